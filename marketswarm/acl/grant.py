@@ -84,5 +84,5 @@ def _format_user(user: User, hashes: Mapping[str, str]) -> str:
         raise ValueError(f"the hash of {user.name} is no SHA-256 in hexadecimal")
     password = f"#{hashes[user.name]}" if user.password else "nopass"
     grants = "".join(f" ({grant.selector()})" for grant in user.grants)
-    # `reset`, since the server begins `default` with everything
+    # `reset`, since `default` has all permissions when the server starts
     return f"user {user.name} reset on {password} resetchannels -@all {user.root.selector()}{grants}"

@@ -104,7 +104,7 @@ def find_written_points(svc: str, view: BusView) -> list[AccessPoint]:
     added for each bus that vexy_ai reads from. The alert channel and the alert log are left out for massive.
     """
     points = view.truth.services[svc].access_points.publish_to
-    if svc == "massive":  # the healer publishes for massive: older truths name the channel
+    if svc == "massive":  # the healer publishes its alerts: only older truths name the channel
         points = tuple(point for point in points if point.key not in (view.alerts, ALERT_LOG))
     found = [*_without_heartbeats(points, view), *_missing_defaults(points, WRITTEN.get(svc, ()))]
     # dead letters are stored on the bus of their source, in one transaction
@@ -126,7 +126,7 @@ def _grant_writes(svc: str, view: BusView) -> Iterator[Grant]:
     patterns = dict.fromkeys(pattern for key in data for pattern in _key_patterns(svc, key))
     if patterns:
         yield Grant(_DATA, tuple(patterns))
-    if ALERT_LOG in keys:  # add entries and take them back; no reading of others' entries
+    if ALERT_LOG in keys:  # add and delete entries, but not read those of others
         yield Grant("xadd xdel", (ALERT_LOG,), mode="W")
 
 
@@ -161,7 +161,7 @@ def _key_patterns(svc: str, key: str) -> Iterator[str]:
     """
     own = escape_pattern(key, many=True)
     yield own
-    if not key.startswith(RESERVED_PREFIXES):  # a service that may use such a key gets no key beside it
+    if not key.startswith(RESERVED_PREFIXES):  # a key with a reserved prefix gets no `<key>:…`
         yield f"{own}:*"
     if beside := _BESIDE.get((svc, _last_part(key))):
         yield beside

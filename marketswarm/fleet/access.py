@@ -144,7 +144,7 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
 
 
 def _lines_of_other_users(text: str, before: str) -> str:
-    """Return the lines of the users who are in the ACL file `before` and not in `text`."""
+    """Return the lines of the ACL file text `before` whose users have no line in the ACL file text `text`."""
     names = {line.split(" ", 2)[1] for line in text.splitlines()}
     return "".join(f"{line}\n" for line in before.splitlines() if line.split(" ", 2)[1] not in names)
 

@@ -95,10 +95,10 @@ class OutputReader(asyncio.SubprocessProtocol):
 
 @dataclass(slots=True)
 class RestartBackoff:
-    """The back-off between restarts of one program: 0.5, 1, 2 … 30 s, and 0.5 s again after it ran well.
+    """The back-off between restarts of one program: 0.5, 1, 2 … 30 s, and 0.5 s again after a run of 10 s.
 
-    `killed_sec` is the least back-off after SIGKILL. No error in a program ends it like that: either a person
-    wants to see the program missed, or the kernel is short of memory and needs a while.
+    `killed_sec` is the shortest back-off after SIGKILL. No error in a program ends it like that: either a
+    person wants to see the program missed, or the kernel is short of memory and needs time.
     """
 
     killed_sec: float = 0.0
@@ -120,13 +120,13 @@ class RestartBackoff:
 
 
 class Child:
-    """Supervises one program: restarts it whenever it ends, until it is stopped.
+    """Supervises one program: starts it on request and restarts it whenever it ends, until it is stopped.
 
     Args:
-        program: what to run.
+        program: the program to run.
         log_event: logs the events of this child.
         on_line: called with each line of output, without its line end.
-        grace_sec: the time between SIGTERM and SIGKILL.
+        grace_sec: the time between SIGTERM and SIGKILL, in seconds.
     """
 
     def __init__(
@@ -177,7 +177,10 @@ class Child:
         self.state = State.STOPPED
 
     async def once(self, kill: asyncio.Event) -> int:
-        """Run the program once and return its exit code. Cancelling this stops the process."""
+        """Run the program once and return its exit code.
+
+        Cancelling this stops the process, with SIGKILL as soon as `kill` is set.
+        """
         self._wanted.set()
         running = asyncio.ensure_future(self._run())
         try:
@@ -239,7 +242,7 @@ class Child:
                 self._process.send_signal(signal.SIGCONT)  # a process stopped by SIGSTOP can't act on SIGTERM
 
     def _kill_all(self) -> None:
-        """Kill the process and all that it started: each child leads its own process group."""
+        """Send SIGKILL to the process group of the process: to it and all that it started."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.get_pid(), signal.SIGKILL)

@@ -25,7 +25,7 @@ _ANSWER_WITHIN_SEC = 15.0
 
 
 class NoFleetError(Exception):
-    """The fleet did not answer."""
+    """The fleet did not answer; the message is the error of the connection."""
 
 
 class AddError(Exception):

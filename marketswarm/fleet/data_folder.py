@@ -32,7 +32,7 @@ OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 
 
 class FolderTakenError(Exception):
-    """Another fleet runs in this folder; `pid` is None if unknown."""
+    """Another fleet runs in this folder. `pid` is its process id; None if unknown."""
 
     def __init__(self, pid: int | None) -> None:
         super().__init__(f"pid {pid}" if pid else "pid unknown")
@@ -197,7 +197,12 @@ def open_private_file(path: Path, flags: int) -> int:
 
 
 def require_private_files(folder: Path) -> None:
-    """Raise PermissionError if a file in the folder is a link, somebody else's, or writable by others."""
+    """Check that each file in the folder is a file of ours that only we may write to.
+
+    Raises:
+        PermissionError: one is a link or no file, somebody else's, or writable by others.
+        OSError: one can't be opened.
+    """
     for path in folder.iterdir():
         os.close(open_private_file(path, os.O_RDONLY | os.O_NONBLOCK))
 

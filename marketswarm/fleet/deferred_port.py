@@ -25,10 +25,13 @@ _ANSWER_WITHIN_SEC = 5.0
 
 
 def defer_port(command: list[str], port: int, folder: Path, users: str) -> list[str]:
-    """Return the command to start instead of `command`, the command line of a server without a port.
+    """Return the command line that starts a server and opens its port after it has read its data.
 
-    Once it has read its data, the server listens on `port`, with the users of the ACL file `users` in
-    `folder`.
+    Args:
+        command: the command line of the server, without its port.
+        port: the port.
+        folder: the data folder of the server, which must exist.
+        users: the name of the ACL file in that folder, with the users from then on.
     """
     guard = [sys.executable, "-I", "-S", __file__, str(folder.absolute()), str(port), users]
     closed = ["--port", "0", "--unixsocket", SOCKET, "--unixsocketperm", "700", "--aclfile", LINK]

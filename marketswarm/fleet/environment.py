@@ -70,12 +70,19 @@ def child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str, str
 
 
 def is_harmless(name: str) -> bool:
-    """Return True if every child may have the variable."""
+    """Return True for a variable that every child may have, such as PATH or LC_ALL."""
     return name in HARMLESS or name.startswith(PREFIXES)
 
 
 def _declared(module: str, svc: str) -> frozenset[str] | None:
-    """Return the names and patterns of the variables that a program declares; None if it declares none."""
+    """Return the names and patterns of the variables that a program declares.
+
+    Return None for a service that declares none, or whose module can't be loaded.
+
+    Args:
+        module: the module that is run.
+        svc: the name of the service.
+    """
     if module in OURS:
         more = {f"{PREFIX}*"} if module == "notifier" else set[str]()
         return frozenset(variables_of(OURS[module]) | more)
@@ -98,7 +105,7 @@ def _is_in(name: str, names: Collection[str]) -> bool:
 
 
 def _is_of_our_programs(name: str) -> bool:
-    """Return True if the variable belongs to one of our own programs."""
+    """Return True if the variable is a setting of one of our programs, or belongs to a channel or a feed."""
     plain = name.removesuffix("_FILE")
     ours = {each for settings in OURS.values() for each in variables_of(settings)} | _SERVICES
     return plain in ours or name.startswith(PREFIX) or is_feed_variable(plain)
@@ -115,7 +122,7 @@ def _bus_variables(truth: Truth) -> set[str]:
 
 
 def _find_references(value: object) -> Iterable[str]:
-    """Yield the variables that `env:NAME` names in a value, at any depth."""
+    """Yield NAME for each text `env:NAME` in a value, at any depth of lists and objects."""
     name = parse_reference(value)
     if name is not None:
         yield name

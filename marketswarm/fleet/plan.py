@@ -28,7 +28,7 @@ class PlannedBus:
 
     @property
     def variable(self) -> str:
-        """The environment variable in which agents find its URL."""
+        """The environment variable in which agents find the URL of the bus."""
         return variable_of(self.name)
 
 
@@ -50,15 +50,15 @@ class PlannedAgent:
         return self.svc if self.number == 1 else f"{self.svc}/{self.number}"
 
     def environ(self) -> dict[str, str]:
-        """Return the variables that are for this process alone."""
+        """Return the variables that this process alone gets: METRICS_PORT, if it has such a port."""
         return {} if self.metrics_port is None else {"METRICS_PORT": str(self.metrics_port)}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Buses and agents in the order of the truth, with as many processes of a service as it says.
+    """The buses and agents of a fleet, in the order of the truth.
 
-    `elsewhere` are services that have no module here, `left_out` those that are not to be started.
+    `elsewhere` are services that have no module here, `left_out` those that --only leaves out.
     """
 
     buses: tuple[PlannedBus, ...]
@@ -85,7 +85,7 @@ def make_plan(
     metrics_port: int | None = None,
     only: Collection[str] = (),
 ) -> Plan:
-    """Plan a fleet.
+    """Plan which servers and agents a fleet runs.
 
     Args:
         truth: the document.
@@ -93,13 +93,13 @@ def make_plan(
             alone; these get no server.
         modules: the modules that can be run here, by service.
         port: the port of the first bus; each further bus has the next one.
-        metrics_port: the port of the truth's first service. Each further service has the next one, started or
-            not, so that no port changes when services are left out; further processes of a service come
-            after the last service. None means no metrics.
+        metrics_port: the metrics port of the truth's first service. Each further service has the next one,
+            started or not, so that no port changes when services are left out; further processes of a service
+            come after the last service. None means no metrics.
         only: services to start; empty means all.
 
     Raises:
-        PlanError: an unknown service in `only`, one that has no module, no agent at all, or no such port.
+        PlanError: `only` has an unknown service or one without a module, or a port is out of range.
     """
     buses = []
     for index, name in enumerate(

@@ -31,10 +31,11 @@ _WATCHERS = ("healer", "sentinel", "notifier")
 def find_external_buses(truth: Truth, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the URLs of the buses that run already, by name: the environment or the truth has their URL.
 
-    A bus whose URL has only the name of the bus as its host runs nowhere yet: the fleet runs it.
+    A bus is left out if the environment has no URL for it and its URL has the name of the bus as its host:
+    the fleet runs it.
 
     Raises:
-        Exit: code 2 if a given URL is wrong.
+        Exit: code 2; a given URL is wrong.
     """
     known = {}
     for name in truth.bus_names():
@@ -134,7 +135,7 @@ def find_port_holder(port: int, proc: Path = Path("/proc")) -> PortHolder:
 
 
 def _listening(port: int, proc: Path) -> Iterator[str]:
-    """Yield the inodes of the sockets that listen on `port`."""
+    """Yield the inodes of the TCP sockets that listen on `port`, from the files in `proc`."""
     for table in ("tcp", "tcp6"):
         try:
             lines = (proc / "net" / table).read_text(encoding="ascii").splitlines()[1:]
@@ -146,7 +147,7 @@ def _listening(port: int, proc: Path) -> Iterator[str]:
 
 
 def _sockets(pid: int, proc: Path) -> Iterator[str]:
-    """Yield the inodes of a process's open sockets; none if we may not read them."""
+    """Yield the inodes of a process's open sockets, from the files in `proc`; none if they can't be read."""
     try:
         for handle in (proc / str(pid) / "fd").iterdir():
             if match := re.fullmatch(r"socket:\[(\d+)\]", _target(handle)):

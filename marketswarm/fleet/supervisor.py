@@ -70,20 +70,18 @@ class FleetSpec:
         return self.plan.environ() if self.access is None else self.access.environ(user)
 
     def bus_url(self, bus: PlannedBus) -> str:
-        """Return the URL by which the fleet itself connects to a bus."""
+        """Return the URL by which the fleet itself connects to a bus: the operator's if it has users."""
         return (self.access.url(bus.name) if self.access else None) or bus.url
 
 
 class FleetSupervisor:
-    """All children of one `marketswarm up`.
-
-    `servers` and `agents` are its children by name.
+    """All children of one `marketswarm up`. `servers` and `agents` are the children by name.
 
     Args:
         spec: what to run.
         log_event: logs the fleet's own events.
         write_line: called with the name of a child and a line of its output.
-        kill: an event; once it is set, children that are to end are killed at once.
+        kill: an event; once it is set, children that are being stopped are killed at once.
     """
 
     def __init__(
@@ -127,6 +125,8 @@ class FleetSupervisor:
 
     async def start_all(self) -> None:
         """Start the servers, seed the truth, start the agents. Return when the agents are started.
+
+        The healer is started first.
 
         Raises:
             Exit: a server did not start, or the truth could not be seeded.
@@ -342,7 +342,7 @@ class FleetSupervisor:
             svc: the name of the service.
             truth: the document that names the service.
         """
-        # a file or a socket that reports for one process is not for all of them
+        # a file or a socket by which one process reports is not for all of them
         fixed = {"MARKETSWARM_ALIVE_FILE": "", "NOTIFY_SOCKET": ""}
         fixed |= {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
         return {**child_environ(module, svc, truth, os.environ), **fixed}
@@ -378,7 +378,8 @@ class FleetSupervisor:
 def missed_after_sec(truth: Truth, svc: str) -> float:
     """Return the silence, in seconds, after which an agent is reported as missed.
 
-    The sentinel reports the healer, the healer reports the others.
+    The sentinel reports the healer, after three intervals; the healer reports the others, after their
+    timeouts.
     """
     if svc == HEALER:
         return 3 * truth.services[svc].heartbeat.interval_sec

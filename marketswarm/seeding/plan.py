@@ -38,7 +38,7 @@ class BusState:
 
     @property
     def highest_sha256(self) -> str:
-        """The SHA-256 of the bytes of the highest revision."""
+        """The SHA-256, in hex, of the bytes of the revision `highest`."""
         return self.sha256 if self.revision >= self.last_revision else self.last_sha256
 
     def holds(self, document: bytes, sha256: str, revision: int) -> bool:

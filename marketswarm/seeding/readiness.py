@@ -50,7 +50,7 @@ async def _wait_for_answer(bus: Bus, until: float) -> BusError | None:
         try:
             await bus.ask(bus.client.ping(), within_sec)
         except BusError as error:
-            # the last attempt has little time: its timeout says less than the error before it
+            # the last attempt has little time: keep the error before it rather than its timeout
             if last is None or error.reason != "timeout" or within_sec >= WITHIN_SEC:
                 last = error
             if clock() >= until:

@@ -76,7 +76,7 @@ class SeedResult:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One bus at one moment, with what `back.lua` needs to restore it."""
+    """What one bus held at one moment, with the arguments that `back.lua` needs to restore it."""
 
     bus: Bus
     keys: tuple[str, str, str]

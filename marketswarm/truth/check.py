@@ -125,7 +125,7 @@ def _timeouts(truth: Truth, findings: Findings) -> None:
         if findings.at(_beat(svc, "interval_sec"), _beat(svc, "timeout_sec"), *(() if own else (cadence,))):
             continue
         if not own and (svc == HEALER or not beat.monitored):
-            continue  # the sentinel times the healer by its own rule; unmonitored services have no timeout
+            continue  # the sentinel has a timeout of its own for the healer; unmonitored services have none
         timeout_sec = truth.timeout_of(svc)
         interval = f"interval_sec ({beat.interval_sec:g})"
         if own:

@@ -103,7 +103,7 @@ def found(place: Place, value: Any) -> str:
     A text or number is called `the value` if a key of its place, such as `password`, makes it a secret. The
     names of services and buses are no such keys.
     """
-    # the name of a service or a bus is a name, as long as something stands under it
+    # leave out the name of a service or a bus, unless the value stands directly under it
     named = place[2:] if place[:1] in (("services",), ("buses",)) and len(place) > 2 else place
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         if any(isinstance(step, str) and is_secret_key(step) for step in named):
@@ -119,7 +119,7 @@ def show(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
-        # printing a number of thousands of digits is refused by Python itself
+        # Python refuses to print a number of thousands of digits
         return str(value) if value.bit_length() < 100 else "a number of more than 30 digits"
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else json.dumps(value)

@@ -47,9 +47,10 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class FlowFault:
-    """An error in a flow. `what` is the same word in the log, the metric and the picture.
+    """An error in a flow. `what` names its kind, such as `no_writer`: the same word in log, metric and graph.
 
-    `svc` is the service that is concerned; it is empty if there is no particular one.
+    `svc` is the service that is concerned; it is empty if there is no particular one. `text` is a sentence
+    for people.
     """
 
     what: str
@@ -60,7 +61,10 @@ class FlowFault:
 
 @dataclass(frozen=True)
 class Flows:
-    """The graph. `beats` are the edges to and from the channels of heartbeats; `edges` are all others."""
+    """The graph of services and keys.
+
+    `beats` are the edges to and from heartbeat channels; `edges` are all others.
+    """
 
     services: tuple[str, ...]
     edges: tuple[Edge, ...]
@@ -68,7 +72,7 @@ class Flows:
 
     @cached_property
     def keys(self) -> tuple[Key, ...]:
-        """Every key in an edge, each once, in the order of the truth."""
+        """Every key of `edges`, each once, in the order of the truth."""
         return tuple(dict.fromkeys(edge.key for edge in self.edges))
 
     def writers(self, key: Key) -> tuple[str, ...]:

@@ -240,7 +240,7 @@ class AccessPoints:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class Threshold:
-    """The healer's timeouts, in seconds. If `heartbeat_cadence` is None, DEFAULT_TIMEOUT_SEC counts."""
+    """The healer's timeouts, in seconds. If `heartbeat_cadence` is None, DEFAULT_TIMEOUT_SEC applies."""
 
     heartbeat_cadence: Annotated[float | None, PlainValidator(_seconds)] = None
     """The timeout of every service that has no `timeout_sec`. Default: `DEFAULT_TIMEOUT_SEC`, 30.
@@ -255,7 +255,10 @@ _NO_ACCESS_POINTS: Final = AccessPoints()
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)
 class Service:
-    """A service's section. `endpoints` and `settings` are its own; `resolve` fills in their secrets."""
+    """A service's section. `endpoints` and `settings` are in a form of the service's own.
+
+    Their secrets are texts `env:NAME`, which `resolve` replaces by the values of the variables.
+    """
 
     heartbeat: Heartbeat
     """The bus, channel, interval and timeout of the beats. Default: every 10 s, on `<service>:heartbeat`."""

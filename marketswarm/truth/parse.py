@@ -43,7 +43,7 @@ from marketswarm.truth.model import (
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An accepted document with its warnings, the SHA-256 of its bytes in hex, and their number."""
+    """An accepted document, with its warnings, the SHA-256 of its bytes in hex, and their number."""
 
     truth: Truth
     warnings: tuple[Problem, ...]
@@ -53,7 +53,7 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class CheckedDocument:
-    """A parsed document without its wrong parts, with all errors and warnings."""
+    """The result of a check: the right parts of a document, its errors and warnings, its SHA-256 in hex."""
 
     truth: Truth
     errors: tuple[Problem, ...]
@@ -178,7 +178,7 @@ class _ValueChecker:
             if has_url_password(key):
                 self._findings.error((*place, key), f"the key is {IN_URL}")
             if names and isinstance(value, dict):
-                # a service may be called token_maker; what stands under it is no secret for that
+                # a service may be called token_maker: that makes no value in its section a secret
                 self.check_entries((*place, key), value, secret=False, number=False)
             else:
                 says = secret or is_secret_key(key)
@@ -237,7 +237,7 @@ _FLEET: Final[TypeAdapter[str]] = TypeAdapter(FleetName)
 _TOP_KEYS: Final = ("services", "buses", "version", "fleet")
 _SERVICE_KEYS: Final = tuple(Service.__dataclass_fields__)
 _BUS_KEYS: Final = ("url",)
-# the parts of a service in which an unknown key is an error; elsewhere it is a warning
+# the parts of a service in which an unknown key is an error; in the section itself it is a warning
 _STRICT_KEYS: Final = {
     "heartbeat": ("channel", "interval_sec", "redis_url", "timeout_sec", "monitored"),
     "threshold": ("heartbeat_cadence", "bus_timeout_sec"),
