@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from marketswarm.event import Event, Kind, Malformed, parse
+from marketswarm.event import Event, Kind, MalformedEvent, parse
 
 SVC: Final = "massive"
 KINDS: Final = (Kind.PROBE_MISS, Kind.PROBE_OK, Kind.PROBE_UNWATCHED)
@@ -13,10 +13,10 @@ REASON_LENGTH: Final = 200
 _ID: Final = re.compile(r"(?P<kind>[a-z_]+)\.massive:[A-Za-z0-9_.-]{1,120}\.(?P<ms>\d{1,15})")
 
 
-def parse_probe_alert(raw: bytes) -> Event | Malformed:
+def parse_probe_alert(raw: bytes) -> Event | MalformedEvent:
     """Parse an event that massive wrote; return Malformed for one that it may not publish."""
     event = parse(raw)
-    if isinstance(event, Malformed):
+    if isinstance(event, MalformedEvent):
         return event
     prefix, _, name = event.svc.partition("/")
     found = _ID.fullmatch(event.id)
@@ -28,4 +28,4 @@ def parse_probe_alert(raw: bytes) -> Event | Malformed:
         "foreign_id": not found or found["kind"] != event.type or int(found["ms"]) != round(event.ts * 1000),
         "bad_reason": len(event.reason or "") > REASON_LENGTH or not (event.reason or "").isprintable(),
     }
-    return next((Malformed(reason) for reason, is_wrong in wrong.items() if is_wrong), event)
+    return next((MalformedEvent(reason) for reason, is_wrong in wrong.items() if is_wrong), event)

@@ -17,7 +17,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stream import BEGINNING, StreamEntry, read_after, read_newest_id, sort_key
-from marketswarm.event import Malformed, encode
+from marketswarm.event import MalformedEvent, encode
 from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED, MASSIVE_ALERTS
 from marketswarm.metrics import Family
 from marketswarm.metrics.family import counter
@@ -162,7 +162,7 @@ def _check_entries(entries: Sequence[StreamEntry]) -> tuple[list[bytes], Counter
             skipped["too_long"] += 1
             continue
         event = parse_probe_alert(entry.fields.get(b"event", b""))
-        if isinstance(event, Malformed):
+        if isinstance(event, MalformedEvent):
             skipped[event.reason] += 1
         else:
             events.append(encode(event))

@@ -1,6 +1,6 @@
 """Parse and make heartbeats, which are messages of JSON. Pure.
 
-Anyone who can reach the bus may send a payload, so an invalid one is a value (`Malformed`), never an
+Anyone who can reach the bus may send a payload, so an invalid one is a value (`MalformedBeat`), never an
 exception. This module does not handle when a beat was received: its `ts` is what the sender claims, and
 decides nothing.
 """
@@ -54,34 +54,34 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
-class Malformed:
+class MalformedBeat:
     """A payload that is no beat. `reason` is the word in the log and the label of the metric."""
 
     reason: Literal["too_long", "not_json", "not_an_object", "other_svc", "bad_i", "bad_ts"]
 
 
-def parse(payload: bytes, svc: str) -> Beat | Malformed:
+def parse(payload: bytes, svc: str) -> Beat | MalformedBeat:
     """Parse a payload from the channel of `svc` into a beat, or into the reason why it is none.
 
     Optional keys of a wrong type are ignored: they were added later, and a sender that makes one of them
     wrong is alive all the same.
     """
     if len(payload) > MAX_BYTES:
-        return Malformed("too_long")
+        return MalformedBeat("too_long")
     try:
         found: Any = orjson.loads(payload)
     except orjson.JSONDecodeError:
-        return Malformed("not_json")
+        return MalformedBeat("not_json")
     if type(found) is not dict:
-        return Malformed("not_an_object")
+        return MalformedBeat("not_an_object")
     if found.get("svc") != svc:
-        return Malformed("other_svc")
+        return MalformedBeat("other_svc")
     i: Any = found.get("i")
     ts: Any = found.get("ts")
     if type(i) is not int or i < 0:
-        return Malformed("bad_i")
+        return MalformedBeat("bad_i")
     if type(ts) not in (int, float) or not isfinite(ts):
-        return Malformed("bad_ts")
+        return MalformedBeat("bad_ts")
     return Beat(svc, i, float(ts), *_optional(found))
 
 

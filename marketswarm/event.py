@@ -62,7 +62,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Malformed:
+class MalformedEvent:
     """Bytes that are no event; `reason` says why in one word."""
 
     reason: str
@@ -95,31 +95,31 @@ def encode(event: Event) -> bytes:
     return orjson.dumps(found)
 
 
-def parse(raw: bytes) -> Event | Malformed:
+def parse(raw: bytes) -> Event | MalformedEvent:
     """Parse the JSON of an event, or return why it is none.
 
     Unknown keys are ignored, since newer writers may add some. A missing `id` is made by `identify`, and a
     missing `by` becomes `unknown`.
     """
     if len(raw) > MAX_BYTES:
-        return Malformed("too_long")
+        return MalformedEvent("too_long")
     try:
         found: Any = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return Malformed("not_json")
+        return MalformedEvent("not_json")
     if type(found) is not dict:
-        return Malformed("not_an_object")
+        return MalformedEvent("not_an_object")
     known: dict[str, Any] = {
         name: found[name] for name in (*_ORIGINAL, *_ADDED) if found.get(name) is not None
     }
     wrong = next((name for name, value in known.items() if not _fits(name, value)), None)
     if wrong is not None:
-        return Malformed(f"bad_{wrong}")
+        return MalformedEvent(f"bad_{wrong}")
     if not {"type", "svc", "ts"} <= known.keys():
-        return Malformed("incomplete")
+        return MalformedEvent("incomplete")
     kind = _KINDS.get(known.pop("type"))
     if kind is None:
-        return Malformed("unknown_type")
+        return MalformedEvent("unknown_type")
     known.setdefault("id", identify(kind, known["svc"], known["ts"]))
     known.setdefault("by", "unknown")
     return Event(kind, **known)

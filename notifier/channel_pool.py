@@ -22,7 +22,7 @@ from marketswarm.channels.registry import ChannelError, create_channel
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import ChannelSettings, variable
 from marketswarm.truth.credentials import parse_reference
-from marketswarm.truth.env_policy import Refused, parse_destination, resolve_options
+from marketswarm.truth.env_policy import VariableRefused, parse_destination, resolve_options
 from notifier.channel_worker import ChannelWorker, Outcome
 from notifier.outbox import Outbox
 from notifier.router.policy import RETRY_FOR_SEC
@@ -80,7 +80,7 @@ def resolve_channels(channels: Mapping[str, Mapping[str, Any]], environ: Mapping
     for name, raw in channels.items():
         try:
             options[name] = resolve_options(raw, EnvironWithFiles(environ))
-        except Refused as error:
+        except VariableRefused as error:
             wrong[name] = f"{name}.{error}"
         except LookupError as error:
             wrong[name] = f"{name}: {error.args[0]}"

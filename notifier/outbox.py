@@ -15,7 +15,7 @@ import orjson
 
 from marketswarm.channels import Message
 from marketswarm.channels.message import encode_message, parse_message
-from marketswarm.event import Malformed
+from marketswarm.event import MalformedEvent
 from marketswarm.event import parse as parse_event
 
 MESSAGE: Final = "o:m:"
@@ -272,7 +272,7 @@ class Outbox:
 def _event_ids(message: Message) -> tuple[str, ...]:
     """Return the ids of the events that a message is about, each once."""
     events = (parse_event(raw) for raw in message.events)
-    return tuple(dict.fromkeys(each.id for each in events if not isinstance(each, Malformed)))
+    return tuple(dict.fromkeys(each.id for each in events if not isinstance(each, MalformedEvent)))
 
 
 def _parse_entry(message: Message, raw: bytes) -> OutboxEntry | None:

@@ -171,5 +171,5 @@ async def _read_entries(bus: Bus) -> list[tuple[bytes, Any]]:
 
 def test_message(request: str, by: str, now: float) -> Message:
     """Return the test message that `by` requested with the request of this id; `now` in epoch seconds."""
-    text = f"{by} received for this message, to see whether it arrives; nothing is wrong"
+    text = f"{by} asked for this message, to see whether it arrives; nothing is wrong"
     return Message(f"test.{request}", "This is a test", text, Severity.INFO, now, kind=MessageKind.TEST)

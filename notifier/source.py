@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError, TooLongError
+from marketswarm.bus import Bus, BusError, ReplyTooLongError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stream import (
     BEGINNING,
@@ -25,7 +25,7 @@ from marketswarm.bus.stream import (
     read_newest_id,
     sort_key,
 )
-from marketswarm.event import Event, Malformed, parse
+from marketswarm.event import Event, MalformedEvent, parse
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, NOTIFIER_REQUESTS, NOTIFIER_SILENCES, NOTIFIER_STATE
 from marketswarm.net.retry import Backoff
 from marketswarm.operator import OperatorRequest, Silence, merge_silences, missing_silences
@@ -48,7 +48,7 @@ def unfinished_outages(latest_first: Iterable[bytes]) -> list[tuple[Event, bytes
     found: list[tuple[Event, bytes]] = []
     for raw in latest_first:
         event = parse(raw)
-        if isinstance(event, Malformed):
+        if isinstance(event, MalformedEvent):
             continue
         family, _, what = event.type.rpartition("_")
         if what == _GAP or (family, event.svc) in known:
@@ -218,7 +218,7 @@ class LogReader:
         )
         try:
             found: Any = await self.bus.ask(reading, BLOCK_SEC + self.bus.within_sec, longest=REPLY_BYTES)
-        except TooLongError:
+        except ReplyTooLongError:
             await self.claim()  # the entries are pending for this consumer now: read them by their sizes
             return
         for stream, entries in found or ():
@@ -287,7 +287,7 @@ class LogReader:
                 continue
             raw = entry.fields.get(b"event", b"")
             event = parse(raw)
-            if isinstance(event, Malformed):
+            if isinstance(event, MalformedEvent):
                 self._add_malformed(stream, entry.id, event.reason, entry.size)
             else:
                 events.append(ReceivedEvent(name, entry.id, event, raw, redelivered))

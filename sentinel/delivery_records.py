@@ -21,7 +21,7 @@ from marketswarm.bus.stored_values import (
     report_unusable,
 )
 from marketswarm.detector import State
-from marketswarm.event import MAX_BYTES, Event, Malformed, parse
+from marketswarm.event import MAX_BYTES, Event, MalformedEvent, parse
 from marketswarm.keys import SENTINEL_DIRECT, delivery_key
 from marketswarm.monitor.store import RosterEntry, parse_entry
 from sentinel.pending import OpenOutage, is_outage_key
@@ -164,7 +164,7 @@ def open_event(entry: RosterEntry) -> tuple[Event, bytes] | None:
     if entry.verdict is not State.DOWN or entry.event is None:
         return None
     event = parse(entry.event)
-    return None if isinstance(event, Malformed) else (event, entry.event)
+    return None if isinstance(event, MalformedEvent) else (event, entry.event)
 
 
 def _encode(one: OpenOutage) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stream import read_after, read_newest_id, sort_key
-from marketswarm.event import Event, Malformed, parse
+from marketswarm.event import Event, MalformedEvent, parse
 from marketswarm.keys import ALERT_LOG
 from marketswarm.metrics import Family
 
@@ -97,6 +97,6 @@ async def _read(
         if raw.startswith(_OF_SERVICES):
             continue
         event = parse(raw)
-        if not isinstance(event, Malformed):
+        if not isinstance(event, MalformedEvent):
             on_event(event, raw)
     return last

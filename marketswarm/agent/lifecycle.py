@@ -36,7 +36,14 @@ from marketswarm.agent.metrics import measure, measured
 from marketswarm.agent.status import AliveFile, StatusOutlet, StatusReporter
 from marketswarm.agent.systemd import manager
 from marketswarm.agent.tasks import CancelScope
-from marketswarm.agent.truth_source import Found, Refused, TruthFollower, load_truth, truth_places, usable_bus
+from marketswarm.agent.truth_source import (
+    Found,
+    TruthFollower,
+    TruthRefused,
+    load_truth,
+    truth_places,
+    usable_bus,
+)
 from marketswarm.agent.watchdog import LEAST_SEC, Watchdog
 from marketswarm.beat import Sender
 from marketswarm.exit import Code, Exit, exit_in
@@ -250,7 +257,7 @@ async def _join(
         raise Exit(Code.DONE, f"stopped by {stop.signal} while waiting for the truth") from None
     try:
         target = me.learn(found)
-    except Refused as error:
+    except TruthRefused as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
 
     def apply(found: Found) -> None:

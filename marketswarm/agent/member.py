@@ -20,7 +20,7 @@ from marketswarm.agent.service_config import M, require_config
 from marketswarm.agent.shards import Share
 from marketswarm.agent.shards import collect as collect_shares
 from marketswarm.agent.tasks import SideTasks
-from marketswarm.agent.truth_source import Found, Refused
+from marketswarm.agent.truth_source import Found, TruthRefused
 from marketswarm.bus import Bus, BusError, find_url
 from marketswarm.exit import Code, Exit
 from marketswarm.metrics import Source
@@ -342,9 +342,9 @@ class Agent(Generic[S]):
         try:
             bus = self.bus_at(place.bus, find_url(place.bus, os.environ, truth))
         except BusError as error:
-            raise Refused(str(error)) from None
+            raise TruthRefused(str(error)) from None
         if (why := self._reseeding.refusal(truth)) is not None:
-            raise Refused(why)
+            raise TruthRefused(why)
         self.truth, self.revision, self._place = truth, found.revision, place
         beats = place.section.heartbeat
         return BeatTarget(bus, beats.channel, beats.interval_sec, place.timeout_sec, found.revision)

@@ -284,7 +284,7 @@ of the time that this takes: a fleet of 500 services has a reseed in force withi
 LONGEST_SPREAD_SEC: Final = 10.0
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not an accident
+class TruthRefused(Exception):  # noqa: N818 - an answer, not an accident
     """`apply` refused a truth, since this agent can't work by it. The message says why."""
 
 
@@ -436,7 +436,7 @@ class TruthFollower:
             self._refused.clear()
             try:
                 self._apply(found)
-            except Refused as error:
+            except TruthRefused as error:
                 self._refused[sha256] = f"truth revision {found.revision} refused: {error}"
             else:
                 self._force = found

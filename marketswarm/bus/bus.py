@@ -25,7 +25,7 @@ from marketswarm.bus.errors import (
     BusError,
     ClusterError,
     FunctionMissingError,
-    TooLongError,
+    ReplyTooLongError,
     first_line,
     reason_of,
 )
@@ -153,7 +153,7 @@ class Bus:
                 reply = await request
         except ReplyTooLong as error:
             _raise_swallowed(cancels)
-            raise TooLongError(self.name, "error", first_line(error)) from error
+            raise ReplyTooLongError(self.name, "error", first_line(error)) from error
         except (redis_errors.RedisError, OSError, *GARBLED) as error:
             _raise_swallowed(cancels)
             reason = reason_of(error)

@@ -35,7 +35,7 @@ class ClusterError(BusError):
     """
 
 
-class TooLongError(BusError):
+class ReplyTooLongError(BusError):
     """A reply was longer than the caller allows; a request for fewer entries or bytes may succeed."""
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from marketswarm.bus.bus import Bus
-from marketswarm.bus.errors import TooLongError
+from marketswarm.bus.errors import ReplyTooLongError
 from marketswarm.bus.scripts import Script
 
 ENTRY_BYTES: Final = 64 * 1024
@@ -44,7 +44,7 @@ async def read_after(
     reading = bus.client.xread({stream: last}, count=count, block=block_msec)
     try:
         reply: Any = await bus.ask(reading, (block_sec or 0) + bus.within_sec, longest=REPLY_BYTES)
-    except TooLongError:
+    except ReplyTooLongError:
         return await _ask(bus, stream, "XRANGE", ["(" + last.decode(), "+", count])
     return [make_entry(ident, fields) for _, entries in reply or () for ident, fields in entries]
 

@@ -21,7 +21,7 @@ KINDS: Final = (
     "apprise",
 )
 # fmt: on
-"""Each kind is a file beside this one, with `Options` and `create(name, options)`."""
+"""Each kind is a file beside this one, with `create(name, options)` and the model of these, `Options`."""
 
 _SLACK: Final = ("hooks.slack.com", "hooks.slack-gov.com")
 _DISCORD: Final = ("discord.com", "discordapp.com")

@@ -28,7 +28,7 @@ _SETTINGS: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"]}
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CommandEntry:
     """One command as the list of commands shows it, and where its function is.
 
     `function` is `module.name` below `marketswarm.cli`; the function's docstring is the help of the command.
@@ -41,50 +41,54 @@ class Entry:
 
 
 COMMANDS: Final = (
-    Entry("up", _RUN, "up.up", "Run two Redis servers and the whole fleet on this machine."),
-    Entry("init", _RUN, "init.init", "Write a truth.json to begin with, and explain it."),
-    Entry("stop", _RUN, "control.stop", "Stop an agent; it stays stopped until `start`."),
-    Entry(
+    CommandEntry("up", _RUN, "up.up", "Run two Redis servers and the whole fleet on this machine."),
+    CommandEntry("init", _RUN, "init.init", "Write a truth.json to begin with, and explain it."),
+    CommandEntry("stop", _RUN, "control.stop", "Stop an agent; it stays stopped until `start`."),
+    CommandEntry(
         "start",
         _RUN,
         "control.start",
         "Start an agent that was stopped, waits for its restart, or was seeded later.",
     ),
-    Entry("kill", _RUN, "control.kill", "Kill an agent (-9); the fleet starts it again."),
-    Entry(
+    CommandEntry("kill", _RUN, "control.kill", "Kill an agent (-9); the fleet starts it again."),
+    CommandEntry(
         "simulate", _RUN, "simulate.simulate", "Stop an agent, wait for its miss, start it, wait for its ok."
     ),
-    Entry("status", _WATCH, "status.status", "Show every service: up or down, since when, and why."),
-    Entry("logs", _WATCH, "logs.logs", "Show what agents of `up` logged, and follow it."),
-    Entry("alerts", _WATCH, "alerts.alerts", "Follow the alerts: misses, recoveries, lost buses."),
-    Entry("health", _WATCH, "health.health", "Show the latest alert or ok of each service."),
-    Entry(
+    CommandEntry("status", _WATCH, "status.status", "Show every service: up or down, since when, and why."),
+    CommandEntry("logs", _WATCH, "logs.logs", "Show what agents of `up` logged, and follow it."),
+    CommandEntry("alerts", _WATCH, "alerts.alerts", "Follow the alerts: misses, recoveries, lost buses."),
+    CommandEntry("health", _WATCH, "health.health", "Show the latest alert or ok of each service."),
+    CommandEntry(
         "topology",
         _WATCH,
         "topology.topology",
         "Show who runs, what flows between services, and what is wrong.",
     ),
-    Entry(
+    CommandEntry(
         "check", _WATCH, "check.check", "For health checks: does the agent in this container make progress?"
     ),
-    Entry("validate", _CONFIGURE, "validate.validate", "Check a truth file: every problem at once."),
-    Entry("seed", _CONFIGURE, "seed.seed", "Write a truth to all of its buses; running agents follow it."),
-    Entry("new", _CONFIGURE, "new.new", "Write a new service that runs at once."),
-    Entry("acl", _CONFIGURE, "acl.acl", "Write an ACL file for each bus: a user a service."),
-    Entry("silence", _NOTIFY, "silence.silence", "Send no notification on some services for a while."),
-    Entry("silences", _NOTIFY, "silence.silences", "Show the silences that are in force."),
-    Entry("unsilence", _NOTIFY, "silence.unsilence", "End a silence now."),
-    Entry("ack", _NOTIFY, "notifier.ack", "Say that somebody sees to an outage: no more reminders."),
-    Entry("dead", _NOTIFY, "dead.dead", "Show the messages that could not be delivered, and why."),
-    Entry("resend", _NOTIFY, "dead.resend", "Send again what could not be delivered."),
-    Entry(
+    CommandEntry("validate", _CONFIGURE, "validate.validate", "Check a truth file: every problem at once."),
+    CommandEntry(
+        "seed", _CONFIGURE, "seed.seed", "Write a truth to all of its buses; running agents follow it."
+    ),
+    CommandEntry("new", _CONFIGURE, "new.new", "Write a new service that runs at once."),
+    CommandEntry("acl", _CONFIGURE, "acl.acl", "Write an ACL file for each bus: a user a service."),
+    CommandEntry("silence", _NOTIFY, "silence.silence", "Send no notification on some services for a while."),
+    CommandEntry("silences", _NOTIFY, "silence.silences", "Show the silences that are in force."),
+    CommandEntry("unsilence", _NOTIFY, "silence.unsilence", "End a silence now."),
+    CommandEntry("ack", _NOTIFY, "notifier.ack", "Say that somebody sees to an outage: no more reminders."),
+    CommandEntry("dead", _NOTIFY, "dead.dead", "Show the messages that could not be delivered, and why."),
+    CommandEntry("resend", _NOTIFY, "dead.resend", "Send again what could not be delivered."),
+    CommandEntry(
         "notify test",
         _NOTIFY,
         "notifier.notify_test",
         "Send a test message, and show what each receiver answered.",
     ),
-    Entry("beat", _BEAT, "beat.beat", "Send one beat for a service, or one after the other."),
-    Entry("exec", _BEAT, "exec.execute", "Run a command, beat for it while it runs, end with its exit code."),
+    CommandEntry("beat", _BEAT, "beat.beat", "Send one beat for a service, or one after the other."),
+    CommandEntry(
+        "exec", _BEAT, "exec.execute", "Run a command, beat for it while it runs, end with its exit code."
+    ),
 )
 
 EXAMPLES: Final = {
@@ -128,7 +132,7 @@ class Command(TyperCommand):
 class UnloadedCommand(Command):
     """A command as the list of commands shows it; its module is imported when its arguments are parsed."""
 
-    def __init__(self, entry: Entry) -> None:
+    def __init__(self, entry: CommandEntry) -> None:
         super().__init__(
             entry.name.split()[-1],
             help=entry.summary,
@@ -142,15 +146,15 @@ class UnloadedCommand(Command):
         return load_command(self.entry).make_context(info_name, args, parent, **extra)
 
 
-class Group(TyperGroup):
+class LazyGroup(TyperGroup):
     """A group of commands that are imported when they run."""
 
-    def __init__(self, *, entries: tuple[Entry, ...] = COMMANDS, **options: Any) -> None:
+    def __init__(self, *, entries: tuple[CommandEntry, ...] = COMMANDS, **options: Any) -> None:
         super().__init__(**options)
         for entry in entries:
             self._add(entry)
 
-    def _add(self, entry: Entry) -> None:
+    def _add(self, entry: CommandEntry) -> None:
         """Add the command of an entry; a name of two words goes into a group of the first."""
         words = entry.name.split()
         if len(words) == 1:
@@ -158,7 +162,7 @@ class Group(TyperGroup):
             return
         inner = self.commands.setdefault(
             words[0],
-            Group(
+            LazyGroup(
                 entries=(),
                 name=words[0],
                 help=entry.summary,
@@ -167,7 +171,7 @@ class Group(TyperGroup):
                 context_settings=_SETTINGS,
             ),
         )
-        assert isinstance(inner, Group)  # noqa: S101 - no command has the name of a group
+        assert isinstance(inner, LazyGroup)  # noqa: S101 - no command has the name of a group
         inner.commands[words[1]] = UnloadedCommand(entry)
 
     def get_params(self, ctx: Any) -> Any:
@@ -175,7 +179,7 @@ class Group(TyperGroup):
         return _without_flag_types(super().get_params(ctx))
 
 
-def load_command(entry: Entry) -> Any:
+def load_command(entry: CommandEntry) -> Any:
     """Import the module of a command and return the command with its arguments and options."""
     module, name = entry.function.split(".")
     function = getattr(import_module(f"marketswarm.cli.{module}"), name)
@@ -244,7 +248,7 @@ def _without_flag_types(params: list[Any]) -> list[Any]:
 
 app = typer.Typer(
     name="marketswarm",
-    cls=Group,
+    cls=LazyGroup,
     help="A heartbeat bus for small fleets: run one, look at it, seed it, break it on purpose.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

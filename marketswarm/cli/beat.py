@@ -71,7 +71,7 @@ def beat(
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
+class BeatDestination:
     """Where one service's beats go, and how often, by the truth.
 
     `known` is False for a service that the truth does not name: its beats have the defaults, and nobody
@@ -86,11 +86,11 @@ class Destination:
     alert_on_failure: bool = False
 
 
-def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) -> Destination:
+def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) -> BeatDestination:
     """Return where `svc` beats: by its section, else by the healer's `subscribe_to`, else by the defaults."""
     if truth is not None and svc in truth.services:
         section, timeout_sec = truth.services[svc], truth.timeout_of(svc, default_timeout_sec)
-        return Destination(
+        return BeatDestination(
             truth.bus_of(svc),
             section.heartbeat.channel,
             section.heartbeat.interval_sec,
@@ -100,9 +100,11 @@ def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) 
         )
     for watch in truth.watched(default_timeout_sec) if truth else ():
         if watch.svc == svc:
-            return Destination(watch.bus, watch.channel, watch.interval_sec, watch.timeout_sec, known=True)
+            return BeatDestination(
+                watch.bus, watch.channel, watch.interval_sec, watch.timeout_sec, known=True
+            )
     timeout_sec = truth.timeout_of(svc, default_timeout_sec) if truth else default_timeout_sec
-    return Destination(SYSTEM, heartbeat_channel(svc), _DEFAULT_INTERVAL_SEC, timeout_sec, known=False)
+    return BeatDestination(SYSTEM, heartbeat_channel(svc), _DEFAULT_INTERVAL_SEC, timeout_sec, known=False)
 
 
 class BeatSender:
@@ -213,7 +215,7 @@ class BeatSender:
         """Return the environment, with the buses of the embedded fleet added."""
         return with_embedded_buses(os.environ, self._embedded, self._truth)
 
-    def _find_destination(self) -> Destination:
+    def _find_destination(self) -> BeatDestination:
         """Return the destination by the truth that was read last."""
         return find_destination(self._truth, self.svc, self._settings.default_timeout_sec)
 

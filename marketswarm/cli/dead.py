@@ -25,7 +25,7 @@ _MAX_ENTRIES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class DeadMessage:
+class UndeliveredMessage:
     """A message that a channel did not take: why, and when it gave up (`ts`, epoch seconds, or None)."""
 
     id: str
@@ -77,7 +77,7 @@ def resend(
     request_notifier(RequestKind.RESEND, ident or ALL, author_name(by), within, data)
 
 
-async def read_dead_messages(buses: Sequence[Bus]) -> tuple[list[DeadMessage], dict[str, str]]:
+async def read_dead_messages(buses: Sequence[Bus]) -> tuple[list[UndeliveredMessage], dict[str, str]]:
     """Read the dead messages of every bus, the oldest first. Return the buses that failed with them.
 
     Raises:
@@ -87,9 +87,9 @@ async def read_dead_messages(buses: Sequence[Bus]) -> tuple[list[DeadMessage], d
     return merge_entries(fields for found in entries.values() for _, fields in found), failed
 
 
-def merge_entries(entries: Iterable[Any]) -> list[DeadMessage]:
+def merge_entries(entries: Iterable[Any]) -> list[UndeliveredMessage]:
     """Return each message and channel once, by its latest entry, the oldest first; skip other entries."""
-    latest: dict[tuple[str, str], DeadMessage] = {}
+    latest: dict[tuple[str, str], UndeliveredMessage] = {}
     for each in filter(None, map(_parse, entries)):
         other = latest.get((each.id, each.channel))
         if other is None or (each.ts or 0.0) >= (other.ts or 0.0):
@@ -99,14 +99,14 @@ def merge_entries(entries: Iterable[Any]) -> list[DeadMessage]:
 
 async def _read_from_fleet(
     data: Path,
-) -> tuple[list[DeadMessage], tuple[PendingDelivery, ...], dict[str, str]]:
+) -> tuple[list[UndeliveredMessage], tuple[PendingDelivery, ...], dict[str, str]]:
     """Return the dead messages, the deliveries that wait, and the buses that did not answer."""
     async with open_fleet(data) as fleet:
         messages, failed = await read_dead_messages(fleet.buses())
         return messages, (await read_notifications(fleet.buses())).pending, failed
 
 
-def _parse(fields: dict[bytes, bytes]) -> DeadMessage | None:
+def _parse(fields: dict[bytes, bytes]) -> UndeliveredMessage | None:
     """Return the message in an entry of `notifier:dead`; None if it holds none."""
     message = parse_message(fields.get(b"message", b""))
     if message is None:
@@ -114,7 +114,7 @@ def _parse(fields: dict[bytes, bytes]) -> DeadMessage | None:
     channel, reason, ts = (
         fields.get(name, b"").decode(errors="replace") for name in (b"channel", b"reason", b"ts")
     )
-    return DeadMessage(
+    return UndeliveredMessage(
         message.id, channel, reason, _parse_time(ts), message.title, message.text, str(message.severity)
     )
 
@@ -143,7 +143,7 @@ def _draw_pending(pending: Sequence[PendingDelivery], now: float) -> Table:
     return table
 
 
-def _draw_dead(messages: Sequence[DeadMessage], now: float) -> Table:
+def _draw_dead(messages: Sequence[UndeliveredMessage], now: float) -> Table:
     table = _make_table()
     for each in messages:
         since = "-" if each.ts is None else format_moment(each.ts, now)

@@ -27,7 +27,7 @@ from marketswarm.cli.topology_view import (
     MeshSnapshot,
     ReaderView,
     ServiceView,
-    Topology,
+    TopologyView,
     build_topology,
     describe_instances,
     describe_key,
@@ -73,7 +73,7 @@ def topology(
         print_one(event_loop.run(read_topology(data)))
 
 
-async def read_topology(data: Path) -> Topology:
+async def read_topology(data: Path) -> TopologyView:
     """Read the topology of a fleet. Raises Exit when there is none, or it has no truth."""
     async with open_fleet(data) as fleet:
         truth = fleet.truth
@@ -85,13 +85,13 @@ async def read_topology(data: Path) -> Topology:
         return found
 
 
-def topology_of_file(path: Path) -> Topology:
+def topology_of_file(path: Path) -> TopologyView:
     """Return the topology that a truth file describes, without any server. Raises Exit, code 2."""
     no_mesh = MeshSnapshot(why=f"from {path} alone")
     return build_topology(read_valid_truth(path), None, no_mesh, no_mesh)
 
 
-def _choose_printer(*, as_json: bool, as_mermaid: bool, as_dot: bool) -> Callable[[Topology], None]:
+def _choose_printer(*, as_json: bool, as_mermaid: bool, as_dot: bool) -> Callable[[TopologyView], None]:
     """Return the function that prints a topology in the form that the options ask for."""
     if as_json:
         return output.print_json
@@ -102,10 +102,10 @@ def _choose_printer(*, as_json: bool, as_mermaid: bool, as_dot: bool) -> Callabl
     return lambda found: tables.print_drawing(draw_topology(found))
 
 
-async def _watch_topology(data: Path, print_one: Callable[[Topology], None], *, as_json: bool) -> None:
+async def _watch_topology(data: Path, print_one: Callable[[TopologyView], None], *, as_json: bool) -> None:
     """Show the topology once a second, until Ctrl-C."""
 
-    def draw(found: Topology) -> RenderableType:
+    def draw(found: TopologyView) -> RenderableType:
         return draw_topology(found, problems_first=True)
 
     with tables.open_screen(draw, print_one, as_json=as_json) as show:
@@ -114,14 +114,14 @@ async def _watch_topology(data: Path, print_one: Callable[[Topology], None], *, 
             await asyncio.sleep(_REFRESH_SEC)
 
 
-async def _read_topology_or_why_not(data: Path) -> Topology:
+async def _read_topology_or_why_not(data: Path) -> TopologyView:
     """Read the topology; while there is none, return an empty one with a note that says why."""
     try:
         return await read_topology(data)
     except Exit as end:
         if end.code == Code.CONFIGURATION:
             raise
-        return Topology(None, False, [], [], [], end.message.splitlines())
+        return TopologyView(None, False, [], [], [], end.message.splitlines())
 
 
 def _access_point(truth: Truth, name: str) -> AccessPoint:
@@ -169,7 +169,7 @@ def _parse_object(raw: bytes | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def draw_topology(found: Topology, *, problems_first: bool = False) -> Group:
+def draw_topology(found: TopologyView, *, problems_first: bool = False) -> Group:
     """Return the notes, the tables of services and flows, and the problems, where a shell leaves the eye.
 
     The notes are on top since they say what the tables are worth: that mesh is down, for example.
@@ -184,7 +184,7 @@ def draw_topology(found: Topology, *, problems_first: bool = False) -> Group:
     return Group(*notes, *([Text()] if notes else []), *tables, *([Text()] if problems else []), *problems)
 
 
-def _draw_services(found: Topology) -> RenderableType:
+def _draw_services(found: TopologyView) -> RenderableType:
     """Return the table of instances; the bare names if mesh knows of none."""
     if all(service.instances is None for service in found.services):
         return Text("services: " + ", ".join(service.svc for service in found.services))
@@ -240,7 +240,7 @@ def _describe_instance(instance: InstanceView) -> str:
     return words
 
 
-def _draw_flows_by_bus(found: Topology) -> Iterator[RenderableType]:
+def _draw_flows_by_bus(found: TopologyView) -> Iterator[RenderableType]:
     """Yield a headline and a table of keys for each bus."""
     wrong = {(problem.bus, problem.key) for problem in found.wrong}
     for bus in dict.fromkeys(flow.bus for flow in found.flows):
@@ -272,7 +272,7 @@ def _draw_reader(reader: ReaderView) -> str:
     return f"→ {reader.svc}" + (f" ({words})" if words else "")
 
 
-def _draw_problems(found: Topology) -> Iterator[RenderableType]:
+def _draw_problems(found: TopologyView) -> Iterator[RenderableType]:
     """Yield a red line for each problem."""
     for problem in found.wrong:
         yield Text(f"✗ {problem.key} on {problem.bus}: {problem.text}", style="red")
@@ -283,17 +283,17 @@ _SHAPES = {"channel": ("([", "])"), "stream": ("[(", ")]")}
 _DOT_SHAPES = {"channel": "ellipse", "stream": "cylinder"}
 
 
-def to_mermaid(topology: Topology) -> str:
+def to_mermaid(topology: TopologyView) -> str:
     """Return a Mermaid flowchart; in Markdown it goes into a block that says `mermaid`."""
     return "\n".join(_mermaid_lines(topology))
 
 
-def to_dot(topology: Topology) -> str:
+def to_dot(topology: TopologyView) -> str:
     """Return a digraph for Graphviz."""
     return "\n".join(_dot_lines(topology))
 
 
-def _mermaid_lines(topology: Topology) -> Iterator[str]:
+def _mermaid_lines(topology: TopologyView) -> Iterator[str]:
     """Yield the lines of the Mermaid flowchart."""
     services, keys = _ids(topology)
     yield "flowchart LR"
@@ -315,7 +315,7 @@ def _mermaid_lines(topology: Topology) -> Iterator[str]:
         yield f"  class {','.join(wrong)} wrong"
 
 
-def _dot_lines(topology: Topology) -> Iterator[str]:
+def _dot_lines(topology: TopologyView) -> Iterator[str]:
     """Yield the lines of the Graphviz digraph."""
     services, keys = _ids(topology)
     wrong = _problem_nodes(topology, keys)
@@ -339,7 +339,7 @@ def _dot_lines(topology: Topology) -> Iterator[str]:
     yield "}"
 
 
-def _ids(topology: Topology) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
+def _ids(topology: TopologyView) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
     """Return the ids of the services that write or read something, and those of the keys."""
     busy = {svc for flow in topology.flows for svc in (*flow.writers, *(one.svc for one in flow.readers))}
     services = [service.svc for service in topology.services if service.svc in busy]
@@ -349,7 +349,7 @@ def _ids(topology: Topology) -> tuple[dict[str, str], dict[tuple[str, str], str]
     )
 
 
-def _by_bus(topology: Topology) -> dict[str, list[FlowView]]:
+def _by_bus(topology: TopologyView) -> dict[str, list[FlowView]]:
     """Return the flows grouped by their bus, in the order of the truth."""
     found: dict[str, list[FlowView]] = {}
     for flow in topology.flows:
@@ -358,7 +358,7 @@ def _by_bus(topology: Topology) -> dict[str, list[FlowView]]:
 
 
 def _edges(
-    topology: Topology, services: dict[str, str], keys: dict[tuple[str, str], str]
+    topology: TopologyView, services: dict[str, str], keys: dict[tuple[str, str], str]
 ) -> Iterator[tuple[str, str, str]]:
     """Yield the start, the end and the label of each arrow: writer to key, key to reader."""
     for flow in topology.flows:
@@ -368,7 +368,7 @@ def _edges(
         yield from ((node, services[one.svc], describe_reader(one)) for one in flow.readers)
 
 
-def _problem_nodes(topology: Topology, keys: dict[tuple[str, str], str]) -> list[str]:
+def _problem_nodes(topology: TopologyView, keys: dict[tuple[str, str], str]) -> list[str]:
     """Return the ids of the keys that have a problem, each once."""
     return list(dict.fromkeys(keys[one.bus, one.key] for one in topology.wrong if (one.bus, one.key) in keys))
 

@@ -86,7 +86,7 @@ class FlowProblem:
 
 
 @dataclass(frozen=True, slots=True)
-class Topology:
+class TopologyView:
     """All of it. `notes` limit or explain it; `live` is False when it comes from the truth alone."""
 
     revision: int | None
@@ -127,7 +127,7 @@ _WITHOUT_SNAPSHOT: Final = {
 
 def build_topology(
     truth: Truth, revision: int | None, instances: MeshSnapshot, traffic: MeshSnapshot
-) -> Topology:
+) -> TopologyView:
     """Combine a truth with the snapshots of `mesh:topology` and `mesh:flow`, as far as these can be used."""
     flows = build_flows(truth)
     unusable = [
@@ -138,7 +138,7 @@ def build_topology(
     seen = {} if instances.unusable("") else instances.found
     measured = None if traffic.unusable("") else traffic.found
     notes = [f"{why}: {_WITHOUT_SNAPSHOT[name]}" for name, why in unusable]
-    return Topology(
+    return TopologyView(
         revision,
         len(unusable) < 2,
         [_service(truth, svc, seen) for svc in truth.services],

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from math import inf
 from typing import Final
 
-from marketswarm.detector.clock import OVERDUE_SEC, ListeningClock, ListeningShare, Moment, Window
+from marketswarm.detector.clock import OVERDUE_SEC, ListeningClock, ListeningShare, Moment, WindowProof
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import BUS_TRANSITIONS, Publication, State, Subject, Trigger, Verdict
 from marketswarm.detector.wheel import TimingWheel
@@ -146,7 +146,7 @@ class WatchedBus:
         """
         window = self.share.close_window(self.timeout_sec, now)
         if self.state is State.DOWN:
-            return self._find(now) if self.lost_as_deaf and window is Window.GOOD else None
+            return self._find(now) if self.lost_as_deaf and window is WindowProof.GOOD else None
         if self.share.is_deaf:
             since = self.share.since
             return self._lose("deaf", now.mono - since.mono, since, now)

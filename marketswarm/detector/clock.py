@@ -213,7 +213,7 @@ class ListeningClock:
             self.turns += 1
 
 
-class Window(StrEnum):
+class WindowProof(StrEnum):
     """How much of a window was proven."""
 
     GOOD = "good"
@@ -247,7 +247,7 @@ class ListeningShare:
         self.since = now  # when the first of them began
         self._begin_window(now)
 
-    def close_window(self, window_sec: float, now: Moment) -> Window | None:
+    def close_window(self, window_sec: float, now: Moment) -> WindowProof | None:
         """Return what the window was if it ends now, else None; call this several times per window.
 
         Time in which the listener itself did not run is part of no window.
@@ -256,10 +256,16 @@ class ListeningShare:
         if elapsed_sec < window_sec:
             return None
         share = (self._clock.proven - self._proven) / elapsed_sec
-        found = Window.GOOD if share >= GOOD_FROM else Window.FAIR if share >= POOR_BELOW else Window.POOR
-        if found is Window.POOR and self._clock.proof.mono <= self._begin.mono:
-            found = Window.UNHEARD
-        if found is Window.POOR:
+        found = (
+            WindowProof.GOOD
+            if share >= GOOD_FROM
+            else WindowProof.FAIR
+            if share >= POOR_BELOW
+            else WindowProof.POOR
+        )
+        if found is WindowProof.POOR and self._clock.proof.mono <= self._begin.mono:
+            found = WindowProof.UNHEARD
+        if found is WindowProof.POOR:
             self.since = self.since if self.poor else self._begin
             self.poor += 1
         else:

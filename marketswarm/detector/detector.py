@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from marketswarm import beat as beats
-from marketswarm.beat import Beat, Malformed
+from marketswarm.beat import Beat, MalformedBeat
 from marketswarm.detector.bus import AT_ONCE, Reach, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.detector.service import BeatBatch, HeardAt, WatchedService
@@ -117,7 +117,9 @@ class Detector:
         on_malformed: called with the service and the error for each payload that is no beat.
     """
 
-    def __init__(self, now: Moment, *, on_malformed: Callable[[str, Malformed], None] | None = None) -> None:
+    def __init__(
+        self, now: Moment, *, on_malformed: Callable[[str, MalformedBeat], None] | None = None
+    ) -> None:
         self.buses: dict[str, WatchedBus] = {}
         self.services: dict[str, WatchedService] = {}
         self.counts = Counts()
@@ -231,7 +233,7 @@ class Detector:
     def _parse(self, service: WatchedService, payload: bytes, heard: HeardAt) -> Verdict | None:
         self.confirm(service)
         found = beats.parse(payload, service.watch.svc)
-        if isinstance(found, Malformed):
+        if isinstance(found, MalformedBeat):
             self._report_malformed(service, found)
             return None
         if not service.is_restoring:
@@ -269,9 +271,9 @@ class Detector:
         """Parse the service's last beat if it was stored unparsed, and count it right if it is none."""
         if not service.confirm():
             self.counts.heard -= 1
-            self._report_malformed(service, Malformed("not_json"))
+            self._report_malformed(service, MalformedBeat("not_json"))
 
-    def _report_malformed(self, service: WatchedService, found: Malformed) -> None:
+    def _report_malformed(self, service: WatchedService, found: MalformedBeat) -> None:
         self.counts.malformed += 1
         if self._on_malformed is not None:
             self._on_malformed(service.watch.svc, found)

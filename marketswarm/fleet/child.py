@@ -33,7 +33,7 @@ RAN_WELL_SEC = 10.0
 _CONFIGURATION = 2
 
 
-class State(StrEnum):
+class ChildState(StrEnum):
     """The state of a child. `waiting` means the back-off before a restart."""
 
     RUNNING = "running"
@@ -137,7 +137,7 @@ class Child:
         grace_sec: float = GRACE_SEC,
     ) -> None:
         self.name = program.name
-        self.state = State.STOPPED
+        self.state = ChildState.STOPPED
         self.restarts = 0
         self.started_at = 0.0  # wall clock, to compare with the `ts` of its beats
         self._program, self._log_event, self._on_line, self._grace_sec = (
@@ -174,7 +174,7 @@ class Child:
             code = await self._run()
             if self._wanted.is_set():
                 await self._pause(backoff.after(time.monotonic() - begun, code), code)
-        self.state = State.STOPPED
+        self.state = ChildState.STOPPED
 
     async def once(self, kill: asyncio.Event) -> int:
         """Run the program once and return its exit code.
@@ -191,9 +191,11 @@ class Child:
 
     def start(self) -> str:
         """Start the program; if it waits for a restart, start it at once. Return a sentence for the user."""
-        if self.state is State.RUNNING and self._wanted.is_set():
+        if self.state is ChildState.RUNNING and self._wanted.is_set():
             return f"{self.name} runs already (pid {self.pid})"
-        text = f"{self.name} starts" + (" now, not after its pause" if self.state is State.WAITING else "")
+        text = f"{self.name} starts" + (
+            " now, not after its pause" if self.state is ChildState.WAITING else ""
+        )
         self._skip_backoff.set()
         self._wanted.set()
         return text
@@ -260,7 +262,7 @@ class Child:
             self._log_event("agent.unstartable", "error", svc=self.name, why=error.strerror)
             self._ended.set()
             return 1
-        self.state = State.RUNNING
+        self.state = ChildState.RUNNING
         if not self._wanted.is_set():  # `stop` was called while the process was starting
             self._terminate()
         try:
@@ -273,7 +275,7 @@ class Child:
             if not reader.output_ended.is_set():
                 self._kill_all()
             self._process.close()
-            self._process, self.state = None, State.STOPPED
+            self._process, self.state = None, ChildState.STOPPED
             self._ended.set()
 
     async def _spawn(self, reader: OutputReader) -> asyncio.SubprocessTransport:
@@ -293,7 +295,7 @@ class Child:
     async def _pause(self, pause_sec: float, code: int) -> None:
         """Log the exit code, and wait `pause_sec` seconds, or until `start` or `stop` is called."""
         self.restarts += 1
-        self.state = State.WAITING
+        self.state = ChildState.WAITING
         self._log_event(
             "agent.ended",
             "warning",
@@ -306,7 +308,7 @@ class Child:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause_sec):
                 await self._skip_backoff.wait()
-        self.state = State.STOPPED
+        self.state = ChildState.STOPPED
 
     async def _ended_within(self, sec: float, kill: asyncio.Event | None) -> bool:
         """Wait for the end of the process. Return True if it ended.

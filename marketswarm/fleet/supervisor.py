@@ -16,7 +16,7 @@ from marketswarm.agent.truth_source import first, read_all, reasons
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.access import FleetAccess
-from marketswarm.fleet.child import Child, LogEvent, Program, State
+from marketswarm.fleet.child import Child, ChildState, LogEvent, Program
 from marketswarm.fleet.control import AddError
 from marketswarm.fleet.data_folder import make_private_folder
 from marketswarm.fleet.deferred_port import defer_port
@@ -247,7 +247,7 @@ class FleetSupervisor:
         agents = {name: self.agents[name] for name in planned if self.agents[name].wanted}
         started: dict[str, float] = {}
         for name, child in agents.items():
-            if child.state is State.RUNNING:  # before that, `started_at` is not the time of this run
+            if child.state is ChildState.RUNNING:  # before that, `started_at` is not the time of this run
                 svc = self._service[name]
                 started[svc] = min(child.started_at, started.get(svc, math.inf))
         ready = await find_ready(started, self._spec.truth, self._bus) if started else set()
@@ -256,7 +256,7 @@ class FleetSupervisor:
         return {
             name
             for name, child in agents.items()
-            if child.state is not State.RUNNING or self._service[name] not in ready
+            if child.state is not ChildState.RUNNING or self._service[name] not in ready
         }
 
     async def _count_instances(self) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 from marketswarm import log as logs
-from marketswarm.beat import Malformed
+from marketswarm.beat import MalformedBeat
 from marketswarm.bus.listener import read_clocks
 from marketswarm.detector import Detector, Moment, RestartObserver, Verdict
 
@@ -134,7 +134,7 @@ class DetectorFeed:
         more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
         return f"not allowed to hear {', '.join(names[:NAMED_AT_MOST])}{more}" if names else None
 
-    def _record_malformed(self, svc: str, found: Malformed) -> None:
+    def _record_malformed(self, svc: str, found: MalformedBeat) -> None:
         """Keep the service and reason of the last malformed payload for the next log line."""
         self._last_malformed = svc, found.reason
 

@@ -40,7 +40,7 @@ from marketswarm.detector import (
     WatchedService,
 )
 from marketswarm.detector.service import BOOTS_KEPT
-from marketswarm.event import MAX_BYTES, Malformed, parse
+from marketswarm.event import MAX_BYTES, MalformedEvent, parse
 from marketswarm.keys import heard_key, monitor_lease_key, roster_key, silence_key
 from marketswarm.monitor.encoder import BUS_FIELD, REACH_FIELD, TRUTH_FIELD, WATCH_FIELD
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
@@ -79,7 +79,7 @@ class RosterEntry:
     def reason(self) -> str | None:
         """Return the reason in the event; None without an event or a reason."""
         event = parse(self.event or b"")
-        return None if isinstance(event, Malformed) else event.reason
+        return None if isinstance(event, MalformedEvent) else event.reason
 
 
 class SavedSilence(NamedTuple):
@@ -258,7 +258,7 @@ def _encode_event(found: Any) -> bytes | None:
     if not isinstance(found, dict):
         return None
     raw = orjson.dumps(found)
-    return None if isinstance(parse(raw), Malformed) else raw
+    return None if isinstance(parse(raw), MalformedEvent) else raw
 
 
 def encode_silence(service: WatchedService) -> str:

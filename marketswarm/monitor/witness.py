@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from marketswarm.beat import MAX_BYTES, Beat, Malformed, parse
+from marketswarm.beat import MAX_BYTES, Beat, MalformedBeat, parse
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.detector import LastBeat
@@ -30,7 +30,7 @@ class StoredBeats:
 
     asked: Sequence[str]
     found: dict[str, LastBeat] = field(default_factory=dict)
-    unreadable: dict[str, Malformed] = field(default_factory=dict)
+    unreadable: dict[str, MalformedBeat] = field(default_factory=dict)
 
 
 async def read_last_beats(bus: Bus, timeouts: Mapping[str, float]) -> AsyncIterator[StoredBeats]:

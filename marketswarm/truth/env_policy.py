@@ -62,7 +62,7 @@ _PLAIN: Final = frozenset({"http", "ws", "none"})
 _HOME: Final = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1")
 
 
-class Refused(ValueError):  # noqa: N818 - a decision, not an accident
+class VariableRefused(ValueError):  # noqa: N818 - a decision, not an accident
     """A truth asks for a variable that it may not use; the message has option, reason and remedy."""
 
 
@@ -158,7 +158,7 @@ def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> d
         LookupError: a variable is not set.
     """
     for option, why in find_refusals(options):
-        raise Refused(f"{option}: {why}")
+        raise VariableRefused(f"{option}: {why}")
     kind = options.get("type")
     if not isinstance(kind, str) or kind not in NAMES:
         return dict(options)  # the code that builds the channel reports the wrong type
@@ -169,7 +169,7 @@ def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> d
     place = _destination(kind, found)
     for option, name in named.items():
         if option not in _PLACES and place is not None and not _may_go(kind, name, place, environ):
-            raise Refused(f"{option}: {name} may not be sent to {place}: {_remedy(name)}")
+            raise VariableRefused(f"{option}: {name} may not be sent to {place}: {_remedy(name)}")
     return found
 
 

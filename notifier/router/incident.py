@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from marketswarm.event import Event, Kind
 
 
-class Reason(StrEnum):
+class Decision(StrEnum):
     """Why an event is or isn't sent: the label `decision` of `marketswarm_notifier_events_total`."""
 
     TELL = "tell"  # a notice is queued
@@ -31,7 +31,7 @@ class Reason(StrEnum):
 
 
 HELD: Final = frozenset(
-    {Reason.SILENCED, Reason.MAINTENANCE, Reason.FLAPPING, Reason.RATE_LIMIT, Reason.DEPENDS}
+    {Decision.SILENCED, Decision.MAINTENANCE, Decision.FLAPPING, Decision.RATE_LIMIT, Decision.DEPENDS}
 )
 """The reasons that hold back the message about an outage for now."""
 
@@ -81,7 +81,7 @@ class Incident:
     last_id: str = ""
     last_ts: float = 0.0
     gap_ts: float = 0.0
-    held: Reason | None = None
+    held: Decision | None = None
     free_at: float | None = None
     told_at: float | None = None
     thread: str = ""

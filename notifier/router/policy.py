@@ -67,7 +67,7 @@ class Route(ServiceFilter):
         return self.fits(svc, tags) and (not self.severities or severity in self.severities)
 
 
-class Window(ServiceFilter):
+class MaintenanceWindow(ServiceFilter):
     """A maintenance window, which begins at each time of a crontab expression and lasts `for_sec` seconds."""
 
     at: str
@@ -134,7 +134,7 @@ class Policy(ServiceConfig):
     "env:PAGERDUTY_ROUTING_KEY"}}`."""
     routes: tuple[Route, ...] = ()
     """Who gets what: the first route that fits counts. Default: everything to every channel."""
-    maintenance: Annotated[tuple[Window, ...], Field(max_length=200)] = ()
+    maintenance: Annotated[tuple[MaintenanceWindow, ...], Field(max_length=200)] = ()
     """When nobody is to get messages about what."""
     escalate: tuple[EscalationStep, ...] = ()
     """Who gets a message as well when nobody has acknowledged."""

@@ -16,10 +16,10 @@ from notifier.router.incident import (
     CLOSES,
     OPENS,
     UNWATCHED,
+    Decision,
     Incident,
     Notice,
     NoticeKind,
-    Reason,
     key_of,
     parse_incident,
     parse_notice,
@@ -147,7 +147,7 @@ class Router:
 
     def handle_event(
         self, event: Event, raw: bytes, now: float, *, reported_by_sentinel: bool = False
-    ) -> Reason:
+    ) -> Decision:
         """Record an event, queue the notice that follows from it, and return the decision.
 
         `raw` is the event's JSON. `reported_by_sentinel` means that a message about it was sent already.
@@ -157,15 +157,15 @@ class Router:
         if event.type in (Kind.HEARTBEAT_GAP, Kind.REACH_GAP):
             return self._notice_of_gap(incident, event, raw, now)
         if event.ts < incident.last_ts or event.id == incident.last_id:
-            return Reason.REPEAT
+            return Decision.REPEAT
         if event.type in OPENS and not incident.down:
             reason = self._open_incident(incident, event, raw, now, reported_by_sentinel=reported_by_sentinel)
         elif event.type in CLOSES and incident.down:
             reason = self._close_incident(incident, event, raw, now)
         elif key in self._incidents:
-            reason = Reason.REPEAT if incident.down else Reason.NEWS
+            reason = Decision.REPEAT if incident.down else Decision.NEWS
         else:
-            return Reason.NEWS
+            return Decision.NEWS
         incident.last_id, incident.last_ts = event.id, event.ts
         incident.held_until = self._timers.held_until(incident)
         self._due_queue.put_earlier(incident.key, now + CHECK_EVERY_SEC)
@@ -242,7 +242,7 @@ class Router:
 
     def _open_incident(
         self, incident: Incident, event: Event, raw: bytes, now: float, *, reported_by_sentinel: bool
-    ) -> Reason:
+    ) -> Decision:
         """Begin an outage; queue its notice unless there is a reason to hold it back; return the decision."""
         incident.down, incident.id, incident.miss = True, event.id, raw.decode("utf-8", "replace")
         incident.kind, incident.ts = event.type, event.ts
@@ -258,19 +258,19 @@ class Router:
             incident.told_at, incident.thread = now, event.id
             incident.channels = self._suppression.route(incident)
             incident.limited_until = now + self._suppression.rate_limit_sec
-            return Reason.REPORTED_BY_SENTINEL
+            return Decision.REPORTED_BY_SENTINEL
         if self._suppression.starts_flapping(incident, now):
             self._start_flapping(incident, now)
         incident.held = self._suppression.reason_to_hold(incident, now)
-        if incident.held is Reason.RATE_LIMIT:
+        if incident.held is Decision.RATE_LIMIT:
             incident.kept, incident.held_at = incident.kept + 1, now
         if incident.held is not None:
             return incident.held
         self._drop_notices(incident, NoticeKind.AGAIN)  # the new notice mentions the same outages
         self._pending.put(self._timers.opening(incident, event.ts, now))
-        return Reason.TELL
+        return Decision.TELL
 
-    def _close_incident(self, incident: Incident, event: Event, raw: bytes, now: float) -> Reason:
+    def _close_incident(self, incident: Incident, event: Event, raw: bytes, now: float) -> Decision:
         """End an outage; queue a notice of that if the outage was sent or pending; return the decision."""
         incident.down = False
         self._suppression.record_change(incident, event.ts)
@@ -279,25 +279,25 @@ class Router:
         opening = self._pending.opening(incident.id)
         self._drop_notices(incident, NoticeKind.DOWN, NoticeKind.REMINDER, NoticeKind.ESCALATION)
         if self._is_flapping_known(incident):
-            return Reason.FLAPPING
+            return Decision.FLAPPING
         key, svc, text = incident.key, incident.svc, raw.decode("utf-8", "replace")
         if opening is not None:
             say = NoticeKind.UP if event.type in UNWATCHED else NoticeKind.BLIP
             events, ids = (*opening.events, text), (*opening.ids, event.id)
             self._pending.put(Notice(event.id, key, svc, say, opening.ts, now, events, ids))
-            return Reason.TELL
+            return Decision.TELL
         if incident.told_at is None:
             if incident.kept:
                 incident.kept_sec += event.down_sec or max(0.0, event.ts - incident.last_ts)
-            return Reason.NOT_NOTIFIED
+            return Decision.NOT_NOTIFIED
         notice = Notice(event.id, key, svc, NoticeKind.UP, event.ts, now, (text,), (event.id,))
         self._pending.put(notice.in_thread(incident.thread, incident.channels))
-        return Reason.TELL
+        return Decision.TELL
 
-    def _notice_of_gap(self, incident: Incident, event: Event, raw: bytes, now: float) -> Reason:
+    def _notice_of_gap(self, incident: Incident, event: Event, raw: bytes, now: float) -> Decision:
         """Queue a notice of a gap, such as a restart, unless it is known or muted; return the decision."""
         if event.ts <= incident.gap_ts:
-            return Reason.REPEAT
+            return Decision.REPEAT
         incident.gap_ts = event.ts
         self._incidents[incident.key] = incident
         self._incident_store.changed(incident.key)
@@ -306,7 +306,7 @@ class Router:
             return muted
         notice = Notice(event.id, incident.key, incident.svc, NoticeKind.NOTE, event.ts, now)
         self._pending.put(notice.with_events((raw.decode("utf-8", "replace"),), (event.id,)))
-        return Reason.TELL
+        return Decision.TELL
 
     def _start_flapping(self, incident: Incident, now: float) -> None:
         """Queue the notice that a service flaps, in place of its others, unless it is muted."""

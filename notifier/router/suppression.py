@@ -1,6 +1,6 @@
 """Decide whether a notice is held back, and which channels get it.
 
-Silences, maintenance, flapping, inhibition by a cause, and the rate limit each are a `Reason`; the
+Silences, maintenance, flapping, inhibition by a cause, and the rate limit each are a `Decision`; the
 first that applies counts. Pure; times are epoch seconds.
 
 Flapping is detected as in Icinga: the last twenty changes count, newer ones more, and flapping ends at
@@ -20,9 +20,9 @@ from marketswarm.channels.event_text import severity_of
 from marketswarm.event import Kind
 from marketswarm.operator import Silence
 from marketswarm.truth import Truth, find_probe_target
-from notifier.router.incident import Incident, Notice, NoticeKind, Reason
+from notifier.router.incident import Decision, Incident, Notice, NoticeKind
 from notifier.router.pending import PendingNotices
-from notifier.router.policy import RATE_LIMIT_SEC, Policy, Window
+from notifier.router.policy import RATE_LIMIT_SEC, MaintenanceWindow, Policy
 
 CHANGES: Final = 20
 """How many of the latest changes count."""
@@ -47,7 +47,7 @@ def is_flapping(changes: Sequence[float], now: float, window_sec: float, already
     return flap_ratio(changes, now, window_sec) >= (LOW if already else HIGH)
 
 
-def is_window_open(window: Window, now: float) -> bool:
+def is_window_open(window: MaintenanceWindow, now: float) -> bool:
     """Return True if a maintenance window, in its own time zone, is open at `now`."""
     # the iterator yields times after its start: start where the earliest window that may still be open begins
     earliest = int(now - window.for_sec)
@@ -73,7 +73,7 @@ class Suppression:
         self.open_channels: tuple[str, ...] = ()
         self._incidents = incidents
         self._pending = waiting
-        self._windows: tuple[float, Policy, tuple[Window, ...]] = float("nan"), self.policy, ()
+        self._windows: tuple[float, Policy, tuple[MaintenanceWindow, ...]] = float("nan"), self.policy, ()
         self._by_cause: dict[str, list[Incident]] | None = None
 
     @property
@@ -120,23 +120,23 @@ class Suppression:
 
     # -- reasons to hold a message back
 
-    def reason_to_mute(self, incident: Incident, now: float) -> Reason | None:
+    def reason_to_mute(self, incident: Incident, now: float) -> Decision | None:
         """Return why no message about an incident may be sent now; None if one may.
 
         The reasons are: no open channel, a silence, maintenance.
         """
         if not self.open_channels:
-            return Reason.NO_CHANNEL
+            return Decision.NO_CHANNEL
         tags = self._tags(incident)
         for silence in self.silences:
             fits = silence.matches(incident.key, tags) or silence.matches(incident.svc, tags)
             if fits and silence.active(now):
-                return Reason.SILENCED
+                return Decision.SILENCED
         if any(window.fits(incident.name, tags) for window in self._open_windows(now)):
-            return Reason.MAINTENANCE
+            return Decision.MAINTENANCE
         return None
 
-    def _open_windows(self, now: float) -> tuple[Window, ...]:
+    def _open_windows(self, now: float) -> tuple[MaintenanceWindow, ...]:
         """Return the maintenance windows that are open, computed once for each `now`."""
         at, policy, found = self._windows
         if at != now or policy is not self.policy:
@@ -144,16 +144,16 @@ class Suppression:
             self._windows = now, self.policy, found
         return found
 
-    def reason_to_hold(self, incident: Incident, now: float) -> Reason | None:
+    def reason_to_hold(self, incident: Incident, now: float) -> Decision | None:
         """Return why the message about an outage is held back now; None if it is not."""
         muted = self.reason_to_mute(incident, now)
         if muted is not None:
             return muted
         if incident.flapping:
-            return Reason.FLAPPING
+            return Decision.FLAPPING
         if self.cause_of(incident) is not None:
-            return Reason.DEPENDS
-        return Reason.RATE_LIMIT if now < incident.limited_until else None
+            return Decision.DEPENDS
+        return Decision.RATE_LIMIT if now < incident.limited_until else None
 
     def cause_of(self, incident: Incident) -> Incident | None:
         """Return an outage that explains this one; None if there is none.
@@ -187,7 +187,7 @@ class Suppression:
         if self._by_cause is None:
             self._by_cause = {}
             for each in self._incidents.values():
-                if each.down and each.held is Reason.DEPENDS:
+                if each.down and each.held is Decision.DEPENDS:
                     for svc in self.causes(each.svc):
                         self._by_cause.setdefault(svc, []).append(each)
         return self._by_cause.get(cause.key, [])

@@ -9,7 +9,7 @@ import heapq
 from typing import Final
 
 from marketswarm.channels.event_text import LATE_SEC, format_seconds
-from notifier.router.incident import Incident, Notice, NoticeKind, Reason
+from notifier.router.incident import Decision, Incident, Notice, NoticeKind
 from notifier.router.suppression import Suppression
 
 NEVER: Final = float("inf")
@@ -79,7 +79,7 @@ class Timers:
             return []
         if incident.kept and self._limit_ends_at(incident) <= now:
             return self._summed_up(incident, now)
-        if not incident.down or incident.held is Reason.RATE_LIMIT:
+        if not incident.down or incident.held is Decision.RATE_LIMIT:
             return []
         if incident.held is not None:
             return self._released(incident, now)
@@ -92,7 +92,7 @@ class Timers:
 
         `every_sec` is the interval where the next change can't be predicted.
         """
-        if incident.flapping or (incident.down and incident.held not in (None, Reason.RATE_LIMIT)):
+        if incident.flapping or (incident.down and incident.held not in (None, Decision.RATE_LIMIT)):
             return now + every_sec
         found = [self._limit_ends_at(incident)] if incident.kept else []
         if incident.is_notified and not incident.acked_by:
@@ -185,7 +185,7 @@ class Timers:
         That is the end of the limit, or earlier for an outage that still lasts: `rate_limit_max_hold_sec`
         after it was held back.
         """
-        if not incident.down or incident.held is not Reason.RATE_LIMIT or incident.held_at is None:
+        if not incident.down or incident.held is not Decision.RATE_LIMIT or incident.held_at is None:
             return incident.limited_until
         hold_sec = self._suppression.policy.rate_limit_max_hold_sec
         return min(incident.limited_until, incident.held_at + hold_sec)
@@ -197,7 +197,7 @@ class Timers:
             incident.kept, incident.kept_sec = 0, 0.0
             incident.held = muted if incident.down else None
             return []
-        if incident.down and incident.held is Reason.RATE_LIMIT:
+        if incident.down and incident.held is Decision.RATE_LIMIT:
             incident.held = None
             if now < incident.limited_until:
                 incident.kept -= 1  # the outages before this one
@@ -212,12 +212,12 @@ class Timers:
         A service whose cause came back is given `grace_sec` to come back itself.
         """
         held = self._suppression.reason_to_hold(incident, now)
-        if incident.held is Reason.DEPENDS and held is not Reason.DEPENDS:
+        if incident.held is Decision.DEPENDS and held is not Decision.DEPENDS:
             incident.free_at = incident.free_at or now
             if now - incident.free_at < self._suppression.grace_sec(incident):
                 return []
         incident.free_at = None
-        if held not in (None, Reason.RATE_LIMIT):
+        if held not in (None, Decision.RATE_LIMIT):
             incident.held = held
             return []
         incident.held = None

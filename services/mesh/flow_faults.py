@@ -18,7 +18,7 @@ from typing import Final, Literal, get_args
 from marketswarm.text import format_duration
 from marketswarm.truth.flows import FlowFault, find_unwritten_keys, format_names
 from services.mesh.flow_graph import FlowGraph, KeyState, Presence
-from services.mesh.flow_reader import Group
+from services.mesh.flow_reader import ConsumerGroup
 from services.mesh.settings import FlowSettings
 
 FaultKind = Literal[
@@ -114,7 +114,7 @@ class FaultFinder:
         up_sec = self.presence.up_sec.get(svc, 0.0)
         return up_sec > self.settings.behind_sec and (svc in self.named or not one.seen.groups)
 
-    def _find_group_faults(self, one: KeyState, svc: str, group: Group) -> Iterator[FlowFault]:
+    def _find_group_faults(self, one: KeyState, svc: str, group: ConsumerGroup) -> Iterator[FlowFault]:
         """Yield the faults `trimmed_unread` and `falls_behind` of a group; `svc` is its reader, or empty."""
         name = f"group {group.name}"
         whose = (
@@ -138,7 +138,7 @@ class FaultFinder:
             yield FlowFault("falls_behind", one.key, svc, text)
 
 
-def _count_lost(one: KeyState, group: Group) -> int:
+def _count_lost(one: KeyState, group: ConsumerGroup) -> int:
     """Return how many entries were trimmed before the group had read them; 0 if the server can't tell.
 
     The server's `lag` omits these entries.

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from marketswarm.truth import Truth
 from marketswarm.truth.flows import Edge, FlowFault, Flows, Key
-from services.mesh.flow_reader import Group, KeyReading
+from services.mesh.flow_reader import ConsumerGroup, KeyReading
 
 MAX_SAMPLES: Final = 64  # readings of one count, however long the window is
 
@@ -71,8 +71,8 @@ class KeyState:
     key: Key
     seen: KeyReading
     rate: float | None
-    groups: Mapping[str, Group]
-    others: tuple[Group, ...]
+    groups: Mapping[str, ConsumerGroup]
+    others: tuple[ConsumerGroup, ...]
     read_rates: Mapping[str, float | None]
 
 
@@ -128,8 +128,8 @@ def build_graph(
 
 
 def assign_groups(
-    readers: tuple[str, ...], named: Mapping[str, str], groups: tuple[Group, ...]
-) -> dict[str, Group]:
+    readers: tuple[str, ...], named: Mapping[str, str], groups: tuple[ConsumerGroup, ...]
+) -> dict[str, ConsumerGroup]:
     """Return the consumer group of each reader that has one, by service."""
     by_name = {group.name: group for group in groups}
     found = {svc: by_name[named.get(svc, svc)] for svc in readers if named.get(svc, svc) in by_name}
@@ -198,7 +198,7 @@ def _encode_edge(edge: Edge, graph: FlowGraph) -> dict[str, Any]:
     return found if group is None else found | {"group": group.name} | _encode_group(group, one)
 
 
-def _encode_group(group: Group, one: KeyState) -> dict[str, Any]:
+def _encode_group(group: ConsumerGroup, one: KeyState) -> dict[str, Any]:
     """Return a consumer group as an object of `mesh:flow`, with its rate of reading."""
     found = asdict(group)
     found["oldest_sec"] = _round(group.oldest_sec)

@@ -22,7 +22,7 @@ YEAR_2001_MS: Final = 10**12  # a lower id was not made from a time
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class ConsumerGroup:
     """Hold a consumer group of a stream; `lag` and `read` are None if the server can't tell.
 
     `oldest_sec` is the age of the oldest entry that the group has not acknowledged, delivered or not; None if
@@ -51,7 +51,7 @@ class KeyReading:
     length: int = 0
     added: int | None = None
     last_sec: float | None = None  # the age of the newest entry
-    groups: tuple[Group, ...] | None = ()
+    groups: tuple[ConsumerGroup, ...] | None = ()
     too_large: int = 0
 
 
@@ -107,11 +107,11 @@ def age_sec(entry_id: bytes, at_ms: int) -> float | None:
     return max(0.0, (at_ms - made_ms) / 1000) if YEAR_2001_MS < made_ms <= at_ms + 60_000 else None
 
 
-def _parse_group(found: Any, at_ms: int) -> Group:
+def _parse_group(found: Any, at_ms: int) -> ConsumerGroup:
     """Return one consumer group from the script's answer; `at_ms` is the server's time."""
     name, consumers, pending, lag, read, delivered, unread, taken = found
     ages = [age for entry_id in (unread, taken) if (age := age_sec(entry_id, at_ms)) is not None]
-    return Group(
+    return ConsumerGroup(
         name.decode("utf-8", "replace"),
         int(consumers),
         int(pending),

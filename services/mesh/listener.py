@@ -175,7 +175,7 @@ class BeatListener:
             self._on_unknown_sender(channel, payload)
             return
         found = beat.parse(payload, svc)
-        if isinstance(found, beat.Malformed):
+        if isinstance(found, beat.MalformedBeat):
             self.malformed += 1
             return
         now, wall = time.monotonic(), time.time()
@@ -193,7 +193,9 @@ class BeatListener:
         """Report the sender of a valid beat on an unknown channel; count any other payload as malformed."""
         name = channel.removesuffix(HEARTBEAT_SUFFIX.encode())
         svc = clean_name(name)
-        if svc is None or isinstance(beat.parse(payload, name.decode("utf-8", "replace")), beat.Malformed):
+        if svc is None or isinstance(
+            beat.parse(payload, name.decode("utf-8", "replace")), beat.MalformedBeat
+        ):
             self.malformed += 1
         elif self.unknown.is_new(svc, time.monotonic()):
             self.add_events([MeshEvent("stranger", svc, "", time.time())])

@@ -17,7 +17,7 @@ CHUNK_BYTES: Final = 65_536
 ACCEPTED_ENCODINGS: Final = "gzip, br"
 
 
-class TooLongError(Exception):
+class BodyTooLongError(Exception):
     """The body has more bytes than the limit, compressed or decompressed."""
 
 
@@ -116,12 +116,12 @@ class Decompressor:
         """Decompress one more chunk. Raises TooLongError or BadEncodingError."""
         self._received_bytes += len(chunk)
         if self._received_bytes > self._limit:
-            raise TooLongError
+            raise BodyTooLongError
         try:
             for piece in self._decoder.decompress(chunk):
                 self._body += piece
                 if len(self._body) > self._limit:
-                    raise TooLongError
+                    raise BodyTooLongError
         except (zlib.error, brotli.error):
             raise BadEncodingError from None
 

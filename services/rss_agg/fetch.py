@@ -31,8 +31,8 @@ from services.rss_agg.decode import (
     ACCEPTED_ENCODINGS,
     CHUNK_BYTES,
     BadEncodingError,
+    BodyTooLongError,
     Decompressor,
-    TooLongError,
 )
 from services.rss_agg.settings import ReadSettings
 
@@ -398,7 +398,7 @@ async def _read_body(response: httpx.Response, limit: int) -> bytes:
     """Return the decompressed body of a response. Raises TooLongError or BadEncodingError."""
     length = response.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length[:18]) > limit:
-        raise TooLongError
+        raise BodyTooLongError
     decompressor = Decompressor(response.headers.get("content-encoding", ""), limit)
     async for chunk in response.aiter_raw(CHUNK_BYTES):
         decompressor.add(chunk)
@@ -407,7 +407,7 @@ async def _read_body(response: httpx.Response, limit: int) -> bytes:
 
 _OURS: Final[Table] = (
     (InsideAddressError, "inside_address"),
-    (TooLongError, "too_long"),
+    (BodyTooLongError, "too_long"),
     (BadEncodingError, "bad_encoding"),
 )
 _OTHERS: Final[Table] = ((httpx.TransportError, "broken"), (ValueError, "bad_url"))

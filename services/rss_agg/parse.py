@@ -108,7 +108,7 @@ class NotAFeedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FeedEntry:
     """Hold one entry of a document, as plain text.
 
     `published` is ISO 8601 in UTC, or empty.
@@ -125,7 +125,7 @@ class Entry:
         return asdict(self)
 
 
-def parse_entries(body: bytes, content_type: str, base_url: str) -> list[Entry]:
+def parse_entries(body: bytes, content_type: str, base_url: str) -> list[FeedEntry]:
     """Return the entries of a document, newest first if it has dates, at most MAX_ENTRIES.
 
     Args:
@@ -146,7 +146,7 @@ def parse_entries(body: bytes, content_type: str, base_url: str) -> list[Entry]:
     return _newest([entry for entry in entries if entry.id or entry.link or entry.title or entry.summary])
 
 
-def _newest(entries: list[Entry]) -> list[Entry]:
+def _newest(entries: list[FeedEntry]) -> list[FeedEntry]:
     """Return at most MAX_ENTRIES entries, newest first.
 
     A document that begins with its oldest entry is reversed.
@@ -243,9 +243,9 @@ def _format_time(epoch_sec: float) -> str:
     return datetime.fromtimestamp(epoch_sec, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _make_entry(raw: Mapping[str, Any], base_url: str) -> Entry:
+def _make_entry(raw: Mapping[str, Any], base_url: str) -> FeedEntry:
     """Return the entry of raw values, as plain text of limited length; links become absolute."""
-    return Entry(
+    return FeedEntry(
         id=text_to_line(raw["id"], ID_LENGTH),
         link=_absolute_link(raw["link"], base_url),
         title=html_to_line(raw["title"], TITLE_LENGTH),
@@ -278,7 +278,7 @@ class Item:
     fields: Mapping[str, str]
 
 
-def make_items(feed: "Feed", scope: str, entries: Iterable[Entry]) -> list[Item]:
+def make_items(feed: "Feed", scope: str, entries: Iterable[FeedEntry]) -> list[Item]:
     """Return the items of a feed's entries, oldest first, each once; `entries` are newest first."""
     entries = list(entries)
     ambiguous = _ambiguous_ids(entries)
@@ -290,7 +290,7 @@ def make_items(feed: "Feed", scope: str, entries: Iterable[Entry]) -> list[Item]
     return list(reversed(items.values()))
 
 
-def _ambiguous_ids(entries: Iterable[Entry]) -> set[str]:
+def _ambiguous_ids(entries: Iterable[FeedEntry]) -> set[str]:
     """Return the ids that this document gives to entries with different links."""
     links: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
@@ -299,7 +299,7 @@ def _ambiguous_ids(entries: Iterable[Entry]) -> set[str]:
     return {entry_id for entry_id, found in links.items() if len(found) > 1}
 
 
-def _identity(entry: Entry, *, trust_id: bool) -> tuple[str, ...]:
+def _identity(entry: FeedEntry, *, trust_id: bool) -> tuple[str, ...]:
     """Return the words that identify an entry.
 
     These are its id if `trust_id`, else its link, else its title and summary.
@@ -316,7 +316,7 @@ def _digest(*words: str) -> str:
     return hashlib.sha256("\0".join(words).encode("utf-8", "replace")).hexdigest()[:32]
 
 
-def _item_fields(feed: "Feed", item_id: str, entry: Entry) -> dict[str, str]:
+def _item_fields(feed: "Feed", item_id: str, entry: FeedEntry) -> dict[str, str]:
     """Return the fields of an item's stream entry."""
     return {
         "id": item_id,

@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, Final, Self
 
 import orjson
 
-from services.rss_agg.parse import MAX_ENTRIES, Entry, NotAFeedError, parse_entries
+from services.rss_agg.parse import MAX_ENTRIES, FeedEntry, NotAFeedError, parse_entries
 
 REQUEST_SIZES: Final = struct.Struct("!II")  # bytes of the head (JSON) and of the body
 ANSWER_SIZE: Final = struct.Struct("!I")
@@ -54,7 +54,7 @@ class ParseProcess:
         """Return the worker's process id; None while there is no worker."""
         return None if self._process is None else self._process.pid
 
-    async def parse(self, body: bytes, content_type: str, base_url: str) -> list[Entry]:
+    async def parse(self, body: bytes, content_type: str, base_url: str) -> list[FeedEntry]:
         """Return the entries of a document, as `parse_entries` does.
 
         Documents are parsed one after the other, each within PARSE_SEC, or START_SEC if the worker has to
@@ -75,7 +75,7 @@ class ParseProcess:
                     await self._kill()
         if "why" in answer:
             raise NotAFeedError(answer["why"])
-        return [Entry(**entry) for entry in answer["entries"]]
+        return [FeedEntry(**entry) for entry in answer["entries"]]
 
     async def _request(self, body: bytes, content_type: str, base_url: str) -> dict[str, Any]:
         """Send one document to the worker, which is started if there is none; return its answer.

@@ -48,7 +48,7 @@ COMMIT: Final = Script.beside("services.vexy_ai", "commit.lua")
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class ClosedWindow:
     """Hold a window that is over.
 
     `name` is `begins-ends` in epoch seconds; `count` is the stored number of its notes, which changes if the
@@ -60,7 +60,7 @@ class Window:
     content: WindowContent
 
 
-async def next_due_window(store: NoteStore) -> Window | None:
+async def next_due_window(store: NoteStore) -> ClosedWindow | None:
     """Return the window without a digest that ended first; None if no window is over.
 
     Report the fields that no worker can have written; the script has deleted them.
@@ -75,13 +75,13 @@ async def next_due_window(store: NoteStore) -> Window | None:
     if not name:
         return None
     fields: Fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    window = Window(name.decode(), fields[b"n"], parse_window(fields))
+    window = ClosedWindow(name.decode(), fields[b"n"], parse_window(fields))
     if window.content.notes and not window.content.first:
         report_unusable(store.bus.name, key, f"{window.name} first, last")
     return window
 
 
-async def load_notes(store: NoteStore, window: Window) -> list[Note]:
+async def load_notes(store: NoteStore, window: ClosedWindow) -> list[Note]:
     """Return at most MAX_NOTES notes of a window, oldest first; leave out trimmed and too large ones."""
     notes: list[Note] = []
     at, last = window.content.first, window.content.last
@@ -97,7 +97,7 @@ async def load_notes(store: NoteStore, window: Window) -> list[Note]:
 
 
 async def commit_digest(
-    store: NoteStore, window: Window, digest: dict[str, str] | None, *, notes: int
+    store: NoteStore, window: ClosedWindow, digest: dict[str, str] | None, *, notes: int
 ) -> bool:
     """Write the digest of a window and delete the window; if `digest` is None, only delete the window.
 
@@ -157,7 +157,7 @@ class DigestWriter:
         else:
             await self._write(store, window)
 
-    async def _write(self, store: NoteStore, window: Window) -> None:
+    async def _write(self, store: NoteStore, window: ClosedWindow) -> None:
         """Write the digest of a window, with summaries; delete a window that has nothing to report.
 
         If this process ends before the commit, the window stays unchanged.

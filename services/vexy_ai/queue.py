@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.bus import Bus, BusError, TooLongError
+from marketswarm.bus import Bus, BusError, ReplyTooLongError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import note_windows_key, notes_seen_key
 from services.vexy_ai.backlog import Backlog
@@ -34,7 +34,7 @@ LEAVE: Final = Script.beside("services.vexy_ai", "leave.lua")
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class QueueEntry:
     """One entry of a stream; `deliveries` counts how often it was delivered, this time included.
 
     An entry that was too large to be read is not `is_complete`, and has no fields.
@@ -97,7 +97,7 @@ class Consumer:
         oldest_ms = int(oldest.partition(b"-")[0]) if oldest else now_ms
         return Backlog(pending, unread, max(0, now_ms - oldest_ms) / 1000, lost)
 
-    async def read_new(self, count: Mapping[Source, int], block_sec: float) -> list[Entry]:
+    async def read_new(self, count: Mapping[Source, int], block_sec: float) -> list[QueueEntry]:
         """Read new entries, at most `count` of each stream, and wait for the first up to `block_sec`.
 
         Streams whose count is 0 or missing are not read.
@@ -106,12 +106,12 @@ class Consumer:
         for source in self.sources:
             by_count.setdefault(count.get(source, 0), []).append(source)
         by_count.pop(0, None)
-        found: list[Entry] = []
+        found: list[QueueEntry] = []
         for left, (most, sources) in zip(reversed(range(len(by_count))), by_count.items(), strict=True):
             found += await self._read(sources, most, 0.001 if left or found else block_sec)
         return found
 
-    async def _read(self, sources: Sequence[Source], most: int, block_sec: float) -> list[Entry]:
+    async def _read(self, sources: Sequence[Source], most: int, block_sec: float) -> list[QueueEntry]:
         """Read at most `most` new entries of each source, and wait for the first up to `block_sec`.
 
         Return an empty list if the reply is longer than twice MAX_ENTRY_BYTES; its entries are pending then.
@@ -125,11 +125,11 @@ class Consumer:
         )
         try:
             reply = await self.bus.ask(reading, block_sec + BLOCK_MARGIN_SEC, longest=2 * MAX_ENTRY_BYTES)
-        except TooLongError:
+        except ReplyTooLongError:
             return []  # these entries are pending now: each is claimed by itself, if it is not too large
         return list(parse_entries(reply, sources))
 
-    async def claim(self, source: Source, idle_sec: float) -> tuple[Entry | None, int]:
+    async def claim(self, source: Source, idle_sec: float) -> tuple[QueueEntry | None, int]:
         """Claim one entry that was not settled within `idle_sec`.
 
         Return the entry, or None if there is none, and the number of pending entries that were found trimmed
@@ -141,7 +141,7 @@ class Consumer:
         if not entry_id:
             return None, trimmed
         fields = dict(zip(flat[::2], flat[1::2], strict=False)) if flat else {}
-        return Entry(source, entry_id, fields, deliveries, is_complete=bool(flat)), trimmed
+        return QueueEntry(source, entry_id, fields, deliveries, is_complete=bool(flat)), trimmed
 
     async def settle(
         self, source: Source, store: NoteStore, records: Sequence[Record], *, window_sec: int, notes: int
@@ -164,7 +164,7 @@ class Consumer:
             )
         return sum(new)
 
-    async def dead_letter(self, entry: Entry, dead: str, reason: str, now: float) -> bool:
+    async def dead_letter(self, entry: QueueEntry, dead: str, reason: str, now: float) -> bool:
         """Write an entry to the dead letters at key `dead`, and acknowledge it; `now` is in epoch seconds.
 
         Return False, with nothing written, if the entry is no longer pending because another consumer settled
@@ -200,12 +200,12 @@ class Consumer:
         return await self.bus.script(LEAVE, [source.key], args, within_sec=1.0)
 
 
-def parse_entries(reply: Any, sources: Iterable[Source]) -> Iterable[Entry]:
+def parse_entries(reply: Any, sources: Iterable[Source]) -> Iterable[QueueEntry]:
     """Yield the entries in a reply to XREADGROUP; deleted ones have no fields."""
     by_key = {source.key.encode(): source for source in sources}
     for stream, entries in reply or []:
         for entry_id, fields in entries:
-            yield Entry(by_key[stream], entry_id, fields or {})
+            yield QueueEntry(by_key[stream], entry_id, fields or {})
 
 
 def format_fields(fields: Fields) -> str:

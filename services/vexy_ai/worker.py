@@ -17,7 +17,7 @@ from marketswarm.bus import BusError
 from services.vexy_ai.backlog import Backlog
 from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.notes import Lexicon
-from services.vexy_ai.queue import MAX_ENTRY_BYTES, Consumer, Entry, NoteStore
+from services.vexy_ai.queue import MAX_ENTRY_BYTES, Consumer, NoteStore, QueueEntry
 from services.vexy_ai.records import Record, UnusableError, make_record
 from services.vexy_ai.settings import (
     Source,
@@ -111,7 +111,7 @@ class Worker:
             found[source] = replace(backlog, lost=most)
         self.backlogs = found
 
-    async def _read_new(self, queue: Consumer, settings: WorkSettings) -> list[Entry]:
+    async def _read_new(self, queue: Consumer, settings: WorkSettings) -> list[QueueEntry]:
         """Read new entries of each stream, as many as its batch and pending limits allow.
 
         If no stream may be read, rest for FULL_PAUSE_SEC and return an empty list.
@@ -156,7 +156,7 @@ class Worker:
                 else:
                     await self._process(queue, [entry], settings)
 
-    async def _process(self, queue: Consumer, entries: Sequence[Entry], settings: WorkSettings) -> None:
+    async def _process(self, queue: Consumer, entries: Sequence[QueueEntry], settings: WorkSettings) -> None:
         """Make records of the entries and settle them, stream by stream, SETTLED_AT_ONCE at a time."""
         for source in queue.sources:
             mine = [entry for entry in entries if entry.source == source]
@@ -166,7 +166,7 @@ class Worker:
                 await self._settle(settings)
 
     async def _make_records(
-        self, queue: Consumer, entries: Sequence[Entry], settings: WorkSettings
+        self, queue: Consumer, entries: Sequence[QueueEntry], settings: WorkSettings
     ) -> list[Record]:
         """Return a record for each entry of which one can be made.
 
@@ -201,7 +201,7 @@ class Worker:
             write("items.noted", stream=source.key, items=len(records), new=new)
 
     async def _handle_failure(
-        self, queue: Consumer, entry: Entry, reason: str, settings: WorkSettings
+        self, queue: Consumer, entry: QueueEntry, reason: str, settings: WorkSettings
     ) -> None:
         """Count and log an entry that failed, and leave it pending; after its last try, dead-letter it."""
         self._metrics.count_failed(entry.source.key)
@@ -215,7 +215,7 @@ class Worker:
         if entry.deliveries >= settings.tries:
             await self._dead_letter(queue, entry, reason)
 
-    async def _dead_letter(self, queue: Consumer, entry: Entry, reason: str) -> None:
+    async def _dead_letter(self, queue: Consumer, entry: QueueEntry, reason: str) -> None:
         """Move an entry to the dead letters; count and log it, unless another consumer settled it first."""
         async with self._me.waiting(BUS_SEC):
             is_new = await queue.dead_letter(entry, dead_letter_key(self._me.section), reason, time.time())

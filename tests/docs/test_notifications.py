@@ -11,7 +11,7 @@ from marketswarm.channels.message import encode_webhook_body
 from marketswarm.channels.registry import create_channel
 from marketswarm.channels.webhook import build_headers
 from marketswarm.truth import load
-from notifier.router.incident import Reason
+from notifier.router.incident import Decision
 from notifier.router.policy import RATE_LIMIT_SEC, Policy
 from support.channel_messages import GOLDEN, MISS
 from support.pages import ROOT, blocks, section, table
@@ -114,4 +114,4 @@ def test_the_table_of_settings_has_all_of_them_with_their_defaults():
 
 def test_each_decision_is_explained():
     rows = {row[0].strip("`") for row in table("docs/notifications.md", "What is sent, and when")}
-    assert rows == {str(reason) for reason in Reason}
+    assert rows == {str(reason) for reason in Decision}

@@ -1,7 +1,7 @@
 import pytest
 
 from healer.probe_alert import parse_probe_alert
-from marketswarm.event import Event, Kind, Malformed, encode
+from marketswarm.event import Event, Kind, MalformedEvent, encode
 
 GOOD = Event(
     Kind.PROBE_MISS,
@@ -26,7 +26,7 @@ def test_a_fact_on_a_target_is_read_as_it_was_written():
 @pytest.mark.parametrize("kind", [kind for kind in Kind if not kind.startswith("probe_")])
 def test_no_other_fact_is_for_massive_to_tell(kind):
     said = parse_probe_alert(changed(type=kind, id=f"{kind}.massive:shop.1762433488100"))
-    assert said == Malformed("foreign_type")
+    assert said == MalformedEvent("foreign_type")
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_no_other_fact_is_for_massive_to_tell(kind):
     ],
 )
 def test_what_is_not_its_own_says_why(wrong, reason):
-    assert parse_probe_alert(changed(**wrong)) == Malformed(reason)
+    assert parse_probe_alert(changed(**wrong)) == MalformedEvent(reason)

@@ -8,7 +8,7 @@ from marketswarm.bus import Bus
 from marketswarm.bus.parser import MIB, BoundedParser
 from marketswarm.bus.stored_values import unusable_total
 from services.rss_agg import store as store_module
-from services.rss_agg.parse import Entry, make_items
+from services.rss_agg.parse import FeedEntry, make_items
 from services.rss_agg.settings import Feed, ReadSettings
 from services.rss_agg.store import FeedState, FeedStore, KnownFeed, claim_by_name, claim_by_url
 from support.rig import Server
@@ -41,7 +41,9 @@ class Reader:
         """The feed shows these, newest first; what came of it."""
         if state is None:
             (state,) = await self.store.load_states([self.one])
-        found = [Entry(one, "", f"Item {one}", "", "") if isinstance(one, str) else one for one in entries]
+        found = [
+            FeedEntry(one, "", f"Item {one}", "", "") if isinstance(one, str) else one for one in entries
+        ]
         items = make_items(self.one.feed, self.one.scope, found)
         return await self.store.publish_items(
             self.one, state.after_success(time.time()), items, self.settings
@@ -72,7 +74,7 @@ async def test_an_item_goes_on_the_stream_once_with_all_its_fields(server, store
 async def test_an_edited_item_is_a_new_version_of_the_same(server, store):
     reader = Reader(store)
     for title in ("One", "One!", "One!", "One"):
-        await reader.shows(Entry("1", "", title, "", ""))
+        await reader.shows(FeedEntry("1", "", title, "", ""))
     found = stream(server)
     assert [fields["title"] for fields in found] == ["One", "One!", "One"]
     assert len({fields["id"] for fields in found}) == 1
@@ -84,9 +86,9 @@ async def test_an_edited_item_is_a_new_version_of_the_same(server, store):
 async def test_what_is_another_one_with_each_reading_is_an_edit_no_more_in_the_end(server, store):
     reader = Reader(store)
     for count in range(30):
-        await reader.shows(Entry("1", "", "One", f"seen {count} times", ""))
+        await reader.shows(FeedEntry("1", "", "One", f"seen {count} times", ""))
     assert [fields.get("version", "1") for fields in stream(server)] == [str(n) for n in range(1, 21)]
-    assert (await reader.shows("2", Entry("1", "", "One", "", ""))).edited == ()
+    assert (await reader.shows("2", FeedEntry("1", "", "One", "", ""))).edited == ()
 
 
 async def test_what_a_feed_shows_is_never_forgotten_and_what_it_does_not_in_the_end(
@@ -101,7 +103,7 @@ async def test_what_a_feed_shows_is_never_forgotten_and_what_it_does_not_in_the_
     await reader.shows("3", "1")  # 2 is gone from now on, not since it was last published
     clock["now"] += 99
     assert (await reader.shows("4", "3", "2", "1")).new == (
-        make_items(FEED, reader.one.scope, [Entry("4", "", "", "", "")])[0].id,
+        make_items(FEED, reader.one.scope, [FeedEntry("4", "", "", "", "")])[0].id,
     )
     clock["now"] += 2
     await reader.shows("4", "3", "1")  # gone again, from now on
@@ -160,11 +162,13 @@ async def test_that_end_is_put_off_with_each_reading_also_of_one_that_finds_noth
 
 async def test_of_two_that_read_at_once_each_publishes_what_the_other_has_not(server, store):
     reader = Reader(store)
-    await reader.shows(Entry("1", "", "One", "", ""))
+    await reader.shows(FeedEntry("1", "", "One", "", ""))
     (before,) = await store.load_states([reader.one])
-    await reader.shows(Entry("2", "", "Two", "", ""), Entry("1", "", "One!", "", ""), state=before)
+    await reader.shows(FeedEntry("2", "", "Two", "", ""), FeedEntry("1", "", "One!", "", ""), state=before)
     # the slower of the two has an older document: what it knows alone counts, what it contradicts does not
-    late = await reader.shows(Entry("3", "", "Three", "", ""), Entry("1", "", "One", "", ""), state=before)
+    late = await reader.shows(
+        FeedEntry("3", "", "Three", "", ""), FeedEntry("1", "", "One", "", ""), state=before
+    )
     assert (len(late.new), late.edited) == (1, ())
     assert titles(server) == ["One", "One!", "Two", "Three"]
     (after,) = await store.load_states([reader.one])

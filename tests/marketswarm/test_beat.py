@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from marketswarm.beat import MAX_BOOT, MAX_BYTES, MAX_HOST, Beat, Malformed, Sender, make, parse, sender
+from marketswarm.beat import MAX_BOOT, MAX_BYTES, MAX_HOST, Beat, MalformedBeat, Sender, make, parse, sender
 
 ORIGINAL = b'{"svc":"my_svc","i":1,"ts":1762433458}'
 
@@ -110,7 +110,7 @@ def test_a_wrong_optional_key_is_passed_over_since_the_sender_is_alive_all_the_s
     ],
 )
 def test_what_is_no_sign_of_life_is_a_value_that_says_why(raw, reason):
-    assert parse(raw, "a") == Malformed(reason)
+    assert parse(raw, "a") == MalformedBeat(reason)
 
 
 def test_a_payload_of_exactly_4_kib_is_read_and_one_byte_more_is_not():
@@ -119,7 +119,7 @@ def test_a_payload_of_exactly_4_kib_is_read_and_one_byte_more_is_not():
     assert MAX_BYTES == 4096
     assert len(fits) == 4096
     assert parse(fits, "a") == Beat("a", 1, 1762433458.125)
-    assert parse(fits + b" ", "a") == Malformed("too_long")
+    assert parse(fits + b" ", "a") == MalformedBeat("too_long")
 
 
 @given(st.binary(max_size=5000))
@@ -128,7 +128,7 @@ def test_a_payload_of_exactly_4_kib_is_read_and_one_byte_more_is_not():
 @example(b'{"svc":"a","i":1,"ts":1e999}')
 @example(b'{"svc":"a","i":1,"ts":1' + b"0" * 400 + b"}")
 def test_no_bytes_crash_the_reading(raw):
-    assert isinstance(parse(raw, "a"), Beat | Malformed)
+    assert isinstance(parse(raw, "a"), Beat | MalformedBeat)
 
 
 anything = st.recursive(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from marketswarm.event import MAX_BYTES, Event, Kind, Malformed, encode, identify, parse
+from marketswarm.event import MAX_BYTES, Event, Kind, MalformedEvent, encode, identify, parse
 
 BARE = {"ts": 1762433458.3, "id": "", "by": ""}
 
@@ -146,13 +146,13 @@ def test_what_newer_writers_added_is_passed_over():
     ],
 )
 def test_bytes_that_are_no_event_say_why(raw, reason):
-    assert parse(raw) == Malformed(reason)
+    assert parse(raw) == MalformedEvent(reason)
 
 
 def test_an_event_over_16_kib_is_not_read():
     raw = encode(Event(Kind.HEARTBEAT_OK, "a", 1.0, "x", "healer"))
     assert parse(raw + b" " * (MAX_BYTES - len(raw))) == parse(raw)
-    assert parse(raw + b" " * (MAX_BYTES - len(raw) + 1)) == Malformed("too_long")
+    assert parse(raw + b" " * (MAX_BYTES - len(raw) + 1)) == MalformedEvent("too_long")
 
 
 anything = st.recursive(
@@ -181,7 +181,7 @@ names = st.sampled_from(
 @given(st.binary(max_size=200))
 @example(b"[" * 5000)
 def test_no_bytes_crash_the_reading(raw):
-    assert isinstance(parse(raw), Event | Malformed)
+    assert isinstance(parse(raw), Event | MalformedEvent)
 
 
 @given(st.dictionaries(names, anything | st.sampled_from([*Kind, 1.5])))

@@ -12,7 +12,7 @@ from notifier.channel_worker import Outcome
 from notifier.dispatcher import AnswerTracker, Dispatcher
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
-from notifier.router.incident import Reason
+from notifier.router.incident import Decision
 from notifier.router.policy import Policy
 
 
@@ -174,7 +174,7 @@ async def test_after_a_kill_the_next_one_has_what_was_stored_and_takes_the_entry
     after.inbox.add_events([ReceivedEvent(BUS, entry, parse_event(bench.handed[0][1].events[0]),
                               bench.handed[0][1].events[0], redelivered=True)])  # fmt: skip
     await after.dispatcher.dispatch()
-    assert after.metrics.events == {Reason.REPEAT: 1}
+    assert after.metrics.events == {Decision.REPEAT: 1}
     assert after.handed == []
     assert after.acked() == []
     after.handed.append(bench.handed[1])
@@ -214,7 +214,7 @@ async def test_what_the_sentinel_told_is_not_told_again_and_others_are_not_asked
     await bench.dispatcher.dispatch()
     assert bench.asked_for == ["healer_miss.healer.1", "heartbeat_miss.beta.3"]
     assert [message.id for _, message in bench.handed] == ["heartbeat_miss.alpha.2"]
-    assert bench.metrics.events == {Reason.REPORTED_BY_SENTINEL: 2, Reason.TELL: 1}
+    assert bench.metrics.events == {Decision.REPORTED_BY_SENTINEL: 2, Decision.TELL: 1}
 
 
 async def test_what_is_held_back_is_acknowledged_and_the_sentinel_knows_of_it():

@@ -22,7 +22,7 @@ MAX_AGE_MS: Final = 1000.0 * MAX_BACKFILL_SEC
 """An older bar is implausible, since the bit that records whether it is on the stream may have expired."""
 
 
-class State(StrEnum):
+class ConnectionState(StrEnum):
     """The state of a connection."""
 
     GREETING = "greeting"  # the socket is open, and the server sends the first message
@@ -53,14 +53,18 @@ FINAL_STATUSES: Final = (
 )
 """Statuses that the server sends in any state before it hangs up; each is also the reason that we report."""
 
-TABLE: Final[Mapping[tuple[State, ServerStatus], tuple[State, Action | None]]] = {
-    (State.GREETING, ServerStatus.CONNECTED): (State.AUTHENTICATING, "auth"),
-    (State.AUTHENTICATING, ServerStatus.AUTH_SUCCESS): (State.STREAMING, "subscribe"),
-    (State.AUTHENTICATING, ServerStatus.ERROR): (State.OVER, None),
-    (State.STREAMING, ServerStatus.SUCCESS): (State.STREAMING, None),
+TABLE: Final[Mapping[tuple[ConnectionState, ServerStatus], tuple[ConnectionState, Action | None]]] = {
+    (ConnectionState.GREETING, ServerStatus.CONNECTED): (ConnectionState.AUTHENTICATING, "auth"),
+    (ConnectionState.AUTHENTICATING, ServerStatus.AUTH_SUCCESS): (ConnectionState.STREAMING, "subscribe"),
+    (ConnectionState.AUTHENTICATING, ServerStatus.ERROR): (ConnectionState.OVER, None),
+    (ConnectionState.STREAMING, ServerStatus.SUCCESS): (ConnectionState.STREAMING, None),
     # such as one symbol refused: the others go on
-    (State.STREAMING, ServerStatus.ERROR): (State.STREAMING, None),
-    **{(state, final): (State.OVER, None) for state in list(State)[:-1] for final in FINAL_STATUSES},
+    (ConnectionState.STREAMING, ServerStatus.ERROR): (ConnectionState.STREAMING, None),
+    **{
+        (state, final): (ConnectionState.OVER, None)
+        for state in list(ConnectionState)[:-1]
+        for final in FINAL_STATUSES
+    },
 }
 """By state and status: the next state, and the action to request."""
 
@@ -103,7 +107,7 @@ class ProtocolMachine:
     def __init__(
         self, symbols: Collection[str] | None, source: Source = "ws", anomalies: Counter[str] | None = None
     ) -> None:
-        self.state = State.GREETING
+        self.state = ConnectionState.GREETING
         self.anomalies: Counter[str] = Counter() if anomalies is None else anomalies
         self.confirmed: set[str] = set()
         self._wanted = None if symbols is None else set(symbols)
@@ -121,7 +125,7 @@ class ProtocolMachine:
         """
         content = FrameContent()
         for event in self._parse_events(frame):
-            if self.state is State.OVER:
+            if self.state is ConnectionState.OVER:
                 break
             kind = event.get("ev")
             if kind == "status":
@@ -140,7 +144,7 @@ class ProtocolMachine:
         before, self._wanted = self._wanted or set(), set(symbols)
         gone, new = before - self._wanted, self._wanted - before
         self.confirmed -= gone
-        if self.state is not State.STREAMING:
+        if self.state is not ConnectionState.STREAMING:
             return []  # all wanted symbols are requested once the connection streams
         return [*_make_requests("unsubscribe", gone), *_make_requests("subscribe", new)]
 
@@ -169,7 +173,7 @@ class ProtocolMachine:
             content.requests.append(Request("auth"))
         elif action == "subscribe":
             content.requests += _make_requests("subscribe", self._wanted or set())
-        elif self.state is State.OVER:
+        elif self.state is ConnectionState.OVER:
             content.end_reason = str(status)
         elif status == ServerStatus.SUCCESS and isinstance(message, str) and message.startswith(CONFIRMATION):
             for channel in message.removeprefix(CONFIRMATION).split(","):
@@ -178,7 +182,7 @@ class ProtocolMachine:
     def _add_bar(self, event: Mapping[str, Any], now_ms: float, content: FrameContent) -> None:
         """Add the bar of an event to the content, if it is valid and wanted; it also confirms its symbol."""
         bar = parse_stream_bar(event, self._source)
-        if self.state is not State.STREAMING:
+        if self.state is not ConnectionState.STREAMING:
             self.anomalies["unexpected"] += 1
         elif bar is None:
             self.anomalies["malformed"] += 1

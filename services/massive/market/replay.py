@@ -14,7 +14,7 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.agent import Agent
-from services.massive.market.protocol import ProtocolMachine, State
+from services.massive.market.protocol import ConnectionState, ProtocolMachine
 from services.massive.market.publish import BarStore
 from services.massive.market.settings import MarketSettings
 from services.massive.market.status import MarketStatus
@@ -104,7 +104,9 @@ class ReplaySource:
             self._status.replay_error = f"{path.name} can't be read ({error.strerror or 'no such file'})"
             self._me.log.warning("market.unplayable", file=path.name, why=error.strerror)
         else:
-            ended = "" if self._machine.state is State.STREAMING else f"; it ends {self._machine.state}"
+            ended = (
+                "" if self._machine.state is ConnectionState.STREAMING else f"; it ends {self._machine.state}"
+            )
             self._report_progress(path, f"over, {self._bars} bars, {self._new} new{ended}")
             self._me.log.info("market.played", file=path.name, bars=self._bars, new=self._new)
         self._me.set_degraded(self._status.problem(), part="market")

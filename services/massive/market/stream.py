@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from marketswarm import __version__
 from marketswarm.net.errors import EXACT, find_reason
 from services.massive.market.errors import ConnectionEnded
-from services.massive.market.protocol import ProtocolMachine, Request, State
+from services.massive.market.protocol import ConnectionState, ProtocolMachine, Request
 
 MAX_FRAME_BYTES: Final = 1 << 20
 MAX_QUEUED_FRAMES: Final = 16
@@ -107,7 +107,7 @@ async def authenticate(connection: StreamConnection, machine: ProtocolMachine, t
     """Wait for the greeting, send the key, and subscribe to what `machine` wants. Raises ConnectionEnded."""
     try:
         async with asyncio.timeout(timeout_sec):
-            while machine.state is not State.STREAMING:
+            while machine.state is not ConnectionState.STREAMING:
                 content = machine.receive(await connection.receive(), 1000 * time.time())
                 if content.end_reason:
                     raise ConnectionEnded(content.end_reason)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.bus import Bus, TooLongError
+from marketswarm.bus import Bus, ReplyTooLongError
 from marketswarm.bus.stream import (
     StreamEntry,
     read_after,
@@ -75,7 +75,7 @@ async def test_the_newest_id_is_told_without_the_entry(server, bus):
 
 async def test_a_connection_that_was_given_up_serves_nobody_after_it(server, bus):
     server.cmd("SET", "large", b"x" * (4 * MIB))
-    with pytest.raises(TooLongError):
+    with pytest.raises(ReplyTooLongError):
         await bus.ask(bus.client.get("large"), longest=MIB)
     assert len(await bus.ask(bus.client.get("large"))) == 4 * MIB
 

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.cli.beat import BeatSender, Destination, find_destination
+from marketswarm.cli.beat import BeatDestination, BeatSender, find_destination
 from marketswarm.exit import Exit
 from marketswarm.truth import load
 from support.fuzz.replies import serving
@@ -30,19 +30,21 @@ def test_a_service_beats_where_its_section_says():
         "redis_url": "redis://market-redis:6379",
     }
     found = destination({"a": {"heartbeat": heartbeat}}, "a")
-    assert found == Destination("market-redis", "team:a", 0.5, 90, known=True)
+    assert found == BeatDestination("market-redis", "team:a", 0.5, 90, known=True)
     assert destination({"a": {"alert_on_failure": True}}, "a").alert_on_failure
 
 
 def test_one_that_the_healer_alone_knows_beats_where_the_healer_listens():
     found = destination({"healer": HEALER}, "shell")
-    assert found == Destination("market-redis", "shell:heartbeat", 40 / 3, 40, known=True)
+    assert found == BeatDestination("market-redis", "shell:heartbeat", 40 / 3, 40, known=True)
 
 
 def test_a_service_that_the_truth_does_not_know_has_the_defaults():
-    assert destination({"b": {}}, "a") == Destination("system-redis", "a:heartbeat", 10, 30, known=False)
+    assert destination({"b": {}}, "a") == BeatDestination("system-redis", "a:heartbeat", 10, 30, known=False)
     assert destination({"healer": HEALER}, "a").timeout_sec == 40
-    assert find_destination(None, "a", 7.0) == Destination("system-redis", "a:heartbeat", 10, 7, known=False)
+    assert find_destination(None, "a", 7.0) == BeatDestination(
+        "system-redis", "a:heartbeat", 10, 7, known=False
+    )
 
 
 def test_a_url_may_come_from_a_file_and_a_wrong_one_is_named_without_its_value(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from marketswarm.cli.notifications import (
     parse_pending,
 )
 from notifier.outbox import Outbox
-from notifier.router.incident import Incident, Reason
+from notifier.router.incident import Decision, Incident
 from notifier.state import NotifierState
 
 NOW = 1_762_433_458.0
@@ -35,7 +35,7 @@ def test_an_open_incident_says_who_sees_to_it_and_what_holds_its_message_back():
     found = parse_incidents(
         stored(
             Incident("a", "a", down=True, acked_by="kim"),
-            Incident("b", "b", down=True, held=Reason.RATE_LIMIT, held_until=NOW + 60),
+            Incident("b", "b", down=True, held=Decision.RATE_LIMIT, held_until=NOW + 60),
             Incident("c", "c"),
         )
     )

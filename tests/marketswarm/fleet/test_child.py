@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from marketswarm.fleet import child as module
-from marketswarm.fleet.child import Child, Program, RestartBackoff, State, explain_exit_code
+from marketswarm.fleet.child import Child, ChildState, Program, RestartBackoff, explain_exit_code
 from support.rig.process import alive
 from support.waiting import auntil
 
@@ -74,7 +74,7 @@ async def test_a_stopped_child_stays_stopped_until_started(make):
     scene = make(SLEEPS)
     await scene.ready()
     assert "stopped in" in await scene.child.stop()
-    assert scene.child.state is State.STOPPED
+    assert scene.child.state is ChildState.STOPPED
     assert "already" in await scene.child.stop()
     assert "does not run" in scene.child.kill()
     assert scene.told == []
@@ -86,11 +86,11 @@ async def test_a_stopped_child_stays_stopped_until_started(make):
 async def test_a_start_cuts_a_pause_short_and_a_stop_ends_it(make, monkeypatch):
     monkeypatch.setattr(module.RestartBackoff, "after", lambda *_: 60.0)
     scene = make(ENDS)
-    await auntil(lambda: scene.child.state is State.WAITING, 5)
+    await auntil(lambda: scene.child.state is ChildState.WAITING, 5)
     assert "not after its pause" in scene.child.start()
     await auntil(lambda: len(scene.told) == 2, 5)
     assert "was not running" in await scene.child.stop()
-    await auntil(lambda: scene.child.state is State.STOPPED, 5)
+    await auntil(lambda: scene.child.state is ChildState.STOPPED, 5)
 
 
 async def test_a_child_deaf_to_sigterm_is_killed_after_its_grace(make):

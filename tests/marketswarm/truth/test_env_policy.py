@@ -9,7 +9,7 @@ from marketswarm.channels import KINDS
 from marketswarm.settings import ChannelSettings
 from marketswarm.truth.env_policy import (
     NAMES,
-    Refused,
+    VariableRefused,
     find_doubts,
     find_refusals,
     is_feed_variable,
@@ -65,7 +65,7 @@ def test_no_option_of_any_kind_takes_a_secret_to_where_a_truth_says(kind):
             asked = {**elsewhere(kind), option: f"env:{name}"}
             try:
                 found = resolve_options(asked, ENVIRON)
-            except Refused as error:
+            except VariableRefused as error:
                 said.append(str(error))
                 continue
             # whose value is an address goes there, and nowhere else
@@ -193,7 +193,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("options", "more"), REFUSED)
 def test_what_it_does_not_agree_to_is_refused_with_the_option_and_no_value(options, more):
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(VariableRefused) as caught:
         resolve_options(options, {**ENVIRON, **more})
     assert str(caught.value).partition(":")[0] in options
     assert VALUE not in str(caught.value)
@@ -201,7 +201,7 @@ def test_what_it_does_not_agree_to_is_refused_with_the_option_and_no_value(optio
 
 def test_a_refusal_says_what_would_be_right():
     def said(**options):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(VariableRefused) as caught:
             resolve_options(options, ENVIRON)
         return str(caught.value)
 

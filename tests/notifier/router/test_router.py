@@ -5,7 +5,7 @@ import pytest
 
 from marketswarm.channels import MessageKind, Severity
 from marketswarm.event import Kind
-from notifier.router.incident import Reason
+from notifier.router.incident import Decision
 from support.simulation.router import Town
 
 HOUR = 3600.0
@@ -13,7 +13,7 @@ HOUR = 3600.0
 
 def test_a_service_that_dies_alone_is_told_at_once_and_its_return_in_the_same_thread():
     town = Town()
-    assert town.down("a") is Reason.TELL
+    assert town.down("a") is Decision.TELL
     assert [message.title for message in town.run(0.3)] == ["a is down"]
     miss = town.last()
     assert (miss.kind, miss.severity, miss.opens, miss.closes) == (
@@ -24,7 +24,7 @@ def test_a_service_that_dies_alone_is_told_at_once_and_its_return_in_the_same_th
     )
     assert miss.id == miss.thread == orjson.loads(miss.events[0])["id"]
     town.run(60)
-    assert town.up("a") is Reason.TELL
+    assert town.up("a") is Decision.TELL
     assert [message.title for message in town.run(0.3)] == ["a is up again"]
     ok = town.last()
     assert (ok.kind, ok.severity, ok.opens, ok.closes) == (MessageKind.UP, Severity.INFO, False, (miss.id,))
@@ -83,7 +83,7 @@ def test_a_group_comes_back_in_its_thread_which_is_over_with_the_last_of_it():
 def test_what_is_back_before_anybody_was_told_is_one_line():
     town = Town()
     town.down("a")
-    assert town.up("a", ts=town.now + 0.1) is Reason.TELL
+    assert town.up("a", ts=town.now + 0.1) is Decision.TELL
     town.run(3)
     assert town.titles() == ["a was down for 30.1 s, and is up again"]
     assert len(town.last().events) == 2
@@ -93,31 +93,31 @@ def test_what_is_back_before_anybody_was_told_is_one_line():
 def test_the_end_of_what_nobody_was_told_of_is_not_told():
     town = Town()
     town.be_silent("a", sec=HOUR)
-    assert town.down("a") is Reason.SILENCED
+    assert town.down("a") is Decision.SILENCED
     town.run(60)
-    assert town.up("a") is Reason.NOT_NOTIFIED
+    assert town.up("a") is Decision.NOT_NOTIFIED
     town.run(2 * HOUR)
     assert town.titles() == []
 
 
 def test_a_first_ok_is_no_news_and_a_repeat_is_a_repeat():
     town = Town()
-    assert town.up("a") is Reason.NEWS
+    assert town.up("a") is Decision.NEWS
     event, raw = town.event(Kind.HEARTBEAT_MISS, "a", late_sec=30.0, timeout_sec=30.0)
-    assert town.take(event, raw) is Reason.TELL
-    assert town.take(event, raw) is Reason.REPEAT
+    assert town.take(event, raw) is Decision.TELL
+    assert town.take(event, raw) is Decision.REPEAT
     town.run(3)
-    assert town.take(event, raw) is Reason.REPEAT
+    assert town.take(event, raw) is Decision.REPEAT
     town.up("a")
     town.run(3)
-    assert town.take(event, raw) is Reason.REPEAT, "an old one, from the other bus"
+    assert town.take(event, raw) is Decision.REPEAT, "an old one, from the other bus"
     town.run(3)
     assert town.titles() == ["a is down", "a is up again"]
 
 
 def test_what_the_sentinel_told_is_not_told_again_but_its_end_is():
     town = Town()
-    assert town.down("healer", Kind.HEALER_MISS, reported_by_sentinel=True) is Reason.REPORTED_BY_SENTINEL
+    assert town.down("healer", Kind.HEALER_MISS, reported_by_sentinel=True) is Decision.REPORTED_BY_SENTINEL
     town.run(5)
     assert town.titles() == []
     town.up("healer", Kind.HEALER_OK)
@@ -135,9 +135,9 @@ def test_further_misses_are_held_back_and_summed_up_at_the_end_of_the_limit():
     town.up("a")
     for _ in range(2):
         town.run(40)
-        assert town.down("a") is Reason.RATE_LIMIT
+        assert town.down("a") is Decision.RATE_LIMIT
         town.run(10)
-        assert town.up("a") is Reason.NOT_NOTIFIED
+        assert town.up("a") is Decision.NOT_NOTIFIED
     assert town.titles() == ["a is down", "a is up again"]
     town.run(300)
     assert town.titles()[2:] == ["a went down again and again"]
@@ -149,7 +149,7 @@ def test_further_misses_are_held_back_and_summed_up_at_the_end_of_the_limit():
 def test_an_outage_that_lasts_is_told_when_it_was_held_back_for_a_minute_and_so_is_its_end():
     town = Town(rate_limit_sec=300)
     town.flap("a", 1, 5.0, 10.0)
-    assert town.down("a") is Reason.RATE_LIMIT
+    assert town.down("a") is Decision.RATE_LIMIT
     miss = town.router.open_incidents()[0].id
     town.run(59)
     assert town.titles() == ["a is down", "a is up again"]
@@ -211,7 +211,7 @@ def test_one_that_is_still_down_at_the_end_of_the_limit_is_told_and_so_is_its_en
     town.run(10)
     town.up("a")
     town.run(10)
-    assert town.down("a") is Reason.RATE_LIMIT
+    assert town.down("a") is Decision.RATE_LIMIT
     town.run(300)
     assert town.titles()[2:] == ["a went down again and again"]
     assert "once more" in town.last().text
@@ -378,7 +378,7 @@ def test_what_nobody_acknowledges_goes_to_the_next_channel_and_so_does_its_end()
 
 def test_with_nobody_to_tell_nothing_is_lost_what_is_still_down_is_told_once_there_is():
     town = Town(channels=[])
-    assert town.down("a") is Reason.NO_CHANNEL
+    assert town.down("a") is Decision.NO_CHANNEL
     town.down("b")
     town.run(60)
     town.up("b")
@@ -403,8 +403,8 @@ def test_channels_that_go_away_while_something_waits_lose_nothing():
 def test_a_gap_is_told_and_says_how_long():
     town = Town()
     event, raw = town.event(Kind.HEARTBEAT_GAP, "a", gap_sec=95.0, restarted=True)
-    assert town.take(event, raw) is Reason.TELL
-    assert town.take(event, raw) is Reason.REPEAT
+    assert town.take(event, raw) is Decision.TELL
+    assert town.take(event, raw) is Decision.REPEAT
     town.run(3)
     assert town.titles() == ["a restarted, and is up"]
     assert town.last().text.splitlines()[0] == "silent for at least 95 s while nobody listened"

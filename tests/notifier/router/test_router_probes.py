@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.event import Kind
-from notifier.router.incident import Reason
+from notifier.router.incident import Decision
 from support.simulation.router import Town
 
 TARGETS = [
@@ -22,11 +22,11 @@ def town(**policy):
 
 def test_a_loss_and_its_end_are_told_in_one_thread():
     place = town()
-    assert place.down("massive/shop", MISS) is Reason.TELL
+    assert place.down("massive/shop", MISS) is Decision.TELL
     place.run(3)
     down = place.last()
     place.run(60)
-    assert place.up("massive/shop", OK) is Reason.TELL
+    assert place.up("massive/shop", OK) is Decision.TELL
     place.run(3)
     up = place.last()
     assert place.titles() == ["massive/shop is down", "massive/shop is up again"]
@@ -48,7 +48,7 @@ def test_it_matters_as_much_as_the_truth_says():
 def test_it_can_be_silenced_by_name(pattern):
     place = town()
     place.be_silent(pattern, sec=3600)
-    assert place.down("massive/shop", MISS) is Reason.SILENCED
+    assert place.down("massive/shop", MISS) is Decision.SILENCED
     place.run(60)
     assert place.titles() == []
     place.run(3600)
@@ -59,20 +59,20 @@ def test_it_can_be_silenced_by_name(pattern):
 def test_it_can_be_silenced_by_its_tags_and_those_of_massive(tag):
     place = town()
     place.be_silent(sec=3600, tags=[tag])
-    assert place.down("massive/db", MISS) is Reason.SILENCED
+    assert place.down("massive/db", MISS) is Decision.SILENCED
 
 
 def test_a_silence_on_massive_itself_is_none_on_its_targets():
     place = town()
     place.be_silent("massive", sec=3600)
-    assert place.down("massive/shop", MISS) is Reason.TELL
+    assert place.down("massive/shop", MISS) is Decision.TELL
 
 
 def test_what_depends_on_a_target_that_is_down_is_not_told():
     place = town()
     place.down("massive/names", MISS)
     place.run(3)
-    assert place.down("massive/shop", MISS) is Reason.DEPENDS
+    assert place.down("massive/shop", MISS) is Decision.DEPENDS
     place.run(600)
     assert place.titles() == ["massive/names is down"]
 
@@ -81,14 +81,14 @@ def test_what_depends_on_a_service_that_is_down_is_not_told():
     place = town()
     place.down("b")
     place.run(3)
-    assert place.down("massive/db", MISS) is Reason.DEPENDS
+    assert place.down("massive/db", MISS) is Decision.DEPENDS
 
 
 def test_a_bus_that_is_a_target_too_is_one_outage():
     place = town()
     place.down("market-redis", Kind.BUS_MISS)
     place.run(3)
-    assert place.down("massive/market", MISS) is Reason.DEPENDS
+    assert place.down("massive/market", MISS) is Decision.DEPENDS
     place.run(1000)
     assert place.titles()[0] == "bus market-redis is away"
     assert not any("massive/market is down" in title for title in place.titles())
@@ -99,7 +99,7 @@ def test_one_that_is_no_longer_probed_is_closed():
     place = town()
     place.down("massive/shop", MISS)
     place.run(3)
-    assert place.up("massive/shop", Kind.PROBE_UNWATCHED) is Reason.TELL
+    assert place.up("massive/shop", Kind.PROBE_UNWATCHED) is Decision.TELL
     place.run(3)
     assert place.titles() == ["massive/shop is down", "massive/shop is no longer probed"]
     assert place.router.open_incidents() == []
@@ -141,6 +141,6 @@ def test_what_is_known_of_it_outlives_a_restart():
     place.down("massive/shop", MISS)
     place.run(3)
     place.restart()
-    assert place.up("massive/shop", OK) is Reason.TELL
+    assert place.up("massive/shop", OK) is Decision.TELL
     place.run(3)
     assert place.titles() == ["massive/shop is down", "massive/shop is up again"]

@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.event import Kind
-from notifier.router.incident import Reason
+from notifier.router.incident import Decision
 from support.simulation.router import TIMEOUT_SEC, Town
 
 HOUR = 3600.0
@@ -45,7 +45,7 @@ def test_what_dies_after_its_cause_waits_for_it_and_is_told_when_it_does_not_com
     town = Town(TREE)
     town.down("db")
     town.run(10)
-    assert town.down("web") is Reason.DEPENDS
+    assert town.down("web") is Decision.DEPENDS
     town.run(20 * 60)
     assert town.titles() == ["db is down", "db is still down"]
     assert "with it web" in town.last().text
@@ -65,7 +65,7 @@ def test_what_comes_back_with_its_cause_is_not_told_at_all():
     town.run(60)
     town.up("db")
     town.run(5)
-    assert town.up("api") is Reason.NOT_NOTIFIED
+    assert town.up("api") is Decision.NOT_NOTIFIED
     town.run(HOUR)
     assert town.titles() == ["db is down", "db is up again"]
 
@@ -75,7 +75,7 @@ def test_whoever_hears_nothing_of_the_cause_hears_of_what_suffers_from_it():
     town = Town(TREE, ["one", "two"], routes=routes)
     town.down("db")
     town.run(10)
-    assert town.down("api") is Reason.TELL
+    assert town.down("api") is Decision.TELL
     town.run(3)
     assert town.titles("two") == ["api is down"]
 
@@ -112,10 +112,10 @@ def test_a_silence_by_tag_and_one_on_a_bus():
     town = Town({"a": {"tags": ["ingest"]}, "b": {}})
     town.be_silent(sec=HOUR, tags=["ingest"])
     town.be_silent("bus:market-redis", sec=HOUR)
-    assert town.down("a") is Reason.SILENCED
-    assert town.down("b") is Reason.TELL
-    assert town.down("market-redis", Kind.BUS_MISS) is Reason.SILENCED
-    assert town.down("system-redis", Kind.BUS_MISS) is Reason.TELL
+    assert town.down("a") is Decision.SILENCED
+    assert town.down("b") is Decision.TELL
+    assert town.down("market-redis", Kind.BUS_MISS) is Decision.SILENCED
+    assert town.down("system-redis", Kind.BUS_MISS) is Decision.TELL
 
 
 def test_reminders_are_silenced_too_and_an_ok_of_what_was_told_is_not():
@@ -135,8 +135,8 @@ def test_maintenance_holds_back_for_as_long_as_it_lasts():
     window = {"services": ["a"], "at": "0 13 * * THU", "for_sec": 1800, "tz": "UTC"}
     town = Town(maintenance=[window])
     town.run(15 * 60)
-    assert town.down("a") is Reason.MAINTENANCE
-    assert town.down("b") is Reason.TELL
+    assert town.down("a") is Decision.MAINTENANCE
+    assert town.down("b") is Decision.TELL
     town.run(20 * 60)
     assert "a is down" not in town.titles()
     town.run(10 * 60)

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from notifier.router import suppression
-from notifier.router.incident import Reason
-from notifier.router.policy import Window
+from notifier.router.incident import Decision
+from notifier.router.policy import MaintenanceWindow
 from notifier.router.suppression import HIGH, LOW, flap_ratio, is_flapping, is_window_open
 from support.simulation.router import Town
 
@@ -69,23 +69,23 @@ def at(text: str) -> float:
     ],
 )
 def test_a_window_is_open_from_its_beginning_for_its_length(when, is_so):
-    assert is_window_open(Window(**NIGHT), at(when)) is is_so
+    assert is_window_open(MaintenanceWindow(**NIGHT), at(when)) is is_so
 
 
 def test_a_window_may_be_longer_than_a_day():
-    weekend = Window(at="0 18 * * FRI", for_sec=60 * 3600)
+    weekend = MaintenanceWindow(at="0 18 * * FRI", for_sec=60 * 3600)
     assert is_window_open(weekend, at("2026-07-05T12:00:00+00:00"))
     assert not is_window_open(weekend, at("2026-07-06T06:00:00+00:00"))
 
 
 def test_a_window_is_on_its_services_and_tags_or_on_all():
-    by_name = Window(services=("rss_*",), **NIGHT)
-    by_tag = Window(tags=("ingest",), **NIGHT)
+    by_name = MaintenanceWindow(services=("rss_*",), **NIGHT)
+    by_tag = MaintenanceWindow(tags=("ingest",), **NIGHT)
     assert by_name.fits("rss_agg", ())
     assert by_tag.fits("massive", ("ingest",))
     assert not by_name.fits("massive", ())
     assert not by_tag.fits("massive", ())
-    assert Window(**NIGHT).fits("massive", ())
+    assert MaintenanceWindow(**NIGHT).fits("massive", ())
 
 
 def test_a_window_is_worked_out_once_for_all_that_is_looked_at(monkeypatch):
@@ -98,7 +98,7 @@ def test_a_window_is_worked_out_once_for_all_that_is_looked_at(monkeypatch):
     monkeypatch.setattr(suppression, "is_window_open", counted)
     town = Town([f"s{n}" for n in range(300)], maintenance=[{"at": "50 12 * * *", "for_sec": 120}])
     for n in range(300):
-        assert town.down(f"s{n}") is Reason.MAINTENANCE
+        assert town.down(f"s{n}") is Decision.MAINTENANCE
     town.run(5)
     assert town.messages == []
     assert len(worked_out) == len(set(worked_out)), "twice for the same time"
@@ -122,5 +122,5 @@ def test_a_window_is_worked_out_once_for_all_that_is_looked_at(monkeypatch):
 )
 def test_a_window_that_cannot_be_says_why(changed, said):
     with pytest.raises(ValidationError) as error:
-        Window(**{**NIGHT, **changed})
+        MaintenanceWindow(**{**NIGHT, **changed})
     assert said in str(error.value)

@@ -3,7 +3,7 @@ import pytest
 from marketswarm.truth.flows import Edge, Flows, Key
 from services.mesh.flow_faults import FAULT_KINDS, MAX_FAULTS, FaultFinder
 from services.mesh.flow_graph import Presence, Rates, build_graph
-from services.mesh.flow_reader import Group, KeyReading
+from services.mesh.flow_reader import ConsumerGroup, KeyReading
 from services.mesh.settings import FlowSettings
 
 ITEMS = Key("market-redis", "rss:items")
@@ -12,7 +12,7 @@ UP = Presence({"rss": 7200.0, "vexy": 7200.0})
 
 
 def group(name="vexy", lag=0, oldest_sec=None, pending=0, read=10):
-    return Group(name, 1, pending, lag, read, oldest_sec)
+    return ConsumerGroup(name, 1, pending, lag, read, oldest_sec)
 
 
 def stream(*groups, added=10, length=10, last_sec=1.0):

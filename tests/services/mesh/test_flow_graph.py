@@ -1,13 +1,13 @@
 from marketswarm.truth.flows import Edge, FlowFault, Flows, Key
 from services.mesh.flow_graph import MAX_SAMPLES, Rates, assign_groups, build_graph, encode_flow
-from services.mesh.flow_reader import Group, KeyReading, age_sec, parse_key
+from services.mesh.flow_reader import ConsumerGroup, KeyReading, age_sec, parse_key
 
 ITEMS = Key("market-redis", "rss:items")
 NOW_MS = 1_762_433_460_000
 
 
 def group(name, **more):
-    return Group(name, 1, 0, 0, more.pop("read", 5), None)
+    return ConsumerGroup(name, 1, 0, 0, more.pop("read", 5), None)
 
 
 def test_a_group_is_that_of_the_reader_who_names_it_or_is_called_so():
@@ -58,10 +58,10 @@ def test_the_script_s_answer_becomes_what_was_seen():
     ]
     seen = parse_key(answer, NOW_MS)
     assert (seen.length, seen.added, seen.last_sec) == (3, 12, 10.0)
-    assert seen.groups == (Group("vexy", 2, 1, 2, 9, 60.0),)
+    assert seen.groups == (ConsumerGroup("vexy", 2, 1, 2, 9, 60.0),)
     assert parse_key(b"hash", NOW_MS) == KeyReading("hash")
     unknown = [*(b"stream", 3, -1, b"", b"1-1", 1, 0), [b"\xff", 0, 0, -1, -1, b"4-0", b"5-1", b""]]
-    assert parse_key(unknown, NOW_MS).groups == (Group("\ufffd", 0, 0, None, None, None),)
+    assert parse_key(unknown, NOW_MS).groups == (ConsumerGroup("\ufffd", 0, 0, None, None, None),)
     assert parse_key([b"stream", 3, -1, b"", b"1-1", 99, 0], NOW_MS).groups is None
 
 
@@ -80,7 +80,7 @@ def test_what_is_shown_has_the_agreed_shape():
     )
     rates = Rates()
     for now, added in ((0.0, 0), (10.0, 15)):
-        one = Group("vexy", 1, 2, 3, added, 7.1234)
+        one = ConsumerGroup("vexy", 1, 2, 3, added, 7.1234)
         seen = {
             ITEMS: KeyReading("stream", length=9, added=added, last_sec=0.5, groups=(one,)),
             notes: KeyReading("channel", subscribers=2),

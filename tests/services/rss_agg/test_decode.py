@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.rss_agg.decode import BadEncodingError, Decompressor, TooLongError, decode_text
+from services.rss_agg.decode import BadEncodingError, BodyTooLongError, Decompressor, decode_text
 
 WORDS = "<a>Zürich, Łódź, 東京 \u2013 “Größe”</a>"
 WEST = "<a>Zürich \u2013 “Größe”</a>"
@@ -125,13 +125,13 @@ def bombs():
 @pytest.mark.parametrize(("coding", "bomb"), bombs())
 def test_a_bomb_goes_off_at_the_limit_and_not_after(coding, bomb):
     decompressor = Decompressor(coding, 1_000_000)
-    with pytest.raises(TooLongError):
+    with pytest.raises(BodyTooLongError):
         decompressor.add(bomb)
     assert len(decompressor) <= 1_000_000 + 3 * 65_536
 
 
 def test_a_body_that_is_larger_packed_than_wanted_is_not_taken_either():
-    with pytest.raises(TooLongError):
+    with pytest.raises(BodyTooLongError):
         unpack("", b"x" * 101, limit=100)
 
 
@@ -140,5 +140,5 @@ def test_what_follows_a_body_that_is_over_is_dropped_and_not_without_end():
     decompressor.add(gzip.compress(b"x"))
     decompressor.add(b"junk" * 100)
     assert decompressor.finish() == b"x"
-    with pytest.raises(TooLongError):
+    with pytest.raises(BodyTooLongError):
         decompressor.add(b"junk" * 200)

@@ -16,10 +16,10 @@ def test_the_settings_on_the_page_are_those_there_are_with_their_defaults():
 
 
 def test_the_fields_of_an_item_on_the_page_are_those_it_has():
-    from services.rss_agg.parse import Entry, make_items
+    from services.rss_agg.parse import FeedEntry, make_items
     from services.rss_agg.settings import Feed
 
-    (item,) = make_items(Feed(url="http://a", name="a"), "s", [Entry("1", "", "", "", "")])
+    (item,) = make_items(Feed(url="http://a", name="a"), "s", [FeedEntry("1", "", "", "", "")])
     shown = [name.strip("`") for row in table(PAGE, "Items") for name in row[0].split(", ")]
     assert sorted(shown) == sorted([*item.fields, "seen", "version", "updates"])
 

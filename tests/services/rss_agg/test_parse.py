@@ -9,7 +9,7 @@ from services.rss_agg.parse import (
     MAX_ENTRIES,
     SUMMARY_LENGTH,
     TITLE_LENGTH,
-    Entry,
+    FeedEntry,
     NotAFeedError,
     html_to_line,
     make_items,
@@ -257,7 +257,7 @@ FEED = Feed(url="http://127.0.0.1/feed", name="a", tags=("x", "y"))
 
 
 def entry(ident="1", link="https://a/1", title="One", summary="It is.", published="2025-11-20T12:00:00Z"):
-    return Entry(ident, link, title, summary, published)
+    return FeedEntry(ident, link, title, summary, published)
 
 
 def only_item(one, feed=FEED, scope="s"):

@@ -27,7 +27,7 @@ def words(text: str) -> tuple[bytes, ...]:
 def examine_beat(raw: bytes) -> Hashable:
     """A beat or a reason; a beat has what it says it has, and comes back as it was when written again."""
     found = beat.parse(raw, SVC)
-    if type(found) is beat.Malformed:
+    if type(found) is beat.MalformedBeat:
         assert found.reason in ("too_long", "not_json", "not_an_object", "other_svc", "bad_i", "bad_ts")
         return found.reason
     assert type(found) is Beat
@@ -49,7 +49,7 @@ def examine_beat(raw: bytes) -> Hashable:
 def examine_event(raw: bytes) -> Hashable:
     """An event or a reason; an event is written and read back for ever the same."""
     found = event.parse(raw)
-    if type(found) is event.Malformed:
+    if type(found) is event.MalformedEvent:
         return found.reason
     assert type(found) is Event
     assert type(found.type) is Kind

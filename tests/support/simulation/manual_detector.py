@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from marketswarm.beat import Beat, Malformed, make, parse
+from marketswarm.beat import Beat, MalformedBeat, make, parse
 from marketswarm.detector import (
     CANARY_EVERY_SEC,
     OVERDUE_SEC,
@@ -69,7 +69,7 @@ class Hand:
     ) -> None:
         self._start, self._wall = start, wall
         self.elapsed = 0.0
-        self.malformed: list[tuple[str, Malformed]] = []
+        self.malformed: list[tuple[str, MalformedBeat]] = []
         self.detector = Detector(
             self.now, on_malformed=lambda svc, found: self.malformed.append((svc, found))
         )

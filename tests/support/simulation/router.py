@@ -9,7 +9,7 @@ from marketswarm.channels import Message
 from marketswarm.event import Event, Kind, encode, identify
 from marketswarm.operator import Silence
 from marketswarm.truth import Truth, load
-from notifier.router.incident import Incident, Reason
+from notifier.router.incident import Decision, Incident
 from notifier.router.policy import Policy
 from notifier.router.router import Router
 
@@ -77,12 +77,14 @@ class Town:
         event = Event(kind, svc, at, identify(kind, svc, at), "healer", **more)
         return event, encode(event)
 
-    def take(self, event: Event, raw: bytes, **how: Any) -> Reason:
+    def take(self, event: Event, raw: bytes, **how: Any) -> Decision:
         reason = self.router.handle_event(event, raw, self.now, **how)
         self._turn()
         return reason
 
-    def down(self, svc: str, kind: Kind = Kind.HEARTBEAT_MISS, ts: float | None = None, **how: Any) -> Reason:
+    def down(
+        self, svc: str, kind: Kind = Kind.HEARTBEAT_MISS, ts: float | None = None, **how: Any
+    ) -> Decision:
         at = self.now if ts is None else ts
         self.lost[svc] = at
         timeout_sec = TIMEOUT_SEC if kind is Kind.HEARTBEAT_MISS else None
@@ -91,7 +93,7 @@ class Town:
         )
         return self.take(event, raw, **how)
 
-    def up(self, svc: str, kind: Kind = Kind.HEARTBEAT_OK, ts: float | None = None) -> Reason:
+    def up(self, svc: str, kind: Kind = Kind.HEARTBEAT_OK, ts: float | None = None) -> Decision:
         at = self.now if ts is None else ts
         event, raw = self.event(kind, svc, at, age_sec=0.0, down_sec=at - self.lost.get(svc, at) + 30.01)
         return self.take(event, raw)

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from services.massive.market.protocol import (
     FINAL_STATUSES,
     TABLE,
+    ConnectionState,
     ProtocolMachine,
     Request,
     ServerStatus,
-    State,
 )
 from support.rig.market_api import MINUTE, status, told
 
@@ -112,14 +112,16 @@ def test_bars_before_the_key_was_taken_are_not_believed():
 
 
 @pytest.mark.parametrize("said", FINAL_STATUSES)
-@pytest.mark.parametrize("state", [State.GREETING, State.AUTHENTICATING, State.STREAMING])
+@pytest.mark.parametrize(
+    "state", [ConnectionState.GREETING, ConnectionState.AUTHENTICATING, ConnectionState.STREAMING]
+)
 def test_whatever_is_over_is_over_in_their_words(said, state):
     machine = ProtocolMachine(["AAPL"])
     machine.state = state
     assert (
         machine.receive(frame({"ev": "status", "status": said}, told("AAPL", LAST)), NOW).end_reason == said
     )
-    assert machine.state is State.OVER
+    assert machine.state is ConnectionState.OVER
     assert not machine.receive(status("connected"), NOW).requests
 
 
@@ -175,10 +177,10 @@ def test_a_recording_tells_of_whichever_symbols_it_has():
 
 
 def test_the_table_has_no_way_out_of_over_and_one_into_streaming():
-    assert State.OVER not in {state for state, _said in TABLE}
-    assert [step for step, (to, _) in TABLE.items() if to is State.STREAMING and step[0] is not to] == [
-        (State.AUTHENTICATING, ServerStatus.AUTH_SUCCESS)
-    ]
+    assert ConnectionState.OVER not in {state for state, _said in TABLE}
+    assert [
+        step for step, (to, _) in TABLE.items() if to is ConnectionState.STREAMING and step[0] is not to
+    ] == [(ConnectionState.AUTHENTICATING, ServerStatus.AUTH_SUCCESS)]
 
 
 said = st.sampled_from([*ServerStatus, "other"]).map(lambda word: {"ev": "status", "status": word})
@@ -200,4 +202,4 @@ def test_no_frames_make_it_raise_or_show_the_key_twice_or_tell_what_nobody_wante
         assert all(bar.sym == "AAPL" for bar in heard.bars)
     assert [request.action for request in requests].count("auth") <= 1
     assert over <= 1
-    assert (machine.state is State.OVER) == bool(over)
+    assert (machine.state is ConnectionState.OVER) == bool(over)

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from websockets.asyncio.server import serve
 
 from services.massive.market.errors import ConnectionEnded
-from services.massive.market.protocol import ProtocolMachine, Request, State
+from services.massive.market.protocol import ConnectionState, ProtocolMachine, Request
 from services.massive.market.stream import MAX_FRAME_BYTES, StreamConnection, authenticate
 from support.rig import free_port
 from support.rig.certificates import Authority
@@ -51,7 +51,7 @@ async def test_it_is_let_in_asks_and_hears(market):
         start = market.last_minute()
         await asyncio.to_thread(market.make, "AAPL", start)
         heard = machine.receive(await line.receive(), 1000 * time.time())
-    assert (held, machine.state) == (["AAPL"], State.STREAMING)
+    assert (held, machine.state) == (["AAPL"], ConnectionState.STREAMING)
     assert [(each.sym, each.start) for each in heard.bars] == [("AAPL", start)]
     assert market.keys == [KEY]
 
