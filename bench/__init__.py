@@ -1,1 +1,4 @@
-"""Figures, as ratios within one run where they can be. `make bench`, or `python -m bench heard` for one."""
+"""Measure speed, delay, memory and processor time, as ratios within one run where possible.
+
+`make bench` runs all benches, and `python -m bench heard` runs one.
+"""

@@ -1,4 +1,4 @@
-"""`python -m bench`: all of ALL, or those that are named, of LONG too."""
+"""Run `python -m bench`: all benches of ALL, or those that are named, which may be of LONG too."""
 
 import sys
 from collections.abc import Callable

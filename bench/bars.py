@@ -1,7 +1,8 @@
-"""How many bars a second go from a WebSocket onto the stream, each once, and what that costs; or idling.
+"""Measure how many bars a second massive copies from a WebSocket to the stream, its processor and memory.
 
-A server of the bench's own tells bars of fifty symbols, a hundred a frame, as fast as they are taken. One
-connection, one real massive, real servers. Linux only: reads /proc.
+A server in this process sends bars of fifty symbols, a hundred in a frame, as fast as massive receives them.
+There is one connection, a real massive process and real servers. An idle massive is measured too. Linux only:
+reads /proc.
 """
 
 import asyncio
@@ -26,7 +27,10 @@ STREAM = "market:bars"
 
 
 def frames(bars: int) -> list[str]:
-    """The last minutes of all symbols, oldest first, as the API tells them."""
+    """Return frames with `bars` bars of the last minutes, oldest first, as the API sends them.
+
+    The bars of one minute are those of all symbols, in turn.
+    """
     first = int(1000 * time.time() // MINUTE) * MINUTE - (bars // len(SYMBOLS) + 1) * MINUTE
     prices = {"o": 100.45, "c": 100.44, "h": 100.46, "l": 100.44, "vw": 100.4488, "a": 100.45, "op": 99.9}
     told = []
@@ -38,7 +42,10 @@ def frames(bars: int) -> list[str]:
 
 
 class Told:
-    """A server that lets in whoever comes and, once `go` is set, tells it all, so many `times`."""
+    """A WebSocket server that accepts any client and, once `go` is set, sends it all frames, `times` times.
+
+    `subscribed` is set when a client has authenticated and subscribed.
+    """
 
     def __init__(self, some: list[str], times: int) -> None:
         self.port, self.go, self.subscribed = free_port(), threading.Event(), threading.Event()
@@ -60,10 +67,15 @@ class Told:
         self._thread.join(10)
 
     async def _serve(self) -> None:
+        """Accept clients until the `with` block ends."""
         async with serve(self._tell, "127.0.0.1", self.port, compression=None):
             await self._over.wait()
 
     async def _tell(self, client: ServerConnection) -> None:
+        """Serve one client: accept its login and subscription, wait for `go`, send all frames.
+
+        Then wait until the client closes the connection.
+        """
         await client.send('[{"ev":"status","status":"connected"}]')
         await client.recv()
         await client.send('[{"ev":"status","status":"auth_success"}]')
@@ -77,7 +89,7 @@ class Told:
 
 
 def truth(port: int, symbols: list[str]) -> bytes:
-    """A truth of a massive with nothing to probe."""
+    """Return a truth with a massive that reads these symbols from the server on `port` and has no probes."""
     market = {"symbols": symbols, "feed": "real-time", "keep": 1_000_000}
     market |= {"ws_url": f"ws://127.0.0.1:{port}", "rest_url": f"http://127.0.0.1:{port}", "backfill_sec": 0}
     section = {"heartbeat": {"interval_sec": 1, "timeout_sec": 60}, "settings": {"market": market}}
@@ -85,7 +97,7 @@ def truth(port: int, symbols: list[str]) -> bytes:
 
 
 def idle() -> float:
-    """What a massive without symbols weighs, in MB."""
+    """Return the resident memory of a massive without symbols, in MB."""
     with Server() as system, Server() as market:
         seed([system, market], truth(free_port(), []))
         with program("services.massive", system, market) as process, redis.Redis(port=system.port) as client:
@@ -95,7 +107,12 @@ def idle() -> float:
 
 
 def flow(bars: int, times: int = 2) -> tuple[float, float, float, float]:
-    """Bars a second that are new, processor a bar in microseconds, of those and of repeats; MB at the end."""
+    """Measure one massive that receives `bars` bars, `times` times.
+
+    Returns:
+        New bars a second, processor time for a new bar and for a repeated one in microseconds, and MB at the
+        end.
+    """
     some = frames(bars)
     with Server() as system, Server() as market, Told(some, times) as told:
         seed([system, market], truth(told.port, SYMBOLS))
@@ -111,7 +128,7 @@ def flow(bars: int, times: int = 2) -> tuple[float, float, float, float]:
             until(lambda: client.xlen(STREAM) >= bars, "every bar", 300.0, 0.005)
             took, used = time.monotonic() - began, cpu_sec(process.pid) - before
             last = -1.0
-            while (now := cpu_sec(process.pid)) > last + 0.02:  # until it has had the repeats too
+            while (now := cpu_sec(process.pid)) > last + 0.02:  # until massive has handled the repeats too
                 last = now
                 time.sleep(0.5)
             if client.xlen(STREAM) != bars:
@@ -125,7 +142,7 @@ def flow(bars: int, times: int = 2) -> tuple[float, float, float, float]:
 
 
 def main(bars: int = 100_000) -> None:
-    """Both."""
+    """Measure an idle massive and one that receives `bars` bars twice, and print a table."""
     light = idle()
     rate, new, again, heavy = flow(bars)
     report(

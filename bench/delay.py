@@ -1,7 +1,8 @@
-"""From the deadline to the log: how late a miss is told, when few die and when all do at once.
+"""Measure how long after its deadline a miss is in the alert log, when few services stop and when all do.
 
-Real servers, a real healer process. A service's deadline is its last beat plus its timeout, all on the
-monotonic clock of this machine; the event's arrival is read from the durable log by a blocking reader.
+The servers and the healer process are real. A service's deadline is its last beat plus its timeout, both on
+the monotonic clock of this machine; a blocking reader of the alert log takes the time at which an event
+arrives.
 """
 
 import statistics
@@ -17,13 +18,14 @@ from bench.ground import Server, report
 
 INTERVAL_SEC = 2.0
 INTERVAL_OF_MANY_SEC = 10.0
-"""What a hundred thousand services beat at: the design's own figure."""
+"""The time between two beats of a service in a fleet of a hundred thousand, as the design assumes it."""
 
 
 def delays(services: int, *, dying: int | None = None) -> tuple[list[float], float]:
-    """Lets a fleet of that size, or so many of it, die.
+    """Start a fleet of `services` services and stop the first `dying` of them, or all.
 
-    Returns each miss's delay beyond its deadline, and the seconds between the first and the last.
+    Returns:
+        Each miss's delay after its deadline, and the time between the first and the last miss, in seconds.
     """
     interval_sec = interval_of(services)
     with Server() as system, Server() as market:
@@ -42,17 +44,22 @@ def delays(services: int, *, dying: int | None = None) -> tuple[list[float], flo
 
 
 def interval_of(services: int) -> float:
-    """Seconds between two beats of one service; the timeout is three times that."""
+    """Return the seconds between two beats of one service; the timeout is three times that."""
     return INTERVAL_SEC if services <= 20_000 else INTERVAL_OF_MANY_SEC
 
 
 def _until_up(client: "redis.Redis", services: int, interval_sec: float) -> None:
+    """Wait until the healer has heard every service, and for two more intervals."""
     until_up(client, services)
     time.sleep(2 * interval_sec)
 
 
 def misses(client: Any, services: int, timeout_sec: float) -> dict[str, float]:
-    """When each of so many misses was on the log, in monotonic seconds."""
+    """Wait for the misses of `services` services; return when each was in the log, in monotonic seconds.
+
+    Raises:
+        RuntimeError: some misses were not in the log within `timeout_sec` + 60 seconds.
+    """
     arrivals: dict[str, float] = {}
     position = client.xinfo_stream("healer:alerts:log")["last-generated-id"]
     by = time.monotonic() + timeout_sec + 60
@@ -75,11 +82,11 @@ CASES: Final = {
     "20 of 100,000, the rest beating": (100_000, 20, 1),
     "all of 100,000": (100_000, None, 1),
 }
-"""Fleet, how many of it die, how often that is done."""
+"""By name: the number of services, how many of them stop (None: all), and how often that is repeated."""
 
 
 def main(*wanted: str) -> None:
-    """Every case, or those whose names are given."""
+    """Measure every case, or those whose names are given, and print a table."""
     rows = []
     for name, (size, dying, times) in CASES.items():
         if wanted and name not in wanted:

@@ -1,7 +1,8 @@
-"""A thousand feeds: how all that are new are spread, how many a second when all have changed, or none has.
+"""Measure how rss_agg reads a thousand feeds: the first time, when none has changed, and when all have.
 
-A real server, a real rss_agg, a site of 1,000 feeds with 20 items each in a process of its own. They are to
-be read every second, which is more than can be: so each is read as soon as it can. Linux only: reads /proc.
+The server and rss_agg are real; a site of 1,000 feeds with 20 items each is a process of its own. The feeds
+are to be read every second, which is too often: so rss_agg reads each as soon as it can. Linux only: reads
+/proc.
 """
 
 import asyncio
@@ -32,24 +33,30 @@ ITEM: Final = (
 
 
 def feed(name: str, newest: int) -> bytes:
-    """A feed whose newest item has that number."""
+    """Return the feed `name` as RSS, with ITEMS items, the newest of which has the number `newest`."""
     items = "".join(ITEM.format(name, number, TEXT) for number in range(newest, newest - ITEMS, -1))
     return f'<?xml version="1.0"?><rss version="2.0"><channel>{items}</channel></rss>'.encode()
 
 
 class Site:
-    """As little of a web server as will do: ETags, HTTP/1.1, every path a feed."""
+    """A minimal web server on which every path is a feed: HTTP/1.1 with ETags.
+
+    Args:
+        newest: the shared number of the newest item of each feed.
+        asked: the shared counter of requests.
+    """
 
     def __init__(self, newest: Any, asked: Any) -> None:
         self._newest, self._asked = newest, asked
         self._made: dict[tuple[bytes, int], bytes] = {}
 
     async def serve(self, port: int) -> None:
-        """Serves until cancelled."""
+        """Serve until cancelled."""
         async with await asyncio.start_server(self._talk, "127.0.0.1", port, backlog=512) as server:
             await server.serve_forever()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of one connection: 304 if the client has the current ETag, else the feed."""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 request = await reader.readuntil(b"\r\n\r\n")
@@ -69,12 +76,12 @@ class Site:
 
 
 def serve(port: int, newest: Any, asked: Any) -> None:
-    """The site's process."""
+    """Run the site; this is the main function of its process."""
     asyncio.run(Site(newest, asked).serve(port))
 
 
 def truth(port: int, feeds: int) -> bytes:
-    """All feeds of the site, every second."""
+    """Return a truth with an rss_agg that reads all feeds of the site every second."""
     section = {
         "heartbeat": {"interval_sec": 10, "timeout_sec": 60},
         "endpoints": [{"url": f"http://127.0.0.1:{port}/f{n}", "name": f"f{n}"} for n in range(feeds)],
@@ -85,7 +92,11 @@ def truth(port: int, feeds: int) -> bytes:
 
 @contextlib.contextmanager
 def site() -> Iterator[tuple[int, Any, Any]]:
-    """A site; its port, the number of the newest item of each feed, and how often it was asked."""
+    """Run a site in a process of its own while the block runs.
+
+    Yields:
+        Its port, the shared number of the newest item of each feed, and the shared counter of requests.
+    """
     port, newest, asked = free_port(), multiprocessing.Value("i", ITEMS), multiprocessing.Value("i", 0)
     process = multiprocessing.Process(resolve_redirect=serve, args=(port, newest, asked), daemon=True)
     process.start()
@@ -97,14 +108,14 @@ def site() -> Iterator[tuple[int, Any, Any]]:
 
 
 def until_there(client: redis.Redis, items: int) -> float:
-    """Waits until there are so many items; how long that took, in seconds."""
+    """Wait until the stream has `items` items; return how many seconds that took."""
     begun = time.monotonic()
     until(lambda: client.xlen(STREAM) >= items, f"{items} items", PARSE_SEC)
     return time.monotonic() - begun
 
 
 def main(feeds: int = FEEDS) -> None:
-    """All three."""
+    """Measure the first reading, unchanged feeds and changed feeds, and print a table."""
     with Server() as system, Server() as market, redis.Redis(port=market.port) as client, site() as found:
         port, newest, asked = found
         seed([system, market], truth(port, feeds))

@@ -1,4 +1,4 @@
-"""A healer process over a roster of any size, and a process that beats for all of it."""
+"""Start a healer for a roster of any size, and a process that sends beats for all of its services."""
 
 import multiprocessing
 import os
@@ -23,15 +23,15 @@ ROOT = Path(__file__).parent.parent
 
 
 def names(services: int) -> list[str]:
-    """That many services."""
+    """Return the names of `services` services."""
     return [f"svc{n:06d}" for n in range(services)]
 
 
 def truth(services: int, interval_sec: float, timeout_sec: float) -> bytes:
-    """A truth of nothing but that many services, and a healer to watch them."""
+    """Return a truth with `services` services, and a healer that monitors them."""
     beats = {"interval_sec": interval_sec, "timeout_sec": timeout_sec}
     found: dict[str, Any] = {svc: {"heartbeat": beats} for svc in names(services)}
-    # its own timeout is its watchdog's patience: a start with very many takes seconds on a busy machine
+    # the healer's own timeout limits its watchdog: a start with many services takes seconds on a busy machine
     found["healer"] = {
         "heartbeat": {"interval_sec": 10, "timeout_sec": 60},
         "threshold": {"heartbeat_cadence": timeout_sec},
@@ -42,7 +42,7 @@ def truth(services: int, interval_sec: float, timeout_sec: float) -> bytes:
 def healer(
     system: Server, market: Server, **settings: str
 ) -> AbstractContextManager[subprocess.Popen[bytes]]:
-    """A healer process."""
+    """Start a healer process for the block."""
     return program("healer", system, market, **settings)
 
 
@@ -50,7 +50,10 @@ def healer(
 def program(
     module: str, system: Server, market: Server, **settings: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of ours; what it logs goes to a file that is shown when it ends badly."""
+    """Run `python -m <module>` while the block runs, on these two buses and with these variables.
+
+    Its log is printed to stderr if its exit code is not 0.
+    """
     env = os.environ | {
         "SYSTEM_REDIS_URL": system.url,
         "MARKET_REDIS_URL": market.url,
@@ -69,7 +72,7 @@ def program(
 
 
 def seed(servers: list[Server], document: bytes) -> None:
-    """Puts a truth on both buses."""
+    """Write a truth to each server as revision 1, without bootstrap."""
     for server in servers:
         with redis.Redis(port=server.port) as client:
             client.set("truth:doc", document)
@@ -77,19 +80,22 @@ def seed(servers: list[Server], document: bytes) -> None:
 
 
 def watching(server: Server, channel: str, within_sec: float = 60.0) -> float:
-    """Waits until someone subscribes to the channel; returns when, in monotonic seconds."""
+    """Wait until a client subscribes to the channel; return when, in monotonic seconds."""
     with redis.Redis(port=server.port) as client:
         until(lambda: client.pubsub_numsub(channel)[0][1], f"a subscription to {channel}", within_sec)
         return time.monotonic()
 
 
 def until_up(client: "redis.Redis", services: int) -> None:
-    """Waits until the healer has concluded that so many services are up."""
+    """Wait until the healer has recorded a verdict for `services` services."""
     until(lambda: client.hlen("healer:roster") >= services, "every service to be up", 120.0, 0.1)
 
 
 class Beater:
-    """A process that beats for every service once an interval, evenly spread, until told to stop."""
+    """A process that sends a beat of every service once an interval, evenly spread, until `stop`.
+
+    `last` holds the time of each service's last beat, in monotonic seconds.
+    """
 
     def __init__(self, port: int, services: int, interval_sec: float) -> None:
         context = multiprocessing.get_context("spawn")
@@ -104,7 +110,11 @@ class Beater:
         self._process.start()
 
     def stop(self, first: int | None = None) -> list[float]:
-        """Ends the first so many services at once, or all; when each beat last, in monotonic seconds."""
+        """Stop the beats of the first `first` services, or end the process for None.
+
+        Returns:
+            The time of each service's last beat, in monotonic seconds.
+        """
         if first is None:
             self._stop.set()
             self._process.join(10)
@@ -115,6 +125,15 @@ class Beater:
 
 
 def _beat(port: int, fleet: tuple[int, float], stop: Event, dead: Any, last: Any) -> None:
+    """Send beats until `stop` is set; this is the main function of the `Beater`'s process.
+
+    Args:
+        port: the port of the server.
+        fleet: the number of services, and the seconds between two beats of one.
+        stop: the event that ends the process.
+        dead: the shared number of services, from the first, that send no more beats.
+        last: the shared times of the last beats.
+    """
     services, interval_sec = fleet
     sock = connect(port)
     reader = hiredis.Reader()

@@ -1,6 +1,6 @@
-"""What watching a hundred thousand services costs: time to begin, memory, processor; and an idle agent's.
+"""Measure a healer of a hundred thousand services: its time to start, its memory and its processor time.
 
-Linux only: reads /proc. A real healer process over real servers, every service beating every 10 s.
+Linux only: reads /proc. The healer process and the servers are real, and every service beats every 10 s.
 """
 
 import os
@@ -18,19 +18,19 @@ MEASURE_SEC = 30.0
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory in MB."""
+    """Return the resident memory of a process, in MB."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def cpu_sec(pid: int) -> float:
-    """Seconds of processor that a process has used, threads included."""
+    """Return the seconds of processor time that a process has used, with all of its threads."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main(services: int = 100_000) -> None:
-    """One healer, measured after every service is up."""
+    """Measure one healer after every service is up, and print a table."""
     with Server() as system, Server() as market:
         seed([system, market], truth(services, INTERVAL_SEC, 3 * INTERVAL_SEC))
         started = time.monotonic()

@@ -1,8 +1,8 @@
-"""Whether garbage delays detection: some services stop, with garbage among the beats of the rest and without.
+"""Measure whether garbage delays detection: some services stop, with garbage among the beats and without.
 
-A real server, a real healer, 100,000 services that beat every second; every tenth payload is garbage in
-half of the rounds, on the channels of the dead too. The delay is that of `delay`: from the deadline to the
-durable log.
+The server and the healer are real, and 100,000 services beat every second. In every second round each tenth
+payload is garbage, on the channels of the stopped services too. The delay is measured as in `delay`: from the
+deadline to the alert log.
 """
 
 import statistics
@@ -27,7 +27,10 @@ SHARE: Final = 0.1
 
 
 def main(services: int = SERVICES, rate: int = 0) -> None:
-    """So many rounds of both kinds, in turn, within one run; `rate` beats a second, if not one of each."""
+    """Run ROUNDS rounds with garbage and ROUNDS without, in turn, and print the delays of both.
+
+    `rate` is the number of beats a second of all services; 0: each service beats once in INTERVAL_SEC.
+    """
     delays: dict[float, list[float]] = {0.0: [], SHARE: []}
     rates: dict[float, list[float]] = {0.0: [], SHARE: []}
     busy: dict[float, list[float]] = {0.0: [], SHARE: []}
@@ -71,7 +74,10 @@ def main(services: int = SERVICES, rate: int = 0) -> None:
 
 
 def _round(storm: Storm, client: "redis.Redis", services: int, n: int) -> list[float]:
-    """Silences some; how late each of them was missed."""
+    """Stop the beats of DYING services; return how many seconds after its deadline each was missed.
+
+    `n` is the number of the round and selects the services. Raise AssertionError if another one is missed.
+    """
     of = services // DYING
     storm.silence(n, of)
     victims = names(services)[n::of][:DYING]
@@ -83,6 +89,7 @@ def _round(storm: Storm, client: "redis.Redis", services: int, n: int) -> list[f
 
 
 def _until_calm(client: "redis.Redis", services: int) -> None:
+    """Wait until the healer has a verdict for every service, and for TIMEOUT_SEC more seconds."""
     until_up(client, services)
     time.sleep(TIMEOUT_SEC)
 

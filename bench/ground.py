@@ -1,4 +1,4 @@
-"""What the benches stand on: a real server of their own, a publisher that fills it, a table."""
+"""Provide what all benches use: a real server, functions that send commands to it, and a table."""
 
 import os
 import socket
@@ -18,14 +18,14 @@ from marketswarm.fleet.server import find_binary
 
 
 def free_port() -> int:
-    """A port that was free a moment ago."""
+    """Return a port that was free a moment ago."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
 
 
 class Server:
-    """A real server on a private port, without persistence and without a limit on what it piles up."""
+    """A real server on a private port, without persistence and without a limit on a subscriber's buffer."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -58,18 +58,18 @@ class Server:
 
 
 def connect(port: int) -> socket.socket:
-    """A plain connection."""
+    """Return a plain connection to the port on this machine."""
     return socket.create_connection(("127.0.0.1", port))
 
 
 def publish(channel: str, payload: bytes) -> bytes:
-    """A packed PUBLISH."""
+    """Return a packed PUBLISH command."""
     packed: bytes = hiredis.pack_command(("PUBLISH", channel, payload))  # type: ignore[arg-type]  # its types know one argument
     return packed
 
 
 def call(sock: socket.socket, reader: hiredis.Reader, packed: Sequence[bytes]) -> None:
-    """Sends packed commands in one go and waits for all their replies."""
+    """Send packed commands at once and wait for all of their replies, which are not checked."""
     sock.sendall(b"".join(packed))
     replies = 0
     while replies < len(packed):
@@ -79,7 +79,10 @@ def call(sock: socket.socket, reader: hiredis.Reader, packed: Sequence[bytes]) -
 
 
 def burst(port: int, services: Sequence[str], beats: int, *, first: int = 1) -> None:
-    """Publishes beats in our agents' canonical form, service after service, and waits until all are taken."""
+    """Publish `beats` beats of the services in turn, in our agents' format, and wait for all replies.
+
+    `first` is the `i` of each service's first beat.
+    """
     reader = hiredis.Reader()
     started = time.time()
     with connect(port) as sock:
@@ -93,10 +96,12 @@ def burst(port: int, services: Sequence[str], beats: int, *, first: int = 1) -> 
 
 
 def until(done: Callable[[], object], what: str, within_sec: float = 60.0, every_sec: float = 0.01) -> None:
-    """Waits for something that is not measured itself, or no finer than it is looked for.
+    """Wait until `done` returns a true value; check that every `every_sec` seconds.
+
+    The wait is not measured, or no more exactly than `every_sec`.
 
     Raises:
-        RuntimeError: it did not come within that time: a figure of what never began would be none.
+        RuntimeError: `what` was not done within `within_sec` seconds, so there is nothing to measure.
     """
     by = time.monotonic() + within_sec
     while not done():
@@ -106,7 +111,7 @@ def until(done: Callable[[], object], what: str, within_sec: float = 60.0, every
 
 
 def report(title: str, *rows: tuple[str, ...]) -> None:
-    """Prints one small table."""
+    """Print one small table."""
     table = Table(title=title, title_justify="left", show_header=False)
     for row in rows:
         table.add_row(*row)

@@ -1,9 +1,10 @@
-"""Beats heard per second: the healer's way (session and judgement) against a bare hiredis subscriber.
+"""Compare how many beats a second the healer handles with the number for a bare hiredis subscriber.
 
-Both subscribe to the same channels of the same real server; while they hold still the server piles a
-burst up for them, then each drains it. The bare one only decodes replies and JSON and stores a time, as a
-home-made `last_seen` loop would; ours checks every payload, tells replays, and keeps the listening clock.
-Prints one JSON line a run, then the ratio.
+Both subscribe to the same channels of the same real server. While they wait, the server buffers a burst for
+them, and then each reads it. The bare one only decodes replies and JSON and stores a time, as a simple
+`last_seen` loop would; the healer's code, a session and a detector, checks every payload, recognises replays,
+and keeps the listening clock. Each run is a process that prints one line of JSON for `measure`; the medians
+and the ratio are printed at the end.
 """
 
 import asyncio
@@ -30,12 +31,15 @@ RUNS = 3
 
 
 def names(channels: int) -> list[str]:
-    """That many services."""
+    """Return the names of `channels` services."""
     return [f"svc{n:06d}" for n in range(channels)]
 
 
 def bare(port: int, channels: int, beats: int) -> None:
-    """Blocking socket, hiredis, orjson, a dictionary: as fast as Python gets without checking anything."""
+    """Read `beats` beats with a blocking socket, hiredis, orjson and a dictionary, and print the times.
+
+    It checks nothing, so Python can't be faster. The first beat of each service is not measured.
+    """
     sock = socket.create_connection(("127.0.0.1", port))
     reader = hiredis.Reader()
     services = names(channels)
@@ -50,7 +54,7 @@ def bare(port: int, channels: int, beats: int) -> None:
     last: dict[str, float] = {}
     _hold_still()
     heard = 0
-    while heard < channels:  # the first beat of each: not what is measured
+    while heard < channels:  # the first beat of each service, which is not measured
         reader.feed(sock.recv(1 << 16))
         while (reply := reader.gets()) is not False:
             last[orjson.loads(reply[2])["svc"]] = 0.0
@@ -67,11 +71,12 @@ def bare(port: int, channels: int, beats: int) -> None:
 
 
 def ours(port: int, channels: int, beats: int) -> None:
-    """What the healer runs between the socket and a judgement."""
+    """Read `beats` beats with the healer's session and detector, and print the times."""
     asyncio.run(_ours(port, channels, beats))
 
 
 async def _ours(port: int, channels: int, beats: int) -> None:
+    """Read the first beat of each service, then measure `beats` more."""
     bus = Bus("system-redis", f"redis://127.0.0.1:{port}")
     detector = Detector(read_clocks())
     watches = [Watch(svc, bus.name, f"{svc}:heartbeat", 10.0, 30.0) for svc in names(channels)]
@@ -99,12 +104,13 @@ async def _ours(port: int, channels: int, beats: int) -> None:
 
 
 def _hold_still() -> None:
-    """Waits while the server piles up what is to be heard."""
+    """Print `ready`, and wait for a line on stdin while the server buffers beats."""
     print("ready", flush=True)
     sys.stdin.readline()
 
 
 def _done(wall: float, cpu: float, heard: int) -> None:
+    """Print the number of beats and the wall and processor seconds since `wall` and `cpu`, as JSON."""
     print(
         json.dumps({"heard": heard, "wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}),
         flush=True,
@@ -112,7 +118,7 @@ def _done(wall: float, cpu: float, heard: int) -> None:
 
 
 def measure(server: Server, kind: str, channels: int, beats: int) -> dict[str, float]:
-    """One run of one kind."""
+    """Run `bare` or `ours` in a process of its own, publish beats for it, and return its times."""
     worker = subprocess.Popen(
         [sys.executable, "-m", "bench.heard", kind, str(server.port), str(channels), str(beats)],
         stdin=subprocess.PIPE,
@@ -122,7 +128,7 @@ def measure(server: Server, kind: str, channels: int, beats: int) -> dict[str, f
     assert worker.stdin
     assert worker.stdout
     assert worker.stdout.readline() == "ready\n"
-    # the first round makes every service known; what is measured is the steady state
+    # the first round makes every service known: the steady state is measured
     burst(server.port, names(channels), channels, first=10)
     worker.stdin.write("go\n")
     worker.stdin.flush()
@@ -136,7 +142,7 @@ def measure(server: Server, kind: str, channels: int, beats: int) -> dict[str, f
 
 
 def main(channels: int = CHANNELS, beats: int = BEATS) -> None:
-    """Runs both, in turn."""
+    """Run both RUNS times, in turn, and print their medians and the ratio."""
     rates: dict[str, list[float]] = {"bare": [], "ours": []}
     costs: dict[str, list[float]] = {"bare": [], "ours": []}
     with Server() as server:

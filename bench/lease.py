@@ -1,6 +1,6 @@
-"""What leading and standing by cost, and how long nobody leads when a leader is killed.
+"""Measure what leading and standing by cost, and for how long no healer leads when a leader is killed.
 
-Linux only: reads /proc. Real healer processes over real servers, without any service to watch.
+Linux only: reads /proc. The healer processes and servers are real; there is no other service to monitor.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ NEVER = "100000"
 
 
 def epoch(client: redis.Redis) -> int:
-    """The epoch in force on the bus that decides."""
+    """Return the epoch of the healers' lease on the bus that decides; 0 for none."""
     return int(client.hget("healer:lease", "epoch") or 0)
 
 
 def takeover(system: Server, market: Server, client: redis.Redis) -> float:
-    """Kills a leader at a random moment of its lease; seconds until the other one leads."""
+    """Kill a leader at a random moment of its lease; return the seconds until the other healer leads."""
     with contextlib.ExitStack() as ends:
         first = ends.enter_context(healer(system, market))
         before = epoch(client)
         _until_led(client, before)
-        # who has just begun to lead is deaf until it has read what was told, and gives way to one that has
+        # a new leader is deaf until it has read the stored state, and gives way to a healer that has read it
         until(lambda: client.hget("healer:lease", "deaf") == b"", "a leader that hears all")
         led = epoch(client)
         ends.enter_context(healer(system, market))
@@ -46,11 +46,15 @@ def takeover(system: Server, market: Server, client: redis.Redis) -> float:
 
 
 def _until_led(client: redis.Redis, after: int) -> None:
+    """Wait until a healer leads with an epoch greater than `after`."""
     until(lambda: epoch(client) > after, "a leader", every_sec=0.002)
 
 
 def costs(system: Server, market: Server, client: redis.Redis) -> tuple[float, float, float]:
-    """Processor, as a share of a core: of one that hardly renews, of a leader, of one that stands by."""
+    """Return the processor time of three healers, each as a share of a core.
+
+    They are one that hardly ever renews its lease, a leader, and one that stands by.
+    """
     with healer(system, market, HEALER_LEASE_SEC=NEVER) as alone:
         watching(system, "svc000000:heartbeat")
         time.sleep(2)
@@ -69,7 +73,7 @@ def costs(system: Server, market: Server, client: redis.Redis) -> tuple[float, f
 
 
 def main(times: int = 20) -> None:
-    """Both."""
+    """Measure the costs and `times` takeovers, and print a table."""
     with Server() as system, Server() as market, redis.Redis(port=system.port) as client:
         seed([system, market], truth(1, 10.0, 30.0))
         without, leading, standing = costs(system, market, client)

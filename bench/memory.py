@@ -1,9 +1,9 @@
-"""Whether memory stays flat: ten million beats into a real healer, and a day of a fleet in simulated time.
+"""Test whether memory stays flat: ten million beats to a real healer, and a fleet's day in simulated time.
 
-Linux only: reads /proc. What is compared is resident memory after a tenth of the way and at its end; a
-tenth is what caches, arenas and every service's first words need. Both ways hold what a bad day has:
-processes that start anew, old beats again, garbage, services that flap; the simulated day also has canaries
-and reseeds.
+Linux only: reads /proc. The resident memory at the end is compared with that after a tenth of the way, when
+caches and arenas are filled and every service has been heard. Both tests have the events of a bad day:
+processes that start anew, old beats that are repeated, garbage, services that flap; the simulated day also
+has canaries and new truths.
 """
 
 import multiprocessing
@@ -32,11 +32,15 @@ SHARE: Final = 0.05
 FLAP_SEC: Final = 5.0
 
 Growth = tuple[float, float, float]
-"""MB after a tenth, at most since, and at the end."""
+"""The MB of memory after a tenth of the way, at most from then on, and at the end."""
 
 
 def soak(beats: int = BEATS, services: int = SERVICES) -> tuple[Growth, int, float]:
-    """Payloads into a healer process over a real server, as fast as both go; so many, in how many seconds."""
+    """Send `beats` payloads to a healer process over a real server, as fast as both can.
+
+    Returns:
+        The memory, how many payloads were sent, and in how many seconds.
+    """
     with Server() as system, Server() as market:
         seed([system, market], truth(services, 1.0, 3.0))
         with healer(system, market) as process, redis.Redis(port=system.port) as client:
@@ -58,7 +62,11 @@ def soak(beats: int = BEATS, services: int = SERVICES) -> tuple[Growth, int, flo
 
 
 def _heard(client: "redis.Redis") -> None:
-    """Waits until the server has nothing more for the healer, and that nobody was cut off meanwhile."""
+    """Wait until the server has sent the healer everything, and one second more.
+
+    Raises:
+        RuntimeError: that took longer than 60 s.
+    """
     by = time.monotonic() + 60
     while any(int(each["omem"]) for each in client.client_list(_type="pubsub")):
         if time.monotonic() > by:
@@ -68,12 +76,16 @@ def _heard(client: "redis.Redis") -> None:
 
 
 def _growth(found: list[tuple[int, float]], whole: float) -> Growth:
+    """Return the memory after a tenth of `whole`, the most from then on, and the last.
+
+    `found` holds the progress, in the unit of `whole`, and the memory in MB of each measurement.
+    """
     tenth = next(mb for at, mb in found if at >= whole / 10)
     return tenth, max(mb for at, mb in found if at >= whole / 10), found[-1][1]
 
 
 def day(services: int = SERVICES) -> tuple[Growth, int]:
-    """A simulated day in a process of its own; how many payloads it had."""
+    """Simulate a day in a process of its own; return its memory and how many payloads it had."""
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=_live, args=(there, services), daemon=True)
@@ -91,7 +103,10 @@ def day(services: int = SERVICES) -> tuple[Growth, int]:
 
 
 def _live(out: Any, services: int) -> None:
-    """What a healer does but for the sockets: canaries, beats, looks at the clocks, the witness, reseeds."""
+    """Simulate a healer's day and send its progress to `out`; this is the main function of the process.
+
+    The detector gets canaries, beats, ticks, suspects and new truths, as in a healer, but without sockets.
+    """
     chance = random.Random(1)
     now = Moment(0.0, 1.7e9)
     detector = Detector(now)
@@ -120,7 +135,7 @@ def _live(out: Any, services: int) -> None:
 
 
 def _watches(services: int, turn: int) -> list[Watch]:
-    """The fleet: every other hour some are gone, and some have another timeout."""
+    """Return the services of the fleet; if `turn` is 1, some are missing and some have another timeout."""
     return [
         Watch(svc, "bus", f"{svc}:heartbeat", 10.0, 30.0 + 5 * (turn and n % 7 == 0))
         for n, svc in enumerate(names(services))
@@ -131,7 +146,7 @@ def _watches(services: int, turn: int) -> list[Watch]:
 def _messages(
     step: int, svcs: list[str], wall: float, chance: random.Random
 ) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """What is heard in a quarter of a second: each service every 10 s, and what does not belong there."""
+    """Yield the messages of a quarter of a second: a beat of each service every 10 s, and invalid ones."""
     of = round(10.0 / CANARY_EVERY_SEC)
     for n in range(step % of, len(svcs), of):
         svc, i = svcs[n], step // of
@@ -146,12 +161,12 @@ def _messages(
             yield b"message", channel, garbage(chance, svc, real)
         elif luck < 2 * SHARE:
             yield b"message", channel, make(svc, i - 1, wall - 10, boot=boot, rev=3, every=10.0)
-        elif luck < 3 * SHARE:  # another instance, of which nobody has heard
+        elif luck < 3 * SHARE:  # another instance, unknown so far
             yield b"message", channel, make(svc, 1, wall, boot=f"{chance.getrandbits(48):x}")
 
 
 def main() -> None:
-    """Both; fails where memory grew by more than a twentieth."""
+    """Run both tests and print a table; exit with an error if memory grew by more than 5 %."""
     growth, sent, sec = soak()
     days, payloads = day()
     rows = {

@@ -1,8 +1,8 @@
-"""From the stream to the notes: how many items a second vexy_ai works through.
+"""Measure how many items a second vexy_ai turns into notes.
 
-Real servers, real workers, items as rss_agg writes them, against a loop that only copies: it reads through a
-group as well, and acknowledges what it has written. What is left between the two is the work. Linux only:
-reads /proc.
+The servers and workers are real, and the items are as rss_agg writes them. The bench compares the workers
+with a loop that only copies: it also reads through a group, and acknowledges after it has written. The
+difference is the cost of the work itself. Linux only: reads /proc.
 """
 
 import contextlib
@@ -32,7 +32,7 @@ WORDS: Final = tuple(
 
 
 def truth(digest_sec: int) -> bytes:
-    """A truth with nothing but vexy_ai."""
+    """Return a truth with nothing but a vexy_ai whose digests cover `digest_sec` seconds."""
     settings = {
         "symbols": {"ACME": ["Acme"], "GLBX": ["Globex"], "INIT": ["Initech"]},
         "topics": {"rates": ["inflation"], "energy": ["oil", "gas"]},
@@ -45,7 +45,7 @@ def truth(digest_sec: int) -> bytes:
 
 
 def fill(client: "redis.Redis", items: int, first: int = 0) -> None:
-    """Puts so many items on the stream: a title, a summary of 40 words."""
+    """Add `items` items to the stream, numbered from `first`, each with a title and a summary of 40 words."""
     chance = random.Random(first)
     pipe = client.pipeline(transaction=False)
     for n in range(first, first + items):
@@ -65,7 +65,7 @@ def fill(client: "redis.Redis", items: int, first: int = 0) -> None:
 
 
 def copied(client: "redis.Redis", items: int) -> float:
-    """Items a second of the loop that only copies."""
+    """Return how many items a second the loop copies that does nothing else."""
     client.xgroup_create(ITEMS_KEY, "copies", id="0")
     began, done = time.monotonic(), 0
     while done < items:
@@ -80,7 +80,11 @@ def copied(client: "redis.Redis", items: int) -> float:
 
 
 def noted(system: Server, market: Server, workers: int, items: int) -> tuple[float, float]:
-    """Items a second of so many workers, once they are warm; and the processor's seconds an item."""
+    """Measure `workers` workers on `items` items, after the first tenth.
+
+    Returns:
+        Items a second, and processor seconds for each item.
+    """
     with redis.Redis(port=market.port) as client, contextlib.ExitStack() as stack:
         client.flushall()
         seed([system, market], truth(86_400))
@@ -94,7 +98,7 @@ def noted(system: Server, market: Server, workers: int, items: int) -> tuple[flo
 
 
 def until_noted(client: "redis.Redis", items: int) -> int:
-    """Waits for so many notes; how many there are by then."""
+    """Wait until there are `items` notes; return how many there are then."""
     by = time.monotonic() + 300
     while (found := client.xlen(NOTES_KEY)) < items:
         if time.monotonic() > by:
@@ -104,7 +108,11 @@ def until_noted(client: "redis.Redis", items: int) -> int:
 
 
 def digest_and_idle(system: Server, market: Server, notes: int) -> tuple[float, float, float]:
-    """Seconds from a window's end to its digest of so many notes; then, idle, MB and share of a core."""
+    """Measure the digest of `notes` notes, and then the idle worker.
+
+    Returns:
+        Seconds from the end of the window to its digest, MB of memory, and the share of a core.
+    """
     with redis.Redis(port=market.port) as client:
         client.flushall()
         seed([system, market], truth(WINDOW_SEC))
@@ -121,7 +129,7 @@ def digest_and_idle(system: Server, market: Server, notes: int) -> tuple[float, 
 
 
 def main(items: int = ITEMS, notes: int = 5000) -> None:
-    """The loop that copies, one worker, two; then a digest of many notes, then nothing to do."""
+    """Measure the loop that copies, one worker, two workers, a large digest and idling; print a table."""
     with Server() as system, Server() as market:
         with redis.Redis(port=market.port) as client:
             fill(client, items)

@@ -1,6 +1,6 @@
-"""From the log to the receiver: how long one alert takes, how fast a backlog is digested, what idling costs.
+"""Measure the notifier: the time from the log to the receiver, a backlog, and the cost of idling.
 
-A real server, a real notifier, a real HTTP receiver in this process. Linux only: reads /proc.
+The server and the notifier are real, and a real HTTP receiver runs in this process. Linux only: reads /proc.
 """
 
 import contextlib
@@ -26,7 +26,10 @@ IDLE_SEC: Final = 20.0
 
 
 class Receiver:
-    """Says 200 to everything; when each event came (monotonic seconds), and how many messages there were."""
+    """An HTTP server that answers 200 to every request.
+
+    `came` holds when each event arrived, in monotonic seconds by its id; `messages` counts the requests.
+    """
 
     def __init__(self) -> None:
         self.came: dict[str, float] = {}
@@ -34,10 +37,13 @@ class Receiver:
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
+            """Records the events of a request, and answers 200."""
+
             protocol_version = "HTTP/1.1"
             disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
+                """Record when each event of the message arrived, and answer 200."""
                 body = self.rfile.read(int(self.headers["content-length"]))
                 now = time.monotonic()
                 self.send_response(200)
@@ -56,20 +62,20 @@ class Receiver:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Listens no more."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
 
 
 def truth(group_wait_sec: float) -> bytes:
-    """A truth with nothing but a notifier that groups for so long."""
+    """Return a truth with nothing but a notifier that waits `group_wait_sec` seconds to group events."""
     beats = {"interval_sec": 10, "timeout_sec": 60}
     settings = {"group_wait_sec": group_wait_sec, "rate_limit_sec": 0}
     return orjson.dumps({"services": {"notifier": {"heartbeat": beats, "settings": settings}}})
 
 
 def miss(n: int) -> tuple[str, bytes]:
-    """The miss of service number `n`: its id, its JSON."""
+    """Return the id and the JSON of a miss of the service with the number `n`, at the current time."""
     svc, now = f"svc{n:06d}", time.time()
     ident = identify(Kind.HEARTBEAT_MISS, svc, now)
     event = Event(
@@ -79,12 +85,12 @@ def miss(n: int) -> tuple[str, bytes]:
 
 
 def until_came(receiver: Receiver, ids: set[str], within_sec: float) -> None:
-    """Waits until all of these came."""
+    """Wait until the receiver has all events of `ids`. Raise RuntimeError after `within_sec` seconds."""
     until(lambda: ids <= receiver.came.keys(), f"{len(ids)} messages", within_sec, 0.002)
 
 
 def one_by_one(client: redis.Redis, receiver: Receiver, alerts: int) -> list[float]:
-    """How long each of so many alerts took that came one after the other, in seconds."""
+    """Add `alerts` alerts to the log one after the other; return the seconds until each was received."""
     took = []
     for n in range(alerts):
         ident, raw = miss(n)
@@ -97,7 +103,10 @@ def one_by_one(client: redis.Redis, receiver: Receiver, alerts: int) -> list[flo
 
 
 def backlog(client: redis.Redis, receiver: Receiver, first: int, events: int) -> tuple[float, int]:
-    """Seconds until so many events that came at once were all told, and in how many messages."""
+    """Add `events` events to the log at once; return the seconds until all were received, and the messages.
+
+    `first` is the number of the first service.
+    """
     found = dict(miss(first + n) for n in range(events))
     before = receiver.messages
     pipe = client.pipeline(transaction=True)
@@ -110,7 +119,7 @@ def backlog(client: redis.Redis, receiver: Receiver, first: int, events: int) ->
 
 
 def main(alerts: int = ALERTS, events: int = BACKLOG) -> None:
-    """All three."""
+    """Measure idling, single alerts and a backlog, and print a table."""
     with (
         Server() as system,
         Server() as market,
@@ -147,6 +156,7 @@ def main(alerts: int = ALERTS, events: int = BACKLOG) -> None:
 
 
 def _until_reading(client: redis.Redis) -> None:
+    """Wait until the notifier reads the alert log. Raise RuntimeError after 30 s."""
     by = time.monotonic() + 30
     while True:
         with contextlib.suppress(redis.ResponseError):

@@ -1,7 +1,7 @@
-"""What a scrape of a hundred thousand services costs, and whether the healer hears on meanwhile.
+"""Measure what scrapes of a hundred thousand services cost, and whether the healer still hears meanwhile.
 
-Linux only. A real healer process over real servers, every service beating every 10 s; it is asked again and
-again without a pause, where Prometheus would ask four times a minute.
+Linux only. The healer process and the servers are real, and every service beats every 10 s. The bench scrapes
+again and again without a pause, where Prometheus would scrape four times a minute.
 """
 
 import gzip
@@ -21,7 +21,7 @@ MEASURE_SEC = 30.0
 
 
 def ask(port: int) -> bytes:
-    """One scrape, as Prometheus makes it."""
+    """Make one scrape as Prometheus does; return the compressed answer."""
     request = urllib.request.Request(f"http://127.0.0.1:{port}/metrics", headers={"Accept-Encoding": "gzip"})
     with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - http, and nothing else
         found: bytes = answer.read()
@@ -29,7 +29,7 @@ def ask(port: int) -> bytes:
 
 
 def samples(port: int) -> dict[str, float]:
-    """What is told without a service's name."""
+    """Scrape once; return the values without the label `svc`, by name and values of the labels."""
     text = gzip.decompress(ask(port)).decode()
     few = "\n".join(line for line in text.splitlines() if "{svc=" not in line) + "\n"
     return {
@@ -40,14 +40,14 @@ def samples(port: int) -> dict[str, float]:
 
 
 def slowest(before: dict[str, float], after: dict[str, float]) -> str:
-    """The bound under which the loop's lag stayed all the time between."""
+    """Return the bound, in seconds, that the event loop's lag did not exceed between two scrapes."""
     name = "marketswarm_event_loop_lag_seconds_bucket"
     grown = {key[len(name) :]: after[key] - before[key] for key in after if key.startswith(name)}
     return min((bound for bound, n in grown.items() if n == grown["+Inf"]), key=float)
 
 
 def main(services: int = 100_000) -> None:
-    """One healer, asked without a pause."""
+    """Measure one healer that is scraped without a pause, and print a table."""
     port = free_port()
     os.environ["METRICS_PORT"] = str(port)
     try:

@@ -1,7 +1,7 @@
-"""An agent that says on the market bus when its share of the keys changes, and when it has the lease.
+"""Run an agent that reports on the market bus how many keys its share has, and when it holds the lease.
 
-`python -m bench.sharer`, for `takeover.py`. A line is `<what> <boot> <time> <count>`: the time is this
-machine's monotonic clock, the same for all its processes.
+`takeover.py` starts `python -m bench.sharer`. A report is `<what> <boot> <time> <count>`: `what` is `share`
+or `lease`, and the time is on this machine's monotonic clock, the same for all its processes.
 """
 
 import time
@@ -16,7 +16,7 @@ SAID = "bench:said"
 
 
 async def main() -> int:
-    """Share and wait for the lease until asked to stop."""
+    """Share the keys and wait for the lease until the agent is stopped."""
     async with agent(SVC) as me:
         me.task(_hold(me), name="holds")
         share = me.share()
@@ -28,6 +28,7 @@ async def main() -> int:
 
 
 async def _hold(me: Agent[CommonSettings]) -> None:
+    """Wait for the lease, report its epoch, and hold it until cancelled."""
     async with me.lease("bench", life_sec=LEASE_SEC) as lease:
         await _say(me, "lease", lease.epoch)
         while True:
@@ -35,6 +36,7 @@ async def _hold(me: Agent[CommonSettings]) -> None:
 
 
 async def _say(me: Agent[CommonSettings], what: str, count: int) -> None:
+    """Add a report to the list SAID."""
     at = time.monotonic()
     bus = me.bus("market-redis")
     await bus.ask(bus.client.rpush(SAID, f"{what} {me.boot} {at} {count}"))

@@ -1,4 +1,7 @@
-"""From `marketswarm up` to every service `up`, with the fleet as shipped, and what each agent then costs."""
+"""Measure the time from `marketswarm up` to every service `up`, and what each idle agent costs.
+
+The fleet is that of `truth.json`. Linux only: reads /proc.
+"""
 
 import contextlib
 import json
@@ -22,6 +25,7 @@ IDLE_SEC = 20.0
 
 
 def _two_ports() -> int:
+    """Return the first of two consecutive ports that were free a moment ago."""
     while True:
         with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as two:
             one.bind(("127.0.0.1", 0))
@@ -31,6 +35,10 @@ def _two_ports() -> int:
 
 
 def _all_up(port: int, services: set[str], by: float) -> bool:
+    """Wait until every service has an `ok` event on the bus; return False if some have none by then.
+
+    `by` is the end of the wait, in monotonic seconds.
+    """
     with redis.Redis(port=port) as client:
         while time.monotonic() < by:
             with contextlib.suppress(redis.ConnectionError):
@@ -42,13 +50,14 @@ def _all_up(port: int, services: set[str], by: float) -> bool:
 
 
 def _agents(parent: int) -> dict[str, int]:
+    """Return the pid of each agent that the process `parent` has started, by the agent's name."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
     return {line[-2].decode(): pid for pid, line in lines.items() if b"-m" in line}
 
 
 def main() -> None:
-    """Three starts; the idle agents are measured in the last."""
+    """Start the fleet three times, measure the idle agents of the last, and print a table."""
     services = set(json.loads(TRUTH.read_text())["services"])
     took: list[float] = []
     rows: list[tuple[str, ...]] = []
@@ -76,6 +85,7 @@ def main() -> None:
 
 
 def _idle(parent: int) -> list[tuple[str, ...]]:
+    """Measure the agents that `parent` has started for IDLE_SEC seconds; return a row for each."""
     agents = _agents(parent)
     before = {name: cpu_sec(pid) for name, pid in agents.items()}
     time.sleep(IDLE_SEC)

@@ -1,7 +1,7 @@
-"""A process that beats for a whole fleet as fast as it is told to, and puts garbage among the beats.
+"""Run a process that sends beats for a whole fleet at any rate, with garbage among the beats.
 
-Faster than `fleet.Beater`: commands are put together from parts that stay, so that what is measured is the
-healer.
+It is faster than `fleet.Beater`: commands are made from parts that stay the same, so the healer is the limit,
+and not this process.
 """
 
 import multiprocessing
@@ -17,14 +17,14 @@ from bench.ground import call, connect, publish
 from marketswarm.beat import make
 
 CHUNK: Final = 250
-"""Commands sent in one go."""
+"""How many commands are sent at once."""
 HUGE: Final = 64 * 1024
 FIRST_I: Final = 1_000_000
-"""Keeps the counter at one length."""
+"""The `i` of the first beats: so large that all have the same number of digits."""
 
 
 def garbage(chance: random.Random, svc: str, real: bytes) -> bytes:
-    """Something that is no beat of that service; `real` is one, to look like."""
+    """Return a payload that is no beat of the service `svc`; `real` is one of its beats, to resemble."""
     kind = chance.random()
     if kind < 0.002:
         return os.urandom(16) * (HUGE // 16)
@@ -36,17 +36,24 @@ def garbage(chance: random.Random, svc: str, real: bytes) -> bytes:
         return real[: chance.randrange(len(real))]
     if kind < 0.6:
         return real.replace(svc.encode(), b"someone_else")
-    if kind < 0.8:  # of the same beginning, end and length as a beat, and greater
+    if kind < 0.8:  # with the same beginning, end and length as the beat, but a wrong `ts`
         at = real.index(b'"ts":') + 8
         return real[:at] + b"x" + real[at + 1 :]
     return real.replace(b'"i":', b'"i":-')
 
 
 class Storm:
-    """The process. `rate` is in beats a second, 0 for as many as the server takes.
+    """A process that sends beats for a fleet.
 
-    Each service's boot is a new one every `reboots` beats; 0 for never. Of all that is published,
-    `share` is garbage, and as much again an old beat if `replays`.
+    Args:
+        port: the port of the server.
+        services: the number of services.
+        rate: beats a second of all services; 0 for as many as the server accepts.
+        reboots: after so many beats a service gets another `boot`; 0 for never.
+        replays: whether an old beat follows each garbage payload.
+
+    `last` holds the time of each service's last beat in monotonic seconds, `sent` counts all payloads, and
+    `junk` the garbage.
     """
 
     def __init__(
@@ -65,23 +72,23 @@ class Storm:
         self._process.start()
 
     def litter(self, share: float) -> None:
-        """From now on so much of what is published is garbage, 0.0 to 0.9."""
+        """From now on make the share `share` of the payloads garbage, 0.0 to 0.9."""
         self._share.value = share
 
     def silence(self, rest: int, of: int) -> None:
-        """From now on every `of`th service says nothing, beginning with `rest`; -1 lets all beat."""
+        """From now on send no beats of every `of`th service, beginning with number `rest`; -1: send all."""
         self._silent[1] = of
         self._silent[0] = rest
-        time.sleep(0.2)  # what is on its way
+        time.sleep(0.2)  # until the beats on their way have arrived
 
     def behind_sec(self) -> float:
-        """Seconds since the beat that is the longest ago, of those who beat."""
+        """Return the seconds since the oldest last beat of the services that are not silenced."""
         silent, of = self._silent
         now = time.monotonic()
         return max(now - at for n, at in enumerate(self.last) if silent < 0 or n % of != silent)
 
     def stop(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._going.value = 0
         self._process.join(10)
 
@@ -89,6 +96,7 @@ class Storm:
         return {name: value for name, value in self.__dict__.items() if name != "_process"}
 
     def _run(self, port: int, services: int, rate: float, reboots: int, replays: bool) -> None:
+        """Send beats and garbage until `stop`; this is the main function of the process."""
         sock, reader, chance = connect(port), hiredis.Reader(), random.Random(1)
         svcs = names(services)
         heads = [_head(svc) for svc in svcs]
@@ -126,12 +134,13 @@ class Storm:
 
 
 def _pause(sec: float) -> None:
+    """Sleep for `sec` seconds, if that is more than 0."""
     if sec > 0:
         time.sleep(sec)
 
 
 def _head(svc: str) -> bytes:
-    """The part of a packed beat that stays."""
+    """Return the part of a packed beat that stays the same: up to the value of `i`."""
     beat = make(svc, FIRST_I, time.time(), boot="b00700b", rev=3, every=10.0)
     packed = publish(f"{svc}:heartbeat", beat)
     return packed[: packed.index(b'"i":') + 4]

@@ -1,8 +1,8 @@
-"""How long nobody does what an instance did that is gone: its keys of a share, and its lease.
+"""Measure how long no instance does the work of one that ended: the keys of its share, and its lease.
 
-Three real processes over real servers. One is killed (-9) at a random moment, or stopped; the time is from
-then to when the others have all keys between them, and to when one of them has the lease. The ratios are what
-counts: to the service's timeout, and to the lease's life.
+There are three real processes and real servers. One process is killed (SIGKILL) at a random moment, or
+stopped; the time runs from then until the others share all keys, and until one of them holds the lease. The
+results are ratios: to the service's timeout, and to the lease's life.
 """
 
 import contextlib
@@ -26,7 +26,11 @@ WITHIN_SEC = 30.0
 
 
 class Said:
-    """What the instances said, read as it comes."""
+    """The reports of the instances, read as they arrive.
+
+    `shares` holds each instance's last report: its time, and the number of its keys. `holders` holds when an
+    instance got the lease, and its boot, in order.
+    """
 
     def __init__(self, client: redis.Redis) -> None:
         self._client, self._read = client, 0
@@ -34,7 +38,7 @@ class Said:
         self.holders: list[tuple[float, str]] = []
 
     def read(self) -> None:
-        """Takes in what is new."""
+        """Read the reports that are new."""
         lines: list[Any] = self._client.lrange(SAID, self._read, -1)
         self._read += len(lines)
         for line in lines:
@@ -45,11 +49,12 @@ class Said:
                 self.holders.append((float(at), boot))
 
     def shared(self, instances: int) -> bool:
-        """Whether the last words of so many instances make up all keys."""
+        """Return True if `instances` instances have reported a share, and together they have all keys."""
         return len(self.shares) == instances and sum(count for _, count in self.shares.values()) == len(KEYS)
 
 
 def _until(said: Said, done: Callable[[], bool], what: str) -> None:
+    """Read reports until `done` returns True. Raise RuntimeError, which names `what`, after WITHIN_SEC s."""
     by = time.monotonic() + WITHIN_SEC
     while not done():
         if time.monotonic() > by:
@@ -62,7 +67,7 @@ def _until(said: Said, done: Callable[[], bool], what: str) -> None:
 def three(
     servers: tuple[Server, Server], client: redis.Redis
 ) -> Iterator[tuple[subprocess.Popen[bytes], Said]]:
-    """Three that share, the first of which has the lease; and what they say."""
+    """Run three instances while the block runs; yield the process of the lease's holder, and the reports."""
     client.delete(SAID)
     said = Said(client)
     with contextlib.ExitStack() as ends:
@@ -75,7 +80,11 @@ def three(
 
 
 def takeover(servers: tuple[Server, Server], client: redis.Redis, *, kill: bool) -> tuple[float, float]:
-    """Seconds until what the first one did is done by others: its keys, its lease."""
+    """Kill or stop the first of three instances.
+
+    Returns:
+        The seconds until the others share all of its keys, and until another one holds the lease.
+    """
     with three(servers, client) as (first, said):
         time.sleep(TIMEOUT_SEC * random.random())
         boot = said.holders[0][1]
@@ -92,7 +101,7 @@ def takeover(servers: tuple[Server, Server], client: redis.Redis, *, kill: bool)
 
 
 def main(times: int = 10) -> None:
-    """Killed and stopped, so many times each."""
+    """Kill an instance and stop an instance, `times` times each, and print a table."""
     with Server() as system, Server() as market, redis.Redis(port=market.port) as client:
         seed([system, market], truth(1, TIMEOUT_SEC / 3, TIMEOUT_SEC))
         killed = [takeover((system, market), client, kill=True) for _ in range(times)]
@@ -108,11 +117,13 @@ def main(times: int = 10) -> None:
 
 
 def _worst(took: Iterator[float]) -> str:
+    """Return the median and the greatest of some times, as text."""
     found = list(took)
     return f"median {statistics.median(found):.2f} s, worst {max(found):.2f} s"
 
 
 def _figures(took: tuple[float, ...], of_sec: float, what: str) -> tuple[str, str]:
+    """Return the median and the greatest of some times, and the greatest as a share of `of_sec`, as text."""
     return _worst(iter(took)), f"worst {max(took) / of_sec:.2f} of {what} ({of_sec:g} s)"
 
 
