@@ -173,10 +173,10 @@ def _read_bytes(path: Path) -> bytes:
 
 
 async def _load_users(bus: Bus) -> bool:
-    """Send ACL LOAD, for 10 s until it succeeds. Return True if the server has loaded the users.
+    """Send ACL LOAD until it succeeds, for 10 s at most. Return True if the server has loaded the users.
 
-    Also return True if the server does not run: it loads the users when it starts. Raise Exit (code 2) if it
-    refuses the password.
+    Also return True if the server does not run: it loads the users when it starts. Return False when the time
+    is over. Raise Exit (code 2) if the server refuses the password.
     """
     clock = asyncio.get_running_loop().time
     until = clock() + _RETRY_WITHIN_SEC

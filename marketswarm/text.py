@@ -17,7 +17,7 @@ def format_duration(sec: float) -> str:
 
 
 def escape_text(text: str) -> str:
-    r"""Return the text on one line, with each character that can't be printed as `\n`, `\x1b` or `\u202e`."""
+    r"""Return a text on one line, with characters that can't be printed as `\n`, `\x1b` or `\u202e`."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
@@ -31,8 +31,8 @@ def escape_lines(text: str) -> str:
 def escape_json(raw: bytes) -> bytes:
     r"""Return JSON that means the same, with each character that can't be printed as `\u202e`.
 
-    A JSON writer escapes no more than the first 32 characters. Line ends and tabs between values stay. Bytes
-    that are not UTF-8 are replaced.
+    A JSON writer escapes only the first 32 characters of Unicode. Line ends and tabs between values stay.
+    Bytes that are not UTF-8 are replaced.
     """
     text = raw.decode("utf-8", "replace")
     if text.isprintable():

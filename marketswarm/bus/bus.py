@@ -144,7 +144,7 @@ class Bus:
 
         Raises:
             BusError: the request failed, or took longer than its limit.
-            TooLongError: the reply has more than `longest` bytes.
+            ReplyTooLongError: the reply has more than `longest` bytes.
             ClusterError: the server is part of a Redis Cluster.
         """
         limited, cancels = reply_limit.set(longest or reply_limit.get()), _cancels()

@@ -215,7 +215,10 @@ class Listener:
         self._report(session)
 
     def _require_some(self, session: Session) -> None:
-        """Raise BusError (`auth`) if the channel of the canaries is refused, or all other channels are."""
+        """Raise BusError (`auth`) if the bus refuses the canaries' channel or every other channel.
+
+        The latter counts only if there are at least two other channels.
+        """
         refused = session.refused
         if self._canary_channel in refused or 1 < len(self._wanted) - 1 <= len(refused):
             raise BusError(self.bus.name, "auth")

@@ -119,7 +119,7 @@ def rendered(family: Family) -> Iterator[bytes]:
 
 
 def _labels(family: Family, values: tuple[str, ...]) -> dict[str, str]:
-    """Return the labels of one value by name."""
+    """Return the labels of one value of `family`: the value of each label by its name."""
     return dict(zip(family.labels, values, strict=True))
 
 
@@ -332,7 +332,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class _Head:
-    """A file that reads the lines of a request's head, up to HEAD_BYTES bytes in all."""
+    """Reads the lines of a request's head from a file, up to HEAD_BYTES bytes in all."""
 
     def __init__(self, file: Any) -> None:
         self._file = file

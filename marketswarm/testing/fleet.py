@@ -208,7 +208,10 @@ class Fleet:
             )
 
     def _environ(self) -> dict[str, str]:
-        """Return the environment of the fleet: that of this process without names of places, and `env`."""
+        """Return the environment of the fleet's processes.
+
+        It is that of this process without the variables that name buses, truths or ports, and with `env`.
+        """
         places = tuple(variable_of(name) for name in self.truth["buses"])
         kept = {
             name: value
