@@ -1,4 +1,4 @@
-"""Write, read and judge the alive file of an agent, which holds when the agent last made progress.
+"""Write, read and evaluate the alive file of an agent, which holds when the agent last made progress.
 
 `marketswarm.agent.status` writes the file, and `marketswarm check` reads it. A check is a new process every
 few seconds, so this module imports only a little of the standard library.

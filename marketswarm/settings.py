@@ -199,9 +199,8 @@ class CommonSettings(BaseSettings):
     truth_wait_sec: Seconds = 30.0
     bootstrap_timeout_sec: Seconds = 60.0
     default_timeout_sec: Seconds = 30.0  # a service's timeout where the truth has none
-    watchdog_sec: Seconds | None = (
-        None  # time without progress of the work loop until exit 5; default: the timeout, at least 3
-    )
+    # time without progress of the work loop until exit 5; default: the timeout, at least 3
+    watchdog_sec: Seconds | None = None
     marketswarm_alive_file: Path | None = None  # for `marketswarm check`; default: no file
     metrics_port: Port | None = None  # default: no metrics
     metrics_host: Name = "127.0.0.1"
@@ -322,9 +321,8 @@ class HealerSettings(MonitorSettings):
 class NotifierSettings(ChannelSettings):
     """Further settings of the notifier."""
 
-    rate_limit_sec: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = (
-        None  # default: five minutes
-    )
+    # default: five minutes
+    rate_limit_sec: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
     notifier_lease_sec: Seconds = 3.0
     # hosts to which channels of the truth may send values of the environment: `marketswarm.truth.env_policy`
     notify_allowed_hosts: Annotated[str, Field(min_length=1)] | None = None

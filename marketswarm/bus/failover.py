@@ -30,9 +30,8 @@ OTHERS_WITHIN_SEC: Final = 0.1
 """How long to wait for the other sentinels after the first answer: one of them may know a newer master."""
 
 HostPort = tuple[str, int]
-MasterAnswer = tuple[
-    int, HostPort
-]  # the number of the configuration comes first: a later one has a greater number
+MasterAnswer = tuple[int, HostPort]
+"""A sentinel's answer: the configuration epoch, greater for a newer master, and the master's address."""
 
 
 class UnknownMasterError(RedisError):

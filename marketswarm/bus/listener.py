@@ -88,7 +88,7 @@ class CanaryWait:
         self._looked_at = now
         self._waited_sec = 0.0
         self._works_since: float | None = None
-        self._worked_sec = 0.0  # since the last look
+        self._worked_sec = 0.0  # since the last call of `look`
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:

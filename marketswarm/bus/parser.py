@@ -77,7 +77,7 @@ class BoundedParser(_AsyncHiredisParser):
     def __init__(self, socket_read_size: int) -> None:
         super().__init__(socket_read_size)
         self._taken = 0
-        self._chunk = b""  # what arrived last
+        self._chunk = b""  # the bytes that arrived last
 
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:
         """Read one reply and return it, counting its bytes from 0; the library documents the arguments."""
@@ -128,7 +128,7 @@ class BatchParser(BoundedParser):
     def __init__(self, socket_read_size: int) -> None:
         super().__init__(socket_read_size)
         self._connection: Any = None
-        self._since: list[bytes] = []  # what arrived since a message provably began
+        self._since: list[bytes] = []  # the bytes that arrived since a known beginning of a message
         self._since_bytes = 0
         self._skip = 0  # bytes of a message that is skipped, still to come
 

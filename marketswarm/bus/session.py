@@ -19,8 +19,9 @@ from marketswarm.bus.errors import BusError, first_line, reason_of
 from marketswarm.bus.parser import BatchParser
 
 READ_BYTES: Final = 64 * 1024
+"""The most bytes of one read from the socket."""
 CHANNELS_AT_ONCE: Final = 1000
-"""Channels in one SUBSCRIBE. The acknowledgements of more could fill both sides' buffers before we read."""
+"""The most channels of one SUBSCRIBE. The acknowledgements of more could fill the buffers of both sides."""
 
 
 @dataclass(slots=True)
