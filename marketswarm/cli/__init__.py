@@ -1,7 +1,7 @@
-"""The command line, `marketswarm`: a file a command. Results go to stdout, errors to stderr.
+"""Run the command line, `marketswarm`: one module per command. Results go to stdout, errors to stderr.
 
-Only what `marketswarm check` needs is imported here: it is run every few seconds and must cost next to
-nothing. All other commands, and every mistake on the command line, are for `app.py`.
+Only what `marketswarm check` needs is imported here: it is run every few seconds and must be cheap. `app.py`
+handles all other commands, and every mistake on the command line.
 """
 
 import gc
@@ -14,7 +14,7 @@ from marketswarm import alive_file
 
 
 def main() -> NoReturn:
-    """Run a command and end the process with its code."""
+    """Run the command in `sys.argv` and end the process with its exit code."""
     if sys.argv[1:] in (["check"], ["check", "--ready"]):
         check_alive(ready="--ready" in sys.argv)
     gc.disable()  # imports make nothing but objects that stay: to look through them costs a tenth of a beat
@@ -24,7 +24,11 @@ def main() -> NoReturn:
 
 
 def check_alive(*, ready: bool) -> NoReturn:
-    """Print how the agent of the alive file is, and end: 0 for well, 1 for not well, 2 for no file."""
+    """Print the state of the agent that writes the alive file, and end the process.
+
+    The exit code is 0 if the agent makes progress, 1 if it does not, 2 if there is no file. With `ready`, the
+    agent must also have joined.
+    """
     code, line = alive_file.check(os.environ, time.monotonic(), ready=ready)
     print(line, file=sys.stderr if code == 2 else sys.stdout)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""`marketswarm acl`: write who may do what on each bus, as ACL files for its server."""
+"""Implement `marketswarm acl`: write each user's permissions on each bus, as ACL files for its server."""
 
 import os
 from pathlib import Path
@@ -82,7 +82,7 @@ def acl(
 
 
 def _write_acl_files(truth: Truth, known: dict[str, str], out: Path) -> list[str]:
-    """Write the ACL file of each bus for these passwords. Return what was written, in lines for a person."""
+    """Write the ACL file of each bus for these passwords; return a line for people about each file."""
     settings = read(MonitorSettings)
     texts = acl_texts(
         truth,
@@ -96,7 +96,10 @@ def _write_acl_files(truth: Truth, known: dict[str, str], out: Path) -> list[str
 
 
 def _write_url_files(urls: Path, known: dict[str, str], buses: list[Bus]) -> list[str]:
-    """Write, for each user, the URL of each bus with the user's password. Return lines as above."""
+    """Write, for each user, the URL of each bus with the user's password.
+
+    Return a line for people about each bus.
+    """
     urls.mkdir(mode=0o700, parents=True, exist_ok=True)
     by_user = url_files(urls, known, {bus.name: bus.url for bus in buses})
     write_all(dict(file for files in by_user.values() for file in files.values()), _OWNER_ONLY)

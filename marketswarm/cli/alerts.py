@@ -1,4 +1,4 @@
-"""`marketswarm alerts`: print alert events as they are published; and the reader of the durable log.
+"""Implement `marketswarm alerts`: print alert events as they are published, from the durable log.
 
 The log, `healer:alerts:log`, is read by position, so nothing is missed while a bus restarts. An event that is
 on several buses has one id and is yielded once.
@@ -36,7 +36,7 @@ _NAMED = 12  # services that are down; the others are counted
 _LOG_START = b"0-0"
 
 LoggedEvent = tuple[bytes, dict[str, Any]]
-"""An event: its bytes on the log, and the object that they hold."""
+"""An event: its bytes on the log, and the object that they encode."""
 
 
 def alerts(
@@ -65,7 +65,7 @@ def alerts(
 
 
 async def _follow_while_read(since_sec: float | None, data: Path, as_json: bool) -> None:
-    """Print events until Ctrl-C, or until the reader of a pipe closes it."""
+    """Print events until Ctrl-C, or until the reader of our stdout pipe closes it."""
     printing = asyncio.ensure_future(_print_events(since_sec, data, as_json))
     closed = asyncio.ensure_future(_wait_until_stdout_closes())
     try:
@@ -79,7 +79,7 @@ async def _follow_while_read(since_sec: float | None, data: Path, as_json: bool)
 
 
 async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> None:
-    """Print the events of all buses as they come; stderr has first what is down now."""
+    """Print the events of all buses as they arrive; first print to stderr what is down now."""
     async with open_fleet(data) as fleet:
         events = await follow_log(fleet.buses(), since_sec)
         if not as_json:
@@ -89,14 +89,14 @@ async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> N
 
 
 async def _print_past(since_sec: float, data: Path, as_json: bool) -> None:
-    """Print the events since then. Raises Exit, code 3, when no bus answers."""
+    """Print the events of the last `since_sec` seconds. Raises Exit, code 3, if no bus answers."""
     async with open_fleet(data) as fleet:
         for raw, event in await read_past_events([_LogReader(bus, since_sec) for bus in fleet.buses()]):
             _print_event(raw, event, as_json)
 
 
 def _print_event(raw: bytes, event: dict[str, Any], as_json: bool) -> None:
-    """Print one event: its bytes as they are, or a line for people."""
+    """Print one event: its bytes with `as_json`, else a line for people."""
     if as_json:
         output.print_json_bytes(raw)
     else:
@@ -117,7 +117,10 @@ async def _describe_outages(fleet: FleetView) -> str:
 
 
 async def _wait_until_stdout_closes() -> None:
-    """Return once nobody reads stdout any more, for a command that may print nothing for hours."""
+    """Return once the reader of stdout has closed it.
+
+    This is for a command that may print nothing for hours.
+    """
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)  # errors are always reported
     while not poll.poll(0):  # noqa: ASYNC110 - asyncio can't wait for errors alone
@@ -127,18 +130,19 @@ async def _wait_until_stdout_closes() -> None:
 async def follow_log(
     buses: Sequence[Bus], since_sec: float | None = None
 ) -> AsyncGenerator[LoggedEvent, None]:
-    """Return a generator of the events of all logs, merged; it misses none from the moment this returns.
+    """Return a generator of the events of all logs, merged; none is missed once this has returned.
 
-    Args:
-        buses: the buses whose logs are read. One that is away is tried again.
-        since_sec: how far back to begin; None begins now.
+    `since_sec` is how far back to begin; None begins now. A bus that does not answer is tried again.
     """
     readers = [_LogReader(bus, since_sec) for bus in buses]
     return _merge(await read_past_events(readers), readers)
 
 
 async def read_past_events(readers: Sequence["_LogReader"]) -> list[LoggedEvent]:
-    """Return the past events of all logs by their time, each once; the readers then stand behind them."""
+    """Return the past events of all logs by their time, each once.
+
+    The readers continue behind them.
+    """
     past = await asyncio.gather(*(reader.read_past() for reader in readers))
     known = KnownIds()
     return [each for each in sorted(chain(*past), key=_timestamp) if known.add(each[1])]
@@ -166,13 +170,16 @@ async def _merge(
 
 
 class KnownIds:
-    """The ids of the events that were yielded; the oldest are forgotten."""
+    """Keep the ids of the latest events that were yielded."""
 
     def __init__(self) -> None:
         self._ids: OrderedDict[str, None] = OrderedDict()
 
     def add(self, event: dict[str, Any]) -> bool:
-        """Remember an event's id. Return False if it was known; an event without an id never is."""
+        """Add an event's id; return False if it was known.
+
+        An event without an id is never known. The oldest of over _KNOWN_IDS_KEPT ids is dropped.
+        """
         key = event.get("id")
         if not isinstance(key, str):
             return True
@@ -185,14 +192,17 @@ class KnownIds:
 
 
 class _LogReader:
-    """The position of one reader in one bus's log."""
+    """Read one bus's log from a position on."""
 
     def __init__(self, bus: Bus, since_sec: float | None) -> None:
         self._bus, self._since_sec, self._begun = bus, since_sec, time.monotonic()
         self._position: bytes | None = None  # None until the bus has answered once
 
     async def read_past(self) -> list[LoggedEvent]:
-        """Return the events from `since_sec` ago until now; none when the bus does not answer."""
+        """Return the events of the last `since_sec` seconds.
+
+        None if that is None or the bus does not answer.
+        """
         with contextlib.suppress(BusError):
             self._position = await self._find_position(self._since_sec)
             if self._since_sec is not None:
@@ -200,7 +210,7 @@ class _LogReader:
         return []
 
     async def run(self, queue: asyncio.Queue[LoggedEvent]) -> None:
-        """Put new events into the queue for ever; after an outage, resume at the old position."""
+        """Put new events into the queue until cancelled; after an outage, resume at the old position."""
         lost = self._position is None
         while True:
             try:
@@ -214,14 +224,17 @@ class _LogReader:
                 await asyncio.sleep(_RETRY_SEC)
 
     async def _find_position(self, since_sec: float | None) -> bytes:
-        """Return the end of the log, or where it was `since_sec` ago by the bus's own clock."""
+        """Return the end of the log, or its position `since_sec` ago by the bus's clock. Raises BusError."""
         if since_sec is None:
             return await read_newest_id(self._bus, ALERT_LOG)
         now, _ = await self._bus.ask(self._bus.client.time())
         return b"%d-0" % max(0, int((now - since_sec) * 1000) - 1)
 
     async def _resume(self) -> None:
-        """Find the position after an outage: the old one, or the start if the log was replaced."""
+        """Set the position after an outage: the old one, or the start if the log was replaced.
+
+        Raises BusError.
+        """
         if self._position is None:  # the bus was away from the beginning
             self._position = await self._find_position(
                 (self._since_sec or 0) + time.monotonic() - self._begun
@@ -230,7 +243,10 @@ class _LogReader:
             self._position = _LOG_START
 
     async def _read(self, block_sec: float | None) -> list[LoggedEvent]:
-        """Return one page after waiting up to `block_sec` for an entry; for None, all pages and no wait."""
+        """Return one page after waiting up to `block_sec` for an entry; for None, all pages without a wait.
+
+        Raises BusError.
+        """
         found: list[LoggedEvent] = []
         while True:
             entries = await read_after(
@@ -244,7 +260,7 @@ class _LogReader:
 
 
 def _parse(entry: StreamEntry) -> list[LoggedEvent]:
-    """Return the event of a log entry, and nothing for an entry that holds none."""
+    """Return the event of a log entry in a list, which is empty for an entry that holds none."""
     if entry.fields is None:
         typer.echo(f"skipped: entry {entry.id.decode()} of {ALERT_LOG} has {entry.size} bytes", err=True)
         return []
@@ -257,6 +273,6 @@ def _parse(entry: StreamEntry) -> list[LoggedEvent]:
 
 
 def _timestamp(each: LoggedEvent) -> float:
-    """Return the `ts` of an event, 0.0 if it has none: the key to sort by."""
+    """Return the `ts` of an event, by which events are sorted; 0.0 if it has none."""
     ts = each[1].get("ts")
     return ts if isinstance(ts, int | float) else 0.0

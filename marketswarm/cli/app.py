@@ -1,4 +1,7 @@
-"""The `marketswarm` program: its commands by group. A command's module is imported when that command runs."""
+"""Define the `marketswarm` program: its commands by group.
+
+A command's module is imported when that command runs.
+"""
 
 import gc
 import os
@@ -29,7 +32,7 @@ _SETTINGS: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"]}
 
 @dataclass(frozen=True, slots=True)
 class CommandEntry:
-    """One command as the list of commands shows it, and where its function is.
+    """Describe one command for the list of commands, and name its function.
 
     `function` is `module.name` below `marketswarm.cli`; the function's docstring is the help of the command.
     """
@@ -122,15 +125,15 @@ EXAMPLES: Final = {
 
 
 class Command(TyperCommand):
-    """A command whose help shows `--flag`, and not `--flag <bool>`, for an option that takes no value."""
+    """Show `--flag`, and not `--flag <bool>`, in a command's help for an option that takes no value."""
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters, as the library does; those that take no value get an empty type."""
+        """Return the parameters; those that take no value get an empty type."""
         return _without_flag_types(super().get_params(ctx))
 
 
 class UnloadedCommand(Command):
-    """A command as the list of commands shows it; its module is imported when its arguments are parsed."""
+    """Show a command in the list of commands; import its module when its arguments are parsed."""
 
     def __init__(self, entry: CommandEntry) -> None:
         super().__init__(
@@ -142,12 +145,12 @@ class UnloadedCommand(Command):
         self.entry = entry
 
     def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
-        """Parse the arguments as the loaded command does."""
+        """Load the command, and parse the arguments as it does."""
         return load_command(self.entry).make_context(info_name, args, parent, **extra)
 
 
 class LazyGroup(TyperGroup):
-    """A group of commands that are imported when they run."""
+    """Hold a group of commands that are imported when they run."""
 
     def __init__(self, *, entries: tuple[CommandEntry, ...] = COMMANDS, **options: Any) -> None:
         super().__init__(**options)
@@ -175,7 +178,7 @@ class LazyGroup(TyperGroup):
         inner.commands[words[1]] = UnloadedCommand(entry)
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters as `Command` does."""
+        """Return the parameters; those that take no value get an empty type."""
         return _without_flag_types(super().get_params(ctx))
 
 
@@ -198,7 +201,7 @@ def load_command(entry: CommandEntry) -> Any:
 
 
 def load_all_commands() -> TyperGroup:
-    """Return the program with every command loaded, for the documentation that is made from it."""
+    """Return the program with every command loaded, for generating its documentation."""
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)  # noqa: S101 - it has a callback
     _load_commands_of(group)
@@ -215,13 +218,14 @@ def _load_commands_of(group: TyperGroup) -> None:
 
 
 def _ending_quietly(command: Callable[P, None]) -> Callable[P, None]:
-    """Return the command with Ctrl-C, and a pipe that its reader has closed, as quiet ends with code 0.
+    """Return the command changed so that Ctrl-C, and a pipe whose reader has gone, end it with code 0.
 
     The garbage collector, which `marketswarm.cli.main` stops for the imports, runs while the command does.
     """
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        """Run the command and flush stdout; turn KeyboardInterrupt and BrokenPipeError into Exit, code 0."""
         if not gc.isenabled():
             gc.freeze()  # what was imported stays
             gc.enable()
@@ -274,7 +278,7 @@ def _root(
 
 
 def main() -> NoReturn:
-    """Run a command and end the process with its code."""
+    """Run the command in `sys.argv` and end the process with its exit code."""
     output.replace_unencodable()
     if not sys.flags.safe_path and os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of it is text
         sys.path.append(os.getcwd())  # noqa: PTH109  # last: only for the services of this folder

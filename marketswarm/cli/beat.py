@@ -1,4 +1,4 @@
-"""`marketswarm beat`: send beats from a script, one or one after the other."""
+"""Implement `marketswarm beat`: send beats from a script, one or one after the other."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ _GOODBYE_WITHIN_SEC: Final = 1.0
 
 
 class StatusOption(StrEnum):
-    """The values of --status."""
+    """List the values of --status."""
 
     OK = "ok"
     DEGRADED = "degraded"
@@ -72,10 +72,10 @@ def beat(
 
 @dataclass(frozen=True, slots=True)
 class BeatDestination:
-    """Where one service's beats go, and how often, by the truth.
+    """Hold the bus, the channel and the interval of one service's beats, by the truth.
 
-    `known` is False for a service that the truth does not name: its beats have the defaults, and nobody
-    watches it. `alert_on_failure` says that the healer wants to hear of a failed run at once.
+    `known` is False for a service that the truth does not name: its beats have the defaults, and no healer
+    watches it. `alert_on_failure` is True if the healer is to alert on a failed run at once.
     """
 
     bus: str
@@ -87,7 +87,10 @@ class BeatDestination:
 
 
 def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) -> BeatDestination:
-    """Return where `svc` beats: by its section, else by the healer's `subscribe_to`, else by the defaults."""
+    """Return the destination of a service's beats.
+
+    It comes from the service's section, else from the healer's `subscribe_to`, else from the defaults.
+    """
     if truth is not None and svc in truth.services:
         section, timeout_sec = truth.services[svc], truth.timeout_of(svc, default_timeout_sec)
         return BeatDestination(
@@ -108,12 +111,10 @@ def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) 
 
 
 class BeatSender:
-    """Publishes the beats of `svc`, by the truth that the buses hold and by defaults while none does.
+    """Publish the beats of `svc`, by the truth that the buses hold, or by defaults while none does.
 
     With a `boot` they are the beats of a process: counted, and with the revision of the truth in force.
-
-    Raises:
-        Exit: code 2, when a variable or the URL of a bus is wrong. Nothing is connected yet.
+    Raises Exit, code 2, if a variable or the URL of a bus is wrong; nothing is connected yet.
     """
 
     def __init__(self, svc: str, data: Path, boot: str | None = None) -> None:
@@ -130,11 +131,11 @@ class BeatSender:
 
     @property
     def where(self) -> str:
-        """The bus that the beats go to, and its address."""
+        """Return the bus of the beats, and its address. Raises Exit, code 2, for a bad URL."""
         return f"{self.destination.bus} at {self._destination_bus().where}"
 
     async def refresh_truth(self) -> bool:
-        """Read the truth again unless it is unchanged. Return whether any bus holds one."""
+        """Read the truth again unless it is unchanged; return True if any bus holds one."""
         known = self._found.loaded if self._found else None
         key = self._settings.truth_redis_key
         seen = await read_first_valid(self._truth_buses(), key, known, WITHIN_SEC)
@@ -154,11 +155,9 @@ class BeatSender:
         exit_code: int | None = None,
         within_sec: float = WITHIN_SEC,
     ) -> int:
-        """Publish one beat. Return how many subscribers heard it.
+        """Publish one beat; return how many subscribers received it.
 
-        Raises:
-            BusError: the bus did not take it.
-            Exit: code 2, when the bus's URL can't be found out.
+        Raises BusError if the bus did not take it, and Exit, code 2, if the bus's URL is not known.
         """
         self._i += 1  # failed ones count: a beat whose answer was lost may have arrived
         payload = make_beat(
@@ -184,12 +183,15 @@ class BeatSender:
         return heard if isinstance(heard, int) else 0
 
     async def store(self, key: str, value: bytes, life_sec: float) -> None:
-        """Set a key beside the beats. Raises as `publish`."""
+        """Set a key on the bus of the beats, for `life_sec` seconds.
+
+        Raises BusError, and Exit, code 2, as `publish` does.
+        """
         bus = self._answering_bus()
         await self._ask(bus, bus.client.set(key, value, px=round(1000 * life_sec)), WITHIN_SEC)
 
     def forget_failures(self) -> None:
-        """Try every bus again with the next request, those that did not answer a moment ago too."""
+        """Make the next request try every bus again, also those that have just failed."""
         self._failed.clear()
 
     async def aclose(self) -> None:
@@ -198,7 +200,7 @@ class BeatSender:
             await bus.aclose()
 
     def describe(self, error: BusError) -> str:
-        """Return on one line which bus did not take a beat, where it is, and why."""
+        """Return in one line which bus did not take a beat, where it is, and why."""
         detail = f" ({error.detail})" if error.reason == "error" and error.detail else ""
         return f"{self.where}: {error.reason}{detail}"
 
@@ -209,6 +211,7 @@ class BeatSender:
 
     @property
     def _truth(self) -> Truth | None:
+        """Return the truth that was read last; None if there was none."""
         return self._found.loaded.truth if self._found else None
 
     def _environ(self) -> dict[str, str]:
@@ -235,13 +238,13 @@ class BeatSender:
         return bus
 
     def _open(self, name: str, url: str) -> Bus:
-        """Return the bus at that URL, the same one with each call."""
+        """Return the bus at that URL, which is opened with the first call."""
         if url not in self._buses:
             self._buses[url] = usable_bus(name, url)
         return self._buses[url]
 
     async def _ask(self, bus: Bus, request: Awaitable[Any], within_sec: float) -> Any:
-        """Send a request, and note the reason if it fails. Raises BusError."""
+        """Send a request and return its answer; keep the reason if it fails. Raises BusError."""
         try:
             return await bus.ask(request, within_sec)
         except BusError as error:
@@ -250,7 +253,7 @@ class BeatSender:
 
 
 def print_unknown_service(svc: str, more: str = "") -> None:
-    """Print, to stderr, that the truth does not name a service."""
+    """Print to stderr that the truth does not name a service."""
     typer.echo(f"marketswarm: the truth does not name {svc}, nobody watches it{more}", err=True)
 
 
@@ -263,7 +266,10 @@ async def _beat(
     *,
     verbose: bool,
 ) -> None:
-    """Send one beat, and more if `every_sec` is given. Raises Exit, code 3, if the first one fails."""
+    """Send one beat, and further ones every `every_sec` if that is given.
+
+    Raises Exit, code 3, if the first beat fails.
+    """
     await sender.refresh_truth()
     try:
         heard = await sender.publish(status, detail, every_sec)
@@ -282,7 +288,7 @@ async def _beat(
 async def _beat_until_stopped(
     sender: BeatSender, status: Status, detail: str | None, every_sec: float, parent: int
 ) -> None:
-    """Beat until a signal comes, then say goodbye; without a goodbye if our parent process has crashed."""
+    """Send beats until a signal or the end of our parent process; after a signal send a last beat."""
     stopped, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:
@@ -301,7 +307,10 @@ async def _beat_until_stopped(
 async def _beat_again(
     sender: BeatSender, status: Status, detail: str | None, every_sec: float, last_trouble: str
 ) -> str:
-    """Send one more beat. Return why it failed, '' if it did not; print that when it changes."""
+    """Send one more beat; return why it failed, or an empty text.
+
+    Print the reason to stderr when it changes.
+    """
     await sender.refresh_truth()
     try:
         await sender.publish(status, detail, every_sec)
@@ -315,7 +324,7 @@ async def _beat_again(
 
 
 async def _say_goodbye(sender: BeatSender) -> None:
-    """Send the last beat, within a second; one that fails is given up."""
+    """Send the last beat, with the status `stopping`, within a second; ignore a failure."""
     sender.forget_failures()
     try:
         await sender.publish("stopping", within_sec=_GOODBYE_WITHIN_SEC)
@@ -324,7 +333,7 @@ async def _say_goodbye(sender: BeatSender) -> None:
 
 
 async def _is_set_within(event: asyncio.Event, within_sec: float) -> bool:
-    """Wait for an event for so many seconds. Return whether it was set."""
+    """Wait for an event for at most `within_sec`; return True if it was set."""
     try:
         async with asyncio.timeout(within_sec):
             return await event.wait()

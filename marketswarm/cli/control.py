@@ -1,4 +1,4 @@
-"""`marketswarm stop`, `start` and `kill`: one agent of the embedded fleet in this folder."""
+"""Implement `marketswarm stop`, `start` and `kill`: control an agent of the embedded fleet here."""
 
 from pathlib import Path
 
@@ -27,8 +27,7 @@ def kill(svc: Svc, data: Data = DATA) -> None:
 def request_fleet(action: str, svc: str, data: Path) -> str:
     """Ask the embedded fleet in folder `data` to stop, start or kill an agent. Return its answer.
 
-    Raises:
-        Exit: code 2, when no fleet runs there or it doesn't know the service.
+    Raises Exit, code 2, if no fleet runs there, it does not answer, or it refuses the request.
     """
     fleet = data_folder.find_fleet(data)
     if fleet is None:

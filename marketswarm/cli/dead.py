@@ -1,4 +1,4 @@
-"""`marketswarm dead` and `resend`: the messages that are not delivered, and another attempt at them."""
+"""Implement `marketswarm dead` and `resend`: show messages that are not delivered, and send them again."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,10 @@ _MAX_ENTRIES: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class UndeliveredMessage:
-    """A message that a channel did not take: why, and when it gave up (`ts`, epoch seconds, or None)."""
+    """Hold a message that a channel refused for good, and why.
+
+    `ts` is when the notifier gave up, in epoch seconds, or None if that is not known.
+    """
 
     id: str
     channel: str
@@ -78,17 +81,19 @@ def resend(
 
 
 async def read_dead_messages(buses: Sequence[Bus]) -> tuple[list[UndeliveredMessage], dict[str, str]]:
-    """Read the dead messages of every bus, the oldest first. Return the buses that failed with them.
+    """Read the dead messages of every bus, the oldest first; return them and the buses that failed.
 
-    Raises:
-        Exit: code 3, when no bus answers.
+    Raises Exit, code 3, if no bus answers.
     """
     entries, failed = await ask_buses(buses, lambda bus: bus.client.xrange(NOTIFIER_DEAD, count=_MAX_ENTRIES))
     return merge_entries(fields for found in entries.values() for _, fields in found), failed
 
 
 def merge_entries(entries: Iterable[Any]) -> list[UndeliveredMessage]:
-    """Return each message and channel once, by its latest entry, the oldest first; skip other entries."""
+    """Return each message and channel once, by its latest entry, the oldest first.
+
+    Skip unreadable entries.
+    """
     latest: dict[tuple[str, str], UndeliveredMessage] = {}
     for each in filter(None, map(_parse, entries)):
         other = latest.get((each.id, each.channel))
@@ -100,14 +105,14 @@ def merge_entries(entries: Iterable[Any]) -> list[UndeliveredMessage]:
 async def _read_from_fleet(
     data: Path,
 ) -> tuple[list[UndeliveredMessage], tuple[PendingDelivery, ...], dict[str, str]]:
-    """Return the dead messages, the deliveries that wait, and the buses that did not answer."""
+    """Return the dead messages, the pending deliveries, and the buses that failed with their reasons."""
     async with open_fleet(data) as fleet:
         messages, failed = await read_dead_messages(fleet.buses())
         return messages, (await read_notifications(fleet.buses())).pending, failed
 
 
 def _parse(fields: dict[bytes, bytes]) -> UndeliveredMessage | None:
-    """Return the message in an entry of `notifier:dead`; None if it holds none."""
+    """Return the message in an entry of `notifier:dead`; None if the entry holds none."""
     message = parse_message(fields.get(b"message", b""))
     if message is None:
         return None
@@ -120,7 +125,7 @@ def _parse(fields: dict[bytes, bytes]) -> UndeliveredMessage | None:
 
 
 def _parse_time(text: str) -> float | None:
-    """Return the epoch seconds in a text; None if it is no time."""
+    """Return the epoch seconds in a text; None if it is no plausible time."""
     try:
         found = float(text)
     except ValueError:
@@ -129,6 +134,7 @@ def _parse_time(text: str) -> float | None:
 
 
 def _make_table() -> Table:
+    """Return an empty table with the columns of dead and pending messages."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("id", "channel", "since", "why", "what"):
         table.add_column(head, overflow="fold")
@@ -136,6 +142,7 @@ def _make_table() -> Table:
 
 
 def _draw_pending(pending: Sequence[PendingDelivery], now: float) -> Table:
+    """Return the table of deliveries that are pending, each with the reason of its delay."""
     table = _make_table()
     for each in pending:
         since, why = format_moment(each.ts, now), describe_delay(each, now)
@@ -144,6 +151,7 @@ def _draw_pending(pending: Sequence[PendingDelivery], now: float) -> Table:
 
 
 def _draw_dead(messages: Sequence[UndeliveredMessage], now: float) -> Table:
+    """Return the table of dead messages, each with the reason of its failure."""
     table = _make_table()
     for each in messages:
         since = "-" if each.ts is None else format_moment(each.ts, now)

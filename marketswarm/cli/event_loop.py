@@ -15,20 +15,20 @@ from typing import Any, Final, NoReturn, TypeVar
 T = TypeVar("T")
 
 INTERRUPTED: Final = 130
-"""The exit code, as shells have it, of a command that Ctrl-C kept from coming to its end."""
+"""The exit code, as shells have it, of a command that Ctrl-C interrupted."""
 
 _THREAD_NAME: Final = "marketswarm-lookup"
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in an event loop of its own and return its result. For any thread."""
+    """Run a coroutine in an event loop of its own and return its result. Any thread may call this."""
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(_Executor(thread_name_prefix=_THREAD_NAME))
         return runner.run(main)
 
 
 def end_process(code: int) -> NoReturn:
-    """End the process with `code`: in good order, unless a look-up still hangs."""
+    """End the process with `code`, without waiting for a name look-up that still hangs."""
     if any(thread.name.startswith(_THREAD_NAME) for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
@@ -37,7 +37,8 @@ def end_process(code: int) -> NoReturn:
 
 
 class _Executor(ThreadPoolExecutor):
-    """Threads for look-ups of names; nobody waits for them at the end."""
+    """Run look-ups of names in threads, for which the end of the program does not wait."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
+        """Cancel the look-ups that have not begun, and return at once."""
         super().shutdown(wait=False, cancel_futures=True)

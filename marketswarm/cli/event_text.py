@@ -1,7 +1,7 @@
-"""An alert event as one line for people. Pure.
+"""Format an alert event as one line for people. Pure.
 
-`12:50:58 ✗ rss_agg is down: no beat for 31.2 s (timeout 30 s)`. Times are in the machine's zone unless a
-zone is given.
+`12:50:58 ✗ rss_agg is down: no beat for 31.2 s (timeout 30 s)`. Times are in the machine's zone unless a zone
+is given.
 """
 
 from collections.abc import Callable, Mapping
@@ -31,12 +31,12 @@ def describe_event(event: _Event, zone: tzinfo | None = None, *, now: float | No
 
 
 def is_bad(event: _Event) -> bool:
-    """Return whether an event begins some trouble: a miss, or a truth that differs."""
+    """Return True if an event begins a problem: a miss, or a truth that differs."""
     return str(event.get("type")).endswith(("miss", "drift"))
 
 
 def format_time(ts: Any, zone: tzinfo | None = None) -> str:
-    """Format epoch seconds as a time of day; dashes for anything that is no time."""
+    """Return epoch seconds as a time of day; dashes for a value that is no time."""
     try:
         return datetime.fromtimestamp(ts, UTC).astimezone(zone).strftime("%H:%M:%S")
     except (TypeError, ValueError, OverflowError, OSError):
@@ -44,7 +44,10 @@ def format_time(ts: Any, zone: tzinfo | None = None) -> str:
 
 
 def _date_of(ts: Any, now: float, zone: tzinfo | None) -> str:
-    """Return the date of epoch seconds with a blank behind it; '' for the date of `now` and for no time."""
+    """Return the date of epoch seconds with a blank behind it.
+
+    Return an empty text for the date of `now`, and for a value that is no time.
+    """
     try:
         there, here = (datetime.fromtimestamp(each, UTC).astimezone(zone) for each in (ts, now))
     except (TypeError, ValueError, OverflowError, OSError):
@@ -53,20 +56,21 @@ def _date_of(ts: Any, now: float, zone: tzinfo | None) -> str:
 
 
 def format_moment(ts: float, now: float, zone: tzinfo | None = None) -> str:
-    """Format epoch seconds as a time of day, with the date in front unless it is the date of `now`."""
+    """Return epoch seconds as a time of day, with the date in front unless it is the date of `now`."""
     there, here = (datetime.fromtimestamp(each, UTC).astimezone(zone) for each in (ts, now))
     return there.strftime("%H:%M" if there.date() == here.date() else "%a %d %b %Y %H:%M")
 
 
 def format_seconds(value: Any) -> str:
-    """Format an event's seconds as `31.2 s` or `4 min 10 s`; `? s` for anything that is no number."""
+    """Return an event's seconds as `31.2 s` or `4 min 10 s`; `? s` for a value that is no number."""
     return "? s" if isinstance(value, bool) or not isinstance(value, int | float) else format_duration(value)
 
 
 def _describe_silence(what: str) -> Callable[[_Event], _Text]:
-    """Return a description of the miss of a service; `what` is its state: `down`."""
+    """Return a function that describes the miss of a service; `what` is its state, such as `down`."""
 
     def describe(event: _Event) -> _Text:
+        """Describe a miss: a command that failed, or a service without beats and for how long."""
         if event.get("reason") == "failed":
             code = event.get("exit_code")
             ended = f" with exit code {code}" if isinstance(code, int) else ""
@@ -79,10 +83,12 @@ def _describe_silence(what: str) -> Callable[[_Event], _Text]:
 
 
 def _describe_recovery(event: _Event) -> _Text:
+    """Describe a service that is up again, and after how long."""
     return _GOOD, f"{event.get('svc')} is up{_after_outage(event)}"
 
 
 def _describe_lost_bus(event: _Event) -> _Text:
+    """Describe a bus that does not answer, for how long and why."""
     return (
         _BAD,
         f"bus {event.get('svc')} is away for {format_seconds(event.get('late_sec'))}{_reason(event)}",
@@ -90,15 +96,18 @@ def _describe_lost_bus(event: _Event) -> _Text:
 
 
 def _describe_bus_recovery(event: _Event) -> _Text:
+    """Describe a bus that answers again, and after how long."""
     return _GOOD, f"bus {event.get('svc')} is back{_after_outage(event)}"
 
 
 def _describe_failing_probe(event: _Event) -> _Text:
+    """Describe a target whose probes fail, for how long and why."""
     late = format_seconds(event.get("late_sec"))
     return _BAD, f"{event.get('svc')} is down: its probes have failed for {late}{_reason(event)}"
 
 
 def _describe_drift(event: _Event) -> _Text:
+    """Describe a bus whose truth is missing, invalid or different."""
     state = {"missing": "is missing", "invalid": "is not valid"}.get(str(event.get("reason")))
     return _BAD, f"the truth on {event.get('svc')} {state or 'is not the same as elsewhere'}"
 
@@ -119,21 +128,22 @@ def _describe_reach_gap(event: _Event) -> _Text:
 
 
 def _describe_unknown(event: _Event) -> _Text:
+    """Describe an event of an unknown type by its type and service."""
     return _NOTE, f"{event.get('type')} {event.get('svc', '')}".rstrip()
 
 
 def _after_outage(event: _Event) -> str:
-    """Return `, after 4 min 10 s` for an event that ends an outage of known length, else ''."""
+    """Return `, after 4 min 10 s` for an event that ends an outage of known length, else an empty text."""
     return f", after {format_seconds(event['down_sec'])}" if "down_sec" in event else ""
 
 
 def _reason(event: _Event) -> str:
-    """Return ` (refused)` for an event with a reason, else ''."""
+    """Return ` (refused)` for an event with a reason, else an empty text."""
     return f" ({event['reason']})" if "reason" in event else ""
 
 
 def _sentence(mark: str, text: str) -> Callable[[_Event], _Text]:
-    """Return a description that only puts the name of the service into `text`."""
+    """Return a function that describes an event by `text` with the name of the service in it."""
     return lambda event: (mark, text.format(svc=event.get("svc")))
 
 

@@ -1,7 +1,7 @@
-"""`marketswarm exec`: run a command, beat for it while it runs, and record how it ended.
+"""Implement `marketswarm exec`: run a command, send its beats while it runs, record how it ended.
 
-The command comes first: it is started before any bus is asked, and a bus that is away neither stops nor
-delays it. So the beats are sent by a thread of their own, and the wait for the last one is bounded.
+The command comes first: it is started before any bus is asked, and a bus that does not answer neither stops
+nor delays it. So the beats are sent by a thread of their own, and the wait for the last one is limited.
 
 The command is started as a shell would start it: with the same files, and signals are passed on to it. With a
 terminal, the child stays in the terminal's process group, so that Ctrl-C and Ctrl-Z reach it as they reach
@@ -99,7 +99,7 @@ def execute(
 
 @dataclass(frozen=True, slots=True)
 class CommandRun:
-    """A run that has ended.
+    """Hold a command's run that has ended.
 
     `code` is what a shell would give: 128 plus its number for a signal, 124 for a time limit. `limit_sec` is
     the time limit if that ended the run, `why` the reason if it could not be started at all.
@@ -114,12 +114,12 @@ class CommandRun:
 
     @property
     def ok(self) -> bool:
-        """Whether the command did what it was to do: its exit code is 0."""
+        """Return True if the command's exit code is 0."""
         return self.code == 0
 
     @property
     def said(self) -> str:
-        """The outcome as text: `exit 3 after 12.4 s`."""
+        """Return the outcome as text: `exit 3 after 12.4 s`."""
         if self.why is not None:
             return f"not started: {self.why}"
         end = f"ended by {self.signal}" if self.signal else f"exit {self.code}"
@@ -127,7 +127,7 @@ class CommandRun:
         return f"{end} after {format_duration(self.took_sec)}{limit}"
 
     def encode(self, svc: str) -> bytes:
-        """Return the JSON for `run:<svc>`."""
+        """Return the run as the JSON object for `run:<svc>`."""
         found: dict[str, Any] = {"svc": svc, "ok": self.ok, "code": self.code}
         found |= {"took_sec": round(self.took_sec, 3), "ts": round(self.ended_at, 3)}
         found |= {"signal": self.signal} if self.signal else {}
@@ -189,14 +189,17 @@ class ChildProcess:
             self._send(early)
 
     def wait(self) -> int:
-        """Wait for its end. Return the exit status, or minus the number of the signal that ended it."""
+        """Wait for the end of the command.
+
+        Return its exit status, or minus the number of the signal that ended it.
+        """
         assert self._process is not None  # noqa: S101 - the constructor started it
         status = self._process.wait()
         signal.setitimer(signal.ITIMER_REAL, 0)
         return status
 
     def _pass_on(self, number: int, _frame: Any) -> None:
-        """Send a signal that we got to the child, unless the terminal sends it there itself."""
+        """Send a signal that this process got to the child, unless the terminal sends it there itself."""
         if self._process is None:
             self._early_signals.append(number)
         elif self._leads_group or number not in _SENT_BY_TERMINAL:
@@ -209,7 +212,7 @@ class ChildProcess:
         signal.setitimer(signal.ITIMER_REAL, _KILL_AFTER_SEC)
 
     def _send(self, number: int) -> None:
-        """Send a signal to the child, or to its group if it leads one; none once it has ended."""
+        """Send a signal to the child, or to its group if it leads one; do nothing once it has ended."""
         if self._process is None or self._process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -217,7 +220,7 @@ class ChildProcess:
 
 
 def _has_terminal() -> bool:
-    """Return whether this process has a controlling terminal, which then sends us its signals."""
+    """Return True if this process has a controlling terminal, which then sends us its signals."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
@@ -226,12 +229,12 @@ def _has_terminal() -> bool:
 
 
 def exit_code_of_start_error(error: OSError) -> int:
-    """Return the code of shells for a command that can't be started: 127 if it is not there, else 126."""
+    """Return the exit code for a command that can't be started: 127 if it is missing, else 126."""
     return 127 if isinstance(error, FileNotFoundError) else 126
 
 
 def _run_command(command: list[str], limit_sec: float | None, started: Callable[[], None]) -> CommandRun:
-    """Run a command to its end; call `started` once it runs."""
+    """Run a command to its end and return its run; call `started` once it runs."""
     begun = time.monotonic()
     try:
         child = ChildProcess(command, limit_sec)
@@ -245,7 +248,7 @@ def _run_command(command: list[str], limit_sec: float | None, started: Callable[
 
 
 class _BeatReporter:
-    """Beats from `begin` to `end`, then says goodbye with the command's outcome."""
+    """Send beats from `begin` to `end`, then a last beat with the command's outcome."""
 
     def __init__(self, sender: BeatSender) -> None:
         self._sender = sender
@@ -256,12 +259,15 @@ class _BeatReporter:
         self._thread = _thread(self._report)
 
     def begin(self) -> None:
-        """Begin to beat: the command runs."""
+        """Begin to send beats, because the command runs."""
         self._started = True
         self._thread.start()
 
     def end(self, run: CommandRun) -> str | None:
-        """Report the outcome of the command. Return why that failed, or None."""
+        """Report the outcome of the command; return why that failed, or None.
+
+        Wait for the last beat at most _GOODBYE_SEC.
+        """
         self._run = run
         self._ended.set()
         if not self._started:
@@ -270,7 +276,7 @@ class _BeatReporter:
         return self._trouble or (_NO_ANSWER if self._thread.is_alive() else None)
 
     async def _report(self) -> None:
-        """Beat until the command has ended, then report how it ended."""
+        """Send beats until the command has ended, then report its outcome."""
         due = time.monotonic()
         while self._started:
             self._trouble = await _trouble_of(self._beat(), self._sender)
@@ -282,12 +288,15 @@ class _BeatReporter:
         self._trouble = await _trouble_of(self._report_end(), self._sender)
 
     async def _beat(self) -> None:
-        """Send one beat to where the truth says now."""
+        """Send one beat to the destination that the truth names now."""
         await self._sender.refresh_truth()
         await self._sender.publish(every_sec=self._sender.destination.interval_sec)
 
     async def _report_end(self) -> None:
-        """Say goodbye with the outcome, unless the command never ran, and store the run."""
+        """Send the last beat with the outcome and store the run.
+
+        A command that could not be started has no last beat, except for the alert that the truth may want.
+        """
         assert self._run is not None  # noqa: S101 - `end` sets it first
         if self._started:
             await self._sender.publish("stopping", self._run.said, exit_code=self._run.code)
@@ -298,7 +307,7 @@ class _BeatReporter:
 
 
 class _SuccessReporter:
-    """Sends one beat if the command ends well, and none otherwise."""
+    """Send one beat if the command succeeds, and none otherwise."""
 
     def __init__(self, sender: BeatSender) -> None:
         self._sender = sender
@@ -308,14 +317,17 @@ class _SuccessReporter:
         """Do nothing: there are no beats while the command runs."""
 
     def end(self, run: CommandRun) -> str | None:
-        """Report the outcome of the command. Return why that failed, or None."""
+        """Report the outcome of the command; return why that failed, or None.
+
+        Wait at most _SUCCESS_BEAT_SEC.
+        """
         thread = _thread(lambda: self._report(run))
         thread.start()
         thread.join(_SUCCESS_BEAT_SEC)
         return self._trouble or (_NO_ANSWER if thread.is_alive() else None)
 
     async def _report(self, run: CommandRun) -> None:
-        """Try to report the outcome until a bus takes it, for ten seconds at most."""
+        """Try to report the outcome until a bus takes it, for about _SUCCESS_BEAT_SEC at most."""
         until = time.monotonic() + _SUCCESS_BEAT_SEC - _RETRY_SEC
         while True:
             self._trouble = await _trouble_of(self._report_once(run), self._sender)
@@ -324,7 +336,7 @@ class _SuccessReporter:
             await asyncio.sleep(_RETRY_SEC)
 
     async def _report_once(self, run: CommandRun) -> None:
-        """Send a beat if the run is a success, and store the run."""
+        """Send a beat if the run succeeded, or an alert if the truth wants one; store the run."""
         await self._sender.refresh_truth()
         if run.ok:
             await self._sender.publish(detail=run.said)
@@ -333,7 +345,7 @@ class _SuccessReporter:
 
 
 async def _report_failure(sender: BeatSender, run: CommandRun) -> None:
-    """Say goodbye for a run that failed and never beat, if the truth wants an alert about that."""
+    """Send a `stopping` beat for a run that failed, if the truth wants an alert about that."""
     if not run.ok and sender.destination.alert_on_failure:
         await sender.publish("stopping", run.said, exit_code=run.code)
 
@@ -345,7 +357,7 @@ async def _store_run(sender: BeatSender, run: CommandRun) -> None:
 
 
 async def _trouble_of(work: Awaitable[None], sender: BeatSender) -> str | None:
-    """Await `work`. Return why it failed, or None."""
+    """Await `work`; return why it failed, or None."""
     try:
         await work
     except BusError as error:
@@ -356,12 +368,14 @@ async def _trouble_of(work: Awaitable[None], sender: BeatSender) -> str | None:
 
 
 def _thread(work: Callable[[], Awaitable[None]]) -> threading.Thread:
-    """Return a daemon thread that runs a coroutine; signals stay with the main thread."""
+    """Return a daemon thread that runs a coroutine; the main thread alone gets signals."""
 
     async def run() -> None:
+        """Await the coroutine of `work`."""
         await work()
 
     def target() -> None:
+        """Block all signals in this thread and run the coroutine."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         event_loop.run(run())
 

@@ -1,4 +1,4 @@
-"""What a command sees of a fleet, embedded or not: its truth, and its buses, found as agents find them."""
+"""Open a fleet for a command, embedded or not: its truth, and its buses, found as agents find them."""
 
 import asyncio
 import contextlib
@@ -29,9 +29,9 @@ _OTHER_FLEETS = (
 
 @dataclass(slots=True)
 class FleetView:
-    """The open buses of one fleet.
+    """Hold the open buses and the truth of one fleet.
 
-    `found` is its truth, None while no bus holds a valid one; `why` then says why not. `data` is the folder
+    `found` is its truth, None while no bus holds a valid one; `why` is then the reason. `data` is the folder
     of the embedded fleet.
     """
 
@@ -43,7 +43,7 @@ class FleetView:
 
     @property
     def truth(self) -> Truth:
-        """The truth. Raises Exit, code 4, when no bus holds one."""
+        """Return the truth. Raises Exit, code 4, if no bus holds one."""
         if self.found is None:
             raise Exit(
                 Code.NO_TRUTH,
@@ -53,11 +53,14 @@ class FleetView:
 
     @property
     def revision(self) -> int | None:
-        """The revision of the truth, None when it is unknown."""
+        """Return the revision of the truth; None if it is unknown."""
         return self.found.revision if self.found else None
 
     def bus(self, name: str, truth: Truth | None = None) -> Bus:
-        """Return a bus by its name, where `truth` or else the fleet's own has it. Raises Exit, code 2."""
+        """Return a bus by its name, at the URL that `truth`, or else the fleet's own, gives.
+
+        Raises Exit, code 2, for a bad URL.
+        """
         truth = truth or (self.found.loaded.truth if self.found else None)
         if name not in self._buses:
             try:
@@ -79,10 +82,9 @@ class FleetView:
 
 @contextlib.asynccontextmanager
 async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
-    """Find a fleet: by the environment, by the truth, and last the embedded one whose folder is `data`.
+    """Find and open a fleet: by the environment, by the truth, and last the embedded one in folder `data`.
 
-    Raises:
-        Exit: code 3 when no bus answers, 2 when a URL that was given is none.
+    Raises Exit: code 3 if no bus answers, code 2 if a given URL is invalid.
     """
     settings = read(CommonSettings)
     running = data_folder.find_fleet(data)
@@ -117,8 +119,7 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
 async def open_buses(data: Path, truth: Truth) -> AsyncIterator[list[Bus]]:
     """Open every bus that `truth` names, found as in `open_fleet`; none is connected yet.
 
-    Raises:
-        Exit: code 2, for a bad URL.
+    Raises Exit, code 2, for a bad URL.
     """
     view = FleetView(with_embedded_buses(os.environ, embedded_buses(data), truth), None, "", data)
     try:
@@ -128,7 +129,7 @@ async def open_buses(data: Path, truth: Truth) -> AsyncIterator[list[Bus]]:
 
 
 def embedded_buses(data: Path) -> Mapping[str, str]:
-    """Return the URLs, by bus, of the embedded fleet that runs in folder `data`; none when none runs."""
+    """Return the URLs, by bus, of the embedded fleet that runs in folder `data`; none if no fleet runs."""
     fleet = data_folder.find_fleet(data)
     return fleet.buses if fleet else {}
 
@@ -138,7 +139,7 @@ def with_embedded_buses(
 ) -> dict[str, str]:
     """Return the environment with `urls` of an embedded fleet added as <BUS>_URL.
 
-    A bus is left out when the environment itself or the truth already says where it is.
+    A bus whose URL the environment or the truth gives is left out.
     """
     extended = dict(environ)
     for name, url in urls.items():
@@ -154,15 +155,15 @@ def with_embedded_buses(
 async def ask_buses(
     buses: Sequence[Bus], request: Callable[[Bus], Awaitable[Any]]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Send one request to each bus. Return the answers, and the reasons of those that failed, by bus.
+    """Send one request to each bus; return the answers and the reasons of failures, by bus.
 
-    Raises:
-        Exit: code 3, when every bus failed.
+    Raises Exit, code 3, if every bus failed.
     """
     answers: dict[str, Any] = {}
     failed: dict[str, str] = {}
 
     async def ask_one(bus: Bus) -> None:
+        """Send the request to one bus; keep its answer or the reason of its failure."""
         try:
             answers[bus.name] = await bus.ask(request(bus))
         except BusError as error:

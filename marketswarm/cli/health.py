@@ -1,4 +1,4 @@
-"""`marketswarm health`: the latest alert or ok of each service."""
+"""Implement `marketswarm health`: show the latest alert or ok of each service."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,10 +39,9 @@ def health(
 
 
 async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
-    """Return the latest event of one service or of all; None for a service without one.
+    """Return the latest event of one service or of all, by name; None for a service without one.
 
-    Raises:
-        Exit: code 3, when system-redis does not answer, though another bus did.
+    Raises Exit, code 3, if system-redis does not answer, though another bus did.
     """
     async with open_fleet(data) as fleet:
         wanted = _select_services(svc, fleet)
@@ -57,7 +56,7 @@ async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
 
 
 def _parse(raw: bytes | None) -> dict[str, Any] | None:
-    """Return the event in the bytes of a `health:` key; None when there is none."""
+    """Return the event in the value of a `health:` key; None if there is none."""
     try:
         event = orjson.loads(raw or b"null")
     except orjson.JSONDecodeError:
@@ -66,7 +65,7 @@ def _parse(raw: bytes | None) -> dict[str, Any] | None:
 
 
 def _select_services(svc: str | None, fleet: FleetView) -> list[str]:
-    """Return the given service, or all of them. Raises Exit, code 2, for one that the truth does not know."""
+    """Return the given service, or all of them. Raises Exit, code 2, for a service not in the truth."""
     names = sorted({*fleet.truth.services, *(watch.svc for watch in fleet.truth.watched())})
     if svc is None:
         return names
@@ -89,7 +88,7 @@ def _describe(event: Mapping[str, Any] | None) -> str:
 
 
 def _style(event: Mapping[str, Any] | None) -> str:
-    """Return the colour of an event: green for an ok, red for a miss, dim for none."""
+    """Return the colour of an event: green for an ok, dim for none, red for any other."""
     if event is None:
         return output.DIM
     return output.GREEN if str(event.get("type")).endswith("_ok") else output.RED

@@ -1,4 +1,4 @@
-"""`marketswarm init`: write a truth.json to begin with, and explain it."""
+"""Implement `marketswarm init`: write a first truth.json, and explain it."""
 
 import contextlib
 import json
@@ -62,7 +62,7 @@ def init(
 
 
 def _write_new(path: Path, text: str) -> None:
-    """Write a file that is not there yet, whole or not at all. Raise Exit, code 2, if that can't be done."""
+    """Write a file that does not exist yet, whole or not at all. Raises Exit, code 2, if that fails."""
     try:
         with path.open("x", encoding="utf-8") as file:
             try:

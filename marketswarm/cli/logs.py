@@ -1,4 +1,4 @@
-"""`marketswarm logs`: what the agents of an embedded fleet logged, of one that has ended too."""
+"""Implement `marketswarm logs`: show what the agents of an embedded fleet logged, ended ones included."""
 
 import os
 import sys
@@ -55,7 +55,7 @@ def logs(
 
 
 def _follow(followers: dict[str, LogFollower], wanted: Sequence[str], data: Path, *, as_json: bool) -> None:
-    """Print each new line, of agents that start later too."""
+    """Print each new line until interrupted, also of agents that start later."""
     while True:
         known = find_logs(data)
         for name, path in known.items():
@@ -67,12 +67,13 @@ def _follow(followers: dict[str, LogFollower], wanted: Sequence[str], data: Path
 
 
 def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
+    """Return True if the log `name` belongs to a wanted service or instance; without `wanted`, each does."""
     svc = name.partition("/")[0]
     return not wanted or svc in wanted or name in wanted or (name == svc and f"{svc}/1" in wanted)
 
 
 def _require_known(wanted: Sequence[str], known: Collection[str], data: Path) -> None:
-    """Raise Exit, code 2, when there are no logs, or none of one of the services."""
+    """Raise Exit, code 2, if there are no logs, or no log of one of the wanted services."""
     place = data.absolute() / "logs"
     if not known:
         raise Exit(
@@ -89,7 +90,7 @@ def _require_known(wanted: Sequence[str], known: Collection[str], data: Path) ->
 
 
 def _merge_by_time(logs_by_name: dict[str, list[bytes]]) -> Iterator[_Line]:
-    """Yield the lines of several logs in the order of their times, those of one log in their own order."""
+    """Yield the lines of several logs in the order of their times; lines of one log keep their order."""
     dated = []
     for name, lines in logs_by_name.items():
         ts = ""
@@ -101,7 +102,7 @@ def _merge_by_time(logs_by_name: dict[str, list[bytes]]) -> Iterator[_Line]:
 
 
 def _time_of(line: bytes) -> str:
-    """Return the `ts` of a line, which is ISO 8601 in UTC; empty if it has none."""
+    """Return the `ts` of a log line, which is ISO 8601 in UTC; empty if it has none."""
     try:
         record: Any = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -111,6 +112,7 @@ def _time_of(line: bytes) -> str:
 
 
 def _print_lines(lines: Iterable[_Line], names: Iterable[str], *, as_json: bool) -> None:
+    """Print log lines as they are with `as_json`, otherwise formatted for people."""
     if as_json:
         for _, line in lines:
             output.print_json_bytes(line)

@@ -1,7 +1,7 @@
-"""`marketswarm new`: write a new service that runs at once, with a test that proves it.
+"""Implement `marketswarm new`: write a new service that runs at once, with a test that proves it.
 
-Only new files are written, all of them or none. What belongs into a file that somebody wrote by hand,
-truth.json and compose.yaml, is printed to be pasted; a truth.json that is not there yet is written.
+Only new files are written, all of them or none. Text for files that somebody wrote by hand, truth.json and
+compose.yaml, is printed to be pasted; a missing truth.json is written.
 """
 
 import contextlib
@@ -70,7 +70,7 @@ def new(
 
 
 def _module_name(svc: str) -> str:
-    """Return the package that is to run a service. Raises BadParameter if its name does not fit one."""
+    """Return the name of the package for a service. Raises BadParameter if there can be no such package."""
     require_service_name(svc, "NAME")
     module = svc.replace("-", "_")
     if not module.isidentifier() or keyword.iskeyword(module):
@@ -81,13 +81,13 @@ def _module_name(svc: str) -> str:
 
 
 def _require_unused(svc: str, module: str) -> None:
-    """Raise Exit, code 2, when there is such a service, here or where marketswarm is installed."""
+    """Raise Exit, code 2, if such a service exists here or where marketswarm is installed."""
     if svc in find_modules([svc]):
         raise Exit(Code.CONFIGURATION, f"{svc}: there is a services.{module} already")
 
 
 def _draft_files(svc: str, module: str) -> dict[Path, str]:
-    """Return the text of each file to write. Raises Exit, code 2, when one is there already."""
+    """Return the text of each file to write, by path. Raises Exit, code 2, if one exists."""
     drafts = {}
     for template, name in _FILES.items():
         path = Path(name.format(module))
@@ -105,10 +105,9 @@ def _fill_template(template: str, svc: str, module: str) -> str:
 
 
 def _section_for(svc: str, path: Path) -> dict[str, Any]:
-    """Return a section for the service that the truth in that file would accept.
+    """Return a section for the service that the truth in the file `path` accepts.
 
-    Raises:
-        Exit: code 2, when the truth has such a section already or would not be valid with a new one.
+    Raises Exit, code 2, if the truth has such a section already or would not be valid with a new one.
     """
     raw, loaded = read_truth_file(path)
     if svc in loaded.truth.services:
@@ -122,7 +121,7 @@ def _section_for(svc: str, path: Path) -> dict[str, Any]:
 
 
 def _interval_sec(cadence_sec: float | None) -> float:
-    """Return the default interval, or a third of the fleet's timeout if that is shorter."""
+    """Return the default interval in seconds, or a third of the fleet's timeout if that is shorter."""
     if cadence_sec is None:
         return _DEFAULT_INTERVAL_SEC
     return min(_DEFAULT_INTERVAL_SEC, round(cadence_sec / 3, 3))
@@ -149,11 +148,12 @@ def _with_section(document: Mapping[str, Any], svc: str, section: dict[str, Any]
 
 
 def _to_json(value: Any) -> str:
+    """Return a value as indented JSON with a final line end."""
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _write_files(drafts: Mapping[Path, str]) -> None:
-    """Write new files. Raises Exit, code 2, when one can't be written; the others are then removed again."""
+    """Write new files, all or none. Raises Exit, code 2, if one can't be written; the others are removed."""
     made: list[Path] = []
     try:
         for path, text in drafts.items():
@@ -205,6 +205,6 @@ def _print_next_steps(svc: str, module: str) -> None:
 
 
 def _in_our_tree() -> bool:
-    """Return whether the current folder has the Makefile of this project."""
+    """Return True if the current folder has the Makefile of this project."""
     makefile = Path("Makefile")
     return makefile.is_file() and "simulate:" in makefile.read_text("utf-8", "replace")

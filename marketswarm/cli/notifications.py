@@ -1,9 +1,8 @@
-"""What may keep people from hearing of an outage: silences, messages that wait for a channel, dead messages.
+"""Read what may delay or stop a notification: silences, pending messages, dead messages.
 
 `read_notifications` reads it from the buses; `parse_incidents` and `parse_pending` make values of the hash
-`notifier:state` without any I/O. That hash is the notifier's, and the same on every bus: a field for each
-incident, and two for each message that some channel has not taken yet. Fields that can't be parsed are
-skipped.
+`notifier:state` without any I/O. The notifier writes this hash, the same on every bus: a field for each
+incident, and two for each message that is pending for some channel. Fields that can't be parsed are skipped.
 """
 
 import asyncio
@@ -31,11 +30,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class OpenIncident:
-    """An outage as the notifier keeps it.
+    """Hold an outage as the notifier stores it.
 
-    `key` is the name of the service that is down, `acked_by` who sees to it ("" for nobody), `held` why no
-    message about it is sent, None if one is. `held_until` is when a message that the rate limit holds back is
-    sent, in epoch seconds; None if it holds none back.
+    `key` is the name of the service that is down, `acked_by` the person who acknowledged it ("" for nobody),
+    `held` the reason why no message about it is sent, None if one is. `held_until` is when a message that the
+    rate limit delays is sent, in epoch seconds; None if it delays none.
     """
 
     key: str
@@ -47,10 +46,10 @@ class OpenIncident:
 
 @plain_dataclass(frozen=True, slots=True)
 class PendingDelivery:
-    """A message that one channel has not taken yet; times are epoch seconds.
+    """Hold a message that is pending for one channel; times are epoch seconds.
 
-    `ts` is when it happened, `failing_since` when the first attempt failed (None: none was made, or the first
-    is under way). Before `retry_at` the channel is not tried again; `broken` is why it takes no message.
+    `ts` is the time of the message's event, `failing_since` when the first attempt failed (None: none has
+    failed). Before `retry_at` the channel is not tried again; `broken` is the reason why it takes no message.
     """
 
     id: str
@@ -63,16 +62,17 @@ class PendingDelivery:
 
     @property
     def stuck(self) -> bool:
-        """Whether something keeps the message back, so that it is not merely on its way."""
+        """Return True if a failure, a pause or a broken channel delays the message."""
         return self.failing_since is not None or self.retry_at is not None or self.broken is not None
 
 
 @plain_dataclass(frozen=True, slots=True)
 class Notifications:
-    """All of it, as of `at` (epoch seconds).
+    """Hold the silences, incidents, pending and dead messages, as of `at` (epoch seconds).
 
     `silences` are those in force, the one that ends first at the front; `incidents` the open ones by service;
-    `pending` the deliveries that wait, the oldest message first; `dead` how many entries `notifier:dead` has.
+    `pending` the pending deliveries, the oldest message first; `dead` the number of entries in
+    `notifier:dead`.
     """
 
     silences: tuple[Silence, ...] = ()
@@ -83,7 +83,10 @@ class Notifications:
 
 
 async def read_notifications(buses: Sequence[Bus]) -> Notifications:
-    """Read the silences, the notifier's state and the number of dead messages, where a bus answers."""
+    """Read the silences, the notifier's state and the number of dead messages.
+
+    A bus that does not answer is skipped; of several states the one that was written last is used.
+    """
     found = [each for each in await asyncio.gather(*map(_read_bus, buses)) if each is not None]
     now = time.time()
     silences = merge_silences(fields for fields, _, _ in found).values()
@@ -105,11 +108,9 @@ def parse_incidents(state: Mapping[bytes, bytes]) -> dict[str, OpenIncident]:
 
 
 def parse_pending(state: Mapping[bytes, bytes], now: float) -> tuple[PendingDelivery, ...]:
-    """Return a delivery for each message and channel that waits in `notifier:state`, the oldest first.
+    """Return a delivery for each message and channel that is pending in `notifier:state`, oldest first.
 
-    Args:
-        state: the hash.
-        now: epoch seconds. A pause of a channel that is over by then is left out.
+    `now` is in epoch seconds; a channel's pause that is over by then is left out.
     """
     pauses = _parse(_PAUSES_TYPE, state.get(_PAUSES)) or {}
     broken = _parse(_BROKEN_TYPE, state.get(_BROKEN)) or {}
@@ -140,7 +141,7 @@ def parse_pending(state: Mapping[bytes, bytes], now: float) -> tuple[PendingDeli
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class _StoredMessage:
-    """The part of a stored message that is shown."""
+    """Hold the part of a stored message that is shown."""
 
     id: str
     title: str
@@ -149,7 +150,7 @@ class _StoredMessage:
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class _StoredDeliveries:
-    """What became of a message by channel: None while it waits; and since when attempts fail."""
+    """Hold the outcome of a message by channel (None: pending), and since when its attempts fail."""
 
     ways: dict[str, bool | str | None]
     since: dict[str, Epoch] = Field(default_factory=dict)
@@ -163,7 +164,7 @@ _BROKEN_TYPE: Final = TypeAdapter(dict[str, str])
 
 
 def _parse(adapter: TypeAdapter[T], raw: bytes | None) -> T | None:
-    """Return the value in some JSON; None if there is none or it can't be parsed."""
+    """Return the value in a JSON text; None if there is none or it is invalid."""
     try:
         return None if raw is None else adapter.validate_json(raw)
     except ValidationError:
@@ -171,7 +172,10 @@ def _parse(adapter: TypeAdapter[T], raw: bytes | None) -> T | None:
 
 
 async def _read_bus(bus: Bus) -> tuple[dict[bytes, bytes], int, dict[bytes, bytes]] | None:
-    """Read the silences, the number of dead messages and the notifier's state; None without an answer."""
+    """Read the silences, the number of dead messages and the notifier's state.
+
+    Return None if the bus does not answer.
+    """
     pipe = bus.pipeline()
     pipe.hgetall(NOTIFIER_SILENCES)
     pipe.xlen(NOTIFIER_DEAD)
@@ -184,13 +188,16 @@ async def _read_bus(bus: Bus) -> tuple[dict[bytes, bytes], int, dict[bytes, byte
 
 
 def _sequence_number(state: Mapping[bytes, bytes]) -> int:
-    """Return the number of the notifier's latest write to this state; the highest has the latest state."""
+    """Return the number of the notifier's latest write to this state; 0 if there is none.
+
+    The state with the highest number is the latest.
+    """
     raw = state.get(_SEQ, b"")
     return int(raw) if raw.isdigit() else 0
 
 
 def describe_delay(delivery: PendingDelivery, now: float) -> str:
-    """Return why a delivery waits: `failing since 18:16, next attempt at 18:22`, or else `on its way`."""
+    """Return why a delivery is pending: `failing since 18:16, next attempt at 18:22`, or `on its way`."""
     words = []
     if delivery.broken is not None:
         words.append(escape_text(delivery.broken))
@@ -202,7 +209,7 @@ def describe_delay(delivery: PendingDelivery, now: float) -> str:
 
 
 def group_stuck_by_channel(pending: Iterable[PendingDelivery]) -> dict[str, list[PendingDelivery]]:
-    """Return the deliveries that something keeps back, by channel."""
+    """Return the deliveries that something delays, by channel."""
     by_channel: dict[str, list[PendingDelivery]] = {}
     for each in pending:
         if each.stuck:

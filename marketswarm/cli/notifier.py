@@ -1,7 +1,7 @@
-"""`marketswarm ack` and `notify test`: a request to the notifier, and its answers as they come.
+"""Implement `marketswarm ack` and `notify test`: send requests to the notifier, print its answers.
 
-A request is put on every bus that takes it, under one id; the notifier does it once and puts its answers on a
-list of that id. `marketswarm resend` sends such a request too.
+A request is written to every bus that takes it, under one id; the notifier acts on it once and adds its
+answers to a list of that id. `marketswarm resend` sends such a request too.
 """
 
 import asyncio
@@ -62,9 +62,8 @@ def notify_test(
 def request_notifier(action: RequestKind, what: str, by: str, within_sec: float, data: Path) -> None:
     """Send one request to the notifier of a fleet and print each answer.
 
-    Raises:
-        BadParameter: `what` can't be the name of anything.
-        Exit: code 1 when it was refused or not answered within `within_sec`, 3 when no bus takes the request.
+    Raises BadParameter if `what` is no possible name; Exit with code 1 if the request was refused or not
+    answered within `within_sec`, and with code 3 if no bus takes it.
     """
     try:
         request = OperatorRequest(id=secrets.token_hex(6), do=action, what=what, by=by, ts=time.time())
@@ -74,7 +73,10 @@ def request_notifier(action: RequestKind, what: str, by: str, within_sec: float,
 
 
 async def _request(request: OperatorRequest, within_sec: float, data: Path) -> None:
-    """Put a request on every bus and print its answers. Raises Exit, code 1, unless all are ok."""
+    """Write a request to every bus and print its answers.
+
+    Raises Exit: code 1 unless all answers are ok, code 3 if no bus takes the request.
+    """
     async with open_fleet(data) as fleet:
         taken, failed = await ask_buses(
             fleet.buses(),
@@ -95,9 +97,10 @@ async def _request(request: OperatorRequest, within_sec: float, data: Path) -> N
 async def _collect_answers(
     buses: Sequence[Bus], request_id: str, within_sec: float, show: Callable[[Answer], None]
 ) -> list[Answer]:
-    """Return the answers up to the last one, or those of `within_sec`; call `show` with each as it comes.
+    """Return the answers up to the last one, or those that arrive in time; call `show` with each.
 
-    An answer that announces an attempt puts the end of the wait off to `within_sec` after that attempt.
+    The wait ends after `within_sec`; an answer that announces an attempt extends it to `within_sec` after
+    that attempt.
     """
     found: list[Answer] = []
     deadline = time.monotonic() + within_sec
@@ -115,7 +118,10 @@ async def _collect_answers(
 
 
 def _new_answers(by_bus: Sequence[Sequence[Answer]], known: Sequence[Answer]) -> list[Answer]:
-    """Return the answers beyond `known`. Each bus holds all or some of them; several may be equal."""
+    """Return the answers beyond `known`, each as often as the bus with the most of it has it.
+
+    Each bus holds all or some of the answers; several may be equal.
+    """
     counted, new = Counter(known), list[Answer]()
     for answers in by_bus:
         here = Counter[Answer]()
@@ -128,9 +134,10 @@ def _new_answers(by_bus: Sequence[Sequence[Answer]], known: Sequence[Answer]) ->
 
 
 async def _read_answers(buses: Sequence[Bus], request_id: str) -> list[list[Answer]]:
-    """Read the answers from each bus; none from a bus that fails."""
+    """Read the answers to a request from each bus; a bus that fails has none."""
 
     async def read_one(bus: Bus) -> list[Answer]:
+        """Return the answers on one bus, without unreadable ones; none if the bus fails."""
         try:
             raw = await bus.ask(bus.client.lrange(answers_key(request_id), 0, _MAX_ANSWERS))
         except BusError:
@@ -155,7 +162,7 @@ def _print_answer(answer: Answer) -> None:
 async def _describe_no_answer(
     fleet: FleetView, request: OperatorRequest, within_sec: float, answers: Sequence[Answer]
 ) -> str:
-    """Return why the last answer did not come, as far as the notifier's beats show."""
+    """Return why the last answer is missing, as far as the notifier's beats show it."""
     within = f"within {format_duration(within_sec)}"
     stays = (
         "" if request.do is RequestKind.TEST else ". It stays asked: one that runs again within a day does it"

@@ -24,7 +24,7 @@ def parse_duration(text: str | float) -> float:
 
 
 def require_service_name(svc: str, argument: str = "SVC") -> None:
-    """Raise BadParameter, for the argument of that name, unless `svc` can be the name of a service."""
+    """Raise BadParameter, for the argument named `argument`, unless `svc` is a possible service name."""
     if not _SERVICE_NAME.fullmatch(svc):
         raise typer.BadParameter(
             f"{svc!r} is not a name: a letter, then up to 62 letters, digits or _ . -", param_hint=argument
@@ -32,10 +32,9 @@ def require_service_name(svc: str, argument: str = "SVC") -> None:
 
 
 def author_name(given: str | None) -> str:
-    """Return who gives the command: the value of --by, else the login's name.
+    """Return the name of the command's author: the value of --by, else the login's name.
 
-    Raises:
-        BadParameter: there is neither, or it can't be shown on one line.
+    Raises BadParameter if there is neither, or it can't be shown on one line.
     """
     try:
         name = given or getpass.getuser()

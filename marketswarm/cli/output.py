@@ -1,8 +1,8 @@
 """Write results to stdout: lines and JSON, neither of which lets foreign text control a terminal.
 
-Everything written here may quote a stranger (a beat's detail, an event on the log), so this is the last place
-that escapes control characters. Code that knows which part of a line is foreign escapes that part before.
-Tables are `tables.py`'s, which takes longer to load.
+Everything written here may hold foreign text (a beat's detail, an event on the log), so this is the last
+place that escapes control characters. Code that knows which part of a line is foreign escapes that part
+before. `tables.py` prints tables; it takes longer to load.
 """
 
 import codecs
@@ -21,7 +21,10 @@ DIM: Final = "2"
 
 
 def print_line(text: str, style: str | None = None) -> None:
-    """Print one line and flush it, since a reader of a pipe wants it now. `style` is an SGR number."""
+    """Print one line and flush it, since a reader of a pipe wants it at once.
+
+    `style` is an SGR number, used on a terminal unless NO_COLOR is set.
+    """
     text = escape_lines(text)
     if style and sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
         text = f"\x1b[{style}m{text}\x1b[0m"
@@ -49,9 +52,9 @@ _ERROR_HANDLER: Final = "marketswarm.ascii"
 
 
 def replace_unencodable() -> None:
-    """Have stdout and stderr replace each character that their encoding lacks, instead of raising.
+    """Make stdout and stderr replace each character that their encoding lacks, instead of raising.
 
-    In an ASCII locale ✗ becomes x and → becomes >; a character that we have no letter for becomes ?.
+    In an ASCII locale ✗ becomes x and → becomes >; a character that has no replacement becomes ?.
     """
     codecs.register_error(_ERROR_HANDLER, _ascii_for)
     for stream in (sys.stdout, sys.stderr):
@@ -61,7 +64,7 @@ def replace_unencodable() -> None:
 
 
 def _ascii_for(error: UnicodeError) -> tuple[str, int]:
-    """Return a replacement for what an encoding lacks: an error handler of `codecs`."""
+    """Return the replacement for characters that an encoding lacks, as an error handler of `codecs` does."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     found = error.object[error.start : error.end]

@@ -1,4 +1,4 @@
-"""`marketswarm seed`: write a truth to all of its buses, by hand."""
+"""Implement `marketswarm seed`: write a truth to all of its buses, by hand."""
 
 import socket
 from collections.abc import Sequence
@@ -40,7 +40,10 @@ def seed(
 
 
 async def _seed(file: Path, data: Path) -> list[str]:
-    """Seed, and return what changed, in lines for a person."""
+    """Seed the truth in `file`; return what changed, in lines for people.
+
+    Raises Exit, with nothing changed, if the truth is invalid or a bus refuses it.
+    """
     settings = read(CommonSettings)
     log.configure("seed", settings)
     try:
@@ -70,14 +73,9 @@ async def _seed(file: Path, data: Path) -> list[str]:
 async def _renew_users(truth: Truth, data: Path, buses: Sequence[Bus], *, keep: bool) -> bool:
     """Give each service of `truth` its user on the servers of an embedded fleet that has users.
 
-    Args:
-        truth: the truth that is being seeded.
-        data: the folder of the embedded fleet.
-        buses: our own connections, which loading users closes.
-        keep: leave the users that this truth no longer names.
-
-    Returns:
-        Whether any user changed.
+    Return True if any user changed; then the connections in `buses` are closed. With `keep`, users that this
+    truth no longer names stay. `data` is the folder of the embedded fleet. Raises Exit: code 3 if a bus
+    fails, code 2 if a file can't be written.
     """
     fleet = data_folder.find_fleet(data)
     if fleet is None:

@@ -1,6 +1,6 @@
-"""The status of each service as a value: read from a fleet's buses, then judged without any I/O.
+"""Read what the buses hold about each service, and derive its status without any I/O.
 
-`read_fleet_state` collects what the buses hold, and `service_rows` makes one row a service of it.
+`read_fleet_state` reads the buses, and `service_rows` makes one row per service of it.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _MAX_TOPOLOGY_BYTES = 32 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Leader:
-    """The healer that holds the lease: its boot, its epoch, and for how long the lease has been over.
+    """Hold the healer that has the lease: its boot, its epoch, and for how long the lease has been over.
 
     `lapsed_sec` is 0 while the lease is valid.
     """
@@ -37,6 +37,7 @@ class Leader:
     lapsed_sec: float
 
     def __str__(self) -> str:
+        """Return the leader as text, with the remark that no healer leads if the lease has lapsed."""
         if self.lapsed_sec:
             ago = f"{self.lapsed_sec:.0f} s ago"
             return f"no healer leads: the lease of {self.boot} ran out {ago}, and no alert is published"
@@ -45,10 +46,10 @@ class Leader:
 
 @dataclass(frozen=True, slots=True)
 class FleetState:
-    """What was read from the buses, by service; empty where there was nothing.
+    """Hold what was read from the buses, by service; empty where there was nothing.
 
-    `ttls_sec` is what each `beat:` key has left to live, `instances` what mesh saw of each service, `runs`
-    the last run of each command under `marketswarm exec`.
+    `ttls_sec` is the remaining life of each `beat:` key, `instances` the instances of each service that mesh
+    knows, `runs` the last run of each command under `marketswarm exec`.
     """
 
     roster: Mapping[str, Mapping[str, Any]]
@@ -60,7 +61,7 @@ class FleetState:
     runs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def unheard_buses(self) -> dict[str, str]:
-        """Return the buses that the healer does not hear, by its roster, and why."""
+        """Return the buses that the healer does not hear, by its roster, with the reasons."""
         fields = ((name.partition(":"), entry) for name, entry in self.roster.items())
         return {
             bus: str(_event_of(entry).get("reason", "away"))
@@ -71,12 +72,12 @@ class FleetState:
 
 @dataclass(frozen=True, slots=True)
 class ServiceRow:
-    """The status of one service. A value is None when it is unknown.
+    """Hold the status of one service. A value is None if it is unknown.
 
     `silence_sec` is the age of the last beat, `last_run` the last run of a command under `marketswarm exec`,
     `replicas` the number of instances that the truth asks for. Of an outage, `since` is the time of the last
-    beat, `acked_by` who sees to it, and `held` why its notification is held back: until `held_until` if that
-    is known. Times are epoch seconds.
+    beat, `acked_by` the person who acknowledged it, and `held` the reason why its notification is delayed:
+    until `held_until` if that is known. Times are epoch seconds.
     """
 
     svc: str
@@ -99,7 +100,7 @@ class ServiceRow:
 
 
 async def read_fleet_state(fleet: FleetView) -> tuple[FleetState, dict[str, str]]:
-    """Read what the buses hold about every service. Return it with the buses that did not answer, and why."""
+    """Read what the buses hold about every service; return it with the buses that failed and why."""
     known = services_of(fleet.truth)
     names = sorted({SYSTEM, *(bus for bus, _ in known.values())})
     failed: dict[str, str] = {}
@@ -125,7 +126,7 @@ async def read_fleet_state(fleet: FleetView) -> tuple[FleetState, dict[str, str]
 
 
 def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
-    """Return bus and timeout of every service, those that only the healer's section names included."""
+    """Return the bus and the timeout of every service, also of those that only the healer's section names."""
     watched = {watch.svc: (watch.bus, watch.timeout_sec) for watch in truth.watched()}
     return {svc: (truth.bus_of(svc), truth.timeout_of(svc)) for svc in truth.services} | watched
 
@@ -135,10 +136,8 @@ def service_rows(
 ) -> list[ServiceRow]:
     """Return one row for each service, in the order of the truth.
 
-    Args:
-        truth: names the services.
-        state: what the buses hold about them.
-        incidents: what the notifier keeps of each service that is down.
+    `truth` names the services, `state` is what the buses hold about them, `incidents` what the notifier
+    stores about each one that is down.
     """
     unheard = state.unheard_buses()
     replicas = {svc: section.replicas for svc, section in truth.services.items()}
@@ -152,11 +151,10 @@ def service_rows(
 
 
 def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
-    """Return the healer that holds `healer:lease`; None when the lease is free or can't be parsed.
+    """Return the healer that holds `healer:lease`; None if the lease is free or invalid.
 
-    Args:
-        lease: the hash as it is on the bus.
-        now: the bus's own clock, in epoch seconds. (Healers compare no clocks; a person who looks may.)
+    `lease` is the hash on the bus, `now` the bus's own clock in epoch seconds. Healers themselves compare no
+    clocks.
     """
     try:
         boot, epoch, until = (lease[name].decode() for name in (b"boot", b"epoch", b"until"))
@@ -166,7 +164,10 @@ def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
 
 
 async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
-    """Read the roster, the topology, the lease and the bus's time."""
+    """Read the healer's roster, mesh's topology, the healer's lease, and the bus's time.
+
+    If the bus fails, add the reason to `failed` and return empty values.
+    """
     pipe = bus.pipeline()
     pipe.hgetall(roster_key(HEALER))
     pipe.getrange(MESH_TOPOLOGY, 0, _MAX_TOPOLOGY_BYTES)
@@ -185,7 +186,7 @@ class _BeatKeys:
 
 
 async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> dict[str, _BeatKeys]:
-    """Read what one bus keeps of these services, by service; note a failure in `failed`."""
+    """Read what one bus keeps of these services, by service; add a failure to `failed`."""
     pipe = bus.pipeline()
     for svc in services:
         pipe.pttl(last_beat_key(svc))
@@ -199,7 +200,7 @@ async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> 
 
 
 async def _read_strings(bus: Bus, keys: list[str], failed: dict[str, str]) -> list[bytes | None]:
-    """Read string keys. If the bus fails, note it in `failed` and return nothing."""
+    """Read string keys; if the bus fails, add the reason to `failed` and return an empty list."""
     try:
         return await read_strings(bus, keys)
     except BusError as error:
@@ -208,7 +209,10 @@ async def _read_strings(bus: Bus, keys: list[str], failed: dict[str, str]) -> li
 
 
 async def _execute(bus: Bus, pipe: Any, default: Any, failed: dict[str, str]) -> Any:
-    """Send a pipeline. If the bus fails, note it in `failed` and return `default`."""
+    """Send a pipeline and return its answer.
+
+    If the bus fails, add the reason to `failed` and return `default`.
+    """
     try:
         return await bus.ask(pipe.execute())
     except BusError as error:
@@ -217,7 +221,7 @@ async def _execute(bus: Bus, pipe: Any, default: Any, failed: dict[str, str]) ->
 
 
 def _row(svc: str, bus: str, timeout_sec: float, state: FleetState, *, bus_is_heard: bool) -> ServiceRow:
-    """Return the row of one service, as far as its beats and the healer's words go."""
+    """Return the row of one service, from its beats, its instances and the healer's verdict."""
     beat = state.beats.get(svc, {})
     silence_sec = silence_of_key(state.ttls_sec.get(svc), timeout_sec)
     instances = state.instances.get(svc)
@@ -241,7 +245,7 @@ def _row(svc: str, bus: str, timeout_sec: float, state: FleetState, *, bus_is_he
 
 
 def _with_incident(row: ServiceRow, incident: OpenIncident | None) -> ServiceRow:
-    """Return the row with what the notifier keeps of the outage."""
+    """Return the row with the acknowledgement and the delay that the notifier stores for the outage."""
     if incident is None:
         return row
     return replace(
@@ -250,7 +254,7 @@ def _with_incident(row: ServiceRow, incident: OpenIncident | None) -> ServiceRow
 
 
 def _is_failed_run(run: Mapping[str, Any], beat: Mapping[str, Any]) -> bool:
-    """Return whether a run of a command failed, and no later one has begun to beat."""
+    """Return True if a run of a command failed, and no later run has sent a beat."""
     if run.get("ok") is not False:
         return False
     beat_ts, run_ts = _number(beat.get("ts")), _number(run.get("ts"))
@@ -260,7 +264,7 @@ def _is_failed_run(run: Mapping[str, Any], beat: Mapping[str, Any]) -> bool:
 def _verdict(
     svc: str, silence_sec: float | None, timeout_sec: float, state: FleetState, *, bus_is_heard: bool
 ) -> str:
-    """Return the healer's verdict; of a service it does not judge (itself), derive one from the beats.
+    """Return the healer's verdict; derive one from the beats for a service that it does not evaluate.
 
     A service that was up on a bus that the healer no longer hears is `unknown`. One that is up, but whose
     last run failed, is `failed`.
@@ -281,9 +285,9 @@ def _verdict(
 
 
 def silence_of_key(ttl_sec: float | None, timeout_sec: float) -> float | None:
-    """Return the seconds since the last beat, from the life that its `beat:` key has left.
+    """Return the seconds since the last beat, from the remaining life of its `beat:` key.
 
-    So no clocks are compared: the key lives for twice the timeout. None stands for no key, and for a life
+    The key lives for twice the timeout, so no clocks are compared. None stands for no key, and for a life
     that no agent sets.
     """
     if ttl_sec is None or not 0 <= ttl_sec <= 2 * timeout_sec:
@@ -292,7 +296,7 @@ def silence_of_key(ttl_sec: float | None, timeout_sec: float) -> float | None:
 
 
 def _as_object(value: Any) -> dict[str, Any]:
-    """Return the JSON object that `value` is or holds, and an empty one for everything else."""
+    """Return `value` if it is an object, or the object in its JSON; an empty one for everything else."""
     if isinstance(value, bytes):
         try:
             value = orjson.loads(value)
@@ -314,15 +318,15 @@ def _instances_of(entry: Any) -> list[Any]:
 
 
 def _text(value: Any) -> str | None:
-    """Return a string unchanged, and None for anything else."""
+    """Return `value` if it is a string, else None."""
     return value if isinstance(value, str) else None
 
 
 def _number(value: Any) -> float | None:
-    """Return a number as a float, and None for anything else, truth values too."""
+    """Return `value` as a float if it is a number and no bool, else None."""
     return float(value) if type(value) in (int, float) else None
 
 
 def _whole(value: Any) -> int | None:
-    """Return an integer unchanged, and None for anything else, truth values too."""
+    """Return `value` if it is an integer and no bool, else None."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,7 +1,7 @@
-"""`marketswarm silence`, `silences` and `unsilence`: mute the notifications on some services for a while.
+"""Implement `marketswarm silence`, `silences` and `unsilence`: mute notifications on services for a while.
 
-A silence is kept on every bus, so that one bus is enough to read it. Whoever writes one brings each bus up to
-date with the others; the latest version of a silence wins.
+A silence is kept on every bus, so that one bus is enough to read it. A command that writes one also brings
+each bus up to date with the others; the latest version of a silence wins.
 """
 
 import secrets
@@ -91,15 +91,15 @@ def silences(
 
 
 def describe_targets(silence: Silence) -> str:
-    """Return what a silence is on, as it was typed: `rss_*, tag ingest`."""
+    """Return the services and tags of a silence as they were typed: `rss_*, tag ingest`."""
     return escape_text(", ".join((*silence.services, *(f"tag {tag}" for tag in silence.tags))))
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSilences:
-    """The silences of a fleet by id, each in its latest version.
+    """Hold the silences of a fleet by id, each in its latest version.
 
-    `by_bus` is what each bus holds, `failed` names the buses that did not answer, with the reason.
+    `by_bus` are the stored fields of each bus; `failed` are the buses that did not answer, with the reason.
     """
 
     silences: dict[str, Silence]
@@ -108,7 +108,7 @@ class StoredSilences:
 
 
 async def read_silences(buses: Sequence[Bus]) -> StoredSilences:
-    """Read the silences from every bus. Raises Exit, code 3, when none answers."""
+    """Read the silences from every bus. Raises Exit, code 3, if none answers."""
     by_bus, failed = await ask_buses(buses, lambda bus: bus.client.hgetall(NOTIFIER_SILENCES))
     return StoredSilences(merge_silences(by_bus.values()), by_bus, failed)
 
@@ -116,19 +116,16 @@ async def read_silences(buses: Sequence[Bus]) -> StoredSilences:
 async def write_silence(
     buses: Sequence[Bus], stored: StoredSilences, silence: Silence, now: float
 ) -> dict[str, str]:
-    """Write a silence to every bus, with whatever that bus lacks, and delete those that are long over.
+    """Write a silence to every bus, with those that the bus lacks, and delete those that ended long ago.
 
-    Returns:
-        The buses that did not take it, with the reason.
-
-    Raises:
-        Exit: code 3, when no bus took it.
+    Return the buses that failed, with the reason. Raises Exit, code 3, if every bus failed.
     """
     wanted = {**stored.silences, silence.id: silence}
     old = [ident for ident, each in wanted.items() if each.old(now)]
     kept = {ident: each for ident, each in wanted.items() if ident not in old}
 
     def write(bus: Bus) -> Awaitable[Any]:
+        """Return the request that writes the missing silences to one bus and deletes the old ones."""
         # a bus that did not answer just now may do so again
         lacking: dict[Any, Any] = dict(missing_silences(stored.by_bus.get(bus.name, {}), kept))
         pipe = bus.pipeline(transaction=True)
@@ -144,7 +141,7 @@ async def write_silence(
 def _make_silence(
     patterns: tuple[str, ...], tags: tuple[str, ...], for_sec: float, *, by: str, why: str
 ) -> Silence:
-    """Return the silence that the options describe. Raises BadParameter when they make no valid one."""
+    """Return the silence that the options describe. Raises BadParameter if they are invalid."""
     if not patterns and not tags:
         raise typer.BadParameter("on what? Say a service, a pattern or --tag; '*' is everything")
     if not 0 < for_sec <= _MAX_SEC:
@@ -168,10 +165,9 @@ def _make_silence(
 
 
 async def _add_silence(made: Silence, data: Path) -> list[str]:
-    """Write a silence to every bus. Return what it mutes and until when, in lines for a person.
+    """Write a silence to every bus; return which services it mutes and until when, in lines for people.
 
-    Raises:
-        Exit: code 2, for a name that the truth does not know; a pattern may match nothing yet.
+    Raises Exit, code 2, for a name that the truth does not have; a pattern may match nothing yet.
     """
     async with open_fleet(data) as fleet:
         _require_known_names(made, fleet)
@@ -186,7 +182,10 @@ async def _add_silence(made: Silence, data: Path) -> list[str]:
 
 
 async def _end_silence(ident: str, data: Path) -> list[str]:
-    """End a silence on every bus. Return what that means, in lines for a person."""
+    """End a silence on every bus; return the outcome in lines for people.
+
+    Raises Exit, code 2, if there is no such silence.
+    """
     async with open_fleet(data) as fleet:
         buses, now = fleet.buses(), time.time()
         stored = await read_silences(buses)
@@ -203,13 +202,13 @@ async def _end_silence(ident: str, data: Path) -> list[str]:
 
 
 async def _read_from_fleet(data: Path) -> StoredSilences:
-    """Read the silences of the fleet that this folder or the environment names."""
+    """Read the silences of the fleet that the folder `data` or the environment names."""
     async with open_fleet(data) as fleet:
         return await read_silences(fleet.buses())
 
 
 def _require_known_names(silence: Silence, fleet: FleetView) -> None:
-    """Raise Exit, code 2, if a service is named that the truth does not have, with the nearest one."""
+    """Raise Exit, code 2, if a service is named that the truth does not have; suggest the nearest name."""
     if fleet.found is None:
         return
     known = _tags_by_name(fleet)
@@ -221,7 +220,7 @@ def _require_known_names(silence: Silence, fleet: FleetView) -> None:
 
 
 def _describe_matches(silence: Silence, fleet: FleetView) -> str:
-    """Return which services, buses and probe targets of the truth a silence is on right now."""
+    """Return which services, buses and probe targets of the truth a silence matches now."""
     targets = describe_targets(silence)
     if fleet.found is None:
         return f"on {targets}; there is no truth that tells which services these are"
@@ -236,7 +235,7 @@ def _describe_matches(silence: Silence, fleet: FleetView) -> str:
 
 
 def _tags_by_name(fleet: FleetView) -> dict[str, tuple[str, ...]]:
-    """Return everything that a notification can be about, with its tags."""
+    """Return the tags of every service, bus and probe target that a notification can be about, by name."""
     truth = fleet.truth
     tags: dict[str, tuple[str, ...]] = dict.fromkeys([watch.svc for watch in truth.watched()], ())
     tags |= dict.fromkeys(truth.bus_names(), ())
@@ -245,6 +244,7 @@ def _tags_by_name(fleet: FleetView) -> dict[str, tuple[str, ...]]:
 
 
 def _draw_table(shown: Sequence[Silence], now: float) -> Table:
+    """Return the table of silences, with the time that each has left at `now`."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("id", "until", "left"):
         table.add_column(head, no_wrap=True)

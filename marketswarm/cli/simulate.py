@@ -1,4 +1,4 @@
-"""`marketswarm simulate`: one outage from beginning to end, so that a newcomer sees a miss and an ok."""
+"""Implement `marketswarm simulate`: cause one outage, so that a newcomer sees a miss and an ok."""
 
 import asyncio
 import contextlib
@@ -56,7 +56,10 @@ def simulate(
 
 
 async def _simulate(svc: str, data: Path, *, by_hand: bool) -> None:
-    """Stop the agent, print its miss, start it again in any case, and print its ok."""
+    """Stop the agent, print its miss, start it again in any case, and print its ok.
+
+    Raises Exit if the agent can't be stopped, or an event does not arrive in time.
+    """
     control: _Control = _instruct_person if by_hand else request_fleet
     async with open_fleet(data) as fleet:
         truth = fleet.truth
@@ -91,7 +94,7 @@ async def _read_silence(bus: Bus, svc: str, timeout_sec: float) -> float | None:
 
 
 def _describe_wait(silence_sec: float | None, timeout_sec: float) -> str:
-    """Return from which beat the healer counts, and when the miss is due."""
+    """Return from which beat the healer counts the silence, and when the miss is due."""
     timeout = format_duration(timeout_sec)
     if silence_sec is None:
         return f"the healer misses it {timeout} after its last beat"
@@ -102,7 +105,7 @@ def _describe_wait(silence_sec: float | None, timeout_sec: float) -> str:
 
 @contextlib.asynccontextmanager
 async def _show_countdown(left_sec: float | None) -> AsyncIterator[None]:
-    """Show on a terminal, while the context lasts, how many seconds are left; nothing for None."""
+    """Show the seconds left on a terminal while the context lasts; nothing if `left_sec` is None."""
     if left_sec is None or not sys.stderr.isatty():
         yield
         return
@@ -117,7 +120,7 @@ async def _show_countdown(left_sec: float | None) -> AsyncIterator[None]:
 
 
 async def _count_down(until: float) -> None:
-    """Write the seconds until then (monotonic time) to stderr, one in place of the other, until cancelled."""
+    """Write the seconds until the monotonic time `until` to stderr, on one line, until cancelled."""
     while True:
         left_sec = until - time.monotonic()
         words = f"{math.ceil(left_sec)} s to the miss" if left_sec > 0 else "the miss is due"
@@ -127,18 +130,18 @@ async def _count_down(until: float) -> None:
 
 
 def _instruct_person(action: str, svc: str, _data: Path) -> str:
-    """Return what a person, or tools/fleet.sh, is to do: for --by-hand."""
+    """Return the instruction for a person, or for tools/fleet.sh, that --by-hand prints."""
     return f"{action} {svc} now"
 
 
 def _print_event(event: dict[str, Any], since: float, action: str) -> None:
-    """Print an event, and how long after the stop or the start (at `since`, monotonic) it came."""
+    """Print an event, and how long it came after the stop or the start at `since` (monotonic)."""
     waited = format_duration(time.monotonic() - since)
     output.print_line(f"{event_text.describe_event(event)}   [{waited} after the {action}]")
 
 
 def _require_service(svc: str, truth: Truth) -> None:
-    """Raise Exit, code 2, for a service that the truth does not name: the healer would not miss it."""
+    """Raise Exit, code 2, if the truth does not name the service: the healer would not miss it."""
     if svc not in truth.services:
         hint = nearest(svc, truth.services)
         known = f"did you mean {hint}?" if hint else f"it names {', '.join(truth.services) or 'none'}"
@@ -152,10 +155,9 @@ async def _wait_for_event(
     within_sec: float,
     data: Path,
 ) -> dict[str, Any]:
-    """Return the next event on that service whose type has that ending.
+    """Return the next event on `svc` whose type has that ending.
 
-    Raises:
-        Exit: code 5, when none comes within the time.
+    Raises Exit, code 5, if none arrives within `within_sec`.
     """
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(within_sec):

@@ -1,4 +1,4 @@
-"""`marketswarm status`: which services are up and which are down, in one table."""
+"""Implement `marketswarm status`: show which services are up and which are down, in one table."""
 
 import asyncio
 import time
@@ -56,11 +56,11 @@ _STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
 
 @dataclass(slots=True)
 class StatusReport:
-    """The status of a fleet: a row a service, and what limits or explains it.
+    """Hold the status of a fleet: a row per service, and what limits or explains it.
 
     `away` are the buses that did not answer us and `lost` those that the healer does not hear, each with the
-    reason. `why` is set instead of everything else when there is nothing to show. `data` is the folder of the
-    embedded fleet, for hints.
+    reason. If there is nothing to show, only `why` is set. `data` is the folder of the embedded fleet, for
+    hints.
     """
 
     rows: list[ServiceRow]
@@ -74,11 +74,11 @@ class StatusReport:
 
     @property
     def all_up(self) -> bool:
-        """Whether every service is up, the healer too, and each bus answers us and is heard by the healer."""
+        """Return True if every service is up, and each bus answers us and is heard by the healer."""
         return not (self.why or self.away or self.lost) and all(row.verdict == "up" for row in self.rows)
 
     def notes(self) -> list[str]:
-        """Return what a person should know besides the rows, a line each."""
+        """Return what a person should know besides the rows, as lines."""
         if self.why:
             return self.why.splitlines()
         return [
@@ -97,7 +97,10 @@ class StatusReport:
         ]
 
     def _healer_notes(self) -> list[str]:
-        """Return lines on what the healer may not hear, and on a healer that does not lead."""
+        """Return lines on services that the healer has no permission to hear.
+
+        Others are on a healer that is not up, and on a lease that has lapsed.
+        """
         notes = []
         unwatchable = [row.svc for row in self.rows if row.verdict == UNWATCHABLE]
         if unwatchable:
@@ -140,6 +143,7 @@ async def _watch_status(as_json: bool, data: Path) -> None:
     """Show the status once a second, until Ctrl-C."""
 
     def draw(report: StatusReport) -> StatusDrawing:
+        """Return the drawing of a report, cut to the height of the screen."""
         return StatusDrawing(report, fit_height=True)
 
     with tables.open_screen(draw, lambda report: _print(report, as_json=as_json), as_json=as_json) as show:
@@ -149,7 +153,7 @@ async def _watch_status(as_json: bool, data: Path) -> None:
 
 
 async def read_status(data: Path) -> StatusReport:
-    """Read the status of a fleet. Raises Exit when there is none, or it has no truth."""
+    """Read the status of a fleet. Raises Exit if there is no fleet, or it has no truth."""
     async with open_fleet(data) as fleet:
         truth = fleet.truth
         (state, away), notifications = await asyncio.gather(
@@ -167,7 +171,10 @@ async def read_status(data: Path) -> StatusReport:
 
 
 async def _read_status_or_why_not(data: Path) -> StatusReport:
-    """Read the status; while there is none, return an empty report that says why."""
+    """Read the status; if that fails, return an empty report with the reason.
+
+    Raises Exit, code 2, for a wrong configuration.
+    """
     try:
         return await read_status(data)
     except Exit as end:
@@ -177,7 +184,7 @@ async def _read_status_or_why_not(data: Path) -> StatusReport:
 
 
 def _notification_notes(found: Notifications, data: Path) -> list[str]:
-    """Return lines on the silences in force, and on messages that wait or are dead."""
+    """Return lines on the silences in force, and on pending and dead messages."""
     notes = [
         f"silent until {format_moment(each.ends_at, found.at)}: {describe_targets(each)} "
         f"({escape_text(each.author)}: {escape_text(each.reason)})"
@@ -223,7 +230,7 @@ def _print(report: StatusReport, *, as_json: bool) -> None:
 
 
 class StatusDrawing:
-    """A report as rich draws it: a headline, the table with the worst on top, then the notes.
+    """Draw a report with rich: a headline, the table with the worst on top, then the notes.
 
     On a narrow screen columns are left out, the least important first. With `fit_height`, rows that do not
     fit are counted instead.
@@ -250,7 +257,7 @@ class StatusDrawing:
         yield from notes
 
     def _notes(self) -> list[Text]:
-        """Return the notes as text; first who leads, if a healer does."""
+        """Return the notes as text, the healer that leads first."""
         leader = self._report.leader
         leads = [Text(escape_text(str(leader)), style="dim")] if leader and not leader.lapsed_sec else []
         return leads + [Text(escape_text(note), style="yellow") for note in self._report.notes()]
@@ -291,7 +298,7 @@ def _draw_table(rows: Sequence[ServiceRow], now: float, width: int, *, wrap: boo
 
 
 def format_instances(row: ServiceRow) -> str | None:
-    """Return `3`, or `3 of 4` where the truth asks for a number; None while mesh has seen none."""
+    """Return `3`, or `3 of 4` if the truth asks for a number; None if mesh has seen none."""
     if row.instances is None:
         return None
     return str(row.instances) if row.replicas is None else f"{row.instances} of {row.replicas}"
@@ -299,7 +306,7 @@ def format_instances(row: ServiceRow) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Fact:
-    """A column that is shown on screens of at least `min_width` columns."""
+    """Describe a column that is shown on screens of at least `min_width` columns."""
 
     head: str
     min_width: int
@@ -316,13 +323,13 @@ _FACTS: Final = (
 
 
 def _state_style(row: ServiceRow) -> str:
-    """Return the colour of the last column: yellow for a failed run and for what is not ok."""
+    """Return the colour of the last column: yellow for a failed run and for a status that is not ok."""
     failed = row.last_run is not None and row.last_run.get("ok") is False
     return "yellow" if failed else _STATUS_STYLES.get(row.status or "", "")
 
 
 def _describe_state(row: ServiceRow, now: float) -> str:
-    """Return what the last beat said, how the last run of a command ended, and what is known of an outage."""
+    """Return the state of a service: its outage, its last beat's status, and its last run."""
     run = row.last_run or {}
     words = [row.status or "" if row.detail is None else f"{row.status}: {row.detail}"]
     if run.get("said") not in (None, row.detail):  # a goodbye repeats the outcome of the run
@@ -331,7 +338,7 @@ def _describe_state(row: ServiceRow, now: float) -> str:
 
 
 def _describe_outage(row: ServiceRow, now: float) -> list[str]:
-    """Return since when a service that is down is silent, who sees to it, and why nobody was notified."""
+    """Return since when a down service is silent, who acknowledged it, and why its notification waits."""
     if row.verdict != "down":
         return []
     since = row.since
@@ -347,7 +354,7 @@ def _describe_outage(row: ServiceRow, now: float) -> list[str]:
 
 
 def _format_foreign_time(ts: object) -> str:
-    """Format epoch seconds as a time of day, with the date if it is not today's; `?` for anything else."""
+    """Return epoch seconds as a time of day, with the date if it is not today's; `?` for other values."""
     try:
         return format_moment(ts, time.time())  # type: ignore[arg-type]  # anything else raises
     except (TypeError, ValueError, OverflowError, OSError):

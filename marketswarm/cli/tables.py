@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class _EscapingConsole(Console):
-    """A console that escapes control characters in everything it renders."""
+    """Render as rich does, and escape control characters in the text."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
         """Render as the library does, then escape each segment that is not one of the library's own codes."""
@@ -57,12 +57,10 @@ def print_drawing(what: RenderableType) -> None:
 def open_screen(
     draw: Callable[[T], RenderableType], print_one: Callable[[T], None], *, as_json: bool
 ) -> Iterator[Callable[[T], None]]:
-    """Give a function that shows one state after another: in place on a terminal, else one below the other.
+    """Yield a function that shows one state after another: in place on a terminal, else below each other.
 
-    Args:
-        draw: makes the renderable for a terminal.
-        print_one: prints a state where there is no terminal, or where JSON is wanted.
-        as_json: print JSON, on a terminal too.
+    `draw` makes the renderable for a terminal; `print_one` prints a state if there is no terminal or
+    `as_json` is set.
     """
     console = make_console()
     if as_json or not console.is_terminal:

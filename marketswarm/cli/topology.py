@@ -1,4 +1,4 @@
-"""`marketswarm topology`: who runs and what flows between services, as tables or as graphs.
+"""Implement `marketswarm topology`: show who runs and what flows between services, as tables or graphs.
 
 A graph is text that another program draws: a Mermaid flowchart or a Graphviz digraph. Its nodes have ids of
 our own; names stand in quotes, and each character that could end a quote is escaped.
@@ -74,7 +74,7 @@ def topology(
 
 
 async def read_topology(data: Path) -> TopologyView:
-    """Read the topology of a fleet. Raises Exit when there is none, or it has no truth."""
+    """Read the topology of a fleet. Raises Exit if there is no fleet, or it has no truth."""
     async with open_fleet(data) as fleet:
         truth = fleet.truth
         instances = await _read_snapshot(fleet, _access_point(truth, MESH_TOPOLOGY))
@@ -106,6 +106,7 @@ async def _watch_topology(data: Path, print_one: Callable[[TopologyView], None],
     """Show the topology once a second, until Ctrl-C."""
 
     def draw(found: TopologyView) -> RenderableType:
+        """Return the drawing of a topology with the problems on top."""
         return draw_topology(found, problems_first=True)
 
     with tables.open_screen(draw, print_one, as_json=as_json) as show:
@@ -115,7 +116,10 @@ async def _watch_topology(data: Path, print_one: Callable[[TopologyView], None],
 
 
 async def _read_topology_or_why_not(data: Path) -> TopologyView:
-    """Read the topology; while there is none, return an empty one with a note that says why."""
+    """Read the topology; if that fails, return an empty one with the reason as its notes.
+
+    Raises Exit, code 2, for a wrong configuration.
+    """
     try:
         return await read_topology(data)
     except Exit as end:
@@ -125,13 +129,13 @@ async def _read_topology_or_why_not(data: Path) -> TopologyView:
 
 
 def _access_point(truth: Truth, name: str) -> AccessPoint:
-    """Return the bus and key under which mesh writes its snapshot of that name, by the truth."""
+    """Return the bus and key under which mesh writes its snapshot `name`, by the truth."""
     section = truth.services.get(_MESH)
     return point_like(section.access_points.publish_to if section else (), SYSTEM, name)
 
 
 async def _is_mesh_down(fleet: FleetView) -> bool:
-    """Return whether the healer has missed mesh; False when that is not known."""
+    """Return True if the healer has missed mesh; False also if that is not known."""
     bus = fleet.bus(SYSTEM)
     try:
         entry = _parse_object(await bus.ask(bus.client.hget(roster_key(HEALER), _MESH)))
@@ -141,7 +145,7 @@ async def _is_mesh_down(fleet: FleetView) -> bool:
 
 
 async def _read_snapshot(fleet: FleetView, at: AccessPoint) -> MeshSnapshot:
-    """Read what mesh wrote there, with its age; or the reason why it can't be read."""
+    """Read what mesh wrote at an access point, with its age; or the reason why it can't be read."""
     try:
         bus = fleet.bus(at.bus)
     except Exit as end:
@@ -161,7 +165,7 @@ async def _read_snapshot(fleet: FleetView, at: AccessPoint) -> MeshSnapshot:
 
 
 def _parse_object(raw: bytes | None) -> dict[str, Any]:
-    """Return the JSON object in some bytes; an empty one for anything else."""
+    """Return the JSON object in `raw`; an empty one if it is missing, too long, or no JSON object."""
     try:
         found = orjson.loads(raw) if raw and len(raw) <= _MAX_SNAPSHOT_BYTES else None
     except orjson.JSONDecodeError:
@@ -170,10 +174,11 @@ def _parse_object(raw: bytes | None) -> dict[str, Any]:
 
 
 def draw_topology(found: TopologyView, *, problems_first: bool = False) -> Group:
-    """Return the notes, the tables of services and flows, and the problems, where a shell leaves the eye.
+    """Return the notes, the tables of services and flows, and the problems, as one drawing.
 
-    The notes are on top since they say what the tables are worth: that mesh is down, for example.
-    `problems_first` puts the problems on top, too, for a screen that cuts off what does not fit.
+    The notes are on top since they limit what the tables are worth: that mesh is down, for example. The
+    problems are at the end, next to the prompt; `problems_first` puts them on top, for a screen that cuts off
+    what does not fit.
     """
     notes = [Text(note, style="yellow") for note in found.notes]
     tables = [_draw_services(found), *_draw_flows_by_bus(found)]
@@ -185,7 +190,7 @@ def draw_topology(found: TopologyView, *, problems_first: bool = False) -> Group
 
 
 def _draw_services(found: TopologyView) -> RenderableType:
-    """Return the table of instances; the bare names if mesh knows of none."""
+    """Return the table of instances; the bare names if mesh knows no instances."""
     if all(service.instances is None for service in found.services):
         return Text("services: " + ", ".join(service.svc for service in found.services))
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -204,7 +209,7 @@ def _draw_services(found: TopologyView) -> RenderableType:
 
 
 def _instance_cells(service: ServiceView) -> Iterator[Sequence[str | Text]]:
-    """Yield the cells of each instance; of a service without one, a single row."""
+    """Yield the cells of each instance; a single row for a service without instances."""
     if not service.instances:
         known = service.instances is not None
         yield (*["-"] * 6, Text("nobody beats" if known else "-", style="yellow" if known else "dim"))
@@ -228,7 +233,7 @@ def _instance_cells(service: ServiceView) -> Iterator[Sequence[str | Text]]:
 
 
 def _describe_instance(instance: InstanceView) -> str:
-    """Return the state of an instance: `ok`, `crash loop; degraded: no feed`."""
+    """Return the state of an instance, such as `ok` or `crash loop; degraded: no feed`."""
     words = instance.status or "-"
     if instance.detail:
         words += f": {instance.detail}"
@@ -284,12 +289,12 @@ _DOT_SHAPES = {"channel": "ellipse", "stream": "cylinder"}
 
 
 def to_mermaid(topology: TopologyView) -> str:
-    """Return a Mermaid flowchart; in Markdown it goes into a block that says `mermaid`."""
+    """Return the flow as a Mermaid flowchart; in Markdown it belongs into a `mermaid` block."""
     return "\n".join(_mermaid_lines(topology))
 
 
 def to_dot(topology: TopologyView) -> str:
-    """Return a digraph for Graphviz."""
+    """Return the flow as a digraph for Graphviz."""
     return "\n".join(_dot_lines(topology))
 
 

@@ -1,7 +1,7 @@
-"""The topology of a fleet as values: what the truth says flows, with what mesh saw of it. Pure.
+"""Build the topology of a fleet as values: the flows in the truth, with what mesh measured. Pure.
 
 The truth decides which services and keys there are. Of what mesh wrote, only values that belong to them are
-taken, since anybody may have written there. The `describe_` functions say the same in a table and in a graph.
+used, since anybody may have written there. The `describe_` functions are for tables and graphs alike.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ MAX_TEXT: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class InstanceView:
-    """One running process. Durations are in seconds."""
+    """Hold one running process. Durations are in seconds."""
 
     boot: str | None = None
     host: str | None = None
@@ -39,7 +39,10 @@ class InstanceView:
 
 @dataclass(frozen=True, slots=True)
 class ServiceView:
-    """A service of the truth; `instances` is None when mesh does not know who runs."""
+    """Hold a service of the truth.
+
+    `instances` is None if mesh does not know which run.
+    """
 
     svc: str
     replicas: int | None = None
@@ -49,7 +52,7 @@ class ServiceView:
 
 @dataclass(frozen=True, slots=True)
 class ReaderView:
-    """A reader of a key and, if it has a consumer group, what that group has still to read."""
+    """Hold a reader of a key and, if it has a consumer group, what that group has still to read."""
 
     svc: str
     group: str | None = None
@@ -61,7 +64,10 @@ class ReaderView:
 
 @dataclass(frozen=True, slots=True)
 class FlowView:
-    """A key with its writers and readers; `kind` and the numbers are None when mesh did not measure it."""
+    """Hold a key with its writers and readers.
+
+    `kind` and the numbers are None if mesh did not measure the key.
+    """
 
     bus: str
     key: str
@@ -76,7 +82,7 @@ class FlowView:
 
 @dataclass(frozen=True, slots=True)
 class FlowProblem:
-    """What is wrong with a flow: `what` for programs, `text` for people."""
+    """Hold a problem of a flow: `what` for programs, `text` for people."""
 
     what: str
     bus: str
@@ -87,7 +93,10 @@ class FlowProblem:
 
 @dataclass(frozen=True, slots=True)
 class TopologyView:
-    """All of it. `notes` limit or explain it; `live` is False when it comes from the truth alone."""
+    """Hold the services, the flows and the problems of a fleet.
+
+    `notes` limit or explain them; `live` is False if they come from the truth alone.
+    """
 
     revision: int | None
     live: bool
@@ -99,14 +108,14 @@ class TopologyView:
 
 @dataclass(frozen=True, slots=True)
 class MeshSnapshot:
-    """What mesh wrote under a key, and its age by the server's clock; or `why` it can't be read."""
+    """Hold what mesh wrote under a key, and its age by the server's clock; or `why` it can't be read."""
 
     found: Mapping[str, Any] = field(default_factory=dict)
     age_sec: float | None = None
     why: str | None = None
 
     def unusable(self, name: str) -> str | None:
-        """Return why the snapshot of that name can't be used; None when it can."""
+        """Return why the snapshot `name` can't be used; None if it can."""
         if self.why is not None:
             return self.why
         if not self.found:
@@ -151,7 +160,7 @@ def build_topology(
 
 
 def describe_key(flow: FlowView) -> str:
-    """Return what a key holds: `1.2/s, 12003 entries`; '' when mesh did not measure it."""
+    """Return what a key holds: `1.2/s, 12003 entries`; empty if mesh did not measure it."""
     if flow.kind == "channel":
         return f"channel, {flow.subscribers or 0} subscribed"
     if flow.kind == "none":
@@ -166,7 +175,10 @@ def describe_key(flow: FlowView) -> str:
 
 
 def describe_reader(reader: ReaderView) -> str:
-    """Return what a reader's group has still to read: `lag 3, 2 pending, oldest 5 s`; '' without a group."""
+    """Return what a reader's group has still to read: `lag 3, 2 pending, oldest 5 s`.
+
+    Return an empty text if it has no group.
+    """
     if reader.group is None:
         return ""
     words = [f"lag {'?' if reader.lag is None else reader.lag}"]
@@ -178,7 +190,7 @@ def describe_reader(reader: ReaderView) -> str:
 
 
 def describe_instances(service: ServiceView) -> str:
-    """Return how many instances run: `2 of 3 run`; '' when mesh does not know."""
+    """Return how many instances run: `2 of 3 run`; empty if mesh does not know."""
     if service.instances is None:
         return ""
     count = len(service.instances)
@@ -190,7 +202,7 @@ def describe_instances(service: ServiceView) -> str:
 
 
 def format_rate(per_sec: float) -> str:
-    """Format entries a second as `1.2/s`, or per minute or hour when they are few."""
+    """Return entries per second as `1.2/s`, or per minute or hour if they are few."""
     for factor, unit in ((1, "s"), (60, "min"), (3600, "h")):
         if per_sec * factor >= 1:
             return f"{per_sec * factor:.1f}".removesuffix(".0") + f"/{unit}"
@@ -209,7 +221,10 @@ def _service(truth: Truth, svc: str, seen: Mapping[str, Any]) -> ServiceView:
 
 
 def _instance(entry: Mapping[str, Any], at: float | None) -> InstanceView:
-    """Return one instance; its uptime counts on from its last beat to `at`, when mesh wrote the snapshot."""
+    """Return one instance.
+
+    Its uptime is extended from its last beat to `at`, the time when mesh wrote the snapshot.
+    """
     up_sec, last_ts = _number(entry.get("uptime_sec")), _number(entry.get("last_ts"))
     since_sec = max(0.0, at - last_ts) if at is not None and last_ts is not None else 0.0
     return InstanceView(
@@ -267,7 +282,7 @@ def _reader(svc: str, entry: Mapping[str, Any]) -> ReaderView:
 
 
 def _problems_of_mesh(flows: Flows, measured: Mapping[str, Any]) -> list[FlowProblem]:
-    """Return the problems that mesh found, those on keys that the truth does not name left out."""
+    """Return the problems that mesh found on keys that the truth names."""
     known = {(key.bus, key.name) for key in flows.keys}
     listed = [_object(one) for one in _list(measured.get("faults"))[:MAX_PROBLEMS]]
     return [
@@ -291,7 +306,7 @@ def _problems_of_truth(faults: Sequence[FlowFault]) -> list[FlowProblem]:
 
 
 def _notes_of_mesh(seen: Mapping[str, Any], measured: Mapping[str, Any], revision: int | None) -> list[str]:
-    """Return lines on what limits mesh: deaf buses, strangers, an old revision of the truth."""
+    """Return lines on what limits mesh: deaf buses, unknown services, an old revision of the truth."""
     notes = [f"mesh is deaf on {_text(bus) or '?'}" for bus in _list(seen.get("deaf"))[:MAX_NAMES]]
     away = list(_object(measured.get("away")).items())[:MAX_NAMES]
     notes += [f"bus {_text(bus) or '?'} does not answer mesh: {_text(why) or '?'}" for bus, why in away]
@@ -308,26 +323,31 @@ def _notes_of_mesh(seen: Mapping[str, Any], measured: Mapping[str, Any], revisio
 
 
 def _place(one: Mapping[str, Any]) -> tuple[str, str]:
-    """Return bus and key of an object of mesh; two empty strings if it does not name them."""
+    """Return the bus and key in an object of mesh; two empty strings if it does not name them."""
     bus, key = one.get("bus"), one.get("key")
     return (bus, key) if isinstance(bus, str) and isinstance(key, str) else ("", "")
 
 
 def _object(value: Any) -> Mapping[str, Any]:
+    """Return `value` if it is a dict, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def _list(value: Any) -> list[Any]:
+    """Return `value` if it is a list, else an empty one."""
     return value if isinstance(value, list) else []
 
 
 def _text(value: Any) -> str | None:
+    """Return a text cut to MAX_TEXT and escaped; None if `value` is no text or empty."""
     return escape_text(value[:MAX_TEXT]) if isinstance(value, str) and value else None
 
 
 def _whole(value: Any) -> int | None:
+    """Return `value` if it is a whole number, else None."""
     return value if type(value) is int else None
 
 
 def _number(value: Any) -> float | None:
+    """Return `value` as a float if it is a number, else None."""
     return float(value) if type(value) in (int, float) else None

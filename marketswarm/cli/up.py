@@ -1,4 +1,4 @@
-"""`marketswarm up`: the whole fleet on this machine."""
+"""Implement `marketswarm up`: run the whole fleet on this machine."""
 
 import asyncio
 import os
@@ -117,7 +117,7 @@ def up(
 def _make_spec(
     path: Path, data: Path, port: int, metrics_port: int | None, only: Collection[str]
 ) -> FleetSpec:
-    """Return what is to be run, checked before anything is started. Raises Exit, code 2."""
+    """Return the plan of the fleet to run, checked before anything is started. Raises Exit, code 2."""
     _require_truth_file(path)
     truth = read_valid_truth(path)
     try:
@@ -146,7 +146,7 @@ def _make_spec(
 
 
 def _require_truth_file(path: Path) -> None:
-    """Raise Exit, code 2, when there is no truth file; the message says how to get one."""
+    """Raise Exit, code 2, if there is no truth file; the message explains how to get one."""
     if path.exists():
         return
     raise Exit(
@@ -159,7 +159,7 @@ def _require_truth_file(path: Path) -> None:
 
 
 def _checked_size(maxmemory: str) -> str:
-    """Return `maxmemory` if the servers can take it. Raises Exit, code 2."""
+    """Return `maxmemory` if it is a valid size for the servers. Raises Exit, code 2."""
     try:
         memory_size(maxmemory)
     except ValueError as error:
@@ -168,14 +168,14 @@ def _checked_size(maxmemory: str) -> str:
 
 
 def _channels_of(spec: FleetSpec) -> tuple[str, ...]:
-    """Return the channels over which this fleet will reach people; none if it has no notifier."""
+    """Return the channels over which this fleet sends notifications; none if it has no notifier."""
     if not any(agent.svc == NOTIFIER for agent in spec.plan.agents):
         return ()
     return asyncio.run(describe_channels(spec.truth))
 
 
 def _make_formatter(planned: Plan, *, verbose: bool) -> LogFormatter | None:
-    """Return how log lines are shown to a person; None when a program reads them."""
+    """Return the formatter of log lines for a terminal; None if they are to stay JSON for a program."""
     wanted = os.environ.get("LOG_FORMAT", "").strip().lower()
     if wanted == "json" or (wanted != "console" and not sys.stderr.isatty()):
         return None
@@ -193,7 +193,10 @@ def _summarize(
     begun: float,
     channels: tuple[str, ...],
 ) -> list[str]:
-    """Return what is printed once the fleet is up. `begun` is when the command began (monotonic)."""
+    """Return the lines to print once the fleet is up.
+
+    `begun` is when the command began, in monotonic seconds.
+    """
     facts = SummaryFacts(
         program=spec.binary.name if spec.binary else "",
         data=str(data),
@@ -210,6 +213,7 @@ def _summarize(
 
 
 def _has_our_makefile() -> bool:
+    """Return True if the current folder has this project's Makefile."""
     try:
         return "simulate:" in Path("Makefile").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,4 +1,4 @@
-"""`marketswarm validate`, and how every command reads a truth file: all of its problems at once."""
+"""Implement `marketswarm validate`, and read a truth file for every command, with all of its problems."""
 
 from pathlib import Path
 from typing import Annotated
@@ -25,10 +25,10 @@ def validate(
 
 
 def read_truth_file(path: Path) -> tuple[bytes, Loaded]:
-    """Read and validate a truth file, the services' own sections included. Return its bytes and the truth.
+    """Read and validate a truth file, the services' own sections included.
 
-    Raises:
-        Exit: code 2, when it can't be read or is not valid; the message lists every problem.
+    Return its bytes and the truth with its warnings. Raises Exit, code 2, if it can't be read or is not
+    valid; the message lists every problem.
     """
     try:
         raw = path.read_bytes()
@@ -41,9 +41,10 @@ def read_truth_file(path: Path) -> tuple[bytes, Loaded]:
 
 
 def read_valid_truth(path: Path) -> Truth:
-    """Return the truth of a file; raises as `read_truth_file`."""
+    """Return the truth in a file. Raises Exit, code 2, if it can't be read or is not valid."""
     return read_truth_file(path)[1].truth
 
 
 def _count(count: int, noun: str) -> str:
+    """Return a count with its noun in singular or plural."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
