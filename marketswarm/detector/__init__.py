@@ -1,8 +1,8 @@
-"""How the healer knows (DETECTION.md). Pure: no I/O, no clock, no await.
+"""Detection of silent services and lost buses (DETECTION.md). Pure: no I/O, no clock, no await.
 
-`clock` measures silence, `wheel` finds what is due, `service` has the rule, `bus` finds lost buses,
-`detector` takes what was heard and concludes, `restore` applies what an earlier run saved, `restarts`
-observes what happened while nobody listened; `verdict` has the values that go in and out.
+`clock` measures silence, `wheel` finds the services that are due, `service` has the rule, `bus` finds lost
+buses, `detector` takes the messages and returns verdicts, `restore` applies the state that an earlier run
+saved, `restarts` observes restarts while nobody listened; `verdict` has the values that go in and out.
 """
 
 from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus

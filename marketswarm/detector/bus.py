@@ -1,8 +1,8 @@
 """Watched buses: the services and wheel of each, whether it is lost, and whether any bus is reached.
 
-Pure. Losing a bus is one fact, not one for each of its services: their clocks stand still meanwhile. While no
-bus is reached, the healer's own network is in doubt first: no bus is declared lost, and when one is back, one
-verdict says for how long none was reached. The other buses then have their whole timeout to follow.
+Pure. A lost bus gives one verdict, not one for each of its services: their clocks stand still meanwhile.
+While no bus is reached, the healer's own network may have failed: no bus is declared lost, and when one is
+reached again, one verdict says for how long none was. The others then have their whole timeout to follow.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,14 +20,14 @@ AT_ONCE: Final = 2000
 """Services handled in one evaluation: some milliseconds of work."""
 
 NO_TIMEOUT: Final = inf
-"""The timeout of a bus whose loss another listener publishes."""
+"""The timeout of a bus whose loss another program publishes."""
 
 ANSWERS: Final = frozenset({"auth", "loading", "readonly", "oom", "misconf"})
 """Reasons that only a server which was reached can give."""
 
 
 class WatchedBus:
-    """One bus. Mutable; its attributes are written by its own methods alone.
+    """One bus with its services, listening clock and timing wheel. Mutable; only its own methods write to it.
 
     Args:
         name: the bus's name in the truth.
@@ -66,11 +66,11 @@ class WatchedBus:
         self.refused_channels: frozenset[bytes] | None = None  # None until the first session
         self.turn = 0  # the clock's turn at which every service's next beat was last asked to be parsed
         self.wheel: TimingWheel[WatchedService] = TimingWheel(WatchedService.time_on_wheel)
-        self.awaiting_canary: list[WatchedService] = []  # due by the running clock: the next canary proves it
+        self.awaiting_canary: list[WatchedService] = []  # due by the running clock; a canary must prove it
         self.has_more_due = False  # some of them were left to the next evaluation
         self._waiting_looked_at = -inf  # what the clock had proven when all of them were looked at last
 
-    # -- its roster
+    # -- the roster
 
     def set_timeout(self, timeout_sec: float) -> None:
         """Change the seconds without a canary after which the bus is lost."""
@@ -90,17 +90,17 @@ class WatchedBus:
     def schedule(self, service: WatchedService) -> None:
         """Put a service on the wheel, unless it is there already.
 
-        An entry on the wheel is never too late: a beat only moves what is due to a later time, and a time to
+        Its entry on the wheel is never too late: a beat only moves the due time to a later one, and a time to
         save a silence that follows an unheard half of a timeout is no earlier than the due time before it.
         """
         if service.put_on_wheel():
             self.wheel.add(service)
 
     def pop_due(self, running: float) -> list[WatchedService]:
-        """Remove and return the services to be looked at now, some at a time.
+        """Remove and return the services that are due at `running`, with 2000 from the wheel at most.
 
-        Services that wait for a canary are among them only when one has come since they were looked at.
-        However many fall due together, one evaluation handles some of them, and the next one is due at once.
+        Services that wait for a canary are included only if one came since the last call. If more are due,
+        the next evaluation is due at once.
         """
         found = self.wheel.pop_due(running, AT_ONCE)
         for service in found:
@@ -111,16 +111,16 @@ class WatchedBus:
         return found
 
     def await_canary(self, service: WatchedService) -> None:
-        """Look at a service again once a canary has proven its silence."""
+        """Return a service from `pop_due` again once a canary has proven its silence."""
         self.awaiting_canary.append(service)
 
     def postpone(self, services: Sequence[WatchedService]) -> None:
-        """Leave some services to the next evaluation, which is due at once."""
+        """Return these services from the next `pop_due`; the next evaluation is due at once."""
         self.awaiting_canary += services
         self._waiting_looked_at, self.has_more_due = -inf, True
 
     def retry(self, service: WatchedService) -> None:
-        """Look at a suspect again with the next evaluation: its `beat:<svc>` could not be read."""
+        """Return a suspect from the next `pop_due`: its `beat:<svc>` could not be read."""
         self.awaiting_canary.append(service)
         self._waiting_looked_at = -inf
 
@@ -135,14 +135,14 @@ class WatchedBus:
 
     @property
     def is_poorly_heard(self) -> bool:
-        """Whether it was heard for too little of the time lately, though it may be heard just now."""
+        """Whether the bus was heard for too little of the recent time, even if it is heard now."""
         return self.lost_as_deaf or self.share.poor > 0
 
     def evaluate(self, now: Moment, *, may_blame: bool) -> Verdict | None:
-        """Return the verdict that the bus is lost, or found where that takes more than one canary.
+        """Return the verdict that the bus is lost, or that a bus that was lost as deaf is found; else None.
 
-        A bus is lost if it was not heard for its timeout, or for too much of the time. `may_blame` says that
-        a bus which is not heard at all is away, and that this listener is not.
+        A bus is lost if it was not heard for its timeout, or for too much of the time. The former counts only
+        with `may_blame`, which says that the bus is away and not this process.
         """
         window = self.share.close_window(self.timeout_sec, now)
         if self.state is State.DOWN:
@@ -162,9 +162,9 @@ class WatchedBus:
         return self._find(now)
 
     def restore_lost(self, since: float | None, now: Moment, *, as_deaf: bool) -> Verdict | None:
-        """Apply that a loss was published; `since` is when the bus was last heard, in epoch seconds.
+        """Apply a published loss; `since` is when the bus was last heard, in epoch seconds, or None.
 
-        Return the verdict that it is found, if it is heard already; a bus lost as deaf is not found so soon.
+        Return the verdict that the bus is found, if it is heard already and not `as_deaf`; else None.
         """
         was_heard = self.state is State.UP
         self.state, self.lost_as_deaf = State.DOWN, as_deaf
@@ -173,11 +173,15 @@ class WatchedBus:
         return self.note_heard(now) if was_heard else None
 
     def adopt_found(self) -> None:
-        """Apply that no loss is published; if the bus is not heard, its loss is declared anew."""
+        """Apply that no loss is published; if the bus is not heard, its loss is declared again."""
         if self.state is State.DOWN:
             self.state, self.lost_at, self.lost_as_deaf = State.UP, None, False
 
     def _lose(self, reason: str, late_sec: float, since: Moment, now: Moment) -> Verdict | None:
+        """Move to `down` and return the verdict that the bus is lost.
+
+        `since` is when it was last heard, `late_sec` the seconds since then.
+        """
         self.lost_at = since if self.state is State.UP else None
         self.lost_as_deaf = reason == "deaf"
         return self._move(
@@ -190,6 +194,7 @@ class WatchedBus:
         )
 
     def _find(self, now: Moment) -> Verdict | None:
+        """Move to `up` and return the verdict that the bus is found; None for the first time it is heard."""
         self.lost_as_deaf = False
         self.share.restart(now)
         if (lost_at := self.lost_at) is None:
@@ -197,6 +202,10 @@ class WatchedBus:
         return self._move(Trigger.BEAT, now, down_sec=now.mono - lost_at.mono, since=lost_at.wall)
 
     def _move(self, trigger: Trigger, now: Moment, **found: float | str | None) -> Verdict | None:
+        """Apply a transition.
+
+        Return its verdict with the fields in `found`, or None if it is not published.
+        """
         self.state, publication = BUS_TRANSITIONS[self.state, trigger]
         if publication is Publication.NONE:
             return None
@@ -204,20 +213,23 @@ class WatchedBus:
 
 
 class Reach:
-    """Whether this listener reaches any bus.
+    """Whether this process reaches any bus.
 
-    A bus that refuses for a reason of its own (`oom`, `auth`) is reached, and so is a bus that takes canaries
-    and brings none back.
+    A bus that refuses for a reason of its own (`oom`, `auth`) is reached, and so is a bus that accepts
+    canaries and delivers none.
     """
 
     def __init__(self) -> None:
         self._last: Moment | None = None  # when a bus was reached last, if ever
-        self._overslept_sec = 0.0  # how long since then the listener itself did not run
+        self._overslept_sec = 0.0  # for how long since then this process did not run
         self._is_reached = False
         self._back_at = -inf  # when a bus was reached again after none had been, in monotonic seconds
 
     def evaluate(self, buses: Collection[WatchedBus], now: Moment) -> Verdict | None:
-        """Look whether a bus is reached; return the verdict that none was, for too long, until now."""
+        """Check whether a bus is reached; after none was, for too long, return the verdict on that gap.
+
+        That is once the shortest timeout of the buses has passed.
+        """
         found = [at for bus in buses if (at := _reached_at(bus.clock, now)) is not None]
         was_reached, self._is_reached = self._is_reached, bool(found)
         if not found:
@@ -237,18 +249,21 @@ class Reach:
         return _reach_gap(last, now)
 
     def note_stall(self, overslept_sec: float) -> None:
-        """Note that the listener itself did not run for so many seconds."""
+        """Note that this process itself did not run for this many seconds."""
         self._overslept_sec += overslept_sec
 
     def may_blame(self, bus: WatchedBus, now: Moment) -> bool:
-        """Return True if a bus that is not heard is away, rather than this listener."""
+        """Return True if a bus that is not heard is away, rather than this process cut off from it.
+
+        That holds if some bus is reached, and has been for the bus's whole timeout since a gap without any.
+        """
         return self._is_reached and now.mono - self._back_at >= bus.timeout_sec
 
 
 def _reached_at(clock: ListeningClock, now: Moment) -> Moment | None:
-    """Return when a bus that is reached now was known to be; None for a bus that is not reached.
+    """Return the latest time at which a bus that is reached now was reached; None if it is not reached.
 
-    A canary without an answer says nothing, so `deaf` counts only until the next answer is overdue.
+    For a `deaf` bus, the last accepted canary counts for one second.
     """
     if clock.listening:
         return clock.proof
@@ -259,6 +274,7 @@ def _reached_at(clock: ListeningClock, now: Moment) -> Moment | None:
 
 
 def _reach_gap(last: Moment, now: Moment) -> Verdict:
+    """Return the verdict that no bus was reached from `last` to `now`."""
     return Verdict(
         HEALER,
         State.UP,

@@ -1,13 +1,13 @@
-"""The listening clock of one bus: time in which the healer provably listened.
+"""The listening clock of one bus: the time in which the healer provably listened.
 
-Silence is measured on this clock and on no other. It moves only when a canary, published over one connection,
-comes back over the subscriber's connection: everything that had reached the bus before that canary has then
-been heard. Time that can't be proven is a gap, in which the clock stands still.
+Silence is measured on this clock and on no other. It advances only when a canary, published over one
+connection, comes back over the subscriber's connection: everything that had reached the bus before that
+canary has then been heard. Time that can't be proven is a gap, in which the clock stands still.
 
 A session that is cut again and again proves a little time after each cut, so no canary is ever missing for
 the bus's whole timeout. `ListeningShare` therefore measures how much of the time was proven.
 
-Pure: `now` is monotonic time in seconds, always passed in.
+Pure: `now` is passed in, as monotonic seconds or as a `Moment`.
 """
 
 from collections import deque
@@ -38,14 +38,15 @@ class Moment:
     wall: float
 
     def since(self, wall: float) -> float:
-        """Return the seconds since `wall`, at least 0: that clock may have been set back meanwhile."""
+        """Return the seconds since `wall`, at least 0: the wall clock may have been set back meanwhile."""
         return max(0.0, self.wall - wall)
 
 
 class ListeningClock:
-    """The time that one bus's sessions and canaries prove. `proven` and `running` are seconds of listening.
+    """The time that one bus's sessions and canaries prove.
 
-    A new clock is in a gap until the first canary of the first session comes back.
+    `proven` is the seconds of listening that the last canary proved, `gap_end` the value of `proven` at the
+    end of the last gap. A new clock is in a gap until the first canary of the first session comes back.
     """
 
     __slots__ = (
@@ -91,12 +92,12 @@ class ListeningClock:
 
     @property
     def listening(self) -> bool:
-        """False in a gap."""
+        """Whether the clock runs; False in a gap."""
         return self._anchor is not None
 
     @property
     def caught_up(self) -> bool:
-        """Whether everything that piled up in the last gap was heard: a second canary came after its end."""
+        """Whether all messages of the last gap were heard: a second canary came after its end."""
         return self._anchor is not None and self.proven > self.gap_end
 
     @property
@@ -106,10 +107,10 @@ class ListeningClock:
 
     @property
     def reason(self) -> str:
-        """The reason for the gap, as `bus_miss` gives it.
+        """The reason for the gap, in the words of `bus_miss`.
 
-        An error of the other connection (a certificate, a password) says more than that a connection was cut.
-        While the bus takes writes, a session that is cut or fails means no more than `deaf`.
+        An error of the publishing connection (a certificate, a password) precedes the reason that the session
+        was cut. While the bus accepts writes, a session that is cut or fails gives `deaf`.
         """
         if self._accepted and self._session_reason in _CUT:
             return "deaf"
@@ -117,15 +118,21 @@ class ListeningClock:
         return next((reason for reason in known if reason != "refused"), known[0] if known else "deaf")
 
     def running(self, now: float) -> float:
-        """Return the clock as it runs on from the last proof; in a gap it stands still."""
+        """Return the clock's reading at `now` if all goes on well: `proven` plus the time since.
+
+        In a gap, `proven`.
+        """
         return self.proven if self._anchor is None else self.proven + (now - self._anchor)
 
     def unheard_for(self, now: float) -> float:
-        """Return for how many seconds this bus was not heard while the listener ran."""
+        """Return for how many seconds this bus was not heard while this process ran."""
         return now - self.proof.mono - self.overslept_sec
 
     def muted_since(self, mono: float, now: float) -> float:
-        """Return for how many seconds since `mono` the bus was mute: perhaps it took no beats then either."""
+        """Return for how many seconds since `mono` the bus was mute, and perhaps took no beats either.
+
+        Return infinity if that can't be known, since only the latest 16 such times are kept.
+        """
         if len(self._mutes) == self._mutes.maxlen and self._mutes[0][0] > mono:
             return inf
         muted_sec = self.unheard_for(now)  # beats may be heard before the canary that ends it
@@ -133,13 +140,13 @@ class ListeningClock:
         return lately_sec + sum(sec for until, sec in self._mutes if until > mono)
 
     def deaf_for(self, now: float) -> float:
-        """Return for how many seconds the open session has owed the oldest canary that was sent."""
+        """Return for how many seconds the oldest canary has been missing on the open session."""
         if not self._session or self._write_reason or not self._outstanding:
             return 0.0
         return now - self._outstanding[0][1]
 
     def opened(self) -> None:
-        """Begin a session, whose last SUBSCRIBE was acknowledged: it proves no time before it."""
+        """Begin a session, as its last SUBSCRIBE was acknowledged; it proves no time before now."""
         self._begin_gap()
         self.sessions += 1
         self._session = True
@@ -157,11 +164,11 @@ class ListeningClock:
         self._outstanding.append((number, now))
 
     def accepted(self, now: Moment) -> None:
-        """Note that the bus took a canary, which is a write."""
+        """Note that the bus accepted a canary: it takes writes."""
         self._write_reason, self._accepted, self.taken = None, True, now
 
     def refused(self, number: int, reason: str) -> None:
-        """Note that the bus did not take a canary in time: nothing can be proven while it takes none."""
+        """Note that the bus did not accept a canary in time; until it accepts one, no time can be proven."""
         self._write_reason, self._accepted = reason, False
         if self._outstanding and self._outstanding[-1][0] == number:
             self._outstanding.pop()
@@ -201,12 +208,13 @@ class ListeningClock:
             self._begin_gap()
 
     def stalled(self, overslept_sec: float) -> None:
-        """Begin a gap: the listener did not run for so many seconds, so silence in them proves nothing."""
+        """Begin a gap: this process did not run for so many seconds, and a silence in them proves nothing."""
         self._begin_gap()
         self.overslept_sec += overslept_sec
         self.overslept_ever_sec += overslept_sec
 
     def _begin_gap(self) -> None:
+        """Begin a gap and count it, unless there is one already."""
         if self._anchor is not None:
             self._anchor = None
             self.gaps += 1
@@ -214,7 +222,7 @@ class ListeningClock:
 
 
 class WindowProof(StrEnum):
-    """How much of a window was proven."""
+    """A rating of a window by how much of it was proven."""
 
     GOOD = "good"
     FAIR = "fair"  # neither begins deafness nor ends it
@@ -248,9 +256,9 @@ class ListeningShare:
         self._begin_window(now)
 
     def close_window(self, window_sec: float, now: Moment) -> WindowProof | None:
-        """Return what the window was if it ends now, else None; call this several times per window.
+        """End the window if it has lasted `window_sec`, and return its rating; else return None.
 
-        Time in which the listener itself did not run is part of no window.
+        Call this several times per window. Time in which this process did not run is part of no window.
         """
         elapsed_sec = now.mono - self._begin.mono - (self._clock.overslept_ever_sec - self._overslept_sec)
         if elapsed_sec < window_sec:
@@ -274,6 +282,7 @@ class ListeningShare:
         return found
 
     def _begin_window(self, now: Moment) -> None:
+        """Begin a window at `now`."""
         self._begin = now
         self._proven = self._clock.proven
         self._overslept_sec = self._clock.overslept_ever_sec

@@ -1,4 +1,4 @@
-"""The detector: DETECTION.md as code. It takes what was heard and the time, and returns verdicts.
+"""The detector: DETECTION.md as code. It takes messages and the time, and returns verdicts.
 
 Pure: no I/O, no clock of its own, no await. The caller owns the sockets; it reports every event together with
 a reading of both clocks (`Moment`), and gets frozen values back.
@@ -42,7 +42,7 @@ class Counts:
 
 
 class Hearing(NamedTuple):
-    """What a batch of messages brought: verdicts, and the messages on channels of no service."""
+    """The result of a batch of messages: verdicts, and the messages on channels of no service."""
 
     verdicts: list[Verdict]
     others: list[Sequence[Any]]
@@ -50,10 +50,10 @@ class Hearing(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """What one evaluation brought.
+    """The result of one evaluation.
 
     Attributes:
-        verdicts: about buses, and about what happened in gaps.
+        verdicts: about buses, about the reach of buses, and about restarts in gaps.
         suspects: services whose `beat:<svc>` must be read now.
         canaries_wanted: buses on which a canary must be sent at once, to prove a silence.
         wake_in: seconds until the next evaluation is due.
@@ -66,39 +66,45 @@ class Tick:
 
 
 class BeatObserver:
-    """Observes every parsed beat and every change of state; this one does nothing.
+    """The interface of an observer of parsed beats and changes of state; this one does nothing.
 
     A beat that is stored unparsed (see `service.py`) is not reported.
     """
 
     def roster_changed(self, buses: dict[str, WatchedBus]) -> None:
-        """A roster is in force; `buses` are those listened to."""
+        """Handle that a roster is in force; `buses` are those listened to."""
 
     def service_added(self, service: WatchedService, old: WatchedService | None) -> None:
-        """A service is watched; `old` is the same one under another line of the truth, if there was one."""
+        """Handle that a service is watched; `old` is the same service by an older truth, or None."""
 
     def service_dropped(self, svc: str) -> None:
-        """A service is no longer watched."""
+        """Handle that a service is no longer watched."""
 
     def beat_parsed(self, service: WatchedService) -> None:
-        """A beat was parsed; nothing is recorded of it yet, and it may be a replay."""
+        """Handle that a beat was parsed, before it is recorded; it may be a replay."""
 
     def goodbye_heard(self, service: WatchedService, beat: Beat) -> None:
-        """A `stopping` beat was recorded."""
+        """Handle that a `stopping` beat was recorded."""
 
     def voice_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
-        """Another instance beats than the one that beat last, or one that had said goodbye."""
+        """Handle a beat of another instance than the last one, or of one that had said goodbye.
+
+        `boot` is the instance that beats now.
+        """
 
     def beat_recorded(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
-        """A live beat of a service that is up was recorded."""
+        """Handle that a live beat of a service that is up was recorded."""
 
     def state_changed(self, service: WatchedService) -> None:
-        """A service came up or went down."""
+        """Handle that a service came up or went down."""
 
     def restored(
         self, service: WatchedService, saved: SavedService, stored: LastBeat | None, now: Moment
     ) -> None:
-        """What an earlier run saved was applied; `stored` is what `beat:<svc>` holds."""
+        """Handle that the saved state of an earlier run was applied to a service.
+
+        `stored` is the beat under `beat:<svc>`, None if there is none.
+        """
 
     def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
         """Return the observer's own verdicts about services of a bus that are due now."""
@@ -107,9 +113,9 @@ class BeatObserver:
 
 
 class Detector:
-    """Watches services and buses.
+    """Detects silent services and lost buses from the messages and canaries of the listeners.
 
-    It begins with `is_restoring` True: it listens, and concludes nothing about services, until
+    It begins with `is_restoring` True: it takes messages, and declares no service down, until
     `restore_services` is done.
 
     Args:
@@ -125,7 +131,7 @@ class Detector:
         self.counts = Counts()
         self.observer = BeatObserver()
         self.is_restoring = True
-        """Whether what an earlier run saved may still change the state of a service."""
+        """Whether the state of an earlier run is still to be applied to some service."""
         self.unsaved_silences: dict[str, WatchedService | None] = {}
         """Silences to save on the bus, or (None) to delete there, until `take_unsaved_silences`."""
         self._has_ended_silence = False  # a saved silence ended since `take_silence_ended`
@@ -142,8 +148,8 @@ class Detector:
     def set_roster(self, watches: Iterable[Watch], buses: Mapping[str, float], now: Moment) -> list[Verdict]:
         """Put a roster in force: `buses` maps names to the seconds after which each counts as lost.
 
-        Every watch's bus must be among them. Return the verdicts about services no longer watched. A stall
-        that ends with this call is time in which nobody listened.
+        Every watch's bus must be among them. Return the verdicts on services that are no longer watched. A
+        stall that ends with this call counts as time in which nobody listened.
         """
         self.note_awake(now)
         for name, timeout_sec in buses.items():
@@ -167,6 +173,7 @@ class Detector:
         return verdicts
 
     def _drop(self, svc: str, now: Moment) -> Verdict:
+        """Stop watching a service, and return the verdict on that."""
         service = self.services.pop(svc)
         service.drop()
         self.observer.service_dropped(svc)
@@ -174,6 +181,7 @@ class Detector:
         return self._move(service, Trigger.REMOVED, now, before=service.last_beat)
 
     def _add(self, watch: Watch, now: Moment) -> None:
+        """Watch a service; if another line of the truth named it before, go on with its state and silence."""
         old = self.services.get(watch.svc)
         if old is not None and old.watch == watch:
             return
@@ -194,7 +202,7 @@ class Detector:
     # -- what the listener reports
 
     def note_awake(self, now: Moment) -> None:
-        """Detect a stall of this very process; call this before anything that may have piled up is read."""
+        """Detect a stall of this process; call this before you read messages that may have piled up."""
         stalled_sec = now.mono - self._awake_at
         if stalled_sec > CANARY_EVERY_SEC + OVERDUE_SEC:
             self.counts.stalls += 1
@@ -204,7 +212,10 @@ class Detector:
         self._awake_at = now.mono
 
     def hear_canary(self, bus_name: str, number: int, now: Moment) -> list[Verdict]:
-        """Take a canary that came back; return the verdicts that the bus, or any bus, is found again."""
+        """Take a canary that came back.
+
+        Return the verdicts that any bus is reached again, or this one is found.
+        """
         bus = self.buses.get(bus_name)
         if bus is None:
             return []
@@ -231,6 +242,12 @@ class Detector:
         return Hearing(verdicts, batch.others)
 
     def _parse(self, service: WatchedService, payload: bytes, heard: HeardAt) -> Verdict | None:
+        """Parse a payload and record it as a beat or a goodbye.
+
+        Return the verdict that the service is up, or None.
+
+        Malformed and replayed payloads are only counted.
+        """
         self.confirm(service)
         found = beats.parse(payload, service.watch.svc)
         if isinstance(found, MalformedBeat):
@@ -253,6 +270,7 @@ class Detector:
     def _take_beat(
         self, service: WatchedService, beat: Beat, payload: bytes, heard: HeardAt
     ) -> Verdict | None:
+        """Record a live beat; return the verdict that the service is up if it was not, else None."""
         effect = service.take_beat(payload, beat, heard)
         if effect.is_new_voice:
             self.observer.voice_changed(service, beat.boot, is_other_instance=effect.is_other_instance)
@@ -268,20 +286,21 @@ class Detector:
         return None
 
     def confirm(self, service: WatchedService) -> None:
-        """Parse the service's last beat if it was stored unparsed, and count it right if it is none."""
+        """Parse the service's last beat if it was stored unparsed; if it is no beat, correct the counts."""
         if not service.confirm():
             self.counts.heard -= 1
             self._report_malformed(service, MalformedBeat("not_json"))
 
     def _report_malformed(self, service: WatchedService, found: MalformedBeat) -> None:
+        """Count a payload that is no beat, and report it."""
         self.counts.malformed += 1
         if self._on_malformed is not None:
             self._on_malformed(service.watch.svc, found)
 
-    # -- what time brings
+    # -- evaluation
 
     def tick(self, now: Moment) -> Tick:
-        """Evaluate all buses and what is due; call this after `wake_in`, and when a canary came back."""
+        """Evaluate all buses and the services that are due; call this after `wake_in`, and after a canary."""
         self.note_awake(now)
         verdicts: list[Verdict] = []
         suspects: list[Suspect] = []
@@ -306,6 +325,12 @@ class Detector:
         return Tick(tuple(verdicts), tuple(suspects), tuple(canaries_wanted), max(0.0, wake_in))
 
     def _find_suspects(self, bus: WatchedBus, running: float) -> list[Suspect]:
+        """Return the services of a bus whose deadline has provably passed, 2000 at most.
+
+        Mark them as suspects.
+
+        Have silences saved that have lasted half a timeout.
+        """
         found: list[Suspect] = []
         due_services = bus.pop_due(running)
         for n, service in enumerate(due_services):
@@ -327,13 +352,13 @@ class Detector:
                 found.append(Suspect(service.watch.svc, bus.name))
         return found
 
-    # -- the second witness
+    # -- suspects
 
     def judge_suspect(self, svc: str, stored: LastBeat | None, now: Moment) -> Verdict | UnheardBeat | None:
-        """Decide about a suspect; `stored` is what `beat:<svc>` holds, None if it holds nothing.
+        """Decide about a suspect; `stored` is the beat under `beat:<svc>`, None if there is none.
 
-        Return the miss, or the beat that was never heard; None if a beat was heard meanwhile or the service
-        is no longer watched.
+        Return the miss, or the stored beat that was never heard; None if a beat was heard meanwhile, its
+        channel is refused, or the service is no longer watched.
         """
         self.note_awake(now)
         service = self.services.get(svc)
@@ -356,7 +381,7 @@ class Detector:
         return self._move(service, Trigger.DUE, now, before=service.last_beat)
 
     def retry_suspect(self, svc: str) -> None:
-        """Keep a suspect whose `beat:<svc>` could not be read: it is a suspect again soon."""
+        """Make a service whose `beat:<svc>` could not be read a suspect again soon."""
         service = self.services.get(svc)
         if service is not None and service.is_suspect:
             service.end_suspicion()
@@ -366,14 +391,14 @@ class Detector:
         """Count values of `beat:<svc>`, read before a miss, that are no beats."""
         self.counts.unreadable += count
 
-    # -- what an earlier run saved
+    # -- restore
 
     def count_replay(self) -> None:
-        """Count a service all of whose beats, heard before it was restored, prove to be replays."""
+        """Count one replay for a service whose beats before the restore were all replays."""
         self.counts.replayed += 1
 
     def end_restore(self) -> None:
-        """Note that every service is restored: from now on services may be missed."""
+        """Note that every service is restored: from now on services may be declared down."""
         self.is_restoring = False
 
     # -- silences to save
@@ -383,7 +408,7 @@ class Detector:
         self.unsaved_silences[service.watch.svc] = service
 
     def save_all_silences(self) -> None:
-        """Have every saved silence saved again: what is saved are readings of another healer's clocks."""
+        """Have every saved silence saved again: the saved ones are readings of another healer's clocks."""
         for service in self.services.values():
             if service.is_silence_saved:
                 self.save_silence(service)
@@ -393,26 +418,26 @@ class Detector:
         self.unsaved_silences |= dict.fromkeys(services)
 
     def take_unsaved_silences(self) -> dict[str, WatchedService | None]:
-        """Return the silences to save, or (None) to delete, and expect them to be saved."""
+        """Return the silences to save, or (None) to delete, and count them as saved."""
         unsaved, self.unsaved_silences = self.unsaved_silences, {}
         return unsaved
 
     def return_unsaved_silences(self, unsaved: Mapping[str, WatchedService | None]) -> None:
-        """Give back what could not be saved; what has changed since then counts."""
+        """Take back silences that could not be saved; newer changes of the same services are kept."""
         self.unsaved_silences = {**unsaved, **self.unsaved_silences}
 
     def take_silence_ended(self) -> bool:
-        """Return True if a saved silence ended since the last call: it is to be deleted soon."""
+        """Return True if a saved silence ended since the last call, so that it is to be deleted soon."""
         has_ended, self._has_ended_silence = self._has_ended_silence, False
         return has_ended
 
     # -- channels that a bus refuses
 
     def set_refused_channels(self, bus_name: str, channels: Collection[str], now: Moment) -> list[Verdict]:
-        """Note all channels that a bus refuses to the healer; return the verdicts about their services.
+        """Note all channels that a bus refuses to the healer; return the verdicts on their services.
 
-        Nothing can be concluded about such a service; all others on that bus are evaluated as ever. A service
-        that can be heard again gets a warm-up.
+        Such a service is not evaluated; all others on that bus are. A service whose channel is allowed again
+        gets a warm-up.
         """
         bus = self.buses.get(bus_name)
         if bus is None:
@@ -428,7 +453,10 @@ class Detector:
         return found
 
     def restore_refused_channel(self, svc: str, since: float, now: Moment) -> Verdict | None:
-        """Apply that a service is published as not watchable, `since` in epoch seconds."""
+        """Apply that a service is published as not watchable, `since` in epoch seconds.
+
+        Return the verdict that it is no longer watched, or watchable again, if so; else None.
+        """
         service = self.services.get(svc)
         if service is None:
             return _watch_verdict(svc, State.UNWATCHED, now)
@@ -477,6 +505,7 @@ class Detector:
 
 
 def _allow_channel(service: WatchedService, now: Moment) -> Verdict:
+    """Let a service be evaluated again, and return the verdict that it is watchable."""
     since = service.allow_channel(service.bus.clock.running(now.mono))
     service.bus.schedule(service)
     return _watch_verdict(service.watch.svc, State.UP, now, service=service, since=since)
@@ -490,6 +519,10 @@ def _watch_verdict(
     service: WatchedService | None = None,
     since: Moment | None = None,
 ) -> Verdict:
+    """Return the verdict on whether a service can be watched.
+
+    `since` is when its channel was refused, for the verdict that ends that.
+    """
     last = service.last_beat if service is not None else None
     return Verdict(
         svc,

@@ -1,4 +1,4 @@
-"""`heartbeat_gap`: what a service did while nobody listened, and the beats that are saved to find that out.
+"""`heartbeat_gap`: restarts and silences while nobody listened, and the saved beats that reveal them.
 
 Pure. `RestartObserver` observes the detector's beats; the detector itself knows nothing about restarts. The
 next beat after a gap is compared with the last one before it: its `boot` and `i` show that its process is
@@ -83,7 +83,7 @@ class BeatBeforeGap(NamedTuple):
         return min(ts - self.ts, mono - self.mono)
 
     def longest_silence(self, sec: float, beats: int) -> float:
-        """Return the longest proven silence in `sec` seconds in which the process beat so many times."""
+        """Return the longest proven silence, in seconds, within `sec` seconds with this number of beats."""
         if sec <= 0.0 or beats < 1 or self.had_others:
             return 0.0
         least = sec / beats
@@ -116,11 +116,14 @@ class Case:
         return max(self.at, self.service.bus.clock.gap_end) + self.service.watch.timeout_sec
 
     def is_disproved_by(self, boot: str | None) -> bool:
-        """Return True if a beat of that instance, heard when it was sent, shows that nothing is proven."""
+        """Return True if a prompt beat of the instance `boot` disproves the case.
+
+        A restart is disproved by an instance from before the gap, a silence by any other instance.
+        """
         return boot in self.before.instances if self.restarted else boot != self.boot
 
     def verdict(self, now: Moment) -> Verdict:
-        """Return the verdict to publish; every healer that concludes the same gives it the same id."""
+        """Return the verdict to publish; its id is the same in every healer."""
         watch = self.service.watch
         event_id = f"{Kind.HEARTBEAT_GAP}.{watch.svc}.{_short_hash(self.before.boot)}"
         return Verdict(
@@ -139,27 +142,30 @@ class Case:
 
 
 class History:
-    """What the observer knows about one service beside the detector; written by `RestartObserver` alone."""
+    """The observer's data on one service; only `RestartObserver` writes to it."""
 
     __slots__ = ("allowance", "before", "case", "measured_at", "pace_sec", "saved_at", "turn")
 
     def __init__(self, service: WatchedService) -> None:
         self.turn = service.bus.clock.turns  # the bus clock's turn at the last beat
         self.before: BeatBeforeGap | None = None  # the last beat before a gap, until one after it was judged
-        self.case: Case | None = None  # what that came to, until it is published
+        self.case: Case | None = None  # the case that followed, until it is published
         self.pace_sec = 0.0  # the longest time between beats lately; 0 if it was not measured
         self.measured_at: tuple[str, int, float] | None = None  # instance, `i`, monotonic time
         self.saved_at = -inf  # the last beat that was saved, by the listening clock
         self.allowance: tuple[HeardAt, float] | None = None  # a beat under an older truth, and its timeout
 
     def drop_case(self) -> None:
-        """Forget the case: nothing is to be published about the gap any more."""
+        """Close the case, if there is one: nothing is to be published about the gap any more."""
         if self.case is not None:
             self.case.is_closed = True
             self.case = None
 
     def measure(self, boot: str, i: int, mono: float) -> None:
-        """Measure the time between beats since the last measurement; a slow pace counts for a while."""
+        """Measure the time between beats since the last measurement.
+
+        A slow pace decays by a tenth each time.
+        """
         if self.measured_at is not None and self.measured_at[0] == boot:
             if i <= self.measured_at[1]:
                 return
@@ -182,10 +188,10 @@ class RestartObserver(BeatObserver):
         self._taken_at = -inf
         detector.set_observer(self)
 
-    # -- see `BeatObserver`
+    # -- the methods of `BeatObserver`
 
     def roster_changed(self, buses: dict[str, WatchedBus]) -> None:
-        """See `BeatObserver`."""
+        """Drop the cases of buses that are no longer listened to."""
         kept = set(buses.values())
         self._cases = {bus: wheel for bus, wheel in self._cases.items() if bus in kept}
 
@@ -204,7 +210,7 @@ class RestartObserver(BeatObserver):
         self._histories[service.watch.svc] = history
 
     def service_dropped(self, svc: str) -> None:
-        """See `BeatObserver`."""
+        """Drop the service's history, and have its saved beat deleted."""
         self._histories.pop(svc, None)
         self.save_soon(svc)
 
@@ -215,14 +221,14 @@ class RestartObserver(BeatObserver):
             history.before = _beat_before_gap(service, history)
 
     def goodbye_heard(self, service: WatchedService, beat: Beat) -> None:
-        """Note that a restart which follows is planned."""
+        """Note the goodbye in the beat before a gap, so that a restart after it counts as planned."""
         history = self._histories[service.watch.svc]
         if history.before is not None and beat.boot == history.before.boot:
             history.before = history.before._replace(stopped=True)
         self.save_soon(service.watch.svc)
 
     def voice_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
-        """See `BeatObserver`."""
+        """Drop a case that another instance disproves, and have the service's beat saved soon."""
         if is_other_instance:
             self._drop_disproved_case(service, boot)
         self.save_soon(service.watch.svc)
@@ -252,7 +258,7 @@ class RestartObserver(BeatObserver):
             self._wheel(service.bus).add(case)
 
     def state_changed(self, service: WatchedService) -> None:
-        """Forget the gap: the service was missed, or its coming up is published."""
+        """Drop the case and the beat before the gap: the state change itself is published."""
         history = self._histories[service.watch.svc]
         history.drop_case()
         history.before, history.turn = None, service.bus.clock.turns
@@ -260,7 +266,7 @@ class RestartObserver(BeatObserver):
     def restored(
         self, service: WatchedService, saved: SavedService, stored: LastBeat | None, now: Moment
     ) -> None:
-        """Take an earlier run's last beat as the one before the gap in which nobody listened."""
+        """Take the last beat that an earlier run saved as the one before the gap in which nobody listened."""
         if saved.last_beat is None or service.state is not State.UP:
             return
         before = _beat_before_start(service, saved.last_beat, stored, now)
@@ -270,7 +276,7 @@ class RestartObserver(BeatObserver):
         service.parse_next()
 
     def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
-        """Return what happened in gaps and may be published by now."""
+        """Return the verdicts on gaps of a bus's services that may be published now."""
         wheel = self._cases.get(bus)
         found: list[Verdict] = []
         for case in wheel.pop_due(bus.clock.proven) if wheel is not None else ():
@@ -289,13 +295,13 @@ class RestartObserver(BeatObserver):
     # -- the beats to save
 
     def save_soon(self, svc: str) -> None:
-        """Have the service's last beat saved, or forgotten, with the next save."""
+        """Have the service's last beat saved with the next save, or deleted if it is not watched."""
         self._urgent[svc] = None
 
     def take_unsaved(self, now: float) -> dict[str, SavedBeat | None]:
-        """Return the beats to save at `now` (monotonic seconds), None for services to be forgotten.
+        """Return the beats to save at `now` (monotonic seconds), None for services to be deleted.
 
-        Call this about once a second. Give what could not be saved back by `save_soon`.
+        Call this about once a second. For a beat that could not be saved, call `save_soon`.
         """
         budget = int(min(1.0, now - self._taken_at) * SAVES_PER_SEC)
         if budget < 1:
@@ -317,23 +323,28 @@ class RestartObserver(BeatObserver):
         return found
 
     def pace_sec(self, svc: str) -> float:
-        """Return the longest time between the service's beats lately; 0 if it was not measured."""
+        """Return the longest recent time between the service's beats, in seconds.
+
+        0 if it was not measured.
+        """
         return self._histories[svc].pace_sec
 
     def _next_of_round(self, count: int) -> list[WatchedService]:
+        """Return the next `count` services of a round over all services; fewer at the end of a round."""
         some = list(islice(self._round, count))
         if len(some) < count:
             self._round = iter(list(self._detector.services.values()))
         return some
 
     def _is_worth_saving(self, service: WatchedService) -> bool:
+        """Return True if the service's last beat is half a timeout later than the saved one."""
         if service.last_beat is None:
             return False
         saved_at = self._histories[service.watch.svc].saved_at
         return service.last_beat.at - saved_at >= service.watch.timeout_sec / 2
 
     def _beat_to_save(self, service: WatchedService) -> SavedBeat | None:
-        """Return the last beat; None while it is open what the beat before a gap comes to."""
+        """Return the service's last beat; None if it has none, or a gap before it is not decided yet."""
         self._detector.confirm(service)
         history = self._histories[service.watch.svc]
         heard, beat = service.parsed_at, parse(service.parsed_payload, service.watch.svc)
@@ -349,13 +360,17 @@ class RestartObserver(BeatObserver):
             beat.boot, beat.i, beat.ts, heard.wall, service.stopped, others, history.pace_sec, allowed_sec
         )
 
-    # -- inside
+    # -- helpers
 
     def _wheel(self, bus: WatchedBus) -> TimingWheel[Case]:
+        """Return the timing wheel of a bus's cases."""
         return self._cases.setdefault(bus, TimingWheel(Case.due))
 
     def _drop_disproved_case(self, service: WatchedService, boot: str | None) -> None:
-        """Drop the case that a beat disproves; piled-up beats disprove nothing, they come in any order."""
+        """Drop the service's case if a beat of `boot` disproves it.
+
+        Beats that piled up disprove nothing, since they come in any order.
+        """
         history = self._histories[service.watch.svc]
         case = history.case
         if case is not None and service.bus.clock.caught_up and case.is_disproved_by(boot):
@@ -363,19 +378,25 @@ class RestartObserver(BeatObserver):
 
 
 def _allowed_sec(service: WatchedService, history: History) -> float:
-    """Return how long the service may be silent after its last beat; the truth of that time still holds."""
+    """Return how long the service may be silent after its last beat, by the truth of then or now.
+
+    The longer timeout counts.
+    """
     if history.allowance is not None and history.allowance[0] is service.parsed_at:
         return max(service.watch.timeout_sec, history.allowance[1])
     return service.watch.timeout_sec
 
 
 def _short_hash(boot: str) -> str:
-    """Return a hash of a boot, which is foreign text of any length; an event's id must fit into headers."""
+    """Return 16 hex digits of a boot's hash.
+
+    A boot may be any text, and an event's id must fit into headers.
+    """
     return sha256(boot.encode()).hexdigest()[:16]
 
 
 def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap | None:
-    """Return what a run that listened before the gap knows; None if no `boot` tells processes apart."""
+    """Return the service's last beat as the one before a gap; None if it has no `boot`."""
     heard, beat = service.parsed_at, parse(service.parsed_payload, service.watch.svc)
     if heard is None or not isinstance(beat, Beat) or beat.boot is None:
         return None
@@ -398,7 +419,7 @@ def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap
 def _beat_before_start(
     service: WatchedService, saved: SavedBeat, stored: LastBeat | None, now: Moment
 ) -> BeatBeforeGap:
-    """Return what an earlier run saved, with what `beat:<svc>` adds to it."""
+    """Return the saved beat of an earlier run as the one before a gap, updated by the stored beat."""
     before = BeatBeforeGap(
         saved.boot,
         saved.i,
@@ -418,6 +439,7 @@ def _beat_before_start(
 
 
 def _with_stored_beat(before: BeatBeforeGap, stored: LastBeat, now: Moment) -> BeatBeforeGap:
+    """Return the beat before a gap, updated by a later beat of the same instance under `beat:<svc>`."""
     beat, age_sec = stored.beat, stored.age_sec
     is_goodbye = beat.status == "stopping"
     i = beat.i - is_goodbye  # the key of a goodbye has the age of the beat before it
@@ -435,7 +457,10 @@ def _with_stored_beat(before: BeatBeforeGap, stored: LastBeat, now: Moment) -> B
 
 
 def _open_case(service: WatchedService, before: BeatBeforeGap, beat: Beat, heard: HeardAt) -> Case | None:
-    """Judge the first beat after a gap; return None if it proves nothing worth publishing."""
+    """Compare the first beat after a gap with the last one before it, and return the case that they prove.
+
+    Return None if they prove no restart, and no silence longer than the timeout.
+    """
     clock, timeout_sec = service.bus.clock, max(service.watch.timeout_sec, before.allowed_sec)
     restarted = beat.boot not in before.instances
     if beat.boot is None or (restarted and before.was_heard_again and clock.caught_up):

@@ -1,9 +1,9 @@
-"""Restoring what an earlier run saved, and taking over what another healer published.
+"""Restore of the state that an earlier run saved, and adoption of the state that another healer published.
 
-Pure; the values are read from the bus by `marketswarm.monitor.state`. A healer that stood by and takes over
-heard the same as the leader before it, a moment apart, but one of them may have had a gap that the other had
-not. What was published stands: a miss is ended by the next beat, and a service that was published as up and
-is silent falls due again.
+Pure; `marketswarm.monitor.state` reads the values from the bus. A healer that stood by and takes over heard
+the same as the leader before it, a moment apart, but one of them may have had a gap that the other had not.
+The published state counts: the next beat ends a miss, and a service that was published as up and is silent
+falls due again.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -22,13 +22,13 @@ def restore_services(
 ) -> Iterator[Verdict | None]:
     """Restore one service in each step; after the last service the detector is no longer restoring.
 
-    The caller may let other tasks run between two steps. A service that is restored can be heard to be up
-    from then on; no service is declared down before all are restored. `now` is when the first step is taken.
+    The caller may let other tasks run between two steps. From its step on, a service can come up; no service
+    is declared down before all are restored. `now` is when the first step is taken.
 
-    A service that was saved as up and was heard shortly before counts as silent for half its timeout: the
-    warm-up that every start brings makes that safe, and a healer that is restarted for ever still reaches a
-    verdict. Yield in each step what already follows, if anything does: a service is up again that was saved
-    as down, or a saved service is no longer watched.
+    A service that was saved as up and was heard shortly before counts as silent for half its timeout. That is
+    safe, since every start grants a warm-up, and a healer that is restarted again and again still reaches a
+    verdict. Each step yields a verdict, or None: a service that was saved as down is up again, or a saved
+    service is no longer watched.
     """
     detector.note_awake(now)
     restored: set[str] = set()
@@ -48,7 +48,7 @@ def restore_services(
 def _services_left(
     detector: Detector, saved: Mapping[str, SavedService], restored: Collection[str]
 ) -> list[str]:
-    """Return what is still to be restored; the roster may change between two steps."""
+    """Return the services that are still to be restored; the roster may change between two steps."""
     waiting = [svc for svc, service in detector.services.items() if service.is_restoring]
     return waiting + [svc for svc in saved if svc not in detector.services and svc not in restored]
 
@@ -60,7 +60,7 @@ def _restore_service(
     stored: LastBeat | None,
     now: Moment,
 ) -> Verdict | None:
-    """Restore one service; return the verdict that it is up, if it was not and that is known by now."""
+    """Restore one service; return the verdict that it is up, if that is news, else None."""
     svc, verdict, stopped = service.watch.svc, None, service.stopped
     heard = service.begin_restore()
     if saved is not None:
@@ -94,13 +94,14 @@ def _restore_service(
 
 
 def _shows_life(service: WatchedService, stored: LastBeat | None) -> bool:
-    """Return True if the stored beat alone shows that a service is up, so that a start need not wait."""
+    """Return True if the stored beat alone shows that a service is up: half a timeout old at most."""
     if stored is None or stored.age_sec is None or service.stopped:
         return False
     return stored.age_sec <= service.watch.timeout_sec / 2
 
 
 def _unwatched(svc: str, saved: SavedService, now: Moment) -> Verdict:
+    """Return the verdict that a saved service is no longer watched; an alert if it was down."""
     publication = Publication.ALERT if saved.state is State.DOWN else Publication.NONE
     return Verdict(svc, State.UNWATCHED, publication, now.wall, since=saved.since)
 
@@ -110,7 +111,8 @@ def restore_lost_bus(
 ) -> Verdict | None:
     """Apply that a bus was published as lost; `since` is when it was last heard, in epoch seconds.
 
-    A bus that was lost `as_deaf` is not found by a single canary. Return `bus_ok` if it is heard already.
+    Return the verdict that it is found, if it is heard already; None for a bus lost `as_deaf`, which one
+    canary does not end.
     """
     bus = detector.buses.get(name)
     return None if bus is None else bus.restore_lost(since, now, as_deaf=as_deaf)
@@ -131,7 +133,7 @@ def adopt_state(detector: Detector, svc: str, published: SavedService, now: Mome
 
 
 def adopt_found_bus(detector: Detector, name: str) -> None:
-    """Apply that a bus is not published as lost; if it is not heard, its loss is declared anew."""
+    """Apply that a bus is not published as lost; if it is not heard, its loss is declared again."""
     bus = detector.buses.get(name)
     if bus is not None:
         bus.adopt_found()

@@ -45,7 +45,10 @@ IN_FLIGHT_SEC: Final = 0.25
 
 
 class HeardAt(NamedTuple):
-    """When a beat was heard, on three clocks, in seconds; all beats of one batch share one value."""
+    """The time at which a beat was heard: listening, monotonic and wall clock, in seconds.
+
+    All beats of one batch share one value.
+    """
 
     at: float
     mono: float
@@ -53,10 +56,11 @@ class HeardAt(NamedTuple):
 
 
 class BeatEffect(NamedTuple):
-    """What a live beat changed: the beat before it, and three questions about it.
+    """The effect of a live beat.
 
-    `ends_saved_silence`: a silence that is saved on the bus has ended. `is_new_voice`: another instance than
-    last time beats, or one that had said goodbye. `is_other_instance`: another instance than last time beats.
+    `before` is the beat before it. `ends_saved_silence` says that a silence that is saved on the bus has
+    ended; `is_new_voice` that another instance than last time beats, or one that had said goodbye;
+    `is_other_instance` that another instance than last time beats.
     """
 
     before: HeardAt | None
@@ -66,7 +70,7 @@ class BeatEffect(NamedTuple):
 
 
 def warm_up(interval_sec: float, timeout_sec: float) -> float:
-    """Return how many seconds a service has to show up after a gap, by the reference's formula."""
+    """Return the seconds that a service has after a gap to be heard, by the reference's formula."""
     return min(timeout_sec, max(2 * interval_sec, 0.75 * timeout_sec))
 
 
@@ -148,10 +152,10 @@ class WatchedService:
     # -- the rule
 
     def due(self) -> float:
-        """Return when the service may be declared down.
+        """Return when, by the listening clock, the service may be declared down.
 
         Every gap grants a warm-up, but one silence never gets more than one warm-up in all. A service that
-        says that it failed is due at once, if the truth wants an alert then.
+        reported a failure is due at once, if the truth asks for an alert on that.
         """
         timeout, warm = self.watch.timeout_sec, self.warm_up_sec
         grace = self.bus.clock.gap_end + warm
@@ -173,7 +177,7 @@ class WatchedService:
         return self.last_beat.at + self.watch.timeout_sec / 2
 
     def next_look(self) -> float:
-        """Return when the timing wheel should bring the service up; infinity while it can't fall due."""
+        """Return when the timing wheel should return the service; infinity while it can't fall due."""
         if self.is_dropped or self.is_suspect or self.channel_refused_at is not None:
             return inf
         if self.state is State.DOWN:
@@ -194,7 +198,7 @@ class WatchedService:
     # -- transitions
 
     def move(self, trigger: Trigger) -> Publication:
-        """Apply a transition; return how far it is published."""
+        """Apply a transition; return where it is to be published."""
         self.state, publication = TRANSITIONS[self.state, trigger]
         self.miss_count += trigger is Trigger.DUE
         return publication
@@ -208,26 +212,29 @@ class WatchedService:
         self.is_suspect = False
 
     def convict(self) -> None:
-        """Prepare the miss: a service that is down has no silence to save."""
+        """Prepare the miss: save no silence any more, and have the next payload parsed."""
         self.is_silence_saved = False
         self.parse_next()
 
     def mark_silence_saved(self) -> None:
-        """Note that the silence goes to the bus; the next beat must be parsed, so that it ends it there."""
+        """Note that the silence is saved on the bus.
+
+        The next payload is parsed, so that a beat ends the saved silence.
+        """
         self.is_silence_saved = True
         self.parse_next()
 
     def keep_silence_saved(self) -> None:
-        """Note that the restored silence goes to the bus again, as a reading of this run's clock."""
+        """Note that the restored silence is saved again, as a reading of this run's clock."""
         self.is_silence_saved = True
 
     def put_on_wheel(self) -> bool:
-        """Return True, and note it, if the service has to be put on the wheel; False if it is there."""
+        """Note that the service is on the wheel; return True if it was not."""
         was, self.is_on_wheel = self.is_on_wheel, True
         return not was
 
     def time_on_wheel(self) -> float:
-        """Return `next_look` to the wheel, which lets go of the service if that is infinity."""
+        """Return `next_look` for the wheel; if that is infinity, note that the wheel removes the service."""
         at = self.next_look()
         if at == inf:
             self.take_off_wheel()
@@ -238,7 +245,7 @@ class WatchedService:
         self.is_on_wheel = False
 
     def drop(self) -> None:
-        """Note that this object is no longer part of the roster."""
+        """Note that this object is no longer in the roster."""
         self.is_dropped = True
 
     def refuse_channel(self, now: Moment) -> None:
@@ -246,7 +253,7 @@ class WatchedService:
         self.channel_refused_at = now
 
     def allow_channel(self, running: float) -> Moment | None:
-        """Begin a warm-up: the channel can be heard again. Return since when it was refused."""
+        """Note that the channel is allowed, and begin a warm-up; return since when it was refused."""
         since, self.channel_refused_at = self.channel_refused_at, None
         if self.last_beat is None:
             self.watched_since = running
@@ -255,9 +262,9 @@ class WatchedService:
         return since
 
     def succeed(self, old: "WatchedService", now: float, old_silence_sec: float) -> None:
-        """Take over what is known about `old`, the same service under another line of the truth.
+        """Take over the state of `old`, the same service under another line of the truth.
 
-        The silence goes on; whatever changed, it is never due before a warm-up from `now`.
+        The silence of `old_silence_sec` goes on; it is never due before a warm-up from `now`.
         """
         before = now - old_silence_sec
         self.watched_since = before
@@ -278,7 +285,10 @@ class WatchedService:
         self.expected_head = NO_HEAD
 
     def confirm(self) -> bool:
-        """Parse the last payload if it was stored unparsed; undo it and return False if it is no new beat."""
+        """Parse the last payload if it was stored unparsed.
+
+        If it is no new beat, undo it and return False.
+        """
         if self.payload is self.parsed_payload:
             return True
         found = parse(self.payload, self.watch.svc)
@@ -290,7 +300,7 @@ class WatchedService:
         return False
 
     def take_beat(self, payload: bytes, beat: Beat, heard: HeardAt) -> BeatEffect:
-        """Record a parsed beat that is no replay and no goodbye."""
+        """Record a parsed beat that is no replay and no goodbye; return its effect."""
         before, self.last_beat = self.last_beat, heard
         is_other = beat.boot != self.last_boot
         effect = BeatEffect(before, self.is_silence_saved, self.stopped or is_other, is_other)
@@ -308,7 +318,7 @@ class WatchedService:
         self.parse_next()
 
     def _note_failure(self, beat: Beat, at: float) -> None:
-        """Note that a goodbye names a failure, if the truth wants an alert then."""
+        """Note the exit code of a goodbye other than 0, if the truth asks for an alert on that."""
         if self.watch.alert_on_failure and beat.exit_code:
             self.failed_at, self.exit_code = at, beat.exit_code
 
@@ -317,7 +327,7 @@ class WatchedService:
         return sender(self.parsed_payload).host if self.parsed_payload else None
 
     def learn(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
-        """Derive from a parsed beat how the next payload of the same instance begins and ends."""
+        """Keep a parsed beat, and derive how the next payload of the same instance begins and ends."""
         self.payload = self.parsed_payload = payload
         self.parsed_at = heard
         head = b'{"svc":"%b","i":' % self.watch.svc.encode()
@@ -348,7 +358,7 @@ class WatchedService:
         return False
 
     def boot(self) -> str | None:
-        """Return the instance that was first heard last; None if instances can't be told apart."""
+        """Return the newest instance, by when it was first heard; None if no beat had a `boot`."""
         return next(reversed(self.highest_i), None)
 
     def other_instances(self) -> tuple[str, ...]:
@@ -359,7 +369,10 @@ class WatchedService:
         return tuple(boot for boot, mono in self.others_beat_at.items() if mono >= since)
 
     def is_news(self, boot: str | None, i: int, age_sec: float, now: float) -> bool:
-        """Return True if a stored beat was never heard here; without a `boot` its age decides."""
+        """Return True if a stored beat was never heard here.
+
+        Without a `boot`, if it is younger than the silence.
+        """
         if boot is None:
             return age_sec < self.silence(now) - IN_FLIGHT_SEC
         return i > self.highest_i.get(boot, -1)
@@ -368,14 +381,14 @@ class WatchedService:
         """Return True if a stored beat is a sign of life that was never heard here.
 
         A goodbye is no sign of life, however long its key may live. It shows that there was a beat before it,
-        whose `i` is one less; without a `boot` nobody can say whether that beat was heard.
+        whose `i` is one less; without a `boot` it can't be known whether that beat was heard.
         """
         if beat.status != "stopping":
             return self.is_news(beat.boot, beat.i, age_sec, now)
         return beat.boot is not None and self.is_news(beat.boot, beat.i - 1, age_sec, now)
 
     def _switch_instance(self, boot: str | None) -> None:
-        """Record that another instance beats than the one that beat last; both may go on, in turn."""
+        """Record that the instance `boot` beats now, and when the last one beat; both may go on in turn."""
         before, self.last_boot = self.last_boot, boot
         if before is None or self.parsed_at is None:
             return
@@ -386,7 +399,7 @@ class WatchedService:
         self.others_beat_at = others
 
     def _drop_oldest_instance(self) -> None:
-        """Make room for a new instance in the place of the one that was silent longest."""
+        """Drop the instance that was silent longest, to make room for a new one."""
         others = self.others_beat_at or {}
         oldest = min(
             self.highest_i, key=lambda boot: inf if boot == self.last_boot else others.get(boot, -inf)
@@ -394,7 +407,7 @@ class WatchedService:
         self.dropped_beats += self.highest_i.pop(oldest)
         others.pop(oldest, None)
 
-    # -- stored beats: what `beat:<svc>` says
+    # -- stored beats, under `beat:<svc>`
 
     def take_unheard(self, stored: LastBeat, now: Moment) -> UnheardBeat | None:
         """Record a stored beat that was never heard; return it if it keeps the service up, else None."""
@@ -421,10 +434,10 @@ class WatchedService:
         return UnheardBeat(self.watch.svc, self.watch.bus, age, is_repeated)
 
     def attest(self, stored: LastBeat, now: Moment) -> None:
-        """Count a stored beat as heard after a start, but for no longer silence than half a timeout.
+        """Count a stored beat as heard after a start, for a silence of half a timeout at most.
 
-        An older beat would convict the service for a time in which perhaps the bus was away. A beat that is
-        no younger than the restored silence is no news: that silence began with it.
+        An older beat would make the service due for a time in which perhaps the bus was away. A beat that is
+        no younger than the restored silence changes nothing: that silence began with it.
         """
         beat, age = stored.beat, stored.age_sec
         if age is None:
@@ -440,20 +453,20 @@ class WatchedService:
             at = running - min(age, self.watch.timeout_sec / 2)
             self.last_beat = HeardAt(at, now.mono - age, now.wall - age)
 
-    # -- what an earlier run saved, or a leader published
+    # -- restore and takeover
 
     def await_restore(self, *, waits: bool) -> None:
-        """Note whether what an earlier run saved about the service is still to be applied."""
+        """Set whether the saved state of an earlier run is still to be applied to the service."""
         self.is_restoring = waits
 
     def begin_restore(self) -> HeardAt | None:
-        """Set the last beat of this run aside, and return it."""
+        """Remove the last beat that this run heard, and return it."""
         self.is_restoring = False
         heard, self.last_beat = self.last_beat, None
         return heard
 
     def heard_only_replays(self, saved: SavedService) -> bool:
-        """Return True if all beats that were heard before the restore are replays of an earlier run's."""
+        """Return True if all beats heard before the restore are replays of beats in an earlier run."""
         # a service that is up beats, and another healer may have saved the very beat that was heard here
         is_down = saved.state is State.DOWN
         known = saved.last_beat.instances() if saved.last_beat is not None and is_down else {}
@@ -462,9 +475,9 @@ class WatchedService:
         return bool(self.highest_i) and all(i <= known.get(boot, -1) for boot, i in self.highest_i.items())
 
     def restore(self, saved: SavedService, now: Moment) -> None:
-        """Apply what an earlier run saved: state, silence and instances.
+        """Apply the saved state of an earlier run: state, silence and instances.
 
-        Each run's listening clocks begin at 0, so a restored silence reaches back before that.
+        Each run's listening clocks begin at 0, so a restored silence begins at a negative reading.
         """
         self.state = saved.state
         silent_sec = self.watch.timeout_sec / 2 if saved.silent_sec is None else saved.silent_sec
@@ -481,16 +494,17 @@ class WatchedService:
             self.stopped = saved.last_beat.stopped
 
     def _raise_highest(self, boot: str, i: int) -> None:
+        """Raise the highest `i` of an instance to `i`, if that is greater."""
         self.highest_i[boot] = max(i, self.highest_i.get(boot, 0))
 
     def end_restore(self, heard: HeardAt, *, stopped: bool) -> HeardAt | None:
-        """Put the beat of this run back that `begin_restore` set aside; return the restored last beat."""
+        """Set the beat that `begin_restore` returned as the last beat; return the restored one."""
         before, self.last_beat = self.last_beat, heard
         self.stopped = stopped
         return before
 
     def adopt_down(self, since: float | None, now: Moment) -> None:
-        """Take over that the leader published a miss, `since` (epoch seconds) its last beat."""
+        """Adopt a miss that the leader published; `since` is the last beat it knew, in epoch seconds."""
         self.confirm()
         self.parse_next()
         self.state = State.DOWN
@@ -502,7 +516,7 @@ class WatchedService:
             self.last_beat = HeardAt(running - silent_sec, now.mono - silent_sec, since)
 
     def adopt_up(self, now: Moment) -> None:
-        """Take over that the leader published an ok: it heard a beat, at an unknown time.
+        """Adopt an ok that the leader published: it heard a beat at an unknown time.
 
         So the service counts as silent for at most half its timeout, as it does after a start.
         """
@@ -532,7 +546,7 @@ class BeatBatch:
     ) -> None:
         self._channels, self._messages, self._heard = channels, messages, heard
         self.familiar = 0
-        """How many payloads were familiar, once `unfamiliar` is exhausted."""
+        """The number of familiar payloads, once `unfamiliar` is exhausted."""
         self.others: list[Sequence[Any]] = []
         """Messages on channels of no service."""
 

@@ -1,6 +1,6 @@
 """Values that the detector takes and returns: states, transitions, verdicts, suspects, saved state.
 
-`TRANSITIONS` is the table of DETECTION.md, to be compared with it line by line.
+`TRANSITIONS` has the table of DETECTION.md, in the same order.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Subject(StrEnum):
 
 
 class Trigger(StrEnum):
-    """What moves a service or bus from one state to another."""
+    """The event that moves a service or bus from one state to another."""
 
     BEAT = "beat"
     DUE = "due"
@@ -39,7 +39,7 @@ class Trigger(StrEnum):
 
 
 class Publication(StrEnum):
-    """How far a verdict is published."""
+    """The places where a verdict is published."""
 
     ALERT = "alert"  # health key, log of alerts, and channel
     LOG = "log"  # health key and log of alerts, not the channel
@@ -47,12 +47,12 @@ class Publication(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a service is missed; `WatchedService.miss_reason` decides which."""
+    """The reason of a miss; `WatchedService.miss_reason` decides which it is."""
 
     SILENT = "silent"
     NEVER_SEEN = "never_seen"
     STOPPED = "stopped"
-    FAILED = "failed"  # it said goodbye with an exit code other than 0, and the truth wants an alert then
+    FAILED = "failed"  # its goodbye had an exit code other than 0, and the truth asks for an alert on that
 
 
 TRANSITIONS: Final[dict[tuple[State, Trigger], tuple[State, Publication]]] = {
@@ -169,11 +169,11 @@ class SavedBeat:
 
 @dataclass(frozen=True, slots=True)
 class SavedService:
-    """What an earlier run saved about one service.
+    """The state of one service that an earlier run saved.
 
-    `silent_sec` is how long the service had been silent (if `seen`) or watched in vain (if not) when that was
-    saved last, in seconds of listening; None if it had beaten shortly before. Beats of the instance `boot` up
-    to `i` are replays, and so are those before `last_beat`.
+    `silent_sec` is how long the service had been silent (if `seen`) or watched without a beat (if not) at the
+    last save of that, in seconds of listening; None if it had beaten shortly before. Beats of the instance
+    `boot` up to `i` are replays, and so are those before `last_beat`.
     """
 
     state: State

@@ -20,7 +20,7 @@ GRAIN_SEC: Final = 0.25
 
 
 class TimingWheel(Generic[T]):
-    """Items by due time.
+    """A timing wheel: items by their due times.
 
     Args:
         when: returns an item's due time as it is now; infinity removes the item.
@@ -59,7 +59,7 @@ class TimingWheel(Generic[T]):
         yield from (item for _, _, item in self._near)
 
     def pop_due(self, now: float, at_most: float = inf) -> list[T]:
-        """Remove and return the items that are due at `now`, the first `at_most` of them."""
+        """Remove and return the items that are due at `now`, the earliest `at_most` of them."""
         slot_now = int(now // self._grain)
         while self._upcoming and self._upcoming[0] <= slot_now:
             slot = heappop(self._upcoming)
