@@ -17,7 +17,7 @@ def main() -> NoReturn:
     """Run the command in `sys.argv` and end the process with its exit code."""
     if sys.argv[1:] in (["check"], ["check", "--ready"]):
         check_alive(ready="--ready" in sys.argv)
-    gc.disable()  # imports make nothing but objects that stay: to look through them costs a tenth of a beat
+    gc.disable()  # imports make only objects that stay: collecting during them is wasted time
     from marketswarm.cli import app  # noqa: PLC0415 - see above
 
     app.main()

@@ -199,9 +199,9 @@ class _LogReader:
         self._position: bytes | None = None  # None until the bus has answered once
 
     async def read_past(self) -> list[LoggedEvent]:
-        """Return the events of the last `since_sec` seconds.
+        """Return the events of the last `since_sec` seconds, and continue behind them.
 
-        None if that is None or the bus does not answer.
+        The result is empty if `since_sec` is None or the bus does not answer.
         """
         with contextlib.suppress(BusError):
             self._position = await self._find_position(self._since_sec)

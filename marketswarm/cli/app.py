@@ -128,7 +128,7 @@ class Command(TyperCommand):
     """Show `--flag`, and not `--flag <bool>`, in a command's help for an option that takes no value."""
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters; those that take no value get an empty type."""
+        """Return the parameters; those that are flags get an empty type."""
         return _without_flag_types(super().get_params(ctx))
 
 
@@ -158,7 +158,7 @@ class LazyGroup(TyperGroup):
             self._add(entry)
 
     def _add(self, entry: CommandEntry) -> None:
-        """Add the command of an entry; a name of two words goes into a group of the first."""
+        """Add the command of an entry; the first of two words in its name is the name of an inner group."""
         words = entry.name.split()
         if len(words) == 1:
             self.commands[entry.name] = UnloadedCommand(entry)
@@ -178,7 +178,7 @@ class LazyGroup(TyperGroup):
         inner.commands[words[1]] = UnloadedCommand(entry)
 
     def get_params(self, ctx: Any) -> Any:
-        """Return the parameters; those that take no value get an empty type."""
+        """Return the parameters; those that are flags get an empty type."""
         return _without_flag_types(super().get_params(ctx))
 
 
@@ -243,7 +243,7 @@ def _ending_quietly(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def _without_flag_types(params: list[Any]) -> list[Any]:
-    """Return the parameters, with an empty type for each option that takes no value."""
+    """Return the parameters, with an empty type for each option that is a flag."""
     for param in params:
         if getattr(param, "is_flag", False):
             param.metavar = ""

@@ -175,7 +175,7 @@ class BeatSender:
         bus = self._answering_bus()
         pipe = bus.pipeline()
         pipe.publish(self.destination.channel, payload)
-        if status == "stopping":  # a goodbye is no life: the key stays as old as the last living beat
+        if status == "stopping":  # this beat must not extend the life of the key, which measures silence
             pipe.set(last_beat_key(self.svc), payload, xx=True, keepttl=True)
         else:
             pipe.set(last_beat_key(self.svc), payload, px=max(1, round(2000 * self.destination.timeout_sec)))

@@ -1,4 +1,4 @@
-"""Implement `marketswarm dead` and `resend`: show messages that are not delivered, and send them again."""
+"""Implement `marketswarm dead` and `resend`: show undelivered messages, and send them again."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -105,7 +105,7 @@ def merge_entries(entries: Iterable[Any]) -> list[UndeliveredMessage]:
 async def _read_from_fleet(
     data: Path,
 ) -> tuple[list[UndeliveredMessage], tuple[PendingDelivery, ...], dict[str, str]]:
-    """Return the dead messages, the pending deliveries, and the buses that failed with their reasons."""
+    """Return the dead messages, the pending deliveries, and the reasons of the buses that failed."""
     async with open_fleet(data) as fleet:
         messages, failed = await read_dead_messages(fleet.buses())
         return messages, (await read_notifications(fleet.buses())).pending, failed

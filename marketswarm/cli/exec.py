@@ -158,9 +158,9 @@ def _signal_name(number: int) -> str:
 
 
 class ChildProcess:
-    """A command that runs from the constructor on.
+    """Run a command, from the constructor on.
 
-    Make one in the main thread and once a process: it takes over the process's signal handlers.
+    Make one in the main thread and once per process: it replaces the process's signal handlers.
 
     Args:
         command: the program and its arguments; no shell takes part.
@@ -174,7 +174,7 @@ class ChildProcess:
         self.limit_is_over = False
         self._leads_group = not _has_terminal()
         self._process: subprocess.Popen[bytes] | None = None
-        self._early_signals: list[int] = []  # that came before there was a child to pass them on to
+        self._early_signals: list[int] = []  # those that arrived before there was a child
         for number in (signal.Signals[name] for name in _PASSED_ON):
             if signal.getsignal(number) != signal.SIG_IGN:  # under nohup it stays ignored
                 signal.signal(number, self._pass_on)
@@ -255,7 +255,7 @@ class _BeatReporter:
         self._ended = threading.Event()
         self._trouble: str | None = None
         self._run: CommandRun | None = None
-        self._started = False  # stays False for a command that could not be started: it never beats
+        self._started = False  # False for a command that could not be started: it has no beats
         self._thread = _thread(self._report)
 
     def begin(self) -> None:
@@ -293,9 +293,9 @@ class _BeatReporter:
         await self._sender.publish(every_sec=self._sender.destination.interval_sec)
 
     async def _report_end(self) -> None:
-        """Send the last beat with the outcome and store the run.
+        """Send the last beat with the outcome and store the run. Raises BusError or Exit.
 
-        A command that could not be started has no last beat, except for the alert that the truth may want.
+        For a command that could not be started, send it only if the truth wants an alert on failure.
         """
         assert self._run is not None  # noqa: S101 - `end` sets it first
         if self._started:
@@ -327,7 +327,7 @@ class _SuccessReporter:
         return self._trouble or (_NO_ANSWER if thread.is_alive() else None)
 
     async def _report(self, run: CommandRun) -> None:
-        """Try to report the outcome until a bus takes it, for about _SUCCESS_BEAT_SEC at most."""
+        """Try to report the outcome until a bus takes it, at most for about _SUCCESS_BEAT_SEC."""
         until = time.monotonic() + _SUCCESS_BEAT_SEC - _RETRY_SEC
         while True:
             self._trouble = await _trouble_of(self._report_once(run), self._sender)
@@ -336,7 +336,10 @@ class _SuccessReporter:
             await asyncio.sleep(_RETRY_SEC)
 
     async def _report_once(self, run: CommandRun) -> None:
-        """Send a beat if the run succeeded, or an alert if the truth wants one; store the run."""
+        """Send a beat if the run succeeded, or an alert if the truth wants one; store the run.
+
+        Raises BusError or Exit.
+        """
         await self._sender.refresh_truth()
         if run.ok:
             await self._sender.publish(detail=run.said)
@@ -357,7 +360,7 @@ async def _store_run(sender: BeatSender, run: CommandRun) -> None:
 
 
 async def _trouble_of(work: Awaitable[None], sender: BeatSender) -> str | None:
-    """Await `work`; return why it failed, or None."""
+    """Await `work`; return the text of its BusError or Exit, or None."""
     try:
         await work
     except BusError as error:

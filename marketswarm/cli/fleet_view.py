@@ -145,7 +145,7 @@ def with_embedded_buses(
     for name, url in urls.items():
         try:
             known = find_url(name, environ, truth)
-        except BusError:  # a URL is given and is wrong; the command that needs this bus will say so
+        except BusError:  # a URL is given and is wrong; the command that needs this bus will report it
             continue
         if leads_to(known, name) and not is_url_given(name, environ):
             extended[variable_of(name)] = url

@@ -43,7 +43,7 @@ def print_json_bytes(raw: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-# what stands for our own letters where a locale has no more than ASCII; one for one, so that columns stay
+# replacements of our own characters in an ASCII locale; one for one, so that columns keep their width
 _ASCII_LETTERS: Final = {
     "✗": "x", "✓": "+", "·": "-", "…": ".", "→": ">", "←": "<", "≥": ">",
     "│": "|", "┃": "|", "─": "-", "━": "-", "╭": "+", "╮": "+", "╰": "+", "╯": "+", "•": "*",

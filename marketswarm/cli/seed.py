@@ -53,7 +53,7 @@ async def _seed(file: Path, data: Path) -> list[str]:
     async with open_buses(data, loaded.truth) as buses:
         try:
             await wait_until_all_answer(buses, _ANSWER_WITHIN_SEC)
-            # users first: a new service must be let in before it can hear of the new truth
+            # users first: a new service must be able to log in before it can read the new truth
             users_changed = await _renew_users(loaded.truth, data, buses, keep=True)
             refused = await wait_for_healer_access(buses, loaded.truth, _USERS_WITHIN_SEC)
             by = f"marketswarm@{socket.gethostname()}"

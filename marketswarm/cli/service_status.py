@@ -178,7 +178,10 @@ async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _BeatKeys:
-    """What a bus keeps of one service: the last beat, how long that key has left, and the last run."""
+    """Hold what a bus keeps of one service.
+
+    These are the last beat, the remaining life of its key in seconds, and the last run.
+    """
 
     beat: dict[str, Any] | None
     ttl_sec: float
@@ -234,7 +237,7 @@ def _row(svc: str, bus: str, timeout_sec: float, state: FleetState, *, bus_is_he
         boot=_text(beat.get("boot")),
         rev=_whole(beat.get("rev")),
         restarts=None if instances is None else sum(_whole(each.get("restarts")) or 0 for each in instances),
-        # a beat that names no status is a good one
+        # a beat without a status means ok
         status=_text(beat.get("status")) or ("ok" if beat else None),
         detail=_text(beat.get("detail")),
         bus=bus,

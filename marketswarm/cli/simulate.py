@@ -135,7 +135,7 @@ def _instruct_person(action: str, svc: str, _data: Path) -> str:
 
 
 def _print_event(event: dict[str, Any], since: float, action: str) -> None:
-    """Print an event, and how long it came after the stop or the start at `since` (monotonic)."""
+    """Print an event with the time since the stop or the start; `since` is that monotonic time."""
     waited = format_duration(time.monotonic() - since)
     output.print_line(f"{event_text.describe_event(event)}   [{waited} after the {action}]")
 

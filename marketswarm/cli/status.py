@@ -332,7 +332,7 @@ def _describe_state(row: ServiceRow, now: float) -> str:
     """Return the state of a service: its outage, its last beat's status, and its last run."""
     run = row.last_run or {}
     words = [row.status or "" if row.detail is None else f"{row.status}: {row.detail}"]
-    if run.get("said") not in (None, row.detail):  # a goodbye repeats the outcome of the run
+    if run.get("said") not in (None, row.detail):  # a last beat repeats the outcome of the run
         words.append(_describe_last_run(run, _format_foreign_time) or "")
     return escape_text("; ".join(filter(None, [*_describe_outage(row, now), *words])))
 

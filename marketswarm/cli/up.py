@@ -30,7 +30,7 @@ from marketswarm.fleet.summary import (
 from marketswarm.fleet.supervisor import FleetSpec
 from marketswarm.settings import CommonSettings, read
 
-_PORTS_AFTER_A_CRASH_SEC: Final = 1.0  # servers of a fleet that was killed may need it to end
+_PORTS_AFTER_A_CRASH_SEC: Final = 1.0  # so long may the servers of a killed fleet need to end
 
 
 def up(

@@ -113,7 +113,7 @@ class Instance:
     def uptime_sec(self) -> float:
         """Return how many seconds it had run at its last beat.
 
-        By its own clock if its beats have a start time, else since its first beat here.
+        This is by its own clock if its beats have a start time, else since its first beat here.
         """
         started = self.sender.started
         return max(0.0, self.last_ts - self.first_ts if started is None else self.last.ts - started)
@@ -124,7 +124,7 @@ class Instance:
 
     def detect_skew(self) -> bool:
         """Update `skewed`, and return True if the clock is wrong now and was not before."""
-        # the lower limit for the end keeps a clock that wavers around the limit one incident
+        # with the lower limit for the end, a clock that varies around the limit is reported once
         was, self.skewed = self.skewed, abs(self.skew_sec) > (SKEW_SEC / 2 if self.skewed else SKEW_SEC)
         return self.skewed and not was
 

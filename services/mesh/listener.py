@@ -77,7 +77,7 @@ def clean_name(name: bytes) -> str | None:
 
 
 PATTERN: Final = heartbeat_channel("*")
-MAX_EVENTS: Final = 1000  # that wait while the bus takes none
+MAX_EVENTS: Final = 1000  # events that wait while the bus can't be used
 WARNINGS: Final = {
     "stranger": "mesh.stranger",
     "crash_loop": "mesh.crash_loop",

@@ -15,9 +15,9 @@ from services.mesh.store import TopologyWriter, restore_topology, topology_key
 from services.mesh.topology import Topology
 
 UPDATE_SEC: Final = 1.0
-MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024  # that of a hundred thousand services is smaller
+MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024  # more than a hundred thousand services need
 BUS_SEC: Final = 10.0  # longer than a read or write may take: waiting for a bus must not count as hanging
-STALLED_SEC: Final = 1.0  # a rest that is so much too long: this process did not run, and heard no beat
+STALLED_SEC: Final = 1.0  # after a rest that was so much too long, this process did not run and heard no beat
 
 
 async def main() -> int:

@@ -31,12 +31,12 @@ class FlowSettings(ServiceConfig):
     def expected_sec(self, key: str) -> float | None:
         """Return within how many seconds a new entry must arrive at this key.
 
-        None if `expect_sec` lacks it.
+        The result is None if `expect_sec` does not have this key.
         """
         return self.expect_sec.get(key)
 
     def is_quiet(self, key: str) -> bool:
-        """Return True if it is normal that nothing is written to this key: its entries mean trouble.
+        """Return True if it is normal that nothing is written to this key, such as a key for alerts.
 
         A key in `expect_sec` is never quiet.
         """

@@ -37,7 +37,7 @@ class MeshEvent:
 
 
 MAX_EARLY: Final = 8  # revisions that beats showed before this process had them
-EARLY_SEC: Final = 10.0  # an older sighting of a revision has nothing to do with its reseed
+EARLY_SEC: Final = 10.0  # a beat that showed a revision earlier than this does not belong to its reseed
 
 
 class Convergence:
@@ -299,7 +299,7 @@ class Topology:
     def _successor(self, left: Instance) -> Instance | None:
         """Return the first instance that joined after the last beat of `left` and has no restarts.
 
-        None if there is none.
+        The result is None if there is no such instance.
         """
         after = [
             one

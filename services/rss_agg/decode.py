@@ -28,10 +28,14 @@ class BadEncodingError(Exception):
 class _Decoder(Protocol):
     """Undo one Content-Encoding."""
 
-    def decompress(self, data: bytes) -> Iterator[bytes]: ...
+    def decompress(self, data: bytes) -> Iterator[bytes]:
+        """Yield the decompressed data of one more chunk."""
+        ...
 
     @property
-    def is_complete(self) -> bool: ...
+    def is_complete(self) -> bool:
+        """Return True if the end of the body was read, or there was no data."""
+        ...
 
 
 class _Identity:
@@ -54,7 +58,7 @@ class _Zlib:
 
     def decompress(self, data: bytes) -> Iterator[bytes]:
         """Yield the decompressed data of one more chunk, in pieces of at most CHUNK_BYTES."""
-        # some servers send deflate without the zlib header: the first byte tells
+        # some servers send deflate without the zlib header: the first byte shows which
         if self._may_lack_header and not self._has_data and data and data[0] & 0x0F != 8:
             self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
         self._has_data = self._has_data or bool(data)
@@ -96,7 +100,7 @@ class Decompressor:
 
     Args:
         encoding: the Content-Encoding of the response.
-        limit: the most bytes that may arrive, and the most that may come out.
+        limit: the most bytes that may arrive, and the most that they may decompress to.
 
     Raises:
         BadEncodingError: at once, for an encoding that was not asked for, and for one inside another.
@@ -145,7 +149,7 @@ def _make_decoder(encoding: str) -> _Decoder:
 
 XML_ENCODING: Final = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([A-Za-z0-9._-]{1,40})["']""")
 HTTP_CHARSET: Final = re.compile(r"""charset\s*=\s*["']?([A-Za-z0-9._-]{1,40})""", re.IGNORECASE)
-# Python's codecs include some that are no charset (rot13, punycode): these are the charsets
+# the charsets among Python's codecs, which also include rot13 and punycode
 CHARSETS: Final = re.compile(
     r"(utf-?(8|16|32)(-?[bl]e)?|us-ascii|ascii|iso-?8859-?\d+|latin-?\d+|windows-?(125\d|874)|cp\d+|koi8-[rut]|"
     r"shift[-_]jis|sjis|euc-?(jp|kr|tw|cn)|iso-2022-(jp|kr)(-\d)?|gb2312|gbk|gb18030|big5(-hkscs)?|hz|johab|"

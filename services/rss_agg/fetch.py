@@ -42,11 +42,11 @@ URL_LENGTH: Final = 2000
 PERMANENT_REDIRECTS: Final = frozenset({301, 308})
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS: Final = 5
-CONNECT_SHARE: Final = 0.3  # of the time for all: the next address and the answer need some, too
+CONNECT_SHARE: Final = 0.3  # share of `timeout_sec`: the next address and the answer need time, too
 CLOSE_SEC: Final = 0.5
 
 RESOLVER_THREADS: Final = 4
-MAX_ADDRESSES: Final = 3  # that are tried of one name
+MAX_ADDRESSES: Final = 3  # addresses of one name that are tried
 MAX_CONNECTIONS: Final = 100
 MAX_IDLE_CONNECTIONS: Final = 20
 IDLE_CONNECTION_SEC: Final = 15.0
@@ -67,8 +67,8 @@ class FeedError(Exception):
     """A feed could not be read; `str()` is one word or status, such as timeout, 404 or not_a_feed.
 
     Args:
-        reason: that word.
-        retry_after_sec: for how long the server asked to be left alone.
+        reason: the word that `str()` returns.
+        retry_after_sec: for how many seconds the server asked for no further request, if it did.
         gone: True if the server answered 410: the feed will not come back.
     """
 

@@ -143,7 +143,7 @@ class FeedReader:
         The first items of a feed may be old, so their lag is not measured.
         """
         new, edited = len(published.new), len(published.edited)
-        # the first items of a feed may be old: their lag says nothing about us
+        # the first items of a feed may be old: their lag is not ours
         dated = [] if published.first else [item for item in items if item.id in published.new]
         self._metrics.count_items(new, edited, (item.fields["published"] for item in dated), time.time())
         write = self._log.info if new or edited else self._log.debug

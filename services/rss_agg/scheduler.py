@@ -47,7 +47,7 @@ def slow_down(every_sec: float, failures: int) -> float:
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Due:
-    """The time at which a feed is due."""
+    """Hold the time at which a feed is due."""
 
     at: float
     feed: str
@@ -102,7 +102,7 @@ MAX_HOSTS: Final = 2_000
 
 @dataclass(slots=True)
 class _Host:
-    """The readings in progress of one host, when the next may begin, and the feeds that wait for it."""
+    """Hold the number of readings in progress of one host, when the next may begin, and its waiting feeds."""
 
     active: int = 0
     free_at: float = 0.0

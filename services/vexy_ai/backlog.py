@@ -15,11 +15,11 @@ CAUGHT_UP_SHARE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The entries of a stream that wait.
+    """Count the entries of a stream that wait for the group.
 
     Args:
         pending: entries that were delivered and are not settled.
-        unread: entries that were not delivered yet; -1 for many, where the server lost count.
+        unread: entries that were not delivered yet; -1 for 200 or more whose number the server does not know.
         oldest_sec: how long the oldest of these has waited.
         lost: entries that were trimmed off the stream unread.
     """

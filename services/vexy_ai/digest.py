@@ -25,7 +25,8 @@ from services.vexy_ai.records import Outage, PriceMove, WindowContent
 SHINGLE_LENGTH: Final = 4  # characters
 PERMUTATIONS: Final = 128
 BANDS: Final = 32
-"""With four rows a band, titles that are similar to 0.6 are compared in 99 cases of 100, to 0.3 in 23."""
+"""With four rows per band, titles with a similarity of 0.6 are compared in 99 cases of 100, with 0.3 in
+23."""
 SEED: Final = 42
 MAX_COMPARED: Final = 64
 """Titles that one title is compared with, oldest first: thousands of similar ones would take minutes."""

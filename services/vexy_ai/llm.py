@@ -77,25 +77,25 @@ class _Part(BaseModel):
 
 
 class _Message(_Part):
-    """A message of a chat completion; `content` should be the JSON text of a summary."""
+    """Hold a message of a chat completion; `content` should be the JSON text of a summary."""
 
     content: Annotated[str, Field(min_length=1, max_length=20_000)]
 
 
 class _Choice(_Part):
-    """One of the answers in a chat completion."""
+    """Hold one of the answers in a chat completion."""
 
     message: _Message
 
 
 class _Completion(_Part):
-    """The body of a chat completion response."""
+    """Hold the body of a chat completion response."""
 
     choices: Annotated[list[_Choice], Field(min_length=1, max_length=20)]
 
 
 class _Summary(_Part):
-    """The JSON object that the model was asked for."""
+    """Hold the JSON object that the model was asked for."""
 
     summary: Annotated[str, Field(min_length=1, max_length=5000)]
 
@@ -248,7 +248,7 @@ class Summarizer:
         return parse_summary(answer.body)
 
     def _record_failure(self, reason: str, *, after_sec: float | None = None, lasting: bool = False) -> None:
-        """Count and log a failed request, and tell the circuit breaker."""
+        """Count and log a failed request, and pass the failure to the circuit breaker."""
         self.metrics.asked[reason] += 1
         self._log.warning("llm.failed", where=self.where, reason=reason)
         self.breaker.record_failure(reason, time.monotonic(), after_sec=after_sec, lasting=lasting)

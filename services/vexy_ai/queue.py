@@ -35,7 +35,7 @@ LEAVE: Final = Script.beside("services.vexy_ai", "leave.lua")
 
 @dataclass(frozen=True, slots=True)
 class QueueEntry:
-    """One entry of a stream; `deliveries` counts how often it was delivered, this time included.
+    """Hold one entry of a stream; `deliveries` counts its deliveries, this one included.
 
     An entry that was too large to be read is not `is_complete`, and has no fields.
     """

@@ -20,7 +20,7 @@ from marketswarm.truth import AccessPoint, Service
 class VexyEnvironment(CommonSettings):
     """The variables of vexy_ai. Without a URL no model is asked, and digests have no summaries."""
 
-    vexy_llm_url: HttpUrl | None = Field(default=None, repr=False)  # up to and with /v1
+    vexy_llm_url: HttpUrl | None = Field(default=None, repr=False)  # the base URL, with /v1 at its end
     vexy_llm_key: Token | None = None
 
 

@@ -49,8 +49,8 @@ class Worker:
         self._me, self._metrics = me, metrics
         self._queue: Consumer | None = None
         self._unsettled: list[tuple[Source, Consumer, list[Record]]] = []
-        self._lost: dict[Source, tuple[int, int]] = {}  # before this worker began, and since
-        self._batch_limits: dict[Source, int] = {}  # entries that had BATCH_BYTES in the last batch
+        self._lost: dict[Source, tuple[int, int]] = {}  # entries lost before this worker began, and since
+        self._batch_limits: dict[Source, int] = {}  # as many entries as had BATCH_BYTES in the last batch
         self._claimed_at = float("-inf")
         self._lexicon: tuple[WorkSettings | None, Lexicon] = (None, Lexicon({}, {}))
 
@@ -181,7 +181,7 @@ class Worker:
                 await self._dead_letter(queue, entry, str(reason))
             except Exception as error:  # noqa: BLE001 - whatever an entry does to the libraries
                 await self._handle_failure(queue, entry, f"{type(error).__name__}: {error}"[:300], settings)
-            await asyncio.sleep(0)  # beats go out meanwhile
+            await asyncio.sleep(0)  # let the beats be sent meanwhile
         return records
 
     async def _settle(self, settings: WorkSettings) -> None:

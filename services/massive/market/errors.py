@@ -33,7 +33,7 @@ MIN_BACKOFF_SEC: Final[Mapping[str, float]] = {
     "auth_failed": 300.0,  # a wrong key stays wrong
     "http_401": 300.0,
     "http_403": 300.0,
-    # the account allows one connection: two clients that come back at once would cut each other off for ever
+    # the account allows one connection: two clients that reconnect at once would disconnect each other
     "max_connections": 60.0,
 }
 """The shortest pause after an error that a quick attempt would not mend, by reason."""

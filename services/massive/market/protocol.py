@@ -23,7 +23,7 @@ MAX_AGE_MS: Final = 1000.0 * MAX_BACKFILL_SEC
 
 
 class ConnectionState(StrEnum):
-    """The state of a connection."""
+    """Name the state of a connection."""
 
     GREETING = "greeting"  # the socket is open, and the server sends the first message
     AUTHENTICATING = "authenticating"  # the key was sent
@@ -32,7 +32,7 @@ class ConnectionState(StrEnum):
 
 
 class ServerStatus(StrEnum):
-    """The statuses of the server that change the state, as the API spells them."""
+    """Name the statuses of the server that change the state, as the API spells them."""
 
     CONNECTED = "connected"
     AUTH_SUCCESS = "auth_success"
@@ -79,7 +79,7 @@ class Request:
 
 @dataclass(slots=True)
 class FrameContent:
-    """The content of one frame.
+    """Hold the content of one frame.
 
     Attributes:
         requests: what to send in answer.
@@ -95,10 +95,10 @@ class FrameContent:
 
 
 class ProtocolMachine:
-    """The state machine of one connection.
+    """Follow the protocol on one connection, as a state machine.
 
     Args:
-        symbols: the symbols that are wanted; None for all that come, as from a recording.
+        symbols: the symbols that are wanted; None for all symbols, as for a recording.
         source: the source of the bars that are parsed.
         anomalies: the counter for what made no sense: malformed, unexpected, stranger (a symbol that was not
             requested), implausible. By default a new one.

@@ -28,13 +28,11 @@ MAX_QUEUED_FRAMES: Final = 16
 CLOSE_TIMEOUT_SEC: Final = 1.0
 
 _silent_log = logging.getLogger("services.massive.market.wire")
-_silent_log.setLevel(
-    logging.CRITICAL
-)  # at a lower level the library logs frames, and one of ours holds the key
+_silent_log.setLevel(logging.CRITICAL)  # at a lower level the library logs frames, one of which has the key
 
 
 class _ConnectWithoutRedirects(connect):
-    """The library's `connect`, without following redirects."""
+    """Connect as the library does, without following redirects."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:
         """Return the error of every redirect, which the library then raises."""
@@ -42,13 +40,13 @@ class _ConnectWithoutRedirects(connect):
 
 
 class StreamConnection:
-    """One connection. Use as a context manager.
+    """Connect to the WebSocket API. Use as a context manager.
 
     Args:
         url: the URL of the API.
         key: the API key.
         open_sec: the limit for opening the connection.
-        alive_sec: how long a connection may be dead before that is noticed.
+        alive_sec: after how long a dead connection is detected.
     """
 
     def __init__(self, url: str, key: SecretStr, open_sec: float = 10.0, alive_sec: float = 30.0) -> None:

@@ -134,7 +134,7 @@ class ProbeMonitor:
     def problem(self) -> str | None:
         """Return why the work as a whole fails (results that can't be written, late probes).
 
-        None if it does not.
+        The result is None if it does not fail.
         """
         late, alerts = self.scheduler.count_late(), self.alerts
         parts = (

@@ -15,14 +15,14 @@ Fact = str | int | float
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """The result of one probe.
+    """Hold the result of one probe.
 
     Args:
         kind: the kind of probe.
         where: what was probed, without credentials and query, so that it can be shown.
         stage: how far the probe got: `config`, `dns`, `tcp`, `tls`, `http` or `done`; a kind may have others.
-        error: what is wrong with the target, as one word; None if nothing is.
-        warning: what will go wrong soon, as one word, such as `ends_soon`.
+        error: the error of the target, as one word; None if the probe succeeded.
+        warning: a problem that is expected soon, as one word, such as `ends_soon`; or None.
         ms: milliseconds by step.
         facts: what the probe saw: `address`, `status`, `days_left` …; texts are cut when they are shown.
     """

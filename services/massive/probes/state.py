@@ -57,7 +57,7 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
-    """The state of one target, as it is stored on the bus.
+    """Hold the state of one target, as it is stored on the bus.
 
     Args:
         verdict: unknown, up or down.
@@ -201,11 +201,14 @@ class OutcomeQueue:
         self._runs: dict[str, deque[list[ProbeOutcome]]] = {}
 
     def __len__(self) -> int:
-        """Return how many outcomes are kept."""
+        """Return the number of outcomes in the queue."""
         return self._size
 
     def add(self, name: str, outcome: ProbeOutcome) -> None:
-        """Add an outcome of a target; it must be newer than those before it."""
+        """Add an outcome of a target, which must be newer than its earlier ones.
+
+        In a long run of equal outcomes it replaces the last one; of over MAX_RUNS runs the oldest is dropped.
+        """
         runs = self._runs.setdefault(name, deque())
         if runs and len(runs[-1]) > self.max_run and _are_alike(runs[-1][-1], outcome):
             runs[-1][-1] = outcome

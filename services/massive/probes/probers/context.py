@@ -24,7 +24,7 @@ class LookUp(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProbeContext:
-    """The context of one probe.
+    """Hold the context of one probe.
 
     Args:
         timeout_sec: the limit of the whole probe.
@@ -34,7 +34,7 @@ class ProbeContext:
         rest_url: the URL of its REST API, if the target has none.
         ws_url: the URL of its WebSocket API.
         market_stream: returns the state of our own stream of market data: `streaming`, or one word for why
-            not; None if there is no stream.
+            it does not stream; None if there is no stream.
         wall: returns epoch seconds, to compare with the dates of a certificate.
     """
 
