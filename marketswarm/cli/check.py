@@ -1,4 +1,4 @@
-"""`marketswarm check` with its options, for the list of commands, `--help` and wrong arguments.
+"""Define `marketswarm check` for the list of commands, `--help` and wrong arguments.
 
 With correct arguments `marketswarm.cli.main` answers it, and this module is not imported.
 """

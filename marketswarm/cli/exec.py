@@ -40,7 +40,7 @@ from marketswarm.keys import last_run_key
 from marketswarm.text import format_duration
 
 RUN_KEPT_SEC: Final = 35 * 86_400.0
-"""How long `run:<svc>` lives, or twice the timeout if that is more: long enough for a monthly job."""
+"""The shortest life of `run:<svc>`, enough for a monthly job; twice the timeout if that is more."""
 LIMIT_CODE: Final = 124
 """The exit code when the time limit was over, whatever the command's own code was; as `timeout` has it."""
 _GOODBYE_SEC: Final = 1.0  # the longest wait for the last beat

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, and how their values are parsed."""
+"""Define the options and arguments that several commands share, and parse their values."""
 
 import getpass
 import os

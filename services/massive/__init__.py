@@ -1,1 +1,1 @@
-"""Probe what the fleet connects to, and publish market data: names, ports, certificates, pages; bars."""
+"""Probe what the fleet connects to (names, ports, certificates, pages), and publish market data."""

@@ -139,7 +139,10 @@ def assign_groups(
 
 
 KEPT_SEC: Final = 3600
-"""How long the flow is kept after its last write; its remaining life tells readers how old it is."""
+"""The seconds for which the flow is kept after its last write.
+
+Readers compute its age from the remaining life.
+"""
 
 
 def encode_flow(

@@ -1,4 +1,4 @@
-"""The settings of mesh in the truth: how often it reads the flow, and when something is wrong."""
+"""Define the settings of mesh in the truth: how often it reads the flow, and when something is wrong."""
 
 from fnmatch import fnmatchcase
 from typing import Annotated, ClassVar

@@ -22,7 +22,7 @@ from services.mesh.listener import BeatListener
 from services.mesh.topology import MAX_DEPARTED, MAX_INSTANCES, Departed, MeshEvent, Topology
 
 KEPT_SEC: Final = 86_400
-"""How long the topology is kept after its last write; its remaining life tells readers how old it is."""
+"""The seconds for which the topology is kept after its last write; readers compute its age from the rest."""
 MAX_RESTARTS: Final = 2**52
 """A stored count above this is invalid: it must be possible to go on counting within the range of JSON."""
 MAX_BYTES: Final = 16 * 1024 * 1024

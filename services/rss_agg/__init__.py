@@ -1,1 +1,1 @@
-"""Reads the feeds in its endpoints and puts each new item on the market bus, once."""
+"""Read the feeds in the settings, and publish each new item on the market bus, once."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # -- HTML to text
 
 READ_RATIO: Final = 8
-"""How much of a text is read, in multiples of the wanted length: markup is longer than the text in it."""
+"""The length of text that is read, in multiples of the wanted length, since markup takes up space."""
 INVISIBLE: Final = re.compile(
     r"<!--.{0,20000}?-->|<(script|style)\b[^>]{0,2000}>.{0,20000}?</\1\s{0,9}>", re.DOTALL | re.IGNORECASE
 )

@@ -1,4 +1,4 @@
-"""The settings of rss_agg in the truth: the feeds, and how they are read. Pure.
+"""Define the settings of rss_agg in the truth: the feeds, and how they are read. Pure.
 
 `bootstrap` and `validate` check a truth with these models, so nothing heavy is imported here.
 """

@@ -249,7 +249,7 @@ ITEMS_PER_STEP: Final = 100  # a few hundred kilobytes
 FEEDS_PER_STEP: Final = 200
 SCOPE_BYTES: Final = 64
 FIELD_BYTES: Final = 4 * max(URL_LENGTH, VALIDATOR_LENGTH)
-"""The most that a stored field may have: a character has up to four bytes in UTF-8."""
+"""The largest stored field in bytes: a character has up to four bytes in UTF-8."""
 KEEP_UNSHOWN_SEC: Final = 30 * DAY_SEC
 MAX_UNSHOWN: Final = 2000
 PUBLISH: Final = Script.beside("services.rss_agg", "publish.lua")

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 MINUTE_MS: Final = 60_000
 DAY_MINUTES: Final = 1440
 MAX_AHEAD_MS: Final = 2 * MINUTE_MS
-"""How far the end of a bar may lie ahead of our clock; beyond that the API's clock or data is wrong."""
+"""The milliseconds by which a bar's end may be ahead of our clock; a later bar is implausible."""
 
 SYMBOL: Final = re.compile(r"[A-Za-z][A-Za-z0-9.:\-]{0,19}")
 """A ticker as the API writes it."""

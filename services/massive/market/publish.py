@@ -26,8 +26,7 @@ PUBLISH: Final = Script.beside("services.massive.market", "publish.lua")
 BATCH_SIZE: Final = 500
 RETRY_SEC: Final = 0.5
 KEPT_SEC: Final = MAX_BACKFILL_SEC + 2 * 86_400
-"""How many seconds marks and published bits are kept: longer than a bar of that day may still arrive
-(`MAX_AGE_MS`)."""
+"""The seconds for which marks and bits are kept: longer than a bar may still arrive (`MAX_AGE_MS`)."""
 
 T = TypeVar("T")
 

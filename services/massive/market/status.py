@@ -17,7 +17,7 @@ STREAMING: Final = "streaming"
 CONNECTING: Final = "connecting"
 STANDBY: Final = "stands by"
 DEGRADING_FAILURES: Final = 3
-"""So many failures in a row degrade the beats; a single cut that ends within seconds does not."""
+"""The failures in a row that degrade the beats; a single cut that ends within seconds does not."""
 
 
 class MarketStatus:

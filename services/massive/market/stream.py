@@ -24,7 +24,7 @@ from services.massive.market.protocol import ConnectionState, ProtocolMachine, R
 
 MAX_FRAME_BYTES: Final = 1 << 20
 MAX_QUEUED_FRAMES: Final = 16
-"""So many frames wait in memory; then the server has to wait, until it disconnects us as a slow consumer."""
+"""The frames that wait in memory; then the server has to wait, until it disconnects us as a slow consumer."""
 CLOSE_TIMEOUT_SEC: Final = 1.0
 
 _silent_log = logging.getLogger("services.massive.market.wire")

@@ -20,7 +20,7 @@ from services.massive.probes.targets import Target
 
 JITTER: Final = 0.1
 SPREAD_SEC: Final = 0.02
-"""The time for each target over which the first probes of all targets are spread."""
+"""The seconds per target over which the first probes of all targets are spread."""
 
 
 def first_delay_sec(every_sec: float, targets: int, chance: float) -> float:
@@ -78,7 +78,7 @@ class ConcurrencyLimits:
 LATE_INTERVALS: Final = 3
 LATE_SEC: Final = 5.0
 CLOSE_SEC: Final = 1.0
-"""So much longer than its limit may a probe take, to close its connection."""
+"""The seconds that a probe may take beyond its limit, to close its connection."""
 
 BROKEN: Final = "broken"
 

@@ -183,7 +183,7 @@ def _make_id_part(name: str) -> str:
 
 
 MAX_RUNS: Final = 100
-"""So many runs of equal outcomes of one target are kept; beyond that the oldest are dropped."""
+"""The number of runs of equal outcomes that are kept of one target; beyond that the oldest are dropped."""
 
 TargetOutcome = tuple[str, ProbeOutcome]
 """The name of a target, and an outcome of it."""
