@@ -1,4 +1,4 @@
-"""`python -m healer`."""
+"""The entry point of `python -m healer`."""
 
 import gc
 from typing import Final
@@ -11,8 +11,8 @@ from marketswarm.settings import HealerSettings
 START_THRESHOLDS: Final = (50_000, 20, 50)
 """Thresholds of the garbage collector while the roster is built.
 
-At the usual ones a start with a hundred thousand services spends a third of its time on walking the roster
-again and again.
+With the default ones, a start with a hundred thousand services spends a third of its time in collections that
+visit the whole roster.
 """
 
 
@@ -22,6 +22,7 @@ async def main() -> int:
     gc.set_threshold(*START_THRESHOLDS)
 
     def exclude_roster_from_collection() -> None:
+        """Move all objects out of reach of the garbage collector, and restore its thresholds."""
         gc.freeze()
         gc.set_threshold(*usual_thresholds)
 

@@ -1,8 +1,8 @@
-"""The election of the leader among several healers, by a lease on each bus. `lease.py` judges each answer.
+"""The election of the leader among several healers, by a lease on each bus; `lease.py` evaluates each reply.
 
 The leader is elected on one bus, `home`. It carries its epoch to the other buses, where a greater epoch
-always wins. Only a healer that can't reach home lets another bus elect for itself. So a healer that is cut
-off from home does not go on writing elsewhere beside its successor.
+always wins. Only a healer that can't reach home may take the lease of another bus without its epoch from
+home. So a healer that is cut off from home does not go on writing elsewhere beside its successor.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ class MonitorStatus(Protocol):
 
     @property
     def evaluations(self) -> int:
-        """How often the monitor evaluated: a leader whose monitor hangs must not renew its lease."""
+        """The number of the monitor's evaluations: a leader whose monitor hangs must not renew its lease."""
 
     def unheard_buses(self) -> list[str]:
         """Return the buses that the monitor does not hear now."""
 
     def leadership_changed(self, bus: str) -> None:
-        """Note that this healer began or ceased to lead on a bus."""
+        """Handle that this healer began or ceased to lead on a bus."""
 
 
 class LeaderElection:
@@ -51,8 +51,8 @@ class LeaderElection:
         boot: the healer's own instance.
         home: the bus on which the leader is elected.
         lease_sec: the life of a lease, in seconds.
-        set_detail: called with the detail of the beats: this healer leads, or which one does.
-        set_degraded: called with why that can't be known; with None when it can.
+        set_detail: called with the detail of the beats: this healer leads, or stands by for another one.
+        set_degraded: called with the reason when home gives no answer about its lease, else with None.
     """
 
     def __init__(
@@ -74,23 +74,23 @@ class LeaderElection:
         """The leases by the names of their buses."""
         self._buses: dict[str, Bus] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._due: dict[str, asyncio.Event] = {}  # set when a lease is to be asked for at once
+        self._due: dict[str, asyncio.Event] = {}  # set when a lease is to be requested at once
         self._group: asyncio.TaskGroup | None = None
         self._evaluations: dict[str, int] = {}  # by bus, the monitor's count at the last request
-        self._known_epochs: dict[str, int] = {}  # by bus, the epoch that was announced last
-        self._refusal: str | None = None  # why home gives no lease, while it gives none
-        # the refusals that were logged since home answered; a server that is going down may alternate
+        self._known_epochs: dict[str, int] = {}  # by bus, the epoch at the last log line about it
+        self._refusal: str | None = None  # why home did not answer the last request, or None
+        # the reasons logged since home last answered; a server that is stopping may alternate between two
         self._logged: set[str] = set()
 
     # -- `Leadership`
 
     def fence(self, bus: str) -> Fence | None:
-        """Return the fence for writes to a bus; None while another healer leads there, or nobody."""
+        """Return the fence for writes to a bus; None if this healer does not lead there."""
         lease = self.leases.get(bus)
         return lease.fence if lease is not None else None
 
     def deny_leadership(self, bus: str) -> None:
-        """Note that a bus refused a write, since it knows another leader; ask for the lease at once."""
+        """Note that a bus refused a write because another healer leads; request its lease at once."""
         lease = self.leases.get(bus)
         if lease is not None and lease.epoch:
             lease.mark_lost()
@@ -102,20 +102,23 @@ class LeaderElection:
         return lease.other_renewed_at if lease is not None else float("-inf")
 
     def leader_heard_bus_at(self, bus: str) -> float:
-        """Return when another leader was last seen to write to the bus while it heard it (monotonic)."""
+        """Return when another leader was last seen to write to the bus while it heard it (monotonic).
+
+        Or -inf.
+        """
         lease = self.leases.get(bus)
-        # a substring of another bus's name is found, too: that proves nothing, and does no harm
+        # this also finds part of another bus's name; then the leader counts as deaf here, which does no harm
         heard = lease is not None and bus not in lease.other_deaf_to
         return lease.other_renewed_at if lease is not None and heard else float("-inf")
 
     # -- life
 
     def set_monitor(self, monitor: MonitorStatus) -> None:
-        """Set the monitor whose leadership it is."""
+        """Set the monitor that this healer leads or stands by with."""
         self._monitor = monitor
 
     def set_buses(self, buses: Mapping[str, Bus]) -> None:
-        """Keep a lease on each of these buses from now on, and on no others."""
+        """Request and renew a lease on each of these buses from now on, and on no others."""
         for name in self._buses.keys() - buses.keys():
             self._drop(name)
         for name, bus in buses.items():
@@ -127,12 +130,14 @@ class LeaderElection:
             self._start(name)
 
     def _drop(self, name: str) -> None:
+        """Stop the requests for the lease of a bus, and forget the bus."""
         if name in self._tasks:
             self._tasks.pop(name).cancel()
         self._buses.pop(name, None)
         self.leases.pop(name, None)
 
     def _start(self, name: str) -> None:
+        """Start the task that requests and renews the lease of a bus, if `run` is running."""
         if self._group is not None:
             renew = partial(self._renew_lease, name, self.leases[name])
             self._tasks[name] = self._group.create_task(
@@ -140,7 +145,7 @@ class LeaderElection:
             )
 
     async def run(self) -> None:
-        """Keep the leases until cancelled."""
+        """Request and renew the leases until cancelled."""
         async with asyncio.TaskGroup() as group:
             self._group = group
             for name in self._buses:
@@ -148,20 +153,21 @@ class LeaderElection:
             await asyncio.Event().wait()
 
     async def release(self) -> None:
-        """Give all leases back, so that another healer leads at once; one on a silent bus will run out."""
+        """Release all leases, so that another healer leads at once; on a bus that is away it expires."""
         async with asyncio.TaskGroup() as group:
             for name, lease in self.leases.items():
                 if lease.epoch:
                     group.create_task(self._release_lease(self._buses[name], lease))
 
     async def _release_lease(self, bus: Bus, lease: BusLease) -> None:
+        """Release the lease of one bus; ignore a failure of the bus."""
         with contextlib.suppress(BusError):
             await self._request(bus, lease, give=True, within_sec=RELEASE_WITHIN_SEC)
 
     # -- one bus
 
     async def _renew_lease(self, name: str, lease: BusLease) -> float:
-        """Take, renew or watch the lease of one bus; return the seconds until the next time."""
+        """Take, renew or only read the lease of one bus; return the seconds until the next time."""
         try:
             await self._request_next(name, lease)
         except BusError as error:
@@ -174,9 +180,12 @@ class LeaderElection:
         return max(LEAST_PAUSE_SEC, lease.seconds_to_next_request(time.monotonic()))
 
     async def _request_next(self, name: str, lease: BusLease) -> None:
-        """Ask for what this healer may have on a bus now. Raise BusError."""
+        """Send the request that this healer may send to a bus now. Raise BusError.
+
+        It sends none if it leads there and its monitor has not evaluated since the last request.
+        """
         if lease.epoch and self._evaluations.get(name) == self._monitor.evaluations:
-            return  # a healer that does not judge must not keep others from it
+            return  # a healer whose monitor hangs must not keep the lease from others
         self._evaluations[name] = self._monitor.evaluations
         if name == self._home:
             await self._request(self._buses[name], lease, may_take=True)
@@ -203,7 +212,10 @@ class LeaderElection:
         give: bool = False,
         within_sec: float | None = None,
     ) -> None:
-        """Run lease.lua once, and apply its answer; the script's header explains the arguments."""
+        """Run lease.lua once and apply its reply; the script's header explains the arguments.
+
+        Raise BusError.
+        """
         now = time.monotonic()
         stale = lease.stale_version(now) if may_take else ""
         reply = await bus.script(
@@ -226,7 +238,10 @@ class LeaderElection:
             report_unusable(bus.name, HEALER_LEASE)
 
     def _least_epoch(self, name: str) -> int:
-        """Return the least epoch of a new lease, so that the buses that it is carried to accept it."""
+        """Return the least epoch for a new lease of a bus.
+
+        On home it is great enough for the other buses to accept it there; elsewhere it is 1.
+        """
         others = [
             seen.epoch + (seen.boot != self._boot)
             for other, lease in self.leases.items()
@@ -235,15 +250,18 @@ class LeaderElection:
         return max([1, *others])
 
     async def _replace_wrong_type(self, name: str, error: BusError) -> None:
-        """Delete the lease's key if it holds another type: nobody could ever hold the lease."""
+        """Delete the lease's key if it holds another type: else no healer could ever hold the lease."""
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
                 await replace_wrong_types(self._buses[name], {HEALER_LEASE: "hash"})
 
-    # -- what changed
+    # -- changes
 
     def _announce_changes(self, name: str, lease: BusLease) -> None:
-        """Log that the lease of a bus was taken or lost, and tell the monitor and the other buses' tasks."""
+        """Log that the lease of a bus was taken or lost, and notify the monitor.
+
+        After a change on home, have the leases of the other buses requested at once.
+        """
         if lease.epoch == self._known_epochs.get(name, 0):
             return
         self._known_epochs[name] = lease.epoch
@@ -258,7 +276,7 @@ class LeaderElection:
                     due.set()
 
     def _note_refusal(self, name: str, error: BusError) -> None:
-        """Note why home gives no lease; log each reason once until home answers."""
+        """Note why home did not answer; log each reason once until home answers."""
         if name != self._home:
             return
         self._refusal = error.reason
@@ -268,6 +286,7 @@ class LeaderElection:
 
 
 def _describe(lease: BusLease) -> str:
+    """Return the leadership on home as text for a beat's `detail`."""
     if lease.epoch:
         return f"leads, epoch {lease.epoch}"
     other = lease.seen.boot if lease.seen is not None else ""

@@ -1,16 +1,16 @@
--- One turn with a lease: KEYS[1] is the lease, a hash. ARGV:
---   boot     who asks
---   epoch    with which it holds the lease, by its own belief; 0 for not at all
---   least    the least epoch it may be given
---   carried  the epoch that it holds where the lease is decided, to be believed here if it is greater; 0 for none
---   may_take 1 if it would take a lease that is free, or whose holder is deaf to what it hears
---   stale    `<epoch>.<renewed>` of a lease that it saw unchanged for its whole life, '' for none
---   deaf     the buses it does not hear itself, '' for none
+-- Takes, renews, releases or only reads a healer's lease. KEYS[1] is the lease, a hash. ARGV:
+--   boot     the healer that sends the request
+--   epoch    with which it holds the lease, as far as it knows; 0 for not at all
+--   least    the least epoch of a new lease
+--   carried  its epoch on the bus `home`, which takes the lease here if it is greater; 0 for none
+--   may_take 1 to take a lease that is free or stale, or whose holder is deaf to a bus while `boot` hears all
+--   stale    `<epoch>.<renewed>` of a lease that `boot` saw unchanged for its whole life, '' for none
+--   deaf     the buses that `boot` does not hear, '' for none
 --   life     of the lease, in seconds
---   give     1 to give it back
--- Returns boot, epoch, renewed, deaf, life as they are then; epoch, renewed and life as strings.
+--   give     1 to release it
+-- Returns boot, epoch, renewed, deaf, life as they are afterwards; epoch, renewed and life as strings.
 --
--- `until` is for people alone: no clock is compared, here or elsewhere.
+-- The field `until` is for people only: no clock is compared, here or elsewhere.
 
 -- include: marketswarm.bus/lease.lua
 local key = KEYS[1]
@@ -24,6 +24,7 @@ local renewed = whole_number(held[3], 0) or 0
 local lease_sec = (tonumber(held[5]) or -1) >= 0 and tonumber(held[5]) < 2 ^ 53 and held[5] or life
 local mine = holder == boot and current == epoch and epoch > 0
 
+-- Writes the lease for `boot` under an epoch, and returns it.
 local function write(new_epoch)
   local time = redis.call('TIME')
   local now = time[1] + time[2] / 1000000
@@ -34,6 +35,7 @@ local function write(new_epoch)
   return { boot, string.format('%d', new_epoch), string.format('%d', renewed), deaf, life }
 end
 
+-- Returns the lease unchanged.
 local function as_it_is()
   return { shown(holder), string.format('%d', current), string.format('%d', renewed), held[4] or '', lease_sec }
 end
@@ -49,12 +51,12 @@ if mine then
   return write(math.max(current, least, carried))
 end
 if carried > current then
-  -- who believed to hold it and did not: another one may have spoken meanwhile, so it is a new epoch
+  -- a new epoch, since another healer may have written meanwhile
   return write(math.max(carried, epoch + 1))
 end
 local unchanged = stale == string.format('%d.%d', current, renewed)
 local yields = (held[4] or '') ~= '' and deaf == ''
--- its own, of an epoch that it does not know: the answer was lost
+-- the lease is its own, with an epoch that it does not know: the reply was lost
 local forgotten = holder == boot
 if may_take and (holder == '' or forgotten or unchanged or yields) then
   return write(math.max(current + 1, least))

@@ -1,8 +1,8 @@
-"""The lease of one bus as one healer sees it: what to ask for next, and what an answer means.
+"""The lease of one bus as one healer sees it: which request to send next, and how to apply a reply.
 
-Pure: `now` is monotonic time in seconds, always passed in. No clocks of two machines are compared: a lease
-has run out if a healer saw it unchanged for its whole life, looking again and again. The holder need not
-watch the time at all: the bus refuses whoever writes with an epoch that is no longer the current one.
+Pure: `now` is monotonic time in seconds, always passed in. Clocks of two machines are never compared: a lease
+has expired if a healer saw it unchanged for its whole life, in frequent requests. The holder need not measure
+the time at all: the bus refuses a write whose epoch is no longer the current one.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from marketswarm.bus.stored_values import parse_decimal
 from marketswarm.monitor import Fence
 
 LONGEST_LEASE_SEC: Final = 60.0
-"""The longest life that is believed of another healer's lease, unless our own lives longer."""
+"""The longest life that is accepted of another healer's lease, unless our own lives longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class SeenLease:
 
 
 class BusLease:
-    """The lease of one bus. Mutable; changed by one healer's `LeaderElection` alone.
+    """The lease of one bus. Mutable; only one healer's `LeaderElection` changes it.
 
     Args:
         boot: the healer whose view this is.
@@ -44,7 +44,7 @@ class BusLease:
         self.boot = boot
         self.lease_sec = lease_sec
         self.seen: SeenLease | None = None
-        self.epoch = 0  # the epoch with which we hold it; 0 while we don't
+        self.epoch = 0  # the epoch with which this healer holds it; 0 if it does not
         self.answered_at = float("-inf")
         self.other_renewed_at = float("-inf")  # when another healer was last seen to renew it
         self.other_deaf_to = ""  # the buses that the other healer did not hear then
@@ -52,7 +52,7 @@ class BusLease:
 
     @property
     def fence(self) -> Fence | None:
-        """The fence for writes to the bus; None while another healer holds the lease, or nobody."""
+        """The fence for writes to the bus; None if this healer does not hold the lease."""
         return Fence(self.boot, self.epoch) if self.epoch else None
 
     @property
@@ -66,7 +66,7 @@ class BusLease:
         return max(self.lease_sec, self.seen.lease_sec) if self.seen else self.lease_sec
 
     def seconds_to_next_request(self, now: float) -> float:
-        """Return the pause before the next request; a standby asks at the very end of a lease, too."""
+        """Return the pause before the next request; a standby also sends one when the lease expires."""
         ends_in = self._same_since + self.life_sec - now
         return min(self.every_sec, ends_in) if not self.epoch and ends_in > 0 else self.every_sec
 
@@ -80,13 +80,13 @@ class BusLease:
         return other and now - self.other_renewed_at <= self.life_sec
 
     def stale_version(self, now: float) -> str:
-        """Return `<epoch>.<renewed>` of a lease that was seen unchanged for its whole life, else ''."""
+        """Return `<epoch>.<renewed>` of a lease that was seen unchanged for its whole life, else `''`."""
         if self.seen is None or not self._looked_lately(now) or now - self._same_since < self.life_sec:
             return ""
         return f"{self.seen.epoch}.{self.seen.renewed}"
 
     def take_reply(self, reply: Sequence[bytes], now: float) -> bool:
-        """Apply the answer of lease.lua.
+        """Apply the reply of lease.lua.
 
         Return False if the stored life of the lease is unusable; our own is assumed then.
         """
@@ -105,7 +105,10 @@ class BusLease:
         return lease_sec is not None
 
     def _looked_lately(self, now: float) -> bool:
-        """Return True if the last look was not long ago; a longer pause proves nothing, we may have slept."""
+        """Return True if the last reply is at most half a life old.
+
+        A longer pause proves nothing about the lease, since this process may have slept.
+        """
         return now - self.answered_at <= self.life_sec / 2
 
     def mark_lost(self) -> None:

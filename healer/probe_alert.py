@@ -1,4 +1,4 @@
-"""The check of massive's probe alerts: it may alert about its own targets, and nothing else. Pure."""
+"""The check of massive's probe alerts: massive may alert on its own targets, and on nothing else. Pure."""
 
 import re
 from typing import Final
@@ -14,7 +14,7 @@ _ID: Final = re.compile(r"(?P<kind>[a-z_]+)\.massive:[A-Za-z0-9_.-]{1,120}\.(?P<
 
 
 def parse_probe_alert(raw: bytes) -> Event | MalformedEvent:
-    """Parse an event that massive wrote; return Malformed for one that it may not publish."""
+    """Parse an event that massive wrote; return a malformed one if massive may not publish it."""
     event = parse(raw)
     if isinstance(event, MalformedEvent):
         return event
@@ -24,7 +24,7 @@ def parse_probe_alert(raw: bytes) -> Event | MalformedEvent:
         "foreign_type": event.type not in KINDS,
         "foreign_svc": prefix != SVC or not 0 < len(name) <= NAME_LENGTH or not name.isprintable(),
         "foreign_by": event.by != SVC,
-        # an id of somebody else's event would have readers drop that one as a repetition
+        # with the id of another program's event, readers would drop that event as a repetition
         "foreign_id": not found or found["kind"] != event.type or int(found["ms"]) != round(event.ts * 1000),
         "bad_reason": len(event.reason or "") > REASON_LENGTH or not (event.reason or "").isprintable(),
     }

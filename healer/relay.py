@@ -1,9 +1,9 @@
 """The relay: it copies massive's probe alerts to the log and the channel of alerts, after a check.
 
-massive has no rights on the log: whoever has its password could shorten the log, or publish anything there.
-So massive writes `massive:alerts`. The healer that leads reads that stream, takes what `probe_alert.py`
-accepts, and writes it in one step with its position in the stream (`healer:relayed`), under the fence of its
-lease. So each event is copied once and in order, whichever healer is killed.
+massive has no rights on the log: with its password, an attacker could shorten the log, or publish anything
+there. So massive writes `massive:alerts`. The healer that leads reads that stream, takes the events that
+`probe_alert.py` accepts, and writes them in one step with its position in the stream (`healer:relayed`),
+under the fence of its lease. So each event is copied once and in order, even if a healer is killed.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from marketswarm.monitor.publisher import LogLength
 
 AT_ONCE: Final = 100
 FULL_PAUSE_SEC: Final = 0.25
-"""After each full page: 400 events a second at most, so that no flood pushes others off the log at once."""
+"""The pause after a full page: 400 events a second at most, so that a flood does not trim the log at once."""
 BLOCK_SEC: Final = 1.0
 AGAIN_SEC: Final = 0.25
 COMPLAIN_EVERY_SEC: Final = 10.0
@@ -40,12 +40,12 @@ log = logs.get("relay")
 
 
 class Relay:
-    """Copies the stream `massive:alerts`.
+    """Copies the stream `massive:alerts` to the log and the channel of alerts.
 
     Args:
         bus: returns the bus of the alerts.
         channel: returns the channel of the alerts.
-        leadership: whether this healer leads.
+        leadership: the leadership on the bus; only the leader copies.
         log_length: how long the log of alerts is to be.
     """
 
@@ -65,7 +65,7 @@ class Relay:
         self._refused_at = float("-inf")  # when a refusal was logged last
         self.copied = 0
         self.skipped: Counter[str] = Counter()
-        """By reason, the entries that were not copied."""
+        """The number of entries that were not copied, by reason."""
 
     async def run(self) -> None:
         """Copy until cancelled, while this healer leads."""
@@ -96,13 +96,13 @@ class Relay:
         )
 
     async def _copy(self, bus: Bus, fence: Fence) -> None:
-        """Copy the next page of the stream; wait a second for one. Raise BusError."""
+        """Copy the next page of the stream; wait up to a second for one. Raise BusError."""
         if self._stored is None:
             await self._load_position(bus)
         entries = await read_after(bus, MASSIVE_ALERTS, self._at, count=AT_ONCE, block_sec=BLOCK_SEC)
         if not entries:
             if sort_key(await read_newest_id(bus, MASSIVE_ALERTS)) < sort_key(self._at):
-                self._at = BEGINNING  # somebody deleted the stream: what comes is new, whatever its ids are
+                self._at = BEGINNING  # the stream was deleted: entries that come are new, whatever their ids
             return
         events, skipped = _check_entries(entries)
         keys = [HEALER_LEASE, HEALER_RELAYED, ALERT_LOG]
@@ -132,7 +132,10 @@ class Relay:
             await asyncio.sleep(FULL_PAUSE_SEC)
 
     async def _load_position(self, bus: Bus) -> None:
-        """Read where the last healer stopped; begin at the beginning if that is unusable. Raise BusError."""
+        """Read the position at which the last healer stopped; use the stream's beginning if it is unusable.
+
+        Raise BusError.
+        """
         stored: bytes = await bus.ask(bus.client.hget(HEALER_RELAYED, MASSIVE_ALERTS)) or b""
         if stored and not _POSITION.fullmatch(stored):
             log.warning("relay.position_unreadable", bus=bus.name)
@@ -140,13 +143,17 @@ class Relay:
         self._at = stored if _POSITION.fullmatch(stored) else BEGINNING
 
     def _log_refusal(self, error: BusError) -> None:
-        """Log the first refusal, then the latest one every 10 s: a failing bus gives several reasons."""
+        """Log the first failure of the bus, then the latest one every 10 s.
+
+        A failing bus gives several reasons.
+        """
         now = asyncio.get_running_loop().time()
         if now - self._refused_at >= COMPLAIN_EVERY_SEC:
             log.warning("relay.waiting", bus=error.bus, reason=error.reason, detail=error.detail)
             self._refused_at = now
 
     def _log_skipped(self) -> None:
+        """Log how many entries were skipped and why, at most every 10 s."""
         now = asyncio.get_running_loop().time()
         if self._unlogged and now - self._logged_at >= COMPLAIN_EVERY_SEC:
             log.warning("relay.skipped", count=self._unlogged.total(), reasons=dict(self._unlogged))
@@ -155,7 +162,7 @@ class Relay:
 
 
 def _check_entries(entries: Sequence[StreamEntry]) -> tuple[list[bytes], Counter[str]]:
-    """Return the events to copy, encoded anew without unknown fields, and why others are skipped."""
+    """Return the events to copy, encoded again without unknown fields, and the skipped entries by reason."""
     events, skipped = list[bytes](), Counter[str]()
     for entry in entries:
         if entry.fields is None:

@@ -1,6 +1,6 @@
-"""The healer: it listens to every bus of the truth, judges who is silent, and publishes what follows.
+"""The healer: it listens to every bus of the truth, detects silent services, and publishes the verdicts.
 
-All of that is the `Monitor`, which the sentinel runs as well. Beside it the healer keeps the leases that
+The `Monitor` does all of that; the sentinel runs one as well. Beside it the healer holds the leases that
 decide which healer publishes (`election.py`), and copies massive's probe alerts (`relay.py`).
 """
 
@@ -36,6 +36,7 @@ async def watch(me: Agent[HealerSettings], roster_built: Callable[[], None] = la
     election.set_monitor(monitor)
 
     def apply_truth(truth: Truth) -> None:
+        """Put a truth in force for the encoder, the monitor and the election."""
         plan = plan_watch(truth, me, home)
         encoder.channel = plan.channel
         monitor.set_roster(plan.watches, listen_to=plan.timeouts, publish_to=plan.timeouts.keys())
@@ -58,7 +59,10 @@ async def watch(me: Agent[HealerSettings], roster_built: Callable[[], None] = la
 
 @dataclass(frozen=True, slots=True)
 class WatchPlan:
-    """All that the healer takes from a truth; `timeouts` are the seconds after which each bus is lost."""
+    """The values that the healer takes from a truth.
+
+    `channel` is that of the alerts; `timeouts` has the seconds after which each bus is lost, by name.
+    """
 
     channel: str
     watches: tuple[Watch, ...]
@@ -67,7 +71,7 @@ class WatchPlan:
 
 
 def plan_watch(truth: Truth, me: Agent[HealerSettings], home: str) -> WatchPlan:
-    """Read what a truth asks of the healer, and change nothing.
+    """Return the values that a truth sets for the healer; change nothing.
 
     Raises:
         ValueError: if the truth moves the alerts to another bus than `home`.
