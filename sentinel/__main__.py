@@ -1,4 +1,4 @@
-"""`python -m sentinel`."""
+"""The entry point of `python -m sentinel`."""
 
 from marketswarm.agent import agent, run
 from marketswarm.settings import SentinelSettings
@@ -6,7 +6,7 @@ from sentinel.watch import sentinel_heartbeat, watch
 
 
 async def main() -> int:
-    """Watches the healer until it is stopped."""
+    """Monitor the healer until stopped; return the exit code."""
     async with agent("sentinel", SentinelSettings, heartbeat=sentinel_heartbeat) as me:
         await watch(me)
     return me.exit_code

@@ -1,7 +1,7 @@
-"""Whether any bus takes writes at all. Pure; `now` is monotonic, `wall` is epoch seconds.
+"""Availability of the buses: whether any bus accepts writes. Pure; `now` is monotonic, `wall` epoch seconds.
 
-A bus that is lost while another one takes writes is the healer's to publish. If no bus takes writes, nobody
-can publish that over the buses, and only the sentinel can tell people.
+While some bus accepts writes, the healer publishes that another one is lost. If no bus accepts writes,
+nothing can be published over the buses, and only the sentinel can notify people.
 """
 
 from collections.abc import Iterable
@@ -13,11 +13,11 @@ NO_BUS: Final = frozenset(
     {"refused", "timeout", "dns", "tls", "auth", "loading"}  # the bus could not be asked
     | {"oom", "readonly", "misconf"}  # the bus answers, and takes no event
 )
-"""Reasons for which a bus counts as away; after any other refusal it still takes writes."""
+"""Errors after which a bus counts as away; after any other error it still accepts writes."""
 
 
 class BusAvailability:
-    """When each bus last took a write; at the start every bus counts as having taken one at `now`.
+    """Keeps when each bus last accepted a write, which at the start is `now` for every bus.
 
     Args:
         me: the sentinel's name, as in the `by` of its events.
@@ -36,20 +36,23 @@ class BusAvailability:
         self._written_at = {name: self._written_at.get(name, now) for name in buses}
 
     def restore(self, bus: str, since: float) -> None:
-        """Apply that an earlier run reported a bus as away `since` (monotonic), and not as back."""
+        """Apply that an earlier run reported a bus as away since `since` (monotonic), and not yet as back."""
         if bus in self._written_at:
             self._written_at[bus] = min(since, self._written_at[bus])
             self._reported.add(bus)
 
     def note_refused(self, bus: str, reason: str, now: float, wall: float) -> Event | None:
-        """Note that a write failed; return a `bus_ok` if the reason shows that a reported bus is back."""
+        """Note that a write failed; return a `bus_ok` if the reason shows that a reported bus is back.
+
+        Return None otherwise.
+        """
         if reason not in NO_BUS:
             return self.note_written(bus, now, wall)
         self._reasons[bus] = reason
         return None
 
     def note_written(self, bus: str, now: float, wall: float) -> Event | None:
-        """Note that a bus took a write; return a `bus_ok` if it was reported as away."""
+        """Note that a bus accepted a write; return a `bus_ok` if it was reported as away, else None."""
         if bus not in self._written_at:
             return None
         last, self._written_at[bus] = self._written_at[bus], now
@@ -62,7 +65,10 @@ class BusAvailability:
         )
 
     def report_lost(self, timeout_sec: float, grace_sec: float, now: float, wall: float) -> list[Event]:
-        """Return a `bus_miss` for each bus, once, if none took a write for `timeout_sec` plus `grace_sec`."""
+        """Return a `bus_miss` for each bus, once, if none accepted a write for long enough.
+
+        That is `timeout_sec` plus `grace_sec` seconds.
+        """
         if not self._written_at or now - max(self._written_at.values()) < timeout_sec + grace_sec:
             return []
         kind = Kind.BUS_MISS

@@ -1,8 +1,8 @@
-"""The comparison of the truth on all buses; `drift.py` judges what is found.
+"""The comparison of the truth on all buses: reads the documents; `drift.py` decides which buses differ.
 
-It compares when a seeding is announced, and looks every two seconds at the length and revision of each
-document, which costs little. The whole documents are read if that has changed, while a drift is suspected,
-and at every fifteenth look.
+It compares when a seeding is announced, and every two seconds it reads the length and revision of each
+document, which costs little. The whole documents are read if these have changed, while a drift is suspected,
+and at every fifteenth time.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from sentinel.drift import Drift, HeldTruth, TruthStatus
 
 GLANCE_SEC: Final = 2.0
 UNSETTLED_SEC: Final = 0.5
-WHOLE_EVERY: Final = 15  # glances until the whole documents are read again, changed or not
+WHOLE_EVERY: Final = 15  # reads of the lengths and revisions until the whole documents are read again
 WITHIN_SEC: Final = 1.0
 
 
 class TruthComparison:
-    """Compares the truth on some buses.
+    """Compares the truth on all buses, and publishes which have drifted.
 
     Args:
         me: the listener whose roster holds the verdicts: `sentinel`.
@@ -47,7 +47,7 @@ class TruthComparison:
         self._look, self._changed = asyncio.Event(), asyncio.Event()
 
     def set_buses(self, buses: Sequence[Bus]) -> None:
-        """Set the buses to compare, in the order of their rank."""
+        """Set the buses to compare, the best first, and compare them at once."""
         self._buses = list(buses)
         self._look.set()
         self._changed.set()
@@ -65,7 +65,7 @@ class TruthComparison:
                     await self.compare()
 
     async def compare(self) -> None:
-        """Read the truth of every bus once, and publish what follows."""
+        """Read the truth of every bus once, and publish the verdicts that follow."""
         buses = list(self._buses)
         seen = await read_all(buses, self._key, self._loaded, WITHIN_SEC)
         held: dict[str, HeldTruth | None] = {}
@@ -77,6 +77,10 @@ class TruthComparison:
             self._publish(verdict)
 
     async def _is_due(self) -> bool:
+        """Read the length and revision of each document; return True if the documents must be compared.
+
+        That is so after a change or an announced seeding, while a drift is suspected, and every 15th time.
+        """
         asked = self._look.is_set()
         self._look.clear()
         looks = (read_fingerprint(bus, self._key, WITHIN_SEC) for bus in self._buses)
@@ -86,7 +90,10 @@ class TruthComparison:
         return asked or whole or self.drift.is_unsettled or before != self._glances
 
     async def _restore(self, bus: Bus, seen: Seen) -> bool:
-        """Restore once what an earlier run published on a bus; return False while that can't be read."""
+        """Restore, once, the verdicts that a bus holds of an earlier run.
+
+        Return False if it can't be read.
+        """
         if not seen.answered:
             return False
         if bus.name not in self._restored:
@@ -100,7 +107,7 @@ class TruthComparison:
         return True
 
     async def _listen(self) -> None:
-        """Listen for announced seedings on every bus in force."""
+        """Subscribe to announced seedings on every bus in force, until cancelled."""
         while True:
             self._changed.clear()
             async with asyncio.TaskGroup() as group:
@@ -110,6 +117,7 @@ class TruthComparison:
                     task.cancel()
 
     async def _listen_on(self, bus: Bus) -> None:
+        """Subscribe to announced seedings on one bus, until cancelled; have the truth compared after each."""
         await subscribe(
             bus,
             channels=(TRUTH_CHANGED,),
@@ -120,7 +128,7 @@ class TruthComparison:
 
 
 def held_truth(seen: Seen) -> HeldTruth | None:
-    """Return what a bus holds, by a look at it; None for a bus that did not answer."""
+    """Return what a bus holds, from the result of reading it; None for a bus that did not answer."""
     if seen.found is not None:
         return HeldTruth(TruthStatus.TRUTH, seen.found.loaded.sha256, seen.found.revision)
     if not seen.answered:

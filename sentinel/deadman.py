@@ -1,6 +1,7 @@
-"""The dead man's switch: pings a URL outside while all is well, so that someone notices if we are gone.
+"""The dead man's switch: requests a URL at an outside service while all is well.
 
-It is silent while the healer is missed or can't be heard: then all is not well. Nothing waits for it.
+When the requests end, that service notifies people. They end when the sentinel is gone, and while the healer
+is down or not heard.
 """
 
 import asyncio
@@ -19,9 +20,9 @@ log = logs.get("deadman")
 
 
 async def ping(url: str, interval_sec: float, is_well: Callable[[], bool]) -> None:
-    """GET `url` every `interval_sec` while `is_well()` is True, until cancelled; the first time at once.
+    """Request `url` every `interval_sec` seconds while `is_well()` is True, until cancelled.
 
-    A failed request is tried again after ten seconds, if that is sooner.
+    The first request is sent at once. A failed request is tried again after ten seconds, if that is sooner.
     """
     clock = asyncio.get_running_loop().time
     http, due = Http(), clock()

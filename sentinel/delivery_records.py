@@ -1,6 +1,6 @@
-"""Records on the buses of who told people: `notifier:told:<id>`, and the sentinel's own open outages.
+"""Records on the buses of delivered alerts: `notifier:told:<id>`, and the sentinel's own open outages.
 
-`sentinel:direct` has a field for each outage of which the sentinel told people, and whose end it must tell.
+`sentinel:direct` has a field for each outage that the sentinel sent to people, and whose end it must send.
 Both are written to every bus; a bus that is away gets them when it is back.
 """
 
@@ -35,7 +35,7 @@ log = logs.get("direct")
 
 
 class DeliveryRecords:
-    """The records on all buses.
+    """The delivery records on all buses.
 
     Args:
         me: the sentinel's name.
@@ -45,25 +45,28 @@ class DeliveryRecords:
     def __init__(self, me: str, buses: Callable[[], Sequence[Bus]]) -> None:
         self._me = me
         self._buses = buses
-        self._channels: dict[str, list[str]] = {}  # by id, the channels that took it from us
-        self._unwritten: dict[str, dict[str, bytes]] = {}  # by bus and id
-        self._ours: dict[str, set[str]] = {}  # by bus, the ids whose record there is ours
+        self._channels: dict[str, list[str]] = {}  # by event id, the channels that accepted it from us
+        self._unwritten: dict[str, dict[str, bytes]] = {}  # by bus and event id, the record to write
+        self._ours: dict[str, set[str]] = {}  # by bus, the event ids whose record there is ours
         self._logged: set[tuple[str, str]] = set()  # by bus, the reasons of refusals that were logged
         self._known: set[str] = set()  # buses whose `sentinel:direct` has been read
 
     def __len__(self) -> int:
-        """Return the number of records in memory: one an alert, and one a bus that still lacks it."""
+        """Return the number of records in memory: one for each event, and one for each bus that lacks it."""
         return len(self._channels) + sum(map(len, self._unwritten.values()))
 
     async def is_told_by_others(self, ident: str) -> bool:
-        """Return True if a bus has a record that somebody told of this event, other than this process."""
+        """Return True if a bus has a record that another process sent this event to people."""
         if ident in self._channels:
             return False
         found = await self._everywhere(lambda bus: bus.ask(bus.client.exists(delivery_key(ident)), ASK_SEC))
         return any(found)
 
     async def record_accepted(self, ident: str, channel: str, open_outages: Mapping[str, OpenOutage]) -> None:
-        """Record on every bus that a channel took an event; a bus that is away now gets it by `catch_up`."""
+        """Record on every bus that a channel accepted an event.
+
+        A bus that is away now gets the record by `catch_up`.
+        """
         channels = self._channels.setdefault(ident, [])
         channels.append(channel)
         while len(self._channels) > KEPT_AT_MOST:
@@ -77,12 +80,15 @@ class DeliveryRecords:
         await self._everywhere(lambda bus: self.write(bus, open_outages))
 
     async def catch_up(self, open_outages: Mapping[str, OpenOutage]) -> None:
-        """Write again what some bus did not take."""
+        """Write again the records that some bus did not take."""
         if any(self._unwritten.values()):
             await self._everywhere(lambda bus: self.write(bus, open_outages))
 
     async def write(self, bus: Bus, open_outages: Mapping[str, OpenOutage]) -> None:
-        """Write what a bus does not have yet; somebody else's record stays. Raise BusError."""
+        """Write the records and open outages that a bus does not have yet. Raise BusError.
+
+        A record of another process is not overwritten.
+        """
         waiting = dict(self._unwritten.get(bus.name, {}))
         ours = self._ours.setdefault(bus.name, set())
         pipe = bus.pipeline(transaction=True)
@@ -121,7 +127,10 @@ class DeliveryRecords:
         return found
 
     async def _everywhere(self, ask: Callable[[Bus], Awaitable[Any]]) -> list[Any]:
-        """Ask every bus; return the answers of those that answer."""
+        """Call `ask` for every bus at once.
+
+        Return the answers of the buses that answer, and log the others.
+        """
         answers = await asyncio.gather(*map(ask, self._buses()), return_exceptions=True)
         for answer in answers:
             if isinstance(answer, BaseException) and not isinstance(answer, BusError):
@@ -130,7 +139,7 @@ class DeliveryRecords:
         return [answer for answer in answers if not isinstance(answer, BusError)]
 
     def _log_refusals(self, errors: Sequence[BusError]) -> None:
-        """Log which buses refused, each reason of each bus once until no bus refuses any more."""
+        """Log which buses failed, each reason of each bus once until no bus fails any more."""
         refused = {(error.bus, error.reason) for error in errors}
         for bus, reason in sorted(refused - self._logged):
             log.warning("direct.records_refused", bus=bus, reason=reason)
@@ -138,7 +147,7 @@ class DeliveryRecords:
 
 
 async def load_roster_entries(bus: Bus, fields: Mapping[str, Sequence[str]]) -> dict[str, RosterEntry]:
-    """Return what the rosters of a bus hold of the healer and the buses, by key (`bus:market-redis`).
+    """Return the entries of a bus's rosters about the healer and the buses, by key (`bus:market-redis`).
 
     `fields` names the fields by roster: `{"sentinel:roster": ["healer"], "healer:roster": [...]}`. Entries
     without a usable time, and rosters that are no hash, are left out. Raise BusError.
@@ -160,7 +169,7 @@ async def load_roster_entries(bus: Bus, fields: Mapping[str, Sequence[str]]) -> 
 
 
 def open_event(entry: RosterEntry) -> tuple[Event, bytes] | None:
-    """Return the miss of a roster's entry and its JSON; None if the entry is not down."""
+    """Return the miss in a roster's entry and its JSON; None if the entry is not down or has no event."""
     if entry.verdict is not State.DOWN or entry.event is None:
         return None
     event = parse(entry.event)
@@ -168,10 +177,12 @@ def open_event(entry: RosterEntry) -> tuple[Event, bytes] | None:
 
 
 def _encode(one: OpenOutage) -> bytes:
+    """Return an open outage as it is stored in `sentinel:direct`."""
     return orjson.dumps({"id": one.id, "ts": round(one.ts, 3), "own": one.is_own})
 
 
 def _parse(value: bytes) -> OpenOutage | None:
+    """Parse a stored open outage; return None for anything else."""
     try:
         found: Any = orjson.loads(value) if len(value) <= MAX_BYTES else None
     except orjson.JSONDecodeError:

@@ -1,4 +1,4 @@
-"""Whether every bus holds the same truth. Pure: what each bus holds, and the time, are arguments.
+"""Drift: a bus that holds another truth than the others. Pure: the documents and the time are arguments.
 
 A bus that is away has not drifted: the healer publishes that it is away. A bus that differs has drifted once
 it has differed for two seconds without a change: a seeding writes one bus after the other.
@@ -16,7 +16,7 @@ SETTLE_LOOKS: Final = 3
 
 
 class TruthStatus(StrEnum):
-    """What kind of document a bus holds."""
+    """The kind of document that a bus holds."""
 
     TRUTH = "truth"
     NOTHING = "missing"
@@ -57,7 +57,7 @@ class _Stored:
 
 
 class Drift:
-    """The state of every bus, as it was published."""
+    """The published state of every bus's truth, and the suspected drifts."""
 
     def __init__(self) -> None:
         self._published: dict[str, _Stored] = {}
@@ -74,16 +74,16 @@ class Drift:
         return [bus for bus, stored in self._published.items() if stored.state is State.DOWN]
 
     def restore(self, bus: str, state: State, ts: float) -> None:
-        """Apply what an earlier run published; of two rosters' entries the later one counts."""
+        """Apply a verdict that an earlier run published; of two rosters' entries, the later one counts."""
         known = self._published.get(bus)
         if known is None or known.ts < ts:
             self._published[bus] = _Stored(state, ts)
 
     def evaluate(self, seen: Mapping[str, HeldTruth | None], now: float, wall: float) -> list[Verdict]:
-        """Return the verdicts that follow from what all buses hold.
+        """Return the verdicts that follow from the documents of all buses.
 
         Args:
-            seen: what each bus holds, in the order of the buses' rank; None for a bus that is away.
+            seen: the document of each bus, best bus first; None for a bus that is away.
             now: monotonic seconds.
             wall: epoch seconds.
         """
@@ -94,7 +94,7 @@ class Drift:
         for bus in self._published.keys() | seen.keys():
             held, is_down = seen.get(bus), bus in self.drifted
             if bus not in seen:
-                is_right = is_down  # the truth names it no more
+                is_right = is_down  # the truth no longer names it
             elif held is not None and bus in wrong:
                 if not is_down and self._is_settled(bus, wrong[bus], held, now):
                     verdicts.append(self._conclude(bus, State.DOWN, wall, wrong[bus]))
@@ -106,6 +106,7 @@ class Drift:
         return sorted(verdicts, key=lambda verdict: verdict.svc)
 
     def _is_settled(self, bus: str, why: DriftReason, held: HeldTruth, now: float) -> bool:
+        """Return True if the bus has differed in the same way for two seconds and three looks."""
         suspicion = self._suspicions.get(bus)
         if suspicion is None or (suspicion.why, suspicion.held) != (why, held):
             self._suspicions[bus] = _Suspicion(why, held, now)
@@ -114,13 +115,14 @@ class Drift:
         return suspicion.looks >= SETTLE_LOOKS and now - suspicion.since >= SETTLE_SEC
 
     def _conclude(self, bus: str, state: State, wall: float, why: DriftReason | None = None) -> Verdict:
+        """Record the new state of a bus, and return the verdict to publish."""
         self._suspicions.pop(bus, None)
         self._published[bus] = _Stored(state, wall)
         return Verdict(bus, state, Publication.ALERT, wall, subject=Subject.TRUTH, reason=why)
 
 
 def find_drifted(seen: Mapping[str, HeldTruth | None]) -> dict[str, DriftReason]:
-    """Return the buses whose truth is not as it should be, and why.
+    """Return the buses whose document is missing, invalid or not the right one, and why.
 
     The document of the highest revision is right; of two with the same revision, that of the first bus.
     """

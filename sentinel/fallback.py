@@ -1,8 +1,9 @@
-"""The fallback: the sentinel tells people of the healer and the buses what nobody else told them.
+"""The fallback: the sentinel sends alerts about the healer and the buses that nobody else has sent.
 
-It follows the log of alerts on every bus and gives the notifier some seconds. Then it looks for
-`notifier:told:<id>`, and sends what nobody told over each of its channels, under the same id. What is pending
-is decided in `pending.py`, how long to go on trying in `sender.py`; the records are in `delivery_records.py`.
+It follows the log of alerts on every bus and gives the notifier some seconds. Then it reads
+`notifier:told:<id>`, and sends each event without such a record over each of its channels, under the same id.
+`pending.py` decides which alerts are pending, `sender.py` how long to go on trying; the records are in
+`delivery_records.py`.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ log = logs.get("direct")
 
 
 class Fallback:
-    """The fallback over some channels, which it closes at its end. Call `set_truth` first, then `run`."""
+    """The fallback over some channels, which `run` closes at its end. Call `set_truth` first, then `run`."""
 
     def __init__(self, me: Agent[SentinelSettings], channels: Sequence[Channel]) -> None:
         self._me = me
@@ -56,12 +57,12 @@ class Fallback:
             for channel in channels
         ]
         self.skipped = SkippedEntries()
-        self._sending: dict[str, int] = {}  # by event id, how many senders have not finished with it
+        self._sending: dict[str, int] = {}  # by event id, the number of senders that still try it
         self._unheard: set[str] = set()
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
 
     def set_truth(self, truth: Truth) -> None:
-        """Put the buses of a truth in force. Raise BusError if one has no URL."""
+        """Put the buses and the fleet's name of a truth in force. Raise BusError if a bus has no URL."""
         self._buses = [self._me.bus(name) for name in truth.bus_names()]
         self._bus_timeout_sec = truth.bus_timeout_sec()
         self._fleet = truth.fleet
@@ -69,12 +70,12 @@ class Fallback:
         self._changed.set()
 
     def note_event(self, event: Event, raw: bytes | None = None) -> None:
-        """Note an event, found on the log of a bus, or encoded here and not yet on any."""
+        """Add an event that was read from a bus's log (`raw` is its JSON), or created in this process."""
         self._pending.note_event(event, raw or encode(event), time.monotonic())
         self._wake.set()
 
     async def run(self) -> None:
-        """Tell people what nobody else tells them, until cancelled."""
+        """Send the alerts that nobody else sends, until cancelled; then close the channels."""
         try:
             async with asyncio.TaskGroup() as group:
                 for sender in self._senders:
@@ -92,7 +93,7 @@ class Fallback:
     # -- follow the buses
 
     async def _follow(self) -> None:
-        """Follow the log of every bus in force, and try whether each takes writes."""
+        """Follow the log of every bus in force, and test whether each accepts writes, until cancelled."""
         while True:
             self._changed.clear()
             async with asyncio.TaskGroup() as group:
@@ -106,6 +107,7 @@ class Fallback:
                     task.cancel()
 
     async def _follow_one(self, bus: Bus) -> None:
+        """Follow the log of one bus until cancelled."""
         await follow(
             bus,
             on_event=self.note_event,
@@ -116,9 +118,9 @@ class Fallback:
         )
 
     async def _try_writes(self, bus: Bus) -> None:
-        """Find out again and again whether a bus takes writes: a full one, or a replica, answers reads.
+        """Test every second whether a bus accepts writes: a full bus, or a replica, still answers reads.
 
-        The counter is that of our canaries, which is only ever raised.
+        The write increments the counter of our canaries.
         """
         while True:
             event: Event | None
@@ -134,7 +136,10 @@ class Fallback:
             await asyncio.sleep(WRITE_EVERY_SEC)
 
     async def _restore(self, bus: Bus) -> None:
-        """Restore what an earlier run, or a time without this bus, left open."""
+        """Restore, from a bus that is reached, the alerts and outages that were left open.
+
+        They are those of an earlier run, or of a time without this bus. Raise BusError.
+        """
         buses = [BUS_FIELD + each.name for each in self._buses]
         fields = {roster_key(self._me.name): [HEALER], roster_key(HEALER): buses}
         stored = await self._records.load_open_outages(bus)
@@ -153,21 +158,25 @@ class Fallback:
         self._wake.set()
 
     def _note_answered(self, bus: str) -> None:
+        """Note that a bus answers, so that its next failure is logged."""
         self._unheard.discard(bus)
 
     def _note_failed(self, error: BusError) -> None:
+        """Log that a bus can't be followed, once until it answers again."""
         if error.bus not in self._unheard:
             self._unheard.add(error.bus)
             log.info("direct.unheard", bus=error.bus, reason=error.reason)
 
     def _note_bus_back(self, ok: Event | None) -> None:
+        """Add the `bus_ok` of a bus that is back, if there is one."""
         if ok is not None:
             self._pending.note_own_event(ok, time.monotonic())
             self._wake.set()
 
-    # -- tell people
+    # -- send alerts
 
     async def _decide(self) -> None:
+        """Report lost buses; send each alert that is due, unless another process has sent it."""
         now, wall = time.monotonic(), time.time()
         for event in self._availability.report_lost(self._bus_timeout_sec, self._grace_sec, now, wall):
             log.error("bus.unreached", bus=event.svc, reason=event.reason)
@@ -185,6 +194,7 @@ class Fallback:
                     sender.enqueue(alert)
 
     async def _rest(self) -> None:
+        """Wait 0.5 s at most, until the next alert is due or something changed."""
         wait_sec = self._pending.seconds_to_due(time.monotonic())
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LOOK_EVERY_SEC if wait_sec is None else min(wait_sec, LOOK_EVERY_SEC)):
@@ -192,6 +202,7 @@ class Fallback:
         self._wake.clear()
 
     async def _is_wanted(self, alert: PendingAlert) -> bool:
+        """Return True if an alert is still to be sent, before each attempt of a sender."""
         if alert not in self._pending:
             return False
         if await self._records.is_told_by_others(alert.event.id):
@@ -201,16 +212,18 @@ class Fallback:
         return True
 
     async def _record_accepted(self, alert: PendingAlert, channel: str) -> None:
+        """Record that a channel accepted an alert."""
         self._pending.note_sent(alert)
         await self._records.record_accepted(alert.event.id, channel, self._pending.open_outages)
 
     async def _catch_up(self) -> None:
-        """Write records again that a bus did not take: without them a later run would tell people twice."""
+        """Write records again that a bus did not take, every second: a later run would send alerts twice."""
         while True:
             await asyncio.sleep(CATCH_UP_SEC)
             await self._records.catch_up(self._pending.open_outages)
 
     def _finish(self, alert: PendingAlert) -> None:
+        """Note that one sender will not try an alert any more; after the last sender, remove the alert."""
         ident = alert.event.id
         self._sending[ident] -= 1
         if not self._sending[ident]:
@@ -218,6 +231,6 @@ class Fallback:
             self._pending.remove(alert)
 
     def _trouble(self) -> str | None:
-        """Return why no channel takes anything, in words for a beat's `detail`; None while one does."""
+        """Return why no channel accepts any message, as text for a beat's `detail`; None while one does."""
         troubles = [sender.trouble for sender in self._senders if sender.trouble]
         return f"no way out: {', '.join(troubles)}" if len(troubles) == len(self._senders) else None

@@ -1,4 +1,4 @@
-"""The follower of the log of alerts of one bus: it reads what is new, whatever becomes of the bus."""
+"""The follower of the log of alerts of one bus: it reads new entries, also after a failure of the bus."""
 
 import asyncio
 from collections import Counter
@@ -16,7 +16,7 @@ BLOCK_SEC: Final = 1.0
 AT_ONCE: Final = 500
 PAUSE_SEC: Final = 0.5
 _OF_SERVICES: Final = (b'{"type":"heartbeat', b'{"type":"probe')
-"""How events about services begin, which don't concern the sentinel: skipping them costs next to nothing."""
+"""The first bytes of events about services, which the sentinel skips without parsing them."""
 
 log = logs.get("sentinel")
 
@@ -53,7 +53,7 @@ async def follow(
 ) -> None:
     """Follow the log of a bus from its end on, until cancelled.
 
-    What was written while the bus was away is read afterwards.
+    Entries that were written while the bus was away are read afterwards.
 
     Args:
         bus: the bus of the log.
@@ -77,7 +77,7 @@ async def follow(
 
 
 async def find_start(bus: Bus, last: bytes | None) -> bytes:
-    """Return the id to read on after: `last`, or the log's end if that is None, or 0-0 if the log is new."""
+    """Return the id to read after: `last`, or the log's end if that is None, or 0-0 if the log is new."""
     end = await read_newest_id(bus, ALERT_LOG)
     if last is None:
         return end
@@ -87,6 +87,10 @@ async def find_start(bus: Bus, last: bytes | None) -> bytes:
 async def _read(
     bus: Bus, last: bytes, on_event: Callable[[Event, bytes], None], on_skipped: Callable[[str], None]
 ) -> bytes:
+    """Read the next entries, waiting up to a second; report their events and return the last id.
+
+    Raise BusError.
+    """
     for entry in await read_after(bus, ALERT_LOG, last, count=AT_ONCE, block_sec=BLOCK_SEC):
         last = entry.id
         if entry.fields is None:

@@ -1,8 +1,7 @@
-"""The alerts about the healer and the buses that nobody has told people of yet. Pure.
+"""The pending alerts: those about the healer and the buses that nobody has sent to people yet. Pure.
 
-Each alert is given to the notifier first. When the notifier's time is over and nobody told people of a miss,
-the sentinel tells them. It tells of an ok only if it told of the miss before it. `now` is monotonic time in
-seconds, always passed in.
+The notifier has some seconds for each alert. If nobody has sent a miss by then, the sentinel sends it. It
+sends an ok only if it sent the miss before it. `now` is monotonic time in seconds, always passed in.
 """
 
 from collections import OrderedDict
@@ -14,29 +13,29 @@ from marketswarm.event import Event, Kind, encode, identify
 
 SEEN_AT_MOST: Final = 1000
 PENDING_AT_MOST: Final = 200
-"""Beyond this number the oldest are dropped: a receiver that was away needs no whole day of flapping."""
+"""The most alerts that are pending; then the oldest is dropped: nobody needs a whole day of flapping."""
 RESTORED_SEC: Final = 2.0
-"""The least time before an alert that an earlier run left open is ours: another bus may know its end."""
+"""The least seconds before a restored alert is due: another bus may hold its end."""
 
 _MISSES: Final = {Kind.HEALER_MISS: "healer", Kind.BUS_MISS: "bus"}
 _OKS: Final = {Kind.HEALER_OK: "healer", Kind.BUS_OK: "bus"}
 
 
 def outage_key(event: Event) -> str | None:
-    """Return what an event is about, `healer:<name>` or `bus:<name>`; None for any other event."""
+    """Return the subject of an event, `healer:<name>` or `bus:<name>`; None for an event of another type."""
     family = _MISSES.get(event.type) or _OKS.get(event.type)
     return f"{family}:{event.svc}" if family else None
 
 
 def is_outage_key(key: str) -> bool:
-    """Return True for `healer:<name>` and `bus:<name>`."""
+    """Return True if a text is `healer:<name>` or `bus:<name>`."""
     family, _, svc = key.partition(":")
     return family in _MISSES.values() and svc != ""
 
 
 @dataclass(slots=True)
 class PendingAlert:
-    """An event that somebody must tell people of.
+    """An event to be sent to people.
 
     `due` is when the others' time is over, in monotonic seconds. `is_restored` marks an event that an earlier
     run left open, `is_ours` one that the sentinel is sending; `closes` is then the id of the miss that an ok
@@ -52,7 +51,7 @@ class PendingAlert:
 
     @property
     def key(self) -> str:
-        """What the event is about; see `outage_key`."""
+        """The subject of the event, as `outage_key` returns it."""
         return outage_key(self.event) or ""
 
     @property
@@ -63,7 +62,7 @@ class PendingAlert:
 
 @dataclass(frozen=True, slots=True)
 class OpenOutage:
-    """An outage of which the sentinel told people: the miss's id and its `ts` (epoch seconds).
+    """An outage that the sentinel sent to people: the miss's id and its `ts` (epoch seconds).
 
     `is_own` marks a miss that only the sentinel knew of, since no bus could be reached.
     """
@@ -78,12 +77,12 @@ class PendingAlerts:
 
     Args:
         me: the sentinel's name, as in the `by` of its events.
-        grace_sec: the time that the notifier has to tell people of an event.
+        grace_sec: the seconds that the notifier has to send an event.
     """
 
     def __init__(self, me: str, grace_sec: float) -> None:
         self.open_outages: dict[str, OpenOutage] = {}
-        """The outages of which the sentinel told people, by key; it must tell their ends, too."""
+        """The outages that the sentinel sent to people, by key; it must send their ends, too."""
         self._me = me
         self._grace_sec = grace_sec
         self._alerts: OrderedDict[str, PendingAlert] = OrderedDict()
@@ -98,9 +97,10 @@ class PendingAlerts:
         return self._alerts.get(alert.event.id) is alert
 
     def note_event(self, event: Event, raw: bytes, now: float, waited_sec: float | None = None) -> None:
-        """Add an event unless it is known, or of no concern; it may be noted any number of times.
+        """Add an event about the healer or a bus, unless it was added before or need not be sent.
 
-        `waited_sec` is given for an event that an earlier run left open: the time others have had already.
+        `waited_sec` is given for an event that an earlier run left open: the seconds that others have had
+        already.
         """
         key = outage_key(event)
         if key is None or not self._is_news(event.id):
@@ -118,7 +118,7 @@ class PendingAlerts:
             del self._seen[event.id]  # the miss that it ends may still be restored
 
     def note_own_event(self, event: Event, now: float) -> None:
-        """Add an event that only the sentinel knows: a bus is away with all the others, or back."""
+        """Add an event that only the sentinel knows: no bus is reached, or a bus is back after that."""
         key = outage_key(event) or ""
         if event.type in _MISSES:
             if key not in self._down:
@@ -132,7 +132,7 @@ class PendingAlerts:
         """Add the open outages that an earlier run stored on a bus; return the keys of the new ones.
 
         The earlier run may have been killed before it could store an outage on every bus. A bus that is asked
-        first may then show the same miss as still to be told; that alert is dropped.
+        first may then hold the same miss as not yet sent; that alert is dropped.
         """
         new = [key for key, one in stored.items() if key not in self.open_outages and self._is_untold(one.id)]
         for key in new:
@@ -142,9 +142,9 @@ class PendingAlerts:
         return new
 
     def note_up(self, key: str, ts: float, now: float) -> None:
-        """Note that a roster has a healer or bus up since `ts` (epoch seconds).
+        """Note that a roster has a healer or bus as up since `ts` (epoch seconds).
 
-        A restored miss from before that is dropped; the end of an outage that the sentinel told is added.
+        A restored miss from before that is dropped; the end of an outage that the sentinel sent is added.
         """
         for alert in [one for one in self._alerts.values() if one.key == key and one.is_miss]:
             if alert.is_restored and not alert.is_ours and alert.event.ts < ts:
@@ -156,19 +156,19 @@ class PendingAlerts:
             event = Event(kind, svc, ts, identify(kind, svc, ts), "healer" if family == "bus" else self._me)
             self.note_event(event, encode(event), now)
 
-    # -- what is due
+    # -- due alerts
 
     def due_alerts(self, now: float) -> list[PendingAlert]:
-        """Return the alerts that the others have had their time for, oldest first."""
+        """Return the alerts for which the others' time is over and which are not ours yet, oldest first."""
         return [alert for alert in self._alerts.values() if not alert.is_ours and alert.due <= now]
 
     def seconds_to_due(self, now: float) -> float | None:
-        """Return the seconds until an alert is due; None while there is none."""
+        """Return the seconds until the next alert is due; None if there is none."""
         found = [alert.due for alert in self._alerts.values() if not alert.is_ours]
         return max(0.0, min(found) - now) if found else None
 
     def claim(self, alert: PendingAlert) -> bool:
-        """Make an alert ours; drop it and return False if it is an ok without a miss of ours."""
+        """Mark an alert as ours; drop it and return False if it is an ok without a miss of ours."""
         if not alert.is_miss:
             told = self.open_outages.get(alert.key)
             misses = [told.id] if told else [miss.event.id for miss in self._pending_misses(alert.key)]
@@ -179,10 +179,10 @@ class PendingAlerts:
         alert.is_ours = True
         return True
 
-    # -- what became of it
+    # -- results
 
     def note_told_by_others(self, alert: PendingAlert) -> None:
-        """Drop an alert that somebody else told people of, who will tell of its end as well."""
+        """Drop an alert that another process has sent; that process sends its end as well."""
         self._alerts.pop(alert.event.id, None)
         if alert.is_restored:  # perhaps by an earlier run of ours, as a bus that is still to be asked may say
             self._seen.pop(alert.event.id, None)
@@ -194,7 +194,7 @@ class PendingAlerts:
             self.open_outages.pop(alert.key, None)
 
     def note_sent(self, alert: PendingAlert) -> None:
-        """Note that a channel took an alert: its outage is open, or over. May be called for each channel."""
+        """Note that a channel accepted an alert: its outage is open, or over. Call this for each channel."""
         event, key = alert.event, alert.key
         if alert.is_miss:
             own = event.by == self._me and event.type is Kind.BUS_MISS
@@ -206,9 +206,13 @@ class PendingAlerts:
         """Remove an alert that no channel will try any more."""
         self._alerts.pop(alert.event.id, None)
 
-    # -- inside
+    # -- helpers
 
     def _is_to_be_added(self, alert: PendingAlert, key: str) -> bool:
+        """Return True if a new alert is to be sent; drop an older pending ok that it replaces.
+
+        An ok is added only if a miss is pending or was sent; a miss, unless its outage is known already.
+        """
         event = alert.event
         if alert.is_miss:
             self._down.add(key)
@@ -217,30 +221,37 @@ class PendingAlerts:
         if key not in self.open_outages and not self._pending_misses(key):
             return False
         for ok in self._pending_oks(key):
-            if not ok.is_ours:  # this one is newer, or the healer's in the place of our own
+            if not ok.is_ours:  # the new one is later, or the healer's instead of our own
                 del self._alerts[ok.event.id]
         return True
 
     def _is_known_outage(self, key: str, ts: float) -> bool:
-        """Return True if the healer's miss is of an outage that we knew of while no bus could be reached."""
+        """Return True if a miss of the healer is about an outage that the sentinel detected itself.
+
+        That is so if the sentinel's own outage lasts, or ended after `ts`.
+        """
         outage, ended_at = self.open_outages.get(key), self._own_ended_at.get(key, 0.0)
         lasts = outage is not None and outage.is_own and ended_at < outage.ts
         return lasts or ts <= ended_at
 
     def _pending_misses(self, key: str) -> list[PendingAlert]:
+        """Return the pending misses of a key, oldest first."""
         return [alert for alert in self._pending_about(key) if alert.is_miss]
 
     def _pending_oks(self, key: str) -> list[PendingAlert]:
+        """Return the pending oks of a key, oldest first."""
         return [alert for alert in self._pending_about(key) if not alert.is_miss]
 
     def _pending_about(self, key: str) -> Iterable[PendingAlert]:
+        """Return the pending alerts of a key, oldest first."""
         return [alert for alert in self._alerts.values() if alert.key == key]
 
     def _is_untold(self, ident: str) -> bool:
-        """Return True if this run has told neither of this miss nor of its end, though it may know it."""
+        """Return True if the event is pending or new, so that this run has not sent it; note it as seen."""
         return ident in self._alerts or self._is_news(ident)
 
     def _is_news(self, ident: str) -> bool:
+        """Return True if the event id was not seen before, and note it as seen."""
         if ident in self._seen:
             return False
         self._seen[ident] = None

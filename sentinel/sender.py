@@ -1,8 +1,8 @@
-"""The sender of one channel: it sends what is pending there, again and again until it is accepted.
+"""The sender of one channel: it sends the pending messages, each again until the channel accepts it.
 
 Each channel has its own queue and its own pauses, so that a channel that hangs delays no other. Messages
-about the same service keep their order; a message that a receiver never accepts delays nothing else. Which
-message is tried next is decided in `marketswarm/channels/queue.py`.
+about the same service keep their order; a message that is never accepted delays no other service. The module
+`marketswarm/channels/queue.py` decides which message is tried next.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ class ChannelSender:
 
     Args:
         channel: the channel to send over; the caller closes it.
-        is_wanted: asked before each attempt: is the alert still ours to tell?
-        accepted: called when the channel took the alert.
+        is_wanted: returns, before each attempt, whether the alert is still to be sent.
+        accepted: called with the alert and the channel's name when the channel accepted it.
         finished: called when this sender will not try the alert any more, whether accepted or not.
         fleet: returns the name of the fleet in the truth, which may be empty.
     """
@@ -48,7 +48,7 @@ class ChannelSender:
     ) -> None:
         self.channel = channel
         self.trouble: str | None = None
-        """Why the last attempt failed, in words for a beat's `detail`; None if it did not."""
+        """Why the last attempt failed, as text for a beat's `detail`; None if it did not."""
         self._is_wanted, self._accepted, self._finished = is_wanted, accepted, finished
         self._fleet = fleet
         self._queue = ChannelQueue(at_most=PENDING_AT_MOST)
@@ -59,7 +59,7 @@ class ChannelSender:
         return len(self._queue)
 
     def enqueue(self, alert: PendingAlert) -> None:
-        """Add an alert; never blocks. If there are too many, drop the oldest."""
+        """Add an alert, which never blocks; if there are too many, drop the oldest."""
         self._alerts[alert.event.id] = alert
         message = replace(message_for(alert, time.time(), self._fleet()), about=(alert.key,))
         for given_up in self._queue.put(message, time.monotonic()):
@@ -67,7 +67,7 @@ class ChannelSender:
         self._wake.set()
 
     async def run(self) -> None:
-        """Send until cancelled."""
+        """Send the messages that are due, one after the other, until cancelled."""
         while True:
             self._wake.clear()
             entry, again_at = self._queue.next_attempt(time.monotonic())
@@ -81,7 +81,7 @@ class ChannelSender:
                 entry.on_wire = False
 
     async def _rest(self, until: float) -> None:
-        """Wait for another message, or until `until` (monotonic)."""
+        """Wait for another message, or until `until` (monotonic seconds)."""
         try:
             async with asyncio.timeout(None if until == NEVER else until - time.monotonic()):
                 await self._wake.wait()
@@ -89,6 +89,11 @@ class ChannelSender:
             pass
 
     async def _try(self, entry: QueuedMessage) -> None:
+        """Send a message once, unless it is no longer wanted, and record the result.
+
+        After success or a permanent error the message is finished; after another error it is tried again
+        later.
+        """
         alert = self._alerts[entry.message.id]
         if not await self._is_wanted(alert):
             self._finish(entry)
@@ -106,10 +111,12 @@ class ChannelSender:
             )
 
     def _finish(self, entry: QueuedMessage) -> None:
+        """Remove a message from the queue, and report that this sender has finished with its alert."""
         self._queue.drop(entry)
         self._finished(self._alerts.pop(entry.message.id))
 
     async def _send(self, alert: PendingAlert) -> SendError | None:
+        """Send an alert over the channel once and log the result; return the error, or None for success."""
         name, where = self.channel.name, self.channel.where
         message = message_for(alert, time.time(), self._fleet())
         try:

@@ -1,8 +1,8 @@
-"""The sentinel: it watches the healer alone, by the same rules as the healer watches all other services.
+"""The sentinel: it monitors the healer alone, by the same rules as the healer monitors all other services.
 
-It shares the healer's code, but no process, no connection and no key, so that no failure hits both. Lost
-buses are the healer's to publish; while a bus is away, the sentinel concludes nothing about it. Beside that
-it compares the truth on all buses (`comparison.py`), and sends what nobody else tells people (`fallback.py`).
+It shares the healer's code, but no process, no connection and no key, so that no failure hits both. The
+healer publishes lost buses; while a bus is away, the sentinel concludes nothing about it. It also compares
+the truth on all buses (`comparison.py`), and sends alerts that nobody else sends (`fallback.py`).
 """
 
 from collections.abc import Callable
@@ -29,12 +29,12 @@ log = logs.get(SENTINEL)
 
 
 class ObservedEncoder(VerdictEncoder):
-    """An encoder that reports each event it makes, so that even an event that no bus takes is known."""
+    """An encoder that passes each event to `on_event`, so that an event that no bus takes is known, too."""
 
     on_event: Callable[[Event], None] | None = None
 
     def encode(self, verdict: Verdict) -> EncodedVerdict:
-        """Report the event of a verdict, then encode the verdict."""
+        """Pass the event of a verdict to `on_event`, then encode the verdict."""
         event = self.build_event(verdict)
         if self.on_event is not None and event is not None:
             self.on_event(event)
@@ -42,12 +42,15 @@ class ObservedEncoder(VerdictEncoder):
 
 
 def sentinel_heartbeat(_settings: SentinelSettings, section: Service | None) -> Heartbeat:
-    """Return how the sentinel beats: as its section of the truth says, else by default."""
+    """Return the sentinel's heartbeat: that of its section of the truth, else the default."""
     return Heartbeat(channel=heartbeat_channel(SENTINEL)) if section is None else section.heartbeat
 
 
 def healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
-    """Return the sentinel's roster, one line; the timeout is by default three of the healer's intervals."""
+    """Return the one watch of the sentinel, on the healer.
+
+    The timeout is three of the healer's intervals, unless a setting names another one.
+    """
     section = truth.services.get(HEALER)
     beats = healer_heartbeat(settings, section)
     bus = truth.bus_of(HEALER) if section is not None else SYSTEM
@@ -56,7 +59,10 @@ def healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
 
 
 async def watch(me: Agent[SentinelSettings]) -> None:
-    """Watch the healer, now and after each reseed, until cancelled."""
+    """Monitor the healer, now and after each reseed, until cancelled.
+
+    Run the comparison and the fallback beside.
+    """
     home, channel = alert_target(me.truth, me.settings)
     encoder = ObservedEncoder(family="healer", by=me.name, channel=channel)
     monitor = Monitor(me, encoder, home=home, everywhere=True)
@@ -64,6 +70,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
     fallback = open_fallback(me, encoder)
 
     def apply_truth(truth: Truth) -> None:
+        """Put a truth in force for the monitor, the comparison and the fallback."""
         healer, buses = healer_watch(truth, me.settings), open_buses(truth)
         encoder.channel = alert_target(truth, me.settings)[1]
         monitor.set_roster([healer], {healer.bus: NO_TIMEOUT}, truth.bus_names(), len(truth.watched()))
@@ -72,6 +79,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
             fallback.set_truth(truth)
 
     def open_buses(truth: Truth) -> list[Bus]:
+        """Return the buses of a truth, opened. Raise BusError if one that the sentinel needs has no URL."""
         for name in (home, healer_watch(truth, me.settings).bus):
             me.bus(name, truth)
         return [me.bus(name, truth) for name in truth.bus_names()]
@@ -92,7 +100,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
 
 
 def open_fallback(me: Agent[SentinelSettings], encoder: ObservedEncoder) -> Fallback | None:
-    """Return the fallback over the channels of the environment; None if the environment names none."""
+    """Return the fallback over the channels that the environment configures; None if there are none."""
     channels = channels_from_environment(me.settings)
     if not channels:
         log.info("direct.no_way_out", name="WEBHOOK_URL or SMTP_HOST")
