@@ -152,7 +152,7 @@ class Fallback:
             found, age_sec = open_event(entry), wall - entry.ts
             if found is None:
                 self._pending.note_up(key, entry.ts, now)
-            elif age_sec < TOLD_SEC:  # records of who told people are kept no longer
+            elif age_sec < TOLD_SEC:  # delivery records are kept no longer
                 self._pending.note_event(*found, now, waited_sec=max(0.0, age_sec))
         await self._records.write(bus, self._pending.open_outages)
         self._wake.set()

@@ -159,7 +159,7 @@ class PendingAlerts:
     # -- due alerts
 
     def due_alerts(self, now: float) -> list[PendingAlert]:
-        """Return the alerts for which the others' time is over and which are not ours yet, oldest first."""
+        """Return the alerts whose grace time is over and that are not ours yet, oldest first."""
         return [alert for alert in self._alerts.values() if not alert.is_ours and alert.due <= now]
 
     def seconds_to_due(self, now: float) -> float | None:

@@ -21,7 +21,7 @@ log = logs.get("direct")
 
 
 def message_for(alert: PendingAlert, now: float, fleet: str = "") -> Message:
-    """Return the message for an alert, sent at `now` (epoch seconds); an ok goes into its miss's thread."""
+    """Return the message for an alert, sent at `now` (epoch seconds); an ok joins the thread of its miss."""
     message = message_for_event(alert.event, alert.raw, now, fleet)
     return message if alert.closes is None else replace(message, thread=alert.closes, closes=(alert.closes,))
 

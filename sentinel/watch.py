@@ -92,7 +92,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
         me.expose(fallback.skipped.collect)
         me.task(fallback.run(), name="direct")
     if me.settings.deadman_url is not None:
-        from sentinel.deadman import ping  # noqa: PLC0415 - an HTTP library, for whoever wants it
+        from sentinel.deadman import ping  # noqa: PLC0415 - imports an HTTP library only if it is configured
 
         url, interval_sec = me.settings.deadman_url, me.settings.deadman_interval_sec
         me.task(ping(url, interval_sec, lambda: is_healer_up(monitor)), name="deadman")

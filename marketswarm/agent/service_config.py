@@ -317,7 +317,7 @@ def _load_model(module: str) -> type[ServiceConfig] | None:
 
 
 def _is_in(place: str, told: Collection[str]) -> bool:
-    """Return True if `told` has this path or a path that contains it."""
+    """Return True if `told` contains this path, or a path that this one is part of."""
     return any(
         place[:end] in told for end in range(1, len(place) + 1) if place[end : end + 1] in ("", ".", "[")
     )

@@ -23,7 +23,7 @@ LEAST_SEC: Final = 3.0
 STOP_WITHIN_SEC: Final = 4.5  # 5 s are allowed
 LONGEST_STEP_SEC: Final = 1.0
 OVERSLEPT_SEC: Final = 0.5  # if the thread wakes this much too late, the process was stopped meanwhile
-LOG_WITHIN_SEC: Final = 2.0  # a log that nobody reads must not keep a hung process alive
+LOG_WITHIN_SEC: Final = 2.0  # a log pipe without a reader must not keep a hung process alive
 TASKS_SHOWN: Final = 50
 
 

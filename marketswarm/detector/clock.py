@@ -82,7 +82,7 @@ class ListeningClock:
         self.overslept_ever_sec = 0.0  # the same since the beginning
         self._anchor: float | None = None  # the monotonic time that `proven` stands for; None in a gap
         self._session = False
-        # canaries on their way, number and time of sending; the oldest of very many is forgotten
+        # canaries without a return yet, number and time of sending; the latest 64 are kept
         self._outstanding: deque[tuple[int, float]] = deque(maxlen=64)
         self._session_reason: str | None = "refused"
         self._write_reason: str | None = None
@@ -250,7 +250,7 @@ class ListeningShare:
         return self.poor >= POOR_IN_A_ROW
 
     def restart(self, now: Moment) -> None:
-        """Begin a window, and forget those before it."""
+        """Begin a window at `now`, and drop the result of the windows before it."""
         self.poor = 0  # the number of poor windows in a row
         self.since = now  # when the first of them began
         self._begin_window(now)

@@ -381,7 +381,7 @@ class Detector:
         return self._move(service, Trigger.DUE, now, before=service.last_beat)
 
     def retry_suspect(self, svc: str) -> None:
-        """Make a service whose `beat:<svc>` could not be read a suspect again soon."""
+        """Have a service whose `beat:<svc>` could not be read returned as a suspect again soon."""
         service = self.services.get(svc)
         if service is not None and service.is_suspect:
             service.end_suspicion()

@@ -10,14 +10,15 @@ published, so `gap_sec` is a lower bound:
   timeout allows. If no pace was measured, n beats prove a silence of their time divided by n, and no more.
   Many beats that came somewhat slower than before would look like one silence: less than a quarter of the
   whole time is ignored.
-- Nobody knows when a process that is gone beat last, unless it said goodbye, or `beat:<svc>` still held its
-  last beat when listening began again.
-- While a bus was mute its senders could not beat, and some senders do not count what they could not send.
-- The timeout that was in force when a silence began says how long it may be, not a shorter one since.
+- The last beat of a process that has ended is known only if it said goodbye, or if `beat:<svc>` still held
+  that beat when listening began again.
+- While a bus was mute its senders could not beat, and some senders do not count beats that they could not
+  send.
+- A silence is compared with the timeout that was in force when it began, even if the timeout is shorter now.
 
-Time is the smaller of what the listener's clock and the beats' own `ts` say: a step of one clock proves
-nothing. A case is published only once the service was heard for a timeout more: if an instance from before
-the gap beats again, the new one was no successor but a second instance.
+A duration is the smaller of those by the listener's clock and by the beats' own `ts`: a step of one clock
+proves nothing. A case is published only once the service was heard for a timeout more: if an instance from
+before the gap beats again, the new one was no successor but a second instance.
 
 The last beats are saved a few at a time. A new instance and a goodbye are saved with the next save; of all
 other services the latest beat is saved as often as is useful and as the budget allows. A service whose beat
@@ -55,10 +56,10 @@ class BeatBeforeGap(NamedTuple):
 
     `heard` is when this run heard it, if it did. `instances` are the instances known then; `had_others` is
     True if another one of them was alive as well. `pace_sec` is the longest time between beats (0 if none was
-    measured), `allowed_sec` the timeout in force then. `is_final`: nobody beat after it until listening began
-    again, at the clock's `turn`. `was_heard_again`: an instance from before was heard since, while what had
-    piled up was still being heard. `proven_sec` is a silence before this beat that is proven already;
-    `counted_from` is the `i` at which that counting began.
+    measured), `allowed_sec` the timeout in force then. `is_final`: no instance beat after it until listening
+    began again, at the clock's `turn`. `was_heard_again`: an instance from before was heard since, while
+    messages that had piled up were still being heard. `proven_sec` is a silence before this beat that is
+    proven already; `counted_from` is the `i` at which that counting began.
     """
 
     boot: str
@@ -148,9 +149,9 @@ class History:
 
     def __init__(self, service: WatchedService) -> None:
         self.turn = service.bus.clock.turns  # the bus clock's turn at the last beat
-        self.before: BeatBeforeGap | None = None  # the last beat before a gap, until one after it was judged
+        self.before: BeatBeforeGap | None = None  # the last beat before a gap, until one after it is compared
         self.case: Case | None = None  # the case that followed, until it is published
-        self.pace_sec = 0.0  # the longest time between beats lately; 0 if it was not measured
+        self.pace_sec = 0.0  # the longest recent time between beats; 0 if it was not measured
         self.measured_at: tuple[str, int, float] | None = None  # instance, `i`, monotonic time
         self.saved_at = -inf  # the last beat that was saved, by the listening clock
         self.allowance: tuple[HeardAt, float] | None = None  # a beat under an older truth, and its timeout
@@ -245,7 +246,7 @@ class RestartObserver(BeatObserver):
             return
         is_old_instance = beat.boot is None or beat.boot in before.instances
         if not service.bus.clock.caught_up and is_old_instance:
-            # nobody knows how late it is: what piled up meanwhile is still being heard
+            # its delay is unknown: messages that piled up in the gap are still being heard
             history.before = before._replace(was_heard_again=True)
             return
         case = _open_case(service, before, beat, heard)
@@ -464,7 +465,7 @@ def _open_case(service: WatchedService, before: BeatBeforeGap, beat: Beat, heard
     clock, timeout_sec = service.bus.clock, max(service.watch.timeout_sec, before.allowed_sec)
     restarted = beat.boot not in before.instances
     if beat.boot is None or (restarted and before.was_heard_again and clock.caught_up):
-        return None  # it can't be told apart, or was replaced while that could be heard
+        return None  # it has no boot, or replaced another instance while we listened
     sec = before.seconds_to(beat.ts, heard.mono) - clock.muted_since(before.mono, heard.mono)
     gap_sec = before.proven_sec if before.proven_sec >= timeout_sec else 0.0
     if restarted:

@@ -1,13 +1,13 @@
-"""One watched service: what is known about it, and DETECTION's rule for when its silence is a miss.
+"""One watched service: its state, and the rule of DETECTION.md for when its silence is a miss.
 
-Pure. Every `at` is a reading of the listening clock of the service's bus, in seconds. All state of a service
-is written here; the detector, the restore and the roster call methods.
+Pure. Every `at` is a reading of the listening clock of the service's bus, in seconds. Only methods of this
+module change the state of a service; the detector, the restore and the roster call them.
 
-Most beats are not parsed when they arrive. A payload is *familiar* if it differs from the last parsed one in
-nothing but a later `i` and `ts`: same head, same tail, same length, and greater when compared byte by byte.
-Such a payload is stored as the last beat at once, for a third of the cost. It is parsed by `confirm`, before
-anybody concludes something from it; the timing wheel asks for that twice per timeout. If the parse then finds
-that it was no new beat, the last parsed beat counts again. So no verdict rests on an unparsed payload.
+Most beats are not parsed when they arrive. A payload is *familiar* if it differs from the last parsed one
+only in a later `i` and `ts`: same head, same tail, same length, and greater when compared byte by byte. Such
+a payload is stored as the last beat at once, for a third of the cost. `confirm` parses it before any
+conclusion is drawn from it; the timing wheel asks for that twice per timeout. If the parse then finds that it
+was no new beat, the last parsed beat counts again. So no verdict rests on an unparsed payload.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -116,7 +116,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A service whose deadline has passed; its `beat:<svc>` key must be read before it is missed."""
+    """A service whose deadline has passed; its `beat:<svc>` key must be read before the miss is published."""
 
     svc: str
     bus: str

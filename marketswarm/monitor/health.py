@@ -67,7 +67,7 @@ class HealthKeys:
         self._plan(svc, SOON_SEC * random.random())
 
     def resume(self, svc: str) -> None:
-        """Refresh the key of a service whose channel was refused for a while: it may have expired."""
+        """Refresh a service's key soon: it may have expired while the service's channel was refused."""
         if svc in self._published:
             self._plan(svc, SOON_SEC * random.random())
 

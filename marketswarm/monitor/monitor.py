@@ -297,7 +297,7 @@ class Monitor:
         if self._group is not None:
             self._start(link, self._group)
 
-    # -- listen, judge, publish
+    # -- listen, evaluate, publish
 
     async def run(self) -> None:
         """Run the listeners, the publishers, the state keeper and the evaluator until cancelled."""
