@@ -188,8 +188,7 @@ def agent(
     open_bus: OpenBus = usable_bus,
     version: str = __version__,
 ) -> contextlib.AbstractAsyncContextManager[Agent[Any]]:
-    """Return a context manager that makes this process a member of the swarm inside its block, with a heartbeat.
-
+    """Return a context manager that makes this process a member of the swarm inside its block.
 
     Args:
         name: the agent's name in the truth.
@@ -200,7 +199,7 @@ def agent(
         version: the version in its beats, 32 characters at most; by default this package's.
 
     Raises:
-        Exit: 2 for settings or a truth that are not valid, 3 or 4 if there is no truth in time, 5 if a side
+        Exit: 2 for a configuration that can't be used, 3 or 4 if there is no truth in time, 5 if a side
             task failed, 0 if it was stopped before it had joined. The body's exceptions are raised unchanged.
     """
     return _life(name, settings, heartbeat, open_bus, Sender(socket.gethostname(), version, time.time()))
