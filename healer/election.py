@@ -104,7 +104,7 @@ class LeaderElection:
     def leader_heard_bus_at(self, bus: str) -> float:
         """Return when another leader was last seen to write to the bus while it heard it (monotonic).
 
-        Or -inf.
+        Return -inf if never.
         """
         lease = self.leases.get(bus)
         # this also finds part of another bus's name; then the leader counts as deaf here, which does no harm

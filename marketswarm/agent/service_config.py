@@ -120,7 +120,7 @@ def _said(mistake: ErrorDetails) -> str:
 def _meant(mistake: ErrorDetails, known: list[str]) -> str:
     """Return ` (known: …)`, or a hint at the known value that is nearest to the given one.
 
-    `` if none are known.
+    Return an empty text if no values are known.
     """
     context = mistake.get("ctx", {})
     given = context.get("tag") if mistake["type"] == "union_tag_invalid" else mistake["input"]
@@ -295,7 +295,7 @@ def find_services_with_model() -> dict[str, str]:
 def _load_model(module: str) -> type[ServiceConfig] | None:
     """Import a module and return its model.
 
-    None for a `settings.py` without a model, which any service may have.
+    Return None for a `settings.py` without a model, which any service may have.
 
     Raise _Unloadable if the import fails, or if the module has several models, or none.
     """

@@ -240,7 +240,7 @@ class Share:
     def _heard(self, boot: bytes | None) -> None:
         """Have the membership renewed when another boot published a change.
 
-        None means messages may be missing.
+        `boot` is None when messages may be missing.
         """
         if boot != self._me.boot.encode():
             self._due.set()

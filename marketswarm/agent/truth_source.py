@@ -157,7 +157,7 @@ async def read_fingerprint(bus: Bus, key: str, within_sec: float) -> Fingerprint
 def _known(bus: Bus, held: Fingerprint | Unanswered, known: Loaded | None) -> Seen | None:
     """Return a `Seen` with the known document if the bus's fingerprint is that of this document.
 
-    Else None.
+    Else return None.
     """
     if known is None or not isinstance(held, Fingerprint) or held.sha256 is None:
         return None
@@ -265,7 +265,7 @@ def _is_meta(reply: Any) -> bool:
 def _revision(meta: Sequence[Any], sha256: str) -> int | None:
     """Return the revision in `truth:meta`.
 
-    None if it is no number or belongs to another document than `sha256`.
+    Return None if it is no number or belongs to another document than `sha256`.
     """
     revision, of = meta
     if of is not None and of.decode("ascii", "replace") != sha256:

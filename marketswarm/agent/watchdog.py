@@ -81,7 +81,7 @@ class Watchdog:
     def verdict(self, now: float) -> str | None:
         """Return why the process must end at `now`: `stop_hung`, `loop_hung` or `work_hung`.
 
-        None if it need not.
+        Return None if it need not end.
         """
         if now > self.stop_by:
             return "stop_hung"

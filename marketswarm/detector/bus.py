@@ -228,7 +228,7 @@ class Reach:
     def evaluate(self, buses: Collection[WatchedBus], now: Moment) -> Verdict | None:
         """Check whether a bus is reached; after none was, for too long, return the verdict on that gap.
 
-        That is once the shortest timeout of the buses has passed.
+        Too long means the shortest timeout of the buses.
         """
         found = [at for bus in buses if (at := _reached_at(bus.clock, now)) is not None]
         was_reached, self._is_reached = self._is_reached, bool(found)

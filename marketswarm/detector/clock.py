@@ -120,7 +120,7 @@ class ListeningClock:
     def running(self, now: float) -> float:
         """Return the clock's reading at `now` if all goes on well: `proven` plus the time since.
 
-        In a gap, `proven`.
+        In a gap, return `proven`.
         """
         return self.proven if self._anchor is None else self.proven + (now - self._anchor)
 

@@ -326,7 +326,7 @@ class RestartObserver(BeatObserver):
     def pace_sec(self, svc: str) -> float:
         """Return the longest recent time between the service's beats, in seconds.
 
-        0 if it was not measured.
+        Return 0 if it was not measured.
         """
         return self._histories[svc].pace_sec
 

@@ -371,7 +371,7 @@ class WatchedService:
     def is_news(self, boot: str | None, i: int, age_sec: float, now: float) -> bool:
         """Return True if a stored beat was never heard here.
 
-        Without a `boot`, if it is younger than the silence.
+        Without a `boot`, return True if the beat is younger than the silence.
         """
         if boot is None:
             return age_sec < self.silence(now) - IN_FLIGHT_SEC

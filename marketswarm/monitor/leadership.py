@@ -32,7 +32,7 @@ class Leadership(Protocol):
     def leader_heard_bus_at(self, bus: str) -> float:
         """Return when another leader, while it heard the bus, was last seen to write to it (monotonic).
 
-        Or -inf.
+        Return -inf if never.
         """
 
 

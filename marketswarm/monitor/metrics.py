@@ -201,7 +201,7 @@ class MonitorMetrics:
     def _collect_leadership(self) -> Iterator[Family]:
         """Yield on which buses this process leads, and the epochs of its leases.
 
-        Nothing for a sole leader.
+        Yield nothing for a sole leader.
         """
         fences = [(name, self._leadership.fence(name)) for name, _ in self._publishers()]
         if all(fence == UNFENCED for _, fence in fences):

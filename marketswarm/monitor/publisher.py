@@ -103,7 +103,7 @@ class LogLength:
     async def _ask(self, bus: Bus) -> int:
         """Return the number of unread events by the slowest group of readers.
 
-        The last number if the bus fails.
+        Return the last known number if the bus fails.
         """
         try:
             groups = await bus.ask(bus.client.xinfo_groups(ALERT_LOG), ASK_WITHIN_SEC)

@@ -212,7 +212,7 @@ class StateKeeper:
     async def _restore_health(self, roster: Mapping[str, RosterEntry], *, replace: bool = False) -> None:
         """Restore the health keys of the services in the roster.
 
-        With `replace`, also of verdicts of our own.
+        With `replace`, the roster counts even for services on which we have published a verdict.
         """
         time_slice = TimeSlice()
         for svc, entry in roster.items():

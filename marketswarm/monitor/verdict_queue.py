@@ -260,7 +260,7 @@ def _is_gap_published(one: PendingVerdict, entry: RosterEntry | None) -> bool:
 def _matches(verdict: Verdict, entry: RosterEntry | None) -> bool:
     """Return True if the roster's entry has the state of this verdict.
 
-    Without an entry, if none is needed.
+    Without an entry, return True if the verdict needs none.
     """
     if entry is None:
         # a service that is not watched has no entry, nor has a bus that was never lost
