@@ -98,7 +98,7 @@ def site() -> Iterator[tuple[int, Any, Any]]:
         Its port, the shared number of the newest item of each feed, and the shared counter of requests.
     """
     port, newest, asked = free_port(), multiprocessing.Value("i", ITEMS), multiprocessing.Value("i", 0)
-    process = multiprocessing.Process(resolve_redirect=serve, args=(port, newest, asked), daemon=True)
+    process = multiprocessing.Process(target=serve, args=(port, newest, asked), daemon=True)
     process.start()
     try:
         yield port, newest, asked

@@ -142,7 +142,9 @@ def grant_status_reads(view: BusView) -> tuple[Grant, ...]:
             (health_key("*"), last_beat_key("*"), last_run_key("*"), *shown),
             mode="R",
         ),
-        Grant("hgetall", (roster_key(HEALER), HEALER_LEASE, NOTIFIER_SILENCES, NOTIFIER_STATE), mode="R"),
+        Grant(
+            "hget hgetall", (roster_key(HEALER), HEALER_LEASE, NOTIFIER_SILENCES, NOTIFIER_STATE), mode="R"
+        ),
         Grant("xrange xrevrange xread xlen", (ALERT_LOG, NOTIFIER_DEAD, *shown), mode="R"),
         Grant("subscribe psubscribe", channels=(escape_pattern(view.alerts), *view.beat_channels())),
     )

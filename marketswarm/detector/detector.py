@@ -492,7 +492,7 @@ class Detector:
             now.wall,
             reason=service.miss_reason() if is_miss else None,
             exit_code=service.exit_code if is_miss else None,
-            host=service.host(),
+            host=service.host,
             late_sec=service.silence(running) if is_miss else None,
             overdue_sec=running - service.due() if is_miss else None,
             timeout_sec=service.watch.timeout_sec,

@@ -93,6 +93,7 @@ class WatchedService:
         "expected_tail",
         "failed_at",
         "highest_i",
+        "host",
         "is_dropped",
         "is_on_wheel",
         "is_restoring",
@@ -138,6 +139,7 @@ class WatchedService:
         self.highest_i: dict[str, int] = {}  # by instance; the instance heard first comes first
         self.dropped_beats = 0  # the sum of the `i` that were dropped from there
         self.last_boot: str | None = None  # the instance that beat last
+        self.host: str | None = None  # the host that a beat named last; few beats name one
         self.others_beat_at: dict[str, float] | None = (
             None  # when the other instances beat, monotonic seconds
         )
@@ -276,6 +278,7 @@ class WatchedService:
         self.payload = self.parsed_payload = old.parsed_payload
         self.parsed_at = None if old.parsed_at is None else self.last_beat
         self.last_boot, self.others_beat_at = old.last_boot, old.others_beat_at
+        self.host = old.host
         self.is_silence_saved = old.is_silence_saved
 
     # -- beats
@@ -322,14 +325,12 @@ class WatchedService:
         if self.watch.alert_on_failure and beat.exit_code:
             self.failed_at, self.exit_code = at, beat.exit_code
 
-    def host(self) -> str | None:
-        """Return the host that the last parsed beat names; None if it names none."""
-        return sender(self.parsed_payload).host if self.parsed_payload else None
-
     def learn(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
         """Keep a parsed beat, and derive how the next payload of the same instance begins and ends."""
         self.payload = self.parsed_payload = payload
         self.parsed_at = heard
+        if b'"host"' in payload:
+            self.host = sender(payload).host or self.host
         head = b'{"svc":"%b","i":' % self.watch.svc.encode()
         middle = b'%d,"ts":%.3f' % (beat.i, beat.ts)
         tail = payload[len(head) + len(middle) :]

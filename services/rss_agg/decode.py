@@ -117,7 +117,7 @@ class Decompressor:
         return len(self._body)
 
     def add(self, chunk: bytes) -> None:
-        """Decompress one more chunk. Raises TooLongError or BadEncodingError."""
+        """Decompress one more chunk. Raises BodyTooLongError or BadEncodingError."""
         self._received_bytes += len(chunk)
         if self._received_bytes > self._limit:
             raise BodyTooLongError

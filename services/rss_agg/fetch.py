@@ -395,7 +395,7 @@ def _host_and_port(url: str) -> tuple[str, int]:
 
 
 async def _read_body(response: httpx.Response, limit: int) -> bytes:
-    """Return the decompressed body of a response. Raises TooLongError or BadEncodingError."""
+    """Return the decompressed body of a response. Raises BodyTooLongError or BadEncodingError."""
     length = response.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length[:18]) > limit:
         raise BodyTooLongError

@@ -300,6 +300,8 @@ def test_a_restart_over_a_gap_that_was_not_filled_finds_it_again(fast):
     until(lambda: len(fast.bars()) >= 2, 10)
     first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
     agent.kill()
+    count = len(market.made["AAPL"])
+    until(lambda: len(market.made["AAPL"]) > count + 2, 10, "bars that nobody hears")
     market.answers.append((429, {"Retry-After": "600"}, b""))
     agent.start()
     agent.wait_log("market.unfilled", 20)

@@ -198,7 +198,7 @@ async def test_asks_are_brought_each_once_and_nonsense_too_to_be_acknowledged(se
     async with reading(server, desk):
         first = await asyncio.wait_for(desk.inbox.next_request(), 5)
         second = await asyncio.wait_for(desk.inbox.next_request(), 5)
-    assert (first.ask.id, second.ask) == ("a1", None)
+    assert (first.request.id, second.request) == ("a1", None)
     again = Dispatcher()
     async with reading(server, again, "another"):
         assert (await asyncio.wait_for(again.inbox.next_request(), 5)).entry == first.entry

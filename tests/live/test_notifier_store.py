@@ -241,7 +241,7 @@ async def test_a_lease_that_is_given_back_is_taken_at_once(servers):
     first = Candidate(servers, "first", 12.0)
     await asyncio.wait_for(first.lease.wait_gained(), 10)
     async with Candidate(servers, "second", 12.0) as second:
-        await auntil(lambda: second.view.other == "first", 3)
+        await auntil(lambda: second.state.other == "first", 3)
         await first.end(give_back=True)
         assert held(servers) == [None, None]
         await asyncio.wait_for(second.wait_gained(), 10)

@@ -46,7 +46,7 @@ def test_a_service_that_is_stopped_is_missed_once_and_started_again_is_ok_once(t
         last = last_beat(tail)
         miss = scene.alerts.wait("heartbeat_miss", "rss_agg", TIMEOUT_SEC + 1 + NOISE_SEC)
         assert list(miss) == [
-            "type", "svc", "late_sec", "timeout_sec", "ts", "id", "reason", "since", "by",
+            "type", "svc", "late_sec", "timeout_sec", "ts", "id", "reason", "since", "by", "host",
         ]  # fmt: skip
         assert miss["ts"] - last >= TIMEOUT_SEC
         assert TIMEOUT_SEC <= miss["late_sec"] <= TIMEOUT_SEC + 1 + NOISE_SEC
@@ -59,7 +59,7 @@ def test_a_service_that_is_stopped_is_missed_once_and_started_again_is_ok_once(t
         scene["rss_agg"].start()
         first = came_back(tail, count)
         ok = scene.alerts.wait("heartbeat_ok", "rss_agg", 1 + NOISE_SEC)
-        assert list(ok) == ["type", "svc", "age_sec", "ts", "id", "down_sec", "since", "by"]
+        assert list(ok) == ["type", "svc", "age_sec", "ts", "id", "down_sec", "since", "by", "host"]
         assert ok["down_sec"] == pytest.approx(first - last, abs=0.3)
         assert ok["since"] == miss["since"]
         assert 0 <= ok["age_sec"] < 0.5

@@ -41,7 +41,7 @@ class SoakFleet(Fleet):
         try:
             self._populate()
         except BaseException:
-            self._ends.close()
+            self.resources.close()
             raise
         return self
 
@@ -69,15 +69,15 @@ class SoakFleet(Fleet):
     def _populate(self) -> None:
         urls = {bus: self.server(bus).url for bus in BUSES}
         self.company = Company(urls, self.ledger, self.cast)
-        self._ends.callback(self.company.close)
-        self.witness = self._ends.enter_context(Witness(urls, self.ledger, ("healer", *AGENTS)))
+        self.resources.callback(self.company.close)
+        self.witness = self.resources.enter_context(Witness(urls, self.ledger, ("healer", *AGENTS)))
         for bus in BUSES:
             for n in range(1, self.ledger.healers + 1):
-                self.wires[n, bus] = self._ends.enter_context(TcpProxy(self.server(bus).port))
+                self.wires[n, bus] = self.resources.enter_context(TcpProxy(self.server(bus).port))
         for n in range(1, self.ledger.healers + 1):
             wired = {_variable(bus): self.wires[n, bus].url for bus in BUSES}
             healer = Proc("healer", {**self.env, **wired}, self.folder)
-            self.agents[f"healer-{n}"] = self._ends.enter_context(healer)
+            self.agents[f"healer-{n}"] = self.resources.enter_context(healer)
         for name in AGENTS:
             self.start(name)
         now = time.time()

@@ -364,6 +364,7 @@ ALERTS = replace(watch(timeout=3600.0), alert_on_failure=True)
 def test_a_run_that_failed_is_missed_at_once_if_the_truth_says_so():
     hand = Hand(ALERTS)
     hand.beat(boot="b", sender=Sender(host="web-3"))
+    hand.beat(boot="b")  # which names no host, as most beats do
     hand.run(5)
     hand.beat(boot="b", status="stopping", exit_code=3)
     hand.run(5)
