@@ -6,7 +6,7 @@ counts if one of its functions is given, or returns, what is followed: the paylo
 the suspect, the verdict and the event. A file is re-entered if a call goes from it through another file back
 into it.
 
-tests/tools/test_paths.py holds the counts to docs/development.md.
+tests/docs/test_paths.py holds the counts to docs/development.md.
 """
 
 import asyncio
@@ -41,6 +41,8 @@ from marketswarm.truth import Watch
 ROOT: Final = Path(__file__).parent.parent
 SVC: Final = "a"
 TIMEOUT_SEC: Final = 0.6
+PROCESS_LOG: Final = ("marketswarm/log.py", "marketswarm/text.py")
+"""What formats the lines that a process logs: no part of the way, and called only where logging is set up."""
 BEAT: Final = (Beat, LastBeat)
 MISS: Final = (WatchedService, Suspect, Verdict, Event, EncodedVerdict, PendingVerdict, LastBeat)
 
@@ -103,7 +105,8 @@ class Trace:
             inside = path.is_relative_to(ROOT) and ".venv" not in path.parts
             name = path.relative_to(ROOT).as_posix() if inside else None
             ours = name is not None and name.split("/")[0] in ("marketswarm", "healer", "sentinel")
-            self._names[code] = name if ours and "testing" not in path.parts else None
+            is_part = ours and "testing" not in path.parts and name not in PROCESS_LOG
+            self._names[code] = name if is_part else None
         return self._names[code]
 
     def _is_followed(self, value: Any, depth: int = 3) -> bool:

@@ -92,7 +92,10 @@ def _said(folder: Path) -> str:
 
 
 def test_it_is_frozen_thawed_and_stopped_by_its_pid(tmp_path, how):
-    program(tmp_path, "import signal\nsignal.signal(15, lambda *_: exit(3))\nwhile True: signal.pause()")
+    # no signal.pause: a signal between two of its calls would be noticed with the next signal only
+    program(
+        tmp_path, "import signal, time\nsignal.signal(15, lambda *_: exit(3))\nwhile True: time.sleep(0.05)"
+    )
     with Proc("probe", {}, tmp_path) as probe:
         until(lambda: b"SigCgt:\t0000000000004" in Path(f"/proc/{probe.pid}/status").read_bytes(), 10)
         probe.freeze()
