@@ -268,7 +268,7 @@ class LeadershipTerm:
         if not news:
             return
         shown = {name: named[name].shown for name in sorted(news)}
-        log.warning("channel.address_new", channel_addresses=shown, revision=self._me.revision)
+        log.warning("channel.address_new", addresses=shown, revision=self._me.revision)
         note = new_address_message(shown, self._me.revision or 0, self._clock())
         self.dispatcher.send_message(note, [name for name in self._pool.channels() if name not in news])
         try:

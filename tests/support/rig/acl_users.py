@@ -76,7 +76,7 @@ def _admit(url: str, truth: Truth, bus: str, env: Mapping[str, str]) -> None:
     users = acl.build_users(truth, bus, **where)
     hashes = {user.name: hashlib.sha256(_password(user.name).encode()).hexdigest() for user in users}
     with redis.Redis(port=urlsplit(url).port, socket_timeout=2) as client:
-        for line in acl.text(users, hashes).splitlines():
+        for line in acl.format_acl_file(users, hashes).splitlines():
             if not line.startswith("user default "):
                 client.execute_command("ACL", "SETUSER", *line.split()[1:])
         client.acl_save()
