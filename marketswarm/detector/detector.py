@@ -96,7 +96,7 @@ class BeatObserver:
         """Handle that a live beat of a service that is up was recorded."""
 
     def state_changed(self, service: WatchedService) -> None:
-        """Handle that a service came up or went down."""
+        """Handle that a service is about to come up, or to get the state that another healer published."""
 
     def restored(
         self, service: WatchedService, saved: SavedService, stored: LastBeat | None, now: Moment
@@ -377,7 +377,6 @@ class Detector:
             return None
         self.unsaved_silences[svc] = None
         service.convict()
-        self.observer.state_changed(service)
         return self._move(service, Trigger.DUE, now, before=service.last_beat)
 
     def retry_suspect(self, svc: str) -> None:

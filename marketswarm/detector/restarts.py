@@ -162,6 +162,11 @@ class History:
             self.case.is_closed = True
             self.case = None
 
+    def drop_gap(self, service: WatchedService) -> None:
+        """Drop the case and the beat before the gap; the next gap begins after this moment."""
+        self.drop_case()
+        self.before, self.turn = None, service.bus.clock.turns
+
     def measure(self, boot: str, i: int, mono: float) -> None:
         """Measure the time between beats since the last measurement.
 
@@ -217,13 +222,13 @@ class RestartObserver(BeatObserver):
 
     def beat_parsed(self, service: WatchedService) -> None:
         """If the service's last beat is from before a gap, keep it: the new one will replace it."""
-        history = self._histories[service.watch.svc]
+        history = self._history_of(service)
         if history.turn != service.bus.clock.turns and history.before is None:
             history.before = _beat_before_gap(service, history)
 
     def goodbye_heard(self, service: WatchedService, beat: Beat) -> None:
         """Note the goodbye in the beat before a gap, so that a restart after it counts as planned."""
-        history = self._histories[service.watch.svc]
+        history = self._history_of(service)
         if history.before is not None and beat.boot == history.before.boot:
             history.before = history.before._replace(stopped=True)
         self.save_soon(service.watch.svc)
@@ -236,7 +241,7 @@ class RestartObserver(BeatObserver):
 
     def beat_recorded(self, service: WatchedService, beat: Beat, heard: HeardAt) -> None:
         """Compare the first beat after a gap with the last one before it."""
-        history = self._histories[service.watch.svc]
+        history = self._history_of(service)
         if history.before is None and history.turn == service.bus.clock.turns:
             return
         history.turn = service.bus.clock.turns
@@ -260,9 +265,7 @@ class RestartObserver(BeatObserver):
 
     def state_changed(self, service: WatchedService) -> None:
         """Drop the case and the beat before the gap: the state change itself is published."""
-        history = self._histories[service.watch.svc]
-        history.drop_case()
-        history.before, history.turn = None, service.bus.clock.turns
+        self._histories[service.watch.svc].drop_gap(service)
 
     def restored(
         self, service: WatchedService, saved: SavedService, stored: LastBeat | None, now: Moment
@@ -282,14 +285,13 @@ class RestartObserver(BeatObserver):
         found: list[Verdict] = []
         for case in wheel.pop_due(bus.clock.proven) if wheel is not None else ():
             service = case.service
-            history = self._histories.get(service.watch.svc)
-            if history is None or history.case is not case or service.is_dropped:
+            if service.is_dropped or self._history_of(service).case is not case:
                 continue
             if service.last_beat is None or service.last_beat.at <= case.at:
                 self._wheel(bus).add(case)  # it beat once: that may yet become a miss
                 continue
             found.append(case.verdict(now))
-            history.drop_case()
+            self._history_of(service).drop_case()
             self.save_soon(service.watch.svc)
         return found
 
@@ -347,7 +349,7 @@ class RestartObserver(BeatObserver):
     def _beat_to_save(self, service: WatchedService) -> SavedBeat | None:
         """Return the service's last beat; None if it has none, or a gap before it is not decided yet."""
         self._detector.confirm(service)
-        history = self._histories[service.watch.svc]
+        history = self._history_of(service)
         heard, beat = service.parsed_at, parse(service.parsed_payload, service.watch.svc)
         if history.case is not None or (history.before is not None and history.before.heard != heard):
             return None
@@ -363,6 +365,13 @@ class RestartObserver(BeatObserver):
 
     # -- helpers
 
+    def _history_of(self, service: WatchedService) -> History:
+        """Return the service's history. Of a service that is down it holds no gap: the miss is published."""
+        history = self._histories[service.watch.svc]
+        if service.state is State.DOWN:
+            history.drop_gap(service)
+        return history
+
     def _wheel(self, bus: WatchedBus) -> TimingWheel[Case]:
         """Return the timing wheel of a bus's cases."""
         return self._cases.setdefault(bus, TimingWheel(Case.due))
@@ -372,7 +381,7 @@ class RestartObserver(BeatObserver):
 
         Beats that piled up disprove nothing, since they come in any order.
         """
-        history = self._histories[service.watch.svc]
+        history = self._history_of(service)
         case = history.case
         if case is not None and service.bus.clock.caught_up and case.is_disproved_by(boot):
             history.drop_case()

@@ -123,9 +123,10 @@ def adopt_state(detector: Detector, svc: str, published: SavedService, now: Mome
     service = detector.services.get(svc)
     if service is None or service.state is published.state:
         return
+    if State.DOWN in (service.state, published.state):
+        detector.observer.state_changed(service)
     if published.state is State.DOWN:
         service.adopt_down(published.since, now)
-        detector.observer.state_changed(service)
         detector.delete_silences((svc,))
     elif published.state is State.UP:
         service.adopt_up(now)

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from marketswarm.detector import Publication, State
+from marketswarm.detector import Publication, SavedService, State
+from marketswarm.detector.restore import adopt_state
 from support.simulation.manual_detector import WALL, Hand, bus_away, gaps, watch
 
 # -- in one run: the bus was away
@@ -175,6 +176,18 @@ def test_who_restarted_and_is_missed_thereafter_is_missed_and_that_is_all():
         if v.publication is Publication.ALERT and not v.is_about_bus
     ]
     assert told == [("a", "down"), ("a", "up")]
+
+
+def test_a_gap_before_a_miss_stays_unpublished_when_another_healer_publishes_the_ok():
+    hand = listening()
+    bus_away(hand, 40)
+    hand.run(1)
+    hand.beat(boot="new")
+    while hand.detector.services["a"].state is not State.DOWN:
+        hand.run(0.1)
+    adopt_state(hand.detector, "a", SavedService(State.UP), hand.now)
+    hand.beating(100, 10, boot="new")
+    assert gaps(hand) == []
 
 
 def test_who_was_down_before_the_gap_gets_its_ok_and_nothing_else():

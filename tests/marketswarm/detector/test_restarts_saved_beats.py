@@ -89,6 +89,21 @@ def test_while_it_is_open_what_happened_in_a_gap_the_note_from_before_it_stays()
     assert taken(hand)["a"].boot == "c"
 
 
+def test_a_service_that_is_missed_after_one_beat_of_a_new_instance_is_saved_with_that_beat():
+    """The gap before that beat is published by the miss: nothing is open any more that the save waits for."""
+    hand = Hand(watch())
+    hand.beating(60, 10, boot="b")
+    hand.lose()
+    hand.run(20)
+    hand.find()
+    hand.run(1)
+    hand.beat(boot="c")
+    taken(hand)
+    hand.run(100)
+    assert hand.said[-1][2] == "down"
+    assert taken(hand)["a"].boot == "c"
+
+
 def test_who_is_no_longer_watched_is_forgotten():
     hand = Hand(watch("a"), watch("b"))
     hand.beat("a", boot="x")
