@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from multiprocessing.synchronize import Event
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -99,39 +99,49 @@ class Beater:
 
     def __init__(self, port: int, services: int, interval_sec: float) -> None:
         context = multiprocessing.get_context("spawn")
-        self._stop: Event = context.Event()
+        self._commands, commands = context.Pipe()
         self.last: Any = context.Array("d", services, lock=False)
-        self._dead: Any = context.Value("i", 0, lock=False)
         self._process = context.Process(
-            target=_beat,
-            args=(port, (services, interval_sec), self._stop, self._dead, self.last),
+            target=_send_beats,
+            args=(port, (services, interval_sec), commands, self.last),
             daemon=True,
         )
         self._process.start()
+        commands.close()
 
     def stop(self, first: int | None = None) -> list[float]:
         """Stop the beats of the first `first` services, or end the process for None.
 
+        An ended process stays ended; a further call only returns the times.
+
         Returns:
             The time of each service's last beat, in monotonic seconds.
+
+        Raises:
+            RuntimeError: the process did not acknowledge that within 10 seconds.
         """
+        if self._commands.closed:
+            return list(self.last)
+        self._commands.send(first)
+        if not self._commands.poll(10.0):
+            raise RuntimeError("the process that beats does not answer")
+        self._commands.recv()
         if first is None:
-            self._stop.set()
             self._process.join(10)
-        else:
-            self._dead.value = first
-            time.sleep(0.1)
+            self._commands.close()
         return list(self.last)
 
 
-def _beat(port: int, fleet: tuple[int, float], stop: Event, dead: Any, last: Any) -> None:
-    """Send beats until `stop` is set; this is the main function of the `Beater`'s process.
+def _send_beats(
+    port: int, fleet: tuple[int, float], commands: "Connection[int | None, int | None]", last: Any
+) -> None:
+    """Send beats until the command None arrives; this is the main function of the `Beater`'s process.
 
     Args:
         port: the port of the server.
         fleet: the number of services, and the seconds between two beats of one.
-        stop: the event that ends the process.
-        dead: the shared number of services, from the first, that send no more beats.
+        commands: receives how many services, from the first, send no more beats, or None for the end; each
+            command is sent back once it is in force.
         last: the shared times of the last beats.
     """
     services, interval_sec = fleet
@@ -139,13 +149,20 @@ def _beat(port: int, fleet: tuple[int, float], stop: Event, dead: Any, last: Any
     reader = hiredis.Reader()
     svcs = names(services)
     step = max(1, round(services * 0.01 / interval_sec))
-    started, n = time.monotonic(), 0
-    while not stop.is_set():
+    started, n, stopped = time.monotonic(), 0, 0
+    while True:
+        if commands.poll(max(0.0, started + n * interval_sec / services - time.monotonic())):
+            command = commands.recv()
+            commands.send(command)
+            if command is None:
+                return
+            stopped = command
+            continue
         packed = []
         upto = n + step
         now, wall = time.monotonic(), time.time()
         for k in range(n, upto):
-            if k % services < dead.value:
+            if k % services < stopped:
                 continue
             svc = svcs[k % services]
             payload = make(svc, k // services + 1, wall, boot="b00700b007aa", rev=1, every=interval_sec)
@@ -154,6 +171,3 @@ def _beat(port: int, fleet: tuple[int, float], stop: Event, dead: Any, last: Any
         if packed:
             call(sock, reader, packed)
         n = upto
-        pause = started + n * interval_sec / services - time.monotonic()
-        if pause > 0:
-            stop.wait(pause)

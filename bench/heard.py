@@ -87,7 +87,7 @@ async def _ours(port: int, channels: int, beats: int) -> None:
         await session.subscribe([watch.channel for watch in watches[start : start + 1000]])
         while not session.is_settled:
             await session.read_batch()
-    restore_services(detector, {}, {}, read_clocks())
+    list(restore_services(detector, {}, {}, read_clocks()))
     _hold_still()
     while detector.counts.heard < channels:
         detector.hear(bus.name, await session.read_batch(), read_clocks())

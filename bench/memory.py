@@ -113,13 +113,13 @@ def _live(out: Any, services: int) -> None:
     detector.set_roster(_watches(services, 0), {"bus": 10.0}, now)
     clock = detector.buses["bus"].clock
     clock.opened()
-    restore_services(detector, {}, {}, now)
+    list(restore_services(detector, {}, {}, now))
     svcs, payloads = names(services), 0
     steps = round(DAY_SEC / CANARY_EVERY_SEC)
     for step in range(steps):
         now = Moment(step * CANARY_EVERY_SEC, 1.7e9 + step * CANARY_EVERY_SEC)
         clock.sent(step, now.mono)
-        clock.accepted()
+        clock.accepted(now)
         messages = list(_messages(step, svcs, now.wall, chance))
         payloads += len(messages)
         detector.hear("bus", messages, now)
@@ -165,16 +165,16 @@ def _messages(
             yield b"message", channel, make(svc, 1, wall, boot=f"{chance.getrandbits(48):x}")
 
 
-def main() -> None:
+def main(beats: int = BEATS, services: int = SERVICES) -> None:
     """Run both tests and print a table; exit with an error if memory grew by more than 5 %."""
-    growth, sent, sec = soak()
-    days, payloads = day()
+    growth, sent, sec = soak(beats, services)
+    days, payloads = day(services)
     rows = {
         f"{sent:,} payloads into a healer process, {sent / sec:,.0f} a second": growth,
         f"a simulated day, {payloads:,} payloads": days,
     }
     report(
-        f"resident memory, {SERVICES:,} services (goal: flat within 5 %)",
+        f"resident memory, {services:,} services (goal: flat within 5 %)",
         *[
             (name, f"{tenth:.1f} MB after a tenth", f"{most:.1f} MB at most", f"{end:.1f} MB at the end")
             for name, (tenth, most, end) in rows.items()
@@ -185,4 +185,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*map(int, sys.argv[1:]))

@@ -69,7 +69,8 @@ def copied(client: "redis.Redis", items: int) -> float:
     client.xgroup_create(ITEMS_KEY, "copies", id="0")
     began, done = time.monotonic(), 0
     while done < items:
-        ((_, entries),) = client.xreadgroup("copies", "bench", {ITEMS_KEY: ">"}, count=BATCH)
+        reply: Any = client.xreadgroup("copies", "bench", {ITEMS_KEY: ">"}, count=BATCH)
+        ((_, entries),) = reply
         pipe = client.pipeline(transaction=True)
         for _, fields in entries:
             pipe.xadd("copies", fields)

@@ -85,7 +85,7 @@ class Storm:
         """Return the seconds since the oldest last beat of the services that are not silenced."""
         silent, of = self._silent
         now = time.monotonic()
-        return max(now - at for n, at in enumerate(self.last) if silent < 0 or n % of != silent)
+        return float(max(now - at for n, at in enumerate(self.last) if silent < 0 or n % of != silent))
 
     def stop(self) -> None:
         """End the process."""

@@ -41,6 +41,8 @@ from marketswarm.truth import Watch
 ROOT: Final = Path(__file__).parent.parent
 SVC: Final = "a"
 TIMEOUT_SEC: Final = 0.6
+WITHIN_SEC: Final = 10.0
+"""How long to wait until the beat is heard, and until the miss is on the log."""
 PROCESS_LOG: Final = ("marketswarm/log.py", "marketswarm/text.py")
 """What formats the lines that a process logs: no part of the way, and called only where logging is set up."""
 BEAT: Final = (Beat, LastBeat)
@@ -199,7 +201,11 @@ class Scene:
         feed.canary_heard(name, self._canaries, read_clocks())
 
     async def hear(self, payload: bytes) -> None:
-        """Have the bytes that a server sends for one PUBLISH heard as the listener's loop hears them."""
+        """Have the bytes that a server sends for one PUBLISH heard as the listener's loop hears them.
+
+        Raises:
+            RuntimeError: the session did not read them within WITHIN_SEC.
+        """
         channel = f"{SVC}:heartbeat".encode()
         stream = asyncio.StreamReader()
         stream.feed_data(
@@ -209,7 +215,12 @@ class Scene:
         parser = BatchParser(65536)
         parser.on_connect(SimpleNamespace(_reader=stream, encoder=SimpleNamespace(decode_responses=False)))
         session = Session(self.bus, SimpleNamespace(_parser=parser))
-        self.listener.handle_messages(await session.read_batch())
+        try:
+            async with asyncio.timeout(WITHIN_SEC):
+                messages = await session.read_batch()
+        except TimeoutError:
+            raise RuntimeError(f"the session did not read a message within {WITHIN_SEC:g} s") from None
+        self.listener.handle_messages(messages)
 
 
 async def follow_beat() -> Trace:
@@ -227,7 +238,11 @@ async def follow_beat() -> Trace:
 
 
 async def follow_miss() -> Trace:
-    """Follow a miss from the timer to the log."""
+    """Follow a miss from the timer to the log.
+
+    Raises:
+        RuntimeError: there was no miss within WITHIN_SEC.
+    """
     scene, trace = Scene(), Trace(MISS, b'"svc":"a"')
     monitor, payload = scene.monitor, make(SVC, 1, time.time(), boot="x")
     clock, publisher = monitor.detector.buses[scene.bus.name].clock, monitor.links[scene.bus.name].publisher
@@ -238,14 +253,18 @@ async def follow_miss() -> Trace:
         await scene.hear(payload)
         await scene.bus.client.set(last_beat_key(SVC), payload, px=round(2000 * TIMEOUT_SEC))
         tasks.append(group.create_task(monitor.evaluator.run(group)))
-        while not scene.bus.is_logged:
+        deadline = time.monotonic() + WITHIN_SEC
+        while not scene.bus.is_logged and time.monotonic() < deadline:
             scene.prove()
             await asyncio.sleep(0.02)
             if monitor.detector.services[SVC].due() - clock.proven < 0.1 and not scene.bus.is_logged:
                 trace.start()
         for task in tasks:
             task.cancel()
+    stop_tracing()
     await scene.bus.aclose()
+    if not scene.bus.is_logged:
+        raise RuntimeError(f"{SVC} fell silent, but no miss was on the log within {WITHIN_SEC:g} s")
     return trace
 
 
