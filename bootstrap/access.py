@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from marketswarm import log as logs
 from marketswarm.acl import OPERATOR, AclError, user_names
 from marketswarm.agent import Code, Exit, run, usable_bus
-from marketswarm.agent.service_config import load
+from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError, find_url
 from marketswarm.keys import ALERTS
 from marketswarm.passwords import (
@@ -80,7 +80,7 @@ def _load_truth(path: Path, folder: Path) -> Truth | None:
         Exit: code 2, when the file can't be read.
     """
     try:
-        return load(path.read_bytes()).truth
+        return load_with_sections(path.read_bytes()).truth
     except OSError as error:
         raise Exit(Code.CONFIGURATION, f"TRUTH_PATH: {path} can't be read ({error.strerror})") from None
     except TruthError as error:

@@ -15,7 +15,7 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.agent import Code, Exit, usable_bus
 from marketswarm.agent.lifecycle import Stop
-from marketswarm.agent.service_config import load
+from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError, find_url
 from marketswarm.seeding import (
     SeedError,
@@ -81,7 +81,7 @@ def _read(path: Path) -> tuple[bytes, Loaded]:
     except OSError as error:
         raise Exit(Code.CONFIGURATION, f"TRUTH_PATH: {path} can't be read ({error.strerror})") from None
     try:
-        loaded = load(raw)
+        loaded = load_with_sections(raw)
     except TruthError as error:
         for problem in error.problems:
             log.error(  # noqa: TRY400 - the document's mistake, not the program's

@@ -66,7 +66,7 @@ def sections_of_truth() -> list[Section]:
     """The document, its buses and services, then the settings of each service that has a model."""
     found = list(_walk("", "The document", Truth, set()))
     for svc in _services():
-        model = service_config.model_of(svc)
+        model = service_config.find_model(svc)
         if model is not None:
             inner = [key for key in _keys(model) if key.inner is not None]
             for key in inner:

@@ -30,9 +30,9 @@ from marketswarm.truth import AccessPoint, Loaded, Service, Truth, TruthError
 from marketswarm.truth.errors import Place, Problem, found, hint, nearest, path
 from marketswarm.truth.parse import check_document
 
-_INNER_PATH: Final = re.compile(r"(?P<path>\w+(?:\[\d+\]|\.\w+)*): (?P<said>.+)", re.DOTALL)
-_STEP: Final = re.compile(r"\[(\d+)\]|(\w+)")
-_PLAIN: Final = {
+_INNER_PATH: Final = re.compile(r"(?P<path>\w+(?:\[\d+\]|\.\w+)*): (?P<message>.+)", re.DOTALL)
+_PATH_STEP: Final = re.compile(r"\[(\d+)\]|(\w+)")
+_MESSAGES: Final = {
     "missing": "missing",
     "int_type": "is not a whole number",
     "int_parsing": "is not a whole number",
@@ -58,7 +58,7 @@ _PLAIN: Final = {
     "union_tag_not_found": "says nowhere of what kind it is",
 }
 # by pydantic's error type: the message, and the key of the error's context whose value goes into it
-_BOUNDS: Final = {
+_BOUND_MESSAGES: Final = {
     "greater_than": ("is not more than {}", "gt"),
     "greater_than_equal": ("is less than {}", "ge"),
     "less_than": ("is not less than {}", "lt"),
@@ -71,71 +71,71 @@ _BOUNDS: Final = {
 }
 
 
-def problem(svc: str, section: Mapping[str, Any], mistake: ErrorDetails) -> Problem:
+def make_problem(svc: str, section: Mapping[str, Any], error: ErrorDetails) -> Problem:
     """Return one of pydantic's errors as a problem with its path in the truth.
 
     `section` is the validated part.
     """
-    place, said = _place(section, mistake), _said(mistake)
-    if mistake["type"] == "value_error" and (inner := _INNER_PATH.fullmatch(said)) is not None:
-        place += tuple(int(number) if number else name for number, name in _STEP.findall(inner["path"]))
-        said = inner["said"]
+    place, message = _find_place(section, error), _format_message(error)
+    if error["type"] == "value_error" and (inner := _INNER_PATH.fullmatch(message)) is not None:
+        place += tuple(int(number) if number else name for number, name in _PATH_STEP.findall(inner["path"]))
+        message = inner["message"]
     where = ("services", svc, *place)
-    if mistake["type"] in ("missing", "value_error", "assertion_error", "extra_forbidden"):
-        return Problem(path(where), said)
-    return Problem(path(where), f"{_shown(where, mistake['input'])} {said}")
+    if error["type"] in ("missing", "value_error", "assertion_error", "extra_forbidden"):
+        return Problem(path(where), message)
+    return Problem(path(where), f"{_format_value(where, error['input'])} {message}")
 
 
-def _place(section: Mapping[str, Any], mistake: ErrorDetails) -> Place:
+def _find_place(section: Mapping[str, Any], error: ErrorDetails) -> Place:
     """Return the path of an error within the section, without pydantic's steps into a union's branches."""
     place: list[str | int] = []
-    here: Any = section
-    for index, step in enumerate(mistake["loc"]):
-        missing = mistake["type"] == "missing" and index == len(mistake["loc"]) - 1
-        if isinstance(here, dict) and (step in here or missing):
+    value: Any = section
+    for index, step in enumerate(error["loc"]):
+        missing = error["type"] == "missing" and index == len(error["loc"]) - 1
+        if isinstance(value, dict) and (step in value or missing):
             place.append(step)
-            here = here.get(step)
-        elif isinstance(here, list | tuple) and isinstance(step, int) and step < len(here):
+            value = value.get(step)
+        elif isinstance(value, list | tuple) and isinstance(step, int) and step < len(value):
             place.append(step)
-            here = here[step]
+            value = value[step]
     return tuple(place)
 
 
-def _said(mistake: ErrorDetails) -> str:
+def _format_message(error: ErrorDetails) -> str:
     """Return the message for one of pydantic's errors, in the words of the truth's own errors."""
-    kind, context = mistake["type"], mistake.get("ctx", {})
-    if kind in _PLAIN:
-        return _PLAIN[kind]
-    if kind in _BOUNDS:
-        words, name = _BOUNDS[kind]
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in _MESSAGES:
+        return _MESSAGES[kind]
+    if kind in _BOUND_MESSAGES:
+        template, name = _BOUND_MESSAGES[kind]
         bound = context[name]
-        return words.format(f"{bound:g}" if isinstance(bound, float) else bound)
+        return template.format(f"{bound:g}" if isinstance(bound, float) else bound)
     if kind in ("literal_error", "enum", "union_tag_invalid"):
         known = re.findall(r"'([^']+)'", str(context.get("expected") or context.get("expected_tags")))
-        return "is none of those that are known" + _meant(mistake, known)
-    message = mistake["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+        return "is none of those that are known" + _format_known_values(error, known)
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     return message[:1].lower() + message[1:] if kind not in ("value_error", "assertion_error") else message
 
 
-def _meant(mistake: ErrorDetails, known: list[str]) -> str:
+def _format_known_values(error: ErrorDetails, known: list[str]) -> str:
     """Return ` (known: …)`, or a hint at the known value that is nearest to the given one.
 
     Return an empty text if no values are known.
     """
-    context = mistake.get("ctx", {})
-    given = context.get("tag") if mistake["type"] == "union_tag_invalid" else mistake["input"]
+    context = error.get("ctx", {})
+    given = context.get("tag") if error["type"] == "union_tag_invalid" else error["input"]
     if isinstance(given, str) and nearest(given, known) is not None:
         return hint(given, known)
     return f" (known: {', '.join(known)})" if known else ""
 
 
-def _shown(where: Place, value: Any) -> str:
+def _format_value(where: Place, value: Any) -> str:
     """Return a value for an error message; a text only as `text`, since it may be a secret."""
     return "text" if isinstance(value, str) else found(where, value)
 
 
 M = TypeVar("M", bound="ServiceConfig")
-SHOWN = 5
+ERRORS_SHOWN = 5
 
 
 class ServiceConfig(BaseModel):
@@ -147,7 +147,7 @@ class ServiceConfig(BaseModel):
     """The names or patterns (`MY_*`) of environment variables that the service reads besides those of every
     agent; None if they are not declared. `marketswarm up` passes it no others."""
 
-    def doubts(self) -> Iterable[tuple[Place, str]]:
+    def find_warnings(self) -> Iterable[tuple[Place, str]]:
         """Yield the path below this model, and the message, of each warning. By default there are none."""
         return ()
 
@@ -156,138 +156,141 @@ def require_config(model: type[M], name: str, section: Service) -> M:
     """Return a service's section as `model`.
 
     Raises:
-        Exit: code 2, with the path of each of the first five mistakes, and no text of the section.
+        Exit: code 2, with the path of each of the first five errors, and no text of the section.
     """
-    own, problems = parse_config(model, name, section)
-    if own is None:
-        raise Exit(Code.CONFIGURATION, "; ".join(map(str, problems[:SHOWN])))
-    return own
+    config, problems = parse_config(model, name, section)
+    if config is None:
+        raise Exit(Code.CONFIGURATION, "; ".join(map(str, problems[:ERRORS_SHOWN])))
+    return config
 
 
 def parse_config(model: type[M], name: str, section: Service) -> tuple[M | None, list[Problem]]:
-    """Return the section as `model` and no problems, or None and a problem for each mistake in it."""
-    said = {"endpoints": section.endpoints, "settings": section.settings}
+    """Return the section as `model` and no problems, or None and a problem for each error in it."""
+    raw = {"endpoints": section.endpoints, "settings": section.settings}
     try:
-        return model.model_validate(said), []
+        return model.model_validate(raw), []
     except ValidationError as error:
-        mistakes = error.errors(include_url=False)
-    return None, list(dict.fromkeys(problem(name, said, mistake) for mistake in mistakes))
+        errors = error.errors(include_url=False)
+    return None, list(dict.fromkeys(make_problem(name, raw, each) for each in errors))
 
 
-def doubts(own: ServiceConfig, name: str) -> list[Problem]:
+def list_warnings(config: ServiceConfig, name: str) -> list[Problem]:
     """Return the warnings of a service's config, with their full paths in the truth."""
-    return [Problem(path(("services", name, *place)), message) for place, message in own.doubts()]
+    return [Problem(path(("services", name, *place)), message) for place, message in config.find_warnings()]
 
 
-def unknown_keys(own: ServiceConfig, name: str, section: Service) -> list[Problem]:
+def find_unknown_keys(config: ServiceConfig, name: str, section: Service) -> list[Problem]:
     """Return a problem for each key of `section` that the config's model does not know."""
-    said = {key: getattr(section, key) for key in type(own).model_fields if hasattr(section, key)}
-    return list(_unknown(own, said, ("services", name)))
+    raw = {key: getattr(section, key) for key in type(config).model_fields if hasattr(section, key)}
+    return list(_find_unknown(config, raw, ("services", name)))
 
 
-def _unknown(own: Any, said: Any, place: Place) -> Iterator[Problem]:
-    """Yield a problem for each key of the raw value `said` that the parsed value `own` has no field for."""
-    if isinstance(own, BaseModel) and isinstance(said, Mapping):
-        known = _names(own)
-        for key, value in said.items():
+def _find_unknown(parsed: Any, raw: Any, place: Place) -> Iterator[Problem]:
+    """Yield a problem for each key of the raw value `raw` that the parsed value `parsed` has no field for."""
+    if isinstance(parsed, BaseModel) and isinstance(raw, Mapping):
+        known = _map_keys_to_fields(parsed)
+        for key, value in raw.items():
             if key in known:
-                yield from _unknown(getattr(own, known[key]), value, (*place, key))
+                yield from _find_unknown(getattr(parsed, known[key]), value, (*place, key))
             else:
                 yield Problem(path((*place, key)), "is not a known key" + hint(key, known))
     else:
-        for step, inner, value in _pairs(own, said):
-            yield from _unknown(inner, value, (*place, step))
+        for step, inner, value in _pair_entries(parsed, raw):
+            yield from _find_unknown(inner, value, (*place, step))
 
 
-def _names(own: BaseModel) -> dict[str, str]:
+def _map_keys_to_fields(parsed: BaseModel) -> dict[str, str]:
     """Map each key that a document may use to the name of its field."""
-    fields = type(own).model_fields
+    fields = type(parsed).model_fields
     return {field.alias or name: name for name, field in fields.items()}
 
 
-def _pairs(own: Any, said: Any) -> Iterable[tuple[str | int, Any, Any]]:
+def _pair_entries(parsed: Any, raw: Any) -> Iterable[tuple[str | int, Any, Any]]:
     """Pair the entries of a parsed list or object with the raw ones; return [] if they don't correspond."""
-    if isinstance(own, Mapping) and isinstance(said, Mapping):
-        return [(key, own[key], said[key]) for key in said if key in own]
-    if isinstance(own, list | tuple) and isinstance(said, list | tuple) and len(own) == len(said):
-        return [(index, inner, value) for index, (inner, value) in enumerate(zip(own, said, strict=True))]
+    if isinstance(parsed, Mapping) and isinstance(raw, Mapping):
+        return [(key, parsed[key], raw[key]) for key in raw if key in parsed]
+    if isinstance(parsed, list | tuple) and isinstance(raw, list | tuple) and len(parsed) == len(raw):
+        return [(index, inner, value) for index, (inner, value) in enumerate(zip(parsed, raw, strict=True))]
     return []
 
 
-PACKAGE: Final = "services"
-ELSEWHERE: Final = ("notifier",)
+SERVICES_PACKAGE: Final = "services"
+OTHER_AGENTS: Final = ("notifier",)
 """Agents outside `services` that have a model."""
-MODULES: Final = ("section", "settings")
+MODEL_MODULES: Final = ("section", "settings")
 """Where a service's model is looked for: the first of these files that is there."""
-PARTS: Final = frozenset({"settings", "endpoints"})
+MODEL_FIELDS: Final = frozenset({"settings", "endpoints"})
 """The keys of a service's entry that a model describes; a model has a field for one of them, or both."""
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class ModelCheck:
     """The errors and the warnings of a check of the services' sections, in the order of the services."""
 
     problems: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()
 
 
-class _Unloadable(Exception):  # noqa: N818 - a result like another
+class _UnusableModel(Exception):  # noqa: N818 - a result, not an accident
     """A service's model can't be imported or used; the message says why."""
 
 
-def load(raw: bytes) -> Loaded:
+def load_with_sections(raw: bytes) -> Loaded:
     """Parse and check a truth, with each service's section by the service's own model.
 
     Raises:
-        TruthError: with all mistakes, those of the document before those of the services.
+        TruthError: with all errors, those of the document before those of the services.
     """
-    looked = check_document(raw)
-    checked = check(looked.truth)
-    told = {each.path for each in looked.errors}
-    wrong = (*looked.errors, *(each for each in checked.problems if not _is_in(each.path, told)))
-    if wrong:
-        raise TruthError(wrong)
-    return Loaded(looked.truth, (*looked.warnings, *checked.warnings), looked.sha256, len(raw))
+    document = check_document(raw)
+    sections = check_by_models(document.truth)
+    reported = {each.path for each in document.errors}
+    errors = (
+        *document.errors,
+        *(each for each in sections.problems if not _is_reported(each.path, reported)),
+    )
+    if errors:
+        raise TruthError(errors)
+    return Loaded(document.truth, (*document.warnings, *sections.warnings), document.sha256, len(raw))
 
 
-def problems(truth: Truth) -> list[Problem]:
+def find_problems(truth: Truth) -> list[Problem]:
     """Return the errors that the services' own models find in a truth."""
-    return list(check(truth).problems)
+    return list(check_by_models(truth).problems)
 
 
-def check(truth: Truth) -> Checked:
+def check_by_models(truth: Truth) -> ModelCheck:
     """Check the section of each service that has a model in this installation; return errors and warnings."""
-    wrong: list[Problem] = []
-    doubtful: list[Problem] = []
-    here = find_services_with_model()
+    errors: list[Problem] = []
+    warnings: list[Problem] = []
+    with_model = find_services_with_model()
     for svc, section in truth.services.items():
-        if svc.replace("-", "_") not in here:  # a truth may have a hundred thousand
+        if svc.replace("-", "_") not in with_model:  # a truth may have a hundred thousand services
             continue
         try:
-            for bad, each in _of_service(svc, section):
-                (wrong if bad else doubtful).append(each)
-        except _Unloadable as error:
-            doubtful.append(Problem(path(("services", svc)), f"its settings can't be checked: {error}"))
-    return Checked(tuple(wrong), tuple(doubtful))
+            for is_error, each in _check_section(svc, section):
+                (errors if is_error else warnings).append(each)
+        except _UnusableModel as error:
+            warnings.append(Problem(path(("services", svc)), f"its settings can't be checked: {error}"))
+    return ModelCheck(tuple(errors), tuple(warnings))
 
 
-def model_of(svc: str) -> type[ServiceConfig] | None:
+def find_model(svc: str) -> type[ServiceConfig] | None:
     """Import and return the model of a service's section; None if it has none in this installation.
 
-    Raise _Unloadable if the model can't be imported or used.
+    Raise _UnusableModel if the model can't be imported or used.
     """
     name = svc.replace("-", "_")
-    if name in ELSEWHERE:
+    if name in OTHER_AGENTS:
         return _load_model(f"{name}.section")
     module = find_services_with_model().get(name)
-    return _load_model(f"{PACKAGE}.{name}.{module}") if module and name.isidentifier() else None
+    return _load_model(f"{SERVICES_PACKAGE}.{name}.{module}") if module and name.isidentifier() else None
 
 
 def find_services_with_model() -> dict[str, str]:
     """Return, by service, the name of the module that may have its model; list files only, import none."""
-    places = [Path(place) for place in importlib.import_module(PACKAGE).__path__]
-    found = dict.fromkeys(ELSEWHERE, "section")
-    for module in reversed(MODULES):
+    places = [Path(place) for place in importlib.import_module(SERVICES_PACKAGE).__path__]
+    found = dict.fromkeys(OTHER_AGENTS, "section")
+    for module in reversed(MODEL_MODULES):
         found |= {file.parent.name: module for place in places for file in place.glob(f"*/{module}.py")}
     return found
 
@@ -297,47 +300,51 @@ def _load_model(module: str) -> type[ServiceConfig] | None:
 
     Return None for a `settings.py` without a model, which any service may have.
 
-    Raise _Unloadable if the import fails, or if the module has several models, or none.
+    Raise _UnusableModel if the import fails, or if the module has several models, or none.
     """
     try:
         names = vars(importlib.import_module(module))
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever someone's module does
-        raise _Unloadable(f"{module} can't be loaded ({type(error).__name__}: {first_line(error)})") from None
+        raise _UnusableModel(
+            f"{module} can't be loaded ({type(error).__name__}: {first_line(error)})"
+        ) from None
     models = {each for each in names.values() if isinstance(each, type) and issubclass(each, ServiceConfig)}
-    models = {each for each in models if not PARTS.isdisjoint(each.model_fields)}
+    models = {each for each in models if not MODEL_FIELDS.isdisjoint(each.model_fields)}
     leaves = [each for each in models if not any(each in other.__mro__[1:] for other in models)]
     if len(leaves) == 1:
         return leaves[0]
     if not leaves and module.endswith(".settings"):
         return None
-    known = " or ".join(sorted(PARTS))
-    raise _Unloadable(
+    known = " or ".join(sorted(MODEL_FIELDS))
+    raise _UnusableModel(
         f"{module} has {'several' if leaves else 'no'} class(ServiceConfig) with a field {known}"
     )
 
 
-def _is_in(place: str, told: Collection[str]) -> bool:
-    """Return True if `told` contains this path, or a path that this one is part of."""
+def _is_reported(place: str, reported: Collection[str]) -> bool:
+    """Return True if `reported` contains this path, or a path that this one is part of."""
     return any(
-        place[:end] in told for end in range(1, len(place) + 1) if place[end : end + 1] in ("", ".", "[")
+        place[:end] in reported for end in range(1, len(place) + 1) if place[end : end + 1] in ("", ".", "[")
     )
 
 
-def _of_service(svc: str, section: Service) -> Iterator[tuple[bool, Problem]]:
+def _check_section(svc: str, section: Service) -> Iterator[tuple[bool, Problem]]:
     """Yield each problem in a service's section, with True for an error and False for a warning.
 
-    Raise _Unloadable if the service's model can't be imported, or itself fails.
+    Raise _UnusableModel if the service's model can't be imported, or itself fails.
     """
-    model = model_of(svc)
+    model = find_model(svc)
     if model is None:
         return
     try:
-        own, mistakes = parse_config(model, svc, section)
+        config, errors = parse_config(model, svc, section)
     except Exception as error:  # noqa: BLE001 - a validator that is wrong itself
-        raise _Unloadable(f"its model failed ({type(error).__name__})") from None
-    yield from ((True, each) for each in mistakes)
-    if own is not None:
-        yield from ((False, each) for each in (*unknown_keys(own, svc, section), *doubts(own, svc)))
+        raise _UnusableModel(f"its model failed ({type(error).__name__})") from None
+    yield from ((True, each) for each in errors)
+    if config is not None:
+        yield from (
+            (False, each) for each in (*find_unknown_keys(config, svc, section), *list_warnings(config, svc))
+        )
 
 
 def first_point(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from marketswarm.agent.service_config import load
+from marketswarm.agent.service_config import load_with_sections
 from marketswarm.cli import output
 from marketswarm.exit import Code, Exit
 from marketswarm.truth import Loaded, Truth, TruthError
@@ -32,7 +32,7 @@ def read_truth_file(path: Path) -> tuple[bytes, Loaded]:
     """
     try:
         raw = path.read_bytes()
-        return raw, load(raw)
+        return raw, load_with_sections(raw)
     except OSError as error:
         raise Exit(Code.CONFIGURATION, f"{path}: {error.strerror}") from None
     except TruthError as error:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Final
 
-from marketswarm.agent.service_config import model_of
+from marketswarm.agent.service_config import find_model
 from marketswarm.bus import variable_of
 from marketswarm.settings import (
     CommonSettings,
@@ -87,7 +87,7 @@ def _declared(module: str, svc: str) -> frozenset[str] | None:
         more = {f"{PREFIX}*"} if module == "notifier" else set[str]()
         return frozenset(variables_of(OURS[module]) | more)
     try:
-        model = model_of(svc)
+        model = find_model(svc)
     except Exception:  # noqa: BLE001 - a user's module that can't be loaded: its program will say so
         return None
     return model.variables if model is not None else None

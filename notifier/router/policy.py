@@ -168,7 +168,7 @@ class Section(ServiceConfig):
     settings: Policy = Policy()
     """What is sent to people, when, and over which channels."""
 
-    def doubts(self) -> Iterator[tuple[Place, str]]:
+    def find_warnings(self) -> Iterator[tuple[Place, str]]:
         """Yield the place and reason of channel options that the environment refuses or must allow."""
         for name, options in self.settings.channels.items():
             for option, why in (*env_policy.find_refusals(options), *env_policy.find_doubts(options)):

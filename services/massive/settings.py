@@ -130,7 +130,7 @@ class MassiveSettings(ServiceConfig):
     settings: ProbeSettings = ProbeSettings()
     """What massive probes, and which market data it brings."""
 
-    def doubts(self) -> Iterator[tuple[Place, str]]:
+    def find_warnings(self) -> Iterator[tuple[Place, str]]:
         """Yield a warning for each URL of the truth to which the environment does not let the API key go."""
         market = self.settings.market
         urls: dict[Place, str | None] = {

@@ -57,7 +57,7 @@ def _shown(value: Any) -> str:
 def _require_web_url(url: str) -> str:
     """Return `url` if it is an HTTP or HTTPS URL or `env:NAME`; otherwise raise ValueError."""
     if url.startswith("env:"):
-        return url  # a wrong name is a warning, not an error: see `RssSettings.doubts`
+        return url  # a wrong name is a warning, not an error: see `RssSettings.find_warnings`
     try:
         parts = urlsplit(url)
         good = parts.scheme in WEB and bool(parts.hostname) and parts.port != 0
@@ -146,7 +146,7 @@ class RssSettings(ServiceConfig):
     settings: ReadSettings = ReadSettings()
     """How feeds are read."""
 
-    def doubts(self) -> Iterator[tuple[Place, str]]:
+    def find_warnings(self) -> Iterator[tuple[Place, str]]:
         """Yield a warning for each feed whose URL is in a variable that is not for feeds."""
         for number, feed in enumerate(self.endpoints):
             name = parse_reference(feed.url)

@@ -58,7 +58,7 @@ def test_each_truth_that_a_service_is_shown_with_would_be_seeded(page):
     truths = [block.encode() for block in whole if "services" in orjson.loads(block)]
     assert truths or page.name == "massive.md"  # which shows its section alone: see test_massive.py
     for each in truths:
-        assert service_config.load(each).warnings == ()
+        assert service_config.load_with_sections(each).warnings == ()
 
 
 def test_the_two_commands_are_on_the_first_screen():

@@ -19,7 +19,7 @@ import orjson
 import pytest
 from pydantic import BaseModel
 
-from marketswarm.agent.service_config import find_services_with_model, model_of
+from marketswarm.agent.service_config import find_model, find_services_with_model
 from marketswarm.channels import KINDS
 from marketswarm.truth.env_policy import NAMES
 from support.rig import HOST
@@ -200,7 +200,7 @@ def documents(good: dict[str, Any], payloads: tuple[str, ...]) -> Iterator[dict[
     places = {
         svc: sorted(set(texts(model)), key=str)
         for svc in sorted(find_services_with_model())
-        if (model := model_of(svc)) is not None
+        if (model := find_model(svc)) is not None
     }
     assert all(places[svc] for svc in ("notifier", "rss_agg", "massive", "vexy_ai"))
     for payload in payloads:

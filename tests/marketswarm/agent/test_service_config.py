@@ -13,7 +13,7 @@ import pytest
 from pydantic import Field, model_validator
 
 from marketswarm.agent import first_point, point_like, service_config
-from marketswarm.agent.service_config import ServiceConfig, parse_config, require_config, unknown_keys
+from marketswarm.agent.service_config import ServiceConfig, find_unknown_keys, parse_config, require_config
 from marketswarm.exit import Exit
 from marketswarm.truth import AccessPoint, Heartbeat, Service, TruthError
 from marketswarm.truth import load as load_truth
@@ -178,7 +178,7 @@ def test_unknown_keys_are_named_at_any_depth_with_what_was_probably_meant():
     )
     own, problems = parse_config(House, "a", said)
     assert problems == []
-    assert [str(each) for each in unknown_keys(own, "a", said)] == [
+    assert [str(each) for each in find_unknown_keys(own, "a", said)] == [
         'services.a.settings.poll_sex: is not a known key (did you mean "poll_sec"?)',
         "services.a.settings.other: is not a known key (known: poll_sec)",
         'services.a.endpoints[0].nmae: is not a known key (did you mean "name"?)',
@@ -189,7 +189,7 @@ def test_unknown_keys_are_named_at_any_depth_with_what_was_probably_meant():
 def test_a_part_that_the_model_does_not_have_is_not_looked_at():
     said = section(poll_sec=1)
     own, _ = parse_config(PollConfig, "a", replace(said, endpoints=[{"x": 1}]))
-    assert unknown_keys(own, "a", replace(said, endpoints=[{"x": 1}])) == []
+    assert find_unknown_keys(own, "a", replace(said, endpoints=[{"x": 1}])) == []
 
 
 def test_a_branch_of_a_union_is_no_part_of_a_path():
@@ -254,19 +254,19 @@ def document(**services):
 
 def refused(raw):
     with pytest.raises(TruthError) as refusal:
-        service_config.load(raw)
+        service_config.load_with_sections(raw)
     return [str(each) for each in refusal.value.problems]
 
 
 def test_the_shipped_truth_is_right_for_the_shipped_services_without_a_doubt():
-    loaded = service_config.load(SHIPPED.read_bytes())
+    loaded = service_config.load_with_sections(SHIPPED.read_bytes())
     assert loaded.warnings == ()
     assert loaded == load_truth(SHIPPED.read_bytes())
 
 
 @pytest.mark.parametrize("svc", ["rss_agg", "massive", "mesh", "vexy_ai"])
 def test_each_shipped_service_has_a_model_that_loads_nothing_heavy(svc):
-    assert service_config.model_of(svc) is not None
+    assert service_config.find_model(svc) is not None
     heavy = {"httpx", "feedparser", "dns", "websockets", "vaderSentiment", "rensa"}
     source = f"import sys, services.{svc}.settings; print(*({heavy} & set(sys.modules)))"
     assert run_python(source) == ""
@@ -292,7 +292,10 @@ def test_a_model_may_be_in_settings_and_have_any_name(service):
 
 def test_a_service_may_have_settings_that_are_no_model(service):
     service("lamp", "class Settings: pass", "settings.py")
-    assert service_config.load(document(lamp={"settings": {"poll_sec": "anything"}})).warnings == ()
+    assert (
+        service_config.load_with_sections(document(lamp={"settings": {"poll_sec": "anything"}})).warnings
+        == ()
+    )
     service("torch", MODEL)
     service("torch", "raise SystemExit(3)", "settings.py")
     assert len(refused(document(torch={"settings": {"poll_sec": -5}}))) == 1
@@ -300,9 +303,9 @@ def test_a_service_may_have_settings_that_are_no_model(service):
 
 def test_a_model_that_derives_from_another_is_the_one_and_two_beside_each_other_are_a_doubt(service):
     service("lamp", MODEL + "\nclass Bright(Section):\n    endpoints: tuple[int, ...] = ()\n")
-    assert service_config.model_of("lamp").__name__ == "Bright"
+    assert service_config.find_model("lamp").__name__ == "Bright"
     service("twin", MODEL + "\nclass Other(ServiceConfig):\n    settings: Wishes = Wishes()\n")
-    (doubt,) = service_config.load(document(twin={})).warnings
+    (doubt,) = service_config.load_with_sections(document(twin={})).warnings
     assert "has several class(ServiceConfig)" in str(doubt)
 
 
@@ -333,7 +336,7 @@ def test_nothing_is_said_twice_of_one_place(service):
 
 def test_an_unknown_key_is_a_doubt_and_no_mistake(service):
     service("lamp", MODEL)
-    loaded = service_config.load(document(lamp={"settings": {"pol_sec": 5}}))
+    loaded = service_config.load_with_sections(document(lamp={"settings": {"pol_sec": 5}}))
     assert [str(each) for each in loaded.warnings] == [
         'services.lamp.settings.pol_sec: is not a known key (did you mean "poll_sec"?)'
     ]
@@ -342,7 +345,7 @@ def test_an_unknown_key_is_a_doubt_and_no_mistake(service):
 @pytest.mark.parametrize("svc", ["nobody_here", "os", "x.y", "class", "healer", "main", "bare"])
 def test_what_has_no_model_here_is_not_checked(service, svc):
     service("bare")
-    loaded = service_config.load(document(**{svc: {"settings": {"poll_sec": "anything"}}}))
+    loaded = service_config.load_with_sections(document(**{svc: {"settings": {"poll_sec": "anything"}}}))
     assert loaded.warnings == ()
 
 
@@ -361,7 +364,7 @@ def test_what_has_no_model_here_is_not_checked(service, svc):
 def test_a_model_that_can_t_be_had_is_a_doubt_and_never_an_end(service, source, why):
     service("lamp", source)
     service("good", MODEL)
-    loaded = service_config.load(document(lamp={"settings": {"poll_sec": 1}}, good={}))
+    loaded = service_config.load_with_sections(document(lamp={"settings": {"poll_sec": 1}}, good={}))
     (doubt,) = loaded.warnings
     assert doubt.path == "services.lamp"
     assert why in doubt.message
@@ -371,7 +374,7 @@ def test_a_model_that_can_t_be_had_is_a_doubt_and_never_an_end(service, source, 
 def test_the_problems_of_an_accepted_truth_can_be_had_alone(service):
     service("lamp", MODEL)
     truth = load_truth(document(lamp={"settings": {"poll_sec": 0}})).truth
-    assert [each.path for each in service_config.problems(truth)] == ["services.lamp.settings.poll_sec"]
+    assert [each.path for each in service_config.find_problems(truth)] == ["services.lamp.settings.poll_sec"]
 
 
 def test_the_notifiers_own_part_is_checked_like_a_services():
@@ -396,7 +399,8 @@ def test_what_a_truth_asks_of_the_environment_and_does_not_get_is_a_doubt_with_i
         "massive": {"settings": {"market": {"rest_url": "http://127.0.0.1:9"}, "targets": [target]}},
     }
     warnings = [
-        str(each) for each in service_config.load(json.dumps({"services": services}).encode()).warnings
+        str(each)
+        for each in service_config.load_with_sections(json.dumps({"services": services}).encode()).warnings
     ]
     begins = (
         "services.notifier.settings.channels.run.command: a truth names no command",

@@ -3,8 +3,7 @@
 import orjson
 import pytest
 
-from marketswarm.agent.service_config import load as load_whole
-from marketswarm.agent.service_config import require_config
+from marketswarm.agent.service_config import load_with_sections, require_config
 from marketswarm.truth import AccessPoint, Heartbeat, Service, TruthError, load
 from marketswarm.truth.model import AccessPoints
 from services.vexy_ai.settings import (
@@ -40,7 +39,7 @@ def test_symbols_may_be_a_list_or_have_names():
 def said(settings):
     document = {"services": {"vexy_ai": {"heartbeat": {"interval_sec": 1}, "settings": settings}}}
     with pytest.raises(TruthError) as found:
-        load_whole(orjson.dumps(document))
+        load_with_sections(orjson.dumps(document))
     return [str(each).removeprefix("services.vexy_ai.settings.") for each in found.value.problems]
 
 
@@ -76,7 +75,7 @@ def test_all_mistakes_are_told_at_once_and_a_key_that_nobody_knows_is_a_doubt():
     document = {
         "services": {"vexy_ai": {"heartbeat": {"interval_sec": 1}, "settings": {"llm": {"modell": "m"}}}}
     }
-    (doubt,) = load_whole(orjson.dumps(document)).warnings
+    (doubt,) = load_with_sections(orjson.dumps(document)).warnings
     assert str(doubt).startswith("services.vexy_ai.settings.llm.modell: is not a known key")
 
 
