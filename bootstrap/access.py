@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from marketswarm import log as logs
 from marketswarm.acl import OPERATOR, AclError, user_names
-from marketswarm.agent import Code, Exit, run, usable_bus
+from marketswarm.agent import Code, Exit, create_bus, run
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError, find_url
 from marketswarm.keys import ALERTS
@@ -159,7 +159,7 @@ async def reload_users(name: str, url: str, users: Path) -> None:
     note, digest = users.with_name(_DIGEST_FILE), hashlib.sha256(_read_bytes(users)).hexdigest().encode()
     if _read_bytes(note) == digest:
         return
-    bus = usable_bus(name, url)
+    bus = create_bus(name, url)
     try:
         if await _load_users(bus):
             note.write_bytes(digest)

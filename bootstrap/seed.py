@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.agent import Code, Exit, usable_bus
+from marketswarm.agent import Code, Exit, create_bus
 from marketswarm.agent.lifecycle import Stop
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError, find_url
@@ -105,7 +105,7 @@ async def _open(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[lis
         urls = {name: find_url(name, environ, loaded.truth) for name in loaded.truth.bus_names()}
     except BusError as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
-    buses = [usable_bus(name, url) for name, url in urls.items()]
+    buses = [create_bus(name, url) for name, url in urls.items()]
     try:
         yield buses
     finally:

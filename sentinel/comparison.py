@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from marketswarm.agent.truth_source import Seen, read_all, read_fingerprint
+from marketswarm.agent.truth_source import TruthReading, read_all_truths, read_fingerprint
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.detector import Verdict
@@ -67,7 +67,7 @@ class TruthComparison:
     async def compare(self) -> None:
         """Read the truth of every bus once, and publish the verdicts that follow."""
         buses = list(self._buses)
-        seen = await read_all(buses, self._key, self._loaded, WITHIN_SEC)
+        seen = await read_all_truths(buses, self._key, self._loaded, WITHIN_SEC)
         held: dict[str, HeldTruth | None] = {}
         for bus, one in zip(buses, seen, strict=True):
             held[bus.name] = held_truth(one) if await self._restore(bus, one) else None
@@ -89,12 +89,12 @@ class TruthComparison:
         whole = self._count % WHOLE_EVERY == 0
         return asked or whole or self.drift.is_unsettled or before != self._glances
 
-    async def _restore(self, bus: Bus, seen: Seen) -> bool:
+    async def _restore(self, bus: Bus, seen: TruthReading) -> bool:
         """Restore, once, the verdicts that a bus holds of an earlier run.
 
         Return False if it can't be read.
         """
-        if not seen.answered:
+        if not seen.has_answered:
             return False
         if bus.name not in self._restored:
             try:
@@ -127,10 +127,10 @@ class TruthComparison:
         )
 
 
-def held_truth(seen: Seen) -> HeldTruth | None:
+def held_truth(seen: TruthReading) -> HeldTruth | None:
     """Return what a bus holds, from the result of reading it; None for a bus that did not answer."""
     if seen.found is not None:
         return HeldTruth(TruthStatus.TRUTH, seen.found.loaded.sha256, seen.found.revision)
-    if not seen.answered:
+    if not seen.has_answered:
         return None
-    return HeldTruth(TruthStatus.NOTHING if seen.why == "has none" else TruthStatus.NONSENSE)
+    return HeldTruth(TruthStatus.NOTHING if seen.reason == "has none" else TruthStatus.NONSENSE)

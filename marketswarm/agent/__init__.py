@@ -13,26 +13,26 @@ if TYPE_CHECKING:
     from marketswarm.agent.member import Agent
     from marketswarm.agent.service_config import ServiceConfig, first_point, point_like
     from marketswarm.agent.shards import Share
-    from marketswarm.agent.truth_source import Found, load_truth, truth_places, usable_bus
+    from marketswarm.agent.truth_source import FoundTruth, create_bus, find_truth_buses, load_truth
     from marketswarm.exit import Code, Exit
 
 __all__ = [
     "Agent",
     "Code",
     "Exit",
-    "Found",
+    "FoundTruth",
     "Lease",
     "LeaseHeld",
     "LeaseLost",
     "ServiceConfig",
     "Share",
     "agent",
+    "create_bus",
+    "find_truth_buses",
     "first_point",
     "load_truth",
     "point_like",
     "run",
-    "truth_places",
-    "usable_bus",
 ]
 
 _MODULES: Final = {
@@ -41,7 +41,7 @@ _MODULES: Final = {
     "marketswarm.agent.lifecycle": ("agent", "run"),
     "marketswarm.agent.service_config": ("ServiceConfig", "first_point", "point_like"),
     "marketswarm.agent.shards": ("Share",),
-    "marketswarm.agent.truth_source": ("Found", "load_truth", "truth_places", "usable_bus"),
+    "marketswarm.agent.truth_source": ("FoundTruth", "load_truth", "find_truth_buses", "create_bus"),
     "marketswarm.exit": ("Code", "Exit"),
 }
 _MODULE_OF: Final = {name: module for module, names in _MODULES.items() for name in names}

@@ -37,12 +37,12 @@ from marketswarm.agent.status import AliveFile, StatusOutlet, StatusReporter
 from marketswarm.agent.systemd import manager
 from marketswarm.agent.tasks import CancelScope
 from marketswarm.agent.truth_source import (
-    Found,
+    FoundTruth,
     TruthFollower,
     TruthRefused,
+    create_bus,
+    find_truth_buses,
     load_truth,
-    truth_places,
-    usable_bus,
 )
 from marketswarm.agent.watchdog import LEAST_SEC, Watchdog
 from marketswarm.beat import Sender
@@ -177,7 +177,7 @@ def agent(
     settings: type[S] | S,
     *,
     heartbeat: MakeHeartbeat[S] | None = None,
-    open_bus: OpenBus = usable_bus,
+    open_bus: OpenBus = create_bus,
     version: str = __version__,
 ) -> contextlib.AbstractAsyncContextManager[Agent[S]]: ...
 def agent(
@@ -185,7 +185,7 @@ def agent(
     settings: Any = CommonSettings,
     *,
     heartbeat: MakeHeartbeat[Any] | None = None,
-    open_bus: OpenBus = usable_bus,
+    open_bus: OpenBus = create_bus,
     version: str = __version__,
 ) -> contextlib.AbstractAsyncContextManager[Agent[Any]]:
     """Return a context manager that makes this process a member of the swarm inside its block.
@@ -260,7 +260,7 @@ async def _join(
     except TruthRefused as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
 
-    def apply(found: Found) -> None:
+    def apply(found: FoundTruth) -> None:
         """Put a new truth in force: heartbeat target, watchdog limit, then the callbacks of `on_reseed`."""
         heartbeat_sender.change(me.learn(found))
         watchdog.limit_sec = _limit_sec(me)
@@ -283,8 +283,8 @@ async def _join(
         sender=sender,
         on_beat=on_beat,
     )
-    if found.passed:
-        me.log.warning("truth.fallback", truth_from=found.bus.name, passed=found.passed)
+    if found.skip_reasons:
+        me.log.warning("truth.fallback", truth_from=found.bus.name, passed=found.skip_reasons)
     me.log.info(
         "agent.joined",
         boot=me.boot,
@@ -337,12 +337,12 @@ def _cause(me: Agent[Any], errors: BaseExceptionGroup[BaseException]) -> BaseExc
     return errors.exceptions[0] if len(errors.exceptions) == 1 else errors
 
 
-def _truth_buses(me: Agent[Any], found: Found | None = None) -> list[Any]:
+def _truth_buses(me: Agent[Any], found: FoundTruth | None = None) -> list[Any]:
     """Return the buses that may hold the truth, best first.
 
     `found` is the truth in force, if there is one.
     """
-    places = truth_places(me.settings, os.environ, found.loaded.truth if found else None)
+    places = find_truth_buses(me.settings, os.environ, found.loaded.truth if found else None)
     return [me.bus_at(name, url) for url, name in places.items()]
 
 

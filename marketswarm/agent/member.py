@@ -20,7 +20,7 @@ from marketswarm.agent.service_config import M, require_config
 from marketswarm.agent.shards import Share
 from marketswarm.agent.shards import collect as collect_shares
 from marketswarm.agent.tasks import SideTasks
-from marketswarm.agent.truth_source import Found, TruthRefused
+from marketswarm.agent.truth_source import FoundTruth, TruthRefused
 from marketswarm.bus import Bus, BusError, find_url
 from marketswarm.exit import Code, Exit
 from marketswarm.metrics import Source
@@ -330,7 +330,7 @@ class Agent(Generic[S]):
 
     # --- for lifecycle.py ---
 
-    def learn(self, found: Found) -> BeatTarget:
+    def learn(self, found: FoundTruth) -> BeatTarget:
         """Put a truth in force, all of it or nothing, and return the target of the beats by it.
 
         Raises:

@@ -23,40 +23,40 @@ from marketswarm.truth import Loaded, Truth, TruthError, load
 from marketswarm.truth.parse import MAX_BYTES
 
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
-NONSENSE: Final = "gives answers that no Redis gives"
+NOT_A_REDIS: Final = "gives answers that no Redis gives"
 LARGE_BYTES: Final = 64 * 1024
 """A larger document is checked in a thread."""
-SLOW_BYTES_A_SEC: Final = 10e6
+MIN_BYTES_A_SEC: Final = 10e6
 """The least rate, in bytes a second, at which a bus sends a document while all agents read it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundTruth:
     """A valid truth and the bus that it was read from.
 
-    `revision` is None if the bus's `truth:meta` is not about this document. `passed` has one reason for each
-    bus that was asked before this one and held no valid truth.
+    `revision` is None if the bus's `truth:meta` is not about this document. `skip_reasons` has one reason for
+    each bus that was asked before this one and held no valid truth.
     """
 
     loaded: Loaded
     revision: int | None
     bus: Bus
-    passed: tuple[str, ...] = ()
+    skip_reasons: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """The result of reading one bus: a valid truth in `found`, or in `why` the reason that there is none.
+class TruthReading:
+    """The result of reading one bus: a valid truth in `found`, or in `reason` the reason that there is none.
 
-    `answered` is False if the bus gave no answer; `hopeless` is True for a Redis Cluster, which can't hold a
-    truth.
+    `has_answered` is False if the bus gave no answer; `is_cluster` is True for a Redis Cluster, which can't
+    hold a truth.
     """
 
     bus: Bus
-    found: Found | None
-    why: str = ""
-    answered: bool = True
-    hopeless: bool = False
+    found: FoundTruth | None
+    reason: str = ""
+    has_answered: bool = True
+    is_cluster: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +69,15 @@ class Fingerprint:
 
 
 @dataclass(frozen=True, slots=True)
-class Unanswered:
-    """Why a bus gave no fingerprint. The fields mean what they mean in `Seen`."""
+class MissingFingerprint:
+    """Why a bus gave no fingerprint. The fields mean what they mean in `TruthReading`."""
 
-    why: str
-    answered: bool
-    hopeless: bool = False
+    reason: str
+    has_answered: bool
+    is_cluster: bool = False
 
 
-def truth_places(
+def find_truth_buses(
     settings: CommonSettings, environ: Mapping[str, str], truth: Truth | None = None
 ) -> dict[str, str]:
     """Return the buses that may hold the truth, URL to name, in the order of docs/contract.md, section 2.
@@ -98,7 +98,7 @@ def truth_places(
     return places
 
 
-def usable_bus(name: str, url: str) -> Bus:
+def create_bus(name: str, url: str) -> Bus:
     """Return a bus that is not connected yet. Raise Exit, code 2, if the URL is not valid."""
     try:
         return Bus(name, url)
@@ -106,7 +106,9 @@ def usable_bus(name: str, url: str) -> Bus:
         raise Exit(Code.CONFIGURATION, str(error)) from None
 
 
-async def look(bus: Bus, key: str, known: Loaded | None = None, within_sec: float = WITHIN_SEC) -> Seen:
+async def read_truth(
+    bus: Bus, key: str, known: Loaded | None = None, within_sec: float = WITHIN_SEC
+) -> TruthReading:
     """Read and validate the document of one bus; never raise BusError.
 
     A document with the same hash as `known` is not parsed again.
@@ -117,13 +119,13 @@ async def look(bus: Bus, key: str, known: Loaded | None = None, within_sec: floa
     try:
         raw, meta = await bus.ask(pipe.execute(), within_sec)
     except ClusterError as error:
-        return Seen(bus, None, error.detail, hopeless=True)
+        return TruthReading(bus, None, error.detail, is_cluster=True)
     except BusError as error:
-        return Seen(bus, None, error.reason, answered=error.reason == "error")
+        return TruthReading(bus, None, error.reason, has_answered=error.reason == "error")
     if not isinstance(raw, bytes | None) or not _is_meta(meta):
-        return Seen(bus, None, NONSENSE)
+        return TruthReading(bus, None, NOT_A_REDIS)
     if raw is None:
-        return Seen(bus, None, "has none")
+        return TruthReading(bus, None, "has none")
     sha256 = hashlib.sha256(raw).hexdigest()
     try:
         if known is not None and known.sha256 == sha256:
@@ -134,11 +136,11 @@ async def look(bus: Bus, key: str, known: Loaded | None = None, within_sec: floa
             loaded = load(raw)
     except TruthError as error:
         more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
-        return Seen(bus, None, f"refused: {error.problems[0]}{more}")
-    return Seen(bus, Found(loaded, _revision(meta, sha256), bus))
+        return TruthReading(bus, None, f"refused: {error.problems[0]}{more}")
+    return TruthReading(bus, FoundTruth(loaded, _parse_revision(meta, sha256), bus))
 
 
-async def read_fingerprint(bus: Bus, key: str, within_sec: float) -> Fingerprint | Unanswered:
+async def read_fingerprint(bus: Bus, key: str, within_sec: float) -> Fingerprint | MissingFingerprint:
     """Read the size, revision and hash of a bus's document, without the document; never raise BusError."""
     pipe = bus.pipeline()
     pipe.strlen(key)
@@ -146,24 +148,28 @@ async def read_fingerprint(bus: Bus, key: str, within_sec: float) -> Fingerprint
     try:
         size, meta = await bus.ask(pipe.execute(), within_sec)
     except ClusterError as error:
-        return Unanswered(error.detail, answered=True, hopeless=True)
+        return MissingFingerprint(error.detail, has_answered=True, is_cluster=True)
     except BusError as error:
-        return Unanswered(error.reason, answered=error.reason == "error")
+        return MissingFingerprint(error.reason, has_answered=error.reason == "error")
     if not isinstance(size, int) or not _is_meta(meta):
-        return Unanswered(NONSENSE, answered=True)
+        return MissingFingerprint(NOT_A_REDIS, has_answered=True)
     return Fingerprint(size, *meta)
 
 
-def _known(bus: Bus, held: Fingerprint | Unanswered, known: Loaded | None) -> Seen | None:
-    """Return a `Seen` with the known document if the bus's fingerprint is that of this document.
+def _match_known(
+    bus: Bus, fingerprint: Fingerprint | MissingFingerprint, known: Loaded | None
+) -> TruthReading | None:
+    """Return a `TruthReading` with the known document if the bus's fingerprint is that of this document.
 
     Else return None.
     """
-    if known is None or not isinstance(held, Fingerprint) or held.sha256 is None:
+    if known is None or not isinstance(fingerprint, Fingerprint) or fingerprint.sha256 is None:
         return None
-    if (held.size, held.sha256) != (known.size, known.sha256.encode()):
+    if (fingerprint.size, fingerprint.sha256) != (known.size, known.sha256.encode()):
         return None
-    return Seen(bus, Found(known, _revision((held.revision, held.sha256), known.sha256), bus))
+    return TruthReading(
+        bus, FoundTruth(known, _parse_revision((fingerprint.revision, fingerprint.sha256), known.sha256), bus)
+    )
 
 
 async def read_first_valid(
@@ -171,51 +177,63 @@ async def read_first_valid(
     key: str,
     known: Loaded | None,
     within_sec: float,
-    spread: Callable[[int], float] = lambda _size: 0.0,
-) -> list[Seen]:
+    delay_sec: Callable[[int], float] = lambda _size: 0.0,
+) -> list[TruthReading]:
     """Read the buses' documents, best bus first, up to the first valid truth; return the result of each bus.
 
     All buses are asked at once for the size and hash of their document, so one that hangs delays the others
     by no more than `within_sec`. The document itself is read only if these differ from those of `known`,
-    after a delay of `spread(size)` seconds.
+    after a delay of `delay_sec(size)` seconds.
     """
     fingerprints = await asyncio.gather(*(read_fingerprint(bus, key, within_sec) for bus in buses))
-    seen: list[Seen] = []
-    for bus, held in zip(buses, fingerprints, strict=True):
-        if isinstance(held, Unanswered):
-            found = Seen(bus, None, held.why, answered=held.answered, hopeless=held.hopeless)
-        elif (same := _known(bus, held, known)) is not None:
-            found = same
-        elif held.size > MAX_BYTES:
-            found = Seen(bus, None, f"refused: {held.size} bytes, and {MAX_BYTES} are allowed")
+    readings: list[TruthReading] = []
+    for bus, fingerprint in zip(buses, fingerprints, strict=True):
+        if isinstance(fingerprint, MissingFingerprint):
+            reading = TruthReading(
+                bus,
+                None,
+                fingerprint.reason,
+                has_answered=fingerprint.has_answered,
+                is_cluster=fingerprint.is_cluster,
+            )
+        elif (match := _match_known(bus, fingerprint, known)) is not None:
+            reading = match
+        elif fingerprint.size > MAX_BYTES:
+            reading = TruthReading(
+                bus, None, f"refused: {fingerprint.size} bytes, and {MAX_BYTES} are allowed"
+            )
         else:
-            await asyncio.sleep(spread(held.size))
-            found = await look(bus, key, known, within_sec + held.size / SLOW_BYTES_A_SEC)
-        seen.append(found)
-        if found.found is not None:
+            await asyncio.sleep(delay_sec(fingerprint.size))
+            reading = await read_truth(bus, key, known, within_sec + fingerprint.size / MIN_BYTES_A_SEC)
+        readings.append(reading)
+        if reading.found is not None:
             break
-    return seen
+    return readings
 
 
-async def read_all(buses: Sequence[Bus], key: str, known: Loaded | None, within_sec: float) -> list[Seen]:
+async def read_all_truths(
+    buses: Sequence[Bus], key: str, known: Loaded | None, within_sec: float
+) -> list[TruthReading]:
     """Read the documents of all buses at once, so that a bus that hangs delays no other."""
-    return list(await asyncio.gather(*(look(bus, key, known, within_sec) for bus in buses)))
+    return list(await asyncio.gather(*(read_truth(bus, key, known, within_sec) for bus in buses)))
 
 
-def first(seen: Sequence[Seen]) -> Found | None:
+def find_first_valid(readings: Sequence[TruthReading]) -> FoundTruth | None:
     """Return the first valid truth, with the reasons of the buses before it; None if no bus held one."""
-    for index, one in enumerate(seen):
-        if one.found is not None:
-            return Found(one.found.loaded, one.found.revision, one.bus, reasons(seen[:index]))
+    for index, reading in enumerate(readings):
+        if reading.found is not None:
+            return FoundTruth(
+                reading.found.loaded, reading.found.revision, reading.bus, format_reasons(readings[:index])
+            )
     return None
 
 
-def reasons(seen: Sequence[Seen]) -> tuple[str, ...]:
+def format_reasons(readings: Sequence[TruthReading]) -> tuple[str, ...]:
     """Return `<bus> <reason>` for each bus, fit for a log line and a beat's detail."""
-    return tuple(f"{one.bus.name} {one.why}" for one in seen)
+    return tuple(f"{reading.bus.name} {reading.reason}" for reading in readings)
 
 
-async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: float) -> Found:
+async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: float) -> FoundTruth:
     """Return the first valid truth on `buses`, best first; wait for it up to `wait_sec` seconds.
 
     Raises:
@@ -224,33 +242,35 @@ async def load_truth(settings: CommonSettings, buses: Sequence[Bus], wait_sec: f
     """
     clock = asyncio.get_running_loop().time
     until = clock() + wait_sec
-    failures, answered, told = 0, False, None
+    failures, any_answered, logged_reasons = 0, False, None
     while True:
         within_sec = min(WITHIN_SEC, max(0.2, until - clock()))
-        seen = await read_first_valid(buses, settings.truth_redis_key, None, within_sec)
-        found = first(seen)
+        readings = await read_first_valid(buses, settings.truth_redis_key, None, within_sec)
+        found = find_first_valid(readings)
         if found is not None:
             return found
-        answered = answered or any(one.answered for one in seen)
-        why = ", ".join(f"{one.bus.name} at {one.bus.where}: {one.why}" for one in seen)
-        if any(one.hopeless for one in seen):
-            raise Exit(Code.CONFIGURATION, why)
+        any_answered = any_answered or any(reading.has_answered for reading in readings)
+        reasons = ", ".join(
+            f"{reading.bus.name} at {reading.bus.where}: {reading.reason}" for reading in readings
+        )
+        if any(reading.is_cluster for reading in readings):
+            raise Exit(Code.CONFIGURATION, reasons)
         if clock() >= until:
-            raise _none(answered, why, settings, wait_sec)
-        if why != told:
-            log.get().warning("truth.waiting", why=why, wait_sec=wait_sec)
-            told = why
+            raise _make_exit(any_answered, reasons, settings, wait_sec)
+        if reasons != logged_reasons:
+            log.get().warning("truth.waiting", why=reasons, wait_sec=wait_sec)
+            logged_reasons = reasons
         failures += 1
         await asyncio.sleep(min(BACKOFF.pause_sec(failures), max(0.0, until - clock())))
 
 
-def _none(answered: bool, why: str, settings: CommonSettings, wait_sec: float) -> Exit:
+def _make_exit(any_answered: bool, reasons: str, settings: CommonSettings, wait_sec: float) -> Exit:
     """Return the Exit for no truth in time: code 4 if a bus answered, else code 3."""
-    if not answered:
-        return Exit(Code.NO_BUS, f"no bus answered within {wait_sec:g} s ({why})")
+    if not any_answered:
+        return Exit(Code.NO_BUS, f"no bus answered within {wait_sec:g} s ({reasons})")
     return Exit(
         Code.NO_TRUTH,
-        f"no valid truth under {settings.truth_redis_key} within {wait_sec:g} s ({why}): "
+        f"no valid truth under {settings.truth_redis_key} within {wait_sec:g} s ({reasons}): "
         "run bootstrap (python -m bootstrap, or make seed)",
     )
 
@@ -262,26 +282,26 @@ def _is_meta(reply: Any) -> bool:
     )
 
 
-def _revision(meta: Sequence[Any], sha256: str) -> int | None:
+def _parse_revision(meta: Sequence[Any], sha256: str) -> int | None:
     """Return the revision in `truth:meta`.
 
     Return None if it is no number or belongs to another document than `sha256`.
     """
-    revision, of = meta
-    if of is not None and of.decode("ascii", "replace") != sha256:
+    revision, meta_sha256 = meta
+    if meta_sha256 is not None and meta_sha256.decode("ascii", "replace") != sha256:
         return None
     return (
         int(revision) if isinstance(revision, bytes) and revision.isdigit() and len(revision) < 16 else None
     )
 
 
-LOOK_WITHIN_SEC: Final = 1.0
-LOOK_PAUSE_SEC: Final = 0.05  # however many messages come on `truth:changed`: at most 20 reads a second
-LOOK_EVERY: Final = 30  # polls until the documents are read again, changed or not
+READ_WITHIN_SEC: Final = 1.0
+READ_PAUSE_SEC: Final = 0.05  # however many messages come on `truth:changed`: at most 20 reads a second
+READ_EVERY_POLLS: Final = 30  # polls until the documents are read again, changed or not
 BYTES_A_SEC: Final = 100e6
 """The bytes a second that all agents together read of a new document. Each agent reads it after a random part
 of the time that this takes: a fleet of 500 services has a reseed in force within a second."""
-LONGEST_SPREAD_SEC: Final = 10.0
+MAX_DELAY_SEC: Final = 10.0
 
 
 class TruthRefused(Exception):  # noqa: N818 - an answer, not an accident
@@ -295,25 +315,25 @@ class Choice:
     Each may be None.
     """
 
-    found: Found | None
+    found: FoundTruth | None
     trouble: str | None
 
 
-def choose(force: Found, seen: Sequence[Seen]) -> Choice:
-    """Choose the truth to work by, from the one in force and the results of the buses, best bus first.
+def choose_truth(current: FoundTruth, readings: Sequence[TruthReading]) -> Choice:
+    """Choose the truth to work by, from the current one and the results of the buses, best bus first.
 
     The best bus's valid document is chosen whatever its revision. That of a lesser bus is chosen only if its
     revision is higher: that bus may have missed a seeding.
     """
-    best = first(seen)
+    best = find_first_valid(readings)
     if best is None:
-        stays = f"; revision {force.revision} stays" if force.revision is not None else ""
-        return Choice(None, f"no valid truth: {', '.join(reasons(seen))}{stays}")
-    trouble = f"truth from {best.bus.name}: {', '.join(best.passed)}" if best.passed else None
-    same = best.loaded.sha256 == force.loaded.sha256
-    if same and best.revision in (None, force.revision):
+        stays = f"; revision {current.revision} stays" if current.revision is not None else ""
+        return Choice(None, f"no valid truth: {', '.join(format_reasons(readings))}{stays}")
+    trouble = f"truth from {best.bus.name}: {', '.join(best.skip_reasons)}" if best.skip_reasons else None
+    same_document = best.loaded.sha256 == current.loaded.sha256
+    if same_document and best.revision in (None, current.revision):
         return Choice(None, trouble)
-    if best.passed and not same and (best.revision or 0) <= (force.revision or 0):
+    if best.skip_reasons and not same_document and (best.revision or 0) <= (current.revision or 0):
         return Choice(None, trouble)
     return Choice(best, trouble)
 
@@ -326,17 +346,23 @@ class TruthFollower:
     Args:
         buses: the buses that may hold the truth, best first.
         key: the key of the document.
-        force: the truth in force.
+        current: the truth in force.
         apply: puts a truth in force.
     """
 
-    def __init__(self, buses: Sequence[Bus], key: str, force: Found, apply: Callable[[Found], None]) -> None:
-        self.trouble = f"truth from {force.bus.name}: {', '.join(force.passed)}" if force.passed else None
-        self._buses, self._key, self._force, self._apply = buses, key, force, apply
+    def __init__(
+        self, buses: Sequence[Bus], key: str, current: FoundTruth, apply: Callable[[FoundTruth], None]
+    ) -> None:
+        self.trouble = (
+            f"truth from {current.bus.name}: {', '.join(current.skip_reasons)}"
+            if current.skip_reasons
+            else None
+        )
+        self._buses, self._key, self._current, self._apply = buses, key, current, apply
         self._refused: dict[str, str] = {}  # sha256 to why: one document at most
-        self._look, self._poll_due = asyncio.Event(), asyncio.Event()
+        self._read_due, self._poll_due = asyncio.Event(), asyncio.Event()
         self._fingerprints: list[object] = []
-        self._unheard: set[str] = set()
+        self._unsubscribed: set[str] = set()
         self._log = log.get("truth")
 
     def poll(self) -> None:
@@ -353,51 +379,51 @@ class TruthFollower:
             for bus in self._buses:
                 group.create_task(self._listen(bus), name=f"truth:changed on {bus.name}")
             group.create_task(self._poll_on_beats(), name="truth polls")
-            group.create_task(self._look_when_asked(), name="truth looks")
+            group.create_task(self._read_when_due(), name="truth looks")
 
     async def _listen(self, bus: Bus) -> None:
         """Have the truth read at each message of `truth:changed` on `bus`, and at each subscription."""
         await subscribe(
             bus,
             channels=(TRUTH_CHANGED,),
-            on_message=lambda _channel, _payload: self._look.set(),
-            on_subscribed=lambda: self._joined(bus),
-            on_lost=self._lost,
+            on_message=lambda _channel, _payload: self._read_due.set(),
+            on_subscribed=lambda: self._on_subscribed(bus),
+            on_lost=self._on_lost,
         )
 
-    def _joined(self, bus: Bus) -> None:
+    def _on_subscribed(self, bus: Bus) -> None:
         """Note that `bus` is subscribed to, and read the truth: messages may have been missed."""
-        self._unheard.discard(bus.name)
-        self._look.set()
+        self._unsubscribed.discard(bus.name)
+        self._read_due.set()
 
-    def _lost(self, error: BusError) -> None:
+    def _on_lost(self, error: BusError) -> None:
         """Log, once per loss, that the subscription to a bus was lost."""
-        if error.bus not in self._unheard:
-            self._unheard.add(error.bus)
+        if error.bus not in self._unsubscribed:
+            self._unsubscribed.add(error.bus)
             self._log.info("truth.unheard", bus=error.bus, reason=error.reason)
 
-    async def _look_when_asked(self) -> None:
+    async def _read_when_due(self) -> None:
         """Read the truth and decide, each time that a message or a poll asks for it.
 
         That is at most 20 times a second.
         """
         while True:
-            await self._look.wait()
-            self._look.clear()
-            self._decide(
+            await self._read_due.wait()
+            self._read_due.clear()
+            self._apply_choice(
                 await read_first_valid(
-                    self._buses, self._key, self._force.loaded, LOOK_WITHIN_SEC, self._spread_sec
+                    self._buses, self._key, self._current.loaded, READ_WITHIN_SEC, self._choose_delay_sec
                 )
             )
-            await asyncio.sleep(LOOK_PAUSE_SEC)
+            await asyncio.sleep(READ_PAUSE_SEC)
 
-    def _spread_sec(self, size: int) -> float:
+    def _choose_delay_sec(self, size: int) -> float:
         """Return a random delay, in seconds, before reading a document of `size` bytes.
 
         It keeps the agents from reading a new document all at once.
         """
-        readers = len(self._force.loaded.truth.services)
-        return random.random() * min(LONGEST_SPREAD_SEC, readers * size / BYTES_A_SEC)
+        readers = len(self._current.loaded.truth.services)
+        return random.random() * min(MAX_DELAY_SEC, readers * size / BYTES_A_SEC)
 
     async def _poll_on_beats(self) -> None:
         """After each beat, read the buses' fingerprints; have the documents read if they changed.
@@ -409,27 +435,27 @@ class TruthFollower:
             await self._poll_due.wait()
             self._poll_due.clear()
             count += 1
-            looks = (read_fingerprint(bus, self._key, LOOK_WITHIN_SEC) for bus in self._buses)
-            fingerprints: list[object] = await asyncio.gather(*looks)
-            if self.trouble or fingerprints != self._fingerprints or count % LOOK_EVERY == 0:
-                self._look.set()
+            reads = (read_fingerprint(bus, self._key, READ_WITHIN_SEC) for bus in self._buses)
+            fingerprints: list[object] = await asyncio.gather(*reads)
+            if self.trouble or fingerprints != self._fingerprints or count % READ_EVERY_POLLS == 0:
+                self._read_due.set()
             self._fingerprints = fingerprints
 
-    def _decide(self, seen: Sequence[Seen]) -> None:
+    def _apply_choice(self, readings: Sequence[TruthReading]) -> None:
         """Put a chosen truth in force, and set and log the trouble."""
-        choice = choose(self._force, seen)
+        choice = choose_truth(self._current, readings)
         trouble = choice.trouble
         if choice.found is not None:
-            refused = self._put_in_force(choice.found)
+            refused = self._apply_truth(choice.found)
             trouble = refused or trouble
         if trouble != self.trouble:
             if trouble:
-                self._log.warning("truth.trouble", why=trouble, revision=self._force.revision)
+                self._log.warning("truth.trouble", why=trouble, revision=self._current.revision)
             else:
-                self._log.info("truth.well", revision=self._force.revision)
+                self._log.info("truth.well", revision=self._current.revision)
         self.trouble = trouble
 
-    def _put_in_force(self, found: Found) -> str | None:
+    def _apply_truth(self, found: FoundTruth) -> str | None:
         """Apply a truth, unless the same document was refused before; return why it is refused, or None."""
         sha256 = found.loaded.sha256
         if sha256 not in self._refused:
@@ -439,5 +465,5 @@ class TruthFollower:
             except TruthRefused as error:
                 self._refused[sha256] = f"truth revision {found.revision} refused: {error}"
             else:
-                self._force = found
+                self._current = found
         return self._refused.get(sha256)

@@ -14,7 +14,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from marketswarm.agent.truth_source import Found, first, read_first_valid, truth_places, usable_bus
+from marketswarm.agent.truth_source import (
+    FoundTruth,
+    create_bus,
+    find_first_valid,
+    find_truth_buses,
+    read_first_valid,
+)
 from marketswarm.beat import Sender, Status
 from marketswarm.beat import make as make_beat
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_url
@@ -122,7 +128,7 @@ class BeatSender:
         self._settings = read(CommonSettings)
         self._embedded = embedded_buses(data)
         self._sender = Sender(host=socket.gethostname(), started=time.time()) if boot else None
-        self._found: Found | None = None
+        self._found: FoundTruth | None = None
         self._buses: dict[str, Bus] = {}  # by URL
         self._failed: dict[str, str] = {}  # URL: why the bus did not answer a moment ago
         self._i = 0
@@ -139,8 +145,8 @@ class BeatSender:
         known = self._found.loaded if self._found else None
         key = self._settings.truth_redis_key
         seen = await read_first_valid(self._truth_buses(), key, known, WITHIN_SEC)
-        self._failed = {each.bus.url: each.why for each in seen if not each.answered}
-        found = first(seen)
+        self._failed = {each.bus.url: each.reason for each in seen if not each.has_answered}
+        found = find_first_valid(seen)
         if found is None:
             return False
         self._found = found
@@ -206,7 +212,7 @@ class BeatSender:
 
     def _truth_buses(self) -> list[Bus]:
         """Return the buses that may hold the truth, in the order in which agents ask them."""
-        places = truth_places(self._settings, self._environ(), self._truth)
+        places = find_truth_buses(self._settings, self._environ(), self._truth)
         return [self._open(name, url) for url, name in places.items()]
 
     @property
@@ -240,7 +246,7 @@ class BeatSender:
     def _open(self, name: str, url: str) -> Bus:
         """Return the bus at that URL, which is opened with the first call."""
         if url not in self._buses:
-            self._buses[url] = usable_bus(name, url)
+            self._buses[url] = create_bus(name, url)
         return self._buses[url]
 
     async def _ask(self, bus: Bus, request: Awaitable[Any], within_sec: float) -> Any:

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marketswarm.agent.truth_source import Found, first, read_all, reasons, truth_places, usable_bus
+from marketswarm.agent.truth_source import (
+    FoundTruth,
+    create_bus,
+    find_first_valid,
+    find_truth_buses,
+    format_reasons,
+    read_all_truths,
+)
 from marketswarm.bus import Bus, BusError, find_url, variable_of
 from marketswarm.bus_url import leads_to
 from marketswarm.cli.options import suggest_command
@@ -36,7 +43,7 @@ class FleetView:
     """
 
     environ: Mapping[str, str]
-    found: Found | None
+    found: FoundTruth | None
     why: str
     data: Path
     _buses: dict[str, Bus] = field(default_factory=dict)
@@ -67,7 +74,7 @@ class FleetView:
                 url = find_url(name, self.environ, truth)
             except BusError as error:
                 raise Exit(Code.CONFIGURATION, str(error)) from None
-            self._buses[name] = usable_bus(name, url)
+            self._buses[name] = create_bus(name, url)
         return self._buses[name]
 
     def buses(self) -> list[Bus]:
@@ -90,23 +97,23 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
     running = data_folder.find_fleet(data)
     embedded = running.buses if running else {}
     environ = with_embedded_buses(os.environ, embedded, None)
-    buses = [usable_bus(name, url) for url, name in truth_places(settings, environ).items()]
+    buses = [create_bus(name, url) for url, name in find_truth_buses(settings, environ).items()]
     try:
-        seen = await read_all(buses, settings.truth_redis_key, None, _READ_WITHIN_SEC)
-        found = first(seen)
-        tried = [f"{each.bus.name} at {each.bus.where}: {each.why}" for each in seen]
-        if not any(each.answered for each in seen):
+        seen = await read_all_truths(buses, settings.truth_redis_key, None, _READ_WITHIN_SEC)
+        found = find_first_valid(seen)
+        tried = [f"{each.bus.name} at {each.bus.where}: {each.reason}" for each in seen]
+        if not any(each.has_answered for each in seen):
             where = f"a fleet runs there, pid {running.pid}" if running else "no fleet runs there"
             lines = (f"folder {data}: {where}", *tried)
             raise Exit(
                 Code.NO_BUS,
                 "\n".join(["no bus answered. Tried:", *(f"  {each}" for each in lines), *_OTHER_FLEETS]),
             )
-        if found is None and any(each.hopeless for each in seen):
+        if found is None and any(each.is_cluster for each in seen):
             raise Exit(Code.CONFIGURATION, ", ".join(tried))
         if found:
             environ = with_embedded_buses(os.environ, embedded, found.loaded.truth)
-        view = FleetView(environ, found, ", ".join(reasons(seen)), data)
+        view = FleetView(environ, found, ", ".join(format_reasons(seen)), data)
         try:
             yield view
         finally:

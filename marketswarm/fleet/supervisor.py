@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from marketswarm.acl import BOOTSTRAP
-from marketswarm.agent.truth_source import first, read_all, reasons
+from marketswarm.agent.truth_source import find_first_valid, format_reasons, read_all_truths
 from marketswarm.bus import Bus, BusError
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.access import FleetAccess
@@ -222,10 +222,12 @@ class FleetSupervisor:
             AddError: no bus holds a valid truth.
         """
         buses = [self._bus(bus.name) for bus in self._spec.plan.buses]
-        seen = await read_all(buses, read(CommonSettings).truth_redis_key, None, _READ_TRUTH_WITHIN_SEC)
-        found = first(seen)
+        seen = await read_all_truths(
+            buses, read(CommonSettings).truth_redis_key, None, _READ_TRUTH_WITHIN_SEC
+        )
+        found = find_first_valid(seen)
         if found is None:
-            raise AddError(f"no bus has a valid truth ({', '.join(reasons(seen))})")
+            raise AddError(f"no bus has a valid truth ({', '.join(format_reasons(seen))})")
         return found.loaded.truth, found.revision
 
     def _require_known_buses(self, truth: Truth) -> None:

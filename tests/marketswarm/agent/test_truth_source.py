@@ -7,8 +7,15 @@ import threading
 import orjson
 import pytest
 
-from marketswarm.agent import load_truth, truth_places
-from marketswarm.agent.truth_source import LARGE_BYTES, Found, Seen, choose, first, look
+from marketswarm.agent import find_truth_buses, load_truth
+from marketswarm.agent.truth_source import (
+    LARGE_BYTES,
+    FoundTruth,
+    TruthReading,
+    choose_truth,
+    find_first_valid,
+    read_truth,
+)
 from marketswarm.exit import Exit
 from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBus
@@ -44,7 +51,7 @@ async def test_a_large_truth_is_checked_while_the_loop_goes_on(buses, monkeypatc
     monkeypatch.setattr("marketswarm.agent.truth_source.load", slow)
     raw = RAW + b" " * LARGE_BYTES
     await put(buses[0], raw)
-    looking = asyncio.create_task(look(buses[0], "truth:doc"))
+    looking = asyncio.create_task(read_truth(buses[0], "truth:doc"))
     try:
         await auntil(begun.is_set, 5)
         assert not looking.done()
@@ -59,7 +66,7 @@ async def test_the_first_bus_with_a_valid_truth_is_taken(buses):
     await put(buses[0])
     await put(buses[1])
     found = await load_truth(SETTINGS, buses, 1)
-    assert (found.bus, found.revision, found.passed) == (buses[0], 3, ())
+    assert (found.bus, found.revision, found.skip_reasons) == (buses[0], 3, ())
     assert found.loaded.truth.services.keys() == {"a"}
 
 
@@ -69,7 +76,7 @@ async def test_a_bad_one_is_passed_over_and_named(buses, raw):
     await put(buses[1])
     found = await load_truth(SETTINGS, buses, 1)
     assert found.bus is buses[1]
-    assert found.passed[0].startswith("system-redis refused: ")
+    assert found.skip_reasons[0].startswith("system-redis refused: ")
 
 
 async def test_a_key_of_another_kind_is_an_answer_without_a_truth(buses):
@@ -93,14 +100,14 @@ async def test_no_answer_at_all_is_3(buses):
 )
 async def test_a_revision_that_is_not_this_documents_is_none(buses, revision, sha256):
     await put(buses[0], revision=revision, sha256=sha256)
-    seen = await look(buses[0], "truth:doc")
+    seen = await read_truth(buses[0], "truth:doc")
     assert seen.found is not None
     assert seen.found.revision is None
 
 
 async def test_a_truth_without_meta_has_no_revision(buses):
     await buses[0].ask(buses[0].client.set("truth:doc", RAW))
-    seen = await look(buses[0], "truth:doc")
+    seen = await read_truth(buses[0], "truth:doc")
     assert seen.found is not None
     assert seen.found.revision is None
 
@@ -108,7 +115,7 @@ async def test_a_truth_without_meta_has_no_revision(buses):
 async def test_a_known_document_is_not_read_again(buses):
     await put(buses[0])
     known = load(RAW)
-    seen = await look(buses[0], "truth:doc", known)
+    seen = await read_truth(buses[0], "truth:doc", known)
     assert seen.found is not None
     assert seen.found.loaded is known
 
@@ -116,9 +123,9 @@ async def test_a_known_document_is_not_read_again(buses):
 def test_the_places_are_those_of_the_contract_in_its_order_each_once():
     settings = CommonSettings(truth_redis_url="redis://t:1", redis_url="redis://r:1")
     environ = {"SYSTEM_REDIS_URL": "redis://s:1"}
-    places = truth_places(settings, environ)
+    places = find_truth_buses(settings, environ)
     assert list(places) == ["redis://t:1", "redis://r:1", "redis://s:1", "redis://market-redis:6379"]
-    same = truth_places(CommonSettings(redis_url="redis://s:1"), environ)
+    same = find_truth_buses(CommonSettings(redis_url="redis://s:1"), environ)
     assert list(same.items()) == [
         ("redis://s:1", "system-redis"),
         ("redis://market-redis:6379", "market-redis"),
@@ -127,7 +134,7 @@ def test_the_places_are_those_of_the_contract_in_its_order_each_once():
 
 def test_a_place_whose_file_cannot_be_read_ends_with_2():
     with pytest.raises(Exit, match="SYSTEM_REDIS_URL_FILE") as caught:
-        truth_places(SETTINGS, {"SYSTEM_REDIS_URL_FILE": "/no/such/file"})
+        find_truth_buses(SETTINGS, {"SYSTEM_REDIS_URL_FILE": "/no/such/file"})
     assert caught.value.code == 2
 
 
@@ -142,16 +149,16 @@ OLD, NEW = loaded(1), loaded(2)
 
 @pytest.fixture
 def decide(buses):
-    """What `choose` says when OLD is in force; each bus holds (document, revision), or a reason."""
+    """What `choose_truth` says when OLD is in force; each bus holds (document, revision), or a reason."""
 
     def see(bus, held):
         if isinstance(held, str):
-            return Seen(bus, None, held)
-        return Seen(bus, Found(held[0], held[1], bus))
+            return TruthReading(bus, None, held)
+        return TruthReading(bus, FoundTruth(held[0], held[1], bus))
 
     def decided(*held, revision=5):
-        choice = choose(
-            Found(OLD, revision, buses[0]), [see(bus, one) for bus, one in zip(buses, held, strict=True)]
+        choice = choose_truth(
+            FoundTruth(OLD, revision, buses[0]), [see(bus, one) for bus, one in zip(buses, held, strict=True)]
         )
         found = choice.found
         return (found and (found.loaded is NEW, found.revision), choice.trouble)
@@ -199,7 +206,9 @@ def test_nothing_anywhere_keeps_the_last_good_one(decide):
 
 def test_the_first_found_tells_of_those_it_passed(buses):
     system, market = buses
-    found = first([Seen(system, None, "has none"), Seen(market, Found(OLD, 3, market))])
+    found = find_first_valid(
+        [TruthReading(system, None, "has none"), TruthReading(market, FoundTruth(OLD, 3, market))]
+    )
     assert found is not None
-    assert (found.bus, found.passed) == (market, ("system-redis has none",))
-    assert first([Seen(system, None, "x")]) is None
+    assert (found.bus, found.skip_reasons) == (market, ("system-redis has none",))
+    assert find_first_valid([TruthReading(system, None, "x")]) is None
