@@ -17,7 +17,7 @@ import orjson
 import redis
 
 from bench.ground import Server, call, connect, publish, until
-from marketswarm.beat import make
+from marketswarm.beat import encode_beat
 
 ROOT = Path(__file__).parent.parent
 
@@ -165,7 +165,9 @@ def _send_beats(
             if k % services < stopped:
                 continue
             svc = svcs[k % services]
-            payload = make(svc, k // services + 1, wall, boot="b00700b007aa", rev=1, every=interval_sec)
+            payload = encode_beat(
+                svc, k // services + 1, wall, boot="b00700b007aa", rev=1, every=interval_sec
+            )
             packed.append(publish(f"{svc}:heartbeat", payload))
             last[k % services] = now
         if packed:

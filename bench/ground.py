@@ -13,7 +13,7 @@ import hiredis
 from rich.console import Console
 from rich.table import Table
 
-from marketswarm.beat import make
+from marketswarm.beat import encode_beat
 from marketswarm.fleet.server import find_binary
 
 
@@ -90,7 +90,7 @@ def burst(port: int, services: Sequence[str], beats: int, *, first: int = 1) -> 
             packed = []
             for n in range(start, min(start + 2000, beats)):
                 svc, i = services[n % len(services)], n // len(services) + first
-                payload = make(svc, i, started + 10 * i, boot="b00700b007aa", rev=3, every=10.0)
+                payload = encode_beat(svc, i, started + 10 * i, boot="b00700b007aa", rev=3, every=10.0)
                 packed.append(publish(f"{svc}:heartbeat", payload))
             call(sock, reader, packed)
 

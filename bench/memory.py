@@ -20,7 +20,7 @@ from bench.fleet import healer, names, seed, truth, watching
 from bench.footprint import rss_mb
 from bench.ground import Server, report
 from bench.storm import Storm, garbage
-from marketswarm.beat import make
+from marketswarm.beat import encode_beat
 from marketswarm.detector import CANARY_EVERY_SEC, Detector, Moment, restore_services
 from marketswarm.truth import Watch
 
@@ -154,15 +154,15 @@ def _messages(
             continue  # down for more than a minute
         channel = f"{svc}:heartbeat".encode()
         boot = f"boot{(i + n) // 300}.{n}"  # a new process every 50 minutes
-        real = make(svc, i, wall, boot=boot, rev=3, every=10.0)
+        real = encode_beat(svc, i, wall, boot=boot, rev=3, every=10.0)
         yield b"message", channel, real
         luck = chance.random()
         if luck < SHARE:
             yield b"message", channel, garbage(chance, svc, real)
         elif luck < 2 * SHARE:
-            yield b"message", channel, make(svc, i - 1, wall - 10, boot=boot, rev=3, every=10.0)
+            yield b"message", channel, encode_beat(svc, i - 1, wall - 10, boot=boot, rev=3, every=10.0)
         elif luck < 3 * SHARE:  # another instance, unknown so far
-            yield b"message", channel, make(svc, 1, wall, boot=f"{chance.getrandbits(48):x}")
+            yield b"message", channel, encode_beat(svc, 1, wall, boot=f"{chance.getrandbits(48):x}")
 
 
 def main(beats: int = BEATS, services: int = SERVICES) -> None:

@@ -17,7 +17,7 @@ import redis
 from bench.fleet import program, seed
 from bench.footprint import cpu_sec, rss_mb
 from bench.ground import Server, report, until
-from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.event import Event, Kind, encode_event, make_event_id
 
 LOG: Final = "healer:alerts:log"
 ALERTS: Final = 1000
@@ -77,11 +77,11 @@ def truth(group_wait_sec: float) -> bytes:
 def miss(n: int) -> tuple[str, bytes]:
     """Return the id and the JSON of a miss of the service with the number `n`, at the current time."""
     svc, now = f"svc{n:06d}", time.time()
-    ident = identify(Kind.HEARTBEAT_MISS, svc, now)
+    ident = make_event_id(Kind.HEARTBEAT_MISS, svc, now)
     event = Event(
         Kind.HEARTBEAT_MISS, svc, now, ident, "healer", late_sec=30.01, timeout_sec=30.0, reason="silent"
     )
-    return ident, encode(event)
+    return ident, encode_event(event)
 
 
 def until_came(receiver: Receiver, ids: set[str], within_sec: float) -> None:

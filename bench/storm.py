@@ -14,7 +14,7 @@ import hiredis
 
 from bench.fleet import names
 from bench.ground import call, connect, publish
-from marketswarm.beat import make
+from marketswarm.beat import encode_beat
 
 CHUNK: Final = 250
 """How many commands are sent at once."""
@@ -118,12 +118,12 @@ class Storm:
             wanted = round((len(packed) + chance.random()) * share / (1 - share) - 0.5) if share else 0
             for _ in range(wanted):
                 who = chance.randrange(services)
-                real = make(
+                real = encode_beat(
                     svcs[who], FIRST_I + n // services, time.time(), boot="b00700b", rev=3, every=10.0
                 )
                 packed.append(publish(f"{svcs[who]}:heartbeat", garbage(chance, svcs[who], real)))
                 if replays:
-                    old = make(svcs[who], 1, 1.0, boot="b00700b", rev=3, every=10.0)
+                    old = encode_beat(svcs[who], 1, 1.0, boot="b00700b", rev=3, every=10.0)
                     packed.append(publish(f"{svcs[who]}:heartbeat", old))
             junk += wanted
             call(sock, reader, packed)
@@ -141,6 +141,6 @@ def _pause(sec: float) -> None:
 
 def _head(svc: str) -> bytes:
     """Return the part of a packed beat that stays the same: up to the value of `i`."""
-    beat = make(svc, FIRST_I, time.time(), boot="b00700b", rev=3, every=10.0)
+    beat = encode_beat(svc, FIRST_I, time.time(), boot="b00700b", rev=3, every=10.0)
     packed = publish(f"{svc}:heartbeat", beat)
     return packed[: packed.index(b'"i":') + 4]

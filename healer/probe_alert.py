@@ -3,7 +3,7 @@
 import re
 from typing import Final
 
-from marketswarm.event import Event, Kind, MalformedEvent, parse
+from marketswarm.event import Event, Kind, MalformedEvent, parse_event
 
 SVC: Final = "massive"
 KINDS: Final = (Kind.PROBE_MISS, Kind.PROBE_OK, Kind.PROBE_UNWATCHED)
@@ -15,7 +15,7 @@ _ID: Final = re.compile(r"(?P<kind>[a-z_]+)\.massive:[A-Za-z0-9_.-]{1,120}\.(?P<
 
 def parse_probe_alert(raw: bytes) -> Event | MalformedEvent:
     """Parse an event that massive wrote; return a malformed one if massive may not publish it."""
-    event = parse(raw)
+    event = parse_event(raw)
     if isinstance(event, MalformedEvent):
         return event
     prefix, _, name = event.svc.partition("/")

@@ -17,7 +17,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stream import BEGINNING, StreamEntry, read_after, read_newest_id, sort_key
-from marketswarm.event import MalformedEvent, encode
+from marketswarm.event import MalformedEvent, encode_event
 from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED, MASSIVE_ALERTS
 from marketswarm.metrics import Family
 from marketswarm.metrics.family import counter
@@ -172,5 +172,5 @@ def _check_entries(entries: Sequence[StreamEntry]) -> tuple[list[bytes], Counter
         if isinstance(event, MalformedEvent):
             skipped[event.reason] += 1
         else:
-            events.append(encode(event))
+            events.append(encode_event(event))
     return events, skipped

@@ -1,4 +1,4 @@
-"""Make and parse alert events: the JSON on the channel `healer:alerts` and in `health:<svc>`. Pure.
+"""Encode and parse alert events: the JSON on the channel `healer:alerts` and in `health:<svc>`. Pure.
 
 The keys of the original events come first and in their order. Keys that were added later follow, so a
 subscriber that knows only the original ones still works.
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-MAX_BYTES: Final = 16384
+MAX_EVENT_BYTES: Final = 16384
 
 
 class Kind(StrEnum):
@@ -72,11 +72,11 @@ _ORIGINAL: Final = ("type", "svc", "late_sec", "age_sec", "timeout_sec", "ts")
 _ADDED: Final = ("id", "reason", "down_sec", "since", "by", "gap_sec", "restarted", "host", "exit_code")
 _KINDS: Final = {kind.value: kind for kind in Kind}
 _NUMBERS: Final = frozenset({"late_sec", "age_sec", "timeout_sec", "ts", "down_sec", "since", "gap_sec"})
-_FLAGS: Final = frozenset({"restarted"})
+_BOOLEANS: Final = frozenset({"restarted"})
 _WHOLE_NUMBERS: Final = frozenset({"exit_code"})
 
 
-def identify(kind: Kind, svc: str, ts: float) -> str:
+def make_event_id(kind: Kind, svc: str, ts: float) -> str:
     """Return the id of an event: its type, its service and its time in milliseconds.
 
     One service can't make the same transition twice in a millisecond. The id has only characters that a
@@ -85,34 +85,34 @@ def identify(kind: Kind, svc: str, ts: float) -> str:
     return f"{kind}.{svc}.{round(ts * 1000)}"
 
 
-def encode(event: Event) -> bytes:
+def encode_event(event: Event) -> bytes:
     """Return an event as JSON, without the fields that are None; times are rounded to milliseconds."""
-    found: dict[str, Any] = {}
+    document: dict[str, Any] = {}
     for name in (*_ORIGINAL, *_ADDED):
         value = getattr(event, name)
         if value is not None:
-            found[name] = round(value, 3) if name in _NUMBERS else value
-    return orjson.dumps(found)
+            document[name] = round(value, 3) if name in _NUMBERS else value
+    return orjson.dumps(document)
 
 
-def parse(raw: bytes) -> Event | MalformedEvent:
+def parse_event(raw: bytes) -> Event | MalformedEvent:
     """Parse the JSON of an event, or return why it is none.
 
-    Unknown keys are ignored, since newer writers may add some. A missing `id` is made by `identify`, and a
-    missing `by` becomes `unknown`.
+    Unknown keys are ignored, since newer writers may add some. A missing `id` is made by `make_event_id`;
+    a missing `by` becomes `unknown`.
     """
-    if len(raw) > MAX_BYTES:
+    if len(raw) > MAX_EVENT_BYTES:
         return MalformedEvent("too_long")
     try:
-        found: Any = orjson.loads(raw)
+        document: Any = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return MalformedEvent("not_json")
-    if type(found) is not dict:
+    if type(document) is not dict:
         return MalformedEvent("not_an_object")
     known: dict[str, Any] = {
-        name: found[name] for name in (*_ORIGINAL, *_ADDED) if found.get(name) is not None
+        name: document[name] for name in (*_ORIGINAL, *_ADDED) if document.get(name) is not None
     }
-    wrong = next((name for name, value in known.items() if not _fits(name, value)), None)
+    wrong = next((name for name, value in known.items() if not _has_right_type(name, value)), None)
     if wrong is not None:
         return MalformedEvent(f"bad_{wrong}")
     if not {"type", "svc", "ts"} <= known.keys():
@@ -120,15 +120,15 @@ def parse(raw: bytes) -> Event | MalformedEvent:
     kind = _KINDS.get(known.pop("type"))
     if kind is None:
         return MalformedEvent("unknown_type")
-    known.setdefault("id", identify(kind, known["svc"], known["ts"]))
+    known.setdefault("id", make_event_id(kind, known["svc"], known["ts"]))
     known.setdefault("by", "unknown")
     return Event(kind, **known)
 
 
-def _fits(name: str, value: Any) -> bool:
+def _has_right_type(name: str, value: Any) -> bool:
     """Return True if the value of the key `name` has the right type; a time must be finite in ms, too."""
     if name in _NUMBERS:
         return type(value) in (int, float) and isfinite(value * 1000)
-    if name in _FLAGS:
+    if name in _BOOLEANS:
         return type(value) is bool
     return type(value) is (int if name in _WHOLE_NUMBERS else str)

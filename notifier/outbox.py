@@ -15,8 +15,7 @@ import orjson
 
 from marketswarm.channels import Message
 from marketswarm.channels.message import encode_message, parse_message
-from marketswarm.event import MalformedEvent
-from marketswarm.event import parse as parse_event
+from marketswarm.event import MalformedEvent, parse_event
 
 MESSAGE: Final = "o:m:"
 """Prefix of the state's fields that hold a message; its id follows."""

@@ -25,7 +25,7 @@ from marketswarm.bus.stream import (
     read_newest_id,
     sort_key,
 )
-from marketswarm.event import Event, MalformedEvent, parse
+from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, NOTIFIER_REQUESTS, NOTIFIER_SILENCES, NOTIFIER_STATE
 from marketswarm.net.retry import Backoff
 from marketswarm.operator import OperatorRequest, Silence, merge_silences, missing_silences
@@ -47,7 +47,7 @@ def unfinished_outages(latest_first: Iterable[bytes]) -> list[tuple[Event, bytes
     known: set[tuple[str, str]] = set()
     found: list[tuple[Event, bytes]] = []
     for raw in latest_first:
-        event = parse(raw)
+        event = parse_event(raw)
         if isinstance(event, MalformedEvent):
             continue
         family, _, what = event.type.rpartition("_")
@@ -286,7 +286,7 @@ class LogReader:
                 )
                 continue
             raw = entry.fields.get(b"event", b"")
-            event = parse(raw)
+            event = parse_event(raw)
             if isinstance(event, MalformedEvent):
                 self._add_malformed(stream, entry.id, event.reason, entry.size)
             else:

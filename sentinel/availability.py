@@ -7,7 +7,7 @@ nothing can be published over the buses, and only the sentinel can notify people
 from collections.abc import Iterable
 from typing import Final
 
-from marketswarm.event import Event, Kind, identify
+from marketswarm.event import Event, Kind, make_event_id
 
 NO_BUS: Final = frozenset(
     {"refused", "timeout", "dns", "tls", "auth", "loading"}  # the bus could not be asked
@@ -61,7 +61,13 @@ class BusAvailability:
         self._reported.discard(bus)
         kind = Kind.BUS_OK
         return Event(
-            kind, bus, wall, identify(kind, bus, wall), self._me, down_sec=now - last, since=wall - now + last
+            kind,
+            bus,
+            wall,
+            make_event_id(kind, bus, wall),
+            self._me,
+            down_sec=now - last,
+            since=wall - now + last,
         )
 
     def report_lost(self, timeout_sec: float, grace_sec: float, now: float, wall: float) -> list[Event]:
@@ -77,7 +83,7 @@ class BusAvailability:
                 kind,
                 bus,
                 wall,
-                identify(kind, bus, wall),
+                make_event_id(kind, bus, wall),
                 self._me,
                 late_sec=now - last,
                 timeout_sec=timeout_sec,

@@ -21,7 +21,7 @@ from marketswarm.bus.stored_values import (
     report_unusable,
 )
 from marketswarm.detector import State
-from marketswarm.event import MAX_BYTES, Event, MalformedEvent, parse
+from marketswarm.event import MAX_EVENT_BYTES, Event, MalformedEvent, parse_event
 from marketswarm.keys import SENTINEL_DIRECT, delivery_key
 from marketswarm.monitor.store import RosterEntry, parse_entry
 from sentinel.pending import OpenOutage, is_outage_key
@@ -172,7 +172,7 @@ def open_event(entry: RosterEntry) -> tuple[Event, bytes] | None:
     """Return the miss in a roster's entry and its JSON; None if the entry is not down or has no event."""
     if entry.verdict is not State.DOWN or entry.event is None:
         return None
-    event = parse(entry.event)
+    event = parse_event(entry.event)
     return None if isinstance(event, MalformedEvent) else (event, entry.event)
 
 
@@ -184,7 +184,7 @@ def _encode(one: OpenOutage) -> bytes:
 def _parse(value: bytes) -> OpenOutage | None:
     """Parse a stored open outage; return None for anything else."""
     try:
-        found: Any = orjson.loads(value) if len(value) <= MAX_BYTES else None
+        found: Any = orjson.loads(value) if len(value) <= MAX_EVENT_BYTES else None
     except orjson.JSONDecodeError:
         return None
     if not isinstance(found, dict):

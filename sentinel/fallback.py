@@ -16,7 +16,7 @@ from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.channels import Channel
-from marketswarm.event import Event, encode
+from marketswarm.event import Event, encode_event
 from marketswarm.keys import canary_key, roster_key
 from marketswarm.monitor.encoder import BUS_FIELD
 from marketswarm.settings import SentinelSettings
@@ -71,7 +71,7 @@ class Fallback:
 
     def note_event(self, event: Event, raw: bytes | None = None) -> None:
         """Add an event that was read from a bus's log (`raw` is its JSON), or created in this process."""
-        self._pending.note_event(event, raw or encode(event), time.monotonic())
+        self._pending.note_event(event, raw or encode_event(event), time.monotonic())
         self._wake.set()
 
     async def run(self) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stream import read_after, read_newest_id, sort_key
-from marketswarm.event import Event, MalformedEvent, parse
+from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG
 from marketswarm.metrics import Family
 
@@ -100,7 +100,7 @@ async def _read(
         raw = entry.fields.get(b"event", b"")
         if raw.startswith(_OF_SERVICES):
             continue
-        event = parse(raw)
+        event = parse_event(raw)
         if not isinstance(event, MalformedEvent):
             on_event(event, raw)
     return last

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.event import Event, Kind, encode_event, make_event_id
 
 SEEN_AT_MOST: Final = 1000
 PENDING_AT_MOST: Final = 200
@@ -122,11 +122,11 @@ class PendingAlerts:
         key = outage_key(event) or ""
         if event.type in _MISSES:
             if key not in self._down:
-                self.note_event(event, encode(event), now - self._grace_sec)
+                self.note_event(event, encode_event(event), now - self._grace_sec)
         else:
             self._own_ended_at[key] = event.ts
             if key in self.open_outages and self.open_outages[key].is_own and not self._pending_oks(key):
-                self.note_event(event, encode(event), now)
+                self.note_event(event, encode_event(event), now)
 
     def restore(self, stored: Mapping[str, OpenOutage]) -> list[str]:
         """Add the open outages that an earlier run stored on a bus; return the keys of the new ones.
@@ -153,8 +153,10 @@ class PendingAlerts:
         if outage is not None and outage.ts < ts:
             family, _, svc = key.partition(":")
             kind = Kind(f"{family}_ok")
-            event = Event(kind, svc, ts, identify(kind, svc, ts), "healer" if family == "bus" else self._me)
-            self.note_event(event, encode(event), now)
+            event = Event(
+                kind, svc, ts, make_event_id(kind, svc, ts), "healer" if family == "bus" else self._me
+            )
+            self.note_event(event, encode_event(event), now)
 
     # -- due alerts
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import structlog
 
-from marketswarm.beat import Beat, make
+from marketswarm.beat import Beat, encode_beat
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import Listener, read_clocks
 from marketswarm.bus.parser import BatchParser
@@ -227,8 +227,8 @@ async def follow_beat() -> Trace:
     """Follow a beat from the socket to the service's state."""
     scene = Scene()
     scene.prove()
-    await scene.hear(make(SVC, 1, time.time(), boot="x"))
-    payload = make(SVC, 2, time.time(), boot="x")
+    await scene.hear(encode_beat(SVC, 1, time.time(), boot="x"))
+    payload = encode_beat(SVC, 2, time.time(), boot="x")
     trace = Trace(BEAT, payload, follows_messages=True)
     trace.start()
     await scene.hear(payload)
@@ -244,7 +244,7 @@ async def follow_miss() -> Trace:
         RuntimeError: there was no miss within WITHIN_SEC.
     """
     scene, trace = Scene(), Trace(MISS, b'"svc":"a"')
-    monitor, payload = scene.monitor, make(SVC, 1, time.time(), boot="x")
+    monitor, payload = scene.monitor, encode_beat(SVC, 1, time.time(), boot="x")
     clock, publisher = monitor.detector.buses[scene.bus.name].clock, monitor.links[scene.bus.name].publisher
     assert publisher is not None
     async with asyncio.TaskGroup() as group:

@@ -203,7 +203,7 @@ class HeartbeatSender:
         """
         self.i += 1  # counts attempts: a beat that timed out may have arrived, and no `i` is sent twice
         to = self.target
-        said = beat.make(
+        said = beat.encode_beat(
             self.svc,
             self.i,
             time.time(),

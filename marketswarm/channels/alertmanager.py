@@ -16,7 +16,7 @@ from marketswarm.channels.event_text import describe_event, outage_start, severi
 from marketswarm.channels.http import Http, host_of
 from marketswarm.channels.message import Message, MessageKind, Severity
 from marketswarm.channels.text import format_utc, replace_surrogates
-from marketswarm.event import Event, Kind, parse
+from marketswarm.event import Event, Kind, parse_event
 from marketswarm.settings import HttpUrl
 
 ALERTS_AT_MOST: Final = 1000
@@ -67,7 +67,7 @@ def build_alerts(message: Message, anchor: str | None) -> Iterator[dict[str, Any
 
     `anchor` is the severity that the message's thread began with; None if it is the first one.
     """
-    events = [event for event in map(parse, message.events) if isinstance(event, Event)]
+    events = [event for event in map(parse_event, message.events) if isinstance(event, Event)]
     words = message.title, message.text
     for event in events:
         name = event.type.partition("_")[0]

@@ -22,7 +22,7 @@ from marketswarm.channels.text import (
     truncate,
     utf8_length,
 )
-from marketswarm.event import Event, parse
+from marketswarm.event import Event, parse_event
 from marketswarm.settings import HttpUrl, Token
 
 ENQUEUE: Final = "https://events.pagerduty.com/v2/enqueue"
@@ -114,7 +114,7 @@ def build_requests(message: Message) -> dict[str, dict[str, Any]]:
 
 def trigger(message: Message, thread: str) -> dict[str, Any]:
     """Return the request that opens the alert of a thread, or adds to it if it is open."""
-    events = [event for event in map(parse, message.events) if isinstance(event, Event)]
+    events = [event for event in map(parse_event, message.events) if isinstance(event, Event)]
     names = sorted({event.svc for event in events})
     kinds = sorted({event.type.value for event in events})
     lines = fit_lines([printable_line(line) for line in message.lines], DETAIL_AT_MOST, utf8_length)

@@ -22,7 +22,7 @@ from marketswarm.agent.truth_source import (
     read_first_valid,
 )
 from marketswarm.beat import Sender, Status
-from marketswarm.beat import make as make_beat
+from marketswarm.beat import encode_beat as make_beat
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_url
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.fleet_view import embedded_buses, with_embedded_buses

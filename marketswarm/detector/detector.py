@@ -249,7 +249,7 @@ class Detector:
         Malformed and replayed payloads are only counted.
         """
         self.confirm(service)
-        found = beats.parse(payload, service.watch.svc)
+        found = beats.parse_beat(payload, service.watch.svc)
         if isinstance(found, MalformedBeat):
             self._report_malformed(service, found)
             return None

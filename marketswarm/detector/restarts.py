@@ -32,7 +32,7 @@ from itertools import islice
 from math import inf
 from typing import Final, NamedTuple
 
-from marketswarm.beat import Beat, parse
+from marketswarm.beat import Beat, parse_beat
 from marketswarm.detector.bus import WatchedBus
 from marketswarm.detector.clock import Moment
 from marketswarm.detector.detector import BeatObserver, Detector
@@ -350,7 +350,7 @@ class RestartObserver(BeatObserver):
         """Return the service's last beat; None if it has none, or a gap before it is not decided yet."""
         self._detector.confirm(service)
         history = self._history_of(service)
-        heard, beat = service.parsed_at, parse(service.parsed_payload, service.watch.svc)
+        heard, beat = service.parsed_at, parse_beat(service.parsed_payload, service.watch.svc)
         if history.case is not None or (history.before is not None and history.before.heard != heard):
             return None
         if heard is None or not isinstance(beat, Beat) or beat.boot is None:
@@ -407,7 +407,7 @@ def _short_hash(boot: str) -> str:
 
 def _beat_before_gap(service: WatchedService, history: History) -> BeatBeforeGap | None:
     """Return the service's last beat as the one before a gap; None if it has no `boot`."""
-    heard, beat = service.parsed_at, parse(service.parsed_payload, service.watch.svc)
+    heard, beat = service.parsed_at, parse_beat(service.parsed_payload, service.watch.svc)
     if heard is None or not isinstance(beat, Beat) or beat.boot is None:
         return None
     return BeatBeforeGap(

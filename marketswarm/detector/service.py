@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from marketswarm.beat import Beat, parse, sender
+from marketswarm.beat import Beat, parse_beat, parse_sender
 from marketswarm.detector.clock import Moment
 from marketswarm.detector.verdict import (
     TRANSITIONS,
@@ -294,7 +294,7 @@ class WatchedService:
         """
         if self.payload is self.parsed_payload:
             return True
-        found = parse(self.payload, self.watch.svc)
+        found = parse_beat(self.payload, self.watch.svc)
         if isinstance(found, Beat) and not self.is_replay(found.boot, found.i):
             self.parsed_payload, self.parsed_at = self.payload, self.last_beat
             return True
@@ -330,7 +330,7 @@ class WatchedService:
         self.payload = self.parsed_payload = payload
         self.parsed_at = heard
         if b'"host"' in payload:
-            self.host = sender(payload).host or self.host
+            self.host = parse_sender(payload).host or self.host
         head = b'{"svc":"%b","i":' % self.watch.svc.encode()
         middle = b'%d,"ts":%.3f' % (beat.i, beat.ts)
         tail = payload[len(head) + len(middle) :]

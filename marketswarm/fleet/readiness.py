@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 import orjson
 
-from marketswarm.beat import MalformedBeat, parse
+from marketswarm.beat import MalformedBeat, parse_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import read_strings
 from marketswarm.bus.subscriber import subscribe
@@ -140,7 +140,7 @@ class InstanceCounter:
     def count_beat(self, channel: bytes, payload: bytes) -> None:
         """Count the process that sent this message; ignore a message that is no beat of the channel."""
         svc = self._of_channel.get(channel, "")
-        beat = parse(payload, svc)
+        beat = parse_beat(payload, svc)
         if isinstance(beat, MalformedBeat) or beat.boot is None:
             return
         boots = self._boots[svc]

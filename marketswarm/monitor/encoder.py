@@ -6,7 +6,7 @@ from typing import Any, Final, Literal
 import orjson
 
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.event import Event, Kind, encode_event, make_event_id
 from marketswarm.keys import health_key
 
 LEAST_HEALTH_SEC: Final = 60
@@ -87,7 +87,7 @@ class VerdictEncoder:
             kind,
             verdict.svc,
             verdict.ts,
-            verdict.event_id or identify(kind, verdict.svc, verdict.ts),
+            verdict.event_id or make_event_id(kind, verdict.svc, verdict.ts),
             self.by,
             late_sec=verdict.late_sec,
             timeout_sec=verdict.timeout_sec if verdict.state is State.DOWN else None,
@@ -116,7 +116,7 @@ class VerdictEncoder:
     def encode(self, verdict: Verdict) -> EncodedVerdict:
         """Return a verdict in the form that publish.lua takes."""
         event = self.build_event(verdict)
-        raw = b"" if event is None else encode(event)
+        raw = b"" if event is None else encode_event(event)
         is_deleted = verdict.state is State.UNWATCHED or (
             verdict.subject is Subject.WATCH and verdict.state is State.UP
         )

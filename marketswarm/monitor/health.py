@@ -12,7 +12,7 @@ from typing import Final
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.detector import Detector, State, TimingWheel, Verdict, WatchedService
-from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.event import Event, Kind, encode_event, make_event_id
 from marketswarm.keys import health_key
 from marketswarm.monitor.encoder import health_sec
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
@@ -141,6 +141,6 @@ class HealthKeys:
         if service.state is State.UNKNOWN or last is None or service.channel_refused_at is not None:
             return None
         age_sec = max(0.0, time.monotonic() - last.mono)
-        event_id = identify(self._kind, svc, published if isinstance(published, float) else 0.0)
+        event_id = make_event_id(self._kind, svc, published if isinstance(published, float) else 0.0)
         ok = Event(self._kind, svc, time.time(), event_id, self._by, age_sec=age_sec, since=last.wall)
-        return encode(ok)
+        return encode_event(ok)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from marketswarm.beat import Beat, parse
+from marketswarm.beat import Beat, parse_beat
 from marketswarm.detector import Detector, State, Verdict, WatchedBus, WatchedService
 from marketswarm.metrics.family import Family, Histogram, Value, counter, gauge
 from marketswarm.monitor.bus_link import BusLink
@@ -274,7 +274,7 @@ def count_beats(service: WatchedService) -> int:
     not the event loop's thread.
     """
     payload, boots, count = service.payload, service.highest_i.copy(), service.dropped_beats
-    beat = parse(payload, service.watch.svc) if payload else None
+    beat = parse_beat(payload, service.watch.svc) if payload else None
     if isinstance(beat, Beat):
         if beat.boot is None:
             count += beat.i

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from marketswarm.beat import MAX_BOOT
+from marketswarm.beat import MAX_BOOT_CHARS
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import (
@@ -40,7 +40,7 @@ from marketswarm.detector import (
     WatchedService,
 )
 from marketswarm.detector.service import BOOTS_KEPT
-from marketswarm.event import MAX_BYTES, MalformedEvent, parse
+from marketswarm.event import MAX_EVENT_BYTES, MalformedEvent, parse_event
 from marketswarm.keys import heard_key, monitor_lease_key, roster_key, silence_key
 from marketswarm.monitor.encoder import BUS_FIELD, REACH_FIELD, TRUTH_FIELD, WATCH_FIELD
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
@@ -49,7 +49,7 @@ from marketswarm.truth.model import SERVICE_NAME
 
 SCAN: Final = 5000
 AT_ONCE: Final = 2000
-LONGEST_ENTRY: Final = 2 * MAX_BYTES
+LONGEST_ENTRY: Final = 2 * MAX_EVENT_BYTES
 LONGEST_SILENCE: Final = 500
 LONGEST_MARK: Final = 500
 _FIELD: Final = re.compile(rf"({BUS_FIELD}|{TRUTH_FIELD}|{WATCH_FIELD}|{REACH_FIELD})?{SERVICE_NAME.pattern}")
@@ -78,7 +78,7 @@ class RosterEntry:
 
     def reason(self) -> str | None:
         """Return the reason in the event; None without an event or a reason."""
-        event = parse(self.event or b"")
+        event = parse_event(self.event or b"")
         return None if isinstance(event, MalformedEvent) else event.reason
 
 
@@ -214,7 +214,7 @@ def parse_entry(bus: str, key: str, field: str, value: bytes) -> RosterEntry | N
     ts, since, boot = (
         parse_epoch(found.get("ts")),
         parse_epoch(found.get("since")),
-        parse_text(found.get("boot"), MAX_BOOT),
+        parse_text(found.get("boot"), MAX_BOOT_CHARS),
     )
     i, mark = parse_count(found.get("i")), parse_text(found.get("mark"), LONGEST_MARK)
     event = _encode_event(found.get("event"))
@@ -258,7 +258,7 @@ def _encode_event(found: Any) -> bytes | None:
     if not isinstance(found, dict):
         return None
     raw = orjson.dumps(found)
-    return None if isinstance(parse(raw), MalformedEvent) else raw
+    return None if isinstance(parse_event(raw), MalformedEvent) else raw
 
 
 def encode_silence(service: WatchedService) -> str:
@@ -329,7 +329,7 @@ def parse_saved_beat(raw: bytes) -> SavedBeat | None:
         return None
     if not isinstance(found, dict):
         return None
-    boot, i = parse_text(found.get("boot"), MAX_BOOT), parse_count(found.get("i"))
+    boot, i = parse_text(found.get("boot"), MAX_BOOT_CHARS), parse_count(found.get("i"))
     ts, wall = parse_number(found.get("ts"), -inf, inf), parse_epoch(found.get("wall"))
     pace_sec, timeout_sec = (parse_duration(found.get(key, 0.0)) for key in ("pace_sec", "timeout_sec"))
     beside = _parse_instances(found.get("beside", {}))
@@ -346,6 +346,6 @@ def _parse_instances(found: Any) -> dict[str, int] | None:
         found = dict.fromkeys(found, 0) if all(type(boot) is str for boot in found) else None
     if not isinstance(found, dict) or len(found) > BOOTS_KEPT:
         return None
-    if any(parse_text(boot, MAX_BOOT) is None or parse_count(i) is None for boot, i in found.items()):
+    if any(parse_text(boot, MAX_BOOT_CHARS) is None or parse_count(i) is None for boot, i in found.items()):
         return None
     return found

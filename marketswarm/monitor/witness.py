@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from marketswarm.beat import MAX_BYTES, Beat, MalformedBeat, parse
+from marketswarm.beat import MAX_BEAT_BYTES, Beat, MalformedBeat, parse_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.detector import LastBeat
@@ -72,14 +72,14 @@ async def _one_by_one(
 
 async def _ask(bus: Bus, timeouts: Mapping[str, float]) -> StoredBeats:
     """Read and parse the last beats of these services with one script. Raise BusError."""
-    replies = await bus.script(LAST_BEATS_SCRIPT, [last_beat_key(svc) for svc in timeouts], [MAX_BYTES])
+    replies = await bus.script(LAST_BEATS_SCRIPT, [last_beat_key(svc) for svc in timeouts], [MAX_BEAT_BYTES])
     answer = StoredBeats(list(timeouts))
     for (svc, timeout_sec), payload, left_ms in zip(
         timeouts.items(), replies[::2], replies[1::2], strict=True
     ):
         if not payload:
             continue
-        beat = parse(payload, svc)
+        beat = parse_beat(payload, svc)
         if isinstance(beat, Beat):
             answer.found[svc] = LastBeat(beat, beat_age_sec(timeout_sec, left_ms))
         else:

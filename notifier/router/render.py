@@ -19,7 +19,7 @@ from marketswarm.channels.event_text import (
     outage_start,
 )
 from marketswarm.channels.text import format_moment, format_time
-from marketswarm.event import Event, Kind, parse
+from marketswarm.event import Event, Kind, parse_event
 from notifier.router.incident import Incident, Notice, NoticeKind
 
 NAMED: Final = 10
@@ -265,7 +265,7 @@ def _host_of(notice: Notice, surroundings: Surroundings) -> str:
     events = _events_of(notice)
     incident = surroundings.incidents.get(notice.key)
     if not events and incident is not None:
-        found = parse(incident.miss.encode())
+        found = parse_event(incident.miss.encode())
         events = [found] if isinstance(found, Event) else []
     return (events[-1].host if events else None) or ""
 
@@ -282,7 +282,7 @@ def _is_restart(notice: Notice) -> bool:
 
 def _events_of(notice: Notice) -> list[Event]:
     """Return the events of a notice, without those that can't be parsed."""
-    return [found for raw in notice.events if isinstance(found := parse(raw.encode()), Event)]
+    return [found for raw in notice.events if isinstance(found := parse_event(raw.encode()), Event)]
 
 
 def _name_of(notice: Notice) -> str:

@@ -174,12 +174,12 @@ class BeatListener:
         if svc is None:
             self._on_unknown_sender(channel, payload)
             return
-        found = beat.parse(payload, svc)
+        found = beat.parse_beat(payload, svc)
         if isinstance(found, beat.MalformedBeat):
             self.malformed += 1
             return
         now, wall = time.monotonic(), time.time()
-        self.add_events(self._topology.record_beat(bus, found, now, wall, lambda: beat.sender(payload)))
+        self.add_events(self._topology.record_beat(bus, found, now, wall, lambda: beat.parse_sender(payload)))
 
     def _on_oversized(self, bus: str, channel: bytes) -> None:
         """Count a message that is far too large for a beat; log the first one."""
@@ -194,7 +194,7 @@ class BeatListener:
         name = channel.removesuffix(HEARTBEAT_SUFFIX.encode())
         svc = clean_name(name)
         if svc is None or isinstance(
-            beat.parse(payload, name.decode("utf-8", "replace")), beat.MalformedBeat
+            beat.parse_beat(payload, name.decode("utf-8", "replace")), beat.MalformedBeat
         ):
             self.malformed += 1
         elif self.unknown.is_new(svc, time.monotonic()):

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.agent import Agent, point_like
-from marketswarm.beat import Beat, MalformedBeat, Sender, parse, sender
+from marketswarm.beat import Beat, MalformedBeat, Sender, parse_beat, parse_sender
 from marketswarm.bus import BusError
 from marketswarm.bus.stored_values import parse_count, parse_epoch
 from marketswarm.keys import MESH_EVENTS, MESH_TOPOLOGY
@@ -113,11 +113,11 @@ def _parse_instance(svc: str, bus: str, stored: Any, now: float, wall: float) ->
     last_ts, first_ts = found.get("last_ts"), parse_epoch(found.get("first_ts"))
     plain = {key: found[key] for key in BEAT_KEYS if isinstance(found.get(key), (str, *Number))}
     payload = orjson.dumps({"svc": svc, "ts": last_ts if isinstance(last_ts, Number) else None, **plain})
-    last: Beat | MalformedBeat = parse(payload, svc)
+    last: Beat | MalformedBeat = parse_beat(payload, svc)
     history = _parse_history(found, now, wall)
     if isinstance(last, MalformedBeat) or history is None or first_ts is None:
         return None
-    who: Sender = sender(payload)
+    who: Sender = parse_sender(payload)
     return Instance(svc, last.boot or "", bus, last, now, now, last.ts, first_ts, history, who)
 
 

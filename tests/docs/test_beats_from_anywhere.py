@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm.beat import Beat, parse
+from marketswarm.beat import Beat, parse_beat
 from support.pages import ROOT, blocks
 from support.rig import AlertTail, Server
 from support.rig.process import Process
@@ -87,7 +87,7 @@ def test_the_program_beats_and_goes_on_when_the_bus_is_back(tmp_path, made):
                 15,
                 "ten beats, and as many left in the key",
             )
-            beat = parse(bus.cmd("GET", "beat:my_svc").encode(), "my_svc")
+            beat = parse_beat(bus.cmd("GET", "beat:my_svc").encode(), "my_svc")
             assert isinstance(beat, Beat)
             assert 0 < bus.cmd("PTTL", "beat:my_svc") <= 60_000
             bus.restart()

@@ -115,9 +115,11 @@ def test_each_key_of_an_event_is_in_the_table():
 def test_the_events_that_are_shown_are_events_as_the_code_reads_and_writes_them():
     (shown,) = [block for block in blocks(ROOT / PAGE, "json") if "healer_miss" in block]
     for line in shown.splitlines():
-        found = event.parse(line.encode())
+        found = event.parse_event(line.encode())
         assert isinstance(found, Event)
-        assert list(orjson.loads(event.encode(found)))[: len(orjson.loads(line))] == list(orjson.loads(line))
+        assert list(orjson.loads(event.encode_event(found)))[: len(orjson.loads(line))] == list(
+            orjson.loads(line)
+        )
 
 
 def test_each_key_of_a_beat_is_in_the_table():
@@ -127,8 +129,8 @@ def test_each_key_of_a_beat_is_in_the_table():
 
 def test_the_sizes_are_those_in_force():
     text = (ROOT / PAGE).read_text(encoding="utf-8")
-    assert beat.MAX_BYTES == 4 * 1024
-    assert event.MAX_BYTES == 16 * 1024
+    assert beat.MAX_BEAT_BYTES == 4 * 1024
+    assert event.MAX_EVENT_BYTES == 16 * 1024
     assert parse.MAX_BYTES == 16 * 1024 * 1024
     assert "A beat has at most 4 KiB, an event 16 KiB, a truth 16 MiB" in text
     assert f"at most {beat.MAX_DETAIL} characters" in text

@@ -5,7 +5,7 @@ import re
 import orjson
 
 from marketswarm.agent.service_config import require_config
-from marketswarm.event import Event, parse
+from marketswarm.event import Event, parse_event
 from marketswarm.truth import load
 from services.massive.market.settings import MarketEnvironment
 from services.massive.probes.probers import trace
@@ -31,7 +31,7 @@ def test_the_example_is_a_section_that_massive_takes():
 def test_the_events_that_are_shown_are_events():
     shown = blocks(ROOT / PAGE, "json")[1].splitlines()
     assert len(shown) == 2
-    assert all(isinstance(parse(line.encode()), Event) for line in shown)
+    assert all(isinstance(parse_event(line.encode()), Event) for line in shown)
 
 
 def test_every_key_of_a_target_is_explained_and_none_is_made_up():

@@ -6,10 +6,8 @@ import orjson
 import pytest
 
 from marketswarm.agent import service_config
-from marketswarm.beat import Beat
-from marketswarm.beat import parse as parse_beat
-from marketswarm.event import Event
-from marketswarm.event import parse as parse_event
+from marketswarm.beat import Beat, parse_beat
+from marketswarm.event import Event, parse_event
 from marketswarm.truth import load
 from support.pages import PAGES, ROOT, anchors, blocks, documents, every_page
 

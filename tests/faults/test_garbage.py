@@ -4,7 +4,7 @@ import os
 import random
 import time
 
-from marketswarm.beat import make
+from marketswarm.beat import encode_beat
 from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, Scene, only, service
 from support.waiting import until
 
@@ -40,7 +40,7 @@ def test_row_15_a_tenth_of_garbage_in_a_flood_of_beats_delays_no_miss_and_makes_
             for n in range(CHUNK):
                 if n % 10:
                     i += 1
-                    pipe.publish("loud:heartbeat", make("loud", i, time.time(), boot="b00700b007aa"))
+                    pipe.publish("loud:heartbeat", encode_beat("loud", i, time.time(), boot="b00700b007aa"))
                     beats += 1
                 else:
                     svc = chance.choice(["dead", "alive"])

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from marketswarm.beat import MalformedBeat, parse
+from marketswarm.beat import MalformedBeat, parse_beat
 from support.scenes.faults import (
     NOISE_SEC,
     TIMEOUT_SEC,
@@ -72,7 +72,7 @@ def test_row_15_ten_thousand_payloads_that_are_no_beats_are_counted_and_change_n
         boot = scene.beaters["dead"].boots["dead"]
         last = scene.stop_beating("dead", "also_dead")
         kinds = hostile("dead", scene.beaters["dead"].payloads["dead"][-1], boot)
-        accepted = [kind for kind in kinds if not isinstance(parse(kind, "dead"), MalformedBeat)]
+        accepted = [kind for kind in kinds if not isinstance(parse_beat(kind, "dead"), MalformedBeat)]
         assert accepted == []
         sent = [random.choice(kinds) for _ in range(COUNT)]
         client = scene.beaters["dead"].client

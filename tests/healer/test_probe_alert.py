@@ -1,7 +1,7 @@
 import pytest
 
 from healer.probe_alert import parse_probe_alert
-from marketswarm.event import Event, Kind, MalformedEvent, encode
+from marketswarm.event import Event, Kind, MalformedEvent, encode_event
 
 GOOD = Event(
     Kind.PROBE_MISS,
@@ -16,11 +16,11 @@ GOOD = Event(
 
 
 def changed(**more) -> bytes:
-    return encode(Event(**{**{name: getattr(GOOD, name) for name in GOOD.__slots__}, **more}))
+    return encode_event(Event(**{**{name: getattr(GOOD, name) for name in GOOD.__slots__}, **more}))
 
 
 def test_a_fact_on_a_target_is_read_as_it_was_written():
-    assert parse_probe_alert(encode(GOOD)) == GOOD
+    assert parse_probe_alert(encode_event(GOOD)) == GOOD
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if not kind.startswith("probe_")])

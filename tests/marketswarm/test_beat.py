@@ -5,7 +5,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from marketswarm.beat import MAX_BOOT, MAX_BYTES, MAX_HOST, Beat, MalformedBeat, Sender, make, parse, sender
+from marketswarm.beat import (
+    MAX_BEAT_BYTES,
+    MAX_BOOT_CHARS,
+    MAX_HOST_CHARS,
+    Beat,
+    MalformedBeat,
+    Sender,
+    encode_beat,
+    parse_beat,
+    parse_sender,
+)
 
 ORIGINAL = b'{"svc":"my_svc","i":1,"ts":1762433458}'
 
@@ -19,7 +29,7 @@ def payload(**changed) -> bytes:
 
 
 def test_the_references_one_liner_is_a_full_citizen():
-    assert parse(ORIGINAL, "my_svc") == Beat("my_svc", 1, 1762433458.0)
+    assert parse_beat(ORIGINAL, "my_svc") == Beat("my_svc", 1, 1762433458.0)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +51,7 @@ def test_the_references_one_liner_is_a_full_citizen():
     ],
 )
 def test_a_beat_is_read_with_what_was_added_later(changed, want):
-    assert parse(payload(**changed), "a") == want
+    assert parse_beat(payload(**changed), "a") == want
 
 
 @pytest.mark.parametrize(
@@ -49,7 +59,7 @@ def test_a_beat_is_read_with_what_was_added_later(changed, want):
     [
         {"boot": 5},
         {"boot": ""},
-        {"boot": "b" * (MAX_BOOT + 1)},
+        {"boot": "b" * (MAX_BOOT_CHARS + 1)},
         {"rev": "7"},
         {"rev": 1.5},
         {"rev": True},
@@ -69,7 +79,7 @@ def test_a_beat_is_read_with_what_was_added_later(changed, want):
     ],
 )
 def test_a_wrong_optional_key_is_passed_over_since_the_sender_is_alive_all_the_same(wrong):
-    assert parse(payload(**wrong), "a") == Beat("a", 1, 1762433458.125)
+    assert parse_beat(payload(**wrong), "a") == Beat("a", 1, 1762433458.125)
 
 
 # -- what does not
@@ -110,16 +120,16 @@ def test_a_wrong_optional_key_is_passed_over_since_the_sender_is_alive_all_the_s
     ],
 )
 def test_what_is_no_sign_of_life_is_a_value_that_says_why(raw, reason):
-    assert parse(raw, "a") == MalformedBeat(reason)
+    assert parse_beat(raw, "a") == MalformedBeat(reason)
 
 
 def test_a_payload_of_exactly_4_kib_is_read_and_one_byte_more_is_not():
     bare = len(payload(pad=""))
-    fits = payload(pad="x" * (MAX_BYTES - bare))
-    assert MAX_BYTES == 4096
+    fits = payload(pad="x" * (MAX_BEAT_BYTES - bare))
+    assert MAX_BEAT_BYTES == 4096
     assert len(fits) == 4096
-    assert parse(fits, "a") == Beat("a", 1, 1762433458.125)
-    assert parse(fits + b" ", "a") == MalformedBeat("too_long")
+    assert parse_beat(fits, "a") == Beat("a", 1, 1762433458.125)
+    assert parse_beat(fits + b" ", "a") == MalformedBeat("too_long")
 
 
 @given(st.binary(max_size=5000))
@@ -128,7 +138,7 @@ def test_a_payload_of_exactly_4_kib_is_read_and_one_byte_more_is_not():
 @example(b'{"svc":"a","i":1,"ts":1e999}')
 @example(b'{"svc":"a","i":1,"ts":1' + b"0" * 400 + b"}")
 def test_no_bytes_crash_the_reading(raw):
-    assert isinstance(parse(raw, "a"), Beat | MalformedBeat)
+    assert isinstance(parse_beat(raw, "a"), Beat | MalformedBeat)
 
 
 anything = st.recursive(
@@ -157,19 +167,19 @@ keys = st.sampled_from(
 
 @given(st.dictionaries(keys, anything | st.just("a")))
 def test_no_json_whatever_crashes_the_reading(found):
-    got = parse(orjson.dumps(found), "a")
+    got = parse_beat(orjson.dumps(found), "a")
     if isinstance(got, Beat):
         assert (got.svc, got.i) == (found["svc"], found["i"]) == ("a", found["i"])
         assert got.status in ("ok", "degraded", "stopping")
-        assert isinstance(sender(orjson.dumps(found)), Sender)
+        assert isinstance(parse_sender(orjson.dumps(found)), Sender)
 
 
 # -- how ours are written
 
 
 def test_a_beat_is_written_with_the_original_keys_first_in_the_original_order():
-    assert make("rss_agg", 42, 1762433458.125) == b'{"svc":"rss_agg","i":42,"ts":1762433458.125}'
-    assert make(
+    assert encode_beat("rss_agg", 42, 1762433458.125) == b'{"svc":"rss_agg","i":42,"ts":1762433458.125}'
+    assert encode_beat(
         "rss_agg", 42, 1762433458.1254, boot="b", rev=3, status="degraded", detail="why", every=9.87654
     ) == (
         b'{"svc":"rss_agg","i":42,"ts":1762433458.125,"boot":"b","rev":3,"status":"degraded",'
@@ -178,20 +188,23 @@ def test_a_beat_is_written_with_the_original_keys_first_in_the_original_order():
 
 
 def test_what_says_nothing_is_not_written():
-    assert make("a", 1, 1.0, boot="b", status="ok", detail="") == b'{"svc":"a","i":1,"ts":1.000,"boot":"b"}'
-    assert b'"status":"ok"' in make("a", 1, 1.0, detail="a note on being well")
+    assert (
+        encode_beat("a", 1, 1.0, boot="b", status="ok", detail="")
+        == b'{"svc":"a","i":1,"ts":1.000,"boot":"b"}'
+    )
+    assert b'"status":"ok"' in encode_beat("a", 1, 1.0, detail="a note on being well")
 
 
 def test_a_beat_tells_last_who_sent_it_and_the_beat_itself_is_read_as_ever():
     who = Sender("web1", "0.3.0", 1762430000.12345)
-    said = make("a", 1, 2.0, boot="b", every=10.0, sender=who)
+    said = encode_beat("a", 1, 2.0, boot="b", every=10.0, sender=who)
     assert said == (
         b'{"svc":"a","i":1,"ts":2.000,"boot":"b","every":10.0,'
         b'"host":"web1","version":"0.3.0","started":1762430000.123}'
     )
-    assert parse(said, "a") == Beat("a", 1, 2.0, boot="b", every=10.0)
-    assert sender(said) == Sender("web1", "0.3.0", 1762430000.123)
-    assert sender(make("a", 1, 2.0, sender=Sender("h" * 300))) == Sender("h" * MAX_HOST)
+    assert parse_beat(said, "a") == Beat("a", 1, 2.0, boot="b", every=10.0)
+    assert parse_sender(said) == Sender("web1", "0.3.0", 1762430000.123)
+    assert parse_sender(encode_beat("a", 1, 2.0, sender=Sender("h" * 300))) == Sender("h" * MAX_HOST_CHARS)
 
 
 @pytest.mark.parametrize(
@@ -204,23 +217,23 @@ def test_a_beat_tells_last_who_sent_it_and_the_beat_itself_is_read_as_ever():
     ],
 )
 def test_what_a_sender_gets_wrong_of_itself_is_not_known(wrong):
-    assert sender(payload(**wrong)) == Sender()
+    assert parse_sender(payload(**wrong)) == Sender()
 
 
 def test_a_detail_is_cut_to_200_characters_so_that_a_beat_always_fits():
-    widest = make(
+    widest = encode_beat(
         "s" * 63,
         2**53,
         1e10,
-        boot="\x01" * MAX_BOOT,
+        boot="\x01" * MAX_BOOT_CHARS,
         rev=2**53,
         status="stopping",
         detail="\x01" * 9000,
         every=1e9,
         sender=Sender("\x01" * 300, "\x01" * 300, 1e9),
     )
-    assert len(widest) <= MAX_BYTES
-    found = parse(widest, "s" * 63)
+    assert len(widest) <= MAX_BEAT_BYTES
+    found = parse_beat(widest, "s" * 63)
     assert isinstance(found, Beat)
     assert found.detail == "\x01" * 200
 
@@ -234,7 +247,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3
         svc=st.just("a"),
         i=st.integers(0, 2**63),
         ts=st.floats(0, 1e11),
-        boot=st.none() | texts.map(lambda boot: boot[:MAX_BOOT]),
+        boot=st.none() | texts.map(lambda boot: boot[:MAX_BOOT_CHARS]),
         rev=st.none() | st.integers(0, 2**53),
         status=st.sampled_from(["ok", "degraded", "stopping"]),
         detail=st.none() | texts,
@@ -242,9 +255,9 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=3
     )
 )
 def test_what_is_made_is_read_back_to_the_millisecond(beat):
-    raw = make(**asdict(beat))
+    raw = encode_beat(**asdict(beat))
     assert list(orjson.loads(raw))[:3] == ["svc", "i", "ts"]
-    assert parse(raw, "a") == replace(
+    assert parse_beat(raw, "a") == replace(
         beat,
         ts=round(beat.ts, 3),
         detail=None if beat.detail is None else beat.detail[:200],

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from marketswarm.event import MAX_BYTES, Event, Kind, MalformedEvent, encode, identify, parse
+from marketswarm.event import (
+    MAX_EVENT_BYTES,
+    Event,
+    Kind,
+    MalformedEvent,
+    encode_event,
+    make_event_id,
+    parse_event,
+)
 
 BARE = {"ts": 1762433458.3, "id": "", "by": ""}
 
@@ -57,10 +65,10 @@ BARE = {"ts": 1762433458.3, "id": "", "by": ""}
     ],
 )
 def test_each_event_begins_with_the_contracts_keys_in_their_order(event, original):
-    raw = encode(event)
+    raw = encode_event(event)
     assert raw.startswith(original + b'"id":"x"')
     assert list(orjson.loads(raw))[-1] == "by"
-    assert parse(raw) == event
+    assert parse_event(raw) == event
 
 
 def test_additions_follow_and_what_is_none_is_left_out():
@@ -75,12 +83,21 @@ def test_additions_follow_and_what_is_none_is_left_out():
         reason="stopped",
         since=3.0,
     )
-    assert list(orjson.loads(encode(event))) == [
+    assert list(orjson.loads(encode_event(event))) == [
         *("type", "svc", "late_sec", "timeout_sec", "ts"),
         *("id", "reason", "since", "by"),
     ]
     ok = Event(Kind.HEARTBEAT_OK, "a", 9.0, "y", "healer", age_sec=0.0, down_sec=6.0, since=3.0)
-    assert list(orjson.loads(encode(ok))) == ["type", "svc", "age_sec", "ts", "id", "down_sec", "since", "by"]
+    assert list(orjson.loads(encode_event(ok))) == [
+        "type",
+        "svc",
+        "age_sec",
+        "ts",
+        "id",
+        "down_sec",
+        "since",
+        "by",
+    ]
 
 
 def test_numbers_go_to_the_millisecond():
@@ -94,18 +111,21 @@ def test_numbers_go_to_the_millisecond():
         timeout_sec=30.0,
         since=1.23456,
     )
-    found = orjson.loads(encode(event))
+    found = orjson.loads(encode_event(event))
     assert (found["ts"], found["late_sec"], found["since"]) == (1762433458.3, 31.201, 1.235)
 
 
 def test_an_id_comes_from_the_transition_alone_and_fits_into_a_header():
-    assert identify(Kind.HEARTBEAT_MISS, "rss_agg", 1762433458.3004) == "heartbeat_miss.rss_agg.1762433458300"
-    assert identify(Kind.BUS_OK, "127.0.0.1:6379/2", 1.0) == "bus_ok.127.0.0.1:6379/2.1000"
+    assert (
+        make_event_id(Kind.HEARTBEAT_MISS, "rss_agg", 1762433458.3004)
+        == "heartbeat_miss.rss_agg.1762433458300"
+    )
+    assert make_event_id(Kind.BUS_OK, "127.0.0.1:6379/2", 1.0) == "bus_ok.127.0.0.1:6379/2.1000"
 
 
 def test_an_event_of_the_references_shape_is_read_and_gets_the_id_it_would_have_had():
     raw = b'{"type":"heartbeat_miss","svc":"a","late_sec":31,"timeout_sec":30,"ts":1762433458}'
-    assert parse(raw) == Event(
+    assert parse_event(raw) == Event(
         Kind.HEARTBEAT_MISS,
         "a",
         1762433458,
@@ -118,7 +138,7 @@ def test_an_event_of_the_references_shape_is_read_and_gets_the_id_it_would_have_
 
 def test_what_newer_writers_added_is_passed_over():
     event = Event(Kind.HEARTBEAT_OK, "a", 1.0, "x", "healer")
-    assert parse(orjson.dumps({**orjson.loads(encode(event)), "mood": ["fine"]})) == event
+    assert parse_event(orjson.dumps({**orjson.loads(encode_event(event)), "mood": ["fine"]})) == event
 
 
 @pytest.mark.parametrize(
@@ -146,13 +166,13 @@ def test_what_newer_writers_added_is_passed_over():
     ],
 )
 def test_bytes_that_are_no_event_say_why(raw, reason):
-    assert parse(raw) == MalformedEvent(reason)
+    assert parse_event(raw) == MalformedEvent(reason)
 
 
 def test_an_event_over_16_kib_is_not_read():
-    raw = encode(Event(Kind.HEARTBEAT_OK, "a", 1.0, "x", "healer"))
-    assert parse(raw + b" " * (MAX_BYTES - len(raw))) == parse(raw)
-    assert parse(raw + b" " * (MAX_BYTES - len(raw) + 1)) == MalformedEvent("too_long")
+    raw = encode_event(Event(Kind.HEARTBEAT_OK, "a", 1.0, "x", "healer"))
+    assert parse_event(raw + b" " * (MAX_EVENT_BYTES - len(raw))) == parse_event(raw)
+    assert parse_event(raw + b" " * (MAX_EVENT_BYTES - len(raw) + 1)) == MalformedEvent("too_long")
 
 
 anything = st.recursive(
@@ -181,14 +201,14 @@ names = st.sampled_from(
 @given(st.binary(max_size=200))
 @example(b"[" * 5000)
 def test_no_bytes_crash_the_reading(raw):
-    assert isinstance(parse(raw), Event | MalformedEvent)
+    assert isinstance(parse_event(raw), Event | MalformedEvent)
 
 
 @given(st.dictionaries(names, anything | st.sampled_from([*Kind, 1.5])))
 def test_no_json_whatever_crashes_the_reading_and_what_was_read_can_be_written(found):
-    got = parse(orjson.dumps(found))
+    got = parse_event(orjson.dumps(found))
     if isinstance(got, Event):
-        again = parse(encode(got))
+        again = parse_event(encode_event(got))
         assert isinstance(again, Event)
         assert (again.type, again.svc, again.id, again.by) == (got.type, got.svc, got.id, got.by)
 
@@ -214,5 +234,5 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
     )
 )
 def test_what_is_encoded_is_read_back(event):
-    assert parse(encode(event)) == event
-    assert encode(replace(event)) == encode(event)
+    assert parse_event(encode_event(event)) == event
+    assert encode_event(replace(event)) == encode_event(event)

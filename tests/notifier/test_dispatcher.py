@@ -5,7 +5,7 @@ import pytest
 
 from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendError, Severity
 from marketswarm.channels.message import parse_message
-from marketswarm.event import parse as parse_event
+from marketswarm.event import parse_event
 from marketswarm.operator import Answer
 from marketswarm.truth import Truth
 from notifier.channel_worker import Outcome

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from marketswarm.channels import Receipt, SendError
-from marketswarm.event import parse as parse_event
+from marketswarm.event import parse_event
 from marketswarm.truth import Truth
 from notifier.channel_worker import Outcome
 from notifier.dispatcher import Dispatcher

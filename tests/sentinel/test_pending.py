@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.event import Event, Kind, encode_event, make_event_id
 from sentinel.pending import (
     PENDING_AT_MOST,
     SEEN_AT_MOST,
@@ -18,7 +18,7 @@ PATIENCE = 15.0
 
 
 def event(kind: Kind, svc: str = "healer", ts: float = 1000.0, by: str = "healer") -> Event:
-    return Event(kind, svc, ts, identify(kind, svc, ts), by)
+    return Event(kind, svc, ts, make_event_id(kind, svc, ts), by)
 
 
 MISS, OK = event(Kind.HEALER_MISS, by="sentinel"), event(Kind.HEALER_OK, ts=1050.0, by="sentinel")
@@ -32,7 +32,7 @@ def pending() -> PendingAlerts:
 
 def note(pending: PendingAlerts, *events: Event, now: float = 0.0, waited_sec: float | None = None) -> None:
     for one in events:
-        pending.note_event(one, encode(one), now, waited_sec)
+        pending.note_event(one, encode_event(one), now, waited_sec)
 
 
 def types(alerts: Iterable[PendingAlert]) -> list[str]:

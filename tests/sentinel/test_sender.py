@@ -7,15 +7,15 @@ import pytest
 
 from marketswarm.channels import Failure, Message, SendError
 from marketswarm.channels.queue import backoff_sec
-from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.event import Event, Kind, encode_event, make_event_id
 from sentinel.pending import PENDING_AT_MOST, PendingAlert
 from sentinel.sender import ChannelSender, message_for
 from support.waiting import auntil
 
 
 def alert(ts: float = 1000.0, kind: Kind = Kind.HEALER_MISS, svc: str = "healer") -> PendingAlert:
-    event = Event(kind, svc, ts, identify(kind, svc, ts), "sentinel")
-    return PendingAlert(event, encode(event), 0.0)
+    event = Event(kind, svc, ts, make_event_id(kind, svc, ts), "sentinel")
+    return PendingAlert(event, encode_event(event), 0.0)
 
 
 def test_a_miss_opens_a_thread_and_its_ok_closes_that():

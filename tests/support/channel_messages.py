@@ -11,14 +11,14 @@ from pathlib import Path
 import orjson
 
 from marketswarm.channels.message import Message, MessageKind, Severity
-from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.event import Event, Kind, encode_event, make_event_id
 
 AT = 1762433458.3
 GOLDEN = Path(__file__).parents[1] / "marketswarm" / "channels" / "golden"
 
 
 def event_of(kind: Kind, svc: str, ts: float, **more: float | str) -> Event:
-    return Event(kind, svc, ts, identify(kind, svc, ts), "healer", **more)  # type: ignore[arg-type]
+    return Event(kind, svc, ts, make_event_id(kind, svc, ts), "healer", **more)  # type: ignore[arg-type]
 
 
 _MISS = event_of(
@@ -33,7 +33,7 @@ MISS = Message(
     "next: marketswarm health rss_agg",
     Severity.WARNING,
     AT,
-    events=(encode(_MISS),),
+    events=(encode_event(_MISS),),
     kind=MessageKind.DOWN,
     thread=_MISS.id,
     opens=True,
@@ -44,7 +44,7 @@ OK = Message(
     "after 4 min 34 s\nat 2025-11-06 12:55:01 UTC on web-3, fleet prod",
     Severity.INFO,
     _OK.ts,
-    events=(encode(_OK),),
+    events=(encode_event(_OK),),
     kind=MessageKind.UP,
     thread=MISS.id,
     closes=(MISS.id,),
@@ -55,7 +55,7 @@ REMINDER = Message(
     "for 15 min 31 s; nobody has acknowledged it",
     Severity.CRITICAL,
     AT + 900,
-    events=(encode(_MISS),),
+    events=(encode_event(_MISS),),
     kind=MessageKind.REMINDER,
     thread=MISS.id,
     opens=True,
@@ -67,7 +67,7 @@ FLAPPING = Message(
     Severity.WARNING,
     AT,
     late=True,
-    events=(encode(_MISS), encode(_OK)),
+    events=(encode_event(_MISS), encode_event(_OK)),
     kind=MessageKind.FLAPPING,
     thread="flapping.rss_agg.1762433458300",
     opens=True,
@@ -86,7 +86,7 @@ def group_of(names: Sequence[str]) -> Message:
         "within 0.2 s of one another",
         Severity.CRITICAL,
         AT,
-        events=tuple(map(encode, events)),
+        events=tuple(map(encode_event, events)),
         kind=MessageKind.GROUP,
         lines=tuple(f"{svc} is down: no beat for 30.5 s (timeout 30 s)" for svc in names),
         thread=f"group.{events[0].id}",

@@ -16,7 +16,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types, report_unusable
-from marketswarm.event import Event, Kind, encode
+from marketswarm.event import Event, Kind, encode_event
 from marketswarm.keys import MASSIVE_ALERTS, MASSIVE_ROSTER
 from marketswarm.net.retry import Backoff
 from services.massive.probes.state import (
@@ -203,7 +203,7 @@ class AlertPublisher:
         args: list[str | bytes | float] = [ALERTS_LENGTH, len(changed)]
         for name, value in changed.items():
             args += [name, stored[name] or b"", value]
-        args += [encode(event) for event in in_order]
+        args += [encode_event(event) for event in in_order]
         answer = await bus.script(_SAVE_STATES, [MASSIVE_ROSTER, MASSIVE_ALERTS], args)
         if answer == STATE_CHANGED:
             return False

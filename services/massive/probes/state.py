@@ -19,7 +19,7 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC
-from marketswarm.event import Event, Kind, identify
+from marketswarm.event import Event, Kind, make_event_id
 
 SVC: Final = "massive"
 MAX_BOOTS: Final = 4
@@ -172,7 +172,7 @@ def _make_event(kind: Kind, name: str, state: TargetState, now: float, **more: A
     """Make an event of a target at `now`, at least TICK_SEC after its last one."""
     # readers order events by `ts`: even with a clock that was set back, an end must come after its beginning
     ts = max(round(now, 3), round(state.ts + TICK_SEC, 3))
-    event_id = identify(kind, f"{SVC}:{_make_id_part(name)}", ts)
+    event_id = make_event_id(kind, f"{SVC}:{_make_id_part(name)}", ts)
     return Event(kind, f"{SVC}/{name}", ts, event_id, SVC, since=state.since, **more)
 
 

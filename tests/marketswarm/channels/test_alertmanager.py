@@ -15,7 +15,7 @@ from marketswarm.channels.alertmanager import (
     encode_alert_group,
 )
 from marketswarm.channels.http import Http
-from marketswarm.event import Kind, encode
+from marketswarm.event import Kind, encode_event
 from support.channel_messages import (
     AT,
     CASES,
@@ -99,7 +99,7 @@ def test_an_alert_keeps_the_severity_that_its_thread_began_with():
     assert one(OK, "critical")["labels"]["severity"] == "critical"
     assert one(REMINDER, "warning")["labels"]["severity"] == "warning"
     assert one(OK, "nonsense")["labels"]["severity"] == "warning"  # what misses are, where nobody knows more
-    healer = encode(event_of(Kind.HEALER_OK, "healer", AT))
+    healer = encode_event(event_of(Kind.HEALER_OK, "healer", AT))
     assert one(replace(OK, events=(healer,)))["labels"]["severity"] == "critical"
 
 
@@ -108,8 +108,8 @@ def test_that_a_service_cannot_be_watched_is_an_alert_of_its_own_from_when_it_wa
     miss = event_of(Kind.WATCH_MISS, "rss_agg", AT, reason="auth", since=AT - 3000)
     more = {"down_sec": 240.0} if end is Kind.WATCH_OK else {}
     ended = event_of(end, "rss_agg", AT + 240, **more)
-    fired = one(replace(MISS, id=miss.id, events=(encode(miss),)))
-    resolved = one(replace(OK, events=(encode(ended),)), "warning")
+    fired = one(replace(MISS, id=miss.id, events=(encode_event(miss),)))
+    resolved = one(replace(OK, events=(encode_event(ended),)), "warning")
     assert (fired["status"], resolved["status"]) == ("firing", "resolved")
     assert fired["labels"] == resolved["labels"]
     assert fired["labels"] == {"alertname": "watch", "severity": "warning", "svc": "rss_agg"}
@@ -121,7 +121,7 @@ def test_that_a_service_cannot_be_watched_is_an_alert_of_its_own_from_when_it_wa
 
 def test_that_no_bus_was_reached_fires_nothing():
     gap = event_of(Kind.REACH_GAP, "healer", AT, since=AT - 31, gap_sec=31.0)
-    found = one(replace(OK, kind=MessageKind.NOTE, events=(encode(gap),), closes=()))
+    found = one(replace(OK, kind=MessageKind.NOTE, events=(encode_event(gap),), closes=()))
     assert (found["status"], found["labels"]["alertname"]) == ("resolved", "reach")
     assert found["labels"]["severity"] == "info"
 
@@ -154,7 +154,7 @@ def test_flapping_is_an_alert_of_its_own_until_it_settles():
 @pytest.mark.parametrize("kind", Kind)
 def test_every_event_is_an_alert_that_fires_or_has_ended(kind):
     event = event_of(kind, "rss_agg", AT)
-    build_alert = one(replace(OK, events=(encode(event),)))
+    build_alert = one(replace(OK, events=(encode_event(event),)))
     fires = kind.endswith(("_miss", "_drift"))
     assert build_alert["status"] == ("firing" if fires else "resolved")
     assert build_alert["labels"]["alertname"] == kind.partition("_")[0]

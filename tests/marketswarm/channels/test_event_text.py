@@ -4,7 +4,7 @@ import pytest
 
 from marketswarm.channels import Severity, message_for_event
 from marketswarm.channels.event_text import LATE_SEC
-from marketswarm.event import Event, Kind, encode, parse
+from marketswarm.event import Event, Kind, encode_event, parse_event
 
 SAYS = [
     (
@@ -92,16 +92,16 @@ SAYS = [
 
 @pytest.mark.parametrize(("event", "title", "text", "severity"), SAYS, ids=lambda value: str(value)[:30])
 def test_an_event_reads_like_this(event, title, text, severity):
-    message = message_for_event(event, encode(event), event.ts)
+    message = message_for_event(event, encode_event(event), event.ts)
     assert (message.title, message.severity) == (title, Severity(severity))
     assert message.text.splitlines()[0] == text
     assert (message.id, message.timestamp, message.late) == (event.id, event.ts, False)
-    assert message.events == (encode(event),)
+    assert message.events == (encode_event(event),)
 
 
 @pytest.mark.parametrize("kind", Kind)
 def test_every_event_has_words_even_one_that_says_nothing_but_its_type(kind):
-    found = parse(f'{{"type":"{kind}","svc":"rss_agg","ts":9}}'.encode())
+    found = parse_event(f'{{"type":"{kind}","svc":"rss_agg","ts":9}}'.encode())
     message = message_for_event(found, b"{}", 9.0)
     assert "rss_agg" in message.title
     assert message.text

@@ -10,7 +10,7 @@ from pydantic import SecretStr, ValidationError
 from marketswarm.channels import Message, MessageKind, SendError, Severity, message_for_event, pagerduty
 from marketswarm.channels.http import Http
 from marketswarm.channels.pagerduty import ENQUEUE, Options, PagerDuty, build_requests
-from marketswarm.event import Kind, encode
+from marketswarm.event import Kind, encode_event
 from support.channel_messages import (
     AT,
     CASES,
@@ -33,11 +33,11 @@ TEXTS = {"summary": 1024, "timestamp": 30, "severity": 8, "source": 255, "compon
 
 def test_one_that_cannot_be_watched_wakes_somebody_and_that_no_bus_was_reached_nobody():
     refused = event_of(Kind.WATCH_MISS, "rss_agg", AT, reason="auth")
-    (trigger,) = build_requests(replace(MISS, events=(encode(refused),))).values()
+    (trigger,) = build_requests(replace(MISS, events=(encode_event(refused),))).values()
     assert (trigger["payload"]["class"], trigger["payload"]["component"]) == ("watch_miss", "rss_agg")
     as_documented(trigger)
     gap = event_of(Kind.REACH_GAP, "healer", AT, gap_sec=31.0)
-    assert build_requests(message_for_event(gap, encode(gap), AT)) == {}
+    assert build_requests(message_for_event(gap, encode_event(gap), AT)) == {}
 
 
 def in_order(requests: dict) -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from marketswarm.beat import Beat, parse
+from marketswarm.beat import Beat, parse_beat
 from support.rig import AlertTail, Server, free_port
 from support.rig.process import alive
 from support.rig.shell import SERVICES
@@ -28,7 +28,7 @@ def known(buses):
 
 
 def beat_of(server: Server, svc: str) -> Beat:
-    found = parse(server.cmd("GET", f"beat:{svc}").encode(), svc)
+    found = parse_beat(server.cmd("GET", f"beat:{svc}").encode(), svc)
     assert isinstance(found, Beat)
     return found
 

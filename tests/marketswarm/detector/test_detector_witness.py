@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.beat import make
+from marketswarm.beat import encode_beat
 from marketswarm.detector import State, UnheardBeat
 from support.simulation.manual_detector import Hand, says, watch
 
@@ -157,7 +157,7 @@ def test_what_is_known_by_heart_counts_as_heard_and_costs_no_parse():
 def test_what_only_looks_like_a_beat_is_taken_back_before_any_verdict_rests_on_it():
     hand = Hand(watch())
     hand.beat(boot="b", i=11)
-    good = make("a", 12, hand.now.wall, boot="b")
+    good = encode_beat("a", 12, hand.now.wall, boot="b")
     bad = good.replace(b'"i":12', b'"i":1x')
     hand.run(10)
     hand.beat(raw=bad)

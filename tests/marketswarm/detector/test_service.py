@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.beat import Sender, make
+from marketswarm.beat import Sender, encode_beat
 from marketswarm.detector import HeardAt, Moment, State, WatchedBus, WatchedService, warm_up
 from marketswarm.detector.service import BOOTS_KEPT, NO_HEAD
 from marketswarm.truth import MOST_REPLICAS
@@ -186,9 +186,9 @@ WHO = Sender("web1", "0.3.0", 1762430000.125)
     ],
 )
 def test_a_canonical_beat_is_known_by_heart(more):
-    payload = make("a", 42, 1762433458.125, **more)
+    payload = encode_beat("a", 42, 1762433458.125, **more)
     found = know(payload)
-    later = make("a", 43, 1762433468.127, **more)
+    later = encode_beat("a", 43, 1762433468.127, **more)
     assert later.startswith(found.expected_head)
     assert later.endswith(found.expected_tail)
     assert len(later) == found.expected_size
@@ -215,7 +215,7 @@ def test_what_might_mean_something_else_next_time_is_parsed_every_time(payload):
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 2**41), st.integers(0, 2**41))
 def test_two_beats_that_look_alike_differ_in_i_and_ts_alone(i, j, ts, then):
-    first, second = make("a", i, ts / 1000, boot="b"), make("a", j, then / 1000, boot="b")
+    first, second = encode_beat("a", i, ts / 1000, boot="b"), encode_beat("a", j, then / 1000, boot="b")
     found = know(first)
     if (
         second.startswith(found.expected_head)
@@ -226,18 +226,18 @@ def test_two_beats_that_look_alike_differ_in_i_and_ts_alone(i, j, ts, then):
 
 
 def test_what_was_taken_at_sight_is_believed_when_its_parse_says_so():
-    found = know(make("a", 1, 5.0, boot="b"))
-    found.payload, found.last_beat = make("a", 2, 6.0, boot="b"), HeardAt(9, 9, 9)
+    found = know(encode_beat("a", 1, 5.0, boot="b"))
+    found.payload, found.last_beat = encode_beat("a", 2, 6.0, boot="b"), HeardAt(9, 9, 9)
     assert found.confirm()
     assert found.last_beat == HeardAt(9, 9, 9)
     assert found.is_replay("b", 2)
 
 
-@pytest.mark.parametrize("payload", [b'{"svc":"a","i":x}', make("a", 1, 7.0, boot="b")])
+@pytest.mark.parametrize("payload", [b'{"svc":"a","i":x}', encode_beat("a", 1, 7.0, boot="b")])
 def test_what_was_taken_at_sight_and_was_no_new_beat_is_taken_back(payload):
     found = record()
     found.is_replay("b", 1)
-    first = make("a", 1, 5.0, boot="b")
+    first = encode_beat("a", 1, 5.0, boot="b")
     found.learn(first, parsed(first, "a"), HeardAt(1, 1, 1))
     found.payload, found.last_beat = payload, HeardAt(9, 9, 9)
     assert not found.confirm()

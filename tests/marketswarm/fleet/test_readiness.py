@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from marketswarm.beat import make
+from marketswarm.beat import encode_beat
 from marketswarm.fleet.readiness import InstanceCounter
 from marketswarm.truth import load
 
@@ -18,7 +18,7 @@ def counter():
 
 
 def beat(svc, boot=None, status="ok", i=1):
-    return make(svc, i, 1.0, boot=boot, status=status)
+    return encode_beat(svc, i, 1.0, boot=boot, status=status)
 
 
 def test_each_boot_counts_once(counter):

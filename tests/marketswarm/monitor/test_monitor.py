@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from marketswarm.beat import make
+from marketswarm.beat import encode_beat
 from marketswarm.bus.listener import read_clocks
 from marketswarm.bus.stored_values import unusable_total
 from marketswarm.detector import Publication, State, Subject, UnheardBeat, Verdict
@@ -55,7 +55,7 @@ async def test_the_end_of_a_silence_is_saved_at_once(bus, monkeypatch):
     monkeypatch.setattr(state, "SAVE_EVERY_SEC", 3600)
     await asyncio.sleep(1.2)  # what it waited for when that was a second is over
     monitor.feed.heard(
-        "system-redis", [[b"message", b"bare:heartbeat", make("bare", 1, time.time())]], read_clocks()
+        "system-redis", [[b"message", b"bare:heartbeat", encode_beat("bare", 1, time.time())]], read_clocks()
     )
     await saved(bus, there=False)
     task.cancel()

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from marketswarm.beat import make
+from marketswarm.beat import encode_beat
 from marketswarm.bus import BusError
 from marketswarm.monitor.witness import AT_ONCE, beat_age_sec, read_last_beats
 from marketswarm.testing import MemoryBus
@@ -36,13 +36,13 @@ async def test_many_are_asked_in_turns_and_what_can_not_be_read_is_left_out():
     bus = MemoryBus()
     names = [f"svc{n}" for n in range(AT_ONCE + 10)]
     for name in names:
-        await bus.client.set(f"beat:{name}", make(name, 5, 1.0, boot="b"), px=55_000)
+        await bus.client.set(f"beat:{name}", encode_beat(name, 5, 1.0, boot="b"), px=55_000)
     await bus.client.set("beat:svc0", b"junk", px=1000)
     await bus.client.delete("beat:svc1")
-    await bus.client.set("beat:svc2", make("svc3", 1, 1.0), px=1000)
+    await bus.client.set("beat:svc2", encode_beat("svc3", 1, 1.0), px=1000)
     await bus.client.delete("beat:svc3")
     await bus.client.rpush("beat:svc3", "no string")
-    await bus.client.set("beat:svc4", make("svc4", 5, 1.0))
+    await bus.client.set("beat:svc4", encode_beat("svc4", 5, 1.0))
     found = await ask(bus, dict.fromkeys(names, 30.0))
     assert found.keys() == set(names[4:])
     assert found["svc4"].age_sec is None
@@ -53,7 +53,7 @@ async def test_many_are_asked_in_turns_and_what_can_not_be_read_is_left_out():
 
 async def test_what_is_no_beat_is_named_with_its_fault_and_never_read_whole():
     bus = MemoryBus()
-    await bus.client.set("beat:big", make("big", 5, 1.0)[:-1] + b" " * 1_000_000 + b"}", px=1000)
+    await bus.client.set("beat:big", encode_beat("big", 5, 1.0)[:-1] + b" " * 1_000_000 + b"}", px=1000)
     await bus.client.rpush("beat:list", "no string")
     replies = []
     script = bus.script
@@ -77,7 +77,7 @@ async def test_what_is_no_beat_is_named_with_its_fault_and_never_read_whole():
 async def test_after_a_batch_that_failed_each_is_asked_alone_and_one_that_fails_hides_no_other():
     bus = MemoryBus()
     for name in "abc":
-        await bus.client.set(f"beat:{name}", make(name, 5, 1.0), px=55_000)
+        await bus.client.set(f"beat:{name}", encode_beat(name, 5, 1.0), px=55_000)
     script = bus.script
 
     async def refuses_b(known, keys, args):

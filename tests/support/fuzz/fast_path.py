@@ -12,7 +12,7 @@ counts as new.
 
 from collections.abc import Hashable
 
-from marketswarm.beat import Beat, make, parse
+from marketswarm.beat import Beat, encode_beat, parse_beat
 from marketswarm.detector import Detector, Moment, restore_services
 from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.truth import Watch
@@ -70,7 +70,7 @@ class Sender:
 
     def _next(self, wall: float, **more) -> bytes:
         self.i += 1
-        self.last = make(self.svc, max(0, self.i), wall, boot=self.boot, rev=3, every=10.0, **more)
+        self.last = encode_beat(self.svc, max(0, self.i), wall, boot=self.boot, rev=3, every=10.0, **more)
         if len(self.old) < 50:
             self.old.append(self.last)
         return self.last
@@ -171,7 +171,7 @@ def _at_sight(record, raw: bytes) -> bool:
 
 
 def _is_life(line: Line, raw: bytes) -> bool:
-    beat = parse(raw, line.watch.svc)
+    beat = parse_beat(raw, line.watch.svc)
     if not isinstance(beat, Beat) or beat.status == "stopping":
         return False
     return beat.boot is None or beat.i > line.boots.get(beat.boot, -1)

@@ -1,4 +1,4 @@
-"""Targets of `mutation`: `beat.parse`, `event.parse` and `truth.load` must survive any bytes."""
+"""Targets of `mutation`: `parse_beat`, `parse_event` and `truth.load` must survive any bytes."""
 
 import hashlib
 import math
@@ -10,8 +10,8 @@ from pathlib import Path
 import orjson
 
 from marketswarm import beat, event
-from marketswarm.beat import MAX_BOOT, MAX_DETAIL, Beat, make
-from marketswarm.event import Event, Kind, encode
+from marketswarm.beat import MAX_BOOT_CHARS, MAX_DETAIL_CHARS, Beat, encode_beat
+from marketswarm.event import Event, Kind, encode_event
 from marketswarm.truth import TruthError, diff, load
 from support.fuzz.mutation import Target
 
@@ -26,7 +26,7 @@ def words(text: str) -> tuple[bytes, ...]:
 
 def examine_beat(raw: bytes) -> Hashable:
     """A beat or a reason; a beat has what it says it has, and comes back as it was when written again."""
-    found = beat.parse(raw, SVC)
+    found = beat.parse_beat(raw, SVC)
     if type(found) is beat.MalformedBeat:
         assert found.reason in ("too_long", "not_json", "not_an_object", "other_svc", "bad_i", "bad_ts")
         return found.reason
@@ -36,11 +36,11 @@ def examine_beat(raw: bytes) -> Hashable:
     assert found.i >= 0
     assert type(found.ts) is float
     assert math.isfinite(found.ts)
-    assert found.boot is None or 0 < len(found.boot) <= MAX_BOOT
+    assert found.boot is None or 0 < len(found.boot) <= MAX_BOOT_CHARS
     assert found.status in ("ok", "degraded", "stopping")
-    assert found.detail is None or 0 < len(found.detail) <= MAX_DETAIL
+    assert found.detail is None or 0 < len(found.detail) <= MAX_DETAIL_CHARS
     assert found.every is None or 0 < found.every < math.inf
-    again = beat.parse(make(**asdict(found)), SVC)
+    again = beat.parse_beat(encode_beat(**asdict(found)), SVC)
     every = None if found.every is None else round(found.every, 3) or None
     assert again == replace(found, ts=float(f"{found.ts:.3f}"), every=every), again
     return tuple(value is None for value in asdict(found).values()), found.status
@@ -48,16 +48,16 @@ def examine_beat(raw: bytes) -> Hashable:
 
 def examine_event(raw: bytes) -> Hashable:
     """An event or a reason; an event is written and read back for ever the same."""
-    found = event.parse(raw)
+    found = event.parse_event(raw)
     if type(found) is event.MalformedEvent:
         return found.reason
     assert type(found) is Event
     assert type(found.type) is Kind
     assert all(type(text) is str for text in (found.svc, found.id, found.by))
-    once = encode(found)
-    again = event.parse(once)
+    once = encode_event(found)
+    again = event.parse_event(once)
     assert type(again) is Event, again
-    assert encode(again) == once
+    assert encode_event(again) == once
     assert (again.type, again.svc, again.id, again.by) == (found.type, found.svc, found.id, found.by)
     return found.type, tuple(getattr(found, each.name) is None for each in fields(found))
 
@@ -105,19 +105,23 @@ def _use(truth) -> None:
 
 
 _BEATS = (
-    make(SVC, 1, 1762433458.125),
-    make(SVC, 42, 1762433458.5, boot="b00700b007aa", rev=3, every=10.0),
-    make(SVC, 999, 1.0, boot="x" * 64, rev=2**53, status="stopping", detail="é\u2028" * 50, every=0.001),
-    make(SVC, 7, 1762433458.0, status="degraded", detail="no feed"),
+    encode_beat(SVC, 1, 1762433458.125),
+    encode_beat(SVC, 42, 1762433458.5, boot="b00700b007aa", rev=3, every=10.0),
+    encode_beat(
+        SVC, 999, 1.0, boot="x" * 64, rev=2**53, status="stopping", detail="é\u2028" * 50, every=0.001
+    ),
+    encode_beat(SVC, 7, 1762433458.0, status="degraded", detail="no feed"),
     b'{"svc":"rss_agg","i":1,"ts":1762433458}',
     b'{ "ts" : 1762433458, "i" : 0 , "svc" : "rss_agg", "new": {"a": [1, 2.5, null]} }',
 )
 _EVENTS = (
     *(
-        encode(Event(kind, SVC, 1762433458.3, f"{kind}.{SVC}.1", "healer", late_sec=31.2, timeout_sec=30.0))
+        encode_event(
+            Event(kind, SVC, 1762433458.3, f"{kind}.{SVC}.1", "healer", late_sec=31.2, timeout_sec=30.0)
+        )
         for kind in Kind
     ),
-    encode(
+    encode_event(
         Event(
             Kind.HEARTBEAT_OK, SVC, 1762433458.3, "x", "healer", age_sec=0.004, reason="silent",
             down_sec=99.5, since=1762433300.0, gap_sec=12.0, restarted=True,

@@ -13,7 +13,7 @@ Whatever the machine of `test_detector_machine.py` does to it:
 from dataclasses import replace
 from itertools import pairwise
 
-from marketswarm.beat import parse
+from marketswarm.beat import parse_beat
 from marketswarm.detector import Publication, State, Subject, Verdict, warm_up
 from marketswarm.truth import Watch
 from support.simulation.healer import BUS_TIMEOUT_SEC, HOME, Canaries, Disk, Healer
@@ -257,7 +257,7 @@ class Fleet:
             return
         payload = service.sent[-1 - back % len(service.sent)]
         boots = dict(self.healer.naive.lines[svc].boots)
-        beat = parse(payload, svc)
+        beat = parse_beat(payload, svc)
         if boots.get(beat.boot, -1) >= beat.i:
             bus = self.buses[service.watch.bus]
             bus.take(lambda at: bus.publish(service.watch.channel, payload, at), self.t)

@@ -25,7 +25,7 @@ import pytest
 
 import marketswarm.bus.listener
 from healer.election import LeaderElection
-from marketswarm.beat import make, parse
+from marketswarm.beat import encode_beat, parse_beat
 from marketswarm.detector import Moment, State, Subject, Verdict, warm_up
 from marketswarm.monitor import Monitor, VerdictEncoder, health
 from marketswarm.monitor.encoder import roster_field
@@ -221,7 +221,7 @@ class Instance(Service):
     def beat(self, bus: Server, now: float, status: str = "ok") -> None:
         self.i += 1
         boot = f"boot-{self.boot}" if self.modern else None
-        payload = make(self.svc, self.i, WALL + self.wall + now, boot=boot, status=status)
+        payload = encode_beat(self.svc, self.i, WALL + self.wall + now, boot=boot, status=status)
         bus.take(partial(self._arrive, bus, payload, status), now)
         self.next_at = now + self.watch.interval_sec
 
@@ -568,7 +568,7 @@ class Fleet:
         if not sent or not self.modern[svc]:
             return
         payload = sent[-1 - back % len(sent)]
-        beat = parse(payload, svc)
+        beat = parse_beat(payload, svc)
         for each in self.healers.values():
             record = each.monitor.detector.services[svc]
             if each.monitor.detector.is_restoring or record.highest_i.get(beat.boot, -1) < beat.i:

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from marketswarm.beat import Beat, MalformedBeat, make, parse
+from marketswarm.beat import Beat, MalformedBeat, encode_beat, parse_beat
 from marketswarm.detector import (
     CANARY_EVERY_SEC,
     OVERDUE_SEC,
@@ -137,7 +137,7 @@ class Hand:
         """A beat is heard; `i` counts by itself."""
         boot = more.get("boot")
         self._i[svc, boot] = more.pop("i", self._i.get((svc, boot), 0) + 1)
-        payload = raw if raw is not None else make(svc, self._i[svc, boot], self.now.wall, **more)
+        payload = raw if raw is not None else encode_beat(svc, self._i[svc, boot], self.now.wall, **more)
         message = [b"message", f"{svc}:heartbeat".encode(), payload]
         self.record(self.detector.hear(bus, [message], self.now).verdicts)
 
@@ -229,7 +229,7 @@ class Hand:
 
 
 def parsed(payload: bytes, svc: str) -> Beat:
-    found = parse(payload, svc)
+    found = parse_beat(payload, svc)
     assert isinstance(found, Beat)
     return found
 

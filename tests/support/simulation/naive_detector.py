@@ -7,7 +7,7 @@ what must follow.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from marketswarm.beat import Beat, parse
+from marketswarm.beat import Beat, parse_beat
 from marketswarm.detector import LastBeat, SavedBeat, SavedService
 from marketswarm.truth import Watch
 
@@ -139,7 +139,7 @@ class Naive:
             for line in self.lines.values():
                 if (line.watch.bus, line.watch.channel) != (bus, channel):
                     continue
-                beat = parse(payload, line.watch.svc)
+                beat = parse_beat(payload, line.watch.svc)
                 if not isinstance(beat, Beat) or line.is_replay(beat.boot, beat.i):
                     continue
                 line.stopped = beat.status == "stopping"

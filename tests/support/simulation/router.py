@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from marketswarm.channels import Message
-from marketswarm.event import Event, Kind, encode, identify
+from marketswarm.event import Event, Kind, encode_event, make_event_id
 from marketswarm.operator import Silence
 from marketswarm.truth import Truth, load
 from notifier.router.incident import Decision, Incident
@@ -74,8 +74,8 @@ class Town:
 
     def event(self, kind: Kind, svc: str, ts: float | None = None, **more: Any) -> tuple[Event, bytes]:
         at = self.now if ts is None else ts
-        event = Event(kind, svc, at, identify(kind, svc, at), "healer", **more)
-        return event, encode(event)
+        event = Event(kind, svc, at, make_event_id(kind, svc, at), "healer", **more)
+        return event, encode_event(event)
 
     def take(self, event: Event, raw: bytes, **how: Any) -> Decision:
         reason = self.router.handle_event(event, raw, self.now, **how)

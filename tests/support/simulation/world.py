@@ -7,7 +7,7 @@ say goodbye and come back. Whoever listens is in `healer.py`.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from marketswarm.beat import Status, make, parse
+from marketswarm.beat import Status, encode_beat, parse_beat
 from marketswarm.detector import LastBeat
 from marketswarm.monitor.witness import beat_age_sec
 from marketswarm.truth import Watch
@@ -78,7 +78,7 @@ class Bus:
         if key is None or now >= key.beat_at + key.life_sec:
             return None
         left_ms = 1000 * (key.beat_at + key.life_sec - now)
-        beat = parse(key.payload, watch.svc)
+        beat = parse_beat(key.payload, watch.svc)
         assert not hasattr(beat, "reason")
         return LastBeat(beat, beat_age_sec(watch.timeout_sec, left_ms))
 
@@ -114,7 +114,7 @@ class Service:
         self.stopped = status == "stopping"
         self.tried += [(now, self.watch.interval_sec)] if status == "ok" else []
         boot = f"boot-{self.boot}" if self.modern else None
-        payload = make(self.svc, self.i, WALL + now, boot=boot, status=status)
+        payload = encode_beat(self.svc, self.i, WALL + now, boot=boot, status=status)
         if self.modern and status == "ok":
             self.sent.append(payload)
         watch = self.watch

@@ -7,7 +7,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 
-from marketswarm.event import Kind, encode, parse
+from marketswarm.event import Kind, encode_event, parse_event
 from services.massive.probes.state import (
     MAX_RUNS,
     UNKNOWN_STATE,
@@ -65,7 +65,7 @@ def test_failures_in_a_row_are_a_loss_that_is_told_once():
     assert (event.svc, event.by, event.reason) == ("massive/shop", "massive", "refused")
     assert (event.since, event.late_sec, event.ts) == (1020.0, 20.0, 1040.0)
     assert event.id == "probe_miss.massive:shop.1040000"
-    assert parse(encode(event)) == event
+    assert parse_event(encode_event(event)) == event
 
 
 def test_one_that_never_answered_is_lost_too():
