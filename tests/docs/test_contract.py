@@ -133,7 +133,7 @@ def test_the_sizes_are_those_in_force():
     assert event.MAX_EVENT_BYTES == 16 * 1024
     assert parse.MAX_BYTES == 16 * 1024 * 1024
     assert "A beat has at most 4 KiB, an event 16 KiB, a truth 16 MiB" in text
-    assert f"at most {beat.MAX_DETAIL} characters" in text
+    assert f"at most {beat.MAX_DETAIL_CHARS} characters" in text
 
 
 # environment
