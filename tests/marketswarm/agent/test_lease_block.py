@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import signal
 
@@ -13,6 +12,7 @@ from marketswarm.agent import LeaseHeld, LeaseLost, agent
 from marketswarm.agent.lease import Lease
 from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBuses
+from support.memory_truth import put_truth
 from support.waiting import auntil
 
 SETTINGS = CommonSettings(truth_wait_sec=5, log_format="json")
@@ -25,9 +25,7 @@ async def buses(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     buses = MemoryBuses()
     bus = buses("market-redis")
-    meta = {"revision": 1, "sha256": hashlib.sha256(RAW).hexdigest()}
-    await bus.ask(bus.client.set("truth:doc", RAW))
-    await bus.ask(bus.client.hset("truth:meta", mapping=meta))
+    await put_truth(bus, RAW)
     yield buses
     await bus.aclose()
 

@@ -1,7 +1,5 @@
 """A whole agent over buses in memory, as a user's own test would have it."""
 
-import hashlib
-
 import orjson
 import pytest
 
@@ -10,6 +8,7 @@ from marketswarm.exit import Exit
 from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import Heartbeat
+from support.memory_truth import put_truth
 from support.waiting import auntil
 
 SETTINGS = CommonSettings(truth_wait_sec=5, log_format="json")
@@ -36,19 +35,12 @@ async def system(buses):
     await bus.aclose()
 
 
-async def seed(bus, raw, revision):
-    await bus.ask(bus.client.set("truth:doc", raw))
-    meta = {"revision": revision, "sha256": hashlib.sha256(raw).hexdigest()}
-    await bus.ask(bus.client.hset("truth:meta", mapping=meta))
-    await bus.ask(bus.client.publish("truth:changed", "{}"))
-
-
 async def beat(bus, svc="mine"):
     return orjson.loads(await bus.ask(bus.client.get(f"beat:{svc}")) or b"{}")
 
 
 async def test_it_joins_beats_and_says_goodbye(buses, system):
-    await seed(system, document(mine=BEATS), 3)
+    await put_truth(system, document(mine=BEATS), 3)
     async with agent("mine", SETTINGS, open_bus=buses) as me:
         assert (me.name, me.revision, me.section.heartbeat.interval_sec) == ("mine", 3, 0.1)
         await me.rest(0.3)
@@ -60,11 +52,11 @@ async def test_it_joins_beats_and_says_goodbye(buses, system):
 
 
 async def test_a_reseed_wakes_the_body_once_also_when_it_came_while_it_worked(buses, system):
-    await seed(system, document(mine=BEATS), 1)
+    await put_truth(system, document(mine=BEATS), 1)
     heard = []
     async with agent("mine", SETTINGS, open_bus=buses) as me:
         me.on_reseed(heard.append)
-        await seed(system, document(mine={**BEATS, "interval_sec": 0.2}), 2)
+        await put_truth(system, document(mine={**BEATS, "interval_sec": 0.2}), 2)
         await auntil(lambda: me.revision == 2)
         assert await me.rest(5)
         assert not await me.rest(0.01)
@@ -72,21 +64,21 @@ async def test_a_reseed_wakes_the_body_once_also_when_it_came_while_it_worked(bu
 
 
 async def test_a_callback_that_fails_is_a_trouble_in_the_beats_not_an_end(buses, system):
-    await seed(system, document(mine=BEATS), 1)
+    await put_truth(system, document(mine=BEATS), 1)
     async with agent("mine", SETTINGS, open_bus=buses) as me:
 
         def refuse(_truth):
             raise ZeroDivisionError
 
         me.on_reseed(refuse)
-        await seed(system, document(mine={**BEATS, "interval_sec": 0.2}), 2)
+        await put_truth(system, document(mine={**BEATS, "interval_sec": 0.2}), 2)
         await me.rest(5)
         await me.rest(0.3)
         assert (await beat(system))["detail"] == "can't go by revision 2: ZeroDivisionError"
 
 
 async def test_what_the_body_raises_comes_out_as_it_is(buses, system):
-    await seed(system, document(mine=BEATS), 1)
+    await put_truth(system, document(mine=BEATS), 1)
     with pytest.raises(KeyError, match="of the body"):
         async with agent("mine", SETTINGS, open_bus=buses):
             raise KeyError("of the body")
@@ -94,7 +86,7 @@ async def test_what_the_body_raises_comes_out_as_it_is(buses, system):
 
 
 async def test_a_side_task_is_over_when_the_body_is(buses, system):
-    await seed(system, document(mine=BEATS), 1)
+    await put_truth(system, document(mine=BEATS), 1)
     async with agent("mine", SETTINGS, open_bus=buses) as me:
         task = me.task(me.rest(60), name="side")
         await me.rest(0.05)
@@ -105,7 +97,7 @@ async def test_a_side_task_is_over_when_the_body_is(buses, system):
 
 
 async def test_an_agent_may_do_without_a_section_when_it_brings_its_heartbeat(buses, system):
-    await seed(system, document(other=BEATS), 1)
+    await put_truth(system, document(other=BEATS), 1)
     with pytest.raises(Exit):
         async with agent("mine", SETTINGS, open_bus=buses):
             pass
@@ -116,7 +108,7 @@ async def test_an_agent_may_do_without_a_section_when_it_brings_its_heartbeat(bu
 
 
 async def test_a_wait_on_others_is_bounded(buses, system):
-    await seed(system, document(mine=BEATS), 1)
+    await put_truth(system, document(mine=BEATS), 1)
     async with agent("mine", SETTINGS, open_bus=buses) as me:
         with pytest.raises(TimeoutError):
             async with me.waiting(0.05):

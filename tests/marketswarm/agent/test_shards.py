@@ -1,7 +1,6 @@
 """Who has which keys: by whom they are, and as members come and go."""
 
 import contextlib
-import hashlib
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ from marketswarm.agent import agent
 from marketswarm.agent.shards import LIFE, REFRESHES, Members, collect, owned, owners
 from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBuses
+from support.memory_truth import put_truth
 from support.waiting import auntil
 
 FEEDS = [f"https://feeds.example.org/{number}" for number in range(3000)]
@@ -104,9 +104,7 @@ async def buses(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     buses = MemoryBuses()
     bus = buses("system-redis")
-    meta = {"revision": 1, "sha256": hashlib.sha256(RAW).hexdigest()}
-    await bus.ask(bus.client.set("truth:doc", RAW))
-    await bus.ask(bus.client.hset("truth:meta", mapping=meta))
+    await put_truth(bus, RAW)
     yield buses
     await bus.aclose()
 

@@ -1,7 +1,6 @@
 """Which truth an agent goes by, at its start and after each look."""
 
 import asyncio
-import hashlib
 import threading
 
 import orjson
@@ -20,6 +19,7 @@ from marketswarm.exit import Exit
 from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import load
+from support.memory_truth import put_truth
 from support.waiting import auntil
 
 RAW = orjson.dumps({"services": {"a": {"heartbeat": {}}}})
@@ -34,10 +34,8 @@ async def buses():
         await bus.aclose()
 
 
-async def put(bus, raw=RAW, revision=b"3", sha256=None):
-    await bus.ask(bus.client.set("truth:doc", raw))
-    meta = {"revision": revision, "sha256": sha256 or hashlib.sha256(raw).hexdigest()}
-    await bus.ask(bus.client.hset("truth:meta", mapping=meta))
+async def put(bus, raw=RAW, revision=3, sha256=None):
+    await put_truth(bus, raw, revision, sha256)
 
 
 async def test_a_large_truth_is_checked_while_the_loop_goes_on(buses, monkeypatch):
