@@ -18,7 +18,7 @@ from marketswarm import log as logs
 from marketswarm.acl import OPERATOR, AclError, user_names
 from marketswarm.agent import Code, Exit, create_bus, run
 from marketswarm.agent.service_config import load_with_sections
-from marketswarm.bus import Bus, BusError, find_url
+from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.keys import ALERTS
 from marketswarm.passwords import (
     FILE,
@@ -121,7 +121,7 @@ def _find_urls(truth: Truth) -> dict[str, str]:
     found = {}
     for bus in (SYSTEM, MARKET):
         try:
-            url = find_url(bus, os.environ, truth)
+            url = find_bus_url(bus, os.environ, truth)
         except BusError as error:  # the program that needs the bus reports it
             log.warning("access.bus_unknown", bus=bus, why=error.detail)
             continue

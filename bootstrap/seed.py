@@ -16,7 +16,7 @@ from marketswarm import log as logs
 from marketswarm.agent import Code, Exit, create_bus
 from marketswarm.agent.lifecycle import Stop
 from marketswarm.agent.service_config import load_with_sections
-from marketswarm.bus import Bus, BusError, find_url
+from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.seeding import (
     SeedError,
     SeedResult,
@@ -102,7 +102,7 @@ async def _open(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[lis
         Exit: code 2, when a bus has no usable URL.
     """
     try:
-        urls = {name: find_url(name, environ, loaded.truth) for name in loaded.truth.bus_names()}
+        urls = {name: find_bus_url(name, environ, loaded.truth) for name in loaded.truth.bus_names()}
     except BusError as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
     buses = [create_bus(name, url) for name, url in urls.items()]

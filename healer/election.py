@@ -15,9 +15,9 @@ from typing import Final, Protocol
 from healer.lease import BusLease
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.lease import RELEASE_WITHIN_SEC, renew_repeatedly, request_within_sec
+from marketswarm.bus.lease import RELEASE_WITHIN_SEC, compute_request_limit_sec, renew_repeatedly
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types, report_unusable
+from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type, report_unusable
 from marketswarm.keys import HEALER_LEASE
 from marketswarm.monitor import Fence
 
@@ -232,7 +232,7 @@ class LeaderElection:
                 self._lease_sec,
                 int(give),
             ],
-            within_sec or request_within_sec(self._lease_sec),
+            within_sec or compute_request_limit_sec(self._lease_sec),
         )
         if not lease.take_reply(reply, now):
             report_unusable(bus.name, HEALER_LEASE)
@@ -253,7 +253,7 @@ class LeaderElection:
         """Delete the lease's key if it holds another type: else no healer could ever hold the lease."""
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
-                await replace_wrong_types(self._buses[name], {HEALER_LEASE: "hash"})
+                await delete_wrong_types(self._buses[name], {HEALER_LEASE: "hash"})
 
     # -- changes
 

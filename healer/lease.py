@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.bus.lease import interval_sec
+from marketswarm.bus.lease import compute_interval_sec
 from marketswarm.bus.stored_values import parse_decimal
 from marketswarm.monitor import Fence
 
@@ -58,7 +58,7 @@ class BusLease:
     @property
     def every_sec(self) -> float:
         """The seconds between two requests."""
-        return interval_sec(self.lease_sec, is_holder=self.epoch > 0)
+        return compute_interval_sec(self.lease_sec, is_holder=self.epoch > 0)
 
     @property
     def life_sec(self) -> float:

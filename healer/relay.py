@@ -16,7 +16,7 @@ from healer.probe_alert import parse_probe_alert
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stream import BEGINNING, StreamEntry, read_after, read_newest_id, sort_key
+from marketswarm.bus.stream import FIRST_ID, StreamEntry, entry_sort_key, read_entries_after, read_newest_id
 from marketswarm.event import MalformedEvent, encode_event
 from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED, MASSIVE_ALERTS
 from marketswarm.metrics import Family
@@ -59,7 +59,7 @@ class Relay:
         self._bus, self._channel, self._leadership = bus, channel, leadership
         self._log_length = log_length
         self._stored: bytes | None = None  # the position as the bus holds it; None: to be read
-        self._at = BEGINNING
+        self._at = FIRST_ID
         self._unlogged: Counter[str] = Counter()
         self._logged_at = float("-inf")
         self._refused_at = float("-inf")  # when a refusal was logged last
@@ -99,10 +99,10 @@ class Relay:
         """Copy the next page of the stream; wait up to a second for one. Raise BusError."""
         if self._stored is None:
             await self._load_position(bus)
-        entries = await read_after(bus, MASSIVE_ALERTS, self._at, count=AT_ONCE, block_sec=BLOCK_SEC)
+        entries = await read_entries_after(bus, MASSIVE_ALERTS, self._at, count=AT_ONCE, block_sec=BLOCK_SEC)
         if not entries:
-            if sort_key(await read_newest_id(bus, MASSIVE_ALERTS)) < sort_key(self._at):
-                self._at = BEGINNING  # the stream was deleted: entries that come are new, whatever their ids
+            if entry_sort_key(await read_newest_id(bus, MASSIVE_ALERTS)) < entry_sort_key(self._at):
+                self._at = FIRST_ID  # the stream was deleted: entries that come are new, whatever their ids
             return
         events, skipped = _check_entries(entries)
         keys = [HEALER_LEASE, HEALER_RELAYED, ALERT_LOG]
@@ -140,7 +140,7 @@ class Relay:
         if stored and not _POSITION.fullmatch(stored):
             log.warning("relay.position_unreadable", bus=bus.name)
         self._stored = stored
-        self._at = stored if _POSITION.fullmatch(stored) else BEGINNING
+        self._at = stored if _POSITION.fullmatch(stored) else FIRST_ID
 
     def _log_refusal(self, error: BusError) -> None:
         """Log the first failure of the bus, then the latest one every 10 s.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-FORMS: Final = "redis://host:port, rediss://host:port, unix://path or redis+sentinel://host:port,…/master"
+URL_FORMS: Final = "redis://host:port, rediss://host:port, unix://path or redis+sentinel://host:port,…/master"
 """The forms of a bus URL, for messages."""
 SENTINEL_PORT: Final = 26379
 
@@ -43,16 +43,18 @@ class Sentinels:
     def server_url(self, host: str, port: int) -> str:
         """Return the URL of the server at `host` and `port`, with user, database and options."""
         query = f"?{urlencode(self.options)}" if self.options else ""
-        return f"{self.scheme}://{self.user}{_shown(host, port)}/{self.database}{query}"
+        return f"{self.scheme}://{self.user}{_format_host_port(host, port)}/{self.database}{query}"
 
     def urls(self) -> list[str]:
         """Return the URL of each sentinel, with the sentinels' user and the options for TLS."""
         tls = {name: value for name, value in self.options.items() if name.startswith("ssl_")}
         query = f"?{urlencode(tls)}" if tls else ""
-        return [f"{self.scheme}://{self.sentinels_user}{_shown(*host)}{query}" for host in self.hosts]
+        return [
+            f"{self.scheme}://{self.sentinels_user}{_format_host_port(*host)}{query}" for host in self.hosts
+        ]
 
 
-def sentinels(url: str) -> Sentinels | None:
+def parse_sentinels(url: str) -> Sentinels | None:
     """Parse a URL of Redis Sentinels; return None for a URL of another form.
 
     Raises:
@@ -66,7 +68,7 @@ def sentinels(url: str) -> Sentinels | None:
     options = dict(parse_qsl(found["query"] or "", keep_blank_values=True))
     name, password = (options.pop(f"sentinel_{what}", "") for what in ("username", "password"))
     return Sentinels(
-        hosts=tuple(_host(text) for text in found["hosts"].split(",")),
+        hosts=tuple(_parse_host(text) for text in found["hosts"].split(",")),
         master=unquote(found["master"]),
         scheme=found["scheme"].lower(),
         user="" if found["user"] is None else f"{found['user']}@",
@@ -76,14 +78,14 @@ def sentinels(url: str) -> Sentinels | None:
     )
 
 
-def place(url: str) -> str:
+def find_address(url: str) -> str:
     """Return the address in a URL without credentials: host and port, a path, or sentinels and the master.
 
     Return `?` for a malformed URL.
     """
     try:
-        if (behind := sentinels(url)) is not None:
-            return f"{','.join(_shown(*host) for host in behind.hosts)}/{behind.master}"
+        if (behind := parse_sentinels(url)) is not None:
+            return f"{','.join(_format_host_port(*host) for host in behind.hosts)}/{behind.master}"
         parts = urlsplit(url)
         port = parts.port or 6379
     except ValueError:
@@ -91,35 +93,35 @@ def place(url: str) -> str:
     return parts.path if parts.scheme == "unix" else f"{parts.hostname or 'localhost'}:{port}"
 
 
-def host_and_name(url: str) -> tuple[str, str]:
+def find_host_and_name(url: str) -> tuple[str, str]:
     """Return a URL's host ('' for sentinels and sockets), and a name for a bus that has no other name.
 
     The name is the address, with the number of the database unless it is 0. Raises ValueError if the URL is
     malformed.
     """
-    if (behind := sentinels(url)) is not None:
-        host, own_name, database = "", place(url), behind.database
+    if (behind := parse_sentinels(url)) is not None:
+        host, own_name, database = "", find_address(url), behind.database
     else:
         parts = urlsplit(url)
         if parts.scheme == "unix":
             return "", parts.path
         host, database = parts.hostname or "", parts.path.strip("/")
-        own_name = _shown(host, parts.port or 6379)
+        own_name = _format_host_port(host, parts.port or 6379)
     return host, own_name + (f"/{database}" if database not in ("", "0") else "")
 
 
-def leads_to(url: str, name: str) -> bool:
+def has_bus_as_host(url: str, name: str) -> bool:
     """Return True if a URL's host is the name of the bus in lower case."""
     try:
-        return host_and_name(url)[0] == name.lower()
+        return find_host_and_name(url)[0] == name.lower()
     except ValueError:
         return False
 
 
-def is_one(url: str) -> bool:
+def is_bus_url(url: str) -> bool:
     """Return True if `url` is the URL of a bus, in any of the forms."""
     try:
-        if sentinels(url) is not None:
+        if parse_sentinels(url) is not None:
             return True
         parts = urlsplit(url)
         there = parts.path if parts.scheme == "unix" else parts.hostname
@@ -128,7 +130,7 @@ def is_one(url: str) -> bool:
         return False
 
 
-def _host(text: str) -> tuple[str, int]:
+def _parse_host(text: str) -> tuple[str, int]:
     """Parse `host` or `host:port` of a sentinel; the default port is 26379. Raise ValueError if malformed."""
     found = _HOST.fullmatch(text)
     if found is None or int(found["port"] or SENTINEL_PORT) > 65_535:
@@ -136,6 +138,6 @@ def _host(text: str) -> tuple[str, int]:
     return found["host"].strip("[]"), int(found["port"] or SENTINEL_PORT)
 
 
-def _shown(host: str, port: int) -> str:
+def _format_host_port(host: str, port: int) -> str:
     """Return `host:port`, with brackets around an IPv6 address."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

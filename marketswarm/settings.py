@@ -5,7 +5,7 @@ A field `redis_url` is the variable `REDIS_URL`. A variable that may hold a secr
 as not set, as compose's `${NAME:-}` leaves it. An error names the variable and never its value.
 
 Where the truth and the environment both set something, the truth wins. The URLs of named buses are read by
-`marketswarm.bus.find_url`.
+`marketswarm.bus.find_bus_url`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from marketswarm.bus_url import FORMS, is_one
+from marketswarm.bus_url import URL_FORMS, is_bus_url
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import TRUTH_DOC
 
@@ -99,8 +99,8 @@ WHSEC: Final = "whsec_"
 
 def _redis_url(url: str) -> str:
     """Return the URL of a bus. Raise ValueError if it has none of the forms."""
-    if not is_one(url):
-        raise ValueError(f"must be {FORMS}")
+    if not is_bus_url(url):
+        raise ValueError(f"must be {URL_FORMS}")
     return url
 
 

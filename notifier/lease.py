@@ -17,7 +17,12 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.lease import RELEASE_WITHIN_SEC, interval_sec, renew_repeatedly, request_within_sec
+from marketswarm.bus.lease import (
+    RELEASE_WITHIN_SEC,
+    compute_interval_sec,
+    compute_request_limit_sec,
+    renew_repeatedly,
+)
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import NOTIFIER_LEASE
 
@@ -164,7 +169,7 @@ class NotifierLease:
     async def _renew_on(self, name: str) -> float:
         """Act on the lease of one bus; return the seconds until the next time."""
         action = self.state.action_for(name, time.monotonic())
-        within_sec = request_within_sec(self._lease_sec)
+        within_sec = compute_request_limit_sec(self._lease_sec)
         try:
             holder = await apply_action(
                 self._buses[name], self.state.boot, action, self._lease_sec, within_sec
@@ -174,7 +179,7 @@ class NotifierLease:
         else:
             self.state.record_holder(name, holder, time.monotonic())
             self._report_change()
-        return interval_sec(self._lease_sec, is_holder=self.is_leader)
+        return compute_interval_sec(self._lease_sec, is_holder=self.is_leader)
 
     def _report_change(self) -> None:
         """After a change of `is_leader` log it, wake waiting tasks, and act on all leases at once."""

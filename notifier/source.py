@@ -16,14 +16,14 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError, ReplyTooLongError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stream import (
-    BEGINNING,
+    FIRST_ID,
     REPLY_BYTES,
     StreamEntry,
-    make_entry,
-    read_before,
-    read_entries,
+    entry_sort_key,
+    make_stream_entry,
+    read_entries_before,
+    read_entries_by_id,
     read_newest_id,
-    sort_key,
 )
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, NOTIFIER_REQUESTS, NOTIFIER_SILENCES, NOTIFIER_STATE
@@ -152,7 +152,7 @@ class LogReader:
             log.info("reading.begun", bus=name, after=start.decode(), first=last is None)
             self._inbox.last_read.setdefault(name, start)
         if not await self._group_exists(NOTIFIER_REQUESTS):
-            await self._create_group(NOTIFIER_REQUESTS, BEGINNING)
+            await self._create_group(NOTIFIER_REQUESTS, FIRST_ID)
         await self.bus.ask(client.xgroup_createconsumer(ALERT_LOG, NOTIFIER_GROUP, self._consumer))
         await self.claim()
 
@@ -182,9 +182,9 @@ class LogReader:
 
         Return once the outages are in the stored state. Raises BusError.
         """
-        end, before, found = BEGINNING, b"+", list[tuple[bytes, bytes]]()
+        end, before, found = FIRST_ID, b"+", list[tuple[bytes, bytes]]()
         while len(found) < LOOK_BACK_ENTRIES:
-            some = await read_before(self.bus, ALERT_LOG, before, count=AT_ONCE)
+            some = await read_entries_before(self.bus, ALERT_LOG, before, count=AT_ONCE)
             if not some:
                 break
             end = some[0].id if before == b"+" else end
@@ -201,7 +201,7 @@ class LogReader:
         That is `last`, or the beginning if the log was replaced by another one.
         """
         end = await read_newest_id(self.bus, ALERT_LOG)
-        return last if sort_key(last) <= sort_key(end) or end == BEGINNING else BEGINNING
+        return last if entry_sort_key(last) <= entry_sort_key(end) or end == FIRST_ID else FIRST_ID
 
     # -- reading
 
@@ -217,16 +217,16 @@ class LogReader:
             NOTIFIER_GROUP, self._consumer, streams, count=AT_ONCE, block=round(1000 * BLOCK_SEC)
         )
         try:
-            found: Any = await self.bus.ask(reading, BLOCK_SEC + self.bus.within_sec, longest=REPLY_BYTES)
+            found: Any = await self.bus.ask(reading, BLOCK_SEC + self.bus.within_sec, max_bytes=REPLY_BYTES)
         except ReplyTooLongError:
             await self.claim()  # the entries are pending for this consumer now: read them by their sizes
             return
         for stream, entries in found or ():
-            self._add_entries(stream.decode(), [make_entry(*entry) for entry in entries])
+            self._add_entries(stream.decode(), [make_stream_entry(*entry) for entry in entries])
 
     async def _claim(self, stream: str) -> None:
         """Claim all pending entries of a stream; read those new to the inbox. Raises BusError."""
-        cursor: bytes = BEGINNING
+        cursor: bytes = FIRST_ID
         is_known = self._inbox.is_known
         while True:
             args: list[str | bytes | float] = [
@@ -245,7 +245,7 @@ class LogReader:
                 if not is_known(self.bus.name, ident, is_request=stream == NOTIFIER_REQUESTS)
             ]
             await self._fetch(stream, new)
-            if cursor == BEGINNING:
+            if cursor == FIRST_ID:
                 return
 
     async def _fetch(self, stream: str, idents: list[bytes]) -> None:
@@ -255,7 +255,7 @@ class LogReader:
         await self._wait_for_room()
         if stream == NOTIFIER_REQUESTS:
             await self._inbox.wait_for_request_room()
-        self._add_entries(stream, await read_entries(self.bus, stream, idents), redelivered=True)
+        self._add_entries(stream, await read_entries_by_id(self.bus, stream, idents), redelivered=True)
 
     async def _wait_for_room(self) -> None:
         """Wait until the inbox has room and the bus has taken enough acknowledgements."""

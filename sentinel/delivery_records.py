@@ -14,10 +14,10 @@ import orjson
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import (
+    delete_wrong_types,
     is_wrong_type,
     parse_epoch,
     parse_text,
-    replace_wrong_types,
     report_unusable,
 )
 from marketswarm.detector import State
@@ -113,7 +113,7 @@ class DeliveryRecords:
         except BusError as error:
             if not is_wrong_type(error):
                 raise
-            await replace_wrong_types(bus, {SENTINEL_DIRECT: "hash"})
+            await delete_wrong_types(bus, {SENTINEL_DIRECT: "hash"})
             stored = {}
         self._known.add(bus.name)
         found: dict[str, OpenOutage] = {}

@@ -7,7 +7,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stream import read_after, read_newest_id, sort_key
+from marketswarm.bus.stream import entry_sort_key, read_entries_after, read_newest_id
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG
 from marketswarm.metrics import Family
@@ -81,7 +81,7 @@ async def find_start(bus: Bus, last: bytes | None) -> bytes:
     end = await read_newest_id(bus, ALERT_LOG)
     if last is None:
         return end
-    return last if sort_key(last) <= sort_key(end) else b"0-0"
+    return last if entry_sort_key(last) <= entry_sort_key(end) else b"0-0"
 
 
 async def _read(
@@ -91,7 +91,7 @@ async def _read(
 
     Raise BusError.
     """
-    for entry in await read_after(bus, ALERT_LOG, last, count=AT_ONCE, block_sec=BLOCK_SEC):
+    for entry in await read_entries_after(bus, ALERT_LOG, last, count=AT_ONCE, block_sec=BLOCK_SEC):
         last = entry.id
         if entry.fields is None:
             log.warning("log.oversized", bus=bus.name, entry=entry.id.decode(), bytes=entry.size)

@@ -196,9 +196,9 @@ class Scene:
         """Send a canary and hear it."""
         self._canaries += 1
         feed, name = self.monitor.feed, self.bus.name
-        feed.canary_sent(name, self._canaries, read_clocks())
-        feed.canary_accepted(name, read_clocks())
-        feed.canary_heard(name, self._canaries, read_clocks())
+        feed.on_canary_sent(name, self._canaries, read_clocks())
+        feed.on_canary_accepted(name, read_clocks())
+        feed.on_canary_received(name, self._canaries, read_clocks())
 
     async def hear(self, payload: bytes) -> None:
         """Have the bytes that a server sends for one PUBLISH heard as the listener's loop hears them.

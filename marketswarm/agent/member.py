@@ -21,7 +21,7 @@ from marketswarm.agent.shards import Share
 from marketswarm.agent.shards import collect as collect_shares
 from marketswarm.agent.tasks import SideTasks
 from marketswarm.agent.truth_source import FoundTruth, TruthRefused
-from marketswarm.bus import Bus, BusError, find_url
+from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.exit import Code, Exit
 from marketswarm.metrics import Source
 from marketswarm.settings import CommonSettings
@@ -181,7 +181,7 @@ class Agent(Generic[S]):
 
         Its URL comes from `truth`, by default the truth in force. Raise BusError if it has no URL.
         """
-        return self.bus_at(name, find_url(name, os.environ, truth or getattr(self, "truth", None)))
+        return self.bus_at(name, find_bus_url(name, os.environ, truth or getattr(self, "truth", None)))
 
     def bus_at(self, name: str, url: str) -> Bus:
         """Return the bus with that name and URL, opened once and closed with the agent."""
@@ -340,7 +340,7 @@ class Agent(Generic[S]):
         truth, last = found.loaded.truth, getattr(self, "_place", None)
         place = place_in(truth, self.name, self.settings.default_timeout_sec, self._heartbeat, last)
         try:
-            bus = self.bus_at(place.bus, find_url(place.bus, os.environ, truth))
+            bus = self.bus_at(place.bus, find_bus_url(place.bus, os.environ, truth))
         except BusError as error:
             raise TruthRefused(str(error)) from None
         if (why := self._reseeding.refusal(truth)) is not None:

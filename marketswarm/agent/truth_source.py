@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from marketswarm import log
-from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError, find_url
+from marketswarm.bus import WITHIN_SEC, Bus, BusError, ClusterError, find_bus_url
 from marketswarm.bus.subscriber import subscribe
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_META
@@ -89,7 +89,7 @@ def find_truth_buses(
     """
     places: dict[str, str] = {}
     try:
-        named = {find_url(name, environ, truth): name for name in ("market-redis", "system-redis")}
+        named = {find_bus_url(name, environ, truth): name for name in ("market-redis", "system-redis")}
     except BusError as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
     for url in (settings.truth_redis_url, settings.redis_url, *reversed(named)):

@@ -1,7 +1,7 @@
 """Find a bus, a named Redis or Valkey server, send it commands, and listen to it."""
 
-from marketswarm.bus.bus import WITHIN_SEC, Bus, find_url, variable_of
-from marketswarm.bus.errors import BusError, ClusterError, ReplyTooLongError, first_line, reason_of
+from marketswarm.bus.bus import WITHIN_SEC, Bus, find_bus_url, get_url_variable
+from marketswarm.bus.errors import BusError, ClusterError, ReplyTooLongError, find_bus_reason, first_line
 from marketswarm.bus.scripts import Script
 
 __all__ = [
@@ -11,8 +11,8 @@ __all__ = [
     "ClusterError",
     "ReplyTooLongError",
     "Script",
-    "find_url",
+    "find_bus_reason",
+    "find_bus_url",
     "first_line",
-    "reason_of",
-    "variable_of",
+    "get_url_variable",
 ]

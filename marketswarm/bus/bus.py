@@ -21,18 +21,18 @@ from redis.backoff import NoBackoff
 from marketswarm.bus.errors import (
     CLUSTER_DETAIL,
     CLUSTER_ERRORS,
-    GARBLED,
+    GARBLED_REPLY_ERRORS,
     BusError,
     ClusterError,
     FunctionMissingError,
     ReplyTooLongError,
+    find_bus_reason,
     first_line,
-    reason_of,
 )
-from marketswarm.bus.failover import drop_idle, make_pool
+from marketswarm.bus.failover import close_idle_connections, make_connection_pool
 from marketswarm.bus.parser import BoundedParser, ReplyTooLong, reply_limit
 from marketswarm.bus.scripts import Script
-from marketswarm.bus_url import FORMS, is_one, place
+from marketswarm.bus_url import URL_FORMS, find_address, is_bus_url
 from marketswarm.truth import Truth, resolve
 from marketswarm.truth.credentials import parse_reference
 
@@ -43,7 +43,7 @@ _NO_FUNCTION: Final = r"(?i)function not found|unknown command|'?fcall'? command
 """Matches the error reply of a server that lacks the function, lacks functions at all, or forbids FCALL."""
 
 
-def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) -> str:
+def find_bus_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) -> str:
     """Return the URL of the bus `name`.
 
     The first of these that is set: the variable `<NAME>_URL`, the file that `<NAME>_URL_FILE` names, the URL
@@ -53,45 +53,47 @@ def find_url(name: str, environ: Mapping[str, str], truth: Truth | None = None) 
         BusError: (`error`) what was found is no URL of a bus, the file can't be read, or a variable is not
             set. The message names the variable or the path in the truth, and never the value.
     """
-    variable = variable_of(name)
+    variable = get_url_variable(name)
     if url := environ.get(variable):
-        return _usable(name, url, variable)
+        return _require_usable_url(name, url, variable)
     if path := environ.get(variable + "_FILE"):
         try:
             text = Path(path).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            why = getattr(error, "strerror", None) or "is not UTF-8 text"
-            raise BusError(name, "error", f"{variable}_FILE: {why}") from None
-        return _usable(name, text, f"{variable}_FILE")
-    if truth is not None and (said := truth.bus_url(name)):
+            detail = getattr(error, "strerror", None) or "is not UTF-8 text"
+            raise BusError(name, "error", f"{variable}_FILE: {detail}") from None
+        return _require_usable_url(name, text, f"{variable}_FILE")
+    if truth is not None and (truth_url := truth.bus_url(name)):
         source = f"buses.{name}.url" if name in truth.buses else "heartbeat.redis_url"
         try:
-            url = str(resolve(said, environ))
+            url = str(resolve(truth_url, environ))
         except LookupError as error:
             raise BusError(name, "error", f"{source}: {error.args[0]}") from None
-        pointed = parse_reference(said)
-        return _usable(name, url, source if pointed is None else f"{pointed}, which {source} names")
+        reference = parse_reference(truth_url)
+        return _require_usable_url(
+            name, url, source if reference is None else f"{reference}, which {source} names"
+        )
     return f"redis://{name}:6379"
 
 
-def _usable(name: str, url: str, source: str) -> str:
-    """Return `url` if a bus can have it. Raise BusError, which names its `source`, if not."""
-    if not _is_usable(url):
-        raise BusError(name, "error", f"{source}: is not {FORMS}")
+def _require_usable_url(name: str, url: str, source: str) -> str:
+    """Return `url` if it is the URL of a bus; else raise BusError, whose message names `source`."""
+    if not _is_usable_url(url):
+        raise BusError(name, "error", f"{source}: is not {URL_FORMS}")
     return url
 
 
 @lru_cache(maxsize=256)
-def _is_usable(url: str) -> bool:
+def _is_usable_url(url: str) -> bool:
     """Return True if `url` is the URL of a bus and the client library accepts its query."""
     try:
-        make_pool(url)
+        make_connection_pool(url)
     except (ValueError, TypeError):
         return False
-    return is_one(url)
+    return is_bus_url(url)
 
 
-def variable_of(name: str) -> str:
+def get_url_variable(name: str) -> str:
     """Return the environment variable that holds a bus's URL: SYSTEM_REDIS_URL for system-redis."""
     return name.upper().replace("-", "_").replace(".", "_") + "_URL"
 
@@ -109,11 +111,11 @@ class Bus:
         self.name = name
         self.url = url
         self.within_sec = within_sec
-        self.where = place(url)
+        self.where = find_address(url)
         try:
             # no time-outs of the client's own: on Python 3.11 those can swallow a cancellation, and every
             # request is bounded by `ask` anyway
-            self.pool = make_pool(
+            self.pool = make_connection_pool(
                 url,
                 protocol=2,
                 socket_timeout=None,
@@ -124,7 +126,7 @@ class Bus:
                 parser_class=BoundedParser,
             )
         except ValueError as error:
-            raise BusError(name, "error", f"not {FORMS} ({type(error).__name__})") from None
+            raise BusError(name, "error", f"not {URL_FORMS} ({type(error).__name__})") from None
         self.client: Redis = Redis(connection_pool=self.pool)
         self._has_functions = True
 
@@ -133,41 +135,41 @@ class Bus:
         return self.client.pipeline(transaction=transaction)
 
     async def ask(
-        self, request: Awaitable[Any], within_sec: float | None = None, *, longest: int | None = None
+        self, request: Awaitable[Any], within_sec: float | None = None, *, max_bytes: int | None = None
     ) -> Any:
         """Await a request of `client` or of a pipeline, and return its reply.
 
         Args:
             request: the request.
             within_sec: its time limit in seconds; None: the limit of this bus.
-            longest: the most bytes of the reply; None: the limit of the context, else that of the parser.
+            max_bytes: the most bytes of the reply; None: the limit of the context, else that of the parser.
 
         Raises:
             BusError: the request failed, or took longer than its limit.
-            ReplyTooLongError: the reply has more than `longest` bytes.
+            ReplyTooLongError: the reply has more than `max_bytes` bytes.
             ClusterError: the server is part of a Redis Cluster.
         """
-        limited, cancels = reply_limit.set(longest or reply_limit.get()), _cancels()
+        token, cancellations = reply_limit.set(max_bytes or reply_limit.get()), _count_cancellations()
         try:
             async with asyncio.timeout(within_sec or self.within_sec):
                 reply = await request
         except ReplyTooLong as error:
-            _raise_swallowed(cancels)
+            _raise_swallowed_cancellation(cancellations)
             raise ReplyTooLongError(self.name, "error", first_line(error)) from error
-        except (redis_errors.RedisError, OSError, *GARBLED) as error:
-            _raise_swallowed(cancels)
-            reason = reason_of(error)
+        except (redis_errors.RedisError, OSError, *GARBLED_REPLY_ERRORS) as error:
+            _raise_swallowed_cancellation(cancellations)
+            reason = find_bus_reason(error)
             if reason == "error" and isinstance(error, CLUSTER_ERRORS):
                 raise ClusterError(self.name, reason, CLUSTER_DETAIL) from error
             if reason == "readonly":
                 # the server was demoted; its name or its sentinels may lead to the new master by now
-                await drop_idle(self.pool)
+                await close_idle_connections(self.pool)
             raise BusError(self.name, reason, first_line(error)) from error
         else:
-            _raise_swallowed(cancels)
+            _raise_swallowed_cancellation(cancellations)
             return reply
         finally:
-            reply_limit.reset(limited)
+            reply_limit.reset(token)
 
     async def script(
         self,
@@ -180,9 +182,11 @@ class Bus:
 
         Where the server has the script's function, it is called by name; elsewhere the script is sent.
         """
-        return await self.ask(self._run(script, list(keys), list(args)), within_sec)
+        return await self.ask(self._run_script(script, list(keys), list(args)), within_sec)
 
-    async def _run(self, script: Script, keys: list[str | bytes], args: list[str | bytes | float]) -> Any:
+    async def _run_script(
+        self, script: Script, keys: list[str | bytes], args: list[str | bytes | float]
+    ) -> Any:
         """Call the script's function and return its reply; send the script itself if there is none."""
         missing: redis_errors.ResponseError | None = None
         if script.function and self._has_functions:
@@ -206,16 +210,16 @@ class Bus:
         await self.pool.disconnect()
 
 
-def _cancels() -> int:
+def _count_cancellations() -> int:
     """Return how many requests to cancel the current task are pending; 0 outside a task."""
     task = asyncio.current_task()
     return task.cancelling() if task is not None else 0
 
 
-def _raise_swallowed(before: int) -> None:
+def _raise_swallowed_cancellation(before: int) -> None:
     """Raise CancelledError if the task was cancelled since `_cancels()` returned `before`.
 
     The client library disconnects when it is cancelled, and may then raise an error of its own instead.
     """
-    if _cancels() > before:
+    if _count_cancellations() > before:
         raise asyncio.CancelledError

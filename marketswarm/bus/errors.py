@@ -9,7 +9,7 @@ from redis import exceptions as redis_errors
 
 from marketswarm.net.errors import EXACT, GENERAL, Table, chain_of, find_reason
 
-GARBLED: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
+GARBLED_REPLY_ERRORS: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
 """Errors that the client library raises for malformed replies, which it unpacks without checking."""
 
 
@@ -85,12 +85,13 @@ REASONS: Final = frozenset(
 """Every reason that a `BusError` may have."""
 
 
-def reason_of(error: BaseException) -> str:
+def find_bus_reason(error: BaseException) -> str:
     """Return the reason of an error, one of `BusError`'s words, found in the error or in its causes."""
     reason = find_reason(error, _BY_TYPE) or _find_word(error)
     if reason is None:
-        is_away = find_reason(error, ((redis_errors.ConnectionError, "refused"), *GENERAL)) is not None
-        reason = "refused" if is_away else "error"  # a bus has one reason for refused, reset and closed
+        is_unreachable = find_reason(error, ((redis_errors.ConnectionError, "refused"), *GENERAL)) is not None
+        # a bus has one reason for refused, reset and closed
+        reason = "refused" if is_unreachable else "error"
     return reason
 
 

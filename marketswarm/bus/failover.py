@@ -23,7 +23,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from marketswarm.bus_url import Sentinels, sentinels
+from marketswarm.bus_url import Sentinels, parse_sentinels
 
 _HUNG_UP: Final = "hung up after the handshake; does it want another client certificate (ssl_certfile)?"
 OTHERS_WITHIN_SEC: Final = 0.1
@@ -38,7 +38,7 @@ class UnknownMasterError(RedisError):
     """A sentinel does not monitor a master of that name, or not yet."""
 
 
-def make_pool(url: str, **options: Any) -> ConnectionPool:
+def make_connection_pool(url: str, **options: Any) -> ConnectionPool:
     """Make the connection pool of one client of a bus, for the server in its URL or for the master.
 
     Args:
@@ -48,109 +48,111 @@ def make_pool(url: str, **options: Any) -> ConnectionPool:
     Raises:
         ValueError: the URL has another form.
     """
-    behind = sentinels(url)
-    if behind is None:
-        said: dict[str, Any] = options | parse_url(url)
-        if said.get("connection_class") is SSLConnection:
-            said["connection_class"] = TlsConnection
-        return ConnectionPool(**said)
-    said = dict(parse_url(behind.server_url("found", 1)))
-    kind = _SecureToMaster if said.pop("connection_class", None) is SSLConnection else _ToMaster
-    said |= options | {"master": Master(behind, options)}
-    return ConnectionPool(connection_class=kind, **said)
+    sentinels = parse_sentinels(url)
+    if sentinels is None:
+        connection_options: dict[str, Any] = options | parse_url(url)
+        if connection_options.get("connection_class") is SSLConnection:
+            connection_options["connection_class"] = TlsConnection
+        return ConnectionPool(**connection_options)
+    connection_options = dict(parse_url(sentinels.server_url("found", 1)))
+    is_tls = connection_options.pop("connection_class", None) is SSLConnection
+    connection_class = _TlsMasterConnection if is_tls else _MasterConnection
+    connection_options |= options | {"master_finder": MasterFinder(sentinels, options)}
+    return ConnectionPool(connection_class=connection_class, **connection_options)
 
 
-async def drop_idle(pool: ConnectionPool) -> None:
+async def close_idle_connections(pool: ConnectionPool) -> None:
     """Close the idle connections of a pool, so that the next request connects to the current master."""
     for connection in list(pool._available_connections):  # noqa: SLF001 - its `disconnect` may also close a connection that is taken meanwhile
         await connection.disconnect(nowait=True)
 
 
-class Master:
+class MasterFinder:
     """Finds the current master by asking its sentinels.
 
     Args:
-        behind: the sentinels, and their name for the master.
+        sentinels: the sentinels, and their name for the master.
         options: options of connections to the sentinels.
     """
 
-    def __init__(self, behind: Sentinels, options: Mapping[str, Any]) -> None:
-        self._name = behind.master
-        self._sentinels = [make_pool(url, **options) for url in behind.urls()]
-        self._known: MasterAnswer | None = None  # the answer used last, until `find` is called again
-        self._connections: weakref.WeakSet[_ToMaster] = weakref.WeakSet()
+    def __init__(self, sentinels: Sentinels, options: Mapping[str, Any]) -> None:
+        self._name = sentinels.master
+        self._sentinels = [make_connection_pool(url, **options) for url in sentinels.urls()]
+        # the answer used last, until `find_master` is called again
+        self._last_answer: MasterAnswer | None = None
+        self._connections: weakref.WeakSet[_MasterConnection] = weakref.WeakSet()
 
-    async def find(self) -> MasterAnswer:
+    async def find_master(self) -> MasterAnswer:
         """Ask all sentinels and return the master with the newest configuration epoch.
 
         The answer that led to the last connection counts too, unless all sentinels answered. Raise the
         RedisError or OSError of the first sentinel that failed, if none answered.
         """
-        asks = {asyncio.create_task(self._ask(each)) for each in self._sentinels}
-        waiting = asks
+        requests = {asyncio.create_task(self._ask_sentinel(each)) for each in self._sentinels}
+        pending = requests
         answers: list[MasterAnswer] = []
         try:
-            while waiting and not answers:
-                _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                answers, failures = _sorted(asks - waiting)
-            if waiting:
-                _, waiting = await asyncio.wait(waiting, timeout=OTHERS_WITHIN_SEC)
-                answers, failures = _sorted(asks - waiting)
+            while pending and not answers:
+                _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                answers, failures = _split_results(requests - pending)
+            if pending:
+                _, pending = await asyncio.wait(pending, timeout=OTHERS_WITHIN_SEC)
+                answers, failures = _split_results(requests - pending)
         finally:
-            for ask in asks:
-                ask.cancel()
+            for request in requests:
+                request.cancel()
         if not answers:
             raise failures[0]
-        known, self._known = self._known, None
-        if known is not None and len(answers) < len(asks):
-            answers.append(known)  # the sentinels that know this master may not have answered in time
+        last_answer, self._last_answer = self._last_answer, None
+        if last_answer is not None and len(answers) < len(requests):
+            answers.append(last_answer)  # the sentinels that know this master may not have answered in time
         return max(answers)
 
-    async def _ask(self, pool: Any) -> MasterAnswer | Exception:
+    async def _ask_sentinel(self, pool: Any) -> MasterAnswer | Exception:
         """Ask one sentinel for the master; return its answer, or the error that the request failed with.
 
         `pool` is the connection pool of that sentinel.
         """
         sentinel = pool.make_connection()
-        questions = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name), ("SENTINEL", "MASTER", self._name)]
+        commands = [("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._name), ("SENTINEL", "MASTER", self._name)]
         try:
             await sentinel.connect()
-            await sentinel.send_packed_command(sentinel.pack_commands(questions), check_health=False)
-            place = await sentinel.read_response()
-            if place is None:
+            await sentinel.send_packed_command(sentinel.pack_commands(commands), check_health=False)
+            address = await sentinel.read_response()
+            if address is None:
                 return UnknownMasterError(f"{sentinel.host}:{sentinel.port} knows no master {self._name}")
-            return await _epoch(sentinel), (place[0].decode(), int(place[1]))
+            return await _read_config_epoch(sentinel), (address[0].decode(), int(address[1]))
         except (RedisError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
             return error
         finally:
             await sentinel.disconnect(nowait=True)
 
-    def joined(self, connection: "_ToMaster", answer: MasterAnswer) -> None:
+    def register_connection(self, connection: "_MasterConnection", answer: MasterAnswer) -> None:
         """Register a connection to the master that `answer` names, and close those to any other server."""
-        self._known = answer
+        self._last_answer = answer
         self._connections.add(connection)
         for other in list(self._connections):
             if (other.host, other.port) != answer[1]:
                 other.hang_up()
 
 
-def _sorted(
+def _split_results(
     done: Collection[asyncio.Task[MasterAnswer | Exception]],
 ) -> tuple[list[MasterAnswer], list[Exception]]:
     """Return the answers of the finished requests to sentinels, and the errors of those that failed."""
-    said = [ask.result() for ask in done]
-    return [each for each in said if isinstance(each, tuple)], [
-        each for each in said if isinstance(each, Exception)
+    results = [task.result() for task in done]
+    return [each for each in results if isinstance(each, tuple)], [
+        each for each in results if isinstance(each, Exception)
     ]
 
 
-async def _epoch(sentinel: Any) -> int:
+async def _read_config_epoch(sentinel: Any) -> int:
     """Read the reply to SENTINEL MASTER and return its configuration epoch; 0 for none or an error reply."""
     try:
-        said = await sentinel.read_response()
+        reply = await sentinel.read_response()
     except ResponseError:  # a sentinel's user may be allowed the first question alone
         return 0
-    return int(dict(zip(said[::2], said[1::2], strict=True)).get(b"config-epoch", 0))
+    return int(dict(zip(reply[::2], reply[1::2], strict=True)).get(b"config-epoch", 0))
 
 
 class TlsConnection(SSLConnection):
@@ -177,30 +179,30 @@ class TlsConnection(SSLConnection):
         """
         try:
             await super().on_connect_check_health(check_health)
-            await self._answered()
+            await self._await_ping_reply()
         except ConnectionError as error:
             if type(error) is not ConnectionError:  # an error reply: wrong password, or loading its data
                 raise
             raise ConnectionError(f"{self.host}:{self.port} {_HUNG_UP}") from ssl.SSLError(str(error))
 
-    async def _answered(self) -> None:
+    async def _await_ping_reply(self) -> None:
         """Send PING and wait for its reply, which may be an error reply."""
         await self.send_command("PING", check_health=False)
         with contextlib.suppress(ResponseError, AuthenticationError, BusyLoadingError):
             await self.read_response()
 
 
-class _ToMaster(Connection):
+class _MasterConnection(Connection):
     """A connection to the server that is the master when the connection is made."""
 
-    def __init__(self, *, master: Master, **options: Any) -> None:
-        self._master = master
+    def __init__(self, *, master_finder: MasterFinder, **options: Any) -> None:
+        self._master_finder = master_finder
         self._answer: MasterAnswer
         super().__init__(**options)
 
     async def _connect(self) -> None:
         """Ask the sentinels for the master, and connect to it."""
-        self._answer = await self._master.find()
+        self._answer = await self._master_finder.find_master()
         self.host, self.port = self._answer[1]
         await super()._connect()  # type: ignore[no-untyped-call]  # the library's
 
@@ -211,11 +213,11 @@ class _ToMaster(Connection):
         """
         await super().on_connect_check_health(check_health)
         await self.send_command("HELLO", check_health=False)
-        said = await self.read_response()
-        role = dict(zip(said[::2], said[1::2], strict=True)).get(b"role")
+        reply = await self.read_response()
+        role = dict(zip(reply[::2], reply[1::2], strict=True)).get(b"role")
         if role != b"master":
             raise ReadOnlyError(f"{self.host}:{self.port}, which sentinels call the master, is a replica")
-        self._master.joined(self, self._answer)
+        self._master_finder.register_connection(self, self._answer)
 
     def hang_up(self) -> None:
         """Close the connection at once: a task that awaits a reply on it gets an error."""
@@ -223,5 +225,5 @@ class _ToMaster(Connection):
             self._writer.transport.abort()
 
 
-class _SecureToMaster(_ToMaster, TlsConnection):
+class _TlsMasterConnection(_MasterConnection, TlsConnection):
     """A connection over TLS to the server that is the master when the connection is made."""

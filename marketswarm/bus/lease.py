@@ -18,12 +18,12 @@ RELEASE_WITHIN_SEC: Final = 0.5
 _MIN_WITHIN_SEC: Final = 0.5
 
 
-def interval_sec(life_sec: float, *, is_holder: bool) -> float:
+def compute_interval_sec(life_sec: float, *, is_holder: bool) -> float:
     """Return the seconds between two requests for a lease of `life_sec` seconds."""
     return life_sec / (RENEWALS if is_holder else CHECKS)
 
 
-def request_within_sec(life_sec: float) -> float:
+def compute_request_limit_sec(life_sec: float) -> float:
     """Return the time limit of a leader's request, in seconds: half of the lease's life, at least 0.5 s."""
     return max(_MIN_WITHIN_SEC, life_sec / 2)
 

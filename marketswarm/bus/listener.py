@@ -31,11 +31,11 @@ DEAF_AFTER_SEC: Final = 1.5
 
 Time in which the listener handles received messages does not count: the canary may be the next message.
 """
-ASK_AGAIN_SEC: Final = 2.0
+RETRY_REFUSED_SEC: Final = 2.0
 """Pause between two attempts to subscribe to refused channels."""
-URGED_PAUSE_SEC: Final = 0.005
+MIN_CANARY_PAUSE_SEC: Final = 0.005
 """The shortest pause between two canaries, when `request_canary` is called often."""
-MAX_DIGITS: Final = 20
+MAX_CANARY_DIGITS: Final = 20
 """Digits of a canary's number. Python refuses to parse very long ones, and anyone may publish there."""
 MESSAGES_AT_ONCE: Final = 250
 """Messages that are handled without a pause. Each may cause a verdict, and the verdict a log line."""
@@ -48,31 +48,33 @@ CANARY_SCRIPT: Final = Script.beside("marketswarm.bus", "canary.lua")
 class SessionHandler(Protocol):
     """Receives the events of a listener's sessions and canaries, in their order."""
 
-    def opened(self, bus: str) -> None:
+    def on_session_opened(self, bus: str) -> None:
         """Handle that a session has begun: the bus has acknowledged or refused every channel."""
 
-    def channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
+    def on_channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
         """Handle that the bus forbids exactly these channels, which may be none."""
 
-    def lost(self, bus: str, reason: str) -> None:
+    def on_session_lost(self, bus: str, reason: str) -> None:
         """Handle that a session ended or could not be opened; `reason` is one of BusError, or `deaf`."""
 
-    def heard(self, bus: str, messages: Iterable[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
+    def on_messages(
+        self, bus: str, messages: Iterable[Sequence[Any]], now: Moment
+    ) -> Sequence[Sequence[Any]]:
         """Handle messages; return those on channels that belong to no monitored service."""
 
-    def canary_sent(self, bus: str, number: int, now: Moment) -> None:
+    def on_canary_sent(self, bus: str, number: int, now: Moment) -> None:
         """Handle that a canary is about to be published."""
 
-    def canary_accepted(self, bus: str, now: Moment) -> None:
+    def on_canary_accepted(self, bus: str, now: Moment) -> None:
         """Handle that the bus accepted the latest canary."""
 
-    def canary_refused(self, bus: str, number: int, reason: str) -> None:
+    def on_canary_refused(self, bus: str, number: int, reason: str) -> None:
         """Handle that the bus refused a canary, or did not accept it in time."""
 
-    def canary_heard(self, bus: str, number: int, now: Moment) -> None:
+    def on_canary_received(self, bus: str, number: int, now: Moment) -> None:
         """Handle that the canary `number` was received on the session."""
 
-    def deaf_for(self, bus: str, now: float) -> float:
+    def get_missing_canary_sec(self, bus: str, now: float) -> float:
         """Return for how many seconds a canary has been missing on the session at `now` (monotonic)."""
 
 
@@ -85,35 +87,35 @@ class CanaryWait:
     """Measures for how long a listener has waited for a missing canary without messages to handle."""
 
     def __init__(self, now: float) -> None:
-        self._looked_at = now
+        self._measured_at = now
         self._waited_sec = 0.0
         self._works_since: float | None = None
-        self._worked_sec = 0.0  # since the last call of `look`
+        self._worked_sec = 0.0  # since the last call of `measure_waited_sec`
 
     @contextlib.contextmanager
-    def at_work(self) -> Iterator[None]:
+    def track_work(self) -> Iterator[None]:
         """Count the time of the `with` block as time in which messages were handled."""
         self._works_since = time.monotonic()
         try:
             yield
         finally:
-            self._end_work(time.monotonic())
+            self._count_work(time.monotonic())
             self._works_since = None
 
-    def look(self, owed_sec: float, now: float) -> float:
+    def measure_waited_sec(self, missing_sec: float, now: float) -> float:
         """Return for how many seconds the listener has waited for a canary without messages to handle.
 
         Args:
-            owed_sec: for how long a canary has been missing; the result is never more than that.
+            missing_sec: for how long a canary has been missing; the result is never more than that.
             now: the monotonic time. Call this method often: it adds the idle time since the last call.
         """
-        self._end_work(now)
-        idle_sec = now - self._looked_at - self._worked_sec
-        self._waited_sec = min(owed_sec, self._waited_sec + idle_sec)
-        self._looked_at, self._worked_sec = now, 0.0
+        self._count_work(now)
+        idle_sec = now - self._measured_at - self._worked_sec
+        self._waited_sec = min(missing_sec, self._waited_sec + idle_sec)
+        self._measured_at, self._worked_sec = now, 0.0
         return self._waited_sec
 
-    def _end_work(self, now: float) -> None:
+    def _count_work(self, now: float) -> None:
         """Add the time since work began or was last counted, if messages are being handled."""
         if self._works_since is not None:
             self._worked_sec += now - self._works_since
@@ -138,49 +140,52 @@ class Listener:
         self._canary_bytes = self._canary_channel.encode()
         self._wanted: frozenset[str] = frozenset()
         self._subscribed: frozenset[str] = frozenset()
-        self._asked = False  # channels were requested since the handler last received the refused ones
-        self._given_up = asyncio.Event()
+        # channels were requested since the handler last received the refused ones
+        self._report_due = False
+        self._rebuild_requested = asyncio.Event()
         self._changed = asyncio.Event()
-        self._urged = asyncio.Event()
-        self._number = 0
+        self._canary_requested = asyncio.Event()
+        self._canary_number = 0
         self._canary_wait = CanaryWait(time.monotonic())
 
-    def listen_to(self, channels: frozenset[str]) -> None:
+    def set_channels(self, channels: frozenset[str]) -> None:
         """Set the channels to listen to. A running session subscribes and unsubscribes at once."""
         self._wanted = channels | {self._canary_channel}
         self._changed.set()
 
     def request_canary(self) -> None:
         """Send a canary now: a deadline is due, and only a received canary proves a service's silence."""
-        self._urged.set()
+        self._canary_requested.set()
 
-    def rebuild(self) -> None:
+    def rebuild_session(self) -> None:
         """Close the session and open another one: this one misses messages that other subscribers receive."""
-        self._given_up.set()
+        self._rebuild_requested.set()
 
     async def run(self) -> None:
         """Keep a session open and send canaries, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._sessions(), name=f"sessions:{self.bus.name}")
-            group.create_task(self._canaries(), name=f"canaries:{self.bus.name}")
+            group.create_task(self._run_sessions(), name=f"sessions:{self.bus.name}")
+            group.create_task(self._send_canaries(), name=f"canaries:{self.bus.name}")
 
     # -- sessions
 
-    async def _sessions(self) -> None:
+    async def _run_sessions(self) -> None:
         """Open a session, read it until it is lost, report that, pause, and begin again, until cancelled."""
         failures = 0
         while True:
             session = Session(self.bus)
             try:
-                await self._open(session)
+                await self._open_session(session)
                 failures = 0
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._mind(session), name=f"mind:{self.bus.name}")
-                    group.create_task(self._give_up(), name=f"give_up:{self.bus.name}")
+                    group.create_task(
+                        self._update_subscriptions(session), name=f"subscriptions:{self.bus.name}"
+                    )
+                    group.create_task(self._await_rebuild_request(), name=f"rebuild:{self.bus.name}")
                     # no task: on Python 3.11 one that fails would leave us as if we were being cancelled
-                    await self._read(session)
+                    await self._read_messages(session)
             except* BusError as errors:
-                self._handler.lost(self.bus.name, _first(errors))
+                self._handler.on_session_lost(self.bus.name, _find_first_reason(errors))
             finally:
                 await session.close()
             if (task := asyncio.current_task()) is not None and task.cancelling():
@@ -189,14 +194,14 @@ class Listener:
             failures += 1
             await asyncio.sleep(BACKOFF.pause_sec(failures))
 
-    async def _open(self, session: Session) -> None:
+    async def _open_session(self, session: Session) -> None:
         """Connect and subscribe to all wanted channels, 1000 at a time, then report that the session is open.
 
         Each chunk has its own time limit, so any number of channels may be opened. Raise BusError if the bus
         fails, is too slow, or refuses too many channels.
         """
         self._changed.clear()
-        self._given_up.clear()
+        self._rebuild_requested.clear()
         wanted = self._wanted
         ordered = [self._canary_channel, *sorted(wanted - {self._canary_channel})]
         try:
@@ -207,14 +212,14 @@ class Listener:
                     await session.subscribe(ordered[start : start + CHANNELS_AT_ONCE])
                     while not session.is_settled:
                         self.handle_messages(await session.read_batch())
-                self._require_some(session)
+                self._require_accepted(session)
         except TimeoutError as error:
             raise BusError(self.bus.name, "timeout") from error
         self._subscribed = wanted
-        self._handler.opened(self.bus.name)
-        self._report(session)
+        self._handler.on_session_opened(self.bus.name)
+        self._report_refused(session)
 
-    def _require_some(self, session: Session) -> None:
+    def _require_accepted(self, session: Session) -> None:
         """Raise BusError (`auth`) if the bus refuses the canaries' channel or every other channel.
 
         The latter counts only if there are at least two other channels.
@@ -223,53 +228,53 @@ class Listener:
         if self._canary_channel in refused or 1 < len(self._wanted) - 1 <= len(refused):
             raise BusError(self.bus.name, "auth")
 
-    def _report(self, session: Session) -> None:
+    def _report_refused(self, session: Session) -> None:
         """Report the refused channels of a session to the handler."""
-        self._asked = False
-        self._handler.channels_refused(self.bus.name, frozenset(session.refused), read_clocks())
+        self._report_due = False
+        self._handler.on_channels_refused(self.bus.name, frozenset(session.refused), read_clocks())
 
-    async def _read(self, session: Session) -> None:
+    async def _read_messages(self, session: Session) -> None:
         """Handle the messages of a session until it fails with BusError; report refused channels.
 
         A retry or a new subscription is reported when the bus has answered it.
         """
         while True:
             batch = iter(await session.read_batch())
-            with self._canary_wait.at_work():
+            with self._canary_wait.track_work():
                 time_slice = TimeSlice()
                 for first in batch:
                     self.handle_messages(chain((first,), islice(batch, MESSAGES_AT_ONCE - 1)))
                     await time_slice.pause()
-            if self._asked and session.is_settled:
-                self._require_some(session)
-                self._report(session)
+            if self._report_due and session.is_settled:
+                self._require_accepted(session)
+                self._report_refused(session)
             # a burst must not keep the canaries from being sent
             await asyncio.sleep(0)
 
-    async def _mind(self, session: Session) -> None:
+    async def _update_subscriptions(self, session: Session) -> None:
         """Subscribe and unsubscribe when the wanted channels change, and retry the refused ones every 2 s."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(ASK_AGAIN_SEC):
+                async with asyncio.timeout(RETRY_REFUSED_SEC):
                     await self._changed.wait()
             if not self._changed.is_set():
-                self._asked = self._asked or bool(session.refused)
+                self._report_due = self._report_due or bool(session.refused)
                 await session.retry_refused()
                 continue
             self._changed.clear()
-            wanted, self._asked = self._wanted, True
+            wanted, self._report_due = self._wanted, True
             if new := wanted - self._subscribed:
                 await session.subscribe(sorted(new))
             if gone := self._subscribed - wanted:
                 await session.unsubscribe(sorted(gone))
             self._subscribed = wanted
 
-    async def _give_up(self) -> None:
-        """Wait until `rebuild` is called, then raise BusError (`deaf`), which ends the session.
+    async def _await_rebuild_request(self) -> None:
+        """Wait until `rebuild_session` is called, then raise BusError (`deaf`), which ends the session.
 
-        This also ends a session in which `_mind` waits for a connection that is stuck.
+        This also ends a session in which `_update_subscriptions` waits for a connection that is stuck.
         """
-        await self._given_up.wait()
+        await self._rebuild_requested.wait()
         raise BusError(self.bus.name, "deaf")
 
     def handle_messages(self, messages: Iterable[Any]) -> None:
@@ -278,45 +283,46 @@ class Listener:
         Each message is `[b"message", channel, payload]`.
         """
         now = read_clocks()
-        for _, channel, payload in self._handler.heard(self.bus.name, messages, now):
-            if channel == self._canary_bytes and payload.isdigit() and len(payload) < MAX_DIGITS:
-                self._handler.canary_heard(self.bus.name, int(payload), now)
+        for _, channel, payload in self._handler.on_messages(self.bus.name, messages, now):
+            if channel == self._canary_bytes and payload.isdigit() and len(payload) < MAX_CANARY_DIGITS:
+                self._handler.on_canary_received(self.bus.name, int(payload), now)
 
     # -- canaries
 
-    async def _canaries(self) -> None:
+    async def _send_canaries(self) -> None:
         """Send a canary every CANARY_EVERY_SEC seconds and when requested; rebuild a deaf session."""
         while True:
             started = time.monotonic()
             await self._send_canary()
             now = time.monotonic()
-            if self._canary_wait.look(self._handler.deaf_for(self.bus.name, now), now) > DEAF_AFTER_SEC:
-                self.rebuild()
-            await asyncio.sleep(URGED_PAUSE_SEC)
+            missing_sec = self._handler.get_missing_canary_sec(self.bus.name, now)
+            if self._canary_wait.measure_waited_sec(missing_sec, now) > DEAF_AFTER_SEC:
+                self.rebuild_session()
+            await asyncio.sleep(MIN_CANARY_PAUSE_SEC)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(started + CANARY_EVERY_SEC - time.monotonic()):
-                    await self._urged.wait()
-            self._urged.clear()
+                    await self._canary_requested.wait()
+            self._canary_requested.clear()
 
     async def _send_canary(self) -> None:
         """Publish the next canary by the script, and report to the handler whether the bus accepted it."""
-        self._number += 1
-        self._handler.canary_sent(self.bus.name, self._number, read_clocks())
+        self._canary_number += 1
+        self._handler.on_canary_sent(self.bus.name, self._canary_number, read_clocks())
         try:
-            heard = await self.bus.script(
-                CANARY_SCRIPT, [self._canary_key], [self._canary_channel, self._number], OVERDUE_SEC
+            receivers = await self.bus.script(
+                CANARY_SCRIPT, [self._canary_key], [self._canary_channel, self._canary_number], OVERDUE_SEC
             )
         except BusError as error:
-            self._handler.canary_refused(self.bus.name, self._number, error.reason)
+            self._handler.on_canary_refused(self.bus.name, self._canary_number, error.reason)
         else:
-            if heard == COUNTER_REPLACED:
+            if receivers == COUNTER_REPLACED:
                 report_unusable(self.bus.name, self._canary_key)
-            self._handler.canary_accepted(self.bus.name, read_clocks())
+            self._handler.on_canary_accepted(self.bus.name, read_clocks())
 
 
-def _first(failures: BaseExceptionGroup[BusError]) -> str:
+def _find_first_reason(group: BaseExceptionGroup[BusError]) -> str:
     """Return the reason of the first BusError in a group of errors; `error` for an error of another type."""
-    first: BaseException = failures
-    while isinstance(first, BaseExceptionGroup):
-        first = first.exceptions[0]
-    return first.reason if isinstance(first, BusError) else "error"
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error.reason if isinstance(error, BusError) else "error"

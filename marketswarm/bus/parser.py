@@ -27,13 +27,13 @@ _SIZE: Final = re.compile(rb"\r\n\$(\d{1,10})\r\n")
 class UnfinishedMessage(NamedTuple):
     """A message of which only the beginning has arrived.
 
-    `channel` is its channel, `size` the length of its payload in bytes, `at` the offset of the payload in the
-    data. `pattern` is the pattern that it was received by; None where its channel is subscribed by name.
+    `channel` is its channel, `payload_bytes` the length of its payload, `payload_at` the payload's offset in
+    the data. `pattern` is the pattern that received it; None where its channel is subscribed by name.
     """
 
     channel: bytes
-    size: int
-    at: int
+    payload_bytes: int
+    payload_at: int
     pattern: bytes | None = None
 
 
@@ -44,19 +44,19 @@ def find_unfinished(data: bytes) -> UnfinishedMessage | None:
     """
     at = 0
     while head := _HEAD.match(data, at):
-        pattern, begins, ends = None, head.end(), head.end() + int(head[2])
+        pattern, start, end = None, head.end(), head.end() + int(head[2])
         if head[1]:
-            length = _SIZE.match(data, ends)
-            if length is None:
+            channel_size = _SIZE.match(data, end)
+            if channel_size is None:
                 return None
-            pattern = data[begins:ends]
-            begins, ends = length.end(), length.end() + int(length[1])
-        size = _SIZE.match(data, ends)
-        if size is None:
+            pattern = data[start:end]
+            start, end = channel_size.end(), channel_size.end() + int(channel_size[1])
+        payload_size = _SIZE.match(data, end)
+        if payload_size is None:
             return None
-        at = size.end() + int(size[1]) + 2
+        at = payload_size.end() + int(payload_size[1]) + 2
         if at > len(data):
-            return UnfinishedMessage(data[begins:ends], int(size[1]), size.end(), pattern)
+            return UnfinishedMessage(data[start:end], int(payload_size[1]), payload_size.end(), pattern)
     return None
 
 
@@ -69,19 +69,19 @@ class ReplyTooLong(InvalidResponse):
 
 
 class BoundedParser(_AsyncHiredisParser):
-    """A parser that raises InvalidResponse, which ends the connection, at a reply of over `longest` bytes."""
+    """A parser that ends the connection, by InvalidResponse, at a reply of over `max_reply_bytes`."""
 
-    longest: int = 256 * MIB
+    max_reply_bytes: int = 256 * MIB
     """The most bytes of a reply: enough for the history of truths of a hundred thousand services each."""
 
     def __init__(self, socket_read_size: int) -> None:
         super().__init__(socket_read_size)
-        self._taken = 0
+        self._reply_bytes = 0
         self._chunk = b""  # the bytes that arrived last
 
     async def read_response(self, disable_decoding: bool = False, push_request: bool = False) -> Any:
         """Read one reply and return it, counting its bytes from 0; the library documents the arguments."""
-        self._taken = 0
+        self._reply_bytes = 0
         return await super().read_response(disable_decoding, push_request)
 
     def on_disconnect(self) -> None:
@@ -98,22 +98,22 @@ class BoundedParser(_AsyncHiredisParser):
         """
         # no local variable for the reader here or in a caller: an error keeps its frames, and with them the
         # values of all their variables
-        longest = reply_limit.get() or self.longest
-        if self._taken > longest:
-            raise ReplyTooLong(f"a reply of more than {longest} bytes")
+        max_reply_bytes = reply_limit.get() or self.max_reply_bytes
+        if self._reply_bytes > max_reply_bytes:
+            raise ReplyTooLong(f"a reply of more than {max_reply_bytes} bytes")
         stream: Any = self._stream
-        some: bytes = await stream.read(self._read_size)
-        if not some:
+        received: bytes = await stream.read(self._read_size)
+        if not received:
             raise HungUp("the server closed the connection")
-        self._taken += len(some)
-        self._feed(some)
+        self._reply_bytes += len(received)
+        self._feed(received)
         return True
 
-    def _feed(self, some: bytes) -> None:
+    def _feed(self, received: bytes) -> None:
         """Feed bytes to the reader, and keep them as the last chunk."""
-        self._chunk = some
+        self._chunk = received
         reader: Any = self._reader
-        reader.feed(some)
+        reader.feed(received)
 
 
 class BatchParser(BoundedParser):
@@ -122,70 +122,72 @@ class BatchParser(BoundedParser):
     An error reply is returned as an exception, not raised.
     """
 
-    longest = 64 * MIB
+    max_reply_bytes = 64 * MIB
     """The limit where a message can't be skipped: twice a server's default output buffer of a subscriber."""
 
     def __init__(self, socket_read_size: int) -> None:
         super().__init__(socket_read_size)
         self._connection: Any = None
-        self._since: list[bytes] = []  # the bytes that arrived since a known beginning of a message
-        self._since_bytes = 0
-        self._skip = 0  # bytes of a message that is skipped, still to come
+        self._trace: list[bytes] = []  # the bytes that arrived since a known beginning of a message
+        self._trace_bytes = 0
+        self._bytes_to_skip = 0  # bytes of a message that is skipped, still to come
 
     def on_connect(self, connection: Any) -> None:
         """Make a reader for a new connection, and forget the bytes of the last one."""
         self._connection = connection
-        self._renew()
+        self._reset_reader()
 
     def on_disconnect(self) -> None:
         """Release the bytes that were not parsed."""
         super().on_disconnect()
-        self._connection, self._since = None, []
+        self._connection, self._trace = None, []
 
-    def _renew(self) -> None:
+    def _reset_reader(self) -> None:
         """Replace the reader by an empty one, and forget the bytes that were kept."""
         super().on_connect(self._connection)  # type: ignore[no-untyped-call]  # the library's
-        self._since, self._since_bytes = [], 0
+        self._trace, self._trace_bytes = [], 0
 
     async def read_from_socket(self) -> bool:
         """Wait for bytes and feed them to the reader, without the rest of a skipped message; return True."""
         if not self._reader.has_data():  # type: ignore[attr-defined]  # None at first
-            self._since, self._since_bytes = [], 0
-        if self._skip:
+            self._trace, self._trace_bytes = [], 0
+        if self._bytes_to_skip:
             await self._skip_rest()
         else:
             await super().read_from_socket()
-        self._since_bytes += len(self._chunk)
-        if self._since_bytes > MAX_TRACED_BYTES:
-            self._since.clear()  # the next message's beginning is unknown until the reader is empty again
+        self._trace_bytes += len(self._chunk)
+        if self._trace_bytes > MAX_TRACED_BYTES:
+            self._trace.clear()  # the next message's beginning is unknown until the reader is empty again
         else:
-            self._since.append(self._chunk)
+            self._trace.append(self._chunk)
         return True
 
     async def _skip_rest(self) -> None:
         """Read and drop the rest of the skipped message, and feed the bytes after it to the reader."""
         stream: Any = self._stream
-        some = b""
-        while self._skip:
-            some = await stream.read(self._read_size)
-            if not some:
+        received = b""
+        while self._bytes_to_skip:
+            received = await stream.read(self._read_size)
+            if not received:
                 raise HungUp("the server closed the connection")
-            some, self._skip = some[self._skip :], max(0, self._skip - len(some))
-        self._feed(some)
+            skipped = min(len(received), self._bytes_to_skip)
+            received = received[skipped:]
+            self._bytes_to_skip -= skipped
+        self._feed(received)
 
-    def _cut_short(self) -> list[bytes] | None:
+    def _skip_long_message(self) -> list[bytes] | None:
         """If the incomplete message is longer than 256 KiB, skip the rest of it and return its beginning.
 
         The beginning has the form of a message, with the first SAMPLE_BYTES of the payload. Return None if
         the message is not that long, or can't be found in the bytes that were kept.
         """
-        data = b"".join(self._since)
+        data = b"".join(self._trace)
         found = find_unfinished(data)
-        if found is None or found.size <= MAX_MESSAGE_BYTES:
+        if found is None or found.payload_bytes <= MAX_MESSAGE_BYTES:
             return None
-        self._skip = found.at + found.size + 2 - len(data)
-        self._renew()
-        sample = data[found.at : found.at + SAMPLE_BYTES]
+        self._bytes_to_skip = found.payload_at + found.payload_bytes + 2 - len(data)
+        self._reset_reader()
+        sample = data[found.payload_at : found.payload_at + SAMPLE_BYTES]
         if found.pattern is None:
             return [b"message", found.channel, sample]
         return [b"pmessage", found.pattern, found.channel, sample]
@@ -197,18 +199,18 @@ class BatchParser(BoundedParser):
             RedisError: the reply is too long, or the server closed the connection.
             Exception: whatever the reader raises for bytes that are no reply.
         """
-        self._taken = 0
+        self._reply_bytes = 0
         # no name for the reader here, see `read_from_socket`
         while (reply := self._reader.gets()) is NOT_ENOUGH_DATA:  # type: ignore[attr-defined]  # None at first
             if (
-                MAX_MESSAGE_BYTES < self._taken <= MAX_TRACED_BYTES
-                and (beginning := self._cut_short()) is not None
+                MAX_MESSAGE_BYTES < self._reply_bytes <= MAX_TRACED_BYTES
+                and (beginning := self._skip_long_message()) is not None
             ):
                 return beginning
             await self.read_from_socket()
         return reply
 
-    def reply_reader(self) -> Any:
+    def get_reply_reader(self) -> Any:
         """Return a function that returns the next reply that has arrived, or NOT_ENOUGH_DATA for none."""
         reader: Any = self._reader
         return reader.gets
@@ -239,7 +241,7 @@ class SkippingParser(BatchParser):
             raise reply
         return reply
 
-    def _cut_short(self) -> list[bytes] | None:
+    def _skip_long_message(self) -> list[bytes] | None:
         """Skip a message that is too long, as the base class does; its payload becomes a `SkippedMessage`."""
-        found = super()._cut_short()
+        found = super()._skip_long_message()
         return found and [*found[:-1], SkippedMessage(found[-1])]

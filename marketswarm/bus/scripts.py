@@ -19,15 +19,15 @@ from typing import Final
 
 PACKAGES: Final = ("marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services")
 """Packages whose scripts seeding loads; users' own services are in `services`."""
-PREFIX: Final = "marketswarm_"
+FUNCTION_PREFIX: Final = "marketswarm_"
 """The beginning of the names of our functions."""
-DIGITS: Final = 12
+DIGEST_DIGITS: Final = 12
 """Hexadecimal digits of the digest at the end of a function's name."""
 
 _INCLUDE: Final = re.compile(r"^-- include: (\S+)\n", re.MULTILINE)
 _FLAGS: Final = re.compile(r"^-- flags: (\S.*)\n", re.MULTILINE)
-_UNFIT: Final = re.compile(r"\W", re.ASCII)
-_OURS: Final = Path(__file__).parents[2] / "services"
+_NO_WORD_CHARACTER: Final = re.compile(r"\W", re.ASCII)
+_OUR_SERVICES: Final = Path(__file__).parents[2] / "services"
 # Lua code that sets the options of cjson; put before each script that uses cjson
 _CJSON: Final = """\
 -- settings of cjson last for every later script on the server: set what this one relies on
@@ -58,7 +58,7 @@ class Script:
         self.text = (_CJSON if "cjson." in text else "") + text
         flags = (flag for found in _FLAGS.findall(text) for flag in found.split())
         self._flags = ", ".join(f"'{flag}'" for flag in flags)
-        digest = hashlib.sha256(f"{self._flags}\n{self.text}".encode()).hexdigest()[:DIGITS]
+        digest = hashlib.sha256(f"{self._flags}\n{self.text}".encode()).hexdigest()[:DIGEST_DIGITS]
         self.function = f"{name}_{digest}" if name else ""
         """The name of the script's function and of its library; empty for a script without a file."""
 
@@ -66,7 +66,10 @@ class Script:
     def beside(cls, package: str, file: str) -> "Script":
         """Read the script in the file `file` of the package `package`."""
         folder = files(package)
-        return cls(_text(folder.joinpath(file).read_text("utf-8"), folder), _name(package, file))
+        return cls(
+            _expand_includes(folder.joinpath(file).read_text("utf-8"), folder),
+            _make_function_name(package, file),
+        )
 
     @property
     def library(self) -> str:
@@ -84,12 +87,12 @@ def load_all_scripts() -> dict[str, Script]:
     read.
     """
     found = {}
-    places = [(package, place) for package in PACKAGES for place in find_folders(package)]
+    places = [(package, place) for package in PACKAGES for place in find_package_folders(package)]
     texts = {
         path: path.read_text("utf-8", "replace")
         for _, place in places
         for path in place.rglob("*.lua")
-        if not _hidden(path.relative_to(place))
+        if not _is_hidden(path.relative_to(place))
     }
     included = {
         Path(str(_find_included(name, path.parent))).resolve()
@@ -100,33 +103,37 @@ def load_all_scripts() -> dict[str, Script]:
         for path in sorted(path for path in texts if path.is_relative_to(place)):
             if path.resolve() not in included:
                 within = ".".join((package, *path.parent.relative_to(place).parts))
-                script = Script(_text(texts[path], path.parent), _name(within, path.name))
+                script = Script(
+                    _expand_includes(texts[path], path.parent), _make_function_name(within, path.name)
+                )
                 found[script.function] = script
     return found
 
 
-def find_folders(package: str) -> list[Path]:
+def find_package_folders(package: str) -> list[Path]:
     """Return the folders of a package in which `python -m`, started in the current folder, finds modules."""
     here = [] if sys.flags.safe_path else [os.getcwd()]  # noqa: PTH109 - an entry of sys.path is text
     path = [*here, *sys.path]
     spec = PathFinder.find_spec(package, path)
     places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
-    if _OURS in places and package == _OURS.name:  # a namespace package: each of its folders counts
+    # `services` is a namespace package: each of its folders counts
+    if _OUR_SERVICES in places and package == _OUR_SERVICES.name:
         places += [Path(entry, package) for entry in path if Path(entry, package) not in places]
     return places
 
 
-def _name(package: str, file: str) -> str:
+def _make_function_name(package: str, file: str) -> str:
     """Return the function name of the script `file` in `package`, without the digest."""
-    return PREFIX + _UNFIT.sub("_", f"{package}.{file.removesuffix('.lua')}".removeprefix("marketswarm."))
+    path = f"{package}.{file.removesuffix('.lua')}".removeprefix("marketswarm.")
+    return FUNCTION_PREFIX + _NO_WORD_CHARACTER.sub("_", path)
 
 
-def _hidden(path: Path) -> bool:
+def _is_hidden(path: Path) -> bool:
     """Return True if the path or a folder in it begins with a dot."""
     return any(part.startswith(".") for part in path.parts)
 
 
-def _text(text: str, folder: Traversable) -> str:
+def _expand_includes(text: str, folder: Traversable) -> str:
     """Return a script's text with each `-- include:` line replaced by the file that it names."""
     return _INCLUDE.sub(lambda found: _find_included(found[1], folder).read_text("utf-8"), text)
 

@@ -15,7 +15,7 @@ from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.exceptions import InvalidResponse, RedisError
 
 from marketswarm.bus.bus import Bus
-from marketswarm.bus.errors import BusError, first_line, reason_of
+from marketswarm.bus.errors import BusError, find_bus_reason, first_line
 from marketswarm.bus.parser import BatchParser
 
 READ_BYTES: Final = 64 * 1024
@@ -25,12 +25,12 @@ CHANNELS_AT_ONCE: Final = 1000
 
 
 @dataclass(slots=True)
-class _Asked:
-    """A SUBSCRIBE or UNSUBSCRIBE that was sent; `left` counts the acknowledgements that are still missing."""
+class _PendingCommand:
+    """A SUBSCRIBE or UNSUBSCRIBE that was sent, and the number of acknowledgements still `missing`."""
 
     command: str
     channels: list[str]
-    left: int
+    missing: int
 
 
 class Session:
@@ -43,23 +43,24 @@ class Session:
         """Use `connection`, whose parser must be a `BatchParser`, or make one by the settings of the bus."""
         self._bus = bus
         self._connection = connection or _make_connection(bus)
-        self._broken: BusError | None = None  # the error in a batch that the next `read_batch` raises
-        self._pending: deque[_Asked] = deque()  # sent commands that the server has not answered yet, in order
-        self._again: list[list[str]] = []  # halves of refused SUBSCRIBEs that were not sent yet
+        self._batch_error: BusError | None = None  # the error in a batch that the next `read_batch` raises
+        # sent commands that the server has not answered yet, in order
+        self._pending: deque[_PendingCommand] = deque()
+        self._unsent_halves: list[list[str]] = []  # halves of refused SUBSCRIBEs that were not sent yet
         self.refused: set[str] = set()
         """The channels that the server forbids to this user; the others of the same SUBSCRIBE work."""
 
     @property
     def is_settled(self) -> bool:
         """Return True if the server has acknowledged or refused every channel that was requested."""
-        return not self._pending and not self._again
+        return not self._pending and not self._unsent_halves
 
     async def connect(self) -> None:
         """Connect and authenticate. Raises BusError."""
         try:
             await self._connection.connect()
         except Exception as error:  # the handshake raises errors of any type for malformed replies
-            raise self._failed(error) from error
+            raise self._make_bus_error(error) from error
 
     async def subscribe(self, channels: Collection[str]) -> None:
         """Send SUBSCRIBE for channels; `read_batch` reads the acknowledgements.
@@ -81,13 +82,13 @@ class Session:
 
     async def _send(self, command: str, channels: Collection[str]) -> None:
         """Send `command` for all channels, 1000 at a time, and remember each as pending. Raises BusError."""
-        for some in _chunks(list(channels)):
-            self._pending.append(_Asked(command, some, len(some)))
-            packed = self._connection.pack_command(command, *some)
+        for chunk in _split_channels(list(channels)):
+            self._pending.append(_PendingCommand(command, chunk, len(chunk)))
+            packed = self._connection.pack_command(command, *chunk)
             try:
                 await self._connection.send_packed_command(packed, check_health=False)
             except (RedisError, OSError) as error:
-                raise self._failed(error) from error
+                raise self._make_bus_error(error) from error
 
     async def read_batch(self) -> Iterable[Any]:
         """Wait for messages and return all that have arrived, `[b"message", channel, payload]` each.
@@ -95,21 +96,21 @@ class Session:
         The batch may be empty, and must be consumed before the next call. Acknowledgements are counted and
         left out. An error reply ends the session, unless it refuses a SUBSCRIBE.
         """
-        if self._broken is not None:
-            raise self._broken
-        while self._again:
-            await self._send("SUBSCRIBE", self._again.pop())
+        if self._batch_error is not None:
+            raise self._batch_error
+        while self._unsent_halves:
+            await self._send("SUBSCRIBE", self._unsent_halves.pop())
         parser: Any = self._connection._parser  # noqa: SLF001 - the one way to its batches
         try:
             first = await parser.wait_for_reply()
         except Exception as error:  # as above
-            raise self._failed(error) from error
+            raise self._make_bus_error(error) from error
         # while no command is pending, the server sends nothing but messages
-        found = self._answers if self._pending else self._messages
-        return found(first, parser.reply_reader())
+        read_messages = self._collect_messages if self._pending else self._iterate_messages
+        return read_messages(first, parser.get_reply_reader())
 
-    def _messages(self, reply: Any, more: Callable[[], Any]) -> Iterator[Any]:
-        """Yield `reply` and all replies that `more` returns: messages only, parsed one by one.
+    def _iterate_messages(self, reply: Any, read_reply: Callable[[], Any]) -> Iterator[Any]:
+        """Yield `reply` and all replies that `read_reply` returns: messages only, parsed one by one.
 
         To parse a whole batch at once would exceed the processor's cache. An error ends the batch, and the
         next `read_batch` raises it.
@@ -120,31 +121,31 @@ class Session:
                 if type(payload) is not bytes or type(channel) is not bytes:
                     raise InvalidResponse("not a message")  # noqa: TRY301 - ends the batch like any other
                 yield reply
-                reply = more()
+                reply = read_reply()
         except Exception as error:  # noqa: BLE001 - the reader raises any type; the caller's errors don't reach this
             # the caller must handle the messages before the error first, and then the session ends
-            self._broken = self._failed(reply if isinstance(reply, RedisError) else error)
+            self._batch_error = self._make_bus_error(reply if isinstance(reply, RedisError) else error)
 
-    def _answers(self, reply: Any, more: Callable[[], Any]) -> list[Any]:
-        """Return the messages among `reply` and all replies that `more` returns; handle all other replies.
+    def _collect_messages(self, reply: Any, read_reply: Callable[[], Any]) -> list[Any]:
+        """Return the messages among `reply` and all replies that `read_reply` returns.
 
-        Acknowledgements are counted and refusals handled. An error ends the batch, and the next `read_batch`
-        raises it.
+        Acknowledgements among them are counted and refusals handled. An error ends the batch, and the
+        next `read_batch` raises it.
         """
         found = []
         try:
             while reply is not NOT_ENOUGH_DATA:
                 if isinstance(reply, RedisError):
-                    self._refuse(reply)
+                    self._handle_refusal(reply)
                 else:
                     kind, channel, payload = reply
                     if kind == b"message" and type(channel) is type(payload) is bytes:
                         found.append(reply)
                     else:
                         self._acknowledge(kind, channel)
-                reply = more()
+                reply = read_reply()
         except Exception as error:  # noqa: BLE001 - as above
-            self._broken = self._failed(error)
+            self._batch_error = self._make_bus_error(error)
         return found
 
     def _acknowledge(self, kind: Any, channel: Any) -> None:
@@ -157,24 +158,24 @@ class Session:
             raise InvalidResponse("neither a message nor an answer")
         if self.refused and kind == b"subscribe":
             self.refused.discard(channel.decode("utf-8", "replace"))
-        self._pending[0].left -= 1
-        if not self._pending[0].left:
+        self._pending[0].missing -= 1
+        if not self._pending[0].missing:
             self._pending.popleft()
 
-    def _refuse(self, error: RedisError) -> None:
+    def _handle_refusal(self, error: RedisError) -> None:
         """Handle a refused SUBSCRIBE: put its halves into the queue, or record its only channel as refused.
 
         Raise `error` if it is no refusal of the oldest pending command.
         """
-        asked = self._pending[0] if self._pending else None
-        if asked is None or asked.command != "SUBSCRIBE" or reason_of(error) != "auth":
+        command = self._pending[0] if self._pending else None
+        if command is None or command.command != "SUBSCRIBE" or find_bus_reason(error) != "auth":
             raise error
         self._pending.popleft()
-        middle = len(asked.channels) // 2
+        middle = len(command.channels) // 2
         if middle:
-            self._again += [asked.channels[:middle], asked.channels[middle:]]
+            self._unsent_halves += [command.channels[:middle], command.channels[middle:]]
         else:
-            self.refused.update(asked.channels)
+            self.refused.update(command.channels)
 
     async def close(self) -> None:
         """Close the connection without waiting for the server, within one second."""
@@ -184,11 +185,11 @@ class Session:
         except (RedisError, OSError):
             return
 
-    def _failed(self, error: BaseException) -> BusError:
+    def _make_bus_error(self, error: BaseException) -> BusError:
         """Return `error` as a BusError of this bus."""
         if isinstance(error, BusError):
             return error
-        return BusError(self._bus.name, reason_of(error), first_line(error))
+        return BusError(self._bus.name, find_bus_reason(error), first_line(error))
 
 
 def _make_connection(bus: Bus) -> Any:
@@ -199,7 +200,7 @@ def _make_connection(bus: Bus) -> Any:
     return bus.pool.connection_class(**kwargs)
 
 
-def _chunks(channels: list[str]) -> Iterator[list[str]]:
+def _split_channels(channels: list[str]) -> Iterator[list[str]]:
     """Yield the channels in lists of CHANNELS_AT_ONCE."""
     for start in range(0, len(channels), CHANNELS_AT_ONCE):
         yield channels[start : start + CHANNELS_AT_ONCE]

@@ -4,7 +4,7 @@ Each parser takes a decoded value and returns it with its type, or None if it is
 `read_fields` limit the size: GET and HGETALL return a value whole, and one key of 300 MB would make each
 reader that much larger and slower. GETRANGE copies no more bytes than requested, and a script checks the size
 of a field before it reads the field. `report_unusable` logs and counts values that could not be used;
-`replace_wrong_types` deletes a key of ours that holds a value of the wrong type, since no write to that key
+`delete_wrong_types` deletes a key of ours that holds a value of the wrong type, since no write to that key
 would succeed any more.
 """
 
@@ -137,27 +137,31 @@ def _is_wrong_type(error: Exception) -> bool:
     return isinstance(error, redis_errors.ResponseError) and _WRONG_TYPE in str(error)
 
 
-class _Unusable:
+class _UnusableCounter:
     """Counts unusable values by key, and logs them at a limited rate."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self._said: dict[
+        self._logged: dict[
             str, tuple[float, int]
         ] = {}  # by key: the time of its last log line, and the count then
 
     def add(self, bus: str, key: str, field: str, now: float) -> None:
         """Count an unusable value of `key`; log it unless the key was logged in the 10 s before `now`."""
         self.counts[key] += 1
-        said_at, said = self._said.get(key, (-REPORT_EVERY_SEC, 0))
-        if now - said_at >= REPORT_EVERY_SEC:
-            self._said[key] = now, self.counts[key]
+        logged_at, logged_count = self._logged.get(key, (-REPORT_EVERY_SEC, 0))
+        if now - logged_at >= REPORT_EVERY_SEC:
+            self._logged[key] = now, self.counts[key]
             log.error(
-                "state.unusable", bus=bus, key=key, last_field=field[:100], count=self.counts[key] - said
+                "state.unusable",
+                bus=bus,
+                key=key,
+                last_field=field[:100],
+                count=self.counts[key] - logged_count,
             )
 
 
-_unusable: Final = _Unusable()
+_unusable: Final = _UnusableCounter()
 
 
 def report_unusable(bus: str, key: str, field: str = "") -> None:
@@ -168,7 +172,7 @@ def report_unusable(bus: str, key: str, field: str = "") -> None:
     _unusable.add(bus, key, field, time.monotonic())
 
 
-def unusable_total() -> int:
+def count_unusable() -> int:
     """Return how many stored values could not be used since the process began."""
     return _unusable.counts.total()
 
@@ -189,7 +193,7 @@ def is_wrong_type(error: BusError) -> bool:
     return _WRONG_TYPE in error.detail
 
 
-async def replace_wrong_types(bus: Bus, kinds: Mapping[str, str]) -> bool:
+async def delete_wrong_types(bus: Bus, kinds: Mapping[str, str]) -> bool:
     """Delete each of our keys that holds a value of the wrong type; return True if there was one.
 
     Args:
@@ -201,9 +205,9 @@ async def replace_wrong_types(bus: Bus, kinds: Mapping[str, str]) -> bool:
     """
     found = False
     for key, kind in kinds.items():
-        held = await bus.ask(bus.client.type(key))
-        if held not in (kind.encode(), b"none"):
+        actual = await bus.ask(bus.client.type(key))
+        if actual not in (kind.encode(), b"none"):
             await bus.ask(bus.client.delete(key))
-            report_unusable(bus.name, key, f"a {held.decode('ascii', 'replace')}")
+            report_unusable(bus.name, key, f"a {actual.decode('ascii', 'replace')}")
             found = True
     return found

@@ -18,7 +18,7 @@ ENTRY_BYTES: Final = 64 * 1024
 """The largest entry whose fields are returned. An alert event has at most 16 KiB."""
 REPLY_BYTES: Final = 16 * 1024 * 1024
 """The most bytes of one reply."""
-BEGINNING: Final = b"0-0"
+FIRST_ID: Final = b"0-0"
 """An id before that of every entry."""
 
 _ENTRIES: Final = Script.beside("marketswarm.bus", "stream.lua")
@@ -33,7 +33,7 @@ class StreamEntry:
     fields: dict[bytes, bytes] | None
 
 
-async def read_after(
+async def read_entries_after(
     bus: Bus, stream: str, last: bytes, *, count: int, block_sec: float | None = None
 ) -> list[StreamEntry]:
     """Return up to `count` entries after the id `last`, oldest first.
@@ -43,67 +43,77 @@ async def read_after(
     block_msec = None if block_sec is None else round(1000 * block_sec)
     reading = bus.client.xread({stream: last}, count=count, block=block_msec)
     try:
-        reply: Any = await bus.ask(reading, (block_sec or 0) + bus.within_sec, longest=REPLY_BYTES)
+        reply: Any = await bus.ask(reading, (block_sec or 0) + bus.within_sec, max_bytes=REPLY_BYTES)
     except ReplyTooLongError:
-        return await _ask(bus, stream, "XRANGE", ["(" + last.decode(), "+", count])
-    return [make_entry(ident, fields) for _, entries in reply or () for ident, fields in entries]
+        return await _run_stream_script(bus, stream, "XRANGE", ["(" + last.decode(), "+", count])
+    return [make_stream_entry(ident, fields) for _, entries in reply or () for ident, fields in entries]
 
 
-async def read_range(bus: Bus, stream: str, first: str, last: str, *, count: int) -> list[StreamEntry]:
+async def read_entries_between(
+    bus: Bus, stream: str, first: str, last: str, *, count: int
+) -> list[StreamEntry]:
     """Return up to `count` entries from the id `first` to the id `last`, both included; `(<id>` excludes it.
 
     The result may have fewer than `count` entries although more follow: only an empty one means the end.
     Raises BusError.
     """
-    return await _ask(bus, stream, "XRANGE", [first, last, count])
+    return await _run_stream_script(bus, stream, "XRANGE", [first, last, count])
 
 
-async def read_before(bus: Bus, stream: str, before: bytes, *, count: int) -> list[StreamEntry]:
+async def read_entries_before(bus: Bus, stream: str, before: bytes, *, count: int) -> list[StreamEntry]:
     """Return up to `count` entries, the newest first, from the end (`+`) or before an id (`(<id>`).
 
     The result may have fewer than `count` entries although more follow: only an empty one means the end.
     Raises BusError.
     """
-    return await _ask(bus, stream, "XREVRANGE", [before, "-", count])
+    return await _run_stream_script(bus, stream, "XREVRANGE", [before, "-", count])
 
 
-async def read_entries(bus: Bus, stream: str, idents: Sequence[bytes]) -> list[StreamEntry]:
+async def read_entries_by_id(bus: Bus, stream: str, idents: Sequence[bytes]) -> list[StreamEntry]:
     """Return the entries with these ids, in their order, without those that were deleted. Raises BusError."""
     found: list[StreamEntry] = []
-    left = list(idents)
-    while left:
-        some = await _ask(bus, stream, "IDS", left)
-        found += some
-        if not some:
+    missing_ids = list(idents)
+    while missing_ids:
+        page = await _run_stream_script(bus, stream, "IDS", missing_ids)
+        found += page
+        if not page:
             break
-        left = left[left.index(some[-1].id) + 1 :]
+        missing_ids = missing_ids[missing_ids.index(page[-1].id) + 1 :]
     return found
 
 
 async def read_newest_id(bus: Bus, stream: str) -> bytes:
     """Return the id of the newest entry, `0-0` for a stream without any. Raises BusError."""
     reply = await bus.script(_ENTRIES, [stream], ["XREVRANGE", 0, REPLY_BYTES, "+", "-", 1])
-    return bytes(reply[0][0]) if reply else BEGINNING
+    return bytes(reply[0][0]) if reply else FIRST_ID
 
 
-def sort_key(ident: bytes) -> tuple[int, int]:
+def entry_sort_key(ident: bytes) -> tuple[int, int]:
     """Return the sort key of an entry's id: an older entry has a smaller key."""
     ms, _, seq = ident.partition(b"-")
     return int(ms), int(seq or 0)
 
 
-def make_entry(ident: bytes, fields: dict[bytes, bytes] | None) -> StreamEntry:
+def make_stream_entry(ident: bytes, fields: dict[bytes, bytes] | None) -> StreamEntry:
     """Make an entry from the client library's reply, without fields if they exceed `ENTRY_BYTES`."""
     size = sum(len(name) + len(value) for name, value in (fields or {}).items())
     return StreamEntry(ident, size, (fields or {}) if size <= ENTRY_BYTES else None)
 
 
-async def _ask(bus: Bus, stream: str, how: str, args: Sequence[str | bytes | float]) -> list[StreamEntry]:
-    """Run `stream.lua` with the command `how` and its arguments, and return the entries. Raises BusError."""
-    reply = await bus.script(_ENTRIES, [stream], [how, ENTRY_BYTES, REPLY_BYTES, *args], 2 * bus.within_sec)
+async def _run_stream_script(
+    bus: Bus, stream: str, command: str, args: Sequence[str | bytes | float]
+) -> list[StreamEntry]:
+    """Run `stream.lua` with `command` and its arguments, and return the entries. Raises BusError."""
+    reply = await bus.script(
+        _ENTRIES, [stream], [command, ENTRY_BYTES, REPLY_BYTES, *args], 2 * bus.within_sec
+    )
     return [
         StreamEntry(
-            ident, size, dict(zip(flat[::2], flat[1::2], strict=True)) if size <= ENTRY_BYTES else None
+            ident,
+            size,
+            dict(zip(names_and_values[::2], names_and_values[1::2], strict=True))
+            if size <= ENTRY_BYTES
+            else None,
         )
-        for ident, size, flat in reply
+        for ident, size, names_and_values in reply
     ]

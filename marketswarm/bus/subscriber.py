@@ -15,7 +15,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
 from marketswarm.bus.bus import Bus
-from marketswarm.bus.errors import BusError, first_line, reason_of
+from marketswarm.bus.errors import BusError, find_bus_reason, first_line
 from marketswarm.bus.parser import (
     MAX_MESSAGE_BYTES,
     MAX_TRACED_BYTES,
@@ -29,7 +29,7 @@ PING_SEC: Final = 5.0
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=2.0)
 YIELD_EVERY: Final = 50
 """After so many messages other tasks run once."""
-_PassOn = Callable[[dict[str, Any] | None], None]
+_Forward = Callable[[dict[str, Any] | None], None]
 
 
 async def subscribe(
@@ -57,23 +57,23 @@ async def subscribe(
         ping_sec: seconds of silence until a ping is sent, and then until the connection counts as lost.
     """
     reply_limit.set(MAX_TRACED_BYTES)
-    pass_on = _passing_on(on_message, on_skipped)
+    forward = _make_forwarder(on_message, on_skipped)
     failures = 0
     while True:
-        pubsub = _pubsub(bus)
+        pubsub = _make_pubsub(bus)
         try:
             if channels:
                 await bus.ask(pubsub.subscribe(*channels))
             if patterns:
                 await bus.ask(pubsub.psubscribe(*patterns))
-            await _agreed(bus, pubsub, pass_on, len(channels) + len(patterns))
+            await _await_acknowledgements(bus, pubsub, forward, len(channels) + len(patterns))
             on_subscribed()
             failures = 0
-            await _hear(bus, pubsub, pass_on, ping_sec)
+            await _forward_messages(bus, pubsub, forward, ping_sec)
         except BusError as error:
             on_lost(error)
         except (RedisError, OSError) as error:
-            on_lost(BusError(bus.name, reason_of(error), first_line(error)))
+            on_lost(BusError(bus.name, find_bus_reason(error), first_line(error)))
         finally:
             with contextlib.suppress(RedisError, OSError):
                 await pubsub.aclose()  # type: ignore[no-untyped-call]
@@ -81,27 +81,27 @@ async def subscribe(
         await asyncio.sleep(BACKOFF.pause_sec(failures))
 
 
-def _pubsub(bus: Bus) -> PubSub:
+def _make_pubsub(bus: Bus) -> PubSub:
     """Make a subscription object of the client library with a connection of its own, not connected yet."""
     kwargs = {**bus.pool.connection_kwargs, "parser_class": SkippingParser}
     return PubSub(ConnectionPool(connection_class=bus.pool.connection_class, **kwargs))
 
 
-async def _agreed(bus: Bus, pubsub: PubSub, pass_on: _PassOn, owed: int) -> None:
-    """Wait until the server has acknowledged `owed` subscriptions, passing messages on meanwhile.
+async def _await_acknowledgements(bus: Bus, pubsub: PubSub, forward: _Forward, pending_count: int) -> None:
+    """Wait until the server has acknowledged `pending_count` subscriptions, passing messages on meanwhile.
 
     Raises:
         BusError: the server refuses a subscription, or does not answer in time.
     """
-    while owed:
+    while pending_count:
         message = await bus.ask(pubsub.get_message(timeout=None))
         if message is not None and message["type"] in ("subscribe", "psubscribe"):
-            owed -= 1
+            pending_count -= 1
         else:
-            pass_on(message)
+            forward(message)
 
 
-async def _hear(bus: Bus, pubsub: PubSub, pass_on: _PassOn, ping_sec: float) -> None:
+async def _forward_messages(bus: Bus, pubsub: PubSub, forward: _Forward, ping_sec: float) -> None:
     """Pass messages on until the connection fails; after `ping_sec` seconds without any, send a ping.
 
     Raises:
@@ -109,7 +109,7 @@ async def _hear(bus: Bus, pubsub: PubSub, pass_on: _PassOn, ping_sec: float) -> 
         BusError: the ping could not be sent.
         RedisError: the connection failed.
     """
-    asked, count = False, 0
+    is_pinged, count = False, 0
     while True:
         count += 1
         if count % YIELD_EVERY == 0:
@@ -121,21 +121,21 @@ async def _hear(bus: Bus, pubsub: PubSub, pass_on: _PassOn, ping_sec: float) -> 
                 # no time-out of the client's own, see `Bus`
                 message = await pubsub.get_message(timeout=None)
         except TimeoutError:
-            if asked:
+            if is_pinged:
                 raise
-            asked = True
+            is_pinged = True
             await bus.ask(pubsub.ping())
             continue
-        asked = False
-        pass_on(message)
+        is_pinged = False
+        forward(message)
 
 
-def _passing_on(
+def _make_forwarder(
     on_message: Callable[[bytes, bytes], None], on_skipped: Callable[[bytes], None] | None
-) -> _PassOn:
+) -> _Forward:
     """Return a function that passes a message to `on_message`, or to `on_skipped` if it is too long."""
 
-    def pass_on(message: dict[str, Any] | None) -> None:
+    def forward(message: dict[str, Any] | None) -> None:
         """Pass on a message of the client library; ignore None and acknowledgements."""
         if message is None or message["type"] not in ("message", "pmessage"):
             return
@@ -145,4 +145,4 @@ def _passing_on(
         elif on_skipped is not None:
             on_skipped(channel)
 
-    return pass_on
+    return forward

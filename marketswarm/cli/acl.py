@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from marketswarm.acl import AclError, user_names
-from marketswarm.bus import Bus, BusError, find_url
+from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.cli import output
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
@@ -64,7 +64,9 @@ def acl(
             close_default(secrets)
         # no connection is made, but a wrong URL ends the command before anything is written
         buses = (
-            [Bus(bus, find_url(bus, os.environ, document)) for bus in document.bus_names()] if urls else []
+            [Bus(bus, find_bus_url(bus, os.environ, document)) for bus in document.bus_names()]
+            if urls
+            else []
         )
         known, made = passwords(secrets, user_names(document), make=make_secrets)
         lines = _write_acl_files(document, known, out)

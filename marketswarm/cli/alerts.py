@@ -19,7 +19,7 @@ import orjson
 import typer
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stream import StreamEntry, read_after, read_newest_id, sort_key
+from marketswarm.bus.stream import StreamEntry, entry_sort_key, read_entries_after, read_newest_id
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.event_text import describe_event, is_bad
 from marketswarm.cli.fleet_view import FleetView, open_fleet
@@ -239,7 +239,7 @@ class _LogReader:
             self._position = await self._find_position(
                 (self._since_sec or 0) + time.monotonic() - self._begun
             )
-        elif sort_key(await self._find_position(None)) < sort_key(self._position):
+        elif entry_sort_key(await self._find_position(None)) < entry_sort_key(self._position):
             self._position = _LOG_START
 
     async def _read(self, block_sec: float | None) -> list[LoggedEvent]:
@@ -249,7 +249,7 @@ class _LogReader:
         """
         found: list[LoggedEvent] = []
         while True:
-            entries = await read_after(
+            entries = await read_entries_after(
                 self._bus, ALERT_LOG, self._position or _LOG_START, count=_PAGE_ENTRIES, block_sec=block_sec
             )
             for entry in entries:

@@ -23,7 +23,7 @@ from marketswarm.agent.truth_source import (
 )
 from marketswarm.beat import Sender, Status
 from marketswarm.beat import encode_beat as make_beat
-from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_url
+from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_bus_url
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.fleet_view import embedded_buses, with_embedded_buses
 from marketswarm.cli.options import DATA, Data, Svc, parse_duration, require_service_name
@@ -232,7 +232,7 @@ class BeatSender:
         """Return the destination's bus, not connected yet. Raises Exit, code 2, for a bad URL."""
         name = self.destination.bus
         try:
-            return self._open(name, find_url(name, self._environ(), self._truth))
+            return self._open(name, find_bus_url(name, self._environ(), self._truth))
         except BusError as error:
             raise Exit(Code.CONFIGURATION, str(error)) from None
 

@@ -16,8 +16,8 @@ from marketswarm.agent.truth_source import (
     format_reasons,
     read_all_truths,
 )
-from marketswarm.bus import Bus, BusError, find_url, variable_of
-from marketswarm.bus_url import leads_to
+from marketswarm.bus import Bus, BusError, find_bus_url, get_url_variable
+from marketswarm.bus_url import has_bus_as_host
 from marketswarm.cli.options import suggest_command
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
@@ -71,7 +71,7 @@ class FleetView:
         truth = truth or (self.found.loaded.truth if self.found else None)
         if name not in self._buses:
             try:
-                url = find_url(name, self.environ, truth)
+                url = find_bus_url(name, self.environ, truth)
             except BusError as error:
                 raise Exit(Code.CONFIGURATION, str(error)) from None
             self._buses[name] = create_bus(name, url)
@@ -151,11 +151,11 @@ def with_embedded_buses(
     extended = dict(environ)
     for name, url in urls.items():
         try:
-            known = find_url(name, environ, truth)
+            known = find_bus_url(name, environ, truth)
         except BusError:  # a URL is given and is wrong; the command that needs this bus will report it
             continue
-        if leads_to(known, name) and not is_url_given(name, environ):
-            extended[variable_of(name)] = url
+        if has_bus_as_host(known, name) and not is_url_given(name, environ):
+            extended[get_url_variable(name)] = url
     return extended
 
 

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from marketswarm.agent.service_config import find_model
-from marketswarm.bus import variable_of
+from marketswarm.bus import get_url_variable
 from marketswarm.settings import (
     CommonSettings,
     HealerSettings,
@@ -118,7 +118,7 @@ _SERVICES: Final = frozenset({"POLYGON_API_KEY", "VEXY_LLM_URL", "VEXY_LLM_KEY"}
 def _bus_variables(truth: Truth) -> set[str]:
     """Return the variables for the URLs of the truth's buses: `<BUS>_URL`, and those that the truth names."""
     urls = (truth.bus_url(name) for name in truth.bus_names())
-    return {variable_of(name) for name in truth.bus_names()} | set(_find_references(list(urls)))
+    return {get_url_variable(name) for name in truth.bus_names()} | set(_find_references(list(urls)))
 
 
 def _find_references(value: object) -> Iterable[str]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.bus import variable_of
+from marketswarm.bus import get_url_variable
 from marketswarm.truth import HEALER, MARKET, SYSTEM, Truth, nearest
 
 LAST_PORT: Final = 65_535
@@ -29,7 +29,7 @@ class PlannedBus:
     @property
     def variable(self) -> str:
         """The environment variable in which agents find the URL of the bus."""
-        return variable_of(self.name)
+        return get_url_variable(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Plan:
 
 def is_url_given(bus: str, environ: Mapping[str, str]) -> bool:
     """Return True if the environment has the URL of a bus, in <BUS>_URL or the file of <BUS>_URL_FILE."""
-    return any(environ.get(variable_of(bus) + twin) for twin in ("", "_FILE"))
+    return any(environ.get(get_url_variable(bus) + twin) for twin in ("", "_FILE"))
 
 
 def make_plan(

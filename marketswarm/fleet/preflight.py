@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from marketswarm.bus import BusError, find_url
-from marketswarm.bus.scripts import find_folders
+from marketswarm.bus import BusError, find_bus_url
+from marketswarm.bus.scripts import find_package_folders
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.plan import PlannedAgent, PlannedBus, is_url_given
 from marketswarm.truth import Truth
@@ -40,7 +40,7 @@ def find_external_buses(truth: Truth, environ: Mapping[str, str]) -> dict[str, s
     known = {}
     for name in truth.bus_names():
         try:
-            url = find_url(name, environ, truth)
+            url = find_bus_url(name, environ, truth)
         except BusError as error:
             raise Exit(Code.CONFIGURATION, str(error)) from None
         if is_url_given(name, environ) or urlsplit(url).hostname != name.lower():
@@ -208,4 +208,4 @@ def find_modules(services: Iterable[str]) -> dict[str, str]:
 def _runs(module: str) -> bool:
     """Return True if a module, such as `services.mesh`, has a `__main__.py` here."""
     package, _, rest = module.partition(".")
-    return any(Path(place, rest, "__main__.py").is_file() for place in find_folders(package))
+    return any(Path(place, rest, "__main__.py").is_file() for place in find_package_folders(package))

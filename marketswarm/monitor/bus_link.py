@@ -35,7 +35,7 @@ class BusLink:
     def reopen_session(self) -> None:
         """Have the listener, if there is one, close its session and open another."""
         if self.listener is not None:
-            self.listener.rebuild()
+            self.listener.rebuild_session()
 
     def wake_publisher(self) -> None:
         """Wake the publisher, if there is one, to check whether this process leads on the bus now."""

@@ -44,7 +44,7 @@ class DetectorFeed:
         self._logged = (0, 0)  # how many malformed and replayed payloads had been logged
         self._logged_at = 0.0
 
-    def opened(self, bus: str) -> None:
+    def on_session_opened(self, bus: str) -> None:
         """Start a session in the clock of `bus`, log it and call `session_opened`.
 
         Ignore an unwatched bus.
@@ -55,12 +55,12 @@ class DetectorFeed:
             log.info("vigil.listening", bus=bus, channels=len(watched.channels))
             self._session_opened(bus)
 
-    def channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
+    def on_channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
         """Set the channels that the bus refuses, and publish the verdicts that follow."""
         for verdict in self.detector.set_refused_channels(bus, channels, now):
             self._publish(verdict)
 
-    def lost(self, bus: str, reason: str) -> None:
+    def on_session_lost(self, bus: str, reason: str) -> None:
         """End the session in the clock of `bus` for this reason, and log it. Ignore an unwatched bus."""
         watched = self.detector.buses.get(bus)
         if watched is not None:
@@ -68,7 +68,9 @@ class DetectorFeed:
                 log.warning("vigil.lost", bus=bus, reason=reason)
             watched.clock.lost(reason)
 
-    def heard(self, bus: str, messages: Iterable[Sequence[Any]], now: Moment) -> Sequence[Sequence[Any]]:
+    def on_messages(
+        self, bus: str, messages: Iterable[Sequence[Any]], now: Moment
+    ) -> Sequence[Sequence[Any]]:
         """Pass messages to the detector, publish its verdicts, and return the messages that are no beats."""
         hearing = self.detector.hear(bus, messages, now)
         for verdict in hearing.verdicts:
@@ -77,22 +79,22 @@ class DetectorFeed:
             self._silence_ended()
         return hearing.others
 
-    def canary_sent(self, bus: str, number: int, now: Moment) -> None:
+    def on_canary_sent(self, bus: str, number: int, now: Moment) -> None:
         """Note in the clock of `bus` that the canary `number` was sent."""
         if bus in self.detector.buses:
             self.detector.buses[bus].clock.sent(number, now.mono)
 
-    def canary_accepted(self, bus: str, now: Moment) -> None:
+    def on_canary_accepted(self, bus: str, now: Moment) -> None:
         """Note in the clock of `bus` that the server accepted a canary."""
         if bus in self.detector.buses:
             self.detector.buses[bus].clock.accepted(now)
 
-    def canary_refused(self, bus: str, number: int, reason: str) -> None:
+    def on_canary_refused(self, bus: str, number: int, reason: str) -> None:
         """Note in the clock of `bus` that the server refused the canary `number`, and why."""
         if bus in self.detector.buses:
             self.detector.buses[bus].clock.refused(number, reason)
 
-    def canary_heard(self, bus: str, number: int, now: Moment) -> None:
+    def on_canary_received(self, bus: str, number: int, now: Moment) -> None:
         """Pass a canary that came back to the detector and publish its verdicts.
 
         If services on the bus wait for a canary, wake the evaluator.
@@ -102,7 +104,7 @@ class DetectorFeed:
         if bus in self.detector.buses and self.detector.buses[bus].awaiting_canary:
             self._wake()
 
-    def deaf_for(self, bus: str, now: float) -> float:
+    def get_missing_canary_sec(self, bus: str, now: float) -> float:
         """Return for how many seconds a canary has been missing on `bus`; 0 for an unwatched bus."""
         return self.detector.buses[bus].clock.deaf_for(now) if bus in self.detector.buses else 0.0
 

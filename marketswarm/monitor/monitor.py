@@ -268,7 +268,7 @@ class Monitor:
         for name, watched in self.detector.buses.items():
             listener = self.links[name].listener
             if listener is not None:
-                listener.listen_to(frozenset(each.watch.channel for each in watched.channels.values()))
+                listener.set_channels(frozenset(each.watch.channel for each in watched.channels.values()))
         self._wake.set()
         log.info("vigil.monitoring", services=len(self.detector.services), buses=sorted(listen_to))
 

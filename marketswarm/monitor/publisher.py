@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types
+from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type
 from marketswarm.detector import Verdict
 from marketswarm.keys import ALERT_LOG, monitor_lease_key, roster_key
 from marketswarm.monitor.encoder import EncodedVerdict, roster_field
@@ -334,7 +334,7 @@ class Publisher:
         if is_wrong_type(error):
             lease, roster, stream = self._keys
             with contextlib.suppress(BusError):
-                await replace_wrong_types(self.bus, {lease: "hash", roster: "hash", stream: "stream"})
+                await delete_wrong_types(self.bus, {lease: "hash", roster: "hash", stream: "stream"})
 
     def _log_limits(self, now: float) -> None:
         """Log that verdicts were dropped at a limit, at once, and again every 30 s while more are."""

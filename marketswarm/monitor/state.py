@@ -351,5 +351,5 @@ class StateKeeper:
         """
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
-                return await StateStore(self._bus(home), self._listener).replace_wrong_types()
+                return await StateStore(self._bus(home), self._listener).delete_wrong_types()
         return False

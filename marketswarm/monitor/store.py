@@ -22,13 +22,13 @@ from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import (
     MAX_DURATION_SEC,
     MAX_EPOCH_SEC,
+    delete_wrong_types,
     parse_count,
     parse_decimal,
     parse_duration,
     parse_epoch,
     parse_number,
     parse_text,
-    replace_wrong_types,
     report_unusable,
 )
 from marketswarm.detector import (
@@ -151,10 +151,10 @@ class StateStore:
                 found[svc] = saved
         return found
 
-    async def replace_wrong_types(self) -> bool:
+    async def delete_wrong_types(self) -> bool:
         """Delete the keys of the listener that are not a hash; return True if there was one."""
         keys = (self.roster_key, self.silence_key, self.heard_key, self.lease_key)
-        return await replace_wrong_types(self.bus, dict.fromkeys(keys, "hash"))
+        return await delete_wrong_types(self.bus, dict.fromkeys(keys, "hash"))
 
     async def save_beats(self, fence: Fence, beats: Mapping[str, SavedBeat | None]) -> bool:
         """Write the last beats, delete the fields that are None; return False if another process leads."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.scripts import PREFIX, Script
+from marketswarm.bus.scripts import FUNCTION_PREFIX, Script
 
 KEPT: Final = 3
 """How many older versions of one script stay: processes of earlier releases may still call them."""
@@ -37,7 +37,7 @@ async def load_functions(bus: Bus, scripts: Mapping[str, Script]) -> None:
         BusError: the bus is away.
     """
     try:
-        found = await bus.ask(bus.client.function_list(f"{PREFIX}*", withcode=True))
+        found = await bus.ask(bus.client.function_list(f"{FUNCTION_PREFIX}*", withcode=True))
     except BusError as error:
         if error.reason not in _NOT_FATAL:
             raise
@@ -78,7 +78,7 @@ def _parse_library(library: Sequence[Any]) -> tuple[str | None, bytes]:
     """Parse an entry of FUNCTION LIST into name and code. The name is None if the library is not ours."""
     fields = dict(zip(library[::2], library[1::2], strict=False))
     name, code = fields.get(b"library_name"), fields.get(b"library_code")
-    if isinstance(name, bytes) and name.startswith(PREFIX.encode()) and isinstance(code, bytes):
+    if isinstance(name, bytes) and name.startswith(FUNCTION_PREFIX.encode()) and isinstance(code, bytes):
         return name.decode("utf-8", "replace"), code
     return None, b""
 

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import orjson
 import redis
 
-from marketswarm.bus import variable_of
+from marketswarm.bus import get_url_variable
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.control import send_request
 from marketswarm.fleet.parent_death_guard import die_with_parent
@@ -212,7 +212,7 @@ class Fleet:
 
         It is that of this process without the variables that name buses, truths or ports, and with `env`.
         """
-        places = tuple(variable_of(name) for name in self.truth["buses"])
+        places = tuple(get_url_variable(name) for name in self.truth["buses"])
         kept = {
             name: value
             for name, value in os.environ.items()

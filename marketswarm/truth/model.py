@@ -2,7 +2,7 @@
 
 The rules of single fields are here, with their error messages. Not here: rules between fields (`check.py`),
 how a document is accepted (`parse.py`), and where a bus really is, which the environment may override
-(`marketswarm.bus.find_url`).
+(`marketswarm.bus.find_bus_url`).
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from pydantic import ConfigDict, Field, PlainValidator, StrictBool
 from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
-from marketswarm.bus_url import host_and_name, sentinels
+from marketswarm.bus_url import find_host_and_name, parse_sentinels
 from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.credentials import is_reference
 from marketswarm.truth.errors import hint
@@ -97,7 +97,7 @@ def _usable(url: str) -> bool:
     if not url.isprintable() or " " in url:
         return False
     try:
-        if sentinels(url) is not None:
+        if parse_sentinels(url) is not None:
             return True
         parts = urlsplit(url)
         port = parts.port
@@ -441,7 +441,7 @@ def _address(url: str) -> tuple[str, str]:
     """
     if is_reference(url):
         return "", url
-    return host_and_name(url)
+    return find_host_and_name(url)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from marketswarm.agent import Agent, LeaseLost
 from marketswarm.bus import BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import report_unusable
-from marketswarm.bus.stream import read_range
+from marketswarm.bus.stream import read_entries_between
 from services.vexy_ai.digest import (
     Digest,
     Story,
@@ -86,7 +86,7 @@ async def load_notes(store: NoteStore, window: ClosedWindow) -> list[Note]:
     notes: list[Note] = []
     at, last = window.content.first, window.content.last
     while at and len(notes) < MAX_NOTES:
-        page = await read_range(store.bus, store.key, at, last, count=PAGE_SIZE)
+        page = await read_entries_between(store.bus, store.key, at, last, count=PAGE_SIZE)
         for entry in page:
             if entry.fields is None:
                 report_unusable(store.bus.name, store.key, f"{entry.id.decode()}: {entry.size} bytes")

@@ -124,7 +124,7 @@ class Consumer:
             block=max(1, round(1000 * block_sec)),
         )
         try:
-            reply = await self.bus.ask(reading, block_sec + BLOCK_MARGIN_SEC, longest=2 * MAX_ENTRY_BYTES)
+            reply = await self.bus.ask(reading, block_sec + BLOCK_MARGIN_SEC, max_bytes=2 * MAX_ENTRY_BYTES)
         except ReplyTooLongError:
             return []  # these entries are pending now: each is claimed by itself, if it is not too large
         return list(parse_entries(reply, sources))

@@ -8,7 +8,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from marketswarm.bus import variable_of
+from marketswarm.bus import get_url_variable
 from support.rig import Proc, Server, free_port
 from support.scenes.seeding import truth
 
@@ -27,7 +27,7 @@ class Scene:
         self.ports = {bus: free_port() for bus in BUSES}
 
     def run(self, code: int = 0) -> Proc:
-        env = {variable_of(bus): f"redis://127.0.0.1:{port}" for bus, port in self.ports.items()}
+        env = {get_url_variable(bus): f"redis://127.0.0.1:{port}" for bus, port in self.ports.items()}
         env |= {"ACCESS_DIR": str(self.dir), "TRUTH_PATH": str(self.truth)}
         with Proc("bootstrap.access", env, self.folder) as proc:
             assert proc.wait(20) == code, str(proc)

@@ -6,7 +6,7 @@ import pytest
 
 from marketswarm.bus import Bus
 from marketswarm.bus.parser import MIB, BoundedParser
-from marketswarm.bus.stored_values import unusable_total
+from marketswarm.bus.stored_values import count_unusable
 from services.rss_agg import store as store_module
 from services.rss_agg.parse import FeedEntry, make_items
 from services.rss_agg.settings import Feed, ReadSettings
@@ -207,18 +207,18 @@ async def test_whatever_lies_in_the_memory_is_no_crash(server, store):
 
 
 async def test_huge_values_in_the_memory_are_left_out_and_counted(server, store, monkeypatch):
-    monkeypatch.setattr(BoundedParser, "longest", MIB)
+    monkeypatch.setattr(BoundedParser, "max_reply_bytes", MIB)
     reader = Reader(store)
     await reader.shows("1")
     state, alias = f"rss:items:feed:{reader.one.scope}", f"rss:items:scope:{claim_by_name('a')}"
     server.cmd("HSET", state, "etag", "x" * 5 * MIB)
     server.cmd("HSET", state, "nobody's", "x" * 5 * MIB)
     server.cmd("SET", alias, "x" * 5 * MIB)
-    before = unusable_total()
+    before = count_unusable()
     assert (await store.load_scopes([FEED]))[FEED.url] == reader.one.scope
     (state,) = await store.load_states([reader.one])
     assert (state.validators.etag, state.turn) == ("", "1")
-    assert unusable_total() == before + 2
+    assert count_unusable() == before + 2
     await reader.shows("2", "1")
     assert titles(server) == ["Item 1", "Item 2"]
 
@@ -227,10 +227,10 @@ async def test_a_state_of_another_type_is_no_state_and_counted(server, store):
     reader = Reader(store)
     server.cmd("SET", f"rss:items:feed:{reader.one.scope}", "x")
     server.cmd("RPUSH", f"rss:items:scope:{claim_by_name('a')}", "x")
-    before = unusable_total()
+    before = count_unusable()
     await store.load_scopes([FEED])
     assert (await store.load_states([reader.one]))[0].read_at == 0.0
-    assert unusable_total() == before + 2
+    assert count_unusable() == before + 2
 
 
 async def test_what_is_known_of_an_item_is_not_looked_at_when_it_is_huge(server, store):
@@ -239,9 +239,9 @@ async def test_what_is_known_of_an_item_is_not_looked_at_when_it_is_huge(server,
     shown = server.cmd("HKEYS", seen)[0]
     server.cmd("HSET", seen, shown, "1:" + "a" * MIB + ":0")
     server.cmd("HSET", seen, "nobody's", "1:" + "a" * MIB + ":0")
-    before = unusable_total()
+    before = count_unusable()
     await reader.shows("2", "1")
-    assert unusable_total() == before + 2
+    assert count_unusable() == before + 2
     assert sum(server.cmd("HSTRLEN", seen, ident) for ident in server.cmd("HKEYS", seen)) < 1000
 
 
@@ -250,8 +250,8 @@ async def test_a_memory_of_too_many_items_is_of_what_the_feed_shows_alone(server
     await reader.shows("2", "1")
     fill = "for n = 1, 100000 do redis.call('HSET', KEYS[1], n, '1::1') end"
     server.cmd("EVAL", fill, 1, seen, within=20)
-    before = unusable_total()
+    before = count_unusable()
     assert (await reader.shows("2", "1")).new == ()
     assert server.cmd("HLEN", seen) == 2
-    assert unusable_total() == before + 1
+    assert count_unusable() == before + 1
     assert titles(server) == ["Item 1", "Item 2"]

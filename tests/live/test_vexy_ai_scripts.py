@@ -9,7 +9,7 @@ import pytest
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.parser import MIB, BoundedParser
-from marketswarm.bus.stored_values import unusable_total
+from marketswarm.bus.stored_values import count_unusable
 from services.vexy_ai.digest_writer import commit_digest, load_notes, next_due_window
 from services.vexy_ai.llm import spend_request
 from services.vexy_ai.queue import Consumer, NoteStore
@@ -194,7 +194,7 @@ async def test_notes_that_were_trimmed_off_are_missing_and_counted(server, queue
 
 async def test_a_huge_entry_among_the_notes_is_skipped_and_counted(server, queue, store, monkeypatch):
     ids = await taken(queue, server, *"ab")
-    monkeypatch.setattr(BoundedParser, "longest", MIB)
+    monkeypatch.setattr(BoundedParser, "max_reply_bytes", MIB)
     await queue.settle(ITEMS, store, [make_note(ids[0], "a")], **SHORT)
     server.cmd("XADD", "vexy:notes", "*", "kind", "note", "title", "x" * 5 * MIB)
     await queue.settle(ITEMS, store, [make_note(ids[1], "b")], **SHORT)
@@ -203,26 +203,26 @@ async def test_a_huge_entry_among_the_notes_is_skipped_and_counted(server, queue
         server.cmd("XINFO", "STREAM", "vexy:notes")[f"{which}-entry"][0] for which in ("first", "last")
     )
     window = replace(window, content=replace(window.content, first=first, last=last))
-    before = unusable_total()
+    before = count_unusable()
     found = await load_notes(store, window)
     assert [one.id for one in found if one.id in ("a", "b")]
-    assert unusable_total() == before + 1
+    assert count_unusable() == before + 1
 
 
 @pytest.mark.parametrize("where", ["bar A", "n", "first"])
 async def test_a_huge_field_of_a_window_is_taken_away_and_counted(server, bus, store, monkeypatch, where):
-    monkeypatch.setattr(BoundedParser, "longest", MIB)
+    monkeypatch.setattr(BoundedParser, "max_reply_bytes", MIB)
     windows = "vexy:notes:windows"
     for name in ("0-60", "60-120"):
         for field, value in {"n": 1, "first": "1-1", "last": "2-1", "probe site": "{}"}.items():
             server.cmd("HSET", windows, f"{name} {field}", value)
     server.cmd("HSET", windows, f"0-60 {where}", "x" * 5 * MIB)
-    before = unusable_total()
+    before = count_unusable()
     window = await next_due_window(store)
     assert window is not None
     assert window.name == ("60-120" if where == "n" else "0-60")
     assert await load_notes(store, window) == []
-    assert unusable_total() >= before + 1
+    assert count_unusable() >= before + 1
     assert server.cmd("HEXISTS", windows, f"0-60 {where}") == 0
     assert (await next_due_window(store)).name == window.name
     assert await commit_digest(store, window, {"kind": "digest"}, notes=1000)
@@ -230,7 +230,7 @@ async def test_a_huge_field_of_a_window_is_taken_away_and_counted(server, bus, s
 
 async def test_windows_that_are_too_many_or_of_another_type_are_taken_away(server, bus, store, monkeypatch):
     monkeypatch.setattr("services.vexy_ai.digest_writer.MAX_FIELDS", 10)
-    windows, before = "vexy:notes:windows", unusable_total()
+    windows, before = "vexy:notes:windows", count_unusable()
     for n in range(11):
         server.cmd("HSET", windows, f"{n}-{n + 1} n", 1)
     assert await next_due_window(store) is None
@@ -238,17 +238,17 @@ async def test_windows_that_are_too_many_or_of_another_type_are_taken_away(serve
     server.cmd("SET", windows, "x")
     assert await next_due_window(store) is None
     assert server.cmd("EXISTS", windows) == 0
-    assert unusable_total() == before + 2
+    assert count_unusable() == before + 2
 
 
 @pytest.mark.parametrize("odd", ["x", "9" * 5000, "-1", ""])
 async def test_a_window_whose_numbers_are_none_is_closed_all_the_same(server, bus, store, odd):
     for field, value in {"n": 1, "first": "1-1", "last": odd}.items():
         server.cmd("HSET", "vexy:notes:windows", f"0-60 {field}", value)
-    before = unusable_total()
+    before = count_unusable()
     window = await next_due_window(store)
     assert await load_notes(store, window) == []
-    assert unusable_total() > before
+    assert count_unusable() > before
     assert await commit_digest(store, window, {"kind": "digest"}, notes=1000)
     assert await next_due_window(store) is None
 

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from marketswarm.bus_url import host_and_name, is_one, leads_to, place, sentinels
+from marketswarm.bus_url import find_address, find_host_and_name, has_bus_as_host, is_bus_url, parse_sentinels
 
 SECRET = "hush-hush"  # noqa: S105 - nobody's
 WHOLE = (
@@ -26,11 +26,11 @@ WHOLE = (
     ],
 )
 def test_a_place_is_shown_without_credentials(url, shown):
-    assert place(url) == shown
+    assert find_address(url) == shown
 
 
 def test_servers_and_sentinels_have_users_of_their_own_and_one_authority():
-    said = sentinels(WHOLE)
+    said = parse_sentinels(WHOLE)
     assert said.master == "mymaster"
     server = urlsplit(said.server_url("10.0.0.1", 6390))
     assert (server.scheme, server.netloc) == ("rediss", f"agent:{SECRET}@10.0.0.1:6390")
@@ -45,7 +45,7 @@ def test_servers_and_sentinels_have_users_of_their_own_and_one_authority():
 
 
 def test_who_says_little_gets_the_usual_ports_no_user_and_the_first_database():
-    said = sentinels("redis+sentinel://a/m")
+    said = parse_sentinels("redis+sentinel://a/m")
     assert said.urls() == ["redis://a:26379"]
     assert said.server_url("b", 1) == "redis://b:1/0"
 
@@ -74,22 +74,22 @@ def test_who_says_little_gets_the_usual_ports_no_user_and_the_first_database():
     ],
 )
 def test_what_is_no_url_of_a_bus_is_known_for_that(url):
-    assert not is_one(url)
+    assert not is_bus_url(url)
 
 
 @pytest.mark.parametrize("url", [WHOLE, "REDIS+SENTINEL://h/m", "redis://h", "rediss://h:1", "unix:///s"])
 def test_each_form_is_one(url):
-    assert is_one(url)
+    assert is_bus_url(url)
 
 
 def test_a_bus_that_has_no_name_is_called_by_its_place_and_database():
-    assert host_and_name("redis://h:7/2") == ("h", "h:7/2")
-    assert host_and_name("redis://u:p@[::1]/0") == ("::1", "[::1]:6379")
-    assert host_and_name("unix:///s") == ("", "/s")
-    assert host_and_name(WHOLE) == ("", "h1:26380,h2:26379,[::1]:26379/mymaster/3")
+    assert find_host_and_name("redis://h:7/2") == ("h", "h:7/2")
+    assert find_host_and_name("redis://u:p@[::1]/0") == ("::1", "[::1]:6379")
+    assert find_host_and_name("unix:///s") == ("", "/s")
+    assert find_host_and_name(WHOLE) == ("", "h1:26380,h2:26379,[::1]:26379/mymaster/3")
 
 
 def test_the_host_of_a_server_may_be_the_name_of_a_bus_and_that_of_a_sentinel_is_none():
-    assert leads_to("redis://market-redis:6379", "Market-Redis")
-    assert not leads_to("redis+sentinel://market-redis:26379/m", "market-redis")
-    assert not leads_to("redis://market-redis:x", "market-redis")
+    assert has_bus_as_host("redis://market-redis:6379", "Market-Redis")
+    assert not has_bus_as_host("redis+sentinel://market-redis:26379/m", "market-redis")
+    assert not has_bus_as_host("redis://market-redis:x", "market-redis")

@@ -151,8 +151,8 @@ def rss() -> int:
     ids=["bytes", "an array", "a line"],
 )
 async def test_a_reply_without_end_is_cut_off_where_its_kind_may_end(announced, chunk, monkeypatch):
-    monkeypatch.setattr(BatchParser, "longest", 8 * MIB)
-    monkeypatch.setattr(BoundedParser, "longest", 8 * MIB)
+    monkeypatch.setattr(BatchParser, "max_reply_bytes", 8 * MIB)
+    monkeypatch.setattr(BoundedParser, "max_reply_bytes", 8 * MIB)
     before = rss()
     async with saying(ANSWERED, announced, *[chunk] * 64) as url:
         async with session_on(url) as (session, listener, _feed):
@@ -169,7 +169,7 @@ async def test_a_reply_without_end_is_cut_off_where_its_kind_may_end(announced, 
 
 @pytest.mark.parametrize("mib", [24, 15], ids=["cut off", "hung up"])
 async def test_sessions_that_were_cut_off_hold_nothing_of_what_they_had_read(mib, monkeypatch):
-    monkeypatch.setattr(BatchParser, "longest", 16 * MIB)
+    monkeypatch.setattr(BatchParser, "max_reply_bytes", 16 * MIB)
     errors = []  # as whoever is to log them might keep them
     async with saying(ANSWERED, b"$536870912\r\n", *[b"x" * MIB] * mib) as url:
         before = rss()

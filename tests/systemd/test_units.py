@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from marketswarm.agent.watchdog import STOP_WITHIN_SEC
-from marketswarm.bus import variable_of
+from marketswarm.bus import get_url_variable
 from marketswarm.exit import Code
 from marketswarm.fleet.preflight import find_modules
 from marketswarm.settings import CommonSettings
@@ -114,7 +114,7 @@ def test_each_has_the_time_that_its_program_may_take():
 
 
 def test_what_the_page_has_access_write_is_what_the_units_and_servers_read(tmp_path):
-    nowhere = {f"{variable_of(bus)}": "redis://127.0.0.1:1" for bus in TRUTH.bus_names()}
+    nowhere = {f"{get_url_variable(bus)}": "redis://127.0.0.1:1" for bus in TRUTH.bus_names()}
     environ = {**nowhere, "ACCESS_DIR": str(tmp_path / "access"), "TRUTH_PATH": str(ROOT / "truth.json")}
     with Proc("bootstrap.access", environ, tmp_path) as access:
         assert access.wait(30) == 0, str(access)
@@ -136,7 +136,7 @@ def test_each_is_given_its_own_urls_where_access_puts_them(unit, user):
     assert files == {bus: f"/etc/marketswarm/access/urls/{user}/{bus}" for bus in TRUTH.bus_names()}
     given = environment(unit, user)
     for bus in TRUTH.bus_names():
-        assert given[f"{variable_of(bus)}_FILE"] == f"%d/{bus}"
+        assert given[f"{get_url_variable(bus)}_FILE"] == f"%d/{bus}"
         assert re.fullmatch(r"redis://127\.0\.0\.1:63(79|80)", without[bus])
 
 

@@ -15,7 +15,7 @@ from typing import Final
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import is_wrong_type, replace_wrong_types, report_unusable
+from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type, report_unusable
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.keys import MASSIVE_ALERTS, MASSIVE_ROSTER
 from marketswarm.net.retry import Backoff
@@ -121,7 +121,7 @@ class AlertPublisher:
         """Remove our keys if the error is that they hold values of another type."""
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
-                await replace_wrong_types(self._get_bus(), {MASSIVE_ROSTER: "hash", MASSIVE_ALERTS: "stream"})
+                await delete_wrong_types(self._get_bus(), {MASSIVE_ROSTER: "hash", MASSIVE_ALERTS: "stream"})
 
     async def _publish_batch(self) -> None:
         """Close the outages of targets that are no longer probed, then apply the oldest outcomes.

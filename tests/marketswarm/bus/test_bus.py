@@ -7,7 +7,7 @@ import time
 import pytest
 from redis.exceptions import ResponseError
 
-from marketswarm.bus import Bus, BusError, find_url, reason_of
+from marketswarm.bus import Bus, BusError, find_bus_reason, find_bus_url
 from marketswarm.bus.scripts import Script
 from marketswarm.truth import load
 from support.rig import HOST, Server, TcpProxy, free_port
@@ -35,15 +35,17 @@ async def reason(bus: Bus, request, within_sec: float | None = None) -> str:
 def test_the_environment_goes_before_a_file_and_that_before_the_truth_and_that_before_the_name(tmp_path):
     (tmp_path / "url").write_text("redis://file:1\n")
     file = {"MARKET_REDIS_URL_FILE": str(tmp_path / "url")}
-    assert find_url("market-redis", {**file, "MARKET_REDIS_URL": "redis://env:1"}, TRUTH) == "redis://env:1"
-    assert find_url("market-redis", file, TRUTH) == "redis://file:1"
-    assert find_url("market-redis", {}, TRUTH) == "redis://truth:1"
-    assert find_url("market-redis", {}, None) == "redis://market-redis:6379"
+    assert (
+        find_bus_url("market-redis", {**file, "MARKET_REDIS_URL": "redis://env:1"}, TRUTH) == "redis://env:1"
+    )
+    assert find_bus_url("market-redis", file, TRUTH) == "redis://file:1"
+    assert find_bus_url("market-redis", {}, TRUTH) == "redis://truth:1"
+    assert find_bus_url("market-redis", {}, None) == "redis://market-redis:6379"
 
 
 def test_a_file_that_can_not_be_read_is_an_error_that_names_the_variable():
     with pytest.raises(BusError, match="MARKET_REDIS_URL_FILE"):
-        find_url("market-redis", {"MARKET_REDIS_URL_FILE": "/no/such/file"})
+        find_bus_url("market-redis", {"MARKET_REDIS_URL_FILE": "/no/such/file"})
 
 
 @pytest.mark.parametrize(
@@ -72,7 +74,7 @@ def test_a_url_that_does_not_parse_names_where_it_comes_from_and_never_what_stan
         ("third", {}, "(buses.third.url: the truth asks for PLACE, which is not set"),
     ):
         with pytest.raises(BusError) as caught:
-            find_url(name, environ, truth)
+            find_bus_url(name, environ, truth)
         assert said in str(caught.value)
         assert "hunter2" not in str(caught.value)
 
@@ -209,4 +211,4 @@ async def test_a_script_is_sent_whole_to_a_server_that_forgot_it(server):
     ],
 )
 def test_what_servers_say_in_words_alone_has_its_reason_too(words, reason):
-    assert reason_of(ResponseError(words)) == reason
+    assert find_bus_reason(ResponseError(words)) == reason

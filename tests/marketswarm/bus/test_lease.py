@@ -6,18 +6,24 @@ from pathlib import Path
 import pytest
 
 from marketswarm.bus import lease
-from marketswarm.bus.lease import CHECKS, RENEWALS, interval_sec, renew_repeatedly, request_within_sec
+from marketswarm.bus.lease import (
+    CHECKS,
+    RENEWALS,
+    compute_interval_sec,
+    compute_request_limit_sec,
+    renew_repeatedly,
+)
 from marketswarm.testing import MemoryBus
 from support.waiting import auntil
 
 
 def test_a_holder_renews_and_a_waiting_process_asks_so_often_in_a_lease_life():
-    assert interval_sec(3.0, is_holder=True) == 3.0 / RENEWALS
-    assert interval_sec(3.0, is_holder=False) == 3.0 / CHECKS
+    assert compute_interval_sec(3.0, is_holder=True) == 3.0 / RENEWALS
+    assert compute_interval_sec(3.0, is_holder=False) == 3.0 / CHECKS
 
 
 def test_a_request_of_a_short_lease_has_half_a_second():
-    assert (request_within_sec(0.2), request_within_sec(10.0)) == (0.5, 5.0)
+    assert (compute_request_limit_sec(0.2), compute_request_limit_sec(10.0)) == (0.5, 5.0)
 
 
 async def test_it_renews_at_once_when_it_is_due_and_else_after_the_pause():

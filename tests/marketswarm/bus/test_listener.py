@@ -31,18 +31,18 @@ class RecordingHandler:
         self.canaries = 0
         self.work_sec = 0.0  # what each part of a batch takes
 
-    def opened(self, bus: str) -> None:
+    def on_session_opened(self, bus: str) -> None:
         self.sessions += 1
         self.clock.opened()
 
-    def channels_refused(self, bus, channels, now) -> None:
+    def on_channels_refused(self, bus, channels, now) -> None:
         self.refused.append(set(channels))
 
-    def lost(self, bus: str, reason: str) -> None:
+    def on_session_lost(self, bus: str, reason: str) -> None:
         self.losses.append(reason)
         self.clock.lost(reason)
 
-    def heard(self, bus, messages, now) -> Sequence[Sequence[bytes]]:
+    def on_messages(self, bus, messages, now) -> Sequence[Sequence[bytes]]:
         others = []
         time.sleep(self.work_sec)  # work, and so it blocks the loop
         for message in messages:
@@ -52,21 +52,21 @@ class RecordingHandler:
                 self.payloads.append((message[1], message[2]))
         return others
 
-    def canary_sent(self, bus, number, now) -> None:
+    def on_canary_sent(self, bus, number, now) -> None:
         self.clock.sent(number, now.mono)
 
-    def canary_accepted(self, bus, now) -> None:
+    def on_canary_accepted(self, bus, now) -> None:
         self.clock.accepted(now)
 
-    def canary_refused(self, bus, number, reason) -> None:
+    def on_canary_refused(self, bus, number, reason) -> None:
         self.refusals.append(reason)
         self.clock.refused(number, reason)
 
-    def canary_heard(self, bus, number, now) -> None:
+    def on_canary_received(self, bus, number, now) -> None:
         self.canaries += 1
         self.clock.heard(number, now)
 
-    def deaf_for(self, bus, now) -> float:
+    def get_missing_canary_sec(self, bus, now) -> float:
         return self.clock.deaf_for(now)
 
 
@@ -82,7 +82,7 @@ async def listening(url: str, *channels: str):
     bus = Bus("system-redis", url, within_sec=0.5)
     handler = RecordingHandler()
     listener = Listener(bus, handler, listener="healer", boot="me")
-    listener.listen_to(frozenset(channels))
+    listener.set_channels(frozenset(channels))
     task = asyncio.create_task(listener.run())
     try:
         await auntil(lambda: handler.clock.listening or task.done(), 5, "a canary")
@@ -108,7 +108,7 @@ async def test_channels_are_subscribed_by_name_never_by_pattern(server):
 
 async def test_channels_come_and_go_while_it_runs_and_the_session_stays(server):
     async with listening(server.url, "a", "b") as (listener, handler):
-        listener.listen_to(frozenset({"b", "c"}))
+        listener.set_channels(frozenset({"b", "c"}))
         await auntil(lambda: subscribers(server, "c") == 1 and subscribers(server, "a") == 0)
         for channel in "abc":
             server.cmd("PUBLISH", channel, channel)
@@ -164,10 +164,10 @@ async def test_a_session_that_takes_no_more_words_can_be_given_up_all_the_same(s
     opened = []
     monkeypatch.setattr("marketswarm.bus.listener.Session", Stuck)
     async with listening(server.url, "a") as (listener, handler):
-        listener.listen_to(frozenset({"a", "new"}))
+        listener.set_channels(frozenset({"a", "new"}))
         await asyncio.sleep(0.05)
         opened.append(True)
-        listener.rebuild()
+        listener.rebuild_session()
         await auntil(lambda: subscribers(server, "new") == 1, 2)
         assert handler.losses == ["deaf"]
 
@@ -198,7 +198,7 @@ async def test_five_thousand_channels_are_listened_to_within_seconds(server):
         assert all(
             subscribers(server, channel) == 1 for channel in (channels[0], channels[2500], channels[-1])
         )
-        listener.listen_to(frozenset(channels[:2500]) | {f"new{n}" for n in range(5000)})
+        listener.set_channels(frozenset(channels[:2500]) | {f"new{n}" for n in range(5000)})
         await auntil(lambda: subscribers(server, channels[-1]) == 0 and subscribers(server, "new4999") == 1)
         assert subscribers(server, channels[0]) == 1
         assert (handler.sessions, handler.losses) == (1, [])
@@ -232,14 +232,14 @@ async def test_channels_that_may_not_be_heard_are_named_and_all_others_are_heard
     allow(server, "healer:*", *open_ones)
     wanted = frozenset({*open_ones, "s3 secret", "hidden"})
     async with listening(server.url, *(["s0"] if late else wanted)) as (listener, handler):
-        listener.listen_to(wanted)
+        listener.set_channels(wanted)
         await auntil(lambda: handler.refused[-1] == {"s3 secret", "hidden"}, 3)
         await auntil(lambda: all(subscribers(server, each) == 1 for each in open_ones))
         server.cmd("PUBLISH", "s3", "hello")
         await auntil(lambda: handler.payloads == [(b"s3", b"hello")])
         server.cmd("ACL", "SETUSER", "default", "&hidden")
         await auntil(lambda: handler.refused[-1] == {"s3 secret"} and subscribers(server, "hidden") == 1, 5)
-        listener.listen_to(wanted - {"s3 secret"})
+        listener.set_channels(wanted - {"s3 secret"})
         await auntil(lambda: handler.refused[-1] == set(), 3)
         assert (handler.sessions, handler.losses) == (1, [])
         assert handler.clock.listening

@@ -1,7 +1,7 @@
 import pytest
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stored_values import MAX_STRING_BYTES, read_fields, read_strings, unusable_total
+from marketswarm.bus.stored_values import MAX_STRING_BYTES, count_unusable, read_fields, read_strings
 from marketswarm.testing import MemoryBus
 from support.rig import Server
 
@@ -28,13 +28,13 @@ async def test_fields_come_without_those_that_are_too_large_and_what_was_left_ou
         bus = Bus("bus", server.url)
         server.cmd("HSET", "one", "a", "x", "b", "x" * 11, "c", "x" * 10, "other", "x")
         server.cmd("RPUSH", "list", "x")
-        before = unusable_total()
+        before = count_unusable()
         names = ["a", "b", "c", "d"]
         found = await read_fields(bus, ["one", "none", "list"], names, longest=10)
         assert found == [{b"a": b"x", b"c": b"x" * 10}, {}, {}]
-        assert unusable_total() == before + 2
+        assert count_unusable() == before + 2
         assert await read_fields(bus, [], names) == []
         server.cmd("SET", "long", "x" * 11)
         assert await read_strings(bus, ["long", "list", "none"], 10, report=True) == [None] * 3
-        assert unusable_total() == before + 4
+        assert count_unusable() == before + 4
         await bus.aclose()

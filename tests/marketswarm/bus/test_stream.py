@@ -5,11 +5,11 @@ import pytest
 from marketswarm.bus import Bus, ReplyTooLongError
 from marketswarm.bus.stream import (
     StreamEntry,
-    read_after,
-    read_before,
-    read_entries,
+    entry_sort_key,
+    read_entries_after,
+    read_entries_before,
+    read_entries_by_id,
     read_newest_id,
-    sort_key,
 )
 from support.rig import Server
 from support.rig.limits import without_limits
@@ -47,22 +47,28 @@ async def test_an_entry_that_is_too_large_comes_without_fields_between_its_neigh
     add(server, 1)
     add(server, 2, b"x" * size)
     add(server, 3)
-    found = await read_after(bus, "s", b"0-0", count=10)
+    found = await read_entries_after(bus, "s", b"0-0", count=10)
     assert shown(found) == [(b"1-0", True), (b"2-0", False), (b"3-0", True)]
     assert (found[0].fields, found[1].size) == ({b"a": b"x", b"b": b"y"}, size + 3)
-    assert shown(await read_before(bus, "s", b"+", count=2)) == [(b"3-0", True), (b"2-0", False)]
-    assert shown(await read_entries(bus, "s", [b"1-0", b"2-0", b"7-0"])) == [(b"1-0", True), (b"2-0", False)]
+    assert shown(await read_entries_before(bus, "s", b"+", count=2)) == [(b"3-0", True), (b"2-0", False)]
+    assert shown(await read_entries_by_id(bus, "s", [b"1-0", b"2-0", b"7-0"])) == [
+        (b"1-0", True),
+        (b"2-0", False),
+    ]
 
 
 async def test_a_page_is_cut_where_the_reply_would_be_too_long(server, bus, monkeypatch):
     monkeypatch.setattr("marketswarm.bus.stream.REPLY_BYTES", 100_000)
     for number in range(1, 6):
         add(server, number, b"x" * 45_000)
-    first = await read_after(bus, "s", b"0-0", count=10)
+    first = await read_entries_after(bus, "s", b"0-0", count=10)
     assert shown(first) == [(b"1-0", True), (b"2-0", True)]
-    assert shown(await read_after(bus, "s", first[-1].id, count=10)) == [(b"3-0", True), (b"4-0", True)]
+    assert shown(await read_entries_after(bus, "s", first[-1].id, count=10)) == [
+        (b"3-0", True),
+        (b"4-0", True),
+    ]
     ids = [b"%d-0" % number for number in range(1, 6)]
-    assert [entry.id for entry in await read_entries(bus, "s", ids)] == ids
+    assert [entry.id for entry in await read_entries_by_id(bus, "s", ids)] == ids
 
 
 async def test_the_newest_id_is_told_without_the_entry(server, bus):
@@ -70,13 +76,13 @@ async def test_the_newest_id_is_told_without_the_entry(server, bus):
     add(server, 9)
     add(server, 10, b"x" * (20 * MIB))
     assert await read_newest_id(bus, "s") == b"10-0"
-    assert sort_key(b"9-0") < sort_key(b"10-0") < sort_key(b"10-1")
+    assert entry_sort_key(b"9-0") < entry_sort_key(b"10-0") < entry_sort_key(b"10-1")
 
 
 async def test_a_connection_that_was_given_up_serves_nobody_after_it(server, bus):
     server.cmd("SET", "large", b"x" * (4 * MIB))
     with pytest.raises(ReplyTooLongError):
-        await bus.ask(bus.client.get("large"), longest=MIB)
+        await bus.ask(bus.client.get("large"), max_bytes=MIB)
     assert len(await bus.ask(bus.client.get("large"))) == 4 * MIB
 
     async def answers() -> bool:

@@ -41,10 +41,10 @@ class BusLink:
 async def prove(feed: DetectorFeed) -> None:
     """Canaries go out and come back."""
     for number in itertools.count(1):
-        feed.canary_sent("bus", number, read_clocks())
-        feed.canary_accepted("bus", read_clocks())
+        feed.on_canary_sent("bus", number, read_clocks())
+        feed.on_canary_accepted("bus", read_clocks())
         await asyncio.sleep(CANARY_SEC)
-        feed.canary_heard("bus", number, read_clocks())
+        feed.on_canary_received("bus", number, read_clocks())
 
 
 async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
@@ -57,7 +57,7 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
     watches = [Watch(svc, "bus", f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in names]
     feed.detector.set_roster(watches, {"bus": 10.0}, read_clocks())
     list(restore_services(feed.detector, {}, {}, read_clocks()))
-    feed.opened("bus")
+    feed.on_session_opened("bus")
 
     def publish(verdict: Verdict) -> None:
         assert verdict.svc not in missed
@@ -97,7 +97,7 @@ async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monke
     ]
     feed.detector.set_roster(watches, {"bus": 10.0}, read_clocks())
     list(restore_services(feed.detector, {}, {}, read_clocks()))
-    feed.opened("bus")
+    feed.on_session_opened("bus")
 
     async def take_turns() -> None:
         nonlocal turn

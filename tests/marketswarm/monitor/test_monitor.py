@@ -8,7 +8,7 @@ import pytest
 
 from marketswarm.beat import encode_beat
 from marketswarm.bus.listener import read_clocks
-from marketswarm.bus.stored_values import unusable_total
+from marketswarm.bus.stored_values import count_unusable
 from marketswarm.detector import Publication, State, Subject, UnheardBeat, Verdict
 from marketswarm.monitor import Monitor, VerdictEncoder, state
 from marketswarm.monitor.encoder import roster_field
@@ -54,7 +54,7 @@ async def test_the_end_of_a_silence_is_saved_at_once(bus, monkeypatch):
     await saved(bus, there=True)  # at its start a service counts as silent
     monkeypatch.setattr(state, "SAVE_EVERY_SEC", 3600)
     await asyncio.sleep(1.2)  # what it waited for when that was a second is over
-    monitor.feed.heard(
+    monitor.feed.on_messages(
         "system-redis", [[b"message", b"bare:heartbeat", encode_beat("bare", 1, time.time())]], read_clocks()
     )
     await saved(bus, there=False)
@@ -70,7 +70,9 @@ async def test_a_beat_that_may_still_be_on_its_way_is_no_reason_for_a_new_sessio
     bus, age_sec, again, distrusts, monkeypatch
 ):
     monitor, rebuilt = make_monitor(bus), []
-    monkeypatch.setattr(monitor.links["system-redis"].listener, "rebuild", lambda: rebuilt.append(True))
+    monkeypatch.setattr(
+        monitor.links["system-redis"].listener, "rebuild_session", lambda: rebuilt.append(True)
+    )
     monitor.evaluator.reopen_deaf_session(UnheardBeat("bare", "system-redis", age_sec, is_repeated=again))
     assert bool(rebuilt) is distrusts
 
@@ -115,9 +117,9 @@ async def test_what_is_told_of_anything_is_known_to_the_next_run(bus, of):
     task = asyncio.create_task(drain(monitor.links["system-redis"].publisher))
     monitor.publish(verdict)
     await auntil(lambda: not monitor.links["system-redis"].publisher)
-    before = unusable_total()
+    before = count_unusable()
     roster = await StateStore(bus, "healer").load_roster()
-    assert unusable_total() == before
+    assert count_unusable() == before
     entry = roster[roster_field(verdict)]
     assert (entry.verdict, entry.ts, entry.since) == (state, 100.0, 69.0)
     task.cancel()
@@ -148,13 +150,13 @@ async def test_a_bus_that_is_dropped_while_the_memory_is_read_is_no_trouble(bus,
 
 @pytest.mark.parametrize("key", ["roster", "silence", "heard"])
 async def test_a_key_of_the_memory_that_holds_something_else_is_replaced_and_counted(bus, key):
-    before = unusable_total()
+    before = count_unusable()
     await bus.client.set(f"healer:{key}", "what somebody put there")
     monitor = make_monitor(bus)
     task = asyncio.create_task(monitor.state.run("system-redis"))
     await auntil(lambda: not monitor.detector.is_restoring)
     await saved(bus, there=True)
     assert await bus.client.type(f"healer:{key}") in (b"hash", b"none")
-    assert unusable_total() > before
+    assert count_unusable() > before
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)

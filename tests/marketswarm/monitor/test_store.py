@@ -1,6 +1,6 @@
 import pytest
 
-from marketswarm.bus.stored_values import unusable_total
+from marketswarm.bus.stored_values import count_unusable
 from marketswarm.detector import SavedService, State
 from marketswarm.monitor.store import SavedSilence, combine_saved_state, parse_entry, parse_saved_silence
 from support.simulation.manual_detector import stored
@@ -95,10 +95,10 @@ def test_what_is_of_a_wrong_type_in_the_roster_is_passed_over(entry):
 
 @pytest.mark.parametrize("bad", UNUSABLE)
 def test_an_entry_without_a_usable_verdict_is_none_and_is_counted(bad):
-    before = unusable_total()
+    before = count_unusable()
     assert parse_entry("bus", "healer:roster", "a", bad) is None
     assert parse_entry("bus", "healer:roster", "a", b'{"verdict":%b}' % (bad or b'""')) is None
-    assert unusable_total() == before + 2
+    assert count_unusable() == before + 2
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ def test_an_entry_without_a_usable_verdict_is_none_and_is_counted(bad):
 )
 def test_what_is_unusable_of_an_entry_is_left_out_and_counted_and_its_verdict_stands(name, bad):
     raw = b'{"verdict":"down","ts":5,"since":4,"%b":%b}' % (name.encode(), bad)
-    before, entry = unusable_total(), parse_entry("bus", "healer:roster", "a", raw)
-    assert unusable_total() == before + 1
+    before, entry = count_unusable(), parse_entry("bus", "healer:roster", "a", raw)
+    assert count_unusable() == before + 1
     if bad == b"1e999":  # it is no JSON that anybody here reads
         assert entry is None
         return

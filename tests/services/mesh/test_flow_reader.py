@@ -95,7 +95,7 @@ async def test_many_keys_are_seen_in_their_order_and_no_entry_comes_along(server
     server.cmd("XADD", "s0", "*", "big", "x" * 5_000_000)
     server.cmd("XGROUP", "CREATE", "s0", "g" * 5000, "0")
     names = [f"s{n}" for n in range(2 * KEYS_PER_STEP + 1)]
-    monkeypatch.setattr(BoundedParser, "longest", 100_000)
+    monkeypatch.setattr(BoundedParser, "max_reply_bytes", 100_000)
     found = await read_keys(bus, names)
     assert list(found) == names
     assert found["s0"].groups[0].name == "g" * 200

@@ -82,7 +82,7 @@ def make_listener(bus: Bus) -> tuple[Listener, DetectorFeed]:
     feed.detector.buses[BUS].clock.opened()
     list(restore_services(feed.detector, {}, {}, read_clocks()))
     found = Listener(bus, feed, listener="healer", boot="me")
-    found.listen_to(frozenset({"a:heartbeat"}))
+    found.set_channels(frozenset({"a:heartbeat"}))
     return found, feed
 
 

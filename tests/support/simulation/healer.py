@@ -6,7 +6,7 @@ Each thing that `Detector` is told goes to the oracle too, and what follows must
 from dataclasses import dataclass
 from typing import Any
 
-from marketswarm.bus.listener import DEAF_AFTER_SEC, URGED_PAUSE_SEC
+from marketswarm.bus.listener import DEAF_AFTER_SEC, MIN_CANARY_PAUSE_SEC
 from marketswarm.detector import (
     CANARY_EVERY_SEC,
     OVERDUE_SEC,
@@ -166,7 +166,7 @@ class Healer:
                 clock.refused(canary.number, canary.refusal)
                 self.naive.clocks[name].refused(canary.number)
             canary.answer_at = None
-            canary.next_at = max(self.now + URGED_PAUSE_SEC, canary.started + CANARY_EVERY_SEC)
+            canary.next_at = max(self.now + MIN_CANARY_PAUSE_SEC, canary.started + CANARY_EVERY_SEC)
             if bus.session is not None and clock.deaf_for(self.now) > DEAF_AFTER_SEC:
                 self.lost(name, "deaf")
                 self.open_at[name] = self.now + 0.05
@@ -199,7 +199,7 @@ class Healer:
             self.asked.append((self.now + self.ask_sec, suspect.bus, suspect.svc))
         for name in tick.canaries_wanted:
             canary = self.canaries[name]
-            canary.next_at = min(canary.next_at, max(self.now, canary.started + URGED_PAUSE_SEC))
+            canary.next_at = min(canary.next_at, max(self.now, canary.started + MIN_CANARY_PAUSE_SEC))
         self.sleeps_past_nothing(tick.wake_in, set(tick.canaries_wanted))
         for name, clock in self.naive.clocks.items():
             self.proven[name].append((self.now, clock.proven))

@@ -127,7 +127,7 @@ class Process:
 
     def _eavesdrop(self) -> None:
         feed, detector = self.monitor.feed, self.monitor.detector
-        heard, canary_heard = feed.heard, feed.canary_heard
+        heard, canary_heard = feed.on_messages, feed.on_canary_received
 
         def hears(bus: str, messages: Any, now: Moment) -> Any:
             messages = list(messages)
@@ -144,7 +144,7 @@ class Process:
             if clock.listening and not before:
                 self.gaps_at[bus].append(self.fleet.t)
 
-        feed.heard, feed.canary_heard = hears, hears_canary
+        feed.on_messages, feed.on_canary_received = hears, hears_canary
 
     # -- the owner of its monitor
 
