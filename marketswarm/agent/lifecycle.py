@@ -305,7 +305,7 @@ async def _beside(
     """
     try:
         async with asyncio.TaskGroup() as group:
-            me.side_tasks.live_in(group)
+            me.side_tasks.begin_in(group)
             me.progress()
             watchdog.begin(_limit_sec(me))
             me.task(watchdog.tick(), name="ticks")
@@ -332,8 +332,8 @@ def _cause(me: Agent[Any], errors: BaseExceptionGroup[BaseException]) -> BaseExc
     asked = exit_in(errors)
     if asked is not None:
         return asked
-    if me.side_tasks.died is not None:
-        return Exit(Code.DIED, f"the task {me.side_tasks.died} died")
+    if me.side_tasks.first_failed is not None:
+        return Exit(Code.DIED, f"the task {me.side_tasks.first_failed} died")
     return errors.exceptions[0] if len(errors.exceptions) == 1 else errors
 
 

@@ -15,10 +15,9 @@ from typing import Any, Final, Generic, TypeVar
 
 from marketswarm import log
 from marketswarm.agent.heartbeat import BeatTarget, Progress
-from marketswarm.agent.lease import Lease, leased
+from marketswarm.agent.lease import Lease, hold_lease
 from marketswarm.agent.service_config import M, require_config
-from marketswarm.agent.shards import Share
-from marketswarm.agent.shards import collect as collect_shares
+from marketswarm.agent.shards import Share, collect_shares
 from marketswarm.agent.tasks import SideTasks
 from marketswarm.agent.truth_source import FoundTruth, TruthRefused
 from marketswarm.bus import Bus, BusError, find_bus_url
@@ -297,7 +296,7 @@ class Agent(Generic[S]):
             LeaseHeld: on entering, if `wait_sec` passed and another process holds the lease.
             LeaseLost: out of the block, which was cancelled because the lease was lost.
         """
-        return leased(self, Lease(name, life_sec, self.bus(bus), self.name, self.boot), wait_sec)
+        return hold_lease(self, Lease(name, life_sec, self.bus(bus), self.name, self.boot), wait_sec)
 
     def expose(self, source: Source) -> None:
         """Add a source of metrics to those on METRICS_PORT, if that is set.

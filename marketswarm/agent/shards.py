@@ -24,7 +24,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from marketswarm.agent.tasks import hearing
+from marketswarm.agent.tasks import subscribe_inside
 from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import members_key
@@ -34,46 +34,46 @@ if TYPE_CHECKING:
     from marketswarm.agent.member import Agent
 
 DIGEST_BYTES: Final = 8
-_REMEMBERED: Final = 1_024
+_CACHED_MEMBERS: Final = 1_024
 
 
-def owners(keys: Iterable[str], members: Collection[str]) -> dict[str, str]:
+def find_owners(keys: Iterable[str], members: Collection[str]) -> dict[str, str]:
     """Return the owner of each key, in the order of `keys`; an empty dict if there are no members.
 
     The order of `members` does not matter, and neither do repeats.
     """
-    rated = [(member, _of_member(member)) for member in sorted(set(members))]
-    return {key: max(rated, key=_by_weight(key))[0] for key in keys} if rated else {}
+    hashed = [(member, _hash_member(member)) for member in sorted(set(members))]
+    return {key: max(hashed, key=_make_rating(key))[0] for key in keys} if hashed else {}
 
 
-def owned(keys: Iterable[str], member: str, members: Collection[str]) -> list[str]:
+def select_owned(keys: Iterable[str], member: str, members: Collection[str]) -> list[str]:
     """Return those of `keys` that belong to `member`, in their order; none if it is not among `members`."""
     keys = list(keys)
-    owner = owners(keys, members)
+    owner = find_owners(keys, members)
     return [key for key in keys if owner.get(key) == member]
 
 
-def _by_weight(key: str) -> Callable[[tuple[str, Any]], bytes]:
-    """Return a function that rates a pair of `owners`, a member and its hash, for this key."""
-    text = _bytes(key)
+def _make_rating(key: str) -> Callable[[tuple[str, Any]], bytes]:
+    """Return a function that rates a pair of `find_owners`, a member and its hash, for this key."""
+    text = _encode(key)
 
-    def weight(rated: tuple[str, Any]) -> bytes:
+    def weight(member_and_hash: tuple[str, Any]) -> bytes:
         """Return the member's number for the key, as bytes."""
-        whole = rated[1].copy()
-        whole.update(text)
-        return bytes(whole.digest())
+        state = member_and_hash[1].copy()
+        state.update(text)
+        return bytes(state.digest())
 
     return weight
 
 
-@lru_cache(maxsize=_REMEMBERED)
-def _of_member(member: str) -> Any:
+@lru_cache(maxsize=_CACHED_MEMBERS)
+def _hash_member(member: str) -> Any:
     """Return the hash state of a member's name. Copy it before you add a key: it is cached."""
-    name = blake2b(_bytes(member), digest_size=DIGEST_BYTES).digest()
+    name = blake2b(_encode(member), digest_size=DIGEST_BYTES).digest()
     return blake2b(name, digest_size=DIGEST_BYTES)
 
 
-def _bytes(text: str) -> bytes:
+def _encode(text: str) -> bytes:
     """Return a text as UTF-8, with lone surrogates kept."""
     # a key may come from JSON, which knows halves of surrogate pairs
     return text.encode("utf-8", "surrogatepass")
@@ -82,13 +82,13 @@ def _bytes(text: str) -> bytes:
 LIFE: Final = 0.9  # of the timeout: in the remaining tenth the other members notice that this one is gone
 REFRESHES: Final = 4
 """Renewals within the life of a membership."""
-MOST_MEMBERS: Final = 1_000
+MAX_MEMBERS: Final = 1_000
 LEAVE_WITHIN_SEC: Final = 0.5
 KNOWN_WITHIN_SEC: Final = 2.0
-_LEAST_WITHIN_SEC: Final = 0.1
+_MIN_WITHIN_SEC: Final = 0.1
 _JUST_AFTER_SEC: Final = 0.005
 _PAUSE_SEC: Final = 0.02  # a flood on the members' channel costs at most fifty looks a second
-_TURN: Final = Script.beside("marketswarm.agent", "share.lua")
+_SHARE_SCRIPT: Final = Script.beside("marketswarm.agent", "share.lua")
 
 
 class Members:
@@ -100,32 +100,32 @@ class Members:
     def __init__(self) -> None:
         self.boots: tuple[str, ...] = ()
         self._answered_at = float("-inf")
-        self._next_gone_at = float("inf")
+        self._next_expiry_at = float("inf")
 
-    def answered(self, boots: Iterable[str], next_gone_sec: float | None, now: float) -> bool:
+    def record_answer(self, boots: Iterable[str], next_expiry_sec: float | None, now: float) -> bool:
         """Record the members that the bus returned; return True if they changed.
 
-        `next_gone_sec` is the seconds until the first of the others expires, None if there are no others.
+        `next_expiry_sec` is the seconds until the first of the others expires, None if there are no others.
         """
         before, self.boots = self.boots, tuple(sorted(boots))
         self._answered_at = now
-        self._next_gone_at = float("inf") if next_gone_sec is None else now + next_gone_sec
+        self._next_expiry_at = float("inf") if next_expiry_sec is None else now + next_expiry_sec
         return self.boots != before
 
-    def unanswered(self, life_sec: float, now: float) -> bool:
+    def record_failure(self, life_sec: float, now: float) -> bool:
         """Record a failed request; return True if the members are unknown.
 
         They are unknown once no request has succeeded for `life_sec` seconds.
         """
-        self._next_gone_at = float("inf")
+        self._next_expiry_at = float("inf")
         if now - self._answered_at > life_sec:
             self.boots = ()
         return not self.boots
 
-    def look_in(self, life_sec: float, now: float) -> float:
+    def next_renewal_sec(self, life_sec: float, now: float) -> float:
         """Return the seconds until the next renewal, or until another member would expire."""
-        gone_in = self._next_gone_at - now + _JUST_AFTER_SEC
-        return max(_JUST_AFTER_SEC, min(life_sec / REFRESHES, gone_in))
+        expires_in_sec = self._next_expiry_at - now + _JUST_AFTER_SEC
+        return max(_JUST_AFTER_SEC, min(life_sec / REFRESHES, expires_in_sec))
 
 
 class Share:
@@ -136,15 +136,15 @@ class Share:
 
     def __init__(self, me: "Agent[Any]", what: str, bus: str | None) -> None:
         self.what = what
-        self.held = 0
+        self.key_count = 0
         """The number of keys that the last call of `mine` returned."""
         self._me, self._bus_name = me, bus
         self._last_bus = me.bus(bus or me.beat_bus)
         self._key = members_key(me.name, None if what == "work" else what)
         self._members = Members()
-        self._due, self._known = asyncio.Event(), asyncio.Event()
-        self._changed = False
-        self._asked: tuple[list[str], tuple[str, ...], list[str]] = ([], (), [])
+        self._renewal_due, self._answered = asyncio.Event(), asyncio.Event()
+        self._has_changed = False
+        self._last_result: tuple[list[str], tuple[str, ...], list[str]] = ([], (), [])
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -157,19 +157,23 @@ class Share:
         Return all of them while this instance is alone or the members are unknown: work that is done twice is
         better than work that nobody does.
         """
-        asked, members, boot = list(keys), self.members, self._me.boot
+        requested, members, boot = list(keys), self.members, self._me.boot
         if members and boot not in members:  # we expired while our work made no progress, and it does again
             members = (*members, boot)
-            self._due.set()
-        if (asked, members) != self._asked[:2]:
-            self._asked = (asked, members, owned(asked, boot, members) if members else asked)
-        mine = list(self._asked[2])
-        self.held = len(mine)
+            self._renewal_due.set()
+        if (requested, members) != self._last_result[:2]:
+            self._last_result = (
+                requested,
+                members,
+                select_owned(requested, boot, members) if members else requested,
+            )
+        mine = list(self._last_result[2])
+        self.key_count = len(mine)
         return mine
 
     def changed(self) -> bool:
         """Return True if the members changed since the last call. A change also ends `me.rest`."""
-        changed, self._changed = self._changed, False
+        changed, self._has_changed = self._has_changed, False
         return changed
 
     async def known(self, within_sec: float = KNOWN_WITHIN_SEC) -> bool:
@@ -179,75 +183,75 @@ class Share:
         """
         with contextlib.suppress(TimeoutError):
             async with self._me.waiting(within_sec):
-                await self._known.wait()
+                await self._answered.wait()
         return bool(self.members)
 
     async def run(self) -> None:
         """Stay a member until cancelled, following the truth to another bus; then leave."""
-        self._me.on_reseed(lambda _truth: self._due.set())
+        self._me.on_reseed(lambda _truth: self._renewal_due.set())
         while True:
-            bus = self._bus()
+            bus = self._find_bus()
             try:
-                async with hearing(self._me, bus, self._key, self._heard):
-                    await self._stay(bus)
+                async with subscribe_inside(self._me, bus, self._key, self._on_message):
+                    await self._stay_on(bus)
             finally:
                 with contextlib.suppress(BusError):
-                    await self._ask(bus, 0.0, LEAVE_WITHIN_SEC)
+                    await self._run_script(bus, 0.0, LEAVE_WITHIN_SEC)
 
-    async def _stay(self, bus: Bus) -> None:
+    async def _stay_on(self, bus: Bus) -> None:
         """Stay a member on this bus until the truth names another bus."""
-        while self._bus() is bus:
-            self._due.clear()
-            await self._turn(bus)
+        while self._find_bus() is bus:
+            self._renewal_due.clear()
+            await self._renew(bus)
             await asyncio.sleep(_PAUSE_SEC)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._members.look_in(self._life_sec, time.monotonic())):
-                    await self._due.wait()
+                async with asyncio.timeout(self._members.next_renewal_sec(self._life_sec, time.monotonic())):
+                    await self._renewal_due.wait()
 
-    async def _turn(self, bus: Bus) -> None:
+    async def _renew(self, bus: Bus) -> None:
         """Renew our membership on `bus` once, and record the members that it returns, or its failure."""
         # the membership runs from the last progress: a member whose work hangs expires, as its beats stop
         left_sec = self._life_sec - self._me.work_progress.silent_sec(time.monotonic())
-        within_sec = max(_LEAST_WITHIN_SEC, min(WITHIN_SEC, self._life_sec / REFRESHES))
+        within_sec = max(_MIN_WITHIN_SEC, min(WITHIN_SEC, self._life_sec / REFRESHES))
         try:
-            next_gone_ms, *boots = await self._ask(bus, left_sec, within_sec)
+            next_expiry_ms, *boots = await self._run_script(bus, left_sec, within_sec)
         except BusError as error:
-            known = self.members
-            if self._members.unanswered(self._life_sec, time.monotonic()):
+            before = self.members
+            if self._members.record_failure(self._life_sec, time.monotonic()):
                 self._me.set_degraded(
                     f"nobody knows who shares: {bus.name} {error.reason}", part=f"share {self.what}"
                 )
-            if known != self.members:
-                self._tell()
+            if before != self.members:
+                self._announce_change()
             return
-        next_gone_sec = int(next_gone_ms) / 1000 if int(next_gone_ms) >= 0 else None
+        next_expiry_sec = int(next_expiry_ms) / 1000 if int(next_expiry_ms) >= 0 else None
         names = [boot.decode("utf-8", "replace") for boot in boots]
         self._me.set_degraded(None, part=f"share {self.what}")
-        if self._members.answered(names, next_gone_sec, time.monotonic()):
-            self._tell()
-        self._known.set()
+        if self._members.record_answer(names, next_expiry_sec, time.monotonic()):
+            self._announce_change()
+        self._answered.set()
 
-    async def _ask(self, bus: Bus, life_sec: float, within_sec: float) -> Sequence[Any]:
+    async def _run_script(self, bus: Bus, life_sec: float, within_sec: float) -> Sequence[Any]:
         """Run share.lua; return the milliseconds until another member expires (-1: no other), then the boots.
 
         A `life_sec` of 0 or less leaves the membership. Raise BusError if the bus fails.
         """
         lives_ms = (max(0, round(1000 * life_sec)), round(1000 * self._life_sec))
-        args: list[str | bytes | float] = [self._me.boot, *lives_ms, MOST_MEMBERS]
-        answer: Sequence[Any] = await bus.script(_TURN, [self._key], args, within_sec)
+        args: list[str | bytes | float] = [self._me.boot, *lives_ms, MAX_MEMBERS]
+        answer: Sequence[Any] = await bus.script(_SHARE_SCRIPT, [self._key], args, within_sec)
         return answer
 
-    def _heard(self, boot: bytes | None) -> None:
+    def _on_message(self, boot: bytes | None) -> None:
         """Have the membership renewed when another boot published a change.
 
         `boot` is None when messages may be missing.
         """
         if boot != self._me.boot.encode():
-            self._due.set()
+            self._renewal_due.set()
 
-    def _tell(self) -> None:
+    def _announce_change(self) -> None:
         """Mark and log a change of the members, and wake the work loop."""
-        self._changed = True
+        self._has_changed = True
         self._me.log.info("share.changed", what=self.what, members=len(self.members))
         self._me.wake()
 
@@ -256,14 +260,14 @@ class Share:
         """Return the seconds after which a membership expires without renewal."""
         return LIFE * self._me.timeout_sec
 
-    def _bus(self) -> Bus:
+    def _find_bus(self) -> Bus:
         """Return the bus that the truth in force names; the last one if it has no URL."""
         with contextlib.suppress(BusError):
             self._last_bus = self._me.bus(self._bus_name or self._me.beat_bus)
         return self._last_bus
 
 
-def collect(shares: Iterable[Share]) -> Iterator[Family]:
+def collect_shares(shares: Iterable[Share]) -> Iterator[Family]:
     """Yield the metrics of the shares of one agent."""
     shares = list(shares)
     yield Family(
@@ -277,6 +281,6 @@ def collect(shares: Iterable[Share]) -> Iterator[Family]:
         "marketswarm_share_keys",
         "gauge",
         "Keys of it that were this instance's when it last asked.",
-        [((share.what,), float(share.held)) for share in shares],
+        [((share.what,), float(share.key_count)) for share in shares],
         labels=("what",),
     )

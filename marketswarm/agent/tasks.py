@@ -15,7 +15,7 @@ from marketswarm.exit import exit_in
 if TYPE_CHECKING:
     from marketswarm.agent.member import Agent
 
-AGAIN_SEC: Final = 3.25
+CANCEL_AGAIN_SEC: Final = 3.25
 """Seconds until a block that goes on after a cancellation is cancelled again. Its clean-up has this long; the
 rest of the 5 s that an agent has to end is for its goodbye and for closing."""
 
@@ -31,48 +31,48 @@ class CancelScope:
         if task is None:
             raise RuntimeError("a block lives in a task")
         self._task = task
-        self._before = task.cancelling()
+        self._cancels_before = task.cancelling()
         self._cancels = 0
-        self._again: asyncio.TimerHandle | None = None
-        self._over = False
+        self._cancel_timer: asyncio.TimerHandle | None = None
+        self._is_over = False
 
     def cancel(self) -> None:
         """Cancel the block, and again every 3.25 s while it goes on. Do nothing once the block is over."""
-        if self._over:
+        if self._is_over:
             return
         self._cancels += 1
         self._task.cancel()
-        if self._again is not None:
-            self._again.cancel()
-        self._again = asyncio.get_running_loop().call_later(AGAIN_SEC, self.cancel)
+        if self._cancel_timer is not None:
+            self._cancel_timer.cancel()
+        self._cancel_timer = asyncio.get_running_loop().call_later(CANCEL_AGAIN_SEC, self.cancel)
 
     def end(self) -> bool:
         """End the block; return True if `cancel` cancelled it, and nothing else cancelled the task."""
-        self._over = True
-        if self._again is not None:
-            self._again.cancel()
+        self._is_over = True
+        if self._cancel_timer is not None:
+            self._cancel_timer.cancel()
         was_cancelled = self._cancels > 0
         while self._cancels:
             self._cancels -= 1
             self._task.uncancel()
-        return was_cancelled and self._task.cancelling() <= self._before
+        return was_cancelled and self._task.cancelling() <= self._cancels_before
 
 
 class SideTasks:
-    """The side tasks of one agent. `died` is the name of the first of them that failed."""
+    """The side tasks of one agent. `first_failed` is the name of the first of them that failed."""
 
     def __init__(self, log: Any) -> None:
-        self.died: str | None = None
+        self.first_failed: str | None = None
         self._log = log
         self._group: asyncio.TaskGroup | None = None
         self._body: asyncio.Task[Any] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def live_in(self, group: asyncio.TaskGroup) -> None:
+    def begin_in(self, group: asyncio.TaskGroup) -> None:
         """Run side tasks in `group` from now on; the current task is the one that runs the body."""
         self._group, self._body = group, asyncio.current_task()
 
-    def in_body(self) -> bool:
+    def is_in_body(self) -> bool:
         """Return True if the current task runs the body."""
         return asyncio.current_task() is self._body
 
@@ -81,7 +81,7 @@ class SideTasks:
         if self._group is None:
             work.close()
             raise RuntimeError("side tasks live inside `async with agent(…)`")
-        task = self._group.create_task(self._guarded(work, name), name=name)
+        task = self._group.create_task(self._run_guarded(work, name), name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: work.close())  # it may have been cancelled before it began
@@ -93,12 +93,12 @@ class SideTasks:
         for task in list(self._tasks):
             task.cancel()
 
-    async def _guarded(self, work: Coroutine[Any, Any, Any], name: str) -> Any:
+    async def _run_guarded(self, work: Coroutine[Any, Any, Any], name: str) -> Any:
         """Await the work of a side task; if it fails, record its name, log the error and raise it."""
         try:
             return await work
         except Exception as error:
-            self.died = self.died or name
+            self.first_failed = self.first_failed or name
             if exit_in(error) is None:
                 self._log.critical("task.died", task=name, exc_info=error)
             raise
@@ -108,20 +108,20 @@ _CANCEL_EVERY_SEC: Final = 0.1
 
 
 @contextlib.asynccontextmanager
-async def hearing(
-    me: "Agent[Any]", bus: Bus, channel: str, heard: Callable[[bytes | None], None]
+async def subscribe_inside(
+    me: "Agent[Any]", bus: Bus, channel: str, on_message: Callable[[bytes | None], None]
 ) -> AsyncIterator[None]:
     """Subscribe to `channel` inside this block, in a side task.
 
-    Call `heard(payload)` for each message, and `heard(None)` at each (re)subscription, when messages may be
-    missing.
+    Call `on_message(payload)` for each message, and `on_message(None)` at each (re)subscription, when
+    messages may be missing.
     """
     task = me.task(
         subscribe(
             bus,
             channels=(channel,),
-            on_message=lambda _channel, payload: heard(payload),
-            on_subscribed=lambda: heard(None),
+            on_message=lambda _channel, payload: on_message(payload),
+            on_subscribed=lambda: on_message(None),
             on_lost=lambda _error: None,
         ),
         name=f"{channel} on {bus.name}",
@@ -129,10 +129,10 @@ async def hearing(
     try:
         yield
     finally:
-        await _ended(task)
+        await _cancel_until_done(task)
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
+async def _cancel_until_done(task: asyncio.Task[None]) -> None:
     """Cancel a task every 0.1 s until it ends: on Python 3.11 the client library can lose a cancellation."""
     while not task.done():
         task.cancel()

@@ -8,7 +8,7 @@ import pytest
 
 from healer.relay import Relay
 from marketswarm.agent.metrics import AgentMetrics, AgentState
-from marketswarm.agent.shards import collect
+from marketswarm.agent.shards import collect_shares
 from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.detector import Moment
 from marketswarm.monitor import Monitor, VerdictEncoder
@@ -66,7 +66,7 @@ def test_the_table_of_every_agent_is_what_every_agent_tells():
 
 
 def test_the_table_of_who_shares_is_what_a_share_tells():
-    assert sorted(shown("Agents that share their work")) == sorted(map(row, collect([])))
+    assert sorted(shown("Agents that share their work")) == sorted(map(row, collect_shares([])))
 
 
 async def test_the_table_of_the_healer_is_what_a_monitor_collects():

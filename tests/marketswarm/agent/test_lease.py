@@ -24,10 +24,10 @@ def lease(bus, boot="abc", life_sec=5.0, name="nightly"):
 
 async def test_one_has_it_and_another_one_hears_who_and_for_how_long(bus):
     first, second = lease(bus), lease(bus, "def")
-    assert await first.take()
-    assert not await second.take()
+    assert await first.acquire()
+    assert not await second.acquire()
     assert (first.held, second.held, second.holder) == (True, False, "rss_agg abc")
-    assert 0 < second.look_in_sec(0.0) <= 5.0 / CHECKS
+    assert 0 < second.next_request_sec(0.0) <= 5.0 / CHECKS
     said = await bus.client.hgetall("lease:nightly")
     assert (said[b"boot"], said[b"svc"], int(said[b"epoch"])) == (b"abc", b"rss_agg", first.epoch)
     assert 4000 < await bus.client.pttl("lease:nightly") <= 5000
@@ -35,25 +35,25 @@ async def test_one_has_it_and_another_one_hears_who_and_for_how_long(bus):
 
 async def test_who_gives_it_back_lets_another_one_in_at_once(bus):
     first, second = lease(bus), lease(bus, "def")
-    await first.take()
-    await first.give()
+    await first.acquire()
+    await first.release()
     assert not first.held
-    assert await second.take()
+    assert await second.acquire()
     assert second.epoch > first.epoch
-    await first.give()  # what is not ours is not given back
-    assert not await lease(bus, "ghi").take()
+    await first.release()  # what is not ours is not given back
+    assert not await lease(bus, "ghi").acquire()
 
 
 async def test_the_epoch_grows_over_expiry_and_over_the_loss_of_all_data(bus):
     epochs = []
     for forget in ("DEL lease:nightly", "DEL lease:nightly", "FLUSHALL"):
         mine = lease(bus)
-        assert await mine.take()
+        assert await mine.acquire()
         epochs.append(mine.epoch)
         await asyncio.sleep(0.002)
         await bus.client.execute_command(*forget.split())
     mine = lease(bus)
-    assert await mine.take()
+    assert await mine.acquire()
     assert sorted({*epochs, mine.epoch}) == [*epochs, mine.epoch]
 
 
@@ -61,7 +61,7 @@ async def test_the_epoch_grows_though_the_servers_clock_was_set_back(bus):
     ahead = int(time.time() * 1000) + 3_600_000
     await bus.client.set("lease-epoch:nightly", ahead)
     mine = lease(bus)
-    assert await mine.take()
+    assert await mine.acquire()
     assert mine.epoch == ahead + 1
 
 
@@ -69,25 +69,25 @@ async def test_a_lease_whose_answer_was_lost_is_found_again_but_not_by_another_b
     bus,
 ):
     first, second = lease(bus), lease(bus)
-    await first.take()
+    await first.acquire()
     epoch = first.epoch
-    assert await first.take()
+    assert await first.acquire()
     assert first.epoch == epoch
-    assert not await second.take()
+    assert not await second.acquire()
 
 
 async def test_a_lease_without_an_end_gets_one(bus):
     await bus.client.hset("lease:nightly", mapping={"boot": "by hand"})
     mine = lease(bus)
-    assert not await mine.take()
+    assert not await mine.acquire()
     assert mine.holder == "? by hand"
     assert 0 < await bus.client.pttl("lease:nightly") <= 5000
 
 
 async def test_it_is_renewed_while_it_is_kept(bus):
     mine = lease(bus, life_sec=1.0)
-    await mine.take()
-    keeping = asyncio.create_task(mine.keep())
+    await mine.acquire()
+    keeping = asyncio.create_task(mine.renew_until_lost())
     await asyncio.wait([keeping], timeout=2.5)
     assert mine.held
     assert not keeping.done()
@@ -97,27 +97,27 @@ async def test_it_is_renewed_while_it_is_kept(bus):
 
 async def test_one_that_another_took_is_lost_and_says_who_has_it(bus):
     mine, other = lease(bus, life_sec=1.5), lease(bus, "def")
-    await mine.take()
+    await mine.acquire()
     await bus.client.delete("lease:nightly")
-    assert await other.take()
-    assert await mine.keep() == "rss_agg def has it"
+    assert await other.acquire()
+    assert await mine.renew_until_lost() == "rss_agg def has it"
     assert not mine.held
 
 
 async def test_one_that_is_gone_is_lost_though_nobody_has_it(bus):
     mine = lease(bus, life_sec=1.5)
-    await mine.take()
+    await mine.acquire()
     await bus.client.flushall()
-    assert await mine.keep() == "it is gone from the bus"
+    assert await mine.renew_until_lost() == "it is gone from the bus"
     assert not await bus.client.exists("lease:nightly")
 
 
 async def test_it_ends_by_our_clock_while_the_bus_is_away_and_not_before(bus):
     mine = lease(bus, life_sec=1.5)
     begun = time.monotonic()
-    await mine.take()
+    await mine.acquire()
     bus.connected = False
-    assert await mine.keep() == "system-redis refused"
+    assert await mine.renew_until_lost() == "system-redis refused"
     assert 1.499 < time.monotonic() - begun < 10
     assert not mine.held
     bus.connected = True
@@ -125,9 +125,9 @@ async def test_it_ends_by_our_clock_while_the_bus_is_away_and_not_before(bus):
 
 async def test_a_bus_that_comes_back_in_time_costs_nothing(bus):
     mine = lease(bus, life_sec=3.0)
-    await mine.take()
+    await mine.acquire()
     bus.connected = False
-    keeping = asyncio.create_task(mine.keep())
+    keeping = asyncio.create_task(mine.renew_until_lost())
     await asyncio.wait([keeping], timeout=1.75)
     bus.connected = True
     await asyncio.wait([keeping], timeout=3.0)
@@ -149,23 +149,23 @@ async def test_its_life_is_reckoned_from_before_the_request_was_sent(bus, monkey
 
     monkeypatch.setattr(bus, "script", slow)
     mine = lease(bus)
-    assert await mine.take()
+    assert await mine.acquire()
     hand.advance(1.9)
     assert mine.held
     hand.advance(0.2)
     assert not mine.held
-    assert await asyncio.wait_for(mine.keep(), 1) == "it was not renewed in time"
+    assert await asyncio.wait_for(mine.renew_until_lost(), 1) == "it was not renewed in time"
 
 
 async def test_who_waits_looks_at_a_fraction_of_the_life_and_right_after_the_end(bus):
     first, second = lease(bus, life_sec=80.0), lease(bus, "def", life_sec=80.0)
-    await first.take()
-    await second.take()
-    assert second.look_in_sec(0.0) == 10.0
-    assert second.look_in_sec(0.999) == pytest.approx(5.0, rel=0.01)
+    await first.acquire()
+    await second.acquire()
+    assert second.next_request_sec(0.0) == 10.0
+    assert second.next_request_sec(0.999) == pytest.approx(5.0, rel=0.01)
     await bus.client.pexpire("lease:nightly", 300)
-    await second.take()
-    assert 0.2 < second.look_in_sec(0.0) < 0.31
+    await second.acquire()
+    assert 0.2 < second.next_request_sec(0.0) < 0.31
 
 
 @pytest.mark.parametrize("name", ["", " x", "a b", "ü", "x" * 101, "-x", "x\n"])
@@ -187,7 +187,7 @@ NO_EPOCHS = ["inf", "-inf", "nan", "1e300", "0x10", "-5", "1.5", "9" * 400, "", 
 async def test_an_epoch_that_somebody_wrote_and_is_none_counts_as_none_and_is_said(bus, said, capsys):
     await bus.client.set("lease-epoch:nightly", said)
     mine = lease(bus)
-    assert await mine.take()
+    assert await mine.acquire()
     assert abs(mine.epoch - 1000 * time.time()) < 60_000
     assert "lease.unusable" in "".join(capsys.readouterr())
 
@@ -195,11 +195,11 @@ async def test_an_epoch_that_somebody_wrote_and_is_none_counts_as_none_and_is_sa
 @pytest.mark.parametrize("said", NO_EPOCHS)
 async def test_a_lease_whose_epoch_somebody_spoilt_is_lost_and_free(bus, said):
     mine = lease(bus, life_sec=0.3)
-    assert await mine.take()
+    assert await mine.acquire()
     await bus.client.hset("lease:nightly", "epoch", said)
-    assert await mine.keep() == "it is gone from the bus"
+    assert await mine.renew_until_lost() == "it is gone from the bus"
     other = lease(bus, "def")
-    assert await other.take()
+    assert await other.acquire()
     assert other.epoch > mine.epoch
 
 
@@ -209,14 +209,14 @@ async def test_a_lease_whose_epoch_somebody_spoilt_is_lost_and_free(bus, said):
 )
 async def test_a_key_of_another_kind_is_nobody_s(bus, key, line):
     await bus.client.execute_command(*line.format(key).split())
-    assert await lease(bus).take()
-    assert not await lease(bus, "def").take()
+    assert await lease(bus).acquire()
+    assert not await lease(bus, "def").acquire()
 
 
 async def test_a_lease_that_somebody_made_to_last_for_years_ends(bus):
     await bus.client.hset("lease:nightly", mapping={"claim": "x", "boot": "x" * 5000, "svc": "y"})
     await bus.client.pexpire("lease:nightly", 10**13)
     mine = lease(bus, life_sec=0.2)
-    assert not await mine.take()
+    assert not await mine.acquire()
     assert len(mine.holder) <= 200
     assert await bus.client.pttl("lease:nightly") <= 200

@@ -60,7 +60,7 @@ async def test_a_block_has_its_lease_and_gives_it_back(me, system):
     async with me.lease("nightly", life_sec=1.5) as lease:
         assert (lease.name, lease.held) == ("nightly", True)
         await asyncio.sleep(2)
-        assert not await other(system).take()
+        assert not await other(system).acquire()
         first = lease.epoch
     assert not lease.held
     assert not await system.client.exists("lease:nightly")
@@ -69,7 +69,7 @@ async def test_a_block_has_its_lease_and_gives_it_back(me, system):
 
 
 async def test_who_would_not_wait_hears_that_it_is_held(me, system):
-    await other(system).take()
+    await other(system).acquire()
     with pytest.raises(LeaseHeld, match="nightly: mine other has it"):
         async with me.lease("nightly", wait_sec=0):
             pytest.fail("it is somebody else's")
@@ -78,7 +78,7 @@ async def test_who_would_not_wait_hears_that_it_is_held(me, system):
 
 async def test_who_waits_has_it_as_soon_as_it_is_given_back(me, system):
     theirs = other(system, life_sec=60.0)
-    await theirs.take()
+    await theirs.acquire()
     entered = asyncio.Event()
 
     async def wait():
@@ -89,21 +89,21 @@ async def test_who_waits_has_it_as_soon_as_it_is_given_back(me, system):
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
             await entered.wait()
-    await theirs.give()
+    await theirs.release()
     async with asyncio.timeout(10):
         await entered.wait()
     await waiting
 
 
 async def test_who_waits_has_it_when_the_life_of_a_dead_one_is_over(me, system):
-    await other(system, life_sec=0.4).take()
+    await other(system, life_sec=0.4).acquire()
     async with asyncio.timeout(10):
         async with me.lease("nightly", wait_sec=10) as lease:
             assert lease.held
 
 
 async def test_waiting_is_bounded(me, system):
-    await other(system, life_sec=60.0).take()
+    await other(system, life_sec=60.0).acquire()
     with pytest.raises(LeaseHeld):
         async with asyncio.timeout(10), me.lease("nightly", wait_sec=0.3):
             pytest.fail("it is somebody else's")
@@ -156,7 +156,7 @@ async def test_a_lost_lease_cancels_the_block_and_says_so_in_its_place(me, syste
 async def test_what_another_one_took_is_not_given_back(me, system):
     async def body():
         await system.client.delete("lease:nightly")
-        assert await other(system).take()
+        assert await other(system).acquire()
         await asyncio.sleep(10)
 
     with pytest.raises(LeaseLost, match="mine other has it"):
@@ -225,13 +225,13 @@ async def test_a_cancellation_of_somebody_else_stays_one_and_the_lease_is_free(m
 
 async def test_who_is_cancelled_while_it_waits_leaves_nothing_behind(me, system):
     theirs = other(system)
-    await theirs.take()
+    await theirs.acquire()
     task = asyncio.create_task(entering(me))
     await asyncio.sleep(0.1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await theirs.give()
+    await theirs.release()
     await asyncio.sleep(0.05)
     assert not await system.client.exists("lease:nightly")
 
@@ -274,7 +274,7 @@ def signal_stop():
 
 async def test_waiting_in_the_work_loop_is_progress_and_beside_it_is_none(buses, system):
     theirs = other(system)
-    await theirs.take()
+    await theirs.acquire()
     async with agent("mine", SETTINGS, open_bus=buses) as me:
         with contextlib.suppress(LeaseHeld):
             beside = me.task(quietly(me), name="waits")

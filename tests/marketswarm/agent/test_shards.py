@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketswarm.agent import agent
-from marketswarm.agent.shards import LIFE, REFRESHES, Members, collect, owned, owners
+from marketswarm.agent.shards import LIFE, REFRESHES, Members, collect_shares, find_owners, select_owned
 from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBuses
 from support.memory_truth import put_truth
@@ -24,11 +24,11 @@ FEW = settings(max_examples=40)
 @FEW
 @given(st.lists(NAMES, unique=True, max_size=20), st.lists(NAMES, min_size=1, max_size=8))
 def test_every_key_has_one_owner_among_the_members_whoever_asks_and_in_whatever_order(keys, members):
-    owner = owners(keys, members)
+    owner = find_owners(keys, members)
     assert list(owner) == keys
     assert set(owner.values()) <= set(members)
-    assert owners(reversed(keys), [*reversed(members), *members]) == owner
-    shares = [owned(keys, member, members) for member in dict.fromkeys(members)]
+    assert find_owners(reversed(keys), [*reversed(members), *members]) == owner
+    shares = [select_owned(keys, member, members) for member in dict.fromkeys(members)]
     assert sorted(key for share in shares for key in share) == sorted(keys)
 
 
@@ -36,36 +36,36 @@ def test_every_key_has_one_owner_among_the_members_whoever_asks_and_in_whatever_
 @given(st.lists(NAMES, unique=True, max_size=30), st.sets(NAMES, min_size=2, max_size=8), st.randoms())
 def test_when_a_member_leaves_its_keys_alone_move(keys, members, chance):
     gone = chance.choice(sorted(members))
-    before, after = owners(keys, members), owners(keys, members - {gone})
+    before, after = find_owners(keys, members), find_owners(keys, members - {gone})
     assert {key for key in keys if before[key] != after[key]} == {k for k in keys if before[k] == gone}
 
 
 @FEW
 @given(st.lists(NAMES, unique=True, max_size=30), st.sets(NAMES, min_size=1, max_size=8), NAMES)
 def test_who_comes_takes_keys_and_nobody_else_gains_any(keys, members, new):
-    before, after = owners(keys, members), owners(keys, members | {new})
+    before, after = find_owners(keys, members), find_owners(keys, members | {new})
     assert all(after[key] in (before[key], new) for key in keys)
 
 
 def test_members_have_about_as_many_keys_each():
     for count in (2, 3, 7):
         members = [f"{number:012x}" for number in range(count)]
-        shares = [len(owned(FEEDS, member, members)) for member in members]
+        shares = [len(select_owned(FEEDS, member, members)) for member in members]
         assert sum(shares) == len(FEEDS)
         assert max(shares) / min(shares) < 1.25, shares
 
 
 def test_the_order_of_the_keys_is_kept_and_a_repeat_stays_one():
     members = ["a", "b", "c"]
-    mine = owned([*FEEDS, FEEDS[0]], owners(FEEDS, members)[FEEDS[0]], members)
+    mine = select_owned([*FEEDS, FEEDS[0]], find_owners(FEEDS, members)[FEEDS[0]], members)
     assert [key for key in FEEDS if key in set(mine)] == mine[:-1]
     assert mine[-1] == mine[0] == FEEDS[0]
 
 
 def test_without_members_nothing_is_anybodys_and_a_stranger_has_nothing():
-    assert owners(FEEDS, []) == {}
-    assert owned(FEEDS, "a", []) == []
-    assert owned(FEEDS, "stranger", ["a", "b"]) == []
+    assert find_owners(FEEDS, []) == {}
+    assert select_owned(FEEDS, "a", []) == []
+    assert select_owned(FEEDS, "stranger", ["a", "b"]) == []
 
 
 def test_the_shares_are_the_same_in_every_process_and_written_down_here():
@@ -78,12 +78,13 @@ def test_the_shares_are_the_same_in_every_process_and_written_down_here():
         "ключ": "b07e22",
         "\ud800": "3f9a1c",
     }
-    assert owners(known, members) == known
-    asked = (
-        "import sys; from marketswarm.agent.shards import owners; print(owners(sys.argv[1:4], sys.argv[4:]))"
+    assert find_owners(known, members) == known
+    program = (
+        "import sys; from marketswarm.agent.shards import find_owners; "
+        "print(find_owners(sys.argv[1:4], sys.argv[4:]))"
     )
     said = subprocess.run(
-        [sys.executable, "-c", asked, *list(known)[:3], *members],
+        [sys.executable, "-c", program, *list(known)[:3], *members],
         env={"PYTHONHASHSEED": "7"},
         capture_output=True,
         text=True,
@@ -144,7 +145,7 @@ async def test_two_share_all_keys_between_them_and_who_leaves_hands_over_at_once
         assert not first.changed()
         assert first.members == second.members
         assert sorted(first.mine(KEYS) + second.mine(KEYS)) == sorted(KEYS)
-        assert first.held == len(first.mine(KEYS)) < len(KEYS)
+        assert first.key_count == len(first.mine(KEYS)) < len(KEYS)
         await leaving.aclose()
         assert await one.rest(1)
         assert first.mine(KEYS) == KEYS
@@ -237,7 +238,7 @@ async def test_it_tells_its_metrics(buses):
         told = {family.name: list(family.values) for source in me.sources for family in source()}
         assert told["marketswarm_share_members"] == [(("work",), 1.0)]
         assert told["marketswarm_share_keys"] == [(("work",), 7.0)]
-    assert [family.labels for family in collect([])] == [("what",), ("what",)]
+    assert [family.labels for family in collect_shares([])] == [("what",), ("what",)]
 
 
 async def within(me, predicate):
@@ -253,32 +254,34 @@ async def now_ms(bus):
 
 def test_a_member_says_that_it_is_there_several_times_in_its_life():
     members = Members()
-    assert members.answered(["b", "a"], None, 100.0)
+    assert members.record_answer(["b", "a"], None, 100.0)
     assert members.boots == ("a", "b")
-    assert members.look_in(8.0, 100.0) == 8.0 / REFRESHES
+    assert members.next_renewal_sec(8.0, 100.0) == 8.0 / REFRESHES
 
 
 def test_it_looks_again_when_another_one_would_be_gone():
     members = Members()
-    members.answered(["a", "b"], 1.5, 100.0)
-    assert 1.5 < members.look_in(8.0, 100.0) < 1.52
-    assert members.look_in(8.0, 200.0) < 0.01
+    members.record_answer(["a", "b"], 1.5, 100.0)
+    assert 1.5 < members.next_renewal_sec(8.0, 100.0) < 1.52
+    assert members.next_renewal_sec(8.0, 200.0) < 0.01
 
 
 def test_what_the_bus_said_counts_for_one_life():
     members = Members()
-    assert members.unanswered(8.0, 50.0)  # nothing was ever known
-    members.answered(["a"], 0.1, 100.0)
-    assert not members.unanswered(8.0, 107.0)
+    assert members.record_failure(8.0, 50.0)  # nothing was ever known
+    members.record_answer(["a"], 0.1, 100.0)
+    assert not members.record_failure(8.0, 107.0)
     assert members.boots == ("a",)
-    assert members.look_in(8.0, 107.0) == 8.0 / REFRESHES  # a bus that is away is not asked all the time
-    assert members.unanswered(8.0, 108.5)
+    assert (
+        members.next_renewal_sec(8.0, 107.0) == 8.0 / REFRESHES
+    )  # a bus that is away is not asked all the time
+    assert members.record_failure(8.0, 108.5)
     assert members.boots == ()
-    assert members.unanswered(8.0, 109.0)
+    assert members.record_failure(8.0, 109.0)
 
 
 def test_the_same_members_again_are_no_news():
     members = Members()
-    assert members.answered(["a", "b"], 1.0, 100.0)
-    assert not members.answered(["b", "a"], 2.0, 101.0)
-    assert members.answered(["a"], None, 102.0)
+    assert members.record_answer(["a", "b"], 1.0, 100.0)
+    assert not members.record_answer(["b", "a"], 2.0, 101.0)
+    assert members.record_answer(["a"], None, 102.0)

@@ -106,7 +106,7 @@ async def test_a_block_whose_wait_was_just_over_is_cut_all_the_same_and_the_next
 
 
 async def test_a_block_that_loses_its_cancellation_gets_another(monkeypatch):
-    monkeypatch.setattr(module, "AGAIN_SEC", 0.01)
+    monkeypatch.setattr(module, "CANCEL_AGAIN_SEC", 0.01)
     said = []
 
     async def deaf():
