@@ -14,7 +14,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.agent import Code, Exit, create_bus
-from marketswarm.agent.lifecycle import Stop
+from marketswarm.agent.lifecycle import StopRequest
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.seeding import (
@@ -47,17 +47,17 @@ async def run(settings: CommonSettings, environ: Mapping[str, str]) -> int:
         Exit: 2 when the document or a URL is wrong or a bus is a Redis Cluster, 3 when a bus failed or a
             signal arrived before the end.
     """
-    stop = Stop(lambda: None)
-    with stop.armed():
+    stop = StopRequest(lambda: None)
+    with stop.handle_signals():
         try:
             raw, loaded = _read(settings.truth_path)
             async with _open(loaded, environ) as buses:
                 await wait_until_all_answer(buses, settings.bootstrap_timeout_sec)
                 refused = await wait_for_healer_access(buses, loaded.truth, settings.bootstrap_timeout_sec)
                 seeding = await seed(raw, buses, _who(), key=settings.truth_redis_key)
-                stop.body_is_over()
+                stop.end_body()
         except asyncio.CancelledError:
-            stop.body_is_over()
+            stop.end_body()
             why = f"stopped by {stop.signal or 'SIGINT'} before it was done"
             raise Exit(Code.NO_BUS, why) from None
         except SeedError as error:

@@ -24,43 +24,43 @@ class Progress:
     """
 
     def __init__(self, now: float) -> None:
-        self.at = now
-        self._resting = 0
-        self._made = asyncio.Event()
-        self._made.set()
+        self.last_at = now
+        self._rest_count = 0
+        self._has_progress = asyncio.Event()
+        self._has_progress.set()
 
     @property
-    def resting(self) -> bool:
+    def is_resting(self) -> bool:
         """Return True while the work loop waits on purpose."""
-        return self._resting > 0
+        return self._rest_count > 0
 
-    def make(self, now: float) -> None:
+    def record(self, now: float) -> None:
         """Record that the work loop made progress at `now`."""
-        self.at = now
-        self._made.set()
+        self.last_at = now
+        self._has_progress.set()
 
-    def rest(self, now: float) -> None:
-        """Record that the work loop begins to wait on purpose, until `resume`. Such waits may be nested."""
-        self._resting += 1
-        self.make(now)
+    def begin_rest(self, now: float) -> None:
+        """Record that the work loop begins to wait on purpose, until `end_rest`. Such waits may be nested."""
+        self._rest_count += 1
+        self.record(now)
 
-    def resume(self, now: float) -> None:
-        """Record that the work loop ended a wait that `rest` began."""
-        self._resting -= 1
-        self.make(now)
+    def end_rest(self, now: float) -> None:
+        """Record that the work loop ended a wait that `begin_rest` began."""
+        self._rest_count -= 1
+        self.record(now)
 
-    async def since_last_beat(self) -> None:
+    async def wait_for_progress(self) -> None:
         """Wait until the work loop made progress after this method last returned.
 
         While it rests, return at once.
         """
-        await self._made.wait()
-        if not self.resting:
-            self._made.clear()
+        await self._has_progress.wait()
+        if not self.is_resting:
+            self._has_progress.clear()
 
     def silent_sec(self, now: float) -> float:
         """Return the seconds since the last progress; 0 while the work loop rests."""
-        return 0.0 if self.resting else now - self.at
+        return 0.0 if self.is_resting else now - self.last_at
 
 
 JITTER: Final = 0.02  # part of the interval: spreads beats of many agents; a gap stays below 1.02 intervals
@@ -77,20 +77,20 @@ class BeatSchedule:
         self.interval_sec = interval_sec
         self._slot = now - interval_sec * (1 - phase) / 2  # the first gap is a half to a whole interval
 
-    def next_due(self, now: float, chance: float) -> float:
+    def advance(self, now: float, chance: float) -> float:
         """Return the time at which the beat after the one at `now` is due; slots in the past are skipped.
 
         `chance`, in [0, 1), makes it up to 2 % of an interval earlier.
         """
-        passed = max(0, int((now - self._slot) // self.interval_sec))
-        self._slot += (passed + 1) * self.interval_sec
+        missed_slots = max(0, int((now - self._slot) // self.interval_sec))
+        self._slot += (missed_slots + 1) * self.interval_sec
         return self._slot - JITTER * self.interval_sec * chance
 
 
 LOG_EVERY_SEC: Final = 30.0
-GOODBYE_SEC: Final = 1.0
-INTRODUCED_BY: Final = 3  # the first beats name the sender: a listener may miss one of them
-INTRODUCED_AGAIN: Final = 360  # then every 360th beat, for later listeners: each hour at 10 s a beat
+GOODBYE_WITHIN_SEC: Final = 1.0
+SENDER_IN_FIRST_BEATS: Final = 3  # the first beats name the sender: a listener may miss one of them
+SENDER_EVERY_BEATS: Final = 360  # then every 360th beat, for later listeners: each hour at 10 s a beat
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,8 @@ class HeartbeatSender:
         boot: this process's random id.
         target: the bus, channel and interval of the beats.
         progress: the work loop's progress; without progress no beat is sent.
-        trouble: returns why the agent is degraded, or None.
-        detail: returns the detail of beats that are not degraded, or None.
+        get_trouble: returns why the agent is degraded, or None.
+        get_detail: returns the detail of beats that are not degraded, or None.
         sender: host, version and start time of the process.
         on_beat: called after each beat that `run` sends, accepted or not.
     """
@@ -128,25 +128,26 @@ class HeartbeatSender:
         target: BeatTarget,
         progress: Progress,
         *,
-        trouble: Callable[[], str | None],
-        detail: Callable[[], str | None],
+        get_trouble: Callable[[], str | None],
+        get_detail: Callable[[], str | None],
         sender: Sender,
         on_beat: Callable[[], None],
     ) -> None:
         self.svc, self.boot, self.target = svc, boot, target
         self.i = self.sent = self.failed = 0
         self.sent_at: float | None = None
-        self._progress, self._trouble, self._detail = progress, trouble, detail
+        self._progress, self._get_trouble, self._get_detail = progress, get_trouble, get_detail
         self._sender, self._on_beat = sender, on_beat
-        self._changed = asyncio.Event()
-        self._failing: str | None = None
-        self._logged: dict[str, float] = {}  # by reason, when it was last logged: two reasons may alternate
+        self._target_changed = asyncio.Event()
+        self._failure_reason: str | None = None
+        # by reason, when it was last logged: two reasons may alternate
+        self._logged_at: dict[str, float] = {}
         self._log = log.get(svc)
 
-    def change(self, target: BeatTarget) -> None:
+    def set_target(self, target: BeatTarget) -> None:
         """Send beats to another target from now on, the first at once."""
         self.target = target
-        self._changed.set()
+        self._target_changed.set()
 
     async def run(self) -> None:
         """Send a beat at each interval until cancelled, the first at once.
@@ -156,42 +157,43 @@ class HeartbeatSender:
         clock = asyncio.get_running_loop().time
         schedule = BeatSchedule(self.target.interval_sec, clock(), random.random())
         while True:
-            await self._progress.since_last_beat()
-            if self._changed.is_set():
-                self._changed.clear()
+            await self._progress.wait_for_progress()
+            if self._target_changed.is_set():
+                self._target_changed.clear()
                 schedule = BeatSchedule(self.target.interval_sec, clock(), random.random())
-            await self.beat()
+            await self.send_beat()
             self._on_beat()
-            await self._until(schedule.next_due(clock(), random.random()))
+            await self._sleep_until(schedule.advance(clock(), random.random()))
 
     @property
     def status(self) -> str:
         """Return the agent's status as one line, for a health check or systemd."""
-        trouble = self._trouble()
-        words = f"degraded: {trouble}" if trouble else self._detail() or "ok"
-        if self._failing is not None:
-            words = f"{self.target.bus.name} takes no beats ({self._failing}); {words}"
+        trouble = self._get_trouble()
+        text = f"degraded: {trouble}" if trouble else self._get_detail() or "ok"
+        if self._failure_reason is not None:
+            text = f"{self.target.bus.name} takes no beats ({self._failure_reason}); {text}"
         revision = self.target.revision
-        return words if revision is None else f"{words}; truth revision {revision}"
+        return text if revision is None else f"{text}; truth revision {revision}"
 
     @property
-    def degraded(self) -> bool:
+    def is_degraded(self) -> bool:
         """Return True if a beat sent now would have the status `degraded`."""
-        return self._trouble() is not None
+        return self._get_trouble() is not None
 
-    async def beat(self) -> None:
+    async def send_beat(self) -> None:
         """Send one beat. If the bus does not answer within the interval (0.5 to 2 s), drop this beat."""
-        trouble, detail = self._trouble(), self._detail()
+        trouble, detail = self._get_trouble(), self._get_detail()
         every_sec = self.target.interval_sec
         status: Status = "degraded" if trouble else "ok"
         await self._send(status, trouble or detail, every_sec, min(2.0, max(0.5, every_sec)))
 
-    async def goodbye(self) -> None:
+    async def send_goodbye(self) -> None:
         """Send a beat with status `stopping`, the last one.
 
         The last-beat key keeps its remaining time to live.
         """
-        await self._send("stopping", None, None, GOODBYE_SEC if self._failing is None else GOODBYE_SEC / 4)
+        within_sec = GOODBYE_WITHIN_SEC if self._failure_reason is None else GOODBYE_WITHIN_SEC / 4
+        await self._send("stopping", None, None, within_sec)
 
     async def _send(
         self, status: Status, detail: str | None, every_sec: float | None, within_sec: float
@@ -202,62 +204,62 @@ class HeartbeatSender:
         wait for the bus's answer.
         """
         self.i += 1  # counts attempts: a beat that timed out may have arrived, and no `i` is sent twice
-        to = self.target
-        said = beat.encode_beat(
+        target = self.target
+        payload = beat.encode_beat(
             self.svc,
             self.i,
             time.time(),
             boot=self.boot,
-            rev=to.revision,
+            rev=target.revision,
             status=status,
             detail=detail,
             every=every_sec,
-            sender=self._sender if self._introduces() else None,
+            sender=self._sender if self._includes_sender() else None,
         )
-        pipe = to.bus.pipeline()
-        pipe.publish(to.channel, said)
+        pipe = target.bus.pipeline()
+        pipe.publish(target.channel, payload)
         if status == "stopping":
-            pipe.set(last_beat_key(self.svc), said, xx=True, keepttl=True)
+            pipe.set(last_beat_key(self.svc), payload, xx=True, keepttl=True)
         else:
-            pipe.set(last_beat_key(self.svc), said, px=max(1, round(2000 * to.timeout_sec)))
+            pipe.set(last_beat_key(self.svc), payload, px=max(1, round(2000 * target.timeout_sec)))
         try:
-            await to.bus.ask(pipe.execute(), within_sec)
+            await target.bus.ask(pipe.execute(), within_sec)
         except BusError as error:
-            self._failed(error)
+            self._record_failure(error)
         else:
-            self._arrived()
+            self._record_success()
 
-    def _introduces(self) -> bool:
+    def _includes_sender(self) -> bool:
         """Return True if this beat carries the sender's host, version and start time.
 
         That is so for the first three beats and every 360th, since the healer hears up to 100,000 senders.
         """
-        return self.i <= INTRODUCED_BY or self.i % INTRODUCED_AGAIN == 0
+        return self.i <= SENDER_IN_FIRST_BEATS or self.i % SENDER_EVERY_BEATS == 0
 
-    async def _until(self, due: float) -> None:
+    async def _sleep_until(self, due: float) -> None:
         """Wait until the loop's clock reads `due`, or until the target changes."""
         try:
             async with asyncio.timeout_at(due):
-                await self._changed.wait()
+                await self._target_changed.wait()
         except TimeoutError:
             return
 
-    def _failed(self, error: BusError) -> None:
+    def _record_failure(self, error: BusError) -> None:
         """Count a beat that failed, and log each reason at most once in 30 s."""
         self.failed += 1
         now = time.monotonic()
-        if now - self._logged.get(error.reason, float("-inf")) >= LOG_EVERY_SEC:
-            self._logged[error.reason] = now
+        if now - self._logged_at.get(error.reason, float("-inf")) >= LOG_EVERY_SEC:
+            self._logged_at[error.reason] = now
             self._log.warning(
                 "beat.failed", bus=error.bus, where=self.target.bus.where, reason=error.reason, i=self.i
             )
-        self._failing = error.reason
+        self._failure_reason = error.reason
 
-    def _arrived(self) -> None:
+    def _record_success(self) -> None:
         """Count a beat that the bus accepted, and log the end of a series of failures."""
         self.sent += 1
         self.sent_at = time.time()
-        if self._failing is not None:
-            self._log.info("beat.resumed", bus=self.target.bus.name, after=self._failing, i=self.i)
-        self._failing = None
-        self._logged.clear()
+        if self._failure_reason is not None:
+            self._log.info("beat.resumed", bus=self.target.bus.name, after=self._failure_reason, i=self.i)
+        self._failure_reason = None
+        self._logged_at.clear()

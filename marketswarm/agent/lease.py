@@ -249,8 +249,8 @@ def _count_wait_as_progress(me: "Agent[Any]") -> Iterator[None]:
     if not me.side_tasks.is_in_body():
         yield
         return
-    me.work_progress.rest(time.monotonic())
+    me.work_progress.begin_rest(time.monotonic())
     try:
         yield
     finally:
-        me.work_progress.resume(time.monotonic())
+        me.work_progress.end_rest(time.monotonic())

@@ -32,9 +32,9 @@ from typing import Any, Final, NoReturn, overload
 from marketswarm import __version__, log
 from marketswarm.agent.heartbeat import HeartbeatSender
 from marketswarm.agent.member import Agent, MakeHeartbeat, OpenBus, S
-from marketswarm.agent.metrics import measure, measured
+from marketswarm.agent.metrics import measure_agent, serve_metrics
 from marketswarm.agent.status import AliveFile, StatusOutlet, StatusReporter
-from marketswarm.agent.systemd import manager
+from marketswarm.agent.systemd import find_systemd
 from marketswarm.agent.tasks import CancelScope
 from marketswarm.agent.truth_source import (
     FoundTruth,
@@ -44,60 +44,61 @@ from marketswarm.agent.truth_source import (
     find_truth_buses,
     load_truth,
 )
-from marketswarm.agent.watchdog import LEAST_SEC, Watchdog
+from marketswarm.agent.watchdog import MIN_LIMIT_SEC, Watchdog
 from marketswarm.beat import Sender
 from marketswarm.exit import Code, Exit, exit_in
 from marketswarm.settings import CommonSettings, read
 
 
-class Stop:
+class StopRequest:
     """A request to stop the body, which runs in the task that creates this object.
 
-    `signal` is the name of the signal that requested it, None before any request. `asked` is called at the
-    first request.
+    `signal` is the name of the signal that requested it, None before any request. `on_request` is called at
+    the first request.
     """
 
-    def __init__(self, asked: Callable[[], None]) -> None:
+    def __init__(self, on_request: Callable[[], None]) -> None:
         self.signal: str | None = None
-        self._asked = asked
+        self._on_request = on_request
         self._scope = CancelScope()
 
     @contextlib.contextmanager
-    def armed(self) -> Iterator[None]:
+    def handle_signals(self) -> Iterator[None]:
         """Request a stop on SIGTERM or SIGINT inside this block.
 
         Outside the main thread no signal is handled.
         """
         loop = asyncio.get_running_loop()
-        heard: list[signal.Signals] = []
+        handled: list[signal.Signals] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-                loop.add_signal_handler(number, self.ask, number.name)
-                heard.append(number)
+                loop.add_signal_handler(number, self.request, number.name)
+                handled.append(number)
         try:
             yield
         finally:
-            self.body_is_over()
-            for number in heard:
+            self.end_body()
+            for number in handled:
                 loop.remove_signal_handler(number)
 
-    def ask(self, name: str = "stop") -> None:
+    def request(self, name: str = "stop") -> None:
         """Request a stop in the name of the signal `name`, and cancel the body.
 
         A second request changes nothing.
         """
         if self.signal is None:
             self.signal = name
-            self._asked()
+            self._on_request()
             self._scope.cancel()
 
-    def body_is_over(self) -> None:
+    def end_body(self) -> None:
         """End the cancel scope of the body: a later request cancels nothing."""
         self._scope.end()
 
 
-THREADS = "marketswarm-io"  # the name prefix of the threads that wait for the system: DNS look-ups, files
-THREADS_END_SEC = 0.5
+THREAD_PREFIX = "marketswarm-io"
+"""The name prefix of the threads that wait for the system: DNS look-ups, files."""
+THREADS_END_WITHIN_SEC = 0.5
 
 
 def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
@@ -106,38 +107,38 @@ def run(main: Callable[[], Awaitable[int]]) -> NoReturn:
     An `Exit` is logged in one line and gives its own code; any other exception is logged with its stack, code
     5. Ctrl-C before the agent handles signals gives code 0.
     """
-    _name_logs()
-    pool = ThreadPoolExecutor(4, thread_name_prefix=THREADS)
+    _configure_logs()
+    pool = ThreadPoolExecutor(4, thread_name_prefix=THREAD_PREFIX)
     runner = asyncio.Runner()
     runner.get_loop().set_default_executor(pool)
     try:
-        code = runner.run(_awaited(main))
+        code = runner.run(_await_main(main))
     except KeyboardInterrupt:
         code = Code.DONE
     except BaseException as error:  # noqa: BLE001 - the outermost frame
-        code = _code_of(error)
-    _finish(runner, pool, int(code))
+        code = _log_exit(error)
+    _end_process(runner, pool, int(code))
 
 
-async def _awaited(main: Callable[[], Awaitable[int]]) -> int:
+async def _await_main(main: Callable[[], Awaitable[int]]) -> int:
     """Await `main()` and return its exit code: `asyncio.Runner.run` takes a coroutine only."""
     return await main()
 
 
-def _code_of(error: BaseException) -> int:
+def _log_exit(error: BaseException) -> int:
     """Log an exception that ended `main`, and return the exit code for it."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else Code.DIED
-    asked = exit_in(error)
-    if asked is None:
+    requested = exit_in(error)
+    if requested is None:
         log.get().critical("program.died", exc_info=error)
         return Code.DIED
-    level = "info" if asked.code == Code.DONE else "error"
-    getattr(log.get(), level)("program.exit", code=asked.code, message=asked.message)
-    return asked.code
+    level = "info" if requested.code == Code.DONE else "error"
+    getattr(log.get(), level)("program.exit", code=requested.code, message=requested.message)
+    return requested.code
 
 
-def _finish(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) -> NoReturn:
+def _end_process(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) -> NoReturn:
     """End the process with `code`.
 
     This waits at most 0.5 s for threads that hang in a look-up; closing the event loop first would wait for
@@ -146,8 +147,8 @@ def _finish(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) -> NoRe
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, signal.SIG_IGN)  # it is ending already
     pool.shutdown(wait=False, cancel_futures=True)
-    deadline = time.monotonic() + THREADS_END_SEC
-    while any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+    deadline = time.monotonic() + THREADS_END_WITHIN_SEC
+    while any(thread.name.startswith(THREAD_PREFIX) for thread in threading.enumerate()):
         if time.monotonic() > deadline:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -157,8 +158,8 @@ def _finish(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) -> NoRe
     sys.exit(code)
 
 
-def _name_logs() -> None:
-    """Configure logs under the main module's package name, until `_life` does so with the settings."""
+def _configure_logs() -> None:
+    """Configure logs under the main module's package name, until `_run_agent` does so with the settings."""
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = spec.parent.rpartition(".")[2] if spec is not None and spec.parent else ""
     log.configure(name or "marketswarm")
@@ -202,11 +203,11 @@ def agent(
         Exit: 2 for a configuration that can't be used, 3 or 4 if there is no truth in time, 5 if a side
             task failed, 0 if it was stopped before it had joined. The body's exceptions are raised unchanged.
     """
-    return _life(name, settings, heartbeat, open_bus, Sender(socket.gethostname(), version, time.time()))
+    return _run_agent(name, settings, heartbeat, open_bus, Sender(socket.gethostname(), version, time.time()))
 
 
 @contextlib.asynccontextmanager
-async def _life(
+async def _run_agent(
     name: str, settings: Any, heartbeat: MakeHeartbeat[Any] | None, open_bus: OpenBus, sender: Sender
 ) -> AsyncIterator[Agent[Any]]:
     """Create the agent, join the swarm, run the body, then say goodbye and close: the body of `agent`."""
@@ -215,33 +216,33 @@ async def _life(
     log.configure(name, settings)
     me = Agent(name, settings, heartbeat, open_bus)
     watchdog = Watchdog(asyncio.get_running_loop(), me.work_progress)
-    reporter = StatusReporter(watchdog, _outlets(me), settings.truth_wait_sec + LEAST_SEC)
+    reporter = StatusReporter(watchdog, _make_outlets(me), settings.truth_wait_sec + MIN_LIMIT_SEC)
 
-    def hurry() -> None:
+    def begin_stop() -> None:
         """Begin a stop: limit it by the watchdog and report it at once."""
-        watchdog.hurry()
-        reporter.now()
+        watchdog.begin_stop()
+        reporter.report_now()
 
-    stop = Stop(hurry)
-    with watchdog, reporter, stop.armed(), measured(me) as own:
+    stop = StopRequest(begin_stop)
+    with watchdog, reporter, stop.handle_signals(), serve_metrics(me) as metrics:
         try:
-            heartbeat_sender, follower = await _join(me, watchdog, reporter, stop, sender)
-            async with _beside(me, watchdog, stop, heartbeat_sender, follower):
-                reporter.now()
-                if own is not None:
-                    measure(me, own, heartbeat_sender)
+            heartbeat_sender, follower = await _join_swarm(me, watchdog, reporter, stop, sender)
+            async with _run_side_tasks(me, watchdog, stop, heartbeat_sender, follower):
+                reporter.report_now()
+                if metrics is not None:
+                    measure_agent(me, metrics, heartbeat_sender)
                 yield me
             me.log.info("agent.stopping", signal=stop.signal)
-            await heartbeat_sender.goodbye()
+            await heartbeat_sender.send_goodbye()
         finally:
-            stop.body_is_over()
-            hurry()
+            stop.end_body()
+            begin_stop()
             await me.close()
     me.log.info("agent.stopped", beats=heartbeat_sender.i)
 
 
-async def _join(
-    me: Agent[Any], watchdog: Watchdog, reporter: StatusReporter, stop: Stop, sender: Sender
+async def _join_swarm(
+    me: Agent[Any], watchdog: Watchdog, reporter: StatusReporter, stop: StopRequest, sender: Sender
 ) -> tuple[HeartbeatSender, TruthFollower]:
     """Wait for the truth, put it in force, and return the agent's heartbeat sender and truth follower.
 
@@ -249,37 +250,37 @@ async def _join(
     """
     settings = me.settings
     try:
-        found = await load_truth(settings, _truth_buses(me), settings.truth_wait_sec)
+        found = await load_truth(settings, _open_truth_buses(me), settings.truth_wait_sec)
     except asyncio.CancelledError:
         if stop.signal is None:
             raise
-        stop.body_is_over()
+        stop.end_body()
         raise Exit(Code.DONE, f"stopped by {stop.signal} while waiting for the truth") from None
     try:
-        target = me.learn(found)
+        target = me.put_in_force(found)
     except TruthRefused as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
 
     def apply(found: FoundTruth) -> None:
         """Put a new truth in force: heartbeat target, watchdog limit, then the callbacks of `on_reseed`."""
-        heartbeat_sender.change(me.learn(found))
-        watchdog.limit_sec = _limit_sec(me)
+        heartbeat_sender.set_target(me.put_in_force(found))
+        watchdog.limit_sec = _watchdog_limit_sec(me)
         me.log.info("truth.applied", revision=found.revision, truth_from=found.bus.name)
-        me.tell_reseed()
+        me.call_reseed_callbacks()
 
     def on_beat() -> None:
         """After each beat, poll the buses for a changed truth and report the status."""
         follower.poll()
         reporter.record_beat(heartbeat_sender.status, taken=heartbeat_sender.sent > 0)
 
-    follower = TruthFollower(_truth_buses(me, found), settings.truth_redis_key, found, apply)
+    follower = TruthFollower(_open_truth_buses(me, found), settings.truth_redis_key, found, apply)
     heartbeat_sender = HeartbeatSender(
         me.name,
         me.boot,
         target,
         me.work_progress,
-        trouble=lambda: _all_of(me.trouble(), follower.trouble),
-        detail=lambda: me.detail,
+        get_trouble=lambda: _join_troubles(me.trouble(), follower.trouble),
+        get_detail=lambda: me.detail,
         sender=sender,
         on_beat=on_beat,
     )
@@ -296,8 +297,12 @@ async def _join(
 
 
 @contextlib.asynccontextmanager
-async def _beside(
-    me: Agent[Any], watchdog: Watchdog, stop: Stop, heartbeat_sender: HeartbeatSender, follower: TruthFollower
+async def _run_side_tasks(
+    me: Agent[Any],
+    watchdog: Watchdog,
+    stop: StopRequest,
+    heartbeat_sender: HeartbeatSender,
+    follower: TruthFollower,
 ) -> AsyncIterator[None]:
     """Run the body with heartbeat, truth follower and watchdog ticks beside it, and raise why they failed.
 
@@ -307,15 +312,15 @@ async def _beside(
         async with asyncio.TaskGroup() as group:
             me.side_tasks.begin_in(group)
             me.progress()
-            watchdog.begin(_limit_sec(me))
-            me.task(watchdog.tick(), name="ticks")
+            watchdog.start(_watchdog_limit_sec(me))
+            me.task(watchdog.run_ticks(), name="ticks")
             me.task(heartbeat_sender.run(), name="beats")
             me.task(follower.run(), name="truth")
             try:
                 yield
             finally:
-                stop.body_is_over()
-                watchdog.hurry()
+                stop.end_body()
+                watchdog.begin_stop()
                 watchdog.limit_sec = NEVER
                 me.side_tasks.end()
     except asyncio.CancelledError:
@@ -323,41 +328,41 @@ async def _beside(
             raise
     except BaseExceptionGroup as errors:
         if stop.signal is None or exit_in(errors) is not None:
-            raise _cause(me, errors) from None
+            raise _choose_cause(me, errors) from None
         me.log.exception("agent.stop_disturbed")  # a stop was asked for, and it is done all the same
 
 
-def _cause(me: Agent[Any], errors: BaseExceptionGroup[BaseException]) -> BaseException:
+def _choose_cause(me: Agent[Any], errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return one exception for all that ended the body and its side tasks: an `Exit` before any other."""
-    asked = exit_in(errors)
-    if asked is not None:
-        return asked
+    requested = exit_in(errors)
+    if requested is not None:
+        return requested
     if me.side_tasks.first_failed is not None:
         return Exit(Code.DIED, f"the task {me.side_tasks.first_failed} died")
     return errors.exceptions[0] if len(errors.exceptions) == 1 else errors
 
 
-def _truth_buses(me: Agent[Any], found: FoundTruth | None = None) -> list[Any]:
+def _open_truth_buses(me: Agent[Any], found: FoundTruth | None = None) -> list[Any]:
     """Return the buses that may hold the truth, best first.
 
     `found` is the truth in force, if there is one.
     """
-    places = find_truth_buses(me.settings, os.environ, found.loaded.truth if found else None)
-    return [me.bus_at(name, url) for url, name in places.items()]
+    urls = find_truth_buses(me.settings, os.environ, found.loaded.truth if found else None)
+    return [me.bus_at(name, url) for url, name in urls.items()]
 
 
-def _outlets(me: Agent[Any]) -> list[StatusOutlet]:
+def _make_outlets(me: Agent[Any]) -> list[StatusOutlet]:
     """Return the outlets for the agent's status that are configured: the health-check file, systemd."""
     path = me.settings.marketswarm_alive_file
-    found = (path and AliveFile(me.name, path), manager(os.environ))
-    return [outlet for outlet in found if outlet]
+    outlets = (path and AliveFile(me.name, path), find_systemd(os.environ))
+    return [outlet for outlet in outlets if outlet]
 
 
-def _limit_sec(me: Agent[Any]) -> float:
+def _watchdog_limit_sec(me: Agent[Any]) -> float:
     """Return the watchdog's limit in seconds: the setting, else the agent's timeout, 3 s at least."""
-    return me.settings.watchdog_sec or max(LEAST_SEC, me.timeout_sec)
+    return me.settings.watchdog_sec or max(MIN_LIMIT_SEC, me.timeout_sec)
 
 
-def _all_of(*troubles: str | None) -> str | None:
+def _join_troubles(*troubles: str | None) -> str | None:
     """Join the troubles that are not None with `; `; return None if all are None."""
     return "; ".join(filter(None, troubles)) or None

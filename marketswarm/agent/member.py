@@ -28,7 +28,7 @@ from marketswarm.truth import Heartbeat, Service, Truth
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ResolvedSection:
     """An agent's section of the truth, the name of its bus, and its timeout in seconds.
 
     `missing` says why the truth in force has no section for it, so that this is its last one; else None.
@@ -40,17 +40,17 @@ class Place:
     missing: str | None = None
 
 
-def place_in(
+def resolve_section(
     truth: Truth,
     name: str,
     default_timeout_sec: float,
     heartbeat: Callable[[Service | None], Heartbeat] | None = None,
-    last: Place | None = None,
-) -> Place:
-    """Return the place of the agent `name` in a truth: its section, bus and timeout.
+    last: ResolvedSection | None = None,
+) -> ResolvedSection:
+    """Return the section of the agent `name` in a truth, with its bus and timeout.
 
     `heartbeat` makes its heartbeat from its section, or from None if the truth has no section for it. `last`
-    is its place in the truth before, which stays if this truth has none.
+    is the result for the truth before; it stays if this truth has no section.
 
     Raises:
         Exit: code 2, if the truth has no section for the agent, and both `heartbeat` and `last` are None.
@@ -59,9 +59,9 @@ def place_in(
     section = truth.services.get(name)
     if section is not None:
         beats = section.heartbeat if heartbeat is None else heartbeat(section)
-        return Place(replace(section, heartbeat=beats), truth.bus_of(name), timeout_sec)
+        return ResolvedSection(replace(section, heartbeat=beats), truth.bus_of(name), timeout_sec)
     if heartbeat is not None:
-        return Place(Service(heartbeat=heartbeat(None)), "system-redis", timeout_sec)
+        return ResolvedSection(Service(heartbeat=heartbeat(None)), "system-redis", timeout_sec)
     if last is not None:
         return replace(last, missing="not in the truth")
     raise Exit(
@@ -71,14 +71,14 @@ def place_in(
     )
 
 
-class Reseeding:
+class ReseedCallbacks:
     """The callbacks of one agent for a new truth.
 
-    `unfit` says why one of them could not use the truth in force.
+    `failure` says why one of them could not use the truth in force.
     """
 
     def __init__(self, log: Any) -> None:
-        self.unfit: str | None = None
+        self.failure: str | None = None
         self._log = log
         self._callbacks: list[Callable[[Truth], None]] = []
         self._checks: list[Callable[[Truth], object]] = []
@@ -89,7 +89,7 @@ class Reseeding:
         if check is not None:
             self._checks.append(check)
 
-    def refusal(self, truth: Truth) -> str | None:
+    def find_refusal(self, truth: Truth) -> str | None:
         """Run all checks; return why the first one does not accept the truth, or None if all accept it."""
         for check in self._checks:
             try:
@@ -101,18 +101,18 @@ class Reseeding:
                 return type(error).__name__
         return None
 
-    def tell(self, truth: Truth, revision: int | None) -> None:
-        """Call all callbacks with the truth in force. Log a failure and set `unfit`; raise nothing."""
-        self.unfit = None
+    def call_all(self, truth: Truth, revision: int | None) -> None:
+        """Call all callbacks with the truth in force. Log a failure and set `failure`; raise nothing."""
+        self.failure = None
         for callback in self._callbacks:
             try:
                 callback(truth)
             except Exit as refusal:
                 self._log.warning("truth.unfit", revision=revision, why=refusal.message)
-                self.unfit = f"can't go by revision {revision}: {refusal.message}"
+                self.failure = f"can't go by revision {revision}: {refusal.message}"
             except Exception as error:  # noqa: BLE001 - whatever it is, the agent works on
                 self._log.exception("truth.unfit", revision=revision)
-                self.unfit = f"can't go by revision {revision}: {type(error).__name__}"
+                self.failure = f"can't go by revision {revision}: {type(error).__name__}"
 
 
 CLOSE_WITHIN_SEC: Final = 0.5
@@ -149,31 +149,31 @@ class Agent(Generic[S]):
         self.side_tasks = SideTasks(self.log)
         self.detail: str | None = None
         """The detail of the next beats while the agent is not degraded, or None."""
-        self._heartbeat = (lambda section: heartbeat(settings, section)) if heartbeat else None
+        self._make_heartbeat = (lambda section: heartbeat(settings, section)) if heartbeat else None
         self._open_bus = open_bus
         self._buses: dict[tuple[str, str], Bus] = {}
-        self._place: Place
-        self._problem: str | None = None  # why the work loop is degraded
+        self._resolved: ResolvedSection
+        self._work_problem: str | None = None  # why the work loop is degraded
         self._part_problems: dict[str, str] = {}  # why a part is degraded, by the part's name
         self._woken = asyncio.Event()
-        self._reseeding = Reseeding(self.log)
+        self._reseed_callbacks = ReseedCallbacks(self.log)
         self._shares: dict[str, Share] = {}
         self.sources: list[Source] = []  # of metrics, besides those that every agent has
 
     @property
     def section(self) -> Service:
         """Return this agent's section of the truth in force, or its last one if the truth dropped it."""
-        return self._place.section
+        return self._resolved.section
 
     @property
     def timeout_sec(self) -> float:
         """Return the seconds without a beat after which the healer declares this agent down."""
-        return self._place.timeout_sec
+        return self._resolved.timeout_sec
 
     @property
     def beat_bus(self) -> str:
         """Return the name of the bus that this agent's beats go to."""
-        return self._place.bus
+        return self._resolved.bus
 
     def bus(self, name: str, truth: Truth | None = None) -> Bus:
         """Return the bus of that name, opened once and closed with the agent.
@@ -193,7 +193,7 @@ class Agent(Generic[S]):
 
         Without progress no beats are sent, and after the watchdog's limit the process ends.
         """
-        self.work_progress.make(time.monotonic())
+        self.work_progress.record(time.monotonic())
 
     def set_degraded(self, detail: str | None, *, part: str | None = None) -> None:
         """Set the status `degraded` and this detail for the next beats; with the detail None, end that.
@@ -206,7 +206,7 @@ class Agent(Generic[S]):
             part: the name of the side task that fails; None for the work loop itself.
         """
         if part is None:
-            self._problem = detail
+            self._work_problem = detail
         elif detail is None:
             self._part_problems.pop(part, None)
         else:
@@ -241,12 +241,12 @@ class Agent(Generic[S]):
 
         Use it to wait for others: the wait is bounded, so it can't hide a work loop that hangs.
         """
-        self.work_progress.rest(time.monotonic())
+        self.work_progress.begin_rest(time.monotonic())
         try:
             async with asyncio.timeout(within_sec):
                 yield
         finally:
-            self.work_progress.resume(time.monotonic())
+            self.work_progress.end_rest(time.monotonic())
 
     def config(self, model: type[M]) -> Callable[[], M]:
         """Return a function that returns this agent's section as `model`; after reseeds, the last valid one.
@@ -313,7 +313,7 @@ class Agent(Generic[S]):
         `check(truth)` is called before that, and must change nothing: if it raises, the agent refuses the
         whole truth, and the last one stays in force.
         """
-        self._reseeding.add(callback, check)
+        self._reseed_callbacks.add(callback, check)
 
     def task(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
         """Start a side task and return it.
@@ -324,33 +324,40 @@ class Agent(Generic[S]):
 
     def trouble(self) -> str | None:
         """Return why the agent is degraded, as one text, or None."""
-        problems = (self._problem, *self._part_problems.values(), self._place.missing, self._reseeding.unfit)
+        problems = (
+            self._work_problem,
+            *self._part_problems.values(),
+            self._resolved.missing,
+            self._reseed_callbacks.failure,
+        )
         return "; ".join(filter(None, problems)) or None
 
     # --- for lifecycle.py ---
 
-    def learn(self, found: FoundTruth) -> BeatTarget:
+    def put_in_force(self, found: FoundTruth) -> BeatTarget:
         """Put a truth in force, all of it or nothing, and return the target of the beats by it.
 
         Raises:
             Exit: code 2, if the truth has no place for this agent, which never had one.
             Refused: if the bus that it names has no URL, or a check of `on_reseed` raises.
         """
-        truth, last = found.loaded.truth, getattr(self, "_place", None)
-        place = place_in(truth, self.name, self.settings.default_timeout_sec, self._heartbeat, last)
+        truth, last = found.loaded.truth, getattr(self, "_resolved", None)
+        resolved = resolve_section(
+            truth, self.name, self.settings.default_timeout_sec, self._make_heartbeat, last
+        )
         try:
-            bus = self.bus_at(place.bus, find_bus_url(place.bus, os.environ, truth))
+            bus = self.bus_at(resolved.bus, find_bus_url(resolved.bus, os.environ, truth))
         except BusError as error:
             raise TruthRefused(str(error)) from None
-        if (why := self._reseeding.refusal(truth)) is not None:
-            raise TruthRefused(why)
-        self.truth, self.revision, self._place = truth, found.revision, place
-        beats = place.section.heartbeat
-        return BeatTarget(bus, beats.channel, beats.interval_sec, place.timeout_sec, found.revision)
+        if (refusal := self._reseed_callbacks.find_refusal(truth)) is not None:
+            raise TruthRefused(refusal)
+        self.truth, self.revision, self._resolved = truth, found.revision, resolved
+        beats = resolved.section.heartbeat
+        return BeatTarget(bus, beats.channel, beats.interval_sec, resolved.timeout_sec, found.revision)
 
-    def tell_reseed(self) -> None:
+    def call_reseed_callbacks(self) -> None:
         """Call the callbacks of `on_reseed` and end the rest of the work loop."""
-        self._reseeding.tell(self.truth, self.revision)
+        self._reseed_callbacks.call_all(self.truth, self.revision)
         self._woken.set()
 
     async def close(self) -> None:

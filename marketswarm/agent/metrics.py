@@ -16,7 +16,7 @@ from marketswarm.agent.member import Agent
 from marketswarm.bus.stored_values import collect_unusable
 from marketswarm.metrics.family import Family, Histogram, counter, gauge
 
-LOOK_EVERY_SEC: Final = 0.25
+MEASURE_EVERY_SEC: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class LoopLag:
         """Record the lag in the histogram every 0.25 s until cancelled."""
         try:
             while True:
-                self._due = time.monotonic() + LOOK_EVERY_SEC
-                await asyncio.sleep(LOOK_EVERY_SEC)
+                self._due = time.monotonic() + MEASURE_EVERY_SEC
+                await asyncio.sleep(MEASURE_EVERY_SEC)
                 self.histogram.observe(self.stall_sec() or 0.0)
         finally:
             self._due = None
@@ -63,14 +63,14 @@ class LoopLag:
 class AgentMetrics:
     """The source of an agent's own metrics.
 
-    `vitals` returns its state, or None until the agent has joined.
+    `get_state` returns its state, or None until the agent has joined.
     """
 
     def __init__(self, name: str, boot: str) -> None:
         self._name, self._boot = name, boot
         self._started_at = time.time()
         self.lag = LoopLag()
-        self.vitals: Callable[[], AgentState | None] = lambda: None
+        self.get_state: Callable[[], AgentState | None] = lambda: None
 
     def collect(self) -> Iterator[Family]:
         """Yield the agent's metrics as they are now."""
@@ -97,30 +97,30 @@ class AgentMetrics:
             "How long the event loop has been overdue at this moment: grows while it hangs.",
             self.lag.stall_sec(),
         )
-        vitals = self.vitals()
-        if vitals is not None:
-            yield from _of(vitals)
+        state = self.get_state()
+        if state is not None:
+            yield from _collect_state(state)
 
 
-def _of(vitals: AgentState) -> Iterator[Family]:
+def _collect_state(state: AgentState) -> Iterator[Family]:
     """Yield the metrics of an agent that has joined."""
     yield gauge(
         "marketswarm_truth_revision",
         "Revision of the truth in force; none when the bus could not say which one it is.",
-        vitals.revision,
+        state.revision,
     )
-    yield gauge("marketswarm_degraded", "1 while its beats say degraded, else 0.", float(vitals.degraded))
-    yield counter("marketswarm_beats_sent_total", "Beats that the bus took.", vitals.beats_sent)
-    yield counter("marketswarm_beats_failed_total", "Beats that the bus did not take.", vitals.beats_failed)
+    yield gauge("marketswarm_degraded", "1 while its beats say degraded, else 0.", float(state.degraded))
+    yield counter("marketswarm_beats_sent_total", "Beats that the bus took.", state.beats_sent)
+    yield counter("marketswarm_beats_failed_total", "Beats that the bus did not take.", state.beats_failed)
     yield gauge(
         "marketswarm_last_beat_sent_timestamp_seconds",
         "When the bus last took a beat, in epoch seconds.",
-        vitals.last_beat_at,
+        state.last_beat_at,
     )
 
 
 @contextlib.contextmanager
-def measured(me: Agent[Any]) -> Iterator[AgentMetrics | None]:
+def serve_metrics(me: Agent[Any]) -> Iterator[AgentMetrics | None]:
     """Serve the agent's metrics on METRICS_PORT inside this block; yield None if that is not set.
 
     Raises:
@@ -132,21 +132,21 @@ def measured(me: Agent[Any]) -> Iterator[AgentMetrics | None]:
         return
     from marketswarm.metrics.exporter import Exporter  # noqa: PLC0415 - see above
 
-    own = AgentMetrics(me.name, me.boot)
-    me.expose(own.collect)
+    metrics = AgentMetrics(me.name, me.boot)
+    me.expose(metrics.collect)
     me.expose(collect_unusable)
     names = (me.name, *(me.settings.metrics_allowed_hosts or "").split(","))
     with Exporter(me.settings.metrics_host, port, me.sources, names):
-        yield own
+        yield metrics
 
 
-def measure(me: Agent[Any], own: AgentMetrics, sender: HeartbeatSender) -> None:
+def measure_agent(me: Agent[Any], metrics: AgentMetrics, sender: HeartbeatSender) -> None:
     """Add the state of an agent that has joined to its metrics, and start to measure its event loop."""
-    own.vitals = lambda: AgentState(
+    metrics.get_state = lambda: AgentState(
         revision=me.revision,
-        degraded=sender.degraded,
+        degraded=sender.is_degraded,
         beats_sent=sender.sent,
         beats_failed=sender.failed,
         last_beat_at=sender.sent_at,
     )
-    me.task(own.lag.run(), name="loop lag")
+    me.task(metrics.lag.run(), name="loop lag")

@@ -24,21 +24,21 @@ NEVER: Final = float("inf")
 class AgentStatus:
     """The status to report. `at` is when progress was last made, or joining began, in monotonic seconds.
 
-    `limit_sec` is how long the phase may last, or the work be silent; `taken` says whether a bus ever took a
-    beat.
+    `limit_sec` is how long the phase may last, or the work be silent; `beat_taken` says whether a bus ever
+    took a beat.
     """
 
     phase: Phase
     at: float
     limit_sec: float
-    taken: bool  # a bus took a beat
-    status: str
+    beat_taken: bool
+    text: str
 
 
 class StatusOutlet(Protocol):
     """Receives the status each second, and at once when it changes. Never raises."""
 
-    def show(self, sign: AgentStatus) -> None:
+    def report(self, status: AgentStatus) -> None:
         """Report the current status; an outlet may skip what it reported before."""
 
 
@@ -50,10 +50,10 @@ class StatusReporter:
 
     def __init__(self, watchdog: Watchdog, outlets: Sequence[StatusOutlet], join_within_sec: float) -> None:
         self._watchdog, self._outlets, self._join_within_sec = watchdog, outlets, join_within_sec
-        self._begun = time.monotonic()
-        self._taken, self._status = False, "waits for the truth"
-        self._woken, self._over = threading.Event(), False
-        self._thread = threading.Thread(target=self._run, name="signs", daemon=True)
+        self._started_at = time.monotonic()
+        self._beat_taken, self._text = False, "waits for the truth"
+        self._report_due, self._is_over = threading.Event(), False
+        self._thread = threading.Thread(target=self._run, name="status", daemon=True)
 
     def __enter__(self) -> Self:
         if self._outlets:
@@ -62,44 +62,48 @@ class StatusReporter:
 
     def __exit__(self, *_error: object) -> None:
         if self._outlets:
-            self._over = True
-            self.now()
+            self._is_over = True
+            self.report_now()
             self._thread.join(STEP_SEC)
 
-    def now(self) -> None:
+    def report_now(self) -> None:
         """Have the thread report the status at once."""
-        self._woken.set()
+        self._report_due.set()
 
-    def record_beat(self, status: str, *, taken: bool) -> None:
+    def record_beat(self, text: str, *, taken: bool) -> None:
         """Record that a beat was sent, to be reported.
 
-        `status` is the agent's status in one line, `taken` says whether a bus ever accepted a beat.
+        `text` is the agent's status in one line, `taken` says whether a bus ever accepted a beat.
         """
-        self._status = status
-        if taken != self._taken:
-            self._taken = taken
-            self.now()
+        self._text = text
+        if taken != self._beat_taken:
+            self._beat_taken = taken
+            self.report_now()
 
-    def sign(self, now: float) -> AgentStatus:
+    def read_status(self, now: float) -> AgentStatus:
         """Return the status to report at `now`, in monotonic seconds."""
-        dog = self._watchdog
-        if dog.stop_by != NEVER:
-            return AgentStatus(Phase.STOPPING, now, 0.0, self._taken, "stopping")
-        if dog.limit_sec == NEVER:
-            return AgentStatus(Phase.JOINING, self._begun, self._join_within_sec, self._taken, self._status)
-        return AgentStatus(Phase.WORKING, dog.alive_at(now), dog.limit_sec, self._taken, self._status)
+        watchdog = self._watchdog
+        if watchdog.stop_by != NEVER:
+            return AgentStatus(Phase.STOPPING, now, 0.0, self._beat_taken, "stopping")
+        if watchdog.limit_sec == NEVER:
+            return AgentStatus(
+                Phase.JOINING, self._started_at, self._join_within_sec, self._beat_taken, self._text
+            )
+        return AgentStatus(
+            Phase.WORKING, watchdog.last_alive_at(now), watchdog.limit_sec, self._beat_taken, self._text
+        )
 
     def _run(self) -> None:
         """Report the status each second and when woken, in the thread, until the block has ended."""
         while True:
-            over = self._over
-            self._woken.clear()
-            sign = self.sign(time.monotonic())
+            is_over = self._is_over
+            self._report_due.clear()
+            status = self.read_status(time.monotonic())
             for outlet in self._outlets:
-                outlet.show(sign)
-            if over:
+                outlet.report(status)
+            if is_over:
                 return
-            self._woken.wait(STEP_SEC)
+            self._report_due.wait(STEP_SEC)
 
 
 class AliveFile:
@@ -110,22 +114,27 @@ class AliveFile:
 
     def __init__(self, svc: str, path: Path) -> None:
         self._svc, self._path = svc, str(path)
-        self._shown: tuple[object, ...] = ()
-        self._failing: str | None = None
+        self._written: tuple[object, ...] = ()
+        self._failure: str | None = None
 
-    def show(self, sign: AgentStatus) -> None:
+    def report(self, status: AgentStatus) -> None:
         """Write the status to the file, unless the file has it already."""
-        facts = (sign.phase, sign.phase != Phase.STOPPING and sign.at, sign.limit_sec, sign.taken)
-        if facts == self._shown:
+        content = (
+            status.phase,
+            status.phase != Phase.STOPPING and status.at,
+            status.limit_sec,
+            status.beat_taken,
+        )
+        if content == self._written:
             return
         # the file may be one step old before it is written again, and the thread may then wait for the CPU
-        allowed_sec = sign.limit_sec + 2 * STEP_SEC
+        allowed_sec = status.limit_sec + 2 * STEP_SEC
         try:
-            sent = alive_file.sign(self._svc, sign.phase, sign.at, allowed_sec, taken=sign.taken)
-            alive_file.write(self._path, sent)
+            record = alive_file.sign(self._svc, status.phase, status.at, allowed_sec, taken=status.beat_taken)
+            alive_file.write(self._path, record)
         except OSError as error:
-            if error.strerror != self._failing:
-                self._failing = error.strerror
+            if error.strerror != self._failure:
+                self._failure = error.strerror
                 log.get().warning("alive.unwritable", path=self._path, error=error.strerror)
         else:
-            self._shown, self._failing = facts, None
+            self._written, self._failure = content, None

@@ -19,10 +19,10 @@ from marketswarm import log
 from marketswarm.agent.heartbeat import Progress
 from marketswarm.exit import Code
 
-LEAST_SEC: Final = 3.0
+MIN_LIMIT_SEC: Final = 3.0
 STOP_WITHIN_SEC: Final = 4.5  # 5 s are allowed
-LONGEST_STEP_SEC: Final = 1.0
-OVERSLEPT_SEC: Final = 0.5  # if the thread wakes this much too late, the process was stopped meanwhile
+MAX_STEP_SEC: Final = 1.0
+PAUSED_ABOVE_SEC: Final = 0.5  # if the thread wakes this much too late, the process was stopped meanwhile
 LOG_WITHIN_SEC: Final = 2.0  # a log pipe without a reader must not keep a hung process alive
 TASKS_SHOWN: Final = 50
 
@@ -30,17 +30,20 @@ TASKS_SHOWN: Final = 50
 class Watchdog:
     """Monitors one event loop and one work loop. `limit_sec` is the longest silence of either, in seconds.
 
-    `die` ends the process with an exit code; tests pass another function.
+    `end_process` ends the process with an exit code; tests pass another function.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, progress: Progress, die: Callable[[int], Any] = os._exit
+        self,
+        loop: asyncio.AbstractEventLoop,
+        progress: Progress,
+        end_process: Callable[[int], Any] = os._exit,
     ) -> None:
         self.limit_sec = float("inf")
         self.stop_by = float("inf")  # the `time.monotonic()` by which a requested stop must have ended
-        self._loop, self._progress, self._die = loop, progress, die
-        self._ticked = time.monotonic()
-        self._over = threading.Event()
+        self._loop, self._progress, self._end_process = loop, progress, end_process
+        self._ticked_at = time.monotonic()
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> Self:
@@ -48,15 +51,15 @@ class Watchdog:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._over.set()
-        self._thread.join(LONGEST_STEP_SEC)
+        self._ended.set()
+        self._thread.join(MAX_STEP_SEC)
 
     @property
     def step_sec(self) -> float:
         """Return the seconds between two ticks of the loop, and between two checks of the thread."""
-        return min(LONGEST_STEP_SEC, self.limit_sec / 8)
+        return min(MAX_STEP_SEC, self.limit_sec / 8)
 
-    def begin(self, limit_sec: float) -> None:
+    def start(self, limit_sec: float) -> None:
         """Begin to monitor with this limit in seconds.
 
         Silence of the event loop before now does not count.
@@ -64,7 +67,7 @@ class Watchdog:
         self.record_tick(time.monotonic())
         self.limit_sec = limit_sec
 
-    async def tick(self) -> None:
+    async def run_ticks(self) -> None:
         """Record that the event loop runs, once a step, until cancelled."""
         while True:
             self.record_tick(time.monotonic())
@@ -72,67 +75,67 @@ class Watchdog:
 
     def record_tick(self, now: float) -> None:
         """Record that the event loop ran at `now`, on the clock of `time.monotonic()`."""
-        self._ticked = now
+        self._ticked_at = now
 
-    def hurry(self) -> None:
+    def begin_stop(self) -> None:
         """Begin a stop, which must end within 4.5 s of the first call."""
         self.stop_by = min(self.stop_by, time.monotonic() + STOP_WITHIN_SEC)
 
-    def verdict(self, now: float) -> str | None:
+    def find_hang(self, now: float) -> str | None:
         """Return why the process must end at `now`: `stop_hung`, `loop_hung` or `work_hung`.
 
         Return None if it need not end.
         """
         if now > self.stop_by:
             return "stop_hung"
-        still_sec, silent_sec = now - self._ticked, self._progress.silent_sec(now)
+        still_sec, silent_sec = now - self._ticked_at, self._progress.silent_sec(now)
         if max(still_sec, silent_sec) <= self.limit_sec:
             return None
         # an event loop that hangs stops the work too, and the work's silence may reach the limit first
         return "loop_hung" if still_sec > self.limit_sec / 2 else "work_hung"
 
-    def alive_at(self, now: float) -> float:
+    def last_alive_at(self, now: float) -> float:
         """Return when both the event loop and the work last were alive, in monotonic seconds."""
-        return min(self._ticked, now - self._progress.silent_sec(now))
+        return min(self._ticked_at, now - self._progress.silent_sec(now))
 
-    def forgive(self, stood_sec: float, now: float) -> None:
-        """Discount `stood_sec` seconds during which the whole process was stopped."""
-        self._ticked = min(now, self._ticked + stood_sec)
-        self._progress.at = min(now, self._progress.at + stood_sec)
+    def discount_pause(self, paused_sec: float, now: float) -> None:
+        """Discount `paused_sec` seconds during which the whole process was stopped."""
+        self._ticked_at = min(now, self._ticked_at + paused_sec)
+        self._progress.last_at = min(now, self._progress.last_at + paused_sec)
 
     def _watch(self) -> None:
         """Check for a hang each step, in the thread; end the process at the first one."""
         while True:
             step_sec = self.step_sec
-            meant = time.monotonic() + step_sec
-            if self._over.wait(step_sec):
+            expected_at = time.monotonic() + step_sec
+            if self._ended.wait(step_sec):
                 return
             now = time.monotonic()
-            if now - meant > OVERSLEPT_SEC:
-                self.forgive(now - meant, now)
-            reason = self.verdict(now)
+            if now - expected_at > PAUSED_ABOVE_SEC:
+                self.discount_pause(now - expected_at, now)
+            reason = self.find_hang(now)
             if reason is not None:
-                self._end(reason, now)
+                self._end_hung(reason, now)
                 return
 
-    def _end(self, reason: str, now: float) -> None:
+    def _end_hung(self, reason: str, now: float) -> None:
         """Log the stacks, for 2 s at most, and end the process with code 5."""
-        shown = {"threads": thread_stacks(), "tasks": task_stacks(self._loop)}
-        silent_sec = round(now - self.alive_at(now), 3)
+        stacks = {"threads": format_thread_stacks(), "tasks": format_task_stacks(self._loop)}
+        silent_sec = round(now - self.last_alive_at(now), 3)
 
-        def tell() -> None:
+        def log_hang() -> None:
             """Log why the process ends, with its stacks; a thread of its own, since a log pipe may block."""
             log.get("watchdog").critical(
-                "agent.hung", reason=reason, silent_sec=silent_sec, limit_sec=self.limit_sec, **shown
+                "agent.hung", reason=reason, silent_sec=silent_sec, limit_sec=self.limit_sec, **stacks
             )
 
-        teller = threading.Thread(target=tell, daemon=True)
-        teller.start()
-        teller.join(LOG_WITHIN_SEC)
-        self._die(Code.DIED)
+        log_thread = threading.Thread(target=log_hang, daemon=True)
+        log_thread.start()
+        log_thread.join(LOG_WITHIN_SEC)
+        self._end_process(Code.DIED)
 
 
-def thread_stacks() -> dict[str, str]:
+def format_thread_stacks() -> dict[str, str]:
     """Return the stack of each thread of the process by its name and id, innermost call last."""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     return {
@@ -141,19 +144,21 @@ def thread_stacks() -> dict[str, str]:
     }
 
 
-def task_stacks(loop: asyncio.AbstractEventLoop) -> dict[str, str]:
+def format_task_stacks(loop: asyncio.AbstractEventLoop) -> dict[str, str]:
     """Return where each task of the loop waits, by the task's name, innermost call last; 50 tasks at most.
 
     Called from another thread, this may return an incomplete list.
     """
-    shown: dict[str, str] = {}
+    stacks: dict[str, str] = {}
     with contextlib.suppress(RuntimeError):  # the set of tasks changed while it was read
         for task in list(asyncio.all_tasks(loop))[:TASKS_SHOWN]:
-            shown[task.get_name()] = "\n".join(place(frame) for frame in _awaited_frames(task.get_coro()))
-    return shown
+            stacks[task.get_name()] = "\n".join(
+                format_frame(frame) for frame in _collect_frames(task.get_coro())
+            )
+    return stacks
 
 
-def _awaited_frames(waiting: object) -> list[FrameType]:
+def _collect_frames(waiting: object) -> list[FrameType]:
     """Return the frames of a coroutine, generator or async generator, and of what it awaits; 50 at most."""
     frames: list[FrameType] = []
     while waiting is not None and len(frames) < TASKS_SHOWN:
@@ -167,6 +172,6 @@ def _awaited_frames(waiting: object) -> list[FrameType]:
     return frames
 
 
-def place(frame: FrameType) -> str:
+def format_frame(frame: FrameType) -> str:
     """Return file, line and function of a frame."""
     return f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_qualname}"

@@ -61,7 +61,7 @@ def shown(heading):
 
 def test_the_table_of_every_agent_is_what_every_agent_tells():
     own = AgentMetrics("healer", "abc")
-    own.vitals = lambda: AgentState(1, degraded=False, beats_sent=1, beats_failed=0, last_beat_at=0.0)
+    own.get_state = lambda: AgentState(1, degraded=False, beats_sent=1, beats_failed=0, last_beat_at=0.0)
     assert sorted(shown("Every agent")) == sorted(map(row, [*own.collect(), *collect_unusable()]))
 
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from marketswarm.agent.member import place_in
+from marketswarm.agent.member import resolve_section
 from marketswarm.exit import Exit
 from marketswarm.truth import Heartbeat, load
 
@@ -16,32 +16,34 @@ MESH = {"heartbeat": {"interval_sec": 2, "redis_url": "redis://market-redis:6379
 
 
 def test_the_place_is_what_the_section_says():
-    place = place_in(truth(mesh=MESH), "mesh", 12.0)
+    place = resolve_section(truth(mesh=MESH), "mesh", 12.0)
     assert (place.bus, place.timeout_sec, place.missing) == ("market-redis", 12.0, None)
     assert place.section.heartbeat.channel == "mesh:heartbeat"
 
 
 def test_without_a_section_there_is_no_place_and_the_error_says_what_to_add():
     with pytest.raises(Exit, match=r'add "mesh": \{"heartbeat"') as caught:
-        place_in(truth(other=MESH), "mesh", 30.0)
+        resolve_section(truth(other=MESH), "mesh", 30.0)
     assert caught.value.code == 2
 
 
 def test_who_was_dropped_keeps_the_last_place():
-    last = place_in(truth(mesh=MESH), "mesh", 12.0)
-    assert place_in(truth(other=MESH), "mesh", 30.0, last=last) == replace(last, missing="not in the truth")
+    last = resolve_section(truth(mesh=MESH), "mesh", 12.0)
+    assert resolve_section(truth(other=MESH), "mesh", 30.0, last=last) == replace(
+        last, missing="not in the truth"
+    )
 
 
 def test_who_was_dropped_and_is_named_again_has_a_place_again():
-    last = replace(place_in(truth(mesh=MESH), "mesh", 12.0), missing="not in the truth")
-    assert place_in(truth(mesh=MESH), "mesh", 12.0, last=last).missing is None
+    last = replace(resolve_section(truth(mesh=MESH), "mesh", 12.0), missing="not in the truth")
+    assert resolve_section(truth(mesh=MESH), "mesh", 12.0, last=last).missing is None
 
 
 def test_an_agent_that_makes_its_own_heartbeat_needs_no_section():
     def heartbeat(section):
         return Heartbeat(channel="mine:heartbeat", interval_sec=1.5 if section else 10)
 
-    place = place_in(truth(other=MESH), "sentinel", 30.0, heartbeat)
+    place = resolve_section(truth(other=MESH), "sentinel", 30.0, heartbeat)
     assert (place.bus, place.section.heartbeat.channel) == ("system-redis", "mine:heartbeat")
-    place = place_in(truth(sentinel=MESH), "sentinel", 30.0, heartbeat)
+    place = resolve_section(truth(sentinel=MESH), "sentinel", 30.0, heartbeat)
     assert (place.bus, place.section.heartbeat.interval_sec) == ("market-redis", 1.5)

@@ -47,9 +47,9 @@ async def me(buses):
 @contextlib.contextmanager
 def hands_on(me):
     """A test is no work loop: what it waits for counts as progress."""
-    me.work_progress.rest(0.0)
+    me.work_progress.begin_rest(0.0)
     yield
-    me.work_progress.resume(0.0)
+    me.work_progress.end_rest(0.0)
 
 
 def other(system, name="nightly", life_sec=5.0):
@@ -279,13 +279,13 @@ async def test_waiting_in_the_work_loop_is_progress_and_beside_it_is_none(buses,
         with contextlib.suppress(LeaseHeld):
             beside = me.task(quietly(me), name="waits")
             await asyncio.sleep(0.1)
-            assert not me.work_progress.resting
-            asyncio.get_running_loop().call_later(0.1, lambda: seen.append(me.work_progress.resting))
+            assert not me.work_progress.is_resting
+            asyncio.get_running_loop().call_later(0.1, lambda: seen.append(me.work_progress.is_resting))
             seen = []
             async with me.lease("nightly", wait_sec=0.3):
                 pytest.fail("it is somebody else's")
         assert seen == [True]
-        assert not me.work_progress.resting
+        assert not me.work_progress.is_resting
         beside.cancel()
 
 

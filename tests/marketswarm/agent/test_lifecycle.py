@@ -113,4 +113,4 @@ async def test_a_wait_on_others_is_bounded(buses, system):
         with pytest.raises(TimeoutError):
             async with me.waiting(0.05):
                 await me.rest(60)
-        assert not me.work_progress.resting
+        assert not me.work_progress.is_resting

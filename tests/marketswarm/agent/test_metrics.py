@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from marketswarm.agent.metrics import LOOK_EVERY_SEC, AgentMetrics, AgentState, LoopLag
+from marketswarm.agent.metrics import MEASURE_EVERY_SEC, AgentMetrics, AgentState, LoopLag
 
 
 def told(own):
@@ -23,7 +23,7 @@ def test_before_it_has_joined_it_tells_only_who_it_is():
 
 def test_its_vitals_are_told_and_what_is_not_known_is_left_out():
     own = AgentMetrics("healer", "abc")
-    own.vitals = lambda: AgentState(None, degraded=True, beats_sent=3, beats_failed=2, last_beat_at=None)
+    own.get_state = lambda: AgentState(None, degraded=True, beats_sent=3, beats_failed=2, last_beat_at=None)
     found = told(own)
     assert found["marketswarm_degraded"] == [1.0]
     assert (found["marketswarm_beats_sent_total"], found["marketswarm_beats_failed_total"]) == ([3], [2])
@@ -38,11 +38,11 @@ async def test_a_stall_is_seen_from_another_thread_while_it_lasts_and_in_the_spr
     begun = time.monotonic()
 
     def look():
-        time.sleep(LOOK_EVERY_SEC + 0.5)
-        return lag.stall_sec(), time.monotonic() - begun - LOOK_EVERY_SEC
+        time.sleep(MEASURE_EVERY_SEC + 0.5)
+        return lag.stall_sec(), time.monotonic() - begun - MEASURE_EVERY_SEC
 
     seen = loop.run_in_executor(None, look)
-    time.sleep(LOOK_EVERY_SEC + 0.8)  # noqa: ASYNC251 - the stall
+    time.sleep(MEASURE_EVERY_SEC + 0.8)  # noqa: ASYNC251 - the stall
     stall_sec, stood_sec = await seen
     assert stall_sec == pytest.approx(stood_sec, abs=0.1)
     await asyncio.sleep(0)

@@ -168,7 +168,7 @@ async def test_one_whose_work_stood_still_is_no_member_and_has_its_part_when_it_
         assert await share.known()
         before = share.mine(KEYS)
         assert 0 < len(before) < len(KEYS)
-        me.work_progress.at -= 2 * TIMEOUT_SEC
+        me.work_progress.last_at -= 2 * TIMEOUT_SEC
         me.wake()
         await system.client.publish("members:mine", "other")  # have it look now
         await auntil(lambda: share.members == ("other",))
