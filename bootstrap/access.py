@@ -32,8 +32,7 @@ from marketswarm.passwords import (
     write_all,
 )
 from marketswarm.settings import AccessSettings, read
-from marketswarm.truth import MARKET, SYSTEM, Truth, TruthError
-from marketswarm.truth import load as load_document
+from marketswarm.truth import MARKET, SYSTEM, Truth, TruthError, parse_truth
 
 NAME: Final = "access"
 _EMPTY_TRUTH: Final = b'{"services":{}}'
@@ -87,7 +86,7 @@ def _load_truth(path: Path, folder: Path) -> Truth | None:
         log.warning(
             "access.truth_unusable", path=str(path), mistakes=len(error.problems), next="see bootstrap"
         )
-    empty = load_document(_EMPTY_TRUTH).truth
+    empty = parse_truth(_EMPTY_TRUTH).truth
     users_exist = all(_acl_path(folder, bus).exists() for bus in empty.bus_names())
     return None if users_exist else empty
 

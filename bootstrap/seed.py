@@ -26,7 +26,7 @@ from marketswarm.seeding import (
     wait_until_all_answer,
 )
 from marketswarm.settings import CommonSettings, read
-from marketswarm.truth import Loaded, TruthError
+from marketswarm.truth import ParsedTruth, TruthError
 
 NAME: Final = "bootstrap"
 
@@ -70,7 +70,7 @@ async def run(settings: CommonSettings, environ: Mapping[str, str]) -> int:
     return Code.DONE
 
 
-def _read(path: Path) -> tuple[bytes, Loaded]:
+def _read(path: Path) -> tuple[bytes, ParsedTruth]:
     """Read and check the document at `path`; return its bytes and the checked truth. Log all warnings.
 
     Raises:
@@ -95,7 +95,7 @@ def _read(path: Path) -> tuple[bytes, Loaded]:
 
 
 @asynccontextmanager
-async def _open(loaded: Loaded, environ: Mapping[str, str]) -> AsyncIterator[list[Bus]]:
+async def _open(loaded: ParsedTruth, environ: Mapping[str, str]) -> AsyncIterator[list[Bus]]:
     """Open every bus that the truth names, without connecting, and close them at the end of the block.
 
     Raises:
@@ -118,7 +118,7 @@ def _who() -> str:
     return f"{NAME}@{socket.gethostname()}"
 
 
-def _tell(seeding: SeedResult, loaded: Loaded, path: Path, buses: Sequence[str]) -> None:
+def _tell(seeding: SeedResult, loaded: ParsedTruth, path: Path, buses: Sequence[str]) -> None:
     """Log each change as an event, and print a summary if stdout is a terminal."""
     changes = seeding.changes
     for svc in changes.added:

@@ -18,7 +18,7 @@ from marketswarm.detector import Verdict
 from marketswarm.keys import TRUTH_CHANGED
 from marketswarm.monitor.encoder import TRUTH_FIELD
 from marketswarm.monitor.store import StateStore
-from marketswarm.truth import Loaded
+from marketswarm.truth import ParsedTruth
 from sentinel.drift import Drift, HeldTruth, TruthStatus
 
 GLANCE_SEC: Final = 2.0
@@ -41,7 +41,7 @@ class TruthComparison:
         self.drift = Drift()
         self._buses: list[Bus] = []
         self._restored: set[str] = set()
-        self._loaded: Loaded | None = None
+        self._loaded: ParsedTruth | None = None
         self._glances: list[Any] = []
         self._count = 0
         self._look, self._changed = asyncio.Event(), asyncio.Event()

@@ -114,7 +114,7 @@ def grant_mesh(view: BusView) -> tuple[Grant, ...]:
     It uses its access points, subscribes to all beats, and measures each key without a `*` that the truth
     names on this bus.
     """
-    streams = [key.name for key in build_flows(view.truth).keys if key.bus == view.bus and not key.many]
+    streams = [key.name for key in build_flows(view.truth).keys if key.bus == view.bus and not key.is_pattern]
     measured = Grant(
         "type memory|usage xlen xinfo|stream xinfo|groups xpending xrange",
         tuple(map(escape_pattern, streams)),

@@ -26,8 +26,8 @@ from pydantic_core import ErrorDetails
 from marketswarm.bus import first_line
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import HEARTBEAT_SUFFIX
-from marketswarm.truth import AccessPoint, Loaded, Service, Truth, TruthError
-from marketswarm.truth.errors import Place, Problem, found, hint, nearest, path
+from marketswarm.truth import AccessPoint, ParsedTruth, Service, Truth, TruthError
+from marketswarm.truth.errors import Place, Problem, find_nearest, format_found, format_hint, format_path
 from marketswarm.truth.parse import check_document
 
 _INNER_PATH: Final = re.compile(r"(?P<path>\w+(?:\[\d+\]|\.\w+)*): (?P<message>.+)", re.DOTALL)
@@ -82,8 +82,8 @@ def make_problem(svc: str, section: Mapping[str, Any], error: ErrorDetails) -> P
         message = inner["message"]
     where = ("services", svc, *place)
     if error["type"] in ("missing", "value_error", "assertion_error", "extra_forbidden"):
-        return Problem(path(where), message)
-    return Problem(path(where), f"{_format_value(where, error['input'])} {message}")
+        return Problem(format_path(where), message)
+    return Problem(format_path(where), f"{_format_value(where, error['input'])} {message}")
 
 
 def _find_place(section: Mapping[str, Any], error: ErrorDetails) -> Place:
@@ -124,14 +124,14 @@ def _format_known_values(error: ErrorDetails, known: list[str]) -> str:
     """
     context = error.get("ctx", {})
     given = context.get("tag") if error["type"] == "union_tag_invalid" else error["input"]
-    if isinstance(given, str) and nearest(given, known) is not None:
-        return hint(given, known)
+    if isinstance(given, str) and find_nearest(given, known) is not None:
+        return format_hint(given, known)
     return f" (known: {', '.join(known)})" if known else ""
 
 
 def _format_value(where: Place, value: Any) -> str:
     """Return a value for an error message; a text only as `text`, since it may be a secret."""
-    return "text" if isinstance(value, str) else found(where, value)
+    return "text" if isinstance(value, str) else format_found(where, value)
 
 
 M = TypeVar("M", bound="ServiceConfig")
@@ -176,7 +176,9 @@ def parse_config(model: type[M], name: str, section: Service) -> tuple[M | None,
 
 def list_warnings(config: ServiceConfig, name: str) -> list[Problem]:
     """Return the warnings of a service's config, with their full paths in the truth."""
-    return [Problem(path(("services", name, *place)), message) for place, message in config.find_warnings()]
+    return [
+        Problem(format_path(("services", name, *place)), message) for place, message in config.find_warnings()
+    ]
 
 
 def find_unknown_keys(config: ServiceConfig, name: str, section: Service) -> list[Problem]:
@@ -193,7 +195,7 @@ def _find_unknown(parsed: Any, raw: Any, place: Place) -> Iterator[Problem]:
             if key in known:
                 yield from _find_unknown(getattr(parsed, known[key]), value, (*place, key))
             else:
-                yield Problem(path((*place, key)), "is not a known key" + hint(key, known))
+                yield Problem(format_path((*place, key)), "is not a known key" + format_hint(key, known))
     else:
         for step, inner, value in _pair_entries(parsed, raw):
             yield from _find_unknown(inner, value, (*place, step))
@@ -235,7 +237,7 @@ class _UnusableModel(Exception):  # noqa: N818 - a result, not an accident
     """A service's model can't be imported or used; the message says why."""
 
 
-def load_with_sections(raw: bytes) -> Loaded:
+def load_with_sections(raw: bytes) -> ParsedTruth:
     """Parse and check a truth, with each service's section by the service's own model.
 
     Raises:
@@ -250,7 +252,7 @@ def load_with_sections(raw: bytes) -> Loaded:
     )
     if errors:
         raise TruthError(errors)
-    return Loaded(document.truth, (*document.warnings, *sections.warnings), document.sha256, len(raw))
+    return ParsedTruth(document.truth, (*document.warnings, *sections.warnings), document.sha256, len(raw))
 
 
 def find_problems(truth: Truth) -> list[Problem]:
@@ -270,7 +272,9 @@ def check_by_models(truth: Truth) -> ModelCheck:
             for is_error, each in _check_section(svc, section):
                 (errors if is_error else warnings).append(each)
         except _UnusableModel as error:
-            warnings.append(Problem(path(("services", svc)), f"its settings can't be checked: {error}"))
+            warnings.append(
+                Problem(format_path(("services", svc)), f"its settings can't be checked: {error}")
+            )
     return ModelCheck(tuple(errors), tuple(warnings))
 
 

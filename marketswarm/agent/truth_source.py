@@ -19,7 +19,7 @@ from marketswarm.exit import Code, Exit
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_META
 from marketswarm.net.retry import Backoff
 from marketswarm.settings import CommonSettings
-from marketswarm.truth import Loaded, Truth, TruthError, load
+from marketswarm.truth import ParsedTruth, Truth, TruthError, parse_truth
 from marketswarm.truth.parse import MAX_BYTES
 
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
@@ -38,7 +38,7 @@ class FoundTruth:
     each bus that was asked before this one and held no valid truth.
     """
 
-    loaded: Loaded
+    loaded: ParsedTruth
     revision: int | None
     bus: Bus
     skip_reasons: tuple[str, ...] = ()
@@ -107,7 +107,7 @@ def create_bus(name: str, url: str) -> Bus:
 
 
 async def read_truth(
-    bus: Bus, key: str, known: Loaded | None = None, within_sec: float = WITHIN_SEC
+    bus: Bus, key: str, known: ParsedTruth | None = None, within_sec: float = WITHIN_SEC
 ) -> TruthReading:
     """Read and validate the document of one bus; never raise BusError.
 
@@ -131,9 +131,9 @@ async def read_truth(
         if known is not None and known.sha256 == sha256:
             loaded = known
         elif len(raw) > LARGE_BYTES:
-            loaded = await asyncio.to_thread(load, raw)  # beats go out meanwhile
+            loaded = await asyncio.to_thread(parse_truth, raw)  # beats go out meanwhile
         else:
-            loaded = load(raw)
+            loaded = parse_truth(raw)
     except TruthError as error:
         more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
         return TruthReading(bus, None, f"refused: {error.problems[0]}{more}")
@@ -157,7 +157,7 @@ async def read_fingerprint(bus: Bus, key: str, within_sec: float) -> Fingerprint
 
 
 def _match_known(
-    bus: Bus, fingerprint: Fingerprint | MissingFingerprint, known: Loaded | None
+    bus: Bus, fingerprint: Fingerprint | MissingFingerprint, known: ParsedTruth | None
 ) -> TruthReading | None:
     """Return a `TruthReading` with the known document if the bus's fingerprint is that of this document.
 
@@ -175,7 +175,7 @@ def _match_known(
 async def read_first_valid(
     buses: Sequence[Bus],
     key: str,
-    known: Loaded | None,
+    known: ParsedTruth | None,
     within_sec: float,
     delay_sec: Callable[[int], float] = lambda _size: 0.0,
 ) -> list[TruthReading]:
@@ -212,7 +212,7 @@ async def read_first_valid(
 
 
 async def read_all_truths(
-    buses: Sequence[Bus], key: str, known: Loaded | None, within_sec: float
+    buses: Sequence[Bus], key: str, known: ParsedTruth | None, within_sec: float
 ) -> list[TruthReading]:
     """Read the documents of all buses at once, so that a bus that hangs delays no other."""
     return list(await asyncio.gather(*(read_truth(bus, key, known, within_sec) for bus in buses)))

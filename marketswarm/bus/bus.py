@@ -33,7 +33,7 @@ from marketswarm.bus.failover import close_idle_connections, make_connection_poo
 from marketswarm.bus.parser import BoundedParser, ReplyTooLong, reply_limit
 from marketswarm.bus.scripts import Script
 from marketswarm.bus_url import URL_FORMS, find_address, is_bus_url
-from marketswarm.truth import Truth, resolve
+from marketswarm.truth import Truth, resolve_references
 from marketswarm.truth.credentials import parse_reference
 
 WITHIN_SEC: Final = 2.0
@@ -66,7 +66,7 @@ def find_bus_url(name: str, environ: Mapping[str, str], truth: Truth | None = No
     if truth is not None and (truth_url := truth.bus_url(name)):
         source = f"buses.{name}.url" if name in truth.buses else "heartbeat.redis_url"
         try:
-            url = str(resolve(truth_url, environ))
+            url = str(resolve_references(truth_url, environ))
         except LookupError as error:
             raise BusError(name, "error", f"{source}: {error.args[0]}") from None
         reference = parse_reference(truth_url)

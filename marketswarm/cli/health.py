@@ -15,7 +15,7 @@ from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.options import DATA, Data, Json
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import health_key
-from marketswarm.truth import SYSTEM, nearest
+from marketswarm.truth import SYSTEM, find_nearest
 
 _UNKNOWN = "it keeps what the healer says, so nobody knows how the services are"
 
@@ -70,7 +70,7 @@ def _select_services(svc: str | None, fleet: FleetView) -> list[str]:
     if svc is None:
         return names
     if svc not in names:
-        hint = nearest(svc, names)
+        hint = find_nearest(svc, names)
         raise Exit(
             Code.CONFIGURATION,
             f"the truth has no service {svc}; " + (f"did you mean {hint}?" if hint else ", ".join(names)),

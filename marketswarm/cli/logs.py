@@ -16,7 +16,7 @@ from marketswarm.cli.options import DATA, Data, Json
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.agent_logs import LogFollower, find_logs
 from marketswarm.fleet.output import LogFormatter
-from marketswarm.truth import nearest
+from marketswarm.truth import find_nearest
 
 _POLL_EVERY_SEC: Final = 0.2
 _TIME_FORMAT: Final = "%Y-%m-%d %H:%M:%S"
@@ -84,7 +84,7 @@ def _require_known(wanted: Sequence[str], known: Collection[str], data: Path) ->
         )
     for svc in wanted:
         if not any(_is_wanted(name, [svc]) for name in known):
-            near = nearest(svc, known)
+            near = find_nearest(svc, known)
             hint = f"did you mean {near}?" if near else f"there are logs of {', '.join(known)}"
             raise Exit(Code.CONFIGURATION, f"there is no log of {svc} in {place}; {hint}")
 

@@ -24,7 +24,7 @@ from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.preflight import find_modules
 from marketswarm.keys import heartbeat_channel
-from marketswarm.truth import TruthError, load
+from marketswarm.truth import TruthError, parse_truth
 
 _FILES: Final = {  # template: the file that it becomes
     "__init__.py": "services/{0}/__init__.py",
@@ -114,7 +114,7 @@ def _section_for(svc: str, path: Path) -> dict[str, Any]:
         raise Exit(Code.CONFIGURATION, f"{path}: {svc} has a section already")
     section = _section(svc, _interval_sec(loaded.truth.cadence_sec()))
     try:
-        load(json.dumps(_with_section(json.loads(raw), svc, section)).encode())
+        parse_truth(json.dumps(_with_section(json.loads(raw), svc, section)).encode())
     except TruthError as error:
         raise Exit(Code.CONFIGURATION, f"{path}: a section for {svc} does not fit in: {error}") from None
     return section

@@ -26,7 +26,7 @@ from marketswarm.exit import Code, Exit
 from marketswarm.keys import NOTIFIER_SILENCES
 from marketswarm.operator import Silence, merge_silences, missing_silences
 from marketswarm.text import escape_text, format_duration
-from marketswarm.truth import find_probe_targets, nearest
+from marketswarm.truth import find_nearest, find_probe_targets
 
 _MAX_SEC = 366 * 86_400.0
 _SERVICES_NAMED = 12  # the others that a silence matches are counted
@@ -214,7 +214,7 @@ def _require_known_names(silence: Silence, fleet: FleetView) -> None:
     known = _tags_by_name(fleet)
     for name in silence.services:
         if name not in known and not set(name) & set("*?["):
-            near = nearest(name, known)
+            near = find_nearest(name, known)
             hint = f"; did you mean {near}?" if near else ""
             raise Exit(Code.CONFIGURATION, f"no silence was set: the truth names no {name}{hint}")
 
@@ -230,7 +230,9 @@ def _describe_matches(silence: Silence, fleet: FleetView) -> str:
         more = f" and {len(matched) - _SERVICES_NAMED} more" if len(matched) > _SERVICES_NAMED else ""
         return f"on {', '.join(matched[:_SERVICES_NAMED])}{more}"
     known = {*tags, *(tag for each in tags.values() for tag in each)}
-    near = next(filter(None, (nearest(word, known) for word in (*silence.services, *silence.tags))), None)
+    near = next(
+        filter(None, (find_nearest(word, known) for word in (*silence.services, *silence.tags))), None
+    )
     return f"on nothing: nothing in the truth is {targets}" + (f"; did you mean {near}?" if near else "")
 
 

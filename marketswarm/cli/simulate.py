@@ -21,7 +21,7 @@ from marketswarm.cli.service_status import silence_of_key
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import last_beat_key
 from marketswarm.text import format_duration
-from marketswarm.truth import Truth, nearest
+from marketswarm.truth import Truth, find_nearest
 
 _EXTRA_WAIT_SEC: Final = 10.0
 _CLEAR_LINE: Final = "\r\x1b[K"
@@ -143,7 +143,7 @@ def _print_event(event: dict[str, Any], since: float, action: str) -> None:
 def _require_service(svc: str, truth: Truth) -> None:
     """Raise Exit, code 2, if the truth does not name the service: the healer would not miss it."""
     if svc not in truth.services:
-        hint = nearest(svc, truth.services)
+        hint = find_nearest(svc, truth.services)
         known = f"did you mean {hint}?" if hint else f"it names {', '.join(truth.services) or 'none'}"
         raise Exit(Code.CONFIGURATION, f"the truth names no {svc}; {known}")
 

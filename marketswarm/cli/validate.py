@@ -8,7 +8,7 @@ import typer
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.cli import output
 from marketswarm.exit import Code, Exit
-from marketswarm.truth import Loaded, Truth, TruthError
+from marketswarm.truth import ParsedTruth, Truth, TruthError
 
 
 def validate(
@@ -24,7 +24,7 @@ def validate(
     output.print_line(f"{file} is valid: {_count(services, 'service')}, {_count(warnings, 'warning')}")
 
 
-def read_truth_file(path: Path) -> tuple[bytes, Loaded]:
+def read_truth_file(path: Path) -> tuple[bytes, ParsedTruth]:
     """Read and validate a truth file, the services' own sections included.
 
     Return its bytes and the truth with its warnings. Raises Exit, code 2, if it can't be read or is not

@@ -26,12 +26,12 @@ from marketswarm.detector.verdict import (
     Trigger,
     UnheardBeat,
 )
-from marketswarm.truth import MOST_REPLICAS, Watch
+from marketswarm.truth import MAX_REPLICAS, Watch
 
 if TYPE_CHECKING:  # a service and its bus refer to each other
     from marketswarm.detector.bus import WatchedBus
 
-BOOTS_KEPT: Final = 2 * MOST_REPLICAS
+BOOTS_KEPT: Final = 2 * MAX_REPLICAS
 """The instances of a service whose highest `i` is kept: all that a truth allows, and as many old ones.
 
 If a service invents a new instance with each beat, the instances that were silent longest are dropped.

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from marketswarm.fleet.child import Child
-from marketswarm.truth import nearest
+from marketswarm.truth import find_nearest
 
 ACTIONS = ("stop", "start", "kill")
 _ANSWER_WITHIN_SEC = 15.0
@@ -142,7 +142,7 @@ async def _answer(line: bytes, agents: ControlledAgents) -> dict[str, Any]:
             return _refuse(str(error))
         found = find_processes(svc, agents.children)
     if not found:
-        near = nearest(svc, agents.children)
+        near = find_nearest(svc, agents.children)
         hint = f"did you mean {near}?" if near else f"it runs {', '.join(agents.children) or 'none'}"
         return _refuse(f"this fleet runs no {svc}; {hint}")
     return await _act(action, svc, found, agents.data_option)

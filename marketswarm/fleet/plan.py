@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.bus import get_url_variable
-from marketswarm.truth import HEALER, MARKET, SYSTEM, Truth, nearest
+from marketswarm.truth import HEALER, MARKET, SYSTEM, Truth, find_nearest
 
 LAST_PORT: Final = 65_535
 SENTINEL: Final = "sentinel"
@@ -222,7 +222,7 @@ def _require_runnable(svc: str, truth: Truth, modules: Mapping[str, str]) -> Non
         PlanError: it is not, or it has none.
     """
     if svc not in truth.services:
-        hint = nearest(svc, truth.services)
+        hint = find_nearest(svc, truth.services)
         raise PlanError(
             f"--only {svc}: the truth has no such service"
             + (f"; did you mean {hint}?" if hint else f"; it has {', '.join(truth.services)}")

@@ -34,7 +34,7 @@ from marketswarm.fleet.readiness import InstanceCounter, find_ready, have_subscr
 from marketswarm.fleet.server import MAXMEMORY, bounded, command, sized
 from marketswarm.passwords import FILE
 from marketswarm.settings import CommonSettings, read
-from marketswarm.truth import HEALER, Truth, nearest
+from marketswarm.truth import HEALER, Truth, find_nearest
 
 _POLL_EVERY_SEC = 0.01
 _READY_POLL_EVERY_SEC = 0.1
@@ -184,7 +184,7 @@ class FleetSupervisor:
         """
         truth, revision = await self._read_truth()
         if svc not in truth.services:
-            near = nearest(svc, [*self.agents, *truth.services])
+            near = find_nearest(svc, [*self.agents, *truth.services])
             known = f"revision {revision}" if revision is not None else "its truth"
             hint = f"did you mean {near}?" if near else f"it runs {', '.join(self.agents) or 'none'}"
             raise AddError(f"this fleet runs no {svc}, and {known} names none; {hint}")

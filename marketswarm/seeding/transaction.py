@@ -21,7 +21,7 @@ from marketswarm.exit import Code
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_DOC, TRUTH_HISTORY, TRUTH_META
 from marketswarm.seeding.functions import load_functions
 from marketswarm.seeding.plan import BusState, make_plan
-from marketswarm.truth import Changes, Truth, TruthError, diff, load
+from marketswarm.truth import Changes, Truth, TruthError, diff_truths, parse_truth
 
 SCRIPT: Final = Script.beside("marketswarm.seeding", "seeding.lua")
 RESTORE_SCRIPT: Final = Script.beside("marketswarm.seeding", "back.lua")
@@ -119,7 +119,7 @@ async def seed(raw: bytes, buses: Sequence[Bus], by: str, *, key: str = TRUTH_DO
         TruthError: the document is wrong; no request was sent to any bus.
         SeedError: a bus failed, or each of `ATTEMPTS` attempts met another seeding.
     """
-    loaded = load(raw)
+    loaded = parse_truth(raw)
     moved = ""
     for _ in range(ATTEMPTS):
         snapshots = await read_all([(bus, (key, TRUTH_META, TRUTH_HISTORY)) for bus in buses])
@@ -138,7 +138,7 @@ async def seed(raw: bytes, buses: Sequence[Bus], by: str, *, key: str = TRUTH_DO
         await _finish_despite_cancellation(_trim_histories(targets))
         if plan.publish:
             await _finish_despite_cancellation(_publish_change(buses, revision))
-        changes = diff(_load_old(plan.old), loaded.truth) if plan.changed else Changes()
+        changes = diff_truths(_load_old(plan.old), loaded.truth) if plan.changed else Changes()
         return SeedResult(plan.revision, loaded.sha256, plan.changed, changes, plan.repairs)
     raise SeedError(moved, "moved", MOVED)
 
@@ -365,6 +365,6 @@ async def _finish_despite_cancellation(work: Coroutine[Any, Any, T]) -> T:
 def _load_old(raw: bytes | None) -> Truth | None:
     """Parse the replaced document; None if there was none, or if this release refuses it."""
     try:
-        return load(raw).truth if raw is not None else None
+        return parse_truth(raw).truth if raw is not None else None
     except TruthError:
         return None

@@ -1,18 +1,18 @@
 """The truth: the one document that configures a fleet. Pure: no I/O, no clock.
 
-`load(raw)` returns an accepted document or raises all its errors at once; `Truth` holds it and answers the
-questions of agents; `diff` compares two of them. Not here: where documents are kept (`marketswarm.seeding`)
-and how agents get theirs.
+`parse_truth(raw)` returns an accepted document or raises all its errors at once; `Truth` holds it and answers
+the questions of agents; `diff_truths` compares two of them. Not here: where documents are kept
+(`marketswarm.seeding`) and how agents get theirs.
 """
 
-from marketswarm.truth.credentials import resolve
-from marketswarm.truth.diff import Changes, diff
-from marketswarm.truth.errors import Problem, TruthError, nearest
+from marketswarm.truth.credentials import resolve_references
+from marketswarm.truth.diff import Changes, diff_truths
+from marketswarm.truth.errors import Problem, TruthError, find_nearest
 from marketswarm.truth.model import (
     DEFAULT_TIMEOUT_SEC,
     HEALER,
     MARKET,
-    MOST_REPLICAS,
+    MAX_REPLICAS,
     SYSTEM,
     AccessPoint,
     AccessPoints,
@@ -26,20 +26,20 @@ from marketswarm.truth.model import (
     find_probe_target,
     find_probe_targets,
 )
-from marketswarm.truth.parse import Loaded, load
+from marketswarm.truth.parse import ParsedTruth, parse_truth
 
 __all__ = [
     "DEFAULT_TIMEOUT_SEC",
     "HEALER",
     "MARKET",
-    "MOST_REPLICAS",
+    "MAX_REPLICAS",
     "SYSTEM",
     "AccessPoint",
     "AccessPoints",
     "BusEntry",
     "Changes",
     "Heartbeat",
-    "Loaded",
+    "ParsedTruth",
     "ProbeTarget",
     "Problem",
     "Service",
@@ -47,10 +47,10 @@ __all__ = [
     "Truth",
     "TruthError",
     "Watch",
-    "diff",
+    "diff_truths",
+    "find_nearest",
     "find_probe_target",
     "find_probe_targets",
-    "load",
-    "nearest",
-    "resolve",
+    "parse_truth",
+    "resolve_references",
 ]

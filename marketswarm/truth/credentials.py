@@ -1,7 +1,7 @@
 """Recognise secrets in a truth, and the form `"env:NAME"` that stands for the value of a variable. Pure.
 
 A truth must hold no secret: it is printed, stored in fifty revisions and read by every agent. Not here:
-reading the environment, or the files of `<NAME>_FILE` variables; `resolve` takes their values.
+reading the environment, or the files of `<NAME>_FILE` variables; `resolve_references` takes their values.
 """
 
 import re
@@ -9,17 +9,17 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-_ENV: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
+_REFERENCE: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 _WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _SECRET: Final = re.compile(r"password|passwd|passphrase|secret(?!ar)|token(?!i[sz])|apikey")
 # as the last word or two of a key, these make a number a secret too; `max_tokens: 4000` is a setting
-_NUMBER: Final = re.compile(r"(?:password|passwd|passphrase|secret|apikey)s?|token")
+_SECRET_NUMBER: Final = re.compile(r"(?:password|passwd|passphrase|secret|apikey)s?|token")
 # a URL with a password, which may contain a slash or hash; `host:443/@user` has none
 _URL_PASSWORD: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@]*:(?!\d{1,5}[/?#])[^\s@]+@")
 _URL_QUERY: Final = re.compile(r"[?&;]([^=&;?#\s]+)=(?=[^&;#\s])")
 
-LITERAL: Final = 'a secret in plain text: write "env:NAME" here and set NAME in the environment'
-IN_URL: Final = (
+PLAIN_CREDENTIAL: Final = 'a secret in plain text: write "env:NAME" here and set NAME in the environment'
+CREDENTIAL_IN_URL: Final = (
     'a password or key in a URL: write "env:NAME" here and set NAME to the whole URL in the environment'
 )
 
@@ -34,17 +34,17 @@ def is_secret_key(key: str) -> bool:
 def is_secret_number_key(key: str) -> bool:
     """Return True if the last word or two of a key make a number under it a secret: `api_token`."""
     words = [word.lower() for word in _WORD.findall(key)]
-    return any(_NUMBER.fullmatch("".join(words[-count:])) for count in (1, 2))
+    return any(_SECRET_NUMBER.fullmatch("".join(words[-count:])) for count in (1, 2))
 
 
 def is_reference(text: str) -> bool:
     """Return True if a text has the form `env:NAME`, which stands for the value of a variable."""
-    return text.startswith("env:") and _ENV.fullmatch(text) is not None
+    return text.startswith("env:") and _REFERENCE.fullmatch(text) is not None
 
 
 def parse_reference(value: Any) -> str | None:
     """Return NAME if the value is `"env:NAME"`, else None."""
-    match = _ENV.fullmatch(value) if isinstance(value, str) else None
+    match = _REFERENCE.fullmatch(value) if isinstance(value, str) else None
     return None if match is None else match[1]
 
 
@@ -57,7 +57,7 @@ def has_url_password(text: str) -> bool:
     return "=" in text and any(is_secret_key(match[1]) for match in _URL_QUERY.finditer(text))
 
 
-def resolve(value: Any, environ: Mapping[str, str]) -> Any:
+def resolve_references(value: Any, environ: Mapping[str, str]) -> Any:
     """Return the value with each `"env:NAME"` in it, at any depth, replaced by the value of that variable.
 
     Args:
@@ -68,14 +68,14 @@ def resolve(value: Any, environ: Mapping[str, str]) -> Any:
         LookupError: a variable is not set; the message names it.
     """
     if isinstance(value, str):
-        match = _ENV.fullmatch(value)
+        match = _REFERENCE.fullmatch(value)
         if match is None:
             return value
         if match[1] not in environ:
             raise LookupError(f"the truth asks for {match[1]}, which is not set in the environment")
         return environ[match[1]]
     if isinstance(value, Mapping):
-        return {key: resolve(inner, environ) for key, inner in value.items()}
+        return {key: resolve_references(inner, environ) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [resolve(inner, environ) for inner in value]
+        return [resolve_references(inner, environ) for inner in value]
     return value

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from marketswarm.truth.errors import show
+from marketswarm.truth.errors import format_value
 from marketswarm.truth.model import Truth
 
 
@@ -28,7 +28,7 @@ class Changes:
         return bool(self.added or self.dropped or self.changed or self.buses)
 
 
-def diff(old: Truth | None, new: Truth) -> Changes:
+def diff_truths(old: Truth | None, new: Truth) -> Changes:
     """Return the differences between two truths, in the documents' order.
 
     With None for `old`, everything in `new` is added.
@@ -38,23 +38,23 @@ def diff(old: Truth | None, new: Truth) -> Changes:
     return Changes(
         added=tuple(svc for svc in new.services if svc not in old.services),
         dropped=tuple(svc for svc in old.services if svc not in new.services),
-        changed=tuple(_differing(old.services, new.services)),
+        changed=tuple(_describe_changed_entries(old.services, new.services)),
         buses=(
             *((name, "added") for name in new.buses if name not in old.buses),
             *((name, "dropped") for name in old.buses if name not in new.buses),
-            *_differing(old.buses, new.buses),
+            *_describe_changed_entries(old.buses, new.buses),
         ),
     )
 
 
-def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _describe_changed_entries(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield name and changes (`interval_sec 10 → 5, tags`) of each entry that is in both and not the same."""
     for name, entry in new.items():
         if name in old and old[name] != entry:
-            yield name, ", ".join(_words(old[name], entry))
+            yield name, ", ".join(_describe_changed_fields(old[name], entry))
 
 
-def _words(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
+def _describe_changed_fields(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
     """Yield each field that differs: with old and new value if these are short, else only the name.
 
     Args:
@@ -67,14 +67,14 @@ def _words(old: Any, new: Any, prefix: str = "") -> Iterator[str]:
         if before == after or not each.compare:
             continue
         if is_dataclass(before) and is_dataclass(after):
-            yield from _words(before, after, f"{prefix}{each.name}.")
-        elif _plain(before) and _plain(after):
-            yield f"{prefix}{each.name} {_shown(before)} → {_shown(after)}"
+            yield from _describe_changed_fields(before, after, f"{prefix}{each.name}.")
+        elif _is_short(before) and _is_short(after):
+            yield f"{prefix}{each.name} {_format_short(before)} → {_format_short(after)}"
         else:
             yield f"{prefix}{each.name}"
 
 
-def _plain(value: Any) -> bool:
+def _is_short(value: Any) -> bool:
     """Return True if a value can be shown: None, a boolean, a number, a text of up to 60 characters."""
     return (
         value is None
@@ -83,6 +83,6 @@ def _plain(value: Any) -> bool:
     )
 
 
-def _shown(value: Any) -> str:
+def _format_short(value: Any) -> str:
     """Format a plain value: `default` for None, else without credentials."""
-    return "default" if value is None else f"{value:g}" if isinstance(value, float) else show(value)
+    return "default" if value is None else f"{value:g}" if isinstance(value, float) else format_value(value)

@@ -18,17 +18,17 @@ COMMAND: Final = "NOTIFY_EXEC"
 ALLOWED_HOSTS: Final = "NOTIFY_ALLOWED_HOSTS"
 PREFIX: Final = "NOTIFY_"
 """The prefix of the operator's own variables for channels: a second token, a second address."""
-NEVER: Final = frozenset({COMMAND, ALLOWED_HOSTS, "NOTIFY_SOCKET"})
+RESERVED_NAMES: Final = frozenset({COMMAND, ALLOWED_HOSTS, "NOTIFY_SOCKET"})
 """Variables that begin with the prefix and are not for channels."""
 
-_HOOK: Final = {"url": "WEBHOOK_URL"}
-NAMES: Final[Mapping[str, Mapping[str, str]]] = {
-    "slack": {**_HOOK, "token": "SLACK_TOKEN", "channel": "SLACK_CHANNEL"},
-    "discord": _HOOK,
-    "teams": _HOOK,
+_WEBHOOK: Final = {"url": "WEBHOOK_URL"}
+OPTION_VARIABLES: Final[Mapping[str, Mapping[str, str]]] = {
+    "slack": {**_WEBHOOK, "token": "SLACK_TOKEN", "channel": "SLACK_CHANNEL"},
+    "discord": _WEBHOOK,
+    "teams": _WEBHOOK,
     "pagerduty": {"routing_key": "PAGERDUTY_ROUTING_KEY"},
     "alertmanager": {"url": "ALERTMANAGER_URL"},
-    "webhook": {**_HOOK, "secret": "WEBHOOK_SECRET"},
+    "webhook": {**_WEBHOOK, "secret": "WEBHOOK_SECRET"},
     "email": {
         "host": "SMTP_HOST",
         "port": "SMTP_PORT",
@@ -44,7 +44,7 @@ NAMES: Final[Mapping[str, Mapping[str, str]]] = {
     "apprise": {"urls": "APPRISE_URLS"},
 }
 """By type of channel, the variable that each option may name, besides those with the prefix."""
-HOSTS: Final[Mapping[str, tuple[str, ...]]] = {
+PROVIDER_HOSTS: Final[Mapping[str, tuple[str, ...]]] = {
     "slack": ("slack.com",),
     "pagerduty": ("events.pagerduty.com", "events.eu.pagerduty.com"),
     "telegram": ("api.telegram.org",),
@@ -53,13 +53,13 @@ HOSTS: Final[Mapping[str, tuple[str, ...]]] = {
 MARKET_HOSTS: Final = ("api.massive.com", "delayed.massive.com", "socket.massive.com")
 """The hosts of the market data API."""
 
-_FEED: Final = re.compile(r"(?:\w+_)?FEED(?:_\w+)?")
-_PLACES: Final = frozenset({"url", "urls", "host", "command"})
+_FEED_VARIABLE: Final = re.compile(r"(?:\w+_)?FEED(?:_\w+)?")
+_DESTINATION_OPTIONS: Final = frozenset({"url", "urls", "host", "command"})
 """Options whose value is itself the destination."""
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443, "none": 25, "starttls": 587, "tls": 465}
-_MAIL: Final = ("starttls", "tls", "none")
-_PLAIN: Final = frozenset({"http", "ws", "none"})
-_HOME: Final = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1")
+_MAIL_ENCRYPTION: Final = ("starttls", "tls", "none")
+_UNENCRYPTED: Final = frozenset({"http", "ws", "none"})
+_THIS_MACHINE: Final = re.compile(r"localhost|127(?:\.\d{1,3}){3}|::1")
 
 
 class VariableRefused(ValueError):  # noqa: N818 - a decision, not an accident
@@ -88,7 +88,7 @@ UNKNOWN: Final = Destination("", "what is no address", 0)
 
 def is_feed_variable(name: str) -> bool:
     """Return True if the variable may hold a feed's URL: FEED is one of the words of its name."""
-    return _FEED.fullmatch(name) is not None
+    return _FEED_VARIABLE.fullmatch(name) is not None
 
 
 def parse_destination(url: str) -> Destination | None:
@@ -109,7 +109,7 @@ def find_refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             nothing.
     """
     kind = options.get("type")
-    names = NAMES.get(kind) if isinstance(kind, str) else None
+    names = OPTION_VARIABLES.get(kind) if isinstance(kind, str) else None
     if names is None:
         return
     for option, value in options.items():
@@ -120,13 +120,13 @@ def find_refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 f'a truth names no command: write "env:{COMMAND}" and set {COMMAND} in the environment',
             )
         elif kind == "apprise" and option == "urls" and name is None:
-            own = f"{PREFIX}APPRISE_URLS"
-            yield option, f'an address may name files here: write "env:APPRISE_URLS" or "env:{own}"'
-        elif name is not None and not _is_for(kind, option, name, names):
-            yield option, f"{name} is not for this: {_would_be_right(kind, option, names)}"
+            own_variable = f"{PREFIX}APPRISE_URLS"
+            yield option, f'an address may name files here: write "env:APPRISE_URLS" or "env:{own_variable}"'
+        elif name is not None and not _is_allowed_variable(kind, option, name, names):
+            yield option, f"{name} is not for this: {_format_allowed_variables(kind, option, names)}"
 
 
-def find_doubts(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def find_conditional_options(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield option and reason for each variable that only the notifier's environment can permit.
 
     These are the variables in a channel whose `url` or `host` the truth itself gives. Yield nothing if
@@ -135,13 +135,24 @@ def find_doubts(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     Args:
         options: a channel's object in the truth, with its `type`.
     """
-    place = next((each for each in ("url", "host") if isinstance(options.get(each), str)), None)
-    if place is None or parse_reference(options[place]) is not None or any(find_refusals(options)):
+    destination_option = next((each for each in ("url", "host") if isinstance(options.get(each), str)), None)
+    if (
+        destination_option is None
+        or parse_reference(options[destination_option]) is not None
+        or any(find_refusals(options))
+    ):
         return
     for option, value in options.items():
         name = parse_reference(value)
-        if name is not None and option not in _PLACES and options.get("type") in NAMES:
-            yield option, f"{name} goes there only if the notifier's environment says so: {_remedy(name)}"
+        if (
+            name is not None
+            and option not in _DESTINATION_OPTIONS
+            and options.get("type") in OPTION_VARIABLES
+        ):
+            yield (
+                option,
+                f"{name} goes there only if the notifier's environment says so: {_format_remedy(name)}",
+            )
 
 
 def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -154,23 +165,29 @@ def resolve_options(options: Mapping[str, Any], environ: Mapping[str, str]) -> d
         environ: the variables of the notifier.
 
     Raises:
-        Refused: the channel may not use a variable, or not send its value to its destination.
+        VariableRefused: the channel may not use a variable, or not send its value to its destination.
         LookupError: a variable is not set.
     """
     for option, why in find_refusals(options):
         raise VariableRefused(f"{option}: {why}")
     kind = options.get("type")
-    if not isinstance(kind, str) or kind not in NAMES:
+    if not isinstance(kind, str) or kind not in OPTION_VARIABLES:
         return dict(options)  # the code that builds the channel reports the wrong type
-    named = {
+    variables = {
         option: name for option, value in options.items() if (name := parse_reference(value)) is not None
     }
-    found = {**options, **{option: _value(name, environ) for option, name in named.items()}}
-    place = _destination(kind, found)
-    for option, name in named.items():
-        if option not in _PLACES and place is not None and not _may_go(kind, name, place, environ):
-            raise VariableRefused(f"{option}: {name} may not be sent to {place}: {_remedy(name)}")
-    return found
+    resolved = {**options, **{option: _get_variable(name, environ) for option, name in variables.items()}}
+    destination = _find_destination(kind, resolved)
+    for option, name in variables.items():
+        if (
+            option not in _DESTINATION_OPTIONS
+            and destination is not None
+            and not _may_be_sent(kind, name, destination, environ)
+        ):
+            raise VariableRefused(
+                f"{option}: {name} may not be sent to {destination}: {_format_remedy(name)}"
+            )
+    return resolved
 
 
 def may_take_market_key(url: str, environment: tuple[str | None, ...]) -> bool:
@@ -183,33 +200,42 @@ def may_take_market_key(url: str, environment: tuple[str | None, ...]) -> bool:
         url: the URL that the truth gives.
         environment: the URLs that the environment gives; None for a variable that is not set.
     """
-    place = parse_destination(url)
-    if place is None:
+    destination = parse_destination(url)
+    if destination is None:
         return False
     known = {parse_destination(each) for each in environment if each}
-    return place in known or (place.host in MARKET_HOSTS and place.port == 443 and place.scheme not in _PLAIN)
+    return destination in known or (
+        destination.host in MARKET_HOSTS
+        and destination.port == 443
+        and destination.scheme not in _UNENCRYPTED
+    )
 
 
-def _is_for(kind: Any, option: str, name: str, names: Mapping[str, str]) -> bool:
+def _is_allowed_variable(kind: Any, option: str, name: str, names: Mapping[str, str]) -> bool:
     """Return True if an option of a channel may name the variable.
 
-    That is the variable in `names`, or one of the operator's own: it begins with `PREFIX`, is not in `NEVER`,
-    and ends in `_HOST` for the option `host`. A channel of type `exec` may name no such variable.
+    That is the variable in `names`, or one of the operator's own: it begins with `PREFIX`, is not in
+    `RESERVED_NAMES`, and ends in `_HOST` for the option `host`. A channel of type `exec` may name no such
+    variable.
 
     Args:
         kind: the type of the channel.
         option: the option.
         name: the variable.
-        names: the entry of `NAMES` for that type.
+        names: the entry of `OPTION_VARIABLES` for that type.
     """
     if name == names.get(option):
         return True
     # a host's name is sent to name servers, so no secret may be used as one
-    own = name.startswith(PREFIX) and name not in NEVER and (option != "host" or name.endswith("_HOST"))
-    return own and kind != "exec"
+    is_own = (
+        name.startswith(PREFIX)
+        and name not in RESERVED_NAMES
+        and (option != "host" or name.endswith("_HOST"))
+    )
+    return is_own and kind != "exec"
 
 
-def _would_be_right(kind: Any, option: str, names: Mapping[str, str]) -> str:
+def _format_allowed_variables(kind: Any, option: str, names: Mapping[str, str]) -> str:
     """Return the remedy for an option that names a wrong variable: which ones it may name."""
     own = f'"env:{PREFIX}…{"_HOST" if option == "host" else ""}"' if kind != "exec" else ""
     declared = f'"env:{names[option]}"' if option in names else ""
@@ -219,7 +245,7 @@ def _would_be_right(kind: Any, option: str, names: Mapping[str, str]) -> str:
     )
 
 
-def _value(name: str, environ: Mapping[str, str]) -> str:
+def _get_variable(name: str, environ: Mapping[str, str]) -> str:
     """Return the value of a variable.
 
     Raises:
@@ -230,7 +256,7 @@ def _value(name: str, environ: Mapping[str, str]) -> str:
     return environ[name]
 
 
-def _destination(kind: str, options: Mapping[str, Any]) -> Destination | None:
+def _find_destination(kind: str, options: Mapping[str, Any]) -> Destination | None:
     """Return where a channel with these options sends, or `UNKNOWN`.
 
     Return None for `exec` and `apprise`, where each value is an address of its own.
@@ -238,24 +264,28 @@ def _destination(kind: str, options: Mapping[str, Any]) -> Destination | None:
     if kind == "email":
         scheme = str(options.get("tls") or "starttls").strip().lower()
         host, port = options.get("host"), options.get("port")
-        if not isinstance(host, str) or scheme not in _MAIL or (port is not None and not _number(port)):
+        if (
+            not isinstance(host, str)
+            or scheme not in _MAIL_ENCRYPTION
+            or (port is not None and not _parse_number(port))
+        ):
             return UNKNOWN
-        return Destination(scheme, host.lower(), _number(port) or _PORTS[scheme])
+        return Destination(scheme, host.lower(), _parse_number(port) or _PORTS[scheme])
     if kind in ("exec", "apprise"):
         return None
     url = options.get("url")
     if isinstance(url, str):
         return parse_destination(url) or UNKNOWN
-    return Destination("https", HOSTS[kind][0], 443) if kind in HOSTS else UNKNOWN
+    return Destination("https", PROVIDER_HOSTS[kind][0], 443) if kind in PROVIDER_HOSTS else UNKNOWN
 
 
-def _number(value: Any) -> int | None:
+def _parse_number(value: Any) -> int | None:
     """Return a value of 1 to 5 digits as an integer, else None."""
     text = str(value)
     return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else None
 
 
-def _may_go(kind: str, name: str, place: Destination, environ: Mapping[str, str]) -> bool:
+def _may_be_sent(kind: str, name: str, destination: Destination, environ: Mapping[str, str]) -> bool:
     """Return True if the value of a variable may be sent to a destination.
 
     That must be an encrypted address of the channel's provider, or be named beside the variable, or be listed
@@ -264,51 +294,67 @@ def _may_go(kind: str, name: str, place: Destination, environ: Mapping[str, str]
     Args:
         kind: the type of the channel.
         name: the variable.
-        place: the destination.
+        destination: the destination.
         environ: the variables of the notifier.
     """
-    provider = place.host in HOSTS.get(kind, ()) and place.scheme == "https" and place.port == 443
-    return provider or _is_beside(name, place, environ) or _is_listed(place, environ.get(ALLOWED_HOSTS, ""))
+    is_provider = (
+        destination.host in PROVIDER_HOSTS.get(kind, ())
+        and destination.scheme == "https"
+        and destination.port == 443
+    )
+    return (
+        is_provider
+        or _is_named_beside(name, destination, environ)
+        or _is_listed(destination, environ.get(ALLOWED_HOSTS, ""))
+    )
 
 
-def _is_beside(name: str, place: Destination, environ: Mapping[str, str]) -> bool:
+def _is_named_beside(name: str, destination: Destination, environ: Mapping[str, str]) -> bool:
     """Return True if the environment names that destination beside the variable: NTFY_URL for NTFY_TOKEN.
 
     For mail, it is `<stem>_HOST`, with the port in `<stem>_PORT` or a usual one; mail without encryption
     needs `<stem>_TLS=none`.
     """
-    for stem in _stems(name):
+    for stem in _find_stems(name):
         url, host = environ.get(f"{stem}_URL", ""), environ.get(f"{stem}_HOST", "")
-        if parse_destination(url) == place:
+        if parse_destination(url) == destination:
             return True
-        if host and host.lower() == place.host and place.scheme in _MAIL:
-            plain = environ.get(f"{stem}_TLS", "").strip().lower() == "none"
-            own = _number(environ.get(f"{stem}_PORT"))
-            ports = (own,) if own else tuple(_PORTS[scheme] for scheme in _MAIL)
-            return (plain or place.scheme != "none") and place.port in ports
+        if host and host.lower() == destination.host and destination.scheme in _MAIL_ENCRYPTION:
+            may_be_unencrypted = environ.get(f"{stem}_TLS", "").strip().lower() == "none"
+            own_port = _parse_number(environ.get(f"{stem}_PORT"))
+            ports = (own_port,) if own_port else tuple(_PORTS[scheme] for scheme in _MAIL_ENCRYPTION)
+            return (may_be_unencrypted or destination.scheme != "none") and destination.port in ports
     return False
 
 
-def _is_listed(place: Destination, listed: str) -> bool:
+def _is_listed(destination: Destination, listed: str) -> bool:
     """Return True if a list of hosts contains the destination.
 
     Args:
-        place: the destination.
+        destination: the destination.
         listed: entries with commas between them: `host`, `host:port`, or a URL. Without encryption, a host
             must be listed as a URL (`http://host`), unless it is this machine.
     """
     for entry in filter(None, map(str.strip, listed.split(","))):
-        whole = parse_destination(entry) if "://" in entry else None
-        if whole == place:
+        listed_url = parse_destination(entry) if "://" in entry else None
+        if listed_url == destination:
             return True
-        alone = _bare(entry)
-        fits = alone is not None and alone.host == place.host and alone.port in (0, place.port)
-        if "://" not in entry and fits and (place.scheme not in _PLAIN or _HOME.fullmatch(place.host)):
+        listed_host = _parse_host_entry(entry)
+        is_same_host = (
+            listed_host is not None
+            and listed_host.host == destination.host
+            and listed_host.port in (0, destination.port)
+        )
+        if (
+            "://" not in entry
+            and is_same_host
+            and (destination.scheme not in _UNENCRYPTED or _THIS_MACHINE.fullmatch(destination.host))
+        ):
             return True
     return False
 
 
-def _bare(entry: str) -> Destination | None:
+def _parse_host_entry(entry: str) -> Destination | None:
     """Parse `host` or `host:port`; the port is 0 if there is none. Return None if there is no host."""
     try:
         parts = urlsplit(f"//{entry}")
@@ -317,7 +363,7 @@ def _bare(entry: str) -> Destination | None:
         return None
 
 
-def _stems(name: str) -> Iterator[str]:
+def _find_stems(name: str) -> Iterator[str]:
     """Yield the shorter names of a variable: for NOTIFY_A_ROUTING_KEY, NOTIFY_A_ROUTING and NOTIFY_A."""
     stem = name.rpartition("_")[0]
     while stem and stem != PREFIX.rstrip("_"):
@@ -325,7 +371,7 @@ def _stems(name: str) -> Iterator[str]:
         stem = stem.rpartition("_")[0]
 
 
-def _remedy(name: str) -> str:
+def _format_remedy(name: str) -> str:
     """Return which variable of the environment would permit sending the value of `name`."""
     beside = "SMTP_HOST" if name.startswith("SMTP_") else f"{name.rpartition('_')[0]}_URL"
     return f"set {beside} to that place there, or list its host in {ALLOWED_HOSTS}"

@@ -1,6 +1,6 @@
 """The errors and warnings of a truth: the path, the value found, and the remedy.
 
-Not here: what counts as an error. No secret is ever shown: each value in a message goes through `found`.
+Not here: what counts as an error. No secret is ever shown: `format_found` formats each value in a message.
 """
 
 import difflib
@@ -15,14 +15,14 @@ from marketswarm.truth.credentials import is_secret_key
 
 Place = tuple[str | int, ...]
 
-WHOLE: Final = "truth"  # the path of a problem of the whole document
+WHOLE_DOCUMENT: Final = "truth"  # the path of a problem of the whole document
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 # a URL that may be shown: it has no part that could hold a credential
 _CLEAN_URL: Final = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\d{1,5})?(?:/[\w./-]*)?"
 )
-_SHOWN: Final = 60  # characters of a value that are shown
-_FEW: Final = 2_000  # names to compare with: more would take seconds
+_MAX_SHOWN_CHARS: Final = 60  # characters of a value that are shown
+_MAX_COMPARED_NAMES: Final = 2_000  # names to compare with: more would take seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Findings:
         self._warnings: list[tuple[Place, str]] = []
         self._wrong: set[Place] = set()
 
-    def error(self, place: Place, message: str, *, unless_other: bool = False) -> None:
+    def add_error(self, place: Place, message: str, *, unless_other: bool = False) -> None:
         """Note an error at a place.
 
         With `unless_other`, leave it out of `errors` if the same place has an error without `unless_other`.
@@ -60,11 +60,11 @@ class Findings:
         self._errors.append((place, message, unless_other))
         self._wrong.add(place)
 
-    def warn(self, place: Place, message: str) -> None:
+    def add_warning(self, place: Place, message: str) -> None:
         """Note a warning, which is no reason to refuse the document."""
         self._warnings.append((place, message))
 
-    def at(self, *places: Place) -> bool:
+    def has_error_at(self, *places: Place) -> bool:
         """Return True if an error was noted at one of these places or at a parent of one."""
         return bool(self._wrong) and any(
             place[:length] in self._wrong for place in places for length in range(1, len(place) + 1)
@@ -72,16 +72,18 @@ class Findings:
 
     def errors(self, document: Any) -> tuple[Problem, ...]:
         """Return all errors, each once, in the order in which `document` has their places."""
-        said = {place for place, _, unless_other in self._errors if not unless_other}
-        kept = [(p, message) for p, message, unless_other in self._errors if not (unless_other and p in said)]
-        return _in_order(kept, document)
+        definite = {place for place, _, unless_other in self._errors if not unless_other}
+        kept = [
+            (p, message) for p, message, unless_other in self._errors if not (unless_other and p in definite)
+        ]
+        return _sort_problems(kept, document)
 
     def warnings(self, document: Any) -> tuple[Problem, ...]:
         """Return all warnings, each once, in the order in which `document` has their places."""
-        return _in_order(self._warnings, document)
+        return _sort_problems(self._warnings, document)
 
 
-def path(place: Place) -> str:
+def format_path(place: Place) -> str:
     """Format a place for people: `services.rss_agg.tags[0]`, or `truth` for the document as a whole.
 
     A key with other characters than letters, digits, `_` and `-` stands in brackets and quotes.
@@ -93,29 +95,29 @@ def path(place: Place) -> str:
         elif _PLAIN_KEY.fullmatch(step):
             text += f".{step}" if text else step
         else:
-            text += f"[{show(step)}]"
-    return text or WHOLE
+            text += f"[{format_value(step)}]"
+    return text or WHOLE_DOCUMENT
 
 
-def found(place: Place, value: Any) -> str:
+def format_found(place: Place, value: Any) -> str:
     """Format the value found at a place, for a message.
 
     A text or number is called `the value` if a key of its place, such as `password`, makes it a secret. The
     names of services and buses are no such keys.
     """
     # leave out the name of a service or a bus, unless the value stands directly under it
-    named = place[2:] if place[:1] in (("services",), ("buses",)) and len(place) > 2 else place
+    keys = place[2:] if place[:1] in (("services",), ("buses",)) and len(place) > 2 else place
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        if any(isinstance(step, str) and is_secret_key(step) for step in named):
+        if any(isinstance(step, str) and is_secret_key(step) for step in keys):
             return "the value"
-        return show(value)
-    return show(value)
+        return format_value(value)
+    return format_value(value)
 
 
-def show(value: Any) -> str:
+def format_value(value: Any) -> str:
     """Format a value on one short line, without credentials; of a list or an object, only the kind."""
     if isinstance(value, str):
-        return _text(value)
+        return _format_text(value)
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int):
@@ -126,26 +128,26 @@ def show(value: Any) -> str:
     return "a list" if isinstance(value, (list, tuple)) else "an object"
 
 
-def nearest(name: str, known: Collection[str]) -> str | None:
+def find_nearest(name: str, known: Collection[str]) -> str | None:
     """Return the known name most similar to `name`; None if none is similar or over 2,000 are known."""
-    if len(known) > _FEW:
+    if len(known) > _MAX_COMPARED_NAMES:
         return None
     plain = {each.lower().replace("-", "_"): each for each in known}
     close = difflib.get_close_matches(name.lower().replace("-", "_")[:100], plain, n=1, cutoff=0.6)
     return plain[close[0]] if close else None
 
 
-def hint(name: str, known: Collection[str]) -> str:
+def format_hint(name: str, known: Collection[str]) -> str:
     """Return ` (did you mean "x"?)`, or ` (known: a, b)` for up to 12 known names, or an empty text."""
-    near = nearest(name, known)
+    near = find_nearest(name, known)
     if near is not None:
-        return f" (did you mean {show(near)}?)"
+        return f" (did you mean {format_value(near)}?)"
     if not 0 < len(known) <= 12:
         return ""
-    return f" (known: {', '.join(show(each)[1:-1] for each in known)})"
+    return f" (known: {', '.join(format_value(each)[1:-1] for each in known)})"
 
 
-def _text(value: str) -> str:
+def _format_text(value: str) -> str:
     """Format a text in quotes, in at most 60 characters, with escapes for what can't be printed.
 
     Of a text that may hold a credential (an `@`, an unusual URL), only the scheme is shown: `"https://***"`.
@@ -153,16 +155,16 @@ def _text(value: str) -> str:
     if "@" in value or ("://" in value and not _CLEAN_URL.fullmatch(value)):
         scheme, colon, _ = value.partition("://")
         return f'"{scheme}://***"' if colon and scheme.isalpha() and len(scheme) < 12 else '"***"'
-    cut = value if len(value) <= _SHOWN else value[: _SHOWN - 1] + "…"
+    cut = value if len(value) <= _MAX_SHOWN_CHARS else value[: _MAX_SHOWN_CHARS - 1] + "…"
     # escape control and direction characters and halves of surrogate pairs, which a terminal would obey
     return json.dumps(cut, ensure_ascii=not cut.isprintable())
 
 
-def _in_order(notes: Iterable[tuple[Place, str]], document: Any) -> tuple[Problem, ...]:
+def _sort_problems(notes: Iterable[tuple[Place, str]], document: Any) -> tuple[Problem, ...]:
     """Return the noted places and messages as problems, each once, in the order of the document."""
     ranks: dict[int, dict[str, int]] = {}
 
-    def order(note: tuple[Place, str]) -> list[tuple[int, str]]:
+    def sort_key(note: tuple[Place, str]) -> list[tuple[int, str]]:
         """Return a note's sort key: for each step of its place, the index or the key's rank."""
         steps: list[tuple[int, str]] = []
         here = document
@@ -182,4 +184,6 @@ def _in_order(notes: Iterable[tuple[Place, str]], document: Any) -> tuple[Proble
         return steps
 
     # a dictionary keeps the first of equal lines
-    return tuple(dict.fromkeys(Problem(path(place), message) for place, message in sorted(notes, key=order)))
+    return tuple(
+        dict.fromkeys(Problem(format_path(place), message) for place, message in sorted(notes, key=sort_key))
+    )

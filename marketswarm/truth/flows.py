@@ -13,8 +13,8 @@ from typing import Final, Literal
 from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.model import AccessPoint, Truth
 
-Does = Literal["writes", "reads"]
-FEW: Final = 5  # names listed in a sentence
+Access = Literal["writes", "reads"]
+MAX_LISTED_NAMES: Final = 5  # names listed in a sentence
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -25,14 +25,16 @@ class Key:
     name: str
 
     @property
-    def many(self) -> bool:
+    def is_pattern(self) -> bool:
         """Whether the name is a pattern."""
         return "*" in self.name
 
     def covers(self, other: "Key") -> bool:
         """Return True if `other` is the same key, or is on the same bus and matches this pattern."""
         return self == other or (
-            self.many and self.bus == other.bus and fnmatchcase(other.name, self.name.replace("[", "[[]"))
+            self.is_pattern
+            and self.bus == other.bus
+            and fnmatchcase(other.name, self.name.replace("[", "[[]"))
         )
 
 
@@ -41,7 +43,7 @@ class Edge:
     """One service writes or reads one key."""
 
     svc: str
-    does: Does
+    does: Access
     key: Key
 
 
@@ -83,29 +85,29 @@ class Flows:
         """Return the services that read a key, by its name or by a pattern that covers it."""
         return self._find_services("reads", key)
 
-    def _find_services(self, does: Does, key: Key) -> tuple[str, ...]:
+    def _find_services(self, does: Access, key: Key) -> tuple[str, ...]:
         """Return the services that write or read the key, or a pattern that covers it; each once."""
         by_name = self._by_key.get((does, key), ())
         others = (
             svc
-            for (how, many), found in self._many.items()
+            for (how, many), found in self._by_pattern.items()
             if how == does and many != key and many.covers(key)
             for svc in found
         )
         return tuple(dict.fromkeys((*by_name, *others)))
 
     @cached_property
-    def _by_key(self) -> Mapping[tuple[Does, Key], tuple[str, ...]]:
+    def _by_key(self) -> Mapping[tuple[Access, Key], tuple[str, ...]]:
         """The services by what they do (`writes`, `reads`) and by key, where a pattern is only itself."""
-        found: dict[tuple[Does, Key], tuple[str, ...]] = {}
+        found: dict[tuple[Access, Key], tuple[str, ...]] = {}
         for edge in self.edges:
             found[edge.does, edge.key] = (*found.get((edge.does, edge.key), ()), edge.svc)
         return found
 
     @cached_property
-    def _many(self) -> Mapping[tuple[Does, Key], tuple[str, ...]]:
+    def _by_pattern(self) -> Mapping[tuple[Access, Key], tuple[str, ...]]:
         """Those entries of `_by_key` whose keys are patterns."""
-        return {(does, key): found for (does, key), found in self._by_key.items() if key.many}
+        return {(does, key): found for (does, key), found in self._by_key.items() if key.is_pattern}
 
 
 def build_flows(truth: Truth) -> Flows:
@@ -118,9 +120,14 @@ def build_flows(truth: Truth) -> Flows:
     beats: dict[Edge, None] = {}
     for svc, service in truth.services.items():
         points = service.access_points
-        for edge in (*_edges(svc, "writes", points.publish_to), *_edges(svc, "reads", points.subscribe_to)):
-            of_beats = (edge.key.bus, edge.key.name) in channels or edge.key.name.endswith(HEARTBEAT_SUFFIX)
-            (beats if of_beats else edges)[edge] = None
+        for edge in (
+            *_build_edges(svc, "writes", points.publish_to),
+            *_build_edges(svc, "reads", points.subscribe_to),
+        ):
+            is_of_beats = (edge.key.bus, edge.key.name) in channels or edge.key.name.endswith(
+                HEARTBEAT_SUFFIX
+            )
+            (beats if is_of_beats else edges)[edge] = None
     return Flows(tuple(truth.services), tuple(edges), tuple(beats))
 
 
@@ -139,18 +146,18 @@ def find_unwritten_keys(flows: Flows) -> list[FlowFault]:
 def format_names(names: Iterable[str]) -> str:
     """Format names for a sentence: `a, b`, or the first five and a count: `a, b, c, d, e and 3 more`."""
     listed = list(names)
-    more = f" and {len(listed) - FEW} more" if len(listed) > FEW else ""
-    return ", ".join(listed[:FEW]) + more
+    more = f" and {len(listed) - MAX_LISTED_NAMES} more" if len(listed) > MAX_LISTED_NAMES else ""
+    return ", ".join(listed[:MAX_LISTED_NAMES]) + more
 
 
-def _edges(svc: str, does: Does, points: Iterable[AccessPoint]) -> Iterable[Edge]:
+def _build_edges(svc: str, does: Access, points: Iterable[AccessPoint]) -> Iterable[Edge]:
     """Return an edge from the service to the key of each access point."""
     return (Edge(svc, does, Key(point.bus, point.key)) for point in points)
 
 
 def _has_matching_writer(flows: Flows, key: Key) -> bool:
     """Return True if `key` is a pattern and a service writes a key that matches it."""
-    return key.many and any(key.covers(edge.key) for edge in flows.edges if edge.does == "writes")
+    return key.is_pattern and any(key.covers(edge.key) for edge in flows.edges if edge.does == "writes")
 
 
 def _hint_at_other_bus(flows: Flows, key: Key) -> str:

@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 from marketswarm.bus_url import find_host_and_name, parse_sentinels
 from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.credentials import is_reference
-from marketswarm.truth.errors import hint
+from marketswarm.truth.errors import format_hint
 
 SYSTEM: Final = "system-redis"
 MARKET: Final = "market-redis"
@@ -29,67 +29,67 @@ SERVICE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 BUS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 YEAR_SEC: Final = 31_536_000.0
 SEVERITIES: Final = ("info", "warning", "critical")
-MOST_REPLICAS: Final = 100
+MAX_REPLICAS: Final = 100
 
 # the type of our own validation errors: `parse.py` puts the wrong value in front of the message
-_WRONG: Final = "wrong"
+_FIELD_ERROR: Final = "wrong"
 
 
-def wrong(message: str) -> PydanticCustomError:
+def make_field_error(message: str) -> PydanticCustomError:
     """Return the validation error of a field; its message follows the wrong value: `is not a severity`."""
-    return PydanticCustomError(_WRONG, "{message}", {"message": message})
+    return PydanticCustomError(_FIELD_ERROR, "{message}", {"message": message})
 
 
-def _seconds(value: Any) -> float:
+def _parse_seconds(value: Any) -> float:
     """Return a number of seconds, from 0.001 to a year (31536000), as a float.
 
     Raises:
         PydanticCustomError: the value is no number, or out of that range.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0 or value == math.inf:
-        raise wrong("is not a positive number of seconds")
+        raise make_field_error("is not a positive number of seconds")
     if value > YEAR_SEC:
-        raise wrong("is more than a year of seconds (31536000)")
+        raise make_field_error("is more than a year of seconds (31536000)")
     if value < 0.001:
-        raise wrong("is less than a millisecond (0.001)")
+        raise make_field_error("is less than a millisecond (0.001)")
     return float(value)
 
 
-def _name_of_a_key(value: Any) -> str:
+def _parse_key_name(value: Any) -> str:
     """Return the name of a key or channel: 1 to 200 printable characters without spaces.
 
     Raises:
         PydanticCustomError: the value is no such text.
     """
     if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.isprintable() or " " in value:
-        raise wrong("is not the name of a key or channel: 1 to 200 characters, no spaces")
+        raise make_field_error("is not the name of a key or channel: 1 to 200 characters, no spaces")
     return value
 
 
-def _bus_name(value: Any) -> str:
+def _parse_bus_name(value: Any) -> str:
     """Return the name of a bus in an access point: a text of 1 to 200 characters.
 
     Raises:
         PydanticCustomError: the value is no such text.
     """
     if not isinstance(value, str) or not 0 < len(value) <= 200:
-        raise wrong(f'is not the name of a bus, such as "{SYSTEM}"')
+        raise make_field_error(f'is not the name of a bus, such as "{SYSTEM}"')
     return value
 
 
-def _redis_url(value: Any) -> str:
+def _parse_redis_url(value: Any) -> str:
     """Return a text that is `env:NAME` or a usable URL of a bus.
 
     Raises:
         PydanticCustomError: the value is neither.
     """
-    if not isinstance(value, str) or not (is_reference(value) or _usable(value)):
-        raise wrong(f'is not a Redis URL, such as "redis://{SYSTEM}:6379"')
+    if not isinstance(value, str) or not (is_reference(value) or _is_usable_url(value)):
+        raise make_field_error(f'is not a Redis URL, such as "redis://{SYSTEM}:6379"')
     return value
 
 
 @lru_cache(maxsize=1024)
-def _usable(url: str) -> bool:
+def _is_usable_url(url: str) -> bool:
     """Return True for a URL of a bus: `redis://`, `rediss://`, `unix:///path` or `redis+sentinel://`.
 
     A `redis://` or `rediss://` URL needs a host; it may have a port from 1 and a database of up to 4 digits.
@@ -114,19 +114,21 @@ def _usable(url: str) -> bool:
     )
 
 
-def _severity(value: Any) -> str:
+def _parse_severity(value: Any) -> str:
     """Return the severity: `info`, `warning` or `critical`.
 
     Raises:
         PydanticCustomError: the value is no severity.
     """
     if not isinstance(value, str) or value not in SEVERITIES:
-        near = hint(value, SEVERITIES) if isinstance(value, str) else f" (known: {', '.join(SEVERITIES)})"
-        raise wrong(f"is not a severity{near}")
+        remedy = (
+            format_hint(value, SEVERITIES) if isinstance(value, str) else f" (known: {', '.join(SEVERITIES)})"
+        )
+        raise make_field_error(f"is not a severity{remedy}")
     return SEVERITIES[SEVERITIES.index(value)]  # one shared string for all services
 
 
-def _replicas(value: Any) -> int | None:
+def _parse_replicas(value: Any) -> int | None:
     """Return a number of processes from 1 to `MOST_REPLICAS`, or None for None.
 
     Raises:
@@ -134,40 +136,40 @@ def _replicas(value: Any) -> int | None:
     """
     if value is None:  # like a missing key: `dataclasses.replace` passes all fields
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_REPLICAS:
-        raise wrong(f"is not a number of processes from 1 to {MOST_REPLICAS}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_REPLICAS:
+        raise make_field_error(f"is not a number of processes from 1 to {MAX_REPLICAS}")
     return value
 
 
-def _fleet_name(value: Any) -> str:
+def _parse_fleet_name(value: Any) -> str:
     """Return the name of a fleet: 1 to 63 printable characters.
 
     Raises:
         PydanticCustomError: the value is no such text.
     """
     if not isinstance(value, str) or not 0 < len(value) <= 63 or not value.isprintable():
-        raise wrong("is not the name of a fleet: 1 to 63 characters")
+        raise make_field_error("is not the name of a fleet: 1 to 63 characters")
     return value
 
 
-def _version(value: Any) -> Literal[1]:
+def _parse_version(value: Any) -> Literal[1]:
     """Return the version of the format, 1.
 
     Raises:
         PydanticCustomError: the value is another one.
     """
     if isinstance(value, bool) or value != 1:
-        raise wrong("is not a version that is known here: write 1, or leave it out")
+        raise make_field_error("is not a version that is known here: write 1, or leave it out")
     return 1
 
 
-Seconds = Annotated[float, PlainValidator(_seconds)]
-Key = Annotated[str, PlainValidator(_name_of_a_key)]
-BusName = Annotated[str, PlainValidator(_bus_name)]
-RedisUrl = Annotated[str, PlainValidator(_redis_url)]
-Severity = Annotated[str, PlainValidator(_severity)]
-FleetName = Annotated[str, PlainValidator(_fleet_name)]
-Version = Annotated[Literal[1], PlainValidator(_version)]
+Seconds = Annotated[float, PlainValidator(_parse_seconds)]
+Key = Annotated[str, PlainValidator(_parse_key_name)]
+BusName = Annotated[str, PlainValidator(_parse_bus_name)]
+RedisUrl = Annotated[str, PlainValidator(_parse_redis_url)]
+Severity = Annotated[str, PlainValidator(_parse_severity)]
+FleetName = Annotated[str, PlainValidator(_parse_fleet_name)]
+Version = Annotated[Literal[1], PlainValidator(_parse_version)]
 
 # slots: a hundred thousand services take a tenth of the memory that models with dictionaries would
 _CONFIG: Final = ConfigDict(extra="ignore", hide_input_in_errors=True, defer_build=True)
@@ -177,7 +179,7 @@ _CONFIG: Final = ConfigDict(extra="ignore", hide_input_in_errors=True, defer_bui
 class BusEntry:
     """A bus of the truth. `url` is None if the bus is found by its name alone."""
 
-    url: Annotated[str | None, PlainValidator(_redis_url)] = None
+    url: Annotated[str | None, PlainValidator(_parse_redis_url)] = None
     """The URL of the server: `redis://`, `rediss://` (TLS), `unix://`, `redis+sentinel://`, or
     `"env:NAME"`. The environment's `<NAME>_URL` takes precedence. Default: `redis://<bus>:6379`. Example:
     `"redis://10.0.0.5:6379"`."""
@@ -198,7 +200,7 @@ class Heartbeat:
     redis_url: RedisUrl = f"redis://{SYSTEM}:6379"
     """The bus on which the service beats. A URL whose host is the name of a bus means that bus. Example:
     `"redis://market-redis:6379"`."""
-    timeout_sec: Annotated[float | None, PlainValidator(_seconds)] = None
+    timeout_sec: Annotated[float | None, PlainValidator(_parse_seconds)] = None
     """The time without a beat after which the service is missed; it must be longer than `interval_sec`, and
     should be three times as long. Default: the healer's `heartbeat_cadence`. Example: `45`."""
     monitored: StrictBool = True
@@ -242,7 +244,7 @@ class AccessPoints:
 class Threshold:
     """The healer's timeouts, in seconds. If `heartbeat_cadence` is None, DEFAULT_TIMEOUT_SEC applies."""
 
-    heartbeat_cadence: Annotated[float | None, PlainValidator(_seconds)] = None
+    heartbeat_cadence: Annotated[float | None, PlainValidator(_parse_seconds)] = None
     """The timeout of every service that has no `timeout_sec`. Default: `DEFAULT_TIMEOUT_SEC`, 30.
     Example: `30`."""
     bus_timeout_sec: Seconds = 10.0
@@ -257,7 +259,7 @@ _NO_ACCESS_POINTS: Final = AccessPoints()
 class Service:
     """A service's section. `endpoints` and `settings` are in a form of the service's own.
 
-    Their secrets are texts `env:NAME`, which `resolve` replaces by the values of the variables.
+    Their secrets are texts `env:NAME`, which `resolve_references` replaces by the values of the variables.
     """
 
     heartbeat: Heartbeat
@@ -271,7 +273,7 @@ class Service:
     one. Example: `["mesh"]`."""
     severity: Severity = "warning"
     """The severity of an outage: `info`, `warning` or `critical`. Example: `"critical"`."""
-    replicas: Annotated[int | None, PlainValidator(_replicas)] = None
+    replicas: Annotated[int | None, PlainValidator(_parse_replicas)] = None
     """The number of processes, 1 to 100: `marketswarm up` starts as many, and mesh reports more than that as
     a conflict. Default: no number; one process is started, and mesh accepts any number. Example: `3`."""
     alert_on_failure: StrictBool = False
@@ -427,14 +429,14 @@ class Truth:
 
         That is the bus whose name is the URL's host, in upper or lower case, else a name made from the URL.
         """
-        host, own_name = _address(url)
+        host, own_name = _parse_bus_address(url)
         if host in (SYSTEM, MARKET) or host in self.buses:
             return host
         return next((name for name in self.buses if name.lower() == host), own_name)
 
 
 @lru_cache(maxsize=1024)
-def _address(url: str) -> tuple[str, str]:
+def _parse_bus_address(url: str) -> tuple[str, str]:
     """Return the host of a URL, and the name of a bus that only this URL names.
 
     For `env:NAME`, the host is empty and the name is the whole text.
@@ -460,8 +462,8 @@ class ProbeTarget:
 def find_probe_targets(truth: Truth) -> Iterator[ProbeTarget]:
     """Yield the probe targets of all services. Entries that are no objects with a `name` are skipped."""
     for owner, section in truth.services.items():
-        for target in _targets(section):
-            yield _read(owner, section, target)
+        for target in _find_target_objects(section):
+            yield _build_probe_target(owner, section, target)
 
 
 def find_probe_target(truth: Truth, svc: str) -> ProbeTarget | None:
@@ -470,11 +472,11 @@ def find_probe_target(truth: Truth, svc: str) -> ProbeTarget | None:
     section = truth.services.get(owner)
     if not name or section is None:
         return None
-    found = (target for target in _targets(section) if target["name"] == name)
-    return next((_read(owner, section, target) for target in found), None)
+    found = (target for target in _find_target_objects(section) if target["name"] == name)
+    return next((_build_probe_target(owner, section, target) for target in found), None)
 
 
-def _targets(section: Service) -> Iterator[dict[str, Any]]:
+def _find_target_objects(section: Service) -> Iterator[dict[str, Any]]:
     """Yield the objects in a service's `settings.targets` that have a text as `name`."""
     targets = section.settings.get("targets")
     for target in targets if isinstance(targets, list) else ():
@@ -482,7 +484,7 @@ def _targets(section: Service) -> Iterator[dict[str, Any]]:
             yield target
 
 
-def _read(owner: str, section: Service, target: dict[str, Any]) -> ProbeTarget:
+def _build_probe_target(owner: str, section: Service, target: dict[str, Any]) -> ProbeTarget:
     """Return the probe target that an object describes.
 
     It has the tags of its service and its own, and its service's severity unless it has a valid one of its
@@ -498,11 +500,11 @@ def _read(owner: str, section: Service, target: dict[str, Any]) -> ProbeTarget:
     return ProbeTarget(
         f"{owner}/{target['name']}",
         severity if severity in SEVERITIES else section.severity,
-        (*section.tags, *_words(target.get("tags"))),
-        (*buses, *_words(target.get("depends_on"))),
+        (*section.tags, *_keep_texts(target.get("tags"))),
+        (*buses, *_keep_texts(target.get("depends_on"))),
     )
 
 
-def _words(value: Any) -> tuple[str, ...]:
+def _keep_texts(value: Any) -> tuple[str, ...]:
     """Return the texts in a list; none if the value is no list."""
     return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()

@@ -21,14 +21,24 @@ from pydantic_core import ErrorDetails
 from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.check import check_sections
 from marketswarm.truth.credentials import (
-    IN_URL,
-    LITERAL,
+    CREDENTIAL_IN_URL,
+    PLAIN_CREDENTIAL,
     has_url_password,
     is_reference,
     is_secret_key,
     is_secret_number_key,
 )
-from marketswarm.truth.errors import WHOLE, Findings, Place, Problem, TruthError, found, hint, nearest, show
+from marketswarm.truth.errors import (
+    WHOLE_DOCUMENT,
+    Findings,
+    Place,
+    Problem,
+    TruthError,
+    find_nearest,
+    format_found,
+    format_hint,
+    format_value,
+)
 from marketswarm.truth.model import (
     BUS_NAME,
     SERVICE_NAME,
@@ -42,7 +52,7 @@ from marketswarm.truth.model import (
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class ParsedTruth:
     """An accepted document, with its warnings, the SHA-256 of its bytes in hex, and their number."""
 
     truth: Truth
@@ -61,7 +71,7 @@ class CheckedDocument:
     sha256: str
 
 
-def load(raw: bytes) -> Loaded:
+def parse_truth(raw: bytes) -> ParsedTruth:
     """Parse and check a document.
 
     Only the bytes decide whether a document is accepted, never the environment: else one agent would apply a
@@ -71,22 +81,22 @@ def load(raw: bytes) -> Loaded:
         TruthError: the document has errors; `problems` holds all of them. No other exception is raised,
             whatever the bytes.
     """
-    looked = check_document(raw)
-    if looked.errors:
-        raise TruthError(looked.errors)
-    return Loaded(looked.truth, looked.warnings, looked.sha256, len(raw))
+    checked = check_document(raw)
+    if checked.errors:
+        raise TruthError(checked.errors)
+    return ParsedTruth(checked.truth, checked.warnings, checked.sha256, len(raw))
 
 
 def check_document(raw: bytes) -> CheckedDocument:
-    """Parse and check a document like `load`, but return its errors and a truth of its right parts.
+    """Parse and check a document like `parse_truth`, but return its errors and a truth of its right parts.
 
     Raises:
         TruthError: the bytes are no JSON, or too many.
     """
-    document, duplicates = decode(raw)
+    document, duplicates = decode_document(raw)
     findings = Findings()
     check_values(document, duplicates, findings)
-    truth = build(document, findings)
+    truth = build_truth(document, findings)
     check_sections(truth, findings)
     sha256 = hashlib.sha256(raw).hexdigest()
     return CheckedDocument(truth, findings.errors(document), findings.warnings(document), sha256)
@@ -97,45 +107,45 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 (`proto-max-bulk-len`), and the truth is one."""
 MAX_DEPTH: Final = 32
 
-_NAMES: Final = (("services",), ("buses",))  # keys there are names: they say nothing about secrets
-_NO_TEXT: Final = "holds half a surrogate pair, which is not text"
+_NAME_PLACES: Final = (("services",), ("buses",))  # keys there are names: they say nothing about secrets
+_NOT_TEXT: Final = "holds half a surrogate pair, which is not text"
 
 Duplicates = dict[int, list[str]]  # by an object's `id`: the keys that it was given more than once
 
 
-def decode(raw: bytes) -> tuple[Any, Duplicates]:
+def decode_document(raw: bytes) -> tuple[Any, Duplicates]:
     """Decode the document to plain values; return also the keys that an object was given more than once.
 
     Raises:
         TruthError: the bytes are no JSON in UTF-8, or more than `MAX_BYTES`.
     """
     if len(raw) > MAX_BYTES:
-        raise _refused(f"{len(raw)} bytes are more than the {MAX_BYTES} that a truth may have")
+        raise _make_document_error(f"{len(raw)} bytes are more than the {MAX_BYTES} that a truth may have")
     if raw.startswith(b"\xef\xbb\xbf"):
-        raise _refused("begins with a byte order mark: save it as UTF-8 without one")
+        raise _make_document_error("begins with a byte order mark: save it as UTF-8 without one")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _refused(f"not UTF-8: byte {error.start} is no text") from None
+        raise _make_document_error(f"not UTF-8: byte {error.start} is no text") from None
     if not text.strip():
-        raise _refused("empty: there must be a JSON object")
+        raise _make_document_error("empty: there must be a JSON object")
     duplicates: Duplicates = {}
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         """Return an object's pairs as a dictionary; note the repeated keys in `duplicates`."""
-        made = dict(pairs)
-        if len(made) != len(pairs):
+        built = dict(pairs)
+        if len(built) != len(pairs):
             seen: set[str] = set()
-            duplicates[id(made)] = [key for key, _ in pairs if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
-        return made
+            duplicates[id(built)] = [key for key, _ in pairs if key in seen or seen.add(key)]  # type: ignore[func-returns-value]
+        return built
 
     try:
-        return json.loads(text, object_pairs_hook=once, parse_int=_integer), duplicates
+        return json.loads(text, object_pairs_hook=build_object, parse_int=_parse_number), duplicates
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise _refused(f"not JSON: {error.msg[:1].lower()}{error.msg[1:]} ({where})") from None
+        raise _make_document_error(f"not JSON: {error.msg[:1].lower()}{error.msg[1:]} ({where})") from None
     except RecursionError:
-        raise _refused(f"nested deeper than {MAX_DEPTH} levels") from None
+        raise _make_document_error(f"nested deeper than {MAX_DEPTH} levels") from None
 
 
 def check_values(document: Any, duplicates: Duplicates, findings: Findings) -> None:
@@ -163,27 +173,31 @@ class _ValueChecker:
             number: whether a key above says that numbers at this place are secrets too.
         """
         if len(place) > MAX_DEPTH:
-            self._findings.error(place, f"nested deeper than {MAX_DEPTH} levels")
+            self._findings.add_error(place, f"nested deeper than {MAX_DEPTH} levels")
             return
         if isinstance(holder, list):
             for index, value in enumerate(holder):
                 self._check_value(place, index, value, secret=secret, number=number)
             return
         for key in self._duplicates.get(id(holder), ()):
-            self._findings.error((*place, key), "given twice: keep one")
-        names = place in _NAMES
+            self._findings.add_error((*place, key), "given twice: keep one")
+        holds_names = place in _NAME_PLACES
         for key, value in holder.items():
-            if not (key.isascii() or _is_text(key)):
-                self._findings.error((*place, key), f"the key {_NO_TEXT}")
+            if not (key.isascii() or _is_unicode(key)):
+                self._findings.add_error((*place, key), f"the key {_NOT_TEXT}")
             if has_url_password(key):
-                self._findings.error((*place, key), f"the key is {IN_URL}")
-            if names and isinstance(value, dict):
+                self._findings.add_error((*place, key), f"the key is {CREDENTIAL_IN_URL}")
+            if holds_names and isinstance(value, dict):
                 # a service may be called token_maker: that makes no value in its section a secret
                 self.check_entries((*place, key), value, secret=False, number=False)
             else:
-                says = secret or is_secret_key(key)
+                is_secret = secret or is_secret_key(key)
                 self._check_value(
-                    place, key, value, secret=says, number=number or (says and is_secret_number_key(key))
+                    place,
+                    key,
+                    value,
+                    secret=is_secret,
+                    number=number or (is_secret and is_secret_number_key(key)),
                 )
 
     def _check_value(self, place: Place, step: str | int, value: Any, *, secret: bool, number: bool) -> None:
@@ -194,22 +208,22 @@ class _ValueChecker:
         elif isinstance(value, (dict, list)):
             self.check_entries((*place, step), value, secret=secret, number=number)
         elif isinstance(value, float) and not math.isfinite(value):
-            message = f"{show(value)} is not a finite number"
-            self._findings.error((*place, step), message, unless_other=True)
+            message = f"{format_value(value)} is not a finite number"
+            self._findings.add_error((*place, step), message, unless_other=True)
         elif number and value is not None and not isinstance(value, bool):
-            self._findings.error((*place, step), LITERAL)
+            self._findings.add_error((*place, step), PLAIN_CREDENTIAL)
 
     def _check_text(self, place: Place, text: str, *, secret: bool) -> None:
         """Note an error for a text that is not Unicode, holds a password in a URL, or is a plain secret."""
-        if not _is_text(text):
-            self._findings.error(place, _NO_TEXT)
+        if not _is_unicode(text):
+            self._findings.add_error(place, _NOT_TEXT)
         if has_url_password(text):
-            self._findings.error(place, IN_URL)
+            self._findings.add_error(place, CREDENTIAL_IN_URL)
         elif secret and text and not is_reference(text):
-            self._findings.error(place, LITERAL)
+            self._findings.add_error(place, PLAIN_CREDENTIAL)
 
 
-def _is_text(text: str) -> bool:
+def _is_unicode(text: str) -> bool:
     """Return True unless the text holds half a surrogate pair."""
     try:
         text.encode("utf-8")
@@ -218,15 +232,15 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _integer(digits: str) -> int | float:
+def _parse_number(digits: str) -> int | float:
     """Return the integer that JSON wrote as `digits`; a float if it has 400 digits or more."""
     # Python refuses integers of more than 4,300 digits, and no reader needs one of 400
     return int(digits) if len(digits) < 400 else float(digits)
 
 
-def _refused(message: str) -> TruthError:
+def _make_document_error(message: str) -> TruthError:
     """Return a TruthError with one error, about the document as a whole."""
-    return TruthError([Problem(WHOLE, message)])
+    return TruthError([Problem(WHOLE_DOCUMENT, message)])
 
 
 _SERVICE: Final = TypeAdapter(Service)
@@ -244,7 +258,7 @@ _STRICT_KEYS: Final = {
     "access_points": ("subscribe_to", "publish_to"),
 }
 _POINT_KEYS: Final = ("bus", "key")
-_ANY_POINT: Final = {"bus": SYSTEM, "key": "-"}  # stands for a wrong access point
+_PLACEHOLDER_POINT: Final = {"bus": SYSTEM, "key": "-"}  # stands for a wrong access point
 
 _SHAPES: Final = {
     "dataclass_type": "an object",
@@ -260,32 +274,32 @@ _MISSING: Final = {
 }
 
 E = TypeVar("E")
-Note = Callable[[Place, str], None]
+NoteProblem = Callable[[Place, str], None]
 
 
-def build(document: Any, findings: Findings) -> Truth:
+def build_truth(document: Any, findings: Findings) -> Truth:
     """Build the truth of a decoded document. Note wrong parts in `findings` and leave them out."""
     if not isinstance(document, dict):
-        findings.error((), f"{_kind(document)} is not an object")
+        findings.add_error((), f"{_format_kind(document)} is not an object")
         return Truth()
-    _unknown((), document, _TOP_KEYS, findings.warn)
+    _note_unknown_keys((), document, _TOP_KEYS, findings.add_warning)
     if "version" in document:
-        _checked(_VERSION, ("version",), document["version"], findings)
-    fleet = _checked(_FLEET, ("fleet",), document["fleet"], findings) if "fleet" in document else None
+        _validate(_VERSION, ("version",), document["version"], findings)
+    fleet = _validate(_FLEET, ("fleet",), document["fleet"], findings) if "fleet" in document else None
     services = {
         name: service
-        for name, section in _sections(document, "services", SERVICE_NAME, findings)
-        if (service := _service(("services", name), name, section, findings)) is not None
+        for name, section in _find_sections(document, "services", SERVICE_NAME, findings)
+        if (service := _build_service(("services", name), name, section, findings)) is not None
     }
     buses = {
         name: bus
-        for name, section in _sections(document, "buses", BUS_NAME, findings)
-        if (bus := _bus(("buses", name), section, findings)) is not None
+        for name, section in _find_sections(document, "buses", BUS_NAME, findings)
+        if (bus := _build_bus(("buses", name), section, findings)) is not None
     }
     return Truth(fleet=fleet or "", buses=buses, services=services)
 
 
-def _sections(
+def _find_sections(
     document: dict[str, Any], kind: str, names: re.Pattern[str], findings: Findings
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the name and the object of each section of a kind.
@@ -301,51 +315,55 @@ def _sections(
     """
     if kind not in document:
         if kind == "services":
-            near = nearest(kind, document)
-            findings.error((kind,), "missing: an object, a section for each service" + hint_at(near))
+            similar_key = find_nearest(kind, document)
+            findings.add_error(
+                (kind,), "missing: an object, a section for each service" + _format_similar_key(similar_key)
+            )
         return
     sections = document[kind]
     if not isinstance(sections, dict):
-        findings.error((kind,), f"{found((kind,), sections)} is not an object")
+        findings.add_error((kind,), f"{format_found((kind,), sections)} is not an object")
         return
     if not sections and kind == "services":
-        findings.warn((kind,), "names no service")
+        findings.add_warning((kind,), "names no service")
     for name, section in sections.items():
         if not names.fullmatch(name):
             others = "_ . -" if names is SERVICE_NAME else "_ -"
-            findings.error(
+            findings.add_error(
                 (kind, name),
-                f"{show(name)} is not a name: a letter, then up to 62 letters, digits or {others}",
+                f"{format_value(name)} is not a name: a letter, then up to 62 letters, digits or {others}",
             )
         if isinstance(section, dict):
             yield name, section
         else:
-            findings.error((kind, name), f"{found((kind, name), section)} is not an object")
+            findings.add_error((kind, name), f"{format_found((kind, name), section)} is not an object")
 
 
-def hint_at(near: str | None) -> str:
+def _format_similar_key(key: str | None) -> str:
     """Return ` (is "x" meant to be it?)` for a similar key, or an empty text for None."""
-    return f" (is {show(near)} meant to be it?)" if near is not None else ""
+    return f" (is {format_value(key)} meant to be it?)" if key is not None else ""
 
 
-def _service(place: Place, name: str, section: dict[str, Any], findings: Findings) -> Service | None:
+def _build_service(place: Place, name: str, section: dict[str, Any], findings: Findings) -> Service | None:
     """Build a service from its section. Return None if no usable service is left.
 
     Note wrong values and unknown keys in `findings` and leave them out.
     """
-    _unknown(place, section, _SERVICE_KEYS, findings.warn)
+    _note_unknown_keys(place, section, _SERVICE_KEYS, findings.add_warning)
     for part, known in _STRICT_KEYS.items():
-        _unknown((*place, part), section.get(part), known, findings.error)
+        _note_unknown_keys((*place, part), section.get(part), known, findings.add_error)
     points = section.get("access_points")
     if isinstance(points, dict):
         for kind in _STRICT_KEYS["access_points"]:
-            for index, point in enumerate(_items(points.get(kind))):
-                _unknown((*place, "access_points", kind, index), point, _POINT_KEYS, findings.error)
+            for index, point in enumerate(_get_items(points.get(kind))):
+                _note_unknown_keys(
+                    (*place, "access_points", kind, index), point, _POINT_KEYS, findings.add_error
+                )
 
     # a wrong name is noted already: don't report the channel that follows from it too
     channel = (name if SERVICE_NAME.fullmatch(name) else "any") + HEARTBEAT_SUFFIX
 
-    def with_channel(values: dict[str, Any]) -> dict[str, Any]:
+    def add_channel(values: dict[str, Any]) -> dict[str, Any]:
         """Return a section whose heartbeat has the default channel, and `said`: the keys that it sets.
 
         Return a section unchanged if its heartbeat is no object.
@@ -355,7 +373,7 @@ def _service(place: Place, name: str, section: dict[str, Any], findings: Finding
             return values
         return {**values, "heartbeat": {"channel": channel, **beat, "said": _share_keys(tuple(beat))}}
 
-    return _checked(_SERVICE, place, section, findings, with_channel)
+    return _validate(_SERVICE, place, section, findings, add_channel)
 
 
 @lru_cache(maxsize=256)
@@ -364,30 +382,30 @@ def _share_keys(keys: tuple[str, ...]) -> tuple[str, ...]:
     return keys
 
 
-def _bus(place: Place, section: dict[str, Any], findings: Findings) -> BusEntry | None:
+def _build_bus(place: Place, section: dict[str, Any], findings: Findings) -> BusEntry | None:
     """Build a bus from its section. Note wrong values and unknown keys; return None if the URL is wrong."""
-    _unknown(place, section, _BUS_KEYS, findings.error)
-    return _checked(_BUS, place, section, findings)
+    _note_unknown_keys(place, section, _BUS_KEYS, findings.add_error)
+    return _validate(_BUS, place, section, findings)
 
 
-def _items(value: Any) -> Sequence[Any]:
+def _get_items(value: Any) -> Sequence[Any]:
     """Return the value if it is a list, else an empty sequence."""
     return value if isinstance(value, list) else ()
 
 
-def _unknown(place: Place, values: Any, known: Sequence[str], note: Note) -> None:
+def _note_unknown_keys(place: Place, values: Any, known: Sequence[str], note: NoteProblem) -> None:
     """Call `note` for each key of an object that is not in `known`. Other values are ignored."""
     if isinstance(values, dict) and not values.keys() <= set(known):
         for key in values.keys() - set(known):
-            note((*place, key), "is not a known key" + hint(key, known))
+            note((*place, key), "is not a known key" + format_hint(key, known))
 
 
-def _checked(
+def _validate(
     adapter: TypeAdapter[E],
     place: Place,
     values: Any,
     findings: Findings,
-    filled: Callable[[Any], Any] = lambda values: values,
+    add_defaults: Callable[[Any], Any] = lambda values: values,
 ) -> E | None:
     """Validate `values`. Note the wrong parts, leave them out, and validate the rest.
 
@@ -396,64 +414,64 @@ def _checked(
         place: the place of the values in the document.
         values: the decoded values.
         findings: takes the errors.
-        filled: adds defaults to the values before each validation.
+        add_defaults: adds defaults to the values before each validation.
 
     Returns:
         The value built from the right parts; None if `values` as a whole, or what is left of it, is wrong.
     """
     try:
-        return adapter.validate_python(filled(values))
+        return adapter.validate_python(add_defaults(values))
     except ValidationError as error:
-        mistakes = error.errors(include_url=False)
-    for mistake in mistakes:
-        where: Place = (*place, *mistake["loc"])
-        findings.error(where, _message(where, mistake))
-    if () in (mistake["loc"] for mistake in mistakes):
+        errors = error.errors(include_url=False)
+    for wrong in errors:
+        where: Place = (*place, *wrong["loc"])
+        findings.add_error(where, _format_message(where, wrong))
+    if () in (wrong["loc"] for wrong in errors):
         return None
     try:
-        return adapter.validate_python(filled(_without(values, mistakes)))
+        return adapter.validate_python(add_defaults(_remove_wrong_values(values, errors)))
     except ValidationError:
         return None
 
 
-def _message(place: Place, mistake: ErrorDetails) -> str:
+def _format_message(place: Place, error: ErrorDetails) -> str:
     """Return the message of a validation error: the value found at `place`, and what is wrong with it."""
-    if mistake["type"] == "missing":
+    if error["type"] == "missing":
         return _MISSING.get(str(place[-1]), "missing")
-    shown = found(place, mistake["input"])
-    if mistake["type"] in _SHAPES:
-        return f"{shown} is not {_SHAPES[mistake['type']]}"
-    return f"{shown} {mistake['msg']}"
+    found_text = format_found(place, error["input"])
+    if error["type"] in _SHAPES:
+        return f"{found_text} is not {_SHAPES[error['type']]}"
+    return f"{found_text} {error['msg']}"
 
 
-def _without(values: Any, mistakes: Iterable[ErrorDetails]) -> Any:
-    """Return a copy of `values` without the values at the places of `mistakes`.
+def _remove_wrong_values(values: Any, errors: Iterable[ErrorDetails]) -> Any:
+    """Return a copy of `values` without the values at the places of `errors`.
 
     In a list, a wrong access point becomes `_ANY_POINT` and any other item an empty text, so that no index
     shifts.
     """
-    left = _copied(values)
-    places = [mistake["loc"] for mistake in mistakes]
+    right_values = _copy_value(values)
+    places = [error["loc"] for error in errors]
     for place in sorted(places, key=len):
         points = place[:1] == ("access_points",) and len(place) > 2
-        *way, last = place[:3] if points else place
-        holder = left
-        for step in way:
+        *parents, last = place[:3] if points else place
+        holder = right_values
+        for step in parents:
             holder = holder[step]
         if isinstance(holder, list):
-            holder[int(last)] = _ANY_POINT if points else ""
+            holder[int(last)] = _PLACEHOLDER_POINT if points else ""
         else:
             holder.pop(last, None)
-    return left
+    return right_values
 
 
-def _copied(value: Any) -> Any:
+def _copy_value(value: Any) -> Any:
     """Return a copy of the value in which all lists and objects are copied too."""
     if isinstance(value, dict):
-        return {key: _copied(inner) for key, inner in value.items()}
-    return [_copied(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _copy_value(inner) for key, inner in value.items()}
+    return [_copy_value(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _kind(value: Any) -> str:
-    """Return `text` for a text; format any other value by `show`."""
-    return "text" if isinstance(value, str) else show(value)
+def _format_kind(value: Any) -> str:
+    """Return `text` for a text; format any other value by `format_value`."""
+    return "text" if isinstance(value, str) else format_value(value)

@@ -171,5 +171,8 @@ class Section(ServiceConfig):
     def find_warnings(self) -> Iterator[tuple[Place, str]]:
         """Yield the place and reason of channel options that the environment refuses or must allow."""
         for name, options in self.settings.channels.items():
-            for option, why in (*env_policy.find_refusals(options), *env_policy.find_doubts(options)):
+            for option, why in (
+                *env_policy.find_refusals(options),
+                *env_policy.find_conditional_options(options),
+            ):
                 yield ("settings", "channels", name, option), why

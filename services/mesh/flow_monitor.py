@@ -103,7 +103,7 @@ class FlowMonitor:
     async def update(self) -> None:
         """Read every key once, find the faults, log those that changed, and write the flow."""
         settings, flows, named = self._settings_now().settings, self._flows, self._named
-        wanted = [key for key in flows.keys if not key.many]
+        wanted = [key for key in flows.keys if not key.is_pattern]
         seen, away = await self._read_keys(wanted[:MAX_KEYS])
         graph = build_graph(flows, named, seen, self._rates, time.monotonic(), window_sec=settings.window_sec)
         self.graph = replace(graph, away=away, unmeasured=len(wanted[MAX_KEYS:]))

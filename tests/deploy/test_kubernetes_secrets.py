@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from marketswarm.acl import user_names
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from support.rig.kubernetes import DEPLOY, ROOT, of_kind, plain, texts, workloads
 
 
@@ -85,7 +85,7 @@ def test_the_operator_s_password_stays_with_the_operator(objects, passwords):
 
 
 def test_a_bus_is_given_hashes_alone_and_each_user_of_the_truth(objects):
-    truth = load((ROOT / "truth.json").read_bytes()).truth
+    truth = parse_truth((ROOT / "truth.json").read_bytes()).truth
     for bus in ("system-redis", "market-redis"):
         (secret,) = (
             each for each in of_kind(objects, "Secret") if plain(each["metadata"]["name"]) == f"{bus}-users"

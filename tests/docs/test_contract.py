@@ -18,7 +18,7 @@ from marketswarm.cli.app import load_all_commands
 from marketswarm.event import Event, Kind
 from marketswarm.exit import Code
 from marketswarm.settings import CommonSettings
-from marketswarm.truth import load, parse
+from marketswarm.truth import parse, parse_truth
 from support.pages import ROOT, blocks, table
 
 PAGE = "docs/contract.md"
@@ -77,7 +77,7 @@ def test_each_key_of_the_code_is_in_the_table():
 
 
 def test_each_key_that_a_program_may_touch_is_in_the_table():
-    names, truth = named(), load((ROOT / "truth.json").read_bytes()).truth
+    names, truth = named(), parse_truth((ROOT / "truth.json").read_bytes()).truth
     for bus in BUSES:
         for user in acl.build_users(truth, bus):
             for grant in (user.root, *user.grants):

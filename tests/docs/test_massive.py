@@ -6,7 +6,7 @@ import orjson
 
 from marketswarm.agent.service_config import require_config
 from marketswarm.event import Event, parse_event
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from services.massive.market.settings import MarketEnvironment
 from services.massive.probes.probers import trace
 from services.massive.probes.targets import KINDS, Target
@@ -23,7 +23,7 @@ def code(text):
 
 def test_the_example_is_a_section_that_massive_takes():
     example = blocks(ROOT / PAGE, "json")[0]
-    truth = load(orjson.dumps({"services": orjson.loads("{" + example + "}")})).truth
+    truth = parse_truth(orjson.dumps({"services": orjson.loads("{" + example + "}")})).truth
     found = require_config(MassiveSettings, "massive", truth.services["massive"]).settings
     assert [target.kind for target in found.targets] == ["tcp", "dns", "tls", "https"]
 

@@ -6,7 +6,7 @@ import shlex
 from marketswarm.beat import Beat
 from marketswarm.cli.app import load_all_commands
 from marketswarm.cli.topology_view import OLD_SEC
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from marketswarm.truth.flows import build_flows
 from services.mesh.flow_faults import FAULT_KINDS
 from services.mesh.instance import CALM_RESTARTS_PER_HOUR, MAX_RESTARTS_PER_HOUR, Instance
@@ -66,7 +66,7 @@ def test_each_setting_is_explained_with_its_default():
 
 def test_the_truth_that_is_shown_flows():
     (document,) = documents(PAGE)
-    flows = build_flows(load(document.encode()).truth)
+    flows = build_flows(parse_truth(document.encode()).truth)
     assert [(edge.svc, edge.does) for edge in flows.edges] == [("rss_agg", "writes"), ("vexy_ai", "reads")]
 
 

@@ -10,7 +10,7 @@ from marketswarm.channels import KINDS
 from marketswarm.channels.message import encode_webhook_body
 from marketswarm.channels.registry import create_channel
 from marketswarm.channels.webhook import build_headers
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from notifier.router.incident import Decision
 from notifier.router.policy import RATE_LIMIT_SEC, Policy
 from support.channel_messages import GOLDEN, MISS
@@ -85,7 +85,7 @@ def test_each_kind_of_channel_has_a_row_with_its_options():
 
 def the_policy() -> Policy:
     (example,) = (each for each in blocks(PAGE, "json") if '"notifier"' in each)
-    return Policy.model_validate(load(example.encode()).truth.services["notifier"].settings)
+    return Policy.model_validate(parse_truth(example.encode()).truth.services["notifier"].settings)
 
 
 def test_the_settings_that_are_shown_are_taken():

@@ -8,7 +8,7 @@ import pytest
 from marketswarm.agent import service_config
 from marketswarm.beat import Beat, parse_beat
 from marketswarm.event import Event, parse_event
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from support.pages import PAGES, ROOT, anchors, blocks, documents, every_page
 
 SERVICES = sorted((ROOT / "docs/services").glob("*.md"))
@@ -40,7 +40,7 @@ def test_each_json_that_is_shown_is_what_it_says():
         found = orjson.loads(document)
         if "services" in found:
             kinds.add("truth")
-            assert load(document.encode()).truth.services
+            assert parse_truth(document.encode()).truth.services
         elif "type" in found:
             kinds.add("event")
             assert isinstance(parse_event(document.encode()), Event)

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 
 from marketswarm.agent.service_config import find_model, find_services_with_model
 from marketswarm.channels import KINDS
-from marketswarm.truth.env_policy import NAMES
+from marketswarm.truth.env_policy import OPTION_VARIABLES
 from support.rig import HOST
 from support.rig.receiver import Receiver
 from support.scenes.agent import Scene, seed
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.live
 
 MARK = "hunter2"
 CHANNEL_NAMES = sorted(
-    {name for names in NAMES.values() for name in names.values()} - {"SMTP_PORT", "SMTP_TLS"}
+    {name for names in OPTION_VARIABLES.values() for name in names.values()} - {"SMTP_PORT", "SMTP_TLS"}
 )
 OTHERS = ("POLYGON_API_KEY", "VEXY_LLM_KEY", "NOTIFY_OWN", "NOTIFY_OWN_HOST", "PAID_FEED_URL")
 LOG = "healer:alerts:log"
@@ -154,7 +154,7 @@ def bad_channels(trap: Trap, touch: str) -> dict[str, dict[str, Any]]:
     for kind in KINDS:
         options = options_of(kind)
         base = {"type": kind, **{each: there[each] for each in options & there.keys()}}
-        own = {option: f"env:{name}" for option, name in NAMES[kind].items() if name in SECRETS}
+        own = {option: f"env:{name}" for option, name in OPTION_VARIABLES[kind].items() if name in SECRETS}
         found[f"{kind}-0"] = {
             **base,
             **own,

@@ -14,13 +14,13 @@ from redis.retry import Retry
 
 from marketswarm.acl import user_names
 from marketswarm.passwords import acl_texts, passwords
-from marketswarm.truth import load as load_truth
+from marketswarm.truth import parse_truth
 from support.acl_attempts import DONE, REFUSED, SYSTEM, lines
 from support.rig import HOST, Server
 
 pytestmark = pytest.mark.live
 
-TRUTH = load_truth((Path(__file__).parents[2] / "truth.json").read_bytes()).truth
+TRUTH = parse_truth((Path(__file__).parents[2] / "truth.json").read_bytes()).truth
 BY_A_FUNCTION = {
     "the log": "return redis.call('XADD', 'healer:alerts:log', '*', 'event', ARGV[1])",
     "an alert": "return redis.call('PUBLISH', 'healer:alerts', ARGV[1])",

@@ -7,14 +7,14 @@ import redis
 
 from marketswarm.acl import user_names
 from marketswarm.passwords import acl_texts, close_default, passwords
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from support.rig import HOST, Proc, Server, free_port
 from support.rig.shell import Shell
 from support.scenes.faults import service
 
 pytestmark = pytest.mark.live
 
-TRUTH = load(b'{"services":{"rss_agg":{},"healer":{}}}').truth
+TRUTH = parse_truth(b'{"services":{"rss_agg":{},"healer":{}}}').truth
 BUS = "system-redis"
 ASKED = (("PING",), ("GET", "truth:doc"), ("PUBSUB", "CHANNELS"), ("SUBSCRIBE", "rss_agg:heartbeat"))
 

@@ -11,7 +11,7 @@ from marketswarm.acl import user_names
 from marketswarm.fleet.deferred_port import LINK, OPEN, SOCKET, defer_port
 from marketswarm.fleet.server import command, find_binary
 from marketswarm.passwords import acl_texts, passwords
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from support.rig import HOST, Server
 from support.waiting import until
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.live
 
 BUS = "system-redis"
 ONCE = Retry(NoBackoff(), 0)
-TRUTH = load(b'{"services": {"prices": {}, "healer": {}}}').truth
+TRUTH = parse_truth(b'{"services": {"prices": {}, "healer": {}}}').truth
 WRITE = (
     "#!lua name=write\nredis.register_function('write', function(KEYS, ARGV) "
     "redis.call('SET', KEYS[1], ARGV[1]) return redis.call('HSET', KEYS[2], 'revision', 1) end)"

@@ -8,7 +8,7 @@ import redis
 
 from marketswarm.acl import user_names
 from marketswarm.passwords import acl_texts, passwords, with_user
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from support.rig import HOST, Server
 from support.rig.shell import Shell
 from support.scenes.agent import seed
@@ -22,7 +22,7 @@ SILENT = {"verdict": "down", "ts": 1762433458.0}
 @pytest.fixture
 def shell(tmp_path):
     """A shell with the operator's URLs; the fleet knows that alpha is down."""
-    truth = load(orjson.dumps(DOCUMENT)).truth
+    truth = parse_truth(orjson.dumps(DOCUMENT)).truth
     known, _ = passwords(tmp_path / "secrets", user_names(truth), make=True)
     shell = Shell(tmp_path)
     with contextlib.ExitStack() as ends:

@@ -20,14 +20,14 @@ from marketswarm.bus import Bus
 from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.passwords import acl_texts, passwords
 from marketswarm.seeding.functions import load_functions
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from support.rig import HOST, Server
 from support.waiting import until
 
 pytestmark = pytest.mark.live
 
 ROOT = Path(__file__).parents[2]
-TRUTH = load((ROOT / "truth.json").read_bytes()).truth
+TRUTH = parse_truth((ROOT / "truth.json").read_bytes()).truth
 SYSTEM, MARKET = "system-redis", "market-redis"
 LOG = "healer:alerts:log"
 CALLED = (

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from marketswarm.passwords import SecretError, acl_texts, folder_of, passwords, with_user, write_all
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 
-TRUTH = load(json.dumps({"services": {"a": {}}}).encode()).truth
+TRUTH = parse_truth(json.dumps({"services": {"a": {}}}).encode()).truth
 
 
 def test_passwords_are_made_once_for_their_owner_s_eyes(tmp_path):

@@ -12,13 +12,13 @@ from marketswarm.bus import get_url_variable
 from marketswarm.exit import Code
 from marketswarm.fleet.preflight import find_modules
 from marketswarm.settings import CommonSettings
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from support.pages import ROOT, table
 from support.rig import Proc
 
 UNITS = ROOT / "deploy/systemd"
 TEMPLATE, BOOTSTRAP, TARGET = "marketswarm@.service", "marketswarm-bootstrap.service", "marketswarm.target"
-TRUTH = load((ROOT / "truth.json").read_bytes()).truth
+TRUTH = parse_truth((ROOT / "truth.json").read_bytes()).truth
 EXPOSURE = 2.0  # of 10; 1.2 with systemd 252
 
 

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from marketswarm.acl import AclError, Grant, User, build_users, escape_pattern, format_acl_file, user_names
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 
-SHIPPED = load((Path(__file__).parents[3] / "truth.json").read_bytes()).truth
+SHIPPED = parse_truth((Path(__file__).parents[3] / "truth.json").read_bytes()).truth
 BUSES = ("system-redis", "market-redis")
 
 
 def truth(**services):
-    return load(json.dumps({"services": services}).encode()).truth
+    return parse_truth(json.dumps({"services": services}).encode()).truth
 
 
 def of(name, bus="system-redis", document=SHIPPED, **how):

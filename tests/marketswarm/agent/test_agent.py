@@ -5,11 +5,11 @@ import pytest
 
 from marketswarm.agent.member import resolve_section
 from marketswarm.exit import Exit
-from marketswarm.truth import Heartbeat, load
+from marketswarm.truth import Heartbeat, parse_truth
 
 
 def truth(**services):
-    return load(orjson.dumps({"services": services})).truth
+    return parse_truth(orjson.dumps({"services": services})).truth
 
 
 MESH = {"heartbeat": {"interval_sec": 2, "redis_url": "redis://market-redis:6379"}}

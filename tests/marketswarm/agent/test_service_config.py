@@ -15,8 +15,7 @@ from pydantic import Field, model_validator
 from marketswarm.agent import first_point, point_like, service_config
 from marketswarm.agent.service_config import ServiceConfig, find_unknown_keys, parse_config, require_config
 from marketswarm.exit import Exit
-from marketswarm.truth import AccessPoint, Heartbeat, Service, TruthError
-from marketswarm.truth import load as load_truth
+from marketswarm.truth import AccessPoint, Heartbeat, Service, TruthError, parse_truth
 
 
 class Branch(ServiceConfig):
@@ -261,7 +260,7 @@ def refused(raw):
 def test_the_shipped_truth_is_right_for_the_shipped_services_without_a_doubt():
     loaded = service_config.load_with_sections(SHIPPED.read_bytes())
     assert loaded.warnings == ()
-    assert loaded == load_truth(SHIPPED.read_bytes())
+    assert loaded == parse_truth(SHIPPED.read_bytes())
 
 
 @pytest.mark.parametrize("svc", ["rss_agg", "massive", "mesh", "vexy_ai"])
@@ -373,7 +372,7 @@ def test_a_model_that_can_t_be_had_is_a_doubt_and_never_an_end(service, source, 
 
 def test_the_problems_of_an_accepted_truth_can_be_had_alone(service):
     service("lamp", MODEL)
-    truth = load_truth(document(lamp={"settings": {"poll_sec": 0}})).truth
+    truth = parse_truth(document(lamp={"settings": {"poll_sec": 0}})).truth
     assert [each.path for each in service_config.find_problems(truth)] == ["services.lamp.settings.poll_sec"]
 
 

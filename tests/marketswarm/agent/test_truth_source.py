@@ -18,7 +18,7 @@ from marketswarm.agent.truth_source import (
 from marketswarm.exit import Exit
 from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBus
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from support.memory_truth import put_truth
 from support.waiting import auntil
 
@@ -44,9 +44,9 @@ async def test_a_large_truth_is_checked_while_the_loop_goes_on(buses, monkeypatc
     def slow(raw):
         begun.set()
         assert may_end.wait(5), "the loop stood still while a truth was checked"
-        return load(raw)
+        return parse_truth(raw)
 
-    monkeypatch.setattr("marketswarm.agent.truth_source.load", slow)
+    monkeypatch.setattr("marketswarm.agent.truth_source.parse_truth", slow)
     raw = RAW + b" " * LARGE_BYTES
     await put(buses[0], raw)
     looking = asyncio.create_task(read_truth(buses[0], "truth:doc"))
@@ -112,7 +112,7 @@ async def test_a_truth_without_meta_has_no_revision(buses):
 
 async def test_a_known_document_is_not_read_again(buses):
     await put(buses[0])
-    known = load(RAW)
+    known = parse_truth(RAW)
     seen = await read_truth(buses[0], "truth:doc", known)
     assert seen.found is not None
     assert seen.found.loaded is known
@@ -137,7 +137,7 @@ def test_a_place_whose_file_cannot_be_read_ends_with_2():
 
 
 def loaded(interval_sec):
-    return load(
+    return parse_truth(
         orjson.dumps({"services": {"a": {"heartbeat": {"interval_sec": interval_sec, "timeout_sec": 99}}}})
     )
 

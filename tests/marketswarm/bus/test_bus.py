@@ -9,10 +9,10 @@ from redis.exceptions import ResponseError
 
 from marketswarm.bus import Bus, BusError, find_bus_reason, find_bus_url
 from marketswarm.bus.scripts import Script
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from support.rig import HOST, Server, TcpProxy, free_port
 
-TRUTH = load(b'{"services":{},"buses":{"market-redis":{"url":"redis://truth:1"}}}').truth
+TRUTH = parse_truth(b'{"services":{},"buses":{"market-redis":{"url":"redis://truth:1"}}}').truth
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_file_that_can_not_be_read_is_an_error_that_names_the_variable():
 def test_a_url_that_does_not_parse_names_where_it_comes_from_and_never_what_stands_there(tmp_path, bad):
     (tmp_path / "url").write_text(f"{bad}\n")
     raw = b'{"buses":{"third":{"url":"env:PLACE"}},"services":{"a":{"heartbeat":{"redis_url":"env:ELSE"}}}}'
-    truth = load(raw).truth
+    truth = parse_truth(raw).truth
     for name, environ, said in (
         ("market-redis", {"MARKET_REDIS_URL": bad}, "market-redis: error (MARKET_REDIS_URL: is not redis://"),
         (

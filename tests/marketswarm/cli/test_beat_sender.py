@@ -9,7 +9,7 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.cli.beat import BeatDestination, BeatSender, find_destination
 from marketswarm.exit import Exit
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from support.fuzz.replies import serving
 
 HEALER = {
@@ -19,7 +19,7 @@ HEALER = {
 
 
 def destination(services, svc):
-    return find_destination(load(orjson.dumps({"services": services})).truth, svc, 30.0)
+    return find_destination(parse_truth(orjson.dumps({"services": services})).truth, svc, 30.0)
 
 
 def test_a_service_beats_where_its_section_says():

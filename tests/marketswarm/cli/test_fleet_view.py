@@ -2,13 +2,13 @@ import orjson
 import pytest
 
 from marketswarm.cli.fleet_view import with_embedded_buses
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 
 HERE = {"system-redis": "redis://127.0.0.1:7379", "market-redis": "redis://127.0.0.1:7380"}
 
 
 def truth(url: str):
-    return load(orjson.dumps({"buses": {"system-redis": {"url": url}}, "services": {"a": {}}})).truth
+    return parse_truth(orjson.dumps({"buses": {"system-redis": {"url": url}}, "services": {"a": {}}})).truth
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from marketswarm.cli.app import app
 from marketswarm.exit import Exit
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def run(*words: str) -> str:
 
 def test_it_writes_a_truth_without_a_warning_and_explains_each_key(folder):
     said = run("init")
-    loaded = load((folder / "truth.json").read_bytes())
+    loaded = parse_truth((folder / "truth.json").read_bytes())
     assert loaded.warnings == ()
     assert list(loaded.truth.services) == ["healer", "sentinel", "notifier"]
     for svc in loaded.truth.services:
@@ -37,7 +37,7 @@ def test_the_section_that_it_shows_fits_in(folder):
     snippet = next(line for line in run("init").splitlines() if '"my_svc"' in line)
     text = (folder / "truth.json").read_text(encoding="utf-8")
     (folder / "truth.json").write_text(text.replace('"services": {', f'"services": {{{snippet},', 1))
-    truth = load((folder / "truth.json").read_bytes()).truth
+    truth = parse_truth((folder / "truth.json").read_bytes()).truth
     assert truth.services["my_svc"].heartbeat.interval_sec == 10
 
 
@@ -57,7 +57,7 @@ def test_what_is_there_is_never_touched(folder, there):
 
 def test_another_name_is_in_all_that_is_to_be_typed(folder):
     said = run("init", "--truth", "other.json")
-    assert load((folder / "other.json").read_bytes())
+    assert parse_truth((folder / "other.json").read_bytes())
     assert "marketswarm up --truth other.json" in said
     assert "marketswarm validate other.json" in said
 

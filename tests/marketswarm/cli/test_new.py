@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from marketswarm.cli.app import app
 from marketswarm.exit import Exit
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from support.rig import Proc, free_port
 from support.rig.shell import Shell
 
@@ -118,7 +118,7 @@ def test_a_truth_made_by_hand_is_left_alone_and_takes_the_section_that_is_printe
     said = shell.said("new", "prices")
     assert (shell.folder / "truth.json").read_bytes() == b'{ "services": {"a": {}, "healer": {}} }'
     paste(shell.folder / "truth.json", said)
-    found = load((shell.folder / "truth.json").read_bytes())
+    found = parse_truth((shell.folder / "truth.json").read_bytes())
     assert set(found.truth.services) == {"a", "healer", "prices"}
     assert found.truth.services["prices"].settings == {"every_sec": 5}
 
@@ -170,7 +170,7 @@ def test_where_timeouts_are_short_it_beats_often_enough(shell):
         '{"services": {"healer": {"threshold": {"heartbeat_cadence": 6}}}}'
     )
     paste(shell.folder / "truth.json", shell.said("new", "prices"))
-    found = load((shell.folder / "truth.json").read_bytes())
+    found = parse_truth((shell.folder / "truth.json").read_bytes())
     assert found.truth.services["prices"].heartbeat.interval_sec == 2
     assert found.warnings == ()
 

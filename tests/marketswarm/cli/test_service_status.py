@@ -3,13 +3,13 @@ import pytest
 
 from marketswarm.cli.service_status import FleetState, Leader, parse_leader, service_rows
 from marketswarm.cli.status import format_instances
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 
 
 @pytest.fixture
 def truth():
     beat = {"interval_sec": 1, "timeout_sec": 10}
-    return load(
+    return parse_truth(
         orjson.dumps(
             {
                 "services": {
@@ -88,7 +88,7 @@ def test_a_beat_without_a_state_is_a_good_one_and_nonsense_is_nothing(truth):
 
 def test_how_many_there_are_is_held_against_how_many_there_are_to_be():
     services = {"a": {"replicas": 3}, "b": {}, "healer": {"replicas": 1}}
-    several = load(orjson.dumps({"services": services})).truth
+    several = parse_truth(orjson.dumps({"services": services})).truth
     known = {"a": [{}, {}], "b": [{}], "healer": []}
     assert [format_instances(row(several, svc, instances=known)) for svc in services] == [
         "2 of 3",

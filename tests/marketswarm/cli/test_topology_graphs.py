@@ -8,7 +8,7 @@ import pytest
 
 from marketswarm.cli.topology import to_dot, to_mermaid
 from marketswarm.cli.topology_view import MeshSnapshot, build_topology
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 
 HOSTILE = [
     'a"b',
@@ -39,7 +39,7 @@ def graph(*keys, moving=None):
         }
     }
     flow = MeshSnapshot(moving, 1.0) if moving else MeshSnapshot()
-    return build_topology(load(json.dumps(document).encode()).truth, 1, MeshSnapshot(), flow)
+    return build_topology(parse_truth(json.dumps(document).encode()).truth, 1, MeshSnapshot(), flow)
 
 
 TOKEN = re.compile(r'\s+|"(?:[^"\\]|\\.)*"|[A-Za-z_][A-Za-z0-9_]*|\d+|->|[{}\[\];,=]')

@@ -20,7 +20,7 @@ from marketswarm.cli.topology_view import (
     describe_reader,
     format_rate,
 )
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 
 ITEMS = {"bus": "market-redis", "key": "rss:items"}
 DOCUMENT = {
@@ -30,7 +30,7 @@ DOCUMENT = {
         "mesh": {},
     }
 }
-TRUTH = load(json.dumps(DOCUMENT).encode()).truth
+TRUTH = parse_truth(json.dumps(DOCUMENT).encode()).truth
 INSTANCE = {
     "boot": "b00t",
     "host": "web1",
@@ -139,7 +139,7 @@ def test_a_flow_that_is_looked_at_seldom_is_old_later():
 
 def test_what_is_wrong_with_the_truth_alone_is_found_without_mesh():
     reader = {"services": {"vexy_ai": {"access_points": {"subscribe_to": [ITEMS]}}}}
-    found = build_topology(load(json.dumps(reader).encode()).truth, 1, MeshSnapshot(), MeshSnapshot())
+    found = build_topology(parse_truth(json.dumps(reader).encode()).truth, 1, MeshSnapshot(), MeshSnapshot())
     assert [one.what for one in found.wrong] == ["no_writer"]
     assert "nobody  rss:items" in on_paper(found)
 

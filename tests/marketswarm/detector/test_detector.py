@@ -6,7 +6,7 @@ from marketswarm.beat import Sender
 from marketswarm.detector import Publication, SavedService, State
 from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.monitor.metrics import count_beats
-from marketswarm.truth import MOST_REPLICAS
+from marketswarm.truth import MAX_REPLICAS
 from support.simulation.manual_detector import Hand, says, watch
 
 # I = 10, T = 30, W = 22.5; bus_timeout 10
@@ -253,21 +253,21 @@ def test_a_restarted_service_counts_anew_under_its_new_boot():
 def test_boots_without_end_take_no_more_room_and_no_instance_is_forgotten_that_beats():
     hand = Hand(watch())
     record = hand.detector.services["a"]
-    alive = [f"alive{n}" for n in range(MOST_REPLICAS)]
+    alive = [f"alive{n}" for n in range(MAX_REPLICAS)]
     for turn in range(1, 21):
         for boot in alive:
             hand.beat(boot=boot, i=turn)
         hand.run(1)
-        for n in range(MOST_REPLICAS):
+        for n in range(MAX_REPLICAS):
             hand.beat(boot=f"hostile{turn}.{n}", i=1)
         hand.run(1)
     assert all(record.highest_i[boot] == 20 for boot in alive)
     for boot in alive:
         hand.beat(boot=boot, i=20)
-    assert hand.detector.counts.replayed == MOST_REPLICAS
+    assert hand.detector.counts.replayed == MAX_REPLICAS
     assert len(record.highest_i) <= BOOTS_KEPT
     assert len(record.others_beat_at) <= BOOTS_KEPT
-    assert count_beats(record) == (20 + 20) * MOST_REPLICAS
+    assert count_beats(record) == (20 + 20) * MAX_REPLICAS
 
 
 def test_i_is_1_for_ever_is_life_without_a_boot():

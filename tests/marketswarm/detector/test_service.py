@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from marketswarm.beat import Sender, encode_beat
 from marketswarm.detector import HeardAt, Moment, State, WatchedBus, WatchedService, warm_up
 from marketswarm.detector.service import BOOTS_KEPT, NO_HEAD
-from marketswarm.truth import MOST_REPLICAS
+from marketswarm.truth import MAX_REPLICAS
 from support.simulation.manual_detector import parsed, watch
 
 # I = 10, T = 30, so W = min(30, max(20, 22.5)) = 22.5
@@ -144,7 +144,7 @@ def test_so_many_boots_are_remembered_and_no_more():
 
 
 def test_no_more_instances_are_forgotten_than_the_truth_allows():
-    assert BOOTS_KEPT >= 2 * MOST_REPLICAS  # all of them, and all that they replaced
+    assert BOOTS_KEPT >= 2 * MAX_REPLICAS  # all of them, and all that they replaced
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from redis.connection import parse_url
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import access
 from marketswarm.fleet.plan import make_plan
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 
 
 def truth(*services):
-    return load(orjson.dumps({"services": {svc: {} for svc in services}})).truth
+    return parse_truth(orjson.dumps({"services": {svc: {} for svc in services}})).truth
 
 
 def plan(document, **known):

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from marketswarm.fleet.environment import child_environ, server_environ
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 
 SECRETS = {
     "SMTP_PASSWORD": {"notifier", "sentinel"},
@@ -39,7 +39,7 @@ MODULES = {
     **{name: f"services.{name}" for name in ("rss_agg", "massive", "mesh", "vexy_ai", "shop")},
 }
 ENVIRON = {**ALL, **dict.fromkeys(SECRETS, "hunter2")}
-TRUTH = load(
+TRUTH = parse_truth(
     orjson.dumps(
         {
             "buses": {"cache": {"url": "env:CACHE_PLACE"}},
@@ -76,4 +76,4 @@ def test_what_a_section_of_the_truth_names_its_service_has_and_no_other():
 def test_a_truth_does_not_give_the_notifier_what_its_channels_may_not_have():
     channels = {"a": {"type": "webhook", "url": "env:POLYGON_API_KEY"}}
     raw = orjson.dumps({"services": {"notifier": {"settings": {"channels": channels}}}})
-    assert "POLYGON_API_KEY" not in child_environ("notifier", "notifier", load(raw).truth, ENVIRON)
+    assert "POLYGON_API_KEY" not in child_environ("notifier", "notifier", parse_truth(raw).truth, ENVIRON)

@@ -9,7 +9,7 @@ from marketswarm.fleet.plan import (
     next_metrics_port,
     plan_added_agents,
 )
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 
 MODULES = {"a": "services.a", "healer": "healer"}
 
@@ -18,7 +18,7 @@ def truth(*services: str, **more):
     document = {
         "services": {svc: {"heartbeat": {"redis_url": "redis://system-redis:6379"}} for svc in services}
     }
-    return load(orjson.dumps(document | more)).truth
+    return parse_truth(orjson.dumps(document | more)).truth
 
 
 def plan(document, **options):
@@ -49,7 +49,7 @@ def test_a_declared_bus_gets_a_server_too():
 
 
 def test_a_bus_that_is_but_an_address_gets_none():
-    document = load(
+    document = parse_truth(
         orjson.dumps({"services": {"a": {"heartbeat": {"redis_url": "redis://10.0.0.9:6379"}}}})
     ).truth
     drawn = plan(document, known={"10.0.0.9:6379": "redis://10.0.0.9:6379"})
@@ -77,7 +77,7 @@ def test_each_service_has_its_own_port_for_metrics_which_stays_when_others_are_l
 
 
 def replicated(**services):
-    return load(orjson.dumps({"services": services})).truth
+    return parse_truth(orjson.dumps({"services": services})).truth
 
 
 def test_a_service_has_as_many_processes_as_the_truth_says_each_with_a_name_of_its_own():

@@ -5,11 +5,11 @@ import pytest
 
 from marketswarm.beat import encode_beat
 from marketswarm.fleet.readiness import InstanceCounter
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 
 ELSEWHERE = {"channel": "elsewhere", "redis_url": "redis://market-redis:6379"}
 SERVICES = {"a": {"replicas": 2}, "b": {"replicas": 2, "heartbeat": ELSEWHERE}, "c": {}}
-TRUTH = load(orjson.dumps({"services": SERVICES})).truth
+TRUTH = parse_truth(orjson.dumps({"services": SERVICES})).truth
 
 
 @pytest.fixture

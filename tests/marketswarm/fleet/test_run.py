@@ -17,7 +17,7 @@ from marketswarm.fleet import data_folder
 from marketswarm.fleet.control import send_request
 from marketswarm.fleet.plan import make_plan
 from marketswarm.fleet.supervisor import FleetSpec, FleetSupervisor
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from support.rig import Proc, Server, free_port
 from support.rig.process import alive, descendants
 from support.waiting import until
@@ -488,7 +488,7 @@ def test_no_child_has_the_secrets_of_another_in_its_environment(up):
     assert fleet.stop(10) == 0
 
 
-TRUTH = load(b'{"services":{"a":{"heartbeat":{}}}}').truth
+TRUTH = parse_truth(b'{"services":{"a":{"heartbeat":{}}}}').truth
 SAYS_ITS_ENVIRONMENT = "import json, os; print(json.dumps(dict(os.environ)))"
 
 

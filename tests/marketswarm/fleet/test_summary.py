@@ -8,7 +8,7 @@ import pytest
 from marketswarm.exit import Exit
 from marketswarm.fleet.plan import Plan, PlannedAgent, PlannedBus
 from marketswarm.fleet.summary import SummaryFacts, describe_channels, describe_seeding, format_summary
-from marketswarm.truth import Truth, load
+from marketswarm.truth import Truth, parse_truth
 
 FACTS = SummaryFacts(
     program="valkey-server", data=".marketswarm", make=True, took_sec=2.34, miss_after_sec=30
@@ -202,7 +202,7 @@ def test_with_users_on_the_buses_it_says_where_their_passwords_are(plan):
 
 def truth(channels=None) -> Truth:
     section = {} if channels is None else {"settings": {"channels": channels}}
-    return load(orjson.dumps({"services": {"a": {}, "notifier": section}})).truth
+    return parse_truth(orjson.dumps({"services": {"a": {}, "notifier": section}})).truth
 
 
 async def test_without_any_there_is_none():

@@ -5,13 +5,13 @@ import pytest
 
 from marketswarm.monitor import healer_heartbeat
 from marketswarm.settings import HealerSettings, SentinelSettings
-from marketswarm.truth import Watch, load
+from marketswarm.truth import Watch, parse_truth
 from sentinel.watch import healer_watch
 
 
 def beats(section: dict | None, **environment: object) -> tuple[str, float]:
     services = {} if section is None else {"healer": section}
-    truth = load(orjson.dumps({"services": services})).truth
+    truth = parse_truth(orjson.dumps({"services": services})).truth
     found = healer_heartbeat(HealerSettings(**environment), truth.services.get("healer"))
     return found.channel, found.interval_sec
 
@@ -33,7 +33,7 @@ def test_each_word_counts_for_itself():
 
 
 def test_the_sentinel_goes_by_the_same_words():
-    truth = load(orjson.dumps({"services": {"rss_agg": {}}})).truth
+    truth = parse_truth(orjson.dumps({"services": {"rss_agg": {}}})).truth
     settings = SentinelSettings(hb_interval_sec=5, healer_heartbeat_channel="h")
     assert healer_watch(truth, settings) == Watch("healer", "system-redis", "h", 5, 15)
     assert healer_watch(truth, SentinelSettings(sentinel_timeout_sec=7)).timeout_sec == 7

@@ -9,7 +9,7 @@ import pytest
 
 from marketswarm.testing import Fleet, FleetError
 from marketswarm.testing.fleet import build_test_truth
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from support.waiting import until
 
 ROOT = Path(__file__).parents[3]
@@ -78,7 +78,7 @@ TRUTH = {
 
 def test_what_is_wanted_is_kept_and_hurries_on_buses_of_its_own():
     made = build_test_truth(TRUTH, ["prices", "quotes"], 0.2, 1.0)
-    truth = load(orjson.dumps(made)).truth
+    truth = parse_truth(orjson.dumps(made)).truth
     assert list(truth.services) == ["prices", "quotes", "healer"]
     assert {(each.svc, each.interval_sec, each.timeout_sec) for each in truth.watched()} == {
         ("prices", 0.2, 1.0),
@@ -97,7 +97,7 @@ def test_what_is_wanted_is_kept_and_hurries_on_buses_of_its_own():
 
 def test_a_truth_without_a_healer_gets_one():
     made = build_test_truth({"services": {"prices": {}}}, ["prices"], 0.2, 1.0)
-    assert [each.svc for each in load(orjson.dumps(made)).truth.watched()] == ["prices"]
+    assert [each.svc for each in parse_truth(orjson.dumps(made)).truth.watched()] == ["prices"]
 
 
 def test_one_that_the_truth_does_not_have_is_named():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from marketswarm.truth import TruthError, load
+from marketswarm.truth import TruthError, parse_truth
 
 
 def one(**section: Any) -> dict[str, Any]:
@@ -705,7 +705,7 @@ DOUBTS = [
 )
 def test_a_mistake_is_told_with_its_path_and_what_would_be_right(document, lines):
     with pytest.raises(TruthError) as caught:
-        load(raw(document))
+        parse_truth(raw(document))
     assert [str(problem) for problem in caught.value.problems] == lines
     assert str(caught.value) == "\n".join(lines)
 
@@ -715,7 +715,7 @@ def test_a_mistake_is_told_with_its_path_and_what_would_be_right(document, lines
 )
 def test_no_mistake_shows_a_secret(document, _lines):
     with pytest.raises(TruthError) as caught:
-        load(raw(document))
+        parse_truth(raw(document))
     assert "hunter2" not in repr(caught.value)
     assert "hun/ter2" not in repr(caught.value)
 
@@ -724,7 +724,7 @@ def test_no_mistake_shows_a_secret(document, _lines):
     ("document", "lines"), [case[1:] for case in DOUBTS], ids=[case[0] for case in DOUBTS]
 )
 def test_a_doubt_is_told_and_the_document_accepted(document, lines):
-    assert [str(warning) for warning in load(raw(document)).warnings] == lines
+    assert [str(warning) for warning in parse_truth(raw(document)).warnings] == lines
 
 
 @pytest.mark.parametrize(
@@ -732,18 +732,18 @@ def test_a_doubt_is_told_and_the_document_accepted(document, lines):
 )
 def test_what_is_no_json_is_told_with_line_and_column(text):
     with pytest.raises(TruthError, match=r"^truth: not JSON: .*\(line 1, column \d+\)$"):
-        load(text.encode())
+        parse_truth(text.encode())
 
 
 def test_what_is_no_utf8_is_told_with_its_place():
     with pytest.raises(TruthError, match=r"^truth: not UTF-8: byte 2 is no text$"):
-        load(b'{"\xff": 1}')
+        parse_truth(b'{"\xff": 1}')
 
 
 def test_the_lines_come_in_the_order_of_the_document():
     last_first = {"buses": {"cache": {"uri": 1}}, "services": {"b": {"heartbeat": 1}, "a": {"heartbeat": 1}}}
     with pytest.raises(TruthError) as caught:
-        load(raw(last_first))
+        parse_truth(raw(last_first))
     assert [problem.path for problem in caught.value.problems] == [
         "buses.cache.uri",
         "services.b.heartbeat",

@@ -2,9 +2,9 @@
 
 import pytest
 
-from marketswarm.truth import nearest, resolve
+from marketswarm.truth import find_nearest, resolve_references
 from marketswarm.truth.credentials import has_url_password, is_secret_key, is_secret_number_key
-from marketswarm.truth.errors import show
+from marketswarm.truth.errors import format_value
 
 
 def test_a_reference_is_resolved_at_any_depth():
@@ -14,7 +14,7 @@ def test_a_reference_is_resolved_at_any_depth():
         "plain": "environment",
         "none": None,
     }
-    assert resolve(settings, {"KEY": "k", "OTHER": ""}) == {
+    assert resolve_references(settings, {"KEY": "k", "OTHER": ""}) == {
         "api_key": "k",
         "list": ["k", 1, {"deep": ""}],
         "plain": "environment",
@@ -24,12 +24,12 @@ def test_a_reference_is_resolved_at_any_depth():
 
 def test_a_variable_that_is_not_set_is_named():
     with pytest.raises(LookupError, match="asks for POLYGON_API_KEY, which is not set"):
-        resolve({"a": ["env:POLYGON_API_KEY"]}, {"OTHER": "1"})
+        resolve_references({"a": ["env:POLYGON_API_KEY"]}, {"OTHER": "1"})
 
 
 @pytest.mark.parametrize("text", ["env:", "env:1X", "env:A B", "ENV:A", " env:A", "env:A-B"])
 def test_what_is_not_quite_the_form_stands_for_itself(text):
-    assert resolve(text, {}) == text
+    assert resolve_references(text, {}) == text
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_number_is_a_secret_only_where_the_last_word_says_so(key, secret):
 )
 def test_a_password_in_a_url_is_seen(text):
     assert has_url_password(text)
-    assert "p@" not in show(text)
+    assert "p@" not in format_value(text)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_a_url_without_one_is_let_pass(text):
     ],
 )
 def test_a_value_is_shown_short_and_without_credentials(value, shown):
-    assert show(value) == shown
+    assert format_value(value) == shown
 
 
 @pytest.mark.parametrize(
@@ -148,4 +148,4 @@ def test_a_value_is_shown_short_and_without_credentials(value, shown):
     ],
 )
 def test_the_nearest_known_name_is_found(name, near):
-    assert nearest(name, ["channel", "interval_sec"]) == near
+    assert find_nearest(name, ["channel", "interval_sec"]) == near

@@ -8,9 +8,9 @@ import pytest
 from marketswarm.channels import KINDS
 from marketswarm.settings import ChannelSettings
 from marketswarm.truth.env_policy import (
-    NAMES,
+    OPTION_VARIABLES,
     VariableRefused,
-    find_doubts,
+    find_conditional_options,
     find_refusals,
     is_feed_variable,
     may_take_market_key,
@@ -51,8 +51,8 @@ def secrets_in(found: dict[str, Any]) -> set[str]:
 
 
 def test_every_kind_is_in_the_table_with_options_that_it_has():
-    assert set(NAMES) == set(KINDS)
-    for kind, names in NAMES.items():
+    assert set(OPTION_VARIABLES) == set(KINDS)
+    for kind, names in OPTION_VARIABLES.items():
         assert set(names) <= options_of(kind), kind
         assert {name.lower() for name in names.values()} <= set(ChannelSettings.model_fields), kind
 
@@ -78,7 +78,7 @@ def test_no_option_of_any_kind_takes_a_secret_to_where_a_truth_says(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_variable_is_for_its_own_option_of_its_own_kind_alone(kind):
     for option in options_of(kind):
-        for name in ENVIRON.keys() - {NAMES[kind].get(option)}:
+        for name in ENVIRON.keys() - {OPTION_VARIABLES[kind].get(option)}:
             own = name.startswith("NOTIFY_") and name != "NOTIFY_EXEC" and kind != "exec" and option != "host"
             refused = any(each == option for each, _ in find_refusals({"type": kind, option: f"env:{name}"}))
             assert refused != own, (option, name)
@@ -217,9 +217,9 @@ def test_a_refusal_says_what_would_be_right():
 
 def test_what_depends_on_the_environment_is_a_doubt_when_a_truth_is_checked():
     asked = {"type": "ntfy", "url": EVIL, "token": "env:NTFY_TOKEN"}
-    assert [option for option, _ in find_doubts(asked)] == ["token"]
-    assert not [*find_doubts({**asked, "url": "env:NTFY_URL"})]
-    assert not [*find_doubts({"type": "webhook", "url": EVIL})]
+    assert [option for option, _ in find_conditional_options(asked)] == ["token"]
+    assert not [*find_conditional_options({**asked, "url": "env:NTFY_URL"})]
+    assert not [*find_conditional_options({"type": "webhook", "url": EVIL})]
 
 
 def test_what_is_no_channel_is_left_to_who_knows_channels():

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from marketswarm.truth.flows import Edge, FlowFault, Key, build_flows, find_unwritten_keys, format_names
 
 
@@ -17,7 +17,7 @@ def graph(**services):
             for svc, (writes, reads) in services.items()
         }
     }
-    return build_flows(load(json.dumps(document).encode()).truth)
+    return build_flows(parse_truth(json.dumps(document).encode()).truth)
 
 
 ITEMS = Key("market-redis", "rss:items")
@@ -45,7 +45,7 @@ def test_heartbeats_are_apart_whatever_their_channel_is_called():
             "mesh": {"access_points": {"subscribe_to": points("*:heartbeat", "rss:heartbeat")}},
         }
     }
-    flows = build_flows(load(json.dumps(document).encode()).truth)
+    flows = build_flows(parse_truth(json.dumps(document).encode()).truth)
     assert flows.edges == ()
     assert [edge.key.name for edge in flows.beats] == ["nightly", "*:heartbeat", "rss:heartbeat"]
     assert find_unwritten_keys(flows) == []

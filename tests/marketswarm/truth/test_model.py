@@ -6,11 +6,11 @@ from typing import Any
 import orjson
 import pytest
 
-from marketswarm.truth import ProbeTarget, Truth, Watch, find_probe_target, find_probe_targets, load
+from marketswarm.truth import ProbeTarget, Truth, Watch, find_probe_target, find_probe_targets, parse_truth
 
 
 def truth(services: dict[str, Any], **others: Any) -> Truth:
-    return load(json.dumps({"services": services, **others}).encode()).truth
+    return parse_truth(json.dumps({"services": services, **others}).encode()).truth
 
 
 def subscribed(*keys: str, bus: str = "system-redis", **section: Any) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def test_the_bus_of_one_without_section_is_a_key_error():
 
 def truth_with_targets(targets, **section):
     document = {"services": {"massive": {**section, "settings": {"targets": targets}}, "mesh": {}}}
-    return load(orjson.dumps(document)).truth
+    return parse_truth(orjson.dumps(document)).truth
 
 
 def test_a_target_has_what_it_says_and_else_what_its_service_has():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm.truth import HEALER, MARKET, SYSTEM, TruthError, load
+from marketswarm.truth import HEALER, MARKET, SYSTEM, TruthError, parse_truth
 
 # the two of the reference, word for word
 RSS_AGG_ALONE = b"""{
@@ -44,13 +44,13 @@ HEALER_ALONE = b"""{
 
 @pytest.mark.parametrize("document", [RSS_AGG_ALONE, HEALER_ALONE])
 def test_the_minimal_documents_of_the_reference_are_valid_and_leave_no_doubt(document):
-    loaded = load(document)
+    loaded = parse_truth(document)
     assert loaded.warnings == ()
     assert loaded.sha256 == hashlib.sha256(document).hexdigest()
 
 
 def test_a_service_needs_no_key_at_all():
-    service = load(b'{"services": {"a.b-c_1": {}}}').truth.services["a.b-c_1"]
+    service = parse_truth(b'{"services": {"a.b-c_1": {}}}').truth.services["a.b-c_1"]
     beat = service.heartbeat
     assert (beat.channel, beat.interval_sec, beat.redis_url) == (
         "a.b-c_1:heartbeat",
@@ -65,14 +65,14 @@ def test_a_service_needs_no_key_at_all():
 
 
 def test_a_threshold_without_bus_timeout_waits_ten_seconds():
-    truth = load(HEALER_ALONE).truth
+    truth = parse_truth(HEALER_ALONE).truth
     assert truth.services[HEALER].threshold.bus_timeout_sec == 10.0
     assert truth.bus_timeout_sec() == 10.0
-    assert load(RSS_AGG_ALONE).truth.bus_timeout_sec() == 10.0
+    assert parse_truth(RSS_AGG_ALONE).truth.bus_timeout_sec() == 10.0
 
 
 def test_the_shipped_fleet_is_valid_and_leaves_no_doubt():
-    loaded = load((Path(__file__).parents[3] / "truth.json").read_bytes())
+    loaded = parse_truth((Path(__file__).parents[3] / "truth.json").read_bytes())
     assert loaded.warnings == ()
     workers, watchers = ["rss_agg", "massive", "mesh", "vexy_ai"], ["healer", "sentinel", "notifier"]
     assert list(loaded.truth.services) == [*workers, *watchers]
@@ -88,13 +88,13 @@ def test_the_shipped_fleet_is_valid_and_leaves_no_doubt():
 @pytest.mark.parametrize("severity", ["info", "warning", "critical"])
 def test_a_service_says_how_much_it_matters(severity):
     document = json.dumps({"services": {"a": {"severity": severity}}}).encode()
-    assert load(document).truth.services["a"].severity == severity
+    assert parse_truth(document).truth.services["a"].severity == severity
 
 
 @pytest.mark.parametrize("replicas", [1, 3, 100])
 def test_a_service_says_how_many_processes_it_is_to_have(replicas):
     document = json.dumps({"services": {"a": {"replicas": replicas}, "b": {}, "c": {"replicas": None}}})
-    services = load(document.encode()).truth.services
+    services = parse_truth(document.encode()).truth.services
     assert services["a"].replicas == replicas
     assert services["b"].replicas is services["c"].replicas is None
     assert replace(services["b"], description="x").replicas is None
@@ -115,7 +115,7 @@ SETTINGS_WITHOUT_SECRETS = [
 @pytest.mark.parametrize("settings", SETTINGS_WITHOUT_SECRETS, ids=json.dumps)
 def test_what_is_no_secret_is_taken_for_none(settings):
     document = json.dumps({"services": {"a": {"settings": settings}}}).encode()
-    assert load(document).truth.services["a"].settings == settings
+    assert parse_truth(document).truth.services["a"].settings == settings
 
 
 def test_a_service_or_bus_may_be_named_after_a_secret():
@@ -125,7 +125,7 @@ def test_a_service_or_bus_may_be_named_after_a_secret():
             "secret_keeper": {"description": "keeps", "heartbeat": {"redis_url": "redis://token-redis"}}
         },
     }
-    assert load(json.dumps(document).encode()).truth.bus_of("secret_keeper") == "token-redis"
+    assert parse_truth(json.dumps(document).encode()).truth.bus_of("secret_keeper") == "token-redis"
 
 
 def test_the_form_that_an_error_asks_for_is_accepted():
@@ -136,7 +136,7 @@ def test_the_form_that_an_error_asks_for_is_accepted():
             "b": {"heartbeat": {"redis_url": "redis://cache"}},
         },
     }
-    truth = load(json.dumps(document).encode()).truth
+    truth = parse_truth(json.dumps(document).encode()).truth
     assert truth.bus_names() == (SYSTEM, MARKET, "cache", "env:A_URL")
     assert truth.bus_url("env:A_URL") == "env:A_URL"
     assert truth.bus_url(truth.bus_of("b")) == "env:CACHE_URL"
@@ -149,9 +149,9 @@ def test_an_interval_may_be_any_positive_number_of_seconds(interval):
     )
     if interval == "31536000":
         with pytest.raises(TruthError, match="not above"):
-            load(document.encode())
+            parse_truth(document.encode())
     else:
-        assert load(document.encode()).truth.services["a"].heartbeat.interval_sec == float(interval)
+        assert parse_truth(document.encode()).truth.services["a"].heartbeat.interval_sec == float(interval)
 
 
 @pytest.mark.parametrize(
@@ -167,13 +167,13 @@ def test_an_interval_may_be_any_positive_number_of_seconds(interval):
 )
 def test_every_kind_of_redis_url_is_taken(url):
     document = {"services": {"a": {"heartbeat": {"redis_url": url}}}}
-    assert load(json.dumps(document).encode()).truth.services["a"].heartbeat.redis_url == url
+    assert parse_truth(json.dumps(document).encode()).truth.services["a"].heartbeat.redis_url == url
 
 
 def test_one_channel_on_two_buses_is_two_channels():
     beats = [{"channel": "beat"}, {"channel": "beat", "redis_url": "redis://market-redis"}]
     document = {"services": {"a": {"heartbeat": beats[0]}, "b": {"heartbeat": beats[1]}}}
-    assert len(load(json.dumps(document).encode()).truth.watched()) == 2
+    assert len(parse_truth(json.dumps(document).encode()).truth.watched()) == 2
 
 
 def test_nobody_waits_for_the_unmonitored_or_for_the_healer_so_that_their_intervals_may_be_long():
@@ -181,13 +181,13 @@ def test_nobody_waits_for_the_unmonitored_or_for_the_healer_so_that_their_interv
         "a": {"heartbeat": {"interval_sec": 60, "monitored": False}},
         "healer": {"heartbeat": {"interval_sec": 60}},
     }
-    assert load(json.dumps({"services": services}).encode()).warnings == ()
+    assert parse_truth(json.dumps({"services": services}).encode()).warnings == ()
 
 
 def test_depends_on_may_name_what_only_subscribe_to_knows():
     points = {"subscribe_to": [{"bus": "system-redis", "key": "feed:heartbeat"}]}
     document = {"services": {"a": {"depends_on": ["feed"]}, "healer": {"access_points": points}}}
-    assert load(json.dumps(document).encode()).truth.services["a"].depends_on == ("feed",)
+    assert parse_truth(json.dumps(document).encode()).truth.services["a"].depends_on == ("feed",)
 
 
 def test_a_diamond_of_dependencies_is_no_circle():
@@ -197,9 +197,9 @@ def test_a_diamond_of_dependencies_is_no_circle():
         "c": {"depends_on": ["d"]},
         "d": {},
     }
-    assert load(json.dumps({"services": services}).encode()).warnings == ()
+    assert parse_truth(json.dumps({"services": services}).encode()).warnings == ()
 
 
 def test_five_thousand_services_in_a_row_of_dependencies_are_read():
     services = {f"s{n}": {"depends_on": [f"s{n + 1}"]} for n in range(4999)} | {"s4999": {}}
-    assert len(load(json.dumps({"services": services}).encode()).truth.services) == 5000
+    assert len(parse_truth(json.dumps({"services": services}).encode()).truth.services) == 5000

@@ -1,4 +1,4 @@
-"""Whatever the bytes: `load` accepts them or raises TruthError, and shows no secret."""
+"""Whatever the bytes: `parse_truth` accepts them or raises TruthError, and shows no secret."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.truth import TruthError, load
+from marketswarm.truth import TruthError, parse_truth
 from marketswarm.truth.parse import MAX_BYTES
 
 SHIPPED = (Path(__file__).parents[3] / "truth.json").read_bytes()
@@ -64,7 +64,7 @@ ALMOST = st.fixed_dictionaries(
 
 def accepted_or_told(raw: bytes) -> None:
     try:
-        loaded = load(raw)
+        loaded = parse_truth(raw)
     except TruthError as error:
         text = str(error) or "nothing said"
     else:
@@ -109,7 +109,7 @@ def test_no_damage_to_the_shipped_truth_crashes_it(damage):
 def test_a_cut_off_truth_is_never_accepted(length):
     cut = SHIPPED[:length]
     try:
-        load(cut)
+        parse_truth(cut)
     except TruthError:
         return
     assert cut.strip() == SHIPPED.strip()
@@ -117,11 +117,11 @@ def test_a_cut_off_truth_is_never_accepted(length):
 
 def test_more_than_the_limit_is_refused_unread():
     with pytest.raises(TruthError, match=r"^truth: 16777217 bytes are more than the 16777216"):
-        load(b" " * (MAX_BYTES + 1))
+        parse_truth(b" " * (MAX_BYTES + 1))
 
 
 def test_a_thousand_mistakes_are_a_thousand_lines():
     services = {f"s{n}": {"heartbeat": {"interval_sec": -n}} for n in range(1000)}
     with pytest.raises(TruthError) as caught:
-        load(json.dumps({"services": services}).encode())
+        parse_truth(json.dumps({"services": services}).encode())
     assert len(caught.value.problems) == 1000

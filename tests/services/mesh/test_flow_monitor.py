@@ -1,13 +1,13 @@
 import json
 
 from marketswarm.beat import Beat
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from services.mesh.flow_monitor import find_presence
 from services.mesh.topology import Topology
 
 FAR = {"heartbeat": {"redis_url": "redis://market-redis:6379"}}
 DOCUMENT = {"services": {"a": {}, "b": {}, "far": FAR, "silent": {"heartbeat": {"monitored": False}}}}
-TRUTH = load(json.dumps(DOCUMENT).encode()).truth
+TRUTH = parse_truth(json.dumps(DOCUMENT).encode()).truth
 
 
 def listening(since=0.0):

@@ -1,6 +1,6 @@
 """Holds docs/services/rss_agg.md, and the table of metrics, to what rss_agg does."""
 
-from marketswarm.truth import load
+from marketswarm.truth import parse_truth
 from services.rss_agg.metrics import RssMetrics
 from services.rss_agg.settings import ReadSettings, RssSettings
 from support.pages import table
@@ -36,6 +36,6 @@ def test_the_section_on_the_page_is_one():
     from support.pages import ROOT, blocks
 
     (document,) = blocks(ROOT / PAGE, "json")
-    service = load(document.encode()).truth.services["rss_agg"]
+    service = parse_truth(document.encode()).truth.services["rss_agg"]
     section = RssSettings.model_validate({"endpoints": service.endpoints, "settings": service.settings})
     assert [feed.is_secret for feed in section.endpoints] == [False, False, True]

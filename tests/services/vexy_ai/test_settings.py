@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from marketswarm.agent.service_config import load_with_sections, require_config
-from marketswarm.truth import AccessPoint, Heartbeat, Service, TruthError, load
+from marketswarm.truth import AccessPoint, Heartbeat, Service, TruthError, parse_truth
 from marketswarm.truth.model import AccessPoints
 from services.vexy_ai.settings import (
     Source,
@@ -20,7 +20,7 @@ from services.vexy_ai.settings import (
 def own(settings):
     document = {"services": {"vexy_ai": {"heartbeat": {"interval_sec": 1}, "settings": settings}}}
     return require_config(
-        VexySettings, "vexy_ai", load(orjson.dumps(document)).truth.services["vexy_ai"]
+        VexySettings, "vexy_ai", parse_truth(orjson.dumps(document)).truth.services["vexy_ai"]
     ).settings
 
 

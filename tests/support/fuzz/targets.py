@@ -1,4 +1,4 @@
-"""Targets of `mutation`: `parse_beat`, `parse_event` and `truth.load` must survive any bytes."""
+"""Targets of `mutation`: `parse_beat`, `parse_event` and `parse_truth` must survive any bytes."""
 
 import hashlib
 import math
@@ -12,7 +12,7 @@ import orjson
 from marketswarm import beat, event
 from marketswarm.beat import MAX_BOOT_CHARS, MAX_DETAIL_CHARS, Beat, encode_beat
 from marketswarm.event import Event, Kind, encode_event
-from marketswarm.truth import TruthError, diff, load
+from marketswarm.truth import TruthError, diff_truths, parse_truth
 from support.fuzz.mutation import Target
 
 SVC = "rss_agg"
@@ -66,7 +66,7 @@ def examine_truth(raw: bytes) -> Hashable:
     """Accepted, or told what is wrong in words fit for a log; an accepted one answers all that agents ask."""
     accepted = True
     try:
-        loaded = load(raw)
+        loaded = parse_truth(raw)
     except TruthError as error:
         accepted = False
         problems = error.problems
@@ -100,8 +100,8 @@ def _use(truth) -> None:
         assert truth.timeout_of(svc, 30) > 0
     truth.alert_target("healer:alerts")
     assert truth.bus_timeout_sec() > 0
-    assert not diff(truth, truth).changed
-    diff(None, truth)
+    assert not diff_truths(truth, truth).changed
+    diff_truths(None, truth)
 
 
 _BEATS = (

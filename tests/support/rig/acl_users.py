@@ -17,7 +17,7 @@ import redis
 
 from marketswarm import acl
 from marketswarm.passwords import with_user
-from marketswarm.truth import Truth, TruthError, load
+from marketswarm.truth import Truth, TruthError, parse_truth
 
 ON = os.environ.get("USERS") == "1"
 FILE = "rig.acl"
@@ -84,7 +84,7 @@ def _admit(url: str, truth: Truth, bus: str, env: Mapping[str, str]) -> None:
 
 def _shown(env: Mapping[str, str], folder: Path) -> Truth | None:
     with contextlib.suppress(OSError, TruthError):
-        return load(Path(env.get("TRUTH_PATH") or folder / "truth.json").read_bytes()).truth
+        return parse_truth(Path(env.get("TRUTH_PATH") or folder / "truth.json").read_bytes()).truth
     return None
 
 
@@ -92,7 +92,7 @@ def _seeded(env: Mapping[str, str], urls: object) -> Truth | None:
     for url in urls:
         with contextlib.suppress(*_AWAY, TruthError), redis.Redis.from_url(url, socket_timeout=2) as client:
             if raw := client.get(env.get("TRUTH_REDIS_KEY") or "truth:doc"):
-                return load(raw).truth
+                return parse_truth(raw).truth
     return None
 
 

@@ -11,7 +11,7 @@ import redis
 from marketswarm.acl import user_names
 from marketswarm.bus import Bus
 from marketswarm.passwords import acl_texts, passwords, with_user
-from marketswarm.truth import Truth, load
+from marketswarm.truth import Truth, parse_truth
 from support.rig import HOST, Server
 
 SYSTEM = "system-redis"
@@ -126,7 +126,7 @@ def heard(*servers: Server) -> Iterator[Callable[[], list[list[dict[str, Any]]]]
 
 OLD_TRUTH = b'{"services":{"healer":{},"a":{}}}'
 NEW_TRUTH = b'{"services":{"healer":{},"a":{},"b":{"heartbeat":{"channel":"b.pulse"}}}}'
-OLD, NEW = load(OLD_TRUTH).truth, load(NEW_TRUTH).truth
+OLD, NEW = parse_truth(OLD_TRUTH).truth, parse_truth(NEW_TRUTH).truth
 
 
 class GuardedServer:

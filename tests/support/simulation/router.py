@@ -8,7 +8,7 @@ import orjson
 from marketswarm.channels import Message
 from marketswarm.event import Event, Kind, encode_event, make_event_id
 from marketswarm.operator import Silence
-from marketswarm.truth import Truth, load
+from marketswarm.truth import Truth, parse_truth
 from notifier.router.incident import Decision, Incident
 from notifier.router.policy import Policy
 from notifier.router.router import Router
@@ -20,7 +20,7 @@ STEP_SEC = 0.05
 def truth_of(services: Mapping[str, Mapping[str, Any]], fleet: str | None = None) -> Truth:
     sections = {"healer": {"threshold": {"heartbeat_cadence": TIMEOUT_SEC}}, **services}
     named = {} if fleet is None else {"fleet": fleet}
-    return load(orjson.dumps({**named, "services": sections})).truth
+    return parse_truth(orjson.dumps({**named, "services": sections})).truth
 
 
 class Town:
