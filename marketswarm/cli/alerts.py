@@ -24,8 +24,8 @@ from marketswarm.cli import event_loop, output
 from marketswarm.cli.event_text import describe_event, is_bad
 from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.options import DATA, Data, Json, parse_duration
-from marketswarm.cli.service_status import read_fleet_state, service_rows
 from marketswarm.keys import ALERT_LOG
+from marketswarm.status import make_service_rows, read_fleet_state
 
 _BLOCK_SEC = 2.0
 _PAGE_ENTRIES = 1_000
@@ -108,8 +108,8 @@ async def _describe_outages(fleet: FleetView) -> str:
     """Return which services are down now: `down now: mesh, rss_agg`, or `nothing is down now`."""
     if fleet.found is None:
         return "no bus has a truth, so what is down now is not known"
-    state, _ = await read_fleet_state(fleet)
-    down = [row.svc for row in service_rows(fleet.truth, state) if row.verdict == "down"]
+    state, _ = await read_fleet_state(fleet.truth, fleet.bus)
+    down = [row.svc for row in make_service_rows(fleet.truth, state) if row.verdict == "down"]
     if not down:
         return "nothing is down now"
     more = f" and {len(down) - _NAMED} more" if len(down) > _NAMED else ""

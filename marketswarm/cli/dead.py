@@ -14,11 +14,11 @@ from marketswarm.channels.message import parse_message
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.event_text import format_moment
 from marketswarm.cli.fleet_view import ask_buses, open_fleet
-from marketswarm.cli.notifications import PendingDelivery, describe_delay, read_notifications
 from marketswarm.cli.notifier import request_notifier
 from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Json, Within, author_name, suggest_command
 from marketswarm.keys import NOTIFIER_DEAD
 from marketswarm.operator import ALL, RequestKind
+from marketswarm.status import PendingDelivery, read_notifications
 from marketswarm.text import escape_text
 
 _MAX_ENTRIES: Final = 10_000
@@ -100,6 +100,18 @@ def merge_entries(entries: Iterable[Any]) -> list[UndeliveredMessage]:
         if other is None or (each.ts or 0.0) >= (other.ts or 0.0):
             latest[each.id, each.channel] = each
     return sorted(latest.values(), key=lambda each: each.ts or 0.0)
+
+
+def describe_delay(delivery: PendingDelivery, now: float) -> str:
+    """Return why a delivery is pending: `failing since 18:16, next attempt at 18:22`, or `on its way`."""
+    words = []
+    if delivery.broken is not None:
+        words.append(escape_text(delivery.broken))
+    if delivery.failing_since is not None:
+        words.append(f"failing since {format_moment(delivery.failing_since, now)}")
+    if delivery.retry_at is not None:
+        words.append(f"next attempt at {format_moment(delivery.retry_at, now)}")
+    return ", ".join(words) or "on its way"
 
 
 async def _read_from_fleet(

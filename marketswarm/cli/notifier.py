@@ -18,11 +18,11 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.fleet_view import FleetView, ask_buses, describe_refusals, open_fleet
 from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Within, author_name
-from marketswarm.cli.service_status import read_fleet_state, service_rows
 from marketswarm.exit import Exit
 from marketswarm.keys import NOTIFIER_REQUESTS, answers_key
 from marketswarm.operator import ALL, Answer, OperatorRequest, RequestKind
 from marketswarm.operator.request import REQUESTS_KEPT
+from marketswarm.status import make_service_rows, read_fleet_state
 from marketswarm.text import escape_text, format_duration
 
 REFUSED: Final = 1
@@ -171,8 +171,8 @@ async def _describe_no_answer(
         return f"the notifier did not finish {within}"
     if fleet.found is None or _NOTIFIER not in fleet.truth.services:
         return f"no notifier answered {within}, and no truth names one{stays}"
-    state, _ = await read_fleet_state(fleet)
-    row = next(row for row in service_rows(fleet.truth, state) if row.svc == _NOTIFIER)
+    state, _ = await read_fleet_state(fleet.truth, fleet.bus)
+    row = next(row for row in make_service_rows(fleet.truth, state) if row.svc == _NOTIFIER)
     if row.silence_sec is None or row.silence_sec > row.timeout_sec or row.status == "stopping":
         return f"no notifier runs: `python -m notifier` is one, and `make run` starts it{stays}"
     beat = f"its last beat was {format_duration(row.silence_sec)} ago"

@@ -17,9 +17,9 @@ from marketswarm.cli.alerts import follow_log
 from marketswarm.cli.control import request_fleet
 from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.options import DATA, Data, Svc, suggest_command
-from marketswarm.cli.service_status import silence_of_key
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import last_beat_key
+from marketswarm.status import derive_silence
 from marketswarm.text import format_duration
 from marketswarm.truth import Truth, find_nearest
 
@@ -90,7 +90,7 @@ async def _read_silence(bus: Bus, svc: str, timeout_sec: float) -> float | None:
         left_msec = await bus.ask(bus.client.pttl(last_beat_key(svc)))
     except BusError:
         return None
-    return silence_of_key(left_msec / 1000, timeout_sec)
+    return derive_silence(left_msec / 1000, timeout_sec)
 
 
 def _describe_wait(silence_sec: float | None, timeout_sec: float) -> str:

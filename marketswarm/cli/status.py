@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -14,25 +14,24 @@ from rich.table import Table
 from rich.text import Text
 
 from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli.dead import describe_delay
 from marketswarm.cli.event_text import format_moment
 from marketswarm.cli.fleet_view import open_fleet
-from marketswarm.cli.notifications import (
-    Notifications,
-    describe_delay,
-    group_stuck_by_channel,
-    read_notifications,
-)
 from marketswarm.cli.options import DATA, Data, Json, suggest_command
-from marketswarm.cli.service_status import (
-    FAILED,
-    UNWATCHABLE,
-    Leader,
-    ServiceRow,
-    read_fleet_state,
-    service_rows,
-)
 from marketswarm.cli.silence import describe_targets
 from marketswarm.exit import Code, Exit
+from marketswarm.status import (
+    FAILED,
+    UNWATCHABLE,
+    LastRun,
+    Leader,
+    Notifications,
+    ServiceRow,
+    group_stuck_by_channel,
+    make_service_rows,
+    read_fleet_state,
+    read_notifications,
+)
 from marketswarm.text import escape_text, format_duration
 
 _REFRESH_SEC: Final = 1.0
@@ -113,7 +112,7 @@ class StatusReport:
         if healer and healer.verdict != "up":
             notes.append(f"the healer is {healer.verdict}: verdicts may be old")
         if self.leader and self.leader.lapsed_sec:
-            notes.append(str(self.leader))
+            notes.append(describe_leader(self.leader))
         return notes
 
 
@@ -157,10 +156,10 @@ async def read_status(data: Path) -> StatusReport:
     async with open_fleet(data) as fleet:
         truth = fleet.truth
         (state, away), notifications = await asyncio.gather(
-            read_fleet_state(fleet), read_notifications(fleet.buses())
+            read_fleet_state(truth, fleet.bus), read_notifications(fleet.buses())
         )
         return StatusReport(
-            service_rows(truth, state, notifications.incidents),
+            make_service_rows(truth, state, notifications.incidents),
             fleet.revision,
             away,
             lost=state.unheard_buses(),
@@ -204,6 +203,14 @@ def _notification_notes(found: Notifications, data: Path) -> list[str]:
     return notes
 
 
+def describe_leader(leader: Leader) -> str:
+    """Return which healer leads, or that none does since the lease has lapsed."""
+    if leader.lapsed_sec:
+        ago = f"{leader.lapsed_sec:.0f} s ago"
+        return f"no healer leads: the lease of {leader.boot} ran out {ago}, and no alert is published"
+    return f"healer {leader.boot} leads, epoch {leader.epoch}"
+
+
 def _count_messages(count: int, one: str, many: str) -> str:
     """Return `1 message waits` or `2 messages wait`; `one` and `many` are the verbs."""
     return f"1 message {one}" if count == 1 else f"{count} messages {many}"
@@ -215,7 +222,7 @@ def _print(report: StatusReport, *, as_json: bool) -> None:
         output.print_json(
             {
                 "revision": report.revision,
-                "services": report.rows,
+                "services": [_encode_row(row) for row in report.rows],
                 "away": report.away,
                 "lost": report.lost,
                 "leader": report.leader,
@@ -227,6 +234,15 @@ def _print(report: StatusReport, *, as_json: bool) -> None:
         )
     else:
         tables.print_drawing(StatusDrawing(report))
+
+
+def _encode_row(row: ServiceRow) -> dict[str, Any]:
+    """Return the fields of a row for JSON; of its last run, those that are known."""
+    found = {each.name: getattr(row, each.name) for each in fields(row)}
+    if row.last_run is not None:
+        run = {each.name: getattr(row.last_run, each.name) for each in fields(row.last_run)}
+        found["last_run"] = {name: value for name, value in run.items() if value is not None}
+    return found
 
 
 class StatusDrawing:
@@ -259,8 +275,10 @@ class StatusDrawing:
     def _notes(self) -> list[Text]:
         """Return the notes as text, the healer that leads first."""
         leader = self._report.leader
-        leads = [Text(escape_text(str(leader)), style="dim")] if leader and not leader.lapsed_sec else []
-        return leads + [Text(escape_text(note), style="yellow") for note in self._report.notes()]
+        notes = [Text(escape_text(note), style="yellow") for note in self._report.notes()]
+        if leader and not leader.lapsed_sec:
+            notes.insert(0, Text(escape_text(describe_leader(leader)), style="dim"))
+        return notes
 
 
 def headline(rows: Sequence[ServiceRow]) -> str:
@@ -324,16 +342,16 @@ _FACTS: Final = (
 
 def _state_style(row: ServiceRow) -> str:
     """Return the colour of the last column: yellow for a failed run and for a status that is not ok."""
-    failed = row.last_run is not None and row.last_run.get("ok") is False
+    failed = row.last_run is not None and row.last_run.ok is False
     return "yellow" if failed else _STATUS_STYLES.get(row.status or "", "")
 
 
 def _describe_state(row: ServiceRow, now: float) -> str:
     """Return the state of a service: its outage, its last beat's status, and its last run."""
-    run = row.last_run or {}
+    run = row.last_run
     words = [row.status or "" if row.detail is None else f"{row.status}: {row.detail}"]
-    if run.get("said") not in (None, row.detail):  # a last beat repeats the outcome of the run
-        words.append(_describe_last_run(run, _format_foreign_time) or "")
+    if run is not None and run.said not in (None, row.detail):  # a last beat repeats the outcome of the run
+        words.append(_describe_last_run(run))
     return escape_text("; ".join(filter(None, [*_describe_outage(row, now), *words])))
 
 
@@ -353,15 +371,14 @@ def _describe_outage(row: ServiceRow, now: float) -> list[str]:
     return words
 
 
-def _format_foreign_time(ts: object) -> str:
-    """Return epoch seconds as a time of day, with the date if it is not today's; `?` for other values."""
+def _format_foreign_time(ts: float | None) -> str:
+    """Return epoch seconds as a time of day, with the date if it is not today's; `?` if no date shows it."""
     try:
-        return format_moment(ts, time.time())  # type: ignore[arg-type]  # anything else raises
-    except (TypeError, ValueError, OverflowError, OSError):
+        return "?" if ts is None else format_moment(ts, time.time())
+    except (ValueError, OverflowError, OSError):
         return "?"
 
 
-def _describe_last_run(run: Mapping[str, Any], format_ts: Callable[[Any], str]) -> str | None:
-    """Return `last run exit 3 after 12.4 s at 14:02` for the object in `run:<svc>`; None if it is no run."""
-    said = run.get("said")
-    return f"last run {said[:100]} at {format_ts(run.get('ts'))}" if isinstance(said, str) and said else None
+def _describe_last_run(run: LastRun) -> str:
+    """Return `last run exit 3 after 12.4 s at 14:02`."""
+    return f"last run {(run.said or '')[:100]} at {_format_foreign_time(run.ts)}"

@@ -207,10 +207,20 @@ def parse_entry(bus: str, key: str, field: str, value: bytes) -> RosterEntry | N
     Any other part that is unusable is reported and left out: the verdict still counts, so that an outage gets
     its end.
     """
+    entry, is_usable = parse_entry_parts(value)
+    if not is_usable:
+        report_unusable(bus, key, field)
+    return entry
+
+
+def parse_entry_parts(value: bytes) -> tuple[RosterEntry | None, bool]:
+    """Parse an entry of a roster without reporting; return it, and True if every part of it is usable.
+
+    The entry is None if it has no usable verdict; any other part that is unusable is left out.
+    """
     found = _parse_object(value)
     if found.get("verdict") not in ("up", "down"):
-        report_unusable(bus, key, field)
-        return None
+        return None, False
     ts, since, boot = (
         parse_epoch(found.get("ts")),
         parse_epoch(found.get("since")),
@@ -219,9 +229,9 @@ def parse_entry(bus: str, key: str, field: str, value: bytes) -> RosterEntry | N
     i, mark = parse_count(found.get("i")), parse_text(found.get("mark"), LONGEST_MARK)
     event = _encode_event(found.get("event"))
     read = {"ts": ts, "since": since, "boot": boot, "i": i, "mark": mark, "event": event}
-    if any(value is None and found.get(name) is not None for name, value in read.items()) or ts is None:
-        report_unusable(bus, key, field)
-    return RosterEntry(State(found["verdict"]), ts or 0.0, since, boot, i, mark, event)
+    unusable = any(value is None and found.get(name) is not None for name, value in read.items())
+    is_usable = ts is not None and not unusable
+    return RosterEntry(State(found["verdict"]), ts or 0.0, since, boot, i, mark, event), is_usable
 
 
 def parse_saved_silence(value: bytes) -> SavedSilence | None:

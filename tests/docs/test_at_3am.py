@@ -8,9 +8,10 @@ import pytest
 from marketswarm.channels import Severity
 from marketswarm.channels.event_text import message_for_event
 from marketswarm.cli.app import load_all_commands
-from marketswarm.cli.service_status import FAILED, UNWATCHABLE, Leader
+from marketswarm.cli.status import describe_leader
 from marketswarm.event import Kind, encode_event
 from marketswarm.exit import Code
+from marketswarm.status import FAILED, UNWATCHABLE, Leader
 from notifier.channel_pool import new_address_message, unopened_channel_message
 from notifier.dispatcher import broken_channel_message
 from notifier.router.incident import Notice, NoticeKind
@@ -98,7 +99,7 @@ def test_what_the_notifier_says_of_itself_is_on_the_page():
 
 def test_what_the_command_line_says_is_on_the_page():
     said = [row[0] for row in table(PAGE, "The command line says")]
-    assert str(Leader("abc", 1, 5.0)).startswith("no healer leads")
+    assert describe_leader(Leader("abc", 1, 5.0)).startswith("no healer leads")
     assert "`no healer leads`" in said
     assert any(f"`{UNWATCHABLE}`" in each for each in said)
     assert any(f"`{FAILED}`" in each for each in said)

@@ -34,6 +34,7 @@ LAYERS = {
         "metrics",
         "monitor",
         "seeding",
+        "status",
         "channels",
         "settings",
         "passwords",

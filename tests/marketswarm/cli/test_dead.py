@@ -5,7 +5,9 @@ import pytest
 
 from marketswarm.channels import Message, Severity
 from marketswarm.channels.message import encode_message
+from marketswarm.cli.dead import describe_delay
 from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_STATE
+from marketswarm.status import PendingDelivery
 from notifier.outbox import Outbox
 
 pytestmark = pytest.mark.live
@@ -102,3 +104,11 @@ def test_what_waits_for_a_channel_is_shown_before_what_is_dead(shell, seeded):
     assert "1 message waits for email, failing since" in shell("status", COLUMNS="160").stdout
     (waiting,) = orjson.loads(shell("status", "--json").stdout)["waiting"]
     assert (waiting["id"], waiting["channel"], waiting["failing_since"]) == ("m2", "email", 1762433460.0)
+
+
+def test_what_delays_a_message_is_described():
+    at = 1_762_433_458.0
+    on_its_way = PendingDelivery("m1", "slack", "a is down", at)
+    assert describe_delay(on_its_way, at) == "on its way"
+    broken = PendingDelivery("m1", "slack", "a is down", at, broken="404\x1b")
+    assert describe_delay(broken, at) == r"404\x1b"

@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from marketswarm.cli.notifications import Notifications, PendingDelivery
-from marketswarm.cli.service_status import ServiceRow
-from marketswarm.cli.status import StatusDrawing, StatusReport, headline
+from marketswarm.bus.stored_values import MAX_EPOCH_SEC
+from marketswarm.cli.status import (
+    StatusDrawing,
+    StatusReport,
+    describe_leader,
+    format_instances,
+    headline,
+)
+from marketswarm.status import LastRun, Leader, Notifications, PendingDelivery, ServiceRow
 
 NOW = 1_762_433_458.0
 
@@ -84,7 +90,7 @@ def state(**more):
 
 
 def test_the_last_run_of_a_command_is_shown_unless_the_goodbye_shows_it():
-    run = {"said": "exit 3 after 1 s", "ts": 0, "ok": False}
+    run = LastRun(said="exit 3 after 1 s", ts=0.0, ok=False)
     assert state(status="ok", last_run=run).startswith("ok; last run exit 3 after 1 s at ")
     assert state(last_run=run).startswith("last run exit 3")
     assert state(status="stopping", detail="exit 3 after 1 s", last_run=run) == "stopping: exit 3 after 1 s"
@@ -92,7 +98,7 @@ def test_the_last_run_of_a_command_is_shown_unless_the_goodbye_shows_it():
 
 @pytest.mark.parametrize("ok", [False, True])
 def test_a_failed_run_is_yellow(ok):
-    report = StatusReport([row("a", last_run={"said": "exit 3", "ts": 0, "ok": ok})], 1)
+    report = StatusReport([row("a", last_run=LastRun(said="exit 3", ts=0.0, ok=ok))], 1)
     console = Console(width=200, force_terminal=True, color_system="standard")
     with console.capture() as captured:
         console.print(StatusDrawing(report))
@@ -102,17 +108,14 @@ def test_a_failed_run_is_yellow(ok):
 @pytest.mark.parametrize(
     "run",
     [
-        {},
-        {"said": 5},
-        {"said": ""},
-        {"said": "x", "ts": 1e99},
-        {"said": "x"},
-        {"said": ["x"]},
-        {"said": "x" * 9999, "ts": "y"},
-        {"said": "\x1b[2J", "ts": 0},
+        LastRun(code=1),
+        LastRun(said="x", ts=MAX_EPOCH_SEC),
+        LastRun(said="x"),
+        LastRun(said="x" * 9999),
+        LastRun(said="\x1b[2J", ts=0.0),
     ],
 )
-def test_whatever_stands_in_the_place_of_a_run_can_be_shown(run):
+def test_a_run_with_parts_that_are_missing_long_or_hostile_can_be_shown(run):
     assert len(state(status="ok", last_run=run)) < 140
     assert "\x1b" not in state(last_run=run)
 
@@ -142,3 +145,19 @@ def test_messages_that_wait_are_counted_by_channel_with_the_next_attempt():
         r"`marketswarm dead --data d`",
         note,
     )
+
+
+def test_which_healer_leads_is_shown_with_its_epoch():
+    assert describe_leader(Leader("0f3c", 7, 0.0)) == "healer 0f3c leads, epoch 7"
+
+
+def test_a_lapsed_lease_is_shown_as_no_leader():
+    assert describe_leader(Leader("0f3c", 7, 12.1)) == (
+        "no healer leads: the lease of 0f3c ran out 12 s ago, and no alert is published"
+    )
+
+
+def test_instances_are_compared_with_the_number_that_the_truth_asks_for():
+    assert format_instances(row("a", instances=2, replicas=3)) == "2 of 3"
+    assert format_instances(row("a", instances=1)) == "1"
+    assert format_instances(row("a", replicas=3)) is None

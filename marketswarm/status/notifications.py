@@ -16,11 +16,9 @@ from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.cli.event_text import format_moment
 from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_SILENCES, NOTIFIER_STATE
 from marketswarm.operator import Silence, merge_silences
 from marketswarm.operator.fields import STRICT, Epoch
-from marketswarm.text import escape_text
 
 _INCIDENT, _MESSAGE, _DELIVERIES = b"r:i:", b"o:m:", b"o:w:"
 _PAUSES, _BROKEN, _SEQ = b"d:pauses", b"d:broken", b"seq"
@@ -194,18 +192,6 @@ def _sequence_number(state: Mapping[bytes, bytes]) -> int:
     """
     raw = state.get(_SEQ, b"")
     return int(raw) if raw.isdigit() else 0
-
-
-def describe_delay(delivery: PendingDelivery, now: float) -> str:
-    """Return why a delivery is pending: `failing since 18:16, next attempt at 18:22`, or `on its way`."""
-    words = []
-    if delivery.broken is not None:
-        words.append(escape_text(delivery.broken))
-    if delivery.failing_since is not None:
-        words.append(f"failing since {format_moment(delivery.failing_since, now)}")
-    if delivery.retry_at is not None:
-        words.append(f"next attempt at {format_moment(delivery.retry_at, now)}")
-    return ", ".join(words) or "on its way"
 
 
 def group_stuck_by_channel(pending: Iterable[PendingDelivery]) -> dict[str, list[PendingDelivery]]:

@@ -1,0 +1,48 @@
+"""Read what the buses hold about a fleet: each service's status, incidents, silences, undelivered messages.
+
+`fleet_state` reads what monitors, mesh and the services themselves store, `service_rows` derives one row per
+service of it, `notifications` reads what the notifier stores. Anyone may have written to the buses, so every
+value is parsed once into a frozen type, and parts that can't be parsed are skipped. Nothing is written here.
+"""
+
+from marketswarm.status.fleet_state import (
+    FleetState,
+    InstanceCount,
+    LastRun,
+    Leader,
+    read_fleet_state,
+    services_of,
+)
+from marketswarm.status.notifications import (
+    Notifications,
+    OpenIncident,
+    PendingDelivery,
+    group_stuck_by_channel,
+    read_notifications,
+)
+from marketswarm.status.service_rows import (
+    FAILED,
+    UNWATCHABLE,
+    ServiceRow,
+    derive_silence,
+    make_service_rows,
+)
+
+__all__ = [
+    "FAILED",
+    "UNWATCHABLE",
+    "FleetState",
+    "InstanceCount",
+    "LastRun",
+    "Leader",
+    "Notifications",
+    "OpenIncident",
+    "PendingDelivery",
+    "ServiceRow",
+    "derive_silence",
+    "group_stuck_by_channel",
+    "make_service_rows",
+    "read_fleet_state",
+    "read_notifications",
+    "services_of",
+]

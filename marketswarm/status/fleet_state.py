@@ -1,0 +1,275 @@
+"""Read what the buses hold about each service, and parse it into values that need no more checks.
+
+`read_fleet_state` asks every bus once. A part that can't be parsed is skipped, as if it were not stored.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.beat import MAX_BOOT_CHARS, Beat, MalformedBeat, parse_beat
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import (
+    MAX_COUNT,
+    MAX_STRING_BYTES,
+    parse_count,
+    parse_duration,
+    parse_epoch,
+    parse_text,
+    read_strings,
+)
+from marketswarm.detector import State
+from marketswarm.event import Event, MalformedEvent, parse_event
+from marketswarm.keys import (
+    HEALER_LEASE,
+    MESH_TOPOLOGY,
+    health_key,
+    last_beat_key,
+    last_run_key,
+    roster_key,
+)
+from marketswarm.monitor.encoder import BUS_FIELD
+from marketswarm.monitor.store import RosterEntry, parse_entry_parts
+from marketswarm.truth import HEALER, SYSTEM, Truth
+
+_MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Leader:
+    """Hold the healer that has the lease: its boot, its epoch, and for how long the lease has been over.
+
+    `lapsed_sec` is 0 while the lease is valid.
+    """
+
+    boot: str
+    epoch: int
+    lapsed_sec: float
+
+
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """Hold the last run of a command under `marketswarm exec`; a value is None if it is unknown.
+
+    `code` is the exit code. `signal` is the name of the signal, or `limit_sec` the time limit, that ended the
+    command. `ts` is when it ended, in epoch seconds, and `said` the outcome as text: `exit 3 after 12.4 s`.
+    """
+
+    svc: str | None = None
+    ok: bool | None = None
+    code: int | None = None
+    took_sec: float | None = None
+    ts: float | None = None
+    signal: str | None = None
+    limit_sec: float | None = None
+    said: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceCount:
+    """Hold how many instances of a service run, and how often they were restarted in all."""
+
+    running: int
+    restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """Hold what was read from the buses, by service; empty where there was nothing.
+
+    `roster` has the healer's verdicts by field (`bus:<name>` is a bus), `health` the latest event,
+    `ttls_sec` the remaining life of each `beat:` key, `instances` what mesh counts, `runs` the last run of
+    each command under `marketswarm exec`.
+    """
+
+    roster: Mapping[str, RosterEntry] = field(default_factory=dict)
+    health: Mapping[str, Event] = field(default_factory=dict)
+    beats: Mapping[str, Beat] = field(default_factory=dict)
+    ttls_sec: Mapping[str, float] = field(default_factory=dict)
+    instances: Mapping[str, InstanceCount] = field(default_factory=dict)
+    leader: Leader | None = None
+    runs: Mapping[str, LastRun] = field(default_factory=dict)
+
+    def unheard_buses(self) -> dict[str, str]:
+        """Return the buses that the healer does not hear, by its roster, with the reasons."""
+        return {
+            name.removeprefix(BUS_FIELD): entry.reason() or "away"
+            for name, entry in self.roster.items()
+            if name.startswith(BUS_FIELD) and entry.verdict is State.DOWN
+        }
+
+
+async def read_fleet_state(
+    truth: Truth, bus_by_name: Callable[[str], Bus]
+) -> tuple[FleetState, dict[str, str]]:
+    """Read what the buses hold about every service of `truth`.
+
+    Return it with the buses that failed and why.
+    """
+    known = services_of(truth)
+    services_on: dict[str, list[str]] = {SYSTEM: []}
+    for svc, (bus, _) in known.items():
+        services_on.setdefault(bus, []).append(svc)
+    failed: dict[str, str] = {}
+    system = bus_by_name(SYSTEM)
+    (roster, topology, lease, (sec, usec)), health, *stored = await asyncio.gather(
+        _read_judgement(system, failed),
+        _read_strings(system, [health_key(svc) for svc in known], failed),
+        *(_read_beats(bus_by_name(name), here, failed) for name, here in sorted(services_on.items())),
+    )
+    by_service = {svc: found for part in stored for svc, found in part.items()}
+    return FleetState(
+        roster=parse_roster(roster),
+        health=parse_health(dict(zip(known, health, strict=False))),
+        beats={svc: found.beat for svc, found in by_service.items() if found.beat is not None},
+        ttls_sec={svc: found.ttl_sec for svc, found in by_service.items() if found.ttl_sec is not None},
+        instances=parse_instances(topology),
+        leader=parse_leader(lease, sec + usec / 1e6),
+        runs={svc: found.run for svc, found in by_service.items() if found.run is not None},
+    ), failed
+
+
+def services_of(truth: Truth) -> dict[str, tuple[str, float]]:
+    """Return the bus and the timeout of every service, also of those that only the healer's section names."""
+    watched = {watch.svc: (watch.bus, watch.timeout_sec) for watch in truth.watched()}
+    return {svc: (truth.bus_of(svc), truth.timeout_of(svc)) for svc in truth.services} | watched
+
+
+def parse_roster(stored: Mapping[bytes, bytes]) -> dict[str, RosterEntry]:
+    """Return the entries of the hash `healer:roster` that have a usable verdict, by field."""
+    parsed = ((name.decode("utf-8", "replace"), parse_entry_parts(raw)[0]) for name, raw in stored.items())
+    return {name: entry for name, entry in parsed if entry is not None}
+
+
+def parse_health(stored: Mapping[str, bytes | None]) -> dict[str, Event]:
+    """Return the events in the values of `health:` keys, by service."""
+    parsed = ((svc, parse_event(raw)) for svc, raw in stored.items() if raw is not None)
+    return {svc: event for svc, event in parsed if not isinstance(event, MalformedEvent)}
+
+
+def parse_instances(topology: bytes | None) -> dict[str, InstanceCount]:
+    """Return the instances of each service in the value of `mesh:topology`."""
+    services = _parse_object(topology).get("services")
+    entries = services.items() if isinstance(services, dict) else ()
+    lists = ((svc, entry.get("instances")) for svc, entry in entries if isinstance(entry, dict))
+    return {svc: _count_instances(found) for svc, found in lists if isinstance(found, list)}
+
+
+def parse_last_run(raw: bytes | None) -> LastRun | None:
+    """Return the run in the value of a `run:` key; None if no part of it can be used."""
+    found = _parse_object(raw)
+    ok = found.get("ok")
+    texts = {name: parse_text(found.get(name), MAX_STRING_BYTES) for name in ("svc", "signal", "said")}
+    run = LastRun(
+        **texts,
+        ok=ok if isinstance(ok, bool) else None,
+        code=parse_count(found.get("code")),
+        took_sec=parse_duration(found.get("took_sec")),
+        ts=parse_epoch(found.get("ts")),
+        limit_sec=parse_duration(found.get("limit_sec")),
+    )
+    return None if run == LastRun() else run
+
+
+def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
+    """Return the healer that holds `healer:lease`; None if the lease is free or invalid.
+
+    `lease` is the hash on the bus, `now` the bus's own clock in epoch seconds. Healers themselves compare no
+    clocks.
+    """
+    try:
+        boot, epoch, until = (lease[name].decode() for name in (b"boot", b"epoch", b"until"))
+        number, ends_at = parse_count(int(epoch)), float(until)
+    except (KeyError, ValueError):
+        return None
+    if not 0 < len(boot) <= MAX_BOOT_CHARS or number is None or not isfinite(ends_at):
+        return None
+    return Leader(boot, number, max(0.0, now - ends_at))
+
+
+async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
+    """Read the healer's roster, mesh's topology, the healer's lease, and the bus's time.
+
+    If the bus fails, add the reason to `failed` and return empty values.
+    """
+    pipe = bus.pipeline()
+    pipe.hgetall(roster_key(HEALER))
+    pipe.getrange(MESH_TOPOLOGY, 0, _MAX_TOPOLOGY_BYTES)
+    pipe.hgetall(HEALER_LEASE)
+    pipe.time()
+    return await _execute(bus, pipe, ({}, None, {}, (0, 0)), failed)
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredBeat:
+    """Hold what a bus keeps of one service: its last beat, the key's remaining life, and its last run.
+
+    `ttl_sec` is None without a key; of a key that holds no valid beat, only `ttl_sec` is known.
+    """
+
+    beat: Beat | None
+    ttl_sec: float | None
+    run: LastRun | None
+
+
+async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> dict[str, _StoredBeat]:
+    """Read what one bus keeps of these services, by service; add a failure to `failed`."""
+    pipe = bus.pipeline()
+    for svc in services:
+        pipe.pttl(last_beat_key(svc))
+    keys = [key for svc in services for key in (last_beat_key(svc), last_run_key(svc))]
+    values = await _read_strings(bus, keys, failed)
+    ttls_msec = await _execute(bus, pipe, [], failed)
+    return {
+        svc: _StoredBeat(
+            _parse_beat(beat, svc), None if beat is None else ttl_msec / 1000, parse_last_run(run)
+        )
+        for svc, beat, run, ttl_msec in zip(services, values[::2], values[1::2], ttls_msec, strict=False)
+    }
+
+
+async def _read_strings(bus: Bus, keys: list[str], failed: dict[str, str]) -> list[bytes | None]:
+    """Read string keys; if the bus fails, add the reason to `failed` and return an empty list."""
+    try:
+        return await read_strings(bus, keys)
+    except BusError as error:
+        failed[bus.name] = error.reason
+        return []
+
+
+async def _execute(bus: Bus, pipe: Any, default: Any, failed: dict[str, str]) -> Any:
+    """Send a pipeline and return its answer.
+
+    If the bus fails, add the reason to `failed` and return `default`.
+    """
+    try:
+        return await bus.ask(pipe.execute())
+    except BusError as error:
+        failed[bus.name] = error.reason
+        return default
+
+
+def _parse_beat(raw: bytes | None, svc: str) -> Beat | None:
+    """Return the beat in the value of a `beat:` key; None if there is no valid one."""
+    beat = None if raw is None else parse_beat(raw, svc)
+    return None if isinstance(beat, MalformedBeat) else beat
+
+
+def _count_instances(found: list[Any]) -> InstanceCount:
+    """Return the count of the objects in a service's list of instances, and the sum of their restarts."""
+    instances = [each for each in found if isinstance(each, dict)]
+    restarts = sum(parse_count(each.get("restarts")) or 0 for each in instances)
+    return InstanceCount(len(instances), min(restarts, MAX_COUNT))
+
+
+def _parse_object(raw: bytes | None) -> dict[str, Any]:
+    """Return the object in a JSON text; an empty one if there is none."""
+    try:
+        found = orjson.loads(raw or b"null")
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}

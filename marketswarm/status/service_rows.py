@@ -1,0 +1,157 @@
+"""Derive the status of each service from what the buses hold about it. Pure.
+
+`make_service_rows` makes one row per service of a `FleetState`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from marketswarm.beat import Beat
+from marketswarm.bus.stored_values import parse_epoch
+from marketswarm.detector import State
+from marketswarm.event import Event
+from marketswarm.monitor.encoder import WATCH_FIELD
+from marketswarm.status.fleet_state import FleetState, LastRun, services_of
+from marketswarm.status.notifications import OpenIncident
+from marketswarm.truth import Truth
+
+UNWATCHABLE: Final = "unwatchable"
+"""The verdict on a service whose heartbeat channel the healer is not allowed to subscribe to."""
+FAILED: Final = "failed"
+"""The verdict on a command under `marketswarm exec` whose last run failed; the healer still has it as up."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRow:
+    """Hold the status of one service. A value is None if it is unknown.
+
+    `silence_sec` is the age of the last beat, `last_run` the last run of a command under `marketswarm exec`,
+    `replicas` the number of instances that the truth asks for. Of an outage, `since` is the time of the last
+    beat, `acked_by` the person who acknowledged it, and `held` the reason why its notification is delayed:
+    until `held_until` if that is known. Times are epoch seconds.
+    """
+
+    svc: str
+    verdict: str
+    silence_sec: float | None
+    timeout_sec: float
+    instances: int | None
+    boot: str | None
+    rev: int | None
+    restarts: int | None
+    status: str | None
+    detail: str | None
+    bus: str
+    last_run: LastRun | None = None
+    replicas: int | None = None
+    since: float | None = None
+    acked_by: str | None = None
+    held: str | None = None
+    held_until: float | None = None
+
+
+def make_service_rows(
+    truth: Truth, state: FleetState, incidents: Mapping[str, OpenIncident] | None = None
+) -> list[ServiceRow]:
+    """Return one row for each service, in the order of the truth.
+
+    `truth` names the services, `state` is what the buses hold about them, `incidents` what the notifier
+    stores about each one that is down.
+    """
+    unheard = state.unheard_buses()
+    replicas = {svc: section.replicas for svc, section in truth.services.items()}
+    rows = [
+        replace(
+            _row(svc, bus, timeout_sec, state, bus_is_heard=bus not in unheard), replicas=replicas.get(svc)
+        )
+        for svc, (bus, timeout_sec) in services_of(truth).items()
+    ]
+    return [_with_incident(row, (incidents or {}).get(row.svc)) for row in rows]
+
+
+def _row(svc: str, bus: str, timeout_sec: float, state: FleetState, *, bus_is_heard: bool) -> ServiceRow:
+    """Return the row of one service, from its beats, its instances and the healer's verdict."""
+    beat, instances = state.beats.get(svc), state.instances.get(svc)
+    silence_sec = derive_silence(state.ttls_sec.get(svc), timeout_sec)
+    return ServiceRow(
+        svc=svc,
+        verdict=_verdict(svc, silence_sec, timeout_sec, state, bus_is_heard=bus_is_heard),
+        silence_sec=silence_sec,
+        timeout_sec=timeout_sec,
+        instances=None if instances is None else instances.running,
+        boot=None if beat is None else beat.boot,
+        rev=None if beat is None else beat.rev,
+        restarts=None if instances is None else instances.restarts,
+        status=None if beat is None else beat.status,
+        detail=None if beat is None else beat.detail,
+        bus=bus,
+        last_run=state.runs.get(svc),
+        since=_since(svc, state),
+    )
+
+
+def _since(svc: str, state: FleetState) -> float | None:
+    """Return the time of the last beat, as the healer's verdict or else the latest event has it."""
+    entry, event = state.roster.get(svc), state.health.get(svc)
+    return (entry and entry.since) or (event and parse_epoch(event.since)) or None
+
+
+def _with_incident(row: ServiceRow, incident: OpenIncident | None) -> ServiceRow:
+    """Return the row with the acknowledgement and the delay that the notifier stores for the outage."""
+    if incident is None:
+        return row
+    return replace(
+        row, acked_by=incident.acked_by or None, held=incident.held, held_until=incident.held_until
+    )
+
+
+def _is_failed_run(run: LastRun | None, beat: Beat | None) -> bool:
+    """Return True if a run of a command failed, and no later run has sent a beat."""
+    if run is None or run.ok is not False:
+        return False
+    return beat is None or beat.status == "stopping" or run.ts is None or beat.ts <= run.ts
+
+
+def _verdict(
+    svc: str, silence_sec: float | None, timeout_sec: float, state: FleetState, *, bus_is_heard: bool
+) -> str:
+    """Return the healer's verdict; derive one from the beats for a service that it does not evaluate.
+
+    A service that was up on a bus that the healer no longer hears is `unknown`. One that is up, but whose
+    last run failed, is `failed`.
+    """
+    if _has_verdict(state, WATCH_FIELD + svc, State.DOWN):
+        return UNWATCHABLE
+    if _has_verdict(state, svc, State.DOWN):
+        return "down"
+    if _has_verdict(state, svc, State.UP):
+        failed = _is_failed_run(state.runs.get(svc), state.beats.get(svc))
+        return FAILED if failed else "up" if bus_is_heard else "unknown"
+    if _is_miss(state.health.get(svc)):
+        return "down"
+    if silence_sec is None:
+        return "unknown"
+    return "up" if silence_sec <= timeout_sec else "silent"
+
+
+def _has_verdict(state: FleetState, name: str, verdict: State) -> bool:
+    """Return True if the roster has this verdict under the field `name`."""
+    entry = state.roster.get(name)
+    return entry is not None and entry.verdict is verdict
+
+
+def _is_miss(event: Event | None) -> bool:
+    """Return True if an event says that its subject is down."""
+    return event is not None and event.type.endswith("_miss")
+
+
+def derive_silence(ttl_sec: float | None, timeout_sec: float) -> float | None:
+    """Return the seconds since the last beat, from the remaining life of its `beat:` key.
+
+    The key lives for twice the timeout, so no clocks are compared. None stands for no key, and for a life
+    that no agent sets.
+    """
+    if ttl_sec is None or not 0 <= ttl_sec <= 2 * timeout_sec:
+        return None
+    return round(2 * timeout_sec - ttl_sec, 3)

@@ -1,0 +1,145 @@
+"""One row per service: held against every state that the buses can show."""
+
+import orjson
+import pytest
+
+from marketswarm.beat import Beat
+from marketswarm.detector import State
+from marketswarm.event import Event, Kind
+from marketswarm.monitor.store import RosterEntry
+from marketswarm.status import FleetState, InstanceCount, LastRun, OpenIncident, make_service_rows
+from marketswarm.truth import parse_truth
+
+UP, DOWN = RosterEntry(State.UP), RosterEntry(State.DOWN)
+
+
+@pytest.fixture
+def truth():
+    beat = {"interval_sec": 1, "timeout_sec": 10}
+    return parse_truth(
+        orjson.dumps(
+            {
+                "services": {
+                    "a": {"heartbeat": beat},
+                    "b": {"heartbeat": beat | {"redis_url": "redis://market-redis:6379"}},
+                    "healer": {
+                        "heartbeat": beat,
+                        "access_points": {
+                            "subscribe_to": [{"bus": "system-redis", "key": "shell_job:heartbeat"}]
+                        },
+                    },
+                }
+            }
+        )
+    ).truth
+
+
+def row(truth, svc, **facts):
+    return next(each for each in make_service_rows(truth, FleetState(**facts)) if each.svc == svc)
+
+
+def event(kind, svc="healer", **more):
+    return Event(kind, svc, 1000.0, "id", "sentinel", **more)
+
+
+def beat(**more):
+    return Beat(**{"svc": "a", "i": 1, "ts": 1000.0, **more})
+
+
+def test_there_is_a_row_for_each_service_the_healer_knows_too(truth):
+    found = make_service_rows(truth, FleetState())
+    assert [(each.svc, each.bus) for each in found] == [
+        ("a", "system-redis"),
+        ("b", "market-redis"),
+        ("healer", "system-redis"),
+        ("shell_job", "system-redis"),
+    ]
+    assert {each.verdict for each in found} == {"unknown"}
+
+
+def test_the_verdict_is_the_healers_whatever_else_is_seen(truth):
+    assert row(truth, "a", roster={"a": DOWN}, ttls_sec={"a": 20.0}).verdict == "down"
+
+
+def test_one_that_may_not_be_heard_is_unwatchable_whatever_else_is_known(truth):
+    known = {"a": UP, "watch:a": DOWN}
+    assert row(truth, "a", roster=known, ttls_sec={"a": 19.5}).verdict == "unwatchable"
+    assert row(truth, "b", roster=known | {"b": UP}).verdict == "up"
+
+
+def test_what_was_up_on_a_bus_that_the_healer_does_not_hear_is_unknown(truth):
+    roster = {"a": UP, "b": UP, "bus:market-redis": DOWN}
+    assert row(truth, "b", roster=roster).verdict == "unknown"
+    assert row(truth, "a", roster=roster).verdict == "up"
+
+
+def test_silence_is_what_the_beat_has_lived(truth):
+    assert row(truth, "a", ttls_sec={"a": 19.5}).silence_sec == 0.5
+    assert row(truth, "a", ttls_sec={"a": 20.1}).silence_sec is None
+    assert row(truth, "a", ttls_sec={"a": -0.001}).silence_sec is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "verdict"),
+    [
+        ({"ttls_sec": {"healer": 15.0}}, "up"),
+        ({"ttls_sec": {"healer": 5.0}}, "silent"),
+        ({}, "unknown"),
+        ({"ttls_sec": {"healer": 15.0}, "health": {"healer": event(Kind.HEALER_MISS)}}, "down"),
+        ({"ttls_sec": {"healer": 5.0}, "health": {"healer": event(Kind.HEALER_OK)}}, "silent"),
+    ],
+)
+def test_whom_the_healer_does_not_judge_is_judged_by_its_beats(truth, facts, verdict):
+    assert row(truth, "healer", **facts).verdict == verdict
+
+
+def test_an_outage_began_at_the_last_beat_that_the_verdict_or_the_event_names(truth):
+    named = {"a": event(Kind.HEARTBEAT_MISS, "a", since=900.0)}
+    by_roster = {"a": RosterEntry(State.DOWN, since=800.0)}
+    assert row(truth, "a", roster=by_roster, health=named).since == 800.0
+    assert row(truth, "a", roster={"a": DOWN}, health=named).since == 900.0
+    assert row(truth, "a", health={"a": event(Kind.HEARTBEAT_MISS, "a", since=1e300)}).since is None
+    assert row(truth, "a").since is None
+
+
+def test_an_incident_tells_who_sees_to_the_outage(truth):
+    incident = OpenIncident("a", down=True, acked_by="kim", held="rate_limit", held_until=2000.0)
+    found = make_service_rows(truth, FleetState(), {"a": incident})[0]
+    assert (found.acked_by, found.held, found.held_until) == ("kim", "rate_limit", 2000.0)
+
+
+def test_a_row_has_what_the_last_beat_says_and_what_mesh_counts(truth):
+    said = beat(boot="0f3c", rev=7, status="degraded", detail="no feed")
+    found = row(truth, "a", beats={"a": said}, instances={"a": InstanceCount(3, 2)})
+    assert (found.boot, found.rev, found.status, found.detail) == ("0f3c", 7, "degraded", "no feed")
+    assert (found.instances, found.restarts) == (3, 2)
+    assert row(truth, "a", beats={"a": beat()}).status == "ok"
+    assert (row(truth, "a").status, row(truth, "a").instances) == (None, None)
+
+
+def test_a_row_has_the_number_of_instances_that_the_truth_asks_for():
+    services = {"a": {"replicas": 3}, "b": {}}
+    several = parse_truth(orjson.dumps({"services": services})).truth
+    assert [row(several, svc).replicas for svc in services] == [3, None]
+
+
+RUN = LastRun(ok=False, ts=100.0)
+
+
+@pytest.mark.parametrize(
+    ("run", "last_beat", "verdict"),
+    [
+        (RUN, beat(ts=100.1, status="stopping"), "failed"),
+        (RUN, beat(ts=90.0), "failed"),  # the one beat of an earlier success
+        (RUN, None, "failed"),
+        (RUN, beat(ts=101.0), "up"),  # it runs again
+        (LastRun(ok=True, ts=100.0), beat(ts=100.1, status="stopping"), "up"),
+        (LastRun(said="exit 3", ts=100.0), beat(ts=90.0), "up"),
+        (LastRun(ok=False), beat(ts=1.0), "failed"),
+    ],
+)
+def test_a_command_whose_last_run_failed_is_failed_at_once(truth, run, last_beat, verdict):
+    beats = {} if last_beat is None else {"a": last_beat}
+    known = {"runs": {"a": run}, "beats": beats}
+    assert row(truth, "a", roster={"a": UP}, **known).verdict == verdict
+    assert row(truth, "a", roster={"a": DOWN}, **known).verdict == "down"
