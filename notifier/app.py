@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from marketswarm import log as logs
@@ -87,6 +87,10 @@ class TermEnded(Exception):  # noqa: N818 - an end, not an accident
     """The exception that ends a term: another notifier leads, or the truth names other buses."""
 
 
+class TermTimedOut(Exception):  # noqa: N818 - an end, as `TermEnded`
+    """The exception that ends a term when the buses did not answer within BUS_ANSWER_WITHIN_SEC."""
+
+
 class LeadershipTerm:
     """The work of this notifier from when it becomes the leader until its term ends.
 
@@ -135,10 +139,10 @@ class LeadershipTerm:
     async def run(self) -> None:
         """Load the stored state, then send messages until cancelled.
 
-        Raises TermEnded, in an exception group, at the end of the term, and BusError when no state can be
-        read.
+        Raises TermEnded, in an exception group, at the end of the term, BusError when no state can be read,
+        and TermTimedOut, alone or in an exception group, when the buses take too long.
         """
-        async with self._me.waiting(BUS_ANSWER_WITHIN_SEC):
+        async with self._wait_for_buses():
             for field in self.dispatcher.restore(await self._store.load()):
                 report_unusable(self._store.loaded_from, NOTIFIER_STATE, field)
         async with asyncio.TaskGroup() as tasks:
@@ -172,6 +176,19 @@ class LeadershipTerm:
 
     # -- helpers
 
+    @contextlib.asynccontextmanager
+    async def _wait_for_buses(self) -> AsyncIterator[None]:
+        """Count the block as progress; raise TermTimedOut when it takes longer than BUS_ANSWER_WITHIN_SEC.
+
+        Each request to a bus has a shorter limit. All limits pass at once if the whole process was stopped
+        for a minute (SIGSTOP, a paused container) while it waited.
+        """
+        try:
+            async with self._me.waiting(BUS_ANSWER_WITHIN_SEC):
+                yield
+        except TimeoutError as error:
+            raise TermTimedOut from error
+
     def _stored_pause(self, channel: str) -> tuple[int, float]:
         """Return a channel's stored number of failures in a row, and the seconds left of its pause."""
         return self.dispatcher.state.pause(channel, time.time())
@@ -183,7 +200,7 @@ class LeadershipTerm:
     async def _run_tasks(self) -> None:
         """Read the buses, handle requests and dispatch until the term ends.
 
-        Raises TermEnded in an exception group.
+        Raises TermEnded or TermTimedOut in an exception group.
         """
         boot, silences = self._me.boot, SilenceSync(self.dispatcher.set_silences)
         readers = [
@@ -207,7 +224,7 @@ class LeadershipTerm:
             group.create_task(handler.run(self._inbox), name="asks")
             group.create_task(self._end_when_lease_lost(), name="lease")
             while not self._is_over:
-                async with self._me.waiting(BUS_ANSWER_WITHIN_SEC):  # for the buses to answer
+                async with self._wait_for_buses():
                     await self.dispatcher.dispatch()
                 self._me.set_degraded(self._channel_trouble(), part="channels")
                 await self._wait_until_due()
@@ -440,8 +457,8 @@ class NotifierApp:
             return
 
     async def _run_term(self, lease: NotifierLease) -> None:
-        """Run one term to its end; after a bus error log it and pause for TERM_RETRY_SEC."""
-        me, failed = self._me, list[BusError]()
+        """Run one term to its end; after a bus error or a timeout, log it and pause for TERM_RETRY_SEC."""
+        me, failed, timed_out = self._me, list[BusError](), False
         me.set_detail(None)
         self._term = LeadershipTerm(
             me, self._buses, lease, policy=self.policy, clock=self._clock, metrics=self._metrics
@@ -452,12 +469,17 @@ class NotifierApp:
             log.info("term.over")
         except* BusError as errors:
             failed = list(_flatten(errors))
+        except* TermTimedOut:
+            timed_out = True
         finally:
             self._term = None
             for part in ("log", "channels"):
                 me.set_degraded(None, part=part)
         if failed:
             log.warning("term.not_begun", bus=failed[0].bus, reason=failed[0].reason)
+        if timed_out:
+            log.warning("term.timed_out", after_sec=BUS_ANSWER_WITHIN_SEC)
+        if failed or timed_out:
             await me.rest(TERM_RETRY_SEC)
 
     def _apply_truth(self) -> None:

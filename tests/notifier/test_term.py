@@ -1,0 +1,76 @@
+"""A term that waits for a bus for too long ends, and the notifier begins another one."""
+
+import asyncio
+import hashlib
+
+import orjson
+import pytest
+
+from marketswarm.agent import agent
+from marketswarm.settings import NotifierSettings
+from marketswarm.testing import MemoryBuses
+from notifier import app
+from notifier.dispatcher import Dispatcher
+from notifier.source import BusPoller, LogReader
+from notifier.store import Store
+from support.waiting import auntil
+
+RAW = orjson.dumps({"services": {"notifier": {"heartbeat": {"interval_sec": 0.5, "timeout_sec": 40}}}})
+
+
+class FirstHangs:
+    """Replaces a method: its first call never returns, later ones do what the method does."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+        self.calls = 0
+        method = getattr(owner, name)
+
+        async def call(*args):
+            self.calls += 1
+            if self.calls == 1:
+                await wait_for_ever()
+            return await method(*args)
+
+        monkeypatch.setattr(owner, name, call)
+
+
+async def wait_for_ever(*_args):
+    await asyncio.Event().wait()
+
+
+@pytest.fixture
+async def buses(monkeypatch):
+    for name in ("SYSTEM_REDIS_URL", "MARKET_REDIS_URL", "WEBHOOK_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(app, "BUS_ANSWER_WITHIN_SEC", 0.05)
+    monkeypatch.setattr(app, "TERM_RETRY_SEC", 0.01)
+    monkeypatch.setattr(LogReader, "run", wait_for_ever)  # a bus in memory has no blocking XREADGROUP
+    monkeypatch.setattr(BusPoller, "run", wait_for_ever)
+    buses = MemoryBuses()
+    bus = buses("system-redis")
+    await bus.ask(bus.client.set("truth:doc", RAW))
+    meta = {"revision": 1, "sha256": hashlib.sha256(RAW).hexdigest()}
+    await bus.ask(bus.client.hset("truth:meta", mapping=meta))
+    yield buses
+    await bus.aclose()
+
+
+@pytest.mark.parametrize(("owner", "name"), [(Store, "load"), (Dispatcher, "dispatch")])
+async def test_a_wait_that_takes_too_long_ends_the_term_and_not_the_notifier(
+    owner, name, buses, monkeypatch, capsys
+):
+    FirstHangs(monkeypatch, owner, name)
+    terms = []
+    begin = app.LeadershipTerm.run
+
+    def run(term):
+        terms.append(term)
+        return begin(term)
+
+    monkeypatch.setattr(app.LeadershipTerm, "run", run)
+    settings = NotifierSettings(truth_wait_sec=5, watchdog_sec=1000, log_format="json")
+    async with agent("notifier", settings, heartbeat=app.notifier_heartbeat, open_bus=buses) as me:
+        running = me.task(app.run_notifier(me), name="notifier")
+        assert await auntil(lambda: len(terms) > 1 or running.done())
+        assert not running.done()
+    assert '"event":"term.timed_out"' in capsys.readouterr().err
