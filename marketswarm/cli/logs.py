@@ -120,7 +120,7 @@ def _print_lines(lines: Iterable[_Line], names: Iterable[str], *, as_json: bool)
     colours = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     formatter = LogFormatter(tuple(names), colours=colours, verbose=True, time_format=_TIME_FORMAT)
     for name, line in lines:
-        text = formatter.line(name, line, 0.0)
+        text = formatter.format_line(name, line, 0.0)
         if text is not None:
             sys.stdout.write(text + "\n")
     sys.stdout.flush()

@@ -19,7 +19,7 @@ from marketswarm.fleet.output import FLEET, LogFormatter
 from marketswarm.fleet.plan import Plan
 from marketswarm.fleet.preflight import find_modules
 from marketswarm.fleet.run import run_fleet
-from marketswarm.fleet.server import MAXMEMORY, memory_size
+from marketswarm.fleet.server import MAXMEMORY, parse_memory_size
 from marketswarm.fleet.summary import (
     NOTIFIER,
     SummaryFacts,
@@ -161,7 +161,7 @@ def _require_truth_file(path: Path) -> None:
 def _checked_size(maxmemory: str) -> str:
     """Return `maxmemory` if it is a valid size for the servers. Raises Exit, code 2."""
     try:
-        memory_size(maxmemory)
+        parse_memory_size(maxmemory)
     except ValueError as error:
         raise Exit(Code.CONFIGURATION, f"--maxmemory: {error}") from None
     return maxmemory
@@ -200,13 +200,13 @@ def _summarize(
     facts = SummaryFacts(
         program=spec.binary.name if spec.binary else "",
         data=str(data),
-        make=_has_our_makefile(),
+        has_makefile=_has_our_makefile(),
         took_sec=time.monotonic() - begun,
         miss_after_sec=max((watch.timeout_sec for watch in spec.truth.watched()), default=30.0),
         channels=channels,
         seeding=tuple(describe_seeding(seeding_output)),
         missed=plan.find_missed(spec.plan, spec.truth),
-        guarded=spec.access is not None,
+        has_users=spec.access is not None,
         closed=spec.access is not None and spec.access.closed,
     )
     return format_summary(spec.plan, agents, facts)

@@ -32,7 +32,7 @@ from marketswarm.truth import Truth
 
 SECRETS: Final = "secrets"
 _URLS: Final = "urls"
-_PRIVATE: Final = 0o600
+_PRIVATE_MODE: Final = 0o600
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class FleetAccess:
 
     def environ(self, user: str) -> dict[str, str]:
         """Return the variables, `<BUS>_URL_FILE`, by which a process logs in to the buses as `user`."""
-        return {f"{self.variables[bus]}_FILE": str(path) for bus, path in self._files_of(user).items()}
+        return {f"{self.variables[bus]}_FILE": str(path) for bus, path in self._find_files(user).items()}
 
     def url(self, bus: str, user: str = OPERATOR) -> str | None:
         """Return a user's URL of a bus, with the password; None for a bus that the fleet does not run.
@@ -57,10 +57,10 @@ class FleetAccess:
         Raises:
             OSError: the file can't be read.
         """
-        path = self._files_of(user).get(bus)
+        path = self._find_files(user).get(bus)
         return path.read_text(encoding="utf-8").strip() if path else None
 
-    def _files_of(self, user: str) -> Mapping[str, Path]:
+    def _find_files(self, user: str) -> Mapping[str, Path]:
         """Return a user's URL files by bus.
 
         For a user who was added after the start, return the paths to which seeding writes the files.
@@ -83,15 +83,15 @@ def prepare_access(plan: Plan, truth: Truth, data: Path, *, closed: bool = False
         Exit: code 2; the fleet runs no bus, or a password or a name is unusable.
         OSError: the folder can't be written, or holds files of somebody else.
     """
-    own = [bus for bus in plan.buses if bus.port is not None]
-    if not own:
+    own_buses = [bus for bus in plan.buses if bus.port is not None]
+    if not own_buses:
         raise Exit(Code.CONFIGURATION, "--acl: no server is started here; see `marketswarm acl` for your own")
-    known, texts = _make_texts(truth, data, [bus.name for bus in own], closed=closed)
-    files = url_files(data / _URLS, known, {bus.name: bus.url for bus in own})
+    secrets, texts = _make_passwords_and_acls(truth, data, [bus.name for bus in own_buses], closed=closed)
+    files = url_files(data / _URLS, secrets, {bus.name: bus.url for bus in own_buses})
     written = dict(pair for of_user in files.values() for pair in of_user.values())
-    write_all(written | {data / bus.name / FILE: texts[bus.name] for bus in own}, _PRIVATE)
+    write_all(written | {data / bus.name / FILE: texts[bus.name] for bus in own_buses}, _PRIVATE_MODE)
     paths = {user: {bus: path for bus, (path, _) in of_user.items()} for user, of_user in files.items()}
-    return FleetAccess(paths, {bus.name: bus.variable for bus in own}, closed=DEFAULT in known)
+    return FleetAccess(paths, {bus.name: bus.variable for bus in own_buses}, closed=DEFAULT in secrets)
 
 
 async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *, keep: bool) -> bool:
@@ -116,40 +116,41 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
     """
     if not operators:
         return False
-    known, texts = _make_texts(truth, data, operators)
+    secrets, texts = _make_passwords_and_acls(truth, data, operators)
     paths = {bus: data / bus / FILE for bus in operators if bus in texts}
     before = {bus: path.read_text(encoding="utf-8") for bus, path in paths.items()}
     wanted = {
-        bus: texts[bus] + (_lines_of_other_users(texts[bus], before[bus]) if keep else "") for bus in paths
+        bus: texts[bus] + (_find_lines_of_other_users(texts[bus], before[bus]) if keep else "")
+        for bus in paths
     }
     changed = {
         bus: text
         for bus, text in wanted.items()
         if sorted(text.split("\n")) != sorted(before[bus].split("\n"))
     }
-    files = url_files(data / _URLS, known, operators)
+    files = url_files(data / _URLS, secrets, operators)
     urls = dict(pair for of_user in files.values() for pair in of_user.values())
-    write_all({path: text for path, text in urls.items() if not path.exists()}, _PRIVATE)
-    write_all({paths[bus]: text for bus, text in changed.items()}, _PRIVATE)
+    write_all({path: text for path, text in urls.items() if not path.exists()}, _PRIVATE_MODE)
+    write_all({paths[bus]: text for bus, text in changed.items()}, _PRIVATE_MODE)
     for bus in changed:
         operator = Bus(bus, operators[bus])
         try:
             await operator.ask(operator.client.acl_load())
         except BusError:
-            write_all({paths[each]: before[each] for each in changed}, _PRIVATE)
+            write_all({paths[each]: before[each] for each in changed}, _PRIVATE_MODE)
             raise
         finally:
             await operator.aclose()
     return bool(changed)
 
 
-def _lines_of_other_users(text: str, before: str) -> str:
+def _find_lines_of_other_users(text: str, before: str) -> str:
     """Return the lines of the ACL file text `before` whose users have no line in the ACL file text `text`."""
     names = {line.split(" ", 2)[1] for line in text.splitlines()}
     return "".join(f"{line}\n" for line in before.splitlines() if line.split(" ", 2)[1] not in names)
 
 
-def _make_texts(
+def _make_passwords_and_acls(
     truth: Truth, data: Path, buses: Iterable[str], *, closed: bool = False
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the passwords by user and the texts of the ACL files by bus.
@@ -174,10 +175,10 @@ def _make_texts(
     try:
         if closed:
             close_default(data / SECRETS)
-        known, _ = passwords(data / SECRETS, user_names(truth), make=True)
-        texts = acl_texts(truth, known, truth_key=settings.truth_redis_key, alert_channel=alerts)
+        secrets, _ = passwords(data / SECRETS, user_names(truth), make=True)
+        texts = acl_texts(truth, secrets, truth_key=settings.truth_redis_key, alert_channel=alerts)
     except (AclError, SecretError) as error:
         raise Exit(Code.CONFIGURATION, f"--acl: {error}") from None
-    for folder in (data / _URLS, *(data / _URLS / user for user in known), *(data / bus for bus in buses)):
+    for folder in (data / _URLS, *(data / _URLS / user for user in secrets), *(data / bus for bus in buses)):
         make_private_folder(folder)
-    return known, texts
+    return secrets, texts

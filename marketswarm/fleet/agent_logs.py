@@ -21,15 +21,15 @@ MAX_BYTES: Final = 5_000_000
 FILES: Final = 3
 """The largest number of files of an agent: the current one and two older ones."""
 _FOLDER: Final = "logs"
-_ENDING: Final = ".log"
+_SUFFIX: Final = ".log"
 _BLOCK_BYTES: Final = 65_536
 
 
 def find_logs(data: Path) -> dict[str, Path]:
     """Return the current log file of each agent in a data folder, by agent, sorted by file name."""
     found = {}
-    for path in sorted((data / _FOLDER).glob(f"*{_ENDING}")):
-        svc, at, number = path.name.removesuffix(_ENDING).partition("@")
+    for path in sorted((data / _FOLDER).glob(f"*{_SUFFIX}")):
+        svc, at, number = path.name.removesuffix(_SUFFIX).partition("@")
         found[f"{svc}/{number}" if at else svc] = path
     return found
 
@@ -60,14 +60,14 @@ class LogFiles:
         self, data: Path, on_failure: Callable[[OSError], object], max_bytes: int = MAX_BYTES
     ) -> None:
         self._folder, self._on_failure, self._max_bytes = data / _FOLDER, on_failure, max_bytes
-        self._open: dict[str, _LogFile] = {}
+        self._open_files: dict[str, _LogFile] = {}
         self._failed = False
         make_private_folder(self._folder)
 
     def append(self, name: str, line: bytes) -> None:
         """Append a line, without its end, to the log of the agent called `name`."""
         try:
-            log = self._open.get(name) or self._open_file(name)
+            log = self._open_files.get(name) or self._open_file(name)
             if log.size and log.size + len(line) + 1 > self._max_bytes:
                 log = self._rotate(name)
             log.file.write(line + b"\n")
@@ -82,18 +82,18 @@ class LogFiles:
 
     def close(self) -> None:
         """Close all files."""
-        for name in list(self._open):
+        for name in list(self._open_files):
             self._close(name)
 
-    def _path(self, name: str) -> Path:
+    def _current_path(self, name: str) -> Path:
         """Return the path of an agent's current log file: `rss_agg@2.log` for `rss_agg/2`."""
-        return self._folder / f"{name.replace('/', '@')}{_ENDING}"
+        return self._folder / f"{name.replace('/', '@')}{_SUFFIX}"
 
     def _open_file(self, name: str) -> _LogFile:
         """Open an agent's current log file for appending. Raise OSError if it can't be opened."""
-        handle = open_private_file(self._path(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        handle = open_private_file(self._current_path(name), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         log = _LogFile(os.fdopen(handle, "ab", buffering=0), os.fstat(handle).st_size)
-        self._open[name] = log
+        self._open_files[name] = log
         return log
 
     def _rotate(self, name: str) -> _LogFile:
@@ -102,16 +102,16 @@ class LogFiles:
         The oldest file is replaced. Raise OSError if a file can't be renamed or opened.
         """
         self._close(name)
-        path = self._path(name)
+        path = self._current_path(name)
         for number in range(FILES - 1, 0, -1):
-            older = _rotated(path, number - 1)
+            older = _rotated_path(path, number - 1)
             if older.exists():
-                older.replace(_rotated(path, number))
+                older.replace(_rotated_path(path, number))
         return self._open_file(name)
 
     def _close(self, name: str) -> None:
         """Close an agent's file if it is open; ignore an error."""
-        if (log := self._open.pop(name, None)) is not None:
+        if (log := self._open_files.pop(name, None)) is not None:
             with contextlib.suppress(OSError):
                 log.file.close()
 
@@ -132,10 +132,10 @@ class LogFollower:
         """Return the last `lines` whole lines. `read_new` goes on after them."""
         found: list[bytes] = []
         for number in range(FILES):
-            with _open_to_read(_rotated(self.path, number)) as file:
+            with _open_to_read(_rotated_path(self.path, number)) as file:
                 if file is None:
                     continue
-                text = _read_end(file, lines - len(found) + 1)
+                text = _read_last_lines(file, lines - len(found) + 1)
                 if number == 0:
                     whole, _, self._rest = text.rpartition(b"\n")
                     self._inode, self._position = os.fstat(file.fileno()).st_ino, file.tell()
@@ -167,7 +167,7 @@ class LogFollower:
 
         These are the file that was read last, which may have been rotated since, and all that are newer.
         """
-        files = [_rotated(self.path, number) for number in range(FILES)]
+        files = [_rotated_path(self.path, number) for number in range(FILES)]
         for number, path in enumerate(files):
             with contextlib.suppress(OSError):
                 if path.stat().st_ino == self._inode:
@@ -175,7 +175,7 @@ class LogFollower:
         return files[::-1] if self._inode else files[:1]
 
 
-def _rotated(path: Path, number: int) -> Path:
+def _rotated_path(path: Path, number: int) -> Path:
     """Return the path of a file after `number` rotations."""
     return path.with_name(f"{path.name}.{number}") if number else path
 
@@ -192,7 +192,7 @@ def _open_to_read(path: Path) -> Iterator[BinaryIO | None]:
         yield file
 
 
-def _read_end(file: BinaryIO, line_ends: int) -> bytes:
+def _read_last_lines(file: BinaryIO, line_ends: int) -> bytes:
     """Return the end of a file with at least that many line ends, or all of it.
 
     Leave the position of the file at its end.

@@ -16,7 +16,7 @@ from marketswarm.net.retry import Backoff
 GRACE_SEC = 6.0  # an agent takes up to 5 s for an orderly stop
 _OUTPUT_END_WITHIN_SEC = 0.5  # a grandchild may keep the output open for ever
 
-_MEANING = {
+_EXIT_CODE_MEANINGS = {
     0: "it ended by itself",
     2: "its configuration is wrong, its last lines say how",
     3: "no bus answered it in time",
@@ -29,8 +29,8 @@ _LINE_LIMIT = 1 << 20  # bytes; a longer line is passed on in pieces
 
 
 BACKOFF = Backoff(first_sec=0.5, longest_sec=30.0)
-RAN_WELL_SEC = 10.0
-_CONFIGURATION = 2
+HEALTHY_RUN_SEC = 10.0
+_CONFIGURATION_CODE = 2
 
 
 class ChildState(StrEnum):
@@ -52,13 +52,13 @@ class LogEvent(Protocol):
 class Program:
     """The program of a child: its name, command and whole environment.
 
-    `killed_sec` is the shortest back-off after SIGKILL, in seconds.
+    `pause_after_kill_sec` is the shortest back-off after SIGKILL, in seconds.
     """
 
     name: str
     command: list[str]
     environ: Mapping[str, str]
-    killed_sec: float = 0.0
+    pause_after_kill_sec: float = 0.0
 
 
 class OutputReader(asyncio.SubprocessProtocol):
@@ -97,11 +97,11 @@ class OutputReader(asyncio.SubprocessProtocol):
 class RestartBackoff:
     """The back-off between restarts of one program: 0.5, 1, 2 … 30 s, and 0.5 s again after a run of 10 s.
 
-    `killed_sec` is the shortest back-off after SIGKILL. No error in a program ends it like that: either a
-    person wants to see the program missed, or the kernel is short of memory and needs time.
+    `pause_after_kill_sec` is the shortest back-off after SIGKILL. No error in a program ends it like that:
+    either a person wants to see the program missed, or the kernel is short of memory and needs time.
     """
 
-    killed_sec: float = 0.0
+    pause_after_kill_sec: float = 0.0
     _restarts: int = 0
 
     def after(self, ran_sec: float, code: int) -> float:
@@ -110,13 +110,13 @@ class RestartBackoff:
         Exit code 2 has the longest back-off at once, since a wrong configuration stays wrong until somebody
         edits it.
         """
-        if code == _CONFIGURATION:
+        if code == _CONFIGURATION_CODE:
             return BACKOFF.longest_sec
-        if ran_sec >= RAN_WELL_SEC:
+        if ran_sec >= HEALTHY_RUN_SEC:
             self._restarts = 0
         self._restarts += 1
         pause_sec = BACKOFF.pause_sec(self._restarts)
-        return max(pause_sec, self.killed_sec) if code == -signal.SIGKILL else pause_sec
+        return max(pause_sec, self.pause_after_kill_sec) if code == -signal.SIGKILL else pause_sec
 
 
 class Child:
@@ -159,13 +159,13 @@ class Child:
         return self._process.get_pid() if self._process else None
 
     @property
-    def wanted(self) -> bool:
+    def is_wanted(self) -> bool:
         """Whether the child is meant to run."""
         return self._wanted.is_set()
 
     async def supervise(self) -> None:
         """Run the program while it is wanted, until `end` is called. Cancelling this kills the process."""
-        backoff = RestartBackoff(self._program.killed_sec)
+        backoff = RestartBackoff(self._program.pause_after_kill_sec)
         while not self._is_ending:
             await self._wanted.wait()
             if self._is_ending:
@@ -176,7 +176,7 @@ class Child:
                 await self._pause(backoff.after(time.monotonic() - begun, code), code)
         self.state = ChildState.STOPPED
 
-    async def once(self, kill: asyncio.Event) -> int:
+    async def run_once(self, kill: asyncio.Event) -> int:
         """Run the program once and return its exit code.
 
         Cancelling this stops the process, with SIGKILL as soon as `kill` is set.
@@ -213,7 +213,7 @@ class Child:
             return f"{self.name} was not running and stays so"
         begun = time.monotonic()
         self._terminate()
-        if not await self._ended_within(self._grace_sec, kill):
+        if not await self._wait_for_end(self._grace_sec, kill):
             self._kill_all()
             await self._ended.wait()
             return f"{self.name} did not stop and was killed after {time.monotonic() - begun:.1f} s"
@@ -310,7 +310,7 @@ class Child:
                 await self._skip_backoff.wait()
         self.state = ChildState.STOPPED
 
-    async def _ended_within(self, sec: float, kill: asyncio.Event | None) -> bool:
+    async def _wait_for_end(self, sec: float, kill: asyncio.Event | None) -> bool:
         """Wait for the end of the process. Return True if it ended.
 
         Return False after `sec` seconds, or once `kill` is set.
@@ -326,4 +326,4 @@ def explain_exit_code(code: int) -> str:
     """Return a phrase that explains an exit code: `it was ended by SIGKILL`."""
     if code < 0:
         return f"it was ended by {signal.Signals(-code).name}"
-    return _MEANING.get(code, f"it ended with code {code}")
+    return _EXIT_CODE_MEANINGS.get(code, f"it ended with code {code}")

@@ -36,13 +36,13 @@ class AddError(Exception):
 class ControlledAgents:
     """The agents that the control socket acts on.
 
-    `children` are the agents of the fleet by name. `add` adds the agents of a service that the fleet doesn't
-    run to the fleet and to `children`, or raises AddError. `data_option` is ` --data DIR` for commands in
-    answers, or empty.
+    `children` are the agents of the fleet by name. `add_service` adds the agents of a service that the fleet
+    doesn't run to the fleet and to `children`, or raises AddError. `data_option` is ` --data DIR` for
+    commands in answers, or empty.
     """
 
     children: Mapping[str, Child]
-    add: Callable[[str], Awaitable[None]]
+    add_service: Callable[[str], Awaitable[None]]
     data_option: str = ""
 
 
@@ -58,7 +58,7 @@ async def serve_control_socket(address: str, agents: ControlledAgents) -> AsyncI
         """Answer one request on a new connection, and close the connection."""
         with contextlib.suppress(OSError, ValueError):
             if line := await reader.readline():
-                writer.write(orjson.dumps(await _answer(line, agents)) + b"\n")
+                writer.write(orjson.dumps(await _answer_request(line, agents)) + b"\n")
                 await writer.drain()
         writer.close()
 
@@ -122,7 +122,7 @@ def find_processes(name: str, children: Mapping[str, Child]) -> list[Child]:
     return [child for each, child in children.items() if each.partition("/")[0] == svc]
 
 
-async def _answer(line: bytes, agents: ControlledAgents) -> dict[str, Any]:
+async def _answer_request(line: bytes, agents: ControlledAgents) -> dict[str, Any]:
     """Do what a request asks for, and return the answer.
 
     A service that the fleet doesn't run is added if the request is to start it.
@@ -137,7 +137,7 @@ async def _answer(line: bytes, agents: ControlledAgents) -> dict[str, Any]:
     found = find_processes(svc, agents.children)
     if not found and action == "start" and "/" not in svc:
         try:
-            await agents.add(svc)
+            await agents.add_service(svc)
         except AddError as error:
             return _refuse(str(error))
         found = find_processes(svc, agents.children)
@@ -145,10 +145,10 @@ async def _answer(line: bytes, agents: ControlledAgents) -> dict[str, Any]:
         near = find_nearest(svc, agents.children)
         hint = f"did you mean {near}?" if near else f"it runs {', '.join(agents.children) or 'none'}"
         return _refuse(f"this fleet runs no {svc}; {hint}")
-    return await _act(action, svc, found, agents.data_option)
+    return await _do_action(action, svc, found, agents.data_option)
 
 
-async def _act(action: str, svc: str, children: list[Child], data_option: str) -> dict[str, Any]:
+async def _do_action(action: str, svc: str, children: list[Child], data_option: str) -> dict[str, Any]:
     """Stop, start or kill the processes, and return the answer.
 
     Args:

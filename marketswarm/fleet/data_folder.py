@@ -24,7 +24,7 @@ import orjson
 DEFAULT = Path(".marketswarm")
 """The data folder if the user names none."""
 # bytes in the address of a Unix socket, which must be shorter than a path may be
-_LONGEST_ADDRESS = 100
+_MAX_ADDRESS_BYTES = 100
 
 
 OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -71,8 +71,8 @@ def claim_folder(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            said = file.read().strip()
-            raise FolderTakenError(int(said) if said.isdigit() else None) from None
+            pid = file.read().strip()
+            raise FolderTakenError(int(pid) if pid.isdigit() else None) from None
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -86,7 +86,7 @@ def choose_control_address(folder: Path) -> str:
     If that path is longer than a socket's address may be, make a temporary folder and return a path in it.
     """
     path = (folder / "control.sock").absolute()
-    if len(os.fsencode(path)) <= _LONGEST_ADDRESS:
+    if len(os.fsencode(path)) <= _MAX_ADDRESS_BYTES:
         return str(path)
     return str(Path(tempfile.mkdtemp(prefix="marketswarm-"), "control.sock"))
 
@@ -94,10 +94,10 @@ def choose_control_address(folder: Path) -> str:
 def publish_fleet(folder: Path, running: RunningFleet) -> None:
     """Write `fleet.json` in one step; other terminals find the fleet by it. Raise OSError if that fails."""
     draft = folder / "fleet.json.new"
-    said = {"pid": running.pid, "control": running.control, "buses": running.buses, "keys": running.keys}
+    record = {"pid": running.pid, "control": running.control, "buses": running.buses, "keys": running.keys}
     draft.unlink(missing_ok=True)
     with os.fdopen(open_private_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-        file.write(orjson.dumps(said))
+        file.write(orjson.dumps(record))
     draft.replace(folder / "fleet.json")
 
 
@@ -106,7 +106,7 @@ def withdraw_fleet(folder: Path) -> None:
     (folder / "fleet.json").unlink(missing_ok=True)
 
 
-def data_option(folder: Path) -> str:
+def format_data_option(folder: Path) -> str:
     """Return ` --data DIR` for a command that a person is to type; an empty text for the default folder."""
     if folder.absolute() == DEFAULT.absolute():
         return ""
@@ -130,10 +130,13 @@ def find_fleet(folder: Path) -> RunningFleet | None:
         return None
     try:
         with os.fdopen(open_private_file(folder / "fleet.json", os.O_RDONLY), "rb") as file:
-            said = orjson.loads(file.read())
-        keys = dict(said.get("keys") or {})
-        buses = {**said["buses"], **{bus: Path(key).read_text("utf-8").strip() for bus, key in keys.items()}}
-        fleet = RunningFleet(int(said["pid"]), str(said["control"]), buses, keys)
+            record = orjson.loads(file.read())
+        keys = dict(record.get("keys") or {})
+        buses = {
+            **record["buses"],
+            **{bus: Path(key).read_text("utf-8").strip() for bus, key in keys.items()},
+        }
+        fleet = RunningFleet(int(record["pid"]), str(record["control"]), buses, keys)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     with socket.socket(socket.AF_UNIX) as probe:
@@ -160,11 +163,11 @@ def make_private_folder(folder: Path, *, closed: bool = True) -> None:
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode):
-            raise _refused(folder, "is no folder but a link or a file: remove it") from None
-        _check(folder, found)
-        if closed and found.st_mode & 0o077:
+        status = folder.lstat()
+        if not stat.S_ISDIR(status.st_mode):
+            raise _make_refusal(folder, "is no folder but a link or a file: remove it") from None
+        _require_private(folder, status)
+        if closed and status.st_mode & 0o077:
             folder.chmod(0o700)
 
 
@@ -186,10 +189,10 @@ def open_private_file(path: Path, flags: int) -> int:
         handle = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise _refused(path, "is a link: remove it") from None
+            raise _make_refusal(path, "is a link: remove it") from None
         raise
     try:
-        _check_file(path, os.fstat(handle))
+        _require_private_file(path, os.fstat(handle))
     except BaseException:
         os.close(handle)
         raise
@@ -210,38 +213,38 @@ def require_private_files(folder: Path) -> None:
 def is_private_folder(folder: Path) -> bool:
     """Return True if the folder exists, is ours, and only we may write to it."""
     try:
-        found = folder.lstat()
-        _check(folder, found)
+        status = folder.lstat()
+        _require_private(folder, status)
     except OSError:
         return False
-    return stat.S_ISDIR(found.st_mode)
+    return stat.S_ISDIR(status.st_mode)
 
 
-def _check_file(path: Path, found: os.stat_result) -> None:
-    """Check that `found`, the status of `path`, is of a regular file of ours that only we may write to.
+def _require_private_file(path: Path, status: os.stat_result) -> None:
+    """Check that `status`, the status of `path`, is of a regular file of ours that only we may write to.
 
     The file must have one name (hard link).
 
     Raises:
         PermissionError: it is not.
     """
-    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-        raise _refused(path, "is no file of its own: remove it")
-    _check(path, found)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+        raise _make_refusal(path, "is no file of its own: remove it")
+    _require_private(path, status)
 
 
-def _check(path: Path, found: os.stat_result) -> None:
-    """Check that `found`, the status of `path`, is of a file or folder of ours that only we may write to.
+def _require_private(path: Path, status: os.stat_result) -> None:
+    """Check that `status`, the status of `path`, is of a file or folder of ours that only we may write to.
 
     Raises:
         PermissionError: it is not.
     """
-    if found.st_uid != os.geteuid():
-        raise _refused(path, "belongs to another user: remove it, or choose another folder (--data DIR)")
-    if found.st_mode & OTHERS_WRITE:
-        raise _refused(path, f"others may write to it: look at what is there, then chmod go-w {path}")
+    if status.st_uid != os.geteuid():
+        raise _make_refusal(path, "belongs to another user: remove it, or choose another folder (--data DIR)")
+    if status.st_mode & OTHERS_WRITE:
+        raise _make_refusal(path, f"others may write to it: look at what is there, then chmod go-w {path}")
 
 
-def _refused(path: Path, why: str) -> PermissionError:
+def _make_refusal(path: Path, why: str) -> PermissionError:
     """Return a PermissionError for the path; `why` has the reason and the remedy."""
     return PermissionError(errno.EPERM, why, str(path))

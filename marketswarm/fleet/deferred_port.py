@@ -16,11 +16,11 @@ import sys
 import time
 from pathlib import Path
 
-OPEN = "open.acl"
-LINK = "gate.acl"
-SOCKET = "gate.sock"
-_GATE = "gate"
-_LOOK_EVERY_SEC = 0.005
+OPEN_ACL = "open.acl"
+ACL_LINK = "gate.acl"
+SOCKET_NAME = "gate.sock"
+_GATE_USER = "gate"
+_POLL_EVERY_SEC = 0.005
 _ANSWER_WITHIN_SEC = 5.0
 
 
@@ -34,7 +34,7 @@ def defer_port(command: list[str], port: int, folder: Path, users: str) -> list[
         users: the name of the ACL file in that folder, with the users from then on.
     """
     guard = [sys.executable, "-I", "-S", __file__, str(folder.absolute()), str(port), users]
-    closed = ["--port", "0", "--unixsocket", SOCKET, "--unixsocketperm", "700", "--aclfile", LINK]
+    closed = ["--port", "0", "--unixsocket", SOCKET_NAME, "--unixsocketperm", "700", "--aclfile", ACL_LINK]
     return [*guard, *command, *closed]
 
 
@@ -53,18 +53,20 @@ def _main(folder: str, port: str, users: str, *command: str) -> None:
     """
     os.chdir(folder)
     key = os.urandom(32).hex()
-    Path(OPEN).unlink(missing_ok=True)
-    with os.fdopen(os.open(OPEN, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.writelines(f"user {name} ~* &* +@all\n" for name in ("default on nopass", f"{_GATE} on >{key}"))
-    _point_link_to(OPEN)
-    Path(SOCKET).unlink(missing_ok=True)
+    Path(OPEN_ACL).unlink(missing_ok=True)
+    with os.fdopen(os.open(OPEN_ACL, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(
+            f"user {name} ~* &* +@all\n" for name in ("default on nopass", f"{_GATE_USER} on >{key}")
+        )
+    _point_link_to(OPEN_ACL)
+    Path(SOCKET_NAME).unlink(missing_ok=True)
     server = os.getpid()
-    beside = os.fork()
-    if not beside:
+    helper_pid = os.fork()
+    if not helper_pid:
         if not os.fork():  # a grandchild, which init reaps: the server would not
             _open_port(server, key, port, users)
         os._exit(0)
-    os.waitpid(beside, 0)
+    os.waitpid(helper_pid, 0)
     os.execvp(command[0], command)  # noqa: S606 - becoming that program is the point
 
 
@@ -107,15 +109,15 @@ def _send_commands(server: int, key: str, port: str, users: str) -> None:
     while (connection := _connect_when_loaded()) is None:
         if not _is_running(server):
             return
-        time.sleep(_LOOK_EVERY_SEC)
+        time.sleep(_POLL_EVERY_SEC)
     lines = (line.split() for line in Path(users).read_text("utf-8").splitlines())
     default = next(words for words in lines if words[1:2] == ["default"])
     with connection:
-        _send(connection, "AUTH", _GATE, key)
+        _send(connection, "AUTH", _GATE_USER, key)
         _send(connection, "ACL", "SETUSER", *default[1:])  # from here on `default` may only read
         _send(connection, "CONFIG", "SET", "port", port)
         _point_link_to(users)
-        Path(OPEN).unlink()
+        Path(OPEN_ACL).unlink()
         _send(connection, "ACL", "LOAD")  # the last command that this user can send
 
 
@@ -124,7 +126,7 @@ def _connect_when_loaded() -> socket.socket | None:
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(_ANSWER_WITHIN_SEC)
     try:
-        connection.connect(SOCKET)
+        connection.connect(SOCKET_NAME)
         _send(connection, "PING")
     except (OSError, _CommandRefusedError):  # not started yet, or still loading
         connection.close()
@@ -148,10 +150,10 @@ def _send(connection: socket.socket, *words: str) -> None:
 
 def _point_link_to(users: str) -> None:
     """Make `gate.acl`, the server's ACL file, a link to the file `users`, in one step."""
-    draft = Path(f"{LINK}.new")
+    draft = Path(f"{ACL_LINK}.new")
     draft.unlink(missing_ok=True)
     draft.symlink_to(users)
-    draft.replace(LINK)
+    draft.replace(ACL_LINK)
 
 
 def _is_running(server: int) -> bool:

@@ -30,24 +30,24 @@ HARMLESS: Final = frozenset({
     "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV",
 })
 # fmt: on
-PREFIXES: Final = ("LC_", "PYTHON", "MARKETSWARM_", "COVERAGE_")
-OURS: Final[Mapping[str, type[CommonSettings]]] = {
+HARMLESS_PREFIXES: Final = ("LC_", "PYTHON", "MARKETSWARM_", "COVERAGE_")
+OUR_SETTINGS: Final[Mapping[str, type[CommonSettings]]] = {
     "healer": HealerSettings,
     "sentinel": SentinelSettings,
     "notifier": NotifierSettings,
     "bootstrap": CommonSettings,
 }
 """The settings of our own programs, by module: their fields are the variables that a program declares."""
-_BUS: Final = ("_REDIS_URL", "_REDIS_URL_FILE")
+_BUS_URL_SUFFIXES: Final = ("_REDIS_URL", "_REDIS_URL_FILE")
 """Ends of the names of variables with the URL of a bus; every child gets these."""
 
 
-def server_environ(environ: Mapping[str, str]) -> dict[str, str]:
+def make_server_environ(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a Redis server: the harmless variables of `environ`."""
     return {name: value for name, value in environ.items() if is_harmless(name)}
 
 
-def child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str, str]) -> dict[str, str]:
+def make_child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a service's program.
 
     Args:
@@ -57,24 +57,24 @@ def child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str, str
             gets the variables that it names in the service's section.
         environ: the environment of `marketswarm up`.
     """
-    declared = _declared(module, svc)
-    known = set(variables_of(CommonSettings)) | _bus_variables(truth)
+    declared = _find_declared_variables(module, svc)
+    known = set(variables_of(CommonSettings)) | _find_bus_variables(truth)
     section = truth.services.get(svc)
-    if section is not None and svc not in OURS:  # the notifier declares its channels' variables
+    if section is not None and svc not in OUR_SETTINGS:  # the notifier declares its channels' variables
         known |= set(_find_references([section.endpoints, section.settings]))
     if declared is None:
-        kept = known | {name for name in environ if not _is_of_our_programs(name)}
+        kept = known | {name for name in environ if not _is_our_setting(name)}
     else:
-        kept = known | {name for name in environ if _is_in(name, declared)}
-    return {name: value for name, value in environ.items() if _is_in(name, kept) or is_harmless(name)}
+        kept = known | {name for name in environ if _matches_any(name, declared)}
+    return {name: value for name, value in environ.items() if _matches_any(name, kept) or is_harmless(name)}
 
 
 def is_harmless(name: str) -> bool:
     """Return True for a variable that every child may have, such as PATH or LC_ALL."""
-    return name in HARMLESS or name.startswith(PREFIXES)
+    return name in HARMLESS or name.startswith(HARMLESS_PREFIXES)
 
 
-def _declared(module: str, svc: str) -> frozenset[str] | None:
+def _find_declared_variables(module: str, svc: str) -> frozenset[str] | None:
     """Return the names and patterns of the variables that a program declares.
 
     Return None for a service that declares none, or whose module can't be loaded.
@@ -83,9 +83,9 @@ def _declared(module: str, svc: str) -> frozenset[str] | None:
         module: the module that is run.
         svc: the name of the service.
     """
-    if module in OURS:
+    if module in OUR_SETTINGS:
         more = {f"{PREFIX}*"} if module == "notifier" else set[str]()
-        return frozenset(variables_of(OURS[module]) | more)
+        return frozenset(variables_of(OUR_SETTINGS[module]) | more)
     try:
         model = find_model(svc)
     except Exception:  # noqa: BLE001 - a user's module that can't be loaded: its program will say so
@@ -93,29 +93,29 @@ def _declared(module: str, svc: str) -> frozenset[str] | None:
     return model.variables if model is not None else None
 
 
-def _is_in(name: str, names: Collection[str]) -> bool:
+def _matches_any(name: str, names: Collection[str]) -> bool:
     """Return True if a variable is among `names`, which may be patterns such as `MY_*`.
 
     `<NAME>_FILE` counts as `<NAME>`. A variable with the URL of a bus (`…_REDIS_URL`) is always among them.
     """
     plain = name.removesuffix("_FILE")
-    if name in names or plain in names or name.endswith(_BUS):
+    if name in names or plain in names or name.endswith(_BUS_URL_SUFFIXES):
         return True
     return any("*" in each and fnmatchcase(plain, each) for each in names)
 
 
-def _is_of_our_programs(name: str) -> bool:
+def _is_our_setting(name: str) -> bool:
     """Return True if the variable is a setting of one of our programs, or belongs to a channel or a feed."""
     plain = name.removesuffix("_FILE")
-    ours = {each for settings in OURS.values() for each in variables_of(settings)} | _SERVICES
+    ours = {each for settings in OUR_SETTINGS.values() for each in variables_of(settings)} | _SERVICE_SECRETS
     return plain in ours or name.startswith(PREFIX) or is_feed_variable(plain)
 
 
-_SERVICES: Final = frozenset({"POLYGON_API_KEY", "VEXY_LLM_URL", "VEXY_LLM_KEY"})
+_SERVICE_SECRETS: Final = frozenset({"POLYGON_API_KEY", "VEXY_LLM_URL", "VEXY_LLM_KEY"})
 """Variables with secrets of the services that come with the product."""
 
 
-def _bus_variables(truth: Truth) -> set[str]:
+def _find_bus_variables(truth: Truth) -> set[str]:
     """Return the variables for the URLs of the truth's buses: `<BUS>_URL`, and those that the truth names."""
     urls = (truth.bus_url(name) for name in truth.bus_names())
     return {get_url_variable(name) for name in truth.bus_names()} | set(_find_references(list(urls)))

@@ -1,8 +1,8 @@
 """Write the output of a fleet: as text for a person or as JSON, and to the log files.
 
 A person sees time, agent, event and fields. By default only warnings and worse are shown, and events whose
-last word is in `_TELLING`. An event that one agent repeats is shown 5 times in 10 s, and then only counted.
-Writing may block, so it is done in threads. Not here: how log files are rotated (`agent_logs.py`).
+last word is in `_SHOWN_EVENTS`. An event that one agent repeats is shown 5 times in 10 s, and then only
+counted. Writing may block, so it is done in threads. Not here: how log files are rotated (`agent_logs.py`).
 """
 
 import os
@@ -21,15 +21,15 @@ from marketswarm.fleet.agent_logs import LogFiles
 from marketswarm.text import escape_text
 
 FLEET = "fleet"  # the agent that the fleet's own events name
-_HEADS = ("ts", "level", "event", "agent", "exception", "part")
+_HEADER_FIELDS = ("ts", "level", "event", "agent", "exception", "part")
 _PROGRAM_OUTPUT: Final = "program.output"
 """The event of a line that is no log line: its field `line` is the text."""
-_LONG = ("sha256",)
-_LOUD = {"warning": "33", "error": "31", "critical": "31;1"}
+_LONG_FIELDS = ("sha256",)
+_LEVEL_COLOURS = {"warning": "33", "error": "31", "critical": "31;1"}
 _COLOURS = ("36", "32", "35", "34", "96", "92", "95", "94")
 _DIM = "2"
 # last words of the events of level info that are shown by default
-_TELLING = frozenset(
+_SHOWN_EVENTS = frozenset(
     (
         "ready",
         "seeded",
@@ -48,8 +48,8 @@ _TELLING = frozenset(
         "started",
     )
 )
-_SHOWN_IN_A_ROW = 5
-_FORGET_SEC = 10.0
+_MAX_SHOWN = 5
+_REPEAT_WINDOW_SEC = 10.0
 
 
 _MAX_WAITING: Final = 10_000
@@ -153,7 +153,7 @@ class LogFileWriter(BackgroundWriter[tuple[str, bytes]]):
 
 
 @dataclass(slots=True)
-class _Row:
+class _RepeatCount:
     """How many lines of one event of one agent were shown and hidden since `since` (monotonic seconds)."""
 
     since: float
@@ -178,9 +178,9 @@ class LogFormatter:
     verbose: bool = False
     zone: tzinfo | None = None
     time_format: str = "%H:%M:%S"
-    _rows: dict[tuple[str, str], _Row] = field(default_factory=dict)
+    _repeats: dict[tuple[str, str], _RepeatCount] = field(default_factory=dict)
 
-    def line(self, name: str, raw: bytes, now: float) -> str | None:
+    def format_line(self, name: str, raw: bytes, now: float) -> str | None:
         """Return the text to show for a line of output, or None to show nothing.
 
         Args:
@@ -191,20 +191,20 @@ class LogFormatter:
         record = _parse_record(raw)
         if record is None:
             text = escape_text(raw.decode("utf-8", "replace"))
-            return self._joined(None, name, text) if text.strip() else None
+            return self._format_line(None, name, text) if text.strip() else None
         level, event = str(record.get("level", "info")), str(record.get("event", ""))
-        if not self.verbose and not (name == FLEET or _telling(level, event)):
+        if not self.verbose and not (name == FLEET or _is_shown_by_default(level, event)):
             return None
-        hidden = 0 if self.verbose else self._hidden(name, event, now)
+        hidden = 0 if self.verbose else self._count_repeat(name, event, now)
         if hidden is None:
             return None
-        return self._joined(record.get("ts"), name, self._said(record, level, event, hidden))
+        return self._format_line(record.get("ts"), name, self._format_record(record, level, event, hidden))
 
-    def _said(self, record: Mapping[str, Any], level: str, event: str, hidden: int) -> str:
+    def _format_record(self, record: Mapping[str, Any], level: str, event: str, hidden: int) -> str:
         """Format a log record without its time and agent: the event, its fields, and the exception.
 
-        Unless `verbose`, the fields in `_LONG` are left out, and only the last line of the exception is
-        shown.
+        Unless `verbose`, the fields in `_LONG_FIELDS` are left out, and only the last line of the exception
+        is shown.
 
         Args:
             record: the log record.
@@ -214,23 +214,22 @@ class LogFormatter:
         """
         if event == _PROGRAM_OUTPUT:
             return escape_text(str(record.get("line", "")))
-        left_out = _HEADS if self.verbose else (*_HEADS, *_LONG)
-        facts = [f"{key}={_value(value)}" for key, value in record.items() if key not in left_out]
-        text = " ".join([self._painted(escape_text(event), _LOUD.get(level, "")), *facts])
+        left_out = _HEADER_FIELDS if self.verbose else (*_HEADER_FIELDS, *_LONG_FIELDS)
+        facts = [f"{key}={_format_value(value)}" for key, value in record.items() if key not in left_out]
+        text = " ".join([self._colour_text(escape_text(event), _LEVEL_COLOURS.get(level, "")), *facts])
         if hidden:
-            text += self._painted(f" (and {hidden} more like it)", _DIM)
+            text += self._colour_text(f" (and {hidden} more like it)", _DIM)
         lines = str(record.get("exception") or "").strip().splitlines()
         for line in lines if self.verbose else lines[-1:]:
-            text += "\n    " + self._painted(escape_text(line), _DIM)
+            text += "\n    " + self._colour_text(escape_text(line), _DIM)
         return text
 
-    def _joined(self, ts: Any, name: str, text: str) -> str:
+    def _format_line(self, ts: Any, name: str, text: str) -> str:
         """Return a line to show: the time `ts`, the agent's name in its column and colour, and the text."""
         width = max(map(len, self.names), default=0)
         colour = _COLOURS[self.names.index(name) % len(_COLOURS)] if name in self.names else _DIM
-        return (
-            f"{self._painted(self._format_time(ts), _DIM)} {self._painted(f'{name:<{width}}', colour)} {text}"
-        )
+        time_text = self._colour_text(self._format_time(ts), _DIM)
+        return f"{time_text} {self._colour_text(f'{name:<{width}}', colour)} {text}"
 
     def _format_time(self, ts: Any) -> str:
         """Format an ISO 8601 time in the time zone `zone`; return as many blanks for any other value."""
@@ -239,14 +238,14 @@ class LogFormatter:
         except (TypeError, ValueError, OverflowError):
             return " " * len(datetime.now(UTC).strftime(self.time_format))
 
-    def _painted(self, text: str, colour: str) -> str:
+    def _colour_text(self, text: str, colour: str) -> str:
         """Return the text in a colour, given as the parameters of an ANSI escape sequence (`31;1`).
 
         Return it unchanged if `colours` is False or the colour is empty.
         """
         return f"\x1b[{colour}m{text}\x1b[0m" if self.colours and colour else text
 
-    def _hidden(self, name: str, event: str, now: float) -> int | None:
+    def _count_repeat(self, name: str, event: str, now: float) -> int | None:
         """Count a line, and decide whether it is shown: at most 5 of one event of one agent in 10 s.
 
         Args:
@@ -257,12 +256,12 @@ class LogFormatter:
         Returns:
             None if the line is not shown, else how many lines like it were hidden before it.
         """
-        row = self._rows.get((name, event))
-        if row is None or now - row.since > _FORGET_SEC:
+        row = self._repeats.get((name, event))
+        if row is None or now - row.since > _REPEAT_WINDOW_SEC:
             hidden = row.hidden if row else 0
-            self._rows[name, event] = _Row(since=now, shown=1)
+            self._repeats[name, event] = _RepeatCount(since=now, shown=1)
             return hidden
-        if row.shown < _SHOWN_IN_A_ROW:
+        if row.shown < _MAX_SHOWN:
             row.shown += 1
             return 0
         row.hidden += 1
@@ -311,7 +310,7 @@ class Output:
         if self._formatter is None:
             self._lines.put(record)
             return
-        text = self._formatter.line(name, line, time.monotonic())
+        text = self._formatter.format_line(name, line, time.monotonic())
         if text is not None:
             self._lines.put(text.encode("utf-8", "replace"))
 
@@ -330,15 +329,15 @@ def _parse_record(raw: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) and "event" in record else None
 
 
-def _telling(level: str, event: str) -> bool:
+def _is_shown_by_default(level: str, event: str) -> bool:
     """Return True if a line is shown by default.
 
-    It must be a warning or worse, or have the level info and an event whose last word is in `_TELLING`.
+    It must be a warning or worse, or have the level info and an event whose last word is in `_SHOWN_EVENTS`.
     """
-    return level in _LOUD or (level == "info" and event.rpartition(".")[2] in _TELLING)
+    return level in _LEVEL_COLOURS or (level == "info" and event.rpartition(".")[2] in _SHOWN_EVENTS)
 
 
-def _value(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """Format the value of a field: a float with up to 3 decimals, a list of texts with commas between them.
 
     A text stands in quotes if it is empty or has a blank. Any other value is JSON.

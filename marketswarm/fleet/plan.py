@@ -73,7 +73,7 @@ class Plan:
 
 def is_url_given(bus: str, environ: Mapping[str, str]) -> bool:
     """Return True if the environment has the URL of a bus, in <BUS>_URL or the file of <BUS>_URL_FILE."""
-    return any(environ.get(get_url_variable(bus) + twin) for twin in ("", "_FILE"))
+    return any(environ.get(get_url_variable(bus) + suffix) for suffix in ("", "_FILE"))
 
 
 def make_plan(
@@ -116,10 +116,10 @@ def make_plan(
     return Plan(
         buses=tuple(buses),
         agents=tuple(
-            PlannedAgent(svc, modules[svc], _metrics_port(svc, number, truth, metrics_port), number)
+            PlannedAgent(svc, modules[svc], _choose_metrics_port(svc, number, truth, metrics_port), number)
             for svc in wanted
             if svc in modules
-            for number in range(1, _replicas(svc, truth) + 1)
+            for number in range(1, _count_replicas(svc, truth) + 1)
         ),
         elsewhere=tuple(svc for svc in wanted if svc not in modules),
         left_out=tuple(svc for svc in truth.services if svc not in wanted),
@@ -141,7 +141,7 @@ def plan_added_agents(
     Raises:
         PlanError: there is no such port.
     """
-    count = _replicas(svc, truth)
+    count = _count_replicas(svc, truth)
     if metrics_port is not None and metrics_port + count - 1 > LAST_PORT:
         raise PlanError(f"METRICS_PORT: {svc} would be on port {metrics_port}, and the last is {LAST_PORT}")
     return tuple(
@@ -150,7 +150,7 @@ def plan_added_agents(
     )
 
 
-def next_metrics_port(truth: Truth, first: int | None, agents: Iterable[PlannedAgent]) -> int | None:
+def find_next_metrics_port(truth: Truth, first: int | None, agents: Iterable[PlannedAgent]) -> int | None:
     """Return the port after all those that a fleet has given or reserved; None if the fleet has no metrics.
 
     Args:
@@ -160,7 +160,7 @@ def next_metrics_port(truth: Truth, first: int | None, agents: Iterable[PlannedA
     """
     if first is None:
         return None
-    reserved = first + sum(_replicas(svc, truth) for svc in truth.services)
+    reserved = first + sum(_count_replicas(svc, truth) for svc in truth.services)
     return max([reserved, *(1 + agent.metrics_port for agent in agents if agent.metrics_port)])
 
 
@@ -182,12 +182,12 @@ def _find_address_buses(truth: Truth) -> list[str]:
     return [name for name in truth.bus_names() if name not in (SYSTEM, MARKET, *truth.buses)]
 
 
-def _replicas(svc: str, truth: Truth) -> int:
+def _count_replicas(svc: str, truth: Truth) -> int:
     """Return how many processes of a service to run: as many as the truth says, else 1."""
     return truth.services[svc].replicas or 1
 
 
-def _metrics_port(svc: str, number: int, truth: Truth, first: int | None) -> int | None:
+def _choose_metrics_port(svc: str, number: int, truth: Truth, first: int | None) -> int | None:
     """Return the metrics port of a process; None if the fleet has no metrics.
 
     The first process of each service has `first` plus the service's position in the truth. Further processes
@@ -208,7 +208,7 @@ def _metrics_port(svc: str, number: int, truth: Truth, first: int | None) -> int
     before = services[: services.index(svc)]
     own = first + len(before)
     if number > 1:
-        own = first + len(services) + sum(_replicas(each, truth) - 1 for each in before) + number - 2
+        own = first + len(services) + sum(_count_replicas(each, truth) - 1 for each in before) + number - 2
     if own > LAST_PORT:
         name = PlannedAgent(svc, "", number=number).name
         raise PlanError(f"METRICS_PORT: {name} would be on port {own}, and the last is {LAST_PORT}")

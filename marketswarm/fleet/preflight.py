@@ -18,14 +18,14 @@ from marketswarm.exit import Code, Exit
 from marketswarm.fleet.plan import PlannedAgent, PlannedBus, is_url_given
 from marketswarm.truth import Truth
 
-_LOOK_EVERY_SEC = 0.05
+_POLL_EVERY_SEC = 0.05
 
 
-_LISTENS = "0A"
+_TCP_LISTEN = "0A"
 
 
 # these have packages of their own; all others are under `services`
-_WATCHERS = ("healer", "sentinel", "notifier")
+_TOP_LEVEL_PACKAGES = ("healer", "sentinel", "notifier")
 
 
 def find_external_buses(truth: Truth, environ: Mapping[str, str]) -> dict[str, str]:
@@ -69,7 +69,7 @@ def require_free_metrics_ports(
                     f"METRICS_PORT: port {port}, for {agent.name}, is taken by {holder}. Every "
                     "service of the truth has one, from METRICS_PORT on: choose another, or none.",
                 )
-            time.sleep(_LOOK_EVERY_SEC)
+            time.sleep(_POLL_EVERY_SEC)
 
 
 def require_free_ports(buses: Iterable[PlannedBus], *, patience_sec: float = 0.0) -> None:
@@ -92,7 +92,7 @@ def require_free_ports(buses: Iterable[PlannedBus], *, patience_sec: float = 0.0
                     f"other ports (--port 7379), using that server as it is "
                     f"({bus.variable}=redis://127.0.0.1:{bus.port}), or stopping it.",
                 )
-            time.sleep(_LOOK_EVERY_SEC)
+            time.sleep(_POLL_EVERY_SEC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,14 +127,14 @@ def find_port_holder(port: int, proc: Path = Path("/proc")) -> PortHolder:
     """
     if not proc.exists():
         return _ask_lsof(port)
-    inodes = set(_listening(port, proc))
+    inodes = set(_find_listening_inodes(port, proc))
     for pid in sorted(int(entry.name) for entry in proc.iterdir() if entry.name.isdigit()):
-        if inodes & set(_sockets(pid, proc)):
-            return PortHolder(pid, _program(pid, proc))
+        if inodes & set(_find_socket_inodes(pid, proc)):
+            return PortHolder(pid, _read_program_name(pid, proc))
     return PortHolder()
 
 
-def _listening(port: int, proc: Path) -> Iterator[str]:
+def _find_listening_inodes(port: int, proc: Path) -> Iterator[str]:
     """Yield the inodes of the TCP sockets that listen on `port`, from the files in `proc`."""
     for table in ("tcp", "tcp6"):
         try:
@@ -142,21 +142,21 @@ def _listening(port: int, proc: Path) -> Iterator[str]:
         except OSError:
             continue
         for fields in map(str.split, lines):
-            if fields[3] == _LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
+            if fields[3] == _TCP_LISTEN and int(fields[1].rpartition(":")[2], 16) == port:
                 yield fields[9]
 
 
-def _sockets(pid: int, proc: Path) -> Iterator[str]:
+def _find_socket_inodes(pid: int, proc: Path) -> Iterator[str]:
     """Yield the inodes of a process's open sockets, from the files in `proc`; none if they can't be read."""
     try:
         for handle in (proc / str(pid) / "fd").iterdir():
-            if match := re.fullmatch(r"socket:\[(\d+)\]", _target(handle)):
+            if match := re.fullmatch(r"socket:\[(\d+)\]", _read_link(handle)):
                 yield match[1]
     except OSError:
         return
 
 
-def _target(handle: Path) -> str:
+def _read_link(handle: Path) -> str:
     """Return the target of a descriptor's link in /proc; an empty text if the descriptor is closed by now."""
     try:
         return os.readlink(handle)  # noqa: PTH115 - the target is no path, and Path would make one of it
@@ -164,7 +164,7 @@ def _target(handle: Path) -> str:
         return ""
 
 
-def _program(pid: int, proc: Path) -> str | None:
+def _read_program_name(pid: int, proc: Path) -> str | None:
     """Return the name of a process's program; None if it can't be read."""
     try:
         return (proc / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip() or None
@@ -178,7 +178,7 @@ def _ask_lsof(port: int) -> PortHolder:
     if lsof is None:
         return PortHolder()
     try:
-        said = subprocess.run(  # noqa: S603 - a number is all that is passed
+        output = subprocess.run(  # noqa: S603 - a number is all that is passed
             [lsof, "-nP", f"-iTCP:{port}", "-sTCP:LISTEN", "-Fpc"],
             capture_output=True,
             text=True,
@@ -187,7 +187,7 @@ def _ask_lsof(port: int) -> PortHolder:
         ).stdout
     except (OSError, subprocess.TimeoutExpired):
         return PortHolder()
-    facts = {line[0]: line[1:] for line in reversed(said.splitlines()) if line}
+    facts = {line[0]: line[1:] for line in reversed(output.splitlines()) if line}
     return PortHolder(int(facts["p"]), facts.get("c")) if facts.get("p", "").isdigit() else PortHolder()
 
 
@@ -199,13 +199,13 @@ def find_modules(services: Iterable[str]) -> dict[str, str]:
     found = {}
     for svc in services:
         name = svc.replace("-", "_")
-        module = svc if svc in _WATCHERS else f"services.{name}"
-        if name.isidentifier() and _runs(module):
+        module = svc if svc in _TOP_LEVEL_PACKAGES else f"services.{name}"
+        if name.isidentifier() and _has_main(module):
             found[svc] = module
     return found
 
 
-def _runs(module: str) -> bool:
+def _has_main(module: str) -> bool:
     """Return True if a module, such as `services.mesh`, has a `__main__.py` here."""
     package, _, rest = module.partition(".")
     return any(Path(place, rest, "__main__.py").is_file() for place in find_package_folders(package))

@@ -12,12 +12,12 @@ from marketswarm.bus.subscriber import subscribe
 from marketswarm.keys import health_key, last_beat_key
 from marketswarm.truth import Truth
 
-_OK = "heartbeat_ok"
+_OK_VERDICT = "heartbeat_ok"
 _HEALTH_BUS = "system-redis"
 _MAX_BOOTS = 1_000
 
 
-async def find_ready(agents: Mapping[str, float], truth: Truth, buses: Callable[[str], Bus]) -> set[str]:
+async def find_ready(agents: Mapping[str, float], truth: Truth, get_bus: Callable[[str], Bus]) -> set[str]:
     """Return those of `agents` that are up now.
 
     An agent is up if its last beat is from after its start and is no goodbye. If the healer is among
@@ -26,22 +26,22 @@ async def find_ready(agents: Mapping[str, float], truth: Truth, buses: Callable[
     Args:
         agents: the wall-clock time at which each was started, by service.
         truth: the document that names the bus of each agent.
-        buses: returns the bus of a name.
+        get_bus: returns the bus of a name.
     """
     monitored = {watch.svc for watch in truth.watched()} if "healer" in agents else set()
     ready: set[str] = set()
     for name in {truth.bus_of(svc) for svc in agents}:
         here = [svc for svc in agents if truth.bus_of(svc) == name]
-        beats = await read_objects(buses(name), [last_beat_key(svc) for svc in here])
+        beats = await read_objects(get_bus(name), [last_beat_key(svc) for svc in here])
         ready |= {
             svc
             for svc, beat in zip(here, beats, strict=True)
-            if _number(beat, "ts") >= agents[svc] and beat.get("status") != "stopping"
+            if _read_number(beat, "ts") >= agents[svc] and beat.get("status") != "stopping"
         }
-    return ready - await _not_ok(ready & monitored, buses(_HEALTH_BUS))
+    return ready - await _find_not_ok(ready & monitored, get_bus(_HEALTH_BUS))
 
 
-async def have_subscribers(agents: Collection[str], truth: Truth, buses: Callable[[str], Bus]) -> bool:
+async def have_subscribers(agents: Collection[str], truth: Truth, get_bus: Callable[[str], Bus]) -> bool:
     """Return True if each of `agents` that the healer is to monitor has a subscriber to its heartbeats.
 
     Return False while a bus is away.
@@ -49,14 +49,14 @@ async def have_subscribers(agents: Collection[str], truth: Truth, buses: Callabl
     Args:
         agents: names of services.
         truth: the document that names their channels.
-        buses: returns the bus of a name.
+        get_bus: returns the bus of a name.
     """
     channels: dict[str, list[str]] = {}
     for watch in truth.watched():
         if watch.svc in agents:
             channels.setdefault(watch.bus, []).append(watch.channel)
     for name, here in channels.items():
-        bus = buses(name)
+        bus = get_bus(name)
         try:
             counts = await bus.ask(bus.client.pubsub_numsub(*here))
         except BusError:
@@ -66,13 +66,13 @@ async def have_subscribers(agents: Collection[str], truth: Truth, buses: Callabl
     return True
 
 
-async def _not_ok(services: Collection[str], bus: Bus) -> set[str]:
+async def _find_not_ok(services: Collection[str], bus: Bus) -> set[str]:
     """Return the services whose latest verdict on the bus is not `heartbeat_ok`, or is missing."""
     if not services:
         return set()
-    asked = sorted(services)
-    words = await read_objects(bus, [health_key(svc) for svc in asked])
-    return {svc for svc, word in zip(asked, words, strict=True) if word.get("type") != _OK}
+    names = sorted(services)
+    verdicts = await read_objects(bus, [health_key(svc) for svc in names])
+    return {svc for svc, verdict in zip(names, verdicts, strict=True) if verdict.get("type") != _OK_VERDICT}
 
 
 async def read_objects(bus: Bus, keys: list[str]) -> list[Mapping[str, object]]:
@@ -81,10 +81,10 @@ async def read_objects(bus: Bus, keys: list[str]) -> list[Mapping[str, object]]:
         values = await read_strings(bus, keys)
     except BusError:
         return [{} for _ in keys]
-    return [_object(value) for value in values]
+    return [_parse_object(value) for value in values]
 
 
-def _object(value: bytes | None) -> Mapping[str, object]:
+def _parse_object(value: bytes | None) -> Mapping[str, object]:
     """Return the JSON object in a value; an empty one for None and for anything else."""
     try:
         found = orjson.loads(value or b"{}")
@@ -93,7 +93,7 @@ def _object(value: bytes | None) -> Mapping[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def _number(beat: Mapping[str, object], key: str) -> float:
+def _read_number(beat: Mapping[str, object], key: str) -> float:
     """Return the number under a key of a beat; 0.0 if there is none."""
     value = beat.get(key)
     return value if isinstance(value, int | float) else 0.0
@@ -107,27 +107,29 @@ class InstanceCounter:
 
     def __init__(self, truth: Truth, services: Iterable[str]) -> None:
         self._boots: dict[str, set[str]] = {svc: set() for svc in services}
-        self._of_channel = {truth.services[svc].heartbeat.channel.encode(): svc for svc in self._boots}
+        self._service_by_channel = {
+            truth.services[svc].heartbeat.channel.encode(): svc for svc in self._boots
+        }
         self._channels: dict[str, list[str]] = {}
         for svc in self._boots:
             self._channels.setdefault(truth.bus_of(svc), []).append(truth.services[svc].heartbeat.channel)
         self._unsubscribed = set(self._channels)
         self._listening = asyncio.Event()
 
-    async def listen(self, buses: Callable[[str], Bus]) -> None:
+    async def listen(self, get_bus: Callable[[str], Bus]) -> None:
         """Subscribe to the beats of the services, and count their processes, until cancelled.
 
         Args:
-            buses: returns the bus of a name.
+            get_bus: returns the bus of a name.
         """
         async with asyncio.TaskGroup() as group:
             for name, channels in self._channels.items():
                 group.create_task(
                     subscribe(
-                        buses(name),
+                        get_bus(name),
                         channels=channels,
                         on_message=self.count_beat,
-                        on_subscribed=lambda name=name: self._joined(name),  # type: ignore[misc]  # its default is text
+                        on_subscribed=lambda name=name: self._record_subscription(name),  # type: ignore[misc]  # its default is text
                         on_lost=lambda _error: None,
                     )
                 )
@@ -139,7 +141,7 @@ class InstanceCounter:
 
     def count_beat(self, channel: bytes, payload: bytes) -> None:
         """Count the process that sent this message; ignore a message that is no beat of the channel."""
-        svc = self._of_channel.get(channel, "")
+        svc = self._service_by_channel.get(channel, "")
         beat = parse_beat(payload, svc)
         if isinstance(beat, MalformedBeat) or beat.boot is None:
             return
@@ -153,7 +155,7 @@ class InstanceCounter:
         """Return how many processes of a service beat; 0 for a service that is not counted."""
         return len(self._boots.get(svc, ()))
 
-    def _joined(self, bus: str) -> None:
+    def _record_subscription(self, bus: str) -> None:
         """Note that the channels of a bus are subscribed to."""
         self._unsubscribed.discard(bus)
         if not self._unsubscribed:

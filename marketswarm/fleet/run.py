@@ -13,7 +13,7 @@ from marketswarm.fleet.control import ControlledAgents, serve_control_socket
 from marketswarm.fleet.data_folder import (
     RunningFleet,
     choose_control_address,
-    data_option,
+    format_data_option,
     publish_fleet,
     withdraw_fleet,
 )
@@ -55,10 +55,10 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, summarize: 
     fleet = FleetSupervisor(spec, output.log_event, output.write_line, kill)
     address = choose_control_address(spec.data)
     buses = {bus.name: bus.url for bus in spec.plan.buses}
-    agents = ControlledAgents(fleet.agents, fleet.add_service, data_option(spec.data))
+    agents = ControlledAgents(fleet.agents, fleet.add_service, format_data_option(spec.data))
     try:
         async with fleet.supervise(), serve_control_socket(address, agents):
-            publish_fleet(spec.data, RunningFleet(os.getpid(), address, buses, _operator_files(spec)))
+            publish_fleet(spec.data, RunningFleet(os.getpid(), address, buses, _find_operator_files(spec)))
             await _run_until(stop, _start_and_report(fleet, spec, output, summarize))
             output.log_event("fleet.stopping", agents=list(fleet.agents), servers=list(fleet.servers))
         output.log_event("fleet.stopped")
@@ -109,7 +109,7 @@ def _report_plan(spec: FleetSpec, output: Output) -> None:
         )
 
 
-def _operator_files(spec: FleetSpec) -> dict[str, str]:
+def _find_operator_files(spec: FleetSpec) -> dict[str, str]:
     """Return, by bus, the files with the operator's URLs; none for a fleet without users."""
     files = spec.access.files[OPERATOR] if spec.access else {}
     return {bus: str(path) for bus, path in files.items()}
@@ -132,11 +132,11 @@ async def _run_until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> No
 def _handle_signals(stop: asyncio.Event, kill: asyncio.Event) -> None:
     """Make the first signal set `stop` and the second one `kill`. A SIGHUP that is ignored stays ignored."""
 
-    def end() -> None:
+    def handle_signal() -> None:
         """Set `stop`; if it is set already, set `kill`."""
         (kill if stop.is_set() else stop).set()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            loop.add_signal_handler(number, end)
+            loop.add_signal_handler(number, handle_signal)

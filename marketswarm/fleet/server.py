@@ -27,8 +27,8 @@ LIMITS: Final[Mapping[str, str]] = {
 """Directives of every embedded server."""
 
 
-# the directives that make a server a bus of ours; `command` can replace any of them
-_SETTINGS = {
+# the directives that make a server a bus of ours; `build_command` can replace any of them
+_DIRECTIVES = {
     "bind": "127.0.0.1",
     "daemonize": "no",
     "save": "",
@@ -73,13 +73,13 @@ def find_binary(path: str | None = None) -> Path:
         found = shutil.which(name, path=path)
         if found is None:
             continue
-        version = _version(found)
+        version = _read_version(found)
         if version is not None and version >= _MIN_VERSION:
             return Path(found)
         too_old.append(found if version is None else f"{found} ({'.'.join(map(str, version))})")
-    carried = find_binary_in_wheel()
-    if carried is not None:
-        return carried
+    wheel_binary = find_binary_in_wheel()
+    if wheel_binary is not None:
+        return wheel_binary
     skipped = f" Passed over: {', '.join(too_old)}." if too_old else ""
     raise NoServerError(
         f"There is no valkey-server or redis-server 7 or newer on PATH.{skipped} "
@@ -88,7 +88,7 @@ def find_binary(path: str | None = None) -> Path:
     )
 
 
-def command(binary: Path, port: int, folder: Path, **config: str) -> list[str]:
+def build_command(binary: Path, port: int, folder: Path, **config: str) -> list[str]:
     """Return the command line of a server on 127.0.0.1.
 
     Args:
@@ -97,14 +97,14 @@ def command(binary: Path, port: int, folder: Path, **config: str) -> list[str]:
         folder: the folder for its data and its log, which must exist.
         **config: directives that replace ours, with `_` for `-`; a value is split at blanks.
     """
-    settings = _SETTINGS | {name.replace("_", "-"): value for name, value in config.items()}
+    settings = _DIRECTIVES | {name.replace("_", "-"): value for name, value in config.items()}
     line = [str(binary), "--port", str(port), "--dir", str(folder.absolute())]
     for name, value in settings.items():
         line += [f"--{name}", *(value.split() or [""])]
     return line
 
 
-def _version(binary: str) -> tuple[int, ...] | None:
+def _read_version(binary: str) -> tuple[int, ...] | None:
     """Return the version that a server program prints, such as (7, 2, 4); None if it prints none."""
     try:
         output = subprocess.run(  # noqa: S603 - a program that was found on PATH under a server's name
@@ -129,7 +129,7 @@ def find_binary_in_wheel() -> Path | None:
     return None
 
 
-def memory_size(text: str) -> int:
+def parse_memory_size(text: str) -> int:
     """Return the bytes of a size in the notation of Redis: `512mb`, `2gb`.
 
     Raises:
@@ -142,16 +142,16 @@ def memory_size(text: str) -> int:
     return size
 
 
-def sized(maxmemory: str) -> dict[str, str]:
+def build_memory_limits(maxmemory: str) -> dict[str, str]:
     """Return the directives that set a server's memory limit; half of it is the limit of its clients.
 
     Raises:
         ValueError: `maxmemory` is no size of at least 64mb.
     """
-    return {"maxmemory": maxmemory, "maxmemory_clients": str(memory_size(maxmemory) // 2)}
+    return {"maxmemory": maxmemory, "maxmemory_clients": str(parse_memory_size(maxmemory) // 2)}
 
 
-def bounded(command: list[str], maxmemory: str) -> list[str]:
+def limit_process_memory(command: list[str], maxmemory: str) -> list[str]:
     """Return the command line that runs `command` with a memory limit of twice `maxmemory` for its process.
 
     `maxmemory` counts neither the memory of scripts nor memory that the allocator can't use. A server that
@@ -161,5 +161,5 @@ def bounded(command: list[str], maxmemory: str) -> list[str]:
     Raises:
         ValueError: `maxmemory` is no size of at least 64mb.
     """
-    kilobytes = 2 * memory_size(maxmemory) >> 10
+    kilobytes = 2 * parse_memory_size(maxmemory) >> 10
     return ["/bin/sh", "-c", 'ulimit -d "$0" 2>/dev/null; exec "$@"', str(kilobytes), *command]

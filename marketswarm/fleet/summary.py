@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from marketswarm.channels import channels_from_environment
-from marketswarm.fleet.data_folder import data_option
+from marketswarm.fleet.data_folder import format_data_option
 from marketswarm.fleet.plan import Plan
 from marketswarm.settings import ChannelSettings, read
 from marketswarm.text import escape_text
@@ -27,22 +27,22 @@ _NO_CHANNEL = "Nobody is notified: set WEBHOOK_URL, or see docs/notifications.md
 class SummaryFacts:
     """The facts of the summary that are not in the plan.
 
-    `program` is the server program, `data` the data folder as the user would write it, `make` whether the
-    current folder has our Makefile. `took_sec` is the time from the command to now, `miss_after_sec` the
+    `program` is the server program, `data` the data folder as the user would write it, `has_makefile` whether
+    the current folder has our Makefile. `took_sec` is the time from the command to now, `miss_after_sec` the
     longest timeout, both in seconds. `channels` describes how people are notified, `seeding` what the seeding
-    changed. `missed` are the services that --only leaves out and that will be reported as missed. `guarded`
+    changed. `missed` are the services that --only leaves out and that will be reported as missed. `has_users`
     says that the servers have users (--acl), `closed` that nobody may read without a password.
     """
 
     program: str
     data: str
-    make: bool
+    has_makefile: bool
     took_sec: float
     miss_after_sec: float
     channels: tuple[str, ...] = ()
     seeding: tuple[str, ...] = ()
     missed: tuple[str, ...] = ()
-    guarded: bool = False
+    has_users: bool = False
     closed: bool = False
 
 
@@ -56,15 +56,15 @@ def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
     """
     services = (name.partition("/")[0] for name in agents)
     example = next((svc for svc in services if svc not in _MONITORS), None)
-    running = _counted(plan, agents)
-    lines = ["", f"{_all(len(running))} up, {facts.took_sec:.1f} s after the start.", ""]
+    running = _format_services(plan, agents)
+    lines = ["", f"{_format_subject(len(running))} up, {facts.took_sec:.1f} s after the start.", ""]
     lines += _format_buses(plan, facts)
-    lines += ["", *_wrapped("  services  ", running), *_format_others(plan, agents, facts)]
+    lines += ["", *_wrap_words("  services  ", running), *_format_others(plan, agents, facts)]
     if NOTIFIER in agents:
         words = [f"{channel}," for channel in facts.channels[:-1]] + list(facts.channels[-1:])
-        lines += ["", *(_wrapped("Notifications: ", words) if words else [_NO_CHANNEL])]
+        lines += ["", *(_wrap_words("Notifications: ", words) if words else [_NO_CHANNEL])]
     lines += ["", "In another terminal, in this folder:"]
-    hints = _hints(plan, example if "healer" in agents else None, facts)
+    hints = _suggest_commands(plan, example if "healer" in agents else None, facts)
     width = max(len(command) for command, _ in hints)
     lines += [f"  {command:<{width}}  {what}" for command, what in hints]
     return [*lines, "", "Ctrl-C here ends all of it.", ""]
@@ -76,7 +76,7 @@ def _format_buses(plan: Plan, facts: SummaryFacts) -> list[str]:
     lines = []
     for bus in plan.buses:
         where = f"{facts.program}, data in {facts.data}/{bus.name}" if bus.port else "not ours: used as it is"
-        lines.append(f"  {bus.name:<{width}}  {_shown(bus.url)}  ({where})")
+        lines.append(f"  {bus.name:<{width}}  {_strip_credentials(bus.url)}  ({where})")
     return lines
 
 
@@ -91,20 +91,20 @@ def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
     lines = []
     stopped = [agent.name for agent in plan.agents if agent.name not in agents]
     if stopped:
-        lines += _wrapped("  stopped   ", stopped)
+        lines += _wrap_words("  stopped   ", stopped)
     if plan.elsewhere:
-        lines += _wrapped("  elsewhere ", plan.elsewhere)
+        lines += _wrap_words("  elsewhere ", plan.elsewhere)
     if facts.missed:
-        lines += _wrapped("  left out  ", facts.missed)
+        lines += _wrap_words("  left out  ", facts.missed)
         lines.append("            (--only: reported as missed, unless they run elsewhere)")
     lines += [f"  {'truth' if at == 0 else '':<8}  {line}" for at, line in enumerate(facts.seeding)]
-    if facts.guarded:
+    if facts.has_users:
         lines.append(f"  users     one a service (--acl); passwords in {facts.data}/secrets")
     elif any(bus.port for bus in plan.buses):
         lines.append("  users     none: the buses are open to all on this machine; --acl shuts them")
     metrics = [f"{agent.name}:{agent.metrics_port}" for agent in plan.agents if agent.metrics_port]
     if metrics:
-        lines += _wrapped("  metrics   ", metrics)
+        lines += _wrap_words("  metrics   ", metrics)
     return lines
 
 
@@ -147,7 +147,7 @@ def _parse_record(line: bytes) -> Any:
         return None
 
 
-def _hints(plan: Plan, example: str | None, facts: SummaryFacts) -> list[tuple[str, str]]:
+def _suggest_commands(plan: Plan, example: str | None, facts: SummaryFacts) -> list[tuple[str, str]]:
     """Return commands to type next, each with its purpose.
 
     The targets of the Makefile know only the default data folder: with another one, no `make` is suggested.
@@ -157,9 +157,9 @@ def _hints(plan: Plan, example: str | None, facts: SummaryFacts) -> list[tuple[s
         example: the service to simulate an outage of; None suggests none.
         facts: the facts that are not in the plan.
     """
-    option = data_option(Path(facts.data))
-    make = facts.make and not option
-    program = "make" if make else "marketswarm"
+    option = format_data_option(Path(facts.data))
+    suggests_make = facts.has_makefile and not option
+    program = "make" if suggests_make else "marketswarm"
     hints = [
         (f"{program} status{option}", "who is up and who is down"),
         (f"{program} alerts{option}", "follow the alerts"),
@@ -169,37 +169,39 @@ def _hints(plan: Plan, example: str | None, facts: SummaryFacts) -> list[tuple[s
         port = urlsplit(plan.buses[0].url).port or 6379
         hints.append((f"redis-cli -p {port} SUBSCRIBE healer:alerts", "the same, raw"))
     if example:
-        simulate = f"make simulate SVC={example}" if make else f"marketswarm simulate {example}{option}"
+        simulate = (
+            f"make simulate SVC={example}" if suggests_make else f"marketswarm simulate {example}{option}"
+        )
         hints.append((simulate, f"stop it, read the miss within {facts.miss_after_sec:.0f} s, start it"))
     return hints
 
 
-def _counted(plan: Plan, agents: Sequence[str]) -> list[str]:
+def _format_services(plan: Plan, agents: Sequence[str]) -> list[str]:
     """Return each service that runs; if several processes are planned, with their number: `a(2 of 3)`."""
     planned = Counter(agent.svc for agent in plan.agents)
     here = Counter(agent.svc for agent in plan.agents if agent.name in agents)
-    return [svc + _part(here[svc], planned[svc]) for svc in here]
+    return [svc + _format_count(here[svc], planned[svc]) for svc in here]
 
 
-def _part(here: int, planned: int) -> str:
+def _format_count(here: int, planned: int) -> str:
     """Return how many of the planned processes run, in brackets; an empty text if one is planned."""
     if planned == 1:
         return ""
     return f"({here})" if here == planned else f"({here} of {planned})"
 
 
-def _all(services: int) -> str:
+def _format_subject(services: int) -> str:
     """Return the beginning of the first sentence: `All 5 services are`."""
     return "The service is" if services == 1 else f"All {services} services are"
 
 
-def _shown(url: str) -> str:
+def _strip_credentials(url: str) -> str:
     """Return the URL without credentials."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _wrapped(head: str, words: Sequence[str], columns: int = 78) -> list[str]:
+def _wrap_words(head: str, words: Sequence[str], columns: int = 78) -> list[str]:
     """Return `head` and the words, wrapped to `columns`; further lines are indented below the words."""
     lines = [head]
     for word in words:
@@ -219,10 +221,12 @@ async def describe_channels(truth: Truth) -> tuple[str, ...]:
     """
     channels = channels_from_environment(read(ChannelSettings))
     await asyncio.gather(*(channel.aclose() for channel in channels))
-    return _channels_of_truth(truth) or tuple(f"{channel.name} to {channel.where}" for channel in channels)
+    return _describe_truth_channels(truth) or tuple(
+        f"{channel.name} to {channel.where}" for channel in channels
+    )
 
 
-def _channels_of_truth(truth: Truth) -> tuple[str, ...]:
+def _describe_truth_channels(truth: Truth) -> tuple[str, ...]:
     """Return the channels in the notifier's settings as `name (type)`, since their URLs may be secret.
 
     Return none if the settings name no channels.

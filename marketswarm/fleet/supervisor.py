@@ -20,18 +20,18 @@ from marketswarm.fleet.child import Child, ChildState, LogEvent, Program
 from marketswarm.fleet.control import AddError
 from marketswarm.fleet.data_folder import make_private_folder
 from marketswarm.fleet.deferred_port import defer_port
-from marketswarm.fleet.environment import child_environ, server_environ
+from marketswarm.fleet.environment import make_child_environ, make_server_environ
 from marketswarm.fleet.plan import (
     Plan,
     PlanError,
     PlannedAgent,
     PlannedBus,
-    next_metrics_port,
+    find_next_metrics_port,
     plan_added_agents,
 )
 from marketswarm.fleet.preflight import find_external_buses, find_modules
 from marketswarm.fleet.readiness import InstanceCounter, find_ready, have_subscribers
-from marketswarm.fleet.server import MAXMEMORY, bounded, command, sized
+from marketswarm.fleet.server import MAXMEMORY, build_command, build_memory_limits, limit_process_memory
 from marketswarm.passwords import FILE
 from marketswarm.settings import CommonSettings, read
 from marketswarm.truth import HEALER, Truth, find_nearest
@@ -96,13 +96,13 @@ class FleetSupervisor:
         """The lines that bootstrap logged."""
         self._buses: dict[str, Bus] = {}
         self._seeded = asyncio.Event()
-        self._stopping = False
+        self._is_stopping = False
         self._tasks: asyncio.TaskGroup | None = None
         self.servers = {bus.name: self._make_server(bus) for bus in spec.plan.buses if bus.port is not None}
-        self._service = {agent.name: agent.svc for agent in spec.plan.agents}
-        several = Counter(self._service.values())
+        self._service_by_agent = {agent.name: agent.svc for agent in spec.plan.agents}
+        several = Counter(self._service_by_agent.values())
         self._counter = InstanceCounter(spec.truth, [svc for svc, count in several.items() if count > 1])
-        self._counting: asyncio.Task[None] | None = None
+        self._counting_task: asyncio.Task[None] | None = None
         self.agents = {agent.name: self._make_agent(agent, spec.truth) for agent in spec.plan.agents}
         self._added: list[PlannedAgent] = []
 
@@ -113,12 +113,12 @@ class FleetSupervisor:
             self._tasks = tasks
             for child in (*self.servers.values(), *self.agents.values()):
                 tasks.create_task(child.supervise(), name=child.name)
-            self._counting = tasks.create_task(self._count_instances(), name="instance-counter")
+            self._counting_task = tasks.create_task(self._count_instances(), name="instance-counter")
             try:
                 yield
             finally:
-                self._stopping = True
-                self._counting.cancel()
+                self._is_stopping = True
+                self._counting_task.cancel()
                 for group in (self.agents, self.servers):
                     await asyncio.gather(*(child.end(self._kill) for child in group.values()))
                 await asyncio.gather(*(bus.aclose() for bus in self._buses.values()))
@@ -144,7 +144,7 @@ class FleetSupervisor:
             self.agents[HEALER].start()
             await self._wait_for_healer()
         for agent in self.agents.values():
-            if not agent.wanted:
+            if not agent.is_wanted:
                 agent.start()
 
     async def _wait_for_healer(self) -> None:
@@ -152,7 +152,7 @@ class FleetSupervisor:
         planned = [agent.svc for agent in self._spec.plan.agents]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_HEALER_LISTENS_WITHIN_SEC):
-                while not await have_subscribers(planned, self._spec.truth, self._bus):  # noqa: ASYNC110 - a bus reports no new subscriber
+                while not await have_subscribers(planned, self._spec.truth, self._get_bus):  # noqa: ASYNC110 - a bus reports no new subscriber
                     await asyncio.sleep(_POLL_EVERY_SEC)
 
     async def wait_until_up(self) -> list[str]:
@@ -170,9 +170,9 @@ class FleetSupervisor:
                 reported = True
             await asyncio.sleep(_READY_POLL_EVERY_SEC)
             waited_sec += _READY_POLL_EVERY_SEC
-        if self._counting is not None:
-            self._counting.cancel()
-        return [name for name, child in self.agents.items() if child.wanted]
+        if self._counting_task is not None:
+            self._counting_task.cancel()
+        return [name for name, child in self.agents.items() if child.is_wanted]
 
     async def add_service(self, svc: str) -> None:
         """Add the agents of a service that was seeded since the start, or was left out by --only.
@@ -193,7 +193,7 @@ class FleetSupervisor:
             package = f"services/{svc.replace('-', '_')}"
             raise AddError(f"{svc} has no {package}/__main__.py here: it is started where it lives")
         self._require_known_buses(truth)
-        port = next_metrics_port(self._spec.truth, self._spec.metrics_port, self._added)
+        port = find_next_metrics_port(self._spec.truth, self._spec.metrics_port, self._added)
         try:
             added = plan_added_agents(truth, svc, module, port)
         except PlanError as error:
@@ -206,12 +206,12 @@ class FleetSupervisor:
         Raises:
             AddError: the fleet is stopping.
         """
-        if self._stopping or self._tasks is None:
+        if self._is_stopping or self._tasks is None:
             raise AddError("the fleet is stopping")
         for agent in added:
             if agent.name not in self.agents:  # else another request has added it meanwhile
                 self._added.append(agent)
-                self._service[agent.name] = agent.svc
+                self._service_by_agent[agent.name] = agent.svc
                 child = self.agents[agent.name] = self._make_agent(agent, truth)
                 self._tasks.create_task(child.supervise(), name=agent.name)
 
@@ -221,7 +221,7 @@ class FleetSupervisor:
         Raises:
             AddError: no bus holds a valid truth.
         """
-        buses = [self._bus(bus.name) for bus in self._spec.plan.buses]
+        buses = [self._get_bus(bus.name) for bus in self._spec.plan.buses]
         seen = await read_all_truths(
             buses, read(CommonSettings).truth_redis_key, None, _READ_TRUTH_WITHIN_SEC
         )
@@ -246,27 +246,27 @@ class FleetSupervisor:
     async def _find_late(self) -> set[str]:
         """Return the names of the agents of the plan that are meant to run and are not up yet."""
         planned = [agent.name for agent in self._spec.plan.agents]
-        agents = {name: self.agents[name] for name in planned if self.agents[name].wanted}
+        agents = {name: self.agents[name] for name in planned if self.agents[name].is_wanted}
         started: dict[str, float] = {}
         for name, child in agents.items():
             if child.state is ChildState.RUNNING:  # before that, `started_at` is not the time of this run
-                svc = self._service[name]
+                svc = self._service_by_agent[name]
                 started[svc] = min(child.started_at, started.get(svc, math.inf))
-        ready = await find_ready(started, self._spec.truth, self._bus) if started else set()
-        wanted = Counter(self._service[name] for name in agents)
+        ready = await find_ready(started, self._spec.truth, self._get_bus) if started else set()
+        wanted = Counter(self._service_by_agent[name] for name in agents)
         ready = {svc for svc in ready if wanted[svc] == 1 or self._counter.count(svc) >= wanted[svc]}
         return {
             name
             for name, child in agents.items()
-            if child.state is not ChildState.RUNNING or self._service[name] not in ready
+            if child.state is not ChildState.RUNNING or self._service_by_agent[name] not in ready
         }
 
     async def _count_instances(self) -> None:
         """Wait until the truth is seeded, then count beating processes until cancelled."""
         await self._seeded.wait()
-        await self._counter.listen(self._bus)
+        await self._counter.listen(self._get_bus)
 
-    def _bus(self, name: str) -> Bus:
+    def _get_bus(self, name: str) -> Bus:
         """Return the client of a bus of the plan; make it at the first call."""
         if name not in self._buses:
             bus = next(bus for bus in self._spec.plan.buses if bus.name == name)
@@ -296,7 +296,7 @@ class FleetSupervisor:
 
     async def _is_our_server(self, name: str, server: Child) -> bool:
         """Return True if the server that answers on the bus is the process of `server`, else False."""
-        bus = self._bus(name)
+        bus = self._get_bus(name)
         try:
             info = await bus.ask(bus.client.info("server"))
         except BusError:  # not started yet, or still loading its data
@@ -318,7 +318,7 @@ class FleetSupervisor:
             Exit: it ended with another exit code than 0.
         """
         environ = {
-            **self._declared_environ(BOOTSTRAP, BOOTSTRAP, self._spec.truth),
+            **self._make_environ(BOOTSTRAP, BOOTSTRAP, self._spec.truth),
             **self._spec.bus_environ(BOOTSTRAP),
             "TRUTH_PATH": str(self._spec.truth_path),
         }
@@ -329,12 +329,12 @@ class FleetSupervisor:
             self._write_line("bootstrap", line)
 
         program = Program("bootstrap", [sys.executable, "-m", "bootstrap"], environ)
-        code = await Child(program, self._log_event, keep_line).once(self._kill)
+        code = await Child(program, self._log_event, keep_line).run_once(self._kill)
         if code:
             why = f"bootstrap did not seed the truth (exit code {code}); its last lines say why"
             raise Exit(code if code > 0 else Code.DIED, why)
 
-    def _declared_environ(self, module: str, svc: str, truth: Truth) -> dict[str, str]:
+    def _make_environ(self, module: str, svc: str, truth: Truth) -> dict[str, str]:
         """Return the environment of a program: the variables that it declares, and those of all children.
 
         The caller adds the URLs of the buses that the fleet runs.
@@ -347,32 +347,32 @@ class FleetSupervisor:
         # a file or a socket by which one process reports is not for all of them
         fixed = {"MARKETSWARM_ALIVE_FILE": "", "NOTIFY_SOCKET": ""}
         fixed |= {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
-        return {**child_environ(module, svc, truth, os.environ), **fixed}
+        return {**make_child_environ(module, svc, truth, os.environ), **fixed}
 
     def _make_server(self, bus: PlannedBus) -> Child:
         """Make the child that runs the server of a bus, and the server's folder. It is not started."""
         assert bus.port is not None and self._spec.binary is not None  # noqa: S101, PT018 - we run it
         folder = self._spec.data / bus.name
         make_private_folder(folder)
-        line = command(self._spec.binary, bus.port, folder, **sized(self._spec.maxmemory))
-        line = bounded(line, self._spec.maxmemory)
+        line = build_command(self._spec.binary, bus.port, folder, **build_memory_limits(self._spec.maxmemory))
+        line = limit_process_memory(line, self._spec.maxmemory)
         if self._spec.access:
             line = defer_port(line, bus.port, folder, FILE)
-        program = Program(bus.name, line, server_environ(os.environ))
-        return Child(program, self._log_event, self._line_writer(bus.name), _SERVER_GRACE_SEC)
+        program = Program(bus.name, line, make_server_environ(os.environ))
+        return Child(program, self._log_event, self._make_line_writer(bus.name), _SERVER_GRACE_SEC)
 
     def _make_agent(self, agent: PlannedAgent, truth: Truth) -> Child:
         """Make the child that runs an agent of `truth`. It is not started."""
         environ: Mapping[str, str] = {
-            **self._declared_environ(agent.module, agent.svc, truth),
+            **self._make_environ(agent.module, agent.svc, truth),
             **self._spec.bus_environ(agent.svc),
             **agent.environ(),
         }
-        killed_sec = missed_after_sec(truth, agent.svc) + _RESTART_AFTER_MISS_SEC
-        program = Program(agent.name, [sys.executable, "-m", agent.module], environ, killed_sec)
-        return Child(program, self._log_event, self._line_writer(agent.name))
+        pause_after_kill_sec = missed_after_sec(truth, agent.svc) + _RESTART_AFTER_MISS_SEC
+        program = Program(agent.name, [sys.executable, "-m", agent.module], environ, pause_after_kill_sec)
+        return Child(program, self._log_event, self._make_line_writer(agent.name))
 
-    def _line_writer(self, name: str) -> Callable[[bytes], None]:
+    def _make_line_writer(self, name: str) -> Callable[[bytes], None]:
         """Return a function that writes a line as output of the child called `name`."""
         return lambda line: self._write_line(name, line)
 

@@ -8,8 +8,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from marketswarm.acl import user_names
-from marketswarm.fleet.deferred_port import LINK, OPEN, SOCKET, defer_port
-from marketswarm.fleet.server import command, find_binary
+from marketswarm.fleet.deferred_port import ACL_LINK, OPEN_ACL, SOCKET_NAME, defer_port
+from marketswarm.fleet.server import build_command, find_binary
 from marketswarm.passwords import acl_texts, passwords
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Server
@@ -32,7 +32,7 @@ class Gated(Server):
     path: str | None = None
 
     def begin(self, **config: str) -> None:
-        line = command(find_binary(self.path), self.port, self.folder, **config)
+        line = build_command(find_binary(self.path), self.port, self.folder, **config)
         self.spawn(defer_port(line, self.port, self.folder, "users.acl"))
 
 
@@ -80,10 +80,10 @@ def test_once_the_port_is_open_the_users_are_those_of_the_file(server, monkeypat
     with pytest.raises(redis.exceptions.NoPermissionError):
         server.cmd("CONFIG", "GET", "port")
     assert server.cmd("GET", "truth:doc") is None  # `default` looks
-    until(lambda: not (server.folder / OPEN).exists(), 5, "the other file to go")
-    assert (server.folder / LINK).readlink().name == "users.acl"
+    until(lambda: not (server.folder / OPEN_ACL).exists(), 5, "the other file to go")
+    assert (server.folder / ACL_LINK).readlink().name == "users.acl"
     monkeypatch.chdir(server.folder)  # a socket's path must not be long
-    with contextlib.closing(redis.Redis(unix_socket_path=SOCKET, retry=ONCE)) as inside:
+    with contextlib.closing(redis.Redis(unix_socket_path=SOCKET_NAME, retry=ONCE)) as inside:
         with pytest.raises(redis.exceptions.NoPermissionError):
             inside.flushall()
         with pytest.raises(redis.AuthenticationError):

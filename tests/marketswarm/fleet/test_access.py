@@ -26,8 +26,8 @@ def made(tmp_path):
 
 
 def test_each_user_comes_in_by_files_of_its_own(made):
-    guarded, _, data = made
-    environ = guarded.environ("a")
+    has_users, _, data = made
+    environ = has_users.environ("a")
     assert environ == {
         "SYSTEM_REDIS_URL_FILE": str(data / "urls/a/system-redis"),
         "MARKET_REDIS_URL_FILE": str(data / "urls/a/market-redis"),
@@ -35,8 +35,8 @@ def test_each_user_comes_in_by_files_of_its_own(made):
     found = parse_url(Path(environ["MARKET_REDIS_URL_FILE"]).read_text().strip())
     assert (found["username"], found["host"], found["port"]) == ("a", "127.0.0.1", 7001)
     assert found["password"] == (data / "secrets/a").read_text().strip()
-    assert parse_url(guarded.url("system-redis"))["username"] == "operator"
-    assert guarded.url("another-redis") is None
+    assert parse_url(has_users.url("system-redis"))["username"] == "operator"
+    assert has_users.url("another-redis") is None
 
 
 def test_what_holds_a_password_is_its_owner_s_alone(made):
@@ -49,15 +49,15 @@ def test_what_holds_a_password_is_its_owner_s_alone(made):
 
 
 def test_passwords_stay_over_a_start(made):
-    guarded, document, data = made
-    before = guarded.url("system-redis", "b")
+    has_users, document, data = made
+    before = has_users.url("system-redis", "b")
     assert access.prepare_access(plan(document), document, data).url("system-redis", "b") == before
 
 
 def test_another_s_server_is_left_alone(tmp_path):
     document = truth("a")
-    guarded = access.prepare_access(plan(document, **{"system-redis": "redis://far:1"}), document, tmp_path)
-    assert list(guarded.environ("a")) == ["MARKET_REDIS_URL_FILE"]
+    has_users = access.prepare_access(plan(document, **{"system-redis": "redis://far:1"}), document, tmp_path)
+    assert list(has_users.environ("a")) == ["MARKET_REDIS_URL_FILE"]
     assert not (tmp_path / "system-redis").exists()
     known = {"system-redis": "redis://far:1", "market-redis": "redis://far:2"}
     with pytest.raises(Exit, match="no server is started here") as ended:

@@ -183,7 +183,7 @@ def test_a_wrong_configuration_waits_longest_at_once_and_counts_for_nothing():
 
 
 def test_what_was_killed_stays_down_until_it_is_missed():
-    pauses = RestartBackoff(killed_sec=32)
+    pauses = RestartBackoff(pause_after_kill_sec=32)
     assert pauses.after(60, -9) == 32
     assert pauses.after(60, -11) == 0.5, "a crash is another matter"
     assert pauses.after(60, 5) == 0.5

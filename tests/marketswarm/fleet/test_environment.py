@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from marketswarm.fleet.environment import child_environ, server_environ
+from marketswarm.fleet.environment import make_child_environ, make_server_environ
 from marketswarm.truth import parse_truth
 
 SECRETS = {
@@ -54,7 +54,7 @@ TRUTH = parse_truth(
 
 @pytest.mark.parametrize("svc", MODULES)
 def test_each_program_has_its_own_secrets_and_no_other(svc):
-    found = child_environ(MODULES[svc], svc, TRUTH, ENVIRON)
+    found = make_child_environ(MODULES[svc], svc, TRUTH, ENVIRON)
     assert ALL.items() <= found.items()
     assert {name for name in SECRETS if name in found} == {
         name for name, who in SECRETS.items() if svc in who
@@ -62,18 +62,20 @@ def test_each_program_has_its_own_secrets_and_no_other(svc):
 
 
 def test_a_server_has_none():
-    found = server_environ(ENVIRON)
+    found = make_server_environ(ENVIRON)
     assert found["PATH"] == "/bin"
     assert not found.keys() & (SECRETS.keys() | {"SYSTEM_REDIS_URL"})
 
 
 def test_what_a_section_of_the_truth_names_its_service_has_and_no_other():
     environ = {"SHOP_KEY": "1", "MESH_OWN_FILE": "/x"}
-    assert child_environ("services.mesh", "mesh", TRUTH, environ) == {"MESH_OWN_FILE": "/x"}
-    assert "SHOP_KEY" in child_environ("services.shop", "shop", TRUTH, environ)
+    assert make_child_environ("services.mesh", "mesh", TRUTH, environ) == {"MESH_OWN_FILE": "/x"}
+    assert "SHOP_KEY" in make_child_environ("services.shop", "shop", TRUTH, environ)
 
 
 def test_a_truth_does_not_give_the_notifier_what_its_channels_may_not_have():
     channels = {"a": {"type": "webhook", "url": "env:POLYGON_API_KEY"}}
     raw = orjson.dumps({"services": {"notifier": {"settings": {"channels": channels}}}})
-    assert "POLYGON_API_KEY" not in child_environ("notifier", "notifier", parse_truth(raw).truth, ENVIRON)
+    assert "POLYGON_API_KEY" not in make_child_environ(
+        "notifier", "notifier", parse_truth(raw).truth, ENVIRON
+    )

@@ -21,7 +21,7 @@ def raw(event="service.down", level="info", **facts) -> bytes:
 
 
 def test_a_line_has_time_name_event_and_facts_in_columns(screen):
-    line = screen.line("healer", raw(svc="rss_agg", late_sec=31.2, why="no beat"), 0.0)
+    line = screen.format_line("healer", raw(svc="rss_agg", late_sec=31.2, why="no beat"), 0.0)
     assert line == '12:50:58 healer  service.down svc=rss_agg late_sec=31.2 why="no beat"'
 
 
@@ -39,51 +39,51 @@ def test_a_line_has_time_name_event_and_facts_in_columns(screen):
     ],
 )
 def test_a_newcomer_sees_what_is_worth_a_line(screen, line, shown):
-    assert (screen.line("healer", line, 0.0) is not None) == shown
+    assert (screen.format_line("healer", line, 0.0) is not None) == shown
 
 
 def test_what_the_fleet_itself_says_is_always_shown(screen):
-    assert screen.line(FLEET, raw("fleet.anything"), 0.0)
+    assert screen.format_line(FLEET, raw("fleet.anything"), 0.0)
 
 
 def test_verbose_shows_all(screen):
     screen.verbose = True
-    assert all(screen.line("healer", raw("probe.result", "debug"), 0.0) for _ in range(20))
+    assert all(screen.format_line("healer", raw("probe.result", "debug"), 0.0) for _ in range(20))
 
 
 def test_the_same_again_and_again_is_shown_five_times_then_counted(screen):
-    lines = [screen.line("healer", raw("beat.bad", "warning"), now / 10) for now in range(20)]
+    lines = [screen.format_line("healer", raw("beat.bad", "warning"), now / 10) for now in range(20)]
     assert [line is not None for line in lines] == [True] * 5 + [False] * 15
-    assert screen.line("rss_agg", raw("beat.bad", "warning"), 2.0) is not None
-    assert "(and 15 more like it)" in screen.line("healer", raw("beat.bad", "warning"), 11.0)
-    assert "more like it" not in screen.line("healer", raw("beat.bad", "warning"), 11.1)
+    assert screen.format_line("rss_agg", raw("beat.bad", "warning"), 2.0) is not None
+    assert "(and 15 more like it)" in screen.format_line("healer", raw("beat.bad", "warning"), 11.0)
+    assert "more like it" not in screen.format_line("healer", raw("beat.bad", "warning"), 11.1)
 
 
 def test_colours_mark_who_and_how_bad(screen):
     screen.colours = True
-    line = screen.line("healer", raw("x.y", "error"), 0.0)
+    line = screen.format_line("healer", raw("x.y", "error"), 0.0)
     assert "\x1b[31mx.y\x1b[0m" in line
     assert "\x1b[32mhealer \x1b[0m" in line
 
 
 def test_a_strangers_payload_cannot_touch_the_terminal(screen):
-    line = screen.line("healer", raw("a.b", "warning", got="\x1b[2J\r\u202e"), 0.0)
+    line = screen.format_line("healer", raw("a.b", "warning", got="\x1b[2J\r\u202e"), 0.0)
     assert line.isprintable()
     assert "\\x1b" in line
-    assert screen.line("healer", b"\x1b[2Jboo", 0.0).endswith("\\x1b[2Jboo")
+    assert screen.format_line("healer", b"\x1b[2Jboo", 0.0).endswith("\\x1b[2Jboo")
 
 
 def test_of_a_traceback_the_last_line_is_shown_and_all_when_asked(screen):
     died = raw("program.died", "critical", exception="Traceback\n  File x\nValueError: no")
-    assert screen.line("healer", died, 0.0).splitlines()[1:] == ["    ValueError: no"]
+    assert screen.format_line("healer", died, 0.0).splitlines()[1:] == ["    ValueError: no"]
     screen.verbose = True
-    assert len(screen.line("healer", died, 0.0).splitlines()) == 4
+    assert len(screen.format_line("healer", died, 0.0).splitlines()) == 4
 
 
 @pytest.mark.parametrize("ts", [None, 7, "yesterday", {}])
 def test_a_line_without_a_time_is_shown_all_the_same(screen, ts):
     line = orjson.dumps({"ts": ts, "event": "a.down"})
-    assert screen.line("healer", line, 0.0) == "         healer  a.down"
+    assert screen.format_line("healer", line, 0.0) == "         healer  a.down"
 
 
 def test_lines_come_whole_and_in_order():

@@ -5,8 +5,8 @@ from marketswarm.fleet.plan import (
     PlanError,
     PlannedAgent,
     find_missed,
+    find_next_metrics_port,
     make_plan,
-    next_metrics_port,
     plan_added_agents,
 )
 from marketswarm.truth import parse_truth
@@ -143,16 +143,16 @@ def test_a_left_out_service_that_is_not_monitored_is_not_missed():
 def test_an_added_service_gets_ports_that_no_other_process_has():
     document = replicated(a={"replicas": 3}, healer={})
     taken = {agent.metrics_port for agent in plan(document, metrics_port=9100).agents}
-    port = next_metrics_port(document, 9100, [])
+    port = find_next_metrics_port(document, 9100, [])
     later = replicated(new={"replicas": 2})
     added = plan_added_agents(later, "new", "services.new", port)
     assert [(agent.name, agent.metrics_port) for agent in added] == [("new", 9104), ("new/2", 9105)]
     assert not taken & {agent.metrics_port for agent in added}
-    assert next_metrics_port(document, 9100, added) == 9106
+    assert find_next_metrics_port(document, 9100, added) == 9106
 
 
 def test_an_added_service_of_a_fleet_without_metrics_has_none():
-    assert next_metrics_port(truth("a"), None, []) is None
+    assert find_next_metrics_port(truth("a"), None, []) is None
     assert plan_added_agents(replicated(new={}), "new", "m", None) == (PlannedAgent("new", "m"),)
 
 

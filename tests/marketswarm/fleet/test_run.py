@@ -504,7 +504,7 @@ async def test_what_is_for_one_process_is_not_handed_on_to_all(tmp_path, monkeyp
     orders = FleetSpec(plan=plan, truth=TRUTH, truth_path=tmp_path, data=tmp_path, binary=tmp_path)
     hurry = asyncio.Event()
     swarm = FleetSupervisor(orders, lambda *_, **__: None, lambda _, line: said.append(line), hurry)
-    assert await swarm.agents["a"].once(hurry) == 0
+    assert await swarm.agents["a"].run_once(hurry) == 0
     environ = orjson.loads(said[0])
     assert environ["SYSTEM_REDIS_URL"] == "redis://127.0.0.1:7000"
     assert environ["LOG_LEVEL"] == "/theirs"

@@ -7,7 +7,15 @@ import pytest
 import redis
 
 from marketswarm.fleet import server
-from marketswarm.fleet.server import LIMITS, MAXMEMORY, bounded, command, find_binary, memory_size, sized
+from marketswarm.fleet.server import (
+    LIMITS,
+    MAXMEMORY,
+    build_command,
+    build_memory_limits,
+    find_binary,
+    limit_process_memory,
+    parse_memory_size,
+)
 from marketswarm.truth.parse import MAX_BYTES
 from support.rig import HOST, Server, free_port
 from support.rig.flood import limits_of_containers
@@ -66,7 +74,7 @@ def test_without_any_the_message_says_what_to_install_and_what_was_too_old(tmp_p
 
 
 def test_a_bus_listens_here_alone_and_keeps_what_it_is_told(tmp_path):
-    line = server.command(Path("s"), 7000, tmp_path)
+    line = server.build_command(Path("s"), 7000, tmp_path)
     said = dict(zip(line[1::2], line[2::2], strict=False))
     assert said["--port"] == "7000"
     assert said["--bind"] == "127.0.0.1"
@@ -75,7 +83,9 @@ def test_a_bus_listens_here_alone_and_keeps_what_it_is_told(tmp_path):
 
 
 def test_a_directive_can_be_overridden_and_its_parts_are_words_of_their_own(tmp_path):
-    line = server.command(Path("s"), 1, tmp_path, client_output_buffer_limit="pubsub 1kb 1kb 1", save="")
+    line = server.build_command(
+        Path("s"), 1, tmp_path, client_output_buffer_limit="pubsub 1kb 1kb 1", save=""
+    )
     at = line.index("--client-output-buffer-limit")
     assert line.count("--client-output-buffer-limit") == 1
     assert line[at + 1 : at + 5] == ["pubsub", "1kb", "1kb", "1"]
@@ -83,25 +93,25 @@ def test_a_directive_can_be_overridden_and_its_parts_are_words_of_their_own(tmp_
 
 @pytest.mark.parametrize(("text", "size"), [("64mb", 64 << 20), ("1GB", 1 << 30), ("100m", 100_000_000)])
 def test_a_size_is_written_as_redis_writes_it(text, size):
-    assert memory_size(text) == size
+    assert parse_memory_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "0", "1mb", "-1gb", "1 gb", "1tb", "lots", "1gb;", "٣gb"])
 def test_what_is_no_size_or_too_small_is_refused_with_an_example(text):
     with pytest.raises(ValueError, match="at least 64mb, such as 512mb"):
-        memory_size(text)
+        parse_memory_size(text)
 
 
 def test_servers_in_containers_have_every_limit_that_embedded_ones_have():
     containers = limits_of_containers()
     embedded = {name.replace("-", "_"): value for name, value in LIMITS.items()}
     assert containers.keys() == embedded.keys()
-    for limits in (containers, embedded, {**embedded, **sized("4gb")}):
-        assert memory_size(limits["maxmemory_clients"]) * 2 == memory_size(limits["maxmemory"])
+    for limits in (containers, embedded, {**embedded, **build_memory_limits("4gb")}):
+        assert parse_memory_size(limits["maxmemory_clients"]) * 2 == parse_memory_size(limits["maxmemory"])
         assert int(re.sub(r"\D", "", limits["proto_max_bulk_len"])) << 20 > MAX_BYTES
         # the healer and mesh, behind by a burst, each at its own limit
         pubsub = re.search(r"pubsub (\w+)", limits["client_output_buffer_limit"])[1]
-        assert 2 * memory_size(pubsub) <= memory_size(limits["maxmemory_clients"])
+        assert 2 * parse_memory_size(pubsub) <= parse_memory_size(limits["maxmemory_clients"])
     assert embedded["maxmemory"] == MAXMEMORY
 
 
@@ -121,7 +131,9 @@ def test_a_real_server_takes_all_of_them(tmp_path):
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="the kernel's limit on data is Linux'")
 def test_a_script_that_takes_more_memory_than_its_server_may_have_gets_none(tmp_path):
     port = free_port()
-    line = bounded(command(find_binary(), port, tmp_path, **sized("64mb")), "64mb")
+    line = limit_process_memory(
+        build_command(find_binary(), port, tmp_path, **build_memory_limits("64mb")), "64mb"
+    )
     with subprocess.Popen(line) as server, redis.Redis(HOST, port, socket_timeout=20) as client:
         try:
             until(lambda: answers(client), 10, "the server")

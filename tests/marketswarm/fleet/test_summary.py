@@ -11,7 +11,7 @@ from marketswarm.fleet.summary import SummaryFacts, describe_channels, describe_
 from marketswarm.truth import Truth, parse_truth
 
 FACTS = SummaryFacts(
-    program="valkey-server", data=".marketswarm", make=True, took_sec=2.34, miss_after_sec=30
+    program="valkey-server", data=".marketswarm", has_makefile=True, took_sec=2.34, miss_after_sec=30
 )
 
 UP = ["healer", "rss_agg"]
@@ -47,7 +47,7 @@ def test_it_says_whether_the_buses_are_open(plan):
     assert "  users     none: the buses are open to all on this machine; --acl shuts them" in format_summary(
         plan, UP, FACTS
     )
-    guarded = format_summary(plan, UP, dataclasses.replace(FACTS, guarded=True))
+    guarded = format_summary(plan, UP, dataclasses.replace(FACTS, has_users=True))
     assert "  users     one a service (--acl); passwords in .marketswarm/secrets" in guarded
     others = dataclasses.replace(plan, buses=plan.buses[1:])
     assert "users" not in "\n".join(format_summary(others, UP, FACTS))
@@ -55,7 +55,7 @@ def test_it_says_whether_the_buses_are_open(plan):
 
 @pytest.mark.parametrize("make", [True, False])
 def test_the_hints_for_a_fleet_in_another_folder_name_that_folder(plan, make):
-    lines = format_summary(plan, UP, dataclasses.replace(FACTS, data="/tmp/my fleet", make=make))  # noqa: S108 - shown only
+    lines = format_summary(plan, UP, dataclasses.replace(FACTS, data="/tmp/my fleet", has_makefile=make))  # noqa: S108 - shown only
     commands = [line.strip().partition("  ")[0] for line in lines]
     for command in ("status", "alerts", "simulate rss_agg"):
         assert f"marketswarm {command} --data '/tmp/my fleet'" in commands
@@ -159,7 +159,7 @@ def test_it_shows_no_password(plan):
 
 
 def test_without_a_makefile_it_names_the_program(plan):
-    text = "\n".join(format_summary(plan, UP, dataclasses.replace(FACTS, make=False)))
+    text = "\n".join(format_summary(plan, UP, dataclasses.replace(FACTS, has_makefile=False)))
     assert "marketswarm simulate rss_agg" in text
     assert "make " not in text
 
@@ -195,7 +195,7 @@ def test_of_a_service_with_several_processes_it_says_how_many_are_up(plan):
 
 
 def test_with_users_on_the_buses_it_says_where_their_passwords_are(plan):
-    guarded = dataclasses.replace(FACTS, guarded=True)
+    guarded = dataclasses.replace(FACTS, has_users=True)
     assert "passwords in .marketswarm/secrets" in "\n".join(format_summary(plan, UP, guarded))
     assert "passwords" not in "\n".join(format_summary(plan, UP, FACTS))
 

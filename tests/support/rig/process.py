@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from marketswarm.fleet.parent_death_guard import die_with_parent
-from marketswarm.fleet.server import command, find_binary
+from marketswarm.fleet.server import build_command, find_binary
 from support.leftovers import TAG
 from support.rig import acl_users, forkserver
 from support.waiting import until
@@ -223,7 +223,7 @@ class Server(Process):
         assert not self.running, f"{self} runs already"
         binary = server_binary(carried=bool(self.clock))
         users = acl_users.directives(self.folder, self.config)
-        line = command(binary, self.port, self.folder, **self.config, **users, **config)
+        line = build_command(binary, self.port, self.folder, **self.config, **users, **config)
         self.spawn(line, env={**os.environ, **self.clock})
 
     def close(self) -> None:
