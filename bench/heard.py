@@ -90,12 +90,12 @@ async def _ours(port: int, channels: int, beats: int) -> None:
     list(restore_services(detector, {}, {}, read_clocks()))
     _hold_still()
     while detector.counts.heard < channels:
-        detector.hear(bus.name, await session.read_batch(), read_clocks())
+        detector.take_messages(bus.name, await session.read_batch(), read_clocks())
     _hold_still()
     beats += channels
     wall, cpu = time.perf_counter(), time.process_time()
     while detector.counts.heard < beats:
-        detector.hear(bus.name, await session.read_batch(), read_clocks())
+        detector.take_messages(bus.name, await session.read_batch(), read_clocks())
         await asyncio.sleep(0)
     _done(wall, cpu, detector.counts.heard - channels)
     assert detector.counts.malformed == detector.counts.replayed == 0

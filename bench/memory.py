@@ -112,18 +112,18 @@ def _live(out: Any, services: int) -> None:
     detector = Detector(now)
     detector.set_roster(_watches(services, 0), {"bus": 10.0}, now)
     clock = detector.buses["bus"].clock
-    clock.opened()
+    clock.note_session_opened()
     list(restore_services(detector, {}, {}, now))
     svcs, payloads = names(services), 0
     steps = round(DAY_SEC / CANARY_EVERY_SEC)
     for step in range(steps):
         now = Moment(step * CANARY_EVERY_SEC, 1.7e9 + step * CANARY_EVERY_SEC)
-        clock.sent(step, now.mono)
-        clock.accepted(now)
+        clock.note_canary_sent(step, now.mono)
+        clock.note_canary_accepted(now)
         messages = list(_messages(step, svcs, now.wall, chance))
         payloads += len(messages)
-        detector.hear("bus", messages, now)
-        detector.hear_canary("bus", step, now)
+        detector.take_messages("bus", messages, now)
+        detector.take_canary("bus", step, now)
         for suspect in detector.tick(now).suspects:
             detector.judge_suspect(suspect.svc, None, now)
         detector.take_unsaved_silences()

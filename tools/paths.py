@@ -188,7 +188,7 @@ class Scene:
         self.monitor.set_roster([watch], {self.bus.name: 10.0}, [self.bus.name])
         detector = self.monitor.detector
         list(restore_services(detector, {}, {}, read_clocks()))
-        detector.buses[self.bus.name].clock.opened()
+        detector.buses[self.bus.name].clock.note_session_opened()
         self._canaries = 0
         self.listener = Listener(self.bus, self.monitor.feed, listener="healer", boot="b")
 

@@ -10,7 +10,7 @@ from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, ListeningC
 from marketswarm.detector.detector import BeatObserver, Counts, Detector, Tick
 from marketswarm.detector.restarts import RestartObserver
 from marketswarm.detector.restore import adopt_found_bus, adopt_state, restore_lost_bus, restore_services
-from marketswarm.detector.service import HeardAt, WatchedService, warm_up
+from marketswarm.detector.service import HeardAt, WatchedService, compute_warm_up_sec
 from marketswarm.detector.verdict import (
     LastBeat,
     Publication,
@@ -52,7 +52,7 @@ __all__ = [
     "WatchedService",
     "adopt_found_bus",
     "adopt_state",
+    "compute_warm_up_sec",
     "restore_lost_bus",
     "restore_services",
-    "warm_up",
 ]

@@ -16,13 +16,13 @@ from marketswarm.detector.wheel import TimingWheel
 from marketswarm.event import Kind
 from marketswarm.truth import HEALER
 
-AT_ONCE: Final = 2000
+MAX_PER_EVALUATION: Final = 2000
 """Services handled in one evaluation: some milliseconds of work."""
 
 NO_TIMEOUT: Final = inf
 """The timeout of a bus whose loss another program publishes."""
 
-ANSWERS: Final = frozenset({"auth", "loading", "readonly", "oom", "misconf"})
+SERVER_REASONS: Final = frozenset({"auth", "loading", "readonly", "oom", "misconf"})
 """Reasons that only a server which was reached can give."""
 
 
@@ -36,16 +36,16 @@ class WatchedBus:
     """
 
     __slots__ = (
-        "_waiting_looked_at",
+        "_waiting_evaluated_at",
         "awaiting_canary",
         "channels",
         "clock",
         "has_more_due",
+        "listening_share",
         "lost_as_deaf",
         "lost_at",
         "name",
         "refused_channels",
-        "share",
         "state",
         "timeout_sec",
         "turn",
@@ -56,7 +56,7 @@ class WatchedBus:
         self.name = name
         self.timeout_sec = timeout_sec
         self.clock = ListeningClock(start)
-        self.share = ListeningShare(self.clock, start)
+        self.listening_share = ListeningShare(self.clock, start)
         self.state = State.UNKNOWN
         self.lost_at: Moment | None = None  # while it is down: when it was last heard, if ever
         self.lost_as_deaf = (
@@ -65,10 +65,10 @@ class WatchedBus:
         self.channels: dict[bytes, WatchedService] = {}
         self.refused_channels: frozenset[bytes] | None = None  # None until the first session
         self.turn = 0  # the clock's turn at which every service's next beat was last asked to be parsed
-        self.wheel: TimingWheel[WatchedService] = TimingWheel(WatchedService.time_on_wheel)
+        self.wheel: TimingWheel[WatchedService] = TimingWheel(WatchedService.wheel_time)
         self.awaiting_canary: list[WatchedService] = []  # due by the running clock; a canary must prove it
         self.has_more_due = False  # some of them were left to the next evaluation
-        self._waiting_looked_at = -inf  # what the clock had proven when all of them were looked at last
+        self._waiting_evaluated_at = -inf  # what the clock had proven when all of them were looked at last
 
     # -- the roster
 
@@ -102,12 +102,12 @@ class WatchedBus:
         Services that wait for a canary are included only if one came since the last call. If more are due,
         the next evaluation is due at once.
         """
-        found = self.wheel.pop_due(running, AT_ONCE)
+        found = self.wheel.pop_due(running, MAX_PER_EVALUATION)
         for service in found:
             service.take_off_wheel()
-        if self._waiting_looked_at != self.clock.proven:
+        if self._waiting_evaluated_at != self.clock.proven:
             found, self.awaiting_canary = [*self.awaiting_canary, *found], []
-        self._waiting_looked_at, self.has_more_due = self.clock.proven, False
+        self._waiting_evaluated_at, self.has_more_due = self.clock.proven, False
         return found
 
     def await_canary(self, service: WatchedService) -> None:
@@ -117,12 +117,12 @@ class WatchedBus:
     def postpone(self, services: Sequence[WatchedService]) -> None:
         """Return these services from the next `pop_due`; the next evaluation is due at once."""
         self.awaiting_canary += services
-        self._waiting_looked_at, self.has_more_due = -inf, True
+        self._waiting_evaluated_at, self.has_more_due = -inf, True
 
     def retry(self, service: WatchedService) -> None:
         """Return a suspect from the next `pop_due`: its `beat:<svc>` could not be read."""
         self.awaiting_canary.append(service)
-        self._waiting_looked_at = -inf
+        self._waiting_evaluated_at = -inf
 
     def parse_all_after_gap(self) -> None:
         """Have every service's next beat parsed if a gap began or ended since the last call."""
@@ -136,7 +136,7 @@ class WatchedBus:
     @property
     def is_poorly_heard(self) -> bool:
         """Whether the bus was heard for too little of the recent time, even if it is heard now."""
-        return self.lost_as_deaf or self.share.poor > 0
+        return self.lost_as_deaf or self.listening_share.poor_count > 0
 
     def evaluate(self, now: Moment, *, may_blame: bool) -> Verdict | None:
         """Return the verdict that the bus is lost, or that a bus that was lost as deaf is found; else None.
@@ -144,22 +144,22 @@ class WatchedBus:
         A bus is lost if it was not heard for its timeout, or for too much of the time. The former counts only
         with `may_blame`, which says that the bus is away and not this process.
         """
-        window = self.share.close_window(self.timeout_sec, now)
+        window = self.listening_share.close_window(self.timeout_sec, now)
         if self.state is State.DOWN:
-            return self._find(now) if self.lost_as_deaf and window is WindowProof.GOOD else None
-        if self.share.is_deaf:
-            since = self.share.since
-            return self._lose("deaf", now.mono - since.mono, since, now)
+            return self._declare_found(now) if self.lost_as_deaf and window is WindowProof.GOOD else None
+        if self.listening_share.is_deaf:
+            since = self.listening_share.poor_since
+            return self._declare_lost("deaf", now.mono - since.mono, since, now)
         silent_sec = self.clock.unheard_for(now.mono)
         if self.clock.listening or not may_blame or silent_sec < self.timeout_sec:
             return None
-        return self._lose(self.clock.reason, silent_sec, self.clock.proof, now)
+        return self._declare_lost(self.clock.reason, silent_sec, self.clock.proof, now)
 
     def note_heard(self, now: Moment) -> Verdict | None:
         """Note that a canary was heard; return the verdict that the bus is found, if it was lost."""
         if self.state is State.UP or (self.state is State.DOWN and self.lost_as_deaf):
             return None
-        return self._find(now)
+        return self._declare_found(now)
 
     def restore_lost(self, since: float | None, now: Moment, *, as_deaf: bool) -> Verdict | None:
         """Apply a published loss; `since` is when the bus was last heard, in epoch seconds, or None.
@@ -177,14 +177,14 @@ class WatchedBus:
         if self.state is State.DOWN:
             self.state, self.lost_at, self.lost_as_deaf = State.UP, None, False
 
-    def _lose(self, reason: str, late_sec: float, since: Moment, now: Moment) -> Verdict | None:
+    def _declare_lost(self, reason: str, late_sec: float, since: Moment, now: Moment) -> Verdict | None:
         """Move to `down` and return the verdict that the bus is lost.
 
         `since` is when it was last heard, `late_sec` the seconds since then.
         """
         self.lost_at = since if self.state is State.UP else None
         self.lost_as_deaf = reason == "deaf"
-        return self._move(
+        return self._apply_transition(
             Trigger.DUE,
             now,
             reason=reason,
@@ -193,15 +193,15 @@ class WatchedBus:
             since=None if self.lost_at is None else self.lost_at.wall,
         )
 
-    def _find(self, now: Moment) -> Verdict | None:
+    def _declare_found(self, now: Moment) -> Verdict | None:
         """Move to `up` and return the verdict that the bus is found; None for the first time it is heard."""
         self.lost_as_deaf = False
-        self.share.restart(now)
+        self.listening_share.restart(now)
         if (lost_at := self.lost_at) is None:
-            return self._move(Trigger.BEAT, now)
-        return self._move(Trigger.BEAT, now, down_sec=now.mono - lost_at.mono, since=lost_at.wall)
+            return self._apply_transition(Trigger.BEAT, now)
+        return self._apply_transition(Trigger.BEAT, now, down_sec=now.mono - lost_at.mono, since=lost_at.wall)
 
-    def _move(self, trigger: Trigger, now: Moment, **found: float | str | None) -> Verdict | None:
+    def _apply_transition(self, trigger: Trigger, now: Moment, **found: float | str | None) -> Verdict | None:
         """Apply a transition.
 
         Return its verdict with the fields in `found`, or None if it is not published.
@@ -221,7 +221,7 @@ class Reach:
 
     def __init__(self) -> None:
         self._last: Moment | None = None  # when a bus was reached last, if ever
-        self._overslept_sec = 0.0  # for how long since then this process did not run
+        self._stalled_sec = 0.0  # for how long since then this process did not run
         self._is_reached = False
         self._back_at = -inf  # when a bus was reached again after none had been, in monotonic seconds
 
@@ -230,27 +230,27 @@ class Reach:
 
         Too long means the shortest timeout of the buses.
         """
-        found = [at for bus in buses if (at := _reached_at(bus.clock, now)) is not None]
+        found = [at for bus in buses if (at := _find_reached_at(bus.clock, now)) is not None]
         was_reached, self._is_reached = self._is_reached, bool(found)
         if not found:
             return None
         last, self._last = self._last, max(found, key=lambda at: at.mono)
-        overslept_sec, self._overslept_sec = self._overslept_sec, 0.0
+        stalled_sec, self._stalled_sec = self._stalled_sec, 0.0
         if was_reached:
             return None
         if last is None:
             self._back_at = now.mono
             return None
-        if now.mono - last.mono - overslept_sec < min(bus.timeout_sec for bus in buses):
+        if now.mono - last.mono - stalled_sec < min(bus.timeout_sec for bus in buses):
             return None
         self._back_at = now.mono
         for bus in buses:
-            bus.share.restart(now)
-        return _reach_gap(last, now)
+            bus.listening_share.restart(now)
+        return _make_gap_verdict(last, now)
 
-    def note_stall(self, overslept_sec: float) -> None:
+    def note_stall(self, stalled_sec: float) -> None:
         """Note that this process itself did not run for this many seconds."""
-        self._overslept_sec += overslept_sec
+        self._stalled_sec += stalled_sec
 
     def may_blame(self, bus: WatchedBus, now: Moment) -> bool:
         """Return True if a bus that is not heard is away, rather than this process cut off from it.
@@ -260,20 +260,20 @@ class Reach:
         return self._is_reached and now.mono - self._back_at >= bus.timeout_sec
 
 
-def _reached_at(clock: ListeningClock, now: Moment) -> Moment | None:
+def _find_reached_at(clock: ListeningClock, now: Moment) -> Moment | None:
     """Return the latest time at which a bus that is reached now was reached; None if it is not reached.
 
     For a `deaf` bus, the last accepted canary counts for one second.
     """
     if clock.listening:
         return clock.proof
-    if clock.reason in ANSWERS:
+    if clock.reason in SERVER_REASONS:
         return now
-    taken = clock.taken if clock.reason == "deaf" else None
-    return taken if taken is not None and now.mono - taken.mono <= OVERDUE_SEC else None
+    accepted_at = clock.accepted_at if clock.reason == "deaf" else None
+    return accepted_at if accepted_at is not None and now.mono - accepted_at.mono <= OVERDUE_SEC else None
 
 
-def _reach_gap(last: Moment, now: Moment) -> Verdict:
+def _make_gap_verdict(last: Moment, now: Moment) -> Verdict:
     """Return the verdict that no bus was reached from `last` to `now`."""
     return Verdict(
         HEALER,

@@ -27,7 +27,7 @@ GOOD_FROM: Final = 0.75
 POOR_IN_A_ROW: Final = 2
 """A bus is deaf after two windows in a row with less than half proven; one with three quarters ends that."""
 
-_CUT: Final = frozenset({"refused", "error"})
+_CUT_REASONS: Final = frozenset({"refused", "error"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +52,20 @@ class ListeningClock:
     __slots__ = (
         "_accepted",
         "_anchor",
-        "_mutes",
+        "_mute_times",
         "_outstanding",
         "_session",
         "_session_reason",
         "_write_reason",
+        "accepted_at",
         "gap_end",
         "gaps",
-        "overslept_ever_sec",
-        "overslept_sec",
         "proof",
         "proven",
         "round_trip_sec",
         "sessions",
-        "taken",
+        "stalled_sec",
+        "stalled_total_sec",
         "turns",
     )
 
@@ -77,9 +77,9 @@ class ListeningClock:
         self.turns = 0  # how often a gap began, or the listener caught up after one
         self.round_trip_sec = 0.0
         self.proof = start  # the last moment at which this bus was known to be heard
-        self.taken: Moment | None = None  # when the bus last took a canary, heard or not
-        self.overslept_sec = 0.0  # how long the listener itself did not run since `proof`
-        self.overslept_ever_sec = 0.0  # the same since the beginning
+        self.accepted_at: Moment | None = None  # when the bus last took a canary, heard or not
+        self.stalled_sec = 0.0  # how long the listener itself did not run since `proof`
+        self.stalled_total_sec = 0.0  # the same since the beginning
         self._anchor: float | None = None  # the monotonic time that `proven` stands for; None in a gap
         self._session = False
         # canaries without a return yet, number and time of sending; the latest 64 are kept
@@ -88,7 +88,7 @@ class ListeningClock:
         self._write_reason: str | None = None
         self._accepted = False  # the bus took the last canary that it answered
         # the latest stretches in which the listener ran and heard nothing: when each ended, and its length
-        self._mutes: deque[tuple[float, float]] = deque(maxlen=16)
+        self._mute_times: deque[tuple[float, float]] = deque(maxlen=16)
 
     @property
     def listening(self) -> bool:
@@ -96,12 +96,12 @@ class ListeningClock:
         return self._anchor is not None
 
     @property
-    def caught_up(self) -> bool:
+    def is_caught_up(self) -> bool:
         """Whether all messages of the last gap were heard: a second canary came after its end."""
         return self._anchor is not None and self.proven > self.gap_end
 
     @property
-    def in_session(self) -> bool:
+    def is_in_session(self) -> bool:
         """Whether a session is open: from its last SUBSCRIBE acknowledged to the connection's end."""
         return self._session
 
@@ -112,12 +112,12 @@ class ListeningClock:
         An error of the publishing connection (a certificate, a password) precedes the reason that the session
         was cut. While the bus accepts writes, a session that is cut or fails gives `deaf`.
         """
-        if self._accepted and self._session_reason in _CUT:
+        if self._accepted and self._session_reason in _CUT_REASONS:
             return "deaf"
         known = [reason for reason in (self._write_reason, self._session_reason) if reason is not None]
         return next((reason for reason in known if reason != "refused"), known[0] if known else "deaf")
 
-    def running(self, now: float) -> float:
+    def read(self, now: float) -> float:
         """Return the clock's reading at `now` if all goes on well: `proven` plus the time since.
 
         In a gap, return `proven`.
@@ -126,26 +126,26 @@ class ListeningClock:
 
     def unheard_for(self, now: float) -> float:
         """Return for how many seconds this bus was not heard while this process ran."""
-        return now - self.proof.mono - self.overslept_sec
+        return now - self.proof.mono - self.stalled_sec
 
-    def muted_since(self, mono: float, now: float) -> float:
+    def muted_sec_since(self, mono: float, now: float) -> float:
         """Return for how many seconds since `mono` the bus was mute, and perhaps took no beats either.
 
         Return infinity if that can't be known, since only the latest 16 such times are kept.
         """
-        if len(self._mutes) == self._mutes.maxlen and self._mutes[0][0] > mono:
+        if len(self._mute_times) == self._mute_times.maxlen and self._mute_times[0][0] > mono:
             return inf
         muted_sec = self.unheard_for(now)  # beats may be heard before the canary that ends it
-        lately_sec = muted_sec if muted_sec > OVERDUE_SEC else 0.0
-        return lately_sec + sum(sec for until, sec in self._mutes if until > mono)
+        current_sec = muted_sec if muted_sec > OVERDUE_SEC else 0.0
+        return current_sec + sum(sec for until, sec in self._mute_times if until > mono)
 
-    def deaf_for(self, now: float) -> float:
+    def missing_canary_sec(self, now: float) -> float:
         """Return for how many seconds the oldest canary has been missing on the open session."""
         if not self._session or self._write_reason or not self._outstanding:
             return 0.0
         return now - self._outstanding[0][1]
 
-    def opened(self) -> None:
+    def note_session_opened(self) -> None:
         """Begin a session, as its last SUBSCRIBE was acknowledged; it proves no time before now."""
         self._begin_gap()
         self.sessions += 1
@@ -153,28 +153,28 @@ class ListeningClock:
         self._session_reason = None
         self._outstanding.clear()
 
-    def lost(self, reason: str) -> None:
+    def note_session_lost(self, reason: str) -> None:
         """Note that the session ended, or could not be opened."""
         self._session = False
         self._session_reason = reason
         self._begin_gap()
 
-    def sent(self, number: int, now: float) -> None:
+    def note_canary_sent(self, number: int, now: float) -> None:
         """Note that a canary is about to be published; numbers grow."""
         self._outstanding.append((number, now))
 
-    def accepted(self, now: Moment) -> None:
+    def note_canary_accepted(self, now: Moment) -> None:
         """Note that the bus accepted a canary: it takes writes."""
-        self._write_reason, self._accepted, self.taken = None, True, now
+        self._write_reason, self._accepted, self.accepted_at = None, True, now
 
-    def refused(self, number: int, reason: str) -> None:
+    def note_canary_refused(self, number: int, reason: str) -> None:
         """Note that the bus did not accept a canary in time; until it accepts one, no time can be proven."""
         self._write_reason, self._accepted = reason, False
         if self._outstanding and self._outstanding[-1][0] == number:
             self._outstanding.pop()
         self._begin_gap()
 
-    def heard(self, number: int, now: Moment) -> bool:
+    def note_canary_received(self, number: int, now: Moment) -> bool:
         """Note that a canary came back; return True if that ended a gap."""
         skipped = False
         while self._outstanding and self._outstanding[0][0] < number:
@@ -185,8 +185,8 @@ class ListeningClock:
         sent_at = self._outstanding.popleft()[1]
         self.round_trip_sec = now.mono - sent_at
         if (muted_sec := self.unheard_for(now.mono)) > OVERDUE_SEC:
-            self._mutes.append((now.mono, muted_sec))
-        self.proof, self.overslept_sec = now, 0.0
+            self._mute_times.append((now.mono, muted_sec))
+        self.proof, self.stalled_sec = now, 0.0
         if self._anchor is not None and (skipped or self.round_trip_sec > OVERDUE_SEC):
             self._begin_gap()
         if self._anchor is None:
@@ -194,12 +194,12 @@ class ListeningClock:
             self.gap_end = self.proven
             return True
         if sent_at > self._anchor:
-            self.turns += not self.caught_up
+            self.turns += not self.is_caught_up
             self.proven += sent_at - self._anchor
             self._anchor = sent_at
         return False
 
-    def check(self, now: float) -> None:
+    def check_canary(self, now: float) -> None:
         """Begin a gap if a canary is overdue, or none was sent for too long."""
         if self._anchor is None:
             return
@@ -207,11 +207,11 @@ class ListeningClock:
         if late or now - self._anchor > 2 * OVERDUE_SEC + CANARY_EVERY_SEC:
             self._begin_gap()
 
-    def stalled(self, overslept_sec: float) -> None:
+    def note_stall(self, stalled_sec: float) -> None:
         """Begin a gap: this process did not run for so many seconds, and a silence in them proves nothing."""
         self._begin_gap()
-        self.overslept_sec += overslept_sec
-        self.overslept_ever_sec += overslept_sec
+        self.stalled_sec += stalled_sec
+        self.stalled_total_sec += stalled_sec
 
     def _begin_gap(self) -> None:
         """Begin a gap and count it, unless there is one already."""
@@ -238,7 +238,7 @@ class ListeningShare:
         start: when the first window begins.
     """
 
-    __slots__ = ("_begin", "_clock", "_overslept_sec", "_proven", "poor", "since")
+    __slots__ = ("_begin", "_clock", "_proven", "_stalled_sec", "poor_count", "poor_since")
 
     def __init__(self, clock: ListeningClock, start: Moment) -> None:
         self._clock = clock
@@ -247,12 +247,12 @@ class ListeningShare:
     @property
     def is_deaf(self) -> bool:
         """Whether too little of the time was proven in enough windows in a row."""
-        return self.poor >= POOR_IN_A_ROW
+        return self.poor_count >= POOR_IN_A_ROW
 
     def restart(self, now: Moment) -> None:
         """Begin a window at `now`, and drop the result of the windows before it."""
-        self.poor = 0  # the number of poor windows in a row
-        self.since = now  # when the first of them began
+        self.poor_count = 0  # the number of poor windows in a row
+        self.poor_since = now  # when the first of them began
         self._begin_window(now)
 
     def close_window(self, window_sec: float, now: Moment) -> WindowProof | None:
@@ -260,29 +260,29 @@ class ListeningShare:
 
         Call this several times per window. Time in which this process did not run is part of no window.
         """
-        elapsed_sec = now.mono - self._begin.mono - (self._clock.overslept_ever_sec - self._overslept_sec)
+        elapsed_sec = now.mono - self._begin.mono - (self._clock.stalled_total_sec - self._stalled_sec)
         if elapsed_sec < window_sec:
             return None
         share = (self._clock.proven - self._proven) / elapsed_sec
-        found = (
+        proof = (
             WindowProof.GOOD
             if share >= GOOD_FROM
             else WindowProof.FAIR
             if share >= POOR_BELOW
             else WindowProof.POOR
         )
-        if found is WindowProof.POOR and self._clock.proof.mono <= self._begin.mono:
-            found = WindowProof.UNHEARD
-        if found is WindowProof.POOR:
-            self.since = self.since if self.poor else self._begin
-            self.poor += 1
+        if proof is WindowProof.POOR and self._clock.proof.mono <= self._begin.mono:
+            proof = WindowProof.UNHEARD
+        if proof is WindowProof.POOR:
+            self.poor_since = self.poor_since if self.poor_count else self._begin
+            self.poor_count += 1
         else:
-            self.poor = 0
+            self.poor_count = 0
         self._begin_window(now)
-        return found
+        return proof
 
     def _begin_window(self, now: Moment) -> None:
         """Begin a window at `now`."""
         self._begin = now
         self._proven = self._clock.proven
-        self._overslept_sec = self._clock.overslept_ever_sec
+        self._stalled_sec = self._clock.stalled_total_sec

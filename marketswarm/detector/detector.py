@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from marketswarm import beat as beats
 from marketswarm.beat import Beat, MalformedBeat
-from marketswarm.detector.bus import AT_ONCE, Reach, WatchedBus
+from marketswarm.detector.bus import MAX_PER_EVALUATION, Reach, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.detector.service import BeatBatch, HeardAt, WatchedService
 from marketswarm.detector.verdict import (
@@ -41,7 +41,7 @@ class Counts:
     stalls: int = 0
 
 
-class Hearing(NamedTuple):
+class BatchResult(NamedTuple):
     """The result of a batch of messages: verdicts, and the messages on channels of no service."""
 
     verdicts: list[Verdict]
@@ -86,7 +86,7 @@ class BeatObserver:
     def goodbye_heard(self, service: WatchedService, beat: Beat) -> None:
         """Handle that a `stopping` beat was recorded."""
 
-    def voice_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
+    def sender_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
         """Handle a beat of another instance than the last one, or of one that had said goodbye.
 
         `boot` is the instance that beats now.
@@ -98,7 +98,7 @@ class BeatObserver:
     def state_changed(self, service: WatchedService) -> None:
         """Handle that a service is about to come up, or to get the state that another healer published."""
 
-    def restored(
+    def service_restored(
         self, service: WatchedService, saved: SavedService, stored: LastBeat | None, now: Moment
     ) -> None:
         """Handle that the saved state of an earlier run was applied to a service.
@@ -160,9 +160,9 @@ class Detector:
             for svc, service in self.services.items()
             if service.channel_refused_at and svc not in wanted
         ]
-        verdicts += [self._drop(svc, now) for svc in sorted(self.services.keys() - wanted.keys())]
+        verdicts += [self._drop_service(svc, now) for svc in sorted(self.services.keys() - wanted.keys())]
         for watch in wanted.values():
-            self._add(watch, now)
+            self._add_service(watch, now)
         self.buses = {name: self.buses[name] for name in buses}
         channels: dict[str, dict[bytes, WatchedService]] = {name: {} for name in buses}
         for service in self.services.values():
@@ -172,27 +172,27 @@ class Detector:
         self.observer.roster_changed(self.buses)
         return verdicts
 
-    def _drop(self, svc: str, now: Moment) -> Verdict:
+    def _drop_service(self, svc: str, now: Moment) -> Verdict:
         """Stop watching a service, and return the verdict on that."""
         service = self.services.pop(svc)
         service.drop()
         self.observer.service_dropped(svc)
         self.unsaved_silences[svc] = None
-        return self._move(service, Trigger.REMOVED, now, before=service.last_beat)
+        return self._apply_transition(service, Trigger.REMOVED, now, before=service.last_beat)
 
-    def _add(self, watch: Watch, now: Moment) -> None:
+    def _add_service(self, watch: Watch, now: Moment) -> None:
         """Watch a service; if another line of the truth named it before, go on with its state and silence."""
         old = self.services.get(watch.svc)
         if old is not None and old.watch == watch:
             return
         bus = self.buses[watch.bus]
-        running = bus.clock.running(now.mono)
+        running = bus.clock.read(now.mono)
         service = WatchedService(watch, bus, running)
-        service.await_restore(waits=self.is_restoring if old is None else old.is_restoring)
+        service.set_restoring(waits=self.is_restoring if old is None else old.is_restoring)
         if old is not None:
             old.confirm()
             old.drop()
-            service.succeed(old, running, old.silence(old.bus.clock.running(now.mono)))
+            service.inherit(old, running, old.silence_sec(old.bus.clock.read(now.mono)))
             if old.is_silence_saved:  # the saved silence must not stay a reading of another clock
                 self.unsaved_silences[watch.svc] = service
         self.observer.service_added(service, old)
@@ -207,11 +207,11 @@ class Detector:
         if stalled_sec > CANARY_EVERY_SEC + OVERDUE_SEC:
             self.counts.stalls += 1
             for bus in self.buses.values():
-                bus.clock.stalled(stalled_sec)
+                bus.clock.note_stall(stalled_sec)
             self._reach.note_stall(stalled_sec)
         self._awake_at = now.mono
 
-    def hear_canary(self, bus_name: str, number: int, now: Moment) -> list[Verdict]:
+    def take_canary(self, bus_name: str, number: int, now: Moment) -> list[Verdict]:
         """Take a canary that came back.
 
         Return the verdicts that any bus is reached again, or this one is found.
@@ -219,29 +219,29 @@ class Detector:
         bus = self.buses.get(bus_name)
         if bus is None:
             return []
-        bus.clock.heard(number, now)
+        bus.clock.note_canary_received(number, now)
         gap = self._reach.evaluate(self.buses.values(), now) if bus.clock.listening else None
         found = bus.note_heard(now) if bus.clock.listening else None
         return [verdict for verdict in (gap, found) if verdict is not None]
 
-    def hear(self, bus_name: str, messages: Messages, now: Moment) -> Hearing:
+    def take_messages(self, bus_name: str, messages: Messages, now: Moment) -> BatchResult:
         """Take messages that arrived together, as the server sends them: `[b"message", channel, payload]`."""
         self.note_awake(now)
         bus = self.buses.get(bus_name)
         if bus is None:
-            return Hearing([], [])
+            return BatchResult([], [])
         bus.parse_all_after_gap()
-        heard = HeardAt(bus.clock.running(now.mono), now.mono, now.wall)
+        heard = HeardAt(bus.clock.read(now.mono), now.mono, now.wall)
         batch = BeatBatch(bus.channels, messages, heard)
         verdicts = []
-        for service, payload in batch.unfamiliar():
-            verdict = self._parse(service, payload, heard)
+        for service, payload in batch.iterate_unfamiliar():
+            verdict = self._take_payload(service, payload, heard)
             if verdict is not None:
                 verdicts.append(verdict)
         self.counts.heard += batch.familiar
-        return Hearing(verdicts, batch.others)
+        return BatchResult(verdicts, batch.others)
 
-    def _parse(self, service: WatchedService, payload: bytes, heard: HeardAt) -> Verdict | None:
+    def _take_payload(self, service: WatchedService, payload: bytes, heard: HeardAt) -> Verdict | None:
         """Parse a payload and record it as a beat or a goodbye.
 
         Return the verdict that the service is up, or None.
@@ -255,7 +255,7 @@ class Detector:
             return None
         if not service.is_restoring:
             self.observer.beat_parsed(service)
-        if service.is_replay(found.boot, found.i):
+        if service.check_replay(found.boot, found.i):
             self.counts.replayed += 1
             return None
         self.counts.heard += 1
@@ -272,8 +272,8 @@ class Detector:
     ) -> Verdict | None:
         """Record a live beat; return the verdict that the service is up if it was not, else None."""
         effect = service.take_beat(payload, beat, heard)
-        if effect.is_new_voice:
-            self.observer.voice_changed(service, beat.boot, is_other_instance=effect.is_other_instance)
+        if effect.is_new_sender:
+            self.observer.sender_changed(service, beat.boot, is_other_instance=effect.is_other_instance)
         if effect.ends_saved_silence:
             self.unsaved_silences[service.watch.svc] = None
             self._has_ended_silence = True
@@ -307,14 +307,14 @@ class Detector:
         canaries_wanted: list[str] = []
         wake_in = CANARY_EVERY_SEC
         for bus in self.buses.values():
-            bus.clock.check(now.mono)
+            bus.clock.check_canary(now.mono)
         if (gap := self._reach.evaluate(self.buses.values(), now)) is not None:
             verdicts.append(gap)
         for bus in self.buses.values():
-            moved = bus.evaluate(now, may_blame=self._reach.may_blame(bus, now))
-            if moved is not None:
-                verdicts.append(moved)
-            running = bus.clock.running(now.mono)
+            verdict = bus.evaluate(now, may_blame=self._reach.may_blame(bus, now))
+            if verdict is not None:
+                verdicts.append(verdict)
+            running = bus.clock.read(now.mono)
             if not self.is_restoring:
                 suspects += self._find_suspects(bus, running)
                 verdicts += self.observer.due_verdicts(bus, now)
@@ -334,21 +334,21 @@ class Detector:
         found: list[Suspect] = []
         due_services = bus.pop_due(running)
         for n, service in enumerate(due_services):
-            if len(found) >= AT_ONCE:
+            if len(found) >= MAX_PER_EVALUATION:
                 bus.postpone(due_services[n:])
                 break
             if service.is_dropped or service.channel_refused_at is not None or service.state is State.DOWN:
                 continue
             self.confirm(service)
             if (due := service.due()) > running:
-                if not service.is_silence_saved and service.save_silence_at() <= running:
+                if not service.is_silence_saved and service.silence_save_at() <= running:
                     service.mark_silence_saved()
                     self.unsaved_silences[service.watch.svc] = service
                 bus.schedule(service)
             elif due > bus.clock.proven:
                 bus.await_canary(service)
             else:
-                service.suspect()
+                service.begin_suspicion()
                 found.append(Suspect(service.watch.svc, bus.name))
         return found
 
@@ -376,8 +376,8 @@ class Detector:
             service.bus.schedule(service)
             return None
         self.unsaved_silences[svc] = None
-        service.convict()
-        return self._move(service, Trigger.DUE, now, before=service.last_beat)
+        service.prepare_miss()
+        return self._apply_transition(service, Trigger.DUE, now, before=service.last_beat)
 
     def retry_suspect(self, svc: str) -> None:
         """Have a service whose `beat:<svc>` could not be read returned as a suspect again soon."""
@@ -446,7 +446,7 @@ class Detector:
         for channel, service in bus.channels.items():
             if channel in refused and service.channel_refused_at is None:
                 service.refuse_channel(now)
-                found.append(_watch_verdict(service.watch.svc, State.DOWN, now, service=service))
+                found.append(_make_watch_verdict(service.watch.svc, State.DOWN, now, service=service))
             elif channel not in refused and service.channel_refused_at is not None:
                 found.append(_allow_channel(service, now))
         return found
@@ -458,7 +458,7 @@ class Detector:
         """
         service = self.services.get(svc)
         if service is None:
-            return _watch_verdict(svc, State.UNWATCHED, now)
+            return _make_watch_verdict(svc, State.UNWATCHED, now)
         if service.channel_refused_at is not None:
             return None
         service.refuse_channel(Moment(now.mono - now.since(since), since))
@@ -471,18 +471,18 @@ class Detector:
     def bring_up(self, service: WatchedService, now: Moment | HeardAt, *, before: HeardAt | None) -> Verdict:
         """Return the verdict that a service is up; `before` is its last beat before the one that shows it."""
         self.observer.state_changed(service)
-        verdict = self._move(service, Trigger.BEAT, Moment(now.mono, now.wall), before=before)
+        verdict = self._apply_transition(service, Trigger.BEAT, Moment(now.mono, now.wall), before=before)
         service.bus.schedule(service)
         return verdict
 
-    def _move(
+    def _apply_transition(
         self, service: WatchedService, trigger: Trigger, now: Moment, *, before: HeardAt | None
     ) -> Verdict:
         """Move a service to its next state; `before` is the last beat before the event that moves it."""
         was_down = service.state is State.DOWN
         publication = service.move(trigger)
         is_miss, is_beat = trigger is Trigger.DUE, trigger is Trigger.BEAT
-        running = service.bus.clock.running(now.mono)
+        running = service.bus.clock.read(now.mono)
         last = service.last_beat
         return Verdict(
             service.watch.svc,
@@ -492,25 +492,25 @@ class Detector:
             reason=service.miss_reason() if is_miss else None,
             exit_code=service.exit_code if is_miss else None,
             host=service.host,
-            late_sec=service.silence(running) if is_miss else None,
+            late_sec=service.silence_sec(running) if is_miss else None,
             overdue_sec=running - service.due() if is_miss else None,
             timeout_sec=service.watch.timeout_sec,
             age_sec=now.mono - last.mono if is_beat and last else None,
             down_sec=now.mono - before.mono if was_down and is_beat and before else None,
             since=None if before is None else before.wall,
-            boot=service.boot(),
-            i=service.highest_i.get(service.boot() or ""),
+            boot=service.newest_boot(),
+            i=service.highest_i.get(service.newest_boot() or ""),
         )
 
 
 def _allow_channel(service: WatchedService, now: Moment) -> Verdict:
     """Let a service be evaluated again, and return the verdict that it is watchable."""
-    since = service.allow_channel(service.bus.clock.running(now.mono))
+    since = service.allow_channel(service.bus.clock.read(now.mono))
     service.bus.schedule(service)
-    return _watch_verdict(service.watch.svc, State.UP, now, service=service, since=since)
+    return _make_watch_verdict(service.watch.svc, State.UP, now, service=service, since=since)
 
 
-def _watch_verdict(
+def _make_watch_verdict(
     svc: str,
     state: State,
     now: Moment,

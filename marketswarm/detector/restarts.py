@@ -233,7 +233,7 @@ class RestartObserver(BeatObserver):
             history.before = history.before._replace(stopped=True)
         self.save_soon(service.watch.svc)
 
-    def voice_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
+    def sender_changed(self, service: WatchedService, boot: str | None, *, is_other_instance: bool) -> None:
         """Drop a case that another instance disproves, and have the service's beat saved soon."""
         if is_other_instance:
             self._drop_disproved_case(service, boot)
@@ -250,7 +250,7 @@ class RestartObserver(BeatObserver):
         if before is None:
             return
         is_old_instance = beat.boot is None or beat.boot in before.instances
-        if not service.bus.clock.caught_up and is_old_instance:
+        if not service.bus.clock.is_caught_up and is_old_instance:
             # its delay is unknown: messages that piled up in the gap are still being heard
             history.before = before._replace(was_heard_again=True)
             return
@@ -267,7 +267,7 @@ class RestartObserver(BeatObserver):
         """Drop the case and the beat before the gap: the state change itself is published."""
         self._histories[service.watch.svc].drop_gap(service)
 
-    def restored(
+    def service_restored(
         self, service: WatchedService, saved: SavedService, stored: LastBeat | None, now: Moment
     ) -> None:
         """Take the last beat that an earlier run saved as the one before the gap in which nobody listened."""
@@ -383,7 +383,7 @@ class RestartObserver(BeatObserver):
         """
         history = self._history_of(service)
         case = history.case
-        if case is not None and service.bus.clock.caught_up and case.is_disproved_by(boot):
+        if case is not None and service.bus.clock.is_caught_up and case.is_disproved_by(boot):
             history.drop_case()
 
 
@@ -473,9 +473,9 @@ def _open_case(service: WatchedService, before: BeatBeforeGap, beat: Beat, heard
     """
     clock, timeout_sec = service.bus.clock, max(service.watch.timeout_sec, before.allowed_sec)
     restarted = beat.boot not in before.instances
-    if beat.boot is None or (restarted and before.was_heard_again and clock.caught_up):
+    if beat.boot is None or (restarted and before.was_heard_again and clock.is_caught_up):
         return None  # it has no boot, or replaced another instance while we listened
-    sec = before.seconds_to(beat.ts, heard.mono) - clock.muted_since(before.mono, heard.mono)
+    sec = before.seconds_to(beat.ts, heard.mono) - clock.muted_sec_since(before.mono, heard.mono)
     gap_sec = before.proven_sec if before.proven_sec >= timeout_sec else 0.0
     if restarted:
         has_ended = before.is_final and clock.turns - before.turn <= TURNS_TO_CATCH_UP

@@ -32,7 +32,7 @@ def restore_services(
     """
     detector.note_awake(now)
     restored: set[str] = set()
-    while left := _services_left(detector, saved, restored):
+    while left := _list_unrestored(detector, saved, restored):
         for svc in left:
             service, known = detector.services.get(svc), saved.get(svc)
             if svc in restored:
@@ -41,11 +41,11 @@ def restore_services(
             if service is not None and service.is_restoring:
                 yield _restore_service(detector, service, known, stored_beats.get(svc), now)
             elif service is None and known is not None:
-                yield _unwatched(svc, known, now)
+                yield _make_unwatched_verdict(svc, known, now)
     detector.end_restore()
 
 
-def _services_left(
+def _list_unrestored(
     detector: Detector, saved: Mapping[str, SavedService], restored: Collection[str]
 ) -> list[str]:
     """Return the services that are still to be restored; the roster may change between two steps."""
@@ -69,11 +69,11 @@ def _restore_service(
             service.parse_next()
             detector.count_replay()
         service.restore(saved, now)
-        detector.observer.restored(service, saved, stored, now)
+        detector.observer.service_restored(service, saved, stored, now)
     # a service that was heard needs no stored beat, and news in it must stay news: it would show that we are
     # deaf
     if stored is not None and heard is None and service.state is not State.DOWN:
-        service.attest(stored, now)
+        service.apply_stored_beat(stored, now)
     if heard is not None:
         before = service.end_restore(heard, stopped=stopped)
         if saved is not None:
@@ -84,7 +84,7 @@ def _restore_service(
         # a run that was killed after publishing the miss may have left its silence, on a clock that is no
         # more
         detector.delete_silences((svc,))
-    elif service.state is State.UNKNOWN and service.last_beat and _shows_life(service, stored):
+    elif service.state is State.UNKNOWN and service.last_beat and _is_sign_of_life(service, stored):
         verdict = detector.bring_up(service, now, before=None)
     else:
         service.keep_silence_saved()
@@ -93,14 +93,14 @@ def _restore_service(
     return verdict
 
 
-def _shows_life(service: WatchedService, stored: LastBeat | None) -> bool:
+def _is_sign_of_life(service: WatchedService, stored: LastBeat | None) -> bool:
     """Return True if the stored beat alone shows that a service is up: half a timeout old at most."""
     if stored is None or stored.age_sec is None or service.stopped:
         return False
     return stored.age_sec <= service.watch.timeout_sec / 2
 
 
-def _unwatched(svc: str, saved: SavedService, now: Moment) -> Verdict:
+def _make_unwatched_verdict(svc: str, saved: SavedService, now: Moment) -> Verdict:
     """Return the verdict that a saved service is no longer watched; an alert if it was down."""
     publication = Publication.ALERT if saved.state is State.DOWN else Publication.NONE
     return Verdict(svc, State.UNWATCHED, publication, now.wall, since=saved.since)

@@ -59,17 +59,17 @@ class BeatEffect(NamedTuple):
     """The effect of a live beat.
 
     `before` is the beat before it. `ends_saved_silence` says that a silence that is saved on the bus has
-    ended; `is_new_voice` that another instance than last time beats, or one that had said goodbye;
+    ended; `is_new_sender` that another instance than last time beats, or one that had said goodbye;
     `is_other_instance` that another instance than last time beats.
     """
 
     before: HeardAt | None
     ends_saved_silence: bool
-    is_new_voice: bool
+    is_new_sender: bool
     is_other_instance: bool
 
 
-def warm_up(interval_sec: float, timeout_sec: float) -> float:
+def compute_warm_up_sec(interval_sec: float, timeout_sec: float) -> float:
     """Return the seconds that a service has after a gap to be heard, by the reference's formula."""
     return min(timeout_sec, max(2 * interval_sec, 0.75 * timeout_sec))
 
@@ -118,7 +118,7 @@ class WatchedService:
     def __init__(self, watch: Watch, bus: "WatchedBus", watched_since: float) -> None:
         self.watch = watch
         self.bus = bus
-        self.warm_up_sec = warm_up(watch.interval_sec, watch.timeout_sec)
+        self.warm_up_sec = compute_warm_up_sec(watch.interval_sec, watch.timeout_sec)
         self.state = State.UNKNOWN
         self.last_beat: HeardAt | None = None
         self.watched_since = watched_since
@@ -159,26 +159,28 @@ class WatchedService:
         Every gap grants a warm-up, but one silence never gets more than one warm-up in all. A service that
         reported a failure is due at once, if the truth asks for an alert on that.
         """
-        timeout, warm = self.watch.timeout_sec, self.warm_up_sec
-        grace = self.bus.clock.gap_end + warm
+        timeout_sec, warm_up_sec = self.watch.timeout_sec, self.warm_up_sec
+        grace = self.bus.clock.gap_end + warm_up_sec
         if self.last_beat is None:
-            due = min(max(self.watched_since + warm, grace), self.watched_since + 2 * warm)
+            due = min(max(self.watched_since + warm_up_sec, grace), self.watched_since + 2 * warm_up_sec)
         else:
-            due = min(max(self.last_beat.at + timeout, grace), self.last_beat.at + timeout + warm)
+            due = min(
+                max(self.last_beat.at + timeout_sec, grace), self.last_beat.at + timeout_sec + warm_up_sec
+            )
         due = max(due, self.not_due_before)
         return due if self.failed_at is None else min(due, self.failed_at)
 
-    def silence(self, now: float) -> float:
+    def silence_sec(self, now: float) -> float:
         """Return the seconds without a beat at `now`; if it never beat, the seconds since it is watched."""
         return now - (self.watched_since if self.last_beat is None else self.last_beat.at)
 
-    def save_silence_at(self) -> float:
+    def silence_save_at(self) -> float:
         """Return when the service's silence should be saved, so that it survives a restart of the healer."""
         if self.last_beat is None:
             return self.watched_since
         return self.last_beat.at + self.watch.timeout_sec / 2
 
-    def next_look(self) -> float:
+    def next_evaluation(self) -> float:
         """Return when the timing wheel should return the service; infinity while it can't fall due."""
         if self.is_dropped or self.is_suspect or self.channel_refused_at is not None:
             return inf
@@ -187,7 +189,7 @@ class WatchedService:
         if self.payload is not self.parsed_payload and self.parsed_at is not None:
             # should the unparsed payload be no beat, the last beat would be as old as the last parsed one
             return min(self.parsed_at.at + self.watch.timeout_sec / 2, self.due())
-        return self.due() if self.is_silence_saved else min(self.save_silence_at(), self.due())
+        return self.due() if self.is_silence_saved else min(self.silence_save_at(), self.due())
 
     def miss_reason(self) -> Reason:
         """Return why the service is missed."""
@@ -205,7 +207,7 @@ class WatchedService:
         self.miss_count += trigger is Trigger.DUE
         return publication
 
-    def suspect(self) -> None:
+    def begin_suspicion(self) -> None:
         """Note that the service's `beat:<svc>` is being read."""
         self.is_suspect = True
 
@@ -213,7 +215,7 @@ class WatchedService:
         """Note that the read of `beat:<svc>` was answered, or failed."""
         self.is_suspect = False
 
-    def convict(self) -> None:
+    def prepare_miss(self) -> None:
         """Prepare the miss: save no silence any more, and have the next payload parsed."""
         self.is_silence_saved = False
         self.parse_next()
@@ -235,9 +237,9 @@ class WatchedService:
         was, self.is_on_wheel = self.is_on_wheel, True
         return not was
 
-    def time_on_wheel(self) -> float:
-        """Return `next_look` for the wheel; if that is infinity, note that the wheel removes the service."""
-        at = self.next_look()
+    def wheel_time(self) -> float:
+        """Return `next_evaluation`; if that is infinity, note that the wheel removes the service."""
+        at = self.next_evaluation()
         if at == inf:
             self.take_off_wheel()
         return at
@@ -263,7 +265,7 @@ class WatchedService:
         self.parse_next()
         return since
 
-    def succeed(self, old: "WatchedService", now: float, old_silence_sec: float) -> None:
+    def inherit(self, old: "WatchedService", now: float, old_silence_sec: float) -> None:
         """Take over the state of `old`, the same service under another line of the truth.
 
         The silence of `old_silence_sec` goes on; it is never due before a warm-up from `now`.
@@ -294,8 +296,8 @@ class WatchedService:
         """
         if self.payload is self.parsed_payload:
             return True
-        found = parse_beat(self.payload, self.watch.svc)
-        if isinstance(found, Beat) and not self.is_replay(found.boot, found.i):
+        beat = parse_beat(self.payload, self.watch.svc)
+        if isinstance(beat, Beat) and not self.check_replay(beat.boot, beat.i):
             self.parsed_payload, self.parsed_at = self.payload, self.last_beat
             return True
         self.payload, self.last_beat = self.parsed_payload, self.parsed_at
@@ -311,7 +313,7 @@ class WatchedService:
             self._switch_instance(beat.boot)
         self.stopped = self.is_silence_saved = False
         self.failed_at = self.exit_code = None
-        self.learn(payload, beat, heard)
+        self.store_parsed(payload, beat, heard)
         return effect
 
     def take_goodbye(self, beat: Beat, at: float) -> None:
@@ -325,7 +327,7 @@ class WatchedService:
         if self.watch.alert_on_failure and beat.exit_code:
             self.failed_at, self.exit_code = at, beat.exit_code
 
-    def learn(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
+    def store_parsed(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
         """Keep a parsed beat, and derive how the next payload of the same instance begins and ends."""
         self.payload = self.parsed_payload = payload
         self.parsed_at = heard
@@ -343,7 +345,7 @@ class WatchedService:
 
     # -- instances and replays
 
-    def is_replay(self, boot: str | None, i: int) -> bool:
+    def check_replay(self, boot: str | None, i: int) -> bool:
         """Return True if this beat, or a later one of its instance, was heard before; record `i` if not.
 
         Beats without a `boot` can't be told apart: they are never replays.
@@ -358,7 +360,7 @@ class WatchedService:
         self.highest_i[boot] = i
         return False
 
-    def boot(self) -> str | None:
+    def newest_boot(self) -> str | None:
         """Return the newest instance, by when it was first heard; None if no beat had a `boot`."""
         return next(reversed(self.highest_i), None)
 
@@ -375,7 +377,7 @@ class WatchedService:
         Without a `boot`, return True if the beat is younger than the silence.
         """
         if boot is None:
-            return age_sec < self.silence(now) - IN_FLIGHT_SEC
+            return age_sec < self.silence_sec(now) - IN_FLIGHT_SEC
         return i > self.highest_i.get(boot, -1)
 
     def is_unheard_life(self, beat: Beat, age_sec: float, now: float) -> bool:
@@ -416,10 +418,10 @@ class WatchedService:
         if age is None:
             return None
         before = self.last_beat
-        running = self.bus.clock.running(now.mono)
+        running = self.bus.clock.read(now.mono)
         is_life = self.is_unheard_life(beat, age, running)
         if self.is_news(beat.boot, beat.i, age, running):
-            self.is_replay(beat.boot, beat.i)  # records its `i`
+            self.check_replay(beat.boot, beat.i)  # records its `i`
             self.stopped = beat.status == "stopping"
             if self.stopped:
                 self._note_failure(beat, running)
@@ -434,7 +436,7 @@ class WatchedService:
         self.last_unheard = self.last_beat
         return UnheardBeat(self.watch.svc, self.watch.bus, age, is_repeated)
 
-    def attest(self, stored: LastBeat, now: Moment) -> None:
+    def apply_stored_beat(self, stored: LastBeat, now: Moment) -> None:
         """Count a stored beat as heard after a start, for a silence of half a timeout at most.
 
         An older beat would make the service due for a time in which perhaps the bus was away. A beat that is
@@ -443,20 +445,20 @@ class WatchedService:
         beat, age = stored.beat, stored.age_sec
         if age is None:
             return
-        running = self.bus.clock.running(now.mono)
+        running = self.bus.clock.read(now.mono)
         is_goodbye = beat.status == "stopping"
         is_life = not is_goodbye or self.is_unheard_life(beat, age, running)
-        self.is_replay(beat.boot, beat.i)  # records its `i`
+        self.check_replay(beat.boot, beat.i)  # records its `i`
         self.stopped = is_goodbye
         if is_goodbye:
             self._note_failure(beat, running)
-        if is_life and (self.last_beat is None or age < self.silence(running)):
+        if is_life and (self.last_beat is None or age < self.silence_sec(running)):
             at = running - min(age, self.watch.timeout_sec / 2)
             self.last_beat = HeardAt(at, now.mono - age, now.wall - age)
 
     # -- restore and takeover
 
-    def await_restore(self, *, waits: bool) -> None:
+    def set_restoring(self, *, waits: bool) -> None:
         """Set whether the saved state of an earlier run is still to be applied to the service."""
         self.is_restoring = waits
 
@@ -488,13 +490,13 @@ class WatchedService:
             since = now.wall - silent_sec if saved.since is None else saved.since
             self.last_beat = HeardAt(-silent_sec, now.mono - now.since(since), since)
             if saved.boot is not None:
-                self._raise_highest(saved.boot, saved.i)
+                self._update_highest_i(saved.boot, saved.i)
         if saved.last_beat is not None:
             for boot, i in saved.last_beat.instances().items():
-                self._raise_highest(boot, i)
+                self._update_highest_i(boot, i)
             self.stopped = saved.last_beat.stopped
 
-    def _raise_highest(self, boot: str, i: int) -> None:
+    def _update_highest_i(self, boot: str, i: int) -> None:
         """Raise the highest `i` of an instance to `i`, if that is greater."""
         self.highest_i[boot] = max(i, self.highest_i.get(boot, 0))
 
@@ -513,7 +515,7 @@ class WatchedService:
         if since is not None:
             # the outage began with the last beat that the leader knew, whatever was heard here since then
             silent_sec = now.since(since)
-            running = self.bus.clock.running(now.mono)
+            running = self.bus.clock.read(now.mono)
             self.last_beat = HeardAt(running - silent_sec, now.mono - silent_sec, since)
 
     def adopt_up(self, now: Moment) -> None:
@@ -523,8 +525,8 @@ class WatchedService:
         """
         self.state = State.UP
         ago_sec = self.watch.timeout_sec / 2
-        running = self.bus.clock.running(now.mono)
-        if self.last_beat is None or self.silence(running) > ago_sec:
+        running = self.bus.clock.read(now.mono)
+        if self.last_beat is None or self.silence_sec(running) > ago_sec:
             self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
 
 
@@ -547,11 +549,11 @@ class BeatBatch:
     ) -> None:
         self._channels, self._messages, self._heard = channels, messages, heard
         self.familiar = 0
-        """The number of familiar payloads, once `unfamiliar` is exhausted."""
+        """The number of familiar payloads, once `iterate_unfamiliar` is exhausted."""
         self.others: list[Sequence[Any]] = []
         """Messages on channels of no service."""
 
-    def unfamiliar(self) -> Iterator[tuple[WatchedService, bytes]]:
+    def iterate_unfamiliar(self) -> Iterator[tuple[WatchedService, bytes]]:
         """Store the familiar payloads, in order; yield every other one, to be parsed before the next."""
         find: Callable[[bytes], WatchedService | None] = self._channels.get
         heard = self._heard

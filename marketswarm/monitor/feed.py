@@ -51,7 +51,7 @@ class DetectorFeed:
         """
         watched = self.detector.buses.get(bus)
         if watched is not None:
-            watched.clock.opened()
+            watched.clock.note_session_opened()
             log.info("vigil.listening", bus=bus, channels=len(watched.channels))
             self._session_opened(bus)
 
@@ -64,15 +64,15 @@ class DetectorFeed:
         """End the session in the clock of `bus` for this reason, and log it. Ignore an unwatched bus."""
         watched = self.detector.buses.get(bus)
         if watched is not None:
-            if watched.clock.in_session:
+            if watched.clock.is_in_session:
                 log.warning("vigil.lost", bus=bus, reason=reason)
-            watched.clock.lost(reason)
+            watched.clock.note_session_lost(reason)
 
     def on_messages(
         self, bus: str, messages: Iterable[Sequence[Any]], now: Moment
     ) -> Sequence[Sequence[Any]]:
         """Pass messages to the detector, publish its verdicts, and return the messages that are no beats."""
-        hearing = self.detector.hear(bus, messages, now)
+        hearing = self.detector.take_messages(bus, messages, now)
         for verdict in hearing.verdicts:
             self._publish(verdict)
         if self.detector.take_silence_ended():
@@ -82,31 +82,31 @@ class DetectorFeed:
     def on_canary_sent(self, bus: str, number: int, now: Moment) -> None:
         """Note in the clock of `bus` that the canary `number` was sent."""
         if bus in self.detector.buses:
-            self.detector.buses[bus].clock.sent(number, now.mono)
+            self.detector.buses[bus].clock.note_canary_sent(number, now.mono)
 
     def on_canary_accepted(self, bus: str, now: Moment) -> None:
         """Note in the clock of `bus` that the server accepted a canary."""
         if bus in self.detector.buses:
-            self.detector.buses[bus].clock.accepted(now)
+            self.detector.buses[bus].clock.note_canary_accepted(now)
 
     def on_canary_refused(self, bus: str, number: int, reason: str) -> None:
         """Note in the clock of `bus` that the server refused the canary `number`, and why."""
         if bus in self.detector.buses:
-            self.detector.buses[bus].clock.refused(number, reason)
+            self.detector.buses[bus].clock.note_canary_refused(number, reason)
 
     def on_canary_received(self, bus: str, number: int, now: Moment) -> None:
         """Pass a canary that came back to the detector and publish its verdicts.
 
         If services on the bus wait for a canary, wake the evaluator.
         """
-        for verdict in self.detector.hear_canary(bus, number, now):
+        for verdict in self.detector.take_canary(bus, number, now):
             self._publish(verdict)
         if bus in self.detector.buses and self.detector.buses[bus].awaiting_canary:
             self._wake()
 
     def get_missing_canary_sec(self, bus: str, now: float) -> float:
         """Return for how many seconds a canary has been missing on `bus`; 0 for an unwatched bus."""
-        return self.detector.buses[bus].clock.deaf_for(now) if bus in self.detector.buses else 0.0
+        return self.detector.buses[bus].clock.missing_canary_sec(now) if bus in self.detector.buses else 0.0
 
     def describe_lost_buses(self, now: Moment) -> str | None:
         """Return the buses that are not heard, as text for a beat's `detail`; None if all are heard.

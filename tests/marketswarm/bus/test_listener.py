@@ -33,14 +33,14 @@ class RecordingHandler:
 
     def on_session_opened(self, bus: str) -> None:
         self.sessions += 1
-        self.clock.opened()
+        self.clock.note_session_opened()
 
     def on_channels_refused(self, bus, channels, now) -> None:
         self.refused.append(set(channels))
 
     def on_session_lost(self, bus: str, reason: str) -> None:
         self.losses.append(reason)
-        self.clock.lost(reason)
+        self.clock.note_session_lost(reason)
 
     def on_messages(self, bus, messages, now) -> Sequence[Sequence[bytes]]:
         others = []
@@ -53,21 +53,21 @@ class RecordingHandler:
         return others
 
     def on_canary_sent(self, bus, number, now) -> None:
-        self.clock.sent(number, now.mono)
+        self.clock.note_canary_sent(number, now.mono)
 
     def on_canary_accepted(self, bus, now) -> None:
-        self.clock.accepted(now)
+        self.clock.note_canary_accepted(now)
 
     def on_canary_refused(self, bus, number, reason) -> None:
         self.refusals.append(reason)
-        self.clock.refused(number, reason)
+        self.clock.note_canary_refused(number, reason)
 
     def on_canary_received(self, bus, number, now) -> None:
         self.canaries += 1
-        self.clock.heard(number, now)
+        self.clock.note_canary_received(number, now)
 
     def get_missing_canary_sec(self, bus, now) -> float:
-        return self.clock.deaf_for(now)
+        return self.clock.missing_canary_sec(now)
 
 
 @pytest.fixture

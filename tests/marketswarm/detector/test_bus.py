@@ -83,7 +83,7 @@ def test_one_bus_away_does_not_stop_the_others_clock():
 
 def test_a_canary_of_a_bus_that_is_no_longer_watched_means_nothing():
     hand = Hand(watch("a"))
-    assert hand.detector.hear_canary("gone", 1, Moment(0, 0)) == []
+    assert hand.detector.take_canary("gone", 1, Moment(0, 0)) == []
 
 
 # -- heard for too little of the time

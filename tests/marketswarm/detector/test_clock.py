@@ -11,38 +11,38 @@ def at(sec: float) -> Moment:
 def clock():
     """A clock at 100 s whose first canary has just come back: `proven` is 0 and runs from here."""
     clock = ListeningClock(at(99))
-    clock.opened()
-    clock.sent(1, 99.9)
-    assert clock.heard(1, at(100))
+    clock.note_session_opened()
+    clock.note_canary_sent(1, 99.9)
+    assert clock.note_canary_received(1, at(100))
     return clock
 
 
 def come_back(clock: ListeningClock, number: int, sent: float, heard: float) -> bool:
-    clock.sent(number, sent)
-    clock.accepted(at(heard))
-    return clock.heard(number, at(heard))
+    clock.note_canary_sent(number, sent)
+    clock.note_canary_accepted(at(heard))
+    return clock.note_canary_received(number, at(heard))
 
 
 def test_a_new_clock_is_in_a_gap_and_stands_still():
     clock = ListeningClock(at(0))
     assert not clock.listening
-    assert clock.running(50) == 0
+    assert clock.read(50) == 0
     assert clock.reason == "refused"
 
 
 def test_the_first_canary_of_a_session_ends_the_gap_and_proves_no_time():
     clock = ListeningClock(at(0))
-    clock.opened()
-    clock.sent(1, 5)
-    assert clock.heard(1, at(5.5)) is True
+    clock.note_session_opened()
+    clock.note_canary_sent(1, 5)
+    assert clock.note_canary_received(1, at(5.5)) is True
     assert clock.listening
-    assert (clock.proven, clock.gap_end, clock.running(5.5)) == (0, 0, 0)
+    assert (clock.proven, clock.gap_end, clock.read(5.5)) == (0, 0, 0)
 
 
 def test_a_canary_moves_the_clock_to_when_it_was_sent_and_running_adds_the_time_since(clock):
     assert come_back(clock, 2, 100.25, 100.3) is False
     assert clock.proven == pytest.approx(0.25)
-    assert clock.running(100.3) == pytest.approx(0.3)
+    assert clock.read(100.3) == pytest.approx(0.3)
     come_back(clock, 3, 100.5, 100.5)
     assert clock.proven == pytest.approx(0.5)
     assert clock.round_trip_sec == 0
@@ -50,51 +50,51 @@ def test_a_canary_moves_the_clock_to_when_it_was_sent_and_running_adds_the_time_
 
 def test_what_was_sent_before_the_gap_ended_proves_nothing():
     clock = ListeningClock(at(0))
-    clock.opened()
-    clock.sent(1, 1.0)
-    clock.sent(2, 1.1)
-    clock.heard(1, at(1.5))
-    clock.heard(2, at(1.5))
+    clock.note_session_opened()
+    clock.note_canary_sent(1, 1.0)
+    clock.note_canary_sent(2, 1.1)
+    clock.note_canary_received(1, at(1.5))
+    clock.note_canary_received(2, at(1.5))
     assert clock.proven == 0
 
 
 def test_a_canary_of_an_earlier_session_proves_nothing(clock):
-    clock.sent(2, 100.25)
-    clock.lost("refused")
-    clock.opened()
-    assert clock.heard(2, at(100.5)) is False
+    clock.note_canary_sent(2, 100.25)
+    clock.note_session_lost("refused")
+    clock.note_session_opened()
+    assert clock.note_canary_received(2, at(100.5)) is False
     assert not clock.listening
 
 
 def test_a_canary_heard_twice_or_never_sent_proves_nothing(clock):
     come_back(clock, 2, 100.25, 100.25)
-    assert clock.heard(2, at(100.5)) is False
-    assert clock.heard(7, at(100.5)) is False
+    assert clock.note_canary_received(2, at(100.5)) is False
+    assert clock.note_canary_received(7, at(100.5)) is False
     assert clock.proven == pytest.approx(0.25)
 
 
 def test_a_canary_that_is_skipped_begins_a_gap(clock):
-    clock.sent(2, 100.25)
-    clock.sent(3, 100.5)
-    assert clock.heard(3, at(100.5)) is True  # one that ended at once
+    clock.note_canary_sent(2, 100.25)
+    clock.note_canary_sent(3, 100.5)
+    assert clock.note_canary_received(3, at(100.5)) is True  # one that ended at once
     assert (clock.gaps, clock.proven) == (1, 0)
 
 
 def test_no_session_is_a_gap_and_the_clock_goes_on_where_it_stood(clock):
     come_back(clock, 2, 101, 101)
-    clock.lost("refused")
+    clock.note_session_lost("refused")
     assert not clock.listening
-    assert clock.running(500) == pytest.approx(1)
-    clock.opened()
+    assert clock.read(500) == pytest.approx(1)
+    clock.note_session_opened()
     assert not clock.listening
     assert come_back(clock, 3, 500, 500.1) is True
     assert clock.gap_end == pytest.approx(1)
-    assert clock.running(501.1) == pytest.approx(2)
+    assert clock.read(501.1) == pytest.approx(2)
 
 
 def test_a_new_session_is_a_gap_even_if_nobody_said_that_the_old_one_ended(clock):
     # a listener that was replaced is cancelled, and says nothing
-    clock.opened()
+    clock.note_session_opened()
     assert not clock.listening
     assert come_back(clock, 1, 102, 102) is True
     assert clock.proven == 0
@@ -103,101 +103,101 @@ def test_a_new_session_is_a_gap_even_if_nobody_said_that_the_old_one_ended(clock
 
 @pytest.mark.parametrize(("round_trip", "gaps"), [(1.0, 0), (1.001, 1)])
 def test_a_canary_away_for_more_than_a_second_is_a_gap(clock, round_trip, gaps):
-    clock.sent(2, 100.25)
-    clock.check(100.25 + round_trip)
+    clock.note_canary_sent(2, 100.25)
+    clock.check_canary(100.25 + round_trip)
     assert clock.gaps == gaps
     assert clock.listening is (not gaps)
 
 
 def test_a_late_canary_that_nobody_looked_for_meanwhile_is_a_gap_all_the_same(clock):
     assert come_back(clock, 2, 100.25, 101.5) is True
-    assert (clock.gaps, clock.proven, clock.running(101.5)) == (1, 0, 0)
+    assert (clock.gaps, clock.proven, clock.read(101.5)) == (1, 0, 0)
 
 
 @pytest.mark.parametrize(("later", "listening"), [(2.25, True), (2.251, False)])
 def test_no_canary_at_all_for_too_long_is_a_gap(clock, later, listening):
-    clock.check(100 + later)
+    clock.check_canary(100 + later)
     assert clock.listening is listening
 
 
 def test_a_refused_canary_is_a_gap_until_one_is_taken_and_comes_back(clock):
-    clock.sent(2, 100.25)
-    clock.refused(2, "oom")
+    clock.note_canary_sent(2, 100.25)
+    clock.note_canary_refused(2, "oom")
     assert not clock.listening
     assert clock.reason == "oom"
-    assert clock.deaf_for(200) == 0, "a bus that takes no canary is not deafness"
+    assert clock.missing_canary_sec(200) == 0, "a bus that takes no canary is not deafness"
     assert come_back(clock, 3, 103, 103) is True
     assert clock.proven == 0
 
 
 def test_a_stall_is_a_gap(clock):
     come_back(clock, 2, 100.25, 100.25)
-    clock.stalled(30)
+    clock.note_stall(30)
     assert not clock.listening
-    assert clock.running(130.25) == pytest.approx(0.25)
+    assert clock.read(130.25) == pytest.approx(0.25)
     come_back(clock, 3, 130.25, 130.25)
-    assert clock.running(131.25) == pytest.approx(1.25)
+    assert clock.read(131.25) == pytest.approx(1.25)
     assert clock.gap_end == pytest.approx(0.25)
 
 
 def test_a_canary_sent_before_a_stall_ends_the_gap_but_proves_none_of_it(clock):
-    clock.sent(2, 100.25)
-    clock.stalled(30)
-    assert clock.heard(2, at(130.25)) is True
+    clock.note_canary_sent(2, 100.25)
+    clock.note_stall(30)
+    assert clock.note_canary_received(2, at(130.25)) is True
     come_back(clock, 3, 130.5, 130.5)
     assert clock.proven == pytest.approx(0.25)
 
 
 def test_a_bus_is_unheard_since_its_last_canary_less_what_the_listener_overslept(clock):
     assert clock.unheard_for(108) == 8
-    clock.stalled(5)
+    clock.note_stall(5)
     assert clock.unheard_for(113) == 8
-    clock.stalled(2)
+    clock.note_stall(2)
     assert clock.unheard_for(116) == 9
     come_back(clock, 2, 117, 117)
     assert clock.unheard_for(118) == 1
 
 
 def test_deafness_is_an_open_session_on_which_a_canary_is_missing(clock):
-    assert clock.deaf_for(200) == 0
-    clock.sent(2, 100.25)
-    clock.sent(3, 100.5)
-    assert clock.deaf_for(102.25) == 2
-    clock.lost("refused")
-    assert clock.deaf_for(102.25) == 0
-    clock.opened()
-    assert clock.deaf_for(102.25) == 0, "a new session owes none of the old one's canaries"
+    assert clock.missing_canary_sec(200) == 0
+    clock.note_canary_sent(2, 100.25)
+    clock.note_canary_sent(3, 100.5)
+    assert clock.missing_canary_sec(102.25) == 2
+    clock.note_session_lost("refused")
+    assert clock.missing_canary_sec(102.25) == 0
+    clock.note_session_opened()
+    assert clock.missing_canary_sec(102.25) == 0, "a new session owes none of the old one's canaries"
 
 
 def test_the_reason_is_the_writes_then_the_sessions_then_deafness(clock):
-    clock.lost("refused")
+    clock.note_session_lost("refused")
     assert clock.reason == "refused"
-    clock.sent(2, 101)
-    clock.refused(2, "timeout")
+    clock.note_canary_sent(2, 101)
+    clock.note_canary_refused(2, "timeout")
     assert clock.reason == "timeout"
-    clock.accepted(at(101))
-    clock.opened()
+    clock.note_canary_accepted(at(101))
+    clock.note_session_opened()
     assert clock.reason == "deaf"
 
 
 @pytest.mark.parametrize(("session", "said"), [("refused", "deaf"), ("error", "deaf"), ("auth", "auth")])
 def test_a_session_that_is_cut_where_writes_are_taken_is_deafness(clock, session, said):
     come_back(clock, 2, 100.25, 100.25)
-    clock.lost(session)
+    clock.note_session_lost(session)
     assert clock.reason == said
-    clock.sent(3, 100.5)
-    clock.refused(3, "refused")
+    clock.note_canary_sent(3, 100.5)
+    clock.note_canary_refused(3, "refused")
     assert clock.reason == (session if session != "error" else "error")
 
 
 def test_the_clock_never_runs_back_for_long_and_proven_never():
     clock = ListeningClock(at(0))
-    clock.opened()
+    clock.note_session_opened()
     proven = 0.0
     for number, (sent, heard) in enumerate([(1, 1), (1.25, 1.3), (1.5, 3), (3.25, 3.25), (3.5, 3.9)]):
-        clock.check(sent)
-        clock.sent(number, sent)
-        clock.heard(number, at(heard))
+        clock.check_canary(sent)
+        clock.note_canary_sent(number, sent)
+        clock.note_canary_received(number, at(heard))
         assert clock.proven >= proven
         proven = clock.proven
     assert proven == pytest.approx(0.25 + 0.5)
@@ -205,7 +205,7 @@ def test_the_clock_never_runs_back_for_long_and_proven_never():
 
 @pytest.mark.parametrize(("canary", "session"), [("refused", "tls"), ("auth", "refused"), ("tls", "tls")])
 def test_a_cut_connection_hides_no_reason_that_says_more(clock, canary, session):
-    clock.lost(session)
-    clock.sent(2, 101)
-    clock.refused(2, canary)
+    clock.note_session_lost(session)
+    clock.note_canary_sent(2, 101)
+    clock.note_canary_refused(2, canary)
     assert clock.reason == next(reason for reason in (canary, session) if reason != "refused")

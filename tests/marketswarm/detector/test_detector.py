@@ -113,9 +113,9 @@ def test_a_due_service_waits_for_one_canary_and_one_is_urged_at_once():
     hand.elapsed = 30.0
     tick = hand.detector.tick(hand.now)
     assert (tick.suspects, tick.canaries_wanted) == ((), ("bus",))
-    hand.clock().sent(9999, hand.now.mono)
+    hand.clock().note_canary_sent(9999, hand.now.mono)
     hand.elapsed = 30.04
-    hand.detector.hear_canary("bus", 9999, hand.now)
+    hand.detector.take_canary("bus", 9999, hand.now)
     tick = hand.detector.tick(hand.now)
     assert [each.svc for each in tick.suspects] == ["a"]
     assert tick.canaries_wanted == ()
@@ -247,7 +247,7 @@ def test_a_restarted_service_counts_anew_under_its_new_boot():
     hand.beating(60, 10, boot="c")
     assert [state for _, _, state in hand.said] == ["up"]
     assert hand.detector.counts.replayed == 0
-    assert hand.detector.services["a"].boot() == "c"
+    assert hand.detector.services["a"].newest_boot() == "c"
 
 
 def test_boots_without_end_take_no_more_room_and_no_instance_is_forgotten_that_beats():
@@ -326,9 +326,9 @@ def test_a_goodbye_does_not_end_an_outage():
 def test_messages_on_channels_where_nobody_is_watched_come_back_as_they_are():
     hand = Hand(watch())
     canary = [b"message", b"healer:canary:x", b"17"]
-    hearing = hand.detector.hear("bus", [canary], hand.now)
+    hearing = hand.detector.take_messages("bus", [canary], hand.now)
     assert hearing.others == [canary]
-    assert hand.detector.hear("no such bus", [canary], hand.now).others == []
+    assert hand.detector.take_messages("no such bus", [canary], hand.now).others == []
 
 
 # -- the silence worth remembering

@@ -180,7 +180,7 @@ def test_a_channel_that_moves_to_another_service_is_heard_for_that_one():
     moved = watch("b")
     object.__setattr__(moved, "channel", "a:heartbeat")
     hand.rewatch(moved)
-    hand.detector.hear("bus", [[b"message", b"a:heartbeat", b'{"svc":"b","i":1,"ts":1}']], hand.now)
+    hand.detector.take_messages("bus", [[b"message", b"a:heartbeat", b'{"svc":"b","i":1,"ts":1}']], hand.now)
     assert hand.detector.services["b"].state is State.UP
 
 

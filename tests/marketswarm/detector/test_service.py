@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.beat import Sender, encode_beat
-from marketswarm.detector import HeardAt, Moment, State, WatchedBus, WatchedService, warm_up
+from marketswarm.detector import HeardAt, Moment, State, WatchedBus, WatchedService, compute_warm_up_sec
 from marketswarm.detector.service import BOOTS_KEPT, NO_HEAD
 from marketswarm.truth import MAX_REPLICAS
 from support.simulation.manual_detector import parsed, watch
@@ -32,7 +32,7 @@ def record(*, gap_end: float = 0.0, last: float | None = None, enter: float = 0.
     ],
 )
 def test_the_warm_up_is_the_references_formula(interval, timeout, want):
-    assert warm_up(interval, timeout) == want
+    assert compute_warm_up_sec(interval, timeout) == want
 
 
 # -- seen at least once: due = min(max(last + T, grace), last + T + W)
@@ -84,15 +84,15 @@ def test_a_change_grants_a_time_before_which_nothing_is_due():
 
 
 def test_a_silence_is_worth_remembering_from_half_the_timeout_and_for_the_never_seen_at_once():
-    assert record(last=100).save_silence_at() == 115
-    assert record(enter=100).save_silence_at() == 100
+    assert record(last=100).silence_save_at() == 115
+    assert record(enter=100).silence_save_at() == 100
 
 
 def test_the_wheel_brings_it_up_for_the_mark_then_for_the_due():
     seen = record(last=100)
-    assert seen.next_look() == 115
+    assert seen.next_evaluation() == 115
     seen.is_silence_saved = True
-    assert seen.next_look() == 130
+    assert seen.next_evaluation() == 130
 
 
 @pytest.mark.parametrize("why", ["is_dropped", "is_suspect", "down"])
@@ -102,12 +102,12 @@ def test_nothing_falls_due_of_who_is_gone_asked_about_or_down(why):
         found.state = State.DOWN
     else:
         setattr(found, why, True)
-    assert found.next_look() == inf
+    assert found.next_evaluation() == inf
 
 
 def test_silence_counts_from_the_last_beat_or_from_when_the_watching_began():
-    assert record(last=100).silence(131.2) == pytest.approx(31.2)
-    assert record(enter=7).silence(30) == 23
+    assert record(last=100).silence_sec(131.2) == pytest.approx(31.2)
+    assert record(enter=7).silence_sec(30) == 23
 
 
 # -- incarnations and replays
@@ -115,32 +115,32 @@ def test_silence_counts_from_the_last_beat_or_from_when_the_watching_began():
 
 def test_a_beat_whose_i_is_not_above_the_highest_of_its_boot_is_a_replay():
     found = record()
-    assert [found.is_replay("b", i) for i in (5, 5, 4, 6, 1)] == [False, True, True, False, True]
+    assert [found.check_replay("b", i) for i in (5, 5, 4, 6, 1)] == [False, True, True, False, True]
 
 
 def test_another_boot_counts_from_the_beginning():
     found = record()
-    assert not found.is_replay("b", 500)
-    assert not found.is_replay("c", 1)
-    assert found.is_replay("b", 500)
-    assert found.boot() == "c"
+    assert not found.check_replay("b", 500)
+    assert not found.check_replay("c", 1)
+    assert found.check_replay("b", 500)
+    assert found.newest_boot() == "c"
 
 
 def test_without_a_boot_there_is_no_telling_a_replay():
     found = record()
-    assert not found.is_replay(None, 1)
-    assert not found.is_replay(None, 1)
-    assert found.boot() is None
+    assert not found.check_replay(None, 1)
+    assert not found.check_replay(None, 1)
+    assert found.newest_boot() is None
 
 
 def test_so_many_boots_are_remembered_and_no_more():
     found = record()
     for n in range(BOOTS_KEPT):
-        found.is_replay(f"b{n}", 9)
-    assert found.is_replay("b0", 9)
-    found.is_replay("one more", 1)
+        found.check_replay(f"b{n}", 9)
+    assert found.check_replay("b0", 9)
+    found.check_replay("one more", 1)
     assert len(found.highest_i) == BOOTS_KEPT
-    assert not found.is_replay("b0", 9), "the one that was silent longest is the first forgotten"
+    assert not found.check_replay("b0", 9), "the one that was silent longest is the first forgotten"
 
 
 def test_no_more_instances_are_forgotten_than_the_truth_allows():
@@ -160,7 +160,7 @@ def test_no_more_instances_are_forgotten_than_the_truth_allows():
 )
 def test_another_witness_has_news_if_its_beat_was_never_heard_here(boot, i, age, news):
     found = record(last=100)
-    found.is_replay("b", 7)
+    found.check_replay("b", 7)
     assert found.is_news(boot, i, age, now=130) is news
 
 
@@ -169,7 +169,7 @@ def test_another_witness_has_news_if_its_beat_was_never_heard_here(boot, i, age,
 
 def know(payload: bytes) -> WatchedService:
     found = record()
-    found.learn(payload, parsed(payload, "a"), HeardAt(1, 1, 1))
+    found.store_parsed(payload, parsed(payload, "a"), HeardAt(1, 1, 1))
     return found
 
 
@@ -230,15 +230,15 @@ def test_what_was_taken_at_sight_is_believed_when_its_parse_says_so():
     found.payload, found.last_beat = encode_beat("a", 2, 6.0, boot="b"), HeardAt(9, 9, 9)
     assert found.confirm()
     assert found.last_beat == HeardAt(9, 9, 9)
-    assert found.is_replay("b", 2)
+    assert found.check_replay("b", 2)
 
 
 @pytest.mark.parametrize("payload", [b'{"svc":"a","i":x}', encode_beat("a", 1, 7.0, boot="b")])
 def test_what_was_taken_at_sight_and_was_no_new_beat_is_taken_back(payload):
     found = record()
-    found.is_replay("b", 1)
+    found.check_replay("b", 1)
     first = encode_beat("a", 1, 5.0, boot="b")
-    found.learn(first, parsed(first, "a"), HeardAt(1, 1, 1))
+    found.store_parsed(first, parsed(first, "a"), HeardAt(1, 1, 1))
     found.payload, found.last_beat = payload, HeardAt(9, 9, 9)
     assert not found.confirm()
     assert found.last_beat == HeardAt(1, 1, 1)

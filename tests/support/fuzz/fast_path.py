@@ -87,7 +87,7 @@ class Scene:
         self.detector.set_roster(WATCHES, {BUS: 10.0}, self.moment)
         self.naive.rewatch(WATCHES, [BUS], self.now)
         self.clock = self.detector.buses[BUS].clock
-        self.clock.opened()
+        self.clock.note_session_opened()
         self.naive.clocks[BUS].opened()
         self.canary()
         list(restore_services(self.detector, {}, {}, self.moment))
@@ -102,10 +102,10 @@ class Scene:
 
     def canary(self) -> None:
         self.number += 1
-        self.clock.sent(self.number, self.now)
+        self.clock.note_canary_sent(self.number, self.now)
         self.naive.clocks[BUS].away[self.number] = self.now
-        self.clock.accepted(self.moment)
-        self.detector.hear_canary(BUS, self.number, self.moment)
+        self.clock.note_canary_accepted(self.moment)
+        self.detector.take_canary(BUS, self.number, self.moment)
         self.naive.clocks[BUS].heard(self.number, self.now)
 
     def publish(self, svc: str, raw: bytes) -> None:
@@ -114,7 +114,9 @@ class Scene:
         at_sight, is_life = _at_sight(record, raw), _is_life(line, raw)
         if not at_sight:
             self.settle(svc)  # it is parsed, and what was taken at sight before it
-        hearing = self.detector.hear(BUS, [(b"message", f"{svc}:heartbeat".encode(), raw)], self.moment)
+        hearing = self.detector.take_messages(
+            BUS, [(b"message", f"{svc}:heartbeat".encode(), raw)], self.moment
+        )
         came_up = self.naive.hear(BUS, [(f"{svc}:heartbeat", raw)], self.now)
         ours = [verdict.svc for verdict in hearing.verdicts if verdict.gap_sec is None]
         assert ours == came_up, (ours, came_up)

@@ -79,7 +79,7 @@ def make_listener(bus: Bus) -> tuple[Listener, DetectorFeed]:
         silence_ended=lambda: None,
     )
     feed.detector.set_roster([Watch("a", BUS, "a:heartbeat", 1.0, 3.0)], {BUS: 10.0}, read_clocks())
-    feed.detector.buses[BUS].clock.opened()
+    feed.detector.buses[BUS].clock.note_session_opened()
     list(restore_services(feed.detector, {}, {}, read_clocks()))
     found = Listener(bus, feed, listener="healer", boot="me")
     found.set_channels(frozenset({"a:heartbeat"}))

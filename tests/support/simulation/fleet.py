@@ -14,7 +14,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from marketswarm.beat import parse_beat
-from marketswarm.detector import Publication, State, Subject, Verdict, warm_up
+from marketswarm.detector import Publication, State, Subject, Verdict, compute_warm_up_sec
 from marketswarm.truth import Watch
 from support.simulation.healer import BUS_TIMEOUT_SEC, HOME, Canaries, Disk, Healer
 from support.simulation.world import WALL, Bus, Service
@@ -117,7 +117,7 @@ class Fleet:
             assert at - self.healer.heard_at[verdict.svc] >= BUS_TIMEOUT_SEC - 1e-6
             return
         service, watch = self.services[verdict.svc], self.watched[verdict.svc]
-        timeout, warm = watch.timeout_sec, warm_up(watch.interval_sec, watch.timeout_sec)
+        timeout, warm = watch.timeout_sec, compute_warm_up_sec(watch.interval_sec, watch.timeout_sec)
         changes = [self.changed_at[verdict.svc]]
         lived_at = service.lived_at
         if not service.modern:  # it leaves no key: all that anyone can know is what was heard
@@ -156,7 +156,7 @@ class Fleet:
             # nothing is concluded before the restore, nor without a word of the witness, who takes his time
             if self.t - max(self.healer.recalled_at, self._mute_at.get(watch.bus, 0.0)) < 1.5:
                 continue
-            most = watch.timeout_sec + warm_up(watch.interval_sec, watch.timeout_sec) + SLACK_SEC
+            most = watch.timeout_sec + compute_warm_up_sec(watch.interval_sec, watch.timeout_sec) + SLACK_SEC
             silent = self.owed[svc] > most
             assert line.state == "down" or not silent, f"{svc} is silent for {self.owed[svc]} s of listening"
 

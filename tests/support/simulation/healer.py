@@ -122,12 +122,12 @@ class Healer:
             self.lost(name, "refused")
             return
         bus.session = Session({CANARY} | {w.channel for w in self.watches if w.bus == name})
-        self.detector.buses[name].clock.opened()
+        self.detector.buses[name].clock.note_session_opened()
         self.naive.clocks[name].opened()
 
     def lost(self, name: str, reason: str) -> None:
         self.buses[name].session = None
-        self.detector.buses[name].clock.lost(reason)
+        self.detector.buses[name].clock.note_session_lost(reason)
         self.naive.clocks[name].lost()
 
     def deliver(self, name: str) -> None:
@@ -135,7 +135,7 @@ class Healer:
         at_hand = [each for each in session.flight if each[0] <= self.now]
         session.flight = session.flight[len(at_hand) :]
         messages = [(b"message", channel.encode(), payload) for _, channel, payload in at_hand]
-        hearing = self.detector.hear(name, messages, self.moment)
+        hearing = self.detector.take_messages(name, messages, self.moment)
         came_up = self.naive.hear(name, [(channel, payload) for _, channel, payload in at_hand], self.now)
         assert [verdict.svc for verdict in hearing.verdicts] == came_up
         self.publish(*hearing.verdicts)
@@ -143,7 +143,7 @@ class Healer:
             if channel == CANARY.encode():
                 known = int(payload) in self.naive.clocks[name].away
                 self.heard_at[name] = self.now if known else self.heard_at[name]
-                self.publish(*self.detector.hear_canary(name, int(payload), self.moment))
+                self.publish(*self.detector.take_canary(name, int(payload), self.moment))
                 self.naive.clocks[name].heard(int(payload), self.now)
         self.agree_on_clocks()
         if self.detector.buses[name].awaiting_canary:
@@ -152,7 +152,7 @@ class Healer:
     def agree_on_clocks(self) -> None:
         for name, naive in self.naive.clocks.items():
             clock = self.detector.buses[name].clock
-            ours = (clock.proven, clock.gap_end, clock.running(self.now), clock.listening)
+            ours = (clock.proven, clock.gap_end, clock.read(self.now), clock.listening)
             theirs = (naive.proven, naive.gap_end, naive.running(self.now), naive.until is not None)
             assert all(abs(a - b) < 1e-6 for a, b in zip(ours, theirs, strict=True)), (name, ours, theirs)
 
@@ -161,19 +161,19 @@ class Healer:
         if canary.answer_at is not None:
             clock = self.detector.buses[name].clock
             if canary.refusal is None:
-                clock.accepted(self.moment)
+                clock.note_canary_accepted(self.moment)
             else:
-                clock.refused(canary.number, canary.refusal)
+                clock.note_canary_refused(canary.number, canary.refusal)
                 self.naive.clocks[name].refused(canary.number)
             canary.answer_at = None
             canary.next_at = max(self.now + MIN_CANARY_PAUSE_SEC, canary.started + CANARY_EVERY_SEC)
-            if bus.session is not None and clock.deaf_for(self.now) > DEAF_AFTER_SEC:
+            if bus.session is not None and clock.missing_canary_sec(self.now) > DEAF_AFTER_SEC:
                 self.lost(name, "deaf")
                 self.open_at[name] = self.now + 0.05
             return
         canary.number += 1
         canary.started = self.now
-        self.detector.buses[name].clock.sent(canary.number, self.now)
+        self.detector.buses[name].clock.note_canary_sent(canary.number, self.now)
         self.naive.clocks[name].away[canary.number] = self.now
         payload = str(canary.number).encode()
         answers = bus.answers

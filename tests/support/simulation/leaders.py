@@ -26,7 +26,7 @@ import pytest
 import marketswarm.bus.listener
 from healer.election import LeaderElection
 from marketswarm.beat import encode_beat, parse_beat
-from marketswarm.detector import Moment, State, Subject, Verdict, warm_up
+from marketswarm.detector import Moment, State, Subject, Verdict, compute_warm_up_sec
 from marketswarm.monitor import Monitor, VerdictEncoder, health
 from marketswarm.monitor.encoder import roster_field
 from marketswarm.truth import Watch
@@ -329,7 +329,7 @@ class Fleet:
         if verdict.subject is not Subject.SERVICE or verdict.state is not State.DOWN:
             return None
         watch, svc = self.watches[verdict.svc], verdict.svc
-        timeout, warm = watch.timeout_sec, warm_up(watch.interval_sec, watch.timeout_sec)
+        timeout, warm = watch.timeout_sec, compute_warm_up_sec(watch.interval_sec, watch.timeout_sec)
         lately = self.t - 2 * timeout - warm
         gaps = sum(at > lately for at in process.gaps_at[watch.bus])
         lived_at, need = self.lived_at(svc), timeout if not gaps else warm
@@ -414,7 +414,7 @@ class Fleet:
 
     def is_told_in_time(self, watch: Watch) -> None:
         calm, svc = self.t - self.calm_since, watch.svc
-        most = watch.timeout_sec + warm_up(watch.interval_sec, watch.timeout_sec) + self.late_sec
+        most = watch.timeout_sec + compute_warm_up_sec(watch.interval_sec, watch.timeout_sec) + self.late_sec
         silent, back = self.t - self.lived_at(svc), self.t - self.back_at[svc]
         state = self.roster(HOME).get(svc)
         if min(calm, silent) > most:

@@ -85,7 +85,7 @@ class Hand:
         self._i: dict[str, int] = {}
         self.rewatch(*watches, buses=buses)
         for bus in self.detector.buses.values():
-            bus.clock.opened()
+            bus.clock.note_session_opened()
         self.canaries()
         if not held:
             self.recall(known or {})
@@ -139,7 +139,7 @@ class Hand:
         self._i[svc, boot] = more.pop("i", self._i.get((svc, boot), 0) + 1)
         payload = raw if raw is not None else encode_beat(svc, self._i[svc, boot], self.now.wall, **more)
         message = [b"message", f"{svc}:heartbeat".encode(), payload]
-        self.record(self.detector.hear(bus, [message], self.now).verdicts)
+        self.record(self.detector.take_messages(bus, [message], self.now).verdicts)
 
     def attest(self, svc: str, age: float | None, **beat: Any) -> None:
         """From now on `beat:<svc>` holds a beat of that age; it grows with time."""
@@ -159,12 +159,12 @@ class Hand:
     def lose(self, bus: str = "bus", reason: str = "refused") -> None:
         """The session ends; canaries are refused."""
         self.away.add(bus)
-        self.detector.buses[bus].clock.lost(reason)
+        self.detector.buses[bus].clock.note_session_lost(reason)
 
     def find(self, bus: str = "bus") -> None:
         """A new session on a bus that was lost."""
         self.away.discard(bus)
-        self.detector.buses[bus].clock.opened()
+        self.detector.buses[bus].clock.note_session_opened()
 
     def canaries(self) -> None:
         """Each bus's canary is sent, and comes back if it can."""
@@ -173,13 +173,13 @@ class Hand:
             if name in self.swallowed:
                 self._swallow(name)
                 continue
-            bus.clock.sent(self._number, self.now.mono)
+            bus.clock.note_canary_sent(self._number, self.now.mono)
             if name in self.away:
-                bus.clock.refused(self._number, "refused")
+                bus.clock.note_canary_refused(self._number, "refused")
             else:
-                bus.clock.accepted(self.now)
+                bus.clock.note_canary_accepted(self.now)
             if name not in self.away | self.deaf:
-                self.record(self.detector.hear_canary(name, self._number, self.now))
+                self.record(self.detector.take_canary(name, self._number, self.now))
         self._next_canary = self.elapsed + CANARY_EVERY_SEC
 
     def _swallow(self, name: str) -> None:
@@ -189,8 +189,8 @@ class Hand:
         if sent is not None and self.now.mono - sent[1] < OVERDUE_SEC + LATE_SEC:
             return
         if sent is not None:
-            clock.refused(sent[0], "timeout")
-        clock.sent(self._number, self.now.mono)
+            clock.note_canary_refused(sent[0], "timeout")
+        clock.note_canary_sent(self._number, self.now.mono)
         self._unanswered[name] = self._number, self.now.mono
 
     def look(self) -> float:
