@@ -144,24 +144,27 @@ def _acl_path(folder: Path, bus: str) -> Path:
     return folder / "acl" / folder_of(bus) / FILE
 
 
-async def reload_users(name: str, url: str, users: Path) -> None:
-    """Make a server reload its ACL file `users` if the file changed since the last reload.
+async def reload_users(name: str, url: str, acl_file: Path) -> None:
+    """Make a server reload its ACL file if the file changed since the last reload.
 
     Args:
         name: the name of the bus.
         url: its URL with the operator's password.
-        users: the path of the ACL file.
+        acl_file: the path of the ACL file.
 
     Raises:
         Exit: code 2 if the server refuses the password: it runs with other passwords.
     """
-    note, digest = users.with_name(_DIGEST_FILE), hashlib.sha256(_read_bytes(users)).hexdigest().encode()
-    if _read_bytes(note) == digest:
+    digest_file, digest = (
+        acl_file.with_name(_DIGEST_FILE),
+        hashlib.sha256(_read_bytes(acl_file)).hexdigest().encode(),
+    )
+    if _read_bytes(digest_file) == digest:
         return
     bus = create_bus(name, url)
     try:
         if await _load_users(bus):
-            note.write_bytes(digest)
+            digest_file.write_bytes(digest)
     finally:
         await bus.aclose()
 
@@ -178,7 +181,7 @@ async def _load_users(bus: Bus) -> bool:
     is over. Raise Exit (code 2) if the server refuses the password.
     """
     clock = asyncio.get_running_loop().time
-    until = clock() + _RETRY_WITHIN_SEC
+    deadline = clock() + _RETRY_WITHIN_SEC
     while True:
         try:
             await bus.ask(bus.client.acl_load())
@@ -187,7 +190,7 @@ async def _load_users(bus: Bus) -> bool:
                 return True
             if error.reason == "auth":
                 raise Exit(Code.CONFIGURATION, _explain_other_passwords(bus.name)) from None
-            if clock() >= until:
+            if clock() >= deadline:
                 log.warning("access.not_renewed", bus=bus.name, reason=error.reason, detail=error.detail)
                 return False
         else:

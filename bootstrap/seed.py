@@ -20,8 +20,8 @@ from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.seeding import (
     SeedError,
     SeedResult,
-    seed,
-    summarize,
+    describe_seeding,
+    seed_truth,
     wait_for_healer_access,
     wait_until_all_answer,
 )
@@ -37,10 +37,10 @@ async def main() -> int:
     """Read the settings from the environment and seed the truth. Return the exit code; raise Exit."""
     settings = read(CommonSettings)
     logs.configure(NAME, settings)
-    return await run(settings, os.environ)
+    return await seed_file(settings, os.environ)
 
 
-async def run(settings: CommonSettings, environ: Mapping[str, str]) -> int:
+async def seed_file(settings: CommonSettings, environ: Mapping[str, str]) -> int:
     """Seed the document at TRUTH_PATH into every bus that it names; return exit code 0.
 
     Raises:
@@ -50,11 +50,11 @@ async def run(settings: CommonSettings, environ: Mapping[str, str]) -> int:
     stop = StopRequest(lambda: None)
     with stop.handle_signals():
         try:
-            raw, loaded = _read(settings.truth_path)
-            async with _open(loaded, environ) as buses:
+            raw, loaded = _read_document(settings.truth_path)
+            async with _open_buses(loaded, environ) as buses:
                 await wait_until_all_answer(buses, settings.bootstrap_timeout_sec)
                 refused = await wait_for_healer_access(buses, loaded.truth, settings.bootstrap_timeout_sec)
-                seeding = await seed(raw, buses, _who(), key=settings.truth_redis_key)
+                result = await seed_truth(raw, buses, _format_seeder_name(), key=settings.truth_redis_key)
                 stop.end_body()
         except asyncio.CancelledError:
             stop.end_body()
@@ -66,11 +66,11 @@ async def run(settings: CommonSettings, environ: Mapping[str, str]) -> int:
         log.warning(
             "users.old", refused=refused, remedy="write the users anew (marketswarm acl) and load them"
         )
-    _tell(seeding, loaded, settings.truth_path, [bus.name for bus in buses])
+    _report_result(result, loaded, settings.truth_path, [bus.name for bus in buses])
     return Code.DONE
 
 
-def _read(path: Path) -> tuple[bytes, ParsedTruth]:
+def _read_document(path: Path) -> tuple[bytes, ParsedTruth]:
     """Read and check the document at `path`; return its bytes and the checked truth. Log all warnings.
 
     Raises:
@@ -89,13 +89,13 @@ def _read(path: Path) -> tuple[bytes, ParsedTruth]:
             )
         mistakes = "1 mistake" if len(error.problems) == 1 else f"{len(error.problems)} mistakes"
         raise Exit(Code.CONFIGURATION, f"{path} has {mistakes}; nothing was written") from None
-    for doubt in loaded.warnings:
-        log.warning("truth.doubt", path=doubt.path, problem=str(doubt))
+    for warning in loaded.warnings:
+        log.warning("truth.doubt", path=warning.path, problem=str(warning))
     return raw, loaded
 
 
 @asynccontextmanager
-async def _open(loaded: ParsedTruth, environ: Mapping[str, str]) -> AsyncIterator[list[Bus]]:
+async def _open_buses(loaded: ParsedTruth, environ: Mapping[str, str]) -> AsyncIterator[list[Bus]]:
     """Open every bus that the truth names, without connecting, and close them at the end of the block.
 
     Raises:
@@ -113,14 +113,14 @@ async def _open(loaded: ParsedTruth, environ: Mapping[str, str]) -> AsyncIterato
             await bus.aclose()
 
 
-def _who() -> str:
+def _format_seeder_name() -> str:
     """Return the name under which this program seeds: `bootstrap@<host>`."""
     return f"{NAME}@{socket.gethostname()}"
 
 
-def _tell(seeding: SeedResult, loaded: ParsedTruth, path: Path, buses: Sequence[str]) -> None:
+def _report_result(result: SeedResult, loaded: ParsedTruth, path: Path, buses: Sequence[str]) -> None:
     """Log each change as an event, and print a summary if stdout is a terminal."""
-    changes = seeding.changes
+    changes = result.changes
     for svc in changes.added:
         log.info("truth.added", svc=svc)
     for svc in changes.dropped:
@@ -129,15 +129,15 @@ def _tell(seeding: SeedResult, loaded: ParsedTruth, path: Path, buses: Sequence[
         log.info("truth.changed", svc=svc, what=what)
     for bus, what in changes.buses:
         log.info("truth.bus_changed", bus=bus, what=what)
-    for bus in seeding.repaired:
-        log.info("truth.repaired", bus=bus, revision=seeding.revision)
+    for bus in result.repaired:
+        log.info("truth.repaired", bus=bus, revision=result.revision)
     log.info(
         "truth.seeded",
-        revision=seeding.revision,
-        sha256=seeding.sha256,
-        changed=seeding.changed,
+        revision=result.revision,
+        sha256=result.sha256,
+        changed=result.changed,
         services=len(loaded.truth.services),
         buses=list(buses),
     )
     if sys.stdout.isatty():
-        sys.stdout.write("".join(f"{line}\n" for line in summarize(seeding, str(path), buses)))
+        sys.stdout.write("".join(f"{line}\n" for line in describe_seeding(result, str(path), buses)))

@@ -61,7 +61,7 @@ class RequestHandler:
             # nothing below awaits, so one dispatch stores both the request's effects and that it is done
             dead = await self._read_dead_letters() if request.do is RequestKind.RESEND else {}
             state.mark_done(request.id)
-            if request.lapsed(self._clock()):
+            if request.is_expired(self._clock()):
                 self._dispatcher.answers.add_answer(
                     request.id, ok=False, text="that was received too long ago"
                 )

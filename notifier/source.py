@@ -28,7 +28,7 @@ from marketswarm.bus.stream import (
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, NOTIFIER_REQUESTS, NOTIFIER_SILENCES, NOTIFIER_STATE
 from marketswarm.net.retry import Backoff
-from marketswarm.operator import OperatorRequest, Silence, merge_silences, missing_silences
+from marketswarm.operator import OperatorRequest, Silence, find_missing_silences, merge_silences
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.store import SEQ, Store
 
@@ -326,7 +326,7 @@ class SilenceSync:
             if found != self._silences:
                 self._silences = found
                 self._changed(list(found.values()))
-        return missing_silences(held, self._silences)
+        return find_missing_silences(held, self._silences)
 
 
 class BusPoller:
@@ -398,4 +398,4 @@ class BusPoller:
 def _is_old(raw: bytes, now: float) -> bool:
     """Return True if the JSON is a silence that ended more than 30 days before `now` (epoch seconds)."""
     silence = Silence.parse(raw)
-    return silence is not None and silence.old(now)
+    return silence is not None and silence.is_deletable(now)

@@ -1,6 +1,6 @@
-"""Holds requirements.lock against the known vulnerabilities, by pip-audit; run it with `make audit`.
+"""Check requirements.lock for known vulnerabilities by pip-audit; run it with `make audit`.
 
-A vulnerability that is found fails. That nobody could be asked does not, and is said.
+The exit code is 1 if a vulnerability is found. It is 0 if no service could be asked, and a line says so.
 """
 
 import json
@@ -13,29 +13,29 @@ WITHIN_SEC = 60
 _SERVICES = ("pypi", "osv")
 
 
-def judged(report: dict[str, Any]) -> tuple[int, list[str]]:
-    """The exit code and the lines for a person, from pip-audit's report in JSON. Pure."""
-    found, asked, skipped = [], 0, []
+def judge_report(report: dict[str, Any]) -> tuple[int, list[str]]:
+    """Return the exit code and the lines for people, from pip-audit's report in JSON. Pure."""
+    flaws, audited, skipped = [], 0, []
     for each in report["dependencies"]:
         if "skip_reason" in each:
             skipped.append(each["name"])
             continue
-        asked += 1
+        audited += 1
         for flaw in each["vulns"]:
             fixed = ", ".join(flaw.get("fix_versions", [])) or "no version yet"
-            found.append(f"{each['name']} {each['version']}: {flaw['id']}, fixed in {fixed}")
-    if found:
-        return 1, [*found, f"== {len(found)} known vulnerabilities in requirements.lock"]
-    if not asked:
-        return 0, ["== NOT AUDITED: the index here tells nothing of vulnerabilities"]
-    lines = [f"== audited: no known vulnerability in {asked} packages"]
+            flaws.append(f"{each['name']} {each['version']}: {flaw['id']}, fixed in {fixed}")
+    if flaws:
+        return 1, [*flaws, f"== {len(flaws)} known vulnerabilities in requirements.lock"]
+    if not audited:
+        return 0, ["== NOT AUDITED: the index here has no data on vulnerabilities"]
+    lines = [f"== audited: no known vulnerability in {audited} packages"]
     if skipped:
         lines.append(f"== NOT AUDITED, since the index does not know them: {', '.join(sorted(skipped))}")
     return 0, lines
 
 
-def _report(service: str) -> dict[str, Any] | str:
-    """What pip-audit says with one service, or why it says nothing."""
+def _run_audit(service: str) -> dict[str, Any] | str:
+    """Run pip-audit with one service; return its report, or the reason why there is none."""
     lock = ["-r", "requirements.lock", "--require-hashes", "--disable-pip"]
     line = [
         sys.executable,
@@ -60,16 +60,16 @@ def _report(service: str) -> dict[str, Any] | str:
 
 
 def main() -> int:
-    """The exit code: 1 when something is known to be vulnerable."""
+    """Print the result of the first service that answers; return 1 if a package is known to be vulnerable."""
     code, lines = 0, []
     for service in _SERVICES:
-        report = _report(service)
+        report = _run_audit(service)
         if isinstance(report, str):
             lines.append(f"== NOT AUDITED by {service}: {report}")
             continue
-        code, said = judged(report)
-        lines += said
-        if code or said[0].startswith("== audited"):
+        code, report_lines = judge_report(report)
+        lines += report_lines
+        if code or report_lines[0].startswith("== audited"):
             break
     print("\n".join(lines))
     return code

@@ -44,7 +44,7 @@ TIMEOUT_SEC: Final = 0.6
 WITHIN_SEC: Final = 10.0
 """How long to wait until the beat is heard, and until the miss is on the log."""
 PROCESS_LOG: Final = ("marketswarm/log.py", "marketswarm/text.py")
-"""What formats the lines that a process logs: no part of the way, and called only where logging is set up."""
+"""Files that format log lines: they are not counted, and are called only where logging is set up."""
 BEAT: Final = (Beat, LastBeat)
 MISS: Final = (WatchedService, Suspect, Verdict, Event, EncodedVerdict, PendingVerdict, LastBeat)
 
@@ -55,7 +55,7 @@ class Trace:
     Args:
         kinds: the types of what is followed.
         text: bytes that contain this are followed as well.
-        follows_messages: whether a generator is followed, too: it is one of messages.
+        follows_messages: whether generators are followed too, as those of messages.
     """
 
     def __init__(self, kinds: tuple[type, ...], text: bytes, *, follows_messages: bool = False) -> None:
@@ -88,7 +88,7 @@ class Trace:
                 self._note_reentry(name, frame)
 
     def _note_reentry(self, name: str, frame: FrameType) -> None:
-        """Look whether the callers of a frame lead from its file through others back into it."""
+        """Note a re-entry if the callers of a frame lead from its file through other files back into it."""
         between: list[str] = []
         caller = frame.f_back
         while caller is not None:
@@ -101,7 +101,7 @@ class Trace:
             caller = caller.f_back
 
     def _name(self, code: CodeType) -> str | None:
-        """Return a file's path in the product; None for a file of somebody else's."""
+        """Return the path of a code object's file in the product; None for a file that is not counted."""
         if code not in self._names:
             path = Path(code.co_filename)
             inside = path.is_relative_to(ROOT) and ".venv" not in path.parts
@@ -120,11 +120,11 @@ class Trace:
             return self._follows_messages
         if depth == 0:
             return False
-        return any(self._is_followed(each, depth - 1) for each in _parts(value))
+        return any(self._is_followed(each, depth - 1) for each in _iterate_parts(value))
 
 
-def _parts(value: Any) -> Iterator[Any]:
-    """Yield what a value of the language, or one of the values between our parts, contains."""
+def _iterate_parts(value: Any) -> Iterator[Any]:
+    """Yield the elements of a collection, or the fields of a Tick or StoredBeats."""
     if isinstance(value, list | tuple | set | frozenset):
         yield from value
     elif isinstance(value, dict):
@@ -145,7 +145,7 @@ def is_tracing() -> bool:
 
 
 class Owner:
-    """The agent, as far as a monitor needs it."""
+    """The part of an agent that a monitor needs."""
 
     name, boot = "healer", "b"
 
@@ -169,7 +169,7 @@ class ObservedBus(MemoryBus):
     is_logged = False
 
     async def script(self, script: Script, *args: Any, **kwargs: Any) -> Any:
-        """Run a script; a miss that it has published is where the path ends."""
+        """Run a script, and end the tracing if it published a miss."""
         found = await super().script(script, *args, **kwargs)
         if script is PUBLISH_SCRIPT and is_tracing():
             stop_tracing()
@@ -201,7 +201,7 @@ class Scene:
         feed.on_canary_received(name, self._canaries, read_clocks())
 
     async def hear(self, payload: bytes) -> None:
-        """Have the bytes that a server sends for one PUBLISH heard as the listener's loop hears them.
+        """Pass the bytes that a server sends for one PUBLISH through a session and the listener.
 
         Raises:
             RuntimeError: the session did not read them within WITHIN_SEC.

@@ -1,4 +1,4 @@
-"""Writes docs/truth-reference.md from the models of the truth, and docs/commands.md from the command line.
+"""Write docs/truth-reference.md from the models of the truth, and docs/commands.md from the command line.
 
     .venv/bin/python tools/reference.py             writes both pages
     .venv/bin/python tools/reference.py --check     ends with code 1 if a page is not current
@@ -36,7 +36,7 @@ from marketswarm.cli.app import load_all_commands  # noqa: E402
 from marketswarm.truth import Truth  # noqa: E402
 
 HIDDEN: Final = frozenset({("Heartbeat", "said")})
-"""Fields that no document has."""
+"""Fields of the models that no document may set."""
 UNITS: Final = {"_sec": "seconds", "_cadence": "seconds", "_bytes": "bytes", "_days": "days"}
 
 
@@ -62,16 +62,16 @@ class Section:
     of: type
 
 
-def sections_of_truth() -> list[Section]:
-    """The document, its buses and services, then the settings of each service that has a model."""
-    found = list(_walk("", "The document", Truth, set()))
-    for svc in _services():
+def build_truth_sections() -> list[Section]:
+    """Build the sections of the document, its buses and services, then of each service that has a model."""
+    found = list(_build_sections("", "The document", Truth, set()))
+    for svc in _list_services():
         model = service_config.find_model(svc)
         if model is not None:
-            inner = [key for key in _keys(model) if key.inner is not None]
+            inner = [key for key in _build_keys(model) if key.inner is not None]
             for key in inner:
-                found += _walk(
-                    f"services.{svc}.{key.name}{_steps(key.kind)}",
+                found += _build_sections(
+                    f"services.{svc}.{key.name}{_format_steps(key.kind)}",
                     key.what,
                     key.inner,
                     set(),
@@ -79,96 +79,98 @@ def sections_of_truth() -> list[Section]:
     return found
 
 
-def truth_page() -> str:
-    """The text of docs/truth-reference.md."""
+def render_truth_page() -> str:
+    """Return the text of docs/truth-reference.md."""
     parts = [
         _TRUTH_HEAD,
-        *(_section_text(each) for each in sections_of_truth()),
+        *(_render_section(each) for each in build_truth_sections()),
     ]
     return "\n".join(parts)
 
 
-def commands_page() -> str:
-    """The text of docs/commands.md."""
+def render_commands_page() -> str:
+    """Return the text of docs/commands.md."""
     group = load_all_commands()
     panels: dict[str, list[tuple[str, TyperCommand]]] = {}
-    for name, command in _commands(group):
+    for name, command in _find_commands(group):
         panels.setdefault(str(command.rich_help_panel or ""), []).append((name, command))
     lines = [_COMMANDS_HEAD]
     for panel, commands in panels.items():
         if panel:
             lines.append(f"## {panel}\n")
-        lines += [_command_text(name, command, "###" if panel else "##") for name, command in commands]
+        lines += [_render_command(name, command, "###" if panel else "##") for name, command in commands]
     return "\n".join(lines)
 
 
-def field_of(model: type, name: str) -> FieldInfo:
-    """The field of a model or of a pydantic dataclass."""
+def get_field(model: type, name: str) -> FieldInfo:
+    """Return the field of a model or of a pydantic dataclass."""
     fields = getattr(model, "__pydantic_fields__", None) or {}
     found = fields[name]
     assert isinstance(found, FieldInfo)
     return found
 
 
-def _services() -> list[str]:
-    """The services that have a model: first those of the shipped truth, in its order."""
+def _list_services() -> list[str]:
+    """Return the names of all services: first those of the shipped truth, in its order."""
     shipped = list(orjson.loads((ROOT / "truth.json").read_bytes())["services"])
     there = sorted(path.parent.name for path in ROOT.glob("services/*/*.py"))
     return list(dict.fromkeys([*shipped, *there]))
 
 
-def _walk(path: str, what: str, model: Any, seen: set[type]) -> Iterator[Section]:
-    """A section for `model`, and one for each model below it, each model once."""
+def _build_sections(path: str, what: str, model: Any, seen: set[type]) -> Iterator[Section]:
+    """Yield a section for `model`, and one for each model below it, each model once."""
     members = [each for each in get_args(model) if isinstance(each, type)]
     if members:
-        yield from _kinds(path, members)
+        yield from _build_kind_sections(path, members)
         return
     if model in seen:
         return
     seen.add(model)
-    keys = tuple(_keys(model))
+    keys = tuple(_build_keys(model))
     yield Section(path, what, keys, model)
     for key in keys:
         if key.inner is not None:
-            yield from _walk(f"{path}.{key.name}".lstrip(".") + _steps(key.kind), key.what, key.inner, seen)
+            yield from _build_sections(
+                f"{path}.{key.name}".lstrip(".") + _format_steps(key.kind), key.what, key.inner, seen
+            )
 
 
-def _kinds(path: str, members: list[type]) -> Iterator[Section]:
-    """What all kinds have, from the class that they share; then each kind with what is its own."""
+def _build_kind_sections(path: str, members: list[type]) -> Iterator[Section]:
+    """Yield a section of the keys that all kinds share, then one for each kind with its own keys."""
     (base,) = {member.__mro__[1] for member in members}
-    common = tuple(_keys(base))
-    yield Section(path, _first_line(base), common, base)
+    common = tuple(_build_keys(base))
+    yield Section(path, _get_first_line(base), common, base)
     names = {key.name for key in common}
     for member in members:
-        kind = field_of(member, "kind").default
-        own = tuple(key for key in _keys(member) if key.name not in names)
-        yield Section(f"{path} of kind {kind}", _first_line(member), own, member)
+        kind = get_field(member, "kind").default
+        own = tuple(key for key in _build_keys(member) if key.name not in names)
+        yield Section(f"{path} of kind {kind}", _get_first_line(member), own, member)
 
 
-def _steps(kind: str) -> str:
+def _format_steps(kind: str) -> str:
     if kind.startswith("list"):
         return "[]"
     return ".<name>" if kind == "objects by name" else ""
 
 
-def _keys(model: type) -> Iterator[Key]:
-    described = _descriptions(model)
-    fields: dict[str, FieldInfo] = getattr(model, "__pydantic_fields__", None) or _plain_fields(model)
+def _build_keys(model: type) -> Iterator[Key]:
+    described = _read_descriptions(model)
+    fields: dict[str, FieldInfo] = getattr(model, "__pydantic_fields__", None) or _build_plain_fields(model)
     for name, field in fields.items():
         if (model.__name__, name) in HIDDEN:
             continue
         text = described.get(name, "")
-        what, example = _cut(text, "Example:")
-        what, default = _cut(what, "Default:")
+        what, example = _split_at(text, "Example:")
+        what, default = _split_at(what, "Default:")
         annotation: Any = field.annotation
         if field.metadata:
             annotation = Annotated[annotation, *field.metadata]
-        kind = _kind(annotation, name)
-        yield Key(name, kind, default or _default(field), example, what, _inner(annotation))
+        kind = _format_kind(annotation, name)
+        yield Key(name, kind, default or _format_default(field), example, what, _find_inner_model(annotation))
 
 
-def _plain_fields(model: type) -> dict[str, FieldInfo]:
-    """The fields of a dataclass that pydantic did not make."""
+def _build_plain_fields(model: type) -> dict[str, FieldInfo]:
+    """Return the fields of a dataclass that is not a pydantic one."""
     annotations = inspect.get_annotations(model, eval_str=True)
     return {
         name: FieldInfo.from_annotated_attribute(
@@ -179,13 +181,13 @@ def _plain_fields(model: type) -> dict[str, FieldInfo]:
     }
 
 
-def _cut(text: str, word: str) -> tuple[str, str]:
+def _split_at(text: str, word: str) -> tuple[str, str]:
     before, _, after = text.partition(word)
     return before.strip(), after.strip().removesuffix(".")
 
 
-def _descriptions(model: type) -> dict[str, str]:
-    """The docstring below each field, by name; a class's own go before those of its bases."""
+def _read_descriptions(model: type) -> dict[str, str]:
+    """Return the docstring below each field, by name; those of a class replace those of its bases."""
     found: dict[str, str] = {}
     for each in reversed(model.__mro__):
         if each.__module__.startswith(("builtins", "pydantic", "typing")):
@@ -199,7 +201,7 @@ def _descriptions(model: type) -> dict[str, str]:
     return found
 
 
-def _default(field: FieldInfo) -> str:
+def _format_default(field: FieldInfo) -> str:
     if field.is_required():
         return "needed"
     value = field.get_default(call_default_factory=True, validated_data={})
@@ -207,19 +209,19 @@ def _default(field: FieldInfo) -> str:
         return "none"
     if isinstance(value, BaseModel) or is_dataclass(value):
         return "see below"
-    return f"`{_json(value)}`"
+    return f"`{_format_json(value)}`"
 
 
-def _json(value: Any) -> str:
+def _format_json(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.10g}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_json, value))}]"
+        return f"[{', '.join(map(_format_json, value))}]"
     return orjson.dumps(value).decode()
 
 
-def _parts(annotation: Any) -> tuple[Any, list[Any]]:
-    """A type without its Annotated and its `| None`, and what is annotated."""
+def _unwrap_type(annotation: Any) -> tuple[Any, list[Any]]:
+    """Return a type without its Annotated and its `| None`, and the metadata of its Annotated."""
     metadata: list[Any] = []
     while True:
         origin = get_origin(annotation)
@@ -227,59 +229,63 @@ def _parts(annotation: Any) -> tuple[Any, list[Any]]:
             annotation, *more = get_args(annotation)
             metadata += more
         elif origin in (Union, UnionType) and NoneType in get_args(annotation):
-            left = [each for each in get_args(annotation) if each is not NoneType]
-            annotation = Union[tuple(left)]  # noqa: UP007 - a union of what there is
+            rest = [each for each in get_args(annotation) if each is not NoneType]
+            annotation = Union[tuple(rest)]  # noqa: UP007 - a union of what there is
         else:
             return annotation, metadata
 
 
-def _inner(annotation: Any) -> Any:
-    """The model, or the union of models, that a key holds, in a list or by name or as it is; else None."""
-    plain, _ = _parts(annotation)
+def _find_inner_model(annotation: Any) -> Any:
+    """Return the model, or the union of models, that a key holds, also in a list or mapping; else None."""
+    plain, _ = _unwrap_type(annotation)
     origin, arguments = get_origin(plain), get_args(plain)
     if origin in (tuple, list, dict) or (origin is not None and "Mapping" in str(origin)):
-        return _inner(arguments[1] if origin is not tuple and len(arguments) > 1 else arguments[0])
+        return _find_inner_model(arguments[1] if origin is not tuple and len(arguments) > 1 else arguments[0])
     if arguments and all(isinstance(each, type) and issubclass(each, BaseModel) for each in arguments):
         return plain
     is_model = isinstance(plain, type) and (issubclass(plain, BaseModel) or is_dataclass(plain))
     return plain if is_model else None
 
 
-def _kind(annotation: Any, name: str) -> str:
-    """What a value is, in words: its type, its unit and its bounds."""
-    plain, metadata = _parts(annotation)
+def _format_kind(annotation: Any, name: str) -> str:
+    """Describe a value in words: its type, its unit and its bounds."""
+    plain, metadata = _unwrap_type(annotation)
     for each in list(metadata):
         metadata += getattr(each, "metadata", [])
     origin, arguments = get_origin(plain), get_args(plain)
     if origin is Literal:
-        return " ".join(f"`{_json(each)}`" for each in arguments)
+        return " ".join(f"`{_format_json(each)}`" for each in arguments)
     if origin in (tuple, list):
-        of = "" if arguments[0] is Any or _inner(arguments[0]) else f" of {_kind(arguments[0], name)}"
-        most = f", at most {_most(metadata)}" if _most(metadata) else ""
-        return ("list" if _inner(plain) is None else "list of objects") + of + most
+        of = (
+            ""
+            if arguments[0] is Any or _find_inner_model(arguments[0])
+            else f" of {_format_kind(arguments[0], name)}"
+        )
+        most = f", at most {_find_max_length(metadata)}" if _find_max_length(metadata) else ""
+        return ("list" if _find_inner_model(plain) is None else "list of objects") + of + most
     if origin is dict or "Mapping" in str(origin):
-        return "objects by name" if _inner(plain) is not None else "object"
-    if _inner(plain) is not None:
+        return "objects by name" if _find_inner_model(plain) is not None else "object"
+    if _find_inner_model(plain) is not None:
         return "object"
     if isinstance(plain, type) and issubclass(plain, StrEnum):
-        return " ".join(f"`{_json(str(each))}`" for each in plain)
+        return " ".join(f"`{_format_json(str(each))}`" for each in plain)
     if plain in (float, int):
         unit = next((unit for end, unit in UNITS.items() if name.endswith(end)), "")
         words = unit or ("whole number" if plain is int else "number")
-        return words + _bounds(metadata, 1 if plain is int else 0)
+        return words + _format_bounds(metadata, 1 if plain is int else 0)
     return {str: "text", bool: "`true` or `false`"}[plain]
 
 
-def _most(metadata: list[Any]) -> int | None:
+def _find_max_length(metadata: list[Any]) -> int | None:
     return next((each.max_length for each in metadata if isinstance(each, MaxLen)), None)
 
 
-def _bounds(metadata: list[Any], step: int) -> str:
-    """The bounds in words; `step` is 1 where "more than 0" is 1 or more."""
+def _format_bounds(metadata: list[Any], step: int) -> str:
+    """Return the bounds in words; `step` is 1 where "more than 0" means 1 or more."""
     least = next((each for each in metadata if isinstance(each, Ge | Gt)), None)
     most = next((each for each in metadata if isinstance(each, Le | Lt)), None)
-    low, strictly = _bound(least, "ge", "gt", step)
-    high, below = _bound(most, "le", "lt", -step)
+    low, strictly = _format_bound(least, "ge", "gt", step)
+    high, below = _format_bound(most, "le", "lt", -step)
     if low and high and not strictly and not below:
         return f", {low} to {high}"
     words = []
@@ -290,8 +296,8 @@ def _bounds(metadata: list[Any], step: int) -> str:
     return "".join(f", {each}" for each in words)
 
 
-def _bound(found: Any, inclusive: str, exclusive: str, step: int) -> tuple[str, bool]:
-    """A bound as text, and whether the value itself is outside it."""
+def _format_bound(found: Any, inclusive: str, exclusive: str, step: int) -> tuple[str, bool]:
+    """Return a bound as text, and whether the bound itself is excluded."""
     if found is None:
         return "", False
     if hasattr(found, inclusive):
@@ -299,11 +305,11 @@ def _bound(found: Any, inclusive: str, exclusive: str, step: int) -> tuple[str, 
     return f"{getattr(found, exclusive) + step:.10g}", step == 0
 
 
-def _first_line(model: type) -> str:
+def _get_first_line(model: type) -> str:
     return (inspect.getdoc(model) or "").partition("\n")[0]
 
 
-def _section_text(section: Section) -> str:
+def _render_section(section: Section) -> str:
     level, title = ("##", f"`{section.path}`") if section.path else ("##", section.what)
     kind = re.fullmatch(r"(.+) of kind (\w+)", section.path)
     if kind:
@@ -313,37 +319,39 @@ def _section_text(section: Section) -> str:
         lines.append(f"{section.what}\n")
     if section.keys:
         lines += ["| key | value | default | example | what |", "| --- | --- | --- | --- | --- |"]
-        lines += [_row(key) for key in section.keys]
+        lines += [_render_row(key) for key in section.keys]
     return "\n".join(lines) + "\n"
 
 
-def _row(key: Key) -> str:
+def _render_row(key: Key) -> str:
     cells = (f"`{key.name}`", key.kind, key.default, key.example, key.what)
     return "| " + " | ".join(cell.replace("|", "\\|") or "-" for cell in cells) + " |"
 
 
-def _commands(group: TyperGroup, before: str = "") -> Iterator[tuple[str, TyperCommand]]:
+def _find_commands(group: TyperGroup, before: str = "") -> Iterator[tuple[str, TyperCommand]]:
     for name, command in group.commands.items():
         if isinstance(command, TyperGroup):
-            yield from _commands(command, f"{before}{name} ")
+            yield from _find_commands(command, f"{before}{name} ")
         elif isinstance(command, TyperCommand) and not command.hidden:
             yield f"{before}{name}", command
 
 
-def _command_text(name: str, command: TyperCommand, level: str) -> str:
+def _render_command(name: str, command: TyperCommand, level: str) -> str:
     context = typer.Context(command, info_name=f"marketswarm {name}")
-    usage = " ".join([f"marketswarm {name} [OPTIONS]", *map(_argument, command.get_params(context))]).strip()
-    lines = [f"{level} {name}\n", f"{_plain(command.help or '')}\n", f"```text\n{usage}\n```\n"]
+    usage = " ".join(
+        [f"marketswarm {name} [OPTIONS]", *map(_format_argument, command.get_params(context))]
+    ).strip()
+    lines = [f"{level} {name}\n", f"{_clean_text(command.help or '')}\n", f"```text\n{usage}\n```\n"]
     if command.epilog:
-        lines.append(f"{_plain(command.epilog)}\n")
-    rows = [row for each in command.get_params(context) if (row := _parameter(each, context))]
+        lines.append(f"{_clean_text(command.epilog)}\n")
+    rows = [row for each in command.get_params(context) if (row := _render_parameter(each, context))]
     if rows:
         lines += ["| argument, option | default | what |", "| --- | --- | --- |", *rows, ""]
     return "\n".join(lines)
 
 
-def _argument(parameter: Any) -> str:
-    """An argument as the usage shows it; an option is one of the [OPTIONS]."""
+def _format_argument(parameter: Any) -> str:
+    """Return an argument as the usage line shows it; an empty text for an option."""
     if parameter.param_type_name == "option":
         return ""
     name = str(parameter.metavar or parameter.name).upper().strip("[]") + (
@@ -352,36 +360,36 @@ def _argument(parameter: Any) -> str:
     return name if parameter.required else f"[{name}]"
 
 
-def _plain(text: str) -> str:
+def _clean_text(text: str) -> str:
     return inspect.cleandoc(text).replace("\f", "").strip()
 
 
-def _parameter(parameter: Any, context: typer.Context) -> str | None:
+def _render_parameter(parameter: Any, context: typer.Context) -> str | None:
     if parameter.name == "help" or getattr(parameter, "hidden", False):
         return None
     is_option = parameter.param_type_name == "option"
     names = ", ".join([*parameter.opts, *parameter.secondary_opts]) if is_option else ""
-    shown = str(parameter.metavar or "") if is_option else _argument(parameter)
-    if is_option and not shown and not parameter.is_flag:
-        shown = parameter.display_type(context)
+    value_text = str(parameter.metavar or "") if is_option else _format_argument(parameter)
+    if is_option and not value_text and not parameter.is_flag:
+        value_text = parameter.display_type(context)
     default = parameter.get_default(context, call=False)
     has_default = default not in (None, False, (), []) and getattr(parameter, "show_default", True)
-    said = "needed" if parameter.required else (f"`{default}`" if has_default else "-")
+    default_text = "needed" if parameter.required else (f"`{default}`" if has_default else "-")
     what = " ".join((parameter.help or "").split())
     if parameter.envvar:
         what += f" Environment: `{parameter.envvar}`."
-    cells = (f"`{f'{names} {shown}'.strip()}`", said, what)
+    cells = (f"`{f'{names} {value_text}'.strip()}`", default_text, what)
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-_MADE: Final = (
+_MADE_BY: Final = (
     "<!-- made by tools/reference.py: change {what}, then run .venv/bin/python tools/reference.py -->"
 )
 
 _TRUTH_HEAD: Final = f"""\
 # truth.json: every key
 
-{_MADE.format(what="the models")}
+{_MADE_BY.format(what="the models")}
 
 `truth.json` describes the fleet: which buses there are, who beats where and how often, and what each
 service needs to know. This page has every key. The smallest useful document is:
@@ -406,7 +414,7 @@ runs: [operating](operating.md#change-the-truth).
 _COMMANDS_HEAD: Final = f"""\
 # Commands
 
-{_MADE.format(what="the help of the command")}
+{_MADE_BY.format(what="the help of the command")}
 
 Every command of `marketswarm`, with every option. In the folder of this project run `. .venv/bin/activate`
 first; `make` makes that environment. `marketswarm status --help` shows the same of one command on your
@@ -418,8 +426,8 @@ where a command has codes of its own, it says so.
 """
 
 PAGES: Final = {
-    ROOT / "docs" / "truth-reference.md": truth_page,
-    ROOT / "docs" / "commands.md": commands_page,
+    ROOT / "docs" / "truth-reference.md": render_truth_page,
+    ROOT / "docs" / "commands.md": render_commands_page,
 }
 
 

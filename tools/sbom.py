@@ -1,7 +1,7 @@
-"""Writes dist/marketswarm.cdx.json, a CycloneDX bill of what the product is made of; run it with `make sbom`.
+"""Write dist/marketswarm.cdx.json, a CycloneDX bill of the product's packages; run it with `make sbom`.
 
-It is made of requirements.lock, with its hashes. What only develops and tests is left out: a package is in
-when the project, or one that is in, asks for it, as the lock's own `# via` says.
+It is made from requirements.lock, with its hashes. Packages that only development and tests need are left
+out: a package is listed if the project or a listed package asks for it, by the lock's own `# via` lines.
 """
 
 import json
@@ -17,10 +17,11 @@ _DEVELOPERS = "marketswarm (pyproject.toml:"
 _ENTRY = re.compile(r"^([A-Za-z0-9][\w.-]*)(?:\[[^\]]*\])?==", re.MULTILINE)
 
 
-def of_the_product(lock: str) -> str:
-    """The entries of a lock that the product needs. Pure.
+def select_product_entries(lock: str) -> str:
+    """Return the entries of a lock that the product needs. Pure.
 
-    Raises ValueError for an entry that does not say who asks for it.
+    Raises:
+        ValueError: an entry has no `# via` lines.
     """
     starts = [match.start() for match in _ENTRY.finditer(lock)]
     entries = {}
@@ -40,8 +41,8 @@ def of_the_product(lock: str) -> str:
 
 
 def main() -> int:
-    """The exit code of cyclonedx-py."""
-    needed = of_the_product(Path("requirements.lock").read_text(encoding="utf-8"))
+    """Write the bill; return the exit code of cyclonedx-py."""
+    needed = select_product_entries(Path("requirements.lock").read_text(encoding="utf-8"))
     OUT.parent.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
         file.write(needed)
@@ -52,13 +53,13 @@ def main() -> int:
         line = [*quiet, "-m", "cyclonedx_py", "requirements", *how, *to, file.name]
         code = subprocess.run(line, check=False).returncode
     if not code:
-        _name_version()
+        _add_version()
         print(f"{OUT}: {len(_ENTRY.findall(needed))} packages")
     return code
 
 
-def _name_version() -> None:
-    """The version is in the package, where the tool does not look."""
+def _add_version() -> None:
+    """Add the version to the bill: it is in the package, which cyclonedx-py does not read."""
     bill = json.loads(OUT.read_text(encoding="utf-8"))
     package = Path("marketswarm/__init__.py").read_text(encoding="utf-8")
     bill["metadata"]["component"]["version"] = re.findall(r'^__version__ = "(.+)"', package, re.MULTILINE)[0]

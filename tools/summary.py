@@ -1,7 +1,7 @@
-"""Adds up the summaries of several pytest runs: `summary.py name=log …`.
+"""Add up the summaries of several pytest runs: `summary.py name=log …`.
 
-Prints a line a run, then one in pytest's own form for all of them. Ends with 1 unless each run has come to
-its end, and is green.
+Print a line for each run, then one in pytest's own form for all of them. The exit code is 1 unless every run
+has ended without failures.
 """
 
 import re
@@ -9,44 +9,44 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-COUNTED = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed|warnings?)\b")
-SUMMARY = re.compile(r"^=* ?((?:\d+ [a-z]+,? ?)+) in ([\d.]+)s\b", re.MULTILINE)
-RED = ("failed", "error")
+COUNT = re.compile(r"(\d+) (passed|failed|errors?|skipped|deselected|xfailed|xpassed|warnings?)\b")
+SUMMARY_LINE = re.compile(r"^=* ?((?:\d+ [a-z]+,? ?)+) in ([\d.]+)s\b", re.MULTILINE)
+FAILED_KINDS = ("failed", "error")
 WIDTH = 80
 
 
-def count(log: str) -> tuple[Counter[str], float] | None:
-    """Return what the last summary in a log counted, and the seconds that the run took."""
-    found = SUMMARY.findall(log)
+def count_results(log: str) -> tuple[Counter[str], float] | None:
+    """Return the counts of the last summary in a log, and the seconds that the run took; None without one."""
+    found = SUMMARY_LINE.findall(log)
     if not found:
         return None
     counts, seconds = found[-1]
     words = Counter[str]()
-    for number, kind in COUNTED.findall(counts):
+    for number, kind in COUNT.findall(counts):
         words[kind.removesuffix("s") if kind in ("errors", "warnings") else kind] += int(number)
     return words, float(seconds)
 
 
 def main(arguments: list[str]) -> int:
-    """Print the sum; return 1 if a run is red or has no summary."""
-    whole: Counter[str] = Counter()
+    """Print the sum; return 1 if a run has failures or no summary."""
+    total: Counter[str] = Counter()
     seconds = 0.0
     for name, _, path in (argument.partition("=") for argument in arguments):
-        found = count(Path(path).read_text(encoding="utf-8", errors="replace"))
+        found = count_results(Path(path).read_text(encoding="utf-8", errors="replace"))
         if found is None:
             print(f"  {name:20} has no summary: it did not come to its end")
             found = Counter(error=1), 0.0
         else:
-            print(f"  {name:20} {_words(found[0])} in {found[1]:.0f} s")
-        whole += found[0]
+            print(f"  {name:20} {_format_counts(found[0])} in {found[1]:.0f} s")
+        total += found[0]
         seconds += found[1]
     minutes, rest = divmod(round(seconds), 60)
     took = f"{seconds:.2f}s ({minutes // 60}:{minutes % 60:02}:{rest:02})"
-    print(f" {_words(whole) or 'no tests ran'} in {took} ".center(WIDTH, "="))
-    return int(any(whole[kind] for kind in RED) or not whole["passed"])
+    print(f" {_format_counts(total) or 'no tests ran'} in {took} ".center(WIDTH, "="))
+    return int(any(total[kind] for kind in FAILED_KINDS) or not total["passed"])
 
 
-def _words(counts: Counter[str]) -> str:
+def _format_counts(counts: Counter[str]) -> str:
     order = ("failed", "passed", "skipped", "deselected", "xfailed", "xpassed", "warning", "error")
     several = {"error": "errors", "warning": "warnings"}
     named = ((counts[kind], several.get(kind, kind) if counts[kind] > 1 else kind) for kind in order)

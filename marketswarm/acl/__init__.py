@@ -5,14 +5,14 @@ Each service has a user with the permissions that it needs and no others. Beside
 (`marketswarm.passwords`).
 """
 
-from marketswarm.acl.grant import HASHED, Grant, User, escape_pattern, format_acl_file
+from marketswarm.acl.grant import PASSWORD_HASH, Grant, User, escape_pattern, format_acl_file
 from marketswarm.acl.users import BOOTSTRAP, DEFAULT, OPERATOR, AclError, build_users, user_names
 
 __all__ = [
     "BOOTSTRAP",
     "DEFAULT",
-    "HASHED",
     "OPERATOR",
+    "PASSWORD_HASH",
     "AclError",
     "Grant",
     "User",

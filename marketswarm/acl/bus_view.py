@@ -7,7 +7,7 @@ from marketswarm.acl.grant import Grant, escape_pattern
 from marketswarm.keys import ALERTS, TRUTH_CHANGED, TRUTH_DOC, TRUTH_META, heartbeat_channel
 from marketswarm.truth import Truth
 
-BEATS: Final = heartbeat_channel("*")
+ALL_BEATS: Final = heartbeat_channel("*")
 """The ACL pattern of all channels whose names end in `:heartbeat`."""
 
 
@@ -25,7 +25,7 @@ class BusView:
     alert_channel: str = ALERTS
 
     @property
-    def document(self) -> str:
+    def truth_pattern(self) -> str:
         """The ACL pattern of the truth's key."""
         return escape_pattern(self.truth_key)
 
@@ -34,7 +34,7 @@ class BusView:
         """The name of the channel of alerts, unescaped; the channel has the same name on every bus."""
         return self.truth.alert_target(self.alert_channel)[1]
 
-    def beat_channel(self, svc: str) -> str | None:
+    def beat_pattern(self, svc: str) -> str | None:
         """Return the ACL pattern of a service's heartbeat channel; None if the service beats on another bus.
 
         Raises:
@@ -43,7 +43,7 @@ class BusView:
         here = self.truth.bus_of(svc) == self.bus
         return escape_pattern(self.truth.services[svc].heartbeat.channel) if here else None
 
-    def beat_channels(self) -> tuple[str, ...]:
+    def beat_patterns(self) -> tuple[str, ...]:
         """Return the ACL patterns of all heartbeat channels on this bus, each once.
 
         The first is `*:heartbeat`, so that a service that is seeded later is covered too. It is followed by
@@ -55,12 +55,12 @@ class BusView:
             for svc, service in self.truth.services.items()
             if self.truth.bus_of(svc) == self.bus
         ]
-        others = (escape_pattern(one) for one in (*channels, *own) if not one.endswith(BEATS[1:]))
-        return tuple(dict.fromkeys((BEATS, *others)))
+        others = (escape_pattern(one) for one in (*channels, *own) if not one.endswith(ALL_BEATS[1:]))
+        return tuple(dict.fromkeys((ALL_BEATS, *others)))
 
     def grant_truth_reads(self) -> tuple[Grant, ...]:
         """Return the grants to read the truth and its metadata, and to subscribe to `truth:changed`."""
         return (
-            Grant("get strlen hmget", (self.document, TRUTH_META), mode="R"),
+            Grant("get strlen hmget", (self.truth_pattern, TRUTH_META), mode="R"),
             Grant("subscribe", channels=(TRUTH_CHANGED,)),
         )

@@ -12,18 +12,18 @@ from typing import Final, Literal
 
 Mode = Literal["", "R", "W"]
 
-_SPECIAL: Final = "[]?\\^"
+_SPECIAL_CHARS: Final = "[]?\\^"
 # a selector ends at the first word that ends with a bracket, so brackets in names become character classes
-_CLASSES: Final = {"(": "[(]", ")": "[)]"}
+_CHARACTER_CLASSES: Final = {"(": "[(]", ")": "[)]"}
 
 
-def escape_pattern(name: str, *, many: bool = False) -> str:
+def escape_pattern(name: str, *, keep_wildcards: bool = False) -> str:
     """Return the ACL pattern that matches exactly this key or channel name.
 
-    With `many`, a `*` in the name stays a wildcard; without it, the `*` is escaped.
+    With `keep_wildcards`, a `*` in the name stays a wildcard; without it, the `*` is escaped.
     """
-    special = _SPECIAL if many else _SPECIAL + "*"
-    return "".join(f"\\{char}" if char in special else _CLASSES.get(char, char) for char in name)
+    special = _SPECIAL_CHARS if keep_wildcards else _SPECIAL_CHARS + "*"
+    return "".join(f"\\{char}" if char in special else _CHARACTER_CLASSES.get(char, char) for char in name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Grant:
     channels: tuple[str, ...] = ()
     mode: Mode = ""
 
-    def selector(self) -> str:
+    def format_selector(self) -> str:
         """Return the grant as an ACL selector without its brackets: `+get %R~rss:items &rss:*`."""
         commands = (word if word.startswith("-") else f"+{word}" for word in self.commands.split())
         keys = (f"%{self.mode}~{key}" if self.mode else f"~{key}" for key in self.keys)
@@ -50,16 +50,16 @@ class Grant:
 class User:
     """An ACL user. `root` holds the commands that need no key and no channel.
 
-    With `password` False, the user needs no password.
+    With `needs_password` False, the user needs no password.
     """
 
     name: str
     root: Grant
     grants: tuple[Grant, ...] = ()
-    password: bool = True
+    needs_password: bool = True
 
 
-HASHED: Final = re.compile(r"[0-9a-f]{64}")
+PASSWORD_HASH: Final = re.compile(r"[0-9a-f]{64}")
 """The form of a password's SHA-256 in an ACL file."""
 
 
@@ -80,9 +80,9 @@ def _format_user(user: User, hashes: Mapping[str, str]) -> str:
         KeyError: the user needs a password and has no hash.
         ValueError: its hash is no SHA-256 in hex.
     """
-    if user.password and not HASHED.fullmatch(hashes[user.name]):
+    if user.needs_password and not PASSWORD_HASH.fullmatch(hashes[user.name]):
         raise ValueError(f"the hash of {user.name} is no SHA-256 in hexadecimal")
-    password = f"#{hashes[user.name]}" if user.password else "nopass"
-    grants = "".join(f" ({grant.selector()})" for grant in user.grants)
+    password = f"#{hashes[user.name]}" if user.needs_password else "nopass"
+    grants = "".join(f" ({grant.format_selector()})" for grant in user.grants)
     # `reset`, since `default` has all permissions when the server starts
-    return f"user {user.name} reset on {password} resetchannels -@all {user.root.selector()}{grants}"
+    return f"user {user.name} reset on {password} resetchannels -@all {user.root.format_selector()}{grants}"

@@ -7,9 +7,9 @@ ordinary services (`services.py`).
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from marketswarm.acl.bus_view import BEATS, BusView
+from marketswarm.acl.bus_view import ALL_BEATS, BusView
 from marketswarm.acl.grant import Grant, escape_pattern
-from marketswarm.acl.services import WRITTEN, find_written_points, grant_access_points
+from marketswarm.acl.services import DEFAULT_WRITES, find_written_points, grant_access_points
 from marketswarm.keys import (
     ALERT_LOG,
     HEALER_LEASE,
@@ -45,7 +45,7 @@ SENTINEL: Final = "sentinel"
 NOTIFIER: Final = "notifier"
 MESH: Final = "mesh"
 BOARD: Final = "board"
-MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in WRITTEN[MESH])
+MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in DEFAULT_WRITES[MESH])
 """The keys of mesh, readable even without a mesh: a missing key is an answer, NOPERM would be an error."""
 
 
@@ -56,7 +56,7 @@ def grant_healer(view: BusView) -> tuple[Grant, ...]:
     the alert log.
     """
     return (
-        *_grant_monitor(HEALER, view, (health_key("*"),), (last_beat_key("*"),), view.beat_channels()),
+        *_grant_monitor(HEALER, view, (health_key("*"),), (last_beat_key("*"),), view.beat_patterns()),
         Grant("hget hset", (HEALER_RELAYED,)),
         Grant("xrange xrevrange xread", (MASSIVE_ALERTS,), mode="R"),
     )
@@ -68,16 +68,16 @@ def grant_sentinel(view: BusView) -> tuple[Grant, ...]:
     It subscribes to the healer's beats and reads its last beat and its roster, reads and appends to the alert
     log, publishes alerts, and checks and sets the delivery marks of messages that it sends to people itself.
     """
-    buses = tuple(health_key(escape_pattern(name)) for name in view.truth.bus_names())
-    channels = (view.beat_channel(HEALER),) if HEALER in view.truth.services else ()
-    heard = tuple(channel for channel in channels if channel is not None)
+    health_keys = tuple(health_key(escape_pattern(name)) for name in view.truth.bus_names())
+    declared = (view.beat_pattern(HEALER),) if HEALER in view.truth.services else ()
+    healer_channels = tuple(channel for channel in declared if channel is not None)
     return (
         *_grant_monitor(
             SENTINEL,
             view,
-            (health_key(HEALER), *buses),
+            (health_key(HEALER), *health_keys),
             (last_beat_key(HEALER),),
-            (*heard, heartbeat_channel(HEALER)),
+            (*healer_channels, heartbeat_channel(HEALER)),
         ),
         Grant("xrange xrevrange xread", (ALERT_LOG,), mode="R"),
         Grant("hmget", (roster_key(HEALER),), mode="R"),
@@ -122,7 +122,7 @@ def grant_mesh(view: BusView) -> tuple[Grant, ...]:
     )
     return (
         *grant_access_points(MESH, view),
-        Grant("subscribe psubscribe", channels=view.beat_channels()),
+        Grant("subscribe psubscribe", channels=view.beat_patterns()),
         *((measured,) if streams else ()),
     )
 
@@ -134,53 +134,53 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
 
 def grant_status_reads(view: BusView) -> tuple[Grant, ...]:
     """Return the grants to read what the commands status, health, topology and alerts show."""
-    of_mesh = find_written_points(MESH, view) if MESH in view.truth.services else MESH_KEYS
-    shown = tuple(escape_pattern(point.key) for point in of_mesh if point.bus == view.bus)
+    mesh_points = find_written_points(MESH, view) if MESH in view.truth.services else MESH_KEYS
+    mesh_keys = tuple(escape_pattern(point.key) for point in mesh_points if point.bus == view.bus)
     return (
         Grant(
             "get getrange mget pttl",
-            (health_key("*"), last_beat_key("*"), last_run_key("*"), *shown),
+            (health_key("*"), last_beat_key("*"), last_run_key("*"), *mesh_keys),
             mode="R",
         ),
         Grant(
             "hget hgetall", (roster_key(HEALER), HEALER_LEASE, NOTIFIER_SILENCES, NOTIFIER_STATE), mode="R"
         ),
-        Grant("xrange xrevrange xread xlen", (ALERT_LOG, NOTIFIER_DEAD, *shown), mode="R"),
-        Grant("subscribe psubscribe", channels=(escape_pattern(view.alerts), *view.beat_channels())),
+        Grant("xrange xrevrange xread xlen", (ALERT_LOG, NOTIFIER_DEAD, *mesh_keys), mode="R"),
+        Grant("subscribe psubscribe", channels=(escape_pattern(view.alerts), *view.beat_patterns())),
     )
 
 
 def _grant_monitor(
     listener: str,
     view: BusView,
-    health: tuple[str, ...],
-    beats: tuple[str, ...],
-    heard: tuple[str, ...],
+    health_keys: tuple[str, ...],
+    beat_keys: tuple[str, ...],
+    channels: tuple[str, ...],
 ) -> tuple[Grant, ...]:
     """Return the grants that healer and sentinel share: their state, their canary, the alert log.
 
     Args:
         listener: the monitor, `healer` or `sentinel`.
         view: the bus.
-        health: patterns of the health keys that it writes and deletes.
-        beats: patterns of the last-beat keys that it reads.
-        heard: patterns of the channels that it subscribes to besides its canary's.
+        health_keys: patterns of the health keys that it writes and deletes.
+        beat_keys: patterns of the last-beat keys that it reads.
+        channels: patterns of the channels that it subscribes to besides its canary's.
     """
-    own = (
+    own_keys = (
         *(monitor_lease_key(listener), roster_key(listener), silence_key(listener)),
         *(heard_key(listener), canary_key(listener)),
     )
     canary = canary_channel(listener, "*")
     return (
-        Grant("hmget hget hset hdel hscan incr set type del", own),
-        Grant("set del", health, mode="W"),
-        Grant("getrange type pttl", beats, mode="R"),
+        Grant("hmget hget hset hdel hscan incr set type del", own_keys),
+        Grant("set del", health_keys, mode="W"),
+        Grant("getrange type pttl", beat_keys, mode="R"),
         # TYPE and DEL: a monitor replaces a log that is no stream. A user with XADD could empty the log by
         # MAXLEN anyway.
         Grant("xadd xdel type del", (ALERT_LOG,), mode="W"),
         Grant("xinfo|groups", (ALERT_LOG,), mode="R"),
         Grant("publish", channels=(escape_pattern(view.alerts), canary)),
-        Grant("subscribe", channels=tuple(dict.fromkeys((canary, *heard)))),
+        Grant("subscribe", channels=tuple(dict.fromkeys((canary, *channels)))),
     )
 
 
@@ -194,11 +194,13 @@ ROLES: Final[Mapping[str, Callable[[BusView], tuple[Grant, ...]]]] = {
 """By service, the function that returns its grants in place of those of an ordinary service."""
 
 
-LOADING: Final = "function|list function|load function|delete script|load"
+LOAD_COMMANDS: Final = "function|list function|load function|delete script|load"
 """Commands that load, list or delete code: only users that seed have them."""
-CHECKING: Final = "acl|dryrun"
+CHECK_COMMANDS: Final = "acl|dryrun"
 """The command by which seeding asks what the healer may do, before the truth is published."""
-OPERATING: Final = f"info pubsub|numsub acl|load script|kill function|kill {LOADING} {CHECKING}"
+OPERATOR_COMMANDS: Final = (
+    f"info pubsub|numsub acl|load script|kill function|kill {LOAD_COMMANDS} {CHECK_COMMANDS}"
+)
 """Commands without keys that the operator has besides those of every service."""
 
 
@@ -208,7 +210,7 @@ def grant_bootstrap(view: BusView) -> tuple[Grant, ...]:
     With them, bootstrap reads, writes and restores the three keys of the truth, calls the seeding scripts on
     them, and publishes on `truth:changed`.
     """
-    keys = (view.document, TRUTH_META, TRUTH_HISTORY)
+    keys = (view.truth_pattern, TRUTH_META, TRUTH_HISTORY)
     return (
         Grant(
             "type get hget hmget hgetall pttl xrange xrevrange dump"
@@ -234,7 +236,7 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         Grant("hset hdel", (NOTIFIER_SILENCES,), mode="W"),
         Grant("xadd", (NOTIFIER_REQUESTS,), mode="W"),
         Grant("lrange", (answers_key("*"),), mode="R"),
-        Grant("publish", channels=view.beat_channels()),
+        Grant("publish", channels=view.beat_patterns()),
         Grant("set", (last_beat_key("*"), last_run_key("*")), mode="W"),
     )
 
@@ -245,12 +247,12 @@ def grant_default_user(view: BusView) -> Grant:
     ACLs don't check the pattern that the command KEYS is given, so the grant names the three allowed
     patterns.
     """
-    keys = (health_key("*"), view.document, MESH_TOPOLOGY)
-    asked = (health_key("*"), view.truth_key, MESH_TOPOLOGY)
+    keys = (health_key("*"), view.truth_pattern, MESH_TOPOLOGY)
+    patterns = (health_key("*"), view.truth_key, MESH_TOPOLOGY)
     return Grant(
         "ping pubsub get getrange subscribe psubscribe unsubscribe punsubscribe "
-        + " ".join(f"keys|{pattern}" for pattern in asked),
+        + " ".join(f"keys|{pattern}" for pattern in patterns),
         keys,
-        (escape_pattern(view.alerts), BEATS),
+        (escape_pattern(view.alerts), ALL_BEATS),
         mode="R",
     )

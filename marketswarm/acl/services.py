@@ -32,17 +32,17 @@ from marketswarm.keys import (
 )
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint
 
-_DATA: Final = (
+_DATA_COMMANDS: Final = (
     "@string @hash @list @set @sortedset @stream @bitmap @hyperloglog @geo"
     " del unlink exists type touch expire pexpire expireat pexpireat persist ttl pttl -@dangerous"
 )
-_GROUP: Final = (
+_GROUP_COMMANDS: Final = (
     "xreadgroup xack xclaim xautoclaim xpending xgroup|create xgroup|createconsumer xgroup|delconsumer"
     " xinfo|stream xinfo|groups xinfo|consumers"
 )
 
 # what our own services write if the truth names no key with the same last part: (bus, key) by service
-WRITTEN: Final = {
+DEFAULT_WRITES: Final = {
     "rss_agg": ((MARKET, RSS_ITEMS),),
     "massive": (
         (MARKET, MASSIVE_PROBES),
@@ -53,9 +53,9 @@ WRITTEN: Final = {
     "vexy_ai": ((MARKET, VEXY_NOTES), (MARKET, VEXY_DEAD)),
     "mesh": ((SYSTEM, MESH_TOPOLOGY), (SYSTEM, MESH_EVENTS), (SYSTEM, MESH_FLOW)),
 }
-_READ: Final = {"vexy_ai": ((MARKET, RSS_ITEMS),)}
+_DEFAULT_READS: Final = {"vexy_ai": ((MARKET, RSS_ITEMS),)}
 # by service and last part of a written key: a further pattern that the service may write
-_BESIDE: Final = {("massive", "probes"): probe_key("*")}
+_FURTHER_PATTERNS: Final = {("massive", "probes"): probe_key("*")}
 
 
 def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
@@ -63,7 +63,7 @@ def grant_beats(svc: str, view: BusView) -> tuple[Grant, ...]:
 
     Return no grants if the service beats on another bus.
     """
-    channel, name = view.beat_channel(svc), escape_pattern(svc)
+    channel, name = view.beat_pattern(svc), escape_pattern(svc)
     if channel is None:
         return ()
     return (
@@ -106,9 +106,11 @@ def find_written_points(svc: str, view: BusView) -> list[AccessPoint]:
     points = view.truth.services[svc].access_points.publish_to
     if svc == "massive":  # the healer publishes its alerts: only older truths name the channel
         points = tuple(point for point in points if point.key not in (view.alerts, ALERT_LOG))
-    found = [*_without_heartbeats(points, view), *_missing_defaults(points, WRITTEN.get(svc, ()))]
+    found = [*_drop_heartbeats(points, view), *_find_missing_defaults(points, DEFAULT_WRITES.get(svc, ()))]
     # dead letters are stored on the bus of their source, in one transaction
-    dead = next((point.key for point in found if svc == "vexy_ai" and _last_part(point.key) == "dead"), None)
+    dead = next(
+        (point.key for point in found if svc == "vexy_ai" and _get_last_part(point.key) == "dead"), None
+    )
     buses = dict.fromkeys(point.bus for point in _find_read_points(svc, view)) if dead else ()
     return [*found, *(AccessPoint(bus=bus, key=str(dead)) for bus in buses)]
 
@@ -121,11 +123,11 @@ def _grant_writes(svc: str, view: BusView) -> Iterator[Grant]:
     keys = dict.fromkeys(point.key for point in find_written_points(svc, view) if point.bus == view.bus)
     if not keys:
         return
-    yield Grant("publish", channels=tuple(escape_pattern(key, many=True) for key in keys))
+    yield Grant("publish", channels=tuple(escape_pattern(key, keep_wildcards=True) for key in keys))
     data = [key for key in keys if key not in (view.alerts, ALERT_LOG)]
-    patterns = dict.fromkeys(pattern for key in data for pattern in _key_patterns(svc, key))
+    patterns = dict.fromkeys(pattern for key in data for pattern in _build_key_patterns(svc, key))
     if patterns:
-        yield Grant(_DATA, tuple(patterns))
+        yield Grant(_DATA_COMMANDS, tuple(patterns))
     if ALERT_LOG in keys:  # add and delete entries, but not read those of others
         yield Grant("xadd xdel", (ALERT_LOG,), mode="W")
 
@@ -138,36 +140,36 @@ def _grant_reads(svc: str, view: BusView) -> Iterator[Grant]:
     points = view.truth.services[svc].access_points.subscribe_to
     channels = [point.key for point in points if point.bus == view.bus]
     if channels:
-        patterns = tuple(escape_pattern(key, many=True) for key in channels)
+        patterns = tuple(escape_pattern(key, keep_wildcards=True) for key in channels)
         yield Grant("subscribe psubscribe", channels=patterns)
     wanted = (one.key for one in _find_read_points(svc, view) if one.bus == view.bus)
-    keys = tuple(dict.fromkeys(escape_pattern(key, many=True) for key in wanted))
+    keys = tuple(dict.fromkeys(escape_pattern(key, keep_wildcards=True) for key in wanted))
     if keys:
-        yield Grant(_DATA, keys, mode="R")
-        yield Grant(_GROUP, keys)
+        yield Grant(_DATA_COMMANDS, keys, mode="R")
+        yield Grant(_GROUP_COMMANDS, keys)
 
 
 def _find_read_points(svc: str, view: BusView) -> list[AccessPoint]:
     """Return the access points that a service reads on any bus, without heartbeat channels, with defaults."""
     points = view.truth.services[svc].access_points.subscribe_to
-    return [*_without_heartbeats(points, view), *_missing_defaults(points, _READ.get(svc, ()))]
+    return [*_drop_heartbeats(points, view), *_find_missing_defaults(points, _DEFAULT_READS.get(svc, ()))]
 
 
-def _key_patterns(svc: str, key: str) -> Iterator[str]:
+def _build_key_patterns(svc: str, key: str) -> Iterator[str]:
     """Yield the ACL patterns of a key that a service writes, and of its state in `<key>:…`.
 
     A key with a reserved prefix gets no `<key>:…`. The probes of massive get the pattern of the probe keys
     too.
     """
-    own = escape_pattern(key, many=True)
-    yield own
+    pattern = escape_pattern(key, keep_wildcards=True)
+    yield pattern
     if not key.startswith(RESERVED_PREFIXES):  # a key with a reserved prefix gets no `<key>:…`
-        yield f"{own}:*"
-    if beside := _BESIDE.get((svc, _last_part(key))):
-        yield beside
+        yield f"{pattern}:*"
+    if further_pattern := _FURTHER_PATTERNS.get((svc, _get_last_part(key))):
+        yield further_pattern
 
 
-def _without_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterator[AccessPoint]:
+def _drop_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterator[AccessPoint]:
     """Return those of `points` whose key is no heartbeat channel.
 
     A heartbeat channel ends in `:heartbeat` or is the channel of a service's section.
@@ -178,17 +180,17 @@ def _without_heartbeats(points: Iterable[AccessPoint], view: BusView) -> Iterato
     )
 
 
-def _missing_defaults(
-    points: Iterable[AccessPoint], wanted: Iterable[tuple[str, str]]
+def _find_missing_defaults(
+    points: Iterable[AccessPoint], defaults: Iterable[tuple[str, str]]
 ) -> Iterator[AccessPoint]:
     """Return the default keys, given as (bus, key), that `points` has no key for.
 
     `points` has a key for a default if both end with the same last part: `my:items` stands for `rss:items`.
     """
-    words = {_last_part(point.key) for point in points}
-    return (AccessPoint(bus=bus, key=key) for bus, key in wanted if _last_part(key) not in words)
+    present = {_get_last_part(point.key) for point in points}
+    return (AccessPoint(bus=bus, key=key) for bus, key in defaults if _get_last_part(key) not in present)
 
 
-def _last_part(key: str) -> str:
+def _get_last_part(key: str) -> str:
     """Return the part of a key after its last colon: `items` of `rss:items`."""
     return key.rpartition(":")[2]

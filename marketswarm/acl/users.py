@@ -13,9 +13,9 @@ from marketswarm.truth import Truth
 DEFAULT: Final = "default"
 BOOTSTRAP: Final = "bootstrap"
 OPERATOR: Final = "operator"
-_UNFIT: Final = re.compile(r"[\s|()]")
-_TAKEN: Final = (DEFAULT, BOOTSTRAP, OPERATOR)
-_ROOT: Final = Grant("ping time select multi exec unsubscribe punsubscribe")
+_FORBIDDEN_CHARS: Final = re.compile(r"[\s|()]")
+_RESERVED_NAMES: Final = (DEFAULT, BOOTSTRAP, OPERATOR)
+_COMMON_COMMANDS: Final = Grant("ping time select multi exec unsubscribe punsubscribe")
 
 
 class AclError(ValueError):
@@ -29,7 +29,7 @@ def user_names(truth: Truth) -> tuple[str, ...]:
         AclError: a service is called like one of the reserved users.
     """
     for svc in truth.services:
-        if svc in _TAKEN:
+        if svc in _RESERVED_NAMES:
             raise AclError(f"services.{svc}: with ACLs {svc} is a user of another kind; name it otherwise")
     return (*truth.services, BOOTSTRAP, OPERATOR)
 
@@ -56,22 +56,22 @@ def build_users(
             character that can't be written in an ACL.
     """
     for name in (truth_key, alert_channel):
-        if not name.isprintable() or _UNFIT.search(name):
+        if not name.isprintable() or _FORBIDDEN_CHARS.search(name):
             raise AclError(
                 f"{name!r}: a key or channel with a blank, a bracket or | can't be named in an ACL"
             )
     services = user_names(truth)[: len(truth.services)]
     view = BusView(truth, bus, truth_key, alert_channel)
     return (
-        User(DEFAULT, roles.grant_default_user(view), password=closed),
+        User(DEFAULT, roles.grant_default_user(view), needs_password=closed),
         User(
             OPERATOR,
-            _with(_ROOT, roles.OPERATING),
+            _add_commands(_COMMON_COMMANDS, roles.OPERATOR_COMMANDS),
             roles.grant_operator(view),
         ),
         User(
             BOOTSTRAP,
-            Grant(f"ping time select {roles.LOADING} {roles.CHECKING}"),
+            Grant(f"ping time select {roles.LOAD_COMMANDS} {roles.CHECK_COMMANDS}"),
             roles.grant_bootstrap(view),
         ),
         *(_build_service_user(svc, view) for svc in services),
@@ -82,16 +82,16 @@ def _build_service_user(svc: str, view: BusView) -> User:
     """Return the ACL user of a service, with the grants of its role if it has one (healer, mesh, …)."""
     role = roles.ROLES.get(svc)
     grants = role(view) if role else grant_work(svc, view)
-    root = _with(_ROOT, "pubsub|numsub") if svc == roles.MESH else _ROOT
-    return User(svc, root, (*view.grant_truth_reads(), *grant_beats(svc, view), *_with_scripts(grants)))
+    root = _add_commands(_COMMON_COMMANDS, "pubsub|numsub") if svc == roles.MESH else _COMMON_COMMANDS
+    return User(svc, root, (*view.grant_truth_reads(), *grant_beats(svc, view), *_add_function_calls(grants)))
 
 
-def _with(root: Grant, more: str) -> Grant:
+def _add_commands(root: Grant, more: str) -> Grant:
     """Return a grant without keys, of the commands of `root` and of `more` (ACL names between blanks)."""
     return Grant(f"{root.commands} {more}")
 
 
-def _with_scripts(grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
+def _add_function_calls(grants: tuple[Grant, ...]) -> tuple[Grant, ...]:
     """Return `grants` and a grant of FCALL on all their keys, since a function takes keys of several grants.
 
     Redis checks each command that a function runs against the other grants. Only users that seed load code.

@@ -15,8 +15,8 @@ from marketswarm.cli.options import DATA, Data
 from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import access, data_folder
-from marketswarm.seeding import SeedError, summarize, wait_for_healer_access, wait_until_all_answer
-from marketswarm.seeding import seed as seed_buses
+from marketswarm.seeding import SeedError, describe_seeding, wait_for_healer_access, wait_until_all_answer
+from marketswarm.seeding import seed_truth as seed_buses
 from marketswarm.settings import CommonSettings, read
 from marketswarm.truth import Truth
 
@@ -66,7 +66,7 @@ async def _seed(file: Path, data: Path) -> list[str]:
             f"  ! the healer may not hear {', '.join(services)} on {bus}: {_OLD_USERS}"
             for bus, services in refused.items()
         ]
-        lines = summarize(seeding, str(file), [bus.name for bus in buses])
+        lines = describe_seeding(seeding, str(file), [bus.name for bus in buses])
         return [*lines, *warnings, *(["  users and passwords follow it"] if users_changed else [])]
 
 

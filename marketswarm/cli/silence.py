@@ -24,7 +24,7 @@ from marketswarm.cli.fleet_view import FleetView, ask_buses, describe_refusals, 
 from marketswarm.cli.options import DATA, By, Data, Json, author_name, parse_duration
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import NOTIFIER_SILENCES
-from marketswarm.operator import Silence, merge_silences, missing_silences
+from marketswarm.operator import Silence, find_missing_silences, merge_silences
 from marketswarm.text import escape_text, format_duration
 from marketswarm.truth import find_nearest, find_probe_targets
 
@@ -76,11 +76,11 @@ def silences(
     """Show the silences that are in force, the one that ends first at the top."""
     stored, now = event_loop.run(_read_from_fleet(data)), time.time()
     shown = sorted(
-        (each for each in stored.silences.values() if every or not each.over(now)),
+        (each for each in stored.silences.values() if every or not each.has_ended(now)),
         key=lambda each: each.ends_at,
     )
     if as_json:
-        output.print_json([{**orjson.loads(each.encode()), "active": each.active(now)} for each in shown])
+        output.print_json([{**orjson.loads(each.encode()), "active": each.is_active(now)} for each in shown])
         return
     if shown:
         tables.print_drawing(_draw_table(shown, now))
@@ -121,13 +121,13 @@ async def write_silence(
     Return the buses that failed, with the reason. Raises Exit, code 3, if every bus failed.
     """
     wanted = {**stored.silences, silence.id: silence}
-    old = [ident for ident, each in wanted.items() if each.old(now)]
+    old = [ident for ident, each in wanted.items() if each.is_deletable(now)]
     kept = {ident: each for ident, each in wanted.items() if ident not in old}
 
     def write(bus: Bus) -> Awaitable[Any]:
         """Return the request that writes the missing silences to one bus and deletes the old ones."""
         # a bus that did not answer just now may do so again
-        lacking: dict[Any, Any] = dict(missing_silences(stored.by_bus.get(bus.name, {}), kept))
+        lacking: dict[Any, Any] = dict(find_missing_silences(stored.by_bus.get(bus.name, {}), kept))
         pipe = bus.pipeline(transaction=True)
         pipe.hset(NOTIFIER_SILENCES, mapping=lacking)
         if old:
@@ -191,13 +191,13 @@ async def _end_silence(ident: str, data: Path) -> list[str]:
         stored = await read_silences(buses)
         found = stored.silences.get(ident)
         if found is None:
-            known = [each.id for each in stored.silences.values() if not each.over(now)]
+            known = [each.id for each in stored.silences.values() if not each.has_ended(now)]
             hint = f"those there are: {', '.join(known)}" if known else "there is none in force"
             raise Exit(Code.CONFIGURATION, f"no silence has the id {ident}; {hint}")
         head = f"silence {ident} on {describe_targets(found)} is over"
-        if found.over(now):
+        if found.has_ended(now):
             return [f"{head} since {format_moment(found.ends_at, now)}"]
-        failed = await write_silence(buses, stored, found.ended(now), now)
+        failed = await write_silence(buses, stored, found.end_at(now), now)
         return [f"{head}: notifications on what is still down are sent", *describe_refusals(failed)]
 
 
@@ -253,7 +253,7 @@ def _draw_table(shown: Sequence[Silence], now: float) -> Table:
     for head in ("on", "by", "why"):
         table.add_column(head, overflow="fold")
     for each in shown:
-        over = each.over(now)
+        over = each.has_ended(now)
         table.add_row(
             each.id,
             format_moment(each.ends_at, now),

@@ -5,7 +5,7 @@ from a silence or an acknowledgement, which the notifier decides.
 """
 
 from marketswarm.operator.request import ALL, Answer, OperatorRequest, RequestKind
-from marketswarm.operator.silence import Silence, merge_silences, missing_silences
+from marketswarm.operator.silence import Silence, find_missing_silences, merge_silences
 
 __all__ = [
     "ALL",
@@ -13,6 +13,6 @@ __all__ = [
     "OperatorRequest",
     "RequestKind",
     "Silence",
+    "find_missing_silences",
     "merge_silences",
-    "missing_silences",
 ]

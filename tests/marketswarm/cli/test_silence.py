@@ -193,7 +193,7 @@ def test_a_silence_that_is_ended_is_over_on_every_bus(shell, seeded):
     ended = shell("unsilence", ident)
     assert ended.returncode == 0
     assert f"silence {ident} on mesh is over" in ended.stdout
-    assert all(only(bus).over(time.time()) for bus in seeded)
+    assert all(only(bus).has_ended(time.time()) for bus in seeded)
     assert shell("silences").stdout == "no silence is in force\n"
     assert f"silence {ident} on mesh is over since" in shell("unsilence", ident).stdout
 
@@ -204,7 +204,7 @@ def test_one_that_was_ended_while_a_bus_was_away_does_not_come_back(shell, seede
     ended = shell("unsilence", only(seeded[0]).id)
     assert "bus market-redis did not take it: refused" in ended.stdout
     seeded[1].start()
-    assert not only(seeded[1]).over(time.time())
+    assert not only(seeded[1]).has_ended(time.time())
     assert shell("silences").stdout == "no silence is in force\n"
 
 

@@ -100,9 +100,9 @@ def test_what_is_over_16_kib_is_not_read():
 )
 def test_an_ask_that_nobody_took_in_time_is_not_done_later(do, good_for_sec):
     ask = replace(ASK, do=do, what=ALL)
-    assert not ask.lapsed(NOW - 10)
-    assert not ask.lapsed(NOW + good_for_sec)
-    assert ask.lapsed(NOW + good_for_sec + 1)
+    assert not ask.is_expired(NOW - 10)
+    assert not ask.is_expired(NOW + good_for_sec)
+    assert ask.is_expired(NOW + good_for_sec + 1)
 
 
 def test_keys_are_those_of_the_contract():

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from marketswarm.operator import Silence, merge_silences, missing_silences
+from marketswarm.operator import Silence, find_missing_silences, merge_silences
 from marketswarm.operator.fields import MAX_BYTES, MAX_EPOCH_SEC
 
 NOW = 1_762_433_458.25
@@ -70,32 +70,32 @@ def test_each_pattern_and_each_tag_adds_to_what_is_silent():
     [(-0.001, False, False), (0, True, False), (7199.999, True, False), (7200, False, True)],
 )
 def test_it_is_in_force_from_its_start_up_to_its_end(at, active, over):
-    assert (ONE.active(NOW + at), ONE.over(NOW + at)) == (active, over)
+    assert (ONE.is_active(NOW + at), ONE.has_ended(NOW + at)) == (active, over)
 
 
 def test_it_is_old_a_month_after_its_end():
-    assert not ONE.old(ONE.ends_at + 29 * 86_400)
-    assert ONE.old(ONE.ends_at + 30 * 86_400)
+    assert not ONE.is_deletable(ONE.ends_at + 29 * 86_400)
+    assert ONE.is_deletable(ONE.ends_at + 30 * 86_400)
 
 
 def test_to_end_it_is_to_change_it_now():
-    ended = ONE.ended(NOW + 60)
-    assert not ended.active(NOW + 60)
+    ended = ONE.end_at(NOW + 60)
+    assert not ended.is_active(NOW + 60)
     assert (ended.ends_at, ended.changed_at, ended.id) == (NOW + 60, NOW + 60, ONE.id)
 
 
 def test_ending_it_never_makes_it_longer():
-    assert ONE.ended(ONE.ends_at + 60).ends_at == ONE.ends_at
+    assert ONE.end_at(ONE.ends_at + 60).ends_at == ONE.ends_at
 
 
 def test_its_end_counts_though_the_clock_that_ended_it_is_slow():
-    ended = ONE.ended(NOW - 500)
+    ended = ONE.end_at(NOW - 500)
     assert ended.changed_at > ONE.changed_at
-    assert ended.over(NOW)
+    assert ended.has_ended(NOW)
 
 
 def test_one_that_a_stranger_changed_at_the_end_of_time_can_be_ended():
-    assert replace(ONE, changed_at=MAX_EPOCH_SEC).ended(NOW).over(NOW)
+    assert replace(ONE, changed_at=MAX_EPOCH_SEC).end_at(NOW).has_ended(NOW)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ FIRST = Silence(
     services=("a",),
 )
 TWO = replace(FIRST, id="two", starts_at=MERGED_AT - 5)
-ENDED = FIRST.ended(MERGED_AT + 10)
+ENDED = FIRST.end_at(MERGED_AT + 10)
 
 
 def held(*silences: Silence) -> dict[bytes, bytes]:
@@ -244,10 +244,10 @@ def test_what_is_no_silence_hides_no_other():
 
 def test_a_bus_is_given_what_it_lacks_and_what_it_has_in_an_older_version_or_as_rubbish():
     latest = merge_silences([held(ENDED, TWO)])
-    assert missing_silences(held(ENDED, TWO), latest) == {}
-    assert missing_silences(held(FIRST, TWO), latest) == {"one": ENDED.encode()}
-    assert missing_silences({b"one": b"?", b"two": TWO.encode()}, latest) == {"one": ENDED.encode()}
-    assert missing_silences({}, latest) == {"one": ENDED.encode(), "two": TWO.encode()}
+    assert find_missing_silences(held(ENDED, TWO), latest) == {}
+    assert find_missing_silences(held(FIRST, TWO), latest) == {"one": ENDED.encode()}
+    assert find_missing_silences({b"one": b"?", b"two": TWO.encode()}, latest) == {"one": ENDED.encode()}
+    assert find_missing_silences({}, latest) == {"one": ENDED.encode(), "two": TWO.encode()}
 
 
 versions = st.lists(
@@ -271,6 +271,6 @@ def test_a_bus_that_was_given_what_it_lacked_is_not_behind(buses):
     hashes = [held(*each) for each in buses]
     latest = merge_silences(hashes)
     for each in hashes:
-        each |= {key.encode(): raw for key, raw in missing_silences(each, latest).items()}
-        assert missing_silences(each, latest) == {}
+        each |= {key.encode(): raw for key, raw in find_missing_silences(each, latest).items()}
+        assert find_missing_silences(each, latest) == {}
         assert merge_silences([each]) == latest

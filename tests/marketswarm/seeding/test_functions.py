@@ -7,8 +7,8 @@ import redis
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script, load_all_scripts
-from marketswarm.seeding import seed
-from marketswarm.seeding.functions import KEPT, load_functions
+from marketswarm.seeding import seed_truth
+from marketswarm.seeding.functions import KEPT_VERSIONS, load_functions
 from support.rig import HOST, Server
 from support.scenes.seeding import truth
 
@@ -41,10 +41,10 @@ def there(server: Server) -> set[str]:
 
 
 async def test_a_seeding_loads_every_script_before_the_truth_and_changes_nothing_the_second_time(server, bus):
-    await seed(truth("a"), [bus], "me")
+    await seed_truth(truth("a"), [bus], "me")
     assert there(server) == set(load_all_scripts())
     before = server.cmd("FUNCTION", "LIST", "WITHCODE")
-    await seed(truth("a"), [bus], "me")
+    await seed_truth(truth("a"), [bus], "me")
     assert server.cmd("FUNCTION", "LIST", "WITHCODE") == before
 
 
@@ -95,10 +95,10 @@ async def test_users_of_the_release_before_who_may_only_send_scripts_go_on(serve
 
 
 async def test_of_old_releases_a_few_stay_and_what_is_in_use_always_does(server, bus):
-    for number in range(KEPT + 3):
+    for number in range(KEPT_VERSIONS + 3):
         await load_functions(bus, release(number))
         await asyncio.sleep(0.002)  # the time of loading tells which is older
-    newest = {name for number in range(2, KEPT + 3) for name in release(number)}
+    newest = {name for number in range(2, KEPT_VERSIONS + 3) for name in release(number)}
     assert there(server) == newest
     await load_functions(bus, release(2))
     assert there(server) == newest

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from marketswarm.seeding import SeedError, SeedResult, seed, summarize, wait_until_all_answer
-from marketswarm.seeding.transaction import SCRIPT, read_all
+from marketswarm.seeding import SeedError, SeedResult, describe_seeding, seed_truth, wait_until_all_answer
+from marketswarm.seeding.transaction import SEED_SCRIPT, read_all
 from marketswarm.truth import Changes, TruthError
 from support.rig import HOST, Server, free_port
 from support.scenes.seeding import agreed, buses, heard, state, truth, two_servers
@@ -25,7 +25,7 @@ def servers(tmp_path):
 
 async def seeded(document, *servers, by="test", **options):
     async with buses(*servers) as opened:
-        return await seed(document, opened, by, **options)
+        return await seed_truth(document, opened, by, **options)
 
 
 async def test_a_fresh_seeding_leaves_both_buses_equal_byte_for_byte(servers):
@@ -164,7 +164,7 @@ async def test_one_server_under_two_names_is_seeded_once(servers):
 async def test_a_wrong_document_asks_no_bus_anything():
     async with buses(f"redis://{HOST}:{free_port()}") as opened:
         with pytest.raises(TruthError, match="services: missing"):
-            await seed(b"{}", opened, "test")
+            await seed_truth(b"{}", opened, "test")
 
 
 async def fails_and_leaves(servers, before, reason, break_it, bus="market-redis", **expected):
@@ -172,9 +172,9 @@ async def fails_and_leaves(servers, before, reason, break_it, bus="market-redis"
     async with buses(*servers) as opened:
         opened[1].before_write = break_it
         with pytest.raises(SeedError) as caught:
-            await seed(NEW, opened, "test")
+            await seed_truth(NEW, opened, "test")
     assert (caught.value.bus, caught.value.reason) == (bus, reason)
-    assert caught.value.left == expected.get("left", ())
+    assert caught.value.unrestored == expected.get("left", ())
     assert state(servers[0]) == before[0]
     return caught.value
 
@@ -258,8 +258,8 @@ async def test_a_first_bus_that_is_gone_when_it_must_be_put_back_is_named(server
     async with buses(*servers) as opened:
         opened[1].before_write = both
         with pytest.raises(SeedError, match="could not be put back on system-redis") as caught:
-            await seed(NEW, opened, "test")
-    assert caught.value.left == ("system-redis",)
+            await seed_truth(NEW, opened, "test")
+    assert caught.value.unrestored == ("system-redis",)
     # half a truth is mended by the next seeding, and the revision goes on
     system.start()
     market.start()
@@ -312,7 +312,7 @@ async def test_a_seeding_that_is_cancelled_between_the_writes_is_undone_however_
             await asyncio.Event().wait()
 
         opened[1].before_write = reach_and_hang
-        task = asyncio.create_task(seed(NEW, opened, "test"))
+        task = asyncio.create_task(seed_truth(NEW, opened, "test"))
         await reached.wait()
         assert state(servers[0])["doc"] == NEW
         for _ in range(times):
@@ -328,7 +328,7 @@ async def test_whoever_writes_between_the_look_and_the_write_is_not_overwritten_
     other = truth("other")
     async with buses(*servers) as opened:
         opened[0].before_write = lambda: seeded(other, *servers, by="other")
-        seeding = await seed(NEW, opened, "test")
+        seeding = await seed_truth(NEW, opened, "test")
     assert seeding.revision == 3
     assert [entry[b"doc"] for _, entry in state(servers[0])["history"]] == [OLD, other, NEW]
     assert agreed(*servers) == (NEW, 3)
@@ -339,7 +339,7 @@ async def test_a_document_changed_right_after_the_write_is_found_out_and_written
     await seeded(OLD, *servers)
     async with buses(*servers) as opened:
         opened[which].after_write = lambda: did(servers[which].cmd, "SET", "truth:doc", "{}")
-        seeding = await seed(NEW, opened, "test")
+        seeding = await seed_truth(NEW, opened, "test")
     assert agreed(*servers) == (NEW, seeding.revision)
 
 
@@ -348,9 +348,15 @@ async def test_a_write_that_comes_too_late_does_nothing(servers):
     async with buses(servers[0]) as (bus,):
         (seen,) = await read_all([(bus, keys)])
         values = [NEW, 1, "f00", "1.0", "test"]
-        assert await bus.script(SCRIPT, keys, ["write", seen.token, seen.at_ms - 1, *values]) == b"late"
+        assert (
+            await bus.script(SEED_SCRIPT, keys, ["write", seen.token, seen.read_at_ms - 1, *values])
+            == b"late"
+        )
         assert state(servers[0])["doc"] == b"none"
-        assert await bus.script(SCRIPT, keys, ["write", seen.token, seen.at_ms + 9999, *values]) == b"written"
+        assert (
+            await bus.script(SEED_SCRIPT, keys, ["write", seen.token, seen.read_at_ms + 9999, *values])
+            == b"written"
+        )
         assert state(servers[0])["doc"] == NEW
 
 
@@ -403,7 +409,7 @@ async def test_a_revision_that_a_hand_sets_between_the_look_and_the_write_is_cou
     await seeded(OLD, *servers)
     async with buses(*servers) as opened:
         opened[0].before_write = lambda: did(servers[0].cmd, "HSET", "truth:meta", "revision", "7")
-        assert (await seed(NEW, opened, "test")).revision == 8
+        assert (await seed_truth(NEW, opened, "test")).revision == 8
     assert agreed(*servers) == (NEW, 8)
 
 
@@ -415,7 +421,7 @@ async def test_an_entry_of_the_history_that_comes_between_the_look_and_the_write
         opened[0].before_write = lambda: did(servers[0].cmd, "XADD", "truth:history", "*", *fields)
         opened[1].before_write = lambda: did(servers[1].kill)
         with pytest.raises(SeedError):
-            await seed(NEW, opened, "test")
+            await seed_truth(NEW, opened, "test")
     history = state(servers[0])["history"]
     assert [entry[b"doc"] for _, entry in history] == [OLD, b"y"]
 
@@ -456,4 +462,4 @@ CHANGES = Changes(added=("a",), dropped=("b",), changed=(("c", "tags"),), buses=
     ids=["changed", "rewritten", "repaired", "unchanged"],
 )
 def test_a_seeding_is_summed_up(seeding, lines):
-    assert list(summarize(seeding, "t.json", BUSES)) == lines
+    assert list(describe_seeding(seeding, "t.json", BUSES)) == lines
