@@ -17,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 from marketswarm import log as logs
-from marketswarm.channels import Channel, Message, SendError, Severity, channels_from_environment
+from marketswarm.channels import Channel, Message, SendError, Severity, create_environment_channels
 from marketswarm.channels.registry import ChannelError, create_channel
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import ChannelSettings, variable
@@ -100,7 +100,7 @@ def open_configured(
         Exit: code 2, when the environment configures a channel that can't be created.
     """
     if config.options is None:
-        return dict(keep) or {channel.name: channel for channel in channels_from_environment(settings)}, {}
+        return dict(keep) or {channel.name: channel for channel in create_environment_channels(settings)}, {}
     found: dict[str, Channel] = {}
     wrong = dict(config.wrong)
     for name in config.options:
@@ -175,7 +175,7 @@ async def _send_with_retries(channel: Channel, message: Message) -> None:
                 await channel.send(message)
             except SendError as error:
                 reason = error.reason
-                if error.permanent or pause_sec is None:
+                if error.is_permanent or pause_sec is None:
                     break
             else:
                 return

@@ -151,7 +151,7 @@ class ChannelWorker:
         entry.on_wire = True
         error, receipt = await self._attempt(message)
         entry.on_wire = False
-        is_final = error is None or error.permanent or message.kind is MessageKind.TEST
+        is_final = error is None or error.is_permanent or message.kind is MessageKind.TEST
         broken = self._count(entry, error)
         if is_final:
             self._queue.drop(entry)

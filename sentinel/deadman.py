@@ -10,7 +10,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.channels import SendError
-from marketswarm.channels.http import Http, host_of
+from marketswarm.channels.http import Http, find_host
 
 LOOK_EVERY_SEC: Final = 0.5
 AGAIN_SEC: Final = 10.0
@@ -37,10 +37,10 @@ async def ping(url: str, interval_sec: float, is_well: Callable[[], bool]) -> No
                     failed, due = failed + 1, min(due, clock() + AGAIN_SEC)
                     if clock() - complained_at >= COMPLAIN_EVERY_SEC:
                         complained_at = clock()
-                        log.warning("deadman.failed", where=host_of(url), reason=error.reason, count=failed)
+                        log.warning("deadman.failed", where=find_host(url), reason=error.reason, count=failed)
                 else:
                     if failed:
-                        log.info("deadman.resumed", where=host_of(url), failed=failed)
+                        log.info("deadman.resumed", where=find_host(url), failed=failed)
                     complained_at, failed = -COMPLAIN_EVERY_SEC, 0
             await asyncio.sleep(min(LOOK_EVERY_SEC, interval_sec))
     finally:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from marketswarm import log as logs
-from marketswarm.channels import Channel, Message, SendError, message_for_event
+from marketswarm.channels import Channel, Message, SendError, make_event_message
 from marketswarm.channels.channel import report_channel_defect
 from marketswarm.channels.queue import NEVER, ChannelQueue, QueuedMessage
 from sentinel.pending import PENDING_AT_MOST, PendingAlert
@@ -22,7 +22,7 @@ log = logs.get("direct")
 
 def message_for(alert: PendingAlert, now: float, fleet: str = "") -> Message:
     """Return the message for an alert, sent at `now` (epoch seconds); an ok joins the thread of its miss."""
-    message = message_for_event(alert.event, alert.raw, now, fleet)
+    message = make_event_message(alert.event, alert.raw, now, fleet)
     return message if alert.closes is None else replace(message, thread=alert.closes, closes=(alert.closes,))
 
 
@@ -103,7 +103,7 @@ class ChannelSender:
             self._queue.record_accepted(entry, time.monotonic(), random.random())
             self.trouble = f"{self.channel.name}: {self._queue.trouble}" if self._queue.trouble else None
             await self._accepted(alert, self.channel.name)
-        if error is None or error.permanent:
+        if error is None or error.is_permanent:
             self._finish(entry)
         else:
             self._queue.record_failure(
@@ -129,9 +129,9 @@ class ChannelSender:
             log.info("direct.sent", channel=name, where=where, id=alert.event.id)
             return None
         self.trouble = f"{name}: {error.reason}"
-        write = log.error if error.permanent else log.warning
+        write = log.error if error.is_permanent else log.warning
         write(
-            "direct.refused" if error.permanent else "direct.failed",
+            "direct.refused" if error.is_permanent else "direct.failed",
             channel=name,
             where=where,
             reason=error.reason,

@@ -12,7 +12,7 @@ from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import read_clocks
-from marketswarm.channels import channels_from_environment
+from marketswarm.channels import create_environment_channels
 from marketswarm.detector import State, Verdict
 from marketswarm.event import Event
 from marketswarm.keys import heartbeat_channel
@@ -101,7 +101,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
 
 def open_fallback(me: Agent[SentinelSettings], encoder: ObservedEncoder) -> Fallback | None:
     """Return the fallback over the channels that the environment configures; None if there are none."""
-    channels = channels_from_environment(me.settings)
+    channels = create_environment_channels(me.settings)
     if not channels:
         log.info("direct.no_way_out", name="WEBHOOK_URL or SMTP_HOST")
         return None

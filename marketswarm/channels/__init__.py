@@ -7,9 +7,9 @@ over which channels, and how often.
 """
 
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
-from marketswarm.channels.event_text import message_for_event
+from marketswarm.channels.event_text import make_event_message
 from marketswarm.channels.message import Message, MessageKind, Severity
-from marketswarm.channels.registry import KINDS, ChannelError, channels_from_environment, create_channel
+from marketswarm.channels.registry import KINDS, ChannelError, create_channel, create_environment_channels
 
 __all__ = [
     "KINDS",
@@ -21,7 +21,7 @@ __all__ = [
     "Receipt",
     "SendError",
     "Severity",
-    "channels_from_environment",
     "create_channel",
-    "message_for_event",
+    "create_environment_channels",
+    "make_event_message",
 ]

@@ -12,8 +12,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm.channels.channel import Channel, Receipt
-from marketswarm.channels.event_text import describe_event, outage_start, severity_of
-from marketswarm.channels.http import Http, host_of
+from marketswarm.channels.event_text import describe_event, find_outage_start, severity_of
+from marketswarm.channels.http import Http, find_host
 from marketswarm.channels.message import Message, MessageKind, Severity
 from marketswarm.channels.text import format_utc, replace_surrogates
 from marketswarm.event import Event, Kind, parse_event
@@ -45,7 +45,7 @@ def encode_alert_group(message: Message, receiver: str, anchor: str | None = Non
     """
     known = anchor if anchor in list(Severity) else None
     alerts = list({alert["fingerprint"]: alert for alert in build_alerts(message, known)}.values())
-    common = common_fields(alert["labels"] for alert in alerts)
+    common = find_common_fields(alert["labels"] for alert in alerts)
     fires = any(alert["status"] == "firing" for alert in alerts)
     group = {
         "version": "4",
@@ -55,7 +55,7 @@ def encode_alert_group(message: Message, receiver: str, anchor: str | None = Non
         "receiver": receiver,
         "groupLabels": {name: value for name, value in common.items() if name == "alertname"},
         "commonLabels": common,
-        "commonAnnotations": common_fields(alert["annotations"] for alert in alerts),
+        "commonAnnotations": find_common_fields(alert["annotations"] for alert in alerts),
         "externalURL": "",
         "alerts": alerts[:ALERTS_AT_MOST],
     }
@@ -77,7 +77,7 @@ def build_alerts(message: Message, anchor: str | None) -> Iterator[dict[str, Any
         own_words = words if len(events) == 1 else describe_event(event)
         ended_at = None if fires else event.ts
         yield build_alert(
-            name, event.svc, severity, own_words, started_at=outage_start(event), ended_at=ended_at
+            name, event.svc, severity, own_words, started_at=find_outage_start(event), ended_at=ended_at
         )
     flaps = message.kind in (MessageKind.FLAPPING, MessageKind.SETTLED)
     if not events or flaps:
@@ -110,7 +110,7 @@ def build_alert(
     }
 
 
-def common_fields(each: Iterable[dict[str, str]]) -> dict[str, str]:
+def find_common_fields(each: Iterable[dict[str, str]]) -> dict[str, str]:
     """Return the fields that have the same value in all of some dictionaries, at least one."""
     first, *others = each
     return {key: value for key, value in first.items() if all(one.get(key) == value for one in others)}
@@ -129,7 +129,7 @@ class Alertmanager:
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
-        self.where = host_of(options.url)
+        self.where = find_host(options.url)
         self._url = options.url
         self._http = http or Http()
         self.within_sec = self._http.within_sec

@@ -16,7 +16,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from marketswarm.channels.channel import AcceptedParts, Channel, Receipt, SendError
-from marketswarm.channels.message import Message, Style, style_of
+from marketswarm.channels.message import Message, Style, choose_style
 from marketswarm.channels.registry import ChannelError
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate
 
@@ -39,22 +39,22 @@ class BackgroundCall:
             return
         loop = asyncio.get_running_loop()
 
-        def over(answer: bool) -> None:
+        def end_call(answer: bool) -> None:
             """Allow the next call, and pass on the result. Runs in the event loop."""
             self._busy = False
             done(answer)
 
-        def work() -> None:
-            """Make the call, and have `over` called with the result in the event loop. Runs in the thread."""
+        def run_call() -> None:
+            """Make the call, and have `end_call` get the result in the event loop. Runs in the thread."""
             try:
                 answer = call()
             except Exception:  # noqa: BLE001 - a foreign library may raise anything
                 answer = False
             with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(over, answer)
+                loop.call_soon_threadsafe(end_call, answer)
 
         self._busy = True
-        threading.Thread(target=work, name="apart", daemon=True).start()
+        threading.Thread(target=run_call, name="apart", daemon=True).start()
 
 
 TITLE_AT_MOST: Final = 200
@@ -84,7 +84,7 @@ def render_notification(message: Message, room: int) -> dict[str, str]:
     return {
         "title": truncate(neutralize_markup(printable_line(message.title)), TITLE_AT_MOST),
         "body": "\n".join([text, *lines]),
-        "notify_type": _TYPES[style_of(message)],
+        "notify_type": _TYPES[choose_style(message)],
     }
 
 
@@ -113,7 +113,7 @@ class AppriseTarget:
     """
 
     def __init__(self, apprise: Any, longest: int) -> None:
-        self._apprise, self._apart = apprise, BackgroundCall()
+        self._apprise, self._background_call = apprise, BackgroundCall()
         # half of what the service takes, since escaped text grows
         self._room = min(longest // 2, BODY_AT_MOST)
 
@@ -122,8 +122,10 @@ class AppriseTarget:
 
         `done` gets False at once while an earlier message is still being sent.
         """
-        how = render_notification(message, self._room)
-        self._apart.begin(lambda: bool(self._apprise.notify(body_format="text", **how)), done)
+        notification = render_notification(message, self._room)
+        self._background_call.begin(
+            lambda: bool(self._apprise.notify(body_format="text", **notification)), done
+        )
 
 
 class Apprise:
@@ -186,9 +188,9 @@ def create(name: str, options: Options) -> Channel:
     asset = apprise.AppriseAsset(app_id="MarketSwarm", app_desc="MarketSwarm", service_timeout=0)
     targets, services = {}, set()
     for at, url in enumerate(_BETWEEN.split(options.urls.get_secret_value().strip(" ,\n")), 1):
-        alone = apprise.Apprise(asset=asset)
-        if not alone.add(url):
+        target = apprise.Apprise(asset=asset)
+        if not target.add(url):
             raise ChannelError(f"{name}: urls: the address at {at} is none that apprise knows")
-        targets[str(at)] = AppriseTarget(alone, alone[0].body_maxlen)
-        services.add(str(alone[0].service_name))
+        targets[str(at)] = AppriseTarget(target, target[0].body_maxlen)
+        services.add(str(target[0].service_name))
     return Apprise(name, ", ".join(sorted(services)), targets, WITHIN_SEC)

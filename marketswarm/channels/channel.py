@@ -85,7 +85,7 @@ class SendError(Exception):
         self.retry_after_sec = None if retry_after_sec is None else min(retry_after_sec, LONGEST_RETRY_SEC)
 
     @property
-    def permanent(self) -> bool:
+    def is_permanent(self) -> bool:
         """Whether sending the same message again is of no use."""
         return self.failure is not Failure.TEMPORARY
 
@@ -122,15 +122,17 @@ def report_channel_defect(
     The text of an exception may hold an address or a token, so only its type and its traceback are logged.
     """
     kind = type(defect).__name__
-    log.error("channel.defect", channel=channel.name, id=message.id, error=kind, trace=list(_trace(defect)))
+    log.error(
+        "channel.defect", channel=channel.name, id=message.id, error=kind, trace=list(_list_causes(defect))
+    )
     return SendError(kind, Failure.REJECTED)
 
 
-def _trace(defect: BaseException, causes: int = CAUSES_AT_MOST) -> Iterator[str]:
+def _list_causes(defect: BaseException, causes: int = CAUSES_AT_MOST) -> Iterator[str]:
     """Yield a line for each frame of an exception's traceback, outermost first, then those of its causes."""
     for frame in traceback.extract_tb(defect.__traceback__):
         yield f"{frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
     cause = defect.__cause__ or (None if defect.__suppress_context__ else defect.__context__)
     if cause is not None and causes:
         yield f"from {type(cause).__name__}:"
-        yield from _trace(cause, causes - 1)
+        yield from _list_causes(cause, causes - 1)

@@ -12,13 +12,13 @@ from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
 from marketswarm.channels.http import (
     Http,
     HttpResponse,
-    error_of_response,
     exchange_json,
-    host_of,
-    json_object_of,
+    find_host,
+    make_response_error,
+    parse_json_object,
     parse_pause_sec,
 )
-from marketswarm.channels.message import Message, style_of
+from marketswarm.channels.message import Message, choose_style
 from marketswarm.channels.text import (
     fit_lines,
     format_utc,
@@ -55,8 +55,8 @@ class Discord:
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
-        self.where = host_of(options.url)
-        self._url = with_wait(options.url)
+        self.where = find_host(options.url)
+        self._url = add_wait_parameter(options.url)
         self._http = http or Http()
         self.within_sec = PAUSE_AT_MOST + self._http.within_sec
         self._free_at = float("-inf")
@@ -74,12 +74,12 @@ class Discord:
             await asyncio.sleep(pause)
         answer = await exchange_json(self._http, self._url, build_payload(message))
         after_sec = (
-            parse_pause_sec(json_object_of(answer).get("retry_after")) if answer.status == 429 else None
+            parse_pause_sec(parse_json_object(answer).get("retry_after")) if answer.status == 429 else None
         )
-        self._note_rate_limit(answer, after_sec)
+        self._record_rate_limit(answer, after_sec)
         if not 200 <= answer.status < 300:
-            error = error_of_response(answer, after_sec)
-            if error.failure is Failure.REJECTED and json_object_of(answer).get("code") in _GONE:
+            error = make_response_error(answer, after_sec)
+            if error.failure is Failure.REJECTED and parse_json_object(answer).get("code") in _GONE:
                 raise SendError(error.reason, Failure.BROKEN)
             raise error
         return Receipt(str(answer.status))
@@ -88,7 +88,7 @@ class Discord:
         """Close the connections."""
         await self._http.aclose()
 
-    def _note_rate_limit(self, answer: HttpResponse, after_sec: float | None) -> None:
+    def _record_rate_limit(self, answer: HttpResponse, after_sec: float | None) -> None:
         """Record the time before which no request may be made, from the response or from `after_sec`."""
         if answer.headers.get("x-ratelimit-remaining") == "0":
             after_sec = after_sec or parse_pause_sec(answer.headers.get("x-ratelimit-reset-after"))
@@ -101,7 +101,7 @@ def create(name: str, options: Options) -> Channel:
     return Discord(name, options)
 
 
-def with_wait(url: str) -> str:
+def add_wait_parameter(url: str) -> str:
     """Return the webhook's URL with `wait=true`: Discord then answers once the message is stored."""
     parts = urlsplit(url)
     query = [(key, value) for key, value in parse_qsl(parts.query) if key != "wait"]
@@ -110,25 +110,27 @@ def with_wait(url: str) -> str:
 
 def build_payload(message: Message) -> dict[str, Any]:
     """Return the JSON of a message: one embed within Discord's limits, without mentions."""
-    style = style_of(message)
+    style = choose_style(message)
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
     lines = fit_lines(
         [printable_line(line) for line in message.lines], DESCRIPTION_AT_MOST - _cost(text) - 2, _cost
     )
     embed = {
-        "title": _escaped(truncate(f"{style.sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)),
-        "description": "\n".join(map(_escaped, (text, *lines))),
+        "title": _escape_markup(
+            truncate(f"{style.sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
+        ),
+        "description": "\n".join(map(_escape_markup, (text, *lines))),
         "color": style.colour,
         "timestamp": format_utc(message.timestamp),
     }
     return {"embeds": [embed], "allowed_mentions": {"parse": []}}
 
 
-def _escaped(text: str) -> str:
+def _escape_markup(text: str) -> str:
     """Return the text with a backslash before each character of markup."""
     return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def _cost(text: str) -> int:
     """Return the length of a text after escaping, in UTF-16 code units."""
-    return utf16_length(_escaped(text))
+    return utf16_length(_escape_markup(text))

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr
 
 from marketswarm import log as logs
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
-from marketswarm.channels.message import Message, plain_key, style_of
+from marketswarm.channels.message import Message, choose_style, make_plain_key
 from marketswarm.channels.text import (
     fit_lines,
     printable_line,
@@ -47,53 +47,57 @@ def compose_mail(message: Message, sender: str, to: str, now: datetime) -> Email
     mail["Date"] = format_datetime(now)
     mail["Message-ID"] = f"<{message.key}@{domain}>"
     if not message.begins:
-        first = f"<{plain_key(message.thread)}@{domain}>"
+        first = f"<{make_plain_key(message.thread)}@{domain}>"
         mail["In-Reply-To"] = first
         mail["References"] = first
     # mail filters sort by this header (RFC 2919)
-    mail["List-Id"] = f"MarketSwarm <marketswarm.{_namespace(domain)}>"
+    mail["List-Id"] = f"MarketSwarm <marketswarm.{_make_namespace(domain)}>"
     # automatic responders do not answer a mail with this header (RFC 3834)
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(_text(message))
-    mail.add_alternative(_html(message), subtype="html")
+    mail.set_content(_format_plain_text(message))
+    mail.add_alternative(_format_html(message), subtype="html")
     return mail
 
 
-def _text(message: Message) -> str:
+def _format_plain_text(message: Message) -> str:
     """Return the plain text of a mail: the title, the text, the lines, the message's time and its key."""
-    parts = [printable_line(message.title), _message_text(message), "\n".join(_lines(message))]
-    return "\n\n".join(part for part in (*parts, f"at {_at(message)}\n{message.key}") if part) + "\n"
+    parts = [printable_line(message.title), _format_body(message), "\n".join(_list_lines(message))]
+    return (
+        "\n\n".join(part for part in (*parts, f"at {_format_time_sent(message)}\n{message.key}") if part)
+        + "\n"
+    )
 
 
-def _html(message: Message) -> str:
-    """Return the content of `_text` as HTML with short lines, and a bar in the colour of the style."""
-    bar = f"border-left:6px solid #{style_of(message).colour:06x};padding-left:10px"
-    text = escape(_message_text(message)).replace("\n", "<br>\n")
-    rows = "".join(f"<tr><td {_CELL}>\n{escape(line)}</td></tr>\n" for line in _lines(message))
+def _format_html(message: Message) -> str:
+    """Return the content of `_format_plain_text` as HTML: short lines, and a bar in the style's colour."""
+    bar = f"border-left:6px solid #{choose_style(message).colour:06x};padding-left:10px"
+    text = escape(_format_body(message)).replace("\n", "<br>\n")
+    rows = "".join(f"<tr><td {_CELL}>\n{escape(line)}</td></tr>\n" for line in _list_lines(message))
     table = f'<table style="border-collapse:collapse">\n{rows}</table>\n' if rows else ""
     return (
         f'<!DOCTYPE html>\n<html><body style="font-family:sans-serif">\n'
         f'<h3 style="{bar}">\n{escape(printable_line(message.title))}</h3>\n<p>{text}</p>\n{table}'
-        f'<p style="color:#777">at {_at(message)}<br>\n{escape(message.key)}</p>\n</body></html>\n'
+        f'<p style="color:#777">at {_format_time_sent(message)}<br>\n{escape(message.key)}</p>\n'
+        "</body></html>\n"
     )
 
 
-def _message_text(message: Message) -> str:
+def _format_body(message: Message) -> str:
     """Return the text of a message, truncated to TEXT_AT_MOST bytes."""
     return truncate(printable_lines(message.text), TEXT_AT_MOST, utf8_length)
 
 
-def _lines(message: Message) -> list[str]:
+def _list_lines(message: Message) -> list[str]:
     """Return the printable lines of a message that fit LINES_AT_MOST bytes."""
     return fit_lines([printable_line(line) for line in message.lines], LINES_AT_MOST, utf8_length)
 
 
-def _at(message: Message) -> str:
+def _format_time_sent(message: Message) -> str:
     """Return a message's timestamp as an ISO date and time in UTC, to the second."""
     return utc_datetime(message.timestamp).isoformat(sep=" ", timespec="seconds")
 
 
-def _namespace(domain: str) -> str:
+def _make_namespace(domain: str) -> str:
     """Return the sender's domain for List-Id; `localhost` if it is not a plain name."""
     return domain if re.fullmatch(r"[A-Za-z0-9.-]{1,200}", domain) else "localhost"
 
@@ -151,7 +155,7 @@ class Email:
         except TimeoutError:
             raise SendError("timeout") from None
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            raise refusal(error) from None
+            raise make_refusal_error(error) from None
         if refused:
             # some recipients were reached: accept the mail, and log that others were refused
             codes = sorted({code for code, _ in refused.values()})
@@ -188,7 +192,7 @@ def create(name: str, options: Options) -> Channel:
     return Email(name, options)
 
 
-def refusal(error: Exception) -> SendError:
+def make_refusal_error(error: Exception) -> SendError:
     """Return the SendError for an SMTP or network error.
 
     A 5xx code is permanent: about the message once the server has the mail or its size, else about the

@@ -21,14 +21,14 @@ _MISS_REASONS: Final = {"stopped": ", after it said goodbye", "never_seen": ", n
 """Words for the reason of a miss."""
 
 
-def message_for_event(event: Event, raw: bytes, now: float, fleet: str = "") -> Message:
+def make_event_message(event: Event, raw: bytes, now: float, fleet: str = "") -> Message:
     """Return the message about one event, as it is to be sent at `now` (epoch seconds).
 
     `raw` is the event's JSON, `fleet` the name of the fleet in the truth, which may be empty.
     """
     title, text = describe_event(event)
-    text = "\n".join((text, describe_context(event, fleet), *next_step(event)))
-    kind = _kind_of(event)
+    text = "\n".join((text, describe_context(event, fleet), *list_next_commands(event)))
+    kind = _find_kind(event)
     severity = severity_of(event.type)
     opens = kind is MessageKind.DOWN
     return mark_late(
@@ -36,7 +36,7 @@ def message_for_event(event: Event, raw: bytes, now: float, fleet: str = "") -> 
     )
 
 
-def _kind_of(event: Event) -> MessageKind:
+def _find_kind(event: Event) -> MessageKind:
     """Return the kind of the message about one event: DOWN, UP, or NOTE for other events."""
     if event.type in _OPENING:
         return MessageKind.DOWN
@@ -123,7 +123,7 @@ _DEFAULT_WORDS: Final[Mapping[Kind, tuple[str, str]]] = {
 }
 
 
-def outage_start(event: Event) -> float:
+def find_outage_start(event: Event) -> float:
     """Return when the outage of an event began, in epoch seconds; the same for a miss and its ok."""
     if event.type is Kind.WATCH_MISS:
         return event.ts  # its `since` is the last beat that was heard before
@@ -133,7 +133,7 @@ def outage_start(event: Event) -> float:
 def describe_context(event: Event, fleet: str = "") -> str:
     """Return since when an outage lasts, or when another event was, with host and fleet if they are known."""
     opens = event.type in _OPENING
-    moment = f"since {format_moment(outage_start(event))}" if opens else f"at {format_moment(event.ts)}"
+    moment = f"since {format_moment(find_outage_start(event))}" if opens else f"at {format_moment(event.ts)}"
     return describe_place(moment, event.host or "", fleet)
 
 
@@ -142,13 +142,13 @@ def describe_place(moment: str, host: str, fleet: str) -> str:
     return f"{moment}{f' on {host}' if host else ''}{f', fleet {fleet}' if fleet else ''}"
 
 
-def next_step(event: Event) -> tuple[str, ...]:
+def list_next_commands(event: Event) -> tuple[str, ...]:
     """Return the line with the command to type after an event, in a tuple; () if none is needed."""
     command = "status" if event.reason == "failed" else _NEXT_STEPS.get(event.type)
-    return () if command is None else (next_line(command, event.svc),)
+    return () if command is None else (format_next_command(command, event.svc),)
 
 
-def next_line(command: str, svc: str = "") -> str:
+def format_next_command(command: str, svc: str = "") -> str:
     """Return the line `next: marketswarm …`, with `svc`, quoted for a shell, in place of `{}`."""
     return f"next: marketswarm {command.format(shlex.quote(svc))}"
 

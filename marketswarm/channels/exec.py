@@ -49,7 +49,7 @@ class OutputTail(asyncio.Protocol):
         return next((line for line in reversed(lines) if line.strip()), "")
 
 
-async def run(
+async def run_command(
     command: Sequence[str], body: bytes, env: Mapping[str, str], within_sec: float
 ) -> tuple[int, str]:
     """Run a command with `body` on its stdin; return its exit code and the last line of its output.
@@ -170,15 +170,18 @@ class Exec:
         """
         options = self._options
         try:
-            code, last_line = await run(
-                options.command, encode_webhook_body(message), environment(os.environ), options.within_sec
+            code, last_line = await run_command(
+                options.command,
+                encode_webhook_body(message),
+                make_environment(os.environ),
+                options.within_sec,
             )
         except TimeoutError:
             raise SendError("timeout") from None
         except OSError as error:
             why = os.strerror(error.errno or 0).lower()
             raise SendError(
-                f"can not be run: {why}", _failure(lasting=error.errno not in _SHORT_OF_RESOURCES)
+                f"can not be run: {why}", _choose_failure(lasting=error.errno not in _SHORT_OF_RESOURCES)
             ) from None
         if code == 0:
             return Receipt("exit 0")
@@ -190,7 +193,7 @@ class Exec:
             reason=reason,
             said=truncate(printable_line(last_line), SHOWN_AT_MOST),
         )
-        raise SendError(reason, _failure(lasting=code in NOT_RUNNABLE))
+        raise SendError(reason, _choose_failure(lasting=code in NOT_RUNNABLE))
 
     async def aclose(self) -> None:
         """Do nothing: no process outlives `send`."""
@@ -201,11 +204,11 @@ def create(name: str, options: Options) -> Channel:
     return Exec(name, options)
 
 
-def _failure(*, lasting: bool) -> Failure:
+def _choose_failure(*, lasting: bool) -> Failure:
     """Return BROKEN if the command itself is at fault, whatever the message is, else TEMPORARY."""
     return Failure.BROKEN if lasting else Failure.TEMPORARY
 
 
-def environment(ours: Mapping[str, str]) -> dict[str, str]:
+def make_environment(ours: Mapping[str, str]) -> dict[str, str]:
     """Return those variables of `ours` that the command inherits; the others may hold secrets."""
     return {name: value for name, value in ours.items() if name in ENV_NAMES or name.startswith(ENV_PREFIX)}

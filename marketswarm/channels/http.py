@@ -36,17 +36,17 @@ class HttpResponse:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def error_of_response(answer: HttpResponse, after_sec: float | None = None) -> SendError:
+def make_response_error(answer: HttpResponse, after_sec: float | None = None) -> SendError:
     """Return the SendError for a response whose status is no 2xx.
 
     `after_sec` is a pause that the body asks for, in seconds; without it the header Retry-After counts.
     """
     if after_sec is None:
         after_sec = parse_retry_after(answer.headers.get("retry-after"), time.time())
-    return SendError(str(answer.status), failure_of_status(answer.status), retry_after_sec=after_sec)
+    return SendError(str(answer.status), classify_status(answer.status), retry_after_sec=after_sec)
 
 
-def failure_of_status(status: int) -> Failure:
+def classify_status(status: int) -> Failure:
     """Return what a status that is no 2xx means: a later attempt may succeed, or not.
 
     REJECTED is about this message (400, 413), BROKEN about the channel (401, 404).
@@ -56,7 +56,7 @@ def failure_of_status(status: int) -> Failure:
     return Failure.BROKEN if status < 400 or status in _BROKEN else Failure.REJECTED
 
 
-def error_of_exception(error: BaseException) -> SendError:
+def make_exception_error(error: BaseException) -> SendError:
     """Return the SendError for an exception of an HTTP request; an invalid URL or request is permanent."""
     reason = reason_of_http_error(error)
     if reason is not None and reason != NetworkReason.BAD_URL:
@@ -89,7 +89,7 @@ class Http:
         """Send one request within `within_sec`. Raises SendError unless the response is a 2xx."""
         answer = await self.exchange(method, url, body=body, headers=headers)
         if not 200 <= answer.status < 300:
-            raise error_of_response(answer)
+            raise make_response_error(answer)
         return answer
 
     async def exchange(
@@ -104,7 +104,7 @@ class Http:
         except TimeoutError:
             raise SendError("timeout") from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, OSError, ValueError) as error:
-            raise error_of_exception(error) from None
+            raise make_exception_error(error) from None
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -126,7 +126,7 @@ class Http:
             return HttpResponse(response.status_code, bytes(read[:MAX_RESPONSE_BYTES]), response.headers)
 
 
-def host_of(url: str) -> str:
+def find_host(url: str) -> str:
     """Return the host and port of a URL, which may be shown; `?` if the URL is invalid."""
     try:
         parts = urlsplit(url)
@@ -145,7 +145,7 @@ async def post_json(
     """POST a JSON object, with a bearer token if given. Raises SendError unless the response is a 2xx."""
     answer = await exchange_json(http, url, payload, token)
     if not 200 <= answer.status < 300:
-        raise error_of_response(answer)
+        raise make_response_error(answer)
     return answer
 
 
@@ -159,7 +159,7 @@ async def exchange_json(
     return await http.exchange("POST", url, body=orjson.dumps(payload), headers=headers)
 
 
-def json_object_of(answer: HttpResponse) -> dict[str, Any]:
+def parse_json_object(answer: HttpResponse) -> dict[str, Any]:
     """Return the JSON object in a response's body; an empty one if the body is none."""
     try:
         found: Any = orjson.loads(answer.body)

@@ -66,7 +66,7 @@ class Message:
     @property
     def key(self) -> str:
         """The id in a form that HTTP and mail headers can carry: itself, or its digest."""
-        return plain_key(self.id)
+        return make_plain_key(self.id)
 
     @property
     def begins(self) -> bool:
@@ -74,7 +74,7 @@ class Message:
         return self.thread in ("", self.id)
 
 
-def plain_key(ident: str) -> str:
+def make_plain_key(ident: str) -> str:
     """Return the id of a message or a thread in a form that HTTP and mail headers can carry."""
     if _PLAIN.fullmatch(ident):
         return ident
@@ -123,7 +123,7 @@ _BY_SEVERITY: Final = {
 }
 
 
-def style_of(message: Message) -> Style:
+def choose_style(message: Message) -> Style:
     """Return GOOD for a message that a service is up again or has settled, else its severity's style."""
     good = message.kind in (MessageKind.UP, MessageKind.SETTLED)
     return Style.GOOD if good else _BY_SEVERITY[message.severity]
@@ -149,12 +149,12 @@ def parse_message(raw: bytes) -> Message | None:
     """
     try:
         found: Any = orjson.loads(raw)
-        return None if type(found) is not dict else _message(found)
+        return None if type(found) is not dict else _build_message(found)
     except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
         return None
 
 
-def _message(found: dict[str, Any]) -> Message:
+def _build_message(found: dict[str, Any]) -> Message:
     """Return the message with these stored fields. Raises KeyError, TypeError or ValueError."""
     if type(found["id"]) is not str or not found["id"] or type(found["title"]) is not str:
         raise TypeError("no message without an id and a title")

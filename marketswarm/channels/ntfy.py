@@ -11,8 +11,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from marketswarm.channels.channel import Channel, Receipt
-from marketswarm.channels.http import Http, host_of, post_json
-from marketswarm.channels.message import Message, Style, style_of
+from marketswarm.channels.http import Http, find_host, post_json
+from marketswarm.channels.message import Message, Style, choose_style
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate
 from marketswarm.settings import HttpUrl, Token
 
@@ -39,7 +39,7 @@ class Options(BaseModel):
     token: Token | None = None
 
     @model_validator(mode="after")
-    def _with_topic(self) -> Self:
+    def _require_topic(self) -> Self:
         """Require that the URL ends in a topic. Raises ValueError."""
         if not re.fullmatch(r"[-_A-Za-z0-9]{1,64}", split_topic(self.url)[1]):
             raise ValueError("url must end in a topic: https://host/topic")
@@ -51,7 +51,7 @@ class Ntfy:
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
-        self.where = host_of(options.url)
+        self.where = find_host(options.url)
         self._url, self._topic = split_topic(options.url)
         self._token = options.token
         self._http = http or Http()
@@ -81,7 +81,7 @@ def split_topic(url: str) -> tuple[str, str]:
 
 def build_payload(message: Message, topic: str) -> dict[str, Any]:
     """Return the JSON that publishes a message to a topic."""
-    priority, tag = _SHOWN[style_of(message)]
+    priority, tag = _SHOWN[choose_style(message)]
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
     lines = fit_lines(
         [printable_line(line) for line in message.lines], MESSAGE_AT_MOST - _cost(text) - 2, _cost, between=2

@@ -12,8 +12,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict
 
 from marketswarm.channels.channel import AcceptedParts, Channel, Failure, Receipt, SendError
-from marketswarm.channels.http import Http, error_of_response, host_of
-from marketswarm.channels.message import Message, MessageKind, plain_key
+from marketswarm.channels.http import Http, find_host, make_response_error
+from marketswarm.channels.message import Message, MessageKind, make_plain_key
 from marketswarm.channels.text import (
     fit_lines,
     format_utc,
@@ -48,7 +48,7 @@ class PagerDuty:
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
-        self.where = host_of(options.url)
+        self.where = find_host(options.url)
         self._options = options
         self._parts = AcceptedParts()
         self._http = http or Http()
@@ -86,7 +86,7 @@ class PagerDuty:
         if not 200 <= answer.status < 300:
             if answer.status == 400 and re.search(rb"routing.key", answer.body, re.IGNORECASE):
                 raise SendError("400", Failure.BROKEN)  # 400 is also the status for a refused key
-            raise error_of_response(answer)
+            raise make_response_error(answer)
         return str(answer.status)
 
 
@@ -108,7 +108,7 @@ def build_requests(message: Message) -> dict[str, dict[str, Any]]:
     if message.kind is MessageKind.TEST:
         closes.append(own)  # a test alert is resolved at once
     for thread in closes:
-        found[f"resolve {thread}"] = {"event_action": "resolve", "dedup_key": plain_key(thread)}
+        found[f"resolve {thread}"] = {"event_action": "resolve", "dedup_key": make_plain_key(thread)}
     return found
 
 
@@ -134,5 +134,5 @@ def trigger(message: Message, thread: str) -> dict[str, Any]:
             **({"lines": lines} if lines else {}),
         },
     }
-    head = {"event_action": "trigger", "dedup_key": plain_key(thread), "client": "MarketSwarm"}
+    head = {"event_action": "trigger", "dedup_key": make_plain_key(thread), "client": "MarketSwarm"}
     return {**head, "payload": payload}

@@ -120,7 +120,7 @@ class ChannelQueue:
         if self.broken and not self._attempts_left:
             self._attempts_left = len(self._entries)
         found, again_at = None, NEVER
-        for entry in self._eligible():
+        for entry in self._list_eligible():
             if entry.free_at > now:
                 again_at = min(again_at, entry.free_at)
             elif found is None or entry.turn < found.turn:
@@ -132,7 +132,7 @@ class ChannelQueue:
 
         Too long is `retry_for_sec` seconds.
         """
-        ages = [(each, self._failing_since(each)) for each in self._entries.values()]
+        ages = [(each, self._find_failing_since(each)) for each in self._entries.values()]
         over = [each for each, since in ages if since + retry_for_sec <= now]
         for each in over:
             each.reason = each.reason or self.reason
@@ -141,7 +141,7 @@ class ChannelQueue:
 
     def expires_at(self, retry_for_sec: float) -> float:
         """Return when `take_expired` will find the next message, as far as is known now."""
-        return min(map(self._failing_since, self._entries.values()), default=NEVER) + retry_for_sec
+        return min(map(self._find_failing_since, self._entries.values()), default=NEVER) + retry_for_sec
 
     # -- outcomes
 
@@ -169,7 +169,7 @@ class ChannelQueue:
         self._failed.add(entry.message.id)
         entry.turn = self._next_turn()
         entry.free_at = now + backoff_sec(self.failures + entry.failures, retry_after_sec, chance)
-        if self._receiver_fails() or retry_after_sec is not None:
+        if self._is_receiver_failing() or retry_after_sec is not None:
             self.free_at = now + backoff_sec(self.failures, retry_after_sec, chance)
 
     def mark_broken(self, reason: str, now: float, chance: float) -> None:
@@ -198,7 +198,7 @@ class ChannelQueue:
 
     # -- helpers
 
-    def _eligible(self) -> Iterator[QueuedMessage]:
+    def _list_eligible(self) -> Iterator[QueuedMessage]:
         """Yield the messages before which no other one about the same thread or incident is queued."""
         seen: set[str] = set()
         for entry in self._entries.values():
@@ -206,16 +206,16 @@ class ChannelQueue:
                 yield entry
             seen |= entry.keys
 
-    def _failing_since(self, entry: QueuedMessage) -> float:
+    def _find_failing_since(self, entry: QueuedMessage) -> float:
         """Return since when a message or its channel fails; NEVER if neither does.
 
         A message of an earlier run is not given up without an attempt in this one.
         """
         if entry.since is not None and entry.reason:
             return entry.since
-        return entry.put_at if self._receiver_fails() else NEVER
+        return entry.put_at if self._is_receiver_failing() else NEVER
 
-    def _receiver_fails(self) -> bool:
+    def _is_receiver_failing(self) -> bool:
         """Return True if two different messages failed and none was accepted since."""
         return len(self._failed) > 1
 

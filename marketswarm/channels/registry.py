@@ -54,14 +54,14 @@ def create_channel(kind: str, name: str, options: Mapping[str, Any]) -> Channel:
     return made
 
 
-def channels_from_environment(settings: ChannelSettings) -> list[Channel]:
+def create_environment_channels(settings: ChannelSettings) -> list[Channel]:
     """Return every channel that environment variables configure, named by its kind; nothing is connected yet.
 
     Raises:
         Exit: code 2, naming the variable, when one of them can't be created.
     """
     found: dict[str, Channel] = {}
-    for variable, kind, options in _environment_channels(settings):
+    for variable, kind, options in _list_environment_channels(settings):
         # a second channel of one kind can only be the one of WEBHOOK_URL
         name = "webhook" if kind in found else kind
         given = {key: value for key, value in options.items() if value is not None}
@@ -72,28 +72,28 @@ def channels_from_environment(settings: ChannelSettings) -> list[Channel]:
     return list(found.values())
 
 
-def kind_of_url(url: str) -> str:
+def find_kind_of_url(url: str) -> str:
     """Return the kind of channel for a URL, by its host: slack, discord, teams, or else webhook."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if host in _SLACK:
         return "slack"
-    if _in_domains(host, _DISCORD) and parts.path.startswith("/api/"):
+    if _is_in_domains(host, _DISCORD) and parts.path.startswith("/api/"):
         return "discord"
-    return "teams" if _in_domains(host, _TEAMS) else "webhook"
+    return "teams" if _is_in_domains(host, _TEAMS) else "webhook"
 
 
-def _in_domains(host: str, domains: tuple[str, ...]) -> bool:
+def _is_in_domains(host: str, domains: tuple[str, ...]) -> bool:
     """Return True if a host is one of some domains, or inside one."""
     return any(host == domain or host.endswith(f".{domain}") for domain in domains)
 
 
-def _environment_channels(env: ChannelSettings) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _list_environment_channels(env: ChannelSettings) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield the variable, the kind and the options of each configured channel; unset options are None."""
     if env.slack_token:
         yield "SLACK_TOKEN", "slack", {"token": env.slack_token, "channel": env.slack_channel}
     if env.webhook_url:
-        kind = kind_of_url(env.webhook_url)
+        kind = find_kind_of_url(env.webhook_url)
         secret = env.webhook_secret if kind == "webhook" else None
         yield "WEBHOOK_URL", kind, {"url": env.webhook_url, "secret": secret}
     if env.smtp_host:

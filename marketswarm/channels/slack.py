@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
-from marketswarm.channels.http import Http, host_of, json_object_of, post_json
-from marketswarm.channels.message import Message, style_of
+from marketswarm.channels.http import Http, find_host, parse_json_object, post_json
+from marketswarm.channels.message import Message, choose_style
 from marketswarm.channels.text import (
     fit_lines,
     paginate,
@@ -46,7 +46,7 @@ _REJECTED: Final = frozenset({
 # fmt: on
 """Errors of the API about one message; all others are about the channel or the token."""
 
-_escaped: Final = partial(escape, quote=False)
+_escape_markup: Final = partial(escape, quote=False)
 
 
 class Options(BaseModel):
@@ -60,7 +60,7 @@ class Options(BaseModel):
     api: HttpUrl = Field("https://slack.com/api", repr=False)
 
     @model_validator(mode="after")
-    def _requires_url_or_token(self) -> Self:
+    def _require_url_or_token(self) -> Self:
         """Require either a URL, or a token and a channel. Raises ValueError."""
         if (self.url is None) == (self.token is None) or (self.token is None) != (self.channel is None):
             raise ValueError("needs either url, or token and channel")
@@ -72,7 +72,7 @@ class Slack:
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
-        self.where = host_of(options.url or options.api)
+        self.where = find_host(options.url or options.api)
         self._options = options
         self._url = options.url or f"{options.api.rstrip('/')}/chat.postMessage"
         self._http = http or Http()
@@ -108,12 +108,12 @@ class Slack:
         answer = await post_json(self._http, self._url, body, self._options.token)
         if self._options.url is not None:
             return Receipt(str(answer.status))
-        found = json_object_of(answer)
+        found = parse_json_object(answer)
         if found.get("ok") is not True:
             word = str(found.get("error"))
             if not re.fullmatch("[a-z_]{1,60}", word):
                 raise SendError("bad_answer")
-            raise SendError(word, _failure_of(word))
+            raise SendError(word, _classify_error_word(word))
         return Receipt("ok", anchor or str(found.get("ts") or "") or None)
 
 
@@ -122,7 +122,7 @@ def create(name: str, options: Options) -> Channel:
     return Slack(name, options)
 
 
-def _failure_of(word: str) -> Failure:
+def _classify_error_word(word: str) -> Failure:
     """Return the meaning of an error word of Slack's API."""
     if word in _LATER:
         return Failure.TEMPORARY
@@ -131,22 +131,26 @@ def _failure_of(word: str) -> Failure:
 
 def build_payload(message: Message) -> dict[str, Any]:
     """Return the JSON of a message: a line for notifications, and the details beside a coloured bar."""
-    style = style_of(message)
+    style = choose_style(message)
     text = truncate(printable_lines(message.text), SECTION_AT_MOST, _cost)
     lines = fit_lines([printable_line(line) for line in message.lines], BLOCKS_AT_MOST - _cost(text), _cost)
-    sections = [_section(part) for part in (text, *paginate(lines, SECTION_AT_MOST, _cost)) if part.strip()]
+    sections = [
+        _build_section(part) for part in (text, *paginate(lines, SECTION_AT_MOST, _cost)) if part.strip()
+    ]
     return {
-        "text": _escaped(truncate(f"{style.sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)),
+        "text": _escape_markup(
+            truncate(f"{style.sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
+        ),
         **_QUIET,
         "attachments": [{"color": f"#{style.colour:06x}", "blocks": sections}] if sections else [],
     }
 
 
-def _section(text: str) -> dict[str, Any]:
+def _build_section(text: str) -> dict[str, Any]:
     """Return a block of plain text."""
-    return {"type": "section", "text": {"type": "plain_text", "text": _escaped(text), "emoji": False}}
+    return {"type": "section", "text": {"type": "plain_text", "text": _escape_markup(text), "emoji": False}}
 
 
 def _cost(text: str) -> int:
     """Return the length of a text after escaping, in UTF-16 code units."""
-    return utf16_length(_escaped(text))
+    return utf16_length(_escape_markup(text))

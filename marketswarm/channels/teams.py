@@ -11,8 +11,8 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm.channels.channel import Channel, Receipt, SendError
-from marketswarm.channels.http import Http, failure_of_status, host_of, post_json
-from marketswarm.channels.message import Message, Style, style_of
+from marketswarm.channels.http import Http, classify_status, find_host, post_json
+from marketswarm.channels.message import Message, Style, choose_style
 from marketswarm.channels.text import fit_lines, printable_line, truncate
 from marketswarm.settings import HttpUrl
 
@@ -44,7 +44,7 @@ class Teams:
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
-        self.where = host_of(options.url)
+        self.where = find_host(options.url)
         self._url = options.url
         self._http = http or Http()
         self.within_sec = self._http.within_sec
@@ -55,7 +55,7 @@ class Teams:
         failed = _FAILED.search(answer.body)
         if failed:
             code = int(failed[1])
-            raise SendError(str(code), failure_of_status(code))
+            raise SendError(str(code), classify_status(code))
         return Receipt(str(answer.status))
 
     async def aclose(self) -> None:
@@ -70,17 +70,20 @@ def create(name: str, options: Options) -> Channel:
 
 def build_payload(message: Message) -> dict[str, Any]:
     """Return the JSON of a message with its card: a title in colour, the text, and a block for each line."""
-    colour = _COLOURS[style_of(message)]
+    colour = _COLOURS[choose_style(message)]
     style = {"weight": "Bolder", "size": "Medium", "color": colour}
-    title = truncate(f"{style_of(message).sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
+    title = truncate(f"{choose_style(message).sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
     text = [truncate(printable_line(line), TEXT_AT_MOST, _cost) for line in message.text.splitlines()]
-    body = [_block(title, **style), *map(_block, fit_lines(text, TEXT_AT_MOST, _cost, longest=TEXT_AT_MOST))]
-    room = CARD_AT_MOST - _size(_message(body))
+    body = [
+        _build_block(title, **style),
+        *map(_build_block, fit_lines(text, TEXT_AT_MOST, _cost, longest=TEXT_AT_MOST)),
+    ]
+    room = CARD_AT_MOST - _measure_size(_build_message(body))
     lines = fit_lines([printable_line(line) for line in message.lines], room, _cost, longest=600)
-    return _message([*body, *(_block(line, spacing="None") for line in lines)])
+    return _build_message([*body, *(_build_block(line, spacing="None") for line in lines)])
 
 
-def _message(body: list[dict[str, Any]]) -> dict[str, Any]:
+def _build_message(body: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the message with a card of these blocks."""
     card = {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
@@ -93,7 +96,7 @@ def _message(body: list[dict[str, Any]]) -> dict[str, Any]:
     return {"type": "message", "attachments": [{"contentType": kind, "contentUrl": None, "content": card}]}
 
 
-def _block(text: str, /, *, spacing: str = "Small", **style: str) -> dict[str, Any]:
+def _build_block(text: str, /, *, spacing: str = "Small", **style: str) -> dict[str, Any]:
     """Return a block with one text, in which Teams replaces no `{{…}}`; `style` are properties of its run."""
     # Teams replaces {{DATE(…)}} in every text; a zero-width space between the braces prevents that
     run = {"type": "TextRun", "text": text.replace("{{", "{\N{ZERO WIDTH SPACE}{"), **style}
@@ -102,9 +105,9 @@ def _block(text: str, /, *, spacing: str = "Small", **style: str) -> dict[str, A
 
 def _cost(line: str) -> int:
     """Return the bytes that a line adds to a card."""
-    return _size(_block(line, spacing="None"))
+    return _measure_size(_build_block(line, spacing="None"))
 
 
-def _size(found: dict[str, Any]) -> int:
+def _measure_size(found: dict[str, Any]) -> int:
     """Return the number of bytes of an object as JSON inside a string of JSON."""
     return len(json.dumps(json.dumps(found, separators=(",", ":"))))

@@ -16,13 +16,13 @@ from marketswarm.channels.channel import Channel, Failure, Receipt, SendError
 from marketswarm.channels.http import (
     Http,
     HttpResponse,
-    error_of_response,
     exchange_json,
-    host_of,
-    json_object_of,
+    find_host,
+    make_response_error,
+    parse_json_object,
     parse_pause_sec,
 )
-from marketswarm.channels.message import Message, style_of
+from marketswarm.channels.message import Message, choose_style
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf16_length
 from marketswarm.settings import HttpUrl, Name, Token
 
@@ -54,7 +54,7 @@ class Telegram:
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
-        self.where = host_of(options.url)
+        self.where = find_host(options.url)
         token = quote(options.token.get_secret_value(), safe=":")
         self._url = f"{options.url.rstrip('/')}/bot{token}/sendMessage"
         self._chat = options.chat
@@ -65,13 +65,13 @@ class Telegram:
         """Send a message as a reply to the message `anchor`, again if the chat moved. Raises SendError."""
         body = build_payload(message, anchor)
         answer = await exchange_json(self._http, self._url, {"chat_id": self._chat, **body})
-        moved = _parameters(answer).get("migrate_to_chat_id")
+        moved = _parse_parameters(answer).get("migrate_to_chat_id")
         if isinstance(moved, int):
             # a group that has become a supergroup has another id for good
             log.warning("telegram.chat_moved", channel=self.name)
             self._chat = moved
             answer = await exchange_json(self._http, self._url, {"chat_id": moved, **body})
-        return _receipt(answer, anchor)
+        return _parse_receipt(answer, anchor)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -85,14 +85,14 @@ def create(name: str, options: Options) -> Channel:
 
 def build_payload(message: Message, anchor: str | None = None) -> dict[str, Any]:
     """Return the JSON of a message without the chat; `anchor` is the id of the message to reply to."""
-    title = truncate(f"{style_of(message).sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
+    title = truncate(f"{choose_style(message).sign} {printable_line(message.title)}", TITLE_AT_MOST, _cost)
     text = truncate(printable_lines(message.text), TEXT_AT_MOST, _cost)
-    head = f"<b>{_escaped(title)}</b>\n{_escaped(text)}"
+    head = f"<b>{_escape_markup(title)}</b>\n{_escape_markup(text)}"
     lines = fit_lines(
         [printable_line(line) for line in message.lines], MESSAGE_AT_MOST - utf16_length(head) - 1, _cost
     )
     body: dict[str, Any] = {
-        "text": "\n".join((head, *map(_escaped, lines))),
+        "text": "\n".join((head, *map(_escape_markup, lines))),
         "parse_mode": "HTML",
         "link_preview_options": {"is_disabled": True},
     }
@@ -101,12 +101,12 @@ def build_payload(message: Message, anchor: str | None = None) -> dict[str, Any]
     return body
 
 
-def _receipt(answer: HttpResponse, anchor: str | None) -> Receipt:
+def _parse_receipt(answer: HttpResponse, anchor: str | None) -> Receipt:
     """Return the receipt for a response, with `anchor` or else the new message's id.
 
     Raises SendError if the response is no success.
     """
-    found = json_object_of(answer)
+    found = parse_json_object(answer)
     if found.get("ok") is True:
         result = found.get("result")
         ident = result.get("message_id") if isinstance(result, dict) else None
@@ -114,25 +114,25 @@ def _receipt(answer: HttpResponse, anchor: str | None) -> Receipt:
     code = found.get("error_code") if 200 <= answer.status < 300 else answer.status
     if not isinstance(code, int):
         raise SendError("bad_answer")
-    error = error_of_response(
-        replace(answer, status=code), parse_pause_sec(_parameters(answer).get("retry_after"))
+    error = make_response_error(
+        replace(answer, status=code), parse_pause_sec(_parse_parameters(answer).get("retry_after"))
     )
     if error.failure is Failure.REJECTED and _CHAT.search(str(found.get("description"))):
         raise SendError(error.reason, Failure.BROKEN)
     raise error
 
 
-def _parameters(answer: HttpResponse) -> dict[str, Any]:
+def _parse_parameters(answer: HttpResponse) -> dict[str, Any]:
     """Return the `parameters` of an error response; an empty dictionary if there are none."""
-    found = json_object_of(answer).get("parameters")
+    found = parse_json_object(answer).get("parameters")
     return found if isinstance(found, dict) else {}
 
 
-def _escaped(text: str) -> str:
+def _escape_markup(text: str) -> str:
     """Return the text as HTML in which nothing is a mention, a tag or a command."""
     return escape(_ACTIVE.sub("\\g<0>\N{WORD JOINER}", text), quote=False)
 
 
 def _cost(text: str) -> int:
     """Return the length of a text after escaping, in UTF-16 code units."""
-    return utf16_length(_escaped(text))
+    return utf16_length(_escape_markup(text))

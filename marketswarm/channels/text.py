@@ -53,19 +53,19 @@ def fit_lines(
     can't use all the room. The result is empty if not even the number fits.
     """
     shown: list[str] = []
-    aside = room - cost(remainder_line(len(lines)))
+    aside = room - cost(format_remainder(len(lines)))
     kept, spent = 0, -between
     for line in lines:
         shown.append(truncate(line, longest, cost))
         spent += cost(shown[-1]) + between
         if spent > room:
-            return [*shown[:kept], remainder_line(len(lines) - kept)] if aside >= 0 else []
+            return [*shown[:kept], format_remainder(len(lines) - kept)] if aside >= 0 else []
         if spent + between <= aside:
             kept = len(shown)
     return shown
 
 
-def remainder_line(count: int) -> str:
+def format_remainder(count: int) -> str:
     """Return the line that replaces `count` lines that are not shown."""
     return f"and {count:,} more"
 

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pydantic import BaseModel, ConfigDict, Field
 
 from marketswarm.channels.channel import Channel, Receipt
-from marketswarm.channels.http import Http, host_of
+from marketswarm.channels.http import Http, find_host
 from marketswarm.channels.message import Message, encode_webhook_body
 from marketswarm.settings import WHSEC, HttpUrl, Signing
 
@@ -27,10 +27,10 @@ class Webhook:
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         self.name = name
-        self.where = host_of(options.url)
+        self.where = find_host(options.url)
         self._url = options.url
         secret = options.secret
-        self._key = None if secret is None else signing_key(secret.get_secret_value())
+        self._key = None if secret is None else parse_signing_key(secret.get_secret_value())
         self._http = http or Http()
         self.within_sec = self._http.within_sec
 
@@ -69,7 +69,7 @@ def sign_body(ident: str, at: int, body: bytes, key: bytes) -> str:
     return f"v1,{b64encode(digest).decode()}"
 
 
-def signing_key(secret: str) -> bytes:
+def parse_signing_key(secret: str) -> bytes:
     """Return the bytes of a signing key: decoded base64 after `whsec_`, else the secret's own bytes."""
     if secret.startswith(WHSEC):
         return b64decode(secret.removeprefix(WHSEC))

@@ -32,7 +32,7 @@ _PAGE_ENTRIES = 1_000
 _RETRY_SEC = 0.5
 _KNOWN_IDS_KEPT = 10_000
 _CHECK_READER_SEC = 1.0
-_NAMED = 12  # services that are down; the others are counted
+_MAX_NAMED = 12  # services that are down; the others are counted
 _LOG_START = b"0-0"
 
 LoggedEvent = tuple[bytes, dict[str, Any]]
@@ -112,8 +112,8 @@ async def _describe_outages(fleet: FleetView) -> str:
     down = [row.svc for row in make_service_rows(fleet.truth, state) if row.verdict == "down"]
     if not down:
         return "nothing is down now"
-    more = f" and {len(down) - _NAMED} more" if len(down) > _NAMED else ""
-    return f"down now: {', '.join(down[:_NAMED])}{more}"
+    more = f" and {len(down) - _MAX_NAMED} more" if len(down) > _MAX_NAMED else ""
+    return f"down now: {', '.join(down[:_MAX_NAMED])}{more}"
 
 
 async def _wait_until_stdout_closes() -> None:
@@ -145,7 +145,7 @@ async def read_past_events(readers: Sequence["_LogReader"]) -> list[LoggedEvent]
     """
     past = await asyncio.gather(*(reader.read_past() for reader in readers))
     known = KnownIds()
-    return [each for each in sorted(chain(*past), key=_timestamp) if known.add(each[1])]
+    return [each for each in sorted(chain(*past), key=_get_timestamp) if known.add(each[1])]
 
 
 async def _merge(
@@ -254,12 +254,12 @@ class _LogReader:
             )
             for entry in entries:
                 self._position = entry.id
-                found += _parse(entry)
+                found += _parse_entry(entry)
             if not entries or block_sec is not None:
                 return found
 
 
-def _parse(entry: StreamEntry) -> list[LoggedEvent]:
+def _parse_entry(entry: StreamEntry) -> list[LoggedEvent]:
     """Return the event of a log entry in a list, which is empty for an entry that holds none."""
     if entry.fields is None:
         typer.echo(f"skipped: entry {entry.id.decode()} of {ALERT_LOG} has {entry.size} bytes", err=True)
@@ -272,7 +272,7 @@ def _parse(entry: StreamEntry) -> list[LoggedEvent]:
     return [(raw, event)] if isinstance(event, dict) else []
 
 
-def _timestamp(each: LoggedEvent) -> float:
+def _get_timestamp(each: LoggedEvent) -> float:
     """Return the `ts` of an event, by which events are sorted; 0.0 if it has none."""
     ts = each[1].get("ts")
     return ts if isinstance(ts, int | float) else 0.0

@@ -129,7 +129,7 @@ class Command(TyperCommand):
 
     def get_params(self, ctx: Any) -> Any:
         """Return the parameters; those that are flags get an empty type."""
-        return _without_flag_types(super().get_params(ctx))
+        return _hide_flag_types(super().get_params(ctx))
 
 
 class UnloadedCommand(Command):
@@ -179,7 +179,7 @@ class LazyGroup(TyperGroup):
 
     def get_params(self, ctx: Any) -> Any:
         """Return the parameters; those that are flags get an empty type."""
-        return _without_flag_types(super().get_params(ctx))
+        return _hide_flag_types(super().get_params(ctx))
 
 
 def load_command(entry: CommandEntry) -> Any:
@@ -196,7 +196,7 @@ def load_command(entry: CommandEntry) -> Any:
         rich_help_panel=entry.group,
         context_settings=settings,
         epilog=f"Example: {EXAMPLES[entry.name]}",
-    )(_ending_quietly(function))
+    )(_end_quietly_on_error(function))
     return typer.main.get_command(single)
 
 
@@ -204,20 +204,20 @@ def load_all_commands() -> TyperGroup:
     """Return the program with every command loaded, for generating its documentation."""
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)  # noqa: S101 - it has a callback
-    _load_commands_of(group)
+    _load_group_commands(group)
     return group
 
 
-def _load_commands_of(group: TyperGroup) -> None:
+def _load_group_commands(group: TyperGroup) -> None:
     """Replace the unloaded commands of a group, and of the groups in it, by loaded ones."""
     for name, command in group.commands.items():
         if isinstance(command, TyperGroup):
-            _load_commands_of(command)
+            _load_group_commands(command)
         elif isinstance(command, UnloadedCommand):
             group.commands[name] = load_command(command.entry)
 
 
-def _ending_quietly(command: Callable[P, None]) -> Callable[P, None]:
+def _end_quietly_on_error(command: Callable[P, None]) -> Callable[P, None]:
     """Return the command changed so that Ctrl-C, and a pipe whose reader has gone, end it with code 0.
 
     The garbage collector, which `marketswarm.cli.main` stops for the imports, runs while the command does.
@@ -242,7 +242,7 @@ def _ending_quietly(command: Callable[P, None]) -> Callable[P, None]:
     return run
 
 
-def _without_flag_types(params: list[Any]) -> list[Any]:
+def _hide_flag_types(params: list[Any]) -> list[Any]:
     """Return the parameters, with an empty type for each option that is a flag."""
     for param in params:
         if getattr(param, "is_flag", False):

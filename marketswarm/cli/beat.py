@@ -132,19 +132,19 @@ class BeatSender:
         self._buses: dict[str, Bus] = {}  # by URL
         self._failed: dict[str, str] = {}  # URL: why the bus did not answer a moment ago
         self._i = 0
-        self._truth_buses()
+        self._open_truth_buses()
         self.destination = self._find_destination()
 
     @property
     def where(self) -> str:
         """Return the bus of the beats, and its address. Raises Exit, code 2, for a bad URL."""
-        return f"{self.destination.bus} at {self._destination_bus().where}"
+        return f"{self.destination.bus} at {self._open_destination_bus().where}"
 
     async def refresh_truth(self) -> bool:
         """Read the truth again unless it is unchanged; return True if any bus holds one."""
         known = self._found.loaded if self._found else None
         key = self._settings.truth_redis_key
-        seen = await read_first_valid(self._truth_buses(), key, known, WITHIN_SEC)
+        seen = await read_first_valid(self._open_truth_buses(), key, known, WITHIN_SEC)
         self._failed = {each.bus.url: each.reason for each in seen if not each.has_answered}
         found = find_first_valid(seen)
         if found is None:
@@ -178,7 +178,7 @@ class BeatSender:
             exit_code=exit_code,
             sender=self._sender,
         )
-        bus = self._answering_bus()
+        bus = self._find_answering_bus()
         pipe = bus.pipeline()
         pipe.publish(self.destination.channel, payload)
         if status == "stopping":  # this beat must not extend the life of the key, which measures silence
@@ -193,7 +193,7 @@ class BeatSender:
 
         Raises BusError, and Exit, code 2, as `publish` does.
         """
-        bus = self._answering_bus()
+        bus = self._find_answering_bus()
         await self._ask(bus, bus.client.set(key, value, px=round(1000 * life_sec)), WITHIN_SEC)
 
     def forget_failures(self) -> None:
@@ -210,17 +210,17 @@ class BeatSender:
         detail = f" ({error.detail})" if error.reason == "error" and error.detail else ""
         return f"{self.where}: {error.reason}{detail}"
 
-    def _truth_buses(self) -> list[Bus]:
+    def _open_truth_buses(self) -> list[Bus]:
         """Return the buses that may hold the truth, in the order in which agents ask them."""
-        places = find_truth_buses(self._settings, self._environ(), self._truth)
-        return [self._open(name, url) for url, name in places.items()]
+        places = find_truth_buses(self._settings, self._make_environ(), self._truth)
+        return [self._open_bus(name, url) for url, name in places.items()]
 
     @property
     def _truth(self) -> Truth | None:
         """Return the truth that was read last; None if there was none."""
         return self._found.loaded.truth if self._found else None
 
-    def _environ(self) -> dict[str, str]:
+    def _make_environ(self) -> dict[str, str]:
         """Return the environment, with the buses of the embedded fleet added."""
         return with_embedded_buses(os.environ, self._embedded, self._truth)
 
@@ -228,22 +228,22 @@ class BeatSender:
         """Return the destination by the truth that was read last."""
         return find_destination(self._truth, self.svc, self._settings.default_timeout_sec)
 
-    def _destination_bus(self) -> Bus:
+    def _open_destination_bus(self) -> Bus:
         """Return the destination's bus, not connected yet. Raises Exit, code 2, for a bad URL."""
         name = self.destination.bus
         try:
-            return self._open(name, find_bus_url(name, self._environ(), self._truth))
+            return self._open_bus(name, find_bus_url(name, self._make_environ(), self._truth))
         except BusError as error:
             raise Exit(Code.CONFIGURATION, str(error)) from None
 
-    def _answering_bus(self) -> Bus:
+    def _find_answering_bus(self) -> Bus:
         """Return the destination's bus. Raises BusError if it did not answer a moment ago."""
-        bus = self._destination_bus()
+        bus = self._open_destination_bus()
         if bus.url in self._failed:
             raise BusError(bus.name, self._failed[bus.url])
         return bus
 
-    def _open(self, name: str, url: str) -> Bus:
+    def _open_bus(self, name: str, url: str) -> Bus:
         """Return the bus at that URL, which is opened with the first call."""
         if url not in self._buses:
             self._buses[url] = create_bus(name, url)

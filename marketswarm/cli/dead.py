@@ -95,7 +95,7 @@ def merge_entries(entries: Iterable[Any]) -> list[UndeliveredMessage]:
     Skip unreadable entries.
     """
     latest: dict[tuple[str, str], UndeliveredMessage] = {}
-    for each in filter(None, map(_parse, entries)):
+    for each in filter(None, map(_parse_message, entries)):
         other = latest.get((each.id, each.channel))
         if other is None or (each.ts or 0.0) >= (other.ts or 0.0):
             latest[each.id, each.channel] = each
@@ -123,7 +123,7 @@ async def _read_from_fleet(
         return messages, (await read_notifications(fleet.buses())).pending, failed
 
 
-def _parse(fields: dict[bytes, bytes]) -> UndeliveredMessage | None:
+def _parse_message(fields: dict[bytes, bytes]) -> UndeliveredMessage | None:
     """Return the message in an entry of `notifier:dead`; None if the entry holds none."""
     message = parse_message(fields.get(b"message", b""))
     if message is None:

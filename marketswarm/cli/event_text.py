@@ -26,7 +26,7 @@ def describe_event(event: _Event, zone: tzinfo | None = None, *, now: float | No
         now: epoch seconds; an event of another day than this gets its date.
     """
     mark, text = _DESCRIPTIONS.get(str(event.get("type")), _describe_unknown)(event)
-    date = "" if now is None else _date_of(event.get("ts"), now, zone)
+    date = "" if now is None else _format_date(event.get("ts"), now, zone)
     return escape_text(f"{date}{format_time(event.get('ts'), zone)} {mark} {text}")
 
 
@@ -43,7 +43,7 @@ def format_time(ts: Any, zone: tzinfo | None = None) -> str:
         return "--:--:--"
 
 
-def _date_of(ts: Any, now: float, zone: tzinfo | None) -> str:
+def _format_date(ts: Any, now: float, zone: tzinfo | None) -> str:
     """Return the date of epoch seconds with a blank behind it.
 
     Return an empty text for the date of `now`, and for a value that is no time.
@@ -84,26 +84,26 @@ def _describe_silence(what: str) -> Callable[[_Event], _Text]:
 
 def _describe_recovery(event: _Event) -> _Text:
     """Describe a service that is up again, and after how long."""
-    return _GOOD, f"{event.get('svc')} is up{_after_outage(event)}"
+    return _GOOD, f"{event.get('svc')} is up{_format_outage(event)}"
 
 
 def _describe_lost_bus(event: _Event) -> _Text:
     """Describe a bus that does not answer, for how long and why."""
     return (
         _BAD,
-        f"bus {event.get('svc')} is away for {format_seconds(event.get('late_sec'))}{_reason(event)}",
+        f"bus {event.get('svc')} is away for {format_seconds(event.get('late_sec'))}{_format_reason(event)}",
     )
 
 
 def _describe_bus_recovery(event: _Event) -> _Text:
     """Describe a bus that answers again, and after how long."""
-    return _GOOD, f"bus {event.get('svc')} is back{_after_outage(event)}"
+    return _GOOD, f"bus {event.get('svc')} is back{_format_outage(event)}"
 
 
 def _describe_failing_probe(event: _Event) -> _Text:
     """Describe a target whose probes fail, for how long and why."""
     late = format_seconds(event.get("late_sec"))
-    return _BAD, f"{event.get('svc')} is down: its probes have failed for {late}{_reason(event)}"
+    return _BAD, f"{event.get('svc')} is down: its probes have failed for {late}{_format_reason(event)}"
 
 
 def _describe_drift(event: _Event) -> _Text:
@@ -132,17 +132,17 @@ def _describe_unknown(event: _Event) -> _Text:
     return _NOTE, f"{event.get('type')} {event.get('svc', '')}".rstrip()
 
 
-def _after_outage(event: _Event) -> str:
+def _format_outage(event: _Event) -> str:
     """Return `, after 4 min 10 s` for an event that ends an outage of known length, else an empty text."""
     return f", after {format_seconds(event['down_sec'])}" if "down_sec" in event else ""
 
 
-def _reason(event: _Event) -> str:
+def _format_reason(event: _Event) -> str:
     """Return ` (refused)` for an event with a reason, else an empty text."""
     return f" ({event['reason']})" if "reason" in event else ""
 
 
-def _sentence(mark: str, text: str) -> Callable[[_Event], _Text]:
+def _make_describer(mark: str, text: str) -> Callable[[_Event], _Text]:
     """Return a function that describes an event by `text` with the name of the service in it."""
     return lambda event: (mark, text.format(svc=event.get("svc")))
 
@@ -150,19 +150,19 @@ def _sentence(mark: str, text: str) -> Callable[[_Event], _Text]:
 _DESCRIPTIONS: Mapping[str, Callable[[_Event], _Text]] = {
     "heartbeat_miss": _describe_silence("down"),
     "heartbeat_ok": _describe_recovery,
-    "heartbeat_unwatched": _sentence(_NOTE, "{svc} is no longer watched; it was down"),
+    "heartbeat_unwatched": _make_describer(_NOTE, "{svc} is no longer watched; it was down"),
     "heartbeat_gap": _describe_heartbeat_gap,
-    "watch_miss": _sentence(_BAD, "{svc} can't be watched: its channel is refused to the healer"),
-    "watch_ok": _sentence(_GOOD, "{svc} can be watched again"),
-    "watch_unwatched": _sentence(_NOTE, "{svc} is no longer watched; it could not be heard"),
+    "watch_miss": _make_describer(_BAD, "{svc} can't be watched: its channel is refused to the healer"),
+    "watch_ok": _make_describer(_GOOD, "{svc} can be watched again"),
+    "watch_unwatched": _make_describer(_NOTE, "{svc} is no longer watched; it could not be heard"),
     "reach_gap": _describe_reach_gap,
     "healer_miss": _describe_silence("down, nobody watches"),
     "healer_ok": _describe_recovery,
     "bus_miss": _describe_lost_bus,
     "bus_ok": _describe_bus_recovery,
     "truth_drift": _describe_drift,
-    "truth_ok": _sentence(_GOOD, "the truth on {svc} is as elsewhere again"),
+    "truth_ok": _make_describer(_GOOD, "the truth on {svc} is as elsewhere again"),
     "probe_miss": _describe_failing_probe,
     "probe_ok": _describe_recovery,
-    "probe_unwatched": _sentence(_NOTE, "{svc} is no longer probed; it was down"),
+    "probe_unwatched": _make_describer(_NOTE, "{svc} is no longer probed; it was down"),
 }

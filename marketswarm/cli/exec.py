@@ -48,8 +48,8 @@ _SHORT_GOODBYE_SEC: Final = 0.25  # when the bus did not take the beat before it
 _SUCCESS_BEAT_SEC: Final = 10.0  # longer: without the one beat of a success there will be a miss
 _RETRY_SEC: Final = 0.5
 _NO_ANSWER: Final = "no answer in time"
-_PASSED_ON: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH")
-_SENT_BY_TERMINAL: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH)  # to the child and to us
+_FORWARDED_SIGNALS: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH")
+_TERMINAL_SIGNALS: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH)  # to the child and to us
 _KILL_AFTER_SEC: Final = 10.0  # from SIGTERM to SIGKILL, once the time limit is over
 
 
@@ -175,9 +175,9 @@ class ChildProcess:
         self._leads_group = not _has_terminal()
         self._process: subprocess.Popen[bytes] | None = None
         self._early_signals: list[int] = []  # those that arrived before there was a child
-        for number in (signal.Signals[name] for name in _PASSED_ON):
+        for number in (signal.Signals[name] for name in _FORWARDED_SIGNALS):
             if signal.getsignal(number) != signal.SIG_IGN:  # under nohup it stays ignored
-                signal.signal(number, self._pass_on)
+                signal.signal(number, self._forward_signal)
         # close_fds: the files that we were given beyond the usual three are the child's, too
         self._process = subprocess.Popen(  # noqa: S603 - running what the user says is what this is for
             list(command), close_fds=False, process_group=0 if self._leads_group else None
@@ -198,11 +198,11 @@ class ChildProcess:
         signal.setitimer(signal.ITIMER_REAL, 0)
         return status
 
-    def _pass_on(self, number: int, _frame: Any) -> None:
+    def _forward_signal(self, number: int, _frame: Any) -> None:
         """Send a signal that this process got to the child, unless the terminal sends it there itself."""
         if self._process is None:
             self._early_signals.append(number)
-        elif self._leads_group or number not in _SENT_BY_TERMINAL:
+        elif self._leads_group or number not in _TERMINAL_SIGNALS:
             self._send(number)
 
     def _enforce_limit(self, *_: Any) -> None:
@@ -256,7 +256,7 @@ class _BeatReporter:
         self._trouble: str | None = None
         self._run: CommandRun | None = None
         self._started = False  # False for a command that could not be started: it has no beats
-        self._thread = _thread(self._report)
+        self._thread = _make_thread(self._report)
 
     def begin(self) -> None:
         """Begin to send beats, because the command runs."""
@@ -279,13 +279,13 @@ class _BeatReporter:
         """Send beats until the command has ended, then report its outcome."""
         due = time.monotonic()
         while self._started:
-            self._trouble = await _trouble_of(self._beat(), self._sender)
+            self._trouble = await _catch_trouble(self._beat(), self._sender)
             interval_sec = self._sender.destination.interval_sec
             due = max(due + interval_sec, time.monotonic())
             if await asyncio.to_thread(self._ended.wait, due - time.monotonic()):
                 break
         self._sender.forget_failures()
-        self._trouble = await _trouble_of(self._report_end(), self._sender)
+        self._trouble = await _catch_trouble(self._report_end(), self._sender)
 
     async def _beat(self) -> None:
         """Send one beat to the destination that the truth names now."""
@@ -321,7 +321,7 @@ class _SuccessReporter:
 
         Wait at most _SUCCESS_BEAT_SEC.
         """
-        thread = _thread(lambda: self._report(run))
+        thread = _make_thread(lambda: self._report(run))
         thread.start()
         thread.join(_SUCCESS_BEAT_SEC)
         return self._trouble or (_NO_ANSWER if thread.is_alive() else None)
@@ -330,7 +330,7 @@ class _SuccessReporter:
         """Try to report the outcome until a bus takes it, at most for about _SUCCESS_BEAT_SEC."""
         until = time.monotonic() + _SUCCESS_BEAT_SEC - _RETRY_SEC
         while True:
-            self._trouble = await _trouble_of(self._report_once(run), self._sender)
+            self._trouble = await _catch_trouble(self._report_once(run), self._sender)
             if self._trouble is None or time.monotonic() > until:
                 return
             await asyncio.sleep(_RETRY_SEC)
@@ -359,7 +359,7 @@ async def _store_run(sender: BeatSender, run: CommandRun) -> None:
     await sender.store(last_run_key(sender.svc), run.encode(sender.svc), life_sec)
 
 
-async def _trouble_of(work: Awaitable[None], sender: BeatSender) -> str | None:
+async def _catch_trouble(work: Awaitable[None], sender: BeatSender) -> str | None:
     """Await `work`; return the text of its BusError or Exit, or None."""
     try:
         await work
@@ -370,7 +370,7 @@ async def _trouble_of(work: Awaitable[None], sender: BeatSender) -> str | None:
     return None
 
 
-def _thread(work: Callable[[], Awaitable[None]]) -> threading.Thread:
+def _make_thread(work: Callable[[], Awaitable[None]]) -> threading.Thread:
     """Return a daemon thread that runs a coroutine; the main thread alone gets signals."""
 
     async def run() -> None:

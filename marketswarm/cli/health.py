@@ -35,7 +35,7 @@ def health(
         return
     width = max(map(len, events), default=0)
     for name, event in events.items():
-        output.print_line(f"{name:<{width}}  {_describe(event)}", _style(event))
+        output.print_line(f"{name:<{width}}  {_describe(event)}", _choose_style(event))
 
 
 async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
@@ -52,10 +52,10 @@ async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
             raise Exit(
                 Code.NO_BUS, f"bus {bus.name} at {bus.where} does not answer ({error.reason}): {_UNKNOWN}"
             ) from None
-    return {name: _parse(raw) for name, raw in zip(wanted, stored, strict=True)}
+    return {name: _parse_event(raw) for name, raw in zip(wanted, stored, strict=True)}
 
 
-def _parse(raw: bytes | None) -> dict[str, Any] | None:
+def _parse_event(raw: bytes | None) -> dict[str, Any] | None:
     """Return the event in the value of a `health:` key; None if there is none."""
     try:
         event = orjson.loads(raw or b"null")
@@ -87,7 +87,7 @@ def _describe(event: Mapping[str, Any] | None) -> str:
     return describe_event(event)
 
 
-def _style(event: Mapping[str, Any] | None) -> str:
+def _choose_style(event: Mapping[str, Any] | None) -> str:
     """Return the colour of an event: green for an ok, dim for none, red for any other."""
     if event is None:
         return output.DIM

@@ -17,7 +17,7 @@ STARTER_TRUTH: Final[dict[str, Any]] = {
 }
 """A truth with which `marketswarm up` runs at once: only the agents that watch others."""
 
-_WHAT_IT_SAYS: Final = """
+_TRUTH_SUMMARY: Final = """
 What it says, key by key:
 
   services.healer      hears the beats of all services, and reports one that falls silent
@@ -32,7 +32,7 @@ often it beats, into "services":
 
 What to type next:
 """
-_NEXT: Final = (
+_NEXT_COMMANDS: Final = (
     ("up{truth}", "starts two Redis servers and these services; Ctrl-C ends them"),
     ("new prices{truth}", "writes a service in Python, with its test, and its section for this file"),
     ("validate{file}", "checks the file after an edit"),
@@ -49,12 +49,12 @@ def init(
     """Write a truth.json to begin with, and explain it. A file that is there is never changed."""
     _write_new(truth, json.dumps(STARTER_TRUTH, indent=2) + "\n")
     output.print_line(f"wrote {truth}")
-    for line in _WHAT_IT_SAYS.splitlines():
+    for line in _TRUTH_SUMMARY.splitlines():
         output.print_line(line)
     name = "" if truth == Path("truth.json") else f" {shlex.quote(str(truth))}"
     commands = [
         (f"marketswarm {words.format(file=name, truth=name and f' --truth{name}')}", what)
-        for words, what in _NEXT
+        for words, what in _NEXT_COMMANDS
     ]
     width = max(len(command) for command, _ in commands)
     for command, what in commands:

@@ -95,13 +95,13 @@ def _merge_by_time(logs_by_name: dict[str, list[bytes]]) -> Iterator[_Line]:
     for name, lines in logs_by_name.items():
         ts = ""
         for line in lines:
-            ts = max(ts, _time_of(line))
+            ts = max(ts, _find_time(line))
             dated.append((ts, name, line))
     for _, name, line in sorted(dated, key=lambda each: each[0]):
         yield name, line
 
 
-def _time_of(line: bytes) -> str:
+def _find_time(line: bytes) -> str:
     """Return the `ts` of a log line, which is ISO 8601 in UTC; empty if it has none."""
     try:
         record: Any = orjson.loads(line)

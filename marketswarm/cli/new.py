@@ -53,9 +53,9 @@ def new(
     drafts = _draft_files(svc, module)
     section = None
     if truth.exists():
-        section = _section_for(svc, truth)
+        section = _make_section_for_file(svc, truth)
     else:
-        drafts[truth] = _to_json(_with_section(STARTER_TRUTH, svc, _section(svc, _DEFAULT_INTERVAL_SEC)))
+        drafts[truth] = _to_json(_add_section(STARTER_TRUTH, svc, _make_section(svc, _DEFAULT_INTERVAL_SEC)))
     _write_files(drafts)
     for path in drafts:
         output.print_line(f"wrote {path}")
@@ -104,7 +104,7 @@ def _fill_template(template: str, svc: str, module: str) -> str:
     return Template(text).substitute(svc=svc, module=module, camel=camel)
 
 
-def _section_for(svc: str, path: Path) -> dict[str, Any]:
+def _make_section_for_file(svc: str, path: Path) -> dict[str, Any]:
     """Return a section for the service that the truth in the file `path` accepts.
 
     Raises Exit, code 2, if the truth has such a section already or would not be valid with a new one.
@@ -112,22 +112,22 @@ def _section_for(svc: str, path: Path) -> dict[str, Any]:
     raw, loaded = read_truth_file(path)
     if svc in loaded.truth.services:
         raise Exit(Code.CONFIGURATION, f"{path}: {svc} has a section already")
-    section = _section(svc, _interval_sec(loaded.truth.cadence_sec()))
+    section = _make_section(svc, _choose_interval_sec(loaded.truth.cadence_sec()))
     try:
-        parse_truth(json.dumps(_with_section(json.loads(raw), svc, section)).encode())
+        parse_truth(json.dumps(_add_section(json.loads(raw), svc, section)).encode())
     except TruthError as error:
         raise Exit(Code.CONFIGURATION, f"{path}: a section for {svc} does not fit in: {error}") from None
     return section
 
 
-def _interval_sec(cadence_sec: float | None) -> float:
+def _choose_interval_sec(cadence_sec: float | None) -> float:
     """Return the default interval in seconds, or a third of the fleet's timeout if that is shorter."""
     if cadence_sec is None:
         return _DEFAULT_INTERVAL_SEC
     return min(_DEFAULT_INTERVAL_SEC, round(cadence_sec / 3, 3))
 
 
-def _section(svc: str, interval_sec: float) -> dict[str, Any]:
+def _make_section(svc: str, interval_sec: float) -> dict[str, Any]:
     """Return a section of the truth for a new service."""
     return {
         "description": f"What {svc} is for, in a sentence",
@@ -142,7 +142,7 @@ def _section(svc: str, interval_sec: float) -> dict[str, Any]:
     }
 
 
-def _with_section(document: Mapping[str, Any], svc: str, section: dict[str, Any]) -> dict[str, Any]:
+def _add_section(document: Mapping[str, Any], svc: str, section: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of a truth document with the section of one more service."""
     return {**document, "services": {**document["services"], svc: section}}
 
@@ -191,7 +191,7 @@ def _print_snippet(head: str, text: str) -> None:
 def _print_next_steps(svc: str, module: str) -> None:
     """Print what to type next, and what each of these commands is for."""
     run, simulate = "marketswarm up", f"marketswarm simulate {svc}"
-    if _in_our_tree():
+    if _is_in_our_tree():
         run, simulate = "make run", f"make simulate SVC={svc}"
     steps = [
         (run, "starts it with all the others; a fleet that runs already, when it is started again"),
@@ -204,7 +204,7 @@ def _print_next_steps(svc: str, module: str) -> None:
         output.print_line(line)
 
 
-def _in_our_tree() -> bool:
+def _is_in_our_tree() -> bool:
     """Return True if the current folder has the Makefile of this project."""
     makefile = Path("Makefile")
     return makefile.is_file() and "simulate:" in makefile.read_text("utf-8", "replace")

@@ -105,7 +105,7 @@ async def _collect_answers(
     found: list[Answer] = []
     deadline = time.monotonic() + within_sec
     while True:
-        for answer in _new_answers(await _read_answers(buses, request_id), found):
+        for answer in _find_new_answers(await _read_answers(buses, request_id), found):
             found.append(answer)
             show(answer)
             if answer.retry_sec:
@@ -117,7 +117,7 @@ async def _collect_answers(
         await asyncio.sleep(_POLL_SEC)
 
 
-def _new_answers(by_bus: Sequence[Sequence[Answer]], known: Sequence[Answer]) -> list[Answer]:
+def _find_new_answers(by_bus: Sequence[Sequence[Answer]], known: Sequence[Answer]) -> list[Answer]:
     """Return the answers beyond `known`, each as often as the bus with the most of it has it.
 
     Each bus holds all or some of the answers; several may be equal.

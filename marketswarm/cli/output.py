@@ -56,14 +56,14 @@ def replace_unencodable() -> None:
 
     In an ASCII locale ✗ becomes x and → becomes >; a character that has no replacement becomes ?.
     """
-    codecs.register_error(_ERROR_HANDLER, _ascii_for)
+    codecs.register_error(_ERROR_HANDLER, _replace_with_ascii)
     for stream in (sys.stdout, sys.stderr):
         encodes_all = (stream.encoding or "").lower().startswith("utf")
         if not encodes_all and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors=_ERROR_HANDLER)
 
 
-def _ascii_for(error: UnicodeError) -> tuple[str, int]:
+def _replace_with_ascii(error: UnicodeError) -> tuple[str, int]:
     """Return the replacement for characters that an encoding lacks, as an error handler of `codecs` does."""
     if not isinstance(error, UnicodeEncodeError):
         raise error

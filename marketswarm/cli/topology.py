@@ -77,8 +77,8 @@ async def read_topology(data: Path) -> TopologyView:
     """Read the topology of a fleet. Raises Exit if there is no fleet, or it has no truth."""
     async with open_fleet(data) as fleet:
         truth = fleet.truth
-        instances = await _read_snapshot(fleet, _access_point(truth, MESH_TOPOLOGY))
-        traffic = await _read_snapshot(fleet, _access_point(truth, MESH_FLOW))
+        instances = await _read_snapshot(fleet, _find_access_point(truth, MESH_TOPOLOGY))
+        traffic = await _read_snapshot(fleet, _find_access_point(truth, MESH_FLOW))
         found = build_topology(truth, fleet.revision, instances, traffic)
         if await _is_mesh_down(fleet):
             return replace(found, notes=[_MESH_IS_DOWN, *found.notes])
@@ -128,7 +128,7 @@ async def _read_topology_or_why_not(data: Path) -> TopologyView:
         return TopologyView(None, False, [], [], [], end.message.splitlines())
 
 
-def _access_point(truth: Truth, name: str) -> AccessPoint:
+def _find_access_point(truth: Truth, name: str) -> AccessPoint:
     """Return the bus and key under which mesh writes its snapshot `name`, by the truth."""
     section = truth.services.get(_MESH)
     return point_like(section.access_points.publish_to if section else (), SYSTEM, name)
@@ -203,12 +203,12 @@ def _draw_services(found: TopologyView) -> RenderableType:
     table.add_column("starts/h", justify="right", no_wrap=True)
     table.add_column("state", overflow="fold")
     for service in found.services:
-        for number, cells in enumerate(_instance_cells(service)):
+        for number, cells in enumerate(_list_instance_cells(service)):
             table.add_row("" if number else service.svc, *cells)
     return table
 
 
-def _instance_cells(service: ServiceView) -> Iterator[Sequence[str | Text]]:
+def _list_instance_cells(service: ServiceView) -> Iterator[Sequence[str | Text]]:
     """Yield the cells of each instance; a single row for a service without instances."""
     if not service.instances:
         known = service.instances is not None
@@ -283,54 +283,54 @@ def _draw_problems(found: TopologyView) -> Iterator[RenderableType]:
         yield Text(f"✗ {problem.key} on {problem.bus}: {problem.text}", style="red")
 
 
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:,/?-+() ")
+_PLAIN_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.:,/?-+() ")
 _SHAPES = {"channel": ("([", "])"), "stream": ("[(", ")]")}
 _DOT_SHAPES = {"channel": "ellipse", "stream": "cylinder"}
 
 
 def to_mermaid(topology: TopologyView) -> str:
     """Return the flow as a Mermaid flowchart; in Markdown it belongs into a `mermaid` block."""
-    return "\n".join(_mermaid_lines(topology))
+    return "\n".join(_format_mermaid(topology))
 
 
 def to_dot(topology: TopologyView) -> str:
     """Return the flow as a digraph for Graphviz."""
-    return "\n".join(_dot_lines(topology))
+    return "\n".join(_format_dot(topology))
 
 
-def _mermaid_lines(topology: TopologyView) -> Iterator[str]:
+def _format_mermaid(topology: TopologyView) -> Iterator[str]:
     """Yield the lines of the Mermaid flowchart."""
-    services, keys = _ids(topology)
+    services, keys = _make_node_ids(topology)
     yield "flowchart LR"
     for service in topology.services:
         if service.svc in services:
             yield f"  {services[service.svc]}[{_quote_mermaid(service.svc, describe_instances(service))}]"
-    for number, (bus, flows) in enumerate(_by_bus(topology).items()):
+    for number, (bus, flows) in enumerate(_group_by_bus(topology).items()):
         yield f"  subgraph b{number}[{_quote_mermaid(bus)}]"
         for flow in flows:
             before, after = _SHAPES.get(flow.kind or "", ("[(", ")]"))
             label = _quote_mermaid(flow.key, describe_key(flow))
             yield f"    {keys[flow.bus, flow.key]}{before}{label}{after}"
         yield "  end"
-    for start, end, words in _edges(topology, services, keys):
+    for start, end, words in _list_edges(topology, services, keys):
         yield f"  {start} -->{f'|{_quote_mermaid(words)}|' if words else ''} {end}"
-    wrong = _problem_nodes(topology, keys)
+    wrong = _find_problem_nodes(topology, keys)
     if wrong:
         yield "  classDef wrong stroke:#c00,stroke-width:3px"
         yield f"  class {','.join(wrong)} wrong"
 
 
-def _dot_lines(topology: TopologyView) -> Iterator[str]:
+def _format_dot(topology: TopologyView) -> Iterator[str]:
     """Yield the lines of the Graphviz digraph."""
-    services, keys = _ids(topology)
-    wrong = _problem_nodes(topology, keys)
+    services, keys = _make_node_ids(topology)
+    wrong = _find_problem_nodes(topology, keys)
     yield "digraph marketswarm {"
     yield "  rankdir=LR;"
     for service in topology.services:
         if service.svc in services:
             label = _quote_dot(service.svc, describe_instances(service))
             yield f"  {services[service.svc]} [shape=box, label={label}];"
-    for number, (bus, flows) in enumerate(_by_bus(topology).items()):
+    for number, (bus, flows) in enumerate(_group_by_bus(topology).items()):
         yield f"  subgraph cluster_{number} {{"
         yield f"    label={_quote_dot(bus)};"
         for flow in flows:
@@ -339,12 +339,12 @@ def _dot_lines(topology: TopologyView) -> Iterator[str]:
             red = ", color=red, penwidth=3" if node in wrong else ""
             yield f"    {node} [shape={shape}, label={_quote_dot(flow.key, describe_key(flow))}{red}];"
         yield "  }"
-    for start, end, words in _edges(topology, services, keys):
+    for start, end, words in _list_edges(topology, services, keys):
         yield f"  {start} -> {end}{f' [label={_quote_dot(words)}]' if words else ''};"
     yield "}"
 
 
-def _ids(topology: TopologyView) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
+def _make_node_ids(topology: TopologyView) -> tuple[dict[str, str], dict[tuple[str, str], str]]:
     """Return the ids of the services that write or read something, and those of the keys."""
     busy = {svc for flow in topology.flows for svc in (*flow.writers, *(one.svc for one in flow.readers))}
     services = [service.svc for service in topology.services if service.svc in busy]
@@ -354,7 +354,7 @@ def _ids(topology: TopologyView) -> tuple[dict[str, str], dict[tuple[str, str], 
     )
 
 
-def _by_bus(topology: TopologyView) -> dict[str, list[FlowView]]:
+def _group_by_bus(topology: TopologyView) -> dict[str, list[FlowView]]:
     """Return the flows grouped by their bus, in the order of the truth."""
     found: dict[str, list[FlowView]] = {}
     for flow in topology.flows:
@@ -362,7 +362,7 @@ def _by_bus(topology: TopologyView) -> dict[str, list[FlowView]]:
     return found
 
 
-def _edges(
+def _list_edges(
     topology: TopologyView, services: dict[str, str], keys: dict[tuple[str, str], str]
 ) -> Iterator[tuple[str, str, str]]:
     """Yield the start, the end and the label of each arrow: writer to key, key to reader."""
@@ -373,14 +373,14 @@ def _edges(
         yield from ((node, services[one.svc], describe_reader(one)) for one in flow.readers)
 
 
-def _problem_nodes(topology: TopologyView, keys: dict[tuple[str, str], str]) -> list[str]:
+def _find_problem_nodes(topology: TopologyView, keys: dict[tuple[str, str], str]) -> list[str]:
     """Return the ids of the keys that have a problem, each once."""
     return list(dict.fromkeys(keys[one.bus, one.key] for one in topology.wrong if (one.bus, one.key) in keys))
 
 
 def _quote_mermaid(*lines: str) -> str:
     """Return the lines as one quoted label for Mermaid, with all but plain letters escaped."""
-    parts = ("".join(c if c in _PLAIN else f"#{ord(c)};" for c in line) for line in lines if line)
+    parts = ("".join(c if c in _PLAIN_CHARACTERS else f"#{ord(c)};" for c in line) for line in lines if line)
     return f'"{"<br/>".join(parts)}"'
 
 

@@ -122,7 +122,7 @@ class MeshSnapshot:
             return f"mesh has written no {name}"
         if self.age_sec is None:
             return f"how old {name} is can't be told"
-        every_sec = _number(self.found.get("every_sec")) or 0.0
+        every_sec = _get_number(self.found.get("every_sec")) or 0.0
         if self.age_sec > max(OLD_SEC, 3 * every_sec):
             return f"{name} is {format_duration(self.age_sec)} old"
         return None
@@ -150,12 +150,12 @@ def build_topology(
     return TopologyView(
         revision,
         len(unusable) < 2,
-        [_service(truth, svc, seen) for svc in truth.services],
-        _flows(flows, measured or {}),
-        _problems_of_truth(find_unwritten_keys(flows))
+        [_build_service(truth, svc, seen) for svc in truth.services],
+        _build_flows(flows, measured or {}),
+        _list_truth_problems(find_unwritten_keys(flows))
         if measured is None
-        else _problems_of_mesh(flows, measured),
-        [*dict.fromkeys(notes), *_notes_of_mesh(seen, measured or {}, revision)],
+        else _list_mesh_problems(flows, measured),
+        [*dict.fromkeys(notes), *_list_mesh_notes(seen, measured or {}, revision)],
     )
 
 
@@ -209,50 +209,52 @@ def format_rate(per_sec: float) -> str:
     return "0/s" if per_sec <= 0 else f"{per_sec * 3600:.1g}/h"
 
 
-def _service(truth: Truth, svc: str, seen: Mapping[str, Any]) -> ServiceView:
+def _build_service(truth: Truth, svc: str, seen: Mapping[str, Any]) -> ServiceView:
     """Return a service with its instances in the snapshot `seen` of mesh:topology."""
     replicas = truth.services[svc].replicas
     if not seen:
         return ServiceView(svc, replicas)
-    entry = _object(_object(seen.get("services")).get(svc))
-    at = _number(seen.get("ts"))
-    instances = [_instance(_object(one), at) for one in _list(entry.get("instances"))[:MAX_INSTANCES]]
+    entry = _get_object(_get_object(seen.get("services")).get(svc))
+    at = _get_number(seen.get("ts"))
+    instances = [
+        _build_instance(_get_object(one), at) for one in _get_list(entry.get("instances"))[:MAX_INSTANCES]
+    ]
     return ServiceView(svc, replicas, instances, entry.get("conflict") is True)
 
 
-def _instance(entry: Mapping[str, Any], at: float | None) -> InstanceView:
+def _build_instance(entry: Mapping[str, Any], at: float | None) -> InstanceView:
     """Return one instance.
 
     Its uptime is extended from its last beat to `at`, the time when mesh wrote the snapshot.
     """
-    up_sec, last_ts = _number(entry.get("uptime_sec")), _number(entry.get("last_ts"))
+    up_sec, last_ts = _get_number(entry.get("uptime_sec")), _get_number(entry.get("last_ts"))
     since_sec = max(0.0, at - last_ts) if at is not None and last_ts is not None else 0.0
     return InstanceView(
-        boot=_text(entry.get("boot")),
-        host=_text(entry.get("host")),
-        version=_text(entry.get("version")),
-        rev=_whole(entry.get("rev")),
+        boot=_get_text(entry.get("boot")),
+        host=_get_text(entry.get("host")),
+        version=_get_text(entry.get("version")),
+        rev=_get_whole_number(entry.get("rev")),
         up_sec=None if up_sec is None else round(up_sec + since_sec, 3),
-        restarts_hour=_whole(entry.get("restarts_hour")),
-        skew_sec=_number(entry.get("skew_sec")),
-        status=_text(entry.get("status")),
-        detail=_text(entry.get("detail")),
+        restarts_hour=_get_whole_number(entry.get("restarts_hour")),
+        skew_sec=_get_number(entry.get("skew_sec")),
+        status=_get_text(entry.get("status")),
+        detail=_get_text(entry.get("detail")),
         crash_loop=entry.get("crash_loop") is True,
     )
 
 
-def _flows(flows: Flows, measured: Mapping[str, Any]) -> list[FlowView]:
+def _build_flows(flows: Flows, measured: Mapping[str, Any]) -> list[FlowView]:
     """Return a flow for each key of the truth, with what mesh measured of it."""
-    keys = {_place(one): one for one in map(_object, _list(measured.get("keys")))}
+    keys = {_find_place(one): one for one in map(_get_object, _get_list(measured.get("keys")))}
     reads = {
-        (_place(one), one.get("svc")): one
-        for one in map(_object, _list(measured.get("edges")))
+        (_find_place(one), one.get("svc")): one
+        for one in map(_get_object, _get_list(measured.get("edges")))
         if one.get("does") == "reads" and isinstance(one.get("svc"), str)
     }
-    return [_flow(flows, key, keys.get((key.bus, key.name), {}), reads) for key in flows.keys]
+    return [_build_flow(flows, key, keys.get((key.bus, key.name), {}), reads) for key in flows.keys]
 
 
-def _flow(
+def _build_flow(
     flows: Flows, key: Key, entry: Mapping[str, Any], reads: Mapping[Any, Mapping[str, Any]]
 ) -> FlowView:
     """Return one key's flow; `entry` and `reads` are what mesh measured of the key and its readers."""
@@ -260,44 +262,44 @@ def _flow(
         bus=key.bus,
         key=key.name,
         writers=flows.writers(key),
-        readers=[_reader(svc, reads.get(((key.bus, key.name), svc), {})) for svc in flows.readers(key)],
-        kind=_text(entry.get("kind")),
-        length=_whole(entry.get("length")),
-        rate=_number(entry.get("rate")),
-        last_sec=_number(entry.get("last_sec")),
-        subscribers=_whole(entry.get("subscribers")),
+        readers=[_build_reader(svc, reads.get(((key.bus, key.name), svc), {})) for svc in flows.readers(key)],
+        kind=_get_text(entry.get("kind")),
+        length=_get_whole_number(entry.get("length")),
+        rate=_get_number(entry.get("rate")),
+        last_sec=_get_number(entry.get("last_sec")),
+        subscribers=_get_whole_number(entry.get("subscribers")),
     )
 
 
-def _reader(svc: str, entry: Mapping[str, Any]) -> ReaderView:
+def _build_reader(svc: str, entry: Mapping[str, Any]) -> ReaderView:
     """Return a reader with what mesh measured of its consumer group."""
     return ReaderView(
         svc=svc,
-        group=_text(entry.get("group")),
-        lag=_whole(entry.get("lag")),
-        pending=_whole(entry.get("pending")),
-        oldest_sec=_number(entry.get("oldest_sec")),
-        rate=_number(entry.get("rate")),
+        group=_get_text(entry.get("group")),
+        lag=_get_whole_number(entry.get("lag")),
+        pending=_get_whole_number(entry.get("pending")),
+        oldest_sec=_get_number(entry.get("oldest_sec")),
+        rate=_get_number(entry.get("rate")),
     )
 
 
-def _problems_of_mesh(flows: Flows, measured: Mapping[str, Any]) -> list[FlowProblem]:
+def _list_mesh_problems(flows: Flows, measured: Mapping[str, Any]) -> list[FlowProblem]:
     """Return the problems that mesh found on keys that the truth names."""
     known = {(key.bus, key.name) for key in flows.keys}
-    listed = [_object(one) for one in _list(measured.get("faults"))[:MAX_PROBLEMS]]
+    listed = [_get_object(one) for one in _get_list(measured.get("faults"))[:MAX_PROBLEMS]]
     return [
         FlowProblem(
-            _text(one.get("what")) or "?",
-            *_place(one),
-            _text(one.get("svc")),
-            _text(one.get("text")) or "?",
+            _get_text(one.get("what")) or "?",
+            *_find_place(one),
+            _get_text(one.get("svc")),
+            _get_text(one.get("text")) or "?",
         )
         for one in listed
-        if _place(one) in known
+        if _find_place(one) in known
     ]
 
 
-def _problems_of_truth(faults: Sequence[FlowFault]) -> list[FlowProblem]:
+def _list_truth_problems(faults: Sequence[FlowFault]) -> list[FlowProblem]:
     """Return the problems that the truth shows by itself, without a measurement."""
     return [
         FlowProblem(one.what, one.key.bus, one.key.name, one.svc or None, one.text)
@@ -305,49 +307,51 @@ def _problems_of_truth(faults: Sequence[FlowFault]) -> list[FlowProblem]:
     ]
 
 
-def _notes_of_mesh(seen: Mapping[str, Any], measured: Mapping[str, Any], revision: int | None) -> list[str]:
+def _list_mesh_notes(seen: Mapping[str, Any], measured: Mapping[str, Any], revision: int | None) -> list[str]:
     """Return lines on what limits mesh: deaf buses, unknown services, an old revision of the truth."""
-    notes = [f"mesh is deaf on {_text(bus) or '?'}" for bus in _list(seen.get("deaf"))[:MAX_NAMES]]
-    away = list(_object(measured.get("away")).items())[:MAX_NAMES]
-    notes += [f"bus {_text(bus) or '?'} does not answer mesh: {_text(why) or '?'}" for bus, why in away]
-    strangers = [_text(name) or "?" for name in _list(seen.get("strangers"))]
+    notes = [f"mesh is deaf on {_get_text(bus) or '?'}" for bus in _get_list(seen.get("deaf"))[:MAX_NAMES]]
+    away = list(_get_object(measured.get("away")).items())[:MAX_NAMES]
+    notes += [
+        f"bus {_get_text(bus) or '?'} does not answer mesh: {_get_text(why) or '?'}" for bus, why in away
+    ]
+    strangers = [_get_text(name) or "?" for name in _get_list(seen.get("strangers"))]
     if strangers:
         more = f" and {len(strangers) - MAX_NAMES} more" if len(strangers) > MAX_NAMES else ""
         notes.append(f"strangers beat here: {', '.join(strangers[:MAX_NAMES])}{more}")
-    if unmeasured := _whole(measured.get("unmeasured")):
+    if unmeasured := _get_whole_number(measured.get("unmeasured")):
         notes.append(f"{unmeasured} keys are too many to be measured")
-    of_mesh = _whole(measured.get("revision"))
+    of_mesh = _get_whole_number(measured.get("revision"))
     if of_mesh is not None and revision is not None and of_mesh != revision:
         notes.append(f"mesh goes by revision {of_mesh} of the truth, and {revision} is the latest")
     return notes
 
 
-def _place(one: Mapping[str, Any]) -> tuple[str, str]:
+def _find_place(one: Mapping[str, Any]) -> tuple[str, str]:
     """Return the bus and key in an object of mesh; two empty strings if it does not name them."""
     bus, key = one.get("bus"), one.get("key")
     return (bus, key) if isinstance(bus, str) and isinstance(key, str) else ("", "")
 
 
-def _object(value: Any) -> Mapping[str, Any]:
+def _get_object(value: Any) -> Mapping[str, Any]:
     """Return `value` if it is a dict, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: Any) -> list[Any]:
+def _get_list(value: Any) -> list[Any]:
     """Return `value` if it is a list, else an empty one."""
     return value if isinstance(value, list) else []
 
 
-def _text(value: Any) -> str | None:
+def _get_text(value: Any) -> str | None:
     """Return a text cut to MAX_TEXT and escaped; None if `value` is no text or empty."""
     return escape_text(value[:MAX_TEXT]) if isinstance(value, str) and value else None
 
 
-def _whole(value: Any) -> int | None:
+def _get_whole_number(value: Any) -> int | None:
     """Return `value` if it is a whole number, else None."""
     return value if type(value) is int else None
 
 
-def _number(value: Any) -> float | None:
+def _get_number(value: Any) -> float | None:
     """Return `value` as a float if it is a number, else None."""
     return float(value) if type(value) in (int, float) else None

@@ -81,7 +81,7 @@ def up(
     settings = read(CommonSettings)
     wanted = [svc.strip() for svc in (only or "").split(",") if svc.strip()]
     spec = _make_spec(truth, data.absolute(), port, settings.metrics_port, wanted)
-    spec = replace(spec, maxmemory=_checked_size(maxmemory))
+    spec = replace(spec, maxmemory=_require_memory_size(maxmemory))
     try:
         with data_folder.claim_folder(spec.data):
             patience_sec = _PORTS_AFTER_A_CRASH_SEC if data_folder.has_stale_record(spec.data) else 0.0
@@ -92,7 +92,7 @@ def up(
             if acl:
                 users = access.prepare_access(spec.plan, spec.truth, spec.data, closed=no_default)
                 spec = replace(spec, access=users)
-            channels = _channels_of(spec)
+            channels = _describe_channels(spec)
             formatter = _make_formatter(spec.plan, verbose=verbose)
             asyncio.run(
                 run_fleet(
@@ -158,7 +158,7 @@ def _require_truth_file(path: Path) -> None:
     )
 
 
-def _checked_size(maxmemory: str) -> str:
+def _require_memory_size(maxmemory: str) -> str:
     """Return `maxmemory` if it is a valid size for the servers. Raises Exit, code 2."""
     try:
         parse_memory_size(maxmemory)
@@ -167,7 +167,7 @@ def _checked_size(maxmemory: str) -> str:
     return maxmemory
 
 
-def _channels_of(spec: FleetSpec) -> tuple[str, ...]:
+def _describe_channels(spec: FleetSpec) -> tuple[str, ...]:
     """Return the channels over which this fleet sends notifications; none if it has no notifier."""
     if not any(agent.svc == NOTIFIER for agent in spec.plan.agents):
         return ()

@@ -21,7 +21,9 @@ def validate(
     for warning in loaded.warnings:
         output.print_line(f"  warning  {warning}")
     services, warnings = len(loaded.truth.services), len(loaded.warnings)
-    output.print_line(f"{file} is valid: {_count(services, 'service')}, {_count(warnings, 'warning')}")
+    output.print_line(
+        f"{file} is valid: {_format_count(services, 'service')}, {_format_count(warnings, 'warning')}"
+    )
 
 
 def read_truth_file(path: Path) -> tuple[bytes, ParsedTruth]:
@@ -36,7 +38,7 @@ def read_truth_file(path: Path) -> tuple[bytes, ParsedTruth]:
     except OSError as error:
         raise Exit(Code.CONFIGURATION, f"{path}: {error.strerror}") from None
     except TruthError as error:
-        head = f"{path}: {_count(len(error.problems), 'problem')}"
+        head = f"{path}: {_format_count(len(error.problems), 'problem')}"
         raise Exit(Code.CONFIGURATION, "\n".join([head, *(f"  {each}" for each in error.problems)])) from None
 
 
@@ -45,6 +47,6 @@ def read_valid_truth(path: Path) -> Truth:
     return read_truth_file(path)[1].truth
 
 
-def _count(count: int, noun: str) -> str:
+def _format_count(count: int, noun: str) -> str:
     """Return a count with its noun in singular or plural."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -104,7 +104,7 @@ class RestartBackoff:
     pause_after_kill_sec: float = 0.0
     _restarts: int = 0
 
-    def after(self, ran_sec: float, code: int) -> float:
+    def next_pause_sec(self, ran_sec: float, code: int) -> float:
         """Return the back-off in seconds after a run of `ran_sec` seconds that ended with `code`.
 
         Exit code 2 has the longest back-off at once, since a wrong configuration stays wrong until somebody
@@ -173,7 +173,7 @@ class Child:
             begun = time.monotonic()
             code = await self._run()
             if self._wanted.is_set():
-                await self._pause(backoff.after(time.monotonic() - begun, code), code)
+                await self._pause(backoff.next_pause_sec(time.monotonic() - begun, code), code)
         self.state = ChildState.STOPPED
 
     async def run_once(self, kill: asyncio.Event) -> int:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from marketswarm.channels import channels_from_environment
+from marketswarm.channels import create_environment_channels
 from marketswarm.fleet.data_folder import format_data_option
 from marketswarm.fleet.plan import Plan
 from marketswarm.settings import ChannelSettings, read
@@ -219,7 +219,7 @@ async def describe_channels(truth: Truth) -> tuple[str, ...]:
     Raises:
         Exit: code 2; a variable for a channel is wrong, with which the notifier would end too.
     """
-    channels = channels_from_environment(read(ChannelSettings))
+    channels = create_environment_channels(read(ChannelSettings))
     await asyncio.gather(*(channel.aclose() for channel in channels))
     return _describe_truth_channels(truth) or tuple(
         f"{channel.name} to {channel.where}" for channel in channels

@@ -32,7 +32,7 @@ from marketswarm.truth import HEALER, MARKET, SYSTEM
 UP_WITHIN_SEC: Final = 60.0  # enough for the first start on a busy machine
 WITHIN_SEC: Final = 30.0
 _END_WITHIN_SEC: Final = 15.0
-_LOOK_EVERY_SEC: Final = 0.02
+_POLL_EVERY_SEC: Final = 0.02
 """The pause between two checks of a condition."""
 _PORTS: Final = range(30_000, 32_000)  # below those that the kernel takes for outgoing connections
 # variables that would lead a test's fleet out of its folder, or make it notify people
@@ -76,7 +76,7 @@ class Fleet:
         self._waited: set[str] = set()
         self._clients: dict[str, redis.Redis] = {}
         self._process: subprocess.Popen[bytes] | None = None
-        document = truth if isinstance(truth, Mapping) else _read(truth or self.project / "truth.json")
+        document = truth if isinstance(truth, Mapping) else _read_json(truth or self.project / "truth.json")
         self.truth = build_test_truth(document, services, interval_sec, timeout_sec)
 
     def __enter__(self) -> Self:
@@ -103,15 +103,15 @@ class Fleet:
 
     def stop(self, svc: str) -> None:
         """Stop a service by SIGTERM, and by SIGKILL after its grace time; it stays stopped until `start`."""
-        self._control("stop", svc)
+        self._send_control_request("stop", svc)
 
     def start(self, svc: str) -> None:
         """Start a service that was stopped or killed."""
-        self._control("start", svc)
+        self._send_control_request("start", svc)
 
     def kill(self, svc: str) -> None:
         """End a service by SIGKILL. The fleet starts it again once the healer misses it, or at `start`."""
-        self._control("kill", svc)
+        self._send_control_request("kill", svc)
 
     def wait(self, kind: str, svc: str, within_sec: float = WITHIN_SEC) -> dict[str, Any]:
         """Wait for the oldest alert of type `kind` about `svc` that was not returned before, and return it.
@@ -143,7 +143,7 @@ class Fleet:
 
     def url(self, name: str) -> str:
         """Return the URL of the bus `name`."""
-        fleet = self._running()
+        fleet = self._find_running_fleet()
         return fleet.buses[name]
 
     def until(self, look: Callable[[], T | None], within_sec: float = WITHIN_SEC, what: str = "it") -> T:
@@ -163,7 +163,7 @@ class Fleet:
                 raise FleetError(f"the fleet ended while waiting for {what}: {self._log_tail()}")
             if time.monotonic() > deadline:
                 raise FleetError(f"not within {within_sec:g} s: {what}. {self._log_tail()}")
-            time.sleep(_LOOK_EVERY_SEC)
+            time.sleep(_POLL_EVERY_SEC)
         return found
 
     def close(self) -> None:
@@ -234,16 +234,16 @@ class Fleet:
         text = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
         return f"The end of {self._log}:\n{text[-1500:]}"
 
-    def _running(self) -> data_folder.RunningFleet:
+    def _find_running_fleet(self) -> data_folder.RunningFleet:
         """Return the description of the running fleet. Raise FleetError if it has ended."""
         fleet = data_folder.find_fleet(self.folder / "fleet")
         if fleet is None:
             raise FleetError(f"no fleet runs in {self.folder}: {self._log_tail()}")
         return fleet
 
-    def _control(self, action: str, svc: str) -> None:
+    def _send_control_request(self, action: str, svc: str) -> None:
         """Request `stop`, `start` or `kill` of a service. Raise FleetError if the fleet refuses."""
-        done, said = send_request(self._running().control, action, svc)
+        done, said = send_request(self._find_running_fleet().control, action, svc)
         if not done:
             raise FleetError(said)
 
@@ -255,7 +255,7 @@ class Fleet:
         return None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file."""
     return dict(json.loads(path.read_text(encoding="utf-8")))
 

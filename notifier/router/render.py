@@ -13,10 +13,10 @@ from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.event_text import (
     describe_event,
     describe_place,
+    find_outage_start,
+    format_next_command,
     format_seconds,
-    next_line,
-    next_step,
-    outage_start,
+    list_next_commands,
 )
 from marketswarm.channels.text import format_moment, format_time
 from marketswarm.event import Event, Kind, parse_event
@@ -236,12 +236,12 @@ def _next_step(notices: Sequence[Notice]) -> tuple[str, ...]:
     """Return the line with the command to type, in a tuple; an empty tuple if nothing is to be done."""
     if len(notices) > 1:
         bad = any(notice.say in _NEXT_STEPS for notice in notices)
-        return (next_line("status"),) if bad else ()
+        return (format_next_command("status"),) if bad else ()
     notice, events = notices[0], _events_of(notices[0])
     if notice.say is NoticeKind.DOWN and events:
-        return next_step(events[-1])
+        return list_next_commands(events[-1])
     command = _NEXT_STEPS.get(notice.say)
-    return () if command is None else (next_line(command, notice.svc),)
+    return () if command is None else (format_next_command(command, notice.svc),)
 
 
 def _short_place(notice: Notice) -> str:
@@ -249,14 +249,15 @@ def _short_place(notice: Notice) -> str:
     events = _events_of(notice)
     if notice.say is not NoticeKind.DOWN or not events:
         return ""
-    return f"; {describe_place(f'since {format_time(outage_start(events[-1]))}', events[-1].host or '', '')}"
+    since = format_time(find_outage_start(events[-1]))
+    return f"; {describe_place(f'since {since}', events[-1].host or '', '')}"
 
 
 def _begun_at(notice: Notice, surroundings: Surroundings) -> float:
     """Return when the outage of a notice began, in epoch seconds."""
     incident, events = surroundings.incidents.get(notice.key), _events_of(notice)
     if events:
-        return outage_start(events[-1])
+        return find_outage_start(events[-1])
     return incident.since if incident is not None else notice.ts
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from marketswarm.bus.scripts import Script
 from marketswarm.channels import SendError
-from marketswarm.channels.http import MAX_RESPONSE_BYTES, Http, error_of_response, host_of
+from marketswarm.channels.http import MAX_RESPONSE_BYTES, Http, find_host, make_response_error
 from marketswarm.channels.text import printable_line, truncate
 from marketswarm.keys import model_requests_key
 from marketswarm.net.retry import Backoff
@@ -181,7 +181,7 @@ class Summarizer:
     """Ask the model at `url` for summaries; a failure of the model is returned as a reason, never raised."""
 
     def __init__(self, url: str, key: SecretStr | None, metrics: VexyMetrics, log: Any) -> None:
-        self.where = host_of(url)
+        self.where = find_host(url)
         base = url.rstrip("/")
         self._url = base if base.endswith(PATH) else base + PATH
         self._headers = {"Content-Type": "application/json"}
@@ -227,7 +227,7 @@ class Summarizer:
         try:
             found = await self._request_summary(story, settings)
         except SendError as error:
-            self._record_failure(error.reason, after_sec=error.retry_after_sec, lasting=error.permanent)
+            self._record_failure(error.reason, after_sec=error.retry_after_sec, lasting=error.is_permanent)
         except BadAnswerError as error:
             self._record_failure(str(error))
         else:
@@ -242,7 +242,7 @@ class Summarizer:
         body = orjson.dumps(make_request_body(settings.model, story))
         answer = await http.exchange("POST", self._url, body=body, headers=self._headers)
         if answer.status != 200:
-            raise error_of_response(answer)
+            raise make_response_error(answer)
         if len(answer.body) >= MAX_RESPONSE_BYTES:
             raise BadAnswerError("too_long")
         return parse_summary(answer.body)

@@ -6,7 +6,7 @@ import shlex
 import pytest
 
 from marketswarm.channels import Severity
-from marketswarm.channels.event_text import message_for_event
+from marketswarm.channels.event_text import make_event_message
 from marketswarm.cli.app import load_all_commands
 from marketswarm.cli.status import describe_leader
 from marketswarm.event import Kind, encode_event
@@ -34,7 +34,7 @@ def shown() -> set[str]:
 def test_the_title_of_each_event_is_on_the_page(kind):
     svc = OF_ITS_OWN.get(kind, "massive/NAME" if kind is Kind.PROBE_MISS else "NAME")
     event = event_of(kind, svc, AT, late_sec=31.2, timeout_sec=30.0, gap_sec=40.0, down_sec=50.0)
-    title = message_for_event(event, encode_event(event), AT).title
+    title = make_event_message(event, encode_event(event), AT).title
     assert title.replace("healer is up again", "NAME is up again") in shown()
 
 
@@ -59,7 +59,7 @@ def test_what_the_notifier_says_of_an_outage_is_on_the_page(say):
 @pytest.mark.parametrize("reason", ["silent", "failed"])
 def test_the_command_that_a_message_names_can_be_typed(kind, reason):
     event = event_of(kind, "NAME", AT, late_sec=31.2, reason=reason)
-    assert_can_be_typed(message_for_event(event, encode_event(event), AT).text)
+    assert_can_be_typed(make_event_message(event, encode_event(event), AT).text)
 
 
 @pytest.mark.parametrize("say", NoticeKind)
@@ -79,9 +79,9 @@ def assert_can_be_typed(text: str) -> None:
 
 def test_a_failed_run_and_a_restarted_fleet_are_on_the_page():
     event = event_of(Kind.HEARTBEAT_MISS, "NAME", AT, reason="failed", exit_code=3)
-    assert message_for_event(event, encode_event(event), AT).title in shown()
+    assert make_event_message(event, encode_event(event), AT).title in shown()
     gap = event_of(Kind.HEARTBEAT_GAP, "NAME", AT, gap_sec=40.0, restarted=True)
-    assert {message_for_event(gap, encode_event(gap), AT).title, "5 services restarted, all up"} <= shown()
+    assert {make_event_message(gap, encode_event(gap), AT).title, "5 services restarted, all up"} <= shown()
 
 
 def test_a_cause_and_a_group_are_on_the_page():

@@ -206,5 +206,5 @@ async def test_a_refusal_says_itself_whether_it_is_for_good(channel, answer, fou
     with Receiver(answer) as receiver:
         with pytest.raises(SendError) as caught:
             await channel(receiver).send(MISS)
-        assert (caught.value.reason, caught.value.permanent) == found
+        assert (caught.value.reason, caught.value.is_permanent) == found
         assert "s3cret" not in repr(caught.value) + repr(Options(url=receiver.url))

@@ -73,7 +73,7 @@ async def refused(channel: Apprise) -> tuple[str, bool]:
     with pytest.raises(SendError) as caught:
         await channel.send(MISS)
     assert "s3cret" not in repr(caught.value)
-    return caught.value.reason, caught.value.permanent
+    return caught.value.reason, caught.value.is_permanent
 
 
 @pytest.mark.parametrize("case", CASES)

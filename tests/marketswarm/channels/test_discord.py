@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.channels.channel import SendError
-from marketswarm.channels.discord import Discord, Options, build_payload, with_wait
+from marketswarm.channels.discord import Discord, Options, add_wait_parameter, build_payload
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import Message, Severity
 from marketswarm.channels.text import printable_line
@@ -90,7 +90,7 @@ def test_whatever_a_message_says_the_payload_is_as_documented(title, text, lines
     ],
 )
 def test_it_asks_to_be_told_when_a_message_was_not_stored(url, found):
-    assert with_wait(url) == found
+    assert add_wait_parameter(url) == found
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ async def test_a_long_pause_is_told_and_nothing_is_sent_meanwhile(hook):
     await discord.send(MISS)
     with pytest.raises(SendError) as caught:
         await discord.send(MISS)
-    assert (caught.value.reason, caught.value.permanent) == ("rate_limit", False)
+    assert (caught.value.reason, caught.value.is_permanent) == ("rate_limit", False)
     assert caught.value.retry_after_sec == pytest.approx(60, abs=2)
     assert len(receiver.seen) == 1
 
@@ -146,7 +146,7 @@ async def test_a_429_says_in_its_body_to_the_millisecond_how_long_and_that_is_ke
             await discord.send(MISS)
         assert caught.value.reason == reason
         assert caught.value.retry_after_sec == pytest.approx(64.57, abs=2)
-        assert not caught.value.permanent
+        assert not caught.value.is_permanent
     assert len(receiver.seen) == 1
 
 

@@ -89,7 +89,7 @@ async def refused(channel: Email) -> tuple[str, bool]:
     error = caught.value
     assert "hunter2" not in f"{error!r}"
     assert error.__context__ is None or error.__suppress_context__
-    return error.reason, error.permanent
+    return error.reason, error.is_permanent
 
 
 SENDER = "MarketSwarm <swarm@example.org>"

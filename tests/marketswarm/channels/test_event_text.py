@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.channels import Severity, message_for_event
+from marketswarm.channels import Severity, make_event_message
 from marketswarm.channels.event_text import LATE_SEC
 from marketswarm.event import Event, Kind, encode_event, parse_event
 
@@ -92,7 +92,7 @@ SAYS = [
 
 @pytest.mark.parametrize(("event", "title", "text", "severity"), SAYS, ids=lambda value: str(value)[:30])
 def test_an_event_reads_like_this(event, title, text, severity):
-    message = message_for_event(event, encode_event(event), event.ts)
+    message = make_event_message(event, encode_event(event), event.ts)
     assert (message.title, message.severity) == (title, Severity(severity))
     assert message.text.splitlines()[0] == text
     assert (message.id, message.timestamp, message.late) == (event.id, event.ts, False)
@@ -102,7 +102,7 @@ def test_an_event_reads_like_this(event, title, text, severity):
 @pytest.mark.parametrize("kind", Kind)
 def test_every_event_has_words_even_one_that_says_nothing_but_its_type(kind):
     found = parse_event(f'{{"type":"{kind}","svc":"rss_agg","ts":9}}'.encode())
-    message = message_for_event(found, b"{}", 9.0)
+    message = make_event_message(found, b"{}", 9.0)
     assert "rss_agg" in message.title
     assert message.text
     assert "None" not in message.title + message.text
@@ -110,25 +110,25 @@ def test_every_event_has_words_even_one_that_says_nothing_but_its_type(kind):
 
 def test_what_is_told_late_says_how_late():
     event = Event(Kind.BUS_OK, "market-redis", 9.0, "a", "healer")
-    assert not message_for_event(event, b"{}", 9.0 + LATE_SEC - 1).late
-    message = message_for_event(event, b"{}", 9.0 + 250)
+    assert not make_event_message(event, b"{}", 9.0 + LATE_SEC - 1).late
+    message = make_event_message(event, b"{}", 9.0 + 250)
     assert message.late
     assert message.text == "it answers (told 4 min 10 s late)\nat 1970-01-01 00:00:09 UTC"
 
 
 def test_the_lines_after_the_first_say_since_when_where_and_what_to_do():
     miss = Event(Kind.HEARTBEAT_MISS, "rss_agg", 99.0, "a", "healer", late_sec=31.2, since=60.0, host="web-3")
-    assert message_for_event(miss, b"{}", 99.0, "prod").text.splitlines()[1:] == [
+    assert make_event_message(miss, b"{}", 99.0, "prod").text.splitlines()[1:] == [
         "since 1970-01-01 00:01:00 UTC on web-3, fleet prod",
         "next: marketswarm health rss_agg",
     ]
     ok = Event(Kind.HEARTBEAT_OK, "rss_agg", 199.0, "b", "healer", down_sec=139.0, since=60.0)
-    assert message_for_event(ok, b"{}", 199.0).text.splitlines()[1:] == ["at 1970-01-01 00:03:19 UTC"]
+    assert make_event_message(ok, b"{}", 199.0).text.splitlines()[1:] == ["at 1970-01-01 00:03:19 UTC"]
 
 
 def test_a_run_that_failed_says_its_exit_code():
     event = Event(Kind.HEARTBEAT_MISS, "backup", 9.0, "a", "healer", reason="failed", exit_code=3)
-    message = message_for_event(event, b"{}", 9.0)
+    message = make_event_message(event, b"{}", 9.0)
     assert message.title == "backup failed"
     assert message.text.splitlines()[0] == "its command ended with exit code 3"
     assert message.text.splitlines()[-1] == "next: marketswarm status"
@@ -136,11 +136,11 @@ def test_a_run_that_failed_says_its_exit_code():
 
 def test_a_name_in_a_command_to_type_is_quoted():
     event = Event(Kind.HEARTBEAT_MISS, "$(reboot)", 9.0, "a", "healer")
-    assert message_for_event(event, b"{}", 9.0).text.endswith("next: marketswarm health '$(reboot)'")
+    assert make_event_message(event, b"{}", 9.0).text.endswith("next: marketswarm health '$(reboot)'")
 
 
 def test_a_service_that_another_process_runs_now_restarted():
     gap = Event(Kind.HEARTBEAT_GAP, "a", 9.0, "a", "healer", gap_sec=40.0, restarted=True)
-    message = message_for_event(gap, b"{}", 9.0)
+    message = make_event_message(gap, b"{}", 9.0)
     assert message.title == "a restarted, and is up"
     assert message.text.startswith("silent for at least 40 s while nobody listened\n")

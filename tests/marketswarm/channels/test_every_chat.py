@@ -79,7 +79,7 @@ async def test_a_message_that_is_accepted_says_what_the_receiver_answered(chat, 
 async def test_a_refusal_says_itself_whether_it_is_for_good(chat, status, permanent):
     with Receiver(Answer(status, body=b"no_service")) as receiver:
         error = await refused(chat(receiver.url))
-    assert (error.reason, error.permanent, error.retry_after_sec) == (str(status), permanent, None)
+    assert (error.reason, error.is_permanent, error.retry_after_sec) == (str(status), permanent, None)
 
 
 async def test_what_was_refused_with_500_is_taken_the_next_time(chat):
@@ -97,12 +97,12 @@ async def test_what_was_refused_with_500_is_taken_the_next_time(chat):
 async def test_a_receiver_that_wants_to_be_left_alone_says_for_how_long(chat):
     with Receiver(Answer(429, {"retry-after": "7"})) as receiver:
         error = await refused(chat(receiver.url))
-    assert (error.reason, error.permanent, error.retry_after_sec) == ("429", False, 7.0)
+    assert (error.reason, error.is_permanent, error.retry_after_sec) == ("429", False, 7.0)
 
 
 async def test_a_redirect_is_not_followed(chat):
     with Receiver() as inside, Receiver(Answer(301, {"location": inside.url})) as receiver:
-        assert (await refused(chat(receiver.url))).permanent
+        assert (await refused(chat(receiver.url))).is_permanent
         assert inside.seen == []
 
 
@@ -110,7 +110,7 @@ async def test_a_receiver_that_hangs_costs_its_time_and_no_more(chat):
     with Receiver(Answer(hang=True)) as receiver:
         begun = time.monotonic()
         error = await refused(chat(receiver.url))
-        assert (error.reason, error.permanent) == ("timeout", False)
+        assert (error.reason, error.is_permanent) == ("timeout", False)
         assert WITHIN_SEC - 0.1 <= time.monotonic() - begun < WITHIN_SEC + 2
 
 

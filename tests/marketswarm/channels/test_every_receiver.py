@@ -44,7 +44,7 @@ async def refused(channel: Channel) -> tuple[str, bool]:
     shown = f"{error!r} {channel!r} {channel.where}"
     assert not any(secret in shown for secret in ("s3cret", "hunter2", KEY))
     assert error.__context__ is None or error.__suppress_context__
-    return error.reason, error.permanent
+    return error.reason, error.is_permanent
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from marketswarm.channels import SendError
 from marketswarm.channels import exec as exec_channel
-from marketswarm.channels.exec import Exec, Options, create, environment
+from marketswarm.channels.exec import Exec, Options, create, make_environment
 from marketswarm.channels.message import encode_webhook_body
 from support.channel_messages import CASES, GROUP, HOSTILE, MISS, agrees, hostile
 from support.rig.process import alive
@@ -37,7 +37,7 @@ async def refused(line: str, within_sec: float = 20.0) -> tuple[str, bool]:
     with pytest.raises(SendError) as caught:
         await channel(line, within_sec).send(MISS)
     assert "hunter2" not in repr(caught.value)
-    return caught.value.reason, caught.value.permanent
+    return caught.value.reason, caught.value.is_permanent
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -106,7 +106,7 @@ def test_of_the_environment_only_that_is_passed_on():
         "LD_PRELOAD": "x",
         "AWS_SECRET": "x",
     }
-    assert environment(ours) == {"PATH": "a", "HOME": "b", "LANG": "c", "MARKETSWARM_PORT": "1"}
+    assert make_environment(ours) == {"PATH": "a", "HOME": "b", "LANG": "c", "MARKETSWARM_PORT": "1"}
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from marketswarm.channels.email import refusal
 from marketswarm.channels.http import (
     Http,
     HttpResponse,
-    error_of_exception,
+    classify_status,
     exchange_json,
-    failure_of_status,
-    json_object_of,
+    make_exception_error,
+    parse_json_object,
     parse_pause_sec,
     post_json,
 )
@@ -41,14 +41,14 @@ TEMPORARY, REJECTED, BROKEN = Failure.TEMPORARY, Failure.REJECTED, Failure.BROKE
     ],
 )
 def test_a_status_is_of_the_message_or_of_the_channel(failure, statuses):
-    assert {status: failure_of_status(status) for status in statuses} == dict.fromkeys(statuses, failure)
+    assert {status: classify_status(status) for status in statuses} == dict.fromkeys(statuses, failure)
 
 
 def test_a_url_that_is_none_is_the_channels_and_a_bad_request_the_messages():
-    assert error_of_exception(httpx.UnsupportedProtocol("x")).failure is BROKEN
-    assert error_of_exception(httpx.InvalidURL("x")).failure is BROKEN
-    assert error_of_exception(httpx.LocalProtocolError("x")).failure is REJECTED
-    assert error_of_exception(httpx.ConnectTimeout("x")).failure is TEMPORARY
+    assert make_exception_error(httpx.UnsupportedProtocol("x")).failure is BROKEN
+    assert make_exception_error(httpx.InvalidURL("x")).failure is BROKEN
+    assert make_exception_error(httpx.LocalProtocolError("x")).failure is REJECTED
+    assert make_exception_error(httpx.ConnectTimeout("x")).failure is TEMPORARY
 
 
 class Fixed:
@@ -212,11 +212,11 @@ async def http():
 
 @pytest.mark.parametrize("body", [b"", b"ok", b"[1]", b'"x"', b"null", b"{", b"\xff", b'{"a":NaN}'])
 def test_an_answer_that_is_no_object_says_nothing(body):
-    assert json_object_of(HttpResponse(200, body)) == {}
+    assert parse_json_object(HttpResponse(200, body)) == {}
 
 
 def test_an_answer_says_what_is_in_its_object():
-    assert json_object_of(HttpResponse(500, b'{"ok":false}')) == {"ok": False}
+    assert parse_json_object(HttpResponse(500, b'{"ok":false}')) == {"ok": False}
 
 
 @pytest.mark.parametrize(("value", "sec"), [(1, 1.0), ("0.25", 0.25), (0, 0.0), (64.57, 64.57)])
@@ -232,7 +232,7 @@ def test_what_is_no_number_of_seconds_is_no_pause(value):
 async def test_a_refusal_can_be_read_or_raised(http):
     with Receiver(*[Scripted(429, {"Retry-After": "3", "X-Y": "z"}, b'{"a":1}')] * 2) as receiver:
         answer = await exchange_json(http, receiver.url, {"x": 1})
-        assert (answer.status, json_object_of(answer), answer.headers.get("x-y")) == (429, {"a": 1}, "z")
+        assert (answer.status, parse_json_object(answer), answer.headers.get("x-y")) == (429, {"a": 1}, "z")
         with pytest.raises(SendError) as caught:
             await post_json(http, receiver.url, {"x": 1})
     assert (caught.value.reason, caught.value.retry_after_sec) == ("429", 3.0)

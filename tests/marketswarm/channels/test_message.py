@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from marketswarm.channels import Message, MessageKind, Severity
-from marketswarm.channels.message import Style, encode_message, parse_message, style_of
+from marketswarm.channels.message import Style, choose_style, encode_message, parse_message
 from support.channel_messages import MISS, OK
 
 texts = some.text(some.characters(codec="utf-8"))
@@ -66,9 +66,9 @@ def test_what_is_down_looks_as_much_as_it_matters(severity, look):
         MessageKind.NOTE,
         MessageKind.TEST,
     ):
-        assert style_of(replace(MISS, kind=what, severity=severity)) is look
+        assert choose_style(replace(MISS, kind=what, severity=severity)) is look
     for what in (MessageKind.UP, MessageKind.SETTLED):
-        assert style_of(replace(OK, kind=what, severity=severity)) is Style.GOOD
+        assert choose_style(replace(OK, kind=what, severity=severity)) is Style.GOOD
 
 
 def test_no_two_looks_are_told_apart_by_colour_alone():

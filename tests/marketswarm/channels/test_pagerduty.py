@@ -7,7 +7,7 @@ import orjson
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from marketswarm.channels import Message, MessageKind, SendError, Severity, message_for_event, pagerduty
+from marketswarm.channels import Message, MessageKind, SendError, Severity, make_event_message, pagerduty
 from marketswarm.channels.http import Http
 from marketswarm.channels.pagerduty import ENQUEUE, Options, PagerDuty, build_requests
 from marketswarm.event import Kind, encode_event
@@ -37,7 +37,7 @@ def test_one_that_cannot_be_watched_wakes_somebody_and_that_no_bus_was_reached_n
     assert (trigger["payload"]["class"], trigger["payload"]["component"]) == ("watch_miss", "rss_agg")
     as_documented(trigger)
     gap = event_of(Kind.REACH_GAP, "healer", AT, gap_sec=31.0)
-    assert build_requests(message_for_event(gap, encode_event(gap), AT)) == {}
+    assert build_requests(make_event_message(gap, encode_event(gap), AT)) == {}
 
 
 def in_order(requests: dict) -> list[tuple[str, str]]:
@@ -153,7 +153,7 @@ async def test_a_refusal_says_itself_whether_it_is_for_good(channel, answer, fou
         with pytest.raises(SendError) as caught:
             await channel(receiver).send(MISS)
         error = caught.value
-        assert (error.reason, error.permanent, error.retry_after_sec) == found
+        assert (error.reason, error.is_permanent, error.retry_after_sec) == found
         assert KEY not in repr(error)
         assert len(receiver.seen) == 1
 

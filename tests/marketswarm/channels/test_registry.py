@@ -11,9 +11,9 @@ from marketswarm.channels import registry
 from marketswarm.channels.registry import (
     KINDS,
     ChannelError,
-    channels_from_environment,
     create_channel,
-    kind_of_url,
+    create_environment_channels,
+    find_kind_of_url,
 )
 from marketswarm.exit import Exit
 from marketswarm.settings import ChannelSettings
@@ -52,15 +52,15 @@ def made(monkeypatch):
 
 @pytest.mark.parametrize(("url", "kind"), HOSTS)
 def test_whoever_takes_what_is_posted_is_known_by_the_host_alone(url, kind):
-    assert kind_of_url(url) == kind
+    assert find_kind_of_url(url) == kind
 
 
 def test_without_any_variable_there_is_no_channel():
-    assert channels_from_environment(ChannelSettings()) == []
+    assert create_environment_channels(ChannelSettings()) == []
 
 
 async def test_a_url_and_a_mail_server_are_two_channels_in_that_order():
-    hook, mail = channels_from_environment(
+    hook, mail = create_environment_channels(
         ChannelSettings(webhook_url="https://hooks.example.org/s3cret", **MAIL)
     )
     assert (hook.name, hook.where) == ("webhook", "hooks.example.org")
@@ -70,7 +70,7 @@ async def test_a_url_and_a_mail_server_are_two_channels_in_that_order():
 
 
 def test_each_kind_but_those_of_a_url_has_variables_of_its_own(made):
-    channels_from_environment(
+    create_environment_channels(
         ChannelSettings(
             **MAIL,
             slack_token=SecretStr("xoxb-1"),
@@ -110,7 +110,7 @@ def test_each_kind_but_those_of_a_url_has_variables_of_its_own(made):
 def test_a_url_of_a_kind_that_is_there_already_is_a_second_channel_under_its_own_name(made):
     url = "https://hooks.slack.com/services/T0/B0/s3cret"
     known = {"slack_token": "xoxb-1", "slack_channel": "#ops", "webhook_secret": "a"}
-    assert len(channels_from_environment(ChannelSettings(webhook_url=url, **known))) == 2
+    assert len(create_environment_channels(ChannelSettings(webhook_url=url, **known))) == 2
     assert [(kind, name) for kind, name, _ in made] == [("slack", "slack"), ("slack", "webhook")]
     assert made[1][2] == {"url": url}  # what signs is for the generic kind
 
@@ -183,7 +183,7 @@ def test_a_variable_that_makes_no_channel_ends_with_2_and_its_name(monkeypatch):
         sys.modules, "marketswarm.channels.webhook", sys.modules["marketswarm.channels.email"]
     )
     with pytest.raises(Exit) as caught:
-        channels_from_environment(ChannelSettings(webhook_url="https://hooks.example.org/s3cret"))
+        create_environment_channels(ChannelSettings(webhook_url="https://hooks.example.org/s3cret"))
     assert caught.value.code == 2
     assert caught.value.message.startswith("WEBHOOK_URL: webhook: host: is missing")
     assert "s3cret" not in caught.value.message
@@ -191,7 +191,7 @@ def test_a_variable_that_makes_no_channel_ends_with_2_and_its_name(monkeypatch):
 
 def test_a_kind_and_its_library_are_loaded_only_when_it_is_wanted():
     source = (
-        "import sys; from marketswarm.channels import channels_from_environment as o; "
+        "import sys; from marketswarm.channels import create_environment_channels as o; "
         "from marketswarm.settings import ChannelSettings as S; "
         "o(S(smtp_host='a', smtp_from='a@b', smtp_to='a@b')); print(*sys.modules)"
     )

@@ -114,7 +114,7 @@ async def test_a_no_that_comes_as_200_is_a_refusal_which_says_whether_it_is_for_
     receiver.script.append(no(error))
     with pytest.raises(SendError) as caught:
         await slack.send(MISS)
-    assert (caught.value.reason, caught.value.permanent) == (error, permanent)
+    assert (caught.value.reason, caught.value.is_permanent) == (error, permanent)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ async def test_an_answer_that_is_none_of_the_api_is_no_delivery(bot, body):
     receiver.script.append(Answer(200, body=body))
     with pytest.raises(SendError) as caught:
         await slack.send(MISS)
-    assert (caught.value.reason, caught.value.permanent) == ("bad_answer", False)
+    assert (caught.value.reason, caught.value.is_permanent) == ("bad_answer", False)
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,6 @@ async def test_what_a_connector_could_not_hand_on_is_a_refusal_though_it_says_20
         teams = Teams("teams", Options(url=receiver.url), http)
         with pytest.raises(SendError) as caught:
             await teams.send(MISS)
-        assert (caught.value.reason, caught.value.permanent) == (str(code), permanent)
+        assert (caught.value.reason, caught.value.is_permanent) == (str(code), permanent)
         assert [(await teams.send(MISS)).answer for _ in range(2)] == ["200", "202"]
         await http.aclose()

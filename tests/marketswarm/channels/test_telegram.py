@@ -144,7 +144,7 @@ async def test_a_no_says_whether_it_is_for_good_and_when_to_come_again(bot, answ
     with pytest.raises(SendError) as caught:
         await telegram.send(MISS)
     error = caught.value
-    assert (error.reason, error.permanent, error.retry_after_sec) == (reason, permanent, after)
+    assert (error.reason, error.is_permanent, error.retry_after_sec) == (reason, permanent, after)
 
 
 async def test_a_group_that_has_become_a_supergroup_is_followed_to_its_new_id(bot):

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from marketswarm.channels.text import (
     MORE,
     fit_lines,
+    format_remainder,
     paginate,
     printable_line,
     printable_lines,
-    remainder_line,
     truncate,
     utf8_length,
     utf16_length,
@@ -78,13 +78,13 @@ def test_lines_never_take_more_room_than_there_is_and_none_is_forgotten(lines, r
     if found == lines:
         return
     if not found:
-        assert cost(remainder_line(len(lines))) > room
+        assert cost(format_remainder(len(lines))) > room
         return
     shown = found[:-1]
     assert shown == lines[: len(shown)]
-    assert found[-1] == remainder_line(len(lines) - len(shown))
+    assert found[-1] == format_remainder(len(lines) - len(shown))
     # and there was no room for one more
-    longer = [*lines[: len(shown) + 1], remainder_line(len(lines) - len(shown) - 1)]
+    longer = [*lines[: len(shown) + 1], format_remainder(len(lines) - len(shown) - 1)]
     if len(longer) <= len(lines):
         assert sum(map(cost, longer)) + between * (len(longer) - 1) > room - cost("0")
 

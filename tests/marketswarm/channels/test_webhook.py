@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from marketswarm.channels import Message, SendError, Severity
 from marketswarm.channels.http import Http
 from marketswarm.channels.message import encode_webhook_body
-from marketswarm.channels.webhook import Options, Webhook, build_headers, sign_body, signing_key
+from marketswarm.channels.webhook import Options, Webhook, build_headers, parse_signing_key, sign_body
 from support.channel_messages import CASES, HOSTILE, MISS, agrees, hostile
 from support.http_pool import connections
 from support.rig.certificates import Authority
@@ -48,13 +48,13 @@ def test_what_a_stranger_is_called_arrives_as_it_is_and_breaks_nothing(name):
 
 def test_the_signature_is_that_of_the_standard_webhooks():
     """The example of their libraries' tests."""
-    key = signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    key = parse_signing_key("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     found = sign_body("msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}', key)
     assert found == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_a_secret_that_is_not_marked_as_base64_signs_as_it_is():
-    assert signing_key("plain words") == b"plain words"
+    assert parse_signing_key("plain words") == b"plain words"
 
 
 def test_headers_carry_the_id_and_a_signature_only_with_a_secret():
@@ -103,7 +103,7 @@ async def test_a_receiver_gets_what_was_sent_signed(http):
     assert (request.method, request.path, request.body) == ("POST", "/hook/s3cret", encode_webhook_body(MISS))
     at = int(request.headers["webhook-timestamp"])
     assert at == pytest.approx(time.time(), abs=5)
-    key = signing_key(secret.get_secret_value())
+    key = parse_signing_key(secret.get_secret_value())
     assert request.headers["webhook-signature"] == sign_body(MISS.id, at, request.body, key)
     assert request.id == MISS.id
 
@@ -118,7 +118,7 @@ async def test_a_receiver_gets_what_was_sent_signed(http):
 async def test_a_refusal_says_itself_whether_it_is_for_good(http, status, permanent):
     with Receiver(status) as receiver:
         error = await refused(http, receiver.url)
-    assert (error.reason, error.permanent, error.retry_after_sec) == (str(status), permanent, None)
+    assert (error.reason, error.is_permanent, error.retry_after_sec) == (str(status), permanent, None)
 
 
 async def test_what_a_receiver_refused_once_it_takes_the_next_time_over_the_same_connection(http):
@@ -143,7 +143,7 @@ def test_a_receiver_is_left_alone_for_an_hour_at_most():
 
 async def test_a_redirect_is_not_followed(http):
     with Receiver() as inside, Receiver(Answer(301, {"location": inside.url})) as receiver:
-        assert (await refused(http, receiver.url)).permanent
+        assert (await refused(http, receiver.url)).is_permanent
         assert inside.seen == []
 
 
@@ -151,7 +151,7 @@ async def test_a_receiver_that_hangs_costs_its_time_and_no_more(http):
     with Receiver(Answer(hang=True)) as receiver:
         begun = time.monotonic()
         error = await refused(http, receiver.url)
-        assert (error.reason, error.permanent) == ("timeout", False)
+        assert (error.reason, error.is_permanent) == ("timeout", False)
         assert 2.9 <= time.monotonic() - begun < 7
         await hook(receiver.url, http=http).send(MISS)  # the next one gets through
 
@@ -190,7 +190,7 @@ async def test_no_more_of_an_answer_is_read_than_it_takes(http):
 async def test_nobody_there_is_refused_and_a_name_that_is_none_is_dns(http):
     assert (await refused(http, f"http://{HOST}:{free_port()}/s3cret")).reason == "refused"
     error = await refused(http, f"http://{NO_HOST}/s3cret")
-    assert (error.reason, error.permanent) == ("dns", False)
+    assert (error.reason, error.is_permanent) == ("dns", False)
 
 
 @pytest.mark.needs("openssl")
@@ -203,7 +203,7 @@ async def test_a_certificate_that_is_not_trusted_is_no_receiver(http, tmp_path):
     server = await asyncio.start_server(never, HOST, port := free_port(), ssl=context)
     async with server:
         error = await refused(http, f"https://{HOST}:{port}/s3cret")
-    assert (error.reason, error.permanent) == ("tls", False)
+    assert (error.reason, error.is_permanent) == ("tls", False)
 
 
 def test_where_it_talks_to_is_shown_without_its_secrets():

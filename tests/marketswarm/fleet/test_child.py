@@ -84,7 +84,7 @@ async def test_a_stopped_child_stays_stopped_until_started(make):
 
 
 async def test_a_start_cuts_a_pause_short_and_a_stop_ends_it(make, monkeypatch):
-    monkeypatch.setattr(module.RestartBackoff, "after", lambda *_: 60.0)
+    monkeypatch.setattr(module.RestartBackoff, "next_pause_sec", lambda *_: 60.0)
     scene = make(ENDS)
     await auntil(lambda: scene.child.state is ChildState.WAITING, 5)
     assert "not after its pause" in scene.child.start()
@@ -165,25 +165,25 @@ def test_every_exit_code_has_words(code, says):
 
 def test_pauses_double_up_to_half_a_minute():
     pauses = RestartBackoff()
-    assert [pauses.after(0.1, 1) for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert [pauses.next_pause_sec(0.1, 1) for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
 
 
 def test_a_run_of_ten_seconds_begins_them_anew():
     pauses = RestartBackoff()
-    pauses.after(1, 1)
-    pauses.after(9.9, -9)
-    assert pauses.after(10, -9) == 0.5
-    assert pauses.after(1, -9) == 1
+    pauses.next_pause_sec(1, 1)
+    pauses.next_pause_sec(9.9, -9)
+    assert pauses.next_pause_sec(10, -9) == 0.5
+    assert pauses.next_pause_sec(1, -9) == 1
 
 
 def test_a_wrong_configuration_waits_longest_at_once_and_counts_for_nothing():
     pauses = RestartBackoff()
-    assert pauses.after(0.1, 2) == 30
-    assert pauses.after(0.1, 1) == 0.5
+    assert pauses.next_pause_sec(0.1, 2) == 30
+    assert pauses.next_pause_sec(0.1, 1) == 0.5
 
 
 def test_what_was_killed_stays_down_until_it_is_missed():
     pauses = RestartBackoff(pause_after_kill_sec=32)
-    assert pauses.after(60, -9) == 32
-    assert pauses.after(60, -11) == 0.5, "a crash is another matter"
-    assert pauses.after(60, 5) == 0.5
+    assert pauses.next_pause_sec(60, -9) == 32
+    assert pauses.next_pause_sec(60, -11) == 0.5, "a crash is another matter"
+    assert pauses.next_pause_sec(60, 5) == 0.5
