@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from marketswarm.channels import Failure, SendError, discord, pagerduty, slack, teams, telegram
 from marketswarm.channels import exec as command
-from marketswarm.channels.email import refusal
+from marketswarm.channels.email import make_refusal_error
 from marketswarm.channels.http import (
     Http,
     HttpResponse,
@@ -159,7 +159,7 @@ def recipients(*codes):
     ],
 )
 def test_email(error, found):
-    assert refusal(error).failure is found
+    assert make_refusal_error(error).failure is found
 
 
 @pytest.mark.live
