@@ -25,13 +25,13 @@ from notifier.channel_pool import (
     ChannelAddress,
     ChannelConfig,
     ChannelPool,
-    channel_addresses,
-    new_address_message,
+    find_channel_addresses,
+    make_new_address_message,
+    make_unopened_channel_message,
     open_configured,
     require_one_channel,
     resolve_channels,
     send_and_close,
-    unopened_channel_message,
 )
 from notifier.dispatcher import Dispatcher
 from notifier.inbox import Inbox
@@ -172,7 +172,7 @@ class LeadershipTerm:
         self._pool.retry_for(policy.retry_for_sec)
         before = self._config
         self._reopen_channels(resolve_channels(policy.channels, os.environ))
-        self._report_new_addresses(channel_addresses(policy.channels), before)
+        self._report_new_addresses(find_channel_addresses(policy.channels), before)
 
     # -- helpers
 
@@ -272,7 +272,7 @@ class LeadershipTerm:
         for name in self._config_errors.keys() - was_wrong.keys():
             log.error("channel.not_opened", channel=name, why=self._config_errors[name])
             self.dispatcher.send_message(
-                unopened_channel_message(name, self._config_errors[name], self._clock()), list(found)[:1]
+                make_unopened_channel_message(name, self._config_errors[name], self._clock()), list(found)[:1]
             )
 
     def _report_new_addresses(self, named: Mapping[str, ChannelAddress], before: ChannelConfig) -> None:
@@ -286,7 +286,7 @@ class LeadershipTerm:
             return
         shown = {name: named[name].shown for name in sorted(news)}
         log.warning("channel.address_new", addresses=shown, revision=self._me.revision)
-        note = new_address_message(shown, self._me.revision or 0, self._clock())
+        note = make_new_address_message(shown, self._me.revision or 0, self._clock())
         self.dispatcher.send_message(note, [name for name in self._pool.channels() if name not in news])
         try:
             had, _ = open_configured(before, self._me.settings)

@@ -148,7 +148,7 @@ class ChannelAddress:
     shown: str
 
 
-def channel_addresses(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, ChannelAddress]:
+def find_channel_addresses(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, ChannelAddress]:
     """Return, by channel, the address that the truth itself holds.
 
     A channel whose whole address is in the environment is left out.
@@ -201,7 +201,7 @@ def _show_address(options: Mapping[str, Any]) -> str:
     return f"{kind} {where}"[:300]
 
 
-def unopened_channel_message(channel: str, why: str, now: float) -> Message:
+def make_unopened_channel_message(channel: str, why: str, now: float) -> Message:
     """Return the message that a channel can't be opened, and `why`; `now` in epoch seconds."""
     return Message(
         f"channel.{channel}.{round(now * 1000)}",
@@ -212,7 +212,7 @@ def unopened_channel_message(channel: str, why: str, now: float) -> Message:
     )
 
 
-def new_address_message(shown: Mapping[str, str], revision: int, now: float) -> Message:
+def make_new_address_message(shown: Mapping[str, str], revision: int, now: float) -> Message:
     """Return the message about addresses that are new in the truth.
 
     `shown` are the addresses in words, by channel; `now` is in epoch seconds.

@@ -21,8 +21,8 @@ from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
 from notifier.outbox import Outbox
 from notifier.router import HELD, Policy, Router
-from notifier.state import NotifierState, unparsable_fields
-from notifier.store import DeadLetter, Transaction, delivery_record, sentinel_may_report
+from notifier.state import NotifierState, find_unparsable_fields
+from notifier.store import DeadLetter, Transaction, make_delivery_record, sentinel_may_report
 
 
 class AnswerTracker:
@@ -150,7 +150,7 @@ class Dispatcher:
         Call this before any other method.
         """
         self._inbox.last_read.update(self.state.restore(fields))
-        return [*self.router.restore(fields), *self.outbox.restore(fields), *unparsable_fields(fields)]
+        return [*self.router.restore(fields), *self.outbox.restore(fields), *find_unparsable_fields(fields)]
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
         """Apply this policy and truth from now on."""
@@ -210,7 +210,7 @@ class Dispatcher:
         queued, self._queued_messages = self._queued_messages, []
         for message, channels in queued:
             self._enqueue(message, channels)
-        for due in self.router.take_due(now, self.outbox.pending_message_for):
+        for due in self.router.take_due(now, self.outbox.find_pending_message):
             self._enqueue(due.message, due.channels)
         transaction = self._close_transaction()
         if transaction:
@@ -244,7 +244,7 @@ class Dispatcher:
             if each.entry is not None:
                 self._unacknowledged.setdefault(event.id, []).append((each.bus, each.entry))
             if reason in HELD and sentinel_may_report(event):
-                self._transaction.records[event.id] = delivery_record(now, (), self._name, reason)
+                self._transaction.records[event.id] = make_delivery_record(now, (), self._name, reason)
         self.metrics.events.update(decided)
         if events:
             log.info("events.taken", **dict(decided.most_common()))
@@ -271,7 +271,7 @@ class Dispatcher:
             anchor = outcome.receipt.anchor if outcome.receipt is not None else None
             entry = self.outbox.record_accepted(message.id, name, anchor)
             for event in entry.events if entry is not None else ():
-                self._transaction.records[event] = delivery_record(
+                self._transaction.records[event] = make_delivery_record(
                     outcome.at, entry.accepted if entry else (), self._name
                 )
             if message.events:
@@ -288,7 +288,7 @@ class Dispatcher:
         reason = outcome.error.reason if outcome.error is not None else ""
         if self.state.mark_broken(outcome.channel, reason):
             log.error("channel.broken", channel=outcome.channel, where=outcome.where, reason=reason)
-            note = broken_channel_message(outcome.channel, outcome.where, reason, now)
+            note = make_broken_channel_message(outcome.channel, outcome.where, reason, now)
             self._enqueue(note, self._others(outcome.channel)[:1])
 
     def _record_refusal(self, message: Message, channel: str, reason: str, now: float) -> None:
@@ -330,7 +330,7 @@ class Dispatcher:
         return not self.router.is_pending(event_id) and not self.outbox.covers(event_id)
 
 
-def broken_channel_message(channel: str, where: str, reason: str, now: float) -> Message:
+def make_broken_channel_message(channel: str, where: str, reason: str, now: float) -> Message:
     """Return the message that a channel refused a message for good; `now` in epoch seconds."""
     at = f" ({where})" if where and where != channel else ""
     return Message(

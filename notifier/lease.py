@@ -67,7 +67,7 @@ class LeaseState:
         """Return the first bus that has answered within a lease's lifetime; None if none has."""
         return next((bus for bus in self._holders if not self._is_away(bus, now)), None)
 
-    def action_for(self, bus: str, now: float) -> LeaseAction:
+    def choose_action(self, bus: str, now: float) -> LeaseAction:
         """Return the action on a bus's lease: ask for it up to the deciding bus, follow that bus after it."""
         decides = self.deciding_bus(now)
         if decides is None or bus == decides or self._is_before(bus, decides):
@@ -168,7 +168,7 @@ class NotifierLease:
 
     async def _renew_on(self, name: str) -> float:
         """Act on the lease of one bus; return the seconds until the next time."""
-        action = self.state.action_for(name, time.monotonic())
+        action = self.state.choose_action(name, time.monotonic())
         within_sec = compute_request_limit_sec(self._lease_sec)
         try:
             holder = await apply_action(

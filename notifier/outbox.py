@@ -140,7 +140,7 @@ class Outbox:
         since = None if entry is None else entry.since.get(channel)
         return None if since is None else max(0.0, now - since)
 
-    def pending_message_for(self, key: str) -> str | None:
+    def find_pending_message(self, key: str) -> str | None:
         """Return the id of the oldest message about the incident `key`; None if there is none."""
         return next(iter(self._about.get(key, ())), None)
 

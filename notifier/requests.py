@@ -94,7 +94,7 @@ class RequestHandler:
             text = f"there is no channel {request.what}; there are {', '.join(names)}"
             self._dispatcher.answers.add_answer(request.id, ok=False, text=text)
         else:
-            message = test_message(request.id, request.by, self._clock())
+            message = make_test_message(request.id, request.by, self._clock())
             self._expect(request, message, chosen)
             self._send(request, message, chosen)
 
@@ -169,7 +169,7 @@ async def _read_entries(bus: Bus) -> list[tuple[bytes, Any]]:
     return found
 
 
-def test_message(request: str, by: str, now: float) -> Message:
+def make_test_message(request: str, by: str, now: float) -> Message:
     """Return the test message that `by` requested with the request of this id; `now` in epoch seconds."""
     text = f"{by} asked for this message, to see whether it arrives; nothing is wrong"
     return Message(f"test.{request}", "This is a test", text, Severity.INFO, now, kind=MessageKind.TEST)

@@ -38,7 +38,7 @@ _GAP: Final = "gap"
 """The last word of an event type that neither opens nor closes an outage."""
 
 
-def unfinished_outages(latest_first: Iterable[bytes]) -> list[tuple[Event, bytes]]:
+def find_unfinished_outages(latest_first: Iterable[bytes]) -> list[tuple[Event, bytes]]:
     """Return the events that opened outages which still last, oldest first.
 
     `latest_first` are the log's events as JSON, newest first; of each service only its newest event
@@ -190,7 +190,7 @@ class LogReader:
             end = some[0].id if before == b"+" else end
             found += ((entry.id, (entry.fields or {}).get(b"event", b"")) for entry in some)
             before = b"(" + some[-1].id
-        lasting = unfinished_outages(raw for _, raw in found)
+        lasting = find_unfinished_outages(raw for _, raw in found)
         self._inbox.add_events(ReceivedEvent(self.bus.name, None, event, raw) for event, raw in lasting)
         await self._inbox.wait_until_stored()
         return end

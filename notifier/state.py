@@ -120,7 +120,7 @@ class NotifierState:
         return changed
 
 
-def unparsable_fields(fields: Mapping[str, bytes]) -> list[str]:
+def find_unparsable_fields(fields: Mapping[str, bytes]) -> list[str]:
     """Return the names of the dispatcher's own fields (`d:…`) that can't be parsed."""
     kinds = {DONE_REQUESTS: list, BROKEN: dict, PAUSES: dict, ADDRESSES: dict}
     found = [name for name, raw in fields.items() if name.startswith(READ_POSITION) and not _is_entry_id(raw)]

@@ -169,7 +169,7 @@ def sentinel_may_report(event: Event) -> bool:
     return event.type.partition("_")[0] in _SENTINEL_FAMILIES
 
 
-def delivery_record(now: float, channels: Iterable[str], by: str, held: str | None = None) -> bytes:
+def make_delivery_record(now: float, channels: Iterable[str], by: str, held: str | None = None) -> bytes:
     """Return the JSON of a delivery record, `notifier:told:{event id}`.
 
     `channels` accepted the message about the event; `by` is the notifier's name; `held` is the reason if
@@ -281,8 +281,8 @@ class Store:
         found = {name: reply for name, reply in replies.items() if not isinstance(reply, BusError)}
         if not found:
             raise next(reply for reply in replies.values() if isinstance(reply, BusError))
-        best = max(found.values(), key=_seq)
-        self.seq = _seq(best)
+        best = max(found.values(), key=_parse_seq)
+        self.seq = _parse_seq(best)
         self.loaded_from = next(name for name, state in found.items() if state is best)
         self.fields = {name: value for name, value in best.items() if name not in (SEQ, BY)}
         for name, state in found.items():
@@ -492,7 +492,7 @@ async def _read_state(bus: Bus) -> dict[str, bytes] | BusError:
     return {name.decode("utf-8", "replace"): value for name, value in found.items()}
 
 
-def _seq(state: Mapping[str, bytes]) -> int:
+def _parse_seq(state: Mapping[str, bytes]) -> int:
     """Return the sequence number in a state's fields; 0 if there is no valid one."""
     raw = state.get(SEQ, b"")
     return int(raw) if raw.isdigit() and len(raw) < 16 else 0

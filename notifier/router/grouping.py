@@ -56,7 +56,7 @@ class Grouper:
 
     def __init__(self, incidents: Mapping[str, Incident], suppression: Suppression, timers: Timers) -> None:
         self._incidents, self._suppression, self._timers = incidents, suppression, timers
-        self._threads: Counter[str] = Counter()  # by thread, the number of incidents in which it is open
+        self._open_threads: Counter[str] = Counter()  # by thread, the number of incidents in which it is open
         self._rate_limited: list[Incident] = []  # incidents with outages that the rate limit holds back
 
     def group(
@@ -72,19 +72,19 @@ class Grouper:
         self._suppression.reset_dependents()
         self._rate_limited = [each for each in self._incidents.values() if each.kept]
         if any(notice.thread for notice in notices):
-            self._threads = Counter(chain.from_iterable(map(_threads, self._incidents.values())))
+            self._open_threads = Counter(chain.from_iterable(map(_list_threads, self._incidents.values())))
         together: dict[tuple[tuple[str, ...], str | None, bool], list[Notice]] = {}
         for notice in notices:
             is_gap = notice.say is NoticeKind.NOTE
-            group = self._channels_of(notice), undelivered_message_for(notice.key), is_gap
+            group = self._choose_channels(notice), undelivered_message_for(notice.key), is_gap
             together.setdefault(group, []).append(notice)
         return [
-            self._message(same[first : first + NOTICES_AT_MOST], channels, now)
+            self._build_message(same[first : first + NOTICES_AT_MOST], channels, now)
             for (channels, *_), same in together.items()
             for first in range(0, len(same), NOTICES_AT_MOST)
         ]
 
-    def _message(self, notices: list[Notice], channels: tuple[str, ...], now: float) -> DueMessage:
+    def _build_message(self, notices: list[Notice], channels: tuple[str, ...], now: float) -> DueMessage:
         """Return the message for some notices, and record in their incidents that it is sent."""
         known = ((notice, self._incidents.get(notice.key)) for notice in notices)
         notices = [
@@ -96,7 +96,7 @@ class Grouper:
             leads,
             severity=self._suppression.severity_of,
             dependents=dependents,
-            surroundings=self._surroundings({notice.key for notice in notices}, channels),
+            surroundings=self._find_surroundings({notice.key for notice in notices}, channels),
         )
         threads = {notice.thread for notice in notices}
         thread = threads.pop() if len(threads) == 1 else ""
@@ -104,16 +104,18 @@ class Grouper:
         about = {
             notice.key: self._incidents[notice.key] for notice in notices if notice.key in self._incidents
         }
-        self._threads.subtract(chain.from_iterable(map(_threads, about.values())))
+        self._open_threads.subtract(chain.from_iterable(map(_list_threads, about.values())))
         for notice in notices:
             self._record_sent(notice, message.thread, channels, now)
-        open_now = Counter(chain.from_iterable(map(_threads, about.values())))
-        self._threads.update(open_now)
-        closes = {notice.thread for notice in notices if notice.thread and self._threads[notice.thread] <= 0}
+        open_now = Counter(chain.from_iterable(map(_list_threads, about.values())))
+        self._open_threads.update(open_now)
+        closes = {
+            notice.thread for notice in notices if notice.thread and self._open_threads[notice.thread] <= 0
+        }
         opens = open_now[message.thread] > 0
         return DueMessage(replace(message, opens=opens, closes=tuple(sorted(closes))), channels)
 
-    def _surroundings(self, keys: Collection[str], channels: tuple[str, ...]) -> Surroundings:
+    def _find_surroundings(self, keys: Collection[str], channels: tuple[str, ...]) -> Surroundings:
         """Return the surroundings of a message about the incidents `keys` over some channels."""
         held = [
             (until, each.name)
@@ -147,13 +149,13 @@ class Grouper:
         elif notice.say is NoticeKind.ESCALATION:
             incident.channels = tuple(dict.fromkeys((*incident.channels, *channels)))
 
-    def _channels_of(self, notice: Notice) -> tuple[str, ...]:
+    def _choose_channels(self, notice: Notice) -> tuple[str, ...]:
         """Return the open ones of a notice's own channels, else the channels of its incident's route."""
         incident = self._incidents.get(notice.key) or Incident(notice.key, notice.svc)
         return self._suppression.open_of(notice.channels) or self._suppression.route(incident)
 
 
-def _threads(incident: Incident) -> Iterator[str]:
+def _list_threads(incident: Incident) -> Iterator[str]:
     """Yield the threads in which an incident is down or flaps."""
     if incident.down and incident.thread:
         yield incident.thread

@@ -179,7 +179,7 @@ CLOSES: Final = frozenset(
 """The kinds of events that close an incident."""
 
 
-def key_of(event: Event) -> str:
+def find_key(event: Event) -> str:
     """Return the key of the incident that an event is about; a bus and a service may have the same name."""
     family = event.type.partition("_")[0]
     return f"{family}:{event.svc}" if family in ("bus", "truth", "reach", "watch") else event.svc

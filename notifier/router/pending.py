@@ -36,7 +36,7 @@ class PendingNotices:
         for ident in notice.ids:
             self._held[ident] = self._held.get(ident, 0) + 1
 
-    def readdress(self, notice_id: str, channels: tuple[str, ...]) -> None:
+    def change_channels(self, notice_id: str, channels: tuple[str, ...]) -> None:
         """Set the channels of a queued notice, which keeps its place."""
         self.notices[notice_id] = replace(self.notices[notice_id], channels=channels)
 

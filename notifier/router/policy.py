@@ -43,11 +43,13 @@ class ServiceFilter(StrictModel):
     """A filter of services, by names and patterns or by tags; an empty filter includes all services."""
 
     services: Names = ()
-    """Names and patterns of services, buses and targets. Default: all. Example: `["rss_*"]`."""
+    """The names and patterns of the services, buses and targets that this is for. Default: all. Example:
+    `["rss_*"]`."""
     tags: Names = ()
-    """Services with one of these tags. Default: all. Example: `["ingest"]`."""
+    """The tags of the services that this is for: one of them is enough. Default: all. Example:
+    `["ingest"]`."""
 
-    def fits(self, svc: str, tags: tuple[str, ...]) -> bool:
+    def includes(self, svc: str, tags: tuple[str, ...]) -> bool:
         """Return True if the filter includes a service with these tags."""
         if not self.services and not self.tags:
             return True
@@ -58,26 +60,26 @@ class Route(ServiceFilter):
     """A route: the channels of messages about some services, of some severities; none named means all."""
 
     severities: tuple[Severity, ...] = ()
-    """News of these severities. Default: all. Example: `["critical"]`."""
+    """The severities of the messages that take this route. Default: all. Example: `["critical"]`."""
     channels: Annotated[Names, Field(min_length=1)]
-    """Names from `channels`. Example: `["team", "night"]`."""
+    """The channels of this route, by their names in `channels`. Example: `["team", "night"]`."""
 
-    def takes(self, svc: str, tags: tuple[str, ...], severity: Severity) -> bool:
+    def matches(self, svc: str, tags: tuple[str, ...], severity: Severity) -> bool:
         """Return True if the route includes messages about a service with these tags and this severity."""
-        return self.fits(svc, tags) and (not self.severities or severity in self.severities)
+        return self.includes(svc, tags) and (not self.severities or severity in self.severities)
 
 
 class MaintenanceWindow(ServiceFilter):
     """A maintenance window, which begins at each time of a crontab expression and lasts `for_sec` seconds."""
 
     at: str
-    """When it begins: five fields as in a crontab. Example: `"30 2 * * SUN"`."""
+    """The times at which the window begins, as the five fields of a crontab. Example: `"30 2 * * SUN"`."""
     for_sec: Annotated[float, Field(gt=0, le=WEEK_SEC, allow_inf_nan=False)]
-    """How long it lasts; at most a week. Example: `3600`."""
+    """The length of the window; a week at most. Example: `3600`."""
     tz: str = "UTC"
     """The time zone of `at`. Example: `"Europe/Zurich"`."""
     why: Annotated[str, Field(max_length=200)] = "maintenance"
-    """The reason, for people. Example: `"weekly dump"`."""
+    """The reason for the window, shown to people. Example: `"weekly dump"`."""
 
     @field_validator("tz")
     @classmethod
@@ -105,46 +107,49 @@ class EscalationStep(StrictModel):
     """An escalation step: further channels for an outage that nobody acknowledges within `after_sec`."""
 
     after_sec: Seconds
-    """How long after the first message. Example: `900`."""
+    """The time from the first message about an outage to this step. Example: `900`."""
     channels: Annotated[Names, Field(min_length=1)]
-    """Names from `channels`. Example: `["night"]`."""
+    """The channels of this step, by their names in `channels`. Example: `["night"]`."""
 
 
 class Policy(ServiceConfig):
     """The model of `settings` in the notifier's section. Durations are in seconds."""
 
     group_wait_sec: Wait = 2.0
-    """How long the notifier waits for what happens together, to send it as one message. Example: `5`."""
+    """How long the notifier waits after an event for further ones, to send all of them as one message.
+    Example: `5`."""
     rate_limit_sec: Limit | None = None
-    """How long further misses of a service are held back after one was sent; 0 switches the limit off.
+    """How long further misses of a service are held back after a message about one; 0 means no limit.
     Default: `RATE_LIMIT_SEC`, 300. Example: `600`."""
     rate_limit_max_hold_sec: Limit = RATE_LIMIT_MAX_HOLD_SEC
-    """How long the limit holds back a miss that is still down; never longer than `rate_limit_sec`.
+    """How long the limit holds back the message about a service that is still down; `rate_limit_sec` at most.
     Example: `120`."""
     retry_for_sec: Seconds = RETRY_FOR_SEC
-    """How long the notifier tries a message that a receiver does not take. Example: `7200`."""
+    """How long the notifier retries a message that its receiver does not accept. Example: `7200`."""
     remind_sec: tuple[Seconds, ...] = (900.0, 3600.0, 14_400.0, 43_200.0)
-    """When to remind, counted from the first message; after the last one again and again at that
-    distance. An empty list: never. Example: `[1800, 7200]`."""
+    """The times of the reminders about an outage, counted from the first message. After the last time a
+    reminder follows at each further interval of that length. An empty list means no reminders. Example:
+    `[1800, 7200]`."""
     flap_window_sec: Seconds = 600.0
-    """How long a change of a service counts towards flapping. Example: `900`."""
+    """How long a change of a service (down or up) counts towards flapping. Example: `900`."""
     channels: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """The ways to reach people, by a name of your own: `type`, and the options of that kind. Default:
-    those of the environment. Example: `{"night": {"type": "pagerduty", "routing_key":
+    """The ways to reach people, by names that you choose: `type`, and the options of that type. Default:
+    the channels of the environment. Example: `{"night": {"type": "pagerduty", "routing_key":
     "env:PAGERDUTY_ROUTING_KEY"}}`."""
     routes: tuple[Route, ...] = ()
-    """Who gets what: the first route that fits counts. Default: everything to every channel."""
+    """The routes of messages to channels: a message takes the first route that fits it. Default: every
+    message goes to every channel."""
     maintenance: Annotated[tuple[MaintenanceWindow, ...], Field(max_length=200)] = ()
-    """When nobody is to get messages about what."""
+    """The maintenance windows: while one is open, no messages are sent about the services that it is for."""
     escalate: tuple[EscalationStep, ...] = ()
-    """Who gets a message as well when nobody has acknowledged."""
+    """The further channels for an outage that nobody acknowledges, in steps."""
 
     @field_validator("remind_sec")
     @classmethod
     def _rising(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         """Return the times of reminders. Raises ValueError unless each is later than the one before."""
         if any(later <= earlier for earlier, later in pairwise(value)):
-            raise ValueError("must rise: each is counted from the first word")
+            raise ValueError("must rise: each is counted from the first message")
         return value
 
     @model_validator(mode="after")
@@ -166,7 +171,7 @@ class Section(ServiceConfig):
     """The part of the notifier's section of the truth that the notifier reads."""
 
     settings: Policy = Policy()
-    """What is sent to people, when, and over which channels."""
+    """The messages that people get, when they get them, and over which channels."""
 
     def find_warnings(self) -> Iterator[tuple[Place, str]]:
         """Yield the place and reason of channel options that the environment refuses or must allow."""

@@ -20,7 +20,7 @@ from notifier.router.incident import (
     Incident,
     Notice,
     NoticeKind,
-    key_of,
+    find_key,
     parse_incident,
     parse_notice,
 )
@@ -66,7 +66,7 @@ class IncidentStore:
         """Record that the incidents with these keys changed."""
         self._dirty.update(keys)
 
-    def notice_changed(self, notice_id: str) -> None:
+    def mark_notice_changed(self, notice_id: str) -> None:
         """Record that a pending notice changed, so that it is stored again."""
         self._stored_notices.discard(NOTICE_FIELD + notice_id)
 
@@ -152,10 +152,10 @@ class Router:
 
         `raw` is the event's JSON. `reported_by_sentinel` means that a message about it was sent already.
         """
-        key = key_of(event)
+        key = find_key(event)
         incident = self._incidents.get(key) or Incident(key, event.svc)
         if event.type in (Kind.HEARTBEAT_GAP, Kind.REACH_GAP):
-            return self._notice_of_gap(incident, event, raw, now)
+            return self._notify_gap(incident, event, raw, now)
         if event.ts < incident.last_ts or event.id == incident.last_id:
             return Decision.REPEAT
         if event.type in OPENS and not incident.down:
@@ -197,8 +197,8 @@ class Router:
             for notice in self._pending.of(key):
                 if notice.thread == message.thread and notice.say is not NoticeKind.ESCALATION:
                     channels = tuple(dict.fromkeys((*notice.channels, channel)))
-                    self._pending.readdress(notice.id, channels)
-                    self._incident_store.notice_changed(notice.id)
+                    self._pending.change_channels(notice.id, channels)
+                    self._incident_store.mark_notice_changed(notice.id)
 
     # -- output
 
@@ -294,7 +294,7 @@ class Router:
         self._pending.put(notice.in_thread(incident.thread, incident.channels))
         return Decision.TELL
 
-    def _notice_of_gap(self, incident: Incident, event: Event, raw: bytes, now: float) -> Decision:
+    def _notify_gap(self, incident: Incident, event: Event, raw: bytes, now: float) -> Decision:
         """Queue a notice of a gap, such as a restart, unless it is known or muted; return the decision."""
         if event.ts <= incident.gap_ts:
             return Decision.REPEAT

@@ -32,7 +32,7 @@ LOW: Final = 0.20
 """The ratio below which flapping ends."""
 
 
-def flap_ratio(changes: Sequence[float], now: float, window_sec: float) -> float:
+def compute_flap_ratio(changes: Sequence[float], now: float, window_sec: float) -> float:
     """Return how often a service changed, from 0 to 1.
 
     `changes` are epoch seconds. Of the last twenty each counts less with its age, and nothing after
@@ -44,7 +44,7 @@ def flap_ratio(changes: Sequence[float], now: float, window_sec: float) -> float
 
 def is_flapping(changes: Sequence[float], now: float, window_sec: float, already: bool) -> bool:
     """Return True if a service with these changes flaps now; `already` says whether it flapped before."""
-    return flap_ratio(changes, now, window_sec) >= (LOW if already else HIGH)
+    return compute_flap_ratio(changes, now, window_sec) >= (LOW if already else HIGH)
 
 
 def is_window_open(window: MaintenanceWindow, now: float) -> bool:
@@ -109,7 +109,7 @@ class Suppression:
         """Return the open channels of the first route that matches an incident, else all open channels."""
         severity, tags = self.severity(incident), self._tags(incident)
         for route in self.policy.routes:
-            if route.takes(incident.name, tags, severity):
+            if route.matches(incident.name, tags, severity):
                 # messages for channels that are not open go over all open ones
                 return self.open_of(route.channels) or self.open_channels
         return self.open_channels
@@ -132,7 +132,7 @@ class Suppression:
             fits = silence.matches(incident.key, tags) or silence.matches(incident.svc, tags)
             if fits and silence.is_active(now):
                 return Decision.SILENCED
-        if any(window.fits(incident.name, tags) for window in self._open_windows(now)):
+        if any(window.includes(incident.name, tags) for window in self._open_windows(now)):
             return Decision.MAINTENANCE
         return None
 

@@ -78,14 +78,14 @@ class Timers:
         if incident.flapping:
             return []
         if incident.kept and self._limit_ends_at(incident) <= now:
-            return self._summed_up(incident, now)
+            return self._list_summaries(incident, now)
         if not incident.down or incident.held is Decision.RATE_LIMIT:
             return []
         if incident.held is not None:
-            return self._released(incident, now)
+            return self._list_released(incident, now)
         if incident.told_at is None or incident.acked_by or self._suppression.reason_to_mute(incident, now):
             return []
-        return [*self._escalated(incident, now), *self._reminded(incident, now)]
+        return [*self._list_escalations(incident, now), *self._list_reminders(incident, now)]
 
     def next_at(self, incident: Incident, now: float, every_sec: float = CHECK_EVERY_SEC) -> float:
         """Return when to check an incident again; infinity if time alone brings nothing.
@@ -118,7 +118,7 @@ class Timers:
         `ends` is the pending notice that the outage is over, if there is one.
         """
         ident = f"flapping.{incident.key}.{round(1000 * incident.changes[-1])}"
-        notice = self._notice(incident, NoticeKind.FLAPPING, ident, now)
+        notice = self._make_notice(incident, NoticeKind.FLAPPING, ident, now)
         if ends is not None:
             return notice.in_thread(ends.thread, ends.channels)
         return (
@@ -130,7 +130,7 @@ class Timers:
 
         If the service is down, its outage is no longer held back.
         """
-        notice = self._notice(incident, NoticeKind.SETTLED, f"settled.{incident.last_id}", now)
+        notice = self._make_notice(incident, NoticeKind.SETTLED, f"settled.{incident.last_id}", now)
         if incident.down:
             incident.held = None
             notice = notice.with_events((incident.miss,), (incident.id,))
@@ -141,7 +141,7 @@ class Timers:
         lasts = format_seconds(max(0.0, now - incident.since))
         match notice.say:
             case NoticeKind.DOWN | NoticeKind.BLIP:
-                return self._opened(notice, incident, lasts)
+                return self._describe_opening(notice, incident, lasts)
             case NoticeKind.AGAIN:
                 times = "once more" if incident.kept == 1 else f"{incident.kept} times more"
                 end = (
@@ -165,7 +165,7 @@ class Timers:
 
     # -- helpers
 
-    def _opened(self, notice: Notice, incident: Incident, lasts: str) -> str:
+    def _describe_opening(self, notice: Notice, incident: Incident, lasts: str) -> str:
         """Return the words of an outage's notice: earlier outages held back, and its length if long."""
         words: list[str] = []
         if incident.kept:
@@ -190,7 +190,7 @@ class Timers:
         hold_sec = self._suppression.policy.rate_limit_max_hold_sec
         return min(incident.limited_until, incident.held_at + hold_sec)
 
-    def _summed_up(self, incident: Incident, now: float) -> list[Notice]:
+    def _list_summaries(self, incident: Incident, now: float) -> list[Notice]:
         """Return the notice of the outages that the rate limit held back; none if the incident is muted."""
         muted = self._suppression.reason_to_mute(incident, now)
         if muted is not None:
@@ -203,10 +203,10 @@ class Timers:
                 incident.kept -= 1  # the outages before this one
                 return [self.opening(incident, now, now)]
         events = (incident.miss,) if incident.down else ()
-        notice = self._notice(incident, NoticeKind.AGAIN, f"again.{incident.id}", now)
+        notice = self._make_notice(incident, NoticeKind.AGAIN, f"again.{incident.id}", now)
         return [notice.with_events(events, (incident.id,) if events else ())]
 
-    def _released(self, incident: Incident, now: float) -> list[Notice]:
+    def _list_released(self, incident: Incident, now: float) -> list[Notice]:
         """Return the notice of an outage that was held back, if no reason is left; else update the reason.
 
         A service whose cause came back is given `grace_sec` to come back itself.
@@ -223,7 +223,7 @@ class Timers:
         incident.held = None
         return [self.opening(incident, now, now)]
 
-    def _reminded(self, incident: Incident, now: float) -> list[Notice]:
+    def _list_reminders(self, incident: Incident, now: float) -> list[Notice]:
         """Return the reminder that is due, if one is; several that are overdue become one."""
         due = self._reminder_at(incident)
         if due is None or now < due:
@@ -231,7 +231,7 @@ class Timers:
         while due is not None and due <= now:  # reminders that became due while no notifier ran become one
             incident.reminded += 1
             due = self._reminder_at(incident)
-        notice = self._notice(
+        notice = self._make_notice(
             incident, NoticeKind.REMINDER, f"reminder.{incident.id}.{incident.reminded}", now
         )
         return [notice.in_thread(incident.thread, incident.channels)]
@@ -244,14 +244,14 @@ class Timers:
         beyond = incident.reminded - len(after) + 1
         return incident.told_at + (after[incident.reminded] if beyond <= 0 else after[-1] * (beyond + 1))
 
-    def _escalated(self, incident: Incident, now: float) -> list[Notice]:
+    def _list_escalations(self, incident: Incident, now: float) -> list[Notice]:
         """Return a notice for each escalation step that is due."""
         steps = self._suppression.policy.escalate
         found: list[Notice] = []
         while (at := self._escalation_at(incident)) is not None and at <= now:
             step = steps[incident.escalated]
             incident.escalated += 1
-            notice = self._notice(
+            notice = self._make_notice(
                 incident, NoticeKind.ESCALATION, f"escalation.{incident.id}.{incident.escalated}", now
             )
             found.append(notice.in_thread(incident.thread, self._suppression.open_of(step.channels)))
@@ -264,6 +264,6 @@ class Timers:
             return None
         return incident.told_at + steps[incident.escalated].after_sec
 
-    def _notice(self, incident: Incident, say: NoticeKind, ident: str, now: float) -> Notice:
+    def _make_notice(self, incident: Incident, say: NoticeKind, ident: str, now: float) -> Notice:
         """Return a notice about an incident, of this kind and with this id, that happened at `now`."""
         return Notice(ident, incident.key, incident.svc, say, now, now)

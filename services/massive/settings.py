@@ -86,13 +86,13 @@ class ProbeSettings(ServiceConfig):
     timeout_sec: TimeoutSec | None = None
     """How long one probe may take. Default: `NET_<KIND>_TIMEOUT_SEC`, `NET_TIMEOUT_SEC`, 2. Example: `5`."""
     down_after: RunLength = 3
-    """How many failures in a row make a target down. Example: `5`."""
+    """The number of failures in a row after which a target is down. Example: `5`."""
     up_after: RunLength = 2
-    """How many successes in a row make a target up again. Example: `1`."""
+    """The number of successes in a row after which a target is up again. Example: `1`."""
     market: MarketSettings = MarketSettings()
-    """Market data."""
+    """The market data that massive publishes."""
     targets: Annotated[tuple[AnyTarget, ...], Field(max_length=500)] = ()
-    """What is probed; each name once. A target is of one of the kinds below."""
+    """The targets to probe; each has a name of its own, and is of one of the kinds below."""
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
@@ -128,7 +128,7 @@ class MassiveSettings(ServiceConfig):
     variables: ClassVar = variables_of(MassiveEnvironment)
 
     settings: ProbeSettings = ProbeSettings()
-    """What massive probes, and which market data it brings."""
+    """The targets that massive probes, and the market data that it publishes."""
 
     def find_warnings(self) -> Iterator[tuple[Place, str]]:
         """Yield a warning for each URL of the truth to which the environment does not let the API key go."""

@@ -28,12 +28,12 @@ class MeshMetrics:
     def collect(self) -> Iterator[Family]:
         """Yield every metric with its current value."""
         services = {svc: list(found.values()) for svc, found in list(self._topology.services.items())}
-        yield _of_services(
+        yield _make_service_family(
             "instances",
             "Processes of a service that run.",
             {svc: len(found) for svc, found in services.items()},
         )
-        yield _of_services(
+        yield _make_service_family(
             "clock_skew_seconds",
             "How far an instance's clock is ahead of mesh's; of several, that which is off most.",
             {
@@ -68,43 +68,47 @@ class MeshMetrics:
             "How long it took until all went by the latest revision that all go by.",
             self._topology.convergence.took_sec,
         )
-        yield from self._of_the_flow()
+        yield from self._collect_flow()
 
-    def _of_the_flow(self) -> Iterator[Family]:
+    def _collect_flow(self) -> Iterator[Family]:
         """Yield the metrics of streams, of their readers' groups, and of faults in the flow."""
         graph, faults = self._flow.graph, self._flow.faults
         streams = [one for one in graph.keys.values() if one.seen.kind == "stream"] if graph else []
-        yield _family(
+        yield _make_family(
             "stream_entries_total",
             "counter",
             "Entries that were ever added to a stream.",
             KEY,
-            [(_key(one), float(one.seen.added)) for one in streams if one.seen.added is not None],
+            [(_make_labels(one), float(one.seen.added)) for one in streams if one.seen.added is not None],
         )
-        yield _family(
+        yield _make_family(
             "stream_length",
             "gauge",
             "Entries that a stream holds.",
             KEY,
-            [(_key(one), float(one.seen.length)) for one in streams],
+            [(_make_labels(one), float(one.seen.length)) for one in streams],
         )
         readers = [(one, svc, group) for one in streams for svc, group in one.groups.items()]
-        yield _family(
+        yield _make_family(
             "reader_lag_entries",
             "gauge",
             "Entries that a reader's group has not been given yet.",
             READER,
-            [((*_key(one), svc), float(group.lag)) for one, svc, group in readers if group.lag is not None],
+            [
+                ((*_make_labels(one), svc), float(group.lag))
+                for one, svc, group in readers
+                if group.lag is not None
+            ],
         )
-        yield _family(
+        yield _make_family(
             "reader_oldest_seconds",
             "gauge",
             "Age of the oldest entry that a reader's group has not settled; 0 when nothing is left.",
             READER,
-            [((*_key(one), svc), group.oldest_sec or 0.0) for one, svc, group in readers],
+            [((*_make_labels(one), svc), group.oldest_sec or 0.0) for one, svc, group in readers],
         )
         counts = Counter(one.what for one in faults)
-        yield _family(
+        yield _make_family(
             "flow_faults",
             "gauge",
             "What is wrong with the flow now, by kind.",
@@ -113,16 +117,18 @@ class MeshMetrics:
         )
 
 
-def _key(one: KeyState) -> tuple[str, str]:
+def _make_labels(one: KeyState) -> tuple[str, str]:
     """Return the values of the labels KEY for a key: its bus and its name."""
     return one.key.bus, one.key.name
 
 
-def _of_services(name: str, text: str, values: Mapping[str, float]) -> Family:
+def _make_service_family(name: str, text: str, values: Mapping[str, float]) -> Family:
     """Return a gauge with one value for each service."""
-    return _family(name, "gauge", text, ("svc",), [((svc,), float(value)) for svc, value in values.items()])
+    return _make_family(
+        name, "gauge", text, ("svc",), [((svc,), float(value)) for svc, value in values.items()]
+    )
 
 
-def _family(name: str, kind: Kind, text: str, labels: tuple[str, ...], values: list[Value]) -> Family:
+def _make_family(name: str, kind: Kind, text: str, labels: tuple[str, ...], values: list[Value]) -> Family:
     """Return a metric family of mesh; `name` gets the prefix `marketswarm_mesh_`."""
     return Family(f"marketswarm_mesh_{name}", kind, text, values, labels=labels)

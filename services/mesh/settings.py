@@ -16,17 +16,18 @@ class FlowSettings(ServiceConfig):
     """`settings` of mesh. All durations are in seconds."""
 
     flow_sec: Annotated[float, Field(ge=0.2, le=300)] = 5.0
-    """The time from one look at the streams to the next. Example: `2`."""
+    """The time from one reading of the streams to the next. Example: `2`."""
     window_sec: Annotated[float, Field(ge=1, le=3600)] = 60.0
-    """The time over which a rate is reckoned. Example: `300`."""
+    """The time over which a rate is computed. Example: `300`."""
     behind_sec: Seconds = 60.0
     """How long an entry may wait for its group, and a stream for its first entry. Example: `120`."""
     silent_sec: Seconds = 3600.0
-    """Within what time a stream that somebody reads gets a new entry. Example: `600`."""
+    """The longest time without a new entry for a stream that has readers. Example: `600`."""
     expect_sec: dict[Pattern, Seconds] = Field({}, max_length=1000)
-    """The same for single keys, read or not. Example: `{"massive:probes": 120}`."""
+    """The longest time without a new entry for single keys, with or without readers. Example:
+    `{"massive:probes": 120}`."""
     quiet: Annotated[tuple[Pattern, ...], Field(max_length=1000)] = (f"{ALERTS}*", "*:alerts", "*:dead")
-    """Keys (patterns) where no new entry is good news. Example: `["*:alerts", "rss:items"]`."""
+    """Patterns of keys that normally get no entries for a long time. Example: `["*:alerts", "rss:items"]`."""
 
     def expected_sec(self, key: str) -> float | None:
         """Return within how many seconds a new entry must arrive at this key.
@@ -49,4 +50,4 @@ class MeshSettings(ServiceConfig):
     variables: ClassVar = frozenset()
 
     settings: FlowSettings = FlowSettings()
-    """How closely mesh looks at the flow, and when something is wrong."""
+    """How often mesh reads the flow between services, and from when it reports a fault."""

@@ -63,7 +63,7 @@ class Convergence:
         self._revision = rev
         self._early.clear()
 
-    def note_revision(self, rev: int | None, now: float) -> None:
+    def record_revision(self, rev: int | None, now: float) -> None:
         """Record that a beat shows the revision `rev`, if mesh itself does not use it yet."""
         if rev is not None and rev > (self._revision or 0) and len(self._early) < MAX_EARLY:
             self._early.setdefault(rev, now)
@@ -83,10 +83,10 @@ class Convergence:
 def count_concurrent(instances: Collection[Instance], now: float) -> int:
     """Return how many instances of one service ran at the same time, by their beats, and may still run."""
     alive = [one for one in instances if not one.is_overdue(now)]
-    return max((_count_beside(one, alive) for one in alive), default=0)
+    return max((_count_concurrent_with(one, alive) for one in alive), default=0)
 
 
-def _count_beside(newest: Instance, others: Collection[Instance]) -> int:
+def _count_concurrent_with(newest: Instance, others: Collection[Instance]) -> int:
     """Return how many instances ran when `newest` joined, including it."""
     at = newest.joined_at
     return 1 + sum(1 for one in others if one is not newest and one.joined_at <= at < one.beat_at)
@@ -167,7 +167,7 @@ class Topology:
         """
         boot = beat.boot or ""
         known = self.instances_of(beat.svc).get(boot)
-        self.convergence.note_revision(beat.rev, now)
+        self.convergence.record_revision(beat.rev, now)
         if known is not None:
             if boot and beat.i <= known.last.i:
                 self.replays += 1
@@ -176,14 +176,14 @@ class Topology:
             known.heard_at = known.beat_at = now
             if known.sender == NOBODY:
                 known.sender = sender()
-            self._note_skew(known)
+            self._record_skew(known)
             return self._remove([known], now, wall) if beat.status == "stopping" else []
         if beat.status == "stopping":
             return []
         new = Instance(beat.svc, boot, bus, beat, now, now, wall, wall, sender=sender())
-        events = self._succession_events(new, now, wall)
+        events = self._make_succession_events(new, now, wall)
         self.add(new)
-        self._note_skew(new)
+        self._record_skew(new)
         return events
 
     def remove_silent(self, now: float, wall: float) -> list[MeshEvent]:
@@ -258,7 +258,7 @@ class Topology:
         if not found:
             self.services.pop(one.svc, None)
 
-    def _succession_events(self, new: Instance, now: float, wall: float) -> list[MeshEvent]:
+    def _make_succession_events(self, new: Instance, now: float, wall: float) -> list[MeshEvent]:
         """Return the events for a new instance: `joined`, or `restarted` if it succeeds another.
 
         Its predecessor left or, if this is the first beat of the new one, is overdue. Drop the most silent
@@ -286,7 +286,7 @@ class Topology:
         for one in silent:
             self._drop(one)
         for one in silent:
-            successor = self._successor(one)
+            successor = self._find_successor(one)
             if successor is None:
                 gone = self.departed.setdefault(one.svc, [])
                 gone.append(Departed(one.boot, one.history, wall))
@@ -296,7 +296,7 @@ class Topology:
                 events += _succeed(successor, one.history, now, wall)
         return events
 
-    def _successor(self, left: Instance) -> Instance | None:
+    def _find_successor(self, left: Instance) -> Instance | None:
         """Return the first instance that joined after the last beat of `left` and has no restarts.
 
         The result is None if there is no such instance.
@@ -320,7 +320,7 @@ class Topology:
                 events.append(MeshEvent("conflict", svc, newest.boot, wall, newest.last.rev, more))
         return events
 
-    def _note_skew(self, one: Instance) -> None:
+    def _record_skew(self, one: Instance) -> None:
         """Add an instance to `skewed` if its clock has just turned out to be wrong."""
         if one.detect_skew():
             self.skewed.append((one.svc, round(one.skew_sec, 3)))

@@ -91,10 +91,10 @@ class Feed(ServiceConfig):
     """One feed of `endpoints`."""
 
     url: Annotated[str, Field(max_length=2000), AfterValidator(_require_web_url)] = Field(repr=False)
-    """Where the feed is: `http://`, `https://`, or `"env:NAME"` for one that holds a secret (FEED must be
+    """The URL of the feed: `http://`, `https://`, or `"env:NAME"` for a URL with a secret in it (FEED must be
     a word of that name). Example: `"https://news.example/markets.xml"`."""
     name: Annotated[str, Field(min_length=1, max_length=100)]
-    """What the feed is called in items and logs. Example: `"markets"`."""
+    """The name of the feed in items and logs. Example: `"markets"`."""
     tags: Annotated[tuple[Tag, ...], Field(max_length=20)] = ()
     """Words that each item of the feed gets. Example: `["news"]`."""
     every_sec: Interval | None = None
@@ -112,23 +112,24 @@ class ReadSettings(ServiceConfig):
     poll_sec: Interval = 60.0
     """The time between two reads of a feed that has no `every_sec`; at most a day. Example: `600`."""
     timeout_sec: Annotated[float, _seconds(60)] = 10.0
-    """The limit for one feed, from the look-up to the last byte, redirects included; at most 60. Example:
-    `20`."""
+    """The time limit of one read, from the look-up of the name to the last byte, with redirects; at most 60.
+    Example: `20`."""
     max_bytes: Annotated[int, _whole_number(1, 50_000_000)] = 2_000_000
-    """The limit for one feed, as it comes and unpacked; at most 50000000. Example: `5000000`."""
+    """The size limit of a feed, both compressed and decompressed; at most 50000000. Example: `5000000`."""
     at_once: Annotated[int, _whole_number(1, 100)] = 16
-    """How many feeds one instance reads at the same time; 1 to 100. Example: `32`."""
+    """The number of feeds that one instance reads at the same time; 1 to 100. Example: `32`."""
     host_at_once: Annotated[int, _whole_number(1, 100)] = 2
-    """How many of these may be of one host; 1 to 100. Example: `1`."""
+    """The number of feeds of one host that an instance reads at the same time; 1 to 100. Example: `1`."""
     host_spacing_sec: Annotated[float, _seconds(3600, zero=True)] = 0.25
     """The time between the beginnings of two reads of one host; 0 to 3600. Example: `1`."""
     allow_inside: Annotated[tuple[str, ...], Field(max_length=100), BeforeValidator(_require_allowances)] = ()
     """Hosts and networks that feeds may use though they are not on the open Internet. Example:
     `["10.1.0.0/16", "wiki.example:8080"]`."""
     stream_length: Annotated[int, _whole_number(1, 10_000_000)] = 10_000
-    """About how many items stay on the stream; at most 10000000. Example: `50000`."""
+    """The number of items, roughly, that the stream keeps; at most 10000000. Example: `50000`."""
     remember_days: Annotated[int, _whole_number(1, 3650)] = 30
-    """How long after a feed was last read its published items are known; 1 to 3650. Example: `90`."""
+    """The days after the last read of a feed for which its published items are remembered; 1 to 3650.
+    Example: `90`."""
 
     @property
     def allowances(self) -> tuple[Allowance, ...]:

@@ -68,31 +68,32 @@ class LlmSettings(ServiceConfig):
     """`settings.llm`: what is asked of the model at VEXY_LLM_URL, and how often."""
 
     model: Annotated[str, Field(min_length=1, max_length=200)] = "default"
-    """What the model is called at its endpoint. Example: `"small-and-quick"`."""
+    """The name of the model at its endpoint. Example: `"small-and-quick"`."""
     requests_per_hour: Annotated[int, Field(ge=0, le=100_000)] = 60
-    """How often it is asked, by all workers together. Example: `120`."""
+    """The number of requests to the model in an hour, by all workers together. Example: `120`."""
     timeout_sec: Annotated[float, Field(gt=0, le=120, allow_inf_nan=False)] = 20.0
-    """How long one answer may take. Example: `30`."""
+    """The time limit of a request to the model. Example: `30`."""
     stories: Annotated[int, Field(ge=0, le=50)] = 5
-    """How many stories of a digest it is asked about. Example: `3`."""
+    """The number of stories in a digest for which the model writes a summary. Example: `3`."""
 
 
 class WorkSettings(ServiceConfig):
     """`settings` of vexy_ai."""
 
     group: Annotated[str, Field(min_length=1, max_length=100)] = "vexy_ai"
-    """The consumer group on every stream; another name reads every stream anew. Example: `"vexy_ai"`."""
+    """The consumer group on every stream; under a new name every stream is read from its start. Example:
+    `"vexy_ai"`."""
     claim_sec: Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)] = 60.0
-    """After this time an entry that a worker took and did not settle goes to another worker. Example:
+    """The time after which an entry that a worker has read and not settled goes to another worker. Example:
     `30`."""
     tries: Annotated[int, Field(ge=1, le=100)] = 5
-    """How often an entry is tried before it goes to `vexy:dead`. Example: `3`."""
+    """The number of attempts at an entry before it goes to `vexy:dead`. Example: `3`."""
     batch: Annotated[int, Field(ge=1, le=1000)] = 100
-    """How many entries of a stream are read at once. Example: `50`."""
+    """The number of entries of a stream that are read at once. Example: `50`."""
     pending: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """Nothing new is taken of a stream while so many entries are taken and not settled. Example: `500`."""
+    """The number of unsettled entries of a stream from which no new ones are read. Example: `500`."""
     behind_sec: Seconds = 120.0
-    """The service is `degraded` when an entry has waited for this time. Example: `300`."""
+    """The waiting time of an entry from which the service is `degraded`. Example: `300`."""
     symbols: Symbols = Field(default_factory=dict)
     """Tickers to look for, with the names that stand for them; a list does without names. Example:
     `{"AAPL": ["Apple"], "MSFT": []}`."""
@@ -101,13 +102,13 @@ class WorkSettings(ServiceConfig):
     digest_sec: Annotated[int, Field(ge=1, le=86_400)] = 300
     """The length of the window of a digest, aligned to the clock. Example: `900`."""
     stories: Annotated[int, Field(ge=1, le=100)] = 20
-    """How many stories a digest shows. Example: `10`."""
+    """The number of stories that a digest shows. Example: `10`."""
     similar: Annotated[float, Field(ge=0.1, le=1, allow_inf_nan=False)] = 0.6
-    """From which likeness two items are one story. Example: `0.7`."""
+    """The similarity of two titles, from 0 to 1, from which their items are one story. Example: `0.7`."""
     notes: Annotated[int, Field(ge=100, le=1_000_000)] = 10_000
-    """About how many entries `vexy:notes` keeps. Example: `50000`."""
+    """The number of entries, roughly, that `vexy:notes` keeps. Example: `50000`."""
     llm: LlmSettings = LlmSettings()
-    """The model that is asked for summaries; it needs `VEXY_LLM_URL`."""
+    """The requests for summaries to a model, which needs `VEXY_LLM_URL`."""
 
 
 class VexySettings(ServiceConfig):
@@ -116,7 +117,7 @@ class VexySettings(ServiceConfig):
     variables: ClassVar = variables_of(VexyEnvironment)
 
     settings: WorkSettings = WorkSettings()
-    """How vexy_ai works, what it looks for, how it digests."""
+    """How vexy_ai reads its streams, which tickers and topics it looks for, and how it makes digests."""
 
 
 NOTES: Final = "notes"

@@ -12,8 +12,8 @@ from marketswarm.cli.status import describe_leader
 from marketswarm.event import Kind, encode_event
 from marketswarm.exit import Code
 from marketswarm.status import FAILED, UNWATCHABLE, Leader
-from notifier.channel_pool import new_address_message, unopened_channel_message
-from notifier.dispatcher import broken_channel_message
+from notifier.channel_pool import make_new_address_message, make_unopened_channel_message
+from notifier.dispatcher import make_broken_channel_message
 from notifier.router.incident import Notice, NoticeKind
 from notifier.router.render import render_message
 from support.channel_messages import AT, event_of
@@ -90,9 +90,9 @@ def test_a_cause_and_a_group_are_on_the_page():
 
 def test_what_the_notifier_says_of_itself_is_on_the_page():
     titles = [
-        broken_channel_message("NAME", "", "410", AT).title.partition(":")[0],
-        unopened_channel_message("NAME", "", AT).title,
-        new_address_message({"NAME": "x"}, 1, AT).title.partition(":")[0],
+        make_broken_channel_message("NAME", "", "410", AT).title.partition(":")[0],
+        make_unopened_channel_message("NAME", "", AT).title,
+        make_new_address_message({"NAME": "x"}, 1, AT).title.partition(":")[0],
     ]
     assert set(titles) <= shown()
 

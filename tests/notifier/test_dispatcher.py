@@ -223,8 +223,8 @@ async def test_what_is_held_back_is_acknowledged_and_the_sentinel_knows_of_it():
     for kind in ("miss", "ok", "miss"):
         bench.hear(f"healer_{kind}", "healer")
         await bench.dispatcher.dispatch()
-    delivery_record = orjson.loads(bench.turns[-1].records["healer_miss.healer.3"])
-    assert (delivery_record["held"], delivery_record["channels"]) == ("rate_limit", [])
+    record = orjson.loads(bench.turns[-1].records["healer_miss.healer.3"])
+    assert (record["held"], record["channels"]) == ("rate_limit", [])
     assert bench.acked() == [b"3-0"]
 
 

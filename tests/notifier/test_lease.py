@@ -16,10 +16,13 @@ def view(boot="a", now=0.0):
 def test_who_gets_the_first_lease_leads_and_takes_the_others_with_it():
     one = view()
     assert not one.is_leader
-    assert (one.action_for(HOME, 0.0), one.action_for(OTHER, 0.0)) == (LeaseAction.TAKE, LeaseAction.READ)
+    assert (one.choose_action(HOME, 0.0), one.choose_action(OTHER, 0.0)) == (
+        LeaseAction.TAKE,
+        LeaseAction.READ,
+    )
     one.record_holder(HOME, "a", 0.1)
     assert one.is_leader
-    assert one.action_for(OTHER, 0.1) is LeaseAction.SEIZE
+    assert one.choose_action(OTHER, 0.1) is LeaseAction.SEIZE
 
 
 def test_who_finds_another_one_stands_by_and_holds_nothing():
@@ -27,19 +30,22 @@ def test_who_finds_another_one_stands_by_and_holds_nothing():
     one.record_holder(HOME, "b", 0.1)
     one.record_holder(OTHER, "a", 0.1)
     assert not one.is_leader
-    assert (one.action_for(HOME, 0.2), one.action_for(OTHER, 0.2)) == (LeaseAction.TAKE, LeaseAction.RELEASE)
+    assert (one.choose_action(HOME, 0.2), one.choose_action(OTHER, 0.2)) == (
+        LeaseAction.TAKE,
+        LeaseAction.RELEASE,
+    )
     assert one.other == "b"
 
 
 def test_the_next_bus_decides_for_whom_the_first_is_away_and_only_after_the_life_of_a_lease():
     one = view()
     one.record_holder(OTHER, "", 0.1)
-    assert one.action_for(OTHER, 2.9) is LeaseAction.READ
+    assert one.choose_action(OTHER, 2.9) is LeaseAction.READ
     one.record_holder(OTHER, "", 2.9)
-    assert one.action_for(OTHER, 3.1) is LeaseAction.TAKE
+    assert one.choose_action(OTHER, 3.1) is LeaseAction.TAKE
     one.record_holder(OTHER, "a", 3.2)
     assert one.is_leader
-    assert one.action_for(HOME, 3.2) is LeaseAction.TAKE, "it may be back"
+    assert one.choose_action(HOME, 3.2) is LeaseAction.TAKE, "it may be back"
 
 
 def test_a_first_bus_that_is_back_decides_again():
@@ -48,7 +54,7 @@ def test_a_first_bus_that_is_back_decides_again():
     assert one.is_leader
     one.record_holder(HOME, "b", 3.3)
     assert not one.is_leader
-    assert one.action_for(OTHER, 3.4) is LeaseAction.RELEASE
+    assert one.choose_action(OTHER, 3.4) is LeaseAction.RELEASE
 
 
 def test_who_leads_goes_on_while_no_bus_can_be_reached():
@@ -56,7 +62,10 @@ def test_who_leads_goes_on_while_no_bus_can_be_reached():
     one.record_holder(HOME, "a", 0.1)
     assert one.deciding_bus(10.0) is None
     assert one.is_leader
-    assert (one.action_for(HOME, 10.0), one.action_for(OTHER, 10.0)) == (LeaseAction.TAKE, LeaseAction.TAKE)
+    assert (one.choose_action(HOME, 10.0), one.choose_action(OTHER, 10.0)) == (
+        LeaseAction.TAKE,
+        LeaseAction.TAKE,
+    )
 
 
 def test_who_is_turned_away_where_it_is_decided_leads_no_longer():

@@ -215,6 +215,6 @@ def test_it_knows_which_message_about_a_service_is_on_its_way():
     for ident, about in (("m1", ("a", "b")), ("m2", ("b", "c"))):
         outbox.add(replace(message(ident), about=about), ["slack"])
     outbox = kept.take(outbox).restored()
-    assert [outbox.pending_message_for(each) for each in "abcd"] == ["m1", "m1", "m2", None]
+    assert [outbox.find_pending_message(each) for each in "abcd"] == ["m1", "m1", "m2", None]
     outbox.record_accepted("m1", "slack")
-    assert [outbox.pending_message_for(each) for each in "abc"] == [None, "m2", "m2"]
+    assert [outbox.find_pending_message(each) for each in "abc"] == [None, "m2", "m2"]

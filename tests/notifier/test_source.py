@@ -3,7 +3,7 @@
 import orjson
 
 from marketswarm.operator import Silence
-from notifier.source import SilenceSync, unfinished_outages
+from notifier.source import SilenceSync, find_unfinished_outages
 
 
 def log(*entries):
@@ -16,7 +16,7 @@ def log(*entries):
 
 
 def lasting(*entries):
-    return [event.id for event, _ in unfinished_outages(log(*entries))]
+    return [event.id for event, _ in find_unfinished_outages(log(*entries))]
 
 
 def test_what_is_down_last_lasts_in_the_order_in_which_it_began():
@@ -54,7 +54,7 @@ def test_a_bus_and_a_service_of_one_name_are_two_things():
 
 
 def test_nonsense_is_passed_over():
-    assert unfinished_outages([b"", b"{", b"[]"]) == []
+    assert find_unfinished_outages([b"", b"{", b"[]"]) == []
 
 
 def silence(ident="q1", changed_at=10.0, ends_at=100.0):

@@ -18,8 +18,8 @@ from notifier.store import (
     RECORDS_AT_MOST,
     Store,
     Transaction,
-    delivery_record,
     find_delivered,
+    make_delivery_record,
     sentinel_may_report,
 )
 
@@ -62,9 +62,9 @@ def test_a_dead_message_that_is_resent_again_and_again_is_deleted_once():
 
 async def test_an_event_counts_as_told_when_any_bus_says_that_people_were_reached():
     one, two = MemoryBus("one"), MemoryBus("two")
-    await one.client.set("notifier:told:a", delivery_record(1.0, ["slack"], "sentinel"))
-    await two.client.set("notifier:told:b", delivery_record(1.0, ["slack"], "notifier"))
-    await two.client.set("notifier:told:held", delivery_record(1.0, (), "notifier", "silenced"))
+    await one.client.set("notifier:told:a", make_delivery_record(1.0, ["slack"], "sentinel"))
+    await two.client.set("notifier:told:b", make_delivery_record(1.0, ["slack"], "notifier"))
+    await two.client.set("notifier:told:held", make_delivery_record(1.0, (), "notifier", "silenced"))
     for bad, raw in (("c", b"{"), ("d", b"7"), ("e", b"{}")):
         await two.client.set(f"notifier:told:{bad}", raw)
     idents = ["a", "b", "c", "d", "e", "held", "none"]

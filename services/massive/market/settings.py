@@ -95,25 +95,25 @@ class MarketSettings(ServiceConfig):
     ] = ()
     """Tickers as the API writes them; `*` is refused. Example: `["AAPL", "BRK.B"]`."""
     feed: Literal["delayed", "real-time"] = "delayed"
-    """Which feed your plan includes; `delayed` is 15 minutes late. Example: `"real-time"`."""
+    """The feed that your plan includes; `delayed` is 15 minutes late. Example: `"real-time"`."""
     rest_url: RestUrl | None = Field(default=None, repr=False)
-    """Where the REST API is, `https://`. Default: `MASSIVE_REST_URL`, else `https://api.massive.com`.
+    """The URL of the REST API, `https://`. Default: `MASSIVE_REST_URL`, else `https://api.massive.com`.
     Example: `"https://api.massive.com"`."""
     ws_url: WsUrl | None = Field(default=None, repr=False)
-    """Where the WebSocket API is, `wss://`. Default: `MASSIVE_WS_URL`, else that of `feed`. Example:
+    """The URL of the WebSocket API, `wss://`. Default: `MASSIVE_WS_URL`, else the URL of `feed`. Example:
     `"wss://delayed.massive.com/stocks"`."""
     file: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
     """The recording that `replay` plays. Example: `"recorded.jsonl"`."""
     speed: Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)] = 1.0
-    """The speed of a replay: 1 is as recorded, 60 a minute in a second, 0 as fast as the bus takes it.
+    """The speed of a replay: 1 is as recorded, 60 is a minute in a second, 0 is as fast as the bus allows.
     Example: `60`."""
     backfill_sec: Annotated[float, Field(ge=0, le=MAX_BACKFILL_SEC)] = 3 * 86_400.0
-    """How far back a gap is filled; at most a week. Example: `86400`."""
+    """The age up to which gaps are filled; at most a week. Example: `86400`."""
     settle_sec: Annotated[float, Field(ge=0, le=300)] = 10.0
-    """How long a bar is left to become final before REST is asked for it, and how far this machine's
-    clock may be off. Example: `30`."""
+    """The time after the end of a bar before it is requested by REST, so that it is final and this machine's
+    clock may be off by as much. Example: `30`."""
     keep: Annotated[int, Field(gt=0, le=10_000_000)] = 100_000
-    """About how many bars the stream holds. Example: `1000000`."""
+    """The number of bars, roughly, that the stream keeps. Example: `1000000`."""
 
     @model_validator(mode="after")
     def _replay_has_a_file(self) -> Self:

@@ -97,22 +97,24 @@ class Target(ServiceConfig):
     every_sec: IntervalSec | None = None
     """The time between two probes; at most a day. Default: `probe_sec`. Example: `60`."""
     timeout_sec: TimeoutSec | None = None
-    """How long one probe may take, in all. Default: that of `settings`. Example: `5`."""
+    """The time limit of a whole probe. Default: `timeout_sec` of `settings`. Example: `5`."""
     down_after: RunLength | None = None
-    """How many failures in a row make the target down. Default: that of `settings`. Example: `2`."""
+    """The number of failures in a row after which the target is down. Default: `down_after` of `settings`.
+    Example: `2`."""
     up_after: RunLength | None = None
-    """How many successes in a row make it up again. Default: that of `settings`. Example: `1`."""
+    """The number of successes in a row after which it is up again. Default: `up_after` of `settings`.
+    Example: `1`."""
     alert: bool | None = None
-    """Whether its loss is an alert. Default: `true`; `false` of a bus, which the healer watches already.
-    Example: `false`."""
+    """Whether the loss of the target is an alert. Default: `true`, but `false` for a bus, since the healer
+    monitors buses already. Example: `false`."""
     severity: Literal["info", "warning", "critical"] | None = None
-    """How much its loss matters. Default: that of massive. Example: `"critical"`."""
+    """The severity of an alert about the target. Default: the severity of massive. Example: `"critical"`."""
     tags: Annotated[tuple[Name, ...], Field(max_length=50)] = ()
-    """Words by which routes, silences and maintenance choose it, besides those of massive. Example:
-    `["shop"]`."""
+    """The tags by which routes, silences and maintenance windows select the target, besides the tags of
+    massive. Example: `["shop"]`."""
     depends_on: Annotated[tuple[Name, ...], Field(max_length=50)] = ()
     """Services, or targets as `massive/<name>`: while one of them is down, people get no message about
-    this one. Example: `["massive/names"]`."""
+    this target. Example: `["massive/names"]`."""
 
     @property
     def alerts(self) -> bool:
@@ -127,9 +129,10 @@ class Tcp(Target):
     host: Host | None = None
     """The host to connect to; with `port`, and instead of `bus`. Example: `"db.example"`."""
     port: Port | None = None
-    """Its port. Example: `5432`."""
+    """The port of `host`. Example: `5432`."""
     bus: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """A bus by its name, found as every agent finds it. Example: `"market-redis"`."""
+    """The name of a bus to connect to, instead of `host`; its URL is found as by every agent. Example:
+    `"market-redis"`."""
 
     @model_validator(mode="after")
     def _has_address_or_bus(self) -> Self:
@@ -151,65 +154,67 @@ class Dns(Target):
     host: Host
     """The name to look up. Example: `"shop.example"`."""
     record: Literal["A", "AAAA", "CAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"] = "A"
-    """The kind of record. Example: `"MX"`."""
+    """The type of the DNS record. Example: `"MX"`."""
     resolvers: Resolvers = ()
     """The name servers to ask, one after the other. Default: `NET_DNS_RESOLVERS`, else the system's.
     Example: `["9.9.9.9", "127.0.0.1:5353"]`."""
     expect: Annotated[tuple[Text, ...], Field(max_length=50)] = ()
-    """What must be among the answers, all of it. Example: `["192.0.2.7"]`."""
+    """The texts that must all be among the answers. Example: `["192.0.2.7"]`."""
 
 
 class Tls(Target):
-    """A certificate to look at. Without a valid one the target fails."""
+    """A TLS server whose certificate is checked. Without a valid certificate the target fails."""
 
     kind: Literal["tls"] = "tls"
     host: Host
     """The host to connect to. Example: `"shop.example"`."""
     port: Port = 443
-    """Its port. Example: `8443`."""
+    """The port of `host`. Example: `8443`."""
     server_name: Host | None = None
-    """The name that is asked for, and that the certificate must be for. Default: `host`. Example:
+    """The name that is sent to the server, and that the certificate must be for. Default: `host`. Example:
     `"www.shop.example"`."""
     ca_file: Path | None = None
     """A PEM file with the authorities to trust. Default: those of the system. Example:
     `"/etc/ssl/ours.pem"`."""
     warn_days: Days = 14.0
-    """How many days before its end the certificate is a warning. Example: `21`."""
+    """The days before the end of the certificate from which the probe has a warning. Example: `21`."""
 
 
 class Https(Target):
-    """A page to ask for."""
+    """A web page to request."""
 
     kind: Literal["https"] = "https"
     url: Url
-    """The page; without a password in it. Example: `"https://shop.example/health"`."""
+    """The URL of the page, without a password in it. Example: `"https://shop.example/health"`."""
     method: Literal["GET", "HEAD"] = "GET"
-    """How to ask. Example: `"HEAD"`."""
+    """The method of the request. Example: `"HEAD"`."""
     status: Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Field(max_length=50)] = ()
-    """The statuses that are right. Default: 200 to 299. Example: `[200, 401]`."""
+    """The accepted HTTP statuses. Default: 200 to 299. Example: `[200, 401]`."""
     contains: Text | None = None
-    """Plain text that must be in the first `max_bytes`. Example: `"ok"`."""
+    """A plain text that must be in the first `max_bytes` of the page. Example: `"ok"`."""
     lacks: Text | None = None
-    """Plain text that must not be in there. Example: `"error"`."""
+    """A plain text that must not be in the first `max_bytes` of the page. Example: `"error"`."""
     max_bytes: Annotated[int, Field(ge=1, le=MAX_BODY_BYTES)] = 1024 * 1024
-    """How much of the page is read. Example: `65536`."""
+    """The number of bytes of the page that are read. Example: `65536`."""
     redirects: Annotated[int, Field(ge=0, le=10)] = 0
-    """How many redirects are followed. Example: `3`."""
+    """The number of redirects to follow. Example: `3`."""
     ca_file: Path | None = None
-    """As for `tls`. Default: those of the system. Example: `"/etc/ssl/ours.pem"`."""
+    """A PEM file with the authorities to trust. Default: those of the system. Example:
+    `"/etc/ssl/ours.pem"`."""
     warn_days: Days = 14.0
-    """As for `tls`; `http://` has no certificate. Example: `21`."""
+    """The days before the end of the certificate from which the probe has a warning; `http://` has none.
+    Example: `21`."""
 
 
 class Polygon(Target):
-    """The market data API: does it answer, and take the key? Off without POLYGON_API_KEY."""
+    """The market data API: the probe logs in with the key. It is off without POLYGON_API_KEY."""
 
     kind: Literal["polygon"] = "polygon"
     url: RestUrl | None = Field(default=None, repr=False)
-    """Where the market data API is. Default: that of `settings.market`, else of the environment, else
-    where it always is. Example: `"https://api.massive.com"`."""
+    """The URL of the market data API. Default: `rest_url` of `settings.market`, else `MASSIVE_REST_URL`, else
+    `https://api.massive.com`. Example: `"https://api.massive.com"`."""
     websocket: bool = True
-    """Whether to log in by WebSocket, too; that may throw out another program that has the same key.
+    """Whether to log in by WebSocket, too; that may end the connection of another program with the same key.
     Example: `false`."""
 
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from notifier.router import suppression
 from notifier.router.incident import Decision
 from notifier.router.policy import MaintenanceWindow
-from notifier.router.suppression import HIGH, LOW, flap_ratio, is_flapping, is_window_open
+from notifier.router.suppression import HIGH, LOW, compute_flap_ratio, is_flapping, is_window_open
 from support.simulation.router import Town
 
 WINDOW_SEC = 600.0
@@ -29,7 +29,7 @@ def test_slow_changes_are_no_flapping():
 
 def test_what_flaps_ceases_later_than_it_would_begin():
     found = changes(20, 1)
-    levels = [flap_ratio(found, 1000.0 + sec, WINDOW_SEC) for sec in range(0, 700, 10)]
+    levels = [compute_flap_ratio(found, 1000.0 + sec, WINDOW_SEC) for sec in range(0, 700, 10)]
     assert levels == sorted(levels, reverse=True)
     ceases = next(sec for sec, level in zip(range(0, 700, 10), levels, strict=True) if level < LOW)
     would_begin = next(sec for sec, level in zip(range(0, 700, 10), levels, strict=True) if level < HIGH)
@@ -39,9 +39,9 @@ def test_what_flaps_ceases_later_than_it_would_begin():
 
 
 def test_only_the_last_twenty_count_and_nothing_is_beyond_one():
-    assert flap_ratio(changes(500, 0), 1000.0, WINDOW_SEC) == 1.0
-    assert flap_ratio([2000.0], 1000.0, WINDOW_SEC) <= 1 / 20, "a change in the future is as one now"
-    assert flap_ratio([], 1000.0, WINDOW_SEC) == 0.0
+    assert compute_flap_ratio(changes(500, 0), 1000.0, WINDOW_SEC) == 1.0
+    assert compute_flap_ratio([2000.0], 1000.0, WINDOW_SEC) <= 1 / 20, "a change in the future is as one now"
+    assert compute_flap_ratio([], 1000.0, WINDOW_SEC) == 0.0
 
 
 NIGHT = {"at": "30 2 * * *", "for_sec": 3600, "tz": "Europe/Zurich"}
@@ -81,11 +81,11 @@ def test_a_window_may_be_longer_than_a_day():
 def test_a_window_is_on_its_services_and_tags_or_on_all():
     by_name = MaintenanceWindow(services=("rss_*",), **NIGHT)
     by_tag = MaintenanceWindow(tags=("ingest",), **NIGHT)
-    assert by_name.fits("rss_agg", ())
-    assert by_tag.fits("massive", ("ingest",))
-    assert not by_name.fits("massive", ())
-    assert not by_tag.fits("massive", ())
-    assert MaintenanceWindow(**NIGHT).fits("massive", ())
+    assert by_name.includes("rss_agg", ())
+    assert by_tag.includes("massive", ("ingest",))
+    assert not by_name.includes("massive", ())
+    assert not by_tag.includes("massive", ())
+    assert MaintenanceWindow(**NIGHT).includes("massive", ())
 
 
 def test_a_window_is_worked_out_once_for_all_that_is_looked_at(monkeypatch):

@@ -28,8 +28,8 @@ def test_what_was_so_when_it_began_took_no_time_that_anybody_knows():
 
 def test_a_reseed_is_reckoned_from_whoever_had_it_first():
     found = converging()
-    found.note_revision(8, 10.0)
-    found.note_revision(8, 10.5)
+    found.record_revision(8, 10.0)
+    found.record_revision(8, 10.5)
     found.set_revision(8, 11.0)
     assert not found.check({7, 8}, 12.0)
     assert found.check({8}, 13.0)
@@ -38,7 +38,7 @@ def test_a_reseed_is_reckoned_from_whoever_had_it_first():
 
 def test_a_revision_that_someone_made_up_long_ago_is_no_beginning():
     found = converging()
-    found.note_revision(8, 10.0)
+    found.record_revision(8, 10.0)
     found.set_revision(8, 10.0 + EARLY_SEC + 1)
     assert found.check({8}, 10.0 + EARLY_SEC + 3)
     assert found.took_sec == 2.0
@@ -48,8 +48,8 @@ def test_revisions_without_end_and_old_ones_are_not_remembered():
     for rev, first_seen_at in ((8, 1.0), (7 + MAX_EARLY, 1.0), (8 + MAX_EARLY, 2.0)):
         found = converging()
         for beaten in range(1000):
-            found.note_revision(beaten, 1.0)
-        found.note_revision(None, 1.0)
+            found.record_revision(beaten, 1.0)
+        found.record_revision(None, 1.0)
         found.set_revision(rev, 2.0)
         assert found.check({rev}, 5.0)
         assert found.took_sec == 5.0 - first_seen_at
