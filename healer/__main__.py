@@ -5,7 +5,7 @@ from typing import Final
 
 from healer.watch import watch
 from marketswarm.agent import agent, run
-from marketswarm.monitor import healer_heartbeat
+from marketswarm.monitor import make_healer_heartbeat
 from marketswarm.settings import HealerSettings
 
 START_THRESHOLDS: Final = (50_000, 20, 50)
@@ -26,7 +26,7 @@ async def main() -> int:
         gc.freeze()
         gc.set_threshold(*usual_thresholds)
 
-    async with agent("healer", HealerSettings, heartbeat=healer_heartbeat) as me:
+    async with agent("healer", HealerSettings, heartbeat=make_healer_heartbeat) as me:
         await watch(me, roster_built=exclude_roster_from_collection)
     return me.exit_code
 

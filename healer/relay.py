@@ -109,7 +109,7 @@ class Relay:
         stored, position = self._stored or b"", entries[-1].id
         args: list[str | bytes | float] = [
             *fence,
-            await self._log_length.current(bus),
+            await self._log_length.compute_length(bus),
             self._channel(),
             MASSIVE_ALERTS,
             stored,

@@ -13,7 +13,7 @@ from healer.election import LeaderElection
 from healer.relay import Relay
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus
-from marketswarm.monitor import Monitor, VerdictEncoder, alert_target
+from marketswarm.monitor import Monitor, VerdictEncoder, find_alert_target
 from marketswarm.settings import HealerSettings
 from marketswarm.truth import Truth, Watch
 
@@ -23,7 +23,7 @@ async def watch(me: Agent[HealerSettings], roster_built: Callable[[], None] = la
 
     `roster_built` is called once the first roster is in force.
     """
-    home, channel = alert_target(me.truth, me.settings)
+    home, channel = find_alert_target(me.truth, me.settings)
     encoder = VerdictEncoder(family="heartbeat", by=me.name, channel=channel)
     election = LeaderElection(
         me.boot,
@@ -77,7 +77,7 @@ def plan_watch(truth: Truth, me: Agent[HealerSettings], home: str) -> WatchPlan:
         ValueError: if the truth moves the alerts to another bus than `home`.
         BusError: if a bus has no URL.
     """
-    bus, channel = alert_target(truth, me.settings)
+    bus, channel = find_alert_target(truth, me.settings)
     if bus != home:
         raise ValueError(f"alerts move from {home} to {bus} only when the healer is restarted")
     timeouts = dict.fromkeys(truth.bus_names(), truth.bus_timeout_sec())

@@ -16,7 +16,7 @@ from marketswarm.channels import create_environment_channels
 from marketswarm.detector import State, Verdict
 from marketswarm.event import Event
 from marketswarm.keys import heartbeat_channel
-from marketswarm.monitor import NO_TIMEOUT, Monitor, VerdictEncoder, alert_target, healer_heartbeat
+from marketswarm.monitor import NO_TIMEOUT, Monitor, VerdictEncoder, find_alert_target, make_healer_heartbeat
 from marketswarm.monitor.encoder import EncodedVerdict
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth, Watch
@@ -52,7 +52,7 @@ def healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
     The timeout is three of the healer's intervals, unless a setting names another one.
     """
     section = truth.services.get(HEALER)
-    beats = healer_heartbeat(settings, section)
+    beats = make_healer_heartbeat(settings, section)
     bus = truth.bus_of(HEALER) if section is not None else SYSTEM
     timeout_sec = settings.sentinel_timeout_sec or 3 * beats.interval_sec
     return Watch(HEALER, bus, beats.channel, beats.interval_sec, timeout_sec)
@@ -63,7 +63,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
 
     Run the comparison and the fallback beside.
     """
-    home, channel = alert_target(me.truth, me.settings)
+    home, channel = find_alert_target(me.truth, me.settings)
     encoder = ObservedEncoder(family="healer", by=me.name, channel=channel)
     monitor = Monitor(me, encoder, home=home, everywhere=True)
     comparison = TruthComparison(me.name, me.settings.truth_redis_key, monitor.publish)
@@ -72,7 +72,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
     def apply_truth(truth: Truth) -> None:
         """Put a truth in force for the monitor, the comparison and the fallback."""
         healer, buses = healer_watch(truth, me.settings), open_buses(truth)
-        encoder.channel = alert_target(truth, me.settings)[1]
+        encoder.channel = find_alert_target(truth, me.settings)[1]
         monitor.set_roster([healer], {healer.bus: NO_TIMEOUT}, truth.bus_names(), len(truth.watched()))
         comparison.set_buses(buses)
         if fallback is not None:

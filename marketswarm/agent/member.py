@@ -339,7 +339,7 @@ class Agent(Generic[S]):
 
         Raises:
             Exit: code 2, if the truth has no place for this agent, which never had one.
-            Refused: if the bus that it names has no URL, or a check of `on_reseed` raises.
+            TruthRefused: if the bus that it names has no URL, or a check of `on_reseed` raises.
         """
         truth, last = found.loaded.truth, getattr(self, "_resolved", None)
         resolved = resolve_section(

@@ -339,7 +339,7 @@ def choose_truth(current: FoundTruth, readings: Sequence[TruthReading]) -> Choic
 
 
 class TruthFollower:
-    """Calls `apply` with each new truth; `apply` may raise Refused.
+    """Calls `apply` with each new truth; `apply` may raise TruthRefused.
 
     `trouble` says what is wrong now, or None.
 

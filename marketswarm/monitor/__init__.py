@@ -11,9 +11,9 @@ keys, `leadership` has the fences of writes, `metrics` is for Prometheus.
 """
 
 from marketswarm.detector import NO_TIMEOUT
-from marketswarm.monitor.conventions import alert_target, healer_heartbeat
+from marketswarm.monitor.conventions import find_alert_target, make_healer_heartbeat
 from marketswarm.monitor.encoder import VerdictEncoder
 from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.monitor import Monitor
 
-__all__ = ["NO_TIMEOUT", "Fence", "Monitor", "VerdictEncoder", "alert_target", "healer_heartbeat"]
+__all__ = ["NO_TIMEOUT", "Fence", "Monitor", "VerdictEncoder", "find_alert_target", "make_healer_heartbeat"]

@@ -8,12 +8,12 @@ from marketswarm.settings import MonitorSettings
 from marketswarm.truth import HEALER, Heartbeat, Service, Truth
 
 
-def alert_target(truth: Truth, settings: MonitorSettings) -> tuple[str, str]:
+def find_alert_target(truth: Truth, settings: MonitorSettings) -> tuple[str, str]:
     """Return the bus and the channel that alerts are published on."""
     return truth.alert_target(settings.alert_channel or ALERTS)
 
 
-def healer_heartbeat(settings: MonitorSettings, section: Service | None) -> Heartbeat:
+def make_healer_heartbeat(settings: MonitorSettings, section: Service | None) -> Heartbeat:
     """Return the healer's heartbeat: its section of the truth, then the environment, then the defaults."""
     beats = Heartbeat(channel=heartbeat_channel(HEALER)) if section is None else section.heartbeat
     channel, interval_sec = settings.healer_heartbeat_channel, settings.hb_interval_sec

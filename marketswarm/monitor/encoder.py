@@ -9,7 +9,7 @@ from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.event import Event, Kind, encode_event, make_event_id
 from marketswarm.keys import health_key
 
-LEAST_HEALTH_SEC: Final = 60
+MIN_HEALTH_SEC: Final = 60
 
 BUS_FIELD: Final = "bus:"
 TRUTH_FIELD: Final = "truth:"
@@ -82,7 +82,7 @@ class VerdictEncoder:
             return None
         if self._family != "heartbeat" and (verdict.gap_sec is not None or verdict.state is State.UNWATCHED):
             return None
-        kind = self._kind(verdict)
+        kind = self._choose_kind(verdict)
         return Event(
             kind,
             verdict.svc,
@@ -102,7 +102,7 @@ class VerdictEncoder:
             exit_code=verdict.exit_code,
         )
 
-    def _kind(self, verdict: Verdict) -> Kind:
+    def _choose_kind(self, verdict: Verdict) -> Kind:
         """Return the type of the event of a verdict."""
         if verdict.gap_sec is not None:
             return Kind.REACH_GAP if verdict.subject is Subject.REACH else Kind.HEARTBEAT_GAP
@@ -123,35 +123,35 @@ class VerdictEncoder:
         return EncodedVerdict(
             field=roster_field(verdict),
             verdict=verdict.state,
-            value=b"" if is_deleted else _roster_entry(verdict, raw),
+            value=b"" if is_deleted else _encode_roster_entry(verdict, raw),
             event=raw,
             channel=self.channel if raw and verdict.publication is Publication.ALERT else "",
             health_key=health_key(verdict.svc),
-            health_sec=_health_sec(verdict),
+            health_sec=_choose_health_sec(verdict),
             assumed="unknown" if verdict.subject is Subject.SERVICE else "up",
             mark=verdict.event_id or "",
         )
 
 
-def health_sec(timeout_sec: float) -> int:
+def compute_health_sec(timeout_sec: float) -> int:
     """Return the life of a health key in whole seconds: three timeouts, at least 60 s.
 
     An ok outlives its healer by no more than that.
     """
-    return max(LEAST_HEALTH_SEC, round(3 * timeout_sec))
+    return max(MIN_HEALTH_SEC, round(3 * timeout_sec))
 
 
-def _health_sec(verdict: Verdict) -> int:
+def _choose_health_sec(verdict: Verdict) -> int:
     """Return the life of the verdict's health key in seconds; 0 deletes the key, -1 leaves it unchanged.
 
     A bus has no health key, and a gap is not the latest state of a service.
     """
     if verdict.subject is not Subject.SERVICE or verdict.gap_sec is not None:
         return -1
-    return 0 if verdict.state is State.UNWATCHED else health_sec(verdict.timeout_sec or 0.0)
+    return 0 if verdict.state is State.UNWATCHED else compute_health_sec(verdict.timeout_sec or 0.0)
 
 
-def _roster_entry(verdict: Verdict, event: bytes) -> bytes:
+def _encode_roster_entry(verdict: Verdict, event: bytes) -> bytes:
     """Return the roster's entry for a verdict, as JSON; that of a miss contains its event."""
     found: dict[str, Any] = {"verdict": verdict.state, "ts": round(verdict.ts, 3)}
     if verdict.since is not None:

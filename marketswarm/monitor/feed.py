@@ -13,7 +13,7 @@ log = logs.get("vigil")
 
 LOG_EVERY_SEC: Final = 1.0
 SHORT_GAP_SEC: Final = 2.0
-NAMED_AT_MOST: Final = 5
+MAX_NAMED: Final = 5
 
 
 class DetectorFeed:
@@ -72,12 +72,12 @@ class DetectorFeed:
         self, bus: str, messages: Iterable[Sequence[Any]], now: Moment
     ) -> Sequence[Sequence[Any]]:
         """Pass messages to the detector, publish its verdicts, and return the messages that are no beats."""
-        hearing = self.detector.take_messages(bus, messages, now)
-        for verdict in hearing.verdicts:
+        result = self.detector.take_messages(bus, messages, now)
+        for verdict in result.verdicts:
             self._publish(verdict)
         if self.detector.take_silence_ended():
             self._silence_ended()
-        return hearing.others
+        return result.others
 
     def on_canary_sent(self, bus: str, number: int, now: Moment) -> None:
         """Note in the clock of `bus` that the canary `number` was sent."""
@@ -121,9 +121,9 @@ class DetectorFeed:
         partly = [
             name for name, bus in self.detector.buses.items() if bus.is_poorly_heard and name not in lost
         ]
-        found = [f"not hearing {', '.join(lost.values())}"] if lost else []
-        found += [f"hearing {', '.join(partly)} for too little of the time"] if partly else []
-        return "; ".join(found) or None
+        parts = [f"not hearing {', '.join(lost.values())}"] if lost else []
+        parts += [f"hearing {', '.join(partly)} for too little of the time"] if partly else []
+        return "; ".join(parts) or None
 
     def describe_refused_channels(self) -> str | None:
         """Return the services whose channels are refused, as text for a beat's `detail`; None for none.
@@ -133,8 +133,8 @@ class DetectorFeed:
         names = [
             svc for svc, service in self.detector.services.items() if service.channel_refused_at is not None
         ]
-        more = f" and {len(names) - NAMED_AT_MOST} more" if len(names) > NAMED_AT_MOST else ""
-        return f"not allowed to hear {', '.join(names[:NAMED_AT_MOST])}{more}" if names else None
+        more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+        return f"not allowed to hear {', '.join(names[:MAX_NAMED])}{more}" if names else None
 
     def _record_malformed(self, svc: str, found: MalformedBeat) -> None:
         """Keep the service and reason of the last malformed payload for the next log line."""

@@ -2,7 +2,7 @@
 -- the boot and the epoch of its fence. Returns -1 from the script, which then writes nothing, if the lease holds
 -- another boot or epoch. An empty boot needs no lease.
 
-local function speaks()
+local function is_leader()
   if ARGV[1] == '' then
     return true
   end
@@ -10,7 +10,7 @@ local function speaks()
   return held[1] == ARGV[1] and held[2] == ARGV[2]
 end
 
-if not speaks() then
+if not is_leader() then
   return -1
 end
 

@@ -14,11 +14,11 @@ from marketswarm.bus.scripts import Script
 from marketswarm.detector import Detector, State, TimingWheel, Verdict, WatchedService
 from marketswarm.event import Event, Kind, encode_event, make_event_id
 from marketswarm.keys import health_key
-from marketswarm.monitor.encoder import health_sec
+from marketswarm.monitor.encoder import compute_health_sec
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
 from marketswarm.monitor.store import RosterEntry
 
-AT_ONCE: Final = 200
+BATCH_SIZE: Final = 200
 SOON_SEC: Final = 2.0
 
 REFRESH_SCRIPT: Final = Script.beside("marketswarm.monitor", "refresh.lua")
@@ -39,10 +39,10 @@ class HealthKeys:
         self._by = by
         # by service, its last published verdict: the whole event of a miss, only the `ts` of an ok
         self._published: dict[str, bytes | float] = {}
-        self._at: dict[str, float] = {}  # when each key is to be written next, in monotonic seconds
+        self._due_at: dict[str, float] = {}  # when each key is to be written next, in monotonic seconds
         self.has_unwritten = False
         """Whether the last refresh failed, so that keys that were due are not written yet."""
-        self._wheel: TimingWheel[str] = TimingWheel(lambda svc: self._at.get(svc, float("inf")))
+        self._wheel: TimingWheel[str] = TimingWheel(lambda svc: self._due_at.get(svc, float("inf")))
 
     def note_published(self, verdict: Verdict, event: bytes) -> None:
         """Note that a verdict on a service was published with its health key, and plan the next refresh.
@@ -52,10 +52,10 @@ class HealthKeys:
         service = self._detector.services.get(verdict.svc)
         if service is None or verdict.state is State.UNWATCHED:
             self._published.pop(verdict.svc, None)
-            self._at.pop(verdict.svc, None)
+            self._due_at.pop(verdict.svc, None)
             return
         self._published[verdict.svc] = event if verdict.state is State.DOWN else verdict.ts
-        self._plan(verdict.svc, health_sec(service.watch.timeout_sec) / 3)
+        self._plan(verdict.svc, compute_health_sec(service.watch.timeout_sec) / 3)
 
     def restore(self, svc: str, entry: RosterEntry, *, replace: bool = False) -> None:
         """Take over a service whose verdict another process published, from its roster entry.
@@ -73,9 +73,9 @@ class HealthKeys:
 
     def _plan(self, svc: str, in_sec: float) -> None:
         """Plan the refresh of a service's key in 80 to 100 % of `in_sec` seconds."""
-        is_planned = svc in self._at
+        is_planned = svc in self._due_at
         # a random part earlier, so that not all keys are due at once
-        self._at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
+        self._due_at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
         if not is_planned:
             self._wheel.add(svc)
 
@@ -85,10 +85,10 @@ class HealthKeys:
         Raise BusError if the bus fails; keys that were not written are due again within 2 s.
         """
         due = self._wheel.pop_due(time.monotonic())
-        for start in range(0, len(due), AT_ONCE):
+        for start in range(0, len(due), BATCH_SIZE):
             written, self.has_unwritten = False, True
             try:
-                written = await self._write(bus, lease, fence, due[start : start + AT_ONCE])
+                written = await self._write(bus, lease, fence, due[start : start + BATCH_SIZE])
             finally:
                 if not written:
                     for svc in due[start:]:
@@ -110,9 +110,9 @@ class HealthKeys:
         for svc in services:
             service = self._detector.services.get(svc)
             if service is None:
-                self._at.pop(svc, None)
+                self._due_at.pop(svc, None)
                 continue
-            lives[svc] = health_sec(service.watch.timeout_sec)
+            lives[svc] = compute_health_sec(service.watch.timeout_sec)
             event = self._current_event(svc, service)
             if event is not None:  # a miss that the bus has not taken yet has no event here
                 keys.append(health_key(svc))
@@ -125,8 +125,8 @@ class HealthKeys:
 
     def _plan_again(self, svc: str, in_sec: float) -> None:
         """Plan the next refresh of a service that is off the wheel, unless it was dropped meanwhile."""
-        if svc in self._at:
-            self._at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
+        if svc in self._due_at:
+            self._due_at[svc] = time.monotonic() + in_sec * random.uniform(0.8, 1.0)
             self._wheel.add(svc)
 
     def _current_event(self, svc: str, service: WatchedService) -> bytes | None:

@@ -17,7 +17,7 @@ from marketswarm.monitor.bus_link import BusLink
 from marketswarm.monitor.leadership import UNFENCED, Leadership
 from marketswarm.monitor.publisher import Publisher
 
-_UP: Final = {State.UP: 1.0, State.DOWN: 0.0}
+_UP_VALUES: Final = {State.UP: 1.0, State.DOWN: 0.0}
 _SVC: Final = ("svc",)
 _BUS: Final = ("bus",)
 
@@ -101,50 +101,50 @@ class MonitorMetrics:
         """Yield the metrics of each bus that is listened to."""
         buses = list(self._detector.buses.values())
 
-        def each(value: Callable[[WatchedBus], float]) -> list[Value]:
+        def collect_per_bus(read: Callable[[WatchedBus], float]) -> list[Value]:
             """Return a value for each bus, with the bus's name as label."""
-            return [((bus.name,), value(bus)) for bus in buses]
+            return [((bus.name,), read(bus)) for bus in buses]
 
         yield Family(
             "marketswarm_bus_up",
             "gauge",
             "1 while a bus is heard, 0 once it was missed; none until either is known.",
-            [((bus.name,), _UP[bus.state]) for bus in buses if bus.state in _UP],
+            [((bus.name,), _UP_VALUES[bus.state]) for bus in buses if bus.state in _UP_VALUES],
             _BUS,
         )
         yield Family(
             "marketswarm_bus_listening",
             "gauge",
             "1 while the listening clock of a bus runs, 0 in a gap.",
-            each(lambda bus: float(bus.clock.listening)),
+            collect_per_bus(lambda bus: float(bus.clock.listening)),
             _BUS,
         )
         yield Family(
             "marketswarm_bus_listened_seconds_total",
             "counter",
             "Time that provably was listened to on a bus.",
-            each(lambda bus: bus.clock.proven),
+            collect_per_bus(lambda bus: bus.clock.proven),
             _BUS,
         )
         yield Family(
             "marketswarm_bus_canary_round_trip_seconds",
             "gauge",
             "How long the last canary that came back was on its way.",
-            each(lambda bus: bus.clock.round_trip_sec),
+            collect_per_bus(lambda bus: bus.clock.round_trip_sec),
             _BUS,
         )
         yield Family(
             "marketswarm_bus_gaps_total",
             "counter",
             "Gaps in the listening on a bus.",
-            each(lambda bus: bus.clock.gaps),
+            collect_per_bus(lambda bus: bus.clock.gaps),
             _BUS,
         )
         yield Family(
             "marketswarm_bus_session_restarts_total",
             "counter",
             "Sessions on a bus after the first.",
-            each(lambda bus: max(0, bus.clock.sessions - 1)),
+            collect_per_bus(lambda bus: max(0, bus.clock.sessions - 1)),
             _BUS,
         )
 
@@ -240,28 +240,36 @@ class MonitorMetrics:
             "marketswarm_service_up",
             "gauge",
             "1 up, 0 down; none until either is known.",
-            (((r.watch.svc,), up) for r in services if (up := _UP.get(r.state)) is not None),
+            (
+                ((service.watch.svc,), up)
+                for service in services
+                if (up := _UP_VALUES.get(service.state)) is not None
+            ),
             _SVC,
         )
         yield Family(
             "marketswarm_service_last_beat_timestamp_seconds",
             "gauge",
             "When the last beat was heard, in epoch seconds; none when never.",
-            (((r.watch.svc,), last.wall) for r in services if (last := r.last_beat) is not None),
+            (
+                ((service.watch.svc,), last.wall)
+                for service in services
+                if (last := service.last_beat) is not None
+            ),
             _SVC,
         )
         yield Family(
             "marketswarm_service_beats_total",
             "counter",
             "Beats sent, by the counts that came along with those heard, of all instances together.",
-            (((r.watch.svc,), count_beats(r)) for r in services),
+            (((service.watch.svc,), count_beats(service)) for service in services),
             _SVC,
         )
         yield Family(
             "marketswarm_service_misses_total",
             "counter",
             "Times declared down.",
-            (((r.watch.svc,), r.miss_count) for r in services),
+            (((service.watch.svc,), service.miss_count) for service in services),
             _SVC,
         )
 

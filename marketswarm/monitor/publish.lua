@@ -33,7 +33,7 @@ local function stored_entry(field)
 end
 
 -- Returns true if the stored entry shows that the verdict is published already.
-local function already_so(entry, assumed, verdict, mark)
+local function is_published(entry, assumed, verdict, mark)
   if mark ~= '' then
     -- if the state has changed meanwhile, the next ok is published instead
     return entry and entry.verdict and (entry.mark == mark or entry.verdict ~= verdict)
@@ -41,7 +41,7 @@ local function already_so(entry, assumed, verdict, mark)
   return (entry or { verdict = assumed }).verdict == verdict
 end
 
--- `remember` and `keep` return the server's error, nil for success.
+-- `write_roster` and `write_health_key` return the server's error, nil for success.
 
 -- Returns a reply if it is an error, else nil.
 local function refusal(reply)
@@ -49,7 +49,7 @@ local function refusal(reply)
 end
 
 -- Sets a field of the roster, or deletes it for the value ''.
-local function remember(field, value)
+local function write_roster(field, value)
   if value == '' then
     return refusal(redis.pcall('HDEL', roster, field))
   end
@@ -57,7 +57,7 @@ local function remember(field, value)
 end
 
 -- Sets a health key for `ttl` seconds; 0 deletes it, -1 leaves it unchanged.
-local function keep(health, event, ttl)
+local function write_health_key(health, event, ttl)
   if ttl == '-1' then
     return nil
   end
@@ -68,17 +68,17 @@ local function keep(health, event, ttl)
 end
 
 -- Publishes one verdict; returns its outcome, 0 to 4, or the server's error.
-local function tell(health, field, assumed, verdict, mark, value, event, channel, ttl)
+local function publish_verdict(health, field, assumed, verdict, mark, value, event, channel, ttl)
   local stored, readable = stored_entry(field)
-  if already_so(stored, assumed, verdict, mark) then
+  if is_published(stored, assumed, verdict, mark) then
     return 0
   end
   if value == '' and not stored then
     -- the field is deleted already: the answer was lost, and this is the second attempt
-    return keep(health, '', '0') or 0
+    return write_health_key(health, '', '0') or 0
   end
   local id = event ~= '' and redis.call('XADD', log, 'MAXLEN', '~', length, '*', 'event', event)
-  local failed = remember(field, value) or keep(health, event, ttl)
+  local failed = write_roster(field, value) or write_health_key(health, event, ttl)
   if failed then
     -- else each new attempt would add another event to the log
     if id then
@@ -99,10 +99,10 @@ end
 local outcome = {}
 for n = 1, #KEYS - 3 do
   local at = 4 + (n - 1) * 8
-  local told = tell(KEYS[n + 3], unpack(ARGV, at, at + 7))
-  if type(told) == 'table' then
-    return told
+  local result = publish_verdict(KEYS[n + 3], unpack(ARGV, at, at + 7))
+  if type(result) == 'table' then
+    return result
   end
-  outcome[n] = told
+  outcome[n] = result
 end
 return outcome

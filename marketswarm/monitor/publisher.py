@@ -28,36 +28,36 @@ from marketswarm.monitor.verdict_queue import (
     PendingVerdict,
     RecentWrites,
     VerdictQueue,
+    compute_queue_limit,
     find_unpublished,
     is_local_loss,
-    queue_limit,
 )
 from marketswarm.net.retry import Backoff
 from marketswarm.time_slice import TimeSlice
 
-AT_ONCE: Final = 100
+BATCH_SIZE: Final = 100
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 COMPARE_EVERY_SEC: Final = 0.25
 LIMIT_LOGGED_EVERY_SEC: Final = 30.0
-COMPLAIN_EVERY: Final = 30
+FAILURES_PER_LOG: Final = 30
 """Attempts between two log lines about a bus that takes nothing: one in half a minute."""
 
 CHANNEL_REFUSED: Final = (2, 4)
 """Outcomes of a verdict that is on the log, but could not be published on the channel."""
-UNREADABLE: Final = (3, 4)
+ENTRY_UNREADABLE: Final = (3, 4)
 """Outcomes of a verdict that was published although the roster's entry could not be read."""
 
 PUBLISH_SCRIPT: Final = Script.beside("marketswarm.monitor", "publish.lua")
 
-LEAST: Final = 100_000
-EVENTS_EACH: Final = 3
+MIN_LOG_LENGTH: Final = 100_000
+EVENTS_PER_SERVICE: Final = 3
 """Events kept per service: its miss, its ok, and room for another one."""
-MOST: Final = 2
+MAX_LENGTH_RATIO: Final = 2
 """With unread events the log may be this many times as long: an absent reader must not fill the bus."""
-ROOM: Final = 1_000
-ASK_EVERY_SEC: Final = 1.0
-ASK_WITHIN_SEC: Final = 0.5
-COMPLAIN_EVERY_SEC: Final = 30.0
+LENGTH_MARGIN: Final = 1_000
+READ_UNREAD_EVERY_SEC: Final = 1.0
+READ_UNREAD_WITHIN_SEC: Final = 0.5
+LOG_FULL_EVERY_SEC: Final = 30.0
 
 log = logs.get("tell")
 
@@ -73,41 +73,41 @@ class LogLength:
         self.services = services
         self.unread = 0
         """Events that are unread by the slowest group of readers, when the bus was asked last."""
-        self._asked_at = float("-inf")
-        self._complained_at = float("-inf")
+        self._unread_read_at = float("-inf")
+        self._full_logged_at = float("-inf")
 
     @property
-    def most(self) -> int:
+    def max_length(self) -> int:
         """The length beyond which even unread events are trimmed."""
-        return MOST * length_for(self.services)
+        return MAX_LENGTH_RATIO * compute_log_length(self.services)
 
     @property
     def overflows(self) -> bool:
         """Whether unread events are being trimmed."""
-        return self.unread >= self.most
+        return self.unread >= self.max_length
 
-    async def current(self, bus: Bus) -> int:
+    async def compute_length(self, bus: Bus) -> int:
         """Return the length to trim the log to.
 
         Once a second, read from the bus how many events are unread.
         """
         now = time.monotonic()
-        if now - self._asked_at >= ASK_EVERY_SEC:
-            self._asked_at = now
-            self.unread = await self._ask(bus)
-            if self.overflows and now - self._complained_at >= COMPLAIN_EVERY_SEC:
-                self._complained_at = now
-                log.error("tell.log_full", bus=bus.name, unread=self.unread, kept=self.most)
-        return min(max(length_for(self.services), self.unread + ROOM), self.most)
+        if now - self._unread_read_at >= READ_UNREAD_EVERY_SEC:
+            self._unread_read_at = now
+            self.unread = await self._read_unread(bus)
+            if self.overflows and now - self._full_logged_at >= LOG_FULL_EVERY_SEC:
+                self._full_logged_at = now
+                log.error("tell.log_full", bus=bus.name, unread=self.unread, kept=self.max_length)
+        return min(max(compute_log_length(self.services), self.unread + LENGTH_MARGIN), self.max_length)
 
-    async def _ask(self, bus: Bus) -> int:
+    async def _read_unread(self, bus: Bus) -> int:
         """Return the number of unread events by the slowest group of readers.
 
         Return the last known number if the bus fails.
         """
         try:
-            groups = await bus.ask(bus.client.xinfo_groups(ALERT_LOG), ASK_WITHIN_SEC)
-            return max(map(_unread, groups), default=0)
+            groups = await bus.ask(bus.client.xinfo_groups(ALERT_LOG), READ_UNREAD_WITHIN_SEC)
+            return max(map(_count_unread, groups), default=0)
         except BusError:
             return self.unread  # there is no log yet, or the offer that follows fails with the same reason
 
@@ -180,7 +180,7 @@ class Publisher:
 
     def set_service_count(self, services: int) -> None:
         """Set the limits of the queue and of the recent writes for this number of services."""
-        self._queue.limit = self._recent.limit = queue_limit(services)
+        self._queue.limit = self._recent.limit = compute_queue_limit(services)
 
     def enqueue(self, verdict: Verdict) -> None:
         """Add a verdict to the queue, which never blocks and drops only superseded verdicts."""
@@ -219,7 +219,7 @@ class Publisher:
                     yield published
             except BusError as error:
                 await self._replace_wrong_types(error)
-                if failures % COMPLAIN_EVERY == 0:
+                if failures % FAILURES_PER_LOG == 0:
                     log.warning(
                         "tell.waiting", bus=self.bus.name, reason=error.reason, waiting=len(self._queue)
                     )
@@ -253,14 +253,14 @@ class Publisher:
             self._fence_in_use = fence
         else:
             await self._requeue_lost()
-            async for published in self._offer(fence):
+            async for published in self._offer_queue(fence):
                 yield published
 
-    async def _offer(self, fence: Fence) -> AsyncIterator[PublishedVerdict]:
+    async def _offer_queue(self, fence: Fence) -> AsyncIterator[PublishedVerdict]:
         """Offer the queue, batch by batch, until it is empty or the bus knows another leader."""
         while self._queue:
-            length = await self.log_length.current(self.bus)
-            batch = [self._encode(verdict) for verdict in self._queue.next_batch(AT_ONCE)]
+            length = await self.log_length.compute_length(self.bus)
+            batch = [self._encode(verdict) for verdict in self._queue.next_batch(BATCH_SIZE)]
             keys = [*self._keys, *(encoded.health_key for encoded in batch)]
             args = [*fence, length, *(arg for encoded in batch for arg in encoded.script_args())]
             outcomes = await self.bus.script(PUBLISH_SCRIPT, keys, args)
@@ -274,7 +274,7 @@ class Publisher:
                 self._log_limits(now)
                 if outcome in CHANNEL_REFUSED:
                     log.error("tell.channel_refused", bus=self.bus.name, channel=encoded.channel)
-                if outcome in UNREADABLE:
+                if outcome in ENTRY_UNREADABLE:
                     log.error("tell.entry_unreadable", bus=self.bus.name, field=encoded.field)
                 yield PublishedVerdict(verdict, encoded.event)
         self._has_work.clear()
@@ -285,7 +285,7 @@ class Publisher:
         if gap_began_at is None:
             return
         try:
-            entries = await self._load_entries(self._recent.fields_in_doubt(gap_began_at))
+            entries = await self._load_entries(self._recent.find_doubtful_fields(gap_began_at))
         except BusError:
             self.check_after_gap(gap_began_at)
             raise
@@ -320,12 +320,12 @@ class Publisher:
     async def _load_entries(self, fields: Sequence[str]) -> dict[str, RosterEntry | None]:
         """Return the roster's entry for each field, None if there is none. Raise BusError."""
         found: dict[str, RosterEntry | None] = {}
-        for start in range(0, len(fields), AT_ONCE):
-            some = fields[start : start + AT_ONCE]
-            values = await self.bus.ask(self.bus.client.hmget(self._roster, some))
+        for start in range(0, len(fields), BATCH_SIZE):
+            batch = fields[start : start + BATCH_SIZE]
+            values = await self.bus.ask(self.bus.client.hmget(self._roster, batch))
             found |= {
                 field: None if value is None else parse_entry(self.bus.name, self._roster, field, value)
-                for field, value in zip(some, values, strict=True)
+                for field, value in zip(batch, values, strict=True)
             }
         return found
 
@@ -350,12 +350,12 @@ class Publisher:
             )
 
 
-def length_for(services: int) -> int:
+def compute_log_length(services: int) -> int:
     """Return the events that the log keeps for so many services: three for each, at least 100,000."""
-    return max(LEAST, EVENTS_EACH * services)
+    return max(MIN_LOG_LENGTH, EVENTS_PER_SERVICE * services)
 
 
-def _unread(group: dict[str, Any]) -> int:
+def _count_unread(group: dict[str, Any]) -> int:
     """Return the number of events that a consumer group has not acknowledged, from its XINFO GROUPS entry."""
     lag, pending = group.get("lag"), group.get("pending")
     return sum(count for count in (lag, pending) if isinstance(count, int))

@@ -5,18 +5,18 @@
 local at = 3
 
 -- Returns the next number in ARGV.
-local function take()
+local function read_count()
   local count = tonumber(ARGV[at])
   at = at + 1
   return count
 end
 
 for n = 2, #KEYS do
-  for _ = 1, take() do
+  for _ = 1, read_count() do
     redis.call('HSET', KEYS[n], ARGV[at], ARGV[at + 1])
     at = at + 2
   end
-  for _ = 1, take() do
+  for _ = 1, read_count() do
     redis.call('HDEL', KEYS[n], ARGV[at])
     at = at + 1
   end

@@ -38,9 +38,9 @@ SAVE_EVERY_SEC: Final = 1.0
 SAVE_SOON_SEC: Final = 0.05
 """The shortest time between two saves: a run that is killed must not leave an ended silence on the bus."""
 RETRY_SEC: Final = 0.5
-COMPLAIN_EVERY: Final = 60
+FAILURES_PER_LOG: Final = 60
 """Failed attempts to read the state between two log lines about them."""
-COMPLAIN_EVERY_SEC: Final = 30.0
+LOG_EVERY_SEC: Final = 30.0
 
 Save = Callable[[str, Fence], Awaitable[None]]
 
@@ -67,7 +67,7 @@ class SaveFailures:
         self._failing[what] = error
         reason, at = self._logged.get(what, ("", 0.0))
         now = time.monotonic()
-        if error.reason != reason or now - at >= COMPLAIN_EVERY_SEC:
+        if error.reason != reason or now - at >= LOG_EVERY_SEC:
             self._logged[what] = error.reason, now
             log.warning(
                 "vigil.not_saved",
@@ -120,14 +120,14 @@ class StateKeeper:
         self._restarts = restarts
         self._health = health
         self._listener = listener
-        self._bus = bus
+        self._find_bus = bus
         self._publish = publish
         self._leadership = leadership
         self._failures = failures
         self._fence_at_restore: Fence | None = None
         self._restored = asyncio.Event()
-        self._buses_asked: set[str] = set()  # buses that were asked for lost buses
-        self._save_now = asyncio.Event()
+        self._restored_buses: set[str] = set()  # buses whose roster was read for lost buses
+        self._save_due = asyncio.Event()
         self.trouble: str | None = None
         """Why the state can't be restored, as text for a beat's `detail`; None without a failure."""
 
@@ -144,12 +144,12 @@ class StateKeeper:
             await asyncio.sleep(SAVE_SOON_SEC)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SAVE_EVERY_SEC - SAVE_SOON_SEC):
-                    await self._save_now.wait()
-            self._save_now.clear()
+                    await self._save_due.wait()
+            self._save_due.clear()
 
     def save_soon(self) -> None:
         """Save at once, rather than within a second; saves are at least 0.05 s apart."""
-        self._save_now.set()
+        self._save_due.set()
 
     # -- restore
 
@@ -159,12 +159,12 @@ class StateKeeper:
         while self._detector.is_restoring:
             try:
                 self._fence_at_restore = self._leadership.fence(home)
-                await self.restore(StateStore(self._bus(home), self._listener))
+                await self.restore(StateStore(self._find_bus(home), self._listener))
             except BusError as error:
                 if await self._replace_wrong_types(home, error):
                     continue
                 self.trouble = f"nothing is judged: memory on {error.bus} ({error.reason})"
-                if failures % COMPLAIN_EVERY == 0:
+                if failures % FAILURES_PER_LOG == 0:
                     log.warning("vigil.memory_away", bus=error.bus, reason=error.reason, detail=error.detail)
                 failures += 1
                 await asyncio.sleep(RETRY_SEC)
@@ -201,7 +201,7 @@ class StateKeeper:
         """Return the last beats under `beat:<svc>` of all services on the buses that answer."""
         found: dict[str, LastBeat] = {}
         # a reseed may drop some of them meanwhile
-        for bus, watched in [(self._bus(name), each) for name, each in self._detector.buses.items()]:
+        for bus, watched in [(self._find_bus(name), each) for name, each in self._detector.buses.items()]:
             timeouts = {each.watch.svc: each.watch.timeout_sec for each in watched.channels.values()}
             # the services of a bus that is away get their warm-up when it is back
             with contextlib.suppress(BusError):
@@ -245,11 +245,11 @@ class StateKeeper:
 
         If that bus fails, the next call tries again.
         """
-        if name in self._buses_asked:
+        if name in self._restored_buses:
             return
         with contextlib.suppress(BusError, KeyError):
-            roster = await StateStore(self._bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
-            self._buses_asked.add(name)
+            roster = await StateStore(self._find_bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
+            self._restored_buses.add(name)
             self._restore_lost_buses(roster)
 
     # -- take over as leader
@@ -267,7 +267,7 @@ class StateKeeper:
         await self._restored.wait()
         if fence == self._fence_at_restore:
             return  # we led already when we restored it
-        store = StateStore(self._bus(home), self._listener)
+        store = StateStore(self._find_bus(home), self._listener)
         roster = await store.load_roster()
         silences, _ = await store.load_silences()
         buses = {svc: service.watch.bus for svc, service in self._detector.services.items()}
@@ -282,7 +282,7 @@ class StateKeeper:
         # the saved silences are readings of the old leader's clocks: replace them by readings of ours
         self._detector.delete_silences(silences)
         self._detector.save_all_silences()
-        self._save_now.set()
+        self._save_due.set()
 
     async def take_over_buses(self, name: str, queued_fields: Collection[str]) -> None:
         """Adopt the losses of buses in the roster of a bus other than `home`, except for our queued fields.
@@ -290,7 +290,7 @@ class StateKeeper:
         A loss that it does not hold may be published elsewhere: a bus that refuses writes took nothing. Raise
         BusError.
         """
-        roster = await StateStore(self._bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
+        roster = await StateStore(self._find_bus(name), self._listener).load_roster(f"{BUS_FIELD}*")
         self._restore_lost_buses(
             {field: entry for field, entry in roster.items() if field not in queued_fields}
         )
@@ -325,7 +325,7 @@ class StateKeeper:
         unsaved = self._detector.take_unsaved_silences()
         saved = False
         try:
-            saved = await StateStore(self._bus(home), self._listener).save_silences(
+            saved = await StateStore(self._find_bus(home), self._listener).save_silences(
                 fence, unsaved, self._detector, read_clocks()
             )
             if not saved:
@@ -339,7 +339,7 @@ class StateKeeper:
         beats = self._restarts.take_unsaved(read_clocks().mono)
         saved = not beats
         try:
-            saved = saved or await StateStore(self._bus(home), self._listener).save_beats(fence, beats)
+            saved = saved or await StateStore(self._find_bus(home), self._listener).save_beats(fence, beats)
         finally:
             for svc in beats if not saved else ():
                 self._restarts.save_soon(svc)
@@ -351,5 +351,5 @@ class StateKeeper:
         """
         if is_wrong_type(error):
             with contextlib.suppress(BusError):
-                return await StateStore(self._bus(home), self._listener).delete_wrong_types()
+                return await StateStore(self._find_bus(home), self._listener).delete_wrong_types()
         return False

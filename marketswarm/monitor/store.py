@@ -47,16 +47,16 @@ from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth.model import SERVICE_NAME
 
-SCAN: Final = 5000
-AT_ONCE: Final = 2000
-LONGEST_ENTRY: Final = 2 * MAX_EVENT_BYTES
-LONGEST_SILENCE: Final = 500
-LONGEST_MARK: Final = 500
+SCAN_COUNT: Final = 5000
+BATCH_SIZE: Final = 2000
+MAX_ENTRY_BYTES: Final = 2 * MAX_EVENT_BYTES
+MAX_SILENCE_BYTES: Final = 500
+MAX_MARK_CHARS: Final = 500
 _FIELD: Final = re.compile(rf"({BUS_FIELD}|{TRUTH_FIELD}|{WATCH_FIELD}|{REACH_FIELD})?{SERVICE_NAME.pattern}")
 SAVE_SCRIPT: Final = Script.beside("marketswarm.monitor", "save.lua")
 
 Clocks = Mapping[str, tuple[float, float]]
-LONGEST_SAVED_BEAT: Final = 65_536
+MAX_SAVED_BEAT_BYTES: Final = 65_536
 """Bytes; a saved beat with the most instances that are kept, each with the longest name, is shorter."""
 
 
@@ -180,10 +180,13 @@ class StateStore:
         gone = [svc for svc, service in changed.items() if service is None]
         keys = [self.lease_key, self.silence_key]
         while True:
-            some, kept = kept[:AT_ONCE], kept[AT_ONCE:]
-            went, gone = gone[:AT_ONCE], gone[AT_ONCE:]
-            fields = [*clocks, *chain.from_iterable((svc, encode_silence(service)) for svc, service in some)]
-            args: list[str | bytes | float] = [*fence, len(fields) // 2, *fields, len(went), *went]
+            written, kept = kept[:BATCH_SIZE], kept[BATCH_SIZE:]
+            deleted, gone = gone[:BATCH_SIZE], gone[BATCH_SIZE:]
+            fields = [
+                *clocks,
+                *chain.from_iterable((svc, encode_silence(service)) for svc, service in written),
+            ]
+            args: list[str | bytes | float] = [*fence, len(fields) // 2, *fields, len(deleted), *deleted]
             if await self.bus.script(SAVE_SCRIPT, keys, args) == NOT_THE_LEADER:
                 return False
             if not kept and not gone:
@@ -193,7 +196,9 @@ class StateStore:
         """Yield each field of a hash with its value, letting other tasks run between them. Raise BusError."""
         cursor, time_slice = 0, TimeSlice()
         while True:
-            cursor, found = await self.bus.ask(self.bus.client.hscan(key, cursor, match=match, count=SCAN))
+            cursor, found = await self.bus.ask(
+                self.bus.client.hscan(key, cursor, match=match, count=SCAN_COUNT)
+            )
             for field, value in found.items():
                 await time_slice.pause()
                 yield field.decode("utf-8", "replace"), value
@@ -226,7 +231,7 @@ def parse_entry_parts(value: bytes) -> tuple[RosterEntry | None, bool]:
         parse_epoch(found.get("since")),
         parse_text(found.get("boot"), MAX_BOOT_CHARS),
     )
-    i, mark = parse_count(found.get("i")), parse_text(found.get("mark"), LONGEST_MARK)
+    i, mark = parse_count(found.get("i")), parse_text(found.get("mark"), MAX_MARK_CHARS)
     event = _encode_event(found.get("event"))
     read = {"ts": ts, "since": since, "boot": boot, "i": i, "mark": mark, "event": event}
     unusable = any(value is None and found.get(name) is not None for name, value in read.items())
@@ -239,7 +244,7 @@ def parse_saved_silence(value: bytes) -> SavedSilence | None:
 
     Return None for anything else.
     """
-    if len(value) > LONGEST_SILENCE:
+    if len(value) > MAX_SILENCE_BYTES:
         return None
     parts = value.decode("utf-8", "replace").split(" ", 3)
     if len(parts) not in (2, 4):
@@ -257,7 +262,7 @@ def parse_saved_silence(value: bytes) -> SavedSilence | None:
 def _parse_object(value: bytes) -> dict[str, Any]:
     """Parse a JSON object; return {} for anything else and for too long a value."""
     try:
-        found = orjson.loads(value) if len(value) <= LONGEST_ENTRY else None
+        found = orjson.loads(value) if len(value) <= MAX_ENTRY_BYTES else None
     except orjson.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
@@ -282,25 +287,25 @@ def combine_saved_state(
     roster: Mapping[str, RosterEntry],
     silences: Mapping[str, SavedSilence],
     clocks: Clocks,
-    bus_of: Mapping[str, str],
+    current_buses: Mapping[str, str],
     saved_beats: Mapping[str, SavedBeat] | None = None,
 ) -> Iterator[tuple[str, SavedService]]:
     """Yield the saved state of each service, combined from the three hashes. Pure.
 
-    `bus_of` has the present bus of each watched service. A silence counts only on the clock by which it was
-    saved: if the service has moved to another bus, it counts as not saved.
+    `current_buses` has the present bus of each watched service. A silence counts only on the clock by which
+    it was saved: if the service has moved to another bus, it counts as not saved.
     """
     for svc in (roster.keys() | silences.keys()) - {field for field in roster if ":" in field}:
         entry = roster.get(svc)
         state = State.UNKNOWN if entry is None else entry.verdict
-        at, wall = clocks.get(bus_of.get(svc, ""), (0.0, None))
+        at, wall = clocks.get(current_buses.get(svc, ""), (0.0, None))
         since, seen, silent_sec = None if entry is None else entry.since, entry is not None, None
         silence = silences.get(svc)
         if silence is not None and not silence.seen and entry is not None:
             silence = None  # it ended when the service came up; that run was killed before it deleted this
         if silence is not None:
-            same = wall is not None and silence.bus == bus_of.get(svc)
-            silent_sec = max(0.0, at - silence.at) if same else None
+            is_same_clock = wall is not None and silence.bus == current_buses.get(svc)
+            silent_sec = max(0.0, at - silence.at) if is_same_clock else None
             seen, since = silence.seen, silence.since if silence.seen else None
         elif entry is not None and state is State.UP:
             # it was beating when the clocks were last written, if it had come up by then
@@ -334,7 +339,7 @@ def encode_saved_beat(beat: SavedBeat) -> bytes:
 def parse_saved_beat(raw: bytes) -> SavedBeat | None:
     """Parse a saved last beat; return None for anything else."""
     try:
-        found: Any = orjson.loads(raw) if len(raw) <= LONGEST_SAVED_BEAT else None
+        found: Any = orjson.loads(raw) if len(raw) <= MAX_SAVED_BEAT_BYTES else None
     except orjson.JSONDecodeError:
         return None
     if not isinstance(found, dict):

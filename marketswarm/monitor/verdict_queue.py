@@ -25,7 +25,7 @@ from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor.encoder import roster_field
 from marketswarm.monitor.store import RosterEntry
 
-LEAST: Final = 10_000
+MIN_QUEUE_LIMIT: Final = 10_000
 
 LEADER_HAD_TIME_SEC: Final = 2.0
 """A leader that was alive this long after a verdict of ours had the time to publish the same."""
@@ -51,28 +51,28 @@ class PendingVerdict:
     is_local_loss: bool = False
 
 
-def queue_limit(services: int) -> int:
+def compute_queue_limit(services: int) -> int:
     """Return the number of verdicts to keep for this number of services: two each, at least 10,000."""
-    return max(LEAST, 2 * services)
+    return max(MIN_QUEUE_LIMIT, 2 * services)
 
 
 class VerdictQueue:
     """An ordered queue of pending verdicts. `superseded` counts the verdicts that were dropped at `limit`."""
 
-    def __init__(self, limit: int = LEAST) -> None:
+    def __init__(self, limit: int = MIN_QUEUE_LIMIT) -> None:
         self.limit = limit
         self.superseded = 0
-        self._waiting: OrderedDict[int, PendingVerdict] = OrderedDict()
+        self._pending: OrderedDict[int, PendingVerdict] = OrderedDict()
         self._fields: Counter[str] = Counter()  # how many verdicts there are by roster field
         self._last: dict[str, int] = {}  # by roster field, the key of the verdict that was added last
         self._offered: set[int] = set()  # the bus may have taken these, and its answer was lost
         self._key = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._pending)
 
     def __iter__(self) -> Iterator[PendingVerdict]:
-        return iter(self._waiting.values())
+        return iter(self._pending.values())
 
     @property
     def fields(self) -> Collection[str]:
@@ -86,18 +86,18 @@ class VerdictQueue:
         """
         verdict = pending.verdict
         field = roster_field(verdict)
-        if len(self._waiting) >= self.limit:
+        if len(self._pending) >= self.limit:
             last = self._last.get(field)
             if verdict.gap_sec is not None:  # an outage that began and ended, published in retrospect
                 self.superseded += 1
                 return
             may_be_known = last is None or last in self._offered
-            if last is not None and not may_be_known and cancel_out(self._waiting[last].verdict, verdict):
+            if last is not None and not may_be_known and cancel_out(self._pending[last].verdict, verdict):
                 self._remove(last)
                 self.superseded += 2
                 return
         self._key += 1
-        self._waiting[self._key] = pending
+        self._pending[self._key] = pending
         self._fields[field] += 1
         self._last[field] = self._key
 
@@ -105,8 +105,8 @@ class VerdictQueue:
         """Add verdicts, in their order, before all others."""
         for one in reversed(list(pending)):
             self._key += 1
-            self._waiting[self._key] = one
-            self._waiting.move_to_end(self._key, last=False)
+            self._pending[self._key] = one
+            self._pending.move_to_end(self._key, last=False)
             field = roster_field(one.verdict)
             self._fields[field] += 1
             self._last.setdefault(field, self._key)
@@ -119,30 +119,30 @@ class VerdictQueue:
         If an answer is lost, the same batch is offered again. The script recognises each verdict as published
         already only if no later verdict on the same service was in the batch.
         """
-        some: dict[str, Verdict] = {}
-        for key, one in islice(self._waiting.items(), at_most):
+        batch: dict[str, Verdict] = {}
+        for key, one in islice(self._pending.items(), at_most):
             field = roster_field(one.verdict)
-            if field in some:
+            if field in batch:
                 break
-            some[field] = one.verdict
+            batch[field] = one.verdict
             self._offered.add(key)
-        return list(some.values())
+        return list(batch.values())
 
     def pop_oldest(self) -> Verdict:
         """Remove the oldest verdict and return it: the bus has it."""
-        key, one = next(iter(self._waiting.items()))
+        key, one = next(iter(self._pending.items()))
         self._remove(key)
         return one.verdict
 
     def remove(self, pending: Collection[PendingVerdict]) -> None:
         """Remove verdicts that another process published."""
         gone = {id(one) for one in pending}
-        for key in [key for key, one in self._waiting.items() if id(one) in gone]:
+        for key in [key for key, one in self._pending.items() if id(one) in gone]:
             self._remove(key)
 
     def _remove(self, key: int) -> None:
         """Remove the verdict with this key of the queue."""
-        one = self._waiting.pop(key)
+        one = self._pending.pop(key)
         self._offered.discard(key)
         field = roster_field(one.verdict)
         self._fields[field] -= 1
@@ -190,7 +190,7 @@ def find_unpublished(
         compared_ts: the `ts` of the entry at the comparison before this one; None if there was none.
         leader_seen_at: when the leader was last seen alive, in monotonic seconds.
     """
-    left = [one for one in pending if one.verdict.event_id is None]
+    unpublished = [one for one in pending if one.verdict.event_id is None]
     gaps = [
         one
         for one in pending
@@ -198,14 +198,18 @@ def find_unpublished(
         and not _is_gap_published(one, entry)
         and leader_seen_at <= one.at + LEADER_HAD_TIME_SEC
     ]
-    has_changed = _has_changed(left, entry, compared_ts)
-    if left and (has_changed or len(left) == 1):
+    has_changed = _has_changed(unpublished, entry, compared_ts)
+    if unpublished and (has_changed or len(unpublished) == 1):
         # the entry may be the last of several transitions: those before it are published then, too
-        last = max((n for n, one in enumerate(left, 1) if _matches(one.verdict, entry)), default=0)
-        left = left[last:]
-    elif left and _matches(left[-1].verdict, entry) and _leader_saw_nothing(left, leader_seen_at):
-        left = []  # an outage that came and went
-    return sorted((*left, *gaps), key=lambda one: one.at)
+        last = max((n for n, one in enumerate(unpublished, 1) if _matches(one.verdict, entry)), default=0)
+        unpublished = unpublished[last:]
+    elif (
+        unpublished
+        and _matches(unpublished[-1].verdict, entry)
+        and _leader_saw_nothing(unpublished, leader_seen_at)
+    ):
+        unpublished = []  # an outage that came and went
+    return sorted((*unpublished, *gaps), key=lambda one: one.at)
 
 
 def is_local_loss(verdict: Verdict, leader_heard_bus_at: float, now: float) -> bool:
@@ -223,15 +227,15 @@ def is_local_loss(verdict: Verdict, leader_heard_bus_at: float, now: float) -> b
     return is_loss and verdict.timeout_sec is not None and now - leader_heard_bus_at < verdict.timeout_sec / 2
 
 
-def _leader_saw_nothing(left: Sequence[PendingVerdict], leader_seen_at: float) -> bool:
+def _leader_saw_nothing(unpublished: Sequence[PendingVerdict], leader_seen_at: float) -> bool:
     """Return True if the leader had time to publish the outage and did not, or each loss in it was local."""
-    losses = [one for one in left if one.verdict.state is State.DOWN]
-    had_time = leader_seen_at > left[-1].at + LEADER_HAD_TIME_SEC
+    losses = [one for one in unpublished if one.verdict.state is State.DOWN]
+    had_time = leader_seen_at > unpublished[-1].at + LEADER_HAD_TIME_SEC
     return had_time or (bool(losses) and all(one.is_local_loss for one in losses))
 
 
 def _has_changed(
-    left: Sequence[PendingVerdict], entry: RosterEntry | None, compared_ts: float | None
+    unpublished: Sequence[PendingVerdict], entry: RosterEntry | None, compared_ts: float | None
 ) -> bool:
     """Return True if the leader published a verdict on the service since our first pending verdict.
 
@@ -239,12 +243,12 @@ def _has_changed(
     either. If this entry was never compared before, compare its `ts` (the writer's wall clock) with our first
     pending verdict.
     """
-    if any(one.verdict.state is State.UNWATCHED for one in left):
+    if any(one.verdict.state is State.UNWATCHED for one in unpublished):
         return True
     if entry is None:
         return compared_ts is not None
     if compared_ts is None:
-        return bool(left) and entry.ts >= left[0].verdict.ts - CLOCK_TOLERANCE_SEC
+        return bool(unpublished) and entry.ts >= unpublished[0].verdict.ts - CLOCK_TOLERANCE_SEC
     return entry.ts != compared_ts
 
 
@@ -279,32 +283,32 @@ class RecentWrites:
     At most `limit` are kept; `dropped` counts those that were dropped beyond that.
     """
 
-    def __init__(self, limit: int = LEAST) -> None:
+    def __init__(self, limit: int = MIN_QUEUE_LIMIT) -> None:
         self.limit = limit
         self.dropped = 0
-        self._taken: deque[tuple[float, Verdict]] = deque()
+        self._writes: deque[tuple[float, Verdict]] = deque()
 
     def record(self, verdict: Verdict, now: float) -> None:
         """Record that the bus took a verdict at `now`, in monotonic seconds; drop those older than 120 s."""
-        self._taken.append((now, verdict))
-        while self._taken[0][0] < now - KEPT_SEC:
-            self._taken.popleft()
-        while len(self._taken) > self.limit:
-            self._taken.popleft()
+        self._writes.append((now, verdict))
+        while self._writes[0][0] < now - KEPT_SEC:
+            self._writes.popleft()
+        while len(self._writes) > self.limit:
+            self._writes.popleft()
             self.dropped += 1
 
     def clear(self) -> None:
         """Drop all recorded verdicts: another process writes to the bus now."""
-        self._taken.clear()
+        self._writes.clear()
 
-    def fields_in_doubt(self, gap_began_at: float) -> list[str]:
+    def find_doubtful_fields(self, gap_began_at: float) -> list[str]:
         """Return the roster fields whose writes the bus may have lost in a gap that began at `gap_began_at`.
 
         Writes older than 60 s before the gap are dropped.
         """
-        while self._taken and self._taken[0][0] < gap_began_at - RECENT_SEC:
-            self._taken.popleft()
-        return list(_by_field(verdict for _, verdict in self._taken))
+        while self._writes and self._writes[0][0] < gap_began_at - RECENT_SEC:
+            self._writes.popleft()
+        return list(_group_by_field(verdict for _, verdict in self._writes))
 
     def find_lost(
         self, entries: Mapping[str, RosterEntry | None], queued: Iterable[Verdict]
@@ -315,16 +319,16 @@ class RecentWrites:
             entries: the roster's present entry for each field in doubt.
             queued: the queued verdicts; the bus may have taken one whose answer was lost.
         """
-        later = _by_field(queued)
+        later = _group_by_field(queued)
         gone: set[int] = set()
-        for field, taken in _by_field(verdict for _, verdict in self._taken).items():
+        for field, taken in _group_by_field(verdict for _, verdict in self._writes).items():
             both = (*taken, *later.get(field, ()))
             known = max((n for n, one in enumerate(both, 1) if _holds(entries.get(field), one)), default=0)
             gone |= {id(verdict) for verdict in taken[known:]}
-        return [verdict for _, verdict in self._taken if id(verdict) in gone]
+        return [verdict for _, verdict in self._writes if id(verdict) in gone]
 
 
-def _by_field(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
+def _group_by_field(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
     """Return the verdicts by their roster field, in their order."""
     found: dict[str, list[Verdict]] = {}
     for verdict in verdicts:

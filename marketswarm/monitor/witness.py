@@ -16,7 +16,7 @@ from marketswarm.bus.scripts import Script
 from marketswarm.detector import LastBeat
 from marketswarm.keys import last_beat_key
 
-AT_ONCE: Final = 500
+BATCH_SIZE: Final = 500
 LAST_BEATS_SCRIPT: Final = Script.beside("marketswarm.monitor", "last_beats.lua")
 
 
@@ -40,37 +40,37 @@ async def read_last_beats(bus: Bus, timeouts: Mapping[str, float]) -> AsyncItera
     service that could not be read is in no answer. Raise BusError if the bus is away.
     """
     services = iter(timeouts.items())
-    while some := dict(islice(services, AT_ONCE)):
+    while batch := dict(islice(services, BATCH_SIZE)):
         try:
-            yield await _ask(bus, some)
+            yield await _read_batch(bus, batch)
         except BusError as error:
-            if len(some) == 1:
+            if len(batch) == 1:
                 raise
-            failed = error
-            async for answer in _one_by_one(bus, some, failed):
+            batch_error = error
+            async for answer in _read_one_by_one(bus, batch, batch_error):
                 yield answer
 
 
-async def _one_by_one(
-    bus: Bus, timeouts: Mapping[str, float], failed: BusError
+async def _read_one_by_one(
+    bus: Bus, timeouts: Mapping[str, float], batch_error: BusError
 ) -> AsyncIterator[StoredBeats]:
-    """Read each service alone; raise `failed`, the error of reading all together, if none can be read.
+    """Read each service alone; raise `batch_error`, the error of reading all together, if none can be read.
 
     Raise BusError at once if the bus is away.
     """
     read = 0
     for svc, timeout_sec in timeouts.items():
         try:
-            yield await _ask(bus, {svc: timeout_sec})
+            yield await _read_batch(bus, {svc: timeout_sec})
             read += 1
         except BusError as error:
             if error.reason != "error":
                 raise
     if not read:
-        raise failed
+        raise batch_error
 
 
-async def _ask(bus: Bus, timeouts: Mapping[str, float]) -> StoredBeats:
+async def _read_batch(bus: Bus, timeouts: Mapping[str, float]) -> StoredBeats:
     """Read and parse the last beats of these services with one script. Raise BusError."""
     replies = await bus.script(LAST_BEATS_SCRIPT, [last_beat_key(svc) for svc in timeouts], [MAX_BEAT_BYTES])
     answer = StoredBeats(list(timeouts))
@@ -81,13 +81,13 @@ async def _ask(bus: Bus, timeouts: Mapping[str, float]) -> StoredBeats:
             continue
         beat = parse_beat(payload, svc)
         if isinstance(beat, Beat):
-            answer.found[svc] = LastBeat(beat, beat_age_sec(timeout_sec, left_ms))
+            answer.found[svc] = LastBeat(beat, compute_beat_age_sec(timeout_sec, left_ms))
         else:
             answer.unreadable[svc] = beat
     return answer
 
 
-def beat_age_sec(timeout_sec: float, left_ms: int) -> float | None:
+def compute_beat_age_sec(timeout_sec: float, left_ms: int) -> float | None:
     """Return a beat's age in seconds from its key's PTTL.
 
     Return None if the key has no time to live, or a longer one than a beat sets.

@@ -9,7 +9,7 @@ from marketswarm.agent import Agent, first_point
 from marketswarm.bus import Bus, BusError
 from marketswarm.keys import ALERT_LOG, MASSIVE_ALERTS, MASSIVE_PROBES, MASSIVE_ROSTER
 from marketswarm.metrics import Family
-from marketswarm.monitor import alert_target
+from marketswarm.monitor import find_alert_target
 from services.massive.market.settings import choose_rest_url, choose_ws_url, key_refusal
 from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics
@@ -200,7 +200,7 @@ class ProbeMonitor:
 
         It is the first access point that is not for alerts or bars.
         """
-        _, channel = alert_target(self._me.truth, self._me.settings)
+        _, channel = find_alert_target(self._me.truth, self._me.settings)
         others = {channel, ALERT_LOG, MASSIVE_ALERTS, MASSIVE_ROSTER}
         points = [
             point
@@ -212,4 +212,4 @@ class ProbeMonitor:
 
     def _get_alerts_bus(self) -> Bus:
         """Return the bus of the alerts. Raises BusError."""
-        return self._me.bus(alert_target(self._me.truth, self._me.settings)[0])
+        return self._me.bus(find_alert_target(self._me.truth, self._me.settings)[0])

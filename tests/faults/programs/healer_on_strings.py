@@ -11,7 +11,7 @@ from typing import Any
 
 from healer.watch import watch
 from marketswarm.agent import agent, run
-from marketswarm.monitor import healer_heartbeat
+from marketswarm.monitor import make_healer_heartbeat
 from marketswarm.monitor.monitor import Evaluator
 from marketswarm.settings import HealerSettings
 
@@ -30,7 +30,7 @@ async def judge_until_hung(self: Evaluator, group: asyncio.TaskGroup) -> None:
 async def main() -> Any:
     Evaluator.run = judge_until_hung  # type: ignore[method-assign]
     hang_sec = float(os.environ.get("HANG_SEC", "0"))
-    async with agent("healer", HealerSettings, heartbeat=healer_heartbeat) as me:
+    async with agent("healer", HealerSettings, heartbeat=make_healer_heartbeat) as me:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, hang_sec)
         await watch(me)
     return me.exit_code

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from marketswarm.monitor import healer_heartbeat
+from marketswarm.monitor import make_healer_heartbeat
 from marketswarm.settings import HealerSettings, SentinelSettings
 from marketswarm.truth import Watch, parse_truth
 from sentinel.watch import healer_watch
@@ -12,7 +12,7 @@ from sentinel.watch import healer_watch
 def beats(section: dict | None, **environment: object) -> tuple[str, float]:
     services = {} if section is None else {"healer": section}
     truth = parse_truth(orjson.dumps({"services": services})).truth
-    found = healer_heartbeat(HealerSettings(**environment), truth.services.get("healer"))
+    found = make_healer_heartbeat(HealerSettings(**environment), truth.services.get("healer"))
     return found.channel, found.interval_sec
 
 

@@ -4,7 +4,7 @@ import pytest
 from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.event import Kind
 from marketswarm.monitor import VerdictEncoder
-from marketswarm.monitor.encoder import health_sec
+from marketswarm.monitor.encoder import compute_health_sec
 
 NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
 MISS = Verdict(
@@ -131,7 +131,7 @@ def test_the_same_verdict_makes_the_same_words_each_time():
 
 @pytest.mark.parametrize(("timeout", "life"), [(1.0, 60), (20.0, 60), (20.5, 62), (30.0, 90), (600.0, 1800)])
 def test_a_health_key_lives_for_three_timeouts_and_a_minute_at_least(timeout, life):
-    assert health_sec(timeout) == life
+    assert compute_health_sec(timeout) == life
 
 
 def test_of_a_healer_that_is_watched_no_more_nothing_is_said():

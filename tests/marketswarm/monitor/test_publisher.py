@@ -6,7 +6,7 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor import VerdictEncoder
-from marketswarm.monitor.publisher import AT_ONCE, Publisher
+from marketswarm.monitor.publisher import BATCH_SIZE, Publisher
 from marketswarm.testing import MemoryBus
 from support.simulation.publishers import recording_publisher
 from support.waiting import auntil
@@ -62,11 +62,11 @@ async def test_everything_is_told_in_order_and_two_of_one_service_never_go_toget
 
 async def test_so_many_go_at_once_and_no_more(bus):
     box, told = publisher_on(bus)
-    for n in range(AT_ONCE + 1):
+    for n in range(BATCH_SIZE + 1):
         box.enqueue(down(f"svc{n}"))
-    assert len(box.next_batch()) == AT_ONCE
+    assert len(box.next_batch()) == BATCH_SIZE
     await box.work_off()
-    assert len(told) == AT_ONCE + 1
+    assert len(told) == BATCH_SIZE + 1
 
 
 async def test_a_bus_and_a_service_of_one_name_are_two(bus):

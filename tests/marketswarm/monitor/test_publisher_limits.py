@@ -59,7 +59,7 @@ async def test_a_death_and_a_recovery_of_all_that_is_watched_wait_for_a_bus_and_
 
 
 async def test_a_limit_that_is_reached_is_logged_when_verdicts_are_superseded(monkeypatch):
-    monkeypatch.setattr(publisher, "queue_limit", lambda _services: 3)
+    monkeypatch.setattr(publisher, "compute_queue_limit", lambda _services: 3)
     bus = MemoryBus()
     box = recording_publisher(bus, NOTICES, [])
     box.set_service_count(1)
@@ -73,7 +73,7 @@ async def test_a_limit_that_is_reached_is_logged_when_verdicts_are_superseded(mo
 
 
 async def test_a_limit_that_is_reached_is_logged_when_what_the_bus_took_is_forgotten(monkeypatch):
-    monkeypatch.setattr(publisher, "queue_limit", lambda _services: 3)
+    monkeypatch.setattr(publisher, "compute_queue_limit", lambda _services: 3)
     bus = MemoryBus()
     box = recording_publisher(bus, NOTICES, [])
     box.set_service_count(1)

@@ -4,7 +4,7 @@ from structlog.testing import capture_logs
 
 from marketswarm.bus import BusError
 from marketswarm.monitor import publisher
-from marketswarm.monitor.publisher import LEAST, ROOM, LogLength, length_for
+from marketswarm.monitor.publisher import LENGTH_MARGIN, MIN_LOG_LENGTH, LogLength, compute_log_length
 
 
 class Client:
@@ -30,26 +30,26 @@ class Bus:
 
 
 def test_a_death_and_a_recovery_of_all_services_fit():
-    assert length_for(10) == LEAST
-    assert length_for(100_000) >= 200_000
+    assert compute_log_length(10) == MIN_LOG_LENGTH
+    assert compute_log_length(100_000) >= 200_000
 
 
 async def test_what_the_notifier_has_not_read_is_kept_up_to_a_bound_that_is_said(monkeypatch):
     bus, length = Bus({"lag": 40_000, "pending": 3}, {"lag": None, "pending": 5}), LogLength(100)
-    assert await length.current(bus) == LEAST
+    assert await length.compute_length(bus) == MIN_LOG_LENGTH
     bus.client.groups[0]["lag"] = 150_000
-    assert await length.current(bus) == LEAST, "asked once a second"
-    monkeypatch.setattr(publisher, "ASK_EVERY_SEC", 0.0)
-    assert await length.current(bus) == 150_003 + ROOM
+    assert await length.compute_length(bus) == MIN_LOG_LENGTH, "asked once a second"
+    monkeypatch.setattr(publisher, "READ_UNREAD_EVERY_SEC", 0.0)
+    assert await length.compute_length(bus) == 150_003 + LENGTH_MARGIN
     assert not length.overflows
     bus.client.groups[0]["lag"] = 5_000_000
     with capture_logs() as said:
-        assert await length.current(bus) == 2 * LEAST
-        await length.current(bus)
+        assert await length.compute_length(bus) == 2 * MIN_LOG_LENGTH
+        await length.compute_length(bus)
     assert [line["event"] for line in said] == ["tell.log_full"]
     assert length.overflows
     bus.away = True
-    assert await length.current(bus) == 2 * LEAST
+    assert await length.compute_length(bus) == 2 * MIN_LOG_LENGTH
     bus.away, bus.client.groups = False, []
-    assert await length.current(bus) == LEAST
+    assert await length.compute_length(bus) == MIN_LOG_LENGTH
     assert not length.overflows

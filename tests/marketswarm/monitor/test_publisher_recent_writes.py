@@ -158,8 +158,8 @@ def test_what_was_taken_long_before_the_gap_is_taken_for_kept():
     recent = RecentWrites()
     recent.record(down("a", 1.0), 100.0)
     recent.record(down("b", 2.0), 101.0)
-    assert recent.fields_in_doubt(100.0 + RECENT_SEC) == ["a", "b"]
-    assert recent.fields_in_doubt(100.5 + RECENT_SEC) == ["b"]
+    assert recent.find_doubtful_fields(100.0 + RECENT_SEC) == ["a", "b"]
+    assert recent.find_doubtful_fields(100.5 + RECENT_SEC) == ["b"]
     assert recent.find_lost({"b": None}, ()) == [down("b", 2.0)]
 
 
@@ -167,7 +167,7 @@ def test_no_more_is_kept_in_mind_than_the_bound_and_what_goes_is_counted():
     recent = RecentWrites(limit=100)
     for n in range(105):
         recent.record(down(f"svc{n}", 1.0), 1.0)
-    assert recent.fields_in_doubt(1.0) == [f"svc{n}" for n in range(5, 105)]
+    assert recent.find_doubtful_fields(1.0) == [f"svc{n}" for n in range(5, 105)]
     assert recent.dropped == 5
 
 
@@ -175,7 +175,7 @@ def test_what_is_too_old_to_be_lost_goes_as_time_passes():
     recent = RecentWrites()
     recent.record(down("a", 1.0), 100.0)
     recent.record(down("b", 2.0), 101.0 + KEPT_SEC)
-    assert recent.fields_in_doubt(float("-inf")) == ["b"]
+    assert recent.find_doubtful_fields(float("-inf")) == ["b"]
     assert recent.dropped == 0
 
 

@@ -1,9 +1,15 @@
-"""What waits for a bus: all of it up to a queue_limit, and beyond that nothing that anybody would miss."""
+"""What waits for a bus: all of it up to a limit, and beyond that nothing that anybody would miss."""
 
 import pytest
 
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.monitor.verdict_queue import LEAST, PendingVerdict, VerdictQueue, cancel_out, queue_limit
+from marketswarm.monitor.verdict_queue import (
+    MIN_QUEUE_LIMIT,
+    PendingVerdict,
+    VerdictQueue,
+    cancel_out,
+    compute_queue_limit,
+)
 
 DOWN, UP, GONE = State.DOWN, State.UP, State.UNWATCHED
 
@@ -35,7 +41,7 @@ def put(backlog, *verdicts):
 
 
 def test_so_many_are_kept_as_one_death_and_one_recovery_of_each_service_make():
-    assert (queue_limit(0), queue_limit(100_000)) == (LEAST, 200_000)
+    assert (compute_queue_limit(0), compute_queue_limit(100_000)) == (MIN_QUEUE_LIMIT, 200_000)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 
 from marketswarm.beat import encode_beat
 from marketswarm.bus import BusError
-from marketswarm.monitor.witness import AT_ONCE, beat_age_sec, read_last_beats
+from marketswarm.monitor.witness import BATCH_SIZE, compute_beat_age_sec, read_last_beats
 from marketswarm.testing import MemoryBus
 
 
@@ -22,7 +22,7 @@ from marketswarm.testing import MemoryBus
     ],
 )
 def test_a_beats_age_is_what_its_key_has_lived(timeout_sec, left_ms, want):
-    assert beat_age_sec(timeout_sec, left_ms) == want
+    assert compute_beat_age_sec(timeout_sec, left_ms) == want
 
 
 async def ask(bus: MemoryBus, timeouts: dict[str, float]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ async def ask(bus: MemoryBus, timeouts: dict[str, float]) -> dict[str, Any]:
 
 async def test_many_are_asked_in_turns_and_what_can_not_be_read_is_left_out():
     bus = MemoryBus()
-    names = [f"svc{n}" for n in range(AT_ONCE + 10)]
+    names = [f"svc{n}" for n in range(BATCH_SIZE + 10)]
     for name in names:
         await bus.client.set(f"beat:{name}", encode_beat(name, 5, 1.0, boot="b"), px=55_000)
     await bus.client.set("beat:svc0", b"junk", px=1000)

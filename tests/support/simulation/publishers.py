@@ -6,7 +6,7 @@ from marketswarm.bus import Bus
 from marketswarm.detector import Verdict
 from marketswarm.monitor import VerdictEncoder
 from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
-from marketswarm.monitor.publisher import AT_ONCE, LogLength, Publisher
+from marketswarm.monitor.publisher import BATCH_SIZE, LogLength, Publisher
 
 
 class HeldLeadership:
@@ -38,7 +38,7 @@ class RecordingPublisher(Publisher):
 
     def next_batch(self) -> list[Verdict]:
         """Return what would be offered next."""
-        return self._queue.next_batch(AT_ONCE)
+        return self._queue.next_batch(BATCH_SIZE)
 
     async def record(self) -> None:
         """Publish until cancelled."""

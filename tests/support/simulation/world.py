@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from marketswarm.beat import Status, encode_beat, parse_beat
 from marketswarm.detector import LastBeat
-from marketswarm.monitor.witness import beat_age_sec
+from marketswarm.monitor.witness import compute_beat_age_sec
 from marketswarm.truth import Watch
 
 WALL = 1_762_433_458.0
@@ -80,7 +80,7 @@ class Bus:
         left_ms = 1000 * (key.beat_at + key.life_sec - now)
         beat = parse_beat(key.payload, watch.svc)
         assert not hasattr(beat, "reason")
-        return LastBeat(beat, beat_age_sec(watch.timeout_sec, left_ms))
+        return LastBeat(beat, compute_beat_age_sec(watch.timeout_sec, left_ms))
 
 
 @dataclass
