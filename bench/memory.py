@@ -125,7 +125,7 @@ def _live(out: Any, services: int) -> None:
         detector.take_messages("bus", messages, now)
         detector.take_canary("bus", step, now)
         for suspect in detector.tick(now).suspects:
-            detector.judge_suspect(suspect.svc, None, now)
+            detector.evaluate_suspect(suspect.svc, None, now)
         detector.take_unsaved_silences()
         if step % 14_400 == 14_399:  # each hour another truth
             detector.set_roster(_watches(services, step // 14_400 % 2), {"bus": 10.0}, now)

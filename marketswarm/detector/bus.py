@@ -150,8 +150,8 @@ class WatchedBus:
         if self.listening_share.is_deaf:
             since = self.listening_share.poor_since
             return self._declare_lost("deaf", now.mono - since.mono, since, now)
-        silent_sec = self.clock.unheard_for(now.mono)
-        if self.clock.listening or not may_blame or silent_sec < self.timeout_sec:
+        silent_sec = self.clock.unheard_sec(now.mono)
+        if self.clock.is_listening or not may_blame or silent_sec < self.timeout_sec:
             return None
         return self._declare_lost(self.clock.reason, silent_sec, self.clock.proof, now)
 
@@ -265,7 +265,7 @@ def _find_reached_at(clock: ListeningClock, now: Moment) -> Moment | None:
 
     For a `deaf` bus, the last accepted canary counts for one second.
     """
-    if clock.listening:
+    if clock.is_listening:
         return clock.proof
     if clock.reason in SERVER_REASONS:
         return now

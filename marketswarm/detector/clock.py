@@ -91,7 +91,7 @@ class ListeningClock:
         self._mute_times: deque[tuple[float, float]] = deque(maxlen=16)
 
     @property
-    def listening(self) -> bool:
+    def is_listening(self) -> bool:
         """Whether the clock runs; False in a gap."""
         return self._anchor is not None
 
@@ -124,7 +124,7 @@ class ListeningClock:
         """
         return self.proven if self._anchor is None else self.proven + (now - self._anchor)
 
-    def unheard_for(self, now: float) -> float:
+    def unheard_sec(self, now: float) -> float:
         """Return for how many seconds this bus was not heard while this process ran."""
         return now - self.proof.mono - self.stalled_sec
 
@@ -135,7 +135,7 @@ class ListeningClock:
         """
         if len(self._mute_times) == self._mute_times.maxlen and self._mute_times[0][0] > mono:
             return inf
-        muted_sec = self.unheard_for(now)  # beats may be heard before the canary that ends it
+        muted_sec = self.unheard_sec(now)  # beats may be heard before the canary that ends it
         current_sec = muted_sec if muted_sec > OVERDUE_SEC else 0.0
         return current_sec + sum(sec for until, sec in self._mute_times if until > mono)
 
@@ -184,7 +184,7 @@ class ListeningClock:
             return False  # a canary of an earlier session, or another listener's
         sent_at = self._outstanding.popleft()[1]
         self.round_trip_sec = now.mono - sent_at
-        if (muted_sec := self.unheard_for(now.mono)) > OVERDUE_SEC:
+        if (muted_sec := self.unheard_sec(now.mono)) > OVERDUE_SEC:
             self._mute_times.append((now.mono, muted_sec))
         self.proof, self.stalled_sec = now, 0.0
         if self._anchor is not None and (skipped or self.round_trip_sec > OVERDUE_SEC):

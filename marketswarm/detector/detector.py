@@ -55,14 +55,14 @@ class Tick:
     Attributes:
         verdicts: about buses, about the reach of buses, and about restarts in gaps.
         suspects: services whose `beat:<svc>` must be read now.
-        canaries_wanted: buses on which a canary must be sent at once, to prove a silence.
-        wake_in: seconds until the next evaluation is due.
+        canary_buses: buses on which a canary must be sent at once, to prove a silence.
+        wake_in_sec: seconds until the next evaluation is due.
     """
 
     verdicts: tuple[Verdict, ...]
     suspects: tuple[Suspect, ...]
-    canaries_wanted: tuple[str, ...]
-    wake_in: float
+    canary_buses: tuple[str, ...]
+    wake_in_sec: float
 
 
 class BeatObserver:
@@ -220,8 +220,8 @@ class Detector:
         if bus is None:
             return []
         bus.clock.note_canary_received(number, now)
-        gap = self._reach.evaluate(self.buses.values(), now) if bus.clock.listening else None
-        found = bus.note_heard(now) if bus.clock.listening else None
+        gap = self._reach.evaluate(self.buses.values(), now) if bus.clock.is_listening else None
+        found = bus.note_heard(now) if bus.clock.is_listening else None
         return [verdict for verdict in (gap, found) if verdict is not None]
 
     def take_messages(self, bus_name: str, messages: Messages, now: Moment) -> BatchResult:
@@ -300,12 +300,12 @@ class Detector:
     # -- evaluation
 
     def tick(self, now: Moment) -> Tick:
-        """Evaluate all buses and the services that are due; call this after `wake_in`, and after a canary."""
+        """Evaluate all buses and services that are due; call this after `wake_in_sec`, and after a canary."""
         self.note_awake(now)
         verdicts: list[Verdict] = []
         suspects: list[Suspect] = []
-        canaries_wanted: list[str] = []
-        wake_in = CANARY_EVERY_SEC
+        canary_buses: list[str] = []
+        wake_in_sec = CANARY_EVERY_SEC
         for bus in self.buses.values():
             bus.clock.check_canary(now.mono)
         if (gap := self._reach.evaluate(self.buses.values(), now)) is not None:
@@ -318,11 +318,11 @@ class Detector:
             if not self.is_restoring:
                 suspects += self._find_suspects(bus, running)
                 verdicts += self.observer.due_verdicts(bus, now)
-            if bus.clock.listening and not self.is_restoring:
-                wake_in = 0.0 if bus.has_more_due else min(wake_in, bus.wheel.next_due() - running)
+            if bus.clock.is_listening and not self.is_restoring:
+                wake_in_sec = 0.0 if bus.has_more_due else min(wake_in_sec, bus.wheel.next_due() - running)
                 if bus.awaiting_canary:
-                    canaries_wanted.append(bus.name)
-        return Tick(tuple(verdicts), tuple(suspects), tuple(canaries_wanted), max(0.0, wake_in))
+                    canary_buses.append(bus.name)
+        return Tick(tuple(verdicts), tuple(suspects), tuple(canary_buses), max(0.0, wake_in_sec))
 
     def _find_suspects(self, bus: WatchedBus, running: float) -> list[Suspect]:
         """Return the services of a bus whose deadline has provably passed, 2000 at most.
@@ -354,7 +354,9 @@ class Detector:
 
     # -- suspects
 
-    def judge_suspect(self, svc: str, stored: LastBeat | None, now: Moment) -> Verdict | UnheardBeat | None:
+    def evaluate_suspect(
+        self, svc: str, stored: LastBeat | None, now: Moment
+    ) -> Verdict | UnheardBeat | None:
         """Decide about a suspect; `stored` is the beat under `beat:<svc>`, None if there is none.
 
         Return the miss, or the stored beat that was never heard; None if a beat was heard meanwhile, its

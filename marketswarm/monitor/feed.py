@@ -22,8 +22,8 @@ class DetectorFeed:
     Args:
         publish: called with each verdict that follows from a report.
         wake: called when a canary has just proven the silence of a service that is due.
-        session_opened: called with the name of a bus when a session on it begins.
-        silence_ended: called when a silence ended that is saved on the bus.
+        notify_session_opened: called with the name of a bus when a session on it begins.
+        notify_silence_ended: called when a silence ended that is saved on the bus.
     """
 
     def __init__(
@@ -31,21 +31,21 @@ class DetectorFeed:
         *,
         publish: Callable[[Verdict], None],
         wake: Callable[[], None],
-        session_opened: Callable[[str], None],
-        silence_ended: Callable[[], None],
+        notify_session_opened: Callable[[str], None],
+        notify_silence_ended: Callable[[], None],
     ) -> None:
         self.detector = Detector(read_clocks(), on_malformed=self._record_malformed)
         self.restarts = RestartObserver(self.detector)
         self._publish = publish
         self._wake = wake
-        self._session_opened = session_opened
-        self._silence_ended = silence_ended
+        self._notify_session_opened = notify_session_opened
+        self._notify_silence_ended = notify_silence_ended
         self._last_malformed: tuple[str, str] | None = None  # service and reason
         self._logged = (0, 0)  # how many malformed and replayed payloads had been logged
         self._logged_at = 0.0
 
     def on_session_opened(self, bus: str) -> None:
-        """Start a session in the clock of `bus`, log it and call `session_opened`.
+        """Start a session in the clock of `bus`, log it and call `notify_session_opened`.
 
         Ignore an unwatched bus.
         """
@@ -53,7 +53,7 @@ class DetectorFeed:
         if watched is not None:
             watched.clock.note_session_opened()
             log.info("vigil.listening", bus=bus, channels=len(watched.channels))
-            self._session_opened(bus)
+            self._notify_session_opened(bus)
 
     def on_channels_refused(self, bus: str, channels: Collection[str], now: Moment) -> None:
         """Set the channels that the bus refuses, and publish the verdicts that follow."""
@@ -76,7 +76,7 @@ class DetectorFeed:
         for verdict in result.verdicts:
             self._publish(verdict)
         if self.detector.take_silence_ended():
-            self._silence_ended()
+            self._notify_silence_ended()
         return result.others
 
     def on_canary_sent(self, bus: str, number: int, now: Moment) -> None:
@@ -116,7 +116,7 @@ class DetectorFeed:
         lost = {
             bus.name: f"{bus.name} ({bus.clock.reason})"
             for bus in self.detector.buses.values()
-            if not bus.clock.listening and bus.clock.unheard_for(now.mono) > SHORT_GAP_SEC
+            if not bus.clock.is_listening and bus.clock.unheard_sec(now.mono) > SHORT_GAP_SEC
         }
         partly = [
             name for name, bus in self.detector.buses.items() if bus.is_poorly_heard and name not in lost

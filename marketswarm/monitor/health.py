@@ -66,7 +66,7 @@ class HealthKeys:
             self._published[svc] = entry.event or entry.ts
         self._plan(svc, SOON_SEC * random.random())
 
-    def resume(self, svc: str) -> None:
+    def refresh_soon(self, svc: str) -> None:
         """Refresh a service's key soon: it may have expired while the service's channel was refused."""
         if svc in self._published:
             self._plan(svc, SOON_SEC * random.random())

@@ -116,7 +116,7 @@ class MonitorMetrics:
             "marketswarm_bus_listening",
             "gauge",
             "1 while the listening clock of a bus runs, 0 in a gap.",
-            collect_per_bus(lambda bus: float(bus.clock.listening)),
+            collect_per_bus(lambda bus: float(bus.clock.is_listening)),
             _BUS,
         )
         yield Family(

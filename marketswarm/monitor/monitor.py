@@ -103,12 +103,12 @@ class Evaluator:
             self.evaluations += 1
             self._progress()
             await self._publish_all(tick.verdicts)
-            for bus in tick.canaries_wanted:
+            for bus in tick.canary_buses:
                 self._links[bus].request_canary()
             for bus, services in _group_by_bus(tick.suspects).items():
-                group.create_task(self._judge_suspects(bus, services), name=f"witness:{bus}")
+                group.create_task(self._evaluate_suspects(bus, services), name=f"witness:{bus}")
             self._feed.log_rejected()
-            await self._sleep(tick.wake_in)
+            await self._sleep(tick.wake_in_sec)
 
     async def _publish_all(self, verdicts: Sequence[Verdict]) -> None:
         """Publish the verdicts, letting other tasks run between gaps, of which every service may have one."""
@@ -125,7 +125,7 @@ class Evaluator:
                 await self._wake.wait()
         self._wake.clear()
 
-    async def _judge_suspects(self, bus: str, services: list[str]) -> None:
+    async def _evaluate_suspects(self, bus: str, services: list[str]) -> None:
         """Read `beat:<svc>` of each suspect on a bus, and publish the misses that these beats confirm.
 
         A suspect whose key could not be read is evaluated again. A service that beats and is not heard makes
@@ -138,10 +138,10 @@ class Evaluator:
         with contextlib.suppress(BusError, KeyError):
             async for answer in read_last_beats(self._links[bus].bus, timeouts):
                 self._log_unreadable(bus, answer)
-                for svc in answer.asked:
+                for svc in answer.services:
                     await time_slice.pause()
                     del unanswered[svc]
-                    found = self._detector.judge_suspect(svc, answer.found.get(svc), read_clocks())
+                    found = self._detector.evaluate_suspect(svc, answer.found.get(svc), read_clocks())
                     if isinstance(found, Verdict):
                         self._publish(found)
                     elif found is not None:
@@ -216,8 +216,8 @@ class Monitor:
         self.feed = DetectorFeed(
             publish=self.publish,
             wake=wake.set,
-            session_opened=self._session_opened,
-            silence_ended=self._silence_ended,
+            notify_session_opened=self._restore_after_gap,
+            notify_silence_ended=self._save_soon,
         )
         self.detector = self.feed.detector
         self._health = HealthKeys(self.detector, kind=encoder.ok_kind, by=encoder.by)
@@ -227,7 +227,7 @@ class Monitor:
             self.feed.restarts,
             self._health,
             listener=owner.name,
-            bus=lambda name: self.links[name].bus,
+            find_bus=lambda name: self.links[name].bus,
             publish=self.publish,
             leadership=leadership,
             failures=self._failures,
@@ -322,7 +322,7 @@ class Monitor:
         for name, link in self.links.items():
             if link.publisher is not None and (is_for_all or name == self._home):
                 link.publisher.enqueue(verdict)
-        log_verdict(verdict, leads=self._leadership.fence(self._home) is not None)
+        log_verdict(verdict, is_leader=self._leadership.fence(self._home) is not None)
 
     async def publish_queued(self, publisher: Publisher) -> None:
         """Publish the verdicts queued for one bus, and note each that the bus has, until cancelled."""
@@ -336,7 +336,7 @@ class Monitor:
         if verdict.subject is Subject.SERVICE and verdict.gap_sec is None:
             self._health.note_published(verdict, published.event)
         elif verdict.subject is Subject.WATCH and verdict.state is State.UP:
-            self._health.resume(verdict.svc)
+            self._health.refresh_soon(verdict.svc)
 
     # -- health keys and trouble
 
@@ -375,7 +375,7 @@ class Monitor:
         overflowing = [
             f"unread events go from the log on {name}"
             for name, length in self.log_lengths.items()
-            if length.overflows
+            if length.is_overflowing
         ]
         found = [
             self.feed.describe_lost_buses(read_clocks()),
@@ -402,7 +402,8 @@ class Monitor:
             for name, bus in self.detector.buses.items()
             if bus.is_poorly_heard
             or (
-                not bus.clock.listening and bus.clock.unheard_for(now) > max(OVERDUE_SEC, bus.timeout_sec / 3)
+                not bus.clock.is_listening
+                and bus.clock.unheard_sec(now) > max(OVERDUE_SEC, bus.timeout_sec / 3)
             )
         ]
         return [*unheard, "memory"] if self.detector.is_restoring else unheard
@@ -425,11 +426,11 @@ class Monitor:
 
     # -- what the feed reports
 
-    def _silence_ended(self) -> None:
+    def _save_soon(self) -> None:
         """Have the end of a saved silence saved soon."""
         self.state.save_soon()
 
-    def _session_opened(self, bus: str) -> None:
+    def _restore_after_gap(self, bus: str) -> None:
         """After a session on `bus` began, have recent writes compared and lost buses restored."""
         self.links[bus].check_after_gap(self.detector.buses[bus].clock.proof.mono)
         if self._group is not None:
@@ -444,8 +445,8 @@ def _group_by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:
     return found
 
 
-def log_verdict(verdict: Verdict, *, leads: bool) -> None:
-    """Log a verdict; `leads` is False if another process leads and will publish it."""
+def log_verdict(verdict: Verdict, *, is_leader: bool) -> None:
+    """Log a verdict; `is_leader` is False if another process leads and will publish it."""
     known: dict[str, Any] = {
         "reason": verdict.reason,
         "late_sec": verdict.late_sec,
@@ -454,7 +455,7 @@ def log_verdict(verdict: Verdict, *, leads: bool) -> None:
         "gap_sec": verdict.gap_sec,
         "restarted": verdict.restarted,
     }
-    if not leads:
+    if not is_leader:
         known["standing_by"] = True
     fields = {key: round(v, 3) if isinstance(v, float) else v for key, v in known.items() if v is not None}
     event = (

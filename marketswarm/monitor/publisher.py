@@ -82,7 +82,7 @@ class LogLength:
         return MAX_LENGTH_RATIO * compute_log_length(self.services)
 
     @property
-    def overflows(self) -> bool:
+    def is_overflowing(self) -> bool:
         """Whether unread events are being trimmed."""
         return self.unread >= self.max_length
 
@@ -95,7 +95,7 @@ class LogLength:
         if now - self._unread_read_at >= READ_UNREAD_EVERY_SEC:
             self._unread_read_at = now
             self.unread = await self._read_unread(bus)
-            if self.overflows and now - self._full_logged_at >= LOG_FULL_EVERY_SEC:
+            if self.is_overflowing and now - self._full_logged_at >= LOG_FULL_EVERY_SEC:
                 self._full_logged_at = now
                 log.error("tell.log_full", bus=bus.name, unread=self.unread, kept=self.max_length)
         return min(max(compute_log_length(self.services), self.unread + LENGTH_MARGIN), self.max_length)

@@ -98,7 +98,7 @@ class StateKeeper:
         restarts: the observer whose last beats are saved, too.
         health: the health keys to restore.
         listener: the program whose keys they are: `healer` or `sentinel`.
-        bus: returns a bus in force by its name. Raises KeyError.
+        find_bus: returns a bus in force by its name. Raises KeyError.
         publish: called with each verdict that follows from the restored state.
         leadership: the leadership on the bus; only a leader saves.
         failures: records which saves the bus refuses.
@@ -111,7 +111,7 @@ class StateKeeper:
         health: HealthKeys,
         *,
         listener: str,
-        bus: Callable[[str], Bus],
+        find_bus: Callable[[str], Bus],
         publish: Callable[[Verdict], None],
         leadership: Leadership,
         failures: SaveFailures,
@@ -120,7 +120,7 @@ class StateKeeper:
         self._restarts = restarts
         self._health = health
         self._listener = listener
-        self._find_bus = bus
+        self._find_bus = find_bus
         self._publish = publish
         self._leadership = leadership
         self._failures = failures

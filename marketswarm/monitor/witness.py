@@ -22,13 +22,13 @@ LAST_BEATS_SCRIPT: Final = Script.beside("marketswarm.monitor", "last_beats.lua"
 
 @dataclass(slots=True)
 class StoredBeats:
-    """The result of reading the last beats of the services `asked`.
+    """The result of reading the last beats of the `services`.
 
     `found` has the last beats; `unreadable` has, for a value that is no beat, what is wrong with it. A
     service in neither of them stored no last beat.
     """
 
-    asked: Sequence[str]
+    services: Sequence[str]
     found: dict[str, LastBeat] = field(default_factory=dict)
     unreadable: dict[str, MalformedBeat] = field(default_factory=dict)
 

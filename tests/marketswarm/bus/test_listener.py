@@ -85,7 +85,7 @@ async def listening(url: str, *channels: str):
     listener.set_channels(frozenset(channels))
     task = asyncio.create_task(listener.run())
     try:
-        await auntil(lambda: handler.clock.listening or task.done(), 5, "a canary")
+        await auntil(lambda: handler.clock.is_listening or task.done(), 5, "a canary")
         yield listener, handler
         assert not task.done(), "the listener ended"
     finally:
@@ -115,7 +115,7 @@ async def test_channels_come_and_go_while_it_runs_and_the_session_stays(server):
         await auntil(lambda: len(handler.payloads) == 2)
         assert handler.payloads == [(b"b", b"b"), (b"c", b"c")]
         assert (handler.sessions, handler.losses) == (1, [])
-        await auntil(lambda: handler.clock.listening)
+        await auntil(lambda: handler.clock.is_listening)
 
 
 async def test_a_session_that_the_server_kills_is_rebuilt_at_once(server):
@@ -123,7 +123,7 @@ async def test_a_session_that_the_server_kills_is_rebuilt_at_once(server):
         for n in (2, 3):
             server.cmd("CLIENT", "KILL", "TYPE", "pubsub")
             await auntil(lambda n=n: handler.sessions == n, 2)
-            await auntil(lambda: handler.clock.listening, 2)
+            await auntil(lambda: handler.clock.is_listening, 2)
         assert handler.losses == ["refused", "refused"]
         assert handler.clock.gaps == 2
         server.cmd("PUBLISH", "a", "again")
@@ -138,7 +138,7 @@ async def test_a_burst_that_takes_long_to_hear_is_heard_to_its_end_on_the_sessio
         await auntil(lambda: len(handler.payloads) == 15_000 or handler.losses, 30)
         assert handler.losses == []
         handler.work_sec = 0.0
-        await auntil(lambda: handler.clock.listening, 4)
+        await auntil(lambda: handler.clock.is_listening, 4)
         assert handler.sessions == 1
 
 
@@ -147,9 +147,9 @@ async def test_a_half_open_connection_is_noticed_by_its_canaries_and_given_up(se
         async with listening(wire.url, "a") as (_, handler):
             wire.swallow(only=b"subscribe")
             await auntil(lambda: "deaf" in handler.losses, 4)
-            assert not handler.clock.listening
+            assert not handler.clock.is_listening
             wire.heal()
-            await auntil(lambda: handler.clock.listening, 4)
+            await auntil(lambda: handler.clock.is_listening, 4)
             server.cmd("PUBLISH", "a", "again")
             await auntil(lambda: handler.payloads == [(b"a", b"again")])
 
@@ -176,10 +176,10 @@ async def test_a_server_that_was_away_is_found_again(server):
     async with listening(server.url, "a") as (_, handler):
         server.kill()
         await auntil(lambda: handler.refusals, 3)
-        assert not handler.clock.listening
+        assert not handler.clock.is_listening
         assert handler.clock.reason == "refused"
         server.start()
-        await auntil(lambda: handler.clock.listening, 3)
+        await auntil(lambda: handler.clock.is_listening, 3)
         assert subscribers(server, "a") == 1
 
 
@@ -187,9 +187,9 @@ async def test_a_frozen_server_is_a_gap_with_a_reason_and_ends_when_it_thaws(ser
     async with listening(server.url, "a") as (_, handler):
         server.freeze()
         await auntil(lambda: handler.refusals, 3)
-        assert (handler.clock.listening, handler.clock.reason) == (False, "timeout")
+        assert (handler.clock.is_listening, handler.clock.reason) == (False, "timeout")
         server.thaw()
-        await auntil(lambda: handler.clock.listening, 3)
+        await auntil(lambda: handler.clock.is_listening, 3)
 
 
 async def test_five_thousand_channels_are_listened_to_within_seconds(server):
@@ -207,19 +207,19 @@ async def test_five_thousand_channels_are_listened_to_within_seconds(server):
 async def test_a_replica_is_not_taken_for_a_healthy_bus(server):
     async with listening(server.url, "a") as (_, handler):
         server.cmd("REPLICAOF", HOST, free_port())
-        await auntil(lambda: not handler.clock.listening and handler.refusals, 3)
+        await auntil(lambda: not handler.clock.is_listening and handler.refusals, 3)
         assert handler.clock.reason == "readonly"
         server.cmd("REPLICAOF", "NO", "ONE")
-        await auntil(lambda: handler.clock.listening, 3)
+        await auntil(lambda: handler.clock.is_listening, 3)
 
 
 async def test_a_full_server_refuses_the_canary_and_says_why(server):
     async with listening(server.url, "a") as (_, handler):
         server.cmd("CONFIG", "SET", "maxmemory", "1")
         await auntil(lambda: handler.refusals, 3)
-        assert (handler.clock.listening, handler.clock.reason) == (False, "oom")
+        assert (handler.clock.is_listening, handler.clock.reason) == (False, "oom")
         server.cmd("CONFIG", "SET", "maxmemory", "0")
-        await auntil(lambda: handler.clock.listening, 3)
+        await auntil(lambda: handler.clock.is_listening, 3)
 
 
 def allow(server: Server, *channels: str) -> None:
@@ -242,7 +242,7 @@ async def test_channels_that_may_not_be_heard_are_named_and_all_others_are_heard
         listener.set_channels(wanted - {"s3 secret"})
         await auntil(lambda: handler.refused[-1] == set(), 3)
         assert (handler.sessions, handler.losses) == (1, [])
-        assert handler.clock.listening
+        assert handler.clock.is_listening
 
 
 @pytest.mark.parametrize("left", [["healer:*"], []], ids=["the canary's", "none"])
@@ -251,7 +251,7 @@ async def test_a_bus_that_lets_nothing_be_heard_is_lost_with_its_reason(server, 
         allow(server, *left)
         await auntil(lambda: "auth" in handler.losses, 3)
         server.cmd("ACL", "SETUSER", "default", "allchannels")
-        await auntil(lambda: handler.clock.listening and subscribers(server, "b") == 1, 4)
+        await auntil(lambda: handler.clock.is_listening and subscribers(server, "b") == 1, 4)
 
 
 async def test_a_message_of_65_mb_is_skipped_again_and_again_and_the_session_goes_on(server):
@@ -273,7 +273,7 @@ async def test_a_message_of_65_mb_is_skipped_again_and_again_and_the_session_goe
             max(len(payload) for _, payload in handler.payloads) <= 320 << 10
         )  # one that is whole before it is too long is handed out
         assert (handler.sessions, handler.losses) == (1, [])
-        await auntil(lambda: handler.clock.listening)
+        await auntil(lambda: handler.clock.is_listening)
 
 
 async def test_an_urge_brings_a_canary_at_once(server):

@@ -30,7 +30,7 @@ def test_every_script_that_code_names_is_among_those_that_seeding_loads():
 
 def test_a_fragment_is_part_of_others_and_none_itself():
     assert not [name for name in load_all_scripts() if "fence" in name]
-    assert "local function speaks()" in Script.beside("marketswarm.monitor", "publish.lua").text
+    assert "local function is_leader()" in Script.beside("marketswarm.monitor", "publish.lua").text
 
 
 def test_another_source_has_another_function():

@@ -112,14 +112,14 @@ def test_a_due_service_waits_for_one_canary_and_one_is_urged_at_once():
     hand.run(29.9)
     hand.elapsed = 30.0
     tick = hand.detector.tick(hand.now)
-    assert (tick.suspects, tick.canaries_wanted) == ((), ("bus",))
+    assert (tick.suspects, tick.canary_buses) == ((), ("bus",))
     hand.clock().note_canary_sent(9999, hand.now.mono)
     hand.elapsed = 30.04
     hand.detector.take_canary("bus", 9999, hand.now)
     tick = hand.detector.tick(hand.now)
     assert [each.svc for each in tick.suspects] == ["a"]
-    assert tick.canaries_wanted == ()
-    miss = hand.detector.judge_suspect("a", None, hand.now)
+    assert tick.canary_buses == ()
+    miss = hand.detector.evaluate_suspect("a", None, hand.now)
     assert miss.late_sec == pytest.approx(30.04)
 
 
@@ -128,7 +128,7 @@ def test_a_beat_that_comes_before_the_canary_saves_its_service():
     hand.beat()
     hand.run(29.9)
     hand.elapsed = 30.0
-    assert hand.detector.tick(hand.now).canaries_wanted == ("bus",)
+    assert hand.detector.tick(hand.now).canary_buses == ("bus",)
     hand.beat()
     hand.run(29)
     assert hand.said == [(0, "a", "up")]
@@ -136,16 +136,16 @@ def test_a_beat_that_comes_before_the_canary_saves_its_service():
 
 def test_the_next_look_is_never_later_than_what_is_due_nor_a_quarter_of_a_second():
     hand = Hand(watch())
-    assert hand.detector.tick(hand.now).wake_in == 0.25
+    assert hand.detector.tick(hand.now).wake_in_sec == 0.25
     hand.beat()
     hand.run(29.9)
-    assert hand.detector.tick(hand.now).wake_in == pytest.approx(0.1)
+    assert hand.detector.tick(hand.now).wake_in_sec == pytest.approx(0.1)
 
 
 def test_a_held_listener_says_nothing_of_services_and_does_not_spin():
     hand = Hand(watch(), held=True)
     hand.run(100)
-    assert hand.detector.tick(hand.now).wake_in == 0.25
+    assert hand.detector.tick(hand.now).wake_in_sec == 0.25
     hand.beat()
     assert hand.said == []
     hand.recall({})

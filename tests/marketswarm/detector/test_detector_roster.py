@@ -60,7 +60,7 @@ def test_a_case_that_is_with_the_witness_is_dropped_with_its_service():
     hand.canaries()
     assert [each.svc for each in hand.detector.tick(hand.now).suspects] == ["a"]
     hand.rewatch()
-    assert hand.detector.judge_suspect("a", None, hand.now) is None
+    assert hand.detector.evaluate_suspect("a", None, hand.now) is None
     hand.detector.retry_suspect("a")
     hand.run(50)
     assert [(svc, state) for _, svc, state in hand.said] == [("a", "unwatched")]
@@ -164,7 +164,7 @@ def test_a_bus_that_is_no_longer_listened_to_goes_with_its_clock():
     hand.rewatch(watch("a"))
     assert "other" not in hand.detector.buses
     hand.rewatch(watch("a"), watch("b", bus="other"))
-    assert not hand.clock("other").listening
+    assert not hand.clock("other").is_listening
 
 
 def test_a_timeout_of_a_bus_changes_while_it_runs():

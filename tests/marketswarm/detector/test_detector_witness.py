@@ -20,12 +20,12 @@ def due(*watches, **beat) -> Hand:
 
 def test_a_witness_who_knows_nothing_leaves_it_a_miss():
     hand = due()
-    assert hand.detector.judge_suspect("a", None, hand.now).state is State.DOWN
+    assert hand.detector.evaluate_suspect("a", None, hand.now).state is State.DOWN
 
 
 def test_a_witness_with_a_newer_beat_of_the_boot_acquits_and_the_listener_is_deaf():
     hand = due(boot="b")
-    acquitted = hand.detector.judge_suspect("a", says(4.0, boot="b", i=2), hand.now)
+    acquitted = hand.detector.evaluate_suspect("a", says(4.0, boot="b", i=2), hand.now)
     assert acquitted == UnheardBeat("a", "bus", 4.0)
     assert hand.detector.counts.unheard == 1
     assert hand.detector.services["a"].last_beat.at == pytest.approx(26)
@@ -35,36 +35,36 @@ def test_a_witness_with_a_newer_beat_of_the_boot_acquits_and_the_listener_is_dea
 
 def test_a_witness_who_acquits_twice_without_a_beat_heard_between_says_so():
     hand = due(boot="b")
-    assert not hand.detector.judge_suspect("a", says(0.01, boot="b", i=2), hand.now).is_repeated
+    assert not hand.detector.evaluate_suspect("a", says(0.01, boot="b", i=2), hand.now).is_repeated
     for _ in range(60 * 4):
         hand.elapsed += 0.25
         hand.canaries()
         if hand.detector.tick(hand.now).suspects:
             break
-    assert hand.detector.judge_suspect("a", says(0.01, boot="b", i=5), hand.now).is_repeated
+    assert hand.detector.evaluate_suspect("a", says(0.01, boot="b", i=5), hand.now).is_repeated
     assert hand.elapsed == pytest.approx(60, abs=0.3)
 
 
 def test_a_witness_with_the_beat_that_was_heard_last_changes_nothing():
     hand = due(boot="b")
-    assert hand.detector.judge_suspect("a", says(4.0, boot="b", i=1), hand.now).state is State.DOWN
+    assert hand.detector.evaluate_suspect("a", says(4.0, boot="b", i=1), hand.now).state is State.DOWN
 
 
 def test_a_witness_without_a_boot_is_told_from_its_age():
     hand = due()
-    assert hand.detector.judge_suspect("a", says(29.8), hand.now).state is State.DOWN
+    assert hand.detector.evaluate_suspect("a", says(29.8), hand.now).state is State.DOWN
     hand = due()
-    assert isinstance(hand.detector.judge_suspect("a", says(29.0), hand.now), UnheardBeat)
+    assert isinstance(hand.detector.evaluate_suspect("a", says(29.0), hand.now), UnheardBeat)
 
 
 def test_a_witness_whose_age_can_not_be_told_tells_nothing():
     hand = due(boot="b")
-    assert hand.detector.judge_suspect("a", says(None, boot="c", i=9), hand.now).state is State.DOWN
+    assert hand.detector.evaluate_suspect("a", says(None, boot="c", i=9), hand.now).state is State.DOWN
 
 
 def test_a_witness_with_a_goodbye_gives_the_miss_its_reason():
     hand = due(boot="b")
-    miss = hand.detector.judge_suspect("a", says(30.0, boot="b", i=2, status="stopping"), hand.now)
+    miss = hand.detector.evaluate_suspect("a", says(30.0, boot="b", i=2, status="stopping"), hand.now)
     assert (miss.state, miss.reason) == (State.DOWN, "stopped")
 
 
@@ -72,7 +72,8 @@ def test_a_witness_whose_last_beat_before_the_goodbye_was_never_heard_gives_it_i
     # found by the machine: a cut session took the beat, and the miss came early
     hand = due(boot="b")
     assert isinstance(
-        hand.detector.judge_suspect("a", says(4.0, boot="b", i=3, status="stopping"), hand.now), UnheardBeat
+        hand.detector.evaluate_suspect("a", says(4.0, boot="b", i=3, status="stopping"), hand.now),
+        UnheardBeat,
     )
     hand.run(30)
     assert hand.said == [(0, "a", "up"), (56, "a", "down")]
@@ -96,19 +97,19 @@ def test_a_goodbye_that_was_heard_is_never_news_whatever_life_its_key_was_given(
 @pytest.mark.parametrize("boot", ["b", None])
 def test_a_goodbye_that_alone_was_not_heard_is_no_sign_of_life_whatever_life_its_key_was_given(boot):
     hand = due(boot=boot)
-    miss = hand.detector.judge_suspect("a", says(21.0, boot=boot, i=2, status="stopping"), hand.now)
+    miss = hand.detector.evaluate_suspect("a", says(21.0, boot=boot, i=2, status="stopping"), hand.now)
     assert (miss.state, miss.reason) == (State.DOWN, "stopped")
 
 
 def test_a_witness_with_a_beat_never_heard_but_too_old_does_not_keep_it_up():
     hand = due(boot="b")
-    assert hand.detector.judge_suspect("a", says(30.5, boot="b", i=2), hand.now).state is State.DOWN
+    assert hand.detector.evaluate_suspect("a", says(30.5, boot="b", i=2), hand.now).state is State.DOWN
 
 
 def test_a_beat_that_comes_while_the_witness_is_asked_closes_the_case():
     hand = due()
     hand.beat()
-    assert hand.detector.judge_suspect("a", None, hand.now) is None
+    assert hand.detector.evaluate_suspect("a", None, hand.now) is None
     hand.run(29)
     assert hand.said == [(0, "a", "up")]
     hand.run(2)
@@ -120,7 +121,7 @@ def test_a_gap_that_ended_while_the_witness_was_asked_grants_its_warm_up():
     hand.lose()
     hand.find()
     hand.canaries()
-    assert hand.detector.judge_suspect("a", None, hand.now) is None
+    assert hand.detector.evaluate_suspect("a", None, hand.now) is None
     hand.run(23)
     assert hand.said[-1] == (52.5, "a", "down")
 
@@ -134,9 +135,9 @@ def test_a_witness_who_could_not_be_asked_is_asked_again():
 
 def test_nobody_asked_means_nothing_concluded():
     hand = due()
-    assert hand.detector.judge_suspect("b", None, hand.now) is None
-    assert hand.detector.judge_suspect("a", None, hand.now) is not None
-    assert hand.detector.judge_suspect("a", None, hand.now) is None
+    assert hand.detector.evaluate_suspect("b", None, hand.now) is None
+    assert hand.detector.evaluate_suspect("a", None, hand.now) is not None
+    assert hand.detector.evaluate_suspect("a", None, hand.now) is None
     hand.detector.retry_suspect("a")
     hand.run(100)
     assert len(hand.said) == 1

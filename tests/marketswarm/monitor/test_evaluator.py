@@ -51,7 +51,10 @@ async def test_tens_of_thousands_that_die_at_once_leave_the_loop_to_others():
     missed: dict[str, Verdict] = {}
     wake, done = asyncio.Event(), asyncio.Event()
     feed = DetectorFeed(
-        publish=lambda _: None, wake=wake.set, session_opened=lambda _: None, silence_ended=lambda: None
+        publish=lambda _: None,
+        wake=wake.set,
+        notify_session_opened=lambda _: None,
+        notify_silence_ended=lambda: None,
     )
     names = [f"svc{n:05}" for n in range(COUNT)]
     watches = [Watch(svc, "bus", f"{svc}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for svc in names]
@@ -90,7 +93,10 @@ async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monke
     turn, concluded = 0, []
     wake = asyncio.Event()
     feed = DetectorFeed(
-        publish=lambda _: None, wake=wake.set, session_opened=lambda _: None, silence_ended=lambda: None
+        publish=lambda _: None,
+        wake=wake.set,
+        notify_session_opened=lambda _: None,
+        notify_silence_ended=lambda: None,
     )
     watches = [
         Watch(f"svc{n}", "bus", f"svc{n}:heartbeat", TIMEOUT_SEC / 3, TIMEOUT_SEC) for n in range(count)

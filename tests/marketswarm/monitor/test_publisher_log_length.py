@@ -41,15 +41,15 @@ async def test_what_the_notifier_has_not_read_is_kept_up_to_a_bound_that_is_said
     assert await length.compute_length(bus) == MIN_LOG_LENGTH, "asked once a second"
     monkeypatch.setattr(publisher, "READ_UNREAD_EVERY_SEC", 0.0)
     assert await length.compute_length(bus) == 150_003 + LENGTH_MARGIN
-    assert not length.overflows
+    assert not length.is_overflowing
     bus.client.groups[0]["lag"] = 5_000_000
     with capture_logs() as said:
         assert await length.compute_length(bus) == 2 * MIN_LOG_LENGTH
         await length.compute_length(bus)
     assert [line["event"] for line in said] == ["tell.log_full"]
-    assert length.overflows
+    assert length.is_overflowing
     bus.away = True
     assert await length.compute_length(bus) == 2 * MIN_LOG_LENGTH
     bus.away, bus.client.groups = False, []
     assert await length.compute_length(bus) == MIN_LOG_LENGTH
-    assert not length.overflows
+    assert not length.is_overflowing

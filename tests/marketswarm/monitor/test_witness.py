@@ -64,7 +64,7 @@ async def test_what_is_no_beat_is_named_with_its_fault_and_never_read_whole():
 
     bus.script = seen
     (answer,) = [answer async for answer in read_last_beats(bus, {"big": 30.0, "list": 30.0, "none": 30.0})]
-    assert answer.asked == ["big", "list", "none"]
+    assert answer.services == ["big", "list", "none"]
     assert answer.found == {}
     assert {svc: found.reason for svc, found in answer.unreadable.items()} == {
         "big": "too_long",
@@ -87,7 +87,7 @@ async def test_after_a_batch_that_failed_each_is_asked_alone_and_one_that_fails_
 
     bus.script = refuses_b
     answers = [answer async for answer in read_last_beats(bus, dict.fromkeys("abc", 30.0))]
-    assert [answer.asked for answer in answers] == [["a"], ["c"]]
+    assert [answer.services for answer in answers] == [["a"], ["c"]]
     assert [*answers[0].found, *answers[1].found] == ["a", "c"]
     await bus.aclose()
 

@@ -157,7 +157,7 @@ class Scene:
             assert self.naive.near(svc) or (svc in due and svc in self.duped), (suspects, due)
             self.naive.lines[svc].asked = svc in suspects
         for svc in suspects:
-            verdict = self.detector.judge_suspect(svc, None, self.moment)
+            verdict = self.detector.evaluate_suspect(svc, None, self.moment)
             assert verdict is not None
             assert self.naive.witness(svc, None, self.now) == "down"
             self.seen.add((svc, "down"))

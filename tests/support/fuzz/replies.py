@@ -75,8 +75,8 @@ def make_listener(bus: Bus) -> tuple[Listener, DetectorFeed]:
     feed = DetectorFeed(
         publish=lambda _verdict: None,
         wake=lambda: None,
-        session_opened=lambda _bus: None,
-        silence_ended=lambda: None,
+        notify_session_opened=lambda _bus: None,
+        notify_silence_ended=lambda: None,
     )
     feed.detector.set_roster([Watch("a", BUS, "a:heartbeat", 1.0, 3.0)], {BUS: 10.0}, read_clocks())
     feed.detector.buses[BUS].clock.note_session_opened()

@@ -152,7 +152,7 @@ class Healer:
     def agree_on_clocks(self) -> None:
         for name, naive in self.naive.clocks.items():
             clock = self.detector.buses[name].clock
-            ours = (clock.proven, clock.gap_end, clock.read(self.now), clock.listening)
+            ours = (clock.proven, clock.gap_end, clock.read(self.now), clock.is_listening)
             theirs = (naive.proven, naive.gap_end, naive.running(self.now), naive.until is not None)
             assert all(abs(a - b) < 1e-6 for a, b in zip(ours, theirs, strict=True)), (name, ours, theirs)
 
@@ -197,13 +197,13 @@ class Healer:
         self.publish(*tick.verdicts)
         for suspect in tick.suspects:
             self.asked.append((self.now + self.ask_sec, suspect.bus, suspect.svc))
-        for name in tick.canaries_wanted:
+        for name in tick.canary_buses:
             canary = self.canaries[name]
             canary.next_at = min(canary.next_at, max(self.now, canary.started + MIN_CANARY_PAUSE_SEC))
-        self.sleeps_past_nothing(tick.wake_in, set(tick.canaries_wanted))
+        self.sleeps_past_nothing(tick.wake_in_sec, set(tick.canary_buses))
         for name, clock in self.naive.clocks.items():
             self.proven[name].append((self.now, clock.proven))
-        self.tick_at = self.now + max(tick.wake_in, 1e-6)
+        self.tick_at = self.now + max(tick.wake_in_sec, 1e-6)
 
     def sleeps_past_nothing(self, wake_in: float, urged: set[str]) -> None:
         assert 0 <= wake_in <= CANARY_EVERY_SEC
@@ -225,7 +225,7 @@ class Healer:
         word = self.buses[name].word_of(record.watch, self.now) if record is not None else None
         line = self.naive.lines.get(svc)
         heard = line is not None and word is not None and line.boots.get(word.beat.boot, -1) >= word.beat.i
-        found = self.detector.judge_suspect(svc, word, self.moment)
+        found = self.detector.evaluate_suspect(svc, word, self.moment)
         assert not (heard and isinstance(found, UnheardBeat)), f"what was heard is no news: {word}"
         theirs = self.naive.witness(svc, word, self.now)
         ours = "unheard" if isinstance(found, UnheardBeat) else found and str(found.state)

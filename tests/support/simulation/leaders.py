@@ -139,9 +139,9 @@ class Process:
 
         def hears_canary(bus: str, number: int, now: Moment) -> None:
             clock = detector.buses[bus].clock
-            before = clock.listening
+            before = clock.is_listening
             canary_heard(bus, number, now)
-            if clock.listening and not before:
+            if clock.is_listening and not before:
                 self.gaps_at[bus].append(self.fleet.t)
 
         feed.on_messages, feed.on_canary_received = hears, hears_canary

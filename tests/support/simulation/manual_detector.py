@@ -198,14 +198,16 @@ class Hand:
         tick = self.detector.tick(self.now)
         self.record(tick.verdicts)
         for suspect in tick.suspects:
-            self.record([self.detector.judge_suspect(suspect.svc, self.word_of(suspect.svc), self.now)])
-        if tick.canaries_wanted:
+            self.record([self.detector.evaluate_suspect(suspect.svc, self.word_of(suspect.svc), self.now)])
+        if tick.canary_buses:
             self.canaries()
             tick = self.detector.tick(self.now)
             self.record(tick.verdicts)
             for suspect in tick.suspects:
-                self.record([self.detector.judge_suspect(suspect.svc, self.word_of(suspect.svc), self.now)])
-        return tick.wake_in
+                self.record(
+                    [self.detector.evaluate_suspect(suspect.svc, self.word_of(suspect.svc), self.now)]
+                )
+        return tick.wake_in_sec
 
     def run(self, sec: float) -> None:
         """Lets time pass: canaries every 0.25 s, looks when they are due."""
