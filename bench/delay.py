@@ -13,48 +13,56 @@ from typing import Any, Final
 import orjson
 import redis
 
-from bench.fleet import Beater, healer, names, seed, truth, until_up, watching
-from bench.ground import Server, report
+from bench.fleet import (
+    Beater,
+    build_truth,
+    name_services,
+    run_healer,
+    wait_for_subscription,
+    wait_until_up,
+    write_truth,
+)
+from bench.server import Server, print_table
 
 INTERVAL_SEC = 2.0
 INTERVAL_OF_MANY_SEC = 10.0
 """The time between two beats of a service in a fleet of a hundred thousand, as the design assumes it."""
 
 
-def delays(services: int, *, dying: int | None = None) -> tuple[list[float], float]:
+def measure_delays(services: int, *, dying: int | None = None) -> tuple[list[float], float]:
     """Start a fleet of `services` services and stop the first `dying` of them, or all.
 
     Returns:
         Each miss's delay after its deadline, and the time between the first and the last miss, in seconds.
     """
-    interval_sec = interval_of(services)
+    interval_sec = choose_interval_sec(services)
     with Server() as system, Server() as market:
-        seed([system, market], truth(services, interval_sec, 3 * interval_sec))
-        with healer(system, market):
-            watching(system, f"{names(services)[-1]}:heartbeat")
+        write_truth([system, market], build_truth(services, interval_sec, 3 * interval_sec))
+        with run_healer(system, market):
+            wait_for_subscription(system, f"{name_services(services)[-1]}:heartbeat")
             beater = Beater(system.port, services, interval_sec)
             with redis.Redis(port=system.port) as client:
-                _until_up(client, services, interval_sec)
-                victims = names(services)[:dying]
+                _wait_until_settled(client, services, interval_sec)
+                victims = name_services(services)[:dying]
                 last = dict(zip(victims, beater.stop(dying), strict=False))
-                arrivals = misses(client, len(victims), 3 * interval_sec)
+                arrivals = collect_misses(client, len(victims), 3 * interval_sec)
             beater.stop()
     found = [at - last[svc] - 3 * interval_sec for svc, at in arrivals.items()]
     return found, max(arrivals.values()) - min(arrivals.values())
 
 
-def interval_of(services: int) -> float:
+def choose_interval_sec(services: int) -> float:
     """Return the seconds between two beats of one service; the timeout is three times that."""
     return INTERVAL_SEC if services <= 20_000 else INTERVAL_OF_MANY_SEC
 
 
-def _until_up(client: "redis.Redis", services: int, interval_sec: float) -> None:
+def _wait_until_settled(client: "redis.Redis", services: int, interval_sec: float) -> None:
     """Wait until the healer has heard every service, and for two more intervals."""
-    until_up(client, services)
+    wait_until_up(client, services)
     time.sleep(2 * interval_sec)
 
 
-def misses(client: Any, services: int, timeout_sec: float) -> dict[str, float]:
+def collect_misses(client: Any, services: int, timeout_sec: float) -> dict[str, float]:
     """Wait for the misses of `services` services; return when each was in the log, in monotonic seconds.
 
     Raises:
@@ -72,7 +80,7 @@ def misses(client: Any, services: int, timeout_sec: float) -> dict[str, float]:
                 if event["type"] == "heartbeat_miss":
                     arrivals[event["svc"]] = now
     if len(arrivals) < services:
-        raise RuntimeError(f"only {len(arrivals)} of {services} misses were told")
+        raise RuntimeError(f"only {len(arrivals)} of {services} misses were published")
     return arrivals
 
 
@@ -94,7 +102,7 @@ def main(*wanted: str) -> None:
         found: list[float] = []
         spread = 0.0
         for _ in range(times):
-            some, spread = delays(size, dying=dying)
+            some, spread = measure_delays(size, dying=dying)
             found += some
         found.sort()
         p99 = found[min(len(found) - 1, int(len(found) * 0.99))]
@@ -103,10 +111,10 @@ def main(*wanted: str) -> None:
                 name,
                 f"median {1000 * statistics.median(found):,.1f} ms",
                 f"p99 {1000 * p99:,.1f} ms",
-                f"told over {spread:.1f} s",
+                f"published over {spread:.1f} s",
             )
         )
-    report("silence to the log, beyond the deadline (goal: median 20 ms, p99 100 ms)", *rows)
+    print_table("silence to the log, beyond the deadline (goal: median 20 ms, p99 100 ms)", *rows)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from typing import Any, Final
 import orjson
 import redis
 
-from bench.fleet import program, seed
+from bench.fleet import run_program, write_truth
 from bench.footprint import cpu_sec, rss_mb
-from bench.ground import Server, free_port, report, until
+from bench.server import Server, find_free_port, print_table, wait_until
 
 FEEDS: Final = 1000
 ITEMS: Final = 20
@@ -32,7 +32,7 @@ ITEM: Final = (
 )
 
 
-def feed(name: str, newest: int) -> bytes:
+def build_feed(name: str, newest: int) -> bytes:
     """Return the feed `name` as RSS, with ITEMS items, the newest of which has the number `newest`."""
     items = "".join(ITEM.format(name, number, TEXT) for number in range(newest, newest - ITEMS, -1))
     return f'<?xml version="1.0"?><rss version="2.0"><channel>{items}</channel></rss>'.encode()
@@ -46,27 +46,29 @@ class Site:
         asked: the shared counter of requests.
     """
 
-    def __init__(self, newest: Any, asked: Any) -> None:
-        self._newest, self._asked = newest, asked
-        self._made: dict[tuple[bytes, int], bytes] = {}
+    def __init__(self, newest: Any, requests: Any) -> None:
+        self._newest, self._requests = newest, requests
+        self._bodies: dict[tuple[bytes, int], bytes] = {}
 
     async def serve(self, port: int) -> None:
         """Serve until cancelled."""
-        async with await asyncio.start_server(self._talk, "127.0.0.1", port, backlog=512) as server:
+        async with await asyncio.start_server(
+            self._answer_requests, "127.0.0.1", port, backlog=512
+        ) as server:
             await server.serve_forever()
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer_requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of one connection: 304 if the client has the current ETag, else the feed."""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 request = await reader.readuntil(b"\r\n\r\n")
                 path, newest = request.split(b" ", 2)[1], self._newest.value
                 tag = b'"%d"' % newest
-                self._asked.value += 1
+                self._requests.value += 1
                 if tag in request:
                     writer.write(b"HTTP/1.1 304 Not Modified\r\nETag: %b\r\n\r\n" % tag)
                 else:
-                    body = self._made.setdefault((path, newest), feed(path[1:].decode(), newest))
+                    body = self._bodies.setdefault((path, newest), build_feed(path[1:].decode(), newest))
                     writer.write(
                         b"HTTP/1.1 200 OK\r\nETag: %b\r\nContent-Length: %d\r\n\r\n" % (tag, len(body))
                     )
@@ -75,12 +77,12 @@ class Site:
         writer.close()
 
 
-def serve(port: int, newest: Any, asked: Any) -> None:
+def serve_site(port: int, newest: Any, requests: Any) -> None:
     """Run the site; this is the main function of its process."""
-    asyncio.run(Site(newest, asked).serve(port))
+    asyncio.run(Site(newest, requests).serve(port))
 
 
-def truth(port: int, feeds: int) -> bytes:
+def build_truth(port: int, feeds: int) -> bytes:
     """Return a truth with an rss_agg that reads all feeds of the site every second."""
     section = {
         "heartbeat": {"interval_sec": 10, "timeout_sec": 60},
@@ -91,46 +93,50 @@ def truth(port: int, feeds: int) -> bytes:
 
 
 @contextlib.contextmanager
-def site() -> Iterator[tuple[int, Any, Any]]:
+def run_site() -> Iterator[tuple[int, Any, Any]]:
     """Run a site in a process of its own while the block runs.
 
     Yields:
         Its port, the shared number of the newest item of each feed, and the shared counter of requests.
     """
-    port, newest, asked = free_port(), multiprocessing.Value("i", ITEMS), multiprocessing.Value("i", 0)
-    process = multiprocessing.Process(target=serve, args=(port, newest, asked), daemon=True)
+    port, newest, requests = (
+        find_free_port(),
+        multiprocessing.Value("i", ITEMS),
+        multiprocessing.Value("i", 0),
+    )
+    process = multiprocessing.Process(target=serve_site, args=(port, newest, requests), daemon=True)
     process.start()
     try:
-        yield port, newest, asked
+        yield port, newest, requests
     finally:
         process.kill()
         process.join()
 
 
-def until_there(client: redis.Redis, items: int) -> float:
+def wait_for_items(client: redis.Redis, items: int) -> float:
     """Wait until the stream has `items` items; return how many seconds that took."""
     begun = time.monotonic()
-    until(lambda: client.xlen(STREAM) >= items, f"{items} items", PARSE_SEC)
+    wait_until(lambda: client.xlen(STREAM) >= items, f"{items} items", PARSE_SEC)
     return time.monotonic() - begun
 
 
 def main(feeds: int = FEEDS) -> None:
     """Measure the first reading, unchanged feeds and changed feeds, and print a table."""
-    with Server() as system, Server() as market, redis.Redis(port=market.port) as client, site() as found:
-        port, newest, asked = found
-        seed([system, market], truth(port, feeds))
-        with program("services.rss_agg", system, market) as process:
-            first_sec = until_there(client, feeds * ITEMS)
+    with Server() as system, Server() as market, redis.Redis(port=market.port) as client, run_site() as found:
+        port, newest, requests = found
+        write_truth([system, market], build_truth(port, feeds))
+        with run_program("services.rss_agg", system, market) as process:
+            first_sec = wait_for_items(client, feeds * ITEMS)
             time.sleep(2)
-            before, used, begun = asked.value, cpu_sec(process.pid), time.monotonic()
+            before, used, begun = requests.value, cpu_sec(process.pid), time.monotonic()
             time.sleep(MEASURE_SEC)
-            unchanged = (asked.value - before) / (time.monotonic() - begun)
+            unchanged = (requests.value - before) / (time.monotonic() - begun)
             used = (cpu_sec(process.pid) - used) / (time.monotonic() - begun)
             newest.value += 1
-            changed_sec = until_there(client, feeds * (ITEMS + 1))
+            changed_sec = wait_for_items(client, feeds * (ITEMS + 1))
             memory = rss_mb(process.pid)
         assert client.xlen(STREAM) == feeds * (ITEMS + 1)
-    report(
+    print_table(
         f"rss_agg, {feeds:,} feeds of {ITEMS} items",
         ("the first reading of all", f"{first_sec:.1f} s", "kept to 20 a second"),
         ("none has changed", f"{unchanged:.0f} feeds a second", f"{100 * used:.0f} % of a core"),

@@ -16,38 +16,38 @@ import hiredis
 import orjson
 import redis
 
-from bench.ground import Server, call, connect, publish, until
+from bench.server import Server, connect, pack_publish, send_commands, wait_until
 from marketswarm.beat import encode_beat
 
 ROOT = Path(__file__).parent.parent
 
 
-def names(services: int) -> list[str]:
+def name_services(services: int) -> list[str]:
     """Return the names of `services` services."""
     return [f"svc{n:06d}" for n in range(services)]
 
 
-def truth(services: int, interval_sec: float, timeout_sec: float) -> bytes:
+def build_truth(services: int, interval_sec: float, timeout_sec: float) -> bytes:
     """Return a truth with `services` services, and a healer that monitors them."""
     beats = {"interval_sec": interval_sec, "timeout_sec": timeout_sec}
-    found: dict[str, Any] = {svc: {"heartbeat": beats} for svc in names(services)}
+    sections: dict[str, Any] = {svc: {"heartbeat": beats} for svc in name_services(services)}
     # the healer's own timeout limits its watchdog: a start with many services takes seconds on a busy machine
-    found["healer"] = {
+    sections["healer"] = {
         "heartbeat": {"interval_sec": 10, "timeout_sec": 60},
         "threshold": {"heartbeat_cadence": timeout_sec},
     }
-    return orjson.dumps({"services": found})
+    return orjson.dumps({"services": sections})
 
 
-def healer(
+def run_healer(
     system: Server, market: Server, **settings: str
 ) -> AbstractContextManager[subprocess.Popen[bytes]]:
     """Start a healer process for the block."""
-    return program("healer", system, market, **settings)
+    return run_program("healer", system, market, **settings)
 
 
 @contextmanager
-def program(
+def run_program(
     module: str, system: Server, market: Server, **settings: str
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run `python -m <module>` while the block runs, on these two buses and with these variables.
@@ -71,7 +71,7 @@ def program(
                 sys.stderr.write(log.read().decode()[-4000:])
 
 
-def seed(servers: list[Server], document: bytes) -> None:
+def write_truth(servers: list[Server], document: bytes) -> None:
     """Write a truth to each server as revision 1, without bootstrap."""
     for server in servers:
         with redis.Redis(port=server.port) as client:
@@ -79,16 +79,16 @@ def seed(servers: list[Server], document: bytes) -> None:
             client.hset("truth:meta", mapping={"revision": 1, "sha256": "bench"})
 
 
-def watching(server: Server, channel: str, within_sec: float = 60.0) -> float:
+def wait_for_subscription(server: Server, channel: str, within_sec: float = 60.0) -> float:
     """Wait until a client subscribes to the channel; return when, in monotonic seconds."""
     with redis.Redis(port=server.port) as client:
-        until(lambda: client.pubsub_numsub(channel)[0][1], f"a subscription to {channel}", within_sec)
+        wait_until(lambda: client.pubsub_numsub(channel)[0][1], f"a subscription to {channel}", within_sec)
         return time.monotonic()
 
 
-def until_up(client: "redis.Redis", services: int) -> None:
+def wait_until_up(client: "redis.Redis", services: int) -> None:
     """Wait until the healer has recorded a verdict for `services` services."""
-    until(lambda: client.hlen("healer:roster") >= services, "every service to be up", 120.0, 0.1)
+    wait_until(lambda: client.hlen("healer:roster") >= services, "every service to be up", 120.0, 0.1)
 
 
 class Beater:
@@ -147,7 +147,7 @@ def _send_beats(
     services, interval_sec = fleet
     sock = connect(port)
     reader = hiredis.Reader()
-    svcs = names(services)
+    svcs = name_services(services)
     step = max(1, round(services * 0.01 / interval_sec))
     started, n, stopped = time.monotonic(), 0, 0
     while True:
@@ -159,17 +159,17 @@ def _send_beats(
             stopped = command
             continue
         packed = []
-        upto = n + step
+        end = n + step
         now, wall = time.monotonic(), time.time()
-        for k in range(n, upto):
+        for k in range(n, end):
             if k % services < stopped:
                 continue
             svc = svcs[k % services]
             payload = encode_beat(
                 svc, k // services + 1, wall, boot="b00700b007aa", rev=1, every=interval_sec
             )
-            packed.append(publish(f"{svc}:heartbeat", payload))
+            packed.append(pack_publish(f"{svc}:heartbeat", payload))
             last[k % services] = now
         if packed:
-            call(sock, reader, packed)
-        n = upto
+            send_commands(sock, reader, packed)
+        n = end

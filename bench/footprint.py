@@ -10,8 +10,16 @@ from pathlib import Path
 
 import redis
 
-from bench.fleet import Beater, healer, names, seed, truth, until_up, watching
-from bench.ground import Server, report
+from bench.fleet import (
+    Beater,
+    build_truth,
+    name_services,
+    run_healer,
+    wait_for_subscription,
+    wait_until_up,
+    write_truth,
+)
+from bench.server import Server, print_table
 
 INTERVAL_SEC = 10.0
 MEASURE_SEC = 30.0
@@ -32,20 +40,20 @@ def cpu_sec(pid: int) -> float:
 def main(services: int = 100_000) -> None:
     """Measure one healer after every service is up, and print a table."""
     with Server() as system, Server() as market:
-        seed([system, market], truth(services, INTERVAL_SEC, 3 * INTERVAL_SEC))
+        write_truth([system, market], build_truth(services, INTERVAL_SEC, 3 * INTERVAL_SEC))
         started = time.monotonic()
-        with healer(system, market) as process:
-            begun = watching(system, f"{names(services)[-1]}:heartbeat") - started
+        with run_healer(system, market) as process:
+            begun = wait_for_subscription(system, f"{name_services(services)[-1]}:heartbeat") - started
             beater = Beater(system.port, services, INTERVAL_SEC)
             with redis.Redis(port=system.port) as client:
-                until_up(client, services)
+                wait_until_up(client, services)
             time.sleep(2 * INTERVAL_SEC)
             before, at = cpu_sec(process.pid), time.monotonic()
             time.sleep(MEASURE_SEC)
             used = (cpu_sec(process.pid) - before) / (time.monotonic() - at)
             memory = rss_mb(process.pid)
             beater.stop()
-    report(
+    print_table(
         f"one healer, {services:,} services, a beat each {INTERVAL_SEC:.0f} s",
         ("start to watching", f"{begun:.1f} s", "goal: 3 s at most"),
         ("memory", f"{memory:.0f} MB RSS", "goal: 250 MB at most"),

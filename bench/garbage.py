@@ -12,10 +12,17 @@ from typing import Final
 
 import redis
 
-from bench.delay import misses
-from bench.fleet import healer, names, seed, truth, until_up, watching
+from bench.delay import collect_misses
+from bench.fleet import (
+    build_truth,
+    name_services,
+    run_healer,
+    wait_for_subscription,
+    wait_until_up,
+    write_truth,
+)
 from bench.footprint import cpu_sec
-from bench.ground import Server, report
+from bench.server import Server, print_table
 from bench.storm import Storm
 
 SERVICES: Final = 100_000
@@ -35,29 +42,31 @@ def main(services: int = SERVICES, rate: int = 0) -> None:
     rates: dict[float, list[float]] = {0.0: [], SHARE: []}
     busy: dict[float, list[float]] = {0.0: [], SHARE: []}
     with Server() as system, Server() as market:
-        seed([system, market], truth(services, services / rate if rate else INTERVAL_SEC, TIMEOUT_SEC))
-        with healer(system, market) as process, redis.Redis(port=system.port) as client:
-            watching(system, f"{names(services)[-1]}:heartbeat")
+        write_truth(
+            [system, market], build_truth(services, services / rate if rate else INTERVAL_SEC, TIMEOUT_SEC)
+        )
+        with run_healer(system, market) as process, redis.Redis(port=system.port) as client:
+            wait_for_subscription(system, f"{name_services(services)[-1]}:heartbeat")
             storm = Storm(system.port, services, rate or services / INTERVAL_SEC)
-            _until_calm(client, services)
+            _wait_until_settled(client, services)
             for n in range(2 * ROUNDS):
                 share = (0.0, SHARE)[n % 2]
-                storm.litter(share)
+                storm.set_garbage_share(share)
                 time.sleep(2 * INTERVAL_SEC)
                 at, sent, cpu = time.monotonic(), storm.sent.value, cpu_sec(process.pid)
-                delays[share] += _round(storm, client, services, n)
+                delays[share] += _run_round(storm, client, services, n)
                 sec = time.monotonic() - at
                 rates[share].append((storm.sent.value - sent) / sec)
                 busy[share].append((cpu_sec(process.pid) - cpu) / sec)
-                storm.litter(0.0)
-                storm.silence(-1, 1)
+                storm.set_garbage_share(0.0)
+                storm.silence_services(-1, 1)
                 time.sleep(2 * INTERVAL_SEC)
             storm.stop()
             missed = sum(
                 b"heartbeat_miss" in fields[b"event"] for _, fields in client.xrange("healer:alerts:log")
             )
     assert missed == 2 * ROUNDS * DYING, f"{missed} misses: {2 * ROUNDS * DYING} died"
-    report(
+    print_table(
         f"{DYING} of {services:,} services stop, {2 * ROUNDS} times: the miss beyond the deadline",
         *[
             (
@@ -73,24 +82,24 @@ def main(services: int = SERVICES, rate: int = 0) -> None:
     )
 
 
-def _round(storm: Storm, client: "redis.Redis", services: int, n: int) -> list[float]:
+def _run_round(storm: Storm, client: "redis.Redis", services: int, n: int) -> list[float]:
     """Stop the beats of DYING services; return how many seconds after its deadline each was missed.
 
     `n` is the number of the round and selects the services. Raise AssertionError if another one is missed.
     """
     of = services // DYING
-    storm.silence(n, of)
-    victims = names(services)[n::of][:DYING]
+    storm.silence_services(n, of)
+    victims = name_services(services)[n::of][:DYING]
     last = dict(zip(victims, storm.last[n::of], strict=False))
-    arrivals = misses(client, len(victims), TIMEOUT_SEC)
+    arrivals = collect_misses(client, len(victims), TIMEOUT_SEC)
     others = {svc: at - storm.last[int(svc[3:])] for svc, at in arrivals.items() if svc not in last}
     assert not others, f"missed so many seconds after a beat: {others}; {storm.behind_sec():.1f} s behind"
     return [at - last[svc] - TIMEOUT_SEC for svc, at in arrivals.items()]
 
 
-def _until_calm(client: "redis.Redis", services: int) -> None:
+def _wait_until_settled(client: "redis.Redis", services: int) -> None:
     """Wait until the healer has a verdict for every service, and for TIMEOUT_SEC more seconds."""
-    until_up(client, services)
+    wait_until_up(client, services)
     time.sleep(TIMEOUT_SEC)
 
 

@@ -18,7 +18,8 @@ import time
 import hiredis
 import orjson
 
-from bench.ground import Server, burst, report
+from bench.fleet import name_services
+from bench.server import Server, print_table, publish_beats
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import read_clocks
 from marketswarm.bus.session import Session
@@ -30,19 +31,14 @@ BEATS = 1_000_000
 RUNS = 3
 
 
-def names(channels: int) -> list[str]:
-    """Return the names of `channels` services."""
-    return [f"svc{n:06d}" for n in range(channels)]
-
-
-def bare(port: int, channels: int, beats: int) -> None:
+def read_bare(port: int, channels: int, beats: int) -> None:
     """Read `beats` beats with a blocking socket, hiredis, orjson and a dictionary, and print the times.
 
     It checks nothing, so Python can't be faster. The first beat of each service is not measured.
     """
     sock = socket.create_connection(("127.0.0.1", port))
     reader = hiredis.Reader()
-    services = names(channels)
+    services = name_services(channels)
     for start in range(0, channels, 1000):
         some = [f"{svc}:heartbeat" for svc in services[start : start + 1000]]
         sock.sendall(hiredis.pack_command(("SUBSCRIBE", *some)))  # type: ignore[arg-type]  # its types know one argument only
@@ -52,14 +48,14 @@ def bare(port: int, channels: int, beats: int) -> None:
             while reader.gets() is not False:
                 acks += 1
     last: dict[str, float] = {}
-    _hold_still()
+    _wait_for_go()
     heard = 0
     while heard < channels:  # the first beat of each service, which is not measured
         reader.feed(sock.recv(1 << 16))
         while (reply := reader.gets()) is not False:
             last[orjson.loads(reply[2])["svc"]] = 0.0
             heard += 1
-    _hold_still()
+    _wait_for_go()
     wall, cpu, heard = time.perf_counter(), time.process_time(), 0
     while heard < beats:
         reader.feed(sock.recv(1 << 16))
@@ -67,19 +63,19 @@ def bare(port: int, channels: int, beats: int) -> None:
         while (reply := reader.gets()) is not False:
             last[orjson.loads(reply[2])["svc"]] = now
             heard += 1
-    _done(wall, cpu, heard)
+    _print_times(wall, cpu, heard)
 
 
-def ours(port: int, channels: int, beats: int) -> None:
+def read_with_healer(port: int, channels: int, beats: int) -> None:
     """Read `beats` beats with the healer's session and detector, and print the times."""
-    asyncio.run(_ours(port, channels, beats))
+    asyncio.run(_read_with_healer(port, channels, beats))
 
 
-async def _ours(port: int, channels: int, beats: int) -> None:
+async def _read_with_healer(port: int, channels: int, beats: int) -> None:
     """Read the first beat of each service, then measure `beats` more."""
     bus = Bus("system-redis", f"redis://127.0.0.1:{port}")
     detector = Detector(read_clocks())
-    watches = [Watch(svc, bus.name, f"{svc}:heartbeat", 10.0, 30.0) for svc in names(channels)]
+    watches = [Watch(svc, bus.name, f"{svc}:heartbeat", 10.0, 30.0) for svc in name_services(channels)]
     detector.set_roster(watches, {bus.name: 10.0}, read_clocks())
     session = Session(bus)
     await session.connect()
@@ -88,28 +84,28 @@ async def _ours(port: int, channels: int, beats: int) -> None:
         while not session.is_settled:
             await session.read_batch()
     list(restore_services(detector, {}, {}, read_clocks()))
-    _hold_still()
+    _wait_for_go()
     while detector.counts.heard < channels:
         detector.take_messages(bus.name, await session.read_batch(), read_clocks())
-    _hold_still()
+    _wait_for_go()
     beats += channels
     wall, cpu = time.perf_counter(), time.process_time()
     while detector.counts.heard < beats:
         detector.take_messages(bus.name, await session.read_batch(), read_clocks())
         await asyncio.sleep(0)
-    _done(wall, cpu, detector.counts.heard - channels)
+    _print_times(wall, cpu, detector.counts.heard - channels)
     assert detector.counts.malformed == detector.counts.replayed == 0
     await session.close()
     await bus.aclose()
 
 
-def _hold_still() -> None:
+def _wait_for_go() -> None:
     """Print `ready`, and wait for a line on stdin while the server buffers beats."""
     print("ready", flush=True)
     sys.stdin.readline()
 
 
-def _done(wall: float, cpu: float, heard: int) -> None:
+def _print_times(wall: float, cpu: float, heard: int) -> None:
     """Print the number of beats and the wall and processor seconds since `wall` and `cpu`, as JSON."""
     print(
         json.dumps({"heard": heard, "wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}),
@@ -117,7 +113,7 @@ def _done(wall: float, cpu: float, heard: int) -> None:
     )
 
 
-def measure(server: Server, kind: str, channels: int, beats: int) -> dict[str, float]:
+def measure_reader(server: Server, kind: str, channels: int, beats: int) -> dict[str, float]:
     """Run `bare` or `ours` in a process of its own, publish beats for it, and return its times."""
     worker = subprocess.Popen(
         [sys.executable, "-m", "bench.heard", kind, str(server.port), str(channels), str(beats)],
@@ -129,11 +125,11 @@ def measure(server: Server, kind: str, channels: int, beats: int) -> dict[str, f
     assert worker.stdout
     assert worker.stdout.readline() == "ready\n"
     # the first round makes every service known: the steady state is measured
-    burst(server.port, names(channels), channels, first=10)
+    publish_beats(server.port, name_services(channels), channels, first=10)
     worker.stdin.write("go\n")
     worker.stdin.flush()
     assert worker.stdout.readline() == "ready\n"
-    burst(server.port, names(channels), beats, first=11)
+    publish_beats(server.port, name_services(channels), beats, first=11)
     worker.stdin.write("go\n")
     worker.stdin.flush()
     found: dict[str, float] = json.loads(worker.stdout.readline())
@@ -148,11 +144,11 @@ def main(channels: int = CHANNELS, beats: int = BEATS) -> None:
     with Server() as server:
         for _ in range(RUNS):
             for kind in ("bare", "ours"):
-                found = measure(server, kind, channels, beats)
+                found = measure_reader(server, kind, channels, beats)
                 rates[kind].append(found["heard"] / found["wall"])
                 costs[kind].append(found["cpu"] / found["heard"] * 1e6)
     ratio = statistics.median(o / b for o, b in zip(rates["ours"], rates["bare"], strict=True))
-    report(
+    print_table(
         "beats heard per second",
         (
             "bare hiredis + orjson",
@@ -170,6 +166,6 @@ def main(channels: int = CHANNELS, beats: int = BEATS) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 2:
-        {"bare": bare, "ours": ours}[sys.argv[1]](*map(int, sys.argv[2:]))
+        {"bare": read_bare, "ours": read_with_healer}[sys.argv[1]](*map(int, sys.argv[2:]))
     else:
         main()

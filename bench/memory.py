@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import redis
 
-from bench.fleet import healer, names, seed, truth, watching
+from bench.fleet import build_truth, name_services, run_healer, wait_for_subscription, write_truth
 from bench.footprint import rss_mb
-from bench.ground import Server, report
-from bench.storm import Storm, garbage
+from bench.server import Server, print_table
+from bench.storm import Storm, make_garbage
 from marketswarm.beat import encode_beat
 from marketswarm.detector import CANARY_EVERY_SEC, Detector, Moment, restore_services
 from marketswarm.truth import Watch
@@ -35,33 +35,33 @@ Growth = tuple[float, float, float]
 """The MB of memory after a tenth of the way, at most from then on, and at the end."""
 
 
-def soak(beats: int = BEATS, services: int = SERVICES) -> tuple[Growth, int, float]:
+def run_soak(beats: int = BEATS, services: int = SERVICES) -> tuple[Growth, int, float]:
     """Send `beats` payloads to a healer process over a real server, as fast as both can.
 
     Returns:
         The memory, how many payloads were sent, and in how many seconds.
     """
     with Server() as system, Server() as market:
-        seed([system, market], truth(services, 1.0, 3.0))
-        with healer(system, market) as process, redis.Redis(port=system.port) as client:
-            watching(system, f"{names(services)[-1]}:heartbeat")
+        write_truth([system, market], build_truth(services, 1.0, 3.0))
+        with run_healer(system, market) as process, redis.Redis(port=system.port) as client:
+            wait_for_subscription(system, f"{name_services(services)[-1]}:heartbeat")
             storm = Storm(system.port, services, 0, reboots=25, replays=True)
-            storm.litter(SHARE)
+            storm.set_garbage_share(SHARE)
             started, flaps, found = time.monotonic(), 0, []
             while storm.sent.value < beats:
                 time.sleep(0.5)
                 found.append((storm.sent.value, rss_mb(process.pid)))
                 if time.monotonic() > started + (flaps + 1) * FLAP_SEC:
                     flaps += 1
-                    storm.silence(-1 if flaps % 2 else flaps % 20, 20)
+                    storm.silence_services(-1 if flaps % 2 else flaps % 20, 20)
             sent, sec = storm.sent.value, time.monotonic() - started
             storm.stop()
-            _heard(client)
+            _wait_until_heard(client)
             found.append((sent, rss_mb(process.pid)))
-    return _growth(found, beats), sent, sec
+    return _find_growth(found, beats), sent, sec
 
 
-def _heard(client: "redis.Redis") -> None:
+def _wait_until_heard(client: "redis.Redis") -> None:
     """Wait until the server has sent the healer everything, and one second more.
 
     Raises:
@@ -75,34 +75,34 @@ def _heard(client: "redis.Redis") -> None:
     time.sleep(1)
 
 
-def _growth(found: list[tuple[int, float]], whole: float) -> Growth:
+def _find_growth(measurements: list[tuple[int, float]], whole: float) -> Growth:
     """Return the memory after a tenth of `whole`, the most from then on, and the last.
 
-    `found` holds the progress, in the unit of `whole`, and the memory in MB of each measurement.
+    `measurements` holds the progress, in the unit of `whole`, and the memory in MB of each measurement.
     """
-    tenth = next(mb for at, mb in found if at >= whole / 10)
-    return tenth, max(mb for at, mb in found if at >= whole / 10), found[-1][1]
+    tenth = next(mb for at, mb in measurements if at >= whole / 10)
+    return tenth, max(mb for at, mb in measurements if at >= whole / 10), measurements[-1][1]
 
 
-def day(services: int = SERVICES) -> tuple[Growth, int]:
+def simulate_day(services: int = SERVICES) -> tuple[Growth, int]:
     """Simulate a day in a process of its own; return its memory and how many payloads it had."""
     context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    process = context.Process(target=_live, args=(there, services), daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_run_day, args=(sender, services), daemon=True)
     process.start()
-    there.close()
+    sender.close()
     found: list[tuple[int, float]] = []
     payloads = 0
-    while here.poll(600):
-        at, mb, payloads = here.recv()
+    while receiver.poll(600):
+        at, mb, payloads = receiver.recv()
         found.append((at, mb))
         if at >= DAY_SEC:
             break
     process.join(10)
-    return _growth(found, DAY_SEC), payloads
+    return _find_growth(found, DAY_SEC), payloads
 
 
-def _live(out: Any, services: int) -> None:
+def _run_day(out: Any, services: int) -> None:
     """Simulate a healer's day and send its progress to `out`; this is the main function of the process.
 
     The detector gets canaries, beats, ticks, suspects and new truths, as in a healer, but without sockets.
@@ -110,17 +110,17 @@ def _live(out: Any, services: int) -> None:
     chance = random.Random(1)
     now = Moment(0.0, 1.7e9)
     detector = Detector(now)
-    detector.set_roster(_watches(services, 0), {"bus": 10.0}, now)
+    detector.set_roster(_build_watches(services, 0), {"bus": 10.0}, now)
     clock = detector.buses["bus"].clock
     clock.note_session_opened()
     list(restore_services(detector, {}, {}, now))
-    svcs, payloads = names(services), 0
+    svcs, payloads = name_services(services), 0
     steps = round(DAY_SEC / CANARY_EVERY_SEC)
     for step in range(steps):
         now = Moment(step * CANARY_EVERY_SEC, 1.7e9 + step * CANARY_EVERY_SEC)
         clock.note_canary_sent(step, now.mono)
         clock.note_canary_accepted(now)
-        messages = list(_messages(step, svcs, now.wall, chance))
+        messages = list(_generate_messages(step, svcs, now.wall, chance))
         payloads += len(messages)
         detector.take_messages("bus", messages, now)
         detector.take_canary("bus", step, now)
@@ -128,22 +128,22 @@ def _live(out: Any, services: int) -> None:
             detector.evaluate_suspect(suspect.svc, None, now)
         detector.take_unsaved_silences()
         if step % 14_400 == 14_399:  # each hour another truth
-            detector.set_roster(_watches(services, step // 14_400 % 2), {"bus": 10.0}, now)
+            detector.set_roster(_build_watches(services, step // 14_400 % 2), {"bus": 10.0}, now)
         if step % (steps // 200) == 0:
             out.send((now.mono, rss_mb(os.getpid()), payloads))
     out.send((DAY_SEC, rss_mb(os.getpid()), payloads))
 
 
-def _watches(services: int, turn: int) -> list[Watch]:
-    """Return the services of the fleet; if `turn` is 1, some are missing and some have another timeout."""
+def _build_watches(services: int, variant: int) -> list[Watch]:
+    """Return the services of the fleet; if `variant` is 1, some are missing and some have another timeout."""
     return [
-        Watch(svc, "bus", f"{svc}:heartbeat", 10.0, 30.0 + 5 * (turn and n % 7 == 0))
-        for n, svc in enumerate(names(services))
-        if not (turn and n % 10 == 0)
+        Watch(svc, "bus", f"{svc}:heartbeat", 10.0, 30.0 + 5 * (variant and n % 7 == 0))
+        for n, svc in enumerate(name_services(services))
+        if not (variant and n % 10 == 0)
     ]
 
 
-def _messages(
+def _generate_messages(
     step: int, svcs: list[str], wall: float, chance: random.Random
 ) -> Iterator[tuple[bytes, bytes, bytes]]:
     """Yield the messages of a quarter of a second: a beat of each service every 10 s, and invalid ones."""
@@ -158,7 +158,7 @@ def _messages(
         yield b"message", channel, real
         luck = chance.random()
         if luck < SHARE:
-            yield b"message", channel, garbage(chance, svc, real)
+            yield b"message", channel, make_garbage(chance, svc, real)
         elif luck < 2 * SHARE:
             yield b"message", channel, encode_beat(svc, i - 1, wall - 10, boot=boot, rev=3, every=10.0)
         elif luck < 3 * SHARE:  # another instance, unknown so far
@@ -167,13 +167,13 @@ def _messages(
 
 def main(beats: int = BEATS, services: int = SERVICES) -> None:
     """Run both tests and print a table; exit with an error if memory grew by more than 5 %."""
-    growth, sent, sec = soak(beats, services)
-    days, payloads = day(services)
+    growth, sent, sec = run_soak(beats, services)
+    day_growth, payloads = simulate_day(services)
     rows = {
         f"{sent:,} payloads into a healer process, {sent / sec:,.0f} a second": growth,
-        f"a simulated day, {payloads:,} payloads": days,
+        f"a simulated day, {payloads:,} payloads": day_growth,
     }
-    report(
+    print_table(
         f"resident memory, {services:,} services (goal: flat within 5 %)",
         *[
             (name, f"{tenth:.1f} MB after a tenth", f"{most:.1f} MB at most", f"{end:.1f} MB at the end")

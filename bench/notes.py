@@ -14,9 +14,9 @@ from typing import Any, Final
 import orjson
 import redis
 
-from bench.fleet import program, seed
+from bench.fleet import run_program, write_truth
 from bench.footprint import cpu_sec, rss_mb
-from bench.ground import Server, report
+from bench.server import Server, print_table
 
 ITEMS: Final = 20_000
 ITEMS_KEY: Final = "rss:items"
@@ -31,7 +31,7 @@ WORDS: Final = tuple(
 )
 
 
-def truth(digest_sec: int) -> bytes:
+def build_truth(digest_sec: int) -> bytes:
     """Return a truth with nothing but a vexy_ai whose digests cover `digest_sec` seconds."""
     settings = {
         "symbols": {"ACME": ["Acme"], "GLBX": ["Globex"], "INIT": ["Initech"]},
@@ -44,7 +44,7 @@ def truth(digest_sec: int) -> bytes:
     return orjson.dumps({"services": {"vexy_ai": {"heartbeat": beats, "settings": settings}}})
 
 
-def fill(client: "redis.Redis", items: int, first: int = 0) -> None:
+def add_items(client: "redis.Redis", items: int, first: int = 0) -> None:
     """Add `items` items to the stream, numbered from `first`, each with a title and a summary of 40 words."""
     chance = random.Random(first)
     pipe = client.pipeline(transaction=False)
@@ -64,7 +64,7 @@ def fill(client: "redis.Redis", items: int, first: int = 0) -> None:
     pipe.execute()
 
 
-def copied(client: "redis.Redis", items: int) -> float:
+def measure_copying(client: "redis.Redis", items: int) -> float:
     """Return how many items a second the loop copies that does nothing else."""
     client.xgroup_create(ITEMS_KEY, "copies", id="0")
     began, done = time.monotonic(), 0
@@ -80,7 +80,7 @@ def copied(client: "redis.Redis", items: int) -> float:
     return items / (time.monotonic() - began)
 
 
-def noted(system: Server, market: Server, workers: int, items: int) -> tuple[float, float]:
+def measure_workers(system: Server, market: Server, workers: int, items: int) -> tuple[float, float]:
     """Measure `workers` workers on `items` items, after the first tenth.
 
     Returns:
@@ -88,17 +88,19 @@ def noted(system: Server, market: Server, workers: int, items: int) -> tuple[flo
     """
     with redis.Redis(port=market.port) as client, contextlib.ExitStack() as stack:
         client.flushall()
-        seed([system, market], truth(86_400))
-        fill(client, items)
-        running = [stack.enter_context(program("services.vexy_ai", system, market)) for _ in range(workers)]
-        first = until_noted(client, items // 10)
+        write_truth([system, market], build_truth(86_400))
+        add_items(client, items)
+        running = [
+            stack.enter_context(run_program("services.vexy_ai", system, market)) for _ in range(workers)
+        ]
+        first = wait_for_notes(client, items // 10)
         began, used = time.monotonic(), sum(cpu_sec(each.pid) for each in running)
-        last = until_noted(client, items)
+        last = wait_for_notes(client, items)
         took, done = time.monotonic() - began, last - first
         return done / took, (sum(cpu_sec(each.pid) for each in running) - used) / done
 
 
-def until_noted(client: "redis.Redis", items: int) -> int:
+def wait_for_notes(client: "redis.Redis", items: int) -> int:
     """Wait until there are `items` notes; return how many there are then."""
     by = time.monotonic() + 300
     while (found := client.xlen(NOTES_KEY)) < items:
@@ -108,7 +110,7 @@ def until_noted(client: "redis.Redis", items: int) -> int:
     return int(found)
 
 
-def digest_and_idle(system: Server, market: Server, notes: int) -> tuple[float, float, float]:
+def measure_digest_and_idle(system: Server, market: Server, notes: int) -> tuple[float, float, float]:
     """Measure the digest of `notes` notes, and then the idle worker.
 
     Returns:
@@ -116,12 +118,12 @@ def digest_and_idle(system: Server, market: Server, notes: int) -> tuple[float, 
     """
     with redis.Redis(port=market.port) as client:
         client.flushall()
-        seed([system, market], truth(WINDOW_SEC))
-        fill(client, notes)
+        write_truth([system, market], build_truth(WINDOW_SEC))
+        add_items(client, notes)
         while time.time() % WINDOW_SEC > 1:
             time.sleep(0.05)  # so that all are in one window
-        with program("services.vexy_ai", system, market) as worker:
-            until_noted(client, notes + 1)
+        with run_program("services.vexy_ai", system, market) as worker:
+            wait_for_notes(client, notes + 1)
             ((_, digest),) = client.xrevrange(NOTES_KEY, count=1)
             began = cpu_sec(worker.pid)
             time.sleep(IDLE_SEC)
@@ -133,12 +135,12 @@ def main(items: int = ITEMS, notes: int = 5000) -> None:
     """Measure the loop that copies, one worker, two workers, a large digest and idling; print a table."""
     with Server() as system, Server() as market:
         with redis.Redis(port=market.port) as client:
-            fill(client, items)
-            bare = copied(client, items)
-        alone, cost = noted(system, market, 1, items)
-        both, _ = noted(system, market, 2, items)
-        late, memory, idle = digest_and_idle(system, market, notes)
-    report(
+            add_items(client, items)
+            bare = measure_copying(client, items)
+        alone, cost = measure_workers(system, market, 1, items)
+        both, _ = measure_workers(system, market, 2, items)
+        late, memory, idle = measure_digest_and_idle(system, market, notes)
+    print_table(
         f"{items:,} items to notes",
         ("a loop that only copies", f"{bare:,.0f} items/s", ""),
         ("one worker", f"{alone:,.0f} items/s", f"{alone / bare:.2f} of it"),

@@ -14,9 +14,9 @@ from typing import Any, Final
 import orjson
 import redis
 
-from bench.fleet import program, seed
+from bench.fleet import run_program, write_truth
 from bench.footprint import cpu_sec, rss_mb
-from bench.ground import Server, report, until
+from bench.server import Server, print_table, wait_until
 from marketswarm.event import Event, Kind, encode_event, make_event_id
 
 LOG: Final = "healer:alerts:log"
@@ -28,11 +28,11 @@ IDLE_SEC: Final = 20.0
 class Receiver:
     """An HTTP server that answers 200 to every request.
 
-    `came` holds when each event arrived, in monotonic seconds by its id; `messages` counts the requests.
+    `arrivals` holds when each event arrived, in monotonic seconds by its id; `messages` counts the requests.
     """
 
     def __init__(self) -> None:
-        self.came: dict[str, float] = {}
+        self.arrivals: dict[str, float] = {}
         self.messages = 0
         receiver = self
 
@@ -51,7 +51,7 @@ class Receiver:
                 self.end_headers()
                 receiver.messages += 1
                 for event in orjson.loads(body)["data"]["events"]:
-                    receiver.came.setdefault(event["id"], now)
+                    receiver.arrivals.setdefault(event["id"], now)
 
             def log_message(self, *_args: Any) -> None:
                 pass
@@ -67,14 +67,14 @@ class Receiver:
         self._server.server_close()
 
 
-def truth(group_wait_sec: float) -> bytes:
+def build_truth(group_wait_sec: float) -> bytes:
     """Return a truth with nothing but a notifier that waits `group_wait_sec` seconds to group events."""
     beats = {"interval_sec": 10, "timeout_sec": 60}
     settings = {"group_wait_sec": group_wait_sec, "rate_limit_sec": 0}
     return orjson.dumps({"services": {"notifier": {"heartbeat": beats, "settings": settings}}})
 
 
-def miss(n: int) -> tuple[str, bytes]:
+def make_miss(n: int) -> tuple[str, bytes]:
     """Return the id and the JSON of a miss of the service with the number `n`, at the current time."""
     svc, now = f"svc{n:06d}", time.time()
     ident = make_event_id(Kind.HEARTBEAT_MISS, svc, now)
@@ -84,37 +84,37 @@ def miss(n: int) -> tuple[str, bytes]:
     return ident, encode_event(event)
 
 
-def until_came(receiver: Receiver, ids: set[str], within_sec: float) -> None:
+def wait_for_events(receiver: Receiver, ids: set[str], within_sec: float) -> None:
     """Wait until the receiver has all events of `ids`. Raise RuntimeError after `within_sec` seconds."""
-    until(lambda: ids <= receiver.came.keys(), f"{len(ids)} messages", within_sec, 0.002)
+    wait_until(lambda: ids <= receiver.arrivals.keys(), f"{len(ids)} messages", within_sec, 0.002)
 
 
-def one_by_one(client: redis.Redis, receiver: Receiver, alerts: int) -> list[float]:
+def measure_one_by_one(client: redis.Redis, receiver: Receiver, alerts: int) -> list[float]:
     """Add `alerts` alerts to the log one after the other; return the seconds until each was received."""
     took = []
     for n in range(alerts):
-        ident, raw = miss(n)
+        ident, raw = make_miss(n)
         begun = time.monotonic()
         client.xadd(LOG, {"event": raw})
-        until_came(receiver, {ident}, 10)
-        took.append(receiver.came[ident] - begun)
+        wait_for_events(receiver, {ident}, 10)
+        took.append(receiver.arrivals[ident] - begun)
         time.sleep(0.005)
     return took
 
 
-def backlog(client: redis.Redis, receiver: Receiver, first: int, events: int) -> tuple[float, int]:
+def measure_backlog(client: redis.Redis, receiver: Receiver, first: int, events: int) -> tuple[float, int]:
     """Add `events` events to the log at once; return the seconds until all were received, and the messages.
 
     `first` is the number of the first service.
     """
-    found = dict(miss(first + n) for n in range(events))
+    found = dict(make_miss(first + n) for n in range(events))
     before = receiver.messages
     pipe = client.pipeline(transaction=True)
     for raw in found.values():
         pipe.xadd(LOG, {"event": raw})
     pipe.execute()
     begun = time.monotonic()
-    until_came(receiver, set(found), 60)
+    wait_for_events(receiver, set(found), 60)
     return time.monotonic() - begun, receiver.messages - before
 
 
@@ -126,24 +126,24 @@ def main(alerts: int = ALERTS, events: int = BACKLOG) -> None:
         redis.Redis(port=system.port) as client,
         contextlib.closing(Receiver()) as receiver,
     ):
-        seed([system, market], truth(0))
-        with program("notifier", system, market, WEBHOOK_URL=receiver.url) as process:
-            _until_reading(client)
+        write_truth([system, market], build_truth(0))
+        with run_program("notifier", system, market, WEBHOOK_URL=receiver.url) as process:
+            _wait_for_reader(client)
             time.sleep(2)
             began = cpu_sec(process.pid)
             time.sleep(IDLE_SEC)
             idle = (cpu_sec(process.pid) - began) / IDLE_SEC
             memory = rss_mb(process.pid)
-            took = sorted(one_by_one(client, receiver, alerts))
+            took = sorted(measure_one_by_one(client, receiver, alerts))
         for server in (system, market):
             with redis.Redis(port=server.port) as each:
                 each.flushall()
-        seed([system, market], truth(2))
-        with program("notifier", system, market, WEBHOOK_URL=receiver.url):
-            _until_reading(client)
-            sec, messages = backlog(client, receiver, alerts, events)
+        write_truth([system, market], build_truth(2))
+        with run_program("notifier", system, market, WEBHOOK_URL=receiver.url):
+            _wait_for_reader(client)
+            sec, messages = measure_backlog(client, receiver, alerts, events)
     p99 = took[round(0.99 * alerts) - 1]
-    report(
+    print_table(
         "the notifier",
         (
             f"log to receiver, {alerts} one by one",
@@ -155,7 +155,7 @@ def main(alerts: int = ALERTS, events: int = BACKLOG) -> None:
     )
 
 
-def _until_reading(client: redis.Redis) -> None:
+def _wait_for_reader(client: redis.Redis) -> None:
     """Wait until the notifier reads the alert log. Raise RuntimeError after 30 s."""
     by = time.monotonic() + 30
     while True:

@@ -12,34 +12,34 @@ from marketswarm.settings import CommonSettings
 SVC = "svc000000"
 KEYS = [f"key {number}" for number in range(300)]
 LEASE_SEC = 3.0
-SAID = "bench:said"
+REPORTS_KEY = "bench:reports"
 
 
 async def main() -> int:
     """Share the keys and wait for the lease until the agent is stopped."""
     async with agent(SVC) as me:
-        me.task(_hold(me), name="holds")
+        me.task(_hold_lease(me), name="holds")
         share = me.share()
         await share.known()
         while True:
-            await _say(me, "share", len(share.mine(KEYS)))
+            await _add_report(me, "share", len(share.mine(KEYS)))
             await me.rest(60)
     return me.exit_code
 
 
-async def _hold(me: Agent[CommonSettings]) -> None:
+async def _hold_lease(me: Agent[CommonSettings]) -> None:
     """Wait for the lease, report its epoch, and hold it until cancelled."""
     async with me.lease("bench", life_sec=LEASE_SEC) as lease:
-        await _say(me, "lease", lease.epoch)
+        await _add_report(me, "lease", lease.epoch)
         while True:
             await me.bus("market-redis").client.blpop("bench:never")
 
 
-async def _say(me: Agent[CommonSettings], what: str, count: int) -> None:
-    """Add a report to the list SAID."""
+async def _add_report(me: Agent[CommonSettings], what: str, count: int) -> None:
+    """Add a report to the list REPORTS_KEY."""
     at = time.monotonic()
     bus = me.bus("market-redis")
-    await bus.ask(bus.client.rpush(SAID, f"{what} {me.boot} {at} {count}"))
+    await bus.ask(bus.client.rpush(REPORTS_KEY, f"{what} {me.boot} {at} {count}"))
 
 
 if __name__ == "__main__":

@@ -18,13 +18,13 @@ from pathlib import Path
 import redis
 
 from bench.footprint import cpu_sec, rss_mb
-from bench.ground import report
+from bench.server import print_table
 
 TRUTH = Path(__file__).parent.parent / "truth.json"
 IDLE_SEC = 20.0
 
 
-def _two_ports() -> int:
+def _find_two_ports() -> int:
     """Return the first of two consecutive ports that were free a moment ago."""
     while True:
         with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as two:
@@ -34,7 +34,7 @@ def _two_ports() -> int:
             return port
 
 
-def _all_up(port: int, services: set[str], by: float) -> bool:
+def _wait_until_up(port: int, services: set[str], by: float) -> bool:
     """Wait until every service has an `ok` event on the bus; return False if some have none by then.
 
     `by` is the end of the wait, in monotonic seconds.
@@ -49,7 +49,7 @@ def _all_up(port: int, services: set[str], by: float) -> bool:
     return False
 
 
-def _agents(parent: int) -> dict[str, int]:
+def _find_agents(parent: int) -> dict[str, int]:
     """Return the pid of each agent that the process `parent` has started, by the agent's name."""
     children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
     lines = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in children}
@@ -62,7 +62,7 @@ def main() -> None:
     took: list[float] = []
     rows: list[tuple[str, ...]] = []
     for run in range(3):
-        port = _two_ports()
+        port = _find_two_ports()
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-m", "marketswarm", "up", "--port", str(port), "--truth", str(TRUTH)]
             started = time.monotonic()
@@ -71,22 +71,22 @@ def main() -> None:
                 env={name: value for name, value in os.environ.items() if not name.endswith("_URL")},
             )  # fmt: skip
             try:
-                if not _all_up(port, services, started + 60):
+                if not _wait_until_up(port, services, started + 60):
                     raise RuntimeError("the fleet did not come up")
                 took.append(time.monotonic() - started)
                 if run == 2:
-                    rows = _idle(fleet.pid)
+                    rows = _measure_idle(fleet.pid)
             finally:
                 fleet.send_signal(signal.SIGINT)
                 fleet.wait(15)
-    report(
+    print_table(
         "the fleet as shipped", ("up to all green", f"{statistics.median(took):.1f} s", "goal: 5 s"), *rows
     )
 
 
-def _idle(parent: int) -> list[tuple[str, ...]]:
+def _measure_idle(parent: int) -> list[tuple[str, ...]]:
     """Measure the agents that `parent` has started for IDLE_SEC seconds; return a row for each."""
-    agents = _agents(parent)
+    agents = _find_agents(parent)
     before = {name: cpu_sec(pid) for name, pid in agents.items()}
     time.sleep(IDLE_SEC)
     return [

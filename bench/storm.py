@@ -12,22 +12,22 @@ from typing import Any, Final
 
 import hiredis
 
-from bench.fleet import names
-from bench.ground import call, connect, publish
+from bench.fleet import name_services
+from bench.server import connect, pack_publish, send_commands
 from marketswarm.beat import encode_beat
 
-CHUNK: Final = 250
+CHUNK_COMMANDS: Final = 250
 """How many commands are sent at once."""
-HUGE: Final = 64 * 1024
+HUGE_BYTES: Final = 64 * 1024
 FIRST_I: Final = 1_000_000
 """The `i` of the first beats: so large that all have the same number of digits."""
 
 
-def garbage(chance: random.Random, svc: str, real: bytes) -> bytes:
+def make_garbage(chance: random.Random, svc: str, real: bytes) -> bytes:
     """Return a payload that is no beat of the service `svc`; `real` is one of its beats, to resemble."""
     kind = chance.random()
     if kind < 0.002:
-        return os.urandom(16) * (HUGE // 16)
+        return os.urandom(16) * (HUGE_BYTES // 16)
     if kind < 0.05:
         return real[:-1] + b',"pad":"' + b"x" * 5000 + b'"}'
     if kind < 0.2:
@@ -65,17 +65,17 @@ class Storm:
         self.junk: Any = context.Value("q", 0, lock=False)
         self._share: Any = context.Value("d", 0.0, lock=False)
         self._silent: Any = context.Array("i", [-1, 1], lock=False)
-        self._going: Any = context.Value("i", 1, lock=False)
+        self._is_running: Any = context.Value("i", 1, lock=False)
         self._process = context.Process(
             target=self._run, args=(port, services, rate, reboots, replays), daemon=True
         )
         self._process.start()
 
-    def litter(self, share: float) -> None:
+    def set_garbage_share(self, share: float) -> None:
         """From now on make the share `share` of the payloads garbage, 0.0 to 0.9."""
         self._share.value = share
 
-    def silence(self, rest: int, of: int) -> None:
+    def silence_services(self, rest: int, of: int) -> None:
         """From now on send no beats of every `of`th service, beginning with number `rest`; -1: send all."""
         self._silent[1] = of
         self._silent[0] = rest
@@ -89,7 +89,7 @@ class Storm:
 
     def stop(self) -> None:
         """End the process."""
-        self._going.value = 0
+        self._is_running.value = 0
         self._process.join(10)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -98,14 +98,14 @@ class Storm:
     def _run(self, port: int, services: int, rate: float, reboots: int, replays: bool) -> None:
         """Send beats and garbage until `stop`; this is the main function of the process."""
         sock, reader, chance = connect(port), hiredis.Reader(), random.Random(1)
-        svcs = names(services)
-        heads = [_head(svc) for svc in svcs]
+        svcs = name_services(services)
+        heads = [_build_head(svc) for svc in svcs]
         started, n, junk = time.monotonic(), 0, 0
-        while self._going.value:
+        while self._is_running.value:
             now, wall = time.monotonic(), b"%.3f" % time.time()
             share, (silent, of) = self._share.value, self._silent
             packed = []
-            for k in range(n, n + CHUNK):
+            for k in range(n, n + CHUNK_COMMANDS):
                 who, i = k % services, FIRST_I + k // services
                 if silent >= 0 and who % of == silent:
                     continue
@@ -114,19 +114,19 @@ class Storm:
                     b'%b%d,"ts":%b,"boot":"%x","rev":3,"every":10.0}\r\n' % (heads[who], i, wall, boot)
                 )
                 self.last[who] = now
-            n += CHUNK
+            n += CHUNK_COMMANDS
             wanted = round((len(packed) + chance.random()) * share / (1 - share) - 0.5) if share else 0
             for _ in range(wanted):
                 who = chance.randrange(services)
                 real = encode_beat(
                     svcs[who], FIRST_I + n // services, time.time(), boot="b00700b", rev=3, every=10.0
                 )
-                packed.append(publish(f"{svcs[who]}:heartbeat", garbage(chance, svcs[who], real)))
+                packed.append(pack_publish(f"{svcs[who]}:heartbeat", make_garbage(chance, svcs[who], real)))
                 if replays:
                     old = encode_beat(svcs[who], 1, 1.0, boot="b00700b", rev=3, every=10.0)
-                    packed.append(publish(f"{svcs[who]}:heartbeat", old))
+                    packed.append(pack_publish(f"{svcs[who]}:heartbeat", old))
             junk += wanted
-            call(sock, reader, packed)
+            send_commands(sock, reader, packed)
             self.sent.value, self.junk.value = self.sent.value + len(packed), junk
             if rate:
                 _pause(started + n / rate - time.monotonic())
@@ -139,8 +139,8 @@ def _pause(sec: float) -> None:
         time.sleep(sec)
 
 
-def _head(svc: str) -> bytes:
+def _build_head(svc: str) -> bytes:
     """Return the part of a packed beat that stays the same: up to the value of `i`."""
     beat = encode_beat(svc, FIRST_I, time.time(), boot="b00700b", rev=3, every=10.0)
-    packed = publish(f"{svc}:heartbeat", beat)
+    packed = pack_publish(f"{svc}:heartbeat", beat)
     return packed[: packed.index(b'"i":') + 4]

@@ -17,7 +17,7 @@ from marketswarm.beat import encode_beat
 from marketswarm.fleet.server import find_binary
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """Return a port that was free a moment ago."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -28,7 +28,7 @@ class Server:
     """A real server on a private port, without persistence and without a limit on a subscriber's buffer."""
 
     def __init__(self) -> None:
-        self.port = free_port()
+        self.port = find_free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self._folder = tempfile.TemporaryDirectory(prefix="marketswarm-bench-")
 
@@ -62,13 +62,13 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port))
 
 
-def publish(channel: str, payload: bytes) -> bytes:
+def pack_publish(channel: str, payload: bytes) -> bytes:
     """Return a packed PUBLISH command."""
     packed: bytes = hiredis.pack_command(("PUBLISH", channel, payload))  # type: ignore[arg-type]  # its types know one argument
     return packed
 
 
-def call(sock: socket.socket, reader: hiredis.Reader, packed: Sequence[bytes]) -> None:
+def send_commands(sock: socket.socket, reader: hiredis.Reader, packed: Sequence[bytes]) -> None:
     """Send packed commands at once and wait for all of their replies, which are not checked."""
     sock.sendall(b"".join(packed))
     replies = 0
@@ -78,7 +78,7 @@ def call(sock: socket.socket, reader: hiredis.Reader, packed: Sequence[bytes]) -
             replies += 1
 
 
-def burst(port: int, services: Sequence[str], beats: int, *, first: int = 1) -> None:
+def publish_beats(port: int, services: Sequence[str], beats: int, *, first: int = 1) -> None:
     """Publish `beats` beats of the services in turn, in our agents' format, and wait for all replies.
 
     `first` is the `i` of each service's first beat.
@@ -91,11 +91,13 @@ def burst(port: int, services: Sequence[str], beats: int, *, first: int = 1) -> 
             for n in range(start, min(start + 2000, beats)):
                 svc, i = services[n % len(services)], n // len(services) + first
                 payload = encode_beat(svc, i, started + 10 * i, boot="b00700b007aa", rev=3, every=10.0)
-                packed.append(publish(f"{svc}:heartbeat", payload))
-            call(sock, reader, packed)
+                packed.append(pack_publish(f"{svc}:heartbeat", payload))
+            send_commands(sock, reader, packed)
 
 
-def until(done: Callable[[], object], what: str, within_sec: float = 60.0, every_sec: float = 0.01) -> None:
+def wait_until(
+    done: Callable[[], object], what: str, within_sec: float = 60.0, every_sec: float = 0.01
+) -> None:
     """Wait until `done` returns a true value; check that every `every_sec` seconds.
 
     The wait is not measured, or no more exactly than `every_sec`.
@@ -110,7 +112,7 @@ def until(done: Callable[[], object], what: str, within_sec: float = 60.0, every
         time.sleep(every_sec)
 
 
-def report(title: str, *rows: tuple[str, ...]) -> None:
+def print_table(title: str, *rows: tuple[str, ...]) -> None:
     """Print one small table."""
     table = Table(title=title, title_justify="left", show_header=False)
     for row in rows:
