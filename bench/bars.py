@@ -44,9 +44,7 @@ def build_frames(bars: int) -> list[str]:
 class BarServer:
     """A WebSocket server that accepts any client and, once `may_send` is set, sends it all frames.
 
-    All frames are sent `times` times.
-
-    `subscribed` is set when a client has authenticated and subscribed.
+    All frames are sent `times` times. `subscribed` is set when a client has authenticated and subscribed.
     """
 
     def __init__(self, frames: list[str], times: int) -> None:
@@ -67,6 +65,15 @@ class BarServer:
     ) -> None:
         self._loop.call_soon_threadsafe(self._closing.set)
         self._thread.join(10)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which massive sends its key to this server."""
+        address = f"127.0.0.1:{self.port}"
+        return {
+            "POLYGON_API_KEY": "bench",
+            "MASSIVE_WS_URL": f"ws://{address}",
+            "MASSIVE_REST_URL": f"http://{address}",
+        }
 
     async def _serve(self) -> None:
         """Accept clients until the `with` block ends."""
@@ -122,7 +129,7 @@ def measure_flow(bars: int, times: int = 2) -> tuple[float, float, float, float]
     with Server() as system, Server() as market, BarServer(frames, times) as server:
         write_truth([system, market], build_truth(server.port, SYMBOLS))
         with (
-            run_program("services.massive", system, market, POLYGON_API_KEY="bench") as process,
+            run_program("services.massive", system, market, **server.environment()) as process,
             redis.Redis(port=market.port) as client,
         ):
             if not server.subscribed.wait(30):
