@@ -21,17 +21,17 @@ from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.keys import ALERTS
 from marketswarm.passwords import (
-    FILE,
+    ACL_FILE,
     SecretError,
-    acl_texts,
-    close_default,
-    folder_of,
-    passwords,
-    url_files,
-    with_user,
-    write_all,
+    build_url_files,
+    close_default_user,
+    format_acl_files,
+    load_passwords,
+    make_folder_name,
+    replace_url_user,
+    write_files,
 )
-from marketswarm.settings import AccessSettings, read
+from marketswarm.settings import AccessSettings, read_settings
 from marketswarm.truth import MARKET, SYSTEM, Truth, TruthError, parse_truth
 
 NAME: Final = "access"
@@ -54,7 +54,7 @@ async def main() -> int:
     Raises:
         Exit: code 2, when the settings, the truth's file, the passwords or the folder can't be used.
     """
-    settings = read(AccessSettings)
+    settings = read_settings(AccessSettings)
     logs.configure(NAME, settings)
     truth = _load_truth(settings.truth_path, settings.access_dir)
     if truth is None:
@@ -98,20 +98,20 @@ async def _write_users(truth: Truth, settings: AccessSettings) -> None:
     """
     folder = settings.access_dir
     if settings.default_user == "off":
-        close_default(folder / "secrets")
-    known, made = passwords(folder / "secrets", user_names(truth), make=True)
-    texts = acl_texts(
+        close_default_user(folder / "secrets")
+    known, made = load_passwords(folder / "secrets", user_names(truth), make_missing=True)
+    texts = format_acl_files(
         truth,
         known,
         truth_key=settings.truth_redis_key,
         alert_channel=settings.alert_channel or ALERTS,
     )
     urls = _find_urls(truth)
-    keys = url_files(folder / "urls", known, urls)
+    keys = build_url_files(folder / "urls", known, urls)
     _write_changed(dict(file for of_user in keys.values() for file in of_user.values()), _PRIVATE)
     _write_changed({_acl_path(folder, bus): text for bus, text in texts.items()}, _READABLE)
     log.info("access.written", users=len(known), new_passwords=made, buses=list(urls))
-    operators = {bus: with_user(url, OPERATOR, known[OPERATOR]) for bus, url in urls.items()}
+    operators = {bus: replace_url_user(url, OPERATOR, known[OPERATOR]) for bus, url in urls.items()}
     await asyncio.gather(*(reload_users(bus, url, _acl_path(folder, bus)) for bus, url in operators.items()))
 
 
@@ -131,7 +131,7 @@ def _find_urls(truth: Truth) -> dict[str, str]:
 
 def _write_changed(texts: Mapping[Path, str], mode: int) -> None:
     """Write each text to its file, with the permissions `mode`, unless the file has that text already."""
-    write_all({path: text for path, text in texts.items() if _read_text(path) != text}, mode)
+    write_files({path: text for path, text in texts.items() if _read_text(path) != text}, mode)
 
 
 def _read_text(path: Path) -> str | None:
@@ -141,7 +141,7 @@ def _read_text(path: Path) -> str | None:
 
 def _acl_path(folder: Path, bus: str) -> Path:
     """Return the path of the ACL file of a bus in ACCESS_DIR."""
-    return folder / "acl" / folder_of(bus) / FILE
+    return folder / "acl" / make_folder_name(bus) / ACL_FILE
 
 
 async def reload_users(name: str, url: str, acl_file: Path) -> None:

@@ -25,7 +25,7 @@ from marketswarm.seeding import (
     wait_for_healer_access,
     wait_until_all_answer,
 )
-from marketswarm.settings import CommonSettings, read
+from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import ParsedTruth, TruthError
 
 NAME: Final = "bootstrap"
@@ -35,7 +35,7 @@ log = logs.get(NAME)
 
 async def main() -> int:
     """Read the settings from the environment and seed the truth. Return the exit code; raise Exit."""
-    settings = read(CommonSettings)
+    settings = read_settings(CommonSettings)
     logs.configure(NAME, settings)
     return await seed_file(settings, os.environ)
 

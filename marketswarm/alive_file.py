@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 VARIABLE = "MARKETSWARM_ALIVE_FILE"
-LONGEST = 4096  # the most bytes that are read; our files have a twentieth of that
+MAX_FILE_BYTES = 4096  # the most bytes that are read; our files have a twentieth of that
 CLOCK_SLACK_SEC = 1.0
 """How far in the future the time in a file may be before the reader's clock counts as another one."""
 
 Facts = Mapping[str, str | int | float | bool | None]
-"""The content of an alive file, as `sign` makes it."""
+"""The content of an alive file, as `build_facts` makes it."""
 
 
 class Phase(StrEnum):
@@ -26,11 +26,11 @@ class Phase(StrEnum):
     STOPPING = "stopping"
 
 
-class NoSign(Exception):  # noqa: N818 - an answer, not an error of the check's
+class AliveFileError(Exception):
     """The alive file is missing or unusable; the message says why in one line."""
 
 
-def sign(svc: str, phase: Phase, at: float, allowed_sec: float, *, taken: bool) -> Facts:
+def build_facts(svc: str, phase: Phase, at: float, allowed_sec: float, *, beat_accepted: bool) -> Facts:
     """Return the content of this process's alive file.
 
     Args:
@@ -40,75 +40,78 @@ def sign(svc: str, phase: Phase, at: float, allowed_sec: float, *, taken: bool) 
             `time.monotonic()`, which all processes of a machine share and which stands still while the
             machine is suspended.
         allowed_sec: how many seconds ago that may be.
-        taken: whether a bus accepted one of its beats.
+        beat_accepted: whether a bus accepted one of its beats.
     """
-    process = os.getpid()
-    found = process_state(process)
+    pid = os.getpid()
+    process_state = read_process_state(pid)
     return {
         "svc": svc,
-        "pid": process,
-        "started": found[1]
-        if found
-        else None,  # a pid is used again, and a file stays when its process has ended
+        "pid": pid,
+        # a pid is used again, and a file stays when its process has ended
+        "started": process_state[1] if process_state else None,
         "phase": phase,
         "at": round(at, 3),
         "allowed_sec": round(allowed_sec, 3),
-        "taken": taken,
+        "taken": beat_accepted,
     }
 
 
-def write(path: str, said: Facts) -> None:
-    """Replace the file `path` by one with the content `said`. Raise OSError.
+def write(path: str, facts: Facts) -> None:
+    """Replace the file `path` by one with the content `facts`. Raise OSError.
 
     A reader sees either the old content or the new one.
     """
-    aside = f"{path}.{said['pid']}"
+    temporary_path = f"{path}.{facts['pid']}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-    file = os.open(aside, flags, 0o644)  # a health check may be another user
+    file = os.open(temporary_path, flags, 0o644)  # a health check may be another user
     try:
-        os.write(file, json.dumps(said).encode() + b"\n")
+        os.write(file, json.dumps(facts).encode() + b"\n")
     finally:
         os.close(file)
-    os.replace(aside, path)  # noqa: PTH105 - pathlib takes as long to load as all the rest
+    os.replace(temporary_path, path)  # noqa: PTH105 - pathlib takes as long to load as all the rest
 
 
 def read(path: str) -> Facts:
-    """Return the content of an alive file. Raise NoSign if it is missing or unusable."""
+    """Return the content of an alive file. Raise AliveFileError if it is missing or unusable."""
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # opening a pipe must not block
         try:
-            found = json.loads(os.read(file, LONGEST))
+            facts = json.loads(os.read(file, MAX_FILE_BYTES))
         finally:
             os.close(file)
     except FileNotFoundError:
-        raise NoSign(f"no sign of life yet: there is no {path}") from None
+        raise AliveFileError(f"no sign of life yet: there is no {path}") from None
     except OSError as error:
-        raise NoSign(f"no sign of life: {path} can't be read ({error.strerror})") from None
+        raise AliveFileError(f"no sign of life: {path} can't be read ({error.strerror})") from None
     except (ValueError, RecursionError):
-        raise NoSign(f"no sign of life: {path} is something else") from None
-    if not isinstance(found, dict):
-        raise NoSign(f"no sign of life: {path} is something else")
-    return found
+        raise AliveFileError(f"no sign of life: {path} is something else") from None
+    if not isinstance(facts, dict):
+        raise AliveFileError(f"no sign of life: {path} is something else")
+    return facts
 
 
-def trouble(found: Facts, now: float, *, ready: bool) -> str | None:
+def find_trouble(facts: Facts, now: float, *, ready: bool) -> str | None:
     """Return why the agent is not well at `now` (monotonic), in words that follow its name; None if it is.
 
-    With `ready` an agent that is well but not ready gets a reason too. Raise NoSign if the content lacks a
-    field or has a wrong type.
+    With `ready`, an agent that is well but not ready gets a reason too. Raise AliveFileError if the content
+    lacks a field or has a wrong type.
     """
     try:
-        return _lost(found) or _unwell(found, now) or (_not_ready(found) if ready else None)
+        return (
+            _find_process_end(facts)
+            or _find_hang_or_stop(facts, now)
+            or (_find_unready_reason(facts) if ready else None)
+        )
     except (KeyError, TypeError, ValueError, OverflowError):
-        raise NoSign("no sign of life: the file is something else") from None
+        raise AliveFileError("no sign of life: the file is something else") from None
 
 
-def in_words(found: Facts, now: float) -> str:
+def format_progress(facts: Facts, now: float) -> str:
     """Return on one line when a well agent last made progress, or since when it waits for the truth."""
-    silent_sec = now - float(found["at"] or 0)
-    if found["phase"] == Phase.JOINING:
-        return f"{found['svc']} has waited for the truth for {silent_sec:.1f} s"
-    return f"{found['svc']} made progress {max(0.0, silent_sec):.1f} s ago"
+    silent_sec = now - float(facts["at"] or 0)
+    if facts["phase"] == Phase.JOINING:
+        return f"{facts['svc']} has waited for the truth for {silent_sec:.1f} s"
+    return f"{facts['svc']} made progress {max(0.0, silent_sec):.1f} s ago"
 
 
 def check(environ: Mapping[str, str], now: float, *, ready: bool) -> tuple[int, str]:
@@ -121,47 +124,47 @@ def check(environ: Mapping[str, str], now: float, *, ready: bool) -> tuple[int, 
     if not path:
         return 2, f"{VARIABLE} is not set: it names the file with the agent's sign of life"
     try:
-        found = read(path)
-        why_not = trouble(found, now, ready=ready)
-    except NoSign as why:
-        return 1, str(why)
-    return (0, in_words(found, now)) if why_not is None else (1, f"{found['svc']} {why_not}")
+        facts = read(path)
+        trouble = find_trouble(facts, now, ready=ready)
+    except AliveFileError as error:
+        return 1, str(error)
+    return (0, format_progress(facts, now)) if trouble is None else (1, f"{facts['svc']} {trouble}")
 
 
-def _lost(found: Facts) -> str | None:
+def _find_process_end(facts: Facts) -> str | None:
     """Return why the process that wrote the file does not run, or None if it runs."""
-    pid = int(found["pid"] or 0)
-    process = process_state(pid) if pid > 0 else None
+    pid = int(facts["pid"] or 0)
+    process = read_process_state(pid) if pid > 0 else None
     if process is None:
         return f"has ended (process {pid})"
     state, started = process
-    if state in "ZX" or (None not in (started, found["started"]) and started != found["started"]):
+    if state in "ZX" or (None not in (started, facts["started"]) and started != facts["started"]):
         return f"has ended (process {pid})"
     return f"stands still (process {pid} got SIGSTOP)" if state == "T" else None
 
 
-def _unwell(found: Facts, now: float) -> str | None:
+def _find_hang_or_stop(facts: Facts, now: float) -> str | None:
     """Return why a running agent is not well at `now`: it is stopping or made no progress; else None."""
-    silent_sec, allowed_sec = now - float(found["at"] or 0), float(found["allowed_sec"] or 0)
-    if found["phase"] == Phase.STOPPING:
+    silent_sec, allowed_sec = now - float(facts["at"] or 0), float(facts["allowed_sec"] or 0)
+    if facts["phase"] == Phase.STOPPING:
         return "is stopping"
     if silent_sec < -CLOCK_SLACK_SEC:
         return "goes by another clock: check it where it runs"
     if silent_sec <= allowed_sec:
         return None
-    if found["phase"] == Phase.JOINING:
+    if facts["phase"] == Phase.JOINING:
         return f"has waited for the truth for {silent_sec:.1f} s and may for {allowed_sec:.1f} s"
     return f"made progress {silent_sec:.1f} s ago and {allowed_sec:.1f} s are allowed"
 
 
-def _not_ready(found: Facts) -> str | None:
+def _find_unready_reason(facts: Facts) -> str | None:
     """Return why a well agent is not ready: it has no truth, or no bus accepted a beat; else None."""
-    if found["phase"] == Phase.JOINING:
+    if facts["phase"] == Phase.JOINING:
         return "waits for the truth"
-    return None if found["taken"] else "has joined, but no bus took a beat of it yet"
+    return None if facts["taken"] else "has joined, but no bus took a beat of it yet"
 
 
-def process_state(pid: int) -> tuple[str, int | None] | None:
+def read_process_state(pid: int) -> tuple[str, int | None] | None:
     """Return the state of a process (`R`, `S`, `T` …) and its start in clock ticks; None if it has ended.
 
     Where there is no /proc, or it hides other users' processes, the state is `?` and the start is None.

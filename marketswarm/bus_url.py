@@ -40,12 +40,12 @@ class Sentinels:
     database: str
     options: Mapping[str, str] = field(repr=False)
 
-    def server_url(self, host: str, port: int) -> str:
+    def make_server_url(self, host: str, port: int) -> str:
         """Return the URL of the server at `host` and `port`, with user, database and options."""
         query = f"?{urlencode(self.options)}" if self.options else ""
         return f"{self.scheme}://{self.user}{_format_host_port(host, port)}/{self.database}{query}"
 
-    def urls(self) -> list[str]:
+    def make_sentinel_urls(self) -> list[str]:
         """Return the URL of each sentinel, with the sentinels' user and the options for TLS."""
         tls = {name: value for name, value in self.options.items() if name.startswith("ssl_")}
         query = f"?{urlencode(tls)}" if tls else ""
@@ -84,8 +84,8 @@ def find_address(url: str) -> str:
     Return `?` for a malformed URL.
     """
     try:
-        if (behind := parse_sentinels(url)) is not None:
-            return f"{','.join(_format_host_port(*host) for host in behind.hosts)}/{behind.master}"
+        if (sentinels := parse_sentinels(url)) is not None:
+            return f"{','.join(_format_host_port(*host) for host in sentinels.hosts)}/{sentinels.master}"
         parts = urlsplit(url)
         port = parts.port or 6379
     except ValueError:
@@ -99,15 +99,15 @@ def find_host_and_name(url: str) -> tuple[str, str]:
     The name is the address, with the number of the database unless it is 0. Raises ValueError if the URL is
     malformed.
     """
-    if (behind := parse_sentinels(url)) is not None:
-        host, own_name, database = "", find_address(url), behind.database
+    if (sentinels := parse_sentinels(url)) is not None:
+        host, name, database = "", find_address(url), sentinels.database
     else:
         parts = urlsplit(url)
         if parts.scheme == "unix":
             return "", parts.path
         host, database = parts.hostname or "", parts.path.strip("/")
-        own_name = _format_host_port(host, parts.port or 6379)
-    return host, own_name + (f"/{database}" if database not in ("", "0") else "")
+        name = _format_host_port(host, parts.port or 6379)
+    return host, name + (f"/{database}" if database not in ("", "0") else "")
 
 
 def has_bus_as_host(url: str, name: str) -> bool:
@@ -124,8 +124,8 @@ def is_bus_url(url: str) -> bool:
         if parse_sentinels(url) is not None:
             return True
         parts = urlsplit(url)
-        there = parts.path if parts.scheme == "unix" else parts.hostname
-        return parts.scheme in ("redis", "rediss", "unix") and bool(there) and parts.port != 0
+        location = parts.path if parts.scheme == "unix" else parts.hostname
+        return parts.scheme in ("redis", "rediss", "unix") and bool(location) and parts.port != 0
     except ValueError:
         return False
 

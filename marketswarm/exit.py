@@ -27,13 +27,13 @@ class Exit(Exception):  # noqa: N818 - an end is not always an error: code 0 is 
         self.message = message
 
 
-def exit_in(error: BaseException) -> Exit | None:
+def find_exit(error: BaseException) -> Exit | None:
     """Return `error` if it is an `Exit`, or the first `Exit` in a group of errors; else None."""
     if isinstance(error, Exit):
         return error
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
-            found = exit_in(inner)
+            found = find_exit(inner)
             if found is not None:
                 return found
     return None

@@ -36,31 +36,31 @@ def configure(name: str, settings: CommonSettings | None = None) -> None:
     Without `settings` (the program ends before it could read them) the level is INFO.
     """
     level = logging.getLevelNamesMapping()[settings.log_level if settings else "INFO"]
-    wanted = settings.log_format if settings else None
-    console = wanted == "console" or (wanted is None and sys.stderr.isatty())
-    named: Processor = _Named(name)
+    log_format = settings.log_format if settings else None
+    console = log_format == "console" or (log_format is None and sys.stderr.isatty())
+    add_header: Processor = _HeaderProcessor(name)
     render: Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), timestamp_key="ts")
         if console
-        else structlog.processors.JSONRenderer(serializer=_dumps)
+        else structlog.processors.JSONRenderer(serializer=_encode_json)
     )
-    guards: list[Processor] = [_without_credentials, *([_without_controls] if console else [])]
+    filters: list[Processor] = [_remove_credentials, *([_escape_controls] if console else [])]
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.format_exc_info,
-            named,
-            *guards,
+            add_header,
+            *filters,
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=_Stderr,
+        logger_factory=_StderrLogger,
         cache_logger_on_first_use=False,
     )
-    foreign = logging.getLogger()
-    foreign.handlers = [_Foreign()]
-    foreign.setLevel(logging.WARNING)  # below that, libraries log whole URLs
+    library_logger = logging.getLogger()
+    library_logger.handlers = [_LibraryHandler()]
+    library_logger.setLevel(logging.WARNING)  # below that, libraries log whole URLs
 
 
 def get(name: str | None = None) -> FilteringBoundLogger:
@@ -69,7 +69,7 @@ def get(name: str | None = None) -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", logger)
 
 
-class _Named:
+class _HeaderProcessor:
     """A processor that puts ts, level, event and agent before all other keys."""
 
     def __init__(self, agent: str) -> None:
@@ -88,7 +88,7 @@ class _Named:
         return {**first, **event}
 
 
-class _Stderr:
+class _StderrLogger:
     """A logger that writes lines to stderr and never fails: a closed stderr must not end the agent."""
 
     def __init__(self, *_args: Any) -> None:
@@ -109,7 +109,7 @@ class _Stderr:
     debug = info = warning = error = critical = exception = log = msg
 
 
-class _Foreign(logging.Handler):
+class _LibraryHandler(logging.Handler):
     """A handler that turns the records of other libraries' `logging` into `library.message` events."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -122,52 +122,52 @@ class _Foreign(logging.Handler):
         logger.log(record.levelno, "library.message", message=message, exc_info=record.exc_info)
 
 
-def _without_credentials(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
+def _remove_credentials(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
     """Remove the credentials of URLs from all values of an event."""
-    return {key: _scrubbed(value) for key, value in event.items()}
+    return {key: _scrub_credentials(value) for key, value in event.items()}
 
 
-def _without_controls(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
+def _escape_controls(_logger: Any, _method: str, event: EventDict) -> MutableMapping[str, Any]:
     """Escape the control characters in an event for a terminal; a traceback keeps its line ends."""
     return {
-        escape_text(str(key)): escape_lines(value) if key == "exception" else _printable(value)
+        escape_text(str(key)): escape_lines(value) if key == "exception" else _escape_value(value)
         for key, value in event.items()
     }
 
 
-def _printable(value: Any) -> Any:
+def _escape_value(value: Any) -> Any:
     """Return the value with each text in it escaped. Numbers and None stay, so that they are coloured."""
     if isinstance(value, str):
         return escape_text(value)
     if isinstance(value, (list, tuple)):
-        return [_printable(item) for item in value]
+        return [_escape_value(item) for item in value]
     if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
+        return {_escape_value(key): _escape_value(item) for key, item in value.items()}
     return value if value is None or isinstance(value, (int, float)) else escape_text(str(value))
 
 
-def _scrubbed(value: Any) -> Any:
+def _scrub_credentials(value: Any) -> Any:
     """Return the value without the credentials of URLs in its texts; an exception becomes text."""
     if isinstance(value, str):
         return CREDENTIALS.sub("", value) if "://" in value else value
     if isinstance(value, BaseException):
-        return _scrubbed(f"{type(value).__name__}: {value}")
+        return _scrub_credentials(f"{type(value).__name__}: {value}")
     if isinstance(value, (list, tuple)):
-        return [_scrubbed(item) for item in value]
+        return [_scrub_credentials(item) for item in value]
     if isinstance(value, dict):
-        return {key: _scrubbed(item) for key, item in value.items()}
+        return {key: _scrub_credentials(item) for key, item in value.items()}
     return value
 
 
-def _dumps(value: Any, **_options: Any) -> bytes:
+def _encode_json(value: Any, **_options: Any) -> bytes:
     """Return an event as JSON, with values of unknown types as text. The options of structlog are ignored."""
     try:
-        return escape_json(orjson.dumps(value, default=_shown, option=orjson.OPT_NON_STR_KEYS))
+        return escape_json(orjson.dumps(value, default=_format_value, option=orjson.OPT_NON_STR_KEYS))
     except TypeError:  # a lone surrogate or an integer over 64 bits: log all values as text
-        return escape_json(orjson.dumps({str(key): _shown(item) for key, item in value.items()}))
+        return escape_json(orjson.dumps({str(key): _format_value(item) for key, item in value.items()}))
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     """Return a value as text without credentials: a text itself, else its `repr`; surrogates are escaped."""
     text = value if isinstance(value, str) else repr(value)
-    return str(_scrubbed(text.encode("utf-8", "backslashreplace").decode()))
+    return str(_scrub_credentials(text.encode("utf-8", "backslashreplace").decode()))

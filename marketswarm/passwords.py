@@ -19,11 +19,11 @@ from marketswarm import acl
 from marketswarm.keys import ALERTS, TRUTH_DOC
 from marketswarm.truth import Truth
 
-FILE: Final = "users.acl"
-DEFAULT: Final = acl.DEFAULT
-SHORTEST: Final = 16
+ACL_FILE: Final = "users.acl"
+DEFAULT_USER: Final = acl.DEFAULT
+MIN_PASSWORD_CHARS: Final = 16
 """The fewest characters of a password."""
-_LONGEST_BYTES: Final = 4096
+_MAX_PASSWORD_BYTES: Final = 4096
 _RANDOM_BYTES: Final = 32
 
 
@@ -31,7 +31,9 @@ class SecretError(Exception):
     """A password is missing or unusable; the message names its file and never its value."""
 
 
-def passwords(folder: Path, names: Iterable[str], *, make: bool = False) -> tuple[dict[str, str], list[str]]:
+def load_passwords(
+    folder: Path, names: Iterable[str], *, make_missing: bool = False
+) -> tuple[dict[str, str], list[str]]:
     """Return the password of each user, and the names of the users whose password was made now.
 
     The user `default` is added to `names` if it has a file.
@@ -39,35 +41,35 @@ def passwords(folder: Path, names: Iterable[str], *, make: bool = False) -> tupl
     Args:
         folder: the folder with one file for each user.
         names: the users.
-        make: make passwords that are missing, in files that only their owner can read.
+        make_missing: make passwords that are missing, in files that only their owner can read.
 
     Raises:
-        SecretError: a password is missing and `make` is False, or a password is unusable.
+        SecretError: a password is missing and `make_missing` is False, or a password is unusable.
         OSError: the folder can't be read or written.
     """
-    if make:
+    if make_missing:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    names = [*names, *([DEFAULT] if (folder / DEFAULT).exists() else ())]
+    names = [*names, *([DEFAULT_USER] if (folder / DEFAULT_USER).exists() else ())]
     missing = [name for name in names if not (folder / name).exists()]
-    if missing and not make:
-        few = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise SecretError(f"{folder} has no password for {few}: --make-secrets makes what is missing")
+    if missing and not make_missing:
+        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise SecretError(f"{folder} has no password for {listed}: --make-secrets makes what is missing")
     for name in missing:
-        _new(folder / name, secrets.token_urlsafe(_RANDOM_BYTES))
-    return {name: _password(folder / name) for name in names}, missing
+        _create_password_file(folder / name, secrets.token_urlsafe(_RANDOM_BYTES))
+    return {name: _read_password(folder / name) for name in names}, missing
 
 
-def close_default(folder: Path) -> None:
+def close_default_user(folder: Path) -> None:
     """Make a password for the user `default` if it has none, so that nobody reads a bus without a password.
 
     To allow that again, remove `<folder>/default`. Raises SecretError or OSError.
     """
-    passwords(folder, [DEFAULT], make=True)
+    load_passwords(folder, [DEFAULT_USER], make_missing=True)
 
 
-def acl_texts(
+def format_acl_files(
     truth: Truth,
-    known: Mapping[str, str],
+    passwords: Mapping[str, str],
     *,
     truth_key: str = TRUTH_DOC,
     alert_channel: str = ALERTS,
@@ -76,18 +78,18 @@ def acl_texts(
 
     Args:
         truth: the truth with the services and buses.
-        known: the password of each user. If `default` is one of them, nobody connects without a password.
+        passwords: the password of each user. If `default` is one of them, nobody connects without a password.
         truth_key: the key of the truth on each bus.
         alert_channel: the channel of alerts.
 
     Raises:
         AclError: the rights can't be derived from the truth.
     """
-    hashes = {name: hashlib.sha256(password.encode()).hexdigest() for name, password in known.items()}
+    hashes = {name: hashlib.sha256(password.encode()).hexdigest() for name, password in passwords.items()}
     return {
         bus: acl.format_acl_file(
             acl.build_users(
-                truth, bus, truth_key=truth_key, alert_channel=alert_channel, closed=DEFAULT in known
+                truth, bus, truth_key=truth_key, alert_channel=alert_channel, closed=DEFAULT_USER in passwords
             ),
             hashes,
         )
@@ -95,7 +97,7 @@ def acl_texts(
     }
 
 
-def write_all(texts: Mapping[Path, str], mode: int) -> None:
+def write_files(texts: Mapping[Path, str], mode: int) -> None:
     """Write the text of each path to its file with the permissions `mode`, or change no file on an error.
 
     Each file is replaced in one step. If a replacement itself fails, the files before it are replaced
@@ -105,7 +107,7 @@ def write_all(texts: Mapping[Path, str], mode: int) -> None:
     try:
         for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
-            drafts.append((_draft(path, text, mode), path))
+            drafts.append((_write_draft(path, text, mode), path))
         while drafts:
             draft, path = drafts[0]
             draft.replace(path)
@@ -115,34 +117,34 @@ def write_all(texts: Mapping[Path, str], mode: int) -> None:
             draft.unlink(missing_ok=True)
 
 
-def folder_of(bus: str) -> str:
+def make_folder_name(bus: str) -> str:
     """Return the folder name of a bus: its name with `_` in place of characters that a path must not have."""
     return re.sub(r"[^A-Za-z0-9_.-]", "_", bus).lstrip(".") or "_"
 
 
-def with_user(url: str, user: str, password: str) -> str:
+def replace_url_user(url: str, user: str, password: str) -> str:
     """Return a bus's URL with this user and password in place of those that it has."""
     parts = urlsplit(url)
     place = parts.netloc.rpartition("@")[2]
     return parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{place}").geturl()
 
 
-def url_files(
-    folder: Path, known: Mapping[str, str], urls: Mapping[str, str]
+def build_url_files(
+    folder: Path, passwords: Mapping[str, str], urls: Mapping[str, str]
 ) -> dict[str, dict[str, tuple[Path, str]]]:
     """Return, by user and bus, the path and text of `<folder>/<user>/<bus>` with the user's URL."""
     return {
         user: {
-            bus: (folder / user / folder_of(bus), f"{with_user(url, user, password)}\n")
+            bus: (folder / user / make_folder_name(bus), f"{replace_url_user(url, user, password)}\n")
             for bus, url in urls.items()
         }
-        for user, password in known.items()
+        for user, password in passwords.items()
     }
 
 
-def _new(path: Path, text: str) -> None:
+def _create_password_file(path: Path, text: str) -> None:
     """Create a file with one line, for its owner alone, in one step; keep a file that exists by then."""
-    draft = _draft(path, f"{text}\n", 0o600)
+    draft = _write_draft(path, f"{text}\n", 0o600)
     try:
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
@@ -150,7 +152,7 @@ def _new(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
-def _draft(path: Path, text: str, mode: int) -> Path:
+def _write_draft(path: Path, text: str, mode: int) -> Path:
     """Write a temporary file beside `path` with the permissions `mode`, sync it to disk; return its path."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # 0600 from its beginning
     with os.fdopen(handle, "w", encoding="utf-8") as file:
@@ -162,14 +164,16 @@ def _draft(path: Path, text: str, mode: int) -> Path:
     return draft
 
 
-def _password(path: Path) -> str:
+def _read_password(path: Path) -> str:
     """Return the password in a file. Raise SecretError if it is too short, too long or not one line."""
     with path.open("rb") as file:
-        raw = file.read(_LONGEST_BYTES + 1)
+        raw = file.read(_MAX_PASSWORD_BYTES + 1)
     try:
         text = raw.decode().strip()
     except UnicodeDecodeError:
         raise SecretError(f"{path}: the password is not UTF-8 text") from None
-    if len(raw) > _LONGEST_BYTES or len(text) < SHORTEST or not text.isprintable():
-        raise SecretError(f"{path}: a password is one line of {SHORTEST} to {_LONGEST_BYTES} characters")
+    if len(raw) > _MAX_PASSWORD_BYTES or len(text) < MIN_PASSWORD_CHARS or not text.isprintable():
+        raise SecretError(
+            f"{path}: a password is one line of {MIN_PASSWORD_CHARS} to {_MAX_PASSWORD_BYTES} characters"
+        )
     return text

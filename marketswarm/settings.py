@@ -27,11 +27,11 @@ from marketswarm.bus_url import URL_FORMS, is_bus_url
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import TRUTH_DOC
 
-FILE_LIMIT: Final = 64 * 1024
+MAX_SECRET_FILE_BYTES: Final = 64 * 1024
 """The most bytes of a file with a secret; the path of a larger file must be a mistake."""
 
 
-def variable(name: str, environ: Mapping[str, str]) -> str | None:
+def read_variable(name: str, environ: Mapping[str, str]) -> str | None:
     """Return the variable `name`, else the text of the file that `<name>_FILE` names, else None.
 
     Raises:
@@ -40,7 +40,7 @@ def variable(name: str, environ: Mapping[str, str]) -> str | None:
     if environ.get(name):
         return environ[name]
     path = environ.get(f"{name}_FILE")
-    return _content(f"{name}_FILE", Path(path)) if path else None
+    return _read_secret_file(f"{name}_FILE", Path(path)) if path else None
 
 
 class SecretFileSource(PydanticBaseSettingsSource):
@@ -50,7 +50,8 @@ class SecretFileSource(PydanticBaseSettingsSource):
         """Return the value from `<NAME>_FILE` or None, the field's name, and False: the value is not JSON."""
         name = field_name.upper()
         # the variable itself, if it is set, takes precedence: it is read by a source before this one
-        return (variable(name, os.environ) if _may_be_secret(field_name, field) else None), field_name, False
+        value = read_variable(name, os.environ) if _may_be_secret(field_name, field) else None
+        return value, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         """Return the values that were found, by name of the field."""
@@ -71,7 +72,7 @@ def _holds_secret(annotation: Any) -> bool:
     return annotation is SecretStr or any(map(_holds_secret, get_args(annotation)))
 
 
-def _content(variable_name: str, path: Path) -> str:
+def _read_secret_file(variable_name: str, path: Path) -> str:
     """Return the text of the file `path` without white space around it.
 
     Raises:
@@ -79,7 +80,7 @@ def _content(variable_name: str, path: Path) -> str:
     """
     try:
         with path.open("rb") as file:
-            raw = file.read(FILE_LIMIT + 1)
+            raw = file.read(MAX_SECRET_FILE_BYTES + 1)
         text = raw.decode()
     except OSError as error:
         raise Exit(
@@ -87,24 +88,25 @@ def _content(variable_name: str, path: Path) -> str:
         ) from None
     except UnicodeDecodeError:
         raise Exit(Code.CONFIGURATION, f"{variable_name}: the file is not UTF-8 text") from None
-    if len(raw) > FILE_LIMIT or not text.strip():
-        found = "is empty" if len(raw) <= FILE_LIMIT else f"is longer than {FILE_LIMIT} bytes"
-        raise Exit(Code.CONFIGURATION, f"{variable_name}: the file {found}")
+    if len(raw) > MAX_SECRET_FILE_BYTES or not text.strip():
+        is_too_long = len(raw) > MAX_SECRET_FILE_BYTES
+        problem = f"is longer than {MAX_SECRET_FILE_BYTES} bytes" if is_too_long else "is empty"
+        raise Exit(Code.CONFIGURATION, f"{variable_name}: the file {problem}")
     return text.strip()
 
 
-WHSEC: Final = "whsec_"
+BASE64_PREFIX: Final = "whsec_"
 """The prefix of a secret in base64, by the Standard Webhooks specification."""
 
 
-def _redis_url(url: str) -> str:
+def _check_redis_url(url: str) -> str:
     """Return the URL of a bus. Raise ValueError if it has none of the forms."""
     if not is_bus_url(url):
         raise ValueError(f"must be {URL_FORMS}")
     return url
 
 
-def _http_url(url: str) -> str:
+def _check_http_url(url: str) -> str:
     """Return an HTTP URL. Raise ValueError if it has no host, another scheme, or unprintable characters."""
     try:
         parts = urlsplit(url)
@@ -116,32 +118,32 @@ def _http_url(url: str) -> str:
     return url
 
 
-def _signing(secret: SecretStr) -> SecretStr:
+def _check_signing_secret(secret: SecretStr) -> SecretStr:
     """Return a secret for signing. Raise ValueError if it begins with `whsec_` and the rest is not base64."""
     encoded = secret.get_secret_value()
-    if encoded.startswith(WHSEC):
+    if encoded.startswith(BASE64_PREFIX):
         try:
-            usable = bool(b64decode(encoded.removeprefix(WHSEC), validate=True))
+            usable = bool(b64decode(encoded.removeprefix(BASE64_PREFIX), validate=True))
         except ValueError:
             usable = False
         if not usable:
-            raise ValueError(f"must have base64 after {WHSEC}")
+            raise ValueError(f"must have base64 after {BASE64_PREFIX}")
     return secret
 
 
-def _addresses(value: str) -> str:
+def _check_mail_addresses(value: str) -> str:
     """Return mail addresses, separated by commas. Raise ValueError if one is malformed or not ASCII."""
-    found = [address for _, address in getaddresses([value])]
-    fit = [re.fullmatch(r"[^@\s]+@[^@\s]+", address) for address in found]
-    if not value.isprintable() or not found or not all(fit):
+    addresses = [address for _, address in getaddresses([value])]
+    are_valid = [re.fullmatch(r"[^@\s]+@[^@\s]+", address) for address in addresses]
+    if not value.isprintable() or not addresses or not all(are_valid):
         raise ValueError("must be mail addresses, separated by commas")
-    if not all(map(str.isascii, found)):
+    if not all(map(str.isascii, addresses)):
         # half of all mail servers accept no other characters, and would refuse each mail permanently
         raise ValueError("must be mail addresses in ASCII (other letters in a domain are written xn--…)")
     return value
 
 
-def _host_names(value: str) -> str:
+def _normalize_host_names(value: str) -> str:
     """Return host names, separated by commas, without spaces. Raise ValueError if one is malformed."""
     names = [name.strip() for name in value.split(",")]
     if not all(re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", name) for name in names if name):
@@ -149,33 +151,35 @@ def _host_names(value: str) -> str:
     return ",".join(filter(None, names))
 
 
-def _token(secret: SecretStr) -> SecretStr:
+def _check_token(secret: SecretStr) -> SecretStr:
     """Return a token. Raise ValueError if it has characters that could end a header or a path."""
     if not re.fullmatch(r"[!-~]+", secret.get_secret_value()):
         raise ValueError("must be printable ASCII without spaces")
     return secret
 
 
-def _level(value: Any) -> Any:
+def _normalize_log_level(value: Any) -> Any:
     """Return the name of a log level in upper case; WARN becomes WARNING, and FATAL becomes CRITICAL."""
     word = str(value).strip().upper()
     return {"WARN": "WARNING", "FATAL": "CRITICAL"}.get(word, word)
 
 
-def _lower(value: Any) -> Any:
+def _normalize_word(value: Any) -> Any:
     """Return a text in lower case without white space around it; return any other value as it is."""
     return value.strip().lower() if isinstance(value, str) else value
 
 
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-Signing = Annotated[SecretStr, AfterValidator(_signing)]
-Token = Annotated[SecretStr, AfterValidator(_token)]
-HostNames = Annotated[str, AfterValidator(_host_names)]
-Addresses = Annotated[str, AfterValidator(_addresses)]
-Tls = Annotated[Literal["starttls", "tls", "none"], BeforeValidator(_lower)]
-Level = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_level)]
-Format = Annotated[Literal["json", "console"], BeforeValidator(_lower)]
+RedisUrl = Annotated[str, AfterValidator(_check_redis_url)]
+HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
+SigningSecret = Annotated[SecretStr, AfterValidator(_check_signing_secret)]
+Token = Annotated[SecretStr, AfterValidator(_check_token)]
+HostNames = Annotated[str, AfterValidator(_normalize_host_names)]
+MailAddresses = Annotated[str, AfterValidator(_check_mail_addresses)]
+Tls = Annotated[Literal["starttls", "tls", "none"], BeforeValidator(_normalize_word)]
+LogLevel = Annotated[
+    Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_normalize_log_level)
+]
+LogFormat = Annotated[Literal["json", "console"], BeforeValidator(_normalize_word)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -205,8 +209,8 @@ class CommonSettings(BaseSettings):
     metrics_port: Port | None = None  # default: no metrics
     metrics_host: Name = "127.0.0.1"
     metrics_allowed_hosts: HostNames | None = None  # in requests for metrics; default: our own names
-    log_level: Level = "INFO"
-    log_format: Format | None = None  # default: console on a terminal, else json
+    log_level: LogLevel = "INFO"
+    log_format: LogFormat | None = None  # default: console on a terminal, else json
 
     @classmethod
     def settings_customise_sources(
@@ -221,7 +225,7 @@ class CommonSettings(BaseSettings):
         return init_settings, env_settings, SecretFileSource(settings_cls)
 
 
-def variables_of(cls: type[BaseSettings]) -> frozenset[str]:
+def list_variables(cls: type[BaseSettings]) -> frozenset[str]:
     """Return the variables that a class of settings reads, without their `<NAME>_FILE` forms."""
     return frozenset(name.upper() for name in cls.model_fields)
 
@@ -229,7 +233,7 @@ def variables_of(cls: type[BaseSettings]) -> frozenset[str]:
 S = TypeVar("S", bound=CommonSettings)
 
 
-def read(cls: type[S]) -> S:
+def read_settings(cls: type[S]) -> S:
     """Read the settings of the class `cls` from the environment.
 
     Raises:
@@ -238,19 +242,19 @@ def read(cls: type[S]) -> S:
     try:
         return cls()
     except ValidationError as error:
-        wrong = [
-            f"{str(item['loc'][0]).upper()}: {_plain(item['msg'])}"
+        problems = [
+            f"{str(item['loc'][0]).upper()}: {_simplify_message(item['msg'])}"
             for item in error.errors(include_input=False)
         ]
-    raise Exit(Code.CONFIGURATION, "; ".join(wrong))
+    raise Exit(Code.CONFIGURATION, "; ".join(problems))
 
 
-def _plain(message: str) -> str:
+def _simplify_message(message: str) -> str:
     """Return an error message of pydantic in plain words, without the words that pydantic puts before it."""
     return message.removeprefix("Value error, ").replace("Input should", "should")
 
 
-_WITH: Final = {
+_REQUIRED_BY: Final = {
     "smtp_from": "smtp_host",
     "smtp_to": "smtp_host",
     "slack_channel": "slack_token",
@@ -259,9 +263,9 @@ _WITH: Final = {
 """A field that is required -> the field that requires it, which is declared before it."""
 
 
-def _with(value: Any, info: ValidationInfo) -> Any:
+def _require_if_used(value: Any, info: ValidationInfo) -> Any:
     """Return a field's value. Raise ValueError if it is missing and the field that requires it is set."""
-    other = _WITH[info.field_name or ""]
+    other = _REQUIRED_BY[info.field_name or ""]
     if value is None and info.data.get(other):
         raise ValueError(f"is needed with {other.upper()}")
     return value
@@ -274,22 +278,30 @@ class ChannelSettings(CommonSettings):
     """
 
     webhook_url: HttpUrl | None = Field(default=None, repr=False)
-    webhook_secret: Signing | None = None
+    webhook_secret: SigningSecret | None = None
     smtp_host: Name | None = None
     smtp_port: Port | None = None  # default: the usual port for `smtp_tls`
     smtp_user: Name | None = None
     smtp_password: SecretStr | None = None
-    smtp_from: Annotated[Addresses | None, AfterValidator(_with)] = Field(None, validate_default=True)
-    smtp_to: Annotated[Addresses | None, AfterValidator(_with)] = Field(None, validate_default=True)
+    smtp_from: Annotated[MailAddresses | None, AfterValidator(_require_if_used)] = Field(
+        None, validate_default=True
+    )
+    smtp_to: Annotated[MailAddresses | None, AfterValidator(_require_if_used)] = Field(
+        None, validate_default=True
+    )
     smtp_tls: Tls = "starttls"
     slack_token: Token | None = None
-    slack_channel: Annotated[Name | None, AfterValidator(_with)] = Field(None, validate_default=True)
+    slack_channel: Annotated[Name | None, AfterValidator(_require_if_used)] = Field(
+        None, validate_default=True
+    )
     pagerduty_routing_key: Token | None = None
     alertmanager_url: HttpUrl | None = Field(default=None, repr=False)
     ntfy_url: HttpUrl | None = Field(default=None, repr=False)  # with the topic
     ntfy_token: Token | None = None
     telegram_token: Token | None = None
-    telegram_chat: Annotated[Name | None, AfterValidator(_with)] = Field(None, validate_default=True)
+    telegram_chat: Annotated[Name | None, AfterValidator(_require_if_used)] = Field(
+        None, validate_default=True
+    )
     notify_exec: Annotated[str, Field(min_length=1)] | None = Field(default=None, repr=False)
     apprise_urls: SecretStr | None = None
 

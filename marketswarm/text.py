@@ -37,10 +37,10 @@ def escape_json(raw: bytes) -> bytes:
     text = raw.decode("utf-8", "replace")
     if text.isprintable():
         return raw
-    return "".join(c if c.isprintable() or c in "\n\r\t" else _unit(c) for c in text).encode()
+    return "".join(c if c.isprintable() or c in "\n\r\t" else _escape_char(c) for c in text).encode()
 
 
-def _unit(char: str) -> str:
+def _escape_char(char: str) -> str:
     r"""Return a character as JSON escapes, such as `\u202e`: two of them beyond U+FFFF."""
     units = char.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[n : n + 2].hex()}" for n in range(0, len(units), 2))

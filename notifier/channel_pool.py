@@ -20,7 +20,7 @@ from marketswarm import log as logs
 from marketswarm.channels import Channel, Message, SendError, Severity, create_environment_channels
 from marketswarm.channels.registry import ChannelError, create_channel
 from marketswarm.exit import Code, Exit
-from marketswarm.settings import ChannelSettings, variable
+from marketswarm.settings import ChannelSettings, read_variable
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import VariableRefused, parse_destination, resolve_options
 from notifier.channel_worker import ChannelWorker, Outcome
@@ -56,7 +56,7 @@ class EnvironWithFiles(Mapping[str, str]):
         self._environ = environ
 
     def __getitem__(self, name: str) -> str:
-        found = variable(name, self._environ)
+        found = read_variable(name, self._environ)
         if found is None:
             raise KeyError(name)
         return found

@@ -46,8 +46,8 @@ from marketswarm.agent.truth_source import (
 )
 from marketswarm.agent.watchdog import MIN_LIMIT_SEC, Watchdog
 from marketswarm.beat import Sender
-from marketswarm.exit import Code, Exit, exit_in
-from marketswarm.settings import CommonSettings, read
+from marketswarm.exit import Code, Exit, find_exit
+from marketswarm.settings import CommonSettings, read_settings
 
 
 class StopRequest:
@@ -129,7 +129,7 @@ def _log_exit(error: BaseException) -> int:
     """Log an exception that ended `main`, and return the exit code for it."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else Code.DIED
-    requested = exit_in(error)
+    requested = find_exit(error)
     if requested is None:
         log.get().critical("program.died", exc_info=error)
         return Code.DIED
@@ -212,7 +212,7 @@ async def _run_agent(
 ) -> AsyncIterator[Agent[Any]]:
     """Create the agent, join the swarm, run the body, then say goodbye and close: the body of `agent`."""
     if isinstance(settings, type):
-        settings = read(settings)
+        settings = read_settings(settings)
     log.configure(name, settings)
     me = Agent(name, settings, heartbeat, open_bus)
     watchdog = Watchdog(asyncio.get_running_loop(), me.work_progress)
@@ -327,14 +327,14 @@ async def _run_side_tasks(
         if stop.signal is None:
             raise
     except BaseExceptionGroup as errors:
-        if stop.signal is None or exit_in(errors) is not None:
+        if stop.signal is None or find_exit(errors) is not None:
             raise _choose_cause(me, errors) from None
         me.log.exception("agent.stop_disturbed")  # a stop was asked for, and it is done all the same
 
 
 def _choose_cause(me: Agent[Any], errors: BaseExceptionGroup[BaseException]) -> BaseException:
     """Return one exception for all that ended the body and its side tasks: an `Exit` before any other."""
-    requested = exit_in(errors)
+    requested = find_exit(errors)
     if requested is not None:
         return requested
     if me.side_tasks.first_failed is not None:

@@ -130,7 +130,9 @@ class AliveFile:
         # the file may be one step old before it is written again, and the thread may then wait for the CPU
         allowed_sec = status.limit_sec + 2 * STEP_SEC
         try:
-            record = alive_file.sign(self._svc, status.phase, status.at, allowed_sec, taken=status.beat_taken)
+            record = alive_file.build_facts(
+                self._svc, status.phase, status.at, allowed_sec, beat_accepted=status.beat_taken
+            )
             alive_file.write(self._path, record)
         except OSError as error:
             if error.strerror != self._failure:

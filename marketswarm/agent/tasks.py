@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from marketswarm.bus import Bus
 from marketswarm.bus.subscriber import subscribe
-from marketswarm.exit import exit_in
+from marketswarm.exit import find_exit
 
 if TYPE_CHECKING:
     from marketswarm.agent.member import Agent
@@ -99,7 +99,7 @@ class SideTasks:
             return await work
         except Exception as error:
             self.first_failed = self.first_failed or name
-            if exit_in(error) is None:
+            if find_exit(error) is None:
                 self._log.critical("task.died", task=name, exc_info=error)
             raise
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from redis import exceptions as redis_errors
 
-from marketswarm.net.errors import EXACT, GENERAL, Table, chain_of, find_reason
+from marketswarm.net.errors import EXACT_REASONS, GENERAL_REASONS, ReasonTable, find_reason, iterate_causes
 
 GARBLED_REPLY_ERRORS: Final = (ValueError, TypeError, AttributeError, LookupError, MemoryError)
 """Errors that the client library raises for malformed replies, which it unpacks without checking."""
@@ -52,7 +52,7 @@ CLUSTER_ERRORS: Final = (
     redis_errors.ClusterDownError,
 )
 """Errors that only a server of a Redis Cluster replies with."""
-_BY_TYPE: Final[Table] = (
+_BY_TYPE: Final[ReasonTable] = (
     (FunctionMissingError, "misconf"),
     (redis_errors.AuthenticationError, "auth"),
     (redis_errors.NoPermissionError, "auth"),
@@ -61,7 +61,7 @@ _BY_TYPE: Final[Table] = (
     (redis_errors.MasterDownError, "readonly"),
     (redis_errors.OutOfMemoryError, "oom"),
     (redis_errors.TimeoutError, "timeout"),
-    *EXACT,
+    *EXACT_REASONS,
 )
 # the client library has one type for all of these; only the server's message tells them apart
 _BY_WORD: Final = (
@@ -89,7 +89,9 @@ def find_bus_reason(error: BaseException) -> str:
     """Return the reason of an error, one of `BusError`'s words, found in the error or in its causes."""
     reason = find_reason(error, _BY_TYPE) or _find_word(error)
     if reason is None:
-        is_unreachable = find_reason(error, ((redis_errors.ConnectionError, "refused"), *GENERAL)) is not None
+        is_unreachable = (
+            find_reason(error, ((redis_errors.ConnectionError, "refused"), *GENERAL_REASONS)) is not None
+        )
         # a bus has one reason for refused, reset and closed
         reason = "refused" if is_unreachable else "error"
     return reason
@@ -97,7 +99,7 @@ def find_bus_reason(error: BaseException) -> str:
 
 def _find_word(error: BaseException) -> str | None:
     """Return the reason of a word of `_BY_WORD` in the messages of an error and its causes, or None."""
-    lines = [str(link)[:200] for link in chain_of(error)]
+    lines = [str(link)[:200] for link in iterate_causes(error)]
     return next((reason for line in lines for word, reason in _BY_WORD if word in line), None)
 
 

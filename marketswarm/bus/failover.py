@@ -54,7 +54,7 @@ def make_connection_pool(url: str, **options: Any) -> ConnectionPool:
         if connection_options.get("connection_class") is SSLConnection:
             connection_options["connection_class"] = TlsConnection
         return ConnectionPool(**connection_options)
-    connection_options = dict(parse_url(sentinels.server_url("found", 1)))
+    connection_options = dict(parse_url(sentinels.make_server_url("found", 1)))
     is_tls = connection_options.pop("connection_class", None) is SSLConnection
     connection_class = _TlsMasterConnection if is_tls else _MasterConnection
     connection_options |= options | {"master_finder": MasterFinder(sentinels, options)}
@@ -77,7 +77,7 @@ class MasterFinder:
 
     def __init__(self, sentinels: Sentinels, options: Mapping[str, Any]) -> None:
         self._name = sentinels.master
-        self._sentinels = [make_connection_pool(url, **options) for url in sentinels.urls()]
+        self._sentinels = [make_connection_pool(url, **options) for url in sentinels.make_sentinel_urls()]
         # the answer used last, until `find_master` is called again
         self._last_answer: MasterAnswer | None = None
         self._connections: weakref.WeakSet[_MasterConnection] = weakref.WeakSet()

@@ -27,7 +27,7 @@ from marketswarm.channels.text import (
     utc_datetime,
     utf8_length,
 )
-from marketswarm.settings import Addresses, Name, Port, Tls
+from marketswarm.settings import MailAddresses, Name, Port, Tls
 
 SUBJECT_AT_MOST: Final = 200
 TEXT_AT_MOST: Final = 20_000
@@ -120,8 +120,8 @@ class Options(BaseModel):
     port: Port | None = None
     user: Name | None = None
     password: SecretStr | None = None
-    sender: Addresses
-    to: Addresses
+    sender: MailAddresses
+    to: MailAddresses
     tls: Tls = "starttls"
 
 

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from marketswarm import __version__
 from marketswarm.channels.channel import Failure, SendError
 from marketswarm.net.errors import NetworkReason
-from marketswarm.net.http_errors import reason_of_http_error
+from marketswarm.net.http_errors import find_http_reason
 from marketswarm.net.retry import parse_retry_after
 
 _LATER: Final = frozenset({302, 303, 307, 408, 425, 429})
@@ -58,7 +58,7 @@ def classify_status(status: int) -> Failure:
 
 def make_exception_error(error: BaseException) -> SendError:
     """Return the SendError for an exception of an HTTP request; an invalid URL or request is permanent."""
-    reason = reason_of_http_error(error)
+    reason = find_http_reason(error)
     if reason is not None and reason != NetworkReason.BAD_URL:
         return SendError(reason)
     failure = Failure.REJECTED if reason is None else Failure.BROKEN

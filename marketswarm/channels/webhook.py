@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from marketswarm.channels.channel import Channel, Receipt
 from marketswarm.channels.http import Http, find_host
 from marketswarm.channels.message import Message, encode_webhook_body
-from marketswarm.settings import WHSEC, HttpUrl, Signing
+from marketswarm.settings import BASE64_PREFIX, HttpUrl, SigningSecret
 
 
 class Options(BaseModel):
@@ -19,7 +19,7 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     url: HttpUrl = Field(repr=False)
-    secret: Signing | None = None
+    secret: SigningSecret | None = None
 
 
 class Webhook:
@@ -71,6 +71,6 @@ def sign_body(ident: str, at: int, body: bytes, key: bytes) -> str:
 
 def parse_signing_key(secret: str) -> bytes:
     """Return the bytes of a signing key: decoded base64 after `whsec_`, else the secret's own bytes."""
-    if secret.startswith(WHSEC):
-        return b64decode(secret.removeprefix(WHSEC))
+    if secret.startswith(BASE64_PREFIX):
+        return b64decode(secret.removeprefix(BASE64_PREFIX))
     return secret.encode()

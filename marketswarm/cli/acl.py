@@ -13,16 +13,16 @@ from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import ALERTS
 from marketswarm.passwords import (
-    FILE,
+    ACL_FILE,
     SecretError,
-    acl_texts,
-    close_default,
-    folder_of,
-    passwords,
-    url_files,
-    write_all,
+    build_url_files,
+    close_default_user,
+    format_acl_files,
+    load_passwords,
+    make_folder_name,
+    write_files,
 )
-from marketswarm.settings import MonitorSettings, read
+from marketswarm.settings import MonitorSettings, read_settings
 from marketswarm.truth import Truth
 
 _READABLE = 0o644  # a server in a container is another user; what it reads there are hashes
@@ -61,14 +61,14 @@ def acl(
     document = read_valid_truth(truth)
     try:
         if no_default:
-            close_default(secrets)
+            close_default_user(secrets)
         # no connection is made, but a wrong URL ends the command before anything is written
         buses = (
             [Bus(bus, find_bus_url(bus, os.environ, document)) for bus in document.bus_names()]
             if urls
             else []
         )
-        known, made = passwords(secrets, user_names(document), make=make_secrets)
+        known, made = load_passwords(secrets, user_names(document), make_missing=make_secrets)
         lines = _write_acl_files(document, known, out)
         if urls:
             lines += _write_url_files(urls, known, buses)
@@ -85,15 +85,15 @@ def acl(
 
 def _write_acl_files(truth: Truth, known: dict[str, str], out: Path) -> list[str]:
     """Write the ACL file of each bus for these passwords; return a line for people about each file."""
-    settings = read(MonitorSettings)
-    texts = acl_texts(
+    settings = read_settings(MonitorSettings)
+    texts = format_acl_files(
         truth,
         known,
         truth_key=settings.truth_redis_key,
         alert_channel=settings.alert_channel or ALERTS,
     )
-    files = {out / folder_of(bus) / FILE: text for bus, text in texts.items()}
-    write_all(files, _READABLE)
+    files = {out / make_folder_name(bus) / ACL_FILE: text for bus, text in texts.items()}
+    write_files(files, _READABLE)
     return [f"{path}: {text.count(chr(10))} users" for path, text in files.items()]
 
 
@@ -103,6 +103,6 @@ def _write_url_files(urls: Path, known: dict[str, str], buses: list[Bus]) -> lis
     Return a line for people about each bus.
     """
     urls.mkdir(mode=0o700, parents=True, exist_ok=True)
-    by_user = url_files(urls, known, {bus.name: bus.url for bus in buses})
-    write_all(dict(file for files in by_user.values() for file in files.values()), _OWNER_ONLY)
-    return [f"{urls}/<user>/{folder_of(bus.name)}: as a user of {bus.where}" for bus in buses]
+    by_user = build_url_files(urls, known, {bus.name: bus.url for bus in buses})
+    write_files(dict(file for files in by_user.values() for file in files.values()), _OWNER_ONLY)
+    return [f"{urls}/<user>/{make_folder_name(bus.name)}: as a user of {bus.where}" for bus in buses]

@@ -29,7 +29,7 @@ from marketswarm.cli.fleet_view import embedded_buses, with_embedded_buses
 from marketswarm.cli.options import DATA, Data, Svc, parse_duration, require_service_name
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import heartbeat_channel, last_beat_key
-from marketswarm.settings import CommonSettings, read
+from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import SYSTEM, Truth
 
 _MIN_EVERY_SEC: Final = 0.05
@@ -125,7 +125,7 @@ class BeatSender:
 
     def __init__(self, svc: str, data: Path, boot: str | None = None) -> None:
         self.svc, self.boot = svc, boot
-        self._settings = read(CommonSettings)
+        self._settings = read_settings(CommonSettings)
         self._embedded = embedded_buses(data)
         self._sender = Sender(host=socket.gethostname(), started=time.time()) if boot else None
         self._found: FoundTruth | None = None

@@ -22,7 +22,7 @@ from marketswarm.cli.options import suggest_command
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.plan import is_url_given
-from marketswarm.settings import CommonSettings, read
+from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import MARKET, SYSTEM, Truth
 
 _READ_WITHIN_SEC = 2.0
@@ -93,7 +93,7 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
 
     Raises Exit: code 3 if no bus answers, code 2 if a given URL is invalid.
     """
-    settings = read(CommonSettings)
+    settings = read_settings(CommonSettings)
     running = data_folder.find_fleet(data)
     embedded = running.buses if running else {}
     environ = with_embedded_buses(os.environ, embedded, None)

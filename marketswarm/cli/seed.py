@@ -17,7 +17,7 @@ from marketswarm.exit import Code, Exit
 from marketswarm.fleet import access, data_folder
 from marketswarm.seeding import SeedError, describe_seeding, wait_for_healer_access, wait_until_all_answer
 from marketswarm.seeding import seed_truth as seed_buses
-from marketswarm.settings import CommonSettings, read
+from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import Truth
 
 _ANSWER_WITHIN_SEC = 5.0
@@ -44,7 +44,7 @@ async def _seed(file: Path, data: Path) -> list[str]:
 
     Raises Exit, with nothing changed, if the truth is invalid or a bus refuses it.
     """
-    settings = read(CommonSettings)
+    settings = read_settings(CommonSettings)
     log.configure("seed", settings)
     try:
         raw, loaded = read_truth_file(file)

@@ -28,7 +28,7 @@ from marketswarm.fleet.summary import (
     format_summary,
 )
 from marketswarm.fleet.supervisor import FleetSpec
-from marketswarm.settings import CommonSettings, read
+from marketswarm.settings import CommonSettings, read_settings
 
 _PORTS_AFTER_A_CRASH_SEC: Final = 1.0  # so long may the servers of a killed fleet need to end
 
@@ -78,7 +78,7 @@ def up(
     begun = time.monotonic()
     if no_default and not acl:
         raise typer.BadParameter("--no-default: there are users with --acl alone")
-    settings = read(CommonSettings)
+    settings = read_settings(CommonSettings)
     wanted = [svc.strip() for svc in (only or "").split(",") if svc.strip()]
     spec = _make_spec(truth, data.absolute(), port, settings.metrics_port, wanted)
     spec = replace(spec, maxmemory=_require_memory_size(maxmemory))

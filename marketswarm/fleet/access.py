@@ -18,16 +18,16 @@ from marketswarm.fleet.data_folder import make_private_folder, require_private_f
 from marketswarm.fleet.plan import Plan
 from marketswarm.keys import ALERTS
 from marketswarm.passwords import (
-    DEFAULT,
-    FILE,
+    ACL_FILE,
+    DEFAULT_USER,
     SecretError,
-    acl_texts,
-    close_default,
-    passwords,
-    url_files,
-    write_all,
+    build_url_files,
+    close_default_user,
+    format_acl_files,
+    load_passwords,
+    write_files,
 )
-from marketswarm.settings import MonitorSettings, read
+from marketswarm.settings import MonitorSettings, read_settings
 from marketswarm.truth import Truth
 
 SECRETS: Final = "secrets"
@@ -87,11 +87,11 @@ def prepare_access(plan: Plan, truth: Truth, data: Path, *, closed: bool = False
     if not own_buses:
         raise Exit(Code.CONFIGURATION, "--acl: no server is started here; see `marketswarm acl` for your own")
     secrets, texts = _make_passwords_and_acls(truth, data, [bus.name for bus in own_buses], closed=closed)
-    files = url_files(data / _URLS, secrets, {bus.name: bus.url for bus in own_buses})
+    files = build_url_files(data / _URLS, secrets, {bus.name: bus.url for bus in own_buses})
     written = dict(pair for of_user in files.values() for pair in of_user.values())
-    write_all(written | {data / bus.name / FILE: texts[bus.name] for bus in own_buses}, _PRIVATE_MODE)
+    write_files(written | {data / bus.name / ACL_FILE: texts[bus.name] for bus in own_buses}, _PRIVATE_MODE)
     paths = {user: {bus: path for bus, (path, _) in of_user.items()} for user, of_user in files.items()}
-    return FleetAccess(paths, {bus.name: bus.variable for bus in own_buses}, closed=DEFAULT in secrets)
+    return FleetAccess(paths, {bus.name: bus.variable for bus in own_buses}, closed=DEFAULT_USER in secrets)
 
 
 async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *, keep: bool) -> bool:
@@ -117,7 +117,7 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
     if not operators:
         return False
     secrets, texts = _make_passwords_and_acls(truth, data, operators)
-    paths = {bus: data / bus / FILE for bus in operators if bus in texts}
+    paths = {bus: data / bus / ACL_FILE for bus in operators if bus in texts}
     before = {bus: path.read_text(encoding="utf-8") for bus, path in paths.items()}
     wanted = {
         bus: texts[bus] + (_find_lines_of_other_users(texts[bus], before[bus]) if keep else "")
@@ -128,16 +128,16 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
         for bus, text in wanted.items()
         if sorted(text.split("\n")) != sorted(before[bus].split("\n"))
     }
-    files = url_files(data / _URLS, secrets, operators)
+    files = build_url_files(data / _URLS, secrets, operators)
     urls = dict(pair for of_user in files.values() for pair in of_user.values())
-    write_all({path: text for path, text in urls.items() if not path.exists()}, _PRIVATE_MODE)
-    write_all({paths[bus]: text for bus, text in changed.items()}, _PRIVATE_MODE)
+    write_files({path: text for path, text in urls.items() if not path.exists()}, _PRIVATE_MODE)
+    write_files({paths[bus]: text for bus, text in changed.items()}, _PRIVATE_MODE)
     for bus in changed:
         operator = Bus(bus, operators[bus])
         try:
             await operator.ask(operator.client.acl_load())
         except BusError:
-            write_all({paths[each]: before[each] for each in changed}, _PRIVATE_MODE)
+            write_files({paths[each]: before[each] for each in changed}, _PRIVATE_MODE)
             raise
         finally:
             await operator.aclose()
@@ -170,13 +170,13 @@ def _make_passwords_and_acls(
     if os.path.lexists(data / SECRETS):
         make_private_folder(data / SECRETS)
         require_private_files(data / SECRETS)
-    settings = read(MonitorSettings)
+    settings = read_settings(MonitorSettings)
     alerts = settings.alert_channel or ALERTS
     try:
         if closed:
-            close_default(data / SECRETS)
-        secrets, _ = passwords(data / SECRETS, user_names(truth), make=True)
-        texts = acl_texts(truth, secrets, truth_key=settings.truth_redis_key, alert_channel=alerts)
+            close_default_user(data / SECRETS)
+        secrets, _ = load_passwords(data / SECRETS, user_names(truth), make_missing=True)
+        texts = format_acl_files(truth, secrets, truth_key=settings.truth_redis_key, alert_channel=alerts)
     except (AclError, SecretError) as error:
         raise Exit(Code.CONFIGURATION, f"--acl: {error}") from None
     for folder in (data / _URLS, *(data / _URLS / user for user in secrets), *(data / bus for bus in buses)):

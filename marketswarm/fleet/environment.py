@@ -16,7 +16,7 @@ from marketswarm.settings import (
     HealerSettings,
     NotifierSettings,
     SentinelSettings,
-    variables_of,
+    list_variables,
 )
 from marketswarm.truth import Truth
 from marketswarm.truth.credentials import parse_reference
@@ -58,7 +58,7 @@ def make_child_environ(module: str, svc: str, truth: Truth, environ: Mapping[str
         environ: the environment of `marketswarm up`.
     """
     declared = _find_declared_variables(module, svc)
-    known = set(variables_of(CommonSettings)) | _find_bus_variables(truth)
+    known = set(list_variables(CommonSettings)) | _find_bus_variables(truth)
     section = truth.services.get(svc)
     if section is not None and svc not in OUR_SETTINGS:  # the notifier declares its channels' variables
         known |= set(_find_references([section.endpoints, section.settings]))
@@ -85,7 +85,7 @@ def _find_declared_variables(module: str, svc: str) -> frozenset[str] | None:
     """
     if module in OUR_SETTINGS:
         more = {f"{PREFIX}*"} if module == "notifier" else set[str]()
-        return frozenset(variables_of(OUR_SETTINGS[module]) | more)
+        return frozenset(list_variables(OUR_SETTINGS[module]) | more)
     try:
         model = find_model(svc)
     except Exception:  # noqa: BLE001 - a user's module that can't be loaded: its program will say so
@@ -107,7 +107,9 @@ def _matches_any(name: str, names: Collection[str]) -> bool:
 def _is_our_setting(name: str) -> bool:
     """Return True if the variable is a setting of one of our programs, or belongs to a channel or a feed."""
     plain = name.removesuffix("_FILE")
-    ours = {each for settings in OUR_SETTINGS.values() for each in variables_of(settings)} | _SERVICE_SECRETS
+    ours = {
+        each for settings in OUR_SETTINGS.values() for each in list_variables(settings)
+    } | _SERVICE_SECRETS
     return plain in ours or name.startswith(PREFIX) or is_feed_variable(plain)
 
 

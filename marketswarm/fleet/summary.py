@@ -13,7 +13,7 @@ import orjson
 from marketswarm.channels import create_environment_channels
 from marketswarm.fleet.data_folder import format_data_option
 from marketswarm.fleet.plan import Plan
-from marketswarm.settings import ChannelSettings, read
+from marketswarm.settings import ChannelSettings, read_settings
 from marketswarm.text import escape_text
 from marketswarm.truth import Truth
 

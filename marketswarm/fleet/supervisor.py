@@ -32,8 +32,8 @@ from marketswarm.fleet.plan import (
 from marketswarm.fleet.preflight import find_external_buses, find_modules
 from marketswarm.fleet.readiness import InstanceCounter, find_ready, have_subscribers
 from marketswarm.fleet.server import MAXMEMORY, build_command, build_memory_limits, limit_process_memory
-from marketswarm.passwords import FILE
-from marketswarm.settings import CommonSettings, read
+from marketswarm.passwords import ACL_FILE
+from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import HEALER, Truth, find_nearest
 
 _POLL_EVERY_SEC = 0.01
@@ -223,7 +223,7 @@ class FleetSupervisor:
         """
         buses = [self._get_bus(bus.name) for bus in self._spec.plan.buses]
         seen = await read_all_truths(
-            buses, read(CommonSettings).truth_redis_key, None, _READ_TRUTH_WITHIN_SEC
+            buses, read_settings(CommonSettings).truth_redis_key, None, _READ_TRUTH_WITHIN_SEC
         )
         found = find_first_valid(seen)
         if found is None:
@@ -357,7 +357,7 @@ class FleetSupervisor:
         line = build_command(self._spec.binary, bus.port, folder, **build_memory_limits(self._spec.maxmemory))
         line = limit_process_memory(line, self._spec.maxmemory)
         if self._spec.access:
-            line = defer_port(line, bus.port, folder, FILE)
+            line = defer_port(line, bus.port, folder, ACL_FILE)
         program = Program(bus.name, line, make_server_environ(os.environ))
         return Child(program, self._log_event, self._make_line_writer(bus.name), _SERVER_GRACE_SEC)
 

@@ -39,21 +39,21 @@ _HOST: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^:\[\]]*))(?::[0-9]{0,5})?")
 _LOCAL: Final = "localhost"
 
 
-def own_names(*names: str) -> frozenset[str]:
+def list_own_names(*names: str) -> frozenset[str]:
     """Return the host names of this machine and those of `names` that are not empty, in lower case."""
-    return frozenset(_plain(name) for name in (socket.gethostname(), _LOCAL, *names) if name)
+    return frozenset(_normalize_host_name(name) for name in (socket.gethostname(), _LOCAL, *names) if name)
 
 
-def is_ours(header: str, names: Iterable[str]) -> bool:
+def is_own_host(header: str, names: Iterable[str]) -> bool:
     """Return True if a `Host` header has an IP address, a name below `localhost`, or one of `names`."""
     found = _HOST.fullmatch(header.strip())
     if found is None:
         return False
-    host = _plain(found[1] or found[2] or "")
+    host = _normalize_host_name(found[1] or found[2] or "")
     return host in names or host.endswith(f".{_LOCAL}") or _is_address(host)
 
 
-def _plain(name: str) -> str:
+def _normalize_host_name(name: str) -> str:
     """Return a host name in lower case and without a dot at its end."""
     return name.lower().removesuffix(".")
 
@@ -68,15 +68,15 @@ def _is_address(host: str) -> bool:
 
 
 GZIP: Final = 31  # as zlib's `wbits`
-PIECE: Final = 100
+VALUES_PER_PIECE: Final = 100
 """How many values are rendered without a pause: half a millisecond's work, for which the event loop waits.
 Without pauses Python would switch to the event loop's thread only after 5 ms, each time the loop has work."""
-LEAST_BREATH_SEC: Final = 0.0005
+MIN_PAUSE_SEC: Final = 0.0005
 """The shortest pause after a piece. The pause is as long as rendering the piece took, so a busy machine
 delays the answer and not the event loop."""
 
 
-class _One:
+class _SingleMetricRegistry:
     """A registry of one metric: the library renders all metrics of a registry as one piece of memory."""
 
     def __init__(self, metric: Metric) -> None:
@@ -87,64 +87,66 @@ class _One:
         return [self._metric]
 
 
-def text_of(metric: Metric) -> bytes:
+def encode_metric(metric: Metric) -> bytes:
     """Return a metric in the text format."""
-    return generate_latest(_One(metric))
+    return generate_latest(_SingleMetricRegistry(metric))
 
 
-def rendered(family: Family) -> Iterator[bytes]:
+def render_family(family: Family) -> Iterator[bytes]:
     """Yield a family in the text format: in pieces of PIECE values, with a pause after each but the last."""
     if family.histogram is not None:
         histogram = HistogramMetricFamily(family.name, family.help)
         buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in family.histogram.buckets()]
         histogram.add_metric([], buckets, family.histogram.sum)
-        yield text_of(histogram)
+        yield encode_metric(histogram)
         return
     metric = Metric(family.name.removesuffix("_total"), family.help, family.kind)
     values = iter(family.values)
-    headed = False
+    has_head = False
     while True:
-        begun = time.monotonic()
-        some = itertools.islice(values, PIECE)
-        metric.samples = [Sample(family.name, _labels(family, of), number) for of, number in some]
-        if headed and not metric.samples:
+        started = time.monotonic()
+        values_of_piece = itertools.islice(values, VALUES_PER_PIECE)
+        metric.samples = [
+            Sample(family.name, _map_labels(family, of), number) for of, number in values_of_piece
+        ]
+        if has_head and not metric.samples:
             return
-        text = text_of(metric)
+        text = encode_metric(metric)
         # the lines of HELP and TYPE are there once
-        yield text.split(b"\n", 2)[2] if headed else text
-        headed = True
-        if len(metric.samples) < PIECE:
+        yield text.split(b"\n", 2)[2] if has_head else text
+        has_head = True
+        if len(metric.samples) < VALUES_PER_PIECE:
             return
-        time.sleep(max(LEAST_BREATH_SEC, time.monotonic() - begun))
+        time.sleep(max(MIN_PAUSE_SEC, time.monotonic() - started))
 
 
-def _labels(family: Family, values: tuple[str, ...]) -> dict[str, str]:
+def _map_labels(family: Family, values: tuple[str, ...]) -> dict[str, str]:
     """Return the labels of one value of `family`: the value of each label by its name."""
     return dict(zip(family.labels, values, strict=True))
 
 
-def packed(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
+def compress_pieces(pieces: Iterable[bytes]) -> tuple[int, list[bytes]]:
     """Compress a text with gzip, quickly rather than well; return its length in bytes and the result."""
-    packer = zlib.compressobj(level=1, wbits=GZIP)
+    compressor = zlib.compressobj(level=1, wbits=GZIP)
     size, found = 0, []
     for piece in pieces:
         size += len(piece)
-        found.append(packer.compress(piece))
-    found.append(packer.flush())
+        found.append(compressor.compress(piece))
+    found.append(compressor.flush())
     return size, found
 
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-LIFE_SEC: Final = 15.0
+CLIENT_LIMIT_SEC: Final = 15.0
 """How long a client may take to send its request, and then to read the answer. The time in which the answer
 is rendered does not count."""
-AT_ONCE: Final = 8
+MAX_CONNECTIONS: Final = 8
 """The most connections at once; for a new one the oldest that has sent no whole request yet is closed."""
-HEAD_BYTES: Final = 16 * 1024
+MAX_HEAD_BYTES: Final = 16 * 1024
 """The most bytes of the header lines of a request."""
-LOOK_EVERY_SEC: Final = 0.2
+POLL_SEC: Final = 0.2
 """How often the server checks for its end and for connections whose time is over."""
-COMPLAIN_EVERY_SEC: Final = 60.0
+LOG_EVERY_SEC: Final = 60.0
 """The shortest time between two log lines about failed scrapes."""
 
 log = logs.get("metrics")
@@ -165,15 +167,15 @@ class Exporter:
 
     def __init__(self, host: str, port: int, sources: Sequence[Source], names: Sequence[str] = ()) -> None:
         self._sources = sources
-        self.names = own_names(host, *names)
+        self.names = list_own_names(host, *names)
         self._process = ProcessCollector(registry=None)
         self._rendering = threading.Lock()
         try:
             self._server = _Server(host, port, self)
         except OSError as error:
-            raise Exit(Code.CONFIGURATION, _why_not(host, port, error)) from None
+            raise Exit(Code.CONFIGURATION, _explain_listen_error(host, port, error)) from None
         self._thread = threading.Thread(
-            target=self._server.serve_forever, args=(LOOK_EVERY_SEC,), name="metrics", daemon=True
+            target=self._server.serve_forever, args=(POLL_SEC,), name="metrics", daemon=True
         )
 
     def __enter__(self) -> Self:
@@ -186,16 +188,16 @@ class Exporter:
         """Stop listening and close all connections without waiting for clients."""
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(LIFE_SEC)
+        self._thread.join(CLIENT_LIMIT_SEC)
 
     def render(self) -> Iterator[bytes]:
         """Yield the metrics of all sources and of the process in the text format, piece by piece."""
         with self._rendering:
             for source in list(self._sources):
                 for family in source():
-                    yield from rendered(family)
+                    yield from render_family(family)
             for metric in self._process.collect():
-                yield text_of(metric)
+                yield encode_metric(metric)
 
 
 class _Server(ThreadingMixIn, TCPServer):
@@ -204,16 +206,16 @@ class _Server(ThreadingMixIn, TCPServer):
     allow_reuse_address = True
     daemon_threads = True
     block_on_close = False
-    request_queue_size = 8 * AT_ONCE
+    request_queue_size = 8 * MAX_CONNECTIONS
 
     def __init__(self, host: str, port: int, exporter: Exporter) -> None:
         self.exporter = exporter
         self.failed_at = float("-inf")
-        self._open: dict[
+        self._connections: dict[
             socket.socket, float
         ] = {}  # in order of arrival: the time from which its limit counts
-        self._asked: set[socket.socket] = set()
-        self._guard = threading.Lock()
+        self._requests_read: set[socket.socket] = set()
+        self._lock = threading.Lock()
         self.address_family, *_, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
@@ -224,49 +226,51 @@ class _Server(ThreadingMixIn, TCPServer):
 
         The oldest connection that has sent no whole request is closed; if there is none, the new one is.
         """
-        with self._guard:
-            if len(self._open) >= AT_ONCE:
-                self._drop(next((each for each in self._open if each not in self._asked), request))
-            self._open[request] = time.monotonic()
+        with self._lock:
+            if len(self._connections) >= MAX_CONNECTIONS:
+                self._close_connection(
+                    next((each for each in self._connections if each not in self._requests_read), request)
+                )
+            self._connections[request] = time.monotonic()
         super().process_request(request, client_address)
 
-    def asked(self, request: Any) -> None:
+    def record_request_read(self, request: Any) -> None:
         """Record that the whole request was read: rendering the answer begins, which has no time limit."""
-        with self._guard:
-            self._asked.add(request)
-            if request in self._open:
-                self._open[request] = inf
+        with self._lock:
+            self._requests_read.add(request)
+            if request in self._connections:
+                self._connections[request] = inf
 
-    def answered(self, request: Any) -> None:
+    def record_answer_rendered(self, request: Any) -> None:
         """Record that the answer was rendered: the time limit of sending it begins."""
-        with self._guard:
-            if request in self._open:
-                self._open[request] = time.monotonic()
+        with self._lock:
+            if request in self._connections:
+                self._connections[request] = time.monotonic()
 
     def service_actions(self) -> None:
         """Close connections whose time is over; the library calls this every LOOK_EVERY_SEC seconds."""
-        with self._guard:
-            for request, since in list(self._open.items()):
-                if time.monotonic() - since > LIFE_SEC:
-                    self._drop(request)
+        with self._lock:
+            for request, since in list(self._connections.items()):
+                if time.monotonic() - since > CLIENT_LIMIT_SEC:
+                    self._close_connection(request)
 
     def shutdown_request(self, request: Any) -> None:
         """Close a connection at the end of its thread, and forget it."""
-        with self._guard:
-            self._open.pop(request, None)
-            self._asked.discard(request)
+        with self._lock:
+            self._connections.pop(request, None)
+            self._requests_read.discard(request)
         super().shutdown_request(request)
 
     def server_close(self) -> None:
         """Close the listening socket and all connections."""
         super().server_close()
-        with self._guard:
-            for request in list(self._open):
-                self._drop(request)
+        with self._lock:
+            for request in list(self._connections):
+                self._close_connection(request)
 
-    def _drop(self, request: socket.socket) -> None:
+    def _close_connection(self, request: socket.socket) -> None:
         """Close a connection that a thread reads or writes; that thread then gets an error and ends."""
-        self._open.pop(request, None)
+        self._connections.pop(request, None)
         with contextlib.suppress(OSError):
             request.shutdown(socket.SHUT_RDWR)
 
@@ -278,12 +282,12 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers the request of one connection."""
 
     server: _Server
-    timeout = LIFE_SEC
+    timeout = CLIENT_LIMIT_SEC
 
     def setup(self) -> None:
         """Prepare to read the request, and limit the bytes of its header lines."""
         super().setup()
-        self.rfile = _Head(self.rfile)  # type: ignore[assignment]  # all that is called is `readline`
+        self.rfile = _HeadReader(self.rfile)  # type: ignore[assignment]  # all that is called is `readline`
 
     def do_GET(self) -> None:
         """Answer a GET request: 200 with the metrics, 404 for any other path than `/metrics`.
@@ -291,22 +295,24 @@ class _Handler(BaseHTTPRequestHandler):
         A request for a host name that is not ours gets 421, and one during which a source fails gets 500. The
         answer is compressed if the client accepts gzip.
         """
-        self.server.asked(self.request)
+        self.server.record_request_read(self.request)
         if self.path.partition("?")[0] != "/metrics":
             self.send_error(404, "there is /metrics here")
             return
-        if not all(is_ours(name, self.server.exporter.names) for name in self.headers.get_all("Host", ())):
+        if not all(
+            is_own_host(name, self.server.exporter.names) for name in self.headers.get_all("Host", ())
+        ):
             self.send_error(421, "no name of this host; METRICS_ALLOWED_HOSTS can have it")
             return
         gzip = "gzip" in self.headers.get("Accept-Encoding", "")
         try:
             # render all before sending, so that no answer is incomplete; compress it, since it may be long
-            size, pieces = packed(self.server.exporter.render())
+            size, pieces = compress_pieces(self.server.exporter.render())
         except Exception as error:  # noqa: BLE001 - if a source fails, this scrape fails, and the server goes on
-            self._complain(error)
+            self._log_failure(error)
             self.send_error(500, "the metrics can't be read; the log says why")
             return
-        self.server.answered(self.request)
+        self.server.record_answer_rendered(self.request)
         self.send_response(200)
         self.send_header("Content-Type", CONTENT_TYPE)
         if gzip:
@@ -317,9 +323,9 @@ class _Handler(BaseHTTPRequestHandler):
         for piece in pieces:
             self.wfile.write(piece if gzip else unpack(piece))
 
-    def _complain(self, error: Exception) -> None:
+    def _log_failure(self, error: Exception) -> None:
         """Log the error of a source, unless one was logged within COMPLAIN_EVERY_SEC seconds."""
-        if time.monotonic() - self.server.failed_at >= COMPLAIN_EVERY_SEC:
+        if time.monotonic() - self.server.failed_at >= LOG_EVERY_SEC:
             self.server.failed_at = time.monotonic()
             log.error("metrics.failed", exc_info=error)
 
@@ -331,12 +337,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: a scrape is no event."""
 
 
-class _Head:
+class _HeadReader:
     """Reads the lines of a request's head from a file, up to HEAD_BYTES bytes in all."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
-        self._left = HEAD_BYTES
+        self._bytes_left = MAX_HEAD_BYTES
 
     def readline(self, limit: int) -> bytes:
         """Read and return one line of at most `limit` bytes.
@@ -344,9 +350,9 @@ class _Head:
         Raises:
             LineTooLong: all lines together exceed HEAD_BYTES; the library answers with 431.
         """
-        line: bytes = self._file.readline(min(limit, self._left + 1))
-        self._left -= len(line)
-        if self._left < 0:
+        line: bytes = self._file.readline(min(limit, self._bytes_left + 1))
+        self._bytes_left -= len(line)
+        if self._bytes_left < 0:
             raise LineTooLong("head")
         return line
 
@@ -355,7 +361,7 @@ class _Head:
         self._file.close()
 
 
-def _why_not(host: str, port: int, error: OSError) -> str:
+def _explain_listen_error(host: str, port: int, error: OSError) -> str:
     """Return the message that says why the server can't listen at an address, and what the user can do."""
     if error.errno == errno.EADDRINUSE:
         return (

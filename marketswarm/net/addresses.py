@@ -24,9 +24,9 @@ ALSO_INSIDE: Final = tuple(
     for one in ("0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.88.99.0/24", "198.18.0.0/15")
 ) + tuple(ip_network(one) for one in ("64:ff9b:1::/48", "100::/64", "2001::/23", "fec0::/10"))
 NAT64: Final = ip_network("64:ff9b::/96")
-OLD_FORM: Final = ip_network("::/96")  # ::127.0.0.1, and :: and ::1 with it
+IPV4_COMPATIBLE: Final = ip_network("::/96")  # ::127.0.0.1, and :: and ::1 with it
 LOCALHOST: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
-NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+HOST_NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 WITH_PORT: Final = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:\[\]]*)):(?P<port>[0-9]{1,5})")
 
 
@@ -53,10 +53,10 @@ def parse_allowance(word: Any) -> Allowance | None:
         return Allowance(ip_network(host, strict=False), port=port)
     except ValueError:
         host = host.rstrip(".")
-        return Allowance(None, host, port) if NAME.fullmatch(host) else None
+        return Allowance(None, host, port) if HOST_NAME.fullmatch(host) else None
 
 
-def literal_addresses(host: str) -> tuple[Address, ...]:
+def parse_literal_addresses(host: str) -> tuple[Address, ...]:
     """Return the addresses of a URL's host that need no look-up: none for a name, two for localhost.
 
     Only the usual notation counts as an address: 0x7f.1 and 2130706433 are resolved like names, and the
@@ -72,24 +72,24 @@ def literal_addresses(host: str) -> tuple[Address, ...]:
 
 def is_inside(address: Address) -> bool:
     """Return True unless the address and every address that is embedded in it are public."""
-    return any(_inside(one) for one in (address, *_hidden(address)))
+    return any(_is_not_public(one) for one in (address, *_find_embedded(address)))
 
 
-def _inside(one: Address) -> bool:
+def _is_not_public(address: Address) -> bool:
     """Return True if an address is not public; addresses embedded in it are not checked.
 
     A mapped, 6to4 or NAT64 address is not inside by itself: only the address embedded in it counts.
     """
-    if not one.is_global or one.is_multicast or one.is_reserved or one.is_unspecified:
+    if not address.is_global or address.is_multicast or address.is_reserved or address.is_unspecified:
         # for these three only the embedded address counts
-        carries = isinstance(one, IPv6Address) and (
-            one.ipv4_mapped is not None or one.sixtofour is not None or one in NAT64
+        has_embedded = isinstance(address, IPv6Address) and (
+            address.ipv4_mapped is not None or address.sixtofour is not None or address in NAT64
         )
-        return not carries
-    return any(one.version == net.version and one in net for net in ALSO_INSIDE)
+        return not has_embedded
+    return any(address.version == net.version and address in net for net in ALSO_INSIDE)
 
 
-def _hidden(address: Address) -> Iterator[Address]:
+def _find_embedded(address: Address) -> Iterator[Address]:
     """Yield the addresses that are embedded in an IPv6 address: mapped, 6to4, Teredo, NAT64 or compatible."""
     if not isinstance(address, IPv6Address):
         return
@@ -99,25 +99,27 @@ def _hidden(address: Address) -> Iterator[Address]:
         yield address.sixtofour
     if address.teredo is not None:
         yield from address.teredo
-    if address in NAT64 or address in OLD_FORM:
+    if address in NAT64 or address in IPV4_COMPATIBLE:
         yield IPv4Address(int(address) & 0xFFFF_FFFF)
 
 
-def is_allowed(host: str, address: Address, port: int, by: Iterable[Allowance]) -> bool:
+def is_allowed(host: str, address: Address, port: int, allowances: Iterable[Allowance]) -> bool:
     """Return True if a request to `host`, which is at `address`, may be sent to `port`.
 
-    Every outside address is allowed; an inside one needs an allowance in `by`.
+    Every outside address is allowed; an inside one needs one of the `allowances`.
     """
     if not is_inside(address):
         return True
     host = host.lower().rstrip(".")
     return any(
-        one.port in (None, port)
-        and (host == one.name if one.network is None else _within(address, one.network))
-        for one in by
+        allowance.port in (None, port)
+        and (host == allowance.name if allowance.network is None else _is_within(address, allowance.network))
+        for allowance in allowances
     )
 
 
-def _within(address: Address, network: Network) -> bool:
+def _is_within(address: Address, network: Network) -> bool:
     """Return True if an address, or one that is embedded in it, is in a network."""
-    return any(one.version == network.version and one in network for one in (address, *_hidden(address)))
+    return any(
+        one.version == network.version and one in network for one in (address, *_find_embedded(address))
+    )

@@ -24,16 +24,16 @@ class NetworkReason(StrEnum):
     BAD_URL = "bad_url"
 
 
-Table = Sequence[tuple[type[BaseException], str]]
+ReasonTable = Sequence[tuple[type[BaseException], str]]
 """Types of errors and the reason of each; a type comes before those that it is derived from."""
 
-EXACT: Final[Table] = (
+EXACT_REASONS: Final[ReasonTable] = (
     (socket.gaierror, NetworkReason.DNS),
     (ssl.SSLError, NetworkReason.TLS),
     (TimeoutError, NetworkReason.TIMEOUT),
 )
 """Errors that tell the reason exactly. They are looked for first, in the error and all of its causes."""
-GENERAL: Final[Table] = (
+GENERAL_REASONS: Final[ReasonTable] = (
     (ConnectionRefusedError, NetworkReason.REFUSED),
     (OSError, NetworkReason.BROKEN),
 )
@@ -42,19 +42,21 @@ _CAUSES_AT_MOST: Final = 8
 """How many errors of a chain of causes are searched, the first one included."""
 
 
-def find_reason(error: BaseException, *tables: Table) -> str | None:
+def find_reason(error: BaseException, *tables: ReasonTable) -> str | None:
     """Return the reason of an error by the first table that has its type or the type of one of its causes.
 
     Within a table the error itself is looked up first, then its cause, then the cause of that cause. The
     result is None if no table has any of their types.
     """
-    chain = list(chain_of(error))
-    found = (word for table in tables for link in chain for kind, word in table if isinstance(link, kind))
-    word = next(found, None)
-    return None if word is None else str(word)
+    causes = list(iterate_causes(error))
+    found = (
+        reason for table in tables for cause in causes for kind, reason in table if isinstance(cause, kind)
+    )
+    reason = next(found, None)
+    return None if reason is None else str(reason)
 
 
-def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+def iterate_causes(error: BaseException | None) -> Iterator[BaseException]:
     """Yield the error, its cause, the cause of that cause and so on: eight errors at most."""
     for _ in range(_CAUSES_AT_MOST):
         if error is None:

@@ -8,20 +8,20 @@ from typing import Final
 
 import httpx
 
-from marketswarm.net.errors import EXACT, GENERAL, NetworkReason, Table, find_reason
+from marketswarm.net.errors import EXACT_REASONS, GENERAL_REASONS, NetworkReason, ReasonTable, find_reason
 
-_EXACT: Final[Table] = ((httpx.TimeoutException, NetworkReason.TIMEOUT), *EXACT)
-_GENERAL: Final[Table] = (
+_EXACT: Final[ReasonTable] = ((httpx.TimeoutException, NetworkReason.TIMEOUT), *EXACT_REASONS)
+_GENERAL: Final[ReasonTable] = (
     (httpx.ConnectError, NetworkReason.REFUSED),
     (httpx.NetworkError, NetworkReason.BROKEN),
     (httpx.RemoteProtocolError, NetworkReason.BROKEN),
     (httpx.ProxyError, NetworkReason.PROXY),
     (httpx.UnsupportedProtocol, NetworkReason.BAD_URL),
     (httpx.InvalidURL, NetworkReason.BAD_URL),
-    *GENERAL,
+    *GENERAL_REASONS,
 )
 
 
-def reason_of_http_error(error: BaseException) -> str | None:
+def find_http_reason(error: BaseException) -> str | None:
     """Return why a request got no answer; None if neither the network nor the URL caused the error."""
     return find_reason(error, _EXACT, _GENERAL)

@@ -41,7 +41,7 @@ def parse_retry_after(value: str | None, now: float) -> float | None:
         return float(text[:9])
     try:
         date = parsedate_to_datetime(text[:100])
-        at = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
+        epoch_sec = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
-    return max(0.0, at - now)
+    return max(0.0, epoch_sec - now)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from marketswarm.agent import ServiceConfig
-from marketswarm.settings import MonitorSettings, variables_of
+from marketswarm.settings import MonitorSettings, list_variables
 from marketswarm.truth.errors import Place
 from services.massive.market.settings import NO_KEY, MarketEnvironment, MarketSettings, key_refusal
 from services.massive.probes.state import SVC, Thresholds
@@ -125,7 +125,7 @@ class ProbeSettings(ServiceConfig):
 class MassiveSettings(ServiceConfig):
     """The section of massive in the truth, as far as massive itself reads it."""
 
-    variables: ClassVar = variables_of(MassiveEnvironment)
+    variables: ClassVar = list_variables(MassiveEnvironment)
 
     settings: ProbeSettings = ProbeSettings()
     """The targets that massive probes, and the market data that it publishes."""

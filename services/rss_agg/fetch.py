@@ -23,9 +23,9 @@ import httpcore
 import httpx
 
 from marketswarm import __version__
-from marketswarm.net.addresses import Address, Allowance, is_allowed, literal_addresses
-from marketswarm.net.errors import Table, find_reason
-from marketswarm.net.http_errors import reason_of_http_error
+from marketswarm.net.addresses import Address, Allowance, is_allowed, parse_literal_addresses
+from marketswarm.net.errors import ReasonTable, find_reason
+from marketswarm.net.http_errors import find_http_reason
 from marketswarm.net.retry import parse_retry_after
 from services.rss_agg.decode import (
     ACCEPTED_ENCODINGS,
@@ -214,7 +214,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 
         The addresses of a literal host were checked by `check_address`.
         """
-        literals = literal_addresses(host)
+        literals = parse_literal_addresses(host)
         if literals:
             return list(literals)  # `check_address` has checked these, with each request
         loop = asyncio.get_running_loop()
@@ -383,7 +383,7 @@ def check_address(url: str, url_in_truth: str, allowances: Sequence[Allowance]) 
     host, port = _host_and_port(url)
     if (host, port) == _host_and_port(url_in_truth):
         return
-    if not all(is_allowed(host, address, port, allowances) for address in literal_addresses(host)):
+    if not all(is_allowed(host, address, port, allowances) for address in parse_literal_addresses(host)):
         raise InsideAddressError
 
 
@@ -405,15 +405,15 @@ async def _read_body(response: httpx.Response, limit: int) -> bytes:
     return decompressor.finish()
 
 
-_OURS: Final[Table] = (
+_OURS: Final[ReasonTable] = (
     (InsideAddressError, "inside_address"),
     (BodyTooLongError, "too_long"),
     (BadEncodingError, "bad_encoding"),
 )
-_OTHERS: Final[Table] = ((httpx.TransportError, "broken"), (ValueError, "bad_url"))
+_OTHERS: Final[ReasonTable] = ((httpx.TransportError, "broken"), (ValueError, "bad_url"))
 
 
 def error_reason(error: BaseException) -> str:
     """Return one word for an error, from the error itself or from what caused it."""
-    reason = find_reason(error, _OURS) or reason_of_http_error(error) or find_reason(error, _OTHERS)
+    reason = find_reason(error, _OURS) or find_http_reason(error) or find_reason(error, _OTHERS)
     return reason or f"broken ({type(error).__name__})"

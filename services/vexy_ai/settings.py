@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from marketswarm.agent import ServiceConfig, first_point, point_like
 from marketswarm.keys import HEARTBEAT_SUFFIX, RSS_ITEMS, VEXY_DEAD, VEXY_NOTES
-from marketswarm.settings import CommonSettings, HttpUrl, Token, variables_of
+from marketswarm.settings import CommonSettings, HttpUrl, Token, list_variables
 from marketswarm.truth import AccessPoint, Service
 
 
@@ -114,7 +114,7 @@ class WorkSettings(ServiceConfig):
 class VexySettings(ServiceConfig):
     """The settings of vexy_ai in the truth."""
 
-    variables: ClassVar = variables_of(VexyEnvironment)
+    variables: ClassVar = list_variables(VexyEnvironment)
 
     settings: WorkSettings = WorkSettings()
     """How vexy_ai reads its streams, which tickers and topics it looks for, and how it makes digests."""

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from marketswarm.cli.new import compose_entry
-from marketswarm.passwords import FILE
+from marketswarm.passwords import ACL_FILE
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "compose.yaml").read_text(encoding="utf-8")
@@ -185,7 +185,7 @@ def test_the_servers_read_what_is_made_for_them_and_keep_what_is_written():
     for bus in BUSES:
         conf = (ROOT / f"deploy/redis/{bus}.conf").read_text(encoding="utf-8")
         said = dict(line.split(" ", 1) for line in conf.splitlines() if line and not line.startswith("#"))
-        assert said["aclfile"] == f"/etc/redis/users/{bus}/{FILE}"
+        assert said["aclfile"] == f"/etc/redis/users/{bus}/{ACL_FILE}"
         assert (said["appendonly"], said["include"]) == ("yes", "/etc/redis/limits.conf")
         assert f"./deploy/redis/{bus}.conf:/etc/redis/redis.conf:ro" in SERVICES[bus]["volumes"]
         assert "./deploy/redis/limits.conf:/etc/redis/limits.conf:ro" in SERVICES[bus]["volumes"]

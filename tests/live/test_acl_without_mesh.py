@@ -7,7 +7,7 @@ import pytest
 import redis
 
 from marketswarm.acl import user_names
-from marketswarm.passwords import acl_texts, passwords, with_user
+from marketswarm.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Server
 from support.rig.shell import Shell
@@ -23,10 +23,10 @@ SILENT = {"verdict": "down", "ts": 1762433458.0}
 def shell(tmp_path):
     """A shell with the operator's URLs; the fleet knows that alpha is down."""
     truth = parse_truth(orjson.dumps(DOCUMENT)).truth
-    known, _ = passwords(tmp_path / "secrets", user_names(truth), make=True)
+    known, _ = load_passwords(tmp_path / "secrets", user_names(truth), make_missing=True)
     shell = Shell(tmp_path)
     with contextlib.ExitStack() as ends:
-        for bus, text in acl_texts(truth, known).items():
+        for bus, text in format_acl_files(truth, known).items():
             server = ends.enter_context(Server(tmp_path / bus))
             seed([server], DOCUMENT, 1)
             if bus == "system-redis":
@@ -35,7 +35,7 @@ def shell(tmp_path):
                 for line in filter(lambda line: not line.startswith("user default "), text.splitlines()):
                     client.execute_command("ACL", "SETUSER", *line.split()[1:])
             variable = bus.upper().replace("-", "_") + "_URL"
-            shell.env[variable] = with_user(server.url, "operator", known["operator"])
+            shell.env[variable] = replace_url_user(server.url, "operator", known["operator"])
         yield shell
 
 

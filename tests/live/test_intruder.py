@@ -18,7 +18,7 @@ from redis.retry import Retry
 from marketswarm.acl import user_names
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import load_all_scripts
-from marketswarm.passwords import acl_texts, passwords
+from marketswarm.passwords import format_acl_files, load_passwords
 from marketswarm.seeding.functions import load_functions
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Server
@@ -106,9 +106,9 @@ class Buses:
     """Both servers, with users; what was made is in `known`."""
 
     def __init__(self, folder, ends):
-        self.known, _ = passwords(folder / "secrets", user_names(TRUTH), make=True)
+        self.known, _ = load_passwords(folder / "secrets", user_names(TRUTH), make_missing=True)
         self.servers, self._ends = {}, ends
-        for bus, text in acl_texts(TRUTH, self.known).items():
+        for bus, text in format_acl_files(TRUTH, self.known).items():
             (folder / bus).mkdir()
             (folder / bus / "users.acl").write_text(text, encoding="utf-8")
             directives = {"aclfile": "users.acl", "lua_time_limit": "20"}
@@ -268,9 +268,9 @@ def fill(pipe: redis.client.Pipeline, key: str, kind: str) -> None:
 
 def test_a_password_is_changed_without_a_restart(buses, tmp_path):
     others = {name: password for name, password in buses.known.items() if name != "rss_agg"}
-    new, _ = passwords(tmp_path / "new", ["rss_agg"], make=True)
+    new, _ = load_passwords(tmp_path / "new", ["rss_agg"], make_missing=True)
     file = buses.servers[MARKET].folder / "users.acl"
-    file.write_text(acl_texts(TRUTH, others | new)[MARKET], encoding="utf-8")
+    file.write_text(format_acl_files(TRUTH, others | new)[MARKET], encoding="utf-8")
     inside = buses.enter(MARKET, "rss_agg")
     assert inside.ping()
     buses.enter(MARKET, "operator").execute_command("ACL", "LOAD")

@@ -28,7 +28,7 @@ def checked(path):
 
 
 def said(phase=Phase.WORKING, at=NOW - 5, allowed_sec=32.0, *, taken=True, **other):
-    return {**alive_file.sign("rss_agg", phase, at, allowed_sec, taken=taken), **other}
+    return {**alive_file.build_facts("rss_agg", phase, at, allowed_sec, beat_accepted=taken), **other}
 
 
 def test_what_was_written_is_what_is_read_and_nothing_else_is_left(path, tmp_path):
@@ -73,7 +73,7 @@ def test_it_is_ready_once_it_has_the_truth_and_a_bus_took_a_beat(path, checked):
 
 def test_a_file_that_outlived_its_process_is_no_sign_of_life(path, checked):
     gone = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    _, started = alive_file.process_state(gone.pid)
+    _, started = alive_file.read_process_state(gone.pid)
     alive_file.write(path, said(pid=gone.pid, started=started))
     assert checked()[0] == 0
     gone.stdin.close()

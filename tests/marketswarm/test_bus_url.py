@@ -32,22 +32,22 @@ def test_a_place_is_shown_without_credentials(url, shown):
 def test_servers_and_sentinels_have_users_of_their_own_and_one_authority():
     said = parse_sentinels(WHOLE)
     assert said.master == "mymaster"
-    server = urlsplit(said.server_url("10.0.0.1", 6390))
+    server = urlsplit(said.make_server_url("10.0.0.1", 6390))
     assert (server.scheme, server.netloc) == ("rediss", f"agent:{SECRET}@10.0.0.1:6390")
     assert (server.path, server.query) == ("/3", "ssl_ca_certs=%2Fca.pem&health_check_interval=1")
-    assert said.urls() == [
+    assert said.make_sentinel_urls() == [
         f"rediss://asker:so%40s%26o@{host}?ssl_ca_certs=%2Fca.pem"
         for host in ("h1:26380", "h2:26379", "[::1]:26379")
     ]
-    assert said.server_url("::1", 1).startswith(f"rediss://agent:{SECRET}@[::1]:1/")
+    assert said.make_server_url("::1", 1).startswith(f"rediss://agent:{SECRET}@[::1]:1/")
     assert SECRET not in repr(said)
     assert "so" not in repr(said).replace("sentinels", "")
 
 
 def test_who_says_little_gets_the_usual_ports_no_user_and_the_first_database():
     said = parse_sentinels("redis+sentinel://a/m")
-    assert said.urls() == ["redis://a:26379"]
-    assert said.server_url("b", 1) == "redis://b:1/0"
+    assert said.make_sentinel_urls() == ["redis://a:26379"]
+    assert said.make_server_url("b", 1) == "redis://b:1/0"
 
 
 @pytest.mark.parametrize(

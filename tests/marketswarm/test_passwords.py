@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm.passwords import SecretError, acl_texts, folder_of, passwords, with_user, write_all
+from marketswarm.passwords import (
+    SecretError,
+    format_acl_files,
+    load_passwords,
+    make_folder_name,
+    replace_url_user,
+    write_files,
+)
 from marketswarm.truth import parse_truth
 
 TRUTH = parse_truth(json.dumps({"services": {"a": {}}}).encode()).truth
@@ -12,14 +19,14 @@ TRUTH = parse_truth(json.dumps({"services": {"a": {}}}).encode()).truth
 
 def test_passwords_are_made_once_for_their_owner_s_eyes(tmp_path):
     folder = tmp_path / "secrets"
-    first, made = passwords(folder, ["a", "b"], make=True)
+    first, made = load_passwords(folder, ["a", "b"], make_missing=True)
     assert made == ["a", "b"]
     assert first["a"] != first["b"]
     assert len(first["a"]) > 40
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
-    assert passwords(folder, ["a", "b", "c"], make=True) == (
-        {**first, "c": passwords(folder, ["c"])[0]["c"]},
+    assert load_passwords(folder, ["a", "b", "c"], make_missing=True) == (
+        {**first, "c": load_passwords(folder, ["c"])[0]["c"]},
         ["c"],
     )
     assert sorted(file.name for file in folder.iterdir()) == ["a", "b", "c"]
@@ -27,7 +34,7 @@ def test_passwords_are_made_once_for_their_owner_s_eyes(tmp_path):
 
 def test_what_is_missing_is_named_and_not_made_unasked(tmp_path):
     with pytest.raises(SecretError, match="no password for a, b: --make-secrets"):
-        passwords(tmp_path, ["a", "b"])
+        load_passwords(tmp_path, ["a", "b"])
     assert list(tmp_path.iterdir()) == []
 
 
@@ -37,17 +44,17 @@ def test_what_is_missing_is_named_and_not_made_unasked(tmp_path):
 def test_a_password_that_won_t_do_is_named_by_its_file_and_not_shown(tmp_path, content):
     (tmp_path / "a").write_bytes(content)
     with pytest.raises(SecretError, match="a: ") as caught:
-        passwords(tmp_path, ["a"])
+        load_passwords(tmp_path, ["a"])
     assert not content.strip() or content.decode("utf-8", "replace").strip() not in str(caught.value)
 
 
 def test_no_password_is_in_the_file_of_a_bus(tmp_path):
-    known, _ = passwords(tmp_path, ["a", "bootstrap", "operator"], make=True)
-    texts = acl_texts(TRUTH, known)
+    known, _ = load_passwords(tmp_path, ["a", "bootstrap", "operator"], make_missing=True)
+    texts = format_acl_files(TRUTH, known)
     assert list(texts) == ["system-redis", "market-redis"]
     assert not any(password in text for password in known.values() for text in texts.values())
-    assert texts == acl_texts(TRUTH, known)
-    assert texts != acl_texts(TRUTH, {**known, "a": "another password"})
+    assert texts == format_acl_files(TRUTH, known)
+    assert texts != format_acl_files(TRUTH, {**known, "a": "another password"})
 
 
 def test_files_are_written_whole_or_none_of_them(tmp_path):
@@ -56,21 +63,21 @@ def test_files_are_written_whole_or_none_of_them(tmp_path):
     good.parent.mkdir()
     good.write_text("before")
     with pytest.raises(FileExistsError):
-        write_all({good: "after", bad: "after"}, 0o644)
+        write_files({good: "after", bad: "after"}, 0o644)
     assert good.read_text() == "before"
     assert list(good.parent.iterdir()) == [good]
-    write_all({good: "after"}, 0o640)
+    write_files({good: "after"}, 0o640)
     assert good.read_text() == "after"
     assert stat.S_IMODE(good.stat().st_mode) == 0o640
 
 
 def test_a_bus_s_folder_stays_in_its_place():
-    assert folder_of("system-redis") == "system-redis"
+    assert make_folder_name("system-redis") == "system-redis"
     for name in ("../etc", "/run/x.sock", "h:6379/1", "..", ""):
-        assert Path(folder_of(name)).name == folder_of(name)
-        assert folder_of(name)[0] != "."
+        assert Path(make_folder_name(name)).name == make_folder_name(name)
+        assert make_folder_name(name)[0] != "."
 
 
 def test_a_url_is_given_a_user():
-    assert with_user("redis://127.0.0.1:6379", "a", "p") == "redis://a:p@127.0.0.1:6379"
-    assert with_user("redis://x:y@h:1/2", "a", "p/@:%") == "redis://a:p%2F%40%3A%25@h:1/2"
+    assert replace_url_user("redis://127.0.0.1:6379", "a", "p") == "redis://a:p@127.0.0.1:6379"
+    assert replace_url_user("redis://x:y@h:1/2", "a", "p/@:%") == "redis://a:p%2F%40%3A%25@h:1/2"

@@ -2,7 +2,14 @@ import pytest
 from pydantic import SecretStr
 
 from marketswarm.exit import Exit
-from marketswarm.settings import FILE_LIMIT, CommonSettings, HealerSettings, SentinelSettings, read, variable
+from marketswarm.settings import (
+    MAX_SECRET_FILE_BYTES,
+    CommonSettings,
+    HealerSettings,
+    SentinelSettings,
+    read_settings,
+    read_variable,
+)
 
 
 @pytest.fixture
@@ -19,7 +26,7 @@ class Secretive(CommonSettings):
 
 
 def test_an_empty_environment_gives_the_defaults_of_the_contract(env):
-    found = read(HealerSettings)
+    found = read_settings(HealerSettings)
     assert (found.truth_redis_key, found.truth_wait_sec, found.bootstrap_timeout_sec) == (
         "truth:doc",
         30.0,
@@ -31,7 +38,7 @@ def test_an_empty_environment_gives_the_defaults_of_the_contract(env):
 
 def test_an_empty_variable_counts_as_not_set(env):
     env(TRUTH_REDIS_KEY="", TRUTH_WAIT_SEC="", REDIS_URL="")
-    assert read(CommonSettings) == CommonSettings()
+    assert read_settings(CommonSettings) == CommonSettings()
 
 
 @pytest.mark.parametrize(
@@ -39,7 +46,7 @@ def test_an_empty_variable_counts_as_not_set(env):
 )
 def test_a_level_may_be_written_in_any_case(env, written, found):
     env(LOG_LEVEL=written)
-    assert read(CommonSettings).log_level == found
+    assert read_settings(CommonSettings).log_level == found
 
 
 WRONG = [
@@ -62,7 +69,7 @@ WRONG = [
 def test_a_variable_that_does_not_parse_is_named_and_its_value_is_not_shown(env, name, value):
     env(**{name: value})
     with pytest.raises(Exit) as caught:
-        read(CommonSettings)
+        read_settings(CommonSettings)
     assert caught.value.code == 2
     assert name in caught.value.message
     assert "hunter2" not in caught.value.message
@@ -72,14 +79,14 @@ def test_a_variable_that_does_not_parse_is_named_and_its_value_is_not_shown(env,
 def test_every_mistake_is_named_at_once(env):
     env(LOG_LEVEL="loud", SENTINEL_TIMEOUT_SEC="soon")
     with pytest.raises(Exit, match=r"LOG_LEVEL.*SENTINEL_TIMEOUT_SEC|SENTINEL_TIMEOUT_SEC.*LOG_LEVEL"):
-        read(SentinelSettings)
+        read_settings(SentinelSettings)
 
 
 def test_a_url_and_a_secret_may_come_from_a_file(env, tmp_path):
     (tmp_path / "url").write_text("redis://me:pw@host:1\n")
     (tmp_path / "password").write_text("secret \n")
     env(REDIS_URL_FILE=str(tmp_path / "url"), SMTP_PASSWORD_FILE=str(tmp_path / "password"))
-    found = read(Secretive)
+    found = read_settings(Secretive)
     assert found.redis_url == "redis://me:pw@host:1"
     assert found.smtp_password is not None
     assert found.smtp_password.get_secret_value() == "secret"
@@ -90,32 +97,34 @@ def test_a_url_and_a_secret_may_come_from_a_file(env, tmp_path):
 def test_what_bears_no_secret_has_no_twin(env, tmp_path):
     (tmp_path / "plain").write_text("from a file")
     env(PLAIN_FILE=str(tmp_path / "plain"))
-    assert read(Secretive).plain == "as is"
+    assert read_settings(Secretive).plain == "as is"
 
 
 def test_the_variable_itself_goes_before_its_file(env, tmp_path):
     (tmp_path / "url").write_text("redis://file:1")
     env(REDIS_URL="redis://variable:1", REDIS_URL_FILE=str(tmp_path / "url"))
-    assert read(CommonSettings).redis_url == "redis://variable:1"
+    assert read_settings(CommonSettings).redis_url == "redis://variable:1"
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff\xfe", b"x" * (FILE_LIMIT + 1), b"not a url"])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"\n", b"\xff\xfe", b"x" * (MAX_SECRET_FILE_BYTES + 1), b"not a url"]
+)
 def test_a_file_that_will_not_do_ends_with_2_and_names_the_variable(env, tmp_path, content):
     path = tmp_path / "url"
     if content is not None:
         path.write_bytes(content)
     env(REDIS_URL_FILE=str(path))
     with pytest.raises(Exit, match="REDIS_URL") as caught:
-        read(CommonSettings)
+        read_settings(CommonSettings)
     assert caught.value.code == 2
     assert "not a url" not in caught.value.message
 
 
 def test_a_single_variable_is_read_the_same_way(tmp_path):
     (tmp_path / "key").write_text("abc\n")
-    assert variable("KEY", {"KEY_FILE": str(tmp_path / "key")}) == "abc"
-    assert variable("KEY", {"KEY": "x", "KEY_FILE": "/none"}) == "x"
-    assert variable("KEY", {}) is None
+    assert read_variable("KEY", {"KEY_FILE": str(tmp_path / "key")}) == "abc"
+    assert read_variable("KEY", {"KEY": "x", "KEY_FILE": "/none"}) == "x"
+    assert read_variable("KEY", {}) is None
 
 
 MAIL = {"SMTP_HOST": "mail.example.org", "SMTP_FROM": "a@example.org", "SMTP_TO": "b@example.org"}
@@ -154,7 +163,7 @@ WRONG_WAYS = [
 def test_a_way_out_that_can_not_be_gone_is_named_and_its_value_is_not(env, values, named):
     env(**values)
     with pytest.raises(Exit) as caught:
-        read(SentinelSettings)
+        read_settings(SentinelSettings)
     assert caught.value.code == 2
     assert caught.value.message.startswith(f"{named}: ")
     assert ";" not in caught.value.message
@@ -162,7 +171,7 @@ def test_a_way_out_that_can_not_be_gone_is_named_and_its_value_is_not(env, value
 
 
 def test_ways_out_may_all_be_named_or_none(env, tmp_path):
-    none = read(SentinelSettings)
+    none = read_settings(SentinelSettings)
     assert (none.webhook_url, none.smtp_host, none.deadman_url) == (None, None, None)
     assert (none.sentinel_direct_sec, none.deadman_interval_sec, none.smtp_tls) == (15.0, 60.0, "starttls")
     (tmp_path / "url").write_text("https://hooks.example.org/s3cret\n", encoding="utf-8")
@@ -171,7 +180,7 @@ def test_ways_out_may_all_be_named_or_none(env, tmp_path):
     (tmp_path / "secret").write_text("whsec_aHVudGVyMg==\n", encoding="utf-8")
     env(WEBHOOK_SECRET_FILE=str(tmp_path / "secret"))
     env(**{**MAIL, "SMTP_TO": "Öps <ops@example.org>, night@example.org", "SMTP_TLS": "TLS"})
-    found = read(SentinelSettings)
+    found = read_settings(SentinelSettings)
     assert found.webhook_secret.get_secret_value() == "whsec_aHVudGVyMg=="
     assert found.webhook_url == "https://hooks.example.org/s3cret"
     assert found.smtp_password.get_secret_value() == "hunter2"

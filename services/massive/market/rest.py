@@ -18,7 +18,7 @@ from pydantic import SecretStr
 
 from marketswarm import __version__
 from marketswarm.net.errors import NetworkReason
-from marketswarm.net.http_errors import reason_of_http_error
+from marketswarm.net.http_errors import find_http_reason
 from marketswarm.net.retry import parse_retry_after
 from services.massive.market.bars import Bar, parse_rest_bar
 from services.massive.market.errors import RestError
@@ -97,7 +97,7 @@ class RestClient:
         except TimeoutError:
             raise RestError("timeout") from None
         except httpx.HTTPError as error:
-            raise RestError(reason_of_http_error(error) or NetworkReason.BROKEN) from None
+            raise RestError(find_http_reason(error) or NetworkReason.BROKEN) from None
         except (orjson.JSONDecodeError, httpx.InvalidURL, ValueError):
             raise RestError("malformed") from None
 

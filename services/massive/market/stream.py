@@ -18,7 +18,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from marketswarm import __version__
-from marketswarm.net.errors import EXACT, find_reason
+from marketswarm.net.errors import EXACT_REASONS, find_reason
 from services.massive.market.errors import ConnectionEnded
 from services.massive.market.protocol import ConnectionState, ProtocolMachine, Request
 
@@ -120,7 +120,7 @@ def _open_failure(error: Exception) -> str:
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         return "redirected" if 300 <= status < 400 else f"http_{status}"
-    return find_reason(error, EXACT) or ("refused" if isinstance(error, OSError) else "handshake")
+    return find_reason(error, EXACT_REASONS) or ("refused" if isinstance(error, OSError) else "handshake")
 
 
 def _close_reason(closed: ConnectionClosed) -> str:

@@ -13,12 +13,20 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from marketswarm.exit import Exit
 from marketswarm.metrics import Family, Histogram
-from marketswarm.metrics.exporter import AT_ONCE, HEAD_BYTES, PIECE, Exporter, is_ours, own_names, rendered
+from marketswarm.metrics.exporter import (
+    MAX_CONNECTIONS,
+    MAX_HEAD_BYTES,
+    VALUES_PER_PIECE,
+    Exporter,
+    is_own_host,
+    list_own_names,
+    render_family,
+)
 from support.rig import HOST, free_port
 from support.rig.process import NO_HOST
 from support.waiting import until
 
-NAMES = own_names("127.0.0.9", "rss_agg", "Healer.example.org", "")
+NAMES = list_own_names("127.0.0.9", "rss_agg", "Healer.example.org", "")
 
 
 @pytest.mark.parametrize(
@@ -37,7 +45,7 @@ NAMES = own_names("127.0.0.9", "rss_agg", "Healer.example.org", "")
     ],
 )
 def test_addresses_and_our_own_names_are_answered(host):
-    assert is_ours(host, NAMES)
+    assert is_own_host(host, NAMES)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +67,7 @@ def test_addresses_and_our_own_names_are_answered(host):
     ],
 )
 def test_any_other_name_is_a_strangers(host):
-    assert not is_ours(host, NAMES)
+    assert not is_own_host(host, NAMES)
 
 
 def many(count):
@@ -154,9 +162,11 @@ def test_who_takes_it_packed_gets_it_packed(port):
     assert b'some_up{svc="svc2"} 2.0' in gzip.decompress(packed)
 
 
-@pytest.mark.parametrize("count", [0, 1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE])
+@pytest.mark.parametrize(
+    "count", [0, 1, VALUES_PER_PIECE - 1, VALUES_PER_PIECE, VALUES_PER_PIECE + 1, 3 * VALUES_PER_PIECE]
+)
 def test_a_family_in_pieces_is_the_same_as_in_one(count):
-    text = b"".join(rendered(up(many(count)))).decode()
+    text = b"".join(render_family(up(many(count)))).decode()
     assert text.count("# HELP some_up") == text.count("# TYPE some_up gauge") == 1
     [family] = text_string_to_metric_families(text)
     assert [(sample.labels["svc"], sample.value) for sample in family.samples] == [
@@ -167,7 +177,7 @@ def test_a_family_in_pieces_is_the_same_as_in_one(count):
 def test_a_histogram_counts_upwards_to_infinity():
     spread = Histogram(0.5, 2.0)
     spread.observe(1.0)
-    text = b"".join(rendered(Family("took_seconds", "histogram", "Took.", histogram=spread))).decode()
+    text = b"".join(render_family(Family("took_seconds", "histogram", "Took.", histogram=spread))).decode()
     assert [line for line in text.splitlines() if not line.startswith("#")] == [
         'took_seconds_bucket{le="0.5"} 0.0',
         'took_seconds_bucket{le="2.0"} 1.0',
@@ -243,8 +253,8 @@ def test_once_it_is_over_its_port_is_free_and_who_hangs_on_is_dropped(sources):
         b"GET /metrics HTTP/9.9\r\n\r\n",
         b"POST /metrics HTTP/1.1\r\nContent-Length: 1000000000\r\n\r\n",
         b"GET http://\xff\xfe/ HTTP/1.1\r\nHost: \x00\r\n\r\n",
-        b"GET /" + b"x" * 10 * HEAD_BYTES + b" HTTP/1.1\r\n\r\n",
-        b"GET /metrics HTTP/1.1\r\n" + b"A: " + b"x" * 10 * HEAD_BYTES + b"\r\n\r\n",
+        b"GET /" + b"x" * 10 * MAX_HEAD_BYTES + b" HTTP/1.1\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\n" + b"A: " + b"x" * 10 * MAX_HEAD_BYTES + b"\r\n\r\n",
         b"GET /metrics HTTP/1.1\r\n" + b"".join(b"H%d: x\r\n" % n for n in range(5000)) + b"\r\n",
     ],
     ids=lambda sent: repr(sent[:24]),
@@ -263,15 +273,15 @@ def test_no_more_of_a_head_is_read_than_its_bound(port):
 def test_those_who_connect_and_say_nothing_keep_nobody_from_being_served(port):
     before = threading.active_count()
     with contextlib.ExitStack() as silent:
-        for _ in range(5 * AT_ONCE):
+        for _ in range(5 * MAX_CONNECTIONS):
             silent.enter_context(socket.create_connection((HOST, port), 5))
         assert get(port)[1]
-        until(lambda: threading.active_count() <= before + AT_ONCE, 5, "bounded threads")
+        until(lambda: threading.active_count() <= before + MAX_CONNECTIONS, 5, "bounded threads")
         assert get(port)[1]
 
 
 def test_one_who_dribbles_is_dropped_in_the_end(port, monkeypatch):
-    monkeypatch.setattr("marketswarm.metrics.exporter.LIFE_SEC", 0.5)
+    monkeypatch.setattr("marketswarm.metrics.exporter.CLIENT_LIMIT_SEC", 0.5)
     with socket.create_connection((HOST, port), 5) as client:
         begun = time.monotonic()
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
@@ -282,13 +292,13 @@ def test_one_who_dribbles_is_dropped_in_the_end(port, monkeypatch):
 
 
 def test_how_long_an_answer_takes_to_make_is_not_held_against_who_asked(port, sources, monkeypatch):
-    monkeypatch.setattr("marketswarm.metrics.exporter.LIFE_SEC", 0.3)
+    monkeypatch.setattr("marketswarm.metrics.exporter.CLIENT_LIMIT_SEC", 0.3)
     sources.append(lambda: [time.sleep(1.2), up(many(1))][1:])
     assert b"some_up" in get(port)[1]
 
 
 def test_one_who_does_not_read_his_answer_is_dropped_in_the_end(port, sources, monkeypatch):
-    monkeypatch.setattr("marketswarm.metrics.exporter.LIFE_SEC", 0.5)
+    monkeypatch.setattr("marketswarm.metrics.exporter.CLIENT_LIMIT_SEC", 0.5)
     long = "x" * 10_000
     sources.append(lambda: [up([((f"{long}{n}",), n) for n in range(2000)])])
     before = threading.active_count()

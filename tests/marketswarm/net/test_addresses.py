@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from marketswarm.net.addresses import is_allowed, is_inside, literal_addresses, parse_allowance
+from marketswarm.net.addresses import is_allowed, is_inside, parse_allowance, parse_literal_addresses
 
 # fmt: off
 INSIDE = [
@@ -82,7 +82,7 @@ def test_what_is_neither_host_nor_network_is_none(word):
 
 
 def test_only_the_plain_form_of_an_address_is_one_that_is_written_out():
-    assert [str(one) for one in literal_addresses("[::1]")] == ["::1"]
-    assert [str(one) for one in literal_addresses("LocalHost.")] == ["127.0.0.1", "::1"]
+    assert [str(one) for one in parse_literal_addresses("[::1]")] == ["::1"]
+    assert [str(one) for one in parse_literal_addresses("LocalHost.")] == ["127.0.0.1", "::1"]
     for host in ("0x7f.1", "2130706433", "127.1", "example.com", "", "localhost.example"):
-        assert literal_addresses(host) == ()
+        assert parse_literal_addresses(host) == ()

@@ -6,8 +6,8 @@ import ssl
 import httpx
 import pytest
 
-from marketswarm.net.errors import EXACT, GENERAL, NetworkReason, chain_of, find_reason
-from marketswarm.net.http_errors import reason_of_http_error
+from marketswarm.net.errors import EXACT_REASONS, GENERAL_REASONS, NetworkReason, find_reason, iterate_causes
+from marketswarm.net.http_errors import find_http_reason
 
 
 def caused(error, *causes):
@@ -44,22 +44,22 @@ NO_NAME = socket.gaierror(socket.EAI_NONAME, "x")
     ids=repr,
 )
 def test_an_http_error_has_one_reason(error, reason):
-    assert reason_of_http_error(error) == reason
+    assert find_http_reason(error) == reason
 
 
 def test_every_reason_is_one_of_the_vocabulary_and_plain_text():
-    found = find_reason(ConnectionResetError(), EXACT, GENERAL)
+    found = find_reason(ConnectionResetError(), EXACT_REASONS, GENERAL_REASONS)
     assert found in set(NetworkReason)
     assert type(found) is str
 
 
 def test_what_says_the_reason_exactly_counts_before_what_wraps_it_and_the_nearer_before_the_farther():
-    assert find_reason(caused(OSError("x"), NO_NAME), EXACT, GENERAL) == "dns"
-    assert find_reason(caused(TimeoutError(), NO_NAME), EXACT, GENERAL) == "timeout"
-    assert find_reason(ValueError("x"), EXACT, GENERAL) is None
+    assert find_reason(caused(OSError("x"), NO_NAME), EXACT_REASONS, GENERAL_REASONS) == "dns"
+    assert find_reason(caused(TimeoutError(), NO_NAME), EXACT_REASONS, GENERAL_REASONS) == "timeout"
+    assert find_reason(ValueError("x"), EXACT_REASONS, GENERAL_REASONS) is None
 
 
 def test_causes_that_go_round_in_a_circle_end():
     first, second = OSError("a"), OSError("b")
     first.__cause__, second.__cause__ = second, first
-    assert len(list(chain_of(first))) == 8
+    assert len(list(iterate_causes(first))) == 8

@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.exit import Exit
-from marketswarm.settings import read
+from marketswarm.settings import read_settings
 from services.massive.market.settings import NO_KEY
 from services.massive.settings import MassiveEnvironment
 
@@ -11,7 +11,7 @@ KINDS = ["dns", "tcp", "tls", "https", "polygon"]
 
 
 def test_each_kind_is_on_and_has_the_common_limit():
-    found = read(MassiveEnvironment)
+    found = read_settings(MassiveEnvironment)
     assert [found.timeout_sec(kind) for kind in KINDS] == [2.0] * 5
     assert [found.why_off(kind) for kind in KINDS] == [None] * 4 + [NO_KEY]
     assert found.resolvers() == ()
@@ -23,7 +23,7 @@ def test_each_kind_may_have_its_own_limit_and_be_off(kind, monkeypatch):
     monkeypatch.setenv(f"NET_{kind.upper()}_TIMEOUT_SEC", "3.5")
     monkeypatch.setenv(f"NET_{kind.upper()}_ENABLED", "false")
     monkeypatch.setenv("POLYGON_API_KEY", "k3y")
-    found = read(MassiveEnvironment)
+    found = read_settings(MassiveEnvironment)
     assert {each: found.timeout_sec(each) for each in KINDS} == dict.fromkeys(KINDS, 7.0) | {kind: 3.5}
     assert {each: found.why_off(each) for each in KINDS} == dict.fromkeys(KINDS) | {
         kind: f"NET_{kind.upper()}_ENABLED"
@@ -32,7 +32,7 @@ def test_each_kind_may_have_its_own_limit_and_be_off(kind, monkeypatch):
 
 def test_name_servers_are_separated_by_commas(monkeypatch):
     monkeypatch.setenv("NET_DNS_RESOLVERS", " 9.9.9.9,127.0.0.1:5353 , [::1]:53,")
-    assert read(MassiveEnvironment).resolvers() == ("9.9.9.9", "127.0.0.1:5353", "[::1]:53")
+    assert read_settings(MassiveEnvironment).resolvers() == ("9.9.9.9", "127.0.0.1:5353", "[::1]:53")
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,6 @@ def test_name_servers_are_separated_by_commas(monkeypatch):
 def test_what_does_not_parse_is_named_without_its_value(name, value, monkeypatch):
     monkeypatch.setenv(name, value)
     with pytest.raises(Exit, match=name) as refused:
-        read(MassiveEnvironment)
+        read_settings(MassiveEnvironment)
     assert refused.value.code == 2
     assert value not in str(refused.value)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import redis
 
 from marketswarm import acl
-from marketswarm.passwords import with_user
+from marketswarm.passwords import replace_url_user
 from marketswarm.truth import Truth, TruthError, parse_truth
 
 ON = os.environ.get("USERS") == "1"
@@ -49,7 +49,9 @@ def environ(module: str, env: Mapping[str, str], folder: Path) -> dict[str, str]
             _admit(url, truth, _BUSES[name], env)
     user = "bootstrap" if seeds else _user(module, truth)
     urls = {name: url for name, url in env.items() if name.endswith("_URL") and _OURS.fullmatch(url)}
-    return dict(env) | {name: with_user(url, user, _password(user)) for name, url in urls.items() if user}
+    return dict(env) | {
+        name: replace_url_user(url, user, _password(user)) for name, url in urls.items() if user
+    }
 
 
 def refused(port: int) -> list[str]:

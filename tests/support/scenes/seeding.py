@@ -10,7 +10,7 @@ import redis
 
 from marketswarm.acl import user_names
 from marketswarm.bus import Bus
-from marketswarm.passwords import acl_texts, passwords, with_user
+from marketswarm.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.truth import Truth, parse_truth
 from support.rig import HOST, Server
 
@@ -135,11 +135,11 @@ class GuardedServer:
     def __init__(self, folder: Path, bus: str = SYSTEM) -> None:
         self.bus, self.folder = bus, folder / bus
         self.folder.mkdir()
-        self.known, _ = passwords(folder / "secrets", user_names(NEW), make=True)
+        self.known, _ = load_passwords(folder / "secrets", user_names(NEW), make_missing=True)
 
     def write(self, truth: Truth) -> None:
         """Write the users of a truth for the server to read."""
-        text = acl_texts(truth, self.known)[self.bus]
+        text = format_acl_files(truth, self.known)[self.bus]
         (self.folder / "users.acl").write_text(text, encoding="utf-8")
 
     def load(self, server: Server) -> None:
@@ -149,7 +149,7 @@ class GuardedServer:
 
     def url(self, server: Server, user: str) -> str:
         """Return the URL of the server for a user."""
-        return with_user(server.url, user, self.known[user])
+        return replace_url_user(server.url, user, self.known[user])
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Server]:

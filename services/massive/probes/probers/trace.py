@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
-from marketswarm.net.errors import Table, chain_of, find_reason
+from marketswarm.net.errors import ReasonTable, find_reason, iterate_causes
 from services.massive.probes.result import CONFIG, DONE, Fact, Result
 
 
@@ -98,7 +98,7 @@ REASON_BY_CODE: Final = {
 _NO_SUCH_NAME: Final = (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME))
 
 # A probe gives a diagnosis, so its reasons are finer than `net.errors.NetworkReason`.
-REASON_BY_TYPE: Final[Table] = (
+REASON_BY_TYPE: Final[ReasonTable] = (
     (TimeoutError, "timeout"),
     (ConnectionRefusedError, "refused"),
     (ConnectionError, "reset"),
@@ -106,12 +106,12 @@ REASON_BY_TYPE: Final[Table] = (
     (UnicodeError, "bad_name"),
     (ssl.SSLError, "tls_failed"),
 )
-REASON_OF_OTHERS: Final[Table] = ((OSError, "unreachable"),)
+REASON_OF_OTHERS: Final[ReasonTable] = ((OSError, "unreachable"),)
 
 
 def error_reason(error: BaseException) -> str:
     """Return one word for an error or for what caused it, such as `refused`; `garbled` for an unknown one."""
-    for cause in chain_of(error):
+    for cause in iterate_causes(error):
         if isinstance(cause, ProbeError):
             return cause.reason
         if isinstance(cause, ssl.SSLCertVerificationError):
