@@ -3,7 +3,7 @@
 import gc
 from typing import Final
 
-from healer.watch import watch
+from healer.watch import run_healer
 from marketswarm.agent import agent, run
 from marketswarm.monitor import make_healer_heartbeat
 from marketswarm.settings import HealerSettings
@@ -27,7 +27,7 @@ async def main() -> int:
         gc.set_threshold(*usual_thresholds)
 
     async with agent("healer", HealerSettings, heartbeat=make_healer_heartbeat) as me:
-        await watch(me, roster_built=exclude_roster_from_collection)
+        await run_healer(me, on_roster_built=exclude_roster_from_collection)
     return me.exit_code
 
 

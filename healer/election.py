@@ -21,7 +21,7 @@ from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type, rep
 from marketswarm.keys import HEALER_LEASE
 from marketswarm.monitor import Fence
 
-LEAST_PAUSE_SEC: Final = 0.02
+MIN_PAUSE_SEC: Final = 0.02
 
 LEASE_SCRIPT: Final = Script.beside("healer", "lease.lua")
 
@@ -35,7 +35,7 @@ class MonitorStatus(Protocol):
     def evaluations(self) -> int:
         """The number of the monitor's evaluations: a leader whose monitor hangs must not renew its lease."""
 
-    def unheard_buses(self) -> list[str]:
+    def list_unheard_buses(self) -> list[str]:
         """Return the buses that the monitor does not hear now."""
 
     def leadership_changed(self, bus: str) -> None:
@@ -77,7 +77,7 @@ class LeaderElection:
         self._due: dict[str, asyncio.Event] = {}  # set when a lease is to be requested at once
         self._group: asyncio.TaskGroup | None = None
         self._evaluations: dict[str, int] = {}  # by bus, the monitor's count at the last request
-        self._known_epochs: dict[str, int] = {}  # by bus, the epoch at the last log line about it
+        self._logged_epochs: dict[str, int] = {}  # by bus, the epoch at the last log line about it
         self._refusal: str | None = None  # why home did not answer the last request, or None
         # the reasons logged since home last answered; a server that is stopping may alternate between two
         self._logged: set[str] = set()
@@ -120,23 +120,23 @@ class LeaderElection:
     def set_buses(self, buses: Mapping[str, Bus]) -> None:
         """Request and renew a lease on each of these buses from now on, and on no others."""
         for name in self._buses.keys() - buses.keys():
-            self._drop(name)
+            self._drop_bus(name)
         for name, bus in buses.items():
             if self._buses.get(name) is bus:
                 continue
-            self._drop(name)
+            self._drop_bus(name)
             self._buses[name], self.leases[name] = bus, BusLease(self._boot, self._lease_sec)
             self._due[name] = asyncio.Event()
-            self._start(name)
+            self._start_renewals(name)
 
-    def _drop(self, name: str) -> None:
+    def _drop_bus(self, name: str) -> None:
         """Stop the requests for the lease of a bus, and forget the bus."""
         if name in self._tasks:
             self._tasks.pop(name).cancel()
         self._buses.pop(name, None)
         self.leases.pop(name, None)
 
-    def _start(self, name: str) -> None:
+    def _start_renewals(self, name: str) -> None:
         """Start the task that requests and renews the lease of a bus, if `run` is running."""
         if self._group is not None:
             renew = partial(self._renew_lease, name, self.leases[name])
@@ -149,7 +149,7 @@ class LeaderElection:
         async with asyncio.TaskGroup() as group:
             self._group = group
             for name in self._buses:
-                self._start(name)
+                self._start_renewals(name)
             await asyncio.Event().wait()
 
     async def release(self) -> None:
@@ -162,24 +162,24 @@ class LeaderElection:
     async def _release_lease(self, bus: Bus, lease: BusLease) -> None:
         """Release the lease of one bus; ignore a failure of the bus."""
         with contextlib.suppress(BusError):
-            await self._request(bus, lease, give=True, within_sec=RELEASE_WITHIN_SEC)
+            await self._send_request(bus, lease, release=True, within_sec=RELEASE_WITHIN_SEC)
 
     # -- one bus
 
     async def _renew_lease(self, name: str, lease: BusLease) -> float:
         """Take, renew or only read the lease of one bus; return the seconds until the next time."""
         try:
-            await self._request_next(name, lease)
+            await self._send_next_request(name, lease)
         except BusError as error:
-            self._note_refusal(name, error)
+            self._record_refusal(name, error)
             await self._replace_wrong_type(name, error)
         self._announce_changes(name, lease)
         if name == self._home:
-            self._set_detail(_describe(lease))
+            self._set_detail(_describe_leadership(lease))
             self._set_degraded(f"no lease on {name} ({self._refusal})" if self._refusal else None)
-        return max(LEAST_PAUSE_SEC, lease.seconds_to_next_request(time.monotonic()))
+        return max(MIN_PAUSE_SEC, lease.seconds_to_next_request(time.monotonic()))
 
-    async def _request_next(self, name: str, lease: BusLease) -> None:
+    async def _send_next_request(self, name: str, lease: BusLease) -> None:
         """Send the request that this healer may send to a bus now. Raise BusError.
 
         It sends none if it leads there and its monitor has not evaluated since the last request.
@@ -188,28 +188,28 @@ class LeaderElection:
             return  # a healer whose monitor hangs must not keep the lease from others
         self._evaluations[name] = self._monitor.evaluations
         if name == self._home:
-            await self._request(self._buses[name], lease, may_take=True)
+            await self._send_request(self._buses[name], lease, may_take=True)
             self._refusal = None
             self._logged.clear()
             return
         home, now = self.leases[self._home], time.monotonic()
         if home.epoch and not home.is_bus_away(now):
-            await self._request(self._buses[name], lease, carried=home.epoch)
+            await self._send_request(self._buses[name], lease, carried=home.epoch)
         elif home.is_bus_away(now):
-            await self._request(self._buses[name], lease, may_take=True)
+            await self._send_request(self._buses[name], lease, may_take=True)
         else:
-            await self._request(
-                self._buses[name], lease, give=bool(lease.epoch) and home.has_other_holder(now)
+            await self._send_request(
+                self._buses[name], lease, release=bool(lease.epoch) and home.has_other_holder(now)
             )
 
-    async def _request(
+    async def _send_request(
         self,
         bus: Bus,
         lease: BusLease,
         *,
         carried: int = 0,
         may_take: bool = False,
-        give: bool = False,
+        release: bool = False,
         within_sec: float | None = None,
     ) -> None:
         """Run lease.lua once and apply its reply; the script's header explains the arguments.
@@ -217,27 +217,27 @@ class LeaderElection:
         Raise BusError.
         """
         now = time.monotonic()
-        stale = lease.stale_version(now) if may_take else ""
+        stale = lease.find_stale_version(now) if may_take else ""
         reply = await bus.script(
             LEASE_SCRIPT,
             [HEALER_LEASE],
             [
                 self._boot,
                 lease.epoch,
-                self._least_epoch(bus.name),
+                self._compute_least_epoch(bus.name),
                 carried,
                 int(may_take),
                 stale,
-                ",".join(self._monitor.unheard_buses()),
+                ",".join(self._monitor.list_unheard_buses()),
                 self._lease_sec,
-                int(give),
+                int(release),
             ],
             within_sec or compute_request_limit_sec(self._lease_sec),
         )
-        if not lease.take_reply(reply, now):
+        if not lease.apply_reply(reply, now):
             report_unusable(bus.name, HEALER_LEASE)
 
-    def _least_epoch(self, name: str) -> int:
+    def _compute_least_epoch(self, name: str) -> int:
         """Return the least epoch for a new lease of a bus.
 
         On home it is great enough for the other buses to accept it there; elsewhere it is 1.
@@ -262,9 +262,9 @@ class LeaderElection:
 
         After a change on home, have the leases of the other buses requested at once.
         """
-        if lease.epoch == self._known_epochs.get(name, 0):
+        if lease.epoch == self._logged_epochs.get(name, 0):
             return
-        self._known_epochs[name] = lease.epoch
+        self._logged_epochs[name] = lease.epoch
         if lease.epoch:
             log.info("lease.held", bus=name, epoch=lease.epoch)
         else:
@@ -275,7 +275,7 @@ class LeaderElection:
                 if other != name:
                     due.set()
 
-    def _note_refusal(self, name: str, error: BusError) -> None:
+    def _record_refusal(self, name: str, error: BusError) -> None:
         """Note why home did not answer; log each reason once until home answers."""
         if name != self._home:
             return
@@ -285,7 +285,7 @@ class LeaderElection:
             log.warning("lease.refused", bus=name, reason=error.reason)
 
 
-def _describe(lease: BusLease) -> str:
+def _describe_leadership(lease: BusLease) -> str:
     """Return the leadership on home as text for a beat's `detail`."""
     if lease.epoch:
         return f"leads, epoch {lease.epoch}"

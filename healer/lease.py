@@ -48,7 +48,7 @@ class BusLease:
         self.answered_at = float("-inf")
         self.other_renewed_at = float("-inf")  # when another healer was last seen to renew it
         self.other_deaf_to = ""  # the buses that the other healer did not hear then
-        self._same_since = float("-inf")
+        self._unchanged_since = float("-inf")
 
     @property
     def fence(self) -> Fence | None:
@@ -56,7 +56,7 @@ class BusLease:
         return Fence(self.boot, self.epoch) if self.epoch else None
 
     @property
-    def every_sec(self) -> float:
+    def interval_sec(self) -> float:
         """The seconds between two requests."""
         return compute_interval_sec(self.lease_sec, is_holder=self.epoch > 0)
 
@@ -67,8 +67,8 @@ class BusLease:
 
     def seconds_to_next_request(self, now: float) -> float:
         """Return the pause before the next request; a standby also sends one when the lease expires."""
-        ends_in = self._same_since + self.life_sec - now
-        return min(self.every_sec, ends_in) if not self.epoch and ends_in > 0 else self.every_sec
+        ends_in = self._unchanged_since + self.life_sec - now
+        return min(self.interval_sec, ends_in) if not self.epoch and ends_in > 0 else self.interval_sec
 
     def is_bus_away(self, now: float) -> bool:
         """Return True if the bus has not answered for the life of a lease."""
@@ -79,13 +79,13 @@ class BusLease:
         other = self.seen is not None and self.seen.boot not in ("", self.boot)
         return other and now - self.other_renewed_at <= self.life_sec
 
-    def stale_version(self, now: float) -> str:
+    def find_stale_version(self, now: float) -> str:
         """Return `<epoch>.<renewed>` of a lease that was seen unchanged for its whole life, else `''`."""
-        if self.seen is None or not self._looked_lately(now) or now - self._same_since < self.life_sec:
+        if self.seen is None or not self._is_reply_recent(now) or now - self._unchanged_since < self.life_sec:
             return ""
         return f"{self.seen.epoch}.{self.seen.renewed}"
 
-    def take_reply(self, reply: Sequence[bytes], now: float) -> bool:
+    def apply_reply(self, reply: Sequence[bytes], now: float) -> bool:
         """Apply the reply of lease.lua.
 
         Return False if the stored life of the lease is unusable; our own is assumed then.
@@ -96,15 +96,15 @@ class BusLease:
         seen = SeenLease(boot, int(epoch), int(renewed), deaf_to, assumed_sec)
         before = self.seen
         has_changed = before is None or (seen.epoch, seen.renewed) != (before.epoch, before.renewed)
-        if has_changed or not self._looked_lately(now):
-            self._same_since = now
+        if has_changed or not self._is_reply_recent(now):
+            self._unchanged_since = now
         if before is not None and seen.renewed != before.renewed and seen.boot != self.boot:
             self.other_renewed_at, self.other_deaf_to = now, seen.deaf_to
         self.seen, self.answered_at = seen, now
         self.epoch = seen.epoch if seen.boot == self.boot else 0
         return lease_sec is not None
 
-    def _looked_lately(self, now: float) -> bool:
+    def _is_reply_recent(self, now: float) -> bool:
         """Return True if the last reply is at most half a life old.
 
         A longer pause proves nothing about the lease, since this process may have slept.

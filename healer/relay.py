@@ -24,12 +24,12 @@ from marketswarm.metrics.family import counter
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence, Leadership
 from marketswarm.monitor.publisher import LogLength
 
-AT_ONCE: Final = 100
+PAGE_SIZE: Final = 100
 FULL_PAUSE_SEC: Final = 0.25
 """The pause after a full page: 400 events a second at most, so that a flood does not trim the log at once."""
 BLOCK_SEC: Final = 1.0
-AGAIN_SEC: Final = 0.25
-COMPLAIN_EVERY_SEC: Final = 10.0
+RETRY_SEC: Final = 0.25
+LOG_EVERY_SEC: Final = 10.0
 POSITION_MOVED: Final = 0
 CHANNEL_REFUSED: Final = 2
 
@@ -58,8 +58,8 @@ class Relay:
     ) -> None:
         self._bus, self._channel, self._leadership = bus, channel, leadership
         self._log_length = log_length
-        self._stored: bytes | None = None  # the position as the bus holds it; None: to be read
-        self._at = FIRST_ID
+        self._stored_position: bytes | None = None  # the position as the bus holds it; None: to be read
+        self._position = FIRST_ID
         self._unlogged: Counter[str] = Counter()
         self._logged_at = float("-inf")
         self._refused_at = float("-inf")  # when a refusal was logged last
@@ -74,14 +74,14 @@ class Relay:
             fence = self._leadership.fence(bus.name)
             try:
                 if fence is None:
-                    self._stored = None
-                    await asyncio.sleep(AGAIN_SEC)
+                    self._stored_position = None
+                    await asyncio.sleep(RETRY_SEC)
                 else:
-                    await self._copy(bus, fence)
+                    await self._copy_page(bus, fence)
             except BusError as error:
-                self._stored = None
+                self._stored_position = None
                 self._log_refusal(error)
-                await asyncio.sleep(AGAIN_SEC)
+                await asyncio.sleep(RETRY_SEC)
             self._log_skipped()
 
     def collect(self) -> Iterator[Family]:
@@ -95,18 +95,21 @@ class Relay:
             labels=("reason",),
         )
 
-    async def _copy(self, bus: Bus, fence: Fence) -> None:
+    async def _copy_page(self, bus: Bus, fence: Fence) -> None:
         """Copy the next page of the stream; wait up to a second for one. Raise BusError."""
-        if self._stored is None:
+        if self._stored_position is None:
             await self._load_position(bus)
-        entries = await read_entries_after(bus, MASSIVE_ALERTS, self._at, count=AT_ONCE, block_sec=BLOCK_SEC)
+        entries = await read_entries_after(
+            bus, MASSIVE_ALERTS, self._position, count=PAGE_SIZE, block_sec=BLOCK_SEC
+        )
         if not entries:
-            if entry_sort_key(await read_newest_id(bus, MASSIVE_ALERTS)) < entry_sort_key(self._at):
-                self._at = FIRST_ID  # the stream was deleted: entries that come are new, whatever their ids
+            if entry_sort_key(await read_newest_id(bus, MASSIVE_ALERTS)) < entry_sort_key(self._position):
+                # the stream was deleted: entries that come are new, whatever their ids
+                self._position = FIRST_ID
             return
         events, skipped = _check_entries(entries)
         keys = [HEALER_LEASE, HEALER_RELAYED, ALERT_LOG]
-        stored, position = self._stored or b"", entries[-1].id
+        stored, position = self._stored_position or b"", entries[-1].id
         args: list[str | bytes | float] = [
             *fence,
             await self._log_length.compute_length(bus),
@@ -120,15 +123,15 @@ class Relay:
         if outcome == NOT_THE_LEADER:
             self._leadership.deny_leadership(bus.name)
         if outcome in (NOT_THE_LEADER, POSITION_MOVED):
-            self._stored = None
+            self._stored_position = None
             return
-        self._stored = self._at = position
+        self._stored_position = self._position = position
         self.copied += len(events)
         self.skipped += skipped
         self._unlogged += skipped
         if outcome == CHANNEL_REFUSED:
             log.error("tell.channel_refused", bus=bus.name, channel=self._channel())
-        if len(entries) == AT_ONCE:
+        if len(entries) == PAGE_SIZE:
             await asyncio.sleep(FULL_PAUSE_SEC)
 
     async def _load_position(self, bus: Bus) -> None:
@@ -139,8 +142,8 @@ class Relay:
         stored: bytes = await bus.ask(bus.client.hget(HEALER_RELAYED, MASSIVE_ALERTS)) or b""
         if stored and not _POSITION.fullmatch(stored):
             log.warning("relay.position_unreadable", bus=bus.name)
-        self._stored = stored
-        self._at = stored if _POSITION.fullmatch(stored) else FIRST_ID
+        self._stored_position = stored
+        self._position = stored if _POSITION.fullmatch(stored) else FIRST_ID
 
     def _log_refusal(self, error: BusError) -> None:
         """Log the first failure of the bus, then the latest one every 10 s.
@@ -148,14 +151,14 @@ class Relay:
         A failing bus gives several reasons.
         """
         now = asyncio.get_running_loop().time()
-        if now - self._refused_at >= COMPLAIN_EVERY_SEC:
+        if now - self._refused_at >= LOG_EVERY_SEC:
             log.warning("relay.waiting", bus=error.bus, reason=error.reason, detail=error.detail)
             self._refused_at = now
 
     def _log_skipped(self) -> None:
         """Log how many entries were skipped and why, at most every 10 s."""
         now = asyncio.get_running_loop().time()
-        if self._unlogged and now - self._logged_at >= COMPLAIN_EVERY_SEC:
+        if self._unlogged and now - self._logged_at >= LOG_EVERY_SEC:
             log.warning("relay.skipped", count=self._unlogged.total(), reasons=dict(self._unlogged))
             self._unlogged.clear()
             self._logged_at = now

@@ -18,10 +18,10 @@ from marketswarm.settings import HealerSettings
 from marketswarm.truth import Truth, Watch
 
 
-async def watch(me: Agent[HealerSettings], roster_built: Callable[[], None] = lambda: None) -> None:
+async def run_healer(me: Agent[HealerSettings], on_roster_built: Callable[[], None] = lambda: None) -> None:
     """Monitor all services and buses of the truth, now and after each reseed, until cancelled.
 
-    `roster_built` is called once the first roster is in force.
+    `on_roster_built` is called once the first roster is in force.
     """
     home, channel = find_alert_target(me.truth, me.settings)
     encoder = VerdictEncoder(family="heartbeat", by=me.name, channel=channel)
@@ -46,13 +46,13 @@ async def watch(me: Agent[HealerSettings], roster_built: Callable[[], None] = la
     relay = Relay(partial(me.bus, home), lambda: encoder.channel, election, monitor.log_lengths[home])
     me.expose(monitor.metrics.collect)
     me.expose(relay.collect)
-    roster_built()
+    on_roster_built()
     me.on_reseed(apply_truth, check=lambda truth: plan_watch(truth, me, home))
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(election.run(), name="leases")
             group.create_task(relay.run(), name="relay")
-            await monitor.run()  # listens, judges, publishes
+            await monitor.run()  # listens, evaluates, publishes
     finally:
         await election.release()
 

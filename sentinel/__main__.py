@@ -2,13 +2,13 @@
 
 from marketswarm.agent import agent, run
 from marketswarm.settings import SentinelSettings
-from sentinel.watch import sentinel_heartbeat, watch
+from sentinel.watch import run_sentinel, sentinel_heartbeat
 
 
 async def main() -> int:
     """Monitor the healer until stopped; return the exit code."""
     async with agent("sentinel", SentinelSettings, heartbeat=sentinel_heartbeat) as me:
-        await watch(me)
+        await run_sentinel(me)
     return me.exit_code
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from marketswarm.event import Event, Kind, make_event_id
 
-NO_BUS: Final = frozenset(
+AWAY_REASONS: Final = frozenset(
     {"refused", "timeout", "dns", "tls", "auth", "loading"}  # the bus could not be asked
     | {"oom", "readonly", "misconf"}  # the bus answers, and takes no event
 )
@@ -20,13 +20,13 @@ class BusAvailability:
     """Keeps when each bus last accepted a write, which at the start is `now` for every bus.
 
     Args:
-        me: the sentinel's name, as in the `by` of its events.
+        sentinel: the sentinel's name, as in the `by` of its events.
         buses: the names of the buses.
         now: when the observation begins.
     """
 
-    def __init__(self, me: str, buses: Iterable[str], now: float) -> None:
-        self._me = me
+    def __init__(self, sentinel: str, buses: Iterable[str], now: float) -> None:
+        self._sentinel = sentinel
         self._written_at = dict.fromkeys(buses, now)
         self._reasons: dict[str, str] = {}
         self._reported: set[str] = set()
@@ -35,23 +35,23 @@ class BusAvailability:
         """Set the buses that count from now on."""
         self._written_at = {name: self._written_at.get(name, now) for name in buses}
 
-    def restore(self, bus: str, since: float) -> None:
+    def restore_outage(self, bus: str, since: float) -> None:
         """Apply that an earlier run reported a bus as away since `since` (monotonic), and not yet as back."""
         if bus in self._written_at:
             self._written_at[bus] = min(since, self._written_at[bus])
             self._reported.add(bus)
 
-    def note_refused(self, bus: str, reason: str, now: float, wall: float) -> Event | None:
+    def record_refused_write(self, bus: str, reason: str, now: float, wall: float) -> Event | None:
         """Note that a write failed; return a `bus_ok` if the reason shows that a reported bus is back.
 
         Return None otherwise.
         """
-        if reason not in NO_BUS:
-            return self.note_written(bus, now, wall)
+        if reason not in AWAY_REASONS:
+            return self.record_write(bus, now, wall)
         self._reasons[bus] = reason
         return None
 
-    def note_written(self, bus: str, now: float, wall: float) -> Event | None:
+    def record_write(self, bus: str, now: float, wall: float) -> Event | None:
         """Note that a bus accepted a write; return a `bus_ok` if it was reported as away, else None."""
         if bus not in self._written_at:
             return None
@@ -65,12 +65,12 @@ class BusAvailability:
             bus,
             wall,
             make_event_id(kind, bus, wall),
-            self._me,
+            self._sentinel,
             down_sec=now - last,
             since=wall - now + last,
         )
 
-    def report_lost(self, timeout_sec: float, grace_sec: float, now: float, wall: float) -> list[Event]:
+    def report_lost_buses(self, timeout_sec: float, grace_sec: float, now: float, wall: float) -> list[Event]:
         """Return a `bus_miss` for each bus, once, if none accepted a write for long enough.
 
         That is `timeout_sec` plus `grace_sec` seconds.
@@ -84,7 +84,7 @@ class BusAvailability:
                 bus,
                 wall,
                 make_event_id(kind, bus, wall),
-                self._me,
+                self._sentinel,
                 late_sec=now - last,
                 timeout_sec=timeout_sec,
                 reason=self._reasons.get(bus, "timeout"),

@@ -19,11 +19,11 @@ from marketswarm.keys import TRUTH_CHANGED
 from marketswarm.monitor.encoder import TRUTH_FIELD
 from marketswarm.monitor.store import StateStore
 from marketswarm.truth import ParsedTruth
-from sentinel.drift import Drift, HeldTruth, TruthStatus
+from sentinel.drift import DriftDetector, HeldTruth, TruthStatus
 
-GLANCE_SEC: Final = 2.0
-UNSETTLED_SEC: Final = 0.5
-WHOLE_EVERY: Final = 15  # reads of the lengths and revisions until the whole documents are read again
+POLL_SEC: Final = 2.0
+POLL_UNSETTLED_SEC: Final = 0.5
+FULL_READ_EVERY: Final = 15  # reads of the lengths and revisions until the whole documents are read again
 WITHIN_SEC: Final = 1.0
 
 
@@ -31,36 +31,36 @@ class TruthComparison:
     """Compares the truth on all buses, and publishes which have drifted.
 
     Args:
-        me: the listener whose roster holds the verdicts: `sentinel`.
+        listener: the monitor whose roster holds the verdicts: `sentinel`.
         key: the key of the document.
         publish: called with each verdict.
     """
 
-    def __init__(self, me: str, key: str, publish: Callable[[Verdict], None]) -> None:
-        self._me, self._key, self._publish = me, key, publish
-        self.drift = Drift()
+    def __init__(self, listener: str, key: str, publish: Callable[[Verdict], None]) -> None:
+        self._listener, self._key, self._publish = listener, key, publish
+        self.drift = DriftDetector()
         self._buses: list[Bus] = []
         self._restored: set[str] = set()
         self._loaded: ParsedTruth | None = None
-        self._glances: list[Any] = []
+        self._fingerprints: list[Any] = []
         self._count = 0
-        self._look, self._changed = asyncio.Event(), asyncio.Event()
+        self._compare_requested, self._buses_changed = asyncio.Event(), asyncio.Event()
 
     def set_buses(self, buses: Sequence[Bus]) -> None:
         """Set the buses to compare, the best first, and compare them at once."""
         self._buses = list(buses)
-        self._look.set()
-        self._changed.set()
+        self._compare_requested.set()
+        self._buses_changed.set()
 
     async def run(self) -> None:
         """Compare until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen(), name="truth:changed")
+            group.create_task(self._follow_seedings(), name="truth:changed")
             while True:
-                pause_sec = UNSETTLED_SEC if self.drift.is_unsettled else GLANCE_SEC
+                pause_sec = POLL_UNSETTLED_SEC if self.drift.is_unsettled else POLL_SEC
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(pause_sec):
-                        await self._look.wait()
+                        await self._compare_requested.wait()
                 if await self._is_due():
                     await self.compare()
 
@@ -70,7 +70,7 @@ class TruthComparison:
         seen = await read_all_truths(buses, self._key, self._loaded, WITHIN_SEC)
         held: dict[str, HeldTruth | None] = {}
         for bus, one in zip(buses, seen, strict=True):
-            held[bus.name] = held_truth(one) if await self._restore(bus, one) else None
+            held[bus.name] = classify_truth(one) if await self._restore_verdicts(bus, one) else None
             if one.found is not None:
                 self._loaded = one.found.loaded
         for verdict in self.drift.evaluate(held, time.monotonic(), time.time()):
@@ -81,15 +81,15 @@ class TruthComparison:
 
         That is so after a change or an announced seeding, while a drift is suspected, and every 15th time.
         """
-        asked = self._look.is_set()
-        self._look.clear()
-        looks = (read_fingerprint(bus, self._key, WITHIN_SEC) for bus in self._buses)
-        before, self._glances = self._glances, await asyncio.gather(*looks)
+        is_requested = self._compare_requested.is_set()
+        self._compare_requested.clear()
+        reads = (read_fingerprint(bus, self._key, WITHIN_SEC) for bus in self._buses)
+        before, self._fingerprints = self._fingerprints, await asyncio.gather(*reads)
         self._count += 1
-        whole = self._count % WHOLE_EVERY == 0
-        return asked or whole or self.drift.is_unsettled or before != self._glances
+        is_full_read = self._count % FULL_READ_EVERY == 0
+        return is_requested or is_full_read or self.drift.is_unsettled or before != self._fingerprints
 
-    async def _restore(self, bus: Bus, seen: TruthReading) -> bool:
+    async def _restore_verdicts(self, bus: Bus, seen: TruthReading) -> bool:
         """Restore, once, the verdicts that a bus holds of an earlier run.
 
         Return False if it can't be read.
@@ -98,7 +98,7 @@ class TruthComparison:
             return False
         if bus.name not in self._restored:
             try:
-                roster = await StateStore(bus, self._me).load_roster(f"{TRUTH_FIELD}*")
+                roster = await StateStore(bus, self._listener).load_roster(f"{TRUTH_FIELD}*")
             except BusError:
                 return False
             self._restored.add(bus.name)
@@ -106,31 +106,33 @@ class TruthComparison:
                 self.drift.restore(field.removeprefix(TRUTH_FIELD), entry.verdict, entry.ts)
         return True
 
-    async def _listen(self) -> None:
+    async def _follow_seedings(self) -> None:
         """Subscribe to announced seedings on every bus in force, until cancelled."""
         while True:
-            self._changed.clear()
+            self._buses_changed.clear()
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._listen_on(bus), name=bus.name) for bus in self._buses]
-                await self._changed.wait()
+                tasks = [
+                    group.create_task(self._subscribe_to_seedings(bus), name=bus.name) for bus in self._buses
+                ]
+                await self._buses_changed.wait()
                 for task in tasks:
                     task.cancel()
 
-    async def _listen_on(self, bus: Bus) -> None:
+    async def _subscribe_to_seedings(self, bus: Bus) -> None:
         """Subscribe to announced seedings on one bus, until cancelled; have the truth compared after each."""
         await subscribe(
             bus,
             channels=(TRUTH_CHANGED,),
-            on_message=lambda _channel, _payload: self._look.set(),
-            on_subscribed=self._look.set,
+            on_message=lambda _channel, _payload: self._compare_requested.set(),
+            on_subscribed=self._compare_requested.set,
             on_lost=lambda _error: None,
         )
 
 
-def held_truth(seen: TruthReading) -> HeldTruth | None:
+def classify_truth(seen: TruthReading) -> HeldTruth | None:
     """Return what a bus holds, from the result of reading it; None for a bus that did not answer."""
     if seen.found is not None:
         return HeldTruth(TruthStatus.TRUTH, seen.found.loaded.sha256, seen.found.revision)
     if not seen.has_answered:
         return None
-    return HeldTruth(TruthStatus.NOTHING if seen.reason == "has none" else TruthStatus.NONSENSE)
+    return HeldTruth(TruthStatus.MISSING if seen.reason == "has none" else TruthStatus.INVALID)

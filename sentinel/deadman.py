@@ -12,21 +12,21 @@ from marketswarm import log as logs
 from marketswarm.channels import SendError
 from marketswarm.channels.http import Http, find_host
 
-LOOK_EVERY_SEC: Final = 0.5
-AGAIN_SEC: Final = 10.0
-COMPLAIN_EVERY_SEC: Final = 600.0
+POLL_SEC: Final = 0.5
+RETRY_SEC: Final = 10.0
+LOG_EVERY_SEC: Final = 600.0
 
 log = logs.get("deadman")
 
 
-async def ping(url: str, interval_sec: float, is_well: Callable[[], bool]) -> None:
+async def ping_while_well(url: str, interval_sec: float, is_well: Callable[[], bool]) -> None:
     """Request `url` every `interval_sec` seconds while `is_well()` is True, until cancelled.
 
     The first request is sent at once. A failed request is tried again after ten seconds, if that is sooner.
     """
     clock = asyncio.get_running_loop().time
     http, due = Http(), clock()
-    complained_at, failed = -COMPLAIN_EVERY_SEC, 0
+    logged_at, failures = -LOG_EVERY_SEC, 0
     try:
         while True:
             if is_well() and clock() >= due:
@@ -34,14 +34,16 @@ async def ping(url: str, interval_sec: float, is_well: Callable[[], bool]) -> No
                 try:
                     await http.request("GET", url)
                 except SendError as error:
-                    failed, due = failed + 1, min(due, clock() + AGAIN_SEC)
-                    if clock() - complained_at >= COMPLAIN_EVERY_SEC:
-                        complained_at = clock()
-                        log.warning("deadman.failed", where=find_host(url), reason=error.reason, count=failed)
+                    failures, due = failures + 1, min(due, clock() + RETRY_SEC)
+                    if clock() - logged_at >= LOG_EVERY_SEC:
+                        logged_at = clock()
+                        log.warning(
+                            "deadman.failed", where=find_host(url), reason=error.reason, count=failures
+                        )
                 else:
-                    if failed:
-                        log.info("deadman.resumed", where=find_host(url), failed=failed)
-                    complained_at, failed = -COMPLAIN_EVERY_SEC, 0
-            await asyncio.sleep(min(LOOK_EVERY_SEC, interval_sec))
+                    if failures:
+                        log.info("deadman.resumed", where=find_host(url), failed=failures)
+                    logged_at, failures = -LOG_EVERY_SEC, 0
+            await asyncio.sleep(min(POLL_SEC, interval_sec))
     finally:
         await http.aclose()

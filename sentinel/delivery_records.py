@@ -26,10 +26,10 @@ from marketswarm.keys import SENTINEL_DIRECT, delivery_key
 from marketswarm.monitor.store import RosterEntry, parse_entry
 from sentinel.pending import OpenOutage, is_outage_key
 
-TOLD_SEC: Final = 86_400
-KEPT_AT_MOST: Final = 100
-LONGEST_ID: Final = 500
-ASK_SEC: Final = 1.0
+RECORD_LIFE_SEC: Final = 86_400
+MAX_RECORDS: Final = 100
+MAX_ID_CHARS: Final = 500
+REQUEST_LIMIT_SEC: Final = 1.0
 
 log = logs.get("direct")
 
@@ -38,73 +38,78 @@ class DeliveryRecords:
     """The delivery records on all buses.
 
     Args:
-        me: the sentinel's name.
+        sentinel: the sentinel's name.
         buses: returns the buses in force.
     """
 
-    def __init__(self, me: str, buses: Callable[[], Sequence[Bus]]) -> None:
-        self._me = me
+    def __init__(self, sentinel: str, buses: Callable[[], Sequence[Bus]]) -> None:
+        self._sentinel = sentinel
         self._buses = buses
         self._channels: dict[str, list[str]] = {}  # by event id, the channels that accepted it from us
         self._unwritten: dict[str, dict[str, bytes]] = {}  # by bus and event id, the record to write
         self._ours: dict[str, set[str]] = {}  # by bus, the event ids whose record there is ours
         self._logged: set[tuple[str, str]] = set()  # by bus, the reasons of refusals that were logged
-        self._known: set[str] = set()  # buses whose `sentinel:direct` has been read
+        self._loaded_buses: set[str] = set()  # buses whose `sentinel:direct` has been read
 
     def __len__(self) -> int:
         """Return the number of records in memory: one for each event, and one for each bus that lacks it."""
         return len(self._channels) + sum(map(len, self._unwritten.values()))
 
-    async def is_told_by_others(self, ident: str) -> bool:
+    async def is_sent_by_others(self, ident: str) -> bool:
         """Return True if a bus has a record that another process sent this event to people."""
         if ident in self._channels:
             return False
-        found = await self._everywhere(lambda bus: bus.ask(bus.client.exists(delivery_key(ident)), ASK_SEC))
+        found = await self._request_all_buses(
+            lambda bus: bus.ask(bus.client.exists(delivery_key(ident)), REQUEST_LIMIT_SEC)
+        )
         return any(found)
 
     async def record_accepted(self, ident: str, channel: str, open_outages: Mapping[str, OpenOutage]) -> None:
         """Record on every bus that a channel accepted an event.
 
-        A bus that is away now gets the record by `catch_up`.
+        A bus that is away now gets the record by `write_missing_records`.
         """
         channels = self._channels.setdefault(ident, [])
         channels.append(channel)
-        while len(self._channels) > KEPT_AT_MOST:
+        while len(self._channels) > MAX_RECORDS:
             self._channels.pop(next(iter(self._channels)))
-        value = orjson.dumps({"ts": round(time.time(), 3), "channels": channels, "by": self._me})
+        value = orjson.dumps({"ts": round(time.time(), 3), "channels": channels, "by": self._sentinel})
         for bus in self._buses():
-            waiting = self._unwritten.setdefault(bus.name, {})
-            waiting[ident] = value
-            while len(waiting) > KEPT_AT_MOST:
-                waiting.pop(next(iter(waiting)))
-        await self._everywhere(lambda bus: self.write(bus, open_outages))
+            pending = self._unwritten.setdefault(bus.name, {})
+            pending[ident] = value
+            while len(pending) > MAX_RECORDS:
+                pending.pop(next(iter(pending)))
+        await self._request_all_buses(lambda bus: self.write_records(bus, open_outages))
 
-    async def catch_up(self, open_outages: Mapping[str, OpenOutage]) -> None:
+    async def write_missing_records(self, open_outages: Mapping[str, OpenOutage]) -> None:
         """Write again the records that some bus did not take."""
         if any(self._unwritten.values()):
-            await self._everywhere(lambda bus: self.write(bus, open_outages))
+            await self._request_all_buses(lambda bus: self.write_records(bus, open_outages))
 
-    async def write(self, bus: Bus, open_outages: Mapping[str, OpenOutage]) -> None:
+    async def write_records(self, bus: Bus, open_outages: Mapping[str, OpenOutage]) -> None:
         """Write the records and open outages that a bus does not have yet. Raise BusError.
 
         A record of another process is not overwritten.
         """
-        waiting = dict(self._unwritten.get(bus.name, {}))
+        pending = dict(self._unwritten.get(bus.name, {}))
         ours = self._ours.setdefault(bus.name, set())
         pipe = bus.pipeline(transaction=True)
-        for ident, value in waiting.items():
-            pipe.set(delivery_key(ident), value, ex=TOLD_SEC, nx=ident not in ours)
-        if bus.name in self._known:
+        for ident, value in pending.items():
+            pipe.set(delivery_key(ident), value, ex=RECORD_LIFE_SEC, nx=ident not in ours)
+        if bus.name in self._loaded_buses:
             pipe.delete(SENTINEL_DIRECT)
             if open_outages:
-                pipe.hset(SENTINEL_DIRECT, mapping={key: _encode(one) for key, one in open_outages.items()})
-        replies = await bus.ask(pipe.execute(), ASK_SEC)
+                pipe.hset(
+                    SENTINEL_DIRECT,
+                    mapping={key: _encode_outage(outage) for key, outage in open_outages.items()},
+                )
+        replies = await bus.ask(pipe.execute(), REQUEST_LIMIT_SEC)
         ours.intersection_update(self._channels)
-        ours.update(ident for ident, reply in zip(waiting, replies, strict=False) if reply)
-        left = self._unwritten.get(bus.name, {})
-        for ident, value in waiting.items():
-            if left.get(ident) == value:
-                del left[ident]
+        ours.update(ident for ident, reply in zip(pending, replies, strict=False) if reply)
+        unwritten = self._unwritten.get(bus.name, {})
+        for ident, value in pending.items():
+            if unwritten.get(ident) == value:
+                del unwritten[ident]
 
     async def load_open_outages(self, bus: Bus) -> dict[str, OpenOutage]:
         """Return the open outages that a bus holds, by key. Raise BusError."""
@@ -115,18 +120,18 @@ class DeliveryRecords:
                 raise
             await delete_wrong_types(bus, {SENTINEL_DIRECT: "hash"})
             stored = {}
-        self._known.add(bus.name)
+        self._loaded_buses.add(bus.name)
         found: dict[str, OpenOutage] = {}
         for field, value in stored.items():
             key = field.decode("utf-8", "replace")
-            one = _parse(value)
-            if one is None or not is_outage_key(key):
+            outage = _parse_outage(value)
+            if outage is None or not is_outage_key(key):
                 report_unusable(bus.name, SENTINEL_DIRECT, key)
             else:
-                found[key] = one
+                found[key] = outage
         return found
 
-    async def _everywhere(self, ask: Callable[[Bus], Awaitable[Any]]) -> list[Any]:
+    async def _request_all_buses(self, ask: Callable[[Bus], Awaitable[Any]]) -> list[Any]:
         """Call `ask` for every bus at once.
 
         Return the answers of the buses that answer, and log the others.
@@ -168,7 +173,7 @@ async def load_roster_entries(bus: Bus, fields: Mapping[str, Sequence[str]]) -> 
     return found
 
 
-def open_event(entry: RosterEntry) -> tuple[Event, bytes] | None:
+def find_open_miss(entry: RosterEntry) -> tuple[Event, bytes] | None:
     """Return the miss in a roster's entry and its JSON; None if the entry is not down or has no event."""
     if entry.verdict is not State.DOWN or entry.event is None:
         return None
@@ -176,12 +181,12 @@ def open_event(entry: RosterEntry) -> tuple[Event, bytes] | None:
     return None if isinstance(event, MalformedEvent) else (event, entry.event)
 
 
-def _encode(one: OpenOutage) -> bytes:
+def _encode_outage(outage: OpenOutage) -> bytes:
     """Return an open outage as it is stored in `sentinel:direct`."""
-    return orjson.dumps({"id": one.id, "ts": round(one.ts, 3), "own": one.is_own})
+    return orjson.dumps({"id": outage.id, "ts": round(outage.ts, 3), "own": outage.is_own})
 
 
-def _parse(value: bytes) -> OpenOutage | None:
+def _parse_outage(value: bytes) -> OpenOutage | None:
     """Parse a stored open outage; return None for anything else."""
     try:
         found: Any = orjson.loads(value) if len(value) <= MAX_EVENT_BYTES else None
@@ -189,5 +194,5 @@ def _parse(value: bytes) -> OpenOutage | None:
         return None
     if not isinstance(found, dict):
         return None
-    ident, ts = parse_text(found.get("id"), LONGEST_ID), parse_epoch(found.get("ts"))
+    ident, ts = parse_text(found.get("id"), MAX_ID_CHARS), parse_epoch(found.get("ts"))
     return None if ident is None or ts is None else OpenOutage(ident, ts, found.get("own") is True)

@@ -4,7 +4,7 @@ A bus that is away has not drifted: the healer publishes that it is away. A bus 
 it has differed for two seconds without a change: a seeding writes one bus after the other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -12,15 +12,15 @@ from typing import Final
 from marketswarm.detector import Publication, State, Subject, Verdict
 
 SETTLE_SEC: Final = 2.0
-SETTLE_LOOKS: Final = 3
+SETTLE_READS: Final = 3
 
 
 class TruthStatus(StrEnum):
     """The kind of document that a bus holds."""
 
     TRUTH = "truth"
-    NOTHING = "missing"
-    NONSENSE = "invalid"
+    MISSING = "missing"
+    INVALID = "invalid"
 
 
 class DriftReason(StrEnum):
@@ -44,23 +44,23 @@ class HeldTruth:
 class _Suspicion:
     """A bus that seems to have drifted: why, since when (monotonic), and how often that was seen."""
 
-    why: DriftReason
+    reason: DriftReason
     held: HeldTruth
     since: float
-    looks: int = 1
+    reads: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
+class _PublishedState:
     state: State
     ts: float
 
 
-class Drift:
+class DriftDetector:
     """The published state of every bus's truth, and the suspected drifts."""
 
     def __init__(self) -> None:
-        self._published: dict[str, _Stored] = {}
+        self._published: dict[str, _PublishedState] = {}
         self._suspicions: dict[str, _Suspicion] = {}
 
     @property
@@ -77,7 +77,7 @@ class Drift:
         """Apply a verdict that an earlier run published; of two rosters' entries, the later one counts."""
         known = self._published.get(bus)
         if known is None or known.ts < ts:
-            self._published[bus] = _Stored(state, ts)
+            self._published[bus] = _PublishedState(state, ts)
 
     def evaluate(self, seen: Mapping[str, HeldTruth | None], now: float, wall: float) -> list[Verdict]:
         """Return the verdicts that follow from the documents of all buses.
@@ -88,54 +88,52 @@ class Drift:
             wall: epoch seconds.
         """
         wrong = find_drifted(seen)
-        all_seen = None not in seen.values()
+        are_all_read = None not in seen.values()
         self._suspicions = {bus: suspicion for bus, suspicion in self._suspicions.items() if bus in wrong}
         verdicts = []
         for bus in self._published.keys() | seen.keys():
             held, is_down = seen.get(bus), bus in self.drifted
             if bus not in seen:
-                is_right = is_down  # the truth no longer names it
+                is_recovered = is_down  # the truth no longer names it
             elif held is not None and bus in wrong:
                 if not is_down and self._is_settled(bus, wrong[bus], held, now):
                     verdicts.append(self._conclude(bus, State.DOWN, wall, wrong[bus]))
                 continue
             else:
-                is_right = is_down and all_seen
-            if is_right:
+                is_recovered = is_down and are_all_read
+            if is_recovered:
                 verdicts.append(self._conclude(bus, State.UP, wall))
         return sorted(verdicts, key=lambda verdict: verdict.svc)
 
-    def _is_settled(self, bus: str, why: DriftReason, held: HeldTruth, now: float) -> bool:
-        """Return True if the bus has differed in the same way for two seconds and three looks."""
+    def _is_settled(self, bus: str, reason: DriftReason, held: HeldTruth, now: float) -> bool:
+        """Return True if the bus has differed in the same way for two seconds and three reads."""
         suspicion = self._suspicions.get(bus)
-        if suspicion is None or (suspicion.why, suspicion.held) != (why, held):
-            self._suspicions[bus] = _Suspicion(why, held, now)
+        if suspicion is None or (suspicion.reason, suspicion.held) != (reason, held):
+            self._suspicions[bus] = _Suspicion(reason, held, now)
             return False
-        suspicion.looks += 1
-        return suspicion.looks >= SETTLE_LOOKS and now - suspicion.since >= SETTLE_SEC
+        suspicion.reads += 1
+        return suspicion.reads >= SETTLE_READS and now - suspicion.since >= SETTLE_SEC
 
-    def _conclude(self, bus: str, state: State, wall: float, why: DriftReason | None = None) -> Verdict:
+    def _conclude(self, bus: str, state: State, wall: float, reason: DriftReason | None = None) -> Verdict:
         """Record the new state of a bus, and return the verdict to publish."""
         self._suspicions.pop(bus, None)
-        self._published[bus] = _Stored(state, wall)
-        return Verdict(bus, state, Publication.ALERT, wall, subject=Subject.TRUTH, reason=why)
+        self._published[bus] = _PublishedState(state, wall)
+        return Verdict(bus, state, Publication.ALERT, wall, subject=Subject.TRUTH, reason=reason)
 
 
 def find_drifted(seen: Mapping[str, HeldTruth | None]) -> dict[str, DriftReason]:
-    """Return the buses whose document is missing, invalid or not the right one, and why.
+    """Return the buses whose document is missing, invalid or not the newest truth, and why.
 
-    The document of the highest revision is right; of two with the same revision, that of the first bus.
+    The document of the highest revision is the newest; of two with the same revision, that of the first bus.
     """
     found: dict[str, DriftReason] = {}
-    holders: Sequence[tuple[str, HeldTruth]] = [
-        (bus, one) for bus, one in seen.items() if one is not None and one.status is TruthStatus.TRUTH
-    ]
-    right = max((one for _, one in holders), key=lambda one: one.revision or 0, default=None)
-    for bus, one in seen.items():
-        if one is None:
+    truths = [held for held in seen.values() if held is not None and held.status is TruthStatus.TRUTH]
+    newest = max(truths, key=lambda held: held.revision or 0, default=None)
+    for bus, held in seen.items():
+        if held is None:
             continue
-        if one.status is not TruthStatus.TRUTH:
-            found[bus] = DriftReason(one.status.value)
-        elif right is not None and (one.sha256, one.revision) != (right.sha256, right.revision):
+        if held.status is not TruthStatus.TRUTH:
+            found[bus] = DriftReason(held.status.value)
+        elif newest is not None and (held.sha256, held.revision) != (newest.sha256, newest.revision):
             found[bus] = DriftReason.DIFFERS
     return found

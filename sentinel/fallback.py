@@ -22,14 +22,14 @@ from marketswarm.monitor.encoder import BUS_FIELD
 from marketswarm.settings import SentinelSettings
 from marketswarm.truth import HEALER, Truth
 from sentinel.availability import BusAvailability
-from sentinel.delivery_records import TOLD_SEC, DeliveryRecords, load_roster_entries, open_event
-from sentinel.follow import SkippedEntries, follow
+from sentinel.delivery_records import RECORD_LIFE_SEC, DeliveryRecords, find_open_miss, load_roster_entries
+from sentinel.follow import SkippedEntries, follow_alert_log
 from sentinel.pending import PendingAlert, PendingAlerts
 from sentinel.sender import ChannelSender
 
-LOOK_EVERY_SEC: Final = 0.5
-CATCH_UP_SEC: Final = 1.0
-WRITE_EVERY_SEC: Final = 1.0
+POLL_SEC: Final = 0.5
+RETRY_RECORDS_SEC: Final = 1.0
+PROBE_EVERY_SEC: Final = 1.0
 
 log = logs.get("direct")
 
@@ -50,15 +50,15 @@ class Fallback:
             ChannelSender(
                 channel,
                 is_wanted=self._is_wanted,
-                accepted=self._record_accepted,
-                finished=self._finish,
-                fleet=lambda: self._fleet,
+                on_accepted=self._record_accepted,
+                on_finished=self._finish_alert,
+                get_fleet=lambda: self._fleet,
             )
             for channel in channels
         ]
         self.skipped = SkippedEntries()
         self._sending: dict[str, int] = {}  # by event id, the number of senders that still try it
-        self._unheard: set[str] = set()
+        self._failed_buses: set[str] = set()
         self._wake, self._changed = asyncio.Event(), asyncio.Event()
 
     def set_truth(self, truth: Truth) -> None:
@@ -69,9 +69,9 @@ class Fallback:
         self._availability.set_buses(truth.bus_names(), time.monotonic())
         self._changed.set()
 
-    def note_event(self, event: Event, raw: bytes | None = None) -> None:
+    def add_event(self, event: Event, raw: bytes | None = None) -> None:
         """Add an event that was read from a bus's log (`raw` is its JSON), or created in this process."""
-        self._pending.note_event(event, raw or encode_event(event), time.monotonic())
+        self._pending.add_event(event, raw or encode_event(event), time.monotonic())
         self._wake.set()
 
     async def run(self) -> None:
@@ -80,19 +80,19 @@ class Fallback:
             async with asyncio.TaskGroup() as group:
                 for sender in self._senders:
                     group.create_task(sender.run(), name=f"sender:{sender.channel.name}")
-                group.create_task(self._follow(), name="follow")
-                group.create_task(self._catch_up(), name="catch_up")
+                group.create_task(self._follow_buses(), name="follow")
+                group.create_task(self._retry_records(), name="catch_up")
                 while True:
-                    await self._decide()
-                    self._me.set_degraded(self._trouble(), part="direct")
-                    await self._rest()
+                    await self._send_due_alerts()
+                    self._me.set_degraded(self._describe_trouble(), part="direct")
+                    await self._wait_for_work()
         finally:
             for sender in self._senders:
                 await sender.channel.aclose()
 
     # -- follow the buses
 
-    async def _follow(self) -> None:
+    async def _follow_buses(self) -> None:
         """Follow the log of every bus in force, and test whether each accepts writes, until cancelled."""
         while True:
             self._changed.clear()
@@ -100,24 +100,24 @@ class Fallback:
                 tasks = [
                     group.create_task(work(bus), name=bus.name)
                     for bus in self._buses
-                    for work in (self._follow_one, self._try_writes)
+                    for work in (self._follow_log, self._probe_writes)
                 ]
                 await self._changed.wait()
                 for task in tasks:
                     task.cancel()
 
-    async def _follow_one(self, bus: Bus) -> None:
+    async def _follow_log(self, bus: Bus) -> None:
         """Follow the log of one bus until cancelled."""
-        await follow(
+        await follow_alert_log(
             bus,
-            on_event=self.note_event,
+            on_event=self.add_event,
             on_skipped=self.skipped.add,
-            on_joined=self._restore,
-            on_answer=self._note_answered,
-            on_error=self._note_failed,
+            on_reached=self._restore_open_alerts,
+            on_answer=self._record_answer,
+            on_error=self._log_failure,
         )
 
-    async def _try_writes(self, bus: Bus) -> None:
+    async def _probe_writes(self, bus: Bus) -> None:
         """Test every second whether a bus accepts writes: a full bus, or a replica, still answers reads.
 
         The write increments the counter of our canaries.
@@ -129,13 +129,15 @@ class Fallback:
                     bus.client.execute_command("INCR", canary_key(self._me.name))  # type: ignore[no-untyped-call]  # the library's
                 )
             except BusError as error:
-                event = self._availability.note_refused(bus.name, error.reason, time.monotonic(), time.time())
+                event = self._availability.record_refused_write(
+                    bus.name, error.reason, time.monotonic(), time.time()
+                )
             else:
-                event = self._availability.note_written(bus.name, time.monotonic(), time.time())
-            self._note_bus_back(event)
-            await asyncio.sleep(WRITE_EVERY_SEC)
+                event = self._availability.record_write(bus.name, time.monotonic(), time.time())
+            self._add_bus_ok(event)
+            await asyncio.sleep(PROBE_EVERY_SEC)
 
-    async def _restore(self, bus: Bus) -> None:
+    async def _restore_open_alerts(self, bus: Bus) -> None:
         """Restore, from a bus that is reached, the alerts and outages that were left open.
 
         They are those of an earlier run, or of a time without this bus. Raise BusError.
@@ -147,57 +149,59 @@ class Fallback:
         now, wall = time.monotonic(), time.time()
         for key in self._pending.restore(stored):
             if stored[key].is_own:
-                self._availability.restore(key.removeprefix(BUS_FIELD), now - max(0.0, wall - stored[key].ts))
+                self._availability.restore_outage(
+                    key.removeprefix(BUS_FIELD), now - max(0.0, wall - stored[key].ts)
+                )
         for key, entry in held.items():
-            found, age_sec = open_event(entry), wall - entry.ts
+            found, age_sec = find_open_miss(entry), wall - entry.ts
             if found is None:
-                self._pending.note_up(key, entry.ts, now)
-            elif age_sec < TOLD_SEC:  # delivery records are kept no longer
-                self._pending.note_event(*found, now, waited_sec=max(0.0, age_sec))
-        await self._records.write(bus, self._pending.open_outages)
+                self._pending.record_up(key, entry.ts, now)
+            elif age_sec < RECORD_LIFE_SEC:  # delivery records are kept no longer
+                self._pending.add_event(*found, now, waited_sec=max(0.0, age_sec))
+        await self._records.write_records(bus, self._pending.open_outages)
         self._wake.set()
 
-    def _note_answered(self, bus: str) -> None:
+    def _record_answer(self, bus: str) -> None:
         """Note that a bus answers, so that its next failure is logged."""
-        self._unheard.discard(bus)
+        self._failed_buses.discard(bus)
 
-    def _note_failed(self, error: BusError) -> None:
+    def _log_failure(self, error: BusError) -> None:
         """Log that a bus can't be followed, once until it answers again."""
-        if error.bus not in self._unheard:
-            self._unheard.add(error.bus)
+        if error.bus not in self._failed_buses:
+            self._failed_buses.add(error.bus)
             log.info("direct.unheard", bus=error.bus, reason=error.reason)
 
-    def _note_bus_back(self, ok: Event | None) -> None:
+    def _add_bus_ok(self, ok: Event | None) -> None:
         """Add the `bus_ok` of a bus that is back, if there is one."""
         if ok is not None:
-            self._pending.note_own_event(ok, time.monotonic())
+            self._pending.add_own_event(ok, time.monotonic())
             self._wake.set()
 
     # -- send alerts
 
-    async def _decide(self) -> None:
+    async def _send_due_alerts(self) -> None:
         """Report lost buses; send each alert that is due, unless another process has sent it."""
         now, wall = time.monotonic(), time.time()
-        for event in self._availability.report_lost(self._bus_timeout_sec, self._grace_sec, now, wall):
+        for event in self._availability.report_lost_buses(self._bus_timeout_sec, self._grace_sec, now, wall):
             log.error("bus.unreached", bus=event.svc, reason=event.reason)
-            self._pending.note_own_event(event, now)
-        due = self._pending.due_alerts(time.monotonic())
-        told = await asyncio.gather(*(self._records.is_told_by_others(alert.event.id) for alert in due))
-        for alert, by_others in zip(due, told, strict=True):
+            self._pending.add_own_event(event, now)
+        due = self._pending.find_due_alerts(time.monotonic())
+        sent = await asyncio.gather(*(self._records.is_sent_by_others(alert.event.id) for alert in due))
+        for alert, by_others in zip(due, sent, strict=True):
             if by_others:
                 log.info("direct.told_by_others", id=alert.event.id)
-                self._pending.note_told_by_others(alert)
+                self._pending.drop_sent_by_others(alert)
             elif self._pending.claim(alert):
                 log.warning("direct.untold", id=alert.event.id)
                 self._sending[alert.event.id] = len(self._senders)
                 for sender in self._senders:
                     sender.enqueue(alert)
 
-    async def _rest(self) -> None:
+    async def _wait_for_work(self) -> None:
         """Wait 0.5 s at most, until the next alert is due or something changed."""
         wait_sec = self._pending.seconds_to_due(time.monotonic())
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_EVERY_SEC if wait_sec is None else min(wait_sec, LOOK_EVERY_SEC)):
+            async with asyncio.timeout(POLL_SEC if wait_sec is None else min(wait_sec, POLL_SEC)):
                 await self._wake.wait()
         self._wake.clear()
 
@@ -205,24 +209,24 @@ class Fallback:
         """Return True if an alert is still to be sent, before each attempt of a sender."""
         if alert not in self._pending:
             return False
-        if await self._records.is_told_by_others(alert.event.id):
+        if await self._records.is_sent_by_others(alert.event.id):
             log.info("direct.told_by_others", id=alert.event.id)
-            self._pending.note_told_by_others(alert)
+            self._pending.drop_sent_by_others(alert)
             return False
         return True
 
     async def _record_accepted(self, alert: PendingAlert, channel: str) -> None:
         """Record that a channel accepted an alert."""
-        self._pending.note_sent(alert)
+        self._pending.record_sent(alert)
         await self._records.record_accepted(alert.event.id, channel, self._pending.open_outages)
 
-    async def _catch_up(self) -> None:
+    async def _retry_records(self) -> None:
         """Write records again that a bus did not take, every second: a later run would send alerts twice."""
         while True:
-            await asyncio.sleep(CATCH_UP_SEC)
-            await self._records.catch_up(self._pending.open_outages)
+            await asyncio.sleep(RETRY_RECORDS_SEC)
+            await self._records.write_missing_records(self._pending.open_outages)
 
-    def _finish(self, alert: PendingAlert) -> None:
+    def _finish_alert(self, alert: PendingAlert) -> None:
         """Note that one sender will not try an alert any more; after the last sender, remove the alert."""
         ident = alert.event.id
         self._sending[ident] -= 1
@@ -230,7 +234,7 @@ class Fallback:
             del self._sending[ident]
             self._pending.remove(alert)
 
-    def _trouble(self) -> str | None:
+    def _describe_trouble(self) -> str | None:
         """Return why no channel accepts any message, as text for a beat's `detail`; None while one does."""
         troubles = [sender.trouble for sender in self._senders if sender.trouble]
         return f"no way out: {', '.join(troubles)}" if len(troubles) == len(self._senders) else None

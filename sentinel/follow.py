@@ -13,9 +13,9 @@ from marketswarm.keys import ALERT_LOG
 from marketswarm.metrics import Family
 
 BLOCK_SEC: Final = 1.0
-AT_ONCE: Final = 500
-PAUSE_SEC: Final = 0.5
-_OF_SERVICES: Final = (b'{"type":"heartbeat', b'{"type":"probe')
+PAGE_SIZE: Final = 500
+RETRY_SEC: Final = 0.5
+_SERVICE_EVENTS: Final = (b'{"type":"heartbeat', b'{"type":"probe')
 """The first bytes of events about services, which the sentinel skips without parsing them."""
 
 log = logs.get("sentinel")
@@ -42,12 +42,12 @@ class SkippedEntries:
         )
 
 
-async def follow(
+async def follow_alert_log(
     bus: Bus,
     *,
     on_event: Callable[[Event, bytes], None],
     on_skipped: Callable[[str], None],
-    on_joined: Callable[[Bus], Awaitable[None]],
+    on_reached: Callable[[Bus], Awaitable[None]],
     on_answer: Callable[[str], None],
     on_error: Callable[[BusError], None],
 ) -> None:
@@ -59,24 +59,24 @@ async def follow(
         bus: the bus of the log.
         on_event: called with each event that is not about a service, and its JSON.
         on_skipped: called with the bus's name for each entry that is too large to be read.
-        on_joined: awaited when the bus is reached, before anything is read; may raise BusError.
+        on_reached: awaited when the bus is reached, before anything is read; may raise BusError.
         on_answer: called with the bus's name before each read, while the bus answers.
         on_error: called when the bus fails.
     """
     last: bytes | None = None
     while True:
         try:
-            last = await find_start(bus, last)
-            await on_joined(bus)
+            last = await find_start_id(bus, last)
+            await on_reached(bus)
             while True:
                 on_answer(bus.name)
-                last = await _read(bus, last, on_event, on_skipped)
+                last = await _read_entries(bus, last, on_event, on_skipped)
         except BusError as error:
             on_error(error)
-        await asyncio.sleep(PAUSE_SEC)
+        await asyncio.sleep(RETRY_SEC)
 
 
-async def find_start(bus: Bus, last: bytes | None) -> bytes:
+async def find_start_id(bus: Bus, last: bytes | None) -> bytes:
     """Return the id to read after: `last`, or the log's end if that is None, or 0-0 if the log is new."""
     end = await read_newest_id(bus, ALERT_LOG)
     if last is None:
@@ -84,21 +84,21 @@ async def find_start(bus: Bus, last: bytes | None) -> bytes:
     return last if entry_sort_key(last) <= entry_sort_key(end) else b"0-0"
 
 
-async def _read(
+async def _read_entries(
     bus: Bus, last: bytes, on_event: Callable[[Event, bytes], None], on_skipped: Callable[[str], None]
 ) -> bytes:
     """Read the next entries, waiting up to a second; report their events and return the last id.
 
     Raise BusError.
     """
-    for entry in await read_entries_after(bus, ALERT_LOG, last, count=AT_ONCE, block_sec=BLOCK_SEC):
+    for entry in await read_entries_after(bus, ALERT_LOG, last, count=PAGE_SIZE, block_sec=BLOCK_SEC):
         last = entry.id
         if entry.fields is None:
             log.warning("log.oversized", bus=bus.name, entry=entry.id.decode(), bytes=entry.size)
             on_skipped(bus.name)
             continue
         raw = entry.fields.get(b"event", b"")
-        if raw.startswith(_OF_SERVICES):
+        if raw.startswith(_SERVICE_EVENTS):
             continue
         event = parse_event(raw)
         if not isinstance(event, MalformedEvent):

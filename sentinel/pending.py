@@ -11,17 +11,17 @@ from typing import Final
 
 from marketswarm.event import Event, Kind, encode_event, make_event_id
 
-SEEN_AT_MOST: Final = 1000
-PENDING_AT_MOST: Final = 200
+MAX_SEEN: Final = 1000
+MAX_PENDING: Final = 200
 """The most alerts that are pending; then the oldest is dropped: nobody needs a whole day of flapping."""
-RESTORED_SEC: Final = 2.0
+MIN_RESTORED_GRACE_SEC: Final = 2.0
 """The least seconds before a restored alert is due: another bus may hold its end."""
 
 _MISSES: Final = {Kind.HEALER_MISS: "healer", Kind.BUS_MISS: "bus"}
 _OKS: Final = {Kind.HEALER_OK: "healer", Kind.BUS_OK: "bus"}
 
 
-def outage_key(event: Event) -> str | None:
+def get_outage_key(event: Event) -> str | None:
     """Return the subject of an event, `healer:<name>` or `bus:<name>`; None for an event of another type."""
     family = _MISSES.get(event.type) or _OKS.get(event.type)
     return f"{family}:{event.svc}" if family else None
@@ -37,22 +37,22 @@ def is_outage_key(key: str) -> bool:
 class PendingAlert:
     """An event to be sent to people.
 
-    `due` is when the others' time is over, in monotonic seconds. `is_restored` marks an event that an earlier
-    run left open, `is_ours` one that the sentinel is sending; `closes` is then the id of the miss that an ok
-    ends.
+    `due_at` is when the notifier's time for it is over, in monotonic seconds. `is_restored` marks an event
+    that an earlier run left open, `is_claimed` one that the sentinel is sending. `closes` is the id of the
+    miss that a claimed ok ends.
     """
 
     event: Event
     raw: bytes
-    due: float
+    due_at: float
     is_restored: bool = False
-    is_ours: bool = False
+    is_claimed: bool = False
     closes: str | None = None
 
     @property
     def key(self) -> str:
         """The subject of the event, as `outage_key` returns it."""
-        return outage_key(self.event) or ""
+        return get_outage_key(self.event) or ""
 
     @property
     def is_miss(self) -> bool:
@@ -76,14 +76,14 @@ class PendingAlerts:
     """All pending alerts, oldest first.
 
     Args:
-        me: the sentinel's name, as in the `by` of its events.
+        sentinel: the sentinel's name, as in the `by` of its events.
         grace_sec: the seconds that the notifier has to send an event.
     """
 
-    def __init__(self, me: str, grace_sec: float) -> None:
+    def __init__(self, sentinel: str, grace_sec: float) -> None:
         self.open_outages: dict[str, OpenOutage] = {}
         """The outages that the sentinel sent to people, by key; it must send their ends, too."""
-        self._me = me
+        self._sentinel = sentinel
         self._grace_sec = grace_sec
         self._alerts: OrderedDict[str, PendingAlert] = OrderedDict()
         self._seen: OrderedDict[str, None] = OrderedDict()
@@ -96,37 +96,37 @@ class PendingAlerts:
     def __contains__(self, alert: PendingAlert) -> bool:
         return self._alerts.get(alert.event.id) is alert
 
-    def note_event(self, event: Event, raw: bytes, now: float, waited_sec: float | None = None) -> None:
+    def add_event(self, event: Event, raw: bytes, now: float, waited_sec: float | None = None) -> None:
         """Add an event about the healer or a bus, unless it was added before or need not be sent.
 
         `waited_sec` is given for an event that an earlier run left open: the seconds that others have had
         already.
         """
-        key = outage_key(event)
-        if key is None or not self._is_news(event.id):
+        key = get_outage_key(event)
+        if key is None or not self._mark_seen(event.id):
             return
         is_restored = waited_sec is not None
-        due = now + self._grace_sec
+        due_at = now + self._grace_sec
         if waited_sec is not None:
-            due = now + max(min(RESTORED_SEC, self._grace_sec), self._grace_sec - waited_sec)
-        alert = PendingAlert(event, raw, due, is_restored)
-        if self._is_to_be_added(alert, key):
+            due_at = now + max(min(MIN_RESTORED_GRACE_SEC, self._grace_sec), self._grace_sec - waited_sec)
+        alert = PendingAlert(event, raw, due_at, is_restored)
+        if self._accept_alert(alert, key):
             self._alerts[event.id] = alert
-            while len(self._alerts) > PENDING_AT_MOST:
+            while len(self._alerts) > MAX_PENDING:
                 self._alerts.popitem(last=False)
         elif not alert.is_miss:
             del self._seen[event.id]  # the miss that it ends may still be restored
 
-    def note_own_event(self, event: Event, now: float) -> None:
+    def add_own_event(self, event: Event, now: float) -> None:
         """Add an event that only the sentinel knows: no bus is reached, or a bus is back after that."""
-        key = outage_key(event) or ""
+        key = get_outage_key(event) or ""
         if event.type in _MISSES:
             if key not in self._down:
-                self.note_event(event, encode_event(event), now - self._grace_sec)
+                self.add_event(event, encode_event(event), now - self._grace_sec)
         else:
             self._own_ended_at[key] = event.ts
-            if key in self.open_outages and self.open_outages[key].is_own and not self._pending_oks(key):
-                self.note_event(event, encode_event(event), now)
+            if key in self.open_outages and self.open_outages[key].is_own and not self._find_oks(key):
+                self.add_event(event, encode_event(event), now)
 
     def restore(self, stored: Mapping[str, OpenOutage]) -> list[str]:
         """Add the open outages that an earlier run stored on a bus; return the keys of the new ones.
@@ -134,73 +134,77 @@ class PendingAlerts:
         The earlier run may have been killed before it could store an outage on every bus. A bus that is asked
         first may then hold the same miss as not yet sent; that alert is dropped.
         """
-        new = [key for key, one in stored.items() if key not in self.open_outages and self._is_untold(one.id)]
+        new = [
+            key
+            for key, one in stored.items()
+            if key not in self.open_outages and (one.id in self._alerts or self._mark_seen(one.id))
+        ]
         for key in new:
             self.open_outages[key] = stored[key]
             self._alerts.pop(stored[key].id, None)
             self._down.add(key)
         return new
 
-    def note_up(self, key: str, ts: float, now: float) -> None:
+    def record_up(self, key: str, ts: float, now: float) -> None:
         """Note that a roster has a healer or bus as up since `ts` (epoch seconds).
 
         A restored miss from before that is dropped; the end of an outage that the sentinel sent is added.
         """
         for alert in [one for one in self._alerts.values() if one.key == key and one.is_miss]:
-            if alert.is_restored and not alert.is_ours and alert.event.ts < ts:
+            if alert.is_restored and not alert.is_claimed and alert.event.ts < ts:
                 del self._alerts[alert.event.id]
         outage = self.open_outages.get(key)
         if outage is not None and outage.ts < ts:
             family, _, svc = key.partition(":")
             kind = Kind(f"{family}_ok")
             event = Event(
-                kind, svc, ts, make_event_id(kind, svc, ts), "healer" if family == "bus" else self._me
+                kind, svc, ts, make_event_id(kind, svc, ts), "healer" if family == "bus" else self._sentinel
             )
-            self.note_event(event, encode_event(event), now)
+            self.add_event(event, encode_event(event), now)
 
     # -- due alerts
 
-    def due_alerts(self, now: float) -> list[PendingAlert]:
-        """Return the alerts whose grace time is over and that are not ours yet, oldest first."""
-        return [alert for alert in self._alerts.values() if not alert.is_ours and alert.due <= now]
+    def find_due_alerts(self, now: float) -> list[PendingAlert]:
+        """Return the alerts whose grace time is over and that are not claimed yet, oldest first."""
+        return [alert for alert in self._alerts.values() if not alert.is_claimed and alert.due_at <= now]
 
     def seconds_to_due(self, now: float) -> float | None:
         """Return the seconds until the next alert is due; None if there is none."""
-        found = [alert.due for alert in self._alerts.values() if not alert.is_ours]
+        found = [alert.due_at for alert in self._alerts.values() if not alert.is_claimed]
         return max(0.0, min(found) - now) if found else None
 
     def claim(self, alert: PendingAlert) -> bool:
-        """Mark an alert as ours; drop it and return False if it is an ok without a miss of ours."""
+        """Mark an alert as claimed; drop it and return False if it is an ok without a miss of ours."""
         if not alert.is_miss:
-            told = self.open_outages.get(alert.key)
-            misses = [told.id] if told else [miss.event.id for miss in self._pending_misses(alert.key)]
+            outage = self.open_outages.get(alert.key)
+            misses = [outage.id] if outage else [miss.event.id for miss in self._find_misses(alert.key)]
             if not misses:
                 self._alerts.pop(alert.event.id, None)
                 return False
             alert.closes = misses[0]
-        alert.is_ours = True
+        alert.is_claimed = True
         return True
 
     # -- results
 
-    def note_told_by_others(self, alert: PendingAlert) -> None:
+    def drop_sent_by_others(self, alert: PendingAlert) -> None:
         """Drop an alert that another process has sent; that process sends its end as well."""
         self._alerts.pop(alert.event.id, None)
         if alert.is_restored:  # perhaps by an earlier run of ours, as a bus that is still to be asked may say
             self._seen.pop(alert.event.id, None)
         if alert.is_miss:
-            for ok in self._pending_oks(alert.key):
-                if alert.key not in self.open_outages and not ok.is_ours:
+            for ok in self._find_oks(alert.key):
+                if alert.key not in self.open_outages and not ok.is_claimed:
                     self._alerts.pop(ok.event.id, None)
         else:
             self.open_outages.pop(alert.key, None)
 
-    def note_sent(self, alert: PendingAlert) -> None:
+    def record_sent(self, alert: PendingAlert) -> None:
         """Note that a channel accepted an alert: its outage is open, or over. Call this for each channel."""
         event, key = alert.event, alert.key
         if alert.is_miss:
-            own = event.by == self._me and event.type is Kind.BUS_MISS
-            self.open_outages[key] = OpenOutage(event.id, event.ts, own)
+            is_own = event.by == self._sentinel and event.type is Kind.BUS_MISS
+            self.open_outages[key] = OpenOutage(event.id, event.ts, is_own)
             return
         self.open_outages.pop(key, None)
 
@@ -210,20 +214,20 @@ class PendingAlerts:
 
     # -- helpers
 
-    def _is_to_be_added(self, alert: PendingAlert, key: str) -> bool:
-        """Return True if a new alert is to be sent; drop an older pending ok that it replaces.
+    def _accept_alert(self, alert: PendingAlert, key: str) -> bool:
+        """Return True if a new alert is to be added; drop an older pending ok that it replaces.
 
         An ok is added only if a miss is pending or was sent; a miss, unless its outage is known already.
         """
         event = alert.event
         if alert.is_miss:
             self._down.add(key)
-            return event.by == self._me or not self._is_known_outage(key, event.ts)
+            return event.by == self._sentinel or not self._is_known_outage(key, event.ts)
         self._down.discard(key)
-        if key not in self.open_outages and not self._pending_misses(key):
+        if key not in self.open_outages and not self._find_misses(key):
             return False
-        for ok in self._pending_oks(key):
-            if not ok.is_ours:  # the new one is later, or the healer's instead of our own
+        for ok in self._find_oks(key):
+            if not ok.is_claimed:  # the new one is later, or the healer's instead of our own
                 del self._alerts[ok.event.id]
         return True
 
@@ -236,27 +240,23 @@ class PendingAlerts:
         lasts = outage is not None and outage.is_own and ended_at < outage.ts
         return lasts or ts <= ended_at
 
-    def _pending_misses(self, key: str) -> list[PendingAlert]:
+    def _find_misses(self, key: str) -> list[PendingAlert]:
         """Return the pending misses of a key, oldest first."""
-        return [alert for alert in self._pending_about(key) if alert.is_miss]
+        return [alert for alert in self._find_alerts(key) if alert.is_miss]
 
-    def _pending_oks(self, key: str) -> list[PendingAlert]:
+    def _find_oks(self, key: str) -> list[PendingAlert]:
         """Return the pending oks of a key, oldest first."""
-        return [alert for alert in self._pending_about(key) if not alert.is_miss]
+        return [alert for alert in self._find_alerts(key) if not alert.is_miss]
 
-    def _pending_about(self, key: str) -> Iterable[PendingAlert]:
+    def _find_alerts(self, key: str) -> Iterable[PendingAlert]:
         """Return the pending alerts of a key, oldest first."""
         return [alert for alert in self._alerts.values() if alert.key == key]
 
-    def _is_untold(self, ident: str) -> bool:
-        """Return True if the event is pending or new, so that this run has not sent it; note it as seen."""
-        return ident in self._alerts or self._is_news(ident)
-
-    def _is_news(self, ident: str) -> bool:
-        """Return True if the event id was not seen before, and note it as seen."""
+    def _mark_seen(self, ident: str) -> bool:
+        """Add an event id to those that were seen; return True if it was not among them."""
         if ident in self._seen:
             return False
         self._seen[ident] = None
-        while len(self._seen) > SEEN_AT_MOST:
+        while len(self._seen) > MAX_SEEN:
             self._seen.popitem(last=False)
         return True

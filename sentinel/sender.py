@@ -1,7 +1,7 @@
 """The sender of one channel: it sends the pending messages, each again until the channel accepts it.
 
 Each channel has its own queue and its own pauses, so that a channel that hangs delays no other. Messages
-about the same service keep their order; a message that is never accepted delays no other service. The module
+about the same service keep their order; a message that is never accepted delays no other service.
 `marketswarm/channels/queue.py` decides which message is tried next.
 """
 
@@ -15,12 +15,12 @@ from marketswarm import log as logs
 from marketswarm.channels import Channel, Message, SendError, make_event_message
 from marketswarm.channels.channel import report_channel_defect
 from marketswarm.channels.queue import NEVER, ChannelQueue, QueuedMessage
-from sentinel.pending import PENDING_AT_MOST, PendingAlert
+from sentinel.pending import MAX_PENDING, PendingAlert
 
 log = logs.get("direct")
 
 
-def message_for(alert: PendingAlert, now: float, fleet: str = "") -> Message:
+def build_message(alert: PendingAlert, now: float, fleet: str = "") -> Message:
     """Return the message for an alert, sent at `now` (epoch seconds); an ok joins the thread of its miss."""
     message = make_event_message(alert.event, alert.raw, now, fleet)
     return message if alert.closes is None else replace(message, thread=alert.closes, closes=(alert.closes,))
@@ -32,9 +32,9 @@ class ChannelSender:
     Args:
         channel: the channel to send over; the caller closes it.
         is_wanted: returns, before each attempt, whether the alert is still to be sent.
-        accepted: called with the alert and the channel's name when the channel accepted it.
-        finished: called when this sender will not try the alert any more, whether accepted or not.
-        fleet: returns the name of the fleet in the truth, which may be empty.
+        on_accepted: called with the alert and the channel's name when the channel accepted it.
+        on_finished: called when this sender will not try the alert any more, whether accepted or not.
+        get_fleet: returns the name of the fleet in the truth, which may be empty.
     """
 
     def __init__(
@@ -42,16 +42,16 @@ class ChannelSender:
         channel: Channel,
         *,
         is_wanted: Callable[[PendingAlert], Awaitable[bool]],
-        accepted: Callable[[PendingAlert, str], Awaitable[None]],
-        finished: Callable[[PendingAlert], None],
-        fleet: Callable[[], str] = str,
+        on_accepted: Callable[[PendingAlert, str], Awaitable[None]],
+        on_finished: Callable[[PendingAlert], None],
+        get_fleet: Callable[[], str] = str,
     ) -> None:
         self.channel = channel
         self.trouble: str | None = None
         """Why the last attempt failed, as text for a beat's `detail`; None if it did not."""
-        self._is_wanted, self._accepted, self._finished = is_wanted, accepted, finished
-        self._fleet = fleet
-        self._queue = ChannelQueue(at_most=PENDING_AT_MOST)
+        self._is_wanted, self._on_accepted, self._on_finished = is_wanted, on_accepted, on_finished
+        self._get_fleet = get_fleet
+        self._queue = ChannelQueue(at_most=MAX_PENDING)
         self._alerts: dict[str, PendingAlert] = {}  # by the id of their message, which is that of their event
         self._wake = asyncio.Event()
 
@@ -61,9 +61,9 @@ class ChannelSender:
     def enqueue(self, alert: PendingAlert) -> None:
         """Add an alert, which never blocks; if there are too many, drop the oldest."""
         self._alerts[alert.event.id] = alert
-        message = replace(message_for(alert, time.time(), self._fleet()), about=(alert.key,))
+        message = replace(build_message(alert, time.time(), self._get_fleet()), about=(alert.key,))
         for given_up in self._queue.put(message, time.monotonic()):
-            self._finished(self._alerts.pop(given_up.id))
+            self._on_finished(self._alerts.pop(given_up.id))
         self._wake.set()
 
     async def run(self) -> None:
@@ -72,15 +72,15 @@ class ChannelSender:
             self._wake.clear()
             entry, again_at = self._queue.next_attempt(time.monotonic())
             if entry is None:
-                await self._rest(again_at)
+                await self._wait_until(again_at)
                 continue
             entry.on_wire = True
             try:
-                await self._try(entry)
+                await self._try_message(entry)
             finally:
                 entry.on_wire = False
 
-    async def _rest(self, until: float) -> None:
+    async def _wait_until(self, until: float) -> None:
         """Wait for another message, or until `until` (monotonic seconds)."""
         try:
             async with asyncio.timeout(None if until == NEVER else until - time.monotonic()):
@@ -88,7 +88,7 @@ class ChannelSender:
         except TimeoutError:
             pass
 
-    async def _try(self, entry: QueuedMessage) -> None:
+    async def _try_message(self, entry: QueuedMessage) -> None:
         """Send a message once, unless it is no longer wanted, and record the result.
 
         After success or a permanent error the message is finished; after another error it is tried again
@@ -102,7 +102,7 @@ class ChannelSender:
         if error is None:
             self._queue.record_accepted(entry, time.monotonic(), random.random())
             self.trouble = f"{self.channel.name}: {self._queue.trouble}" if self._queue.trouble else None
-            await self._accepted(alert, self.channel.name)
+            await self._on_accepted(alert, self.channel.name)
         if error is None or error.is_permanent:
             self._finish(entry)
         else:
@@ -113,12 +113,12 @@ class ChannelSender:
     def _finish(self, entry: QueuedMessage) -> None:
         """Remove a message from the queue, and report that this sender has finished with its alert."""
         self._queue.drop(entry)
-        self._finished(self._alerts.pop(entry.message.id))
+        self._on_finished(self._alerts.pop(entry.message.id))
 
     async def _send(self, alert: PendingAlert) -> SendError | None:
         """Send an alert over the channel once and log the result; return the error, or None for success."""
         name, where = self.channel.name, self.channel.where
-        message = message_for(alert, time.time(), self._fleet())
+        message = build_message(alert, time.time(), self._get_fleet())
         try:
             await self.channel.send(message)
         except SendError as refusal:

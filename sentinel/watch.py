@@ -46,7 +46,7 @@ def sentinel_heartbeat(_settings: SentinelSettings, section: Service | None) -> 
     return Heartbeat(channel=heartbeat_channel(SENTINEL)) if section is None else section.heartbeat
 
 
-def healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
+def build_healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
     """Return the one watch of the sentinel, on the healer.
 
     The timeout is three of the healer's intervals, unless a setting names another one.
@@ -58,7 +58,7 @@ def healer_watch(truth: Truth, settings: SentinelSettings) -> Watch:
     return Watch(HEALER, bus, beats.channel, beats.interval_sec, timeout_sec)
 
 
-async def watch(me: Agent[SentinelSettings]) -> None:
+async def run_sentinel(me: Agent[SentinelSettings]) -> None:
     """Monitor the healer, now and after each reseed, until cancelled.
 
     Run the comparison and the fallback beside.
@@ -71,7 +71,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
 
     def apply_truth(truth: Truth) -> None:
         """Put a truth in force for the monitor, the comparison and the fallback."""
-        healer, buses = healer_watch(truth, me.settings), open_buses(truth)
+        healer, buses = build_healer_watch(truth, me.settings), open_buses(truth)
         encoder.channel = find_alert_target(truth, me.settings)[1]
         monitor.set_roster([healer], {healer.bus: NO_TIMEOUT}, truth.bus_names(), len(truth.watched()))
         comparison.set_buses(buses)
@@ -80,7 +80,7 @@ async def watch(me: Agent[SentinelSettings]) -> None:
 
     def open_buses(truth: Truth) -> list[Bus]:
         """Return the buses of a truth, opened. Raise BusError if one that the sentinel needs has no URL."""
-        for name in (home, healer_watch(truth, me.settings).bus):
+        for name in (home, build_healer_watch(truth, me.settings).bus):
             me.bus(name, truth)
         return [me.bus(name, truth) for name in truth.bus_names()]
 
@@ -92,11 +92,11 @@ async def watch(me: Agent[SentinelSettings]) -> None:
         me.expose(fallback.skipped.collect)
         me.task(fallback.run(), name="direct")
     if me.settings.deadman_url is not None:
-        from sentinel.deadman import ping  # noqa: PLC0415 - imports an HTTP library only if it is configured
+        from sentinel.deadman import ping_while_well  # noqa: PLC0415 - imports an HTTP library only if it is configured
 
         url, interval_sec = me.settings.deadman_url, me.settings.deadman_interval_sec
-        me.task(ping(url, interval_sec, lambda: is_healer_up(monitor)), name="deadman")
-    await monitor.run()  # listens, judges, publishes
+        me.task(ping_while_well(url, interval_sec, lambda: is_healer_up(monitor)), name="deadman")
+    await monitor.run()  # listens, evaluates, publishes
 
 
 def open_fallback(me: Agent[SentinelSettings], encoder: ObservedEncoder) -> Fallback | None:
@@ -107,7 +107,7 @@ def open_fallback(me: Agent[SentinelSettings], encoder: ObservedEncoder) -> Fall
         return None
     log.info("direct.ways_out", ways=[f"{channel.name} to {channel.where}" for channel in channels])
     fallback = Fallback(me, channels)
-    encoder.on_event = fallback.note_event
+    encoder.on_event = fallback.add_event
     return fallback
 
 

@@ -219,7 +219,7 @@ async def describe_channels(truth: Truth) -> tuple[str, ...]:
     Raises:
         Exit: code 2; a variable for a channel is wrong, with which the notifier would end too.
     """
-    channels = create_environment_channels(read(ChannelSettings))
+    channels = create_environment_channels(read_settings(ChannelSettings))
     await asyncio.gather(*(channel.aclose() for channel in channels))
     return _describe_truth_channels(truth) or tuple(
         f"{channel.name} to {channel.where}" for channel in channels

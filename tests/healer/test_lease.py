@@ -33,11 +33,11 @@ class Hand:
             least,
             carried,
             int(may_take),
-            lease.stale_version(now),
+            lease.find_stale_version(now),
             self.deaf,
             LIFE_SEC,
         ]
-        lease.take_reply(await self.bus.script(LEASE_SCRIPT, [HEALER_LEASE], [*args, int(give)]), now)
+        lease.apply_reply(await self.bus.script(LEASE_SCRIPT, [HEALER_LEASE], [*args, int(give)]), now)
         return lease.epoch
 
     async def look_until(self, end: float, start: float = 0.0, every: float = 0.375) -> float | None:
@@ -171,9 +171,9 @@ async def test_a_lease_whose_answer_was_lost_is_taken_again_at_once(bus):
 def test_what_the_leader_did_not_hear_when_it_was_last_alive_is_no_witness_to_that_bus():
     lease = BusLease("me", 3.0)
     for renewed, now in ((b"1", 1.0), (b"2", 2.0)):
-        lease.take_reply([b"other", b"1", renewed, b"x", b"3"], now)
+        lease.apply_reply([b"other", b"1", renewed, b"x", b"3"], now)
     election = LeaderElection("me", home="x", lease_sec=3.0, set_detail=print, set_degraded=print)
     election.leases = {"x": lease, "y": lease}
     assert [election.leader_heard_bus_at(bus) for bus in "xyz"] == [float("-inf"), 2.0, float("-inf")]
-    lease.take_reply([b"me", b"2", b"3", b"", b"3"], 3.0)  # our own renewals witness nothing
+    lease.apply_reply([b"me", b"2", b"3", b"", b"3"], 3.0)  # our own renewals witness nothing
     assert [election.leader_heard_bus_at(bus) for bus in "xy"] == [float("-inf"), 2.0]

@@ -30,7 +30,7 @@ class Refusing:
 @pytest.fixture
 def said(monkeypatch):
     found = []
-    monkeypatch.setattr(module, "AGAIN_SEC", 0.001)
+    monkeypatch.setattr(module, "RETRY_SEC", 0.001)
     monkeypatch.setattr(module.log, "warning", lambda event, **more: found.append((event, more["reason"])))
     return found
 
@@ -62,7 +62,7 @@ async def test_a_bus_that_refuses_for_several_reasons_in_turn_is_one_line(relay,
 
 
 async def test_a_bus_that_goes_on_refusing_is_said_again_at_intervals(relay, said, monkeypatch):
-    monkeypatch.setattr(module, "COMPLAIN_EVERY_SEC", 0.01)
+    monkeypatch.setattr(module, "LOG_EVERY_SEC", 0.01)
     async with running(relay):
         await auntil(lambda: len(said) >= 3, 10)
     assert {event for event, _ in said} == {"relay.waiting"}

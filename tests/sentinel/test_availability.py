@@ -10,7 +10,7 @@ BUSES = ("system-redis", "market-redis")
 
 
 def lost(availability: BusAvailability, now: float):
-    return availability.report_lost(TIMEOUT, GRACE, now, WALL + now)
+    return availability.report_lost_buses(TIMEOUT, GRACE, now, WALL + now)
 
 
 @pytest.fixture
@@ -19,9 +19,9 @@ def availability() -> BusAvailability:
 
 
 def test_when_none_answers_for_the_timeout_and_our_patience_each_is_missed_once(availability):
-    availability.note_written("market-redis", 3, WALL)
+    availability.record_write("market-redis", 3, WALL)
     for bus in BUSES:
-        assert availability.note_refused(bus, "refused", 5, WALL) is None
+        assert availability.record_refused_write(bus, "refused", 5, WALL) is None
     assert lost(availability, 27.9) == []
     system, market = lost(availability, 28)
     assert (system.type, system.svc, system.by, system.reason) == (
@@ -37,42 +37,42 @@ def test_when_none_answers_for_the_timeout_and_our_patience_each_is_missed_once(
 
 def test_while_one_answers_a_lost_bus_is_the_healers_to_tell(availability):
     for now in range(100):
-        availability.note_written("market-redis", now, WALL)
+        availability.record_write("market-redis", now, WALL)
         assert lost(availability, now) == []
 
 
 def test_a_bus_that_refuses_something_takes_other_writes(availability):
-    availability.note_refused("market-redis", "error", 20, WALL)
+    availability.record_refused_write("market-redis", "error", 20, WALL)
     assert lost(availability, 30) == []
 
 
 @pytest.mark.parametrize("reason", ["oom", "readonly", "misconf", "refused"])
 def test_buses_that_refuse_all_writes_are_as_good_as_away(availability, reason):
     for bus in BUSES:
-        availability.note_refused(bus, reason, 20, WALL)
+        availability.record_refused_write(bus, reason, 20, WALL)
     assert [event.reason for event in lost(availability, 30)] == [reason, reason]
 
 
 def test_each_bus_that_was_told_is_told_back_once(availability):
     lost(availability, 30)
-    ok = availability.note_written("market-redis", 40, WALL + 40)
+    ok = availability.record_write("market-redis", 40, WALL + 40)
     assert (ok.type, ok.svc, ok.down_sec, ok.ts) == (Kind.BUS_OK, "market-redis", 40, WALL + 40)
-    assert availability.note_written("market-redis", 41, WALL + 41) is None
+    assert availability.record_write("market-redis", 41, WALL + 41) is None
     assert lost(availability, 41) == []
-    assert availability.note_written("system-redis", 50, WALL + 50).svc == "system-redis"
+    assert availability.record_write("system-redis", 50, WALL + 50).svc == "system-redis"
     assert len(lost(availability, 100)) == 2  # and so on
 
 
 def test_one_that_an_earlier_run_told_is_told_back(availability):
-    availability.restore("market-redis", -100)
-    assert availability.note_written("market-redis", 1, WALL).down_sec == 101
-    assert availability.note_written("system-redis", 1, WALL) is None
+    availability.restore_outage("market-redis", -100)
+    assert availability.record_write("market-redis", 1, WALL).down_sec == 101
+    assert availability.record_write("system-redis", 1, WALL) is None
 
 
 def test_buses_that_the_truth_names_no_more_do_not_count():
     availability = BusAvailability("sentinel", BUSES, 0.0)
     availability.set_buses(["system-redis", "third"], 10)
-    assert availability.note_written("market-redis", 100, WALL) is None
+    assert availability.record_write("market-redis", 100, WALL) is None
     assert lost(availability, 34.9) == []  # the third is as good as heard at 10
     assert {event.svc for event in lost(availability, 35)} == {"system-redis", "third"}
 

@@ -7,8 +7,8 @@ from structlog.testing import capture_logs
 from marketswarm.bus import BusError
 from marketswarm.keys import SENTINEL_DIRECT, delivery_key
 from marketswarm.testing import MemoryBus
-from sentinel.delivery_records import KEPT_AT_MOST, DeliveryRecords, load_roster_entries, open_event
-from sentinel.follow import find_start
+from sentinel.delivery_records import MAX_RECORDS, DeliveryRecords, find_open_miss, load_roster_entries
+from sentinel.follow import find_start_id
 from sentinel.pending import OpenOutage
 from support.simulation.manual_detector import stored
 
@@ -53,12 +53,12 @@ async def test_a_bus_that_was_away_gets_it_when_it_is_back_and_only_once(buses, 
     assert await record(system) is not None
     market.connected = True
     assert await record(market) is None
-    await records.write(market, OPENED)
+    await records.write_records(market, OPENED)
     assert (await record(market))["channels"] == ["webhook"]
     await records.record_accepted(ID, "email", OPENED)
     assert (await record(market))["channels"] == ["webhook", "email"]
     await market.client.delete(delivery_key(ID))
-    await records.write(market, OPENED)
+    await records.write_records(market, OPENED)
     assert await record(market) is None  # there is nothing left to write
 
 
@@ -67,10 +67,10 @@ async def test_what_a_bus_did_not_take_is_tried_again_until_it_does(buses, recor
     await records.record_accepted(ID, "webhook", OPENED)
     market.connected = False
     await records.record_accepted(ID, "email", OPENED)
-    await records.catch_up(OPENED)
+    await records.write_missing_records(OPENED)
     market.connected = True
     assert (await record(market))["channels"] == ["webhook"]
-    await records.catch_up(OPENED)
+    await records.write_missing_records(OPENED)
     assert (await record(market))["channels"] == ["webhook", "email"]
 
 
@@ -84,33 +84,33 @@ async def test_who_told_it_before_us_keeps_his_record(buses, records):
 
 
 async def test_one_record_on_one_bus_is_enough_and_our_own_of_this_run_does_not_count(buses, records):
-    assert not await records.is_told_by_others(ID)
+    assert not await records.is_sent_by_others(ID)
     await buses[1].client.set(delivery_key(ID), b"{}")
-    assert await records.is_told_by_others(ID)
+    assert await records.is_sent_by_others(ID)
     buses[0].connected = False
-    assert await records.is_told_by_others(ID)
+    assert await records.is_sent_by_others(ID)
     buses[1].connected = False
-    assert not await records.is_told_by_others(ID)  # nobody to ask
+    assert not await records.is_sent_by_others(ID)  # nobody to ask
     await records.record_accepted("another", "webhook", {})
-    assert not await records.is_told_by_others("another")
+    assert not await records.is_sent_by_others("another")
     for bus in buses:
         bus.connected = True
-    assert await DeliveryRecords("sentinel", lambda: buses).is_told_by_others(ID)
+    assert await DeliveryRecords("sentinel", lambda: buses).is_sent_by_others(ID)
 
 
 async def test_what_is_open_is_kept_whole_and_only_after_it_was_read(buses, records):
     bus = buses[0]
-    await records.write(bus, {})
+    await records.write_records(bus, {})
     assert await bus.client.exists(SENTINEL_DIRECT) == 0
     await bus.client.hset(
         SENTINEL_DIRECT, mapping={"bus:x": b'{"id":"a","ts":1.5,"own":true}', "bus:y": b"nonsense"}
     )
-    await records.write(bus, OPENED)
+    await records.write_records(bus, OPENED)
     assert await bus.client.hlen(SENTINEL_DIRECT) == 2  # an earlier run's, which nobody has taken up yet
     assert await records.load_open_outages(bus) == {"bus:x": OpenOutage("a", 1.5, is_own=True)}
-    await records.write(bus, OPENED)
+    await records.write_records(bus, OPENED)
     assert await DeliveryRecords("sentinel", lambda: buses).load_open_outages(bus) == OPENED
-    await records.write(bus, {})
+    await records.write_records(bus, {})
     assert await bus.client.exists(SENTINEL_DIRECT) == 0
 
 
@@ -118,7 +118,7 @@ async def test_it_remembers_no_more_than_it_must(buses, records):
     buses[1].connected = False
     for n in range(300):
         await records.record_accepted(f"id{n}", "webhook", {})
-    assert 100 < len(records) <= 2 * KEPT_AT_MOST  # the alerts themselves, and those for the bus that is away
+    assert 100 < len(records) <= 2 * MAX_RECORDS  # the alerts themselves, and those for the bus that is away
 
 
 async def test_a_bus_that_is_away_says_so_itself(buses, records):
@@ -136,21 +136,21 @@ async def test_rosters_tell_what_is_down_and_since_when_the_rest_is_up(buses):
     fields = {"sentinel:roster": ["healer"], "healer:roster": ["bus:market-redis", "bus:x", "bus:none"]}
     held = await load_roster_entries(buses[0], fields)
     assert held.keys() == {"healer:healer", "bus:market-redis"}
-    event, raw = open_event(held["bus:market-redis"])
+    event, raw = find_open_miss(held["bus:market-redis"])
     assert (event.id, event.late_sec, orjson.loads(raw)) == ("a", 3.0, miss)
-    assert open_event(held["healer:healer"]) is None
-    assert open_event(stored(verdict="down", ts=1.0, event={"type": "bus_miss"})) is None
+    assert find_open_miss(held["healer:healer"]) is None
+    assert find_open_miss(stored(verdict="down", ts=1.0, event={"type": "bus_miss"})) is None
 
 
 async def test_a_log_is_followed_from_its_end_then_from_where_one_was_and_a_new_log_from_its_beginning(buses):
     bus = buses[0]
-    assert await find_start(bus, None) == b"0-0"
+    assert await find_start_id(bus, None) == b"0-0"
     await bus.client.xadd("healer:alerts:log", {"event": "x"}, id="5-1")
     await bus.client.xadd("healer:alerts:log", {"event": "x"}, id="10-2")
-    assert await find_start(bus, None) == b"10-2"
-    assert await find_start(bus, b"9-3") == b"9-3"
-    assert await find_start(bus, b"10-2") == b"10-2"
-    assert await find_start(bus, b"10-3") == b"0-0"
+    assert await find_start_id(bus, None) == b"10-2"
+    assert await find_start_id(bus, b"9-3") == b"9-3"
+    assert await find_start_id(bus, b"10-2") == b"10-2"
+    assert await find_start_id(bus, b"10-3") == b"0-0"
 
 
 async def test_a_bus_that_takes_no_records_is_logged_once_and_again_after_it_took_them(buses, records):

@@ -3,13 +3,13 @@
 import pytest
 
 from marketswarm.detector import Publication, State, Subject
-from sentinel.drift import SETTLE_SEC, Drift, HeldTruth, TruthStatus, find_drifted
+from sentinel.drift import SETTLE_SEC, DriftDetector, HeldTruth, TruthStatus, find_drifted
 
 WALL = 1_762_433_458.0
 STEP = 0.5
 OLD, NEW = HeldTruth(TruthStatus.TRUTH, "a", 3), HeldTruth(TruthStatus.TRUTH, "b", 4)
 HAND = HeldTruth(TruthStatus.TRUTH, "c", None)
-NOTHING, NONSENSE = HeldTruth(TruthStatus.NOTHING), HeldTruth(TruthStatus.NONSENSE)
+NOTHING, NONSENSE = HeldTruth(TruthStatus.MISSING), HeldTruth(TruthStatus.INVALID)
 
 CASES = [
     (NEW, NEW, {}),
@@ -41,12 +41,12 @@ def test_of_three_each_that_is_not_as_the_newest_is_named():
     assert set(find_drifted({"a": OLD, "b": NEW, "c": OLD})) == {"a", "c"}
 
 
-def look(drift: Drift, system: HeldTruth | None, market: HeldTruth | None, now: float):
+def look(drift: DriftDetector, system: HeldTruth | None, market: HeldTruth | None, now: float):
     verdicts = drift.evaluate({"system": system, "market": market}, now, WALL + now)
     return [(verdict.svc, verdict.state.value, verdict.reason) for verdict in verdicts]
 
 
-def watch(drift: Drift, system, market, begin: float, sec: float = 2 * SETTLE_SEC):
+def watch(drift: DriftDetector, system, market, begin: float, sec: float = 2 * SETTLE_SEC):
     """What is told when they stand like that for so long."""
     told = []
     for n in range(round(sec / STEP) + 1):
@@ -55,7 +55,7 @@ def watch(drift: Drift, system, market, begin: float, sec: float = 2 * SETTLE_SE
 
 
 def test_a_drift_is_told_once_when_it_is_settled_and_its_end_at_once():
-    drift = Drift()
+    drift = DriftDetector()
     assert watch(drift, NEW, OLD, 0, SETTLE_SEC - 0.5) == []
     assert drift.is_unsettled
     assert watch(drift, NEW, OLD, SETTLE_SEC, 20) == [("market", "down", "differs")]
@@ -65,7 +65,7 @@ def test_a_drift_is_told_once_when_it_is_settled_and_its_end_at_once():
 
 
 def test_a_verdict_is_one_on_the_truth_for_everyone():
-    drift = Drift()
+    drift = DriftDetector()
     watch(drift, NEW, NOTHING, 0, SETTLE_SEC - 0.5)
     (verdict,) = drift.evaluate({"system": NEW, "market": NOTHING}, SETTLE_SEC, WALL)
     assert (verdict.subject, verdict.state, verdict.publication) == (
@@ -77,7 +77,7 @@ def test_a_verdict_is_one_on_the_truth_for_everyone():
 
 
 def test_a_seeding_between_its_two_writes_is_no_drift():
-    drift = Drift()
+    drift = DriftDetector()
     for n in range(50):  # each look finds another one in progress
         now, revision = n * 0.2, n
         old, new = (HeldTruth(TruthStatus.TRUTH, str(r), r) for r in (revision, revision + 1))
@@ -86,27 +86,27 @@ def test_a_seeding_between_its_two_writes_is_no_drift():
 
 
 def test_two_looks_a_long_time_apart_settle_nothing():
-    drift = Drift()
+    drift = DriftDetector()
     assert look(drift, NEW, OLD, 0) == []
     assert look(drift, NEW, OLD, 100) == []
     assert look(drift, NEW, OLD, 100.1) == [("market", "down", "differs")]
 
 
 def test_a_doubt_that_went_begins_anew():
-    drift = Drift()
+    drift = DriftDetector()
     assert watch(drift, NEW, OLD, 0, SETTLE_SEC - 0.5) == []
     assert look(drift, NEW, NEW, SETTLE_SEC) == []
     assert watch(drift, NEW, OLD, SETTLE_SEC + 0.5, SETTLE_SEC - 0.5) == []
 
 
 def test_both_without_have_both_drifted():
-    drift = Drift()
+    drift = DriftDetector()
     assert watch(drift, NOTHING, NOTHING, 0) == [("market", "down", "missing"), ("system", "down", "missing")]
     assert look(drift, NEW, NEW, 10) == [("market", "up", None), ("system", "up", None)]
 
 
 def test_a_bus_that_is_away_has_not_drifted_and_nothing_is_right_again_meanwhile():
-    drift = Drift()
+    drift = DriftDetector()
     assert watch(drift, NEW, None, 0) == []
     assert watch(drift, NEW, OLD, 10) == [("market", "down", "differs")]
     assert watch(drift, NEW, None, 20) == []
@@ -115,14 +115,14 @@ def test_a_bus_that_is_away_has_not_drifted_and_nothing_is_right_again_meanwhile
 
 
 def test_it_may_get_worse_or_turn_around_without_being_told_twice():
-    drift = Drift()
+    drift = DriftDetector()
     assert watch(drift, NEW, NOTHING, 0) == [("market", "down", "missing")]
     assert watch(drift, NEW, OLD, 10) == []
     assert watch(drift, OLD, NEW, 20) == [("market", "up", None), ("system", "down", "differs")]
 
 
 def test_what_an_earlier_run_told_is_not_told_again_and_its_end_is():
-    drift = Drift()
+    drift = DriftDetector()
     drift.restore("market", State.UP, WALL - 50)
     drift.restore("market", State.DOWN, WALL - 20)
     drift.restore("market", State.UP, WALL - 30)
@@ -131,7 +131,7 @@ def test_what_an_earlier_run_told_is_not_told_again_and_its_end_is():
 
 
 def test_a_bus_that_the_truth_names_no_more_is_right_again():
-    drift = Drift()
+    drift = DriftDetector()
     watch(drift, NEW, OLD, 0)
     (verdict,) = drift.evaluate({"system": NEW}, 10, WALL)
     assert (verdict.svc, verdict.state) == ("market", State.UP)

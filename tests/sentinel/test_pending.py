@@ -6,12 +6,12 @@ import pytest
 
 from marketswarm.event import Event, Kind, encode_event, make_event_id
 from sentinel.pending import (
-    PENDING_AT_MOST,
-    SEEN_AT_MOST,
+    MAX_PENDING,
+    MAX_SEEN,
     OpenOutage,
     PendingAlert,
     PendingAlerts,
-    outage_key,
+    get_outage_key,
 )
 
 PATIENCE = 15.0
@@ -32,7 +32,7 @@ def pending() -> PendingAlerts:
 
 def note(pending: PendingAlerts, *events: Event, now: float = 0.0, waited_sec: float | None = None) -> None:
     for one in events:
-        pending.note_event(one, encode_event(one), now, waited_sec)
+        pending.add_event(one, encode_event(one), now, waited_sec)
 
 
 def types(alerts: Iterable[PendingAlert]) -> list[str]:
@@ -42,9 +42,9 @@ def types(alerts: Iterable[PendingAlert]) -> list[str]:
 def tell(pending: PendingAlerts, now: float) -> list[str]:
     """Sends all that is due; what it was."""
     said = []
-    for alert in pending.due_alerts(now):
+    for alert in pending.find_due_alerts(now):
         if pending.claim(alert):
-            pending.note_sent(alert)
+            pending.record_sent(alert)
             pending.remove(alert)
             said.append(alert.event.id)
     return said
@@ -54,28 +54,28 @@ def tell(pending: PendingAlerts, now: float) -> list[str]:
 def test_a_miss_is_ours_once_others_had_their_time_and_only_once(pending, miss):
     note(pending, miss)
     assert pending.seconds_to_due(0) == PATIENCE
-    assert pending.due_alerts(PATIENCE - 0.001) == []
+    assert pending.find_due_alerts(PATIENCE - 0.001) == []
     note(pending, miss, now=10)  # from another bus
     assert tell(pending, PATIENCE) == [miss.id]
     note(pending, miss, now=20)
-    assert pending.due_alerts(1000) == []
+    assert pending.find_due_alerts(1000) == []
     assert pending.seconds_to_due(20) is None
     assert len(pending) == 0
 
 
 def test_what_is_on_its_way_is_not_due_again(pending):
     note(pending, MISS)
-    (alert,) = pending.due_alerts(PATIENCE)
+    (alert,) = pending.find_due_alerts(PATIENCE)
     assert pending.claim(alert)
-    assert pending.due_alerts(1000) == []
+    assert pending.find_due_alerts(1000) == []
     assert alert in pending
 
 
 @pytest.mark.parametrize("kind", [k for k in Kind if k.value.startswith(("heartbeat", "truth"))])
 def test_services_and_truth_are_not_its_concern(pending, kind):
-    assert outage_key(event(kind)) is None
+    assert get_outage_key(event(kind)) is None
     note(pending, event(kind))
-    assert pending.due_alerts(1000) == []
+    assert pending.find_due_alerts(1000) == []
 
 
 def test_the_ok_of_a_miss_that_we_told_is_ours_too_after_the_same_time(pending):
@@ -83,7 +83,7 @@ def test_the_ok_of_a_miss_that_we_told_is_ours_too_after_the_same_time(pending):
     assert tell(pending, 15) == [MISS.id]
     assert pending.open_outages == {"healer:healer": OpenOutage(MISS.id, MISS.ts)}
     note(pending, OK, now=50)
-    assert pending.due_alerts(50 + PATIENCE - 0.001) == []
+    assert pending.find_due_alerts(50 + PATIENCE - 0.001) == []
     assert tell(pending, 50 + PATIENCE) == [OK.id]
     assert pending.open_outages == {}
 
@@ -95,7 +95,7 @@ def test_an_ok_knows_which_miss_it_is_the_end_of_after_a_restart_too(pending):
     later.restore(pending.open_outages)
     for each in (pending, later):
         note(each, OK, now=50)
-        (ok,) = each.due_alerts(100)
+        (ok,) = each.find_due_alerts(100)
         assert each.claim(ok)
         assert ok.closes == MISS.id
 
@@ -103,15 +103,15 @@ def test_an_ok_knows_which_miss_it_is_the_end_of_after_a_restart_too(pending):
 def test_who_tells_the_miss_tells_the_ok(pending):
     note(pending, MISS)
     note(pending, OK, now=5)
-    (alert,) = pending.due_alerts(PATIENCE)
-    pending.note_told_by_others(alert)
-    assert pending.due_alerts(1000) == []
+    (alert,) = pending.find_due_alerts(PATIENCE)
+    pending.drop_sent_by_others(alert)
+    assert pending.find_due_alerts(1000) == []
     assert len(pending) == 0
 
 
 def test_an_ok_of_which_no_miss_is_known_is_none_of_ours(pending):
     note(pending, OK)
-    assert pending.due_alerts(1000) == []
+    assert pending.find_due_alerts(1000) == []
 
 
 def test_an_outage_shorter_than_our_patience_is_told_whole_in_order(pending):
@@ -125,26 +125,26 @@ def test_an_ok_that_others_told_ends_what_we_told(pending):
     note(pending, MISS)
     tell(pending, 15)
     note(pending, OK, now=50)
-    (alert,) = pending.due_alerts(100)
-    pending.note_told_by_others(alert)
+    (alert,) = pending.find_due_alerts(100)
+    pending.drop_sent_by_others(alert)
     assert pending.open_outages == {}
 
 
 def test_the_ok_of_a_miss_that_no_way_took_is_not_sent(pending):
     note(pending, MISS)
-    (alert,) = pending.due_alerts(15)
+    (alert,) = pending.find_due_alerts(15)
     pending.claim(alert)
     pending.remove(alert)  # refused for good
     note(pending, OK, now=50)
-    assert pending.due_alerts(1000) == []
+    assert pending.find_due_alerts(1000) == []
 
 
 def test_an_ok_waits_behind_a_miss_that_is_not_accepted_yet(pending):
     note(pending, MISS)
-    (miss,) = pending.due_alerts(15)
+    (miss,) = pending.find_due_alerts(15)
     pending.claim(miss)
     note(pending, OK, now=50)
-    (ok,) = pending.due_alerts(65)
+    (ok,) = pending.find_due_alerts(65)
     assert pending.claim(ok)
     assert (ok.is_miss, ok.closes, miss.closes) == (False, MISS.id, None)
 
@@ -179,14 +179,14 @@ def test_what_an_earlier_run_left_open_is_told_and_its_waiting_counts(pending):
 
 def test_what_waited_long_enough_still_waits_for_what_other_buses_know(pending):
     note(pending, AWAY, waited_sec=600)
-    assert pending.due_alerts(1.9) == []
-    pending.note_up("bus:market-redis", AWAY.ts + 30, 1)  # that bus had missed the end of it
-    assert pending.due_alerts(1000) == []
+    assert pending.find_due_alerts(1.9) == []
+    pending.record_up("bus:market-redis", AWAY.ts + 30, 1)  # that bus had missed the end of it
+    assert pending.find_due_alerts(1000) == []
 
 
 def test_what_is_up_since_before_the_miss_says_nothing_about_it(pending):
     note(pending, AWAY, waited_sec=600)
-    pending.note_up("bus:market-redis", AWAY.ts - 30, 1)
+    pending.record_up("bus:market-redis", AWAY.ts - 30, 1)
     assert tell(pending, 10) == [AWAY.id]
 
 
@@ -194,8 +194,8 @@ def test_what_an_earlier_run_told_is_not_told_again_and_its_end_is(pending):
     assert pending.restore({"healer:healer": OpenOutage(MISS.id, MISS.ts)}) == ["healer:healer"]
     assert pending.restore({"healer:healer": OpenOutage(MISS.id, MISS.ts)}) == []
     note(pending, MISS, waited_sec=60)
-    assert pending.due_alerts(1000) == []
-    pending.note_up("healer:healer", OK.ts, 0)
+    assert pending.find_due_alerts(1000) == []
+    pending.record_up("healer:healer", OK.ts, 0)
     note(pending, OK, now=1)  # the log has it too, under the same id
     assert tell(pending, PATIENCE) == [OK.id]
     assert tell(pending, 1000) == []
@@ -206,7 +206,7 @@ def test_what_one_bus_has_as_untold_and_another_as_told_by_an_earlier_run_is_tol
         pending, MISS, waited_sec=60
     )  # that bus was asked first; the run was killed before it had the record
     assert pending.restore({"healer:healer": OpenOutage(MISS.id, MISS.ts)}) == ["healer:healer"]
-    assert pending.due_alerts(1000) == []
+    assert pending.find_due_alerts(1000) == []
     note(pending, OK, now=1)
     assert tell(pending, PATIENCE + 1) == [OK.id]
 
@@ -221,7 +221,7 @@ def test_an_end_that_came_before_that_was_known_is_told_too(pending):
 def test_an_end_that_came_before_anything_was_known_of_its_miss_is_told_once_too(pending):
     note(pending, OK)  # we said it ourselves before any bus had answered what an earlier run told
     pending.restore({"healer:healer": OpenOutage(MISS.id, MISS.ts)})
-    pending.note_up("healer:healer", OK.ts, 1)
+    pending.record_up("healer:healer", OK.ts, 1)
     assert tell(pending, PATIENCE + 1) == [OK.id]
     note(pending, OK, now=PATIENCE + 2)  # from the log of another bus
     assert tell(pending, 1000) == []
@@ -229,8 +229,8 @@ def test_an_end_that_came_before_anything_was_known_of_its_miss_is_told_once_too
 
 def test_the_record_of_an_earlier_run_is_not_taken_for_somebody_elses_for_ever(pending):
     note(pending, MISS, waited_sec=60)
-    [alert] = pending.due_alerts(10)
-    pending.note_told_by_others(alert)  # there is a record; whose, a bus that is slow will say
+    [alert] = pending.find_due_alerts(10)
+    pending.drop_sent_by_others(alert)  # there is a record; whose, a bus that is slow will say
     assert pending.restore({"healer:healer": OpenOutage(MISS.id, MISS.ts)}) == ["healer:healer"]
     note(pending, OK, now=11)
     assert tell(pending, PATIENCE + 11) == [OK.id]
@@ -244,40 +244,40 @@ OWN_BACK = event(Kind.BUS_OK, "market-redis", 1040.0, "sentinel")
 
 
 def test_a_bus_lost_with_all_others_is_told_at_once(pending):
-    pending.note_own_event(OWN, 0)
+    pending.add_own_event(OWN, 0)
     assert tell(pending, 0) == [OWN.id]
     assert pending.open_outages["bus:market-redis"].is_own
 
 
 def test_a_bus_whose_loss_is_known_is_not_told_again_when_the_others_follow(pending):
     note(pending, AWAY)
-    pending.note_own_event(event(Kind.BUS_MISS, "market-redis", 1010.0, "sentinel"), 10)
+    pending.add_own_event(event(Kind.BUS_MISS, "market-redis", 1010.0, "sentinel"), 10)
     assert tell(pending, 15) == [AWAY.id]
     assert tell(pending, 1000) == []
 
 
 def test_what_the_healer_says_afterwards_of_that_outage_is_no_news_but_its_ok_ends_it(pending):
-    pending.note_own_event(OWN, 0)
+    pending.add_own_event(OWN, 0)
     tell(pending, 0)
-    pending.note_own_event(OWN_BACK, 40)
+    pending.add_own_event(OWN_BACK, 40)
     note(pending, event(Kind.BUS_MISS, "market-redis", 1005.0), BACK, now=41)
     assert tell(pending, 1000) == [BACK.id]  # in the place of our own
     assert pending.open_outages == {}
 
 
 def test_its_end_is_told_also_when_the_healer_says_nothing(pending):
-    pending.note_own_event(OWN, 0)
+    pending.add_own_event(OWN, 0)
     tell(pending, 0)
-    pending.note_own_event(OWN_BACK, 40)
+    pending.add_own_event(OWN_BACK, 40)
     assert tell(pending, 40 + PATIENCE) == [OWN_BACK.id]
     note(pending, event(Kind.BUS_MISS, "market-redis", 1005.0), BACK, now=60)  # a slow healer
     assert tell(pending, 1000) == []
 
 
 def test_an_outage_after_that_one_is_news(pending):
-    pending.note_own_event(OWN, 0)
+    pending.add_own_event(OWN, 0)
     tell(pending, 0)
-    pending.note_own_event(OWN_BACK, 40)
+    pending.add_own_event(OWN_BACK, 40)
     again = event(Kind.BUS_MISS, "market-redis", 1052.0)
     note(pending, again, now=52)
     assert tell(pending, 1000)[-1] == again.id
@@ -288,11 +288,11 @@ def test_an_outage_after_that_one_is_news(pending):
 
 
 def test_it_remembers_no_more_than_it_must(pending):
-    events = [event(Kind.BUS_MISS, "market-redis", 1000.0 + n) for n in range(3 * SEEN_AT_MOST)]
+    events = [event(Kind.BUS_MISS, "market-redis", 1000.0 + n) for n in range(3 * MAX_SEEN)]
     note(pending, *events)
-    assert len(pending) == PENDING_AT_MOST
-    assert pending.due_alerts(1000)[-1].event == events[-1]  # the newest are kept
-    note(pending, events[-SEEN_AT_MOST])
-    assert pending.due_alerts(1000)[-1].event == events[-1], "it was seen"
-    note(pending, events[-SEEN_AT_MOST - 1])
-    assert pending.due_alerts(1000)[-1].event == events[-SEEN_AT_MOST - 1], "it was forgotten"
+    assert len(pending) == MAX_PENDING
+    assert pending.find_due_alerts(1000)[-1].event == events[-1]  # the newest are kept
+    note(pending, events[-MAX_SEEN])
+    assert pending.find_due_alerts(1000)[-1].event == events[-1], "it was seen"
+    note(pending, events[-MAX_SEEN - 1])
+    assert pending.find_due_alerts(1000)[-1].event == events[-MAX_SEEN - 1], "it was forgotten"

@@ -8,8 +8,8 @@ import pytest
 from marketswarm.channels import Failure, Message, SendError
 from marketswarm.channels.queue import backoff_sec
 from marketswarm.event import Event, Kind, encode_event, make_event_id
-from sentinel.pending import PENDING_AT_MOST, PendingAlert
-from sentinel.sender import ChannelSender, message_for
+from sentinel.pending import MAX_PENDING, PendingAlert
+from sentinel.sender import ChannelSender, build_message
 from support.waiting import auntil
 
 
@@ -21,9 +21,9 @@ def alert(ts: float = 1000.0, kind: Kind = Kind.HEALER_MISS, svc: str = "healer"
 def test_a_miss_opens_a_thread_and_its_ok_closes_that():
     miss, ok = alert(), alert(1100.0, Kind.HEALER_OK)
     ok.closes = miss.event.id
-    message = message_for(miss, 1000.0)
+    message = build_message(miss, 1000.0)
     assert (message.opens, message.thread, message.closes) == (True, "", ())
-    message = message_for(ok, 1100.0)
+    message = build_message(ok, 1100.0)
     assert (message.opens, message.thread, message.closes) == (False, miss.event.id, (miss.event.id,))
 
 
@@ -65,7 +65,9 @@ class Scene:
         self.accepted: list[str] = []
         self.ended: list[str] = []
         self.unwanted: set[str] = set()
-        self.sender = ChannelSender(channel, is_wanted=self.wanted, accepted=self.take, finished=self.end)
+        self.sender = ChannelSender(
+            channel, is_wanted=self.wanted, on_accepted=self.take, on_finished=self.end
+        )
 
     async def wanted(self, one: PendingAlert) -> bool:
         return one.event.id not in self.unwanted
@@ -183,9 +185,9 @@ async def test_what_others_told_meanwhile_is_not_sent():
 
 async def test_it_holds_no_more_than_there_may_be_owed():
     scene = Scene(Scripted())
-    for n in range(PENDING_AT_MOST + 5):
+    for n in range(MAX_PENDING + 5):
         scene.sender.enqueue(alert(n))
-    assert len(scene.sender) == PENDING_AT_MOST
+    assert len(scene.sender) == MAX_PENDING
     assert scene.ended == [alert(n).event.id for n in range(5)]
 
 

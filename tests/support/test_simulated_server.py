@@ -62,11 +62,11 @@ def test_a_turn_with_a_lease_is_the_same_in_python_and_in_lua(runner, history):
             runner.run(bus.client.delete(LEASE))
             server.hash(LEASE).clear()
         may_take = what == "take"
-        stale = lease.stale_version(now) if may_take else ""
+        stale = lease.find_stale_version(now) if may_take else ""
         carried = epoch if what == "carry" else 0
         args = [boot, lease.epoch, max(1, epoch), carried, int(may_take), stale, deaf, LIFE_SEC]
         reply = on_both(server, bus, runner, LEASE_SCRIPT, [LEASE], [*args, int(what == "give")])
-        lease.take_reply(reply, now)
+        lease.apply_reply(reply, now)
     kept = runner.run(bus.client.hgetall(LEASE))
     ours = {key.encode(): value for key, value in server.hash(LEASE).items()}
     assert {key: value for key, value in kept.items() if key != b"until"} == {

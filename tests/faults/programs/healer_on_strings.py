@@ -9,7 +9,7 @@ import signal
 import time
 from typing import Any
 
-from healer.watch import watch
+from healer.watch import run_healer
 from marketswarm.agent import agent, run
 from marketswarm.monitor import make_healer_heartbeat
 from marketswarm.monitor.monitor import Evaluator
@@ -32,7 +32,7 @@ async def main() -> Any:
     hang_sec = float(os.environ.get("HANG_SEC", "0"))
     async with agent("healer", HealerSettings, heartbeat=make_healer_heartbeat) as me:
         asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, time.sleep, hang_sec)
-        await watch(me)
+        await run_healer(me)
     return me.exit_code
 
 

@@ -6,7 +6,7 @@ import pytest
 from marketswarm.monitor import make_healer_heartbeat
 from marketswarm.settings import HealerSettings, SentinelSettings
 from marketswarm.truth import Watch, parse_truth
-from sentinel.watch import healer_watch
+from sentinel.watch import build_healer_watch
 
 
 def beats(section: dict | None, **environment: object) -> tuple[str, float]:
@@ -35,5 +35,5 @@ def test_each_word_counts_for_itself():
 def test_the_sentinel_goes_by_the_same_words():
     truth = parse_truth(orjson.dumps({"services": {"rss_agg": {}}})).truth
     settings = SentinelSettings(hb_interval_sec=5, healer_heartbeat_channel="h")
-    assert healer_watch(truth, settings) == Watch("healer", "system-redis", "h", 5, 15)
-    assert healer_watch(truth, SentinelSettings(sentinel_timeout_sec=7)).timeout_sec == 7
+    assert build_healer_watch(truth, settings) == Watch("healer", "system-redis", "h", 5, 15)
+    assert build_healer_watch(truth, SentinelSettings(sentinel_timeout_sec=7)).timeout_sec == 7
