@@ -1,0 +1,402 @@
+"""Define what each page shows, one dataclass per template, and render it.
+
+A template has its dataclass as `page`, and nothing else: it reads values and makes no decisions about the
+fleet. Autoescape is on, an unknown name in a template is an error, and no text in a page is ever markup.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, ClassVar, Final, Literal
+from urllib.parse import urlencode
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from services.board.snapshot import URGENCY, FleetSnapshot, ServiceView, State, Window
+from services.board.view import FILTERS
+
+Sort = Literal["state", "name", "silence", "uptime", "restarts"]
+SORTS: Final[tuple[Sort, ...]] = ("state", "name", "silence", "uptime", "restarts")
+Group = Literal["", "tag", "bus", "state"]
+GROUPS: Final[tuple[Group, ...]] = ("", "tag", "bus", "state")
+ROWS: Final = 200
+"""The rows of a page of the fleet unless the request asks for another number."""
+MAX_ROWS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What every page has around its own content.
+
+    `position` is the id of the last event of the stream that `snapshot` includes: the page's script follows
+    the stream from there on. `assets` is the path of the static files, with a mark that changes with their
+    content. `version` is the program's.
+    """
+
+    title: str
+    path: str
+    snapshot: FleetSnapshot
+    position: str
+    assets: str = "/static/0"
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetQuery:
+    """What a request wants to see of the fleet: all services that match every part that is not empty.
+
+    `text` is a part of the name, the description or a tag; `group` makes groups of rows; `start` is the
+    number of rows to leave out. `wall` is the mode for a screen on a wall.
+    """
+
+    text: str = ""
+    states: tuple[State, ...] = ()
+    tag: str = ""
+    bus: str = ""
+    sort: Sort = "state"
+    group: Group = ""
+    window: Window = "24h"
+    start: int = 0
+    rows: int = ROWS
+    wall: bool = False
+
+    def url(self, **changes: Any) -> str:
+        """Return the path of the page with this query, in which `changes` replace values."""
+        values = {each.name: changes.get(each.name, getattr(self, each.name)) for each in fields(self)}
+        wanted = {name: value for name, value in values.items() if value != getattr(_NO_QUERY, name)}
+        if "states" in wanted:
+            wanted["states"] = ",".join(wanted["states"])
+        if "wall" in wanted:
+            wanted["wall"] = "1"
+        return "/?" + urlencode(wanted) if wanted else "/"
+
+
+_NO_QUERY: Final = FleetQuery()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceGroup:
+    """Some services under a heading; the heading is empty if the services are not in groups."""
+
+    name: str
+    services: tuple[ServiceView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FleetPage:
+    """The fleet: the rows that a query found, in groups.
+
+    `found` counts all services that match the query, `tags` and `buses` are all that services have.
+    """
+
+    template: ClassVar = "fleet.html"
+    frame: Frame
+    query: FleetQuery
+    groups: tuple[ServiceGroup, ...]
+    found: int
+    tags: tuple[str, ...] = ()
+
+    @property
+    def previous(self) -> str | None:
+        """The path of the rows before these; None on the first page."""
+        start = max(0, self.query.start - self.query.rows)
+        return self.query.url(start=start) if self.query.start else None
+
+    @property
+    def following(self) -> str | None:
+        """The path of the rows after these; None on the last page."""
+        start = self.query.start + self.query.rows
+        return self.query.url(start=start) if start < self.found else None
+
+
+@dataclass(frozen=True, slots=True)
+class AlertView:
+    """One event of the alert log. `title` and `text` are words for people, `position` its place on the log.
+
+    `is_bad` is True for the begin of a problem, False for its end, None for a note. Times are epoch seconds.
+    """
+
+    id: str
+    type: str
+    svc: str
+    ts: float
+    title: str
+    text: str
+    is_bad: bool | None
+    severity: str = "info"
+    by: str = ""
+    host: str | None = None
+    down_sec: float | None = None
+    position: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertQuery:
+    """What a request wants to see of the alert log; `before` is the place of the first event not to show."""
+
+    svc: str = ""
+    type: str = ""
+    before: str = ""
+
+    def url(self, **changes: str) -> str:
+        """Return the path of the page with this query, in which `changes` replace values."""
+        values = {each.name: changes.get(each.name, getattr(self, each.name)) for each in fields(self)}
+        wanted = {name: value for name, value in values.items() if value}
+        return "/alerts?" + urlencode(wanted) if wanted else "/alerts"
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePage:
+    """One service: its view, its latest events, and its section of the truth as indented JSON.
+
+    `missing_dependencies` are names in `depends_on` that are no services; `dependants` are services that need
+    this one.
+    """
+
+    template: ClassVar = "service.html"
+    frame: Frame
+    service: ServiceView
+    events: tuple[AlertView, ...] = ()
+    section: str = ""
+    dependants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsPage:
+    """The alert log, the newest event first. `older` is the path of the events before these, or None.
+
+    `away` has the reason for each bus whose log could not be read.
+    """
+
+    template: ClassVar = "alerts.html"
+    frame: Frame
+    query: AlertQuery
+    events: tuple[AlertView, ...] = ()
+    older: str | None = None
+    types: tuple[str, ...] = ()
+    away: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AlertPage:
+    """One event by its id, with its indented JSON; `buses` are those whose log has it."""
+
+    template: ClassVar = "alert.html"
+    frame: Frame
+    event: AlertView
+    raw: str = ""
+    buses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentsPage:
+    """What is down and since when, silences, pending and dead messages: all of it is in the snapshot."""
+
+    template: ClassVar = "incidents.html"
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class FlowEnd:
+    """A reader of a key: its service and, if it has a consumer group there, how far behind that is."""
+
+    svc: str
+    state: State
+    group: str | None = None
+    lag: int | None = None
+    pending: int | None = None
+    oldest_sec: float | None = None
+    rate: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FlowLine:
+    """A key between its writers and its readers. Numbers are None if they were not measured.
+
+    `rate` is in entries a second, `last_sec` the age of the newest entry, `faults` what is wrong, in words.
+    """
+
+    bus: str
+    key: str
+    writers: tuple[FlowEnd, ...] = ()
+    readers: tuple[FlowEnd, ...] = ()
+    kind: str | None = None
+    length: int | None = None
+    rate: float | None = None
+    last_sec: float | None = None
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TopologyPage:
+    """The flow of data between services; `notes` say what limits it, such as a mesh that is away."""
+
+    template: ClassVar = "topology.html"
+    frame: Frame
+    lines: tuple[FlowLine, ...] = ()
+    faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionView:
+    """A revision of the truth; `seeded_at` is in epoch seconds, None if it is unknown."""
+
+    revision: int
+    seeded_at: float | None
+    seeded_by: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class DiffLine:
+    """A line of the difference of two documents: ` ` is in both, `-` in the older, `+` in the newer one."""
+
+    mark: Literal[" ", "-", "+", "@"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class TruthPage:
+    """The truth in force as text, and the revisions, the newest first; `diff` compares `older` with `newer`.
+
+    Passwords in URLs are left out.
+    """
+
+    template: ClassVar = "truth.html"
+    frame: Frame
+    text: str = ""
+    revisions: tuple[RevisionView, ...] = ()
+    older: int | None = None
+    newer: int | None = None
+    diff: tuple[DiffLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PublicService:
+    """A service on the public page: its name in words and its state, up, down or unknown."""
+
+    name: str
+    state: State
+    uptime: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublicPage:
+    """The status for the public: only services that the truth marks so. `at` is in epoch seconds."""
+
+    template: ClassVar = "public.html"
+    title: str
+    at: float
+    services: tuple[PublicService, ...] = ()
+    assets: str = "/static/0"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorPage:
+    """Why a request has no page: the HTTP status, a title and a text."""
+
+    template: ClassVar = "error.html"
+    status: int
+    title: str
+    text: str
+    assets: str = "/static/0"
+
+
+Page = (
+    FleetPage
+    | ServicePage
+    | AlertsPage
+    | AlertPage
+    | IncidentsPage
+    | TopologyPage
+    | TruthPage
+    | PublicPage
+    | ErrorPage
+)
+
+
+def render(page: Page) -> str:
+    """Return the HTML of a page."""
+    return _environment().get_template(page.template).render(page=page)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    """Return the environment of the templates; the functions of `view.py` are their filters."""
+    environment = Environment(
+        loader=PackageLoader("services.board"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        auto_reload=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    return environment
+
+
+@lru_cache(maxsize=1)
+def find_assets() -> str:
+    """Return the path under which the static files are served: it ends with a digest of their content."""
+    digest = sha256()
+    for file in sorted(files("services.board").joinpath("static").iterdir(), key=lambda file: file.name):
+        if file.is_file():
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return f"/static/{digest.hexdigest()[:12]}"
+
+
+def select_services(snapshot: FleetSnapshot, query: FleetQuery, frame: Frame) -> FleetPage:
+    """Return the page of the services that match a query."""
+    found = sort_services([one for one in snapshot.services if _matches(one, query)], query)
+    shown = found[query.start : query.start + query.rows]
+    tags = sorted({tag for one in snapshot.services for tag in one.tags})
+    return FleetPage(frame, query, group_services(shown, query.group), len(found), tuple(tags))
+
+
+def _matches(service: ServiceView, query: FleetQuery) -> bool:
+    """Return True if a service matches every part of the query."""
+    words = (service.svc, service.description, *service.tags)
+    return (
+        (not query.text or any(query.text.casefold() in word.casefold() for word in words))
+        and (not query.states or service.state in query.states)
+        and (not query.tag or query.tag in service.tags)
+        and (not query.bus or query.bus == service.bus)
+    )
+
+
+def sort_services(services: Sequence[ServiceView], query: FleetQuery) -> list[ServiceView]:
+    """Return the services in the order that the query asks for; equal ones stay in the order of the truth."""
+    match query.sort:
+        case "name":
+            return sorted(services, key=lambda one: one.svc)
+        case "silence":
+            return sorted(services, key=lambda one: one.last_beat_at or 0.0)
+        case "restarts":
+            return sorted(services, key=lambda one: -(one.restarts or 0))
+        case "uptime":
+            return sorted(services, key=lambda one: _uptime_key(one, query.window))
+        case _:
+            return sorted(services, key=lambda one: URGENCY[one.state])
+
+
+def _uptime_key(service: ServiceView, window: Window) -> float:
+    """Return the share of a window in which a service was up; an unknown one comes last."""
+    uptime = service.uptime.get(window)
+    return 2.0 if uptime is None or uptime.share is None else uptime.share
+
+
+def group_services(services: Sequence[ServiceView], group: Group) -> tuple[ServiceGroup, ...]:
+    """Return the services in groups, each group at the place of its first service.
+
+    By tag, a service is in the group of its first tag.
+    """
+    if not group:
+        return (ServiceGroup("", tuple(services)),)
+    found: dict[str, list[ServiceView]] = {}
+    for one in services:
+        names = {"tag": one.tags[0] if one.tags else "", "bus": one.bus, "state": str(one.state)}
+        found.setdefault(names[group] or "without a tag", []).append(one)
+    return tuple(ServiceGroup(name, tuple(some)) for name, some in found.items())

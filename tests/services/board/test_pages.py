@@ -1,0 +1,72 @@
+from services.board.pages import FleetQuery, Frame, group_services, select_services, sort_services
+from services.board.snapshot import State, Uptime
+from support.board_snapshots import (
+    make_large_fleet,
+    make_service,
+    make_small_fleet,
+    make_snapshot,
+    make_troubled_fleet,
+)
+
+
+def select(snapshot, **query):
+    return select_services(snapshot, FleetQuery(**query), Frame("Fleet", "/", snapshot, "0-0"))
+
+
+def names(page):
+    return [one.svc for group in page.groups for one in group.services]
+
+
+def test_without_a_query_the_worst_come_first_and_the_rest_in_the_order_of_the_truth():
+    page = select(make_troubled_fleet())
+    assert names(page) == ["db", "web", "shop", "cache", "backup", "shy", "old", "far", "evil", "fine"]
+    assert page.found == 10
+    assert page.previous is page.following is None
+
+
+def test_a_query_finds_by_name_description_tag_state_and_bus():
+    fleet = make_troubled_fleet()
+    assert names(select(fleet, text="SHO")) == ["shop"]
+    assert names(select(make_small_fleet(), text="what mesh")) == ["mesh"]
+    assert names(select(fleet, text="front")) == ["web", "shop"]
+    assert names(select(fleet, tag="front")) == ["web", "shop"]
+    assert names(select(fleet, tag="fro")) == []
+    assert names(select(fleet, states=(State.FAILED, State.SILENT))) == ["backup", "old"]
+    assert names(select(fleet, bus="market-redis")) == ["far"]
+
+
+def test_rows_are_shown_in_pages_with_paths_to_the_neighbours():
+    page = select(make_large_fleet(500), sort="name", start=200)
+    assert names(page)[0] == "svc-00200"
+    assert len(names(page)) == 200
+    assert page.previous == "/?sort=name"
+    assert page.following == "/?sort=name&start=400"
+    assert select(make_large_fleet(500), start=400).following is None
+
+
+def test_services_are_sorted_by_what_the_query_names():
+    some = [
+        make_service("b", restarts=1, last_beat_at=5.0, uptime={"24h": Uptime(0.5)}),
+        make_service("a", restarts=9, last_beat_at=None, uptime={}),
+        make_service("c", restarts=None, last_beat_at=1.0, uptime={"24h": Uptime(0.1)}),
+    ]
+
+    def order(sort):
+        return "".join(one.svc for one in sort_services(some, FleetQuery(sort=sort)))
+
+    assert [order(sort) for sort in ("name", "silence", "restarts", "uptime")] == ["abc", "acb", "abc", "cba"]
+
+
+def test_groups_stand_at_the_place_of_their_first_service():
+    some = [make_service("a", tags=("x", "y")), make_service("b"), make_service("c", tags=("x",))]
+    found = [(group.name, [one.svc for one in group.services]) for group in group_services(some, "tag")]
+    assert found == [("x", ["a", "c"]), ("without a tag", ["b"])]
+    assert [group.name for group in group_services(some, "bus")] == ["system-redis"]
+    assert [group.name for group in group_services(make_snapshot(*some).services, "state")] == ["up"]
+
+
+def test_the_path_of_a_query_names_only_what_differs():
+    query = FleetQuery(text="a&b", states=(State.DOWN, State.FAILED), wall=True)
+    assert FleetQuery().url() == "/"
+    assert query.url(text="") == "/?states=down%2Cfailed&wall=1"
+    assert query.url(states=(), wall=False) == "/?text=a%26b"
