@@ -13,11 +13,12 @@ from marketswarm.bus import Bus
 from marketswarm.channels.message import parse_message
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.event_text import format_moment
-from marketswarm.cli.fleet_view import ask_buses, open_fleet
+from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.notifier import request_notifier
 from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Json, Within, author_name, suggest_command
 from marketswarm.keys import NOTIFIER_DEAD
 from marketswarm.operator import ALL, RequestKind
+from marketswarm.operator_link import ask_buses
 from marketswarm.status import PendingDelivery, read_notifications
 from marketswarm.text import escape_text
 

@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from marketswarm.agent.truth_source import (
     FoundTruth,
@@ -22,6 +21,7 @@ from marketswarm.cli.options import suggest_command
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.plan import is_url_given
+from marketswarm.operator_link import NoBusError
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import MARKET, SYSTEM, Truth
 
@@ -91,7 +91,7 @@ class FleetView:
 async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
     """Find and open a fleet: by the environment, by the truth, and last the embedded one in folder `data`.
 
-    Raises Exit: code 3 if no bus answers, code 2 if a given URL is invalid.
+    Raises Exit: code 3 if no bus answers now or takes a later request, code 2 if a given URL is invalid.
     """
     settings = read_settings(CommonSettings)
     running = data_folder.find_fleet(data)
@@ -116,6 +116,8 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
         view = FleetView(environ, found, ", ".join(format_reasons(seen)), data)
         try:
             yield view
+        except NoBusError as error:
+            raise Exit(Code.NO_BUS, str(error)) from None
         finally:
             await view.aclose()
     finally:
@@ -157,30 +159,6 @@ def with_embedded_buses(
         if has_bus_as_host(known, name) and not is_url_given(name, environ):
             extended[get_url_variable(name)] = url
     return extended
-
-
-async def ask_buses(
-    buses: Sequence[Bus], request: Callable[[Bus], Awaitable[Any]]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Send one request to each bus; return the answers and the reasons of failures, by bus.
-
-    Raises Exit, code 3, if every bus failed.
-    """
-    answers: dict[str, Any] = {}
-    failed: dict[str, str] = {}
-
-    async def ask_one(bus: Bus) -> None:
-        """Send the request to one bus; keep its answer or the reason of its failure."""
-        try:
-            answers[bus.name] = await bus.ask(request(bus))
-        except BusError as error:
-            failed[bus.name] = error.reason
-
-    await asyncio.gather(*(ask_one(bus) for bus in buses))
-    if not answers:
-        reasons_text = ", ".join(f"{bus}: {why}" for bus, why in failed.items())
-        raise Exit(Code.NO_BUS, f"no bus took it ({reasons_text})")
-    return answers, failed
 
 
 def describe_refusals(failed: Mapping[str, str]) -> list[str]:

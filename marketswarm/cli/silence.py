@@ -1,15 +1,9 @@
-"""Implement `marketswarm silence`, `silences` and `unsilence`: mute notifications on services for a while.
+"""Implement `marketswarm silence`, `silences` and `unsilence`: mute notifications on services for a while."""
 
-A silence is kept on every bus, so that one bus is enough to read it. A command that writes one also brings
-each bus up to date with the others; the latest version of a silence wins.
-"""
-
-import secrets
 import time
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import orjson
 import typer
@@ -17,18 +11,23 @@ from pydantic import ValidationError
 from rich.table import Table
 from rich.text import Text
 
-from marketswarm.bus import Bus
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.event_text import format_moment
-from marketswarm.cli.fleet_view import FleetView, ask_buses, describe_refusals, open_fleet
+from marketswarm.cli.fleet_view import FleetView, describe_refusals, open_fleet
 from marketswarm.cli.options import DATA, By, Data, Json, author_name, parse_duration
 from marketswarm.exit import Code, Exit
-from marketswarm.keys import NOTIFIER_SILENCES
-from marketswarm.operator import Silence, find_missing_silences, merge_silences
+from marketswarm.operator import Silence
+from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
+from marketswarm.operator_link import (
+    MAX_SILENCE_SEC,
+    StoredSilences,
+    create_silence,
+    read_silences,
+    write_silence,
+)
 from marketswarm.text import escape_text, format_duration
-from marketswarm.truth import find_nearest, find_probe_targets
+from marketswarm.truth import find_nearest
 
-_MAX_SEC = 366 * 86_400.0
 _SERVICES_NAMED = 12  # the others that a silence matches are counted
 
 
@@ -95,69 +94,16 @@ def describe_targets(silence: Silence) -> str:
     return escape_text(", ".join((*silence.services, *(f"tag {tag}" for tag in silence.tags))))
 
 
-@dataclass(frozen=True, slots=True)
-class StoredSilences:
-    """Hold the silences of a fleet by id, each in its latest version.
-
-    `by_bus` are the stored fields of each bus; `failed` are the buses that did not answer, with the reason.
-    """
-
-    silences: dict[str, Silence]
-    by_bus: dict[str, dict[bytes, bytes]]
-    failed: dict[str, str]
-
-
-async def read_silences(buses: Sequence[Bus]) -> StoredSilences:
-    """Read the silences from every bus. Raises Exit, code 3, if none answers."""
-    by_bus, failed = await ask_buses(buses, lambda bus: bus.client.hgetall(NOTIFIER_SILENCES))
-    return StoredSilences(merge_silences(by_bus.values()), by_bus, failed)
-
-
-async def write_silence(
-    buses: Sequence[Bus], stored: StoredSilences, silence: Silence, now: float
-) -> dict[str, str]:
-    """Write a silence to every bus, with those that the bus lacks, and delete those that ended long ago.
-
-    Return the buses that failed, with the reason. Raises Exit, code 3, if every bus failed.
-    """
-    wanted = {**stored.silences, silence.id: silence}
-    old = [ident for ident, each in wanted.items() if each.is_deletable(now)]
-    kept = {ident: each for ident, each in wanted.items() if ident not in old}
-
-    def write(bus: Bus) -> Awaitable[Any]:
-        """Return the request that writes the missing silences to one bus and deletes the old ones."""
-        # a bus that did not answer just now may do so again
-        lacking: dict[Any, Any] = dict(find_missing_silences(stored.by_bus.get(bus.name, {}), kept))
-        pipe = bus.pipeline(transaction=True)
-        pipe.hset(NOTIFIER_SILENCES, mapping=lacking)
-        if old:
-            pipe.hdel(NOTIFIER_SILENCES, *old)
-        return pipe.execute()
-
-    _, failed = await ask_buses(buses, write)
-    return failed
-
-
 def _make_silence(
     patterns: tuple[str, ...], tags: tuple[str, ...], for_sec: float, *, by: str, why: str
 ) -> Silence:
     """Return the silence that the options describe. Raises BadParameter if they are invalid."""
     if not patterns and not tags:
         raise typer.BadParameter("on what? Say a service, a pattern or --tag; '*' is everything")
-    if not 0 < for_sec <= _MAX_SEC:
+    if not 0 < for_sec <= MAX_SILENCE_SEC:
         raise typer.BadParameter("--for: more than nothing, and at most a year")
-    now = time.time()
     try:
-        return Silence(
-            id=secrets.token_hex(3),
-            starts_at=now,
-            ends_at=now + for_sec,
-            author=by,
-            reason=why,
-            changed_at=now,
-            services=patterns,
-            tags=tags,
-        )
+        return create_silence(patterns, tags, for_sec, author=by, reason=why, now=time.time())
     except ValidationError as error:
         option = {"reason": "--why", "services": "PATTERN", "tags": "--tag"}
         wrong = {option.get(str(each["loc"][0]), str(each["loc"][0])): each["msg"] for each in error.errors()}
@@ -211,12 +157,12 @@ def _require_known_names(silence: Silence, fleet: FleetView) -> None:
     """Raise Exit, code 2, if a service is named that the truth does not have; suggest the nearest name."""
     if fleet.found is None:
         return
-    known = _tags_by_name(fleet)
-    for name in silence.services:
-        if name not in known and not set(name) & set("*?["):
-            near = find_nearest(name, known)
-            hint = f"; did you mean {near}?" if near else ""
-            raise Exit(Code.CONFIGURATION, f"no silence was set: the truth names no {name}{hint}")
+    known = list_targets(fleet.truth)
+    name = find_unknown_target(silence, known)
+    if name is not None:
+        near = find_nearest(name, known)
+        hint = f"; did you mean {near}?" if near else ""
+        raise Exit(Code.CONFIGURATION, f"no silence was set: the truth names no {name}{hint}")
 
 
 def _describe_matches(silence: Silence, fleet: FleetView) -> str:
@@ -224,8 +170,8 @@ def _describe_matches(silence: Silence, fleet: FleetView) -> str:
     targets = describe_targets(silence)
     if fleet.found is None:
         return f"on {targets}; there is no truth that tells which services these are"
-    tags = _tags_by_name(fleet)
-    matched = [name for name in tags if silence.matches(name, tags[name])]
+    tags = list_targets(fleet.truth)
+    matched = match_targets(silence, tags)
     if matched:
         more = f" and {len(matched) - _SERVICES_NAMED} more" if len(matched) > _SERVICES_NAMED else ""
         return f"on {', '.join(matched[:_SERVICES_NAMED])}{more}"
@@ -234,15 +180,6 @@ def _describe_matches(silence: Silence, fleet: FleetView) -> str:
         filter(None, (find_nearest(word, known) for word in (*silence.services, *silence.tags))), None
     )
     return f"on nothing: nothing in the truth is {targets}" + (f"; did you mean {near}?" if near else "")
-
-
-def _tags_by_name(fleet: FleetView) -> dict[str, tuple[str, ...]]:
-    """Return the tags of every service, bus and probe target that a notification can be about, by name."""
-    truth = fleet.truth
-    tags: dict[str, tuple[str, ...]] = dict.fromkeys([watch.svc for watch in truth.watched()], ())
-    tags |= dict.fromkeys(truth.bus_names(), ())
-    tags |= {svc: service.tags for svc, service in truth.services.items()}
-    return tags | {target.svc: target.tags for target in find_probe_targets(truth)}
 
 
 def _draw_table(shown: Sequence[Silence], now: float) -> Table:

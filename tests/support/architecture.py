@@ -35,6 +35,7 @@ LAYERS = {
         "monitor",
         "seeding",
         "status",
+        "operator_link",
         "channels",
         "settings",
         "passwords",
