@@ -47,6 +47,12 @@ NOTIFIER_REQUESTS: Final = "notifier:asks"
 NOTIFIER_DEAD: Final = "notifier:dead"
 """Stream: messages that could not be delivered, with the fields `message`, `channel`, `reason` and `ts`."""
 
+# The board: on system-redis.
+BOARD_TOKENS: Final = "board:tokens"
+"""Hash: a token's id -> the token as JSON, with its secret's hash."""
+BOARD_AUDIT: Final = "board:audit"
+"""Stream: what clients of the board did, and as whom."""
+
 # The streams and keys of our own services, with the names that they have unless the truth sets others.
 MESH_TOPOLOGY: Final = "mesh:topology"
 MESH_EVENTS: Final = "mesh:events"
@@ -61,7 +67,7 @@ VEXY_DEAD: Final = "vexy:dead"
 
 RESERVED_PREFIXES: Final = (
     *("truth:", "beat:", "run:", "health:", "members:", "lease:", "lease-epoch:"),
-    *("healer:", "sentinel:", "notifier:"),
+    *("healer:", "sentinel:", "notifier:", "board:"),
 )
 """The first words of all keys that belong to the swarm itself and not to one service."""
 

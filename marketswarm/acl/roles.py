@@ -12,6 +12,8 @@ from marketswarm.acl.grant import Grant, escape_pattern
 from marketswarm.acl.services import DEFAULT_WRITES, find_written_points, grant_access_points
 from marketswarm.keys import (
     ALERT_LOG,
+    BOARD_AUDIT,
+    BOARD_TOKENS,
     HEALER_LEASE,
     HEALER_RELAYED,
     MASSIVE_ALERTS,
@@ -128,8 +130,27 @@ def grant_mesh(view: BusView) -> tuple[Grant, ...]:
 
 
 def grant_board(view: BusView) -> tuple[Grant, ...]:
-    """Return the board's grants on one bus: its access points, and what `marketswarm status` reads."""
-    return (*grant_access_points(BOARD, view), *grant_status_reads(view))
+    """Return the board's grants on one bus.
+
+    It uses its access points, reads what `marketswarm status` reads, edits silences and sends requests to the
+    notifier for clients that have a token, and adds what they did to its audit log.
+    """
+    return (
+        *grant_access_points(BOARD, view),
+        *grant_status_reads(view),
+        *_grant_operator_writes(),
+        Grant("hget", (BOARD_TOKENS,), mode="R"),
+        Grant("xadd", (BOARD_AUDIT,), mode="W"),
+    )
+
+
+def _grant_operator_writes() -> tuple[Grant, ...]:
+    """Return the grants to edit silences, to send requests to the notifier and to read its answers."""
+    return (
+        Grant("hset hdel", (NOTIFIER_SILENCES,), mode="W"),
+        Grant("xadd", (NOTIFIER_REQUESTS,), mode="W"),
+        Grant("lrange", (answers_key("*"),), mode="R"),
+    )
 
 
 def grant_status_reads(view: BusView) -> tuple[Grant, ...]:
@@ -225,17 +246,17 @@ def grant_bootstrap(view: BusView) -> tuple[Grant, ...]:
 def grant_operator(view: BusView) -> tuple[Grant, ...]:
     """Return the grants of the operator, as whom the `marketswarm` commands log in.
 
-    The operator reads what `status` shows, seeds, edits silences, sends requests to the notifier and reads
-    its answers, calls functions on the alert log, and publishes and stores beats for any service.
+    The operator reads what `status` shows, seeds, edits silences and tokens, sends requests to the notifier
+    and reads its answers, calls functions on the alert log, and publishes and stores beats for any service.
     """
     return (
         *view.grant_truth_reads(),
         *grant_bootstrap(view),
         *grant_status_reads(view),
         Grant("fcall", (ALERT_LOG,)),
-        Grant("hset hdel", (NOTIFIER_SILENCES,), mode="W"),
-        Grant("xadd", (NOTIFIER_REQUESTS,), mode="W"),
-        Grant("lrange", (answers_key("*"),), mode="R"),
+        *_grant_operator_writes(),
+        Grant("hgetall hlen hset hdel", (BOARD_TOKENS,)),
+        Grant("xrange xrevrange", (BOARD_AUDIT,), mode="R"),
         Grant("publish", channels=view.beat_patterns()),
         Grant("set", (last_beat_key("*"), last_run_key("*")), mode="W"),
     )

@@ -88,6 +88,11 @@ COMMANDS: Final = (
         "notifier.notify_test",
         "Send a test message, and show what each receiver answered.",
     ),
+    CommandEntry(
+        "token create", _CONFIGURE, "token.create", "Make a token for the board's API, and print it once."
+    ),
+    CommandEntry("token list", _CONFIGURE, "token.list_", "Show the tokens of the board's API."),
+    CommandEntry("token revoke", _CONFIGURE, "token.revoke", "Revoke a token of the board's API."),
     CommandEntry("beat", _BEAT, "beat.beat", "Send one beat for a service, or one after the other."),
     CommandEntry(
         "exec", _BEAT, "exec.execute", "Run a command, beat for it while it runs, end with its exit code."
@@ -118,6 +123,9 @@ EXAMPLES: Final = {
     "dead": "marketswarm dead",
     "resend": "marketswarm resend --all",
     "notify test": "marketswarm notify test slack",
+    "token create": "marketswarm token create deploy --scope write --for 90d",
+    "token list": "marketswarm token list",
+    "token revoke": "marketswarm token revoke 1f0c3a9e",
     "beat": "marketswarm beat backup --every 10s",
     "exec": "marketswarm exec --svc backup -- ./backup.sh --full",
 }

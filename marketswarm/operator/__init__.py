@@ -1,7 +1,7 @@
-"""Define operators' silences, and their requests to acknowledge, resend and test. Pure.
+"""Define operators' silences, their requests to acknowledge, resend and test, and their tokens. Pure.
 
-The command line writes these values to the buses, and the notifier reads them. Not here: what follows
-from a silence or an acknowledgement, which the notifier decides.
+`marketswarm.operator_link` writes these values to the buses, and the notifier and the board read
+them. Not here: what follows from a silence or an acknowledgement, which the notifier decides.
 """
 
 from marketswarm.operator.request import ALL, Answer, OperatorRequest, RequestKind

@@ -62,6 +62,7 @@ THINKS_WITH = [
     "functools", "graphlib", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string",
     "types", "typing", "urllib.parse", "annotated_types", "orjson", "pydantic", "pydantic_core",
     "typing_extensions",
+    "hmac",  # compares secrets in constant time
     "fnmatch",  # patterns of names; of the file system it only asks which separator it has
 ]
 # fmt: on

@@ -1,0 +1,100 @@
+"""Define tokens, by which a client of the board proves what it may do. Pure.
+
+The client has a text, `mst_<id>_<secret>`, and the buses have only the secret's hash. A secret is 32 random
+bytes, so a plain SHA-256 protects it: nobody can try them all.
+"""
+
+import re
+from dataclasses import dataclass as plain_dataclass
+from enum import StrEnum
+from hashlib import sha256
+from hmac import compare_digest
+from typing import Annotated, Final
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from marketswarm.operator.fields import MAX_BYTES, STRICT, Epoch, Name, encode_fields
+
+SECRET_BYTES: Final = 32
+ID_BYTES: Final = 4
+_TEXT: Final = re.compile(r"mst_([0-9a-f]{8})_([0-9a-f]{64})", re.ASCII)
+
+
+class Scope(StrEnum):
+    """What a token allows; none includes another."""
+
+    READ = "read"  # see what the board shows, from other machines too
+    WRITE = "write"  # set and end silences, acknowledge, send test messages
+
+
+@plain_dataclass(frozen=True, slots=True)
+class TokenText:
+    """The two parts of a token's text; the secret is never part of its representation."""
+
+    id: str
+    secret: bytes
+
+    def __str__(self) -> str:
+        """Return the text that a client sends."""
+        return f"mst_{self.id}_{self.secret.hex()}"
+
+    def __repr__(self) -> str:
+        """Return the id alone: representations end up in logs."""
+        return f"TokenText({self.id!r})"
+
+    @classmethod
+    def parse(cls, text: str) -> "TokenText | None":
+        """Return the parts of a token's text; None if it is none."""
+        match = _TEXT.fullmatch(text)
+        return None if match is None else cls(match[1], bytes.fromhex(match[2]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Token:
+    """A token as the bus keeps it, without its secret.
+
+    `name` says what it is for, `author` who made it. It is invalid from `expires_at` on; times are epoch
+    seconds.
+
+    Raises:
+        ValueError: when a field is out of bounds.
+    """
+
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{8}$")]
+    name: Name
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=len(Scope))]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    author: Name
+    created_at: Epoch
+    expires_at: Epoch | None = None
+
+    def matches(self, text: TokenText) -> bool:
+        """Return True if `text` has this token's secret; how long that takes does not depend on it."""
+        return compare_digest(self.sha256, hash_secret(text.secret)) and self.id == text.id
+
+    def expired(self, now: float) -> bool:
+        """Return True if the token is no longer valid at `now` (epoch seconds)."""
+        return self.expires_at is not None and now >= self.expires_at
+
+    def encode(self) -> bytes:
+        """Return the token as JSON."""
+        return encode_fields(self)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> "Token | None":
+        """Return the token in some JSON; None if it can't be parsed or is longer than MAX_BYTES."""
+        if len(raw) > MAX_BYTES:
+            return None
+        try:
+            return _TOKEN.validate_json(raw)
+        except ValidationError:
+            return None
+
+
+_TOKEN: Final = TypeAdapter(Token)
+
+
+def hash_secret(secret: bytes) -> str:
+    """Return the SHA-256 of a secret, as the bus keeps it."""
+    return sha256(secret).hexdigest()
