@@ -1,0 +1,174 @@
+"""Listen for HTTP with uvicorn as a task of an agent, with limits that uvicorn does not have.
+
+A connection is aborted if its request is not complete in time, however slowly its bytes come, and if its
+answer is not read in time: neither keeps memory or a file descriptor longer than that. The agent handles the
+signals; when it ends, streams end at once and other answers have half a second.
+"""
+
+import asyncio
+import contextlib
+import errno
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from marketswarm.exit import Code, Exit
+
+REQUEST_SEC: Final = 10.0
+"""How long a client may take to send a whole request, from its connection or from its last answer on."""
+ANSWER_SEC: Final = 10.0
+"""How long a client may leave what it was sent unread."""
+MAX_CONNECTIONS: Final = 500
+"""The most connections at once, besides streams; others are answered with 503."""
+REFUSED_CONNECTIONS: Final = 100
+"""How many more connections get that answer; still others are closed without one."""
+MAX_HEAD_BYTES: Final = 16 * 1024
+"""The most bytes of a request's line and headers."""
+BACKLOG: Final = 512
+
+
+class GuardedProtocol(H11Protocol):
+    """A connection that is aborted when its client is too slow in sending or in reading."""
+
+    _slow_request: asyncio.TimerHandle | None = None
+    _slow_reader: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """Begin the time in which the client must send its request; abort if there are far too many clients."""
+        super().connection_made(transport)
+        if len(self.connections) > (self.limit_concurrency or 0) + REFUSED_CONNECTIONS:
+            transport.abort()
+        else:
+            self._slow_request = self.loop.call_later(REQUEST_SEC, transport.abort)
+
+    def data_received(self, data: bytes) -> None:
+        """Handle bytes; the time for a request begins with its first byte, and ends when it is complete."""
+        super().data_received(data)
+        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+            self._stop_slow_request()
+        elif self._slow_request is None:
+            self._slow_request = self.loop.call_later(REQUEST_SEC, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop all times."""
+        self._stop_slow_request()
+        self._stop_slow_reader()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begin the time in which the client must read what it was sent."""
+        super().pause_writing()
+        if self._slow_reader is None:
+            self._slow_reader = self.loop.call_later(ANSWER_SEC, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop the time for reading: the client has read."""
+        super().resume_writing()
+        self._stop_slow_reader()
+
+    def _stop_slow_request(self) -> None:
+        """Stop the time for a request."""
+        if self._slow_request is not None:
+            self._slow_request.cancel()
+            self._slow_request = None
+
+    def _stop_slow_reader(self) -> None:
+        """Stop the time for reading an answer."""
+        if self._slow_reader is not None:
+            self._slow_reader.cancel()
+            self._slow_reader = None
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves signals to the agent."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture none."""
+        yield
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound to an address and listens.
+
+    Raises:
+        Exit: code 2, when nobody can listen there; the message names the variable.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(BACKLOG)
+        except OSError:
+            listening.close()
+            raise
+    except OSError as error:
+        raise Exit(Code.CONFIGURATION, _explain(host, port, error)) from None
+    listening.setblocking(False)
+    return listening
+
+
+def _explain(host: str, port: int, error: OSError) -> str:
+    """Return why nobody can listen at an address, and what the user can do."""
+    if error.errno == errno.EADDRINUSE:
+        return f"BOARD_PORT: port {port} on {host} is taken by another program; give another one"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f"BOARD_PORT: port {port} is not this user's to listen on; one above 1023 is"
+    return f"BOARD_HOST: nobody can listen on {host} here ({error.strerror})"
+
+
+async def serve(
+    app: Any, listening: socket.socket, max_streams: int, close_streams: Callable[[], None]
+) -> None:
+    """Answer requests until cancelled; then call `close_streams`, and end what is still open.
+
+    Args:
+        app: the ASGI application.
+        listening: the socket, which is closed at the end.
+        max_streams: how many streams may be open, besides MAX_CONNECTIONS other connections.
+        close_streams: ends all streams, so that they don't hold up the end.
+    """
+    server = _Server(
+        uvicorn.Config(
+            app,
+            http=GuardedProtocol,
+            ws="none",
+            loop="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=MAX_CONNECTIONS + max_streams,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            timeout_graceful_shutdown=1,
+        )
+    )
+    try:
+        await server.serve(sockets=[listening])
+    finally:
+        close_streams()
+        for connection in list(server.server_state.connections):
+            connection.shutdown()
+        for one in getattr(server, "servers", ()):
+            one.close()
+        listening.close()
+        await _end_connections(server)
+
+
+async def _end_connections(server: uvicorn.Server) -> None:
+    """Wait half a second for answers that are on their way, then abort what is left."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.5):
+            while server.server_state.connections:  # noqa: ASYNC110 - uvicorn has no event for it
+                await asyncio.sleep(0.01)
+    for connection in list(server.server_state.connections):
+        connection.transport.abort()

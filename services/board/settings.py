@@ -1,0 +1,55 @@
+"""Define the settings of the board in the environment and in its section of the truth.
+
+The environment says where it listens and who may connect; the truth says what it shows and how often it
+looks.
+"""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from marketswarm.agent import ServiceConfig
+from marketswarm.settings import CommonSettings, HostNames, Name, Port, variables_of
+
+
+class BoardEnvironment(CommonSettings):
+    """The variables of the board."""
+
+    board_host: Name = "127.0.0.1"  # the address to listen on
+    board_port: Port = 8080
+    board_allowed_hosts: HostNames | None = None  # in requests; default: our own names and addresses
+
+
+Word = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class PublicSettings(ServiceConfig):
+    """`settings.public`: what the page for the public shows. Without services and tags it shows nothing."""
+
+    title: Annotated[str, Field(min_length=1, max_length=100)] = "Status"
+    """The heading of the page. Example: `"Example Ltd: our services"`."""
+    services: Annotated[tuple[Word, ...], Field(max_length=1000)] = ()
+    """The services that it shows, by name. Example: `["shop"]`."""
+    tags: Annotated[tuple[Word, ...], Field(max_length=100)] = ()
+    """Tags; it shows the services that have one of them. Example: `["public"]`."""
+
+
+class BoardView(ServiceConfig):
+    """`settings` of the board. Durations are in seconds."""
+
+    read_sec: Annotated[float, Field(ge=0.1, le=60, allow_inf_nan=False)] = 1.0
+    """The time from one look at the buses to the next; a fleet of over 1,000 services has more.
+    Example: `5`."""
+    max_streams: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """How many browsers may follow the fleet live at once. Example: `1000`."""
+    public: PublicSettings = PublicSettings()
+    """What the page for the public shows."""
+
+
+class BoardSettings(ServiceConfig):
+    """The settings of the board in the truth."""
+
+    variables: ClassVar = variables_of(BoardEnvironment)
+
+    settings: BoardView = BoardView()
+    """What the board shows, and how often it looks."""
