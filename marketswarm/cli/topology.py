@@ -6,22 +6,23 @@ our own; names stand in quotes, and each character that could end a quote is esc
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import orjson
 import typer
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from marketswarm.agent import point_like
-from marketswarm.bus import BusError
 from marketswarm.cli import event_loop, output, tables
-from marketswarm.cli.fleet_view import FleetView, open_fleet
+from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.options import DATA, Data, Json
-from marketswarm.cli.topology_view import (
+from marketswarm.cli.validate import read_valid_truth
+from marketswarm.exit import Code, Exit
+from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
+from marketswarm.status import topology as topology_reading
+from marketswarm.status.topology_view import (
     FlowView,
     InstanceView,
     MeshSnapshot,
@@ -34,16 +35,10 @@ from marketswarm.cli.topology_view import (
     describe_reader,
     format_rate,
 )
-from marketswarm.cli.validate import read_valid_truth
-from marketswarm.exit import Code, Exit
-from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY, roster_key
 from marketswarm.text import format_duration
-from marketswarm.truth import HEALER, SYSTEM, AccessPoint, Truth
+from marketswarm.truth import SYSTEM, AccessPoint, Truth
 
 _REFRESH_SEC: Final = 1.0
-_MESH: Final = "mesh"
-_MESH_IS_DOWN: Final = "mesh is down: the tables show what it saw last"
-_MAX_SNAPSHOT_BYTES: Final = 32 * 1024 * 1024
 _STATUS_STYLES: Final = {"degraded": "yellow", "stopping": "yellow"}
 
 
@@ -77,12 +72,8 @@ async def read_topology(data: Path) -> TopologyView:
     """Read the topology of a fleet. Raises Exit if there is no fleet, or it has no truth."""
     async with open_fleet(data) as fleet:
         truth = fleet.truth
-        instances = await _read_snapshot(fleet, _find_access_point(truth, MESH_TOPOLOGY))
-        traffic = await _read_snapshot(fleet, _find_access_point(truth, MESH_FLOW))
-        found = build_topology(truth, fleet.revision, instances, traffic)
-        if await _is_mesh_down(fleet):
-            return replace(found, notes=[_MESH_IS_DOWN, *found.notes])
-        return found
+        places = (_find_access_point(truth, MESH_TOPOLOGY), _find_access_point(truth, MESH_FLOW))
+        return await topology_reading.read_topology(truth, fleet.revision, fleet.bus, places)
 
 
 def topology_of_file(path: Path) -> TopologyView:
@@ -130,47 +121,8 @@ async def _read_topology_or_why_not(data: Path) -> TopologyView:
 
 def _find_access_point(truth: Truth, name: str) -> AccessPoint:
     """Return the bus and key under which mesh writes its snapshot `name`, by the truth."""
-    section = truth.services.get(_MESH)
+    section = truth.services.get(topology_reading.MESH)
     return point_like(section.access_points.publish_to if section else (), SYSTEM, name)
-
-
-async def _is_mesh_down(fleet: FleetView) -> bool:
-    """Return True if the healer has missed mesh; False also if that is not known."""
-    bus = fleet.bus(SYSTEM)
-    try:
-        entry = _parse_object(await bus.ask(bus.client.hget(roster_key(HEALER), _MESH)))
-    except BusError:
-        return False
-    return entry.get("verdict") == "down"
-
-
-async def _read_snapshot(fleet: FleetView, at: AccessPoint) -> MeshSnapshot:
-    """Read what mesh wrote at an access point, with its age; or the reason why it can't be read."""
-    try:
-        bus = fleet.bus(at.bus)
-    except Exit as end:
-        return MeshSnapshot(why=end.message)
-    pipe = bus.pipeline()
-    pipe.getrange(at.key, 0, _MAX_SNAPSHOT_BYTES)
-    pipe.pttl(at.key)
-    try:
-        raw, left_msec = await bus.ask(pipe.execute())
-    except BusError as error:
-        return MeshSnapshot(why=f"bus {bus.name} does not answer: {error.reason}")
-    found = _parse_object(raw)
-    kept_sec = found.get("kept_sec")
-    if type(kept_sec) not in (int, float) or left_msec < 0:
-        return MeshSnapshot(found, None)
-    return MeshSnapshot(found, max(0.0, kept_sec - left_msec / 1000))
-
-
-def _parse_object(raw: bytes | None) -> dict[str, Any]:
-    """Return the JSON object in `raw`; an empty one if it is missing, too long, or no JSON object."""
-    try:
-        found = orjson.loads(raw) if raw and len(raw) <= _MAX_SNAPSHOT_BYTES else None
-    except orjson.JSONDecodeError:
-        found = None
-    return found if isinstance(found, dict) else {}
 
 
 def draw_topology(found: TopologyView, *, problems_first: bool = False) -> Group:

@@ -36,6 +36,8 @@ from marketswarm.monitor.encoder import BUS_FIELD
 from marketswarm.monitor.store import RosterEntry, parse_entry_parts
 from marketswarm.truth import HEALER, SYSTEM, Truth
 
+MAX_BOOTS: Final = 50
+"""The most boots of one service that are kept."""
 _MAX_TOPOLOGY_BYTES: Final = 32 * 1024 * 1024
 
 
@@ -71,10 +73,14 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True)
 class InstanceCount:
-    """Hold how many instances of a service run, and how often they were restarted in all."""
+    """Hold how many instances of a service run, how often they were restarted in all, and their boots.
+
+    `boots` has at most MAX_BOOTS ids of processes; an instance without an id is left out.
+    """
 
     running: int
     restarts: int = 0
+    boots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,10 +266,12 @@ def _parse_beat(raw: bytes | None, svc: str) -> Beat | None:
 
 
 def _count_instances(found: list[Any]) -> InstanceCount:
-    """Return the count of the objects in a service's list of instances, and the sum of their restarts."""
+    """Return the count of a service's instances, the sum of their restarts, and their boots."""
     instances = [each for each in found if isinstance(each, dict)]
     restarts = sum(parse_count(each.get("restarts")) or 0 for each in instances)
-    return InstanceCount(len(instances), min(restarts, MAX_COUNT))
+    boots = (parse_text(each.get("boot"), MAX_BOOT_CHARS) for each in instances[:MAX_BOOTS])
+    known = tuple(boot for boot in boots if boot is not None)
+    return InstanceCount(len(instances), min(restarts, MAX_COUNT), known)
 
 
 def _parse_object(raw: bytes | None) -> dict[str, Any]:

@@ -7,8 +7,6 @@ fleet. Autoescape is on, an unknown name in a template is an error, and no text 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from hashlib import sha256
-from importlib.resources import files
 from typing import Any, ClassVar, Final, Literal
 from urllib.parse import urlencode
 
@@ -336,16 +334,6 @@ def _environment() -> Environment:
     )
     environment.filters.update(FILTERS)
     return environment
-
-
-@lru_cache(maxsize=1)
-def find_assets() -> str:
-    """Return the path under which the static files are served: it ends with a digest of their content."""
-    digest = sha256()
-    for file in sorted(files("services.board").joinpath("static").iterdir(), key=lambda file: file.name):
-        if file.is_file():
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return f"/static/{digest.hexdigest()[:12]}"
 
 
 def select_services(snapshot: FleetSnapshot, query: FleetQuery, frame: Frame) -> FleetPage:

@@ -38,7 +38,7 @@ class GuardedProtocol(H11Protocol):
     _slow_reader: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
-        """Begin the time in which the client must send its request; abort if there are far too many clients."""
+        """Begin the time for a request, or abort if there are far too many connections."""
         super().connection_made(transport)
         if len(self.connections) > (self.limit_concurrency or 0) + REFUSED_CONNECTIONS:
             transport.abort()

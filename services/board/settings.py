@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from marketswarm.agent import ServiceConfig
-from marketswarm.settings import CommonSettings, HostNames, Name, Port, variables_of
+from marketswarm.settings import CommonSettings, HostNames, Name, Port, list_variables
 
 
 class BoardEnvironment(CommonSettings):
@@ -49,7 +49,7 @@ class BoardView(ServiceConfig):
 class BoardSettings(ServiceConfig):
     """The settings of the board in the truth."""
 
-    variables: ClassVar = variables_of(BoardEnvironment)
+    variables: ClassVar = list_variables(BoardEnvironment)
 
     settings: BoardView = BoardView()
     """What the board shows, and how often it looks."""

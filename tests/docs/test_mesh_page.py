@@ -5,7 +5,7 @@ import shlex
 
 from marketswarm.beat import Beat
 from marketswarm.cli.app import load_all_commands
-from marketswarm.cli.topology_view import OLD_SEC
+from marketswarm.status.topology_view import OLD_SEC
 from marketswarm.truth import parse_truth
 from marketswarm.truth.flows import build_flows
 from services.mesh.flow_faults import FAULT_KINDS

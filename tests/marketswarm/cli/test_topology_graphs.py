@@ -7,7 +7,7 @@ import re
 import pytest
 
 from marketswarm.cli.topology import to_dot, to_mermaid
-from marketswarm.cli.topology_view import MeshSnapshot, build_topology
+from marketswarm.status.topology_view import MeshSnapshot, build_topology
 from marketswarm.truth import parse_truth
 
 HOSTILE = [

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from marketswarm.cli.topology import draw_topology, to_dot, to_mermaid
-from marketswarm.cli.topology_view import (
+from marketswarm.status.topology_view import (
     MAX_INSTANCES,
     MAX_PROBLEMS,
     FlowView,

@@ -1,0 +1,94 @@
+"""Put the application together: pages, the API, health checks, errors, and the guard around them."""
+
+import time
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp
+
+from marketswarm import __version__
+from marketswarm.metrics.exporter import list_own_names
+from services.board.api import make_api
+from services.board.board import Board, NotReady
+from services.board.fleet_reader import STALE_SEC
+from services.board.guard import Guard
+from services.board.site import answer_error, make_site
+
+PACK_LEVEL = 4
+PACK_BYTES = 500
+
+
+def create_app(board: Board) -> ASGIApp:
+    """Return the whole application as the server runs it."""
+    app = FastAPI(
+        title="MarketSwarm board",
+        version=__version__,
+        openapi_url="/api/v1/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.include_router(make_api(board))
+    app.include_router(make_site(board))
+    _add_health(app, board)
+    _add_errors(app)
+    packed = GZipMiddleware(app, PACK_BYTES, PACK_LEVEL)
+    settings = board.me.settings
+    allowed = (settings.board_allowed_hosts or "").split(",")
+    return Guard(packed, list_own_names(settings.board_host, *allowed))
+
+
+def _add_health(app: FastAPI, board: Board) -> None:
+    """Add the routes that say whether the board runs, and whether what it shows is new."""
+
+    @app.get("/healthz", response_class=PlainTextResponse)
+    async def check_health() -> str:
+        """Return 200: the process answers."""
+        return "ok\n"
+
+    @app.get("/readyz", response_class=PlainTextResponse)
+    async def check_readiness() -> Response:
+        """Return 200 if what the board shows is new, 503 and the reason if not."""
+        age_sec = board.reader.age_sec(time.monotonic())
+        if age_sec > STALE_SEC + board.reader.interval_sec():
+            return PlainTextResponse("the fleet was not read\n", 503)
+        if board.reader.problem is not None:
+            return PlainTextResponse(f"away: {board.reader.problem}\n", 503)
+        return PlainTextResponse("ok\n")
+
+
+def _add_errors(app: FastAPI) -> None:
+    """Add the answers to what fails: JSON under `/api/`, else a page."""
+
+    async def answer_http_error(request: Request, error: Exception) -> Response:
+        """Answer an error that a route, or the router, raised."""
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        detail = str(error.detail) if isinstance(error, HTTPException) else "error"
+        headers = error.headers if isinstance(error, HTTPException) else None
+        return _answer(request, status, detail, dict(headers or {}))
+
+    async def answer_invalid(request: Request, error: Exception) -> Response:
+        """Answer a request with a wrong value; only the names of the wrong parts are repeated."""
+        errors = error.errors() if isinstance(error, RequestValidationError) else ()
+        names = {".".join(map(str, each["loc"]))[:100] for each in errors}
+        return _answer(request, 422, f"wrong: {', '.join(sorted(names))}", {})
+
+    async def answer_not_ready(request: Request, _error: Exception) -> Response:
+        """Answer a request before the first look at the fleet."""
+        return _answer(request, 503, "the fleet was not read yet", {"Retry-After": "1"})
+
+    app.add_exception_handler(HTTPException, answer_http_error)
+    app.add_exception_handler(RequestValidationError, answer_invalid)
+    app.add_exception_handler(NotReady, answer_not_ready)
+
+
+def _answer(request: Request, status: int, detail: str, headers: dict[str, str]) -> Response:
+    """Return an error in the form that the request's path asks for."""
+    if request.url.path.startswith("/api/"):
+        return JSONResponse({"detail": detail}, status, headers=headers)
+    answer = answer_error(status, detail[:1].upper() + detail[1:], "")
+    answer.headers.update(headers)
+    return answer

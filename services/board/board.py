@@ -1,0 +1,63 @@
+"""Hold what the answers of the board are made from: the reader, the stream, the truth and the buses."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from marketswarm import __version__
+from marketswarm.agent import Agent, point_like
+from marketswarm.bus import Bus
+from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
+from marketswarm.status.topology import MESH, read_topology
+from marketswarm.status.topology_view import TopologyView
+from marketswarm.truth import SYSTEM, AccessPoint, Truth
+from services.board.assets import find_assets_path
+from services.board.fleet_reader import FleetReader
+from services.board.pages import Frame
+from services.board.settings import BoardEnvironment, BoardSettings
+from services.board.snapshot import FleetSnapshot
+from services.board.stream import StreamHub
+
+
+class NotReady(Exception):  # noqa: N818 - becomes an answer
+    """The board has not read the fleet yet, so there is nothing to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """The parts that answer requests."""
+
+    me: Agent[BoardEnvironment]
+    settings_now: Callable[[], BoardSettings]
+    reader: FleetReader
+    hub: StreamHub
+
+    @property
+    def truth(self) -> Truth:
+        """The truth in force."""
+        return self.me.truth
+
+    @property
+    def snapshot(self) -> FleetSnapshot:
+        """The latest snapshot. Raises NotReady before the first one."""
+        if self.reader.snapshot is None:
+            raise NotReady
+        return self.reader.snapshot
+
+    @property
+    def buses(self) -> Sequence[Bus]:
+        """Every bus of the truth."""
+        return self.reader.buses()
+
+    def make_frame(self, title: str, path: str) -> Frame:
+        """Return the frame of a page. Raises NotReady before the first snapshot."""
+        return Frame(title, path, self.snapshot, self.hub.position, find_assets_path(), __version__)
+
+    async def read_topology(self) -> TopologyView:
+        """Return the flow of data, as mesh wrote it."""
+        places = self._find_mesh_key(MESH_TOPOLOGY), self._find_mesh_key(MESH_FLOW)
+        return await read_topology(self.truth, self.me.revision, self.me.bus, places)
+
+    def _find_mesh_key(self, name: str) -> AccessPoint:
+        """Return the access point at which mesh writes its snapshot `name`, by the truth."""
+        section = self.truth.services.get(MESH)
+        return point_like(section.access_points.publish_to if section else (), SYSTEM, name)

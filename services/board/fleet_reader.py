@@ -1,0 +1,147 @@
+"""Read the fleet once for all browsers: at an interval, and at once when an alert is published.
+
+Each reading becomes a snapshot; what changed since the last one goes to all followers of the stream, and so
+does each alert. A bus that is away leaves the last snapshot standing, with its services unknown.
+"""
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+import orjson
+
+from marketswarm.agent import Agent
+from marketswarm.agent.tasks import subscribe_inside
+from marketswarm.bus import Bus, BusError
+from marketswarm.event import MalformedEvent, parse_event
+from marketswarm.keys import ALERTS
+from marketswarm.status import read_fleet_state, read_notifications
+from services.board.alert_log import make_alert_view
+from services.board.settings import BoardEnvironment, BoardSettings
+from services.board.snapshot import FleetSnapshot, diff, encode_delta, encode_snapshot
+from services.board.snapshot_builder import NO_HISTORY, History, Reading, build_snapshot
+from services.board.stream import StreamHub
+
+MANY_SERVICES: Final = 1000
+"""With more services than this, the interval grows in proportion."""
+SHARE_OF_TIME: Final = 4
+"""Reading takes at most one part of so many of the time, however often alerts come."""
+MIN_PAUSE_SEC: Final = 0.05
+TICK_SEC: Final = 5.0
+KNOWN_IDS: Final = 2000
+STALE_SEC: Final = 10.0
+"""From this age on, the last reading is old: the board is not ready."""
+
+
+class FleetReader:
+    """Reads the fleet, and publishes what changed.
+
+    `snapshot` is the latest one, None before the first; `encoded` is its JSON, made once; `problem` says
+    which buses are away, None if none is.
+
+    Args:
+        me: the agent.
+        settings_now: returns the settings in force.
+        hub: passes on what changed.
+        history_now: returns what is remembered of each service.
+    """
+
+    def __init__(
+        self,
+        me: Agent[BoardEnvironment],
+        settings_now: Callable[[], BoardSettings],
+        hub: StreamHub,
+        history_now: Callable[[], History] = lambda: NO_HISTORY,
+    ) -> None:
+        self.snapshot: FleetSnapshot | None = None
+        self.problem: str | None = None
+        self._me, self._settings_now, self._hub, self._history_now = me, settings_now, hub, history_now
+        self._read_at = float("-inf")
+        self._took_sec = 0.0
+        self._ticked_at = float("-inf")
+        self._encoded: bytes | None = None
+        self._known: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def encoded(self) -> bytes:
+        """The latest snapshot as JSON."""
+        if self._encoded is None:
+            self._encoded = encode_snapshot(self.snapshot or FleetSnapshot(0.0))
+        return self._encoded
+
+    def age_sec(self, now: float) -> float:
+        """Return the age of the latest reading in seconds; `now` is monotonic."""
+        return now - self._read_at
+
+    def interval_sec(self) -> float:
+        """Return the time until the next reading if no alert comes."""
+        count = len(self.snapshot.services) if self.snapshot is not None else 0
+        return self._settings_now().settings.read_sec * max(1.0, count / MANY_SERVICES)
+
+    async def read(self) -> None:
+        """Look at all buses once, and publish what changed."""
+        begun = time.monotonic()
+        truth, revision = self._me.truth, self._me.revision
+        (state, away), notifications = await asyncio.gather(
+            read_fleet_state(truth, self._me.bus), read_notifications(self.buses())
+        )
+        reading = Reading(time.time(), truth, revision, state, away, notifications)
+        before = self.snapshot or FleetSnapshot(0.0)
+        self.snapshot = build_snapshot(reading, before, self._history_now())
+        self._encoded = None
+        changed = diff(before, self.snapshot)
+        if changed and before.at:
+            self._hub.publish("delta", encode_delta(changed))
+        self.problem = "; ".join(f"{bus} {reason}" for bus, reason in away.items()) or None
+        self._read_at = time.monotonic()
+        self._took_sec = self._read_at - begun
+        self._tick()
+
+    async def pause(self) -> None:
+        """Wait until the next reading is due: at the interval, or at once after an alert.
+
+        Readings for alerts have pauses between them, so that many alerts share one reading.
+        """
+        if await self._me.rest(self.interval_sec()):
+            pause_sec = max(MIN_PAUSE_SEC, (SHARE_OF_TIME - 1) * self._took_sec)
+            await asyncio.sleep(min(1.0, max(0.0, pause_sec - self.age_sec(time.monotonic()))))
+
+    async def follow_alerts(self, name: str) -> None:
+        """Publish each alert of a bus, and read the fleet at once, until cancelled."""
+        _, channel = self._me.truth.alert_target(ALERTS)
+        try:
+            bus = self._me.bus(name)
+        except BusError as error:
+            self._me.log.warning("board.no_bus", bus=name, reason=error.reason)
+            return
+        async with subscribe_inside(self._me, bus, channel, self._on_alert):
+            await asyncio.Event().wait()
+
+    def buses(self) -> list[Bus]:
+        """Return every bus of the truth that has a URL."""
+        found = []
+        for name in self._me.truth.bus_names():
+            try:
+                found.append(self._me.bus(name))
+            except BusError:  # `read_fleet_state` names it
+                continue
+        return found
+
+    def _on_alert(self, payload: bytes | None) -> None:
+        """Publish an alert once, from whichever bus it comes first; None is a new subscription."""
+        self._me.wake()
+        event = None if payload is None else parse_event(payload)
+        if event is None or isinstance(event, MalformedEvent) or event.id in self._known:
+            return
+        self._known[event.id] = None
+        if len(self._known) > KNOWN_IDS:
+            self._known.popitem(last=False)
+        self._hub.publish("alert", orjson.dumps(make_alert_view(event)))
+
+    def _tick(self) -> None:
+        """Send a sign of life with the time of the latest reading, every TICK_SEC seconds."""
+        if self._read_at - self._ticked_at >= TICK_SEC and self.snapshot is not None:
+            self._ticked_at = self._read_at
+            self._hub.tick(orjson.dumps({"at": self.snapshot.at}))

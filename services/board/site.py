@@ -1,0 +1,264 @@
+"""Answer the requests for pages: parse the query, read what the page needs, render it."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import HTMLResponse, Response
+
+from marketswarm.bus import BusError
+from marketswarm.event import Kind
+from marketswarm.status.topology_view import FlowView, ReaderView, TopologyView
+from marketswarm.text import escape_text
+from marketswarm.truth import SYSTEM
+from services.board.alert_log import find_alert, format_raw, read_alerts
+from services.board.assets import answer_asset, find_assets_path
+from services.board.board import Board
+from services.board.pages import (
+    GROUPS,
+    MAX_ROWS,
+    ROWS,
+    SORTS,
+    AlertPage,
+    AlertQuery,
+    AlertsPage,
+    ErrorPage,
+    FleetQuery,
+    FlowEnd,
+    FlowLine,
+    Frame,
+    IncidentsPage,
+    Page,
+    PublicPage,
+    PublicService,
+    ServicePage,
+    TopologyPage,
+    TruthPage,
+    render,
+    select_services,
+)
+from services.board.settings import PublicSettings
+from services.board.snapshot import WINDOWS, FleetSnapshot, State
+from services.board.truth_reader import (
+    Document,
+    diff_documents,
+    read_document,
+    read_revision,
+    read_revisions,
+)
+
+SERVICE_EVENTS: Final = 30
+TYPES: Final = tuple(Kind)
+Text = Annotated[str, Query(max_length=300)]
+
+
+def make_site(board: Board) -> APIRouter:
+    """Return the routes of the pages."""
+    site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    _add_services(site, board)
+    _add_alerts(site, board)
+    _add_others(site, board)
+    _add_assets(site)
+    return site
+
+
+def _add_services(site: APIRouter, board: Board) -> None:
+    """Add the pages of all services, of one, and of what is down."""
+
+    @site.get("/")
+    async def show_fleet(request: Request) -> Response:
+        """Show the services that the query asks for."""
+        frame = board.make_frame("Fleet", "/")
+        return answer_page(select_services(frame.snapshot, parse_fleet_query(request), frame))
+
+    @site.get("/services/{svc}")
+    async def show_service(svc: str) -> Response:
+        """Show one service."""
+        frame = board.make_frame(escape_text(svc), "/")
+        service = frame.snapshot.find(svc)
+        if service is None:
+            return answer_error(404, "No such service", f"The truth has no service {escape_text(svc[:100])}.")
+        document = await read_document(board.buses, board.me.settings.truth_redis_key)
+        found = await read_alerts(board.buses, AlertQuery(svc=svc), SERVICE_EVENTS)
+        dependants = tuple(one.svc for one in frame.snapshot.services if svc in one.depends_on)
+        return answer_page(ServicePage(frame, service, found.events, document.section(svc), dependants))
+
+    @site.get("/incidents")
+    async def show_incidents() -> Response:
+        """Show what is down."""
+        return answer_page(IncidentsPage(board.make_frame("Incidents", "/incidents")))
+
+
+def _add_alerts(site: APIRouter, board: Board) -> None:
+    """Add the pages of the alert log."""
+
+    @site.get("/alerts")
+    async def show_alerts(svc: Text = "", type: Text = "", before: Text = "") -> Response:  # noqa: A002 - the query's name
+        """Show a page of the alert log."""
+        query = AlertQuery(svc, type if type in TYPES else "", before)
+        found = await read_alerts(board.buses, query)
+        older = None if found.older is None else query.url(before=found.older)
+        frame = board.make_frame("Alerts", "/alerts")
+        return answer_page(AlertsPage(frame, query, found.events, older, TYPES, found.away))
+
+    @site.get("/alerts/{event_id}")
+    async def show_alert(event_id: str) -> Response:
+        """Show one event of the alert log."""
+        found = await find_alert(board.buses, event_id)
+        if found is None:
+            return answer_error(404, "No such event", "It is not on the alert log, or not any more.")
+        frame = board.make_frame(found.event.title, "/alerts")
+        return answer_page(AlertPage(frame, found.event, format_raw(found.raw), found.buses))
+
+
+def _add_others(site: APIRouter, board: Board) -> None:
+    """Add the pages of the topology, of the truth, and for the public."""
+
+    @site.get("/topology")
+    async def show_topology() -> Response:
+        """Show the flow of data."""
+        frame = board.make_frame("Topology", "/topology")
+        return answer_page(make_topology_page(frame, await board.read_topology()))
+
+    @site.get("/truth")
+    async def show_truth(older: int | None = None, newer: int | None = None) -> Response:
+        """Show the truth in force, its revisions, and the difference of two of them."""
+        frame = board.make_frame("Truth", "/truth")
+        return answer_page(await make_truth_page(board, frame, older, newer))
+
+    @site.get("/public")
+    async def show_public() -> Response:
+        """Show the state of the services that are for the public."""
+        return answer_page(make_public_page(board.snapshot, board.settings_now().settings.public))
+
+
+def _add_assets(site: APIRouter) -> None:
+    """Add the static files."""
+
+    @site.get("/static/{digest}/{name}")
+    async def send_asset(digest: str, name: str, request: Request) -> Response:
+        """Send a static file."""
+        takes_gzip = "gzip" in request.headers.get("accept-encoding", "")
+        return answer_asset(digest, name, takes_gzip=takes_gzip)
+
+    @site.get("/favicon.ico")
+    async def send_icon() -> Response:
+        """Send the icon, which browsers ask for by this name."""
+        return answer_asset("", "favicon.svg", takes_gzip=False)
+
+
+def answer_page(page: Page) -> Response:
+    """Return a page as an answer that nobody keeps: it shows the moment."""
+    return HTMLResponse(render(page), headers={"Cache-Control": "no-store"})
+
+
+def answer_error(status: int, title: str, text: str) -> Response:
+    """Return a page that says why there is no other one."""
+    page = ErrorPage(status, title, text, find_assets_path())
+    return HTMLResponse(render(page), status, headers={"Cache-Control": "no-store"})
+
+
+def parse_fleet_query(request: Request) -> FleetQuery:
+    """Return the query of a request; a value that is not allowed counts as not given."""
+    given = {name: value[:300] for name, value in request.query_params.items()}
+    states = tuple(State(word) for word in given.get("states", "").split(",") if word in tuple(State))
+    return FleetQuery(
+        text=given.get("text", ""),
+        states=states,
+        tag=given.get("tag", ""),
+        bus=given.get("bus", ""),
+        sort=next((each for each in SORTS if each == given.get("sort")), "state"),
+        group=next((each for each in GROUPS if each == given.get("group")), ""),
+        window=next((each for each in WINDOWS if each == given.get("window")), "24h"),
+        start=_parse_count(given.get("start", ""), 0, 1_000_000),
+        rows=max(1, _parse_count(given.get("rows", ""), ROWS, MAX_ROWS)),
+        wall=given.get("wall") == "1",
+    )
+
+
+def _parse_count(text: str, default: int, most: int) -> int:
+    """Return a number of a query, at most `most`; `default` if it is none."""
+    return min(int(text), most) if text.isascii() and text.isdigit() and len(text) <= 9 else default
+
+
+def make_topology_page(frame: Frame, topology: TopologyView) -> TopologyPage:
+    """Return the page of the flow of data."""
+    faults: dict[tuple[str, str], list[str]] = {}
+    for one in topology.wrong:
+        faults.setdefault((one.bus, one.key), []).append(escape_text(one.text))
+    states = {one.svc: one.state for one in frame.snapshot.services}
+    lines = tuple(_make_line(flow, faults, states) for flow in topology.flows)
+    return TopologyPage(
+        frame,
+        lines,
+        tuple(f"{one.key} on {one.bus}: {escape_text(one.text)}" for one in topology.wrong),
+        tuple(map(escape_text, topology.notes)),
+    )
+
+
+def _make_line(
+    flow: FlowView, faults: dict[tuple[str, str], list[str]], states: dict[str, State]
+) -> FlowLine:
+    """Return one key with its writers and readers, and the state of each of these services."""
+
+    def make_end(reader: ReaderView) -> FlowEnd:
+        """Return one reader or writer."""
+        return FlowEnd(
+            reader.svc,
+            states.get(reader.svc, State.UNKNOWN),
+            reader.group,
+            reader.lag,
+            reader.pending,
+            reader.oldest_sec,
+            reader.rate,
+        )
+
+    return FlowLine(
+        flow.bus,
+        escape_text(flow.key),
+        tuple(make_end(ReaderView(svc)) for svc in flow.writers),
+        tuple(map(make_end, flow.readers)),
+        flow.kind,
+        flow.length,
+        flow.rate,
+        flow.last_sec,
+        tuple(faults.get((flow.bus, flow.key), ())),
+    )
+
+
+async def make_truth_page(board: Board, frame: Frame, older: int | None, newer: int | None) -> TruthPage:
+    """Return the page of the truth, with the difference of two revisions if both are known."""
+    document = await read_document(board.buses, board.me.settings.truth_redis_key)
+    page = TruthPage(frame, document.text)
+    try:
+        bus = board.me.bus(SYSTEM)
+        revisions = await read_revisions(bus)
+        if older is None or newer is None:
+            return TruthPage(frame, document.text, revisions)
+        first, second = await read_revision(bus, older), await read_revision(bus, newer)
+    except BusError:
+        return page
+    changed = diff_documents(first or Document(), second or Document()) if first and second else ()
+    return TruthPage(frame, document.text, revisions, older, newer, changed)
+
+
+def make_public_page(snapshot: FleetSnapshot, public: PublicSettings) -> PublicPage:
+    """Return the page for the public: a service is up, down or unknown there, and nothing else is told."""
+    shown = [
+        one
+        for one in snapshot.services
+        if one.svc in public.services or not set(public.tags).isdisjoint(one.tags)
+    ]
+    states = {State.UP: State.UP, State.FAILED: State.UP, State.DOWN: State.DOWN, State.SILENT: State.DOWN}
+    return PublicPage(
+        public.title,
+        snapshot.at,
+        tuple(
+            PublicService(
+                one.description or one.svc,
+                states.get(one.state, State.UNKNOWN),
+                one.uptime["30d"].share if "30d" in one.uptime else None,
+            )
+            for one in shown
+        ),
+        find_assets_path(),
+    )

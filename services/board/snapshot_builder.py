@@ -1,0 +1,258 @@
+"""Build the board's snapshot from what was read: the truth, the buses' state, the history. Pure.
+
+What a bus that is away would say is unknown: its services keep what was last known of them, in state
+`unknown`. All texts of others are escaped here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from marketswarm.status import FleetState, Leader, Notifications, ServiceRow, make_service_rows
+from marketswarm.status import LastRun as StoredRun
+from marketswarm.text import escape_text
+from marketswarm.truth import HEALER, SYSTEM, Truth
+from services.board.snapshot import (
+    BusView,
+    FleetSnapshot,
+    HealerView,
+    LastRun,
+    PendingView,
+    ServiceView,
+    SilenceView,
+    Span,
+    State,
+    Uptime,
+    find_cause,
+    fold_incidents,
+)
+
+SAME_BEAT_SEC: Final = 0.25
+"""Two times of a last beat that differ by less are one beat: its age is measured at each reading."""
+MAX_PENDING: Final = 200
+MAX_NAMED: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the board remembers of each service: the spans of the last hour, and its uptime by window."""
+
+    recent: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    uptime: Mapping[str, Mapping[str, Uptime]] = field(default_factory=dict)
+
+
+NO_HISTORY: Final = History()
+_NO_SERVICE: Final = FleetSnapshot(0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one look at the buses found, at `at` (epoch seconds).
+
+    `truth` and its `revision` are in force, `state` is what the buses that answered hold, `away` has the
+    reasons of those that did not, `notifications` is what the notifier stores.
+    """
+
+    at: float
+    truth: Truth
+    revision: int | None
+    state: FleetState
+    away: Mapping[str, str]
+    notifications: Notifications
+
+
+def build_snapshot(
+    reading: Reading, before: FleetSnapshot = _NO_SERVICE, history: History = NO_HISTORY
+) -> FleetSnapshot:
+    """Return the snapshot of a reading; `before` is the last snapshot, `history` what is remembered."""
+    truth, state, away, notifications = reading.truth, reading.state, reading.away, reading.notifications
+    last = {one.svc: one for one in before.services}
+    services = _set_causes(
+        [
+            _build_service(row, reading, history, last.get(row.svc))
+            for row in make_service_rows(truth, state, notifications.incidents)
+        ]
+    )
+    unheard = state.unheard_buses()
+    return FleetSnapshot(
+        at=round(reading.at, 3),
+        fleet=truth.fleet,
+        revision=reading.revision,
+        services=services,
+        buses=tuple(_build_bus(name, away, unheard) for name in truth.bus_names()),
+        healers=_build_healers(state, reading.at, before),
+        incidents=fold_incidents(services),
+        silences=tuple(
+            SilenceView(
+                each.id,
+                tuple(map(escape_text, each.services)),
+                tuple(map(escape_text, each.tags)),
+                each.starts_at,
+                each.ends_at,
+                escape_text(each.author),
+                escape_text(each.reason),
+            )
+            for each in notifications.silences
+        ),
+        pending=tuple(
+            PendingView(
+                each.id,
+                escape_text(each.channel),
+                escape_text(each.title),
+                each.ts,
+                each.failing_since,
+                each.retry_at,
+                _escape(each.broken),
+            )
+            for each in notifications.pending[:MAX_PENDING]
+        ),
+        dead=notifications.dead,
+        notes=_build_notes(services, away, unheard, state.leader),
+    )
+
+
+def _build_service(
+    row: ServiceRow, reading: Reading, history: History, before: ServiceView | None
+) -> ServiceView:
+    """Return the view of one service; `before` is its last one, if there is one."""
+    section, away = reading.truth.services.get(row.svc), reading.away
+    view = ServiceView(
+        svc=row.svc,
+        state=State(row.verdict),
+        bus=row.bus,
+        timeout_sec=row.timeout_sec,
+        last_beat_at=_date_beat(row.silence_sec, reading.at, before),
+        instances=row.instances,
+        replicas=row.replicas,
+        boot=_escape(row.boot),
+        rev=row.rev,
+        restarts=row.restarts,
+        status=_escape(row.status),
+        detail=_escape(row.detail),
+        since=row.since if row.verdict == "down" else None,
+        acked_by=_escape(row.acked_by),
+        held=_escape(row.held),
+        held_until=row.held_until,
+        last_run=_build_run(row.last_run),
+        recent=history.recent.get(row.svc, ()),
+        uptime=history.uptime.get(row.svc, {}),
+    )
+    if section is not None:
+        view = replace(
+            view,
+            tags=tuple(map(escape_text, section.tags)),
+            description=escape_text(section.description),
+            severity=section.severity,
+            depends_on=section.depends_on,
+        )
+    if before is not None and (SYSTEM in away or row.bus in away):
+        return _keep_known(view, before, knows_verdict=SYSTEM not in away)
+    return view
+
+
+def _keep_known(view: ServiceView, before: ServiceView, *, knows_verdict: bool) -> ServiceView:
+    """Return a view with what was known before its bus, or system-redis, went away.
+
+    The healer's verdict stands if system-redis has it; else the state is unknown.
+    """
+    is_down = knows_verdict and view.state is State.DOWN
+    return replace(
+        view,
+        state=view.state if is_down else State.UNKNOWN,
+        last_beat_at=view.last_beat_at or before.last_beat_at,
+        instances=before.instances if view.instances is None else view.instances,
+        boot=view.boot or before.boot,
+        rev=before.rev if view.rev is None else view.rev,
+        restarts=before.restarts if view.restarts is None else view.restarts,
+        status=view.status or before.status,
+        detail=view.detail or before.detail,
+        last_run=view.last_run or before.last_run,
+    )
+
+
+def _date_beat(silence_sec: float | None, now: float, before: ServiceView | None) -> float | None:
+    """Return when the last beat arrived; the time in `before` if that is the same beat."""
+    if silence_sec is None:
+        return None
+    at = now - silence_sec
+    known = before.last_beat_at if before is not None else None
+    return known if known is not None and abs(known - at) < SAME_BEAT_SEC else round(at, 3)
+
+
+def _build_run(run: StoredRun | None) -> LastRun | None:
+    """Return the view of a service's last run; None if it has none, or its outcome is unknown."""
+    if run is None or run.ok is None:
+        return None
+    return LastRun(run.ok, escape_text(run.said or "")[:200], run.ts, run.took_sec, run.code)
+
+
+def _set_causes(services: list[ServiceView]) -> tuple[ServiceView, ...]:
+    """Return the services with the `cause` of each one that is down."""
+    down = {one.svc for one in services if one.state is State.DOWN}
+    depends_on = {one.svc: one.depends_on for one in services}
+    return tuple(
+        replace(one, cause=find_cause(one.svc, depends_on, down))
+        if one.svc in down and one.depends_on
+        else one
+        for one in services
+    )
+
+
+def _build_bus(name: str, away: Mapping[str, str], unheard: Mapping[str, str]) -> BusView:
+    """Return the view of one bus."""
+    if name in away:
+        return BusView(name, "away", escape_text(away[name]))
+    if name in unheard:
+        return BusView(name, "unheard", escape_text(unheard[name]))
+    return BusView(name, "up")
+
+
+def _build_healers(state: FleetState, now: float, before: FleetSnapshot) -> tuple[HealerView, ...]:
+    """Return the healer that leads, and those that stand by."""
+    leader = state.leader
+    counted = state.instances.get(HEALER)
+    boots = () if counted is None else counted.boots
+    standby = tuple(
+        HealerView(escape_text(boot), is_leader=False)
+        for boot in boots
+        if leader is None or boot != leader.boot
+    )
+    if leader is None:
+        return standby
+    known = next((one.lapsed_at for one in before.healers if one.boot == leader.boot), None)
+    lapsed_at = (known or round(now - leader.lapsed_sec, 3)) if leader.lapsed_sec else None
+    return (
+        HealerView(escape_text(leader.boot), is_leader=True, epoch=leader.epoch, lapsed_at=lapsed_at),
+        *standby,
+    )
+
+
+def _build_notes(
+    services: tuple[ServiceView, ...],
+    away: Mapping[str, str],
+    unheard: Mapping[str, str],
+    leader: Leader | None,
+) -> tuple[str, ...]:
+    """Return lines on what limits the snapshot: buses, the healer, services that can't be heard."""
+    notes = [f"bus {bus} does not answer: {reason}" for bus, reason in away.items()]
+    notes += [
+        f"the healer does not hear bus {bus} ({reason}): nobody knows of its services"
+        for bus, reason in unheard.items()
+        if bus not in away
+    ]
+    healer = next((one for one in services if one.svc == HEALER), None)
+    if healer is not None and healer.state is not State.UP and SYSTEM not in away:
+        notes.append(f"the healer is {healer.state}: states may be old")
+    if leader is not None and leader.lapsed_sec:
+        notes.append(f"no healer leads: the lease of {leader.boot} ran out, and no alert is published")
+    unwatchable = [one.svc for one in services if one.state is State.UNWATCHABLE]
+    if unwatchable:
+        more = " and others" if len(unwatchable) > MAX_NAMED else ""
+        some = ", ".join(unwatchable[:MAX_NAMED])
+        notes.append(f"the healer may not hear {some}{more}: renew the users (make seed)")
+    return tuple(map(escape_text, notes))
+
+
+def _escape(text: str | None) -> str | None:
+    """Return a text of others as one printable line; None for none."""
+    return None if text is None else escape_text(text)

@@ -1,0 +1,149 @@
+"""Read the document of the truth and its revisions, without the passwords in them."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import read_strings
+from marketswarm.keys import TRUTH_HISTORY, TRUTH_META
+from marketswarm.log import CREDENTIALS
+from marketswarm.text import escape_lines
+from services.board.pages import DiffLine, RevisionView
+
+MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
+MAX_SHOWN_BYTES: Final = 1024 * 1024
+"""The longest document that is shown and compared."""
+MAX_REVISIONS: Final = 50
+MAX_DIFF_LINES: Final = 2000
+_TOO_LONG: Final = "The document is too long to be shown: marketswarm truth shows it."
+_SECRET: Final = re.compile(r"(?i)(password|passwd|secret|token|api_?key|credential)")
+HIDDEN: Final = "…"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document as text for people, and the entries of its services."""
+
+    text: str = ""
+    services: dict[str, Any] | None = None
+
+    def section(self, svc: str) -> str:
+        """Return a service's section as indented JSON; an empty text if there is none."""
+        found = (self.services or {}).get(svc)
+        return "" if found is None else _dump(found)
+
+
+async def read_document(buses: Sequence[Bus], key: str) -> Document:
+    """Return the document of the first bus that has one under `key`; an empty one if none has."""
+    for bus in buses:
+        try:
+            (raw,) = await read_strings(bus, [key], MAX_DOCUMENT_BYTES)
+        except BusError:
+            continue
+        if raw is not None:
+            return parse_document(raw)
+    return Document()
+
+
+def parse_document(raw: bytes) -> Document:
+    """Return a document in which nothing is secret and every character can be shown."""
+    try:
+        found = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return Document("The document is not JSON.")
+    hidden = hide_secrets(found)
+    services = hidden.get("services") if isinstance(hidden, dict) else None
+    text = _dump(hidden) if len(raw) <= MAX_SHOWN_BYTES else _TOO_LONG
+    return Document(text, services if isinstance(services, dict) else None)
+
+
+def hide_secrets(value: Any) -> Any:
+    """Return a value of a document without passwords in URLs, and without texts whose key names a secret.
+
+    A reference such as `env:NAME` stays: it is no secret.
+    """
+    if isinstance(value, dict):
+        return {
+            key: HIDDEN
+            if isinstance(one, str) and _SECRET.search(key) and not one.startswith("env:")
+            else hide_secrets(one)
+            for key, one in value.items()
+        }
+    if isinstance(value, list):
+        return [hide_secrets(one) for one in value]
+    return CREDENTIALS.sub("", value) if isinstance(value, str) else value
+
+
+async def read_revisions(bus: Bus) -> tuple[RevisionView, ...]:
+    """Return the revisions that a bus knows, the newest first. Raises BusError."""
+    meta = await bus.ask(bus.client.hmget(TRUTH_META, ["revision", "seeded_by"]))
+    found = [
+        RevisionView(revision, at, seeded_by="", sha256=sha256)
+        for revision, at, sha256 in map(_parse_revision, await _read_history(bus))
+        if revision is not None
+    ]
+    newest, author = (_text(each) for each in meta)
+    return tuple(
+        RevisionView(one.revision, one.seeded_at, escape_lines(author[:200]), one.sha256)
+        if newest == str(one.revision)
+        else one
+        for one in found
+    )
+
+
+async def read_revision(bus: Bus, revision: int) -> Document | None:
+    """Return the document of a revision; None if the bus does not know it. Raises BusError."""
+    for _, fields in await _read_history(bus):
+        if _text(fields.get(b"revision")) == str(revision):
+            return parse_document(fields.get(b"doc", b""))
+    return None
+
+
+def diff_documents(older: Document, newer: Document) -> tuple[DiffLine, ...]:
+    """Return the difference of two documents with three lines around each change."""
+    return tuple(_diff_lines(older.text, newer.text))[:MAX_DIFF_LINES]
+
+
+def _diff_lines(older: str, newer: str) -> Iterator[DiffLine]:
+    """Yield the lines of a unified difference, without its head."""
+    lines = difflib.unified_diff(older.splitlines(), newer.splitlines(), lineterm="", n=3)
+    for number, line in enumerate(lines):
+        if number > 1:
+            mark = line[:1]
+            yield DiffLine(mark if mark in ("-", "+", "@") else " ", line[1:])  # type: ignore[arg-type]
+
+
+async def _read_history(bus: Bus) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """Return the entries of the history, the newest first. Raises BusError."""
+    reply = await bus.ask(
+        bus.client.xrevrange(TRUTH_HISTORY, count=MAX_REVISIONS), max_bytes=2 * MAX_DOCUMENT_BYTES
+    )
+    return list(reply or ())
+
+
+def _parse_revision(entry: tuple[bytes, dict[bytes, bytes]]) -> tuple[int | None, float | None, str]:
+    """Return the revision, the time (epoch seconds) and the digest of an entry of the history."""
+    ident, fields = entry
+    number, ms = _text(fields.get(b"revision")), _text(ident).partition("-")[0]
+    is_number = number.isascii() and number.isdigit() and len(number) < 16
+    sha256 = _text(fields.get(b"sha256"))
+    return (
+        int(number) if is_number else None,
+        int(ms) / 1000 if ms.isdigit() else None,
+        sha256 if re.fullmatch(r"[0-9a-f]{64}", sha256) else "",
+    )
+
+
+def _text(raw: object) -> str:
+    """Return bytes as text; an empty one for anything else."""
+    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else ""
+
+
+def _dump(value: Any) -> str:
+    """Return a value as indented JSON in which every character can be printed."""
+    return escape_lines(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
