@@ -197,6 +197,14 @@ class IncidentsPage:
 
 
 @dataclass(frozen=True, slots=True)
+class NotificationsPage:
+    """What the notifier has still to send, and how much it gave up: all of it is in the snapshot."""
+
+    template: ClassVar = "notifications.html"
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
 class FlowEnd:
     """A reader of a key: its service and, if it has a consumer group there, how far behind that is."""
 
@@ -309,6 +317,7 @@ Page = (
     | AlertsPage
     | AlertPage
     | IncidentsPage
+    | NotificationsPage
     | TopologyPage
     | TruthPage
     | PublicPage

@@ -1,0 +1,71 @@
+// Keeps any page current but the fleet's: fetches it anew when something happened, and replaces what changed.
+
+import { fleet, follow, now, showMoments } from "./stream.js";
+import { formatAge } from "./words.js";
+import { listenToKeys } from "./keys.js";
+
+const QUIET = new Set(["last_beat_at", "recent", "uptime"]); // changes that are no news for these pages
+const PAUSE_MS = 400;
+
+let waiting = 0;
+let isFetching = false;
+let first = true;
+
+function isNews(fields, services, alert) {
+  if (alert) return true;
+  if (Object.keys(fields).some((name) => name !== "at")) return true;
+  return Object.values(services ?? {}).some((changed) => Object.keys(changed).some((name) => !QUIET.has(name)));
+}
+
+async function refresh() {
+  waiting = 0;
+  if (isFetching || document.activeElement?.matches?.("main input, main select")) return plan();
+  isFetching = true;
+  try {
+    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+    if (answer.ok) replaceMain(new DOMParser().parseFromString(await answer.text(), "text/html"));
+  } catch {
+    plan(); // the stream says by itself that the board is gone
+  } finally {
+    isFetching = false;
+  }
+}
+
+function plan() {
+  waiting ||= setTimeout(refresh, PAUSE_MS);
+}
+
+function replaceMain(fresh) {
+  const main = document.getElementById("main");
+  const parts = [...main.children];
+  const focused = main.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  const opened = [...main.querySelectorAll("details")].map((each) => each.open);
+  const others = [...fresh.getElementById("main").children];
+  for (const part of fresh.querySelectorAll("#main")) showMoments(part);
+  if (parts.length === others.length) {
+    parts.forEach((part, index) => part.isEqualNode(others[index]) || part.replaceWith(others[index]));
+  } else main.replaceChildren(...others);
+  main.querySelectorAll("details").forEach((each, index) => { each.open = opened[index] ?? each.open; });
+  if (focused && !main.contains(document.activeElement)) {
+    main.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  }
+}
+
+function tick() {
+  for (const each of document.querySelectorAll("[data-silence]")) {
+    const one = fleet.services.get(each.dataset.silence);
+    const text = formatAge(one && one.last_beat_at !== null ? now() - one.last_beat_at : null);
+    if (one && each.textContent !== text) each.textContent = text;
+  }
+}
+
+showMoments();
+listenToKeys();
+follow({
+  changed: (_names, fields, services, alert) => {
+    if (first) first = false; // the page is as old as this snapshot, or nearly
+    else if (isNews(fields, services, alert)) plan();
+    tick();
+  },
+  ticked: tick,
+});

@@ -1,0 +1,148 @@
+// Puts numbers and times into words and pictures, as services/board/view.py does for a page without JavaScript.
+
+export const URGENCY = { down: 0, failed: 1, unwatchable: 2, silent: 3, unknown: 4, up: 5 };
+export const WINDOWS = { "24h": 86400, "7d": 604800, "30d": 2592000, "1y": 31536000 };
+const HOUR = 3600;
+const LEAST_OUTAGE = 30;
+
+export function formatAge(sec) {
+  if (sec === null || sec === undefined) return "–";
+  const whole = Math.max(0, Math.trunc(sec));
+  if (whole < 120) return `${whole} s`;
+  if (whole < 7200) return `${Math.trunc(whole / 60)} min`;
+  return whole < 172800 ? `${Math.trunc(whole / 3600)} h` : `${Math.trunc(whole / 86400)} d`;
+}
+
+export function formatShare(share) {
+  if (share === null || share === undefined) return "–";
+  if (share >= 1) return "100";
+  const hundredths = Math.trunc(share * 10000 + 1e-6);
+  return `${Math.trunc(hundredths / 100)}.${String(hundredths % 100).padStart(2, "0")}`;
+}
+
+export function findKnownPart(uptime, name) {
+  if (!uptime || uptime.share === null) return null;
+  const part = uptime.unknown_sec / WINDOWS[name];
+  return part < 0.01 ? null : Math.max(0, Math.min(99, Math.trunc(100 * (1 - part))));
+}
+
+export function formatInstances(one) {
+  if (one.instances === null) return "–";
+  return one.replicas === null ? `${one.instances}` : `${one.instances}/${one.replicas}`;
+}
+
+function place(ts, now) {
+  return Math.max(0, Math.min(HOUR, Math.trunc(HOUR - (now - ts) + 0.5)));
+}
+
+export function drawPaths(spans, now) {
+  const paths = { unknown: "", up: "", down: "" };
+  let at = 0;
+  for (const span of spans) {
+    const end = span.ends_at === null ? HOUR : place(span.ends_at, now);
+    const start = Math.max(at, place(span.starts_at, now));
+    if (start > at) paths.unknown += `M${at} 10h${start - at}`;
+    if (span.state === "down" && end - start < LEAST_OUTAGE) {
+      paths.down += `M${Math.min(start, HOUR - LEAST_OUTAGE)} 10h${LEAST_OUTAGE}`;
+    } else if (end > start) paths[span.state] += `M${start} 10h${end - start}`;
+    at = Math.max(at, end);
+  }
+  if (at < HOUR) paths.unknown += `M${at} 10h${HOUR - at}`;
+  return paths;
+}
+
+export function describeBar(spans, now) {
+  const sums = { up: 0, down: 0, unknown: 0 };
+  for (const span of spans) {
+    sums[span.state] += Math.max(0, (span.ends_at ?? now) - Math.max(span.starts_at, now - HOUR));
+  }
+  if (sums.up + sums.down < 1) return "nobody listened";
+  const words = [];
+  if (sums.down >= 1) words.push(`down ${formatAge(sums.down)}`);
+  if (sums.unknown >= 1) words.push(`nobody listened ${formatAge(sums.unknown)}`);
+  return words.length ? `${words.join(", ")}, else up` : "up";
+}
+
+// What there is to say of a service: pieces of text, each with the moment behind it if it has one.
+export function describeService(one) {
+  const found = describeOutage(one);
+  if (one.last_run && !one.last_run.ok) found.push([one.last_run.text]);
+  if (one.status !== null && one.status !== "ok") {
+    found.push([one.detail ? `${one.status}: ${one.detail}` : one.status]);
+  } else if (one.detail) found.push([one.detail]);
+  return found;
+}
+
+function describeOutage(one) {
+  if (one.state === "unwatchable") return [["the healer may not hear it"]];
+  if (one.state !== "down") return [];
+  const found = [one.since === null ? ["never heard"] : ["silent since", one.since]];
+  if (one.cause) found.push([`needs ${one.cause}, which is down`]);
+  if (one.acked_by) found.push([`acknowledged by ${one.acked_by}`]);
+  if (one.held) {
+    const until = one.held_until === null ? "" : " until";
+    found.push([`message held back: ${one.held.replaceAll("_", " ")}${until}`, one.held_until]);
+  }
+  return found;
+}
+
+export function writeHeadline(services) {
+  const counts = {};
+  for (const one of services) counts[one.state] = (counts[one.state] ?? 0) + 1;
+  const total = services.length;
+  if ((counts.up ?? 0) === total) return total ? `all ${total} up` : "no services";
+  const others = ["failed", "unwatchable", "silent", "unknown"].filter((state) => counts[state]);
+  return [`${counts.down ?? "none"} of ${total} down`, ...others.map((state) => `${counts[state]} ${state}`)].join(", ");
+}
+
+// The buses, the healers, the sentinel and the notifier: name, state and text of each.
+export function listWatchers(fleet) {
+  const found = fleet.buses.map((bus) => {
+    const words = { away: "does not answer", unheard: "not heard by the healer" }[bus.state] ?? "";
+    return [bus.name, bus.state === "up" ? "up" : "down", words && bus.reason ? `${words}: ${bus.reason}` : words];
+  });
+  for (const one of fleet.healers) {
+    const name = `healer ${one.boot}`;
+    if (!one.is_leader) found.push([name, "up", "standby"]);
+    else if (one.lapsed_at !== null) found.push([name, "down", "its lease ran out: nobody leads"]);
+    else found.push([name, "up", "leads"]);
+  }
+  if (!fleet.healers.length) found.push(["healer", "unknown", "nobody leads"]);
+  for (const svc of ["sentinel", "notifier"]) {
+    const one = fleet.services.get(svc);
+    if (!one) continue;
+    const waiting = fleet.pending.length ? `${fleet.pending.length} waiting` : "";
+    const dead = fleet.dead ? `${fleet.dead} undelivered` : "";
+    found.push([svc, one.state, svc === "notifier" ? [waiting, dead].filter(Boolean).join(", ") : ""]);
+  }
+  return found;
+}
+
+// The element of a moment, in the zone of this browser; `now` decides whether the date is shown.
+export function writeMoment(ts, now) {
+  const time = document.createElement("time");
+  time.dateTime = `${new Date(ts * 1000).toISOString().slice(0, 19)}Z`;
+  showMoment(time, now);
+  return time;
+}
+
+export function showMoment(time, now) {
+  const at = new Date(time.dateTime);
+  if (Number.isNaN(at.getTime())) return;
+  const two = (number) => String(number).padStart(2, "0");
+  const day = (date) => `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  const clock = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+  const text = day(at) === day(new Date(now * 1000)) ? clock : `${day(at)} ${clock}`;
+  if (time.textContent !== text) time.textContent = text;
+}
+
+export function make(tag, name, ...parts) {
+  const made = document.createElement(tag);
+  if (name) made.className = name;
+  made.append(...parts);
+  return made;
+}
+
+export function makeState(state, word = state) {
+  return make("span", `st ${state}`, make("i", "m"), word);
+}

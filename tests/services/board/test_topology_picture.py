@@ -1,0 +1,66 @@
+"""The picture of what flows."""
+
+from services.board.pages import FlowEnd, FlowLine
+from services.board.snapshot import State
+from services.board.topology_picture import MAX_NODES, draw_picture
+from support.board_examples import make_lines, make_small
+
+
+def line(key: str, writers: str = "", readers: str = "") -> FlowLine:
+    ends = [tuple(FlowEnd(svc, State.UP) for svc in names.split()) for names in (writers, readers)]
+    return FlowLine("b", key, *ends)
+
+
+def places(*lines: FlowLine) -> dict[str, tuple[int, int]]:
+    picture = draw_picture(lines)
+    assert picture is not None
+    return {node.label: (node.x, node.y) for node in picture.nodes}
+
+
+def test_nothing_gives_no_picture_and_neither_does_too_much():
+    assert draw_picture([]) is None
+    assert draw_picture([line("k")]) is None
+    assert draw_picture([line(f"k{n}", f"s{n}") for n in range(MAX_NODES)]) is None
+
+
+def test_each_box_is_to_the_right_of_what_it_follows():
+    at = places(line("k1", "a", "b"), line("k2", "b", "c"), line("k3", "a", "c"))
+    columns = {name: x for name, (x, _) in at.items()}
+    assert columns["a"] < columns["k1"] < columns["b"] < columns["k2"] < columns["c"]
+    assert columns["a"] < columns["k3"] < columns["c"]
+
+
+def test_a_circle_has_an_end():
+    assert len(places(line("k1", "a", "b"), line("k2", "b", "a"))) == 4
+
+
+def test_no_two_boxes_share_a_place_and_all_are_in_the_picture():
+    picture = draw_picture(make_lines(make_small()))
+    assert picture is not None
+    taken = [(node.x, node.y) for node in picture.nodes]
+    assert len(set(taken)) == len(taken) == 13
+    assert all(x + picture.node_width <= picture.width for x, _ in taken)
+    assert all(y + picture.node_height <= picture.height for _, y in taken)
+
+
+def test_the_same_key_on_two_buses_is_two_boxes():
+    lines = [line("k", "a"), FlowLine("other", "k", (FlowEnd("a", State.UP),))]
+    picture = draw_picture(lines)
+    assert picture is not None
+    assert [node.text for node in picture.nodes if node.kind == "key"] == ["b", "other"]
+
+
+def test_what_is_wrong_and_who_is_down_is_marked():
+    picture = draw_picture(make_lines(make_small()))
+    assert picture is not None
+    wrong = [node.label for node in picture.nodes if node.is_wrong]
+    assert wrong == ["rss:items"]
+    assert sum(edge.is_wrong for edge in picture.edges) == 2
+    states = {node.label: node.state for node in picture.nodes if node.kind == "svc"}
+    assert (states["rss_agg"], states["mesh"]) == ("down", "up")
+
+
+def test_a_long_name_is_cut():
+    picture = draw_picture([line("k" * 60, "a")])
+    assert picture is not None
+    assert picture.nodes[1].label == "k" * 23 + "…"

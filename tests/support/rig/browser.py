@@ -1,0 +1,69 @@
+"""The system's Chromium, driven by playwright: a page with the errors that it met."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, sync_playwright
+
+PROGRAM = "chromium"
+PATH = Path("/usr/bin/chromium")
+# no sandbox: tests run as root in containers, and load nothing but our own pages
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+needs_chromium = pytest.mark.needs(PROGRAM)
+
+
+@contextlib.contextmanager
+def open_browser() -> Iterator[Browser]:
+    """Starts Chromium, and ends it with all that it started."""
+    with sync_playwright() as playwright:
+        browser = launch(playwright)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def launch(playwright: Playwright) -> Browser:
+    return playwright.chromium.launch(executable_path=PATH, args=list(FLAGS))
+
+
+class Tab:
+    """A page of the browser, with what went wrong there: errors, refused markup, requests to other hosts."""
+
+    def __init__(self, browser: Browser, **how: Any) -> None:
+        how = {"viewport": DESK, "color_scheme": "light", "locale": "en-GB", "timezone_id": "UTC", **how}
+        self.context = browser.new_context(**how)
+        self.page: Page = self.context.new_page()
+        self.errors: list[str] = []
+        self.requests: list[Request] = []
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._note)
+        self.page.on("request", self.requests.append)
+
+    def _note(self, message: ConsoleMessage) -> None:
+        # a lost server is noted by the browser itself; what the page makes of it is what a test looks at
+        if message.type == "error" and "net::" not in message.text:
+            self.errors.append(message.text)
+
+    def open(self, url: str, *, live: bool = True) -> Page:
+        """Goes there, and waits until the page follows the fleet."""
+        self.page.goto(url)
+        if live:
+            self.page.wait_for_selector("body.live", timeout=10_000)
+        return self.page
+
+    def close(self) -> None:
+        self.context.close()
