@@ -143,7 +143,7 @@ def _add_assets(site: APIRouter) -> None:
     @site.get("/favicon.ico")
     async def send_icon() -> Response:
         """Send the icon, which browsers ask for by this name."""
-        return answer_asset("", "favicon.svg", takes_gzip=False)
+        return answer_asset("", "good.svg", takes_gzip=False)
 
 
 def answer_page(page: Page) -> Response:

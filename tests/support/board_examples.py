@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
 
+from services.board.assets import find_assets_path
 from services.board.pages import (
     AlertPage,
     AlertQuery,
@@ -25,7 +26,6 @@ from services.board.pages import (
     ServicePage,
     TopologyPage,
     TruthPage,
-    find_assets,
     select_services,
 )
 from services.board.snapshot import (
@@ -390,9 +390,9 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
             snapshot.fleet,
             snapshot.at,
             tuple(PublicService(one.svc, one.state, 0.9993) for one in snapshot.services[:5]),
-            find_assets(),
+            find_assets_path(),
         ),
         "/missing": lambda _frame, _: ErrorPage(
-            404, "There is no such page", hostile or "nothing is here", find_assets()
+            404, "There is no such page", hostile or "nothing is here", find_assets_path()
         ),
     }

@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import orjson
 
 from services.board import pages
+from services.board.assets import find_assets_path
 from services.board.pages import Frame
 from services.board.snapshot import FleetSnapshot, diff, encode_delta, encode_snapshot
 from support.board_examples import make_pages
@@ -156,7 +157,7 @@ class BoardSite:
         if not known or (known == "/" and path != "/"):
             return None
         name = known.strip("/").capitalize() or "Fleet"
-        frame = Frame(name, known, snapshot, "", pages.find_assets(), "1.0")
+        frame = Frame(name, known, snapshot, "", find_assets_path(), "1.0")
         return pages.render(makers[known](frame, {**params, "rest": path.removeprefix(known).strip("/")}))
 
     def stream(self, request: Any) -> None:
