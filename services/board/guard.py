@@ -17,6 +17,7 @@ from marketswarm.metrics.exporter import is_own_host
 MAX_BODY_BYTES: Final = 64 * 1024
 """The most bytes of a request's body."""
 MAX_PATH_CHARS: Final = 2000
+MAX_HEADER_BYTES: Final = 16 * 1024
 ANSWER_SEC: Final = 10.0
 """How long an answer may take to begin; a stream goes on after that."""
 
@@ -97,6 +98,8 @@ def find_refusal(scope: Scope, names: Collection[str]) -> tuple[int, str] | None
         return 403, "only clients on this machine may read"
     if len(scope["path"]) > MAX_PATH_CHARS or len(scope["query_string"]) > MAX_PATH_CHARS:
         return 414, f"a path has at most {MAX_PATH_CHARS} characters"
+    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+        return 431, f"headers have at most {MAX_HEADER_BYTES} bytes"
     sizes = [value for name, value in scope["headers"] if name == b"content-length"]
     if any(not size.isdigit() or int(size[:20]) > MAX_BODY_BYTES for size in sizes):
         return 413, f"a body has at most {MAX_BODY_BYTES} bytes"

@@ -1,0 +1,188 @@
+"""The board on a real fleet: what the stream says, and when, and how it ends."""
+
+import contextlib
+import socket
+import time
+
+import httpx
+import pytest
+
+from support.rig import Fleet, free_port
+from support.rig.beater import Beater
+from support.rig.event_stream import EventStream
+from support.waiting import until
+
+BEATS = {"interval_sec": 0.3, "timeout_sec": 1.5}
+TRUTH = {
+    "fleet": "testing",
+    "services": {
+        "healer": {"heartbeat": BEATS},
+        "board": {"heartbeat": BEATS},
+        "shop": {"heartbeat": BEATS, "tags": ["public"]},
+        "web": {"heartbeat": BEATS, "depends_on": ["shop"]},
+    },
+}
+
+
+class BoardFleet:
+    """A fleet with a healer, a board and two services that beat at a hand's bidding."""
+
+    def __init__(self, fleet, port):
+        self.fleet, self.port = fleet, port
+        self.url = f"http://127.0.0.1:{port}"
+        self.beater = Beater({"url": fleet.system.url, "witness": True, **BEATS})
+
+    def get(self, path, **how):
+        return httpx.get(self.url + path, timeout=10, **how)
+
+    def state(self, svc):
+        with contextlib.suppress(httpx.HTTPError):
+            answer = self.get(f"/api/v1/services/{svc}")
+            return answer.json()["state"] if answer.status_code == 200 else None
+        return None
+
+    def follow(self, last_id=None):
+        return EventStream(f"{self.url}/api/v1/stream", last_id)
+
+
+@pytest.fixture
+def board(tmp_path):
+    port = free_port()
+    with Fleet(tmp_path, TRUTH, ["healer"], {"BOARD_PORT": str(port)}) as fleet:
+        board = BoardFleet(fleet, port)
+        try:
+            board.beater.restart("shop", "web")
+            fleet.start("board")
+            until(lambda: board.state("shop") == board.state("web") == "up", 30, "the services to be up")
+            yield board
+        finally:
+            board.beater.close()
+
+
+def test_a_service_that_dies_is_on_the_stream_within_a_second_of_its_event(board):
+    with board.follow() as stream:
+        stream.wait("reset")
+        board.beater.stop("shop")
+        alert = stream.wait("alert", svc="shop", type="heartbeat_miss")
+        change = stream.wait_change("shop", state="down")
+        assert alert.at - alert.data["ts"] < 1
+        assert change.at - alert.data["ts"] < 1
+        assert alert.data["title"] == "shop is down"
+        board.beater.resume("shop")
+        recovery = stream.wait("alert", svc="shop", type="heartbeat_ok")
+        assert stream.wait_change("shop", state="up").at - recovery.data["ts"] < 1
+    alerts = board.get("/api/v1/alerts", params={"svc": "shop"}).json()["events"]
+    assert [one["type"] for one in alerts[:2]] == ["heartbeat_ok", "heartbeat_miss"]
+    found = board.get(f"/api/v1/alerts/{alerts[1]['id']}").json()
+    assert found["buses"] == ["system-redis"]
+    assert found["event"]["svc"] == "shop"
+
+
+def test_one_cause_folds_what_needs_it(board):
+    board.beater.stop("shop", "web")
+    until(lambda: board.state("shop") == board.state("web") == "down", 10)
+    (incident,) = board.get("/api/v1/incidents").json()
+    assert (incident["svc"], incident["dependants"]) == ("shop", ["web"])
+
+
+def test_a_browser_that_comes_back_gets_exactly_what_it_missed(board):
+    with board.follow() as stream:
+        stream.wait("reset")
+        stream.wait("delta")
+        last = stream.last_id
+    board.beater.stop("shop")
+    until(lambda: board.state("shop") == "down", 10)
+    with board.follow(last) as stream:
+        stream.wait("alert", svc="shop")
+        stream.wait_change("shop", state="down")
+        numbers = [int(one.id.rpartition("-")[2]) for one in stream.events if one.id]
+        assert numbers == list(range(int(last.rpartition("-")[2]) + 1, numbers[-1] + 1))
+        assert not [one for one in stream.events if one.kind == "reset"]
+
+
+def test_after_a_restart_of_the_board_a_browser_is_told_to_read_anew(board):
+    with board.follow() as stream:
+        stream.wait("delta")
+        last = stream.last_id
+        board.fleet["board"].kill()
+        until(lambda: stream.ended_at, 5)
+    board.fleet.start("board")
+    until(lambda: board.state("shop") == "up", 20)
+    with board.follow(last) as stream:
+        stream.wait("reset")
+
+
+def test_a_bus_that_is_cut_off_is_said_and_comes_back_by_itself(board):
+    with board.follow() as stream:
+        stream.wait("delta")
+        board.fleet.system.kill()
+        stream.wait_change("shop", state="unknown")
+        answer = board.get("/readyz")
+        assert answer.status_code == 503
+        assert "system-redis" in answer.text
+        assert board.get("/healthz").status_code == 200
+        board.fleet.system.start()
+        stream.wait_change("shop", 20, state="up")
+    until(lambda: board.get("/readyz").status_code == 200, 10)
+
+
+def test_open_streams_do_not_hold_up_its_end(board):
+    with contextlib.ExitStack() as ends:
+        streams = [ends.enter_context(board.follow()) for _ in range(20)]
+        for stream in streams:
+            stream.wait("reset")
+        begun = time.monotonic()
+        assert board.fleet["board"].stop() == 0
+        assert time.monotonic() - begun < 2
+        until(lambda: all(stream.ended_at for stream in streams), 2)
+    assert not board.fleet["board"].logs("library.message")
+
+
+def test_what_did_not_change_is_not_sent_again(board):
+    answer = board.get("/api/v1/services")
+    held = board.get("/api/v1/services", headers={"If-None-Match": answer.headers["etag"]})
+    assert held.status_code in (200, 304)  # a beat may have come meanwhile
+    until(
+        lambda: (
+            board.get(
+                "/api/v1/services", headers={"If-None-Match": board.get("/api/v1/services").headers["etag"]}
+            ).status_code
+            == 304
+        ),
+        5,
+    )
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example"])
+def test_a_name_that_is_not_ours_gets_no_answer(board, host):
+    answer = board.get("/api/v1/fleet", headers={"Host": host})
+    assert answer.status_code == 421
+    assert "shop" not in answer.text
+
+
+def test_a_client_that_sends_nothing_or_too_slowly_is_closed(board):
+    begun = time.monotonic()
+    with socket.create_connection(("127.0.0.1", board.port), 5) as silent:
+        silent.settimeout(20)
+        with socket.create_connection(("127.0.0.1", board.port), 5) as slow:
+            slow.settimeout(0.5)
+            with contextlib.suppress(OSError):
+                while time.monotonic() - begun < 20:
+                    slow.sendall(b"GET / HTTP/1.1\r\n" if time.monotonic() - begun < 0.5 else b"X: y\r\n")
+                    with contextlib.suppress(TimeoutError):
+                        if not slow.recv(100):
+                            break
+        assert 5 < time.monotonic() - begun < 15
+        with contextlib.suppress(ConnectionError):
+            assert silent.recv(100) == b""
+    assert board.get("/healthz").status_code == 200
+
+
+def test_headers_have_a_bound(board):
+    assert board.get("/healthz", headers={"X": "y" * 40_000}).status_code == 431
+
+
+def test_a_port_that_is_taken_is_said_with_its_variable(board):
+    second = board.fleet.start("board", METRICS_PORT="")
+    assert second.wait(20) == 2
+    assert f"BOARD_PORT: port {board.port}" in second.text()
