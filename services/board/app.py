@@ -11,11 +11,15 @@ from starlette.types import ASGIApp
 
 from marketswarm import __version__
 from marketswarm.metrics.exporter import list_own_names
+from marketswarm.truth import SYSTEM
+from services.board.actions import make_actions
 from services.board.api import make_api
 from services.board.board import Board, NotReady
 from services.board.fleet_reader import STALE_SEC
 from services.board.guard import Guard
 from services.board.site import answer_error, make_site
+from services.board.steering import Steering
+from services.board.tokens import TokenVerifier
 
 PACK_LEVEL = 4
 PACK_BYTES = 500
@@ -31,14 +35,17 @@ def create_app(board: Board) -> ASGIApp:
         redoc_url=None,
         redirect_slashes=False,
     )
+    verifier = TokenVerifier(lambda: board.me.bus(SYSTEM))
+    steering = Steering(lambda: board.buses, lambda: board.me.bus(SYSTEM), lambda: board.truth)
     app.include_router(make_api(board))
+    app.include_router(make_actions(steering, verifier))
     app.include_router(make_site(board))
     _add_health(app, board)
     _add_errors(app)
     packed = GZipMiddleware(app, PACK_BYTES, PACK_LEVEL)
     settings = board.me.settings
     allowed = (settings.board_allowed_hosts or "").split(",")
-    return Guard(packed, list_own_names(settings.board_host, *allowed))
+    return Guard(packed, list_own_names(settings.board_host, *allowed), verifier)
 
 
 def _add_health(app: FastAPI, board: Board) -> None:

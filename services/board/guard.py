@@ -2,17 +2,22 @@
 
 A page in a browser can make its own host name resolve to 127.0.0.1 and read a local server's answers (DNS
 rebinding). The browser still sends that name in `Host`, so only requests for our own names and for plain
-addresses are answered. A client on another machine is refused: it has no right to read yet.
+addresses are answered. A client on another machine needs a token to read; routes that change something ask
+every client for one themselves.
 """
 
 import asyncio
 import ipaddress
-from collections.abc import Collection
+import time
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from marketswarm.metrics.exporter import is_own_host
+from marketswarm.operator import token as tokens
+from services.board.refusal import RefusedError
+from services.board.tokens import TokenVerifier
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """The most bytes of a request's body."""
@@ -20,6 +25,11 @@ MAX_PATH_CHARS: Final = 2000
 MAX_HEADER_BYTES: Final = 16 * 1024
 ANSWER_SEC: Final = 10.0
 """How long an answer may take to begin; a stream goes on after that."""
+
+OPEN_PATHS: Final = ("/healthz", "/readyz")
+"""Paths that are answered without a token everywhere: probes of other machines ask for them."""
+_READING: Final = ("GET", "HEAD")
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 _CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -42,10 +52,11 @@ class Guard:
     Args:
         app: the application.
         names: the host names that requests may have, besides addresses and names below `localhost`.
+        verifier: verifies the tokens of clients on other machines.
     """
 
-    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
-        self._app, self._names = app, names
+    def __init__(self, app: ASGIApp, names: Collection[str], verifier: TokenVerifier) -> None:
+        self._app, self._names, self._verifier = app, names, verifier
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or say why not."""
@@ -66,7 +77,22 @@ class Guard:
         if refusal is not None:
             await _refuse(send_guarded, *refusal)
             return
+        try:
+            await self._verify_reader(scope)
+        except RefusedError as denied:
+            await _refuse(send_guarded, denied.status, denied.reason, denied.headers)
+            return
         await self._answer(scope, _limit_body(receive), send_guarded, has_begun)
+
+    async def _verify_reader(self, scope: Scope) -> None:
+        """Raise RefusedError if a client on another machine reads without a token for that."""
+        client = scope.get("client")
+        if is_loopback(client) or scope["method"] not in _READING or scope["path"] in OPEN_PATHS:
+            return
+        given = [value for name, value in scope["headers"] if name == b"authorization"]
+        header = given[0].decode("latin-1") if len(given) == 1 else None
+        address = client[0] if client else ""
+        await self._verifier.verify(header, tokens.Scope.READ, address, time.monotonic(), time.time())
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, has_begun: asyncio.Event) -> None:
         """Run the application; refuse a body that is too long, and an answer that does not begin in time."""
@@ -94,8 +120,6 @@ def find_refusal(scope: Scope, names: Collection[str]) -> tuple[int, str] | None
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     if len(hosts) != 1 or not is_own_host(hosts[0].decode("latin-1"), names):
         return 421, "this host name is not ours: BOARD_ALLOWED_HOSTS names those that are"
-    if not is_loopback(scope.get("client")):
-        return 403, "only clients on this machine may read"
     if len(scope["path"]) > MAX_PATH_CHARS or len(scope["query_string"]) > MAX_PATH_CHARS:
         return 414, f"a path has at most {MAX_PATH_CHARS} characters"
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
@@ -138,10 +162,11 @@ def _limit_body(receive: Receive) -> Receive:
     return receive_limited
 
 
-async def _refuse(send: Send, status: int, reason: str) -> None:
-    """Answer with a status and a reason as text, and close the connection."""
+async def _refuse(send: Send, status: int, reason: str, more: Mapping[str, str] = _NO_HEADERS) -> None:
+    """Answer with a status, a reason as text and `more` headers, and close the connection."""
     body = f"{reason}\n".encode()
     headers = [
+        *((name.lower().encode(), value.encode()) for name, value in more.items()),
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),

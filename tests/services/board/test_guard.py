@@ -1,9 +1,14 @@
 import asyncio
+import time
 
 import pytest
 
+from marketswarm.operator.token import Scope
+from marketswarm.operator_link.tokens import create_token, write_token
+from marketswarm.testing import MemoryBus
 from services.board import guard
 from services.board.guard import MAX_BODY_BYTES, Guard, find_refusal, is_loopback
+from services.board.tokens import TokenVerifier
 
 
 def scope(host="127.0.0.1:8080", client=("127.0.0.1", 1234), path="/", query=b"", **headers):
@@ -46,8 +51,28 @@ def test_two_hosts_are_refused():
 @pytest.mark.parametrize(
     "client", [None, ("10.0.0.2", 1), ("192.168.1.1", 1), ("fe80::1", 1), ("unix", 1), ("::ffff:10.0.0.2", 1)]
 )
-def test_a_client_on_another_machine_is_refused(client):
-    assert status(find_refusal(scope(client=client), ())) == 403
+async def test_a_client_on_another_machine_needs_a_token_to_read(client):
+    start = (await run(answer, scope(client=client)))[0]
+    assert start["status"] == 401
+    assert (b"www-authenticate", b"Bearer") in start["headers"]
+    assert (await run(answer, scope(client=client, path="/healthz")))[0]["status"] == 200
+    assert (await run(answer, scope(client=client) | {"method": "POST"}))[0]["status"] == 200
+
+
+async def test_a_token_lets_a_client_on_another_machine_read():
+    bus = MemoryBus()
+    token, text = create_token("wall", [Scope.READ], author="kim", now=time.time())
+    await write_token(bus, token)
+    verifier, client = TokenVerifier(lambda: bus), ("10.0.0.2", 1)
+    asked = scope(client=client, authorization=f"Bearer {text}")
+    assert (await run(answer, asked, verifier=verifier))[0]["status"] == 200
+    asked["headers"].append((b"authorization", b"Bearer x"))
+    assert (await run(answer, asked, verifier=verifier))[0]["status"] == 401
+    bus.connected = False
+    asked = scope(client=client, authorization=f"Bearer {text}")
+    start = (await run(answer, asked, verifier=verifier))[0]
+    assert (start["status"], dict(start["headers"])[b"retry-after"]) == (503, b"5")
+    await bus.aclose()
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"])
@@ -64,7 +89,7 @@ def test_what_is_too_long_is_refused():
     assert status(find_refusal(scope(cookie="a" * 17_000), ())) == 431
 
 
-async def run(app, asked, bodies=()):
+async def run(app, asked, bodies=(), verifier=None):
     """Run the guard around an application; return what was sent."""
     sent, left = [], list(bodies)
 
@@ -74,7 +99,7 @@ async def run(app, asked, bodies=()):
     async def send(message):
         sent.append(message)
 
-    await Guard(app, ())(asked, receive, send)
+    await Guard(app, (), verifier or TokenVerifier(MemoryBus))(asked, receive, send)
     return sent
 
 

@@ -1,0 +1,81 @@
+"""Verify the token that a client sends: `Authorization: Bearer mst_…`, and no cookie.
+
+The bus is asked at each request, so a token that is revoked is refused at once.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from marketswarm import log as logs
+from marketswarm.bus import Bus, BusError
+from marketswarm.operator.token import Scope, Token, TokenText
+from marketswarm.operator_link.tokens import read_token
+from services.board.rate_limit import RateLimiter
+from services.board.refusal import RefusedError
+
+FAILURES: Final = 10
+"""How many wrong tokens an address may send at once."""
+FAILURES_PER_SEC: Final = 0.2
+WRITES: Final = 10
+"""How many writes a token may do at once."""
+WRITES_PER_SEC: Final = 0.5
+_SCHEME: Final = "bearer"
+
+log = logs.get("board")
+
+
+class TokenVerifier:
+    """Verify tokens, limit guesses by address and writes by token.
+
+    Args:
+        tokens_bus: returns the bus that keeps the tokens.
+    """
+
+    def __init__(self, tokens_bus: Callable[[], Bus]) -> None:
+        self._tokens_bus = tokens_bus
+        self._failures = RateLimiter(FAILURES, FAILURES_PER_SEC)
+        self._writes = RateLimiter(WRITES, WRITES_PER_SEC)
+
+    async def verify(self, header: str | None, scope: Scope, client: str, now: float, wall: float) -> Token:
+        """Return the token in the header `Authorization` if it is valid and has the scope.
+
+        Args:
+            header: the value of the header; None if there is none.
+            scope: what the client wants to do.
+            client: the client's address.
+            now: the monotonic time.
+            wall: the same moment in epoch seconds.
+
+        Raises:
+            RefusedError: the token is missing, wrong, without the scope, or used too often; or the bus
+                that keeps the tokens does not answer.
+        """
+        wait_sec = self._failures.get_wait_sec(client, now)
+        if wait_sec:
+            raise RefusedError(429, "too many wrong tokens came from this address", wait_sec)
+        if header is None:
+            raise RefusedError(401, "this needs a token: `marketswarm token create` makes one")
+        token = await self._find_token(header, wall)
+        if token is None:
+            self._failures.take(client, now)
+            log.warning("board.token_refused", client=client)
+            raise RefusedError(401, "the token is not valid")
+        if scope not in token.scopes:
+            raise RefusedError(403, f"the token lacks the scope {scope}")
+        wait_sec = self._writes.take(token.id, now) if scope is Scope.WRITE else 0.0
+        if wait_sec:
+            raise RefusedError(429, "the token was used too often", wait_sec)
+        return token
+
+    async def _find_token(self, header: str, wall: float) -> Token | None:
+        """Return the token that a header proves; None if it proves none. Raises RefusedError."""
+        scheme, _, rest = header.partition(" ")
+        text = TokenText.parse(rest.strip()) if scheme.lower() == _SCHEME else None
+        if text is None:
+            return None
+        try:
+            token = await read_token(self._tokens_bus(), text.id)
+        except BusError as error:
+            reason = f"bus {error.bus}, which keeps the tokens, does not answer: {error.reason}"
+            raise RefusedError(503, reason, 5.0) from None
+        return token if token is not None and token.matches(text) and not token.expired(wall) else None

@@ -1,0 +1,288 @@
+"""The routes that change something, as a client sees them, over buses in memory."""
+
+import asyncio
+import time
+
+import httpx
+import orjson
+import pytest
+from fastapi import FastAPI
+
+from marketswarm.keys import BOARD_AUDIT, NOTIFIER_REQUESTS, answers_key
+from marketswarm.operator import Answer, OperatorRequest, RequestKind
+from marketswarm.operator.token import Scope
+from marketswarm.operator_link import read_silences
+from marketswarm.operator_link.tokens import create_token, write_token
+from marketswarm.testing import MemoryBus
+from marketswarm.truth import parse_truth
+from services.board.actions import make_actions
+from services.board.steering import MAX_WAITING, Steering
+from services.board.tokens import TokenVerifier
+
+TRUTH = parse_truth(
+    orjson.dumps({"services": {"rss_agg": {"tags": ["ingest"]}, "mesh": {}, "healer": {}}})
+).truth
+SILENCE = {"services": ["rss_*"], "for_sec": 1800, "reason": "deployment"}
+OK = Answer(ok=True, said="kim sees to mesh", done=True)
+REFUSED = Answer(ok=False, said="nothing is down under that name", done=True)
+SLACK = Answer(ok=True, said="200 ok", channel="slack", where="hooks.slack.com")
+
+
+class Client:
+    """A client with a token, and the buses behind the routes."""
+
+    def __init__(self) -> None:
+        self.system, self.market = MemoryBus("system-redis"), MemoryBus("market-redis")
+        self.buses = [self.system, self.market]
+        self.steering = Steering(lambda: self.buses, lambda: self.system, lambda: TRUTH, answer_sec=0.2)
+        app = FastAPI()
+        app.include_router(make_actions(self.steering, TokenVerifier(lambda: self.system)))
+        self.app, self.headers = app, {}
+        self.http = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, client=("127.0.0.1", 5000)), base_url="http://localhost"
+        )
+
+    async def log_in(self, *scopes: Scope) -> None:
+        token, text = create_token("deploy", scopes, author="kim", now=time.time())
+        await write_token(self.system, token)
+        self.token, self.headers = token, {"Authorization": f"Bearer {text}"}
+
+    async def ask(self, method: str, path: str, body=None, **headers: str) -> httpx.Response:
+        content = body if isinstance(body, bytes) else None if body is None else orjson.dumps(body)
+        kind = {"Content-Type": "application/json"} if content else {}
+        return await self.http.request(
+            method, f"/api/v1{path}", content=content, headers=kind | self.headers | headers
+        )
+
+    async def audit(self) -> list[dict[str, str]]:
+        entries = await self.system.client.xrange(BOARD_AUDIT)
+        return [{key.decode(): value.decode() for key, value in fields.items()} for _, fields in entries]
+
+    async def silences(self) -> list:
+        return list((await read_silences([self.market])).silences.values())
+
+    async def answer(self, *answers: Answer) -> OperatorRequest:
+        """Answer the next request as a notifier does."""
+        ((_, entries),) = await self.market.client.xread({NOTIFIER_REQUESTS: "0"}, block=5000)
+        request = OperatorRequest.parse(entries[-1][1][b"ask"])
+        for each in answers:
+            await self.market.client.rpush(answers_key(request.id), each.encode())
+        return request
+
+
+@pytest.fixture
+async def client():
+    found = Client()
+    await found.log_in(Scope.WRITE)
+    yield found
+    await found.http.aclose()
+    for bus in found.buses:
+        await bus.aclose()
+
+
+async def test_a_silence_is_set_on_every_bus_in_the_name_of_the_token(client):
+    answer = await client.ask("POST", "/silences", SILENCE)
+    assert answer.status_code == 201, answer.text
+    (made,) = await client.silences()
+    assert (made.services, made.author, made.reason) == (("rss_*",), "deploy", "deployment")
+    assert made.ends_at == pytest.approx(time.time() + 1800, abs=10)
+    found = answer.json()
+    assert (found["id"], found["matches"], found["refused"]) == (made.id, ["rss_agg"], {})
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_silence_may_be_in_somebody_s_name_and_on_tags(client):
+    body = {"tags": ["ingest"], "for_sec": 60.5, "reason": "x", "author": "kim"}
+    found = (await client.ask("POST", "/silences", body)).json()
+    assert (found["author"], found["tags"], found["matches"]) == ("kim", ["ingest"], ["rss_agg"])
+
+
+async def test_a_silence_is_ended_and_stays_ended(client):
+    ident = (await client.ask("POST", "/silences", SILENCE)).json()["id"]
+    answers = [await client.ask("DELETE", f"/silences/{ident}") for _ in range(2)]
+    assert [each.status_code for each in answers] == [200, 200]
+    assert answers[0].json()["ends_at"] == answers[1].json()["ends_at"] <= time.time()
+    assert (await client.silences())[0].has_ended(time.time())
+    assert (await client.ask("DELETE", "/silences/nope")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        SILENCE | {"services": []},
+        SILENCE | {"services": "rss_agg"},
+        SILENCE | {"services": [""]},
+        SILENCE | {"services": ["x" * 201]},
+        SILENCE | {"services": ["x*"] * 51},
+        SILENCE | {"for_sec": 0},
+        SILENCE | {"for_sec": "60"},
+        SILENCE | {"for_sec": 367 * 86_400},
+        SILENCE | {"reason": " "},
+        SILENCE | {"reason": "a\x1b[2J"},
+        SILENCE | {"author": "a\nb"},
+        SILENCE | {"id": "mine"},
+        b"no json",
+        b"[]",
+        b"\xff",
+        b'{"services":["a"],"for_sec":1e999,"reason":"x"}',
+    ],
+)
+async def test_a_silence_that_is_out_of_bounds_is_refused_and_not_repeated(client, body):
+    answer = await client.ask("POST", "/silences", body)
+    assert answer.status_code == 422
+    assert "\x1b" not in answer.text
+    assert await client.silences() == []
+    assert await client.audit() == []
+
+
+async def test_a_name_that_the_truth_does_not_have_is_refused_with_the_nearest_one(client):
+    answer = await client.ask("POST", "/silences", SILENCE | {"services": ["rss_ag"]})
+    assert answer.status_code == 422
+    assert answer.json() == {"detail": "the truth names no rss_ag; did you mean rss_agg?"}
+
+
+async def test_a_body_that_is_no_json_by_its_type_is_refused(client):
+    answer = await client.ask("POST", "/silences", SILENCE, **{"Content-Type": "text/plain"})
+    assert answer.status_code == 415
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/silences"),
+        ("DELETE", "/silences/x"),
+        ("POST", "/incidents/mesh/ack"),
+        ("POST", "/notifications/test"),
+    ],
+)
+async def test_each_write_needs_a_token_with_that_scope_and_a_cookie_is_none(client, method, path):
+    text = client.headers["Authorization"].removeprefix("Bearer ")
+    client.headers = {}
+    answer = await client.ask(method, path, b"no json", Cookie=f"token={text}; Authorization=Bearer {text}")
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    await client.log_in(Scope.READ)
+    assert (await client.ask(method, path, b"no json")).status_code == 403
+    assert await client.audit() == []
+    assert await client.system.client.exists(NOTIFIER_REQUESTS) == 0
+
+
+async def test_an_outage_is_acknowledged_by_the_notifier(client):
+    answer, request = await asyncio.gather(
+        client.ask("POST", "/incidents/massive/x/ack", {"by": "kim"}), client.answer(OK)
+    )
+    assert answer.status_code == 200, answer.text
+    assert (request.do, request.what, request.by) == (RequestKind.ACK, "massive/x", "kim")
+    assert answer.json()["answers"][0]["said"] == "kim sees to mesh"
+    assert (answer.json()["done"], answer.json()["ok"]) == (True, True)
+
+
+async def test_an_acknowledgement_that_the_notifier_refuses_is_a_conflict(client):
+    answer, request = await asyncio.gather(client.ask("POST", "/incidents/mesh/ack"), client.answer(REFUSED))
+    assert (answer.status_code, request.by) == (409, "deploy")
+    assert [each["outcome"] for each in await client.audit()] == ["begun", "refused"]
+
+
+async def test_without_an_answer_an_acknowledgement_stays_asked_and_a_test_has_failed(client):
+    assert (await client.ask("POST", "/incidents/mesh/ack")).status_code == 202
+    await client.market.client.delete(NOTIFIER_REQUESTS)
+    answer, _ = await asyncio.gather(client.ask("POST", "/notifications/test"), client.answer(SLACK))
+    assert answer.status_code == 504
+    assert (answer.json()["done"], len(answer.json()["answers"])) == (False, 1)
+    assert [each["outcome"] for each in await client.audit()] == ["begun", "unanswered"] * 2
+
+
+async def test_a_test_message_goes_to_one_channel_or_to_all_and_tells_what_receivers_said(client):
+    done = Answer(ok=False, said="404", channel="email", done=True)
+    answer, request = await asyncio.gather(
+        client.ask("POST", "/notifications/test"), client.answer(SLACK, done)
+    )
+    assert (answer.status_code, request.what, request.do) == (200, "*", RequestKind.TEST)
+    assert (answer.json()["ok"], [each["said"] for each in answer.json()["answers"]]) == (
+        False,
+        ["200 ok", "404"],
+    )
+    await client.market.client.delete(NOTIFIER_REQUESTS)
+    _, request = await asyncio.gather(
+        client.ask("POST", "/notifications/test", {"channel": "slack"}), client.answer(OK)
+    )
+    assert request.what == "slack"
+
+
+async def test_an_announced_attempt_does_not_hold_up_the_answer(client):
+    later = Answer(ok=True, said="500", channel="slack", retry_sec=3600.0)
+    answering = asyncio.gather(client.ask("POST", "/notifications/test"), client.answer(later))
+    async with asyncio.timeout(10):
+        answer, _ = await answering
+    assert answer.status_code == 504
+
+
+async def test_what_is_done_is_in_the_audit_log_before_and_after_it(client):
+    ident = (await client.ask("POST", "/silences", SILENCE)).json()["id"]
+    begun, done = await client.audit()
+    assert (begun["outcome"], done["outcome"], begun["id"] == done["id"]) == ("begun", "done", True)
+    assert begun | {"id": "", "ts": "", "detail": ""} == {
+        "id": "",
+        "ts": "",
+        "outcome": "begun",
+        "action": "silence",
+        "target": ident,
+        "token": client.token.id,
+        "name": "deploy",
+        "client": "127.0.0.1",
+        "detail": "",
+    }
+    assert "rss_*" in begun["detail"]
+    assert "deployment (deploy)" in begun["detail"]
+    secret = client.headers["Authorization"].rpartition("_")[2]
+    assert secret not in repr(await client.audit())
+
+
+async def test_what_can_not_be_audited_is_not_done(client, monkeypatch):
+    await client.system.client.set(BOARD_AUDIT, "no stream")
+    answer = await client.ask("POST", "/silences", SILENCE)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert await client.silences() == []
+
+
+async def test_a_bus_that_did_not_take_it_is_named(client):
+    client.market.connected = False
+    answer = await client.ask("POST", "/silences", SILENCE)
+    assert answer.status_code == 201
+    assert answer.json()["refused"].keys() == {"market-redis"}
+
+
+async def test_without_a_bus_it_is_refused_and_that_is_audited(client):
+    client.buses = [client.market]
+    client.market.connected = False
+    for method, path, body in (
+        ("POST", "/silences", SILENCE),
+        ("DELETE", "/silences/x", None),
+        ("POST", "/incidents/mesh/ack", None),
+    ):
+        answer = await client.ask(method, path, body)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert "no bus took it" in answer.json()["detail"]
+    assert [each["outcome"] for each in await client.audit()] == ["begun", "failed"] * 2
+
+
+async def test_a_token_that_writes_too_often_is_told_when_to_come_back(client):
+    answers = [await client.ask("DELETE", "/silences/x") for _ in range(11)]
+    assert [each.status_code for each in answers] == [404] * 10 + [429]
+    assert 1 <= int(answers[-1].headers["retry-after"]) <= 2
+
+
+async def test_only_so_many_clients_wait_for_the_notifier(client, monkeypatch):
+    monkeypatch.setattr("services.board.steering.MAX_WAITING", 1)
+    assert MAX_WAITING > 1
+    answers = await asyncio.gather(*(client.ask("POST", "/incidents/mesh/ack") for _ in range(2)))
+    assert sorted(each.status_code for each in answers) == [202, 503]
+
+
+def test_the_document_of_the_api_has_bodies_answers_and_the_token():
+    document = Client().app.openapi()
+    assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    route = document["paths"]["/api/v1/silences"]["post"]
+    assert route["requestBody"]["content"]["application/json"]["schema"]["required"] == ["for_sec", "reason"]
+    assert {"201", "401", "403", "422", "429", "503"} <= route["responses"].keys()
+    assert route["security"] == [{"token": []}]
