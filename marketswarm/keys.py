@@ -65,6 +65,12 @@ RSS_ITEMS: Final = "rss:items"
 VEXY_NOTES: Final = "vexy:notes"
 VEXY_DEAD: Final = "vexy:dead"
 
+# The board: on system-redis.
+BOARD_HISTORY: Final = "board:history"
+"""Hash: how far the alert log is recorded, and when nobody listened to the last hours."""
+BOARD_SPANS: Final = "board:history:spans"
+"""Hash: of each service, what happened in the last hours, and its last outages."""
+
 RESERVED_PREFIXES: Final = (
     *("truth:", "beat:", "run:", "health:", "members:", "lease:", "lease-epoch:"),
     *("healer:", "sentinel:", "notifier:", "board:"),
@@ -216,3 +222,11 @@ def note_windows_key(notes: str) -> str:
 def model_requests_key(notes: str) -> str:
     """Return the key that counts the requests to the language model in this hour."""
     return f"{notes}:llm"
+
+
+# The board.
+
+
+def board_hours_key(period: int | str) -> str:
+    """Return the key of the hours of all services in one period of 32 days, counted from 1970."""
+    return f"board:history:hours:{period}"

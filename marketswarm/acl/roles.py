@@ -13,6 +13,8 @@ from marketswarm.acl.services import DEFAULT_WRITES, find_written_points, grant_
 from marketswarm.keys import (
     ALERT_LOG,
     BOARD_AUDIT,
+    BOARD_HISTORY,
+    BOARD_SPANS,
     BOARD_TOKENS,
     HEALER_LEASE,
     HEALER_RELAYED,
@@ -28,6 +30,7 @@ from marketswarm.keys import (
     TRUTH_HISTORY,
     TRUTH_META,
     answers_key,
+    board_hours_key,
     canary_channel,
     canary_key,
     delivery_key,
@@ -47,6 +50,8 @@ SENTINEL: Final = "sentinel"
 NOTIFIER: Final = "notifier"
 MESH: Final = "mesh"
 BOARD: Final = "board"
+HISTORY_KEYS: Final = (BOARD_HISTORY, BOARD_SPANS, board_hours_key("*"))
+"""The keys in which the board keeps the history of the fleet."""
 MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in DEFAULT_WRITES[MESH])
 """The keys of mesh, readable even without a mesh: a missing key is an answer, NOPERM would be an error."""
 
@@ -133,7 +138,7 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
     """Return the board's grants on one bus.
 
     It uses its access points, reads what `marketswarm status` reads, edits silences and sends requests to the
-    notifier for clients that have a token, and adds what they did to its audit log.
+    notifier for clients that have a token, adds what they did to its audit log, and keeps the history.
     """
     return (
         *grant_access_points(BOARD, view),
@@ -141,6 +146,8 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         *_grant_operator_writes(),
         Grant("hget", (BOARD_TOKENS,), mode="R"),
         Grant("xadd", (BOARD_AUDIT,), mode="W"),
+        Grant("hget hset hdel expireat type del", HISTORY_KEYS),
+        Grant("hmget", (roster_key(HEALER),), mode="R"),
     )
 
 
@@ -154,7 +161,7 @@ def _grant_operator_writes() -> tuple[Grant, ...]:
 
 
 def grant_status_reads(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to read what the commands status, health, topology and alerts show."""
+    """Return the grants to read what the commands status, health, topology, alerts and history show."""
     mesh_points = find_written_points(MESH, view) if MESH in view.truth.services else MESH_KEYS
     mesh_keys = tuple(escape_pattern(point.key) for point in mesh_points if point.bus == view.bus)
     return (
@@ -167,6 +174,7 @@ def grant_status_reads(view: BusView) -> tuple[Grant, ...]:
             "hget hgetall", (roster_key(HEALER), HEALER_LEASE, NOTIFIER_SILENCES, NOTIFIER_STATE), mode="R"
         ),
         Grant("xrange xrevrange xread xlen", (ALERT_LOG, NOTIFIER_DEAD, *mesh_keys), mode="R"),
+        Grant("type hkeys hstrlen hmget", HISTORY_KEYS, mode="R"),
         Grant("subscribe psubscribe", channels=(escape_pattern(view.alerts), *view.beat_patterns())),
     )
 

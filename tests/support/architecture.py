@@ -37,6 +37,7 @@ LAYERS = {
         "status",
         "operator_link",
         "channels",
+        "history",
         "settings",
         "passwords",
         "alive_file",

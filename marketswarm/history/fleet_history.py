@@ -1,0 +1,461 @@
+"""The history of a whole fleet: facts of the last hours, and sums of each hour before them. Pure.
+
+The last hours are held as facts, so that an event that comes late, or one that says since when, changes them
+exactly. An hour that lies EXACT_HOURS back is finished: its spans are counted, and only the counts are kept.
+If an event then says that an outage began before that, the counts are corrected.
+
+An hour of a service is kept only if it differs from that of its bus, and an hour of a bus only if somebody
+did not listen to it. So a quiet service costs nothing but its name.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from marketswarm.beat import Beat
+from marketswarm.event import Event, Kind
+from marketswarm.history.listening import Listening, find_unheard, hear
+from marketswarm.history.rollup import (
+    HOUR_SEC,
+    WINDOWS,
+    Outage,
+    Run,
+    Seconds,
+    count_hours,
+    count_seconds,
+    cut_runs,
+    fill_runs,
+    find_differences,
+    make_down,
+    replace_runs,
+    sum_runs,
+)
+from marketswarm.history.spans import (
+    Change,
+    Fact,
+    Span,
+    State,
+    Timeline,
+    clip,
+    make_fact,
+    paint,
+    read_event,
+)
+from marketswarm.truth import HEALER
+
+EXACT_HOURS: Final = 6
+"""How many full hours are held as facts, besides the one that has begun."""
+KEPT_HOURS: Final = 400 * 24
+PERIOD_HOURS: Final = 32 * 24
+"""The hours of one stored key, which expires as a whole: each hour is kept for at least 368 days."""
+GONE_SEC: Final = 7 * 86_400
+"""A service that is not in the truth for so long is forgotten; if it comes back, its history begins anew."""
+MAX_OUTAGES: Final = 32
+MAX_SHARED_SUMS: Final = 10_000
+
+_SERVICE_KINDS: Final = frozenset(
+    {
+        *(Kind.HEARTBEAT_MISS, Kind.HEARTBEAT_OK, Kind.HEARTBEAT_UNWATCHED, Kind.HEARTBEAT_GAP),
+        *(Kind.WATCH_MISS, Kind.WATCH_OK, Kind.WATCH_UNWATCHED),
+    }
+)
+
+
+def bus_subject(bus: str) -> str:
+    """Return the name under which the hours of a bus are kept; no service's name has a colon."""
+    return f"bus:{bus}"
+
+
+@dataclass(slots=True)
+class ServiceHistory:
+    """The history of one service, without its finished hours.
+
+    `first` is its first hour, `outages` the last MAX_OUTAGES outages that are finished, as start and end;
+    `gone_at` is when it was missing in the truth first, in epoch seconds.
+    """
+
+    first: int
+    timeline: Timeline
+    outages: list[tuple[int, int]] = field(default_factory=list)
+    gone_at: int | None = None
+
+
+@dataclass(slots=True)
+class Changes:
+    """What changed since it was stored last. `hours` has subjects with one of their periods each."""
+
+    services: set[str] = field(default_factory=set)
+    buses: set[str] = field(default_factory=set)
+    hours: set[tuple[str, int]] = field(default_factory=set)
+    progress: bool = False
+
+    def __bool__(self) -> bool:
+        """Return True if anything changed."""
+        return bool(self.services or self.buses or self.hours or self.progress)
+
+
+class FleetHistory:
+    """The history of a fleet.
+
+    Args:
+        final: the first hour that is not finished.
+        listening: what is known of the healer's presence.
+    """
+
+    def __init__(self, final: int, listening: Listening | None = None) -> None:
+        begin = final * HOUR_SEC
+        self.final = final
+        self.listening = listening or Listening(begin)
+        self.healer = Timeline(begin, State.UP)
+        """The presence of the healer: up while it listens to anything at all."""
+        self.buses: dict[str, Timeline] = {}
+        self.services: dict[str, ServiceHistory] = {}
+        self.hours: dict[str, list[Run]] = {}
+        """The finished hours of each subject that differ from what is expected."""
+        self.bus_of: Mapping[str, str] = {}
+        self.healer_timeout_sec = 30.0
+        self.changes = Changes()
+        self.late = 0
+        """The number of events that were too old to be recorded."""
+        self._sums: dict[str, tuple[tuple[int, int], dict[str, Seconds]]] = {}
+        self._shared_sums: dict[tuple[str, int, int], Seconds] = {}
+        self._unheard: dict[str, tuple[int, list[Span]]] = {}
+        self._quiet: dict[tuple[str, int, int], list[Span]] = {}
+
+    # -- what is recorded
+
+    def follow(self, bus_of: Mapping[str, str], healer_timeout_sec: float, now: int) -> list[str]:
+        """Take over which services are watched, and on which bus; return those that are new.
+
+        A service that is gone is unknown from `now` on, and forgotten after GONE_SEC.
+        """
+        self.bus_of, self.healer_timeout_sec = dict(bus_of), healer_timeout_sec
+        for bus in dict.fromkeys(bus_of.values()):
+            if bus not in self.buses:
+                self.buses[bus] = Timeline(self.final * HOUR_SEC, State.UP)
+        for svc, record in list(self.services.items()):
+            if svc in bus_of:
+                if record.gone_at is not None:
+                    record.gone_at = None
+                    self.changes.services.add(svc)
+            elif record.gone_at is None:
+                record.gone_at = now
+                record.timeline.add(make_fact(Change.UNWATCHED, now))
+                self.changes.services.add(svc)
+            elif now - record.gone_at > GONE_SEC:
+                del self.services[svc]
+                self.changes.services.add(svc)
+        new = [svc for svc in bus_of if svc not in self.services]
+        first = max(self.final, now // HOUR_SEC)
+        for svc in new:
+            self.services[svc] = ServiceHistory(first, Timeline(first * HOUR_SEC))
+            self.changes.services.add(svc)
+        self._forget_caches()
+        self._shared_sums.clear()
+        self._sums.clear()
+        return new
+
+    def adopt(self, svc: str, state: State, since: float) -> None:
+        """Take over the healer's stored verdict on a service, if the events here do not say the same."""
+        record = self.services.get(svc)
+        if record is None or record.timeline.current() is state:
+            return
+        line = record.timeline
+        if since < line.begin and not line.facts:
+            record.timeline = Timeline(line.begin, state, refused=line.refused)
+        else:
+            newest = line.facts[-1].at if line.facts else line.begin
+            line.add(make_fact(Change.UP if state is State.UP else Change.DOWN, max(since, newest)))
+        self.changes.services.add(svc)
+
+    def apply_event(self, event: Event) -> None:
+        """Record an alert event; one that says nothing about who is up changes nothing."""
+        fact = read_event(event)
+        if fact is None:
+            return
+        if event.type in _SERVICE_KINDS:
+            self._add_to_service(event.svc, fact)
+        elif event.type in (Kind.HEALER_MISS, Kind.HEALER_OK):
+            self._add_to_healer(fact)
+            self._add_to_service(HEALER, fact)
+            if event.type is Kind.HEALER_OK and fact.start < fact.end:
+                # the sentinel knows better than the healer's beats, which are missing then
+                self._add_to_service(HEALER, fact._replace(change=Change.SILENCE))
+        elif event.type is Kind.REACH_GAP:
+            self._add_to_healer(fact)
+        elif (timeline := self.buses.get(event.svc)) is not None and timeline.add(fact):
+            self.changes.buses.add(event.svc)
+            self._forget_caches()
+
+    def hear_healer(self, beat: Beat, at: float, started: float | None = None) -> None:
+        """Record a beat of the healer, sent `at`: what it proves was listened to, and what was not."""
+        self.listening, unheard = hear(self.listening, beat, int(at), self.healer_timeout_sec, started)
+        self.changes.progress = True
+        if unheard is not None:
+            self.mark_unheard(*unheard)
+            fact = Fact(unheard[1], Change.UNHEARD, *unheard)
+            self._add_to_service(HEALER, fact)
+
+    def mark_unheard(self, start: int, end: int) -> None:
+        """Record that nobody listened from `start` to `end`."""
+        self._add_to_healer(Fact(end, Change.UNHEARD, start, end))
+
+    def _add_to_healer(self, fact: Fact) -> None:
+        """Add a fact about the healer's presence."""
+        if self.healer.add(fact):
+            self.changes.progress = True
+            self._forget_caches()
+
+    def _add_to_service(self, svc: str, fact: Fact) -> None:
+        """Add a fact about a service, and correct the finished hours if its outage began in them."""
+        record = self.services.get(svc)
+        if record is None:
+            return
+        line = record.timeline
+        reaches_back = (
+            fact.change in (Change.DOWN, Change.UP)
+            and fact.start < min(fact.end, line.begin)
+            and line.state is not State.DOWN
+            and not line.reaches_back()
+        )
+        if not line.add(fact):
+            self.late += fact.at < line.begin
+            return
+        self.changes.services.add(svc)
+        if reaches_back:
+            self._correct(svc, record, fact.start, min(fact.end, line.begin))
+
+    def _correct(self, svc: str, record: ServiceHistory, start: int, end: int) -> None:
+        """Count a time in finished hours as down: an outage that began then was reported later."""
+        begin = record.timeline.begin // HOUR_SEC
+        first = max(record.first, start // HOUR_SEC, begin - KEPT_HOURS)
+        if first >= begin:
+            return
+        shared = self._shared_runs(svc)
+        hours = fill_runs(self.hours.get(svc, ()), shared, first, begin)
+        self._replace_hours(svc, find_differences(make_down(hours, start, end), shared), first, begin)
+        _add_outage(record.outages, max(start, first * HOUR_SEC), end)
+
+    # -- finished hours
+
+    def due_hour(self, now: int) -> int:
+        """Return the hour before which all are to be finished."""
+        return now // HOUR_SEC - EXACT_HOURS
+
+    def finish_buses(self, target: int) -> None:
+        """Count the hours of all buses before `target`: the first of three steps; each may be repeated."""
+        end = target * HOUR_SEC
+        if self.listening.until < end:
+            self._give_up_waiting(end)
+        for bus in self.buses:
+            spans = paint([Span(self.final * HOUR_SEC, end, State.UP)], self._find_unheard(bus, end))
+            runs = [run for run in count_hours(spans, self.final, target) if run.unknown]
+            self._replace_hours(bus_subject(bus), runs, self.final, target)
+
+    def unfinished_services(self, target: int) -> list[str]:
+        """Return the services whose hours before `target` are to be counted: those that were not quiet."""
+        end = target * HOUR_SEC
+        return [
+            svc
+            for svc, record in self.services.items()
+            if record.timeline.begin < end and not record.timeline.is_quiet
+        ]
+
+    def finish_service(self, svc: str, target: int) -> None:
+        """Count the hours of a service before `target`, and forget its facts before that: the second step."""
+        record = self.services[svc]
+        begin, end = record.timeline.begin, target * HOUR_SEC
+        spans = self.spans(svc, end)
+        for span in spans:
+            if span.state is State.DOWN:
+                _add_outage(record.outages, span.start, span.end)
+        first = begin // HOUR_SEC
+        runs = count_hours(spans, first, target)
+        self._replace_hours(svc, find_differences(runs, self._shared_runs(svc)), first, target)
+        record.timeline.advance(end)
+        self.changes.services.add(svc)
+
+    def finish(self, target: int) -> None:
+        """Forget the facts of healer and buses before `target`: the last step, after all services."""
+        end = target * HOUR_SEC
+        for timeline in (self.healer, *self.buses.values()):
+            timeline.advance(end)
+        for record in self.services.values():
+            if record.timeline.is_quiet:
+                record.timeline.advance(end)
+        if target // PERIOD_HOURS != self.final // PERIOD_HOURS:
+            kept = {name: cut_runs(runs, target - KEPT_HOURS, target) for name, runs in self.hours.items()}
+            self.hours = {name: runs for name, runs in kept.items() if runs}
+        self.final = target
+        self.changes.progress = True
+        self.changes.buses |= self.buses.keys()
+        self._forget_caches()
+
+    def _give_up_waiting(self, end: int) -> None:
+        """Record that nobody listened from the healer's last beat to `end`: later beats prove the rest."""
+        start = self.listening.until
+        self.mark_unheard(start, end)
+        record = self.services.get(HEALER)
+        if record is not None and record.timeline.current() is not State.DOWN:
+            self._add_to_service(HEALER, Fact(end, Change.UNHEARD, start, end))
+        self.listening = self.listening._replace(until=end)
+        self.changes.progress = True
+
+    def _replace_hours(self, subject: str, runs: Sequence[Run], first: int, end: int) -> None:
+        """Replace the hours of a subject from `first` to before `end`, and note which periods changed."""
+        old = self.hours.get(subject, [])
+        new = replace_runs(old, runs, first, end)
+        if new == old:
+            return
+        self.hours[subject] = new
+        if not new:
+            del self.hours[subject]
+        if subject in self.services:
+            self._sums.pop(subject, None)
+        else:
+            self._sums.clear()
+            self._shared_sums.clear()
+        for period in range(first // PERIOD_HOURS, (end - 1) // PERIOD_HOURS + 1):
+            low, high = period * PERIOD_HOURS, (period + 1) * PERIOD_HOURS
+            if cut_runs(old, low, high) != cut_runs(new, low, high):
+                self.changes.hours.add((subject, period))
+
+    def _shared_runs(self, svc: str) -> Sequence[Run]:
+        """Return the hours of the bus of a service. Nobody but the sentinel listens to the healer."""
+        return () if svc == HEALER else self.hours.get(bus_subject(self.bus_of.get(svc, "")), ())
+
+    # -- what is asked
+
+    def spans(self, svc: str, end: int) -> list[Span]:
+        """Return the spans of a service since its last finished hour, up to `end`, without holes.
+
+        Raises:
+            KeyError: the service has no history.
+        """
+        line, bus = self.services[svc].timeline, self.bus_of.get(svc, "")
+        if svc == HEALER:
+            silent = find_unheard(self.listening, end, self.healer_timeout_sec)
+            shown = silent is not None and line.current() is not State.DOWN
+            return line.spans([Span(*silent, State.UNKNOWN)] if silent and shown else (), end)
+        if not line.is_quiet:
+            return line.spans(self._find_unheard(bus, end), end)
+        key = (bus, line.begin, end)
+        if key not in self._quiet:
+            if len(self._quiet) > len(self.buses) + 8:
+                self._quiet.clear()
+            self._quiet[key] = line.spans(self._find_unheard(bus, end), end)
+        return self._quiet[key]
+
+    def recent(self, svc: str, now: int) -> list[Span]:
+        """Return the spans of the last full hour and of the one that has begun, without holes, oldest first.
+
+        The last span ends `now`. So nothing but that end changes while nothing happens. What was before a
+        history began is unknown, and so is all of a service that has none.
+        """
+        begin = (now // HOUR_SEC - 1) * HOUR_SEC
+        if svc not in self.services:
+            return [Span(begin, now, State.UNKNOWN)]
+        found = clip(self.spans(svc, now), begin, now)
+        return found if found and found[0].start == begin else _fill_front(found, begin, now)
+
+    def uptime(self, svc: str, now: int) -> dict[str, Seconds]:
+        """Return for each window of WINDOWS the seconds of a service; all 0 for one without a history."""
+        record = self.services.get(svc)
+        if record is None:
+            return dict.fromkeys(WINDOWS, Seconds())
+        finished = self._sum_finished(svc, record, now // HOUR_SEC)
+        spans = self.spans(svc, now)
+        newest: dict[int, Seconds] = {}
+        found = {}
+        for name, hours in WINDOWS.items():
+            begin = max(record.timeline.begin, (now // HOUR_SEC - hours) * HOUR_SEC)
+            if begin not in newest:
+                newest[begin] = count_seconds(spans, begin, now)
+            found[name] = finished[name].plus(newest[begin])
+        return found
+
+    def outages(self, svc: str, now: int) -> list[Outage]:
+        """Return the last outages of a service, oldest first: at least MAX_OUTAGES if there were so many."""
+        record = self.services.get(svc)
+        if record is None:
+            return []
+        found = list(record.outages)
+        spans = self.spans(svc, now)
+        for span in spans:
+            if span.state is State.DOWN:
+                _add_outage(found, span.start, span.end, most=2**31)
+        lasts = bool(spans) and spans[-1].state is State.DOWN and spans[-1].end == now
+        ended = [Outage(start, end) for start, end in found]
+        return [*ended[:-1], Outage(ended[-1].start, None)] if lasts else ended
+
+    def finished_hours(self, svc: str, first: int, end: int) -> list[Run]:
+        """Return the finished hours of a service from `first` to before `end`, the ones it was up in, too."""
+        record = self.services.get(svc)
+        if record is None:
+            return []
+        begin, to = max(first, record.first), min(end, record.timeline.begin // HOUR_SEC)
+        return fill_runs(self.hours.get(svc, ()), self._shared_runs(svc), begin, to) if begin < to else []
+
+    def _sum_finished(self, svc: str, record: ServiceHistory, hour: int) -> dict[str, Seconds]:
+        """Return the seconds of a service's finished hours in each window that ends in this hour."""
+        key, end = (hour, record.timeline.begin), record.timeline.begin // HOUR_SEC
+        known = self._sums.get(svc)
+        if known is not None and known[0] == key:
+            return known[1]
+        own, shared = self.hours.get(svc), self._shared_runs(svc)
+        bus = "" if svc == HEALER else self.bus_of.get(svc, "")
+        found = {}
+        for name, hours in WINDOWS.items():
+            first = max(record.first, hour - hours)
+            if first >= end:
+                found[name] = Seconds()
+            elif own:
+                found[name] = sum_runs(fill_runs(own, shared, first, end))
+            else:
+                found[name] = self._sum_shared(bus, shared, first, end)
+        self._sums[svc] = (key, found)
+        return found
+
+    def _sum_shared(self, bus: str, shared: Sequence[Run], first: int, end: int) -> Seconds:
+        """Return the seconds that all quiet services of a bus have from hour `first` to before `end`."""
+        key = (bus, first, end)
+        if key not in self._shared_sums:
+            if len(self._shared_sums) > MAX_SHARED_SUMS:
+                self._shared_sums.clear()
+            self._shared_sums[key] = sum_runs(fill_runs((), shared, first, end))
+        return self._shared_sums[key]
+
+    def _find_unheard(self, bus: str, end: int) -> list[Span]:
+        """Return the spans up to `end` in which nobody listened to a bus."""
+        known = self._unheard.get(bus)
+        if known is not None and known[0] == end:
+            return known[1]
+        found = self.healer.unheard_spans(end)
+        silent = find_unheard(self.listening, end, self.healer_timeout_sec)
+        if silent is not None:
+            found.append(Span(*silent, State.UNKNOWN))
+        if bus in self.buses:
+            found += self.buses[bus].unheard_spans(end)
+        self._unheard[bus] = (end, found)
+        return found
+
+    def _forget_caches(self) -> None:
+        """Forget spans that are shared by the services of a bus."""
+        self._unheard.clear()
+        self._quiet.clear()
+
+
+def _fill_front(spans: Sequence[Span], begin: int, end: int) -> list[Span]:
+    """Return spans that end at `end`, with the time from `begin` to the first of them as unknown."""
+    known = [span for span in spans if span.state is not State.UNKNOWN or span.start > spans[0].start]
+    return [Span(begin, known[0].start if known else end, State.UNKNOWN), *known]
+
+
+def _add_outage(outages: list[tuple[int, int]], start: int, end: int, most: int = MAX_OUTAGES) -> None:
+    """Add an outage to a list in order, made one with those that it touches; keep the last `most`."""
+    touching = [one for one in outages if one[0] <= end and start <= one[1]]
+    for one in touching:
+        outages.remove(one)
+    outages.append((min([start, *(a for a, _ in touching)]), max([end, *(b for _, b in touching)])))
+    outages.sort()
+    del outages[:-most]

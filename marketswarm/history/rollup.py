@@ -1,0 +1,199 @@
+"""Count the seconds of each hour in which a service was up, down or unknown, and add them up. Pure.
+
+An hour is named by its number: epoch seconds divided by 3600. So no hour is longer or shorter than another,
+in no time zone. Of the hours of a subject only those are kept that differ from what is expected, as runs of
+equal hours: a service that is always up needs none.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+from marketswarm.history.spans import Span, State
+
+HOUR_SEC: Final = 3600
+WINDOWS: Final = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24, "1y": 365 * 24}
+"""The windows of uptime, each with its full hours. The hour that has begun is counted besides."""
+
+
+class Seconds(NamedTuple):
+    """Seconds in which a service was up, down, and in which nobody can know."""
+
+    up: int = 0
+    down: int = 0
+    unknown: int = 0
+
+    def plus(self, other: "Seconds") -> "Seconds":
+        """Return the sums of both."""
+        return Seconds(self.up + other.up, self.down + other.down, self.unknown + other.unknown)
+
+    @property
+    def share(self) -> float | None:
+        """The share of the known seconds in which it was up, 0 to 1; None if nothing is known."""
+        known = self.up + self.down
+        return self.up / known if known else None
+
+
+class Run(NamedTuple):
+    """Hours that follow each other, each with the same seconds; the rest of each hour was up."""
+
+    hour: int
+    hours: int
+    down: int
+    unknown: int
+
+    @property
+    def end(self) -> int:
+        """The hour after the last one."""
+        return self.hour + self.hours
+
+    def seconds(self, hours: int) -> Seconds:
+        """Return the seconds of some of its hours."""
+        up = HOUR_SEC - self.down - self.unknown
+        return Seconds(up * hours, self.down * hours, self.unknown * hours)
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A time in which a service was down; `end` is None while it lasts."""
+
+    start: int
+    end: int | None
+
+
+def count_seconds(spans: Iterable[Span], start: int, end: int) -> Seconds:
+    """Return the seconds of each state between two moments."""
+    found = dict.fromkeys(State, 0)
+    for span in spans:
+        found[span.state] += max(0, min(span.end, end) - max(span.start, start))
+    return Seconds(found[State.UP], found[State.DOWN], found[State.UNKNOWN])
+
+
+def count_hours(spans: Sequence[Span], first: int, end: int) -> list[Run]:
+    """Return the hours from `first` to before `end` as runs, also those in which all was up.
+
+    The spans follow each other without holes, and cover all these hours.
+    """
+    runs: list[Run] = []
+    at = 0
+    for hour in range(first, end):
+        start = hour * HOUR_SEC
+        while spans[at].end <= start:
+            at += 1
+        if spans[at].end >= start + HOUR_SEC:  # one state for the whole hour, and perhaps for many
+            count = min(end, spans[at].end // HOUR_SEC) - hour
+            whole = count_seconds(spans[at : at + 1], start, start + HOUR_SEC)
+            if not runs or runs[-1].end <= hour:
+                append_run(runs, Run(hour, count, whole.down, whole.unknown))
+            continue
+        upto = at
+        while upto < len(spans) and spans[upto].start < start + HOUR_SEC:
+            upto += 1
+        found = count_seconds(spans[at:upto], start, start + HOUR_SEC)
+        append_run(runs, Run(hour, 1, found.down, found.unknown))
+    return runs
+
+
+def append_run(runs: list[Run], run: Run) -> None:
+    """Append a run; make it one with the last if its hours follow that, and are equal."""
+    if runs and runs[-1].end == run.hour and runs[-1][2:] == run[2:]:
+        runs[-1] = runs[-1]._replace(hours=runs[-1].hours + run.hours)
+    else:
+        runs.append(run)
+
+
+def cut_runs(runs: Iterable[Run], first: int, end: int) -> list[Run]:
+    """Return the parts of runs from hour `first` to before hour `end`."""
+    found = []
+    for run in runs:
+        begin, to = max(run.hour, first), min(run.end, end)
+        if begin < to:
+            found.append(run._replace(hour=begin, hours=to - begin))
+    return found
+
+
+def replace_runs(runs: Sequence[Run], new: Iterable[Run], first: int, end: int) -> list[Run]:
+    """Return `runs` with their hours from `first` to before `end` replaced by those of `new`."""
+    found: list[Run] = []
+    parts = (cut_runs(runs, 0, first), cut_runs(new, first, end), cut_runs(runs, end, 2**63))
+    for run in (run for part in parts for run in part):
+        append_run(found, run)
+    return found
+
+
+def fill_runs(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -> list[Run]:
+    """Return every hour from `first` to before `end`, as runs.
+
+    An hour is taken from `own`; if that doesn't have it, from `shared`; else it was up all the time.
+    """
+    base = _with_hours_of_up(shared, first, end)
+    found: list[Run] = []
+    at = first
+    for run in cut_runs(own, first, end):
+        for part in (*cut_runs(base, at, run.hour), run):
+            append_run(found, part)
+        at = run.end
+    for part in cut_runs(base, at, end):
+        append_run(found, part)
+    return found
+
+
+def _with_hours_of_up(runs: Sequence[Run], first: int, end: int) -> list[Run]:
+    """Return every hour from `first` to before `end`; an hour that no run has was up all the time."""
+    found: list[Run] = []
+    at = first
+    for run in cut_runs(runs, first, end):
+        if at < run.hour:
+            found.append(Run(at, run.hour - at, 0, 0))
+        found.append(run)
+        at = run.end
+    if at < end:
+        found.append(Run(at, end - at, 0, 0))
+    return found
+
+
+def find_differences(runs: Sequence[Run], shared: Sequence[Run]) -> list[Run]:
+    """Return those hours of `runs` that differ from `shared`, where an hour that is missing was up."""
+    found: list[Run] = []
+    for run in runs:
+        for other in _with_hours_of_up(shared, run.hour, run.end):
+            if run[2:] != other[2:]:
+                append_run(found, run._replace(hour=other.hour, hours=other.hours))
+    return found
+
+
+def sum_runs(runs: Iterable[Run]) -> Seconds:
+    """Return the seconds of all hours of some runs."""
+    up = down = unknown = 0
+    for run in runs:
+        seconds = run.seconds(run.hours)
+        up, down, unknown = up + seconds.up, down + seconds.down, unknown + seconds.unknown
+    return Seconds(up, down, unknown)
+
+
+def make_down(runs: Sequence[Run], start: int, end: int) -> list[Run]:
+    """Return hours in which a time that was up is down: that of an outage that began before they ended.
+
+    `runs` has every hour that the outage, from `start` to `end`, touches. Where nothing was known, nothing is
+    known still. In an hour that the outage touches in part, its known seconds count as down as far as they
+    last: which of the hour's seconds were unknown is not kept.
+    """
+    found: list[Run] = []
+    for run in runs:
+        for hour in _split_at(run, start, end):
+            begin = hour.hour * HOUR_SEC
+            touched = max(0, min(end, begin + HOUR_SEC) - max(start, begin))
+            more = min(touched, HOUR_SEC - hour.down - hour.unknown)
+            append_run(found, hour._replace(down=hour.down + more))
+    return found
+
+
+def _split_at(run: Run, start: int, end: int) -> list[Run]:
+    """Return a run in pieces, so that each is within a time, outside it, or one hour long."""
+    cuts = {run.hour, run.end}
+    for moment in (start, end):
+        hour = moment // HOUR_SEC
+        cuts |= {cut for cut in (hour, hour + 1) if run.hour < cut < run.end}
+    edges = sorted(cuts)
+    return [run._replace(hour=a, hours=b - a) for a, b in pairwise(edges)]

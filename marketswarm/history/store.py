@@ -1,0 +1,278 @@
+"""Keep the history in Redis: read it, and write what changed.
+
+On system-redis there are three kinds of hashes: `board:history` (how far the alert log is recorded, and the
+timelines of healer and buses), `board:history:spans` (a record for each service), `board:history:hours:<n>`
+(the finished hours of 32 days, which expire together when the oldest are 400 days old).
+
+What it costs, as `tests/live/test_history_store.py` measures it by MEMORY USAGE: a quiet service has about
+130 bytes, however long it runs. Each outage takes about 6 bytes in the hours of its period, besides the name
+of the service there. A service that is down for a part of every hour of a year takes about 60 kB.
+
+Several boards may write. Each write is one script that checks the version of what is stored: whoever lost
+reads again. A large write is cut into parts, the position in the log comes with the last one. What is written
+twice is the same, since facts are a set and hours are counted anew; so a board may be killed at any moment.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from marketswarm.bus import Bus
+from marketswarm.bus.errors import ReplyTooLongError
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import replace_wrong_types, report_unusable
+from marketswarm.bus.stream import BEGINNING, REPLY_BYTES
+from marketswarm.history.encoding import (
+    MAX_HOURS_BYTES,
+    MAX_RECORD_BYTES,
+    UnreadableHistoryError,
+    encode_hours,
+    encode_progress,
+    encode_service,
+    encode_timeline,
+    parse_hours,
+    parse_progress,
+    parse_service,
+    parse_timeline,
+)
+from marketswarm.history.fleet_history import (
+    KEPT_HOURS,
+    PERIOD_HOURS,
+    Changes,
+    FleetHistory,
+    bus_subject,
+)
+from marketswarm.history.rollup import HOUR_SEC, Run, append_run
+from marketswarm.keys import BOARD_HISTORY, BOARD_SPANS, board_hours_key
+
+CHANGES_AT_ONCE: Final = 1000
+NAMES_AT_ONCE: Final = 500
+READ_SEC: Final = 10.0
+
+_WRITE: Final = Script.beside("marketswarm.history", "write.lua")
+_POSITION: Final = re.compile(rb"\d{1,20}-\d{1,20}")
+_VERSION: Final = re.compile(rb"\d{1,18}")
+_STORED: Final = 1
+_NO_HASH: Final = -1
+
+
+@dataclass(slots=True)
+class StoredHistory:
+    """A history as it is stored: up to which entry of the alert log, and under which version."""
+
+    history: FleetHistory
+    position: bytes
+    version: bytes
+
+
+@dataclass(slots=True)
+class _Change:
+    """A field to write: in the hash of a period, or in `board:history` or the hash of services."""
+
+    key: str
+    field: str
+    value: bytes
+
+
+async def read_history(bus: Bus, only: Sequence[str] | None = None) -> StoredHistory | None:
+    """Read the history; None if there is none, or none that can be used.
+
+    Args:
+        bus: system-redis.
+        only: the services to read; None reads all of them.
+
+    Raises:
+        BusError: a request failed.
+    """
+    names = ("version", "position", "progress", "healer")
+    version, position, progress, healer = await _read_fields(bus, BOARD_HISTORY, names, MAX_RECORD_BYTES)
+    if not (version and position and progress and healer):
+        return None
+    if not (_VERSION.fullmatch(version) and _POSITION.fullmatch(position)):
+        report_unusable(bus.name, BOARD_HISTORY, "no position")
+        return None
+    try:
+        history = FleetHistory(*parse_progress(progress))
+        history.healer = parse_timeline(healer)
+    except UnreadableHistoryError as error:
+        report_unusable(bus.name, BOARD_HISTORY, str(error))
+        return None
+    await _read_buses(bus, history)
+    known = await _read_names(bus, BOARD_SPANS)
+    wanted = known if only is None else [svc for svc in only if svc in known]
+    await _read_services(bus, history, wanted)
+    await _read_hours(bus, history, [*map(bus_subject, history.buses), *history.services])
+    return StoredHistory(history, position, version)
+
+
+async def write_history(bus: Bus, stored: StoredHistory, position: bytes) -> bool:
+    """Write what changed, and the position in the log up to which it was read.
+
+    Returns False if another board has written since; then the history is to be read again. On an error it
+    may have been written or not, and is to be read again, too.
+
+    Raises:
+        BusError: a request failed.
+    """
+    history = stored.history
+    parts: list[list[_Change]] = [[]]
+    for group in _group_changes(history, history.changes):
+        if len(parts[-1]) >= CHANGES_AT_ONCE:
+            parts.append([])
+        parts[-1] += group
+    parts[-1] += [
+        _Change(BOARD_HISTORY, "position", position),
+        _Change(BOARD_HISTORY, "progress", encode_progress(history.final, history.listening)),
+        _Change(BOARD_HISTORY, "healer", encode_timeline(history.healer)),
+    ]
+    for part in parts:
+        version = b"%d" % (int(stored.version or b"0") + 1)
+        if not await _write(bus, part, stored.version, version):
+            return False
+        stored.version = version
+    stored.position, history.changes = position, Changes()
+    return True
+
+
+async def _write(bus: Bus, part: Sequence[_Change], old: bytes, new: bytes) -> bool:
+    """Write some changes; return False if the version is not `old`. Raises BusError."""
+    hours = sorted({change.key for change in part} - {BOARD_HISTORY, BOARD_SPANS})
+    keys = [BOARD_HISTORY, BOARD_SPANS, *hours]
+    args: list[str | bytes | float] = [old, new, *(_expires_at(key) for key in hours)]
+    for change in part:
+        args += (keys.index(change.key) + 1, change.field, change.value)
+    outcome = await bus.script(_WRITE, keys, args, READ_SEC)
+    if outcome == _NO_HASH:
+        await replace_wrong_types(bus, dict.fromkeys(keys, "hash"))
+    return bool(outcome == _STORED)
+
+
+def _group_changes(history: FleetHistory, changes: Changes) -> Iterator[list[_Change]]:
+    """Yield the fields to write, those that must be written together in one list; an empty value deletes one.
+
+    The hours of a service and its record belong together: an outage that begins in finished hours is added to
+    them once, when its fact is new.
+    """
+    groups: dict[str, list[_Change]] = {}
+    for subject, period in sorted(changes.hours):
+        value = encode_hours(history.hours.get(subject, ()), period)
+        groups.setdefault(subject, []).append(_Change(board_hours_key(period), subject, value))
+    for svc in sorted(changes.services):
+        record = history.services.get(svc)
+        change = _Change(BOARD_SPANS, svc, b"" if record is None else encode_service(record))
+        groups.setdefault(svc, []).append(change)
+    yield from groups.values()
+    for bus in sorted(changes.buses):
+        yield [_Change(BOARD_HISTORY, bus_subject(bus), encode_timeline(history.buses[bus]))]
+
+
+def _cut(items: Sequence[str], count: int) -> Iterator[Sequence[str]]:
+    """Yield `items` in pieces of at most `count`."""
+    for at in range(0, len(items), count):
+        yield items[at : at + count]
+
+
+def _expires_at(key: str) -> int:
+    """Return when a hash of hours expires: when its first hour is KEPT_HOURS old, in epoch seconds."""
+    period = int(key.rpartition(":")[2])
+    return (period * PERIOD_HOURS + KEPT_HOURS) * HOUR_SEC
+
+
+async def _read_buses(bus: Bus, history: FleetHistory) -> None:
+    """Read the timelines of all buses. Raises BusError."""
+    prefix = bus_subject("")
+    fields = [name for name in await _read_names(bus, BOARD_HISTORY) if name.startswith(prefix)]
+    for name, raw in zip(
+        fields, await _read_fields(bus, BOARD_HISTORY, fields, MAX_RECORD_BYTES), strict=True
+    ):
+        if raw is None:
+            continue
+        try:
+            history.buses[name.removeprefix(prefix)] = parse_timeline(raw)
+        except UnreadableHistoryError as error:
+            report_unusable(bus.name, BOARD_HISTORY, f"{name}: {error}")
+
+
+async def _read_services(bus: Bus, history: FleetHistory, names: Sequence[str]) -> None:
+    """Read the records of services; one that can't be used is left out. Raises BusError."""
+    begin = history.final * HOUR_SEC
+    for some in _cut(names, NAMES_AT_ONCE):
+        for svc, raw in zip(some, await _read_fields(bus, BOARD_SPANS, some, MAX_RECORD_BYTES), strict=True):
+            if raw is None:
+                continue
+            try:
+                record = parse_service(raw)
+            except UnreadableHistoryError as error:
+                report_unusable(bus.name, BOARD_SPANS, f"{svc}: {error}")
+                continue
+            if record.timeline.is_quiet:
+                record.timeline.advance(begin)
+            history.services[svc] = record
+
+
+async def _read_hours(bus: Bus, history: FleetHistory, subjects: Sequence[str]) -> None:
+    """Read the hours of these subjects in all periods that are kept. Raises BusError."""
+    last = (history.final - 1) // PERIOD_HOURS
+    for period in range(last - KEPT_HOURS // PERIOD_HOURS - 1, last + 1):
+        key = board_hours_key(period)
+        held = set(await _read_names(bus, key))
+        wanted = [subject for subject in subjects if subject in held]
+        for some in _cut(wanted, NAMES_AT_ONCE):
+            values = await _read_fields(bus, key, some, MAX_HOURS_BYTES)
+            for subject, raw in zip(some, values, strict=True):
+                _take_hours(bus, history, subject, period, raw or b"")
+
+
+def _take_hours(bus: Bus, history: FleetHistory, subject: str, period: int, raw: bytes) -> None:
+    """Append the hours of a period to those of a subject; hours that can't be used are left out."""
+    try:
+        runs: list[Run] = parse_hours(raw, period)
+    except UnreadableHistoryError as error:
+        report_unusable(bus.name, board_hours_key(period), f"{subject}: {error}")
+        return
+    known = history.hours.setdefault(subject, [])
+    for run in runs:
+        append_run(known, run)
+    if not known:
+        del history.hours[subject]
+
+
+async def _read_names(bus: Bus, key: str) -> list[str]:
+    """Return the fields of a hash; none if it is no hash, or has more than a reply may. Raises BusError."""
+    if await bus.ask(bus.client.type(key)) != b"hash":
+        return []
+    try:
+        found: list[bytes] = await bus.ask(bus.client.hkeys(key), READ_SEC, longest=REPLY_BYTES)
+    except ReplyTooLongError:
+        report_unusable(bus.name, key, "too many fields")
+        return []
+    return [name.decode("utf-8", "replace") for name in found]
+
+
+async def _read_fields(bus: Bus, key: str, names: Sequence[str], longest: int) -> list[bytes | None]:
+    """Return fields of a hash; None for one that is missing, or has more than `longest` bytes.
+
+    Raises BusError.
+    """
+    if not names or await bus.ask(bus.client.type(key)) != b"hash":
+        return [None] * len(names)
+    pipe = bus.pipeline()
+    for name in names:
+        pipe.hstrlen(key, name)
+    sizes: list[int] = await bus.ask(pipe.execute(), READ_SEC)
+    fit = [name for name, size in zip(names, sizes, strict=True) if 0 < size <= longest]
+    for name, size in zip(names, sizes, strict=True):
+        if size > longest:
+            report_unusable(bus.name, key, f"{name[:100]}: {size} bytes")
+    if not fit:
+        return [None] * len(names)
+    reading: Any = bus.client.hmget(key, fit)
+    values = dict(zip(fit, await bus.ask(reading, READ_SEC, longest=8 * REPLY_BYTES), strict=True))
+    return [values.get(name) for name in names]
+
+
+def begin_history(now: int) -> StoredHistory:
+    """Return the history of a fleet that has none: it begins with the hour that has begun."""
+    history = FleetHistory(now // HOUR_SEC)
+    return StoredHistory(history, BEGINNING, b"")

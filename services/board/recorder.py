@@ -1,0 +1,265 @@
+"""Record the history of the fleet from the alert log, from where the last board stopped.
+
+Two boards may run. Both follow the log; whoever writes second finds another version, reads again, and leaves
+the writing to the other one for a while.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+
+from marketswarm import log as logs
+from marketswarm.agent import Agent
+from marketswarm.beat import Beat, parse, sender
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import parse_epoch, read_fields, read_strings
+from marketswarm.bus.stream import StreamEntry, read_after, read_newest_id, read_range, sort_key
+from marketswarm.event import MalformedEvent
+from marketswarm.event import parse as parse_event
+from marketswarm.history.fleet_history import FleetHistory
+from marketswarm.history.rollup import Seconds
+from marketswarm.history.spans import Span, State
+from marketswarm.history.store import StoredHistory, begin_history, read_history, write_history
+from marketswarm.keys import ALERT_LOG, last_beat_key, roster_key
+from marketswarm.settings import CommonSettings
+from marketswarm.truth import HEALER, SYSTEM, Truth
+
+AT_ONCE: Final = 1000
+BLOCK_SEC: Final = 1.0
+LISTEN_SEC: Final = 5.0
+"""How often the healer's last beat is looked at."""
+SAVE_SEC: Final = 60.0
+"""How often it is stored that the healer was there, while nothing else happens."""
+STEP_BACK_SEC: Final = 10.0
+"""How long a board that was second does not write."""
+RETRY_SEC: Final = 0.5
+SETTLE_SEC: Final = 60.0
+"""After a failure of the bus, late events may come: no hour is finished for so long."""
+SERVICES_AT_ONCE: Final = 200
+NAMES_AT_ONCE: Final = 500
+
+log = logs.get("history")
+
+
+class HistoryRecorder:
+    """Records the history of all services, and answers what it was.
+
+    Call `follow` with the truth, and again with each that replaces it, before and while `run` runs. Times are
+    epoch seconds.
+
+    Args:
+        bus: system-redis, for the log and the history.
+        healer_bus: the bus on which the healer beats.
+    """
+
+    def __init__(self, bus: Bus, healer_bus: Bus | None = None) -> None:
+        self._bus, self._healer_bus = bus, healer_bus or bus
+        self._stored: StoredHistory | None = None
+        self._at = b""  # up to which entry the log was read
+        self._truth: Truth | None = None
+        self._timeout_sec = 30.0
+        self._is_truth_new = False
+        self._is_reading = True  # the history is to be read from the bus
+        self._listened_at = self._saved_at = self._write_after = self._finish_after = float("-inf")
+        self.error: str | None = None
+        """Why the history is not recorded; None while it is."""
+        self.recorded = 0
+        """The number of events that were read from the log."""
+
+    # -- what is asked
+
+    @property
+    def history(self) -> FleetHistory | None:
+        """The history as it is known now; None until it was read for the first time."""
+        return None if self._stored is None else self._stored.history
+
+    def recent(self, svc: str, now: float) -> list[Span]:
+        """Return the spans of the last hour, or a little more; without a history one that is unknown."""
+        history = self.history or FleetHistory(int(now) // 3600)
+        return history.recent(svc, int(now))
+
+    def uptime(self, svc: str, now: float) -> dict[str, Seconds]:
+        """Return the seconds up, down and unknown by window: `24h`, `7d`, `30d`, `1y`."""
+        history = self.history or FleetHistory(int(now) // 3600)
+        return history.uptime(svc, int(now))
+
+    # -- what is recorded
+
+    def follow(self, truth: Truth, default_timeout_sec: float = 30.0) -> None:
+        """Take over which services there are from a truth."""
+        self._truth, self._is_truth_new = truth, True
+        self._timeout_sec = truth.timeout_of(HEALER, default_timeout_sec)
+
+    async def run(self) -> None:
+        """Record until cancelled; while the bus fails, try again and again."""
+        while True:
+            try:
+                await self.step()
+            except BusError as error:
+                if self.error is None:
+                    log.warning("history.waiting", bus=error.bus, reason=error.reason, detail=error.detail)
+                self.error = f"{error.bus} {error.reason}"
+                self._is_reading = True
+                self._finish_after = time.monotonic() + SETTLE_SEC
+                await asyncio.sleep(RETRY_SEC)
+            else:
+                self.error = None
+
+    async def step(self, block_sec: float | None = BLOCK_SEC) -> None:
+        """Record the next page of the log, and all that follows from the time. Raises BusError.
+
+        Args:
+            block_sec: how long to wait for a new event; None: not at all.
+        """
+        if self._is_reading:
+            await self._read()
+        stored = self._stored
+        if stored is None:
+            return
+        if self._is_truth_new:
+            await self._take_truth(stored.history)
+        entries = await read_after(self._bus, ALERT_LOG, self._at, count=AT_ONCE, block_sec=block_sec)
+        self._record(stored.history, entries)
+        if not entries:
+            await self._find_replaced_log(stored.history)
+        if len(entries) < AT_ONCE:
+            await self._listen(stored.history)
+            if time.monotonic() >= self._finish_after:
+                await self._finish_hours(stored.history)
+        await self._write(stored)
+
+    async def _read(self) -> None:
+        """Read the history, or begin one; check that the log goes on from there. Raises BusError."""
+        found = await read_history(self._bus)
+        if found is None:
+            log.info("history.begun")
+            found = begin_history(int(time.time()))
+        self._at = found.position
+        if sort_key(self._at) > (0, 0):
+            await self._check_log(found.history)
+        self._is_truth_new = True
+        await self._take_truth(found.history)
+        self._stored, self._is_reading, self._listened_at = found, False, float("-inf")
+
+    async def _check_log(self, history: FleetHistory) -> None:
+        """Record as unknown what happened in the entries that the log has lost since. Raises BusError."""
+        oldest = await read_range(self._bus, ALERT_LOG, "-", "+", count=1)
+        if not oldest or sort_key(oldest[0].id) <= sort_key(self._at):
+            return
+        begin, end = sort_key(self._at)[0] // 1000, sort_key(oldest[0].id)[0] // 1000
+        log.warning("history.log_lost", entries_before=oldest[0].id.decode())
+        history.mark_unheard(min(begin, end), end)
+        await self._adopt(history, list(history.services))
+
+    async def _find_replaced_log(self, history: FleetHistory) -> None:
+        """Read the log from its beginning if it was deleted: what comes is new. Raises BusError."""
+        newest = await read_newest_id(self._bus, ALERT_LOG)
+        if sort_key(newest) < sort_key(self._at):
+            self._at = b"0-0"
+            history.changes.progress = True
+
+    async def _take_truth(self, history: FleetHistory) -> None:
+        """Take over the services of the truth; of new ones, read the healer's verdict. Raises BusError."""
+        truth = self._truth
+        if truth is None:
+            return
+        bus_of = {watch.svc: watch.bus for watch in truth.watched()}
+        if HEALER in truth.services:
+            bus_of[HEALER] = truth.bus_of(HEALER)
+        new = history.follow(bus_of, self._timeout_sec, int(time.time()))
+        await self._adopt(history, new)
+        self._is_truth_new = False
+
+    async def _adopt(self, history: FleetHistory, services: Sequence[str]) -> None:
+        """Take over the healer's stored verdicts on some services. Raises BusError."""
+        for at in range(0, len(services), NAMES_AT_ONCE):
+            some = services[at : at + NAMES_AT_ONCE]
+            (roster,) = await read_fields(self._bus, [roster_key(HEALER)], some)
+            for svc in some:
+                verdict = parse_verdict(roster.get(svc.encode(), b""))
+                if verdict is not None:
+                    history.adopt(svc, *verdict)
+        if HEALER in services:
+            history.adopt(HEALER, State.UP, history.listening.until)
+
+    def _record(self, history: FleetHistory, entries: Sequence[StreamEntry]) -> None:
+        """Record the events of a page; entries that are none are passed over."""
+        for entry in entries:
+            event = parse_event((entry.fields or {}).get(b"event", b""))
+            if not isinstance(event, MalformedEvent):
+                history.apply_event(event)
+                self.recorded += 1
+            self._at = entry.id
+
+    async def _listen(self, history: FleetHistory) -> None:
+        """Look at the healer's last beat every few seconds. Raises BusError."""
+        if time.monotonic() - self._listened_at < LISTEN_SEC:
+            return
+        self._listened_at = time.monotonic()
+        bus, key = self._healer_bus, last_beat_key(HEALER)
+        (raw,) = await read_strings(bus, [key])
+        left_ms: int = await bus.ask(bus.client.pttl(key))
+        beat = None if raw is None else parse(raw, HEALER)
+        age_sec = 2 * self._timeout_sec - left_ms / 1000
+        if raw is None or not isinstance(beat, Beat) or not 0 <= age_sec <= 2 * self._timeout_sec:
+            return
+        history.hear_healer(beat, time.time() - age_sec, sender(raw).started)
+
+    async def _finish_hours(self, history: FleetHistory) -> None:
+        """Finish the hours that lie back far enough, a few services at a time."""
+        target = history.due_hour(int(time.time()))
+        if target <= history.final:
+            return
+        history.finish_buses(target)
+        for count, svc in enumerate(history.unfinished_services(target)):
+            history.finish_service(svc, target)
+            if count % SERVICES_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        history.finish(target)
+
+    async def _write(self, stored: StoredHistory) -> None:
+        """Write what changed; a healer that is still there is written every minute. Raises BusError."""
+        now, changes = time.monotonic(), stored.history.changes
+        is_urgent = self._at != stored.position or changes.services or changes.buses or changes.hours
+        is_due = is_urgent or (changes.progress and now - self._saved_at >= SAVE_SEC)
+        if not is_due or now < self._write_after:
+            return
+        self._saved_at = now
+        if not await write_history(self._bus, stored, self._at):
+            self._is_reading = True
+            self._write_after = now + STEP_BACK_SEC
+
+
+def make_recorder(me: Agent[CommonSettings]) -> HistoryRecorder:
+    """Return the recorder of an agent; it follows the agent's truth."""
+    recorder = HistoryRecorder(me.bus(SYSTEM), me.bus(me.truth.bus_of(HEALER)) if _has_healer(me) else None)
+
+    def follow(truth: Truth) -> None:
+        """Take over the services of a truth."""
+        recorder.follow(truth, me.settings.default_timeout_sec)
+
+    me.on_reseed(follow)
+    follow(me.truth)
+    return recorder
+
+
+def _has_healer(me: Agent[CommonSettings]) -> bool:
+    """Return True if the agent's truth has a section for the healer."""
+    return HEALER in me.truth.services
+
+
+def parse_verdict(raw: bytes) -> tuple[State, float] | None:
+    """Parse an entry of the healer's roster: up or down, and since when; None for any other."""
+    try:
+        found: Any = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(found, dict) or found.get("verdict") not in (State.UP, State.DOWN):
+        return None
+    state = State(found["verdict"])
+    since = parse_epoch(found.get("since")) if state is State.DOWN else None
+    at = parse_epoch(found.get("ts")) if since is None else since
+    return None if at is None else (state, at)

@@ -1,0 +1,325 @@
+"""The history of a fleet: any order of events gives the same, and finishing hours changes no sum."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketswarm.beat import Beat
+from marketswarm.event import Event, Kind
+from marketswarm.history.fleet_history import (
+    EXACT_HOURS,
+    GONE_SEC,
+    KEPT_HOURS,
+    MAX_OUTAGES,
+    PERIOD_HOURS,
+    FleetHistory,
+    bus_subject,
+)
+from marketswarm.history.rollup import HOUR_SEC, WINDOWS, Outage, Seconds
+from marketswarm.history.spans import State
+
+H0 = 497_000
+T0 = H0 * HOUR_SEC
+UP, DOWN, UNKNOWN = State.UP, State.DOWN, State.UNKNOWN
+BUS_OF = {"a": "system", "b": "system", "m": "market", "healer": "system"}
+
+
+def event(kind, svc, ts, since=None, **more):
+    return Event(
+        kind, svc, T0 + ts, f"{kind}.{svc}.{ts}", "x", since=None if since is None else T0 + since, **more
+    )
+
+
+def outage(svc, start, end, kind="heartbeat"):
+    return (
+        event(Kind(f"{kind}_miss"), svc, start + 30, start),
+        event(Kind(f"{kind}_ok"), svc, end, start, down_sec=float(end - start)),
+    )
+
+
+def listening(hours=24, services=BUS_OF, at=0):
+    """Return the history of services that are up, with a healer that beats until `hours` later."""
+    history = FleetHistory(H0 + at)
+    begin = T0 + at * HOUR_SEC
+    history.follow(services, 30.0, begin)
+    for svc in services:
+        history.adopt(svc, UP, begin - 5)
+    for i, moment in ((1, begin), (hours * 360, begin + hours * HOUR_SEC)):
+        history.hear_healer(Beat("healer", i, 0.0, boot="one", every=10.0), moment, float(begin))
+    return history
+
+
+def finish(history, now):
+    target = history.due_hour(T0 + now)
+    history.finish_buses(target)
+    for svc in history.unfinished_services(target):
+        history.finish_service(svc, target)
+    history.finish(target)
+
+
+def states(history, svc, now):
+    return [(one.start - T0, one.end - T0, one.state.value) for one in history.spans(svc, T0 + now)]
+
+
+def test_a_fleet_without_events_is_up_while_the_healer_beats():
+    history = listening()
+    assert history.uptime("a", T0 + 3600) == dict.fromkeys(WINDOWS, Seconds(up=3600))
+
+
+def test_an_outage_counts_from_the_last_beat():
+    history = listening()
+    for each in outage("a", 1000, 1600):
+        history.apply_event(each)
+    assert history.uptime("a", T0 + 3600)["24h"] == Seconds(3000, 600, 0)
+    assert history.uptime("b", T0 + 3600)["24h"] == Seconds(3600, 0, 0)
+    assert history.outages("a", T0 + 3600) == [Outage(T0 + 1000, T0 + 1600)]
+
+
+def test_an_outage_that_lasts_has_no_end():
+    history = listening()
+    history.apply_event(outage("a", 1000, 1600)[0])
+    assert history.outages("a", T0 + 3600) == [Outage(T0 + 1000, None)]
+
+
+def test_services_of_a_lost_bus_are_unknown_and_those_of_others_are_not():
+    history = listening()
+    for each in outage("market", 100, 400, "bus"):
+        history.apply_event(each)
+    assert states(history, "m", 1000) == [(0, 100, "up"), (100, 400, "unknown"), (400, 1000, "up")]
+    assert states(history, "a", 1000) == [(0, 1000, "up")]
+
+
+def test_while_the_healer_is_away_all_is_unknown_but_the_healer_is_down():
+    history = listening()
+    for each in outage("healer", 100, 400, "healer"):
+        history.apply_event(each)
+    assert states(history, "a", 1000) == [(0, 100, "up"), (100, 400, "unknown"), (400, 1000, "up")]
+    assert states(history, "healer", 1000) == [(0, 100, "up"), (100, 400, "down"), (400, 1000, "up")]
+
+
+def test_a_healer_that_is_silent_makes_all_unknown_before_anybody_says_so():
+    history = listening(hours=1)
+    assert states(history, "a", 3600 + 30) == [(0, 3630, "up")]
+    assert states(history, "a", 3600 + 31) == [(0, 3600, "up"), (3600, 3631, "unknown")]
+
+
+def test_a_night_in_which_the_whole_machine_was_off_is_unknown():
+    history = listening(hours=1)
+    night = 10 * HOUR_SEC
+    history.hear_healer(Beat("healer", 2, 0.0, boot="two", every=10.0), T0 + night, float(T0 + night - 15))
+    found = history.uptime("a", T0 + night)["24h"]
+    assert found == Seconds(3600 + 15, 0, 9 * 3600 - 15)
+
+
+def test_a_healer_that_reached_no_bus_heard_nothing():
+    history = listening()
+    history.apply_event(event(Kind.REACH_GAP, "healer", 900, gap_sec=300.0))
+    assert states(history, "a", 1000) == [(0, 600, "up"), (600, 900, "unknown"), (900, 1000, "up")]
+
+
+def test_a_service_that_is_new_is_unknown_until_it_is_heard():
+    history = listening()
+    history.follow({**BUS_OF, "new": "system"}, 30.0, T0 + 5000)
+    history.apply_event(event(Kind.HEARTBEAT_OK, "new", 5400))
+    assert states(history, "new", 7200) == [(3600, 5400, "unknown"), (5400, 7200, "up")]
+    assert history.uptime("new", T0 + 7200)["1y"] == Seconds(1800, 0, 1800)
+
+
+def test_a_service_that_leaves_the_truth_is_unknown_and_forgotten_in_the_end():
+    history = listening()
+    history.follow({"b": "system"}, 30.0, T0 + 1000)
+    assert states(history, "a", 2000) == [(0, 1000, "up"), (1000, 2000, "unknown")]
+    history.follow({"b": "system"}, 30.0, T0 + 1000 + GONE_SEC)
+    assert "a" in history.services
+    history.follow({"b": "system"}, 30.0, T0 + 1001 + GONE_SEC)
+    assert history.uptime("a", T0 + GONE_SEC + 2000) == dict.fromkeys(WINDOWS, Seconds())
+
+
+def test_the_last_hour_has_no_holes_and_begins_with_a_full_hour():
+    history = listening()
+    assert [tuple(span) for span in history.recent("a", T0 + 1000)] == [
+        (T0 - 3600, T0, UNKNOWN),
+        (T0, T0 + 1000, UP),
+    ]
+    assert [tuple(span) for span in history.recent("nobody", T0 + 1000)] == [(T0 - 3600, T0 + 1000, UNKNOWN)]
+    history.apply_event(outage("a", 1000, 1600)[0])
+    assert [tuple(span) for span in history.recent("a", T0 + 8000)] == [(T0 + 3600, T0 + 8000, DOWN)]
+
+
+def test_an_outage_that_began_in_finished_hours_corrects_them():
+    history = listening(hours=40)
+    finish(history, 30 * HOUR_SEC)
+    assert history.final == H0 + 30 - EXACT_HOURS
+    history.apply_event(event(Kind.HEARTBEAT_MISS, "a", 30 * HOUR_SEC, 10 * HOUR_SEC + 1800))
+    found = history.uptime("a", T0 + 30 * HOUR_SEC)
+    assert found["7d"] == Seconds(10 * 3600 + 1800, 19 * 3600 + 1800, 0)
+    assert history.outages("a", T0 + 30 * HOUR_SEC) == [Outage(T0 + 10 * HOUR_SEC + 1800, None)]
+
+
+def test_a_correction_comes_once_however_often_its_outage_is_told():
+    history = listening(hours=40)
+    finish(history, 30 * HOUR_SEC)
+    late = outage("a", 23 * HOUR_SEC + 1800, 29 * HOUR_SEC)
+    for each in (late[1], late[0], *late):
+        history.apply_event(each)
+    down = 29 * HOUR_SEC - (23 * HOUR_SEC + 1800)
+    assert history.uptime("a", T0 + 30 * HOUR_SEC)["7d"] == Seconds(30 * 3600 - down, down, 0)
+
+
+def test_an_event_that_is_older_than_all_facts_is_counted_and_changes_nothing():
+    history = listening(hours=40)
+    finish(history, 30 * HOUR_SEC)
+    before = history.uptime("a", T0 + 30 * HOUR_SEC)
+    for each in outage("a", 100, 1000):
+        history.apply_event(each)
+    assert (history.uptime("a", T0 + 30 * HOUR_SEC), history.late) == (before, 2)
+
+
+def test_a_quiet_fleet_keeps_no_hours():
+    history = listening(hours=1000)
+    finish(history, 1000 * HOUR_SEC)
+    assert history.hours == {}
+    assert history.uptime("a", T0 + 1000 * HOUR_SEC)["30d"] == Seconds(up=720 * HOUR_SEC)
+
+
+def test_an_hour_without_a_listener_is_kept_once_for_a_bus():
+    history = listening(hours=50)
+    history.apply_event(event(Kind.REACH_GAP, "healer", 7200, gap_sec=300.0))
+    finish(history, 50 * HOUR_SEC)
+    assert set(history.hours) == {
+        bus_subject("system"),
+        bus_subject("market"),
+    }
+    assert history.uptime("a", T0 + 50 * HOUR_SEC)["7d"] == Seconds(50 * 3600 - 300, 0, 300)
+    assert history.uptime("healer", T0 + 50 * HOUR_SEC)["7d"] == Seconds(50 * 3600, 0, 0)
+
+
+def test_a_healer_that_never_came_back_leaves_unknown_hours():
+    history = listening(hours=2)
+    finish(history, 100 * HOUR_SEC)
+    assert history.uptime("a", T0 + 100 * HOUR_SEC)["7d"] == Seconds(2 * 3600, 0, 98 * 3600)
+    assert history.uptime("healer", T0 + 100 * HOUR_SEC)["7d"] == Seconds(2 * 3600, 0, 98 * 3600)
+
+
+def test_hours_that_are_older_than_they_may_be_are_forgotten():
+    history = listening(hours=KEPT_HOURS + 2 * PERIOD_HOURS)
+    for each in outage("a", 100, 1000):
+        history.apply_event(each)
+    finish(history, 100 * HOUR_SEC)
+    assert history.hours["a"]
+    finish(history, (KEPT_HOURS + 2 * PERIOD_HOURS) * HOUR_SEC)
+    assert "a" not in history.hours
+
+
+def test_only_the_last_outages_are_remembered():
+    history = listening(hours=2000)
+    for n in range(3 * MAX_OUTAGES):
+        for each in outage("a", n * 3600 + 100, n * 3600 + 200):
+            history.apply_event(each)
+    finish(history, 1000 * HOUR_SEC)
+    assert len(history.outages("a", T0 + 1000 * HOUR_SEC)) == MAX_OUTAGES
+    assert history.uptime("a", T0 + 1000 * HOUR_SEC)["1y"].down == 3 * MAX_OUTAGES * 100
+
+
+DAY = 30 * HOUR_SEC
+
+
+@st.composite
+def some_events(draw):
+    """Return events as healer and sentinel write them: by subject, outages one after the other."""
+    found = []
+    for svc, kind in (("a", "heartbeat"), ("m", "heartbeat"), ("market", "bus"), ("healer", "healer")):
+        at = 0
+        for _ in range(draw(st.integers(0, 5))):
+            start = at + draw(st.integers(40, 6 * HOUR_SEC))
+            at = start + draw(st.integers(31, 3 * HOUR_SEC))
+            if at >= DAY - 1:
+                break
+            found += outage(svc, start, at, kind)
+    for _ in range(draw(st.integers(0, 2))):
+        at = draw(st.integers(1000, DAY))
+        found.append(event(Kind.REACH_GAP, "healer", at, gap_sec=float(draw(st.integers(1, 900)))))
+        found.append(event(Kind.HEARTBEAT_GAP, "b", at, at - 900, gap_sec=60.0, restarted=True))
+    return sorted(found, key=lambda each: each.ts)
+
+
+def sums(history, now):
+    return {svc: history.uptime(svc, T0 + now) for svc in BUS_OF}
+
+
+@given(some_events(), st.randoms(use_true_random=False))
+def test_any_order_of_events_and_any_repetition_give_the_same_sums(events, chance):
+    one, other = listening(hours=40), listening(hours=40)
+    for each in events:
+        one.apply_event(each)
+    mixed = [*events, *chance.sample(events, len(events) // 2)]
+    chance.shuffle(mixed)
+    for each in mixed:
+        other.apply_event(each)
+    assert sums(one, DAY) == sums(other, DAY)
+    finish(one, DAY)
+    finish(other, DAY)
+    assert sums(one, DAY) == sums(other, DAY)
+    assert one.hours == other.hours
+
+
+@given(some_events(), st.lists(st.integers(0, 30), max_size=4))
+def test_finishing_hours_changes_no_sum(events, moments):
+    exact, stepwise = listening(hours=40), listening(hours=40)
+    for each in events:
+        exact.apply_event(each)
+    steps = sorted(hour * HOUR_SEC for hour in moments)
+    for each in events:
+        while steps and steps[0] <= each.ts - T0:
+            finish(stepwise, steps.pop(0))
+        stepwise.apply_event(each)
+    assert sums(exact, DAY) == sums(stepwise, DAY)
+    finish(stepwise, DAY)
+    assert sums(exact, DAY) == sums(stepwise, DAY)
+
+
+@given(some_events())
+def test_the_seconds_of_a_window_are_as_many_as_it_has(events):
+    history = listening(hours=40)
+    for each in events:
+        history.apply_event(each)
+    finish(history, DAY)
+    for found in sums(history, DAY + 1234).values():
+        assert {name: sum(each) for name, each in found.items()} == {
+            name: min(hours * HOUR_SEC, DAY) + 1234 for name, hours in WINDOWS.items()
+        }
+        assert all(each.share is None or 0 <= each.share <= 1 for each in found.values())
+
+
+@given(some_events(), st.integers(-400, 400))
+def test_a_history_does_not_depend_on_the_date(events, days):
+    shift = days * 24
+    moved = listening(hours=40, at=shift)
+    here = listening(hours=40)
+    for each in events:
+        here.apply_event(each)
+        since = None if each.since is None else each.since + shift * HOUR_SEC
+        moved.apply_event(
+            Event(
+                *(each.type, each.svc, each.ts + shift * HOUR_SEC, "", "x"),
+                *(each.late_sec, each.timeout_sec, each.age_sec, each.reason, each.down_sec, since),
+                *(each.gap_sec, each.restarted),
+            )
+        )
+    assert sums(moved, DAY + shift * HOUR_SEC) == sums(here, DAY)
+
+
+@pytest.mark.parametrize("first", ["finish_buses", "finish_service"])
+def test_finishing_that_was_interrupted_is_done_again_without_harm(first):
+    history, whole = listening(hours=40), listening(hours=40)
+    for one in (history, whole):
+        for each in (*outage("a", 100, 9000), *outage("m", 50, 200), *outage("healer", 400, 500, "healer")):
+            one.apply_event(each)
+    target = history.due_hour(T0 + DAY)
+    history.finish_buses(target)
+    if first == "finish_service":
+        history.finish_service("a", target)
+    finish(history, DAY)
+    finish(whole, DAY)
+    assert sums(history, DAY) == sums(whole, DAY)
+    assert history.hours == whole.hours
