@@ -10,7 +10,7 @@ are written as differences, so most take one to three bytes:
 - hours of a subject, in one period of 32 days: 4 to 6 bytes for each run of equal hours
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import orjson
@@ -83,7 +83,7 @@ def parse_timeline(raw: bytes) -> Timeline:
     return timeline
 
 
-def encode_hours(runs: Iterable[Run], period: int) -> bytes:
+def encode_hours(runs: Sequence[Run], period: int) -> bytes:
     """Return the hours of a subject in one period as bytes; empty if it has none there."""
     low = period * PERIOD_HOURS
     numbers: list[int] = []

@@ -5,6 +5,7 @@ in no time zone. Of the hours of a subject only those are kept that differ from 
 equal hours: a service that is always up needs none.
 """
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -103,17 +104,20 @@ def append_run(runs: list[Run], run: Run) -> None:
         runs.append(run)
 
 
-def cut_runs(runs: Iterable[Run], first: int, end: int) -> list[Run]:
-    """Return the parts of runs from hour `first` to before hour `end`."""
+def cut_runs(runs: Sequence[Run], first: int, end: int) -> list[Run]:
+    """Return the parts of runs, which are in order, from hour `first` to before hour `end`."""
     found = []
-    for run in runs:
+    for at in range(max(0, bisect_right(runs, (first,)) - 1), len(runs)):
+        run = runs[at]
+        if run.hour >= end:
+            break
         begin, to = max(run.hour, first), min(run.end, end)
         if begin < to:
             found.append(run._replace(hour=begin, hours=to - begin))
     return found
 
 
-def replace_runs(runs: Sequence[Run], new: Iterable[Run], first: int, end: int) -> list[Run]:
+def replace_runs(runs: Sequence[Run], new: Sequence[Run], first: int, end: int) -> list[Run]:
     """Return `runs` with their hours from `first` to before `end` replaced by those of `new`."""
     found: list[Run] = []
     parts = (cut_runs(runs, 0, first), cut_runs(new, first, end), cut_runs(runs, end, 2**63))

@@ -13,16 +13,28 @@ import orjson
 
 from marketswarm import log as logs
 from marketswarm.agent import Agent
-from marketswarm.beat import Beat, parse, sender
+from marketswarm.beat import Beat, parse_beat, parse_sender
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import parse_epoch, read_fields, read_strings
-from marketswarm.bus.stream import StreamEntry, read_after, read_newest_id, read_range, sort_key
-from marketswarm.event import MalformedEvent
-from marketswarm.event import parse as parse_event
+from marketswarm.bus.stream import (
+    FIRST_ID,
+    StreamEntry,
+    entry_sort_key,
+    read_entries_after,
+    read_entries_between,
+    read_newest_id,
+)
+from marketswarm.event import MalformedEvent, parse_event
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.history.rollup import Seconds
 from marketswarm.history.spans import Span, State
-from marketswarm.history.store import StoredHistory, begin_history, read_history, write_history
+from marketswarm.history.store import (
+    StoredHistory,
+    begin_history,
+    forget_unusable_history,
+    read_history,
+    write_history,
+)
 from marketswarm.keys import ALERT_LOG, last_beat_key, roster_key
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import HEALER, SYSTEM, Truth
@@ -53,9 +65,13 @@ class HistoryRecorder:
     Args:
         bus: system-redis, for the log and the history.
         healer_bus: the bus on which the healer beats.
+        step_back_sec: how long it does not write after another board was first.
     """
 
-    def __init__(self, bus: Bus, healer_bus: Bus | None = None) -> None:
+    def __init__(
+        self, bus: Bus, healer_bus: Bus | None = None, *, step_back_sec: float = STEP_BACK_SEC
+    ) -> None:
+        self._step_back_sec = step_back_sec
         self._bus, self._healer_bus = bus, healer_bus or bus
         self._stored: StoredHistory | None = None
         self._at = b""  # up to which entry the log was read
@@ -75,6 +91,11 @@ class HistoryRecorder:
     def history(self) -> FleetHistory | None:
         """The history as it is known now; None until it was read for the first time."""
         return None if self._stored is None else self._stored.history
+
+    @property
+    def position(self) -> bytes:
+        """Up to which entry of the alert log it has read."""
+        return self._at
 
     def recent(self, svc: str, now: float) -> list[Span]:
         """Return the spans of the last hour, or a little more; without a history one that is unknown."""
@@ -121,7 +142,7 @@ class HistoryRecorder:
             return
         if self._is_truth_new:
             await self._take_truth(stored.history)
-        entries = await read_after(self._bus, ALERT_LOG, self._at, count=AT_ONCE, block_sec=block_sec)
+        entries = await read_entries_after(self._bus, ALERT_LOG, self._at, count=AT_ONCE, block_sec=block_sec)
         self._record(stored.history, entries)
         if not entries:
             await self._find_replaced_log(stored.history)
@@ -135,10 +156,11 @@ class HistoryRecorder:
         """Read the history, or begin one; check that the log goes on from there. Raises BusError."""
         found = await read_history(self._bus)
         if found is None:
+            await forget_unusable_history(self._bus)
             log.info("history.begun")
             found = begin_history(int(time.time()))
         self._at = found.position
-        if sort_key(self._at) > (0, 0):
+        if entry_sort_key(self._at) > (0, 0):
             await self._check_log(found.history)
         self._is_truth_new = True
         await self._take_truth(found.history)
@@ -146,10 +168,10 @@ class HistoryRecorder:
 
     async def _check_log(self, history: FleetHistory) -> None:
         """Record as unknown what happened in the entries that the log has lost since. Raises BusError."""
-        oldest = await read_range(self._bus, ALERT_LOG, "-", "+", count=1)
-        if not oldest or sort_key(oldest[0].id) <= sort_key(self._at):
+        oldest = await read_entries_between(self._bus, ALERT_LOG, "-", "+", count=1)
+        if not oldest or entry_sort_key(oldest[0].id) <= entry_sort_key(self._at):
             return
-        begin, end = sort_key(self._at)[0] // 1000, sort_key(oldest[0].id)[0] // 1000
+        begin, end = entry_sort_key(self._at)[0] // 1000, entry_sort_key(oldest[0].id)[0] // 1000
         log.warning("history.log_lost", entries_before=oldest[0].id.decode())
         history.mark_unheard(min(begin, end), end)
         await self._adopt(history, list(history.services))
@@ -157,8 +179,8 @@ class HistoryRecorder:
     async def _find_replaced_log(self, history: FleetHistory) -> None:
         """Read the log from its beginning if it was deleted: what comes is new. Raises BusError."""
         newest = await read_newest_id(self._bus, ALERT_LOG)
-        if sort_key(newest) < sort_key(self._at):
-            self._at = b"0-0"
+        if entry_sort_key(newest) < entry_sort_key(self._at):
+            self._at = FIRST_ID
             history.changes.progress = True
 
     async def _take_truth(self, history: FleetHistory) -> None:
@@ -202,11 +224,11 @@ class HistoryRecorder:
         bus, key = self._healer_bus, last_beat_key(HEALER)
         (raw,) = await read_strings(bus, [key])
         left_ms: int = await bus.ask(bus.client.pttl(key))
-        beat = None if raw is None else parse(raw, HEALER)
+        beat = None if raw is None else parse_beat(raw, HEALER)
         age_sec = 2 * self._timeout_sec - left_ms / 1000
         if raw is None or not isinstance(beat, Beat) or not 0 <= age_sec <= 2 * self._timeout_sec:
             return
-        history.hear_healer(beat, time.time() - age_sec, sender(raw).started)
+        history.hear_healer(beat, time.time() - age_sec, parse_sender(raw).started)
 
     async def _finish_hours(self, history: FleetHistory) -> None:
         """Finish the hours that lie back far enough, a few services at a time."""
@@ -230,7 +252,7 @@ class HistoryRecorder:
         self._saved_at = now
         if not await write_history(self._bus, stored, self._at):
             self._is_reading = True
-            self._write_after = now + STEP_BACK_SEC
+            self._write_after = now + self._step_back_sec
 
 
 def make_recorder(me: Agent[CommonSettings]) -> HistoryRecorder:

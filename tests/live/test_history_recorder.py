@@ -1,0 +1,303 @@
+"""The recorder on a real server: killed anywhere, beside another board, with nonsense in its keys."""
+
+import asyncio
+import contextlib
+import random
+import time
+
+import orjson
+import pytest
+
+from marketswarm.bus import Bus
+from marketswarm.event import Event, Kind, encode_event
+from marketswarm.history.fleet_history import PERIOD_HOURS
+from marketswarm.history.rollup import HOUR_SEC, Outage, Seconds
+from marketswarm.history.spans import State
+from marketswarm.history.store import begin_history, read_history, write_history
+from marketswarm.truth import parse_truth
+from services.board.recorder import HistoryRecorder
+from support.rig import Server
+from support.waiting import auntil
+
+NAMES = [f"svc{n:02}" for n in range(12)]
+TRUTH = parse_truth(
+    orjson.dumps(
+        {"services": {"healer": {"heartbeat": {"timeout_sec": 3000}}} | {name: {} for name in NAMES}}
+    )
+).truth
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("history")) as server:
+        yield server
+
+
+@pytest.fixture
+async def bus(server):
+    server.cmd("FLUSHALL")
+    bus = Bus("system-redis", server.url)
+    yield bus
+    await bus.aclose()
+
+
+class KilledError(Exception):
+    """Stands for the end of a process."""
+
+
+class MortalBus(Bus):
+    """A bus whose client dies before or after one of its requests, as a process that is killed does."""
+
+    left = -1
+    after = False
+
+    async def ask(self, request, within_sec=None, *, max_bytes=None):
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            raise KilledError
+        reply = await super().ask(request, within_sec, max_bytes=max_bytes)
+        if self.left == 0:
+            raise KilledError
+        return reply
+
+
+def make_recorder(bus, **more):
+    recorder = HistoryRecorder(bus, **more)
+    recorder.follow(TRUTH)
+    return recorder
+
+
+async def record(bus, steps=3):
+    recorder = make_recorder(bus)
+    for _ in range(steps):
+        await recorder.step(block_sec=None)
+    return recorder
+
+
+def make_miss(svc, start):
+    return Event(Kind.HEARTBEAT_MISS, svc, start + 30.0, f"m.{svc}.{start}", "healer", since=float(start))
+
+
+def add_outage(server, svc, start, end):
+    miss = make_miss(svc, start)
+    ok = Event(
+        *(Kind.HEARTBEAT_OK, svc, float(end), f"o.{svc}.{end}", "healer"),
+        since=float(start),
+        down_sec=float(end - start),
+    )
+    for event in (miss, ok):
+        server.cmd("XADD", "healer:alerts:log", "*", "event", encode_event(event))
+
+
+def set_beat(server, i, boot="one", started=None):
+    beat = {"svc": "healer", "i": i, "ts": time.time(), "boot": boot, "every": 10}
+    server.cmd(
+        "SET", "beat:healer", orjson.dumps(beat | ({"started": started} if started else {})), "PX", 6000_000
+    )
+
+
+def put_in_roster(server, *names):
+    for name in names:
+        server.cmd("HSET", "healer:roster", name, orjson.dumps({"verdict": "up", "ts": 1.0}))
+
+
+async def begin_long_ago(bus, server, hours):
+    """Store a history that began some hours ago, with every service up since, and a healer that was there."""
+    begin = int(time.time()) - hours * HOUR_SEC
+    stored = begin_history(begin)
+    stored.history.follow(dict.fromkeys([*NAMES, "healer"], "system-redis"), 3000.0, begin)
+    for name in [*NAMES, "healer"]:
+        stored.history.adopt(name, State.UP, begin - 2 * HOUR_SEC)
+    assert await write_history(bus, stored, b"0-0")
+    set_beat(server, hours * 400, started=begin - 2.0 * HOUR_SEC)
+    return begin
+
+
+async def sums(bus, now):
+    """Return what is stored: the uptime of each service, and its outages."""
+    stored = await read_history(bus)
+    stored.history.follow(dict.fromkeys([*NAMES, "healer"], "system-redis"), 3000.0, int(now))
+    return {
+        name: (stored.history.uptime(name, int(now)), stored.history.outages(name, int(now)))
+        for name in NAMES
+    }
+
+
+def add_outages(server, begin, hours, seed):
+    """Add outages of all services, in the order of their ends, some with events that come twice or late."""
+    chance = random.Random(seed)
+    found = []
+    for name in NAMES[:-2]:
+        at = begin + HOUR_SEC
+        while (at := at + chance.randrange(600, 5 * HOUR_SEC)) < begin + (hours - 1) * HOUR_SEC:
+            end = at + chance.randrange(31, 2 * HOUR_SEC)
+            found.append((end, name, at))
+            at = end
+    for end, name, start in sorted(found):
+        add_outage(server, name, start, end)
+        if chance.random() < 0.2:
+            add_outage(server, name, start, end)
+
+
+async def test_what_happened_is_recorded_and_read_back(bus, server):
+    begin = await begin_long_ago(bus, server, 3)
+    add_outage(server, "svc00", begin + HOUR_SEC, begin + HOUR_SEC + 600)
+    recorder = await record(bus)
+    now = time.time()
+    assert recorder.uptime("svc00", now)["24h"].down == 600
+    assert recorder.uptime("svc01", now)["24h"].share == 1
+    assert recorder.history.outages("svc00", int(now)) == [Outage(begin + HOUR_SEC, begin + HOUR_SEC + 600)]
+    assert (await sums(bus, now))["svc00"][0] == recorder.uptime("svc00", now)
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # the request that was not sent
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_recorder_that_is_killed_anywhere_leaves_the_same_sums(bus, server, seed):
+    begin = await begin_long_ago(bus, server, 40)
+    add_outages(server, begin, 40, seed)
+    for key in ("board:history", "board:history:spans"):
+        server.cmd("COPY", key, f"saved:{key}")
+    now = time.time()
+    await record(bus)
+    wanted, chance = await sums(bus, now), random.Random(seed)
+    assert sum(seconds["7d"].down for seconds, _ in wanted.values()) > 10 * HOUR_SEC
+    for key in server.cmd("KEYS", "board:*"):
+        server.cmd("DEL", key)
+    for key in ("board:history", "board:history:spans"):
+        server.cmd("COPY", f"saved:{key}", key)
+    killed = 0
+    for _ in range(60):
+        mortal = MortalBus("system-redis", server.url)
+        mortal.left, mortal.after = chance.randrange(1, 40), chance.random() < 0.5
+        with contextlib.suppress(KilledError):
+            await record(mortal)
+            killed -= 1
+        killed += 1
+        await mortal.aclose()
+    await record(bus)
+    assert killed > 20
+    assert await sums(bus, now) == wanted
+
+
+async def test_two_boards_record_each_event_once(bus, server):
+    begin = await begin_long_ago(bus, server, 40)
+    add_outages(server, begin, 38, seed=7)
+    other = Bus("system-redis", server.url)
+    recorders = [make_recorder(bus), make_recorder(other)]
+    for _ in range(4):
+        await asyncio.gather(*(recorder.step(block_sec=None) for recorder in recorders))
+    add_outage(server, "svc11", int(time.time()) - 900, int(time.time()) - 300)
+    for _ in range(4):
+        await asyncio.gather(*(recorder.step(block_sec=None) for recorder in recorders))
+    now = time.time()
+    found = await sums(bus, now)
+    assert found["svc11"][0]["24h"].down == 600
+    for recorder in recorders:
+        assert {name: recorder.uptime(name, now) for name in NAMES} == {
+            name: seconds for name, (seconds, _) in found.items()
+        }
+    alone = begin_history(begin)
+    assert alone.history.final == begin // HOUR_SEC
+    await other.aclose()
+
+
+async def test_a_board_that_comes_to_a_running_fleet_begins_with_this_hour(bus, server):
+    put_in_roster(server, *NAMES)
+    set_beat(server, 10**6)
+    recorder = await record(bus)
+    now = int(time.time())
+    assert recorder.history.final == now // HOUR_SEC
+    assert recorder.uptime("svc00", now)["1y"] == Seconds(up=now % HOUR_SEC)
+    assert recorder.recent("svc00", now)[0].state is State.UNKNOWN
+
+
+async def test_a_machine_that_was_off_for_hours_leaves_them_unknown(bus, server):
+    begin = await begin_long_ago(bus, server, 30)
+    now = time.time()
+    set_beat(server, 7, boot="two", started=now - 60)
+    recorder = await record(bus)
+    found = recorder.uptime("svc00", int(now))["7d"]
+    assert found.up <= 70
+    assert found.unknown == pytest.approx(int(now) - (begin // HOUR_SEC) * HOUR_SEC - 60, abs=15)
+
+
+async def test_events_that_the_log_lost_leave_a_time_that_is_unknown(bus, server):
+    begin = await begin_long_ago(bus, server, 3)
+    put_in_roster(server, *NAMES)
+    add_outage(server, "svc00", begin + HOUR_SEC, begin + HOUR_SEC + 600)
+    await record(bus)
+    server.cmd("HSET", "board:history", "position", f"{(begin + 2 * HOUR_SEC) * 1000}-0")
+    recorder = await record(bus)
+    assert recorder.uptime("svc01", time.time())["24h"].unknown == pytest.approx(HOUR_SEC, abs=HOUR_SEC)
+    assert recorder.uptime("svc01", time.time())["24h"].unknown > 0
+
+
+async def test_a_log_that_was_deleted_is_read_from_its_beginning(bus, server):
+    begin = await begin_long_ago(bus, server, 3)
+    add_outage(server, "svc00", begin + HOUR_SEC, begin + HOUR_SEC + 600)
+    recorder = await record(bus)
+    server.cmd("DEL", "healer:alerts:log")
+    await recorder.step(block_sec=None)
+    miss = Event(Kind.HEARTBEAT_MISS, "svc02", begin + 5030.0, "x", "healer", since=begin + 5000.0)
+    server.cmd("XADD", "healer:alerts:log", "1-1", "event", encode_event(miss))
+    await recorder.step(block_sec=None)
+    assert recorder.history.outages("svc02", int(time.time())) == [Outage(begin + 5000, None)]
+
+
+HOSTILE = [b"", b"\xff" * 30, b"\x01", b"\x01" * 40, b"[1", orjson.dumps({"final": 1}), b"x" * 300_000]
+
+
+@pytest.mark.parametrize("raw", HOSTILE, ids=range(len(HOSTILE)))
+@pytest.mark.parametrize("field", ["version", "position", "progress", "healer", "bus:system-redis"])
+async def test_nonsense_in_the_keys_is_survived(bus, server, raw, field):
+    await begin_long_ago(bus, server, 9)
+    await record(bus)
+    period = int(time.time()) // HOUR_SEC // PERIOD_HOURS
+    for key, name in (
+        ("board:history", field),
+        ("board:history:spans", "svc00"),
+        (f"board:history:hours:{period}", "svc01"),
+    ):
+        server.cmd("HSET", key, name, raw)
+    recorder = await record(bus)
+    assert sum(recorder.uptime("svc00", time.time())["24h"]) <= 25 * HOUR_SEC
+    add_outage(server, "svc02", int(time.time()) - 1, int(time.time()))
+    await recorder.step(block_sec=None)
+    assert (await read_history(bus)).position == recorder.position
+
+
+async def test_keys_of_another_type_are_replaced(bus, server):
+    for key in ("board:history", "board:history:spans"):
+        server.cmd("SET", key, "x")
+    put_in_roster(server, *NAMES)
+    recorder = make_recorder(bus, step_back_sec=0.0)
+    for _ in range(4):
+        await recorder.step(block_sec=None)
+    assert server.cmd("TYPE", "board:history") == "hash"
+    assert await read_history(bus) is not None
+
+
+async def test_a_recorder_goes_on_when_its_server_is_back(tmp_path):
+    with Server(tmp_path) as server:
+        bus = Bus("system-redis", server.url, within_sec=0.5)
+        recorder = make_recorder(bus)
+        running = asyncio.create_task(recorder.run())
+        try:
+            await wait_for(lambda: recorder.history is not None)
+            server.kill()
+            await wait_for(lambda: recorder.error is not None)
+            server.start()
+            await wait_for(lambda: recorder.error is None)
+            server.cmd(
+                "XADD", "healer:alerts:log", "*", "event", encode_event(make_miss("svc00", time.time()))
+            )
+            await wait_for(lambda: recorder.history.services["svc00"].timeline.current() is State.DOWN)
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            await bus.aclose()
+
+
+async def wait_for(condition):
+    await auntil(condition, 20, "the recorder")

@@ -1,0 +1,99 @@
+"""What a history costs on a real server, as docs/history.md says, and who may read and write it."""
+
+import time
+
+import pytest
+
+from marketswarm.beat import Beat
+from marketswarm.bus import Bus
+from marketswarm.history.fleet_history import PERIOD_HOURS
+from marketswarm.history.rollup import HOUR_SEC, Run
+from marketswarm.history.spans import State
+from marketswarm.history.store import begin_history, read_history, write_history
+from support.pages import table
+from support.rig import Server
+
+MANY = 600  # more than a hash of Redis holds in its short form
+YEAR_HOURS = 365 * 24
+NOW_HOUR = int(time.time()) // HOUR_SEC
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with Server(tmp_path_factory.mktemp("history")) as server:
+        yield server
+
+
+@pytest.fixture
+async def bus(server):
+    server.cmd("FLUSHALL")
+    bus = Bus("system-redis", server.url)
+    yield bus
+    await bus.aclose()
+
+
+def name_services(count):
+    return [f"service_{n:05}" for n in range(count)]
+
+
+def make_history(hours_of_a_day, count):
+    """Return a year of some services: each day has these hours, as (hour, seconds down)."""
+    begin = NOW_HOUR - YEAR_HOURS
+    stored = begin_history(begin * HOUR_SEC)
+    history = stored.history
+    history.follow(dict.fromkeys(name_services(count), "system-redis"), 30.0, begin * HOUR_SEC)
+    for n, name in enumerate(name_services(count)):
+        history.adopt(name, State.UP, begin * HOUR_SEC - 3600.0)
+        runs = [
+            Run(begin + day * 24 + hour, 1, down + (day + n) % 50, 0)
+            for day in range(365)
+            for hour, down in hours_of_a_day
+        ]
+        if runs:
+            history.hours[name] = runs
+            history.changes.hours |= {(name, run.hour // PERIOD_HOURS) for run in runs}
+    history.hear_healer(Beat("healer", 1, 0.0, boot="one", every=float(2**40)), NOW_HOUR * HOUR_SEC)
+    history.finish(NOW_HOUR)
+    return stored
+
+
+async def measure(server, bus, hours_of_a_day, count):
+    """Return the bytes of a service and a year."""
+    assert await write_history(bus, make_history(hours_of_a_day, count), b"1-1")
+    keys = server.cmd("KEYS", "board:*")
+    used = sum(server.cmd("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys)
+    return used / count
+
+
+@pytest.mark.parametrize(
+    ("row", "hours_of_a_day", "count"),
+    [
+        ("is always up", [], MANY),
+        ("is down ten minutes a day", [(9, 600)], 100),
+        ("is down for a part of every hour", [(hour, 60 + hour) for hour in range(24)], 10),
+    ],
+)
+async def test_a_service_costs_as_many_bytes_in_a_year_as_the_page_says(
+    server, bus, row, hours_of_a_day, count
+):
+    rows = {line[0]: line[1] for line in table("docs/history.md", "What it costs")}
+    number, unit = rows[row].split()
+    most = float(number) * {"bytes": 1, "kB": 1000}[unit]
+    found = await measure(server, bus, hours_of_a_day, count)
+    assert most / 2 < found <= most, f"{found:.0f} bytes"
+
+
+async def test_a_year_of_a_fleet_is_read_in_seconds(server, bus):
+    assert await write_history(bus, make_history([(9, 600)], MANY), b"1-1")
+    begun = time.monotonic()
+    stored = await read_history(bus)
+    took_sec = time.monotonic() - begun
+    assert stored.history.hours.keys() == set(name_services(MANY))
+    assert took_sec < 10
+
+
+async def test_hours_expire_when_they_are_400_days_old(server, bus):
+    assert await write_history(bus, make_history([(9, 600)], MANY), b"1-1")
+    for key in server.cmd("KEYS", "board:history:hours:*"):
+        period = int(key.rpartition(":")[2])
+        assert server.cmd("EXPIRETIME", key) == period * PERIOD_HOURS * HOUR_SEC + 400 * 86_400
