@@ -118,6 +118,9 @@ MONITORS_KEYS = """
     XADD notifier:asks * ask {}
     XADD notifier:dead * a b
     SET notifier:told:x y
+    HGETALL board:tokens
+    HSET board:tokens a {}
+    XADD board:audit * a b
     SET mesh:topology {}
     INFO
     ACL LOAD
@@ -259,6 +262,7 @@ REFUSED = {
         "HSET healer:roster a b",
         "SET health:rss_agg {}",
         "SET notifier:lease me",
+        "XADD board:audit * a b",
         "XADD rss:items * a b",
         "XRANGE rss:items - +",
     ],
@@ -381,6 +385,11 @@ DONE = {
         XADD notifier:asks MAXLEN ~ 100 * ask {}
         LRANGE notifier:answers:x 0 -1
         XRANGE notifier:dead - +
+        HSET board:tokens a {}
+        HGETALL board:tokens
+        HLEN board:tokens
+        HDEL board:tokens a
+        XRANGE board:audit - +
         SUBSCRIBE healer:alerts
         SET beat:rss_agg {} PX 9
         SET run:nightly {}
