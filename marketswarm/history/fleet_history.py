@@ -121,6 +121,7 @@ class FleetHistory:
         self._shared_sums: dict[tuple[str, int, int], Seconds] = {}
         self._unheard: dict[str, tuple[int, list[Span]]] = {}
         self._quiet: dict[tuple[str, int, int], list[Span]] = {}
+        self._unheard_version = 0
 
     # -- what is recorded
 
@@ -358,6 +359,16 @@ class FleetHistory:
         found = clip(self.spans(svc, now), begin, now)
         return found if found and found[0].start == begin else _fill_front(found, begin, now)
 
+    def recent_key(self, svc: str, now: int) -> tuple[int, ...]:
+        """Return a key of the spans that `recent` returns: while it is the same, only their last end moves.
+
+        Raises:
+            KeyError: the service has no history.
+        """
+        silent = find_unheard(self.listening, now, self.healer_timeout_sec)
+        line = self.services[svc].timeline
+        return (now // HOUR_SEC, self._unheard_version, line.version, silent[0] if silent else -1)
+
     def uptime(self, svc: str, now: int) -> dict[str, Seconds]:
         """Return for each window of WINDOWS the seconds of a service; all 0 for one without a history."""
         record = self.services.get(svc)
@@ -443,6 +454,7 @@ class FleetHistory:
         """Forget spans that are shared by the services of a bus."""
         self._unheard.clear()
         self._quiet.clear()
+        self._unheard_version += 1
 
 
 def _fill_front(spans: Sequence[Span], begin: int, end: int) -> list[Span]:

@@ -141,7 +141,7 @@ class Timeline:
         facts: the facts written since.
     """
 
-    __slots__ = ("_facts", "_found", "begin", "refused", "state")
+    __slots__ = ("_facts", "_found", "begin", "refused", "state", "version")
 
     def __init__(
         self, begin: int, state: State = State.UNKNOWN, facts: Iterable[Fact] = (), *, refused: bool = False
@@ -149,6 +149,8 @@ class Timeline:
         self.begin, self.state, self.refused = begin, state, refused
         self._facts = sorted({fact for fact in facts if fact.at >= begin})
         self._found: tuple[list[Span], list[Span], list[Span]] | None = None
+        self.version = 0
+        """Counts the changes of this timeline."""
 
     @property
     def facts(self) -> Sequence[Fact]:
@@ -167,6 +169,7 @@ class Timeline:
             return False
         self._facts.insert(at, fact)
         self._found = None
+        self.version += 1
         return True
 
     def reaches_back(self) -> bool:

@@ -1,11 +1,14 @@
 """The main loop of the board: read the fleet, pass on what changed, and answer browsers beside that."""
 
+import time
 from typing import Final
 
 from marketswarm.agent import agent
 from services.board.app import create_app
 from services.board.board import Board
 from services.board.fleet_reader import FleetReader
+from services.board.history import HistoryBuilder
+from services.board.recorder import create_recorder
 from services.board.server import open_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
 from services.board.stream import StreamHub
@@ -19,17 +22,26 @@ async def main() -> int:
         settings_now = me.config(BoardSettings)
         max_streams = settings_now().settings.max_streams
         hub = StreamHub(me.boot, max_streams)
-        reader = FleetReader(me, settings_now, hub)
+        recorder, past = create_recorder(me), HistoryBuilder()
+        reader = FleetReader(
+            me, settings_now, hub, history_now=lambda: past.build(recorder.history, time.time())
+        )
         listening = open_socket(me.settings.board_host, me.settings.board_port)
         app = create_app(Board(me, settings_now, reader, hub))
         me.task(serve(app, listening, max_streams, hub.close), name="http")
+        me.task(recorder.run(), name="history")
         for bus in me.truth.bus_names():
             me.task(reader.follow_alerts(bus), name=f"alerts of {bus}")
         me.log.info("board.listening", host=me.settings.board_host, port=me.settings.board_port)
         while True:
             async with me.waiting(BUS_SEC):
                 await reader.read()
-            me.set_degraded(reader.problem)
+            me.set_degraded(find_problem(reader.problem, recorder.error))
             me.set_detail(f"{len(hub)} browsers follow" if len(hub) else None)
             await reader.pause()
     return me.exit_code
+
+
+def find_problem(away: str | None, unrecorded: str | None) -> str | None:
+    """Return why the board can't do all its work: buses that are away, or a history that is not recorded."""
+    return away or (f"history not recorded: {unrecorded}" if unrecorded else None)

@@ -26,8 +26,7 @@ from marketswarm.bus.stream import (
 )
 from marketswarm.event import MalformedEvent, parse_event
 from marketswarm.history.fleet_history import FleetHistory
-from marketswarm.history.rollup import Seconds
-from marketswarm.history.spans import Span, State
+from marketswarm.history.spans import State
 from marketswarm.history.store import (
     StoredHistory,
     begin_history,
@@ -36,8 +35,8 @@ from marketswarm.history.store import (
     write_history,
 )
 from marketswarm.keys import ALERT_LOG, last_beat_key, roster_key
-from marketswarm.settings import CommonSettings
 from marketswarm.truth import HEALER, SYSTEM, Truth
+from services.board.settings import BoardEnvironment
 
 AT_ONCE: Final = 1000
 BLOCK_SEC: Final = 1.0
@@ -96,16 +95,6 @@ class HistoryRecorder:
     def position(self) -> bytes:
         """Up to which entry of the alert log it has read."""
         return self._at
-
-    def recent(self, svc: str, now: float) -> list[Span]:
-        """Return the spans of the last hour, or a little more; without a history one that is unknown."""
-        history = self.history or FleetHistory(int(now) // 3600)
-        return history.recent(svc, int(now))
-
-    def uptime(self, svc: str, now: float) -> dict[str, Seconds]:
-        """Return the seconds up, down and unknown by window: `24h`, `7d`, `30d`, `1y`."""
-        history = self.history or FleetHistory(int(now) // 3600)
-        return history.uptime(svc, int(now))
 
     # -- what is recorded
 
@@ -255,7 +244,7 @@ class HistoryRecorder:
             self._write_after = now + self._step_back_sec
 
 
-def make_recorder(me: Agent[CommonSettings]) -> HistoryRecorder:
+def create_recorder(me: Agent[BoardEnvironment]) -> HistoryRecorder:
     """Return the recorder of an agent; it follows the agent's truth."""
     recorder = HistoryRecorder(me.bus(SYSTEM), me.bus(me.truth.bus_of(HEALER)) if _has_healer(me) else None)
 
@@ -268,7 +257,7 @@ def make_recorder(me: Agent[CommonSettings]) -> HistoryRecorder:
     return recorder
 
 
-def _has_healer(me: Agent[CommonSettings]) -> bool:
+def _has_healer(me: Agent[BoardEnvironment]) -> bool:
     """Return True if the agent's truth has a section for the healer."""
     return HEALER in me.truth.services
 

@@ -1,0 +1,80 @@
+"""What a snapshot shows of the past: right, and the same object while nothing changes."""
+
+from marketswarm.event import Event, Kind
+from marketswarm.history.fleet_history import FleetHistory
+from marketswarm.history.listening import Heard, Listening
+from marketswarm.history.rollup import HOUR_SEC
+from marketswarm.history.spans import State
+from services.board.history import HistoryBuilder
+from services.board.snapshot import Span, Uptime
+from services.board.snapshot_builder import NO_HISTORY
+
+T0 = 497_000 * HOUR_SEC
+
+
+def make_history(services=("a", "b")):
+    history = FleetHistory(T0 // HOUR_SEC, Listening(T0 + 7200, (Heard("one", 1, T0 + 7200),)))
+    history.follow(dict.fromkeys(services, "system"), 30.0, T0)
+    for svc in services:
+        history.adopt(svc, State.UP, T0 - 10)
+    return history
+
+
+def add_miss(history, svc, since):
+    history.apply_event(Event(Kind.HEARTBEAT_MISS, svc, since + 30.0, "x", "healer", since=float(since)))
+
+
+def test_without_a_history_nothing_is_shown():
+    assert HistoryBuilder().build(None, T0) is NO_HISTORY
+
+
+def test_a_span_that_lasts_has_no_end():
+    history = make_history()
+    add_miss(history, "a", T0 + 4000)
+    found = HistoryBuilder().build(history, T0 + 5000.5)
+    assert found.recent["a"] == (Span("up", T0, T0 + 4000.0), Span("down", T0 + 4000.0, None))
+    assert found.recent["b"] == (Span("up", T0, None),)
+    assert found.uptime["b"]["24h"] == Uptime(1.0, 0.0)
+
+
+def test_while_nothing_happens_nothing_is_made_anew():
+    history, builder = make_history(), HistoryBuilder()
+    add_miss(history, "a", T0 + 4000)
+    one, two = builder.build(history, T0 + 5000.0), builder.build(history, T0 + 5030.0)
+    assert one.recent == two.recent
+    assert all(one.recent[svc] is two.recent[svc] for svc in one.recent)
+    assert one.uptime is two.uptime
+
+
+def test_what_happens_is_shown_at_once():
+    history, builder = make_history(), HistoryBuilder()
+    builder.build(history, T0 + 5000.0)
+    add_miss(history, "a", T0 + 4990)
+    assert builder.build(history, T0 + 5021.0).recent["a"][-1] == Span("down", T0 + 4990.0, None)
+
+
+def test_a_healer_that_is_silent_is_shown_as_unknown_in_time():
+    history, builder = make_history(), HistoryBuilder()
+    assert builder.build(history, T0 + 7230.0).recent["a"][-1].state == "up"
+    assert builder.build(history, T0 + 7231.0).recent["a"][-1] == Span("unknown", T0 + 7200.0, None)
+
+
+def test_a_history_that_was_read_again_is_shown():
+    history, again, builder = make_history(), make_history(), HistoryBuilder()
+    builder.build(history, T0 + 5000.0)
+    add_miss(again, "a", T0 + 4000)
+    assert builder.build(again, T0 + 5001.0).recent["a"][-1].state == "down"
+
+
+def test_services_that_are_gone_are_not_kept():
+    history, builder = make_history(), HistoryBuilder()
+    builder.build(history, T0 + 5000.0)
+    del history.services["a"]
+    assert set(builder.build(history, T0 + 5000.0).recent) == {"b"}
+
+
+def test_ten_thousand_quiet_services_share_what_they_have():
+    names = [f"svc{n}" for n in range(10_000)]
+    found = HistoryBuilder().build(make_history(names), T0 + 5000.0)
+    assert len({id(each) for each in found.recent.values()}) == 1
+    assert len({id(each["1y"]) for each in found.uptime.values()}) == 1
