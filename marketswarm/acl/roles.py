@@ -137,8 +137,9 @@ def grant_mesh(view: BusView) -> tuple[Grant, ...]:
 def grant_board(view: BusView) -> tuple[Grant, ...]:
     """Return the board's grants on one bus.
 
-    It uses its access points, reads what `marketswarm status` reads, edits silences and sends requests to the
-    notifier for clients that have a token, adds what they did to its audit log, and keeps the history.
+    It uses its access points, reads what `marketswarm status` reads and the revisions of the truth, edits
+    silences and sends requests to the notifier for clients that have a token, adds what they did to its audit
+    log, and keeps the history.
     """
     return (
         *grant_access_points(BOARD, view),
@@ -146,6 +147,7 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         *_grant_operator_writes(),
         Grant("hget", (BOARD_TOKENS,), mode="R"),
         Grant("xadd", (BOARD_AUDIT,), mode="W"),
+        Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
         Grant("hget hset hdel expireat type del", HISTORY_KEYS),
         Grant("type hstrlen hget", (roster_key(HEALER),), mode="R"),
     )

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -30,6 +30,7 @@ from marketswarm.fleet.summary import (
 from marketswarm.fleet.supervisor import FleetSpec
 from marketswarm.settings import CommonSettings, read_settings
 
+_LOOPBACK: Final = "127.0.0.1"
 _PORTS_AFTER_A_CRASH_SEC: Final = 1.0  # so long may the servers of a killed fleet need to end
 
 
@@ -69,6 +70,18 @@ def up(
     no_default: Annotated[
         bool, typer.Option("--no-default", help="With --acl: nobody looks without a password either.")
     ] = False,
+    board_port: Annotated[
+        int,
+        typer.Option(
+            "--board-port",
+            envvar="BOARD_PORT",
+            min=1,
+            max=65_535,
+            metavar="N",
+            help="Port of the board, the page that shows the fleet.",
+        ),
+    ] = plan.BOARD_PORT,
+    no_board: Annotated[bool, typer.Option("--no-board", help="Start no board.")] = False,
 ) -> None:
     """Run two real Redis servers and the whole fleet here; Ctrl-C ends it.
 
@@ -80,7 +93,8 @@ def up(
         raise typer.BadParameter("--no-default: there are users with --acl alone")
     settings = read_settings(CommonSettings)
     wanted = [svc.strip() for svc in (only or "").split(",") if svc.strip()]
-    spec = _make_spec(truth, data.absolute(), port, settings.metrics_port, wanted)
+    ports = _Ports(port, settings.metrics_port, None if no_board else board_port)
+    spec = _make_spec(truth, data.absolute(), ports, wanted)
     spec = replace(spec, maxmemory=_require_memory_size(maxmemory))
     try:
         with data_folder.claim_folder(spec.data):
@@ -88,6 +102,9 @@ def up(
             preflight.require_free_ports(spec.plan.buses, patience_sec=patience_sec)
             preflight.require_free_metrics_ports(
                 spec.plan.agents, settings.metrics_host, patience_sec=patience_sec
+            )
+            preflight.require_free_board_ports(
+                spec.plan.agents, _find_board_host(), patience_sec=patience_sec
             )
             if acl:
                 users = access.prepare_access(spec.plan, spec.truth, spec.data, closed=no_default)
@@ -114,9 +131,16 @@ def up(
         raise Exit(Code.CONFIGURATION, f"{error.filename or data}: {error.strerror}") from None
 
 
-def _make_spec(
-    path: Path, data: Path, port: int, metrics_port: int | None, only: Collection[str]
-) -> FleetSpec:
+@dataclass(frozen=True, slots=True)
+class _Ports:
+    """Hold the first port of the buses, of the metrics and of the board; None: no metrics, no board."""
+
+    buses: int
+    metrics: int | None
+    board: int | None
+
+
+def _make_spec(path: Path, data: Path, ports: _Ports, only: Collection[str]) -> FleetSpec:
     """Return the plan of the fleet to run, checked before anything is started. Raises Exit, code 2."""
     _require_truth_file(path)
     truth = read_valid_truth(path)
@@ -125,9 +149,10 @@ def _make_spec(
             truth,
             known=preflight.find_external_buses(truth, os.environ),
             modules=find_modules(truth.services),
-            port=port,
-            metrics_port=metrics_port,
+            port=ports.buses,
+            metrics_port=ports.metrics,
             only=only,
+            board_port=ports.board,
         )
         starts_servers = any(bus.port is not None for bus in planned.buses)
         binary = server.find_binary() if starts_servers else None
@@ -141,8 +166,13 @@ def _make_spec(
         truth_path=path.absolute(),
         data=data,
         binary=binary,
-        metrics_port=metrics_port,
+        metrics_port=ports.metrics,
     )
+
+
+def _find_board_host() -> str:
+    """Return the address on which the board will listen."""
+    return os.environ.get("BOARD_HOST") or _LOOPBACK
 
 
 def _require_truth_file(path: Path) -> None:
@@ -208,6 +238,7 @@ def _summarize(
         missed=plan.find_missed(spec.plan, spec.truth),
         has_users=spec.access is not None,
         closed=spec.access is not None and spec.access.closed,
+        board_host=_find_board_host(),
     )
     return format_summary(spec.plan, agents, facts)
 

@@ -9,6 +9,9 @@ from marketswarm.truth import HEALER, MARKET, SYSTEM, Truth, find_nearest
 
 LAST_PORT: Final = 65_535
 SENTINEL: Final = "sentinel"
+BOARD: Final = "board"
+BOARD_PORT: Final = 8080
+"""The port of the board unless another one is asked for."""
 
 
 class PlanError(ValueError):
@@ -36,13 +39,15 @@ class PlannedBus:
 class PlannedAgent:
     """One process: its service, the module that is run, and the port of its metrics (None: no metrics).
 
-    `number` is the number of the process among those of its service, from 1.
+    `number` is the number of the process among those of its service, from 1. `board_port` is the port on
+    which a board answers browsers; None for all other services.
     """
 
     svc: str
     module: str
     metrics_port: int | None = None
     number: int = 1
+    board_port: int | None = None
 
     @property
     def name(self) -> str:
@@ -50,8 +55,9 @@ class PlannedAgent:
         return self.svc if self.number == 1 else f"{self.svc}/{self.number}"
 
     def environ(self) -> dict[str, str]:
-        """Return the variables that this process alone gets: METRICS_PORT, if it has such a port."""
-        return {} if self.metrics_port is None else {"METRICS_PORT": str(self.metrics_port)}
+        """Return the variables that this process alone gets: METRICS_PORT and BOARD_PORT, if it has them."""
+        ports = {"METRICS_PORT": self.metrics_port, "BOARD_PORT": self.board_port}
+        return {name: str(port) for name, port in ports.items() if port is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,7 @@ def make_plan(
     port: int,
     metrics_port: int | None = None,
     only: Collection[str] = (),
+    board_port: int | None = BOARD_PORT,
 ) -> Plan:
     """Plan which servers and agents a fleet runs.
 
@@ -97,6 +104,7 @@ def make_plan(
             started or not, so that no port changes when services are left out; further processes of a service
             come after the last service. None means no metrics.
         only: services to start; empty means all.
+        board_port: the port of the board; further processes of it have the next ones. None leaves it out.
 
     Raises:
         PlanError: `only` has an unknown service or one without a module, or a port is out of range.
@@ -112,11 +120,21 @@ def make_plan(
     buses += [PlannedBus(name, known[name], None) for name in _find_address_buses(truth)]
     for svc in only:
         _require_runnable(svc, truth, modules)
-    wanted = [svc for svc in truth.services if not only or svc in only]
+    wanted = [
+        svc
+        for svc in truth.services
+        if (not only or svc in only) and (svc != BOARD or board_port is not None)
+    ]
     return Plan(
         buses=tuple(buses),
         agents=tuple(
-            PlannedAgent(svc, modules[svc], _choose_metrics_port(svc, number, truth, metrics_port), number)
+            PlannedAgent(
+                svc,
+                modules[svc],
+                _choose_metrics_port(svc, number, truth, metrics_port),
+                number,
+                _board_port(svc, number, board_port),
+            )
             for svc in wanted
             if svc in modules
             for number in range(1, _count_replicas(svc, truth) + 1)
@@ -212,6 +230,22 @@ def _choose_metrics_port(svc: str, number: int, truth: Truth, first: int | None)
     if own > LAST_PORT:
         name = PlannedAgent(svc, "", number=number).name
         raise PlanError(f"METRICS_PORT: {name} would be on port {own}, and the last is {LAST_PORT}")
+    return own
+
+
+def _board_port(svc: str, number: int, first: int | None) -> int | None:
+    """Return the port on which a process of the board answers; None for another service.
+
+    Raises:
+        PlanError: the port is above 65535.
+    """
+    if svc != BOARD or first is None:
+        return None
+    own = first + number - 1
+    if own > LAST_PORT:
+        raise PlanError(
+            f"--board-port {first}: {svc}/{number} would be on {own}, and the last is {LAST_PORT}"
+        )
     return own
 
 

@@ -72,6 +72,28 @@ def require_free_metrics_ports(
             time.sleep(_POLL_EVERY_SEC)
 
 
+def require_free_board_ports(agents: Iterable[PlannedAgent], host: str, *, patience_sec: float = 0.0) -> None:
+    """Check that the ports of the boards are free on `host`.
+
+    Wait for up to `patience_sec` seconds in all: after a fleet was killed, its agents may still be ending.
+
+    Raises:
+        Exit: code 2; the message names the holder of a port and the remedies.
+    """
+    deadline = time.monotonic() + patience_sec
+    for agent in agents:
+        port = agent.board_port
+        while port is not None and not is_port_free(port, host):
+            if time.monotonic() >= deadline:
+                holder = find_port_holder(port)
+                raise Exit(
+                    Code.CONFIGURATION,
+                    f"port {port}, for {agent.name}, is taken by {holder}. The ways on: another port "
+                    "(--board-port 8090), or no page at all (--no-board).",
+                )
+            time.sleep(_POLL_EVERY_SEC)
+
+
 def require_free_ports(buses: Iterable[PlannedBus], *, patience_sec: float = 0.0) -> None:
     """Check that the ports of the buses that the fleet runs are free.
 

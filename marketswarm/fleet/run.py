@@ -105,7 +105,7 @@ def _report_plan(spec: FleetSpec, output: Output) -> None:
         output.log_event("fleet.elsewhere", services=plan.elsewhere, why="no module here runs them")
     if missed := find_missed(plan, spec.truth):
         output.log_event(
-            "fleet.left_out", services=missed, why="--only: reported as missed unless they run elsewhere"
+            "fleet.left_out", services=missed, why="reported as missed unless they run elsewhere"
         )
 
 

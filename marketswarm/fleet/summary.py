@@ -31,7 +31,8 @@ class SummaryFacts:
     the current folder has our Makefile. `took_sec` is the time from the command to now, `miss_after_sec` the
     longest timeout, both in seconds. `channels` describes how people are notified, `seeding` what the seeding
     changed. `missed` are the services that --only leaves out and that will be reported as missed. `has_users`
-    says that the servers have users (--acl), `closed` that nobody may read without a password.
+    says that the servers have users (--acl), `closed` that nobody may read without a password. `board_host`
+    is the address on which the board listens.
     """
 
     program: str
@@ -44,6 +45,7 @@ class SummaryFacts:
     missed: tuple[str, ...] = ()
     has_users: bool = False
     closed: bool = False
+    board_host: str = "127.0.0.1"
 
 
 def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> list[str]:
@@ -96,7 +98,12 @@ def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
         lines += _wrap_words("  elsewhere ", plan.elsewhere)
     if facts.missed:
         lines += _wrap_words("  left out  ", facts.missed)
-        lines.append("            (--only: reported as missed, unless they run elsewhere)")
+        lines.append("            (reported as missed, unless they run elsewhere)")
+    lines += [
+        f"  {'board':<8}  {_board_url(agent.board_port, facts.board_host)}"
+        for agent in plan.agents
+        if agent.board_port and agent.name in agents
+    ]
     lines += [f"  {'truth' if at == 0 else '':<8}  {line}" for at, line in enumerate(facts.seeding)]
     if facts.has_users:
         lines.append(f"  users     one a service (--acl); passwords in {facts.data}/secrets")
@@ -193,6 +200,13 @@ def _format_count(here: int, planned: int) -> str:
 def _format_subject(services: int) -> str:
     """Return the beginning of the first sentence: `All 5 services are`."""
     return "The service is" if services == 1 else f"All {services} services are"
+
+
+def _board_url(port: int, host: str) -> str:
+    """Return the URL of a board for a browser on this machine."""
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - it listens on all addresses
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _strip_credentials(url: str) -> str:

@@ -36,7 +36,15 @@ _POLL_EVERY_SEC: Final = 0.02
 """The pause between two checks of a condition."""
 _PORTS: Final = range(30_000, 32_000)  # below those that the kernel takes for outgoing connections
 # variables that would lead a test's fleet out of its folder, or make it notify people
-_NOT_INHERITED: Final = ("TRUTH_", "MARKETSWARM_", "METRICS_", "REDIS_URL", "LOG_", "PYTHONSAFEPATH")
+_NOT_INHERITED: Final = (
+    "TRUTH_",
+    "MARKETSWARM_",
+    "METRICS_",
+    "BOARD_",
+    "REDIS_URL",
+    "LOG_",
+    "PYTHONSAFEPATH",
+)
 
 T = TypeVar("T")
 
@@ -187,14 +195,10 @@ class Fleet:
         self.folder.mkdir(parents=True, exist_ok=True)
         truth, data = self.folder / "truth.json", self.folder / "fleet"
         truth.write_bytes(orjson.dumps(self.truth, option=orjson.OPT_INDENT_2))
-        line = [
-            sys.executable,
-            "-m",
-            "marketswarm",
-            "up",
-            "--port",
-            str(_find_free_ports(len(self.truth["buses"]))),
-        ]
+        buses = len(self.truth["buses"])
+        port = _find_free_ports(buses + 1)
+        line = [sys.executable, "-m", "marketswarm", "up", "--port", str(port)]
+        line += ["--board-port", str(port + buses)]
         line += ["--truth", str(truth), "--data", str(data), "--only", ",".join((*self.services, HEALER))]
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(  # noqa: S603 - this program, by this interpreter

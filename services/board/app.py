@@ -15,6 +15,7 @@ from marketswarm.truth import SYSTEM
 from services.board.actions import make_actions
 from services.board.api import make_api
 from services.board.board import Board, NotReady
+from services.board.clients import find_networks
 from services.board.fleet_reader import STALE_SEC
 from services.board.guard import Guard
 from services.board.site import answer_error, make_site
@@ -45,7 +46,8 @@ def create_app(board: Board) -> ASGIApp:
     packed = GZipMiddleware(app, PACK_BYTES, PACK_LEVEL)
     settings = board.me.settings
     allowed = (settings.board_allowed_hosts or "").split(",")
-    return Guard(packed, list_own_names(settings.board_host, *allowed), verifier)
+    networks = find_networks(settings.board_open_to or "")
+    return Guard(packed, list_own_names(settings.board_host, *allowed), verifier, networks)
 
 
 def _add_health(app: FastAPI, board: Board) -> None:

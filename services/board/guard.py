@@ -7,15 +7,16 @@ every client for one themselves.
 """
 
 import asyncio
-import ipaddress
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from marketswarm.metrics.exporter import is_own_host
+from marketswarm.net.addresses import Network
 from marketswarm.operator import token as tokens
+from services.board.clients import may_read
 from services.board.refusal import RefusedError
 from services.board.tokens import TokenVerifier
 
@@ -53,10 +54,17 @@ class Guard:
         app: the application.
         names: the host names that requests may have, besides addresses and names below `localhost`.
         verifier: verifies the tokens of clients on other machines.
+        networks: whose clients may read without a token, besides this machine.
     """
 
-    def __init__(self, app: ASGIApp, names: Collection[str], verifier: TokenVerifier) -> None:
-        self._app, self._names, self._verifier = app, names, verifier
+    def __init__(
+        self,
+        app: ASGIApp,
+        names: Collection[str],
+        verifier: TokenVerifier,
+        networks: Sequence[Network] = (),
+    ) -> None:
+        self._app, self._names, self._verifier, self._networks = app, names, verifier, networks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or say why not."""
@@ -87,7 +95,7 @@ class Guard:
     async def _verify_reader(self, scope: Scope) -> None:
         """Raise RefusedError if a client on another machine reads without a token for that."""
         client = scope.get("client")
-        if is_loopback(client) or scope["method"] not in _READING or scope["path"] in OPEN_PATHS:
+        if may_read(client, self._networks) or scope["method"] not in _READING or scope["path"] in OPEN_PATHS:
             return
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         header = given[0].decode("latin-1") if len(given) == 1 else None
@@ -128,18 +136,6 @@ def find_refusal(scope: Scope, names: Collection[str]) -> tuple[int, str] | None
     if any(not size.isdigit() or int(size[:20]) > MAX_BODY_BYTES for size in sizes):
         return 413, f"a body has at most {MAX_BODY_BYTES} bytes"
     return None
-
-
-def is_loopback(client: tuple[str, int] | None) -> bool:
-    """Return True if a client's address is one of this machine's loopback addresses."""
-    try:
-        address = ipaddress.ip_address(client[0]) if client else None
-    except ValueError:
-        return False
-    if address is None:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return bool((mapped or address).is_loopback)
 
 
 class _BodyTooLong(Exception):  # noqa: N818 - becomes an answer

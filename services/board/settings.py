@@ -6,10 +6,11 @@ looks.
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.settings import CommonSettings, HostNames, Name, Port, list_variables
+from services.board.clients import check_networks
 
 
 class BoardEnvironment(CommonSettings):
@@ -18,6 +19,8 @@ class BoardEnvironment(CommonSettings):
     board_host: Name = "127.0.0.1"  # the address to listen on
     board_port: Port = 8080
     board_allowed_hosts: HostNames | None = None  # in requests; default: our own names and addresses
+    # networks whose clients may read, besides this machine; `gateway`: the host of a container
+    board_open_to: Annotated[str, AfterValidator(check_networks)] | None = None
 
 
 Word = Annotated[str, Field(min_length=1, max_length=200)]

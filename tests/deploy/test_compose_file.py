@@ -68,11 +68,12 @@ def test_all_join_the_one_network_that_is_there_apart_from_them():
     }
 
 
-def test_only_the_buses_are_published_and_only_on_this_host():
+def test_only_the_buses_and_the_board_are_published_and_only_on_this_host():
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published == {
         "system-redis": ["127.0.0.1:${SYSTEM_REDIS_PORT:-6379}:6379"],
         "market-redis": ["127.0.0.1:${MARKET_REDIS_PORT:-6380}:6379"],
+        "board": ["127.0.0.1:${BOARD_PORT:-8080}:8080"],
     }
 
 

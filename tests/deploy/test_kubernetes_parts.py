@@ -150,7 +150,7 @@ def truth_with_another_pause() -> Object:
 def test_with_the_component_every_agent_tells_prometheus_where_it_is_announced_and_let_in(made):
     objects = made["objects"][METRICS]
     agents = [each for each in workloads(objects) if each.labels[COMPONENT] == "agent"]
-    assert len(agents) == 7
+    assert len(agents) == 8
     for each in agents:
         said = {variable["name"]: variable["value"] for variable in each.container["env"]}
         annotations = each.whole["spec"]["template"]["metadata"]["annotations"]

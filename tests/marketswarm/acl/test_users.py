@@ -62,8 +62,9 @@ def test_alerts_are_published_by_the_monitors_alone():
 
 
 def test_the_log_is_read_by_those_who_tell_people_or_show_it():
-    assert who_may("xrange", key="healer:alerts:log") == {"operator", "notifier", "sentinel", "mesh"}
-    assert who_may("xread", key="healer:alerts:log") == {"operator", "sentinel"}
+    readers = {"operator", "notifier", "sentinel", "mesh", "board"}
+    assert who_may("xrange", key="healer:alerts:log") == readers
+    assert who_may("xread", key="healer:alerts:log") == {"operator", "sentinel", "board"}
 
 
 def test_the_truth_is_read_by_all_who_have_a_password_and_written_by_two():
