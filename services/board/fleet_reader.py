@@ -29,7 +29,7 @@ MANY_SERVICES: Final = 1000
 SHARE_OF_TIME: Final = 4
 """Reading takes at most one part of so many of the time, however often alerts come."""
 MIN_PAUSE_SEC: Final = 0.05
-TICK_SEC: Final = 5.0
+TICK_SEC: Final = 2.0
 KNOWN_IDS: Final = 2000
 STALE_SEC: Final = 10.0
 """From this age on, the last reading is old: the board is not ready."""
@@ -141,7 +141,11 @@ class FleetReader:
         self._hub.publish("alert", orjson.dumps(make_alert_view(event)))
 
     def _tick(self) -> None:
-        """Send a sign of life with the time of the latest reading, every TICK_SEC seconds."""
+        """Send a sign of life with the time of the latest reading, every TICK_SEC seconds or at each reading.
+
+        `every_sec` says when the next one is due, so that a browser knows when it is late.
+        """
         if self._read_at - self._ticked_at >= TICK_SEC and self.snapshot is not None:
             self._ticked_at = self._read_at
-            self._hub.tick(orjson.dumps({"at": self.snapshot.at}))
+            every_sec = max(TICK_SEC, self.interval_sec())
+            self._hub.tick(orjson.dumps({"at": self.snapshot.at, "every_sec": every_sec}))

@@ -27,6 +27,7 @@ from services.board.pages import (
     FlowLine,
     Frame,
     IncidentsPage,
+    NotificationsPage,
     Page,
     PublicPage,
     PublicService,
@@ -118,6 +119,11 @@ def _add_others(site: APIRouter, board: Board) -> None:
         """Show the flow of data."""
         frame = board.make_frame("Topology", "/topology")
         return answer_page(make_topology_page(frame, await board.read_topology()))
+
+    @site.get("/notifications")
+    async def show_notifications() -> Response:
+        """Show the messages that wait, and how many were given up."""
+        return answer_page(NotificationsPage(board.make_frame("Notifications", "/notifications")))
 
     @site.get("/truth")
     async def show_truth(older: int | None = None, newer: int | None = None) -> Response:

@@ -109,8 +109,8 @@ function setText(element, text) {
 function drawUptime(element, uptime, name) {
   const part = findKnownPart(uptime, name);
   const text = formatShare(uptime?.share);
-  if (element.dataset.drawn === `${text} ${part}`) return;
-  element.dataset.drawn = `${text} ${part}`;
+  if (element.drawn === `${text} ${part}`) return;
+  element.drawn = `${text} ${part}`;
   element.classList.toggle("part", part !== null);
   element.replaceChildren(make("span", "", text));
   element.removeAttribute("title");

@@ -31,7 +31,7 @@ const COMMON = {
 
 // Move the focus to the next or the previous link of a list.
 function step(by) {
-  const links = [...document.querySelectorAll("main .list tbody a, main .cards h3 a")];
+  const links = [...document.querySelectorAll("main .list tbody a, main .cards h2 a")];
   const at = links.indexOf(document.activeElement);
   links[Math.max(0, Math.min(links.length - 1, at < 0 ? 0 : at + by))]?.focus();
 }

@@ -2,7 +2,7 @@
 
 import { showMoment, writeHeadline } from "./words.js";
 
-const LATE_MS = 6000; // the server sends something every two seconds
+const LATE_MS = 5000; // how much later than it is due something may come
 const JUMP_MS = 4000; // a timer of one second that took so long: this machine slept
 const FIRST_RETRY_MS = 300;
 const LAST_RETRY_MS = 5000;
@@ -16,6 +16,7 @@ let source = null;
 let isStale = false;
 let why = "";
 let heardAt = performance.now(); // when the last event came
+let dueMs = 2000; // the time between two signs of life; each says when the next one comes
 let shownAt = performance.now(); // when `fleet.at` was the time
 let retryMs = FIRST_RETRY_MS;
 let retry = 0;
@@ -38,7 +39,7 @@ export function follow({ changed, ticked }) {
     const slept = Date.now() - last > 1000 + JUMP_MS && document.visibilityState === "visible";
     last = Date.now();
     if (slept) lose("This machine slept", true);
-    else if (performance.now() - heardAt > LATE_MS) lose("The board does not answer", !isStale);
+    else if (performance.now() - heardAt > dueMs + LATE_MS) lose("The board does not answer", !isStale);
     if (isStale) showStale();
     else handlers.ticked?.();
   }, 1000);
@@ -59,7 +60,7 @@ function connect() {
   on("reset", () => load(mine));
   on("delta", (event) => take(JSON.parse(event.data)));
   on("alert", (event) => hear() || handlers.changed?.([], {}, {}, JSON.parse(event.data)));
-  on("tick", (event) => early === null && (hear() || setClock(JSON.parse(event.data))));
+  on("tick", (event) => early === null && (hear() || takeTick(JSON.parse(event.data))));
   on("error", () => {
     lose(navigator.onLine ? "The board does not answer" : "This machine is offline", false);
     if (source.readyState !== EventSource.CLOSED) return;
@@ -72,9 +73,9 @@ function connect() {
 async function load(mine) {
   early = [];
   try {
-    const answer = await fetch(document.body.dataset.snapshot, { cache: "no-store" });
+    const answer = await fetch(document.body.dataset.snapshot, { cache: "no-cache" });
     if (!answer.ok) throw new Error(answer.statusText);
-    const data = await answer.json();
+    const data = (await answer.json()).fleet;
     if (mine !== source) return;
     const missed = early.filter((delta) => delta.at > data.at);
     early = null;
@@ -113,6 +114,11 @@ function setClock(data) {
   if (typeof data.at !== "number") return;
   fleet.at = data.at;
   shownAt = heardAt;
+}
+
+function takeTick(data) {
+  setClock(data);
+  if (typeof data.every_sec === "number") dueMs = 1000 * data.every_sec;
 }
 
 function takeSnapshot(data) {

@@ -17,7 +17,7 @@ import orjson
 from services.board import pages
 from services.board.assets import find_assets_path
 from services.board.pages import Frame
-from services.board.snapshot import FleetSnapshot, diff, encode_delta, encode_snapshot
+from services.board.snapshot import FleetSnapshot, diff, encode_delta, encode_snapshot, fold_incidents
 from support.board_examples import make_pages
 from support.rig.process import HOST
 
@@ -81,12 +81,13 @@ class BoardSite:
     def change(self, svc: str, **values: Any) -> None:
         """Changes one service."""
         services = tuple(replace(one, **values) if one.svc == svc else one for one in self.snapshot.services)
-        self.move(replace(self.snapshot, services=services))
+        self.move(replace(self.snapshot, services=services, incidents=fold_incidents(services)))
 
     def start(self) -> None:
         self._server = ThreadingHTTPServer((HOST, self.port), self._handler())
         self._server.daemon_threads = True
         self._server.block_on_close = False
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a browser that went
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -141,7 +142,7 @@ class BoardSite:
     def answer(self, path: str, params: dict[str, str]) -> tuple[int, str, bytes]:
         """What there is at a path: the status, the kind and the content."""
         if path == "/api/v1/fleet":
-            return 200, "application/json", encode_snapshot(self.current())
+            return 200, "application/json", b'{"position":"x-0","fleet":%s}' % encode_snapshot(self.current())
         if path.startswith("/static/"):
             file = STATIC / path.rpartition("/")[2]
             found = file.read_bytes() if file.is_file() else b""

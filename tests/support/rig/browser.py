@@ -51,18 +51,18 @@ class Tab:
         self.requests: list[Request] = []
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._note)
-        self.page.on("request", self.requests.append)
+        self.page.on("request", lambda request: self.requests.append(request))  # noqa: PLW0108 - sets attributes
 
     def _note(self, message: ConsoleMessage) -> None:
         # a lost server is noted by the browser itself; what the page makes of it is what a test looks at
         if message.type == "error" and "net::" not in message.text:
             self.errors.append(message.text)
 
-    def open(self, url: str, *, live: bool = True) -> Page:
+    def open(self, url: str, *, live: bool = True, within_sec: float = 20) -> Page:
         """Goes there, and waits until the page follows the fleet."""
         self.page.goto(url)
         if live:
-            self.page.wait_for_selector("body.live", timeout=10_000)
+            self.page.wait_for_selector("body.live", timeout=1000 * within_sec)
         return self.page
 
     def close(self) -> None:

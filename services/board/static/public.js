@@ -1,0 +1,28 @@
+// Keeps the page for the public current: it has no stream, and is fetched anew now and then.
+
+import { showMoment } from "./words.js";
+
+const EVERY_MS = 30000;
+
+function showMoments() {
+  for (const time of document.querySelectorAll("time")) showMoment(time, Date.now() / 1000);
+  for (const zone of document.querySelectorAll(".zone")) zone.hidden = true;
+}
+
+async function refresh() {
+  try {
+    const answer = await fetch(location.href);
+    if (!answer.ok) throw new Error(answer.statusText);
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+    document.getElementById("main").replaceWith(fresh.getElementById("main"));
+    document.title = fresh.title;
+    showMoments();
+    document.body.classList.remove("stale");
+  } catch {
+    document.body.classList.add("stale");
+    document.getElementById("lost").hidden = false;
+  }
+}
+
+showMoments();
+setInterval(refresh, EVERY_MS);

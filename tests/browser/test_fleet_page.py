@@ -1,0 +1,208 @@
+"""The page of the fleet in a browser: what it draws, finds, and does by keys."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from services.board.snapshot import State
+from support.board_examples import make_large, make_small, make_well
+from support.rig.board_site import BoardSite
+from support.rig.browser import PHONE, Tab, needs_chromium
+
+pytestmark = needs_chromium
+Tabs = Callable[..., Tab]
+
+ROWS = "#rows tr[data-svc]"
+
+
+@pytest.fixture
+def small() -> Iterator[BoardSite]:
+    with BoardSite(make_small()) as site:
+        yield site
+
+
+@pytest.fixture
+def large() -> Iterator[BoardSite]:
+    with BoardSite(make_large(1000)) as site:
+        yield site
+
+
+def names(page: Page) -> list[str]:
+    """The services in the page, from the top."""
+    return page.locator(ROWS).evaluate_all("rows => rows.map(row => row.dataset.svc)")
+
+
+def test_a_browser_draws_the_rows_that_the_server_draws(small: BoardSite, new_tab: Tabs):
+    for state in State:
+        row = f"{ROWS}.{state} >> nth=0"
+        plain = new_tab(java_script_enabled=False).open(small.url, live=False).locator(row).inner_html()
+        drawn = new_tab().open(small.url).locator(row).inner_html()
+        assert without_time(drawn) == without_time(plain)
+
+
+def without_time(html: str) -> str:
+    """A row without what differs from one second to the next, and without the order of attributes."""
+    html = re.sub(r"\d+ s</td>", "… s</td>", html)
+    html = re.sub(r"\d+ 10h\d+", "…", html)
+    html = re.sub(r"(nobody listened|down) [\d]+ (s|min)", r"\1 …", html)
+    attribute = re.compile(r'[^ =]+="[^"]*"')
+    return re.sub(r"<(\w+)([^>]*)>", lambda tag: f"<{tag[1]} {sorted(attribute.findall(tag[2]))}>", html)
+
+
+def test_the_worst_is_on_top_and_the_headline_counts(small: BoardSite, new_tab: Tabs):
+    page = new_tab().open(small.url)
+    expect(page.locator("h1")).to_have_text("2 of 11 down, 1 failed, 1 unwatchable, 1 silent, 1 unknown")
+    assert names(page)[:3] == ["rss_agg", "vexy_ai", "nightly-backup"]
+    assert page.title().startswith("2 of 11 down")
+    expect(page.locator("#parts")).to_contain_text("not heard by the healer: deaf")
+
+
+def test_search_filter_order_and_groups_are_in_the_address(small: BoardSite, new_tab: Tabs):
+    page = new_tab().open(small.url)
+    page.keyboard.press("/")
+    page.keyboard.type("feeds")
+    expect(page.locator(ROWS)).to_have_count(1)
+    expect(page.locator("#found")).to_have_text("1 of 11")
+    page.keyboard.press("Escape")
+    page.keyboard.press("p")
+    expect(page.locator(ROWS)).to_have_count(6)
+    page.get_by_label("Tag").select_option("market")
+    assert names(page) == ["quotes", "prices"]
+    page.get_by_label("Group").select_option("bus")
+    expect(page.locator("#rows tr.group")).to_have_text(["market-redis"])
+    page.reload()
+    page.wait_for_selector("body.live")
+    assert names(page) == ["quotes", "prices"]
+    page.get_by_label("Search services").fill("nothing is like this")
+    expect(page.get_by_text("No service is like that.")).to_be_visible()
+
+
+def test_a_column_head_orders(small: BoardSite, new_tab: Tabs):
+    page = new_tab().open(small.url)
+    page.get_by_role("link", name="service", exact=True).click()
+    assert names(page) == sorted(names(page))
+    expect(page.locator("th[aria-sort]")).to_have_text(["service"])
+    page.get_by_role("link", name="restarts").click()
+    assert names(page)[0] == "sentinel"
+
+
+def test_the_keys_go_down_and_open(small: BoardSite, new_tab: Tabs):
+    page = new_tab().open(small.url)
+    for key in "jjk":
+        page.keyboard.press(key)
+    assert page.evaluate("document.activeElement.textContent") == "rss_agg"
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/services/rss_agg")
+    expect(page.locator("h1")).to_have_text("rss_agg")
+
+
+def test_a_wall_shows_no_controls_and_escape_leaves_it(small: BoardSite, new_tab: Tabs):
+    page = new_tab().open(small.url)
+    page.keyboard.press("w")
+    expect(page.get_by_label("Search services")).to_be_hidden()
+    assert "wall=1" in page.url
+    page.reload()
+    page.wait_for_selector("body.live.wall")
+    page.keyboard.press("Escape")
+    expect(page.get_by_label("Search services")).to_be_visible()
+
+
+def test_a_wall_of_a_large_fleet_has_room_for_what_is_not_up(large: BoardSite, new_tab: Tabs):
+    page = new_tab().open(f"{large.url}/?wall=1")
+    expect(page.locator(ROWS)).to_have_count(7)
+    expect(page.get_by_text("993 others are up.")).to_be_visible()
+
+
+def test_of_a_thousand_services_only_those_in_sight_are_in_the_page(large: BoardSite, new_tab: Tabs):
+    page = new_tab().open(large.url)
+    expect(page.locator("#found")).to_have_text("1000 of 1000")
+    assert page.locator(ROWS).count() < 80
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    expect(page.locator(f'{ROWS}[data-svc="web-00999"]')).to_be_in_viewport()
+    assert page.locator(ROWS).count() < 80
+    assert page.locator("#fleet").get_attribute("aria-rowcount") == "1001"
+    assert page.locator('[data-svc="web-00999"]').get_attribute("aria-rowindex") == "1001"
+
+
+def test_the_keys_go_through_a_thousand(large: BoardSite, new_tab: Tabs):
+    page = new_tab().open(large.url)
+    for _ in range(60):
+        page.keyboard.press("j")
+    focused = page.locator(ROWS).filter(has=page.locator("a:focus"))
+    expect(focused).to_be_in_viewport()
+    assert focused.get_attribute("aria-rowindex") == "61"
+
+
+@pytest.mark.parametrize("count", [1000, 10_000])
+def test_a_search_in_a_large_fleet_costs_a_few_frames(count: int, new_tab: Tabs):
+    """The time of a processor counts: the machine may be busy with other tests."""
+    with BoardSite(make_large(count)) as site:
+        tab = new_tab()
+        page = tab.open(site.url, within_sec=60)
+        meter = tab.context.new_cdp_session(page)
+        meter.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+        def used_sec() -> float:
+            found = meter.send("Performance.getMetrics")["metrics"]
+            return next(each["value"] for each in found if each["name"] == "TaskDuration")
+
+        begun = used_sec()
+        page.evaluate(
+            """async () => {
+              const search = document.querySelector("input[type=search]");
+              for (const text of ["w", "we", "web", "web-00", "", "7", "77", ""]) {
+                search.value = text;
+                search.dispatchEvent(new InputEvent("input", { bubbles: true }));
+                await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+              }
+            }"""
+        )
+        assert (used_sec() - begun) / 8 < 0.25
+
+
+def test_without_javascript_everything_can_be_read_and_asked(large: BoardSite, new_tab: Tabs):
+    page = new_tab(java_script_enabled=False).open(large.url, live=False)
+    expect(page.locator(ROWS)).to_have_count(200)
+    page.get_by_role("link", name="Next").click()
+    expect(page.get_by_text("201 to 400 of 1000")).to_be_visible()
+    page.get_by_label("State").select_option("down")
+    page.get_by_role("button", name="Show").click()
+    expect(page.locator(ROWS)).to_have_count(7)
+    page.get_by_role("link", name="market-00003").click()
+    expect(page.locator("h1")).to_have_text("market-00003")
+
+
+def test_nothing_is_wider_than_a_phone(small: BoardSite, new_tab: Tabs):
+    tab = new_tab(viewport=PHONE)
+    for path in (
+        "/",
+        "/incidents",
+        "/alerts",
+        "/topology",
+        "/truth",
+        "/notifications",
+        "/services/rss_agg",
+        "/public",
+    ):
+        page = tab.open(small.url + path, live=path != "/public")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+
+
+def test_less_motion_is_none(small: BoardSite, new_tab: Tabs):
+    page = new_tab(reduced_motion="reduce").open(small.url)
+    small.change("mesh", state=State.DOWN)
+    expect(page.locator('[data-svc="mesh"].down')).to_be_visible()
+    assert page.evaluate("document.getAnimations().length") == 0
+
+
+def test_all_is_well_is_said_plainly(new_tab: Tabs):
+    with BoardSite(make_well()) as site:
+        page = new_tab().open(site.url)
+        expect(page.locator("h1")).to_have_text("all 7 up")
+        assert page.locator("#icon").get_attribute("href").endswith("good.svg")

@@ -1,0 +1,133 @@
+"""A page that is open: it follows the fleet, says at once when it can't, and catches up."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from services.board.snapshot import BusView, State
+from support.board_examples import make_service, make_well
+from support.rig.board_site import BoardSite
+from support.rig.browser import Tab, needs_chromium
+
+pytestmark = needs_chromium
+Tabs = Callable[..., Tab]
+
+
+@pytest.fixture
+def site() -> Iterator[BoardSite]:
+    with BoardSite(make_well()) as site:
+        yield site
+
+
+def row(page: Page, svc: str):
+    return page.locator(f'#rows tr[data-svc="{svc}"]')
+
+
+def test_a_row_turns_and_goes_to_the_top_and_back(site: BoardSite, new_tab: Tabs):
+    page = new_tab().open(site.url)
+    site.change("notifier", state=State.DOWN, since=site.now() - 31, acked_by="ana")
+    expect(row(page, "notifier")).to_contain_text("down")
+    expect(row(page, "notifier")).to_contain_text("acknowledged by ana")
+    expect(page.locator("#rows tr").first).to_have_attribute("data-svc", "notifier")
+    expect(page.locator("h1")).to_have_text("1 of 7 down")
+    expect(page.locator("#icon")).to_have_attribute("href", re.compile(r"/bad\.svg$"))
+    assert page.title().startswith("1 of 7 down")
+    site.change("notifier", state=State.UP, since=None, acked_by=None)
+    expect(page.locator("h1")).to_have_text("all 7 up")
+    expect(page.locator("#rows tr").last).to_have_attribute("data-svc", "notifier")
+
+
+def test_services_come_and_go_in_the_order_of_the_truth(site: BoardSite, new_tab: Tabs):
+    page = new_tab().open(site.url)
+    services = site.snapshot.services
+    site.move(replace(site.snapshot, services=(services[0], make_service("newcomer"), *services[2:])))
+    expect(page.locator("#rows tr")).to_have_count(7)
+    expect(page.locator("#rows tr").nth(1)).to_have_attribute("data-svc", "newcomer")
+    expect(row(page, services[1].svc)).to_have_count(0)
+
+
+def test_a_lost_bus_and_a_note_are_shown(site: BoardSite, new_tab: Tabs):
+    page = new_tab().open(site.url)
+    buses = (site.snapshot.buses[0], BusView("market-redis", "away", "refused"))
+    site.move(replace(site.snapshot, buses=buses, notes=("bus market-redis does not answer: refused",)))
+    expect(page.locator("#parts .down")).to_have_text("market-redis")
+    expect(page.locator("#notes")).to_have_text("bus market-redis does not answer: refused")
+
+
+def test_silence_counts_on_and_a_beat_begins_it_anew(site: BoardSite, new_tab: Tabs):
+    page = new_tab().open(site.url)
+    site.change("mesh", last_beat_at=site.now() - 40)
+    expect(row(page, "mesh").locator(".si")).to_have_text("42 s", timeout=5000)
+    site.change("mesh", last_beat_at=site.now())
+    expect(row(page, "mesh").locator(".si")).to_have_text("0 s")
+
+
+def test_the_focus_stays_where_it_is_when_rows_move(site: BoardSite, new_tab: Tabs):
+    page = new_tab().open(site.url)
+    row(page, "mesh").locator("a").focus()
+    site.change("notifier", state=State.DOWN)
+    expect(page.locator("#rows tr").first).to_have_attribute("data-svc", "notifier")
+    site.change("mesh", state=State.DOWN)
+    expect(page.locator("#rows tr").first).to_have_attribute("data-svc", "mesh")
+    assert page.evaluate("document.activeElement.textContent") == "mesh"
+
+
+@pytest.mark.parametrize("path", ["/", "/incidents", "/services/mesh"])
+def test_a_page_that_lost_its_server_says_so_and_catches_up(site: BoardSite, new_tab: Tabs, path: str):
+    page = new_tab().open(site.url + path)
+    site.stop()
+    expect(page.get_by_role("status").first).to_contain_text("The board does not answer", timeout=1500)
+    expect(page.locator("body")).to_have_class("stale")
+    site.change("mesh", state=State.DOWN, since=site.now() - 31)
+    site.start()
+    page.wait_for_selector("body.live", timeout=10_000)
+    expect(page.locator("#banner")).to_be_hidden()
+    expect(page.locator("main .down").first).to_be_visible()
+
+
+def test_a_page_that_is_offline_says_so_at_once(site: BoardSite, new_tab: Tabs):
+    tab = new_tab()
+    page = tab.open(site.url)
+    tab.context.set_offline(True)
+    expect(page.get_by_role("status").first).to_contain_text("offline", timeout=1000)
+    site.change("mesh", state=State.DOWN)
+    tab.context.set_offline(False)
+    page.wait_for_selector("body.live", timeout=10_000)
+    expect(row(page, "mesh")).to_contain_text("down")
+
+
+def test_a_connection_that_says_nothing_is_made_again(site: BoardSite, new_tab: Tabs):
+    page = new_tab().open(site.url)
+    site.is_silent = True
+    page.evaluate(
+        "document.body.dataset.seen = ''; new MutationObserver(() => { document.body.dataset.seen +="
+        " document.body.className + ' '; }).observe(document.body, { attributeFilter: ['class'] })"
+    )
+    site.change("mesh", state=State.DOWN)
+    expect(row(page, "mesh")).to_contain_text("down", timeout=15_000)
+    assert "stale" in page.evaluate("document.body.dataset.seen")
+
+
+def test_a_machine_that_slept_reads_everything_anew(site: BoardSite, new_tab: Tabs):
+    tab = new_tab()
+    tab.page.clock.install()
+    page = tab.page
+    page.goto(site.url)
+    page.clock.run_for(2000)
+    page.wait_for_selector("body.live")
+    site.is_silent = True
+    site.change("mesh", state=State.DOWN)
+    site.is_silent = False
+    page.clock.set_system_time("2100-01-01T00:00:00Z")  # no timer ran meanwhile
+    page.clock.run_for(2000)
+    expect(row(page, "mesh")).to_contain_text("down")
+
+
+def test_a_service_page_follows_its_service(site: BoardSite, new_tab: Tabs):
+    page = new_tab().open(f"{site.url}/services/mesh")
+    site.change("mesh", state=State.DOWN, since=site.now() - 31, last_beat_at=site.now() - 31)
+    expect(page.locator("main .head")).to_contain_text("silent since")
+    expect(page.locator("[data-silence]")).to_have_text("33 s", timeout=5000)
