@@ -4,59 +4,16 @@ import contextlib
 import socket
 import time
 
-import httpx
 import pytest
 
-from support.rig import Fleet, free_port
-from support.rig.beater import Beater
-from support.rig.event_stream import EventStream
+from support.scenes.board import open_board
 from support.waiting import until
-
-BEATS = {"interval_sec": 0.3, "timeout_sec": 1.5}
-TRUTH = {
-    "fleet": "testing",
-    "services": {
-        "healer": {"heartbeat": BEATS},
-        "board": {"heartbeat": BEATS},
-        "shop": {"heartbeat": BEATS, "tags": ["public"]},
-        "web": {"heartbeat": BEATS, "depends_on": ["shop"]},
-    },
-}
-
-
-class BoardFleet:
-    """A fleet with a healer, a board and two services that beat at a hand's bidding."""
-
-    def __init__(self, fleet, port):
-        self.fleet, self.port = fleet, port
-        self.url = f"http://127.0.0.1:{port}"
-        self.beater = Beater({"url": fleet.system.url, "witness": True, **BEATS})
-
-    def get(self, path, **how):
-        return httpx.get(self.url + path, timeout=10, **how)
-
-    def state(self, svc):
-        with contextlib.suppress(httpx.HTTPError):
-            answer = self.get(f"/api/v1/services/{svc}")
-            return answer.json()["state"] if answer.status_code == 200 else None
-        return None
-
-    def follow(self, last_id=None):
-        return EventStream(f"{self.url}/api/v1/stream", last_id)
 
 
 @pytest.fixture
 def board(tmp_path):
-    port = free_port()
-    with Fleet(tmp_path, TRUTH, ["healer"], {"BOARD_PORT": str(port)}) as fleet:
-        board = BoardFleet(fleet, port)
-        try:
-            board.beater.restart("shop", "web")
-            fleet.start("board")
-            until(lambda: board.state("shop") == board.state("web") == "up", 30, "the services to be up")
-            yield board
-        finally:
-            board.beater.close()
+    with open_board(tmp_path) as board:
+        yield board
 
 
 def test_a_service_that_dies_is_on_the_stream_within_a_second_of_its_event(board):

@@ -43,7 +43,7 @@ export function follow({ changed, ticked }) {
     if (isStale) showStale();
     else handlers.ticked?.();
   }, 1000);
-  addEventListener("offline", () => lose("This machine is offline", false));
+  addEventListener("offline", connect); // the board may be on this very machine: only a failure tells
   addEventListener("online", connect);
   addEventListener("pageshow", (event) => event.persisted && lose("This page was put away", true));
   addEventListener("pagehide", () => source?.close());

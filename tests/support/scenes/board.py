@@ -1,0 +1,61 @@
+"""A real fleet with a board: two buses, a healer, a board, and two services that beat at a hand's bidding."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from support.rig import Fleet, free_port
+from support.rig.beater import Beater
+from support.rig.event_stream import EventStream
+from support.waiting import until
+
+BEATS = {"interval_sec": 0.3, "timeout_sec": 1.5}
+TRUTH = {
+    "fleet": "testing",
+    "services": {
+        "healer": {"heartbeat": BEATS},
+        "board": {"heartbeat": BEATS},
+        "shop": {"heartbeat": BEATS, "tags": ["public"]},
+        "web": {"heartbeat": BEATS, "depends_on": ["shop"]},
+    },
+}
+
+
+class BoardFleet:
+    """The fleet, its board's address, and the beats of its services `shop` and `web`."""
+
+    def __init__(self, fleet: Fleet, port: int) -> None:
+        self.fleet, self.port = fleet, port
+        self.url = f"http://127.0.0.1:{port}"
+        self.beater = Beater({"url": fleet.system.url, "witness": True, **BEATS})
+
+    def get(self, path: str, **how: Any) -> httpx.Response:
+        return httpx.get(self.url + path, timeout=10, **how)
+
+    def state(self, svc: str) -> str | None:
+        """The state of a service as the board has it; None while it does not answer."""
+        with contextlib.suppress(httpx.HTTPError):
+            answer = self.get(f"/api/v1/services/{svc}")
+            return answer.json()["state"] if answer.status_code == 200 else None
+        return None
+
+    def follow(self, last_id: str | None = None) -> EventStream:
+        return EventStream(f"{self.url}/api/v1/stream", last_id)
+
+
+@contextlib.contextmanager
+def open_board(folder: Path) -> Iterator[BoardFleet]:
+    """Starts it; both services are up on the board."""
+    port = free_port()
+    with Fleet(folder, TRUTH, ["healer"], {"BOARD_PORT": str(port)}) as fleet:
+        board = BoardFleet(fleet, port)
+        try:
+            board.beater.restart("shop", "web")
+            fleet.start("board")
+            until(lambda: board.state("shop") == board.state("web") == "up", 30, "the services to be up")
+            yield board
+        finally:
+            board.beater.close()
