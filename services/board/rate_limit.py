@@ -14,10 +14,6 @@ class RateLimiter:
         self._burst, self._per_sec, self._max_keys = burst, per_sec, max_keys
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left, and since when
 
-    def get_wait_sec(self, key: str, now: float) -> float:
-        """Return the seconds until `key` is allowed; 0 if it is allowed now."""
-        return max(0.0, (1.0 - self._count_left(key, now)) / self._per_sec)
-
     def take(self, key: str, now: float) -> float:
         """Use `key` once if that is allowed; return the seconds until it is, and 0 if it was used."""
         left = self._count_left(key, now)

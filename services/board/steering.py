@@ -27,7 +27,7 @@ from marketswarm.truth import Truth, find_nearest
 from services.board.audit import Act, Action, Outcome, record_act
 from services.board.refusal import RefusedError
 
-ANSWER_SEC: Final = 6.0
+ANSWER_SEC: Final = 5.0
 """How long a client waits for the notifier; its answer must begin in ten seconds."""
 MAX_WAITING: Final = 20
 """How many clients may wait for the notifier at once."""

@@ -14,7 +14,7 @@ from services.board.rate_limit import RateLimiter
 from services.board.refusal import RefusedError
 
 FAILURES: Final = 10
-"""How many wrong tokens an address may send at once."""
+"""How many wrong tokens of an address are logged and answered with 401 at once; further ones get 429."""
 FAILURES_PER_SEC: Final = 0.2
 WRITES: Final = 10
 """How many writes a token may do at once."""
@@ -25,7 +25,7 @@ log = logs.get("board")
 
 
 class TokenVerifier:
-    """Verify tokens, limit guesses by address and writes by token.
+    """Verify tokens; count wrong ones by address, and limit writes by token.
 
     Args:
         tokens_bus: returns the bus that keeps the tokens.
@@ -50,14 +50,14 @@ class TokenVerifier:
             RefusedError: the token is missing, wrong, without the scope, or used too often; or the bus
                 that keeps the tokens does not answer.
         """
-        wait_sec = self._failures.get_wait_sec(client, now)
-        if wait_sec:
-            raise RefusedError(429, "too many wrong tokens came from this address", wait_sec)
         if header is None:
             raise RefusedError(401, "this needs a token: `marketswarm token create` makes one")
         token = await self._find_token(header, wall)
         if token is None:
-            self._failures.take(client, now)
+            # a right token is let in all the same: behind a proxy, all clients have one address
+            wait_sec = self._failures.take(client, now)
+            if wait_sec:
+                raise RefusedError(429, "too many wrong tokens came from this address", wait_sec)
             log.warning("board.token_refused", client=client)
             raise RefusedError(401, "the token is not valid")
         if scope not in token.scopes:

@@ -64,14 +64,15 @@ async def test_a_token_is_refused_after_its_end(bus, verifier):
     assert (await refusal(verifier, header, wall=WALL + 60)).status == 401
 
 
-async def test_an_address_that_guesses_has_to_wait_even_with_the_right_token(bus, verifier):
+async def test_who_guesses_is_told_to_wait_and_a_right_token_is_let_in_all_the_same(bus, verifier):
     _, header = await make(bus, Scope.WRITE)
     for _ in range(FAILURES):
         assert (await refusal(verifier, "Bearer x")).status == 401
-    found = await refusal(verifier, header)
+    found = await refusal(verifier, "Bearer x")
     assert (found.status, found.retry_sec) == (429, pytest.approx(5.0))
-    assert await verifier.verify(header, Scope.WRITE, "10.0.0.2", NOW, WALL)
-    assert await verifier.verify(header, Scope.WRITE, "10.0.0.1", NOW + 5, WALL)
+    assert (await refusal(verifier, "Bearer x", client="10.0.0.2")).status == 401
+    assert (await refusal(verifier, "Bearer x", now=NOW + 5)).status == 401
+    assert await verifier.verify(header, Scope.WRITE, "10.0.0.1", NOW, WALL)
 
 
 async def test_a_request_without_a_token_is_no_guess(bus, verifier):
