@@ -117,7 +117,7 @@ why_not() {
     stop 1 "" "Not all are well. What one says: make logs SVC=healer"
 }
 
-port_of() { docker compose port "$1" 6379 | sed 's/.*://'; }
+port_of() { docker compose port "$1" "${2:-6379}" 2>/dev/null | sed 's/.*://'; }
 
 hint() { printf '  %-45s  %s\n' "$@"; }
 
@@ -132,6 +132,8 @@ summary() {
     say "  system-redis  redis://127.0.0.1:$system"
     say "  market-redis  redis://127.0.0.1:$(port_of market-redis)"
     say "  services      $running"
+    board=$(port_of board 8080)
+    [ -z "$board" ] || say "  board         http://127.0.0.1:$board"
     say "  users         one a service; whoever has none may look at the buses, and no more"
     say ""
     if [ -n "$ways" ]; then

@@ -87,7 +87,7 @@ def grant_sentinel(view: BusView) -> tuple[Grant, ...]:
             (*healer_channels, heartbeat_channel(HEALER)),
         ),
         Grant("xrange xrevrange xread", (ALERT_LOG,), mode="R"),
-        Grant("type hstrlen hget", (roster_key(HEALER),), mode="R"),
+        Grant("hmget", (roster_key(HEALER),), mode="R"),
         Grant("exists", (delivery_key("*"),), mode="R"),
         Grant("set", (delivery_key("*"),), mode="W"),
         Grant("hgetall hset type del", (SENTINEL_DIRECT,)),

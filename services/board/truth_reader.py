@@ -9,7 +9,6 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stored_values import read_strings
 from marketswarm.keys import TRUTH_HISTORY, TRUTH_META
 from marketswarm.log import CREDENTIALS
 from marketswarm.text import escape_lines
@@ -42,10 +41,10 @@ async def read_document(buses: Sequence[Bus], key: str) -> Document:
     """Return the document of the first bus that has one under `key`; an empty one if none has."""
     for bus in buses:
         try:
-            (raw,) = await read_strings(bus, [key], MAX_DOCUMENT_BYTES)
+            raw = await bus.ask(bus.client.get(key), max_bytes=MAX_DOCUMENT_BYTES + 1024)
         except BusError:
             continue
-        if raw is not None:
+        if isinstance(raw, bytes):
             return parse_document(raw)
     return Document()
 

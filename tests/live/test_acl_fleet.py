@@ -56,9 +56,8 @@ class Guarded:
         self.folder, port, self.shell = folder, free_port(), Shell(folder)
         self.shell.write(document)
         with real_starts():  # its command line and environment are looked at
-            self.up = Proc(
-                "marketswarm", {"WEBHOOK_URL": webhook}, folder, "up", "--acl", "--port", str(port)
-            )
+            env = {"WEBHOOK_URL": webhook, "BOARD_PORT": str(free_port())}
+            self.up = Proc("marketswarm", env, folder, "up", "--acl", "--port", str(port))
         ends.callback(lambda: self.up.stop(15))
         self.up.wait_log("fleet.up", 60)
         self.ports = dict(zip(BUSES, (port, port + 1), strict=True))

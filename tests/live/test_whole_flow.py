@@ -95,7 +95,7 @@ class Flow:
     def __init__(self, folder: Path, document: dict) -> None:
         port, self.shell = free_port(), Shell(folder)
         self.shell.write(document)
-        self.fleet = Proc("marketswarm", {}, folder, "up", "--port", str(port))
+        self.fleet = Proc("marketswarm", {"BOARD_PORT": str(free_port())}, folder, "up", "--port", str(port))
         self.system, self.market = (redis.Redis(HOST, one, decode_responses=True) for one in (port, port + 1))
 
     def close(self) -> None:

@@ -34,7 +34,7 @@ ROOT = Path(__file__).parents[3]
 PAGE = "docs/containers.md"
 BUSES = ("system-redis", "market-redis")
 WATCHED = ("rss_agg", "massive", "mesh", "vexy_ai")
-AGENTS = (*WATCHED, "healer", "sentinel", "notifier")
+AGENTS = (*WATCHED, "healer", "sentinel", "notifier", "board")
 IMAGE = "marketswarm"
 HASTY_SEC = 4
 """The timeout of everyone, where a test does not wait for the shipped one."""
@@ -118,6 +118,7 @@ class Project:
             "MARKETSWARM_TAG": self.name,
             "SYSTEM_REDIS_PORT": str(self.ports["system-redis"]),
             "MARKET_REDIS_PORT": str(self.ports["market-redis"]),
+            "BOARD_PORT": str(free_port()),
             "TRUTH_FILE": str(self.truth),
             "MARKETSWARM_DATA": str(folder / "data"),  # a fleet of `make run` in the checkout is not this one
         }
