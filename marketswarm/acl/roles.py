@@ -176,6 +176,7 @@ def grant_status_reads(view: BusView) -> tuple[Grant, ...]:
             "hget hgetall", (roster_key(HEALER), HEALER_LEASE, NOTIFIER_SILENCES, NOTIFIER_STATE), mode="R"
         ),
         Grant("xrange xrevrange xread xlen", (ALERT_LOG, NOTIFIER_DEAD, *mesh_keys), mode="R"),
+        Grant("xinfo|groups", (ALERT_LOG,), mode="R"),
         Grant("type hkeys hstrlen hmget", HISTORY_KEYS, mode="R"),
         Grant("subscribe psubscribe", channels=(escape_pattern(view.alerts), *view.beat_patterns())),
     )

@@ -62,6 +62,12 @@ COMMANDS: Final = (
     CommandEntry("alerts", _WATCH, "alerts.alerts", "Follow the alerts: misses, recoveries, lost buses."),
     CommandEntry("health", _WATCH, "health.health", "Show the latest alert or ok of each service."),
     CommandEntry(
+        "history", _WATCH, "history.history", "Show the outages of a service, and its uptime up to a year."
+    ),
+    CommandEntry(
+        "doctor", _WATCH, "doctor.doctor", "Look for what is wrong with a fleet, and say what to do about it."
+    ),
+    CommandEntry(
         "topology",
         _WATCH,
         "topology.topology",
@@ -110,6 +116,8 @@ EXAMPLES: Final = {
     "logs": "marketswarm logs rss_agg --follow",
     "alerts": "marketswarm alerts --since 1h",
     "health": "marketswarm health rss_agg",
+    "history": "marketswarm history rss_agg",
+    "doctor": "marketswarm doctor",
     "topology": "marketswarm topology --file truth.json --mermaid",
     "check": "marketswarm check --ready",
     "validate": "marketswarm validate truth.json",

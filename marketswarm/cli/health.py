@@ -44,7 +44,7 @@ async def _read_health(svc: str | None, data: Path) -> dict[str, Any]:
     Raises Exit, code 3, if system-redis does not answer, though another bus did.
     """
     async with open_fleet(data) as fleet:
-        wanted = _select_services(svc, fleet)
+        wanted = select_services(svc, fleet)
         bus = fleet.bus(SYSTEM)
         try:
             stored = await read_strings(bus, [health_key(name) for name in wanted])
@@ -64,7 +64,7 @@ def _parse_event(raw: bytes | None) -> dict[str, Any] | None:
     return event if isinstance(event, dict) and event else None
 
 
-def _select_services(svc: str | None, fleet: FleetView) -> list[str]:
+def select_services(svc: str | None, fleet: FleetView) -> list[str]:
     """Return the given service, or all of them. Raises Exit, code 2, for a service not in the truth."""
     names = sorted({*fleet.truth.services, *(watch.svc for watch in fleet.truth.watched())})
     if svc is None:

@@ -28,7 +28,7 @@ from marketswarm.history.rollup import (
     find_differences,
     make_down,
     replace_runs,
-    sum_runs,
+    sum_hours,
 )
 from marketswarm.history.spans import (
     Change,
@@ -421,7 +421,7 @@ class FleetHistory:
             if first >= end:
                 found[name] = Seconds()
             elif own:
-                found[name] = sum_runs(fill_runs(own, shared, first, end))
+                found[name] = sum_hours(own, shared, first, end)
             else:
                 found[name] = self._sum_shared(bus, shared, first, end)
         self._sums[svc] = (key, found)
@@ -433,7 +433,7 @@ class FleetHistory:
         if key not in self._shared_sums:
             if len(self._shared_sums) > MAX_SHARED_SUMS:
                 self._shared_sums.clear()
-            self._shared_sums[key] = sum_runs(fill_runs((), shared, first, end))
+            self._shared_sums[key] = sum_hours((), shared, first, end)
         return self._shared_sums[key]
 
     def _find_unheard(self, bus: str, end: int) -> list[Span]:

@@ -176,6 +176,14 @@ def sum_runs(runs: Iterable[Run]) -> Seconds:
     return Seconds(up, down, unknown)
 
 
+def sum_hours(own: Sequence[Run], shared: Sequence[Run], first: int, end: int) -> Seconds:
+    """Return the seconds of the hours from `first` to before `end`, as `fill_runs` finds them."""
+    if cut_runs(shared, first, end):
+        return sum_runs(fill_runs(own, shared, first, end))
+    found = sum_runs(cut_runs(own, first, end))
+    return found._replace(up=(end - first) * HOUR_SEC - found.down - found.unknown)
+
+
 def make_down(runs: Sequence[Run], start: int, end: int) -> list[Run]:
     """Return hours in which a time that was up is down: that of an outage that began before they ended.
 

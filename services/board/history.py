@@ -1,7 +1,8 @@
 """Build what the snapshot shows of the past, from the recorder's history, cheaply. Pure.
 
 A snapshot is compared with the one before it, and each difference goes to every browser. So nothing here
-changes while nothing happens: a span that lasts has no end, and uptime is computed for full minutes.
+changes while nothing happens: a span that lasts has no end, and uptime is computed once a minute (more often
+in the first minute, in which a history may just have begun).
 """
 
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,8 @@ from marketswarm.history.spans import Timeline
 from services.board.snapshot import Span, Uptime
 from services.board.snapshot_builder import NO_HISTORY, History
 
-UPTIME_SEC: Final = 60
+UPTIME_SEC: Final = 60.0
+FIRST_UPTIME_SEC: Final = 5.0
 SHARE_DIGITS: Final = 5
 """The digits of a share of uptime: a second of a day."""
 _MAX_SHARED: Final = 10_000
@@ -26,7 +28,7 @@ class HistoryBuilder:
     def __init__(self) -> None:
         self._recent: dict[str, tuple[tuple[object, ...], tuple[Span, ...]]] = {}
         self._uptime: dict[str, Mapping[str, Uptime]] = {}
-        self._uptime_at = -1
+        self._uptime_at = self._begun_at = float("-inf")
         self._uptime_of: FleetHistory | None = None
         self._views: dict[tuple[StoredSpan, ...], tuple[Span, ...]] = {}
         self._sums: dict[Seconds, Uptime] = {}
@@ -35,10 +37,11 @@ class HistoryBuilder:
         """Return the spans of the last hour and the uptime of each service; none without a history."""
         if history is None:
             return NO_HISTORY
-        minute = int(now) // UPTIME_SEC
-        if (minute, history) != (self._uptime_at, self._uptime_of):
-            self._uptime = self._build_uptime(history, minute * UPTIME_SEC)
-            self._uptime_at, self._uptime_of = minute, history
+        if history is not self._uptime_of:
+            self._uptime_of, self._begun_at, self._uptime_at = history, now, float("-inf")
+        every_sec = UPTIME_SEC if now - self._begun_at > UPTIME_SEC else FIRST_UPTIME_SEC
+        if not 0 <= now - self._uptime_at < every_sec:
+            self._uptime, self._uptime_at = self._build_uptime(history, int(now)), now
         services = list(history.services)
         return History(self._build_recent(history, services, int(now)), self._uptime)
 
@@ -74,7 +77,7 @@ class HistoryBuilder:
         return self._views[spans]
 
     def _build_uptime(self, history: FleetHistory, now: int) -> dict[str, Mapping[str, Uptime]]:
-        """Return the uptime of each service by window, at a full minute."""
+        """Return the uptime of each service by window."""
         self._sums.clear()
         return {
             svc: {window: self._view_sum(seconds) for window, seconds in history.uptime(svc, now).items()}

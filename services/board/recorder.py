@@ -41,7 +41,9 @@ from services.board.settings import BoardEnvironment
 AT_ONCE: Final = 1000
 BLOCK_SEC: Final = 1.0
 LISTEN_SEC: Final = 5.0
-"""How often the healer's last beat is looked at."""
+"""How often the healer's last beat is looked at, unless its timeout is short."""
+GRACE_SEC: Final = 2.0
+"""How much longer than its timeout the healer may seem silent: its beats are only looked at now and then."""
 SAVE_SEC: Final = 60.0
 """How often it is stored that the healer was there, while nothing else happens."""
 STEP_BACK_SEC: Final = 10.0
@@ -180,7 +182,7 @@ class HistoryRecorder:
         bus_of = {watch.svc: watch.bus for watch in truth.watched()}
         if HEALER in truth.services:
             bus_of[HEALER] = truth.bus_of(HEALER)
-        new = history.follow(bus_of, self._timeout_sec, int(time.time()))
+        new = history.follow(bus_of, self._timeout_sec + GRACE_SEC, int(time.time()))
         await self._adopt(history, new)
         self._is_truth_new = False
 
@@ -207,7 +209,7 @@ class HistoryRecorder:
 
     async def _listen(self, history: FleetHistory) -> None:
         """Look at the healer's last beat every few seconds. Raises BusError."""
-        if time.monotonic() - self._listened_at < LISTEN_SEC:
+        if time.monotonic() - self._listened_at < min(LISTEN_SEC, self._timeout_sec / 4):
             return
         self._listened_at = time.monotonic()
         bus, key = self._healer_bus, last_beat_key(HEALER)

@@ -143,3 +143,21 @@ def test_a_port_that_is_taken_is_said_with_its_variable(board):
     second = board.fleet.start("board", METRICS_PORT="")
     assert second.wait(20) == 2
     assert f"BOARD_PORT: port {board.port}" in second.text()
+
+
+def test_the_past_of_a_service_is_shown_and_outlives_a_board_that_is_killed(board):
+    def downs():
+        spans = board.get("/api/v1/services/shop").json()["recent"]
+        return [span["starts_at"] for span in spans if span["state"] == "down"]
+
+    board.beater.stop("shop")
+    until(lambda: board.state("shop") == "down", 10)
+    begun = until(downs, 10)
+    assert abs(begun[0] - time.time()) < 10
+    board.beater.resume("shop")
+    until(lambda: board.state("shop") == "up", 10)
+    board.fleet["board"].kill()
+    board.fleet.start("board")
+    until(lambda: board.state("shop") == "up", 20)
+    assert until(downs, 10) == begun
+    until(lambda: board.get("/api/v1/services/web").json()["uptime"]["24h"]["share"] == 1, 20)

@@ -18,6 +18,7 @@ from marketswarm.history.rollup import (
     find_differences,
     make_down,
     replace_runs,
+    sum_hours,
     sum_runs,
 )
 from marketswarm.history.spans import Span, State
@@ -98,6 +99,13 @@ def test_an_hour_is_taken_from_its_service_else_from_its_bus_else_it_was_up(own,
     found = hour_by_hour(fill_runs(own, shared, H0, H0 + HOURS))
     wanted = dict.fromkeys(range(H0, H0 + HOURS), (0, 0)) | hour_by_hour(shared) | hour_by_hour(own)
     assert found == {hour: each for hour, each in wanted.items() if hour < H0 + HOURS}
+
+
+@given(some_runs(), some_runs() | st.just([]))
+def test_the_sum_of_hours_is_that_of_each_of_them(own, shared):
+    wanted = sum_runs(fill_runs(own, shared, H0, H0 + HOURS))
+    assert sum_hours(own, shared, H0, H0 + HOURS) == wanted
+    assert sum(wanted) == HOURS * HOUR_SEC
 
 
 @given(covering_spans(), some_runs())

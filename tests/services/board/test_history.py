@@ -40,10 +40,16 @@ def test_a_span_that_lasts_has_no_end():
 def test_while_nothing_happens_nothing_is_made_anew():
     history, builder = make_history(), HistoryBuilder()
     add_miss(history, "a", T0 + 4000)
-    one, two = builder.build(history, T0 + 5000.0), builder.build(history, T0 + 5030.0)
+    one, two = builder.build(history, T0 + 5000.0), builder.build(history, T0 + 5004.0)
     assert one.recent == two.recent
     assert all(one.recent[svc] is two.recent[svc] for svc in one.recent)
     assert one.uptime is two.uptime
+
+
+def test_uptime_is_made_anew_once_a_minute():
+    history, builder = make_history(), HistoryBuilder()
+    made = [builder.build(history, T0 + 5000.0 + sec).uptime for sec in range(240)]
+    assert len({id(each) for each in made}) == 13 + 2
 
 
 def test_what_happens_is_shown_at_once():

@@ -1,0 +1,201 @@
+"""Implement `marketswarm doctor`: look at every link of a fleet, and name what is wrong and its remedy."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from marketswarm.agent.truth_source import TruthReading, read_all_truths
+from marketswarm.bus import Bus, BusError
+from marketswarm.cli import event_loop, output
+from marketswarm.cli.findings import (
+    BusReading,
+    Finding,
+    FleetReading,
+    Level,
+    LogState,
+    TruthCopy,
+    judge_all,
+)
+from marketswarm.cli.fleet_view import FleetView, open_fleet
+from marketswarm.cli.options import DATA, Data, Json
+from marketswarm.exit import Exit
+from marketswarm.history.store import read_history
+from marketswarm.keys import ALERT_LOG, ALERTS, NOTIFIER_GROUP, TRUTH_CHANGED
+from marketswarm.settings import CommonSettings, read_settings
+from marketswarm.status import make_service_rows, read_fleet_state, read_notifications
+from marketswarm.text import escape_text
+from marketswarm.truth import SYSTEM
+
+SOMETHING_WRONG: Final = 1
+"""The exit code if anything is wrong; notes alone are no reason for it."""
+CHANNELS_AT_ONCE: Final = 1000
+_MARKS: Final = {Level.RIGHT: "✓", Level.NOTE: "·", Level.WRONG: "✗"}
+_STYLES: Final = {Level.RIGHT: output.GREEN, Level.NOTE: output.YELLOW, Level.WRONG: output.RED}
+_NOTIFIER: Final = "notifier"
+_BOARD: Final = "board"
+
+
+def doctor(as_json: Json = False, data: Data = DATA) -> None:
+    """Look for what is wrong with a fleet: buses, truth, clocks, settings of servers, listeners, messages.
+
+    Each finding has its remedy. Ends with 1 if anything is wrong; notes alone don't count.
+    """
+    found = event_loop.run(_examine(data))
+    if as_json:
+        output.print_json([asdict(one) for one in found])
+    else:
+        _print_findings(found)
+    if any(one.level is Level.WRONG for one in found):
+        raise Exit(SOMETHING_WRONG, "")
+
+
+def _print_findings(found: list[Finding]) -> None:
+    """Print one line for each finding, and one for its remedy."""
+    width = max(len(one.about) for one in found)
+    for one in found:
+        text = f"{_MARKS[one.level]} {one.about:<{width}}  {escape_text(one.text)}"
+        output.print_line(text, _STYLES[one.level])
+        if one.remedy:
+            output.print_line(f"  {'':<{width}}  > {escape_text(one.remedy)}")
+    wrong = sum(one.level is Level.WRONG for one in found)
+    notes = sum(one.level is Level.NOTE for one in found)
+    output.print_line(f"{wrong or 'nothing'} wrong, {notes or 'no'} notes")
+
+
+async def _examine(data: Path) -> list[Finding]:
+    """Return all findings. Raises Exit, code 3, if no bus answers."""
+    async with open_fleet(data) as fleet:
+        buses = fleet.buses()
+        settings = read_settings(CommonSettings)
+        truths = await read_all_truths(buses, settings.truth_redis_key, None, 2.0)
+        readings = await asyncio.gather(*(_read_bus(fleet, each) for each in truths))
+        return judge_all(readings, None if fleet.found is None else await _read_fleet(fleet))
+
+
+async def _read_bus(fleet: FleetView, seen: TruthReading) -> BusReading:
+    """Return what one bus answers; a failure in between is the reason why it does not."""
+    bus = seen.bus
+    try:
+        begun = time.time()
+        sec, usec = await bus.ask(bus.client.time())
+        ahead_sec = sec + usec / 1e6 - (begun + time.time()) / 2
+        info = await _ask_if_allowed(bus, bus.client.info())
+        config = await _read_config(bus)
+        listeners = await _read_listeners(fleet, bus)
+        followers = await _ask_if_allowed(bus, bus.client.pubsub_numsub(TRUTH_CHANGED))
+        log = await _read_log(bus) if bus.name == _alert_bus(fleet) else None
+    except BusError as error:
+        return BusReading(bus.name, bus.where, reason=error.reason)
+    copy = TruthCopy(reason=escape_text(seen.reason))
+    if seen.found is not None:
+        copy = TruthCopy(seen.found.revision, seen.found.loaded.sha256)
+    return BusReading(
+        bus.name,
+        bus.where,
+        truth=copy,
+        ahead_sec=ahead_sec,
+        info=info if isinstance(info, dict) else None,
+        config=config,
+        listeners=listeners,
+        truth_followers=followers[0][1] if followers else None,
+        log=log,
+    )
+
+
+def _alert_bus(fleet: FleetView) -> str:
+    """Return the name of the bus of the alerts."""
+    return fleet.truth.alert_target(ALERTS)[0] if fleet.found else SYSTEM
+
+
+async def _ask_if_allowed(bus: Bus, request: Awaitable[Any]) -> Any:
+    """Return the answer to a request; None if the user may not send it. Raises BusError."""
+    try:
+        return await bus.ask(request)
+    except BusError as error:
+        if error.reason in ("auth", "error"):
+            return None
+        raise
+
+
+async def _read_config(bus: Bus) -> dict[str, str] | None:
+    """Return the settings that matter; None if the user may not ask for them. Raises BusError."""
+    asked = bus.client.config_get("client-output-buffer-limit", "timeout")
+    found = await _ask_if_allowed(bus, asked)
+    if not isinstance(found, Mapping):
+        return None
+    return {_text(name): _text(value) for name, value in found.items()}
+
+
+async def _read_listeners(fleet: FleetView, bus: Bus) -> dict[str, int] | None:
+    """Return the number of subscribers of each watched service of a bus; None if PUBSUB is refused.
+
+    Raises BusError.
+    """
+    watched = [watch for watch in fleet.truth.watched() if watch.bus == bus.name] if fleet.found else []
+    found: dict[str, int] = {}
+    for at in range(0, len(watched), CHANNELS_AT_ONCE):
+        some = watched[at : at + CHANNELS_AT_ONCE]
+        asked = bus.client.pubsub_numsub(*(watch.channel for watch in some))
+        counts = await _ask_if_allowed(bus, asked)
+        if counts is None:
+            return None
+        found |= {watch.svc: int(count) for watch, (_, count) in zip(some, counts, strict=False)}
+    return found
+
+
+async def _read_log(bus: Bus) -> LogState | None:
+    """Return the length of the alert log, and how far the notifier is behind. Raises BusError."""
+    entries = await _ask_if_allowed(bus, bus.client.xlen(ALERT_LOG))
+    if entries is None:
+        return None
+    groups = await _ask_if_allowed(bus, bus.client.xinfo_groups(ALERT_LOG))
+    ours = next((one for one in groups or () if _text(one.get("name")) == NOTIFIER_GROUP), None)
+    if ours is None:
+        return LogState(entries)
+    lag, pending = ours.get("lag"), ours.get("pending")
+    return LogState(
+        entries,
+        has_group=True,
+        lag=lag if isinstance(lag, int) else None,
+        pending=pending if isinstance(pending, int) else None,
+    )
+
+
+async def _read_fleet(fleet: FleetView) -> FleetReading:
+    """Return what the buses hold about the fleet."""
+    truth = fleet.truth
+    (state, _), notifications = await asyncio.gather(
+        read_fleet_state(truth, fleet.bus), read_notifications(fleet.buses())
+    )
+    rows = make_service_rows(truth, state, notifications.incidents)
+    section = truth.services.get(_NOTIFIER)
+    channels = section.settings.get("channels") if section else None
+    return FleetReading(
+        leader=None if state.leader is None else escape_text(state.leader.boot),
+        lapsed_sec=state.leader.lapsed_sec if state.leader else 0.0,
+        down=[row.svc for row in rows if row.verdict != "up"],
+        degraded={row.svc: row.detail or "" for row in rows if row.status == "degraded"},
+        has_notifier=section is not None,
+        channels=list(channels) if isinstance(channels, dict) else [],
+        stuck=sum(one.stuck for one in notifications.pending),
+        dead=notifications.dead,
+        has_board=_BOARD in truth.services,
+        recorded_ago_sec=await _read_history_age(fleet.bus(SYSTEM)),
+    )
+
+
+async def _read_history_age(bus: Bus) -> float | None:
+    """Return how long ago the board recorded the history last; None if there is none, or no answer."""
+    try:
+        stored = await read_history(bus, [])
+    except BusError:
+        return None
+    return None if stored is None else max(0.0, time.time() - stored.history.listening.until)
+
+
+def _text(value: Any) -> str:
+    """Return a value of the server as text."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,305 @@
+"""Judge what `marketswarm doctor` read: each finding says what is right or wrong, and what to do. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from marketswarm.text import format_duration
+
+SKEW_SEC: Final = 2.0
+"""Clocks that differ by more than this make times in messages hard to read; no verdict depends on them."""
+LAG_ENTRIES: Final = 100
+FULL_SHARE: Final = 0.9
+MIN_PUBSUB_BYTES: Final = 64 << 20
+NAMED: Final = 5
+_LOOK_AT_DISK: Final = "look at the disk of the server"
+SETTINGS_PAGE: Final = "docs/buses.md has the settings for a server"
+
+
+class Level(StrEnum):
+    """How bad a finding is. Only `wrong` makes the command end with 1."""
+
+    RIGHT = "right"
+    NOTE = "note"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was looked at, what was found, and the remedy; the latter is empty if none is needed."""
+
+    level: Level
+    about: str
+    text: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TruthCopy:
+    """What a bus holds of the truth: its revision and its hash, or the reason why there is none."""
+
+    revision: int | None = None
+    sha256: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """The length of the alert log, and how far the notifier is behind; None is unknown."""
+
+    entries: int
+    has_group: bool = False
+    lag: int | None = None
+    pending: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BusReading:
+    """What was read of one bus; `reason` is why it did not answer, None if it did.
+
+    `ahead_sec` is how far its clock is ahead of ours. `info` are the values of INFO, `config` those of CONFIG
+    GET, None where the user may not ask. `listeners` are the subscribers of each heartbeat channel, by
+    service.
+    """
+
+    name: str
+    where: str
+    reason: str | None = None
+    truth: TruthCopy = field(default_factory=TruthCopy)
+    ahead_sec: float = 0.0
+    info: Mapping[str, Any] | None = None
+    config: Mapping[str, str] | None = None
+    listeners: Mapping[str, int] | None = None
+    truth_followers: int | None = None
+    log: LogState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FleetReading:
+    """What was read of the fleet as a whole.
+
+    `leader` is the boot of the healer that leads, and `lapsed_sec` for how long its lease is over, 0 while it
+    is valid. `down` and `degraded` are services, the latter with what they say. `channels` are those that the
+    truth names. `recorded_ago_sec` is the age of the board's history, None without one.
+    """
+
+    leader: str | None = None
+    lapsed_sec: float = 0.0
+    down: Sequence[str] = ()
+    degraded: Mapping[str, str] = field(default_factory=dict)
+    has_notifier: bool = True
+    channels: Sequence[str] = ()
+    stuck: int = 0
+    dead: int = 0
+    has_board: bool = False
+    recorded_ago_sec: float | None = None
+
+
+def judge_all(buses: Sequence[BusReading], fleet: FleetReading | None) -> list[Finding]:
+    """Return every finding: each bus, the truth on all of them, then the fleet if it could be read."""
+    found: list[Finding] = []
+    for bus in buses:
+        found += judge_bus(bus)
+    found += judge_truth(buses)
+    if fleet is not None:
+        found += judge_fleet(fleet)
+    return found
+
+
+def judge_bus(bus: BusReading) -> Iterator[Finding]:
+    """Yield what is found about one bus."""
+    if bus.reason is not None:
+        remedy = f"start the server, or look at the address: it was asked at {bus.where}"
+        yield Finding(Level.WRONG, bus.name, f"does not answer: {bus.reason}", remedy)
+        return
+    yield Finding(Level.RIGHT, bus.name, f"answers at {bus.where}")
+    if abs(bus.ahead_sec) > SKEW_SEC:
+        way = "ahead of" if bus.ahead_sec > 0 else "behind"
+        text = f"its clock is {format_duration(abs(bus.ahead_sec))} {way} the one here"
+        yield Finding(Level.NOTE, bus.name, text, "have both machines keep their clocks by NTP")
+    if bus.info is None:
+        yield _not_asked(bus.name, "INFO", "its persistence and memory")
+    else:
+        yield from _judge_persistence(bus.name, bus.info)
+        yield from _judge_memory(bus.name, bus.info)
+    yield from _judge_buffers(bus)
+    yield from _judge_listeners(bus)
+    yield from _judge_log(bus)
+
+
+def _not_asked(name: str, command: str, what: str) -> Finding:
+    """Return that a bus was not asked for something, since its user may not send the command."""
+    remedy = "log in as a user who may, or look on the server"
+    return Finding(Level.NOTE, name, f"{what} could not be looked at: {command} is refused", remedy)
+
+
+def _judge_persistence(name: str, info: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield whether a server that is restarted would still have its data."""
+    if info.get("aof_enabled") in (1, "1"):
+        if info.get("aof_last_write_status", "ok") != "ok":
+            yield Finding(
+                Level.WRONG, name, "its last write to disk failed", "look at the disk of the server"
+            )
+        else:
+            yield Finding(Level.RIGHT, name, "keeps its data over a restart (appendonly)")
+        return
+    text = "loses data at a restart: appendonly is off"
+    yield Finding(Level.WRONG, name, text, f"CONFIG SET appendonly yes, and in its file; {SETTINGS_PAGE}")
+    if info.get("rdb_last_bgsave_status", "ok") != "ok":
+        yield Finding(Level.WRONG, name, "its last save to disk failed", _LOOK_AT_DISK)
+
+
+def _judge_memory(name: str, info: Mapping[str, Any]) -> Iterator[Finding]:
+    """Yield whether the server is about to be full, and what it does then."""
+    policy, most, used = (info.get(key) for key in ("maxmemory_policy", "maxmemory", "used_memory"))
+    if policy is not None and policy != "noeviction":
+        text = f"forgets keys when it is full (maxmemory-policy {policy})"
+        remedy = f"CONFIG SET maxmemory-policy noeviction, and in its file; {SETTINGS_PAGE}"
+        yield Finding(Level.WRONG, name, text, remedy)
+    if most == 0:
+        remedy = f"set maxmemory to half of the machine's memory; {SETTINGS_PAGE}"
+        yield Finding(Level.NOTE, name, "may take all memory of its machine: maxmemory is 0", remedy)
+    elif isinstance(most, int) and isinstance(used, int) and used > FULL_SHARE * most:
+        text = f"is {100 * used // most} % full: it refuses writes at maxmemory"
+        yield Finding(Level.WRONG, name, text, "raise maxmemory, or shorten the streams of your services")
+
+
+def _judge_buffers(bus: BusReading) -> Iterator[Finding]:
+    """Yield whether the server cuts off the healer in a burst of beats, or clients that are idle."""
+    if bus.config is None:
+        yield _not_asked(bus.name, "CONFIG GET", "its output buffers")
+        return
+    hard = parse_pubsub_limit(bus.config.get("client-output-buffer-limit", ""))
+    if hard is not None and 0 < hard < MIN_PUBSUB_BYTES:
+        text = f"cuts subscribers off at {hard >> 20} MB: a burst of beats may cut off the healer"
+        remedy = f'CONFIG SET client-output-buffer-limit "pubsub 256mb 64mb 60"; {SETTINGS_PAGE}'
+        yield Finding(Level.NOTE, bus.name, text, remedy)
+    if bus.config.get("timeout", "0") not in ("0", ""):
+        text = f"cuts off clients that are idle for {bus.config['timeout']} s"
+        yield Finding(Level.NOTE, bus.name, text, "CONFIG SET timeout 0, and in its file")
+
+
+def parse_pubsub_limit(setting: str) -> int | None:
+    """Return the hard limit of subscribers in bytes, 0 for none; None if the setting does not have it."""
+    words = setting.split()
+    for at, word in enumerate(words[:-1]):
+        if word == "pubsub" and words[at + 1].isascii() and words[at + 1].isdigit():
+            return int(words[at + 1][:18])
+    return None
+
+
+def _judge_listeners(bus: BusReading) -> Iterator[Finding]:
+    """Yield whether the healer listens to each service, and agents to changes of the truth."""
+    if bus.listeners is None:
+        yield _not_asked(bus.name, "PUBSUB", "who subscribes")
+        return
+    deaf = [svc for svc, count in bus.listeners.items() if not count]
+    if deaf:
+        text = f"nobody listens to {_name_some(deaf)}, {len(deaf)} of {len(bus.listeners)} services"
+        remedy = "is the healer up? `marketswarm status`; with users, renew them: `marketswarm acl`"
+        yield Finding(Level.WRONG, bus.name, text, remedy)
+    elif bus.listeners:
+        yield Finding(Level.RIGHT, bus.name, f"somebody listens to each of its {len(bus.listeners)} services")
+    if bus.truth_followers == 0:
+        text = "no agent follows changes of the truth here"
+        yield Finding(Level.NOTE, bus.name, text, "is any agent up? `marketswarm status`")
+
+
+def _judge_log(bus: BusReading) -> Iterator[Finding]:
+    """Yield how long the alert log is, and whether the notifier keeps up with it."""
+    if bus.log is None:
+        return
+    log = bus.log
+    if not log.has_group:
+        text = f"the alert log has {log.entries} entries, and no notifier has ever read it"
+        remedy = "start a notifier, or nobody gets a message"
+        yield Finding(Level.WRONG, bus.name, text, remedy)
+        return
+    behind = (log.lag or 0) + (log.pending or 0)
+    text = f"the alert log has {log.entries} entries, the notifier is {behind} behind"
+    if behind > LAG_ENTRIES:
+        yield Finding(Level.WRONG, bus.name, text, "is the notifier up? `marketswarm logs notifier`")
+    else:
+        yield Finding(Level.RIGHT, bus.name, text)
+
+
+def judge_truth(buses: Sequence[BusReading]) -> Iterator[Finding]:
+    """Yield whether all buses that answer hold the same truth."""
+    asked = [bus for bus in buses if bus.reason is None]
+    remedy = "`marketswarm seed` writes one truth to all buses"
+    for bus in asked:
+        if bus.truth.reason is not None:
+            yield Finding(Level.WRONG, bus.name, f"has no valid truth: {bus.truth.reason}", remedy)
+    held = {bus.name: bus.truth for bus in asked if bus.truth.reason is None}
+    if not held:
+        return
+    copies = {(copy.revision, copy.sha256) for copy in held.values()}
+    if len(copies) == 1:
+        revision = next(iter(held.values())).revision
+        number = "one whose revision is unknown" if revision is None else f"revision {revision}"
+        yield Finding(Level.RIGHT, "truth", f"{number} on {_name_some(list(held))}")
+    else:
+        told = ", ".join(
+            f"{name} has {copy.revision or 'an unknown revision'}" for name, copy in held.items()
+        )
+        yield Finding(Level.WRONG, "truth", f"the buses differ: {told}", remedy)
+
+
+def judge_fleet(fleet: FleetReading) -> Iterator[Finding]:
+    """Yield what is found about the healer, the services, messages to people, and the history."""
+    if fleet.leader is None:
+        yield Finding(Level.WRONG, "healer", "none leads: no alert is published", "start a healer")
+    elif fleet.lapsed_sec:
+        text = f"the lease of {fleet.leader} ran out {format_duration(fleet.lapsed_sec)} ago"
+        yield Finding(Level.WRONG, "healer", f"{text}: no alert is published", "start a healer")
+    else:
+        yield Finding(Level.RIGHT, "healer", f"{fleet.leader} leads")
+    if fleet.down:
+        text = f"{len(fleet.down)} not up: {_name_some(fleet.down)}"
+        yield Finding(Level.WRONG, "services", text, "`marketswarm status` says since when, and why")
+    else:
+        yield Finding(Level.RIGHT, "services", "all are up")
+    for svc, detail in list(fleet.degraded.items())[:NAMED]:
+        yield Finding(Level.NOTE, svc, f"is degraded: {detail}", f"`marketswarm logs {svc}`")
+    yield from _judge_messages(fleet)
+    yield from _judge_history(fleet)
+
+
+def _judge_messages(fleet: FleetReading) -> Iterator[Finding]:
+    """Yield whether messages reach people."""
+    if not fleet.has_notifier:
+        remedy = "add a section `notifier` to the truth"
+        yield Finding(Level.WRONG, "messages", "the truth has no notifier: nobody gets a message", remedy)
+        return
+    if fleet.channels:
+        text = f"the truth names {len(fleet.channels)} channels: {_name_some(fleet.channels)}"
+        yield Finding(Level.RIGHT, "messages", text)
+    else:
+        text = "the truth names no channel; only the environment of the notifier may have some"
+        yield Finding(Level.NOTE, "messages", text, "`marketswarm notify test` tries it")
+    if fleet.stuck:
+        text = f"{fleet.stuck} wait for a receiver that fails"
+        yield Finding(Level.WRONG, "messages", text, "`marketswarm dead` says which, and why")
+    if fleet.dead:
+        text = f"{fleet.dead} could not be delivered"
+        yield Finding(Level.NOTE, "messages", text, "`marketswarm dead` shows them, and how to send them")
+
+
+def _judge_history(fleet: FleetReading) -> Iterator[Finding]:
+    """Yield whether the board records the history."""
+    if not fleet.has_board:
+        return
+    ago = fleet.recorded_ago_sec
+    if ago is None or ago > 180:
+        when = "nothing is recorded" if ago is None else f"nothing is recorded for {format_duration(ago)}"
+        yield Finding(Level.NOTE, "history", when, "is the board up? `marketswarm logs board`")
+    else:
+        yield Finding(Level.RIGHT, "history", "is recorded")
+
+
+def _name_some(names: Iterable[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    known = list(names)
+    more = f" and {len(known) - NAMED} more" if len(known) > NAMED else ""
+    return ", ".join(known[:NAMED]) + more

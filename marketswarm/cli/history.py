@@ -1,0 +1,141 @@
+"""Implement `marketswarm history`: the outages of one service, and its uptime, as the board recorded them."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from marketswarm.bus import BusError
+from marketswarm.cli import event_loop, output
+from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.fleet_view import FleetView, open_fleet
+from marketswarm.cli.health import select_services
+from marketswarm.cli.options import DATA, Data, Json, Svc
+from marketswarm.exit import Code, Exit
+from marketswarm.history.rollup import HOUR_SEC, WINDOWS, Outage, Seconds
+from marketswarm.history.spans import State
+from marketswarm.history.store import read_history
+from marketswarm.text import format_duration
+from marketswarm.truth import HEALER, SYSTEM
+
+NO_HISTORY: Final = 1
+"""The exit code if nothing is recorded of a service."""
+FRESH_SEC: Final = 120
+"""A history that was written more recently than this is current: the board writes at least every minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceReport:
+    """Hold what is known of the past of a service at `at`, in epoch seconds.
+
+    `since` is when its history began; `outages` are the last ones, the oldest first.
+    """
+
+    svc: str
+    at: int
+    since: int
+    state: State
+    uptime: dict[str, Seconds]
+    outages: list[Outage]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        return {
+            "svc": self.svc,
+            "state": self.state.value,
+            "at": self.at,
+            "since": self.since,
+            "uptime": {
+                window: {
+                    "share": seconds.share,
+                    "up_sec": seconds.up,
+                    "down_sec": seconds.down,
+                    "unknown_sec": seconds.unknown,
+                }
+                for window, seconds in self.uptime.items()
+            },
+            "outages": [
+                {"start": one.start, "end": one.end, "sec": (one.end or self.at) - one.start}
+                for one in self.outages
+            ],
+        }
+
+
+def history(svc: Svc, as_json: Json = False, data: Data = DATA) -> None:
+    """Show the last outages of a service, and its uptime over 24 h, 7 d, 30 d and a year.
+
+    The board records them. Time in which nobody listened is unknown, and left out. Ends with 1 when nothing
+    is recorded of the service.
+    """
+    report = event_loop.run(_read_report(svc, data))
+    if as_json:
+        output.print_json(report.to_json())
+        return
+    for line in describe_report(report, time.time()):
+        output.print_line(line)
+
+
+async def _read_report(svc: str, data: Path) -> ServiceReport:
+    """Read what is recorded of a service.
+
+    Raises Exit: code 1 if nothing is, code 2 for a service that the truth does not have, code 3 if
+    system-redis does not answer.
+    """
+    async with open_fleet(data) as fleet:
+        select_services(svc, fleet)
+        bus = fleet.bus(SYSTEM)
+        try:
+            return await _read_recorded(svc, fleet)
+        except BusError as error:
+            raise Exit(
+                Code.NO_BUS,
+                f"bus {bus.name} at {bus.where} does not answer ({error.reason}): it keeps the history",
+            ) from None
+
+
+async def _read_recorded(svc: str, fleet: FleetView) -> ServiceReport:
+    """Read the history of a service. Raises BusError, and Exit, code 1, if there is none."""
+    stored = await read_history(fleet.bus(SYSTEM), [svc])
+    record = None if stored is None else stored.history.services.get(svc)
+    if stored is None or record is None:
+        raise Exit(NO_HISTORY, f"nothing is recorded of {svc}: the board records it while it runs")
+    found = stored.history
+    bus_of = {watch.svc: watch.bus for watch in fleet.truth.watched() if watch.svc == svc}
+    now = int(time.time())
+    found.follow(bus_of or {svc: SYSTEM}, fleet.truth.timeout_of(HEALER), now)
+    newest = max([found.listening.until, *(fact.at for fact in record.timeline.facts)])
+    at = newest if newest <= now < newest + FRESH_SEC else now
+    spans = found.spans(svc, max(at, record.timeline.begin + 1))
+    return ServiceReport(
+        svc,
+        at,
+        record.first * HOUR_SEC,
+        spans[-1].state,
+        found.uptime(svc, at),
+        found.outages(svc, at),
+    )
+
+
+def describe_report(report: ServiceReport, now: float) -> list[str]:
+    """Return a report as lines for people."""
+    begun = format_moment(report.since, now)
+    lines = [f"{report.svc} is {report.state}; recorded since {begun}", ""]
+    lines.append(f"{'':>6}  {'uptime':>9}  {'down':>14}  {'unknown':>14}")
+    for window in WINDOWS:
+        seconds = report.uptime[window]
+        down, unknown = (format_duration(each) if each else "-" for each in (seconds.down, seconds.unknown))
+        lines.append(f"{window:>6}  {format_share(seconds.share):>9}  {down:>14}  {unknown:>14}")
+    lines.append("")
+    if not report.outages:
+        return [*lines, "no outage is recorded"]
+    lines.append("outages, the latest first:")
+    for one in reversed(report.outages):
+        start = format_moment(one.start, now)
+        length = format_duration((one.end or report.at) - one.start)
+        lines.append(f"  {start}  {length}" + ("" if one.end is not None else ", and it is down still"))
+    return lines
+
+
+def format_share(share: float | None) -> str:
+    """Return a share of uptime in percent, rounded down, so that only all is 100 %; `-` if it is unknown."""
+    return "-" if share is None else f"{int(share * 100_000) / 1000:.3f} %"
