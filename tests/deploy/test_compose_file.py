@@ -22,8 +22,9 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 IN_IMAGE = re.findall(r"^COPY --link (\w+) \1$", DOCKERFILE, re.MULTILINE)
 BUSES = ("system-redis", "market-redis")
 ONE_SHOTS = ("access", "bootstrap", "operator")
-AGENTS = [name for name in SERVICES if name not in (*BUSES, *ONE_SHOTS)]
-OTHERS_KEYS = {"healer-standby": ["healer"], "access": [], "system-redis": [], "market-redis": []}
+OBSERVERS = ("prometheus", "grafana")
+AGENTS = [name for name in SERVICES if name not in (*BUSES, *ONE_SHOTS, *OBSERVERS)]
+OTHERS_KEYS = {"healer-standby": ["healer"], **{name: [] for name in ("access", *BUSES, *OBSERVERS)}}
 # a value that says what is secret, and what only names a file with it
 SECRET = re.compile(r"(?:PASSWORD|TOKEN|SECRET|_KEY|URL)$")
 every_service = pytest.mark.parametrize("name", SERVICES)
@@ -68,13 +69,18 @@ def test_all_join_the_one_network_that_is_there_apart_from_them():
     }
 
 
-def test_only_the_buses_and_the_board_are_published_and_only_on_this_host():
+def test_only_the_buses_the_board_and_what_observes_are_published_and_only_on_this_host():
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert published == {
         "system-redis": ["127.0.0.1:${SYSTEM_REDIS_PORT:-6379}:6379"],
         "market-redis": ["127.0.0.1:${MARKET_REDIS_PORT:-6380}:6379"],
         "board": ["127.0.0.1:${BOARD_PORT:-8080}:8080"],
+        "prometheus": ["127.0.0.1:${PROMETHEUS_PORT:-9090}:9090"],
+        "grafana": ["127.0.0.1:${GRAFANA_PORT:-3000}:3000"],
     }
+    assert {name for name in SERVICES if SERVICES[name].get("profiles") == ["observability"]} == set(
+        OBSERVERS
+    )
 
 
 def test_the_data_is_in_the_volumes_of_the_operators_document():
@@ -97,6 +103,7 @@ def test_what_waits_for_what():
     }
     for name in AGENTS:
         assert SERVICES[name]["depends_on"] == {"bootstrap": {"condition": "service_completed_successfully"}}
+    assert not any("depends_on" in SERVICES[name] for name in OBSERVERS)
     # else each new image of ours restarts the buses: Compose recreates what depends on what it recreates
     assert not any("depends_on" in SERVICES[bus] for bus in BUSES)
 
@@ -195,7 +202,7 @@ def test_the_servers_read_what_is_made_for_them_and_keep_what_is_written():
 
 def test_the_code_of_this_folder_takes_the_place_of_all_that_is_in_the_image():
     dev = yaml.safe_load((ROOT / "compose.dev.yaml").read_text(encoding="utf-8"))["services"]
-    assert set(dev) == set(SERVICES) - set(BUSES)
+    assert set(dev) == set(SERVICES) - {*BUSES, *OBSERVERS}
     for service in dev.values():
         assert service["volumes"] == [f"./{package}:/app/{package}:ro" for package in IN_IMAGE]
 

@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from support.pages import ROOT, blocks
+from support.pages import ROOT
 from support.rig import free_port
 from support.rig.metrics import Prometheus, answers, asked
 from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service
@@ -12,12 +12,14 @@ from support.waiting import until
 
 pytestmark = pytest.mark.needs("prometheus", "promtool")
 
-RULES = blocks(ROOT / "docs" / "metrics.md", "yaml")[1]
+RULES = (ROOT / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8")
+NO_NOTIFIER = {("NobodyNotifies", "")}
+"""What is right here, if the machine takes a minute for this."""
 SEEN_SEC = 5.0
 """A scrape, an evaluation, and a busy machine."""
 
 
-def test_prometheus_sees_a_service_go_and_come_back_and_the_rules_that_we_show_fire(tmp_path):
+def test_prometheus_sees_a_service_go_and_come_back_and_the_rules_that_we_ship_fire(tmp_path):
     ports = {"healer": free_port(), "sentinel": free_port()}
     services = {"alpha": service(), "beta": service(), "sentinel": service()}
     with Scene(tmp_path, services, (), idle={"sentinel"}) as scene:
@@ -29,7 +31,7 @@ def test_prometheus_sees_a_service_go_and_come_back_and_the_rules_that_we_show_f
             alpha = f'marketswarm_service_up{{svc="alpha",{healer}}}'
             until(lambda: prometheus.value(alpha) == 1, 15, "alpha to be up")
             until(lambda: prometheus.value('sum(up{job="marketswarm"})') == 2, SEEN_SEC, "both to answer")
-            until(lambda: not prometheus.alerts(), 10, "nothing to alert on")
+            until(lambda: not prometheus.alerts() - NO_NOTIFIER, 10, "nothing to alert on")
 
             died = scene.stop_beating("alpha")
             until(
@@ -43,7 +45,7 @@ def test_prometheus_sees_a_service_go_and_come_back_and_the_rules_that_we_show_f
             until(lambda: ("ServiceDown", "alpha") in prometheus.alerts(), SEEN_SEC, "the rule")
             scene.beat_again("alpha")
             until(lambda: prometheus.value(alpha) == 1, SEEN_SEC, "alpha to be up again")
-            until(lambda: not prometheus.alerts(), SEEN_SEC, "the end of the alert")
+            until(lambda: not prometheus.alerts() - NO_NOTIFIER, SEEN_SEC, "the end of the alert")
             assert prometheus.value(f'marketswarm_service_misses_total{{svc="alpha",{healer}}}') == 1
             assert prometheus.value(f"sum(increase(marketswarm_beats_heard_total{{{healer}}}[1m]))") > 0
 
