@@ -6,10 +6,10 @@ in the first minute, in which a history may just have begun).
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from marketswarm.history.fleet_history import FleetHistory
-from marketswarm.history.rollup import Seconds
+from marketswarm.history.rollup import HOUR_SEC, WINDOWS, Seconds
 from marketswarm.history.spans import Span as StoredSpan
 from marketswarm.history.spans import Timeline
 from services.board.snapshot import Span, Uptime
@@ -22,16 +22,31 @@ SHARE_DIGITS: Final = 5
 _MAX_SHARED: Final = 10_000
 
 
+class _Recent(NamedTuple):
+    """The spans of a service for a key, and the second in which they were built; None once that is over.
+
+    What began in that second has no length yet, and is left out. So they are built once more after it.
+    """
+
+    key: tuple[object, ...]
+    spans: tuple[Span, ...]
+    built_at: int | None
+
+    def is_early(self, now: int) -> bool:
+        """Return True if the second in which the spans were built is over."""
+        return self.built_at is not None and now > self.built_at
+
+
 class HistoryBuilder:
     """Builds the history of all services for a snapshot; what did not change is the same object again."""
 
     def __init__(self) -> None:
-        self._recent: dict[str, tuple[tuple[object, ...], tuple[Span, ...]]] = {}
+        self._recent: dict[str, _Recent] = {}
         self._uptime: dict[str, Mapping[str, Uptime]] = {}
         self._uptime_at = self._begun_at = float("-inf")
         self._uptime_of: FleetHistory | None = None
         self._views: dict[tuple[StoredSpan, ...], tuple[Span, ...]] = {}
-        self._sums: dict[Seconds, Uptime] = {}
+        self._sums: dict[tuple[Seconds, int | None], Uptime] = {}
 
     def build(self, history: FleetHistory | None, now: float) -> History:
         """Return the spans of the last hour and the uptime of each service; none without a history."""
@@ -53,10 +68,14 @@ class HistoryBuilder:
         for svc in services:
             key = (*history.recent_key(svc, now), self._line_of(history, svc))
             known = self._recent.get(svc)
-            if known is None or known[0] != key:
-                known = (key, self._view_spans(tuple(history.recent(svc, now)), now))
+            if known is None or known.key != key or known.is_early(now):
+                spans = self._view_spans(tuple(history.recent(svc, now)), now)
+                if known is not None and known.key == key:
+                    known = _Recent(key, known.spans if known.spans == spans else spans, None)
+                else:
+                    known = _Recent(key, spans, now)
                 self._recent[svc] = known
-            found[svc] = known[1]
+            found[svc] = known.spans
         if len(self._recent) > len(found):
             self._recent = {svc: self._recent[svc] for svc in found}
         return found
@@ -79,16 +98,27 @@ class HistoryBuilder:
     def _build_uptime(self, history: FleetHistory, now: int) -> dict[str, Mapping[str, Uptime]]:
         """Return the uptime of each service by window."""
         self._sums.clear()
+        starts = {window: (now // HOUR_SEC - hours) * HOUR_SEC for window, hours in WINDOWS.items()}
         return {
-            svc: {window: self._view_sum(seconds) for window, seconds in history.uptime(svc, now).items()}
-            for svc in history.services
+            svc: {
+                window: self._view_sum(seconds, begin if begin > starts[window] else None)
+                for begin in (record.timeline.begin,)
+                for window, seconds in history.uptime(svc, now).items()
+            }
+            for svc, record in history.services.items()
         }
 
-    def _view_sum(self, seconds: Seconds) -> Uptime:
-        """Return seconds as the snapshot has them. Equal ones are one object."""
-        if seconds not in self._sums:
+    def _view_sum(self, seconds: Seconds, begin: int | None) -> Uptime:
+        """Return seconds, and the begin of a history in their window, as the snapshot has them.
+
+        Equal ones are one object.
+        """
+        key = seconds, begin
+        if key not in self._sums:
             share = seconds.share
-            self._sums[seconds] = Uptime(
-                None if share is None else round(share, SHARE_DIGITS), float(seconds.unknown)
+            self._sums[key] = Uptime(
+                None if share is None else round(share, SHARE_DIGITS),
+                float(seconds.unknown),
+                None if begin is None else float(begin),
             )
-        return self._sums[seconds]
+        return self._sums[key]

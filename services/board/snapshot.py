@@ -61,10 +61,12 @@ class Uptime:
     """The share of a window, 0 to 1, in which a service was up.
 
     The `unknown_sec` in which nobody listened are left out. `share` is None if the whole window is unknown.
+    `begins_at` is when the history of the service begins (epoch seconds) if that is within the window.
     """
 
     share: float | None = None
     unknown_sec: float = 0.0
+    begins_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

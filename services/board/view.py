@@ -157,11 +157,13 @@ def format_share(share: float | None) -> str:
     return f"{hundredths // 100}.{hundredths % 100:02}"
 
 
-def find_known_part(uptime: Uptime | None, window: str) -> int | None:
+def find_known_part(uptime: Uptime | None, window: str, now: float) -> int | None:
     """Return how many hundredths of a window somebody listened; None if it is all, or nearly."""
     if uptime is None or uptime.share is None:
         return None
-    part = uptime.unknown_sec / _WINDOW_SEC[window]
+    length_sec = _WINDOW_SEC[window]
+    before_sec = 0.0 if uptime.begins_at is None else max(0.0, uptime.begins_at - (now - length_sec))
+    part = (uptime.unknown_sec + before_sec) / length_sec
     return None if part < _LEAST_UNKNOWN else max(0, min(99, int(100 * (1 - part))))
 
 

@@ -74,6 +74,7 @@ class Row {
     setText(this.rev, String(one.rev ?? "–"));
     setText(this.restarts, String(one.restarts ?? "–"));
     Object.keys(WINDOWS).forEach((name, index) => drawUptime(this.uptime[index], one.uptime[name], name));
+    this.says.classList.toggle("ill", one.status !== null && one.status !== "ok");
     const pieces = describeService(one);
     const key = JSON.stringify(pieces);
     if (this.key !== key) {
@@ -107,7 +108,7 @@ function setText(element, text) {
 }
 
 function drawUptime(element, uptime, name) {
-  const part = findKnownPart(uptime, name);
+  const part = findKnownPart(uptime, name, now());
   const text = formatShare(uptime?.share);
   if (element.drawn === `${text} ${part}`) return;
   element.drawn = `${text} ${part}`;

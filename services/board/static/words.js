@@ -20,9 +20,10 @@ export function formatShare(share) {
   return `${Math.trunc(hundredths / 100)}.${String(hundredths % 100).padStart(2, "0")}`;
 }
 
-export function findKnownPart(uptime, name) {
+export function findKnownPart(uptime, name, now) {
   if (!uptime || uptime.share === null) return null;
-  const part = uptime.unknown_sec / WINDOWS[name];
+  const before = uptime.begins_at === null ? 0 : Math.max(0, uptime.begins_at - (now - WINDOWS[name]));
+  const part = (uptime.unknown_sec + before) / WINDOWS[name];
   return part < 0.01 ? null : Math.max(0, Math.min(99, Math.trunc(100 * (1 - part))));
 }
 

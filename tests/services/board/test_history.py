@@ -34,7 +34,7 @@ def test_a_span_that_lasts_has_no_end():
     found = HistoryBuilder().build(history, T0 + 5000.5)
     assert found.recent["a"] == (Span("up", T0, T0 + 4000.0), Span("down", T0 + 4000.0, None))
     assert found.recent["b"] == (Span("up", T0, None),)
-    assert found.uptime["b"]["24h"] == Uptime(1.0, 0.0)
+    assert found.uptime["b"]["24h"] == Uptime(1.0, 0.0, float(T0))
 
 
 def test_while_nothing_happens_nothing_is_made_anew():
@@ -50,6 +50,21 @@ def test_uptime_is_made_anew_once_a_minute():
     history, builder = make_history(), HistoryBuilder()
     made = [builder.build(history, T0 + 5000.0 + sec).uptime for sec in range(240)]
     assert len({id(each) for each in made}) == 13 + 2
+
+
+def test_a_service_that_is_up_since_this_very_second_is_shown_as_up():
+    history, builder = make_history(()), HistoryBuilder()
+    history.follow({"a": "system"}, 30.0, T0 + 5000)
+    history.adopt("a", State.UP, T0 + 5000)
+    builder.build(history, T0 + 5000.4)
+    for now in (T0 + 5001.0, T0 + 5100.0):
+        assert builder.build(history, now).recent["a"][-1] == Span("up", T0 + 5000.0, None)
+
+
+def test_a_window_that_began_before_the_history_says_when_that_begins():
+    history = make_history()
+    found = HistoryBuilder().build(history, T0 + 90_001.0).uptime["a"]
+    assert (found["24h"].begins_at, found["7d"].begins_at) == (None, T0)
 
 
 def test_what_happens_is_shown_at_once():

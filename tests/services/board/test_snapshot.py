@@ -56,7 +56,7 @@ def test_json_has_the_names_of_the_fields():
     db = found["services"][0]
     assert (db["svc"], db["state"], db["severity"]) == ("db", "down", "critical")
     assert db["recent"][-1] == {"state": "down", "starts_at": AT - 300, "ends_at": None}
-    assert db["uptime"]["24h"] == {"share": 0.9987, "unknown_sec": 600.0}
+    assert db["uptime"]["24h"] == {"share": 0.9987, "unknown_sec": 600.0, "begins_at": None}
     assert found["incidents"][1]["dependants"] == ["web", "shop"]
 
 

@@ -47,11 +47,17 @@ def test_a_share_below_one_is_never_a_hundred(share, text):
 
 
 def test_what_nobody_heard_is_shown_from_one_hundredth_on():
-    assert view.find_known_part(None, "24h") is None
-    assert view.find_known_part(Uptime(None, 86400.0), "24h") is None
-    assert view.find_known_part(Uptime(1.0, 800.0), "24h") is None
-    assert view.find_known_part(Uptime(1.0, 900.0), "24h") == 98
-    assert view.find_known_part(Uptime(1.0, 10**9), "24h") == 0
+    assert view.find_known_part(None, "24h", AT) is None
+    assert view.find_known_part(Uptime(None, 86400.0), "24h", AT) is None
+    assert view.find_known_part(Uptime(1.0, 800.0), "24h", AT) is None
+    assert view.find_known_part(Uptime(1.0, 900.0), "24h", AT) == 98
+    assert view.find_known_part(Uptime(1.0, 10**9), "24h", AT) == 0
+
+
+def test_what_was_before_the_history_is_not_known_either():
+    assert view.find_known_part(Uptime(1.0, 0.0, AT - 43_200), "24h", AT) == 50
+    assert view.find_known_part(Uptime(1.0, 8640.0, AT - 43_200), "24h", AT) == 40
+    assert view.find_known_part(Uptime(1.0, 0.0, AT - 90_000), "24h", AT) is None
 
 
 def test_a_bar_is_unknown_where_no_span_is():

@@ -1,15 +1,14 @@
 """The system's Chromium, driven by playwright: a page with the errors that it met."""
 
 import contextlib
+import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, Request, sync_playwright
 
 PROGRAM = "chromium"
-PATH = Path("/usr/bin/chromium")
 # no sandbox: tests run as root in containers, and load nothing but our own pages
 FLAGS = (
     "--headless",
@@ -37,7 +36,7 @@ def open_browser() -> Iterator[Browser]:
 
 
 def launch(playwright: Playwright) -> Browser:
-    return playwright.chromium.launch(executable_path=PATH, args=list(FLAGS))
+    return playwright.chromium.launch(executable_path=shutil.which(PROGRAM), args=list(FLAGS))
 
 
 class Tab:
