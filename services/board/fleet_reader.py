@@ -1,12 +1,13 @@
 """Read the fleet once for all browsers: at an interval, and at once when an alert is published.
 
 Each reading becomes a snapshot; what changed since the last one goes to all followers of the stream, and so
-does each alert. A bus that is away leaves the last snapshot standing, with its services unknown.
+does each alert: a miss or a recovery changes the snapshot at once, and the next reading confirms it. A bus
+that is away leaves the last snapshot standing, with its services unknown.
 """
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Final
 
@@ -15,13 +16,13 @@ import orjson
 from marketswarm.agent import Agent
 from marketswarm.agent.tasks import subscribe_inside
 from marketswarm.bus import Bus, BusError
-from marketswarm.event import MalformedEvent, parse_event
+from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERTS
 from marketswarm.status import read_fleet_state, read_notifications
 from services.board.alert_log import make_alert_view
 from services.board.settings import BoardEnvironment, BoardSettings
 from services.board.snapshot import FleetSnapshot, diff, encode_delta, encode_snapshot
-from services.board.snapshot_builder import NO_HISTORY, History, Reading, build_snapshot
+from services.board.snapshot_builder import NO_HISTORY, History, Reading, apply_event, build_snapshot
 from services.board.stream import StreamHub
 
 MANY_SERVICES: Final = 1000
@@ -31,6 +32,8 @@ SHARE_OF_TIME: Final = 4
 MIN_PAUSE_SEC: Final = 0.05
 TICK_SEC: Final = 2.0
 KNOWN_IDS: Final = 2000
+AT_ONCE: Final = 20
+"""After so many alerts since the last reading, the snapshot is changed by the next one alone."""
 STALE_SEC: Final = 10.0
 """From this age on, the last reading is old: the board is not ready."""
 
@@ -62,6 +65,7 @@ class FleetReader:
         self._took_sec = 0.0
         self._ticked_at = float("-inf")
         self._encoded: bytes | None = None
+        self._new_events: deque[Event] = deque(maxlen=AT_ONCE)  # since the last reading began
         self._known: OrderedDict[str, None] = OrderedDict()
 
     @property
@@ -83,17 +87,17 @@ class FleetReader:
     async def read(self) -> None:
         """Look at all buses once, and publish what changed."""
         begun = time.monotonic()
+        self._new_events.clear()
         truth, revision = self._me.truth, self._me.revision
         (state, away), notifications = await asyncio.gather(
             read_fleet_state(truth, self._me.bus), read_notifications(self.buses())
         )
         reading = Reading(time.time(), truth, revision, state, away, notifications)
         before = self.snapshot or FleetSnapshot(0.0)
-        self.snapshot = build_snapshot(reading, before, self._history_now())
-        self._encoded = None
-        changed = diff(before, self.snapshot)
-        if changed and before.at:
-            self._hub.publish("delta", encode_delta(changed))
+        found = build_snapshot(reading, before, self._history_now())
+        for event in self._new_events:  # this reading may be older than they are
+            found = apply_event(found, event)
+        self._take(found)
         self.problem = "; ".join(f"{bus} {reason}" for bus, reason in away.items()) or None
         self._read_at = time.monotonic()
         self._took_sec = self._read_at - begun
@@ -139,6 +143,17 @@ class FleetReader:
         if len(self._known) > KNOWN_IDS:
             self._known.popitem(last=False)
         self._hub.publish("alert", orjson.dumps(make_alert_view(event)))
+        is_calm = len(self._new_events) < AT_ONCE
+        self._new_events.append(event)
+        if self.snapshot is not None and is_calm:
+            self._take(apply_event(self.snapshot, event))
+
+    def _take(self, found: FleetSnapshot) -> None:
+        """Make a snapshot the latest one, and publish what changed."""
+        before, self.snapshot, self._encoded = self.snapshot, found, None
+        changed = None if before is None or before is found else diff(before, found)
+        if changed:
+            self._hub.publish("delta", encode_delta(changed))
 
     def _tick(self) -> None:
         """Send a sign of life with the time of the latest reading, every TICK_SEC seconds or at each reading.

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from marketswarm.bus.stored_values import parse_epoch
+from marketswarm.event import Event, Kind
 from marketswarm.status import FleetState, Leader, Notifications, ServiceRow, make_service_rows
 from marketswarm.status import LastRun as StoredRun
 from marketswarm.text import escape_text
@@ -111,6 +113,34 @@ def build_snapshot(
     )
 
 
+_MISSES: Final = (Kind.HEARTBEAT_MISS, Kind.HEALER_MISS)
+_RECOVERIES: Final = (Kind.HEARTBEAT_OK, Kind.HEALER_OK)
+
+
+def apply_event(snapshot: FleetSnapshot, event: Event) -> FleetSnapshot:
+    """Return the snapshot after a miss or a recovery of a service; the same one after any other event.
+
+    The buses need not be read for that; the next reading finds all else that changed.
+    """
+    before = snapshot.find(event.svc)
+    if before is None or event.type not in (*_MISSES, *_RECOVERIES):
+        return snapshot
+    is_down = event.type in _MISSES
+    if (before.state is State.DOWN) == is_down and (is_down or before.state is State.UP):
+        return snapshot
+    after = replace(
+        before,
+        state=State.DOWN if is_down else State.UP,
+        since=(parse_epoch(event.since) or before.last_beat_at) if is_down else None,
+        acked_by=None,
+        held=None,
+        held_until=None,
+        cause=None,
+    )
+    services = _set_causes([after if one is before else one for one in snapshot.services])
+    return replace(snapshot, services=services, incidents=fold_incidents(services))
+
+
 def _build_service(
     row: ServiceRow, reading: Reading, history: History, before: ServiceView | None
 ) -> ServiceView:
@@ -187,15 +217,17 @@ def _build_run(run: StoredRun | None) -> LastRun | None:
 
 
 def _set_causes(services: list[ServiceView]) -> tuple[ServiceView, ...]:
-    """Return the services with the `cause` of each one that is down."""
+    """Return the services with the `cause` of each one that is down, and without one if it is not."""
     down = {one.svc for one in services if one.state is State.DOWN}
     depends_on = {one.svc: one.depends_on for one in services}
-    return tuple(
-        replace(one, cause=find_cause(one.svc, depends_on, down))
-        if one.svc in down and one.depends_on
-        else one
-        for one in services
-    )
+
+    def set_cause(service: ServiceView) -> ServiceView:
+        """Return a service with its cause; the same one if it has that already."""
+        is_down = service.svc in down and service.depends_on
+        cause = find_cause(service.svc, depends_on, down) if is_down else None
+        return service if cause == service.cause else replace(service, cause=cause)
+
+    return tuple(map(set_cause, services))
 
 
 def _build_bus(name: str, away: Mapping[str, str], unheard: Mapping[str, str]) -> BusView:

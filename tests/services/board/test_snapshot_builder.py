@@ -19,7 +19,7 @@ from marketswarm.status import (
 )
 from marketswarm.truth import parse_truth
 from services.board.snapshot import HealerView, Span, State, Uptime, diff
-from services.board.snapshot_builder import History, Reading, build_snapshot
+from services.board.snapshot_builder import History, Reading, apply_event, build_snapshot
 
 NOW = 1_790_000_000.0
 UP, DOWN = RosterEntry(Verdict.UP), RosterEntry(Verdict.DOWN)
@@ -192,3 +192,23 @@ def test_what_is_remembered_is_a_part_of_the_view():
     db = build_snapshot(read(), history=history).find("db")
     assert db.recent == (Span("up", NOW),)
     assert db.uptime == {"24h": Uptime(1.0)}
+
+
+def test_a_miss_and_a_recovery_change_the_snapshot_before_the_buses_are_read():
+    first = build_snapshot(read(roster={"db": UP, "web": DOWN, "healer": UP}))
+    miss = Event(Kind.HEARTBEAT_MISS, "db", NOW, "i", "healer", since=NOW - 10)
+    down = apply_event(first, miss)
+    db, web = down.find("db"), down.find("web")
+    assert (db.state, db.since, web.cause) == (State.DOWN, NOW - 10, "db")
+    assert [one.svc for one in down.incidents] == ["db"]
+    assert apply_event(down, miss) is down
+    up = apply_event(down, Event(Kind.HEARTBEAT_OK, "db", NOW, "j", "healer", down_sec=10.0))
+    assert (up.find("db").state, up.find("db").since, up.find("web").cause) == (State.UP, None, None)
+    assert [one.svc for one in up.incidents] == ["web"]
+
+
+def test_an_event_about_nobody_or_of_another_kind_changes_nothing():
+    first = build_snapshot(read(roster={"db": UP}))
+    assert apply_event(first, Event(Kind.HEARTBEAT_MISS, "nobody", NOW, "i", "healer")) is first
+    assert apply_event(first, Event(Kind.BUS_MISS, "db", NOW, "i", "healer")) is first
+    assert apply_event(first, Event(Kind.HEARTBEAT_OK, "db", NOW, "i", "healer")) is first
