@@ -190,7 +190,7 @@ async def _read_fleet(fleet: FleetView) -> FleetReading:
 async def _read_history_age(bus: Bus) -> float | None:
     """Return how long ago the board recorded the history last; None if there is none, or no answer."""
     try:
-        stored = await read_history(bus, [])
+        stored = await read_history(bus, int(time.time()), [])
     except BusError:
         return None
     return None if stored is None else max(0.0, time.time() - stored.history.listening.until)

@@ -95,7 +95,7 @@ async def _read_report(svc: str, data: Path) -> ServiceReport:
 
 async def _read_recorded(svc: str, fleet: FleetView) -> ServiceReport:
     """Read the history of a service. Raises BusError, and Exit, code 1, if there is none."""
-    stored = await read_history(fleet.bus(SYSTEM), [svc])
+    stored = await read_history(fleet.bus(SYSTEM), int(time.time()), [svc])
     record = None if stored is None else stored.history.services.get(svc)
     if stored is None or record is None:
         raise Exit(NO_HISTORY, f"nothing is recorded of {svc}: the board records it while it runs")

@@ -77,22 +77,19 @@ def count_hours(spans: Sequence[Span], first: int, end: int) -> list[Run]:
     The spans follow each other without holes, and cover all these hours.
     """
     runs: list[Run] = []
-    at = 0
-    for hour in range(first, end):
+    at, hour = 0, first
+    while hour < end:
         start = hour * HOUR_SEC
         while spans[at].end <= start:
             at += 1
-        if spans[at].end >= start + HOUR_SEC:  # one state for the whole hour, and perhaps for many
-            count = min(end, spans[at].end // HOUR_SEC) - hour
-            whole = count_seconds(spans[at : at + 1], start, start + HOUR_SEC)
-            if not runs or runs[-1].end <= hour:
-                append_run(runs, Run(hour, count, whole.down, whole.unknown))
-            continue
-        upto = at
+        upto, hours = at + 1, 1
+        if spans[at].end >= start + HOUR_SEC:  # one state for this whole hour, and perhaps for many
+            hours = min(end, spans[at].end // HOUR_SEC) - hour
         while upto < len(spans) and spans[upto].start < start + HOUR_SEC:
             upto += 1
         found = count_seconds(spans[at:upto], start, start + HOUR_SEC)
-        append_run(runs, Run(hour, 1, found.down, found.unknown))
+        append_run(runs, Run(hour, hours, found.down, found.unknown))
+        hour += hours
     return runs
 
 

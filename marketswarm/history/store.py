@@ -75,11 +75,12 @@ class _Change:
     value: bytes
 
 
-async def read_history(bus: Bus, only: Sequence[str] | None = None) -> StoredHistory | None:
+async def read_history(bus: Bus, now: int, only: Sequence[str] | None = None) -> StoredHistory | None:
     """Read the history; None if there is none, or none that can be used.
 
     Args:
         bus: system-redis.
+        now: the time in epoch seconds. What claims to be later, or is too old to go on from, can't be used.
         only: the services to read; None reads all of them.
 
     Raises:
@@ -95,13 +96,14 @@ async def read_history(bus: Bus, only: Sequence[str] | None = None) -> StoredHis
     try:
         history = FleetHistory(*parse_progress(progress))
         history.healer = parse_timeline(healer)
+        _require_time(history, now)
     except UnreadableHistoryError as error:
         report_unusable(bus.name, BOARD_HISTORY, str(error))
         return None
     await _read_buses(bus, history)
     known = await _read_names(bus, BOARD_SPANS)
     wanted = known if only is None else [svc for svc in only if svc in known]
-    await _read_services(bus, history, wanted)
+    await _read_services(bus, history, wanted, now)
     await _read_hours(bus, history, [*map(bus_subject, history.buses), *history.services])
     return StoredHistory(history, position, version)
 
@@ -179,6 +181,13 @@ def _expires_at(key: str) -> int:
     return (period * PERIOD_HOURS + KEPT_HOURS) * HOUR_SEC
 
 
+def _require_time(history: FleetHistory, now: int) -> None:
+    """Raise UnreadableHistoryError if a history is from the future, or older than any hour that is kept."""
+    newest = max(history.final * HOUR_SEC, history.listening.until, history.healer.begin)
+    if newest > now + HOUR_SEC or history.final < now // HOUR_SEC - KEPT_HOURS:
+        raise UnreadableHistoryError("it is of another time")
+
+
 async def _read_buses(bus: Bus, history: FleetHistory) -> None:
     """Read the timelines of all buses. Raises BusError."""
     prefix = bus_subject("")
@@ -194,7 +203,7 @@ async def _read_buses(bus: Bus, history: FleetHistory) -> None:
             report_unusable(bus.name, BOARD_HISTORY, f"{name}: {error}")
 
 
-async def _read_services(bus: Bus, history: FleetHistory, names: Sequence[str]) -> None:
+async def _read_services(bus: Bus, history: FleetHistory, names: Sequence[str], now: int) -> None:
     """Read the records of services; one that can't be used is left out. Raises BusError."""
     begin = history.final * HOUR_SEC
     for some in _cut(names, NAMES_AT_ONCE):
@@ -205,6 +214,9 @@ async def _read_services(bus: Bus, history: FleetHistory, names: Sequence[str]) 
                 record = parse_service(raw)
             except UnreadableHistoryError as error:
                 report_unusable(bus.name, BOARD_SPANS, f"{svc}: {error}")
+                continue
+            if record.timeline.begin > now + HOUR_SEC:
+                report_unusable(bus.name, BOARD_SPANS, f"{svc}: it begins in the future")
                 continue
             if record.timeline.is_quiet:
                 record.timeline.advance(begin)

@@ -145,7 +145,7 @@ class HistoryRecorder:
 
     async def _read(self) -> None:
         """Read the history, or begin one; check that the log goes on from there. Raises BusError."""
-        found = await read_history(self._bus)
+        found = await read_history(self._bus, int(time.time()))
         if found is None:
             await forget_unusable_history(self._bus)
             log.info("history.begun")

@@ -119,7 +119,7 @@ def uptime(recorder, svc, now):
 
 async def sums(bus, now):
     """Return what is stored: the uptime of each service, and its outages."""
-    stored = await read_history(bus)
+    stored = await read_history(bus, int(time.time()))
     stored.history.follow(dict.fromkeys([*NAMES, "healer"], "system-redis"), 3000.0, int(now))
     return {
         name: (stored.history.uptime(name, int(now)), stored.history.outages(name, int(now)))
@@ -248,7 +248,19 @@ async def test_a_log_that_was_deleted_is_read_from_its_beginning(bus, server):
     assert recorder.history.outages("svc02", int(time.time())) == [Outage(begin + 5000, None)]
 
 
-HOSTILE = [b"", b"\xff" * 30, b"\x01", b"\x01" * 40, b"[1", orjson.dumps({"final": 1}), b"x" * 300_000]
+FUTURE = orjson.dumps({"final": 900_000, "until": 900_000 * HOUR_SEC, "heard": []})
+LONG_AGO = orjson.dumps({"final": 0, "until": 0, "heard": []})
+HOSTILE = [
+    FUTURE,
+    LONG_AGO,
+    b"",
+    b"\xff" * 30,
+    b"\x01",
+    b"\x01" * 40,
+    b"[1",
+    orjson.dumps({"final": 1}),
+    b"x" * 300_000,
+]
 
 
 @pytest.mark.parametrize("raw", HOSTILE, ids=range(len(HOSTILE)))
@@ -267,7 +279,7 @@ async def test_nonsense_in_the_keys_is_survived(bus, server, raw, field):
     assert sum(uptime(recorder, "svc00", time.time())["24h"]) <= 25 * HOUR_SEC
     add_outage(server, "svc02", int(time.time()) - 1, int(time.time()))
     await recorder.step(block_sec=None)
-    assert (await read_history(bus)).position == recorder.position
+    assert (await read_history(bus, int(time.time()))).position == recorder.position
 
 
 async def test_keys_of_another_type_are_replaced(bus, server):
@@ -278,7 +290,7 @@ async def test_keys_of_another_type_are_replaced(bus, server):
     for _ in range(4):
         await recorder.step(block_sec=None)
     assert server.cmd("TYPE", "board:history") == "hash"
-    assert await read_history(bus) is not None
+    assert await read_history(bus, int(time.time())) is not None
 
 
 async def test_a_recorder_goes_on_when_its_server_is_back(tmp_path):
