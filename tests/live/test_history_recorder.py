@@ -10,11 +10,13 @@ import pytest
 
 from marketswarm.bus import Bus
 from marketswarm.event import Event, Kind, encode_event
+from marketswarm.history import store
 from marketswarm.history.fleet_history import PERIOD_HOURS
 from marketswarm.history.rollup import HOUR_SEC, Outage, Seconds
 from marketswarm.history.spans import State
 from marketswarm.history.store import begin_history, read_history, write_history
 from marketswarm.truth import parse_truth
+from services.board import recorder as recorder_module
 from services.board.recorder import HistoryRecorder
 from support.rig import Server
 from support.waiting import auntil
@@ -39,6 +41,9 @@ async def bus(server):
     bus = Bus("system-redis", server.url)
     yield bus
     await bus.aclose()
+
+
+HASHES = ("board:history", "board:history:spans")
 
 
 class KilledError(Exception):
@@ -131,7 +136,7 @@ def add_outages(server, begin, hours, seed):
     """Add outages of all services, in the order of their ends, some with events that come twice or late."""
     chance = random.Random(seed)
     found = []
-    for name in NAMES[:-2]:
+    for name in NAMES[:-4]:
         at = begin + HOUR_SEC
         while (at := at + chance.randrange(600, 5 * HOUR_SEC)) < begin + (hours - 1) * HOUR_SEC:
             end = at + chance.randrange(31, 2 * HOUR_SEC)
@@ -156,31 +161,51 @@ async def test_what_happened_is_recorded_and_read_back(bus, server):
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")  # the request that was not sent
 @pytest.mark.parametrize("seed", range(3))
-async def test_a_recorder_that_is_killed_anywhere_leaves_the_same_sums(bus, server, seed):
+async def test_a_recorder_that_is_killed_anywhere_leaves_the_same_sums(bus, server, seed, monkeypatch):
+    monkeypatch.setattr(store, "CHANGES_AT_ONCE", 3)  # many small parts, and many places to be killed
+    monkeypatch.setattr(recorder_module, "AT_ONCE", 25)
     begin = await begin_long_ago(bus, server, 40)
-    add_outages(server, begin, 40, seed)
-    for key in ("board:history", "board:history:spans"):
+    for key in HASHES:
         server.cmd("COPY", key, f"saved:{key}")
+    late = [(name, begin + (n + 3) * HOUR_SEC + 700 * n) for n, name in enumerate(NAMES[-4:])]
+    add_outages(server, begin, 40, seed)
+    for name, start in late:
+        add_outage(server, name, start, begin + 39 * HOUR_SEC)
     now = time.time()
-    await record(bus)
+    await record(bus, steps=20)
     wanted, chance = await sums(bus, now), random.Random(seed)
-    assert sum(seconds["7d"].down for seconds, _ in wanted.values()) > 10 * HOUR_SEC
-    for key in server.cmd("KEYS", "board:*"):
-        server.cmd("DEL", key)
-    for key in ("board:history", "board:history:spans"):
+    assert sum(seconds["7d"].down for seconds, _ in wanted.values()) > 100 * HOUR_SEC
+
+    server.cmd("DEL", *server.cmd("KEYS", "board:*"), "healer:alerts:log")
+    for key in HASHES:
         server.cmd("COPY", f"saved:{key}", key)
+    add_outages(server, begin, 40, seed)
+    killed = await record_and_die(server, chance, 25)
+    await record(bus, steps=20)  # all hours that can be are finished now
+    for name, start in late:
+        add_outage(server, name, start, begin + 39 * HOUR_SEC)
+    killed += await record_and_die(server, chance, 25)
+    await record(bus, steps=20)
+    assert killed > 15
+    found = await sums(bus, now)
+    assert {name: seconds for name, (seconds, _) in found.items()} == {
+        name: seconds for name, (seconds, _) in wanted.items()
+    }
+    assert {name: found[name][1] for name in NAMES[:-4]} == {name: wanted[name][1] for name in NAMES[:-4]}
+
+
+async def record_and_die(server, chance, times):
+    """Run some recorders, each until it dies at a random request; return how many died."""
     killed = 0
-    for _ in range(60):
+    for _ in range(times):
         mortal = MortalBus("system-redis", server.url)
-        mortal.left, mortal.after = chance.randrange(1, 40), chance.random() < 0.5
-        with contextlib.suppress(KilledError):
-            await record(mortal)
-            killed -= 1
-        killed += 1
+        mortal.left, mortal.after = chance.randrange(1, 100), chance.random() < 0.5
+        try:
+            await record(mortal, steps=8)
+        except KilledError:
+            killed += 1
         await mortal.aclose()
-    await record(bus)
-    assert killed > 20
-    assert await sums(bus, now) == wanted
+    return killed
 
 
 async def test_two_boards_record_each_event_once(bus, server):
