@@ -79,8 +79,9 @@ async def record(bus, steps=3):
     return recorder
 
 
-def make_miss(svc, start):
-    return Event(Kind.HEARTBEAT_MISS, svc, start + 30.0, f"m.{svc}.{start}", "healer", since=float(start))
+def make_miss(svc, start, ts=None):
+    ts = start + 30.0 if ts is None else ts
+    return Event(Kind.HEARTBEAT_MISS, svc, ts, f"m.{svc}.{start}", "healer", since=float(start))
 
 
 def add_outage(server, svc, start, end):
@@ -206,6 +207,54 @@ async def record_and_die(server, chance, times):
             killed += 1
         await mortal.aclose()
     return killed
+
+
+class BusThatDiesWriting(Bus):
+    """A bus whose client dies at its n-th write of the history, before or after the server took it."""
+
+    left = -1
+    after = False
+
+    async def script(self, script, keys, args, within_sec=None):
+        self.left -= "history_write" in script.function
+        if self.left == 0 and not self.after:
+            raise KilledError
+        reply = await super().script(script, keys, args, within_sec)
+        if self.left == 0:
+            raise KilledError
+        return reply
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_a_late_outage_counts_once_whichever_part_of_its_write_was_the_last(
+    bus, server, after, monkeypatch
+):
+    monkeypatch.setattr(store, "CHANGES_AT_ONCE", 1)
+    begin = await begin_long_ago(bus, server, 40)
+    await record(bus)
+    for key in HASHES:
+        server.cmd("COPY", key, f"saved:{key}")
+    late = {name: begin + (n + 3) * HOUR_SEC + 700 * n for n, name in enumerate(NAMES[:4])}
+    for name, start in late.items():
+        raw = encode_event(make_miss(name, start, time.time()))
+        server.cmd("XADD", "healer:alerts:log", "*", "event", raw)
+    died = 0
+    for write in range(1, 12):
+        server.cmd("DEL", *server.cmd("KEYS", "board:*"))
+        for key in HASHES:
+            server.cmd("COPY", f"saved:{key}", key)
+        mortal = BusThatDiesWriting("system-redis", server.url)
+        mortal.left, mortal.after = write, after
+        try:
+            await record(mortal)
+        except KilledError:
+            died += 1
+        await mortal.aclose()
+        await record(bus)
+        found = await sums(bus, time.time())
+        for name, start in late.items():
+            assert found[name][0]["7d"].down == pytest.approx(time.time() - start, abs=10)
+    assert died >= 4
 
 
 async def test_two_boards_record_each_event_once(bus, server):

@@ -97,3 +97,21 @@ async def test_hours_expire_when_they_are_400_days_old(server, bus):
     for key in server.cmd("KEYS", "board:history:hours:*"):
         period = int(key.rpartition(":")[2])
         assert server.cmd("EXPIRETIME", key) == period * PERIOD_HOURS * HOUR_SEC + 400 * 86_400
+
+
+async def test_a_board_that_was_overtaken_writes_nothing(bus):
+    now = int(time.time())
+    assert await write_history(bus, make_history([], 3), b"1-1")
+    one, two = await read_history(bus, now), await read_history(bus, now)
+    one.history.adopt("service_00000", State.DOWN, now - 10.0)
+    assert await write_history(bus, one, b"2-2")
+    two.history.adopt("service_00001", State.DOWN, now - 20.0)
+    assert not await write_history(bus, two, b"3-3")
+    stored = await read_history(bus, now)
+    assert stored.position == b"2-2"
+    states = {svc: record.timeline.current() for svc, record in stored.history.services.items()}
+    assert states == {
+        "service_00000": State.DOWN,
+        "service_00001": State.UP,
+        "service_00002": State.UP,
+    }
