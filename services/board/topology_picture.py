@@ -9,7 +9,6 @@ if TYPE_CHECKING:  # pages.py has the filters of view.py, and so this module
 
 MAX_NODES: Final = 120
 """A picture with more boxes could not be read."""
-_COLUMNS: Final = 9
 _NODE_WIDTH, _NODE_HEIGHT = 184, 40
 _COLUMN_GAP, _ROW_GAP, _MARGIN = 64, 14, 4
 _LABEL: Final = 24  # characters that fit into a box
@@ -51,6 +50,7 @@ class Picture:
 
 
 _Name = tuple[str, str]  # the kind of a box, and its name
+_Pair = tuple[_Name, _Name]
 
 
 def draw_picture(lines: Sequence["FlowLine"]) -> Picture | None:
@@ -79,9 +79,9 @@ def edge_is_wrong(one: _Name, two: _Name, keys: Mapping[_Name, "FlowLine"]) -> b
     return line is not None and bool(line.faults)
 
 
-def _list_edges(lines: Iterable["FlowLine"]) -> list[tuple[_Name, _Name]]:
+def _list_edges(lines: Iterable["FlowLine"]) -> list[_Pair]:
     """Return who writes and reads what, each pair once."""
-    found: dict[tuple[_Name, _Name], None] = {}
+    found: dict[_Pair, None] = {}
     for line in lines:
         key = _key_name(line)
         found |= {(("svc", end.svc), key): None for end in line.writers}
@@ -94,9 +94,7 @@ def _key_name(line: "FlowLine") -> _Name:
     return "key", f"{line.bus} {line.key}"
 
 
-def _place_boxes(
-    names: Sequence[_Name], edges: Sequence[tuple[_Name, _Name]]
-) -> dict[_Name, tuple[int, int]]:
+def _place_boxes(names: Sequence[_Name], edges: Sequence[_Pair]) -> dict[_Name, tuple[int, int]]:
     """Return the place of each box: in a column behind all that it follows, near to its neighbours."""
     ranks = _rank(names, edges)
     columns: dict[int, list[_Name]] = {}
@@ -132,13 +130,47 @@ def _centre(row: int, count: int, tallest: int) -> float:
     return row + (tallest - count) / 2
 
 
-def _rank(names: Iterable[_Name], edges: Sequence[tuple[_Name, _Name]]) -> dict[_Name, int]:
-    """Return the column of each box, behind all that lead to it. A circle ends at the last column."""
+def _rank(names: Sequence[_Name], edges: Sequence[_Pair]) -> dict[_Name, int]:
+    """Return the column of each box: one behind the last that leads to it, on ways without circles."""
+    back = _find_back_edges(names, edges)
+    onward = [edge for edge in edges if edge not in back]
     ranks = dict.fromkeys(names, 0)
-    for _ in range(_COLUMNS):
-        for one, two in edges:
-            ranks[two] = max(ranks[two], min(_COLUMNS, ranks[one] + 1))
+    for _ in names:  # no way is longer
+        before = dict(ranks)
+        for one, two in onward:
+            ranks[two] = max(ranks[two], ranks[one] + 1)
+        if ranks == before:
+            break
     return ranks
+
+
+def _find_back_edges(names: Sequence[_Name], edges: Sequence[_Pair]) -> set[_Pair]:
+    """Return edges without which there is no circle: those that lead back to where a walk came from.
+
+    The walks begin at boxes to which nothing leads, then at the others in their order.
+    """
+    following: dict[_Name, list[_Name]] = {name: [] for name in names}
+    for one, two in edges:
+        following[one].append(two)
+    led_to = {two for _, two in edges}
+    found: set[_Pair] = set()
+    done: set[_Name] = set()
+    for start in sorted(names, key=lambda name: name in led_to):
+        walk = [] if start in done else [(start, iter(following[start]))]
+        here = {name for name, _ in walk}
+        while walk:
+            name, rest = walk[-1]
+            after = next(rest, None)
+            if after is None:
+                done.add(name)
+                here.discard(name)
+                walk.pop()
+            elif after in here:
+                found.add((name, after))
+            elif after not in done:
+                here.add(after)
+                walk.append((after, iter(following[after])))
+    return found
 
 
 def _make_node(
@@ -162,8 +194,9 @@ def _cut(text: str, length: int = _LABEL) -> str:
 
 
 def _draw_edge(one: tuple[int, int], two: tuple[int, int], is_wrong: bool) -> Edge:
-    """Return the line from the right of one box to the left of another."""
-    x1, y1 = one[0] + _NODE_WIDTH, one[1] + _NODE_HEIGHT // 2
-    x2, y2 = two[0], two[1] + _NODE_HEIGHT // 2
-    bend = max(30, abs(x2 - x1) // 2)
+    """Return the line from the right of one box to the left of another, or back from left to right."""
+    is_back = two[0] < one[0]
+    x1, x2 = (one[0], two[0] + _NODE_WIDTH) if is_back else (one[0] + _NODE_WIDTH, two[0])
+    y1, y2 = one[1] + _NODE_HEIGHT // 2, two[1] + _NODE_HEIGHT // 2
+    bend = (x2 - x1) // 2
     return Edge(f"M{x1} {y1}C{x1 + bend} {y1} {x2 - bend} {y2} {x2} {y2}", is_wrong)

@@ -30,8 +30,16 @@ def test_each_box_is_to_the_right_of_what_it_follows():
     assert columns["a"] < columns["k3"] < columns["c"]
 
 
-def test_a_circle_has_an_end():
-    assert len(places(line("k1", "a", "b"), line("k2", "b", "a"))) == 4
+def test_a_circle_begins_at_its_first_box():
+    at = places(line("k1", "a", "b"), line("k2", "b", "a"))
+    columns = {name: x for name, (x, _) in at.items()}
+    assert columns["a"] < columns["k1"] < columns["b"] < columns["k2"]
+
+
+def test_who_reads_what_it_writes_stands_behind_those_who_only_write():
+    at = places(line("log", "healer sentinel", "notifier sentinel"), line("told", "notifier", "sentinel"))
+    order = sorted(at, key=lambda name: at[name][0])
+    assert order == ["healer", "log", "notifier", "told", "sentinel"]
 
 
 def test_no_two_boxes_share_a_place_and_all_are_in_the_picture():
