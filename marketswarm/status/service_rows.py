@@ -62,15 +62,15 @@ def make_service_rows(
     unheard = state.unheard_buses()
     replicas = {svc: section.replicas for svc, section in truth.services.items()}
     rows = [
-        replace(
-            _row(svc, bus, timeout_sec, state, bus_is_heard=bus not in unheard), replicas=replicas.get(svc)
-        )
+        _row(svc, bus, timeout_sec, state, bus_is_heard=bus not in unheard, replicas=replicas.get(svc))
         for svc, (bus, timeout_sec) in services_of(truth).items()
     ]
     return [_with_incident(row, (incidents or {}).get(row.svc)) for row in rows]
 
 
-def _row(svc: str, bus: str, timeout_sec: float, state: FleetState, *, bus_is_heard: bool) -> ServiceRow:
+def _row(
+    svc: str, bus: str, timeout_sec: float, state: FleetState, *, bus_is_heard: bool, replicas: int | None
+) -> ServiceRow:
     """Return the row of one service, from its beats, its instances and the healer's verdict."""
     beat, instances = state.beats.get(svc), state.instances.get(svc)
     silence_sec = derive_silence(state.ttls_sec.get(svc), timeout_sec)
@@ -87,6 +87,7 @@ def _row(svc: str, bus: str, timeout_sec: float, state: FleetState, *, bus_is_he
         detail=None if beat is None else beat.detail,
         bus=bus,
         last_run=state.runs.get(svc),
+        replicas=replicas,
         since=_since(svc, state),
     )
 

@@ -13,7 +13,7 @@ from marketswarm.event import Event, Kind
 from marketswarm.status import FleetState, Leader, Notifications, ServiceRow, make_service_rows
 from marketswarm.status import LastRun as StoredRun
 from marketswarm.text import escape_text
-from marketswarm.truth import HEALER, SYSTEM, Truth
+from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth
 from services.board.snapshot import (
     BusView,
     FleetSnapshot,
@@ -45,6 +45,8 @@ class History:
 
 NO_HISTORY: Final = History()
 _NO_SERVICE: Final = FleetSnapshot(0.0)
+_NO_SECTION: Final = Service(heartbeat=Heartbeat(channel="-"))
+"""In place of the section of a service that only the healer's section names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +147,7 @@ def _build_service(
     row: ServiceRow, reading: Reading, history: History, before: ServiceView | None
 ) -> ServiceView:
     """Return the view of one service; `before` is its last one, if there is one."""
-    section, away = reading.truth.services.get(row.svc), reading.away
+    section, away = reading.truth.services.get(row.svc, _NO_SECTION), reading.away
     view = ServiceView(
         svc=row.svc,
         state=State(row.verdict),
@@ -166,18 +168,14 @@ def _build_service(
         last_run=_build_run(row.last_run),
         recent=history.recent.get(row.svc, ()),
         uptime=history.uptime.get(row.svc, {}),
+        tags=tuple(map(escape_text, section.tags)),
+        description=escape_text(section.description),
+        severity=section.severity,
+        depends_on=section.depends_on,
     )
-    if section is not None:
-        view = replace(
-            view,
-            tags=tuple(map(escape_text, section.tags)),
-            description=escape_text(section.description),
-            severity=section.severity,
-            depends_on=section.depends_on,
-        )
     if before is not None and (SYSTEM in away or row.bus in away):
-        return _keep_known(view, before, knows_verdict=SYSTEM not in away)
-    return view
+        view = _keep_known(view, before, knows_verdict=SYSTEM not in away)
+    return before if before == view else view  # the same value is the same object: comparing it costs nothing
 
 
 def _keep_known(view: ServiceView, before: ServiceView, *, knows_verdict: bool) -> ServiceView:
