@@ -1,0 +1,454 @@
+"""Write docs/log-events.md, the table of all log events, from the code.
+
+    .venv/bin/python tools/log_events.py             writes the page
+    .venv/bin/python tools/log_events.py --check     ends with code 1 if the page is not current
+
+It finds each call that logs an event, and resolves the event's name and level where they are chosen between
+constants. A call that it can't resolve is an error: give it an entry in `DYNAMIC`. What an event means is in
+`MEANINGS`; for an event that is not there, it is the first sentence of the function that logs it.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+PAGE: Final = ROOT / "docs" / "log-events.md"
+PACKAGES: Final = ("marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services")
+LEVELS: Final = ("debug", "info", "warning", "error", "critical", "exception")
+EVENT: Final = re.compile(r"[a-z_]+\.[a-z_]+")
+LOGGER: Final = re.compile(r"(^|\.|_)log(ger)?(\.get\(.*\))?$")
+FLEET_LOGGERS: Final = {"log_event": 0, "_log_event": 0, "_make_record": 1}
+"""Functions of `marketswarm/fleet` that log: at which place they are given the event; its level follows."""
+DYNAMIC: Final = {
+    'f"{verdict.subject}.gap"': ("service.gap",),
+    'event.type.replace("_", ".")': ("probe.miss", "probe.ok", "probe.unwatched"),
+}
+"""Names of events that no constant holds: by the expression."""
+SOME_LEVELS: Final = {"record.levelno": "warning error", "level": "info error"}
+"""Levels that are chosen while the program runs: by the expression."""
+FORWARDS: Final = frozenset({("marketswarm/fleet/output.py", "log_event")})
+"""Functions that only hand on an event that they are given."""
+
+MEANINGS: Final = {
+    "access.bus_unknown": "No URL of this bus is known, so no users are made for it.",
+    "access.not_renewed": "A bus that runs could not be made to load the new users.",
+    "access.renewed": "A bus that runs has loaded the new users.",
+    "access.truth_unusable": "The truth file can't be used; users are made for the fleet's own programs alone.",
+    "access.written": "Users, passwords and URLs are written.",
+    "agent.ended": "A child of `marketswarm up` ended, and is started again after the pause.",
+    "agent.hung": "The agent's work made no progress within the limit: it ends with code 5, and shows where each task and thread stands.",
+    "agent.joined": "The agent has its truth, and its bus takes beats.",
+    "agent.stop_disturbed": "A side task failed while the agent stopped on request; it stops all the same.",
+    "agent.stopped": "The agent has ended in good order.",
+    "agent.stopping": "A signal asked the agent to stop.",
+    "agent.unstartable": "A program of the fleet can't be started.",
+    "alive.unwritable": "The file by which `marketswarm check` knows this agent can't be written.",
+    "ask.taken": "The notifier was asked to do something: an acknowledgement, a test, a resend.",
+    "beat.failed": "The bus does not take this agent's beats.",
+    "beat.malformed": "Payloads on heartbeat channels are no beats; the last one is named.",
+    "beat.replayed": "Beats came that had been heard before, and do not count.",
+    "beat.resumed": "The bus takes this agent's beats again.",
+    "board.listening": "The board answers at this address.",
+    "board.no_bus": "The board can't follow the alerts: the bus fails.",
+    "board.not_audited": "What a client had the board do could not be put on the audit log.",
+    "board.token_refused": "A client presented a token that is not valid.",
+    "bus.answers": "A bus that was waited for answers.",
+    "bus.down": "The bus is not heard any more: `bus_miss`.",
+    "bus.ready": "A server that `marketswarm up` started answers.",
+    "bus.unreached": "The sentinel can't reach this bus for longer than its timeout, and nobody else reported that.",
+    "bus.up": "The bus is heard: `bus_ok`.",
+    "bus.used": "This bus runs elsewhere, so `marketswarm up` starts no server for it.",
+    "bus.waiting": "A bus does not answer yet; it is waited for.",
+    "channel.address_new": "The truth names addresses to which no messages went before; the other channels report that, too.",
+    "channel.address_untold": "The warning about new addresses could not be sent over this channel.",
+    "channel.broken": "A channel refuses all messages until somebody repairs it.",
+    "channel.defect": "The code of a channel raised an error that it should not; the message counts as failed.",
+    "channel.mended": "A channel that was broken takes messages again.",
+    "channel.not_opened": "A channel of the truth can't be used; the others are.",
+    "channels.named": "The channels that the notifier sends to.",
+    "channels.none": "There is no channel, so nobody is sent a message.",
+    "deadman.failed": "The ping to the outside failed.",
+    "deadman.resumed": "The ping to the outside is taken again.",
+    "digest.written": "A digest of a window of notes was written.",
+    "direct.failed": "A channel did not take an alert of the sentinel; it is tried again.",
+    "direct.no_way_out": "The sentinel has no channel of its own, so it can't send what the notifier does not.",
+    "direct.records_refused": "A bus does not let the sentinel read or write the records of what was sent.",
+    "direct.refused": "A channel refused an alert of the sentinel for good.",
+    "direct.sent": "The sentinel sent an alert by itself, since nobody else had.",
+    "direct.told_by_others": "Somebody else has sent this alert, so the sentinel does not.",
+    "direct.unheard": "The sentinel can't follow this bus's alert log.",
+    "direct.untold": "Nobody has sent this alert in time, so the sentinel does.",
+    "direct.ways_out": "The channels of the sentinel itself.",
+    "email.some_refused": "The mail server took the message, and refused some of its recipients.",
+    "events.taken": "Events were taken from the alert log; the fields are the decisions, and how many there were of each.",
+    "exec.failed": "The command of a channel failed; the end of its output is in `said`.",
+    "feed.failed": "A feed could not be read, for a reason that is new.",
+    "feed.gone": "A feed is gone for good, by the answer of its server.",
+    "feed.moved": "A feed has moved for good, and is read at its new address.",
+    "feed.read": "A feed was read: its items, those that are new, and those that changed.",
+    "feed.recovered": "A feed that failed can be read again.",
+    "feed.unchanged": "A feed has not changed since it was last read.",
+    "feeds.resumed": "The bus takes items of feeds again.",
+    "feeds.stalled": "The bus fails, so no feed is read.",
+    "fleet.elsewhere": "These services have no module here, so they are not started.",
+    "fleet.left_out": "These services were not to be started.",
+    "fleet.starting": "`marketswarm up` starts these agents.",
+    "fleet.stopped": "All agents and servers have ended.",
+    "fleet.stopping": "`marketswarm up` ends its agents, then its servers.",
+    "fleet.up": "All agents are up.",
+    "fleet.waiting": "These agents are not up yet.",
+    "flow.fault": "Something is wrong with a stream or a reader: see [mesh](services/mesh.md#what-flows).",
+    "flow.well": "What was wrong with a stream or a reader is over.",
+    "functions.loaded": "The bus was given the functions that agents call there.",
+    "functions.refused": "The bus refused to load or delete a function; agents send their scripts themselves.",
+    "functions.unavailable": "The bus lets nobody load functions; agents send their scripts themselves.",
+    "history.begun": "There is no history that can be used, so a new one begins.",
+    "history.log_lost": "The alert log has lost entries that were not recorded; that time is unknown.",
+    "history.waiting": "The bus fails, so nothing is recorded.",
+    "item.dead": "An entry failed too often, and was moved to the dead letters.",
+    "item.failed": "An entry failed, and is tried again.",
+    "items.noted": "Entries of a stream were settled; `new` of them became notes.",
+    "items.unread": "The bus fails, so no entries are read.",
+    "lease.held": "This process holds the lease: it leads.",
+    "lease.lost": "This process does not hold the lease any more.",
+    "lease.refused": "The bus fails or refuses, so the healer can't ask for its lease.",
+    "lease.unusable": "The lease's key holds something that is no lease; it is replaced.",
+    "library.message": "A message of a library that we use, at its own level.",
+    "llm.failed": "A question to the model failed; the digest is written without its summary.",
+    "log.dropped": "So many lines were dropped, since the output did not take them in time.",
+    "log.oversized": "An entry of the alert log is too large, and was skipped.",
+    "logs.unwritable": "The log files of the fleet can't be written.",
+    "market.disconnected": "The connection to the market data API ended; there will be another one.",
+    "market.filled": "Gaps in the bars were filled.",
+    "market.played": "The recording was played to its end.",
+    "market.refused": "The truth names an address to which the key may not go, so there is no market data.",
+    "market.streaming": "The market data API streams.",
+    "market.unfilled": "Gaps in the bars could not be filled; they are tried again.",
+    "market.unplayable": "The recording can't be read.",
+    "market.unpublished": "The bus does not take bars; they wait.",
+    "mesh.bus_unknown": "The place of a bus is not known, so nothing on it is heard.",
+    "mesh.clock_skew": "The clock of a service's instance is off.",
+    "mesh.conflict": "More processes of a service run than its `replicas`.",
+    "mesh.converged": "All instances go by the latest revision.",
+    "mesh.crash_loop": "A service is restarted again and again.",
+    "mesh.deaf": "The subscription to a bus is lost.",
+    "mesh.hearing": "The subscription to a bus stands.",
+    "mesh.not_recalled": "What mesh knew before its start could not be read yet.",
+    "mesh.oversized": "A message is too long, and was skipped.",
+    "mesh.recalled": "What mesh knew before its start was read.",
+    "mesh.stranger": "A service beats that the truth does not name.",
+    "mesh.unwritten": "The bus does not take what mesh writes.",
+    "message.failed": "A channel did not take a message; it is tried again.",
+    "message.refused": "A channel refused a message for good; it goes to another channel or to the dead letters.",
+    "message.rerouted": "A message that a channel refused goes to another one.",
+    "message.sent": "A channel has accepted a message.",
+    "metrics.failed": "An answer to `GET /metrics` failed.",
+    "metrics.served": "The agent answers `GET /metrics` here.",
+    "outlook.waiting": "The bus does not take alerts about targets; they wait.",
+    "probe.broken": "The code of a probe raised an error that it should not.",
+    "probe.changed": "The outcome of a target's probes is another one than before.",
+    "probe.miss": "A target is down, by several probes in a row: `probe_miss`.",
+    "probe.ok": "A target is up: `probe_ok`.",
+    "probe.unwatched": "A target is not probed any more: `probe_unwatched`.",
+    "probes.unpublished": "The bus does not take results of probes; they wait.",
+    "program.died": "An error that nobody expected ended the program, with code 1.",
+    "program.exit": "The program ends with this code, for this reason.",
+    "program.output": "A line that a program of the fleet wrote, and that is no log event.",
+    "reading.begun": "The notifier reads the alert log of this bus, from this entry on.",
+    "reading.failed": "The alert log of a bus can't be read.",
+    "reading.malformed": "An entry of the alert log can't be parsed; it is counted and acknowledged.",
+    "reading.paused": "Too much waits to be acknowledged, so the notifier reads no more for now.",
+    "reading.resumed": "The alert log of this bus is read again.",
+    "relay.position_unreadable": "The place up to which massive's alerts were copied can't be read; the healer begins with the oldest.",
+    "relay.skipped": "Entries of massive were not copied to the alert log, by reason.",
+    "relay.waiting": "The bus fails, so massive's alerts wait.",
+    "seeding.moved": "Another seeding changed a bus meanwhile; this one begins again.",
+    "seeding.put_back": "A seeding failed, and this bus has its former truth again.",
+    "seeding.stopped": "A seeding was cancelled; `left` names the buses that could not be put back.",
+    "seeding.unannounced": "The new truth is on the bus, and could not be announced; agents find it by themselves.",
+    "service.down": "The service is silent or says that it failed: `heartbeat_miss`.",
+    "service.gap": "The service was not heard for a while, and is up: `heartbeat_gap`.",
+    "service.unwatchable": "The bus does not let the healer hear this service: `watch_miss`.",
+    "service.unwatched": "The service is not watched any more: the truth has dropped it.",
+    "service.up": "The service is heard: `heartbeat_ok`.",
+    "service.watchable": "The healer may hear this service again: `watch_ok`.",
+    "share.changed": "The number of instances that share this work has changed.",
+    "state.unusable": "A value read back from a bus can't be used, and was skipped or replaced.",
+    "store.dropped": "Too much waits for a bus that takes nothing, so the oldest was dropped; the fields say what.",
+    "store.waiting": "The bus does not take the notifier's state; it waits.",
+    "task.died": "A side task of the agent failed: the agent ends.",
+    "telegram.chat_moved": "The chat has become a group with another id, which is used from now on.",
+    "tell.bound_reached": "Too many verdicts wait, so some were dropped that later ones make up for.",
+    "tell.channel_refused": "The bus took an event on its log, and let nobody publish it on the channel.",
+    "tell.entry_unreadable": "An entry of the roster could not be parsed; it was replaced.",
+    "tell.log_full": "The log holds all that it may, and events that nobody has read are trimmed.",
+    "tell.lost": "The bus has lost verdicts that it had taken; they are published again.",
+    "tell.waiting": "The bus does not take verdicts; they wait.",
+    "term.not_begun": "This notifier has the lease and can't lead, since a bus fails.",
+    "term.over": "This notifier does not lead any more.",
+    "truth.added": "The new truth has a service that the last one had not.",
+    "truth.agrees": "All buses hold the same truth again: `truth_ok`.",
+    "truth.applied": "The agent goes by another revision from now on.",
+    "truth.bus_changed": "The new truth changes a bus.",
+    "truth.changed": "The new truth changes a service.",
+    "truth.doubt": "The truth file may be wrong at this place; it is seeded all the same.",
+    "truth.drifted": "The buses do not hold the same truth: `truth_drift`.",
+    "truth.dropped": "The new truth has a service no more.",
+    "truth.fallback": "The agent took its truth from another bus than the first; `passed` says why.",
+    "truth.mistake": "The truth file is wrong at this place, and is not seeded.",
+    "truth.repaired": "A bus without the current truth was given it.",
+    "truth.seeded": "The truth is on all buses.",
+    "truth.trouble": "There is a truth that the agent can't go by, or none can be read; it keeps the one in force.",
+    "truth.unchecked": "A check of the new truth raised an error that it should not; the truth is refused.",
+    "truth.unfit": "A part of the agent can't go by the new truth; it keeps on by the last one.",
+    "truth.unheard": "The agent does not hear of new truths on this bus; it looks for them after each beat.",
+    "truth.waiting": "No bus has a truth that can be used; the agent waits.",
+    "truth.well": "The agent can go by the latest truth again.",
+    "users.bus_away": "A bus could not be asked for the rights of its users.",
+    "users.old": "The users of a bus don't let the healer hear every service of the new truth.",
+    "users.waiting": "Bootstrap waits until the healer may hear these services.",
+    "vigil.deaf": "A service beats, and is not heard: the session on its bus is opened anew.",
+    "vigil.last_beat_unreadable": "A value of `beat:<svc>` is no beat; it counts as none.",
+    "vigil.listening": "The session on a bus stands.",
+    "vigil.lost": "The session on a bus is lost; silence does not count until there is another.",
+    "vigil.memory_away": "The state of earlier runs can't be read yet; until then there are no verdicts.",
+    "vigil.monitoring": "The services and buses that are watched from now on.",
+    "vigil.not_saved": "A bus does not take what a restart must know.",
+    "vigil.recalled": "The state of earlier runs was read: verdicts begin.",
+    "vigil.saved_again": "A bus takes what a restart must know again.",
+}
+"""What each event says, by its name."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True, slots=True)
+class LogCall:
+    """A call that logs one event. `doc` is the first sentence of the function around it."""
+
+    event: str
+    levels: tuple[str, ...]
+    fields: tuple[str, ...]
+    module: str
+    doc: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogEvent:
+    """A row of the page: an event with all that its calls say about it."""
+
+    name: str
+    levels: tuple[str, ...]
+    fields: tuple[str, ...]
+    modules: tuple[str, ...]
+    meaning: str
+
+
+def find_events() -> list[LogEvent]:
+    """Find the events of all packages, in the order of their names."""
+    calls: dict[str, list[LogCall]] = {}
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            module = path.relative_to(ROOT).as_posix()
+            for call in find_calls(module, path.read_text("utf-8")):
+                calls.setdefault(call.event, []).append(call)
+    return [_merge_calls(name, found) for name, found in sorted(calls.items())]
+
+
+def find_calls(module: str, source: str) -> Iterator[LogCall]:
+    """Yield the calls of a module that log. Raise LookupError for one that can't be resolved."""
+    tree = ast.parse(source)
+    for function, call in _find_calls_by_function(tree, None):
+        found = _parse_log_call(tree, function, call)
+        if found is None or (module, function.name if function else "") in FORWARDS:
+            continue
+        name, levels = found
+        events = _resolve_names(tree, function, name)
+        if not events:
+            raise LookupError(f"{module}:{call.lineno}: which event is {ast.unparse(name)}?")
+        is_paired = isinstance(name, ast.IfExp) and len(events) == len(levels) > 1
+        for index, event in enumerate(events):
+            its_levels = levels[index : index + 1] if is_paired else levels
+            yield LogCall(event, its_levels, tuple(_list_fields(function, call)), module, _get_doc(function))
+
+
+def render_page() -> str:
+    """Return the text of docs/log-events.md."""
+    rows = [
+        f"| `{event.name}` | {', '.join(event.levels)} | {' '.join(f'`{each}`' for each in event.fields)} "
+        f"| {event.meaning} | {', '.join(f'`{each}`' for each in event.modules)} |"
+        for event in find_events()
+    ]
+    return "\n".join([_HEAD, *rows, ""])
+
+
+def _merge_calls(name: str, calls: list[LogCall]) -> LogEvent:
+    levels = {level for call in calls for level in call.levels}
+    fields = dict.fromkeys(field for call in calls for field in call.fields)
+    return LogEvent(
+        name,
+        tuple(level for level in LEVELS if level in levels),
+        tuple(sorted(fields, key=lambda field: field == "…")),
+        tuple(dict.fromkeys(call.module for call in calls)),
+        MEANINGS.get(name) or calls[0].doc,
+    )
+
+
+def _find_calls_by_function(
+    node: ast.AST, function: Function | None
+) -> Iterator[tuple[Function | None, ast.Call]]:
+    """Yield each call below `node` with the innermost function around it."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Call):
+            yield function, child
+        inner = child if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) else function
+        yield from _find_calls_by_function(child, inner)
+
+
+def _parse_log_call(
+    tree: ast.Module, function: Function | None, call: ast.Call
+) -> tuple[ast.expr, tuple[str, ...]] | None:
+    """Return the expression of the event and its levels, or None if the call does not log."""
+    target = call.func
+    name = target.attr if isinstance(target, ast.Attribute) else getattr(target, "id", "")
+    if name in FLEET_LOGGERS and len(call.args) > FLEET_LOGGERS[name]:
+        place = FLEET_LOGGERS[name]
+        level = call.args[place + 1] if len(call.args) > place + 1 else ast.Constant("info")
+        return call.args[place], tuple(_resolve_names(tree, function, level)) or ("info",)
+    if not call.args:
+        return None
+    if isinstance(target, ast.Name) and function is not None:  # write = log.error if … else log.warning
+        values = _find_values(function, target.id)
+        methods = [each for one in values for each in ast.walk(one) if isinstance(each, ast.Attribute)]
+        levels = [found for each in methods if (found := _parse_level(each)) is not None]
+        return (call.args[0], tuple(levels)) if levels else None
+    if isinstance(target, ast.Call) and ast.unparse(target).startswith("getattr(log."):
+        return call.args[0], tuple(SOME_LEVELS[ast.unparse(target.args[1])].split())
+    if not isinstance(target, ast.Attribute):
+        return None
+    if target.attr == "log" and LOGGER.search(ast.unparse(target.value)):
+        return call.args[1], tuple(SOME_LEVELS[ast.unparse(call.args[0])].split())
+    level_name = _parse_level(target)
+    return (call.args[0], (level_name,)) if level_name else None
+
+
+def _parse_level(method: ast.Attribute) -> str | None:
+    """Return the level of a logger's method, or None if it is no such method."""
+    if method.attr not in LEVELS or not LOGGER.search(ast.unparse(method.value)):
+        return None
+    return "error" if method.attr == "exception" else method.attr
+
+
+def _resolve_names(tree: ast.Module, function: Function | None, value: ast.expr) -> list[str]:
+    """Return all texts that an expression may be, as far as constants say."""
+    text = ast.unparse(value).replace("'", '"')
+    if text in DYNAMIC:
+        return list(DYNAMIC[text])
+    if isinstance(value, ast.Constant):
+        return [value.value] if isinstance(value.value, str) else []
+    if isinstance(value, ast.IfExp):
+        return [
+            *_resolve_names(tree, function, value.body),
+            *_resolve_names(tree, function, value.orelse),
+        ]
+    if isinstance(value, ast.Name):
+        found = _find_values(function, value.id) if function is not None else []
+        return [
+            each
+            for one in found or _find_values(tree, value.id)
+            for each in _resolve_names(tree, function, one)
+        ]
+    if isinstance(value, ast.Subscript):
+        return _resolve_names(tree, function, value.value)
+    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute) and value.func.attr == "get":
+        return _resolve_names(tree, function, value.func.value)
+    if isinstance(value, ast.Dict):
+        return [each for one in value.values for each in _resolve_names(tree, function, one)]
+    return []
+
+
+def _find_values(scope: ast.Module | Function, name: str) -> list[ast.expr]:
+    """Return what is assigned to a name; of a module, in its own body alone."""
+    nodes = ast.iter_child_nodes(scope) if isinstance(scope, ast.Module) else ast.walk(scope)
+    found = []
+    for node in nodes:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        is_named = any(isinstance(target, ast.Name) and target.id == name for target in targets)
+        if is_named and isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            found.append(node.value)
+    return found
+
+
+def _list_fields(function: Function | None, call: ast.Call) -> Iterator[str]:
+    """Yield the names of an event's fields; … for those that are known only while the program runs."""
+    yield from _list_keys(call.args)
+    for keyword in call.keywords:
+        if keyword.arg is not None:
+            yield "exception" if keyword.arg == "exc_info" else keyword.arg
+            continue
+        values = [keyword.value]
+        if isinstance(keyword.value, ast.Name) and function is not None:
+            values = _find_values(function, keyword.value.id)
+        yield from _list_keys(values) or ["…"]
+    if isinstance(call.func, ast.Attribute) and call.func.attr == "exception":
+        yield "exception"
+
+
+def _list_keys(values: list[ast.expr]) -> list[str]:
+    """Return the keys of those of the expressions that are dictionaries."""
+    keys = [key for value in values if isinstance(value, ast.Dict) for key in value.keys]
+    return [key.value for key in keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+
+
+def _get_doc(function: Function | None) -> str:
+    """Return the first sentence of a function's docstring, on one line."""
+    text = (ast.get_docstring(function) if function is not None else None) or ""
+    return " ".join(re.split(r"(?<=\.)\s", text, maxsplit=1)[0].split()).replace("|", "\\|")
+
+
+_HEAD: Final = """\
+# Log events
+
+<!-- made by tools/log_events.py: change the code or the table in there, then run .venv/bin/python tools/log_events.py -->
+
+Every event that a program of MarketSwarm may log. `marketswarm logs` shows them; where logs are kept:
+[operating](operating.md).
+
+```text
+{"ts":"2026-01-05T09:12:44.031Z","level":"warning","event":"beat.failed","agent":"mesh","bus":"system-redis","reason":"refused","i":31}
+```
+
+- Each line has `ts` (UTC), `level`, `event` and `agent`; `part` names the part of the agent, where it is not the agent
+  itself. Then come the fields of the event.
+- A field is there in each line of its event unless it has nothing to say; … stands for fields that depend on what
+  happened. `exception` is a traceback.
+- `LOG_LEVEL` is the least level that is logged: `DEBUG`, `INFO` (the default), `WARNING`, `ERROR` or `CRITICAL`.
+- `reason` is one of the [reasons](detection.md#reasons) where it is about a bus.
+- Most events about something that lasts are logged once when it begins, and once when it ends.
+- What is published as an alert is another thing: [alerts](operating.md#read-alerts).
+
+| event | level | fields | what it says | logged in |
+| --- | --- | --- | --- | --- |"""
+
+
+def main() -> int:
+    """Write the page, or with `--check` compare it."""
+    made = render_page()
+    is_current = PAGE.exists() and PAGE.read_text("utf-8") == made
+    if "--check" in sys.argv[1:]:
+        if not is_current:
+            print(f"{PAGE.relative_to(ROOT)} is not current: run .venv/bin/python tools/log_events.py")
+        return not is_current
+    if not is_current:
+        PAGE.write_text(made, "utf-8")
+        print(f"wrote {PAGE.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
