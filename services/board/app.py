@@ -7,7 +7,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.types import ASGIApp
 
 from marketswarm import __version__
 from marketswarm.metrics.exporter import list_own_names
@@ -26,7 +25,7 @@ PACK_LEVEL = 4
 PACK_BYTES = 500
 
 
-def create_app(board: Board) -> ASGIApp:
+def create_app(board: Board) -> Guard:
     """Return the whole application as the server runs it."""
     app = FastAPI(
         title="MarketSwarm board",

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -19,6 +19,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERTS
 from marketswarm.status import read_fleet_state, read_notifications
+from marketswarm.truth import Truth
 from services.board.alert_log import make_alert_view
 from services.board.settings import BoardEnvironment, BoardSettings
 from services.board.snapshot import FleetSnapshot, diff, encode_delta, encode_snapshot
@@ -42,7 +43,8 @@ class FleetReader:
     """Reads the fleet, and publishes what changed.
 
     `snapshot` is the latest one, None before the first; `encoded` is its JSON, made once; `problem` says
-    which buses are away, None if none is.
+    which buses are away, None if none is; `took_sec` is how long the last look took. Call `follow` with the
+    truth, and again with each that replaces it.
 
     Args:
         me: the agent.
@@ -62,10 +64,11 @@ class FleetReader:
         self.problem: str | None = None
         self._me, self._settings_now, self._hub, self._history_now = me, settings_now, hub, history_now
         self._read_at = float("-inf")
-        self._took_sec = 0.0
+        self.took_sec = 0.0
         self._ticked_at = float("-inf")
         self._encoded: bytes | None = None
         self._new_events: deque[Event] = deque(maxlen=AT_ONCE)  # since the last reading began
+        self._followed: dict[tuple[str, str], asyncio.Task[Any]] = {}  # by bus and channel
         self._known: OrderedDict[str, None] = OrderedDict()
 
     @property
@@ -100,7 +103,7 @@ class FleetReader:
         self._take(found)
         self.problem = "; ".join(f"{bus} {reason}" for bus, reason in away.items()) or None
         self._read_at = time.monotonic()
-        self._took_sec = self._read_at - begun
+        self.took_sec = self._read_at - begun
         self._tick()
 
     async def pause(self) -> None:
@@ -109,12 +112,21 @@ class FleetReader:
         Readings for alerts have pauses between them, so that many alerts share one reading.
         """
         if await self._me.rest(self.interval_sec()):
-            pause_sec = max(MIN_PAUSE_SEC, (SHARE_OF_TIME - 1) * self._took_sec)
+            pause_sec = max(MIN_PAUSE_SEC, (SHARE_OF_TIME - 1) * self.took_sec)
             await asyncio.sleep(min(1.0, max(0.0, pause_sec - self.age_sec(time.monotonic()))))
 
-    async def follow_alerts(self, name: str) -> None:
+    def follow(self, truth: Truth) -> None:
+        """Follow the alerts on every bus of a truth, and on no other one."""
+        _, channel = truth.alert_target(self._me.settings.alert_channel or ALERTS)
+        wanted = {(bus, channel) for bus in truth.bus_names()}
+        for place in self._followed.keys() - wanted:
+            self._followed.pop(place).cancel()
+        for bus, _ in wanted - self._followed.keys():
+            task = self._me.task(self._follow_alerts(bus, channel), name=f"{channel} of {bus}")
+            self._followed[bus, channel] = task
+
+    async def _follow_alerts(self, name: str, channel: str) -> None:
         """Publish each alert of a bus, and read the fleet at once, until cancelled."""
-        _, channel = self._me.truth.alert_target(ALERTS)
         try:
             bus = self._me.bus(name)
         except BusError as error:

@@ -8,6 +8,7 @@ every client for one themselves.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -65,6 +66,8 @@ class Guard:
         networks: Sequence[Network] = (),
     ) -> None:
         self._app, self._names, self._verifier, self._networks = app, names, verifier, networks
+        self.responses: Counter[int] = Counter()
+        """How many requests were answered, by HTTP status."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or say why not."""
@@ -76,6 +79,7 @@ class Guard:
             """Send a message, the first one with our headers."""
             if message["type"] == "http.response.start":
                 has_begun.set()
+                self.responses[message["status"]] += 1
                 present = {name.lower() for name, _ in message["headers"]}
                 more = [each for each in HEADERS if each[0] not in present]
                 message = {**message, "headers": [*message["headers"], *more]}

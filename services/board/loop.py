@@ -8,6 +8,7 @@ from services.board.app import create_app
 from services.board.board import Board
 from services.board.fleet_reader import FleetReader
 from services.board.history import HistoryBuilder
+from services.board.metrics import BoardMetrics
 from services.board.recorder import create_recorder
 from services.board.server import open_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
@@ -30,8 +31,9 @@ async def main() -> int:
         app = create_app(Board(me, settings_now, reader, hub))
         me.task(serve(app, listening, max_streams, hub.close), name="http")
         me.task(recorder.run(), name="history")
-        for bus in me.truth.bus_names():
-            me.task(reader.follow_alerts(bus), name=f"alerts of {bus}")
+        me.on_reseed(reader.follow)
+        reader.follow(me.truth)
+        me.expose(BoardMetrics(reader, hub, app).collect)
         me.log.info("board.listening", host=me.settings.board_host, port=me.settings.board_port)
         while True:
             async with me.waiting(BUS_SEC):

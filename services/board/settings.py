@@ -16,6 +16,7 @@ from services.board.clients import check_networks
 class BoardEnvironment(CommonSettings):
     """The variables of the board."""
 
+    alert_channel: Name | None = None  # where the truth names no other
     board_host: Name = "127.0.0.1"  # the address to listen on
     board_port: Port = 8080
     board_allowed_hosts: HostNames | None = None  # in requests; default: our own names and addresses

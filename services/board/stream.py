@@ -78,7 +78,8 @@ class _Follower:
 class StreamHub:
     """Numbers events, keeps the latest, and passes them on to all followers.
 
-    `cut_off` counts the followers that did not keep up. Call all methods in the event loop.
+    `published` counts the events, `cut_off` the followers that did not keep up. Call all methods in the event
+    loop.
 
     Args:
         boot: the id of this process; it is a part of every event's id.
@@ -87,7 +88,7 @@ class StreamHub:
 
     def __init__(self, boot: str, max_streams: int = 200) -> None:
         self.max_streams = max_streams
-        self.cut_off = 0
+        self.published = self.cut_off = 0
         self._boot = boot
         self._number = 0
         self._ring: deque[_Sent] = deque()
@@ -107,6 +108,7 @@ class StreamHub:
     def publish(self, kind: Kind, data: bytes) -> str:
         """Send an event with this JSON to all followers; return its id."""
         self._number += 1
+        self.published += 1
         wire = format_sse_event(event=kind, data_str=data.decode(), id=self.position)
         self._ring.append(_Sent(self._number, wire))
         self._ring_bytes += len(wire)

@@ -15,6 +15,9 @@ from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.publisher import LogLength
 from notifier.metrics import NotifierMetrics
 from sentinel.follow import SkippedEntries
+from services.board.guard import Guard
+from services.board.metrics import BoardMetrics
+from services.board.stream import StreamHub
 from services.massive.market.status import MarketStatus
 from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics
@@ -97,6 +100,12 @@ def test_the_table_of_massive_is_what_its_probes_tell():
     nowhere = lambda: None  # noqa: E731 - nothing is put anywhere
     told = collect_metrics({}, {}, ResultPublisher(nowhere), AlertPublisher(nowhere, "abc"))
     assert sorted(shown("massive")) == sorted(map(row, told))
+
+
+def test_the_table_of_the_board_is_what_it_tells():
+    reader = type("Reader", (), {"took_sec": 0.1})()
+    told = BoardMetrics(reader, StreamHub("boot"), Guard(None, (), None)).collect()
+    assert shown("board") == list(map(row, told))
 
 
 @pytest.mark.needs("promtool")
