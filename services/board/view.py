@@ -72,9 +72,8 @@ def _describe_outage(one: ServiceView) -> list[Phrase]:
         return [Phrase("the healer may not hear it")]
     if one.state is not State.DOWN:
         return []
-    found = [Phrase("never heard") if one.since is None else Phrase("silent since", one.since)]
-    if one.cause:
-        found.append(Phrase(f"needs {one.cause}, which is down"))
+    found = [Phrase(f"needs {one.cause}, which is down")] if one.cause else []
+    found.append(Phrase("never heard") if one.since is None else Phrase("silent since", one.since))
     if one.acked_by:
         found.append(Phrase(f"acknowledged by {one.acked_by}"))
     if one.held:

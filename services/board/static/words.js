@@ -77,8 +77,8 @@ export function describeService(one) {
 function describeOutage(one) {
   if (one.state === "unwatchable") return [["the healer may not hear it"]];
   if (one.state !== "down") return [];
-  const found = [one.since === null ? ["never heard"] : ["silent since", one.since]];
-  if (one.cause) found.push([`needs ${one.cause}, which is down`]);
+  const found = one.cause ? [[`needs ${one.cause}, which is down`]] : [];
+  found.push(one.since === null ? ["never heard"] : ["silent since", one.since]);
   if (one.acked_by) found.push([`acknowledged by ${one.acked_by}`]);
   if (one.held) {
     const until = one.held_until === null ? "" : " until";

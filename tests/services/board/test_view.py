@@ -107,8 +107,8 @@ def test_an_outage_says_since_when_and_why_and_who_knows():
         detail="queue full",
     )
     assert [(each.text, each.at) for each in view.describe_service(one)] == [
-        ("silent since", AT - 604),
         ("needs b, which is down", None),
+        ("silent since", AT - 604),
         ("acknowledged by ana", None),
         ("message held back: rate limit until", AT + 60),
         ("degraded: queue full", None),
