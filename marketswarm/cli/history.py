@@ -12,6 +12,7 @@ from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.health import select_services
 from marketswarm.cli.options import DATA, Data, Json, Svc
 from marketswarm.exit import Code, Exit
+from marketswarm.history.healer_beat import read_healer_beat
 from marketswarm.history.rollup import HOUR_SEC, WINDOWS, Outage, Seconds
 from marketswarm.history.spans import State
 from marketswarm.history.store import read_history
@@ -20,8 +21,6 @@ from marketswarm.truth import HEALER, SYSTEM
 
 NO_HISTORY: Final = 1
 """The exit code if nothing is recorded of a service."""
-FRESH_SEC: Final = 120
-"""A history that was written more recently than this is current: the board writes at least every minute."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,20 +98,22 @@ async def _read_recorded(svc: str, fleet: FleetView) -> ServiceReport:
     record = None if stored is None else stored.history.services.get(svc)
     if stored is None or record is None:
         raise Exit(NO_HISTORY, f"nothing is recorded of {svc}: the board records it while it runs")
-    found = stored.history
-    bus_of = {watch.svc: watch.bus for watch in fleet.truth.watched() if watch.svc == svc}
-    now = int(time.time())
-    found.follow(bus_of or {svc: SYSTEM}, fleet.truth.timeout_of(HEALER), now)
-    newest = max([found.listening.until, *(fact.at for fact in record.timeline.facts)])
-    at = newest if newest <= now < newest + FRESH_SEC else now
-    spans = found.spans(svc, max(at, record.timeline.begin + 1))
+    found, now, truth = stored.history, int(time.time()), fleet.truth
+    timeout_sec = truth.timeout_of(HEALER)
+    bus_of = {watch.svc: watch.bus for watch in truth.watched() if watch.svc == svc}
+    found.follow(bus_of or {svc: SYSTEM}, timeout_sec, now)
+    # the board stores only now and then that the healer is there
+    beat = await read_healer_beat(fleet.bus(SYSTEM), timeout_sec, now)
+    if beat is not None:
+        found.hear_healer(*beat)
+    spans = found.spans(svc, max(now, record.timeline.begin + 1))
     return ServiceReport(
         svc,
-        at,
+        now,
         record.first * HOUR_SEC,
         spans[-1].state,
-        found.uptime(svc, at),
-        found.outages(svc, at),
+        found.uptime(svc, now),
+        found.outages(svc, now),
     )
 
 

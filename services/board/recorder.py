@@ -5,6 +5,7 @@ the writing to the other one for a while.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -13,9 +14,8 @@ import orjson
 
 from marketswarm import log as logs
 from marketswarm.agent import Agent
-from marketswarm.beat import Beat, parse_beat, parse_sender
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stored_values import parse_epoch, read_fields, read_strings
+from marketswarm.bus.stored_values import parse_epoch, read_fields
 from marketswarm.bus.stream import (
     FIRST_ID,
     StreamEntry,
@@ -26,6 +26,7 @@ from marketswarm.bus.stream import (
 )
 from marketswarm.event import MalformedEvent, parse_event
 from marketswarm.history.fleet_history import FleetHistory
+from marketswarm.history.healer_beat import read_healer_beat
 from marketswarm.history.spans import State
 from marketswarm.history.store import (
     StoredHistory,
@@ -34,7 +35,7 @@ from marketswarm.history.store import (
     read_history,
     write_history,
 )
-from marketswarm.keys import ALERT_LOG, last_beat_key, roster_key
+from marketswarm.keys import ALERT_LOG, roster_key
 from marketswarm.truth import HEALER, SYSTEM, Truth
 from services.board.settings import BoardEnvironment
 
@@ -44,11 +45,13 @@ LISTEN_SEC: Final = 5.0
 """How often the healer's last beat is looked at, unless its timeout is short."""
 GRACE_SEC: Final = 2.0
 """How much longer than its timeout the healer may seem silent: its beats are only looked at now and then."""
-SAVE_SEC: Final = 60.0
+SAVE_SEC: Final = 20.0
 """How often it is stored that the healer was there, while nothing else happens."""
 STEP_BACK_SEC: Final = 10.0
 """How long a board that was second does not write."""
 RETRY_SEC: Final = 0.5
+END_SEC: Final = 0.5
+"""How long the last write may take."""
 SETTLE_SEC: Final = 60.0
 """After a failure of the bus, late events may come: no hour is finished for so long."""
 SERVICES_AT_ONCE: Final = 200
@@ -106,10 +109,13 @@ class HistoryRecorder:
         self._timeout_sec = truth.timeout_of(HEALER, default_timeout_sec)
 
     async def run(self) -> None:
-        """Record until cancelled; while the bus fails, try again and again."""
+        """Record until cancelled, then write once more; while the bus fails, try again and again."""
         while True:
             try:
                 await self.step()
+            except asyncio.CancelledError:
+                await self._write_last()
+                raise
             except BusError as error:
                 if self.error is None:
                     log.warning("history.waiting", bus=error.bus, reason=error.reason, detail=error.detail)
@@ -212,14 +218,9 @@ class HistoryRecorder:
         if time.monotonic() - self._listened_at < min(LISTEN_SEC, self._timeout_sec / 4):
             return
         self._listened_at = time.monotonic()
-        bus, key = self._healer_bus, last_beat_key(HEALER)
-        (raw,) = await read_strings(bus, [key])
-        left_ms: int = await bus.ask(bus.client.pttl(key))
-        beat = None if raw is None else parse_beat(raw, HEALER)
-        age_sec = 2 * self._timeout_sec - left_ms / 1000
-        if raw is None or not isinstance(beat, Beat) or not 0 <= age_sec <= 2 * self._timeout_sec:
-            return
-        history.hear_healer(beat, time.time() - age_sec, parse_sender(raw).started)
+        found = await read_healer_beat(self._healer_bus, self._timeout_sec, time.time())
+        if found is not None:
+            history.hear_healer(*found)
 
     async def _finish_hours(self, history: FleetHistory) -> None:
         """Finish the hours that lie back far enough, a few services at a time."""
@@ -233,8 +234,19 @@ class HistoryRecorder:
                 await asyncio.sleep(0)
         history.finish(target)
 
+    async def _write_last(self) -> None:
+        """Write how long the healer was there, if the bus answers at once; else that will be unknown."""
+        if self._stored is None or self._is_reading:
+            return
+        self._saved_at = float("-inf")
+        with contextlib.suppress(BusError, TimeoutError):
+            async with asyncio.timeout(END_SEC):
+                self._listened_at = float("-inf")
+                await self._listen(self._stored.history)
+                await self._write(self._stored)
+
     async def _write(self, stored: StoredHistory) -> None:
-        """Write what changed; a healer that is still there is written every minute. Raises BusError."""
+        """Write what changed; that the healer is still there, every SAVE_SEC seconds. Raises BusError."""
         now, changes = time.monotonic(), stored.history.changes
         is_urgent = self._at != stored.position or changes.services or changes.buses or changes.hours
         is_due = is_urgent or (changes.progress and now - self._saved_at >= SAVE_SEC)

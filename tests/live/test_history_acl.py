@@ -10,7 +10,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.history.store import read_history
-from marketswarm.passwords import acl_texts, passwords, with_user
+from marketswarm.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.seeding.functions import load_functions
 from marketswarm.truth import parse_truth
 from services.board.recorder import HistoryRecorder
@@ -24,10 +24,10 @@ TRUTH = parse_truth(orjson.dumps({"services": {"healer": {}, "board": {}, "shop"
 @pytest.fixture
 def enter(tmp_path):
     """Opens a bus as a user: `enter("board")`."""
-    known, _ = passwords(tmp_path / "secrets", user_names(TRUTH), make=True)
-    (tmp_path / "users.acl").write_text(acl_texts(TRUTH, known)["system-redis"], encoding="utf-8")
+    known, _ = load_passwords(tmp_path / "secrets", user_names(TRUTH), make_missing=True)
+    (tmp_path / "users.acl").write_text(format_acl_files(TRUTH, known)["system-redis"], encoding="utf-8")
     with Server(tmp_path, aclfile="users.acl") as server:
-        yield lambda user: Bus("system-redis", with_user(server.url, user, known[user]))
+        yield lambda user: Bus("system-redis", replace_url_user(server.url, user, known[user]))
 
 
 async def test_the_board_records_and_the_operator_reads(enter):

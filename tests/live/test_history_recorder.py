@@ -95,7 +95,7 @@ def add_outage(server, svc, start, end):
         server.cmd("XADD", "healer:alerts:log", "*", "event", encode_event(event))
 
 
-def set_beat(server, i, boot="one", started=None):
+def set_beat(server, i, boot="one", started=None, age_sec=0):
     beat = {"svc": "healer", "i": i, "ts": time.time(), "boot": boot, "every": 10}
     server.cmd(
         "SET", "beat:healer", orjson.dumps(beat | ({"started": started} if started else {})), "PX", 6000_000
@@ -387,6 +387,21 @@ async def test_a_recorder_goes_on_when_its_server_is_back(tmp_path):
             with contextlib.suppress(asyncio.CancelledError):
                 await running
             await bus.aclose()
+
+
+async def test_a_recorder_that_ends_writes_how_long_the_healer_was_there(bus, server):
+    began = time.time() - await begin_long_ago(bus, server, 3)
+    set_beat(server, 100_000, started=began, age_sec=100)
+    recorder = make_recorder(bus)
+    running = asyncio.create_task(recorder.run())
+    await wait_for(lambda: recorder.history is not None and recorder.history.listening.heard)
+    begun = recorder.history.listening.until
+    set_beat(server, 100_010, started=began)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    stored = await read_history(bus, int(time.time()))
+    assert stored.history.listening.until == pytest.approx(begun + 100, abs=5)
 
 
 async def wait_for(condition):
