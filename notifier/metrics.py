@@ -3,12 +3,19 @@
 The counters are read in another thread than the one that writes them.
 """
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from typing import Final
 
 from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
 from notifier.channel_worker import Outcome
+from notifier.router.incident import Decision
+
+OUTCOMES: Final = ("sent", "failed", "dead")
+"""The values of the label `outcome` of `marketswarm_notifier_attempts_total`."""
+_ALL_DECISIONS: Final[dict[str, int]] = dict.fromkeys(Decision, 0)
 
 
 class NotifierMetrics:
@@ -35,6 +42,13 @@ class NotifierMetrics:
         """Record the delay from an event to the acceptance of its message by a channel, in seconds."""
         self.delay.observe(max(0.0, delay_sec))
 
+    def _no_attempts(self) -> dict[tuple[str, str], int]:
+        """Return a count of 0 for each outcome of each channel.
+
+        A counter that appears with its first attempt would hide that attempt from Prometheus' `increase`.
+        """
+        return dict.fromkeys(itertools.product(self.waiting(), OUTCOMES), 0)
+
     def collect(self) -> Iterator[Family]:
         """Yield all metrics as they are now."""
         yield gauge(
@@ -46,7 +60,10 @@ class NotifierMetrics:
             "marketswarm_notifier_events_total",
             "counter",
             "Events taken from the log, by what was decided about them.",
-            [((str(reason),), float(count)) for reason, count in self.events.copy().items()],
+            [
+                ((str(reason),), float(count))
+                for reason, count in (_ALL_DECISIONS | self.events.copy()).items()
+            ],
             labels=("decision",),
         )
         yield counter(
@@ -58,7 +75,7 @@ class NotifierMetrics:
             "marketswarm_notifier_attempts_total",
             "counter",
             "Attempts to send, by channel and outcome: sent, failed (and tried again), dead.",
-            [(key, float(count)) for key, count in self._attempts.copy().items()],
+            [(key, float(count)) for key, count in (self._no_attempts() | self._attempts.copy()).items()],
             labels=("channel", "outcome"),
         )
         yield Family(

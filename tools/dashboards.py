@@ -878,6 +878,7 @@ def _build_panel(panel: Panel, number: int, place: dict[str, int]) -> dict[str, 
             "defaults": {
                 "color": {"mode": "palette-classic" if panel.kind == "timeseries" else "thresholds"},
                 "custom": _build_custom_fields(panel.kind),
+                "decimals": 0 if is_instant and panel.unit == "none" else None,
                 "mappings": _build_mappings(panel.mappings),
                 "min": 0 if panel.kind in ("timeseries", "bargauge") else None,
                 "thresholds": {

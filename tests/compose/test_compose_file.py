@@ -6,7 +6,7 @@ import pytest
 
 from support.rig.compose import AGENTS, BUSES, Project
 
-ALL = ("standby", "dev", "tools")
+ALL = ("standby", "dev", "tools", "observability")
 
 
 @pytest.fixture(scope="module")
