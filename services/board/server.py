@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -29,6 +30,9 @@ REFUSED_CONNECTIONS: Final = 100
 MAX_HEAD_BYTES: Final = 16 * 1024
 """The most bytes of a request's line and headers."""
 BACKLOG: Final = 512
+SEND_BUFFER_BYTES: Final = 256 * 1024
+"""What the kernel keeps for a client that does not read; it takes twice as much."""
+_RESET: Final = struct.pack("ii", 1, 0)  # linger, for no time
 
 
 class GuardedProtocol(H11Protocol):
@@ -41,9 +45,9 @@ class GuardedProtocol(H11Protocol):
         """Begin the time for a request, or abort if there are far too many connections."""
         super().connection_made(transport)
         if len(self.connections) > (self.limit_concurrency or 0) + REFUSED_CONNECTIONS:
-            transport.abort()
+            self._abort()
         else:
-            self._slow_request = self.loop.call_later(REQUEST_SEC, transport.abort)
+            self._slow_request = self.loop.call_later(REQUEST_SEC, self._abort)
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes; the time for a request begins with its first byte, and ends when it is complete."""
@@ -51,7 +55,7 @@ class GuardedProtocol(H11Protocol):
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._stop_slow_request()
         elif self._slow_request is None:
-            self._slow_request = self.loop.call_later(REQUEST_SEC, self.transport.abort)
+            self._slow_request = self.loop.call_later(REQUEST_SEC, self._abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all times."""
@@ -63,12 +67,19 @@ class GuardedProtocol(H11Protocol):
         """Begin the time in which the client must read what it was sent."""
         super().pause_writing()
         if self._slow_reader is None:
-            self._slow_reader = self.loop.call_later(ANSWER_SEC, self.transport.abort)
+            self._slow_reader = self.loop.call_later(ANSWER_SEC, self._abort)
 
     def resume_writing(self) -> None:
         """Stop the time for reading: the client has read."""
         super().resume_writing()
         self._stop_slow_reader()
+
+    def _abort(self) -> None:
+        """End the connection by a reset, so that the kernel keeps nothing that the client has not read."""
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self.transport.abort()
 
     def _stop_slow_request(self) -> None:
         """Stop the time for a request."""
@@ -105,6 +116,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             listening.bind(address)
             listening.listen(BACKLOG)
         except OSError:

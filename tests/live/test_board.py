@@ -1,12 +1,13 @@
 """The board on a real fleet: what the stream says, and when, and how it ends."""
 
 import contextlib
+import re
 import socket
 import time
 
 import pytest
 
-from support.scenes.board import open_board
+from support.scenes.board import BEATS, TRUTH, open_board
 from support.waiting import until
 
 
@@ -161,3 +162,52 @@ def test_the_past_of_a_service_is_shown_and_outlives_a_board_that_is_killed(boar
     until(lambda: board.state("shop") == "up", 20)
     assert until(downs, 10) == begun
     until(lambda: board.get("/api/v1/services/web").json()["uptime"]["24h"]["share"] == 1, 20)
+
+
+def test_a_reseed_adds_and_removes_services_on_the_stream(board):
+    services = {svc: section for svc, section in TRUTH["services"].items() if svc != "web"}
+    with board.follow() as stream:
+        stream.wait("reset")
+        board.fleet.seed({"services": {**services, "new": {"heartbeat": BEATS, "tags": ["fresh"]}}})
+        added = stream.wait_change("new", tags=["fresh"])
+        assert added.data["removed"] == ["web"]
+        assert added.data["order"] == ["healer", "board", "shop", "new"]
+        assert added.data["fleet"]["revision"] == 2
+    revisions = board.get("/truth", params={"older": 1, "newer": 2})
+    assert revisions.status_code == 200
+    assert "fresh" in revisions.text
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/services/shop", "/alerts", "/incidents", "/topology", "/truth", "/public"]
+)
+def test_every_page_says_that_nothing_inline_may_run_and_has_nothing_inline(board, path):
+    answer = board.get(path)
+    assert answer.status_code == 200
+    assert "script-src 'self'" in answer.headers["content-security-policy"]
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\son\w+=|style=|javascript:", answer.text)
+    assert not re.search(r"(src|href)=[\"']?(https?:)?//", answer.text)
+
+
+def test_a_browser_that_reads_nothing_is_given_up_and_the_others_go_on(board):
+    with socket.socket() as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.settimeout(5)
+        slow.connect(("127.0.0.1", board.port))
+        for _ in range(400):  # answers that nobody reads
+            try:
+                slow.sendall(b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            except OSError:  # the buffers are full: it waits for the reader
+                break
+        begun = time.monotonic()
+        assert board.get("/healthz").status_code == 200
+        until(lambda: is_reset(slow), 20, "the slow connection to be given up")
+        assert time.monotonic() - begun < 18
+    assert board.state("shop") == "up"
+
+
+def is_reset(connection):
+    """Return True if the other end has aborted a connection."""
+    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
