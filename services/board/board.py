@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from marketswarm import __version__
 from marketswarm.agent import Agent, point_like
 from marketswarm.bus import Bus
+from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.keys import MESH_FLOW, MESH_TOPOLOGY
 from marketswarm.status.topology import MESH, read_topology
 from marketswarm.status.topology_view import TopologyView
@@ -30,6 +31,7 @@ class Board:
     settings_now: Callable[[], BoardSettings]
     reader: FleetReader
     hub: StreamHub
+    history_now: Callable[[], FleetHistory | None]
 
     @property
     def truth(self) -> Truth:

@@ -102,7 +102,7 @@ class HistoryBuilder:
         return {
             svc: {
                 window: self._view_sum(seconds, begin if begin > starts[window] else None)
-                for begin in (record.timeline.begin,)
+                for begin in (record.first * HOUR_SEC,)
                 for window, seconds in history.uptime(svc, now).items()
             }
             for svc, record in history.services.items()

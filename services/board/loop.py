@@ -28,7 +28,7 @@ async def main() -> int:
             me, settings_now, hub, history_now=lambda: past.build(recorder.history, time.time())
         )
         listening = open_socket(me.settings.board_host, me.settings.board_port)
-        app = create_app(Board(me, settings_now, reader, hub))
+        app = create_app(Board(me, settings_now, reader, hub, lambda: recorder.history))
         me.task(serve(app, listening, max_streams, hub.close), name="http")
         me.task(recorder.run(), name="history")
         me.on_reseed(reader.follow)

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from services.board.past import NO_PAST, Past
 from services.board.snapshot import URGENCY, FleetSnapshot, ServiceView, State, Window
 from services.board.view import FILTERS
 
@@ -159,6 +160,7 @@ class ServicePage:
     events: tuple[AlertView, ...] = ()
     section: str = ""
     dependants: tuple[str, ...] = ()
+    past: Past = NO_PAST
 
 
 @dataclass(frozen=True, slots=True)

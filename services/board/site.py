@@ -37,6 +37,7 @@ from services.board.pages import (
     render,
     select_services,
 )
+from services.board.past import outline_past
 from services.board.settings import PublicSettings
 from services.board.snapshot import WINDOWS, FleetSnapshot, State
 from services.board.truth_reader import (
@@ -80,8 +81,9 @@ def _add_services(site: APIRouter, board: Board) -> None:
             return answer_error(404, "No such service", f"The truth has no service {escape_text(svc[:100])}.")
         document = await read_document(board.buses, board.me.settings.truth_redis_key)
         found = await read_alerts(board.buses, AlertQuery(svc=svc), SERVICE_EVENTS)
+        past = outline_past(board.history_now(), svc, frame.snapshot.at)
         dependants = tuple(one.svc for one in frame.snapshot.services if svc in one.depends_on)
-        return answer_page(ServicePage(frame, service, found.events, document.section(svc), dependants))
+        return answer_page(ServicePage(frame, service, found.events, document.section(svc), dependants, past))
 
     @site.get("/incidents")
     async def show_incidents() -> Response:

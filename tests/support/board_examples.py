@@ -28,6 +28,7 @@ from services.board.pages import (
     TruthPage,
     select_services,
 )
+from services.board.past import OutageView, Past
 from services.board.snapshot import (
     BusView,
     FleetSnapshot,
@@ -328,6 +329,24 @@ def make_lines(snapshot: FleetSnapshot) -> tuple[FlowLine, ...]:
     )
 
 
+def make_past(one: ServiceView) -> Past:
+    """Return an outage that lasts, if it does, and two that are over."""
+    over = (OutageView(AT - 50_000, AT - 49_000), OutageView(AT - 900_000, AT - 870_000))
+    now = (OutageView(AT - 604, None),) if one.state is State.DOWN else ()
+    day = (
+        Span("unknown", AT - 86_400, AT - 60_000),
+        Span("up", AT - 60_000, AT - 50_000),
+        Span("down", AT - 50_000, AT - 49_000),
+        Span("up", AT - 49_000),
+    )
+    month = (
+        Span("up", AT - 2e6, AT - 900_000),
+        Span("down", AT - 900_000, AT - 870_000),
+        Span("up", AT - 870_000),
+    )
+    return Past(now + over, day, month)
+
+
 def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, str]], Page]]:
     """Return what makes each page, by its path; the parameters have the rest of the path as `rest`."""
     events = make_events(snapshot)
@@ -349,7 +368,9 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
     def show_service(frame: Frame, params: dict[str, str]) -> Page:
         one = snapshot.find(params["rest"]) or snapshot.services[0]
         mine = tuple(each for each in events if each.svc == one.svc)
-        return ServicePage(replace(frame, title=one.svc), one, mine, text, ("vexy_ai", "archive"))
+        return ServicePage(
+            replace(frame, title=one.svc), one, mine, text, ("vexy_ai", "archive"), make_past(one)
+        )
 
     def show_alerts(frame: Frame, params: dict[str, str]) -> Page:
         if params["rest"]:

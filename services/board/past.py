@@ -1,0 +1,90 @@
+"""Outline what the page of one service shows of its past: its outages, a day, a month. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from marketswarm.history.fleet_history import FleetHistory
+from marketswarm.history.rollup import HOUR_SEC, Run, Seconds
+from marketswarm.history.spans import clip
+from services.board.snapshot import Span, SpanState
+
+DAY_SEC: Final = 24 * HOUR_SEC
+MONTH_SEC: Final = 30 * DAY_SEC
+OUTAGES: Final = 20
+"""How many outages a page shows."""
+
+
+@dataclass(frozen=True, slots=True)
+class OutageView:
+    """An outage in epoch seconds; `ends_at` is None while it lasts."""
+
+    starts_at: float
+    ends_at: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The past of one service: its last outages, the latest first, and the spans of a day and of a month.
+
+    Of finished hours only sums are known. So within an hour (of the day) or a day (of the month) the spans
+    are in a fixed order: unknown, up, down.
+    """
+
+    outages: tuple[OutageView, ...] = ()
+    day: tuple[Span, ...] = ()
+    month: tuple[Span, ...] = ()
+
+
+NO_PAST: Final = Past()
+
+
+def outline_past(history: FleetHistory | None, svc: str, now: float) -> Past:
+    """Return the past of a service; an empty one if it has no history."""
+    if history is None or svc not in history.services:
+        return NO_PAST
+    outages = (
+        OutageView(float(one.start), None if one.end is None else float(one.end))
+        for one in history.outages(svc, int(now))[-OUTAGES:]
+    )
+    return Past(
+        tuple(outages)[::-1],
+        tuple(_outline(history, svc, int(now), DAY_SEC, 1)),
+        tuple(_outline(history, svc, int(now), MONTH_SEC, 24)),
+    )
+
+
+def _outline(history: FleetHistory, svc: str, now: int, length_sec: int, unit_hours: int) -> Iterator[Span]:
+    """Yield the spans of the last `length_sec`; of finished hours the sums of `unit_hours` each."""
+    begin = now - length_sec
+    unit, sums, first = -1, Seconds(), 0
+    for hour, seconds in _split_hours(history.finished_hours(svc, begin // HOUR_SEC, now // HOUR_SEC + 1)):
+        if hour // unit_hours != unit:
+            yield from _spread(first, sums)
+            unit, sums, first = hour // unit_hours, Seconds(), hour * HOUR_SEC
+        sums = sums.plus(seconds)
+    yield from _spread(first, sums)
+    exact = clip(history.spans(svc, now), begin, now)
+    for span in exact:
+        yield Span(span.state.value, float(span.start), None if span.end >= now else float(span.end))
+
+
+def _split_hours(runs: list[Run]) -> Iterator[tuple[int, Seconds]]:
+    """Yield each hour of some runs with its seconds."""
+    for run in runs:
+        seconds = run.seconds(1)
+        yield from ((hour, seconds) for hour in range(run.hour, run.end))
+
+
+def _spread(start: int, sums: Seconds) -> Iterator[Span]:
+    """Yield sums as spans that follow each other."""
+    at = float(start)
+    parts: tuple[tuple[SpanState, int], ...] = (
+        ("unknown", sums.unknown),
+        ("up", sums.up),
+        ("down", sums.down),
+    )
+    for state, sec in parts:
+        if sec:
+            yield Span(state, at, at + sec)
+            at += sec
