@@ -12,10 +12,12 @@ from urllib.parse import urlencode
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from marketswarm.keys import MESH_EVENTS, MESH_FLOW, MESH_TOPOLOGY, RESERVED_PREFIXES
 from services.board.past import NO_PAST, Past
 from services.board.snapshot import URGENCY, FleetSnapshot, ServiceView, State, Window
 from services.board.view import FILTERS
 
+_MESH_KEYS: Final = (MESH_TOPOLOGY, MESH_EVENTS, MESH_FLOW)
 Sort = Literal["state", "name", "silence", "uptime", "restarts"]
 SORTS: Final[tuple[Sort, ...]] = ("state", "name", "silence", "uptime", "restarts")
 Group = Literal["", "tag", "bus", "state"]
@@ -235,6 +237,11 @@ class FlowLine:
     rate: float | None = None
     last_sec: float | None = None
     faults: tuple[str, ...] = ()
+
+    @property
+    def is_monitoring(self) -> bool:
+        """Whether the key serves to monitor the fleet, and carries none of its work."""
+        return self.key.startswith(RESERVED_PREFIXES) or self.key in _MESH_KEYS
 
 
 @dataclass(frozen=True, slots=True)

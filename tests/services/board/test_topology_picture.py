@@ -1,8 +1,9 @@
 """The picture of what flows."""
 
+from services.board.layered_layout import MAX_BOXES
 from services.board.pages import FlowEnd, FlowLine
 from services.board.snapshot import State
-from services.board.topology_picture import MAX_NODES, draw_picture
+from services.board.topology_picture import draw_picture
 from support.board_examples import make_lines, make_small
 
 
@@ -20,7 +21,7 @@ def places(*lines: FlowLine) -> dict[str, tuple[int, int]]:
 def test_nothing_gives_no_picture_and_neither_does_too_much():
     assert draw_picture([]) is None
     assert draw_picture([line("k")]) is None
-    assert draw_picture([line(f"k{n}", f"s{n}") for n in range(MAX_NODES)]) is None
+    assert draw_picture([line(f"k{n}", f"s{n}") for n in range(MAX_BOXES)]) is None
 
 
 def test_each_box_is_to_the_right_of_what_it_follows():
@@ -72,3 +73,22 @@ def test_a_long_name_is_cut():
     picture = draw_picture([line("k" * 60, "a")])
     assert picture is not None
     assert picture.nodes[1].label == "k" * 23 + "…"
+
+
+def test_keys_that_monitor_the_fleet_are_told_from_those_that_carry_its_work():
+    monitoring = [one.key for one in make_lines(make_small()) if one.is_monitoring]
+    assert monitoring == ["healer:alerts", "mesh:topology"]
+    assert [line(key).is_monitoring for key in ("health:*", "notifier:dead", "healers", "mesh:jobs")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_lines_with_faults_are_drawn_over_the_others():
+    picture = draw_picture(
+        [FlowLine("b", "k1", (FlowEnd("a", State.UP),), faults=("slow",)), line("k2", "a")]
+    )
+    assert picture is not None
+    assert [edge.is_wrong for edge in picture.edges] == [False, True]
