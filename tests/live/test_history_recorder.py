@@ -97,9 +97,8 @@ def add_outage(server, svc, start, end):
 
 def set_beat(server, i, boot="one", started=None, age_sec=0):
     beat = {"svc": "healer", "i": i, "ts": time.time(), "boot": boot, "every": 10}
-    server.cmd(
-        "SET", "beat:healer", orjson.dumps(beat | ({"started": started} if started else {})), "PX", 6000_000
-    )
+    beat |= {"started": started} if started else {}
+    server.cmd("SET", "beat:healer", orjson.dumps(beat), "PX", 6_000_000 - 1000 * age_sec)
 
 
 def put_in_roster(server, *names):
@@ -390,11 +389,15 @@ async def test_a_recorder_goes_on_when_its_server_is_back(tmp_path):
 
 
 async def test_a_recorder_that_ends_writes_how_long_the_healer_was_there(bus, server):
-    began = time.time() - await begin_long_ago(bus, server, 3)
+    began = await begin_long_ago(bus, server, 3) - HOUR_SEC
     set_beat(server, 100_000, started=began, age_sec=100)
     recorder = make_recorder(bus)
     running = asyncio.create_task(recorder.run())
-    await wait_for(lambda: recorder.history is not None and recorder.history.listening.heard)
+
+    async def is_heard():
+        return (await read_history(bus, int(time.time()))).history.listening.heard
+
+    await wait_for(is_heard)
     begun = recorder.history.listening.until
     set_beat(server, 100_010, started=began)
     running.cancel()
