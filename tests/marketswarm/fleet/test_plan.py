@@ -159,3 +159,30 @@ def test_an_added_service_of_a_fleet_without_metrics_has_none():
 def test_ports_of_an_added_service_end_at_the_last():
     with pytest.raises(PlanError, match="METRICS_PORT: new would be on port 65535"):
         plan_added_agents(replicated(new={"replicas": 2}), "new", "m", 65_535)
+
+
+def plan_board(document, **options):
+    return plan(document, modules=MODULES | {"board": "services.board"}, **options)
+
+
+def test_the_board_has_a_port_and_no_other_service_has_one():
+    drawn = plan_board(truth("a", "board"))
+    assert {agent.svc: agent.environ() for agent in drawn.agents} == {
+        "a": {},
+        "board": {"BOARD_PORT": "8080"},
+    }
+    assert plan_board(truth("board"), board_port=9000).agents[0].board_port == 9000
+
+
+def test_several_processes_of_the_board_have_ports_in_a_row():
+    document = parse_truth(orjson.dumps({"services": {"board": {"replicas": 3}}})).truth
+    assert [agent.board_port for agent in plan_board(document, board_port=9000).agents] == [9000, 9001, 9002]
+    with pytest.raises(PlanError, match="board/2 would be on 65536"):
+        plan_board(document, board_port=65_535)
+
+
+def test_without_a_port_the_board_is_left_out_and_missed():
+    document = truth("a", "board", "healer")
+    drawn = plan_board(document, board_port=None)
+    assert [agent.svc for agent in drawn.agents] == ["a", "healer"]
+    assert find_missed(drawn, document) == ("board",)

@@ -47,6 +47,7 @@ HASTY = {"heartbeat": {"interval_sec": 0.3, "timeout_sec": 1}}
 STAND_INS = {
     "steady": BEATS,
     "other": BEATS,
+    "board": BEATS,
     "deaf": "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + BEATS,
     "wrong": "import sys; print('no JSON at all', file=sys.stderr); sys.exit(2)",
 }
@@ -293,6 +294,18 @@ def test_each_agent_has_a_metrics_port_of_its_own(up):
     fleet = up("--only", "other", METRICS_PORT=str(port))
     assert fleet.up()["metrics"] == {"other": port + 1}
     assert [line["metrics"] for line in fleet.logs("stand_in.started")] == [str(port + 1)]
+
+
+def test_a_taken_port_of_the_board_is_named_before_anything_is_started_and_no_board_needs_none(up):
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        fleet = up("--board-port", str(port), services="steady,board")
+        assert fleet.wait(10) == 2
+        assert f"port {port}, for board, is taken by " in fleet.text()
+        assert "--board-port 8090" in fleet.text()
+        assert "--no-board" in fleet.text()
+        without = up("--board-port", str(port), "--no-board", services="steady,board")
+        without.up()
 
 
 def test_a_taken_metrics_port_is_named_before_anything_is_started(up):

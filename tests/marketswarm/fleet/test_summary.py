@@ -236,3 +236,20 @@ async def test_a_variable_that_is_wrong_is_named_without_its_value(monkeypatch):
     assert end.value.code == 2
     assert "WEBHOOK_URL" in end.value.message
     assert "hunter2" not in end.value.message
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:8080"),
+        ("0.0.0.0", "http://127.0.0.1:8080"),  # noqa: S104 - shown only
+        ("::1", "http://[::1]:8080"),
+        ("board.example", "http://board.example:8080"),
+    ],
+)
+def test_the_board_is_shown_by_its_address_if_it_runs(plan, host, url):
+    board = PlannedAgent("board", "services.board", board_port=8080)
+    whole = dataclasses.replace(plan, agents=(*plan.agents, board))
+    facts = dataclasses.replace(FACTS, board_host=host)
+    assert f"  board     {url}" in format_summary(whole, [*UP, "board"], facts)
+    assert "  board  " not in "\n".join(format_summary(whole, UP, facts))
