@@ -191,6 +191,7 @@ MEANINGS: Final = {
     "tell.waiting": "The bus does not take verdicts; they wait.",
     "term.not_begun": "This notifier has the lease and can't lead, since a bus fails.",
     "term.over": "This notifier does not lead any more.",
+    "term.timed_out": "This notifier leads no more for now, since a bus did not answer in time.",
     "truth.added": "The new truth has a service that the last one had not.",
     "truth.agrees": "All buses hold the same truth again: `truth_ok`.",
     "truth.applied": "The agent goes by another revision from now on.",
