@@ -23,6 +23,13 @@ _LEAST_OUTAGE: Final = 30
 _LEAST_UNKNOWN: Final = 0.01
 """The share of a window from which on it is shown that nobody listened."""
 _WINDOW_SEC: Final[Mapping[str, float]] = {"24h": 86400, "7d": 604800, "30d": 2592000, "1y": 31536000}
+_HOLDS: Final[Mapping[str, str]] = {
+    "nobody": "no message: no channel is open",
+    "silenced": "no message: it is silenced",
+    "maintenance": "no message: maintenance",
+    "flapping": "no message: it flaps",
+    "depends": "no message: what it needs is down",
+}
 _BAR_CLASSES: Final[tuple[tuple[SpanState, str], ...]] = (("unknown", "n"), ("up", "u"), ("down", "d"))
 
 
@@ -78,8 +85,13 @@ def _describe_outage(one: ServiceView) -> list[Phrase]:
         found.append(Phrase(f"acknowledged by {one.acked_by}"))
     if one.held:
         until = "" if one.held_until is None else " until"
-        found.append(Phrase(f"message held back: {one.held.replace('_', ' ')}{until}", one.held_until))
+        found.append(Phrase(f"{describe_hold(one.held)}{until}", one.held_until))
     return found
+
+
+def describe_hold(reason: str) -> str:
+    """Return why no message about an outage is sent, for a reason of the notifier's."""
+    return _HOLDS.get(reason) or f"message held back: {reason.replace('_', ' ')}"
 
 
 def list_watchers(snapshot: FleetSnapshot) -> list[Watcher]:
@@ -251,6 +263,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "bar": draw_bar,
     "duration": format_duration,
     "headline": write_headline,
+    "hold": describe_hold,
     "instances": format_instances,
     "known_part": find_known_part,
     "moment": write_moment,

@@ -92,7 +92,7 @@ def make_small() -> FleetSnapshot:
             cause="rss_agg",
             depends_on=("rss_agg",),
             tags=("worker",),
-            held="dependency",
+            held="depends",
         ),
         make_service("massive", tags=("probe",), status="degraded", detail="2 of 9 targets do not answer"),
         make_service("mesh", tags=("coordinator",), detail="14 keys measured"),

@@ -2,6 +2,13 @@
 
 export const URGENCY = { down: 0, failed: 1, unwatchable: 2, silent: 3, unknown: 4, up: 5 };
 export const WINDOWS = { "24h": 86400, "7d": 604800, "30d": 2592000, "1y": 31536000 };
+const HOLDS = {
+  nobody: "no message: no channel is open",
+  silenced: "no message: it is silenced",
+  maintenance: "no message: maintenance",
+  flapping: "no message: it flaps",
+  depends: "no message: what it needs is down",
+};
 const HOUR = 3600;
 const LEAST_OUTAGE = 30;
 
@@ -82,7 +89,8 @@ function describeOutage(one) {
   if (one.acked_by) found.push([`acknowledged by ${one.acked_by}`]);
   if (one.held) {
     const until = one.held_until === null ? "" : " until";
-    found.push([`message held back: ${one.held.replaceAll("_", " ")}${until}`, one.held_until]);
+    const why = HOLDS[one.held] ?? `message held back: ${one.held.replaceAll("_", " ")}`;
+    found.push([`${why}${until}`, one.held_until]);
   }
   return found;
 }

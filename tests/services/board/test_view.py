@@ -115,6 +115,11 @@ def test_an_outage_says_since_when_and_why_and_who_knows():
     ]
 
 
+def test_no_message_has_its_reason_in_words():
+    assert view.describe_hold("nobody") == "no message: no channel is open"
+    assert view.describe_hold("rate_limit") == "message held back: rate limit"
+
+
 def test_a_failed_run_is_told_and_one_that_went_well_is_not():
     failed = make_service("a", State.FAILED, last_run=LastRun(ok=False, text="exit 3"))
     assert [each.text for each in view.describe_service(failed)] == ["exit 3"]
