@@ -56,6 +56,8 @@ MEANINGS: Final = {
     "board.listening": "The board answers at this address.",
     "board.no_bus": "The board can't follow the alerts: the bus fails.",
     "board.not_audited": "What a client had the board do could not be put on the audit log.",
+    "board.session_ended": "A person signed out on the board's pages, or the token is revoked or over.",
+    "board.signed_in": "A person signed in on the board's pages with a token.",
     "board.token_refused": "A client presented a token that is not valid.",
     "bus.answers": "A bus that was waited for answers.",
     "bus.down": "The bus is not heard any more: `bus_miss`.",

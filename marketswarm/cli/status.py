@@ -27,6 +27,7 @@ from marketswarm.status import (
     Leader,
     Notifications,
     ServiceRow,
+    describe_hold,
     group_stuck_by_channel,
     make_service_rows,
     read_fleet_state,
@@ -367,7 +368,7 @@ def _describe_outage(row: ServiceRow, now: float) -> list[str]:
         words.append(f"acknowledged by {row.acked_by}")
     if row.held:
         end = "" if row.held_until is None else f" until {_format_foreign_time(row.held_until)}"
-        words.append(f"notification held back: {row.held.replace('_', ' ')}{end}")
+        words.append(describe_hold(row.held) + end)
     return words
 
 

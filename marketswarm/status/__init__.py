@@ -17,6 +17,7 @@ from marketswarm.status.notifications import (
     Notifications,
     OpenIncident,
     PendingDelivery,
+    describe_hold,
     group_stuck_by_channel,
     read_notifications,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "PendingDelivery",
     "ServiceRow",
     "derive_silence",
+    "describe_hold",
     "group_stuck_by_channel",
     "make_service_rows",
     "read_fleet_state",

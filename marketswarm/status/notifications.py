@@ -23,6 +23,15 @@ from marketswarm.operator.fields import STRICT, Epoch
 _INCIDENT, _MESSAGE, _DELIVERIES = b"r:i:", b"o:m:", b"o:w:"
 _PAUSES, _BROKEN, _SEQ = b"d:pauses", b"d:broken", b"seq"
 
+_HOLDS: Final[Mapping[str, str]] = {
+    "nobody": "no channel is configured",
+    "silenced": "it is silenced",
+    "maintenance": "maintenance",
+    "flapping": "it flaps",
+    "depends": "what it needs is down",
+}
+"""By the notifier's reason for an outage about which no message is sent, the reason in words."""
+
 T = TypeVar("T")
 
 
@@ -96,6 +105,13 @@ async def read_notifications(buses: Sequence[Bus]) -> Notifications:
         max((count for _, count, _ in found), default=0),
         now,
     )
+
+
+def describe_hold(reason: str) -> str:
+    """Return why no message about an outage is sent, for a reason of the notifier's."""
+    if reason in _HOLDS:
+        return f"no message sent: {_HOLDS[reason]}"
+    return f"message held back: {reason.replace('_', ' ')}"
 
 
 def parse_incidents(state: Mapping[bytes, bytes]) -> dict[str, OpenIncident]:

@@ -16,11 +16,15 @@ from services.board.api import make_api
 from services.board.board import Board, NotReady
 from services.board.clients import find_networks
 from services.board.fleet_reader import STALE_SEC
+from services.board.forms import make_forms
 from services.board.guard import Guard
+from services.board.session_gate import SessionGate
 from services.board.site import answer_error, make_site
 from services.board.steering import Steering
 from services.board.tokens import TokenVerifier
 
+REFRESH_SEC = 1.5
+"""How long the answer to a form waits until the board has read what the form changed."""
 PACK_LEVEL = 4
 PACK_BYTES = 500
 
@@ -39,7 +43,9 @@ def create_app(board: Board) -> Guard:
     steering = Steering(lambda: board.buses, lambda: board.me.bus(SYSTEM), lambda: board.truth)
     app.include_router(make_api(board))
     app.include_router(make_actions(steering, verifier))
-    app.include_router(make_site(board))
+    gate = SessionGate(verifier, f"board_{board.me.settings.board_port}")
+    app.include_router(make_site(board, gate))
+    app.include_router(make_forms(gate, steering, lambda: board.reader.read_soon(REFRESH_SEC)))
     _add_health(app, board)
     _add_errors(app)
     packed = GZipMiddleware(app, PACK_BYTES, PACK_LEVEL)

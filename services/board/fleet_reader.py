@@ -6,6 +6,7 @@ that is away leaves the last snapshot standing, with its services unknown.
 """
 
 import asyncio
+import contextlib
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -64,7 +65,9 @@ class FleetReader:
         self.problem: str | None = None
         self._me, self._settings_now, self._hub, self._history_now = me, settings_now, hub, history_now
         self._read_at = float("-inf")
+        self._begun_at = float("-inf")
         self.took_sec = 0.0
+        self._finished = asyncio.Event()
         self._ticked_at = float("-inf")
         self._encoded: bytes | None = None
         self._new_events: deque[Event] = deque(maxlen=AT_ONCE)  # since the last reading began
@@ -103,8 +106,19 @@ class FleetReader:
         self._take(found)
         self.problem = "; ".join(f"{bus} {reason}" for bus, reason in away.items()) or None
         self._read_at = time.monotonic()
-        self.took_sec = self._read_at - begun
+        self._begun_at, self.took_sec = begun, self._read_at - begun
+        finished, self._finished = self._finished, asyncio.Event()
+        finished.set()
         self._tick()
+
+    async def read_soon(self, within_sec: float) -> None:
+        """Have the fleet read at once; return after a whole reading, or after `within_sec` without one."""
+        asked_at = time.monotonic()
+        self._me.wake()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_sec):
+                while self._begun_at < asked_at:
+                    await self._finished.wait()
 
     async def pause(self) -> None:
         """Wait until the next reading is due: at the interval, or at once after an alert.

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from marketswarm.keys import MESH_EVENTS, MESH_FLOW, MESH_TOPOLOGY, RESERVED_PREFIXES
 from services.board.past import NO_PAST, Past
+from services.board.sessions import Notice
 from services.board.snapshot import URGENCY, FleetSnapshot, ServiceView, State, Window
 from services.board.view import FILTERS
 
@@ -28,12 +29,25 @@ MAX_ROWS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
+class SessionView:
+    """Who is signed in: the token's name, the name that forms propose, and the secret of the forms.
+
+    `notice` says what became of the form that led to this page, if one did.
+    """
+
+    token: str
+    author: str
+    csrf: str = field(repr=False)
+    notice: Notice | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Frame:
     """What every page has around its own content.
 
     `position` is the id of the last event of the stream that `snapshot` includes: the page's script follows
     the stream from there on. `assets` is the path of the static files, with a mark that changes with their
-    content. `version` is the program's.
+    content. `version` is the program's. `session` is there on pages with forms if somebody is signed in.
     """
 
     title: str
@@ -42,6 +56,7 @@ class Frame:
     position: str
     assets: str = "/static/0"
     version: str = ""
+    session: SessionView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +335,22 @@ class ErrorPage:
     assets: str = "/static/0"
 
 
+@dataclass(frozen=True, slots=True)
+class SignInPage:
+    """The field for a token, and why it is asked for again; `session` is who is signed in already.
+
+    `back` and `svc` name the page to go on with.
+    """
+
+    template: ClassVar = "sign_in.html"
+    back: str = ""
+    svc: str = ""
+    problem: str = ""
+    session: SessionView | None = None
+    assets: str = "/static/0"
+    title: str = "Sign in"
+
+
 Page = (
     FleetPage
     | ServicePage
@@ -330,6 +361,7 @@ Page = (
     | TopologyPage
     | TruthPage
     | PublicPage
+    | SignInPage
     | ErrorPage
 )
 

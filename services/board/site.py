@@ -1,5 +1,6 @@
 """Answer the requests for pages: parse the query, read what the page needs, render it."""
 
+from dataclasses import replace
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request
@@ -38,6 +39,7 @@ from services.board.pages import (
     select_services,
 )
 from services.board.past import outline_past
+from services.board.session_gate import SessionGate
 from services.board.settings import PublicSettings
 from services.board.snapshot import WINDOWS, FleetSnapshot, State
 from services.board.truth_reader import (
@@ -53,10 +55,11 @@ TYPES: Final = tuple(Kind)
 Text = Annotated[str, Query(max_length=300)]
 
 
-def make_site(board: Board) -> APIRouter:
-    """Return the routes of the pages."""
+def make_site(board: Board, gate: SessionGate) -> APIRouter:
+    """Return the routes of the pages; `gate` knows who is signed in on those with forms."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_services(site, board)
+    _add_steered(site, board, gate)
     _add_alerts(site, board)
     _add_others(site, board)
     _add_assets(site)
@@ -64,7 +67,7 @@ def make_site(board: Board) -> APIRouter:
 
 
 def _add_services(site: APIRouter, board: Board) -> None:
-    """Add the pages of all services, of one, and of what is down."""
+    """Add the page of all services."""
 
     @site.get("/")
     async def show_fleet(request: Request) -> Response:
@@ -72,10 +75,18 @@ def _add_services(site: APIRouter, board: Board) -> None:
         frame = board.make_frame("Fleet", "/")
         return answer_page(select_services(frame.snapshot, parse_fleet_query(request), frame))
 
+
+def _add_steered(site: APIRouter, board: Board, gate: SessionGate) -> None:
+    """Add the pages with forms: of one service, of what is down, and of messages."""
+
+    async def make_frame(request: Request, title: str, path: str) -> Frame:
+        """Return the frame of a page, with the session of the request."""
+        return replace(board.make_frame(title, path), session=await gate.find_view(request))
+
     @site.get("/services/{svc}")
-    async def show_service(svc: str) -> Response:
+    async def show_service(svc: str, request: Request) -> Response:
         """Show one service."""
-        frame = board.make_frame(escape_text(svc), "/")
+        frame = await make_frame(request, escape_text(svc), "/")
         service = frame.snapshot.find(svc)
         if service is None:
             return answer_error(404, "No such service", f"The truth has no service {escape_text(svc[:100])}.")
@@ -86,9 +97,14 @@ def _add_services(site: APIRouter, board: Board) -> None:
         return answer_page(ServicePage(frame, service, found.events, document.section(svc), dependants, past))
 
     @site.get("/incidents")
-    async def show_incidents() -> Response:
+    async def show_incidents(request: Request) -> Response:
         """Show what is down."""
-        return answer_page(IncidentsPage(board.make_frame("Incidents", "/incidents")))
+        return answer_page(IncidentsPage(await make_frame(request, "Incidents", "/incidents")))
+
+    @site.get("/notifications")
+    async def show_notifications(request: Request) -> Response:
+        """Show the messages that wait, and how many were given up."""
+        return answer_page(NotificationsPage(await make_frame(request, "Notifications", "/notifications")))
 
 
 def _add_alerts(site: APIRouter, board: Board) -> None:
@@ -121,11 +137,6 @@ def _add_others(site: APIRouter, board: Board) -> None:
         """Show the flow of data."""
         frame = board.make_frame("Topology", "/topology")
         return answer_page(make_topology_page(frame, await board.read_topology()))
-
-    @site.get("/notifications")
-    async def show_notifications() -> Response:
-        """Show the messages that wait, and how many were given up."""
-        return answer_page(NotificationsPage(board.make_frame("Notifications", "/notifications")))
 
     @site.get("/truth")
     async def show_truth(older: int | None = None, newer: int | None = None) -> Response:

@@ -1,6 +1,7 @@
 """Verify the token that a client sends: `Authorization: Bearer mst_…`, and no cookie.
 
-The bus is asked at each request, so a token that is revoked is refused at once.
+The bus is asked at each request, so a token that is revoked is refused at once. A session on the pages is
+opened by a token, and asks for it at each request as well.
 """
 
 from collections.abc import Callable
@@ -60,12 +61,26 @@ class TokenVerifier:
                 raise RefusedError(429, "too many wrong tokens came from this address", wait_sec)
             log.warning("board.token_refused", client=client)
             raise RefusedError(401, "the token is not valid")
+        self.limit(token, scope, now)
+        return token
+
+    def limit(self, token: Token, scope: Scope, now: float) -> None:
+        """Count a use of a valid token at `now` (monotonic).
+
+        Raises RefusedError if the token lacks the scope, or is used too often.
+        """
         if scope not in token.scopes:
             raise RefusedError(403, f"the token lacks the scope {scope}")
         wait_sec = self._writes.take(token.id, now) if scope is Scope.WRITE else 0.0
         if wait_sec:
             raise RefusedError(429, "the token was used too often", wait_sec)
-        return token
+
+    async def is_current(self, token: Token, wall: float) -> bool:
+        """Return True if the bus still has a token that was verified before, and it is valid at `wall`.
+
+        Raises RefusedError if the bus does not answer.
+        """
+        return await self._read_token(token.id) == token and not token.expired(wall)
 
     async def _find_token(self, header: str, wall: float) -> Token | None:
         """Return the token that a header proves; None if it proves none. Raises RefusedError."""
@@ -73,9 +88,13 @@ class TokenVerifier:
         text = TokenText.parse(rest.strip()) if scheme.lower() == _SCHEME else None
         if text is None:
             return None
+        token = await self._read_token(text.id)
+        return token if token is not None and token.matches(text) and not token.expired(wall) else None
+
+    async def _read_token(self, ident: str) -> Token | None:
+        """Return the token with this id as the bus has it. Raises RefusedError."""
         try:
-            token = await read_token(self._tokens_bus(), text.id)
+            return await read_token(self._tokens_bus(), ident)
         except BusError as error:
             reason = f"bus {error.bus}, which keeps the tokens, does not answer: {error.reason}"
             raise RefusedError(503, reason, 5.0) from None
-        return token if token is not None and token.matches(text) and not token.expired(wall) else None

@@ -6,12 +6,23 @@ static/words.js does the same in a browser while a page is open; a test compares
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from markupsafe import Markup
 
+from marketswarm.status import describe_hold
 from marketswarm.text import format_duration
-from services.board.snapshot import FleetSnapshot, HealerView, ServiceView, Span, SpanState, State, Uptime
+from services.board.snapshot import (
+    FleetSnapshot,
+    HealerView,
+    ServiceView,
+    SilenceView,
+    Span,
+    SpanState,
+    State,
+    Uptime,
+)
 from services.board.topology_picture import draw_picture
 
 NONE: Final = "\N{EN DASH}"
@@ -23,13 +34,6 @@ _LEAST_OUTAGE: Final = 30
 _LEAST_UNKNOWN: Final = 0.01
 """The share of a window from which on it is shown that nobody listened."""
 _WINDOW_SEC: Final[Mapping[str, float]] = {"24h": 86400, "7d": 604800, "30d": 2592000, "1y": 31536000}
-_HOLDS: Final[Mapping[str, str]] = {
-    "nobody": "no message: no channel is open",
-    "silenced": "no message: it is silenced",
-    "maintenance": "no message: maintenance",
-    "flapping": "no message: it flaps",
-    "depends": "no message: what it needs is down",
-}
 _BAR_CLASSES: Final[tuple[tuple[SpanState, str], ...]] = (("unknown", "n"), ("up", "u"), ("down", "d"))
 
 
@@ -85,13 +89,18 @@ def _describe_outage(one: ServiceView) -> list[Phrase]:
         found.append(Phrase(f"acknowledged by {one.acked_by}"))
     if one.held:
         until = "" if one.held_until is None else " until"
-        found.append(Phrase(f"{describe_hold(one.held)}{until}", one.held_until))
+        found.append(Phrase(describe_hold(one.held) + until, one.held_until))
     return found
 
 
-def describe_hold(reason: str) -> str:
-    """Return why no message about an outage is sent, for a reason of the notifier's."""
-    return _HOLDS.get(reason) or f"message held back: {reason.replace('_', ' ')}"
+def find_silences(snapshot: FleetSnapshot, one: ServiceView) -> list[SilenceView]:
+    """Return the silences in force that a service is under."""
+    return [
+        each
+        for each in snapshot.silences
+        if any(fnmatchcase(one.svc, pattern) for pattern in each.services)
+        or not set(each.tags).isdisjoint(one.tags)
+    ]
 
 
 def list_watchers(snapshot: FleetSnapshot) -> list[Watcher]:
@@ -270,6 +279,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "picture": draw_picture,
     "phrases": describe_service,
     "share": format_share,
+    "silences": find_silences,
     "since": format_age_since,
     "watchers": list_watchers,
 }

@@ -39,13 +39,22 @@ function replaceMain(fresh) {
   const main = document.getElementById("main");
   const parts = [...main.children];
   const focused = main.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
-  const opened = [...main.querySelectorAll("details")].map((each) => each.open);
+  const typed = [...main.querySelectorAll("form [id]")].filter((each) => each.value !== each.defaultValue);
+  const opened = [...main.querySelectorAll("details:not([id])")].map((each) => each.open);
   const others = [...fresh.getElementById("main").children];
   for (const part of fresh.querySelectorAll("#main")) showMoments(part);
+  // before the comparison: a form in which somebody types is not replaced if it is the same otherwise
+  for (const each of fresh.querySelectorAll("#main details[id]")) {
+    each.open = document.getElementById(each.id)?.open ?? each.open;
+  }
   if (parts.length === others.length) {
     parts.forEach((part, index) => part.isEqualNode(others[index]) || part.replaceWith(others[index]));
   } else main.replaceChildren(...others);
-  main.querySelectorAll("details").forEach((each, index) => { each.open = opened[index] ?? each.open; });
+  for (const each of typed) {
+    const field = each.isConnected ? null : document.getElementById(each.id);
+    if (field) field.value = each.value;
+  }
+  main.querySelectorAll("details:not([id])").forEach((each, index) => { each.open = opened[index] ?? each.open; });
   if (focused && !main.contains(document.activeElement)) {
     main.querySelector(`a[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   }

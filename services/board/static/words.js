@@ -3,11 +3,11 @@
 export const URGENCY = { down: 0, failed: 1, unwatchable: 2, silent: 3, unknown: 4, up: 5 };
 export const WINDOWS = { "24h": 86400, "7d": 604800, "30d": 2592000, "1y": 31536000 };
 const HOLDS = {
-  nobody: "no message: no channel is open",
-  silenced: "no message: it is silenced",
-  maintenance: "no message: maintenance",
-  flapping: "no message: it flaps",
-  depends: "no message: what it needs is down",
+  nobody: "no message sent: no channel is configured",
+  silenced: "no message sent: it is silenced",
+  maintenance: "no message sent: maintenance",
+  flapping: "no message sent: it flaps",
+  depends: "no message sent: what it needs is down",
 };
 const HOUR = 3600;
 const LEAST_OUTAGE = 30;

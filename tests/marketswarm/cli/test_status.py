@@ -60,7 +60,7 @@ def test_what_is_down_stands_on_top_and_says_since_when():
     assert "2 h 0 min" in lines[2]
     assert "silent since " in lines[2]
     assert lines[3].endswith("never heard")
-    assert lines[4].endswith("; acknowledged by kim; notification held back: rate limit")
+    assert lines[4].endswith("; acknowledged by kim; message held back: rate limit")
 
 
 def test_a_narrow_screen_goes_without_boot_and_revision_first():
@@ -123,7 +123,12 @@ def test_a_run_with_parts_that_are_missing_long_or_hostile_can_be_shown(run):
 def test_a_notification_that_the_rate_limit_holds_back_is_shown_with_its_end():
     held = row("a", "down", since=NOW - 60, held="rate_limit", held_until=NOW + 60)
     (line,) = [line for line in drawn([held], 200) if line.startswith("a ")]
-    assert re.search(r"; notification held back: rate limit until .*\d\d:\d\d$", line)
+    assert re.search(r"; message held back: rate limit until .*\d\d:\d\d$", line)
+
+
+def test_without_a_channel_it_is_said_that_none_is_configured():
+    lines = drawn([row("a", "down", since=NOW - 60, held="nobody")], 200)
+    assert lines[2].endswith("; no message sent: no channel is configured")
 
 
 def test_a_command_that_failed_stands_above_what_is_up():

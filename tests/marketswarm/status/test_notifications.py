@@ -7,6 +7,7 @@ from marketswarm.channels import Message, Severity
 from marketswarm.status.notifications import (
     OpenIncident,
     PendingDelivery,
+    describe_hold,
     group_stuck_by_channel,
     parse_incidents,
     parse_pending,
@@ -93,3 +94,9 @@ def test_a_time_that_is_none_is_not_taken():
     incident = orjson.loads(Incident("a", "a", down=True).encode())
     assert parse_incidents({b"r:i:a": orjson.dumps(incident | {"held_until": 1e300})}) == {}
     assert parse_pending({b"d:pauses": b'{"slack":[1,1e999]}'}, NOW) == ()
+
+
+def test_why_no_message_is_sent_stands_in_words():
+    assert describe_hold(Decision.NO_CHANNEL) == "no message sent: no channel is configured"
+    assert describe_hold(Decision.SILENCED) == "no message sent: it is silenced"
+    assert describe_hold(Decision.RATE_LIMIT) == "message held back: rate limit"

@@ -6,7 +6,16 @@ from dataclasses import replace
 import pytest
 
 from services.board import view
-from services.board.snapshot import BusView, FleetSnapshot, HealerView, LastRun, Span, State, Uptime
+from services.board.snapshot import (
+    BusView,
+    FleetSnapshot,
+    HealerView,
+    LastRun,
+    SilenceView,
+    Span,
+    State,
+    Uptime,
+)
 from support.board_examples import AT, HOSTILE, make_hostile, make_service, make_small, make_well
 
 
@@ -115,9 +124,16 @@ def test_an_outage_says_since_when_and_why_and_who_knows():
     ]
 
 
-def test_no_message_has_its_reason_in_words():
-    assert view.describe_hold("nobody") == "no message: no channel is open"
-    assert view.describe_hold("rate_limit") == "message held back: rate limit"
+def test_a_service_has_the_silences_on_its_name_and_on_its_tags():
+    some = [
+        SilenceView(ident, services, tags, AT, AT + 60, "kim", "x")
+        for ident, services, tags in (("1", ("rss_*",), ()), ("2", (), ("ingest",)), ("3", ("rss",), ("in",)))
+    ]
+    snapshot = replace(make_well(), silences=tuple(some))
+    assert [one.id for one in view.find_silences(snapshot, make_service("rss_agg", tags=("ingest",)))] == [
+        "1",
+        "2",
+    ]
 
 
 def test_a_failed_run_is_told_and_one_that_went_well_is_not():

@@ -1,0 +1,170 @@
+"""Decide whose session a request belongs to, and whether a form was sent by one of our own pages.
+
+A browser sends its cookie with whatever another page makes it ask. So a form counts only if its `Origin` is
+the board's own, as the browser sees it, and if it has the secret that stands in the session's pages alone.
+The bus is asked for the token at each request, so a session ends with its token.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+from fastapi import Request
+from starlette.responses import Response
+
+from marketswarm import log as logs
+from marketswarm.operator.token import Scope
+from services.board.pages import SessionView
+from services.board.refusal import RefusedError
+from services.board.sessions import LASTS_SEC, Session, SessionStore
+from services.board.steering import Client
+from services.board.tokens import TokenVerifier
+
+MAX_FIELDS: Final = 20
+"""How many fields a form may have."""
+_FORM: Final = "application/x-www-form-urlencoded"
+
+log = logs.get("board")
+
+
+class SessionOver(Exception):  # noqa: N818 - becomes an answer
+    """A request has no session, or its session is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentForm:
+    """A form that one of our own pages sent: the session, who acts, and its fields without the empty ones."""
+
+    session: Session
+    client: Client
+    fields: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class SessionGate:
+    """Opens, finds and ends sessions.
+
+    `cookie` is the cookie's name: a browser sends the cookies of all ports of a host to each of them.
+    """
+
+    verifier: TokenVerifier
+    cookie: str
+    store: SessionStore = field(default_factory=SessionStore)
+
+    async def find_view(self, request: Request) -> SessionView | None:
+        """Return the session of a request for a page, with the notice that it asks for; None without one.
+
+        While the bus that keeps the tokens does not answer, the session is shown, and nothing can be done.
+        """
+        session = self._find(request)
+        if session is None:
+            return None
+        try:
+            is_current = await self.verifier.is_current(session.token, time.time())
+        except RefusedError:
+            is_current = True
+        if not is_current:
+            self._end(request, session)
+            return None
+        notice = session.find_notice(request.query_params.get("said", ""))
+        return SessionView(session.token.name, session.author, session.csrf, notice)
+
+    async def open(self, request: Request, answer: Response, text: str) -> None:
+        """Open a session by a token's text, and set the cookie in `answer`. Raises RefusedError.
+
+        The form must have come from our own page: `find_origin` is called before.
+        """
+        origin, address = find_origin(request), find_address(request)
+        now = time.monotonic()
+        token = await self.verifier.verify(f"Bearer {text}", Scope.WRITE, address, now, time.time())
+        self.store.close(request.cookies.get(self.cookie))
+        secret, _ = self.store.open(token, origin, now)
+        log.info("board.signed_in", token=token.id, client=address)
+        answer.set_cookie(
+            self.cookie,
+            secret,
+            max_age=int(LASTS_SEC),
+            path="/",
+            httponly=True,
+            samesite="strict",
+            secure=origin.startswith("https:"),
+        )
+
+    async def close(self, request: Request, answer: Response) -> None:
+        """End the session of a form, and its cookie. Raises RefusedError if no page of ours sent it."""
+        session = self._find(request)
+        if session is not None:
+            _require_own_form(request, session, await read_fields(request))
+            self._end(request, session)
+        answer.delete_cookie(self.cookie, path="/", httponly=True, samesite="strict")
+
+    async def read_form(self, request: Request) -> SentForm:
+        """Return a form that one of our pages sent, by a session with a token that is still valid.
+
+        Raises:
+            SessionOver: there is no session, or its token is revoked or over.
+            RefusedError: another page sent the form, it can't be read, or the bus that keeps the tokens
+                does not answer.
+        """
+        find_origin(request)
+        session = self._find(request)
+        if session is None:
+            raise SessionOver
+        fields = await read_fields(request)
+        _require_own_form(request, session, fields)
+        if not await self.verifier.is_current(session.token, time.time()):
+            self._end(request, session)
+            raise SessionOver
+        return SentForm(session, Client(session.token, find_address(request)), fields)
+
+    def limit(self, form: SentForm) -> None:
+        """Count a write of a form's token. Raises RefusedError if it writes too often."""
+        self.verifier.limit(form.session.token, Scope.WRITE, time.monotonic())
+
+    def _find(self, request: Request) -> Session | None:
+        """Return the session of a request by its cookie."""
+        return self.store.find(request.cookies.get(self.cookie), time.monotonic())
+
+    def _end(self, request: Request, session: Session) -> None:
+        """End the session of a request."""
+        self.store.close(request.cookies.get(self.cookie))
+        log.info("board.session_ended", token=session.token.id, client=find_address(request))
+
+
+def find_address(request: Request) -> str:
+    """Return the address of a request's client."""
+    return request.client.host if request.client else ""
+
+
+def find_origin(request: Request) -> str:
+    """Return the origin of the page that sent a form. Raises RefusedError if it is not the board's own.
+
+    A browser names the origin in each form that it sends, and its own idea of the board's name in `Host`.
+    """
+    given = request.headers.getlist("origin")
+    try:
+        parts = urlsplit(given[0]) if len(given) == 1 else None
+    except ValueError:
+        parts = None
+    host = request.headers.get("host", "").lower()
+    if parts is None or parts.scheme not in ("http", "https") or not host or parts.netloc.lower() != host:
+        raise RefusedError(403, "this form was not sent by a page of the board")
+    return f"{parts.scheme}://{host}"
+
+
+def _require_own_form(request: Request, session: Session, fields: dict[str, str]) -> None:
+    """Raise RefusedError unless a page of this very session sent a form."""
+    if find_origin(request) != session.origin or not session.matches_csrf(fields.pop("csrf", "")):
+        raise RefusedError(403, "this form was not sent by a page of this session: load the page again")
+
+
+async def read_fields(request: Request) -> dict[str, str]:
+    """Return the fields of a form that are not empty, without blanks around them. Raises RefusedError."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _FORM:
+        raise RefusedError(415, f"a form is {_FORM}")
+    try:
+        pairs = parse_qsl((await request.body()).decode(), max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise RefusedError(422, "the form can't be read") from None
+    return {name: value.strip() for name, value in pairs if value.strip()}
