@@ -17,6 +17,8 @@ NOT_HERE = {
     "access": "tools/kubernetes.sh, before anything starts",
     "operator": "the command line of whoever has the passwords",
     "healer-standby": "a second replica of the healer in overlays/ha",
+    "prometheus": "the cluster's own: components/metrics",
+    "grafana": "the cluster's own",
 }
 # variables that have a value in one of them alone
 ONLY_HERE = {
@@ -26,6 +28,8 @@ ONLY_HERE = {
 ONLY_IN_COMPOSE = {
     "METRICS_HOST": "components/metrics sets it, with METRICS_PORT",
     "METRICS_ALLOWED_HOSTS": "pods are scraped by their addresses",
+    "BOARD_HOST": "port-forward reaches the pod's own loopback, and a container's nobody",
+    "BOARD_OPEN_TO": "the same",
 }
 UNITS = {"k": 10, "m": 20, "g": 30, "Ki": 10, "Mi": 20, "Gi": 30}
 
