@@ -15,6 +15,14 @@ pytestmark = needs_chromium
 Tabs = Callable[..., Tab]
 
 ROWS = "#rows tr[data-svc]"
+CUT = """[...document.querySelectorAll("nav, .scroll:not(.picture)")]
+  .filter((one) => one.scrollWidth > one.clientWidth + 1)
+  .map((one) => one.outerHTML.slice(0, 200))"""
+RING = """(() => {
+  const one = document.activeElement;
+  const has = (each) => each !== null && getComputedStyle(each).outlineStyle !== "none";
+  return [one.outerHTML.slice(0, 200), one === document.body || has(one) || has(one.closest("tr"))];
+})()"""
 
 
 @pytest.fixture
@@ -192,6 +200,16 @@ def test_nothing_is_wider_than_a_phone(small: BoardSite, new_tab: Tabs):
     ):
         page = tab.open(small.url + path, live=path != "/public")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        assert page.evaluate(CUT) == [], path
+
+
+def test_the_ring_of_the_focus_is_seen_on_all_that_can_have_it(small: BoardSite, new_tab: Tabs):
+    for path in ("/", "/alerts", "/topology", "/truth"):
+        page = new_tab().open(small.url + path)
+        for _ in range(14):
+            page.keyboard.press("Tab")
+            where, has_ring = page.evaluate(RING)
+            assert has_ring, (path, where)
 
 
 def test_less_motion_is_none(small: BoardSite, new_tab: Tabs):
