@@ -13,7 +13,7 @@ TRUTH_DOC: Final = "truth:doc"
 TRUTH_META: Final = "truth:meta"
 """Hash: the document's revision, its sha256 and who seeded it."""
 TRUTH_HISTORY: Final = "truth:history"
-"""List of the documents that were seeded last."""
+"""Stream: the documents that were seeded last, with the fields of `truth:meta`."""
 TRUTH_CHANGED: Final = "truth:changed"
 """Channel: each seeding that changed the document is announced here."""
 

@@ -34,7 +34,7 @@ import typer
 from marketswarm.bus import BusError
 from marketswarm.cli import event_loop
 from marketswarm.cli.beat import BeatSender, print_unknown_service
-from marketswarm.cli.options import DATA, Data, parse_duration, require_service_name
+from marketswarm.cli.options import DATA, Data, complete_service, parse_duration, require_service_name
 from marketswarm.exit import Exit
 from marketswarm.keys import last_run_key
 from marketswarm.text import format_duration
@@ -60,7 +60,13 @@ def execute(
     *,
     svc: Annotated[
         str,
-        typer.Option("--svc", metavar="SVC", help="The service, as truth.json names it.", show_default=False),
+        typer.Option(
+            "--svc",
+            metavar="SVC",
+            help="The service, as truth.json names it.",
+            show_default=False,
+            autocompletion=complete_service,
+        ),
     ],
     on_success_only: Annotated[
         bool,

@@ -12,7 +12,7 @@ from marketswarm.bus.stored_values import read_strings
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.event_text import describe_event, format_seconds
 from marketswarm.cli.fleet_view import FleetView, open_fleet
-from marketswarm.cli.options import DATA, Data, Json
+from marketswarm.cli.options import DATA, Data, Json, complete_service
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import health_key
 from marketswarm.truth import SYSTEM, find_nearest
@@ -21,7 +21,10 @@ _UNKNOWN = "it keeps what the healer says, so nobody knows how the services are"
 
 
 def health(
-    svc: Annotated[str | None, typer.Argument(metavar="[SVC]", help="One service; all without it.")] = None,
+    svc: Annotated[
+        str | None,
+        typer.Argument(metavar="[SVC]", help="One service; all without it.", autocompletion=complete_service),
+    ] = None,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from marketswarm.cli import output
 from marketswarm.cli.event_loop import INTERRUPTED
-from marketswarm.cli.options import DATA, Data, Json
+from marketswarm.cli.options import DATA, Data, Json, complete_service
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.agent_logs import LogFollower, find_logs
 from marketswarm.fleet.output import LogFormatter
@@ -27,7 +27,10 @@ _Line = tuple[str, bytes]
 
 def logs(
     svcs: Annotated[
-        list[str] | None, typer.Argument(metavar="[SVC]...", help="The services; by default all.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[SVC]...", help="The services; by default all.", autocompletion=complete_service
+        ),
     ] = None,
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, metavar="N", help="How many lines of each process.")

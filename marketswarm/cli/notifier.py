@@ -12,7 +12,16 @@ import typer
 
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.fleet_view import FleetView, describe_refusals, open_fleet
-from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Within, author_name
+from marketswarm.cli.options import (
+    DATA,
+    WITHIN_SEC,
+    By,
+    Data,
+    Within,
+    author_name,
+    complete_channel,
+    complete_service,
+)
 from marketswarm.exit import Exit
 from marketswarm.operator import ALL, Answer, OperatorRequest, RequestKind
 from marketswarm.operator_link import collect_answers, create_request, send_request
@@ -26,7 +35,12 @@ _NOTIFIER: Final = "notifier"
 
 def ack(
     incident: Annotated[
-        str, typer.Argument(metavar="INCIDENT", help="A service that is down, or the id of its miss.")
+        str,
+        typer.Argument(
+            metavar="INCIDENT",
+            help="A service that is down, or the id of its miss.",
+            autocompletion=complete_service,
+        ),
     ],
     by: By = None,
     within: Within = WITHIN_SEC,
@@ -38,7 +52,10 @@ def ack(
 
 def notify_test(
     channel: Annotated[
-        str | None, typer.Argument(metavar="[CHANNEL]", help="One channel; all without it.")
+        str | None,
+        typer.Argument(
+            metavar="[CHANNEL]", help="One channel; all without it.", autocompletion=complete_channel
+        ),
     ] = None,
     by: By = None,
     within: Within = WITHIN_SEC,

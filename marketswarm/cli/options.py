@@ -56,9 +56,28 @@ def suggest_command(command: str, data: Path) -> str:
     return f"`marketswarm {command}`" if known else f"`marketswarm {command} --data {shlex.quote(str(data))}`"
 
 
+def complete_service(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the services whose names begin with what was typed, for a shell."""
+    from marketswarm.cli import completion  # noqa: PLC0415 - for a shell that completes alone
+
+    return completion.list_services(incomplete, context.params.get("data") or DATA)
+
+
+def complete_channel(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the notifier's channels whose names begin with what was typed, for a shell."""
+    from marketswarm.cli import completion  # noqa: PLC0415 - for a shell that completes alone
+
+    return completion.list_channels(incomplete, context.params.get("data") or DATA)
+
+
 DATA = Path(".marketswarm")
 
-Svc = Annotated[str, typer.Argument(metavar="SVC", help="The service, as truth.json names it.")]
+Svc = Annotated[
+    str,
+    typer.Argument(
+        metavar="SVC", help="The service, as truth.json names it.", autocompletion=complete_service
+    ),
+]
 
 Data = Annotated[
     Path,

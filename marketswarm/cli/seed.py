@@ -18,7 +18,7 @@ from marketswarm.fleet import access, data_folder
 from marketswarm.seeding import SeedError, describe_seeding, wait_for_healer_access, wait_until_all_answer
 from marketswarm.seeding import seed_truth as seed_buses
 from marketswarm.settings import CommonSettings, read_settings
-from marketswarm.truth import Truth
+from marketswarm.truth import ParsedTruth, Truth
 
 _ANSWER_WITHIN_SEC = 5.0
 _USERS_WITHIN_SEC = 2.0  # new users were loaded before; a server that restarts is back soon
@@ -44,12 +44,30 @@ async def _seed(file: Path, data: Path) -> list[str]:
 
     Raises Exit, with nothing changed, if the truth is invalid or a bus refuses it.
     """
-    settings = read_settings(CommonSettings)
-    log.configure("seed", settings)
     try:
         raw, loaded = read_truth_file(file)
     except Exit as refusal:
         raise Exit(refusal.code, f"not seeded, nothing changed: {refusal.message}") from None
+    return await seed_document(raw, loaded, str(file), data)
+
+
+async def seed_document(raw: bytes, loaded: ParsedTruth, name: str, data: Path) -> list[str]:
+    """Seed a document, and give the services of an embedded fleet with users theirs.
+
+    Args:
+        raw: the bytes of the document.
+        loaded: the same document, validated.
+        name: what to call it in the lines that are returned: its file.
+        data: the folder of the embedded fleet.
+
+    Returns:
+        What changed, in lines for people.
+
+    Raises:
+        Exit: a bus refuses it; nothing is changed.
+    """
+    settings = read_settings(CommonSettings)
+    log.configure("seed", settings)
     async with open_buses(data, loaded.truth) as buses:
         try:
             await wait_until_all_answer(buses, _ANSWER_WITHIN_SEC)
@@ -66,7 +84,7 @@ async def _seed(file: Path, data: Path) -> list[str]:
             f"  ! the healer may not hear {', '.join(services)} on {bus}: {_OLD_USERS}"
             for bus, services in refused.items()
         ]
-        lines = describe_seeding(seeding, str(file), [bus.name for bus in buses])
+        lines = describe_seeding(seeding, name, [bus.name for bus in buses])
         return [*lines, *warnings, *(["  users and passwords follow it"] if users_changed else [])]
 
 

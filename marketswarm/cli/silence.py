@@ -14,7 +14,7 @@ from rich.text import Text
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.event_text import format_moment
 from marketswarm.cli.fleet_view import FleetView, describe_refusals, open_fleet
-from marketswarm.cli.options import DATA, By, Data, Json, author_name, parse_duration
+from marketswarm.cli.options import DATA, By, Data, Json, author_name, complete_service, parse_duration
 from marketswarm.exit import Code, Exit
 from marketswarm.operator import Silence
 from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
@@ -34,7 +34,11 @@ _SERVICES_NAMED = 12  # the others that a silence matches are counted
 def silence(
     patterns: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PATTERN", help="Services, by name or pattern: rss_agg, 'feed-*'."),
+        typer.Argument(
+            metavar="PATTERN",
+            help="Services, by name or pattern: rss_agg, 'feed-*'.",
+            autocompletion=complete_service,
+        ),
     ] = None,
     *,
     for_sec: Annotated[

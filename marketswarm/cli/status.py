@@ -35,7 +35,8 @@ from marketswarm.status import (
 )
 from marketswarm.text import escape_text, format_duration
 
-_REFRESH_SEC: Final = 1.0
+REFRESH_SEC: Final = 1.0
+"""How often a status that is shown live is read."""
 _SILENCES_SHOWN: Final = 3
 _UNWATCHABLE_SHOWN: Final = 5
 _VERDICT_STYLES: Final = {
@@ -148,8 +149,8 @@ async def _watch_status(as_json: bool, data: Path) -> None:
 
     with tables.open_screen(draw, lambda report: _print(report, as_json=as_json), as_json=as_json) as show:
         while True:
-            show(await _read_status_or_why_not(data))
-            await asyncio.sleep(_REFRESH_SEC)
+            show(await read_status_or_why_not(data))
+            await asyncio.sleep(REFRESH_SEC)
 
 
 async def read_status(data: Path) -> StatusReport:
@@ -170,7 +171,7 @@ async def read_status(data: Path) -> StatusReport:
         )
 
 
-async def _read_status_or_why_not(data: Path) -> StatusReport:
+async def read_status_or_why_not(data: Path) -> StatusReport:
     """Read the status; if that fails, return an empty report with the reason.
 
     Raises Exit, code 2, for a wrong configuration.
@@ -249,25 +250,40 @@ def _encode_row(row: ServiceRow) -> dict[str, Any]:
 class StatusDrawing:
     """Draw a report with rich: a headline, the table with the worst on top, then the notes.
 
-    On a narrow screen columns are left out, the least important first. With `fit_height`, rows that do not
-    fit are counted instead.
+    On a narrow screen columns are left out, the least important first.
+
+    Args:
+        report: what to draw.
+        fit_height: whether rows that do not fit on the screen are counted instead.
+        rows: the rows of the table in their order; None: all, the worst first.
+        footer: a line at the end.
     """
 
-    def __init__(self, report: StatusReport, *, fit_height: bool = False) -> None:
+    def __init__(
+        self,
+        report: StatusReport,
+        *,
+        fit_height: bool = False,
+        rows: Sequence[ServiceRow] | None = None,
+        footer: Text | None = None,
+    ) -> None:
         self._report, self._fit_height = report, fit_height
+        self._rows = sort_by_urgency(report.rows) if rows is None else list(rows)
+        self._footer = footer
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines and the table, for the width and height in `options`."""
-        notes = self._notes()
-        rows = sorted(self._report.rows, key=lambda row: _URGENCY.get(row.verdict, 0))
-        if not rows:
+        notes, rows = self._notes(), self._rows
+        if self._footer is not None:
+            notes.append(self._footer)
+        if not self._report.rows:
             yield from notes
             return
         shown = rows
         if self._fit_height and options.height is not None:
             room = max(1, options.height - len(notes) - _HEAD_LINES)
             shown = rows if len(rows) <= room else rows[: max(1, room - 1)]
-        yield Text(headline(rows), style="bold")
+        yield Text(headline(self._report.rows), style="bold")
         yield _draw_table(shown, self._report.notifications.at, options.max_width, wrap=not self._fit_height)
         if len(shown) < len(rows):
             yield Text(f"{len(rows) - len(shown)} more", style="dim")
@@ -280,6 +296,11 @@ class StatusDrawing:
         if leader and not leader.lapsed_sec:
             notes.insert(0, Text(escape_text(describe_leader(leader)), style="dim"))
         return notes
+
+
+def sort_by_urgency(rows: Sequence[ServiceRow]) -> list[ServiceRow]:
+    """Return the rows, those that are down first; rows with the same verdict keep their order."""
+    return sorted(rows, key=lambda row: _URGENCY.get(row.verdict, 0))
 
 
 def headline(rows: Sequence[ServiceRow]) -> str:
@@ -303,9 +324,7 @@ def _draw_table(rows: Sequence[ServiceRow], now: float, width: int, *, wrap: boo
     table.add_column("state", overflow="fold" if wrap else "ellipsis", no_wrap=not wrap)
     for row in rows:
         cells = [fact.value(row) for fact in facts]
-        silence_sec = row.silence_sec
-        if silence_sec is None and row.since is not None and row.verdict != "up":
-            silence_sec = max(0.0, now - row.since)
+        silence_sec = find_silence(row, now)
         table.add_row(
             row.svc,
             Text(escape_text(row.verdict), style=_VERDICT_STYLES.get(row.verdict, "")),
@@ -314,6 +333,16 @@ def _draw_table(rows: Sequence[ServiceRow], now: float, width: int, *, wrap: boo
             Text(_describe_state(row, now), style=_state_style(row)),
         )
     return table
+
+
+def find_silence(row: ServiceRow, now: float) -> float | None:
+    """Return for how many seconds a service has been silent; None if that is unknown.
+
+    Of an outage that outlasts the last beat's key, it is the time since its begin.
+    """
+    if row.silence_sec is None and row.since is not None and row.verdict != "up":
+        return max(0.0, now - row.since)
+    return row.silence_sec
 
 
 def format_instances(row: ServiceRow) -> str | None:

@@ -30,7 +30,6 @@ from marketswarm.fleet.summary import (
 from marketswarm.fleet.supervisor import FleetSpec
 from marketswarm.settings import CommonSettings, read_settings
 
-_LOOPBACK: Final = "127.0.0.1"
 _PORTS_AFTER_A_CRASH_SEC: Final = 1.0  # so long may the servers of a killed fleet need to end
 
 
@@ -104,7 +103,7 @@ def up(
                 spec.plan.agents, settings.metrics_host, patience_sec=patience_sec
             )
             preflight.require_free_board_ports(
-                spec.plan.agents, _find_board_host(), patience_sec=patience_sec
+                spec.plan.agents, plan.find_board_host(os.environ), patience_sec=patience_sec
             )
             if acl:
                 users = access.prepare_access(spec.plan, spec.truth, spec.data, closed=no_default)
@@ -170,11 +169,6 @@ def _make_spec(path: Path, data: Path, ports: _Ports, only: Collection[str]) -> 
     )
 
 
-def _find_board_host() -> str:
-    """Return the address on which the board will listen."""
-    return os.environ.get("BOARD_HOST") or _LOOPBACK
-
-
 def _require_truth_file(path: Path) -> None:
     """Raise Exit, code 2, if there is no truth file; the message explains how to get one."""
     if path.exists():
@@ -238,7 +232,7 @@ def _summarize(
         missed=plan.find_missed(spec.plan, spec.truth),
         has_users=spec.access is not None,
         closed=spec.access is not None and spec.access.closed,
-        board_host=_find_board_host(),
+        board_host=plan.find_board_host(os.environ),
     )
     return format_summary(spec.plan, agents, facts)
 

@@ -1,5 +1,6 @@
 """Implement `marketswarm validate`, and read a truth file for every command, with all of its problems."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -32,13 +33,32 @@ def read_truth_file(path: Path) -> tuple[bytes, ParsedTruth]:
     Return its bytes and the truth with its warnings. Raises Exit, code 2, if it can't be read or is not
     valid; the message lists every problem.
     """
+    raw = read_bytes(path)
+    return raw, load_document(raw, str(path))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a file. Raises Exit, code 2, if it can't be read."""
     try:
-        raw = path.read_bytes()
-        return raw, load_with_sections(raw)
+        return path.read_bytes()
     except OSError as error:
         raise Exit(Code.CONFIGURATION, f"{path}: {error.strerror}") from None
+
+
+def load_document(
+    raw: bytes, name: str, load: Callable[[bytes], ParsedTruth] = load_with_sections
+) -> ParsedTruth:
+    """Return the truth in a document. Raises Exit, code 2, with every problem if it is not valid.
+
+    Args:
+        raw: the bytes of the document.
+        name: what to call it in the message: its file, or its revision.
+        load: what validates it; by default with the services' own sections.
+    """
+    try:
+        return load(raw)
     except TruthError as error:
-        head = f"{path}: {_format_count(len(error.problems), 'problem')}"
+        head = f"{name}: {_format_count(len(error.problems), 'problem')}"
         raise Exit(Code.CONFIGURATION, "\n".join([head, *(f"  {each}" for each in error.problems)])) from None
 
 

@@ -15,7 +15,7 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -44,13 +44,15 @@ class RunningFleet:
     """A fleet that runs: its pid, the path of its control socket, the URLs of its buses by name.
 
     `keys` has, by bus, the files with the operator's URLs; it is empty for a fleet without users.
-    `find_fleet` reads these files and puts the URLs into `buses`.
+    `find_fleet` reads these files and puts the URLs into `buses`. `board` is the URL of the board, empty if
+    the fleet was started without one.
     """
 
     pid: int
     control: str
     buses: Mapping[str, str]
     keys: Mapping[str, str] = field(default_factory=dict)
+    board: str = ""
 
 
 @contextlib.contextmanager
@@ -94,7 +96,7 @@ def choose_control_address(folder: Path) -> str:
 def publish_fleet(folder: Path, running: RunningFleet) -> None:
     """Write `fleet.json` in one step; other terminals find the fleet by it. Raise OSError if that fails."""
     draft = folder / "fleet.json.new"
-    record = {"pid": running.pid, "control": running.control, "buses": running.buses, "keys": running.keys}
+    record = asdict(running)
     draft.unlink(missing_ok=True)
     with os.fdopen(open_private_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(orjson.dumps(record))
@@ -136,7 +138,9 @@ def find_fleet(folder: Path) -> RunningFleet | None:
             **record["buses"],
             **{bus: Path(key).read_text("utf-8").strip() for bus, key in keys.items()},
         }
-        fleet = RunningFleet(int(record["pid"]), str(record["control"]), buses, keys)
+        fleet = RunningFleet(
+            int(record["pid"]), str(record["control"]), buses, keys, str(record.get("board") or "")
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     with socket.socket(socket.AF_UNIX) as probe:

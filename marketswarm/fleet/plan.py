@@ -10,6 +10,7 @@ from marketswarm.truth import HEALER, MARKET, SYSTEM, Truth, find_nearest
 LAST_PORT: Final = 65_535
 SENTINEL: Final = "sentinel"
 BOARD: Final = "board"
+LOOPBACK: Final = "127.0.0.1"
 BOARD_PORT: Final = 8080
 """The port of the board unless another one is asked for."""
 
@@ -231,6 +232,18 @@ def _choose_metrics_port(svc: str, number: int, truth: Truth, first: int | None)
         name = PlannedAgent(svc, "", number=number).name
         raise PlanError(f"METRICS_PORT: {name} would be on port {own}, and the last is {LAST_PORT}")
     return own
+
+
+def find_board_host(environ: Mapping[str, str]) -> str:
+    """Return the address on which the board listens: BOARD_HOST, else that of this machine alone."""
+    return environ.get("BOARD_HOST") or LOOPBACK
+
+
+def format_board_url(port: int, host: str) -> str:
+    """Return the URL of a board, which listens on `host`, for a browser on this machine."""
+    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - it listens on all addresses
+        host = LOOPBACK
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _board_port(svc: str, number: int, first: int | None) -> int | None:

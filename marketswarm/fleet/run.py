@@ -18,7 +18,7 @@ from marketswarm.fleet.data_folder import (
     withdraw_fleet,
 )
 from marketswarm.fleet.output import LineWriter, LogFileWriter, LogFormatter, Output
-from marketswarm.fleet.plan import find_missed
+from marketswarm.fleet.plan import Plan, find_board_host, find_missed, format_board_url
 from marketswarm.fleet.supervisor import FleetSpec, FleetSupervisor
 
 _STDERR = 2
@@ -58,7 +58,10 @@ async def run_fleet(spec: FleetSpec, formatter: LogFormatter | None, summarize: 
     agents = ControlledAgents(fleet.agents, fleet.add_service, format_data_option(spec.data))
     try:
         async with fleet.supervise(), serve_control_socket(address, agents):
-            publish_fleet(spec.data, RunningFleet(os.getpid(), address, buses, _find_operator_files(spec)))
+            files = _find_operator_files(spec)
+            publish_fleet(
+                spec.data, RunningFleet(os.getpid(), address, buses, files, _find_board_url(spec.plan))
+            )
             await _run_until(stop, _start_and_report(fleet, spec, output, summarize))
             output.log_event("fleet.stopping", agents=list(fleet.agents), servers=list(fleet.servers))
         output.log_event("fleet.stopped")
@@ -113,6 +116,12 @@ def _find_operator_files(spec: FleetSpec) -> dict[str, str]:
     """Return, by bus, the files with the operator's URLs; none for a fleet without users."""
     files = spec.access.files[OPERATOR] if spec.access else {}
     return {bus: str(path) for bus, path in files.items()}
+
+
+def _find_board_url(plan: Plan) -> str:
+    """Return the URL of the first board that the fleet runs; an empty text for a fleet without one."""
+    port = next((agent.board_port for agent in plan.agents if agent.board_port), None)
+    return "" if port is None else format_board_url(port, find_board_host(os.environ))
 
 
 async def _run_until(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

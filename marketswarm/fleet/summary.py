@@ -12,7 +12,7 @@ import orjson
 
 from marketswarm.channels import create_environment_channels
 from marketswarm.fleet.data_folder import format_data_option
-from marketswarm.fleet.plan import Plan
+from marketswarm.fleet.plan import Plan, format_board_url
 from marketswarm.settings import ChannelSettings, read_settings
 from marketswarm.text import escape_text
 from marketswarm.truth import Truth
@@ -100,7 +100,7 @@ def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
         lines += _wrap_words("  left out  ", facts.missed)
         lines.append("            (reported as missed, unless they run elsewhere)")
     lines += [
-        f"  {'board':<8}  {_board_url(agent.board_port, facts.board_host)}"
+        f"  {'board':<8}  {format_board_url(agent.board_port, facts.board_host)}"
         for agent in plan.agents
         if agent.board_port and agent.name in agents
     ]
@@ -200,13 +200,6 @@ def _format_count(here: int, planned: int) -> str:
 def _format_subject(services: int) -> str:
     """Return the beginning of the first sentence: `All 5 services are`."""
     return "The service is" if services == 1 else f"All {services} services are"
-
-
-def _board_url(port: int, host: str) -> str:
-    """Return the URL of a board for a browser on this machine."""
-    if host in ("0.0.0.0", "::", ""):  # noqa: S104 - it listens on all addresses
-        host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _strip_credentials(url: str) -> str:

@@ -112,7 +112,8 @@ local function write(seen, until_ms, text, revision, sha256, seeded_at, seeded_b
     if get_type(history) ~= 'stream' then
       redis.call('DEL', history)
     end
-    redis.call('XADD', history, '*', 'revision', revision, 'sha256', sha256, 'doc', text)
+    redis.call('XADD', history, '*', 'revision', revision, 'sha256', sha256, 'doc', text, 'seeded_at', seeded_at,
+      'seeded_by', seeded_by)
   end
   return 'written'
 end

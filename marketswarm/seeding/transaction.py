@@ -21,7 +21,7 @@ from marketswarm.exit import Code
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_DOC, TRUTH_HISTORY, TRUTH_META
 from marketswarm.seeding.functions import load_functions
 from marketswarm.seeding.plan import BusState, make_plan
-from marketswarm.truth import Changes, Truth, TruthError, diff_truths, parse_truth
+from marketswarm.truth import Changes, Truth, TruthError, diff_truths, format_changes, parse_truth
 
 SEED_SCRIPT: Final = Script.beside("marketswarm.seeding", "seeding.lua")
 RESTORE_SCRIPT: Final = Script.beside("marketswarm.seeding", "back.lua")
@@ -158,9 +158,7 @@ def describe_seeding(result: SeedResult, path: str, buses: Sequence[str]) -> Ite
         yield f"{path} is still revision {result.revision}; put back on {', '.join(result.repaired)}"
     else:
         yield f"{path} is still revision {result.revision} on {bus_names}: nothing to do"
-    yield from (f"  + {svc}" for svc in changes.added)
-    yield from (f"  - {svc}" for svc in changes.dropped)
-    yield from (f"  ~ {name}: {what}" for name, what in (*changes.changed, *changes.buses))
+    yield from (f"  {line}" for line in format_changes(changes))
     if result.changed and not changes:
         yield "  the same content, written differently"
 

@@ -6,7 +6,7 @@ the questions of agents; `diff_truths` compares two of them. Not here: where doc
 """
 
 from marketswarm.truth.credentials import resolve_references
-from marketswarm.truth.diff import Changes, diff_truths
+from marketswarm.truth.diff import Changes, diff_truths, format_changes
 from marketswarm.truth.errors import Problem, TruthError, find_nearest
 from marketswarm.truth.model import (
     DEFAULT_TIMEOUT_SEC,
@@ -51,6 +51,7 @@ __all__ = [
     "find_nearest",
     "find_probe_target",
     "find_probe_targets",
+    "format_changes",
     "parse_truth",
     "resolve_references",
 ]

@@ -23,9 +23,10 @@ class Changes:
     dropped: tuple[str, ...] = ()
     changed: tuple[tuple[str, str], ...] = ()
     buses: tuple[tuple[str, str], ...] = ()  # a bus and `added`, `dropped`, or its changes
+    fleet: str = ""  # the fleet's old and new name, if it is another one
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.dropped or self.changed or self.buses)
+        return bool(self.added or self.dropped or self.changed or self.buses or self.fleet)
 
 
 def diff_truths(old: Truth | None, new: Truth) -> Changes:
@@ -44,7 +45,17 @@ def diff_truths(old: Truth | None, new: Truth) -> Changes:
             *((name, "dropped") for name in old.buses if name not in new.buses),
             *_describe_changed_entries(old.buses, new.buses),
         ),
+        fleet="" if old.fleet == new.fleet else f"{format_value(old.fleet)} → {format_value(new.fleet)}",
     )
+
+
+def format_changes(changes: Changes) -> Iterator[str]:
+    """Yield a line for each change: `+ mesh`, `- mesh`, `~ mesh: replicas 2 → 3`."""
+    yield from (f"+ {svc}" for svc in changes.added)
+    yield from (f"- {svc}" for svc in changes.dropped)
+    yield from (f"~ {name}: {what}" for name, what in (*changes.changed, *changes.buses))
+    if changes.fleet:
+        yield f"~ fleet: {changes.fleet}"
 
 
 def _describe_changed_entries(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -9,15 +9,14 @@ from typing import Any, Final
 import orjson
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.keys import TRUTH_HISTORY, TRUTH_META
 from marketswarm.log import CREDENTIALS
+from marketswarm.status import revisions
 from marketswarm.text import escape_lines
 from services.board.pages import DiffLine, RevisionView
 
 MAX_DOCUMENT_BYTES: Final = 16 * 1024 * 1024
 MAX_SHOWN_BYTES: Final = 1024 * 1024
 """The longest document that is shown and compared."""
-MAX_REVISIONS: Final = 50
 MAX_DIFF_LINES: Final = 2000
 _TOO_LONG: Final = "The document is too long to be shown: marketswarm truth shows it."
 _SECRET: Final = re.compile(r"(?i)(password|passwd|secret|token|api_?key|credential)")
@@ -80,26 +79,19 @@ def hide_secrets(value: Any) -> Any:
 
 async def read_revisions(bus: Bus) -> tuple[RevisionView, ...]:
     """Return the revisions that a bus knows, the newest first. Raises BusError."""
-    meta = await bus.ask(bus.client.hmget(TRUTH_META, ["revision", "seeded_by"]))
-    found = [
-        RevisionView(revision, at, seeded_by="", sha256=sha256)
-        for revision, at, sha256 in map(_parse_revision, await _read_history(bus))
-        if revision is not None
-    ]
-    newest, author = (_text(each) for each in meta)
     return tuple(
-        RevisionView(one.revision, one.seeded_at, escape_lines(author[:200]), one.sha256)
-        if newest == str(one.revision)
-        else one
-        for one in found
+        [
+            RevisionView(one.number, one.seeded_at, escape_lines(one.seeded_by), one.sha256)
+            async for one in revisions.read_revisions(bus)
+        ]
     )
 
 
 async def read_revision(bus: Bus, revision: int) -> Document | None:
     """Return the document of a revision; None if the bus does not know it. Raises BusError."""
-    for _, fields in await _read_history(bus):
-        if _text(fields.get(b"revision")) == str(revision):
-            return parse_document(fields.get(b"doc", b""))
+    async for one in revisions.read_revisions(bus):
+        if one.number == revision:
+            return parse_document(one.document)
     return None
 
 
@@ -115,32 +107,6 @@ def _diff_lines(older: str, newer: str) -> Iterator[DiffLine]:
         if number > 1:
             mark = line[:1]
             yield DiffLine(mark if mark in ("-", "+", "@") else " ", line[1:])  # type: ignore[arg-type]
-
-
-async def _read_history(bus: Bus) -> list[tuple[bytes, dict[bytes, bytes]]]:
-    """Return the entries of the history, the newest first. Raises BusError."""
-    reply = await bus.ask(
-        bus.client.xrevrange(TRUTH_HISTORY, count=MAX_REVISIONS), max_bytes=2 * MAX_DOCUMENT_BYTES
-    )
-    return list(reply or ())
-
-
-def _parse_revision(entry: tuple[bytes, dict[bytes, bytes]]) -> tuple[int | None, float | None, str]:
-    """Return the revision, the time (epoch seconds) and the digest of an entry of the history."""
-    ident, fields = entry
-    number, ms = _text(fields.get(b"revision")), _text(ident).partition("-")[0]
-    is_number = number.isascii() and number.isdigit() and len(number) < 16
-    sha256 = _text(fields.get(b"sha256"))
-    return (
-        int(number) if is_number else None,
-        int(ms) / 1000 if ms.isdigit() else None,
-        sha256 if re.fullmatch(r"[0-9a-f]{64}", sha256) else "",
-    )
-
-
-def _text(raw: object) -> str:
-    """Return bytes as text; an empty one for anything else."""
-    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else ""
 
 
 def _dump(value: Any) -> str:

@@ -41,7 +41,8 @@ def test_the_data_is_the_users_alone(tmp_path):
 @pytest.mark.live
 def test_a_fleet_counts_as_running_while_it_answers(tmp_path):
     address = str(tmp_path / "c")
-    fleet = data_folder.RunningFleet(1, address, {"system-redis": "redis://127.0.0.1:1"})
+    buses = {"system-redis": "redis://127.0.0.1:1"}
+    fleet = data_folder.RunningFleet(1, address, buses, board="http://127.0.0.1:8080")
     assert data_folder.find_fleet(tmp_path) is None
     data_folder.publish_fleet(tmp_path, fleet)
     assert data_folder.find_fleet(tmp_path) is None

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from marketswarm.truth import Changes, Truth, diff_truths, parse_truth
+from marketswarm.truth import Changes, Truth, diff_truths, format_changes, parse_truth
 
 
 def truth(services: dict[str, Any], **others: Any) -> Truth:
@@ -69,3 +69,16 @@ def test_buses_are_told_apart_from_services():
         ("b", "dropped"),
         ("a", 'url "redis://a" → "redis://elsewhere"'),
     )
+
+
+def test_another_name_of_the_fleet_is_told():
+    changes = diff_truths(truth({}, fleet="a"), truth({}, fleet="b"))
+    assert changes
+    assert list(format_changes(changes)) == ['~ fleet: "a" → "b"']
+
+
+def test_changes_are_lines_for_people():
+    old, new = truth({"a": {}, "b": {}}), truth({"b": {"replicas": 2}, "c": {}}, buses={"cache": {}})
+    assert list(format_changes(diff_truths(old, new))) == [
+        "+ c", "- a", "~ b: replicas default → 2", "~ cache: added",
+    ]  # fmt: skip

@@ -1,0 +1,109 @@
+"""Read single keys of a terminal, while its input is neither echoed nor collected into lines."""
+
+import asyncio
+import codecs
+import contextlib
+import os
+import re
+import signal
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Final
+
+
+class Key(StrEnum):
+    """Name the keys that are no character.
+
+    `END` is the end of the input, `REDRAW` a screen of another size.
+    """
+
+    ENTER = "enter"
+    ESCAPE = "escape"
+    BACKSPACE = "backspace"
+    UP = "up"
+    DOWN = "down"
+    PAGE_UP = "page up"
+    PAGE_DOWN = "page down"
+    HOME = "home"
+    END = "end"
+    REDRAW = "redraw"
+
+
+_CONTROLS: Final = {
+    "\r": Key.ENTER,
+    "\n": Key.ENTER,
+    "\x7f": Key.BACKSPACE,
+    "\x08": Key.BACKSPACE,
+    "\x04": Key.END,
+}
+_SEQUENCES: Final = {
+    "A": Key.UP, "B": Key.DOWN, "5~": Key.PAGE_UP, "6~": Key.PAGE_DOWN, "H": Key.HOME, "1~": Key.HOME,
+}  # fmt: skip
+_TYPED: Final = re.compile(r"\x1b[\[O]([0-9;]*[ -/]*[@-~])|(.)", re.DOTALL)
+_READ_BYTES: Final = 1024
+
+
+def split_keys(text: str) -> list[str]:
+    """Return the keys in what a terminal sent: characters, and names of `Key`; unknown ones are left out."""
+    found: list[str] = []
+    for sequence, char in _TYPED.findall(text):
+        if sequence:
+            if sequence in _SEQUENCES:
+                found.append(_SEQUENCES[sequence])
+        elif char == "\x1b":
+            found.append(Key.ESCAPE)
+        elif char in _CONTROLS:
+            found.append(_CONTROLS[char])
+        elif char.isprintable():
+            found.append(char)
+    return found
+
+
+@contextlib.contextmanager
+def open_keyboard() -> Iterator[asyncio.Queue[str]]:
+    """Yield the queue of the keys that are pressed, and restore the terminal at the end.
+
+    SIGTERM and SIGHUP count as the end of the input, so that they leave a usable terminal, too. Ctrl-C stays
+    a signal. Must be called in a running event loop, with a terminal on stdin.
+    """
+    loop, pressed = asyncio.get_running_loop(), asyncio.Queue[str]()
+    terminal = sys.stdin.fileno()
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def read_keys() -> None:
+        """Queue the keys that the terminal has sent."""
+        try:
+            raw = os.read(terminal, _READ_BYTES)
+        except OSError:  # the terminal is gone
+            raw = b""
+        if not raw:
+            loop.remove_reader(terminal)
+            pressed.put_nowait(Key.END)
+        for key in split_keys(decoder.decode(raw)):
+            pressed.put_nowait(key)
+
+    signals = {signal.SIGTERM: Key.END, signal.SIGHUP: Key.END, signal.SIGWINCH: Key.REDRAW}
+    before = termios.tcgetattr(terminal)
+    try:
+        tty.setcbreak(terminal, termios.TCSANOW)
+        _forbid_suspension(terminal)
+        loop.add_reader(terminal, read_keys)
+        for number, key in signals.items():
+            loop.add_signal_handler(number, pressed.put_nowait, key)
+        yield pressed
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+        loop.remove_reader(terminal)
+        with contextlib.suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+
+def _forbid_suspension(terminal: int) -> None:
+    """Make Ctrl-Z a key without effect: a program that it stops would leave its screen behind."""
+    mode = termios.tcgetattr(terminal)
+    mode[6][termios.VSUSP] = b"\0"
+    termios.tcsetattr(terminal, termios.TCSANOW, mode)

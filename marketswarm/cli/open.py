@@ -1,0 +1,59 @@
+"""Implement `marketswarm open`: show the board, the page of a fleet, in a browser."""
+
+import os
+import socket
+import webbrowser
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from marketswarm.cli import output
+from marketswarm.cli.options import DATA, Data, suggest_command
+from marketswarm.exit import Code, Exit
+from marketswarm.fleet import data_folder
+from marketswarm.fleet.plan import BOARD_PORT, LAST_PORT, find_board_host, format_board_url
+
+_CONNECT_WITHIN_SEC: Final = 2.0
+
+
+def open_board(data: Data = DATA) -> None:
+    """Open the board of the fleet here in a browser, and print its address.
+
+    Elsewhere BOARD_HOST and BOARD_PORT say where it is. Without a browser, only the address is printed. Ends
+    with 3 when no board answers there.
+    """
+    url = find_board(data)
+    _require_answer(url, data)
+    output.print_line(url)
+    try:
+        webbrowser.open(url)
+    except (webbrowser.Error, OSError):
+        return  # the address is printed
+
+
+def find_board(data: Path) -> str:
+    """Return the URL of the board: of the embedded fleet in folder `data`, else as the environment says.
+
+    Raises Exit, code 2, for a port that is none.
+    """
+    fleet = data_folder.find_fleet(data)
+    if fleet is not None and fleet.board:
+        return fleet.board
+    port = os.environ.get("BOARD_PORT") or str(BOARD_PORT)
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) <= LAST_PORT):
+        raise Exit(Code.CONFIGURATION, f"BOARD_PORT: {port!r} is not a port from 1 to {LAST_PORT}")
+    return format_board_url(int(port), find_board_host(os.environ))
+
+
+def _require_answer(url: str, data: Path) -> None:
+    """Raise Exit, code 3, unless something accepts connections at the URL."""
+    parts = urlsplit(url)
+    try:
+        socket.create_connection((parts.hostname or "", parts.port or 0), _CONNECT_WITHIN_SEC).close()
+    except OSError as error:
+        start = suggest_command("up", data)
+        raise Exit(
+            Code.NO_BUS,
+            f"no board answers at {url} ({error.strerror or 'no answer'}): {start} starts one with a fleet, "
+            "BOARD_HOST and BOARD_PORT name another",
+        ) from None

@@ -1,0 +1,204 @@
+"""Implement `marketswarm top`: the live status of a fleet, sorted and filtered by keys while it runs."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from rich.text import Text
+
+from marketswarm.cli import event_loop, tables
+from marketswarm.cli.keyboard import Key, open_keyboard
+from marketswarm.cli.options import DATA, Data
+from marketswarm.cli.status import (
+    REFRESH_SEC,
+    StatusDrawing,
+    StatusReport,
+    find_silence,
+    read_status_or_why_not,
+    sort_by_urgency,
+)
+from marketswarm.exit import Code, Exit
+from marketswarm.status import ServiceRow
+from marketswarm.text import escape_text
+
+_PAGE_ROWS: Final = 10
+_MAX_FILTER_CHARS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """Describe an order of the rows: its name in the last line, and its sort."""
+
+    name: str
+    sort: Callable[[Sequence[ServiceRow], float], list[ServiceRow]]
+
+
+def _sort_by_name(rows: Sequence[ServiceRow], _now: float) -> list[ServiceRow]:
+    """Return the rows by the names of their services."""
+    return sorted(rows, key=lambda row: row.svc)
+
+
+def _sort_by_silence(rows: Sequence[ServiceRow], now: float) -> list[ServiceRow]:
+    """Return the rows, the longest silence first; an unknown one is last."""
+    return sorted(
+        rows, key=lambda row: -1.0 if (sec := find_silence(row, now)) is None else sec, reverse=True
+    )
+
+
+def _sort_by_restarts(rows: Sequence[ServiceRow], _now: float) -> list[ServiceRow]:
+    """Return the rows, the most restarts first; an unknown number is last."""
+    return sorted(rows, key=lambda row: -1 if row.restarts is None else row.restarts, reverse=True)
+
+
+ORDERS: Final = {
+    "w": _Order("worst", lambda rows, _now: sort_by_urgency(rows)),
+    "n": _Order("name", _sort_by_name),
+    "s": _Order("silence", _sort_by_silence),
+    "r": _Order("restarts", _sort_by_restarts),
+}
+"""The orders of the rows, by the keys that choose them."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Hold what the keys have chosen; `is_reversed` is the order upside down, `first` the first row shown."""
+
+    order: str = "w"
+    is_reversed: bool = False
+    pattern: str = ""
+    is_typing: bool = False
+    first: int = 0
+
+
+def top(data: Data = DATA) -> None:
+    """Show every service live, sorted by keys: w worst first, n name, s silence, r restarts; q ends it.
+
+    The same key again turns the order around. / filters by name or verdict, arrows and pages scroll. Needs a
+    terminal: over ssh, `ssh -t HOST marketswarm top`.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM", "dumb") in (
+        "dumb",
+        "unknown",
+    ):
+        raise Exit(
+            Code.CONFIGURATION,
+            "top needs a terminal, for its keys. Over ssh: `ssh -t HOST marketswarm top`.\n"
+            "Without one: `marketswarm status`, and `marketswarm status --watch`",
+        )
+    event_loop.run(_run_top(data))
+
+
+async def _run_top(data: Path) -> None:
+    """Show the status until q is pressed. Raises Exit, code 2, for a wrong configuration."""
+
+    def draw(shown: tuple[StatusReport, View]) -> StatusDrawing:
+        """Return the drawing of a report and a view."""
+        return draw_top(*shown)
+
+    view, report = View(), await read_status_or_why_not(data)
+    with tables.open_screen(draw, lambda _: None, as_json=False) as show, open_keyboard() as pressed:
+        reading = asyncio.ensure_future(_read_later(data))
+        key_press = asyncio.ensure_future(pressed.get())
+        try:
+            while True:
+                show((report, view))
+                pending: list[asyncio.Future[Any]] = [reading, key_press]
+                await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+                if reading.done():
+                    report = reading.result()
+                    reading = asyncio.ensure_future(_read_later(data))
+                if key_press.done():
+                    next_view = press_key(view, key_press.result(), len(choose_rows(report, view)))
+                    if next_view is None:
+                        return
+                    view, key_press = next_view, asyncio.ensure_future(pressed.get())
+        finally:
+            await _cancel(reading, key_press)
+
+
+async def _read_later(data: Path) -> StatusReport:
+    """Read the status once its time has come; if that fails, return an empty report with the reason."""
+    await asyncio.sleep(REFRESH_SEC)
+    return await read_status_or_why_not(data)
+
+
+async def _cancel(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks and wait for their ends."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def press_key(view: View, key: str, row_count: int) -> View | None:
+    """Return the view after a key; None if the key ends the program. `row_count` rows match the filter."""
+    if key == Key.END:
+        return None
+    if view.is_typing:
+        return _type_filter(view, key)
+    if key == "q":
+        return None
+    if key in ORDERS:
+        return replace(view, order=key, is_reversed=key == view.order and not view.is_reversed, first=0)
+    if key == "/":
+        return replace(view, is_typing=True)
+    if key == Key.ESCAPE:
+        return replace(view, pattern="", first=0)
+    return replace(view, first=_scroll(view.first, key, row_count))
+
+
+def _type_filter(view: View, key: str) -> View:
+    """Return the view after a key while the filter is typed: Enter keeps it, Escape drops it."""
+    if key == Key.ENTER:
+        return replace(view, is_typing=False)
+    if key == Key.ESCAPE:
+        return replace(view, is_typing=False, pattern="", first=0)
+    if key == Key.BACKSPACE:
+        return replace(view, pattern=view.pattern[:-1], first=0)
+    if len(key) == 1 and len(view.pattern) < _MAX_FILTER_CHARS:
+        return replace(view, pattern=view.pattern + key, first=0)
+    return view
+
+
+def _scroll(first: int, key: str, row_count: int) -> int:
+    """Return the first row to show after a key."""
+    steps = {Key.UP: -1, Key.DOWN: 1, Key.PAGE_UP: -_PAGE_ROWS, Key.PAGE_DOWN: _PAGE_ROWS, Key.HOME: -first}
+    step = next((rows for name, rows in steps.items() if key == name), 0)
+    return max(0, min(first + step, row_count - 1))
+
+
+def choose_rows(report: StatusReport, view: View) -> list[ServiceRow]:
+    """Return all rows that match the filter, in the chosen order."""
+    pattern = view.pattern.casefold()
+    found = [row for row in report.rows if pattern in row.svc.casefold() or pattern in row.verdict.casefold()]
+    rows = ORDERS[view.order].sort(found, report.notifications.at)
+    return rows[::-1] if view.is_reversed else rows
+
+
+def draw_top(report: StatusReport, view: View) -> StatusDrawing:
+    """Return the drawing of a report: the chosen rows, and below them the keys."""
+    rows = choose_rows(report, view)
+    first = min(view.first, max(0, len(rows) - 1))
+    return StatusDrawing(report, fit_height=True, rows=rows[first:], footer=_describe_keys(view, first))
+
+
+def _describe_keys(view: View, above: int) -> Text:
+    """Return the last line: the keys, the order in bold, the filter, and how many rows are `above`."""
+    if view.is_typing:
+        typed = f"{escape_text(view.pattern)}_"
+        return Text.assemble(("filter: ", "bold"), typed, ("  Enter keeps it, Esc drops it", "dim"))
+    line = Text(no_wrap=True, overflow="ellipsis")
+    for key, order in ORDERS.items():
+        arrow = " ↑" if view.is_reversed else ""
+        line.append(
+            f"{key} {order.name}{arrow if key == view.order else ''}", "bold" if key == view.order else "dim"
+        )
+        line.append("  ")
+    line.append(f"/ {escape_text(view.pattern) or 'filter'}", "bold" if view.pattern else "dim")
+    line.append("  q quit", "dim")
+    if above:
+        line.append(f"  {above} above", "dim")
+    return line

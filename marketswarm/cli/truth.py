@@ -1,0 +1,420 @@
+"""Implement `marketswarm truth history`, `diff`, `show` and `rollback`: the revisions of the truth."""
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.fleet_view import FleetView, open_fleet
+from marketswarm.cli.options import DATA, Data, Json, suggest_command
+from marketswarm.cli.seed import seed_document
+from marketswarm.cli.validate import load_document, read_bytes
+from marketswarm.exit import Code, Exit
+from marketswarm.status.revisions import Revision, read_revisions
+from marketswarm.text import escape_json, escape_lines, escape_text
+from marketswarm.truth import Changes, ParsedTruth, diff_truths, format_changes, parse_truth
+
+DIFFERENT: Final = 1
+"""The exit code of `truth diff --exit-code` for documents that are not the same."""
+NOT_ROLLED_BACK: Final = 1
+"""The exit code if nobody confirmed a rollback, or the truth changed meanwhile."""
+_MAX_LISTED: Final = 20
+_SHA256_SHOWN: Final = 12
+
+RevisionArgument = Annotated[
+    int, typer.Argument(metavar="REV", min=1, help="Its number, as `truth history` shows it.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRevision:
+    """Hold a revision and the buses that keep it.
+
+    `differs_on` are the buses that keep another one under its number.
+    `size` is the length of its document in bytes; the document itself is left out of `revision`.
+    """
+
+    revision: Revision
+    size: int
+    is_intact: bool
+    buses: tuple[str, ...]
+    differs_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Hold the revisions that the buses keep, the newest first, and the revision in force.
+
+    `failed` are the buses that could not be read, with the reasons.
+    """
+
+    revisions: list[KnownRevision]
+    in_force: int | None
+    failed: dict[str, str]
+    bus_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Hold a document to compare, and what to call it: `revision 3` or its file."""
+
+    name: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """Hold what a rollback would seed, and what it changes in `lines`.
+
+    `replaced_sha256` is the hash of the truth that it would replace; None if there is none.
+    """
+
+    revision: Revision
+    loaded: ParsedTruth
+    replaced_sha256: str | None
+    lines: tuple[str, ...]
+
+    @property
+    def changes_bytes(self) -> bool:
+        """Return True if the document is another one than that in force."""
+        return self.revision.sha256 != self.replaced_sha256
+
+
+def history(as_json: Json = False, data: Data = DATA) -> None:
+    """Show the revisions of the truth that the buses keep: when each was seeded, by whom, its size and hash.
+
+    The last 50 are kept.
+    """
+    found = event_loop.run(_read_history(data))
+    if as_json:
+        output.print_json(_encode_history(found))
+        return
+    for bus, reason in found.failed.items():
+        output.print_line(f"bus {bus} does not answer: {reason}", output.YELLOW)
+    if found.revisions:
+        tables.print_drawing(_draw_history(found, time.time()))
+    else:
+        output.print_line("no bus keeps a revision")
+
+
+def show(
+    revision: Annotated[
+        int | None, typer.Argument(metavar="[REV]", min=1, help="Its number; without it, the one in force.")
+    ] = None,
+    data: Data = DATA,
+) -> None:
+    """Print the document of a revision, byte for byte: `marketswarm truth show 3 > truth.json`."""
+    raw = event_loop.run(_read_document(revision, data)).raw
+    sys.stdout.buffer.write(escape_json(raw) if sys.stdout.isatty() else raw)
+    sys.stdout.buffer.flush()
+
+
+def diff(
+    older: Annotated[
+        str | None, typer.Argument(metavar="[A]", help="A revision or a file; without it, the last but one.")
+    ] = None,
+    newer: Annotated[
+        str | None,
+        typer.Argument(metavar="[B]", help="A revision or a file. With A alone, the revision in force."),
+    ] = None,
+    *,
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with 1 if they are not the same, for scripts.")
+    ] = False,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """Show what changed between two revisions, or between a revision and a file; by default, the last two.
+
+    With one file, shows what seeding it would change: `marketswarm truth diff truth.json`.
+    """
+    documents = event_loop.run(_find_documents(older, newer, data))
+    old, new = (load_document(each.raw, each.name, parse_truth) for each in documents)
+    changes, is_same = diff_truths(old.truth, new.truth), old.sha256 == new.sha256
+    names = [escape_text(each.name) for each in documents]
+    if as_json:
+        output.print_json({"old": names[0], "new": names[1], "same": is_same, **asdict(changes)})
+    else:
+        output.print_line(" → ".join(names))
+        _print_lines(_describe_changes(changes, is_same=is_same))
+    if exit_code and not is_same:
+        raise Exit(DIFFERENT, "")
+
+
+def rollback(
+    revision: RevisionArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    data: Data = DATA,
+) -> None:
+    """Seed an earlier revision again, as a new one; running agents follow it within a second.
+
+    Shows what that changes, and asks first. Ends with 1 if nothing was done.
+    """
+    planned = event_loop.run(_plan_rollback(revision, data))
+    _print_lines(planned.lines)
+    if planned.changes_bytes and not yes:
+        _require_consent(planned)
+    _print_lines(event_loop.run(_roll_back(planned, data)))
+    _print_lines(_describe_file(planned.revision.document, data))
+
+
+async def _read_history(data: Path) -> History:
+    """Return the revisions that all buses keep. Raises Exit, code 3, if no bus answers."""
+    async with open_fleet(data) as fleet:
+        buses = fleet.buses()
+        found = await asyncio.gather(*(_list_revisions(bus) for bus in buses))
+        names = tuple(bus.name for bus in buses)
+        kept = {name: each for name, each in zip(names, found, strict=True) if not isinstance(each, str)}
+        failed = {name: each for name, each in zip(names, found, strict=True) if isinstance(each, str)}
+        return History(merge_revisions(kept), fleet.revision, failed, names)
+
+
+async def _list_revisions(bus: Bus) -> list[KnownRevision] | str:
+    """Return the revisions of one bus without their documents, or why the bus can't be read."""
+    try:
+        return [
+            KnownRevision(replace(one, document=b""), len(one.document), one.is_intact, (bus.name,))
+            async for one in read_revisions(bus)
+        ]
+    except BusError as error:
+        return escape_text(error.detail or error.reason) if error.reason == "error" else error.reason
+
+
+def merge_revisions(kept: dict[str, list[KnownRevision]]) -> list[KnownRevision]:
+    """Return the revisions that several buses keep, the highest number first, each number once.
+
+    Of different revisions under one number, that of the first bus is returned.
+    """
+    merged: dict[int, KnownRevision] = {}
+    for bus, revisions in kept.items():
+        for one in revisions:
+            first = merged.setdefault(one.revision.number, one)
+            if first is one:
+                continue
+            if (first.revision.sha256, first.is_intact) == (one.revision.sha256, one.is_intact):
+                merged[one.revision.number] = replace(first, buses=(*first.buses, bus))
+            else:
+                merged[one.revision.number] = replace(first, differs_on=(*first.differs_on, bus))
+    return [merged[number] for number in sorted(merged, reverse=True)]
+
+
+def _encode_history(found: History) -> dict[str, Any]:
+    """Return the history as a JSON object."""
+    return {
+        "revisions": [
+            {
+                "revision": one.revision.number,
+                "seeded_at": one.revision.seeded_at,
+                "seeded_by": one.revision.seeded_by,
+                "size": one.size,
+                "sha256": one.revision.sha256,
+                "intact": one.is_intact,
+                "in_force": one.revision.number == found.in_force,
+                "buses": one.buses,
+                "differs_on": one.differs_on,
+            }
+            for one in found.revisions
+        ],
+        "away": found.failed,
+    }
+
+
+def _draw_history(found: History, now: float) -> Table:
+    """Return the table of the revisions."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("rev", justify="right", no_wrap=True)
+    table.add_column("seeded", no_wrap=True)
+    table.add_column("by", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("sha256", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for one in found.revisions:
+        revision = one.revision
+        notes = list(_note_revision(one, found))
+        table.add_row(
+            str(revision.number),
+            format_moment(revision.seeded_at, now),
+            escape_text(revision.seeded_by) or "-",
+            f"{one.size:,} B",
+            revision.sha256[:_SHA256_SHOWN],
+            Text("; ".join(notes), style="" if notes in ([], ["in force"]) else "yellow"),
+        )
+    return table
+
+
+def _note_revision(one: KnownRevision, found: History) -> Iterator[str]:
+    """Yield what a person should know about a revision besides its columns."""
+    if one.revision.number == found.in_force:
+        yield "in force"
+    if not one.is_intact:
+        yield "the document does not have this hash"
+    if one.differs_on:
+        yield f"another one on {', '.join(one.differs_on)}"
+    missing = [name for name in found.bus_names if name not in (*one.buses, *one.differs_on, *found.failed)]
+    if missing:
+        yield f"not on {', '.join(missing)}"
+
+
+async def _read_document(number: int | None, data: Path) -> Document:
+    """Return the document of a revision; of the one in force without a number."""
+    async with open_fleet(data) as fleet:
+        if number is None:
+            number = await _find_number_in_force(fleet)
+        revision = await find_revision(fleet, number)
+        return Document(f"revision {number}", revision.document)
+
+
+async def _find_number_in_force(fleet: FleetView) -> int:
+    """Return the number of the revision in force. Raises Exit, code 4, if that is not known."""
+    assert fleet.truth is not None  # noqa: S101 - raises Exit if there is none
+    if fleet.revision is None:
+        raise Exit(Code.NO_TRUTH, "the truth in force has no revision: seed it once")
+    return fleet.revision
+
+
+async def find_revision(fleet: FleetView, number: int) -> Revision:
+    """Return a revision with its document.
+
+    Raises Exit, code 2, if no bus keeps it intact, or buses keep different ones under its number, and code 3
+    if a bus that might keep it does not answer.
+    """
+    buses = fleet.buses()
+    found = await asyncio.gather(*(_look_up(bus, number) for bus in buses))
+    kept = [one for one in found if isinstance(one, Revision)]
+    intact = [one for one in kept if one.is_intact]
+    if len({one.sha256 for one in intact}) > 1:
+        names = [bus.name for bus, one in zip(buses, found, strict=True) if isinstance(one, Revision)]
+        raise Exit(Code.CONFIGURATION, f"revision {number} is not the same on {' and '.join(names)}")
+    if intact:
+        return intact[0]
+    if kept:
+        raise Exit(Code.CONFIGURATION, f"revision {number} is damaged: its document does not have its hash")
+    reasons = [
+        f"bus {bus.name}: {one}" for bus, one in zip(buses, found, strict=True) if isinstance(one, str)
+    ]
+    if reasons:
+        raise Exit(Code.NO_BUS, f"revision {number} was not found; {'; '.join(reasons)}")
+    known = suggest_command("truth history", fleet.data)
+    raise Exit(Code.CONFIGURATION, f"no bus keeps a revision {number}; {known} shows those that are kept")
+
+
+async def _look_up(bus: Bus, number: int) -> Revision | str | None:
+    """Return a revision of one bus; None if the bus does not keep it, or why the bus can't be read."""
+    try:
+        async for one in read_revisions(bus):
+            if one.number == number:
+                return one
+    except BusError as error:
+        return error.reason
+    return None
+
+
+async def _find_documents(older: str | None, newer: str | None, data: Path) -> tuple[Document, Document]:
+    """Return the two documents that `truth diff` compares. Raises Exit if one can't be read."""
+    if older is None:
+        numbers = [one.revision.number for one in (await _read_history(data)).revisions[:2]]
+        if len(numbers) < 2:
+            raise Exit(Code.CONFIGURATION, "there are no two revisions to compare yet")
+        older, newer = str(numbers[1]), str(numbers[0])
+    if newer is not None:
+        return await _open_document(older, data), await _open_document(newer, data)
+    given, in_force = await _open_document(older, data), await _read_document(None, data)
+    return (given, in_force) if is_revision(older) else (in_force, given)
+
+
+async def _open_document(which: str, data: Path) -> Document:
+    """Return the document of a revision, if `which` is a number, else the file of this name."""
+    if is_revision(which):
+        return await _read_document(int(which), data)
+    return Document(which, read_bytes(Path(which)))
+
+
+def is_revision(which: str) -> bool:
+    """Return True if an argument of `truth diff` is the number of a revision, and not a file."""
+    return which.isascii() and which.isdigit() and len(which) < 16
+
+
+def _describe_changes(changes: Changes, *, is_same: bool) -> Iterable[str]:
+    """Return the changes as lines for people."""
+    if is_same:
+        return ["  nothing: the same bytes"]
+    if not changes:
+        return ["  the same content, written differently"]
+    return [f"  {escape_text(line)}" for line in format_changes(changes)]
+
+
+async def _plan_rollback(number: int, data: Path) -> Rollback:
+    """Return what rolling back to a revision changes. Raises Exit if it is not known, or not valid."""
+    async with open_fleet(data) as fleet:
+        revision = await find_revision(fleet, number)
+        current = fleet.found
+    loaded = load_document(revision.document, f"not rolled back, nothing changed: revision {number}")
+    author = f" by {escape_text(revision.seeded_by)}" if revision.seeded_by else ""
+    head = f"revision {number}, seeded {format_moment(revision.seeded_at, time.time())}{author}"
+    if current is None:
+        lines = [f"{head}; no bus has a valid truth now"]
+    else:
+        in_force = (
+            "a truth without a revision" if current.revision is None else f"revision {current.revision}"
+        )
+        is_same = current.loaded.sha256 == revision.sha256
+        changes = diff_truths(current.loaded.truth, loaded.truth)
+        lines = [f"{head}, would replace {in_force}:", *_describe_changes(changes, is_same=is_same)]
+    return Rollback(revision, loaded, current.loaded.sha256 if current else None, tuple(lines))
+
+
+def _require_consent(planned: Rollback) -> None:
+    """Ask whether to roll back.
+
+    Raises Exit: code 1 if the answer is no, code 2 if there is no terminal to ask on.
+    """
+    if not sys.stdin.isatty():
+        raise Exit(Code.CONFIGURATION, "not rolled back, nothing changed: without a terminal, say --yes")
+    if not typer.confirm(f"Seed revision {planned.revision.number} again?", err=True):
+        raise Exit(NOT_ROLLED_BACK, "not rolled back, nothing changed")
+
+
+async def _roll_back(planned: Rollback, data: Path) -> list[str]:
+    """Seed the revision again and return what changed.
+
+    Raises Exit: code 1 if the truth was changed since it was compared, or whatever seeding raises.
+    """
+    async with open_fleet(data) as fleet:
+        current = None if fleet.found is None else fleet.found.loaded.sha256
+    if current != planned.replaced_sha256:
+        raise Exit(NOT_ROLLED_BACK, "not rolled back, nothing changed: the truth was changed meanwhile")
+    name = f"revision {planned.revision.number}, seeded again,"
+    return await seed_document(planned.revision.document, planned.loaded, name, data)
+
+
+def _describe_file(document: bytes, data: Path) -> Sequence[str]:
+    """Return a warning if the truth file here is another document, which its next seeding would put back."""
+    path = Path(os.environ.get("TRUTH_PATH") or "truth.json")
+    try:
+        is_other = path.read_bytes() != document
+    except OSError:
+        return []
+    if not is_other:
+        return []
+    command = suggest_command("truth show", data).strip("`")
+    return [
+        f"  ! {path} is another document, and seeding it would undo this; to have the same there:",
+        f"    {command} > {path}",
+    ]
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    """Print lines for people."""
+    for line in lines:
+        output.print_line(escape_lines(line))

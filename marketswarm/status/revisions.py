@@ -1,0 +1,111 @@
+"""Read the revisions of the truth that a bus keeps in the stream `truth:history`.
+
+Seeding writes an entry for each revision. Whoever may seed may have written anything else there: an entry
+that is no revision is skipped, and `Revision.is_intact` compares the document with its recorded hash.
+"""
+
+import hashlib
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from marketswarm.bus import Bus
+from marketswarm.bus.errors import ReplyTooLongError
+from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_decimal
+from marketswarm.keys import TRUTH_HISTORY, TRUTH_META
+from marketswarm.truth.parse import MAX_BYTES
+
+MAX_REVISIONS: Final = 200
+"""The most entries that are read; seeding keeps 50."""
+_PAGE_ENTRIES: Final = 50
+_REPLY_BYTES: Final = MAX_BYTES + 64 * 1024
+_PAGE_WITHIN_SEC: Final = 5.0
+_MAX_AUTHOR_CHARS: Final = 200
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """Hold one revision of the truth, as a bus keeps it.
+
+    `sha256` is the recorded hash of the document, in hex. `seeded_at` is in epoch seconds, and `seeded_by`
+    is empty if it is unknown: releases before 0.1.0 recorded the author of the newest revision alone.
+    """
+
+    number: int
+    sha256: str
+    document: bytes
+    seeded_at: float
+    seeded_by: str = ""
+
+    @property
+    def is_intact(self) -> bool:
+        """Return True if the document has the recorded hash."""
+        return hashlib.sha256(self.document).hexdigest() == self.sha256
+
+
+async def read_revisions(bus: Bus) -> AsyncIterator[Revision]:
+    """Yield the revisions that a bus keeps, the newest first, each number once.
+
+    Raises:
+        BusError: the bus failed, or an entry is longer than a truth may be.
+    """
+    meta = await bus.ask(bus.client.hmget(TRUTH_META, ["revision", "sha256", "seeded_at", "seeded_by"]))
+    newest = dict(zip((b"revision", b"sha256", b"seeded_at", b"seeded_by"), meta, strict=True))
+    known: set[int] = set()
+    before, count, entries_read = "+", _PAGE_ENTRIES, 0
+    while entries_read < MAX_REVISIONS:
+        try:
+            page = await bus.ask(
+                bus.client.xrevrange(TRUTH_HISTORY, before, "-", count=count),
+                _PAGE_WITHIN_SEC,
+                max_bytes=_REPLY_BYTES,
+            )
+        except ReplyTooLongError:
+            if count == 1:
+                raise
+            count = 1  # large documents come one by one
+            continue
+        for ident, fields in page:
+            revision = parse_revision(ident, fields, newest)
+            if revision is not None and revision.number not in known:
+                known.add(revision.number)
+                yield revision
+        if len(page) < count:
+            return
+        before, entries_read = f"({page[-1][0].decode()}", entries_read + len(page)
+
+
+def parse_revision(
+    ident: bytes, fields: Mapping[bytes, bytes] | None, newest: Mapping[bytes, Any]
+) -> Revision | None:
+    """Return the revision in an entry of the history; None if the entry is no revision.
+
+    Args:
+        ident: the id of the entry; it begins with the time of writing, in milliseconds.
+        fields: its fields.
+        newest: the fields of `truth:meta`, which complete an entry of an old release.
+    """
+    if not fields:  # deleted meanwhile
+        return None
+    number, sha256 = (_decode(fields.get(name)) for name in (b"revision", b"sha256"))
+    if not (number.isascii() and number.isdigit() and len(number) < 16 and _SHA256.fullmatch(sha256)):
+        return None
+    written_at = int(ident.partition(b"-")[0]) / 1000
+    found = Revision(int(number), sha256, fields.get(b"doc", b""), min(written_at, MAX_EPOCH_SEC))
+    is_newest = all(newest.get(name) == fields[name] for name in (b"revision", b"sha256"))
+    for source in (fields, newest if is_newest else {}):
+        if not found.seeded_by and (author := _decode(source.get(b"seeded_by"))):
+            at = parse_decimal(_decode(source.get(b"seeded_at")), 0.0, MAX_EPOCH_SEC)
+            found = replace(
+                found,
+                seeded_by=author[:_MAX_AUTHOR_CHARS],
+                seeded_at=found.seeded_at if at is None else at,
+            )
+    return found
+
+
+def _decode(raw: object) -> str:
+    """Return bytes as text; an empty text for anything else."""
+    return raw.decode("utf-8", "replace") if isinstance(raw, bytes) else ""

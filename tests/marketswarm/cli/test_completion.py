@@ -1,0 +1,84 @@
+"""What a shell suggests: services and channels of the truth here or of the fleet; and never a traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from marketswarm.cli import completion
+
+TRUTH = {
+    "services": {
+        "rss_agg": {},
+        "rss_two": {},
+        "mesh": {},
+        "notifier": {"settings": {"channels": {"slack": {}, "mail": {}}}},
+    }
+}
+
+
+def suggested(shell, words):
+    """What a bash shell is given for the last of some words."""
+    typed = {"COMP_WORDS": f"marketswarm {words}", "COMP_CWORD": str(len(words.split(" ")))}
+    ended = subprocess.run(
+        [Path(sys.executable).with_name("marketswarm")],
+        cwd=shell.folder,
+        env={**shell.env, **typed, "_MARKETSWARM_COMPLETE": "complete_bash"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.stderr == ""
+    return ended.stdout.split()
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("stop rss", ["rss_agg", "rss_two"]),
+        ("history m", ["mesh"]),
+        ("logs mesh rss_t", ["rss_two"]),
+        ("silence no", ["notifier"]),
+        ("exec --svc m", ["mesh"]),
+        ("notify test ", ["slack", "mail"]),
+        ("notify test s", ["slack"]),
+        ("truth ro", ["rollback"]),
+    ],
+)
+def test_names_in_the_truth_here_are_suggested(shell, words, names):
+    shell.write(TRUTH)
+    assert suggested(shell, words) == names
+
+
+@pytest.mark.live
+def test_without_a_file_the_buses_are_asked(shell, buses):
+    shell.write(TRUTH)
+    assert shell("seed").returncode == 0
+    (shell.folder / "truth.json").unlink()
+    assert suggested(shell, "stop rss") == ["rss_agg", "rss_two"]
+    for bus in buses:
+        bus.stop()
+    assert suggested(shell, "stop rss") == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"services": []}',
+        '{"services": {"notifier": []}}',
+        '{"services": {"\\u001b": {}}}',
+    ],
+)
+def test_a_file_that_is_no_truth_suggests_nothing(tmp_path, monkeypatch, text):
+    path = tmp_path / "truth.json"
+    path.write_text(text)
+    monkeypatch.setenv("TRUTH_PATH", str(path))
+    monkeypatch.setattr(completion, "_read_buses", lambda _: None)
+    assert completion.list_channels("") == []
+    assert [name for name in completion.list_services("") if name != "notifier"] == []
