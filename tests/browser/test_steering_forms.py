@@ -165,6 +165,10 @@ def test_what_somebody_types_survives_that_the_page_changes_and_axe_finds_nothin
         expect(page.get_by_text("something happens")).to_be_visible()
         expect(page.get_by_label("because of")).to_have_value("half a sen")
         expect(page.get_by_label("because of")).to_be_visible()
+        assert fleet.ask("POST", "/incidents/backup/ack", {"by": "zoe"}).status_code == 200
+        expect(page.get_by_text("Acknowledged by zoe.")).to_be_visible()  # in the card that has the form
+        expect(page.get_by_label("because of")).to_have_value("half a sen")
+        expect(page.get_by_label("because of")).to_be_visible()
     finally:
         fleet.ask("DELETE", f"/silences/{made.json()['id']}")
 
