@@ -2,6 +2,7 @@
 
 import json
 
+import httpx
 import pytest
 
 from support.rig.compose import AGENTS, BUSES
@@ -90,8 +91,12 @@ def test_nothing_may_take_all_memory_or_all_processes(fleet):
 def test_what_listens_does_so_on_this_machine_alone(fleet):
     ports = {service: one.said["NetworkSettings"]["Ports"] for service, one in fleet.containers().items()}
     published = {service: given for service, given in ports.items() if any(given.values())}
+    expected = {("6379/tcp", bus): fleet.ports[bus] for bus in BUSES} | {
+        ("8080/tcp", "board"): fleet.board_port
+    }
     assert published == {
-        bus: {"6379/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(fleet.ports[bus])}]} for bus in BUSES
+        service: {inner: [{"HostIp": "127.0.0.1", "HostPort": str(port)}]}
+        for (inner, service), port in expected.items()
     }
 
 
@@ -143,3 +148,9 @@ def test_a_health_check_costs_no_more_than_a_tenth_of_a_second(fleet, svc):
     test = fleet[svc].said["Config"]["Healthcheck"]["Test"]
     line = ["sh", "-c", test[1]] if test[0] == "CMD-SHELL" else test[1:]
     assert float(fleet.inside(svc, CHECKING, json.dumps(line)).splitlines()[-1]) <= 0.1
+
+
+def test_a_browser_on_this_host_sees_the_board_without_a_token(fleet):
+    """It comes from the gateway's address, to which compose.yaml opens the board."""
+    page = httpx.get(f"http://127.0.0.1:{fleet.board_port}/")
+    assert (page.status_code, "rss_agg" in page.text) == (200, True)

@@ -111,6 +111,7 @@ class Project:
         self.network = f"{self.name}-bus"
         self.truth = folder / "truth.json"
         self.ports = {bus: free_port() for bus in BUSES}
+        self.board_port = free_port()
         shutil.copyfile(ROOT / "truth.json", self.truth)
         self.own = {
             "COMPOSE_PROJECT_NAME": self.name,
@@ -118,7 +119,7 @@ class Project:
             "MARKETSWARM_TAG": self.name,
             "SYSTEM_REDIS_PORT": str(self.ports["system-redis"]),
             "MARKET_REDIS_PORT": str(self.ports["market-redis"]),
-            "BOARD_PORT": str(free_port()),
+            "BOARD_PORT": str(self.board_port),
             "TRUTH_FILE": str(self.truth),
             "MARKETSWARM_DATA": str(folder / "data"),  # a fleet of `make run` in the checkout is not this one
         }
