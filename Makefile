@@ -57,8 +57,8 @@ faults: environment ## the fault matrix on real servers; TIMES=10 rounds, ended 
 containertest: environment ## the fleet of compose.yaml on a container engine, broken in every way; ARGS="-k upgrade" for some
 	@$(pytest) -n 0 tests/compose $(ARGS)
 
-browsertest: environment ## the board's pages in a browser, as people use them; needs chromium; ARGS="-k phone" for some
-	@$(pytest) -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal tests/browser $(ARGS)
+boardtest: environment ## the board on real fleets, its pages in a browser; needs chromium; ARGS="-k phone" for some
+	@$(pytest) -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal tests/board $(ARGS)
 
 deploytest: environment ## the manifests, the units and what containers start with; needs kubectl and systemd-analyze
 	@$(pytest) -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal tests/deploy tests/systemd $(ARGS)
@@ -130,4 +130,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help environment run up down ps logs unit test faults containertest browsertest deploytest imagetest lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak lock audit sbom clean
+.PHONY: help environment run up down ps logs unit test faults containertest boardtest deploytest imagetest lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak lock audit sbom clean

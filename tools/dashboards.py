@@ -4,7 +4,7 @@
     .venv/bin/python tools/dashboards.py --check     ends with code 1 if a file is not current
 
 The files are dashboards in Grafana's JSON model, schema version 41, for Grafana 12.
-`tests/live/test_dashboards.py` runs every query of them against a Prometheus.
+`tests/deploy/test_dashboard_queries.py` runs every query of them against a Prometheus.
 """
 
 import sys

@@ -4,9 +4,9 @@ On system-redis there are three kinds of hashes: `board:history` (how far the al
 timelines of healer and buses), `board:history:spans` (a record for each service), `board:history:hours:<n>`
 (the finished hours of 32 days, which expire together when the oldest are 400 days old).
 
-What it costs, as `tests/live/test_history_store.py` measures it by MEMORY USAGE: a quiet service has about 70
-bytes, however long it runs; one that is down for ten minutes of each day has 3 kB in a year; one that is down
-for a part of every hour, and each time for another one, has 42 kB. More than that none can have.
+What it costs, as `tests/board/test_history_store.py` measures it by MEMORY USAGE: a quiet service has about
+70 bytes, however long it runs; one that is down for ten minutes of each day has 3 kB in a year; one that is
+down for a part of every hour, and each time for another one, has 42 kB. More than that none can have.
 
 Several boards may write. Each write is one script that checks the version of what is stored: whoever lost
 reads again. A large write is cut into parts, the position in the log comes with the last one. What is written
