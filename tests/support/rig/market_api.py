@@ -139,9 +139,9 @@ class SmallMarket:
         """Make no more."""
 
         async def end() -> None:
-            if self._making is not None:
-                self._making.cancel()
-                await asyncio.gather(self._making, return_exceptions=True)
+            while self._making is not None and not self._making.done():
+                self._making.cancel()  # again: one that comes while a client is sent to may get lost
+                await asyncio.wait([self._making], timeout=0.5)
 
         self.do(end())
 
