@@ -28,7 +28,7 @@ from marketswarm.event import Event, Kind, make_event_id
 from marketswarm.history.fleet_history import KEPT_HOURS, FleetHistory
 from marketswarm.history.listening import Listening
 from marketswarm.history.rollup import HOUR_SEC
-from marketswarm.history.spans import State
+from marketswarm.history.spans import KnownState
 from marketswarm.history.store import StoredHistory, read_history, write_history
 from marketswarm.truth import SYSTEM, parse_truth
 
@@ -151,7 +151,7 @@ def make_history(bus_of: Mapping[str, str], now: int) -> FleetHistory:
     first = now // HOUR_SEC - KEPT_HOURS + 1
     history = FleetHistory(first, Listening(now))
     for svc in history.follow(bus_of, 30.0, first * HOUR_SEC):
-        history.adopt(svc, State.UP, first * HOUR_SEC - 1)
+        history.adopt(svc, KnownState.UP, first * HOUR_SEC - 1)
     for svc, outages in OUTAGES.items():
         for hours_ago, sec in outages:
             history.apply_event(make_recovery(svc, now - hours_ago * HOUR_SEC, sec))

@@ -12,7 +12,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.findings import (
     BusReading,
-    Finding,
+    CheckResult,
     FleetReading,
     Level,
     LogState,
@@ -52,7 +52,7 @@ def doctor(as_json: Json = False, data: Data = DATA) -> None:
         raise Exit(SOMETHING_WRONG, "")
 
 
-def _print_findings(found: list[Finding]) -> None:
+def _print_findings(found: list[CheckResult]) -> None:
     """Print one line for each finding, and one for its remedy."""
     width = max(len(one.about) for one in found)
     for one in found:
@@ -65,7 +65,7 @@ def _print_findings(found: list[Finding]) -> None:
     output.print_line(f"{wrong or 'nothing'} wrong, {notes or 'no'} notes")
 
 
-async def _examine(data: Path) -> list[Finding]:
+async def _examine(data: Path) -> list[CheckResult]:
     """Return all findings. Raises Exit, code 3, if no bus answers."""
     async with open_fleet(data) as fleet:
         buses = fleet.buses()

@@ -26,7 +26,7 @@ class Level(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """What was looked at, what was found, and the remedy; the latter is empty if none is needed."""
 
     level: Level
@@ -96,9 +96,9 @@ class FleetReading:
     recorded_ago_sec: float | None = None
 
 
-def judge_all(buses: Sequence[BusReading], fleet: FleetReading | None) -> list[Finding]:
+def judge_all(buses: Sequence[BusReading], fleet: FleetReading | None) -> list[CheckResult]:
     """Return every finding: each bus, the truth on all of them, then the fleet if it could be read."""
-    found: list[Finding] = []
+    found: list[CheckResult] = []
     for bus in buses:
         found += judge_bus(bus)
     found += judge_truth(buses)
@@ -107,17 +107,17 @@ def judge_all(buses: Sequence[BusReading], fleet: FleetReading | None) -> list[F
     return found
 
 
-def judge_bus(bus: BusReading) -> Iterator[Finding]:
+def judge_bus(bus: BusReading) -> Iterator[CheckResult]:
     """Yield what is found about one bus."""
     if bus.reason is not None:
         remedy = f"start the server, or look at the address: it was asked at {bus.where}"
-        yield Finding(Level.WRONG, bus.name, f"does not answer: {bus.reason}", remedy)
+        yield CheckResult(Level.WRONG, bus.name, f"does not answer: {bus.reason}", remedy)
         return
-    yield Finding(Level.RIGHT, bus.name, f"answers at {bus.where}")
+    yield CheckResult(Level.RIGHT, bus.name, f"answers at {bus.where}")
     if abs(bus.ahead_sec) > SKEW_SEC:
         way = "ahead of" if bus.ahead_sec > 0 else "behind"
         text = f"its clock is {format_duration(abs(bus.ahead_sec))} {way} the one here"
-        yield Finding(Level.NOTE, bus.name, text, "have both machines keep their clocks by NTP")
+        yield CheckResult(Level.NOTE, bus.name, text, "have both machines keep their clocks by NTP")
     if bus.info is None:
         yield _not_asked(bus.name, "INFO", "its persistence and memory")
     else:
@@ -128,44 +128,44 @@ def judge_bus(bus: BusReading) -> Iterator[Finding]:
     yield from _judge_log(bus)
 
 
-def _not_asked(name: str, command: str, what: str) -> Finding:
+def _not_asked(name: str, command: str, what: str) -> CheckResult:
     """Return that a bus was not asked for something, since its user may not send the command."""
     remedy = "log in as a user who may, or look on the server"
-    return Finding(Level.NOTE, name, f"{what} could not be looked at: {command} is refused", remedy)
+    return CheckResult(Level.NOTE, name, f"{what} could not be looked at: {command} is refused", remedy)
 
 
-def _judge_persistence(name: str, info: Mapping[str, Any]) -> Iterator[Finding]:
+def _judge_persistence(name: str, info: Mapping[str, Any]) -> Iterator[CheckResult]:
     """Yield whether a server that is restarted would still have its data."""
     if info.get("aof_enabled") in (1, "1"):
         if info.get("aof_last_write_status", "ok") != "ok":
-            yield Finding(
+            yield CheckResult(
                 Level.WRONG, name, "its last write to disk failed", "look at the disk of the server"
             )
         else:
-            yield Finding(Level.RIGHT, name, "keeps its data over a restart (appendonly)")
+            yield CheckResult(Level.RIGHT, name, "keeps its data over a restart (appendonly)")
         return
     text = "loses data at a restart: appendonly is off"
-    yield Finding(Level.WRONG, name, text, f"CONFIG SET appendonly yes, and in its file; {SETTINGS_PAGE}")
+    yield CheckResult(Level.WRONG, name, text, f"CONFIG SET appendonly yes, and in its file; {SETTINGS_PAGE}")
     if info.get("rdb_last_bgsave_status", "ok") != "ok":
-        yield Finding(Level.WRONG, name, "its last save to disk failed", _LOOK_AT_DISK)
+        yield CheckResult(Level.WRONG, name, "its last save to disk failed", _LOOK_AT_DISK)
 
 
-def _judge_memory(name: str, info: Mapping[str, Any]) -> Iterator[Finding]:
+def _judge_memory(name: str, info: Mapping[str, Any]) -> Iterator[CheckResult]:
     """Yield whether the server is about to be full, and what it does then."""
     policy, most, used = (info.get(key) for key in ("maxmemory_policy", "maxmemory", "used_memory"))
     if policy is not None and policy != "noeviction":
         text = f"forgets keys when it is full (maxmemory-policy {policy})"
         remedy = f"CONFIG SET maxmemory-policy noeviction, and in its file; {SETTINGS_PAGE}"
-        yield Finding(Level.WRONG, name, text, remedy)
+        yield CheckResult(Level.WRONG, name, text, remedy)
     if most == 0:
         remedy = f"set maxmemory to half of the machine's memory; {SETTINGS_PAGE}"
-        yield Finding(Level.NOTE, name, "may take all memory of its machine: maxmemory is 0", remedy)
+        yield CheckResult(Level.NOTE, name, "may take all memory of its machine: maxmemory is 0", remedy)
     elif isinstance(most, int) and isinstance(used, int) and used > FULL_SHARE * most:
         text = f"is {100 * used // most} % full: it refuses writes at maxmemory"
-        yield Finding(Level.WRONG, name, text, "raise maxmemory, or shorten the streams of your services")
+        yield CheckResult(Level.WRONG, name, text, "raise maxmemory, or shorten the streams of your services")
 
 
-def _judge_buffers(bus: BusReading) -> Iterator[Finding]:
+def _judge_buffers(bus: BusReading) -> Iterator[CheckResult]:
     """Yield whether the server cuts off the healer in a burst of beats, or clients that are idle."""
     if bus.config is None:
         yield _not_asked(bus.name, "CONFIG GET", "its output buffers")
@@ -174,10 +174,10 @@ def _judge_buffers(bus: BusReading) -> Iterator[Finding]:
     if hard is not None and 0 < hard < MIN_PUBSUB_BYTES:
         text = f"cuts subscribers off at {hard >> 20} MB: a burst of beats may cut off the healer"
         remedy = f'CONFIG SET client-output-buffer-limit "pubsub 256mb 64mb 60"; {SETTINGS_PAGE}'
-        yield Finding(Level.NOTE, bus.name, text, remedy)
+        yield CheckResult(Level.NOTE, bus.name, text, remedy)
     if bus.config.get("timeout", "0") not in ("0", ""):
         text = f"cuts off clients that are idle for {bus.config['timeout']} s"
-        yield Finding(Level.NOTE, bus.name, text, "CONFIG SET timeout 0, and in its file")
+        yield CheckResult(Level.NOTE, bus.name, text, "CONFIG SET timeout 0, and in its file")
 
 
 def parse_pubsub_limit(setting: str) -> int | None:
@@ -189,7 +189,7 @@ def parse_pubsub_limit(setting: str) -> int | None:
     return None
 
 
-def _judge_listeners(bus: BusReading) -> Iterator[Finding]:
+def _judge_listeners(bus: BusReading) -> Iterator[CheckResult]:
     """Yield whether the healer listens to each service, and agents to changes of the truth."""
     if bus.listeners is None:
         yield _not_asked(bus.name, "PUBSUB", "who subscribes")
@@ -198,15 +198,17 @@ def _judge_listeners(bus: BusReading) -> Iterator[Finding]:
     if deaf:
         text = f"nobody listens to {_name_some(deaf)}, {len(deaf)} of {len(bus.listeners)} services"
         remedy = "is the healer up? `marketswarm status`; with users, renew them: `marketswarm acl`"
-        yield Finding(Level.WRONG, bus.name, text, remedy)
+        yield CheckResult(Level.WRONG, bus.name, text, remedy)
     elif bus.listeners:
-        yield Finding(Level.RIGHT, bus.name, f"somebody listens to each of its {len(bus.listeners)} services")
+        yield CheckResult(
+            Level.RIGHT, bus.name, f"somebody listens to each of its {len(bus.listeners)} services"
+        )
     if bus.truth_followers == 0:
         text = "no agent follows changes of the truth here"
-        yield Finding(Level.NOTE, bus.name, text, "is any agent up? `marketswarm status`")
+        yield CheckResult(Level.NOTE, bus.name, text, "is any agent up? `marketswarm status`")
 
 
-def _judge_log(bus: BusReading) -> Iterator[Finding]:
+def _judge_log(bus: BusReading) -> Iterator[CheckResult]:
     """Yield how long the alert log is, and whether the notifier keeps up with it."""
     if bus.log is None:
         return
@@ -214,23 +216,23 @@ def _judge_log(bus: BusReading) -> Iterator[Finding]:
     if not log.has_group:
         text = f"the alert log has {log.entries} entries, and no notifier has ever read it"
         remedy = "start a notifier, or nobody gets a message"
-        yield Finding(Level.WRONG, bus.name, text, remedy)
+        yield CheckResult(Level.WRONG, bus.name, text, remedy)
         return
     behind = (log.lag or 0) + (log.pending or 0)
     text = f"the alert log has {log.entries} entries, the notifier is {behind} behind"
     if behind > LAG_ENTRIES:
-        yield Finding(Level.WRONG, bus.name, text, "is the notifier up? `marketswarm logs notifier`")
+        yield CheckResult(Level.WRONG, bus.name, text, "is the notifier up? `marketswarm logs notifier`")
     else:
-        yield Finding(Level.RIGHT, bus.name, text)
+        yield CheckResult(Level.RIGHT, bus.name, text)
 
 
-def judge_truth(buses: Sequence[BusReading]) -> Iterator[Finding]:
+def judge_truth(buses: Sequence[BusReading]) -> Iterator[CheckResult]:
     """Yield whether all buses that answer hold the same truth."""
     asked = [bus for bus in buses if bus.reason is None]
     remedy = "`marketswarm seed` writes one truth to all buses"
     for bus in asked:
         if bus.truth.reason is not None:
-            yield Finding(Level.WRONG, bus.name, f"has no valid truth: {bus.truth.reason}", remedy)
+            yield CheckResult(Level.WRONG, bus.name, f"has no valid truth: {bus.truth.reason}", remedy)
     held = {bus.name: bus.truth for bus in asked if bus.truth.reason is None}
     if not held:
         return
@@ -238,64 +240,64 @@ def judge_truth(buses: Sequence[BusReading]) -> Iterator[Finding]:
     if len(copies) == 1:
         revision = next(iter(held.values())).revision
         number = "one whose revision is unknown" if revision is None else f"revision {revision}"
-        yield Finding(Level.RIGHT, "truth", f"{number} on {_name_some(list(held))}")
+        yield CheckResult(Level.RIGHT, "truth", f"{number} on {_name_some(list(held))}")
     else:
         told = ", ".join(
             f"{name} has {copy.revision or 'an unknown revision'}" for name, copy in held.items()
         )
-        yield Finding(Level.WRONG, "truth", f"the buses differ: {told}", remedy)
+        yield CheckResult(Level.WRONG, "truth", f"the buses differ: {told}", remedy)
 
 
-def judge_fleet(fleet: FleetReading) -> Iterator[Finding]:
+def judge_fleet(fleet: FleetReading) -> Iterator[CheckResult]:
     """Yield what is found about the healer, the services, messages to people, and the history."""
     if fleet.leader is None:
-        yield Finding(Level.WRONG, "healer", "none leads: no alert is published", "start a healer")
+        yield CheckResult(Level.WRONG, "healer", "none leads: no alert is published", "start a healer")
     elif fleet.lapsed_sec:
         text = f"the lease of {fleet.leader} ran out {format_duration(fleet.lapsed_sec)} ago"
-        yield Finding(Level.WRONG, "healer", f"{text}: no alert is published", "start a healer")
+        yield CheckResult(Level.WRONG, "healer", f"{text}: no alert is published", "start a healer")
     else:
-        yield Finding(Level.RIGHT, "healer", f"{fleet.leader} leads")
+        yield CheckResult(Level.RIGHT, "healer", f"{fleet.leader} leads")
     if fleet.down:
         text = f"{len(fleet.down)} not up: {_name_some(fleet.down)}"
-        yield Finding(Level.WRONG, "services", text, "`marketswarm status` says since when, and why")
+        yield CheckResult(Level.WRONG, "services", text, "`marketswarm status` says since when, and why")
     else:
-        yield Finding(Level.RIGHT, "services", "all are up")
+        yield CheckResult(Level.RIGHT, "services", "all are up")
     for svc, detail in list(fleet.degraded.items())[:NAMED]:
-        yield Finding(Level.NOTE, svc, f"is degraded: {detail}", f"`marketswarm logs {svc}`")
+        yield CheckResult(Level.NOTE, svc, f"is degraded: {detail}", f"`marketswarm logs {svc}`")
     yield from _judge_messages(fleet)
     yield from _judge_history(fleet)
 
 
-def _judge_messages(fleet: FleetReading) -> Iterator[Finding]:
+def _judge_messages(fleet: FleetReading) -> Iterator[CheckResult]:
     """Yield whether messages reach people."""
     if not fleet.has_notifier:
         remedy = "add a section `notifier` to the truth"
-        yield Finding(Level.WRONG, "messages", "the truth has no notifier: nobody gets a message", remedy)
+        yield CheckResult(Level.WRONG, "messages", "the truth has no notifier: nobody gets a message", remedy)
         return
     if fleet.channels:
         text = f"the truth names {len(fleet.channels)} channels: {_name_some(fleet.channels)}"
-        yield Finding(Level.RIGHT, "messages", text)
+        yield CheckResult(Level.RIGHT, "messages", text)
     else:
         text = "the truth names no channel; only the environment of the notifier may have some"
-        yield Finding(Level.NOTE, "messages", text, "`marketswarm notify test` tries it")
+        yield CheckResult(Level.NOTE, "messages", text, "`marketswarm notify test` tries it")
     if fleet.stuck:
         text = f"{fleet.stuck} wait for a receiver that fails"
-        yield Finding(Level.WRONG, "messages", text, "`marketswarm dead` says which, and why")
+        yield CheckResult(Level.WRONG, "messages", text, "`marketswarm dead` says which, and why")
     if fleet.dead:
         text = f"{fleet.dead} could not be delivered"
-        yield Finding(Level.NOTE, "messages", text, "`marketswarm dead` shows them, and how to send them")
+        yield CheckResult(Level.NOTE, "messages", text, "`marketswarm dead` shows them, and how to send them")
 
 
-def _judge_history(fleet: FleetReading) -> Iterator[Finding]:
+def _judge_history(fleet: FleetReading) -> Iterator[CheckResult]:
     """Yield whether the board records the history."""
     if not fleet.has_board:
         return
     ago = fleet.recorded_ago_sec
     if ago is None or ago > 180:
         when = "nothing is recorded" if ago is None else f"nothing is recorded for {format_duration(ago)}"
-        yield Finding(Level.NOTE, "history", when, "is the board up? `marketswarm logs board`")
+        yield CheckResult(Level.NOTE, "history", when, "is the board up? `marketswarm logs board`")
     else:
-        yield Finding(Level.RIGHT, "history", "is recorded")
+        yield CheckResult(Level.RIGHT, "history", "is recorded")
 
 
 def _name_some(names: Iterable[str]) -> str:

@@ -13,8 +13,8 @@ from marketswarm.cli.health import select_services
 from marketswarm.cli.options import DATA, Data, Json, Svc
 from marketswarm.exit import Code, Exit
 from marketswarm.history.healer_beat import read_healer_beat
-from marketswarm.history.rollup import HOUR_SEC, WINDOWS, Outage, Seconds
-from marketswarm.history.spans import State
+from marketswarm.history.rollup import HOUR_SEC, WINDOWS, PastOutage, Seconds
+from marketswarm.history.spans import KnownState
 from marketswarm.history.store import read_history
 from marketswarm.text import format_duration
 from marketswarm.truth import HEALER, SYSTEM
@@ -33,9 +33,9 @@ class ServiceReport:
     svc: str
     at: int
     since: int
-    state: State
+    state: KnownState
     uptime: dict[str, Seconds]
-    outages: list[Outage]
+    outages: list[PastOutage]
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as a JSON object."""

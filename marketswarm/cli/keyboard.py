@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Final
 
 
-class Key(StrEnum):
+class NamedKey(StrEnum):
     """Name the keys that are no character.
 
     `END` is the end of the input, `REDRAW` a screen of another size.
@@ -33,15 +33,20 @@ class Key(StrEnum):
 
 
 _CONTROLS: Final = {
-    "\r": Key.ENTER,
-    "\n": Key.ENTER,
-    "\x7f": Key.BACKSPACE,
-    "\x08": Key.BACKSPACE,
-    "\x04": Key.END,
+    "\r": NamedKey.ENTER,
+    "\n": NamedKey.ENTER,
+    "\x7f": NamedKey.BACKSPACE,
+    "\x08": NamedKey.BACKSPACE,
+    "\x04": NamedKey.END,
 }
 _SEQUENCES: Final = {
-    "A": Key.UP, "B": Key.DOWN, "5~": Key.PAGE_UP, "6~": Key.PAGE_DOWN, "H": Key.HOME, "1~": Key.HOME,
-}  # fmt: skip
+    "A": NamedKey.UP,
+    "B": NamedKey.DOWN,
+    "5~": NamedKey.PAGE_UP,
+    "6~": NamedKey.PAGE_DOWN,
+    "H": NamedKey.HOME,
+    "1~": NamedKey.HOME,
+}
 _TYPED: Final = re.compile(r"\x1b[\[O]([0-9;]*[ -/]*[@-~])|(.)", re.DOTALL)
 _READ_BYTES: Final = 1024
 
@@ -54,7 +59,7 @@ def split_keys(text: str) -> list[str]:
             if sequence in _SEQUENCES:
                 found.append(_SEQUENCES[sequence])
         elif char == "\x1b":
-            found.append(Key.ESCAPE)
+            found.append(NamedKey.ESCAPE)
         elif char in _CONTROLS:
             found.append(_CONTROLS[char])
         elif char.isprintable():
@@ -81,11 +86,11 @@ def open_keyboard() -> Iterator[asyncio.Queue[str]]:
             raw = b""
         if not raw:
             loop.remove_reader(terminal)
-            pressed.put_nowait(Key.END)
+            pressed.put_nowait(NamedKey.END)
         for key in split_keys(decoder.decode(raw)):
             pressed.put_nowait(key)
 
-    signals = {signal.SIGTERM: Key.END, signal.SIGHUP: Key.END, signal.SIGWINCH: Key.REDRAW}
+    signals = {signal.SIGTERM: NamedKey.END, signal.SIGHUP: NamedKey.END, signal.SIGWINCH: NamedKey.REDRAW}
     before = termios.tcgetattr(terminal)
     try:
         tty.setcbreak(terminal, termios.TCSANOW)

@@ -11,7 +11,7 @@ from typing import Any, Final
 from rich.text import Text
 
 from marketswarm.cli import event_loop, tables
-from marketswarm.cli.keyboard import Key, open_keyboard
+from marketswarm.cli.keyboard import NamedKey, open_keyboard
 from marketswarm.cli.options import DATA, Data
 from marketswarm.cli.status import (
     REFRESH_SEC,
@@ -135,7 +135,7 @@ async def _cancel(*tasks: asyncio.Future[Any]) -> None:
 
 def press_key(view: View, key: str, row_count: int) -> View | None:
     """Return the view after a key; None if the key ends the program. `row_count` rows match the filter."""
-    if key == Key.END:
+    if key == NamedKey.END:
         return None
     if view.is_typing:
         return _type_filter(view, key)
@@ -145,18 +145,18 @@ def press_key(view: View, key: str, row_count: int) -> View | None:
         return replace(view, order=key, is_reversed=key == view.order and not view.is_reversed, first=0)
     if key == "/":
         return replace(view, is_typing=True)
-    if key == Key.ESCAPE:
+    if key == NamedKey.ESCAPE:
         return replace(view, pattern="", first=0)
     return replace(view, first=_scroll(view.first, key, row_count))
 
 
 def _type_filter(view: View, key: str) -> View:
     """Return the view after a key while the filter is typed: Enter keeps it, Escape drops it."""
-    if key == Key.ENTER:
+    if key == NamedKey.ENTER:
         return replace(view, is_typing=False)
-    if key == Key.ESCAPE:
+    if key == NamedKey.ESCAPE:
         return replace(view, is_typing=False, pattern="", first=0)
-    if key == Key.BACKSPACE:
+    if key == NamedKey.BACKSPACE:
         return replace(view, pattern=view.pattern[:-1], first=0)
     if len(key) == 1 and len(view.pattern) < _MAX_FILTER_CHARS:
         return replace(view, pattern=view.pattern + key, first=0)
@@ -165,7 +165,13 @@ def _type_filter(view: View, key: str) -> View:
 
 def _scroll(first: int, key: str, row_count: int) -> int:
     """Return the first row to show after a key."""
-    steps = {Key.UP: -1, Key.DOWN: 1, Key.PAGE_UP: -_PAGE_ROWS, Key.PAGE_DOWN: _PAGE_ROWS, Key.HOME: -first}
+    steps = {
+        NamedKey.UP: -1,
+        NamedKey.DOWN: 1,
+        NamedKey.PAGE_UP: -_PAGE_ROWS,
+        NamedKey.PAGE_DOWN: _PAGE_ROWS,
+        NamedKey.HOME: -first,
+    }
     step = next((rows for name, rows in steps.items() if key == name), 0)
     return max(0, min(first + step, row_count - 1))
 

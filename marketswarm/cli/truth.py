@@ -53,7 +53,7 @@ class KnownRevision:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class RevisionList:
     """Hold the revisions that the buses keep, the newest first, and the revision in force.
 
     `failed` are the buses that could not be read, with the reasons.
@@ -66,7 +66,7 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class ComparedDocument:
     """Hold a document to compare, and what to call it: `revision 3` or its file."""
 
     name: str
@@ -169,7 +169,7 @@ def rollback(
     _print_lines(_describe_file(planned.revision.document, data))
 
 
-async def _read_history(data: Path) -> History:
+async def _read_history(data: Path) -> RevisionList:
     """Return the revisions that all buses keep. Raises Exit, code 3, if no bus answers."""
     async with open_fleet(data) as fleet:
         buses = fleet.buses()
@@ -177,7 +177,7 @@ async def _read_history(data: Path) -> History:
         names = tuple(bus.name for bus in buses)
         kept = {name: each for name, each in zip(names, found, strict=True) if not isinstance(each, str)}
         failed = {name: each for name, each in zip(names, found, strict=True) if isinstance(each, str)}
-        return History(merge_revisions(kept), fleet.revision, failed, names)
+        return RevisionList(merge_revisions(kept), fleet.revision, failed, names)
 
 
 async def _list_revisions(bus: Bus) -> list[KnownRevision] | str:
@@ -209,7 +209,7 @@ def merge_revisions(kept: dict[str, list[KnownRevision]]) -> list[KnownRevision]
     return [merged[number] for number in sorted(merged, reverse=True)]
 
 
-def _encode_history(found: History) -> dict[str, Any]:
+def _encode_history(found: RevisionList) -> dict[str, Any]:
     """Return the history as a JSON object."""
     return {
         "revisions": [
@@ -230,7 +230,7 @@ def _encode_history(found: History) -> dict[str, Any]:
     }
 
 
-def _draw_history(found: History, now: float) -> Table:
+def _draw_history(found: RevisionList, now: float) -> Table:
     """Return the table of the revisions."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("rev", justify="right", no_wrap=True)
@@ -253,7 +253,7 @@ def _draw_history(found: History, now: float) -> Table:
     return table
 
 
-def _note_revision(one: KnownRevision, found: History) -> Iterator[str]:
+def _note_revision(one: KnownRevision, found: RevisionList) -> Iterator[str]:
     """Yield what a person should know about a revision besides its columns."""
     if one.revision.number == found.in_force:
         yield "in force"
@@ -266,13 +266,13 @@ def _note_revision(one: KnownRevision, found: History) -> Iterator[str]:
         yield f"not on {', '.join(missing)}"
 
 
-async def _read_document(number: int | None, data: Path) -> Document:
+async def _read_document(number: int | None, data: Path) -> ComparedDocument:
     """Return the document of a revision; of the one in force without a number."""
     async with open_fleet(data) as fleet:
         if number is None:
             number = await _find_number_in_force(fleet)
         revision = await find_revision(fleet, number)
-        return Document(f"revision {number}", revision.document)
+        return ComparedDocument(f"revision {number}", revision.document)
 
 
 async def _find_number_in_force(fleet: FleetView) -> int:
@@ -320,7 +320,9 @@ async def _look_up(bus: Bus, number: int) -> Revision | str | None:
     return None
 
 
-async def _find_documents(older: str | None, newer: str | None, data: Path) -> tuple[Document, Document]:
+async def _find_documents(
+    older: str | None, newer: str | None, data: Path
+) -> tuple[ComparedDocument, ComparedDocument]:
     """Return the two documents that `truth diff` compares. Raises Exit if one can't be read."""
     if older is None:
         numbers = [one.revision.number for one in (await _read_history(data)).revisions[:2]]
@@ -333,11 +335,11 @@ async def _find_documents(older: str | None, newer: str | None, data: Path) -> t
     return (given, in_force) if is_revision(older) else (in_force, given)
 
 
-async def _open_document(which: str, data: Path) -> Document:
+async def _open_document(which: str, data: Path) -> ComparedDocument:
     """Return the document of a revision, if `which` is a number, else the file of this name."""
     if is_revision(which):
         return await _read_document(int(which), data)
-    return Document(which, read_bytes(Path(which)))
+    return ComparedDocument(which, read_bytes(Path(which)))
 
 
 def is_revision(which: str) -> bool:

@@ -58,18 +58,13 @@ def require_free_metrics_ports(
     Raises:
         Exit: code 2; the message names the holder of a port.
     """
-    deadline = time.monotonic() + patience_sec
-    for agent in agents:
-        port = agent.metrics_port
-        while port is not None and not is_port_free(port, host):
-            if time.monotonic() >= deadline:
-                holder = find_port_holder(port)
-                raise Exit(
-                    Code.CONFIGURATION,
-                    f"METRICS_PORT: port {port}, for {agent.name}, is taken by {holder}. Every "
-                    "service of the truth has one, from METRICS_PORT on: choose another, or none.",
-                )
-            time.sleep(_POLL_EVERY_SEC)
+    _require_free_agent_ports(
+        ((agent.name, agent.metrics_port) for agent in agents),
+        host,
+        patience_sec,
+        "METRICS_PORT: port {port}, for {name}, is taken by {holder}. Every service of the truth has one, "
+        "from METRICS_PORT on: choose another, or none.",
+    )
 
 
 def require_free_board_ports(agents: Iterable[PlannedAgent], host: str, *, patience_sec: float = 0.0) -> None:
@@ -80,17 +75,35 @@ def require_free_board_ports(agents: Iterable[PlannedAgent], host: str, *, patie
     Raises:
         Exit: code 2; the message names the holder of a port and the remedies.
     """
+    _require_free_agent_ports(
+        ((agent.name, agent.board_port) for agent in agents),
+        host,
+        patience_sec,
+        "port {port}, for {name}, is taken by {holder}. The ways on: another port (--board-port 8090), or no "
+        "page at all (--no-board).",
+    )
+
+
+def _require_free_agent_ports(
+    ports: Iterable[tuple[str, int | None]], host: str, patience_sec: float, message: str
+) -> None:
+    """Check that ports are free on `host`; wait for up to `patience_sec` seconds in all.
+
+    Args:
+        ports: each agent's name with its port; None for an agent without one.
+        host: the address.
+        patience_sec: the seconds to wait.
+        message: the error, with `{port}`, `{name}` and `{holder}` to be filled in.
+
+    Raises:
+        Exit: code 2, for the first port that stays taken.
+    """
     deadline = time.monotonic() + patience_sec
-    for agent in agents:
-        port = agent.board_port
+    for name, port in ports:
         while port is not None and not is_port_free(port, host):
             if time.monotonic() >= deadline:
                 holder = find_port_holder(port)
-                raise Exit(
-                    Code.CONFIGURATION,
-                    f"port {port}, for {agent.name}, is taken by {holder}. The ways on: another port "
-                    "(--board-port 8090), or no page at all (--no-board).",
-                )
+                raise Exit(Code.CONFIGURATION, message.format(port=port, name=name, holder=holder))
             time.sleep(_POLL_EVERY_SEC)
 
 

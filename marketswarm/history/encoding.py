@@ -18,7 +18,7 @@ import orjson
 from marketswarm.history.fleet_history import MAX_OUTAGES, PERIOD_HOURS, ServiceHistory
 from marketswarm.history.listening import MAX_BOOTS, Heard, Listening
 from marketswarm.history.rollup import HOUR_SEC, Run, cut_runs
-from marketswarm.history.spans import MAX_EPOCH, Change, Fact, State, Timeline
+from marketswarm.history.spans import MAX_EPOCH, Change, Fact, KnownState, Timeline
 
 MAX_RECORD_BYTES: Final = 256 * 1024
 """More than a service can need that goes down and up again every two seconds."""
@@ -28,7 +28,7 @@ MAX_PROGRESS_BYTES: Final = 4096
 MAX_FACTS: Final = 30_000
 _MAX_NUMBER_BYTES: Final = 9
 _FORMAT: Final = 1
-_STATES: Final = (State.UNKNOWN, State.UP, State.DOWN)
+_STATES: Final = (KnownState.UNKNOWN, KnownState.UP, KnownState.DOWN)
 _MAX_BOOT: Final = 64
 _MAX_HOUR: Final = MAX_EPOCH // HOUR_SEC
 

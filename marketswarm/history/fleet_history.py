@@ -18,7 +18,7 @@ from marketswarm.history.listening import Listening, find_unheard, hear
 from marketswarm.history.rollup import (
     HOUR_SEC,
     WINDOWS,
-    Outage,
+    PastOutage,
     Run,
     Seconds,
     count_hours,
@@ -33,8 +33,8 @@ from marketswarm.history.rollup import (
 from marketswarm.history.spans import (
     Change,
     Fact,
+    KnownState,
     Span,
-    State,
     Timeline,
     clip,
     make_fact,
@@ -81,7 +81,7 @@ class ServiceHistory:
 
 
 @dataclass(slots=True)
-class Changes:
+class UnsavedChanges:
     """What changed since it was stored last. `hours` has subjects with one of their periods each."""
 
     services: set[str] = field(default_factory=set)
@@ -106,7 +106,7 @@ class FleetHistory:
         begin = final * HOUR_SEC
         self.final = final
         self.listening = listening or Listening(begin)
-        self.healer = Timeline(begin, State.UP)
+        self.healer = Timeline(begin, KnownState.UP)
         """The presence of the healer: up while it listens to anything at all."""
         self.buses: dict[str, Timeline] = {}
         self.services: dict[str, ServiceHistory] = {}
@@ -114,7 +114,7 @@ class FleetHistory:
         """The finished hours of each subject that differ from what is expected."""
         self.bus_of: Mapping[str, str] = {}
         self.healer_timeout_sec = 30.0
-        self.changes = Changes()
+        self.changes = UnsavedChanges()
         self.late = 0
         """The number of events that were too old to be recorded."""
         self._sums: dict[str, tuple[tuple[int, int], dict[str, Seconds]]] = {}
@@ -133,7 +133,7 @@ class FleetHistory:
         self.bus_of, self.healer_timeout_sec = dict(bus_of), healer_timeout_sec
         for bus in dict.fromkeys(bus_of.values()):
             if bus not in self.buses:
-                self.buses[bus] = Timeline(self.final * HOUR_SEC, State.UP)
+                self.buses[bus] = Timeline(self.final * HOUR_SEC, KnownState.UP)
         for svc, record in list(self.services.items()):
             if svc in bus_of:
                 if record.gone_at is not None:
@@ -156,7 +156,7 @@ class FleetHistory:
         self._sums.clear()
         return new
 
-    def adopt(self, svc: str, state: State, since: float) -> None:
+    def adopt(self, svc: str, state: KnownState, since: float) -> None:
         """Take over the healer's stored verdict on a service, if the events here do not say the same."""
         record = self.services.get(svc)
         if record is None or record.timeline.current() is state:
@@ -166,7 +166,7 @@ class FleetHistory:
             record.timeline = Timeline(line.begin, state, refused=line.refused)
         else:
             newest = line.facts[-1].at if line.facts else line.begin
-            line.add(make_fact(Change.UP if state is State.UP else Change.DOWN, max(since, newest)))
+            line.add(make_fact(Change.UP if state is KnownState.UP else Change.DOWN, max(since, newest)))
         self.changes.services.add(svc)
 
     def apply_event(self, event: Event) -> None:
@@ -216,7 +216,7 @@ class FleetHistory:
         reaches_back = (
             fact.change in (Change.DOWN, Change.UP)
             and fact.start < min(fact.end, line.begin)
-            and line.state is not State.DOWN
+            and line.state is not KnownState.DOWN
             and not line.reaches_back()
         )
         if not line.add(fact):
@@ -249,7 +249,7 @@ class FleetHistory:
         if self.listening.until < end:
             self._give_up_waiting(end)
         for bus in self.buses:
-            spans = paint([Span(self.final * HOUR_SEC, end, State.UP)], self._find_unheard(bus, end))
+            spans = paint([Span(self.final * HOUR_SEC, end, KnownState.UP)], self._find_unheard(bus, end))
             runs = [run for run in count_hours(spans, self.final, target) if run.unknown]
             self._replace_hours(bus_subject(bus), runs, self.final, target)
 
@@ -268,7 +268,7 @@ class FleetHistory:
         begin, end = record.timeline.begin, target * HOUR_SEC
         spans = self.spans(svc, end)
         for span in spans:
-            if span.state is State.DOWN:
+            if span.state is KnownState.DOWN:
                 _add_outage(record.outages, span.start, span.end)
         first = begin // HOUR_SEC
         runs = count_hours(spans, first, target)
@@ -297,7 +297,7 @@ class FleetHistory:
         start = self.listening.until
         self.mark_unheard(start, end)
         record = self.services.get(HEALER)
-        if record is not None and record.timeline.current() is not State.DOWN:
+        if record is not None and record.timeline.current() is not KnownState.DOWN:
             self._add_to_service(HEALER, Fact(end, Change.UNHEARD, start, end))
         self.listening = self.listening._replace(until=end)
         self.changes.progress = True
@@ -336,8 +336,8 @@ class FleetHistory:
         line, bus = self.services[svc].timeline, self.bus_of.get(svc, "")
         if svc == HEALER:
             silent = find_unheard(self.listening, end, self.healer_timeout_sec)
-            shown = silent is not None and line.current() is not State.DOWN
-            return line.spans([Span(*silent, State.UNKNOWN)] if silent and shown else (), end)
+            shown = silent is not None and line.current() is not KnownState.DOWN
+            return line.spans([Span(*silent, KnownState.UNKNOWN)] if silent and shown else (), end)
         if not line.is_quiet:
             return line.spans(self._find_unheard(bus, end), end)
         key = (bus, line.begin, end)
@@ -355,7 +355,7 @@ class FleetHistory:
         """
         begin = (now // HOUR_SEC - 1) * HOUR_SEC
         if svc not in self.services:
-            return [Span(begin, now, State.UNKNOWN)]
+            return [Span(begin, now, KnownState.UNKNOWN)]
         found = clip(self.spans(svc, now), begin, now)
         return found if found and found[0].start == begin else _fill_front(found, begin, now)
 
@@ -385,7 +385,7 @@ class FleetHistory:
             found[name] = finished[name].plus(newest[begin])
         return found
 
-    def outages(self, svc: str, now: int) -> list[Outage]:
+    def outages(self, svc: str, now: int) -> list[PastOutage]:
         """Return the last outages of a service, oldest first: at least MAX_OUTAGES if there were so many."""
         record = self.services.get(svc)
         if record is None:
@@ -393,11 +393,11 @@ class FleetHistory:
         found = list(record.outages)
         spans = self.spans(svc, now)
         for span in spans:
-            if span.state is State.DOWN:
+            if span.state is KnownState.DOWN:
                 _add_outage(found, span.start, span.end, most=2**31)
-        lasts = bool(spans) and spans[-1].state is State.DOWN and spans[-1].end == now
-        ended = [Outage(start, end) for start, end in found]
-        return [*ended[:-1], Outage(ended[-1].start, None)] if lasts else ended
+        lasts = bool(spans) and spans[-1].state is KnownState.DOWN and spans[-1].end == now
+        ended = [PastOutage(start, end) for start, end in found]
+        return [*ended[:-1], PastOutage(ended[-1].start, None)] if lasts else ended
 
     def finished_hours(self, svc: str, first: int, end: int) -> list[Run]:
         """Return the finished hours of a service from `first` to before `end`, the ones it was up in, too."""
@@ -444,7 +444,7 @@ class FleetHistory:
         found = self.healer.unheard_spans(end)
         silent = find_unheard(self.listening, end, self.healer_timeout_sec)
         if silent is not None:
-            found.append(Span(*silent, State.UNKNOWN))
+            found.append(Span(*silent, KnownState.UNKNOWN))
         if bus in self.buses:
             found += self.buses[bus].unheard_spans(end)
         self._unheard[bus] = (end, found)
@@ -459,8 +459,8 @@ class FleetHistory:
 
 def _fill_front(spans: Sequence[Span], begin: int, end: int) -> list[Span]:
     """Return spans that end at `end`, with the time from `begin` to the first of them as unknown."""
-    known = [span for span in spans if span.state is not State.UNKNOWN or span.start > spans[0].start]
-    return [Span(begin, known[0].start if known else end, State.UNKNOWN), *known]
+    known = [span for span in spans if span.state is not KnownState.UNKNOWN or span.start > spans[0].start]
+    return [Span(begin, known[0].start if known else end, KnownState.UNKNOWN), *known]
 
 
 def _add_outage(outages: list[tuple[int, int]], start: int, end: int, most: int = MAX_OUTAGES) -> None:

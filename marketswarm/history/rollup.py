@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from marketswarm.history.spans import Span, State
+from marketswarm.history.spans import KnownState, Span
 
 HOUR_SEC: Final = 3600
 WINDOWS: Final = {"24h": 24, "7d": 7 * 24, "30d": 30 * 24, "1y": 365 * 24}
@@ -56,7 +56,7 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Outage:
+class PastOutage:
     """A time in which a service was down; `end` is None while it lasts."""
 
     start: int
@@ -65,10 +65,10 @@ class Outage:
 
 def count_seconds(spans: Iterable[Span], start: int, end: int) -> Seconds:
     """Return the seconds of each state between two moments."""
-    found = dict.fromkeys(State, 0)
+    found = dict.fromkeys(KnownState, 0)
     for span in spans:
         found[span.state] += max(0, min(span.end, end) - max(span.start, start))
-    return Seconds(found[State.UP], found[State.DOWN], found[State.UNKNOWN])
+    return Seconds(found[KnownState.UP], found[KnownState.DOWN], found[KnownState.UNKNOWN])
 
 
 def count_hours(spans: Sequence[Span], first: int, end: int) -> list[Run]:

@@ -18,7 +18,7 @@ MAX_EPOCH: Final = 253_402_300_799
 """The latest time that is accepted: the end of the year 9999."""
 
 
-class State(StrEnum):
+class KnownState(StrEnum):
     """What is known of a service at one moment."""
 
     UP = "up"
@@ -31,7 +31,7 @@ class Span(NamedTuple):
 
     start: int
     end: int
-    state: State
+    state: KnownState
 
 
 class Change(IntEnum):
@@ -78,8 +78,8 @@ _CHANGES: Final = {
 }
 
 
-_REFUSALS: Final = {Change.REFUSED: State.UNKNOWN, Change.ALLOWED: State.UP}
-_OVERLAYS: Final = {Change.SILENCE: State.DOWN, Change.UNHEARD: State.UNKNOWN}
+_REFUSALS: Final = {Change.REFUSED: KnownState.UNKNOWN, Change.ALLOWED: KnownState.UP}
+_OVERLAYS: Final = {Change.SILENCE: KnownState.DOWN, Change.UNHEARD: KnownState.UNKNOWN}
 
 
 def make_fact(change: Change, at: float, start: float | None = None, end: float | None = None) -> Fact:
@@ -144,7 +144,12 @@ class Timeline:
     __slots__ = ("_facts", "_found", "begin", "refused", "state", "version")
 
     def __init__(
-        self, begin: int, state: State = State.UNKNOWN, facts: Iterable[Fact] = (), *, refused: bool = False
+        self,
+        begin: int,
+        state: KnownState = KnownState.UNKNOWN,
+        facts: Iterable[Fact] = (),
+        *,
+        refused: bool = False,
     ) -> None:
         self.begin, self.state, self.refused = begin, state, refused
         self._facts = sorted({fact for fact in facts if fact.at >= begin})
@@ -160,7 +165,7 @@ class Timeline:
     @property
     def is_quiet(self) -> bool:
         """True if the subject was up all the time."""
-        return not self._facts and self.state is State.UP and not self.refused
+        return not self._facts and self.state is KnownState.UP and not self.refused
 
     def add(self, fact: Fact) -> bool:
         """Add a fact; return False if it is known already, or older than this timeline."""
@@ -182,15 +187,15 @@ class Timeline:
         if begin <= self.begin:
             return
         lives, refusals, _ = self._derive()
-        self.state, self.refused = _state_at(lives, begin), _state_at(refusals, begin) is State.UNKNOWN
+        self.state, self.refused = _state_at(lives, begin), _state_at(refusals, begin) is KnownState.UNKNOWN
         self.begin = begin
         self._facts = [fact for fact in self._facts if fact.at >= begin]
         self._found = None
 
-    def current(self) -> State:
+    def current(self) -> KnownState:
         """Return the state after the last fact, whether or not anybody listens."""
         lives, refusals, _ = self._derive()
-        return State.UNKNOWN if refusals[-1].state is State.UNKNOWN else lives[-1].state
+        return KnownState.UNKNOWN if refusals[-1].state is KnownState.UNKNOWN else lives[-1].state
 
     def spans(self, unheard: Sequence[Span], end: int) -> list[Span]:
         """Return the spans from `begin` to `end`, which follow each other without holes.
@@ -200,8 +205,8 @@ class Timeline:
         """
         lives, refusals, overlays = self._derive()
         found = clip(lives, self.begin, end)
-        hidden = [span for span in (*refusals, *overlays) if span.state is State.UNKNOWN]
-        proven = [span for span in overlays if span.state is State.DOWN]
+        hidden = [span for span in (*refusals, *overlays) if span.state is KnownState.UNKNOWN]
+        proven = [span for span in overlays if span.state is KnownState.DOWN]
         return paint(paint(found, [*unheard, *hidden]), proven)
 
     def unheard_spans(self, end: int) -> list[Span]:
@@ -209,9 +214,9 @@ class Timeline:
         if self.is_quiet:
             return []
         return [
-            Span(span.start, span.end, State.UNKNOWN)
+            Span(span.start, span.end, KnownState.UNKNOWN)
             for span in self.spans((), end)
-            if span.state is not State.UP
+            if span.state is not KnownState.UP
         ]
 
     def _derive(self) -> tuple[list[Span], list[Span], list[Span]]:
@@ -223,7 +228,7 @@ class Timeline:
         """
         if self._found is None:
             lives = [(self.begin, self.state)]
-            refusals = [(self.begin, State.UNKNOWN if self.refused else State.UP)]
+            refusals = [(self.begin, KnownState.UNKNOWN if self.refused else KnownState.UP)]
             overlays, floor = list[Span](), self.begin
             for fact in self._facts:
                 floor = _apply_to_life(fact, floor, lives)
@@ -235,25 +240,25 @@ class Timeline:
         return self._found
 
 
-def _apply_to_life(fact: Fact, floor: int, lives: list[tuple[int, State]]) -> int:
+def _apply_to_life(fact: Fact, floor: int, lives: list[tuple[int, KnownState]]) -> int:
     """Apply a fact to the moments from which a subject was up or down; other facts change nothing.
 
     Return the moment before which the next outage can't begin; `floor` is the one before this fact.
     """
     is_outage = fact.change is Change.DOWN or (fact.change is Change.UP and fact.start < fact.end)
-    if is_outage and lives[-1][1] is not State.DOWN:
-        _set_from(lives, max(fact.start, floor), State.DOWN)
+    if is_outage and lives[-1][1] is not KnownState.DOWN:
+        _set_from(lives, max(fact.start, floor), KnownState.DOWN)
     if fact.change is Change.UP:
         floor = max(fact.end, floor)
-        if lives[-1][1] is not State.UP:
-            _set_from(lives, floor, State.UP)
+        if lives[-1][1] is not KnownState.UP:
+            _set_from(lives, floor, KnownState.UP)
     elif fact.change is Change.UNWATCHED:
         floor = max(fact.start, floor)
-        _set_from(lives, floor, State.UNKNOWN)
+        _set_from(lives, floor, KnownState.UNKNOWN)
     return floor
 
 
-def _set_from(moments: list[tuple[int, State]], at: int, state: State) -> None:
+def _set_from(moments: list[tuple[int, KnownState]], at: int, state: KnownState) -> None:
     """Set the state from `at` on; the first moment of the list stays the first."""
     at = max(at, moments[0][0])
     while len(moments) > 1 and moments[-1][0] >= at:
@@ -264,13 +269,13 @@ def _set_from(moments: list[tuple[int, State]], at: int, state: State) -> None:
         moments.append((at, state))
 
 
-def _close(moments: Sequence[tuple[int, State]]) -> list[Span]:
+def _close(moments: Sequence[tuple[int, KnownState]]) -> list[Span]:
     """Return the spans between the moments; the last one ends with the last time that there is."""
     ends = [at for at, _ in moments[1:]] + [MAX_EPOCH + 1]
     return [Span(at, end, state) for (at, state), end in zip(moments, ends, strict=True)]
 
 
-def _state_at(spans: Sequence[Span], moment: int) -> State:
+def _state_at(spans: Sequence[Span], moment: int) -> KnownState:
     """Return the state at a moment that one of the spans covers."""
     return next(span.state for span in reversed(spans) if span.start <= moment)
 

@@ -39,8 +39,8 @@ from marketswarm.history.encoding import (
 from marketswarm.history.fleet_history import (
     KEPT_HOURS,
     PERIOD_HOURS,
-    Changes,
     FleetHistory,
+    UnsavedChanges,
     bus_subject,
 )
 from marketswarm.history.rollup import HOUR_SEC, Run, append_run
@@ -133,7 +133,7 @@ async def write_history(bus: Bus, stored: StoredHistory, position: bytes) -> boo
         if not await _write(bus, part, stored.version, version):
             return False
         stored.version = version
-    stored.position, history.changes = position, Changes()
+    stored.position, history.changes = position, UnsavedChanges()
     return True
 
 
@@ -150,7 +150,7 @@ async def _write(bus: Bus, part: Sequence[_Change], old: bytes, new: bytes) -> b
     return bool(outcome == _STORED)
 
 
-def _group_changes(history: FleetHistory, changes: Changes) -> Iterator[list[_Change]]:
+def _group_changes(history: FleetHistory, changes: UnsavedChanges) -> Iterator[list[_Change]]:
     """Yield the fields to write, those that must be written together in one list; an empty value deletes one.
 
     The hours of a service and its record belong together: an outage that begins in finished hours is added to

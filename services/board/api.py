@@ -10,7 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from services.board.alert_log import MAX_PAGE_EVENTS, PAGE_EVENTS, find_alert, read_alerts
 from services.board.board import Board
 from services.board.pages import AlertQuery, AlertView
-from services.board.snapshot import FleetSnapshot, IncidentView, ServiceView
+from services.board.snapshot import FleetSnapshot, IncidentView, ServiceSnapshot
 from services.board.stream import StreamsFull
 
 Text = Annotated[str, Query(max_length=300)]
@@ -67,12 +67,12 @@ def _add_fleet(api: APIRouter, board: Board) -> None:
         body = b'{"position":%s,"fleet":%s}' % (orjson.dumps(position), board.reader.encoded)
         return answer_json(request, body, f'W/"{position}"')
 
-    @api.get("/services", response_model=tuple[ServiceView, ...])
+    @api.get("/services", response_model=tuple[ServiceSnapshot, ...])
     async def read_services(request: Request) -> Response:
         """Return all services, in the order of the truth."""
         return answer_json(request, orjson.dumps(board.snapshot.services), f'W/"{board.hub.position}"')
 
-    @api.get("/services/{svc}", response_model=ServiceView)
+    @api.get("/services/{svc}", response_model=ServiceSnapshot)
     async def read_service(svc: str, request: Request) -> Response:
         """Return one service."""
         found = board.snapshot.find(svc)

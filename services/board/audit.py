@@ -18,7 +18,7 @@ MAX_CHARS: Final = 500
 """The longest field of an entry."""
 
 
-class Outcome(StrEnum):
+class AuditOutcome(StrEnum):
     """What became of an act."""
 
     BEGUN = "begun"
@@ -49,7 +49,7 @@ class Act:
     id: str = field(default_factory=lambda: secrets.token_hex(6))
 
 
-async def record_act(bus: Bus, act: Act, outcome: Outcome, now: float, detail: str = "") -> None:
+async def record_act(bus: Bus, act: Act, outcome: AuditOutcome, now: float, detail: str = "") -> None:
     """Add an entry for an act at `now` (epoch seconds). Raises BusError."""
     fields = {
         "id": act.id,

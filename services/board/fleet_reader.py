@@ -24,7 +24,13 @@ from marketswarm.truth import Truth
 from services.board.alert_log import make_alert_view
 from services.board.settings import BoardEnvironment, BoardSettings
 from services.board.snapshot import FleetSnapshot, diff, encode_delta, encode_snapshot
-from services.board.snapshot_builder import NO_HISTORY, History, Reading, apply_event, build_snapshot
+from services.board.snapshot_builder import (
+    NO_HISTORY,
+    FleetReading,
+    HistoryExtract,
+    apply_event,
+    build_snapshot,
+)
 from services.board.stream import StreamHub
 
 MANY_SERVICES: Final = 1000
@@ -59,7 +65,7 @@ class FleetReader:
         me: Agent[BoardEnvironment],
         settings_now: Callable[[], BoardSettings],
         hub: StreamHub,
-        history_now: Callable[[], History] = lambda: NO_HISTORY,
+        history_now: Callable[[], HistoryExtract] = lambda: NO_HISTORY,
     ) -> None:
         self.snapshot: FleetSnapshot | None = None
         self.problem: str | None = None
@@ -98,7 +104,7 @@ class FleetReader:
         (state, away), notifications = await asyncio.gather(
             read_fleet_state(truth, self._me.bus), read_notifications(self.buses())
         )
-        reading = Reading(time.time(), truth, revision, state, away, notifications)
+        reading = FleetReading(time.time(), truth, revision, state, away, notifications)
         before = self.snapshot or FleetSnapshot(0.0)
         found = build_snapshot(reading, before, self._history_now())
         for event in self._new_events:  # this reading may be older than they are

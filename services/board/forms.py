@@ -23,7 +23,7 @@ from services.board.audit import Action
 from services.board.pages import SignInPage, render
 from services.board.refusal import RefusedError
 from services.board.session_gate import SentForm, SessionGate, SessionOver, find_origin, read_fields
-from services.board.sessions import Notice
+from services.board.sessions import PageNotice
 from services.board.site import answer_error
 from services.board.steering import RequestAnswer, SilenceAnswer, Steering
 from services.board.view import format_age
@@ -33,7 +33,7 @@ _PAGES: Final[Mapping[str, str]] = {"incidents": "/incidents", "notifications": 
 _OVER: Final = "Your session is over: sign in again."
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _LATER: Final = "The notifier has not answered yet: one that runs within a day does it."
-Act = Callable[[SentForm], Awaitable[Notice]]
+Act = Callable[[SentForm], Awaitable[PageNotice]]
 Word = Annotated[str, Query(max_length=300)]
 
 
@@ -105,19 +105,19 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
         return answer
 
 
-async def _do(gate: SessionGate, form: SentForm, act: Act) -> Notice:
+async def _do(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
     """Do what a form asks for, if its token may; return what became of it."""
     try:
         gate.limit(form)
         return await act(form)
     except RefusedError as error:
-        return Notice(_make_sentence(error.reason), is_bad=True)
+        return PageNotice(_make_sentence(error.reason), is_bad=True)
     except ValidationError as error:
         names = {str(each["loc"][0]) if each["loc"] else "form" for each in error.errors(include_input=False)}
-        return Notice(f"Nothing was done. Wrong or missing: {', '.join(sorted(names))}.", is_bad=True)
+        return PageNotice(f"Nothing was done. Wrong or missing: {', '.join(sorted(names))}.", is_bad=True)
 
 
-async def _acknowledge(steering: Steering, form: SentForm) -> Notice:
+async def _acknowledge(steering: Steering, form: SentForm) -> PageNotice:
     """Acknowledge an outage in the name of a person."""
     by = AckBody(by=form.fields.get("by")).by or form.session.token.name
     form.session.author = by
@@ -125,7 +125,7 @@ async def _acknowledge(steering: Steering, form: SentForm) -> Notice:
     return _describe_answers(found, _LATER)
 
 
-async def _add_silence(steering: Steering, form: SentForm) -> Notice:
+async def _add_silence(steering: Steering, form: SentForm) -> PageNotice:
     """Silence a service for a while."""
     fields, now = form.fields, time.time()
     body = SilenceBody.model_validate(
@@ -145,13 +145,13 @@ async def _add_silence(steering: Steering, form: SentForm) -> Notice:
     return _describe_silence(found, f"silenced for {format_age(body.for_sec)}")
 
 
-async def _end_silence(steering: Steering, form: SentForm) -> Notice:
+async def _end_silence(steering: Steering, form: SentForm) -> PageNotice:
     """End a silence now."""
     found = await steering.end_silence(form.client, form.fields.get("id", ""), time.time())
     return _describe_silence(found, "not silenced any more")
 
 
-async def _send_test(steering: Steering, form: SentForm) -> Notice:
+async def _send_test(steering: Steering, form: SentForm) -> PageNotice:
     """Send a test message over every channel."""
     by = ChannelTestBody(by=form.fields.get("by")).by or form.session.author
     found = await steering.request_notifier(form.client, Action.TEST, ALL, by)
@@ -163,19 +163,19 @@ def _parse_sec(text: str) -> float:
     return float(text) if text.isascii() and text.isdigit() and len(text) <= 9 else 0.0
 
 
-def _describe_answers(found: RequestAnswer, unanswered: str) -> Notice:
+def _describe_answers(found: RequestAnswer, unanswered: str) -> PageNotice:
     """Return what the notifier answered, in words."""
     lines = [f"{each.channel}: {each.said}" if each.channel else each.said for each in found.answers]
     said = _make_sentence("; ".join(lines)) if lines else ""
     text = " ".join(filter(None, (said, "" if found.done else unanswered, _describe_refused(found.refused))))
-    return Notice(text[:MAX_NOTICE_CHARS], is_bad=not found.ok)
+    return PageNotice(text[:MAX_NOTICE_CHARS], is_bad=not found.ok)
 
 
-def _describe_silence(found: SilenceAnswer, what: str) -> Notice:
+def _describe_silence(found: SilenceAnswer, what: str) -> PageNotice:
     """Return what became of a silence, in words."""
     names = ", ".join((*found.services, *(f"tag {tag}" for tag in found.tags)))
     text = f"{escape_text(names)}: {what}. {_describe_refused(found.refused)}".strip()
-    return Notice(text[:MAX_NOTICE_CHARS])
+    return PageNotice(text[:MAX_NOTICE_CHARS])
 
 
 def _describe_refused(refused: Mapping[str, str]) -> str:

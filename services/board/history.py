@@ -10,10 +10,9 @@ from typing import Final, NamedTuple
 
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.history.rollup import HOUR_SEC, WINDOWS, Seconds
-from marketswarm.history.spans import Span as StoredSpan
-from marketswarm.history.spans import Timeline
-from services.board.snapshot import Span, Uptime
-from services.board.snapshot_builder import NO_HISTORY, History
+from marketswarm.history.spans import Span, Timeline
+from services.board.snapshot import BarSpan, Uptime
+from services.board.snapshot_builder import NO_HISTORY, HistoryExtract
 
 UPTIME_SEC: Final = 60.0
 FIRST_UPTIME_SEC: Final = 5.0
@@ -29,7 +28,7 @@ class _Recent(NamedTuple):
     """
 
     key: tuple[object, ...]
-    spans: tuple[Span, ...]
+    spans: tuple[BarSpan, ...]
     built_at: int | None
 
     def is_early(self, now: int) -> bool:
@@ -45,10 +44,10 @@ class HistoryBuilder:
         self._uptime: dict[str, Mapping[str, Uptime]] = {}
         self._uptime_at = self._begun_at = float("-inf")
         self._uptime_of: FleetHistory | None = None
-        self._views: dict[tuple[StoredSpan, ...], tuple[Span, ...]] = {}
+        self._views: dict[tuple[Span, ...], tuple[BarSpan, ...]] = {}
         self._sums: dict[tuple[Seconds, int | None], Uptime] = {}
 
-    def build(self, history: FleetHistory | None, now: float) -> History:
+    def build(self, history: FleetHistory | None, now: float) -> HistoryExtract:
         """Return the spans of the last hour and the uptime of each service; none without a history."""
         if history is None:
             return NO_HISTORY
@@ -58,11 +57,11 @@ class HistoryBuilder:
         if not 0 <= now - self._uptime_at < every_sec:
             self._uptime, self._uptime_at = self._build_uptime(history, int(now)), now
         services = list(history.services)
-        return History(self._build_recent(history, services, int(now)), self._uptime)
+        return HistoryExtract(self._build_recent(history, services, int(now)), self._uptime)
 
     def _build_recent(
         self, history: FleetHistory, services: Iterable[str], now: int
-    ) -> dict[str, tuple[Span, ...]]:
+    ) -> dict[str, tuple[BarSpan, ...]]:
         """Return the spans of the last hour of each service; of unchanged ones, the same object again."""
         found = {}
         for svc in services:
@@ -84,13 +83,13 @@ class HistoryBuilder:
         """Return the timeline of a service, which is another object after its history was read again."""
         return history.services[svc].timeline
 
-    def _view_spans(self, spans: tuple[StoredSpan, ...], now: int) -> tuple[Span, ...]:
+    def _view_spans(self, spans: tuple[Span, ...], now: int) -> tuple[BarSpan, ...]:
         """Return spans as the snapshot has them: the last one has no end. Equal ones are one object."""
         if spans not in self._views:
             if len(self._views) > _MAX_SHARED:
                 self._views.clear()
             self._views[spans] = tuple(
-                Span(span.state.value, float(span.start), None if span.end >= now else float(span.end))
+                BarSpan(span.state.value, float(span.start), None if span.end >= now else float(span.end))
                 for span in spans
             )
         return self._views[spans]

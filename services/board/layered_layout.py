@@ -70,7 +70,7 @@ def lay_out(names: Sequence[Name], edges: Sequence[Edge], second: Collection[Nam
     if not names or len(names) > MAX_BOXES or len(edges) > MAX_EDGES:
         return None
     parts = [
-        _Part(some, [edge for edge in edges if edge[0] in some], second) for some in _split(names, edges)
+        _GraphPart(some, [edge for edge in edges if edge[0] in some], second) for some in _split(names, edges)
     ]
     if max(part.columns for part in parts) > MAX_COLUMNS:
         return None
@@ -159,7 +159,7 @@ def _split(names: Sequence[Name], edges: Iterable[Edge]) -> list[dict[Name, None
 
 
 @dataclass(slots=True)
-class _Part:
+class _GraphPart:
     """A connected part of the graph, while it is laid out.
 
     A row of a column is a box or a line that passes: lines that come from the same box pass together. A box
@@ -367,7 +367,7 @@ def _draw_head(x: int, y: int) -> str:
     return f"M{x - _HEAD} {y - 4}L{x} {y}L{x - _HEAD} {y + 4}"
 
 
-def _pack(parts: Iterable[_Part]) -> Layout:
+def _pack(parts: Iterable[_GraphPart]) -> Layout:
     """Return the layout of parts beside each other, in as many shelves as they need."""
     places: dict[Name, Point] = {}
     paths: dict[Edge, str] = {}

@@ -14,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from marketswarm.keys import MESH_EVENTS, MESH_FLOW, MESH_TOPOLOGY, RESERVED_PREFIXES
 from services.board.past import NO_PAST, Past
-from services.board.sessions import Notice
-from services.board.snapshot import URGENCY, FleetSnapshot, ServiceView, State, Window
+from services.board.sessions import PageNotice
+from services.board.snapshot import URGENCY, FleetSnapshot, ServiceSnapshot, ServiceState, Window
 from services.board.view import FILTERS
 
 _MESH_KEYS: Final = (MESH_TOPOLOGY, MESH_EVENTS, MESH_FLOW)
@@ -38,7 +38,7 @@ class SessionView:
     token: str
     author: str
     csrf: str = field(repr=False)
-    notice: Notice | None = None
+    notice: PageNotice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class FleetQuery:
     """
 
     text: str = ""
-    states: tuple[State, ...] = ()
+    states: tuple[ServiceState, ...] = ()
     tag: str = ""
     bus: str = ""
     sort: Sort = "state"
@@ -97,7 +97,7 @@ class ServiceGroup:
     """Some services under a heading; the heading is empty if the services are not in groups."""
 
     name: str
-    services: tuple[ServiceView, ...]
+    services: tuple[ServiceSnapshot, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ class ServicePage:
 
     template: ClassVar = "service.html"
     frame: Frame
-    service: ServiceView
+    service: ServiceSnapshot
     events: tuple[AlertView, ...] = ()
     section: str = ""
     dependants: tuple[str, ...] = ()
@@ -228,7 +228,7 @@ class FlowEnd:
     """A reader of a key: its service and, if it has a consumer group there, how far behind that is."""
 
     svc: str
-    state: State
+    state: ServiceState
     group: str | None = None
     lag: int | None = None
     pending: int | None = None
@@ -309,7 +309,7 @@ class PublicService:
     """A service on the public page: its name in words and its state, up, down or unknown."""
 
     name: str
-    state: State
+    state: ServiceState
     uptime: float | None = None
 
 
@@ -394,7 +394,7 @@ def select_services(snapshot: FleetSnapshot, query: FleetQuery, frame: Frame) ->
     return FleetPage(frame, query, group_services(shown, query.group), len(found), tuple(tags))
 
 
-def _matches(service: ServiceView, query: FleetQuery) -> bool:
+def _matches(service: ServiceSnapshot, query: FleetQuery) -> bool:
     """Return True if a service matches every part of the query."""
     words = (service.svc, service.description, *service.tags)
     return (
@@ -405,7 +405,7 @@ def _matches(service: ServiceView, query: FleetQuery) -> bool:
     )
 
 
-def sort_services(services: Sequence[ServiceView], query: FleetQuery) -> list[ServiceView]:
+def sort_services(services: Sequence[ServiceSnapshot], query: FleetQuery) -> list[ServiceSnapshot]:
     """Return the services in the order that the query asks for; equal ones stay in the order of the truth."""
     match query.sort:
         case "name":
@@ -420,20 +420,20 @@ def sort_services(services: Sequence[ServiceView], query: FleetQuery) -> list[Se
             return sorted(services, key=lambda one: URGENCY[one.state])
 
 
-def _uptime_key(service: ServiceView, window: Window) -> float:
+def _uptime_key(service: ServiceSnapshot, window: Window) -> float:
     """Return the share of a window in which a service was up; an unknown one comes last."""
     uptime = service.uptime.get(window)
     return 2.0 if uptime is None or uptime.share is None else uptime.share
 
 
-def group_services(services: Sequence[ServiceView], group: Group) -> tuple[ServiceGroup, ...]:
+def group_services(services: Sequence[ServiceSnapshot], group: Group) -> tuple[ServiceGroup, ...]:
     """Return the services in groups, each group at the place of its first service.
 
     By tag, a service is in the group of its first tag.
     """
     if not group:
         return (ServiceGroup("", tuple(services)),)
-    found: dict[str, list[ServiceView]] = {}
+    found: dict[str, list[ServiceSnapshot]] = {}
     for one in services:
         names = {"tag": one.tags[0] if one.tags else "", "bus": one.bus, "state": str(one.state)}
         found.setdefault(names[group] or "without a tag", []).append(one)

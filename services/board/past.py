@@ -7,7 +7,7 @@ from typing import Final
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.history.rollup import HOUR_SEC, Run, Seconds
 from marketswarm.history.spans import clip
-from services.board.snapshot import Span, SpanState
+from services.board.snapshot import BarSpan, SpanState
 
 DAY_SEC: Final = 24 * HOUR_SEC
 MONTH_SEC: Final = 30 * DAY_SEC
@@ -32,8 +32,8 @@ class Past:
     """
 
     outages: tuple[OutageView, ...] = ()
-    day: tuple[Span, ...] = ()
-    month: tuple[Span, ...] = ()
+    day: tuple[BarSpan, ...] = ()
+    month: tuple[BarSpan, ...] = ()
 
 
 NO_PAST: Final = Past()
@@ -54,7 +54,9 @@ def outline_past(history: FleetHistory | None, svc: str, now: float) -> Past:
     )
 
 
-def _outline(history: FleetHistory, svc: str, now: int, length_sec: int, unit_hours: int) -> Iterator[Span]:
+def _outline(
+    history: FleetHistory, svc: str, now: int, length_sec: int, unit_hours: int
+) -> Iterator[BarSpan]:
     """Yield the spans of the last `length_sec`; of finished hours the sums of `unit_hours` each."""
     begin = now - length_sec
     unit, sums, first = -1, Seconds(), 0
@@ -66,7 +68,7 @@ def _outline(history: FleetHistory, svc: str, now: int, length_sec: int, unit_ho
     yield from _spread(first, sums)
     exact = clip(history.spans(svc, now), begin, now)
     for span in exact:
-        yield Span(span.state.value, float(span.start), None if span.end >= now else float(span.end))
+        yield BarSpan(span.state.value, float(span.start), None if span.end >= now else float(span.end))
 
 
 def _split_hours(runs: list[Run]) -> Iterator[tuple[int, Seconds]]:
@@ -76,7 +78,7 @@ def _split_hours(runs: list[Run]) -> Iterator[tuple[int, Seconds]]:
         yield from ((hour, seconds) for hour in range(run.hour, run.end))
 
 
-def _spread(start: int, sums: Seconds) -> Iterator[Span]:
+def _spread(start: int, sums: Seconds) -> Iterator[BarSpan]:
     """Yield sums as spans that follow each other."""
     at = float(start)
     parts: tuple[tuple[SpanState, int], ...] = (
@@ -86,5 +88,5 @@ def _spread(start: int, sums: Seconds) -> Iterator[Span]:
     )
     for state, sec in parts:
         if sec:
-            yield Span(state, at, at + sec)
+            yield BarSpan(state, at, at + sec)
             at += sec

@@ -27,7 +27,7 @@ from marketswarm.bus.stream import (
 from marketswarm.event import MalformedEvent, parse_event
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.history.healer_beat import read_healer_beat
-from marketswarm.history.spans import State
+from marketswarm.history.spans import KnownState
 from marketswarm.history.store import (
     StoredHistory,
     begin_history,
@@ -202,7 +202,7 @@ class HistoryRecorder:
                 if verdict is not None:
                     history.adopt(svc, *verdict)
         if HEALER in services:
-            history.adopt(HEALER, State.UP, history.listening.until)
+            history.adopt(HEALER, KnownState.UP, history.listening.until)
 
     def _record(self, history: FleetHistory, entries: Sequence[StreamEntry]) -> None:
         """Record the events of a page; entries that are none are passed over."""
@@ -276,15 +276,15 @@ def _has_healer(me: Agent[BoardEnvironment]) -> bool:
     return HEALER in me.truth.services
 
 
-def parse_verdict(raw: bytes) -> tuple[State, float] | None:
+def parse_verdict(raw: bytes) -> tuple[KnownState, float] | None:
     """Parse an entry of the healer's roster: up or down, and since when; None for any other."""
     try:
         found: Any = orjson.loads(raw)
     except orjson.JSONDecodeError:
         return None
-    if not isinstance(found, dict) or found.get("verdict") not in (State.UP, State.DOWN):
+    if not isinstance(found, dict) or found.get("verdict") not in (KnownState.UP, KnownState.DOWN):
         return None
-    state = State(found["verdict"])
-    since = parse_epoch(found.get("since")) if state is State.DOWN else None
+    state = KnownState(found["verdict"])
+    since = parse_epoch(found.get("since")) if state is KnownState.DOWN else None
     at = parse_epoch(found.get("ts")) if since is None else since
     return None if at is None else (state, at)

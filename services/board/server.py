@@ -94,7 +94,7 @@ class GuardedProtocol(H11Protocol):
             self._slow_reader = None
 
 
-class _Server(uvicorn.Server):
+class _AgentServer(uvicorn.Server):
     """A server that leaves signals to the agent."""
 
     @contextlib.contextmanager
@@ -148,7 +148,7 @@ async def serve(
         max_streams: how many streams may be open, besides MAX_CONNECTIONS other connections.
         close_streams: ends all streams, so that they don't hold up the end.
     """
-    server = _Server(
+    server = _AgentServer(
         uvicorn.Config(
             app,
             http=GuardedProtocol,

@@ -17,7 +17,7 @@ from marketswarm import log as logs
 from marketswarm.operator.token import Scope
 from services.board.pages import SessionView
 from services.board.refusal import RefusedError
-from services.board.sessions import LASTS_SEC, Session, SessionStore
+from services.board.sessions import LASTS_SEC, BrowserSession, SessionStore
 from services.board.steering import Client
 from services.board.tokens import TokenVerifier
 
@@ -36,7 +36,7 @@ class SessionOver(Exception):  # noqa: N818 - becomes an answer
 class SentForm:
     """A form that one of our own pages sent: the session, who acts, and its fields without the empty ones."""
 
-    session: Session
+    session: BrowserSession
     client: Client
     fields: dict[str, str]
 
@@ -122,11 +122,11 @@ class SessionGate:
         """Count a write of a form's token. Raises RefusedError if it writes too often."""
         self.verifier.limit(form.session.token, Scope.WRITE, time.monotonic())
 
-    def _find(self, request: Request) -> Session | None:
+    def _find(self, request: Request) -> BrowserSession | None:
         """Return the session of a request by its cookie."""
         return self.store.find(request.cookies.get(self.cookie), time.monotonic())
 
-    def _end(self, request: Request, session: Session) -> None:
+    def _end(self, request: Request, session: BrowserSession) -> None:
         """End the session of a request."""
         self.store.close(request.cookies.get(self.cookie))
         log.info("board.session_ended", token=session.token.id, client=find_address(request))
@@ -153,7 +153,7 @@ def find_origin(request: Request) -> str:
     return f"{parts.scheme}://{host}"
 
 
-def _require_own_form(request: Request, session: Session, fields: dict[str, str]) -> None:
+def _require_own_form(request: Request, session: BrowserSession, fields: dict[str, str]) -> None:
     """Raise RefusedError unless a page of this very session sent a form."""
     if find_origin(request) != session.origin or not session.matches_csrf(fields.pop("csrf", "")):
         raise RefusedError(403, "this form was not sent by a page of this session: load the page again")

@@ -24,7 +24,7 @@ _SECRET_BYTES: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class PageNotice:
     """A sentence that says what became of an act; `is_bad` is True if it was not done."""
 
     text: str
@@ -37,7 +37,7 @@ def _make_secret() -> str:
 
 
 @dataclass(slots=True)
-class Session:
+class BrowserSession:
     """One session: its token, its origin, and its end.
 
     `csrf` is in every form of its pages. `author` is the name that the forms propose.
@@ -48,13 +48,13 @@ class Session:
     expires_at: float
     author: str
     csrf: str = field(default_factory=_make_secret, repr=False)
-    _notices: OrderedDict[str, Notice] = field(default_factory=OrderedDict, init=False, repr=False)
+    _notices: OrderedDict[str, PageNotice] = field(default_factory=OrderedDict, init=False, repr=False)
 
     def matches_csrf(self, given: str) -> bool:
         """Return True if `given` is the secret of this session's forms."""
         return compare_digest(self.csrf.encode(), given.encode("utf-8", "replace"))
 
-    def add_notice(self, notice: Notice) -> str:
+    def add_notice(self, notice: PageNotice) -> str:
         """Keep a notice; return the id by which a page asks for it."""
         ident = secrets.token_hex(4)
         self._notices[ident] = notice
@@ -62,7 +62,7 @@ class Session:
             self._notices.popitem(last=False)
         return ident
 
-    def find_notice(self, ident: str) -> Notice | None:
+    def find_notice(self, ident: str) -> PageNotice | None:
         """Return the notice with this id; None if there is none, or not any more."""
         return self._notices.get(ident)
 
@@ -72,23 +72,23 @@ class SessionStore:
 
     def __init__(self, max_sessions: int = MAX_SESSIONS) -> None:
         self._max_sessions = max_sessions
-        self._sessions: OrderedDict[bytes, Session] = OrderedDict()
+        self._sessions: OrderedDict[bytes, BrowserSession] = OrderedDict()
 
     def __len__(self) -> int:
         """Return how many sessions there are, those that are over included."""
         return len(self._sessions)
 
-    def open(self, token: Token, origin: str, now: float) -> tuple[str, Session]:
+    def open(self, token: Token, origin: str, now: float) -> tuple[str, BrowserSession]:
         """Open a session; return its secret, which is kept nowhere, and the session."""
         for key in [key for key, each in self._sessions.items() if now >= each.expires_at]:
             del self._sessions[key]
         while len(self._sessions) >= self._max_sessions:
             self._sessions.popitem(last=False)
-        secret, session = _make_secret(), Session(token, origin, now + LASTS_SEC, token.name)
+        secret, session = _make_secret(), BrowserSession(token, origin, now + LASTS_SEC, token.name)
         self._sessions[_hash(secret)] = session
         return secret, session
 
-    def find(self, secret: str | None, now: float) -> Session | None:
+    def find(self, secret: str | None, now: float) -> BrowserSession | None:
         """Return the session with this secret; None if there is none, or it is over."""
         session = None if secret is None else self._sessions.get(_hash(secret))
         return session if session is not None and now < session.expires_at else None

@@ -41,9 +41,9 @@ from services.board.pages import (
 from services.board.past import outline_past
 from services.board.session_gate import SessionGate
 from services.board.settings import PublicSettings
-from services.board.snapshot import WINDOWS, FleetSnapshot, State
+from services.board.snapshot import WINDOWS, FleetSnapshot, ServiceState
 from services.board.truth_reader import (
-    Document,
+    TruthText,
     diff_documents,
     read_document,
     read_revision,
@@ -179,7 +179,9 @@ def answer_error(status: int, title: str, text: str) -> Response:
 def parse_fleet_query(request: Request) -> FleetQuery:
     """Return the query of a request; a value that is not allowed counts as not given."""
     given = {name: value[:300] for name, value in request.query_params.items()}
-    states = tuple(State(word) for word in given.get("states", "").split(",") if word in tuple(State))
+    states = tuple(
+        ServiceState(word) for word in given.get("states", "").split(",") if word in tuple(ServiceState)
+    )
     return FleetQuery(
         text=given.get("text", ""),
         states=states,
@@ -215,7 +217,7 @@ def make_topology_page(frame: Frame, topology: TopologyView) -> TopologyPage:
 
 
 def _make_line(
-    flow: FlowView, faults: dict[tuple[str, str], list[str]], states: dict[str, State]
+    flow: FlowView, faults: dict[tuple[str, str], list[str]], states: dict[str, ServiceState]
 ) -> FlowLine:
     """Return one key with its writers and readers, and the state of each of these services."""
 
@@ -223,7 +225,7 @@ def _make_line(
         """Return one reader or writer."""
         return FlowEnd(
             reader.svc,
-            states.get(reader.svc, State.UNKNOWN),
+            states.get(reader.svc, ServiceState.UNKNOWN),
             reader.group,
             reader.lag,
             reader.pending,
@@ -256,7 +258,7 @@ async def make_truth_page(board: Board, frame: Frame, older: int | None, newer: 
         first, second = await read_revision(bus, older), await read_revision(bus, newer)
     except BusError:
         return page
-    changed = diff_documents(first or Document(), second or Document()) if first and second else ()
+    changed = diff_documents(first or TruthText(), second or TruthText()) if first and second else ()
     return TruthPage(frame, document.text, revisions, older, newer, changed)
 
 
@@ -267,14 +269,19 @@ def make_public_page(snapshot: FleetSnapshot, public: PublicSettings) -> PublicP
         for one in snapshot.services
         if one.svc in public.services or not set(public.tags).isdisjoint(one.tags)
     ]
-    states = {State.UP: State.UP, State.FAILED: State.UP, State.DOWN: State.DOWN, State.SILENT: State.DOWN}
+    states = {
+        ServiceState.UP: ServiceState.UP,
+        ServiceState.FAILED: ServiceState.UP,
+        ServiceState.DOWN: ServiceState.DOWN,
+        ServiceState.SILENT: ServiceState.DOWN,
+    }
     return PublicPage(
         public.title,
         snapshot.at,
         tuple(
             PublicService(
                 one.description or one.svc,
-                states.get(one.state, State.UNKNOWN),
+                states.get(one.state, ServiceState.UNKNOWN),
                 one.uptime["30d"].share if "30d" in one.uptime else None,
             )
             for one in shown

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 import orjson
 
 
-class State(StrEnum):
+class ServiceState(StrEnum):
     """The states of a service.
 
     `failed` is up by its beats, but its last run failed; `silent` is without beats for too long, and not
@@ -31,13 +31,13 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
-URGENCY: Final[Mapping[State, int]] = {
-    State.DOWN: 0,
-    State.FAILED: 1,
-    State.UNWATCHABLE: 2,
-    State.SILENT: 3,
-    State.UNKNOWN: 4,
-    State.UP: 5,
+URGENCY: Final[Mapping[ServiceState, int]] = {
+    ServiceState.DOWN: 0,
+    ServiceState.FAILED: 1,
+    ServiceState.UNWATCHABLE: 2,
+    ServiceState.SILENT: 3,
+    ServiceState.UNKNOWN: 4,
+    ServiceState.UP: 5,
 }
 """By state, its place in a list that has the worst first."""
 
@@ -48,7 +48,7 @@ WINDOWS: Final[tuple[Window, ...]] = ("24h", "7d", "30d", "1y")
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class BarSpan:
     """One stretch of time in one state; `ends_at` is None while it lasts. Times are epoch seconds."""
 
     state: SpanState
@@ -70,7 +70,7 @@ class Uptime:
 
 
 @dataclass(frozen=True, slots=True)
-class LastRun:
+class LastRunView:
     """The last run of a command: `text` is its outcome in words, `ended_at` in epoch seconds."""
 
     ok: bool
@@ -81,7 +81,7 @@ class LastRun:
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceView:
+class ServiceSnapshot:
     """All that the board shows of one service in the list of all; None is unknown. Times are epoch seconds.
 
     `last_beat_at` is when its last beat arrived. `status` and `detail` are what the service says of itself.
@@ -92,7 +92,7 @@ class ServiceView:
     """
 
     svc: str
-    state: State
+    state: ServiceState
     bus: str
     timeout_sec: float
     last_beat_at: float | None = None
@@ -108,17 +108,17 @@ class ServiceView:
     held: str | None = None
     held_until: float | None = None
     cause: str | None = None
-    last_run: LastRun | None = None
+    last_run: LastRunView | None = None
     tags: tuple[str, ...] = ()
     description: str = ""
     severity: str = "warning"
     depends_on: tuple[str, ...] = ()
-    recent: tuple[Span, ...] = ()
+    recent: tuple[BarSpan, ...] = ()
     uptime: Mapping[str, Uptime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class BusView:
+class BusSnapshot:
     """A bus, and why it is `away` (it does not answer the board) or `unheard` (by the healer)."""
 
     name: str
@@ -197,8 +197,8 @@ class FleetSnapshot:
     at: float
     fleet: str = ""
     revision: int | None = None
-    services: tuple[ServiceView, ...] = ()
-    buses: tuple[BusView, ...] = ()
+    services: tuple[ServiceSnapshot, ...] = ()
+    buses: tuple[BusSnapshot, ...] = ()
     healers: tuple[HealerView, ...] = ()
     incidents: tuple[IncidentView, ...] = ()
     silences: tuple[SilenceView, ...] = ()
@@ -206,14 +206,14 @@ class FleetSnapshot:
     dead: int = 0
     notes: tuple[str, ...] = ()
 
-    def counts(self) -> dict[State, int]:
+    def counts(self) -> dict[ServiceState, int]:
         """Return how many services are in each state, every state named, the worst first."""
-        found = dict.fromkeys(sorted(State, key=URGENCY.__getitem__), 0)
+        found = dict.fromkeys(sorted(ServiceState, key=URGENCY.__getitem__), 0)
         for service in self.services:
             found[service.state] += 1
         return found
 
-    def find(self, svc: str) -> ServiceView | None:
+    def find(self, svc: str) -> ServiceSnapshot | None:
         """Return the view of the service named `svc`; None if there is none."""
         return next((one for one in self.services if one.svc == svc), None)
 
@@ -238,7 +238,7 @@ class SnapshotDelta:
         return bool(self.services or self.removed or self.order is not None or self.fleet)
 
 
-_SERVICE_FIELDS: Final = tuple(each.name for each in fields(ServiceView))
+_SERVICE_FIELDS: Final = tuple(each.name for each in fields(ServiceSnapshot))
 _FLEET_FIELDS: Final = tuple(
     each.name for each in fields(FleetSnapshot) if each.name not in ("at", "services")
 )
@@ -260,7 +260,7 @@ def diff(before: FleetSnapshot, after: FleetSnapshot) -> SnapshotDelta:
     )
 
 
-def _changed_fields(before: ServiceView | None, after: ServiceView) -> dict[str, Any]:
+def _changed_fields(before: ServiceSnapshot | None, after: ServiceSnapshot) -> dict[str, Any]:
     """Return the fields of `after` that differ from `before`, or all if there is no `before`."""
     if before is after:
         return {}
@@ -295,12 +295,12 @@ def find_cause(svc: str, depends_on: Mapping[str, Collection[str]], down: Collec
         cause = at = needed
 
 
-def fold_incidents(services: Iterable[ServiceView]) -> tuple[IncidentView, ...]:
+def fold_incidents(services: Iterable[ServiceSnapshot]) -> tuple[IncidentView, ...]:
     """Return an incident for each service that is down without a `cause`, with its dependants, oldest first.
 
     An outage whose start is unknown comes last.
     """
-    down = [one for one in services if one.state is State.DOWN]
+    down = [one for one in services if one.state is ServiceState.DOWN]
     dependants: dict[str, list[str]] = {}
     for one in down:
         if one.cause is not None:

@@ -10,20 +10,19 @@ from typing import Final
 
 from marketswarm.bus.stored_values import parse_epoch
 from marketswarm.event import Event, Kind
-from marketswarm.status import FleetState, Leader, Notifications, ServiceRow, make_service_rows
-from marketswarm.status import LastRun as StoredRun
+from marketswarm.status import FleetState, LastRun, Leader, Notifications, ServiceRow, make_service_rows
 from marketswarm.text import escape_text
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth
 from services.board.snapshot import (
-    BusView,
+    BarSpan,
+    BusSnapshot,
     FleetSnapshot,
     HealerView,
-    LastRun,
+    LastRunView,
     PendingView,
-    ServiceView,
+    ServiceSnapshot,
+    ServiceState,
     SilenceView,
-    Span,
-    State,
     Uptime,
     find_cause,
     fold_incidents,
@@ -36,21 +35,21 @@ MAX_NAMED: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class HistoryExtract:
     """What the board remembers of each service: the spans of the last hour, and its uptime by window."""
 
-    recent: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    recent: Mapping[str, tuple[BarSpan, ...]] = field(default_factory=dict)
     uptime: Mapping[str, Mapping[str, Uptime]] = field(default_factory=dict)
 
 
-NO_HISTORY: Final = History()
+NO_HISTORY: Final = HistoryExtract()
 _NO_SERVICE: Final = FleetSnapshot(0.0)
 _NO_SECTION: Final = Service(heartbeat=Heartbeat(channel="-"))
 """In place of the section of a service that only the healer's section names."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class FleetReading:
     """What one look at the buses found, at `at` (epoch seconds).
 
     `truth` and its `revision` are in force, `state` is what the buses that answered hold, `away` has the
@@ -66,7 +65,7 @@ class Reading:
 
 
 def build_snapshot(
-    reading: Reading, before: FleetSnapshot = _NO_SERVICE, history: History = NO_HISTORY
+    reading: FleetReading, before: FleetSnapshot = _NO_SERVICE, history: HistoryExtract = NO_HISTORY
 ) -> FleetSnapshot:
     """Return the snapshot of a reading; `before` is the last snapshot, `history` what is remembered."""
     truth, state, away, notifications = reading.truth, reading.state, reading.away, reading.notifications
@@ -128,11 +127,11 @@ def apply_event(snapshot: FleetSnapshot, event: Event) -> FleetSnapshot:
     if before is None or event.type not in (*_MISSES, *_RECOVERIES):
         return snapshot
     is_down = event.type in _MISSES
-    if (before.state is State.DOWN) == is_down and (is_down or before.state is State.UP):
+    if (before.state is ServiceState.DOWN) == is_down and (is_down or before.state is ServiceState.UP):
         return snapshot
     after = replace(
         before,
-        state=State.DOWN if is_down else State.UP,
+        state=ServiceState.DOWN if is_down else ServiceState.UP,
         since=(parse_epoch(event.since) or before.last_beat_at) if is_down else None,
         acked_by=None,
         held=None,
@@ -144,13 +143,13 @@ def apply_event(snapshot: FleetSnapshot, event: Event) -> FleetSnapshot:
 
 
 def _build_service(
-    row: ServiceRow, reading: Reading, history: History, before: ServiceView | None
-) -> ServiceView:
+    row: ServiceRow, reading: FleetReading, history: HistoryExtract, before: ServiceSnapshot | None
+) -> ServiceSnapshot:
     """Return the view of one service; `before` is its last one, if there is one."""
     section, away = reading.truth.services.get(row.svc, _NO_SECTION), reading.away
-    view = ServiceView(
+    view = ServiceSnapshot(
         svc=row.svc,
-        state=State(row.verdict),
+        state=ServiceState(row.verdict),
         bus=row.bus,
         timeout_sec=row.timeout_sec,
         last_beat_at=_date_beat(row.silence_sec, reading.at, before),
@@ -178,15 +177,15 @@ def _build_service(
     return before if before == view else view  # the same value is the same object: comparing it costs nothing
 
 
-def _keep_known(view: ServiceView, before: ServiceView, *, knows_verdict: bool) -> ServiceView:
+def _keep_known(view: ServiceSnapshot, before: ServiceSnapshot, *, knows_verdict: bool) -> ServiceSnapshot:
     """Return a view with what was known before its bus, or system-redis, went away.
 
     The healer's verdict stands if system-redis has it; else the state is unknown.
     """
-    is_down = knows_verdict and view.state is State.DOWN
+    is_down = knows_verdict and view.state is ServiceState.DOWN
     return replace(
         view,
-        state=view.state if is_down else State.UNKNOWN,
+        state=view.state if is_down else ServiceState.UNKNOWN,
         last_beat_at=view.last_beat_at or before.last_beat_at,
         instances=before.instances if view.instances is None else view.instances,
         boot=view.boot or before.boot,
@@ -198,7 +197,7 @@ def _keep_known(view: ServiceView, before: ServiceView, *, knows_verdict: bool) 
     )
 
 
-def _date_beat(silence_sec: float | None, now: float, before: ServiceView | None) -> float | None:
+def _date_beat(silence_sec: float | None, now: float, before: ServiceSnapshot | None) -> float | None:
     """Return when the last beat arrived; the time in `before` if that is the same beat."""
     if silence_sec is None:
         return None
@@ -207,19 +206,19 @@ def _date_beat(silence_sec: float | None, now: float, before: ServiceView | None
     return known if known is not None and abs(known - at) < SAME_BEAT_SEC else round(at, 3)
 
 
-def _build_run(run: StoredRun | None) -> LastRun | None:
+def _build_run(run: LastRun | None) -> LastRunView | None:
     """Return the view of a service's last run; None if it has none, or its outcome is unknown."""
     if run is None or run.ok is None:
         return None
-    return LastRun(run.ok, escape_text(run.said or "")[:200], run.ts, run.took_sec, run.code)
+    return LastRunView(run.ok, escape_text(run.said or "")[:200], run.ts, run.took_sec, run.code)
 
 
-def _set_causes(services: list[ServiceView]) -> tuple[ServiceView, ...]:
+def _set_causes(services: list[ServiceSnapshot]) -> tuple[ServiceSnapshot, ...]:
     """Return the services with the `cause` of each one that is down, and without one if it is not."""
-    down = {one.svc for one in services if one.state is State.DOWN}
+    down = {one.svc for one in services if one.state is ServiceState.DOWN}
     depends_on = {one.svc: one.depends_on for one in services}
 
-    def set_cause(service: ServiceView) -> ServiceView:
+    def set_cause(service: ServiceSnapshot) -> ServiceSnapshot:
         """Return a service with its cause; the same one if it has that already."""
         is_down = service.svc in down and service.depends_on
         cause = find_cause(service.svc, depends_on, down) if is_down else None
@@ -228,13 +227,13 @@ def _set_causes(services: list[ServiceView]) -> tuple[ServiceView, ...]:
     return tuple(map(set_cause, services))
 
 
-def _build_bus(name: str, away: Mapping[str, str], unheard: Mapping[str, str]) -> BusView:
+def _build_bus(name: str, away: Mapping[str, str], unheard: Mapping[str, str]) -> BusSnapshot:
     """Return the view of one bus."""
     if name in away:
-        return BusView(name, "away", escape_text(away[name]))
+        return BusSnapshot(name, "away", escape_text(away[name]))
     if name in unheard:
-        return BusView(name, "unheard", escape_text(unheard[name]))
-    return BusView(name, "up")
+        return BusSnapshot(name, "unheard", escape_text(unheard[name]))
+    return BusSnapshot(name, "up")
 
 
 def _build_healers(state: FleetState, now: float, before: FleetSnapshot) -> tuple[HealerView, ...]:
@@ -258,7 +257,7 @@ def _build_healers(state: FleetState, now: float, before: FleetSnapshot) -> tupl
 
 
 def _build_notes(
-    services: tuple[ServiceView, ...],
+    services: tuple[ServiceSnapshot, ...],
     away: Mapping[str, str],
     unheard: Mapping[str, str],
     leader: Leader | None,
@@ -271,11 +270,11 @@ def _build_notes(
         if bus not in away
     ]
     healer = next((one for one in services if one.svc == HEALER), None)
-    if healer is not None and healer.state is not State.UP and SYSTEM not in away:
+    if healer is not None and healer.state is not ServiceState.UP and SYSTEM not in away:
         notes.append(f"the healer is {healer.state}: states may be old")
     if leader is not None and leader.lapsed_sec:
         notes.append(f"no healer leads: the lease of {leader.boot} ran out, and no alert is published")
-    unwatchable = [one.svc for one in services if one.state is State.UNWATCHABLE]
+    unwatchable = [one.svc for one in services if one.state is ServiceState.UNWATCHABLE]
     if unwatchable:
         more = " and others" if len(unwatchable) > MAX_NAMED else ""
         some = ", ".join(unwatchable[:MAX_NAMED])

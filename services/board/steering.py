@@ -24,7 +24,7 @@ from marketswarm.operator_link import (
     write_silence,
 )
 from marketswarm.truth import Truth, find_nearest
-from services.board.audit import Act, Action, Outcome, record_act
+from services.board.audit import Act, Action, AuditOutcome, record_act
 from services.board.refusal import RefusedError
 
 ANSWER_SEC: Final = 5.0
@@ -131,7 +131,7 @@ class Steering:
             self._waiting -= 1
         done = bool(answers) and answers[-1].done
         ok = done and all(answer.ok for answer in answers)
-        outcome = Outcome.DONE if ok else Outcome.REFUSED if done else Outcome.UNANSWERED
+        outcome = AuditOutcome.DONE if ok else AuditOutcome.REFUSED if done else AuditOutcome.UNANSWERED
         await self._record(act, outcome, "; ".join(answer.said for answer in answers))
         return RequestAnswer(request.id, done, ok, tuple(answers), refused)
 
@@ -145,7 +145,7 @@ class Steering:
         async with self._audited(act):
             buses = self.buses()
             refused = await write_silence(buses, await read_silences(buses), silence, now)
-        await self._record(act, Outcome.DONE)
+        await self._record(act, AuditOutcome.DONE)
         return _make_answer(silence, self.truth(), refused)
 
     async def _collect_answers(self, buses: Sequence[Bus], request_id: str) -> list[Answer]:
@@ -161,17 +161,17 @@ class Steering:
     async def _audited(self, act: Act) -> AsyncIterator[None]:
         """Add an entry to the audit log before the block, and another one if no bus takes what it writes."""
         try:
-            await self._record(act, Outcome.BEGUN)
+            await self._record(act, AuditOutcome.BEGUN)
         except BusError as error:
             reason = f"bus {error.bus}, which keeps the audit log, does not take it: {error.reason}"
             raise RefusedError(503, reason, RETRY_SEC) from None
         try:
             yield
         except NoBusError as error:
-            await self._record(act, Outcome.FAILED, str(error))
+            await self._record(act, AuditOutcome.FAILED, str(error))
             raise RefusedError(503, str(error), RETRY_SEC) from None
 
-    async def _record(self, act: Act, outcome: Outcome, detail: str = "") -> None:
+    async def _record(self, act: Act, outcome: AuditOutcome, detail: str = "") -> None:
         """Add an entry to the audit log; raise BusError if it can't be added before the act.
 
         An outcome that can't be added is only logged: the act is done.
@@ -180,7 +180,7 @@ class Steering:
             await record_act(self.audit_bus(), act, outcome, time.time(), detail)
         except BusError as error:
             log.warning("board.not_audited", bus=error.bus, reason=error.reason, act=act.id, outcome=outcome)
-            if outcome is Outcome.BEGUN:
+            if outcome is AuditOutcome.BEGUN:
                 raise
 
 

@@ -27,7 +27,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Edge:
+class PictureEdge:
     """A line between two boxes, as the path of an SVG."""
 
     path: str
@@ -41,7 +41,7 @@ class Picture:
     width: int
     height: int
     nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...]
+    edges: tuple[PictureEdge, ...]
     node_width: int = BOX_WIDTH
     node_height: int = BOX_HEIGHT
 
@@ -62,10 +62,10 @@ def draw_picture(lines: Sequence["FlowLine"]) -> Picture | None:
     )
 
 
-def _make_edges(layout: Layout, keys: Mapping[Name, "FlowLine"]) -> Iterable[Edge]:
+def _make_edges(layout: Layout, keys: Mapping[Name, "FlowLine"]) -> Iterable[PictureEdge]:
     """Yield the lines of a picture."""
     for (one, two), path in layout.paths.items():
-        yield Edge(path, edge_is_wrong(one, two, keys))
+        yield PictureEdge(path, edge_is_wrong(one, two, keys))
 
 
 def edge_is_wrong(one: Name, two: Name, keys: Mapping[Name, "FlowLine"]) -> bool:

@@ -24,7 +24,7 @@ HIDDEN: Final = "…"
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class TruthText:
     """A document as text for people, and the entries of its services."""
 
     text: str = ""
@@ -36,7 +36,7 @@ class Document:
         return "" if found is None else _dump(found)
 
 
-async def read_document(buses: Sequence[Bus], key: str) -> Document:
+async def read_document(buses: Sequence[Bus], key: str) -> TruthText:
     """Return the document of the first bus that has one under `key`; an empty one if none has."""
     for bus in buses:
         try:
@@ -45,19 +45,19 @@ async def read_document(buses: Sequence[Bus], key: str) -> Document:
             continue
         if isinstance(raw, bytes):
             return parse_document(raw)
-    return Document()
+    return TruthText()
 
 
-def parse_document(raw: bytes) -> Document:
+def parse_document(raw: bytes) -> TruthText:
     """Return a document in which nothing is secret and every character can be shown."""
     try:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError:
-        return Document("The document is not JSON.")
+        return TruthText("The document is not JSON.")
     hidden = hide_secrets(found)
     services = hidden.get("services") if isinstance(hidden, dict) else None
     text = _dump(hidden) if len(raw) <= MAX_SHOWN_BYTES else _TOO_LONG
-    return Document(text, services if isinstance(services, dict) else None)
+    return TruthText(text, services if isinstance(services, dict) else None)
 
 
 def hide_secrets(value: Any) -> Any:
@@ -87,7 +87,7 @@ async def read_revisions(bus: Bus) -> tuple[RevisionView, ...]:
     )
 
 
-async def read_revision(bus: Bus, revision: int) -> Document | None:
+async def read_revision(bus: Bus, revision: int) -> TruthText | None:
     """Return the document of a revision; None if the bus does not know it. Raises BusError."""
     async for one in revisions.read_revisions(bus):
         if one.number == revision:
@@ -95,7 +95,7 @@ async def read_revision(bus: Bus, revision: int) -> Document | None:
     return None
 
 
-def diff_documents(older: Document, newer: Document) -> tuple[DiffLine, ...]:
+def diff_documents(older: TruthText, newer: TruthText) -> tuple[DiffLine, ...]:
     """Return the difference of two documents with three lines around each change."""
     return tuple(_diff_lines(older.text, newer.text))[:MAX_DIFF_LINES]
 

@@ -14,13 +14,13 @@ from markupsafe import Markup
 from marketswarm.status import describe_hold
 from marketswarm.text import format_duration
 from services.board.snapshot import (
+    BarSpan,
     FleetSnapshot,
     HealerView,
-    ServiceView,
+    ServiceSnapshot,
+    ServiceState,
     SilenceView,
-    Span,
     SpanState,
-    State,
     Uptime,
 )
 from services.board.topology_picture import draw_picture
@@ -50,7 +50,7 @@ class Watcher:
     """Hold a part that is shown above the services: a bus, a healer, the sentinel or the notifier."""
 
     name: str
-    state: State
+    state: ServiceState
     text: str = ""
 
 
@@ -58,14 +58,16 @@ def write_headline(snapshot: FleetSnapshot) -> str:
     """Return how many services are down: `2 of 7 down, 1 unknown`, or `all 7 up`."""
     counts = snapshot.counts()
     total = len(snapshot.services)
-    if counts[State.UP] == total:
+    if counts[ServiceState.UP] == total:
         return f"all {total} up" if total else "no services"
-    down = f"{counts[State.DOWN] or 'none'} of {total} down"
-    others = (state for state in counts if state not in (State.UP, State.DOWN) and counts[state])
+    down = f"{counts[ServiceState.DOWN] or 'none'} of {total} down"
+    others = (
+        state for state in counts if state not in (ServiceState.UP, ServiceState.DOWN) and counts[state]
+    )
     return ", ".join((down, *(f"{counts[state]} {state}" for state in others)))
 
 
-def describe_service(one: ServiceView) -> list[Phrase]:
+def describe_service(one: ServiceSnapshot) -> list[Phrase]:
     """Return what there is to say of a service beside its state: its outage, its last run, its own words."""
     found = _describe_outage(one)
     if one.last_run is not None and not one.last_run.ok:
@@ -77,11 +79,11 @@ def describe_service(one: ServiceView) -> list[Phrase]:
     return found
 
 
-def _describe_outage(one: ServiceView) -> list[Phrase]:
+def _describe_outage(one: ServiceSnapshot) -> list[Phrase]:
     """Return since when a service is down, why, who knows of it, and what delays its message."""
-    if one.state is State.UNWATCHABLE:
+    if one.state is ServiceState.UNWATCHABLE:
         return [Phrase("the healer may not hear it")]
-    if one.state is not State.DOWN:
+    if one.state is not ServiceState.DOWN:
         return []
     found = [Phrase(f"needs {one.cause}, which is down")] if one.cause else []
     found.append(Phrase("never heard") if one.since is None else Phrase("silent since", one.since))
@@ -93,7 +95,7 @@ def _describe_outage(one: ServiceView) -> list[Phrase]:
     return found
 
 
-def find_silences(snapshot: FleetSnapshot, one: ServiceView) -> list[SilenceView]:
+def find_silences(snapshot: FleetSnapshot, one: ServiceSnapshot) -> list[SilenceView]:
     """Return the silences in force that a service is under."""
     return [
         each
@@ -106,12 +108,16 @@ def find_silences(snapshot: FleetSnapshot, one: ServiceView) -> list[SilenceView
 def list_watchers(snapshot: FleetSnapshot) -> list[Watcher]:
     """Return the buses, the healers, the sentinel and the notifier with their states."""
     found = [
-        Watcher(bus.name, State.UP if bus.state == "up" else State.DOWN, _describe_bus(bus.state, bus.reason))
+        Watcher(
+            bus.name,
+            ServiceState.UP if bus.state == "up" else ServiceState.DOWN,
+            _describe_bus(bus.state, bus.reason),
+        )
         for bus in snapshot.buses
     ]
     found += [_watch_healer(one) for one in snapshot.healers]
     if not snapshot.healers:
-        found.append(Watcher("healer", State.UNKNOWN, "nobody leads"))
+        found.append(Watcher("healer", ServiceState.UNKNOWN, "nobody leads"))
     for svc in ("sentinel", "notifier"):
         one = snapshot.find(svc)
         if one is not None:
@@ -130,10 +136,10 @@ def _watch_healer(one: HealerView) -> Watcher:
     """Return a healer, and whether it leads."""
     name = f"healer {one.boot}"
     if not one.is_leader:
-        return Watcher(name, State.UP, "standby")
+        return Watcher(name, ServiceState.UP, "standby")
     if one.lapsed_at is not None:
-        return Watcher(name, State.DOWN, "its lease ran out: nobody leads")
-    return Watcher(name, State.UP, "leads")
+        return Watcher(name, ServiceState.DOWN, "its lease ran out: nobody leads")
+    return Watcher(name, ServiceState.UP, "leads")
 
 
 def _describe_notifier(snapshot: FleetSnapshot) -> str:
@@ -143,7 +149,7 @@ def _describe_notifier(snapshot: FleetSnapshot) -> str:
     return ", ".join(filter(None, (waiting, dead)))
 
 
-def format_instances(one: ServiceView) -> str:
+def format_instances(one: ServiceSnapshot) -> str:
     """Return `3`, or `3/4` if the truth asks for a number."""
     if one.instances is None:
         return NONE
@@ -187,7 +193,7 @@ def find_known_part(uptime: Uptime | None, window: str, now: float) -> int | Non
     return None if part < _LEAST_UNKNOWN else max(0, min(99, int(100 * (1 - part))))
 
 
-def draw_paths(spans: Iterable[Span], now: float, length_sec: float = HOUR_SEC) -> dict[SpanState, str]:
+def draw_paths(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> dict[SpanState, str]:
     """Return the paths of a bar, by state, in a picture 3600 wide and 20 high whose right end is `now`.
 
     What no span covers is unknown. An outage is drawn wide enough to be seen.
@@ -214,7 +220,7 @@ def _place(ts: float, now: float, length_sec: float) -> int:
     return max(0, min(_BAR_WIDTH, int(_BAR_WIDTH - (now - ts) * _BAR_WIDTH / length_sec + 0.5)))
 
 
-def describe_bar(spans: Iterable[Span], now: float, length_sec: float = HOUR_SEC) -> str:
+def describe_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> str:
     """Return a bar in words: `up`, or `down 4 min, nobody listened 2 min, else up`."""
     sums: dict[SpanState, float] = {"up": 0.0, "down": 0.0, "unknown": 0.0}
     for span in spans:
@@ -230,7 +236,7 @@ def describe_bar(spans: Iterable[Span], now: float, length_sec: float = HOUR_SEC
     return ", ".join([*words, "else up"]) if words else "up"
 
 
-def draw_bar(spans: Iterable[Span], now: float, length_sec: float = HOUR_SEC) -> Markup:
+def draw_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> Markup:
     """Return the picture of a bar, with its words for those who don't see it."""
     spans = tuple(spans)
     paths = draw_paths(spans, now, length_sec)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from services.board.snapshot import State
+from services.board.snapshot import ServiceState
 from support.board_examples import make_large, make_small, make_well
 from support.rig.board_site import BoardSite
 from support.rig.browser import PHONE, Tab, needs_chromium
@@ -43,7 +43,7 @@ def names(page: Page) -> list[str]:
 
 
 def test_a_browser_draws_the_rows_that_the_server_draws(small: BoardSite, new_tab: Tabs):
-    for state in State:
+    for state in ServiceState:
         row = f"{ROWS}.{state} >> nth=0"
         plain = new_tab(java_script_enabled=False).open(small.url, live=False).locator(row).inner_html()
         drawn = new_tab().open(small.url).locator(row).inner_html()
@@ -214,7 +214,7 @@ def test_the_ring_of_the_focus_is_seen_on_all_that_can_have_it(small: BoardSite,
 
 def test_less_motion_is_none(small: BoardSite, new_tab: Tabs):
     page = new_tab(reduced_motion="reduce").open(small.url)
-    small.change("mesh", state=State.DOWN)
+    small.change("mesh", state=ServiceState.DOWN)
     expect(page.locator('[data-svc="mesh"].down')).to_be_visible()
     assert page.evaluate("document.getAnimations().length") == 0
 

@@ -12,8 +12,8 @@ from marketswarm.bus import Bus
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.history import store
 from marketswarm.history.fleet_history import PERIOD_HOURS
-from marketswarm.history.rollup import HOUR_SEC, Outage, Seconds
-from marketswarm.history.spans import State
+from marketswarm.history.rollup import HOUR_SEC, PastOutage, Seconds
+from marketswarm.history.spans import KnownState
 from marketswarm.history.store import begin_history, read_history, write_history
 from marketswarm.truth import parse_truth
 from services.board import recorder as recorder_module
@@ -112,7 +112,7 @@ async def begin_long_ago(bus, server, hours):
     stored = begin_history(begin)
     stored.history.follow(dict.fromkeys([*NAMES, "healer"], "system-redis"), 3000.0, begin)
     for name in [*NAMES, "healer"]:
-        stored.history.adopt(name, State.UP, begin - 2 * HOUR_SEC)
+        stored.history.adopt(name, KnownState.UP, begin - 2 * HOUR_SEC)
     assert await write_history(bus, stored, b"0-0")
     set_beat(server, hours * 400, started=begin - 2.0 * HOUR_SEC)
     return begin
@@ -155,7 +155,9 @@ async def test_what_happened_is_recorded_and_read_back(bus, server):
     now = time.time()
     assert uptime(recorder, "svc00", now)["24h"].down == 600
     assert uptime(recorder, "svc01", now)["24h"].share == 1
-    assert recorder.history.outages("svc00", int(now)) == [Outage(begin + HOUR_SEC, begin + HOUR_SEC + 600)]
+    assert recorder.history.outages("svc00", int(now)) == [
+        PastOutage(begin + HOUR_SEC, begin + HOUR_SEC + 600)
+    ]
     assert (await sums(bus, now))["svc00"][0] == uptime(recorder, "svc00", now)
 
 
@@ -285,7 +287,7 @@ async def test_a_board_that_comes_to_a_running_fleet_begins_with_this_hour(bus, 
     now = int(time.time())
     assert recorder.history.final == now // HOUR_SEC
     assert uptime(recorder, "svc00", now)["1y"] == Seconds(up=now % HOUR_SEC)
-    assert recorder.history.recent("svc00", now)[0].state is State.UNKNOWN
+    assert recorder.history.recent("svc00", now)[0].state is KnownState.UNKNOWN
 
 
 async def test_a_machine_that_was_off_for_hours_leaves_them_unknown(bus, server):
@@ -318,7 +320,7 @@ async def test_a_log_that_was_deleted_is_read_from_its_beginning(bus, server):
     miss = Event(Kind.HEARTBEAT_MISS, "svc02", begin + 5030.0, "x", "healer", since=begin + 5000.0)
     server.cmd("XADD", "healer:alerts:log", "1-1", "event", encode_event(miss))
     await recorder.step(block_sec=None)
-    assert recorder.history.outages("svc02", int(time.time())) == [Outage(begin + 5000, None)]
+    assert recorder.history.outages("svc02", int(time.time())) == [PastOutage(begin + 5000, None)]
 
 
 FUTURE = orjson.dumps({"final": 900_000, "until": 900_000 * HOUR_SEC, "heard": []})
@@ -380,7 +382,7 @@ async def test_a_recorder_goes_on_when_its_server_is_back(tmp_path):
             server.cmd(
                 "XADD", "healer:alerts:log", "*", "event", encode_event(make_miss("svc00", time.time()))
             )
-            await wait_for(lambda: recorder.history.services["svc00"].timeline.current() is State.DOWN)
+            await wait_for(lambda: recorder.history.services["svc00"].timeline.current() is KnownState.DOWN)
         finally:
             running.cancel()
             with contextlib.suppress(asyncio.CancelledError):

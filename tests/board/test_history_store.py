@@ -8,7 +8,7 @@ from marketswarm.beat import Beat
 from marketswarm.bus import Bus
 from marketswarm.history.fleet_history import PERIOD_HOURS
 from marketswarm.history.rollup import HOUR_SEC, Run
-from marketswarm.history.spans import State
+from marketswarm.history.spans import KnownState
 from marketswarm.history.store import begin_history, read_history, write_history
 from support.pages import table
 from support.rig import Server
@@ -43,7 +43,7 @@ def make_history(hours_of_a_day, count):
     history = stored.history
     history.follow(dict.fromkeys(name_services(count), "system-redis"), 30.0, begin * HOUR_SEC)
     for n, name in enumerate(name_services(count)):
-        history.adopt(name, State.UP, begin * HOUR_SEC - 3600.0)
+        history.adopt(name, KnownState.UP, begin * HOUR_SEC - 3600.0)
         runs = [
             Run(begin + day * 24 + hour, 1, down + (day + n) % 50, 0)
             for day in range(365)
@@ -103,15 +103,15 @@ async def test_a_board_that_was_overtaken_writes_nothing(bus):
     now = int(time.time())
     assert await write_history(bus, make_history([], 3), b"1-1")
     one, two = await read_history(bus, now), await read_history(bus, now)
-    one.history.adopt("service_00000", State.DOWN, now - 10.0)
+    one.history.adopt("service_00000", KnownState.DOWN, now - 10.0)
     assert await write_history(bus, one, b"2-2")
-    two.history.adopt("service_00001", State.DOWN, now - 20.0)
+    two.history.adopt("service_00001", KnownState.DOWN, now - 20.0)
     assert not await write_history(bus, two, b"3-3")
     stored = await read_history(bus, now)
     assert stored.position == b"2-2"
     states = {svc: record.timeline.current() for svc, record in stored.history.services.items()}
     assert states == {
-        "service_00000": State.DOWN,
-        "service_00001": State.UP,
-        "service_00002": State.UP,
+        "service_00000": KnownState.DOWN,
+        "service_00001": KnownState.UP,
+        "service_00002": KnownState.UP,
     }

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import expect
 
-from services.board.snapshot import State
+from services.board.snapshot import ServiceState
 from support.board_examples import HOSTILE, make_hostile, make_pages, make_small
 from support.rig.board_site import BoardSite
 from support.rig.browser import Tab, needs_chromium
@@ -37,7 +37,7 @@ def test_markup_is_text(site: BoardSite, new_tab: Tabs, path: str):
 def test_a_change_full_of_markup_is_text(site: BoardSite, new_tab: Tabs):
     page = new_tab().open(site.url)
     for text in HOSTILE:
-        site.change(HOSTILE[0], state=State.DOWN, detail=text, cause=text, acked_by=text, since=None)
+        site.change(HOSTILE[0], state=ServiceState.DOWN, detail=text, cause=text, acked_by=text, since=None)
         expect(page.locator("#rows tr").first.locator(".says")).to_contain_text(
             text.replace("\x1b", "").strip()[:9]
         )

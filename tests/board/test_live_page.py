@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from playwright.sync_api import Page, expect
 
-from services.board.snapshot import BusView, State
+from services.board.snapshot import BusSnapshot, ServiceState
 from support.board_examples import make_service, make_well
 from support.rig.board_site import BoardSite
 from support.rig.browser import Tab, needs_chromium
@@ -28,14 +28,14 @@ def row(page: Page, svc: str):
 
 def test_a_row_turns_and_goes_to_the_top_and_back(site: BoardSite, new_tab: Tabs):
     page = new_tab().open(site.url)
-    site.change("notifier", state=State.DOWN, since=site.now() - 31, acked_by="ana")
+    site.change("notifier", state=ServiceState.DOWN, since=site.now() - 31, acked_by="ana")
     expect(row(page, "notifier")).to_contain_text("down")
     expect(row(page, "notifier")).to_contain_text("acknowledged by ana")
     expect(page.locator("#rows tr").first).to_have_attribute("data-svc", "notifier")
     expect(page.locator("h1")).to_have_text("1 of 7 down")
     expect(page.locator("#icon")).to_have_attribute("href", re.compile(r"/bad\.svg$"))
     assert page.title().startswith("1 of 7 down")
-    site.change("notifier", state=State.UP, since=None, acked_by=None)
+    site.change("notifier", state=ServiceState.UP, since=None, acked_by=None)
     expect(page.locator("h1")).to_have_text("all 7 up")
     expect(page.locator("#rows tr").last).to_have_attribute("data-svc", "notifier")
 
@@ -51,7 +51,7 @@ def test_services_come_and_go_in_the_order_of_the_truth(site: BoardSite, new_tab
 
 def test_a_lost_bus_and_a_note_are_shown(site: BoardSite, new_tab: Tabs):
     page = new_tab().open(site.url)
-    buses = (site.snapshot.buses[0], BusView("market-redis", "away", "refused"))
+    buses = (site.snapshot.buses[0], BusSnapshot("market-redis", "away", "refused"))
     site.move(replace(site.snapshot, buses=buses, notes=("bus market-redis does not answer: refused",)))
     expect(page.locator("#parts .down")).to_have_text("market-redis")
     expect(page.locator("#notes")).to_have_text("bus market-redis does not answer: refused")
@@ -68,9 +68,9 @@ def test_silence_counts_on_and_a_beat_begins_it_anew(site: BoardSite, new_tab: T
 def test_the_focus_stays_where_it_is_when_rows_move(site: BoardSite, new_tab: Tabs):
     page = new_tab().open(site.url)
     row(page, "mesh").locator("a").focus()
-    site.change("notifier", state=State.DOWN)
+    site.change("notifier", state=ServiceState.DOWN)
     expect(page.locator("#rows tr").first).to_have_attribute("data-svc", "notifier")
-    site.change("mesh", state=State.DOWN)
+    site.change("mesh", state=ServiceState.DOWN)
     expect(page.locator("#rows tr").first).to_have_attribute("data-svc", "mesh")
     assert page.evaluate("document.activeElement.textContent") == "mesh"
 
@@ -81,7 +81,7 @@ def test_a_page_that_lost_its_server_says_so_and_catches_up(site: BoardSite, new
     site.stop()
     expect(page.get_by_role("status").first).to_contain_text("The board does not answer", timeout=1500)
     expect(page.locator("body")).to_have_class("stale")
-    site.change("mesh", state=State.DOWN, since=site.now() - 31)
+    site.change("mesh", state=ServiceState.DOWN, since=site.now() - 31)
     site.start()
     page.wait_for_selector("body.live", timeout=10_000)
     expect(page.locator("#banner")).to_be_hidden()
@@ -93,7 +93,7 @@ def test_a_page_that_is_offline_says_so_at_once(site: BoardSite, new_tab: Tabs):
     page = tab.open(site.url)
     tab.context.set_offline(True)
     expect(page.get_by_role("status").first).to_contain_text("offline", timeout=1000)
-    site.change("mesh", state=State.DOWN)
+    site.change("mesh", state=ServiceState.DOWN)
     tab.context.set_offline(False)
     page.wait_for_selector("body.live", timeout=10_000)
     expect(row(page, "mesh")).to_contain_text("down")
@@ -106,7 +106,7 @@ def test_a_connection_that_says_nothing_is_made_again(site: BoardSite, new_tab: 
         "document.body.dataset.seen = ''; new MutationObserver(() => { document.body.dataset.seen +="
         " document.body.className + ' '; }).observe(document.body, { attributeFilter: ['class'] })"
     )
-    site.change("mesh", state=State.DOWN)
+    site.change("mesh", state=ServiceState.DOWN)
     expect(row(page, "mesh")).to_contain_text("down", timeout=15_000)
     assert "stale" in page.evaluate("document.body.dataset.seen")
 
@@ -119,7 +119,7 @@ def test_a_machine_that_slept_reads_everything_anew(site: BoardSite, new_tab: Ta
     page.clock.run_for(2000)
     page.wait_for_selector("body.live")
     site.is_silent = True
-    site.change("mesh", state=State.DOWN)
+    site.change("mesh", state=ServiceState.DOWN)
     site.is_silent = False
     page.clock.set_system_time("2100-01-01T00:00:00Z")  # no timer ran meanwhile
     page.clock.run_for(2000)
@@ -128,6 +128,6 @@ def test_a_machine_that_slept_reads_everything_anew(site: BoardSite, new_tab: Ta
 
 def test_a_service_page_follows_its_service(site: BoardSite, new_tab: Tabs):
     page = new_tab().open(f"{site.url}/services/mesh")
-    site.change("mesh", state=State.DOWN, since=site.now() - 31, last_beat_at=site.now() - 31)
+    site.change("mesh", state=ServiceState.DOWN, since=site.now() - 31, last_beat_at=site.now() - 31)
     expect(page.locator("main .head")).to_contain_text("silent since")
     expect(page.locator("[data-silence]")).to_have_text("33 s", timeout=5000)

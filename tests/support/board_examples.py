@@ -30,15 +30,15 @@ from services.board.pages import (
 )
 from services.board.past import OutageView, Past
 from services.board.snapshot import (
-    BusView,
+    BarSpan,
+    BusSnapshot,
     FleetSnapshot,
     HealerView,
-    LastRun,
+    LastRunView,
     PendingView,
-    ServiceView,
+    ServiceSnapshot,
+    ServiceState,
     SilenceView,
-    Span,
-    State,
     Uptime,
     fold_incidents,
 )
@@ -54,26 +54,32 @@ HOSTILE = (
 )
 
 
-def make_service(svc: str, state: State = State.UP, **values: object) -> ServiceView:
+def make_service(svc: str, state: ServiceState = ServiceState.UP, **values: object) -> ServiceSnapshot:
     """Return a service that has been in its state for ten minutes, and up before; `values` replace fields."""
-    kind = "up" if state in (State.UP, State.FAILED) else "down" if state is State.DOWN else "unknown"
-    usual = ServiceView(
+    kind = (
+        "up"
+        if state in (ServiceState.UP, ServiceState.FAILED)
+        else "down"
+        if state is ServiceState.DOWN
+        else "unknown"
+    )
+    usual = ServiceSnapshot(
         svc,
         state,
         "system-redis",
         30.0,
-        last_beat_at=AT - (604.0 if state is State.DOWN else 4.0),
+        last_beat_at=AT - (604.0 if state is ServiceState.DOWN else 4.0),
         instances=1,
         replicas=1,
         boot="b7c1d2e3",
         rev=12,
         restarts=0,
         status="ok",
-        since=AT - 604.0 if state is State.DOWN else None,
+        since=AT - 604.0 if state is ServiceState.DOWN else None,
         tags=("ingest",),
-        recent=(Span("up", AT - 3600, AT - 600), Span(kind, AT - 600)),
+        recent=(BarSpan("up", AT - 3600, AT - 600), BarSpan(kind, AT - 600)),
         uptime={
-            "24h": Uptime(0.993 if state is State.DOWN else 1.0),
+            "24h": Uptime(0.993 if state is ServiceState.DOWN else 1.0),
             "7d": Uptime(0.9991, 3600.0),
             "30d": Uptime(0.9998, 86400.0 * 9),
             "1y": Uptime(0.99987, 86400.0 * 300),
@@ -85,10 +91,10 @@ def make_service(svc: str, state: State = State.UP, **values: object) -> Service
 def make_small() -> FleetSnapshot:
     """Return a fleet of ten services, one or more in each state."""
     services = (
-        make_service("rss_agg", State.DOWN, description="Reads news feeds", severity="critical"),
+        make_service("rss_agg", ServiceState.DOWN, description="Reads news feeds", severity="critical"),
         make_service(
             "vexy_ai",
-            State.DOWN,
+            ServiceState.DOWN,
             cause="rss_agg",
             depends_on=("rss_agg",),
             tags=("worker",),
@@ -98,20 +104,22 @@ def make_small() -> FleetSnapshot:
         make_service("mesh", tags=("coordinator",), detail="14 keys measured"),
         make_service(
             "nightly-backup",
-            State.FAILED,
+            ServiceState.FAILED,
             tags=("job",),
-            last_run=LastRun(ok=False, text="exit 3 after 12.4 s", ended_at=AT - 4000),
+            last_run=LastRunView(ok=False, text="exit 3 after 12.4 s", ended_at=AT - 4000),
             recent=(
-                Span("unknown", AT - 3600, AT - 2900),
-                Span("up", AT - 2900, AT - 700),
-                Span("up", AT - 700),
+                BarSpan("unknown", AT - 3600, AT - 2900),
+                BarSpan("up", AT - 2900, AT - 700),
+                BarSpan("up", AT - 700),
             ),
         ),
-        make_service("prices", State.SILENT, bus="market-redis", last_beat_at=AT - 75, tags=("market",)),
-        make_service("quotes", State.UNWATCHABLE, bus="market-redis", tags=("market",)),
+        make_service(
+            "prices", ServiceState.SILENT, bus="market-redis", last_beat_at=AT - 75, tags=("market",)
+        ),
+        make_service("quotes", ServiceState.UNWATCHABLE, bus="market-redis", tags=("market",)),
         make_service(
             "archive",
-            State.UNKNOWN,
+            ServiceState.UNKNOWN,
             bus="market-redis",
             last_beat_at=None,
             instances=None,
@@ -128,11 +136,11 @@ def make_small() -> FleetSnapshot:
             tags=("monitor",),
             restarts=3,
             recent=(
-                Span("up", AT - 3600, AT - 1800),
-                Span("down", AT - 1800, AT - 1795),
-                Span("up", AT - 1795, AT - 900),
-                Span("down", AT - 900, AT - 780),
-                Span("up", AT - 780),
+                BarSpan("up", AT - 3600, AT - 1800),
+                BarSpan("down", AT - 1800, AT - 1795),
+                BarSpan("up", AT - 1795, AT - 900),
+                BarSpan("down", AT - 900, AT - 780),
+                BarSpan("up", AT - 780),
             ),
         ),
         make_service("notifier", tags=("monitor",)),
@@ -142,7 +150,7 @@ def make_small() -> FleetSnapshot:
         "prod",
         12,
         services,
-        (BusView("system-redis", "up"), BusView("market-redis", "unheard", "deaf")),
+        (BusSnapshot("system-redis", "up"), BusSnapshot("market-redis", "unheard", "deaf")),
         (HealerView("a1b2c3", is_leader=True, epoch=4), HealerView("d4e5f6", is_leader=False)),
         fold_incidents(services),
         (
@@ -168,7 +176,7 @@ def make_well() -> FleetSnapshot:
     return replace(
         small,
         services=tuple(make_service(name, uptime={"24h": Uptime(1.0, 80000.0)}) for name in names),
-        buses=(BusView("system-redis", "up"), BusView("market-redis", "up")),
+        buses=(BusSnapshot("system-redis", "up"), BusSnapshot("market-redis", "up")),
         incidents=(),
         pending=(),
         silences=(),
@@ -183,9 +191,9 @@ def make_large(count: int, down: int = 7) -> FleetSnapshot:
     services = [
         make_service(
             f"{tags[number % 5]}-{number:05}",
-            State.DOWN
+            ServiceState.DOWN
             if number % max(1, count // max(1, down)) == 3 and number // max(1, count // max(1, down)) < down
-            else State.UP,
+            else ServiceState.UP,
             tags=(tags[number % 5],),
             bus="market-redis" if number % 3 == 0 else "system-redis",
             last_beat_at=AT - number % 10,
@@ -202,7 +210,7 @@ def make_hostile() -> FleetSnapshot:
     services = tuple(
         make_service(
             text,
-            State.DOWN if number % 2 else State.UP,
+            ServiceState.DOWN if number % 2 else ServiceState.UP,
             description=text,
             detail=text,
             status=text,
@@ -214,7 +222,7 @@ def make_hostile() -> FleetSnapshot:
             held=text,
             severity=text,
             depends_on=(text,),
-            last_run=LastRun(ok=False, text=text),
+            last_run=LastRunView(ok=False, text=text),
         )
         for number, text in enumerate(HOSTILE)
     )
@@ -223,7 +231,7 @@ def make_hostile() -> FleetSnapshot:
         fleet=HOSTILE[3],
         services=services,
         incidents=fold_incidents(replace(one, cause=None) for one in services),
-        buses=(BusView(HOSTILE[0], "away", HOSTILE[1]),),
+        buses=(BusSnapshot(HOSTILE[0], "away", HOSTILE[1]),),
         healers=(HealerView(HOSTILE[0], is_leader=True), HealerView(HOSTILE[1], is_leader=False)),
         silences=(SilenceView("s", HOSTILE, HOSTILE, AT, AT, HOSTILE[0], HOSTILE[1]),),
         pending=(PendingView("p", HOSTILE[0], HOSTILE[1], AT, AT, AT, HOSTILE[2]),),
@@ -233,7 +241,7 @@ def make_hostile() -> FleetSnapshot:
 
 def make_events(snapshot: FleetSnapshot) -> tuple[AlertView, ...]:
     """Return events on the alert log, some for each service that is down."""
-    down = [one for one in snapshot.services if one.state is State.DOWN]
+    down = [one for one in snapshot.services if one.state is ServiceState.DOWN]
     return tuple(
         event
         for number, one in enumerate(down)
@@ -273,7 +281,7 @@ def make_lines(snapshot: FleetSnapshot) -> tuple[FlowLine, ...]:
     known = {one.svc: one.state for one in snapshot.services}
 
     def end(svc: str, **values: Any) -> FlowEnd:
-        return FlowEnd(svc, known.get(svc, State.UP), **values)
+        return FlowEnd(svc, known.get(svc, ServiceState.UP), **values)
 
     if "massive" not in known:
         names = list(known)
@@ -329,20 +337,20 @@ def make_lines(snapshot: FleetSnapshot) -> tuple[FlowLine, ...]:
     )
 
 
-def make_past(one: ServiceView) -> Past:
+def make_past(one: ServiceSnapshot) -> Past:
     """Return an outage that lasts, if it does, and two that are over."""
     over = (OutageView(AT - 50_000, AT - 49_000), OutageView(AT - 900_000, AT - 870_000))
-    now = (OutageView(AT - 604, None),) if one.state is State.DOWN else ()
+    now = (OutageView(AT - 604, None),) if one.state is ServiceState.DOWN else ()
     day = (
-        Span("unknown", AT - 86_400, AT - 60_000),
-        Span("up", AT - 60_000, AT - 50_000),
-        Span("down", AT - 50_000, AT - 49_000),
-        Span("up", AT - 49_000),
+        BarSpan("unknown", AT - 86_400, AT - 60_000),
+        BarSpan("up", AT - 60_000, AT - 50_000),
+        BarSpan("down", AT - 50_000, AT - 49_000),
+        BarSpan("up", AT - 49_000),
     )
     month = (
-        Span("up", AT - 2e6, AT - 900_000),
-        Span("down", AT - 900_000, AT - 870_000),
-        Span("up", AT - 870_000),
+        BarSpan("up", AT - 2e6, AT - 900_000),
+        BarSpan("down", AT - 900_000, AT - 870_000),
+        BarSpan("up", AT - 870_000),
     )
     return Past(now + over, day, month)
 
@@ -356,7 +364,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
     def show_fleet(frame: Frame, params: dict[str, str]) -> Page:
         choice = FleetQuery(
             text=params.get("text", ""),
-            states=tuple(State(each) for each in params.get("states", "").split(",") if each),
+            states=tuple(ServiceState(each) for each in params.get("states", "").split(",") if each),
             tag=params.get("tag", ""),
             sort=cast("Any", params.get("sort", "state")),
             group=cast("Any", params.get("group", "")),

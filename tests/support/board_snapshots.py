@@ -2,15 +2,15 @@
 
 from services.board.snapshot import (
     WINDOWS,
-    BusView,
+    BarSpan,
+    BusSnapshot,
     FleetSnapshot,
     HealerView,
-    LastRun,
+    LastRunView,
     PendingView,
-    ServiceView,
+    ServiceSnapshot,
+    ServiceState,
     SilenceView,
-    Span,
-    State,
     Uptime,
     find_cause,
     fold_incidents,
@@ -20,10 +20,10 @@ AT = 1_790_000_000.0
 HOSTILE = "<script>alert(1)</script>\"'&\\x1b[31m"
 
 
-def make_service(svc: str, state: State = State.UP, **fields: object) -> ServiceView:
+def make_service(svc: str, state: ServiceState = ServiceState.UP, **fields: object) -> ServiceSnapshot:
     """Return a service with a beat two seconds ago, an hour of spans and an uptime for each window."""
     down_at = AT - 300.0
-    is_down = state is State.DOWN
+    is_down = state is ServiceState.DOWN
     given: dict[str, object] = {
         "bus": "system-redis",
         "timeout_sec": 30.0,
@@ -35,23 +35,23 @@ def make_service(svc: str, state: State = State.UP, **fields: object) -> Service
         "status": "ok",
         "since": down_at - 30.0 if is_down else None,
         "recent": (
-            Span("unknown", AT - 3600.0, AT - 3000.0),
-            Span("up", AT - 3000.0, down_at if is_down else None),
-            *((Span("down", down_at),) if is_down else ()),
+            BarSpan("unknown", AT - 3600.0, AT - 3000.0),
+            BarSpan("up", AT - 3000.0, down_at if is_down else None),
+            *((BarSpan("down", down_at),) if is_down else ()),
         ),
         "uptime": {window: Uptime(0.9987, 600.0) for window in WINDOWS},
         **fields,
     }
-    return ServiceView(svc, state, **given)  # type: ignore[arg-type]
+    return ServiceSnapshot(svc, state, **given)  # type: ignore[arg-type]
 
 
-def make_snapshot(*services: ServiceView, at: float = AT, **fields: object) -> FleetSnapshot:
+def make_snapshot(*services: ServiceSnapshot, at: float = AT, **fields: object) -> FleetSnapshot:
     """Return a snapshot with these services, two buses and a healer; incidents follow from the services."""
     given: dict[str, object] = {
         "fleet": "example",
         "revision": 3,
         "services": services,
-        "buses": (BusView("system-redis", "up"), BusView("market-redis", "up")),
+        "buses": (BusSnapshot("system-redis", "up"), BusSnapshot("market-redis", "up")),
         "healers": (HealerView("342dc585a853", is_leader=True, epoch=1, host="vm"),),
         "incidents": fold_incidents(services),
         **fields,
@@ -72,11 +72,11 @@ def make_troubled_fleet() -> FleetSnapshot:
     depends_on = {"web": ("db",), "shop": ("web",), "cache": ()}
     down = {"db", "web", "shop", "cache"}
 
-    def make_down(svc: str, **fields: object) -> ServiceView:
+    def make_down(svc: str, **fields: object) -> ServiceSnapshot:
         """Return a service that is down, with its cause."""
         needs = depends_on.get(svc, ())
         return make_service(
-            svc, State.DOWN, depends_on=needs, cause=find_cause(svc, depends_on, down), **fields
+            svc, ServiceState.DOWN, depends_on=needs, cause=find_cause(svc, depends_on, down), **fields
         )
 
     services = (
@@ -86,20 +86,22 @@ def make_troubled_fleet() -> FleetSnapshot:
         make_down("cache", acked_by="ann", held="acked", held_until=AT + 600.0),
         make_service(
             "backup",
-            State.FAILED,
-            last_run=LastRun(
+            ServiceState.FAILED,
+            last_run=LastRunView(
                 ok=False, text="exit 3 after 12.4 s", ended_at=AT - 60.0, took_sec=12.4, exit_code=3
             ),
         ),
-        make_service("old", State.SILENT, last_beat_at=AT - 90.0),
-        make_service("shy", State.UNWATCHABLE),
-        make_service("far", State.UNKNOWN, bus="market-redis", last_beat_at=None, uptime={}, recent=()),
+        make_service("old", ServiceState.SILENT, last_beat_at=AT - 90.0),
+        make_service("shy", ServiceState.UNWATCHABLE),
+        make_service(
+            "far", ServiceState.UNKNOWN, bus="market-redis", last_beat_at=None, uptime={}, recent=()
+        ),
         make_service("evil", status="degraded", detail=HOSTILE, description=HOSTILE, tags=(HOSTILE,)),
         make_service("fine", instances=2, replicas=3, restarts=4),
     )
     return make_snapshot(
         *services,
-        buses=(BusView("system-redis", "up"), BusView("market-redis", "away", "connection refused")),
+        buses=(BusSnapshot("system-redis", "up"), BusSnapshot("market-redis", "away", "connection refused")),
         healers=(
             HealerView("342dc585a853", is_leader=True, epoch=4, host="vm"),
             HealerView("99aa00bb11cc", is_leader=False, host="vm2"),
@@ -119,7 +121,7 @@ def make_large_fleet(count: int = 1000) -> FleetSnapshot:
         *(
             make_service(
                 f"svc-{n:05d}",
-                State.DOWN if n % 50 == 7 else State.UP,
+                ServiceState.DOWN if n % 50 == 7 else ServiceState.UP,
                 tags=(f"team-{n % 10}",),
                 description=f"Example service number {n}",
             )

@@ -9,8 +9,8 @@ import pytest
 from marketswarm.bus import Bus
 from marketswarm.cli.history import ServiceReport, describe_report, format_share
 from marketswarm.event import Event, Kind, encode_event
-from marketswarm.history.rollup import WINDOWS, Outage, Seconds
-from marketswarm.history.spans import State
+from marketswarm.history.rollup import WINDOWS, PastOutage, Seconds
+from marketswarm.history.spans import KnownState
 from marketswarm.text import format_duration
 from marketswarm.truth import parse_truth
 from services.board.recorder import HistoryRecorder
@@ -24,7 +24,7 @@ def report(**more):
         "svc": "rss_agg",
         "at": T0,
         "since": T0 - 90_000,
-        "state": State.UP,
+        "state": KnownState.UP,
         "uptime": uptime,
         "outages": [],
     }
@@ -40,7 +40,7 @@ def test_uptime_is_shown_beside_what_is_unknown():
 
 
 def test_the_latest_outage_comes_first_and_one_that_lasts_is_named():
-    outages = [Outage(T0 - 9000, T0 - 8000), Outage(T0 - 60, None)]
+    outages = [PastOutage(T0 - 9000, T0 - 8000), PastOutage(T0 - 60, None)]
     lines = describe_report(report(outages=outages), T0)
     assert lines[-2].endswith("60 s, and it is down still")
     assert "still" not in lines[-1]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.cli.keyboard import Key, split_keys
+from marketswarm.cli.keyboard import NamedKey, split_keys
 
 
 @pytest.mark.parametrize(
@@ -10,11 +10,11 @@ from marketswarm.cli.keyboard import Key, split_keys
     [
         ("q", ["q"]),
         ("né", ["n", "é"]),
-        ("\x1b[A\x1bOB", [Key.UP, Key.DOWN]),
-        ("\x1b[5~\x1b[6~\x1b[H", [Key.PAGE_UP, Key.PAGE_DOWN, Key.HOME]),
-        ("\x1b", [Key.ESCAPE]),
-        ("\x1b\x1b[A", [Key.ESCAPE, Key.UP]),
-        ("\r\x7f\x08\x04", [Key.ENTER, Key.BACKSPACE, Key.BACKSPACE, Key.END]),
+        ("\x1b[A\x1bOB", [NamedKey.UP, NamedKey.DOWN]),
+        ("\x1b[5~\x1b[6~\x1b[H", [NamedKey.PAGE_UP, NamedKey.PAGE_DOWN, NamedKey.HOME]),
+        ("\x1b", [NamedKey.ESCAPE]),
+        ("\x1b\x1b[A", [NamedKey.ESCAPE, NamedKey.UP]),
+        ("\r\x7f\x08\x04", [NamedKey.ENTER, NamedKey.BACKSPACE, NamedKey.BACKSPACE, NamedKey.END]),
         ("\x1b[1;5Cx", ["x"]),
         ("\x00\x9b\u202e", []),
         ("", []),

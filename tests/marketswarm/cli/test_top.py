@@ -11,7 +11,7 @@ import termios
 import pytest
 from rich.console import Console
 
-from marketswarm.cli.keyboard import Key
+from marketswarm.cli.keyboard import NamedKey
 from marketswarm.cli.status import StatusReport
 from marketswarm.cli.top import View, choose_rows, draw_top, press_key
 from marketswarm.status import Notifications, ServiceRow
@@ -75,10 +75,10 @@ def test_a_key_chooses_the_order_and_the_same_key_turns_it_around(keys, order):
 
 def test_a_filter_finds_names_and_verdicts_whatever_their_case():
     assert names("/", *"z") == ["Zoo"]
-    assert names("/", *"DOWN", Key.ENTER) == ["Zoo"]
-    assert names("/", *"nq", Key.BACKSPACE, Key.ENTER, "n") == ["Zoo", "new"]
-    assert names("/", *"mesh", Key.ESCAPE) == names()
-    assert names("/", *"mesh", Key.ENTER, Key.ESCAPE) == names()
+    assert names("/", *"DOWN", NamedKey.ENTER) == ["Zoo"]
+    assert names("/", *"nq", NamedKey.BACKSPACE, NamedKey.ENTER, "n") == ["Zoo", "new"]
+    assert names("/", *"mesh", NamedKey.ESCAPE) == names()
+    assert names("/", *"mesh", NamedKey.ENTER, NamedKey.ESCAPE) == names()
 
 
 def test_while_a_filter_is_typed_letters_are_letters():
@@ -89,19 +89,19 @@ def test_while_a_filter_is_typed_letters_are_letters():
 
 def test_q_and_the_end_of_the_input_end_it():
     assert press_key(View(), "q", 4) is None
-    assert press_key(View(is_typing=True), Key.END, 4) is None
+    assert press_key(View(is_typing=True), NamedKey.END, 4) is None
 
 
 def test_scrolling_ends_at_the_first_and_the_last_row():
-    assert pressed(Key.UP).first == 0
-    assert pressed(Key.DOWN, Key.DOWN).first == 2
-    assert pressed(Key.PAGE_DOWN, Key.PAGE_DOWN).first == 3
-    assert pressed(Key.PAGE_DOWN, Key.HOME).first == 0
-    assert pressed(Key.PAGE_DOWN, "n").first == 0
-    assert press_key(View(), Key.DOWN, 0) == View()
+    assert pressed(NamedKey.UP).first == 0
+    assert pressed(NamedKey.DOWN, NamedKey.DOWN).first == 2
+    assert pressed(NamedKey.PAGE_DOWN, NamedKey.PAGE_DOWN).first == 3
+    assert pressed(NamedKey.PAGE_DOWN, NamedKey.HOME).first == 0
+    assert pressed(NamedKey.PAGE_DOWN, "n").first == 0
+    assert press_key(View(), NamedKey.DOWN, 0) == View()
 
 
-@pytest.mark.parametrize("key", ["x", "é", Key.REDRAW, Key.ENTER, Key.BACKSPACE])
+@pytest.mark.parametrize("key", ["x", "é", NamedKey.REDRAW, NamedKey.ENTER, NamedKey.BACKSPACE])
 def test_another_key_changes_nothing(key):
     assert press_key(View(), key, 4) == View()
 

@@ -20,7 +20,7 @@ from marketswarm.history.encoding import (
 from marketswarm.history.fleet_history import MAX_OUTAGES, PERIOD_HOURS, ServiceHistory
 from marketswarm.history.listening import Heard, Listening
 from marketswarm.history.rollup import HOUR_SEC, Run
-from marketswarm.history.spans import Change, State, Timeline, make_fact
+from marketswarm.history.spans import Change, KnownState, Timeline, make_fact
 
 H0 = 497_000
 T0 = H0 * HOUR_SEC
@@ -38,7 +38,7 @@ facts = st.lists(
 )
 timelines = st.builds(
     lambda state, found, refused: Timeline(T0, state, found, refused=refused),
-    st.sampled_from(State),
+    st.sampled_from(KnownState),
     facts,
     st.booleans(),
 )
@@ -94,7 +94,7 @@ def test_progress_is_read_back_as_it_was():
 
 
 def test_a_quiet_service_takes_a_few_bytes():
-    assert len(encode_service(ServiceHistory(H0, Timeline(T0, State.UP)))) <= 15
+    assert len(encode_service(ServiceHistory(H0, Timeline(T0, KnownState.UP)))) <= 15
 
 
 def test_the_worst_period_fits_its_limit():

@@ -15,12 +15,12 @@ from marketswarm.history.fleet_history import (
     FleetHistory,
     bus_subject,
 )
-from marketswarm.history.rollup import HOUR_SEC, WINDOWS, Outage, Seconds
-from marketswarm.history.spans import State
+from marketswarm.history.rollup import HOUR_SEC, WINDOWS, PastOutage, Seconds
+from marketswarm.history.spans import KnownState
 
 H0 = 497_000
 T0 = H0 * HOUR_SEC
-UP, DOWN, UNKNOWN = State.UP, State.DOWN, State.UNKNOWN
+UP, DOWN, UNKNOWN = KnownState.UP, KnownState.DOWN, KnownState.UNKNOWN
 BUS_OF = {"a": "system", "b": "system", "m": "market", "healer": "system"}
 
 
@@ -72,13 +72,13 @@ def test_an_outage_counts_from_the_last_beat():
         history.apply_event(each)
     assert history.uptime("a", T0 + 3600)["24h"] == Seconds(3000, 600, 0)
     assert history.uptime("b", T0 + 3600)["24h"] == Seconds(3600, 0, 0)
-    assert history.outages("a", T0 + 3600) == [Outage(T0 + 1000, T0 + 1600)]
+    assert history.outages("a", T0 + 3600) == [PastOutage(T0 + 1000, T0 + 1600)]
 
 
 def test_an_outage_that_lasts_has_no_end():
     history = listening()
     history.apply_event(outage("a", 1000, 1600)[0])
-    assert history.outages("a", T0 + 3600) == [Outage(T0 + 1000, None)]
+    assert history.outages("a", T0 + 3600) == [PastOutage(T0 + 1000, None)]
 
 
 def test_services_of_a_lost_bus_are_unknown_and_those_of_others_are_not():
@@ -153,7 +153,7 @@ def test_an_outage_that_began_in_finished_hours_corrects_them():
     history.apply_event(event(Kind.HEARTBEAT_MISS, "a", 30 * HOUR_SEC, 10 * HOUR_SEC + 1800))
     found = history.uptime("a", T0 + 30 * HOUR_SEC)
     assert found["7d"] == Seconds(10 * 3600 + 1800, 19 * 3600 + 1800, 0)
-    assert history.outages("a", T0 + 30 * HOUR_SEC) == [Outage(T0 + 10 * HOUR_SEC + 1800, None)]
+    assert history.outages("a", T0 + 30 * HOUR_SEC) == [PastOutage(T0 + 10 * HOUR_SEC + 1800, None)]
 
 
 def test_a_correction_comes_once_however_often_its_outage_is_told():

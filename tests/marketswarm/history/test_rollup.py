@@ -21,7 +21,7 @@ from marketswarm.history.rollup import (
     sum_hours,
     sum_runs,
 )
-from marketswarm.history.spans import Span, State
+from marketswarm.history.spans import KnownState, Span
 
 H0, HOURS = 497_000, 12
 BEGIN, END = H0 * HOUR_SEC, (H0 + HOURS) * HOUR_SEC
@@ -30,7 +30,7 @@ BEGIN, END = H0 * HOUR_SEC, (H0 + HOURS) * HOUR_SEC
 @st.composite
 def covering_spans(draw):
     cuts = sorted({BEGIN, END, *draw(st.lists(st.integers(BEGIN, END), max_size=10))})
-    return [Span(a, b, draw(st.sampled_from(State))) for a, b in pairwise(cuts)]
+    return [Span(a, b, draw(st.sampled_from(KnownState))) for a, b in pairwise(cuts)]
 
 
 @st.composite
@@ -90,7 +90,7 @@ def test_the_night_in_which_the_clocks_change_has_as_many_seconds_as_it_lasts():
         begin = int(dt.datetime.combine(day, dt.time(), zone).timestamp())
         after = dt.datetime.combine(day + dt.timedelta(days=1), dt.time(), zone)
         end = int(after.timestamp())
-        runs = count_hours([Span(begin, end, State.UP)], begin // HOUR_SEC, end // HOUR_SEC)
+        runs = count_hours([Span(begin, end, KnownState.UP)], begin // HOUR_SEC, end // HOUR_SEC)
         assert sum_runs(runs) == Seconds(up=hours * HOUR_SEC)
 
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.event import Event, Kind
-from marketswarm.history.spans import Change, Fact, Span, State, Timeline, make_fact, paint, read_event
+from marketswarm.history.spans import Change, Fact, KnownState, Span, Timeline, make_fact, paint, read_event
 
-UP, DOWN, UNKNOWN = State.UP, State.DOWN, State.UNKNOWN
+UP, DOWN, UNKNOWN = KnownState.UP, KnownState.DOWN, KnownState.UNKNOWN
 T0 = 1_790_000_000
 
 
@@ -155,7 +155,7 @@ def test_any_order_of_facts_and_any_repetition_give_the_same_spans(found, chance
     assert other.facts == line.facts
 
 
-@given(facts, st.lists(st.tuples(moments, moments), max_size=4), st.sampled_from(State))
+@given(facts, st.lists(st.tuples(moments, moments), max_size=4), st.sampled_from(KnownState))
 def test_spans_follow_each_other_without_holes_and_differ_from_their_neighbours(found, gaps, state):
     unheard = [Span(T0 + min(gap), T0 + max(gap), UNKNOWN) for gap in gaps]
     spans = Timeline(T0, state, found).spans(unheard, T0 + END)
@@ -176,7 +176,7 @@ def test_no_second_in_which_nobody_listened_is_up(found, gaps):
             )
 
 
-@given(facts, st.integers(0, END), st.sampled_from(State))
+@given(facts, st.integers(0, END), st.sampled_from(KnownState))
 def test_a_timeline_that_forgets_its_beginning_says_the_same_of_the_rest(found, at, state):
     line = Timeline(T0, state, found)
     before = seconds_of(line.spans((), T0 + END), T0 + at)

@@ -4,9 +4,9 @@ from marketswarm.event import Event, Kind
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.history.listening import Heard, Listening
 from marketswarm.history.rollup import HOUR_SEC
-from marketswarm.history.spans import State
+from marketswarm.history.spans import KnownState
 from services.board.history import HistoryBuilder
-from services.board.snapshot import Span, Uptime
+from services.board.snapshot import BarSpan, Uptime
 from services.board.snapshot_builder import NO_HISTORY
 
 T0 = 497_000 * HOUR_SEC
@@ -16,7 +16,7 @@ def make_history(services=("a", "b")):
     history = FleetHistory(T0 // HOUR_SEC, Listening(T0 + 7200, (Heard("one", 1, T0 + 7200),)))
     history.follow(dict.fromkeys(services, "system"), 30.0, T0)
     for svc in services:
-        history.adopt(svc, State.UP, T0 - 10)
+        history.adopt(svc, KnownState.UP, T0 - 10)
     return history
 
 
@@ -32,8 +32,8 @@ def test_a_span_that_lasts_has_no_end():
     history = make_history()
     add_miss(history, "a", T0 + 4000)
     found = HistoryBuilder().build(history, T0 + 5000.5)
-    assert found.recent["a"] == (Span("up", T0, T0 + 4000.0), Span("down", T0 + 4000.0, None))
-    assert found.recent["b"] == (Span("up", T0, None),)
+    assert found.recent["a"] == (BarSpan("up", T0, T0 + 4000.0), BarSpan("down", T0 + 4000.0, None))
+    assert found.recent["b"] == (BarSpan("up", T0, None),)
     assert found.uptime["b"]["24h"] == Uptime(1.0, 0.0, float(T0))
 
 
@@ -55,10 +55,10 @@ def test_uptime_is_made_anew_once_a_minute():
 def test_a_service_that_is_up_since_this_very_second_is_shown_as_up():
     history, builder = make_history(()), HistoryBuilder()
     history.follow({"a": "system"}, 30.0, T0 + 5000)
-    history.adopt("a", State.UP, T0 + 5000)
+    history.adopt("a", KnownState.UP, T0 + 5000)
     builder.build(history, T0 + 5000.4)
     for now in (T0 + 5001.0, T0 + 5100.0):
-        assert builder.build(history, now).recent["a"][-1] == Span("up", T0 + 5000.0, None)
+        assert builder.build(history, now).recent["a"][-1] == BarSpan("up", T0 + 5000.0, None)
 
 
 def test_a_window_that_began_before_the_history_says_when_that_begins():
@@ -71,13 +71,13 @@ def test_what_happens_is_shown_at_once():
     history, builder = make_history(), HistoryBuilder()
     builder.build(history, T0 + 5000.0)
     add_miss(history, "a", T0 + 4990)
-    assert builder.build(history, T0 + 5021.0).recent["a"][-1] == Span("down", T0 + 4990.0, None)
+    assert builder.build(history, T0 + 5021.0).recent["a"][-1] == BarSpan("down", T0 + 4990.0, None)
 
 
 def test_a_healer_that_is_silent_is_shown_as_unknown_in_time():
     history, builder = make_history(), HistoryBuilder()
     assert builder.build(history, T0 + 7230.0).recent["a"][-1].state == "up"
-    assert builder.build(history, T0 + 7231.0).recent["a"][-1] == Span("unknown", T0 + 7200.0, None)
+    assert builder.build(history, T0 + 7231.0).recent["a"][-1] == BarSpan("unknown", T0 + 7200.0, None)
 
 
 def test_a_history_that_was_read_again_is_shown():

@@ -1,5 +1,5 @@
 from services.board.pages import FleetQuery, Frame, group_services, select_services, sort_services
-from services.board.snapshot import State, Uptime
+from services.board.snapshot import ServiceState, Uptime
 from support.board_snapshots import (
     make_large_fleet,
     make_service,
@@ -31,7 +31,7 @@ def test_a_query_finds_by_name_description_tag_state_and_bus():
     assert names(select(fleet, text="front")) == ["web", "shop"]
     assert names(select(fleet, tag="front")) == ["web", "shop"]
     assert names(select(fleet, tag="fro")) == []
-    assert names(select(fleet, states=(State.FAILED, State.SILENT))) == ["backup", "old"]
+    assert names(select(fleet, states=(ServiceState.FAILED, ServiceState.SILENT))) == ["backup", "old"]
     assert names(select(fleet, bus="market-redis")) == ["far"]
 
 
@@ -66,7 +66,7 @@ def test_groups_stand_at_the_place_of_their_first_service():
 
 
 def test_the_path_of_a_query_names_only_what_differs():
-    query = FleetQuery(text="a&b", states=(State.DOWN, State.FAILED), wall=True)
+    query = FleetQuery(text="a&b", states=(ServiceState.DOWN, ServiceState.FAILED), wall=True)
     assert FleetQuery().url() == "/"
     assert query.url(text="") == "/?states=down%2Cfailed&wall=1"
     assert query.url(states=(), wall=False) == "/?text=a%26b"

@@ -4,9 +4,9 @@ from marketswarm.event import Event, Kind
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.history.listening import Heard, Listening
 from marketswarm.history.rollup import HOUR_SEC
-from marketswarm.history.spans import State
+from marketswarm.history.spans import KnownState
 from services.board.past import DAY_SEC, NO_PAST, OutageView, outline_past
-from services.board.snapshot import Span
+from services.board.snapshot import BarSpan
 
 T0 = 497_000 * HOUR_SEC  # some hour
 
@@ -16,7 +16,7 @@ def make_history(hours: int) -> FleetHistory:
     until = T0 + hours * HOUR_SEC
     history = FleetHistory(T0 // HOUR_SEC, Listening(until, (Heard("one", 1, until),)))
     history.follow({"a": "system"}, 30.0, T0)
-    history.adopt("a", State.UP, T0 - 10)
+    history.adopt("a", KnownState.UP, T0 - 10)
     return history
 
 
@@ -46,16 +46,16 @@ def test_an_outage_that_lasts_has_no_end():
     history.apply_event(Event(Kind.HEARTBEAT_MISS, "a", T0 + 5030.0, "x", "healer", since=T0 + 5000.0))
     past = outline_past(history, "a", T0 + 9000.5)
     assert past.outages == (OutageView(T0 + 5000.0, None),)
-    assert past.day[-1] == Span("down", T0 + 5000.0, None)
+    assert past.day[-1] == BarSpan("down", T0 + 5000.0, None)
 
 
 def test_the_last_hours_are_exact():
     history = make_history(3)
     add_outage(history, T0 + 5000, 100)
     expected = (
-        Span("up", T0, T0 + 5000.0),
-        Span("down", T0 + 5000.0, T0 + 5100.0),
-        Span("up", T0 + 5100.0, None),
+        BarSpan("up", T0, T0 + 5000.0),
+        BarSpan("down", T0 + 5000.0, T0 + 5100.0),
+        BarSpan("up", T0 + 5100.0, None),
     )
     past = outline_past(history, "a", T0 + 9000.5)
     assert past.day == past.month == expected
@@ -70,8 +70,8 @@ def test_finished_hours_and_days_are_sums():
     history.finish(target)
     past = outline_past(history, "a", T0 + 50 * HOUR_SEC)
     hour = T0 + 30 * HOUR_SEC
-    assert Span("up", hour + 0.0, hour + 3300.0) in past.day
-    assert Span("down", hour + 3300.0, hour + 3600.0) in past.day
+    assert BarSpan("up", hour + 0.0, hour + 3300.0) in past.day
+    assert BarSpan("down", hour + 3300.0, hour + 3600.0) in past.day
     assert next(span for span in past.month if span.state == "down").ends_at % DAY_SEC == 0
     for spans in (past.day, past.month):
         ends = [span.ends_at for span in spans[:-1]]

@@ -1,6 +1,6 @@
 from marketswarm.operator.token import Scope
 from marketswarm.operator_link.tokens import create_token
-from services.board.sessions import LASTS_SEC, MAX_NOTICES, MAX_SESSIONS, Notice, SessionStore
+from services.board.sessions import LASTS_SEC, MAX_NOTICES, MAX_SESSIONS, PageNotice, SessionStore
 
 TOKEN, _ = create_token("deploy", [Scope.WRITE], author="kim", now=1.0)
 HOME = "http://localhost"
@@ -43,8 +43,8 @@ def test_a_form_s_secret_is_the_session_s_alone():
 
 def test_a_notice_is_kept_for_the_page_to_be_loaded_again_but_not_for_ever():
     _, session = SessionStore().open(TOKEN, HOME, 0.0)
-    first = session.add_notice(Notice("done"))
-    assert session.find_notice(first) == session.find_notice(first) == Notice("done")
+    first = session.add_notice(PageNotice("done"))
+    assert session.find_notice(first) == session.find_notice(first) == PageNotice("done")
     for _ in range(MAX_NOTICES):
-        session.add_notice(Notice("more"))
+        session.add_notice(PageNotice("more"))
     assert session.find_notice(first) is None

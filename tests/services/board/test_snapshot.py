@@ -5,8 +5,8 @@ import orjson
 
 from services.board.snapshot import (
     URGENCY,
+    ServiceState,
     SnapshotDelta,
-    State,
     diff,
     encode_delta,
     encode_snapshot,
@@ -33,16 +33,16 @@ def apply(snapshot: dict, delta: dict) -> dict:
 
 
 def test_every_state_has_its_urgency_and_down_is_the_worst():
-    assert URGENCY.keys() == set(State)
-    assert min(State, key=URGENCY.__getitem__) is State.DOWN
+    assert URGENCY.keys() == set(ServiceState)
+    assert min(ServiceState, key=URGENCY.__getitem__) is ServiceState.DOWN
 
 
 def test_a_snapshot_counts_every_state_the_worst_first():
     counts = make_troubled_fleet().counts()
-    assert list(counts) == sorted(State, key=URGENCY.__getitem__)
-    assert counts[State.DOWN] == 4
-    assert counts[State.UP] == 2
-    assert make_small_fleet().counts()[State.DOWN] == 0
+    assert list(counts) == sorted(ServiceState, key=URGENCY.__getitem__)
+    assert counts[ServiceState.DOWN] == 4
+    assert counts[ServiceState.UP] == 2
+    assert make_small_fleet().counts()[ServiceState.DOWN] == 0
 
 
 def test_a_service_is_found_by_its_name():
@@ -125,10 +125,10 @@ def test_services_that_need_each_other_have_a_cause_and_the_search_ends():
 def test_incidents_fold_dependants_under_their_cause_and_begin_with_the_oldest():
     incidents = fold_incidents(
         [
-            make_service("new", State.DOWN, since=AT - 10),
-            make_service("never", State.DOWN, since=None),
-            make_service("old", State.DOWN, since=AT - 100),
-            make_service("leaf", State.DOWN, cause="old"),
+            make_service("new", ServiceState.DOWN, since=AT - 10),
+            make_service("never", ServiceState.DOWN, since=None),
+            make_service("old", ServiceState.DOWN, since=AT - 100),
+            make_service("leaf", ServiceState.DOWN, cause="old"),
             make_service("fine"),
         ]
     )

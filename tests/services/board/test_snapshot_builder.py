@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from marketswarm.beat import Beat
-from marketswarm.detector import State as Verdict
+from marketswarm.detector import ServiceState as Verdict
 from marketswarm.event import Event, Kind
 from marketswarm.monitor.store import RosterEntry
 from marketswarm.operator import Silence
@@ -18,8 +18,8 @@ from marketswarm.status import (
     PendingDelivery,
 )
 from marketswarm.truth import parse_truth
-from services.board.snapshot import HealerView, Span, State, Uptime, diff
-from services.board.snapshot_builder import History, Reading, apply_event, build_snapshot
+from services.board.snapshot import BarSpan, HealerView, ServiceState, Uptime, diff
+from services.board.snapshot_builder import FleetReading, HistoryExtract, apply_event, build_snapshot
 
 NOW = 1_790_000_000.0
 UP, DOWN = RosterEntry(Verdict.UP), RosterEntry(Verdict.DOWN)
@@ -48,7 +48,7 @@ TRUTH = parse_truth(
 
 
 def read(now=NOW, away=None, notifications=None, **state):
-    return Reading(now, TRUTH, 7, FleetState(**state), away or {}, notifications or Notifications())
+    return FleetReading(now, TRUTH, 7, FleetState(**state), away or {}, notifications or Notifications())
 
 
 def beat(svc="db", **more):
@@ -66,7 +66,7 @@ def test_a_fleet_that_beats_is_up_with_what_its_beats_say():
     )
     db = found.services[0]
     assert (found.fleet, found.revision, found.at) == ("prod", 7, NOW)
-    assert [one.state for one in found.services] == [State.UP] * 3
+    assert [one.state for one in found.services] == [ServiceState.UP] * 3
     assert (db.last_beat_at, db.instances, db.restarts, db.boot) == (NOW - 2, 2, 3, "boot1")
     assert db.severity == "critical"
     assert not found.incidents
@@ -139,7 +139,7 @@ def test_services_of_a_bus_that_is_away_are_unknown_and_keep_what_was_known():
         read(NOW + 1, roster={"web": UP, "healer": UP}, away={"market-redis": "refused"}), first
     )
     web = away.find("web")
-    assert (web.state, web.boot, web.last_beat_at) == (State.UNKNOWN, "boot1", NOW - 2)
+    assert (web.state, web.boot, web.last_beat_at) == (ServiceState.UNKNOWN, "boot1", NOW - 2)
     assert away.buses[1].state == "away"
     assert away.notes == ("bus market-redis does not answer: refused",)
 
@@ -147,19 +147,19 @@ def test_services_of_a_bus_that_is_away_are_unknown_and_keep_what_was_known():
 def test_a_miss_stands_though_the_bus_of_the_service_is_away():
     first = build_snapshot(read(roster={"web": UP}))
     away = build_snapshot(read(roster={"web": DOWN}, away={"market-redis": "refused"}), first)
-    assert away.find("web").state is State.DOWN
+    assert away.find("web").state is ServiceState.DOWN
 
 
 def test_without_system_redis_nothing_is_known():
     first = build_snapshot(read(roster={"db": DOWN, "web": UP}))
     away = build_snapshot(read(away={"system-redis": "refused"}), first)
-    assert {one.state for one in away.services} == {State.UNKNOWN}
+    assert {one.state for one in away.services} == {ServiceState.UNKNOWN}
     assert not away.incidents
 
 
 def test_a_bus_that_the_healer_does_not_hear_makes_its_services_unknown():
     found = build_snapshot(read(roster={"web": UP, "bus:market-redis": DOWN, "healer": UP}))
-    assert found.find("web").state is State.UNKNOWN
+    assert found.find("web").state is ServiceState.UNKNOWN
     assert [(one.name, one.state) for one in found.buses] == [
         ("system-redis", "up"),
         ("market-redis", "unheard"),
@@ -183,14 +183,14 @@ def test_a_lease_that_ran_out_has_one_time_and_a_note():
 def test_a_failed_run_is_shown_with_its_words():
     run = LastRun(ok=False, code=3, said="exit 3 after 12.4 s\x1b", ts=NOW - 5, took_sec=12.4)
     db = build_snapshot(read(roster={"db": UP}, runs={"db": run})).find("db")
-    assert db.state is State.FAILED
+    assert db.state is ServiceState.FAILED
     assert (db.last_run.text, db.last_run.exit_code) == ("exit 3 after 12.4 s\\x1b", 3)
 
 
 def test_what_is_remembered_is_a_part_of_the_view():
-    history = History({"db": (Span("up", NOW),)}, {"db": {"24h": Uptime(1.0)}})
+    history = HistoryExtract({"db": (BarSpan("up", NOW),)}, {"db": {"24h": Uptime(1.0)}})
     db = build_snapshot(read(), history=history).find("db")
-    assert db.recent == (Span("up", NOW),)
+    assert db.recent == (BarSpan("up", NOW),)
     assert db.uptime == {"24h": Uptime(1.0)}
 
 
@@ -199,11 +199,11 @@ def test_a_miss_and_a_recovery_change_the_snapshot_before_the_buses_are_read():
     miss = Event(Kind.HEARTBEAT_MISS, "db", NOW, "i", "healer", since=NOW - 10)
     down = apply_event(first, miss)
     db, web = down.find("db"), down.find("web")
-    assert (db.state, db.since, web.cause) == (State.DOWN, NOW - 10, "db")
+    assert (db.state, db.since, web.cause) == (ServiceState.DOWN, NOW - 10, "db")
     assert [one.svc for one in down.incidents] == ["db"]
     assert apply_event(down, miss) is down
     up = apply_event(down, Event(Kind.HEARTBEAT_OK, "db", NOW, "j", "healer", down_sec=10.0))
-    assert (up.find("db").state, up.find("db").since, up.find("web").cause) == (State.UP, None, None)
+    assert (up.find("db").state, up.find("db").since, up.find("web").cause) == (ServiceState.UP, None, None)
     assert [one.svc for one in up.incidents] == ["web"]
 
 

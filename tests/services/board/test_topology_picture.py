@@ -2,13 +2,13 @@
 
 from services.board.layered_layout import MAX_BOXES
 from services.board.pages import FlowEnd, FlowLine
-from services.board.snapshot import State
+from services.board.snapshot import ServiceState
 from services.board.topology_picture import draw_picture
 from support.board_examples import make_lines, make_small
 
 
 def line(key: str, writers: str = "", readers: str = "") -> FlowLine:
-    ends = [tuple(FlowEnd(svc, State.UP) for svc in names.split()) for names in (writers, readers)]
+    ends = [tuple(FlowEnd(svc, ServiceState.UP) for svc in names.split()) for names in (writers, readers)]
     return FlowLine("b", key, *ends)
 
 
@@ -53,7 +53,7 @@ def test_no_two_boxes_share_a_place_and_all_are_in_the_picture():
 
 
 def test_the_same_key_on_two_buses_is_two_boxes():
-    lines = [line("k", "a"), FlowLine("other", "k", (FlowEnd("a", State.UP),))]
+    lines = [line("k", "a"), FlowLine("other", "k", (FlowEnd("a", ServiceState.UP),))]
     picture = draw_picture(lines)
     assert picture is not None
     assert [node.text for node in picture.nodes if node.kind == "key"] == ["b", "other"]
@@ -88,7 +88,7 @@ def test_keys_that_monitor_the_fleet_are_told_from_those_that_carry_its_work():
 
 def test_lines_with_faults_are_drawn_over_the_others():
     picture = draw_picture(
-        [FlowLine("b", "k1", (FlowEnd("a", State.UP),), faults=("slow",)), line("k2", "a")]
+        [FlowLine("b", "k1", (FlowEnd("a", ServiceState.UP),), faults=("slow",)), line("k2", "a")]
     )
     assert picture is not None
     assert [edge.is_wrong for edge in picture.edges] == [False, True]

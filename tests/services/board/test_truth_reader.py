@@ -1,6 +1,6 @@
 import orjson
 
-from services.board.truth_reader import Document, diff_documents, hide_secrets, parse_document
+from services.board.truth_reader import TruthText, diff_documents, hide_secrets, parse_document
 
 
 def test_passwords_are_hidden_and_references_stay():
@@ -39,7 +39,7 @@ def test_a_document_that_is_too_long_is_not_shown():
 
 
 def test_the_difference_of_two_documents_has_what_changed_and_lines_around_it():
-    older, newer = Document('{\n  "a": 1\n}'), Document('{\n  "a": 2\n}')
+    older, newer = TruthText('{\n  "a": 1\n}'), TruthText('{\n  "a": 2\n}')
     assert [(line.mark, line.text) for line in diff_documents(older, newer)][1:] == [
         (" ", "{"),
         ("-", '  "a": 1'),

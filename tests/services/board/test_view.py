@@ -7,13 +7,13 @@ import pytest
 
 from services.board import view
 from services.board.snapshot import (
-    BusView,
+    BarSpan,
+    BusSnapshot,
     FleetSnapshot,
     HealerView,
-    LastRun,
+    LastRunView,
+    ServiceState,
     SilenceView,
-    Span,
-    State,
     Uptime,
 )
 from support.board_examples import AT, HOSTILE, make_hostile, make_service, make_small, make_well
@@ -71,28 +71,32 @@ def test_what_was_before_the_history_is_not_known_either():
 
 def test_a_bar_is_unknown_where_no_span_is():
     assert view.draw_paths([], AT) == {"unknown": "M0 10h3600", "up": "", "down": ""}
-    paths = view.draw_paths([Span("up", AT - 1800)], AT)
+    paths = view.draw_paths([BarSpan("up", AT - 1800)], AT)
     assert paths == {"unknown": "M0 10h1800", "up": "M1800 10h1800", "down": ""}
 
 
 def test_a_bar_ends_where_the_last_span_ended():
-    paths = view.draw_paths([Span("up", AT - 9999, AT - 600)], AT)
+    paths = view.draw_paths([BarSpan("up", AT - 9999, AT - 600)], AT)
     assert paths == {"unknown": "M3000 10h600", "up": "M0 10h3000", "down": ""}
 
 
 def test_the_shortest_outage_can_be_seen():
-    spans = [Span("up", AT - 3600, AT - 1), Span("down", AT - 1)]
+    spans = [BarSpan("up", AT - 3600, AT - 1), BarSpan("down", AT - 1)]
     assert view.draw_paths(spans, AT)["down"] == "M3570 10h30"
 
 
 def test_a_bar_of_a_day_is_as_wide_as_one_of_an_hour():
-    assert view.draw_paths([Span("down", AT - 43_200)], AT, 86_400)["down"] == "M1800 10h1800"
+    assert view.draw_paths([BarSpan("down", AT - 43_200)], AT, 86_400)["down"] == "M1800 10h1800"
 
 
 def test_a_bar_has_words():
     assert view.describe_bar([], AT) == "nobody listened"
-    assert view.describe_bar([Span("up", AT - 9999)], AT) == "up"
-    spans = [Span("unknown", AT - 3600, AT - 1800), Span("up", AT - 1800, AT - 60), Span("down", AT - 60)]
+    assert view.describe_bar([BarSpan("up", AT - 9999)], AT) == "up"
+    spans = [
+        BarSpan("unknown", AT - 3600, AT - 1800),
+        BarSpan("up", AT - 1800, AT - 60),
+        BarSpan("down", AT - 60),
+    ]
     assert view.describe_bar(spans, AT) == "down 60 s, nobody listened 30 min, else up"
 
 
@@ -100,14 +104,14 @@ def test_the_headline_counts_the_worst_first():
     assert view.write_headline(make_small()) == "2 of 11 down, 1 failed, 1 unwatchable, 1 silent, 1 unknown"
     assert view.write_headline(make_well()) == "all 7 up"
     assert view.write_headline(FleetSnapshot(AT)) == "no services"
-    one = replace(make_well(), services=(make_service("a"), make_service("b", State.SILENT)))
+    one = replace(make_well(), services=(make_service("a"), make_service("b", ServiceState.SILENT)))
     assert view.write_headline(one) == "none of 2 down, 1 silent"
 
 
 def test_an_outage_says_since_when_and_why_and_who_knows():
     one = make_service(
         "a",
-        State.DOWN,
+        ServiceState.DOWN,
         cause="b",
         acked_by="ana",
         held="rate_limit",
@@ -137,9 +141,9 @@ def test_a_service_has_the_silences_on_its_name_and_on_its_tags():
 
 
 def test_a_failed_run_is_told_and_one_that_went_well_is_not():
-    failed = make_service("a", State.FAILED, last_run=LastRun(ok=False, text="exit 3"))
+    failed = make_service("a", ServiceState.FAILED, last_run=LastRunView(ok=False, text="exit 3"))
     assert [each.text for each in view.describe_service(failed)] == ["exit 3"]
-    well = make_service("a", last_run=LastRun(ok=True, text="exit 0"), detail="12 rows")
+    well = make_service("a", last_run=LastRunView(ok=True, text="exit 0"), detail="12 rows")
     assert [each.text for each in view.describe_service(well)] == ["12 rows"]
 
 
@@ -157,11 +161,11 @@ def test_what_watches_is_shown_with_what_is_wrong():
 
 def test_a_lease_that_ran_out_and_no_healer_at_all_are_told():
     lapsed = replace(make_well(), healers=(HealerView("a", is_leader=True, lapsed_at=AT),))
-    assert ("healer a", State.DOWN) in [(one.name, one.state) for one in view.list_watchers(lapsed)]
-    nobody = replace(make_well(), healers=(), buses=(BusView("x", "away", "refused"),))
+    assert ("healer a", ServiceState.DOWN) in [(one.name, one.state) for one in view.list_watchers(lapsed)]
+    nobody = replace(make_well(), healers=(), buses=(BusSnapshot("x", "away", "refused"),))
     found = [(one.name, one.state, one.text) for one in view.list_watchers(nobody)]
-    assert ("healer", State.UNKNOWN, "nobody leads") in found
-    assert ("x", State.DOWN, "does not answer: refused") in found
+    assert ("healer", ServiceState.UNKNOWN, "nobody leads") in found
+    assert ("x", ServiceState.DOWN, "does not answer: refused") in found
 
 
 @pytest.mark.parametrize("ts", [None, 1e30, -1e30, float("nan"), float("inf")])
