@@ -17,8 +17,13 @@ MAX_BOOT_CHARS: Final = 64
 MAX_HOST_CHARS: Final = 64
 MAX_VERSION_CHARS: Final = 32
 MAX_EXIT_CODE: Final = 255
+MAX_RID_CHARS: Final = 36
+"""The longest id of a run: the length of a UUID as text."""
 
 Status = Literal["ok", "degraded", "stopping"]
+RunReport = Literal["started", "ended", "failed", "log"]
+"""What a beat reports about a run of a job."""
+_RUN_REPORTS: Final = frozenset({"started", "ended", "failed", "log"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +32,9 @@ class Beat:
 
     `i` counts a process's beats from 1; `ts` is in epoch seconds by the sender's clock; `boot` is the id of
     the process, None if the sender has none; `rev` is the revision of the truth that the sender uses; `every`
-    is the sender's interval in seconds. `exit_code`, in a `stopping` beat, is the exit code of the command.
+    is the sender's interval in seconds. `exit_code`, in a `stopping` beat or in a report that a run ended or
+    failed, is the exit code of the command. `run` is what the beat reports about a run of a job, None if it
+    is no such report; `rid` is the id of that run.
     """
 
     svc: str
@@ -39,6 +46,13 @@ class Beat:
     detail: str | None = None
     every: float | None = None
     exit_code: int | None = None
+    run: RunReport | None = None
+    rid: str | None = None
+
+    @property
+    def is_run_only(self) -> bool:
+        """Whether the beat is a report about a run that is no sign of life: `started`, `failed` or `log`."""
+        return self.run is not None and self.run != "ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +101,32 @@ def parse_beat(payload: bytes, svc: str) -> Beat | MalformedBeat:
 
 def _parse_optional_fields(
     document: dict[str, Any],
-) -> tuple[str | None, int | None, Status, str | None, float | None, int | None]:
-    """Return the optional fields of a beat in the order of `Beat`; a wrong type becomes the default."""
+) -> tuple[
+    str | None,
+    int | None,
+    Status,
+    str | None,
+    float | None,
+    int | None,
+    RunReport | None,
+    str | None,
+]:
+    """Return the optional fields of a beat in the order of `Beat`; a wrong type becomes the default.
+
+    A report about a run is no goodbye, so the status `stopping` in it becomes the default, too.
+    """
     boot: Any = document.get("boot")
     rev: Any = document.get("rev")
     status: Any = document.get("status")
     detail: Any = document.get("detail")
     every: Any = document.get("every")
     exit_code: Any = document.get("exit_code")
+    run: Any = document.get("run")
+    rid: Any = document.get("rid")
+    if type(run) is not str or run not in _RUN_REPORTS:
+        run = None
+    elif status == "stopping":
+        status = "ok"
     return (
         boot if type(boot) is str and 0 < len(boot) <= MAX_BOOT_CHARS else None,
         rev if type(rev) is int else None,
@@ -102,6 +134,8 @@ def _parse_optional_fields(
         detail[:MAX_DETAIL_CHARS] if type(detail) is str and detail else None,
         float(every) if type(every) in (int, float) and 0 < every < float("inf") else None,
         exit_code if type(exit_code) is int and 0 <= exit_code <= MAX_EXIT_CODE else None,
+        run,
+        rid if type(rid) is str and 0 < len(rid) <= MAX_RID_CHARS else None,
     )
 
 
@@ -132,6 +166,8 @@ def encode_beat(
     detail: str | None = None,
     every: float | None = None,
     exit_code: int | None = None,
+    run: RunReport | None = None,
+    rid: str | None = None,
     sender: Sender | None = None,
 ) -> bytes:
     """Return a beat as canonical JSON: `svc`, `i` and `ts` first, and no key without a value.
@@ -153,6 +189,10 @@ def encode_beat(
         optional["every"] = round(every, 3)
     if exit_code is not None:
         optional["exit_code"] = exit_code
+    if run is not None:
+        optional["run"] = run
+    if rid:
+        optional["rid"] = rid[:MAX_RID_CHARS]
     if sender is not None:
         optional |= _collect_sender_fields(sender)
     rest = orjson.dumps(optional)[1:]

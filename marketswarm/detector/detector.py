@@ -259,6 +259,9 @@ class Detector:
             self.counts.replayed += 1
             return None
         self.counts.heard += 1
+        if found.is_run_only:
+            self._take_run_report(service, found, heard)
+            return None
         if found.status == "stopping":
             service.take_goodbye(found, heard.at)
             self.observer.goodbye_heard(service, found)
@@ -266,6 +269,11 @@ class Detector:
                 service.bus.retry(service)
             return None
         return self._take_beat(service, found, payload, heard)
+
+    def _take_run_report(self, service: WatchedService, report: Beat, heard: HeardAt) -> None:
+        """Record a report about a run that is no sign of life; have the service evaluated if that is due."""
+        if service.take_run_report(report, heard):
+            service.bus.retry(service)
 
     def _take_beat(
         self, service: WatchedService, beat: Beat, payload: bytes, heard: HeardAt

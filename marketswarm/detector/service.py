@@ -322,6 +322,18 @@ class WatchedService:
         self._note_failure(beat, at)
         self.parse_next()
 
+    def take_run_report(self, beat: Beat, heard: HeardAt) -> bool:
+        """Record a report about a run that is no sign of life: that it started or failed, or a line of log.
+
+        Return True if the service is due earlier than before. A run that failed is missed at once, whatever
+        the truth says: whoever reports it wants that.
+        """
+        if beat.run != "failed" or self.failed_at is not None:
+            return False
+        self.failed_at, self.exit_code = heard.at, beat.exit_code
+        self.parse_next()
+        return True
+
     def _note_failure(self, beat: Beat, at: float) -> None:
         """Note the exit code of a goodbye other than 0, if the truth asks for an alert on that."""
         if self.watch.alert_on_failure and beat.exit_code:
@@ -336,7 +348,7 @@ class WatchedService:
         head = b'{"svc":"%b","i":' % self.watch.svc.encode()
         middle = b'%d,"ts":%.3f' % (beat.i, beat.ts)
         tail = payload[len(head) + len(middle) :]
-        is_canonical = payload.startswith(head + middle) and tail[:1] in (b",", b"}")
+        is_canonical = payload.startswith(head + middle) and tail[:1] in (b",", b"}") and beat.run is None
         # a second "i" or "ts" in the tail would be the one that counts
         if is_canonical and not any(key in tail for key in (b'"svc"', b'"i"', b'"ts"', b"\\")):
             self.expected_head, self.expected_tail, self.expected_size = head, tail, len(payload)
@@ -383,9 +395,12 @@ class WatchedService:
     def is_unheard_life(self, beat: Beat, age_sec: float, now: float) -> bool:
         """Return True if a stored beat is a sign of life that was never heard here.
 
-        A goodbye is no sign of life, however long its key may live. It shows that there was a beat before it,
-        whose `i` is one less; without a `boot` it can't be known whether that beat was heard.
+        A report that a run started or failed is none. A goodbye is no sign of life, however long its key may
+        live. It shows that there was a beat before it, whose `i` is one less; without a `boot` it can't be
+        known whether that beat was heard.
         """
+        if beat.is_run_only:
+            return False
         if beat.status != "stopping":
             return self.is_news(beat.boot, beat.i, age_sec, now)
         return beat.boot is not None and self.is_news(beat.boot, beat.i - 1, age_sec, now)
@@ -422,7 +437,7 @@ class WatchedService:
         is_life = self.is_unheard_life(beat, age, running)
         if self.is_news(beat.boot, beat.i, age, running):
             self.check_replay(beat.boot, beat.i)  # records its `i`
-            self.stopped = beat.status == "stopping"
+            self.stopped = beat.status == "stopping"  # a report about a run is no goodbye
             if self.stopped:
                 self._note_failure(beat, running)
         if not is_life:
@@ -444,6 +459,8 @@ class WatchedService:
         """
         beat, age = stored.beat, stored.age_sec
         if age is None:
+            return
+        if beat.is_run_only:
             return
         running = self.bus.clock.read(now.mono)
         is_goodbye = beat.status == "stopping"

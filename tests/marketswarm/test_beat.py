@@ -47,6 +47,11 @@ def test_the_references_one_liner_is_a_full_citizen():
         ({"detail": "x" * 201}, Beat("a", 1, 1762433458.125, detail="x" * 200)),
         ({"every": 5}, Beat("a", 1, 1762433458.125, every=5.0)),
         ({"exit_code": 3}, Beat("a", 1, 1762433458.125, exit_code=3)),
+        ({"run": "started"}, Beat("a", 1, 1762433458.125, run="started")),
+        ({"run": "ended", "rid": "r" * 36}, Beat("a", 1, 1762433458.125, run="ended", rid="r" * 36)),
+        ({"run": "failed", "exit_code": 3}, Beat("a", 1, 1762433458.125, run="failed", exit_code=3)),
+        ({"run": "log", "status": "degraded"}, Beat("a", 1, 1762433458.125, status="degraded", run="log")),
+        ({"run": "ended", "status": "stopping"}, Beat("a", 1, 1762433458.125, run="ended")),
         ({"something": {"newer": [1]}}, Beat("a", 1, 1762433458.125)),
     ],
 )
@@ -76,10 +81,27 @@ def test_a_beat_is_read_with_what_was_added_later(changed, want):
         {"exit_code": "3"},
         {"exit_code": 256},
         {"exit_code": -1},
+        {"run": "start"},
+        {"run": ["started"]},
+        {"run": True},
+        {"run": {}},
+        {"rid": ""},
+        {"rid": 5},
+        {"rid": "r" * 37},
     ],
 )
 def test_a_wrong_optional_key_is_passed_over_since_the_sender_is_alive_all_the_same(wrong):
     assert parse_beat(payload(**wrong), "a") == Beat("a", 1, 1762433458.125)
+
+
+@pytest.mark.parametrize(
+    ("run", "is_run_only"),
+    [(None, False), ("ended", False), ("started", True), ("failed", True), ("log", True)],
+)
+def test_of_the_reports_about_a_run_its_end_alone_is_a_sign_of_life(run, is_run_only):
+    beat = parse_beat(encode_beat("a", 1, 0.0, run=run, rid="5f0c"), "a")
+    assert isinstance(beat, Beat)
+    assert (beat.run, beat.rid, beat.is_run_only) == (run, "5f0c", is_run_only)
 
 
 # -- what does not

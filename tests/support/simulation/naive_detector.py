@@ -142,6 +142,8 @@ class Naive:
                 beat = parse_beat(payload, line.watch.svc)
                 if not isinstance(beat, Beat) or line.is_replay(beat.boot, beat.i):
                     continue
+                if beat.run in ("started", "failed", "log"):
+                    continue
                 line.stopped = beat.status == "stopping"
                 if line.stopped:
                     continue
