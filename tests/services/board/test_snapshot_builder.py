@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from marketswarm.beat import Beat
-from marketswarm.detector import ServiceState as Verdict
+from marketswarm.detector import State as Verdict
 from marketswarm.event import Event, Kind
 from marketswarm.monitor.store import RosterEntry
 from marketswarm.operator import Silence
