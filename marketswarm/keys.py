@@ -52,6 +52,8 @@ BOARD_TOKENS: Final = "board:tokens"
 """Hash: a token's id -> the token as JSON, with its secret's hash."""
 BOARD_AUDIT: Final = "board:audit"
 """Stream: what clients of the board did, and as whom."""
+BOARD_PING_KEYS: Final = "board:pings"
+"""Hash: a ping key's id -> the key as JSON, with its secret's hash; `version` -> how often that changed."""
 
 # The streams and keys of our own services, with the names that they have unless the truth sets others.
 MESH_TOPOLOGY: Final = "mesh:topology"
@@ -72,7 +74,7 @@ BOARD_SPANS: Final = "board:history:spans"
 """Hash: of each service, what happened in the last hours, and its last outages."""
 
 RESERVED_PREFIXES: Final = (
-    *("truth:", "beat:", "run:", "health:", "members:", "lease:", "lease-epoch:"),
+    *("truth:", "beat:", "run:", "pings:", "health:", "members:", "lease:", "lease-epoch:"),
     *("healer:", "sentinel:", "notifier:", "board:"),
 )
 """The first words of all keys that belong to the swarm itself and not to one service."""
@@ -94,6 +96,11 @@ def last_beat_key(svc: str) -> str:
 def last_run_key(svc: str) -> str:
     """Return the key of the result of the last command that `marketswarm exec` ran for a service."""
     return f"run:{svc}"
+
+
+def pings_key(svc: str) -> str:
+    """Return the key of the stream of a service's last pings over HTTP."""
+    return f"pings:{svc}"
 
 
 def health_key(svc: str) -> str:

@@ -1,0 +1,202 @@
+"""Parse the pings of a service over HTTP, as `pings:<svc>` has them, and the runs that they report. Pure.
+
+A ping reports that a job started, succeeded or failed, or adds a line to its log. Runs are paired by the id
+that the client gave (`rid`); without ids, an end belongs to the last start.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from math import isfinite
+from typing import Final, TypeVar
+
+from marketswarm.beat import MAX_EXIT_CODE
+
+PINGS_KEPT: Final = 100
+"""About how many pings of a service are kept."""
+PINGS_KEPT_SEC: Final = 35 * 86_400.0
+"""How long they are kept after the last one: enough for a monthly job."""
+MAX_BODY_BYTES: Final = 10_000
+"""How much of a ping's body is kept."""
+MAX_CLIENT_CHARS: Final = 64
+MAX_METHOD_CHARS: Final = 10
+MAX_USER_AGENT_CHARS: Final = 200
+MAX_RID_CHARS: Final = 36
+_BODIES_OF_RUN: Final = 20
+Word = TypeVar("Word", bound=StrEnum)
+_ENTRY_ID: Final = re.compile(rb"(\d{1,15})-(\d{1,9})")
+
+
+class PingKind(StrEnum):
+    """What a ping says of its job, in the words of Healthchecks."""
+
+    SUCCESS = "success"
+    START = "start"
+    FAIL = "fail"
+    LOG = "log"
+
+
+class PingForm(StrEnum):
+    """Whose API a ping was sent by."""
+
+    HEALTHCHECKS = "healthchecks"
+    KUMA = "kuma"
+    GATUS = "gatus"
+    ALERTMANAGER = "alertmanager"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPing:
+    """One ping of a service.
+
+    `ts` is when it was received, in epoch seconds by the board's clock. `client` is the address it came from.
+    `body` holds its first MAX_BODY_BYTES bytes; `size` says how many there were. `n` numbers the pings of a
+    service: it rises, and 0 stands for a ping that is not on the stream.
+    """
+
+    kind: PingKind
+    ts: float
+    form: PingForm = PingForm.HEALTHCHECKS
+    rid: str | None = None
+    exit_code: int | None = None
+    method: str = "GET"
+    client: str = ""
+    user_agent: str = ""
+    body: bytes = b""
+    size: int = 0
+    n: int = 0
+
+    @property
+    def text(self) -> str:
+        """The body as text; bytes that are no UTF-8 are replaced."""
+        return self.body.decode("utf-8", "replace")
+
+    def encode(self) -> dict[str, str | bytes]:
+        """Return the fields of the stream's entry, without those that have no value."""
+        fields: dict[str, str | bytes] = {"kind": self.kind, "ts": f"{self.ts:.3f}", "form": self.form}
+        if self.rid:
+            fields["rid"] = self.rid[:MAX_RID_CHARS]
+        if self.exit_code is not None:
+            fields["exit_code"] = str(self.exit_code)
+        fields["method"] = self.method[:MAX_METHOD_CHARS]
+        fields["client"] = self.client[:MAX_CLIENT_CHARS]
+        if self.user_agent:
+            fields["user_agent"] = self.user_agent[:MAX_USER_AGENT_CHARS]
+        if self.body:
+            fields["body"] = self.body[:MAX_BODY_BYTES]
+            fields["size"] = str(self.size)
+        return fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRun:
+    """One run of a job, as its pings tell it.
+
+    Times are epoch seconds. `started_at` is None if no ping reported the start, `ended_at` while it runs, or
+    if its end was never reported. `ok` is None until it ended. `bodies` are those of its pings, oldest first.
+    """
+
+    rid: str | None
+    started_at: float | None
+    ended_at: float | None = None
+    ok: bool | None = None
+    exit_code: int | None = None
+    bodies: tuple[str, ...] = ()
+
+    @property
+    def took_sec(self) -> float | None:
+        """How long it ran; None if that is not known."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return max(0.0, self.ended_at - self.started_at)
+
+
+def parse_ping(entry_id: bytes, fields: Mapping[bytes, bytes]) -> JobPing | None:
+    """Return the ping in an entry of the stream; None if it is none."""
+    place = _ENTRY_ID.fullmatch(entry_id)
+    kind, ts = _parse_word(PingKind, fields.get(b"kind")), _parse_float(fields.get(b"ts"))
+    if place is None or kind is None or ts is None:
+        return None
+    body = fields.get(b"body", b"")[:MAX_BODY_BYTES]
+    exit_code = _parse_int(fields.get(b"exit_code"))
+    return JobPing(
+        kind=kind,
+        ts=ts,
+        form=_parse_word(PingForm, fields.get(b"form")) or PingForm.HEALTHCHECKS,
+        rid=_parse_text(fields.get(b"rid"), MAX_RID_CHARS) or None,
+        exit_code=exit_code if exit_code is not None and exit_code <= MAX_EXIT_CODE else None,
+        method=_parse_text(fields.get(b"method"), MAX_METHOD_CHARS),
+        client=_parse_text(fields.get(b"client"), MAX_CLIENT_CHARS),
+        user_agent=_parse_text(fields.get(b"user_agent"), MAX_USER_AGENT_CHARS),
+        body=body,
+        size=max(len(body), _parse_int(fields.get(b"size")) or 0),
+        n=int(place[1]) * 1000 + min(999, int(place[2])),
+    )
+
+
+def parse_pings(entries: Iterable[tuple[bytes, Mapping[bytes, bytes]]]) -> list[JobPing]:
+    """Return the pings in entries of a stream, as XRANGE or XREVRANGE gives them, the oldest first."""
+    parsed = (parse_ping(entry_id, fields) for entry_id, fields in entries)
+    return sorted((ping for ping in parsed if ping is not None), key=lambda ping: ping.n)
+
+
+def find_runs(pings: Sequence[JobPing]) -> list[JobRun]:
+    """Return the runs that pings (oldest first) report, by the time of their first ping, the oldest first.
+
+    A start that is followed by another start of the same id was never ended. A log line without a run that
+    goes on belongs to none.
+    """
+    runs: list[JobRun] = []
+    running: dict[str | None, int] = {}  # by `rid`, the place in `runs`
+    for ping in pings:
+        bodies = (ping.text,) if ping.body else ()
+        index = running.get(ping.rid)
+        if ping.kind is PingKind.START:
+            running[ping.rid] = len(runs)
+            runs.append(JobRun(rid=ping.rid, started_at=ping.ts, bodies=bodies))
+        elif ping.kind is PingKind.LOG:
+            if index is not None:
+                runs[index] = replace(runs[index], bodies=(*runs[index].bodies, *bodies)[-_BODIES_OF_RUN:])
+        else:
+            run = JobRun(rid=ping.rid, started_at=None) if index is None else runs[index]
+            ended = replace(
+                run,
+                ended_at=ping.ts,
+                ok=ping.kind is PingKind.SUCCESS,
+                exit_code=ping.exit_code,
+                bodies=(*run.bodies, *bodies)[-_BODIES_OF_RUN:],
+            )
+            if index is None:
+                runs.append(ended)
+            else:
+                runs[index] = ended
+                del running[ping.rid]
+    return runs
+
+
+def _parse_word(words: type[Word], raw: bytes | None) -> Word | None:
+    """Return the word of an enum; None if it is none of them."""
+    try:
+        return words((raw or b"").decode("ascii"))
+    except ValueError:
+        return None
+
+
+def _parse_text(raw: bytes | None, max_chars: int) -> str:
+    """Return a text, cut to `max_chars`; bytes that are no UTF-8 are replaced."""
+    return (raw or b"").decode("utf-8", "replace")[:max_chars]
+
+
+def _parse_int(raw: bytes | None) -> int | None:
+    """Return a whole number of at most 15 digits that is not negative; None if it is none."""
+    return int(raw) if raw is not None and len(raw) <= 15 and raw.isdigit() else None
+
+
+def _parse_float(raw: bytes | None) -> float | None:
+    """Return a finite number; None if it is none."""
+    try:
+        number = float(raw[:32]) if raw is not None else None
+    except ValueError:
+        return None
+    return number if number is not None and isfinite(number) else None
