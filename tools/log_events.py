@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -252,7 +253,8 @@ class LogEvent:
     meaning: str
 
 
-def find_events() -> list[LogEvent]:
+@cache
+def find_events() -> tuple[LogEvent, ...]:
     """Find the events of all packages, in the order of their names."""
     calls: dict[str, list[LogCall]] = {}
     for package in PACKAGES:
@@ -260,7 +262,7 @@ def find_events() -> list[LogEvent]:
             module = path.relative_to(ROOT).as_posix()
             for call in find_calls(module, path.read_text("utf-8")):
                 calls.setdefault(call.event, []).append(call)
-    return [_merge_calls(name, found) for name, found in sorted(calls.items())]
+    return tuple(_merge_calls(name, found) for name, found in sorted(calls.items()))
 
 
 def find_calls(module: str, source: str) -> Iterator[LogCall]:
@@ -377,14 +379,21 @@ def _resolve_names(tree: ast.Module, function: Function | None, value: ast.expr)
 
 def _find_values(scope: ast.Module | Function, name: str) -> list[ast.expr]:
     """Return what is assigned to a name; of a module, in its own body alone."""
+    return _index_values(scope).get(name, [])
+
+
+@cache  # a tree is asked for each of its calls
+def _index_values(scope: ast.Module | Function) -> dict[str, list[ast.expr]]:
+    """Return what is assigned to each name of a scope."""
     nodes = ast.iter_child_nodes(scope) if isinstance(scope, ast.Module) else ast.walk(scope)
-    found = []
+    values: dict[str, list[ast.expr]] = {}
     for node in nodes:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        is_named = any(isinstance(target, ast.Name) and target.id == name for target in targets)
-        if is_named and isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            found.append(node.value)
-    return found
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        for name in {target.id for target in targets if isinstance(target, ast.Name)}:
+            values.setdefault(name, []).append(node.value)
+    return values
 
 
 def _list_fields(function: Function | None, call: ast.Call) -> Iterator[str]:

@@ -4,9 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import orjson
 import pytest
 
 from marketswarm.cli import completion
+from marketswarm.cli.app import app
 
 TRUTH = {
     "services": {
@@ -18,13 +20,21 @@ TRUTH = {
 }
 
 
+def describe_typed(words):
+    """The environment in which a bash shell asks for the last of some words."""
+    return {
+        "COMP_WORDS": f"marketswarm {words}",
+        "COMP_CWORD": str(len(words.split(" "))),
+        "_MARKETSWARM_COMPLETE": "complete_bash",
+    }
+
+
 def suggested(shell, words):
     """What a bash shell is given for the last of some words."""
-    typed = {"COMP_WORDS": f"marketswarm {words}", "COMP_CWORD": str(len(words.split(" ")))}
     ended = subprocess.run(
         [Path(sys.executable).with_name("marketswarm")],
         cwd=shell.folder,
-        env={**shell.env, **typed, "_MARKETSWARM_COMPLETE": "complete_bash"},
+        env={**shell.env, **describe_typed(words)},
         capture_output=True,
         text=True,
         timeout=30,
@@ -35,6 +45,14 @@ def suggested(shell, words):
 
 
 @pytest.mark.live
+@pytest.mark.parametrize(
+    ("words", "names"), [("stop rss", ["rss_agg", "rss_two"]), ("notify test ", ["slack", "mail"])]
+)
+def test_a_shell_gets_names_in_the_truth_here(shell, words, names):
+    shell.write(TRUTH)
+    assert suggested(shell, words) == names
+
+
 @pytest.mark.parametrize(
     ("words", "names"),
     [
@@ -48,9 +66,15 @@ def suggested(shell, words):
         ("truth ro", ["rollback"]),
     ],
 )
-def test_names_in_the_truth_here_are_suggested(shell, words, names):
-    shell.write(TRUTH)
-    assert suggested(shell, words) == names
+def test_each_command_suggests_what_its_argument_may_be(tmp_path, monkeypatch, capsys, words, names):
+    path = tmp_path / "truth.json"
+    path.write_bytes(orjson.dumps(TRUTH))
+    monkeypatch.setenv("TRUTH_PATH", str(path))
+    for name, value in describe_typed(words).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        app(prog_name="marketswarm")
+    assert capsys.readouterr().out.split() == names
 
 
 @pytest.mark.live
