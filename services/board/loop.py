@@ -21,15 +21,14 @@ async def main() -> int:
     """Run the board until it is asked to stop; return its exit code."""
     async with agent("board", BoardEnvironment) as me:
         settings_now = me.config(BoardSettings)
-        max_streams = settings_now().settings.max_streams
-        hub = StreamHub(me.boot, max_streams)
+        hub = StreamHub(me.boot, lambda: settings_now().settings.max_streams)
         recorder, past = create_recorder(me), HistoryBuilder()
         reader = FleetReader(
             me, settings_now, hub, history_now=lambda: past.build(recorder.history, time.time())
         )
         listening = open_socket(me.settings.board_host, me.settings.board_port)
         app = create_app(Board(me, settings_now, reader, hub, lambda: recorder.history))
-        me.task(serve(app, listening, max_streams, hub.close), name="http")
+        me.task(serve(app, listening, lambda: hub.max_streams, hub.close), name="http")
         me.task(recorder.run(), name="history")
         me.on_reseed(reader.follow)
         reader.follow(me.truth)

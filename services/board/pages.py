@@ -13,9 +13,11 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from marketswarm.keys import MESH_EVENTS, MESH_FLOW, MESH_TOPOLOGY, RESERVED_PREFIXES
+from marketswarm.status.topology_view import FlowView
 from services.board.past import NO_PAST, Past
 from services.board.sessions import PageNotice
 from services.board.snapshot import URGENCY, FleetSnapshot, ServiceSnapshot, ServiceState, Window
+from services.board.topology_picture import Picture, draw_picture
 from services.board.view import FILTERS
 
 _MESH_KEYS: Final = (MESH_TOPOLOGY, MESH_EVENTS, MESH_FLOW)
@@ -223,51 +225,48 @@ class NotificationsPage:
     frame: Frame
 
 
-@dataclass(frozen=True, slots=True)
-class FlowEnd:
-    """A reader of a key: its service and, if it has a consumer group there, how far behind that is."""
-
-    svc: str
-    state: ServiceState
-    group: str | None = None
-    lag: int | None = None
-    pending: int | None = None
-    oldest_sec: float | None = None
-    rate: float | None = None
+Place = tuple[str, str]
+"""A bus and a key on it."""
 
 
-@dataclass(frozen=True, slots=True)
-class FlowLine:
-    """A key between its writers and its readers. Numbers are None if they were not measured.
-
-    `rate` is in entries a second, `last_sec` the age of the newest entry, `faults` what is wrong, in words.
-    """
-
-    bus: str
-    key: str
-    writers: tuple[FlowEnd, ...] = ()
-    readers: tuple[FlowEnd, ...] = ()
-    kind: str | None = None
-    length: int | None = None
-    rate: float | None = None
-    last_sec: float | None = None
-    faults: tuple[str, ...] = ()
-
-    @property
-    def is_monitoring(self) -> bool:
-        """Whether the key serves to monitor the fleet, and carries none of its work."""
-        return self.key.startswith(RESERVED_PREFIXES) or self.key in _MESH_KEYS
+def is_monitoring(flow: FlowView) -> bool:
+    """Return True if a key serves to monitor the fleet, and carries none of its work."""
+    return flow.key.startswith(RESERVED_PREFIXES) or flow.key in _MESH_KEYS
 
 
 @dataclass(frozen=True, slots=True)
 class TopologyPage:
-    """The flow of data between services; `notes` say what limits it, such as a mesh that is away."""
+    """The flow of data between services.
+
+    `faults` has what is wrong with a key, in words, by its bus and name; `notes` say what limits the page,
+    such as a mesh that is away.
+    """
 
     template: ClassVar = "topology.html"
     frame: Frame
-    lines: tuple[FlowLine, ...] = ()
-    faults: tuple[str, ...] = ()
+    flows: tuple[FlowView, ...] = ()
+    faults: Mapping[Place, tuple[str, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def work(self) -> tuple[FlowView, ...]:
+        """The keys that carry the fleet's work."""
+        return tuple(one for one in self.flows if not is_monitoring(one))
+
+    @property
+    def monitoring(self) -> tuple[FlowView, ...]:
+        """The keys by which the fleet is monitored."""
+        return tuple(one for one in self.flows if is_monitoring(one))
+
+    @property
+    def states(self) -> Mapping[str, ServiceState]:
+        """The state of each service that is known."""
+        return {one.svc: one.state for one in self.frame.snapshot.services}
+
+    @property
+    def picture(self) -> Picture | None:
+        """The picture of the fleet's work; None if there is nothing, or too much, to draw."""
+        return draw_picture(self.work, self.faults, self.states)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import errno
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 import h11
@@ -36,21 +37,30 @@ _RESET: Final = struct.pack("ii", 1, 0)  # linger, for no time
 
 
 class GuardedProtocol(H11Protocol):
-    """A connection that is aborted when its client is too slow in sending or in reading."""
+    """A connection that is aborted when its client is too slow in sending or in reading.
+
+    `find_bound` returns the most connections at once; the other arguments are those of uvicorn.
+    """
 
     _slow_request: asyncio.TimerHandle | None = None
     _slow_reader: asyncio.TimerHandle | None = None
 
+    def __init__(self, *args: Any, find_bound: Callable[[], int], **more: Any) -> None:
+        super().__init__(*args, **more)
+        self._find_bound = find_bound
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         """Begin the time for a request, or abort if there are far too many connections."""
         super().connection_made(transport)
-        if len(self.connections) > (self.limit_concurrency or 0) + REFUSED_CONNECTIONS:
+        self.limit_concurrency = self._find_bound()
+        if len(self.connections) > self.limit_concurrency + REFUSED_CONNECTIONS:
             self._abort()
         else:
             self._slow_request = self.loop.call_later(REQUEST_SEC, self._abort)
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes; the time for a request begins with its first byte, and ends when it is complete."""
+        self.limit_concurrency = self._find_bound()
         super().data_received(data)
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._stop_slow_request()
@@ -138,20 +148,20 @@ def _explain(host: str, port: int, error: OSError) -> str:
 
 
 async def serve(
-    app: Any, listening: socket.socket, max_streams: int, close_streams: Callable[[], None]
+    app: Any, listening: socket.socket, max_streams_now: Callable[[], int], close_streams: Callable[[], None]
 ) -> None:
     """Answer requests until cancelled; then call `close_streams`, and end what is still open.
 
     Args:
         app: the ASGI application.
         listening: the socket, which is closed at the end.
-        max_streams: how many streams may be open, besides MAX_CONNECTIONS other connections.
+        max_streams_now: returns how many streams may be open, besides MAX_CONNECTIONS other connections.
         close_streams: ends all streams, so that they don't hold up the end.
     """
     server = _AgentServer(
         uvicorn.Config(
             app,
-            http=GuardedProtocol,
+            http=partial(GuardedProtocol, find_bound=lambda: MAX_CONNECTIONS + max_streams_now()),  # type: ignore[arg-type]  # any factory does
             ws="none",
             loop="none",
             lifespan="off",
@@ -159,7 +169,6 @@ async def serve(
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=MAX_CONNECTIONS + max_streams,
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             timeout_graceful_shutdown=1,
         )

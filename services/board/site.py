@@ -8,7 +8,7 @@ from starlette.responses import HTMLResponse, Response
 
 from marketswarm.bus import BusError
 from marketswarm.event import Kind
-from marketswarm.status.topology_view import FlowView, ReaderView, TopologyView
+from marketswarm.status.topology_view import TopologyView
 from marketswarm.text import escape_text
 from marketswarm.truth import SYSTEM
 from services.board.alert_log import find_alert, format_raw, read_alerts
@@ -24,8 +24,6 @@ from services.board.pages import (
     AlertsPage,
     ErrorPage,
     FleetQuery,
-    FlowEnd,
-    FlowLine,
     Frame,
     IncidentsPage,
     NotificationsPage,
@@ -203,47 +201,12 @@ def _parse_count(text: str, default: int, most: int) -> int:
 
 def make_topology_page(frame: Frame, topology: TopologyView) -> TopologyPage:
     """Return the page of the flow of data."""
-    faults: dict[tuple[str, str], list[str]] = {}
+    faults: dict[tuple[str, str], tuple[str, ...]] = {}
     for one in topology.wrong:
-        faults.setdefault((one.bus, one.key), []).append(escape_text(one.text))
-    states = {one.svc: one.state for one in frame.snapshot.services}
-    lines = tuple(_make_line(flow, faults, states) for flow in topology.flows)
-    return TopologyPage(
-        frame,
-        lines,
-        tuple(f"{one.key} on {one.bus}: {escape_text(one.text)}" for one in topology.wrong),
-        tuple(map(escape_text, topology.notes)),
-    )
-
-
-def _make_line(
-    flow: FlowView, faults: dict[tuple[str, str], list[str]], states: dict[str, ServiceState]
-) -> FlowLine:
-    """Return one key with its writers and readers, and the state of each of these services."""
-
-    def make_end(reader: ReaderView) -> FlowEnd:
-        """Return one reader or writer."""
-        return FlowEnd(
-            reader.svc,
-            states.get(reader.svc, ServiceState.UNKNOWN),
-            reader.group,
-            reader.lag,
-            reader.pending,
-            reader.oldest_sec,
-            reader.rate,
-        )
-
-    return FlowLine(
-        flow.bus,
-        escape_text(flow.key),
-        tuple(make_end(ReaderView(svc)) for svc in flow.writers),
-        tuple(map(make_end, flow.readers)),
-        flow.kind,
-        flow.length,
-        flow.rate,
-        flow.last_sec,
-        tuple(faults.get((flow.bus, flow.key), ())),
-    )
+        place = one.bus, escape_text(one.key)
+        faults[place] = (*faults.get(place, ()), escape_text(one.text))
+    flows = tuple(replace(flow, key=escape_text(flow.key)) for flow in topology.flows)
+    return TopologyPage(frame, flows, faults, tuple(map(escape_text, topology.notes)))
 
 
 async def make_truth_page(board: Board, frame: Frame, older: int | None, newer: int | None) -> TruthPage:

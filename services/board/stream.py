@@ -11,7 +11,7 @@ It then connects again.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -83,11 +83,11 @@ class StreamHub:
 
     Args:
         boot: the id of this process; it is a part of every event's id.
-        max_streams: the most followers at once.
+        max_streams_now: returns the most followers at once; those that are there already stay.
     """
 
-    def __init__(self, boot: str, max_streams: int = 200) -> None:
-        self.max_streams = max_streams
+    def __init__(self, boot: str, max_streams_now: Callable[[], int] = lambda: 200) -> None:
+        self._max_streams_now = max_streams_now
         self.published = self.cut_off = 0
         self._boot = boot
         self._number = 0
@@ -99,6 +99,11 @@ class StreamHub:
     def __len__(self) -> int:
         """Return how many followers there are."""
         return len(self._followers)
+
+    @property
+    def max_streams(self) -> int:
+        """The most followers at once."""
+        return self._max_streams_now()
 
     @property
     def position(self) -> str:

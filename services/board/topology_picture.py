@@ -1,13 +1,11 @@
 """Draw the flow of data: services and keys as boxes, who writes and reads what as lines. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from marketswarm.status.topology_view import FlowView
 from services.board.layered_layout import BOX_HEIGHT, BOX_WIDTH, Layout, Name, lay_out
-
-if TYPE_CHECKING:  # pages.py has the filters of view.py, and so this module
-    from services.board.pages import FlowLine
 
 _LABEL: Final = 24  # characters that fit into a box
 _TEXT: Final = 27  # of the second line, which is smaller
@@ -46,62 +44,66 @@ class Picture:
     node_height: int = BOX_HEIGHT
 
 
-def draw_picture(lines: Sequence["FlowLine"]) -> Picture | None:
-    """Return the picture of some flows; None if there are none, or too many to be read."""
-    edges = _list_edges(lines)
-    keys = {_key_name(line): line for line in lines}
+def draw_picture(
+    flows: Sequence[FlowView],
+    faults: Mapping[tuple[str, str], Sequence[str]],
+    states: Mapping[str, str],
+) -> Picture | None:
+    """Return the picture of some flows; None if there are none, or too many to be read.
+
+    Args:
+        flows: the keys with their writers and readers.
+        faults: what is wrong with a key, by its bus and name.
+        states: the state of each service; one that is not there is unknown.
+    """
+    edges = _list_edges(flows)
+    keys = {_key_name(flow): flow for flow in flows}
+    wrong = {name for name, flow in keys.items() if faults.get((flow.bus, flow.key))}
     layout = lay_out(list(dict.fromkeys(name for edge in edges for name in edge)), edges, keys.keys())
     if layout is None:
         return None
-    states = {("svc", end.svc): str(end.state) for line in lines for end in (*line.writers, *line.readers)}
-    return Picture(
-        layout.width,
-        layout.height,
-        tuple(_make_node(name, place, keys, states) for name, place in layout.places.items()),
-        tuple(sorted(_make_edges(layout, keys), key=lambda edge: edge.is_wrong)),
+    nodes = (
+        _make_key(keys[name], place, is_wrong=name in wrong)
+        if name in keys
+        else _make_service(name[1], states.get(name[1], "unknown"), place)
+        for name, place in layout.places.items()
     )
+    lines = sorted(_make_edges(layout, wrong), key=lambda edge: edge.is_wrong)
+    return Picture(layout.width, layout.height, tuple(nodes), tuple(lines))
 
 
-def _make_edges(layout: Layout, keys: Mapping[Name, "FlowLine"]) -> Iterable[PictureEdge]:
-    """Yield the lines of a picture."""
+def _make_edges(layout: Layout, wrong: Collection[Name]) -> Iterable[PictureEdge]:
+    """Yield the lines of a picture; a line of a key with which something is wrong is wrong, too."""
     for (one, two), path in layout.paths.items():
-        yield PictureEdge(path, edge_is_wrong(one, two, keys))
+        yield PictureEdge(path, one in wrong or two in wrong)
 
 
-def edge_is_wrong(one: Name, two: Name, keys: Mapping[Name, "FlowLine"]) -> bool:
-    """Return True if something is wrong with the key at the one end."""
-    line = keys.get(one) or keys.get(two)
-    return line is not None and bool(line.faults)
-
-
-def _list_edges(lines: Iterable["FlowLine"]) -> list[tuple[Name, Name]]:
+def _list_edges(flows: Iterable[FlowView]) -> list[tuple[Name, Name]]:
     """Return who writes and reads what, each pair once."""
     found: dict[tuple[Name, Name], None] = {}
-    for line in lines:
-        key = _key_name(line)
-        found |= {(("svc", end.svc), key): None for end in line.writers}
-        found |= {(key, ("svc", end.svc)): None for end in line.readers}
+    for flow in flows:
+        key = _key_name(flow)
+        found |= {(("svc", svc), key): None for svc in flow.writers}
+        found |= {(key, ("svc", reader.svc)): None for reader in flow.readers}
     return list(found)
 
 
-def _key_name(line: "FlowLine") -> Name:
+def _key_name(flow: FlowView) -> Name:
     """Return the name of a key's box: two buses may have the same key."""
-    return "key", f"{line.bus} {line.key}"
+    return "key", f"{flow.bus} {flow.key}"
 
 
-def _make_node(
-    name: Name, place: tuple[int, int], keys: Mapping[Name, "FlowLine"], states: Mapping[Name, str]
-) -> Node:
-    """Return the box of a service or a key."""
-    kind, text = name
-    line = keys.get(name)
-    if line is None:
-        state = states.get(name, "unknown")
-        return Node(kind, _cut(text), "" if state == "up" else state, state, *place)
-    behind = max((end.lag or 0 for end in line.readers), default=0)
-    rate = f", {line.rate:.1f}/s" if line.rate else ""
-    text = _cut(f"{line.bus}, {behind} behind" if behind else f"{line.bus}{rate}", _TEXT)
-    return Node(kind, _cut(line.key), text, "", *place, is_wrong=bool(line.faults))
+def _make_service(svc: str, state: str, place: tuple[int, int]) -> Node:
+    """Return the box of a service."""
+    return Node("svc", _cut(svc), "" if state == "up" else state, state, *place)
+
+
+def _make_key(flow: FlowView, place: tuple[int, int], *, is_wrong: bool) -> Node:
+    """Return the box of a key."""
+    behind = max((reader.lag or 0 for reader in flow.readers), default=0)
+    rate = f", {flow.rate:.1f}/s" if flow.rate else ""
+    text = _cut(f"{flow.bus}, {behind} behind" if behind else f"{flow.bus}{rate}", _TEXT)
+    return Node("key", _cut(flow.key), text, "", *place, is_wrong=is_wrong)
 
 
 def _cut(text: str, length: int = _LABEL) -> str:

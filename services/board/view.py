@@ -23,7 +23,6 @@ from services.board.snapshot import (
     SpanState,
     Uptime,
 )
-from services.board.topology_picture import draw_picture
 
 NONE: Final = "\N{EN DASH}"
 """What stands for a value that is not known."""
@@ -282,7 +281,6 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "instances": format_instances,
     "known_part": find_known_part,
     "moment": write_moment,
-    "picture": draw_picture,
     "phrases": describe_service,
     "share": format_share,
     "silences": find_silences,

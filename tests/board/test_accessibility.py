@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page
 
-from support.board_examples import make_pages, make_small
+from support.board_examples import make_small
+from support.board_pages import make_pages
 from support.rig.board_site import BoardSite
 from support.rig.browser import DESK, PHONE, Tab, needs_chromium
 

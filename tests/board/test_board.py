@@ -178,6 +178,16 @@ def test_a_reseed_adds_and_removes_services_on_the_stream(board):
     assert "fresh" in revisions.text
 
 
+def test_a_reseed_changes_how_many_browsers_may_follow(board):
+    services = {**TRUTH["services"], "board": {"heartbeat": BEATS, "settings": {"max_streams": 1}}}
+    with board.follow() as first, board.follow() as second:
+        first.wait("reset")
+        second.wait("reset")
+        board.fleet.seed({"services": services})
+        first.wait("delta")
+        until(lambda: board.get("/api/v1/stream").status_code == 503, 10)
+
+
 @pytest.mark.parametrize(
     "path", ["/", "/services/shop", "/alerts", "/incidents", "/topology", "/truth", "/public"]
 )

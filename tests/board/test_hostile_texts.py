@@ -6,7 +6,8 @@ import pytest
 from playwright.sync_api import expect
 
 from services.board.snapshot import ServiceState
-from support.board_examples import HOSTILE, make_hostile, make_pages, make_small
+from support.board_examples import HOSTILE, make_hostile, make_small
+from support.board_pages import make_pages
 from support.rig.board_site import BoardSite
 from support.rig.browser import Tab, needs_chromium
 

@@ -1,34 +1,7 @@
-"""Snapshots as examples: a fleet of seven in every state, one of any size, and one that is hostile."""
+"""Snapshots as examples: a small fleet in every state, one of any size, one that is hostile."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from itertools import pairwise
-from typing import Any, cast
 
-from services.board.assets import find_assets_path
-from services.board.pages import (
-    AlertPage,
-    AlertQuery,
-    AlertsPage,
-    AlertView,
-    DiffLine,
-    ErrorPage,
-    FleetQuery,
-    FlowEnd,
-    FlowLine,
-    Frame,
-    IncidentsPage,
-    NotificationsPage,
-    Page,
-    PublicPage,
-    PublicService,
-    RevisionView,
-    ServicePage,
-    TopologyPage,
-    TruthPage,
-    select_services,
-)
-from services.board.past import OutageView, Past
 from services.board.snapshot import (
     BarSpan,
     BusSnapshot,
@@ -88,8 +61,25 @@ def make_service(svc: str, state: ServiceState = ServiceState.UP, **values: obje
     return replace(usual, **values)
 
 
+def make_snapshot(*services: ServiceSnapshot, **values: object) -> FleetSnapshot:
+    """Return a snapshot of these services, with two buses and a healer that are well.
+
+    The incidents follow from the services; `values` replace fields.
+    """
+    usual = FleetSnapshot(
+        AT,
+        "prod",
+        12,
+        services,
+        (BusSnapshot("system-redis", "up"), BusSnapshot("market-redis", "up")),
+        (HealerView("a1b2c3", is_leader=True, epoch=4), HealerView("d4e5f6", is_leader=False)),
+        fold_incidents(services),
+    )
+    return replace(usual, **values)
+
+
 def make_small() -> FleetSnapshot:
-    """Return a fleet of ten services, one or more in each state."""
+    """Return a fleet of eleven services, one or more in each state."""
     services = (
         make_service("rss_agg", ServiceState.DOWN, description="Reads news feeds", severity="critical"),
         make_service(
@@ -145,44 +135,29 @@ def make_small() -> FleetSnapshot:
         ),
         make_service("notifier", tags=("monitor",)),
     )
-    return FleetSnapshot(
-        AT,
-        "prod",
-        12,
-        services,
-        (BusSnapshot("system-redis", "up"), BusSnapshot("market-redis", "unheard", "deaf")),
-        (HealerView("a1b2c3", is_leader=True, epoch=4), HealerView("d4e5f6", is_leader=False)),
-        fold_incidents(services),
-        (
+    return make_snapshot(
+        *services,
+        buses=(BusSnapshot("system-redis", "up"), BusSnapshot("market-redis", "unheard", "deaf")),
+        silences=(
             SilenceView(
                 "s1", ("prices", "quotes"), ("market",), AT - 600, AT + 3000, "ana", "moving the market bus"
             ),
         ),
-        (
+        pending=(
             PendingView(
                 "m1", "slack", "rss_agg is down", AT - 590, AT - 580, AT + 30, "404: no such channel"
             ),
             PendingView("m2", "email", "rss_agg is down", AT - 590),
         ),
-        2,
-        ("the healer does not hear bus market-redis (deaf): nobody knows of its services",),
+        dead=2,
+        notes=("the healer does not hear bus market-redis (deaf): nobody knows of its services",),
     )
 
 
 def make_well() -> FleetSnapshot:
     """Return the shipped fleet, all up."""
-    small = make_small()
     names = ("rss_agg", "massive", "mesh", "vexy_ai", "healer", "sentinel", "notifier")
-    return replace(
-        small,
-        services=tuple(make_service(name, uptime={"24h": Uptime(1.0, 80000.0)}) for name in names),
-        buses=(BusSnapshot("system-redis", "up"), BusSnapshot("market-redis", "up")),
-        incidents=(),
-        pending=(),
-        silences=(),
-        dead=0,
-        notes=(),
-    )
+    return make_snapshot(*(make_service(name, uptime={"24h": Uptime(1.0, 80000.0)}) for name in names))
 
 
 def make_large(count: int, down: int = 7) -> FleetSnapshot:
@@ -202,7 +177,7 @@ def make_large(count: int, down: int = 7) -> FleetSnapshot:
         )
         for number in range(count)
     ]
-    return replace(make_well(), services=tuple(services), incidents=fold_incidents(services))
+    return make_snapshot(*services)
 
 
 def make_hostile() -> FleetSnapshot:
@@ -237,191 +212,3 @@ def make_hostile() -> FleetSnapshot:
         pending=(PendingView("p", HOSTILE[0], HOSTILE[1], AT, AT, AT, HOSTILE[2]),),
         notes=HOSTILE,
     )
-
-
-def make_events(snapshot: FleetSnapshot) -> tuple[AlertView, ...]:
-    """Return events on the alert log, some for each service that is down."""
-    down = [one for one in snapshot.services if one.state is ServiceState.DOWN]
-    return tuple(
-        event
-        for number, one in enumerate(down)
-        for event in (
-            AlertView(
-                f"{one.boot or 'x'}-{number}-2",
-                "heartbeat_miss",
-                one.svc,
-                AT - 574 - number,
-                f"{one.svc} is down",
-                f"no beat for 31.2 s (timeout 30 s) {one.detail or ''}",
-                is_bad=True,
-                severity=one.severity,
-                by="healer",
-                host=one.boot,
-            ),
-            AlertView(
-                f"{number}-1",
-                "heartbeat_ok",
-                one.svc,
-                AT - 90_000,
-                f"{one.svc} is up again",
-                "was down for 4 min 10 s",
-                is_bad=False,
-                by="healer",
-                down_sec=250.0,
-            ),
-            AlertView(
-                f"{number}-0", "heartbeat_gap", one.svc, AT - 99_000, f"{one.svc} had a gap", "of 40 s", None
-            ),
-        )
-    )
-
-
-def make_lines(snapshot: FleetSnapshot) -> tuple[FlowLine, ...]:
-    """Return the flows of the shipped fleet, with one that is slow; of others, one key for each service."""
-    known = {one.svc: one.state for one in snapshot.services}
-
-    def end(svc: str, **values: Any) -> FlowEnd:
-        return FlowEnd(svc, known.get(svc, ServiceState.UP), **values)
-
-    if "massive" not in known:
-        names = list(known)
-        return tuple(
-            FlowLine(bus=one, key=one, writers=(end(one),), readers=(end(two),), kind=one, faults=(two,))
-            for one, two in pairwise(names)
-        )
-    vexy = {"group": "vexy_ai", "pending": 3, "rate": 1.2}
-    return (
-        FlowLine(
-            "market-redis",
-            "rss:items",
-            (end("rss_agg"),),
-            (end("vexy_ai", lag=412, **vexy),),
-            "stream",
-            18_204,
-            0.0,
-            640.0,
-            ("vexy_ai is 412 entries behind, and reads 1.2 a second",),
-        ),
-        FlowLine(
-            "market-redis",
-            "massive:probes",
-            (end("massive"),),
-            (end("vexy_ai", lag=0, **vexy),),
-            "stream",
-            9_120,
-            0.6,
-            1.4,
-        ),
-        FlowLine(
-            "market-redis",
-            "market:bars",
-            (end("massive"),),
-            (end("vexy_ai", lag=0, **vexy),),
-            "stream",
-            120,
-            0.1,
-            31.0,
-        ),
-        FlowLine("market-redis", "vexy:notes", (end("vexy_ai"),), (), "stream", 812, 0.2, 12.0),
-        FlowLine(
-            "system-redis",
-            "healer:alerts",
-            (end("healer"), end("sentinel")),
-            (end("notifier"),),
-            "stream",
-            44,
-            0.0,
-            590.0,
-        ),
-        FlowLine("system-redis", "mesh:topology", (end("mesh"),), (), "string"),
-    )
-
-
-def make_past(one: ServiceSnapshot) -> Past:
-    """Return an outage that lasts, if it does, and two that are over."""
-    over = (OutageView(AT - 50_000, AT - 49_000), OutageView(AT - 900_000, AT - 870_000))
-    now = (OutageView(AT - 604, None),) if one.state is ServiceState.DOWN else ()
-    day = (
-        BarSpan("unknown", AT - 86_400, AT - 60_000),
-        BarSpan("up", AT - 60_000, AT - 50_000),
-        BarSpan("down", AT - 50_000, AT - 49_000),
-        BarSpan("up", AT - 49_000),
-    )
-    month = (
-        BarSpan("up", AT - 2e6, AT - 900_000),
-        BarSpan("down", AT - 900_000, AT - 870_000),
-        BarSpan("up", AT - 870_000),
-    )
-    return Past(now + over, day, month)
-
-
-def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, str]], Page]]:
-    """Return what makes each page, by its path; the parameters have the rest of the path as `rest`."""
-    events = make_events(snapshot)
-    text = '{\n  "version": 1,\n  "fleet": "prod",\n  "services": {"rss_agg": {"tags": ["ingest"]}}\n}'
-    hostile = snapshot.services[0].detail or "" if snapshot.services else ""
-
-    def show_fleet(frame: Frame, params: dict[str, str]) -> Page:
-        choice = FleetQuery(
-            text=params.get("text", ""),
-            states=tuple(ServiceState(each) for each in params.get("states", "").split(",") if each),
-            tag=params.get("tag", ""),
-            sort=cast("Any", params.get("sort", "state")),
-            group=cast("Any", params.get("group", "")),
-            start=int(params.get("start", "0")),
-            wall="wall" in params,
-        )
-        return select_services(snapshot, choice, frame)
-
-    def show_service(frame: Frame, params: dict[str, str]) -> Page:
-        one = snapshot.find(params["rest"]) or snapshot.services[0]
-        mine = tuple(each for each in events if each.svc == one.svc)
-        return ServicePage(
-            replace(frame, title=one.svc), one, mine, text, ("vexy_ai", "archive"), make_past(one)
-        )
-
-    def show_alerts(frame: Frame, params: dict[str, str]) -> Page:
-        if params["rest"]:
-            return AlertPage(
-                replace(frame, title=events[0].title), events[0], text + hostile, ("system-redis",)
-            )
-        types = ("heartbeat_miss", "heartbeat_ok")
-        chosen = AlertQuery(params.get("svc", ""), params.get("type", ""))
-        found = tuple(each for each in events if chosen.svc in ("", each.svc))
-        return AlertsPage(
-            frame, chosen, found, "/alerts?before=1", types, {"market-redis": hostile} if hostile else {}
-        )
-
-    def show_truth(frame: Frame, _params: dict[str, str]) -> Page:
-        revisions = tuple(
-            RevisionView(number, AT - 9e4 * (13 - number), "ana@desk" + hostile, "9f" * 32)
-            for number in (12, 11, 10)
-        )
-        diff = (
-            DiffLine("@", "services.rss_agg"),
-            DiffLine(" ", '"heartbeat": {'),
-            DiffLine("-", '  "interval_sec": 30'),
-            DiffLine("+", '  "interval_sec": 10' + hostile),
-        )
-        return TruthPage(frame, text + hostile, revisions, 11, 12, diff)
-
-    return {
-        "/": show_fleet,
-        "/services": show_service,
-        "/incidents": lambda frame, _: IncidentsPage(frame),
-        "/notifications": lambda frame, _: NotificationsPage(frame),
-        "/alerts": show_alerts,
-        "/topology": lambda frame, _: TopologyPage(
-            frame, make_lines(snapshot), (), (hostile,) if hostile else ()
-        ),
-        "/truth": show_truth,
-        "/public": lambda _frame, _: PublicPage(
-            snapshot.fleet,
-            snapshot.at,
-            tuple(PublicService(one.svc, one.state, 0.9993) for one in snapshot.services[:5]),
-            find_assets_path(),
-        ),
-        "/missing": lambda _frame, _: ErrorPage(
-            404, "There is no such page", hostile or "nothing is here", find_assets_path()
-        ),
-    }

@@ -1,12 +1,6 @@
 from services.board.pages import FleetQuery, Frame, group_services, select_services, sort_services
 from services.board.snapshot import ServiceState, Uptime
-from support.board_snapshots import (
-    make_large_fleet,
-    make_service,
-    make_small_fleet,
-    make_snapshot,
-    make_troubled_fleet,
-)
+from support.board_examples import make_large, make_service, make_small, make_snapshot
 
 
 def select(snapshot, **query):
@@ -18,30 +12,36 @@ def names(page):
 
 
 def test_without_a_query_the_worst_come_first_and_the_rest_in_the_order_of_the_truth():
-    page = select(make_troubled_fleet())
-    assert names(page) == ["db", "web", "shop", "cache", "backup", "shy", "old", "far", "evil", "fine"]
-    assert page.found == 10
+    page = select(make_small())
+    assert names(page) == [
+        *("rss_agg", "vexy_ai", "nightly-backup", "quotes", "prices", "archive"),
+        *("massive", "mesh", "healer", "sentinel", "notifier"),
+    ]
+    assert page.found == 11
     assert page.previous is page.following is None
 
 
 def test_a_query_finds_by_name_description_tag_state_and_bus():
-    fleet = make_troubled_fleet()
-    assert names(select(fleet, text="SHO")) == ["shop"]
-    assert names(select(make_small_fleet(), text="what mesh")) == ["mesh"]
-    assert names(select(fleet, text="front")) == ["web", "shop"]
-    assert names(select(fleet, tag="front")) == ["web", "shop"]
-    assert names(select(fleet, tag="fro")) == []
-    assert names(select(fleet, states=(ServiceState.FAILED, ServiceState.SILENT))) == ["backup", "old"]
-    assert names(select(fleet, bus="market-redis")) == ["far"]
+    fleet = make_small()
+    assert names(select(fleet, text="NIGHT")) == ["nightly-backup"]
+    assert names(select(fleet, text="news feed")) == ["rss_agg"]
+    assert names(select(fleet, text="prob")) == ["massive"]
+    assert names(select(fleet, tag="market")) == ["quotes", "prices"]
+    assert names(select(fleet, tag="mark")) == []
+    assert names(select(fleet, states=(ServiceState.FAILED, ServiceState.SILENT))) == [
+        "nightly-backup",
+        "prices",
+    ]
+    assert names(select(fleet, bus="market-redis")) == ["quotes", "prices", "archive"]
 
 
 def test_rows_are_shown_in_pages_with_paths_to_the_neighbours():
-    page = select(make_large_fleet(500), sort="name", start=200)
-    assert names(page)[0] == "svc-00200"
-    assert len(names(page)) == 200
+    fleet = make_large(500)
+    page = select(fleet, sort="name", start=200)
+    assert names(page) == sorted(one.svc for one in fleet.services)[200:400]
     assert page.previous == "/?sort=name"
     assert page.following == "/?sort=name&start=400"
-    assert select(make_large_fleet(500), start=400).following is None
+    assert select(fleet, start=400).following is None
 
 
 def test_services_are_sorted_by_what_the_query_names():
@@ -58,7 +58,7 @@ def test_services_are_sorted_by_what_the_query_names():
 
 
 def test_groups_stand_at_the_place_of_their_first_service():
-    some = [make_service("a", tags=("x", "y")), make_service("b"), make_service("c", tags=("x",))]
+    some = [make_service("a", tags=("x", "y")), make_service("b", tags=()), make_service("c", tags=("x",))]
     found = [(group.name, [one.svc for one in group.services]) for group in group_services(some, "tag")]
     assert found == [("x", ["a", "c"]), ("without a tag", ["b"])]
     assert [group.name for group in group_services(some, "bus")] == ["system-redis"]

@@ -13,14 +13,7 @@ from services.board.snapshot import (
     find_cause,
     fold_incidents,
 )
-from support.board_snapshots import (
-    AT,
-    make_large_fleet,
-    make_service,
-    make_small_fleet,
-    make_snapshot,
-    make_troubled_fleet,
-)
+from support.board_examples import AT, make_large, make_service, make_small, make_snapshot, make_well
 
 
 def apply(snapshot: dict, delta: dict) -> dict:
@@ -38,31 +31,31 @@ def test_every_state_has_its_urgency_and_down_is_the_worst():
 
 
 def test_a_snapshot_counts_every_state_the_worst_first():
-    counts = make_troubled_fleet().counts()
+    counts = make_small().counts()
     assert list(counts) == sorted(ServiceState, key=URGENCY.__getitem__)
-    assert counts[ServiceState.DOWN] == 4
-    assert counts[ServiceState.UP] == 2
-    assert make_small_fleet().counts()[ServiceState.DOWN] == 0
+    assert counts[ServiceState.DOWN] == 2
+    assert counts[ServiceState.UP] == 5
+    assert make_well().counts()[ServiceState.DOWN] == 0
 
 
 def test_a_service_is_found_by_its_name():
-    fleet = make_troubled_fleet()
-    assert fleet.find("cache").acked_by == "ann"
+    fleet = make_small()
+    assert fleet.find("nightly-backup").state is ServiceState.FAILED
     assert fleet.find("nobody") is None
 
 
 def test_json_has_the_names_of_the_fields():
-    found = orjson.loads(encode_snapshot(make_troubled_fleet()))
-    db = found["services"][0]
-    assert (db["svc"], db["state"], db["severity"]) == ("db", "down", "critical")
-    assert db["recent"][-1] == {"state": "down", "starts_at": AT - 300, "ends_at": None}
-    assert db["uptime"]["24h"] == {"share": 0.9987, "unknown_sec": 600.0, "begins_at": None}
-    assert found["incidents"][1]["dependants"] == ["web", "shop"]
+    found = orjson.loads(encode_snapshot(make_small()))
+    rss = found["services"][0]
+    assert (rss["svc"], rss["state"], rss["severity"]) == ("rss_agg", "down", "critical")
+    assert rss["recent"][-1] == {"state": "down", "starts_at": AT - 600, "ends_at": None}
+    assert rss["uptime"]["7d"] == {"share": 0.9991, "unknown_sec": 3600.0, "begins_at": None}
+    assert found["incidents"][0]["dependants"] == ["vexy_ai"]
 
 
 def test_the_same_fleet_a_second_later_differs_in_nothing():
-    before = make_troubled_fleet()
-    delta = diff(before, replace(make_troubled_fleet(), at=AT + 1))
+    before = make_small()
+    delta = diff(before, replace(make_small(), at=AT + 1))
     assert not delta
     assert delta == SnapshotDelta(AT + 1)
 
@@ -98,11 +91,11 @@ def test_a_new_service_comes_with_all_its_fields_and_a_removed_one_by_its_name()
 
 def test_a_difference_applied_to_the_json_gives_the_next_snapshot():
     fleets = [
-        make_small_fleet(),
-        make_troubled_fleet(),
-        make_large_fleet(60),
+        make_well(),
+        make_small(),
+        make_large(60),
         make_snapshot(),
-        make_small_fleet(),
+        make_well(),
     ]
     for before, after in pairwise(fleets):
         found = apply(orjson.loads(encode_snapshot(before)), orjson.loads(encode_delta(diff(before, after))))

@@ -126,7 +126,7 @@ async def test_closing_ends_all_streams_at_once_after_what_was_sent():
 
 
 async def test_there_are_no_more_streams_than_allowed_and_one_that_ends_makes_room():
-    hub = StreamHub("boot", max_streams=1)
+    hub = StreamHub("boot", lambda: 1)
     first = hub.follow(None)
     await take(first)
     with pytest.raises(StreamsFull):
@@ -137,6 +137,17 @@ async def test_there_are_no_more_streams_than_allowed_and_one_that_ends_makes_ro
 
 
 async def test_a_stream_that_is_given_up_before_it_began_takes_no_room():
-    hub = StreamHub("boot", max_streams=1)
+    hub = StreamHub("boot", lambda: 1)
     await hub.follow(None).aclose()
     await take(hub.follow(None))
+
+
+async def test_a_new_bound_of_followers_is_in_force_at_once():
+    bound = 0
+    hub = StreamHub("boot", lambda: bound)
+    with pytest.raises(StreamsFull):
+        hub.follow(None)
+    bound = 1
+    async for wire in hub.follow(None):
+        assert b"reset" in wire
+        break

@@ -18,7 +18,7 @@ from services.board import pages
 from services.board.assets import find_assets_path
 from services.board.pages import Frame
 from services.board.snapshot import FleetSnapshot, diff, encode_delta, encode_snapshot, fold_incidents
-from support.board_examples import make_pages
+from support.board_pages import make_pages
 from support.rig.process import HOST
 
 STATIC = Path(pages.__file__).with_name("static")

@@ -1,0 +1,195 @@
+"""Every page of the board about an example snapshot, with events, flows and a past that are made up."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, cast
+
+from marketswarm.status.topology_view import FlowView, ReaderView
+from services.board.assets import find_assets_path
+from services.board.pages import (
+    AlertPage,
+    AlertQuery,
+    AlertsPage,
+    AlertView,
+    DiffLine,
+    ErrorPage,
+    FleetQuery,
+    Frame,
+    IncidentsPage,
+    NotificationsPage,
+    Page,
+    PublicPage,
+    PublicService,
+    RevisionView,
+    ServicePage,
+    TopologyPage,
+    TruthPage,
+    select_services,
+)
+from services.board.past import OutageView, Past
+from services.board.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot, ServiceState
+from support.board_examples import AT
+
+
+def make_events(snapshot: FleetSnapshot) -> tuple[AlertView, ...]:
+    """Return events on the alert log, some for each service that is down."""
+    down = [one for one in snapshot.services if one.state is ServiceState.DOWN]
+    return tuple(
+        event
+        for number, one in enumerate(down)
+        for event in (
+            AlertView(
+                f"{one.boot or 'x'}-{number}-2",
+                "heartbeat_miss",
+                one.svc,
+                AT - 574 - number,
+                f"{one.svc} is down",
+                f"no beat for 31.2 s (timeout 30 s) {one.detail or ''}",
+                is_bad=True,
+                severity=one.severity,
+                by="healer",
+                host=one.boot,
+            ),
+            AlertView(
+                f"{number}-1",
+                "heartbeat_ok",
+                one.svc,
+                AT - 90_000,
+                f"{one.svc} is up again",
+                "was down for 4 min 10 s",
+                is_bad=False,
+                by="healer",
+                down_sec=250.0,
+            ),
+            AlertView(
+                f"{number}-0", "heartbeat_gap", one.svc, AT - 99_000, f"{one.svc} had a gap", "of 40 s", None
+            ),
+        )
+    )
+
+
+FAULTS = {("market-redis", "rss:items"): ("vexy_ai is 412 entries behind, and reads 1.2 a second",)}
+"""What is wrong with the flows of the shipped fleet."""
+
+
+def make_flows(snapshot: FleetSnapshot) -> tuple[FlowView, ...]:
+    """Return the flows of the shipped fleet, one of them slow; of others, one key for each service."""
+    names = [one.svc for one in snapshot.services]
+    if "massive" not in names:
+        return tuple(FlowView(one, one, (one,), (ReaderView(two),), kind=one) for one, two in pairwise(names))
+
+    def read(lag: int) -> tuple[ReaderView, ...]:
+        """Return vexy_ai as a reader that is `lag` entries behind."""
+        return (ReaderView("vexy_ai", "vexy_ai", lag, pending=3, rate=1.2),)
+
+    return (
+        FlowView("market-redis", "rss:items", ("rss_agg",), read(412), "stream", 18_204, 0.0, 640.0),
+        FlowView("market-redis", "massive:probes", ("massive",), read(0), "stream", 9_120, 0.6, 1.4),
+        FlowView("market-redis", "market:bars", ("massive",), read(0), "stream", 120, 0.1, 31.0),
+        FlowView("market-redis", "vexy:notes", ("vexy_ai",), (), "stream", 812, 0.2, 12.0),
+        FlowView(
+            "system-redis",
+            "healer:alerts",
+            ("healer", "sentinel"),
+            (ReaderView("notifier"),),
+            "stream",
+            44,
+            0.0,
+            590.0,
+        ),
+        FlowView("system-redis", "mesh:topology", ("mesh",), (), "string"),
+    )
+
+
+def make_past(one: ServiceSnapshot) -> Past:
+    """Return an outage that lasts, if it does, and two that are over."""
+    over = (OutageView(AT - 50_000, AT - 49_000), OutageView(AT - 900_000, AT - 870_000))
+    now = (OutageView(AT - 604, None),) if one.state is ServiceState.DOWN else ()
+    day = (
+        BarSpan("unknown", AT - 86_400, AT - 60_000),
+        BarSpan("up", AT - 60_000, AT - 50_000),
+        BarSpan("down", AT - 50_000, AT - 49_000),
+        BarSpan("up", AT - 49_000),
+    )
+    month = (
+        BarSpan("up", AT - 2e6, AT - 900_000),
+        BarSpan("down", AT - 900_000, AT - 870_000),
+        BarSpan("up", AT - 870_000),
+    )
+    return Past(now + over, day, month)
+
+
+def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, str]], Page]]:
+    """Return what makes each page, by its path; the parameters have the rest of the path as `rest`."""
+    events = make_events(snapshot)
+    text = '{\n  "version": 1,\n  "fleet": "prod",\n  "services": {"rss_agg": {"tags": ["ingest"]}}\n}'
+    hostile = snapshot.services[0].detail or "" if snapshot.services else ""
+
+    def show_fleet(frame: Frame, params: dict[str, str]) -> Page:
+        choice = FleetQuery(
+            text=params.get("text", ""),
+            states=tuple(ServiceState(each) for each in params.get("states", "").split(",") if each),
+            tag=params.get("tag", ""),
+            sort=cast("Any", params.get("sort", "state")),
+            group=cast("Any", params.get("group", "")),
+            start=int(params.get("start", "0")),
+            wall="wall" in params,
+        )
+        return select_services(snapshot, choice, frame)
+
+    def show_service(frame: Frame, params: dict[str, str]) -> Page:
+        one = snapshot.find(params["rest"]) or snapshot.services[0]
+        mine = tuple(each for each in events if each.svc == one.svc)
+        return ServicePage(
+            replace(frame, title=one.svc), one, mine, text, ("vexy_ai", "archive"), make_past(one)
+        )
+
+    def show_alerts(frame: Frame, params: dict[str, str]) -> Page:
+        if params["rest"]:
+            return AlertPage(
+                replace(frame, title=events[0].title), events[0], text + hostile, ("system-redis",)
+            )
+        types = ("heartbeat_miss", "heartbeat_ok")
+        chosen = AlertQuery(params.get("svc", ""), params.get("type", ""))
+        found = tuple(each for each in events if chosen.svc in ("", each.svc))
+        return AlertsPage(
+            frame, chosen, found, "/alerts?before=1", types, {"market-redis": hostile} if hostile else {}
+        )
+
+    def show_truth(frame: Frame, _params: dict[str, str]) -> Page:
+        revisions = tuple(
+            RevisionView(number, AT - 9e4 * (13 - number), "ana@desk" + hostile, "9f" * 32)
+            for number in (12, 11, 10)
+        )
+        diff = (
+            DiffLine("@", "services.rss_agg"),
+            DiffLine(" ", '"heartbeat": {'),
+            DiffLine("-", '  "interval_sec": 30'),
+            DiffLine("+", '  "interval_sec": 10' + hostile),
+        )
+        return TruthPage(frame, text + hostile, revisions, 11, 12, diff)
+
+    return {
+        "/": show_fleet,
+        "/services": show_service,
+        "/incidents": lambda frame, _: IncidentsPage(frame),
+        "/notifications": lambda frame, _: NotificationsPage(frame),
+        "/alerts": show_alerts,
+        "/topology": lambda frame, _: TopologyPage(
+            frame,
+            make_flows(snapshot),
+            FAULTS | ({(hostile, hostile): (hostile,)} if hostile else {}),
+            (hostile,) if hostile else (),
+        ),
+        "/truth": show_truth,
+        "/public": lambda _frame, _: PublicPage(
+            snapshot.fleet,
+            snapshot.at,
+            tuple(PublicService(one.svc, one.state, 0.9993) for one in snapshot.services[:5]),
+            find_assets_path(),
+        ),
+        "/missing": lambda _frame, _: ErrorPage(
+            404, "There is no such page", hostile or "nothing is here", find_assets_path()
+        ),
+    }
