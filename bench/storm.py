@@ -13,7 +13,7 @@ from typing import Any, Final
 import hiredis
 
 from bench.fleet import name_services
-from bench.server import connect, pack_publish, send_commands
+from bench.server import connect, pack_publish, send_commands, wait_until
 from marketswarm.beat import encode_beat
 
 CHUNK_COMMANDS: Final = 250
@@ -64,7 +64,8 @@ class Storm:
         self.sent: Any = context.Value("q", 0, lock=False)
         self.junk: Any = context.Value("q", 0, lock=False)
         self._share: Any = context.Value("d", 0.0, lock=False)
-        self._silent: Any = context.Array("i", [-1, 1], lock=False)
+        # what is silenced (rest, of), the number of that request, and the number of the last one in force
+        self._silent: Any = context.Array("i", [-1, 1, 0, 0], lock=False)
         self._is_running: Any = context.Value("i", 1, lock=False)
         self._process = context.Process(
             target=self._run, args=(port, services, rate, reboots, replays), daemon=True
@@ -76,14 +77,17 @@ class Storm:
         self._share.value = share
 
     def silence_services(self, rest: int, of: int) -> None:
-        """From now on send no beats of every `of`th service, beginning with number `rest`; -1: send all."""
-        self._silent[1] = of
-        self._silent[0] = rest
-        time.sleep(0.2)  # until the beats on their way have arrived
+        """Send no beats of every `of`th service any more, beginning with number `rest`; -1: send all.
+
+        Return when that is in force: the server has answered all beats from before.
+        """
+        self._silent[0], self._silent[1] = rest, of
+        self._silent[2] += 1
+        wait_until(lambda: self._silent[3] == self._silent[2], "the process that beats to be silent")
 
     def behind_sec(self) -> float:
         """Return the seconds since the oldest last beat of the services that are not silenced."""
-        silent, of = self._silent
+        silent, of = self._silent[:2]
         now = time.monotonic()
         return float(max(now - at for n, at in enumerate(self.last) if silent < 0 or n % of != silent))
 
@@ -103,7 +107,8 @@ class Storm:
         started, n, junk = time.monotonic(), 0, 0
         while self._is_running.value:
             now, wall = time.monotonic(), b"%.3f" % time.time()
-            share, (silent, of) = self._share.value, self._silent
+            request = self._silent[2]  # read first: a request counts when the chunk after it was answered
+            share, (silent, of) = self._share.value, self._silent[:2]
             packed = []
             for k in range(n, n + CHUNK_COMMANDS):
                 who, i = k % services, FIRST_I + k // services
@@ -126,7 +131,9 @@ class Storm:
                     old = encode_beat(svcs[who], 1, 1.0, boot="b00700b", rev=3, every=10.0)
                     packed.append(pack_publish(f"{svcs[who]}:heartbeat", old))
             junk += wanted
-            send_commands(sock, reader, packed)
+            if packed:
+                send_commands(sock, reader, packed)
+            self._silent[3] = request
             self.sent.value, self.junk.value = self.sent.value + len(packed), junk
             if rate:
                 _pause(started + n / rate - time.monotonic())
