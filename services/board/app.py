@@ -1,7 +1,5 @@
 """Put the application together: pages, the API, health checks, errors, and the guard around them."""
 
-import time
-
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -13,11 +11,12 @@ from marketswarm.metrics.exporter import list_own_names
 from marketswarm.truth import SYSTEM
 from services.board.actions import make_actions
 from services.board.api import make_api
+from services.board.badge_site import make_badge_site
 from services.board.board import Board, NotReady
 from services.board.clients import find_networks
-from services.board.fleet_reader import STALE_SEC
 from services.board.forms import make_forms
-from services.board.guard import Guard
+from services.board.guard import OPEN_PATHS, Guard
+from services.board.public import is_public_path
 from services.board.session_gate import SessionGate
 from services.board.site import answer_error, make_site
 from services.board.steering import Steering
@@ -45,6 +44,7 @@ def create_app(board: Board) -> Guard:
     app.include_router(make_actions(steering, verifier))
     gate = SessionGate(verifier, f"board_{board.me.settings.board_port}")
     app.include_router(make_site(board, gate))
+    app.include_router(make_badge_site(board))
     app.include_router(make_forms(gate, steering, lambda: board.reader.read_soon(REFRESH_SEC)))
     _add_health(app, board)
     _add_errors(app)
@@ -52,7 +52,12 @@ def create_app(board: Board) -> Guard:
     settings = board.me.settings
     allowed = (settings.board_allowed_hosts or "").split(",")
     networks = find_networks(settings.board_open_to or "")
-    return Guard(packed, list_own_names(settings.board_host, *allowed), verifier, networks)
+
+    def is_open(path: str) -> bool:
+        """Return True if everyone may read a path: what the truth marks public, and what probes ask."""
+        return path in OPEN_PATHS or is_public_path(path, board.reader.snapshot, board.public)
+
+    return Guard(packed, list_own_names(settings.board_host, *allowed), verifier, networks, is_open)
 
 
 def _add_health(app: FastAPI, board: Board) -> None:
@@ -66,8 +71,7 @@ def _add_health(app: FastAPI, board: Board) -> None:
     @app.get("/readyz", response_class=PlainTextResponse)
     async def check_readiness() -> Response:
         """Return 200 if what the board shows is new, 503 and the reason if not."""
-        age_sec = board.reader.age_sec(time.monotonic())
-        if age_sec > STALE_SEC + board.reader.interval_sec():
+        if not board.is_current():
             return PlainTextResponse("the fleet was not read\n", 503)
         if board.reader.problem is not None:
             return PlainTextResponse(f"away: {board.reader.problem}\n", 503)

@@ -1,5 +1,6 @@
 """Hold what the answers of the board are made from: the reader, the stream, the truth and the buses."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,9 @@ from marketswarm.status.topology import MESH, read_topology
 from marketswarm.status.topology_view import TopologyView
 from marketswarm.truth import SYSTEM, AccessPoint, Truth
 from services.board.assets import find_assets_path
-from services.board.fleet_reader import FleetReader
+from services.board.fleet_reader import STALE_SEC, FleetReader
 from services.board.pages import Frame
-from services.board.settings import BoardEnvironment, BoardSettings
+from services.board.settings import BoardEnvironment, BoardSettings, PublicSettings
 from services.board.snapshot import FleetSnapshot
 from services.board.stream import StreamHub
 
@@ -44,6 +45,15 @@ class Board:
         if self.reader.snapshot is None:
             raise NotReady
         return self.reader.snapshot
+
+    @property
+    def public(self) -> PublicSettings:
+        """What the truth marks public."""
+        return self.settings_now().settings.public
+
+    def is_current(self) -> bool:
+        """Return True if the last look at the fleet was not long ago."""
+        return self.reader.age_sec(time.monotonic()) <= STALE_SEC + self.reader.interval_sec()
 
     @property
     def buses(self) -> Sequence[Bus]:

@@ -9,7 +9,7 @@ every client for one themselves.
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -56,6 +56,7 @@ class Guard:
         names: the host names that requests may have, besides addresses and names below `localhost`.
         verifier: verifies the tokens of clients on other machines.
         networks: whose clients may read without a token, besides this machine.
+        is_open: returns True for a path that everyone may read.
     """
 
     def __init__(
@@ -64,8 +65,10 @@ class Guard:
         names: Collection[str],
         verifier: TokenVerifier,
         networks: Sequence[Network] = (),
+        is_open: Callable[[str], bool] = OPEN_PATHS.__contains__,
     ) -> None:
         self._app, self._names, self._verifier, self._networks = app, names, verifier, networks
+        self._is_open = is_open
         self.responses: Counter[int] = Counter()
         """How many requests were answered, by HTTP status."""
 
@@ -99,7 +102,11 @@ class Guard:
     async def _verify_reader(self, scope: Scope) -> None:
         """Raise RefusedError if a client on another machine reads without a token for that."""
         client = scope.get("client")
-        if may_read(client, self._networks) or scope["method"] not in _READING or scope["path"] in OPEN_PATHS:
+        if (
+            may_read(client, self._networks)
+            or scope["method"] not in _READING
+            or self._is_open(scope["path"])
+        ):
             return
         given = [value for name, value in scope["headers"] if name == b"authorization"]
         header = given[0].decode("latin-1") if len(given) == 1 else None

@@ -37,6 +37,7 @@ from services.board.pages import (
     select_services,
 )
 from services.board.past import outline_past
+from services.board.public import list_public, simplify_state
 from services.board.session_gate import SessionGate
 from services.board.settings import PublicSettings
 from services.board.snapshot import WINDOWS, FleetSnapshot, ServiceState
@@ -227,27 +228,16 @@ async def make_truth_page(board: Board, frame: Frame, older: int | None, newer: 
 
 def make_public_page(snapshot: FleetSnapshot, public: PublicSettings) -> PublicPage:
     """Return the page for the public: a service is up, down or unknown there, and nothing else is told."""
-    shown = [
-        one
-        for one in snapshot.services
-        if one.svc in public.services or not set(public.tags).isdisjoint(one.tags)
-    ]
-    states = {
-        ServiceState.UP: ServiceState.UP,
-        ServiceState.FAILED: ServiceState.UP,
-        ServiceState.DOWN: ServiceState.DOWN,
-        ServiceState.SILENT: ServiceState.DOWN,
-    }
     return PublicPage(
         public.title,
         snapshot.at,
         tuple(
             PublicService(
                 one.description or one.svc,
-                states.get(one.state, ServiceState.UNKNOWN),
+                simplify_state(one.state),
                 one.uptime["30d"].share if "30d" in one.uptime else None,
             )
-            for one in shown
+            for one in list_public(snapshot, public)
         ),
         find_assets_path(),
     )

@@ -84,6 +84,16 @@ def test_a_bus_that_is_cut_off_is_said_and_comes_back_by_itself(board):
     until(lambda: board.get("/readyz").status_code == 200, 10)
 
 
+def test_a_badge_shows_the_outage_of_a_service_and_of_its_tag(board):
+    assert board.get("/badge/shop.json").json()["status"] == "up"
+    board.beater.stop("shop")
+    until(lambda: board.get("/badge/tag/public.json").json()["status"] == "down", 10)
+    picture = board.get("/badge/shop.svg")
+    assert (picture.headers["content-type"], "shop: down" in picture.text) == ("image/svg+xml", True)
+    assert picture.headers["cross-origin-resource-policy"] == "cross-origin"
+    assert board.get("/badge/web.svg").headers["cross-origin-resource-policy"] == "same-origin"
+
+
 def test_open_streams_do_not_hold_up_its_end(board):
     with contextlib.ExitStack() as ends:
         streams = [ends.enter_context(board.follow()) for _ in range(20)]

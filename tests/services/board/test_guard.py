@@ -7,7 +7,7 @@ from marketswarm.operator.token import Scope
 from marketswarm.operator_link.tokens import create_token, write_token
 from marketswarm.testing import MemoryBus
 from services.board import guard
-from services.board.guard import MAX_BODY_BYTES, Guard, find_refusal
+from services.board.guard import MAX_BODY_BYTES, OPEN_PATHS, Guard, find_refusal
 from services.board.tokens import TokenVerifier
 
 
@@ -84,7 +84,13 @@ def test_what_is_too_long_is_refused():
     assert status(find_refusal(scope(cookie="a" * 17_000), ())) == 431
 
 
-async def run(app, asked, bodies=(), verifier=None):
+async def test_a_client_elsewhere_reads_what_is_open_without_a_token():
+    for path, method, expected in (("/public", "GET", 200), ("/public", "PUT", 200), ("/", "GET", 401)):
+        asked = scope(client=("10.0.0.2", 1), path=path) | {"method": method}
+        assert (await run(answer, asked, is_open="/public".__eq__))[0]["status"] == expected
+
+
+async def run(app, asked, bodies=(), verifier=None, is_open=OPEN_PATHS.__contains__):
     """Run the guard around an application; return what was sent."""
     sent, left = [], list(bodies)
 
@@ -94,7 +100,7 @@ async def run(app, asked, bodies=(), verifier=None):
     async def send(message):
         sent.append(message)
 
-    await Guard(app, (), verifier or TokenVerifier(MemoryBus))(asked, receive, send)
+    await Guard(app, (), verifier or TokenVerifier(MemoryBus), (), is_open)(asked, receive, send)
     return sent
 
 

@@ -17,7 +17,7 @@ TRUTH = {
     "fleet": "testing",
     "services": {
         "healer": {"heartbeat": BEATS},
-        "board": {"heartbeat": BEATS},
+        "board": {"heartbeat": BEATS, "settings": {"public": {"tags": ["public"]}}},
         "shop": {"heartbeat": BEATS, "tags": ["public"]},
         "web": {"heartbeat": BEATS, "depends_on": ["shop"]},
     },
