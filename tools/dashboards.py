@@ -298,6 +298,12 @@ FLEET: Final = Dashboard(
                     "none",
                     (f"marketswarm_truth_revision {OF_AGENT}", "{{agent}} {{instance}}"),
                 ),
+                graph(
+                    "History behind",
+                    "How long ago each board had recorded the alert log to its end.",
+                    "s",
+                    (f"marketswarm_board_history_behind_seconds {OF_AGENT}", "{{agent}} {{instance}}"),
+                ),
             ),
         ),
     ),

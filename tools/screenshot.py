@@ -159,9 +159,6 @@ def make_history(bus_of: Mapping[str, str], now: int) -> FleetHistory:
         end = now - hours_ago * HOUR_SEC
         history.mark_unheard(end - sec, end)
     target = history.due_hour(now)
-    history.finish_buses(target)
-    for svc in history.unfinished_services(target):
-        history.finish_service(svc, target)
     history.finish(target)
     history.changes.services |= history.services.keys()
     return history

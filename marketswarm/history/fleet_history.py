@@ -8,7 +8,7 @@ An hour of a service is kept only if it differs from that of its bus, and an hou
 did not listen to it. So a quiet service costs nothing but its name.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -243,7 +243,7 @@ class FleetHistory:
         """Return the hour before which all are to be finished."""
         return now // HOUR_SEC - EXACT_HOURS
 
-    def finish_buses(self, target: int) -> None:
+    def _finish_buses(self, target: int) -> None:
         """Count the hours of all buses before `target`: the first of three steps; each may be repeated."""
         end = target * HOUR_SEC
         if self.listening.until < end:
@@ -253,7 +253,7 @@ class FleetHistory:
             runs = [run for run in count_hours(spans, self.final, target) if run.unknown]
             self._replace_hours(bus_subject(bus), runs, self.final, target)
 
-    def unfinished_services(self, target: int) -> list[str]:
+    def _unfinished_services(self, target: int) -> list[str]:
         """Return the services whose hours before `target` are to be counted: those that were not quiet."""
         end = target * HOUR_SEC
         return [
@@ -262,7 +262,7 @@ class FleetHistory:
             if record.timeline.begin < end and not record.timeline.is_quiet
         ]
 
-    def finish_service(self, svc: str, target: int) -> None:
+    def _finish_service(self, svc: str, target: int) -> None:
         """Count the hours of a service before `target`, and forget its facts before that: the second step."""
         record = self.services[svc]
         begin, end = record.timeline.begin, target * HOUR_SEC
@@ -277,16 +277,40 @@ class FleetHistory:
         self.changes.services.add(svc)
 
     def finish(self, target: int) -> None:
-        """Forget the facts of healer and buses before `target`: the last step, after all services."""
-        end = target * HOUR_SEC
-        for timeline in (self.healer, *self.buses.values()):
-            timeline.advance(end)
+        """Finish all hours before `target` at once."""
+        for _ in self.finish_in_steps(target):
+            pass
+
+    def finish_in_steps(self, target: int) -> Iterator[None]:
+        """Finish all hours before `target`, and yield after each short step of that.
+
+        What is asked between two steps is answered right. If the steps are given up, begin them anew.
+        """
+        self._finish_buses(target)
+        yield
+        for svc in self._unfinished_services(target):
+            self._finish_service(svc, target)
+            yield
         for record in self.services.values():
             if record.timeline.is_quiet:
-                record.timeline.advance(end)
+                record.timeline.advance(target * HOUR_SEC)
+                yield
         if target // PERIOD_HOURS != self.final // PERIOD_HOURS:
-            kept = {name: cut_runs(runs, target - KEPT_HOURS, target) for name, runs in self.hours.items()}
-            self.hours = {name: runs for name, runs in kept.items() if runs}
+            yield from self._forget_old_hours(target)
+        self._finish_healer(target)
+
+    def _forget_old_hours(self, target: int) -> Iterator[None]:
+        """Forget the hours that are no longer kept, and yield after each subject."""
+        for name, runs in list(self.hours.items()):
+            self.hours[name] = cut_runs(runs, target - KEPT_HOURS, target)
+            if not self.hours[name]:
+                del self.hours[name]
+            yield
+
+    def _finish_healer(self, target: int) -> None:
+        """Forget the facts of healer and buses before `target`: the last step, after all services."""
+        for timeline in (self.healer, *self.buses.values()):
+            timeline.advance(target * HOUR_SEC)
         self.final = target
         self.changes.progress = True
         self.changes.buses |= self.buses.keys()

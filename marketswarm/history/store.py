@@ -45,6 +45,7 @@ from marketswarm.history.fleet_history import (
 )
 from marketswarm.history.rollup import HOUR_SEC, Run, append_run
 from marketswarm.keys import BOARD_HISTORY, BOARD_SPANS, board_hours_key
+from marketswarm.time_slice import TimeSlice
 
 CHANGES_AT_ONCE: Final = 1000
 NAMES_AT_ONCE: Final = 500
@@ -119,7 +120,9 @@ async def write_history(bus: Bus, stored: StoredHistory, position: bytes) -> boo
     """
     history = stored.history
     parts: list[list[_Change]] = [[]]
+    time_slice = TimeSlice()
     for group in _group_changes(history, history.changes):
+        await time_slice.pause()
         if len(parts[-1]) >= CHANGES_AT_ONCE:
             parts.append([])
         parts[-1] += group

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import orjson
@@ -24,13 +24,7 @@ from marketswarm.truth import Truth
 from services.board.alert_log import make_alert_view
 from services.board.settings import BoardEnvironment, BoardSettings
 from services.board.snapshot import FleetSnapshot, diff, encode_delta, encode_snapshot
-from services.board.snapshot_builder import (
-    NO_HISTORY,
-    FleetReading,
-    HistoryExtract,
-    apply_event,
-    build_snapshot,
-)
+from services.board.snapshot_builder import FleetReading, HistoryExtract, apply_event, build_snapshot
 from services.board.stream import StreamHub
 
 MANY_SERVICES: Final = 1000
@@ -65,7 +59,7 @@ class FleetReader:
         me: Agent[BoardEnvironment],
         settings_now: Callable[[], BoardSettings],
         hub: StreamHub,
-        history_now: Callable[[], HistoryExtract] = lambda: NO_HISTORY,
+        history_now: Callable[[], Awaitable[HistoryExtract]],
     ) -> None:
         self.snapshot: FleetSnapshot | None = None
         self.problem: str | None = None
@@ -100,13 +94,14 @@ class FleetReader:
         """Look at all buses once, and publish what changed."""
         begun = time.monotonic()
         self._new_events.clear()
+        history = await self._history_now()  # first: it may take long, and the buses' state should be new
         truth, revision = self._me.truth, self._me.revision
         (state, away), notifications = await asyncio.gather(
             read_fleet_state(truth, self._me.bus), read_notifications(self.buses())
         )
         reading = FleetReading(time.time(), truth, revision, state, away, notifications)
         before = self.snapshot or FleetSnapshot(0.0)
-        found = build_snapshot(reading, before, self._history_now())
+        found = build_snapshot(reading, before, history)
         for event in self._new_events:  # this reading may be older than they are
             found = apply_event(found, event)
         self._take(found)

@@ -1,16 +1,20 @@
-"""Build what the snapshot shows of the past, from the recorder's history, cheaply. Pure.
+"""Build what the snapshot shows of the past, from the recorder's history, cheaply.
 
 A snapshot is compared with the one before it, and each difference goes to every browser. So nothing here
 changes while nothing happens: a span that lasts has no end, and uptime is computed once a minute (more often
 in the first minute, in which a history may just have begun).
+
+Thousands of services take seconds when an hour has begun: then each one is counted anew. So this work is done
+in slices of time. In between the recorder may change the history; it is right for each service at any time.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.history.rollup import HOUR_SEC, WINDOWS, Seconds
 from marketswarm.history.spans import Span, Timeline
+from marketswarm.time_slice import TimeSlice
 from services.board.snapshot import BarSpan, Uptime
 from services.board.snapshot_builder import NO_HISTORY, HistoryExtract
 
@@ -47,24 +51,28 @@ class HistoryBuilder:
         self._views: dict[tuple[Span, ...], tuple[BarSpan, ...]] = {}
         self._sums: dict[tuple[Seconds, int | None], Uptime] = {}
 
-    def build(self, history: FleetHistory | None, now: float) -> HistoryExtract:
-        """Return the spans of the last hour and the uptime of each service; none without a history."""
+    async def build(self, history: FleetHistory | None, now: float) -> HistoryExtract:
+        """Return the spans of the last hour and the uptime of each service; none without a history.
+
+        Call it from one task only.
+        """
         if history is None:
             return NO_HISTORY
         if history is not self._uptime_of:
             self._uptime_of, self._begun_at, self._uptime_at = history, now, float("-inf")
         every_sec = UPTIME_SEC if now - self._begun_at > UPTIME_SEC else FIRST_UPTIME_SEC
         if not 0 <= now - self._uptime_at < every_sec:
-            self._uptime, self._uptime_at = self._build_uptime(history, int(now)), now
-        services = list(history.services)
-        return HistoryExtract(self._build_recent(history, services, int(now)), self._uptime)
+            self._uptime, self._uptime_at = await self._build_uptime(history, int(now)), now
+        return HistoryExtract(await self._build_recent(history, int(now)), self._uptime)
 
-    def _build_recent(
-        self, history: FleetHistory, services: Iterable[str], now: int
-    ) -> dict[str, tuple[BarSpan, ...]]:
+    async def _build_recent(self, history: FleetHistory, now: int) -> dict[str, tuple[BarSpan, ...]]:
         """Return the spans of the last hour of each service; of unchanged ones, the same object again."""
         found = {}
-        for svc in services:
+        time_slice = TimeSlice()
+        for svc in list(history.services):
+            await time_slice.pause()
+            if svc not in history.services:
+                continue
             key = (*history.recent_key(svc, now), self._line_of(history, svc))
             known = self._recent.get(svc)
             if known is None or known.key != key or known.is_early(now):
@@ -94,18 +102,19 @@ class HistoryBuilder:
             )
         return self._views[spans]
 
-    def _build_uptime(self, history: FleetHistory, now: int) -> dict[str, Mapping[str, Uptime]]:
+    async def _build_uptime(self, history: FleetHistory, now: int) -> dict[str, Mapping[str, Uptime]]:
         """Return the uptime of each service by window."""
         self._sums.clear()
         starts = {window: (now // HOUR_SEC - hours) * HOUR_SEC for window, hours in WINDOWS.items()}
-        return {
-            svc: {
+        found, time_slice = dict[str, Mapping[str, Uptime]](), TimeSlice()
+        for svc, record in list(history.services.items()):
+            await time_slice.pause()
+            begin = record.first * HOUR_SEC
+            found[svc] = {
                 window: self._view_sum(seconds, begin if begin > starts[window] else None)
-                for begin in (record.first * HOUR_SEC,)
                 for window, seconds in history.uptime(svc, now).items()
             }
-            for svc, record in history.services.items()
-        }
+        return found
 
     def _view_sum(self, seconds: Seconds, begin: int | None) -> Uptime:
         """Return seconds, and the begin of a history in their window, as the snapshot has them.

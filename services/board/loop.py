@@ -32,7 +32,7 @@ async def main() -> int:
         me.task(recorder.run(), name="history")
         me.on_reseed(reader.follow)
         reader.follow(me.truth)
-        me.expose(BoardMetrics(reader, hub, app).collect)
+        me.expose(BoardMetrics(reader, hub, app, recorder).collect)
         me.log.info("board.listening", host=me.settings.board_host, port=me.settings.board_port)
         while True:
             async with me.waiting(BUS_SEC):

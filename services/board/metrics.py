@@ -3,19 +3,21 @@
 Another thread than the event loop's reads them, which needs no lock.
 """
 
+import time
 from collections.abc import Iterator
 
 from marketswarm.metrics.family import Family, counter, gauge
 from services.board.fleet_reader import FleetReader
 from services.board.guard import Guard
+from services.board.recorder import HistoryRecorder
 from services.board.stream import StreamHub
 
 
 class BoardMetrics:
-    """Read the metrics from the reader, the stream and the guard."""
+    """Read the metrics from the reader, the stream, the guard and the recorder."""
 
-    def __init__(self, reader: FleetReader, hub: StreamHub, guard: Guard) -> None:
-        self._reader, self._hub, self._guard = reader, hub, guard
+    def __init__(self, reader: FleetReader, hub: StreamHub, guard: Guard, recorder: HistoryRecorder) -> None:
+        self._reader, self._hub, self._guard, self._recorder = reader, hub, guard, recorder
 
     def collect(self) -> Iterator[Family]:
         """Yield every metric with its current value."""
@@ -41,4 +43,30 @@ class BoardMetrics:
             "marketswarm_board_reading_seconds",
             "How long the last look at the buses took.",
             self._reader.took_sec,
+        )
+        yield from self._collect_history()
+
+    def _collect_history(self) -> Iterator[Family]:
+        """Yield the metrics of the recorder."""
+        counts = self._recorder.counts
+        yield counter("marketswarm_board_history_events_total", "Events that were recorded.", counts.recorded)
+        yield counter(
+            "marketswarm_board_history_malformed_total",
+            "Entries of the alert log that are no events.",
+            counts.malformed,
+        )
+        yield counter(
+            "marketswarm_board_history_failures_total",
+            "Failures of a bus, after which the history was read again.",
+            counts.failures,
+        )
+        yield counter(
+            "marketswarm_board_history_conflicts_total",
+            "Writes for which another board was first.",
+            counts.conflicts,
+        )
+        yield gauge(
+            "marketswarm_board_history_behind_seconds",
+            "How long ago the alert log was recorded to its end.",
+            self._recorder.behind_sec(time.monotonic()),
         )

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -36,6 +37,7 @@ from marketswarm.history.store import (
     write_history,
 )
 from marketswarm.keys import ALERT_LOG, roster_key
+from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import HEALER, SYSTEM, Truth
 from services.board.settings import BoardEnvironment
 
@@ -54,10 +56,22 @@ END_SEC: Final = 0.5
 """How long the last write may take."""
 SETTLE_SEC: Final = 60.0
 """After a failure of the bus, late events may come: no hour is finished for so long."""
-SERVICES_AT_ONCE: Final = 200
 NAMES_AT_ONCE: Final = 500
 
 log = logs.get("history")
+
+
+@dataclass(slots=True)
+class RecorderCounts:
+    """What a recorder counts: events recorded, entries that are no events, failures of a bus, conflicts.
+
+    A conflict is a write for which another board was first.
+    """
+
+    recorded: int = 0
+    malformed: int = 0
+    failures: int = 0
+    conflicts: int = 0
 
 
 class HistoryRecorder:
@@ -83,11 +97,15 @@ class HistoryRecorder:
         self._timeout_sec = 30.0
         self._is_truth_new = False
         self._is_reading = True  # the history is to be read from the bus
+        self._caught_up_at: float | None = None  # monotonic
         self._listened_at = self._saved_at = self._write_after = self._finish_after = float("-inf")
         self.error: str | None = None
         """Why the history is not recorded; None while it is."""
-        self.recorded = 0
-        """The number of events that were read from the log."""
+        self.counts = RecorderCounts()
+
+    def behind_sec(self, now: float) -> float | None:
+        """Return how long ago the log was recorded to its end; `now` is monotonic. None if it never was."""
+        return None if self._caught_up_at is None else max(0.0, now - self._caught_up_at)
 
     # -- what is asked
 
@@ -117,6 +135,7 @@ class HistoryRecorder:
                 await self._write_last()
                 raise
             except BusError as error:
+                self.counts.failures += 1
                 if self.error is None:
                     log.warning("history.waiting", bus=error.bus, reason=error.reason, detail=error.detail)
                 self.error = f"{error.bus} {error.reason}"
@@ -148,6 +167,8 @@ class HistoryRecorder:
             if time.monotonic() >= self._finish_after:
                 await self._finish_hours(stored.history)
         await self._write(stored)
+        if len(entries) < AT_ONCE:
+            self._caught_up_at = time.monotonic()
 
     async def _read(self) -> None:
         """Read the history, or begin one; check that the log goes on from there. Raises BusError."""
@@ -208,9 +229,11 @@ class HistoryRecorder:
         """Record the events of a page; entries that are none are passed over."""
         for entry in entries:
             event = parse_event((entry.fields or {}).get(b"event", b""))
-            if not isinstance(event, MalformedEvent):
+            if isinstance(event, MalformedEvent):
+                self.counts.malformed += 1
+            else:
                 history.apply_event(event)
-                self.recorded += 1
+                self.counts.recorded += 1
             self._at = entry.id
 
     async def _listen(self, history: FleetHistory) -> None:
@@ -223,16 +246,13 @@ class HistoryRecorder:
             history.hear_healer(*found)
 
     async def _finish_hours(self, history: FleetHistory) -> None:
-        """Finish the hours that lie back far enough, a few services at a time."""
+        """Finish the hours that lie back far enough, in slices of time: other tasks run in between."""
         target = history.due_hour(int(time.time()))
         if target <= history.final:
             return
-        history.finish_buses(target)
-        for count, svc in enumerate(history.unfinished_services(target)):
-            history.finish_service(svc, target)
-            if count % SERVICES_AT_ONCE == 0:
-                await asyncio.sleep(0)
-        history.finish(target)
+        time_slice = TimeSlice()
+        for _ in history.finish_in_steps(target):
+            await time_slice.pause()
 
     async def _write_last(self) -> None:
         """Write how long the healer was there, if the bus answers at once; else that will be unknown."""
@@ -254,6 +274,7 @@ class HistoryRecorder:
             return
         self._saved_at = now
         if not await write_history(self._bus, stored, self._at):
+            self.counts.conflicts += 1
             self._is_reading = True
             self._write_after = now + self._step_back_sec
 

@@ -409,5 +409,34 @@ async def test_a_recorder_that_ends_writes_how_long_the_healer_was_there(bus, se
     assert stored.history.listening.until == pytest.approx(begun + 100, abs=5)
 
 
+async def test_it_counts_what_it_recorded_and_knows_how_far_behind_it_is(bus, server):
+    begin = await begin_long_ago(bus, server, 3)
+    add_outage(server, "svc00", begin + HOUR_SEC, begin + HOUR_SEC + 600)
+    server.cmd("XADD", "healer:alerts:log", "*", "event", "{nonsense")
+    recorder = make_recorder(bus)
+    assert recorder.behind_sec(time.monotonic()) is None
+    await recorder.step(block_sec=None)
+    assert (recorder.counts.recorded, recorder.counts.malformed) == (2, 1)
+    assert recorder.behind_sec(time.monotonic()) < 30
+    assert recorder.behind_sec(time.monotonic() + 100) >= 100
+    add_outage(server, "svc01", begin + HOUR_SEC, begin + HOUR_SEC + 600)
+    server.cmd("HINCRBY", "board:history", "version", 1)  # another board wrote
+    await recorder.step(block_sec=None)
+    assert recorder.counts.conflicts == 1
+
+
+@pytest.mark.live
+async def test_a_recorder_that_has_no_bus_counts_failures_and_is_never_up_to_date():
+    away = Bus("system-redis", "redis://127.0.0.1:1")
+    recorder = make_recorder(away)
+    running = asyncio.create_task(recorder.run())
+    await auntil(lambda: recorder.counts.failures, 20, "a failure")
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert recorder.behind_sec(time.monotonic()) is None
+    await away.aclose()
+
+
 async def wait_for(condition):
     await auntil(condition, 20, "the recorder")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.needs("prometheus")
 
 RULES = (ROOT / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8")
 SHIPPED = orjson.loads((ROOT / "truth.json").read_bytes())["services"]
-AGENTS = ("massive", "mesh", "rss_agg", "vexy_ai", "sentinel", "notifier", "healer")
+AGENTS = ("massive", "mesh", "rss_agg", "vexy_ai", "sentinel", "notifier", "board", "healer")
 PATHS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 CHOSEN = {"svc": "vexy_ai", "bus": ".*", "__rate_interval": "10s", "__range": "60s"}
 """What Grafana puts in place of its variables: an agent that reads streams, and all buses."""
@@ -107,13 +107,13 @@ def sections(receiver):
 
 @pytest.mark.timeout(180)
 def test_each_query_of_each_dashboard_has_an_answer_from_a_fleet_that_runs(tmp_path):
-    ports = {name: free_port() for name in AGENTS}
+    ports, board_port = {name: free_port() for name in AGENTS}, free_port()
     with (
         Receiver() as receiver,
         Scene(tmp_path, sections(receiver), (), idle=AGENTS) as scene,
     ):
         for name, port in ports.items():
-            scene.start(name, METRICS_PORT=str(port))
+            scene.start(name, METRICS_PORT=str(port), BOARD_PORT=str(board_port))
         for name, port in ports.items():
             until(lambda port=port: answers(port) and key("truth_revision") in samples(port), 30, name)
         healer = ports["healer"]

@@ -17,6 +17,7 @@ from notifier.metrics import NotifierMetrics
 from sentinel.follow import SkippedEntries
 from services.board.guard import Guard
 from services.board.metrics import BoardMetrics
+from services.board.recorder import HistoryRecorder
 from services.board.stream import StreamHub
 from services.massive.market.status import MarketStatus
 from services.massive.probes.alerts import AlertPublisher
@@ -104,7 +105,7 @@ def test_the_table_of_massive_is_what_its_probes_tell():
 
 def test_the_table_of_the_board_is_what_it_tells():
     reader = type("Reader", (), {"took_sec": 0.1})()
-    told = BoardMetrics(reader, StreamHub("boot"), Guard(None, (), None)).collect()
+    told = BoardMetrics(reader, StreamHub("boot"), Guard(None, (), None), HistoryRecorder(None)).collect()
     assert shown("board") == list(map(row, told))
 
 

@@ -1,5 +1,7 @@
 """The history of a fleet: any order of events gives the same, and finishing hours changes no sum."""
 
+from itertools import islice
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,11 +52,7 @@ def listening(hours=24, services=BUS_OF, at=0):
 
 
 def finish(history, now):
-    target = history.due_hour(T0 + now)
-    history.finish_buses(target)
-    for svc in history.unfinished_services(target):
-        history.finish_service(svc, target)
-    history.finish(target)
+    history.finish(history.due_hour(T0 + now))
 
 
 def states(history, svc, now):
@@ -309,17 +307,30 @@ def test_a_history_does_not_depend_on_the_date(events, days):
     assert sums(moved, DAY + shift * HOUR_SEC) == sums(here, DAY)
 
 
-@pytest.mark.parametrize("first", ["finish_buses", "finish_service"])
-def test_finishing_that_was_interrupted_is_done_again_without_harm(first):
+@pytest.mark.parametrize("count", range(1, 6))
+def test_finishing_that_was_interrupted_is_done_again_without_harm(count):
     history, whole = listening(hours=40), listening(hours=40)
     for one in (history, whole):
         for each in (*outage("a", 100, 9000), *outage("m", 50, 200), *outage("healer", 400, 500, "healer")):
             one.apply_event(each)
-    target = history.due_hour(T0 + DAY)
-    history.finish_buses(target)
-    if first == "finish_service":
-        history.finish_service("a", target)
+    steps = history.finish_in_steps(history.due_hour(T0 + DAY))
+    assert len(list(islice(steps, count))) == count
     finish(history, DAY)
     finish(whole, DAY)
     assert sums(history, DAY) == sums(whole, DAY)
     assert history.hours == whole.hours
+
+
+def test_between_the_steps_of_finishing_what_is_asked_is_answered_right():
+    history, day = listening(hours=40), DAY + 900 * HOUR_SEC
+    for each in (*outage("a", 100, 9000), *outage("m", 50, 200), *outage("market", 4000, 8000, "bus")):
+        history.apply_event(each)
+    finish(history, DAY)
+    for each in (*outage("a", DAY - 3000, DAY - 100), *outage("healer", DAY - 9000, DAY - 8000, "healer")):
+        history.apply_event(each)
+    wanted = sums(history, day)
+    steps = history.finish_in_steps(history.due_hour(T0 + day))  # so late that old hours are forgotten, too
+    answers = [sums(history, day) for _ in steps]
+    assert len(answers) > 1 + len(BUS_OF)
+    assert [each == wanted for each in answers] == [True] * len(answers)
+    assert sums(history, day) == wanted

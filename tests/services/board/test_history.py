@@ -1,10 +1,16 @@
 """What a snapshot shows of the past: right, and the same object while nothing changes."""
 
+import asyncio
+
+import pytest
+
 from marketswarm.event import Event, Kind
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.history.listening import Heard, Listening
 from marketswarm.history.rollup import HOUR_SEC
 from marketswarm.history.spans import KnownState
+from marketswarm.time_slice import TimeSlice
+from services.board import history as module
 from services.board.history import HistoryBuilder
 from services.board.snapshot import BarSpan, Uptime
 from services.board.snapshot_builder import NO_HISTORY
@@ -24,78 +30,99 @@ def add_miss(history, svc, since):
     history.apply_event(Event(Kind.HEARTBEAT_MISS, svc, since + 30.0, "x", "healer", since=float(since)))
 
 
-def test_without_a_history_nothing_is_shown():
-    assert HistoryBuilder().build(None, T0) is NO_HISTORY
+async def test_without_a_history_nothing_is_shown():
+    assert await HistoryBuilder().build(None, T0) is NO_HISTORY
 
 
-def test_a_span_that_lasts_has_no_end():
+async def test_a_span_that_lasts_has_no_end():
     history = make_history()
     add_miss(history, "a", T0 + 4000)
-    found = HistoryBuilder().build(history, T0 + 5000.5)
+    found = await HistoryBuilder().build(history, T0 + 5000.5)
     assert found.recent["a"] == (BarSpan("up", T0, T0 + 4000.0), BarSpan("down", T0 + 4000.0, None))
     assert found.recent["b"] == (BarSpan("up", T0, None),)
     assert found.uptime["b"]["24h"] == Uptime(1.0, 0.0, float(T0))
 
 
-def test_while_nothing_happens_nothing_is_made_anew():
+async def test_while_nothing_happens_nothing_is_made_anew():
     history, builder = make_history(), HistoryBuilder()
     add_miss(history, "a", T0 + 4000)
-    one, two = builder.build(history, T0 + 5000.0), builder.build(history, T0 + 5004.0)
+    one, two = [await builder.build(history, T0 + 5000.0 + sec) for sec in (0, 4)]
     assert one.recent == two.recent
     assert all(one.recent[svc] is two.recent[svc] for svc in one.recent)
     assert one.uptime is two.uptime
 
 
-def test_uptime_is_made_anew_once_a_minute():
+async def test_uptime_is_made_anew_once_a_minute():
     history, builder = make_history(), HistoryBuilder()
-    made = [builder.build(history, T0 + 5000.0 + sec).uptime for sec in range(240)]
+    made = [(await builder.build(history, T0 + 5000.0 + sec)).uptime for sec in range(240)]
     assert len({id(each) for each in made}) == 13 + 2
 
 
-def test_a_service_that_is_up_since_this_very_second_is_shown_as_up():
+async def test_a_service_that_is_up_since_this_very_second_is_shown_as_up():
     history, builder = make_history(()), HistoryBuilder()
     history.follow({"a": "system"}, 30.0, T0 + 5000)
     history.adopt("a", KnownState.UP, T0 + 5000)
-    builder.build(history, T0 + 5000.4)
+    await builder.build(history, T0 + 5000.4)
     for now in (T0 + 5001.0, T0 + 5100.0):
-        assert builder.build(history, now).recent["a"][-1] == BarSpan("up", T0 + 5000.0, None)
+        assert (await builder.build(history, now)).recent["a"][-1] == BarSpan("up", T0 + 5000.0, None)
 
 
-def test_a_window_that_began_before_the_history_says_when_that_begins():
+async def test_a_window_that_began_before_the_history_says_when_that_begins():
     history = make_history()
-    found = HistoryBuilder().build(history, T0 + 90_001.0).uptime["a"]
+    found = (await HistoryBuilder().build(history, T0 + 90_001.0)).uptime["a"]
     assert (found["24h"].begins_at, found["7d"].begins_at) == (None, T0)
 
 
-def test_what_happens_is_shown_at_once():
+async def test_what_happens_is_shown_at_once():
     history, builder = make_history(), HistoryBuilder()
-    builder.build(history, T0 + 5000.0)
+    await builder.build(history, T0 + 5000.0)
     add_miss(history, "a", T0 + 4990)
-    assert builder.build(history, T0 + 5021.0).recent["a"][-1] == BarSpan("down", T0 + 4990.0, None)
+    assert (await builder.build(history, T0 + 5021.0)).recent["a"][-1] == BarSpan("down", T0 + 4990.0, None)
 
 
-def test_a_healer_that_is_silent_is_shown_as_unknown_in_time():
+async def test_a_healer_that_is_silent_is_shown_as_unknown_in_time():
     history, builder = make_history(), HistoryBuilder()
-    assert builder.build(history, T0 + 7230.0).recent["a"][-1].state == "up"
-    assert builder.build(history, T0 + 7231.0).recent["a"][-1] == BarSpan("unknown", T0 + 7200.0, None)
+    assert (await builder.build(history, T0 + 7230.0)).recent["a"][-1].state == "up"
+    assert (await builder.build(history, T0 + 7231.0)).recent["a"][-1] == BarSpan(
+        "unknown", T0 + 7200.0, None
+    )
 
 
-def test_a_history_that_was_read_again_is_shown():
+async def test_a_history_that_was_read_again_is_shown():
     history, again, builder = make_history(), make_history(), HistoryBuilder()
-    builder.build(history, T0 + 5000.0)
+    await builder.build(history, T0 + 5000.0)
     add_miss(again, "a", T0 + 4000)
-    assert builder.build(again, T0 + 5001.0).recent["a"][-1].state == "down"
+    assert (await builder.build(again, T0 + 5001.0)).recent["a"][-1].state == "down"
 
 
-def test_services_that_are_gone_are_not_kept():
+async def test_services_that_are_gone_are_not_kept():
     history, builder = make_history(), HistoryBuilder()
-    builder.build(history, T0 + 5000.0)
+    await builder.build(history, T0 + 5000.0)
     del history.services["a"]
-    assert set(builder.build(history, T0 + 5000.0).recent) == {"b"}
+    assert set((await builder.build(history, T0 + 5000.0)).recent) == {"b"}
 
 
-def test_ten_thousand_quiet_services_share_what_they_have():
+async def test_ten_thousand_quiet_services_share_what_they_have():
     names = [f"svc{n}" for n in range(10_000)]
-    found = HistoryBuilder().build(make_history(names), T0 + 5000.0)
+    found = await HistoryBuilder().build(make_history(names), T0 + 5000.0)
     assert len({id(each) for each in found.recent.values()}) == 1
     assert len({id(each["1y"]) for each in found.uptime.values()}) == 1
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+async def test_while_a_long_history_is_built_others_run_and_may_change_it(monkeypatch, noisy):
+    monkeypatch.setattr(module, "TimeSlice", lambda: TimeSlice(0.0))
+    names = [f"svc{n}" for n in range(50)]
+    history, turns, builder = make_history(names), 0, HistoryBuilder()
+    building = asyncio.create_task(builder.build(history, T0 + 5000.0))
+    while not building.done():
+        await asyncio.sleep(0)
+        turns += 1
+        if turns == 10 and noisy:
+            add_miss(history, "svc40", T0 + 4000)
+            for gone in ("svc2", "svc30"):
+                history.services.pop(gone)
+    found = building.result()
+    assert turns > 1.9 * len(names)
+    assert set(found.recent) == set(names) - ({"svc2", "svc30"} if noisy else set())
+    assert found.recent["svc40"][-1].state == ("down" if noisy else "up")

@@ -65,8 +65,6 @@ def test_finished_hours_and_days_are_sums():
     history = make_history(60)
     add_outage(history, T0 + 30 * HOUR_SEC + 600, 300)
     target = (T0 + 44 * HOUR_SEC) // HOUR_SEC
-    history.finish_buses(target)
-    history.finish_service("a", target)
     history.finish(target)
     past = outline_past(history, "a", T0 + 50 * HOUR_SEC)
     hour = T0 + 30 * HOUR_SEC
