@@ -6,5 +6,5 @@ USUAL = 100
 
 
 def examples(count: int) -> int:
-    """Return so many of 100 as the profile that is loaded tries: all under `dev`, a tenth under `brief`."""
+    """Return so many of 100 as the profile that is loaded tries: forty under `dev`, ten under `brief`."""
     return max(1, count * settings().max_examples // USUAL)
