@@ -43,7 +43,7 @@ from marketswarm.keys import (
     roster_key,
     silence_key,
 )
-from marketswarm.truth import HEALER, AccessPoint
+from marketswarm.truth import HEALER, AccessPoint, Truth
 from marketswarm.truth.flows import build_flows
 
 SENTINEL: Final = "sentinel"
@@ -139,7 +139,8 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
 
     It uses its access points, reads what `marketswarm status` reads and the revisions of the truth, edits
     silences and sends requests to the notifier for clients that have a token, adds what they did to its audit
-    log, and keeps the history.
+    log, and keeps the history. If the truth lets it seed, it may write the truth as bootstrap does, but load
+    no code.
     """
     return (
         *grant_access_points(BOARD, view),
@@ -150,7 +151,14 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
         Grant("hget hset hdel expireat type del", HISTORY_KEYS),
         Grant("type hstrlen hget", (roster_key(HEALER),), mode="R"),
+        *(grant_bootstrap(view) if may_board_seed(view.truth) else ()),
     )
+
+
+def may_board_seed(truth: Truth) -> bool:
+    """Return True if a truth lets the board change it: `services.board.settings.seed`."""
+    section = truth.services.get(BOARD)
+    return section is not None and section.settings.get("seed") is True
 
 
 def _grant_operator_writes() -> tuple[Grant, ...]:

@@ -82,7 +82,11 @@ def _build_service_user(svc: str, view: BusView) -> User:
     """Return the ACL user of a service, with the grants of its role if it has one (healer, mesh, …)."""
     role = roles.ROLES.get(svc)
     grants = role(view) if role else grant_work(svc, view)
-    root = _add_commands(_COMMON_COMMANDS, "pubsub|numsub") if svc == roles.MESH else _COMMON_COMMANDS
+    root = _COMMON_COMMANDS
+    if svc == roles.MESH:
+        root = _add_commands(root, "pubsub|numsub")
+    elif svc == roles.BOARD and roles.may_board_seed(view.truth):
+        root = _add_commands(root, roles.CHECK_COMMANDS)
     return User(svc, root, (*view.grant_truth_reads(), *grant_beats(svc, view), *_add_function_calls(grants)))
 
 

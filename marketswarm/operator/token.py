@@ -25,7 +25,8 @@ class Scope(StrEnum):
     """What a token allows; none includes another."""
 
     READ = "read"  # see what the board shows, from other machines too
-    WRITE = "write"  # set and end silences, acknowledge, send test messages
+    WRITE = "write"  # set and end silences, acknowledge, send test messages and dead letters again
+    SEED = "seed"  # change the truth, and with it the fleet
 
 
 @plain_dataclass(frozen=True, slots=True)

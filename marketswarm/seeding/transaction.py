@@ -7,6 +7,7 @@ former content of every bus that was written, its history included. The scripts 
 """
 
 import asyncio
+import hashlib
 import random
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
@@ -20,7 +21,7 @@ from marketswarm.bus.scripts import Script, load_all_scripts
 from marketswarm.exit import Code
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_DOC, TRUTH_HISTORY, TRUTH_META
 from marketswarm.seeding.functions import load_functions
-from marketswarm.seeding.plan import BusState, make_plan
+from marketswarm.seeding.plan import BusState, SeedPlan, make_plan
 from marketswarm.truth import Changes, Truth, TruthError, diff_truths, format_changes, parse_truth
 
 SEED_SCRIPT: Final = Script.beside("marketswarm.seeding", "seeding.lua")
@@ -29,6 +30,8 @@ KEPT_REVISIONS: Final = 50
 """How many revisions truth:history keeps."""
 ATTEMPTS: Final = 5
 """How often a seeding starts again when another one runs at the same time."""
+REPLACED: Final = "replaced"
+"""The reason of a SeedError if the truth in force is not the one to replace."""
 MOVED_DETAIL: Final = "someone else is seeding too"
 
 T = TypeVar("T")
@@ -39,8 +42,8 @@ log = logs.get("seeding")
 class SeedError(Exception):
     """A truth could not be seeded. Every bus is as before, except those in `unrestored`.
 
-    `bus` names the first bus that failed. `reason` is the reason of its BusError, or `moved` if other
-    seedings ran at the same time, again and again.
+    `bus` names the first bus that failed. `reason` is the reason of its BusError, `moved` if other seedings
+    ran at the same time, again and again, or `replaced` if the truth in force is not the one to replace.
     """
 
     def __init__(self, bus: str, reason: str, detail: str = "", unrestored: Sequence[str] = ()) -> None:
@@ -103,7 +106,15 @@ class _Revision:
     seeded_by: str
 
 
-async def seed_truth(raw: bytes, buses: Sequence[Bus], seeded_by: str, *, key: str = TRUTH_DOC) -> SeedResult:
+async def seed_truth(
+    raw: bytes,
+    buses: Sequence[Bus],
+    seeded_by: str,
+    *,
+    key: str = TRUTH_DOC,
+    replaces: str | None = None,
+    loads_functions: bool = True,
+) -> SeedResult:
     """Make every bus hold `raw` under one revision, or leave every bus as it was.
 
     A second call with the same bytes changes nothing. A call takes a few seconds at most, even if a server
@@ -114,6 +125,8 @@ async def seed_truth(raw: bytes, buses: Sequence[Bus], seeded_by: str, *, key: s
         buses: the buses, in the order of writing.
         seeded_by: the name of the seeder, for `truth:meta`.
         key: the key of the document.
+        replaces: the SHA-256, in hex, of the only document that may be replaced; None allows any.
+        loads_functions: whether to load this release's functions; a user without that right can't.
 
     Raises:
         TruthError: the document is wrong; no request was sent to any bus.
@@ -123,8 +136,10 @@ async def seed_truth(raw: bytes, buses: Sequence[Bus], seeded_by: str, *, key: s
     moved_bus = ""
     for _ in range(ATTEMPTS):
         snapshots = await read_all([(bus, (key, TRUTH_META, TRUTH_HISTORY)) for bus in buses])
-        await _load_functions(buses)
         plan = make_plan(raw, loaded.sha256, [each.state for each in snapshots])
+        _require_replaceable(plan, replaces, buses[0].name)
+        if loads_functions:
+            await _load_functions(buses)
         seeded_at = plan.seeded_at or f"{snapshots[0].read_at_ms / 1000:.3f}"
         revision = _Revision(raw, plan.revision, loaded.sha256, seeded_at, plan.seeded_by or seeded_by)
         targets = [each for each in snapshots if each.state.bus in plan.writes]
@@ -141,6 +156,12 @@ async def seed_truth(raw: bytes, buses: Sequence[Bus], seeded_by: str, *, key: s
         changes = diff_truths(_load_old(plan.old_document), loaded.truth) if plan.changed else Changes()
         return SeedResult(plan.revision, loaded.sha256, plan.changed, changes, plan.repairs)
     raise SeedError(moved_bus, "moved", MOVED_DETAIL)
+
+
+def _require_replaceable(plan: SeedPlan, replaces: str | None, bus: str) -> None:
+    """Raise SeedError if a plan replaces another document than the one with the SHA-256 `replaces`."""
+    if replaces is not None and hashlib.sha256(plan.old_document or b"").hexdigest() != replaces:
+        raise SeedError(bus, REPLACED, "the truth was changed meanwhile")
 
 
 def describe_seeding(result: SeedResult, path: str, buses: Sequence[str]) -> Iterator[str]:

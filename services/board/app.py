@@ -11,6 +11,7 @@ from marketswarm.metrics.exporter import list_own_names
 from marketswarm.truth import SYSTEM
 from services.board.actions import make_actions
 from services.board.api import make_api
+from services.board.audit import AuditLog
 from services.board.badge_site import make_badge_site
 from services.board.board import Board, NotReady
 from services.board.clients import find_networks
@@ -21,6 +22,9 @@ from services.board.session_gate import SessionGate
 from services.board.site import answer_error, make_site
 from services.board.steering import Steering
 from services.board.tokens import TokenVerifier
+from services.board.truth_api import make_truth_api
+from services.board.truth_editor import TruthEditor
+from services.board.truth_pages import TruthRoutes, make_truth_pages
 
 REFRESH_SEC = 1.5
 """How long the answer to a form waits until the board has read what the form changed."""
@@ -39,13 +43,28 @@ def create_app(board: Board) -> Guard:
         redirect_slashes=False,
     )
     verifier = TokenVerifier(lambda: board.me.bus(SYSTEM))
-    steering = Steering(lambda: board.buses, lambda: board.me.bus(SYSTEM), lambda: board.truth)
+    audit = AuditLog(lambda: board.me.bus(SYSTEM))
+    steering = Steering(lambda: board.buses, audit, lambda: board.truth)
+    editor = TruthEditor(
+        lambda: board.buses,
+        audit,
+        lambda: board.truth,
+        lambda: board.settings_now().settings.seed,
+        board.me.settings.truth_redis_key,
+    )
     app.include_router(make_api(board))
     app.include_router(make_actions(steering, verifier))
+    app.include_router(make_truth_api(editor, verifier))
     gate = SessionGate(verifier, f"board_{board.me.settings.board_port}")
     app.include_router(make_site(board, gate))
     app.include_router(make_badge_site(board))
-    app.include_router(make_forms(gate, steering, lambda: board.reader.read_soon(REFRESH_SEC)))
+
+    async def refresh() -> None:
+        """Return when the snapshot includes what was done."""
+        await board.reader.read_soon(REFRESH_SEC)
+
+    app.include_router(make_forms(gate, steering, refresh))
+    app.include_router(make_truth_pages(TruthRoutes(board, gate, editor, refresh)))
     _add_health(app, board)
     _add_errors(app)
     packed = GZipMiddleware(app, PACK_BYTES, PACK_LEVEL)
@@ -57,7 +76,8 @@ def create_app(board: Board) -> Guard:
         """Return True if everyone may read a path: what the truth marks public, and what probes ask."""
         return path in OPEN_PATHS or is_public_path(path, board.reader.snapshot, board.public)
 
-    return Guard(packed, list_own_names(settings.board_host, *allowed), verifier, networks, is_open)
+    names = list_own_names(settings.board_host, *allowed)
+    return Guard(packed, names, verifier, networks, is_open, gate)
 
 
 def _add_health(app: FastAPI, board: Board) -> None:

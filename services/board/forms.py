@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from marketswarm.operator import ALL
+from marketswarm.operator.token import Scope
 from marketswarm.operator_link import create_silence
 from marketswarm.text import escape_text
 from services.board.actions import AckBody, ChannelTestBody, SilenceBody
@@ -29,7 +30,13 @@ from services.board.steering import RequestAnswer, SilenceAnswer, Steering
 from services.board.view import format_age
 
 MAX_NOTICE_CHARS: Final = 500
-_PAGES: Final[Mapping[str, str]] = {"incidents": "/incidents", "notifications": "/notifications"}
+_PAGES: Final[Mapping[str, str]] = {
+    "fleet": "/",
+    "incidents": "/incidents",
+    "notifications": "/notifications",
+    "truth": "/truth",
+    "edit": "/truth/edit",
+}
 _OVER: Final = "Your session is over: sign in again."
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _LATER: Final = "The notifier has not answered yet: one that runs within a day does it."
@@ -108,7 +115,7 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
 async def _do(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
     """Do what a form asks for, if its token may; return what became of it."""
     try:
-        gate.limit(form)
+        gate.limit(form, Scope.WRITE)
         return await act(form)
     except RefusedError as error:
         return PageNotice(_make_sentence(error.reason), is_bad=True)

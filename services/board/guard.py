@@ -2,35 +2,50 @@
 
 A page in a browser can make its own host name resolve to 127.0.0.1 and read a local server's answers (DNS
 rebinding). The browser still sends that name in `Host`, so only requests for our own names and for plain
-addresses are answered. A client on another machine needs a token to read; routes that change something ask
-every client for one themselves.
+addresses are answered. A client on another machine needs a token or a session to read; routes that change
+something ask every client for one themselves. Only a client that may seed may send a whole truth.
 """
 
 import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from http import HTTPStatus
 from typing import Final
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from marketswarm.metrics.exporter import is_own_host
 from marketswarm.net.addresses import Network
 from marketswarm.operator import token as tokens
+from marketswarm.truth.parse import MAX_BYTES
 from services.board.clients import may_read
 from services.board.refusal import RefusedError
+from services.board.session_gate import SessionGate
 from services.board.tokens import TokenVerifier
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """The most bytes of a request's body."""
+LARGE_BODIES: Final[Mapping[str, int]] = {
+    "/api/v1/truth": MAX_BYTES,
+    "/api/v1/truth/check": MAX_BYTES,
+    "/truth/check": 4 * 1024 * 1024,
+    "/truth/seed": 4 * 1024 * 1024,
+}
+"""By path, the most bytes of a body that a client with the scope `seed` may send."""
 MAX_PATH_CHARS: Final = 2000
 MAX_HEADER_BYTES: Final = 16 * 1024
 ANSWER_SEC: Final = 10.0
 """How long an answer may take to begin; a stream goes on after that."""
 
-OPEN_PATHS: Final = ("/healthz", "/readyz")
-"""Paths that are answered without a token everywhere: probes of other machines ask for them."""
+SIGN_IN: Final = "/sign-in"
+OPEN_PATHS: Final = ("/healthz", "/readyz", SIGN_IN, "/favicon.ico")
+"""Paths that are answered without a token everywhere: probes and new browsers ask for them."""
+_OPEN_FOLDER: Final = "/static/"
 _READING: Final = ("GET", "HEAD")
+READING_POSTS: Final = ("/api/v1/truth/check",)
+"""Paths of requests that have a body and change nothing: who may read may send them."""
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 _CSP: Final = (
@@ -57,6 +72,7 @@ class Guard:
         verifier: verifies the tokens of clients on other machines.
         networks: whose clients may read without a token, besides this machine.
         is_open: returns True for a path that everyone may read.
+        gate: finds the sessions of browsers; without one there are none.
     """
 
     def __init__(
@@ -66,9 +82,10 @@ class Guard:
         verifier: TokenVerifier,
         networks: Sequence[Network] = (),
         is_open: Callable[[str], bool] = OPEN_PATHS.__contains__,
+        gate: SessionGate | None = None,
     ) -> None:
         self._app, self._names, self._verifier, self._networks = app, names, verifier, networks
-        self._is_open = is_open
+        self._is_open, self._gate = is_open, gate
         self.responses: Counter[int] = Counter()
         """How many requests were answered, by HTTP status."""
 
@@ -94,24 +111,54 @@ class Guard:
             return
         try:
             await self._verify_reader(scope)
+            max_bytes = await self._find_body_limit(scope)
         except RefusedError as denied:
-            await _refuse(send_guarded, denied.status, denied.reason, denied.headers)
+            if denied.status == HTTPStatus.UNAUTHORIZED and _is_page(scope):
+                await _refuse(send_guarded, 303, denied.reason, {"Location": f"{SIGN_IN}?back=fleet"})
+            else:
+                await _refuse(send_guarded, denied.status, denied.reason, denied.headers)
             return
-        await self._answer(scope, _limit_body(receive), send_guarded, has_begun)
+        await self._answer(scope, _limit_body(receive, max_bytes), send_guarded, has_begun)
 
     async def _verify_reader(self, scope: Scope) -> None:
-        """Raise RefusedError if a client on another machine reads without a token for that."""
-        client = scope.get("client")
+        """Raise RefusedError if a client on another machine reads without a token or a session for that."""
         if (
-            may_read(client, self._networks)
-            or scope["method"] not in _READING
+            may_read(scope.get("client"), self._networks)
+            or not _needs_reader(scope)
             or self._is_open(scope["path"])
         ):
             return
-        given = [value for name, value in scope["headers"] if name == b"authorization"]
-        header = given[0].decode("latin-1") if len(given) == 1 else None
-        address = client[0] if client else ""
-        await self._verifier.verify(header, tokens.Scope.READ, address, time.monotonic(), time.time())
+        header = _find_authorization(scope)
+        token = await self._find_session_token(scope) if header is None else None
+        if token is not None and tokens.Scope.READ not in token.scopes:
+            raise RefusedError(403, f"the token of this session lacks the scope read: see {SIGN_IN}")
+        if token is None:
+            now, wall = time.monotonic(), time.time()
+            await self._verifier.verify(header, tokens.Scope.READ, _find_client(scope), now, wall)
+
+    async def _find_body_limit(self, scope: Scope) -> int:
+        """Return how many bytes the body of a request may have. Raises RefusedError if it announces more."""
+        if scope["path"] not in LARGE_BODIES or scope["method"] in _READING:
+            return MAX_BODY_BYTES
+        sizes = [value for name, value in scope["headers"] if name == b"content-length"]
+        if len(sizes) == 1 and int(sizes[0][:20]) <= MAX_BODY_BYTES:
+            return MAX_BODY_BYTES
+        header = _find_authorization(scope)
+        if header is None:
+            token = await self._find_session_token(scope)
+        else:
+            now, wall = time.monotonic(), time.time()
+            token = await self._verifier.identify(header, _find_client(scope), now, wall)
+        if token is not None and tokens.Scope.SEED in token.scopes:
+            return LARGE_BODIES[scope["path"]]
+        if sizes:
+            reason = f"a body has at most {MAX_BODY_BYTES} bytes without a token with the scope seed"
+            raise RefusedError(413, reason)
+        return MAX_BODY_BYTES
+
+    async def _find_session_token(self, scope: Scope) -> tokens.Token | None:
+        """Return the token of a request's session; None without one. Raises RefusedError."""
+        return None if self._gate is None else await self._gate.find_token(Request(scope))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, has_begun: asyncio.Event) -> None:
         """Run the application; refuse a body that is too long, and an answer that does not begin in time."""
@@ -127,7 +174,7 @@ class Guard:
                 await self._app(scope, receive, send_and_go_on)
         except _BodyTooLong:
             if not has_begun.is_set():
-                await _refuse(send, 413, f"a body has at most {MAX_BODY_BYTES} bytes")
+                await _refuse(send, 413, "the body is too long")
         except TimeoutError:
             if has_begun.is_set():
                 raise
@@ -144,18 +191,45 @@ def find_refusal(scope: Scope, names: Collection[str]) -> tuple[int, str] | None
     if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
         return 431, f"headers have at most {MAX_HEADER_BYTES} bytes"
     sizes = [value for name, value in scope["headers"] if name == b"content-length"]
-    if any(not size.isdigit() or int(size[:20]) > MAX_BODY_BYTES for size in sizes):
-        return 413, f"a body has at most {MAX_BODY_BYTES} bytes"
+    max_bytes = LARGE_BODIES.get(scope["path"], MAX_BODY_BYTES)
+    if any(not size.isdigit() or int(size[:20]) > max_bytes for size in sizes):
+        return 413, f"a body has at most {max_bytes} bytes"
     return None
+
+
+def _needs_reader(scope: Scope) -> bool:
+    """Return True if a request reads what not everybody may see."""
+    path = scope["path"]
+    is_reading = scope["method"] in _READING or path in READING_POSTS
+    return is_reading and not path.startswith(_OPEN_FOLDER)
+
+
+def _is_page(scope: Scope) -> bool:
+    """Return True if a browser asks for a page, and has no token to send."""
+    accepted = b",".join(value for name, value in scope["headers"] if name == b"accept")
+    is_page = scope["method"] in _READING and b"text/html" in accepted
+    return is_page and not scope["path"].startswith("/api/") and _find_authorization(scope) is None
+
+
+def _find_authorization(scope: Scope) -> str | None:
+    """Return the header `Authorization` of a request; None if there is none, or more than one."""
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    return given[0].decode("latin-1") if len(given) == 1 else None
+
+
+def _find_client(scope: Scope) -> str:
+    """Return the address of a request's client."""
+    client = scope.get("client")
+    return client[0] if client else ""
 
 
 class _BodyTooLong(Exception):  # noqa: N818 - becomes an answer
     """A body has more bytes than it may have."""
 
 
-def _limit_body(receive: Receive) -> Receive:
-    """Return a function that receives, and raises _BodyTooLong after too many bytes of a body."""
-    left = MAX_BODY_BYTES
+def _limit_body(receive: Receive, max_bytes: int) -> Receive:
+    """Return a function that receives, and raises _BodyTooLong after `max_bytes` of a body."""
+    left = max_bytes
 
     async def receive_limited() -> Message:
         """Receive a message of the request."""

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from marketswarm.keys import MESH_EVENTS, MESH_FLOW, MESH_TOPOLOGY, RESERVED_PREFIXES
+from marketswarm.operator.token import Scope
 from marketswarm.status.topology_view import FlowView
 from services.board.past import NO_PAST, Past
 from services.board.sessions import PageNotice
@@ -34,13 +35,25 @@ MAX_ROWS: Final = 1000
 class SessionView:
     """Who is signed in: the token's name, the name that forms propose, and the secret of the forms.
 
-    `notice` says what became of the form that led to this page, if one did.
+    `notice` says what became of the form that led to this page, if one did. `scopes` are what the token
+    allows.
     """
 
     token: str
     author: str
     csrf: str = field(repr=False)
     notice: PageNotice | None = None
+    scopes: frozenset[Scope] = frozenset()
+
+    @property
+    def may_write(self) -> bool:
+        """Whether the token allows to silence, acknowledge, test and resend."""
+        return Scope.WRITE in self.scopes
+
+    @property
+    def may_seed(self) -> bool:
+        """Whether the token allows to change the truth."""
+        return Scope.SEED in self.scopes
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +293,15 @@ class RevisionView:
 
 
 @dataclass(frozen=True, slots=True)
+class ProblemView:
+    """An error or a warning of a document: its path, its words, and its line in the text if that is known."""
+
+    path: str
+    message: str
+    line: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DiffLine:
     """A line of the difference of two documents: ` ` is in both, `-` in the older, `+` in the newer one."""
 
@@ -291,7 +313,8 @@ class DiffLine:
 class TruthPage:
     """The truth in force as text, and the revisions, the newest first; `diff` compares `older` with `newer`.
 
-    Passwords in URLs are left out.
+    Passwords in URLs are left out. `may_edit` says that the truth lets the board change it. Which service
+    applies which revision is in the snapshot.
     """
 
     template: ClassVar = "truth.html"
@@ -301,6 +324,57 @@ class TruthPage:
     older: int | None = None
     newer: int | None = None
     diff: tuple[DiffLine, ...] = ()
+    may_edit: bool = False
+
+    @property
+    def behind(self) -> tuple[ServiceView, ...]:
+        """The services that say that they apply another revision than the one in force."""
+        revision = self.frame.snapshot.revision
+        return tuple(one for one in self.frame.snapshot.services if one.rev not in (None, revision))
+
+    @property
+    def current(self) -> int:
+        """How many services say that they apply the revision in force."""
+        revision = self.frame.snapshot.revision
+        return sum(one.rev == revision for one in self.frame.snapshot.services if one.rev is not None)
+
+    @property
+    def silent(self) -> tuple[str, ...]:
+        """The services that don't say which revision they apply."""
+        return tuple(one.svc for one in self.frame.snapshot.services if one.rev is None)
+
+
+@dataclass(frozen=True, slots=True)
+class TruthEditPage:
+    """A document in a field, with its errors; `base` is the SHA-256 of the one that its author has seen."""
+
+    template: ClassVar = "truth_edit.html"
+    frame: Frame
+    text: str = ""
+    base: str = ""
+    errors: tuple[ProblemView, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TruthReviewPage:
+    """What seeding a document, or a revision again, would change in the truth in force.
+
+    `base` is the SHA-256 of the truth in force, to which it is compared. `text` is the document; it is empty
+    if `revision` says which one it is. `same` is True if the document is in force already.
+    """
+
+    template: ClassVar = "truth_review.html"
+    frame: Frame
+    base: str
+    changes: tuple[str, ...] = ()
+    warnings: tuple[ProblemView, ...] = ()
+    diff: tuple[DiffLine, ...] = ()
+    text: str = ""
+    revision: int | None = None
+    same: bool = False
+    may_edit: bool = False
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +433,8 @@ Page = (
     | NotificationsPage
     | TopologyPage
     | TruthPage
+    | TruthEditPage
+    | TruthReviewPage
     | PublicPage
     | SignInPage
     | ErrorPage

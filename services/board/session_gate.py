@@ -14,7 +14,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from marketswarm import log as logs
-from marketswarm.operator.token import Scope
+from marketswarm.operator.token import Scope, Token
 from services.board.pages import SessionView
 from services.board.refusal import RefusedError
 from services.board.sessions import LASTS_SEC, BrowserSession, SessionStore
@@ -68,7 +68,19 @@ class SessionGate:
             self._end(request, session)
             return None
         notice = session.find_notice(request.query_params.get("said", ""))
-        return SessionView(session.token.name, session.author, session.csrf, notice)
+        return SessionView(
+            session.token.name, session.author, session.csrf, notice, frozenset(session.token.scopes)
+        )
+
+    async def find_token(self, request: Request) -> Token | None:
+        """Return the valid token of a session; None without one, or if another site sent the request.
+
+        Raises RefusedError if the bus that keeps the tokens does not answer.
+        """
+        session = self._find(request)
+        if session is None or _is_foreign(request):
+            return None
+        return session.token if await self.verifier.is_current(session.token, time.time()) else None
 
     async def open(self, request: Request, answer: Response, text: str) -> None:
         """Open a session by a token's text, and set the cookie in `answer`. Raises RefusedError.
@@ -77,7 +89,7 @@ class SessionGate:
         """
         origin, address = find_origin(request), find_address(request)
         now = time.monotonic()
-        token = await self.verifier.verify(f"Bearer {text}", Scope.WRITE, address, now, time.time())
+        token = await self.verifier.identify(f"Bearer {text}", address, now, time.time())
         self.store.close(request.cookies.get(self.cookie))
         secret, _ = self.store.open(token, origin, now)
         log.info("board.signed_in", token=token.id, client=address)
@@ -118,9 +130,9 @@ class SessionGate:
             raise SessionOver
         return SentForm(session, Client(session.token, find_address(request)), fields)
 
-    def limit(self, form: SentForm) -> None:
-        """Count a write of a form's token. Raises RefusedError if it writes too often."""
-        self.verifier.limit(form.session.token, Scope.WRITE, time.monotonic())
+    def limit(self, form: SentForm, scope: Scope) -> None:
+        """Count a write of a form's token. Raises RefusedError if it lacks the scope, or writes too often."""
+        self.verifier.limit(form.session.token, scope, time.monotonic())
 
     def _find(self, request: Request) -> BrowserSession | None:
         """Return the session of a request by its cookie."""
@@ -130,6 +142,20 @@ class SessionGate:
         """End the session of a request."""
         self.store.close(request.cookies.get(self.cookie))
         log.info("board.session_ended", token=session.token.id, client=find_address(request))
+
+
+def _is_foreign(request: Request) -> bool:
+    """Return True if a page of another origin had the browser send a request in its back.
+
+    The browser sends the cookie for other ports of this machine too. A person who follows a link is welcome.
+    """
+    if "origin" in request.headers:
+        try:
+            find_origin(request)
+        except RefusedError:
+            return True
+    site, mode = (request.headers.get(f"sec-fetch-{name}", "") for name in ("site", "mode"))
+    return site in ("cross-site", "same-site") and mode != "navigate"
 
 
 def find_address(request: Request) -> str:

@@ -46,6 +46,9 @@ class BoardView(ServiceConfig):
     Example: `5`."""
     max_streams: Annotated[int, Field(ge=1, le=10_000)] = 200
     """How many browsers may follow the fleet live at once. Example: `1000`."""
+    seed: bool = False
+    """Whether people with a token of the scope `seed` may change the truth through the board.
+    Example: `true`."""
     public: PublicSettings = PublicSettings()
     """What the page for the public shows."""
 

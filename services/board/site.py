@@ -6,11 +6,9 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
-from marketswarm.bus import BusError
 from marketswarm.event import Kind
 from marketswarm.status.topology_view import TopologyView
 from marketswarm.text import escape_text
-from marketswarm.truth import SYSTEM
 from services.board.alert_log import find_alert, format_raw, read_alerts
 from services.board.assets import answer_asset, find_assets_path
 from services.board.board import Board
@@ -32,7 +30,6 @@ from services.board.pages import (
     PublicService,
     ServicePage,
     TopologyPage,
-    TruthPage,
     render,
     select_services,
 )
@@ -41,13 +38,7 @@ from services.board.public import list_public, simplify_state
 from services.board.session_gate import SessionGate
 from services.board.settings import PublicSettings
 from services.board.snapshot import WINDOWS, FleetSnapshot, ServiceState
-from services.board.truth_reader import (
-    TruthText,
-    diff_documents,
-    read_document,
-    read_revision,
-    read_revisions,
-)
+from services.board.truth_reader import read_document
 
 SERVICE_EVENTS: Final = 30
 TYPES: Final = tuple(Kind)
@@ -129,19 +120,13 @@ def _add_alerts(site: APIRouter, board: Board) -> None:
 
 
 def _add_others(site: APIRouter, board: Board) -> None:
-    """Add the pages of the topology, of the truth, and for the public."""
+    """Add the pages of the topology and for the public."""
 
     @site.get("/topology")
     async def show_topology() -> Response:
         """Show the flow of data."""
         frame = board.make_frame("Topology", "/topology")
         return answer_page(make_topology_page(frame, await board.read_topology()))
-
-    @site.get("/truth")
-    async def show_truth(older: int | None = None, newer: int | None = None) -> Response:
-        """Show the truth in force, its revisions, and the difference of two of them."""
-        frame = board.make_frame("Truth", "/truth")
-        return answer_page(await make_truth_page(board, frame, older, newer))
 
     @site.get("/public")
     async def show_public() -> Response:
@@ -208,22 +193,6 @@ def make_topology_page(frame: Frame, topology: TopologyView) -> TopologyPage:
         faults[place] = (*faults.get(place, ()), escape_text(one.text))
     flows = tuple(replace(flow, key=escape_text(flow.key)) for flow in topology.flows)
     return TopologyPage(frame, flows, faults, tuple(map(escape_text, topology.notes)))
-
-
-async def make_truth_page(board: Board, frame: Frame, older: int | None, newer: int | None) -> TruthPage:
-    """Return the page of the truth, with the difference of two revisions if both are known."""
-    document = await read_document(board.buses, board.me.settings.truth_redis_key)
-    page = TruthPage(frame, document.text)
-    try:
-        bus = board.me.bus(SYSTEM)
-        revisions = await read_revisions(bus)
-        if older is None or newer is None:
-            return TruthPage(frame, document.text, revisions)
-        first, second = await read_revision(bus, older), await read_revision(bus, newer)
-    except BusError:
-        return page
-    changed = diff_documents(first or TruthText(), second or TruthText()) if first and second else ()
-    return TruthPage(frame, document.text, revisions, older, newer, changed)
 
 
 def make_public_page(snapshot: FleetSnapshot, public: PublicSettings) -> PublicPage:

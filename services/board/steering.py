@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from marketswarm import log as logs
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus
 from marketswarm.operator import Answer, RequestKind, Silence
 from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
 from marketswarm.operator.token import Token
@@ -24,16 +23,13 @@ from marketswarm.operator_link import (
     write_silence,
 )
 from marketswarm.truth import Truth, find_nearest
-from services.board.audit import Act, Action, AuditOutcome, record_act
+from services.board.audit import RETRY_SEC, Act, Action, AuditLog, AuditOutcome
 from services.board.refusal import RefusedError
 
 ANSWER_SEC: Final = 5.0
 """How long a client waits for the notifier; its answer must begin in ten seconds."""
 MAX_WAITING: Final = 20
 """How many clients may wait for the notifier at once."""
-RETRY_SEC: Final = 5.0
-
-log = logs.get("board")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +77,12 @@ class RequestAnswer:
 class Steering:
     """Acts on one fleet.
 
-    `buses` returns every bus of the fleet, `audit_bus` the one that keeps the audit log, and `truth` the
-    truth in force. Every async method may raise RefusedError.
+    `buses` returns every bus of the fleet, and `truth` the truth in force. Every async method may raise
+    RefusedError.
     """
 
     buses: Callable[[], Sequence[Bus]]
-    audit_bus: Callable[[], Bus]
+    audit: AuditLog
     truth: Callable[[], Truth]
     answer_sec: float = ANSWER_SEC
     _waiting: int = field(default=0, init=False)
@@ -132,7 +128,7 @@ class Steering:
         done = bool(answers) and answers[-1].done
         ok = done and all(answer.ok for answer in answers)
         outcome = AuditOutcome.DONE if ok else AuditOutcome.REFUSED if done else AuditOutcome.UNANSWERED
-        await self._record(act, outcome, "; ".join(answer.said for answer in answers))
+        await self.audit.end(act, outcome, "; ".join(answer.said for answer in answers))
         return RequestAnswer(request.id, done, ok, tuple(answers), refused)
 
     async def _write_silence(
@@ -145,7 +141,7 @@ class Steering:
         async with self._audited(act):
             buses = self.buses()
             refused = await write_silence(buses, await read_silences(buses), silence, now)
-        await self._record(act, AuditOutcome.DONE)
+        await self.audit.end(act, AuditOutcome.DONE)
         return _make_answer(silence, self.truth(), refused)
 
     async def _collect_answers(self, buses: Sequence[Bus], request_id: str) -> list[Answer]:
@@ -160,28 +156,12 @@ class Steering:
     @contextlib.asynccontextmanager
     async def _audited(self, act: Act) -> AsyncIterator[None]:
         """Add an entry to the audit log before the block, and another one if no bus takes what it writes."""
-        try:
-            await self._record(act, AuditOutcome.BEGUN)
-        except BusError as error:
-            reason = f"bus {error.bus}, which keeps the audit log, does not take it: {error.reason}"
-            raise RefusedError(503, reason, RETRY_SEC) from None
+        await self.audit.begin(act)
         try:
             yield
         except NoBusError as error:
-            await self._record(act, AuditOutcome.FAILED, str(error))
+            await self.audit.end(act, AuditOutcome.FAILED, str(error))
             raise RefusedError(503, str(error), RETRY_SEC) from None
-
-    async def _record(self, act: Act, outcome: AuditOutcome, detail: str = "") -> None:
-        """Add an entry to the audit log; raise BusError if it can't be added before the act.
-
-        An outcome that can't be added is only logged: the act is done.
-        """
-        try:
-            await record_act(self.audit_bus(), act, outcome, time.time(), detail)
-        except BusError as error:
-            log.warning("board.not_audited", bus=error.bus, reason=error.reason, act=act.id, outcome=outcome)
-            if outcome is AuditOutcome.BEGUN:
-                raise
 
 
 def _make_answer(silence: Silence, truth: Truth, refused: Mapping[str, str]) -> SilenceAnswer:

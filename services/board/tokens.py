@@ -51,6 +51,12 @@ class TokenVerifier:
             RefusedError: the token is missing, wrong, without the scope, or used too often; or the bus
                 that keeps the tokens does not answer.
         """
+        token = await self.identify(header, client, now, wall)
+        self.limit(token, scope, now)
+        return token
+
+    async def identify(self, header: str | None, client: str, now: float, wall: float) -> Token:
+        """Return the valid token in the header `Authorization`, whatever its scopes; else as `verify`."""
         if header is None:
             raise RefusedError(401, "this needs a token: `marketswarm token create` makes one")
         token = await self._find_token(header, wall)
@@ -61,7 +67,6 @@ class TokenVerifier:
                 raise RefusedError(429, "too many wrong tokens came from this address", wait_sec)
             log.warning("board.token_refused", client=client)
             raise RefusedError(401, "the token is not valid")
-        self.limit(token, scope, now)
         return token
 
     def limit(self, token: Token, scope: Scope, now: float) -> None:
@@ -71,7 +76,7 @@ class TokenVerifier:
         """
         if scope not in token.scopes:
             raise RefusedError(403, f"the token lacks the scope {scope}")
-        wait_sec = self._writes.take(token.id, now) if scope is Scope.WRITE else 0.0
+        wait_sec = self._writes.take(token.id, now) if scope is not Scope.READ else 0.0
         if wait_sec:
             raise RefusedError(429, "the token was used too often", wait_sec)
 

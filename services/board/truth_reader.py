@@ -1,5 +1,6 @@
 """Read the document of the truth and its revisions, without the passwords in them."""
 
+import contextlib
 import difflib
 import re
 from collections.abc import Iterator, Sequence
@@ -85,6 +86,14 @@ async def read_revisions(bus: Bus) -> tuple[RevisionView, ...]:
             async for one in revisions.read_revisions(bus)
         ]
     )
+
+
+async def read_revisions_of(buses: Sequence[Bus]) -> tuple[RevisionView, ...]:
+    """Return the revisions that the first bus that answers knows. Raises BusError if none answers."""
+    for bus in buses[:-1]:
+        with contextlib.suppress(BusError):
+            return await read_revisions(bus)
+    return await read_revisions(buses[-1])
 
 
 async def read_revision(bus: Bus, revision: int) -> TruthText | None:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
 
+from marketswarm.operator.token import Scope
 from marketswarm.status.topology_view import FlowView, ReaderView
 from services.board.assets import find_assets_path
 from services.board.pages import (
@@ -19,12 +20,16 @@ from services.board.pages import (
     IncidentsPage,
     NotificationsPage,
     Page,
+    ProblemView,
     PublicPage,
     PublicService,
     RevisionView,
     ServicePage,
+    SessionView,
     TopologyPage,
+    TruthEditPage,
     TruthPage,
+    TruthReviewPage,
     select_services,
 )
 from services.board.past import OutageView, Past
@@ -168,7 +173,26 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
             DiffLine("-", '  "interval_sec": 30'),
             DiffLine("+", '  "interval_sec": 10' + hostile),
         )
-        return TruthPage(frame, text + hostile, revisions, 11, 12, diff)
+        return TruthPage(frame, text + hostile, revisions, 11, 12, diff, may_edit=True)
+
+    session = SessionView("deploy" + hostile, "kim" + hostile, "0", scopes=frozenset(Scope))
+    problems = (
+        ProblemView("services.rss_agg.heartbeat.interval_sec", f'"x" is no number{hostile}', 13),
+        ProblemView("truth", "not JSON"),
+    )
+
+    def edit_truth(frame: Frame, _params: dict[str, str]) -> Page:
+        frame = replace(frame, title="Edit the truth", path="/truth", session=session)
+        return TruthEditPage(frame, text + hostile, "0", problems, "2 problems: nothing was seeded.")
+
+    def review_truth(frame: Frame, _params: dict[str, str]) -> Page:
+        frame = replace(frame, title="Edit the truth", path="/truth", session=session)
+        diff = (DiffLine("-", "old" + hostile), DiffLine("+", "new" + hostile))
+        changes = ("~ rss_agg: interval_sec 30 → 10" + hostile,)
+        return TruthReviewPage(frame, "0", changes, problems, diff, text + hostile, may_edit=True)
+
+    def show_seeded(frame: Frame, params: dict[str, str]) -> Page:
+        return show_truth(replace(frame, title="Truth", path="/truth", session=session), params)
 
     return {
         "/": show_fleet,
@@ -183,6 +207,9 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
             (hostile,) if hostile else (),
         ),
         "/truth": show_truth,
+        "/truth/edit": edit_truth,
+        "/truth/check": review_truth,
+        "/truth/signed-in": show_seeded,
         "/public": lambda _frame, _: PublicPage(
             snapshot.fleet,
             snapshot.at,

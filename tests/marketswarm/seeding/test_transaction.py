@@ -44,6 +44,16 @@ async def test_a_fresh_seeding_leaves_both_buses_equal_byte_for_byte(servers):
     assert [entry for _, entry in system["history"]] == [{**system["meta"], b"doc": NEW}]
 
 
+async def test_only_the_document_that_may_be_replaced_is_replaced(servers):
+    await seeded(OLD, *servers)
+    with pytest.raises(SeedError, match="changed meanwhile") as error:
+        await seeded(NEW, *servers, replaces=hashlib.sha256(NEW).hexdigest())
+    assert error.value.reason == "replaced"
+    assert agreed(*servers) == (OLD, 1)
+    await seeded(NEW, *servers, replaces=hashlib.sha256(OLD).hexdigest())
+    assert agreed(*servers) == (NEW, 2)
+
+
 async def test_the_same_bytes_again_change_nothing_at_all(servers):
     await seeded(NEW, *servers)
     before = [state(server) for server in servers]

@@ -16,6 +16,7 @@ from marketswarm.operator_link.tokens import create_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board.actions import make_actions
+from services.board.audit import AuditLog
 from services.board.steering import MAX_WAITING, Steering
 from services.board.tokens import TokenVerifier
 
@@ -34,7 +35,9 @@ class Client:
     def __init__(self) -> None:
         self.system, self.market = MemoryBus("system-redis"), MemoryBus("market-redis")
         self.buses = [self.system, self.market]
-        self.steering = Steering(lambda: self.buses, lambda: self.system, lambda: TRUTH, answer_sec=0.2)
+        self.steering = Steering(
+            lambda: self.buses, AuditLog(lambda: self.system), lambda: TRUTH, answer_sec=0.2
+        )
         app = FastAPI()
         app.include_router(make_actions(self.steering, TokenVerifier(lambda: self.system)))
         self.app, self.headers = app, {}

@@ -17,6 +17,7 @@ from marketswarm.operator_link import read_silences
 from marketswarm.operator_link.tokens import create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
+from services.board.audit import AuditLog
 from services.board.forms import find_way_back, make_forms
 from services.board.session_gate import SessionGate
 from services.board.steering import Steering
@@ -39,7 +40,7 @@ class Browser:
     def __init__(self, origin: str = HOME) -> None:
         self.system, self.market = MemoryBus("system-redis"), MemoryBus("market-redis")
         self.origin, self.refreshed, buses = origin, 0, [self.system, self.market]
-        steering = Steering(lambda: buses, lambda: self.system, lambda: TRUTH, answer_sec=0.2)
+        steering = Steering(lambda: buses, AuditLog(lambda: self.system), lambda: TRUTH, answer_sec=0.2)
         self.gate = SessionGate(TokenVerifier(lambda: self.system), "board_8080")
         app = FastAPI()
         app.include_router(make_forms(self.gate, steering, self.refresh))
@@ -134,13 +135,22 @@ async def test_behind_https_the_cookie_is_for_https_alone():
 
 async def test_a_wrong_token_opens_none_and_is_limited():
     browser = Browser()
-    read_only = await browser.sign_in(Scope.READ)
-    assert (read_only.status_code, "lacks the scope write" in read_only.text) == (403, True)
     answers = [await browser.post("/sign-in", {"token": f"mst_<{n}>"}) for n in range(11)]
     assert [each.status_code for each in answers] == [401] * 10 + [429]
     assert "The token is not valid." in answers[0].text
     assert "retry-after" in answers[-1].headers
-    assert not any("set-cookie" in each.headers or "mst_" in each.text for each in (read_only, *answers))
+    assert not any("set-cookie" in each.headers or "mst_" in each.text for each in answers)
+    await browser.aclose()
+
+
+@pytest.mark.parametrize("scope", [Scope.READ, Scope.SEED])
+async def test_a_session_may_do_what_its_token_may(scope):
+    browser = Browser()
+    assert (await browser.sign_in(scope)).status_code == 303
+    for path, fields in FORMS:
+        _, text, is_bad = await browser.send(path, fields)
+        assert (text, is_bad) == ("The token lacks the scope write.", True)
+    assert await browser.audit() == []
     await browser.aclose()
 
 

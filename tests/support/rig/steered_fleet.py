@@ -17,7 +17,8 @@ BEATS = {"interval_sec": 0.5, "timeout_sec": 3}
 TRUTH = {
     "fleet": "testing",
     "services": {
-        **{svc: {"heartbeat": BEATS} for svc in ("healer", "notifier", "board")},
+        **{svc: {"heartbeat": BEATS} for svc in ("healer", "notifier")},
+        "board": {"heartbeat": BEATS, "settings": {"seed": True}},
         "backup": {"heartbeat": BEATS},
     },
 }
