@@ -151,7 +151,7 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
         Grant("hget hset hdel expireat type del", HISTORY_KEYS),
         Grant("type hstrlen hget", (roster_key(HEALER),), mode="R"),
-        *(grant_bootstrap(view) if may_board_seed(view.truth) else ()),
+        *(_grant_seeding(view) if may_board_seed(view.truth) else ()),
     )
 
 
@@ -251,13 +251,18 @@ def grant_bootstrap(view: BusView) -> tuple[Grant, ...]:
     them, and publishes on `truth:changed`.
     """
     keys = (view.truth_pattern, TRUTH_META, TRUTH_HISTORY)
+    return (*_grant_seeding(view), Grant("fcall evalsha", keys))
+
+
+def _grant_seeding(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to read, write and restore the three keys of the truth, and to publish a change."""
+    keys = (view.truth_pattern, TRUTH_META, TRUTH_HISTORY)
     return (
         Grant(
             "type get hget hmget hgetall pttl xrange xrevrange dump"
             " set del hset pexpire xadd xdel xtrim restore",
             keys,
         ),
-        Grant("fcall evalsha", keys),
         Grant("publish", channels=(TRUTH_CHANGED,)),
     )
 

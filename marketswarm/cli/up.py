@@ -1,6 +1,7 @@
 """Implement `marketswarm up`: run the whole fleet on this machine."""
 
 import asyncio
+import json
 import os
 import sys
 import time
@@ -29,7 +30,10 @@ from marketswarm.fleet.summary import (
 )
 from marketswarm.fleet.supervisor import FleetSpec
 from marketswarm.settings import CommonSettings, read_settings
+from marketswarm.truth import TruthError, parse_truth
 
+WITHOUT_BOARD: Final = "truth-without-board.json"
+"""The file in the data folder with the truth that `up --no-board` seeds."""
 _PORTS_AFTER_A_CRASH_SEC: Final = 1.0  # so long may the servers of a killed fleet need to end
 
 
@@ -80,7 +84,9 @@ def up(
             help="Port of the board, the page that shows the fleet.",
         ),
     ] = plan.BOARD_PORT,
-    no_board: Annotated[bool, typer.Option("--no-board", help="Start no board.")] = False,
+    no_board: Annotated[
+        bool, typer.Option("--no-board", help="Start no board, and seed the truth without it.")
+    ] = False,
 ) -> None:
     """Run two real Redis servers and the whole fleet here; Ctrl-C ends it.
 
@@ -105,6 +111,8 @@ def up(
             preflight.require_free_board_ports(
                 spec.plan.agents, plan.find_board_host(os.environ), patience_sec=patience_sec
             )
+            if no_board:
+                spec = _leave_out_board(spec)
             if acl:
                 users = access.prepare_access(spec.plan, spec.truth, spec.data, closed=no_default)
                 spec = replace(spec, access=users)
@@ -167,6 +175,24 @@ def _make_spec(path: Path, data: Path, ports: _Ports, only: Collection[str]) -> 
         binary=binary,
         metrics_port=ports.metrics,
     )
+
+
+def _leave_out_board(spec: FleetSpec) -> FleetSpec:
+    """Return a fleet that seeds its truth without the section of the board: nobody misses it.
+
+    A truth that is not valid without the board is seeded as it is. Raises OSError if a file fails.
+    """
+    document = json.loads(spec.truth_path.read_bytes())
+    if document["services"].pop(plan.BOARD, None) is None:
+        return spec
+    raw = f"{json.dumps(document, indent=2, ensure_ascii=False)}\n".encode()
+    try:
+        truth = parse_truth(raw).truth
+    except TruthError:
+        return spec
+    path = spec.data / WITHOUT_BOARD
+    path.write_bytes(raw)
+    return replace(spec, truth=truth, truth_path=path)
 
 
 def _require_truth_file(path: Path) -> None:
@@ -233,6 +259,7 @@ def _summarize(
         has_users=spec.access is not None,
         closed=spec.access is not None and spec.access.closed,
         board_host=plan.find_board_host(os.environ),
+        is_without_board=spec.truth_path.name == WITHOUT_BOARD,
     )
     return format_summary(spec.plan, agents, facts)
 

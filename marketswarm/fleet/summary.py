@@ -32,7 +32,7 @@ class SummaryFacts:
     longest timeout, both in seconds. `channels` describes how people are notified, `seeding` what the seeding
     changed. `missed` are the services that --only leaves out and that will be reported as missed. `has_users`
     says that the servers have users (--acl), `closed` that nobody may read without a password. `board_host`
-    is the address on which the board listens.
+    is the address on which the board listens. `is_without_board` says that the truth is seeded without it.
     """
 
     program: str
@@ -46,6 +46,7 @@ class SummaryFacts:
     has_users: bool = False
     closed: bool = False
     board_host: str = "127.0.0.1"
+    is_without_board: bool = False
 
 
 def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> list[str]:
@@ -99,6 +100,8 @@ def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
     if facts.missed:
         lines += _wrap_words("  left out  ", facts.missed)
         lines.append("            (reported as missed, unless they run elsewhere)")
+    if facts.is_without_board:
+        lines.append("  board     none, and none in the truth that is seeded (--no-board)")
     lines += [
         f"  {'board':<8}  {format_board_url(agent.board_port, facts.board_host)}"
         for agent in plan.agents

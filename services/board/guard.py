@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -223,8 +224,11 @@ def _find_client(scope: Scope) -> str:
     return client[0] if client else ""
 
 
-class _BodyTooLong(Exception):  # noqa: N818 - becomes an answer
-    """A body has more bytes than it may have."""
+class _BodyTooLong(HTTPException):
+    """A body has more bytes than it may have; the application answers it as any error of a request."""
+
+    def __init__(self) -> None:
+        super().__init__(413, "the body is too long")
 
 
 def _limit_body(receive: Receive, max_bytes: int) -> Receive:

@@ -266,6 +266,7 @@ REFUSED = {
         "XADD rss:items * a b",
         "XRANGE rss:items - +",
     ],
+    (SYSTEM, "board"): lines(HARM, SPOOFING, FAKING),
     (MARKET, "healer"): [
         *(line for line in AS_A_MONITOR if line not in (*ITS_OWN_KEYS, THE_LOG)),
         *lines(READING_THE_LOG),
@@ -393,6 +394,12 @@ DONE = {
         SUBSCRIBE healer:alerts
         SET beat:rss_agg {} PX 9
         SET run:nightly {}
+    """,
+    (SYSTEM, "board"): f"""
+        {SEEDING}
+        ACL DRYRUN healer PING
+        HGET board:tokens a
+        XADD board:audit * a b
     """,
     # the operator's document as it is written
     (SYSTEM, "default"): """

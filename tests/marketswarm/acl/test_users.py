@@ -67,13 +67,25 @@ def test_the_log_is_read_by_those_who_tell_people_or_show_it():
     assert who_may("xread", key="healer:alerts:log") == {"operator", "sentinel", "board"}
 
 
-def test_the_truth_is_read_by_all_who_have_a_password_and_written_by_two():
+def test_the_truth_is_read_by_all_who_have_a_password_and_written_by_those_who_seed():
     for bus in BUSES:
         everyone = {user.name for user in build_users(SHIPPED, bus)}
         assert who_may("get", bus, key="truth:doc") == everyone
         assert who_may("strlen", bus, key="truth:doc") == everyone - {"default", "bootstrap"}
-        assert who_may("set", bus, key="truth:doc") == {"operator", "bootstrap"}
-        assert who_may("publish", bus, channel="truth:changed") == {"operator", "bootstrap"}
+        seeders = {"operator", "bootstrap", "board"}
+        assert who_may("set", bus, key="truth:doc") == seeders
+        assert who_may("publish", bus, channel="truth:changed") == seeders
+        assert who_may("acl|dryrun", bus) == seeders
+        assert who_may("function|load", bus) == {"operator", "bootstrap"}
+
+
+@pytest.mark.parametrize("settings", [{}, {"seed": False}, {"seed": "true"}, {"seed": 1}])
+def test_a_board_that_may_not_seed_can_not_write_the_truth(settings):
+    board = of("board", document=truth(board={"settings": settings}))
+    assert not may(board, "set", key="truth:doc")
+    assert not may(board, "publish", channel="truth:changed")
+    assert not may(board, "acl|dryrun")
+    assert not any(may(board, "fcall", key=key) for key in ("truth:doc", "truth:meta"))
 
 
 def test_commands_that_harm_a_server_are_nobody_s():

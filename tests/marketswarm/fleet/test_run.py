@@ -306,6 +306,11 @@ def test_a_taken_port_of_the_board_is_named_before_anything_is_started_and_no_bo
         assert "--no-board" in fleet.text()
         without = up("--board-port", str(port), "--no-board", services="steady,board")
         without.up()
+        truth = orjson.loads((without.folder / ".marketswarm/truth-without-board.json").read_bytes())
+        shown = orjson.loads((without.folder / "truth.json").read_bytes())
+        assert "board" in shown["services"]
+        assert truth["services"] == {svc: one for svc, one in shown["services"].items() if svc != "board"}
+        assert "reported as missed" not in without.text()
 
 
 def test_a_taken_metrics_port_is_named_before_anything_is_started(up):

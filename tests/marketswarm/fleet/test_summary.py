@@ -253,3 +253,9 @@ def test_the_board_is_shown_by_its_address_if_it_runs(plan, host, url):
     facts = dataclasses.replace(FACTS, board_host=host)
     assert f"  board     {url}" in format_summary(whole, [*UP, "board"], facts)
     assert "  board  " not in "\n".join(format_summary(whole, UP, facts))
+
+
+def test_it_says_that_the_board_is_left_out_of_the_truth(plan):
+    without = format_summary(plan, UP, dataclasses.replace(FACTS, is_without_board=True))
+    assert "  board     none, and none in the truth that is seeded (--no-board)" in without
+    assert "--no-board" not in "\n".join(format_summary(plan, UP, FACTS))
