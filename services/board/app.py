@@ -77,7 +77,7 @@ def create_app(board: Board) -> Guard:
         return path in OPEN_PATHS or is_public_path(path, board.reader.snapshot, board.public)
 
     names = list_own_names(settings.board_host, *allowed)
-    return Guard(packed, names, verifier, networks, is_open, gate)
+    return Guard(packed, names, verifier, networks, is_open=is_open, gate=gate)
 
 
 def _add_health(app: FastAPI, board: Board) -> None:

@@ -82,6 +82,7 @@ class Guard:
         names: Collection[str],
         verifier: TokenVerifier,
         networks: Sequence[Network] = (),
+        *,
         is_open: Callable[[str], bool] = OPEN_PATHS.__contains__,
         gate: SessionGate | None = None,
     ) -> None:

@@ -327,7 +327,7 @@ class TruthPage:
     may_edit: bool = False
 
     @property
-    def behind(self) -> tuple[ServiceView, ...]:
+    def behind(self) -> tuple[ServiceSnapshot, ...]:
         """The services that say that they apply another revision than the one in force."""
         revision = self.frame.snapshot.revision
         return tuple(one for one in self.frame.snapshot.services if one.rev not in (None, revision))

@@ -100,7 +100,7 @@ async def run(app, asked, bodies=(), verifier=None, is_open=OPEN_PATHS.__contain
     async def send(message):
         sent.append(message)
 
-    await Guard(app, (), verifier or TokenVerifier(MemoryBus), (), is_open)(asked, receive, send)
+    await Guard(app, (), verifier or TokenVerifier(MemoryBus), (), is_open=is_open)(asked, receive, send)
     return sent
 
 

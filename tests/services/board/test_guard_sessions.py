@@ -33,7 +33,7 @@ class Site:
         async def read(request: Request):
             return len(await request.body())
 
-        guard = Guard(app, ("board.example",), verifier, (), gate)
+        guard = Guard(app, ("board.example",), verifier, gate=gate)
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(guard, client=client), base_url=HOME)
 
     async def make_token(self, *scopes: Scope) -> str:
