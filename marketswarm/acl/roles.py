@@ -14,6 +14,7 @@ from marketswarm.keys import (
     ALERT_LOG,
     BOARD_AUDIT,
     BOARD_HISTORY,
+    BOARD_PING_KEYS,
     BOARD_SPANS,
     BOARD_TOKENS,
     HEALER_LEASE,
@@ -40,6 +41,7 @@ from marketswarm.keys import (
     last_beat_key,
     last_run_key,
     monitor_lease_key,
+    pings_key,
     roster_key,
     silence_key,
 )
@@ -139,13 +141,14 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
 
     It uses its access points, reads what `marketswarm status` reads and the revisions of the truth, edits
     silences and sends requests to the notifier for clients that have a token, adds what they did to its audit
-    log, and keeps the history. If the truth lets it seed, it may write the truth as bootstrap does, but load
-    no code.
+    log, keeps the history, and makes beats of pings. If the truth lets it seed, it may write the truth as
+    bootstrap does, but load no code.
     """
     return (
         *grant_access_points(BOARD, view),
         *grant_status_reads(view),
         *_grant_operator_writes(),
+        *_grant_pings(view),
         Grant("hget", (BOARD_TOKENS,), mode="R"),
         Grant("xadd", (BOARD_AUDIT,), mode="W"),
         Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
@@ -159,6 +162,17 @@ def may_board_seed(truth: Truth) -> bool:
     """Return True if a truth lets the board change it: `services.board.settings.seed`."""
     section = truth.services.get(BOARD)
     return section is not None and section.settings.get("seed") is True
+
+
+def _grant_pings(view: BusView) -> tuple[Grant, ...]:
+    """Return the grants to make beats of pings over HTTP, for any service, and to read keys and pings."""
+    return (
+        Grant("hget hgetall", (BOARD_PING_KEYS,), mode="R"),
+        Grant("xadd pexpire", (pings_key("*"),), mode="W"),
+        Grant("xrange xrevrange xlen", (pings_key("*"),), mode="R"),
+        Grant("set", (last_beat_key("*"), last_run_key("*")), mode="W"),
+        Grant("publish", channels=view.beat_patterns()),
+    )
 
 
 def _grant_operator_writes() -> tuple[Grant, ...]:
@@ -280,6 +294,7 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         Grant("fcall", (ALERT_LOG,)),
         *_grant_operator_writes(),
         Grant("hgetall hlen hset hdel", (BOARD_TOKENS,)),
+        Grant("hgetall hlen hexists hset hdel hincrby", (BOARD_PING_KEYS,)),
         Grant("xrange xrevrange", (BOARD_AUDIT,), mode="R"),
         Grant("publish", channels=view.beat_patterns()),
         Grant("set", (last_beat_key("*"), last_run_key("*")), mode="W"),

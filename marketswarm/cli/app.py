@@ -116,10 +116,11 @@ COMMANDS: Final = (
         "Send a test message, and show what each receiver answered.",
     ),
     CommandEntry(
-        "token create", _CONFIGURE, "token.create", "Make a token for the board's API, and print it once."
+        "token create", _CONFIGURE, "token.create", "Make a token for the board's API, or a key for pings."
     ),
-    CommandEntry("token list", _CONFIGURE, "token.list_", "Show the tokens of the board's API."),
-    CommandEntry("token revoke", _CONFIGURE, "token.revoke", "Revoke a token of the board's API."),
+    CommandEntry("token list", _CONFIGURE, "token.list_", "Show the tokens and the keys for pings."),
+    CommandEntry("token rotate", _CONFIGURE, "token.rotate", "Replace the secret of a token or a key."),
+    CommandEntry("token revoke", _CONFIGURE, "token.revoke", "Revoke a token or a key for pings."),
     CommandEntry("beat", _BEAT, "beat.beat", "Send one beat for a service, or one after the other."),
     CommandEntry(
         "exec", _BEAT, "exec.execute", "Run a command, beat for it while it runs, end with its exit code."
@@ -160,6 +161,7 @@ EXAMPLES: Final = {
     "notify test": "marketswarm notify test slack",
     "token create": "marketswarm token create deploy --scope write --for 90d",
     "token list": "marketswarm token list",
+    "token rotate": "marketswarm token rotate 1f0c3a9e",
     "token revoke": "marketswarm token revoke 1f0c3a9e",
     "beat": "marketswarm beat backup --every 10s",
     "exec": "marketswarm exec --svc backup -- ./backup.sh --full",

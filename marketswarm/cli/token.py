@@ -1,4 +1,4 @@
-"""Implement `marketswarm token create`, `list` and `revoke`: who may use the board's API, and for what."""
+"""Implement `marketswarm token`: who may use the board's API or ping over HTTP, and for what."""
 
 import sys
 import time
@@ -16,14 +16,35 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.event_text import format_moment
 from marketswarm.cli.fleet_view import open_fleet
-from marketswarm.cli.options import DATA, By, Data, Json, author_name, parse_duration, suggest_command
+from marketswarm.cli.options import (
+    DATA,
+    By,
+    Data,
+    Json,
+    author_name,
+    complete_service,
+    parse_duration,
+    require_service_name,
+    suggest_command,
+)
 from marketswarm.exit import Code, Exit
+from marketswarm.operator.ping_key import PingKey
 from marketswarm.operator.token import Scope, Token
+from marketswarm.operator_link.ping_keys import (
+    MAX_PING_KEYS,
+    create_ping_key,
+    read_ping_keys,
+    revoke_ping_key,
+    rotate_ping_key,
+    write_ping_key,
+)
 from marketswarm.operator_link.tokens import (
     MAX_TOKENS,
     create_token,
     read_tokens,
+    replace_token,
     revoke_token,
+    rotate_token,
     write_token,
 )
 from marketswarm.text import escape_text
@@ -45,17 +66,36 @@ def create(
         float | None,
         typer.Option("--for", parser=parse_duration, metavar="90d", help="For how long; without it, always."),
     ] = None,
+    ping: Annotated[
+        str | None,
+        typer.Option(
+            "--ping",
+            metavar="SVC",
+            help="Make a UUID by which this service is pinged over HTTP.",
+            show_default=False,
+            autocompletion=complete_service,
+        ),
+    ] = None,
+    ping_key: Annotated[
+        bool, typer.Option("--ping-key", help="Make a key by which every service is pinged over HTTP.")
+    ] = False,
     by: By = None,
     data: Data = DATA,
 ) -> None:
-    """Make a token for the board's API, and print it: once, since only its hash is kept.
+    """Make a token for the board's API, or a key for pings, and print it: once, since only its hash is kept.
 
-    Its text is the one line on stdout. Send it as `Authorization: Bearer TOKEN`.
+    Its text is the one line on stdout. Send a token as `Authorization: Bearer TOKEN`; a key is a part of the
+    address: /ping/UUID, or /ping/KEY/SVC.
     """
+    if (ping is not None) + ping_key + bool(scopes) > 1:
+        raise typer.BadParameter("one of --scope, --ping and --ping-key")
     if not name.strip() or not name.isprintable():
         raise typer.BadParameter("a name has 1 to 200 letters", param_hint="NAME")
     if for_sec is not None and not 0 < for_sec <= _MAX_SEC:
         raise typer.BadParameter("--for: more than nothing, and at most ten years")
+    if ping is not None or ping_key:
+        _create_ping_key(name.strip(), ping, for_sec, author_name(by), data)
+        return
     now = time.time()
     try:
         token, text = create_token(
@@ -73,9 +113,43 @@ def create(
     )
 
 
+def _create_ping_key(name: str, svc: str | None, for_sec: float | None, author: str, data: Path) -> None:
+    """Make a ping key for a service, or for every service, and print its secret."""
+    if svc is not None:
+        require_service_name(svc, "--ping")
+    now = time.time()
+    try:
+        key, secret = create_ping_key(name, svc, author=author, now=now, for_sec=for_sec)
+    except ValidationError:
+        raise typer.BadParameter("a name has 1 to 200 letters", param_hint="NAME") from None
+
+    async def write(bus: Bus) -> bool:
+        """Write the key."""
+        return await write_ping_key(bus, key)
+
+    if not event_loop.run(_ask_system_bus(data, write)):
+        known = suggest_command("token list", data)
+        raise Exit(Code.CONFIGURATION, f"there are {MAX_PING_KEYS} ping keys already: revoke some, {known}")
+    _print_ping_key(key, secret, now)
+
+
+def _print_ping_key(key: PingKey, secret: str, now: float) -> None:
+    """Print the secret of a ping key, and on stderr what it is for."""
+    output.print_line(secret)
+    end = "" if key.expires_at is None else f" until {format_moment(key.expires_at, now)}"
+    what = "every service: /ping/KEY/SVC" if key.svc is None else f"{escape_text(key.svc)}: /ping/UUID"
+    sys.stderr.write(f"ping key {key.id} is for {what}{end}. Keep it: it is not shown again.\n")
+
+
+async def _read_all(bus: Bus) -> tuple[list[Token], list[PingKey]]:
+    """Return all tokens and all ping keys."""
+    return await read_tokens(bus), await read_ping_keys(bus)
+
+
 def list_(as_json: Json = False, data: Data = DATA) -> None:
-    """Show the tokens of the board's API: what each is for, and what it allows."""
-    tokens, now = event_loop.run(_ask_system_bus(data, read_tokens)), time.time()
+    """Show the tokens of the board's API and the ping keys: what each is for, and what it allows."""
+    (stored, keys), now = event_loop.run(_ask_system_bus(data, _read_all)), time.time()
+    tokens: list[Token | PingKey] = [*stored, *keys]
     if as_json:
         output.print_json([{**_public_fields(each), "expired": each.expired(now)} for each in tokens])
     elif tokens:
@@ -84,17 +158,60 @@ def list_(as_json: Json = False, data: Data = DATA) -> None:
         output.print_line("there is no token")
 
 
+def rotate(
+    ident: Annotated[str, typer.Argument(metavar="ID", help="Which, as `marketswarm token list` shows it.")],
+    data: Data = DATA,
+) -> None:
+    """Replace the secret of a token or a ping key, and print the new one: once. The old one is refused."""
+    now = time.time()
+
+    async def replace_secret(bus: Bus) -> tuple[Token, str] | tuple[PingKey, str] | None:
+        """Write the token or the key with a new secret and return both; None if there is none."""
+        tokens, keys = await _read_all(bus)
+        for key in keys:
+            if key.id == ident:
+                changed, secret = rotate_ping_key(key, now)
+                await write_ping_key(bus, changed)
+                return changed, secret
+        for token in tokens:
+            if token.id == ident:
+                renewed, text = rotate_token(token, now)
+                await replace_token(bus, renewed)
+                return renewed, str(text)
+        return None
+
+    found = event_loop.run(_ask_system_bus(data, replace_secret))
+    if found is None:
+        raise _make_unknown_error(ident, data)
+    one, secret = found
+    if isinstance(one, PingKey):
+        _print_ping_key(one, secret, now)
+        return
+    output.print_line(secret)
+    sys.stderr.write(f"token {one.id} has a new secret. Keep it: it is not shown again.\n")
+
+
 def revoke(
     ident: Annotated[str, typer.Argument(metavar="ID", help="Which, as `marketswarm token list` shows it.")],
     data: Data = DATA,
 ) -> None:
-    """Revoke a token: the board refuses it from now on."""
-    if not event_loop.run(_ask_system_bus(data, lambda bus: revoke_token(bus, ident))):
-        raise Exit(
-            Code.CONFIGURATION,
-            f"no token has the id {escape_text(ident)}; {suggest_command('token list', data)} shows them",
-        )
+    """Revoke a token or a ping key: the board refuses it from now on."""
+
+    async def revoke_any(bus: Bus) -> bool:
+        """Delete the token or the key with this id; return False if there is none."""
+        return await revoke_token(bus, ident) or await revoke_ping_key(bus, ident)
+
+    if not event_loop.run(_ask_system_bus(data, revoke_any)):
+        raise _make_unknown_error(ident, data)
     output.print_line(f"token {escape_text(ident)} is revoked")
+
+
+def _make_unknown_error(ident: str, data: Path) -> Exit:
+    """Return the error that there is no token with this id."""
+    return Exit(
+        Code.CONFIGURATION,
+        f"no token has the id {escape_text(ident)}; {suggest_command('token list', data)} shows them",
+    )
 
 
 async def _ask_system_bus(data: Path, request: Callable[[Bus], Awaitable[T]]) -> T:
@@ -112,12 +229,19 @@ async def _ask_system_bus(data: Path, request: Callable[[Bus], Awaitable[T]]) ->
             ) from None
 
 
-def _public_fields(token: Token) -> dict[str, Any]:
+def _public_fields(token: Token | PingKey) -> dict[str, Any]:
     """Return the fields of a token that may be shown: all but the hash."""
     return {each.name: getattr(token, each.name) for each in fields(token) if each.name != "sha256"}
 
 
-def _draw_table(tokens: Sequence[Token], now: float) -> Table:
+def _describe_rights(token: Token | PingKey) -> str:
+    """Return what a token or a ping key allows."""
+    if isinstance(token, Token):
+        return ", ".join(token.scopes)
+    return "ping every service" if token.svc is None else f"ping {escape_text(token.svc)}"
+
+
+def _draw_table(tokens: Sequence[Token | PingKey], now: float) -> Table:
     """Return the table of tokens."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("id", "scopes", "until"):
@@ -129,7 +253,7 @@ def _draw_table(tokens: Sequence[Token], now: float) -> Table:
         until = "always" if each.expires_at is None else format_moment(each.expires_at, now)
         table.add_row(
             each.id,
-            ", ".join(each.scopes),
+            _describe_rights(each),
             Text("over" if expired else until, style="dim" if expired else ""),
             escape_text(each.name),
             escape_text(each.author),

@@ -6,6 +6,7 @@ from a bus that was away.
 
 import secrets
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from marketswarm.bus import Bus
@@ -36,6 +37,14 @@ def create_token(
     return token, text
 
 
+def rotate_token(token: Token, now: float) -> tuple[Token, TokenText]:
+    """Return the token with a new secret, made at `now`, and its text. The old one is no longer valid."""
+    text = TokenText(token.id, secrets.token_bytes(SECRET_BYTES))
+    life_sec = None if token.expires_at is None else token.expires_at - token.created_at
+    expires_at = None if life_sec is None else now + life_sec
+    return replace(token, sha256=hash_secret(text.secret), created_at=now, expires_at=expires_at), text
+
+
 async def read_token(bus: Bus, ident: str) -> Token | None:
     """Return the token with this id; None if there is none that can be parsed. Raises BusError."""
     raw = await bus.ask(bus.client.hget(BOARD_TOKENS, ident))
@@ -57,6 +66,11 @@ async def write_token(bus: Bus, token: Token) -> bool:
         return False
     await bus.ask(bus.client.hset(BOARD_TOKENS, token.id, token.encode()))
     return True
+
+
+async def replace_token(bus: Bus, token: Token) -> None:
+    """Write a token in the place of the one with its id. Raises BusError."""
+    await bus.ask(bus.client.hset(BOARD_TOKENS, token.id, token.encode()))
 
 
 async def revoke_token(bus: Bus, ident: str) -> bool:

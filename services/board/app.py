@@ -1,5 +1,7 @@
 """Put the application together: pages, the API, health checks, errors, and the guard around them."""
 
+from collections.abc import Collection
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -19,6 +21,7 @@ from services.board.forms import make_forms
 from services.board.guard import OPEN_PATHS, Guard
 from services.board.public import is_public_path
 from services.board.session_gate import SessionGate
+from services.board.settings import BoardEnvironment
 from services.board.site import answer_error, make_site
 from services.board.steering import Steering
 from services.board.tokens import TokenVerifier
@@ -69,15 +72,19 @@ def create_app(board: Board) -> Guard:
     _add_errors(app)
     packed = GZipMiddleware(app, PACK_BYTES, PACK_LEVEL)
     settings = board.me.settings
-    allowed = (settings.board_allowed_hosts or "").split(",")
     networks = find_networks(settings.board_open_to or "")
 
     def is_open(path: str) -> bool:
         """Return True if everyone may read a path: what the truth marks public, and what probes ask."""
         return path in OPEN_PATHS or is_public_path(path, board.reader.snapshot, board.public)
 
-    names = list_own_names(settings.board_host, *allowed)
+    names = find_own_names(settings)
     return Guard(packed, names, verifier, networks, is_open=is_open, gate=gate)
+
+
+def find_own_names(settings: BoardEnvironment) -> Collection[str]:
+    """Return the host names that requests may have."""
+    return list_own_names(settings.board_host, *(settings.board_allowed_hosts or "").split(","))
 
 
 def _add_health(app: FastAPI, board: Board) -> None:

@@ -4,11 +4,13 @@ import time
 from typing import Final
 
 from marketswarm.agent import agent
-from services.board.app import create_app
+from services.board.app import create_app, find_own_names
 from services.board.board import Board
 from services.board.fleet_reader import FleetReader
 from services.board.history import HistoryBuilder
 from services.board.metrics import BoardMetrics
+from services.board.pings.gate import PingGate
+from services.board.pings.setup import create_ping_desk
 from services.board.recorder import create_recorder
 from services.board.server import open_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
@@ -28,11 +30,14 @@ async def main() -> int:
         )
         listening = open_socket(me.settings.board_host, me.settings.board_port)
         app = create_app(Board(me, settings_now, reader, hub, lambda: recorder.history))
-        me.task(serve(app, listening, lambda: hub.max_streams, hub.close), name="http")
+        pings = create_ping_desk(me, settings_now)
+        gate = PingGate(app, find_own_names(me.settings), pings, app.responses)
+        me.task(serve(gate, listening, lambda: hub.max_streams, hub.close), name="http")
         me.task(recorder.run(), name="history")
+        me.task(pings.keys.run(), name="ping keys")
         me.on_reseed(reader.follow)
         reader.follow(me.truth)
-        me.expose(BoardMetrics(reader, hub, app, recorder).collect)
+        me.expose(BoardMetrics(reader, hub, app, recorder, pings.writer).collect)
         me.log.info("board.listening", host=me.settings.board_host, port=me.settings.board_port)
         while True:
             async with me.waiting(BUS_SEC):

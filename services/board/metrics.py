@@ -9,15 +9,24 @@ from collections.abc import Iterator
 from marketswarm.metrics.family import Family, counter, gauge
 from services.board.fleet_reader import FleetReader
 from services.board.guard import Guard
+from services.board.pings.writer import PingWriter
 from services.board.recorder import HistoryRecorder
 from services.board.stream import StreamHub
 
 
 class BoardMetrics:
-    """Read the metrics from the reader, the stream, the guard and the recorder."""
+    """Read the metrics from the reader, the stream, the guard, the recorder and the writer of pings."""
 
-    def __init__(self, reader: FleetReader, hub: StreamHub, guard: Guard, recorder: HistoryRecorder) -> None:
+    def __init__(
+        self,
+        reader: FleetReader,
+        hub: StreamHub,
+        guard: Guard,
+        recorder: HistoryRecorder,
+        pings: PingWriter,
+    ) -> None:
         self._reader, self._hub, self._guard, self._recorder = reader, hub, guard, recorder
+        self._pings = pings
 
     def collect(self) -> Iterator[Family]:
         """Yield every metric with its current value."""
@@ -38,6 +47,18 @@ class BoardMetrics:
             "Answered requests, by HTTP status.",
             [((str(status),), float(count)) for status, count in self._guard.responses.copy().items()],
             labels=("status",),
+        )
+        yield Family(
+            "marketswarm_board_pings_total",
+            "counter",
+            "Pings over HTTP that a bus took, by what they say of their job.",
+            [((kind,), float(count)) for kind, count in self._pings.acknowledged.copy().items()],
+            labels=("kind",),
+        )
+        yield gauge(
+            "marketswarm_board_pings_waiting",
+            "Pings over HTTP that wait for a bus.",
+            float(self._pings.waiting),
         )
         yield gauge(
             "marketswarm_board_reading_seconds",

@@ -6,7 +6,7 @@ looks.
 
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.settings import CommonSettings, HostNames, Name, Port, list_variables
@@ -38,6 +38,27 @@ class PublicSettings(ServiceConfig):
     """Tags; it shows the services that have one of them. Example: `["public"]`."""
 
 
+class PingKeySettings(ServiceConfig):
+    """`settings.pings[]`: a key by which pings over HTTP are taken. It has either `sha256` or `secret`."""
+
+    svc: Annotated[str, Field(min_length=1, max_length=63)] | None = None
+    """The service that the key is for; its secret is a UUID. Without it, the key is for every service, and
+    has 22 characters. Example: `"backup"`."""
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """The SHA-256 of the secret, in hexadecimal digits: of a UUID in lower case, with its dashes.
+    Example: `"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"`."""
+    secret: Annotated[str, Field(pattern=r"^env:PING_[A-Z0-9_]{1,100}$")] | None = None
+    """The variable of the board that has the secret; its name begins with `PING_`.
+    Example: `"env:PING_BACKUP"`."""
+
+    @model_validator(mode="after")
+    def check_one(self) -> "PingKeySettings":
+        """Return the key if it has exactly one of hash and variable. Raise ValueError otherwise."""
+        if (self.sha256 is None) == (self.secret is None):
+            raise ValueError('must have either "sha256", or "secret": "env:PING_…"')
+        return self
+
+
 class BoardView(ServiceConfig):
     """`settings` of the board. Durations are in seconds."""
 
@@ -49,6 +70,8 @@ class BoardView(ServiceConfig):
     seed: bool = False
     """Whether people with a token of the scope `seed` may change the truth through the board.
     Example: `true`."""
+    pings: Annotated[tuple[PingKeySettings, ...], Field(max_length=10_000)] = ()
+    """Keys by which pings over HTTP are taken, besides those of `marketswarm token`."""
     public: PublicSettings = PublicSettings()
     """What the page for the public shows."""
 
@@ -56,7 +79,7 @@ class BoardView(ServiceConfig):
 class BoardSettings(ServiceConfig):
     """The settings of the board in the truth."""
 
-    variables: ClassVar = list_variables(BoardEnvironment)
+    variables: ClassVar = list_variables(BoardEnvironment) | {"PING_*"}
 
     settings: BoardView = BoardView()
     """What the board shows, and how often it looks."""

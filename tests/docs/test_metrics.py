@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from collections import Counter
 
 import pytest
 
@@ -105,7 +106,9 @@ def test_the_table_of_massive_is_what_its_probes_tell():
 
 def test_the_table_of_the_board_is_what_it_tells():
     reader = type("Reader", (), {"took_sec": 0.1})()
-    told = BoardMetrics(reader, StreamHub("boot"), Guard(None, (), None), HistoryRecorder(None)).collect()
+    writer = type("Writer", (), {"acknowledged": Counter(), "waiting": 0})()
+    guard = Guard(None, (), None)
+    told = BoardMetrics(reader, StreamHub("boot"), guard, HistoryRecorder(None), writer).collect()
     assert shown("board") == list(map(row, told))
 
 

@@ -46,11 +46,18 @@ def test_everyone_has_a_user_on_each_bus_and_only_default_needs_no_password():
     assert set(user_names(SHIPPED)) == {"operator", "bootstrap", *SHIPPED.services}
 
 
-def test_beats_are_published_and_set_by_their_own_service_alone_and_by_the_operator():
+def test_beats_are_published_by_their_own_service_by_the_operator_and_for_pings_by_the_board():
     for svc in SHIPPED.services:
-        assert who_may("publish", channel=f"{svc}:heartbeat") == {svc, "operator"}
-        assert who_may("set", key=f"beat:{svc}") == {svc, "operator"}
-        assert who_may("publish", "market-redis", channel=f"{svc}:heartbeat") == {"operator"}  # not its bus
+        assert who_may("publish", channel=f"{svc}:heartbeat") == {svc, "operator", "board"}
+        assert who_may("set", key=f"beat:{svc}") == {svc, "operator", "board"}
+        elsewhere = who_may("publish", "market-redis", channel=f"{svc}:heartbeat")
+        assert elsewhere == {"operator", "board"}  # not its bus
+
+
+def test_pings_are_written_and_read_by_the_board_and_their_keys_by_the_operator():
+    assert who_may("xadd", key="pings:backup") == {"board"}
+    assert who_may("hset", key="board:pings") == {"operator"}
+    assert who_may("hgetall", key="board:pings") == {"operator", "board"}
 
 
 def test_alerts_are_published_by_the_monitors_alone():

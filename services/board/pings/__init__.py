@@ -1,0 +1,6 @@
+"""Take pings over HTTP and make beats of them: the clients are those of Healthchecks and its like.
+
+`answers.py` has what clients are answered, `addresses.py` parses what they ask for, `directory.py` finds the
+service that they name and `key_ring.py` the keys that they may use. `writer.py` puts a ping on the bus of its
+service, and `gate.py` is the ASGI application around all of that.
+"""

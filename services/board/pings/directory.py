@@ -1,0 +1,71 @@
+"""Find the service that a ping is about, in the truth in force. Pure.
+
+The slug of a service is its name in lower case; `_` and `.` in it may be written as `-`. A slug that several
+services have is ambiguous, unless it is the name of one of them.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from marketswarm.truth import HEALER, Truth
+from services.board.pings.answers import AMBIGUOUS, NOT_FOUND, RefusedPingError
+
+NOT_PINGED: Final = frozenset({HEALER, "sentinel", "notifier"})
+"""Services that no ping is taken for: whoever has a key must not hide that monitoring itself has ended."""
+_FOLDED: Final = str.maketrans("_.", "--")
+
+
+@dataclass(frozen=True, slots=True)
+class PingDestination:
+    """Where the beats of a service go, by the truth; `timeout_sec` is its timeout."""
+
+    svc: str
+    bus: str
+    channel: str
+    timeout_sec: float
+
+
+class PingDirectory:
+    """The services of one truth that can be pinged, by name and by slug.
+
+    Args:
+        truth: the truth.
+        default_timeout_sec: the timeout of a service where the truth has none.
+    """
+
+    def __init__(self, truth: Truth, default_timeout_sec: float) -> None:
+        self._by_name = {
+            watch.svc: PingDestination(watch.svc, watch.bus, watch.channel, watch.timeout_sec)
+            for watch in truth.watched(default_timeout_sec)
+            if watch.svc not in NOT_PINGED
+        }
+        self._by_lower: dict[str, list[str]] = {}
+        self._by_folded: dict[str, list[str]] = {}
+        for svc in self._by_name:
+            self._by_lower.setdefault(svc.lower(), []).append(svc)
+            self._by_folded.setdefault(fold_name(svc), []).append(svc)
+
+    def __len__(self) -> int:
+        """Return how many services there are."""
+        return len(self._by_name)
+
+    def find_service(self, svc: str) -> PingDestination:
+        """Return the service of this name. Raise RefusedPingError if there is none."""
+        found = self._by_name.get(svc)
+        if found is None:
+            raise RefusedPingError(NOT_FOUND)
+        return found
+
+    def find_slug(self, slug: str) -> PingDestination:
+        """Return the service with this slug. Raise RefusedPingError if there is none, or several."""
+        names = self._by_lower.get(slug) or self._by_folded.get(fold_name(slug)) or ()
+        if not names:
+            raise RefusedPingError(NOT_FOUND)
+        if len(names) > 1:
+            raise RefusedPingError(AMBIGUOUS)
+        return self._by_name[names[0]]
+
+
+def fold_name(name: str) -> str:
+    """Return a service's name as the slug that Healthchecks would make of it."""
+    return name.lower().translate(_FOLDED)

@@ -1,0 +1,109 @@
+"""Hold the ping keys in memory, so that a ping costs no look at the bus.
+
+The number beside the keys is read twice a second, and the keys when it has changed: a key that is revoked is
+refused within a second. While their bus is away, those that were read last stay valid.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from marketswarm import log as logs
+from marketswarm.bus import Bus, BusError
+from marketswarm.operator.ping_key import hash_ping_secret, is_key_text, normalize_uuid
+from marketswarm.operator_link.ping_keys import read_ping_keys, read_ping_keys_version
+from marketswarm.truth import resolve_references
+from services.board.pings.answers import NOT_FOUND, NOT_READY, RefusedPingError
+from services.board.settings import PingKeySettings
+
+CHECK_SEC: Final = 0.5
+RELOAD_SEC: Final = 60.0
+"""After so long the keys are read, even if their number is the same."""
+
+log = logs.get("board")
+
+
+@dataclass(frozen=True, slots=True)
+class KnownKey:
+    """What a key allows: pings of `svc`, or of every service if that is None. The times are epoch seconds."""
+
+    svc: str | None
+    expires_at: float | None = None
+
+
+class KeyRing:
+    """Look up the keys of a fleet by their secrets.
+
+    Args:
+        keys_bus: returns the bus that keeps the keys.
+        environ: the environment, to which keys in the truth may refer.
+    """
+
+    def __init__(self, keys_bus: Callable[[], Bus], environ: Mapping[str, str]) -> None:
+        self._keys_bus, self._environ = keys_bus, environ
+        self._stored: dict[str, KnownKey] = {}
+        self._named: dict[str, KnownKey] = {}  # by the truth
+        self._version: bytes | None = None
+        self._read_at: float | None = None
+        self._problem: str | None = None
+
+    def find_key(self, secret: str, wall: float) -> KnownKey:
+        """Return the key with this secret, valid at `wall` (epoch seconds).
+
+        Raises RefusedPingError if there is none, or if the keys were never read.
+        """
+        digest = hash_ping_secret(secret)
+        key = self._named.get(digest) or self._stored.get(digest)
+        if key is None and self._read_at is None:
+            raise RefusedPingError(NOT_READY)
+        if key is None or (key.expires_at is not None and wall >= key.expires_at):
+            raise RefusedPingError(NOT_FOUND)
+        return key
+
+    def follow(self, named: Iterable[PingKeySettings]) -> None:
+        """Take the keys that the truth names; one with a missing or wrong variable is logged and left out."""
+        found: dict[str, KnownKey] = {}
+        for each in named:
+            digest = each.sha256 or self._hash_variable(each)
+            if digest is not None:
+                found[digest] = KnownKey(each.svc)
+        self._named = found
+
+    async def run(self) -> None:
+        """Keep the keys up to date, until cancelled."""
+        while True:
+            await self.refresh(time.monotonic())
+            await asyncio.sleep(CHECK_SEC)
+
+    async def refresh(self, now: float) -> None:
+        """Read the keys if their number has changed, or if they were read long ago (`now` is monotonic)."""
+        try:
+            bus = self._keys_bus()
+            version = await read_ping_keys_version(bus)
+            is_old = self._read_at is None or now - self._read_at >= RELOAD_SEC
+            if is_old or version != self._version:
+                keys = await read_ping_keys(bus)
+                self._stored = {key.sha256: KnownKey(key.svc, key.expires_at) for key in keys}
+                self._version, self._read_at = version, now
+            problem = None
+        except BusError as error:
+            problem = error.reason
+        if problem is not None and problem != self._problem:
+            log.warning("board.ping_keys_unread", reason=problem)
+        self._problem = problem
+
+    def _hash_variable(self, named: PingKeySettings) -> str | None:
+        """Return the hash of the secret that a variable holds; None, and a log line, if it can't be used."""
+        try:
+            text = str(resolve_references(named.secret, self._environ)).strip()
+        except LookupError as error:
+            log.warning("board.ping_key_unusable", svc=named.svc, why=str(error))
+            return None
+        secret = normalize_uuid(text) if named.svc is not None else text if is_key_text(text) else None
+        if secret is None:
+            form = "a UUID" if named.svc is not None else "a key of 22 characters"
+            log.warning("board.ping_key_unusable", svc=named.svc, why=f"{named.secret} holds no {form[2:]}")
+            return None
+        return hash_ping_secret(secret)

@@ -1,0 +1,30 @@
+"""Put together what answers pings, from the agent and the settings in force."""
+
+import os
+from collections.abc import Callable
+
+from marketswarm.agent import Agent
+from marketswarm.truth import SYSTEM, Truth
+from services.board.pings.directory import PingDirectory
+from services.board.pings.gate import PingDesk
+from services.board.pings.key_ring import KeyRing
+from services.board.pings.writer import PingWriter
+from services.board.settings import BoardEnvironment, BoardSettings
+
+
+def create_ping_desk(me: Agent[BoardEnvironment], settings_now: Callable[[], BoardSettings]) -> PingDesk:
+    """Return what takes pings; it follows each truth that comes into force."""
+    keys = KeyRing(lambda: me.bus(SYSTEM), os.environ)
+    made: tuple[Truth, PingDirectory] | None = None
+
+    def find_directory() -> PingDirectory:
+        """Return the services of the truth in force."""
+        nonlocal made
+        if made is None or made[0] is not me.truth:
+            made = me.truth, PingDirectory(me.truth, me.settings.default_timeout_sec)
+        return made[1]
+
+    keys.follow(settings_now().settings.pings)
+    me.on_reseed(lambda _truth: keys.follow(settings_now().settings.pings))
+    writer = PingWriter(me.bus, me.boot, lambda work, name: me.task(work, name=name))
+    return PingDesk(find_directory, keys, writer)

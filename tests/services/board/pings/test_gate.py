@@ -1,0 +1,218 @@
+import asyncio
+import time
+
+import orjson
+import pytest
+
+from marketswarm.operator_link.ping_keys import revoke_ping_key
+from marketswarm.pings import MAX_BODY_BYTES
+from services.board.pings import gate
+from services.board.settings import PingKeySettings
+
+RID = "3f0c7e62-7f3e-4f0a-9c53-0d6f0b6f3c11"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+async def test_a_ping_is_ok_from_everywhere_and_is_on_the_bus_before_its_answer(rig, method):
+    _, uuid = await rig.make_key("backup")
+    status, body, headers = await rig.ask(f"/ping/{uuid}", method, user_agent="curl/8")
+    assert (status, body) == (200, b"OK")
+    assert headers[b"ping-body-limit"] == b"10000"
+    assert headers[b"access-control-allow-origin"] == b"*"
+    assert headers[b"content-security-policy"].startswith(b"default-src 'none'")
+    assert b"no-store" in headers[b"cache-control"]
+    (entry,) = await rig.entries("backup")
+    assert (entry[b"kind"], entry[b"method"], entry[b"client"]) == (b"success", method.encode(), b"10.9.8.7")
+    assert entry[b"user_agent"] == b"curl/8"
+    assert rig.responses == {200: 1}
+    assert rig.handed_on == []
+
+
+@pytest.mark.parametrize(
+    ("ending", "query", "kind", "run", "code", "is_life"),
+    [
+        ("", b"", "success", "ended", None, True),
+        ("/0", b"", "success", "ended", 0, True),
+        ("/start", b"", "start", "started", None, False),
+        ("/fail", b"", "fail", "failed", None, False),
+        ("/3", b"", "fail", "failed", 3, False),
+        ("/log", b"", "log", "log", None, False),
+        ("/start", b"rid=" + RID.encode(), "start", "started", None, False),
+    ],
+)
+async def test_a_ping_becomes_a_beat_that_reports_a_run(rig, ending, query, *, kind, run, code, is_life):
+    _, uuid = await rig.make_key("backup")
+    bus = rig.buses["system-redis"].client
+    async with bus.pubsub() as listener:
+        await listener.subscribe("backup:heartbeat")
+        await listener.get_message(timeout=5)
+        assert (await rig.ask(f"/ping/{uuid}{ending}", query=query))[0] == 200
+        message = await listener.get_message(ignore_subscribe_messages=True, timeout=5)
+    beat = orjson.loads(message["data"])
+    assert (beat["svc"], beat["i"], beat["boot"], beat["run"]) == ("backup", 1, "b00700b007aa", run)
+    assert (beat.get("exit_code"), beat.get("rid")) == (code, RID if query else None)
+    assert (await bus.get("beat:backup") == message["data"]) is is_life
+    assert (await bus.exists("run:backup")) == (kind in ("success", "fail"))
+    (entry,) = await rig.entries("backup")
+    assert entry[b"kind"] == kind.encode()
+    assert 0 < await bus.pttl("pings:backup") <= 35 * 86_400_000
+
+
+async def test_the_last_run_has_its_duration_and_why_it_failed(rig):
+    _, uuid = await rig.make_key("backup")
+    await rig.ask(f"/ping/{uuid}/start")
+    await rig.ask(f"/ping/{uuid}/3", "POST", b"\n  no space left\nmore")
+    run = orjson.loads(await rig.buses["system-redis"].client.get("run:backup"))
+    assert (run["svc"], run["ok"], run["code"]) == ("backup", False, 3)
+    assert 0 <= run["took_sec"] < 5
+    assert run["said"].startswith("exit 3 after ")
+
+
+async def test_numbers_of_beats_rise_and_pings_that_wait_share_a_pipeline(rig):
+    _, uuid = await rig.make_key("backup")
+    bus = rig.buses["system-redis"]
+    asked, ask = [], bus.ask
+
+    def counting(request, *how, **more):
+        asked.append(1)
+        return ask(request, *how, **more)
+
+    bus.ask = counting
+    answers = await asyncio.gather(*(rig.ask(f"/ping/{uuid}/log") for _ in range(50)))
+    assert {status for status, _, _ in answers} == {200}
+    assert len(await rig.entries("backup")) == 50
+    assert len(asked) == 1
+    await rig.ask(f"/ping/{uuid}")
+    assert orjson.loads(await bus.client.get("beat:backup"))["i"] == 51
+
+
+async def test_a_body_is_kept_up_to_its_limit_and_a_huge_one_is_refused(rig):
+    _, uuid = await rig.make_key("backup")
+    assert (await rig.ask(f"/ping/{uuid}/log", "POST", b"x" * 200_000))[0] == 200
+    (entry,) = await rig.entries("backup")
+    assert (len(entry[b"body"]), entry[b"size"]) == (MAX_BODY_BYTES, b"200000")
+    assert (await rig.ask(f"/ping/{uuid}/log", "POST", b"x" * 1_100_000))[0] == 413
+    headers = {"transfer_encoding": "chunked"}
+    assert (await rig.ask(f"/ping/{uuid}", "POST", content_length="-1", **headers))[0] == 413
+    assert len(await rig.entries("backup")) == 1
+
+
+async def test_a_bus_that_is_away_is_503_and_never_ok(rig):
+    _, key = await rig.make_key()
+    rig.buses["market-redis"].connected = False
+    status, body, headers = await rig.ask(f"/ping/{key}/elsewhere")
+    assert (status, body, headers[b"retry-after"]) == (503, b"no bus took the ping", b"5")
+    assert (await rig.ask(f"/ping/{key}/backup"))[0] == 200
+    rig.buses["market-redis"].connected = True
+    assert (await rig.ask(f"/ping/{key}/elsewhere"))[0] == 200
+    assert len(await rig.entries("elsewhere", "market-redis")) == 1
+    assert rig.writer.acknowledged == {"success": 2}
+
+
+async def test_one_command_that_fails_makes_its_ping_503_and_no_other(rig):
+    _, key = await rig.make_key()
+    await rig.buses["system-redis"].client.set("pings:backup", "no stream")
+    answers = await asyncio.gather(rig.ask(f"/ping/{key}/backup"), rig.ask(f"/ping/{key}/shop_api"))
+    assert [status for status, _, _ in answers] == [503, 200]
+
+
+async def test_pings_beyond_the_limit_are_429_with_the_time_to_wait(rig, monkeypatch):
+    _, key = await rig.make_key()
+    rig.desk._pings = gate.RateLimiter(2, 0.5)  # noqa: SLF001 - a burst of a thousand takes too long here
+    statuses = [(await rig.ask(f"/ping/{key}/backup"))[0] for _ in range(3)]
+    assert statuses == [200, 200, 429]
+    status, body, headers = await rig.ask(f"/ping/{key}/backup")
+    assert (status, body, headers[b"retry-after"]) == (429, b"rate limited", b"2")
+    assert (await rig.ask(f"/ping/{key}/shop_api"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "query", "status", "body"),
+    [
+        ("/ping/x", "GET", b"", 400, b"invalid url format"),
+        (f"/ping/{RID}", "GET", b"", 404, b"not found"),
+        ("/ping/{key}", "GET", b"", 400, b"invalid url format"),
+        ("/ping/{key}/nope", "GET", b"", 404, b"not found"),
+        ("/ping/{key}/nope", "GET", b"create=1", 404, b"not found"),
+        ("/ping/{key}/shop-api", "GET", b"", 409, b"ambiguous slug"),
+        ("/ping/{key}/Backup", "GET", b"", 400, b"invalid url format"),
+        ("/ping/{key}/backup", "GET", b"rid=1", 400, b"invalid uuid format"),
+        ("/ping/{key}/backup", "DELETE", b"", 405, b"method not allowed"),
+        ("/ping/{key}/backup", "OPTIONS", b"", 204, b""),
+    ],
+)
+async def test_what_is_no_ping_is_refused_with_healthchecks_words_and_writes_nothing(
+    rig, path, method, *, query, status, body
+):
+    _, key = await rig.make_key()
+    assert (await rig.ask(path.format(key=key), method, query=query))[:2] == (status, body)
+    assert await rig.entries("backup") == []
+    assert rig.responses == {status: 1}
+
+
+async def test_a_foreign_host_is_refused_and_other_paths_are_handed_on(rig):
+    _, uuid = await rig.make_key("backup")
+    assert (await rig.ask(f"/ping/{uuid}", host="evil.example"))[0] == 421
+    assert (await rig.ask("/", host="evil.example"))[0] == 299
+    assert (await rig.ask("/pingpong"))[0] == 299
+    assert rig.handed_on == ["/", "/pingpong"]
+
+
+async def test_a_key_is_refused_after_its_end_and_once_it_is_revoked(rig, monkeypatch):
+    key, uuid = await rig.make_key("backup", for_sec=60)
+    assert (await rig.ask(f"/ping/{uuid}"))[0] == 200
+    now = time.time()
+    monkeypatch.setattr(gate.time, "time", lambda: now + 61)
+    assert (await rig.ask(f"/ping/{uuid}"))[:2] == (404, b"not found")
+    monkeypatch.undo()
+    await revoke_ping_key(rig.buses["system-redis"], key.id)
+    await rig.keys.refresh(time.monotonic())
+    assert (await rig.ask(f"/ping/{uuid}"))[:2] == (404, b"not found")
+
+
+async def test_wrong_keys_are_404_then_429_and_a_right_one_is_let_in_all_the_same(rig):
+    _, uuid = await rig.make_key("backup")
+    statuses = [(await rig.ask(f"/ping/{RID}"))[0] for _ in range(gate.FAILURES + 1)]
+    assert statuses == [404] * gate.FAILURES + [429]
+    assert (await rig.ask(f"/ping/{uuid}"))[0] == 200
+    assert (await rig.ask(f"/ping/{RID}", client="10.1.1.1"))[0] == 404
+
+
+async def test_before_the_keys_were_read_a_ping_is_503_and_never_404(rig):
+    assert (await rig.ask(f"/ping/{RID}"))[0] == 503
+    rig.buses["system-redis"].connected = False
+    await rig.keys.refresh(1.0)
+    assert (await rig.ask(f"/ping/{RID}"))[0] == 503
+
+
+async def test_keys_stay_valid_while_their_bus_is_away(rig):
+    _, key = await rig.make_key()
+    rig.buses["system-redis"].connected = False
+    await rig.keys.refresh(time.monotonic() + 100)
+    assert (await rig.ask(f"/ping/{key}/elsewhere"))[0] == 200
+
+
+async def test_the_truth_may_name_keys_by_their_hash_or_by_a_variable(rig):
+    _, uuid = await rig.make_key("backup")
+    from marketswarm.operator.ping_key import hash_ping_secret
+
+    rig.keys.follow(
+        [
+            PingKeySettings(svc="shop_api", sha256=hash_ping_secret(RID)),
+            PingKeySettings.model_validate({"secret": "env:PING_ALL"}),
+            PingKeySettings.model_validate({"secret": "env:PING_BAD"}),
+            PingKeySettings.model_validate({"secret": "env:PING_MISSING"}),
+        ]
+    )
+    assert (await rig.ask(f"/ping/{RID}"))[0] == 200
+    assert (await rig.ask(f"/ping/{'B' * 22}/shop_api"))[0] == 200
+    assert len(await rig.entries("shop_api")) == 2
+    rig.keys.follow([])
+    assert (await rig.ask(f"/ping/{RID}"))[0] == 404
+    assert (await rig.ask(f"/ping/{uuid}"))[0] == 200
+
+
+@pytest.mark.parametrize("wrong", [{}, {"sha256": "0" * 64, "secret": "env:PING_A"}, {"secret": "env:HOME"}])
+def test_a_key_in_the_truth_has_either_a_hash_or_a_variable_for_pings(wrong):
+    with pytest.raises(ValueError, match=r"PING_|pattern"):
+        PingKeySettings(svc="backup", **wrong)
