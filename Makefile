@@ -111,6 +111,9 @@ bench: environment ## the figures: beats a second, delay of an alert, memory and
 soak: environment ## a fleet under random faults, and an account that must balance; ARGS="--minutes 30 --seed 7"
 	@PYTHONPATH=tests exec $(bin)/python -m soak $(ARGS)
 
+boardload: environment ## a hundred browsers on a board, and what it costs; needs chromium; ARGS="--minutes 1 --kill"
+	@PYTHONPATH=tests exec $(bin)/python -m boardload $(ARGS)
+
 lock: ## the two lock files anew from pyproject.toml (needs uv); ARGS=--upgrade for newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
 	@uv pip compile pyproject.toml --extra embedded --extra services --group dev --universal --generate-hashes \
@@ -130,4 +133,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help environment run up down ps logs unit test faults containertest boardtest deploytest imagetest lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak lock audit sbom clean
+.PHONY: help environment run up down ps logs unit test faults containertest boardtest deploytest imagetest lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak boardload lock audit sbom clean

@@ -1,0 +1,40 @@
+"""`make boardload ARGS="--minutes 5 --kill"`: many browsers on the board of a real fleet.
+
+Ends with 1 if an event is lost, or if memory or delays are above what was promised.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from boardload.run import Plan, run_load
+from support.rig.forkserver import real_starts
+
+
+def main() -> int:
+    """Run a load, and print what was seen."""
+    parser = argparse.ArgumentParser(prog="make boardload", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=5, help="how long (5)")
+    parser.add_argument("--browsers", type=int, default=100, help="that follow (100)")
+    parser.add_argument("--services", type=int, default=8, help="that go and come (8)")
+    parser.add_argument("--kill", action="store_true", help="kill the board in the middle")
+    args = parser.parse_args()
+    plan = Plan(60 * args.minutes, args.browsers, args.services, args.kill)
+    with tempfile.TemporaryDirectory(prefix="boardload-") as folder, real_starts():
+        load = run_load(plan, Path(folder), _say)
+    for line in load.describe():
+        _say(line)
+    faults = list(load.find_faults())
+    for fault in faults:
+        _say(f"FOUND          {fault}")
+    return 1 if faults else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

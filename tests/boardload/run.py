@@ -1,0 +1,218 @@
+"""A load on the board of a real fleet: browsers that follow, services that go and come, and a real page.
+
+What has to hold is in `Load.find_faults`. The board may be killed in between: the browsers come back by
+themselves, and whoever misses nothing afterwards has lost nothing.
+"""
+
+import contextlib
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import httpx
+from playwright.sync_api import Page
+
+from boardload.followers import Followers
+from support.rig import Fleet, free_port
+from support.rig.beater import Beater
+from support.rig.browser import Tab, open_browser
+from support.waiting import until
+
+BEATS = {"interval_sec": 0.3, "timeout_sec": 1.5}
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+MAX_RSS_MB = 120.0
+MAX_PIXEL_SEC = 0.5
+DOWN_SEC = 3.0
+"""How long a service is silent, and then beats."""
+WATCH = """() => {
+  const shown = new Map();
+  window.turned = [];
+  const look = () => {
+    for (const row of document.querySelectorAll("#rows tr[data-svc]")) {
+      const state = row.className.split(" ")[0];
+      if (shown.get(row.dataset.svc) === state) continue;
+      const isFirst = !shown.has(row.dataset.svc);
+      shown.set(row.dataset.svc, state);
+      // after the next frame was painted
+      if (!isFirst) requestAnimationFrame(() => setTimeout(() =>
+        window.turned.push([row.dataset.svc, state, Date.now() / 1000])));
+    }
+  };
+  look();
+  new MutationObserver(look).observe(
+    document.getElementById("rows"), { subtree: true, childList: true, attributes: true });
+}"""
+WORDS = {"heartbeat_miss": "down", "heartbeat_ok": "up"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is done: for how long, with how many browsers and services, and whether the board is killed."""
+
+    seconds: float = 300.0
+    browsers: int = 100
+    services: int = 8
+    kill: bool = False
+
+
+@dataclass(slots=True)
+class Load:
+    """What was seen."""
+
+    plan: Plan
+    rss_mb: list[float] = field(default_factory=list)
+    pixel_sec: list[float] = field(default_factory=list)
+    unseen: int = 0
+    events: int = 0
+    followers: Followers | None = None
+    cpu_sec: float = 0.0
+    killed_at: float | None = None
+    back_at: float | None = None
+
+    def is_away(self, moment: float) -> bool:
+        """Return True if the page could not show what happened then, in epoch seconds, at once."""
+        return self.killed_at is not None and self.killed_at - 1 <= moment <= (self.back_at or moment)
+
+    def delays(self) -> list[float]:
+        """Seconds from an event until a follower had it; without those that came after the board was away."""
+        seen = self.followers.seen if self.followers else []
+        return sorted(delay for each in seen for delay in each.delays)
+
+    def find_faults(self, max_pixel_sec: float = MAX_PIXEL_SEC) -> Iterator[str]:
+        """Yield what should not be so, a line each."""
+        seen = self.followers.seen if self.followers else []
+        if lost := sum(each.lost for each in seen):
+            yield f"{lost} events of the stream did not reach a browser"
+        lives = 2 if self.plan.kill else 1
+        if again := sum(each.connections > 10 * lives for each in seen):
+            yield f"{again} browsers lost their stream again and again"
+        if not self.plan.kill and len({frozenset(each.alerts) for each in seen}) != 1:
+            yield "not all browsers got the same alerts"
+        if self.plan.kill and self.back_at is None:
+            yield "the page did not come back after the board was killed"
+        if any(each.resets != lives for each in seen):
+            yield "a browser did not begin once with each board"
+        if self.unseen:
+            yield f"{self.unseen} events of {self.events} never reached the page"
+        if max(self.rss_mb) > MAX_RSS_MB:
+            yield f"the board took {max(self.rss_mb):.0f} MB, more than {MAX_RSS_MB:.0f}"
+        if find_quantile(self.pixel_sec, 0.95) > max_pixel_sec:
+            p95 = find_quantile(self.pixel_sec, 0.95)
+            yield f"event to pixel: p95 {p95:.3f} s, more than {max_pixel_sec}"
+
+    def describe(self) -> Iterator[str]:
+        """Yield the figures, a line each."""
+        seen, delays = self.followers.seen if self.followers else [], self.delays()
+        yield f"events         {self.events} of the healer, {self.events / self.plan.seconds:.1f} a second"
+        yield (
+            f"browsers       {len(seen)}: {sum(each.events for each in seen)} events of the stream, "
+            f"{sum(each.lost for each in seen)} lost, {sum(each.connections for each in seen)} connections"
+        )
+        yield (
+            f"event to page  median {statistics.median(self.pixel_sec):.3f} s, "
+            f"p95 {find_quantile(self.pixel_sec, 0.95):.3f} s, at worst {max(self.pixel_sec):.3f} s, "
+            f"of {len(self.pixel_sec)}"
+        )
+        yield (
+            f"to a browser   median {statistics.median(delays):.3f} s, "
+            f"p95 {find_quantile(delays, 0.95):.3f} s"
+        )
+        if away_sec := (self.back_at or 0) - (self.killed_at or 0):
+            yield f"killed         the page was live again after {away_sec:.1f} s"
+        yield f"memory         {self.rss_mb[0]:.1f} MB at first, {max(self.rss_mb):.1f} MB at most"
+        yield f"processor      {100 * self.cpu_sec / self.plan.seconds:.0f} % of a core"
+
+
+def find_quantile(values: list[float], share: float) -> float:
+    """Return the value below which this share of the values is; infinity without any."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else float("inf")
+
+
+def run_load(plan: Plan, folder: Path, say: Callable[[str], None]) -> Load:
+    """Run a fleet under load, and return what was seen."""
+    names = [f"svc{n}" for n in range(plan.services)]
+    sections = {name: {"heartbeat": BEATS} for name in ["healer", "board", *names]}
+    port, load = free_port(), Load(plan)
+    with contextlib.ExitStack() as ends:
+        env = {"BOARD_PORT": str(port)}
+        fleet = ends.enter_context(Fleet(folder, {"services": sections}, ["healer", "board"], env))
+        beater = Beater({"url": fleet.system.url, "witness": True, **BEATS})
+        ends.callback(beater.close)
+        beater.restart(*names)
+        tab = Tab(ends.enter_context(open_browser()))
+        url = f"http://127.0.0.1:{port}"
+        until(lambda: _is_ready(url), 30, lambda: str(fleet["board"]))
+        page = tab.open(url)
+        up = plan.services + 2
+        until(lambda: page.locator("#rows tr.up").count() == up, 30, "all services to be up")
+        load.followers = ends.enter_context(Followers(url, plan.browsers))
+        until(lambda: load.followers and load.followers.are_connected, 30, "all browsers to follow")
+        page.evaluate(WATCH)
+        say(f"{plan.browsers} browsers follow {plan.services} services for {plan.seconds:.0f} s")
+        before = len(fleet.alerts.of())
+        _make_events(load, fleet, beater, names, page)
+        until(lambda: page.locator("#rows tr.up").count() == up, 30, "all services to be up again")
+        page.wait_for_timeout(500)  # the last frame
+        _match(load, page.evaluate("window.turned"), fleet.alerts.of()[before:])
+    return load
+
+
+def _make_events(load: Load, fleet: Fleet, beater: Beater, names: list[str], page: Page) -> None:
+    """Stop and resume services in turn until the time is over; all of them beat at the end."""
+    plan, begun, cpu = load.plan, time.monotonic(), _read_cpu(fleet["board"].pid)
+    while (now := time.monotonic() - begun) < plan.seconds:
+        for n, name in enumerate(names):
+            is_down = (now + 2 * DOWN_SEC * n / len(names)) % (2 * DOWN_SEC) < DOWN_SEC
+            (beater.stop if is_down and now < plan.seconds - DOWN_SEC else beater.resume)(name)
+        load.rss_mb.append(_read_rss(fleet["board"].pid))
+        if plan.kill and load.killed_at is None and now > plan.seconds / 2:
+            load.killed_at = time.time()
+            load.cpu_sec += _read_cpu(fleet["board"].pid) - cpu
+            fleet["board"].kill()
+            fleet.start("board")
+            cpu = 0.0
+        elif load.killed_at and not load.back_at and time.time() > load.killed_at + 1:
+            load.back_at = time.time() if page.locator("body.live").count() else None
+        page.wait_for_timeout(100)  # the browser needs this thread
+    beater.resume(*names)
+    load.cpu_sec += _read_cpu(fleet["board"].pid) - cpu
+
+
+def _match(load: Load, turned: list[tuple[str, str, float]], events: list[dict[str, Any]]) -> None:
+    """Set how long each event took to the page, and how many never came."""
+    events = [event for event in events if not load.is_away(event["ts"])]
+    load.events = len(events)
+    left = list(turned)
+    for event in events:
+        wanted = (event["svc"], WORDS.get(event["type"]))
+        found = next((each for each in left if (each[0], each[1]) == wanted and each[2] >= event["ts"]), None)
+        if found is None:
+            load.unseen += 1
+        else:
+            left.remove(found)
+            load.pixel_sec.append(found[2] - event["ts"])
+
+
+def _is_ready(url: str) -> bool:
+    """Return True if the board answers, and has read the fleet."""
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/readyz", timeout=5).status_code == HTTPStatus.OK
+    return False
+
+
+def _read_rss(pid: int) -> float:
+    """Return the resident memory of a process in MB."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return pages * PAGE_BYTES / 1e6
+
+
+def _read_cpu(pid: int) -> float:
+    """Return the seconds of processor time that a process took."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
