@@ -52,6 +52,8 @@ BOARD_TOKENS: Final = "board:tokens"
 """Hash: a token's id -> the token as JSON, with its secret's hash."""
 BOARD_AUDIT: Final = "board:audit"
 """Stream: what clients of the board did, and as whom."""
+BOARD_ANNOUNCEMENTS: Final = "board:announcements"
+"""Stream: what people tell the readers of the public page. Field `entry` holds an `AnnouncementEntry`."""
 BOARD_PING_KEYS: Final = "board:pings"
 """Hash: a ping key's id -> the key as JSON, with its secret's hash; `version` -> how often that changed."""
 

@@ -12,6 +12,7 @@ from marketswarm.acl.grant import Grant, escape_pattern
 from marketswarm.acl.services import DEFAULT_WRITES, find_written_points, grant_access_points
 from marketswarm.keys import (
     ALERT_LOG,
+    BOARD_ANNOUNCEMENTS,
     BOARD_AUDIT,
     BOARD_HISTORY,
     BOARD_PING_KEYS,
@@ -141,8 +142,8 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
 
     It uses its access points, reads what `marketswarm status` reads and the revisions of the truth, edits
     silences and sends requests to the notifier for clients that have a token, adds what they did to its audit
-    log, keeps the history, and makes beats of pings. If the truth lets it seed, it may write the truth as
-    bootstrap does, but load no code.
+    log, keeps the announcements and the history, and makes beats of pings. If the truth lets it seed, it may
+    write the truth as bootstrap does, but load no code.
     """
     return (
         *grant_access_points(BOARD, view),
@@ -151,6 +152,7 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         *_grant_pings(view),
         Grant("hget", (BOARD_TOKENS,), mode="R"),
         Grant("xadd", (BOARD_AUDIT,), mode="W"),
+        Grant("xadd xrevrange", (BOARD_ANNOUNCEMENTS,)),
         Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
         Grant("hget hset hdel expireat type del", HISTORY_KEYS),
         Grant("type hstrlen hget", (roster_key(HEALER),), mode="R"),

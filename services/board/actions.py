@@ -15,9 +15,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from starlette.responses import Response
 
 from marketswarm.operator import ALL
-from marketswarm.operator.fields import Name, Text
+from marketswarm.operator.announcement import (
+    MAX_CHARS,
+    MAX_TAGS,
+    Announcement,
+    AnnouncementEntry,
+    AnnouncementState,
+)
+from marketswarm.operator.fields import Epoch, Name, Text
 from marketswarm.operator.token import Scope
 from marketswarm.operator_link import MAX_SILENCE_SEC, create_silence
+from marketswarm.operator_link.announcements import create_announcement_id
+from services.board.announcements import AnnouncementBoard, choose_state
 from services.board.audit import Action
 from services.board.refusal import RefusedError
 from services.board.steering import Client, RequestAnswer, SilenceAnswer, Steering
@@ -77,13 +86,40 @@ class ChannelTestBody(_Body):
 B = TypeVar("B", bound=_Body)
 
 
-def make_actions(steering: Steering, verifier: TokenVerifier) -> APIRouter:
+class AnnouncementBody(_Body):
+    """An announcement: an incident or, with a begin and an end, maintenance; times are epoch seconds.
+
+    `author` is by default the token's name. `tags` are public tags; without one it concerns everything.
+    """
+
+    title: Annotated[Name, AfterValidator(_require_printable)]
+    text: Annotated[str, Field(min_length=1, max_length=MAX_CHARS)]
+    state: AnnouncementState | None = None
+    tags: Annotated[tuple[Name, ...], Field(max_length=MAX_TAGS)] = ()
+    begins_at: Epoch | None = None
+    ends_at: Epoch | None = None
+    author: Author | None = None
+
+
+class AnnouncementUpdateBody(_Body):
+    """An update of an announcement: what is not given stays as it was."""
+
+    text: Annotated[str, Field(min_length=1, max_length=MAX_CHARS)]
+    state: AnnouncementState | None = None
+    title: Annotated[Name, AfterValidator(_require_printable)] | None = None
+    begins_at: Epoch | None = None
+    ends_at: Epoch | None = None
+    author: Author | None = None
+
+
+def make_actions(steering: Steering, verifier: TokenVerifier, announcements: AnnouncementBoard) -> APIRouter:
     """Return the routes that change something."""
     shown = HTTPBearer(scheme_name="token", bearerFormat="mst_<id>_<secret>", auto_error=False)
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(shown)], responses=_REFUSALS)
     _add_silences(api, steering, verifier)
     _add_ack(api, steering, verifier)
     _add_test(api, steering, verifier)
+    _add_announcements(api, announcements, verifier)
     return api
 
 
@@ -174,6 +210,52 @@ def _add_test(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> No
         return _answer(found, 200 if found.done else 504)
 
 
+def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifier: TokenVerifier) -> None:
+    """Add the routes that publish announcements and their updates."""
+
+    @api.post(
+        "/announcements",
+        status_code=201,
+        response_model=Announcement,
+        openapi_extra=_describe_body(AnnouncementBody, is_required=True),
+    )
+    async def publish(request: Request) -> Response:
+        """Tell the readers of the public page of an incident, or of maintenance."""
+        client, now = await _verify(request, verifier), time.time()
+        given = (await _read_body(request, AnnouncementBody)).model_dump()
+        given["author"] = given["author"] or client.token.name
+        given["state"] = choose_state(given["state"], given["begins_at"])
+        try:
+            entry = AnnouncementEntry(id=create_announcement_id(), ts=now, **given)
+            return _answer(await announcements.publish(client, entry), 201)
+        except (RefusedError, ValidationError) as error:
+            raise _make_http_error(error) from None
+
+    @api.patch(
+        "/announcements/{ident}",
+        response_model=Announcement,
+        openapi_extra=_describe_body(AnnouncementUpdateBody, is_required=True),
+        responses={404: {"description": "There is no such announcement"}},
+    )
+    async def update(ident: str, request: Request) -> Response:
+        """Add an update to an announcement; the state `withdrawn` takes it off the public page."""
+        client, now = await _verify(request, verifier), time.time()
+        given = (await _read_body(request, AnnouncementUpdateBody)).model_dump()
+        given["author"] = given["author"] or client.token.name
+        try:
+            return _answer(await announcements.update(client, ident, now, **given), 200)
+        except (RefusedError, ValidationError) as error:
+            raise _make_http_error(error) from None
+
+    @api.get("/announcements", response_model=tuple[Announcement, ...])
+    async def read_all() -> Response:
+        """Return the announcements, the one that was changed last first, with their updates, newest first.
+
+        It needs no token beyond the right to read.
+        """
+        return _answer(await announcements.read(), 200)
+
+
 async def _verify(request: Request, verifier: TokenVerifier) -> Client:
     """Return the client of a request that may write. Raises HTTPException."""
     header, address = request.headers.get("authorization"), request.client.host if request.client else ""
@@ -206,7 +288,7 @@ def _make_http_error(error: RefusedError | ValidationError) -> Exception:
     return HTTPException(error.status, error.reason, error.headers)
 
 
-def _answer(value: SilenceAnswer | RequestAnswer, status: int) -> Response:
+def _answer(value: Any, status: int) -> Response:
     """Return a value as JSON that nobody keeps."""
     return Response(orjson.dumps(value), status, {"Cache-Control": "no-store"}, _JSON)
 

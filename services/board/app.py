@@ -12,6 +12,7 @@ from marketswarm import __version__
 from marketswarm.metrics.exporter import list_own_names
 from marketswarm.truth import SYSTEM
 from services.board.actions import make_actions
+from services.board.announcements import AnnouncementBoard
 from services.board.api import make_api
 from services.board.audit import AuditLog
 from services.board.badge_site import make_badge_site
@@ -20,6 +21,7 @@ from services.board.clients import find_networks
 from services.board.forms import make_forms
 from services.board.guard import OPEN_PATHS, Guard
 from services.board.public import is_public_path
+from services.board.public_site import make_public_site
 from services.board.session_gate import SessionGate
 from services.board.settings import BoardEnvironment
 from services.board.site import answer_error, make_site
@@ -55,18 +57,20 @@ def create_app(board: Board) -> Guard:
         lambda: board.settings_now().settings.seed,
         board.me.settings.truth_redis_key,
     )
+    announcements = AnnouncementBoard(lambda: board.me.bus(SYSTEM), audit, lambda: board.public)
     app.include_router(make_api(board))
-    app.include_router(make_actions(steering, verifier))
+    app.include_router(make_actions(steering, verifier, announcements))
     app.include_router(make_truth_api(editor, verifier))
     gate = SessionGate(verifier, f"board_{board.me.settings.board_port}")
     app.include_router(make_site(board, gate))
+    app.include_router(make_public_site(board, gate, announcements))
     app.include_router(make_badge_site(board))
 
     async def refresh() -> None:
         """Return when the snapshot includes what was done."""
         await board.reader.read_soon(REFRESH_SEC)
 
-    app.include_router(make_forms(gate, steering, refresh))
+    app.include_router(make_forms(gate, steering, refresh, announcements))
     app.include_router(make_truth_pages(TruthRoutes(board, gate, editor, refresh)))
     _add_health(app, board)
     _add_errors(app)

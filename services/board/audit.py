@@ -44,6 +44,8 @@ class Action(StrEnum):
     TEST = "test"
     RESEND = "resend"
     SEED = "seed"
+    ANNOUNCE = "announce"
+    UPDATE_ANNOUNCEMENT = "update_announcement"
 
 
 @dataclass(frozen=True, slots=True)

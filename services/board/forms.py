@@ -19,6 +19,8 @@ from marketswarm.operator.token import Scope
 from marketswarm.operator_link import create_silence
 from marketswarm.text import escape_text
 from services.board.actions import AckBody, ChannelTestBody, SilenceBody
+from services.board.announcement_forms import publish_form, update_form
+from services.board.announcements import AnnouncementBoard
 from services.board.assets import find_assets_path
 from services.board.audit import Action
 from services.board.pages import SignInPage, render
@@ -36,6 +38,7 @@ _PAGES: Final[Mapping[str, str]] = {
     "notifications": "/notifications",
     "truth": "/truth",
     "edit": "/truth/edit",
+    "announcements": "/announcements",
 }
 _OVER: Final = "Your session is over: sign in again."
 _NO_STORE: Final = {"Cache-Control": "no-store"}
@@ -44,7 +47,12 @@ Act = Callable[[SentForm], Awaitable[PageNotice]]
 Word = Annotated[str, Query(max_length=300)]
 
 
-def make_forms(gate: SessionGate, steering: Steering, refresh: Callable[[], Awaitable[None]]) -> APIRouter:
+def make_forms(
+    gate: SessionGate,
+    steering: Steering,
+    refresh: Callable[[], Awaitable[None]],
+    announcements: AnnouncementBoard,
+) -> APIRouter:
     """Return the routes of the forms; `refresh` returns when the board's snapshot includes what was done."""
     forms = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     _add_sign_in(forms, gate)
@@ -53,6 +61,8 @@ def make_forms(gate: SessionGate, steering: Steering, refresh: Callable[[], Awai
         "silence": lambda form: _add_silence(steering, form),
         "unsilence": lambda form: _end_silence(steering, form),
         "test": lambda form: _send_test(steering, form),
+        "announce": lambda form: publish_form(announcements, form),
+        "update": lambda form: update_form(announcements, form),
     }
 
     @forms.post("/act/{name}")

@@ -13,9 +13,10 @@ from urllib.parse import urlencode
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from marketswarm.keys import MESH_EVENTS, MESH_FLOW, MESH_TOPOLOGY, RESERVED_PREFIXES
+from marketswarm.operator.announcement import Announcement
 from marketswarm.operator.token import Scope
 from marketswarm.status.topology_view import FlowView
-from services.board.past import NO_PAST, Past
+from services.board.past import NO_PAST, Past, PastDay
 from services.board.sessions import PageNotice
 from services.board.snapshot import URGENCY, FleetSnapshot, ServiceSnapshot, ServiceState, Window
 from services.board.topology_picture import Picture, draw_picture
@@ -379,22 +380,52 @@ class TruthReviewPage:
 
 @dataclass(frozen=True, slots=True)
 class PublicService:
-    """A service on the public page: its name in words and its state, up, down or unknown."""
+    """A service on the public page: its name in words, its state (up, down or unknown), and its last days."""
 
+    svc: str
     name: str
     state: ServiceState
-    uptime: float | None = None
+    days: tuple[PastDay, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PublicPage:
-    """The status for the public: only services that the truth marks so. `at` is in epoch seconds."""
+    """The status for the public: only services that the truth marks so. `at` is in epoch seconds.
+
+    `tag` is the tag of a page that shows a part; `tags` are all that have such a page. `current` and `past`
+    are announcements; `is_lacking` means that newer ones could not be read.
+    """
 
     template: ClassVar = "public.html"
     title: str
     at: float
     services: tuple[PublicService, ...] = ()
     assets: str = "/static/0"
+    tag: str = ""
+    tags: tuple[str, ...] = ()
+    current: tuple[Announcement, ...] = ()
+    past: tuple[Announcement, ...] = ()
+    is_lacking: bool = False
+
+    @property
+    def has_days(self) -> bool:
+        """Whether the days of any service are shown."""
+        return any(one.days for one in self.services)
+
+
+@dataclass(frozen=True, slots=True)
+class AnnouncementsPage:
+    """The page on which people write announcements; `tags` are those that one may concern.
+
+    `problem` says why newer ones could not be read.
+    """
+
+    template: ClassVar = "announcements.html"
+    frame: Frame
+    current: tuple[Announcement, ...] = ()
+    past: tuple[Announcement, ...] = ()
+    tags: tuple[str, ...] = ()
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,6 +467,7 @@ Page = (
     | TruthEditPage
     | TruthReviewPage
     | PublicPage
+    | AnnouncementsPage
     | SignInPage
     | ErrorPage
 )

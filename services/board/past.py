@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.history.fleet_history import FleetHistory
-from marketswarm.history.rollup import HOUR_SEC, Run, Seconds
+from marketswarm.history.rollup import HOUR_SEC, Run, Seconds, count_seconds
 from marketswarm.history.spans import clip
 from services.board.snapshot import BarSpan, SpanState
 
+PUBLIC_DAYS: Final = 90
 DAY_SEC: Final = 24 * HOUR_SEC
 MONTH_SEC: Final = 30 * DAY_SEC
 OUTAGES: Final = 20
@@ -90,3 +91,34 @@ def _spread(start: int, sums: Seconds) -> Iterator[BarSpan]:
         if sec:
             yield BarSpan(state, at, at + sec)
             at += sec
+
+
+@dataclass(frozen=True, slots=True)
+class PastDay:
+    """A day in UTC that begins at `starts_at` (epoch seconds), and its seconds; the last one goes on."""
+
+    starts_at: float
+    seconds: Seconds
+
+
+def outline_days(history: FleetHistory | None, svc: str, now: float, count: int) -> tuple[PastDay, ...]:
+    """Return the last `count` days of a service, today included, the oldest first.
+
+    What was before its history is unknown. Without a history there are no days.
+    """
+    if history is None or svc not in history.services:
+        return ()
+    first = int(now) // DAY_SEC - count + 1
+    sums = dict.fromkeys(range(first, first + count), Seconds())
+    for run in history.finished_hours(svc, first * 24, int(now) // HOUR_SEC + 1):
+        for day in range(run.hour // 24, (run.end - 1) // 24 + 1):
+            hours = min(run.end, (day + 1) * 24) - max(run.hour, day * 24)
+            sums[day] = sums[day].plus(run.seconds(hours))
+    spans = history.spans(svc, int(now))
+    found = []
+    for day, seconds in sums.items():
+        begin, end = day * DAY_SEC, min((day + 1) * DAY_SEC, int(now))
+        known = seconds.plus(count_seconds(spans, begin, end))
+        missing = max(0, end - begin - sum(known))
+        found.append(PastDay(float(begin), known.plus(Seconds(unknown=missing))))
+    return tuple(found)

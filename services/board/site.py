@@ -26,18 +26,14 @@ from services.board.pages import (
     IncidentsPage,
     NotificationsPage,
     Page,
-    PublicPage,
-    PublicService,
     ServicePage,
     TopologyPage,
     render,
     select_services,
 )
 from services.board.past import outline_past
-from services.board.public import list_public, simplify_state
 from services.board.session_gate import SessionGate
-from services.board.settings import PublicSettings
-from services.board.snapshot import WINDOWS, FleetSnapshot, ServiceState
+from services.board.snapshot import WINDOWS, ServiceState
 from services.board.truth_reader import read_document
 
 SERVICE_EVENTS: Final = 30
@@ -120,18 +116,13 @@ def _add_alerts(site: APIRouter, board: Board) -> None:
 
 
 def _add_others(site: APIRouter, board: Board) -> None:
-    """Add the pages of the topology and for the public."""
+    """Add the page of the topology."""
 
     @site.get("/topology")
     async def show_topology() -> Response:
         """Show the flow of data."""
         frame = board.make_frame("Topology", "/topology")
         return answer_page(make_topology_page(frame, await board.read_topology()))
-
-    @site.get("/public")
-    async def show_public() -> Response:
-        """Show the state of the services that are for the public."""
-        return answer_page(make_public_page(board.snapshot, board.settings_now().settings.public))
 
 
 def _add_assets(site: APIRouter) -> None:
@@ -193,20 +184,3 @@ def make_topology_page(frame: Frame, topology: TopologyView) -> TopologyPage:
         faults[place] = (*faults.get(place, ()), escape_text(one.text))
     flows = tuple(replace(flow, key=escape_text(flow.key)) for flow in topology.flows)
     return TopologyPage(frame, flows, faults, tuple(map(escape_text, topology.notes)))
-
-
-def make_public_page(snapshot: FleetSnapshot, public: PublicSettings) -> PublicPage:
-    """Return the page for the public: a service is up, down or unknown there, and nothing else is told."""
-    return PublicPage(
-        public.title,
-        snapshot.at,
-        tuple(
-            PublicService(
-                one.description or one.svc,
-                simplify_state(one.state),
-                one.uptime["30d"].share if "30d" in one.uptime else None,
-            )
-            for one in list_public(snapshot, public)
-        ),
-        find_assets_path(),
-    )

@@ -3,7 +3,7 @@
 static/words.js does the same in a browser while a page is open; a test compares the two.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -11,8 +11,10 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
+from marketswarm.history.rollup import Seconds
 from marketswarm.status import describe_hold
-from marketswarm.text import format_duration
+from marketswarm.text import escape_lines, escape_text, format_duration
+from services.board.past import PastDay
 from services.board.snapshot import (
     BarSpan,
     FleetSnapshot,
@@ -249,6 +251,54 @@ def draw_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC)
     )
 
 
+DAY_WIDTH: Final = 10
+_DAY_HEIGHT: Final = 30
+_LEAST_DOWN: Final = 6
+"""The height of the shortest outage in the bar of a day."""
+
+
+def draw_days(days: Sequence[PastDay]) -> Markup:
+    """Return the picture of some days, a bar each, with words for those who don't see it.
+
+    A bar is red from above as far as its day was down, at least so that it is seen. A day of which nothing
+    is known is a thin and short line.
+    """
+    paths = {"n": "", "u": "", "d": ""}
+    for number, day in enumerate(days):
+        x, share = number * DAY_WIDTH + DAY_WIDTH // 2, day.seconds.share
+        if share is None:
+            paths["n"] += f"M{x} {_DAY_HEIGHT}v-8"
+            continue
+        height = max(_LEAST_DOWN, round(_DAY_HEIGHT * (1 - share))) if day.seconds.down else 0
+        if height < _DAY_HEIGHT:
+            paths["u"] += f"M{x} {_DAY_HEIGHT}V{height}"
+        if height:
+            paths["d"] += f"M{x} 0v{height}"
+    drawn = "".join(f'<path class="{name}" d="{path}"/>' for name, path in paths.items() if path)
+    return Markup(  # noqa: S704 - made of numbers and of our own words
+        f'<svg class="days" viewBox="0 0 {len(days) * DAY_WIDTH} {_DAY_HEIGHT}" preserveAspectRatio="none"'
+        f' role="img" aria-label="{describe_days(days)}">{drawn}</svg>'
+    )
+
+
+def describe_days(days: Sequence[PastDay]) -> str:
+    """Return some days in words: `90 days: 3 with an outage, 20 of which nobody knows`."""
+    down = sum(day.seconds.down > 0 for day in days)
+    unknown = sum(day.seconds.share is None for day in days)
+    words = [f"{down} with an outage" if down else "none with an outage"]
+    if unknown:
+        words.append(f"{unknown} of which nobody knows")
+    return f"{len(days)} days: {', '.join(words)}"
+
+
+def format_day_share(days: Sequence[PastDay]) -> str:
+    """Return the uptime of some days: `99.95 % up`; nothing is said of one that is unknown."""
+    total = Seconds()
+    for day in days:
+        total = total.plus(day.seconds)
+    return "unknown" if total.share is None else f"{format_share(total.share)} % up"
+
+
 def format_iso(ts: float | None) -> str:
     """Return epoch seconds as an ISO time in UTC; an empty text for a value that is no time."""
     try:
@@ -275,6 +325,8 @@ def write_moment(ts: float | None, now: float) -> Markup:
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "age": format_age,
     "bar": draw_bar,
+    "day_bars": draw_days,
+    "day_share": format_day_share,
     "duration": format_duration,
     "headline": write_headline,
     "hold": describe_hold,
@@ -282,6 +334,8 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "known_part": find_known_part,
     "moment": write_moment,
     "phrases": describe_service,
+    "printable": escape_text,
+    "printable_lines": escape_lines,
     "share": format_share,
     "silences": find_silences,
     "since": format_age_since,

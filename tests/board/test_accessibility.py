@@ -14,7 +14,7 @@ from support.rig.browser import DESK, PHONE, Tab, needs_chromium
 pytestmark = needs_chromium
 Tabs = Callable[..., Tab]
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
-PATHS = [*make_pages(make_small()), "/alerts/one", "/?group=tag", "/?wall=1"]
+PATHS = [*make_pages(make_small()), "/alerts/one", "/?group=tag", "/?wall=1", "/announcements?session=1"]
 RUN = """async () => (await axe.run(document, {
   runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
 })).violations.map(

@@ -199,7 +199,18 @@ def test_a_reseed_changes_how_many_browsers_may_follow(board):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/services/shop", "/alerts", "/incidents", "/topology", "/truth", "/public"]
+    "path",
+    [
+        "/",
+        "/services/shop",
+        "/alerts",
+        "/incidents",
+        "/topology",
+        "/truth",
+        "/public",
+        "/public/public",
+        "/announcements",
+    ],
 )
 def test_every_page_says_that_nothing_inline_may_run_and_has_nothing_inline(board, path):
     answer = board.get(path)

@@ -197,6 +197,7 @@ def test_nothing_is_wider_than_a_phone(small: BoardSite, new_tab: Tabs):
         "/notifications",
         "/services/rss_agg",
         "/public",
+        "/announcements?session=1",
     ):
         page = tab.open(small.url + path, live=path != "/public")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path

@@ -13,7 +13,7 @@ from support.rig.browser import Tab, needs_chromium
 
 pytestmark = needs_chromium
 Tabs = Callable[..., Tab]
-PATHS = [*make_pages(make_small()), "/alerts/one", "/?wall=1", "/?group=tag"]
+PATHS = [*make_pages(make_small()), "/alerts/one", "/?wall=1", "/?group=tag", "/announcements?session=1"]
 
 
 @pytest.fixture

@@ -121,6 +121,7 @@ MONITORS_KEYS = """
     HGETALL board:tokens
     HSET board:tokens a {}
     XADD board:audit * a b
+    XADD board:announcements * a b
     SET mesh:topology {}
     INFO
     ACL LOAD
@@ -262,6 +263,8 @@ REFUSED = {
         "HSET healer:roster a b",
         "SET health:rss_agg {}",
         "SET notifier:lease me",
+        "XADD board:announcements * a b",
+        "XREVRANGE board:announcements + -",
         "XADD board:audit * a b",
         "XADD rss:items * a b",
         "XRANGE rss:items - +",

@@ -5,6 +5,13 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
 
+from marketswarm.history.rollup import Seconds
+from marketswarm.operator.announcement import (
+    Announcement,
+    AnnouncementEntry,
+    AnnouncementState,
+    fold_announcements,
+)
 from marketswarm.operator.token import Scope
 from marketswarm.status.topology_view import FlowView, ReaderView
 from services.board.assets import find_assets_path
@@ -13,6 +20,7 @@ from services.board.pages import (
     AlertQuery,
     AlertsPage,
     AlertView,
+    AnnouncementsPage,
     DiffLine,
     ErrorPage,
     FleetQuery,
@@ -32,7 +40,7 @@ from services.board.pages import (
     TruthReviewPage,
     select_services,
 )
-from services.board.past import OutageView, Past
+from services.board.past import OutageView, Past, PastDay
 from services.board.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot, ServiceState
 from support.board_examples import AT
 
@@ -125,6 +133,53 @@ def make_past(one: ServiceSnapshot) -> Past:
     return Past(now + over, day, month)
 
 
+def make_announcements(text: str = "") -> tuple[Announcement, ...]:
+    """Return an incident, planned maintenance, and an incident that is over; `text` is added to all words."""
+    usual = {"text": f"We look into it.\nThe next update is at noon. {text}", "author": f"kim {text}"}
+    state = AnnouncementState
+    incident = {"id": "incident", "title": f"The shop is slow {text}", "tags": ("market",)}
+    entries = (
+        AnnouncementEntry(**usual, **incident, ts=AT - 900, state=state.INVESTIGATING),
+        AnnouncementEntry(**usual, **incident, ts=AT - 300, state=state.IDENTIFIED),
+        AnnouncementEntry(
+            **usual,
+            id="maintenance",
+            ts=AT - 9000,
+            title="New disks",
+            state=state.SCHEDULED,
+            begins_at=AT + 3600,
+            ends_at=AT + 7200,
+        ),
+        AnnouncementEntry(**usual, id="over", ts=AT - 90_000, title="No mail", state=state.RESOLVED),
+    )
+    found = {one.latest.id: one for one in fold_announcements(entries)}
+    return tuple(found[ident] for ident in ("incident", "maintenance", "over"))
+
+
+def make_public_page(snapshot: FleetSnapshot) -> PublicPage:
+    """Return the page for the public, about the first services, with ninety days of two of them."""
+    hostile = (snapshot.services[0].detail or "") if snapshot.services else ""
+    seconds = [Seconds(unknown=86_400)] * 30 + [Seconds(86_400)] * 40 + [Seconds(80_000, 6_400)]
+    days = tuple(
+        PastDay(AT - 86_400 * (90 - number), each)
+        for number, each in enumerate((*seconds, *[Seconds(86_400)] * 18, Seconds(20_000, 600)))
+    )
+    announcements = make_announcements(hostile)
+    return PublicPage(
+        snapshot.fleet,
+        snapshot.at,
+        tuple(
+            PublicService(one.svc, one.svc, one.state, days if number < 2 else ())
+            for number, one in enumerate(snapshot.services[:5])
+        ),
+        find_assets_path(),
+        tags=("market", *((hostile,) if hostile else ())),
+        current=announcements[:2],
+        past=announcements[2:],
+        is_lacking=bool(hostile),
+    )
+
+
 def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, str]], Page]]:
     """Return what makes each page, by its path; the parameters have the rest of the path as `rest`."""
     events = make_events(snapshot)
@@ -210,11 +265,18 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         "/truth/edit": edit_truth,
         "/truth/check": review_truth,
         "/truth/signed-in": show_seeded,
-        "/public": lambda _frame, _: PublicPage(
-            snapshot.fleet,
-            snapshot.at,
-            tuple(PublicService(one.svc, one.state, 0.9993) for one in snapshot.services[:5]),
-            find_assets_path(),
+        "/public": lambda _frame, _: make_public_page(snapshot),
+        "/announcements": lambda frame, params: AnnouncementsPage(
+            replace(
+                frame,
+                session=SessionView("deploy", "kim", "x", scopes=frozenset({Scope.WRITE}))
+                if "session" in params
+                else None,
+            ),
+            make_announcements(hostile)[:2],
+            make_announcements(hostile)[2:],
+            ("market",),
+            hostile,
         ),
         "/missing": lambda _frame, _: ErrorPage(
             404, "There is no such page", hostile or "nothing is here", find_assets_path()

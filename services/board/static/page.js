@@ -19,7 +19,7 @@ function isNews(fields, services, alert) {
 
 async function refresh() {
   waiting = 0;
-  if (isFetching || document.activeElement?.matches?.("main input, main select")) return plan();
+  if (isFetching || document.activeElement?.matches?.("main input, main select, main textarea")) return plan();
   isFetching = true;
   try {
     const answer = await fetch(location.href, { headers: { accept: "text/html" } });

@@ -16,7 +16,9 @@ from marketswarm.operator_link.tokens import create_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board.actions import make_actions
+from services.board.announcements import AnnouncementBoard
 from services.board.audit import AuditLog
+from services.board.settings import PublicSettings
 from services.board.steering import MAX_WAITING, Steering
 from services.board.tokens import TokenVerifier
 
@@ -29,6 +31,9 @@ REFUSED = Answer(ok=False, said="nothing is down under that name", done=True)
 SLACK = Answer(ok=True, said="200 ok", channel="slack", where="hooks.slack.com")
 
 
+PUBLIC = PublicSettings(tags=("ingest",))
+
+
 class Client:
     """A client with a token, and the buses behind the routes."""
 
@@ -38,8 +43,9 @@ class Client:
         self.steering = Steering(
             lambda: self.buses, AuditLog(lambda: self.system), lambda: TRUTH, answer_sec=0.2
         )
+        announcements = AnnouncementBoard(lambda: self.system, AuditLog(lambda: self.system), lambda: PUBLIC)
         app = FastAPI()
-        app.include_router(make_actions(self.steering, TokenVerifier(lambda: self.system)))
+        app.include_router(make_actions(self.steering, TokenVerifier(lambda: self.system), announcements))
         self.app, self.headers = app, {}
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(app, client=("127.0.0.1", 5000)), base_url="http://localhost"
@@ -289,3 +295,58 @@ def test_the_document_of_the_api_has_bodies_answers_and_the_token():
     assert route["requestBody"]["content"]["application/json"]["schema"]["required"] == ["for_sec", "reason"]
     assert {"201", "401", "403", "422", "429", "503"} <= route["responses"].keys()
     assert route["security"] == [{"token": []}]
+
+
+INCIDENT = {"title": "Shop is slow", "text": "We look into it.", "tags": ["ingest"]}
+
+
+async def test_an_announcement_is_published_updated_and_audited(client):
+    made = await client.ask("POST", "/announcements", INCIDENT)
+    (first,) = made.json()["updates"]
+    assert (made.status_code, first["state"], first["author"]) == (201, "investigating", "deploy")
+    path = f"/announcements/{first['id']}"
+    changed = await client.ask(
+        "PATCH", path, {"text": "It was a disk.", "state": "resolved", "author": "kim"}
+    )
+    assert [one["state"] for one in changed.json()["updates"]] == ["resolved", "investigating"]
+    assert changed.json()["updates"][0]["title"] == "Shop is slow"
+    assert (await client.ask("GET", "/announcements")).json() == [changed.json()]
+    assert [(each["action"], each["outcome"]) for each in await client.audit()] == [
+        ("announce", "begun"),
+        ("announce", "done"),
+        ("update_announcement", "begun"),
+        ("update_announcement", "done"),
+    ]
+
+
+async def test_maintenance_is_scheduled_by_its_begin(client):
+    body = {**INCIDENT, "begins_at": 2e9, "ends_at": 2e9 + 3600}
+    found = await client.ask("POST", "/announcements", body)
+    assert found.json()["updates"][0]["state"] == "scheduled"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"title": ""},
+        {"title": "two\nlines"},
+        {"text": "x" * 2001},
+        {"state": "fine"},
+        {"state": "scheduled"},
+        {"tags": ["other"]},
+        {"begins_at": 5.0},
+        {"begins_at": 5.0, "ends_at": 5.0},
+        {"more": 1},
+    ],
+)
+async def test_an_announcement_that_is_out_of_bounds_is_refused(client, change):
+    found = await client.ask("POST", "/announcements", INCIDENT | change)
+    assert found.status_code == 422
+    assert await client.audit() == []
+
+
+async def test_an_update_of_nothing_is_refused_and_so_is_one_without_the_scope(client):
+    assert (await client.ask("PATCH", "/announcements/none", {"text": "x"})).status_code == 404
+    await client.log_in(Scope.READ)
+    assert (await client.ask("POST", "/announcements", INCIDENT)).status_code == 403
+    assert await client.audit() == []

@@ -14,12 +14,15 @@ from marketswarm.keys import BOARD_AUDIT, NOTIFIER_REQUESTS, answers_key
 from marketswarm.operator import Answer, OperatorRequest, RequestKind
 from marketswarm.operator.token import Scope
 from marketswarm.operator_link import read_silences
+from marketswarm.operator_link.announcements import read_announcements
 from marketswarm.operator_link.tokens import create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
+from services.board.announcements import AnnouncementBoard
 from services.board.audit import AuditLog
 from services.board.forms import find_way_back, make_forms
 from services.board.session_gate import SessionGate
+from services.board.settings import PublicSettings
 from services.board.steering import Steering
 from services.board.tokens import TokenVerifier
 
@@ -31,7 +34,12 @@ FORMS = [
     ("/act/unsilence", {"id": "x"}),
     ("/act/ack", {"svc": "mesh"}),
     ("/act/test", {}),
+    ("/act/announce", {"title": "Slow", "text": "We look into it."}),
+    ("/act/update", {"id": "x", "text": "Better."}),
 ]
+
+
+PUBLIC = PublicSettings(tags=("ingest",))
 
 
 class Browser:
@@ -42,8 +50,9 @@ class Browser:
         self.origin, self.refreshed, buses = origin, 0, [self.system, self.market]
         steering = Steering(lambda: buses, AuditLog(lambda: self.system), lambda: TRUTH, answer_sec=0.2)
         self.gate = SessionGate(TokenVerifier(lambda: self.system), "board_8080")
+        announcements = AnnouncementBoard(lambda: self.system, AuditLog(lambda: self.system), lambda: PUBLIC)
         app = FastAPI()
-        app.include_router(make_forms(self.gate, steering, self.refresh))
+        app.include_router(make_forms(self.gate, steering, self.refresh, announcements))
 
         @app.get("/view")
         async def show_view(request: Request):
@@ -199,6 +208,45 @@ async def test_a_silence_that_is_out_of_bounds_is_refused_in_words(browser, chan
     assert await browser.silences() == []
     assert await browser.audit() == []
     assert browser.refreshed == 0
+
+
+async def test_an_announcement_is_published_and_updated_by_forms(browser):
+    fields = {
+        "title": "New disks",
+        "text": "one\r\ntwo",
+        "by": "kim",
+        "tag": "ingest",
+        "back": "announcements",
+    }
+    times = {"begins": "2030-01-01T10:00", "ends": "2030-01-01T12:00"}
+    sent = await browser.send("/act/announce", fields | times)
+    assert sent == ("/announcements", "Published: New disks.", False)
+    (made,) = await read_announcements(browser.system)
+    assert (made.latest.text, made.latest.tags, made.latest.author) == ("one\ntwo", ("ingest",), "kim")
+    assert made.latest.ends_at - made.latest.begins_at == 7200
+    update = {"id": made.latest.id, "text": "Not needed.", "state": "withdrawn"}
+    assert not (await browser.send("/act/update", update))[2]
+    (made,) = await read_announcements(browser.system)
+    assert [str(one.state) for one in made.updates] == ["withdrawn", "scheduled"]
+    assert made.latest.ends_at == made.updates[1].ends_at
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"title": ""}, "title"),
+        ({"text": "x" * 2001}, "text"),
+        ({"state": "fine"}, "There is no such state."),
+        ({"tag": "other"}, "The truth does not mark the tag other as public."),
+        ({"begins": "soon", "ends": "later"}, "A begin and an end are a date and a time."),
+        ({"begins": "2030-01-01T10:00"}, "Wrong or missing"),
+    ],
+)
+async def test_an_announcement_that_is_out_of_bounds_is_refused_in_words(browser, changed, said):
+    _, text, is_bad = await browser.send("/act/announce", {"title": "Slow", "text": "We look."} | changed)
+    assert said in text
+    assert is_bad
+    assert await read_announcements(browser.system) == ()
 
 
 async def test_an_outage_is_acknowledged_by_a_form(browser):

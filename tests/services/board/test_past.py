@@ -3,9 +3,9 @@
 from marketswarm.event import Event, Kind
 from marketswarm.history.fleet_history import FleetHistory
 from marketswarm.history.listening import Heard, Listening
-from marketswarm.history.rollup import HOUR_SEC
+from marketswarm.history.rollup import HOUR_SEC, Seconds
 from marketswarm.history.spans import KnownState
-from services.board.past import DAY_SEC, NO_PAST, OutageView, outline_past
+from services.board.past import DAY_SEC, NO_PAST, OutageView, outline_days, outline_past
 from services.board.snapshot import BarSpan
 
 T0 = 497_000 * HOUR_SEC  # some hour
@@ -75,3 +75,23 @@ def test_finished_hours_and_days_are_sums():
         ends = [span.ends_at for span in spans[:-1]]
         assert ends == [span.starts_at for span in spans[1:]]
         assert sum(span.ends_at - span.starts_at for span in spans if span.state == "down") == 300
+
+
+def test_the_days_have_all_their_seconds_and_what_nobody_knows_is_unknown():
+    history = make_history(80)
+    add_outage(history, T0 + 40 * HOUR_SEC, 600)
+    history.finish(T0 // HOUR_SEC + 60)
+    now = T0 + 79 * HOUR_SEC + 100
+    days = outline_days(history, "a", now + 0.5, 6)
+    assert [one.starts_at % DAY_SEC for one in days] == [0.0] * 6
+    assert days[-1].starts_at <= now < days[-1].starts_at + DAY_SEC
+    assert [sum(one.seconds) for one in days[:-1]] == [DAY_SEC] * 5
+    assert sum(days[-1].seconds) == now - days[-1].starts_at
+    assert sum(one.seconds.down for one in days) == 600
+    assert days[0].seconds == Seconds(unknown=DAY_SEC)
+    assert sum(one.seconds.up for one in days) == 79 * HOUR_SEC + 100 - 600
+
+
+def test_without_a_history_there_are_no_days():
+    assert outline_days(None, "a", T0, 90) == ()
+    assert outline_days(make_history(1), "other", T0, 90) == ()

@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from marketswarm.history.rollup import Seconds
 from services.board import view
+from services.board.past import PastDay
 from services.board.snapshot import (
     BarSpan,
     BusSnapshot,
@@ -186,3 +188,15 @@ def test_a_bar_is_made_of_numbers_only():
         drawn = view.draw_bar(one.recent, AT)
         assert re.fullmatch(r'<svg [^<>]*>(<path class="[nud]" d="[M0-9h ]+"/>)+</svg>', drawn)
         assert not any(text in drawn for text in HOSTILE)
+
+
+def test_a_day_that_nobody_knows_is_never_green_and_the_shortest_outage_is_seen():
+    known = [Seconds(86_400), Seconds(unknown=86_400), Seconds(86_399, 1), Seconds(0, 86_400)]
+    days = [PastDay(number * 86_400.0, seconds) for number, seconds in enumerate(known)]
+    drawn = view.draw_days(days)
+    assert 'class="u" d="M5 30V0M25 30V6"' in drawn
+    assert 'class="n" d="M15 30v-8"' in drawn
+    assert 'class="d" d="M25 0v6M35 0v30"' in drawn
+    assert 'aria-label="4 days: 2 with an outage, 1 of which nobody knows"' in drawn
+    assert view.format_day_share(days) == "66.66 % up"
+    assert view.format_day_share(days[1:2]) == "unknown"

@@ -1,0 +1,160 @@
+"""Define announcements, which people write for the public: incidents and maintenance. Pure.
+
+Each entry on the stream is a whole update: who wrote what, and how things stand. An announcement is the
+entries with its id; what holds is what the newest of them says. So two people who write at the same time lose
+nothing, and a stream that was cut at its old end still has all that is shown.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from marketswarm.operator.fields import MAX_BYTES, STRICT, Epoch, Ident, Name, encode_fields
+
+MAX_CHARS: Final = 2000
+"""The longest text of an update."""
+MAX_TAGS: Final = 20
+MAX_UPDATES: Final = 50
+"""How many updates of one announcement are shown, the newest ones."""
+PAST_SEC: Final = 14 * 86_400.0
+"""How long an announcement is shown after its end."""
+
+
+class AnnouncementState(StrEnum):
+    """What an update says of an announcement. `withdrawn`: it was a mistake, and is not shown any more."""
+
+    INVESTIGATING = "investigating"
+    IDENTIFIED = "identified"
+    MONITORING = "monitoring"
+    SCHEDULED = "scheduled"  # maintenance, until it is over or somebody says more
+    RESOLVED = "resolved"
+    WITHDRAWN = "withdrawn"
+
+
+class AnnouncementPhase(StrEnum):
+    """How an announcement stands at a moment, in words for people."""
+
+    INVESTIGATING = "investigating"
+    IDENTIFIED = "identified"
+    MONITORING = "monitoring"
+    PLANNED = "planned"
+    UNDER_WAY = "under way"
+    RESOLVED = "resolved"
+    OVER = "over"
+    WITHDRAWN = "withdrawn"
+
+
+ENDED: Final = frozenset({AnnouncementPhase.RESOLVED, AnnouncementPhase.OVER, AnnouncementPhase.WITHDRAWN})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class AnnouncementEntry:
+    """One update of the announcement `id`, written at `ts` by `author`. Times are epoch seconds.
+
+    Maintenance has a begin and an end. Without `tags` it concerns everything that is public.
+
+    Raises:
+        ValueError: when a field is out of bounds, maintenance lacks its begin or end, or ends before it
+            begins.
+    """
+
+    id: Ident
+    ts: Epoch
+    title: Name
+    text: Annotated[str, Field(min_length=1, max_length=MAX_CHARS)]
+    state: AnnouncementState
+    author: Name
+    tags: Annotated[tuple[Name, ...], Field(max_length=MAX_TAGS)] = ()
+    begins_at: Epoch | None = None
+    ends_at: Epoch | None = None
+
+    def __post_init__(self) -> None:
+        if (self.begins_at is None) != (self.ends_at is None):
+            raise ValueError("maintenance has a begin and an end")
+        if self.begins_at is not None and self.ends_at is not None and self.ends_at <= self.begins_at:
+            raise ValueError("maintenance ends after it begins")
+        if self.state is AnnouncementState.SCHEDULED and self.begins_at is None:
+            raise ValueError("only maintenance is scheduled")
+
+    def encode(self) -> bytes:
+        """Return the entry as JSON."""
+        return encode_fields(self)
+
+    @classmethod
+    def parse(cls, raw: bytes) -> "AnnouncementEntry | None":
+        """Return the entry in some JSON; None if it can't be parsed or is longer than MAX_BYTES."""
+        if len(raw) > MAX_BYTES:
+            return None
+        try:
+            return _ENTRY_ADAPTER.validate_json(raw)
+        except ValidationError:
+            return None
+
+
+_ENTRY_ADAPTER: Final = TypeAdapter(AnnouncementEntry)
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """An announcement: its updates, the newest first, of which there is at least one."""
+
+    updates: tuple[AnnouncementEntry, ...]
+
+    @property
+    def latest(self) -> AnnouncementEntry:
+        """The newest update, whose title, times and tags hold."""
+        return self.updates[0]
+
+    def find_phase(self, now: float) -> AnnouncementPhase:
+        """Return how it stands at `now` (epoch seconds)."""
+        latest = self.latest
+        if latest.state is not AnnouncementState.SCHEDULED:
+            return AnnouncementPhase(latest.state)
+        if latest.begins_at is None or now < latest.begins_at:
+            return AnnouncementPhase.PLANNED
+        is_over = latest.ends_at is not None and now >= latest.ends_at
+        return AnnouncementPhase.OVER if is_over else AnnouncementPhase.UNDER_WAY
+
+    def find_end(self, now: float) -> float | None:
+        """Return when it ended, in epoch seconds; None if it has not by `now`."""
+        phase = self.find_phase(now)
+        if phase is AnnouncementPhase.OVER:
+            return self.latest.ends_at
+        return self.latest.ts if phase in ENDED else None
+
+    def concerns(self, tag: str) -> bool:
+        """Return True if it is about the services with a tag; the empty tag stands for all."""
+        return not tag or not self.latest.tags or tag in self.latest.tags
+
+
+def fold_announcements(entries: Iterable[AnnouncementEntry]) -> tuple[Announcement, ...]:
+    """Return the announcements in some entries, which are in order, the oldest first.
+
+    The one that was changed last comes first.
+    """
+    found: dict[str, list[AnnouncementEntry]] = {}
+    for entry in entries:
+        found[entry.id] = [entry, *found.pop(entry.id, ())][:MAX_UPDATES]
+    return tuple(Announcement(tuple(updates)) for updates in reversed(found.values()))
+
+
+def select_open(announcements: Iterable[Announcement], now: float, tag: str = "") -> list[Announcement]:
+    """Return those that are not over, what goes on before what is planned."""
+    some = [one for one in announcements if one.find_end(now) is None and one.concerns(tag)]
+    return sorted(some, key=lambda one: one.find_phase(now) is AnnouncementPhase.PLANNED)
+
+
+def select_past(announcements: Iterable[Announcement], now: float, tag: str = "") -> list[Announcement]:
+    """Return those that ended within PAST_SEC, without those that were withdrawn, the latest first."""
+    some = [
+        (end, one)
+        for one in announcements
+        if (end := one.find_end(now)) is not None
+        and now - end < PAST_SEC
+        and one.find_phase(now) is not AnnouncementPhase.WITHDRAWN
+        and one.concerns(tag)
+    ]
+    return [one for _, one in sorted(some, key=lambda pair: -pair[0])]
