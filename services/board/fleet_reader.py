@@ -22,6 +22,7 @@ from marketswarm.keys import ALERTS
 from marketswarm.status import read_fleet_state, read_notifications
 from marketswarm.truth import Truth
 from services.board.alert_log import make_alert_view
+from services.board.beat_log import BeatLog
 from services.board.settings import BoardEnvironment, BoardSettings
 from services.board.snapshot import FleetSnapshot, diff, encode_delta, encode_snapshot
 from services.board.snapshot_builder import FleetReading, HistoryExtract, apply_event, build_snapshot
@@ -44,8 +45,8 @@ class FleetReader:
     """Reads the fleet, and publishes what changed.
 
     `snapshot` is the latest one, None before the first; `encoded` is its JSON, made once; `problem` says
-    which buses are away, None if none is; `took_sec` is how long the last look took. Call `follow` with the
-    truth, and again with each that replaces it.
+    which buses are away, None if none is; `beats` has the times of the last beats; `took_sec` is how long the
+    last look took. Call `follow` with the truth, and again with each that replaces it.
 
     Args:
         me: the agent.
@@ -63,6 +64,7 @@ class FleetReader:
     ) -> None:
         self.snapshot: FleetSnapshot | None = None
         self.problem: str | None = None
+        self.beats = BeatLog()
         self._me, self._settings_now, self._hub, self._history_now = me, settings_now, hub, history_now
         self._read_at = float("-inf")
         self._begun_at = float("-inf")
@@ -105,6 +107,7 @@ class FleetReader:
         for event in self._new_events:  # this reading may be older than they are
             found = apply_event(found, event)
         self._take(found)
+        self.beats.note(found.services)
         self.problem = "; ".join(f"{bus} {reason}" for bus, reason in away.items()) or None
         self._read_at = time.monotonic()
         self._begun_at, self.took_sec = begun, self._read_at - begun

@@ -15,7 +15,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from marketswarm.keys import MESH_EVENTS, MESH_FLOW, MESH_TOPOLOGY, RESERVED_PREFIXES
 from marketswarm.operator.announcement import Announcement
 from marketswarm.operator.token import Scope
-from marketswarm.status.topology_view import FlowView
+from marketswarm.status.topology_view import FlowView, InstanceView
+from services.board.beat_log import BeatTimes
+from services.board.job_runs import RunView
 from services.board.past import NO_PAST, Past, PastDay
 from services.board.sessions import PageNotice
 from services.board.snapshot import URGENCY, FleetSnapshot, ServiceSnapshot, ServiceState, Window
@@ -180,11 +182,20 @@ class AlertQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class BadgeLink:
+    """A badge: its path, and it as Markdown; `is_open` means that everyone may ask for it."""
+
+    path: str
+    markdown: str
+    is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePage:
     """One service: its view, its latest events, and its section of the truth as indented JSON.
 
-    `missing_dependencies` are names in `depends_on` that are no services; `dependants` are services that need
-    this one.
+    `dependants` are services that need this one. `instances` are None if mesh does not know who runs; `beats`
+    are None if its interval is not known, or if it is a job, which has `runs`, the latest first.
     """
 
     template: ClassVar = "service.html"
@@ -194,6 +205,10 @@ class ServicePage:
     section: str = ""
     dependants: tuple[str, ...] = ()
     past: Past = NO_PAST
+    instances: tuple[InstanceView, ...] | None = None
+    runs: tuple[RunView, ...] = ()
+    beats: BeatTimes | None = None
+    badge: BadgeLink | None = None
 
 
 @dataclass(frozen=True, slots=True)

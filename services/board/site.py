@@ -26,17 +26,14 @@ from services.board.pages import (
     IncidentsPage,
     NotificationsPage,
     Page,
-    ServicePage,
     TopologyPage,
     render,
     select_services,
 )
-from services.board.past import outline_past
+from services.board.service_page import make_service_page
 from services.board.session_gate import SessionGate
 from services.board.snapshot import WINDOWS, ServiceState
-from services.board.truth_reader import read_document
 
-SERVICE_EVENTS: Final = 30
 TYPES: Final = tuple(Kind)
 Text = Annotated[str, Query(max_length=300)]
 
@@ -76,11 +73,8 @@ def _add_steered(site: APIRouter, board: Board, gate: SessionGate) -> None:
         service = frame.snapshot.find(svc)
         if service is None:
             return answer_error(404, "No such service", f"The truth has no service {escape_text(svc[:100])}.")
-        document = await read_document(board.buses, board.me.settings.truth_redis_key)
-        found = await read_alerts(board.buses, AlertQuery(svc=svc), SERVICE_EVENTS)
-        past = outline_past(board.history_now(), svc, frame.snapshot.at)
-        dependants = tuple(one.svc for one in frame.snapshot.services if svc in one.depends_on)
-        return answer_page(ServicePage(frame, service, found.events, document.section(svc), dependants, past))
+        origin = f"{request.url.scheme}://{request.url.netloc}"
+        return answer_page(await make_service_page(board, frame, service, origin))
 
     @site.get("/incidents")
     async def show_incidents(request: Request) -> Response:

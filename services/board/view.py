@@ -14,6 +14,7 @@ from markupsafe import Markup
 from marketswarm.history.rollup import Seconds
 from marketswarm.status import describe_hold
 from marketswarm.text import escape_lines, escape_text, format_duration
+from services.board.beat_chart import describe_beats, draw_beats
 from services.board.past import PastDay
 from services.board.snapshot import (
     BarSpan,
@@ -325,6 +326,8 @@ def write_moment(ts: float | None, now: float) -> Markup:
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "age": format_age,
     "bar": draw_bar,
+    "beat_bars": draw_beats,
+    "beats_text": describe_beats,
     "day_bars": draw_days,
     "day_share": format_day_share,
     "duration": format_duration,

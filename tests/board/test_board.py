@@ -94,6 +94,15 @@ def test_a_badge_shows_the_outage_of_a_service_and_of_its_tag(board):
     assert board.get("/badge/web.svg").headers["cross-origin-resource-policy"] == "same-origin"
 
 
+def test_the_page_of_a_service_has_its_beats_its_badge_and_says_what_it_does_not_know(board):
+    page = board.get("/services/shop").text
+    assert "Mesh does not know who runs." in page
+    assert f"![shop]({board.url}/badge/shop.svg)" in page
+    assert "Everyone may ask for it." in page
+    assert "It beats every 10 s, and the board" not in page
+    assert "the board looks every 1 s: it misses some" in page, "it beats every 0.3 s"
+
+
 def test_open_streams_do_not_hold_up_its_end(board):
     with contextlib.ExitStack() as ends:
         streams = [ends.enter_context(board.follow()) for _ in range(20)]

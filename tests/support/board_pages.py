@@ -13,14 +13,17 @@ from marketswarm.operator.announcement import (
     fold_announcements,
 )
 from marketswarm.operator.token import Scope
-from marketswarm.status.topology_view import FlowView, ReaderView
+from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
 from services.board.assets import find_assets_path
+from services.board.beat_log import BeatInterval, BeatTimes
+from services.board.job_runs import RunView
 from services.board.pages import (
     AlertPage,
     AlertQuery,
     AlertsPage,
     AlertView,
     AnnouncementsPage,
+    BadgeLink,
     DiffLine,
     ErrorPage,
     FleetQuery,
@@ -180,6 +183,35 @@ def make_public_page(snapshot: FleetSnapshot) -> PublicPage:
     )
 
 
+def make_service_parts(
+    one: ServiceSnapshot,
+) -> tuple[tuple[InstanceView, ...], tuple[RunView, ...], BeatTimes, BadgeLink]:
+    """Return what the page of a service has besides: instances, runs, beats (one of them late), a badge."""
+    text = one.detail or ""
+    return (
+        (
+            InstanceView(one.boot, f"web-1 {text}", "1.4.2", 12, 86_000.0, 0, 0.01, "ok", text or None),
+            InstanceView(
+                f"{one.boot}2", "web-2", "1.4.2", 11, 60.0, 7, 0.01, "degraded", text, crash_loop=True
+            ),
+        ),
+        (
+            RunView(AT - 30.0, None, None, None, None, text, text),
+            RunView(AT - 9000.0, AT - 8990.0, 10.0, False, 3, text, f"disk full\n{text}"),
+            RunView(None, AT - 90_000.0, None, True, 0),
+        ),
+        BeatTimes(
+            10.0,
+            30.0,
+            tuple(
+                BeatInterval(AT - 600 + 10 * number, 10.0 + number % 3 / 10 + 12 * (number == 40))
+                for number in range(60)
+            ),
+        ),
+        BadgeLink("/badge/shop.svg", f"![{one.svc}](http://board/badge/shop.svg)", is_open=False),
+    )
+
+
 def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, str]], Page]]:
     """Return what makes each page, by its path; the parameters have the rest of the path as `rest`."""
     events = make_events(snapshot)
@@ -202,7 +234,13 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         one = snapshot.find(params["rest"]) or snapshot.services[0]
         mine = tuple(each for each in events if each.svc == one.svc)
         return ServicePage(
-            replace(frame, title=one.svc), one, mine, text, ("vexy_ai", "archive"), make_past(one)
+            replace(frame, title=one.svc),
+            one,
+            mine,
+            text,
+            ("vexy_ai", "archive"),
+            make_past(one),
+            *make_service_parts(one),
         )
 
     def show_alerts(frame: Frame, params: dict[str, str]) -> Page:

@@ -16,8 +16,16 @@ import orjson
 
 from services.board import pages
 from services.board.assets import find_assets_path
+from services.board.badges import Badge, draw_badge
 from services.board.pages import Frame
-from services.board.snapshot import FleetSnapshot, diff, encode_delta, encode_snapshot, fold_incidents
+from services.board.snapshot import (
+    FleetSnapshot,
+    ServiceState,
+    diff,
+    encode_delta,
+    encode_snapshot,
+    fold_incidents,
+)
 from support.board_pages import make_pages
 from support.rig.process import HOST
 
@@ -147,6 +155,8 @@ class BoardSite:
             file = STATIC / path.rpartition("/")[2]
             found = file.read_bytes() if file.is_file() else b""
             return (200 if found else 404), KINDS.get(file.suffix, "text/plain"), found
+        if path.startswith("/badge/"):
+            return 200, "image/svg+xml", draw_badge(Badge("example", ServiceState.UP))
         page = self.find_page(unquote(path), params)
         return (200, "text/html", page.encode()) if page else (404, "text/plain", b"no such page")
 
