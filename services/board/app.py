@@ -1,6 +1,7 @@
 """Put the application together: pages, the API, health checks, errors, and the guard around them."""
 
 from collections.abc import Collection
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -20,6 +21,7 @@ from services.board.board import Board, NotReady
 from services.board.clients import find_networks
 from services.board.forms import make_forms
 from services.board.guard import OPEN_PATHS, Guard
+from services.board.openapi import describe_failures
 from services.board.public import is_public_path
 from services.board.public_site import make_public_site
 from services.board.session_gate import SessionGate
@@ -37,9 +39,19 @@ PACK_LEVEL = 4
 PACK_BYTES = 500
 
 
+class _App(FastAPI):
+    """The application, whose OpenAPI document has the board's own failures."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = describe_failures(super().openapi())
+        return self.openapi_schema
+
+
 def create_app(board: Board) -> Guard:
     """Return the whole application as the server runs it."""
-    app = FastAPI(
+    app = _App(
         title="MarketSwarm board",
         version=__version__,
         openapi_url="/api/v1/openapi.json",
