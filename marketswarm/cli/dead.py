@@ -1,44 +1,22 @@
 """Implement `marketswarm dead` and `resend`: show undelivered messages, and send them again."""
 
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from marketswarm.bus import Bus
-from marketswarm.channels.message import parse_message
 from marketswarm.cli import event_loop, output, tables
 from marketswarm.cli.event_text import format_moment
 from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.notifier import request_notifier
 from marketswarm.cli.options import DATA, WITHIN_SEC, By, Data, Json, Within, author_name, suggest_command
-from marketswarm.keys import NOTIFIER_DEAD
 from marketswarm.operator import ALL, RequestKind
-from marketswarm.operator_link import ask_buses
+from marketswarm.operator_link.dead_messages import UndeliveredMessage, read_dead_messages
 from marketswarm.status import PendingDelivery, read_notifications
 from marketswarm.text import escape_text
-
-_MAX_ENTRIES: Final = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class UndeliveredMessage:
-    """Hold a message that a channel refused for good, and why.
-
-    `ts` is when the notifier gave up, in epoch seconds, or None if that is not known.
-    """
-
-    id: str
-    channel: str
-    reason: str
-    ts: float | None
-    title: str
-    text: str
-    severity: str
 
 
 def dead(as_json: Json = False, data: Data = DATA) -> None:
@@ -81,28 +59,6 @@ def resend(
     request_notifier(RequestKind.RESEND, ident or ALL, author_name(by), within, data)
 
 
-async def read_dead_messages(buses: Sequence[Bus]) -> tuple[list[UndeliveredMessage], dict[str, str]]:
-    """Read the dead messages of every bus, the oldest first; return them and the buses that failed.
-
-    Raises Exit, code 3, if no bus answers.
-    """
-    entries, failed = await ask_buses(buses, lambda bus: bus.client.xrange(NOTIFIER_DEAD, count=_MAX_ENTRIES))
-    return merge_entries(fields for found in entries.values() for _, fields in found), failed
-
-
-def merge_entries(entries: Iterable[Any]) -> list[UndeliveredMessage]:
-    """Return each message and channel once, by its latest entry, the oldest first.
-
-    Skip unreadable entries.
-    """
-    latest: dict[tuple[str, str], UndeliveredMessage] = {}
-    for each in filter(None, map(_parse_message, entries)):
-        other = latest.get((each.id, each.channel))
-        if other is None or (each.ts or 0.0) >= (other.ts or 0.0):
-            latest[each.id, each.channel] = each
-    return sorted(latest.values(), key=lambda each: each.ts or 0.0)
-
-
 def describe_delay(delivery: PendingDelivery, now: float) -> str:
     """Return why a delivery is pending: `failing since 18:16, next attempt at 18:22`, or `on its way`."""
     words = []
@@ -122,28 +78,6 @@ async def _read_from_fleet(
     async with open_fleet(data) as fleet:
         messages, failed = await read_dead_messages(fleet.buses())
         return messages, (await read_notifications(fleet.buses())).pending, failed
-
-
-def _parse_message(fields: dict[bytes, bytes]) -> UndeliveredMessage | None:
-    """Return the message in an entry of `notifier:dead`; None if the entry holds none."""
-    message = parse_message(fields.get(b"message", b""))
-    if message is None:
-        return None
-    channel, reason, ts = (
-        fields.get(name, b"").decode(errors="replace") for name in (b"channel", b"reason", b"ts")
-    )
-    return UndeliveredMessage(
-        message.id, channel, reason, _parse_time(ts), message.title, message.text, str(message.severity)
-    )
-
-
-def _parse_time(text: str) -> float | None:
-    """Return the epoch seconds in a text; None if it is no plausible time."""
-    try:
-        found = float(text)
-    except ValueError:
-        return None
-    return found if 0 <= found <= 1e11 else None
 
 
 def _make_table() -> Table:

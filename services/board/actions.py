@@ -76,6 +76,13 @@ class AckBody(_Body):
     by: Author | None = None
 
 
+class ResendBody(_Body):
+    """The message to send again, by default every one, and who does; by default the token's name."""
+
+    id: Name | None = None
+    by: Author | None = None
+
+
 class ChannelTestBody(_Body):
     """The channel to test, by default every one, and who does; by default the token's name."""
 
@@ -120,6 +127,7 @@ def make_actions(steering: Steering, verifier: TokenVerifier, announcements: Ann
     _add_ack(api, steering, verifier)
     _add_test(api, steering, verifier)
     _add_announcements(api, announcements, verifier)
+    _add_resend(api, steering, verifier)
     return api
 
 
@@ -254,6 +262,30 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
         It needs no token beyond the right to read.
         """
         return _answer(await announcements.read(), 200)
+
+
+def _add_resend(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
+    """Add the route that sends dead messages again."""
+
+    @api.post(
+        "/notifications/resend",
+        response_model=RequestAnswer,
+        openapi_extra=_describe_body(ResendBody, is_required=False),
+        responses={
+            202: {"description": "Not answered in time: a notifier that runs within a day does it"},
+            409: {"description": "Nothing that was given up has that id, or a channel did not take it again"},
+        },
+    )
+    async def resend(request: Request) -> Response:
+        """Send again what was given up, under the same id, over the channels that did not take it."""
+        client = await _verify(request, verifier)
+        body = await _read_body(request, ResendBody)
+        by = body.by or client.token.name
+        try:
+            found = await steering.request_notifier(client, Action.RESEND, body.id or ALL, by)
+        except (RefusedError, ValidationError) as error:
+            raise _make_http_error(error) from None
+        return _answer(found, 200 if found.ok else 409 if found.done else 202)
 
 
 async def _verify(request: Request, verifier: TokenVerifier) -> Client:

@@ -9,8 +9,9 @@ from starlette.responses import Response, StreamingResponse
 
 from services.board.alert_log import MAX_PAGE_EVENTS, PAGE_EVENTS, find_alert, read_alerts
 from services.board.board import Board
-from services.board.pages import AlertQuery, AlertView
-from services.board.snapshot import FleetSnapshot, IncidentView, ServiceSnapshot
+from services.board.dead_letters import read_dead_letters
+from services.board.pages import AlertQuery, AlertView, DeadMessageView
+from services.board.snapshot import FleetSnapshot, IncidentView, PendingView, ServiceSnapshot
 from services.board.stream import StreamsFull
 
 Text = Annotated[str, Query(max_length=300)]
@@ -25,6 +26,16 @@ class FleetAnswer:
 
     position: str
     fleet: FleetSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationsAnswer:
+    """What waits for a channel, with its reason, and what was given up: how many, and the newest of them."""
+
+    pending: tuple[PendingView, ...]
+    dead: int
+    messages: tuple[DeadMessageView, ...]
+    away: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +95,13 @@ def _add_fleet(api: APIRouter, board: Board) -> None:
     async def read_incidents(request: Request) -> Response:
         """Return what is down, the oldest outage first."""
         return answer_json(request, orjson.dumps(board.snapshot.incidents), f'W/"{board.hub.position}"')
+
+    @api.get("/notifications", response_model=NotificationsAnswer)
+    async def read_notifications() -> Response:
+        """Return the messages that wait for a channel, and those that were given up, the newest first."""
+        found = await read_dead_letters(board.buses)
+        snapshot = board.snapshot
+        return answer_fresh(NotificationsAnswer(snapshot.pending, snapshot.dead, found.messages, found.away))
 
     @api.get("/topology")
     async def read_topology() -> Response:

@@ -18,7 +18,7 @@ from marketswarm.operator import ALL
 from marketswarm.operator.token import Scope
 from marketswarm.operator_link import create_silence
 from marketswarm.text import escape_text
-from services.board.actions import AckBody, ChannelTestBody, SilenceBody
+from services.board.actions import AckBody, ChannelTestBody, ResendBody, SilenceBody
 from services.board.announcement_forms import publish_form, update_form
 from services.board.announcements import AnnouncementBoard
 from services.board.assets import find_assets_path
@@ -63,6 +63,7 @@ def make_forms(
         "test": lambda form: _send_test(steering, form),
         "announce": lambda form: publish_form(announcements, form),
         "update": lambda form: update_form(announcements, form),
+        "resend": lambda form: _resend(steering, form),
     }
 
     @forms.post("/act/{name}")
@@ -173,6 +174,14 @@ async def _send_test(steering: Steering, form: SentForm) -> PageNotice:
     by = ChannelTestBody(by=form.fields.get("by")).by or form.session.author
     found = await steering.request_notifier(form.client, Action.TEST, ALL, by)
     return _describe_answers(found, "The notifier did not finish in time.")
+
+
+async def _resend(steering: Steering, form: SentForm) -> PageNotice:
+    """Send a message that was given up again, or all of them."""
+    body = ResendBody.model_validate({"id": form.fields.get("id"), "by": form.fields.get("by")})
+    by = body.by or form.session.author
+    found = await steering.request_notifier(form.client, Action.RESEND, body.id or ALL, by)
+    return _describe_answers(found, _LATER)
 
 
 def _parse_sec(text: str) -> float:

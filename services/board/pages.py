@@ -247,11 +247,29 @@ class IncidentsPage:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadMessageView:
+    """A message that a channel refused for good, and why; `ts` is when, in epoch seconds, if it is known."""
+
+    id: str
+    channel: str
+    reason: str
+    ts: float | None
+    title: str
+    text: str
+    severity: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotificationsPage:
-    """What the notifier has still to send, and how much it gave up: all of it is in the snapshot."""
+    """What the notifier has still to send, which is in the snapshot, and the messages that it gave up.
+
+    `dead` are the newest of these, the newest first; `away` has the reason for each bus that was not read.
+    """
 
     template: ClassVar = "notifications.html"
     frame: Frame
+    dead: tuple[DeadMessageView, ...] = ()
+    away: Mapping[str, str] = field(default_factory=dict)
 
 
 Place = tuple[str, str]

@@ -12,6 +12,7 @@ from marketswarm.text import escape_text
 from services.board.alert_log import find_alert, format_raw, read_alerts
 from services.board.assets import answer_asset, find_assets_path
 from services.board.board import Board
+from services.board.dead_letters import read_dead_letters
 from services.board.pages import (
     GROUPS,
     MAX_ROWS,
@@ -83,8 +84,10 @@ def _add_steered(site: APIRouter, board: Board, gate: SessionGate) -> None:
 
     @site.get("/notifications")
     async def show_notifications(request: Request) -> Response:
-        """Show the messages that wait, and how many were given up."""
-        return answer_page(NotificationsPage(await make_frame(request, "Notifications", "/notifications")))
+        """Show the messages that wait, and those that were given up."""
+        frame = await make_frame(request, "Notifications", "/notifications")
+        found = await read_dead_letters(board.buses)
+        return answer_page(NotificationsPage(frame, found.messages, found.away))
 
 
 def _add_alerts(site: APIRouter, board: Board) -> None:

@@ -24,6 +24,7 @@ from services.board.pages import (
     AlertView,
     AnnouncementsPage,
     BadgeLink,
+    DeadMessageView,
     DiffLine,
     ErrorPage,
     FleetQuery,
@@ -284,6 +285,16 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         changes = ("~ rss_agg: interval_sec 30 → 10" + hostile,)
         return TruthReviewPage(frame, "0", changes, problems, diff, text + hostile, may_edit=True)
 
+    def show_dead(frame: Frame, _params: dict[str, str]) -> Page:
+        dead = tuple(
+            DeadMessageView(
+                f"m{at}" + hostile, "slack" + hostile, "404", ts, title + hostile, title, "warning"
+            )
+            for at, (ts, title) in enumerate(((AT - 900, "rss_agg is down"), (None, "mesh is up again")))
+        )
+        frame = replace(frame, title="Notifications", path="/notifications", session=session)
+        return NotificationsPage(frame, dead, {"market-redis": "refused" + hostile})
+
     def show_seeded(frame: Frame, params: dict[str, str]) -> Page:
         return show_truth(replace(frame, title="Truth", path="/truth", session=session), params)
 
@@ -292,6 +303,7 @@ def make_pages(snapshot: FleetSnapshot) -> dict[str, Callable[[Frame, dict[str, 
         "/services": show_service,
         "/incidents": lambda frame, _: IncidentsPage(frame),
         "/notifications": lambda frame, _: NotificationsPage(frame),
+        "/notifications/dead": show_dead,
         "/alerts": show_alerts,
         "/topology": lambda frame, _: TopologyPage(
             frame,

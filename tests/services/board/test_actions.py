@@ -163,6 +163,7 @@ async def test_a_body_that_is_no_json_by_its_type_is_refused(client):
         ("DELETE", "/silences/x"),
         ("POST", "/incidents/mesh/ack"),
         ("POST", "/notifications/test"),
+        ("POST", "/notifications/resend"),
     ],
 )
 async def test_each_write_needs_a_token_with_that_scope_and_a_cookie_is_none(client, method, path):
@@ -216,6 +217,19 @@ async def test_a_test_message_goes_to_one_channel_or_to_all_and_tells_what_recei
         client.ask("POST", "/notifications/test", {"channel": "slack"}), client.answer(OK)
     )
     assert request.what == "slack"
+
+
+async def test_what_was_given_up_is_sent_again_one_or_all(client):
+    answer, request = await asyncio.gather(client.ask("POST", "/notifications/resend"), client.answer(OK))
+    assert (answer.status_code, request.do, request.what) == (200, RequestKind.RESEND, "*")
+    await client.market.client.delete(NOTIFIER_REQUESTS)
+    answer, request = await asyncio.gather(
+        client.ask("POST", "/notifications/resend", {"id": "m1", "by": "kim"}), client.answer(REFUSED)
+    )
+    assert (answer.status_code, request.what, request.by) == (409, "m1", "kim")
+    await client.market.client.delete(NOTIFIER_REQUESTS)
+    assert (await client.ask("POST", "/notifications/resend")).status_code == 202
+    assert [each["action"] for each in await client.audit()] == ["resend"] * 6
 
 
 async def test_an_announced_attempt_does_not_hold_up_the_answer(client):

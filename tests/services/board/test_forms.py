@@ -36,6 +36,7 @@ FORMS = [
     ("/act/test", {}),
     ("/act/announce", {"title": "Slow", "text": "We look into it."}),
     ("/act/update", {"id": "x", "text": "Better."}),
+    ("/act/resend", {}),
 ]
 
 
@@ -161,6 +162,16 @@ async def test_a_session_may_do_what_its_token_may(scope):
         assert (text, is_bad) == ("The token lacks the scope write.", True)
     assert await browser.audit() == []
     await browser.aclose()
+
+
+@pytest.mark.parametrize(("fields", "what"), [({}, "*"), ({"id": "m1"}, "m1")])
+async def test_dead_messages_are_sent_again_one_or_all(browser, fields, what):
+    fields = fields | {"back": "notifications", "by": "lena"}
+    sending = asyncio.create_task(browser.send("/act/resend", fields))
+    request = await browser.answer(Answer(ok=True, said="200", channel="webhook", done=True))
+    assert (request.do, request.what, request.by) == (RequestKind.RESEND, what, "lena")
+    assert await sending == ("/notifications", "Webhook: 200.", False)
+    assert await browser.audit() == [(b"resend", b"begun", b"deploy"), (b"resend", b"done", b"deploy")]
 
 
 async def test_a_service_is_silenced_by_a_form_and_the_page_says_so(browser):

@@ -28,7 +28,8 @@ REFUSALS = ("errorstat_NOPERM", "errorstat_NOAUTH", "errorstat_WRONGPASS")
 class SteeredFleet:
     """A fleet with users and passwords, its shell, and a client of its board."""
 
-    def __init__(self, folder: Path, webhook: str) -> None:
+    def __init__(self, folder: Path, receiver: Receiver) -> None:
+        self.receiver, webhook = receiver, receiver.url
         self.folder, self.shell, port = folder, Shell(folder), free_port()
         self.port, self.headers = free_port(), dict[str, str]()
         self.shell.write(TRUTH)
@@ -68,7 +69,7 @@ class SteeredFleet:
 def run_steered_fleet(folder: Path) -> Iterator[SteeredFleet]:
     """Run a fleet in which `backup` is down; its client has a token called deploy."""
     with Receiver() as receiver:
-        steered = SteeredFleet(folder, receiver.url)
+        steered = SteeredFleet(folder, receiver)
         try:
             receiver.wait("heartbeat_miss", "backup", 30)  # nothing beats for it
             until(lambda: steered.state("backup") == "down", 30, "an outage that the board shows")

@@ -1,0 +1,56 @@
+"""What a receiver refused for good is shown, and sent again, in a browser without a script."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from playwright.sync_api import expect
+
+from support.rig.browser import Tab, needs_chromium
+from support.rig.steered_fleet import SteeredFleet, run_steered_fleet
+from support.waiting import until
+
+pytestmark = [needs_chromium, pytest.mark.live]
+Tabs = Callable[..., Tab]
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SteeredFleet]:
+    with run_steered_fleet(tmp_path_factory.mktemp("refused")) as fleet:
+        yield fleet
+
+
+def test_what_a_receiver_refused_is_sent_again_one_by_one(fleet: SteeredFleet, new_tab: Tabs):
+    fleet.receiver.always = 400  # this message, for good
+    fleet.shell.said("beat", "backup")
+    (dead,) = until(lambda: fleet.ask("GET", "/notifications").json()["messages"], 60, "a dead message")
+    assert "backup" in dead["title"]
+    assert dead["reason"].startswith("400")
+
+    token = fleet.shell.said("token", "create", "pages", "--scope", "write", "--by", "kim").strip()
+    page = new_tab(java_script_enabled=False).page
+    page.goto(f"{fleet.url}/notifications")
+    expect(page.get_by_text(dead["title"])).to_be_visible()
+    assert page.get_by_role("button", name="Send again").count() == 0
+    page.get_by_role("link", name="sign in").click()
+    page.get_by_label("Token").fill(token)
+    page.get_by_role("button", name="Sign in").click()
+
+    page.get_by_role("button", name=f"Send again: {dead['title']}").click()
+    expect(page.locator(".said.bad")).to_contain_text("400")
+    until(lambda: fleet.ask("GET", "/notifications").json()["messages"], 30, "the message to be dead again")
+
+    fleet.receiver.always, before = 200, len(fleet.receiver.seen)
+    page.goto(f"{fleet.url}/notifications")
+    page.get_by_role("button", name="Send all again").click()
+    expect(page.locator(".said")).to_contain_text("200")
+    assert dead["id"] in [request.id for request in fleet.receiver.seen[before:]]
+    until(lambda: not fleet.ask("GET", "/notifications").json()["messages"], 30, "no dead message")
+    page.goto(f"{fleet.url}/notifications")
+    expect(page.get_by_text("Every message was delivered.")).to_be_visible()
+
+
+def test_a_program_sends_what_is_there_again_and_is_told_if_nothing_has_that_id(fleet: SteeredFleet):
+    answer = fleet.ask("POST", "/notifications/resend")
+    assert (answer.status_code, answer.json()["answers"][0]["said"]) == (200, "nothing is dead")
+    assert fleet.ask("POST", "/notifications/resend", {"id": "nope"}).status_code == 409
+    assert fleet.refused() == {}
