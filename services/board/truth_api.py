@@ -4,8 +4,10 @@ A document is sent as it is, and comes back as it is: valid documents hold no se
 SHA-256; a document is seeded only in place of the one whose `ETag` the client names in `If-Match`.
 """
 
+import contextlib
 import time
 from dataclasses import asdict, dataclass
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
@@ -39,6 +41,13 @@ _REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
     429: {"description": "Too many requests: `Retry-After` says when to try again"},
     503: {"description": "A bus did not take it; nothing is changed"},
 }
+_AWAY: Final[dict[int | str, dict[str, Any]]] = {
+    503: {"description": "No bus answers, or none has it: `Retry-After` says when to try again"}
+}
+_UNKNOWN: Final = _AWAY | {
+    404: {"description": "No bus keeps the revision intact"},
+    422: {"description": "The number is none, or the revision is not valid any more"},
+}
 Number = Annotated[int, Path(ge=1, le=10**15)]
 QueryNumber = Annotated[int, Query(ge=1, le=10**15)]
 
@@ -69,7 +78,7 @@ def make_truth_api(editor: TruthEditor, verifier: TokenVerifier) -> APIRouter:
 def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
     """Add the routes of the document in force, the revisions and their difference."""
 
-    @api.get("", responses={409: {"description": "The document in force is not valid"}})
+    @api.get("", responses=_AWAY | {409: {"description": "The document in force is not valid"}})
     async def read_truth(request: Request) -> Response:
         """Return the document in force, byte for byte; its `ETag` is for `If-Match`."""
         try:
@@ -80,7 +89,7 @@ def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
             raise HTTPException(409, "the document in force is not valid: `marketswarm truth` says why")
         return answer_json(request, found.raw, _make_etag(found.sha256))
 
-    @api.get("/revisions", response_model=tuple[RevisionView, ...])
+    @api.get("/revisions", response_model=tuple[RevisionView, ...], responses=_AWAY)
     async def list_revisions() -> Response:
         """Return the revisions that the buses keep, the newest first."""
         try:
@@ -88,7 +97,7 @@ def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
         except BusError as error:
             raise HTTPException(503, f"bus {error.bus}: {error.reason}", {"Retry-After": "5"}) from None
 
-    @api.get("/revisions/{number}", responses={404: {"description": "No bus keeps it intact"}})
+    @api.get("/revisions/{number}", responses=_UNKNOWN)
     async def read_one_revision(number: Number, request: Request) -> Response:
         """Return the document of a revision, byte for byte."""
         try:
@@ -98,7 +107,7 @@ def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
             raise _make_http_error(error) from None
         return answer_json(request, found.document, _make_etag(found.sha256))
 
-    @api.get("/diff", response_model=DiffAnswer, responses={404: {"description": "No bus keeps one of them"}})
+    @api.get("/diff", response_model=DiffAnswer, responses=_UNKNOWN)
     async def compare_revisions(older: QueryNumber, newer: QueryNumber) -> Response:
         """Return what changed between two revisions, as `marketswarm truth diff --json` prints it."""
         try:
@@ -113,7 +122,12 @@ def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
 def _add_check(api: APIRouter, editor: TruthEditor) -> None:
     """Add the route that checks a document."""
 
-    @api.post("/check", response_model=CheckAnswer, openapi_extra=_DOCUMENT)
+    @api.post(
+        "/check",
+        response_model=CheckAnswer,
+        openapi_extra=_DOCUMENT,
+        responses=_AWAY | {413: _REFUSALS[413], 415: _REFUSALS[415]},
+    )
     async def check(request: Request) -> Response:
         """Return what is wrong with a document, as `marketswarm validate`, and what it would change."""
         raw = await _read_document(request)
@@ -137,23 +151,30 @@ def _add_seeding(api: APIRouter, editor: TruthEditor, verifier: TokenVerifier) -
     async def seed(request: Request) -> Response:
         """Seed a document on every bus, or on none, in place of the one that `If-Match` names."""
         header, address = request.headers.get("authorization"), find_address(request)
+        raw = b""
         try:
             token = await verifier.verify(header, Scope.SEED, address, time.monotonic(), time.time())
             replaces = _parse_etag(request.headers.get("if-match", ""))
             raw = await _read_document(request)
             done = await editor.seed(Client(token, address), raw, token.name, replaces)
         except RefusedError as error:
-            headers = dict(error.headers)
-            if error.status == 412:
-                headers["ETag"] = _make_etag((await editor.read_in_force()).sha256)
-            elif error.status == 422 and (checked := await editor.check(raw)).errors:
-                answer = answer_fresh({"detail": error.reason, "errors": checked.errors})
-                answer.status_code = 422
-                return answer
-            raise HTTPException(error.status, error.reason, headers) from None
+            return await _explain_refusal(editor, error, raw)
         answer = answer_fresh(done)
         answer.headers["ETag"] = _make_etag(done.sha256)
         return answer
+
+
+async def _explain_refusal(editor: TruthEditor, error: RefusedError, raw: bytes) -> Response:
+    """Return why a document was not seeded, with all its errors; or raise the error of the application."""
+    headers = dict(error.headers)
+    with contextlib.suppress(RefusedError):  # the first refusal says more
+        if error.status == HTTPStatus.PRECONDITION_FAILED:
+            headers["ETag"] = _make_etag((await editor.read_in_force()).sha256)
+        if error.status == HTTPStatus.UNPROCESSABLE_ENTITY and (found := await editor.check(raw)).errors:
+            answer = answer_fresh({"detail": error.reason, "errors": found.errors})
+            answer.status_code = error.status
+            return answer
+    raise HTTPException(error.status, error.reason, headers)
 
 
 async def _read_document(request: Request) -> bytes:
