@@ -72,9 +72,9 @@ class JobPing:
         """The body as text; bytes that are no UTF-8 are replaced."""
         return self.body.decode("utf-8", "replace")
 
-    def encode(self) -> dict[str, str | bytes]:
-        """Return the fields of the stream's entry, without those that have no value."""
-        fields: dict[str, str | bytes] = {"kind": self.kind, "ts": f"{self.ts:.3f}", "form": self.form}
+    def encode(self) -> dict[str, str]:
+        """Return the fields of the stream's entry: all but its body, and without those that have no value."""
+        fields = {"kind": str(self.kind), "ts": f"{self.ts:.3f}", "form": str(self.form)}
         if self.rid:
             fields["rid"] = self.rid[:MAX_RID_CHARS]
         if self.exit_code is not None:
@@ -84,7 +84,6 @@ class JobPing:
         if self.user_agent:
             fields["user_agent"] = self.user_agent[:MAX_USER_AGENT_CHARS]
         if self.body:
-            fields["body"] = self.body[:MAX_BODY_BYTES]
             fields["size"] = str(self.size)
         return fields
 

@@ -297,6 +297,7 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         *_grant_operator_writes(),
         Grant("hgetall hlen hset hdel", (BOARD_TOKENS,)),
         Grant("hgetall hlen hexists hset hdel hincrby", (BOARD_PING_KEYS,)),
+        Grant("xrange xrevrange xlen xinfo|stream", (pings_key("*"),), mode="R"),
         Grant("xrange xrevrange", (BOARD_AUDIT,), mode="R"),
         Grant("publish", channels=view.beat_patterns()),
         Grant("set", (last_beat_key("*"), last_run_key("*")), mode="W"),

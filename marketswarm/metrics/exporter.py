@@ -20,6 +20,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from http.client import LineTooLong
 from http.server import BaseHTTPRequestHandler
 from math import inf
@@ -58,6 +59,7 @@ def _normalize_host_name(name: str) -> str:
     return name.lower().removesuffix(".")
 
 
+@lru_cache(maxsize=256)
 def _is_address(host: str) -> bool:
     """Return True if `host` is an IP address."""
     try:

@@ -14,9 +14,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from marketswarm.exit import Code, Exit
 
@@ -30,13 +29,22 @@ REFUSED_CONNECTIONS: Final = 100
 """How many more connections get that answer; still others are closed without one."""
 MAX_HEAD_BYTES: Final = 16 * 1024
 """The most bytes of a request's line and headers."""
+MAX_PIPELINED: Final = 16
+"""How many requests a client may send before the answer to the first."""
 BACKLOG: Final = 512
 SEND_BUFFER_BYTES: Final = 256 * 1024
 """What the kernel keeps for a client that does not read; it takes twice as much."""
+_TOO_LARGE: Final = (
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+)
 _RESET: Final = struct.pack("ii", 1, 0)  # linger, for no time
 
 
-class GuardedProtocol(H11Protocol):
+class RequestTooLargeError(Exception):
+    """A request's line and headers have too many bytes, or too many requests wait for an answer."""
+
+
+class GuardedProtocol(HttpToolsProtocol):
     """A connection that is aborted when its client is too slow in sending or in reading.
 
     `find_bound` returns the most connections at once; the other arguments are those of uvicorn.
@@ -44,6 +52,10 @@ class GuardedProtocol(H11Protocol):
 
     _slow_request: asyncio.TimerHandle | None = None
     _slow_reader: asyncio.TimerHandle | None = None
+    _is_complete = False  # whether the last request has arrived as a whole
+    _in_head = True  # whether the next bytes belong to a request's line and headers
+    _head_bytes = 0  # of pieces that did not complete it
+    _field_bytes = 0  # of its address and its headers so far
 
     def __init__(self, *args: Any, find_bound: Callable[[], int], **more: Any) -> None:
         super().__init__(*args, **more)
@@ -60,12 +72,46 @@ class GuardedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes; the time for a request begins with its first byte, and ends when it is complete."""
+        was_in_head = self._in_head
         self.limit_concurrency = self._find_bound()
         super().data_received(data)
-        if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
+        if was_in_head and self._in_head and not self._is_complete:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self.send_400_response("")
+        if self._is_complete:
             self._stop_slow_request()
         elif self._slow_request is None:
             self._slow_request = self.loop.call_later(REQUEST_SEC, self._abort)
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._is_complete, self._in_head, self._field_bytes = False, True, 0
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        """Take a part of the request's address."""
+        self._count_head(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; one that follows the body is left out."""
+        if self._in_head:
+            self._count_head(len(name) + len(value) + 4)
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Have the request answered. Raise RequestTooLargeError if too many wait already."""
+        self._in_head = False
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise RequestTooLargeError
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """End a request: the next bytes are those of another one."""
+        self._is_complete, self._in_head = True, True
+        self._head_bytes = self._field_bytes = 0
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all times."""
@@ -83,6 +129,20 @@ class GuardedProtocol(H11Protocol):
         """Stop the time for reading: the client has read."""
         super().resume_writing()
         self._stop_slow_reader()
+
+    def _count_head(self, size: int) -> None:
+        """Count bytes of the request's line and headers. Raise RequestTooLargeError if there are too many."""
+        self._field_bytes += size
+        if self._field_bytes > MAX_HEAD_BYTES:
+            raise RequestTooLargeError
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer a request that is none, or that is too large, and close the connection."""
+        if self._field_bytes + self._head_bytes <= MAX_HEAD_BYTES:
+            super().send_400_response(msg)
+        elif not self.transport.is_closing():
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
 
     def _abort(self) -> None:
         """End the connection by a reset, so that the kernel keeps nothing that the client has not read."""
@@ -169,7 +229,6 @@ async def serve(
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             timeout_graceful_shutdown=1,
         )
     )

@@ -16,10 +16,8 @@ from marketswarm.pings import (
 
 def stored(ping):
     """What Redis gives back of an entry."""
-    return {
-        name.encode(): value if isinstance(value, bytes) else value.encode()
-        for name, value in ping.encode().items()
-    }
+    fields = {name.encode(): value.encode() for name, value in ping.encode().items()}
+    return fields | ({b"body": ping.body} if ping.body else {})
 
 
 def ping(kind, ts, rid=None, body=b"", exit_code=None):

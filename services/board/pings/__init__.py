@@ -2,5 +2,6 @@
 
 `answers.py` has what clients are answered, `addresses.py` parses what they ask for, `directory.py` finds the
 service that they name and `key_ring.py` the keys that they may use. `writer.py` puts a ping on the bus of its
-service, and `gate.py` is the ASGI application around all of that.
+service; `desk.py` joins these. `gate.py` is the ASGI application around it, `other_gates.py` and
+`other_forms.py` are the part of it for other clients than those of Healthchecks.
 """

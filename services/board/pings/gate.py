@@ -12,18 +12,15 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from marketswarm import log as logs
 from marketswarm.pings import MAX_BODY_BYTES, JobPing
 from services.board.guard import HEADERS, find_refusal
 from services.board.pings.addresses import PREFIX, parse_ping_path, parse_query, parse_run_id
 from services.board.pings.answers import (
     BAD_METHOD,
     NO_CONTENT,
-    NOT_FOUND,
     OK,
     PingAnswer,
     RefusedPingError,
-    make_rate_limited,
 )
 from services.board.pings.bodies import (
     LostClientError,
@@ -32,17 +29,10 @@ from services.board.pings.bodies import (
     find_header,
     read_body,
 )
-from services.board.pings.directory import PingDestination, PingDirectory
-from services.board.pings.key_ring import KeyRing
-from services.board.pings.writer import PingWriter
-from services.board.rate_limit import RateLimiter
+from services.board.pings.desk import PingDesk
+from services.board.pings.other_forms import ALERTMANAGER_PATH, KUMA_PREFIX, find_gatus_key
+from services.board.pings.other_gates import OtherGates, find_client
 
-PINGS: Final = 1_000
-"""How many pings a service may have at once."""
-PINGS_PER_SEC: Final = 100.0
-FAILURES: Final = 60
-"""How many wrong keys of an address are answered with 404 at once; further ones get 429."""
-FAILURES_PER_SEC: Final = 1.0
 _METHODS: Final = ("GET", "HEAD", "POST")
 _OWN_HEADERS: Final = (
     (b"cache-control", b"max-age=0, no-cache, no-store, must-revalidate, private"),
@@ -58,61 +48,8 @@ _PREFLIGHT: Final = (
     (b"access-control-max-age", b"600"),
 )
 
-log = logs.get("board")
 
-
-class PingDesk:
-    """Find out which service a client may ping, and write its pings: what all the forms of pings share.
-
-    Args:
-        find_directory: returns the services of the truth in force.
-        keys: the keys.
-        writer: writes the pings.
-    """
-
-    def __init__(
-        self, find_directory: Callable[[], PingDirectory], keys: KeyRing, writer: PingWriter
-    ) -> None:
-        self.keys, self.writer = keys, writer
-        self._find_directory = find_directory
-        self._pings = RateLimiter(PINGS, PINGS_PER_SEC)
-        self._failures = RateLimiter(FAILURES, FAILURES_PER_SEC)
-
-    def find_destination(self, secret: str, slug: str | None, client: str) -> PingDestination:
-        """Return the service that a secret allows, and that `slug` names if it is given.
-
-        Raises RefusedPingError; a secret that is not known is counted against the client's address.
-        """
-        try:
-            key = self.keys.find_key(secret, time.time())
-        except RefusedPingError as refused:
-            if refused.answer is NOT_FOUND:
-                self._count_failure(client)
-            raise
-        directory = self._find_directory()
-        if key.svc is None:
-            return directory.find_slug(slug or "")  # no service has an empty slug
-        found = directory.find_service(key.svc)
-        if slug is not None and directory.find_slug(slug) != found:
-            raise RefusedPingError(NOT_FOUND)
-        return found
-
-    async def take(self, ping: JobPing, to: PingDestination) -> None:
-        """Return when the bus has a ping. Raises RefusedPingError."""
-        wait_sec = self._pings.take(to.svc, time.monotonic())
-        if wait_sec:
-            raise RefusedPingError(make_rate_limited(wait_sec))
-        await self.writer.write(ping, to)
-
-    def _count_failure(self, client: str) -> None:
-        """Count and log a wrong secret. Raise RefusedPingError if the address has sent too many."""
-        wait_sec = self._failures.take(client, time.monotonic())
-        if wait_sec:
-            raise RefusedPingError(make_rate_limited(wait_sec))
-        log.warning("board.ping_key_refused", client=client)
-
-
-PingForm = Callable[[Scope, Receive], Awaitable[PingAnswer]]
+PathAnswer = Callable[[Scope, Receive], Awaitable[PingAnswer]]
 """Answers the requests of one form of pings. Raises RefusedPingError."""
 
 
@@ -128,6 +65,7 @@ class PingGate:
 
     def __init__(self, app: ASGIApp, names: Collection[str], desk: PingDesk, responses: Counter[int]) -> None:
         self._app, self._names, self._desk, self._responses = app, names, desk, responses
+        self._others = OtherGates(desk)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -147,11 +85,15 @@ class PingGate:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": answer.body})
 
-    def _find_form(self, path: str) -> PingForm | None:
+    def _find_form(self, path: str) -> PathAnswer | None:
         """Return what answers the requests for a path; None if that is no path of pings."""
         if path.startswith(PREFIX):
             return self._answer_ping
-        return None
+        if path.startswith(KUMA_PREFIX):
+            return self._others.answer_kuma
+        if path == ALERTMANAGER_PATH:
+            return self._others.answer_alertmanager
+        return self._others.answer_gatus if find_gatus_key(path) is not None else None
 
     def _find_refusal(self, scope: Scope) -> PingAnswer | None:
         """Return the answer to a request that is not read at all; None if it is."""
@@ -165,7 +107,7 @@ class PingGate:
         method = scope["method"]
         if method not in _METHODS:
             raise RefusedPingError(BAD_METHOD)
-        client = scope["client"][0] if scope.get("client") else ""
+        client = find_client(scope)
         address = parse_ping_path(scope["path"])
         to = self._desk.find_destination(address.secret, address.slug, client)
         rid = parse_run_id(parse_query(scope["query_string"]))

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from marketswarm.agent import Agent
 from marketswarm.truth import SYSTEM, Truth
+from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDirectory
-from services.board.pings.gate import PingDesk
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.writer import PingWriter
 from services.board.settings import BoardEnvironment, BoardSettings

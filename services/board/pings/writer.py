@@ -1,6 +1,6 @@
 """Put pings on the buses of their services: a ping is acknowledged when its bus has taken all of it.
 
-All pings that wait for a bus go into one pipeline, in the order in which they came; while it is on its way,
+All pings that wait for a bus go there in one script, in the order in which they came; while it is on its way,
 the next ones gather. Each ping is an entry of the stream `pings:<svc>` and a beat on the service's channel. A
 ping that is a sign of life is kept in `beat:<svc>`, too, and one that ends a run in `run:<svc>`.
 """
@@ -17,8 +17,9 @@ import orjson
 from marketswarm import log as logs
 from marketswarm.beat import RunReport, encode_beat
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.scripts import Script
 from marketswarm.keys import last_beat_key, last_run_key, pings_key
-from marketswarm.pings import PINGS_KEPT, PINGS_KEPT_SEC, JobPing, PingKind
+from marketswarm.pings import MAX_BODY_BYTES, PINGS_KEPT, PINGS_KEPT_SEC, JobPing, PingKind
 from marketswarm.text import format_duration
 from services.board.pings.answers import NO_BUS, TOO_MANY, RefusedPingError
 from services.board.pings.directory import PingDestination
@@ -27,8 +28,8 @@ MAX_WAITING: Final = 5_000
 """How many pings may wait for one bus."""
 MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
 """How many bytes of bodies may wait for one bus."""
-BATCH: Final = 500
-"""How many pings go into one pipeline."""
+BATCH: Final = 200
+"""How many pings go to a bus at once."""
 BATCH_BYTES: Final = 2 * 1024 * 1024
 EXPIRE_SEC: Final = 3600.0
 """How often the life of a stream is set anew."""
@@ -41,6 +42,8 @@ _REPORTS: Final[dict[PingKind, RunReport]] = {
     PingKind.LOG: "log",
 }
 
+_WRITE: Final = Script.beside("services.board.pings", "write.lua")
+
 log = logs.get("board")
 
 
@@ -51,7 +54,6 @@ class _WaitingPing:
     ping: JobPing
     to: PingDestination
     done: asyncio.Future[None]
-    commands: int = 0
 
 
 class _BusQueue:
@@ -64,7 +66,7 @@ class _BusQueue:
         self.problem: str | None = None
 
     def take_batch(self) -> list[_WaitingPing]:
-        """Return the pings of the next pipeline, which wait no more."""
+        """Return the pings that go next, which wait no more."""
         batch: list[_WaitingPing] = []
         size = 0
         while self.waiting and len(batch) < BATCH and size < BATCH_BYTES:
@@ -118,7 +120,7 @@ class PingWriter:
         self.acknowledged[ping.kind] += 1
 
     async def _drain(self, name: str, queue: _BusQueue) -> None:
-        """Send what waits for a bus, pipeline by pipeline, until nothing does."""
+        """Send what waits for a bus, batch by batch, until nothing does."""
         batch: list[_WaitingPing] = []
         try:
             while queue.waiting:
@@ -138,32 +140,26 @@ class PingWriter:
             queue.waiting_bytes = 0
 
     async def _send_batch(self, name: str, batch: list[_WaitingPing]) -> str | None:
-        """Send pings in one pipeline and answer each; return why the bus did not take one, if so."""
+        """Send pings in one script and answer each; return why the bus did not take one, if so."""
+        keys = [make(one.to.svc) for one in batch for make in (pings_key, last_beat_key, last_run_key)]
+        texts = orjson.dumps([self._make_texts(one.ping, one.to) for one in batch])
+        args: list[str | bytes | float] = [
+            PINGS_KEPT,
+            texts,
+            *(one.ping.body[:MAX_BODY_BYTES] for one in batch),
+        ]
         try:
-            bus = self._find_bus(name)
-            pipe = bus.pipeline()
-            for one in batch:
-                before = len(pipe)
-                self._add_commands(pipe, one.ping, one.to)
-                one.commands = len(pipe) - before
-            replies = await bus.ask(_execute(pipe)) if batch else []
+            failed = await self._find_bus(name).script(_WRITE, keys, args) if batch else []
         except BusError as error:
             for one in batch:
                 self._refuse(one)
             return error.reason
-        problem, place = None, 0
+        for number in failed[::2]:
+            self._refuse(batch[number - 1])
         for one in batch:
-            failed = next(
-                (each for each in replies[place : place + one.commands] if isinstance(each, Exception)), None
-            )
-            place += one.commands
-            if failed is None:
-                if not one.done.done():
-                    one.done.set_result(None)
-            else:
-                problem = "error"
-                self._refuse(one)
-        return problem
+            if not one.done.done():
+                one.done.set_result(None)
+        return "error" if failed else None
 
     def _refuse(self, one: _WaitingPing) -> None:
         """Tell a client that its ping was not taken; the life of the stream may not have been set either."""
@@ -171,12 +167,13 @@ class PingWriter:
         if not one.done.done():
             one.done.set_exception(RefusedPingError(NO_BUS))
 
-    def _add_commands(self, pipe: Any, ping: JobPing, to: PingDestination) -> None:
-        """Add the commands of one ping to a pipeline."""
-        self._counts[to.svc] += 1  # failed ones count: a beat whose answer was lost may have arrived
-        payload = encode_beat(
-            to.svc,
-            self._counts[to.svc],
+    def _make_texts(self, ping: JobPing, to: PingDestination) -> list[str]:
+        """Return what the script needs of one ping besides its keys and its body."""
+        svc, now = to.svc, time.monotonic()
+        self._counts[svc] += 1  # failed ones count: a beat whose answer was lost may have arrived
+        beat = encode_beat(
+            svc,
+            self._counts[svc],
             ping.ts,
             boot=self._boot,
             detail=_find_reason(ping),
@@ -184,21 +181,24 @@ class PingWriter:
             run=_REPORTS[ping.kind],
             rid=ping.rid,
         )
-        stream, now = pings_key(to.svc), time.monotonic()
-        pipe.xadd(stream, ping.encode(), maxlen=PINGS_KEPT, approximate=True)
-        if now - self._expiring.get(to.svc, float("-inf")) >= EXPIRE_SEC:
-            pipe.pexpire(stream, round(1000 * _life_sec(to)))
-            self._expiring[to.svc] = now
-        if ping.kind is PingKind.SUCCESS:
-            pipe.set(last_beat_key(to.svc), payload, px=max(1, round(2000 * to.timeout_sec)))
+        life = str(round(1000 * max(PINGS_KEPT_SEC, 2 * to.timeout_sec)))
+        is_new = now - self._expiring.get(svc, float("-inf")) >= EXPIRE_SEC
+        if is_new:
+            self._expiring[svc] = now
+        beat_life = str(max(1, round(2000 * to.timeout_sec))) if ping.kind is PingKind.SUCCESS else ""
+        fields = [text for field in ping.encode().items() for text in field]
+        run = self._encode_run(svc, ping)
+        return [to.channel, beat.decode(), life if is_new else "", beat_life, run.decode(), life, *fields]
+
+    def _encode_run(self, svc: str, ping: JobPing) -> bytes:
+        """Return the last run of a service if a ping ends one, else nothing; remember one that begins."""
         if ping.kind in (PingKind.SUCCESS, PingKind.FAIL):
-            run = encode_run(to.svc, ping, self._started.pop((to.svc, ping.rid), None))
-            pipe.set(last_run_key(to.svc), run, px=round(1000 * _life_sec(to)))
-        elif ping.kind is PingKind.START:
-            self._started[to.svc, ping.rid] = ping.ts
+            return encode_run(svc, ping, self._started.pop((svc, ping.rid), None))
+        if ping.kind is PingKind.START:
+            self._started[svc, ping.rid] = ping.ts
             if len(self._started) > MAX_STARTS:
                 self._started.popitem(last=False)
-        pipe.publish(to.channel, payload)
+        return b""
 
 
 def encode_run(svc: str, ping: JobPing, started_at: float | None) -> bytes:
@@ -220,18 +220,3 @@ def _find_reason(ping: JobPing) -> str | None:
     if ping.kind is not PingKind.FAIL or not ping.body:
         return None
     return next((line for line in map(str.strip, ping.text.splitlines()) if line), None)
-
-
-def _life_sec(to: PingDestination) -> float:
-    """Return how long the pings of a service are kept."""
-    return max(PINGS_KEPT_SEC, 2 * to.timeout_sec)
-
-
-async def _execute(pipe: Any) -> list[Any]:
-    """Return the reply to each command of a pipeline; raise the first error if every ping has one."""
-    replies: list[Any] = await pipe.execute(raise_on_error=False)
-    errors = [each for each in replies if isinstance(each, Exception)]
-    # a server that is full or read-only still takes what is published
-    if errors and all(isinstance(each, Exception | int) for each in replies):
-        raise errors[0]
-    return replies

@@ -6,7 +6,7 @@ import pytest
 
 from marketswarm.operator_link.ping_keys import revoke_ping_key
 from marketswarm.pings import MAX_BODY_BYTES
-from services.board.pings import gate
+from services.board.pings import desk
 from services.board.settings import PingKeySettings
 
 RID = "3f0c7e62-7f3e-4f0a-9c53-0d6f0b6f3c11"
@@ -68,7 +68,7 @@ async def test_the_last_run_has_its_duration_and_why_it_failed(rig):
     assert run["said"].startswith("exit 3 after ")
 
 
-async def test_numbers_of_beats_rise_and_pings_that_wait_share_a_pipeline(rig):
+async def test_numbers_of_beats_rise_and_pings_that_wait_go_together(rig):
     _, uuid = await rig.make_key("backup")
     bus = rig.buses["system-redis"]
     asked, ask = [], bus.ask
@@ -118,7 +118,7 @@ async def test_one_command_that_fails_makes_its_ping_503_and_no_other(rig):
 
 async def test_pings_beyond_the_limit_are_429_with_the_time_to_wait(rig, monkeypatch):
     _, key = await rig.make_key()
-    rig.desk._pings = gate.RateLimiter(2, 0.5)  # noqa: SLF001 - a burst of a thousand takes too long here
+    rig.desk._pings = desk.RateLimiter(2, 0.5)  # noqa: SLF001 - a burst of a thousand takes too long here
     statuses = [(await rig.ask(f"/ping/{key}/backup"))[0] for _ in range(3)]
     assert statuses == [200, 200, 429]
     status, body, headers = await rig.ask(f"/ping/{key}/backup")
@@ -162,7 +162,7 @@ async def test_a_key_is_refused_after_its_end_and_once_it_is_revoked(rig, monkey
     key, uuid = await rig.make_key("backup", for_sec=60)
     assert (await rig.ask(f"/ping/{uuid}"))[0] == 200
     now = time.time()
-    monkeypatch.setattr(gate.time, "time", lambda: now + 61)
+    monkeypatch.setattr(desk.time, "time", lambda: now + 61)
     assert (await rig.ask(f"/ping/{uuid}"))[:2] == (404, b"not found")
     monkeypatch.undo()
     await revoke_ping_key(rig.buses["system-redis"], key.id)
@@ -172,8 +172,8 @@ async def test_a_key_is_refused_after_its_end_and_once_it_is_revoked(rig, monkey
 
 async def test_wrong_keys_are_404_then_429_and_a_right_one_is_let_in_all_the_same(rig):
     _, uuid = await rig.make_key("backup")
-    statuses = [(await rig.ask(f"/ping/{RID}"))[0] for _ in range(gate.FAILURES + 1)]
-    assert statuses == [404] * gate.FAILURES + [429]
+    statuses = [(await rig.ask(f"/ping/{RID}"))[0] for _ in range(desk.FAILURES + 1)]
+    assert statuses == [404] * desk.FAILURES + [429]
     assert (await rig.ask(f"/ping/{uuid}"))[0] == 200
     assert (await rig.ask(f"/ping/{RID}", client="10.1.1.1"))[0] == 404
 

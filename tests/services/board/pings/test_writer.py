@@ -47,10 +47,10 @@ async def test_a_server_that_never_answers_costs_no_more_than_the_time_limit(mon
     bus = MemoryBus(within_sec=0.05)
     made, _ = make_writer(bus)
 
-    async def hang(_pipe):
+    async def hang(**_how):
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(writer, "_execute", hang)
+    monkeypatch.setattr(bus.client, "register_script", lambda _text: hang)
     with pytest.raises(RefusedPingError) as refused:
         await made.write(ping(), TO)
     assert refused.value.answer.status == 503
@@ -62,11 +62,11 @@ async def test_pings_that_wait_when_the_board_ends_are_refused(monkeypatch):
     made, tasks = make_writer(bus)
     is_sending = asyncio.Event()
 
-    async def hang(_pipe):
+    async def hang(**_how):
         is_sending.set()
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(writer, "_execute", hang)
+    monkeypatch.setattr(bus.client, "register_script", lambda _text: hang)
     first = asyncio.ensure_future(made.write(ping(), TO))
     await is_sending.wait()
     second = asyncio.ensure_future(made.write(ping(), TO))

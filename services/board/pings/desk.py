@@ -1,0 +1,81 @@
+"""Find out which service a client may ping, limit how often, and write its pings."""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from marketswarm import log as logs
+from marketswarm.pings import JobPing
+from services.board.pings.answers import NOT_FOUND, RefusedPingError, make_rate_limited
+from services.board.pings.directory import PingDestination, PingDirectory
+from services.board.pings.key_ring import KeyRing
+from services.board.pings.writer import PingWriter
+from services.board.rate_limit import RateLimiter
+
+PINGS: Final = 1_000
+"""How many pings a service may have at once."""
+PINGS_PER_SEC: Final = 100.0
+FAILURES: Final = 60
+"""How many wrong keys of an address are answered with 404 at once; further ones get 429."""
+FAILURES_PER_SEC: Final = 1.0
+
+log = logs.get("board")
+
+
+class PingDesk:
+    """Find out which service a client may ping, and write its pings: what all the forms of pings share.
+
+    Args:
+        find_directory: returns the services of the truth in force.
+        keys: the keys.
+        writer: writes the pings.
+    """
+
+    def __init__(
+        self, find_directory: Callable[[], PingDirectory], keys: KeyRing, writer: PingWriter
+    ) -> None:
+        self.keys, self.writer = keys, writer
+        self._find_directory = find_directory
+        self._pings = RateLimiter(PINGS, PINGS_PER_SEC)
+        self._failures = RateLimiter(FAILURES, FAILURES_PER_SEC)
+
+    def find_destination(self, secret: str, slug: str | None, client: str) -> PingDestination:
+        """Return the service that a secret allows, and that `slug` names if it is given.
+
+        Raises RefusedPingError; a secret that is not known is counted against the client's address.
+        """
+        self.check_secret(secret, client)
+        return self.find_allowed(secret, slug)
+
+    def check_secret(self, secret: str, client: str) -> None:
+        """Raise RefusedPingError if a secret is not known, and count it against the client's address."""
+        try:
+            self.keys.find_key(secret, time.time())
+        except RefusedPingError as refused:
+            if refused.answer is NOT_FOUND:
+                self._count_failure(client)
+            raise
+
+    def find_allowed(self, secret: str, slug: str | None) -> PingDestination:
+        """Return the service that a secret allows, and that `slug` names. Raises RefusedPingError."""
+        key, directory = self.keys.find_key(secret, time.time()), self._find_directory()
+        if key.svc is None:
+            return directory.find_slug(slug or "")  # no service has an empty slug
+        found = directory.find_service(key.svc)
+        if slug is not None and directory.find_slug(slug) != found:
+            raise RefusedPingError(NOT_FOUND)
+        return found
+
+    async def take(self, ping: JobPing, to: PingDestination) -> None:
+        """Return when the bus has a ping. Raises RefusedPingError."""
+        wait_sec = self._pings.take(to.svc, time.monotonic())
+        if wait_sec:
+            raise RefusedPingError(make_rate_limited(wait_sec))
+        await self.writer.write(ping, to)
+
+    def _count_failure(self, client: str) -> None:
+        """Count and log a wrong secret. Raise RefusedPingError if the address has sent too many."""
+        wait_sec = self._failures.take(client, time.monotonic())
+        if wait_sec:
+            raise RefusedPingError(make_rate_limited(wait_sec))
+        log.warning("board.ping_key_refused", client=client)

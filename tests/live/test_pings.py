@@ -1,0 +1,119 @@
+"""Jobs ping the board of a real fleet, in which each agent has a user of its own."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+
+import httpx
+import orjson
+import pytest
+
+from support.rig.process import descendants
+from support.rig.steered_fleet import run_steered_fleet
+from support.waiting import until
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory):
+    with run_steered_fleet(tmp_path_factory.mktemp("pinged")) as fleet:
+        yield fleet
+
+
+def find_process(fleet, *words):
+    """Return the id of the process of the fleet whose command line has all these words."""
+    (found,) = (pid for pid, line in descendants(fleet.up.pid) if all(word in line for word in words))
+    return found
+
+
+def ask(fleet, path):
+    """Return the status of an answer; None while the board does not answer."""
+    with contextlib.suppress(httpx.HTTPError):
+        return httpx.get(fleet.url + path, timeout=5).status_code
+    return None
+
+
+def make_key(fleet, *words):
+    """Make a key that the board knows; return its id and its secret."""
+    secret = fleet.shell.said("token", "create", "test", *words).strip()
+    path = f"/ping/{secret}" if "--ping" in words else f"/ping/{secret}/backup"
+    until(lambda: ask(fleet, f"{path}/log") == 200, 20, "the board to know the key")
+    shown = orjson.loads(fleet.shell.said("token", "list", "--json"))
+    return shown[-1]["id"], secret
+
+
+def test_a_ping_is_a_beat_that_the_healer_hears_and_a_failure_is_missed_at_once(fleet):
+    _, uuid = make_key(fleet, "--ping", "backup")
+    answer = httpx.get(f"{fleet.url}/ping/{uuid}")
+    assert (answer.status_code, answer.text) == (200, "OK")
+    until(lambda: fleet.state("backup") == "up", 10, "the service to be up")
+    assert httpx.post(f"{fleet.url}/ping/{uuid}/3", content="no space left").status_code == 200
+    with fleet.operator() as client:
+        until(
+            lambda: orjson.loads(client.get("health:backup")).get("reason") == "failed",
+            5,
+            "the miss to be said",
+        )
+        assert orjson.loads(client.get("run:backup"))["code"] == 3
+        assert [fields["kind"] for _, fields in client.xrange("pings:backup")][-2:] == ["success", "fail"]
+
+
+def test_a_key_that_is_revoked_or_rotated_is_refused_within_two_seconds(fleet):
+    ident, uuid = make_key(fleet, "--ping", "backup")
+    new = fleet.shell.said("token", "rotate", ident).strip()
+    until(lambda: httpx.get(f"{fleet.url}/ping/{uuid}").status_code == 404, 2, "the old secret to be refused")
+    assert httpx.get(f"{fleet.url}/ping/{new}").status_code == 200
+    fleet.shell.said("token", "revoke", ident)
+    until(lambda: httpx.get(f"{fleet.url}/ping/{new}").status_code == 404, 2, "the key to be refused")
+    assert httpx.get(f"{fleet.url}/ping/{new}").text == "not found"
+
+
+def test_a_board_that_is_killed_under_load_loses_no_acknowledged_ping(fleet):
+    _, secret = make_key(fleet, "--ping-key")
+    acknowledged, is_over = [0] * 4, threading.Event()
+
+    def ping_on(number):
+        with httpx.Client(base_url=fleet.url) as client:
+            while not is_over.is_set():
+                try:
+                    answer = client.post(f"/ping/{secret}/backup/log", content=f"{number}")
+                except httpx.HTTPError:
+                    return
+                acknowledged[number] += answer.status_code == 200
+
+    with fleet.operator() as client:
+        before = client.xinfo_stream("pings:backup")["entries-added"]
+        threads = [threading.Thread(target=ping_on, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        until(lambda: sum(acknowledged) > 200, 20, "some pings")
+        os.kill(find_process(fleet, "services.board"), signal.SIGKILL)
+        is_over.set()
+        for thread in threads:
+            thread.join(10)
+        added = client.xinfo_stream("pings:backup")["entries-added"] - before
+        assert sum(acknowledged) <= added <= sum(acknowledged) + 4
+
+
+def test_no_user_lacks_a_right_and_no_log_has_a_key(fleet):
+    _, uuid = make_key(fleet, "--ping", "backup")
+    assert httpx.get(f"{fleet.url}/ping/{uuid}").status_code == 200
+    assert "errorstat_NOPERM" not in fleet.refused()
+    assert uuid not in fleet.logs()
+
+
+def test_a_bus_that_is_gone_is_503_and_never_ok(fleet):
+    _, uuid = make_key(fleet, "--ping", "backup")
+    with fleet.operator() as client:
+        server = client.info("server")["process_id"]
+    os.kill(server, signal.SIGSTOP)
+    try:
+        begun = time.monotonic()
+        answer = httpx.get(f"{fleet.url}/ping/{uuid}", timeout=15)
+        took_sec = time.monotonic() - begun
+    finally:
+        os.kill(server, signal.SIGCONT)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert took_sec < 6
+    until(lambda: ask(fleet, f"/ping/{uuid}") == 200, 15, "pings to be taken again")
