@@ -10,7 +10,7 @@ from services.board.fleet_reader import FleetReader
 from services.board.history import HistoryBuilder
 from services.board.metrics import BoardMetrics
 from services.board.pings.gate import PingGate
-from services.board.pings.setup import create_ping_desk
+from services.board.pings.setup import create_management, create_ping_desk
 from services.board.recorder import create_recorder
 from services.board.server import open_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
@@ -29,9 +29,10 @@ async def main() -> int:
             me, settings_now, hub, history_now=lambda: past.build(recorder.history, time.time())
         )
         listening = open_socket(me.settings.board_host, me.settings.board_port)
-        app = create_app(Board(me, settings_now, reader, hub, lambda: recorder.history))
+        board = Board(me, settings_now, reader, hub, lambda: recorder.history)
+        app = create_app(board)
         pings = create_ping_desk(me, settings_now)
-        gate = PingGate(app, find_own_names(me.settings), pings, app.responses)
+        gate = PingGate(app, find_own_names(me.settings), pings, app.responses, create_management(board))
         me.task(serve(gate, listening, lambda: hub.max_streams, hub.close), name="http")
         me.task(recorder.run(), name="history")
         me.task(pings.keys.run(), name="ping keys")

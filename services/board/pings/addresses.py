@@ -65,13 +65,15 @@ def _add_ending(secret: str, slug: str | None, ending: list[str]) -> PingAddress
 
 def parse_query(query: bytes) -> dict[str, str]:
     """Return the fields of a query; of two with one name, the last. Raise RefusedPingError for too many."""
-    if not query:
-        return {}
+    return dict(list_fields(query)) if query else {}
+
+
+def list_fields(query: bytes) -> list[tuple[str, str]]:
+    """Return the names and values of a query. Raise RefusedPingError for too many."""
     try:
-        fields = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+        return parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
     except ValueError:
         raise RefusedPingError(BAD_URL) from None
-    return dict(fields)
 
 
 def parse_run_id(fields: dict[str, str]) -> str | None:

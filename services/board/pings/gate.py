@@ -30,6 +30,7 @@ from services.board.pings.bodies import (
     read_body,
 )
 from services.board.pings.desk import PingDesk
+from services.board.pings.management import ManagementApi
 from services.board.pings.other_forms import ALERTMANAGER_PATH, KUMA_PREFIX, find_gatus_key
 from services.board.pings.other_gates import OtherGates, find_client
 
@@ -44,7 +45,8 @@ _OWN_HEADERS: Final = (
 _OWN_NAMES: Final = frozenset(name for name, _ in _OWN_HEADERS)
 _ALL_HEADERS: Final = (*_OWN_HEADERS, *(each for each in HEADERS if each[0] not in _OWN_NAMES))
 _PREFLIGHT: Final = (
-    (b"access-control-allow-methods", b"GET, HEAD, POST, OPTIONS"),
+    (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE, OPTIONS"),
+    (b"access-control-allow-headers", b"X-Api-Key"),
     (b"access-control-max-age", b"600"),
 )
 
@@ -61,11 +63,20 @@ class PingGate:
         names: the host names that requests may have, besides addresses and names below `localhost`.
         desk: finds services and writes pings.
         responses: counts the answers by status.
+        management: the management API of Healthchecks.
     """
 
-    def __init__(self, app: ASGIApp, names: Collection[str], desk: PingDesk, responses: Counter[int]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        names: Collection[str],
+        desk: PingDesk,
+        responses: Counter[int],
+        management: ManagementApi | None = None,
+    ) -> None:
         self._app, self._names, self._desk, self._responses = app, names, desk, responses
         self._others = OtherGates(desk)
+        self.management = management
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -91,6 +102,8 @@ class PingGate:
             return self._answer_ping
         if path.startswith(KUMA_PREFIX):
             return self._others.answer_kuma
+        if self.management is not None and self.management.handles(path):
+            return self.management.answer
         if path == ALERTMANAGER_PATH:
             return self._others.answer_alertmanager
         return self._others.answer_gatus if find_gatus_key(path) is not None else None

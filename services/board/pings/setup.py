@@ -5,11 +5,16 @@ from collections.abc import Callable
 
 from marketswarm.agent import Agent
 from marketswarm.truth import SYSTEM, Truth
+from services.board.audit import AuditLog
+from services.board.board import Board
 from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDirectory
 from services.board.pings.key_ring import KeyRing
+from services.board.pings.management import ManagementApi
 from services.board.pings.writer import PingWriter
 from services.board.settings import BoardEnvironment, BoardSettings
+from services.board.steering import Steering
+from services.board.tokens import TokenVerifier
 
 
 def create_ping_desk(me: Agent[BoardEnvironment], settings_now: Callable[[], BoardSettings]) -> PingDesk:
@@ -28,3 +33,10 @@ def create_ping_desk(me: Agent[BoardEnvironment], settings_now: Callable[[], Boa
     me.on_reseed(lambda _truth: keys.follow(settings_now().settings.pings))
     writer = PingWriter(me.bus, me.boot, lambda work, name: me.task(work, name=name))
     return PingDesk(find_directory, keys, writer)
+
+
+def create_management(board: Board) -> ManagementApi:
+    """Return the management API of a board."""
+    verifier = TokenVerifier(lambda: board.me.bus(SYSTEM))
+    audit = AuditLog(lambda: board.me.bus(SYSTEM))
+    return ManagementApi(board, verifier, Steering(lambda: board.buses, audit, lambda: board.truth))

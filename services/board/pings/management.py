@@ -1,0 +1,248 @@
+"""Answer Healthchecks' management API, versions 1 to 3, where a service can stand for a check.
+
+A client sends a token of the board in `X-Api-Key`: with the scope `write` it is a key for everything, with
+`read` alone a read-only one. Services come from the truth, so a check can't be made, changed or deleted here.
+"""
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from starlette.types import Receive, Scope
+
+from marketswarm.bus import BusError
+from marketswarm.keys import pings_key
+from marketswarm.operator.token import Scope as TokenScope
+from marketswarm.operator.token import Token
+from marketswarm.operator_link import MAX_SILENCE_SEC, NoBusError, create_silence, read_silences
+from marketswarm.pings import PINGS_KEPT, JobPing, parse_pings
+from services.board.alert_log import MAX_PAGE_EVENTS, read_alerts
+from services.board.board import Board, NotReady
+from services.board.pages import AlertQuery
+from services.board.pings.addresses import list_fields
+from services.board.pings.answers import NOT_FOUND, PingAnswer, RefusedPingError
+from services.board.pings.bodies import find_header
+from services.board.pings.checks import (
+    PAUSE_REASON,
+    ApiRoot,
+    find_pause,
+    make_badges,
+    make_check,
+    make_code,
+    make_flips,
+    make_pings,
+    make_unique_key,
+)
+from services.board.pings.directory import fold_name
+from services.board.pings.other_gates import find_client
+from services.board.refusal import RefusedError
+from services.board.snapshot import ServiceSnapshot
+from services.board.steering import Client, Steering
+from services.board.tokens import TokenVerifier
+
+_PATH: Final = re.compile(
+    r"/api/v(?P<version>[123])/(?:(?P<list>checks|channels|badges|status)/"
+    r"|checks/(?P<check>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{40})"
+    r"(?:/(?P<part>pause|resume|pings/|flips/|pings/(?P<n>\d{1,19})/body))?)"
+)
+_JSON: Final = b"application/json"
+_TRUTH_SAYS: Final = "a check is a service of the truth: add, change or delete its section, and seed"
+_READ_ONLY: Final = frozenset({"flips/", None})
+"""What a read-only key may ask of one check."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    """A request whose key is valid: what it asks for, and whose it is."""
+
+    method: str
+    parts: dict[str, str | None]
+    fields: dict[str, str]
+    tags: tuple[str, ...]
+    token: Token
+    client: str
+    root: ApiRoot
+
+
+class ManagementApi:
+    """Answers the requests of one board.
+
+    Args:
+        board: what the board shows.
+        verifier: verifies tokens.
+        steering: sets and ends silences.
+    """
+
+    def __init__(self, board: Board, verifier: TokenVerifier, steering: Steering) -> None:
+        self._board, self._verifier, self._steering = board, verifier, steering
+
+    def handles(self, path: str) -> bool:
+        """Return True if a path belongs to the management API."""
+        return path.startswith("/api/v") and _PATH.fullmatch(path) is not None
+
+    async def answer(self, scope: Scope, _receive: Receive) -> PingAnswer:
+        """Answer a request. Raises RefusedPingError."""
+        match = _PATH.fullmatch(scope["path"])
+        if match is None:
+            raise RefusedPingError(NOT_FOUND)
+        if match["list"] == "status":
+            return PingAnswer(200, b"OK")
+        try:
+            request = await self._identify(scope, match.groupdict())
+            if match["list"]:
+                return await self._answer_list(request)
+            return await self._answer_check(request)
+        except RefusedError as refused:
+            raise RefusedPingError(_make_error(refused.status, refused.reason, refused.retry_sec)) from None
+        except NotReady:
+            raise RefusedPingError(_make_error(503, "the fleet was not read yet", 1.0)) from None
+        except (BusError, NoBusError) as error:
+            raise RefusedPingError(_make_error(503, f"a bus is away: {error}", 5.0)) from None
+
+    async def _identify(self, scope: Scope, parts: dict[str, str | None]) -> _Request:
+        """Return the request with its token. Raises RefusedPingError and RefusedError."""
+        key, client = find_header(scope["headers"], b"x-api-key"), find_client(scope)
+        if not key:
+            raise RefusedPingError(_make_error(401, "missing api key"))
+        try:
+            token = await self._verifier.identify(f"Bearer {key}", client, time.monotonic(), time.time())
+        except RefusedError as refused:
+            if refused.status == 401:
+                raise RefusedPingError(_make_error(401, "wrong api key")) from None
+            raise
+        may_write = TokenScope.WRITE in token.scopes
+        if not may_write and TokenScope.READ not in token.scopes:
+            raise RefusedPingError(_make_error(401, "wrong api key"))
+        root = ApiRoot(
+            f"http://{find_header(scope['headers'], b'host')}", int(parts["version"] or 1), not may_write
+        )
+        fields = list_fields(scope["query_string"])
+        tags = tuple(value for name, value in fields if name == "tag")
+        return _Request(scope["method"], parts, dict(fields), tags, token, client, root)
+
+    async def _answer_list(self, request: _Request) -> PingAnswer:
+        """Answer a request about all checks, channels or badges."""
+        what = request.parts["list"]
+        if request.method != "GET":
+            if what == "checks" and request.method == "POST":
+                return _make_error(403, _TRUTH_SAYS)
+            return PingAnswer(405, b"")
+        services = self._board.snapshot.services
+        if what == "channels":
+            return _make_json({"channels": []})
+        if what == "badges":
+            return _make_json({"badges": make_badges(services, request.root)})
+        wanted = [
+            each
+            for each in services
+            if set(request.tags) <= set(each.tags)
+            and request.fields.get("slug", self._slug_of(each)) == self._slug_of(each)
+        ]
+        return _make_json({"checks": await self._make_checks(wanted, request.root)})
+
+    async def _answer_check(self, request: _Request) -> PingAnswer:
+        """Answer a request about one check."""
+        service, part = self._find_service(request.parts["check"] or ""), request.parts["part"]
+        if request.root.is_readonly and (part not in _READ_ONLY or request.method != "GET"):
+            return _make_error(401, "wrong api key")
+        if part in ("pause", "resume"):
+            if request.method != "POST":
+                return PingAnswer(405, b"")
+            return await self._change_pause(service, request, is_pause=part == "pause")
+        if request.method != "GET":
+            return _make_error(403, _TRUTH_SAYS) if part is None else PingAnswer(405, b"")
+        if part is None:
+            return _make_json((await self._make_checks([service], request.root))[0])
+        if part == "flips/":
+            return await self._answer_flips(service, request)
+        pings = await self._read_pings(service)
+        if part == "pings/":
+            return _make_json({"pings": make_pings(pings, self._code_of(service), request.root)})
+        body = next((ping.body for ping in pings if str(ping.n) == request.parts["n"]), b"")
+        return PingAnswer(200, body, content_type=b"text/plain") if body else NOT_FOUND
+
+    async def _answer_flips(self, service: ServiceSnapshot, request: _Request) -> PingAnswer:
+        """Answer which changes between up and down the alert log has."""
+        now, numbers = time.time(), {}
+        for name in ("seconds", "start", "end"):
+            text = request.fields.get(name)
+            if text is not None and not (text.isascii() and text.isdigit() and len(text) < 16):
+                return PingAnswer(400, b"")
+            numbers[name] = None if text is None else float(text)
+        start = numbers["start"] or 0.0
+        if numbers["seconds"] is not None:
+            start = max(start, now - numbers["seconds"])
+        found = await read_alerts(self._board.buses, AlertQuery(svc=service.svc), MAX_PAGE_EVENTS)
+        end = now + 60.0 if numbers["end"] is None else numbers["end"]
+        return _make_json({"flips": make_flips(found.events, start, end)})
+
+    async def _change_pause(
+        self, service: ServiceSnapshot, request: _Request, *, is_pause: bool
+    ) -> PingAnswer:
+        """Set a silence of a year that stands for a pause, or end those that do."""
+        now, client = time.time(), Client(request.token, request.client)
+        self._verifier.limit(request.token, TokenScope.WRITE, time.monotonic())
+        pauses = find_pause(service.svc, (await read_silences(self._board.buses)).silences.values(), now)
+        if is_pause and not pauses:
+            silence = create_silence(
+                (service.svc,),
+                (),
+                MAX_SILENCE_SEC,
+                author=request.token.name,
+                reason=PAUSE_REASON,
+                now=now,
+            )
+            await self._steering.add_silence(client, silence, now)
+        if not is_pause:
+            if not pauses:
+                return PingAnswer(409, b"check is not paused")
+            for each in pauses:
+                await self._steering.end_silence(client, each.id, now)
+        return _make_json((await self._make_checks([service], request.root))[0])
+
+    async def _make_checks(self, services: list[ServiceSnapshot], root: ApiRoot) -> list[dict[str, Any]]:
+        """Return services as checks; the pings of one alone are read, so a list has no numbers of them."""
+        now, silences = time.time(), (await read_silences(self._board.buses)).silences.values()
+        pings = await self._read_pings(services[0]) if len(services) == 1 else []
+        return [
+            make_check(
+                each, self._code_of(each), root, pings, is_paused=bool(find_pause(each.svc, silences, now))
+            )
+            for each in services
+        ]
+
+    async def _read_pings(self, service: ServiceSnapshot) -> list[JobPing]:
+        """Return the pings of a service, oldest first. Raises BusError."""
+        bus = self._board.me.bus(service.bus)
+        return parse_pings(
+            await bus.ask(bus.client.xrevrange(pings_key(service.svc), count=2 * PINGS_KEPT)) or ()
+        )
+
+    def _find_service(self, text: str) -> ServiceSnapshot:
+        """Return the service with this UUID or unique key. Raises RefusedPingError if there is none."""
+        for each in self._board.snapshot.services:
+            code = self._code_of(each)
+            if text in (str(code), make_unique_key(code)):
+                return each
+        raise RefusedPingError(NOT_FOUND)
+
+    def _code_of(self, service: ServiceSnapshot) -> Any:
+        """Return the UUID of a service."""
+        return make_code(self._board.truth.fleet, service.svc)
+
+    @staticmethod
+    def _slug_of(service: ServiceSnapshot) -> str:
+        """Return the slug of a service."""
+        return fold_name(service.svc)
+
+
+def _make_json(value: Any) -> PingAnswer:
+    """Return an answer with a JSON object."""
+    return PingAnswer(200, orjson.dumps(value), content_type=_JSON)
+
+
+def _make_error(status: int, reason: str, retry_sec: float | None = None) -> PingAnswer:
+    """Return an error as the API has it."""
+    return PingAnswer(status, orjson.dumps({"error": reason}), retry_sec, _JSON)

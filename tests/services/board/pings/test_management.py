@@ -1,0 +1,155 @@
+import hashlib
+import time
+from types import SimpleNamespace
+
+import orjson
+import pytest
+
+from marketswarm.operator.token import Scope
+from marketswarm.operator_link import read_silences
+from marketswarm.operator_link.tokens import create_token, write_token
+from services.board.audit import AuditLog
+from services.board.pings.checks import make_code
+from services.board.pings.management import ManagementApi
+from services.board.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState
+from services.board.steering import Steering
+from services.board.tokens import TokenVerifier
+
+CODE = str(make_code("testing", "backup"))
+
+
+@pytest.fixture
+async def api(rig, truth_of):
+    """The rig of pings with a management API: `backup` is up, `shop_api` is down."""
+    bus, buses = rig.buses["system-redis"], list(rig.buses.values())
+    truth = truth_of({"fleet": "testing", "services": {"backup": {}, "shop_api": {}}})
+    services = (
+        ServiceSnapshot(
+            "backup", ServiceState.UP, "system-redis", 30.0, last_beat_at=1e9, tags=("night", "db")
+        ),
+        ServiceSnapshot("shop_api", ServiceState.DOWN, "system-redis", 30.0, tags=("shop",)),
+    )
+    me = SimpleNamespace(bus=rig.buses.__getitem__)
+    board = SimpleNamespace(me=me, truth=truth, buses=buses, snapshot=FleetSnapshot(1e9, services=services))
+    steering = Steering(lambda: buses, AuditLog(lambda: bus), lambda: truth)
+    rig.gate.management = ManagementApi(board, TokenVerifier(lambda: bus), steering)
+    rig.tokens = {}
+    for scope in Scope:
+        token, text = create_token(scope, [scope], author="kim", now=time.time())
+        await write_token(bus, token)
+        rig.tokens[scope] = str(text)
+    return rig
+
+
+async def ask(api, path, method="GET", *, scope=Scope.WRITE, query=b""):
+    """Return the status and what the JSON of the answer holds."""
+    status, body, _ = await api.ask(path, method, query=query, x_api_key=api.tokens[scope])
+    return status, orjson.loads(body) if body.startswith(b"{") else body
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+async def test_services_are_listed_as_checks(api, version):
+    status, found = await ask(api, f"/api/v{version}/checks/")
+    first, second = found["checks"]
+    assert status == 200
+    assert (first["name"], first["slug"], first["tags"], first["status"]) == (
+        "backup",
+        "backup",
+        "night db",
+        "up",
+    )
+    assert (second["slug"], second["status"], second["timeout"]) == ("shop-api", "down", 30)
+    assert first["last_ping"] == "2001-09-09T01:46:40+00:00"
+    assert first["uuid"] == CODE
+    assert first["pause_url"] == f"http://board.example/api/v{version}/checks/{CODE}/pause"
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        (b"slug=shop-api", ["shop_api"]),
+        (b"tag=night", ["backup"]),
+        (b"tag=night&tag=db", ["backup"]),
+        (b"tag=night&tag=shop", []),
+        (b"slug=nope", []),
+    ],
+)
+async def test_checks_are_filtered_by_slug_and_by_all_tags(api, query, names):
+    _, found = await ask(api, "/api/v3/checks/", query=query)
+    assert [each["name"] for each in found["checks"]] == names
+
+
+async def test_a_key_that_may_only_read_sees_unique_keys_and_no_uuid(api):
+    unique = hashlib.sha1(CODE.replace("-", "")[:16].encode()).hexdigest()  # noqa: S324 - as Healthchecks does
+    _, found = await ask(api, "/api/v3/checks/", scope=Scope.READ)
+    assert (found["checks"][0]["unique_key"], "uuid" in found["checks"][0]) == (unique, False)
+    assert (await ask(api, f"/api/v3/checks/{unique}", scope=Scope.READ))[1]["name"] == "backup"
+    assert (await ask(api, f"/api/v3/checks/{CODE}/pings/", scope=Scope.READ))[0] == 401
+    assert (await ask(api, f"/api/v3/checks/{CODE}/pause", "POST", scope=Scope.READ))[0] == 401
+
+
+async def test_a_check_is_paused_and_resumed_by_a_silence(api):
+    path = f"/api/v3/checks/{CODE}"
+    assert (await ask(api, f"{path}/resume", "POST")) == (409, b"check is not paused")
+    assert (await ask(api, f"{path}/pause", "POST"))[1]["status"] == "paused"
+    assert (await ask(api, f"{path}/pause", "POST"))[1]["status"] == "paused"
+    (silence,) = (await read_silences(list(api.buses.values()))).silences.values()
+    assert (silence.services, silence.author) == (("backup",), "write")
+    assert (await ask(api, f"{path}/resume", "POST"))[1]["status"] == "up"
+    assert await api.buses["system-redis"].client.xlen("board:audit") > 0
+
+
+async def test_pings_are_listed_with_their_durations_and_bodies(api):
+    _, uuid = await api.make_key("backup")
+    await api.ask(f"/ping/{uuid}/start", "POST", b"begin")
+    await api.ask(f"/ping/{uuid}/1")
+    _, found = await ask(api, f"/api/v3/checks/{CODE}/pings/")
+    last, first = found["pings"]
+    assert (last["type"], last["body_url"], first["type"]) == ("fail", None, "start")
+    assert last["duration"] >= 0
+    assert last["n"] > first["n"]
+    status, body = await ask(api, first["body_url"].removeprefix("http://board.example"))
+    assert (status, body) == (200, b"begin")
+    assert (await ask(api, f"/api/v3/checks/{CODE}/pings/{last['n']}/body"))[0] == 404
+    assert (await ask(api, f"/api/v1/checks/{CODE}"))[1]["n_pings"] == 2
+
+
+async def test_flips_are_those_of_the_alert_log(api):
+    bus, now = api.buses["system-redis"].client, time.time()
+    for kind, ts in (("heartbeat_miss", now - 500), ("heartbeat_ok", now - 100)):
+        event = {"type": kind, "svc": "backup", "ts": round(ts, 3), "id": kind, "by": "healer"}
+        await bus.xadd("healer:alerts:log", {"event": orjson.dumps(event)}, id=f"{int(ts * 1000)}-0")
+    _, found = await ask(api, f"/api/v3/checks/{CODE}/flips/")
+    assert [each["up"] for each in found["flips"]] == [1, 0]
+    _, found = await ask(api, f"/api/v3/checks/{CODE}/flips/", query=b"seconds=300")
+    assert [each["up"] for each in found["flips"]] == [1]
+    assert (await ask(api, f"/api/v3/checks/{CODE}/flips/", query=b"seconds=x"))[0] == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "status", "body"),
+    [
+        ("/api/v3/checks/", "POST", 403, "truth"),
+        (f"/api/v3/checks/{CODE}", "POST", 403, "truth"),
+        (f"/api/v3/checks/{CODE}", "DELETE", 403, "truth"),
+        ("/api/v3/checks/3f0c7e62-7f3e-4f0a-9c53-0d6f0b6f3c11", "GET", 404, "not found"),
+        (f"/api/v3/checks/{CODE}/pause", "GET", 405, ""),
+        ("/api/v3/channels/", "GET", 200, '"channels":[]'),
+        ("/api/v3/badges/", "GET", 200, "/badge/tag/night.svg"),
+        ("/api/v3/status/", "GET", 200, "OK"),
+    ],
+)
+async def test_other_requests_are_answered_with_the_reason(api, path, method, status, body):
+    found = await api.ask(path, method, x_api_key=api.tokens[Scope.WRITE])
+    assert (found[0], body in found[1].decode()) == (status, True)
+
+
+async def test_a_request_without_a_valid_key_is_refused_as_by_healthchecks(api):
+    for headers, reason in (({}, "missing api key"), ({"x_api_key": "x" * 32}, "wrong api key")):
+        status, body, _ = await api.ask("/api/v3/checks/", **headers)
+        assert (status, orjson.loads(body)) == (401, {"error": reason})
+
+
+@pytest.mark.parametrize("path", ["/api/v1/services", "/api/v4/checks/", "/api/v1/checks", "/api/v1/fleet"])
+async def test_the_boards_own_api_is_handed_on(api, path):
+    assert (await api.ask(path))[0] == 299
