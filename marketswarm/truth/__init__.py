@@ -27,6 +27,7 @@ from marketswarm.truth.model import (
     find_probe_targets,
 )
 from marketswarm.truth.parse import ParsedTruth, parse_truth
+from marketswarm.truth.schedule import JobRule, Schedule
 
 __all__ = [
     "DEFAULT_TIMEOUT_SEC",
@@ -39,9 +40,11 @@ __all__ = [
     "BusEntry",
     "Changes",
     "Heartbeat",
+    "JobRule",
     "ParsedTruth",
     "ProbeTarget",
     "Problem",
+    "Schedule",
     "Service",
     "Threshold",
     "Truth",

@@ -23,6 +23,7 @@ def check_sections(truth: Truth, findings: Findings) -> None:
     _check_subscriptions(truth, findings)
     _check_buses(truth, findings)
     _check_timeouts(truth, findings)
+    _check_schedules(truth, findings)
     _check_dependencies(truth, findings)
 
 
@@ -130,6 +131,8 @@ def _check_timeouts(truth: Truth, findings: Findings) -> None:
     """
     for svc, service in truth.services.items():
         beat = service.heartbeat
+        if beat.schedule is not None:
+            continue
         has_own_timeout = beat.timeout_sec is not None
         cadence = ("services", HEALER, "threshold", "heartbeat_cadence")
         if findings.has_error_at(
@@ -156,6 +159,33 @@ def _check_timeouts(truth: Truth, findings: Findings) -> None:
             findings.add_warning(
                 where, template % f"below {SAFE_INTERVALS} times" + "one late beat is an alarm; " + remedy
             )
+
+
+def _check_schedules(truth: Truth, findings: Findings) -> None:
+    """Check what a heartbeat says beside its schedule.
+
+    Note an error for an interval or a timeout beside a schedule, for a key that is read with a schedule only,
+    and for a schedule of the healer, which must beat all the time.
+    """
+    for svc, service in truth.services.items():
+        beat = service.heartbeat
+        place = _heartbeat_place(svc, "schedule")
+        if findings.has_error_at(place):
+            continue
+        if beat.schedule is None:
+            for key in ("time_zone", "grace_sec"):
+                if key in beat.said and not findings.has_error_at(_heartbeat_place(svc, key)):
+                    where = _heartbeat_place(svc, key)
+                    findings.add_error(where, "is read with a schedule only: write one, or leave this out")
+            continue
+        for key in ("interval_sec", "timeout_sec"):
+            if key in beat.said:
+                where = _heartbeat_place(svc, key)
+                if not findings.has_error_at(where):
+                    found = f"{getattr(beat, key):g}"
+                    findings.add_error(where, f"{found} beside a schedule, which says when: leave it out")
+        if svc == HEALER:
+            findings.add_error(place, f"{format_value(beat.schedule)}: the healer is no job, it beats")
 
 
 def _check_dependencies(truth: Truth, findings: Findings) -> None:

@@ -21,6 +21,14 @@ from marketswarm.bus_url import find_host_and_name, parse_sentinels
 from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.credentials import is_reference
 from marketswarm.truth.errors import format_hint
+from marketswarm.truth.schedule import (
+    DEFAULT_GRACE_SEC,
+    JobRule,
+    Schedule,
+    ScheduleError,
+    parse_schedule,
+    require_time_zone,
+)
 
 SYSTEM: Final = "system-redis"
 MARKET: Final = "market-redis"
@@ -141,6 +149,43 @@ def _parse_replicas(value: Any) -> int | None:
     return value
 
 
+def _parse_schedule(value: Any) -> str | None:
+    """Return a text that is a cron expression or one of systemd's OnCalendar, or None for None.
+
+    Raises:
+        PydanticCustomError: the value is no such text.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise make_field_error('is not a schedule, such as "0 3 * * *" or "Mon..Fri 18:30"')
+    try:
+        _require_schedule(value)
+    except ScheduleError as error:
+        raise make_field_error(str(error)) from None
+    return value
+
+
+@lru_cache(maxsize=4096)
+def _require_schedule(expression: str) -> None:
+    """Raise ScheduleError unless the expression is a schedule. What is one is checked once."""
+    parse_schedule(expression)
+
+
+def _parse_time_zone(value: Any) -> str:
+    """Return the name of a time zone.
+
+    Raises:
+        PydanticCustomError: the value is no such name.
+    """
+    if not isinstance(value, str):
+        raise make_field_error('is not a time zone, such as "Europe/Berlin"')
+    try:
+        return require_time_zone(value)
+    except ScheduleError as error:
+        raise make_field_error(str(error)) from None
+
+
 def _parse_fleet_name(value: Any) -> str:
     """Return the name of a fleet: 1 to 63 printable characters.
 
@@ -205,6 +250,17 @@ class Heartbeat:
     should be three times as long. Default: the healer's `heartbeat_cadence`. Example: `45`."""
     monitored: StrictBool = True
     """Whether the healer monitors the service. Example: `false`."""
+    schedule: Annotated[str | None, PlainValidator(_parse_schedule)] = None
+    """When a job runs: the five fields of cron, or systemd's OnCalendar. A run is to be reported after each
+    of these times. In place of `interval_sec` and `timeout_sec`. Default: none; the service beats. Example:
+    `"0 3 * * *"`."""
+    time_zone: Annotated[str, PlainValidator(_parse_time_zone)] = "UTC"
+    """The time zone of `schedule`, by its name in the IANA database. Example: `"Europe/Berlin"`."""
+    grace_sec: Seconds = DEFAULT_GRACE_SEC
+    """How long after a scheduled time a run is to be reported at the latest. Example: `1800`."""
+    max_run_sec: Annotated[float | None, PlainValidator(_parse_seconds)] = None
+    """How long a run may take that reported its start; after that it is missed. Also without a `schedule`.
+    Default: any time. Example: `7200`."""
     said: Annotated[tuple[str, ...], PlainValidator(tuple), Field(repr=False)] = dataclasses.field(
         default=(), compare=False, repr=False
     )
@@ -298,7 +354,8 @@ BUS_TIMEOUT_SEC: Final = 10.0
 class Watch:
     """One service that the healer monitors: its bus, channel, interval and timeout (in seconds).
 
-    With `alert_on_failure`, a last beat with an exit code other than 0 is a miss at once.
+    With `alert_on_failure`, a last beat with an exit code other than 0 is a miss at once. `job` is the rule
+    of a job; if that has a schedule, the interval is its longest pause, and the timeout that and its grace.
     """
 
     svc: str
@@ -307,6 +364,7 @@ class Watch:
     interval_sec: float
     timeout_sec: float
     alert_on_failure: bool = False
+    job: JobRule | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,12 +411,35 @@ class Truth:
     def timeout_of(self, svc: str, default_timeout_sec: float = DEFAULT_TIMEOUT_SEC) -> float:
         """Return the silence in seconds after which a service is missed.
 
-        That is its own `timeout_sec`, else the healer's `heartbeat_cadence`, else `default_timeout_sec`. The
-        service need not have a section.
+        That is its own `timeout_sec`, else the healer's `heartbeat_cadence`, else `default_timeout_sec`; for
+        a job with a schedule, the longest pause and its grace. The service need not have a section.
         """
+        job = self.job_of(svc)
+        if job is not None and (silence_sec := job.longest_silence_sec()) is not None:
+            return silence_sec
         service = self.services.get(svc)
         own = service.heartbeat.timeout_sec if service else None
         return own or self.cadence_sec() or default_timeout_sec
+
+    def job_of(self, svc: str) -> JobRule | None:
+        """Return the rule of a job, a service with a schedule or a longest run; None for another one."""
+        service = self.services.get(svc)
+        if service is None or (service.heartbeat.schedule is None and service.heartbeat.max_run_sec is None):
+            return None
+        beat = service.heartbeat
+        schedule = None if beat.schedule is None else Schedule(beat.schedule, beat.time_zone)
+        return JobRule(schedule, beat.grace_sec, beat.max_run_sec)
+
+    def interval_of(self, svc: str) -> float:
+        """Return the seconds from one beat of a service to the next; for a job, its longest pause.
+
+        Raises:
+            KeyError: the truth has no section for the service.
+        """
+        job = self.job_of(svc)
+        if job is not None and job.schedule is not None:
+            return job.schedule.longest_pause_sec()
+        return self.services[svc].heartbeat.interval_sec
 
     def cadence_sec(self) -> float | None:
         """Return the healer's `heartbeat_cadence` in seconds; None if the truth does not set it."""
@@ -396,9 +477,10 @@ class Truth:
                 svc,
                 self.bus_of(svc),
                 beat.channel,
-                beat.interval_sec,
+                self.interval_of(svc),
                 self.timeout_of(svc, default_timeout_sec),
                 service.alert_on_failure,
+                self.job_of(svc),
             )
             for svc, service in self.services.items()
             if svc != HEALER and (beat := service.heartbeat).monitored

@@ -45,6 +45,7 @@ from marketswarm.truth.model import (
     SYSTEM,
     BusEntry,
     FleetName,
+    Heartbeat,
     Service,
     Truth,
     Version,
@@ -253,7 +254,7 @@ _SERVICE_KEYS: Final = tuple(Service.__dataclass_fields__)
 _BUS_KEYS: Final = ("url",)
 # the parts of a service in which an unknown key is an error; in the section itself it is a warning
 _STRICT_KEYS: Final = {
-    "heartbeat": ("channel", "interval_sec", "redis_url", "timeout_sec", "monitored"),
+    "heartbeat": tuple(name for name in Heartbeat.__dataclass_fields__ if name != "said"),
     "threshold": ("heartbeat_cadence", "bus_timeout_sec"),
     "access_points": ("subscribe_to", "publish_to"),
 }

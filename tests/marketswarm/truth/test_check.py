@@ -4,9 +4,11 @@
 import json
 from typing import Any
 
+import orjson
 import pytest
 
-from marketswarm.truth import TruthError, parse_truth
+from marketswarm.truth import JobRule, Schedule, TruthError, parse_truth
+from marketswarm.truth.parse import check_document
 
 
 def one(**section: Any) -> dict[str, Any]:
@@ -193,7 +195,7 @@ MISTAKES = [
         "a heartbeat key from nowhere",
         beat(zzz=10),
         [
-            "services.rss_agg.heartbeat.zzz: is not a known key (known: channel, interval_sec, redis_url, timeout_sec, monitored)"
+            "services.rss_agg.heartbeat.zzz: is not a known key (known: channel, interval_sec, redis_url, timeout_sec, monitored, schedule, time_zone, grace_sec, max_run_sec)"
         ],
     ),
     (
@@ -323,7 +325,7 @@ MISTAKES = [
         one(heartbeat={"token": "hunter2"}),
         [
             'services.rss_agg.heartbeat.token: a secret in plain text: write "env:NAME" here and set NAME in the environment',
-            "services.rss_agg.heartbeat.token: is not a known key (known: channel, interval_sec, redis_url, timeout_sec, monitored)",
+            "services.rss_agg.heartbeat.token: is not a known key (known: channel, interval_sec, redis_url, timeout_sec, monitored, schedule, time_zone, grace_sec, max_run_sec)",
         ],
     ),
     (
@@ -749,3 +751,54 @@ def test_the_lines_come_in_the_order_of_the_document():
         "services.b.heartbeat",
         "services.a.heartbeat",
     ]
+
+
+# -- schedules of jobs
+
+
+def job(**heartbeat) -> dict:
+    return {"services": {"backup": {"heartbeat": {"schedule": "0 3 * * *", **heartbeat}}}}
+
+
+@pytest.mark.parametrize(
+    ("document", "problem"),
+    [
+        (job(interval_sec=10), "interval_sec: 10 beside a schedule, which says when: leave it out"),
+        (job(timeout_sec=90), "timeout_sec: 90 beside a schedule, which says when: leave it out"),
+        (job(schedule="61 * * * *"), 'schedule: "61 * * * *" is not a cron expression: bad minute'),
+        (job(schedule=5), "schedule: 5 is not a schedule, such as"),
+        (job(schedule="@daily"), 'is not a schedule: write "daily" or "hourly"'),
+        (job(time_zone="Europe/Berln"), '"Europe/Berln" is not a time zone (did you mean "Europe/Berlin"?)'),
+        (job(time_zone=1), "time_zone: 1 is not a time zone"),
+        (job(grace_sec=0), "grace_sec: 0 is not a positive number of seconds"),
+        (job(max_run_sec="2h"), 'max_run_sec: "2h" is not a positive number of seconds'),
+        (job(scedule="x"), 'scedule: is not a known key (did you mean "schedule"?)'),
+        ({"services": {"a": {"heartbeat": {"grace_sec": 5}}}}, "grace_sec: is read with a schedule only"),
+        ({"services": {"a": {"heartbeat": {"time_zone": "UTC"}}}}, "time_zone: is read with a schedule only"),
+        ({"services": {"healer": {"heartbeat": {"schedule": "daily"}}}}, "the healer is no job, it beats"),
+    ],
+)
+def test_what_is_wrong_with_a_job_is_said_with_path_value_and_remedy(document, problem):
+    checked = check_document(orjson.dumps(document))
+    assert len(checked.errors) == 1
+    assert problem in str(checked.errors[0])
+
+
+def test_a_job_is_watched_with_what_follows_from_its_schedule():
+    truth = check_document(orjson.dumps(job(grace_sec=600, max_run_sec=60))).truth
+    (watch,) = truth.watched()
+    assert watch.job == JobRule(Schedule("0 3 * * *"), 600.0, 60.0)
+    assert (watch.interval_sec, watch.timeout_sec) == (86_400.0, 87_000.0)
+    assert truth.timeout_of("backup") == watch.timeout_sec
+
+
+def test_a_longest_run_needs_no_schedule():
+    checked = check_document(orjson.dumps({"services": {"a": {"heartbeat": {"max_run_sec": 60}}}}))
+    assert not checked.errors
+    (watch,) = checked.truth.watched()
+    assert (watch.job, watch.interval_sec, watch.timeout_sec) == (JobRule(max_run_sec=60.0), 10.0, 30.0)
+
+
+def test_a_job_gets_no_warning_about_short_timeouts():
+    checked = check_document(orjson.dumps(job()))
+    assert (checked.errors, checked.warnings) == ((), ())

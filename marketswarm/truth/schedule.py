@@ -1,0 +1,188 @@
+"""Schedules of jobs: cron expressions and systemd's OnCalendar, in a time zone. Pure.
+
+A text of five fields is a cron expression, any other an OnCalendar expression. Both are evaluated as the
+program that starts the job does it, also in the nights in which clocks change: a cron job at 02:30 runs once
+in each of them (Debian's cron starts one that would fall into the skipped hour right after it), one with a
+star as its hour follows the elapsed time; a systemd timer leaves the skipped hour out.
+
+All times are epoch seconds.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import islice, pairwise
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+from cronsim import CronSim, CronSimError
+
+from marketswarm.truth.errors import format_hint
+
+CRON_FIELDS: Final = 5
+MAX_SCHEDULE_CHARS: Final = 200
+DAY_SEC: Final = 86_400.0
+HOUR_SEC: Final = 3600.0
+DEFAULT_GRACE_SEC: Final = 3600.0
+REFERENCE: Final = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
+"""The time from which pauses are measured: two readers of one truth must find the same ones."""
+_MEASURED_RUNS: Final = 40
+_MEASURED_DAYS: Final = 366
+_CLOSE_DAYS: Final = 35
+_FAR_STEP_DAYS: Final = 15
+_MAX_SPAN_SEC: Final = 10 * 366 * DAY_SEC
+_MAX_SKIPPED: Final = 10_000  # runs of the repeated hour that a start in its second pass is past already
+
+
+class ScheduleError(ValueError):
+    """A text is no schedule, or no time zone. The message follows the text: `is not …`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a job is to run: an expression and the name of its time zone.
+
+    Make one by `parse_schedule`; then its methods raise nothing.
+    """
+
+    expression: str
+    time_zone: str = "UTC"
+
+    def runs_after(self, after: float) -> Iterator[float]:
+        """Yield the scheduled times after `after`, in order."""
+        try:
+            last = after
+            skipped = 0
+            zone = UTC if self.time_zone == "UTC" else ZoneInfo(self.time_zone)  # UTC is the faster one
+            for found in _iterate(self.expression, datetime.fromtimestamp(after, zone)):
+                at = found.timestamp()
+                if at > last:
+                    yield at
+                    last, skipped = at, 0
+                elif (skipped := skipped + 1) > _MAX_SKIPPED:
+                    return
+        except (OverflowError, OSError, ValueError):  # past the last year that can be expressed
+            return
+
+    def next_run(self, after: float) -> float | None:
+        """Return the first scheduled time after `after`; None if there is none any more."""
+        return next(self.runs_after(after), None)
+
+    def longest_pause_sec(self) -> float:
+        """Return the longest time from one run to the next, or some more; it is the same at any time."""
+        return _measure_longest_pause(self)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRule:
+    """When the runs of a job are to be reported.
+
+    With a `schedule`, a run is to be reported within `grace_sec` seconds of each scheduled time. With
+    `max_run_sec`, a run is to end within so many seconds of its start.
+    """
+
+    schedule: Schedule | None = None
+    grace_sec: float = DEFAULT_GRACE_SEC
+    max_run_sec: float | None = None
+
+    def longest_silence_sec(self) -> float | None:
+        """Return the longest time without a report, in seconds, of a job that is well.
+
+        Return None without a schedule.
+        """
+        return None if self.schedule is None else self.schedule.longest_pause_sec() + self.grace_sec
+
+
+def parse_schedule(expression: str, time_zone: str = "UTC") -> Schedule:
+    """Return the schedule of an expression in a time zone.
+
+    Raises:
+        ScheduleError: the expression is none, or has no two runs.
+    """
+    if not 0 < len(expression) <= MAX_SCHEDULE_CHARS or not expression.isprintable():
+        raise ScheduleError('is not a schedule, such as "0 3 * * *" or "Mon..Fri 18:30"')
+    schedule = Schedule(expression, time_zone)
+    try:
+        _iterate(expression, datetime.fromtimestamp(REFERENCE, UTC))
+    except ScheduleError:
+        raise
+    except (ValueError, AssertionError):
+        raise ScheduleError("is not a schedule") from None
+    if len(list(islice(Schedule(expression).runs_after(REFERENCE), 2))) < 2:
+        raise ScheduleError("is a schedule that never comes round")
+    return schedule
+
+
+def require_time_zone(name: str) -> str:
+    """Return the name of a time zone of the IANA database.
+
+    Raises:
+        ScheduleError: there is no such zone; the message names the nearest one.
+    """
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        hint = format_hint(name, sorted(available_timezones())) if len(name) <= MAX_SCHEDULE_CHARS else ""
+        remedy = hint if "did you mean" in hint else ', such as "Europe/Berlin"'
+        raise ScheduleError(f"is not a time zone{remedy}") from None
+    return name
+
+
+def _iterate(expression: str, start: datetime) -> Iterator[datetime]:
+    """Return the iterator of the library that knows the expression. Raise ScheduleError if none does."""
+    fields = expression.split()
+    if len(fields) == CRON_FIELDS:
+        try:
+            return CronSim(expression, start)
+        except CronSimError as error:
+            raise ScheduleError(f"is not a cron expression: {str(error).lower()}") from None
+    # most fleets have no such schedule, and each agent would pay for it
+    from oncalendar import BaseIterator, OnCalendarError  # noqa: PLC0415 - see above
+
+    if expression.startswith("@"):
+        raise ScheduleError('is not a schedule: write "daily" or "hourly", as systemd does, without an @')
+    try:
+        return BaseIterator(expression, start)
+    except OnCalendarError as error:
+        if len(fields) > 1 and _is_time_zone(fields[-1]):
+            raise ScheduleError("names a time zone: write that as time_zone") from None
+        raise ScheduleError(
+            f"is neither a cron expression of five fields nor one of systemd's OnCalendar:"
+            f" {str(error).lower()}"
+        ) from None
+
+
+def _is_time_zone(name: str) -> bool:
+    """Return True if `name` is a time zone."""
+    try:
+        require_time_zone(name)
+    except ScheduleError:
+        return False
+    return True
+
+
+@lru_cache(maxsize=4096)
+def _measure_longest_pause(schedule: Schedule) -> float:
+    """Return the longest pause of the first runs, or of a year if they are closer together.
+
+    For the rest of that year some midnights are followed to their next run: each one for five weeks, then
+    two a month. A pause that includes such a midnight began after the one before it. All this is measured
+    in UTC, which is fast; a night in which clocks change makes a pause an hour longer.
+    """
+    plain = Schedule(schedule.expression)
+    runs = [REFERENCE]
+    for at in islice(plain.runs_after(REFERENCE), _MEASURED_RUNS):
+        runs.append(at)
+        if at - REFERENCE > _MAX_SPAN_SEC:
+            break
+    longest_sec = max((later - earlier for earlier, later in pairwise(runs[1:])), default=_MAX_SPAN_SEC)
+    day = int((runs[-1] - REFERENCE) // DAY_SEC)
+    while day < _MEASURED_DAYS:
+        midnight = REFERENCE + day * DAY_SEC
+        step = 1 if day < _CLOSE_DAYS else _FAR_STEP_DAYS
+        following = plain.next_run(midnight)
+        if following is not None and following - midnight > longest_sec:
+            longest_sec = following - midnight + step * DAY_SEC
+        day += step
+    return longest_sec + (HOUR_SEC if schedule.time_zone != "UTC" and longest_sec >= HOUR_SEC else 0.0)
