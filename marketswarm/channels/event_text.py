@@ -19,6 +19,11 @@ LATE_SEC: Final = 60.0
 
 _MISS_REASONS: Final = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
 """Words for the reason of a miss."""
+_JOB_MISSES: Final = {
+    "overdue": ("{} is overdue", "no run was reported by its deadline"),
+    "never_ended": ("{} never ended", "its run started, and did not end within its longest time"),
+}
+"""By the reason of a miss of a job, the title and the beginning of the text."""
 
 
 def make_event_message(event: Event, raw: bytes, now: float, fleet: str = "") -> Message:
@@ -64,9 +69,8 @@ def format_seconds(value: float | None) -> str:
 def describe_event(event: Event) -> tuple[str, str]:
     """Return the title of an event's message, and the first line of its text."""
     svc, kind = event.svc, event.type
-    if kind is Kind.HEARTBEAT_MISS and event.reason == "failed":
-        code = "" if event.exit_code is None else f" with exit code {event.exit_code}"
-        return f"{svc} failed", f"its command ended{code}"
+    if kind is Kind.HEARTBEAT_MISS and (event.reason == "failed" or event.reason in _JOB_MISSES):
+        return _describe_run_miss(event)
     if kind in (Kind.HEARTBEAT_MISS, Kind.HEALER_MISS):
         text = f"no beat for {format_seconds(event.late_sec)}{_MISS_REASONS.get(event.reason or '', '')}"
         text += f" (timeout {format_seconds(event.timeout_sec)})"
@@ -92,6 +96,16 @@ def describe_event(event: Event) -> tuple[str, str]:
         return f"{_RECOVERY_TITLES[kind].format(svc)}", f"after {format_seconds(event.down_sec)}"
     title, text = _DEFAULT_WORDS[kind]
     return title.format(svc), text
+
+
+def _describe_run_miss(event: Event) -> tuple[str, str]:
+    """Return the title and the text of a miss that is about a run of a job or of a command."""
+    if event.reason == "failed":
+        code = "" if event.exit_code is None else f" with exit code {event.exit_code}"
+        return f"{event.svc} failed", f"its command ended{code}"
+    title, text = _JOB_MISSES[event.reason or ""]
+    last = "no run ever" if event.since is None else f"no run for {format_seconds(event.late_sec)}"
+    return title.format(event.svc), f"{text}; {last}"
 
 
 _OPENING: Final = frozenset(

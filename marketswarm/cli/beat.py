@@ -21,7 +21,7 @@ from marketswarm.agent.truth_source import (
     find_truth_buses,
     read_first_valid,
 )
-from marketswarm.beat import Sender, Status
+from marketswarm.beat import RunReport, Sender, Status
 from marketswarm.beat import encode_beat as make_beat
 from marketswarm.bus import WITHIN_SEC, Bus, BusError, find_bus_url
 from marketswarm.cli import event_loop, output
@@ -30,7 +30,7 @@ from marketswarm.cli.options import DATA, Data, Svc, parse_duration, require_ser
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import heartbeat_channel, last_beat_key
 from marketswarm.settings import CommonSettings, read_settings
-from marketswarm.truth import SYSTEM, Truth
+from marketswarm.truth import SYSTEM, JobRule, Truth
 
 _MIN_EVERY_SEC: Final = 0.05
 _DEFAULT_INTERVAL_SEC: Final = 10.0
@@ -81,7 +81,8 @@ class BeatDestination:
     """Hold the bus, the channel and the interval of one service's beats, by the truth.
 
     `known` is False for a service that the truth does not name: its beats have the defaults, and no healer
-    watches it. `alert_on_failure` is True if the healer is to alert on a failed run at once.
+    watches it. `alert_on_failure` is True if the healer is to alert on a failed run at once; `job` is the
+    rule of a job.
     """
 
     bus: str
@@ -90,6 +91,7 @@ class BeatDestination:
     timeout_sec: float
     known: bool
     alert_on_failure: bool = False
+    job: JobRule | None = None
 
 
 def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) -> BeatDestination:
@@ -102,10 +104,11 @@ def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) 
         return BeatDestination(
             truth.bus_of(svc),
             section.heartbeat.channel,
-            section.heartbeat.interval_sec,
+            truth.interval_of(svc),
             timeout_sec,
             known=True,
             alert_on_failure=section.alert_on_failure,
+            job=truth.job_of(svc),
         )
     for watch in truth.watched(default_timeout_sec) if truth else ():
         if watch.svc == svc:
@@ -160,8 +163,11 @@ class BeatSender:
         every_sec: float | None = None,
         exit_code: int | None = None,
         within_sec: float = WITHIN_SEC,
+        *,
+        run: RunReport | None = None,
+        rid: str | None = None,
     ) -> int:
-        """Publish one beat; return how many subscribers received it.
+        """Publish one beat, perhaps a report about a run; return how many subscribers received it.
 
         Raises BusError if the bus did not take it, and Exit, code 2, if the bus's URL is not known.
         """
@@ -176,12 +182,16 @@ class BeatSender:
             detail=detail,
             every=every_sec,
             exit_code=exit_code,
+            run=run,
+            rid=rid,
             sender=self._sender,
         )
         bus = self._find_answering_bus()
         pipe = bus.pipeline()
         pipe.publish(self.destination.channel, payload)
-        if status == "stopping":  # this beat must not extend the life of the key, which measures silence
+        if run not in (None, "ended"):  # no sign of life: the key keeps the last one
+            pipe.ping()
+        elif status == "stopping":  # this beat must not extend the life of the key, which measures silence
             pipe.set(last_beat_key(self.svc), payload, xx=True, keepttl=True)
         else:
             pipe.set(last_beat_key(self.svc), payload, px=max(1, round(2000 * self.destination.timeout_sec)))

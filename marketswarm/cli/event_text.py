@@ -12,6 +12,10 @@ from marketswarm.text import escape_text, format_duration
 
 _BAD, _GOOD, _NOTE = "✗", "✓", "·"
 _MISS_REASONS = {"stopped": ", after it said goodbye", "never_seen": ", none ever"}
+_JOB_MISSES = {
+    "overdue": "is overdue: no run was reported by its deadline",
+    "never_ended": "never ended: its run started, and did not end within its longest time",
+}
 
 _Event = Mapping[str, Any]
 _Text = tuple[str, str]  # the mark and the sentence
@@ -75,11 +79,21 @@ def _describe_silence(what: str) -> Callable[[_Event], _Text]:
             code = event.get("exit_code")
             ended = f" with exit code {code}" if isinstance(code, int) else ""
             return _BAD, f"{event.get('svc')} failed: its command ended{ended}"
+        if event.get("reason") in _JOB_MISSES:
+            return (
+                _BAD,
+                f"{event.get('svc')} {_JOB_MISSES[str(event.get('reason'))]}{_format_last_run(event)}",
+            )
         reason = _MISS_REASONS.get(str(event.get("reason")), "")
         late, timeout = format_seconds(event.get("late_sec")), format_seconds(event.get("timeout_sec"))
         return _BAD, f"{event.get('svc')} is {what}: no beat for {late}{reason} (timeout {timeout})"
 
     return describe
+
+
+def _format_last_run(event: _Event) -> str:
+    """Return how long ago the last run of a job was reported, as the end of a sentence."""
+    return f"; no run for {format_seconds(event.get('late_sec'))}" if "since" in event else "; no run ever"
 
 
 def _describe_recovery(event: _Event) -> _Text:

@@ -31,6 +31,7 @@ from typing import Annotated, Any, Final
 import orjson
 import typer
 
+from marketswarm.beat import RunReport
 from marketswarm.bus import BusError
 from marketswarm.cli import event_loop
 from marketswarm.cli.beat import BeatSender, print_unknown_service
@@ -47,6 +48,7 @@ _GOODBYE_SEC: Final = 1.0  # the longest wait for the last beat
 _SHORT_GOODBYE_SEC: Final = 0.25  # when the bus did not take the beat before it either
 _SUCCESS_BEAT_SEC: Final = 10.0  # longer: without the one beat of a success there will be a miss
 _RETRY_SEC: Final = 0.5
+_START_RETRY_SEC: Final = 10.0  # from one attempt to report the start of a job's run to the next
 _NO_ANSWER: Final = "no answer in time"
 _FORWARDED_SIGNALS: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH")
 _TERMINAL_SIGNALS: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH)  # to the child and to us
@@ -254,13 +256,18 @@ def _run_command(command: list[str], limit_sec: float | None, started: Callable[
 
 
 class _BeatReporter:
-    """Send beats from `begin` to `end`, then a last beat with the command's outcome."""
+    """Send beats from `begin` to `end`, then a last beat with the command's outcome.
+
+    For a job, report the start and the end of the run instead; with a schedule, there are no other beats.
+    """
 
     def __init__(self, sender: BeatSender) -> None:
         self._sender = sender
         self._ended = threading.Event()
         self._trouble: str | None = None
         self._run: CommandRun | None = None
+        self._rid = secrets.token_hex(8)
+        self._start_is_reported = False
         self._started = False  # False for a command that could not be started: it has no beats
         self._thread = _make_thread(self._report)
 
@@ -272,13 +279,16 @@ class _BeatReporter:
     def end(self, run: CommandRun) -> str | None:
         """Report the outcome of the command; return why that failed, or None.
 
-        Wait for the last beat at most _GOODBYE_SEC.
+        Wait for the last beat at most _GOODBYE_SEC; for that of a job _SUCCESS_BEAT_SEC.
         """
         self._run = run
         self._ended.set()
         if not self._started:
             self._thread.start()
-        self._thread.join(_GOODBYE_SEC if self._trouble is None else _SHORT_GOODBYE_SEC)
+        if self._sender.destination.job is not None:
+            self._thread.join(_SUCCESS_BEAT_SEC)
+        else:
+            self._thread.join(_GOODBYE_SEC if self._trouble is None else _SHORT_GOODBYE_SEC)
         return self._trouble or (_NO_ANSWER if self._thread.is_alive() else None)
 
     async def _report(self) -> None:
@@ -286,17 +296,35 @@ class _BeatReporter:
         due = time.monotonic()
         while self._started:
             self._trouble = await _catch_trouble(self._beat(), self._sender)
-            interval_sec = self._sender.destination.interval_sec
+            interval_sec = self._choose_pause_sec()
             due = max(due + interval_sec, time.monotonic())
             if await asyncio.to_thread(self._ended.wait, due - time.monotonic()):
                 break
-        self._sender.forget_failures()
-        self._trouble = await _catch_trouble(self._report_end(), self._sender)
+        until = time.monotonic() + _SUCCESS_BEAT_SEC - _RETRY_SEC
+        while True:
+            self._sender.forget_failures()
+            self._trouble = await _catch_trouble(self._report_end(), self._sender)
+            is_job = self._sender.destination.job is not None
+            if self._trouble is None or not is_job or time.monotonic() > until:
+                return
+            await asyncio.sleep(_RETRY_SEC)
+
+    def _choose_pause_sec(self) -> float:
+        """Return the seconds to the next beat, or to the next attempt to report the start of a run."""
+        to = self._sender.destination
+        if to.job is not None and not self._start_is_reported:
+            return min(_START_RETRY_SEC, to.interval_sec)
+        return to.interval_sec
 
     async def _beat(self) -> None:
-        """Send one beat to the destination that the truth names now."""
+        """Send one beat to the destination that the truth names now; of a job, report the start first."""
         await self._sender.refresh_truth()
-        await self._sender.publish(every_sec=self._sender.destination.interval_sec)
+        to = self._sender.destination
+        if to.job is not None and not self._start_is_reported:
+            await self._sender.publish(run="started", rid=self._rid)
+            self._start_is_reported = True
+        if to.job is None or to.job.schedule is None:
+            await self._sender.publish(every_sec=to.interval_sec)
 
     async def _report_end(self) -> None:
         """Send the last beat with the outcome and store the run. Raises BusError or Exit.
@@ -304,12 +332,17 @@ class _BeatReporter:
         For a command that could not be started, send it only if the truth wants an alert on failure.
         """
         assert self._run is not None  # noqa: S101 - `end` sets it first
-        if self._started:
-            await self._sender.publish("stopping", self._run.said, exit_code=self._run.code)
-        else:
+        run = self._run
+        if not self._started:
             await self._sender.refresh_truth()
-            await _report_failure(self._sender, self._run)
-        await _store_run(self._sender, self._run)
+        if self._sender.destination.job is not None:
+            report: RunReport = "ended" if run.ok else "failed"
+            await self._sender.publish(detail=run.said, exit_code=run.code, run=report, rid=self._rid)
+        elif self._started:
+            await self._sender.publish("stopping", run.said, exit_code=run.code)
+        else:
+            await _report_failure(self._sender, run)
+        await _store_run(self._sender, run)
 
 
 class _SuccessReporter:

@@ -60,6 +60,7 @@ class ListeningClock:
         "accepted_at",
         "gap_end",
         "gaps",
+        "listening_since",
         "proof",
         "proven",
         "round_trip_sec",
@@ -76,6 +77,7 @@ class ListeningClock:
         self.sessions = 0
         self.turns = 0  # how often a gap began, or the listener caught up after one
         self.round_trip_sec = 0.0
+        self.listening_since = start.mono  # when the last gap ended, in monotonic seconds
         self.proof = start  # the last moment at which this bus was known to be heard
         self.accepted_at: Moment | None = None  # when the bus last took a canary, heard or not
         self.stalled_sec = 0.0  # how long the listener itself did not run since `proof`
@@ -190,7 +192,7 @@ class ListeningClock:
         if self._anchor is not None and (skipped or self.round_trip_sec > OVERDUE_SEC):
             self._begin_gap()
         if self._anchor is None:
-            self._anchor = now.mono
+            self._anchor = self.listening_since = now.mono
             self.gap_end = self.proven
             return True
         if sent_at > self._anchor:

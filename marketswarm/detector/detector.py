@@ -188,6 +188,7 @@ class Detector:
         bus = self.buses[watch.bus]
         running = bus.clock.read(now.mono)
         service = WatchedService(watch, bus, running)
+        service.begin_job(now)
         service.set_restoring(waits=self.is_restoring if old is None else old.is_restoring)
         if old is not None:
             old.confirm()
@@ -324,7 +325,7 @@ class Detector:
                 verdicts.append(verdict)
             running = bus.clock.read(now.mono)
             if not self.is_restoring:
-                suspects += self._find_suspects(bus, running)
+                suspects += self._find_suspects(bus, running, now)
                 verdicts += self.observer.due_verdicts(bus, now)
             if bus.clock.is_listening and not self.is_restoring:
                 wake_in_sec = 0.0 if bus.has_more_due else min(wake_in_sec, bus.wheel.next_due() - running)
@@ -332,7 +333,7 @@ class Detector:
                     canary_buses.append(bus.name)
         return Tick(tuple(verdicts), tuple(suspects), tuple(canary_buses), max(0.0, wake_in_sec))
 
-    def _find_suspects(self, bus: WatchedBus, running: float) -> list[Suspect]:
+    def _find_suspects(self, bus: WatchedBus, running: float, now: Moment) -> list[Suspect]:
         """Return the services of a bus whose deadline has provably passed, 2000 at most.
 
         Mark them as suspects.
@@ -348,6 +349,7 @@ class Detector:
             if service.is_dropped or service.channel_refused_at is not None or service.state is State.DOWN:
                 continue
             self.confirm(service)
+            service.evaluate_job(now)
             if (due := service.due()) > running:
                 if not service.is_silence_saved and service.silence_save_at() <= running:
                     service.mark_silence_saved()
@@ -382,6 +384,8 @@ class Detector:
             service.bus.schedule(service)
             self.counts.unheard += 1
             return unheard
+        if stored is None or stored.age_sec is None:
+            service.note_no_witness(now)
         if service.due() > service.bus.clock.proven:
             service.bus.schedule(service)
             return None
@@ -516,6 +520,8 @@ class Detector:
 def _allow_channel(service: WatchedService, now: Moment) -> Verdict:
     """Let a service be evaluated again, and return the verdict that it is watchable."""
     since = service.allow_channel(service.bus.clock.read(now.mono))
+    if service.job is not None:
+        service.job.note_unheard_until(now)
     service.bus.schedule(service)
     return _make_watch_verdict(service.watch.svc, State.UP, now, service=service, since=since)
 

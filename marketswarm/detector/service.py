@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from marketswarm.beat import Beat, parse_beat, parse_sender
 from marketswarm.detector.clock import Moment
+from marketswarm.detector.job import Job
 from marketswarm.detector.verdict import (
     TRANSITIONS,
     LastBeat,
@@ -99,6 +100,7 @@ class WatchedService:
         "is_restoring",
         "is_silence_saved",
         "is_suspect",
+        "job",
         "last_beat",
         "last_boot",
         "last_unheard",
@@ -128,6 +130,7 @@ class WatchedService:
         self.failed_at: float | None = None  # when it said that it failed, if the truth wants an alert then
         self.exit_code: int | None = None  # of that failure
         self.last_unheard: HeardAt | None = None  # the last beat that only `beat:<svc>` knew
+        self.job: Job | None = None  # its runs, if it is a job
         self.channel_refused_at: Moment | None = None  # since when the bus refuses its channel to the healer
         # where it stands in the detector
         self.is_suspect = False  # its `beat:<svc>` is being read
@@ -157,8 +160,13 @@ class WatchedService:
         """Return when, by the listening clock, the service may be declared down.
 
         Every gap grants a warm-up, but one silence never gets more than one warm-up in all. A service that
-        reported a failure is due at once, if the truth asks for an alert on that.
+        reported a failure is due at once, if the truth asks for an alert on that. Of a job the runs count.
         """
+        due = self._silence_due() if self.job is None else self._job_due(self.job)
+        return due if self.failed_at is None else min(due, self.failed_at)
+
+    def _silence_due(self) -> float:
+        """Return when the silence of the service is too long."""
         timeout_sec, warm_up_sec = self.watch.timeout_sec, self.warm_up_sec
         grace = self.bus.clock.gap_end + warm_up_sec
         if self.last_beat is None:
@@ -167,8 +175,33 @@ class WatchedService:
             due = min(
                 max(self.last_beat.at + timeout_sec, grace), self.last_beat.at + timeout_sec + warm_up_sec
             )
-        due = max(due, self.not_due_before)
-        return due if self.failed_at is None else min(due, self.failed_at)
+        return max(due, self.not_due_before)
+
+    def _job_due(self, job: Job) -> float:
+        """Return when a run is overdue or has taken too long; without a schedule, the silence counts, too.
+
+        While a run is under way that has a longest time, the schedule waits for its end.
+        """
+        run_due = job.run_due_at()
+        if job.rule.schedule is None:
+            return min(self._silence_due(), run_due)
+        return job.due_at if run_due == inf else run_due
+
+    def begin_job(self, now: Moment) -> None:
+        """Watch the runs of the service from now on, if it is a job."""
+        if self.watch.job is not None:
+            self.job = Job(self.watch.job, HeardAt(self.watched_since, now.mono, now.wall))
+
+    def evaluate_job(self, now: Moment) -> None:
+        """Compute anew by when a run is to be reported, if the service is a job."""
+        if self.job is not None:
+            self.job.evaluate(self.bus.clock, now)
+
+    def note_no_witness(self, now: Moment) -> None:
+        """Note that `beat:<svc>` shows nothing about the runs of a job."""
+        if self.job is not None:
+            self.job.note_no_witness()
+            self.job.evaluate(self.bus.clock, now)
 
     def silence_sec(self, now: float) -> float:
         """Return the seconds without a beat at `now`; if it never beat, the seconds since it is watched."""
@@ -186,6 +219,8 @@ class WatchedService:
             return inf
         if self.state is State.DOWN:
             return inf
+        if self.job is not None:
+            return min(self.due(), self.job.look_at)
         if self.payload is not self.parsed_payload and self.parsed_at is not None:
             # should the unparsed payload be no beat, the last beat would be as old as the last parsed one
             return min(self.parsed_at.at + self.watch.timeout_sec / 2, self.due())
@@ -195,6 +230,11 @@ class WatchedService:
         """Return why the service is missed."""
         if self.failed_at is not None:
             return Reason.FAILED
+        if self.job is not None:
+            if self.job.run_due_at() <= self.due():
+                return Reason.NEVER_ENDED
+            if self.job.rule.schedule is not None:
+                return Reason.OVERDUE
         if self.stopped:
             return Reason.STOPPED
         return Reason.NEVER_SEEN if self.last_beat is None else Reason.SILENT
@@ -281,6 +321,8 @@ class WatchedService:
         self.parsed_at = None if old.parsed_at is None else self.last_beat
         self.last_boot, self.others_beat_at = old.last_boot, old.others_beat_at
         self.host = old.host
+        if self.job is not None and old.job is not None:
+            self.job.inherit(old.job, is_same_bus=self.bus is old.bus)
         self.is_silence_saved = old.is_silence_saved
 
     # -- beats
@@ -313,8 +355,16 @@ class WatchedService:
             self._switch_instance(beat.boot)
         self.stopped = self.is_silence_saved = False
         self.failed_at = self.exit_code = None
+        self._complete_run(beat, heard)
         self.store_parsed(payload, beat, heard)
         return effect
+
+    def _complete_run(self, beat: Beat, heard: HeardAt) -> None:
+        """Record that a run of a job is complete; with a schedule, any sign of life says so."""
+        if self.job is not None and self.state is State.DOWN:
+            self.job.drop_long_runs(heard.at)
+        if self.job is not None and (beat.run == "ended" or self.job.rule.schedule is not None):
+            self.job.take_completion(beat, heard)
 
     def take_goodbye(self, beat: Beat, at: float) -> None:
         """Record a `stopping` beat that was heard `at`."""
@@ -328,6 +378,10 @@ class WatchedService:
         Return True if the service is due earlier than before. A run that failed is missed at once, whatever
         the truth says: whoever reports it wants that.
         """
+        if self.job is not None and beat.run == "started":
+            self.job.take_start(beat, heard)
+        if self.job is not None and beat.run == "failed":
+            self.job.take_failure(beat)
         if beat.run != "failed" or self.failed_at is not None:
             return False
         self.failed_at, self.exit_code = heard.at, beat.exit_code
@@ -349,6 +403,7 @@ class WatchedService:
         middle = b'%d,"ts":%.3f' % (beat.i, beat.ts)
         tail = payload[len(head) + len(middle) :]
         is_canonical = payload.startswith(head + middle) and tail[:1] in (b",", b"}") and beat.run is None
+        is_canonical = is_canonical and (self.job is None or self.job.rule.schedule is None)
         # a second "i" or "ts" in the tail would be the one that counts
         if is_canonical and not any(key in tail for key in (b'"svc"', b'"i"', b'"ts"', b"\\")):
             self.expected_head, self.expected_tail, self.expected_size = head, tail, len(payload)
@@ -383,16 +438,22 @@ class WatchedService:
         since = self.parsed_at.mono - self.watch.timeout_sec
         return tuple(boot for boot, mono in self.others_beat_at.items() if mono >= since)
 
-    def is_news(self, boot: str | None, i: int, age_sec: float, now: float) -> bool:
+    def is_news(self, boot: str | None, i: int, age_sec: float, silence_sec: float) -> bool:
         """Return True if a stored beat was never heard here.
 
         Without a `boot`, return True if the beat is younger than the silence.
         """
         if boot is None:
-            return age_sec < self.silence_sec(now) - IN_FLIGHT_SEC
+            return age_sec < silence_sec - IN_FLIGHT_SEC
         return i > self.highest_i.get(boot, -1)
 
-    def is_unheard_life(self, beat: Beat, age_sec: float, now: float) -> bool:
+    def _elapsed_sec(self, now: Moment) -> float:
+        """Return the silence with which a stored beat is compared; that of a job includes the gaps."""
+        if self.job is None or self.job.rule.schedule is None:
+            return self.silence_sec(self.bus.clock.read(now.mono))
+        return inf if self.last_beat is None else now.mono - self.last_beat.mono
+
+    def is_unheard_life(self, beat: Beat, age_sec: float, silence_sec: float) -> bool:
         """Return True if a stored beat is a sign of life that was never heard here.
 
         A report that a run started or failed is none. A goodbye is no sign of life, however long its key may
@@ -402,8 +463,8 @@ class WatchedService:
         if beat.is_run_only:
             return False
         if beat.status != "stopping":
-            return self.is_news(beat.boot, beat.i, age_sec, now)
-        return beat.boot is not None and self.is_news(beat.boot, beat.i - 1, age_sec, now)
+            return self.is_news(beat.boot, beat.i, age_sec, silence_sec)
+        return beat.boot is not None and self.is_news(beat.boot, beat.i - 1, age_sec, silence_sec)
 
     def _switch_instance(self, boot: str | None) -> None:
         """Record that the instance `boot` beats now, and when the last one beat; both may go on in turn."""
@@ -434,8 +495,9 @@ class WatchedService:
             return None
         before = self.last_beat
         running = self.bus.clock.read(now.mono)
-        is_life = self.is_unheard_life(beat, age, running)
-        if self.is_news(beat.boot, beat.i, age, running):
+        silence_sec = self._elapsed_sec(now)
+        is_life = self.is_unheard_life(beat, age, silence_sec)
+        if self.is_news(beat.boot, beat.i, age, silence_sec):
             self.check_replay(beat.boot, beat.i)  # records its `i`
             self.stopped = beat.status == "stopping"  # a report about a run is no goodbye
             if self.stopped:
@@ -443,8 +505,10 @@ class WatchedService:
         if not is_life:
             return None
         heard = HeardAt(running - age, now.mono - age, now.wall - age)
-        if before is None or heard.at > before.at:
+        if before is None or heard.at > before.at or age < silence_sec:
             self.last_beat = heard
+            self._complete_run(beat, heard)
+            self.evaluate_job(now)
         if self.due() <= self.bus.clock.proven:
             return None
         is_repeated = before is not None and before is self.last_unheard
@@ -464,14 +528,16 @@ class WatchedService:
             return
         running = self.bus.clock.read(now.mono)
         is_goodbye = beat.status == "stopping"
-        is_life = not is_goodbye or self.is_unheard_life(beat, age, running)
+        silence_sec = self._elapsed_sec(now)
+        is_life = not is_goodbye or self.is_unheard_life(beat, age, silence_sec)
         self.check_replay(beat.boot, beat.i)  # records its `i`
         self.stopped = is_goodbye
         if is_goodbye:
             self._note_failure(beat, running)
-        if is_life and (self.last_beat is None or age < self.silence_sec(running)):
+        if is_life and (self.last_beat is None or age < silence_sec):
             at = running - min(age, self.watch.timeout_sec / 2)
             self.last_beat = HeardAt(at, now.mono - age, now.wall - age)
+            self._complete_run(beat, self.last_beat)
 
     # -- restore and takeover
 
@@ -512,6 +578,11 @@ class WatchedService:
             for boot, i in saved.last_beat.instances().items():
                 self._update_highest_i(boot, i)
             self.stopped = saved.last_beat.stopped
+        if self.job is not None:
+            known = self.last_beat or HeardAt(-silent_sec, now.mono - silent_sec, now.wall - silent_sec)
+            self.job.restore(saved.job, known, self.bus.clock.read(now.mono), now)
+            if self.job.has_run and known.mono < self.job.expected_from.mono:
+                self.last_beat = self.job.expected_from
 
     def _update_highest_i(self, boot: str, i: int) -> None:
         """Raise the highest `i` of an instance to `i`, if that is greater."""
@@ -545,6 +616,8 @@ class WatchedService:
         running = self.bus.clock.read(now.mono)
         if self.last_beat is None or self.silence_sec(running) > ago_sec:
             self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
+        if self.job is not None:
+            self.job.adopt_up(HeardAt(running, now.mono, now.wall))
 
 
 class BeatBatch:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from marketswarm.beat import Beat
+from marketswarm.detector.job import SavedJob
 
 
 class State(StrEnum):
@@ -52,7 +53,9 @@ class Reason(StrEnum):
     SILENT = "silent"
     NEVER_SEEN = "never_seen"
     STOPPED = "stopped"
-    FAILED = "failed"  # its goodbye had an exit code other than 0, and the truth asks for an alert on that
+    FAILED = "failed"  # a run failed, and its report or the truth asks for an alert on that
+    OVERDUE = "overdue"  # a run of a job was not reported by its deadline
+    NEVER_ENDED = "never_ended"  # a run of a job started, and did not end within its longest time
 
 
 TRANSITIONS: Final[dict[tuple[State, Trigger], tuple[State, Publication]]] = {
@@ -183,3 +186,4 @@ class SavedService:
     boot: str | None = None
     i: int = 0
     last_beat: SavedBeat | None = None
+    job: SavedJob | None = None

@@ -46,6 +46,18 @@ SAYS = [
         "warning",
     ),
     (
+        Event(Kind.HEARTBEAT_MISS, "backup", 9.0, "a", "healer", late_sec=90000, reason="overdue", since=3.0),
+        "backup is overdue",
+        "no run was reported by its deadline; no run for 25 h",
+        "warning",
+    ),
+    (
+        Event(Kind.HEARTBEAT_MISS, "backup", 9.0, "a", "healer", late_sec=90000, reason="never_ended"),
+        "backup never ended",
+        "its run started, and did not end within its longest time; no run ever",
+        "warning",
+    ),
+    (
         Event(Kind.PROBE_MISS, "massive/shop", 9.0, "a", "massive", late_sec=30.1, reason="status_503"),
         "massive/shop is down",
         "its probes have failed for 30.1 s (status_503)",

@@ -57,6 +57,14 @@ TS = 1762433458.3
             {"type": "probe_miss", "svc": "massive/shop", "late_sec": 30.1, "reason": "nxdomain"},
             "✗ massive/shop is down: its probes have failed for 30.1 s (nxdomain)",
         ),
+        (
+            {"type": "heartbeat_miss", "svc": "b", "reason": "overdue", "since": 3.0, "late_sec": 90000},
+            "✗ b is overdue: no run was reported by its deadline; no run for 25 h",
+        ),
+        (
+            {"type": "heartbeat_miss", "svc": "b", "reason": "never_ended"},
+            "✗ b never ended: its run started, and did not end within its longest time; no run ever",
+        ),
         ({"type": "probe_miss", "svc": "b"}, "✗ b is down: its probes have failed for ? s"),
         (
             {"type": "probe_ok", "svc": "massive/shop", "down_sec": 250},

@@ -1,0 +1,274 @@
+"""Jobs: when a run was to be reported, and which runs are under way.
+
+Pure. A job has no pulse: it reports a run when that ends, perhaps its start, too. So its deadline follows
+from the wall clock, by which schedules go. Three things keep that from a false miss:
+
+- The wait for the next report is counted from the last one, in elapsed time. If the wall clock was set
+  since then, the wait is computed again as if the new clock had been right all the time, and the longer wait
+  counts. A clock that jumps back and forth can delay a miss by the schedule's longest pause, and no more.
+- A run can be reported while nobody listens. So if nobody listened for a part of the time from a scheduled
+  time to its deadline, `beat:<svc>` must show an older report; where it shows none, the next scheduled time
+  counts. All such delays together are the longest pause at most, in time in which the bus was heard.
+- After a gap, reports that could not be sent get a minute to be sent again.
+
+A start that was not heard arms nothing, and a run whose start was followed by a gap is no longer expected to
+end: the deadline of the schedule, or of the silence, still holds.
+"""
+
+from collections.abc import Iterable
+from math import floor, inf
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from marketswarm.beat import Beat
+from marketswarm.detector.clock import ListeningClock, Moment
+from marketswarm.truth import JobRule
+
+if TYPE_CHECKING:  # a service has a job
+    from marketswarm.detector.service import HeardAt
+
+MAX_RUNS: Final = 32
+"""The runs of one job that are followed at the same time."""
+REPEAT_SEC: Final = 60.0
+"""Within this time after a gap, a report that could not be sent may arrive."""
+LOOK_EVERY_SEC: Final = 5.0
+"""A job is evaluated so often: a gap, or the start of a run, brings its deadline nearer."""
+CLOCK_STEP_SEC: Final = 1.0
+"""The wall clock was set if it moved by more than this against the monotonic clock."""
+EARLY_IN_A_ROW: Final = 3
+HOUR_SEC: Final = 3600.0
+_LEAST_PAUSE_SEC: Final = 4 * HOUR_SEC  # of a schedule whose early runs can be told from late ones
+_START_TOLERANCE_SEC: Final = 300.0
+_LONGEST_RUN_SEC: Final = 900.0  # by which the end alone may miss a whole hour
+
+
+class SavedJob(NamedTuple):
+    """The state of a job that an earlier run of the healer saved; times are epoch seconds.
+
+    `expected_from` is the time after which the next run is expected: the last run that was complete, or the
+    time from which the job was watched if `has_run` is False. `runs` maps the ids of runs that had not ended
+    to their starts. `leads_sec` is how early the last runs were.
+    """
+
+    expected_from: float
+    has_run: bool = True
+    runs: tuple[tuple[str, float], ...] = ()
+    leads_sec: tuple[float, ...] = ()
+
+
+class Job:
+    """The runs of one service. Mutable; its attributes are written by its own methods alone.
+
+    Args:
+        rule: when its runs are to be reported.
+        since: when it was first watched.
+    """
+
+    __slots__ = (
+        "_waits",
+        "due_at",
+        "expected_from",
+        "has_run",
+        "is_live",
+        "is_witnessed",
+        "leads_sec",
+        "look_at",
+        "rule",
+        "runs",
+        "unheard_until",
+    )
+
+    def __init__(self, rule: JobRule, since: "HeardAt") -> None:
+        self.rule = rule
+        self.expected_from = since  # the next run is the first scheduled time after this
+        self.has_run = False  # that was a run, and not the time from which it was watched
+        self.is_live = False  # this run of the healer heard it
+        self.is_witnessed = True  # `beat:<svc>` showed no newer report, or was not asked yet
+        self.unheard_until = since.mono  # its channel could not be heard before this, in monotonic seconds
+        self.due_at = inf  # by the listening clock, as of the last evaluation
+        self.look_at = since.at  # when to evaluate it next, by the listening clock
+        self.runs: dict[str, HeardAt] = {}  # by id, the starts of the runs that have not ended
+        self.leads_sec: tuple[float, ...] = ()  # how early the last runs were; empty after one in time
+        self._waits: dict[int, float] = {}  # by the time from which it is counted
+
+    @property
+    def early_sec(self) -> float | None:
+        """How early the last run was, in seconds, if that is a habit; else None."""
+        return self.leads_sec[-1] if len(self.leads_sec) >= EARLY_IN_A_ROW else None
+
+    @property
+    def running_since(self) -> float | None:
+        """When the first of the runs began that have not ended, in epoch seconds; None without one."""
+        return min((started.wall for started in self.runs.values()), default=None)
+
+    def next_run(self) -> float | None:
+        """Return the scheduled time that the next report is for, in epoch seconds; None without one."""
+        schedule = self.rule.schedule
+        return None if schedule is None else schedule.next_run(self.expected_from.wall)
+
+    # -- reports
+
+    def take_start(self, beat: Beat, heard: "HeardAt") -> None:
+        """Record that a run started. With a longest run, the first start of an id counts."""
+        if self.rule.max_run_sec is None:
+            self.runs = {}
+        if len(self.runs) < MAX_RUNS:
+            self.runs.setdefault(beat.rid or "", heard)
+
+    def take_failure(self, beat: Beat) -> None:
+        """Record that a run failed: it is no longer under way."""
+        self._end_run(beat.rid)
+
+    def take_completion(self, beat: Beat, heard: "HeardAt") -> None:
+        """Record a complete run that was reported at `heard`; ignore one that is older than the last."""
+        started = self._end_run(beat.rid)
+        if self.rule.schedule is None or (self.has_run and heard.mono <= self.expected_from.mono):
+            return
+        lead_sec = measure_lead(self.rule, heard.wall, started and started.wall)
+        self.leads_sec = (*self.leads_sec, lead_sec)[-EARLY_IN_A_ROW:] if lead_sec is not None else ()
+        self._expect_after(heard, has_run=True)
+        self.is_live = True
+
+    def drop_long_runs(self, running: float) -> None:
+        """Drop the runs that have taken too long: they were missed."""
+        if self.rule.max_run_sec is not None:
+            limit = running - self.rule.max_run_sec
+            self.runs = {rid: started for rid, started in self.runs.items() if started.at > limit}
+
+    def _end_run(self, rid: str | None) -> "HeardAt | None":
+        """Remove a run that is over, or all of them without an id; return its start, if that was heard."""
+        if rid is not None:
+            return self.runs.pop(rid, None)
+        started = self.runs.get("")
+        self.runs = {}
+        return started
+
+    def _expect_after(self, since: "HeardAt", *, has_run: bool) -> None:
+        """Expect the next run after `since`."""
+        self.expected_from, self.has_run = since, has_run
+        self.is_witnessed = True
+        self._waits = {}
+        self.look_at = since.at
+
+    # -- the rule
+
+    def run_due_at(self) -> float:
+        """Return when, by the listening clock, the first run is to have ended; infinity without one."""
+        if self.rule.max_run_sec is None or not self.runs:
+            return inf
+        return min(started.at for started in self.runs.values()) + self.rule.max_run_sec
+
+    def evaluate(self, clock: ListeningClock, now: Moment) -> None:
+        """Compute by when, by the listening clock, a run was to be reported."""
+        running = clock.read(now.mono)
+        self.look_at = running + LOOK_EVERY_SEC
+        heard_since = max(clock.listening_since, self.unheard_until)
+        self.runs = {rid: each for rid, each in self.runs.items() if self._may_await(each, heard_since)}
+        schedule = self.rule.schedule
+        if schedule is None:
+            return
+        since = self.expected_from
+        wait_sec = self._wait_from(since.wall)
+        set_by_sec = (now.wall - since.wall) - (now.mono - since.mono)
+        if abs(set_by_sec) > CLOCK_STEP_SEC:
+            wait_sec = max(wait_sec, self._wait_from(since.wall + set_by_sec))
+        due_mono = since.mono + wait_sec
+        if not self.is_witnessed and heard_since > since.mono:
+            due_mono = max(due_mono, heard_since + self._wait_from(now.wall - (now.mono - heard_since)))
+        after_gap = (clock.gap_end if clock.is_listening else clock.proven) + min(
+            REPEAT_SEC, self.rule.grace_sec
+        )
+        latest = since.at + wait_sec + schedule.longest_pause_sec()
+        self.due_at = min(max(running + due_mono - now.mono, after_gap), latest)
+
+    def _may_await(self, started: "HeardAt", heard_since: float) -> bool:
+        """Return True if the end of a run would have been heard, or nothing depends on it."""
+        return self.rule.max_run_sec is None or started.mono >= heard_since
+
+    def _wait_from(self, wall: float) -> float:
+        """Return the seconds from a time to the deadline of the first run after it; infinity for none."""
+        wall = floor(wall)  # a second more is no harm, and a tenth less would be
+        if wall not in self._waits:
+            if len(self._waits) >= 4:
+                self._waits = {}
+            schedule = self.rule.schedule
+            following = None if schedule is None else schedule.next_run(wall)
+            self._waits[wall] = inf if following is None else following + self.rule.grace_sec - wall
+        return self._waits[wall]
+
+    def note_no_witness(self) -> None:
+        """Note that `beat:<svc>` shows nothing: of what was reported in a gap nothing is known."""
+        self.is_witnessed = False
+
+    def note_unheard_until(self, now: Moment) -> None:
+        """Note that the job could not be heard until now, though its bus could."""
+        self.unheard_until = now.mono
+
+    # -- other states
+
+    def inherit(self, old: "Job", *, is_same_bus: bool) -> None:
+        """Take over the state of the same job under another line of the truth.
+
+        Under another schedule, the next run is the first one from now on.
+        """
+        if is_same_bus:
+            self.unheard_until = old.unheard_until
+        if self.rule.max_run_sec is not None or not old.rule.max_run_sec:
+            self.runs = old.runs
+        if old.rule.schedule == self.rule.schedule:
+            self._expect_after(old.expected_from, has_run=old.has_run)
+            self.is_live, self.leads_sec = old.is_live, old.leads_sec
+
+    def restore(self, saved: SavedJob | None, fallback: "HeardAt", running: float, now: Moment) -> None:
+        """Apply the saved state of an earlier run of the healer, unless this run has heard a run meanwhile.
+
+        Without a saved state, the next run is expected after `fallback`. `running` is the listening clock.
+        """
+        if self.is_live:
+            return
+        wall = fallback.wall if saved is None else saved.expected_from
+        ago_sec = now.since(wall)
+        # nobody can have listened for longer than that
+        at = max(fallback.at, running - ago_sec)
+        restored = fallback._replace(at=at, mono=now.mono - ago_sec, wall=wall)
+        self._expect_after(restored, has_run=self.has_run if saved is None else saved.has_run)
+        if saved is None:
+            return
+        self.leads_sec = saved.leads_sec[-EARLY_IN_A_ROW:]
+        if self.rule.max_run_sec is None:  # the end of any other run may have been reported meanwhile
+            started = {rid: fallback._replace(wall=wall) for rid, wall in saved.runs[:MAX_RUNS]}
+            self.runs = started | self.runs
+
+    def adopt_up(self, heard: "HeardAt") -> None:
+        """Adopt that the leader heard a run at an unknown time: the next one is expected from now on."""
+        self._expect_after(heard, has_run=True)
+
+    def to_saved(self) -> SavedJob:
+        """Return the state to save."""
+        runs = tuple((rid, started.wall) for rid, started in self.runs.items())
+        return SavedJob(self.expected_from.wall, self.has_run, runs, self.leads_sec)
+
+
+def measure_lead(rule: JobRule, ended: float, started: float | None) -> float | None:
+    """Return by how many seconds a run was too early, if it looks like one for the next scheduled time.
+
+    It does if it was within an hour of that, or a whole number of hours before it, as in a wrong time zone.
+    `started` and `ended` are epoch seconds; the start counts if it is known.
+    """
+    if rule.schedule is None:
+        return None
+    at = ended if started is None else started
+    following = _take(rule.schedule.runs_after(at), 2)
+    if len(following) < 2:
+        return None
+    lead_sec, pause_sec = following[0] - at, following[1] - following[0]
+    if pause_sec < _LEAST_PAUSE_SEC or lead_sec >= pause_sec / 2:
+        return None
+    to_hour_sec = (lead_sec + HOUR_SEC / 2) % HOUR_SEC - HOUR_SEC / 2  # from the nearest whole hour
+    least_sec = -_LONGEST_RUN_SEC if started is None else -_START_TOLERANCE_SEC
+    is_whole_hours = least_sec <= to_hour_sec <= _START_TOLERANCE_SEC
+    return lead_sec if lead_sec <= HOUR_SEC or is_whole_hours else None
+
+
+def _take(times: Iterable[float], count: int) -> list[float]:
+    """Return the first `count` times."""
+    return [at for at, _ in zip(times, range(count), strict=False)]

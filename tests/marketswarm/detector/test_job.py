@@ -1,0 +1,441 @@
+"""Jobs: when a run is overdue, has taken too long or comes too early; clocks that are set, gaps, restarts."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketswarm.beat import Beat
+from marketswarm.detector import ListeningClock, Moment, SavedService, State
+from marketswarm.detector.job import Job, SavedJob, measure_lead
+from marketswarm.detector.service import HeardAt
+from marketswarm.truth import JobRule, Schedule, Watch
+from support.simulation.manual_detector import Hand, watch
+
+MIDNIGHT = datetime(2026, 3, 10, tzinfo=UTC).timestamp()
+GRACE = 20.0
+EVERY_MINUTE = Schedule("* * * * *")
+UP = SavedService(State.UP, since=MIDNIGHT, silent_sec=5.0)
+
+
+def minutely(grace: float = GRACE, max_run: float | None = None, schedule: Schedule = EVERY_MINUTE) -> Watch:
+    """A job that is to run each minute: due 20 s after it, at 80 s if it ran at 5 s."""
+    rule = JobRule(schedule, grace, max_run)
+    return replace(watch(interval=60.0, timeout=60.0 + grace), job=rule)
+
+
+def hand_of(*watches: Watch, **more) -> Hand:
+    return Hand(*(watches or (minutely(),)), wall=MIDNIGHT, **more)
+
+
+def misses(hand: Hand) -> list[tuple[int, str | None]]:
+    """When, to the second, and why."""
+    return [
+        (round(each.at), each.verdict.reason)
+        for each in hand.told
+        if each.verdict.svc == "a" and getattr(each.verdict, "state", None) is State.DOWN
+    ]
+
+
+# -- overdue
+
+
+def test_a_job_that_reports_each_run_is_never_missed():
+    hand = hand_of()
+    hand.run(5)
+    for _ in range(5):
+        hand.beat(boot="b", run="ended")
+        hand.run(60)
+    assert misses(hand) == []
+    assert [verdict.state for verdict in hand.verdicts] == [State.UP]
+
+
+@pytest.mark.parametrize("run", ["ended", None])
+def test_a_run_that_is_not_reported_within_the_grace_is_overdue(run):
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run=run)
+    hand.run(74)
+    assert misses(hand) == []
+    hand.run(5)
+    assert misses(hand) == [(80, "overdue")]
+    miss = hand.verdicts[-1]
+    assert (miss.since, round(miss.late_sec)) == (MIDNIGHT + 5, 75)
+    hand.beat(run=run)
+    assert hand.verdicts[-1].state is State.UP
+
+
+def test_a_job_that_never_ran_is_overdue_after_its_first_scheduled_time():
+    hand = hand_of()
+    hand.run(100)
+    assert misses(hand) == [(80, "overdue")]
+    assert hand.verdicts[-1].since is None
+
+
+@pytest.mark.parametrize("run", ["started", "log"])
+def test_neither_a_start_nor_a_log_line_completes_a_run(run):
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    hand.beat(run=run)
+    hand.run(20)
+    assert misses(hand) == [(80, "overdue")]
+
+
+def test_a_run_that_failed_is_missed_at_once_and_the_next_complete_one_is_its_ok():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="failed", exit_code=2)
+    hand.run(1)
+    assert misses(hand) == [(5, "failed")]
+    hand.run(200)
+    hand.beat(run="ended")
+    hand.run(1)
+    assert [verdict.state for verdict in hand.verdicts] == [State.DOWN, State.UP]
+    hand.run(80)
+    assert misses(hand)[1:] == [(260, "overdue")]
+
+
+# -- runs that take too long
+
+
+def test_a_run_that_does_not_end_within_its_longest_time_is_missed():
+    hand = hand_of(minutely(max_run=30.0))
+    hand.run(5)
+    hand.beat(run="started", rid="1")
+    hand.run(40)
+    ((at, reason),) = misses(hand)
+    assert (35 <= at <= 41, reason) == (True, "never_ended")
+
+
+def test_a_run_that_ends_in_time_is_not_missed():
+    hand = hand_of(minutely(max_run=30.0))
+    for rid in "1234":
+        hand.run(62 if rid == "1" else 32)
+        hand.beat(run="started", rid=rid)
+        hand.run(28)
+        hand.beat(run="ended", rid=rid)
+    assert misses(hand) == []
+
+
+def test_the_schedule_waits_for_a_run_that_has_a_longest_time():
+    hand = hand_of(minutely(max_run=60.0))
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    hand.beat(run="started", rid="2")  # at 65; overdue at 80
+    hand.run(55)
+    assert misses(hand) == []
+    hand.run(12)
+    ((at, reason),) = misses(hand)
+    assert (125 <= at <= 131, reason) == (True, "never_ended")
+
+
+def test_without_a_schedule_a_run_that_never_ends_is_missed_though_the_service_beats():
+    hand = hand_of(replace(watch(), job=JobRule(max_run_sec=30.0)))
+    hand.beat(boot="b", run="started", rid="1")
+    hand.beating(60, 10, boot="b")
+    ((at, reason),) = misses(hand)
+    assert (30 <= at <= 36, reason) == (True, "never_ended")
+
+
+def test_a_start_that_is_repeated_moves_no_deadline():
+    hand = hand_of(minutely(max_run=30.0))
+    hand.run(5)
+    for _ in range(8):
+        hand.beat(run="started")
+        hand.run(5)
+    assert [reason for _, reason in misses(hand)] == ["never_ended"]
+
+
+def test_another_run_that_ends_leaves_the_one_that_hangs():
+    hand = hand_of(minutely(max_run=30.0))
+    hand.run(5)
+    hand.beat(run="started", rid="1")
+    hand.beat(run="started", rid="2")
+    hand.run(10)
+    hand.beat(run="ended", rid="2")
+    hand.run(30)
+    assert [reason for _, reason in misses(hand)] == ["never_ended"]
+
+
+def test_the_number_of_runs_that_are_followed_is_limited():
+    hand = hand_of(minutely(max_run=30.0))
+    for n in range(100):
+        hand.beat(run="started", rid=str(n))
+    job = hand.detector.services["a"].job
+    assert job is not None
+    assert len(job.runs) == 32
+
+
+def test_a_run_whose_end_may_have_been_in_a_gap_is_not_waited_for():
+    hand = hand_of(minutely(max_run=30.0))
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.beat(run="started", rid="1")
+    hand.lose()
+    hand.run(2)
+    hand.find()
+    hand.run(65)
+    assert misses(hand) == []
+    hand.run(20)
+    assert [reason for _, reason in misses(hand)] == ["overdue"]  # the schedule holds
+
+
+# -- gaps
+
+
+def test_a_gap_before_the_scheduled_time_delays_nothing():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.lose()
+    hand.run(30)
+    hand.find()
+    hand.run(50)
+    assert misses(hand) == [(80, "overdue")]
+
+
+def test_a_run_that_may_have_been_reported_in_a_gap_is_not_missed_but_the_next_one_is():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    hand.lose()
+    hand.run(3)
+    hand.find()
+    hand.run(70)
+    assert misses(hand) == []
+    hand.run(10)
+    assert misses(hand) == [(140, "overdue")]
+
+
+def test_with_a_witness_that_shows_the_last_run_a_gap_delays_a_miss_by_a_minute_at_most():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    hand.run(60)
+    hand.lose()
+    hand.run(3)
+    hand.find()
+    hand.run(30)
+    ((at, reason),) = misses(hand)
+    assert (80 <= at <= 89, reason) == (True, "overdue")
+
+
+@pytest.mark.parametrize("boot", ["c", None])
+def test_a_run_that_only_the_witness_heard_is_complete(boot):
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot=boot, run="ended")
+    hand.run(20)
+    hand.lose()
+    hand.run(45)
+    hand.attest("a", 0.0, i=2, boot=boot, run="ended")  # at 70
+    hand.run(5)
+    hand.find()
+    hand.run(60)
+    assert misses(hand) == []
+    hand.run(10)
+    assert [reason for _, reason in misses(hand)] == ["overdue"]
+
+
+def test_gap_after_gap_delays_a_miss_by_one_longest_pause_of_listening():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    while hand.elapsed < 400:
+        hand.run(14)
+        hand.lose()
+        hand.run(1)
+        hand.find()
+    ((at, reason),) = misses(hand)
+    assert reason == "overdue"
+    assert at < 180
+
+
+def test_in_a_gap_nothing_is_missed():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(30)
+    hand.lose()
+    hand.run(600)
+    assert misses(hand) == []
+
+
+# -- the wall clock
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0, 10.0, -3.0, 86_400.0 * 400, -86_400.0 * 400])
+def test_a_wall_clock_that_is_set_causes_no_miss_of_a_job_that_runs(step):
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(30)
+    hand.step_wall(step)
+    hand.run(30)
+    for _ in range(4):  # by a clock that was not set
+        hand.beat(run="ended")
+        hand.run(60)
+    assert misses(hand) == []
+
+
+@pytest.mark.parametrize("step", [3600.0, -3600.0, 15.0, -15.0, 86_400.0 * 400, -86_400.0 * 400])
+def test_a_wall_clock_that_is_set_delays_a_miss_by_a_longest_pause_at_most(step):
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(30)
+    hand.step_wall(step)
+    hand.run(120)
+    ((at, reason),) = misses(hand)
+    assert (80 <= at <= 141, reason) == (True, "overdue")
+
+
+# -- restarts and reseeds
+
+
+def test_a_restarted_healer_knows_the_last_run_and_its_deadline():
+    saved = replace(UP, job=SavedJob(MIDNIGHT - 50))  # the run of 00:00 is due at 00:20
+    hand = hand_of(known={"a": saved})
+    hand.attest("a", 50.0, i=1, boot="b", run="ended")
+    hand.run(30)
+    assert misses(hand) == [(20, "overdue")]
+
+
+def test_a_restarted_healer_does_not_miss_a_run_of_the_time_in_which_it_was_away():
+    hand = hand_of(known={"a": replace(UP, job=SavedJob(MIDNIGHT - 7200))})
+    hand.run(75)  # what was due in the last two hours may have been reported, and nobody knows
+    assert misses(hand) == []
+    hand.run(10)
+    assert misses(hand) == [(80, "overdue")]
+
+
+def test_a_job_that_never_ran_is_missed_also_by_a_healer_that_restarts():
+    hand = hand_of(
+        known={
+            "a": replace(UP, state=State.UNKNOWN, seen=False, job=SavedJob(MIDNIGHT - 7200, has_run=False))
+        }
+    )
+    hand.run(100)
+    assert [reason for _, reason in misses(hand)] == ["overdue"]
+
+
+def test_what_was_heard_before_the_restore_counts():
+    hand = hand_of(held=True)
+    hand.run(5)
+    hand.beat(boot="new", run="ended")
+    hand.recall({"a": replace(UP, job=SavedJob(MIDNIGHT - 7200))})
+    hand.run(74)
+    assert misses(hand) == []
+    hand.run(5)
+    assert misses(hand) == [(80, "overdue")]
+
+
+def test_under_a_new_schedule_the_first_time_from_now_on_counts():
+    hand = hand_of(minutely(schedule=Schedule("0 3 * * *")))
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(120)
+    hand.rewatch(minutely())  # the runs of 00:01 and 00:02 were not to be reported
+    hand.run(70)
+    assert misses(hand) == []
+    hand.run(10)
+    assert misses(hand) == [(200, "overdue")]
+
+
+def test_under_a_new_grace_the_last_run_still_counts():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    hand.rewatch(minutely(grace=40.0))
+    hand.run(40)
+    assert misses(hand) == [(100, "overdue")]
+
+
+def test_a_job_whose_schedule_has_ended_is_not_missed():
+    hand = hand_of(minutely(schedule=Schedule("2020-01-01,02 03:00")))
+    hand.beat(run="ended")
+    hand.run(300)
+    assert misses(hand) == []
+
+
+# -- properties: any schedule, any zone
+
+
+def listening(at: float) -> ListeningClock:
+    """A clock that listens since `at`."""
+    clock = ListeningClock(Moment(0.0, at))
+    clock.note_session_opened()
+    clock.note_canary_sent(1, 0.0)
+    clock.note_canary_received(1, Moment(0.0, at))
+    return clock
+
+
+@given(
+    st.sampled_from(
+        ["30 2 * * *", "0 * * * *", "*/30 * * * *", "5 4 * * SUN", "0 1-4 * * *", "02:30", "hourly"]
+    ),
+    st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "UTC"]),
+    st.integers(int(MIDNIGHT), int(MIDNIGHT) + 366 * 86_400),
+    st.integers(1, 86_400),
+)
+def test_a_job_is_never_due_before_its_time_and_never_later_than_that_and_its_grace(
+    expression, zone, wall, grace
+):
+    schedule = Schedule(expression, zone)
+    clock = listening(wall)
+    job = Job(JobRule(schedule, float(grace)), HeardAt(0.0, 0.0, wall))
+    job.evaluate(clock, Moment(0.0, wall))
+    fires_at = schedule.next_run(wall)
+    assert fires_at is not None
+    assert fires_at - wall < job.due_at <= fires_at - wall + grace + 1
+
+
+# -- early runs
+
+NIGHTLY = JobRule(Schedule("0 3 * * *", "Europe/Berlin"))  # 02:00 UTC
+
+
+@pytest.mark.parametrize(
+    ("started", "ended", "lead"),
+    [
+        (None, "01:10", 3000),  # within the hour
+        (None, "01:00", 3600),
+        (None, "00:05", 6900),  # about two hours: a run of five minutes
+        ("00:00", "00:50", 7200),
+        (None, "00:30", None),  # neither
+        ("02:00", "02:10", None),  # in time
+        (None, "02:01", None),
+        ("02:00", "01:00", None),  # a run of 23 hours
+        (None, "12:30", None),  # late rather than early
+    ],
+)
+def test_a_run_shortly_before_its_time_or_by_whole_hours_is_early(started, ended, lead):
+    def at(text: str | None) -> float | None:
+        return None if text is None else MIDNIGHT + 3600 * int(text[:2]) + 60 * int(text[3:])
+
+    assert measure_lead(NIGHTLY, at(ended), at(started)) == lead  # type: ignore[arg-type]
+
+
+def test_three_early_runs_in_a_row_are_a_habit_and_one_in_time_ends_it():
+    job = Job(NIGHTLY, HeardAt(0.0, 0.0, MIDNIGHT))
+    report = Beat("a", 1, 0.0, run="ended")
+    for day in range(1, 4):
+        assert job.early_sec is None
+        sec = 86_400 * day + 3600
+        job.take_completion(report, HeardAt(sec, sec, MIDNIGHT + sec))
+    assert job.early_sec == 3600
+    sec = 86_400 * 4 + 7300
+    job.take_completion(report, HeardAt(sec, sec, MIDNIGHT + sec))
+    assert job.early_sec is None
+
+
+def test_an_hourly_job_is_never_called_early():
+    assert measure_lead(JobRule(Schedule("0 * * * *")), MIDNIGHT + 3500, None) is None
