@@ -66,6 +66,7 @@ THINKS_WITH = [
     "typing_extensions",
     "hmac",  # compares secrets in constant time
     "fnmatch",  # patterns of names; of the file system it only asks which separator it has
+    "cronsim", "oncalendar", "datetime", "zoneinfo",  # when a job runs; time zones are data that they read
 ]
 # fmt: on
 NOT_WHILE_THINKING = ["open", "print", "input", "exec", "eval", "datetime.now", "datetime.utcnow"]
