@@ -48,7 +48,7 @@ SAYS = [
     (
         Event(Kind.HEARTBEAT_MISS, "backup", 9.0, "a", "healer", late_sec=90000, reason="overdue", since=3.0),
         "backup is overdue",
-        "no run was reported by its deadline; no run for 25 h",
+        "no run was reported by its deadline; no run for 25 h 0 min",
         "warning",
     ),
     (

@@ -59,7 +59,7 @@ TS = 1762433458.3
         ),
         (
             {"type": "heartbeat_miss", "svc": "b", "reason": "overdue", "since": 3.0, "late_sec": 90000},
-            "✗ b is overdue: no run was reported by its deadline; no run for 25 h",
+            "✗ b is overdue: no run was reported by its deadline; no run for 25 h 0 min",
         ),
         (
             {"type": "heartbeat_miss", "svc": "b", "reason": "never_ended"},
