@@ -133,6 +133,11 @@ def heard_key(listener: str) -> str:
     return f"{listener}:heard"
 
 
+def jobs_key(listener: str) -> str:
+    """Return the key of what a monitor knows about the runs of each job."""
+    return f"{listener}:jobs"
+
+
 def canary_key(listener: str) -> str:
     """Return the key that counts the canaries that a monitor has sent."""
     return f"{listener}:canary"

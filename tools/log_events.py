@@ -122,6 +122,7 @@ MEANINGS: Final = {
     "item.failed": "An entry failed, and is tried again.",
     "items.noted": "Entries of a stream were settled; `new` of them became notes.",
     "items.unread": "The bus fails, so no entries are read.",
+    "job.early": "The runs of a job have come too early for its schedule, three in a row: its time zone may be wrong.",
     "lease.held": "This process holds the lease: it leads.",
     "lease.lost": "This process does not hold the lease any more.",
     "lease.refused": "The bus fails or refuses, so the healer can't ask for its lease.",

@@ -39,6 +39,7 @@ from marketswarm.keys import (
     health_key,
     heard_key,
     heartbeat_channel,
+    jobs_key,
     last_beat_key,
     last_run_key,
     monitor_lease_key,
@@ -197,7 +198,9 @@ def grant_status_reads(view: BusView) -> tuple[Grant, ...]:
             mode="R",
         ),
         Grant(
-            "hget hgetall", (roster_key(HEALER), HEALER_LEASE, NOTIFIER_SILENCES, NOTIFIER_STATE), mode="R"
+            "hget hgetall",
+            (roster_key(HEALER), jobs_key(HEALER), HEALER_LEASE, NOTIFIER_SILENCES, NOTIFIER_STATE),
+            mode="R",
         ),
         Grant("xrange xrevrange xread xlen", (ALERT_LOG, NOTIFIER_DEAD, *mesh_keys), mode="R"),
         Grant("xinfo|groups", (ALERT_LOG,), mode="R"),
@@ -224,7 +227,7 @@ def _grant_monitor(
     """
     own_keys = (
         *(monitor_lease_key(listener), roster_key(listener), silence_key(listener)),
-        *(heard_key(listener), canary_key(listener)),
+        *(heard_key(listener), canary_key(listener), jobs_key(listener)),
     )
     canary = canary_channel(listener, "*")
     return (

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -33,6 +33,7 @@ from marketswarm.status import (
     read_fleet_state,
     read_notifications,
 )
+from marketswarm.status.job_text import describe_job
 from marketswarm.text import escape_text, format_duration
 
 REFRESH_SEC: Final = 1.0
@@ -244,6 +245,8 @@ def _encode_row(row: ServiceRow) -> dict[str, Any]:
     if row.last_run is not None:
         run = {each.name: getattr(row.last_run, each.name) for each in fields(row.last_run)}
         found["last_run"] = {name: value for name, value in run.items() if value is not None}
+    if row.job is not None:
+        found["job"] = asdict(row.job)
     return found
 
 
@@ -373,6 +376,7 @@ _FACTS: Final = (
 def _state_style(row: ServiceRow) -> str:
     """Return the colour of the last column: yellow for a failed run and for a status that is not ok."""
     failed = row.last_run is not None and row.last_run.ok is False
+    failed = failed or (row.job is not None and row.job.early_sec is not None)
     return "yellow" if failed else _STATUS_STYLES.get(row.status or "", "")
 
 
@@ -382,7 +386,8 @@ def _describe_state(row: ServiceRow, now: float) -> str:
     words = [row.status or "" if row.detail is None else f"{row.status}: {row.detail}"]
     if run is not None and run.said not in (None, row.detail):  # a last beat repeats the outcome of the run
         words.append(_describe_last_run(run))
-    return escape_text("; ".join(filter(None, [*_describe_outage(row, now), *words])))
+    runs = [] if row.job is None else describe_job(row.job, now)
+    return escape_text("; ".join(filter(None, [*_describe_outage(row, now), *runs, *words])))
 
 
 def _describe_outage(row: ServiceRow, now: float) -> list[str]:

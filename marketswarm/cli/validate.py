@@ -1,15 +1,22 @@
 """Implement `marketswarm validate`, and read a truth file for every command, with all of its problems."""
 
+import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.cli import output
 from marketswarm.exit import Code, Exit
+from marketswarm.status.job_text import format_scheduled
+from marketswarm.text import format_duration
 from marketswarm.truth import ParsedTruth, Truth, TruthError
+
+NEXT_RUNS: Final = 3
+"""The runs of each job that are shown."""
 
 
 def validate(
@@ -21,10 +28,26 @@ def validate(
     _, loaded = read_truth_file(file)
     for warning in loaded.warnings:
         output.print_line(f"  warning  {warning}")
+    for line in list_next_runs(loaded.truth, time.time()):
+        output.print_line(f"  {line}")
     services, warnings = len(loaded.truth.services), len(loaded.warnings)
     output.print_line(
         f"{file} is valid: {_format_count(services, 'service')}, {_format_count(warnings, 'warning')}"
     )
+
+
+def list_next_runs(truth: Truth, now: float) -> list[str]:
+    """Return a line for each job with its next three runs: `job      backup: next 03:00 Europe/Berlin, …`."""
+    lines = []
+    for svc in truth.services:
+        job = truth.job_of(svc)
+        if job is None or job.schedule is None:
+            continue
+        runs = list(islice(job.schedule.runs_after(now), NEXT_RUNS))
+        times = ", ".join(format_scheduled(at, job.schedule.time_zone, now) for at in runs)
+        first_due = f"; overdue {format_duration(job.grace_sec)} after each" if runs else ""
+        lines.append(f"job      {svc}: next {times or 'never: its schedule has ended'}{first_due}")
+    return lines
 
 
 def read_truth_file(path: Path) -> tuple[bytes, ParsedTruth]:

@@ -129,6 +129,8 @@ class Detector:
         self.buses: dict[str, WatchedBus] = {}
         self.services: dict[str, WatchedService] = {}
         self.counts = Counts()
+        self.jobs: dict[str, WatchedService] = {}
+        """The services that are jobs."""
         self.observer = BeatObserver()
         self.is_restoring = True
         """Whether the state of an earlier run is still to be applied to some service."""
@@ -175,6 +177,7 @@ class Detector:
     def _drop_service(self, svc: str, now: Moment) -> Verdict:
         """Stop watching a service, and return the verdict on that."""
         service = self.services.pop(svc)
+        self.jobs.pop(svc, None)
         service.drop()
         self.observer.service_dropped(svc)
         self.unsaved_silences[svc] = None
@@ -198,6 +201,9 @@ class Detector:
                 self.unsaved_silences[watch.svc] = service
         self.observer.service_added(service, old)
         self.services[watch.svc] = service
+        self.jobs.pop(watch.svc, None)
+        if service.job is not None:
+            self.jobs[watch.svc] = service
         bus.schedule(service)
 
     # -- what the listener reports

@@ -69,6 +69,7 @@ class Job:
         "expected_from",
         "has_run",
         "is_live",
+        "is_unsaved",
         "is_witnessed",
         "leads_sec",
         "look_at",
@@ -81,6 +82,7 @@ class Job:
         self.rule = rule
         self.expected_from = since  # the next run is the first scheduled time after this
         self.has_run = False  # that was a run, and not the time from which it was watched
+        self.is_unsaved = True  # the bus does not hold this state yet
         self.is_live = False  # this run of the healer heard it
         self.is_witnessed = True  # `beat:<svc>` showed no newer report, or was not asked yet
         self.unheard_until = since.mono  # its channel could not be heard before this, in monotonic seconds
@@ -109,6 +111,7 @@ class Job:
 
     def take_start(self, beat: Beat, heard: "HeardAt") -> None:
         """Record that a run started. With a longest run, the first start of an id counts."""
+        self.is_unsaved = True
         if self.rule.max_run_sec is None:
             self.runs = {}
         if len(self.runs) < MAX_RUNS:
@@ -136,6 +139,7 @@ class Job:
 
     def _end_run(self, rid: str | None) -> "HeardAt | None":
         """Remove a run that is over, or all of them without an id; return its start, if that was heard."""
+        self.is_unsaved = True
         if rid is not None:
             return self.runs.pop(rid, None)
         started = self.runs.get("")
@@ -144,7 +148,7 @@ class Job:
 
     def _expect_after(self, since: "HeardAt", *, has_run: bool) -> None:
         """Expect the next run after `since`."""
-        self.expected_from, self.has_run = since, has_run
+        self.expected_from, self.has_run, self.is_unsaved = since, has_run, True
         self.is_witnessed = True
         self._waits = {}
         self.look_at = since.at
@@ -242,8 +246,17 @@ class Job:
         """Adopt that the leader heard a run at an unknown time: the next one is expected from now on."""
         self._expect_after(heard, has_run=True)
 
+    def take_unsaved(self) -> SavedJob:
+        """Return the state to save, and count it as saved."""
+        self.is_unsaved = False
+        return self.to_saved()
+
+    def save_again(self) -> None:
+        """Have the state saved with the next save."""
+        self.is_unsaved = True
+
     def to_saved(self) -> SavedJob:
-        """Return the state to save."""
+        """Return the state as it is saved."""
         runs = tuple((rid, started.wall) for rid, started in self.runs.items())
         return SavedJob(self.expected_from.wall, self.has_run, runs, self.leads_sec)
 

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Final
 
 from marketswarm import log as logs
@@ -20,6 +21,7 @@ from marketswarm.detector import (
     Detector,
     LastBeat,
     RestartObserver,
+    SavedService,
     State,
     Verdict,
     adopt_found_bus,
@@ -27,6 +29,7 @@ from marketswarm.detector import (
     restore_lost_bus,
     restore_services,
 )
+from marketswarm.detector.job import Job
 from marketswarm.monitor.encoder import BUS_FIELD, WATCH_FIELD
 from marketswarm.monitor.health import HealthKeys
 from marketswarm.monitor.leadership import Fence, Leadership
@@ -127,6 +130,8 @@ class StateKeeper:
         self._fence_at_restore: Fence | None = None
         self._restored = asyncio.Event()
         self._restored_buses: set[str] = set()  # buses whose roster was read for lost buses
+        self._saved_jobs: set[str] = set()  # the fields that `<listener>:jobs` may have
+        self._early_jobs: dict[str, float] = {}  # how early the jobs are that were logged as too early
         self._save_due = asyncio.Event()
         self.trouble: str | None = None
         """Why the state can't be restored, as text for a beat's `detail`; None without a failure."""
@@ -137,7 +142,11 @@ class StateKeeper:
         while True:
             fence = self._leadership.fence(home)
             if fence is not None:  # a standby saves nothing, and loses nothing that is unsaved
-                saves = {"silences": self._save_silences, "notes": self._save_beats}
+                saves = {
+                    "silences": self._save_silences,
+                    "notes": self._save_beats,
+                    "jobs": self._save_jobs,
+                }
                 done = [await self._try_to_save(home, fence, *each) for each in saves.items()]
                 if not all(done):
                     await asyncio.sleep(RETRY_SEC)
@@ -185,6 +194,11 @@ class StateKeeper:
         for svc, each in combine_saved_state(roster, silences, clocks, buses, saved_beats):
             await time_slice.pause()
             saved[svc] = each
+        jobs = await store.load_jobs()
+        self._saved_jobs = set(jobs)
+        for svc, job in jobs.items():
+            if svc in self._detector.jobs:
+                saved[svc] = replace(saved.get(svc, SavedService(State.UNKNOWN, seen=False)), job=job)
         for verdict in restore_services(self._detector, saved, stored_beats, read_clocks()):
             if verdict is not None:
                 self._publish(verdict)
@@ -282,6 +296,10 @@ class StateKeeper:
         # the saved silences are readings of the old leader's clocks: replace them by readings of ours
         self._detector.delete_silences(silences)
         self._detector.save_all_silences()
+        for service in self._detector.jobs.values():
+            if service.job is not None:
+                service.job.save_again()
+        self._saved_jobs |= set(await store.load_jobs())
         self._save_due.set()
 
     async def take_over_buses(self, name: str, queued_fields: Collection[str]) -> None:
@@ -343,6 +361,44 @@ class StateKeeper:
         finally:
             for svc in beats if not saved else ():
                 self._restarts.save_soon(svc)
+
+    async def _save_jobs(self, home: str, fence: Fence) -> None:
+        """Save what is known about the runs of jobs; if that fails, keep it unsaved. Raise BusError."""
+        jobs = {
+            svc: service.job
+            for svc, service in self._detector.jobs.items()
+            if service.job is not None and service.job.is_unsaved
+        }
+        gone = self._saved_jobs - self._detector.jobs.keys()
+        if not jobs and not gone:
+            return
+        taken = {svc: job.take_unsaved() for svc, job in jobs.items()}
+        saved = False
+        try:
+            store = StateStore(self._find_bus(home), self._listener)
+            saved = await store.save_jobs(fence, taken, gone)
+        finally:
+            for job in () if saved else jobs.values():
+                job.save_again()
+        if saved:
+            self._saved_jobs = (self._saved_jobs - gone) | taken.keys()
+            self._log_early(jobs)
+
+    def _log_early(self, jobs: Mapping[str, Job]) -> None:
+        """Log each job whose runs have become too early, in a row, for its schedule."""
+        for svc, job in jobs.items():
+            early_sec, schedule = job.early_sec, job.rule.schedule
+            if early_sec is None or schedule is None:
+                self._early_jobs.pop(svc, None)
+            elif svc not in self._early_jobs:
+                self._early_jobs[svc] = early_sec
+                log.warning(
+                    "job.early",
+                    svc=svc,
+                    early_sec=round(early_sec),
+                    schedule=schedule.expression,
+                    time_zone=schedule.time_zone,
+                )
 
     async def _replace_wrong_types(self, home: str, error: BusError) -> bool:
         """Delete our keys that hold a value of another type, if that is the error.

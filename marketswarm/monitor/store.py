@@ -1,14 +1,14 @@
 """The hashes in which a monitor keeps its state on a bus: keys, reading, writing.
 
-There are three hashes. The roster holds each verdict; publish.lua writes it. `<listener>:silence` holds how
+There are four hashes. The roster holds each verdict; publish.lua writes it. `<listener>:silence` holds how
 long each service has been silent, once that is worth saving: `<at> <since> <seen> <bus>`, where `at` is a
 reading of the bus's listening clock. Its field `@<bus>` holds that clock's own reading, `<at> <wall>`,
 written in the same step. `<listener>:heard` holds the last beat of each service as JSON (`SavedBeat`), to be
-compared with its next one.
+compared with its next one. `<listener>:jobs` holds what is known about the runs of jobs (`job_entry.py`).
 """
 
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from math import inf
@@ -35,14 +35,16 @@ from marketswarm.detector import (
     Detector,
     Moment,
     SavedBeat,
+    SavedJob,
     SavedService,
     State,
     WatchedService,
 )
 from marketswarm.detector.service import BOOTS_KEPT
 from marketswarm.event import MAX_EVENT_BYTES, MalformedEvent, parse_event
-from marketswarm.keys import heard_key, monitor_lease_key, roster_key, silence_key
+from marketswarm.keys import heard_key, jobs_key, monitor_lease_key, roster_key, silence_key
 from marketswarm.monitor.encoder import BUS_FIELD, REACH_FIELD, TRUTH_FIELD, WATCH_FIELD
+from marketswarm.monitor.job_entry import encode_job_entry, parse_job_entry
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence
 from marketswarm.time_slice import TimeSlice
 from marketswarm.truth.model import SERVICE_NAME
@@ -105,6 +107,7 @@ class StateStore:
         self.roster_key = roster_key(listener)
         self.silence_key = silence_key(listener)
         self.heard_key = heard_key(listener)
+        self.jobs_key = jobs_key(listener)
         self.lease_key = monitor_lease_key(listener)
 
     async def load_roster(self, match: str | None = None) -> dict[str, RosterEntry]:
@@ -151,9 +154,30 @@ class StateStore:
                 found[svc] = saved
         return found
 
+    async def load_jobs(self) -> dict[str, SavedJob]:
+        """Return the saved state of jobs by service; a field that can't be read is reported and left out."""
+        found: dict[str, SavedJob] = {}
+        async for svc, raw in self._scan(self.jobs_key):
+            job = parse_job_entry(raw)
+            if job is None:
+                report_unusable(self.bus.name, self.jobs_key, svc)
+            else:
+                found[svc] = job
+        return found
+
+    async def save_jobs(self, fence: Fence, jobs: Mapping[str, SavedJob], gone: Collection[str]) -> bool:
+        """Write the state of jobs, and delete the fields in `gone`; return False if another process leads."""
+        fields: list[str | bytes] = [
+            each for svc, job in jobs.items() for each in (svc, encode_job_entry(job))
+        ]
+        args: list[str | bytes | float] = [*fence, len(jobs), *fields, len(gone), *gone]
+        return bool(
+            await self.bus.script(SAVE_SCRIPT, [self.lease_key, self.jobs_key], args) != NOT_THE_LEADER
+        )
+
     async def delete_wrong_types(self) -> bool:
         """Delete the keys of the listener that are not a hash; return True if there was one."""
-        keys = (self.roster_key, self.silence_key, self.heard_key, self.lease_key)
+        keys = (self.roster_key, self.silence_key, self.heard_key, self.jobs_key, self.lease_key)
         return await delete_wrong_types(self.bus, dict.fromkeys(keys, "hash"))
 
     async def save_beats(self, fence: Fence, beats: Mapping[str, SavedBeat | None]) -> bool:

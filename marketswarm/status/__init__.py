@@ -24,6 +24,7 @@ from marketswarm.status.notifications import (
 from marketswarm.status.service_rows import (
     FAILED,
     UNWATCHABLE,
+    JobStatus,
     ServiceRow,
     derive_silence,
     make_service_rows,
@@ -34,6 +35,7 @@ __all__ = [
     "UNWATCHABLE",
     "FleetState",
     "InstanceCount",
+    "JobStatus",
     "LastRun",
     "Leader",
     "Notifications",

@@ -22,17 +22,19 @@ from marketswarm.bus.stored_values import (
     parse_text,
     read_strings,
 )
-from marketswarm.detector import State
+from marketswarm.detector import SavedJob, State
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import (
     HEALER_LEASE,
     MESH_TOPOLOGY,
     health_key,
+    jobs_key,
     last_beat_key,
     last_run_key,
     roster_key,
 )
 from marketswarm.monitor.encoder import BUS_FIELD
+from marketswarm.monitor.job_entry import parse_job_entry
 from marketswarm.monitor.store import RosterEntry, parse_entry_parts
 from marketswarm.truth import HEALER, SYSTEM, Truth
 
@@ -89,7 +91,7 @@ class FleetState:
 
     `roster` has the healer's verdicts by field (`bus:<name>` is a bus), `health` the latest event,
     `ttls_sec` the remaining life of each `beat:` key, `instances` what mesh counts, `runs` the last run of
-    each command under `marketswarm exec`.
+    each command under `marketswarm exec`, `jobs` what the healer knows about the runs of each job.
     """
 
     roster: Mapping[str, RosterEntry] = field(default_factory=dict)
@@ -99,6 +101,7 @@ class FleetState:
     instances: Mapping[str, InstanceCount] = field(default_factory=dict)
     leader: Leader | None = None
     runs: Mapping[str, LastRun] = field(default_factory=dict)
+    jobs: Mapping[str, SavedJob] = field(default_factory=dict)
 
     def unheard_buses(self) -> dict[str, str]:
         """Return the buses that the healer does not hear, by its roster, with the reasons."""
@@ -122,7 +125,7 @@ async def read_fleet_state(
         services_on.setdefault(bus, []).append(svc)
     failed: dict[str, str] = {}
     system = bus_by_name(SYSTEM)
-    (roster, topology, lease, (sec, usec)), health, *stored = await asyncio.gather(
+    (roster, topology, lease, jobs, (sec, usec)), health, *stored = await asyncio.gather(
         _read_judgement(system, failed),
         _read_strings(system, [health_key(svc) for svc in known], failed),
         *(_read_beats(bus_by_name(name), here, failed) for name, here in sorted(services_on.items())),
@@ -136,6 +139,7 @@ async def read_fleet_state(
         instances=parse_instances(topology),
         leader=parse_leader(lease, sec + usec / 1e6),
         runs={svc: found.run for svc, found in by_service.items() if found.run is not None},
+        jobs=parse_jobs(jobs),
     ), failed
 
 
@@ -149,6 +153,12 @@ def parse_roster(stored: Mapping[bytes, bytes]) -> dict[str, RosterEntry]:
     """Return the entries of the hash `healer:roster` that have a usable verdict, by field."""
     parsed = ((name.decode("utf-8", "replace"), parse_entry_parts(raw)[0]) for name, raw in stored.items())
     return {name: entry for name, entry in parsed if entry is not None}
+
+
+def parse_jobs(stored: Mapping[bytes, bytes]) -> dict[str, SavedJob]:
+    """Return the entries of the hash `healer:jobs` that can be used, by service."""
+    parsed = ((name.decode("utf-8", "replace"), parse_job_entry(raw)) for name, raw in stored.items())
+    return {svc: job for svc, job in parsed if job is not None}
 
 
 def parse_health(stored: Mapping[str, bytes | None]) -> dict[str, Event]:
@@ -198,7 +208,7 @@ def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
 
 
 async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
-    """Read the healer's roster, mesh's topology, the healer's lease, and the bus's time.
+    """Read the healer's roster, mesh's topology, the healer's lease, its jobs, and the bus's time.
 
     If the bus fails, add the reason to `failed` and return empty values.
     """
@@ -206,8 +216,9 @@ async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
     pipe.hgetall(roster_key(HEALER))
     pipe.getrange(MESH_TOPOLOGY, 0, _MAX_TOPOLOGY_BYTES)
     pipe.hgetall(HEALER_LEASE)
+    pipe.hgetall(jobs_key(HEALER))
     pipe.time()
-    return await _execute(bus, pipe, ({}, None, {}, (0, 0)), failed)
+    return await _execute(bus, pipe, ({}, None, {}, {}, (0, 0)), failed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,35 @@ from typing import Final
 
 from marketswarm.beat import Beat
 from marketswarm.bus.stored_values import parse_epoch
-from marketswarm.detector import State
+from marketswarm.detector import SavedJob, State
+from marketswarm.detector.job import EARLY_IN_A_ROW
 from marketswarm.event import Event
 from marketswarm.monitor.encoder import WATCH_FIELD
 from marketswarm.status.fleet_state import FleetState, LastRun, services_of
 from marketswarm.status.notifications import OpenIncident
-from marketswarm.truth import Truth
+from marketswarm.truth import JobRule, Truth
 
 UNWATCHABLE: Final = "unwatchable"
 """The verdict on a service whose heartbeat channel the healer is not allowed to subscribe to."""
 FAILED: Final = "failed"
 """The verdict on a command under `marketswarm exec` whose last run failed; the healer still has it as up."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """Hold the status of a job's runs. Times are epoch seconds; a value is None if it is unknown.
+
+    `next_run_at` is the scheduled time that the next report is for, `next_due_at` when it is overdue,
+    `running_since` when a run began that has not ended, `early_sec` how early its last runs were, if that is
+    a habit. `schedule` is None for a service whose runs have a longest time alone.
+    """
+
+    schedule: str | None = None
+    time_zone: str = "UTC"
+    next_run_at: float | None = None
+    next_due_at: float | None = None
+    running_since: float | None = None
+    early_sec: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +47,7 @@ class ServiceRow:
     `silence_sec` is the age of the last beat, `last_run` the last run of a command under `marketswarm exec`,
     `replicas` the number of instances that the truth asks for. Of an outage, `since` is the time of the last
     beat, `acked_by` the person who acknowledged it, and `held` the reason why its notification is delayed:
-    until `held_until` if that is known. Times are epoch seconds.
+    until `held_until` if that is known. `job` is there for a job. Times are epoch seconds.
     """
 
     svc: str
@@ -49,6 +67,7 @@ class ServiceRow:
     acked_by: str | None = None
     held: str | None = None
     held_until: float | None = None
+    job: JobStatus | None = None
 
 
 def make_service_rows(
@@ -65,7 +84,29 @@ def make_service_rows(
         _row(svc, bus, timeout_sec, state, bus_is_heard=bus not in unheard, replicas=replicas.get(svc))
         for svc, (bus, timeout_sec) in services_of(truth).items()
     ]
+    rows = [
+        row if (rule := truth.job_of(row.svc)) is None else replace(row, job=_derive_job(rule, row, state))
+        for row in rows
+    ]
     return [_with_incident(row, (incidents or {}).get(row.svc)) for row in rows]
+
+
+def _derive_job(rule: JobRule, row: ServiceRow, state: FleetState) -> JobStatus:
+    """Return the status of a job's runs, from what the healer knows about them."""
+    known: SavedJob | None = state.jobs.get(row.svc)
+    runs = known.runs if known is not None else ()
+    leads_sec = known.leads_sec if known is not None else ()
+    next_run_at = None
+    if rule.schedule is not None and known is not None:
+        next_run_at = rule.schedule.next_run(known.expected_from)
+    return JobStatus(
+        schedule=None if rule.schedule is None else rule.schedule.expression,
+        time_zone="UTC" if rule.schedule is None else rule.schedule.time_zone,
+        next_run_at=next_run_at,
+        next_due_at=None if next_run_at is None else next_run_at + rule.grace_sec,
+        running_since=min((started for _, started in runs), default=None),
+        early_sec=leads_sec[-1] if len(leads_sec) >= EARLY_IN_A_ROW else None,
+    )
 
 
 def _row(

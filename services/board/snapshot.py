@@ -88,6 +88,8 @@ class ServiceSnapshot:
     `instances` is how many processes run, `replicas` how many the truth asks for. `since` is the last beat
     before the outage that lasts; of this outage, `acked_by` is who acknowledged it, `held` why no message
     about it is sent, and `held_until` until when. `cause` is a service that is down and that this one needs.
+    Of a job, `schedule` and `time_zone` say when it runs, `next_due_at` when its next run is overdue,
+    `running_since` since when a run has not ended, `early_sec` how early its runs come, if that is a habit.
     `recent` are the spans of the last hour, oldest first, without holes; `uptime` is by window.
     """
 
@@ -109,6 +111,11 @@ class ServiceSnapshot:
     held_until: float | None = None
     cause: str | None = None
     last_run: LastRunView | None = None
+    schedule: str | None = None
+    time_zone: str | None = None
+    next_due_at: float | None = None
+    running_since: float | None = None
+    early_sec: float | None = None
     tags: tuple[str, ...] = ()
     description: str = ""
     severity: str = "warning"

@@ -10,7 +10,15 @@ from typing import Final
 
 from marketswarm.bus.stored_values import parse_epoch
 from marketswarm.event import Event, Kind
-from marketswarm.status import FleetState, LastRun, Leader, Notifications, ServiceRow, make_service_rows
+from marketswarm.status import (
+    FleetState,
+    JobStatus,
+    LastRun,
+    Leader,
+    Notifications,
+    ServiceRow,
+    make_service_rows,
+)
 from marketswarm.text import escape_text
 from marketswarm.truth import HEALER, SYSTEM, Heartbeat, Service, Truth
 from services.board.snapshot import (
@@ -46,6 +54,7 @@ NO_HISTORY: Final = HistoryExtract()
 _NO_SERVICE: Final = FleetSnapshot(0.0)
 _NO_SECTION: Final = Service(heartbeat=Heartbeat(channel="-"))
 """In place of the section of a service that only the healer's section names."""
+_NO_JOB: Final = JobStatus()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +156,7 @@ def _build_service(
 ) -> ServiceSnapshot:
     """Return the view of one service; `before` is its last one, if there is one."""
     section, away = reading.truth.services.get(row.svc, _NO_SECTION), reading.away
+    job = row.job or _NO_JOB
     view = ServiceSnapshot(
         svc=row.svc,
         state=ServiceState(row.verdict),
@@ -165,6 +175,11 @@ def _build_service(
         held=_escape(row.held),
         held_until=row.held_until,
         last_run=_build_run(row.last_run),
+        schedule=_escape(job.schedule),
+        time_zone=None if job.schedule is None else job.time_zone,
+        next_due_at=job.next_due_at,
+        running_since=job.running_since,
+        early_sec=job.early_sec,
         recent=history.recent.get(row.svc, ()),
         uptime=history.uptime.get(row.svc, {}),
         tags=tuple(map(escape_text, section.tags)),
@@ -194,6 +209,9 @@ def _keep_known(view: ServiceSnapshot, before: ServiceSnapshot, *, knows_verdict
         status=view.status or before.status,
         detail=view.detail or before.detail,
         last_run=view.last_run or before.last_run,
+        next_due_at=view.next_due_at or before.next_due_at,
+        running_since=view.running_since or before.running_since,
+        early_sec=view.early_sec or before.early_sec,
     )
 
 

@@ -353,6 +353,7 @@ DONE = {
         DEL healer:lease
         DEL healer:roster
         HSCAN healer:heard 0
+        HSCAN healer:jobs 0
         HSET healer:relayed massive:alerts 1-1
         XREAD STREAMS massive:alerts 0
         SET health:rss_agg {} EX 9

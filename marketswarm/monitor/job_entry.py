@@ -1,0 +1,61 @@
+"""The entries of `healer:jobs`: what the healer knows about the runs of each job, as JSON. Pure.
+
+    {"expected_from":1762433458.125,"has_run":true,"running_since":1762519859.1,"runs":{"5f0c":1762519859.1}}
+
+The next run is the first scheduled time after `expected_from`. Programs that show the fleet read this, too.
+"""
+
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.beat import MAX_RID_CHARS
+from marketswarm.bus.stored_values import parse_duration, parse_epoch
+from marketswarm.detector import SavedJob
+from marketswarm.detector.job import EARLY_IN_A_ROW, MAX_RUNS
+
+MAX_JOB_ENTRY_BYTES: Final = 16_384
+"""Bytes; an entry with the most runs, each with the longest id, is shorter."""
+
+
+def encode_job_entry(job: SavedJob) -> bytes:
+    """Return the state of a job as JSON, without the values that are empty."""
+    found: dict[str, Any] = {"expected_from": round(job.expected_from, 3), "has_run": job.has_run}
+    if job.runs:
+        found["running_since"] = round(min(started for _, started in job.runs), 3)
+        found["runs"] = {rid: round(started, 3) for rid, started in job.runs}
+    if job.leads_sec:
+        found["leads_sec"] = [round(lead_sec, 3) for lead_sec in job.leads_sec]
+    return orjson.dumps(found)
+
+
+def parse_job_entry(raw: bytes) -> SavedJob | None:
+    """Parse the state of a job; return None for anything else."""
+    try:
+        found: Any = orjson.loads(raw) if len(raw) <= MAX_JOB_ENTRY_BYTES else None
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    expected_from, has_run = parse_epoch(found.get("expected_from")), found.get("has_run")
+    runs, leads_sec = _parse_runs(found.get("runs", {})), _parse_leads(found.get("leads_sec", []))
+    if expected_from is None or not isinstance(has_run, bool) or runs is None or leads_sec is None:
+        return None
+    return SavedJob(expected_from, has_run, runs, leads_sec)
+
+
+def _parse_runs(found: Any) -> tuple[tuple[str, float], ...] | None:
+    """Return the ids of runs with their starts; None for an unusable value."""
+    if not isinstance(found, dict) or len(found) > MAX_RUNS:
+        return None
+    runs = tuple((rid, parse_epoch(started)) for rid, started in found.items() if len(rid) <= MAX_RID_CHARS)
+    known = tuple((rid, started) for rid, started in runs if started is not None)
+    return known if len(known) == len(found) else None
+
+
+def _parse_leads(found: Any) -> tuple[float, ...] | None:
+    """Return how early the last runs were; None for an unusable value."""
+    if not isinstance(found, list) or len(found) > EARLY_IN_A_ROW:
+        return None
+    leads_sec = tuple(lead for lead in map(parse_duration, found) if lead is not None)
+    return leads_sec if len(leads_sec) == len(found) else None

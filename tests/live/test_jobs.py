@@ -1,0 +1,82 @@
+"""Jobs on a real fleet: runs by `marketswarm exec` and by hand, overdue ones, and a healer that is killed."""
+
+import orjson
+import pytest
+
+from support.rig import Fleet, Proc
+from support.rig.shell import Shell
+from support.waiting import until
+
+TRUTH = {
+    "services": {
+        "often": {"heartbeat": {"schedule": "*:*:0/4", "grace_sec": 3}},  # each four seconds
+        "nightly": {"heartbeat": {"schedule": "0 3 * * *", "time_zone": "Europe/Berlin", "max_run_sec": 1.5}},
+        "healer": {"heartbeat": {"interval_sec": 1}, "threshold": {"heartbeat_cadence": 3}},
+    }
+}
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    with Fleet(tmp_path, TRUTH, ["healer"]) as fleet:
+        fleet["healer"].wait_log("vigil.listening", 15)
+        yield fleet
+
+
+def execute(fleet: Fleet, svc: str, *command: str) -> Proc:
+    return Proc("marketswarm", fleet.env, fleet.folder, "exec", "--svc", svc, "--", *command)
+
+
+def run(fleet: Fleet, svc: str, *command: str) -> int:
+    with execute(fleet, svc, *command) as job:
+        return job.wait(15)
+
+
+def misses(fleet: Fleet, svc: str, reason: str) -> list[dict]:
+    return [miss for miss in fleet.alerts.of("heartbeat_miss", svc) if miss["reason"] == reason]
+
+
+def test_a_job_that_does_not_come_round_is_overdue_and_its_next_run_is_the_ok(fleet):
+    assert run(fleet, "often", "true") == 0
+    until(lambda: fleet.system.cmd("GET", "health:often"), 10, "the job to be up")
+    until(lambda: misses(fleet, "often", "overdue"), 20, "a run to be overdue")
+    miss = misses(fleet, "often", "overdue")[-1]
+    assert miss["late_sec"] < 15
+    assert run(fleet, "often", "true") == 0
+    until(
+        lambda: [ok for ok in fleet.alerts.of("heartbeat_ok", "often") if ok["ts"] > miss["ts"]], 10, "its ok"
+    )
+
+
+def test_a_run_that_fails_and_one_that_hangs_are_missed(fleet):
+    assert run(fleet, "nightly", "true") == 0
+    assert run(fleet, "nightly", "sh", "-c", "exit 3") == 3
+    until(lambda: misses(fleet, "nightly", "failed"), 10, "the failure")
+    assert misses(fleet, "nightly", "failed")[0]["exit_code"] == 3
+    last_run = orjson.loads(fleet.system.cmd("GET", "run:nightly"))
+    assert (last_run["ok"], last_run["code"]) == (False, 3)
+    assert run(fleet, "nightly", "true") == 0
+    with execute(fleet, "nightly", "sleep", "60") as hangs:
+        until(lambda: misses(fleet, "nightly", "never_ended"), 20, "a run that never ends")
+        hangs.stop()
+
+
+def test_a_killed_healer_knows_the_jobs_again_and_repeats_nothing(fleet):
+    assert run(fleet, "nightly", "true") == 0
+
+    def known() -> dict:
+        return orjson.loads(fleet.system.cmd("HGET", "healer:jobs", "nightly") or "{}")
+
+    until(lambda: known().get("has_run"), 10, lambda: f"the run to be saved; there is {known()}")
+    before = known()["expected_from"]
+    fleet["healer"].kill()
+    fleet["healer"].start()
+    fleet["healer"].wait_log("vigil.recalled", 15)
+    shell = Shell(fleet.folder)
+    found = {row["svc"]: row for row in orjson.loads(shell.said("status", "--json", **fleet.env))["services"]}
+    job = found["nightly"]["job"]
+    assert (job["time_zone"], job["running_since"], job["early_sec"]) == ("Europe/Berlin", None, None)
+    assert 0 < job["next_run_at"] - before <= 25 * 3600
+    assert job["next_due_at"] == job["next_run_at"] + 3600
+    assert known()["expected_from"] == before
+    assert not fleet.alerts.of("heartbeat_miss", "nightly")
