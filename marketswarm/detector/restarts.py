@@ -475,6 +475,8 @@ def _open_case(service: WatchedService, before: BeatBeforeGap, beat: Beat, heard
     restarted = beat.boot not in before.instances
     if beat.boot is None or (restarted and before.was_heard_again and clock.is_caught_up):
         return None  # it has no boot, or replaced another instance while we listened
+    if service.job is not None:
+        return None  # each run is another process, and its deadlines say what was missed
     sec = before.seconds_to(beat.ts, heard.mono) - clock.muted_sec_since(before.mono, heard.mono)
     gap_sec = before.proven_sec if before.proven_sec >= timeout_sec else 0.0
     if restarted:

@@ -172,12 +172,15 @@ class Topology:
             if boot and beat.i <= known.last.i:
                 self.replays += 1
                 return []
+            # a process that reported the start of a run, and nothing since then, ends with it
+            ends_with_run = known.last.run == "started" and beat.run in ("ended", "failed")
             known.last, known.last_ts, known.bus = beat, wall, bus
             known.heard_at = known.beat_at = now
             if known.sender == NOBODY:
                 known.sender = sender()
             self._record_skew(known)
-            return self._remove([known], now, wall) if beat.status == "stopping" else []
+            is_last = beat.status == "stopping" or ends_with_run
+            return self._remove([known], now, wall) if is_last else []
         if beat.status == "stopping":
             return []
         new = Instance(beat.svc, boot, bus, beat, now, now, wall, wall, sender=sender())

@@ -12,7 +12,7 @@ from marketswarm.detector import ListeningClock, Moment, SavedService, State
 from marketswarm.detector.job import Job, SavedJob, measure_lead
 from marketswarm.detector.service import HeardAt
 from marketswarm.truth import JobRule, Schedule, Watch
-from support.simulation.manual_detector import Hand, watch
+from support.simulation.manual_detector import Hand, gaps, watch
 
 MIDNIGHT = datetime(2026, 3, 10, tzinfo=UTC).timestamp()
 GRACE = 20.0
@@ -265,6 +265,22 @@ def test_in_a_gap_nothing_is_missed():
     hand.run(30)
     hand.lose()
     hand.run(600)
+    assert misses(hand) == []
+
+
+def test_another_process_after_a_gap_is_the_next_run_and_no_restart():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.run(20)
+    hand.lose()
+    hand.run(3)
+    hand.find()
+    hand.run(37)
+    for boot in "cdef":
+        hand.beat(boot=boot, run="ended")
+        hand.run(60)
+    assert gaps(hand) == []
     assert misses(hand) == []
 
 

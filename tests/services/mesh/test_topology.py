@@ -115,6 +115,20 @@ def test_a_goodbye_is_leaving_at_once(mesh):
     assert heard(mesh, beat(1, "two", status="stopping"), 1) == []
 
 
+@pytest.mark.parametrize("run", ["ended", "failed"])
+def test_a_process_that_reports_one_run_leaves_with_it(mesh, run):
+    assert heard(mesh, beat(1, run="started"), 0) == [("joined", "one")]
+    assert heard(mesh, beat(2, run=run), 1) == [("left", "one")]
+    assert boots(mesh) == []
+
+
+def test_a_process_that_beats_beside_its_runs_stays(mesh):
+    heard(mesh, beat(1, run="started"), 0)
+    heard(mesh, beat(2), 1)
+    assert heard(mesh, beat(3, run="ended"), 2) == []
+    assert boots(mesh) == ["one"]
+
+
 def test_coming_back_after_leaving_is_a_restart(mesh):
     heard(mesh, beat(1), 0)
     tick(mesh, 5)
