@@ -1,6 +1,6 @@
-"""`make boardload ARGS="--minutes 5 --kill"`: many browsers on the board of a real fleet.
+"""`make boardload ARGS="--minutes 5 --kill"`: many browsers and pings on the board of a real fleet.
 
-Ends with 1 if an event is lost, or if memory or delays are above what was promised.
+Ends with 1 if an event or an acknowledged ping is lost, or if memory or delays are above what was promised.
 """
 
 import argparse
@@ -18,9 +18,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=5, help="how long (5)")
     parser.add_argument("--browsers", type=int, default=100, help="that follow (100)")
     parser.add_argument("--services", type=int, default=8, help="that go and come (8)")
+    parser.add_argument("--pings", type=float, default=1000, help="a second, of jobs over HTTP (1000)")
     parser.add_argument("--kill", action="store_true", help="kill the board in the middle")
     args = parser.parse_args()
-    plan = Plan(60 * args.minutes, args.browsers, args.services, args.kill)
+    plan = Plan(60 * args.minutes, args.browsers, args.services, args.pings, args.kill)
     with tempfile.TemporaryDirectory(prefix="boardload-") as folder, real_starts():
         load = run_load(plan, Path(folder), _say)
     for line in load.describe():

@@ -1,4 +1,4 @@
-"""A load on the board of a real fleet: browsers that follow, services that go and come, and a real page.
+"""A load on the board of a real fleet: browsers that follow, services that go and come, pings, a real page.
 
 What has to hold is in `Load.find_faults`. The board may be killed in between: the browsers come back by
 themselves, and whoever misses nothing afterwards has lost nothing.
@@ -18,12 +18,14 @@ import httpx
 from playwright.sync_api import Page
 
 from boardload.followers import Followers
+from boardload.pings import Pings, name_jobs
 from support.rig import Fleet, free_port
 from support.rig.beater import Beater
 from support.rig.browser import Tab, open_browser
 from support.waiting import until
 
 BEATS = {"interval_sec": 0.3, "timeout_sec": 1.5}
+JOB = {"interval_sec": 30, "timeout_sec": 120}
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 MAX_RSS_MB = 120.0
 MAX_PIXEL_SEC = 0.5
@@ -47,16 +49,19 @@ WATCH = """() => {
   new MutationObserver(look).observe(
     document.getElementById("rows"), { subtree: true, childList: true, attributes: true });
 }"""
+ARE_UP = """names => names.every(name =>
+  document.querySelector(`#rows tr[data-svc="${name}"]`)?.classList.contains("up"))"""
 WORDS = {"heartbeat_miss": "down", "heartbeat_ok": "up"}
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is done: for how long, with how many browsers and services, and whether the board is killed."""
+    """What is done: for how long, how many browsers, services and pings a second; is the board killed?"""
 
     seconds: float = 300.0
     browsers: int = 100
     services: int = 8
+    pings: float = 0.0
     kill: bool = False
 
 
@@ -70,6 +75,7 @@ class Load:
     unseen: int = 0
     events: int = 0
     followers: Followers | None = None
+    pings: Pings | None = None
     cpu_sec: float = 0.0
     killed_at: float | None = None
     back_at: float | None = None
@@ -99,11 +105,22 @@ class Load:
             yield "a browser did not begin once with each board"
         if self.unseen:
             yield f"{self.unseen} events of {self.events} never reached the page"
+        if self.pings is not None:
+            yield from self._find_lost_pings(self.pings)
         if max(self.rss_mb) > MAX_RSS_MB:
             yield f"the board took {max(self.rss_mb):.0f} MB, more than {MAX_RSS_MB:.0f}"
         if find_quantile(self.pixel_sec, 0.95) > max_pixel_sec:
             p95 = find_quantile(self.pixel_sec, 0.95)
             yield f"event to pixel: p95 {p95:.3f} s, more than {max_pixel_sec}"
+
+    def _find_lost_pings(self, pings: Pings) -> Iterator[str]:
+        """Yield what should not be so with the pings."""
+        if pings.lost:
+            yield f"{len(pings.lost)} acknowledged pings are not on the bus"
+        if not pings.acknowledged:
+            yield "no ping was acknowledged"
+        if refused := sum(count for status, count in pings.answers.items() if status not in (0, 200, 503)):
+            yield f"{refused} pings were refused"
 
     def describe(self) -> Iterator[str]:
         """Yield the figures, a line each."""
@@ -124,6 +141,12 @@ class Load:
         )
         if away_sec := (self.back_at or 0) - (self.killed_at or 0):
             yield f"killed         the page was live again after {away_sec:.1f} s"
+        if self.pings is not None:
+            count = len(self.pings.acknowledged)
+            yield (
+                f"pings          {count} acknowledged, {count / self.plan.seconds:.0f} a second, "
+                f"{len(self.pings.lost)} of them lost; answers by status {dict(self.pings.answers)}"
+            )
         yield f"memory         {self.rss_mb[0]:.1f} MB at first, {max(self.rss_mb):.1f} MB at most"
         yield f"processor      {100 * self.cpu_sec / self.plan.seconds:.0f} % of a core"
 
@@ -138,6 +161,7 @@ def run_load(plan: Plan, folder: Path, say: Callable[[str], None]) -> Load:
     """Run a fleet under load, and return what was seen."""
     names = [f"svc{n}" for n in range(plan.services)]
     sections = {name: {"heartbeat": BEATS} for name in ["healer", "board", *names]}
+    sections |= {name: {"heartbeat": JOB} for name in (name_jobs(plan.pings) if plan.pings else ())}
     port, load = free_port(), Load(plan)
     with contextlib.ExitStack() as ends:
         env = {"BOARD_PORT": str(port)}
@@ -149,17 +173,20 @@ def run_load(plan: Plan, folder: Path, say: Callable[[str], None]) -> Load:
         url = f"http://127.0.0.1:{port}"
         until(lambda: _is_ready(url), 30, lambda: str(fleet["board"]))
         page = tab.open(url)
-        up = plan.services + 2
-        until(lambda: page.locator("#rows tr.up").count() == up, 30, "all services to be up")
+        until(lambda: page.evaluate(ARE_UP, names), 30, "all services to be up")
         load.followers = ends.enter_context(Followers(url, plan.browsers))
         until(lambda: load.followers and load.followers.are_connected, 30, "all browsers to follow")
         page.evaluate(WATCH)
         say(f"{plan.browsers} browsers follow {plan.services} services for {plan.seconds:.0f} s")
         before = len(fleet.alerts.of())
-        _make_events(load, fleet, beater, names, page)
-        until(lambda: page.locator("#rows tr.up").count() == up, 30, "all services to be up again")
+        with contextlib.ExitStack() as pinging:
+            if plan.pings:
+                load.pings = pinging.enter_context(Pings(url, fleet.system.url, plan.pings))
+            _make_events(load, fleet, beater, names, page)
+        until(lambda: page.evaluate(ARE_UP, names), 30, "all services to be up again")
+        events = fleet.alerts.of()[before:]
         page.wait_for_timeout(500)  # the last frame
-        _match(load, page.evaluate("window.turned"), fleet.alerts.of()[before:])
+        _match(load, page.evaluate("window.turned"), events)
     return load
 
 
@@ -186,7 +213,7 @@ def _make_events(load: Load, fleet: Fleet, beater: Beater, names: list[str], pag
 
 def _match(load: Load, turned: list[tuple[str, str, float]], events: list[dict[str, Any]]) -> None:
     """Set how long each event took to the page, and how many never came."""
-    events = [event for event in events if not load.is_away(event["ts"])]
+    events = [each for each in events if each["type"] in WORDS and not load.is_away(each["ts"])]
     load.events = len(events)
     left = list(turned)
     for event in events:
