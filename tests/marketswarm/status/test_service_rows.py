@@ -4,10 +4,17 @@ import orjson
 import pytest
 
 from marketswarm.beat import Beat
-from marketswarm.detector import State
+from marketswarm.detector import SavedJob, State
 from marketswarm.event import Event, Kind
 from marketswarm.monitor.store import RosterEntry
-from marketswarm.status import FleetState, InstanceCount, LastRun, OpenIncident, make_service_rows
+from marketswarm.status import (
+    FleetState,
+    InstanceCount,
+    JobStatus,
+    LastRun,
+    OpenIncident,
+    make_service_rows,
+)
 from marketswarm.truth import parse_truth
 
 UP, DOWN = RosterEntry(State.UP), RosterEntry(State.DOWN)
@@ -143,3 +150,39 @@ def test_a_command_whose_last_run_failed_is_failed_at_once(truth, run, last_beat
     known = {"runs": {"a": run}, "beats": beats}
     assert row(truth, "a", roster={"a": UP}, **known).verdict == verdict
     assert row(truth, "a", roster={"a": DOWN}, **known).verdict == "down"
+
+
+# -- jobs
+
+NIGHT = 1773100800.0  # 2026-03-10 00:00 UTC; the run of 03:00 in Berlin is two hours later
+
+
+@pytest.fixture
+def jobs_truth():
+    nightly = {"schedule": "0 3 * * *", "time_zone": "Europe/Berlin", "grace_sec": 600}
+    services = {"backup": {"heartbeat": nightly}, "worker": {"heartbeat": {"max_run_sec": 60}}}
+    return parse_truth(orjson.dumps({"services": services})).truth
+
+
+def test_a_job_has_its_schedule_though_the_healer_knows_nothing_of_it(jobs_truth):
+    found = row(jobs_truth, "backup")
+    assert found.job == JobStatus("0 3 * * *", "Europe/Berlin")
+    assert found.timeout_sec == 25 * 3600 + 600
+
+
+def test_a_job_is_shown_as_the_healer_knows_it(jobs_truth):
+    known = SavedJob(NIGHT, runs=(("1", NIGHT + 50), ("2", NIGHT + 40)), leads_sec=(3600.0, 3500.0, 3400.0))
+    assert row(jobs_truth, "backup", jobs={"backup": known}).job == JobStatus(
+        "0 3 * * *",
+        "Europe/Berlin",
+        next_run_at=NIGHT + 7200,
+        next_due_at=NIGHT + 7800,
+        running_since=NIGHT + 40,
+        early_sec=3400.0,
+    )
+
+
+def test_two_early_runs_are_no_habit_and_a_service_without_a_schedule_has_no_next_run(jobs_truth):
+    known = SavedJob(NIGHT, runs=(("1", NIGHT + 50),), leads_sec=(3600.0, 3500.0))
+    assert row(jobs_truth, "backup", jobs={"backup": known}).job.early_sec is None
+    assert row(jobs_truth, "worker", jobs={"worker": known}).job == JobStatus(running_since=NIGHT + 50)
