@@ -23,7 +23,7 @@ MAX_TEXT: Final = 300
 
 @dataclass(frozen=True, slots=True)
 class InstanceView:
-    """Hold one running process. Durations are in seconds."""
+    """Hold one running process. Durations are in seconds; `last_beat_sec` is the age of its last beat."""
 
     boot: str | None = None
     host: str | None = None
@@ -35,6 +35,7 @@ class InstanceView:
     status: str | None = None
     detail: str | None = None
     crash_loop: bool = False
+    last_beat_sec: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +241,7 @@ def _build_instance(entry: Mapping[str, Any], at: float | None) -> InstanceView:
         status=_get_text(entry.get("status")),
         detail=_get_text(entry.get("detail")),
         crash_loop=entry.get("crash_loop") is True,
+        last_beat_sec=None if at is None or last_ts is None else round(since_sec, 3),
     )
 
 

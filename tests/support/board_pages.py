@@ -191,7 +191,18 @@ def make_service_parts(
     text = one.detail or ""
     return (
         (
-            InstanceView(one.boot, f"web-1 {text}", "1.4.2", 12, 86_000.0, 0, 0.01, "ok", text or None),
+            InstanceView(
+                one.boot,
+                f"web-1 {text}",
+                "1.4.2",
+                12,
+                86_000.0,
+                0,
+                0.01,
+                "ok",
+                text or None,
+                last_beat_sec=4.0,
+            ),
             InstanceView(
                 f"{one.boot}2", "web-2", "1.4.2", 11, 60.0, 7, 0.01, "degraded", text, crash_loop=True
             ),

@@ -18,7 +18,10 @@ TRUTH = {
     "fleet": "testing",
     "services": {
         **{svc: {"heartbeat": BEATS} for svc in ("healer", "notifier")},
-        "board": {"heartbeat": BEATS, "settings": {"seed": True}},
+        "board": {
+            "heartbeat": BEATS,
+            "settings": {"seed": True, "public": {"title": "Example Ltd", "services": ["backup"]}},
+        },
         "backup": {"heartbeat": BEATS},
     },
 }
