@@ -1,5 +1,7 @@
 """The runs of a job on its page."""
 
+from typing import Any
+
 from marketswarm.keys import pings_key
 from marketswarm.pings import JobPing, JobRun, PingKind
 from marketswarm.testing import MemoryBus
@@ -13,7 +15,8 @@ LAST = LastRunView(ok=False, text="exit 3 after 12.4 s", ended_at=AT, took_sec=1
 async def add_pings(bus: MemoryBus, *pings: JobPing) -> None:
     """Add pings to the stream of the service `backup`."""
     for ping in pings:
-        await bus.client.xadd(pings_key("backup"), ping.encode())
+        fields: dict[Any, Any] = {**ping.encode(), "body": ping.body}
+        await bus.client.xadd(pings_key("backup"), fields)
 
 
 async def test_runs_are_those_that_pings_report_the_latest_first():
