@@ -301,6 +301,18 @@ def test_a_wall_clock_that_is_set_causes_no_miss_of_a_job_that_runs(step):
     assert misses(hand) == []
 
 
+def test_a_wall_clock_that_was_wrong_when_a_run_was_heard_and_is_put_right_causes_no_miss():
+    hand = hand_of()
+    hand.step_wall(-10)
+    hand.run(65)
+    hand.beat(run="ended")  # at 00:00:55 by that clock: as if it were early for 00:01
+    hand.step_wall(10)
+    hand.run(60)
+    assert misses(hand) == []
+    hand.run(20)
+    assert misses(hand) == [(140, "overdue")]
+
+
 @pytest.mark.parametrize("step", [3600.0, -3600.0, 15.0, -15.0, 86_400.0 * 400, -86_400.0 * 400])
 def test_a_wall_clock_that_is_set_delays_a_miss_by_a_longest_pause_at_most(step):
     hand = hand_of()
