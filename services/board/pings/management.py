@@ -127,7 +127,7 @@ class ManagementApi:
         what = request.parts["list"]
         if request.method != "GET":
             if what == "checks" and request.method == "POST":
-                return _make_error(403, _TRUTH_SAYS)
+                return _make_error(400, _TRUTH_SAYS)
             return PingAnswer(405, b"")
         services = self._board.snapshot.services
         if what == "channels":
@@ -152,7 +152,7 @@ class ManagementApi:
                 return PingAnswer(405, b"")
             return await self._change_pause(service, request, is_pause=part == "pause")
         if request.method != "GET":
-            return _make_error(403, _TRUTH_SAYS) if part is None else PingAnswer(405, b"")
+            return _make_error(400, _TRUTH_SAYS) if part is None else PingAnswer(405, b"")
         if part is None:
             return _make_json((await self._make_checks([service], request.root))[0])
         if part == "flips/":
@@ -176,7 +176,8 @@ class ManagementApi:
             start = max(start, now - numbers["seconds"])
         found = await read_alerts(self._board.buses, AlertQuery(svc=service.svc), MAX_PAGE_EVENTS)
         end = now + 60.0 if numbers["end"] is None else numbers["end"]
-        return _make_json({"flips": make_flips(found.events, start, end)})
+        # a list, as its page and its clients have it; the server itself puts it under a key
+        return _make_json(make_flips(found.events, start, end))
 
     async def _change_pause(
         self, service: ServiceSnapshot, request: _Request, *, is_pause: bool
@@ -239,7 +240,7 @@ class ManagementApi:
 
 
 def _make_json(value: Any) -> PingAnswer:
-    """Return an answer with a JSON object."""
+    """Return an answer with a value as JSON."""
     return PingAnswer(200, orjson.dumps(value), content_type=_JSON)
 
 
