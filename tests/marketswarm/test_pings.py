@@ -113,3 +113,8 @@ def test_a_run_that_goes_on_or_was_never_ended_has_no_end():
 def test_an_end_without_a_start_is_a_run_whose_duration_is_not_known():
     (run,) = find_runs([ping("log", 1), ping("success", 5)])
     assert (run.started_at, run.ended_at, run.took_sec) == (None, 5, None)
+
+
+def test_an_end_that_follows_an_end_is_a_run_of_its_own():
+    runs = find_runs([ping("start", 1), ping("success", 2), ping("success", 5)])
+    assert [(run.started_at, run.ended_at) for run in runs] == [(1, 2), (None, 5)]
