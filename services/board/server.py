@@ -101,9 +101,10 @@ class GuardedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Have the request answered. Raise RequestTooLargeError if too many wait already."""
+        """Have the request answered. If too many wait already, abort and raise RequestTooLargeError."""
         self._in_head = False
         if len(self.pipeline) >= MAX_PIPELINED:
+            self._abort()
             raise RequestTooLargeError
         super().on_headers_complete()
 
@@ -137,12 +138,19 @@ class GuardedProtocol(HttpToolsProtocol):
             raise RequestTooLargeError
 
     def send_400_response(self, msg: str) -> None:
-        """Answer a request that is none, or that is too large, and close the connection."""
+        """Answer a request that is none, or that is too large, and close the connection.
+
+        The client has ANSWER_SEC to read what it was sent before.
+        """
+        if self.transport.is_closing():
+            return
         if self._field_bytes + self._head_bytes <= MAX_HEAD_BYTES:
             super().send_400_response(msg)
-        elif not self.transport.is_closing():
+        else:
             self.transport.write(_TOO_LARGE)
             self.transport.close()
+        if self._slow_reader is None:
+            self._slow_reader = self.loop.call_later(ANSWER_SEC, self._abort)
 
     def _abort(self) -> None:
         """End the connection by a reset, so that the kernel keeps nothing that the client has not read."""
