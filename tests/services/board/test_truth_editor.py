@@ -143,6 +143,11 @@ async def test_of_two_seedings_at_once_one_is_done(editing):
         (b'{"services": {"mesh": 5}}', 422, "not seeded: services.mesh: "),
         (b"{", 422, "not seeded: truth: not JSON"),
         (OLD.replace(b"{", b'{"buses": {"x": {"url": "redis://evil:1"}},', 1), 422, OTHER_BUSES),
+        (
+            OLD.replace(b"{", b'{"buses": {"system-redis": {"url": "redis://evil:1"}},', 1),
+            422,
+            OTHER_BUSES,
+        ),
         (OLD.replace(b"{}", b'{"heartbeat": {"redis_url": "redis://evil:1"}}'), 422, OTHER_BUSES),
     ],
 )
