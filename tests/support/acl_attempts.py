@@ -269,7 +269,7 @@ REFUSED = {
         "XADD rss:items * a b",
         "XRANGE rss:items - +",
     ],
-    (SYSTEM, "board"): lines(HARM, SPOOFING, FAKING),
+    (SYSTEM, "board"): [*lines(HARM, FAKING), "SET health:other {}"],
     (MARKET, "healer"): [
         *(line for line in AS_A_MONITOR if line not in (*ITS_OWN_KEYS, THE_LOG)),
         *lines(READING_THE_LOG),
@@ -404,6 +404,10 @@ DONE = {
         ACL DRYRUN healer PING
         HGET board:tokens a
         XADD board:audit * a b
+        XADD board:announcements * a b
+        XREVRANGE board:announcements + -
+        PUBLISH other:heartbeat {{}}
+        SET beat:other {{}}
     """,
     # the operator's document as it is written
     (SYSTEM, "default"): """
