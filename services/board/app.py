@@ -30,7 +30,7 @@ from services.board.site import answer_error, make_site
 from services.board.steering import Steering
 from services.board.tokens import TokenVerifier
 from services.board.truth_api import make_truth_api
-from services.board.truth_editor import TruthEditor
+from services.board.truth_editor import create_truth_editor
 from services.board.truth_pages import TruthRoutes, make_truth_pages
 
 REFRESH_SEC = 1.5
@@ -62,13 +62,7 @@ def create_app(board: Board) -> Guard:
     verifier = TokenVerifier(lambda: board.me.bus(SYSTEM))
     audit = AuditLog(lambda: board.me.bus(SYSTEM))
     steering = Steering(lambda: board.buses, audit, lambda: board.truth)
-    editor = TruthEditor(
-        lambda: board.buses,
-        audit,
-        lambda: board.truth,
-        lambda: board.settings_now().settings.seed,
-        board.me.settings.truth_redis_key,
-    )
+    editor = create_truth_editor(board)
     announcements = AnnouncementBoard(lambda: board.me.bus(SYSTEM), audit, lambda: board.public)
     app.include_router(make_api(board))
     app.include_router(make_actions(steering, verifier, announcements))

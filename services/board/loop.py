@@ -10,7 +10,7 @@ from services.board.fleet_reader import FleetReader
 from services.board.history import HistoryBuilder
 from services.board.metrics import BoardMetrics
 from services.board.pings.gate import PingGate
-from services.board.pings.setup import create_management, create_ping_desk
+from services.board.pings.setup import create_creator, create_management, create_ping_desk
 from services.board.recorder import create_recorder
 from services.board.server import open_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
@@ -32,6 +32,7 @@ async def main() -> int:
         board = Board(me, settings_now, reader, hub, lambda: recorder.history)
         app = create_app(board)
         pings = create_ping_desk(me, settings_now)
+        pings.creator = create_creator(board)
         gate = PingGate(app, find_own_names(me.settings), pings, app.responses, create_management(board))
         me.task(serve(gate, listening, lambda: hub.max_streams, hub.close), name="http")
         me.task(recorder.run(), name="history")

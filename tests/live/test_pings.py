@@ -69,6 +69,18 @@ def test_a_key_that_is_revoked_or_rotated_is_refused_within_two_seconds(fleet):
     assert httpx.get(f"{fleet.url}/ping/{new}").text == "not found"
 
 
+def test_a_ping_adds_its_service_to_the_truth_and_the_healer_watches_it(fleet):
+    _, secret = make_key(fleet, "--ping-key")
+    path = f"{fleet.url}/ping/{secret}/nightly.import"
+    assert httpx.get(path).status_code == 404
+    answer = httpx.get(path, params={"create": "1"}, timeout=10)
+    assert (answer.status_code, answer.text) == (201, "Created")
+    assert httpx.get(path, params={"create": "1"}).text == "OK"
+    until(lambda: fleet.state("nightly.import") == "up", 10, "the new service to be up")
+    with fleet.operator() as client:
+        assert len(client.xrange("pings:nightly.import")) == 2
+
+
 def test_a_board_that_is_killed_under_load_loses_no_acknowledged_ping(fleet):
     _, secret = make_key(fleet, "--ping-key")
     acknowledged, is_over = [0] * 4, threading.Event()

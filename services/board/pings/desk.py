@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import Final
 
 from marketswarm import log as logs
+from marketswarm.operator.ping_key import hash_ping_secret
 from marketswarm.pings import JobPing
 from services.board.pings.answers import NOT_FOUND, RefusedPingError, make_rate_limited
+from services.board.pings.creation import ServiceCreator
 from services.board.pings.directory import PingDestination, PingDirectory
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.writer import PingWriter
@@ -29,12 +31,15 @@ class PingDesk:
         find_directory: returns the services of the truth in force.
         keys: the keys.
         writer: writes the pings.
+
+    `creator` adds services for pings with `?create=1`; while it is None, none are added.
     """
 
     def __init__(
         self, find_directory: Callable[[], PingDirectory], keys: KeyRing, writer: PingWriter
     ) -> None:
         self.keys, self.writer = keys, writer
+        self.creator: ServiceCreator | None = None
         self._find_directory = find_directory
         self._pings = RateLimiter(PINGS, PINGS_PER_SEC)
         self._failures = RateLimiter(FAILURES, FAILURES_PER_SEC)
@@ -65,6 +70,22 @@ class PingDesk:
         if slug is not None and directory.find_slug(slug) != found:
             raise RefusedPingError(NOT_FOUND)
         return found
+
+    async def create_destination(self, secret: str, slug: str) -> PingDestination:
+        """Add the service `slug` to the truth and return it. Raises RefusedPingError.
+
+        Only a key for every service allows that.
+        """
+
+        def is_known() -> bool:
+            """Return True if the truth in force here has the service."""
+            return self._find_directory().has_service(slug)
+
+        if self.creator is None or self.keys.find_key(secret, time.time()).svc is not None:
+            raise RefusedPingError(NOT_FOUND)
+        if not is_known():
+            await self.creator.create(slug, hash_ping_secret(secret)[:8], is_known)
+        return self.find_allowed(secret, slug)
 
     async def take(self, ping: JobPing, to: PingDestination) -> None:
         """Return when the bus has a ping. Raises RefusedPingError."""

@@ -49,6 +49,10 @@ class PingDirectory:
         """Return how many services there are."""
         return len(self._by_name)
 
+    def has_service(self, svc: str) -> bool:
+        """Return True if a service of this name can be pinged."""
+        return svc in self._by_name
+
     def find_service(self, svc: str) -> PingDestination:
         """Return the service of this name. Raise RefusedPingError if there is none."""
         found = self._by_name.get(svc)

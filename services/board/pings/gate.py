@@ -14,10 +14,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marketswarm.pings import MAX_BODY_BYTES, JobPing
 from services.board.guard import HEADERS, find_refusal
-from services.board.pings.addresses import PREFIX, parse_ping_path, parse_query, parse_run_id
+from services.board.pings.addresses import (
+    PREFIX,
+    PingAddress,
+    parse_ping_path,
+    parse_query,
+    parse_run_id,
+)
 from services.board.pings.answers import (
     BAD_METHOD,
+    CREATED,
     NO_CONTENT,
+    NOT_FOUND,
     OK,
     PingAnswer,
     RefusedPingError,
@@ -30,6 +38,7 @@ from services.board.pings.bodies import (
     read_body,
 )
 from services.board.pings.desk import PingDesk
+from services.board.pings.directory import PingDestination
 from services.board.pings.management import ManagementApi
 from services.board.pings.other_forms import ALERTMANAGER_PATH, KUMA_PREFIX, find_gatus_key
 from services.board.pings.other_gates import OtherGates, find_client
@@ -122,8 +131,9 @@ class PingGate:
             raise RefusedPingError(BAD_METHOD)
         client = find_client(scope)
         address = parse_ping_path(scope["path"])
-        to = self._desk.find_destination(address.secret, address.slug, client)
-        rid = parse_run_id(parse_query(scope["query_string"]))
+        fields = parse_query(scope["query_string"])
+        to = self._find_destination(address, client, may_create=fields.get("create") == "1")
+        rid = parse_run_id(fields)
         headers = scope["headers"]
         body, size = await read_body(receive, MAX_BODY_BYTES) if announces_body(headers) else (b"", 0)
         ping = JobPing(
@@ -137,5 +147,20 @@ class PingGate:
             body=body,
             size=size,
         )
+        answer = OK
+        if to is None:
+            to = await self._desk.create_destination(address.secret, address.slug or "")
+            answer = CREATED
         await self._desk.take(ping, to)
-        return OK
+        return answer
+
+    def _find_destination(
+        self, address: PingAddress, client: str, *, may_create: bool
+    ) -> PingDestination | None:
+        """Return the service of an address; None if it is to be created. Raises RefusedPingError."""
+        try:
+            return self._desk.find_destination(address.secret, address.slug, client)
+        except RefusedPingError as refused:
+            if refused.answer is NOT_FOUND and address.slug is not None and may_create:
+                return None
+            raise

@@ -7,6 +7,7 @@ from marketswarm.agent import Agent
 from marketswarm.truth import SYSTEM, Truth
 from services.board.audit import AuditLog
 from services.board.board import Board
+from services.board.pings.creation import ServiceCreator
 from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDirectory
 from services.board.pings.key_ring import KeyRing
@@ -15,6 +16,7 @@ from services.board.pings.writer import PingWriter
 from services.board.settings import BoardEnvironment, BoardSettings
 from services.board.steering import Steering
 from services.board.tokens import TokenVerifier
+from services.board.truth_editor import create_truth_editor
 
 
 def create_ping_desk(me: Agent[BoardEnvironment], settings_now: Callable[[], BoardSettings]) -> PingDesk:
@@ -33,6 +35,11 @@ def create_ping_desk(me: Agent[BoardEnvironment], settings_now: Callable[[], Boa
     me.on_reseed(lambda _truth: keys.follow(settings_now().settings.pings))
     writer = PingWriter(me.bus, me.boot, lambda work, name: me.task(work, name=name))
     return PingDesk(find_directory, keys, writer)
+
+
+def create_creator(board: Board) -> ServiceCreator:
+    """Return what adds services to the truth for pings."""
+    return ServiceCreator(create_truth_editor(board).add_service)
 
 
 def create_management(board: Board) -> ManagementApi:

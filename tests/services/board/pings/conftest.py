@@ -41,11 +41,11 @@ class GateRig:
     def __init__(self):
         self.buses = {name: MemoryBus(name) for name in ("system-redis", "market-redis")}
         self.keys = KeyRing(lambda: self.buses["system-redis"], {"PING_ALL": "B" * 22, "PING_BAD": "x"})
-        directory = PingDirectory(make_truth(TRUTH), 30.0)
+        self.directory = PingDirectory(make_truth(TRUTH), 30.0)
         self.writer = PingWriter(
             self.buses.__getitem__, "b00700b007aa", lambda work, name: asyncio.create_task(work, name=name)
         )
-        self.desk = PingDesk(lambda: directory, self.keys, self.writer)
+        self.desk = PingDesk(lambda: self.directory, self.keys, self.writer)
         self.responses, self.handed_on = Counter(), []
         self.gate = PingGate(self.hand_on, {"board.example"}, self.desk, self.responses)
 

@@ -1,0 +1,64 @@
+"""Add the service that a ping names with `?create=1`, if the truth lets the board change it.
+
+Only a key for every service may do that. The service's name is the slug, so it must be a name that the truth
+may have. A wrong guess at a name makes a service, so a key adds few of them in a time.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from marketswarm.truth.model import SERVICE_NAME
+from services.board.pings.answers import (
+    NOT_FOUND,
+    NOT_READY,
+    PingAnswer,
+    RefusedPingError,
+    make_rate_limited,
+)
+from services.board.pings.directory import NOT_PINGED
+from services.board.rate_limit import RateLimiter
+from services.board.refusal import RefusedError
+
+CREATED_AT_ONCE: Final = 20
+"""How many services a key may add at once."""
+CREATED_PER_SEC: Final = 1 / 60
+FOLLOW_SEC: Final = 5.0
+"""How long a ping waits until the board follows the truth that it changed."""
+_LOOK_EVERY_SEC: Final = 0.02
+_NOT_SEEDED: Final = PingAnswer(503, b"the service could not be added", 5.0)
+
+
+class ServiceCreator:
+    """Adds services to the truth.
+
+    Args:
+        add_service: seeds the truth with one more service, in the name of an author. May raise RefusedError.
+    """
+
+    def __init__(self, add_service: Callable[[str, str], Awaitable[bool]]) -> None:
+        self._add_service = add_service
+        self._limiter = RateLimiter(CREATED_AT_ONCE, CREATED_PER_SEC)
+
+    async def create(self, slug: str, key: str, is_known: Callable[[], bool]) -> None:
+        """Add the service `slug` and return when `is_known` returns True. Raises RefusedPingError.
+
+        `key` says by which key; no secret.
+        """
+        if SERVICE_NAME.fullmatch(slug) is None or slug in NOT_PINGED:
+            raise RefusedPingError(NOT_FOUND)
+        wait_sec = self._limiter.take(key, time.monotonic())
+        if wait_sec:
+            raise RefusedPingError(make_rate_limited(wait_sec))
+        try:
+            is_added = await self._add_service(slug, f"ping key {key}")
+        except RefusedError as error:
+            # 403: the truth does not let the board change it, so no ping can add a service
+            raise RefusedPingError(NOT_FOUND if error.status == 403 else _NOT_SEEDED) from None
+        by = time.monotonic() + FOLLOW_SEC
+        while not is_known():
+            if time.monotonic() > by:
+                # one that was there before, and still can't be pinged, is not monitored
+                raise RefusedPingError(NOT_READY if is_added else NOT_FOUND)
+            await asyncio.sleep(_LOOK_EVERY_SEC)
