@@ -60,6 +60,12 @@ containertest: environment ## the fleet of compose.yaml on a container engine, b
 boardtest: environment ## the board on real fleets, its pages in a browser; needs chromium; ARGS="-k phone" for some
 	@$(pytest) -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal tests/board $(ARGS)
 
+markettest: environment ## the services of the market on real servers: feeds, bars, probes, notes; ARGS="-k feed" for some
+	@$(pytest) -n auto --dist worksteal tests/market $(ARGS)
+
+servertest: environment ## fleets on other kinds of Redis: users, TLS, Sentinel, Cluster; ARGS="-k tls" for some
+	@$(pytest) -n auto --dist worksteal tests/servers $(ARGS)
+
 deploytest: environment ## the manifests, the units and what containers start with; needs kubectl and systemd-analyze
 	@$(pytest) -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal tests/deploy tests/systemd $(ARGS)
 
@@ -133,4 +139,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help environment run up down ps logs unit test faults containertest boardtest deploytest imagetest lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak boardload lock audit sbom clean
+.PHONY: help environment run up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak boardload lock audit sbom clean

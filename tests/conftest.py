@@ -29,7 +29,7 @@ SLOW_STARTERS = (
     "test_election_machine.py",
     "test_dispatcher_killed.py",
 )
-APART = ("faults", "compose", "deploy", "systemd", "board")
+APART = ("faults", "compose", "deploy", "systemd", "board", "market", "servers")
 LEFT: list[str] = []
 GUARD = Guard()
 START = "MARKETSWARM_TEST_START"

@@ -27,7 +27,16 @@ case "$1" in
     down) rm "$0.up" ;;
 esac
 """
-PARTS = ["test", "faults", "boardtest", "deploytest", "containertest", "imagetest"]
+PARTS = [
+    "test",
+    "faults",
+    "boardtest",
+    "markettest",
+    "servertest",
+    "deploytest",
+    "containertest",
+    "imagetest",
+]
 pytestmark = pytest.mark.needs("bash")
 
 

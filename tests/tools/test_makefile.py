@@ -69,6 +69,8 @@ def make(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str
             f"python -m pytest -q -n {CPUS} --dist worksteal --apart -m unit --ignore=tests/live -x",
         ),
         (["containertest", "ARGS=-x"], "python -m pytest -n 0 tests/compose -x"),
+        (["markettest", "ARGS=-x"], "python -m pytest -n auto --dist worksteal tests/market -x"),
+        (["servertest", "ARGS=-x"], "python -m pytest -n auto --dist worksteal tests/servers -x"),
         (
             ["deploytest", "ARGS=-x"],
             f"python -m pytest -n {CPUS} --dist worksteal tests/deploy tests/systemd -x",

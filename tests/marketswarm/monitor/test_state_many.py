@@ -11,7 +11,7 @@ from typing import ClassVar
 import pytest
 
 from marketswarm.bus.listener import read_clocks
-from marketswarm.detector import SavedBeat, State
+from marketswarm.detector import SavedBeat, SavedJob, State
 from marketswarm.monitor import Monitor, VerdictEncoder, state
 from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.store import RosterEntry
@@ -45,6 +45,9 @@ class Stored:
 
     async def load_silences(self):
         return {}, {}
+
+    async def load_jobs(self) -> dict[str, SavedJob]:
+        return {}
 
     async def load_saved_beats(self) -> dict[str, SavedBeat]:
         return self.noted

@@ -13,9 +13,10 @@ from support.pages import ROOT
 from support.rig import Server
 
 OF_PEOPLE = {"default", "operator"}
+SEEDING = frozenset({"restore", "acl|dryrun"})
 # RESTORE puts one bus back as it was, when the other fails in the midst of a seeding. ACL DRYRUN asks whether
-# the users of a new truth are there; bootstrap does not wait for them where it may not ask (test_watchable).
-DOES_WITHOUT = {"bootstrap": {"restore", "acl|dryrun"}}
+# the users of a new truth are there; who seeds does not wait for them where it may not ask (test_watchable).
+DOES_WITHOUT = {"bootstrap": SEEDING, "board": SEEDING}
 
 
 @pytest.fixture(scope="module")
