@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 
 from support.rig.browser import Tab, open_browser
+
+expect.set_options(timeout=15_000)  # of two busy cores, four browsers take a page's time
 
 
 @pytest.fixture(scope="module")

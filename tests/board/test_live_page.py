@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from services.board.snapshot import BusSnapshot, ServiceState
 from support.board_examples import make_service, make_well
@@ -47,6 +47,19 @@ def test_services_come_and_go_in_the_order_of_the_truth(site: BoardSite, new_tab
     expect(page.locator("#rows tr")).to_have_count(7)
     expect(page.locator("#rows tr").nth(1)).to_have_attribute("data-svc", "newcomer")
     expect(row(page, services[1].svc)).to_have_count(0)
+
+
+def test_what_happens_while_a_page_is_on_its_way_is_on_it(site: BoardSite, new_tab: Tabs):
+    tab = new_tab()
+
+    def change_first(route: Route) -> None:
+        """Changes the fleet after the page was made, and before its script knows the fleet."""
+        site.change("notifier", state=ServiceState.DOWN, since=site.now() - 31)
+        route.continue_()
+
+    tab.page.route("**/api/v1/fleet", change_first)
+    page = tab.open(f"{site.url}/incidents")
+    expect(page.locator("main")).to_contain_text("1 of 7 down")
 
 
 def test_a_lost_bus_and_a_note_are_shown(site: BoardSite, new_tab: Tabs):

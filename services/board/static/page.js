@@ -72,8 +72,10 @@ showMoments();
 listenToKeys();
 follow({
   changed: (_names, fields, services, alert) => {
-    if (first) first = false; // the page is as old as this snapshot, or nearly
-    else if (isNews(fields, services, alert)) plan();
+    if (first) {
+      first = false;
+      if (fleet.position !== document.body.dataset.position) plan(); // it happened while this page was on its way
+    } else if (isNews(fields, services, alert)) plan();
     tick();
   },
   ticked: tick,

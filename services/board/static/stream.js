@@ -75,11 +75,12 @@ async function load(mine) {
   try {
     const answer = await fetch(document.body.dataset.snapshot, { cache: "no-cache" });
     if (!answer.ok) throw new Error(answer.statusText);
-    const data = (await answer.json()).fleet;
+    const { position, fleet: data } = await answer.json();
     if (mine !== source) return;
     const missed = early.filter((delta) => delta.at > data.at);
     early = null;
     hear();
+    fleet.position = position;
     takeSnapshot(data);
     missed.forEach(takeDelta);
   } catch {

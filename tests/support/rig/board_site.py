@@ -47,6 +47,7 @@ class BoardSite:
 
     def __init__(self, snapshot: FleetSnapshot) -> None:
         self.snapshot, self.is_silent, self.port = snapshot, False, 0
+        self.moves = 0
         self.begun, self.first_at = time.monotonic(), snapshot.at
         self._queues: list[queue.Queue[bytes | None]] = []
         self._server: ThreadingHTTPServer | None = None
@@ -84,6 +85,7 @@ class BoardSite:
         """Makes this what the fleet is like, and sends the difference."""
         delta = encode_delta(diff(self.current(), replace(snapshot, at=self.now())))
         self.snapshot = snapshot
+        self.moves += 1
         self._send(b"event: delta\ndata: " + delta + b"\n\n")
 
     def change(self, svc: str, **values: Any) -> None:
@@ -150,7 +152,15 @@ class BoardSite:
     def answer(self, path: str, params: dict[str, str]) -> tuple[int, str, bytes]:
         """What there is at a path: the status, the kind and the content."""
         if path == "/api/v1/fleet":
-            return 200, "application/json", b'{"position":"x-0","fleet":%s}' % encode_snapshot(self.current())
+            return (
+                200,
+                "application/json",
+                b'{"position":"x-%d","fleet":%s}'
+                % (
+                    self.moves,
+                    encode_snapshot(self.current()),
+                ),
+            )
         if path.startswith("/static/"):
             file = STATIC / path.rpartition("/")[2]
             found = file.read_bytes() if file.is_file() else b""
@@ -168,7 +178,7 @@ class BoardSite:
         if not known or (known == "/" and path != "/"):
             return None
         name = known.strip("/").capitalize() or "Fleet"
-        frame = Frame(name, known, snapshot, "", find_assets_path(), "1.0")
+        frame = Frame(name, known, snapshot, f"x-{self.moves}", find_assets_path(), "1.0")
         return pages.render(makers[known](frame, {**params, "rest": path.removeprefix(known).strip("/")}))
 
     def stream(self, request: Any) -> None:
