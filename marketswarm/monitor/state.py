@@ -194,7 +194,8 @@ class StateKeeper:
         for svc, each in combine_saved_state(roster, silences, clocks, buses, saved_beats):
             await time_slice.pause()
             saved[svc] = each
-        jobs = await store.load_jobs()
+        # a fleet without jobs needs no right to their key, which users from before don't have
+        jobs = await store.load_jobs() if self._detector.jobs else {}
         self._saved_jobs = set(jobs)
         for svc, job in jobs.items():
             if svc in self._detector.jobs:
@@ -299,7 +300,8 @@ class StateKeeper:
         for service in self._detector.jobs.values():
             if service.job is not None:
                 service.job.save_again()
-        self._saved_jobs |= set(await store.load_jobs())
+        if self._detector.jobs:
+            self._saved_jobs |= set(await store.load_jobs())
         self._save_due.set()
 
     async def take_over_buses(self, name: str, queued_fields: Collection[str]) -> None:
