@@ -24,9 +24,10 @@ from marketswarm.cli import main
 main()
 PY
 COPY --link requirements-image.lock /
+# oncalendar, plain Python, is published as source alone; nothing else is built here
 RUN --mount=type=cache,target=/cache/pip \
     pip --cache-dir /cache/pip --python /venv/bin/python install --disable-pip-version-check --require-hashes --no-deps \
-        --only-binary :all: -r /requirements-image.lock
+        --only-binary :all: --no-binary oncalendar -r /requirements-image.lock
 
 # --- the code, compiled: the containers can't write ---
 FROM base AS code
