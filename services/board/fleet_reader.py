@@ -25,7 +25,7 @@ from services.board.alert_log import make_alert_view
 from services.board.beat_log import BeatLog
 from services.board.settings import BoardEnvironment, BoardSettings
 from services.board.snapshot import FleetSnapshot, diff, encode_delta, encode_snapshot
-from services.board.snapshot_builder import FleetReading, HistoryExtract, apply_event, build_snapshot
+from services.board.snapshot_builder import HistoryExtract, SnapshotInput, apply_event, build_snapshot
 from services.board.stream import StreamHub
 
 MANY_SERVICES: Final = 1000
@@ -101,7 +101,7 @@ class FleetReader:
         (state, away), notifications = await asyncio.gather(
             read_fleet_state(truth, self._me.bus), read_notifications(self.buses())
         )
-        reading = FleetReading(time.time(), truth, revision, state, away, notifications)
+        reading = SnapshotInput(time.time(), truth, revision, state, away, notifications)
         before = self.snapshot or FleetSnapshot(0.0)
         found = build_snapshot(reading, before, history)
         for event in self._new_events:  # this reading may be older than they are

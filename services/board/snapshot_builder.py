@@ -58,7 +58,7 @@ _NO_JOB: Final = JobStatus()
 
 
 @dataclass(frozen=True, slots=True)
-class FleetReading:
+class SnapshotInput:
     """What one look at the buses found, at `at` (epoch seconds).
 
     `truth` and its `revision` are in force, `state` is what the buses that answered hold, `away` has the
@@ -74,7 +74,7 @@ class FleetReading:
 
 
 def build_snapshot(
-    reading: FleetReading, before: FleetSnapshot = _NO_SERVICE, history: HistoryExtract = NO_HISTORY
+    reading: SnapshotInput, before: FleetSnapshot = _NO_SERVICE, history: HistoryExtract = NO_HISTORY
 ) -> FleetSnapshot:
     """Return the snapshot of a reading; `before` is the last snapshot, `history` what is remembered."""
     truth, state, away, notifications = reading.truth, reading.state, reading.away, reading.notifications
@@ -152,7 +152,7 @@ def apply_event(snapshot: FleetSnapshot, event: Event) -> FleetSnapshot:
 
 
 def _build_service(
-    row: ServiceRow, reading: FleetReading, history: HistoryExtract, before: ServiceSnapshot | None
+    row: ServiceRow, reading: SnapshotInput, history: HistoryExtract, before: ServiceSnapshot | None
 ) -> ServiceSnapshot:
     """Return the view of one service; `before` is its last one, if there is one."""
     section, away = reading.truth.services.get(row.svc, _NO_SECTION), reading.away

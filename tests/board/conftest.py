@@ -1,4 +1,4 @@
-"""One Chromium for a module, and tabs that must end without an error."""
+"""One Chromium for a module, tabs that must end without an error, and a server for what the board keeps."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, expect
 
+from marketswarm.bus import Bus
+from support.rig import Server
 from support.rig.browser import Tab, open_browser
 
 expect.set_options(timeout=15_000)  # of two busy cores, four browsers take a page's time
@@ -36,3 +38,19 @@ def new_tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
         tab.close()
     assert errors == []
     assert foreign == []
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A server for a module, whose tests each begin with nothing on it (`bus`)."""
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+async def bus(server):
+    """system-redis on that server, empty."""
+    server.cmd("FLUSHALL")
+    bus = Bus("system-redis", server.url)
+    yield bus
+    await bus.aclose()

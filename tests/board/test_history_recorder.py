@@ -29,20 +29,6 @@ TRUTH = parse_truth(
 ).truth
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("history")) as server:
-        yield server
-
-
-@pytest.fixture
-async def bus(server):
-    server.cmd("FLUSHALL")
-    bus = Bus("system-redis", server.url)
-    yield bus
-    await bus.aclose()
-
-
 HASHES = ("board:history", "board:history:spans")
 
 

@@ -5,31 +5,15 @@ import time
 import pytest
 
 from marketswarm.beat import Beat
-from marketswarm.bus import Bus
 from marketswarm.history.fleet_history import PERIOD_HOURS
 from marketswarm.history.rollup import HOUR_SEC, Run
 from marketswarm.history.spans import KnownState
 from marketswarm.history.store import begin_history, read_history, write_history
 from support.pages import table
-from support.rig import Server
 
 MANY = 600  # more than a hash of Redis holds in its short form
 YEAR_HOURS = 365 * 24
 NOW_HOUR = int(time.time()) // HOUR_SEC
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("history")) as server:
-        yield server
-
-
-@pytest.fixture
-async def bus(server):
-    server.cmd("FLUSHALL")
-    bus = Bus("system-redis", server.url)
-    yield bus
-    await bus.aclose()
 
 
 def name_services(count):

@@ -3,7 +3,6 @@
 import asyncio
 from types import SimpleNamespace
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -36,20 +35,6 @@ class Me:
 
     def set_degraded(self, detail, **_part):
         self.ailing.append(detail)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("bars")) as server:
-        yield server
-
-
-@pytest.fixture
-async def bus(server):
-    server.cmd("FLUSHALL")
-    bus = Bus("market-redis", server.url)
-    yield bus
-    await bus.aclose()
 
 
 def bar(n, sym="AAPL", source="ws", close=2.5):

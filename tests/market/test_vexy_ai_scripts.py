@@ -7,7 +7,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import BusError
 from marketswarm.bus.parser import MIB, BoundedParser
 from marketswarm.bus.stored_values import count_unusable
 from services.vexy_ai.digest_writer import commit_digest, load_notes, next_due_window
@@ -15,27 +15,12 @@ from services.vexy_ai.llm import spend_request
 from services.vexy_ai.queue import Consumer, NoteStore
 from services.vexy_ai.records import Record
 from services.vexy_ai.settings import Source, StreamKind
-from support.rig import Server
 from support.scenes.vexy_ai import entries
 from support.waiting import auntil
 
 ITEMS = Source("market-redis", "rss:items", StreamKind.ITEMS)
 LONG = {"window_sec": 86_400, "notes": 1000}
 SHORT = {"window_sec": 1, "notes": 1000}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("market")) as server:
-        yield server
-
-
-@pytest.fixture
-async def bus(server):
-    server.cmd("FLUSHALL")
-    bus = Bus("market-redis", server.url)
-    yield bus
-    await bus.aclose()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from marketswarm.status import (
 )
 from marketswarm.truth import parse_truth
 from services.board.snapshot import BarSpan, HealerView, ServiceState, Uptime, diff
-from services.board.snapshot_builder import FleetReading, HistoryExtract, apply_event, build_snapshot
+from services.board.snapshot_builder import HistoryExtract, SnapshotInput, apply_event, build_snapshot
 
 NOW = 1_790_000_000.0
 UP, DOWN = RosterEntry(Verdict.UP), RosterEntry(Verdict.DOWN)
@@ -48,7 +48,7 @@ TRUTH = parse_truth(
 
 
 def read(now=NOW, away=None, notifications=None, **state):
-    return FleetReading(now, TRUTH, 7, FleetState(**state), away or {}, notifications or Notifications())
+    return SnapshotInput(now, TRUTH, 7, FleetState(**state), away or {}, notifications or Notifications())
 
 
 def beat(svc="db", **more):
