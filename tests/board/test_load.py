@@ -18,7 +18,8 @@ def test_many_browsers_lose_nothing_and_the_board_stays_small(tmp_path, kill):
             Plan(seconds=20, browsers=40, services=4, pings=200, kill=kill), tmp_path, lines.append
         )
     report = "\n".join([*lines, *load.describe()])
-    assert list(load.find_faults(max_pixel_sec=5)) == [], report  # other tests run meanwhile: no measurement
+    # other tests run meanwhile: no measurement
+    assert list(load.find_faults(max_pixel_sec=5, min_ping_share=0.1)) == [], report
     assert load.events >= 8, report
     assert len(load.pings.acknowledged) > 500, report
     assert len(load.pixel_sec) == load.events, report

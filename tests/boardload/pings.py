@@ -44,6 +44,7 @@ class Pings:
         self.acknowledged: set[int] = set()
         self.stored: Counter[int] = Counter()
         self._url, self._bus_url, self._rate = httpx.URL(url), bus_url, rate
+        self._seconds = 0.0
         self._jobs = name_jobs(rate)
         self._secret = ""
         self._stop, self._is_read = threading.Event(), threading.Event()
@@ -66,6 +67,11 @@ class Pings:
         """The numbers that were acknowledged, and are not on the bus; final at the end of the block."""
         return self.acknowledged - set(self.stored)
 
+    @property
+    def per_sec(self) -> float:
+        """How many pings were acknowledged a second; final at the end of the block."""
+        return len(self.acknowledged) / self._seconds if self._seconds else 0.0
+
     def _ping(self) -> None:
         asyncio.run(self._ping_all())
 
@@ -80,6 +86,7 @@ class Pings:
             await asyncio.sleep(RETRY_SEC)
         begun = time.monotonic()
         await asyncio.gather(*(self._ping_in_turn(begun) for _ in range(CONNECTIONS)))
+        self._seconds = time.monotonic() - begun
         self._is_read.set()
 
     async def _is_key_known(self) -> bool:

@@ -1,0 +1,45 @@
+"""A load that misses a goal ends with 1, and names the goal."""
+
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+
+from boardload.__main__ import report
+from boardload.followers import Seen
+from boardload.run import Load, Plan
+
+
+def make_load(*, rss_mb=80.0, pixel_sec=0.1, per_sec=1000.0, lost=()):
+    """Return a load of a minute with 1,000 pings a second, in which one browser followed."""
+    pings = SimpleNamespace(acknowledged={1, 2}, answers=Counter({200: 2}), lost=set(lost), per_sec=per_sec)
+    followers = SimpleNamespace(seen=[Seen(resets=1)])
+    return Load(
+        Plan(seconds=60, browsers=1, pings=1000),
+        rss_mb=[70.0, rss_mb],
+        pixel_sec=[pixel_sec] * 20 if pixel_sec else [],
+        followers=followers,
+        pings=pings,
+    )
+
+
+def test_a_load_that_reaches_its_goals_ends_with_0():
+    lines: list[str] = []
+    assert report(make_load(per_sec=985.0), lines.append) == 0
+    assert [line for line in lines if line.startswith("MISSED")] == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "named"),
+    [
+        ({"per_sec": 940.0}, "pings: 940 a second were acknowledged, fewer than 980"),
+        ({"rss_mb": 121.0}, "the board took 121 MB, more than 120"),
+        ({"pixel_sec": 0.61}, "event to pixel: p95 0.610 s, more than 0.5"),
+        ({"pixel_sec": None}, "event to pixel: p95 inf s, more than 0.5"),
+        ({"lost": {1}}, "1 acknowledged pings are not on the bus"),
+    ],
+)
+def test_a_load_that_misses_a_goal_ends_with_1_and_names_it(seen, named):
+    lines: list[str] = []
+    assert report(make_load(**seen), lines.append) == 1
+    assert [line for line in lines if line.startswith("MISSED")] == [f"MISSED         {named}"]
