@@ -120,12 +120,14 @@ soak: environment ## a fleet under random faults, and an account that must balan
 boardload: environment ## a hundred browsers on a board, and what it costs; needs chromium; ARGS="--minutes 1 --kill"
 	@PYTHONPATH=tests exec $(bin)/python -m boardload $(ARGS)
 
-lock: ## the two lock files anew from pyproject.toml (needs uv); ARGS=--upgrade for newer versions
+lock: ## the lock files anew from pyproject.toml (needs uv); ARGS=--upgrade for newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
 	@uv pip compile pyproject.toml --extra embedded --extra services --group dev --universal --generate-hashes \
 		--no-emit-index-url --python-version 3.11 --quiet -o requirements.lock $(ARGS)
 	@uv pip compile --group supply --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
 		-o tools/supply.lock $(ARGS)
+	@uv pip compile --group clients --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
+		-o tools/clients.lock $(ARGS)
 	@uv pip compile pyproject.toml --extra services --constraint requirements.lock --universal --generate-hashes \
 		--no-emit-index-url --no-annotate --python-version 3.13 --quiet -o requirements-image.lock
 

@@ -100,7 +100,11 @@ def test_where_no_index_answers_an_audit_says_so_and_a_bill_fails(tmp_path, name
     assert "no index" in done.stderr
 
 
-def test_what_the_tools_are_made_of_is_pinned_by_hashes_and_names_no_index():
-    lock = (ROOT / "tools" / "supply.lock").read_text()
-    assert {"pip-audit", "cyclonedx-bom"} <= {line.partition("==")[0] for line in lock.splitlines()}
+@pytest.mark.parametrize(
+    ("name", "packages"), [("supply", {"pip-audit", "cyclonedx-bom"}), ("clients", {"healthchecks-io"})]
+)
+def test_what_has_an_environment_of_its_own_is_pinned_by_hashes_and_names_no_index(name, packages):
+    lock = (ROOT / "tools" / f"{name}.lock").read_text()
+    assert packages <= {line.partition("==")[0] for line in lock.splitlines()}
+    assert lock.count("==") <= lock.count("--hash=sha256:")
     assert "://" not in lock

@@ -31,11 +31,11 @@ REFUSALS = ("errorstat_NOPERM", "errorstat_NOAUTH", "errorstat_WRONGPASS")
 class SteeredFleet:
     """A fleet with users and passwords, its shell, and a client of its board."""
 
-    def __init__(self, folder: Path, receiver: Receiver) -> None:
+    def __init__(self, folder: Path, receiver: Receiver, truth: Any) -> None:
         self.receiver, webhook = receiver, receiver.url
         self.folder, self.shell, port = folder, Shell(folder), free_port()
         self.port, self.headers = free_port(), dict[str, str]()
-        self.shell.write(TRUTH)
+        self.shell.write(truth)
         env = {"WEBHOOK_URL": webhook, "BOARD_PORT": str(self.port)}
         self.up = Proc("marketswarm", env, folder, "up", "--acl", "--port", str(port))
         self.up.wait_log("fleet.up", 60)
@@ -69,10 +69,10 @@ class SteeredFleet:
 
 
 @contextlib.contextmanager
-def run_steered_fleet(folder: Path) -> Iterator[SteeredFleet]:
+def run_steered_fleet(folder: Path, truth: Any = TRUTH) -> Iterator[SteeredFleet]:
     """Run a fleet in which `backup` is down; its client has a token called deploy."""
     with Receiver() as receiver:
-        steered = SteeredFleet(folder, receiver)
+        steered = SteeredFleet(folder, receiver, truth)
         try:
             receiver.wait("heartbeat_miss", "backup", 30)  # nothing beats for it
             until(lambda: steered.state("backup") == "down", 30, "an outage that the board shows")
