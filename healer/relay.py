@@ -8,6 +8,7 @@ under the fence of its lease. So each event is copied once and in order, even if
 
 import asyncio
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -22,7 +23,9 @@ from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED, MASSIVE_AL
 from marketswarm.metrics import Family
 from marketswarm.metrics.family import counter
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence, Leadership
+from marketswarm.monitor.publication_step import make_publication_step
 from marketswarm.monitor.publisher import LogLength
+from marketswarm.tracing import Tracer
 
 PAGE_SIZE: Final = 100
 FULL_PAUSE_SEC: Final = 0.25
@@ -47,6 +50,7 @@ class Relay:
         channel: returns the channel of the alerts.
         leadership: the leadership on the bus; only the leader copies.
         log_length: how long the log of alerts is to be.
+        tracer: records each copied event; None while traces are off.
     """
 
     def __init__(
@@ -55,7 +59,9 @@ class Relay:
         channel: Callable[[], str],
         leadership: Leadership,
         log_length: LogLength,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._bus, self._channel, self._leadership = bus, channel, leadership
         self._log_length = log_length
         self._stored_position: bytes | None = None  # the position as the bus holds it; None: to be read
@@ -127,6 +133,8 @@ class Relay:
             return
         self._stored_position = self._position = position
         self.copied += len(events)
+        if self._tracer is not None:
+            _trace_copied(self._tracer, bus.name, events)
         self.skipped += skipped
         self._unlogged += skipped
         if outcome == CHANNEL_REFUSED:
@@ -177,3 +185,11 @@ def _check_entries(entries: Sequence[StreamEntry]) -> tuple[list[bytes], Counter
         else:
             events.append(encode_event(event))
     return events, skipped
+
+
+def _trace_copied(tracer: Tracer, bus: str, events: Sequence[bytes]) -> None:
+    """Record for their traces that the bus has these events."""
+    for raw in events:
+        step = make_publication_step("healer", bus, raw, time.time(), is_home=True)
+        if step is not None:
+            tracer.record(step)

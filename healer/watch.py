@@ -32,7 +32,8 @@ async def run_healer(me: Agent[HealerSettings], on_roster_built: Callable[[], No
         set_detail=me.set_detail,
         set_degraded=partial(me.set_degraded, part="lease"),
     )
-    monitor = Monitor(me, encoder, home=home, leadership=election)
+    tracer = me.open_tracer()
+    monitor = Monitor(me, encoder, home=home, leadership=election, tracer=tracer)
     election.set_monitor(monitor)
 
     def apply_truth(truth: Truth) -> None:
@@ -43,7 +44,7 @@ async def run_healer(me: Agent[HealerSettings], on_roster_built: Callable[[], No
         election.set_buses(plan.buses)
 
     apply_truth(me.truth)
-    relay = Relay(partial(me.bus, home), lambda: encoder.channel, election, monitor.log_lengths[home])
+    relay = Relay(partial(me.bus, home), lambda: encoder.channel, election, monitor.log_lengths[home], tracer)
     me.expose(monitor.metrics.collect)
     me.expose(relay.collect)
     on_roster_built()

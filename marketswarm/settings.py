@@ -64,7 +64,7 @@ class SecretFileSource(PydanticBaseSettingsSource):
 
 def _may_be_secret(name: str, field: FieldInfo) -> bool:
     """Return True if a field may hold a secret: it is a URL, or its type contains SecretStr."""
-    return name.endswith("_url") or _holds_secret(field.annotation)
+    return name.endswith(("_url", "_endpoint")) or _holds_secret(field.annotation)
 
 
 def _holds_secret(annotation: Any) -> bool:
@@ -269,6 +269,15 @@ def _require_if_used(value: Any, info: ValidationInfo) -> Any:
     if value is None and info.data.get(other):
         raise ValueError(f"is needed with {other.upper()}")
     return value
+
+
+class TracingSettings(CommonSettings):
+    """Settings of traces, in the standard variables of OpenTelemetry; its SDK reads further ones itself."""
+
+    otel_exporter_otlp_endpoint: HttpUrl | None = Field(default=None, repr=False)  # default: no traces
+    otel_exporter_otlp_traces_endpoint: HttpUrl | None = Field(default=None, repr=False)  # with the path
+    otel_exporter_otlp_headers: SecretStr | None = None
+    otel_sdk_disabled: bool = False
 
 
 class ChannelSettings(CommonSettings):

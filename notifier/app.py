@@ -148,7 +148,11 @@ class LeadershipTerm:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self._pool = ChannelPool(
-                self.dispatcher.outbox, self.dispatcher.record_outcome, tasks, self._stored_pause
+                self.dispatcher.outbox,
+                self.dispatcher.record_outcome,
+                tasks,
+                self._stored_pause,
+                self._me.tracer,
             )
             self.dispatcher.metrics.waiting, self.dispatcher.metrics.broken = (
                 self._pool.waiting,
@@ -371,6 +375,7 @@ async def run_notifier(me: Agent[NotifierSettings]) -> None:
 
     Raises Exit, code 2, when channels are configured and none of them can be opened.
     """
+    me.open_tracer()
     app = NotifierApp(me)
     await app.check_channels()
     while True:

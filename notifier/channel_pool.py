@@ -21,6 +21,7 @@ from marketswarm.channels import Channel, Message, SendError, Severity, create_e
 from marketswarm.channels.registry import ChannelError, create_channel
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import ChannelSettings, read_variable
+from marketswarm.tracing import Tracer
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import VariableRefused, parse_destination, resolve_options
 from notifier.channel_worker import ChannelWorker, Outcome
@@ -241,6 +242,7 @@ class ChannelPool:
         outcome: called with the outcome of each attempt.
         group: the task group that the workers run in.
         paused: returns a channel's failures in a row, and the seconds left of its pause, from an earlier run.
+        tracer: records each attempt; None while traces are off.
     """
 
     def __init__(
@@ -249,7 +251,9 @@ class ChannelPool:
         outcome: Callable[[Outcome], None],
         group: asyncio.TaskGroup,
         paused: Callable[[str], tuple[int, float]],
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self.workers: dict[str, ChannelWorker] = {}
         self._outbox, self._outcome, self._group, self._paused = outbox, outcome, group, paused
         self._tasks: dict[ChannelWorker, asyncio.Task[None]] = {}
@@ -309,6 +313,7 @@ class ChannelPool:
             retry_for_sec=lambda: self._retry_for_sec,
             failures=failures,
             pause_sec=pause_sec,
+            tracer=self._tracer,
         )
         for message in self._outbox.pending_messages(channel.name):
             worker.put(message, self._failing_for_sec(message, channel.name))

@@ -18,6 +18,8 @@ from marketswarm.channels import Channel, Failure, Message, MessageKind, Receipt
 from marketswarm.channels.channel import report_channel_defect
 from marketswarm.channels.event_text import format_seconds, mark_late
 from marketswarm.channels.queue import NEVER, ChannelQueue, QueuedMessage
+from marketswarm.tracing import Tracer
+from notifier.delivery_step import make_delivery_step, make_wait_step
 
 MARGIN_SEC: Final = 10.0
 """How much longer than the channel's own limit an attempt may take, in seconds.
@@ -63,6 +65,7 @@ class ChannelWorker:
         failures: how many attempts failed in a row before this run.
         pause_sec: the seconds left of the pause after the last of them.
         chance: returns a random number from 0 to 1, which varies the pauses.
+        tracer: records each attempt; None while traces are off.
     """
 
     def __init__(
@@ -75,8 +78,10 @@ class ChannelWorker:
         failures: int = 0,
         pause_sec: float = 0.0,
         chance: Callable[[], float] = random.random,
+        tracer: Tracer | None = None,
     ) -> None:
         self.channel = channel
+        self._tracer = tracer
         self._anchor, self._outcome, self._chance = anchor, outcome, chance
         self._retry_for_sec = retry_for_sec
         free_at = self._now() + pause_sec if pause_sec > 0 else float("-inf")
@@ -148,9 +153,12 @@ class ChannelWorker:
     async def _send(self, entry: QueuedMessage) -> None:
         """Try a queued message once, record the outcome in the queue, and report it."""
         message = entry.message
-        entry.on_wire = True
+        entry.on_wire, entry.attempts, started_at = True, entry.attempts + 1, time.time()
         error, receipt = await self._attempt(message)
         entry.on_wire = False
+        outcome = error or receipt
+        if self._tracer is not None and outcome is not None:
+            self._trace_attempt(self._tracer, entry, outcome, started_at)
         is_final = error is None or error.is_permanent or message.kind is MessageKind.TEST
         broken = self._count(entry, error)
         if is_final:
@@ -158,6 +166,24 @@ class ChannelWorker:
         again_sec = max(self.pause_left_sec, entry.free_at - self._now())
         self._report_outcome(
             message, receipt=receipt, error=error, is_final=is_final, broken=broken, again_sec=again_sec
+        )
+
+    def _trace_attempt(
+        self, tracer: Tracer, entry: QueuedMessage, outcome: Receipt | SendError, started_at: float
+    ) -> None:
+        """Record an attempt that began at `started_at` (epoch seconds), and the wait before a first one."""
+        message, now = entry.message, time.time()
+        if entry.attempts == 1 and entry.since is None:
+            tracer.record(make_wait_step(self.channel, message, started_at))
+        tracer.record(
+            make_delivery_step(
+                self.channel,
+                message,
+                attempt=entry.attempts,
+                outcome=outcome,
+                started_at=started_at,
+                ended_at=now,
+            )
         )
 
     async def _attempt(self, message: Message) -> tuple[SendError | None, Receipt | None]:

@@ -65,7 +65,7 @@ async def run_sentinel(me: Agent[SentinelSettings]) -> None:
     """
     home, channel = find_alert_target(me.truth, me.settings)
     encoder = ObservedEncoder(family="healer", by=me.name, channel=channel)
-    monitor = Monitor(me, encoder, home=home, everywhere=True)
+    monitor = Monitor(me, encoder, home=home, everywhere=True, tracer=me.open_tracer())
     comparison = TruthComparison(me.name, me.settings.truth_redis_key, monitor.publish)
     fallback = open_fallback(me, encoder)
 

@@ -23,7 +23,8 @@ from marketswarm.agent.truth_source import FoundTruth, TruthRefused
 from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.exit import Code, Exit
 from marketswarm.metrics import Source
-from marketswarm.settings import CommonSettings
+from marketswarm.settings import CommonSettings, TracingSettings, read_settings
+from marketswarm.tracing import Tracer, open_tracer
 from marketswarm.truth import Heartbeat, Service, Truth
 
 
@@ -159,6 +160,8 @@ class Agent(Generic[S]):
         self._reseed_callbacks = ReseedCallbacks(self.log)
         self._shares: dict[str, Share] = {}
         self.sources: list[Source] = []  # of metrics, besides those that every agent has
+        self.tracer: Tracer | None = None
+        """Records steps for traces; None while traces are off, or without `open_tracer`."""
 
     @property
     def section(self) -> Service:
@@ -305,6 +308,14 @@ class Agent(Generic[S]):
         """
         self.sources.append(source)
 
+    def open_tracer(self) -> Tracer | None:
+        """Open this process's tracer, which is closed with the agent; return None while traces are off.
+
+        Raise Exit, code 2, if a variable of OpenTelemetry that we read has a wrong value.
+        """
+        self.tracer = open_tracer(self.name, self.boot, read_settings(TracingSettings))
+        return self.tracer
+
     def on_reseed(
         self, callback: Callable[[Truth], None], *, check: Callable[[Truth], object] | None = None
     ) -> None:
@@ -361,8 +372,10 @@ class Agent(Generic[S]):
         self._woken.set()
 
     async def close(self) -> None:
-        """Close every bus, the last opened first, each within 0.5 s; errors are ignored."""
+        """Close every bus, the last opened first, each within 0.5 s, then the tracer; errors are ignored."""
         for bus in reversed(self._buses.values()):
             with contextlib.suppress(TimeoutError, OSError, BusError):
                 async with asyncio.timeout(CLOSE_WITHIN_SEC):
                     await bus.aclose()
+        if self.tracer is not None:
+            self.tracer.close()  # last, since it keeps the event loop for up to a second

@@ -43,7 +43,7 @@ class QueuedMessage:
 
     `keys` are the thread and incidents whose messages keep their order. `failures` counts failures after
     which other messages were accepted; `reason` is the latest failure in this run; there is no attempt
-    before `free_at`. `on_wire` is True while an attempt is under way.
+    before `free_at`. `on_wire` is True while an attempt is under way; `attempts` counts them in this run.
     """
 
     message: Message
@@ -55,6 +55,7 @@ class QueuedMessage:
     free_at: float = float("-inf")
     reason: str = ""
     on_wire: bool = False
+    attempts: int = 0
 
 
 class ChannelQueue:

@@ -38,6 +38,9 @@ OUR_SETTINGS: Final[Mapping[str, type[CommonSettings]]] = {
     "bootstrap": CommonSettings,
 }
 """The settings of our own programs, by module: their fields are the variables that a program declares."""
+TRACED: Final = frozenset({"healer", "sentinel", "notifier"})
+OPENTELEMETRY: Final = "OTEL_*"
+"""The programs that record traces, and the variables that they and the SDK of OpenTelemetry read for that."""
 _BUS_URL_SUFFIXES: Final = ("_REDIS_URL", "_REDIS_URL_FILE")
 """Ends of the names of variables with the URL of a bus; every child gets these."""
 
@@ -85,6 +88,8 @@ def _find_declared_variables(module: str, svc: str) -> frozenset[str] | None:
     """
     if module in OUR_SETTINGS:
         more = {f"{PREFIX}*"} if module == "notifier" else set[str]()
+        if module in TRACED:
+            more |= {OPENTELEMETRY}
         return frozenset(list_variables(OUR_SETTINGS[module]) | more)
     try:
         model = find_model(svc)

@@ -8,6 +8,7 @@ logged and goes to the publisher of each bus that is to have it. `state` restore
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final, Protocol
 
@@ -22,10 +23,12 @@ from marketswarm.monitor.feed import DetectorFeed
 from marketswarm.monitor.health import HealthKeys
 from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
 from marketswarm.monitor.metrics import MonitorMetrics
+from marketswarm.monitor.publication_step import make_publication_step
 from marketswarm.monitor.publisher import LogLength, PublishedVerdict, Publisher
 from marketswarm.monitor.state import SaveFailures, StateKeeper
 from marketswarm.monitor.witness import StoredBeats, read_last_beats
 from marketswarm.time_slice import TimeSlice
+from marketswarm.tracing import Tracer
 from marketswarm.truth import Watch
 
 MAINTAIN_EVERY_SEC: Final = 1.0
@@ -191,6 +194,7 @@ class Monitor:
         home: the bus that holds the saved state, and that verdicts on services go to.
         everywhere: True if verdicts on services go to every bus, as those on buses do.
         leadership: the leadership on each bus; by default this process always leads.
+        tracer: records each published event; None while traces are off.
     """
 
     def __init__(
@@ -201,8 +205,10 @@ class Monitor:
         home: str,
         everywhere: bool = False,
         leadership: Leadership = SOLE_LEADER,
+        tracer: Tracer | None = None,
     ) -> None:
         self._owner = owner
+        self._tracer = tracer
         self._encoder = encoder
         self._home = home
         self._everywhere = everywhere
@@ -328,6 +334,8 @@ class Monitor:
         """Publish the verdicts queued for one bus, and note each that the bus has, until cancelled."""
         async for published in publisher.run():
             self._note_published(published)
+            if self._tracer is not None:
+                self._trace_published(self._tracer, publisher.bus.name, published)
 
     def _note_published(self, published: PublishedVerdict) -> None:
         """Record the delay of a published verdict, and plan the refresh of its health key."""
@@ -337,6 +345,13 @@ class Monitor:
             self._health.note_published(verdict, published.event)
         elif verdict.subject is Subject.WATCH and verdict.state is State.UP:
             self._health.refresh_soon(verdict.svc)
+
+    def _trace_published(self, tracer: Tracer, bus: str, published: PublishedVerdict) -> None:
+        """Record for its trace that a bus has an event; a verdict without an event has no trace."""
+        name, is_home = self._owner.name, bus == self._home
+        step = make_publication_step(name, bus, published.event, time.time(), is_home=is_home)
+        if step is not None:
+            tracer.record(step)
 
     # -- health keys and trouble
 

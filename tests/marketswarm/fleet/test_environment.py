@@ -15,6 +15,10 @@ SECRETS = {
     "RATE_LIMIT_SEC": {"notifier"},
     "DEADMAN_URL": {"sentinel"},
     "HEALER_LEASE_SEC": {"healer"},
+    # who records traces, and a service that declares nothing, which may have traces of its own
+    "OTEL_EXPORTER_OTLP_ENDPOINT_FILE": {"healer", "sentinel", "notifier", "shop"},
+    "OTEL_EXPORTER_OTLP_HEADERS": {"healer", "sentinel", "notifier", "shop"},
+    "OTEL_RESOURCE_ATTRIBUTES": {"healer", "sentinel", "notifier", "shop"},
     "POLYGON_API_KEY": {"massive"},
     "VEXY_LLM_KEY_FILE": {"vexy_ai"},
     "PAID_FEED_URL": {"rss_agg"},

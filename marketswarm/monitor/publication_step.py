@@ -1,0 +1,41 @@
+"""Make the step of a published event for its trace. Pure."""
+
+from typing import Final
+
+from marketswarm.event import Event, parse_event
+from marketswarm.tracing import TraceStep
+
+ATTRIBUTES: Final = ("late_sec", "timeout_sec", "down_sec", "gap_sec", "reason")
+"""The fields of an event that its span has as `marketswarm.event.<name>`."""
+
+
+def make_publication_step(
+    publisher: str, bus: str, raw_event: bytes, now: float, *, is_home: bool
+) -> TraceStep | None:
+    """Return the step from the time of an event until the bus took it; None for what is no event.
+
+    Args:
+        publisher: the agent that published it.
+        bus: the bus that took it.
+        raw_event: the event as JSON.
+        now: when the bus took it, in epoch seconds.
+        is_home: whether this is the bus of the alerts, where the trace begins.
+    """
+    event = parse_event(raw_event)
+    if not isinstance(event, Event):
+        return None
+    found = {f"marketswarm.event.{name}": getattr(event, name) for name in ATTRIBUTES}
+    return TraceStep(
+        name=f"{publisher}.publish",
+        trace_keys=(event.id,),
+        started_at=event.ts,
+        ended_at=now,
+        attributes={
+            "marketswarm.event.id": event.id,
+            "marketswarm.event.type": event.type.value,
+            "marketswarm.service": event.svc,
+            "marketswarm.bus": bus,
+            **found,
+        },
+        is_first=is_home,
+    )

@@ -1,0 +1,9 @@
+"""Record the way of each alert as a trace, for a collector of OpenTelemetry.
+
+Parts of the tree record steps by a `Tracer`, and `otlp` exports them. `otlp` imports the packages of the
+extra `otel`, so it is imported only while traces are on.
+"""
+
+from marketswarm.tracing.tracer import Tracer, TraceStep, open_tracer, read_event_ids
+
+__all__ = ["TraceStep", "Tracer", "open_tracer", "read_event_ids"]

@@ -1,0 +1,119 @@
+"""The steps of an alert's way, their trace and span ids, and the decision whether traces are on.
+
+An event's trace has an id that is computed from the event's id, and so has the trace's first span. So the
+healer and the notifier agree on them, and nothing has to be passed along with an event.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from marketswarm import log as logs
+from marketswarm.event import Event, parse_event
+from marketswarm.settings import TracingSettings
+
+TRACES_PATH: Final = "v1/traces"
+"""The path that is added to OTEL_EXPORTER_OTLP_ENDPOINT, as the specification of OTLP says."""
+MAX_EVENTS: Final = 128
+"""The most events of a message that its span names: the limit of links that the specification sets."""
+REMEDY: Final = "pip install 'marketswarm[otel]'"
+
+log = logs.get("traces")
+
+Attribute = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class TraceStep:
+    """One step on an alert's way, which becomes a span. Times are epoch seconds.
+
+    `trace_keys` are the ids of the events concerned: the first decides the trace, the others are links. A
+    step that `is_first` is the first span of its trace; each other one is a child of that span. `error` is
+    the reason of a failure in a word or number.
+    """
+
+    name: str
+    trace_keys: tuple[str, ...]
+    started_at: float
+    ended_at: float
+    attributes: Mapping[str, Attribute | None] = field(default_factory=dict)
+    error: str | None = None
+    is_first: bool = False
+
+
+class Tracer(Protocol):
+    """What records the steps of one process."""
+
+    def record(self, step: TraceStep) -> None:
+        """Take a step for export, without waiting; drop it if there are too many."""
+
+    def close(self) -> None:
+        """Export what is left, within a second or so."""
+
+
+def open_tracer(name: str, boot: str, settings: TracingSettings) -> Tracer | None:
+    """Return a tracer that exports to the collector that the settings name; None if traces are off.
+
+    If a collector is named and the extra `otel` is not installed, log that once.
+
+    Args:
+        name: the agent's name.
+        boot: the id of this process.
+        settings: the settings of traces.
+    """
+    endpoint = find_endpoint(settings)
+    if endpoint is None:
+        return None
+    try:
+        from marketswarm.tracing.otlp import OtlpTracer  # noqa: PLC0415 - takes memory and time to import
+    except ImportError as error:
+        log.warning("traces.unavailable", missing=error.name, remedy=REMEDY)
+        return None
+    headers = settings.otel_exporter_otlp_headers
+    log.info("traces.on", where=show_endpoint(endpoint))
+    return OtlpTracer(endpoint, name, boot, headers=headers.get_secret_value() if headers else "")
+
+
+def find_endpoint(settings: TracingSettings) -> str | None:
+    """Return the URL that spans are POSTed to, or None if the settings name none or turn traces off."""
+    if settings.otel_sdk_disabled:
+        return None
+    if settings.otel_exporter_otlp_traces_endpoint:
+        return settings.otel_exporter_otlp_traces_endpoint
+    base = settings.otel_exporter_otlp_endpoint
+    return f"{base.rstrip('/')}/{TRACES_PATH}" if base else None
+
+
+def show_endpoint(endpoint: str) -> str:
+    """Return the host and the port of a URL, which may be shown."""
+    parts = urlsplit(endpoint)
+    return f"{parts.hostname}:{parts.port}" if parts.port else str(parts.hostname)
+
+
+def compute_trace_id(key: str) -> int:
+    """Return the id of the trace of an event, 128 bits and never 0, from the event's id."""
+    return int.from_bytes(_digest(key)[:16]) or 1
+
+
+def compute_first_span_id(key: str) -> int:
+    """Return the id of the first span of an event's trace, 64 bits and never 0, from the event's id."""
+    return int.from_bytes(_digest(key)[16:24]) or 1
+
+
+def _digest(key: str) -> bytes:
+    """Return the hash of an event's id; the prefix keeps it apart from hashes made for other purposes."""
+    return sha256(b"marketswarm.trace:" + key.encode("utf-8", "surrogatepass")).digest()
+
+
+def read_event_ids(raw: Iterable[bytes]) -> list[str]:
+    """Return the ids of events given as JSON, each once, the first 128 at most; skip what is no event."""
+    found: dict[str, None] = {}
+    for each in raw:
+        event = parse_event(each)
+        if isinstance(event, Event):
+            found[event.id] = None
+        if len(found) == MAX_EVENTS:
+            break
+    return list(found)

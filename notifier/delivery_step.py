@@ -1,0 +1,77 @@
+"""Make the steps of a message for the traces of its events. Pure.
+
+They are the wait before its first attempt on a channel, and each attempt.
+"""
+
+from typing import Final
+
+from marketswarm.channels import Channel, Message, Receipt, SendError
+from marketswarm.tracing import TraceStep, read_event_ids
+
+WAIT: Final = "notifier.wait"
+DELIVER: Final = "notifier.deliver"
+ACCEPTED: Final = "accepted"
+"""The outcome of an attempt that the receiver accepted; of others it is the `Failure`."""
+
+
+def make_wait_step(channel: Channel, message: Message, started_at: float) -> TraceStep:
+    """Return the step from what a message is about until its first attempt on a channel, at `started_at`."""
+    return TraceStep(
+        name=WAIT,
+        trace_keys=_trace_keys(message),
+        started_at=message.timestamp,
+        ended_at=started_at,
+        attributes=_describe(channel, message),
+    )
+
+
+def make_delivery_step(
+    channel: Channel,
+    message: Message,
+    *,
+    attempt: int,
+    outcome: Receipt | SendError,
+    started_at: float,
+    ended_at: float,
+) -> TraceStep:
+    """Return the step of one attempt to send a message; times are epoch seconds.
+
+    Args:
+        channel: where it was sent.
+        message: what was sent.
+        attempt: the number of the attempt in this run of the notifier, from 1.
+        outcome: the receipt, or the error.
+        started_at: when the attempt began.
+        ended_at: when its outcome was known.
+    """
+    error = outcome if isinstance(outcome, SendError) else None
+    return TraceStep(
+        name=DELIVER,
+        trace_keys=_trace_keys(message),
+        started_at=started_at,
+        ended_at=ended_at,
+        attributes={
+            **_describe(channel, message),
+            "marketswarm.attempt": attempt,
+            "marketswarm.outcome": error.failure.value if error else ACCEPTED,
+            "marketswarm.answer": outcome.answer if isinstance(outcome, Receipt) else None,
+            "error.type": error.reason if error else None,
+        },
+        error=error.reason if error else None,
+    )
+
+
+def _trace_keys(message: Message) -> tuple[str, ...]:
+    """Return the ids of a message's events, or the message's own if it has none, such as a test."""
+    return tuple(read_event_ids(message.events)) or (message.id,)
+
+
+def _describe(channel: Channel, message: Message) -> dict[str, str | int]:
+    """Return the attributes of every step of a message; of the channel's address that is its host."""
+    return {
+        "marketswarm.channel": channel.name,
+        "server.address": channel.where,
+        "marketswarm.message.id": message.id,
+        "marketswarm.message.kind": message.kind.value,
+        "marketswarm.message.events": len(message.events),
+    }

@@ -1,0 +1,159 @@
+"""Traces of real alerts: a healer and a notifier on real servers, and a receiver of OTLP."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from support.rig import HOST, free_port
+from support.rig.collector import Collector
+from support.rig.forkserver import real_starts
+from support.rig.receiver import Answer, Receiver
+from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, service
+from support.scenes.notifier import Notified, hooks
+from support.waiting import until
+
+AGENTS = ("notifier", "healer")
+MISS_WITHIN_SEC = TIMEOUT_SEC + WARM_UP_SEC + NOISE_SEC
+STOP_WITHIN_SEC = 2.0
+DELAY_SEC = 1.0
+"""From an event to its request at the receiver: the group wait of 0.2 s, and a busy machine."""
+STEPS = ["healer.publish", "notifier.wait", "notifier.deliver"]
+
+
+@pytest.fixture
+def receiver():
+    with Receiver() as one:
+        yield one
+
+
+@pytest.fixture
+def collector():
+    with Collector() as one:
+        yield one
+
+
+def fleet(folder, receiver, env, **names):
+    """A healer and a notifier with a service `alpha` that beats."""
+    return Notified(folder, hooks(one=receiver), AGENTS, services={"alpha": service(), **names}, env=env)
+
+
+def test_the_steps_from_a_miss_to_its_delivery_share_one_trace(tmp_path, receiver, collector):
+    receiver.script.append(503)
+    env = {**collector.env, "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}
+    with fleet(tmp_path, receiver, env) as scene:
+        scene.stop_beating("alpha")
+        miss = receiver.wait("heartbeat_miss", "alpha", MISS_WITHIN_SEC + 10)
+
+        def of_miss():
+            traces = {each.trace_id for each in collector.spans
+                      if each.attributes.get("marketswarm.event.id") == miss["id"]}  # fmt: skip
+            return [each for each in collector.of_service("alpha") if each.trace_id in traces]
+
+        until(lambda: len(of_miss()) >= 4, 10, lambda: f"four spans: {collector.spans}")
+        published, waited, first, second = of_miss()
+    assert [each.name for each in (published, waited, first, second)] == [*STEPS, "notifier.deliver"]
+    assert published.parent_id == ""
+    assert {each.parent_id for each in (waited, first, second)} == {published.span_id}
+    assert (published.agent, first.agent) == ("healer", "notifier")
+    assert published.resource["deployment.environment.name"] == "test"
+    assert published.resource["service.instance.id"]
+    assert published.attributes["marketswarm.event.reason"] == "silent"
+    assert published.attributes["marketswarm.event.late_sec"] == miss["late_sec"]
+    assert published.attributes["marketswarm.bus"] == "system-redis"
+    # in order: concluded, published, sent, sent again
+    assert abs(published.started_at - miss["ts"]) < 0.001
+    assert published.started_at == waited.started_at <= published.ended_at
+    assert waited.ended_at == first.started_at <= first.ended_at <= second.started_at <= second.ended_at
+    said = [(each.attributes["marketswarm.attempt"], each.attributes["marketswarm.outcome"], each.failed)
+            for each in (first, second)]  # fmt: skip
+    assert said == [(1, "temporary", True), (2, "accepted", False)]
+    assert (first.attributes["error.type"], first.why) == ("503", "503")
+    assert second.attributes["marketswarm.answer"] == "200"
+    assert second.attributes["server.address"] == f"{HOST}:{receiver.port}"
+    assert b"s3cret" not in b"".join(each.body for each in collector.seen)
+
+
+def test_a_message_about_several_outages_is_in_the_first_ones_trace_and_links_the_others(
+    tmp_path, receiver, collector
+):
+    with Notified(tmp_path, hooks(one=receiver), env=collector.env, group_wait_sec=0.5) as scene:
+        idents = [scene.write("heartbeat_miss", svc, late_sec=3.0, timeout_sec=2.0) for svc in ("a", "b")]
+        until(lambda: [each for each in collector.spans if each.links], 10, lambda: f"{collector.spans}")
+        [delivery] = [each for each in collector.spans if each.name == "notifier.deliver" and each.links]
+    [request] = [each for each in receiver.seen if len(each.data["events"]) == 2]
+    assert [each["id"] for each in request.data["events"]] == idents
+    assert delivery.attributes["marketswarm.message.events"] == 2
+    assert delivery.trace_id not in delivery.links
+    assert len(delivery.links) == 1
+
+
+WAYS = {
+    "answers_503": 503,
+    "hangs": Answer(hang=True),
+    "resets": Answer(reset=True),
+    "drips": Answer(drip=True),
+    "refuses": None,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_collector_that_fails_delays_no_alert_and_no_stop(tmp_path, receiver, collector, way):
+    if WAYS[way] is None:
+        env = {**collector.env, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://kim:hunter2@{HOST}:{free_port()}"}
+    else:
+        collector.always, env = WAYS[way], collector.env
+    with fleet(tmp_path, receiver, env) as scene:
+        for happen, kind in ((scene.stop_beating, "heartbeat_miss"), (scene.beat_again, "heartbeat_ok")):
+            happen("alpha")
+            event = receiver.wait(kind, "alpha", MISS_WITHIN_SEC)
+            [asked] = [each for each in receiver.seen if event in each.data["events"]]
+            assert time.time() - (time.monotonic() - asked.at) - event["ts"] < DELAY_SEC
+        if way in ("refuses", "answers_503"):
+            for name in AGENTS:
+                until(lambda name=name: scene[name].logs("traces.failed"), 15, f"{name} to report it")
+        for name in AGENTS:
+            began = time.monotonic()
+            assert scene[name].stop() == 0, scene[name].text()
+            assert time.monotonic() - began < STOP_WITHIN_SEC, f"{name}: {scene[name].text()[-800:]}"
+            assert len(scene[name].logs("traces.failed")) <= 1
+            assert "library.message" not in scene[name].text()
+            assert "hunter2" not in scene[name].text()
+
+
+def test_a_collector_that_is_back_is_reported_once_with_what_was_lost(tmp_path, receiver, collector):
+    collector.always = 400  # never tried again, so that the test need not wait for a retry
+    with Notified(tmp_path, hooks(one=receiver), env=collector.env) as scene:
+        for svc in ("a", "b"):
+            scene.write("heartbeat_miss", svc, late_sec=3.0, timeout_sec=2.0)
+            until(lambda svc=svc: receiver.taken(svc), 10, "a message")
+            count = len(collector.seen)
+            until(lambda n=count: len(collector.seen) > n or len(collector.seen) > 1, 10, "an export")
+        collector.always = 200
+        scene.write("heartbeat_miss", "c", late_sec=3.0, timeout_sec=2.0)
+        until(lambda: scene.notifier.logs("traces.resumed"), 10, "the end of the outage")
+        [failed], [resumed] = scene.notifier.logs("traces.failed"), scene.notifier.logs("traces.resumed")
+    assert failed["where"] == resumed["where"] == f"{HOST}:{collector.port}"
+    assert "400" in failed["reason"]
+    assert resumed["lost"] >= 2
+    assert [each for each in collector.spans if each.name == "notifier.deliver"]
+
+
+def test_spans_that_are_left_are_exported_at_the_end(tmp_path, receiver, collector):
+    env = {**collector.env, "OTEL_BSP_SCHEDULE_DELAY": "60000"}
+    with Notified(tmp_path, hooks(one=receiver), env=env) as scene:
+        scene.write("heartbeat_miss", "a", late_sec=3.0, timeout_sec=2.0)
+        until(lambda: receiver.taken("a"), 10, "a message")
+        assert collector.spans == []
+        assert scene.notifier.stop() == 0
+    assert "notifier.deliver" in [each.name for each in collector.spans]
+
+
+def test_without_an_endpoint_no_agent_loads_what_exports(tmp_path, receiver):
+    with real_starts(), fleet(tmp_path, receiver, {}) as scene:
+        scene.stop_beating("alpha")
+        receiver.wait("heartbeat_miss", "alpha", MISS_WITHIN_SEC)
+        for name in AGENTS:
+            assert not scene[name].logs("traces.on")
+            # protobuf's library in C, which the exporter brings
+            assert "upb" not in Path(f"/proc/{scene[name].pid}/maps").read_text(encoding="utf-8")
