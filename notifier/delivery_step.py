@@ -57,6 +57,7 @@ def make_delivery_step(
             "marketswarm.answer": outcome.answer if isinstance(outcome, Receipt) else None,
             "error.type": error.reason if error else None,
         },
+        role="client",
         error=error.reason if error else None,
     )
 

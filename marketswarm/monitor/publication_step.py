@@ -37,5 +37,6 @@ def make_publication_step(
             "marketswarm.bus": bus,
             **found,
         },
+        role="producer",
         is_first=is_home,
     )

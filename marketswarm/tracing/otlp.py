@@ -88,7 +88,7 @@ class OtlpTracer:
         span = self._tracer.start_span(
             step.name,
             context=Context() if step.is_first else self._make_parent(trace_id, first, step.name),
-            kind=SpanKind.PRODUCER if step.is_first else SpanKind.CLIENT,
+            kind=SpanKind[step.role.upper()],
             attributes={key: _bound(value) for key, value in step.attributes.items() if value is not None},
             links=[Link(self._make_context(compute_trace_id(key), key, step.name)) for key in others],
             start_time=_to_ns(min(step.started_at, step.ended_at)),

@@ -7,7 +7,7 @@ healer and the notifier agree on them, and nothing has to be passed along with a
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 from marketswarm import log as logs
@@ -23,6 +23,7 @@ REMEDY: Final = "pip install 'marketswarm[otel]'"
 log = logs.get("traces")
 
 Attribute = str | int | float | bool
+Role = Literal["internal", "producer", "client"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class TraceStep:
     """One step on an alert's way, which becomes a span. Times are epoch seconds.
 
     `trace_keys` are the ids of the events concerned: the first decides the trace, the others are links. A
-    step that `is_first` is the first span of its trace; each other one is a child of that span. `error` is
-    the reason of a failure in a word or number.
+    step that `is_first` is the first span of its trace; each other one is a child of that span. `role` is
+    the kind of the span. `error` is the reason of a failure in a word or number.
     """
 
     name: str
@@ -39,6 +40,7 @@ class TraceStep:
     started_at: float
     ended_at: float
     attributes: Mapping[str, Attribute | None] = field(default_factory=dict)
+    role: Role = "internal"
     error: str | None = None
     is_first: bool = False
 

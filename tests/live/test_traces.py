@@ -61,6 +61,7 @@ def test_the_steps_from_a_miss_to_its_delivery_share_one_trace(tmp_path, receive
     assert published.attributes["marketswarm.event.reason"] == "silent"
     assert published.attributes["marketswarm.event.late_sec"] == miss["late_sec"]
     assert published.attributes["marketswarm.bus"] == "system-redis"
+    assert [each.kind for each in (published, waited, first)] == [4, 1, 3], "producer, internal, client"
     # in order: concluded, published, sent, sent again
     assert abs(published.started_at - miss["ts"]) < 0.001
     assert published.started_at == waited.started_at <= published.ended_at
