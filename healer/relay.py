@@ -190,6 +190,8 @@ def _check_entries(entries: Sequence[StreamEntry]) -> tuple[list[bytes], Counter
 def _trace_copied(tracer: Tracer, bus: str, events: Sequence[bytes]) -> None:
     """Record for their traces that the bus has these events."""
     for raw in events:
+        if not tracer.has_room():
+            return
         step = make_publication_step("healer", bus, raw, time.time(), is_home=True)
         if step is not None:
             tracer.record(step)

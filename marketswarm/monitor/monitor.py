@@ -334,7 +334,7 @@ class Monitor:
         """Publish the verdicts queued for one bus, and note each that the bus has, until cancelled."""
         async for published in publisher.run():
             self._note_published(published)
-            if self._tracer is not None:
+            if self._tracer is not None and self._tracer.has_room():
                 self._trace_published(self._tracer, publisher.bus.name, published)
 
     def _note_published(self, published: PublishedVerdict) -> None:

@@ -78,10 +78,15 @@ class OtlpTracer:
         self._tracer = self._provider.get_tracer("marketswarm", __version__)
         self._budget = _Budget()
 
+    def has_room(self) -> bool:
+        """Return True if a step may be recorded now; if not, count one as dropped: nobody need make it."""
+        return self._budget.check(time.monotonic())
+
     def record(self, step: TraceStep) -> None:
         """Take a step for export, without waiting; drop it if there are too many."""
-        if not step.trace_keys or not self._budget.take(time.monotonic()):
+        if not step.trace_keys or not self._budget.check(time.monotonic()):
             return
+        self._budget.take()
         first, *others = step.trace_keys
         trace_id = self._ids.trace_id = compute_trace_id(first)
         self._ids.span_id = compute_first_span_id(first) if step.is_first else None
@@ -186,12 +191,15 @@ class _Budget:
         self._left, self._at = float(BURST), float("-inf")
         self._dropped, self._logged_at = 0, float("-inf")
 
-    def take(self, now: float) -> bool:
+    def take(self) -> None:
+        """Count a step that is recorded."""
+        self._left -= 1.0
+
+    def check(self, now: float) -> bool:
         """Return True if a step may be recorded at `now` (monotonic); else count it, and log that."""
         self._left = min(float(BURST), self._left + (now - self._at) * STEPS_PER_SEC)
         self._at = now
         if self._left >= 1.0:
-            self._left -= 1.0
             return True
         self._dropped += 1
         if now - self._logged_at >= DROPPED_EVERY_SEC:

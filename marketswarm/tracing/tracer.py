@@ -48,6 +48,9 @@ class TraceStep:
 class Tracer(Protocol):
     """What records the steps of one process."""
 
+    def has_room(self) -> bool:
+        """Return True if a step may be recorded now; if not, count one as dropped: nobody need make it."""
+
     def record(self, step: TraceStep) -> None:
         """Take a step for export, without waiting; drop it if there are too many."""
 
