@@ -185,16 +185,21 @@ class Guard:
 
 def find_refusal(scope: Scope, names: Collection[str]) -> tuple[int, str] | None:
     """Return the status and the reason why a request is not answered; None if it is."""
-    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    hosts, sizes, header_bytes = [], [], 0
+    for name, value in scope["headers"]:  # once, for all that is asked of them: each request passes here
+        header_bytes += len(name) + len(value)
+        if name == b"host":
+            hosts.append(value)
+        elif name == b"content-length":
+            sizes.append(value)
     if len(hosts) != 1 or not is_own_host(hosts[0].decode("latin-1"), names):
         return 421, "this host name is not ours: BOARD_ALLOWED_HOSTS names those that are"
     if len(scope["path"]) > MAX_PATH_CHARS or len(scope["query_string"]) > MAX_PATH_CHARS:
         return 414, f"a path has at most {MAX_PATH_CHARS} characters"
-    if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+    if header_bytes > MAX_HEADER_BYTES:
         return 431, f"headers have at most {MAX_HEADER_BYTES} bytes"
-    sizes = [value for name, value in scope["headers"] if name == b"content-length"]
     max_bytes = LARGE_BODIES.get(scope["path"], MAX_BODY_BYTES)
-    if any(not size.isdigit() or int(size[:20]) > max_bytes for size in sizes):
+    if sizes and any(not size.isdigit() or int(size[:20]) > max_bytes for size in sizes):
         return 413, f"a body has at most {max_bytes} bytes"
     return None
 

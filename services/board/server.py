@@ -10,12 +10,12 @@ import contextlib
 import errno
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from marketswarm.exit import Code, Exit
 
@@ -40,6 +40,14 @@ _TOO_LARGE: Final = (
 _RESET: Final = struct.pack("ii", 1, 0)  # linger, for no time
 
 
+WHOLE_ANSWER: Final = "marketswarm.whole_answer"
+"""The ASGI extension by which a request is answered in one write, which a client gets in one piece."""
+
+WholeAnswer = Callable[[bytes, bytes], Awaitable[None]]
+"""Sends an answer: its head, then its body, which HEAD does not get. The head has the status line and the
+headers, each with the end of its line, and says how long the body is; the server adds its own headers."""
+
+
 class RequestTooLargeError(Exception):
     """A request's line and headers have too many bytes, or too many requests wait for an answer."""
 
@@ -56,6 +64,8 @@ class GuardedProtocol(HttpToolsProtocol):
     _in_head = True  # whether the next bytes belong to a request's line and headers
     _head_bytes = 0  # of pieces that did not complete it
     _field_bytes = 0  # of its address and its headers so far
+    _idle_until: float | None = None  # the loop's time at which a connection without a request is closed
+    _idle_check: asyncio.TimerHandle | None = None
 
     def __init__(self, *args: Any, find_bound: Callable[[], int], **more: Any) -> None:
         super().__init__(*args, **more)
@@ -107,6 +117,28 @@ class GuardedProtocol(HttpToolsProtocol):
             self._abort()
             raise RequestTooLargeError
         super().on_headers_complete()
+        # the task that answers begins in the next turn of the loop, and finds this in its scope
+        self.scope["extensions"] = {WHOLE_ANSWER: partial(self._send_whole_answer, self.cycle)}  # type: ignore[dict-item]  # uvicorn's type knows extensions without functions
+
+    async def _send_whole_answer(self, cycle: RequestResponseCycle, head: bytes, body: bytes) -> None:
+        """Send the answer to a request in one write, as `WholeAnswer` describes it."""
+        if self.flow.write_paused and not cycle.disconnected:
+            await self.flow.drain()
+        if cycle.disconnected:
+            return
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        pieces = [head]
+        for name, value in self.server_state.default_headers:
+            pieces += name, b": ", value, b"\r\n"
+        pieces.append(b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n")
+        if cycle.scope["method"] != "HEAD":
+            pieces.append(body)
+        self.transport.write(b"".join(pieces))
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
 
     def on_message_complete(self) -> None:
         """End a request: the next bytes are those of another one."""
@@ -114,10 +146,42 @@ class GuardedProtocol(HttpToolsProtocol):
         self._head_bytes = self._field_bytes = 0
         super().on_message_complete()
 
+    def on_response_complete(self) -> None:
+        """Go on with the next request, or begin the time in which one must come.
+
+        One timer serves all requests of a connection: a timer for each costs more than the rest of this.
+        """
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_until = self.loop.time() + self.timeout_keep_alive
+        if self._idle_check is None:
+            self._idle_check = self.loop.call_at(self._idle_until, self._check_idle)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Stop the time in which a request must come."""
+        self._idle_until = None
+        super()._unset_keepalive_if_required()
+
+    def _check_idle(self) -> None:
+        """Close a connection on which no request came in time; look again later if there is time left."""
+        self._idle_check = None
+        if self._idle_until is None:
+            return  # a request is on its way: its answer begins the time anew
+        if self._idle_until <= self.loop.time():
+            self.timeout_keep_alive_handler()
+        else:
+            self._idle_check = self.loop.call_at(self._idle_until, self._check_idle)
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all times."""
         self._stop_slow_request()
         self._stop_slow_reader()
+        if self._idle_check is not None:
+            self._idle_check.cancel()
+            self._idle_check = None
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:

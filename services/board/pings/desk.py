@@ -10,7 +10,7 @@ from marketswarm.pings import JobPing
 from services.board.pings.answers import NOT_FOUND, RefusedPingError, make_rate_limited
 from services.board.pings.creation import ServiceCreator
 from services.board.pings.directory import PingDestination, PingDirectory
-from services.board.pings.key_ring import KeyRing
+from services.board.pings.key_ring import KeyRing, KnownKey
 from services.board.pings.writer import PingWriter
 from services.board.rate_limit import RateLimiter
 
@@ -49,13 +49,15 @@ class PingDesk:
 
         Raises RefusedPingError; a secret that is not known is counted against the client's address.
         """
-        self.check_secret(secret, client)
-        return self.find_allowed(secret, slug)
+        return self._find_by_key(self.check_secret(secret, client), slug)
 
-    def check_secret(self, secret: str, client: str) -> None:
-        """Raise RefusedPingError if a secret is not known, and count it against the client's address."""
+    def check_secret(self, secret: str, client: str) -> KnownKey:
+        """Return the key of a secret.
+
+        Raises RefusedPingError if the secret is not known, and counts it against the client's address.
+        """
         try:
-            self.keys.find_key(secret, time.time())
+            return self.keys.find_key(secret, time.time())
         except RefusedPingError as refused:
             if refused.answer is NOT_FOUND:
                 self._count_failure(client)
@@ -63,7 +65,11 @@ class PingDesk:
 
     def find_allowed(self, secret: str, slug: str | None) -> PingDestination:
         """Return the service that a secret allows, and that `slug` names. Raises RefusedPingError."""
-        key, directory = self.keys.find_key(secret, time.time()), self._find_directory()
+        return self._find_by_key(self.keys.find_key(secret, time.time()), slug)
+
+    def _find_by_key(self, key: KnownKey, slug: str | None) -> PingDestination:
+        """Return the service that a key allows, and that `slug` names. Raises RefusedPingError."""
+        directory = self._find_directory()
         if key.svc is None:
             return directory.find_slug(slug or "")  # no service has an empty slug
         found = directory.find_service(key.svc)

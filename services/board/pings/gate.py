@@ -7,7 +7,7 @@ sizes and headers do. A ping is answered with 200 only when the bus has it.
 
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,6 +29,7 @@ from services.board.pings.answers import (
     OK,
     PingAnswer,
     RefusedPingError,
+    make_head,
 )
 from services.board.pings.bodies import (
     LostClientError,
@@ -42,7 +43,9 @@ from services.board.pings.directory import PingDestination
 from services.board.pings.management import ManagementApi
 from services.board.pings.other_forms import ALERTMANAGER_PATH, KUMA_PREFIX, find_gatus_key
 from services.board.pings.other_gates import OtherGates, find_client
+from services.board.server import WHOLE_ANSWER, WholeAnswer
 
+_NOTHING: Final[Mapping[str, WholeAnswer]] = {}
 _METHODS: Final = ("GET", "HEAD", "POST")
 _OWN_HEADERS: Final = (
     (b"cache-control", b"max-age=0, no-cache, no-store, must-revalidate, private"),
@@ -58,6 +61,9 @@ _PREFLIGHT: Final = (
     (b"access-control-allow-headers", b"X-Api-Key"),
     (b"access-control-max-age", b"600"),
 )
+
+
+_OK_HEAD: Final = make_head(OK, _ALL_HEADERS)
 
 
 PathAnswer = Callable[[Scope, Receive], Awaitable[PingAnswer]]
@@ -100,10 +106,7 @@ class PingGate:
         except LostClientError:
             return
         self._responses[answer.status] += 1
-        more = _PREFLIGHT if answer is NO_CONTENT else ()
-        headers = [*answer.make_headers(), *_ALL_HEADERS, *more]
-        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        await send({"type": "http.response.body", "body": answer.body})
+        await _send_answer(answer, scope, send)
 
     def _find_form(self, path: str) -> PathAnswer | None:
         """Return what answers the requests for a path; None if that is no path of pings."""
@@ -164,3 +167,15 @@ class PingGate:
             if refused.answer is NOT_FOUND and address.slug is not None and may_create:
                 return None
             raise
+
+
+async def _send_answer(answer: PingAnswer, scope: Scope, send: Send) -> None:
+    """Send an answer: in one write where the server can do that, for clients ping by the thousand."""
+    more = (*_ALL_HEADERS, *_PREFLIGHT) if answer is NO_CONTENT else _ALL_HEADERS
+    send_whole: WholeAnswer | None = scope.get("extensions", _NOTHING).get(WHOLE_ANSWER)
+    if send_whole is not None:
+        await send_whole(_OK_HEAD if answer is OK else make_head(answer, more), answer.body)
+        return
+    headers = [*answer.make_headers(), *more]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from marketswarm import log as logs
@@ -21,6 +22,9 @@ from services.board.settings import PingKeySettings
 CHECK_SEC: Final = 0.5
 RELOAD_SEC: Final = 60.0
 """After so long the keys are read, even if their number is the same."""
+
+_find_digest: Final = lru_cache(maxsize=1024)(hash_ping_secret)
+"""Returns the digest of a secret. The last thousand are kept: most pings have one of a few secrets."""
 
 log = logs.get("board")
 
@@ -54,7 +58,7 @@ class KeyRing:
 
         Raises RefusedPingError if there is none, or if the keys were never read.
         """
-        digest = hash_ping_secret(secret)
+        digest = _find_digest(secret)
         key = self._named.get(digest) or self._stored.get(digest)
         if key is None and self._read_at is None:
             raise RefusedPingError(NOT_READY)

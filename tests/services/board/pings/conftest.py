@@ -15,6 +15,7 @@ from services.board.pings.directory import PingDirectory
 from services.board.pings.gate import PingGate
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.writer import PingWriter
+from services.board.server import WHOLE_ANSWER
 
 TRUTH = {
     "services": {
@@ -61,9 +62,18 @@ class GateRig:
         return key, secret
 
     async def ask(
-        self, path, method="GET", body=b"", *, query=b"", client="10.9.8.7", host="board.example", **headers
+        self,
+        path,
+        method="GET",
+        body=b"",
+        *,
+        query=b"",
+        client="10.9.8.7",
+        host="board.example",
+        is_whole=False,
+        **headers,
     ):
-        """Returns status, body and headers."""
+        """Returns status, body and headers; `is_whole`: the server takes answers as a whole."""
         given = [(b"host", host.encode())] + [
             (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()
         ]
@@ -87,6 +97,15 @@ class GateRig:
         async def send(message):
             sent.append(message)
 
+        async def send_whole(head, answer_body):
+            status_line, *lines = head.removesuffix(b"\r\n").split(b"\r\n")
+            fields = [tuple(line.split(b": ", 1)) for line in lines]
+            sent.extend(
+                [{"status": int(status_line.split(b" ")[1]), "headers": fields}, {"body": answer_body}]
+            )
+
+        if is_whole:
+            scope["extensions"] = {WHOLE_ANSWER: send_whole}
         await self.gate(scope, receive, send)
         return sent[0]["status"], sent[1]["body"], dict(sent[0]["headers"])
 

@@ -29,6 +29,25 @@ async def test_a_ping_is_ok_from_everywhere_and_is_on_the_bus_before_its_answer(
 
 
 @pytest.mark.parametrize(
+    ("method", "ending", "status"),
+    [("POST", "", 200), ("OPTIONS", "", 204), ("GET", "/no/ping", 400), ("GET", "x", 400), ("PUT", "", 405)],
+)
+async def test_an_answer_in_one_write_is_the_same_as_one_in_parts(rig, method, ending, status):
+    _, uuid = await rig.make_key("backup")
+    in_parts = await rig.ask(f"/ping/{uuid}{ending}", method)
+    assert in_parts[0] == status
+    assert await rig.ask(f"/ping/{uuid}{ending}", method, is_whole=True) == in_parts
+
+
+async def test_a_revoked_key_is_refused_though_its_path_was_parsed_before(rig):
+    key, secret = await rig.make_key()
+    assert (await rig.ask(f"/ping/{secret}/backup"))[0] == 200
+    assert await revoke_ping_key(rig.buses["system-redis"], key.id)
+    await rig.keys.refresh(time.monotonic())
+    assert (await rig.ask(f"/ping/{secret}/backup"))[0] == 404
+
+
+@pytest.mark.parametrize(
     ("ending", "query", "kind", "run", "code", "is_life"),
     [
         ("", b"", "success", "ended", None, True),
