@@ -7,6 +7,7 @@ test is skipped, and says so; with MARKETSWARM_CI=1 every skip is a failure, who
 nothing goes unproven in silence.
 """
 
+import gc
 import os
 import shutil
 import signal
@@ -67,6 +68,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    gc.disable()  # while tests are collected: what that makes stays, however often one looks through it
     if config.getoption("apart") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(LastRun(config))
     config.addinivalue_line("markers", "needs(*programs): skipped where one is not on PATH; in CI, failed")
@@ -74,6 +76,11 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[TAG] = getattr(config, "workerinput", {}).get("run", str(os.getpid()))
         let_children_have_their_signals()
         GUARD.install()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def let_children_have_their_signals() -> None:
@@ -170,7 +177,7 @@ def _this_process_is_left_as_it_was() -> Iterator[None]:
 
 
 def surroundings() -> dict[str, object]:
-    environ = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    environ = {name: value for name, value in os.environb.items() if name != b"PYTEST_CURRENT_TEST"}
     handlers = {
         f"handler of {number.name}": signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
     }

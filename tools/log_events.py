@@ -280,6 +280,8 @@ def find_events() -> tuple[LogEvent, ...]:
 
 def find_calls(module: str, source: str) -> Iterator[LogCall]:
     """Yield the calls of a module that log. Raise LookupError for one that can't be resolved."""
+    if not any(name in source for name in ("log", *FLEET_LOGGERS)):  # to parse it is the slow part
+        return
     tree = ast.parse(source)
     for function, call in _find_calls_by_function(tree, None):
         found = _parse_log_call(tree, function, call)

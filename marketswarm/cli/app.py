@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from importlib import import_module
 from typing import Annotated, Any, Final, NoReturn, ParamSpec
 
@@ -245,6 +245,7 @@ def load_command(entry: CommandEntry) -> Any:
     return typer.main.get_command(single)
 
 
+@cache
 def load_all_commands() -> TyperGroup:
     """Return the program with every command loaded, for generating its documentation."""
     group = typer.main.get_command(app)

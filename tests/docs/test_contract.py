@@ -51,11 +51,12 @@ def written_in_the_code() -> frozenset[str]:
 
 
 def texts_of(tree: ast.AST):
-    parts = {id(part) for each in ast.walk(tree) if isinstance(each, ast.JoinedStr) for part in each.values}
-    for each in ast.walk(tree):
+    nodes = [each for each in ast.walk(tree) if isinstance(each, ast.JoinedStr | ast.Constant)]
+    parts = {id(part) for each in nodes if isinstance(each, ast.JoinedStr) for part in each.values}
+    for each in nodes:
         if isinstance(each, ast.JoinedStr):
             yield "".join(part.value if isinstance(part, ast.Constant) else "*" for part in each.values)
-        elif isinstance(each, ast.Constant) and isinstance(each.value, str) and id(each) not in parts:
+        elif isinstance(each.value, str) and id(each) not in parts:
             yield each.value
 
 

@@ -9,6 +9,8 @@ from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, Scene, only, service
 from support.waiting import until
 
 CHUNK = 500
+MESSAGES = 10_000
+"""At least so many come before the service goes silent, however slow the machine."""
 HUGE = 64 * 1024
 
 
@@ -49,14 +51,13 @@ def test_row_15_a_tenth_of_garbage_in_a_flood_of_beats_delays_no_miss_and_makes_
             pipe.execute()
 
         begun = time.monotonic()
-        while time.monotonic() < begun + TIMEOUT_SEC:
+        while time.monotonic() < begun + TIMEOUT_SEC or beats + junk < MESSAGES:
             flood()
         last = scene.stop_beating("dead")
         until(lambda: flood() or scene.misses(), TIMEOUT_SEC + 1 + NOISE_SEC, "the miss")
         miss = only(scene.log("heartbeat_miss"))
         assert miss["svc"] == "dead"
         assert TIMEOUT_SEC <= miss["ts"] - last <= TIMEOUT_SEC + 1 + NOISE_SEC
-        assert beats + junk > 10_000
         healer = scene["healer"]
         # of each service one may be covered by a true beat before anyone looked at it, see `record`
         few = junk - len(real)

@@ -323,12 +323,15 @@ def known_keys() -> tuple[tuple[str, ...], tuple[str, ...]]:
 def written_keys(module: Module) -> Iterator[tuple[int, str]]:
     """Yield the line and the text of each key that is written out, except docstrings and names of tasks."""
     starts, ends = known_keys()
-    apart = {id(node.value) for node in nodes(module) if isinstance(node, ast.Expr)}
-    apart |= {
-        id(node.value) for node in nodes(module) if isinstance(node, ast.keyword) and node.arg == "name"
-    }
-    apart |= {id(part) for node in nodes(module) if isinstance(node, ast.JoinedStr) for part in node.values}
-    for node in nodes(module):
+    parts = (ast.Expr, ast.keyword, ast.JoinedStr, ast.Constant)
+    found = [node for node in nodes(module) if isinstance(node, parts)]
+    apart: set[int] = set()
+    for node in found:
+        if isinstance(node, ast.Expr) or (isinstance(node, ast.keyword) and node.arg == "name"):
+            apart.add(id(node.value))
+        elif isinstance(node, ast.JoinedStr):
+            apart.update(map(id, node.values))
+    for node in found:
         text = text_of(node)
         if text is None or id(node) in apart or " " in text:
             continue

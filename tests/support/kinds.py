@@ -8,6 +8,7 @@ there. The guard sees it: a unit test that starts a process or opens a socket fa
 
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,7 @@ def _test_function(item: pytest.Function) -> Any:
     return getattr(handle, "inner_test", item.obj)
 
 
+@functools.cache
 def _starts_something(entry: Any) -> bool:
     return any(_is_live_value(value) for value in _reachable(entry))
 
@@ -86,17 +88,18 @@ def _is_live_value(value: Any) -> bool:
     return module.startswith(LIVE_PACKAGES)
 
 
-def _named_by(value: Any) -> Iterator[Any]:
-    """Yield modules, classes, functions and names of `LIVE_NAMES` in the code of a function of the tests."""
-    if isinstance(value, type):
-        yield from value.__bases__
+@functools.cache
+def _named_by(value: Any) -> frozenset[Any]:
+    """Return modules, classes, functions and names of `LIVE_NAMES` in the code of a function of the tests."""
+    found: set[Any] = set(value.__bases__) if isinstance(value, type) else set()
     for function in _functions_of(value):
         for name in _names_in(function.__code__):
             if name in LIVE_NAMES:
-                yield name
+                found.add(name)
             meant = function.__globals__.get(name)
             if isinstance(meant, ModuleType | type | FunctionType) or hasattr(meant, "__wrapped__"):
-                yield meant
+                found.add(meant)
+    return frozenset(found)
 
 
 def _functions_of(value: Any) -> Iterator[FunctionType]:
@@ -118,7 +121,7 @@ def _unwrapped(value: Any) -> Any:
 
 
 def _is_ours(path: str | None) -> bool:
-    return bool(path) and Path(path or "").is_relative_to(TESTS)
+    return bool(path) and str(path).startswith(f"{TESTS}{os.sep}")
 
 
 def _names_in(code: CodeType) -> Iterator[str]:

@@ -124,13 +124,13 @@ async def test_it_ends_by_our_clock_while_the_bus_is_away_and_not_before(bus):
 
 
 async def test_a_bus_that_comes_back_in_time_costs_nothing(bus):
-    mine = lease(bus, life_sec=3.0)
+    mine = lease(bus, life_sec=2.0)
     await mine.acquire()
     bus.connected = False
     keeping = asyncio.create_task(mine.renew_until_lost())
-    await asyncio.wait([keeping], timeout=1.75)
+    await asyncio.wait([keeping], timeout=1.0)
     bus.connected = True
-    await asyncio.wait([keeping], timeout=3.0)
+    await asyncio.wait([keeping], timeout=1.5)
     assert mine.held
     assert not keeping.done()
     keeping.cancel()

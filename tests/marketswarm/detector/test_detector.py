@@ -358,7 +358,7 @@ def test_a_miss_ends_the_remembering_of_its_silence():
 
 
 UP = SavedService(State.UP)
-ALERTS = replace(watch(timeout=3600.0), alert_on_failure=True)
+ALERTS = replace(watch(timeout=600.0), alert_on_failure=True)
 
 
 def test_a_run_that_failed_is_missed_at_once_if_the_truth_says_so():
@@ -371,11 +371,11 @@ def test_a_run_that_failed_is_missed_at_once_if_the_truth_says_so():
     _, miss = hand.verdicts
     assert (miss.state, miss.reason, miss.exit_code, miss.host) == (State.DOWN, "failed", 3, "web-3")
     assert miss.late_sec < 10
-    hand.run(7200)
+    hand.run(1200)
     assert len(hand.verdicts) == 2, "the silence after it is no second miss"
     hand.beat(boot="c")
     assert [verdict.state for verdict in hand.verdicts] == [State.UP, State.DOWN, State.UP]
-    hand.run(7200)
+    hand.run(1200)
     assert hand.verdicts[-1].reason == "silent", "the failure before is forgotten"
 
 
@@ -384,9 +384,9 @@ def test_a_run_that_did_not_fail_is_not_missed_before_its_timeout(exit_code):
     hand = Hand(ALERTS)
     hand.beat(boot="b")
     hand.beat(boot="b", status="stopping", exit_code=exit_code)
-    hand.run(3000)
+    hand.run(500)
     assert len(hand.verdicts) == 1
-    hand.run(1000)
+    hand.run(200)
     assert hand.verdicts[-1].reason == "stopped"
 
 
