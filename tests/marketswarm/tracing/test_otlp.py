@@ -97,6 +97,12 @@ def test_headers_and_credentials_reach_the_collector_and_no_log(collector):
     assert [each["event"] for each in logged] == ["traces.message"], "a header that is malformed"
 
 
+def test_the_credentials_of_a_url_are_taken_out_of_it():
+    url, headers = split_credentials("https://kim:a%3Ab@collector:4318/v1/traces?x=1")
+    assert url == "https://collector:4318/v1/traces?x=1"
+    assert base64.b64decode(headers["authorization"].removeprefix("Basic ")) == b"kim:a:b"
+
+
 def test_a_url_without_credentials_stays_as_it_is():
     assert split_credentials("http://collector:4318/v1/traces") == ("http://collector:4318/v1/traces", {})
 
