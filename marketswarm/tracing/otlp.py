@@ -37,7 +37,9 @@ from marketswarm.tracing.tracer import TraceStep, compute_first_span_id, compute
 CLOSE_WITHIN_SEC: Final = 1.0
 """How long the spans that are left may take at the end of the process, in seconds."""
 MAX_TEXT_CHARS: Final = 200
-"""The longest text of an attribute or a reason."""
+"""The longest text of an attribute."""
+MAX_REASON_CHARS: Final = 300
+"""The longest reason of a failed export: the library puts the cause at the end of a long sentence."""
 BURST: Final = 2000
 STEPS_PER_SEC: Final = 200.0
 """How many steps are recorded at once, and per second after that: no verdict must wait for others' traces."""
@@ -217,7 +219,7 @@ class _LibraryMessages(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
         self.reason = ""
-        """The latest message from an export."""
+        """The first message from an export, which names the cause; later ones say that it was given up."""
         self._logged: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -225,9 +227,9 @@ class _LibraryMessages(logging.Handler):
         pattern = str(record.msg)
         if threading.current_thread() is not threading.main_thread():
             try:
-                self.reason = record.getMessage()[:MAX_TEXT_CHARS]
+                self.reason = self.reason or record.getMessage()[:MAX_REASON_CHARS]
             except Exception:  # noqa: BLE001 - a library's wrong format string must not end us
-                self.reason = pattern[:MAX_TEXT_CHARS]
+                self.reason = self.reason or pattern[:MAX_REASON_CHARS]
         elif pattern not in self._logged and len(self._logged) < MAX_LIBRARY_MESSAGES:
             self._logged.add(pattern)
             log.warning("traces.message", source=record.name, message=pattern[:MAX_TEXT_CHARS])
