@@ -32,7 +32,8 @@ from marketswarm.truth import Heartbeat, Service, Truth
 class ResolvedSection:
     """An agent's section of the truth, the name of its bus, and its timeout in seconds.
 
-    `missing` says why the truth in force has no section for it, so that this is its last one; else None.
+    `missing` says why the truth in force has no section that it can use, so that this is its last one; else
+    None.
     """
 
     section: Service
@@ -51,13 +52,23 @@ def resolve_section(
     """Return the section of the agent `name` in a truth, with its bus and timeout.
 
     `heartbeat` makes its heartbeat from its section, or from None if the truth has no section for it. `last`
-    is the result for the truth before; it stays if this truth has no section.
+    is the result for the truth before; it stays if this truth has no section, or one with a schedule: an
+    agent beats all the time, so each of its beats would count as the report of a run.
 
     Raises:
-        Exit: code 2, if the truth has no section for the agent, and both `heartbeat` and `last` are None.
+        Exit: code 2, if the truth has no section for the agent or one with a schedule, and both `heartbeat`
+            and `last` are None.
     """
     timeout_sec = truth.timeout_of(name, default_timeout_sec)
     section = truth.services.get(name)
+    if section is not None and heartbeat is None and section.heartbeat.schedule is not None:
+        if last is not None:
+            return replace(last, missing="a job in the truth, and an agent is none")
+        raise Exit(
+            Code.CONFIGURATION,
+            f"the truth gives {name} a schedule, and an agent beats all the time: start it by "
+            f"`marketswarm exec {name} -- …`, or give it an interval_sec instead and run bootstrap",
+        )
     if section is not None:
         beats = section.heartbeat if heartbeat is None else heartbeat(section)
         return ResolvedSection(replace(section, heartbeat=beats), truth.bus_of(name), timeout_sec)

@@ -39,6 +39,21 @@ def test_who_was_dropped_and_is_named_again_has_a_place_again():
     assert resolve_section(truth(mesh=MESH), "mesh", 12.0, last=last).missing is None
 
 
+NIGHTLY = {"heartbeat": {"schedule": "0 3 * * *"}}
+
+
+def test_an_agent_can_not_be_a_job_and_the_error_says_what_to_do():
+    with pytest.raises(Exit, match=r"gives mesh a schedule.*`marketswarm exec mesh --") as caught:
+        resolve_section(truth(mesh=NIGHTLY), "mesh", 30.0)
+    assert caught.value.code == 2
+
+
+def test_an_agent_that_becomes_a_job_keeps_its_beats_and_says_so():
+    last = resolve_section(truth(mesh=MESH), "mesh", 12.0)
+    place = resolve_section(truth(mesh=NIGHTLY), "mesh", 30.0, last=last)
+    assert place == replace(last, missing="a job in the truth, and an agent is none")
+
+
 def test_an_agent_that_makes_its_own_heartbeat_needs_no_section():
     def heartbeat(section):
         return Heartbeat(channel="mine:heartbeat", interval_sec=1.5 if section else 10)
