@@ -35,7 +35,8 @@ class Pings:
     """`with Pings(url, bus_url, rate) as pings:` they ping in a thread, and another one reads the streams.
 
     `sent` counts all pings, `answers` the answers by status (0: the connection was lost), `acknowledged` has
-    the numbers of those that were answered with 200, `stored` those that were read from the streams.
+    the numbers of those that were answered with 200, `stored` those that were read from the streams. They
+    pinged for `seconds`.
     """
 
     def __init__(self, url: str, bus_url: str, rate: float) -> None:
@@ -44,7 +45,7 @@ class Pings:
         self.acknowledged: set[int] = set()
         self.stored: Counter[int] = Counter()
         self._url, self._bus_url, self._rate = httpx.URL(url), bus_url, rate
-        self._seconds = 0.0
+        self.seconds = 0.0
         self._jobs = name_jobs(rate)
         self._secret = ""
         self._stop, self._is_read = threading.Event(), threading.Event()
@@ -70,7 +71,7 @@ class Pings:
     @property
     def per_sec(self) -> float:
         """How many pings were acknowledged a second; final at the end of the block."""
-        return len(self.acknowledged) / self._seconds if self._seconds else 0.0
+        return len(self.acknowledged) / self.seconds if self.seconds else 0.0
 
     def _ping(self) -> None:
         asyncio.run(self._ping_all())
@@ -86,7 +87,7 @@ class Pings:
             await asyncio.sleep(RETRY_SEC)
         begun = time.monotonic()
         await asyncio.gather(*(self._ping_in_turn(begun) for _ in range(CONNECTIONS)))
-        self._seconds = time.monotonic() - begun
+        self.seconds = time.monotonic() - begun
         self._is_read.set()
 
     async def _is_key_known(self) -> bool:

@@ -10,16 +10,20 @@ from boardload.followers import Seen
 from boardload.run import Load, Plan
 
 
-def make_load(*, rss_mb=80.0, pixel_sec=0.1, per_sec=1000.0, lost=()):
+def make_load(*, rss_mb=80.0, pixel_sec=0.1, per_sec=1000.0, lost=(), unanswered=0, kill=False):
     """Return a load of a minute with 1,000 pings a second, in which one browser followed."""
-    pings = SimpleNamespace(acknowledged={1, 2}, answers=Counter({200: 2}), lost=set(lost), per_sec=per_sec)
-    followers = SimpleNamespace(seen=[Seen(resets=1)])
+    answers = Counter({200: 2, 0: unanswered})
+    pings = SimpleNamespace(
+        acknowledged={1, 2}, answers=answers, lost=set(lost), per_sec=per_sec, seconds=60.0
+    )
+    followers = SimpleNamespace(seen=[Seen(resets=2 if kill else 1)])
     return Load(
-        Plan(seconds=60, browsers=1, pings=1000),
+        Plan(seconds=60, browsers=1, pings=1000, kill=kill),
         rss_mb=[70.0, rss_mb],
         pixel_sec=[pixel_sec] * 20 if pixel_sec else [],
         followers=followers,
         pings=pings,
+        back_at=1.0 if kill else None,
     )
 
 
@@ -27,6 +31,12 @@ def test_a_load_that_reaches_its_goals_ends_with_0():
     lines: list[str] = []
     assert report(make_load(per_sec=985.0), lines.append) == 0
     assert [line for line in lines if line.startswith("MISSED")] == []
+
+
+@pytest.mark.parametrize(("per_sec", "kill", "code"), [(941.0, True, 0), (939.0, True, 1), (941.0, False, 1)])
+def test_pings_that_met_a_killed_board_are_no_missed_goal(per_sec, kill, code):
+    load = make_load(per_sec=per_sec, kill=kill, unanswered=2400)
+    assert report(load, [].append) == code
 
 
 @pytest.mark.parametrize(
