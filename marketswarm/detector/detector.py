@@ -106,6 +106,9 @@ class BeatObserver:
         `stored` is the beat under `beat:<svc>`, None if there is none.
         """
 
+    def lead_taken_over(self, service: WatchedService, published: SavedService, now: Moment) -> None:
+        """Handle that a service has the state that the leader before us published and saved."""
+
     def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
         """Return the observer's own verdicts about services of a bus that are due now."""
         del bus, now

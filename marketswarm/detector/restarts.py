@@ -279,6 +279,27 @@ class RestartObserver(BeatObserver):
         self._histories[service.watch.svc].before = before._replace(instances=before.instances | published)
         service.parse_next()
 
+    def lead_taken_over(self, service: WatchedService, published: SavedService, now: Moment) -> None:
+        """If the leader before us heard the service in our gap, take its last beat as the one before the gap.
+
+        What happened until then was for that leader to publish. The next beat is compared anew.
+        """
+        saved, history = published.last_beat, self._history_of(service)
+        if saved is None or service.state is not State.UP:
+            return
+        if history.case is not None:
+            last_wall = history.case.before.wall
+        elif history.before is not None:
+            last_wall = history.before.wall
+        elif history.turn != service.bus.clock.turns and service.parsed_at is not None:
+            last_wall = service.parsed_at.wall
+        else:
+            return  # there is no gap that is not decided
+        if saved.wall > last_wall:
+            history.drop_case()
+            history.before = _beat_before_start(service, saved, None, now)
+            service.parse_next()
+
     def due_verdicts(self, bus: WatchedBus, now: Moment) -> list[Verdict]:
         """Return the verdicts on gaps of a bus's services that may be published now."""
         wheel = self._cases.get(bus)

@@ -121,16 +121,18 @@ def restore_lost_bus(
 def adopt_state(detector: Detector, svc: str, published: SavedService, now: Moment) -> None:
     """Put a service into the state that the leader before us published."""
     service = detector.services.get(svc)
-    if service is None or service.state is published.state:
+    if service is None:
         return
-    if State.DOWN in (service.state, published.state):
-        detector.observer.state_changed(service)
-    if published.state is State.DOWN:
-        service.adopt_down(published.since, now)
-        detector.delete_silences((svc,))
-    elif published.state is State.UP:
-        service.adopt_up(now)
-        service.bus.schedule(service)
+    if service.state is not published.state:
+        if State.DOWN in (service.state, published.state):
+            detector.observer.state_changed(service)
+        if published.state is State.DOWN:
+            service.adopt_down(published.since, now)
+            detector.delete_silences((svc,))
+        elif published.state is State.UP:
+            service.adopt_up(now)
+            service.bus.schedule(service)
+    detector.observer.lead_taken_over(service, published, now)
 
 
 def adopt_found_bus(detector: Detector, name: str) -> None:

@@ -285,9 +285,10 @@ class StateKeeper:
         store = StateStore(self._find_bus(home), self._listener)
         roster = await store.load_roster()
         silences, _ = await store.load_silences()
+        saved_beats = await store.load_saved_beats()
         buses = {svc: service.watch.bus for svc, service in self._detector.services.items()}
         time_slice = TimeSlice()
-        for svc, published in combine_saved_state(roster, {}, {}, buses):
+        for svc, published in combine_saved_state(roster, {}, {}, buses, saved_beats):
             await time_slice.pause()
             # check at this moment: a verdict on it may have been queued meanwhile
             if svc not in queued_fields:

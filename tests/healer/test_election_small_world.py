@@ -102,3 +102,64 @@ def test_what_another_told_while_a_lease_was_deleted_is_taken_over(fleet, phase)
     kinds = fleet.ledgers["y"].kinds("bus:x")
     assert kinds in ([], ["miss", "ok"])
     fleet.settle()
+
+
+@pytest.mark.parametrize("healed_for", [0.0, 1.0, 8.0])
+def test_a_standby_that_was_cut_off_tells_nothing_of_a_restart_that_its_leader_heard(fleet, healed_for):
+    first = leader(fleet)
+    other = next(iter(fleet.healers.keys() - {first}))
+    fleet.cut(other, "x", "refuse")
+    fleet.run(2.0)
+    fleet.instances["a"][0].running = False
+    fleet.run(1.0)
+    fleet.instances["a"][0].start(fleet.t)
+    fleet.run(6.0)
+    fleet.heal(other)
+    fleet.run(healed_for)
+    fleet.kill(first)
+    fleet.run(14.0)
+    assert told(fleet, "a") == []
+    assert fleet.ledgers["x"].gaps == []
+    fleet.settle()
+
+
+@pytest.mark.parametrize("healed_for", [0.0, 1.0, 8.0])
+def test_a_standby_that_was_cut_off_tells_no_outage_again_that_its_leader_told(fleet, healed_for):
+    first = leader(fleet)
+    other = next(iter(fleet.healers.keys() - {first}))
+    fleet.cut(other, "x", "refuse")
+    fleet.run(2.0)
+    fleet.instances["a"][0].running = False
+    fleet.run(5.0)
+    fleet.instances["a"][0].start(fleet.t)
+    fleet.run(6.0)
+    assert told(fleet, "a") == ["miss", "ok"]
+    fleet.heal(other)
+    fleet.run(healed_for)
+    fleet.kill(first)
+    fleet.run(14.0)
+    assert told(fleet, "a") == ["miss", "ok"]
+    assert fleet.ledgers["x"].gaps == []
+    fleet.settle()
+
+
+@pytest.mark.parametrize("heard_before", [False, True])
+def test_a_standby_that_takes_over_tells_of_a_restart_that_nobody_heard(fleet, heard_before):
+    first = leader(fleet)
+    other = next(iter(fleet.healers.keys() - {first}))
+    fleet.cut(other, "x", "refuse")
+    fleet.run(2.0)
+    if heard_before:  # by the leader alone: that is no gap, and what follows is one
+        fleet.instances["a"][0].running = False
+        fleet.run(1.0)
+        fleet.instances["a"][0].start(fleet.t)
+        fleet.run(4.0)
+    fleet.kill(first)
+    fleet.instances["a"][0].running = False
+    fleet.run(1.0)
+    fleet.instances["a"][0].start(fleet.t)
+    fleet.run(4.0)
+    fleet.heal(other)
+    fleet.run(14.0)
+    assert [event["restarted"] for event in fleet.ledgers["x"].gaps] == [True]
+    fleet.settle()

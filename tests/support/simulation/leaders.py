@@ -243,6 +243,7 @@ class Ledger:
 
     events: list[tuple[float, str, dict[str, Any]]] = field(default_factory=list)
     epochs: list[int] = field(default_factory=list)
+    gaps: list[dict[str, Any]] = field(default_factory=list)
 
     def kinds(self, name: str) -> list[str]:
         return [event["type"].partition("_")[2] for _, each, event in self.events if each == name]
@@ -359,6 +360,8 @@ class Fleet:
         event = orjson.loads(raw)
         kind = event["type"].partition("_")[2]
         if kind == "gap":
+            assert event["id"] not in {each["id"] for each in ledger.gaps}, f"told twice: {event}"
+            ledger.gaps.append(event)
             return
         for duration in ("down_sec", "late_sec", "age_sec"):
             assert event.get(duration, 0.0) >= -0.01, f"before its beginning: {event}"
