@@ -18,7 +18,7 @@ def fleet():
     with simulated():
         fleet = Fleet(*SERVICES)
         try:
-            fleet.run(12.0)
+            fleet.run(8.0)
             yield fleet
         finally:
             fleet.close()
