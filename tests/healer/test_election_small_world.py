@@ -9,7 +9,7 @@ SERVICES = (
     (watch("a", 1.0, 3.0, "x"), True),
     (watch("b", 0.7, 2.0, "y"), False),
     (watch("c", 2.0, 4.0, "x"), False),
-    (watch("d", 1.0, 6.0, "y"), True),
+    (watch("d", 1.0, 4.0, "y"), True),
 )
 
 
@@ -47,7 +47,7 @@ def test_an_outage_is_told_once_though_its_leader_is_lost_at_any_moment_of_it(fl
     fleet.instances["a"][0].running = False
     fleet.run(late)
     fleet.end(leader(fleet), how)
-    fleet.run(14.0)
+    fleet.run(10.0)
     assert told(fleet, "a") == ["miss"]
     fleet.instances["a"][0].start(fleet.t)
     fleet.run(3.0)
