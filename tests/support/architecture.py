@@ -159,7 +159,12 @@ def modules(root: Path, packages: list[str]) -> Iterator[Module]:
 
 def imports(module: Module) -> Iterator[tuple[int, str]]:
     """Line and full name of each thing imported; `from a import b` gives `a.b`, since b may be a module."""
-    for node in nodes(module):
+    return imports_among(nodes(module), module)
+
+
+def imports_among(some: Iterable[ast.AST], module: Module) -> Iterator[tuple[int, str]]:
+    """Yield what `imports` does, of some nodes of a module."""
+    for node in some:
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -190,8 +195,7 @@ def find_circle(tree: Iterable[Module]) -> list[str]:
 
 def modules_imported_at_once(module: Module, names: Collection[str]) -> Iterator[str]:
     """Yield the modules among `names` that importing this one imports by name."""
-    at_once = ast.Module(list(statements_run_at_once(ast.parse(module.source).body)), [])
-    for _, name in imports(Module(module.name, ast.unparse(at_once), module.is_package)):
+    for _, name in imports_among(statements_run_at_once(ast.parse(module.source).body), module):
         # `from a import b` is the module a.b, or a name in a
         known = next((each for each in (name, name.rpartition(".")[0]) if each in names), None)
         if known is not None:
