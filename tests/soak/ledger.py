@@ -12,8 +12,11 @@ from math import inf
 from soak.stretches import Stretch
 
 HOME = "system-redis"
-AWAY = {"stop", "kill", "freeze", "oom", "readonly", "refuse", "swallow"}
-"""Faults of a bus, or of the wire to it, in which nothing can be proven: it is lost after its timeout."""
+AWAY = {"stop", "kill", "freeze", "oom", "readonly", "refuse", "swallow", "mute"}
+"""Faults of a bus, or of the wire to it, in which nothing can be proven: it is lost after its timeout.
+
+All are made, but for "mute": a server that left the witness without an answer, which a busy machine can do.
+"""
 ANSWERED = {"oom", "readonly"}
 """Those of them in which the server itself still says no: it is reached."""
 GONE = {"stop", "kill", "freeze"}

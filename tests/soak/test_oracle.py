@@ -232,9 +232,10 @@ def test_one_that_was_added_and_never_beat_is_owed_a_miss_and_not_before_its_war
     assert story.kinds() == ["false"]
 
 
-def test_a_bus_that_was_lost_is_owed_a_miss_and_an_ok():
+@pytest.mark.parametrize("kind", ["stop", "mute"])
+def test_a_bus_that_was_lost_is_owed_a_miss_and_an_ok(kind):
     story = Story()
-    story.broke("stop", f"bus:{MARKET}", 50, 60)
+    story.broke(kind, f"bus:{MARKET}", 50, 60)
     assert story.kinds() == ["missed"]
     for bus in (HOME, MARKET):
         story.tell("bus_miss", 52.5, MARKET, bus)

@@ -1,12 +1,14 @@
 """Sees what the fleet says, over connections of its own that have no fault: logs, real agents' beats, lease.
 
-It also notices when this machine itself stood still: then nobody's clock is to be held against him.
+It also notices when this machine itself stood still: then nobody's clock is to be held against him. And it
+asks each server all the time: one that leaves it without an answer is away for the healers, too.
 """
 
 import contextlib
 import threading
 import time
 from collections.abc import Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +24,8 @@ from support.rig import AlertTail
 LOOK_SEC = 0.2
 STALL_SEC = 0.5
 WITHIN_SEC = 1.0
+ANSWER_SEC = 3.0
+"""How long an answer is waited for before the server is asked again."""
 LOG = "healer:alerts:log"
 
 
@@ -33,12 +37,15 @@ class Witness:
         self.told: list[Told] = []
         self.takeovers: list[float] = []
         self._clients = {bus: _client(url) for bus, url in urls.items()}
+        self._asking = {bus: _client(url, ANSWER_SEC) for bus, url in urls.items()}
         self._read = dict.fromkeys(urls, "-")
         self._down: dict[str, bool] = {}
         self._lease: tuple[Any, Any, float] = (None, None, 0.0)
         self._tails = {name: AlertTail(urls[HOME], f"{name}:heartbeat") for name in agents}
         self._closing = threading.Event()
-        self._threads = [threading.Thread(target=run, daemon=True) for run in (self._look, self._metronome)]
+        asking = [partial(self._ask, bus) for bus in urls]
+        work = [self._look, self._metronome, *asking]
+        self._threads = [threading.Thread(target=run, daemon=True) for run in work]
         for thread in self._threads:
             thread.start()
 
@@ -65,7 +72,7 @@ class Witness:
             thread.join(10)
         for tail in self._tails.values():
             tail.close()
-        for client in self._clients.values():
+        for client in (*self._clients.values(), *self._asking.values()):
             client.close()
 
     def __enter__(self) -> Self:
@@ -119,6 +126,15 @@ class Witness:
             if bus == HOME and told.event["type"].startswith("heartbeat_") and told.what != "gap":
                 self._down[told.event["svc"]] = told.what == "miss"
 
+    def _ask(self, bus: str) -> None:
+        """Write down each time that a server left a question without an answer."""
+        while not self._closing.wait(LOOK_SEC):
+            begun = time.time()
+            with contextlib.suppress(redis.RedisError):
+                self._asking[bus].ping()
+            if (ended := time.time()) - begun > STALL_SEC:
+                self.ledger.broke("mute", f"bus:{bus}", begun).end = ended
+
     def _metronome(self) -> None:
         before = time.monotonic()
         while not self._closing.wait(0.05):
@@ -129,11 +145,11 @@ class Witness:
             before = now
 
 
-def _client(url: str) -> redis.Redis:
+def _client(url: str, within_sec: float = WITHIN_SEC) -> redis.Redis:
     return redis.Redis.from_url(
         url,
         decode_responses=True,
-        socket_timeout=WITHIN_SEC,
-        socket_connect_timeout=WITHIN_SEC,
+        socket_timeout=within_sec,
+        socket_connect_timeout=within_sec,
         retry=Retry(NoBackoff(), 0),
     )
