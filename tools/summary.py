@@ -1,8 +1,7 @@
-"""Add up the summaries of several pytest runs: `summary.py name=log[,log of a second run] …`.
+"""Add up the summaries of several pytest runs: `summary.py name=log …`.
 
-Print a line for each run, then one in pytest's own form for all of them. A second run is that of the tests
-that failed in the first; its results stand for theirs, if it tried them all. The exit code is 1 unless every
-run has ended without failures.
+Print a line for each run, then one in pytest's own form for all of them. The exit code is 1 unless every run
+has ended without failures.
 """
 
 import re
@@ -28,33 +27,17 @@ def count_results(log: str) -> tuple[Counter[str], float] | None:
     return words, float(seconds)
 
 
-def read_results(paths: list[str]) -> tuple[Counter[str], float] | None:
-    """Return the results of a run and of its second run, if there is one; None if one has no summary."""
-    found = [count_results(Path(path).read_text(encoding="utf-8", errors="replace")) for path in paths]
-    if None in found:
-        return None
-    (counts, seconds), *again = [each for each in found if each is not None]
-    for second, more in again:
-        if sum(second[kind] for kind in ("passed", *FAILED_KINDS)) >= sum(
-            counts[kind] for kind in FAILED_KINDS
-        ):
-            counts = Counter({kind: n for kind, n in counts.items() if kind not in FAILED_KINDS}) + second
-        seconds += more
-    return counts, seconds
-
-
 def main(arguments: list[str]) -> int:
     """Print the sum; return 1 if a run has failures or no summary."""
     total: Counter[str] = Counter()
     seconds = 0.0
-    for name, _, paths in (argument.partition("=") for argument in arguments):
-        found = read_results(paths.split(","))
+    for name, _, path in (argument.partition("=") for argument in arguments):
+        found = count_results(Path(path).read_text(encoding="utf-8", errors="replace"))
         if found is None:
             print(f"  {name:20} has no summary: it did not come to its end")
             found = Counter(error=1), 0.0
         else:
-            again = ", the red ones in a second run" if "," in paths else ""
-            print(f"  {name:20} {_format_counts(found[0])} in {found[1]:.0f} s{again}")
+            print(f"  {name:20} {_format_counts(found[0])} in {found[1]:.0f} s")
         total += found[0]
         seconds += found[1]
     minutes, rest = divmod(round(seconds), 60)

@@ -104,12 +104,18 @@ def test_what_another_told_while_a_lease_was_deleted_is_taken_over(fleet, phase)
     fleet.settle()
 
 
-@pytest.mark.parametrize("healed_for", [0.0, 1.0, 8.0])
-def test_a_standby_that_was_cut_off_tells_nothing_of_a_restart_that_its_leader_heard(fleet, healed_for):
+def cut_off_standby(fleet: Fleet) -> tuple[str, str]:
+    """Cut the healer that does not lead off from bus x for now; return who leads, and who is cut off."""
     first = leader(fleet)
     other = next(iter(fleet.healers.keys() - {first}))
     fleet.cut(other, "x", "refuse")
     fleet.run(2.0)
+    return first, other
+
+
+@pytest.mark.parametrize("healed_for", [0.0, 1.0, 8.0])
+def test_a_standby_that_was_cut_off_tells_nothing_of_a_restart_that_its_leader_heard(fleet, healed_for):
+    first, other = cut_off_standby(fleet)
     fleet.instances["a"][0].running = False
     fleet.run(1.0)
     fleet.instances["a"][0].start(fleet.t)
@@ -125,10 +131,7 @@ def test_a_standby_that_was_cut_off_tells_nothing_of_a_restart_that_its_leader_h
 
 @pytest.mark.parametrize("healed_for", [0.0, 1.0, 8.0])
 def test_a_standby_that_was_cut_off_tells_no_outage_again_that_its_leader_told(fleet, healed_for):
-    first = leader(fleet)
-    other = next(iter(fleet.healers.keys() - {first}))
-    fleet.cut(other, "x", "refuse")
-    fleet.run(2.0)
+    first, other = cut_off_standby(fleet)
     fleet.instances["a"][0].running = False
     fleet.run(5.0)
     fleet.instances["a"][0].start(fleet.t)
@@ -145,10 +148,7 @@ def test_a_standby_that_was_cut_off_tells_no_outage_again_that_its_leader_told(f
 
 @pytest.mark.parametrize("heard_before", [False, True])
 def test_a_standby_that_takes_over_tells_of_a_restart_that_nobody_heard(fleet, heard_before):
-    first = leader(fleet)
-    other = next(iter(fleet.healers.keys() - {first}))
-    fleet.cut(other, "x", "refuse")
-    fleet.run(2.0)
+    first, other = cut_off_standby(fleet)
     if heard_before:  # by the leader alone: that is no gap, and what follows is one
         fleet.instances["a"][0].running = False
         fleet.run(1.0)

@@ -37,27 +37,3 @@ def test_the_last_line_is_of_all_runs_and_red_as_soon_as_one_is(tmp_path, logs, 
     assert len(parts) == len(logs)
     if BROKEN in logs:
         assert "has no summary" in parts[-1]
-
-
-AGAIN = "....\n===== 3 passed in 9.00s =====\n"
-LESS = "....\n===== 2 passed, 7 deselected in 9.00s =====\n"
-STILL = "....\n===== 1 failed, 2 passed in 9.00s =====\n"
-
-
-@pytest.mark.parametrize(
-    ("second", "code", "last"),
-    [
-        (AGAIN, 0, " 7 passed, 1 warning in 70.25s (0:01:10) "),
-        (LESS, 1, " 1 failed, 4 passed, 1 warning, 2 errors in 70.25s (0:01:10) "),
-        (STILL, 1, " 1 failed, 6 passed, 1 warning in 70.25s (0:01:10) "),
-        (BROKEN, 1, " 1 error in 0.00s (0:00:00) "),
-    ],
-    ids=["all green", "not all were tried", "still red", "broken"],
-)
-def test_a_second_run_stands_for_what_failed_in_the_first(tmp_path, second, code, last):
-    (tmp_path / "first").write_text(RED, encoding="utf-8")
-    (tmp_path / "second").write_text(second, encoding="utf-8")
-    word = f"part={tmp_path / 'first'},{tmp_path / 'second'}"
-    ended = subprocess.run([sys.executable, SUMMARY, word], capture_output=True, text=True, check=False)
-    assert ended.returncode == code, ended.stderr
-    assert ended.stdout.splitlines()[-1].strip("=") == last
