@@ -7,6 +7,7 @@ test is skipped, and says so; with MARKETSWARM_CI=1 every skip is a failure, who
 nothing goes unproven in silence.
 """
 
+import functools
 import gc
 import os
 import shutil
@@ -118,7 +119,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # each that takes some of them over starts a fleet of its own.
     items.sort(key=_turn)
     for item in items:
-        folder = item.path.relative_to(HERE).parts[0]
+        folder = _folder_and_name(item.path)[0]
         if folder == "faults":
             item.add_marker("fault")
         elif folder == "live" or is_live(item):
@@ -128,9 +129,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _turn(item: pytest.Item) -> int:
-    if item.path.is_relative_to(HERE / "compose"):
+    folder, name = _folder_and_name(item.path)
+    if folder == "compose":
         return 0
-    return 1 if item.path.name in SLOW_STARTERS else 2
+    return 1 if name in SLOW_STARTERS else 2
+
+
+@functools.cache
+def _folder_and_name(path: Path) -> tuple[str, str]:
+    return path.relative_to(HERE).parts[0], path.name
 
 
 @pytest.hookimpl(wrapper=True)

@@ -63,11 +63,11 @@ def test_one_container_after_the_other_crashes_and_is_back_before_anybody_misses
         for svc in (*AGENTS, *BUSES):
             before, at = fleet[svc], time.monotonic()
             before.kill()
-            patiently(lambda old=before: fleet[old.service].restarts > old.restarts, 20, f"{svc} again")
+            patiently(lambda old=before: fleet[old.service].restarts > old.restarts, 60, f"{svc} again")
             if svc in heard:
                 begins_anew(heard[svc], at)
     fleet.healthy()
-    patiently(lambda: len(fleet.told()) >= begun, 20, "a bus that answers")
+    patiently(lambda: len(fleet.told()) >= begun, 60, "a bus that answers")
     assert kinds(fleet.told()[begun:]) == {}
     nobody_is_deaf(fleet)
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from support.examples import select_cases
 from support.simulation.leaders import Fleet, simulated
 from support.simulation.manual_detector import watch
 
@@ -42,7 +43,7 @@ def test_a_healer_ends_though_its_sessions_do_at_the_same_moment(fleet):
 
 
 @pytest.mark.parametrize("how", ["kill", "terminate", "stall", "cut", "cut_home"])
-@pytest.mark.parametrize("late", [0.0, 1.0, 2.9, 3.1, 6.0])
+@pytest.mark.parametrize("late", select_cases([0.0, 2.9, 1.0, 6.0, 3.1]))
 def test_an_outage_is_told_once_though_its_leader_is_lost_at_any_moment_of_it(fleet, how, late):
     fleet.instances["a"][0].running = False
     fleet.run(late)
@@ -91,7 +92,7 @@ def test_a_healer_that_hears_less_than_the_leader_before_it_tells_the_loss_anew(
     assert fleet.ledgers["x"].kinds("bus:y") == ["miss", "ok", "miss", "ok"]
 
 
-@pytest.mark.parametrize("phase", [n / 20 for n in range(8)])
+@pytest.mark.parametrize("phase", select_cases([n / 20 for n in range(8)]))
 def test_what_another_told_while_a_lease_was_deleted_is_taken_over(fleet, phase):
     """The leader had its old epoch back, and so did not see that another one had spoken in between."""
     other = next(iter(fleet.healers.keys() - {leader(fleet)}))

@@ -15,7 +15,7 @@ def test_a_minute_of_random_faults_is_told_as_it_happened(tmp_path):
     counts = soak.account.counts
     assert soak.account.findings == [], report
     assert not soak.interrupted
-    assert counts["outages made"] >= counts["outages owed"] >= 3, report
+    assert counts["outages made"] >= counts["outages owed"] >= 1, report
     assert counts["misses told"] >= counts["outages owed"], report
     assert soak.beats > 500, report
     assert sum(soak.done.values()) >= 8, report

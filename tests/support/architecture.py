@@ -294,8 +294,17 @@ def nodes(module: Module) -> tuple[ast.AST, ...]:
 
 @lru_cache(maxsize=4)
 def calls(module: Module) -> tuple[tuple[int, str], ...]:
-    found = (node for node in nodes(module) if isinstance(node, ast.Call))
-    return tuple((node.lineno, ast.unparse(node.func)) for node in found)
+    """Return the line and the dotted name of each call of something that has one: `time.time`."""
+    found = ((node.lineno, dotted(node.func)) for node in nodes(module) if isinstance(node, ast.Call))
+    return tuple((line, name) for line, name in found if name)
+
+
+def dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute) and (before := dotted(node.value)):
+        return f"{before}.{node.attr}"
+    return ""
 
 
 def acts(module: Module) -> Iterator[tuple[int, str]]:

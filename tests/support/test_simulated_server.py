@@ -12,6 +12,7 @@ from healer.lease import BusLease
 from marketswarm.monitor.publisher import PUBLISH_SCRIPT
 from marketswarm.monitor.store import SAVE_SCRIPT
 from marketswarm.testing import MemoryBus
+from support.examples import examples
 from support.simulation.server import LEASE, ROSTER, RefusedError, Server
 
 LIFE_SEC = 2.0
@@ -48,7 +49,7 @@ def runner():
         yield runner
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(150))
 @given(st.lists(turns, max_size=25))
 def test_a_turn_with_a_lease_is_the_same_in_python_and_in_lua(runner, history):
     server, bus, now = Server("x", quiet), MemoryBus(), 0.0
@@ -75,7 +76,7 @@ def test_a_turn_with_a_lease_is_the_same_in_python_and_in_lua(runner, history):
     runner.run(bus.aclose())
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(150))
 @given(st.lists(st.tuples(notices, st.booleans()), max_size=12))
 def test_what_is_told_is_decided_the_same_in_python_and_in_lua(runner, history):
     server, bus = Server("x", quiet), MemoryBus()

@@ -3,53 +3,77 @@
 import asyncio
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 What = str | Callable[[], str]
+PATIENT_SEC = 15.0
+"""How long to wait for what takes moments: no bound of the product, and enough on a machine that is busy."""
 
 
 def _late(predicate: Callable[[], Any], within: float, what: What) -> AssertionError:
     return AssertionError(f"not within {within:g} s: {(what() if callable(what) else what) or predicate}")
 
 
-def _patience(within: float) -> Callable[[], bool]:
-    """Says, look by look, whether so many seconds are over.
+class Patience:
+    """Says, look by look, whether so many seconds are over, of those that the machine had for its own work.
 
-    A look counts for a quarter of one at most: where the machine stood still, nobody had the time to come.
+    A look counts for a quarter of a second at most: where this process stood still, nobody had the time to
+    come. What the host of a virtual machine took from its processors does not count either.
     """
-    waited, looked_at = 0.0, time.monotonic()
 
-    def over() -> bool:
-        nonlocal waited, looked_at
+    def __init__(self, within: float) -> None:
+        self._left = within
+        self._looked_at = self._asked_at = time.monotonic()
+        self._ticks = _processor_ticks()
+        self._share = 1.0
+
+    def is_over(self) -> bool:
         now = time.monotonic()
-        waited, looked_at = waited + min(now - looked_at, 0.25), now
-        return waited > within
+        if now - self._asked_at > 0.5:
+            before, self._ticks, self._asked_at = self._ticks, _processor_ticks(), now
+            stolen, every = (later - earlier for later, earlier in zip(self._ticks, before, strict=True))
+            self._share = 1.0 - stolen / every if every else 1.0
+        self._left -= min(now - self._looked_at, 0.25) * self._share
+        self._looked_at = now
+        return self._left < 0
 
-    return over
+
+def _processor_ticks() -> tuple[int, int]:
+    """Return what the host took of the processors since the machine started, and all that there was.
+
+    Both are 0 where the system does not say.
+    """
+    try:
+        text = Path("/proc/stat").read_text(encoding="ascii")
+    except OSError:
+        return 0, 0
+    ticks = [int(word) for word in text.split(maxsplit=9)[1:9]]  # the eighth is `steal`
+    return ticks[7], sum(ticks)
 
 
-def until(predicate: Callable[[], Any], within: float = 5.0, what: What = "") -> Any:
+def until(predicate: Callable[[], Any], within: float = PATIENT_SEC, what: What = "") -> Any:
     """Wait until `predicate()` is true and return its result; raise AssertionError after `within` seconds.
 
     `what` was waited for; a function, where it tells of a state that is worth knowing then.
     """
-    over = _patience(within)
+    patience = Patience(within)
     while not (found := predicate()):
-        if over():
+        if patience.is_over():
             raise _late(predicate, within, what)
         time.sleep(0.01)
     return found
 
 
-async def auntil(predicate: Callable[[], Any], within: float = 5.0, what: What = "") -> Any:
+async def auntil(predicate: Callable[[], Any], within: float = PATIENT_SEC, what: What = "") -> Any:
     """As `until`; `predicate` may be a coroutine function, and the loop runs on meanwhile."""
-    over = _patience(within)
+    patience = Patience(within)
     while True:
         found = predicate()
         if asyncio.iscoroutine(found):
             found = await found
         if found:
             return found
-        if over():
+        if patience.is_over():
             raise _late(predicate, within, what)
         await asyncio.sleep(0.01)

@@ -13,12 +13,13 @@ from marketswarm.agent import agent
 from marketswarm.agent.shards import LIFE, REFRESHES, Members, collect_shares, find_owners, select_owned
 from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBuses
+from support.examples import examples
 from support.memory_truth import put_truth
 from support.waiting import auntil
 
 FEEDS = [f"https://feeds.example.org/{number}" for number in range(3000)]
 NAMES = st.text(min_size=1, max_size=12)
-FEW = settings(max_examples=40)
+FEW = settings(max_examples=examples(100))
 
 
 @FEW

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketswarm.net.addresses import is_allowed, is_inside, parse_allowance, parse_literal_addresses
+from support.examples import examples
 
 # fmt: off
 INSIDE = [
@@ -36,7 +37,7 @@ def test_an_ordinary_address_is_outside(address):
 
 
 @given(st.ip_addresses(v=4))
-@settings(max_examples=50)
+@settings(max_examples=examples(125))
 def test_an_address_in_another_form_is_as_inside_as_in_its_own(four):
     for form in (f"::ffff:{four}", f"64:ff9b::{four}"):
         assert is_inside(ip_address(form)) == is_inside(four)

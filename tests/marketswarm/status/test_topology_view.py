@@ -21,6 +21,7 @@ from marketswarm.status.topology_view import (
     format_rate,
 )
 from marketswarm.truth import parse_truth
+from support.examples import examples
 
 ITEMS = {"bus": "market-redis", "key": "rss:items"}
 DOCUMENT = {
@@ -182,7 +183,7 @@ values = st.recursive(
 KEYS = st.sampled_from([*SEEN, *MOVING, *INSTANCE])
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_no_picture_whatever_crashes_the_drawing(data):
     def bent(found):

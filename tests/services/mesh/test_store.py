@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from marketswarm.beat import Beat, Sender
 from services.mesh.store import encode_topology, restore_topology
 from services.mesh.topology import Topology
+from support.examples import examples
 
 BUS = {"a": "system-redis"}
 
@@ -143,7 +144,7 @@ MAX_NAMES = ["boot", "i", "rev", "status", "last_ts", "first_ts", "restarts", "r
 instances = st.dictionaries(st.sampled_from(MAX_NAMES), values | st.integers(0, 5), max_size=10)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(100))
 @given(instances, values)
 def test_no_picture_whatever_crashes_the_reading(one, gone):
     raw = orjson.dumps({"services": {"a": {"instances": [one]}}, "gone": {"a": [one, gone]}})

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.rss_agg.decode import BadEncodingError, BodyTooLongError, Decompressor, decode_text
+from support.examples import examples
 
 WORDS = "<a>Zürich, Łódź, 東京 \u2013 “Größe”</a>"
 WEST = "<a>Zürich \u2013 “Größe”</a>"
@@ -55,7 +56,7 @@ def test_what_no_xml_may_hold_is_blanked():
 
 
 @given(st.binary(max_size=200), st.text(max_size=60))
-@settings(max_examples=100)
+@settings(max_examples=examples(250))
 def test_any_bytes_are_some_text(body, kind):
     decode_text(body, kind).encode("utf-8", "replace")
 

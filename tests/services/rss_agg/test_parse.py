@@ -17,6 +17,7 @@ from services.rss_agg.parse import (
     text_to_line,
 )
 from services.rss_agg.settings import Feed
+from support.examples import examples
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_a_word_keeps_its_signs():
 
 
 @given(st.text(max_size=300) | st.text("<>!-/ab&;# ", max_size=300), st.integers(1, 50))
-@settings(max_examples=200)
+@settings(max_examples=examples(500))
 def test_whatever_comes_it_is_one_short_line(html, limit):
     found = html_to_line(html, limit)
     assert len(found) <= limit
@@ -238,7 +239,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES, max_size=25))
-@settings(max_examples=60)
+@settings(max_examples=examples(150))
 def test_whatever_a_feed_holds_its_entries_are_short_lines(pieces):
     document = f'<rss version="2.0"><channel>{"".join(pieces)}'
     with contextlib.suppress(NotAFeedError):

@@ -14,20 +14,21 @@ from services.rss_agg.scheduler import (
     phase_of,
     slow_down,
 )
+from support.examples import examples
 
 EVERY = st.floats(0.2, 86_400)
 EPOCH = st.floats(1.7e9, 1.8e9)
 
 
 @given(EPOCH, EVERY, st.floats(0, 0.999))
-@settings(max_examples=100)
+@settings(max_examples=examples(250))
 def test_the_next_reading_is_half_to_one_and_a_half_periods_later(read_at, every_sec, chance):
     wait_sec = next_read_at("a", read_at, every_sec, chance) - read_at
     assert 0.499 * every_sec <= wait_sec <= (1.501 + JITTER) * every_sec
 
 
 @given(EPOCH, st.floats(1, 86_400))
-@settings(max_examples=50)
+@settings(max_examples=examples(125))
 def test_from_then_on_it_is_a_period_later(read_at, every_sec):
     at = next_read_at("a", read_at, every_sec, 0.0)
     assert next_read_at("a", at, every_sec, 0.0) - at == pytest.approx(every_sec, abs=1e-3)

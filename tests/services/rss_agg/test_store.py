@@ -14,6 +14,7 @@ from services.rss_agg.store import (
     parse_feed_state,
     summarize,
 )
+from support.examples import examples
 
 A, B, C = (Feed(url=f"https://{name}.example/feed", name=name) for name in "abc")
 
@@ -40,7 +41,7 @@ ANY = st.binary(max_size=30) | st.sampled_from([b"inf", b"nan", b"-1", b"1e400",
 
 
 @given(st.dictionaries(WORDS, ANY))
-@settings(max_examples=100)
+@settings(max_examples=examples(250))
 def test_whatever_is_stored_is_a_standing_of_the_past(raw):
     state = parse_feed_state(raw, "here", 10.0)
     assert 0 <= state.read_at <= 10

@@ -18,6 +18,7 @@ from services.vexy_ai.digest import (
 )
 from services.vexy_ai.notes import Note
 from services.vexy_ai.records import Outage, PriceMove, WindowContent
+from support.examples import examples
 
 TITLES = [
     "Acme beats expectations as profits rise",
@@ -43,7 +44,7 @@ def test_the_same_titles_give_the_same_stories_again():
     assert group_similar(TITLES, 0.6) == group_similar(TITLES, 0.6)
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(75))
 @given(st.lists(st.text(alphabet="abcd 1ü漢", max_size=30), max_size=20))
 def test_each_title_is_in_one_story_and_equal_ones_in_the_same(titles):
     groups = group_similar(titles, 0.6)

@@ -29,6 +29,7 @@ from support.leftovers import PROJECT, PROJECTS, TAG, begun_project, end_project
 from support.pages import shown
 from support.rig.alert_tail import AlertTail
 from support.rig.process import HOST, free_port
+from support.waiting import Patience
 
 ROOT = Path(__file__).parents[3]
 PAGE = "docs/containers.md"
@@ -64,16 +65,16 @@ def why_no_engine() -> str:
 
 def patiently(predicate: Callable[[], Any], within: float, what: str = "") -> Any:
     """Call `predicate` four times a second until its result is true; return that, or raise AssertionError."""
-    deadline = time.monotonic() + within
+    patience = Patience(within)
     while not (found := predicate()):
-        assert time.monotonic() < deadline, f"not within {within:g} s: {what or predicate}"
+        assert not patience.is_over(), f"not within {within:g} s: {what or predicate}"
         time.sleep(0.25)
     return found
 
 
 def begins_anew(heard: AlertTail, since: float) -> None:
     """Waits for the first beat of a process that began since then, on the monotonic clock."""
-    patiently(lambda: any(at > since and beat["i"] == 1 for at, beat in list(heard.seen)), 25, "a first beat")
+    patiently(lambda: any(at > since and beat["i"] == 1 for at, beat in list(heard.seen)), 60, "a first beat")
 
 
 class Container:

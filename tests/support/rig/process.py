@@ -23,7 +23,7 @@ from marketswarm.fleet.parent_death_guard import die_with_parent
 from marketswarm.fleet.server import build_command, find_binary
 from support.leftovers import TAG
 from support.rig import acl_users, forkserver
-from support.waiting import until
+from support.waiting import Patience, until
 
 HOST = "127.0.0.1"
 # a name that none has: longer than a name can be, so that no name server is asked, which may be slow
@@ -147,11 +147,14 @@ class Process:
     def wait(self, within: float = 30.0) -> int:
         """Wait until the process ends by itself; return its exit code."""
         assert self._child is not None, "not started"
-        try:
-            return self._child.wait(within)
-        except subprocess.TimeoutExpired:
-            self.close()
-            raise AssertionError(f"{self} did not end within {within:g} s") from None
+        patience = Patience(within)
+        while True:
+            try:
+                return self._child.wait(0.1)
+            except subprocess.TimeoutExpired:
+                if patience.is_over():
+                    self.close()
+                    raise AssertionError(f"{self} did not end within {within:g} s") from None
 
     def close(self) -> None:
         """End the process in any case; may be called twice."""
@@ -309,7 +312,7 @@ class Proc(Process):
                 lines.append(orjson.loads(line))
         return [line for line in lines if isinstance(line, dict) and event in (None, line.get("event"))]
 
-    def wait_log(self, event: str, within: float = 10.0) -> dict[str, Any]:
+    def wait_log(self, event: str, within: float = 30.0) -> dict[str, Any]:
         """Return the first log line of that event; wait for it, and fail if the program ends without it."""
         until(lambda: self.logs(event) or not self.running, within, lambda: f"{event} in the log of {self}")
         found = self.logs(event)

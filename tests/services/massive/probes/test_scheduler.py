@@ -19,12 +19,13 @@ from services.massive.probes.scheduler import (
     next_due,
 )
 from services.massive.probes.targets import Tcp
+from support.examples import examples
 from support.waiting import auntil
 
 CHANCE = st.floats(0, 1)
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(125))
 @given(CHANCE, st.floats(0.1, 1000))
 def test_the_next_probe_is_up_to_a_tenth_off(chance, every_sec):
     assert 0.9 * every_sec <= next_due(0.0, 0.0, every_sec, chance) <= 1.1 * every_sec + 1e-9
