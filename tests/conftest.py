@@ -34,7 +34,6 @@ SLOW_STARTERS = (
 APART = ("faults", "compose", "deploy", "systemd", "board", "market", "servers")
 LEFT: list[str] = []
 GUARD = Guard()
-START = "MARKETSWARM_TEST_START"
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
 
 # a red run can be had again, on any machine; what nobody has tried yet is for those who look for it
@@ -144,13 +143,10 @@ def _folder_and_name(path: Path) -> tuple[str, str]:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     if item.get_closest_marker("unit"):
         GUARD.watch(item.nodeid)
-    if item.get_closest_marker("fault"):  # what is broken there is a program as people start it
-        os.environ[START] = "exec"
     try:
         return (yield)
     finally:
         GUARD.release()
-        os.environ.pop(START, None)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -2,7 +2,14 @@
 
 from marketswarm.bus import redis_import  # noqa: F401 - before any other module imports redis-py
 from marketswarm.bus.bus import WITHIN_SEC, Bus, find_bus_url, get_url_variable
-from marketswarm.bus.errors import BusError, ClusterError, ReplyTooLongError, find_bus_reason, first_line
+from marketswarm.bus.errors import (
+    BusError,
+    ClusterError,
+    NoBusError,
+    ReplyTooLongError,
+    find_bus_reason,
+    first_line,
+)
 from marketswarm.bus.scripts import Script
 
 __all__ = [
@@ -10,6 +17,7 @@ __all__ = [
     "Bus",
     "BusError",
     "ClusterError",
+    "NoBusError",
     "ReplyTooLongError",
     "Script",
     "find_bus_reason",

@@ -3,6 +3,7 @@
 The log, the alert and the metric use the same words for these reasons.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from redis import exceptions as redis_errors
@@ -25,6 +26,14 @@ class BusError(Exception):
         self.bus = bus
         self.reason = reason
         self.detail = detail
+
+
+class NoBusError(Exception):
+    """No bus took a request; `failed` has the reason of each."""
+
+    def __init__(self, failed: Mapping[str, str]) -> None:
+        super().__init__(f"no bus took it ({', '.join(f'{bus}: {why}' for bus, why in failed.items())})")
+        self.failed = failed
 
 
 class ClusterError(BusError):

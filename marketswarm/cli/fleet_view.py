@@ -15,13 +15,12 @@ from marketswarm.agent.truth_source import (
     format_reasons,
     read_all_truths,
 )
-from marketswarm.bus import Bus, BusError, find_bus_url, get_url_variable
+from marketswarm.bus import Bus, BusError, NoBusError, find_bus_url, get_url_variable
 from marketswarm.bus_url import has_bus_as_host
 from marketswarm.cli.options import suggest_command
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.plan import is_url_given
-from marketswarm.operator_link import NoBusError
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import MARKET, SYSTEM, Truth
 

@@ -4,7 +4,7 @@
 that one bus is enough. The command line and the board use this; nothing here knows either of them.
 """
 
-from marketswarm.operator_link.buses import NoBusError, ask_buses
+from marketswarm.operator_link.buses import ask_buses
 from marketswarm.operator_link.requests import collect_answers, create_request, send_request
 from marketswarm.operator_link.silences import (
     MAX_SILENCE_SEC,
@@ -16,7 +16,6 @@ from marketswarm.operator_link.silences import (
 
 __all__ = [
     "MAX_SILENCE_SEC",
-    "NoBusError",
     "StoredSilences",
     "ask_buses",
     "collect_answers",

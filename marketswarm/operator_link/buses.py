@@ -1,18 +1,10 @@
 """Send one request to every bus."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from marketswarm.bus import Bus, BusError
-
-
-class NoBusError(Exception):
-    """No bus took a request; `failed` has the reason of each."""
-
-    def __init__(self, failed: Mapping[str, str]) -> None:
-        super().__init__(f"no bus took it ({', '.join(f'{bus}: {why}' for bus, why in failed.items())})")
-        self.failed = failed
+from marketswarm.bus import Bus, BusError, NoBusError
 
 
 async def ask_buses(

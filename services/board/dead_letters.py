@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.bus import Bus
-from marketswarm.operator_link import NoBusError
+from marketswarm.bus import Bus, NoBusError
 from marketswarm.operator_link.dead_messages import UndeliveredMessage, read_dead_messages
 from marketswarm.text import escape_lines, escape_text
 from services.board.pages import DeadMessageView

@@ -10,12 +10,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from marketswarm.bus import Bus
+from marketswarm.bus import Bus, NoBusError
 from marketswarm.operator import Answer, RequestKind, Silence
 from marketswarm.operator.targets import find_unknown_target, list_targets, match_targets
 from marketswarm.operator.token import Token
 from marketswarm.operator_link import (
-    NoBusError,
     collect_answers,
     create_request,
     read_silences,

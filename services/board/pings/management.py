@@ -12,11 +12,11 @@ from typing import Any, Final
 import orjson
 from starlette.types import Receive, Scope
 
-from marketswarm.bus import BusError
+from marketswarm.bus import BusError, NoBusError
 from marketswarm.keys import pings_key
 from marketswarm.operator.token import Scope as TokenScope
 from marketswarm.operator.token import Token
-from marketswarm.operator_link import MAX_SILENCE_SEC, NoBusError, create_silence, read_silences
+from marketswarm.operator_link import MAX_SILENCE_SEC, create_silence, read_silences
 from marketswarm.pings import PINGS_KEPT, JobPing, parse_pings
 from services.board.alert_log import MAX_PAGE_EVENTS, read_alerts
 from services.board.board import Board, NotReady

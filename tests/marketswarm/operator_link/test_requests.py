@@ -5,9 +5,10 @@ import asyncio
 import pytest
 from pydantic import ValidationError
 
+from marketswarm.bus import NoBusError
 from marketswarm.keys import NOTIFIER_REQUESTS, answers_key
 from marketswarm.operator import Answer, OperatorRequest, RequestKind
-from marketswarm.operator_link import NoBusError, collect_answers, create_request, send_request
+from marketswarm.operator_link import collect_answers, create_request, send_request
 from marketswarm.testing import MemoryBus
 
 SLACK = Answer(ok=True, said="200 ok", channel="slack")

@@ -3,8 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
+from marketswarm.bus import NoBusError
 from marketswarm.keys import NOTIFIER_SILENCES
-from marketswarm.operator_link import NoBusError, create_silence, read_silences, write_silence
+from marketswarm.operator_link import create_silence, read_silences, write_silence
 from marketswarm.testing import MemoryBus
 
 NOW = 1_762_433_458.0

@@ -252,6 +252,13 @@ class Project:
         ) as client:
             return client.execute_command(*words)
 
+    def answers(self, bus: str) -> bool:
+        """Return True if a bus answers, and has loaded what it keeps."""
+        try:
+            return bool(self.ask("PING", bus=bus, user="operator"))
+        except redis.RedisError:
+            return False
+
     def revision(self, bus: str = "system-redis") -> int:
         """Of the truth."""
         return int(self.ask("HGET", "truth:meta", "revision", bus=bus, user="operator"))

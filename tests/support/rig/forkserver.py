@@ -4,7 +4,7 @@
 more than a thousand programs. Here each test process has a server that imports once, and a program is a fork
 of it: a process with its own pid, session, environment, folder and descriptors, which runs the module as
 `python -m` would. What an environment says to the interpreter or the loader needs a real start: `startable`
-tells. MARKETSWARM_TEST_START=exec has every program started that way, as the fault matrix does.
+tells. MARKETSWARM_TEST_START=exec has every program started that way.
 
 The two ends talk over a socket pair: a request is one message with the program's descriptors. Each program
 has a pipe, on which come its pid and, when it has ended, its exit code.
