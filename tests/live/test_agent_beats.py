@@ -84,8 +84,8 @@ def test_no_progress_no_beats_until_there_is_some_again(scene):
 
 def test_waiting_on_purpose_goes_on_beating(scene):
     seed(scene.buses, truth(interval_sec=0.2, timeout_sec=1), 1)
-    agent = scene.agent("        await me.rest(60)\n", WATCHDOG_SEC="0.6")
-    scene.wait_beat(i=10)
+    agent = scene.agent("        await me.rest(60)\n", WATCHDOG_SEC="2")
+    scene.wait_beat(i=15)
     assert agent.running
 
 

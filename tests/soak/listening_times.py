@@ -78,6 +78,10 @@ class Hearing:
             found = common(found, merged(self._clipped(mute)))
         return found
 
+    def stood_still(self) -> list[Stretch]:
+        """This machine itself stood still, or had hardly a processor."""
+        return self._once("stood_still", lambda: merged(self._of("machine")))
+
     def ran(self, healer: int) -> list[Stretch]:
         """That healer was up, and had been for a while; so was this machine."""
         return without(self._whole(), merged(self._of(f"healer:{healer}", "machine")))

@@ -33,6 +33,8 @@ def judge_buses(buses: Iterable[str], told: list[Told], hearing: Hearing, accoun
 
 def _earned(bus: str, names: list[str], miss: Told, hearing: Hearing, account: Account) -> None:
     ledger = hearing.ledger
+    if common([(miss.ts - ledger.bus_timeout_sec, miss.ts)], hearing.stood_still()):
+        return  # whoever was asked may have been as far from an answer as if it were away
     text = f"no fault kept it away for {ledger.bus_timeout_sec:g} s"
     for healer in range(1, ledger.healers + 1):
         if miss.event.get("reason") == DEAF and _hardly_heard(healer, bus, miss.ts, hearing):

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from soak.ledger import HOME, Ledger
 from soak.run import Soak
+from soak.stretches import merged, total
 
 KINDS = ("false", "missed", "late", "twice", "out of order", "no ok")
 
@@ -38,10 +39,17 @@ def said(soak: Soak) -> Iterator[str]:
         f"takeovers   {len(soak.takeovers)}, of which {len(clean)} with one healer out and nothing else; "
         f"worst of those {max(clean, default=0):.2f} s"
     )
+    yield f"machine     without processors, or standing still, for {stood_still_sec(soak.ledger):.0f} s in all"
     for life in soak.memory.longest():
         yield f"memory      {life.said()}"
     for finding in findings:
         yield f"FOUND       {finding.kind}: {finding.svc} at {finding.at:.3f}: {finding.text}"
+
+
+def stood_still_sec(ledger: Ledger) -> float:
+    """For how long this machine stood still, or had hardly a processor."""
+    spells = ((spell.start, spell.end) for spell in list(ledger.spells) if spell.target == "machine")
+    return total(merged(spells))
 
 
 def single(ledger: Ledger, at: float, gap: float) -> bool:

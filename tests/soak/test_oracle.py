@@ -147,6 +147,7 @@ def test_a_miss_that_comes_late_is_found_and_its_delay_is_told():
         ("freeze", f"bus:{HOME}"),
         ("swallow", f"wire:1:{HOME}"),
         ("stall", "machine"),
+        ("stolen", "machine"),
     ],
 )
 def test_nothing_is_owed_of_an_outage_that_nobody_could_hear(kind, target):
@@ -255,6 +256,18 @@ def test_a_bus_loss_that_was_too_short_or_did_not_happen_must_not_be_told():
     story = Story()
     story.tell("bus_miss", 80, MARKET)
     story.tell("bus_ok", 81, MARKET)
+    assert story.kinds() == ["false"]
+
+
+def test_what_a_machine_without_processors_makes_of_a_bus_is_no_mistake():
+    story = Story()
+    story.broke("stolen", "machine", 80, 83)
+    for bus in (HOME, MARKET):
+        story.tell("bus_miss", 83, MARKET, bus)
+        story.tell("bus_ok", 84, MARKET, bus)
+    assert story.kinds() == []
+    story.tell("bus_miss", 95, MARKET)
+    story.tell("bus_ok", 96, MARKET)
     assert story.kinds() == ["false"]
 
 

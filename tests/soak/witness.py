@@ -1,7 +1,8 @@
 """Sees what the fleet says, over connections of its own that have no fault: logs, real agents' beats, lease.
 
-It also notices when this machine itself stood still: then nobody's clock is to be held against him. And it
-asks each server all the time: one that leaves it without an answer is away for the healers, too.
+It also notices when this machine itself stood still, or when its host gave most of its processors to others:
+then no clock is to be held against anybody. And it asks each server all the time: one that leaves it without
+an answer is away for the healers, too.
 """
 
 import contextlib
@@ -20,12 +21,15 @@ from redis.retry import Retry
 from soak.ledger import HOME, Ledger
 from soak.oracle import Told
 from support.rig import AlertTail
+from support.waiting import StolenShare
 
 LOOK_SEC = 0.2
 STALL_SEC = 0.5
 WITHIN_SEC = 1.0
 ANSWER_SEC = 3.0
 """How long an answer is waited for before the server is asked again."""
+MOST_STOLEN = 0.5
+"""The share of its processors that the machine may lose to others."""
 LOG = "healer:alerts:log"
 
 
@@ -44,7 +48,7 @@ class Witness:
         self._tails = {name: AlertTail(urls[HOME], f"{name}:heartbeat") for name in agents}
         self._closing = threading.Event()
         asking = [partial(self._ask, bus) for bus in urls]
-        work = [self._look, self._metronome, *asking]
+        work = [self._look, self._metronome, self._note_stolen, *asking]
         self._threads = [threading.Thread(target=run, daemon=True) for run in work]
         for thread in self._threads:
             thread.start()
@@ -142,6 +146,14 @@ class Witness:
             if now - before > STALL_SEC:
                 spell = self.ledger.broke("stall", "machine", time.time() - (now - before))
                 spell.end = time.time()
+            before = now
+
+    def _note_stolen(self) -> None:
+        processors, before = StolenShare(), time.time()
+        while not self._closing.wait(STALL_SEC):
+            share, now = processors.measure(), time.time()
+            if share > MOST_STOLEN:
+                self.ledger.broke("stolen", "machine", before).end = now
             before = now
 
 

@@ -25,25 +25,33 @@ class Patience:
     def __init__(self, within: float) -> None:
         self._left = within
         self._looked_at = self._asked_at = time.monotonic()
-        self._ticks = _processor_ticks()
+        self._processors = StolenShare()
         self._share = 1.0
 
     def is_over(self) -> bool:
         now = time.monotonic()
         if now - self._asked_at > 0.5:
-            before, self._ticks, self._asked_at = self._ticks, _processor_ticks(), now
-            stolen, every = (later - earlier for later, earlier in zip(self._ticks, before, strict=True))
-            self._share = 1.0 - stolen / every if every else 1.0
+            self._share, self._asked_at = 1.0 - self._processors.measure(), now
         self._left -= min(now - self._looked_at, 0.25) * self._share
         self._looked_at = now
         return self._left < 0
 
 
-def _processor_ticks() -> tuple[int, int]:
-    """Return what the host took of the processors since the machine started, and all that there was.
+class StolenShare:
+    """The share of the processors that the host of a virtual machine keeps for others, from look to look."""
 
-    Both are 0 where the system does not say.
-    """
+    def __init__(self) -> None:
+        self._before = _count_ticks()
+
+    def measure(self) -> float:
+        """Return the share since the last call, from 0 to 1; 0 where the system does not say."""
+        before, self._before = self._before, _count_ticks()
+        stolen, every = (later - earlier for later, earlier in zip(self._before, before, strict=True))
+        return stolen / every if every else 0.0
+
+
+def _count_ticks() -> tuple[int, int]:
+    """Return how much the host kept since the machine started, and how much there was in all."""
     try:
         text = Path("/proc/stat").read_text(encoding="ascii")
     except OSError:
