@@ -39,7 +39,7 @@ def said(soak: Soak) -> Iterator[str]:
         f"takeovers   {len(soak.takeovers)}, of which {len(clean)} with one healer out and nothing else; "
         f"worst of those {max(clean, default=0):.2f} s"
     )
-    yield f"machine     without processors, or standing still, for {stood_still_sec(soak.ledger):.0f} s in all"
+    yield f"machine     stood still, or had no processors, for {stood_still_sec(soak.ledger):.0f} s in all"
     for life in soak.memory.longest():
         yield f"memory      {life.said()}"
     for finding in findings:
