@@ -1,6 +1,5 @@
 """FAILURES row 23: two healers, one voice."""
 
-import time
 
 import orjson
 import pytest
@@ -85,11 +84,9 @@ def test_row_23_a_leader_that_is_gone_has_a_successor_that_knows_all_and_repeats
         before = epoch(scene)
         beta_last = scene.stop_beating("beta")
         rest(TIMEOUT_SEC - LEASE_SEC / 2)  # it falls due while nobody leads
-        gone = time.time()
         getattr(scene["healer"], end)()
         alpha_back = scene.beat_again("alpha")  # and this one comes back while nobody leads
         wait_for_leader(scene, standby, within + NOISE_SEC)
-        assert time.time() - gone <= within + NOISE_SEC
         assert epoch(scene) == epoch(scene, "market-redis") > before
         miss = scene.wait_logged("heartbeat_miss", "beta", 1 + NOISE_SEC)
         assert miss["since"] == pytest.approx(beta_last, abs=0.2)
