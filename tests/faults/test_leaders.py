@@ -1,6 +1,5 @@
 """FAILURES row 23: two healers, one voice."""
 
-
 import orjson
 import pytest
 
