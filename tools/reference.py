@@ -8,11 +8,11 @@ model, `Example: `…`` is an example in JSON.
 """
 
 import ast
+import functools
 import importlib
 import inspect
 import re
 import sys
-import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass
 from enum import StrEnum
@@ -192,13 +192,19 @@ def _read_descriptions(model: type) -> dict[str, str]:
     for each in reversed(model.__mro__):
         if each.__module__.startswith(("builtins", "pydantic", "typing")):
             continue
-        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
-        assert isinstance(tree, ast.ClassDef)
+        tree = _parse_classes(each.__module__)[each.__name__]
         for field, below in zip(tree.body, tree.body[1:], strict=False):
             if isinstance(field, ast.AnnAssign) and isinstance(below, ast.Expr):
                 text = ast.literal_eval(below.value)
                 found[ast.unparse(field.target)] = " ".join(text.split())
     return found
+
+
+@functools.cache  # a module has several
+def _parse_classes(module: str) -> dict[str, ast.ClassDef]:
+    """Return the classes that a module defines at its top, by name."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    return {each.name: each for each in tree.body if isinstance(each, ast.ClassDef)}
 
 
 def _format_default(field: FieldInfo) -> str:
