@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, settings
 from support.kinds import Guard, explained, is_live
 from support.last_run import LastRun
 from support.leftovers import TAG, end_leftovers, end_projects
+from support.processors import ProcessorGate
 
 HERE = Path(__file__).parent
 SLOW_STARTERS = (
@@ -34,6 +35,7 @@ SLOW_STARTERS = (
 APART = ("faults", "compose", "deploy", "systemd", "board", "market", "servers")
 LEFT: list[str] = []
 GUARD = Guard()
+GATE = ProcessorGate(budget_sec=300)
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
 
 # a red run can be had again, on any machine; what nobody has tried yet is for those who look for it
@@ -139,10 +141,12 @@ def _folder_and_name(path: Path) -> tuple[str, str]:
     return path.relative_to(HERE).parts[0], path.name
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # before the time that a test may take begins to run
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     if item.get_closest_marker("unit"):
         GUARD.watch(item.nodeid)
+    else:
+        GATE.wait()
     try:
         return (yield)
     finally:

@@ -21,6 +21,7 @@ NEEDED = (
     "support/kinds.py",
     "support/last_run.py",
     "support/leftovers.py",
+    "support/processors.py",
 )
 BREACHES = """
 import os, signal, subprocess, pytest

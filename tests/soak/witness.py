@@ -20,8 +20,8 @@ from redis.retry import Retry
 
 from soak.ledger import HOME, Ledger
 from soak.oracle import Told
+from support.processors import StolenShare
 from support.rig import AlertTail
-from support.waiting import StolenShare
 
 LOOK_SEC = 0.2
 STALL_SEC = 0.5

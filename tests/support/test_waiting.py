@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from support.waiting import Patience, StolenShare
+from support.processors import ProcessorGate, StolenShare
+from support.waiting import Patience
 
 LOOK_SEC = 0.125
 
@@ -15,9 +16,12 @@ class Machine:
     def __init__(self) -> None:
         self.now, self.stolen, self.every = 1000.0, 0.0, 0.0
         self.share = 0.0
+        self.gives_back_at = 9999.0
 
     def run(self, sec: float) -> None:
         self.now += sec
+        if self.now > self.gives_back_at:
+            self.share = 0.0
         self.every += 200 * sec
         self.stolen += 200 * sec * self.share
 
@@ -32,8 +36,10 @@ class Machine:
 @pytest.fixture
 def machine(monkeypatch):
     machine = Machine()
-    monkeypatch.setattr("support.waiting.time", SimpleNamespace(monotonic=lambda: machine.now))
-    monkeypatch.setattr("support.waiting._count_ticks", lambda: (int(machine.stolen), int(machine.every)))
+    clock = SimpleNamespace(monotonic=lambda: machine.now, sleep=machine.run)
+    monkeypatch.setattr("support.waiting.time", clock)
+    monkeypatch.setattr("support.processors.time", clock)
+    monkeypatch.setattr("support.processors._count_ticks", lambda: (int(machine.stolen), int(machine.every)))
     return machine
 
 
@@ -63,3 +69,25 @@ def test_the_share_is_that_since_the_last_look(machine):
     machine.run(10)
     assert stolen.measure() == 0.0
     assert stolen.measure() == 0.0  # no time at all has gone by
+
+
+def test_a_test_begins_when_the_host_has_given_the_processors_back_or_after_long_enough(machine):
+    gate = ProcessorGate(budget_sec=10)
+    machine.share = 0.2
+    machine.run(5)
+    gate.wait()
+    assert machine.now == 1005, "a fifth is nothing unusual"
+    machine.share = 0.6
+    machine.run(5)
+    machine.gives_back_at = 1014
+    gate.wait()
+    assert machine.now == pytest.approx(1015, abs=1.1)
+    machine.share, machine.gives_back_at = 0.6, 9999
+    machine.run(5)
+    begun = machine.now
+    gate.wait()
+    assert machine.now - begun <= 6, "the rest of the ten"
+    machine.run(5)
+    begun = machine.now
+    gate.wait()
+    assert machine.now == begun, "nothing is left of them"

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
+
+from support.processors import StolenShare
 
 What = str | Callable[[], str]
 PATIENT_SEC = 15.0
@@ -35,29 +36,6 @@ class Patience:
         self._left -= min(now - self._looked_at, 0.25) * self._share
         self._looked_at = now
         return self._left < 0
-
-
-class StolenShare:
-    """The share of the processors that the host of a virtual machine keeps for others, from look to look."""
-
-    def __init__(self) -> None:
-        self._before = _count_ticks()
-
-    def measure(self) -> float:
-        """Return the share since the last call, from 0 to 1; 0 where the system does not say."""
-        before, self._before = self._before, _count_ticks()
-        stolen, every = (later - earlier for later, earlier in zip(self._before, before, strict=True))
-        return stolen / every if every else 0.0
-
-
-def _count_ticks() -> tuple[int, int]:
-    """Return how much the host kept since the machine started, and how much there was in all."""
-    try:
-        text = Path("/proc/stat").read_text(encoding="ascii")
-    except OSError:
-        return 0, 0
-    ticks = [int(word) for word in text.split(maxsplit=9)[1:9]]  # the eighth is `steal`
-    return ticks[7], sum(ticks)
 
 
 def until(predicate: Callable[[], Any], within: float = PATIENT_SEC, what: What = "") -> Any:
