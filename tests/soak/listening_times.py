@@ -79,7 +79,7 @@ class Hearing:
         return found
 
     def stood_still(self) -> list[Stretch]:
-        """This machine itself stood still, or had hardly a processor."""
+        """This machine itself stood still or had hardly a processor, or that was felt still."""
         return self._once("stood_still", lambda: merged(self._of("machine")))
 
     def ran(self, healer: int) -> list[Stretch]:

@@ -33,8 +33,6 @@ def judge_buses(buses: Iterable[str], told: list[Told], hearing: Hearing, accoun
 
 def _earned(bus: str, names: list[str], miss: Told, hearing: Hearing, account: Account) -> None:
     ledger = hearing.ledger
-    if common([(miss.ts - ledger.bus_timeout_sec, miss.ts)], hearing.stood_still()):
-        return  # whoever was asked may have been as far from an answer as if it were away
     text = f"no fault kept it away for {ledger.bus_timeout_sec:g} s"
     for healer in range(1, ledger.healers + 1):
         if miss.event.get("reason") == DEAF and _hardly_heard(healer, bus, miss.ts, hearing):
@@ -44,6 +42,10 @@ def _earned(bus: str, names: list[str], miss: Told, hearing: Hearing, account: A
                 if not _in_doubt(healer, names, miss.ts, hearing):
                     return
                 text = "no bus was reached, or only just again: it was not for that one to be blamed"
+    if common([(miss.ts - ledger.bus_timeout_sec, miss.ts)], hearing.stood_still()):
+        # whoever was asked may have been as far from an answer as if it were away
+        account.counts["bus losses excused"] += 1
+        return
     account.find("false", bus, miss.at, text, miss.event)
 
 

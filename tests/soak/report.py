@@ -21,7 +21,7 @@ def said(soak: Soak) -> Iterator[str]:
     )
     yield (
         f"bus losses  made {counts['bus losses made']}, owed {counts['bus losses owed']}, "
-        f"told {counts['bus losses told']}"
+        f"told {counts['bus losses told']}, of which excused by the machine {counts['bus losses excused']}"
     )
     yield (
         f"reach gaps  made {counts['reach gaps made']}, owed {counts['reach gaps owed']}, "
