@@ -143,7 +143,8 @@ def _add_stream(api: APIRouter, board: Board) -> None:
         """Follow the fleet by server-sent events.
 
         Events are `delta` (what changed), `alert`, `tick` (a sign of life) and `reset`: read `/api/v1/fleet`
-        anew. `Last-Event-ID`, or `after` in the first request, is the last event that is known.
+        anew. `Last-Event-ID`, or `after` in the first request, is the last event that is known; `resumed`
+        follows what came after that one.
         """
         try:
             events = board.hub.follow(last_event_id or after)

@@ -1,9 +1,9 @@
 """Send what happens to every browser that follows: one queue a browser, and a ring for those that come back.
 
 Each event has an id, `<boot>-<number>`. A browser that lost its connection names the last id that it has
-(`Last-Event-ID`) and gets what it missed, if the ring still has that. If not, or after a restart of the
-board, it gets one `reset` event, and reads the whole snapshot anew. A `tick` event, without an id, tells
-that the connection lives.
+(`Last-Event-ID`) and gets what it missed and then `resumed`, if the ring still has that. If not, or after a
+restart of the board, it gets one `reset` event, and reads the whole snapshot anew. A `tick` event tells that
+the connection lives. `tick` and `resumed` have no id.
 
 No browser delays another one: a queue has a bound, and the stream of a browser that does not keep up ends.
 It then connects again.
@@ -17,12 +17,13 @@ from typing import Final, Literal
 
 from fastapi.sse import format_sse_event
 
-Kind = Literal["delta", "alert", "reset", "tick"]
+Kind = Literal["delta", "alert"]
 
 RING_EVENTS: Final = 1000
 RING_BYTES: Final = 8 * 1024 * 1024
 QUEUE_BYTES: Final = 1024 * 1024
 """The most bytes that wait for one browser."""
+RESUMED: Final = format_sse_event(event="resumed", data_str="{}")
 RETRY_MSEC: Final = 1000
 """How long a browser waits before it connects again."""
 
@@ -143,11 +144,11 @@ class StreamHub:
         return self._send(last_id)
 
     def _begin(self, last_id: str | None) -> _Follower:
-        """Return a new follower whose queue has the events after `last_id`, or `reset`."""
+        """Return a new follower whose queue has the events after `last_id` and `resumed`, or `reset`."""
         follower = _Follower()
         follower.put(format_sse_event(retry=RETRY_MSEC))
         missed = self._find_missed(last_id)
-        if missed is None or not all(follower.put(one.wire) for one in missed):
+        if missed is None or not all(follower.put(wire) for wire in [*missed, RESUMED]):
             follower = _Follower()
             follower.put(format_sse_event(event="reset", data_str="{}", id=self.position, retry=RETRY_MSEC))
         self._followers.add(follower)
@@ -160,8 +161,8 @@ class StreamHub:
             one.end()
         self._followers.clear()
 
-    def _find_missed(self, last_id: str | None) -> list[_Sent] | None:
-        """Return the events after `last_id`; None if they are not known any more."""
+    def _find_missed(self, last_id: str | None) -> list[bytes] | None:
+        """Return the events after `last_id` as sent; None if they are not known any more."""
         boot, _, number = (last_id or "").rpartition("-")
         if boot != self._boot or not (number.isascii() and number.isdigit() and len(number) < 16):
             return None
@@ -169,7 +170,7 @@ class StreamHub:
         first_kept = self._ring[0].number if self._ring else self._number + 1
         if not first_kept - 1 <= last <= self._number:
             return None
-        return [one for one in self._ring if one.number > last]
+        return [one.wire for one in self._ring if one.number > last]
 
     async def _send(self, last_id: str | None) -> AsyncGenerator[bytes]:
         """Yield what is in the queue of a new follower until its stream is over."""

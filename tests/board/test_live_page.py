@@ -101,6 +101,21 @@ def test_a_page_that_lost_its_server_says_so_and_catches_up(site: BoardSite, new
     expect(page.locator("main .down").first).to_be_visible()
 
 
+def test_a_connection_alone_makes_no_page_live(site: BoardSite, new_tab: Tabs):
+    page = new_tab().open(site.url)
+    site.stop()
+    expect(page.locator("body")).to_have_class("stale")
+    site.change("mesh", state=ServiceState.DOWN)
+    site.may_begin.clear()
+    with page.expect_response("**/api/v1/stream*"):
+        site.start()
+    page.wait_for_timeout(1000)
+    expect(page.locator("body")).to_have_class("stale", timeout=1)
+    site.may_begin.set()
+    page.wait_for_selector("body.live", timeout=10_000)
+    assert "down" in page.locator("#rows tr[data-svc=mesh]").inner_text()
+
+
 def test_a_page_that_is_offline_says_so_at_once(site: BoardSite, new_tab: Tabs):
     tab = new_tab()
     page = tab.open(site.url)

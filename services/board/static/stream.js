@@ -50,14 +50,14 @@ export function follow({ changed, ticked }) {
 }
 
 // A new connection begins with `reset`, which asks for a snapshot. One that the browser makes again by itself begins
-// with what was missed, if the board still has that.
+// with what was missed and `resumed`, if the board still has that.
 function connect() {
   clearTimeout(retry);
   source?.close();
   const mine = source = new EventSource(document.body.dataset.stream);
   const on = (name, take) => source.addEventListener(name, (event) => mine === source && take(event));
-  on("open", () => setTimeout(() => mine === source && mine.readyState === 1 && early === null && hear(), 200));
   on("reset", () => load(mine));
+  on("resumed", hear);
   on("delta", (event) => take(JSON.parse(event.data)));
   on("alert", (event) => hear() || handlers.changed?.([], {}, {}, JSON.parse(event.data)));
   on("tick", (event) => early === null && (hear() || takeTick(JSON.parse(event.data))));

@@ -6,6 +6,8 @@ import pytest
 from services.board import stream
 from services.board.stream import StreamHub, StreamsFull
 
+RESUMED = ("resumed", None, "{}")
+
 
 def parse(wire):
     """Return what an EventSource reads: (event, id, data) of each event that has data."""
@@ -34,14 +36,16 @@ async def test_a_new_follower_is_told_to_read_the_snapshot_and_then_gets_each_ev
 async def test_a_follower_that_comes_back_gets_what_it_missed():
     hub = StreamHub("boot")
     ids = [hub.publish("delta", b"%d" % n) for n in range(5)]
-    assert [data for _, _, data in await take(hub.follow(ids[2]))] == ["3", "4"]
+    assert await take(hub.follow(ids[2])) == [("delta", "boot-4", "3"), ("delta", "boot-5", "4"), RESUMED]
 
 
-async def test_a_follower_that_missed_nothing_gets_nothing_but_the_pause_before_a_new_attempt():
+async def test_a_follower_that_missed_nothing_is_told_so_and_how_long_to_wait_before_a_new_attempt():
     hub = StreamHub("boot")
     last = hub.publish("delta", b"1")
     follower = hub.follow(last)
-    assert await anext(follower) == b"retry: 1000\n\n"
+    wire = await anext(follower)
+    assert wire.startswith(b"retry: 1000\n\n")
+    assert parse(wire) == [RESUMED]
     hub.publish("delta", b"2")
     assert await take(follower) == [("delta", "boot-2", "2")]
 
@@ -50,7 +54,7 @@ async def test_the_first_position_can_be_followed_from():
     hub = StreamHub("boot")
     start = hub.position
     hub.publish("delta", b"1")
-    assert await take(hub.follow(start)) == [("delta", "boot-1", "1")]
+    assert await take(hub.follow(start)) == [("delta", "boot-1", "1"), RESUMED]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +70,7 @@ async def test_an_id_that_the_ring_has_forgotten_resets(monkeypatch):
     monkeypatch.setattr(stream, "RING_EVENTS", 3)
     hub = StreamHub("boot")
     ids = [hub.publish("delta", b"%d" % n) for n in range(6)]
-    assert [data for _, _, data in await take(hub.follow(ids[2]))] == ["3", "4", "5"]
+    assert [data for _, _, data in await take(hub.follow(ids[2]))] == ["3", "4", "5", "{}"]
     assert (await take(hub.follow(ids[1])))[0][0] == "reset"
 
 
@@ -75,7 +79,7 @@ async def test_the_ring_has_a_bound_in_bytes(monkeypatch):
     hub = StreamHub("boot")
     ids = [hub.publish("delta", b"x" * 300) for _ in range(6)]
     assert (await take(hub.follow(ids[0])))[0][0] == "reset"
-    assert len(await take(hub.follow(ids[3]))) == 2
+    assert len(await take(hub.follow(ids[3]))) == 2 + 1
 
 
 async def test_a_follower_that_does_not_keep_up_is_cut_off_and_delays_nobody(monkeypatch):

@@ -42,7 +42,8 @@ class BoardSite:
     """`with BoardSite(make_small()) as site:` serves it at `site.url`; `site.move(other)` tells all browsers.
 
     Templates and files are the real ones. The snapshot's time goes on with the clock, from the example's
-    moment. `site.is_silent` keeps the streams open and sends nothing; `stop` and `start` are the server's.
+    moment. `site.is_silent` keeps the streams open and sends nothing; while `site.may_begin` is not set, a
+    new stream has no first event; `stop` and `start` are the server's.
     """
 
     def __init__(self, snapshot: FleetSnapshot) -> None:
@@ -53,6 +54,8 @@ class BoardSite:
         self._server: ThreadingHTTPServer | None = None
         self._ticks = threading.Thread(target=self._tick, daemon=True)
         self._over = threading.Event()
+        self.may_begin = threading.Event()
+        self.may_begin.set()
 
     def __enter__(self) -> Self:
         self.start()
@@ -63,6 +66,7 @@ class BoardSite:
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
         self._over.set()
+        self.may_begin.set()
         self._ticks.join()
         self.stop()
 
@@ -184,13 +188,16 @@ class BoardSite:
     def stream(self, request: Any) -> None:
         """Sends what happens until the browser goes or the site stops."""
         mine: queue.Queue[bytes | None] = queue.Queue()
-        self._queues.append(mine)
         request.send_response(200)
         request.send_header("Content-Type", "text/event-stream")
         request.send_header("Connection", "close")
         request.end_headers()
         request.close_connection = True
-        mine.put(b"retry: 300\nevent: reset\ndata: {}\n\n")
+        request.wfile.write(b"retry: 300\n\n")
+        request.wfile.flush()
+        self.may_begin.wait()
+        mine.put(b"event: reset\ndata: {}\n\n")
+        self._queues.append(mine)
         try:
             while (wire := mine.get()) is not None:
                 request.wfile.write(wire)
