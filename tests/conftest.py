@@ -31,6 +31,11 @@ SLOW_STARTERS = (
     "test_detector_machine.py",
     "test_election_machine.py",
     "test_dispatcher_killed.py",
+    # these wait for a clock, the others mostly for a processor
+    "test_lease.py",
+    "test_lease_block.py",
+    "test_shards.py",
+    "test_channel_worker.py",
 )
 APART = ("faults", "compose", "deploy", "systemd", "board", "market", "servers")
 LEFT: list[str] = []

@@ -170,7 +170,7 @@ def imports_among(some: Iterable[ast.AST], module: Module) -> Iterator[tuple[int
         elif isinstance(node, ast.ImportFrom):
             origin = absolute(module, node.level, node.module)
             yield from ((node.lineno, f"{origin}.{alias.name}") for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        elif isinstance(node, ast.Call) and name_of(node.func) in ("import_module", "__import__"):
             yield from (
                 (node.lineno, str(arg.value)) for arg in node.args[:1] if isinstance(arg, ast.Constant)
             )
@@ -297,6 +297,11 @@ def calls(module: Module) -> tuple[tuple[int, str], ...]:
     """Return the line and the dotted name of each call of something that has one: `time.time`."""
     found = ((node.lineno, dotted(node.func)) for node in nodes(module) if isinstance(node, ast.Call))
     return tuple((line, name) for line, name in found if name)
+
+
+def name_of(node: ast.expr) -> str | None:
+    """Return the last name of what is called: `b` of `a().b`."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else None
 
 
 def dotted(node: ast.expr) -> str:
