@@ -90,7 +90,7 @@ class BeatSchedule:
 LOG_EVERY_SEC: Final = 30.0
 GOODBYE_WITHIN_SEC: Final = 1.0
 SENDER_IN_FIRST_BEATS: Final = 3  # the first beats name the sender: a listener may miss one of them
-SENDER_EVERY_BEATS: Final = 360  # then every 360th beat, for later listeners: each hour at 10 s a beat
+SENDER_EVERY_BEATS: Final = 30  # then every 30th beat, for later listeners: each five minutes at 10 s a beat
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,7 @@ class HeartbeatSender:
     def _includes_sender(self) -> bool:
         """Return True if this beat carries the sender's host, version and start time.
 
-        That is so for the first three beats and every 360th, since the healer hears up to 100,000 senders.
+        That is so for the first three beats and every 30th, since the healer hears up to 100,000 senders.
         """
         return self.i <= SENDER_IN_FIRST_BEATS or self.i % SENDER_EVERY_BEATS == 0
 

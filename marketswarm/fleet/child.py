@@ -238,10 +238,12 @@ class Child:
 
     def _terminate(self) -> None:
         """Send SIGTERM and SIGCONT to the process, if there is one."""
-        if self._process is not None:
+        # not by asyncio's methods: they look first whether it has ended, and its exit code would be lost
+        if self._process is not None and self._process.get_returncode() is None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.terminate()
-                self._process.send_signal(signal.SIGCONT)  # a process stopped by SIGSTOP can't act on SIGTERM
+                os.kill(self._process.get_pid(), signal.SIGTERM)
+                # a process stopped by SIGSTOP can't act on SIGTERM
+                os.kill(self._process.get_pid(), signal.SIGCONT)
 
     def _kill_all(self) -> None:
         """Send SIGKILL to the process group of the process: to it and all that it started."""

@@ -12,6 +12,7 @@ Requests go to the worker's stdin, answers come from its stdout, each with its l
 import asyncio
 import contextlib
 import os
+import signal
 import struct
 import sys
 from types import TracebackType
@@ -102,8 +103,10 @@ class ParseProcess:
         process, self._process, self._is_busy = self._process, None, False
         if process is None:
             return
+        # not by asyncio's method, which looks first whether it has ended: its exit code would be lost
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            if process.returncode is None:
+                os.kill(process.pid, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(KILL_SEC):
                 # `communicate` also closes the pipe, which `wait` leaves to the event loop

@@ -51,13 +51,13 @@ def test_beats_do_not_drift(scene):
     at: list[float] = []
 
     def steady() -> bool:
-        """Whether thirty in a row kept time: one that a busy machine held up is no drift."""
-        return len(at) > 30 and abs(at[-1] - at[-31] - 30 * 0.2) < 0.15
+        """Whether fifteen in a row kept time: one that a busy machine held up is no drift."""
+        return len(at) > 15 and abs(at[-1] - at[-16] - 15 * 0.2) < 0.075
 
     with Tail(scene.system.url, "probe:heartbeat") as tail:
         tail.next(within=20)
         while not steady():
-            assert len(at) < 150, [later - earlier for earlier, later in pairwise(at)]
+            assert len(at) < 300, [later - earlier for earlier, later in pairwise(at)]
             at.append(tail.next(within=10)["ts"])
 
 

@@ -36,8 +36,9 @@ def came_back(tail: AlertTail, count: int) -> float:
 @pytest.mark.parametrize(("end", "reason"), [("stop", "stopped"), ("kill", "silent")])
 def test_a_service_that_is_stopped_is_missed_once_and_started_again_is_ok_once(tmp_path, end, reason):
     with (
+        # the healer first: it is to hear the first beats, which name their host
         Scene(
-            tmp_path, {"rss_agg": service(), "massive": service()}, ("rss_agg", "massive", "healer")
+            tmp_path, {"rss_agg": service(), "massive": service()}, ("healer", "rss_agg", "massive")
         ) as scene,
         AlertTail(scene.system.url, "rss_agg:heartbeat") as tail,
     ):

@@ -74,13 +74,14 @@ NOT_WHILE_THINKING = ["open", "print", "input", "exec", "eval", "datetime.now", 
 
 # Outside things that only some parts know.
 ONLY_IN = {
-    # channels: a command that takes too long is ended with all that it started
+    # channels: a command that takes too long is ended with all that it started; rss_agg: so is a parser
     "signal": [
         "marketswarm.agent",
         "marketswarm.cli",
         "marketswarm.fleet",
         "marketswarm.channels",
         "marketswarm.testing",
+        "services.rss_agg",
     ],
     "subprocess": ["marketswarm.cli", "marketswarm.fleet", "marketswarm.testing"],
     "httpx": [

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 
 import pytest
@@ -62,6 +63,29 @@ async def test_a_killed_child_comes_back_as_another_process(make):
     assert scene.child.pid not in (None, pid)
     assert scene.told[0]["why"] == "it was ended by SIGKILL"
     assert scene.child.restarts == 1
+
+
+@pytest.fixture
+def watcher():
+    """Reap children in the event loop, as Python does from 3.12 on, and not in a thread of its own."""
+    if sys.version_info >= (3, 12):
+        yield
+        return
+    policy = asyncio.get_event_loop_policy()
+    policy.set_child_watcher(asyncio.PidfdChildWatcher())
+    yield
+    policy.set_child_watcher(asyncio.ThreadedChildWatcher())
+
+
+@pytest.mark.usefixtures("watcher")
+async def test_a_child_that_ended_as_it_was_stopped_has_its_own_exit_code(make, caplog):
+    scene = make(SLEEPS)
+    await scene.ready()
+    os.kill(scene.child.pid, signal.SIGKILL)
+    # it has ended, and the loop was not told yet
+    os.waitid(os.P_PID, scene.child.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222 - it must not be told
+    await scene.child.stop()
+    assert caplog.messages == []  # asyncio's: "Unknown child process pid …, will report returncode 255"
 
 
 async def test_a_child_that_ends_is_started_again_and_again_with_pauses(make):
