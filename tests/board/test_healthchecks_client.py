@@ -197,12 +197,10 @@ def test_the_flips_are_those_of_the_alert_log(fleet, call):
         (answer,) = call(flips)
         return max(answer["returned"], key=lambda flip: flip["timestamp"], default={"up": None})["up"]
 
-    call(success)
-    until(lambda: fleet.state("backup") == "up", 10, "the service to be up")
-    call(fail)
-    until(lambda: last_flip() == 0, 10, "a flip to down")
-    call(success)
-    until(lambda: last_flip() == 1, 10, "a flip to up")
+    for ping, state, flip in ((success, "up", 1), (fail, "down", 0), (success, "up", 1)):
+        call(ping)
+        until(lambda: fleet.state("backup") == state, 10, f"the service to be {state}")  # noqa: B023 - at once
+        until(lambda: last_flip() == flip, 10, f"a flip to {state}")  # noqa: B023 - at once
     (none,) = call(("get_check_flips", {"check_id": found["uuid"], "start": 0, "end": 1000}))
     assert none == {"returned": []}
 

@@ -69,13 +69,16 @@ def test_every_page_is_about_the_fleet(board: BoardFleet, new_tab: Tabs):
 def test_a_board_that_is_killed_is_missed_at_once_and_its_successor_is_followed(
     board: BoardFleet, new_tab: Tabs
 ):
-    page = new_tab().open(board.url)
+    tab = new_tab()
+    page = tab.open(board.url)
     board.fleet["board"].kill()
     expect(page.get_by_role("status").first).to_contain_text("The board does not answer", timeout=2000)
     board.beater.stop("web")
     board.fleet.start("board")
     page.wait_for_selector("body.live", timeout=30_000)
     expect(row(page, "web")).to_contain_text("down", timeout=15_000)
+    # a board that has not read the fleet yet says 503, and the page asks again
+    tab.errors[:] = [each for each in tab.errors if "status of 503" not in each]
 
 
 def test_offline_and_back_shows_what_happened_meanwhile(board: BoardFleet, new_tab: Tabs):

@@ -1,5 +1,7 @@
 """The digests of vexy_ai on real buses: each window has one, whoever dies, and every note is in one."""
 
+import time
+
 import orjson
 import pytest
 
@@ -120,7 +122,13 @@ def test_the_length_of_a_window_may_change_while_it_works(scene):
     assert windows_agree(scene)
 
 
+def read_hour() -> int:
+    """Return the hour in which the budget of requests is counted now."""
+    return int(time.time() // 3600)
+
+
 def test_a_model_is_asked_and_a_digest_without_it_says_so(scene):
+    hour = read_hour()
     content = orjson.dumps({"summary": "It is so."}).decode()
     good = Answer(body=orjson.dumps({"choices": [{"message": {"content": content}}]}))
     with Receiver(good) as model:
@@ -144,6 +152,7 @@ def test_a_model_is_asked_and_a_digest_without_it_says_so(scene):
         assert model.seen[0].headers["authorization"] == "Bearer s3cret"
         until(lambda: "plain digests (the model" in scene.beat("vexy_ai")["detail"], 20)
         assert scene.beat("vexy_ai")["status"] == "ok"
-        assert scene.market.cmd("HGET", "vexy:notes:llm", "spent") == "2"
+        spent = scene.market.cmd("HGET", "vexy:notes:llm", "spent")
+        assert spent == "2" or hour != read_hour()  # of this hour: a new one may have begun
     assert agent.stop() == 0
     assert "s3cret" not in agent.text()
