@@ -105,10 +105,14 @@ def test_a_fleet_is_seeded_watched_and_looked_at_with_certificates_and_users(fle
 
         until(beats, 20, "both to be up, and mesh to have heard of it")
         until(lambda: said(operator, "prices", "heartbeat_miss"), 20, "the miss of who beats no more")
-        status = run("marketswarm", "operator", "status", "--json")
-        status.wait(20)
-        rows = {row["svc"]: row["verdict"] for row in orjson.loads(status.text())["services"]}
-        assert (rows["prices"], rows["mesh"]) == ("down", "up")
+
+        def verdicts() -> dict[str, str]:
+            status = run("marketswarm", "operator", "status", "--json")
+            status.wait(20)
+            return {row["svc"]: row["verdict"] for row in orjson.loads(status.text())["services"]}
+
+        # a busy machine may not answer a handshake in time: then status does not know
+        until(lambda: {"prices": "down", "mesh": "up"}.items() <= verdicts().items(), 30, "status to say so")
         for agent in (healer, mesh):
             assert not [line for line in agent.logs() if line.get("reason") in ("tls", "auth")], agent
         with pytest.raises(redis.exceptions.NoPermissionError):  # a certificate makes nobody another user
@@ -119,7 +123,7 @@ def test_who_shows_no_certificate_is_told_that_it_is_for_that(fleet):
     file = fleet.urls / "bootstrap" / BUSES[1]
     address, _, _ = file.read_text().partition("&ssl_certfile")
     file.write_text(address)
-    environ = {**fleet("bootstrap"), "BOOTSTRAP_TIMEOUT_SEC": "1"}
+    environ = {**fleet("bootstrap"), "BOOTSTRAP_TIMEOUT_SEC": "5"}
     with Proc("bootstrap", environ, fleet.folder) as bootstrap:
         assert bootstrap.wait(30) == 3
     words = bootstrap.text()
