@@ -16,7 +16,7 @@ def test_a_minute_of_random_faults_is_told_as_it_happened(tmp_path):
     assert soak.account.findings == [], report
     assert not soak.interrupted
     assert counts["outages made"] >= 10, report
-    owed_at_least = 3 if stood_still_sec(soak.ledger) < 5 else 0  # no machine, no promise
+    owed_at_least = 1 if stood_still_sec(soak.ledger) < 15 else 0  # no machine, no promise
     assert counts["outages made"] >= counts["outages owed"] >= owed_at_least, report
     assert counts["misses told"] >= counts["outages owed"], report
     assert soak.beats > 500, report
