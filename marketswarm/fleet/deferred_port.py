@@ -3,7 +3,7 @@
 Redis 7.0 to 8.2 and some of Valkey replay their append-only file as `default`, and ask its permissions again
 for what was written in one transaction or by one script: where `default` may only read, all of that is lost
 (redis/redis issue 14541). So the server begins with a `default` that may do anything and no port, only a
-socket in its own folder. Once the data is read, a second process sets the permissions of `default`, opens the
+socket in its own folder. Once the data is read, a second process sets the permissions of all users, opens the
 port, and ends.
 
 Run as a script in front of the real command (see `defer_port`), which takes its place under the same pid.
@@ -83,7 +83,7 @@ def _open_port(server: int, key: str, port: str, users: str) -> None:
     """
     try:
         _send_commands(server, key, port, users)
-    except (OSError, _CommandRefusedError, StopIteration) as error:
+    except (OSError, _CommandRefusedError) as error:
         sys.stderr.write(f"the port stays closed: {type(error).__name__} {error}\n")  # the log of this start
         if _is_running(server):
             os.kill(server, signal.SIGTERM)
@@ -103,18 +103,20 @@ def _send_commands(server: int, key: str, port: str, users: str) -> None:
 
     Raises:
         OSError: the connection or a file failed.
-        _CommandRefusedError: the server refused a command.
-        StopIteration: the ACL file has no line for `default`.
+        _CommandRefusedError: the server refused a command, or the ACL file has no line for `default`.
     """
     while (connection := _connect_when_loaded()) is None:
         if not _is_running(server):
             return
         time.sleep(_POLL_EVERY_SEC)
-    lines = (line.split() for line in Path(users).read_text("utf-8").splitlines())
-    default = next(words for words in lines if words[1:2] == ["default"])
+    lines = [line.split() for line in Path(users).read_text("utf-8").splitlines()]
+    if ["user", "default"] not in (words[:2] for words in lines):
+        raise _CommandRefusedError(f"{users} has no line for default")
     with connection:
         _send(connection, "AUTH", _GATE_USER, key)
-        _send(connection, "ACL", "SETUSER", *default[1:])  # from here on `default` may only read
+        # before the port is open: whoever is there at once is known, and `default` may only read
+        for words in lines:
+            _send(connection, "ACL", "SETUSER", *words[1:])
         _send(connection, "CONFIG", "SET", "port", port)
         _point_link_to(users)
         Path(OPEN_ACL).unlink()

@@ -1,6 +1,7 @@
 """What was written with ACLs on is there after a restart, whatever `default` may do while a server loads."""
 
 import contextlib
+import threading
 
 import pytest
 import redis
@@ -94,6 +95,32 @@ def test_once_the_port_is_open_the_users_are_those_of_the_file(server, monkeypat
     server.enter("operator").execute_command("ACL", "LOAD")
     with pytest.raises(redis.AuthenticationError):
         server.enter("prices").ping()
+
+
+def test_who_is_there_as_the_port_opens_is_known(server):
+    refused: list[Exception] = []
+    over = threading.Event()
+
+    def knock() -> None:
+        prices = server.enter("prices")
+        while not over.is_set():
+            try:
+                prices.execute_command("GET", "truth:doc")
+            except redis.AuthenticationError as error:
+                refused.append(error)
+            except redis.RedisError:
+                continue  # not there yet, or gone
+
+    knocking = threading.Thread(target=knock)
+    knocking.start()
+    try:
+        for _ in range(10):
+            server.stop()
+            server.start()
+    finally:
+        over.set()
+        knocking.join()
+    assert refused == []
 
 
 def test_with_users_that_the_server_does_not_take_its_port_stays_closed(server):
