@@ -77,6 +77,7 @@ def watcher():
     policy.set_child_watcher(asyncio.ThreadedChildWatcher())
 
 
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="looks at a process that nobody has waited for")
 @pytest.mark.usefixtures("watcher")
 async def test_a_child_that_ended_as_it_was_stopped_has_its_own_exit_code(make, caplog):
     scene = make(SLEEPS)
