@@ -26,9 +26,10 @@ _MAX_SHARED: Final = 10_000
 
 
 class _Recent(NamedTuple):
-    """The spans of a service for a key, and the second in which they were built; None once that is over.
+    """The spans of a service for a key, and the second in which they were built first; None once they last.
 
-    What began in that second has no length yet, and is left out. So they are built once more after it.
+    What began in that second has no length yet, and is left out; so is in the next one what was rounded up to
+    it. So they are built again until both are over.
     """
 
     key: tuple[object, ...]
@@ -36,8 +37,12 @@ class _Recent(NamedTuple):
     built_at: int | None
 
     def is_early(self, now: int) -> bool:
-        """Return True if the second in which the spans were built is over."""
+        """Return True if the second in which the spans were built is over, and they may lack something."""
         return self.built_at is not None and now > self.built_at
+
+    def lasts_from(self, now: int) -> bool:
+        """Return True if spans that are built now lack nothing."""
+        return self.built_at is None or now > self.built_at + 1
 
 
 class HistoryBuilder:
@@ -78,7 +83,8 @@ class HistoryBuilder:
             if known is None or known.key != key or known.is_early(now):
                 spans = self._view_spans(tuple(history.recent(svc, now)), now)
                 if known is not None and known.key == key:
-                    known = _Recent(key, known.spans if known.spans == spans else spans, None)
+                    built_at = None if known.lasts_from(now) else known.built_at
+                    known = _Recent(key, known.spans if known.spans == spans else spans, built_at)
                 else:
                     known = _Recent(key, spans, now)
                 self._recent[svc] = known

@@ -67,6 +67,16 @@ async def test_a_service_that_is_up_since_this_very_second_is_shown_as_up():
         assert (await builder.build(history, now)).recent["a"][-1] == BarSpan("up", T0 + 5000.0, None)
 
 
+async def test_a_service_that_is_up_since_the_next_second_if_rounded_is_shown_as_up():
+    history, builder = make_history(()), HistoryBuilder()
+    history.follow({"a": "system"}, 30.0, T0 + 5000)
+    history.adopt("a", KnownState.UP, T0 + 5000.7)
+    for now in (5000.8, 5001.2, 5001.9):
+        assert (await builder.build(history, T0 + now)).recent["a"][-1].state == "unknown"
+    for now in (5002.0, 5100.0):
+        assert (await builder.build(history, T0 + now)).recent["a"][-1] == BarSpan("up", T0 + 5001.0, None)
+
+
 async def test_a_window_that_began_before_the_history_says_when_that_begins():
     history = make_history()
     found = (await HistoryBuilder().build(history, T0 + 90_001.0)).uptime["a"]
