@@ -109,7 +109,7 @@ def _send_commands(server: int, key: str, port: str, users: str) -> None:
         if not _is_running(server):
             return
         time.sleep(_POLL_EVERY_SEC)
-    lines = [line.split() for line in Path(users).read_text("utf-8").splitlines()]
+    lines = [line.split() for line in Path(users).read_text("utf-8").splitlines() if line.strip()]
     if ["user", "default"] not in (words[:2] for words in lines):
         raise _CommandRefusedError(f"{users} has no line for default")
     with connection:

@@ -133,7 +133,7 @@ def _add_alerts(api: APIRouter, board: Board) -> None:
 
 
 def _add_stream(api: APIRouter, board: Board) -> None:
-    """Add the route of the stream."""
+    """Add `/stream`, the changes of the fleet as server-sent events, to `api`."""
 
     @api.get("/stream", response_class=StreamingResponse, responses={200: {"content": {STREAM_TYPE: {}}}})
     async def follow(

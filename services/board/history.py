@@ -26,23 +26,20 @@ _MAX_SHARED: Final = 10_000
 
 
 class _Recent(NamedTuple):
-    """The spans of a service for a key, and the second in which they were built first; None once they last.
+    """The spans of a service for a key, and the seconds in which they were built first and last.
 
-    What began in that second has no length yet, and is left out; so is in the next one what was rounded up to
-    it. So they are built again until both are over.
+    What began in the first one has no length yet, and is left out; so is in the next one what was rounded up
+    to it. So they are built again in each second until both are over.
     """
 
     key: tuple[object, ...]
     spans: tuple[BarSpan, ...]
-    built_at: int | None
+    first_at: int
+    built_at: int
 
     def is_early(self, now: int) -> bool:
-        """Return True if the second in which the spans were built is over, and they may lack something."""
-        return self.built_at is not None and now > self.built_at
-
-    def lasts_from(self, now: int) -> bool:
-        """Return True if spans that are built now lack nothing."""
-        return self.built_at is None or now > self.built_at + 1
+        """Return True if the spans may lack something that they would not lack if they were built now."""
+        return self.first_at + 1 >= self.built_at and now > self.built_at
 
 
 class HistoryBuilder:
@@ -71,7 +68,7 @@ class HistoryBuilder:
         return HistoryExtract(await self._build_recent(history, int(now)), self._uptime)
 
     async def _build_recent(self, history: FleetHistory, now: int) -> dict[str, tuple[BarSpan, ...]]:
-        """Return the spans of the last hour of each service; of unchanged ones, the same object again."""
+        """Return the spans of the last hour by service; unchanged ones are the same object again."""
         found = {}
         time_slice = TimeSlice()
         for svc in list(history.services):
@@ -83,10 +80,9 @@ class HistoryBuilder:
             if known is None or known.key != key or known.is_early(now):
                 spans = self._view_spans(tuple(history.recent(svc, now)), now)
                 if known is not None and known.key == key:
-                    built_at = None if known.lasts_from(now) else known.built_at
-                    known = _Recent(key, known.spans if known.spans == spans else spans, built_at)
+                    known = _Recent(key, known.spans if known.spans == spans else spans, known.first_at, now)
                 else:
-                    known = _Recent(key, spans, now)
+                    known = _Recent(key, spans, now, now)
                 self._recent[svc] = known
             found[svc] = known.spans
         if len(self._recent) > len(found):

@@ -53,3 +53,10 @@ def test_a_load_that_misses_a_goal_ends_with_1_and_names_it(seen, named):
     lines: list[str] = []
     assert report(make_load(**seen), lines.append) == 1
     assert [line for line in lines if line.startswith("MISSED")] == [f"MISSED         {named}"]
+
+
+def test_a_page_that_does_not_come_back_after_the_kill_is_named():
+    load = make_load(kill=True)
+    assert list(load.find_faults()) == []
+    load.back_at = None
+    assert list(load.find_faults()) == ["the page did not come back after the board was killed"]

@@ -13,7 +13,10 @@ import pytest
 from support.rig.compose import AGENTS, BUSES, HASTY_SEC, Project, begins_anew, patiently
 
 IN_TIME_SEC = dict.fromkeys(BUSES, 8.0) | dict.fromkeys(AGENTS, 18.0)
-"""What the shipped truth gives, less two: ten seconds to a bus, thirty from its last beat to an agent."""
+"""How many seconds each may be away and not be missed, less two.
+
+The shipped truth gives a bus ten, and an agent thirty from its last beat, which may be ten seconds old.
+"""
 HEARD = tuple(svc for svc in AGENTS if svc != "healer")
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills processes of containers by their pid")
 

@@ -123,6 +123,14 @@ def test_who_is_there_as_the_port_opens_is_known(server):
     assert refused == []
 
 
+def test_a_blank_line_among_the_users_is_none(server):
+    server.stop()
+    users = server.folder / "users.acl"
+    users.write_text(users.read_text("utf-8").replace("\n", "\n\n"), encoding="utf-8")
+    server.start()
+    assert server.enter("operator").get("truth:doc") is None
+
+
 def test_with_users_that_the_server_does_not_take_its_port_stays_closed(server):
     server.stop()
     (server.folder / "users.acl").write_text("user default on nopass +nonsense\n", encoding="utf-8")
