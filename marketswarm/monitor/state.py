@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
+from math import inf
 from typing import Final
 
 from marketswarm import log as logs
@@ -59,33 +60,36 @@ class SaveFailures:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._failing: dict[str, BusError] = {}
-        self._logged: dict[str, tuple[str, float]] = {}  # the last reason that was logged, and when
+        self._affected: set[str] = set()  # what failed since everything was saved last
+        self._logged_at: dict[tuple[str, str], float] = {}  # the monotonic time by bus and reason
 
     def record_failure(self, what: str, error: BusError) -> None:
         """Record that a save of `what` failed.
 
-        Log a new reason at once, and a lasting one again every 30 s.
+        A bus that refuses is one fact, whatever can't be saved meanwhile: log each of its reasons at once, and
+        again every 30 s.
         """
         self.counts[what] += 1
         self._failing[what] = error
-        reason, at = self._logged.get(what, ("", 0.0))
-        now = time.monotonic()
-        if error.reason != reason or now - at >= LOG_EVERY_SEC:
-            self._logged[what] = error.reason, now
+        self._affected.add(what)
+        fact, now = (error.bus, error.reason), time.monotonic()
+        if now - self._logged_at.get(fact, -inf) >= LOG_EVERY_SEC:
+            self._logged_at[fact] = now
             log.warning(
                 "vigil.not_saved",
-                what=what,
+                what=", ".join(sorted(self._failing)),
                 bus=error.bus,
                 reason=error.reason,
                 detail=error.detail,
-                total=self.counts[what],
+                total=self.counts.total(),
             )
 
     def record_success(self, what: str) -> None:
-        """Record that a save of `what` succeeded; log it if the save before failed."""
-        if self._failing.pop(what, None) is not None:
-            del self._logged[what]
-            log.info("vigil.saved_again", what=what)
+        """Record that a save of `what` succeeded; log it if now everything is saved again."""
+        if self._failing.pop(what, None) is not None and not self._failing:
+            log.info("vigil.saved_again", what=", ".join(sorted(self._affected)))
+            self._affected.clear()
+            self._logged_at.clear()
 
     def describe(self) -> str | None:
         """Return which state is not saved now, as text for a beat's `detail`; None if all is saved."""
