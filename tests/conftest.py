@@ -13,6 +13,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ SLOW_STARTERS = (
 APART = ("faults", "compose", "deploy", "systemd", "board", "market", "servers")
 LEFT: list[str] = []
 GUARD = Guard()
-GATE = ProcessorGate(budget_sec=300)
+GATE = pytest.StashKey[ProcessorGate]()
+PLACES = pytest.StashKey[str]()
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
 
 # a red run can be had again, on any machine; what nobody has tried yet is for those who look for it
@@ -79,10 +81,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("apart") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(LastRun(config))
     config.addinivalue_line("markers", "needs(*programs): skipped where one is not on PATH; in CI, failed")
-    if not handed_out(config):
+    if handed_out(config):
+        places = tempfile.NamedTemporaryFile(prefix="marketswarm-tests-")  # noqa: SIM115 - until the run ends
+        config.stash[PLACES] = places.name
+        config.add_cleanup(places.close)
+    else:
         os.environ[TAG] = getattr(config, "workerinput", {}).get("run", str(os.getpid()))
         let_children_have_their_signals()
         GUARD.install()
+        config.stash[GATE] = ProcessorGate(*getattr(config, "workerinput", {}).get("gate", (None, 1)))
 
 
 def pytest_collection_finish() -> None:
@@ -115,8 +122,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give each worker the tag of the run, which the processes of its tests inherit."""
+    """Give each worker the tag of the run, which the processes of its tests inherit, and the gate's file."""
     node.workerinput["run"] = str(os.getpid())
+    node.workerinput["gate"] = node.config.stash[PLACES], node.config.option.numprocesses
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -151,11 +159,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     if item.get_closest_marker("unit"):
         GUARD.watch(item.nodeid)
     else:
-        GATE.wait()
+        item.config.stash[GATE].enter()
     try:
         return (yield)
     finally:
         GUARD.release()
+        item.config.stash[GATE].leave()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,5 +1,7 @@
-"""What the host of a virtual machine leaves of its processors, and a gate that holds tests back meanwhile."""
+"""What the host of a virtual machine leaves of its processors, and a gate for the tests that need them."""
 
+import fcntl
+import os
 import time
 from pathlib import Path
 
@@ -18,24 +20,53 @@ class StolenShare:
 
 
 class ProcessorGate:
-    """Holds tests back while the host of a virtual machine keeps much of its processors for others.
+    """Lets fewer live tests run at once while the host of a virtual machine keeps processors for others.
 
-    What they start is timed by the product's own promises, which no program keeps that does not run. The gate
-    has a budget in seconds: once that is used up, it holds nobody back any more.
+    What tests start is timed by the product's own promises, and each needs its part of a processor to keep
+    them. Of six workers four begin new tests while the host keeps a third; one always does. A test that has
+    begun goes on.
+
+    Args:
+        path: a file that the workers of a run share. A worker with a test holds a lock on one byte of it,
+            which ends with the worker, however that ends. None: a run without workers.
+        workers: how many there are.
     """
 
-    MOST_STOLEN = 0.3
-    LOOK_SEC = 1.0
+    LOOK_SEC = 0.5
 
-    def __init__(self, budget_sec: float) -> None:
-        self._budget_sec = budget_sec
+    def __init__(self, path: str | None, workers: int) -> None:
+        self._file = None if path is None else os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self._workers = workers
         self._processors = StolenShare()
+        self.place: int | None = None
+        """The place of the test that runs; None without one."""
 
-    def wait(self) -> None:
-        """Return once the host has left enough since the last call, or else for a second."""
-        while self._processors.measure() > self.MOST_STOLEN and self._budget_sec > 0:
+    def enter(self) -> None:
+        """Return once a test may begin; one of all workers may at once."""
+        if self._file is None:
+            return
+        while not any(self._take(place) for place in range(self.count_allowed())):
             time.sleep(self.LOOK_SEC)
-            self._budget_sec -= self.LOOK_SEC
+
+    def leave(self) -> None:
+        """Let another test begin; do nothing if `enter` was not called."""
+        if self._file is not None and self.place is not None:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self.place)
+            self.place = None
+
+    def count_allowed(self) -> int:
+        """Return how many tests at once the host left processors for since the last look, at least one."""
+        return max(1, round(self._workers * (1 - self._processors.measure())))
+
+    def _take(self, place: int) -> bool:
+        """Take a place if no other worker has it; return True on success."""
+        assert self._file is not None
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, place)
+        except OSError:
+            return False
+        self.place = place
+        return True
 
 
 def _count_ticks() -> tuple[int, int]:

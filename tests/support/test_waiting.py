@@ -1,5 +1,9 @@
 """Limits of waits on a machine that does not have all of its processors all of the time."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -71,23 +75,59 @@ def test_the_share_is_that_since_the_last_look(machine):
     assert stolen.measure() == 0.0  # no time at all has gone by
 
 
-def test_a_test_begins_when_the_host_has_given_the_processors_back_or_after_long_enough(machine):
-    gate = ProcessorGate(budget_sec=10)
-    machine.share = 0.2
-    machine.run(5)
-    gate.wait()
-    assert machine.now == 1005, "a fifth is nothing unusual"
-    machine.share = 0.6
-    machine.run(5)
-    machine.gives_back_at = 1014
-    gate.wait()
-    assert machine.now == pytest.approx(1015, abs=1.1)
-    machine.share, machine.gives_back_at = 0.6, 9999
-    machine.run(5)
-    begun = machine.now
-    gate.wait()
-    assert machine.now - begun <= 6, "the rest of the ten"
-    machine.run(5)
-    begun = machine.now
-    gate.wait()
-    assert machine.now == begun, "nothing is left of them"
+WORKERS = 6
+HOLDER = """
+import sys
+from support.processors import ProcessorGate
+gate = ProcessorGate(sys.argv[1], 1)
+gate.enter()
+print(gate.place, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def gate(machine, tmp_path):
+    """The gate of one of six workers."""
+    places = tmp_path / "places"
+    places.touch()
+    return ProcessorGate(str(places), WORKERS)
+
+
+@pytest.mark.parametrize(
+    ("share", "allowed"), [(0.0, 6), (0.05, 6), (0.2, 5), (0.35, 4), (0.5, 3), (0.7, 2), (0.99, 1), (1.0, 1)]
+)
+def test_as_many_tests_run_at_once_as_the_host_leaves_processors_for(machine, gate, share, allowed):
+    machine.share = share
+    machine.run(10)
+    assert gate.count_allowed() == allowed
+
+
+def test_a_run_without_workers_is_held_back_by_nothing(machine):
+    machine.share = 1.0
+    gate = ProcessorGate(None, 1)
+    machine.run(10)
+    gate.enter()
+    gate.leave()
+    assert machine.now == 1010
+
+
+@pytest.mark.live  # a lock is one of a process: the others are processes, too
+def test_a_test_begins_once_a_place_is_free_or_the_host_has_given_processors_back(machine, gate, tmp_path):
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "places")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as other:
+        assert other.stdout.readline() == "0\n"
+        machine.share, machine.gives_back_at = 0.9, 1014
+        machine.run(5)
+        gate.enter()
+        assert (gate.place, machine.now) == (1, pytest.approx(1014, abs=2 * gate.LOOK_SEC))
+        gate.leave()
+        machine.share, machine.gives_back_at = 0.9, 9999
+        machine.run(5)
+        other.kill()  # whoever has a place and ends has it no more
+        other.wait()
+        gate.enter()
+        assert gate.place == 0
