@@ -23,8 +23,8 @@ class ProcessorGate:
     """Lets fewer live tests run at once while the host of a virtual machine keeps processors for others.
 
     What tests start is timed by the product's own promises, and each needs its part of a processor to keep
-    them. Of six workers four begin new tests while the host keeps a third; one always does. A test that has
-    begun goes on.
+    them. Of six workers four begin new tests while the host keeps a third. While it keeps more than half none
+    does, for five minutes of a run; after these one always does. A test that has begun goes on.
 
     Args:
         path: a file that the workers of a run share. A worker with a test holds a lock on one byte of it,
@@ -33,19 +33,24 @@ class ProcessorGate:
     """
 
     LOOK_SEC = 0.5
+    TOO_LITTLE = 0.5
 
     def __init__(self, path: str | None, workers: int) -> None:
         self._file = None if path is None else os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._workers = workers
         self._processors = StolenShare()
+        self._patience_sec = 300.0
         self.place: int | None = None
         """The place of the test that runs; None without one."""
 
     def enter(self) -> None:
-        """Return once a test may begin; one of all workers may at once."""
-        if self._file is None:
-            return
-        while not any(self._take(place) for place in range(self.count_allowed())):
+        """Return once a test may begin."""
+        while self._file is not None:
+            stolen = self._processors.measure()
+            if stolen > self.TOO_LITTLE and self._patience_sec > 0:
+                self._patience_sec -= self.LOOK_SEC
+            elif any(self._take(place) for place in range(self.count_allowed(stolen))):
+                return
             time.sleep(self.LOOK_SEC)
 
     def leave(self) -> None:
@@ -54,9 +59,9 @@ class ProcessorGate:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, self.place)
             self.place = None
 
-    def count_allowed(self) -> int:
-        """Return how many tests at once the host left processors for since the last look, at least one."""
-        return max(1, round(self._workers * (1 - self._processors.measure())))
+    def count_allowed(self, stolen: float) -> int:
+        """Return how many tests may run at once while the host keeps this share, at least one."""
+        return max(1, round(self._workers * (1 - stolen)))
 
     def _take(self, place: int) -> bool:
         """Take a place if no other worker has it; return True on success."""

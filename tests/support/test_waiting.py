@@ -97,10 +97,25 @@ def gate(machine, tmp_path):
 @pytest.mark.parametrize(
     ("share", "allowed"), [(0.0, 6), (0.05, 6), (0.2, 5), (0.35, 4), (0.5, 3), (0.7, 2), (0.99, 1), (1.0, 1)]
 )
-def test_as_many_tests_run_at_once_as_the_host_leaves_processors_for(machine, gate, share, allowed):
-    machine.share = share
-    machine.run(10)
-    assert gate.count_allowed() == allowed
+def test_as_many_tests_run_at_once_as_the_host_leaves_processors_for(gate, share, allowed):
+    assert gate.count_allowed(share) == allowed
+
+
+def test_none_begins_while_the_host_keeps_more_than_half_until_five_minutes_of_that_are_over(machine, gate):
+    machine.share, machine.gives_back_at = 0.6, 1200
+    machine.run(5)
+    gate.enter()
+    gate.leave()
+    assert machine.now == pytest.approx(1200, abs=2)
+    machine.share, machine.gives_back_at = 0.6, 9999
+    machine.run(5)
+    gate.enter()
+    gate.leave()
+    assert machine.now == pytest.approx(1310, abs=5), "195 s were had before"
+    machine.run(5)
+    begun = machine.now
+    gate.enter()
+    assert machine.now == begun, "nothing is left of them"
 
 
 def test_a_run_without_workers_is_held_back_by_nothing(machine):
@@ -113,19 +128,22 @@ def test_a_run_without_workers_is_held_back_by_nothing(machine):
 
 
 @pytest.mark.live  # a lock is one of a process: the others are processes, too
-def test_a_test_begins_once_a_place_is_free_or_the_host_has_given_processors_back(machine, gate, tmp_path):
-    command = [sys.executable, "-c", HOLDER, str(tmp_path / "places")]
+def test_a_test_begins_once_a_place_is_free_or_the_host_has_given_processors_back(machine, tmp_path):
+    places = tmp_path / "places"
+    places.touch()
+    gate = ProcessorGate(str(places), 2)
+    command = [sys.executable, "-c", HOLDER, str(places)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
     ) as other:
         assert other.stdout.readline() == "0\n"
-        machine.share, machine.gives_back_at = 0.9, 1014
+        machine.share, machine.gives_back_at = 0.45, 1014
         machine.run(5)
         gate.enter()
         assert (gate.place, machine.now) == (1, pytest.approx(1014, abs=2 * gate.LOOK_SEC))
         gate.leave()
-        machine.share, machine.gives_back_at = 0.9, 9999
+        machine.share, machine.gives_back_at = 0.45, 9999
         machine.run(5)
         other.kill()  # whoever has a place and ends has it no more
         other.wait()
