@@ -66,8 +66,8 @@ class SaveFailures:
     def record_failure(self, what: str, error: BusError) -> None:
         """Record that a save of `what` failed.
 
-        A bus that refuses is one fact, whatever can't be saved meanwhile: log each of its reasons at once, and
-        again every 30 s.
+        A bus that refuses is one fact, whatever can't be saved meanwhile: log each of its reasons at once,
+        and again every 30 s.
         """
         self.counts[what] += 1
         self._failing[what] = error
