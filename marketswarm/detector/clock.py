@@ -22,6 +22,9 @@ CANARY_EVERY_SEC: Final = 0.25
 OVERDUE_SEC: Final = 1.0
 """A canary that takes longer, or a loop that wakes later by more than this, begins a gap."""
 
+DELAY_SEC: Final = 0.1
+"""A loop that wakes later by more than this was held up: the delay is no silence of a bus."""
+
 POOR_BELOW: Final = 0.5
 GOOD_FROM: Final = 0.75
 POOR_IN_A_ROW: Final = 2
@@ -212,6 +215,13 @@ class ListeningClock:
     def note_stall(self, stalled_sec: float) -> None:
         """Begin a gap: this process did not run for so many seconds, and a silence in them proves nothing."""
         self._begin_gap()
+        self.note_delay(stalled_sec)
+
+    def note_delay(self, stalled_sec: float) -> None:
+        """Count these seconds, in which this process did not run, as no time in which the bus was unheard.
+
+        They are too few to begin a gap, but on a starved machine such delays follow each other.
+        """
         self.stalled_sec += stalled_sec
         self.stalled_total_sec += stalled_sec
 

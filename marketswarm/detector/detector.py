@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from marketswarm import beat as beats
 from marketswarm.beat import Beat, MalformedBeat
 from marketswarm.detector.bus import MAX_PER_EVALUATION, Reach, WatchedBus
-from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
+from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, Moment
 from marketswarm.detector.service import BeatBatch, HeardAt, WatchedService
 from marketswarm.detector.verdict import (
     LastBeat,
@@ -213,12 +213,17 @@ class Detector:
 
     def note_awake(self, now: Moment) -> None:
         """Detect a stall of this process; call this before you read messages that may have piled up."""
-        stalled_sec = now.mono - self._awake_at
-        if stalled_sec > CANARY_EVERY_SEC + OVERDUE_SEC:
+        asleep_sec = now.mono - self._awake_at
+        late_sec = asleep_sec - CANARY_EVERY_SEC
+        if late_sec > OVERDUE_SEC:
             self.counts.stalls += 1
             for bus in self.buses.values():
-                bus.clock.note_stall(stalled_sec)
-            self._reach.note_stall(stalled_sec)
+                bus.clock.note_stall(asleep_sec)
+            self._reach.note_stall(asleep_sec)
+        elif late_sec > DELAY_SEC:
+            for bus in self.buses.values():
+                bus.clock.note_delay(late_sec)
+            self._reach.note_stall(late_sec)
         self._awake_at = now.mono
 
     def take_canary(self, bus_name: str, number: int, now: Moment) -> list[Verdict]:

@@ -120,7 +120,7 @@ def test_a_page_that_is_offline_says_so_at_once(site: BoardSite, new_tab: Tabs):
     tab = new_tab()
     page = tab.open(site.url)
     tab.context.set_offline(True)
-    expect(page.get_by_role("status").first).to_contain_text("offline", timeout=1000)
+    expect(page.get_by_role("status").first).to_contain_text("offline")
     site.change("mesh", state=ServiceState.DOWN)
     tab.context.set_offline(False)
     page.wait_for_selector("body.live", timeout=10_000)

@@ -36,13 +36,13 @@ def came_back(tail: AlertTail, count: int) -> float:
 @pytest.mark.parametrize(("end", "reason"), [("stop", "stopped"), ("kill", "silent")])
 def test_a_service_that_is_stopped_is_missed_once_and_started_again_is_ok_once(tmp_path, end, reason):
     with (
-        # the healer first: it is to hear the first beats, which name their host
         Scene(
             tmp_path, {"rss_agg": service(), "massive": service()}, ("healer", "rss_agg", "massive")
         ) as scene,
         AlertTail(scene.system.url, "rss_agg:heartbeat") as tail,
     ):
-        until(lambda: tail.seen, 2, "a beat")
+        # each 30th does, and the healer began after the first
+        until(lambda: any("host" in beat for _, beat in tail.seen), what="a beat that names its host")
         getattr(scene["rss_agg"], end)()
         last = last_beat(tail)
         miss = scene.alerts.wait("heartbeat_miss", "rss_agg", TIMEOUT_SEC + 1 + NOISE_SEC)
@@ -79,7 +79,7 @@ def test_each_agent_killed_in_turn_is_one_miss_and_one_ok_and_none_for_those_tha
         url = scene.system.url
         beats = {name: tails.enter_context(AlertTail(url, f"{name}:heartbeat")) for name in order}
         for name in order:
-            until(lambda tail=beats[name]: tail.seen, 2, f"a beat of {name}")
+            until(lambda tail=beats[name]: tail.seen, what=f"a beat of {name}")
             kind = "healer" if name == "healer" else "heartbeat"
             scene[name].kill()
             last, count = last_beat(beats[name]), len(beats[name].seen)
@@ -90,7 +90,7 @@ def test_each_agent_killed_in_turn_is_one_miss_and_one_ok_and_none_for_those_tha
             assert miss["reason"] == "silent"
             assert miss["late_sec"] >= TIMEOUT_SEC
             assert miss["since"] == pytest.approx(last, abs=0.2)
-            assert ok["down_sec"] == pytest.approx(first - last, abs=0.2)
+            assert ok["down_sec"] == pytest.approx(first - last, abs=0.5)  # heard, not sent
         scene.heard_again(2)
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
         told = [(event["type"].rpartition("_")[2], event["svc"]) for event in scene.alerts.of()]

@@ -56,6 +56,36 @@ def test_a_listener_that_stalls_now_and_then_still_calls_a_lost_bus_lost():
     assert miss.late_sec == pytest.approx(10, abs=0.5)
 
 
+def turn(hand, sec):
+    """One turn of a loop that is held up until `sec` after the last."""
+    hand.stall(sec)
+    hand.look()
+    hand.canaries()
+
+
+def test_delays_too_short_for_a_gap_are_no_silence_of_a_bus_however_often_they_come():
+    hand = Hand(watch("a"))
+    hand.beating(20, 10)
+    hand.lose()
+    for _ in range(36):
+        turn(hand, 1)
+    assert hand.verdicts[1:] == [], "a quarter of each second was the bus's own"
+    for _ in range(8):
+        turn(hand, 1)
+    (miss,) = hand.verdicts[1:]
+    assert miss.late_sec == pytest.approx(10, abs=0.5)
+
+
+def test_turns_that_are_hardly_late_leave_a_bus_its_timeout():
+    hand = Hand(watch("a"))
+    hand.beating(20, 10)
+    hand.lose()
+    for _ in range(30):
+        turn(hand, CANARY_EVERY_SEC + 0.09)
+    (miss,) = hand.verdicts[1:]
+    assert miss.ts == pytest.approx(WALL + 30, abs=0.4)
+
+
 def test_a_bus_that_was_never_heard_is_missed_and_its_first_canary_is_ok_without_an_outage():
     hand = Hand(watch("a"))
     fresh = Hand(watch("a"), buses={"bus": 10.0, "other": 10.0})
