@@ -94,6 +94,7 @@ def test_each_agent_killed_in_turn_is_one_miss_and_one_ok_and_none_for_those_tha
         scene.heard_again(2)
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
         told = [(event["type"].rpartition("_")[2], event["svc"]) for event in scene.alerts.of()]
+        told = [(what, svc) for what, svc in told if what != "gap"]  # of who had no processor for its beats
         assert told == [(what, name) for name in order for what in ("miss", "ok")]
         for bus in BUSES:
             ids = [event["id"] for event in scene.log(bus=bus) if event["type"] == "healer_miss"]
