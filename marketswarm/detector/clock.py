@@ -218,9 +218,9 @@ class ListeningClock:
         self.note_delay(stalled_sec)
 
     def note_delay(self, stalled_sec: float) -> None:
-        """Count these seconds, in which this process did not run, as no time in which the bus was unheard.
+        """Leave out these seconds, in which this process did not run, from the time that the bus was unheard.
 
-        They are too few to begin a gap, but on a starved machine such delays follow each other.
+        No gap begins. Each delay is short, but on a starved machine they follow each other.
         """
         self.stalled_sec += stalled_sec
         self.stalled_total_sec += stalled_sec

@@ -212,7 +212,11 @@ class Detector:
     # -- what the listener reports
 
     def note_awake(self, now: Moment) -> None:
-        """Detect a stall of this process; call this before you read messages that may have piled up."""
+        """Note that this process runs; if it did not for too long, leave that out of every bus's silence.
+
+        A stall of more than a second also begins a gap on each bus. Call this before you read messages that
+        may have piled up.
+        """
         asleep_sec = now.mono - self._awake_at
         late_sec = asleep_sec - CANARY_EVERY_SEC
         if late_sec > OVERDUE_SEC:

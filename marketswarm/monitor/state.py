@@ -64,10 +64,9 @@ class SaveFailures:
         self._logged_at: dict[tuple[str, str], float] = {}  # the monotonic time by bus and reason
 
     def record_failure(self, what: str, error: BusError) -> None:
-        """Record that a save of `what` failed.
+        """Count a failed save of `what`, and keep its error for `describe` until a save of it succeeds.
 
-        A bus that refuses is one fact, whatever can't be saved meanwhile: log each of its reasons at once,
-        and again every 30 s.
+        Log each reason of a bus at once and again every 30 s, in one line for all that can't be saved then.
         """
         self.counts[what] += 1
         self._failing[what] = error

@@ -23,8 +23,9 @@ class ProcessorGate:
     """Lets fewer live tests run at once while the host of a virtual machine keeps processors for others.
 
     What tests start is timed by the product's own promises, and each needs its part of a processor to keep
-    them. Of six workers four begin new tests while the host keeps a third. While it keeps more than half none
-    does, for five minutes of a run; after these one always does. A test that has begun goes on.
+    them. Of six workers four run a test while the host keeps a third. While it keeps more than half no test
+    begins, until a worker has waited five minutes for that; then one always runs. A test that has begun goes
+    on.
 
     Args:
         path: a file that the workers of a run share. A worker with a test holds a lock on one byte of it,
@@ -33,13 +34,16 @@ class ProcessorGate:
     """
 
     LOOK_SEC = 0.5
-    TOO_LITTLE = 0.5
+    TOO_MUCH = 0.5
+    """The share of the processors above which no test begins."""
+    PATIENCE_SEC = 300.0
+    """For how long a worker waits for that share to fall, in all."""
 
     def __init__(self, path: str | None, workers: int) -> None:
         self._file = None if path is None else os.open(path, os.O_RDWR | os.O_CLOEXEC)
         self._workers = workers
         self._processors = StolenShare()
-        self._patience_sec = 300.0
+        self._patience_sec = self.PATIENCE_SEC
         self.place: int | None = None
         """The place of the test that runs; None without one."""
 
@@ -47,7 +51,7 @@ class ProcessorGate:
         """Return once a test may begin."""
         while self._file is not None:
             stolen = self._processors.measure()
-            if stolen > self.TOO_LITTLE and self._patience_sec > 0:
+            if stolen > self.TOO_MUCH and self._patience_sec > 0:
                 self._patience_sec -= self.LOOK_SEC
             elif any(self._take(place) for place in range(self.count_allowed(stolen))):
                 return
