@@ -24,12 +24,16 @@ from notifier.router import HELD, Policy, Router
 from notifier.state import NotifierState, find_unparsable_fields
 from notifier.store import DeadLetter, Transaction, make_delivery_record, sentinel_may_report
 
+SHORT_PAUSE_SEC: Final = 1.5
+"""An operator waits for a pause that is no longer than this, in seconds: that of one failure is."""
+
 
 class AnswerTracker:
     """The outcomes that operators' requests wait for, and the answer lines to be stored. Pure.
 
     Each channel that a request sends over is answered for once, with its first attempt. A failed attempt
-    may be repeated, but the operator does not wait for that.
+    may be repeated, but the operator does not wait for that, nor for the request's other messages over a
+    channel that pauses for longer than SHORT_PAUSE_SEC since.
     """
 
     def __init__(self) -> None:
@@ -57,11 +61,29 @@ class AnswerTracker:
             self.add_answer(
                 request_id, ok=outcome.error is None, text=text, channel=outcome.channel, where=outcome.where
             )
+            if outcome.error is not None and outcome.pause_sec > SHORT_PAUSE_SEC:
+                trouble = f"{outcome.channel}: {outcome.error.reason}"
+                for ident, channel in sorted(self._open.get(request_id, ())):
+                    if channel == outcome.channel:
+                        self.answer_paused(
+                            request_id,
+                            ident,
+                            channel,
+                            where=outcome.where,
+                            trouble=trouble,
+                            pause_sec=outcome.pause_sec,
+                        )
 
-    def answer_paused(self, request_id: str, ident: str, channel: str, where: str, why: str) -> None:
-        """Answer a request with `why` for a paused channel, and wait no longer for that channel's outcome."""
+    def answer_paused(
+        self, request_id: str, ident: str, channel: str, *, where: str, trouble: str, pause_sec: float
+    ) -> None:
+        """Answer a request for a channel that is paused for `pause_sec` seconds, because of `trouble`.
+
+        The request waits no longer for the outcome of the message with id `ident` over that channel.
+        """
         self._settle(request_id, ident, channel)
-        self.add_answer(request_id, ok=False, text=why, channel=channel, where=where)
+        text = f"{trouble}; it waits for {pause_sec:.0f} s more"
+        self.add_answer(request_id, ok=False, text=text, channel=channel, where=where)
 
     def announce_retry(self, request_id: str, channel: str, where: str, why: str, retry_sec: float) -> None:
         """Add a line that a paused channel makes its next attempt after `retry_sec` seconds.

@@ -12,7 +12,7 @@ from marketswarm.channels.message import parse_message
 from marketswarm.keys import NOTIFIER_DEAD
 from marketswarm.operator import ALL, OperatorRequest, RequestKind
 from notifier.channel_pool import ChannelPool
-from notifier.dispatcher import Dispatcher
+from notifier.dispatcher import SHORT_PAUSE_SEC, Dispatcher
 from notifier.inbox import Inbox, ReceivedRequest
 from notifier.store import DEAD_LENGTH
 
@@ -130,18 +130,20 @@ class RequestHandler:
             self._dispatcher.answers.expect(request.id, message.id, name)
 
     def _send(self, request: OperatorRequest, message: Message, channels: Sequence[str]) -> None:
-        """Send a message over some channels; answer the request at once for those that are paused."""
+        """Send a message over some channels; answer the request at once for those that pause for long."""
         self._dispatcher.send_message(message, channels)
         for name in channels:
             worker = self._pool.workers[name]
             pause_sec, where = worker.pause_left_sec, worker.channel.where
-            if pause_sec > 1 and request.do is RequestKind.TEST:
-                self._dispatcher.answers.announce_retry(
-                    request.id, name, where, worker.trouble or "paused", pause_sec
+            if pause_sec <= SHORT_PAUSE_SEC:
+                continue
+            trouble, answers = worker.trouble or "paused", self._dispatcher.answers
+            if request.do is RequestKind.TEST:
+                answers.announce_retry(request.id, name, where, trouble, pause_sec)
+            else:
+                answers.answer_paused(
+                    request.id, message.id, name, where=where, trouble=trouble, pause_sec=pause_sec
                 )
-            elif pause_sec > 1:
-                why = f"{worker.trouble}; it waits for {pause_sec:.0f} s more"
-                self._dispatcher.answers.answer_paused(request.id, message.id, name, where, why)
 
     async def _read_dead_letters(self) -> dict[str, DeadMessage]:
         """Return the dead letters of all buses by message id, merged."""

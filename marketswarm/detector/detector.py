@@ -252,18 +252,16 @@ class Detector:
         bus.parse_all_after_gap()
         heard = HeardAt(bus.clock.read(now.mono), now.mono, now.wall)
         batch = BeatBatch(bus.channels, messages, heard)
-        verdicts = []
+        verdicts: list[Verdict] = []
         for service, payload in batch.iterate_unfamiliar():
-            verdict = self._take_payload(service, payload, heard)
-            if verdict is not None:
-                verdicts.append(verdict)
+            verdicts += self._take_payload(service, payload, heard, now)
         self.counts.heard += batch.familiar
         return BatchResult(verdicts, batch.others)
 
-    def _take_payload(self, service: WatchedService, payload: bytes, heard: HeardAt) -> Verdict | None:
-        """Parse a payload and record it as a beat or a goodbye.
-
-        Return the verdict that the service is up, or None.
+    def _take_payload(
+        self, service: WatchedService, payload: bytes, heard: HeardAt, now: Moment
+    ) -> Sequence[Verdict]:
+        """Parse a payload and record it as a beat, a goodbye or a report; return what follows at once.
 
         Malformed and replayed payloads are only counted.
         """
@@ -271,23 +269,23 @@ class Detector:
         found = beats.parse_beat(payload, service.watch.svc)
         if isinstance(found, MalformedBeat):
             self._report_malformed(service, found)
-            return None
+            return ()
         if not service.is_restoring:
             self.observer.beat_parsed(service)
         if service.check_replay(found.boot, found.i):
             self.counts.replayed += 1
-            return None
+            return ()
         self.counts.heard += 1
         if found.is_run_only:
             self._take_run_report(service, found, heard)
-            return None
+            return ()
         if found.status == "stopping":
             service.take_goodbye(found, heard.at)
             self.observer.goodbye_heard(service, found)
             if service.failed_at is not None:
                 service.bus.retry(service)
-            return None
-        return self._take_beat(service, found, payload, heard)
+            return ()
+        return self._take_beat(service, found, payload, heard, now)
 
     def _take_run_report(self, service: WatchedService, report: Beat, heard: HeardAt) -> None:
         """Record a report about a run that is no sign of life; have the service evaluated if that is due."""
@@ -295,9 +293,17 @@ class Detector:
             service.bus.retry(service)
 
     def _take_beat(
-        self, service: WatchedService, beat: Beat, payload: bytes, heard: HeardAt
-    ) -> Verdict | None:
-        """Record a live beat; return the verdict that the service is up if it was not, else None."""
+        self, service: WatchedService, beat: Beat, payload: bytes, heard: HeardAt, now: Moment
+    ) -> Sequence[Verdict]:
+        """Record a live beat; return the verdict that the service is up if it was not.
+
+        Before that comes the miss of a failure that it reported since the last evaluation: the beat that
+        follows at once is the end of that outage, and does not undo it.
+        """
+        verdicts: list[Verdict] = []
+        if service.has_failed_unnoticed and not self.is_restoring:
+            service.end_suspicion()
+            verdicts.append(self._declare_down(service, now))
         effect = service.take_beat(payload, beat, heard)
         if effect.is_new_sender:
             self.observer.sender_changed(service, beat.boot, is_other_instance=effect.is_other_instance)
@@ -307,10 +313,10 @@ class Detector:
         if service.is_restoring:
             service.parse_next()
         elif service.state is not State.UP:
-            return self.bring_up(service, heard, before=effect.before)
+            verdicts.append(self.bring_up(service, heard, before=effect.before))
         else:
             self.observer.beat_recorded(service, beat, heard)
-        return None
+        return verdicts
 
     def confirm(self, service: WatchedService) -> None:
         """Parse the service's last beat if it was stored unparsed; if it is no beat, correct the counts."""
@@ -407,9 +413,7 @@ class Detector:
         if service.due() > service.bus.clock.proven:
             service.bus.schedule(service)
             return None
-        self.unsaved_silences[svc] = None
-        service.prepare_miss()
-        return self._apply_transition(service, Trigger.DUE, now, before=service.last_beat)
+        return self._declare_down(service, now)
 
     def retry_suspect(self, svc: str) -> None:
         """Have a service whose `beat:<svc>` could not be read returned as a suspect again soon."""
@@ -499,6 +503,12 @@ class Detector:
         return _allow_channel(service, now) if is_allowed else None
 
     # -- transitions
+
+    def _declare_down(self, service: WatchedService, now: Moment) -> Verdict:
+        """Return the verdict that a service is missed."""
+        self.unsaved_silences[service.watch.svc] = None
+        service.prepare_miss()
+        return self._apply_transition(service, Trigger.DUE, now, before=service.last_beat)
 
     def bring_up(self, service: WatchedService, now: Moment | HeardAt, *, before: HeardAt | None) -> Verdict:
         """Return the verdict that a service is up; `before` is its last beat before the one that shows it."""

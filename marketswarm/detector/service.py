@@ -226,6 +226,12 @@ class WatchedService:
             return min(self.parsed_at.at + self.watch.timeout_sec / 2, self.due())
         return self.due() if self.is_silence_saved else min(self.silence_save_at(), self.due())
 
+    @property
+    def has_failed_unnoticed(self) -> bool:
+        """Whether it reported a failure that is to be missed, and was not evaluated since."""
+        is_watched = not self.is_restoring and self.channel_refused_at is None
+        return self.failed_at is not None and self.state is not State.DOWN and is_watched
+
     def miss_reason(self) -> Reason:
         """Return why the service is missed."""
         if self.failed_at is not None:

@@ -1,26 +1,27 @@
 import asyncio
-import time
+from types import SimpleNamespace
 
+import pytest
+
+from marketswarm import time_slice as module
 from marketswarm.time_slice import TimeSlice
 
 
-async def test_long_work_lets_others_run_when_its_turn_is_over():
-    longest, seen = 0.0, 0
-    done = asyncio.Event()
+async def test_long_work_lets_others_run_whenever_its_slice_is_over(monkeypatch):
+    now, turns = 0, list[int]()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: float(now)))
 
     async def other() -> None:
-        nonlocal longest, seen
-        last = time.monotonic()
-        while not done.is_set():
+        while True:
+            turns.append(now)
             await asyncio.sleep(0)
-            now = time.monotonic()
-            longest, seen, last = max(longest, now - last), seen + 1, now
 
     task = asyncio.create_task(other())
-    time_slice, ends_at = TimeSlice(0.01), time.monotonic() + 0.3
-    while time.monotonic() < ends_at:
+    time_slice = TimeSlice(10.0)
+    for _ in range(100):  # each step of the work takes a second
+        now += 1
         await time_slice.pause()
-    done.set()
-    await task
-    assert seen > 5
-    assert longest < 0.2
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert turns == list(range(10, 101, 10))

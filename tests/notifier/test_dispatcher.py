@@ -16,9 +16,9 @@ from notifier.router.incident import Decision
 from notifier.router.policy import Policy
 
 
-def outcome(channel, ident="m1", error=None, *, over=True):
-    receipt = None if error else Receipt("200 ok")
-    return Outcome(channel, "host", Message(ident, "t", "x", Severity.INFO, 1.0), 1.0, receipt, error, over)
+def outcome(channel, ident="m1", error=None, *, over=True, pause_sec=0.0):
+    receipt, message = None if error else Receipt("200 ok"), Message(ident, "t", "x", Severity.INFO, 1.0)
+    return Outcome(channel, "host", message, 1.0, receipt, error, over, pause_sec=pause_sec)
 
 
 def said(answering, ask="a"):
@@ -43,10 +43,26 @@ def test_each_channel_is_answered_for_once_and_the_last_line_says_that_it_is():
 def test_a_channel_that_pauses_keeps_nobody_waiting():
     answering = AnswerTracker()
     answering.expect("a", "m1", "one")
-    answering.answer_paused("a", "m1", "one", "host", "one: 500; it waits for 60 s more")
+    answering.answer_paused("a", "m1", "one", where="host", trouble="one: 500", pause_sec=60.4)
     assert said(answering) == [("one", False, "one: 500; it waits for 60 s more", True)]
     answering.record_outcome(outcome("one"))
     assert answering.take_answers() == {}
+
+
+def test_a_channel_that_pauses_after_one_of_several_messages_keeps_nobody_waiting_for_the_others():
+    answering = AnswerTracker()
+    for ident, channel in (("m1", "one"), ("m2", "one"), ("m3", "one"), ("m1", "two")):
+        answering.expect("a", ident, channel)
+    answering.expect("b", "m4", "one")
+    answering.record_outcome(outcome("one", error=SendError("500"), pause_sec=1.25))
+    assert said(answering) == [("one", False, "500", False)]  # a short pause is waited for
+    answering.record_outcome(outcome("one", "m2", error=SendError("500"), pause_sec=8.2))
+    paused = "one: 500; it waits for 8 s more"
+    assert said(answering) == [("one", False, "500", False), ("one", False, paused, False)]
+    answering.record_outcome(outcome("two"))
+    assert said(answering) == [("two", True, "200 ok", True)]
+    answering.record_outcome(outcome("one", "m4"))
+    assert said(answering, "b") == [("one", True, "200 ok", True)]
 
 
 def test_a_test_waits_for_the_next_attempt_of_a_channel_that_pauses():

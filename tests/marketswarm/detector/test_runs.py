@@ -3,6 +3,7 @@
 import pytest
 
 from marketswarm.detector import SavedService, State
+from marketswarm.detector.verdict import Publication
 from support.simulation.manual_detector import Hand, watch
 
 UP = SavedService(State.UP, silent_sec=5.0)
@@ -53,6 +54,35 @@ def test_a_run_that_failed_is_missed_at_once_whatever_the_truth_says():
     assert hand.verdicts[-1].state is State.UP
     hand.run(40)
     assert (hand.verdicts[-1].reason, hand.verdicts[-1].exit_code) == ("silent", None)
+
+
+@pytest.mark.parametrize("between", [0.0, 0.3])
+def test_a_run_that_failed_is_missed_though_the_next_one_is_complete_at_once(between):
+    hand = Hand(watch())
+    hand.beat(boot="b")
+    hand.run(5)
+    hand.beat(boot="b", run="failed", exit_code=3)
+    hand.run(between)
+    hand.beat(boot="b", run="ended")
+    hand.run(5)
+    assert hand.said == [(0, "a", "up"), (5, "a", "down"), (5 + between, "a", "up")]
+    miss, ok = hand.verdicts[1:]
+    assert (miss.reason, miss.exit_code) == ("failed", 3)
+    assert miss.publication is ok.publication is Publication.ALERT
+    hand.run(40)
+    assert hand.verdicts[-1].reason == "silent"
+
+
+def test_a_failure_while_the_service_is_looked_at_is_one_miss():
+    hand = Hand(watch())
+    hand.beat(boot="b", run="failed")
+    service = hand.detector.services["a"]
+    service.begin_suspicion()
+    hand.beat(boot="b", run="ended")
+    assert [verdict.state for verdict in hand.verdicts] == [State.DOWN, State.UP]
+    assert hand.detector.evaluate_suspect("a", None, hand.now) is None
+    hand.run(5)
+    assert len(hand.verdicts) == 2
 
 
 def test_a_failed_run_needs_no_exit_code_and_no_boot():
