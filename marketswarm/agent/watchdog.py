@@ -102,6 +102,7 @@ class Watchdog:
         """Discount `paused_sec` seconds during which the whole process was stopped."""
         self._ticked_at = min(now, self._ticked_at + paused_sec)
         self._progress.last_at = min(now, self._progress.last_at + paused_sec)
+        self.stop_by += paused_sec
 
     def _watch(self) -> None:
         """Check for a hang each step, in the thread; end the process at the first one."""

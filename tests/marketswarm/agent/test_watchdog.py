@@ -60,6 +60,16 @@ async def test_time_in_which_nobody_ran_does_not_count(watchdog):
     assert watchdog.last_alive_at(later) == later
 
 
+async def test_time_in_which_nobody_ran_does_not_count_for_a_stop_either(watchdog):
+    watchdog.limit_sec = float("inf")
+    watchdog.discount_pause(30, time.monotonic())
+    assert watchdog.find_hang(time.monotonic() + 1000) is None, "nobody has asked for a stop"
+    watchdog.begin_stop()
+    watchdog.discount_pause(30, time.monotonic() + 30)
+    assert watchdog.find_hang(time.monotonic() + 34) is None
+    assert watchdog.find_hang(time.monotonic() + 35) == "stop_hung"
+
+
 async def test_it_ends_the_process_with_5_when_the_loop_stands_still(capsys):
     codes, died = [], threading.Event()
 
