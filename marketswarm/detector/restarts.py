@@ -9,7 +9,8 @@ published, so `gap_sec` is a lower bound:
   is the slowest that was measured while the process could be heard, since a service may beat as slowly as its
   timeout allows. If no pace was measured, n beats prove a silence of their time divided by n, and no more.
   Many beats that came somewhat slower than before would look like one silence: less than a quarter of the
-  whole time is ignored.
+  whole time is ignored. Where all the beats were heard in the end, since they had piled up, the longest time
+  between two of them counts, by their own `ts`, if it is less.
 - The last beat of a process that has ended is known only if it said goodbye, or if `beat:<svc>` still held
   that beat when listening began again.
 - While a bus was mute its senders could not beat, and some senders do not count beats that they could not
@@ -59,7 +60,9 @@ class BeatBeforeGap(NamedTuple):
     measured), `allowed_sec` the timeout in force then. `is_final`: no instance beat after it until listening
     began again, at the clock's `turn`. `was_heard_again`: an instance from before was heard since, while
     messages that had piled up were still being heard. `proven_sec` is a silence before this beat that is
-    proven already; `counted_from` is the `i` at which that counting began.
+    proven already; `counted_from` is the `i` at which that counting began. `next_i` and `next_ts` are of the
+    last of the beats that followed it with none missing in between (0 if none did), `next_sec` is the longest
+    time between two of these, by their own `ts`.
     """
 
     boot: str
@@ -78,6 +81,16 @@ class BeatBeforeGap(NamedTuple):
     turn: int = 0
     was_heard_again: bool = False
     proven_sec: float = 0.0
+    next_i: int = 0
+    next_ts: float = 0.0
+    next_sec: float = 0.0
+
+    def followed_by(self, beat: Beat) -> "BeatBeforeGap":
+        """Return this with a beat that followed; unchanged if a beat is missing in between."""
+        i, ts = (self.next_i, self.next_ts) if self.next_i else (self.i, self.ts)
+        if beat.boot != self.boot or beat.i != i + 1:
+            return self
+        return self._replace(next_i=beat.i, next_ts=beat.ts, next_sec=max(self.next_sec, beat.ts - ts))
 
     def seconds_to(self, ts: float, mono: float) -> float:
         """Return the seconds from this beat to another, by the clock that says less."""
@@ -252,7 +265,8 @@ class RestartObserver(BeatObserver):
         is_old_instance = beat.boot is None or beat.boot in before.instances
         if not service.bus.clock.is_caught_up and is_old_instance:
             # its delay is unknown: messages that piled up in the gap are still being heard
-            history.before = before._replace(was_heard_again=True)
+            history.before = before._replace(was_heard_again=True).followed_by(beat)
+            service.parse_next()  # each of them counts
             return
         case = _open_case(service, before, beat, heard)
         history.before = None
@@ -505,7 +519,11 @@ def _open_case(service: WatchedService, before: BeatBeforeGap, beat: Beat, heard
         if has_ended or (before.stopped and not before.had_others):
             gap_sec = max(gap_sec, sec / max(1, beat.i))
     elif beat.boot == before.boot:
-        gap_sec = max(gap_sec, before.longest_silence(sec, beat.i - before.i))
+        silence_sec = before.longest_silence(sec, beat.i - before.i)
+        followed = before.followed_by(beat)
+        if followed.next_i == beat.i:  # each beat was heard: their own times say how long none was sent
+            silence_sec = min(silence_sec, followed.next_sec)
+        gap_sec = max(gap_sec, silence_sec)
     if gap_sec >= timeout_sec or (restarted and not before.stopped):
         return Case(service, before, heard.at, beat.boot, beat.i, gap_sec, restarted)
     return None

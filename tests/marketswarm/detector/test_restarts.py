@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from marketswarm.beat import encode_beat
 from marketswarm.detector import Publication, SavedService, State
 from marketswarm.detector.restore import adopt_state
 from support.simulation.manual_detector import WALL, Hand, bus_away, gaps, watch
@@ -60,6 +61,36 @@ def test_who_lived_through_is_not_told(away):
     hand.beating(200, 10, boot="old", i=5 + int(away // 10) + 1)  # the later ones are replays
     hand.beating(200, 10, boot="old")
     assert gaps(hand) == []
+
+
+def hear_late(*pauses):
+    """A listener that stands still, and hears late what was sent meanwhile, with these pauses in seconds."""
+    hand = Hand(watch(interval=5.0))
+    for _ in range(8):
+        hand.beating(20, 5, boot="old")
+        hand.restarts.take_unsaved(hand.now.mono)  # measures the pace
+    sent, i = hand.now.wall - 5, 32
+    hand.stall(sum(pauses) - 5)
+    for pause in pauses:
+        sent, i = sent + pause, i + 1
+        hand.beat(raw=encode_beat("a", i, sent, boot="old"))
+    hand.run(5)
+    hand.beat(boot="old", i=i + 1)
+    hand.run(5)
+    hand.beating(200, 5, boot="old")
+    return gaps(hand)
+
+
+@pytest.mark.parametrize("every", [5, 8, 10, 15, 20, 29])
+def test_who_beat_slower_is_not_told_where_every_beat_was_heard_in_the_end(every):
+    assert hear_late(*[every] * (120 // every)) == []
+
+
+@pytest.mark.parametrize("silent_sec", [40, 100])
+def test_who_was_silent_is_told_though_what_it_sent_was_heard_late(silent_sec):
+    [(svc, restarted, gap_sec)] = hear_late(5, 5, 5, silent_sec, 5, 5, 5)
+    assert (svc, restarted) == ("a", False)
+    assert 30 <= gap_sec <= silent_sec
 
 
 @pytest.mark.parametrize("away", [40.0, 500.0])
