@@ -297,6 +297,7 @@ class Publisher:
 
     async def _drop_published(self) -> None:
         """Drop the queued verdicts that the leader published, by its roster. Raise BusError."""
+        self._queue.mark_local_losses(self._leadership.leader_heard_bus_at)
         pending: dict[str, list[PendingVerdict]] = {}
         for one in self._queue:
             pending.setdefault(roster_field(one.verdict), []).append(one)

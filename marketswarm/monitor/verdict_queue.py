@@ -16,8 +16,8 @@ holds the last of them. It does no harm to publish a verdict again that another 
 """
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -42,8 +42,8 @@ KEPT_SEC: Final = 2 * RECENT_SEC
 class PendingVerdict:
     """A verdict and the time at which it was concluded, in monotonic seconds.
 
-    `is_local_loss` is True for the loss of a bus that the leader still heard and wrote to: only this process
-    lost its connection to the bus.
+    `is_local_loss` is True for the loss of a bus that the leader still heard and wrote to, shortly before it
+    was concluded or while it lasted: only this process lost its connection to the bus.
     """
 
     verdict: Verdict
@@ -133,6 +133,17 @@ class VerdictQueue:
         key, one = next(iter(self._pending.items()))
         self._remove(key)
         return one.verdict
+
+    def mark_local_losses(self, leader_heard_bus_at: Callable[[str], float]) -> None:
+        """Mark the losses of buses that last, if the leader has heard the bus since they were concluded.
+
+        `leader_heard_bus_at` returns when that was last, in monotonic seconds.
+        """
+        for key in self._last.values():
+            one = self._pending[key]
+            is_loss = one.verdict.subject is Subject.BUS and one.verdict.state is State.DOWN
+            if is_loss and not one.is_local_loss and leader_heard_bus_at(one.verdict.svc) > one.at:
+                self._pending[key] = replace(one, is_local_loss=True)
 
     def remove(self, pending: Collection[PendingVerdict]) -> None:
         """Remove verdicts that another process published."""

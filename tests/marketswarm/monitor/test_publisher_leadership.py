@@ -1,11 +1,12 @@
 """Outboxes of two listeners on one bus: who leads tells, who stands by keeps count."""
 
 import asyncio
+import time
 
 import orjson
 import pytest
 
-from marketswarm.detector import Publication, State, Verdict
+from marketswarm.detector import Publication, State, Subject, Verdict
 from marketswarm.monitor import Fence, VerdictEncoder
 from marketswarm.testing import MemoryBus
 from support.simulation.publishers import HeldLeadership, recording_publisher
@@ -73,6 +74,22 @@ async def test_what_the_leader_told_is_dropped_and_the_rest_is_told_on_taking_ov
     assert await logged(bus) == ["heartbeat_miss", "heartbeat_miss", "heartbeat_ok"]
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("heard_after_sec", "told"), [(0.1, []), (-20.0, ["bus_miss", "bus_ok"])])
+async def test_a_loss_during_which_the_leader_heard_the_bus_is_told_by_nobody(bus, heard_after_sec, told):
+    await lead(bus, OTHER)
+    standby = HeldLeadership()
+    box = recording_publisher(bus, NOTICES, [], standby)
+    box.enqueue(verdict(State.DOWN, 1.0, "market-redis", subject=Subject.BUS))
+    standby.hears = time.monotonic() + heard_after_sec  # later than its lease was last seen renewed
+    await box.work_off()
+    box.enqueue(verdict(State.UP, 5.0, "market-redis", subject=Subject.BUS))
+    await lead(bus, MINE)
+    standby.now = MINE
+    await box.work_off()  # takes over
+    await box.work_off()
+    assert await logged(bus) == told
 
 
 async def test_nothing_is_offered_before_all_that_was_told_is_taken_over(bus):

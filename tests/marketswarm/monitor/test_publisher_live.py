@@ -60,7 +60,9 @@ def logged(server: Server) -> list[tuple[str, str]]:
 async def test_an_answer_that_is_lost_tells_nothing_twice_and_keeps_the_order(server):
     with TcpProxy(server.port) as wire:
         async with telling(wire.url) as (box, told):
-            await load_functions(box.bus, load_all_scripts())  # else the server is asked for one first
+            patient = Bus("system-redis", server.url, within_sec=10)
+            await load_functions(patient, load_all_scripts())  # else the server is asked for one first
+            await patient.aclose()
             box.enqueue(verdict("first", State.DOWN, 1.0))
             await auntil(lambda: told)
             wire.swallow(direction="down")
