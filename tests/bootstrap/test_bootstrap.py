@@ -145,7 +145,7 @@ def test_it_waits_for_the_users_of_its_truth(tmp_path, guarded):
 
 
 def test_when_no_users_come_in_time_it_seeds_and_names_who_can_not_be_watched(tmp_path, guarded):
-    said = run(tmp_path, as_user(guarded, "bootstrap") | {"BOOTSTRAP_TIMEOUT_SEC": "1"})
+    said = run(tmp_path, as_user(guarded, "bootstrap") | {"BOOTSTRAP_TIMEOUT_SEC": "3"})
     assert said.logs("users.old")[0]["refused"] == {"system-redis": ["b"]}
     assert held(guarded) == NEW_TRUTH
 

@@ -2,6 +2,7 @@
 
 import functools
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -254,5 +255,5 @@ class Machine(RuleBasedStateMachine):
         self.fleet.step_wall(name, sec)
 
 
-TestMachine = Machine.TestCase
+TestMachine = pytest.mark.timeout(400)(Machine.TestCase)  # a busy machine may take ten times as long
 TestMachine.settings = settings(stateful_step_count=20, max_examples=examples(25))

@@ -1,6 +1,7 @@
 """Whatever happens in whatever order: nobody hears of an end without a beginning, and nothing stays open."""
 
 import orjson
+import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -118,7 +119,7 @@ class Machine(RuleBasedStateMachine):
         assert not [name for name in self.town.kept if name.startswith("r:l:")], self.town.kept
 
 
-TestMachine = Machine.TestCase
+TestMachine = pytest.mark.timeout(400)(Machine.TestCase)  # a busy machine may take ten times as long
 # to shrink what was found takes minutes; whoever mends it can have that by HYPOTHESIS_PROFILE=explore
 PHASES = tuple(Phase) if settings().max_examples > 1000 else (Phase.explicit, Phase.generate)
 TestMachine.settings = settings(settings(), max_examples=examples(60), stateful_step_count=30, phases=PHASES)

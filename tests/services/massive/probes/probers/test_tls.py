@@ -96,7 +96,7 @@ async def test_what_speaks_no_tls_is_told_from_what_does_not_answer(authority, c
 async def test_a_handshake_that_hangs_costs_its_time_limit(authority, context):
     with socket.create_server((HOST, 0)) as mute:
         port = mute.getsockname()[1]
-        quick = ProbeContext(0.3, context.look_up)
+        quick = ProbeContext(1.5, context.look_up)
         found = await probe(Tls(name="a", host=HOST, port=port, ca_file=str(authority.ca)), quick)
     assert (found.stage, found.error) == ("tls", "timeout")
 
