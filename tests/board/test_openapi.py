@@ -78,9 +78,11 @@ def test_every_right_request_gets_an_answer_that_the_document_describes(fleet, o
 @pytest.mark.timeout(300)
 def test_every_wrong_request_gets_an_answer_that_the_document_describes(fleet, operations):
     wrong = [each for name, each in operations.items() if (each.query or each.body) and name not in CHECKS]
-    found = {
-        operation.label: ask_all(operation, GenerationMode.NEGATIVE, fleet.headers) for operation in wrong
-    }
+    found = {}
+    for n, operation in enumerate(wrong):  # one token may not write as often as all of them do
+        token = fleet.shell.said("token", "create", f"wrong{n}", "--scope", "write", "--by", "kim").strip()
+        headers = {"Authorization": f"Bearer {token}"}
+        found[operation.label] = ask_all(operation, GenerationMode.NEGATIVE, headers)
     assert len(found) >= 5, sorted(found)
     assert not [label for label, statuses in found.items() if max(statuses) < 400]
     assert 422 in found["GET /api/v1/alerts"], found

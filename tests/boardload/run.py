@@ -206,7 +206,7 @@ def run_load(plan: Plan, folder: Path, say: Callable[[str], None]) -> Load:
         until(lambda: page.evaluate(ARE_UP, names), 30, "all services to be up again")
         events = fleet.alerts.of()[before:]
         page.wait_for_timeout(500)  # the last frame
-        _match(load, page.evaluate("window.turned"), events)
+        match_events(load, page.evaluate("window.turned"), events)
     return load
 
 
@@ -229,19 +229,32 @@ def _make_events(load: Load, fleet: Fleet, beater: Beater, names: list[str], pag
     load.cpu_sec += _read_cpu(fleet["board"].pid) - cpu
 
 
-def _match(load: Load, turned: list[tuple[str, str, float]], events: list[dict[str, Any]]) -> None:
-    """Set how long each event took to the page, and how many never came."""
-    events = [each for each in events if each["type"] in WORDS and not load.is_away(each["ts"])]
-    load.events = len(events)
+def match_events(load: Load, turned: list[tuple[str, str, float]], events: list[dict[str, Any]]) -> None:
+    """Set how long each event took to the page, and how many never came.
+
+    What happens while the page is away is not owed to it. The next event of that service is seen only if the
+    page came back before its board knew of that one, too.
+    """
     left = list(turned)
+    changed_unseen: set[str] = set()
     for event in events:
-        wanted = (event["svc"], WORDS.get(event["type"]))
-        found = next((each for each in left if (each[0], each[1]) == wanted and each[2] >= event["ts"]), None)
-        if found is None:
-            load.unseen += 1
-        else:
+        svc, state = event["svc"], WORDS.get(event["type"])
+        if state is None:
+            continue
+        if load.is_away(event["ts"]):
+            changed_unseen.add(svc)
+            continue
+        found = next(
+            (each for each in left if (each[0], each[1]) == (svc, state) and each[2] >= event["ts"]), None
+        )
+        if found is not None:
+            load.events += 1
             left.remove(found)
             load.pixel_sec.append(found[2] - event["ts"])
+        elif svc not in changed_unseen:
+            load.events += 1
+            load.unseen += 1
+        changed_unseen.discard(svc)
 
 
 def _is_ready(url: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from boardload.__main__ import report
 from boardload.followers import Seen
-from boardload.run import Load, Plan
+from boardload.run import Load, Plan, match_events
 
 
 def make_load(*, rss_mb=80.0, pixel_sec=0.1, per_sec=1000.0, lost=(), unanswered=0, kill=False):
@@ -60,3 +60,32 @@ def test_a_page_that_does_not_come_back_after_the_kill_is_named():
     assert list(load.find_faults()) == []
     load.back_at = None
     assert list(load.find_faults()) == ["the page did not come back after the board was killed"]
+
+
+def event(svc, kind, ts):
+    return {"svc": svc, "type": f"heartbeat_{kind}", "ts": ts}
+
+
+def test_each_event_that_the_page_does_not_show_is_counted():
+    load = make_load(pixel_sec=None)
+    events = [event("a", "miss", 1.0), event("b", "miss", 2.0), event("a", "ok", 3.0)]
+    match_events(load, [("a", "down", 1.2), ("b", "down", 1.5), ("a", "up", 3.5)], events)
+    assert (load.events, load.unseen) == (3, 1)
+    assert load.pixel_sec == [pytest.approx(0.2), 0.5]
+
+
+def test_of_a_page_that_was_away_the_first_change_of_a_service_may_be_there_at_once():
+    load = make_load(pixel_sec=None, kill=True)
+    load.killed_at, load.back_at = 10.0, 13.0
+    events = [
+        event("a", "miss", 12.0),
+        event("b", "ok", 12.5),
+        event("a", "ok", 13.2),
+        event("b", "miss", 14.0),
+    ]
+    match_events(load, [("b", "down", 14.1)], events)  # a was up before and after
+    assert (load.events, load.unseen) == (1, 0)
+    load = make_load(pixel_sec=None, kill=True)
+    load.killed_at, load.back_at = 10.0, 13.0
+    match_events(load, [], [*events, event("a", "miss", 15.0), event("c", "miss", 13.5)])
+    assert (load.events, load.unseen) == (2, 2)
