@@ -2,7 +2,7 @@
 
 import socket
 import time
-from itertools import pairwise
+from itertools import groupby, pairwise
 
 import pytest
 
@@ -17,12 +17,22 @@ def scene(tmp_path):
         yield scene
 
 
+def failed(agent, reason):
+    """Its log lines on beats that failed for this reason; a busy machine lets some time out besides."""
+    return [line for line in agent.logs("beat.failed") if line["reason"] == reason]
+
+
+def reasons(agent):
+    """Why beats failed, time-outs apart, in the order of the log."""
+    return [line["reason"] for line in agent.logs("beat.failed") if line["reason"] != "timeout"]
+
+
 def test_the_first_beat_is_prompt_and_is_both_published_and_kept(scene):
     seed(scene.buses, truth(interval_sec=30, timeout_sec=90), 3)
     with Tail(scene.system.url, "probe:heartbeat") as tail:
         agent = scene.agent()
         agent.wait_log("agent.joined")
-        said = tail.next(within=1)
+        said = tail.next(within=10)  # the second is due after 15 s or more
     assert list(said) == ["svc", "i", "ts", "boot", "rev", "every", "host", "version", "started"]
     assert (said["svc"], said["i"], said["rev"], said["every"]) == ("probe", 1, 3, 30.0)
     assert abs(said["ts"] - time.time()) < 5
@@ -95,14 +105,15 @@ def test_a_bus_that_goes_away_is_logged_once_and_the_count_goes_on(scene, how):
     agent = scene.agent()
     before = scene.wait_beat(rev=1)
     getattr(scene.system, how)()
-    failed = agent.wait_log("beat.failed", 5)
-    assert failed["reason"] == ("refused" if how == "stop" else "timeout")
+    until(lambda: failed(agent, "refused" if how == "stop" else "timeout"), 5)
+    assert set(reasons(agent)) == ({"refused"} if how == "stop" else set())
+    resumed = len(agent.logs("beat.resumed"))
     until(lambda: len(agent.text()) and time.time() - before["ts"] > 3, 5)
     if how == "stop":
         scene.system.start()
     else:
         scene.system.thaw()
-    agent.wait_log("beat.resumed", 5)
+    until(lambda: len(agent.logs("beat.resumed")) > resumed, 5)
     after = scene.wait_beat(boot=before["boot"])
     assert after["i"] > before["i"] + 2
     assert len(agent.logs("beat.failed")) <= 3
@@ -120,17 +131,17 @@ def test_a_bus_that_refuses_for_two_reasons_in_turn_is_logged_once_for_each(scen
     scene.wait_beat(rev=1)
     scene.system.cmd("CONFIG", "SET", "replica-ignore-maxmemory", "no")
     scene.system.cmd("REPLICAOF", "127.0.0.1", 1)
-    agent.wait_log("beat.failed", 5)
+    until(lambda: failed(agent, "readonly"), 5)
     for code, most in 3 * [("OOM", 1), ("READONLY", 0)]:
         before = refused(code)
         scene.system.cmd("CONFIG", "SET", "maxmemory", most)
         until(lambda code=code, before=before: refused(code) > before + 1, 5, f"beats refused by {code}")
-    assert [line["reason"] for line in agent.logs("beat.failed")] == ["readonly", "oom"]
+    assert reasons(agent) == ["readonly", "oom"]
 
 
 def test_its_own_word_of_trouble_and_of_note_goes_with_the_beats(scene):
     seed(scene.buses, truth(interval_sec=0.2), 1)
-    scene.agent("""
+    body = """
         me.set_detail("slow today")
         await me.rest(1)
         me.set_degraded("x" * 300)
@@ -138,10 +149,16 @@ def test_its_own_word_of_trouble_and_of_note_goes_with_the_beats(scene):
         me.set_degraded(None)
         me.set_detail(None)
         await me.rest(60)
-""")
-    scene.wait_beat(detail="slow today", status="ok")
-    scene.wait_beat(detail="x" * 200, status="degraded")
-    until(lambda: "status" not in scene.beat() and "detail" not in scene.beat(), 3)
+"""
+    of_note, of_trouble, none = ("ok", "slow today"), ("degraded", "x" * 200), (None, None)
+    heard = []
+    with Tail(scene.system.url, "probe:heartbeat") as tail:
+        scene.agent(body)
+        while of_trouble not in heard or heard[-1] != none:
+            assert len(heard) < 100, heard
+            beat = tail.next(within=20)
+            heard.append((beat.get("status"), beat.get("detail")))
+    assert [word for word, _ in groupby(heard)][-3:] == [of_note, of_trouble, none]
 
 
 def test_a_bus_that_refuses_to_store_still_hears_the_beats(scene):
@@ -152,4 +169,5 @@ def test_a_bus_that_refuses_to_store_still_hears_the_beats(scene):
     with Tail(scene.system.url, "probe:heartbeat") as tail:
         assert tail.next()
         assert tail.next()
-    assert agent.wait_log("beat.failed")["reason"] == "oom"
+    until(lambda: failed(agent, "oom"))
+    assert set(reasons(agent)) == {"oom"}

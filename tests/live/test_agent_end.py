@@ -111,13 +111,17 @@ def test_a_body_in_its_clean_up_is_not_disturbed_for_three_seconds(scene):
         try:
             await me.rest(60)
         finally:
-            await asyncio.sleep(3)
-            me.log.info("probe.cleaned")
+            begun = time.monotonic()
+            try:
+                await asyncio.sleep(3)
+            except asyncio.CancelledError:
+                pass  # the next one, due after 3.25 s: both may be over when a busy machine lets the loop run
+            me.log.info("probe.cleaned", after_sec=time.monotonic() - begun)
 """)
     scene.wait_beat(rev=1)
     agent.signal(signal.SIGTERM)
     assert ended(agent) == 0
-    assert agent.logs("probe.cleaned")
+    assert agent.logs("probe.cleaned")[0]["after_sec"] > 2.99
 
 
 def test_a_body_that_loses_its_cancellation_gets_another(scene):
@@ -203,7 +207,7 @@ def test_a_loop_that_hangs_is_ended_with_5_and_all_stacks(scene):
             time.sleep(60)
         stand_still()
 """,
-        WATCHDOG_SEC="1",
+        WATCHDOG_SEC="3",  # as below
     )
     assert agent.wait(30) == 5
     said = agent.logs("agent.hung")[0]

@@ -28,7 +28,8 @@ STOPS_SLOWLY = """
         try:
             await me.rest(60)
         finally:
-            await asyncio.sleep(1)
+            while not os.path.exists("seen"):
+                await asyncio.sleep(0.02)
 """
 
 
@@ -122,6 +123,7 @@ def test_one_that_stops_says_so_while_it_does(scene, path, says):
     says(0, "progress", ready=True)
     agent.signal(15)
     says(1, "probe is stopping")
+    (scene.folder / "seen").touch()
     assert agent.wait() == 0
 
 

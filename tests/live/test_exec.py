@@ -22,7 +22,7 @@ TRUTH = {
 @pytest.fixture
 def fleet(tmp_path):
     with Fleet(tmp_path, TRUTH, ["healer"]) as fleet:
-        fleet["healer"].wait_log("vigil.listening", 15)
+        until(lambda: "system-redis" in [line["bus"] for line in fleet["healer"].logs("vigil.listening")], 15)
         yield fleet
 
 
@@ -58,17 +58,19 @@ def test_it_is_up_while_it_runs_and_its_end_is_a_goodbye(fleet):
     with execute(fleet, "backup", "--", "sleep", "60") as backup:
         until(lambda: health(fleet, "backup").get("type") == "heartbeat_ok", 15)
         assert backup.stop() == 143
+        beat = orjson.loads(fleet.system.cmd("GET", "beat:backup"))  # before it expires
     miss = missed(fleet, "backup")
     assert miss["reason"] == "stopped"
     assert 1.5 <= miss["late_sec"] < 4
-    beat = orjson.loads(fleet.system.cmd("GET", "beat:backup"))
     assert (beat["status"], beat["detail"][:16]) == ("stopping", "ended by SIGTERM")
 
     # the next run ends the outage; one that is killed with no time for a goodbye is silent
     with execute(fleet, "backup", "--", "sh", "-c", "echo $$ >pid; exec sleep 60") as backup:
         assert back(fleet, "backup", miss)["down_sec"] >= 1.5
+        written = fleet.folder / "pid"
+        pid = until(lambda: written.exists() and written.read_text().strip(), what="the command's pid")
         backup.kill()
-        os.kill(int((fleet.folder / "pid").read_text()), signal.SIGKILL)  # that of the command, which went on
+        os.kill(int(pid), signal.SIGKILL)  # the command went on
     assert missed(fleet, "backup", 2)["reason"] == "silent"
 
 

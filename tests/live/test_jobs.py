@@ -19,7 +19,7 @@ TRUTH = {
 @pytest.fixture
 def fleet(tmp_path):
     with Fleet(tmp_path, TRUTH, ["healer"]) as fleet:
-        fleet["healer"].wait_log("vigil.listening", 15)
+        until(lambda: "system-redis" in [line["bus"] for line in fleet["healer"].logs("vigil.listening")], 15)
         yield fleet
 
 
@@ -71,7 +71,12 @@ def test_a_killed_healer_knows_the_jobs_again_and_repeats_nothing(fleet):
     before = known()["expected_from"]
     fleet["healer"].kill()
     fleet["healer"].start()
-    fleet["healer"].wait_log("vigil.recalled", 15)
+    until(lambda: len(fleet["healer"].logs("vigil.recalled")) == 2, what="the second healer to know the jobs")
+
+    def epochs() -> set[int]:
+        return {line["epoch"] for line in fleet["healer"].logs("lease.held") if line["bus"] == "system-redis"}
+
+    until(lambda: len(epochs()) == 2, what="the second healer to lead")
     shell = Shell(fleet.folder)
     found = {row["svc"]: row for row in orjson.loads(shell.said("status", "--json", **fleet.env))["services"]}
     job = found["nightly"]["job"]

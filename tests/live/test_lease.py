@@ -143,7 +143,9 @@ def test_whoever_is_killed_or_stopped_when_nobody_ever_writes_after_a_later_one(
         assert scene.market.cmd("LLEN", "said") >= before
     for agent in agents:
         agent.close()
-    assert scene.market.cmd("EXISTS", "refused") == 0
+    # a holder that the machine stopped for the whole life of its lease may write once before it knows
+    lost = sum(len(each.logs("probe.lost")) for each in scene.programs)
+    assert int(scene.market.cmd("GET", "refused") or 0) <= lost
     said = [int(epoch) for epoch in scene.market.cmd("LRANGE", "said", 0, -1)]
     assert said == sorted(set(said))
     assert len(said) > 1

@@ -243,7 +243,7 @@ async def test_a_lease_that_is_given_back_is_taken_at_once(servers):
     async with Candidate(servers, "second", 12.0) as second:
         await auntil(lambda: second.state.other == "first", 3)
         await first.end(give_back=True)
-        assert held(servers) == [None, None]
+        assert "first" not in held(servers)  # the second may have it by now
         await asyncio.wait_for(second.wait_gained(), 10)
 
 

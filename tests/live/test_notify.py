@@ -17,6 +17,7 @@ WORK_HANGS = """
         while not os.path.exists("hang"):
             me.progress()
             await asyncio.sleep(0.02)
+        me.log.info("probe.hangs")
         await asyncio.Event().wait()
 """
 
@@ -63,6 +64,8 @@ def test_work_that_hangs_feeds_nobody_though_everything_else_runs(scene, ear):
     agent = scene.agent(WORK_HANGS, NOTIFY_SOCKET=ear.address, WATCHDOG_USEC="20000000", WATCHDOG_SEC="3")
     hear(ear, "WATCHDOG=1")
     (scene.folder / "hang").touch()
+    agent.wait_log("probe.hangs")
+    ear.lines()  # those of the time before
     assert agent.wait(30) == 5
     assert ear.lines().count("WATCHDOG=1") <= 1, "one may have been due for the last progress, of three"
 

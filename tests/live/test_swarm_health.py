@@ -11,7 +11,7 @@ LIFE_SEC = 60  # max(60 s, 3 T)
 
 
 def test_an_ok_is_written_anew_at_a_third_of_its_life_and_outlives_its_healer_by_no_more(tmp_path):
-    with Scene(tmp_path, {"alive": service(), "dead": service()}) as scene:
+    with Scene(tmp_path, {"alive": service(timeout_sec=5), "dead": service()}) as scene:
 
         def health(svc: str) -> dict:
             return orjson.loads(scene.system.cmd("GET", f"health:{svc}") or "{}")

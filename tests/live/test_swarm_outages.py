@@ -7,10 +7,8 @@ import pytest
 from support.rig import AlertTail
 from support.scenes.faults import (
     BUSES,
-    INTERVAL_SEC,
     NOISE_SEC,
     TIMEOUT_SEC,
-    WARM_UP_SEC,
     Scene,
     only,
     rest,
@@ -20,6 +18,8 @@ from support.waiting import until
 
 WORKERS = ("rss_agg", "massive", "mesh", "vexy_ai", "sentinel", "notifier")
 FLEET = {name: service() for name in WORKERS}
+REAL_TIMEOUT_SEC = 3.0
+"""That of real agents: a busy machine keeps one of several from beating for longer than the usual 1.5 s."""
 
 
 def last_beat(tail: AlertTail) -> float:
@@ -37,22 +37,25 @@ def came_back(tail: AlertTail, count: int) -> float:
 def test_a_service_that_is_stopped_is_missed_once_and_started_again_is_ok_once(tmp_path, end, reason):
     with (
         Scene(
-            tmp_path, {"rss_agg": service(), "massive": service()}, ("healer", "rss_agg", "massive")
+            tmp_path,
+            {"rss_agg": service(), "massive": service(timeout_sec=5)},
+            ("healer", "rss_agg", "massive"),
+            timeout_sec=REAL_TIMEOUT_SEC,
         ) as scene,
         AlertTail(scene.system.url, "rss_agg:heartbeat") as tail,
     ):
         # each 30th does, and the healer began after the first
         until(lambda: any("host" in beat for _, beat in tail.seen), what="a beat that names its host")
         getattr(scene["rss_agg"], end)()
+        miss = scene.alerts.wait("heartbeat_miss", "rss_agg", REAL_TIMEOUT_SEC + 1 + NOISE_SEC)
         last = last_beat(tail)
-        miss = scene.alerts.wait("heartbeat_miss", "rss_agg", TIMEOUT_SEC + 1 + NOISE_SEC)
         assert list(miss) == [
             "type", "svc", "late_sec", "timeout_sec", "ts", "id", "reason", "since", "by", "host",
         ]  # fmt: skip
-        assert miss["ts"] - last >= TIMEOUT_SEC
-        assert TIMEOUT_SEC <= miss["late_sec"] <= TIMEOUT_SEC + 1 + NOISE_SEC
-        assert (miss["timeout_sec"], miss["reason"], miss["by"]) == (TIMEOUT_SEC, reason, "healer")
-        assert miss["since"] == pytest.approx(last, abs=0.3)
+        assert miss["ts"] - last >= REAL_TIMEOUT_SEC
+        assert REAL_TIMEOUT_SEC <= miss["late_sec"] <= REAL_TIMEOUT_SEC + 1 + NOISE_SEC
+        assert (miss["timeout_sec"], miss["reason"], miss["by"]) == (REAL_TIMEOUT_SEC, reason, "healer")
+        assert last - 0.01 <= miss["since"] <= miss["ts"] - REAL_TIMEOUT_SEC + 0.05  # heard after it was sent
         assert scene.system.cmd("GET", "health:rss_agg").startswith('{"type":"heartbeat_miss"')
 
         rest(1)
@@ -61,19 +64,21 @@ def test_a_service_that_is_stopped_is_missed_once_and_started_again_is_ok_once(t
         first = came_back(tail, count)
         ok = scene.alerts.wait("heartbeat_ok", "rss_agg", 1 + NOISE_SEC)
         assert list(ok) == ["type", "svc", "age_sec", "ts", "id", "down_sec", "since", "by", "host"]
-        assert ok["down_sec"] == pytest.approx(first - last, abs=0.3)
+        assert first <= ok["ts"] + 0.01
         assert ok["since"] == miss["since"]
+        assert ok["down_sec"] == pytest.approx(ok["ts"] - ok["since"], abs=0.05)
         assert 0 <= ok["age_sec"] < 0.5
         assert scene.system.cmd("GET", "health:rss_agg").startswith('{"type":"heartbeat_ok"')
-        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
+        scene.listen_for(2 * REAL_TIMEOUT_SEC)
         assert [event["type"] for event in scene.alerts.of()] == ["heartbeat_miss", "heartbeat_ok"]
         assert [event["id"] for event in scene.log()][-2:] == [miss["id"], ok["id"]]
 
 
 def test_each_agent_killed_in_turn_is_one_miss_and_one_ok_and_none_for_those_that_lived(tmp_path):
     with ExitStack() as tails:
+        env = {"SENTINEL_TIMEOUT_SEC": str(REAL_TIMEOUT_SEC)}
         scene = tails.enter_context(
-            Scene(tmp_path, FLEET, (*WORKERS, "healer"), env={"SENTINEL_TIMEOUT_SEC": str(TIMEOUT_SEC)})
+            Scene(tmp_path, FLEET, (*WORKERS, "healer"), timeout_sec=REAL_TIMEOUT_SEC, env=env)
         )
         order = ("rss_agg", "massive", "mesh", "vexy_ai", "healer", "sentinel", "notifier")
         url = scene.system.url
@@ -82,17 +87,19 @@ def test_each_agent_killed_in_turn_is_one_miss_and_one_ok_and_none_for_those_tha
             until(lambda tail=beats[name]: tail.seen, what=f"a beat of {name}")
             kind = "healer" if name == "healer" else "heartbeat"
             scene[name].kill()
+            miss = scene.alerts.wait(f"{kind}_miss", name, REAL_TIMEOUT_SEC + 1 + NOISE_SEC)
             last, count = last_beat(beats[name]), len(beats[name].seen)
-            miss = scene.alerts.wait(f"{kind}_miss", name, TIMEOUT_SEC + 1 + NOISE_SEC)
             scene[name].start()
             first = came_back(beats[name], count)
             ok = scene.alerts.wait(f"{kind}_ok", name, 2 + NOISE_SEC)
             assert miss["reason"] == "silent"
-            assert miss["late_sec"] >= TIMEOUT_SEC
-            assert miss["since"] == pytest.approx(last, abs=0.2)
-            assert ok["down_sec"] == pytest.approx(first - last, abs=0.5)  # heard, not sent
+            assert miss["late_sec"] >= REAL_TIMEOUT_SEC
+            assert last - 0.01 <= miss["since"] <= miss["ts"] - REAL_TIMEOUT_SEC + 0.05  # heard, not sent
+            assert first <= ok["ts"] + 0.01
+            assert ok["since"] == miss["since"]
+            assert ok["down_sec"] == pytest.approx(ok["ts"] - ok["since"], abs=0.05)
         scene.heard_again(2)
-        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
+        scene.listen_for(2 * REAL_TIMEOUT_SEC)
         told = [(event["type"].rpartition("_")[2], event["svc"]) for event in scene.alerts.of()]
         told = [(what, svc) for what, svc in told if what != "gap"]  # of who had no processor for its beats
         assert told == [(what, name) for name in order for what in ("miss", "ok")]
@@ -104,9 +111,10 @@ def test_each_agent_killed_in_turn_is_one_miss_and_one_ok_and_none_for_those_tha
 def test_all_that_beat_at_once_and_die_at_once_are_each_told(tmp_path):
     many = {f"s{n}": service(BUSES[n % 2]) for n in range(100)}
     with Scene(tmp_path, many) as scene:
-        last = scene.stop_beating(*many)
+        scene.stop_beating(*many)
         until(lambda: len(scene.misses()) >= len(many), TIMEOUT_SEC + 2 + NOISE_SEC, "all missed")
         assert sorted(scene.misses()) == sorted(many)
         for event in scene.log("heartbeat_miss"):
-            assert event["since"] == pytest.approx(last, abs=INTERVAL_SEC + 0.3)
+            last = scene.beaters[event["svc"]].last(event["svc"])
+            assert last - 0.05 <= event["since"] <= event["ts"] - TIMEOUT_SEC + 0.05
         until(lambda: len(scene.alerts.of("heartbeat_miss")) == len(many), 2, "all published")

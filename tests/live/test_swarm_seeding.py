@@ -1,6 +1,5 @@
 """The runbooks of the reference: fresh init, force reseed, extend the system."""
 
-import time
 from pathlib import Path
 
 import orjson
@@ -75,7 +74,7 @@ def test_a_forced_reseed_changes_nothing_and_disturbs_nobody(tmp_path):
 
 @pytest.mark.parametrize("bus", BUSES)
 def test_a_new_service_needs_its_section_and_a_reseed_and_nothing_else(tmp_path, bus):
-    with Scene(tmp_path, {"alpha": service()}) as scene:
+    with Scene(tmp_path, {"alpha": service(timeout_sec=5)}) as scene:
         healer = scene.truth["services"]["healer"]
         healer["access_points"]["subscribe_to"] = [{"bus": "system-redis", "key": "alpha:heartbeat"}]
         scene.seed(scene.truth)
@@ -84,10 +83,8 @@ def test_a_new_service_needs_its_section_and_a_reseed_and_nothing_else(tmp_path,
         section["heartbeat"]["redis_url"] = f"redis://{bus}:6379"
         scene.truth["services"]["new_svc"] = section  # subscribe_to stays as it is
         scene.seed(scene.truth)
-        seeded = time.monotonic()
         where = scene.server(bus)
         until(lambda: where.cmd("PUBSUB", "NUMSUB", "new_svc:heartbeat")[1] >= 1, 1 + NOISE_SEC, "a listener")
-        assert time.monotonic() - seeded <= 1 + NOISE_SEC
         # it is expected from the moment it is in the truth
         miss = scene.alerts.wait("heartbeat_miss", "new_svc", WARM_UP_SEC + 1 + NOISE_SEC)
         assert (miss["reason"], "since" in miss) == ("never_seen", False)

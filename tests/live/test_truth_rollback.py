@@ -40,7 +40,11 @@ def rows(shell):
 
 
 def followed(shell, revision: int) -> bool:
-    return {row["rev"] for svc, row in rows(shell).items() if svc in SERVICES} == {revision}
+    shown = shell("status", "--json")
+    if shown.returncode != 0:
+        return False
+    services = orjson.loads(shown.stdout)["services"]
+    return {row["rev"] for row in services if row["svc"] in SERVICES} == {revision}
 
 
 def user_names(shell) -> set[str]:

@@ -52,10 +52,11 @@ class Collector(Receiver):
         return [span for each in accepted for span in parse_export(each.body)]
 
     def of_service(self, svc: str) -> list[ReceivedSpan]:
-        """The spans of the traces that begin with an event about a service, by their start."""
+        """The spans of the traces that begin with an event about a service, by their start, roots first."""
         spans = self.spans
         traces = {each.trace_id for each in spans if each.attributes.get("marketswarm.service") == svc}
-        return sorted((each for each in spans if each.trace_id in traces), key=lambda each: each.started_at)
+        found = [each for each in spans if each.trace_id in traces]
+        return sorted(found, key=lambda each: (each.started_at, each.parent_id != ""))
 
 
 def parse_export(body: bytes) -> list[ReceivedSpan]:
