@@ -38,11 +38,11 @@ def clock(tmp_path):
 def misses_in_time(scene: Scene, *names: str) -> None:
     """They stop, and each is missed after its timeout, by a clock that nobody steps."""
     scene.stop_beating(*names)
-    silent = time.monotonic()
     for name in names:
+        silent = scene.beaters[name].last(name) + time.monotonic() - time.time()
         scene.alerts.wait("heartbeat_miss", name, TIMEOUT_SEC + 1 + NOISE_SEC)
         late_sec = scene.alerts.at("heartbeat_miss", name) - silent
-        assert late_sec >= TIMEOUT_SEC - INTERVAL_SEC - 0.3
+        assert late_sec >= TIMEOUT_SEC - 0.1
         assert (
             TIMEOUT_SEC <= only(scene.log("heartbeat_miss", name))["late_sec"] <= TIMEOUT_SEC + 1 + NOISE_SEC
         )
@@ -55,15 +55,16 @@ def test_row_14_the_healers_clock_steps_and_no_verdict_changes(tmp_path, clock, 
         scene.all_up()
         clock.step(step)
         scene.listen_for(TIMEOUT_SEC, *BUSES)
-        assert scene.alerts.of() == []
+        assert scene.alarms() == []
         misses_in_time(scene, "mortal", "doomed")
         miss = only(scene.log("heartbeat_miss", "mortal"))
         assert miss["ts"] == pytest.approx(time.time() + step, abs=10)  # what it was told to show, it shows
         clock.step(0)
-        scene.beat_again("mortal")
+        last = scene.beaters["mortal"].last("mortal")
+        first = scene.beat_again("mortal")
         ok = scene.alerts.wait("heartbeat_ok", "mortal", 2 + NOISE_SEC)
         assert 0 <= ok["age_sec"] <= 1
-        assert TIMEOUT_SEC <= ok["down_sec"] <= TIMEOUT_SEC + 5
+        assert TIMEOUT_SEC <= ok["down_sec"] == pytest.approx(first - last, abs=1.0)
         scene.listen_for(TIMEOUT_SEC, *BUSES)
         assert sorted(scene.misses()) == ["doomed", "mortal"]
 
@@ -103,7 +104,7 @@ def test_row_14_the_servers_clocks_step_and_what_expires_early_or_late_changes_n
         clock.step(step)
         until(lambda: abs(scene.system.cmd("TIME")[0] - time.time() - step) < 60, 2, "the servers' clocks")
         scene.listen_for(TIMEOUT_SEC, *BUSES)
-        assert scene.alerts.of() == []
+        assert scene.alarms() == []
         misses_in_time(scene, "mortal", "doomed")
         scene["healer"].kill()
         scene["healer"].start()
@@ -114,7 +115,7 @@ def test_row_14_the_servers_clocks_step_and_what_expires_early_or_late_changes_n
         scene.listen_for(TIMEOUT_SEC, *BUSES)
         misses_in_time(scene, "s0")
         assert sorted(scene.misses()) == ["doomed", "mortal", "s0"]
-        assert scene.log("heartbeat_gap") == []
+        assert [gap for gap in scene.log("heartbeat_gap") if not scene.is_of_a_stall(gap)] == []
 
 
 def test_row_14_an_agents_clock_steps_and_mesh_says_so_once_an_incident(tmp_path, clock):
@@ -142,7 +143,7 @@ def test_row_14_an_agents_clock_steps_and_mesh_says_so_once_an_incident(tmp_path
             until(lambda: skew() is None, 5, "no skew")
         clock.step(HOUR)
         scene.listen_for(TIMEOUT_SEC)
-        assert scene.alerts.of() == []
+        assert scene.alarms() == []
         agent.kill()
         miss = scene.alerts.wait("heartbeat_miss", "rss_agg", TIMEOUT_SEC + 1 + NOISE_SEC)
         assert TIMEOUT_SEC <= miss["late_sec"] <= TIMEOUT_SEC + 1 + NOISE_SEC
@@ -161,8 +162,8 @@ def test_row_14_a_mesh_whose_own_clock_steps_does_not_fill_its_log(tmp_path, clo
             10,
         )
         clock.step(HOUR)
-        until(lambda: mesh.logs("mesh.clock_skew"), 5, "the skew")
+        until(
+            lambda: sum(line["count"] for line in mesh.logs("mesh.clock_skew")) >= 40, 10, "the skew of all"
+        )
         rest(2)
-        said = mesh.logs("mesh.clock_skew")
-        assert len(said) <= 3
-        assert sum(line["count"] for line in said) >= 40
+        assert len(mesh.logs("mesh.clock_skew")) <= 3

@@ -1,7 +1,6 @@
 """FAILURES rows 7, 10, 13 and 38: the healer's ear fails, not those whom it listens to."""
 
 import contextlib
-import itertools
 import threading
 import time
 
@@ -17,6 +16,7 @@ from support.scenes.faults import (
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
+    fits_beat,
     only,
     rest,
     service,
@@ -44,7 +44,7 @@ def test_row_7_a_killed_session_is_replaced_at_once_and_no_one_is_missed(tmp_pat
         assert again - stamp(scene["healer"].wait_log("vigil.lost")) <= 2
         assert scene.system.cmd("PUBSUB", "NUMSUB", "s0:heartbeat")[1] >= 1
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
-        assert scene.alerts.of() == []
+        assert scene.alarms() == []
 
 
 def test_row_7_one_silence_earns_one_warm_up_however_often_the_session_is_killed(tmp_path):
@@ -80,35 +80,38 @@ def test_row_7_a_half_open_connection_is_noticed_and_replaced_and_no_one_is_miss
 def test_row_7_a_healer_that_is_deaf_on_one_channel_alone_believes_the_key_and_says_so(tmp_path):
     with Scene(tmp_path, SERVICES) as scene:
         scene.stop_beating("mortal")
-        boot, i, last = scene.beaters["mortal"].boots["mortal"], 1000, 0.0
+        boot, i, last, taken = scene.beaters["mortal"].boots["mortal"], 1000, 0.0, 0.0
         ends_at = time.monotonic() + 3 * TIMEOUT_SEC
         while time.monotonic() < ends_at:  # it beats, and nobody hears it
             i, last = i + 1, time.time()
             said = f'{{"svc":"mortal","i":{i},"ts":{last},"boot":"{boot}"}}'
             scene.system.cmd("SET", "beat:mortal", said, "PX", round(2000 * TIMEOUT_SEC))
+            taken = time.time()
             rest(0.2)
         assert scene.misses() == []
         assert scene["healer"].wait_log("vigil.deaf")["svc"] == "mortal"
-        assert scene.sessions() > 1
+        scene.heard_again(2)
         miss = scene.wait_logged("heartbeat_miss", "mortal", 2 * TIMEOUT_SEC + WARM_UP_SEC)
-        assert miss["since"] == pytest.approx(last, abs=0.3)
+        assert last - 0.3 <= miss["since"] <= taken + 0.3
         scene.listen_for(TIMEOUT_SEC)
         assert scene.misses() == ["mortal"]
 
 
 @pytest.mark.parametrize("named", [True, False], ids=["with a boot", "without"])
 def test_row_7_a_goodbye_whose_key_was_given_a_fresh_life_is_no_beat_that_was_not_heard(tmp_path, named):
-    with Scene(tmp_path, SERVICES) as scene:
+    timeout_sec = 4.0
+    with Scene(tmp_path, {**SERVICES, "mortal": service(timeout_sec=timeout_sec)}) as scene:
         beater = scene.beaters["mortal"]
         last = scene.stop_beating("mortal")
-        goodbye = {"svc": "mortal", "i": len(beater.beats["mortal"]) + 1, "ts": time.time()}
+        goodbye = {"svc": "mortal", "i": beater.i["mortal"] + 1, "ts": time.time()}
         goodbye |= {"status": "stopping"} | ({"boot": beater.boots["mortal"]} if named else {})
         rest(0.3)
-        life_ms = round(2000 * TIMEOUT_SEC)
+        life_ms = round(2000 * timeout_sec)
         scene.system.cmd("SET", "beat:mortal", orjson.dumps(goodbye), "PX", life_ms)
         scene.system.cmd("PUBLISH", "mortal:heartbeat", orjson.dumps(goodbye))
-        miss = scene.wait_logged("heartbeat_miss", "mortal", TIMEOUT_SEC + 1 + NOISE_SEC)
-        assert (miss["reason"], miss["since"]) == ("stopped", pytest.approx(last, abs=0.2))
+        miss = scene.wait_logged("heartbeat_miss", "mortal", timeout_sec + 1 + NOISE_SEC)
+        assert miss["reason"] == "stopped"
+        assert fits_beat(miss["since"], last)
         scene.listen_for(TIMEOUT_SEC)
         assert scene["healer"].logs("vigil.deaf") == []
         assert scene.sessions() == 1
@@ -177,8 +180,8 @@ def flooding(scene: Scene, bytes_: int):
 
 def longest_silence(scene: Scene, svc: str) -> float:
     """Return the longest time in seconds in which the bus took no beat of a service: it may be too busy."""
-    beats = scene.beaters[svc].beats[svc]
-    return max(b - a for a, b in itertools.pairwise(beats))
+    beater = scene.beaters[svc]
+    return max(b - a for a, b in zip(beater.beats[svc], beater.answered[svc][1:], strict=False))
 
 
 def test_row_38_who_publishes_65_mb_again_and_again_hides_no_death(tmp_path):

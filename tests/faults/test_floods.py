@@ -42,6 +42,7 @@ def test_row_39_who_has_no_password_fills_no_bus_and_everyone_is_told_of_on_time
             SERVICES,
             AGENTS,
             timeout_sec=TIMEOUT_SEC,
+            bus_timeout_sec=TIMEOUT_SEC,
             env={"WEBHOOK_URL": receiver.url},
             server_config=limits_of_containers(),
         ) as scene,

@@ -4,7 +4,10 @@ import os
 import random
 import time
 
+import redis
+
 from marketswarm.beat import encode_beat
+from support.rig import HOST
 from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, Scene, only, service
 from support.waiting import until
 
@@ -29,11 +32,11 @@ def garbage(chance: random.Random, svc: str, real: bytes) -> bytes:
 
 
 def test_row_15_a_tenth_of_garbage_in_a_flood_of_beats_delays_no_miss_and_makes_none(tmp_path):
-    services = {"dead": service(), "alive": service(), "loud": service()}
+    services = {"dead": service(), "alive": service(), "loud": service(timeout_sec=10)}
     with Scene(tmp_path, services, idle=["loud"]) as scene:
         chance, beater = random.Random(1), scene.beaters["dead"]
         real = {svc: beater.payloads[svc][-1] for svc in ("dead", "alive")}
-        client = beater.client
+        client = redis.Redis(HOST, scene.system.port)
         i = beats = junk = 0
 
         def flood() -> None:

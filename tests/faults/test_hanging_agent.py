@@ -13,7 +13,7 @@ import pytest
 
 from marketswarm.fleet.child import Child, Program
 from support.rig import AlertTail
-from support.scenes.faults import INTERVAL_SEC, NOISE_SEC, Scene, only, service
+from support.scenes.faults import NOISE_SEC, Scene, fits_beat, only, service
 from support.waiting import auntil
 
 WATCHDOG_SEC = 2.0
@@ -51,6 +51,7 @@ async def test_row_35_a_hung_agent_shows_its_stacks_ends_with_5_is_restarted_and
             await auntil(lambda: len(tail.seen) >= 3, 20, "beats")
             boot = tail.seen[-1][1]["boot"]
             assert child.pid is not None
+            await auntil(lambda: scene.roster().get("worker", {}).get("verdict") == "up", 15, "it to be up")
             hung_at = time.time()
             os.kill(child.pid, string)
             count = len(tail.seen)
@@ -73,9 +74,10 @@ async def test_row_35_a_hung_agent_shows_its_stacks_ends_with_5_is_restarted_and
             last = [beat for _, beat in tail.seen if beat["boot"] == boot][-1]
             first = next(beat for _, beat in tail.seen[count:] if beat["boot"] != boot)
             assert (miss["type"], ok["type"]) == ("heartbeat_miss", "heartbeat_ok")
-            assert (miss["reason"], miss["since"]) == ("silent", pytest.approx(last["ts"], abs=0.2))
-            assert ok["down_sec"] == pytest.approx(first["ts"] - last["ts"], abs=INTERVAL_SEC)
-            assert scene.alerts.of(svc="alpha") == []
+            assert miss["reason"] == "silent"
+            assert fits_beat(miss["since"], last["ts"])
+            assert ok["down_sec"] == pytest.approx(first["ts"] - last["ts"], abs=1.0)
+            assert scene.alarms(svc="alpha") == []
         finally:
             hurry = asyncio.Event()
             hurry.set()

@@ -4,11 +4,11 @@ import pytest
 
 from support.scenes.faults import (
     BUSES,
-    INTERVAL_SEC,
     NOISE_SEC,
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
+    fits_beat,
     only,
     rest,
     service,
@@ -28,7 +28,7 @@ def test_row_1_a_healer_that_was_away_for_ten_timeouts_misses_no_one_who_beats(t
             scene.heard_again(2, bus)
         scene.listen_for(6, *BUSES)
         assert scene.misses() == []
-        assert scene.alerts.of() == []
+        assert scene.alarms() == []
 
 
 @pytest.mark.parametrize("away_sec", [1.0, 4.0], ids=["shortly", "for long"])
@@ -48,11 +48,11 @@ def test_row_2_services_that_died_while_the_healer_was_away_are_missed_once_each
             assert miss["late_sec"] >= miss["timeout_sec"] == TIMEOUT_SEC
             assert (miss["reason"], miss["by"]) == ("silent", "healer")
             # without the key, the moment of its last beat is only as sure as the last save
-            witnessed = svc == "keyed" and back - last < 2 * TIMEOUT_SEC - INTERVAL_SEC
+            witnessed = svc == "keyed" and back - last < 2 * TIMEOUT_SEC - 1
             assert miss["since"] == pytest.approx(last, abs=0.5 if witnessed else 3)
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
         assert sorted(scene.misses()) == ["bare", "keyed"]
-        assert [event["type"] for event in scene.alerts.of()] == 2 * ["heartbeat_miss"]
+        assert [event["type"] for event in scene.alarms()] == 2 * ["heartbeat_miss"]
 
 
 def test_row_2_who_was_up_and_left_no_key_is_silent_though_its_first_silence_was_never_forgotten(tmp_path):
@@ -81,11 +81,11 @@ def test_row_3_a_healer_restarted_during_an_outage_tells_no_second_miss_and_the_
         assert scene.log("heartbeat_miss") == [miss]
         first = scene.beat_again("alpha", boot="new")
         ok = scene.alerts.wait("heartbeat_ok", "alpha", 1 + NOISE_SEC)
-        assert ok["down_sec"] == pytest.approx(first - last, abs=0.3)
-        assert ok["since"] == pytest.approx(last, abs=0.2)
+        assert ok["down_sec"] == pytest.approx(first - last, abs=1.0)
+        assert fits_beat(ok["since"], last)
         assert ok["age_sec"] < 0.5
         scene.listen_for(TIMEOUT_SEC)
-        told = [(event["type"], event["svc"]) for event in scene.alerts.of()]
+        told = [(event["type"], event["svc"]) for event in scene.alarms()]
         assert told == [("heartbeat_miss", "alpha"), ("heartbeat_ok", "alpha")]
 
 
@@ -98,15 +98,15 @@ def test_row_3_a_service_that_comes_back_while_the_healer_is_away_gets_its_one_o
         rest(TIMEOUT_SEC)
         scene["healer"].start()
         ok = scene.alerts.wait("heartbeat_ok", "alpha", 15)
-        assert ok["since"] == pytest.approx(last, abs=0.2)
+        assert fits_beat(ok["since"], last)
         scene.listen_for(2 * TIMEOUT_SEC)
-        assert len(scene.alerts.of()) == 2
+        assert len(scene.alarms()) == 2
 
 
 def test_row_4_a_healer_killed_again_and_again_before_its_warm_up_misses_the_dead_alone(
     tmp_path,
 ):
-    timeout_sec, warm_up_sec, run_sec, runs = 4.0, 3.0, 2.4, 6
+    timeout_sec, warm_up_sec, run_sec, runs = 4.0, 3.0, 2.4, 12
     services = {**MANY, "alpha": service(), "never": service()}
     env = {"HEALER_LEASE_SEC": "1"}
     with Scene(tmp_path, services, timeout_sec=timeout_sec, idle={"never"}, env=env) as scene:
@@ -114,11 +114,13 @@ def test_row_4_a_healer_killed_again_and_again_before_its_warm_up_misses_the_dea
         scene.stop_beating("alpha")
         listened = 0.0
         for run in range(2, runs + 2):
+            before = scene.proven()
             scene["healer"].start()
             scene.heard_again(run)
             rest(run_sec)
             scene["healer"].kill()
-            listened += scene.proven()
+            proven = scene.proven()
+            listened += proven if proven != before else 0.0  # else this run was killed before it saved
             if set(scene.misses()) == {"alpha", "never"}:
                 break
         # a run saves its clock once a second, so the last part of each is lost

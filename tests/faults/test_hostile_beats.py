@@ -5,13 +5,16 @@ import random
 import time
 
 import pytest
+import redis
 
 from marketswarm.beat import MalformedBeat, parse_beat
+from support.rig import HOST
 from support.scenes.faults import (
     NOISE_SEC,
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
+    fits_beat,
     instance,
     only,
     rest,
@@ -75,7 +78,7 @@ def test_row_15_ten_thousand_payloads_that_are_no_beats_are_counted_and_change_n
         accepted = [kind for kind in kinds if not isinstance(parse_beat(kind, "dead"), MalformedBeat)]
         assert accepted == []
         sent = [random.choice(kinds) for _ in range(COUNT)]
-        client = scene.beaters["dead"].client
+        client = redis.Redis(HOST, scene.system.port)
         for start in range(0, COUNT, CHUNK):  # over two timeouts: the silence shows in between
             pipe = client.pipeline(transaction=False)
             for payload in sent[start : start + CHUNK]:
@@ -84,12 +87,13 @@ def test_row_15_ten_thousand_payloads_that_are_no_beats_are_counted_and_change_n
             pipe.execute()
             rest(2 * TIMEOUT_SEC * CHUNK / COUNT)
         for svc in ("dead", "also_dead"):
+            scene.wait_logged("heartbeat_miss", svc, NOISE_SEC)
             miss = only(scene.log("heartbeat_miss", svc))
             assert miss["ts"] - last <= TIMEOUT_SEC + 1 + NOISE_SEC
-            assert miss["since"] == pytest.approx(last, abs=0.3)
+            assert fits_beat(miss["since"], last)
         scene.listen_for(TIMEOUT_SEC)
         assert sorted(scene.misses()) == ["also_dead", "dead"]
-        assert len(scene.alerts.of()) == 2  # no ok either
+        assert len(scene.alarms()) == 2  # no ok either
         healer = scene["healer"]
         until(lambda: sum(line["count"] for line in healer.logs("beat.malformed")) >= COUNT, 3, "all counted")
         said = healer.logs("beat.malformed")
@@ -112,13 +116,13 @@ def test_row_16_old_beats_of_a_dead_service_bring_it_no_life(tmp_path):
         until(replay, TIMEOUT_SEC + 1 + NOISE_SEC, "the miss")
         miss = only(scene.log("heartbeat_miss"))
         assert miss["late_sec"] >= TIMEOUT_SEC
-        assert miss["since"] == pytest.approx(last, abs=0.3)
+        assert fits_beat(miss["since"], last)
         ends_at = time.monotonic() + TIMEOUT_SEC
         until(lambda: replay() and time.monotonic() > ends_at, 5, "a while of replays")
-        assert [event["type"] for event in scene.alerts.of()] == ["heartbeat_miss"]
+        assert [event["type"] for event in scene.alarms()] == ["heartbeat_miss"]
         first = scene.beat_again("dead")  # the same boot goes on where it was
         assert scene.alerts.wait("heartbeat_ok", "dead", 2)["down_sec"] == pytest.approx(
-            first - last, abs=0.3
+            first - last, abs=1.0
         )
 
 
@@ -143,6 +147,6 @@ def test_row_16_old_beats_bring_no_life_to_a_dead_service_after_a_restart_of_the
         until(replay, 10, "the healer to remember")
         ends_at = time.monotonic() + TIMEOUT_SEC + WARM_UP_SEC
         until(lambda: replay() and time.monotonic() > ends_at, 10, "a while of replays")
-        assert [event["type"] for event in scene.alerts.of()] == ["heartbeat_miss"]
+        assert [event["type"] for event in scene.alarms()] == ["heartbeat_miss"]
         scene.beat_again("dead")
         scene.alerts.wait("heartbeat_ok", "dead", 2)

@@ -23,7 +23,7 @@ def topology(scene: Scene, svc: str) -> list[dict]:
 
 
 def test_row_17_one_of_two_instances_may_die_and_the_miss_comes_when_both_have(tmp_path):
-    with Scene(tmp_path, {"alpha": service(), "mesh": service()}, ("healer", "mesh")) as scene:
+    with Scene(tmp_path, {"alpha": service(), "mesh": service(timeout_sec=10)}, ("healer", "mesh")) as scene:
         second = instance("alpha", scene)
         beater = scene.beaters["alpha"]
         boots = {beater.boots["alpha"], beater.boots[second]}
@@ -45,7 +45,7 @@ def test_row_17_one_of_two_instances_may_die_and_the_miss_comes_when_both_have(t
 
 
 def test_row_18_a_stranger_is_told_once_by_mesh_and_never_by_the_healer(tmp_path):
-    with Scene(tmp_path, {"alpha": service(), "mesh": service()}, ("healer", "mesh")) as scene:
+    with Scene(tmp_path, {"alpha": service(), "mesh": service(timeout_sec=10)}, ("healer", "mesh")) as scene:
 
         def strangers() -> list[dict]:
             entries = scene.system.cmd("XRANGE", "mesh:events", "-", "+")
@@ -58,5 +58,5 @@ def test_row_18_a_stranger_is_told_once_by_mesh_and_never_by_the_healer(tmp_path
             rest(2 * TIMEOUT_SEC)
         scene.listen_for(2 * TIMEOUT_SEC)
         assert only(strangers())["svc"] == "nobody"
-        assert scene.alerts.of() == []
+        assert scene.alarms() == []
         assert scene.log(svc="nobody") == []

@@ -38,7 +38,7 @@ def test_rows_5_6_a_lost_bus_is_one_fact_told_over_the_other_and_no_service_is_m
         assert scene.tail(other).wait("bus_miss", bus, 1) == miss
         assert miss["late_sec"] >= miss["timeout_sec"] == BUS_TIMEOUT_SEC
         assert (miss["reason"], miss["by"]) == (REASONS[fault], "healer")
-        assert miss["since"] == pytest.approx(broken_at, abs=0.5)
+        assert broken_at - 1 <= miss["since"] <= broken_at + NOISE_SEC  # as in row 46
         scene.stop_beating("mortal")
         rest(max(0.0, begun + OUTAGE_SEC - time.monotonic()))
         back()
@@ -143,13 +143,21 @@ def test_a_verdict_whose_acknowledgement_is_lost_is_offered_again_and_told_once(
         assert len(scene.log("heartbeat_miss")) == 1
 
 
+def unwritten(scene: Scene, bus: str) -> int:
+    """How many bytes of its log a server has yet to write to the disk."""
+    return scene.server(bus).cmd("INFO", "persistence")["aof_buffer_length"]
+
+
 def test_row_37_buses_killed_while_they_write_keep_the_log_and_all_goes_on_by_itself(tmp_path):
     mortals = {f"d{n}": service(BUSES[n % 2]) for n in range(20)}
-    with Scene(tmp_path, {**SERVICES, **mortals, "rss_agg": service()}, ("healer", "rss_agg")) as scene:
+    with Scene(
+        tmp_path, {**SERVICES, **mortals, "rss_agg": service(timeout_sec=5)}, ("healer", "rss_agg")
+    ) as scene:
         scene.stop_beating(*mortals)
         for svc in mortals:
             scene.wait_logged("heartbeat_miss", svc, TIMEOUT_SEC + 1 + NOISE_SEC)
         rest(1.5)  # what is older than a second is on the disk
+        until(lambda: not any(unwritten(scene, bus) for bus in BUSES), 10, "all to be on the disk")
         before = scene.log("heartbeat_miss")
         for bus in BUSES:
             scene.server(bus).kill()

@@ -1,6 +1,8 @@
 """FAILURES rows 26, 30, 32, 33, 48 and more: what the notifier owes people, whatever happens to it."""
 
+import signal
 import statistics
+import threading
 import time
 
 import orjson
@@ -87,13 +89,15 @@ def test_row_30_a_notifier_killed_before_it_knew_that_it_was_heard_says_it_again
 
 
 class Slow(Receiver):
-    """One that takes its time with each answer; `asked` is how often it was."""
+    """One that answers once the notifier is being stopped; `asked` is how often it was."""
 
-    asked = 0
+    def __init__(self) -> None:
+        self.asked, self.stopping = 0, threading.Event()
+        super().__init__()
 
     def _answer(self, handler) -> None:
         self.asked += 1
-        time.sleep(0.25)
+        self.stopping.wait(10)
         super()._answer(handler)
 
 
@@ -103,11 +107,16 @@ def test_a_notifier_that_is_stopped_finishes_what_is_on_the_wire_and_says_nothin
             scene.write("heartbeat_miss", f"s{n}")
             until(lambda n=n: receiver.asked > n, START_SEC, "it on the wire")
             begun = time.monotonic()
-            assert scene.notifier.stop() == 0
+            scene.notifier.signal(signal.SIGTERM)
+            rest(0.05)
+            receiver.stopping.set()
+            assert scene.notifier.wait(6) == 0
             assert time.monotonic() - begun < 5
             for bus in BUSES:
                 assert scene.server(bus).cmd("GET", "notifier:lease") is None
+            receiver.stopping.clear()
             scene.notifier.start()
+        receiver.stopping.set()
         scene.ready()
         scene.settled()
         assert [event["svc"] for event in receiver.taken()] == ["s0", "s1", "s2"]
@@ -165,7 +174,7 @@ def test_row_48_an_outage_that_lasts_is_told_though_a_blip_before_it_began_a_rat
 
 
 def test_row_34_what_the_notifier_tells_the_sentinel_does_not_and_the_other_way_round(tmp_path, receiver):
-    env = {"SENTINEL_TIMEOUT_SEC": "1.5", "SENTINEL_DIRECT_SEC": "2", "WEBHOOK_URL": receiver.url}
+    env = {"SENTINEL_TIMEOUT_SEC": "1.5", "SENTINEL_DIRECT_SEC": "5", "WEBHOOK_URL": receiver.url}
     agents = ("healer", "sentinel", "notifier")
     services = {"sentinel": service()}
     with Notified(tmp_path, {}, agents, services=services, env=env, rate_limit_sec=0.0) as scene:
@@ -174,21 +183,25 @@ def test_row_34_what_the_notifier_tells_the_sentinel_does_not_and_the_other_way_
         miss = receiver.wait("healer_miss", "healer", 1.5 + 1 + NOISE_SEC)
         until(lambda: scene.told(miss["id"]), 2, "the record")
         assert scene.told(miss["id"])["by"] == "notifier"
-        scene["sentinel"].wait_log("direct.told_by_others", 3 + NOISE_SEC)
+        until(
+            lambda: miss["id"] in [each["id"] for each in scene["sentinel"].logs("direct.told_by_others")],
+            6 + NOISE_SEC,
+            "the sentinel to find the record",
+        )
         scene["healer"].start()
         receiver.wait("healer_ok", "healer", START_SEC)
         scene.settled()  # else it would say it again
         scene.notifier.kill()
         scene["healer"].kill()
         second = scene.wait_logged("healer_miss", "healer", 1.5 + 1 + NOISE_SEC, count=2)
-        until(lambda: scene.told(second["id"]), 2 + NOISE_SEC, "the record")
+        until(lambda: scene.told(second["id"]), 5 + NOISE_SEC, "the record")
         assert scene.told(second["id"])["by"] == "sentinel"
         scene.notifier.start()
         scene.settled(START_SEC)
         scene["healer"].start()
         ok = scene.wait_logged("healer_ok", "healer", START_SEC, count=3)
         until(lambda: scene.told(ok["id"]), 2 + NOISE_SEC, "the record")
-        rest(2.5)
+        rest(5.5)
         kinds = [event["type"] for event in receiver.taken("healer")]
         assert kinds == ["healer_miss", "healer_ok"] * 2
 
@@ -222,11 +235,9 @@ def test_two_notifiers_are_one_voice_and_the_second_takes_over_in_time(tmp_path,
         receiver.wait("heartbeat_miss", "s4", 5)
         scene.settled()
         scene.notifier.kill()
-        killed = time.monotonic()
         scene.write("heartbeat_miss", "alpha")
         receiver.wait("heartbeat_miss", "alpha", LEASE_SEC + 1 + NOISE_SEC)
         scene.settled()
-        assert time.monotonic() - killed < LEASE_SEC + 1 + NOISE_SEC
         scene.notifier.start()
         until(lambda: len(scene.notifier.logs("channels.named")) == 2, START_SEC, "the first one, again")
         rest(0.5)
@@ -463,10 +474,10 @@ def test_silences_are_heard_of_within_a_second_wherever_they_are_written(tmp_pat
         scene.write("heartbeat_miss", "beta")
         receiver.wait("heartbeat_miss", "beta", 3)
         scene.settled()
-        assert receiver.taken("alpha") == []
         scene.again()
         receiver.wait("heartbeat_miss", "alpha", START_SEC)  # at its end it is still down
-        assert time.time() >= silence["ends_at"]
+        told_at = [each.at for each in receiver.seen if "alpha" in str(each.data["events"])]
+        assert min(told_at) + time.time() - time.monotonic() >= silence["ends_at"] - 0.01
 
 
 def test_what_is_asked_is_done_once_and_answered_on_both_buses(tmp_path, receiver, other):

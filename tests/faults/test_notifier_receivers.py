@@ -48,8 +48,8 @@ def test_row_27_a_receiver_that_is_ill_gets_everything_once_after_growing_pauses
         assert [event["id"] for event in receiver.taken()] == [miss, later]
         times = [request.at for request in receiver.seen if request.id == miss]
         gaps = [b - a for a, b in pairwise(times)]
-        assert gaps[0] >= 0.7
-        assert all(b > 1.1 * a for a, b in pairwise(gaps)), gaps
+        assert all(gap >= 0.74 * 2**n for n, gap in enumerate(gaps)), gaps
+        assert gaps[-1] > 1.1 * gaps[0], gaps
         assert len(gaps) <= 4 + OUTAGE_SEC / 10
         late = OUTAGE_SEC >= 60
         assert [each.data["late"] for each in receiver.seen if each.status == 200] == [late] * 2
@@ -241,7 +241,7 @@ def test_row_47_a_message_that_a_receiver_always_fails_on_holds_up_no_other_and_
         for n in range(4):
             scene.write("heartbeat_miss", f"s{n}")
             receiver.wait("heartbeat_miss", f"s{n}", 3)
-        assert other.taken() == []
+        assert not other.taken() or time.monotonic() - written >= 9.0
         other.wait("heartbeat_miss", "alpha", 20)
         assert time.monotonic() - written >= 9.0
         receiver.wait("heartbeat_ok", "alpha", 20)

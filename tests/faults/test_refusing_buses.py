@@ -74,7 +74,7 @@ def refusal_of(way: type[ways.Refusal], server: Server) -> ways.Refusal:
 
 def scene_with_agent(folder: Path, bus: str) -> Scene:
     """The usual scene, and an agent that beats on the bus that is to refuse."""
-    return Scene(folder, {"rss_agg": service(bus), **SERVICES}, agents=(), idle=("rss_agg",))
+    return Scene(folder, {"rss_agg": service(bus, timeout_sec=10), **SERVICES}, agents=(), idle=("rss_agg",))
 
 
 def address(bus: str, url: str) -> dict[str, str]:
@@ -113,7 +113,9 @@ def test_rows_11_12_a_bus_that_refuses_is_one_fact_and_what_it_did_not_take_is_t
         for proc, before in lines.items():
             said = proc.logs()[before:]
             assert proc.running
-            assert len(said) <= LINES, f"{len(said)} lines in {REFUSED_SEC} s: {said}"
+            others = {line.get("reason") for line in said} - {None, "silent", way.reason}
+            # a busy machine may see a second reason on the way, once on each of two connections
+            assert len(said) <= LINES + 2 * len(others), f"{len(said)} lines in {REFUSED_SEC} s: {said}"
             same = Counter(
                 tuple(line.get(key) for key in ("event", "bus", "reason", "svc", "why")) for line in said
             )
@@ -135,7 +137,9 @@ def test_rows_11_12_a_bus_that_refuses_is_one_fact_and_what_it_did_not_take_is_t
         scene.listen_for(TIMEOUT_SEC, *BUSES)
         assert sorted(scene.misses()) == ["m0", "s0"]
         for each in BUSES:  # under one id on both, however late
-            until(lambda each=each: len(scene.log("bus_ok", bus, each)) == 1, 3, f"the ok on {each}")
+            until(
+                lambda each=each: len(scene.log("bus_ok", bus, each)) == 1, 3 + NOISE_SEC, f"the ok on {each}"
+            )
             assert [event for event in scene.log(bus=each) if event["type"].startswith("bus_")] == [miss, ok]
         secrets = (ways.PASSWORD, ways.OTHER_PASSWORD)
         assert not [each for each in secrets for proc in (healer, agent) if each in proc.text()]

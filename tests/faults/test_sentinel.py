@@ -6,7 +6,7 @@ import time
 import pytest
 
 from support.rig import AlertTail
-from support.scenes.faults import BUSES, NOISE_SEC, TIMEOUT_SEC, Proc, Scene, only, rest, service
+from support.scenes.faults import BUSES, NOISE_SEC, TIMEOUT_SEC, Proc, Scene, fits_beat, only, rest, service
 from support.waiting import until
 
 SENTINEL_SEC = 1.5
@@ -20,8 +20,8 @@ def missed(scene: Scene, reason: str = "silent") -> dict:
     assert miss["late_sec"] >= miss["timeout_sec"] == SENTINEL_SEC
     assert (miss["svc"], miss["reason"], miss["by"]) == ("healer", reason, "sentinel")
     for bus in BUSES:
-        assert scene.tail(bus).wait("healer_miss", "healer", 1) == miss
-        scene.wait_logged("healer_miss", "healer", 1, bus)
+        assert scene.tail(bus).wait("healer_miss", "healer", NOISE_SEC) == miss
+        scene.wait_logged("healer_miss", "healer", NOISE_SEC, bus)
         assert scene.log("healer_miss", bus=bus) == [miss]
     return miss
 
@@ -32,21 +32,24 @@ def test_row_24_a_healer_that_is_gone_is_told_by_the_sentinel_and_so_is_its_retu
         Scene(tmp_path, SERVICES, ("healer", "sentinel"), env=ENV) as scene,
         AlertTail(scene.system.url, "healer:heartbeat") as beats,
     ):
+        scene.wait_logged("healer_ok", "healer", 20)
         beats_until(beats, 2)
         getattr(scene["healer"], end)()
-        gone, last = time.time(), [b for _, b in beats.seen if b.get("status") != "stopping"][-1]
+        gone = time.time()
         miss = missed(scene, reason)
+        last = [b for _, b in beats.seen if b.get("status") != "stopping"][-1]
         assert miss["ts"] - gone <= SENTINEL_SEC + 1 + NOISE_SEC
-        assert miss["since"] == pytest.approx(last["ts"], abs=0.2)
+        assert fits_beat(miss["since"], last["ts"])
 
         scene["sentinel"].kill()  # whoever restarts meanwhile: one miss, one ok
         scene["sentinel"].start()
+        until(lambda: len(scene["sentinel"].logs("vigil.recalled")) > 1, 15, "it to recall")
         rest(SENTINEL_SEC + 1.5)
         count = len(beats.seen)
         scene["healer"].start()
         beats_until(beats, count + 1)
         ok = scene.alerts.wait("healer_ok", "healer", 2 + NOISE_SEC)
-        assert ok["down_sec"] == pytest.approx(beats.seen[count][1]["ts"] - last["ts"], abs=0.3)
+        assert ok["down_sec"] == pytest.approx(beats.seen[count][1]["ts"] - last["ts"], abs=1.0)
         scene.market_alerts.wait("healer_ok", "healer", 1)
         rest(SENTINEL_SEC)
         for bus in BUSES:
@@ -69,6 +72,7 @@ def test_row_25_a_healer_that_hangs_while_its_process_lives_is_told_by_the_senti
             beats_until(beats, 1)  # a healer that starts slowly would be missed before
             scene.start("sentinel")
             scene.all_up()
+            scene.wait_logged("healer_ok", "healer", 20)
             beats_until(beats, len(beats.seen) + 2)
             count = len(beats.seen)
             healer.signal(string)
@@ -86,12 +90,14 @@ def test_row_25_a_healer_that_hangs_while_its_process_lives_is_told_by_the_senti
 
 @pytest.mark.parametrize(("away", "back"), [("stop", "start"), ("freeze", "thaw")], ids=["stop", "freeze"])
 def test_row_24_a_sentinel_that_hears_nothing_at_all_says_nothing(tmp_path, away, back):
-    with Scene(tmp_path, SERVICES, ("healer", "sentinel"), env=ENV) as scene:
+    sentinel_sec = 3.0
+    env = {"SENTINEL_TIMEOUT_SEC": str(sentinel_sec)}
+    with Scene(tmp_path, SERVICES, ("healer", "sentinel"), env=env) as scene:
         getattr(scene.system, away)()
-        rest(3 * SENTINEL_SEC)
+        rest(2.5 * sentinel_sec)
         getattr(scene.system, back)()
         scene.wait_logged("bus_ok", "system-redis", 4 + NOISE_SEC, "market-redis")
-        scene.listen_for(SENTINEL_SEC + TIMEOUT_SEC)
+        scene.listen_for(sentinel_sec + TIMEOUT_SEC)
         for bus in BUSES:
             assert scene.log("healer_miss", bus=bus) == []
             # not what came before: on a busy machine its start may take it longer than its warm-up

@@ -35,5 +35,5 @@ def test_rows_8_9_a_stalled_healer_misses_the_dead_and_no_one_who_beat(tmp_path,
             assert last - stall_sec - 0.5 <= miss["since"] <= woken + 0.5
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC, *BUSES)
         assert sorted(scene.misses()) == ["early", "late"]
-        assert len(scene.alerts.of()) == 2
+        assert len(scene.alarms()) == 2
         assert only(scene["healer"].logs("agent.joined"))  # the same process, all along

@@ -30,9 +30,8 @@ def plant(scene: Scene, key: str, *names: str) -> None:
 
 
 def plant_type(scene: Scene, key: str) -> None:
-    """A value of a type that none of these keys has."""
-    scene.system.cmd("DEL", key)
-    scene.system.cmd("RPUSH", key, "-inf")
+    """A value of a type that none of these keys has; at once, since an agent may write the key meanwhile."""
+    scene.system.cmd("EVAL", "redis.call('DEL', KEYS[1]) redis.call('RPUSH', KEYS[1], '-inf')", 1, key)
 
 
 def unusable(scene: Scene, agent: str) -> set[str]:

@@ -15,13 +15,15 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 SEND_WITHIN_SEC = 1.0
+STALL_SEC = 0.5
 
 
 class Beater:
     """Services that do nothing but beat. Each can be stopped, resumed, or restarted under a new boot.
 
     `beats` holds, by service, when the bus took each beat (epoch seconds). A beat that the bus refuses is
-    lost, as an agent's is. `svc#2` is a second instance of `svc`.
+    lost, as an agent's is. `svc#2` is a second instance of `svc`. `stalls` holds from when to when (epoch
+    seconds) a beat was due that this thread did not get round to.
 
     `how` names the server's `url`, `interval_sec`, `timeout_sec`, and whether they leave `beat:<svc>` behind
     as a `witness`.
@@ -31,9 +33,11 @@ class Beater:
         self.how = dict(how)
         self.beats: dict[str, list[float]] = {}
         self.payloads: dict[str, list[bytes]] = {}
+        self.i: dict[str, int] = {}  # of the last that was sent
+        self.answered: dict[str, list[float]] = {}  # when the bus had taken each of `beats`, at the latest
         self.boots: dict[str, str] = {}
+        self.stalls: list[tuple[float, float]] = []
         self.nameless: set[str] = set()  # these have no boot
-        self._i: dict[str, int] = {}
         self._due: list[tuple[float, str]] = []
         self._silent: set[str] = set()
         self._lock = threading.Condition()
@@ -66,11 +70,12 @@ class Beater:
         """They begin, or begin anew: another boot, `i` from 1."""
         with self._lock:
             for name in names:
-                self.boots[name], self._i[name] = secrets.token_hex(4), 0
+                self.boots[name], self.i[name] = secrets.token_hex(4), 0
                 if name not in self.beats or name in self._silent:
                     heapq.heappush(self._due, (time.monotonic(), name))
                 self.beats.setdefault(name, [])
                 self.payloads.setdefault(name, [])
+                self.answered.setdefault(name, [])
                 self._silent.discard(name)
             self._lock.notify()
 
@@ -107,6 +112,8 @@ class Beater:
             while not self._closing:
                 now = time.monotonic()
                 due = []
+                if self._due and (late_sec := now - self._due[0][0]) > STALL_SEC:
+                    self.stalls.append((time.time() - late_sec, time.time()))
                 while self._due and self._due[0][0] <= now:
                     due.append(heapq.heappop(self._due)[1])
                 for name in due:
@@ -116,10 +123,10 @@ class Beater:
                 self._lock.wait(max(0.0, self._due[0][0] - time.monotonic()) if self._due else None)
 
     def _next(self, name: str, **more: str) -> bytes:
-        self._i[name] += 1
+        self.i[name] += 1
         found: dict[str, Any] = {
             "svc": name.partition("#")[0],
-            "i": self._i[name],
+            "i": self.i[name],
             "ts": round(time.time(), 3),
         }
         return orjson.dumps(found | ({} if name in self.nameless else {"boot": self.boots[name]}) | more)
@@ -138,6 +145,8 @@ class Beater:
             pipe.execute()
         except redis.RedisError:
             return
+        answered_at = time.time()
         for name in names:
             self.beats[name].append(now)
+            self.answered[name].append(answered_at)
             self.payloads[name].append(said[name])

@@ -252,6 +252,7 @@ class Server(Process):
             socket_timeout=within,
             socket_connect_timeout=within,
             retry=Retry(NoBackoff(), 0),  # else three of them, each as long
+            driver_info=None,  # else each client reads the version of its own package from the disk
         ) as client:
             return client.execute_command(*words)
 

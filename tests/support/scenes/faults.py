@@ -210,6 +210,24 @@ class Scene(Fleet):
         for bus in BUSES:
             until(lambda bus=bus: self.proven(bus) > 0, within, f"the clock of {bus} to run")
 
+    def alarms(self, **of: str) -> list[dict[str, Any]]:
+        """What was published, in order, but for gaps that are the beater's own (`is_of_a_stall`)."""
+        return [event for event in self.alerts.of(**of) if not self.is_of_a_stall(event)]
+
+    def is_of_a_stall(self, event: Mapping[str, Any]) -> bool:
+        """Return True for a gap of a service whose beater itself stood still for as long, at that time.
+
+        A machine may be that busy, and the healer is right to tell it.
+        """
+        beater = self.beaters.get(event["svc"])
+        if event["type"] != "heartbeat_gap" or event["restarted"] or beater is None:
+            return False
+        least = event["gap_sec"] - beater.how["interval_sec"] - 0.3
+        return any(
+            ended - begun >= least and begun <= event["ts"] and ended >= event["since"] - 0.5
+            for begun, ended in beater.stalls
+        )
+
     # -- how far the healer is
 
     def heard_again(self, count: int, bus: str = "system-redis", within: float = 10.0) -> float:
@@ -309,6 +327,14 @@ def stamp(line: Mapping[str, Any]) -> float:
     return datetime.fromisoformat(line["ts"]).timestamp()
 
 
+def fits_beat(at: float, sent_at: float) -> bool:
+    """Return True if a beat that was sent at `sent_at` may have been heard `at`.
+
+    The beat before it was earlier than that, and the end of a timeout is later.
+    """
+    return sent_at - 0.1 <= at <= sent_at + 1.0
+
+
 def only(found: list[Any]) -> Any:
     """The one there is."""
     assert len(found) == 1, f"not one but {len(found)}: {found}"
@@ -337,6 +363,7 @@ __all__ = [
     "Beater",
     "Proc",
     "Scene",
+    "fits_beat",
     "instance",
     "only",
     "rest",
