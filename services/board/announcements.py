@@ -97,7 +97,8 @@ class AnnouncementBoard:
             reason = f"bus {error.bus} does not take it: {error.reason}"
             raise RefusedError(503, reason, RETRY_SEC) from None
         await self.audit.end(act, AuditOutcome.DONE)
-        self._read_at = float("-inf")
+        async with self._reading:  # what is being read now may be from before
+            self._read_at = float("-inf")
 
 
 def choose_state(state: AnnouncementState | None, begins_at: float | None) -> AnnouncementState:
