@@ -8,6 +8,7 @@ from marketswarm.testing import MemoryBus
 from services.board import announcements as module
 from services.board.announcements import AnnouncementBoard
 from services.board.settings import PublicSettings
+from support.waiting import auntil
 
 
 class NoAudit:
@@ -37,8 +38,7 @@ async def test_what_is_published_while_the_list_is_read_is_there_with_the_next_l
     )
     client = SimpleNamespace(token=None, address="127.0.0.1")
     publishing = asyncio.create_task(board.publish(client, entry))
-    while not await bus.client.exists("board:announcements"):
-        await asyncio.sleep(0)
+    await auntil(lambda: bus.client.exists("board:announcements"))
     release.set()
     assert await looking == ()
     await publishing
