@@ -220,6 +220,19 @@ def bars_seen_key(bars: str, symbol: str, day: int) -> str:
     return f"{bars}:seen:{symbol}:{day}"
 
 
+# sources: what all instances share about each source.
+
+
+def source_account_key(account: str) -> str:
+    """Return the key of the requests that were lately sent to a source with one key."""
+    return f"sources:account:{account}"
+
+
+def source_breaker_key(source: str) -> str:
+    """Return the key of a source's circuit breaker."""
+    return f"sources:breaker:{source}"
+
+
 # vexy_ai: keys beside its stream of notes.
 
 

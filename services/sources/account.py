@@ -1,0 +1,94 @@
+"""Hold all instances together to what a source allows, and rest from one that fails. State is on the bus.
+
+`take_request.lua` and `breaker.lua` make each step one step on the bus, so no two processes overdraw together
+and a restart does not begin anew.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from marketswarm.bus import Bus
+from marketswarm.bus.scripts import Script
+from marketswarm.keys import source_account_key, source_breaker_key
+from services.sources.request import Key
+
+TAKE_REQUEST: Final = Script.beside("services.sources", "take_request.lua")
+BREAKER: Final = Script.beside("services.sources", "breaker.lua")
+OPEN_AFTER: Final = 3
+FIRST_PAUSE_SEC: Final = 10.0
+LONGEST_PAUSE_SEC: Final = 600.0
+TRIAL_SEC: Final = 30.0
+
+
+class BreakerState(StrEnum):
+    """Name the states of a source's breaker."""
+
+    CLOSED = "closed"  # the source is asked
+    OPEN = "open"  # it is not, for a pause
+    HALF_OPEN = "half_open"  # one instance tries it
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """Say whether a source may be asked now, and else after how many seconds, and why not."""
+
+    wait_sec: float = 0.0
+    why: str = ""
+
+    @property
+    def is_granted(self) -> bool:
+        """Whether the request may be sent."""
+        return not self.why
+
+
+def account_name(source: str, key: Key | None) -> str:
+    """Return the name of the account of a key: limits count for each key, and no key is in a name."""
+    if key is None:
+        return source
+    return f"{source}:{hashlib.sha256(key.key.encode()).hexdigest()[:12]}"
+
+
+class SourceAccount:
+    """Ask the bus whether a source may be asked. Each method raises BusError."""
+
+    def __init__(self, bus: Bus, source: str) -> None:
+        self._bus, self._source = bus, source
+
+    async def take_request(self, key: Key | None, windows: Sequence[tuple[int, int]]) -> Permission:
+        """Take a request out of what the limits allow; `windows` are seconds and requests."""
+        wait_sec = await self._use_account(key, 0, windows)
+        return Permission(wait_sec, "limited" if wait_sec else "")
+
+    async def block(self, key: Key | None, sec: float, windows: Sequence[tuple[int, int]]) -> None:
+        """Take no request for so many seconds, since the source asked for that."""
+        await self._use_account(key, sec, windows)
+
+    async def _use_account(
+        self, key: Key | None, block_sec: float, windows: Sequence[tuple[int, int]]
+    ) -> float:
+        """Run `take_request.lua`, and return the seconds to wait."""
+        name = source_account_key(account_name(self._source, key))
+        args = [round(1000 * block_sec), *(number for window in windows for number in window)]
+        return float(await self._bus.script(TAKE_REQUEST, [name], args)) / 1000
+
+    async def ask_breaker(self) -> Permission:
+        """Return whether the breaker lets a request pass; as a trial, if it is half open."""
+        state, wait_ms = await self._use_breaker("ask")
+        return Permission(wait_ms / 1000, "resting" if state is BreakerState.OPEN else "")
+
+    async def record_success(self) -> None:
+        """Close the breaker."""
+        await self._use_breaker("ok")
+
+    async def record_failure(self) -> BreakerState:
+        """Count a failure, and return the breaker's state."""
+        return (await self._use_breaker("fail"))[0]
+
+    async def _use_breaker(self, what: str) -> tuple[BreakerState, int]:
+        """Run `breaker.lua`, and return the state and the milliseconds to wait."""
+        limits = [OPEN_AFTER, *(round(1000 * sec) for sec in (FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC, TRIAL_SEC))]
+        state, wait_ms = await self._bus.script(BREAKER, [source_breaker_key(self._source)], [what, *limits])
+        return BreakerState(state.decode() if isinstance(state, bytes) else state), int(wait_ms)

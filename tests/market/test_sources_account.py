@@ -1,0 +1,137 @@
+"""What a source allows, on a real bus: no two processes overdraw it together, all rest together."""
+
+import asyncio
+import time
+
+import pytest
+
+from marketswarm.bus import Bus
+from marketswarm.keys import source_account_key, source_breaker_key
+from services.sources import account as module
+from services.sources.account import BreakerState, SourceAccount, account_name
+from services.sources.request import Key
+from support.waiting import auntil
+
+ONE, TWO = Key("one", "secret"), Key("two")
+
+
+@pytest.fixture
+async def account(bus):
+    return SourceAccount(bus, "kraken")
+
+
+async def test_no_more_requests_pass_than_the_narrowest_limit_allows(account, server):
+    taken = [await account.take_request(None, [(60, 3), (3600, 100)]) for _ in range(5)]
+    assert [permission.is_granted for permission in taken] == [True] * 3 + [False] * 2
+    assert [permission.why for permission in taken[2:]] == ["", "limited", "limited"]
+    # a window is kept in twenty slots: it is over a slot after its length
+    assert 0 < taken[3].wait_sec <= 63
+    assert 0 < server.cmd("PTTL", source_account_key("kraken")) <= 7_200_000
+
+
+async def test_processes_do_not_overdraw_together(account, server, bus):
+    others = [Bus("market-redis", server.url) for _ in range(4)]
+    try:
+        taken = await asyncio.gather(
+            *(
+                SourceAccount(each, "kraken").take_request(None, [(3600, 50)])
+                for each in (bus, *others)
+                for _ in range(40)
+            )
+        )
+    finally:
+        await asyncio.gather(*(each.aclose() for each in others))
+    assert sum(permission.is_granted for permission in taken) == 50
+
+
+async def test_a_window_that_is_over_lets_requests_pass_again_and_no_stretch_of_it_has_more(account):
+    granted = []
+
+    async def take():
+        begun = time.time()
+        if (await account.take_request(None, [(1, 5)])).is_granted:
+            granted.append((begun, time.time()))
+        return len(granted) >= 15
+
+    await auntil(take, 30)
+    for (begun, _), (_, ended) in zip(granted, granted[5:], strict=False):
+        assert ended - begun >= 1, "six requests within a second"
+
+
+async def test_the_wait_that_is_said_is_enough(account):
+    windows = [(1, 1)]
+    assert (await account.take_request(None, windows)).is_granted
+    wait_sec = (await account.take_request(None, windows)).wait_sec
+    assert 0 < wait_sec <= 1.1
+    await asyncio.sleep(wait_sec)
+    assert (await account.take_request(None, windows)).is_granted
+
+
+async def test_each_key_has_an_account_of_its_own_and_no_key_is_on_the_bus(account, server):
+    assert (await account.take_request(ONE, [(3600, 1)])).is_granted
+    assert not (await account.take_request(ONE, [(3600, 1)])).is_granted
+    assert (await account.take_request(TWO, [(3600, 1)])).is_granted
+    keys = server.cmd("KEYS", "*")
+    assert set(keys) == {source_account_key(account_name("kraken", key)) for key in (ONE, TWO)}
+    assert not any(word in key for key in keys for word in ("one", "two", "secret"))
+
+
+async def test_a_source_that_asks_for_a_pause_gets_it_from_all_and_the_longer_one_counts(account, server):
+    await account.block(None, 30.0, [(60, 100)])
+    await account.block(None, 5.0, [(60, 100)])
+    other = Bus("market-redis", server.url)
+    try:
+        permission = await SourceAccount(other, "kraken").take_request(None, [(60, 100)])
+    finally:
+        await other.aclose()
+    assert (permission.why, 25 < permission.wait_sec <= 30) == ("limited", True)
+
+
+async def test_a_source_without_limits_is_asked_at_any_time_but_in_a_pause_that_it_asked_for(account):
+    assert all([(await account.take_request(None, [])).is_granted for _ in range(20)])
+    await account.block(None, 30.0, [])
+    assert not (await account.take_request(None, [])).is_granted
+
+
+async def test_counts_of_a_clock_that_was_set_back_stop_nobody(account, server):
+    ahead = int(time.time() + 86_400) // 3  # slots of the 60 s window, of a day ahead
+    server.cmd("HSET", source_account_key("kraken"), f"60:{ahead}", "100")
+    assert (await account.take_request(None, [(60, 1)])).is_granted
+
+
+async def test_a_breaker_opens_after_failures_in_a_row_and_only_one_instance_tries(account, bus, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_PAUSE_SEC", 0.3)
+    other = SourceAccount(bus, "kraken")
+    assert [await account.record_failure() for _ in range(3)] == [
+        BreakerState.CLOSED,
+        BreakerState.CLOSED,
+        BreakerState.OPEN,
+    ]
+    resting = await other.ask_breaker()
+    assert (resting.why, 0 < resting.wait_sec <= 0.3) == ("resting", True)
+    await asyncio.sleep(resting.wait_sec + 0.01)
+    permissions = [await account.ask_breaker() for _ in range(3)]
+    assert [permission.is_granted for permission in permissions] == [True, False, False]
+    assert 0 < permissions[1].wait_sec <= module.TRIAL_SEC
+    await account.record_success()
+    assert all([(await other.ask_breaker()).is_granted for _ in range(3)])
+
+
+async def test_each_failed_trial_doubles_the_rest_up_to_the_longest(account, monkeypatch, server):
+    monkeypatch.setattr(module, "FIRST_PAUSE_SEC", 100.0)
+    monkeypatch.setattr(module, "LONGEST_PAUSE_SEC", 350.0)
+    for _ in range(3):
+        await account.record_failure()
+    waits = []
+    for _ in range(4):
+        waits.append(round((await account.ask_breaker()).wait_sec / 50))
+        await account.record_failure()
+    assert waits == [2, 4, 7, 7]
+    # it outlives a restart of everybody, and is forgotten in the end
+    assert 0 < server.cmd("PTTL", source_breaker_key("kraken")) <= 86_400_000
+
+
+async def test_a_success_forgets_the_failures_before_it(account):
+    for _ in range(4):
+        assert [await account.record_failure() for _ in range(2)] == [BreakerState.CLOSED] * 2
+        await account.record_success()

@@ -1,0 +1,125 @@
+"""Every source of the catalogue, held to a sample of each answer that it gives.
+
+The samples are of our own making, in the shape that the source's pages describe. `samples/<source>.toml` says
+what is asked, at which address, and what must come out of `samples/<source>.<endpoint>.<format>`.
+"""
+
+import tomllib
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from services.sources.catalog import FOLDER, load_catalog
+from services.sources.mapping import read_page
+from services.sources.records import Asset, Kind, Outcome
+from services.sources.request import Key, Question, make_request
+from services.sources.source import AuthPlace
+
+SAMPLES = Path(__file__).with_name("samples")
+CATALOG = load_catalog()
+ENDPOINTS = [(name, endpoint) for name, source in CATALOG.items() for endpoint in source.serves]
+KEY = Key("the-key", "the-secret")
+OTHER_SHAPES = (b"", b"null", b"[]", b"{}", b"<html>busy</html>", b"1", b'"x"', b"[[[]]]", b"\xff")
+
+
+@cache
+def expected(name):
+    return tomllib.loads((SAMPLES / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def question_of(source, endpoint, told):
+    start, end = (datetime.fromisoformat(told[at]).astimezone(UTC) for at in ("start", "end"))
+    return Question(
+        told["symbol"],
+        Asset(told["asset"]),
+        source.serves[endpoint].kind,
+        start,
+        end,
+        told.get("timeframe", ""),
+    )
+
+
+def as_told(record):
+    """A record as the samples' files write it: times as text, and without what is None."""
+    told = {}
+    for name in record.__slots__:
+        value = getattr(record, name)
+        if value is not None:
+            told[name] = (
+                datetime.fromtimestamp(value / 1000, UTC).isoformat().replace("+00:00", "Z")
+                if name.endswith("_ms")
+                else value
+            )
+    return told
+
+
+@pytest.mark.parametrize(("name", "endpoint"), ENDPOINTS)
+def test_a_sample_of_each_answer_is_read_whole_and_right(name, endpoint):
+    source, told = CATALOG[name], expected(name)[endpoint]
+    body = (SAMPLES / f"{name}.{endpoint}.{source.serves[endpoint].format}").read_bytes()
+    page = read_page(source, source.serves[endpoint], question_of(source, endpoint, told), body)
+    assert (page.outcome, page.misfits) == (Outcome.OK, ()), page.reason
+    assert (len(page.records), page.missing) == (told["records"], told.get("missing", 0))
+    assert as_told(page.records[0]) == told["first"]
+    assert as_told(page.records[-1]) == told["last"]
+    assert page.next_page == told.get("next_page")
+
+
+@pytest.mark.parametrize(("name", "endpoint"), ENDPOINTS)
+def test_the_address_is_as_documented_and_the_key_is_only_in_what_is_sent(name, endpoint):
+    source, told = CATALOG[name], expected(name)[endpoint]
+    request = make_request(source, source.serves[endpoint], question_of(source, endpoint, told))
+    assert request.describe() == told["url"]
+    sent = request.with_key(source, KEY)
+    assert "the-key" not in repr(request) + request.describe()
+    assert (sent == request) == (source.auth.place is AuthPlace.NONE)
+    assert all("\x00" not in text for text in (sent.url, *(part for pair in sent.params for part in pair)))
+
+
+@pytest.mark.parametrize(
+    ("name", "endpoint", "sign"),
+    [
+        (name, endpoint, sign)
+        for name, endpoint in ENDPOINTS
+        for sign in expected(name)[endpoint].get("signs", {})
+    ],
+)
+def test_an_answer_that_is_none_says_which_it_is(name, endpoint, sign):
+    source, told = CATALOG[name], expected(name)[endpoint]
+    body = told["signs"][sign].encode()
+    page = read_page(source, source.serves[endpoint], question_of(source, endpoint, told), body)
+    assert (page.outcome.value, page.records) == (sign, ())
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_each_sign_of_a_file_has_a_sample(name):
+    for endpoint, rules in CATALOG[name].serves.items():
+        signs = {sign for sign in ("limited", "failed", "empty") if getattr(rules.signs, sign)}
+        assert signs <= set(expected(name)[endpoint].get("signs", {})), endpoint
+
+
+@pytest.mark.parametrize(("name", "endpoint"), ENDPOINTS)
+def test_a_document_of_another_shape_is_no_records_and_no_error(name, endpoint):
+    source = CATALOG[name]
+    question = question_of(source, endpoint, expected(name)[endpoint])
+    for body in OTHER_SHAPES:
+        page = read_page(source, source.serves[endpoint], question, body)
+        assert page.outcome in (Outcome.FAILED, Outcome.EMPTY), body
+        assert page.records == (), body
+
+
+def test_there_are_files_of_many_sources_over_all_classes():
+    assert {
+        asset for source in CATALOG.values() for rules in source.serves.values() for asset in rules.assets
+    } == set(Asset)
+    assert {rules.kind for source in CATALOG.values() for rules in source.serves.values()} == set(Kind)
+
+
+def test_no_sample_is_left_of_a_source_that_is_gone():
+    wanted = {f"{name}.toml" for name in CATALOG} | {
+        f"{name}.{endpoint}.{CATALOG[name].serves[endpoint].format}" for name, endpoint in ENDPOINTS
+    }
+    assert {path.name for path in SAMPLES.iterdir()} == wanted
+    assert FOLDER.is_dir()
