@@ -93,6 +93,10 @@ BREACHES = [
     ("healer.watch", "from sentinel.watch import Watch", "another agent"),
     ("services.mesh", "from services.rss_agg import feeds", "another agent"),
     ("services.mesh.loop", "from ..rss_agg import feeds", "another agent"),
+    ("services.mesh.loop", "from marketswarm.cli import output", "marketswarm.__main__ only"),
+    ("services.mesh.loop", "import typer", "typer, which is known in"),
+    ("healer.loop.commands", "import typer", "typer, which is known in"),
+    ("services.mesh.commands", "from services.rss_agg import feeds", "another agent"),
     ("services.mesh", "from services import rss_agg", "another agent"),
     ("healer.watch", "from marketswarm.cli import main", "only"),
     ("healer.watch", "import marketswarm.testing", "for tests only"),
@@ -148,6 +152,7 @@ RIGHT = [
         "import re\nfrom urllib.parse import urlsplit\nfrom collections.abc import Mapping",
     ),
     ("marketswarm.truth", "from marketswarm.truth.models import Truth"),
+    ("services.mesh.commands", "import typer\nfrom marketswarm.cli import output"),
     ("marketswarm.cli.up", "import signal\nfrom marketswarm.fleet import up\nprint('ready')"),
     (
         "healer.watch",

@@ -1,6 +1,6 @@
-"""Write docs/truth-reference.md from the models of the truth, and docs/commands.md from the command line.
+"""Write the pages of docs/ that are made: every key of the truth, every command, every source of the market.
 
-    .venv/bin/python tools/reference.py             writes both pages
+    .venv/bin/python tools/reference.py             writes the pages
     .venv/bin/python tools/reference.py --check     ends with code 1 if a page is not current
 
 A model describes each of its keys in a docstring below it. `Default: …` in there replaces the default of the
@@ -34,6 +34,9 @@ sys.path.insert(0, str(ROOT))
 from marketswarm.agent import service_config  # noqa: E402 - the product is found by the line above
 from marketswarm.cli.app import load_all_commands  # noqa: E402
 from marketswarm.truth import Truth  # noqa: E402
+from services.sources.catalog import load_catalog  # noqa: E402
+from services.sources.records import TIMEFRAME_SEC, Asset  # noqa: E402
+from services.sources.source import Source  # noqa: E402
 
 HIDDEN: Final = frozenset({("Heartbeat", "said")})
 """Fields of the models that no document may set."""
@@ -100,6 +103,44 @@ def render_commands_page() -> str:
             lines.append(f"## {panel}\n")
         lines += [_render_command(name, command, "###" if panel else "##") for name, command in commands]
     return "\n".join(lines)
+
+
+def render_sources_page() -> str:
+    """Return the page of the sources of the market, a table for each asset class."""
+    catalog = load_catalog()
+    lines = [_SOURCES_HEAD.format(count=len(catalog))]
+    for asset in Asset:
+        having = [each for each in catalog.values() if _find_kinds(each, asset)]
+        lines += [f"## {asset.value.capitalize()}", "", _SOURCES_COLUMNS]
+        lines += [_render_source(each, asset) for each in having]
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _find_kinds(source: Source, asset: Asset) -> list[str]:
+    """Return what a source serves of a class: kinds, and of bars their timeframes."""
+    found: dict[str, dict[str, None]] = {}
+    for endpoint in source.serves.values():
+        if asset in endpoint.assets:
+            found.setdefault(endpoint.kind.value, {}).update(dict.fromkeys(endpoint.timeframes))
+    return [
+        f"{kind} {' '.join(sorted(of, key=list(TIMEFRAME_SEC).index))}".strip() for kind, of in found.items()
+    ]
+
+
+def _render_source(source: Source, asset: Asset) -> str:
+    """Return the row of a source."""
+    key = f"`{source.auth.env}`" + (", optional" if source.auth.optional else "") if source.auth.env else ""
+    pages = ", ".join(f"[{number}]({page})" for number, page in enumerate(source.docs, 1))
+    cells = (
+        f"`{source.name}`",
+        source.title,
+        "; ".join(_find_kinds(source, asset)),
+        key,
+        source.tried,
+        pages,
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def get_field(model: type, name: str) -> FieldInfo:
@@ -431,9 +472,23 @@ In the folder where a fleet runs, commands find its buses by themselves. Elsewhe
 where a command has codes of its own, it says so.
 """
 
+_SOURCES_HEAD: Final = f"""\
+# The catalogue of sources
+
+{_MADE_BY.format(what="the files in services/sources/catalog")}
+
+The {{count}} sources that have a file, by what they have: [sources of the market](sources.md) tells how to
+try one and how to add one. `tried` is when the real source was asked last by somebody with this file; the
+last column has the pages by which it was mapped.
+"""
+_SOURCES_COLUMNS: Final = """\
+| source | what it is | serves | key | tried | mapped by |
+| --- | --- | --- | --- | --- | --- |"""
+
 PAGES: Final = {
     ROOT / "docs" / "truth-reference.md": render_truth_page,
     ROOT / "docs" / "commands.md": render_commands_page,
+    ROOT / "docs" / "services" / "sources-catalog.md": render_sources_page,
 }
 
 

@@ -26,6 +26,7 @@ _RUN: Final = "Run a fleet"
 _WATCH: Final = "See how it is"
 _CONFIGURE: Final = "Configure it"
 _NOTIFY: Final = "Notifications"
+_MARKET: Final = "The market's sources"
 _BEAT: Final = "Beats from scripts"
 _SETTINGS: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"]}
 
@@ -34,7 +35,8 @@ _SETTINGS: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"]}
 class CommandEntry:
     """Describe one command for the list of commands, and name its function.
 
-    `function` is `module.name` below `marketswarm.cli`; the function's docstring is the help of the command.
+    `function` is `module.name` below `marketswarm.cli`, or `module:name` of a service, which no module here
+    imports; the function's docstring is the help of the command.
     """
 
     name: str
@@ -121,6 +123,21 @@ COMMANDS: Final = (
     CommandEntry("token list", _CONFIGURE, "token.list_", "Show the tokens and the keys for pings."),
     CommandEntry("token rotate", _CONFIGURE, "token.rotate", "Replace the secret of a token or a key."),
     CommandEntry("token revoke", _CONFIGURE, "token.revoke", "Revoke a token or a key for pings."),
+    CommandEntry(
+        "source list",
+        _MARKET,
+        "services.sources.commands:list_",
+        "List the market's sources: what each serves, and whether its key is set.",
+    ),
+    CommandEntry(
+        "source show", _MARKET, "services.sources.commands:show", "Show what the catalogue says of a source."
+    ),
+    CommandEntry(
+        "source try",
+        _MARKET,
+        "services.sources.commands:try_",
+        "Ask the real source, and show what came and what did not fit.",
+    ),
     CommandEntry("beat", _BEAT, "beat.beat", "Send one beat for a service, or one after the other."),
     CommandEntry(
         "exec", _BEAT, "exec.execute", "Run a command, beat for it while it runs, end with its exit code."
@@ -163,6 +180,9 @@ EXAMPLES: Final = {
     "token list": "marketswarm token list",
     "token rotate": "marketswarm token rotate 1f0c3a9e",
     "token revoke": "marketswarm token revoke 1f0c3a9e",
+    "source list": "marketswarm source list",
+    "source show": "marketswarm source show kraken",
+    "source try": "marketswarm source try kraken BTC/USD",
     "beat": "marketswarm beat backup --every 10s",
     "exec": "marketswarm exec --svc backup -- ./backup.sh --full",
 }
@@ -229,8 +249,7 @@ class LazyGroup(TyperGroup):
 
 def load_command(entry: CommandEntry) -> Any:
     """Import the module of a command and return the command with its arguments and options."""
-    module, name = entry.function.split(".")
-    function = getattr(import_module(f"marketswarm.cli.{module}"), name)
+    function = _find_function(entry)
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     settings = dict(_SETTINGS)
     if entry.name == "exec":  # what follows the command's name belongs to the command
@@ -243,6 +262,24 @@ def load_command(entry: CommandEntry) -> Any:
         epilog=f"Example: {EXAMPLES[entry.name]}",
     )(_end_quietly_on_error(function))
     return typer.main.get_command(single)
+
+
+def _find_function(entry: CommandEntry) -> Any:
+    """Import and return the function of a command.
+
+    Raises:
+        Exit: code 2, when it is a service's, and what the services work with is not installed.
+    """
+    module, is_of_service, name = entry.function.partition(":")
+    if not is_of_service:
+        module, name = entry.function.split(".")
+        return getattr(import_module(f"marketswarm.cli.{module}"), name)
+    try:
+        return getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        needed = "pip install 'marketswarm[services]'"
+        text = f"`{entry.name}` needs {error.name}, which is not installed: {needed}"
+        raise Exit(Code.CONFIGURATION, text) from None
 
 
 @cache

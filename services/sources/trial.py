@@ -1,0 +1,91 @@
+"""Make the question with which a person tries a source: which symbol, and how far back. Pure."""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Final
+
+from services.sources.records import TIMEFRAME_SEC, Asset, Kind
+from services.sources.request import Question
+from services.sources.source import OPTION, PAIR, Endpoint, Source
+
+EXAMPLES: Final[Mapping[Asset, tuple[str, ...]]] = {
+    Asset.STOCKS: ("AAPL",),
+    Asset.FOREX: ("EUR/USD", "USD/EUR"),
+    Asset.CRYPTO: ("BTC/USD", "BTC/USDT"),
+    Asset.COMMODITIES: ("GC", "CL", "XAU/USD"),
+    Asset.VOLATILITY: ("VIX",),
+}
+"""Symbols that a source is tried with where its file names none."""
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
+_COINS: Final = frozenset(
+    {"BTC", "ETH", "SOL", "XRP", "ADA", "LTC", "BCH", "DOT", "BNB", "TRX", "XLM", "UNI"}
+)
+_BARS: Final = 100
+"""About how many bars are asked for."""
+_SPAN: Final[Mapping[Kind, timedelta]] = {
+    Kind.QUOTES: timedelta(days=1),
+    Kind.OBSERVATIONS: timedelta(days=730),
+}
+_CLOSED_FOR: Final = timedelta(days=5)
+"""How long a market may be closed at a stretch; there is something from before that."""
+
+
+def find_assets(source: Source, symbol: str) -> tuple[Asset, ...]:
+    """Return the asset classes that a symbol may be of: those that name it, else by how it is spelled."""
+    named = {
+        asset
+        for endpoint in source.serves.values()
+        for asset in endpoint.assets
+        if symbol in source.symbol_rule(endpoint, asset).names
+    }
+    if named:
+        return tuple(asset for asset in Asset if asset in named)
+    if OPTION.fullmatch(symbol):
+        return (Asset.OPTIONS,)
+    pair = PAIR.fullmatch(symbol)
+    if pair is None:
+        return (Asset.STOCKS, Asset.COMMODITIES, Asset.VOLATILITY, Asset.ECONOMIC)
+    is_money = all(_CURRENCY.fullmatch(part) and part not in _COINS for part in pair.groups())
+    return (Asset.FOREX, Asset.COMMODITIES) if is_money else (Asset.CRYPTO,)
+
+
+def make_questions(
+    source: Source, symbol: str | None, timeframe: str | None, now: datetime
+) -> Iterator[tuple[str, Question]]:
+    """Yield the name of each endpoint that can be asked, and one question to it.
+
+    Each question is about `symbol`, or about one that the source knows, and small enough for one request. An
+    endpoint that has only options is left out unless a symbol is given: they end.
+    """
+    for name, endpoint in source.serves.items():
+        wanted = timeframe or next(iter(endpoint.timeframes), "")
+        if endpoint.timeframes and wanted not in endpoint.timeframes:
+            continue
+        for asset in endpoint.assets if symbol is None else find_assets(source, symbol):
+            if asset not in endpoint.assets:
+                continue
+            chosen = _find_example(source, endpoint, asset) if symbol is None else symbol
+            if chosen is not None and source.symbol_rule(endpoint, asset).spell(chosen) is not None:
+                span = find_span(endpoint, wanted)
+                tf = wanted if endpoint.timeframes else ""
+                yield name, Question(chosen, asset, endpoint.kind, now - span, now, tf)
+                break
+
+
+def find_span(endpoint: Endpoint, timeframe: str) -> timedelta:
+    """Return how far back one small question goes that one request answers."""
+    spans = [
+        _SPAN.get(endpoint.kind) or max(_BARS * timedelta(seconds=TIMEFRAME_SEC[timeframe]), _CLOSED_FOR)
+    ]
+    if endpoint.limit is not None and timeframe:
+        spans.append(endpoint.limit * timedelta(seconds=TIMEFRAME_SEC[timeframe]))
+    spans += [timedelta(days=days) for days in (endpoint.max_days, endpoint.history_days) if days is not None]
+    return min(spans)
+
+
+def _find_example(source: Source, endpoint: Endpoint, asset: Asset) -> str | None:
+    """Return a symbol of an asset class that an endpoint has; None if none is known."""
+    rule = source.symbol_rule(endpoint, asset)
+    known = (*EXAMPLES.get(asset, ()), *rule.names)
+    return next((symbol for symbol in known if rule.spell(symbol) is not None), None)

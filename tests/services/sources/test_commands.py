@@ -1,0 +1,113 @@
+"""`marketswarm source …` as a user runs it, at a stand-in that answers as Kraken and FRED document it."""
+
+import time
+
+import orjson
+import pytest
+
+from support.rig.receiver import Answer, Receiver
+from support.rig.shell import Shell
+
+pytestmark = pytest.mark.live
+
+
+def kraken(request):
+    """Answer as Kraken does: with the bars of the last ten minutes, or the ticker."""
+    now = int(time.time()) // 60 * 60
+    bars = [[now - 60 * n, "1", "3", "0.5", "2", "1.5", "10", 4] for n in range(10, 0, -1)]
+    ticker = {"a": ["2.1", "1", "1"], "b": ["1.9", "1", "1"], "c": ["2", "1"], "v": ["5", "9"]}
+    found = {"XXBTZUSD": bars, "last": now} if "/OHLC" in request.path else {"XXBTZUSD": ticker}
+    return Answer(200, {}, orjson.dumps({"error": [], "result": found}))
+
+
+@pytest.fixture
+def site():
+    with Receiver() as site:
+        site.choose = kraken
+        yield site
+
+
+@pytest.fixture
+def shell(tmp_path):
+    return Shell(tmp_path)
+
+
+def base(site):
+    return "--base-url", f"http://127.0.0.1:{site.port}/"
+
+
+def test_a_source_that_answers_as_its_file_says_is_tried_with_code_0(shell, site):
+    ended = shell("source", "try", "kraken", "BTC/USD", *base(site))
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    lines = ended.stdout.splitlines()
+    assert lines[0] == "✓ bars: bars of BTC/USD in 1m: ok, 10 records"
+    assert lines[1].startswith("    asked https://api.kraken.com/0/public/OHLC?pair=XBTUSD&interval=1: 200, ")
+    assert "open 1 high 3 low 0.5 close 2 volume 10" in lines[2]
+    assert any(line.startswith("✓ quote: quotes of BTC/USD: ok, 1 records") for line in lines)
+
+
+def test_what_does_not_fit_is_shown_with_code_1_and_the_answer_on_request(shell, site):
+    site.choose, bars = None, [[1, "x", "3", "0.5", "2", "1.5", "10", 4]]
+    site.always = Answer(200, {}, orjson.dumps({"error": [], "result": {"XXBTZUSD": bars, "last": 1}}))
+    ended = shell("source", "try", "kraken", "--only", "bars", "--raw", *base(site))
+    assert ended.returncode == 1
+    assert "✗ bars: bars of BTC/USD in 1m: failed, no row fits" in ended.stdout
+    assert '"XXBTZUSD":[[1,"x"' in ended.stdout
+    told = orjson.loads(shell("source", "try", "kraken", "--only", "bars", "--json", *base(site)).stdout)
+    assert [(each["endpoint"], each["outcome"]) for each in told] == [("bars", "failed")]
+
+
+def test_a_key_is_needed_where_the_file_says_so_and_never_shown(shell, site):
+    ended = shell("source", "try", "fred", *base(site))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "marketswarm: fred needs a key: put it into FRED_API_KEY\n"
+    shell.env["FRED_API_KEY"] = "s3cret-key"
+    site.choose = None
+    site.always = Answer(400, {}, b'{"error_message": "The api_key s3cret-key is not registered"}')
+    ended = shell("source", "try", "fred", "US.CPI", "--raw", *base(site))
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert "The api_key KEY is not registered" in ended.stdout
+    assert "s3cret-key" not in ended.stdout
+    assert "api_key=s3cret-key" in site.seen[-1].path
+
+
+def test_a_file_of_ones_own_is_tried_as_those_of_the_catalogue(shell, site, tmp_path):
+    (tmp_path / "mine.toml").write_text(
+        """\
+name = "mine"
+title = "A source of mine"
+docs = ["https://example.org/api"]
+base_url = "https://api.example.org"
+
+[serves.rates]
+kind = "observations"
+assets = ["economic"]
+path = "/rates/{symbol}"
+
+[serves.rates.fields]
+start = { path = "day", format = "%d.%m.%Y" }
+value = { path = "rate" }
+""",
+        encoding="utf-8",
+    )
+    site.choose, site.always = None, Answer(200, {}, b'[{"day": "20.11.2026", "rate": "1.25"}]')
+    ended = shell("source", "try", "mine.toml", "EU.RATE", *base(site))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "first 2026-11-20 00:00:00 value 1.25" in ended.stdout
+    (tmp_path / "mine.toml").write_text("name = 'mine'\n", encoding="utf-8")
+    ended = shell("source", "show", "mine.toml")
+    assert ended.returncode == 2
+    assert "mine.toml: title: Field required" in ended.stderr
+
+
+def test_the_catalogue_is_listed_and_each_source_shown(shell):
+    listed = orjson.loads(shell("source", "list", "--json").stdout)
+    assert {"kraken", "fred", "massive"} <= {each["name"] for each in listed}
+    assert len(shell("source", "list").stdout.splitlines()) > 50
+    shown = shell("source", "show", "kraken")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "  mapped by https://" in shown.stdout
+    assert "  limits: 1 a second" in shown.stdout
+    ended = shell("source", "show", "krakn")
+    assert (ended.returncode, ended.stderr) == (2, "marketswarm: there is no source krakn; is it kraken?\n")
+    assert shell("source", "try", "kraken", "US.CPI").returncode == 2

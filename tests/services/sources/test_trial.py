@@ -1,0 +1,57 @@
+"""With which questions a source is tried."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from services.sources.catalog import shipped_catalog
+from services.sources.records import Asset, Kind
+from services.sources.request import make_request, split_question
+from services.sources.trial import find_assets, make_questions
+
+CATALOG = shipped_catalog()
+NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_each_source_can_be_tried_without_a_symbol_by_one_request_for_each_question(name):
+    source = CATALOG[name]
+    questions = dict(make_questions(source, None, None, NOW))
+    options_alone = {name for name, rules in source.serves.items() if set(rules.assets) == {Asset.OPTIONS}}
+    assert set(source.serves) - options_alone <= set(questions)
+    for endpoint, question in questions.items():
+        rules = source.serves[endpoint]
+        parts = list(split_question(rules, question, NOW))
+        assert len(parts) == (1 if not rules.by_year else len({part.start.year for part in parts}))
+        make_request(source, rules, parts[0])
+
+
+def test_a_symbol_and_a_timeframe_choose_what_is_asked():
+    asked = [*make_questions(CATALOG["yahoo"], "EUR/USD", "1d", NOW)]
+    assert [(name, question.asset, question.timeframe) for name, question in asked] == [
+        ("day_bars", Asset.FOREX, "1d"),
+        ("quote", Asset.FOREX, ""),
+    ]
+    assert asked[0][1].end - asked[0][1].start == timedelta(days=100)
+    assert [*make_questions(CATALOG["fred"], "US.NOTHING", None, NOW)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol", "asset"),
+    [
+        ("yahoo", "AAPL", Asset.STOCKS),
+        ("yahoo", "EUR/USD", Asset.FOREX),
+        ("yahoo", "BTC/USD", Asset.CRYPTO),
+        ("yahoo", "VIX", Asset.VOLATILITY),
+        ("yahoo", "GC", Asset.COMMODITIES),
+        ("fred", "US.CPI", Asset.ECONOMIC),
+        ("fred", "EUR/USD", Asset.FOREX),
+        ("kraken", "SOL/USDT", Asset.CRYPTO),
+        ("massive", "SPY270115C00600000", Asset.OPTIONS),
+    ],
+)
+def test_the_class_of_a_symbol_is_told_by_the_file_or_by_its_spelling(name, symbol, asset):
+    assert find_assets(CATALOG[name], symbol)[0] is asset
+    kinds = {question.kind for _, question in make_questions(CATALOG[name], symbol, None, NOW)}
+    assert kinds <= set(Kind)
+    assert kinds
