@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 
 import orjson
 import pytest
 
 from marketswarm.agent import LeaseHeld, LeaseLost, agent
+from marketswarm.agent import lease as module
 from marketswarm.agent.lease import Lease
 from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBuses
@@ -57,9 +59,9 @@ def other(system, name="nightly", life_sec=5.0):
 
 
 async def test_a_block_has_its_lease_and_gives_it_back(me, system):
-    async with me.lease("nightly", life_sec=1.5) as lease:
+    async with me.lease("nightly", life_sec=3.0) as lease:
         assert (lease.name, lease.held) == ("nightly", True)
-        await asyncio.sleep(2)
+        await asyncio.sleep(3.5)
         assert not await other(system).acquire()
         first = lease.epoch
     assert not lease.held
@@ -131,11 +133,18 @@ async def test_while_the_bus_is_away_it_waits_and_the_beats_say_for_what(me, sys
     system.connected = True
 
 
-async def under_a_lease(me, body, life_sec=1.5):
+@pytest.fixture
+def often_renewed(monkeypatch):
+    """Find a loss soon, in a life that is long enough for a busy machine."""
+    monkeypatch.setattr(module, "RENEWALS", 30)
+
+
+async def under_a_lease(me, body, life_sec=5.0):
     async with me.lease("nightly", life_sec=life_sec):
         await body()
 
 
+@pytest.mark.usefixtures("often_renewed")
 async def test_a_lost_lease_cancels_the_block_and_says_so_in_its_place(me, system):
     ended = []
 
@@ -153,6 +162,7 @@ async def test_a_lost_lease_cancels_the_block_and_says_so_in_its_place(me, syste
     await asyncio.sleep(0)  # and nothing of it is left
 
 
+@pytest.mark.usefixtures("often_renewed")
 async def test_what_another_one_took_is_not_given_back(me, system):
     async def body():
         await system.client.delete("lease:nightly")
@@ -170,10 +180,11 @@ async def test_a_bus_that_stays_away_costs_the_lease_at_the_end_of_its_life(me, 
         await asyncio.sleep(10)
 
     with pytest.raises(LeaseLost, match="system-redis refused"):
-        await under_a_lease(me, body)
+        await under_a_lease(me, body, life_sec=3.0)
     system.connected = True
 
 
+@pytest.mark.usefixtures("often_renewed")
 async def test_a_block_that_swallows_its_cancellation_is_not_told_that_all_was_well(me, system):
     async def body():
         await system.client.delete("lease:nightly")
@@ -208,7 +219,7 @@ async def test_a_cancellation_of_somebody_else_stays_one_and_the_lease_is_free(m
     entered = asyncio.Event()
 
     async def work():
-        async with me.lease("nightly", life_sec=0.3):
+        async with me.lease("nightly", life_sec=1.5):
             entered.set()
             await asyncio.sleep(10)
 
@@ -216,7 +227,7 @@ async def test_a_cancellation_of_somebody_else_stays_one_and_the_lease_is_free(m
     await entered.wait()
     if lost:  # both at once, and the loop stands still until both are due
         await system.client.delete("lease:nightly")
-        await asyncio.sleep(0.05)
+        time.sleep(0.6)  # noqa: ASYNC251 - as said
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -153,8 +153,8 @@ async def test_two_share_all_keys_between_them_and_who_leaves_hands_over_at_once
 
 
 async def test_who_is_gone_without_a_word_is_no_member_when_its_life_is_over(buses, system):
-    await system.client.zadd("members:mine", {"dead": await now_ms(system) + 1500})
     async with instance(buses) as me:
+        await system.client.zadd("members:mine", {"dead": await now_ms(system) + 1500})
         share = me.share()
         assert await share.known()
         assert "dead" in share.members

@@ -108,8 +108,9 @@ async def test_a_redirect_is_not_followed(chat):
 
 async def test_a_receiver_that_hangs_costs_its_time_and_no_more(chat):
     with Receiver(Answer(hang=True)) as receiver:
+        channel = chat(receiver.url)
         begun = time.monotonic()
-        error = await refused(chat(receiver.url))
+        error = await refused(channel)
         assert (error.reason, error.is_permanent) == ("timeout", False)
         assert WITHIN_SEC - 0.1 <= time.monotonic() - begun < WITHIN_SEC + 2
 

@@ -140,9 +140,12 @@ async def test_one_that_takes_too_long_is_ended_with_all_that_it_started(tmp_pat
     line = script(
         tmp_path, f"sleep 60 & echo $! >{pids}.new; echo $$ >>{pids}.new; mv {pids}.new {pids}; wait\n"
     )
-    begun = time.monotonic()
-    assert await refused(line, within_sec=1.5) == ("timeout", False)
-    assert time.monotonic() - begun < 10
+    for within_sec in (1.5, 6.0, 20.0):  # a busy machine takes long to start it
+        begun = time.monotonic()
+        assert await refused(line, within_sec=within_sec) == ("timeout", False)
+        assert time.monotonic() - begun < within_sec + 8.5
+        if pids.exists():
+            break
     of_it = [int(pid) for pid in pids.read_text().split()]
     assert len(of_it) == 2
     await auntil(lambda: not any(map(alive, of_it)), 5, "its end")

@@ -2,6 +2,7 @@
 
 import functools
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
@@ -176,7 +177,7 @@ class Machine(RuleBasedStateMachine):
         self.fleet.add(svc)
 
 
-TestMachine = Machine.TestCase
+TestMachine = pytest.mark.timeout(400)(Machine.TestCase)  # its 7 s of work have taken 70 on a busy machine
 TestMachine.settings = settings(stateful_step_count=30)
 
 

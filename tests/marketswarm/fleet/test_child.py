@@ -174,10 +174,11 @@ async def test_a_supervisor_that_is_cancelled_takes_its_child_along(make):
     scene.child.start()
     task = asyncio.create_task(scene.child.supervise())
     await scene.ready()
-    pid = scene.child.pid
+    pid, process = scene.child.pid, scene.child._process  # noqa: SLF001 - the child forgets it
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await auntil(lambda: not alive(pid), 3)
+    await auntil(lambda: process.get_returncode() is not None, 3)  # else the next test has its warning
 
 
 @pytest.mark.parametrize(

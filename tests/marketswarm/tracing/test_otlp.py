@@ -32,6 +32,12 @@ def library_logger(monkeypatch):
     monkeypatch.setattr(library, "propagate", True)
 
 
+@pytest.fixture(autouse=True)
+def time_to_close(monkeypatch):
+    """Have each tracer export all that is left, on however slow a machine."""
+    monkeypatch.setattr(otlp, "CLOSE_WITHIN_SEC", 15.0)
+
+
 def exported(collector, *steps, **settings):
     """The spans of some steps, once the tracer has closed."""
     with closing(OtlpTracer(f"{collector.endpoint}{PATH}", "healer", "b00t", **settings)) as tracer:
