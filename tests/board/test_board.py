@@ -5,6 +5,7 @@ import re
 import socket
 import time
 
+import httpx
 import pytest
 
 from support.scenes.board import BEATS, TRUTH, open_board
@@ -108,9 +109,7 @@ def test_open_streams_do_not_hold_up_its_end(board):
         streams = [ends.enter_context(board.follow()) for _ in range(20)]
         for stream in streams:
             stream.wait("reset")
-        begun = time.monotonic()
-        assert board.fleet["board"].stop() == 0
-        assert time.monotonic() - begun < 2
+        assert board.fleet["board"].stop(within=2) == 0
         until(lambda: all(stream.ended_at for stream in streams), 2)
     assert not board.fleet["board"].logs("library.message")
 
@@ -143,9 +142,10 @@ def test_a_client_that_sends_nothing_or_too_slowly_is_closed(board):
         silent.settimeout(20)
         with socket.create_connection(("127.0.0.1", board.port), 5) as slow:
             slow.settimeout(0.5)
+            slow.sendall(b"GET / HTTP/1.1\r\n")
             with contextlib.suppress(OSError):
                 while time.monotonic() - begun < 20:
-                    slow.sendall(b"GET / HTTP/1.1\r\n" if time.monotonic() - begun < 0.5 else b"X: y\r\n")
+                    slow.sendall(b"X: y\r\n")
                     with contextlib.suppress(TimeoutError):
                         if not slow.recv(100):
                             break
@@ -170,10 +170,11 @@ def test_the_past_of_a_service_is_shown_and_outlives_a_board_that_is_killed(boar
         spans = board.get("/api/v1/services/shop").json()["recent"]
         return [span["starts_at"] for span in spans if span["state"] == "down"]
 
+    stopped_at = time.time()
     board.beater.stop("shop")
     until(lambda: board.state("shop") == "down", 10)
     begun = until(downs, 10)
-    assert abs(begun[0] - time.time()) < 10
+    assert abs(begun[0] - stopped_at) < 5
     board.beater.resume("shop")
     until(lambda: board.state("shop") == "up", 10)
     board.fleet["board"].kill()
@@ -204,7 +205,13 @@ def test_a_reseed_changes_how_many_browsers_may_follow(board):
         second.wait("reset")
         board.fleet.seed({"services": services})
         first.wait("delta")
-        until(lambda: board.get("/api/v1/stream").status_code == 503, 10)
+        until(lambda: ask_for_stream(board) == 503, 10)
+
+
+def ask_for_stream(board):
+    """Return the status of one more stream, and end it."""
+    with httpx.stream("GET", f"{board.url}/api/v1/stream", timeout=10) as answer:
+        return answer.status_code
 
 
 @pytest.mark.parametrize(
@@ -236,15 +243,12 @@ def test_a_browser_that_reads_nothing_is_given_up_and_the_others_go_on(board):
         slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         slow.settimeout(5)
         slow.connect(("127.0.0.1", board.port))
-        for _ in range(400):  # answers that nobody reads
-            try:
-                slow.sendall(b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            except OSError:  # the buffers are full: it waits for the reader
-                break
         begun = time.monotonic()
+        for _ in range(14):  # more than the buffers take, and fewer than the requests that may wait
+            slow.sendall(b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert board.get("/healthz").status_code == 200
         until(lambda: is_reset(slow), 20, "the slow connection to be given up")
-        assert time.monotonic() - begun < 18
+        assert 5 < time.monotonic() - begun < 18
     assert board.state("shop") == "up"
 
 

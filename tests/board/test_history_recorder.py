@@ -376,9 +376,11 @@ async def test_a_recorder_goes_on_when_its_server_is_back(tmp_path):
             await bus.aclose()
 
 
-async def test_a_recorder_that_ends_writes_how_long_the_healer_was_there(bus, server):
+async def test_a_recorder_that_ends_writes_how_long_the_healer_was_there(bus, server, monkeypatch):
+    monkeypatch.setattr(recorder_module, "END_SEC", 20.0)
     began = await begin_long_ago(bus, server, 3) - HOUR_SEC
     set_beat(server, 100_000, started=began, age_sec=100)
+    set_at = time.time()
     recorder = make_recorder(bus)
     running = asyncio.create_task(recorder.run())
 
@@ -386,13 +388,13 @@ async def test_a_recorder_that_ends_writes_how_long_the_healer_was_there(bus, se
         return (await read_history(bus, int(time.time()))).history.listening.heard
 
     await wait_for(is_heard)
-    begun = recorder.history.listening.until
     set_beat(server, 100_010, started=began)
+    begun, passed = recorder.history.listening.until, time.time() - set_at
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
     stored = await read_history(bus, int(time.time()))
-    assert stored.history.listening.until == pytest.approx(begun + 100, abs=5)
+    assert stored.history.listening.until == pytest.approx(begun + 100 + passed, abs=5)
 
 
 async def test_it_counts_what_it_recorded_and_knows_how_far_behind_it_is(bus, server):

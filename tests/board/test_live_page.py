@@ -70,12 +70,17 @@ def test_a_lost_bus_and_a_note_are_shown(site: BoardSite, new_tab: Tabs):
     expect(page.locator("#notes")).to_have_text("bus market-redis does not answer: refused")
 
 
+def counted_from(sec: int) -> re.Pattern[str]:
+    """Return what matches so many seconds, or up to 14 more: a text may pass before it is looked at."""
+    return re.compile(rf"^({'|'.join(str(each) for each in range(sec, sec + 15))}) s$")
+
+
 def test_silence_counts_on_and_a_beat_begins_it_anew(site: BoardSite, new_tab: Tabs):
     page = new_tab().open(site.url)
     site.change("mesh", last_beat_at=site.now() - 40)
-    expect(row(page, "mesh").locator(".si")).to_have_text("42 s", timeout=5000)
+    expect(row(page, "mesh").locator(".si")).to_have_text(counted_from(42), timeout=5000)
     site.change("mesh", last_beat_at=site.now())
-    expect(row(page, "mesh").locator(".si")).to_have_text("0 s")
+    expect(row(page, "mesh").locator(".si")).to_have_text(re.compile(r"^\d s$"))
 
 
 def test_the_focus_stays_where_it_is_when_rows_move(site: BoardSite, new_tab: Tabs):
@@ -92,7 +97,8 @@ def test_the_focus_stays_where_it_is_when_rows_move(site: BoardSite, new_tab: Ta
 def test_a_page_that_lost_its_server_says_so_and_catches_up(site: BoardSite, new_tab: Tabs, path: str):
     page = new_tab().open(site.url + path)
     site.stop()
-    expect(page.get_by_role("status").first).to_contain_text("The board does not answer", timeout=1500)
+    # by its own clock the page would miss it after 5 s at the earliest: the lost connection tells
+    expect(page.get_by_role("status").first).to_contain_text("The board does not answer", timeout=4000)
     expect(page.locator("body")).to_have_class("stale")
     site.change("mesh", state=ServiceState.DOWN, since=site.now() - 31)
     site.start()
@@ -158,4 +164,4 @@ def test_a_service_page_follows_its_service(site: BoardSite, new_tab: Tabs):
     page = new_tab().open(f"{site.url}/services/mesh")
     site.change("mesh", state=ServiceState.DOWN, since=site.now() - 31, last_beat_at=site.now() - 31)
     expect(page.locator("main .head")).to_contain_text("silent since")
-    expect(page.locator("[data-silence]")).to_have_text("33 s", timeout=5000)
+    expect(page.locator("[data-silence]")).to_have_text(counted_from(33), timeout=5000)

@@ -72,7 +72,8 @@ def test_a_board_that_is_killed_is_missed_at_once_and_its_successor_is_followed(
     tab = new_tab()
     page = tab.open(board.url)
     board.fleet["board"].kill()
-    expect(page.get_by_role("status").first).to_contain_text("The board does not answer", timeout=2000)
+    # by its own clock the page would miss it after 5 s at the earliest: the lost connection tells
+    expect(page.get_by_role("status").first).to_contain_text("The board does not answer", timeout=4000)
     board.beater.stop("web")
     board.fleet.start("board")
     page.wait_for_selector("body.live", timeout=30_000)
@@ -85,7 +86,7 @@ def test_offline_and_back_shows_what_happened_meanwhile(board: BoardFleet, new_t
     tab = new_tab()
     page = tab.open(board.url)
     tab.context.set_offline(True)
-    expect(page.get_by_role("status").first).to_contain_text("offline", timeout=2000)
+    expect(page.get_by_role("status").first).to_contain_text("offline")
     board.beater.stop("web")
     until(lambda: board.state("web") == "down", 15, "web to be down")
     expect(row(page, "web")).to_contain_text("up")

@@ -91,7 +91,8 @@ class Load:
 
     def is_away(self, moment: float) -> bool:
         """Return True if the page could not show what happened then, in epoch seconds, at once."""
-        return self.killed_at is not None and self.killed_at - 1 <= moment <= (self.back_at or moment)
+        # what happened shortly before may have died with the board
+        return self.killed_at is not None and self.killed_at - 3 <= moment <= (self.back_at or moment)
 
     def delays(self) -> list[float]:
         """Seconds from an event until a follower had it; without those that came after the board was away."""
@@ -193,6 +194,8 @@ def run_load(plan: Plan, folder: Path, say: Callable[[str], None]) -> Load:
         until(lambda: page.evaluate(ARE_UP, names), 30, "all services to be up")
         load.followers = ends.enter_context(Followers(url, plan.browsers))
         until(lambda: load.followers and load.followers.are_connected, 30, "all browsers to follow")
+        for each in load.followers.seen:
+            each.alerts.clear()  # of the time before all followed
         page.evaluate(WATCH)
         say(f"{plan.browsers} browsers follow {plan.services} services for {plan.seconds:.0f} s")
         before = len(fleet.alerts.of())

@@ -6,7 +6,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from services.board.server import WHOLE_ANSWER, GuardedProtocol
+from services.board.server import MAX_PIPELINED, WHOLE_ANSWER, GuardedProtocol
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n"
 GET, POST = (
@@ -26,6 +26,8 @@ class Wire:
 
     def close(self):
         self.is_closed = True
+
+    abort = close
 
     def is_closing(self):
         return self.is_closed
@@ -130,6 +132,15 @@ async def test_an_answer_is_one_write_with_the_headers_of_the_server(
 async def test_requests_that_came_at_once_are_answered_one_after_another(connection):
     await connection.take(POST + GET + POST)
     assert connection.wire.writes == [HEAD + b"date: today\r\n\r\nOK"] * 3
+
+
+async def test_a_client_with_too_many_requests_before_the_first_answer_is_cut(connection):
+    connection.may_answer.clear()
+    await connection.take(GET * (1 + MAX_PIPELINED))
+    assert not connection.wire.is_closed
+    await connection.take(GET)
+    assert connection.wire.is_closed
+    assert connection.wire.writes == []
 
 
 async def test_a_client_that_is_gone_gets_nothing(connection):

@@ -107,12 +107,12 @@ class BoardSite:
 
     def stop(self) -> None:
         """Ends all streams and closes the port."""
-        for each in self._queues:
+        server, self._server = self._server, None  # first of all: from here on no stream begins
+        for each in list(self._queues):
             each.put(None)
-        if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
-            self._server = None
+        if server is not None:
+            server.shutdown()
+            server.server_close()
 
     def _send(self, wire: bytes) -> None:
         if not self.is_silent:
@@ -198,6 +198,8 @@ class BoardSite:
         self.may_begin.wait()
         mine.put(b"event: reset\ndata: {}\n\n")
         self._queues.append(mine)
+        if self.is_stopped:  # `stop` may have looked just before
+            mine.put(None)
         try:
             while (wire := mine.get()) is not None:
                 request.wfile.write(wire)
