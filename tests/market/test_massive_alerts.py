@@ -176,9 +176,17 @@ async def test_a_bus_that_hangs_and_does_later_what_it_was_asked_repeats_nothing
     async with running(server, "a") as [one]:
         one.see("shop", None)
         await one.settled()
-        one.bus.timeout_sec = 0.2
-        server.freeze()
-        one.see("shop", "refused", "refused")
+        one.bus.within_sec = 0.2
+        script, asked = one.bus.script, []
+
+        async def freeze_under_the_first(*args, **more):
+            if not asked:
+                server.freeze()  # the request reaches its socket, and is done once it thaws
+            asked.append(args)
+            return await script(*args, **more)
+
+        one.bus.script = freeze_under_the_first
+        one.see("shop", "refused", "refused", None, None)
         await auntil(lambda: one.alerts.bus_error == "timeout", 10)
         await asyncio.sleep(1.0)  # so that it is asked again and again
         server.thaw()

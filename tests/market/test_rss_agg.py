@@ -3,6 +3,7 @@
 import re
 import time
 import urllib.request
+from datetime import datetime
 
 import pytest
 
@@ -28,7 +29,7 @@ def scene(tmp_path):
 
 
 def truth(endpoints, key="rss:items", **settings):
-    wishes = {"poll_sec": 0.2, "timeout_sec": 1, "host_spacing_sec": 0, **settings}
+    wishes = {"poll_sec": 0.2, "timeout_sec": 5, "host_spacing_sec": 0, **settings}
     return {
         "services": {
             "rss_agg": {
@@ -96,8 +97,9 @@ def test_a_feed_keeps_its_items_under_another_name_and_at_another_address(scene,
     scene.module("services.rss_agg")
     until(lambda: len(items(scene)) == 2, 20)
     seed(scene.buses, truth([{"url": site.url("/a"), "name": "renamed"}]), 2)
+    scene.wait_beat(svc="rss_agg", rev=2)
     seen = len(site.of("/a"))
-    until(lambda: len(site.of("/a")) > seen + 1, 20)
+    until(lambda: len(site.of("/a")) > seen + 2, 20)
     seed(scene.buses, truth([{"url": site.url("/c"), "name": "renamed"}]), 3)
     until(lambda: len(items(scene)) == 3, 20)
     scene.wait_beat(svc="rss_agg", detail="1 moved: renamed")
@@ -187,11 +189,13 @@ def test_a_host_is_asked_a_few_at_once_with_a_pause_and_left_alone_when_it_says_
 def test_a_thousand_new_feeds_are_no_burst(scene, site):
     feeds = [endpoint(site, f"f{n}", every_sec=3600) for n in range(1000)]
     seed(scene.buses, truth(feeds, host_at_once=100, at_once=100), 1)
-    scene.module("services.rss_agg")
-    until(lambda: len(site.visits) >= 50, 30)
-    ats = [visit.at for visit in site.visits]
-    assert ats[49] - ats[0] >= 49 / 20 * 0.6  # 20 a second; the first may be late on a busy machine
-    assert len({visit.path for visit in site.visits}) == len(ats)
+    agent = scene.module("services.rss_agg")
+    until(lambda: len(site.visits) >= 100, 30)
+    joined_at = datetime.fromisoformat(agent.wait_log("agent.joined")["ts"]).timestamp()
+    began = joined_at - (time.time() - time.monotonic())
+    visits = list(site.visits)
+    assert sorted(visit.at for visit in visits)[99] - began >= 99 / 20 - 0.01  # 20 a second
+    assert len({visit.path for visit in visits}) == len(visits)
 
 
 BOMB = (
@@ -205,7 +209,7 @@ HOSTILE = {
     "inside": (to("http://127.0.0.2/"), "inside_address"),
     "binary": (bytes(range(256)) * 100, "not_a_feed"),
     "bomb": (BOMB, "entities"),
-    "deep": (b"<a>" * 50_000, "not_a_feed"),
+    "deep": (b"<a>" * 10_000, "not_a_feed"),
 }
 
 
@@ -227,9 +231,9 @@ def test_hostile_feeds_harm_nobody(scene, site):
 
 
 def test_a_slow_feed_holds_up_neither_the_beats_nor_the_other_feeds(scene, site):
-    site.pages |= {"/slow": drip, "/a": rss(1)}
+    site.pages |= {"/slow": lambda handler: drip(handler, 40), "/a": rss(1)}
     endpoints = [endpoint(site, "slow"), endpoint(site, "a")]
-    seed(scene.buses, truth(endpoints, timeout_sec=8), 1)
+    seed(scene.buses, truth(endpoints, timeout_sec=30), 1)
     # reading the certificates alone can take a busy machine over a second
     scene.module("services.rss_agg", WATCHDOG_SEC="2.5")
     until(lambda: len(site.of("/a")) >= 5, 20)

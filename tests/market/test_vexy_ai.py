@@ -182,7 +182,7 @@ def test_a_bus_that_is_away_stops_no_work_on_another(scene, away):
 
 
 def test_what_a_full_bus_does_not_take_is_noted_once_there_is_room(scene):
-    seed(scene.buses, truth(claim_sec=0.1, tries=1), 1)
+    seed(scene.buses, truth(claim_sec=0.1, tries=1, digest_sec=86_400), 1)
     agent = scene.module("services.vexy_ai")
     add(scene, "first")
     until(lambda: notes(scene) and not pending(scene), 20)
@@ -220,7 +220,8 @@ def test_its_section_may_change_while_it_works(scene):
     add(scene, "b", title="ACME and BETA rise", key="more:items")
     until(lambda: notes(scene) == ["a", "b"], 20)
     assert time.monotonic() - began < 10
-    assert [orjson.loads(each["tickers"]) for each in entries(scene.market)] == [["ACME"], ["ACME", "BETA"]]
+    noted = [each for each in entries(scene.market) if each["kind"] == "note"]
+    assert [orjson.loads(each["tickers"]) for each in noted] == [["ACME"], ["ACME", "BETA"]]
     seed(scene.buses, truth(symbols={"beta": []}), 3)  # no ticker: refused, and the last one stays
     scene.wait_beat(svc="vexy_ai", rev=3, status="degraded")
     add(scene, "c", title="BETA alone", key="more:items")

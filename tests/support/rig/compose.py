@@ -169,7 +169,7 @@ class Project:
     def compose(self, *words: str, within: float = 90.0, feed: str = "") -> str:
         return self.run("docker", "compose", *words, within=within, feed=feed).stdout
 
-    def script(self, text: str, within: float = 90.0) -> str:
+    def script(self, text: str, within: float = 240.0) -> str:
         """Run commands of a page in bash, with this fleet's ports and network; return their output."""
         return self.run("bash", "-euo", "pipefail", "-c", self.here(text), within=within).stdout
 

@@ -83,6 +83,7 @@ class SmallMarket:
         self._serving = threading.Thread(target=self._web.serve_forever, args=(0.02,), daemon=True)
         self._server: Server
         self._making: asyncio.Task[None] | None = None
+        self._made_until = self._sent_until = 0  # the last minutes that `run` made, and sent to subscribers
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -131,6 +132,7 @@ class SmallMarket:
         """Make bars from now on, each when its minute is over."""
 
         async def begin() -> None:
+            self._made_until = self._sent_until = self.last_minute()
             self._making = asyncio.create_task(self._make_bars())
 
         self.do(begin())
@@ -142,8 +144,19 @@ class SmallMarket:
             while self._making is not None and not self._making.done():
                 self._making.cancel()  # again: one that comes while a client is sent to may get lost
                 await asyncio.wait([self._making], timeout=0.5)
+            await self._send_due()
 
         self.do(end())
+
+    def catch_up(self) -> None:
+        """Make the bars of all minutes that are over, as who asks by REST finds them."""
+
+        async def make() -> None:
+            if self._making is not None and not self._making.done():
+                self._make_due()
+
+        if self._making is not None:
+            self.do(make())
 
     def make(self, sym: str, start: int, *, tell: bool = True) -> None:
         """Make this bar; tell it to who wants it, or to nobody."""
@@ -182,18 +195,31 @@ class SmallMarket:
         await self._server.wait_closed()
 
     async def _make_bars(self) -> None:
-        done = self.last_minute()
         while True:
             await asyncio.sleep(MINUTE / 1000 / self.clock.speed / 4)
-            while done < self.last_minute():
-                done += MINUTE
-                for sym in self.made:
-                    await self._make(sym, done, tell=True)
+            self._make_due()
+            await self._send_due()
+
+    def _make_due(self) -> None:
+        while self._made_until < self.last_minute():
+            self._made_until += MINUTE
+            for made in self.made.values():
+                made.append(self._made_until)
+
+    async def _send_due(self) -> None:
+        while self._sent_until < self._made_until:
+            for sym in self.made:
+                await self._send_bar(sym, self._sent_until + MINUTE)
+            self._sent_until += MINUTE
 
     async def _make(self, sym: str, start: int, tell: bool) -> None:
         self.made[sym].append(start)
+        if tell:
+            await self._send_bar(sym, start)
+
+    async def _send_bar(self, sym: str, start: int) -> None:
         for each, wanted in list(self._open.items()):
-            if tell and sym in wanted:
+            if sym in wanted:
                 with contextlib.suppress(ConnectionClosed):
                     await asyncio.wait_for(each.send(orjson.dumps([told(sym, start)]).decode()), 1)
 
@@ -280,6 +306,7 @@ class _Web(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         market = cast("_WebServer", self.server).market
+        market.catch_up()
         market.asked_at.append(time.monotonic())
         market.requests.append((self.path, dict(self.headers.items())))
         if market.answers:

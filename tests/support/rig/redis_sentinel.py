@@ -55,6 +55,7 @@ class Guarded:
         self.counts = replicas, sentinels
         pairs = (line.split(" ", 1) for line in SERVER_CONF.splitlines())
         self.config = {name.replace("-", "_"): value for name, value in pairs}
+        self.config["repl_diskless_sync_delay"] = "0"  # else each first copy waits 5 s for more replicas
         self.servers: list[Server] = []
         self.wires: list[TcpProxy] = []
         self.sentinels: list[RedisSentinel] = []
