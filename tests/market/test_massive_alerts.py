@@ -9,7 +9,9 @@ import pytest
 
 from healer.probe_alert import parse_probe_alert
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.keys import MASSIVE_ALERTS, MASSIVE_ROSTER
+from marketswarm.seeding.functions import load_functions
 from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.state import Thresholds
 from support.rig import Server
@@ -174,6 +176,7 @@ async def test_what_happens_while_the_bus_is_away_is_told_later_in_order(server)
 
 async def test_a_bus_that_hangs_and_does_later_what_it_was_asked_repeats_nothing(server):
     async with running(server, "a") as [one]:
+        await load_functions(one.bus, load_all_scripts())  # else the first request only asks for the function
         one.see("shop", None)
         await one.settled()
         one.bus.within_sec = 0.2
