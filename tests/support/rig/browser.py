@@ -57,7 +57,7 @@ class Tab:
         if message.type == "error" and "net::" not in message.text:
             self.errors.append(message.text)
 
-    def open(self, url: str, *, live: bool = True, within_sec: float = 20) -> Page:
+    def open(self, url: str, *, live: bool = True, within_sec: float = 60) -> Page:
         """Goes there, and waits until the page follows the fleet."""
         self.page.goto(url)
         if live:
