@@ -35,8 +35,8 @@ from marketswarm.agent import service_config  # noqa: E402 - the product is foun
 from marketswarm.cli.app import load_all_commands  # noqa: E402
 from marketswarm.truth import Truth  # noqa: E402
 from services.sources.catalog import load_catalog  # noqa: E402
-from services.sources.records import TIMEFRAME_SEC, Asset  # noqa: E402
-from services.sources.source import Source  # noqa: E402
+from services.sources.records import TIMEFRAME_SEC, AssetClass  # noqa: E402
+from services.sources.source import MarketSource  # noqa: E402
 
 HIDDEN: Final = frozenset({("Heartbeat", "said")})
 """Fields of the models that no document may set."""
@@ -109,7 +109,7 @@ def render_sources_page() -> str:
     """Return the page of the sources of the market, a table for each asset class."""
     catalog = load_catalog()
     lines = [_SOURCES_HEAD.format(count=len(catalog))]
-    for asset in Asset:
+    for asset in AssetClass:
         having = [each for each in catalog.values() if _find_kinds(each, asset)]
         lines += [f"## {asset.value.capitalize()}", "", _SOURCES_COLUMNS]
         lines += [_render_source(each, asset) for each in having]
@@ -117,7 +117,7 @@ def render_sources_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _find_kinds(source: Source, asset: Asset) -> list[str]:
+def _find_kinds(source: MarketSource, asset: AssetClass) -> list[str]:
     """Return what a source serves of a class: kinds, and of bars their timeframes."""
     found: dict[str, dict[str, None]] = {}
     for endpoint in source.serves.values():
@@ -128,7 +128,7 @@ def _find_kinds(source: Source, asset: Asset) -> list[str]:
     ]
 
 
-def _render_source(source: Source, asset: Asset) -> str:
+def _render_source(source: MarketSource, asset: AssetClass) -> str:
     """Return the row of a source."""
     key = f"`{source.auth.env}`" + (", optional" if source.auth.optional else "") if source.auth.env else ""
     pages = ", ".join(f"[{number}]({page})" for number, page in enumerate(source.docs, 1))

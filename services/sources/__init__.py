@@ -1,1 +1,1 @@
-"""sources asks the market's sources, the next one where the first has nothing, and streams the answers."""
+"""sources knows how to ask the market's sources for bars, quotes and economic series, and reads their answers."""

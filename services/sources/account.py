@@ -13,7 +13,7 @@ from typing import Final
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import source_account_key, source_breaker_key
-from services.sources.request import Key
+from services.sources.request import ApiKey
 
 TAKE_REQUEST: Final = Script.beside("services.sources", "take_request.lua")
 BREAKER: Final = Script.beside("services.sources", "breaker.lua")
@@ -44,7 +44,7 @@ class Permission:
         return not self.why
 
 
-def account_name(source: str, key: Key | None) -> str:
+def account_name(source: str, key: ApiKey | None) -> str:
     """Return the name of the account of a key: limits count for each key, and no key is in a name."""
     if key is None:
         return source
@@ -57,17 +57,17 @@ class SourceAccount:
     def __init__(self, bus: Bus, source: str) -> None:
         self._bus, self._source = bus, source
 
-    async def take_request(self, key: Key | None, windows: Sequence[tuple[int, int]]) -> Permission:
+    async def take_request(self, key: ApiKey | None, windows: Sequence[tuple[int, int]]) -> Permission:
         """Take a request out of what the limits allow; `windows` are seconds and requests."""
         wait_sec = await self._use_account(key, 0, windows)
         return Permission(wait_sec, "limited" if wait_sec else "")
 
-    async def block(self, key: Key | None, sec: float, windows: Sequence[tuple[int, int]]) -> None:
+    async def block(self, key: ApiKey | None, sec: float, windows: Sequence[tuple[int, int]]) -> None:
         """Take no request for so many seconds, since the source asked for that."""
         await self._use_account(key, sec, windows)
 
     async def _use_account(
-        self, key: Key | None, block_sec: float, windows: Sequence[tuple[int, int]]
+        self, key: ApiKey | None, block_sec: float, windows: Sequence[tuple[int, int]]
     ) -> float:
         """Run `take_request.lua`, and return the seconds to wait."""
         name = source_account_key(account_name(self._source, key))

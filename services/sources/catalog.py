@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from services.sources.source import Source
+from services.sources.source import MarketSource
 
 FOLDER: Final = Path(__file__).with_name("catalog")
 
@@ -17,10 +17,10 @@ class CatalogError(Exception):
     """A file of the catalogue is wrong; `str()` names it, the places in it, and why."""
 
 
-def load_source(path: Path) -> Source:
+def load_source(path: Path) -> MarketSource:
     """Return the source of a file, which is named after it. Raise CatalogError."""
     try:
-        source = Source.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        source = MarketSource.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CatalogError(f"{path.name}: {error}") from error
     except ValidationError as error:
@@ -31,12 +31,12 @@ def load_source(path: Path) -> Source:
     return source
 
 
-def load_catalog(folder: Path = FOLDER) -> Mapping[str, Source]:
+def load_catalog(folder: Path = FOLDER) -> Mapping[str, MarketSource]:
     """Return all sources of a folder by name, sorted. Raise CatalogError."""
     return {path.stem: load_source(path) for path in sorted(folder.glob("*.toml"))}
 
 
 @cache
-def shipped_catalog() -> Mapping[str, Source]:
+def shipped_catalog() -> Mapping[str, MarketSource]:
     """Return the sources that come with this program, loaded once."""
     return load_catalog()

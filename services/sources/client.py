@@ -21,9 +21,9 @@ from marketswarm.net.http_errors import find_http_reason
 from marketswarm.net.retry import parse_retry_after
 from services.sources.account import Permission, SourceAccount
 from services.sources.mapping import keep_asked, read_page
-from services.sources.records import Misfit, Outcome, Page, Record
-from services.sources.request import Key, Question, Request, make_request, split_question
-from services.sources.source import Endpoint, Source
+from services.sources.records import AnswerStatus, Misfit, Page, Record
+from services.sources.request import ApiKey, Question, SourceRequest, make_request, split_question
+from services.sources.source import Endpoint, MarketSource
 
 TIMEOUT_SEC: Final = 20.0
 MAX_BYTES: Final = 20_000_000
@@ -37,7 +37,7 @@ _NO_CONTENT: Final = 204
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class SourceAnswer:
     """Hold what a source answered to a question.
 
     Attributes:
@@ -53,7 +53,7 @@ class Answer:
     """
 
     source: str
-    outcome: Outcome
+    outcome: AnswerStatus
     reason: str = ""
     records: tuple[Record, ...] = ()
     misfits: tuple[Misfit, ...] = ()
@@ -80,7 +80,7 @@ class Exchange:
 class _NoAnswerError(Exception):
     """A request has no answer that could be read; holds the answer to give instead."""
 
-    def __init__(self, outcome: Outcome, reason: str, wait_sec: float = 0.0) -> None:
+    def __init__(self, outcome: AnswerStatus, reason: str, wait_sec: float = 0.0) -> None:
         super().__init__(reason)
         self.outcome, self.reason, self.wait_sec = outcome, reason, wait_sec
 
@@ -88,11 +88,11 @@ class _NoAnswerError(Exception):
 class Account(Protocol):
     """Keeps account of the requests to a source; see `SourceAccount`."""
 
-    async def take_request(self, key: Key | None, windows: Sequence[tuple[int, int]]) -> Permission:
+    async def take_request(self, key: ApiKey | None, windows: Sequence[tuple[int, int]]) -> Permission:
         """Take a request out of what the limits allow; `windows` are seconds and requests."""
         ...
 
-    async def block(self, key: Key | None, sec: float, windows: Sequence[tuple[int, int]]) -> None:
+    async def block(self, key: ApiKey | None, sec: float, windows: Sequence[tuple[int, int]]) -> None:
         """Take no request for so many seconds, since the source asked for that."""
         ...
 
@@ -101,7 +101,7 @@ class Account(Protocol):
 class _Asked:
     """Hold which endpoint of which source is asked, and for how long each request waits for its limits."""
 
-    source: Source
+    source: MarketSource
     account: Account
     endpoint: Endpoint
     patience_sec: float
@@ -118,7 +118,7 @@ class SourceClient:
 
     def __init__(
         self,
-        keys: Mapping[str, Sequence[Key]],
+        keys: Mapping[str, Sequence[ApiKey]],
         base_urls: Mapping[str, str] | None = None,
         on_exchange: Callable[[Exchange], None] | None = None,
     ) -> None:
@@ -141,14 +141,17 @@ class SourceClient:
         with anyio.move_on_after(CLOSE_SEC):
             await self._client.aclose()
 
-    def lacks_key(self, source: Source) -> bool:
+    def lacks_key(self, source: MarketSource) -> bool:
         """Return True if a source needs a key and there is none."""
         return bool(source.auth.env) and not source.auth.optional and not self._keys.get(source.name)
 
     async def ask(
-        self, source: Source, account: SourceAccount, question: Question, patience_sec: float = 0.0
-    ) -> Answer:
-        """Return the answer of a source. Raise BusError if the bus with the accounts fails.
+        self, source: MarketSource, account: SourceAccount, question: Question, patience_sec: float = 0.0
+    ) -> SourceAnswer:
+        """Return the answer of a source, and record in its breaker whether it failed.
+
+        The endpoints that serve the question are asked in turn, until one is not empty. Raise BusError if the
+        bus with the accounts fails.
 
         A question that the source does not answer at all is FAILED with the reason `not_served`. Each of its
         requests waits for the source's limits for `patience_sec` at most.
@@ -157,31 +160,33 @@ class SourceClient:
             source.find_endpoints(question.kind, question.asset, question.symbol, question.timeframe)
         )
         if not endpoints:
-            return Answer(source.name, Outcome.FAILED, "not_served")
+            return SourceAnswer(source.name, AnswerStatus.FAILED, "not_served")
         if self.lacks_key(source):
-            return Answer(source.name, Outcome.FAILED, "no_key")
+            return SourceAnswer(source.name, AnswerStatus.FAILED, "no_key")
         permission = await account.ask_breaker()
         if not permission.is_granted:
-            return Answer(source.name, Outcome.FAILED, permission.why, wait_sec=permission.wait_sec)
-        answer = Answer(source.name, Outcome.EMPTY)
+            return SourceAnswer(
+                source.name, AnswerStatus.FAILED, permission.why, wait_sec=permission.wait_sec
+            )
+        answer = SourceAnswer(source.name, AnswerStatus.EMPTY)
         for endpoint in endpoints:
             answer = await self.ask_endpoint(source, account, endpoint, question, patience_sec)
-            if answer.outcome is not Outcome.EMPTY:
+            if answer.outcome is not AnswerStatus.EMPTY:
                 break
-        if answer.outcome is Outcome.FAILED:
+        if answer.outcome is AnswerStatus.FAILED:
             await account.record_failure()
-        elif answer.outcome is not Outcome.LIMITED:
+        elif answer.outcome is not AnswerStatus.LIMITED:
             await account.record_success()
         return answer
 
     async def ask_endpoint(
         self,
-        source: Source,
+        source: MarketSource,
         account: Account,
         endpoint: Endpoint,
         question: Question,
         patience_sec: float = 0.0,
-    ) -> Answer:
+    ) -> SourceAnswer:
         """Return the answer of one endpoint, of all its parts and pages, whatever the breaker says.
 
         What came before a failure is lost: half a series is none. Raise BusError as `ask` does.
@@ -198,7 +203,7 @@ class SourceClient:
                         _Asked(source, account, endpoint, patience_sec), part, token
                     )
                     digest.update(body)
-                    if page.outcome not in (Outcome.OK, Outcome.EMPTY):
+                    if page.outcome not in (AnswerStatus.OK, AnswerStatus.EMPTY):
                         raise _NoAnswerError(page.outcome, page.reason, LIMITED_SEC)  # noqa: TRY301 - one way out
                     records += page.records
                     misfits += page.misfits
@@ -207,14 +212,16 @@ class SourceClient:
                     if token is None:
                         break
                 if token is not None:
-                    raise _NoAnswerError(Outcome.FAILED, "too_many_pages")  # noqa: TRY301
+                    raise _NoAnswerError(AnswerStatus.FAILED, "too_many_pages")  # noqa: TRY301
         except _NoAnswerError as error:
-            wait_sec = error.wait_sec if error.outcome is Outcome.LIMITED else 0.0
-            return Answer(source.name, error.outcome, error.reason, asked_at=asked_at, wait_sec=wait_sec)
+            wait_sec = error.wait_sec if error.outcome is AnswerStatus.LIMITED else 0.0
+            return SourceAnswer(
+                source.name, error.outcome, error.reason, asked_at=asked_at, wait_sec=wait_sec
+            )
         found = keep_asked(question, records)
-        return Answer(
+        return SourceAnswer(
             source.name,
-            Outcome.OK if found else Outcome.EMPTY,
+            AnswerStatus.OK if found else AnswerStatus.EMPTY,
             "" if found else reason or "nothing of that time",
             found,
             tuple(misfits),
@@ -236,17 +243,17 @@ class SourceClient:
             asked_sec = parse_retry_after(headers.get("retry-after"), time.time())
             wait_sec = LIMITED_SEC if asked_sec is None else min(asked_sec, MAX_RETRY_AFTER_SEC)
             await account.block(key, wait_sec, limits.windows())
-            raise _NoAnswerError(Outcome.LIMITED, str(status), wait_sec)
+            raise _NoAnswerError(AnswerStatus.LIMITED, str(status), wait_sec)
         if status == _NO_CONTENT or status in endpoint.empty_status:
-            return Page(Outcome.EMPTY, str(status)), b""
+            return Page(AnswerStatus.EMPTY, str(status)), b""
         if not httpx.codes.is_success(status):
-            raise _NoAnswerError(Outcome.FAILED, str(status))
+            raise _NoAnswerError(AnswerStatus.FAILED, str(status))
         page = _hide_key(read_page(source, endpoint, question, body), key)
-        if page.outcome is Outcome.LIMITED:
+        if page.outcome is AnswerStatus.LIMITED:
             await account.block(key, LIMITED_SEC, limits.windows())
         return page, body
 
-    def _next_key(self, source: Source) -> Key | None:
+    def _next_key(self, source: MarketSource) -> ApiKey | None:
         """Return the key whose turn it is; None for a source without keys."""
         keys = self._keys.get(source.name, ())
         if not keys:
@@ -255,12 +262,12 @@ class SourceClient:
         self._turns[source.name] = turn + 1
         return keys[turn % len(keys)]
 
-    def _require_same_host(self, source: Source, request: Request) -> None:
+    def _require_same_host(self, source: MarketSource, request: SourceRequest) -> None:
         """Raise _NoAnswerError if the address of a next page leads to another host: it would get the key."""
         if urlsplit(request.url)[:2] != urlsplit(source.base_url)[:2]:
-            raise _NoAnswerError(Outcome.FAILED, "redirected")
+            raise _NoAnswerError(AnswerStatus.FAILED, "redirected")
 
-    def _relocate(self, source: Source, request: Request) -> httpx.Request:
+    def _relocate(self, source: MarketSource, request: SourceRequest) -> httpx.Request:
         """Return the request as it is sent, to where the source is found."""
         base = self._base_urls.get(source.name, source.base_url)
         url = base + request.url.removeprefix(source.base_url)
@@ -273,7 +280,7 @@ class SourceClient:
         )
 
     async def _send(
-        self, source: Source, request: Request, key: Key | None
+        self, source: MarketSource, request: SourceRequest, key: ApiKey | None
     ) -> tuple[int, Mapping[str, str], bytes]:
         """Return the status, the headers and the body of an answer. Raise _NoAnswerError."""
         sent, begun = self._relocate(source, request.with_key(source, key)), time.monotonic()
@@ -289,9 +296,9 @@ class SourceClient:
         except _NoAnswerError:
             raise
         except TimeoutError:
-            raise _NoAnswerError(Outcome.FAILED, "timeout") from None
+            raise _NoAnswerError(AnswerStatus.FAILED, "timeout") from None
         except Exception as error:  # noqa: BLE001 - whatever a hostile server does to the client's libraries
-            raise _NoAnswerError(Outcome.FAILED, find_http_reason(error) or "broken") from None
+            raise _NoAnswerError(AnswerStatus.FAILED, find_http_reason(error) or "broken") from None
         finally:
             if self._on_exchange is not None:
                 took_sec = time.monotonic() - begun
@@ -300,17 +307,17 @@ class SourceClient:
 
 
 async def _wait_for_permission(
-    account: Account, key: Key | None, windows: Sequence[tuple[int, int]], patience_sec: float
+    account: Account, key: ApiKey | None, windows: Sequence[tuple[int, int]], patience_sec: float
 ) -> None:
     """Take a request out of what the limits allow. Raise _NoAnswerError if the wait is too long."""
     gives_up_at = time.monotonic() + patience_sec
     while not (permission := await account.take_request(key, windows)).is_granted:
         if time.monotonic() + permission.wait_sec > gives_up_at:
-            raise _NoAnswerError(Outcome.LIMITED, permission.why, permission.wait_sec)
+            raise _NoAnswerError(AnswerStatus.LIMITED, permission.why, permission.wait_sec)
         await anyio.sleep(permission.wait_sec)
 
 
-def _hide_key(page: Page, key: Key | None) -> Page:
+def _hide_key(page: Page, key: ApiKey | None) -> Page:
     """Return a page whose reasons don't have the key, which some sources repeat in what they refuse."""
     if key is None:
         return page
@@ -328,10 +335,10 @@ def _hide_key(page: Page, key: Key | None) -> Page:
 async def _read_body(response: httpx.Response) -> bytes:
     """Return the body of an answer, decompressed. Raise _NoAnswerError if it is too long."""
     if response.headers.get("content-encoding", "identity").lower() not in ("identity", "gzip", ""):
-        raise _NoAnswerError(Outcome.FAILED, "encoding")  # one that nobody asked for: it may be a bomb
+        raise _NoAnswerError(AnswerStatus.FAILED, "encoding")  # one that nobody asked for: it may be a bomb
     body: Any = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > MAX_BYTES:
-            raise _NoAnswerError(Outcome.FAILED, "too_long")
+            raise _NoAnswerError(AnswerStatus.FAILED, "too_long")
     return bytes(body)

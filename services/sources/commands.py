@@ -17,11 +17,11 @@ from marketswarm.text import escape_text
 from marketswarm.truth import find_nearest
 from services.sources.account import Permission
 from services.sources.catalog import CatalogError, load_source, shipped_catalog
-from services.sources.client import Answer, Exchange, SourceClient
+from services.sources.client import Exchange, SourceAnswer, SourceClient
 from services.sources.keys import read_keys
-from services.sources.records import Kind, Outcome, Record
-from services.sources.request import Key, Question
-from services.sources.source import Auth, AuthPlace, Limits, Source
+from services.sources.records import AnswerStatus, Record, RecordKind
+from services.sources.request import ApiKey, Question
+from services.sources.source import Auth, AuthPlace, Limits, MarketSource
 from services.sources.trial import make_questions
 
 DID_NOT_FIT: Final = 1
@@ -41,18 +41,18 @@ class Trial:
 
     endpoint: str
     question: Question
-    answer: Answer
+    answer: SourceAnswer
     exchanges: tuple[Exchange, ...]
 
 
 class _NoLimits:
     """Lets every request pass: a person who tries a source sends a few."""
 
-    async def take_request(self, _key: Key | None, _windows: Sequence[tuple[int, int]]) -> Permission:
+    async def take_request(self, _key: ApiKey | None, _windows: Sequence[tuple[int, int]]) -> Permission:
         """Let it pass."""
         return Permission()
 
-    async def block(self, _key: Key | None, _sec: float, _windows: Sequence[tuple[int, int]]) -> None:
+    async def block(self, _key: ApiKey | None, _sec: float, _windows: Sequence[tuple[int, int]]) -> None:
         """Forget it; the answer says it."""
 
 
@@ -138,12 +138,12 @@ def try_(
     else:
         for trial in trials:
             _print_trial(trial, keys.get(source.name, ()), raw=raw)
-    if any(trial.answer.outcome is not Outcome.OK or trial.answer.misfits for trial in trials):
+    if any(trial.answer.outcome is not AnswerStatus.OK or trial.answer.misfits for trial in trials):
         raise Exit(DID_NOT_FIT, "")
 
 
-def _find_source(name: str) -> Source:
-    """Return a source of the catalogue, or of a file. Raise Exit, code 2."""
+def _find_source(name: str) -> MarketSource:
+    """Return the source of this name, or of the TOML file at this path. Raise Exit, code 2, for another."""
     catalog = shipped_catalog()
     if name in catalog:
         return catalog[name]
@@ -158,8 +158,8 @@ def _find_source(name: str) -> Source:
 
 
 async def _ask_all(
-    source: Source,
-    keys: Mapping[str, Sequence[Key]],
+    source: MarketSource,
+    keys: Mapping[str, Sequence[ApiKey]],
     questions: Sequence[tuple[str, Question]],
     base_url: str | None,
 ) -> list[Trial]:
@@ -175,10 +175,10 @@ async def _ask_all(
     return trials
 
 
-def _print_trial(trial: Trial, keys: Sequence[Key], *, raw: bool) -> None:
+def _print_trial(trial: Trial, keys: Sequence[ApiKey], *, raw: bool) -> None:
     """Print what was asked, what came, what was mapped, and what did not fit."""
     answer, question = trial.answer, trial.question
-    is_good = answer.outcome is Outcome.OK and not answer.misfits
+    is_good = answer.outcome is AnswerStatus.OK and not answer.misfits
     mark, style = ("✓", output.GREEN) if is_good else ("✗", output.RED)
     what = f"{question.kind} of {question.symbol}{question.timeframe and f' in {question.timeframe}'}"
     result = answer.outcome.value + (f", {answer.reason}" if answer.reason else "")
@@ -198,7 +198,7 @@ def _print_trial(trial: Trial, keys: Sequence[Key], *, raw: bool) -> None:
         output.print_line(f"    and {len(answer.misfits) - _MISFITS_SHOWN} more")
 
 
-def _hide_keys(body: bytes, keys: Sequence[Key]) -> str:
+def _hide_keys(body: bytes, keys: Sequence[ApiKey]) -> str:
     """Return the beginning of an answer, without the keys that some sources repeat in it."""
     text = body.decode("utf-8", "replace")
     for secret in (part for key in keys for part in (key.key, key.secret) if part):
@@ -245,13 +245,13 @@ def _to_json(trial: Trial) -> dict[str, Any]:
     }
 
 
-def _summarize(source: Source, *, has_key: bool) -> dict[str, Any]:
+def _summarize(source: MarketSource, *, has_key: bool) -> dict[str, Any]:
     """Return what the list says of a source."""
     endpoints = source.serves.values()
     return {
         "name": source.name,
         "title": source.title,
-        "kinds": [kind.value for kind in Kind if any(each.kind is kind for each in endpoints)],
+        "kinds": [kind.value for kind in RecordKind if any(each.kind is kind for each in endpoints)],
         "assets": list(dict.fromkeys(asset.value for each in endpoints for asset in each.assets)),
         "key": source.auth.env or None,
         "has_key": has_key,
@@ -261,7 +261,7 @@ def _summarize(source: Source, *, has_key: bool) -> dict[str, Any]:
     }
 
 
-def _describe_key(source: Source, *, has_key: bool) -> str:
+def _describe_key(source: MarketSource, *, has_key: bool) -> str:
     """Return in words whether a source needs a key, and where it is looked for."""
     auth: Auth = source.auth
     if auth.place is AuthPlace.NONE:

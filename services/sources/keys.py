@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping
 
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import read_variable
-from services.sources.request import Key
-from services.sources.source import Source
+from services.sources.request import ApiKey
+from services.sources.source import MarketSource
 
 
-def read_keys(sources: Iterable[Source], environ: Mapping[str, str]) -> dict[str, tuple[Key, ...]]:
+def read_keys(sources: Iterable[MarketSource], environ: Mapping[str, str]) -> dict[str, tuple[ApiKey, ...]]:
     """Return the keys of those sources that have some, by the source's name.
 
     Several keys of one source are separated by commas, and their secrets stand in the same order. As with
@@ -21,17 +21,17 @@ def read_keys(sources: Iterable[Source], environ: Mapping[str, str]) -> dict[str
     return {name: keys for name, keys in found.items() if keys}
 
 
-def _read_keys_of(source: Source, environ: Mapping[str, str]) -> tuple[Key, ...]:
+def _read_keys_of(source: MarketSource, environ: Mapping[str, str]) -> tuple[ApiKey, ...]:
     """Return the keys of one source. Raise Exit."""
     auth = source.auth
     keys = _split(read_variable(auth.env, environ))
     if not auth.secret_env:
-        return tuple(map(Key, keys))
+        return tuple(map(ApiKey, keys))
     secrets = _split(read_variable(auth.secret_env, environ))
     if len(secrets) != len(keys):
         problem = f"has {len(secrets)} secrets for the {len(keys)} keys of {auth.env}"
         raise Exit(Code.CONFIGURATION, f"{auth.secret_env}: {problem}")
-    return tuple(Key(key, secret) for key, secret in zip(keys, secrets, strict=True))
+    return tuple(ApiKey(key, secret) for key, secret in zip(keys, secrets, strict=True))
 
 
 def _split(text: str | None) -> list[str]:

@@ -19,14 +19,14 @@ from jmespath.exceptions import JMESPathError
 
 from services.sources.records import (
     TIMEFRAME_SEC,
+    AnswerStatus,
     Bar,
-    Kind,
     Misfit,
     Observation,
-    Outcome,
     Page,
     Quote,
     Record,
+    RecordKind,
 )
 from services.sources.request import Question
 from services.sources.source import (
@@ -36,7 +36,7 @@ from services.sources.source import (
     TIME_FIELDS,
     Endpoint,
     FieldRule,
-    Source,
+    MarketSource,
     SymbolRule,
     compile_path,
 )
@@ -58,26 +58,26 @@ class MisfitError(Exception):
     """A field is not what the source's file says; `str()` says why."""
 
 
-def read_page(source: Source, endpoint: Endpoint, question: Question, body: bytes) -> Page:
+def read_page(source: MarketSource, endpoint: Endpoint, question: Question, body: bytes) -> Page:
     """Return what a document says in answer to a question. It never raises, whatever the document is."""
     paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
     try:
         document = parse_document(endpoint, body)
     except (ValueError, ExpatError, csv.Error, RecursionError) as error:
-        return Page(Outcome.FAILED, f"no {endpoint.format}: {error}"[:MAX_REASON])
+        return Page(AnswerStatus.FAILED, f"no {endpoint.format}: {error}"[:MAX_REASON])
     for outcome, signs in (
-        (Outcome.LIMITED, endpoint.signs.limited),
-        (Outcome.FAILED, endpoint.signs.failed),
-        (Outcome.EMPTY, endpoint.signs.empty),
+        (AnswerStatus.LIMITED, endpoint.signs.limited),
+        (AnswerStatus.FAILED, endpoint.signs.failed),
+        (AnswerStatus.EMPTY, endpoint.signs.empty),
     ):
         for path in signs:
             if found := paths.search(path, document):
                 return Page(outcome, found.strip()[:MAX_REASON] if isinstance(found, str) else outcome.value)
     rows = list(_find_rows(endpoint, paths, document))
     if not rows:
-        return Page(Outcome.EMPTY, "no rows")
+        return Page(AnswerStatus.EMPTY, "no rows")
     page = _read_rows(endpoint, paths, question, rows)
-    if endpoint.paging is None or page.outcome is Outcome.FAILED:
+    if endpoint.paging is None or page.outcome is AnswerStatus.FAILED:
         return page
     found = paths.search(endpoint.paging.next, document)
     return replace(page, next_page=str(found) if isinstance(found, str | int) and found else None)
@@ -120,7 +120,7 @@ class _Paths:
 
 
 def _find_rows(endpoint: Endpoint, paths: _Paths, document: Any) -> Iterator[Any]:
-    """Yield the rows of a document, as the field's paths see them."""
+    """Yield the rows of a document in the form that the fields' paths expect, `MAX_ROWS` at most."""
     found = paths.search(endpoint.records, document)
     if endpoint.layout == "by_key":
         if isinstance(found, Mapping):
@@ -158,9 +158,9 @@ def _read_rows(endpoint: Endpoint, paths: _Paths, question: Question, rows: Sequ
             records.append(_MAKERS[endpoint.kind](endpoint, question, values))
     if not records and misfits:
         return Page(
-            Outcome.FAILED, f"no row fits: {misfits[0].why}"[:MAX_REASON], (), tuple(misfits), missing
+            AnswerStatus.FAILED, f"no row fits: {misfits[0].why}"[:MAX_REASON], (), tuple(misfits), missing
         )
-    outcome = Outcome.OK if records else Outcome.EMPTY
+    outcome = AnswerStatus.OK if records else AnswerStatus.EMPTY
     reason = "" if records else "no values"
     return Page(outcome, reason, tuple(records), tuple(misfits), missing)
 
@@ -213,7 +213,10 @@ def read_time(value: Any, rule: FieldRule) -> int:
 
 
 def _read_epoch(value: Any, per_sec: int) -> int:
-    """Return a number of units since the epoch in milliseconds. Raise ValueError."""
+    """Return a time in epoch milliseconds, given in units of which a second has `per_sec`.
+
+    Raise ValueError if it is no number.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(value)  # noqa: TRY004 - the caller takes whatever is no time for a misfit
     if isinstance(value, int) or (isinstance(value, str) and value.lstrip("-").isdigit()):
@@ -318,10 +321,10 @@ def _make_observation(_: Endpoint, question: Question, values: Mapping[str, Any]
     return Observation(question.symbol, values["start"], values["value"])
 
 
-_MAKERS: Final[Mapping[Kind, Callable[[Endpoint, Question, Mapping[str, Any]], Record]]] = {
-    Kind.BARS: _make_bar,
-    Kind.QUOTES: _make_quote,
-    Kind.OBSERVATIONS: _make_observation,
+_MAKERS: Final[Mapping[RecordKind, Callable[[Endpoint, Question, Mapping[str, Any]], Record]]] = {
+    RecordKind.BARS: _make_bar,
+    RecordKind.QUOTES: _make_quote,
+    RecordKind.OBSERVATIONS: _make_observation,
 }
 
 
@@ -330,7 +333,7 @@ def keep_asked(question: Question, records: Iterable[Record]) -> tuple[Record, .
 
     Of two for the same time the later one counts. Some sources answer more than was asked, some twice.
     """
-    if question.kind is Kind.QUOTES:
+    if question.kind is RecordKind.QUOTES:
         return tuple(records)
     start_ms, end_ms = (round(1000 * each.timestamp()) for each in (question.start, question.end))
     found = {

@@ -5,7 +5,7 @@ from enum import StrEnum
 from typing import Final
 
 
-class Kind(StrEnum):
+class RecordKind(StrEnum):
     """Name the kinds of records, as the truth and the catalogue spell them."""
 
     BARS = "bars"
@@ -13,7 +13,7 @@ class Kind(StrEnum):
     OBSERVATIONS = "observations"
 
 
-class Asset(StrEnum):
+class AssetClass(StrEnum):
     """Name the asset classes. A symbol is spelled as its class demands; see docs/services/sources.md."""
 
     STOCKS = "stocks"
@@ -25,7 +25,7 @@ class Asset(StrEnum):
     VOLATILITY = "volatility"
 
 
-class Outcome(StrEnum):
+class AnswerStatus(StrEnum):
     """Name the answers to a question. Only FAILED and LIMITED count against a source."""
 
     OK = "ok"
@@ -116,7 +116,7 @@ class Page:
         next_page: how to ask for more: a token, or an address; None on the last page.
     """
 
-    outcome: Outcome
+    outcome: AnswerStatus
     reason: str = ""
     records: tuple[Record, ...] = ()
     misfits: tuple[Misfit, ...] = ()

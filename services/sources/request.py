@@ -1,6 +1,6 @@
 """Make the request for one question from a source's file. Pure.
 
-The key is put in last, by `Request.with_key`, so that everything before it may be logged and shown.
+The key is put in last, by `SourceRequest.with_key`, so that everything before it may be logged and shown.
 """
 
 from base64 import b64encode
@@ -13,8 +13,8 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from services.sources.records import TIMEFRAME_SEC, Asset, Kind
-from services.sources.source import EPOCH_UNITS, OPTION, AuthPlace, Endpoint, Source
+from services.sources.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from services.sources.source import EPOCH_UNITS, OPTION, AuthPlace, Endpoint, MarketSource
 
 KEY_MARK: Final = "\x00key\x00"
 """What stands for a key in a path until it is put in. No source's spelling has a zero byte."""
@@ -28,15 +28,15 @@ class Question:
     """
 
     symbol: str
-    asset: Asset
-    kind: Kind
+    asset: AssetClass
+    kind: RecordKind
     start: datetime
     end: datetime
     timeframe: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class ApiKey:
     """Hold a key, and the secret that belongs to it."""
 
     key: str = field(repr=False)
@@ -44,7 +44,7 @@ class Key:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SourceRequest:
     """Hold a request without its key, so that it may be logged."""
 
     method: str
@@ -53,7 +53,7 @@ class Request:
     headers: tuple[tuple[str, str], ...]
     body: bytes | None = None
 
-    def with_key(self, source: Source, key: Key | None) -> "Request":
+    def with_key(self, source: MarketSource, key: ApiKey | None) -> "SourceRequest":
         """Return the request as it is sent; `key` is None for a source that needs none."""
         auth = source.auth
         if key is None or auth.place is AuthPlace.NONE:
@@ -103,8 +103,13 @@ class _TemplateFormatter(Formatter):
 _FORMATTER: Final = _TemplateFormatter()
 
 
-def make_request(source: Source, endpoint: Endpoint, question: Question, page: str | None = None) -> Request:
-    """Return the request for a question, or for the page after one. Raise ValueError if it has no symbol."""
+def make_request(
+    source: MarketSource, endpoint: Endpoint, question: Question, page: str | None = None
+) -> SourceRequest:
+    """Return the request for a question, or for its page `page`, without the key.
+
+    Raise ValueError if the source does not have the question's symbol.
+    """
     values = _template_values(source, endpoint, question)
     safe = KEY_MARK + ("/" if endpoint.keep_slashes else "")
     path = _fill(endpoint.path, {name: _quoted(value, safe) for name, value in values.items()})
@@ -121,7 +126,7 @@ def make_request(source: Source, endpoint: Endpoint, question: Question, page: s
         else:
             url, params = page, {}
     given = tuple((name, value) for name, value in params.items() if value)
-    return Request(endpoint.method, url, given, tuple(headers.items()), body)
+    return SourceRequest(endpoint.method, url, given, tuple(headers.items()), body)
 
 
 _ACCEPT: Final = {
@@ -131,7 +136,7 @@ _ACCEPT: Final = {
 }
 
 
-def _template_values(source: Source, endpoint: Endpoint, question: Question) -> dict[str, Any]:
+def _template_values(source: MarketSource, endpoint: Endpoint, question: Question) -> dict[str, Any]:
     """Return what the placeholders of the templates stand for. Raise ValueError for an unknown symbol."""
     rule = source.symbol_rule(endpoint, question.asset)
     spelled = rule.spell(question.symbol)

@@ -17,7 +17,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from services.sources.records import TIMEFRAME_SEC, Asset, Kind
+from services.sources.records import TIMEFRAME_SEC, AssetClass, RecordKind
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
@@ -28,15 +28,17 @@ OPTION: Final = re.compile(r"([A-Z]{1,6})\d{6}[CP]\d{8}")
 PAIR: Final = re.compile(r"([A-Z0-9]{2,15})/([A-Z0-9]{2,15})")
 """How a pair of currencies is spelled: EUR/USD, BTC/USDT."""
 
-REQUIRED_FIELDS: Final[Mapping[Kind, frozenset[str]]] = {
-    Kind.BARS: frozenset({"start", "open", "high", "low", "close"}),
-    Kind.QUOTES: frozenset({"price"}),
-    Kind.OBSERVATIONS: frozenset({"start", "value"}),
+REQUIRED_FIELDS: Final[Mapping[RecordKind, frozenset[str]]] = {
+    RecordKind.BARS: frozenset({"start", "open", "high", "low", "close"}),
+    RecordKind.QUOTES: frozenset({"price"}),
+    RecordKind.OBSERVATIONS: frozenset({"start", "value"}),
 }
-OPTIONAL_FIELDS: Final[Mapping[Kind, frozenset[str]]] = {
-    Kind.BARS: frozenset({"volume", "vwap", "trades"}),
-    Kind.QUOTES: frozenset({"at", "bid", "ask", "volume", "symbol", "open_interest", "implied_volatility"}),
-    Kind.OBSERVATIONS: frozenset(),
+OPTIONAL_FIELDS: Final[Mapping[RecordKind, frozenset[str]]] = {
+    RecordKind.BARS: frozenset({"volume", "vwap", "trades"}),
+    RecordKind.QUOTES: frozenset(
+        {"at", "bid", "ask", "volume", "symbol", "open_interest", "implied_volatility"}
+    ),
+    RecordKind.OBSERVATIONS: frozenset(),
 }
 TIME_FIELDS: Final = frozenset({"start", "at"})
 TEXT_FIELDS: Final = frozenset({"symbol"})
@@ -242,8 +244,8 @@ class Signs(_Strict):
 class Endpoint(_Strict):
     """One question that a source answers."""
 
-    kind: Kind
-    assets: Annotated[tuple[Asset, ...], Field(min_length=1)]
+    kind: RecordKind
+    assets: Annotated[tuple[AssetClass, ...], Field(min_length=1)]
     timeframes: Mapping[str, str] = {}
     """Of bars: our timeframe, then what the source calls it."""
     method: Literal["GET", "POST"] = "GET"
@@ -286,7 +288,7 @@ class Endpoint(_Strict):
     """How far back its answers go: older records are not asked for."""
     history_bars: Annotated[int, Field(ge=1)] | None = None
     """The same, as a number of bars."""
-    symbols: Mapping[Asset, SymbolRule] = {}
+    symbols: Mapping[AssetClass, SymbolRule] = {}
     """The spelling of symbols, where it is not that of the whole source."""
 
     @model_validator(mode="after")
@@ -312,14 +314,14 @@ class Endpoint(_Strict):
     @model_validator(mode="after")
     def _timeframes_are_those_of_bars(self) -> Self:
         """Raise ValueError if bars have no timeframes, others have some, or one is unknown."""
-        if (self.kind is Kind.BARS) != bool(self.timeframes):
+        if (self.kind is RecordKind.BARS) != bool(self.timeframes):
             raise ValueError("timeframes: bars need them, and nothing else has any")
         if unknown := self.timeframes.keys() - TIMEFRAME_SEC.keys():
             raise ValueError(f"timeframes: {', '.join(sorted(unknown))}: not of {', '.join(TIMEFRAME_SEC)}")
         return self
 
 
-class Source(_Strict):
+class MarketSource(_Strict):
     """One file of the catalogue."""
 
     name: Annotated[str, Field(pattern=NAME.pattern)]
@@ -337,9 +339,9 @@ class Source(_Strict):
     limits: Limits = Limits()
     limits_without_key: Limits | None = None
     """The limits of a source with an optional key, when there is none."""
-    sessions: Mapping[Asset, str] = {}
+    sessions: Mapping[AssetClass, str] = {}
     """The sessions of asset classes that have another one."""
-    symbols: Mapping[Asset, SymbolRule] = {}
+    symbols: Mapping[AssetClass, SymbolRule] = {}
     serves: Annotated[Mapping[str, Endpoint], Field(min_length=1)]
     """The questions that it answers, by a name such as `minute_bars`."""
 
@@ -357,15 +359,15 @@ class Source(_Strict):
         return self
 
     def find_endpoints(
-        self, kind: Kind, asset: Asset, symbol: str, timeframe: str = ""
+        self, kind: RecordKind, asset: AssetClass, symbol: str, timeframe: str = ""
     ) -> Iterator[Endpoint]:
         """Yield the endpoints that answer a question of this kind, in the order in which to try them."""
         for endpoint in self.serves.values():
             fits = endpoint.kind is kind and asset in endpoint.assets
-            fits = fits and (kind is not Kind.BARS or timeframe in endpoint.timeframes)
+            fits = fits and (kind is not RecordKind.BARS or timeframe in endpoint.timeframes)
             if fits and self.symbol_rule(endpoint, asset).spell(symbol) is not None:
                 yield endpoint
 
-    def symbol_rule(self, endpoint: Endpoint, asset: Asset) -> SymbolRule:
+    def symbol_rule(self, endpoint: Endpoint, asset: AssetClass) -> SymbolRule:
         """Return how an endpoint spells the symbols of a class."""
         return endpoint.symbols.get(asset) or self.symbols.get(asset) or SymbolRule()

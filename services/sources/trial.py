@@ -5,16 +5,16 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from services.sources.records import TIMEFRAME_SEC, Asset, Kind
+from services.sources.records import TIMEFRAME_SEC, AssetClass, RecordKind
 from services.sources.request import Question
-from services.sources.source import OPTION, PAIR, Endpoint, Source
+from services.sources.source import OPTION, PAIR, Endpoint, MarketSource
 
-EXAMPLES: Final[Mapping[Asset, tuple[str, ...]]] = {
-    Asset.STOCKS: ("AAPL",),
-    Asset.FOREX: ("EUR/USD", "USD/EUR"),
-    Asset.CRYPTO: ("BTC/USD", "BTC/USDT"),
-    Asset.COMMODITIES: ("GC", "CL", "XAU/USD"),
-    Asset.VOLATILITY: ("VIX",),
+EXAMPLES: Final[Mapping[AssetClass, tuple[str, ...]]] = {
+    AssetClass.STOCKS: ("AAPL",),
+    AssetClass.FOREX: ("EUR/USD", "USD/EUR"),
+    AssetClass.CRYPTO: ("BTC/USD", "BTC/USDT"),
+    AssetClass.COMMODITIES: ("GC", "CL", "XAU/USD"),
+    AssetClass.VOLATILITY: ("VIX",),
 }
 """Symbols that a source is tried with where its file names none."""
 _CURRENCY: Final = re.compile(r"[A-Z]{3}")
@@ -23,15 +23,15 @@ _COINS: Final = frozenset(
 )
 _BARS: Final = 100
 """About how many bars are asked for."""
-_SPAN: Final[Mapping[Kind, timedelta]] = {
-    Kind.QUOTES: timedelta(days=1),
-    Kind.OBSERVATIONS: timedelta(days=730),
+_SPAN: Final[Mapping[RecordKind, timedelta]] = {
+    RecordKind.QUOTES: timedelta(days=1),
+    RecordKind.OBSERVATIONS: timedelta(days=730),
 }
 _CLOSED_FOR: Final = timedelta(days=5)
 """How long a market may be closed at a stretch; there is something from before that."""
 
 
-def find_assets(source: Source, symbol: str) -> tuple[Asset, ...]:
+def find_assets(source: MarketSource, symbol: str) -> tuple[AssetClass, ...]:
     """Return the asset classes that a symbol may be of: those that name it, else by how it is spelled."""
     named = {
         asset
@@ -40,18 +40,18 @@ def find_assets(source: Source, symbol: str) -> tuple[Asset, ...]:
         if symbol in source.symbol_rule(endpoint, asset).names
     }
     if named:
-        return tuple(asset for asset in Asset if asset in named)
+        return tuple(asset for asset in AssetClass if asset in named)
     if OPTION.fullmatch(symbol):
-        return (Asset.OPTIONS,)
+        return (AssetClass.OPTIONS,)
     pair = PAIR.fullmatch(symbol)
     if pair is None:
-        return (Asset.STOCKS, Asset.COMMODITIES, Asset.VOLATILITY, Asset.ECONOMIC)
+        return (AssetClass.STOCKS, AssetClass.COMMODITIES, AssetClass.VOLATILITY, AssetClass.ECONOMIC)
     is_money = all(_CURRENCY.fullmatch(part) and part not in _COINS for part in pair.groups())
-    return (Asset.FOREX, Asset.COMMODITIES) if is_money else (Asset.CRYPTO,)
+    return (AssetClass.FOREX, AssetClass.COMMODITIES) if is_money else (AssetClass.CRYPTO,)
 
 
 def make_questions(
-    source: Source, symbol: str | None, timeframe: str | None, now: datetime
+    source: MarketSource, symbol: str | None, timeframe: str | None, now: datetime
 ) -> Iterator[tuple[str, Question]]:
     """Yield the name of each endpoint that can be asked, and one question to it.
 
@@ -84,7 +84,7 @@ def find_span(endpoint: Endpoint, timeframe: str) -> timedelta:
     return min(spans)
 
 
-def _find_example(source: Source, endpoint: Endpoint, asset: Asset) -> str | None:
+def _find_example(source: MarketSource, endpoint: Endpoint, asset: AssetClass) -> str | None:
     """Return a symbol of an asset class that an endpoint has; None if none is known."""
     rule = source.symbol_rule(endpoint, asset)
     known = (*EXAMPLES.get(asset, ()), *rule.names)

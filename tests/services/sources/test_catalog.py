@@ -13,14 +13,14 @@ import pytest
 
 from services.sources.catalog import FOLDER, load_catalog
 from services.sources.mapping import read_page
-from services.sources.records import Asset, Kind, Outcome
-from services.sources.request import Key, Question, make_request
+from services.sources.records import AnswerStatus, AssetClass, RecordKind
+from services.sources.request import ApiKey, Question, make_request
 from services.sources.source import AuthPlace
 
 SAMPLES = Path(__file__).with_name("samples")
 CATALOG = load_catalog()
 ENDPOINTS = [(name, endpoint) for name, source in CATALOG.items() for endpoint in source.serves]
-KEY = Key("the-key", "the-secret")
+KEY = ApiKey("the-key", "the-secret")
 OTHER_SHAPES = (b"", b"null", b"[]", b"{}", b"<html>busy</html>", b"1", b'"x"', b"[[[]]]", b"\xff")
 
 
@@ -33,7 +33,7 @@ def question_of(source, endpoint, told):
     start, end = (datetime.fromisoformat(told[at]).astimezone(UTC) for at in ("start", "end"))
     return Question(
         told["symbol"],
-        Asset(told["asset"]),
+        AssetClass(told["asset"]),
         source.serves[endpoint].kind,
         start,
         end,
@@ -60,7 +60,7 @@ def test_a_sample_of_each_answer_is_read_whole_and_right(name, endpoint):
     source, told = CATALOG[name], expected(name)[endpoint]
     body = (SAMPLES / f"{name}.{endpoint}.{source.serves[endpoint].format}").read_bytes()
     page = read_page(source, source.serves[endpoint], question_of(source, endpoint, told), body)
-    assert (page.outcome, page.misfits) == (Outcome.OK, ()), page.reason
+    assert (page.outcome, page.misfits) == (AnswerStatus.OK, ()), page.reason
     assert (len(page.records), page.missing) == (told["records"], told.get("missing", 0))
     assert as_told(page.records[0]) == told["first"]
     assert as_told(page.records[-1]) == told["last"]
@@ -106,15 +106,15 @@ def test_a_document_of_another_shape_is_no_records_and_no_error(name, endpoint):
     question = question_of(source, endpoint, expected(name)[endpoint])
     for body in OTHER_SHAPES:
         page = read_page(source, source.serves[endpoint], question, body)
-        assert page.outcome in (Outcome.FAILED, Outcome.EMPTY), body
+        assert page.outcome in (AnswerStatus.FAILED, AnswerStatus.EMPTY), body
         assert page.records == (), body
 
 
 def test_there_are_files_of_many_sources_over_all_classes():
     assert {
         asset for source in CATALOG.values() for rules in source.serves.values() for asset in rules.assets
-    } == set(Asset)
-    assert {rules.kind for source in CATALOG.values() for rules in source.serves.values()} == set(Kind)
+    } == set(AssetClass)
+    assert {rules.kind for source in CATALOG.values() for rules in source.serves.values()} == set(RecordKind)
 
 
 def test_no_sample_is_left_of_a_source_that_is_gone():

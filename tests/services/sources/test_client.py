@@ -10,14 +10,14 @@ import pytest
 from services.sources import client as module
 from services.sources.account import Permission
 from services.sources.client import SourceClient
-from services.sources.records import Asset, Bar, Kind, Misfit, Outcome
-from services.sources.request import Key, Question
-from services.sources.source import Source
+from services.sources.records import AnswerStatus, AssetClass, Bar, Misfit, RecordKind
+from services.sources.request import ApiKey, Question
+from services.sources.source import MarketSource
 from support.rig import free_port
 from support.rig.receiver import Answer, Receiver
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
-KEY = Key("the-key", "the-secret")
+KEY = ApiKey("the-key", "the-secret")
 TWO_HEADERS = {"place": "header", "name": "X-Key", "secret_name": "X-Secret", "secret_env": "SECRET"}
 
 
@@ -34,7 +34,7 @@ def make_source(*, auth=None, **endpoint):
         "fields": {"start": {"path": "[0]", "format": "epoch_s"}, **fields},
         **endpoint,
     }
-    return Source.model_validate(
+    return MarketSource.model_validate(
         {
             "name": "example",
             "title": "Example",
@@ -48,7 +48,7 @@ def make_source(*, auth=None, **endpoint):
 
 
 def question(hours=4):
-    return Question("AAPL", Asset.STOCKS, Kind.BARS, START, START + timedelta(hours=hours), "1h")
+    return Question("AAPL", AssetClass.STOCKS, RecordKind.BARS, START, START + timedelta(hours=hours), "1h")
 
 
 def row(hour):
@@ -109,7 +109,7 @@ async def ask(site):
 async def test_an_answer_has_its_records_and_where_they_are_from(ask, site):
     account, begun = Account(), time.time()
     answer = await ask(account=account)
-    assert (answer.source, answer.outcome, len(answer.records)) == ("example", Outcome.OK, 4)
+    assert (answer.source, answer.outcome, len(answer.records)) == ("example", AnswerStatus.OK, 4)
     assert answer.records[1] == Bar("AAPL", "1h", round(1000 * START.timestamp()) + 3_600_000, 1, 3, 0.5, 2)
     assert begun <= answer.asked_at <= time.time()
     assert len(answer.digest) == 64
@@ -123,7 +123,7 @@ async def test_an_answer_has_its_records_and_where_they_are_from(ask, site):
 async def test_rows_that_do_not_fit_are_named_and_the_others_are_kept(ask, site):
     site.always = Answer(200, {}, orjson.dumps({"rows": [row(0), [*row(1)[:1], "x", 1, 1, 1], row(2)]}))
     answer = await ask()
-    assert (answer.outcome, len(answer.records)) == (Outcome.OK, 2)
+    assert (answer.outcome, len(answer.records)) == (AnswerStatus.OK, 2)
     assert answer.misfits == (Misfit(1, "open", "'x' is no number"),)
 
 
@@ -141,14 +141,14 @@ async def test_what_was_not_asked_is_left_out_and_what_came_twice_is_there_once(
     assert [each.start_ms // 3_600_000 % 24 for each in answer.records] == [0, 1, 3]
     site.always = rows(9)
     answer = await ask()
-    assert (answer.outcome, answer.reason) == (Outcome.EMPTY, "nothing of that time")
+    assert (answer.outcome, answer.reason) == (AnswerStatus.EMPTY, "nothing of that time")
 
 
 async def test_pages_are_followed_to_the_last_by_token_and_by_address(ask, site):
     pages = {"": rows(0, next="p2"), "p2": rows(1, next="p3"), "p3": rows(2)}
     site.choose = lambda asked: pages[asked.path.partition("page=")[2]]
     answer = await ask(make_source(paging={"next": "next", "param": "page"}))
-    assert (answer.outcome, len(answer.records), len(site.seen)) == (Outcome.OK, 3, 3)
+    assert (answer.outcome, len(answer.records), len(site.seen)) == (AnswerStatus.OK, 3, 3)
     site.choose = None
     site.script += [rows(0, next="https://api.example.org/more?cursor=2"), rows(1)]
     answer = await ask(
@@ -162,7 +162,7 @@ async def test_pages_are_followed_to_the_last_by_token_and_by_address(ask, site)
 async def test_a_source_whose_pages_have_no_end_is_given_up(ask, site):
     site.always = rows(0, next="again")
     answer = await ask(make_source(paging={"next": "next", "param": "page", "max_pages": 3}))
-    assert (answer.outcome, answer.reason, answer.records) == (Outcome.FAILED, "too_many_pages", ())
+    assert (answer.outcome, answer.reason, answer.records) == (AnswerStatus.FAILED, "too_many_pages", ())
     assert len(site.seen) == 3
 
 
@@ -171,10 +171,10 @@ async def test_no_key_goes_to_another_host(ask, site):
         source = make_source(paging={"next": "next"}, auth={"place": "bearer", "env": "EXAMPLE_KEY"})
         site.script.append(rows(0, next=f"http://127.0.0.1:{other.port}/more"))
         answer = await ask(source, keys=(KEY,))
-        assert (answer.outcome, answer.reason, answer.records) == (Outcome.FAILED, "redirected", ())
+        assert (answer.outcome, answer.reason, answer.records) == (AnswerStatus.FAILED, "redirected", ())
         site.script.append(Answer(302, {"Location": f"http://127.0.0.1:{other.port}/"}))
         answer = await ask(source, keys=(KEY,))
-        assert (answer.outcome, answer.reason) == (Outcome.FAILED, "302")
+        assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "302")
         assert other.seen == []
 
 
@@ -191,7 +191,7 @@ async def test_no_key_goes_to_another_host(ask, site):
 async def test_a_key_is_sent_where_the_source_wants_it_and_told_to_nobody(ask, site, auth, where, sent):
     seen = []
     answer = await ask(make_source(auth=auth | {"env": "EXAMPLE_KEY"}), keys=(KEY,), seen=seen)
-    assert answer.outcome is Outcome.OK
+    assert answer.outcome is AnswerStatus.OK
     [request] = site.seen
     assert sent in (request.path if where == "path" else request.headers[where])
     told = f"{answer!r} {seen!r}"
@@ -200,7 +200,7 @@ async def test_a_key_is_sent_where_the_source_wants_it_and_told_to_nobody(ask, s
 
 
 async def test_several_keys_take_turns(ask, site):
-    keys = (Key("one"), Key("two"))
+    keys = (ApiKey("one"), ApiKey("two"))
     account = Account()
     source = make_source(limit=1, auth={"place": "query", "name": "key", "env": "EXAMPLE_KEY"})
     await ask(source, account, keys)
@@ -214,23 +214,30 @@ async def test_what_a_refusal_repeats_of_the_key_is_hidden(ask, site):
         signs={"failed": ["error"]}, auth={"place": "query", "name": "key", "env": "EXAMPLE_KEY"}
     )
     answer = await ask(source, keys=(KEY,))
-    assert (answer.outcome, answer.reason) == (Outcome.FAILED, "the key KEY (KEY) has no plan")
+    assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "the key KEY (KEY) has no plan")
 
 
 async def test_without_its_key_a_source_is_not_asked(ask, site):
     source = make_source(auth={"place": "query", "name": "key", "env": "EXAMPLE_KEY"})
     account = Account()
     answer = await ask(source, account)
-    assert (answer.outcome, answer.reason, site.seen, account.taken) == (Outcome.FAILED, "no_key", [], [])
+    assert (answer.outcome, answer.reason, site.seen, account.taken) == (
+        AnswerStatus.FAILED,
+        "no_key",
+        [],
+        [],
+    )
     optional = make_source(auth={"place": "query", "name": "key", "env": "EXAMPLE_KEY", "optional": True})
-    assert (await ask(optional)).outcome is Outcome.OK
+    assert (await ask(optional)).outcome is AnswerStatus.OK
 
 
 async def test_what_a_source_does_not_serve_is_no_failure_of_it(ask, site):
     account = Account()
-    answer = await ask(account=account, question=Question("X", Asset.CRYPTO, Kind.BARS, START, START, "1h"))
+    answer = await ask(
+        account=account, question=Question("X", AssetClass.CRYPTO, RecordKind.BARS, START, START, "1h")
+    )
     assert (answer.outcome, answer.reason, account.outcomes, site.seen) == (
-        Outcome.FAILED,
+        AnswerStatus.FAILED,
         "not_served",
         [],
         [],
@@ -240,16 +247,16 @@ async def test_what_a_source_does_not_serve_is_no_failure_of_it(ask, site):
 @pytest.mark.parametrize(
     ("answer", "outcome", "reason"),
     [
-        (Answer(500), Outcome.FAILED, "500"),
-        (Answer(403), Outcome.FAILED, "403"),
-        (Answer(204), Outcome.EMPTY, "204"),
-        (Answer(404), Outcome.EMPTY, "404"),
-        (Answer(200, body=b"<html>"), Outcome.FAILED, "no json"),
-        (Answer(200, body=b'{"rows": []}'), Outcome.EMPTY, "no rows"),
-        (Answer(200, body=b'{"rows": [["x", 1, 1, 1, 1]]}'), Outcome.FAILED, "no row fits"),
-        (Answer(200, reset=True), Outcome.FAILED, "broken"),
-        (Answer(200, {"Content-Encoding": "br"}, b"x"), Outcome.FAILED, "encoding"),
-        (Answer(200, {"Content-Encoding": "gzip"}, b"x"), Outcome.FAILED, ""),
+        (Answer(500), AnswerStatus.FAILED, "500"),
+        (Answer(403), AnswerStatus.FAILED, "403"),
+        (Answer(204), AnswerStatus.EMPTY, "204"),
+        (Answer(404), AnswerStatus.EMPTY, "404"),
+        (Answer(200, body=b"<html>"), AnswerStatus.FAILED, "no json"),
+        (Answer(200, body=b'{"rows": []}'), AnswerStatus.EMPTY, "no rows"),
+        (Answer(200, body=b'{"rows": [["x", 1, 1, 1, 1]]}'), AnswerStatus.FAILED, "no row fits"),
+        (Answer(200, reset=True), AnswerStatus.FAILED, "broken"),
+        (Answer(200, {"Content-Encoding": "br"}, b"x"), AnswerStatus.FAILED, "encoding"),
+        (Answer(200, {"Content-Encoding": "gzip"}, b"x"), AnswerStatus.FAILED, ""),
     ],
 )
 async def test_each_answer_that_is_none_has_its_outcome_and_a_reason(ask, site, answer, outcome, reason):
@@ -259,13 +266,13 @@ async def test_each_answer_that_is_none_has_its_outcome_and_a_reason(ask, site, 
     assert found.reason
     assert reason in found.reason
     assert found.records == ()
-    assert account.outcomes == (["fail"] if outcome is Outcome.FAILED else ["ok"])
+    assert account.outcomes == (["fail"] if outcome is AnswerStatus.FAILED else ["ok"])
     assert len(seen) == 1
 
 
 async def test_a_port_where_nobody_listens_is_a_failure_with_its_reason(ask):
     answer = await ask(port=free_port())
-    assert (answer.outcome, answer.reason) == (Outcome.FAILED, "refused")
+    assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "refused")
 
 
 @pytest.mark.parametrize(("headers", "wait_sec"), [({"Retry-After": "7"}, 7.0), ({}, module.LIMITED_SEC)])
@@ -275,7 +282,7 @@ async def test_too_many_requests_are_no_failure_but_a_pause_for_everybody(
 ):
     site.always, account = Answer(status, headers), Account()
     answer = await ask(account=account)
-    assert (answer.outcome, answer.reason, answer.wait_sec) == (Outcome.LIMITED, str(status), wait_sec)
+    assert (answer.outcome, answer.reason, answer.wait_sec) == (AnswerStatus.LIMITED, str(status), wait_sec)
     assert account.blocked == [(None, wait_sec)]
     assert account.outcomes == []
 
@@ -283,30 +290,35 @@ async def test_too_many_requests_are_no_failure_but_a_pause_for_everybody(
 async def test_a_document_that_says_too_many_requests_is_the_same(ask, site):
     site.always, account = rows(note="call frequency"), Account()
     answer = await ask(make_source(signs={"limited": ["note"]}), account)
-    assert (answer.outcome, answer.reason, account.outcomes) == (Outcome.LIMITED, "call frequency", [])
+    assert (answer.outcome, answer.reason, account.outcomes) == (AnswerStatus.LIMITED, "call frequency", [])
     assert account.blocked == [(None, module.LIMITED_SEC)]
 
 
 async def test_a_request_waits_for_the_limits_as_long_as_it_may(ask, site):
     begun = time.monotonic()
     answer = await ask(account=Account(0.2, 0.1), patience_sec=5.0)
-    assert answer.outcome is Outcome.OK
+    assert answer.outcome is AnswerStatus.OK
     assert time.monotonic() - begun >= 0.3
     answer = await ask(account=Account(60.0), patience_sec=5.0)
-    assert (answer.outcome, answer.reason, answer.wait_sec) == (Outcome.LIMITED, "limited", 60.0)
+    assert (answer.outcome, answer.reason, answer.wait_sec) == (AnswerStatus.LIMITED, "limited", 60.0)
     assert len(site.seen) == 1
 
 
 async def test_a_source_that_rests_is_not_asked(ask, site):
     answer = await ask(account=Account(resting=9.0))
-    assert (answer.outcome, answer.reason, answer.wait_sec, site.seen) == (Outcome.FAILED, "resting", 9.0, [])
+    assert (answer.outcome, answer.reason, answer.wait_sec, site.seen) == (
+        AnswerStatus.FAILED,
+        "resting",
+        9.0,
+        [],
+    )
 
 
 async def test_half_a_series_is_none(ask, site):
     site.script += [rows(0), Answer(500)]
     account = Account()
     answer = await ask(make_source(limit=1), account)
-    assert (answer.outcome, answer.records, account.outcomes) == (Outcome.FAILED, (), ["fail"])
+    assert (answer.outcome, answer.records, account.outcomes) == (AnswerStatus.FAILED, (), ["fail"])
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -317,18 +329,18 @@ async def test_an_answer_that_is_too_long_is_given_up(ask, site, monkeypatch, pa
         Answer(200, {"Content-Encoding": "gzip"}, gzip.compress(body)) if packed else Answer(200, {}, body)
     )
     answer = await ask()
-    assert (answer.outcome, answer.reason) == (Outcome.FAILED, "too_long")
+    assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "too_long")
 
 
 async def test_an_answer_that_never_ends_is_given_up(ask, site, monkeypatch):
     monkeypatch.setattr(module, "TIMEOUT_SEC", 0.5)
     site.always = Answer(200, drip=True)
     answer = await ask()
-    assert (answer.outcome, answer.reason) == (Outcome.FAILED, "timeout")
+    assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "timeout")
 
 
 async def test_packed_answers_are_read(ask, site):
     packed = gzip.compress(orjson.dumps({"rows": [row(0)]}))
     site.always = Answer(200, {"Content-Encoding": "gzip"}, packed)
-    assert (await ask()).outcome is Outcome.OK
+    assert (await ask()).outcome is AnswerStatus.OK
     assert site.seen[0].headers["accept-encoding"] == "gzip"

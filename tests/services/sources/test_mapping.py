@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.sources.mapping import MisfitError, read_page, read_time
-from services.sources.records import Asset, Bar, Kind, Misfit, Outcome
+from services.sources.records import AnswerStatus, AssetClass, Bar, Misfit, RecordKind
 from services.sources.request import Question
-from services.sources.source import FieldRule, Source
+from services.sources.source import FieldRule, MarketSource
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
-QUESTION = Question("EUR/USD", Asset.FOREX, Kind.OBSERVATIONS, START, START)
+QUESTION = Question("EUR/USD", AssetClass.FOREX, RecordKind.OBSERVATIONS, START, START)
 RATES = {
     "kind": "observations",
     "assets": ["forex"],
@@ -28,7 +28,7 @@ XML_ROWS = [(b"2026-11-02", b"1.5"), (b"2026-11-03", b"1600.25")]
 
 
 def read(body, question=QUESTION, **endpoint):
-    source = Source.model_validate(
+    source = MarketSource.model_validate(
         {
             "name": "example",
             "title": "Example",
@@ -70,7 +70,7 @@ JSON = st.recursive(
 )
 def test_no_document_is_an_error_and_each_record_is_a_number_at_a_time(document, layout, records):
     page = read(document, layout=layout, records=records)
-    assert (page.outcome is Outcome.OK) == bool(page.records)
+    assert (page.outcome is AnswerStatus.OK) == bool(page.records)
     for record in page.records:
         assert isinstance(record.start_ms, int)
         assert isfinite(record.value)
@@ -78,7 +78,7 @@ def test_no_document_is_an_error_and_each_record_is_a_number_at_a_time(document,
 
 @given(body=st.binary(max_size=200), form=st.sampled_from(["json", "csv", "xml"]))
 def test_no_bytes_are_an_error(body, form):
-    assert read(body, format=form).outcome in Outcome
+    assert read(body, format=form).outcome in AnswerStatus
 
 
 def test_rows_columns_and_objects_by_time_are_read_alike():
@@ -103,12 +103,12 @@ def test_numbers_are_scaled_divided_and_turned_round():
     page = read({"rows": [{"day": "2026-11-02", "rate": 800, "units": 2}]}, fields=fields)
     assert values(page) == [("2026-11-02", 0.25)]
     page = read({"rows": [{"day": "2026-11-02", "rate": 8, "units": 0}]}, fields=fields)
-    assert (page.outcome, page.records) == (Outcome.FAILED, ())
+    assert (page.outcome, page.records) == (AnswerStatus.FAILED, ())
 
 
 def test_a_value_that_is_marked_missing_is_no_misfit():
     page = read({"rows": [{"day": "2026-11-02", "rate": "."}, {"day": "2026-11-03", "rate": None}]})
-    assert (page.outcome, page.reason, page.missing, page.misfits) == (Outcome.EMPTY, "no values", 2, ())
+    assert (page.outcome, page.reason, page.missing, page.misfits) == (AnswerStatus.EMPTY, "no values", 2, ())
     page = read({"rows": [{"day": "2026-11-02", "rate": "n.a."}, {"day": "2026-11-03", "rate": 1}]})
     assert page.misfits == (Misfit(0, "value", "'n.a.' is no number"),)
     assert values(page) == [("2026-11-03", 1)]
@@ -127,7 +127,7 @@ def test_a_value_that_is_marked_missing_is_no_misfit():
 )
 def test_a_document_with_entities_is_refused(body):
     page = read(body, format="xml", records="all.row")
-    assert (page.outcome, page.records) == (Outcome.FAILED, ())
+    assert (page.outcome, page.records) == (AnswerStatus.FAILED, ())
     assert page.reason.startswith("no xml: ")
 
 
@@ -140,7 +140,7 @@ def test_a_deep_document_is_no_records(depth):
 
 def test_no_more_misfits_are_kept_than_people_read():
     page = read({"rows": [{"day": "x", "rate": 1}] * 5_000})
-    assert (page.outcome, len(page.misfits)) == (Outcome.FAILED, 100)
+    assert (page.outcome, len(page.misfits)) == (AnswerStatus.FAILED, 100)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_what_is_no_time_is_a_misfit(value, form):
 
 
 def test_a_bar_that_is_stamped_by_its_close_begins_a_timeframe_earlier():
-    question = Question("EUR/USD", Asset.FOREX, Kind.BARS, START, START, "1h")
+    question = Question("EUR/USD", AssetClass.FOREX, RecordKind.BARS, START, START, "1h")
     fields = {name: {"path": name} for name in ("open", "high", "low", "close")}
     fields["start"] = {"path": "t", "format": "epoch_s"}
     row = {"t": 1793498400, "open": 1, "high": 2, "low": 0.5, "close": 1.5}

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.sources.records import Asset, Kind
+from services.sources.records import AssetClass, RecordKind
 from services.sources.request import Question, make_request, split_question
-from services.sources.source import Source, SymbolRule
+from services.sources.source import MarketSource, SymbolRule
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 BARS = {
@@ -26,7 +26,7 @@ BARS = {
 
 
 def make_source(symbols=None, **endpoint):
-    return Source.model_validate(
+    return MarketSource.model_validate(
         {
             "name": "example",
             "title": "Example",
@@ -39,7 +39,7 @@ def make_source(symbols=None, **endpoint):
 
 
 def question(start, end, symbol="BTC/USD"):
-    return Question(symbol, Asset.CRYPTO, Kind.BARS, start, end, "1m")
+    return Question(symbol, AssetClass.CRYPTO, RecordKind.BARS, start, end, "1m")
 
 
 def split(start, end, **endpoint):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.sources.catalog import shipped_catalog
-from services.sources.records import Asset, Kind
+from services.sources.records import AssetClass, RecordKind
 from services.sources.request import make_request, split_question
 from services.sources.trial import find_assets, make_questions
 
@@ -17,7 +17,9 @@ NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 def test_each_source_can_be_tried_without_a_symbol_by_one_request_for_each_question(name):
     source = CATALOG[name]
     questions = dict(make_questions(source, None, None, NOW))
-    options_alone = {name for name, rules in source.serves.items() if set(rules.assets) == {Asset.OPTIONS}}
+    options_alone = {
+        name for name, rules in source.serves.items() if set(rules.assets) == {AssetClass.OPTIONS}
+    }
     assert set(source.serves) - options_alone <= set(questions)
     for endpoint, question in questions.items():
         rules = source.serves[endpoint]
@@ -29,8 +31,8 @@ def test_each_source_can_be_tried_without_a_symbol_by_one_request_for_each_quest
 def test_a_symbol_and_a_timeframe_choose_what_is_asked():
     asked = [*make_questions(CATALOG["yahoo"], "EUR/USD", "1d", NOW)]
     assert [(name, question.asset, question.timeframe) for name, question in asked] == [
-        ("day_bars", Asset.FOREX, "1d"),
-        ("quote", Asset.FOREX, ""),
+        ("day_bars", AssetClass.FOREX, "1d"),
+        ("quote", AssetClass.FOREX, ""),
     ]
     assert asked[0][1].end - asked[0][1].start == timedelta(days=100)
     assert [*make_questions(CATALOG["fred"], "US.NOTHING", None, NOW)] == []
@@ -39,19 +41,19 @@ def test_a_symbol_and_a_timeframe_choose_what_is_asked():
 @pytest.mark.parametrize(
     ("name", "symbol", "asset"),
     [
-        ("yahoo", "AAPL", Asset.STOCKS),
-        ("yahoo", "EUR/USD", Asset.FOREX),
-        ("yahoo", "BTC/USD", Asset.CRYPTO),
-        ("yahoo", "VIX", Asset.VOLATILITY),
-        ("yahoo", "GC", Asset.COMMODITIES),
-        ("fred", "US.CPI", Asset.ECONOMIC),
-        ("fred", "EUR/USD", Asset.FOREX),
-        ("kraken", "SOL/USDT", Asset.CRYPTO),
-        ("massive", "SPY270115C00600000", Asset.OPTIONS),
+        ("yahoo", "AAPL", AssetClass.STOCKS),
+        ("yahoo", "EUR/USD", AssetClass.FOREX),
+        ("yahoo", "BTC/USD", AssetClass.CRYPTO),
+        ("yahoo", "VIX", AssetClass.VOLATILITY),
+        ("yahoo", "GC", AssetClass.COMMODITIES),
+        ("fred", "US.CPI", AssetClass.ECONOMIC),
+        ("fred", "EUR/USD", AssetClass.FOREX),
+        ("kraken", "SOL/USDT", AssetClass.CRYPTO),
+        ("massive", "SPY270115C00600000", AssetClass.OPTIONS),
     ],
 )
 def test_the_class_of_a_symbol_is_told_by_the_file_or_by_its_spelling(name, symbol, asset):
     assert find_assets(CATALOG[name], symbol)[0] is asset
     kinds = {question.kind for _, question in make_questions(CATALOG[name], symbol, None, NOW)}
-    assert kinds <= set(Kind)
+    assert kinds <= set(RecordKind)
     assert kinds
