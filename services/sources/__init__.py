@@ -1,1 +1,1 @@
-"""sources knows how to ask the market's sources for bars, quotes and economic series, and reads their answers."""
+"""sources asks the market for bars, quotes and economic series, and reads what comes."""
