@@ -525,7 +525,8 @@ class WatchedService:
         """Count a stored beat as heard after a start, for a silence of half a timeout at most.
 
         An older beat would make the service due for a time in which perhaps the bus was away. A beat that is
-        no younger than the restored silence changes nothing: that silence began with it.
+        no younger than the restored silence changes nothing: that silence began with it. Nor is one that is
+        hardly younger another run of a job: its age is read from a key, a moment before or after `now`.
         """
         beat, age = stored.beat, stored.age_sec
         if age is None:
@@ -541,9 +542,11 @@ class WatchedService:
         if is_goodbye:
             self._note_failure(beat, running)
         if is_life and (self.last_beat is None or age < silence_sec):
+            is_saved_run = self.last_beat is not None and age >= silence_sec - IN_FLIGHT_SEC
             at = running - min(age, self.watch.timeout_sec / 2)
             self.last_beat = HeardAt(at, now.mono - age, now.wall - age)
-            self._complete_run(beat, self.last_beat)
+            if not is_saved_run:
+                self._complete_run(beat, self.last_beat)
 
     # -- restore and takeover
 

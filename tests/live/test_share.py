@@ -34,8 +34,14 @@ def has(agent):
 
 
 def shared(*agents):
-    """Whether these have all keys between them, each once, and each some."""
-    shares = [has(agent) for agent in agents]
+    """Whether these know of just each other, and have all keys between them, each once, and each some.
+
+    The keys alone would not tell: of one that left, an instance inherits none in one run of 240.
+    """
+    said = [lines[-1] for agent in agents if (lines := agent.logs("probe.has"))]
+    if [line["members"] for line in said] != [len(agents)] * len(agents):
+        return False
+    shares = [line["mine"] for line in said]
     return all(shares) and sorted(key for share in shares for key in share) == sorted(KEYS)
 
 

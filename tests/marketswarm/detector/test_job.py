@@ -354,6 +354,17 @@ def test_a_job_that_never_ran_is_missed_also_by_a_healer_that_restarts():
     assert [reason for _, reason in misses(hand)] == ["overdue"]
 
 
+@pytest.mark.parametrize(("age", "taken"), [(50.003, False), (49.997, False), (50.0, False), (40.0, True)])
+def test_the_saved_run_is_not_counted_again_when_its_key_seems_a_moment_younger(age, taken):
+    hand = hand_of(held=True)
+    hand.attest("a", age, i=2, boot="b", run="ended")
+    early = SavedJob(MIDNIGHT - 50, leads_sec=(3600.0,))
+    hand.recall({"a": replace(UP, since=MIDNIGHT - 50, silent_sec=50.0, job=early)})
+    job = hand.detector.services["a"].job
+    assert (job.to_saved() != early) is taken
+    assert job.to_saved().expected_from == pytest.approx(MIDNIGHT - (age if taken else 50))
+
+
 def test_what_was_heard_before_the_restore_counts():
     hand = hand_of(held=True)
     hand.run(5)
