@@ -394,7 +394,8 @@ class Detector:
         """Decide about a suspect; `stored` is the beat under `beat:<svc>`, None if there is none.
 
         Return the miss, or the stored beat that was never heard; None if a beat was heard meanwhile, its
-        channel is refused, or the service is no longer watched.
+        channel is refused, or the service is no longer watched. A failure that the service reported is missed
+        whatever is stored: a run that ended well since then stays news, and is the ok when it is heard.
         """
         self.note_awake(now)
         service = self.services.get(svc)
@@ -404,6 +405,8 @@ class Detector:
         if service.channel_refused_at is not None:
             return None
         self.confirm(service)
+        if service.has_failed_unnoticed:
+            return self._declare_down(service, now)
         if stored is not None and (unheard := service.take_unheard(stored, now)) is not None:
             service.bus.schedule(service)
             self.counts.unheard += 1

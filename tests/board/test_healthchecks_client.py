@@ -221,14 +221,15 @@ def read_changes(fleet):
 def test_the_flips_are_those_of_the_alert_log(fleet, call):
     found, earlier = find_check(call), len(read_changes(fleet))
     ping = {"slug": "backup"}
-    call(("success_ping", ping), ("fail_ping", ping), ("success_ping", ping))
+    answers = call(("success_ping", ping), ("fail_ping", ping), ("success_ping", ping))
+    assert ["returned" in answer for answer in answers] == [True] * 3, answers
 
     def went_down_and_up():
         """Return whether the log has an outage that is over; without pings another one follows by itself."""
         states = [change["up"] for change in read_changes(fleet)[earlier:]]
         return (0, 1) in itertools.pairwise(states)
 
-    until(went_down_and_up, 20, "an outage and its end")
+    until(went_down_and_up, 20, lambda: f"an outage and its end; there is {read_changes(fleet)[earlier:]}")
     flips = ("get_check_flips", {"check_id": found["uuid"]})
 
     def are_those_of_the_log():

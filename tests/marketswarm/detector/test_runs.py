@@ -85,6 +85,18 @@ def test_a_failure_while_the_service_is_looked_at_is_one_miss():
     assert len(hand.verdicts) == 2
 
 
+def test_a_run_that_ends_while_a_failure_is_looked_at_is_its_ok_when_it_is_heard():
+    hand = Hand(watch())
+    hand.beat(boot="b")
+    hand.run(5)
+    hand.beat(boot="b", run="failed")
+    # the next run's end is under `beat:a` already, and its message is still on its way
+    hand.attest("a", 0.0, i=3, boot="b", run="ended")
+    hand.run(1)
+    hand.beat(boot="b", i=3, run="ended")
+    assert hand.said == [(0, "a", "up"), (5, "a", "down"), (6, "a", "up")]
+
+
 def test_a_failed_run_needs_no_exit_code_and_no_boot():
     hand = Hand(watch())
     hand.beat()
