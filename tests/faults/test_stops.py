@@ -2,7 +2,6 @@
 
 import signal
 import socket
-import time
 from collections.abc import Iterable, Iterator
 
 import orjson
@@ -10,6 +9,7 @@ import pytest
 
 from support.rig import HOST, Proc, free_port
 from support.scenes.faults import NOISE_SEC, Scene, service
+from support.waiting import Stopwatch
 
 STOP_SEC = 5.0
 AGENTS = ("rss_agg", "massive", "mesh", "vexy_ai", "healer", "sentinel", "notifier")
@@ -34,12 +34,12 @@ def services(pit: int) -> dict:
 
 def ended(programs: Iterable[Proc]) -> None:
     """All end as asked, in time, without a traceback."""
-    begun = time.monotonic()
+    stopwatch = Stopwatch()
     for program in programs:
         program.signal(signal.SIGTERM)
     for program in programs:
         code = program.wait(STOP_SEC + 3)
-        assert time.monotonic() - begun <= STOP_SEC + NOISE_SEC, f"late: {program}"
+        assert stopwatch.own_sec <= STOP_SEC + NOISE_SEC, f"late: {program}"
         assert code == 0, program
         assert "Traceback" not in program.text(), program
 

@@ -7,15 +7,20 @@ from pathlib import Path
 
 
 class StolenShare:
-    """The share of the processors that the host of a virtual machine keeps for others, from look to look."""
+    """The share of the processors that the host of a virtual machine keeps for others, from look to look.
 
-    def __init__(self) -> None:
+    With `keeps_start`, each look is about all of the time since the creation.
+    """
+
+    def __init__(self, *, keeps_start: bool = False) -> None:
+        self._keeps_start = keeps_start
         self._before = _count_ticks()
 
     def measure(self) -> float:
         """Return the share since the last call, from 0 to 1; 0 where the system does not say."""
-        before, self._before = self._before, _count_ticks()
-        stolen, every = (later - earlier for later, earlier in zip(self._before, before, strict=True))
+        now = _count_ticks()
+        stolen, every = (later - earlier for later, earlier in zip(now, self._before, strict=True))
+        self._before = self._before if self._keeps_start else now
         return stolen / every if every else 0.0
 
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from support.processors import ProcessorGate, StolenShare
-from support.waiting import Patience
+from support.waiting import Patience, Stopwatch
 
 LOOK_SEC = 0.125
 
@@ -62,6 +62,16 @@ def test_a_look_that_comes_late_counts_as_a_quarter_of_a_second(machine):
     for _ in range(3):
         machine.run(60)
         assert not patience.is_over()
+
+
+def test_a_stopwatch_tells_all_of_the_time_and_what_of_it_the_host_left(machine):
+    watch = Stopwatch()
+    machine.run(2)
+    assert watch.own_sec == watch.sec == 2
+    machine.share = 0.75
+    machine.run(6)
+    assert watch.sec == 8
+    assert watch.own_sec == watch.own_sec == pytest.approx(8 - 4.5)
 
 
 def test_the_share_is_that_since_the_last_look(machine):

@@ -1,7 +1,6 @@
 """Discord: its golden payloads, its limits, what it makes of hostile names, and its rate limit obeyed."""
 
 import re
-import time
 
 import orjson
 import pytest
@@ -16,6 +15,7 @@ from marketswarm.channels.text import printable_line
 from support.channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
 from support.chat_schemas import Discord as Documented
 from support.rig.receiver import Answer, Receiver
+from support.waiting import Stopwatch
 
 MARKUP = set("*_~`|<>[]@#")
 
@@ -120,10 +120,10 @@ async def test_when_the_limit_is_used_up_the_next_message_waits_until_it_is_not(
 async def test_while_something_remains_of_the_limit_nothing_waits(hook):
     discord, receiver = hook
     receiver.script.append(Answer(200, {"X-RateLimit-Remaining": "1", "X-RateLimit-Reset-After": "60"}))
-    begun = time.monotonic()
+    stopwatch = Stopwatch()
     await discord.send(MISS)
     await discord.send(MISS)
-    assert time.monotonic() - begun < 10
+    assert stopwatch.own_sec < 10
 
 
 async def test_a_long_pause_is_told_and_nothing_is_sent_meanwhile(hook):

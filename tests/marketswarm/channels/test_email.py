@@ -3,7 +3,6 @@
 import asyncio
 import re
 import ssl
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -20,7 +19,7 @@ from marketswarm.channels.text import printable_line
 from support.channel_messages import CASES, GROUP, HOSTILE, MISS, OK, REMINDER, agrees, hostile
 from support.rig.certificates import Authority
 from support.rig.process import HOST, free_port
-from support.waiting import auntil
+from support.waiting import Stopwatch, auntil
 
 NOW = datetime(2025, 11, 6, 12, 51, 30, tzinfo=UTC)
 
@@ -283,8 +282,8 @@ async def test_a_server_that_drips_costs_its_time_and_no_more(said):
 
     server = await asyncio.start_server(drip, HOST, port := free_port())
     async with server:
-        begun = time.monotonic()
+        stopwatch = Stopwatch()
         assert await refused(mailer(port, within_sec=0.5)) == ("timeout", False)
-        assert time.monotonic() - begun < 6
+        assert stopwatch.own_sec < 6
         async with asyncio.timeout(10):
             await hung_up.wait()
