@@ -86,6 +86,12 @@ def pending(scene: Scene, key: str = "rss:items") -> int:
     return int(summary["pending"] if isinstance(summary, dict) else summary[0])
 
 
+def unread(scene: Scene, key: str = "rss:items") -> int:
+    """How many entries of a stream no worker has been given yet."""
+    found = [each for each in scene.market.cmd("XINFO", "GROUPS", key) if each["name"] == GROUP]
+    return sum(int(each["lag"] or 0) for each in found)
+
+
 def settled(scene: Scene, within: float = 20, key: str = "rss:items") -> None:
     """Waits until nobody holds anything of a stream."""
     until(lambda: not pending(scene, key), within, f"nothing pending in {key}")
