@@ -395,7 +395,7 @@ def test_without_any_channel_it_says_so_once_and_pours_out_no_history_when_there
             scene.write("heartbeat_ok", f"s{n}", down_sec=1.0)
         scene.settled()
         assert len(scene.notifier.logs("channels.none")) == 1
-        assert "no channel is configured" in scene.beat_detail()
+        until(lambda: "no channel is configured" in scene.beat_detail(), 5, scene.beat_detail)
         scene.notifier.stop()
         scene.start("notifier", WEBHOOK_URL=receiver.url)
         scene.notifier.wait_log("channels.named")
