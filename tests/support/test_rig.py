@@ -1,4 +1,6 @@
 import asyncio
+import gc
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from support.rig import AlertTail, Proc, Server, TcpProxy
-from support.rig.process import alive
+from support.rig.process import HOST, alive
 from support.waiting import auntil, until
 
 pytestmark = pytest.mark.live
@@ -114,6 +116,17 @@ def test_a_wire_can_lose_one_direction_only(server):
         with pytest.raises(redis.TimeoutError):
             client.set("k", "arrived")
         until(lambda: server.cmd("GET", "k") == "arrived")
+
+
+def test_a_wire_that_is_closed_while_clients_come_leaves_no_socket_open(server):
+    clients = []
+    for _ in range(10):
+        with TcpProxy(server.port) as wire:
+            clients += [socket.create_connection((HOST, wire.port)) for _ in range(3)]
+    for client in clients:
+        client.close()
+    del wire
+    gc.collect()  # a socket that was left open is a warning now, and so a failure here
 
 
 def test_a_wire_delays_and_refuses_and_heals(server):

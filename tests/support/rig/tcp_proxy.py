@@ -10,6 +10,9 @@ from typing import Any, Self
 
 from support.rig.process import HOST, free_port
 
+ACCEPT_TURNS = 5
+"""After so many turns of its loop an accepted connection has begun, and some more."""
+
 
 class TcpProxy:
     """A wire to `target_port` that can break, in a thread: `.url` instead of the server's.
@@ -119,6 +122,12 @@ class TcpProxy:
 
     async def _refuse(self) -> None:
         if self._server is not None:
+            # asyncio leaves a socket open that it accepted in the very turn in which its server is closed: so
+            # first nothing more is accepted, and what was becomes a wire
+            for listening in self._server.sockets:
+                self._loop.remove_reader(listening.fileno())
+            for _ in range(ACCEPT_TURNS):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         await self._cut(b"")
