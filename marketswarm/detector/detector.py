@@ -391,11 +391,15 @@ class Detector:
     def evaluate_suspect(
         self, svc: str, stored: LastBeat | None, now: Moment
     ) -> Verdict | UnheardBeat | None:
-        """Decide about a suspect; `stored` is the beat under `beat:<svc>`, None if there is none.
+        """Decide whether a service whose deadline has passed is down, and end its suspicion.
 
-        Return the miss, or the stored beat that was never heard; None if a beat was heard meanwhile, its
-        channel is refused, or the service is no longer watched. A failure that the service reported is missed
-        whatever is stored: a run that ended well since then stays news, and is the ok when it is heard.
+        `stored` is the beat under `beat:<svc>`, None if there is none. Return the miss, and declare the
+        service down; or record the stored beat and return it, if it was never heard and keeps the service up.
+        Return None, with no verdict, if a beat was heard meanwhile, its channel is refused, or the service is
+        no longer watched.
+
+        A failure that the service reported is missed whatever is stored: the end of a later run stays
+        unrecorded, and brings the service up when its message is heard.
         """
         self.note_awake(now)
         service = self.services.get(svc)

@@ -522,11 +522,12 @@ class WatchedService:
         return UnheardBeat(self.watch.svc, self.watch.bus, age, is_repeated)
 
     def apply_stored_beat(self, stored: LastBeat, now: Moment) -> None:
-        """Count a stored beat as heard after a start, for a silence of half a timeout at most.
+        """Record the beat under `beat:<svc>` as the last one heard, after the saved state was restored.
 
-        An older beat would make the service due for a time in which perhaps the bus was away. A beat that is
-        no younger than the restored silence changes nothing: that silence began with it. Nor is one that is
-        hardly younger another run of a job: its age is read from a key, a moment before or after `now`.
+        It counts as half a timeout old at most: an older one would make the service due for a time in which
+        perhaps the bus was away. A beat that is no younger than the restored silence changes nothing of it:
+        that silence began with this beat. One that is hardly younger is no further run of a job: its age is
+        read from a key, a moment before or after `now`. A goodbye marks the service as stopped.
         """
         beat, age = stored.beat, stored.age_sec
         if age is None:
