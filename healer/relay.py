@@ -1,9 +1,10 @@
-"""The relay: it copies massive's probe alerts to the log and the channel of alerts, after a check.
+"""The relay: it copies the alerts of services to the log and the channel of alerts, after a check.
 
-massive has no rights on the log: with its password, an attacker could shorten the log, or publish anything
-there. So massive writes `massive:alerts`. The healer that leads reads that stream, takes the events that
-`probe_alert.py` accepts, and writes them in one step with its position in the stream (`healer:relayed`),
-under the fence of its lease. So each event is copied once and in order, even if a healer is killed.
+massive and sources have no rights on the log: with their password, an attacker could shorten the log, or
+publish anything there. So each writes a stream of its own. The healer that leads reads these streams, takes
+the events that `service_alert.py` accepts, and writes them in one step with its position in the stream
+(`healer:relayed`), under the fence of its lease. So each event is copied once and in order, even if a healer
+is killed.
 """
 
 import asyncio
@@ -13,15 +14,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from healer.probe_alert import parse_probe_alert
+from healer.service_alert import AlertRule, parse_service_alert
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stream import FIRST_ID, StreamEntry, entry_sort_key, read_entries_after, read_newest_id
 from marketswarm.event import MalformedEvent, encode_event
-from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED, MASSIVE_ALERTS
+from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED
 from marketswarm.metrics import Family
-from marketswarm.metrics.family import counter
 from marketswarm.monitor.leadership import NOT_THE_LEADER, Fence, Leadership
 from marketswarm.monitor.publication_step import make_publication_step
 from marketswarm.monitor.publisher import LogLength
@@ -43,9 +43,10 @@ log = logs.get("relay")
 
 
 class Relay:
-    """Copies the stream `massive:alerts` to the log and the channel of alerts.
+    """Copies the stream of one service's alerts to the log and the channel of alerts.
 
     Args:
+        rule: which stream, and what the service may alert on.
         bus: returns the bus of the alerts.
         channel: returns the channel of the alerts.
         leadership: the leadership on the bus; only the leader copies.
@@ -55,13 +56,15 @@ class Relay:
 
     def __init__(
         self,
+        rule: AlertRule,
         bus: Callable[[], Bus],
         channel: Callable[[], str],
         leadership: Leadership,
         log_length: LogLength,
+        *,
         tracer: Tracer | None = None,
     ) -> None:
-        self._tracer = tracer
+        self.rule, self._tracer = rule, tracer
         self._bus, self._channel, self._leadership = bus, channel, leadership
         self._log_length = log_length
         self._stored_position: bytes | None = None  # the position as the bus holds it; None: to be read
@@ -90,37 +93,26 @@ class Relay:
                 await asyncio.sleep(RETRY_SEC)
             self._log_skipped()
 
-    def collect(self) -> Iterator[Family]:
-        """Yield the counts of copied and skipped events for Prometheus."""
-        yield counter("marketswarm_relay_copied_total", "Events of massive put on the log.", self.copied)
-        yield Family(
-            "marketswarm_relay_skipped_total",
-            "counter",
-            "Entries of massive's stream that were not put on the log, by reason.",
-            [((reason,), float(count)) for reason, count in self.skipped.copy().items()],
-            labels=("reason",),
-        )
-
     async def _copy_page(self, bus: Bus, fence: Fence) -> None:
         """Copy the next page of the stream; wait up to a second for one. Raise BusError."""
         if self._stored_position is None:
             await self._load_position(bus)
         entries = await read_entries_after(
-            bus, MASSIVE_ALERTS, self._position, count=PAGE_SIZE, block_sec=BLOCK_SEC
+            bus, self.rule.stream, self._position, count=PAGE_SIZE, block_sec=BLOCK_SEC
         )
         if not entries:
-            if entry_sort_key(await read_newest_id(bus, MASSIVE_ALERTS)) < entry_sort_key(self._position):
+            if entry_sort_key(await read_newest_id(bus, self.rule.stream)) < entry_sort_key(self._position):
                 # the stream was deleted: entries that come are new, whatever their ids
                 self._position = FIRST_ID
             return
-        events, skipped = _check_entries(entries)
+        events, skipped = _check_entries(self.rule, entries)
         keys = [HEALER_LEASE, HEALER_RELAYED, ALERT_LOG]
         stored, position = self._stored_position or b"", entries[-1].id
         args: list[str | bytes | float] = [
             *fence,
             await self._log_length.compute_length(bus),
             self._channel(),
-            MASSIVE_ALERTS,
+            self.rule.stream,
             stored,
             position,
             *events,
@@ -147,9 +139,9 @@ class Relay:
 
         Raise BusError.
         """
-        stored: bytes = await bus.ask(bus.client.hget(HEALER_RELAYED, MASSIVE_ALERTS)) or b""
+        stored: bytes = await bus.ask(bus.client.hget(HEALER_RELAYED, self.rule.stream)) or b""
         if stored and not _POSITION.fullmatch(stored):
-            log.warning("relay.position_unreadable", bus=bus.name)
+            log.warning("relay.position_unreadable", bus=bus.name, stream=self.rule.stream)
         self._stored_position = stored
         self._position = stored if _POSITION.fullmatch(stored) else FIRST_ID
 
@@ -160,26 +152,59 @@ class Relay:
         """
         now = asyncio.get_running_loop().time()
         if now - self._refused_at >= LOG_EVERY_SEC:
-            log.warning("relay.waiting", bus=error.bus, reason=error.reason, detail=error.detail)
+            log.warning(
+                "relay.waiting",
+                stream=self.rule.stream,
+                bus=error.bus,
+                reason=error.reason,
+                detail=error.detail,
+            )
             self._refused_at = now
 
     def _log_skipped(self) -> None:
         """Log how many entries were skipped and why, at most every 10 s."""
         now = asyncio.get_running_loop().time()
         if self._unlogged and now - self._logged_at >= LOG_EVERY_SEC:
-            log.warning("relay.skipped", count=self._unlogged.total(), reasons=dict(self._unlogged))
+            log.warning(
+                "relay.skipped",
+                stream=self.rule.stream,
+                count=self._unlogged.total(),
+                reasons=dict(self._unlogged),
+            )
             self._unlogged.clear()
             self._logged_at = now
 
 
-def _check_entries(entries: Sequence[StreamEntry]) -> tuple[list[bytes], Counter[str]]:
+def collect_relays(relays: Sequence[Relay]) -> Iterator[Family]:
+    """Yield the counts of copied and skipped events of all relays for Prometheus, by stream."""
+    yield Family(
+        "marketswarm_relay_copied_total",
+        "counter",
+        "Events of services put on the log, by their stream.",
+        [((relay.rule.stream,), float(relay.copied)) for relay in relays],
+        labels=("stream",),
+    )
+    yield Family(
+        "marketswarm_relay_skipped_total",
+        "counter",
+        "Entries of services' streams that were not put on the log, by stream and reason.",
+        [
+            ((relay.rule.stream, reason), float(count))
+            for relay in relays
+            for reason, count in relay.skipped.copy().items()
+        ],
+        labels=("stream", "reason"),
+    )
+
+
+def _check_entries(rule: AlertRule, entries: Sequence[StreamEntry]) -> tuple[list[bytes], Counter[str]]:
     """Return the events to copy, encoded again without unknown fields, and the skipped entries by reason."""
     events, skipped = list[bytes](), Counter[str]()
     for entry in entries:
         if entry.fields is None:
             skipped["too_long"] += 1
             continue
-        event = parse_probe_alert(entry.fields.get(b"event", b""))
+        event = parse_service_alert(rule, entry.fields.get(b"event", b""))
         if isinstance(event, MalformedEvent):
             skipped[event.reason] += 1
         else:

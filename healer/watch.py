@@ -1,7 +1,7 @@
 """The healer: it listens to every bus of the truth, detects silent services, and publishes the verdicts.
 
 The `Monitor` does all of that; the sentinel runs one as well. Beside it the healer holds the leases that
-decide which healer publishes (`election.py`), and copies massive's probe alerts (`relay.py`).
+decide which healer publishes (`election.py`), and copies the alerts of services (`relay.py`).
 """
 
 import asyncio
@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from healer.election import LeaderElection
-from healer.relay import Relay
+from healer.relay import Relay, collect_relays
+from healer.service_alert import RULES
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus
 from marketswarm.monitor import Monitor, VerdictEncoder, find_alert_target
@@ -44,15 +45,20 @@ async def run_healer(me: Agent[HealerSettings], on_roster_built: Callable[[], No
         election.set_buses(plan.buses)
 
     apply_truth(me.truth)
-    relay = Relay(partial(me.bus, home), lambda: encoder.channel, election, monitor.log_lengths[home], tracer)
+    length = monitor.log_lengths[home]
+    relays = [
+        Relay(rule, partial(me.bus, home), lambda: encoder.channel, election, length, tracer=tracer)
+        for rule in RULES
+    ]
     me.expose(monitor.metrics.collect)
-    me.expose(relay.collect)
+    me.expose(lambda: collect_relays(relays))
     on_roster_built()
     me.on_reseed(apply_truth, check=lambda truth: plan_watch(truth, me, home))
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(election.run(), name="leases")
-            group.create_task(relay.run(), name="relay")
+            for relay in relays:
+                group.create_task(relay.run(), name=f"relay {relay.rule.stream}")
             await monitor.run()  # listens, evaluates, publishes
     finally:
         await election.release()

@@ -65,6 +65,29 @@ MASSIVE_ALERTS: Final = "massive:alerts"
 MASSIVE_ROSTER: Final = "massive:roster"
 MASSIVE_PROBES: Final = "massive:probes"
 MARKET_BARS: Final = "market:bars"
+"""Stream: bars as sources and massive publish them, unchecked."""
+MARKET_QUOTES: Final = "market:quotes"
+MARKET_OBSERVATIONS: Final = "market:observations"
+MARKET_DOWNLOADS: Final = "market:downloads"
+"""Stream: each request to a source: when, for which series, with which result."""
+MARKET_SERIES: Final = "market:series"
+"""Hash: a series' id -> its state as JSON: which source serves it, since when, how fresh it is."""
+MARKET_SOURCES: Final = "market:sources"
+"""Hash: a source's name -> its state as JSON."""
+MARKET_QUARANTINE: Final = "market:quarantine"
+"""Stream: records that failed a check, with its name."""
+MARKET_ALERTS: Final = "market:alerts"
+"""Stream: events of sources, which the healer copies to the alert log."""
+PRELOAD_STATUS: Final = "preload:status"
+"""String: the state of the last run of the gate, as JSON."""
+CHECKED_BARS: Final = "bars:bars"
+"""Stream: bars of every timeframe that passed the checks, each with its revision."""
+INDICATORS: Final = "bars:indicators"
+"""Stream: the indicators of each such bar."""
+FEATURES: Final = "bars:features"
+"""Stream: the features of each symbol, for models."""
+ARCHIVE_DEAD: Final = "archive:dead"
+"""Stream: entries that are no rows, on the bus of their stream, with the reason of each."""
 RSS_ITEMS: Final = "rss:items"
 VEXY_NOTES: Final = "vexy:notes"
 VEXY_DEAD: Final = "vexy:dead"
@@ -231,6 +254,42 @@ def source_account_key(account: str) -> str:
 def source_breaker_key(source: str) -> str:
     """Return the key of a source's circuit breaker."""
     return f"sources:breaker:{source}"
+
+
+def source_claim_key(series: str) -> str:
+    """Return the key that one instance holds while it loads a series."""
+    return f"sources:claim:{series}"
+
+
+def series_records_key(series: str) -> str:
+    """Return the key of the published records of a series, each with its source's rank and its digest."""
+    return f"sources:records:{series}"
+
+
+def replay_clock_key(recording: str) -> str:
+    """Return the key of the clock of a recording that is played: when it began, and how fast it is."""
+    return f"sources:replay:{recording}"
+
+
+# bars: what its instances hand over to each other.
+
+
+def bars_state_key(symbol: str) -> str:
+    """Return the key of the state of a symbol: the position in each stream, and bars that are not final."""
+    return f"bars:state:{symbol}"
+
+
+# the market, as the board serves it at once.
+
+
+def quote_key(symbol: str) -> str:
+    """Return the key of the latest quote of a symbol, as JSON."""
+    return f"quotes:{symbol}"
+
+
+def chart_key(symbol: str, timeframe: str) -> str:
+    """Return the key of the answer for a chart that was made last."""
+    return f"chart:{symbol}:{timeframe}"
 
 
 # vexy_ai: keys beside its stream of notes.

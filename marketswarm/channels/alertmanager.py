@@ -32,6 +32,7 @@ _OPENING: Final = {
         Kind.BUS_MISS,
         Kind.TRUTH_DRIFT,
         Kind.PROBE_MISS,
+        Kind.SOURCE_MISS,
         Kind.WATCH_MISS,
     )
 }

@@ -82,9 +82,10 @@ def describe_event(event: Event) -> tuple[str, str]:
     if kind is Kind.WATCH_MISS:
         reason = f" ({event.reason})" if event.reason else ""
         return f"{svc} can't be watched", f"its bus does not let its channel be heard{reason}"
-    if kind is Kind.PROBE_MISS:
+    if kind in _FAILURES:
         reason = f" ({event.reason})" if event.reason else ""
-        return f"{svc} is down", f"its probes have failed for {format_seconds(event.late_sec)}{reason}"
+        title, text = _FAILURES[kind]
+        return title.format(svc), f"{text} for {format_seconds(event.late_sec)}{reason}"
     if event.gap_sec is not None and kind is Kind.HEARTBEAT_GAP:
         title = f"{svc} restarted, and is up" if event.restarted else _DEFAULT_WORDS[kind][0].format(svc)
         return title, f"silent for at least {format_seconds(event.gap_sec)} while nobody listened"
@@ -109,13 +110,26 @@ def _describe_run_miss(event: Event) -> tuple[str, str]:
 
 
 _OPENING: Final = frozenset(
-    {Kind.HEARTBEAT_MISS, Kind.HEALER_MISS, Kind.BUS_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS, Kind.WATCH_MISS}
+    {
+        Kind.HEARTBEAT_MISS,
+        Kind.HEALER_MISS,
+        Kind.BUS_MISS,
+        Kind.TRUTH_DRIFT,
+        Kind.PROBE_MISS,
+        Kind.SOURCE_MISS,
+        Kind.WATCH_MISS,
+    }
 )
+_FAILURES: Final = {
+    Kind.PROBE_MISS: ("{} is down", "its probes have failed"),
+    Kind.SOURCE_MISS: ("{} fails", "it has given no answer that can be used"),
+}
 _RECOVERY_TITLES: Final = {
     Kind.HEARTBEAT_OK: "{} is up again",
     Kind.HEALER_OK: "{} is up again",
     Kind.BUS_OK: "bus {} is back",
     Kind.PROBE_OK: "{} is up again",
+    Kind.SOURCE_OK: "{} answers again",
     Kind.WATCH_OK: "{} is watched again",
 }
 _DEFAULT_WORDS: Final[Mapping[Kind, tuple[str, str]]] = {
@@ -126,12 +140,14 @@ _DEFAULT_WORDS: Final[Mapping[Kind, tuple[str, str]]] = {
     Kind.TRUTH_DRIFT: ("the truth on {} has drifted", "it is not the same as on the other buses"),
     Kind.TRUTH_OK: ("the truth on {} is right again", "it is the same on all buses"),
     Kind.PROBE_OK: ("{} is up again", "its probes succeed"),
+    Kind.SOURCE_OK: ("{} answers again", "its answers can be used"),
     Kind.WATCH_OK: ("{} is watched again", "its channel can be heard"),
     Kind.WATCH_UNWATCHED: (
         "{} is no longer watched",
         "it could not be heard, and the truth no longer names it",
     ),
     Kind.PROBE_UNWATCHED: ("{} is no longer probed", "it was down, and the truth no longer names it"),
+    Kind.SOURCE_UNWATCHED: ("{} is no longer asked", "it failed, and the truth no longer names it"),
     Kind.REACH_GAP: ("the {} reached no bus", "its own network, or all buses at once; nothing was watched"),
     Kind.HEARTBEAT_GAP: ("{} was away unseen", "it did not beat all the time while nobody listened"),
 }
@@ -173,6 +189,7 @@ _NEXT_STEPS: Final[Mapping[Kind, str]] = {
     Kind.BUS_MISS: "status",
     Kind.TRUTH_DRIFT: "seed",
     Kind.PROBE_MISS: "alerts --since 1h",
+    Kind.SOURCE_MISS: "source status",
     Kind.WATCH_MISS: "acl",
 }
 
@@ -181,5 +198,5 @@ def severity_of(kind: Kind) -> Severity:
     """Return the severity of an event's kind, for events to which the truth gives none."""
     if kind in (Kind.HEALER_MISS, Kind.BUS_MISS):
         return Severity.CRITICAL
-    warns = (Kind.HEARTBEAT_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS, Kind.WATCH_MISS)
+    warns = (Kind.HEARTBEAT_MISS, Kind.TRUTH_DRIFT, Kind.PROBE_MISS, Kind.SOURCE_MISS, Kind.WATCH_MISS)
     return Severity.WARNING if kind in warns else Severity.INFO

@@ -120,6 +120,12 @@ def _describe_failing_probe(event: _Event) -> _Text:
     return _BAD, f"{event.get('svc')} is down: its probes have failed for {late}{_format_reason(event)}"
 
 
+def _describe_failing_source(event: _Event) -> _Text:
+    """Describe a source of the market that fails, for how long and why."""
+    late = format_seconds(event.get("late_sec"))
+    return _BAD, f"{event.get('svc')} fails: no answer for {late}{_format_reason(event)}"
+
+
 def _describe_drift(event: _Event) -> _Text:
     """Describe a bus whose truth is missing, invalid or different."""
     state = {"missing": "is missing", "invalid": "is not valid"}.get(str(event.get("reason")))
@@ -179,4 +185,7 @@ _DESCRIPTIONS: Mapping[str, Callable[[_Event], _Text]] = {
     "probe_miss": _describe_failing_probe,
     "probe_ok": _describe_recovery,
     "probe_unwatched": _make_describer(_NOTE, "{svc} is no longer probed; it was down"),
+    "source_miss": _describe_failing_source,
+    "source_ok": _make_describer(_GOOD, "{svc} answers again"),
+    "source_unwatched": _make_describer(_NOTE, "{svc} is no longer asked; it failed"),
 }

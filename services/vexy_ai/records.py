@@ -52,6 +52,14 @@ def is_history(fields: Fields, wall: float) -> bool:
     return parse_number_field(fields.get(b"start", b"")) / 1000 < wall - HISTORY_SEC
 
 
+def is_beyond_windows(fields: Fields) -> bool:
+    """Return True for a bar of another length than a minute, or one that was played from a recording.
+
+    Windows count minutes of today; the other bars on the stream repeat them, or are of another day.
+    """
+    return fields.get(b"timeframe", b"1m") != b"1m" or fields.get(b"replay") == b"1"
+
+
 def parse_probe(fields: Fields) -> tuple[str, bytes]:
     """Return a probe's target, and its result as a JSON object `{ok, why}`. Raises UnusableError."""
     target = truncate(_text(fields, b"target"), NAME_LIMIT, len)
@@ -193,13 +201,14 @@ class Record:
 def make_record(source: Source, entry: bytes, fields: Fields, lexicon: Lexicon, wall: float) -> Record:
     """Return the record of an entry; `wall` is now, in epoch seconds.
 
-    A bar that is history gets a record of kind `none`. Raises UnusableError for an invalid bar or probe; no
-    item is invalid.
+    A bar that is history, played from a recording or no minute gets a record of kind `none`. Raises
+    UnusableError for an invalid bar or probe; no item is invalid.
     """
     match source.kind:
         case StreamKind.BARS:
             symbol, kept = parse_bar(fields)
-            return Record(entry, "none" if is_history(fields, wall) else "bar", symbol, kept)
+            is_none = is_history(fields, wall) or is_beyond_windows(fields)
+            return Record(entry, "none" if is_none else "bar", symbol, kept)
         case StreamKind.PROBES:
             return Record(entry, "probe", *parse_probe(fields))
         case StreamKind.ITEMS:

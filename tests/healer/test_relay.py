@@ -7,6 +7,7 @@ import pytest
 
 from healer import relay as module
 from healer.relay import Relay
+from healer.service_alert import RULES
 from marketswarm.bus import BusError
 from marketswarm.monitor import Fence
 from marketswarm.monitor.publisher import LogLength
@@ -43,7 +44,7 @@ def bus():
 @pytest.fixture
 def relay(bus):
     leadership = SimpleNamespace(fence=lambda _bus: Fence("me", 1))
-    return Relay(lambda: bus, lambda: "healer:alerts", leadership, LogLength())
+    return Relay(RULES[0], lambda: bus, lambda: "healer:alerts", leadership, LogLength())
 
 
 @contextlib.asynccontextmanager

@@ -130,6 +130,12 @@ def test_a_bar_from_the_past_comes_to_nothing():
     assert made(StreamKind.BARS, NEW_BAR | {b"source": b"rest", b"start": b"1795000000000"}).kind == "none"
 
 
+def test_a_bar_that_is_no_minute_or_was_recorded_comes_to_nothing():
+    for more in ({b"timeframe": b"5m"}, {b"timeframe": b"1d"}, {b"replay": b"1"}):
+        assert made(StreamKind.BARS, NEW_BAR | more).kind == "none"
+    assert made(StreamKind.BARS, NEW_BAR | {b"timeframe": b"1m", b"replay": b"0"}).kind == "bar"
+
+
 def test_what_is_none_of_its_kind_is_unusable_but_any_item_is_an_item():
     for kind in (StreamKind.BARS, StreamKind.PROBES):
         with pytest.raises(UnusableError):

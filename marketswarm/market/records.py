@@ -1,6 +1,6 @@
-"""Define what a source answers: bars, quotes and observations, and the kinds of answers. Pure."""
+"""Define the records of the market: bars, quotes and observations, and where each came from. Pure."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -25,15 +25,8 @@ class AssetClass(StrEnum):
     VOLATILITY = "volatility"
 
 
-class AnswerStatus(StrEnum):
-    """Name the answers to a question. Only FAILED and LIMITED count against a source."""
-
-    OK = "ok"
-    EMPTY = "empty"  # the source knows the symbol, and has nothing for that time
-    CLOSED = "closed"  # nobody trades now, so nothing newer can be there
-    LIMITED = "limited"  # the source refuses more requests for now
-    FAILED = "failed"
-
+MINUTE_MS: Final = 60_000
+DAY_MS: Final = 86_400_000
 
 TIMEFRAME_SEC: Final = {
     "1m": 60,
@@ -95,30 +88,25 @@ Record = Bar | Quote | Observation
 
 
 @dataclass(frozen=True, slots=True)
-class Misfit:
-    """Say what of an answer could not be mapped: the row's number, the field, and why."""
-
-    row: int
-    field: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Hold what one document of a source says.
+class Provenance:
+    """Say where a record came from.
 
     Attributes:
-        outcome: never CLOSED, which no document says.
-        reason: why, in one word or in the source's own words; empty for OK.
-        records: in the order of the document.
-        misfits: what is no record, the first hundred.
-        missing: how many rows have no value, as the source itself marks them.
-        next_page: how to ask for more: a token, or an address; None on the last page.
+        source: the name of the source in the catalogue; of massive's stream `ws`, `rest` or `replay`.
+        asked_at: when the source was asked, in epoch seconds; 0 where nobody says.
+        digest: the SHA-256 of the answer, as hexadecimal digits; empty where nobody says.
+        is_replay: whether the record was played from a recording, and is not of today.
+        played_at: for a replay the time of the recording's clock when the record was played, in epoch
+            seconds; otherwise 0.
     """
 
-    outcome: AnswerStatus
-    reason: str = ""
-    records: tuple[Record, ...] = ()
-    misfits: tuple[Misfit, ...] = ()
-    missing: int = 0
-    next_page: str | None = field(default=None, repr=False)  # a token may be a secret
+    source: str
+    asked_at: float = 0.0
+    digest: str = ""
+    is_replay: bool = False
+    played_at: float = 0.0
+
+    @property
+    def as_of(self) -> float:
+        """The time by which to judge how old the record is, in epoch seconds; 0 where nobody says."""
+        return self.played_at or self.asked_at

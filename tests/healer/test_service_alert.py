@@ -1,8 +1,9 @@
 import pytest
 
-from healer.probe_alert import parse_probe_alert
+from healer.service_alert import RULES, parse_service_alert
 from marketswarm.event import Event, Kind, MalformedEvent, encode_event
 
+PROBES, SOURCES = RULES
 GOOD = Event(
     Kind.PROBE_MISS,
     "massive/shop",
@@ -20,12 +21,12 @@ def changed(**more) -> bytes:
 
 
 def test_a_fact_on_a_target_is_read_as_it_was_written():
-    assert parse_probe_alert(encode_event(GOOD)) == GOOD
+    assert parse_service_alert(PROBES, encode_event(GOOD)) == GOOD
 
 
 @pytest.mark.parametrize("kind", [kind for kind in Kind if not kind.startswith("probe_")])
 def test_no_other_fact_is_for_massive_to_tell(kind):
-    said = parse_probe_alert(changed(type=kind, id=f"{kind}.massive:shop.1762433488100"))
+    said = parse_service_alert(PROBES, changed(type=kind, id=f"{kind}.massive:shop.1762433488100"))
     assert said == MalformedEvent("foreign_type")
 
 
@@ -50,4 +51,40 @@ def test_no_other_fact_is_for_massive_to_tell(kind):
     ],
 )
 def test_what_is_not_its_own_says_why(wrong, reason):
-    assert parse_probe_alert(changed(**wrong)) == MalformedEvent(reason)
+    assert parse_service_alert(PROBES, changed(**wrong)) == MalformedEvent(reason)
+
+
+OF_A_SOURCE = Event(
+    Kind.SOURCE_MISS,
+    "source:kraken",
+    1762433488.1,
+    "source_miss.source:kraken.1762433488100",
+    "sources",
+    late_sec=30.1,
+    reason="timeout",
+    since=1762433458.0,
+)
+
+
+def test_the_alert_of_a_source_is_for_sources_alone():
+    raw = encode_event(OF_A_SOURCE)
+    assert parse_service_alert(SOURCES, raw) == OF_A_SOURCE
+    assert parse_service_alert(PROBES, raw) == MalformedEvent("foreign_type")
+    assert parse_service_alert(SOURCES, encode_event(GOOD)) == MalformedEvent("foreign_type")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"svc": "kraken"}, "foreign_svc"),
+        ({"svc": "source:"}, "foreign_svc"),
+        ({"by": "massive"}, "foreign_by"),
+        ({"id": "source_miss.massive:kraken.1762433488100"}, "foreign_id"),
+        ({"id": "source_ok.source:kraken.1762433488100"}, "foreign_id"),
+    ],
+)
+def test_an_alert_that_is_not_about_a_source_says_why(wrong, reason):
+    raw = encode_event(
+        Event(**{**{name: getattr(OF_A_SOURCE, name) for name in OF_A_SOURCE.__slots__}, **wrong})
+    )
+    assert parse_service_alert(SOURCES, raw) == MalformedEvent(reason)

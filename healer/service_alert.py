@@ -1,0 +1,70 @@
+"""The check of alerts that services write: each may alert on what is its own, and on nothing else. Pure."""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from marketswarm.event import Event, Kind, MalformedEvent, parse_event
+from marketswarm.keys import MARKET_ALERTS, MASSIVE_ALERTS
+
+MAX_NAME_CHARS: Final = 100
+MAX_REASON_CHARS: Final = 200
+
+_ID: Final = re.compile(r"(?P<kind>[a-z_]+)\.(?P<family>[a-z]+):[A-Za-z0-9_.-]{1,120}\.(?P<ms>\d{1,15})")
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRule:
+    """Say what a service may alert on.
+
+    Attributes:
+        stream: the key of the stream that it writes.
+        by: the service.
+        family: the first word of each id.
+        prefix: what the `svc` of each event begins with, before the name of a target or source.
+        kinds: the kinds of its events.
+    """
+
+    stream: str
+    by: str
+    family: str
+    prefix: str
+    kinds: tuple[Kind, ...]
+
+
+RULES: Final = (
+    AlertRule(
+        MASSIVE_ALERTS,
+        "massive",
+        "massive",
+        "massive/",
+        (Kind.PROBE_MISS, Kind.PROBE_OK, Kind.PROBE_UNWATCHED),
+    ),
+    AlertRule(
+        MARKET_ALERTS,
+        "sources",
+        "source",
+        "source:",
+        (Kind.SOURCE_MISS, Kind.SOURCE_OK, Kind.SOURCE_UNWATCHED),
+    ),
+)
+
+
+def parse_service_alert(rule: AlertRule, raw: bytes) -> Event | MalformedEvent:
+    """Parse an event that a service wrote; return a malformed one if the service may not publish it."""
+    event = parse_event(raw)
+    if isinstance(event, MalformedEvent):
+        return event
+    name = event.svc.removeprefix(rule.prefix)
+    is_its_own = event.svc.startswith(rule.prefix) and 0 < len(name) <= MAX_NAME_CHARS and name.isprintable()
+    found = _ID.fullmatch(event.id)
+    is_id = found is not None and (found["kind"], found["family"]) == (event.type, rule.family)
+    wrong = {
+        "foreign_type": event.type not in rule.kinds,
+        "foreign_svc": not is_its_own,
+        "foreign_by": event.by != rule.by,
+        # with the id of another program's event, readers would drop that event as a repetition
+        "foreign_id": not is_id or found is None or int(found["ms"]) != round(event.ts * 1000),
+        "bad_reason": len(event.reason or "") > MAX_REASON_CHARS or not (event.reason or "").isprintable(),
+    }
+    return next((MalformedEvent(reason) for reason, is_wrong in wrong.items() if is_wrong), event)

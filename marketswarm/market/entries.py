@@ -1,0 +1,219 @@
+"""Write records as entries of a Redis stream, and read them back. Pure.
+
+An entry is flat: each field of a record is a field of the entry, `sym` is its symbol, and a number is its
+shortest text. Other programs write to these streams, too: an entry that is no record is an `EntryError`.
+Bars of massive have neither `timeframe` nor `asset`: they are minutes of stocks.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+from marketswarm.market.records import (
+    TIMEFRAME_SEC,
+    AssetClass,
+    Bar,
+    Observation,
+    Provenance,
+    Quote,
+    Record,
+    RecordKind,
+)
+
+Fields = Mapping[bytes, bytes]
+
+SYMBOL: Final = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.:/_^=-]{0,39}")
+"""Any symbol of ours."""
+MAX_MS: Final = 4_102_444_800_000
+"""The year 2100, in epoch milliseconds: each record is earlier."""
+MIN_MS: Final = -5_364_662_400_000
+"""The year 1800: some economic series are that old."""
+MAX_NUMBER: Final = 1e18
+MAX_TEXT: Final = 128
+
+_TEXTS: Final = 8192  # the distinct texts of a market: its symbols, and the digests of its last answers
+_ASSETS: Final[Mapping[str, AssetClass]] = {str(each): each for each in AssetClass}
+_MASSIVE: Final = frozenset({"ws", "rest", "replay"})  # what massive calls its ways
+_QUOTE_NUMBERS: Final = ("bid", "ask", "volume", "open_interest", "implied_volatility")
+
+
+class EntryError(ValueError):
+    """An entry is no record; the message says which field is wrong, and never its value."""
+
+
+def kind_of(record: Record) -> RecordKind:
+    """Return the kind of a record."""
+    if isinstance(record, Bar):
+        return RecordKind.BARS
+    return RecordKind.QUOTES if isinstance(record, Quote) else RecordKind.OBSERVATIONS
+
+
+def format_number(number: float) -> str:
+    """Return the shortest text that is read as this number again."""
+    return str(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
+
+
+def encode_entry(record: Record, asset: AssetClass, provenance: Provenance) -> dict[str, str]:
+    """Return the fields of a record's entry. What is None is left out."""
+    fields = {"sym": record.symbol, "asset": str(asset)}
+    if isinstance(record, Bar):
+        fields |= {"timeframe": record.timeframe, "start": str(record.start_ms)}
+        if record.timeframe != "1mo":  # a month's end is a matter of the calendar
+            fields["end"] = str(record.start_ms + 1000 * TIMEFRAME_SEC[record.timeframe])
+        numbers: tuple[str, ...] = ("open", "high", "low", "close", "volume", "vwap", "trades")
+    elif isinstance(record, Quote):
+        fields["at"] = str(record.at_ms)
+        numbers = ("price", *_QUOTE_NUMBERS)
+    else:
+        fields["start"] = str(record.start_ms)
+        numbers = ("value",)
+    for name in numbers:
+        number = getattr(record, name)
+        if number is not None:
+            fields[name] = format_number(number)
+    return fields | encode_provenance(provenance)
+
+
+def encode_provenance(provenance: Provenance) -> dict[str, str]:
+    """Return the fields that say where a record came from."""
+    fields = {"source": provenance.source}
+    if provenance.asked_at:
+        fields["asked_at"] = format(provenance.asked_at, ".3f")
+    if provenance.digest:
+        fields["digest"] = provenance.digest
+    if provenance.is_replay:
+        fields["replay"] = "1"
+    if provenance.played_at:
+        fields["played_at"] = format(provenance.played_at, ".3f")
+    return fields
+
+
+def parse_provenance(fields: Fields) -> Provenance:
+    """Return where an entry's record came from. Raise EntryError if a field is wrong."""
+    source = _read_text(fields, b"source", "")
+    return Provenance(
+        source or "unknown",
+        _read_number(fields, b"asked_at") or 0.0,
+        _read_text(fields, b"digest", ""),
+        is_replay=fields.get(b"replay") == b"1" or source == "replay",
+        played_at=_read_number(fields, b"played_at") or 0.0,
+    )
+
+
+def parse_bar(fields: Fields) -> Bar:
+    """Return the bar of an entry. Raise EntryError if it is none."""
+    timeframe = _read_text(fields, b"timeframe", "1m")
+    if timeframe not in TIMEFRAME_SEC:
+        raise EntryError("timeframe: unknown")
+    trades = _read_number(fields, b"trades")
+    return Bar(
+        _read_symbol(fields),
+        timeframe,
+        _read_time(fields, b"start"),
+        _require_number(fields, b"open"),
+        _require_number(fields, b"high"),
+        _require_number(fields, b"low"),
+        _require_number(fields, b"close"),
+        volume=_read_number(fields, b"volume"),
+        vwap=_read_number(fields, b"vwap"),
+        trades=None if trades is None else int(trades),
+    )
+
+
+def parse_quote(fields: Fields) -> Quote:
+    """Return the quote of an entry. Raise EntryError if it is none."""
+    return Quote(
+        _read_symbol(fields),
+        _read_time(fields, b"at"),
+        _require_number(fields, b"price"),
+        bid=_read_number(fields, b"bid"),
+        ask=_read_number(fields, b"ask"),
+        volume=_read_number(fields, b"volume"),
+        open_interest=_read_number(fields, b"open_interest"),
+        implied_volatility=_read_number(fields, b"implied_volatility"),
+    )
+
+
+def parse_observation(fields: Fields) -> Observation:
+    """Return the observation of an entry. Raise EntryError if it is none."""
+    return Observation(_read_symbol(fields), _read_time(fields, b"start"), _require_number(fields, b"value"))
+
+
+def parse_entry(kind: RecordKind, fields: Fields) -> tuple[Record, AssetClass, Provenance]:
+    """Return the record of an entry of a stream of this kind. Raise EntryError if it is none."""
+    record: Record
+    if kind is RecordKind.BARS:
+        record = parse_bar(fields)
+    elif kind is RecordKind.QUOTES:
+        record = parse_quote(fields)
+    else:
+        record = parse_observation(fields)
+    provenance = parse_provenance(fields)
+    named = _read_text(fields, b"asset", AssetClass.STOCKS if provenance.source in _MASSIVE else "")
+    asset = _ASSETS.get(named)
+    if asset is None:
+        raise EntryError("asset: unknown")
+    return record, asset, provenance
+
+
+def _read_text(fields: Fields, name: bytes, default: str) -> str:
+    """Return a field's text; raise EntryError if it is too long or no text."""
+    value = fields.get(name)
+    if value is None:
+        return default
+    text = _decode_text(value) if len(value) <= MAX_TEXT else None
+    if text is None:
+        raise EntryError(f"{name.decode()}: no text of ASCII, or too long")
+    return text
+
+
+@lru_cache(maxsize=_TEXTS)
+def _decode_text(value: bytes) -> str | None:
+    """Return the text that a value is; None if it is no printable ASCII."""
+    text = value.decode("ascii") if value.isascii() else "\0"
+    return text if text.isprintable() else None
+
+
+def _read_symbol(fields: Fields) -> str:
+    """Return the symbol; raise EntryError if it is none."""
+    symbol = _read_text(fields, b"sym", "")
+    if not _is_symbol(symbol):
+        raise EntryError("sym: no symbol")
+    return symbol
+
+
+@lru_cache(maxsize=_TEXTS)
+def _is_symbol(text: str) -> bool:
+    """Return True if a text can be a symbol."""
+    return SYMBOL.fullmatch(text) is not None
+
+
+def _read_time(fields: Fields, name: bytes) -> int:
+    """Return a time in epoch milliseconds; raise EntryError if it is none."""
+    value = fields.get(name, b"")
+    if not value.removeprefix(b"-").isdigit() or len(value) > 14 or not MIN_MS <= int(value) < MAX_MS:
+        raise EntryError(f"{name.decode()}: no time in epoch milliseconds")
+    return int(value)
+
+
+def _read_number(fields: Fields, name: bytes) -> float | None:
+    """Return a number, or None where the field is absent; raise EntryError if it is no number."""
+    value = fields.get(name)
+    if value is None:
+        return None
+    try:
+        number = float(value) if len(value) <= 32 else float("nan")
+    except ValueError:
+        number = float("nan")
+    if not -MAX_NUMBER <= number <= MAX_NUMBER:  # which NaN and infinity are not, either
+        raise EntryError(f"{name.decode()}: no number")
+    return number
+
+
+def _require_number(fields: Fields, name: bytes) -> float:
+    """Return a number; raise EntryError if it is absent or no number."""
+    number = _read_number(fields, name)
+    if number is None:
+        raise EntryError(f"{name.decode()}: missing")
+    return number

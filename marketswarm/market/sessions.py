@@ -1,0 +1,228 @@
+"""Answer when a market trades: by trading day, for exchanges, forex and crypto. Pure.
+
+A session is named by a code: `24x7` (crypto: every UTC day), `24x5` (forex: from Sunday 17:00 to Friday 17:00
+in New York) or an exchange as the library exchange_calendars spells it, such as `XNYS`. A trading day is one
+interval `[open, close)` with holidays, early closes and daylight saving time as the exchange keeps them.
+
+Left out, on purpose: lunch breaks (Tokyo, Hong Kong: the break is a part of the day), trading before the open
+and after the close, and the banks' holidays on which forex is thin but open.
+"""
+
+import functools
+import re
+import warnings
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from marketswarm.market.entries import MAX_MS, MIN_MS
+from marketswarm.market.records import DAY_MS
+
+ROUND_THE_CLOCK: Final = "24x7"
+FOREX: Final = "24x5"
+
+FIRST_DATE: Final = date(1970, 1, 1)
+LAST_DATE: Final = date(2049, 12, 31)
+"""Calendars are computed between these, both included; for some exchanges the library knows less."""
+
+_CODE: Final = re.compile(r"[A-Za-z0-9_/]{2,24}")
+_FOREX_ZONE: Final = "America/New_York"
+_FOREX_ROLL: Final = time(17)
+_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
+
+
+class UnknownSessionError(ValueError):
+    """No session has this code."""
+
+
+class OutsideCalendarError(ValueError):
+    """A time lies before the first or after the last trading day that the calendar knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class TradingDay:
+    """Hold one trading day, `[open_ms, close_ms)` in epoch milliseconds.
+
+    `date` is the exchange's own name for the day; of forex the date in New York on which the day closes.
+    """
+
+    date: date
+    open_ms: int
+    close_ms: int
+
+
+class Session(ABC):
+    """Answer when one market trades. Each method raises OutsideCalendarError beyond the calendar."""
+
+    __slots__ = ("code",)
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+
+    @abstractmethod
+    def find_day(self, at_ms: int) -> TradingDay | None:
+        """Return the trading day that holds this time, or None while the market is closed."""
+
+    @abstractmethod
+    def next_day(self, at_ms: int) -> TradingDay:
+        """Return the first trading day that opens after this time."""
+
+    @abstractmethod
+    def previous_day(self, at_ms: int) -> TradingDay:
+        """Return the last trading day that closed at this time or before it."""
+
+    def is_open(self, at: datetime) -> bool:
+        """Return True if the market trades at this time."""
+        return self.find_day(_read_ms(at)) is not None
+
+    def next_open(self, at: datetime) -> datetime:
+        """Return the first open after this time, in UTC; an open at this very time is not after it."""
+        return _to_datetime(self.next_day(_read_ms(at)).open_ms)
+
+    def last_close(self, at: datetime) -> datetime:
+        """Return the latest close at this time or before it, in UTC."""
+        return _to_datetime(self.previous_day(_read_ms(at)).close_ms)
+
+    def iter_days(self, start_ms: int, end_ms: int) -> Iterator[TradingDay]:
+        """Yield the trading days that open within `[start_ms, end_ms)`, in order."""
+        day = self.next_day(start_ms - 1)
+        while day.open_ms < end_ms:
+            yield day
+            day = self.next_day(day.open_ms)
+
+
+class _EveryDay(Session):
+    """Trade without a break; the days are those of UTC."""
+
+    __slots__ = ()
+
+    def find_day(self, at_ms: int) -> TradingDay:
+        if not MIN_MS <= at_ms < MAX_MS:
+            raise OutsideCalendarError(f"{self.code}: {at_ms} ms is before 1800 or after 2099")
+        return self._make_day(at_ms // DAY_MS)
+
+    def next_day(self, at_ms: int) -> TradingDay:
+        return self.find_day((at_ms // DAY_MS + 1) * DAY_MS)
+
+    def previous_day(self, at_ms: int) -> TradingDay:
+        return self.find_day(at_ms // DAY_MS * DAY_MS - 1)
+
+    @staticmethod
+    def _make_day(number: int) -> TradingDay:
+        return TradingDay(date.fromordinal(_EPOCH_ORDINAL + number), number * DAY_MS, (number + 1) * DAY_MS)
+
+
+class _Calendar(Session):
+    """Trade by a table of days, sorted and without overlap."""
+
+    __slots__ = ("_closes", "_days", "_opens")
+
+    def __init__(self, code: str, days: Sequence[TradingDay]) -> None:
+        super().__init__(code)
+        self._days = days
+        self._opens = [day.open_ms for day in days]
+        self._closes = [day.close_ms for day in days]
+
+    def find_day(self, at_ms: int) -> TradingDay | None:
+        index = bisect_right(self._opens, at_ms) - 1
+        if index < 0 or at_ms >= self._closes[-1]:
+            raise self._explain_range(at_ms)
+        day = self._days[index]
+        return day if at_ms < day.close_ms else None
+
+    def next_day(self, at_ms: int) -> TradingDay:
+        index = bisect_right(self._opens, at_ms)
+        # before the first open nobody knows whether an older day, missing here, would have been the next
+        if index == len(self._days) or at_ms < self._opens[0] - 1:
+            raise self._explain_range(at_ms)
+        return self._days[index]
+
+    def previous_day(self, at_ms: int) -> TradingDay:
+        index = bisect_right(self._closes, at_ms) - 1
+        if index < 0 or at_ms > self._closes[-1]:
+            raise self._explain_range(at_ms)
+        return self._days[index]
+
+    def _explain_range(self, at_ms: int) -> OutsideCalendarError:
+        first, last = self._days[0].date, self._days[-1].date
+        return OutsideCalendarError(f"{self.code}: {at_ms} ms is outside its calendar, {first} to {last}")
+
+
+@functools.lru_cache(maxsize=64)
+def get_session(code: str) -> Session:
+    """Return the session of a code. The first call for an exchange takes a tenth of a second to a second.
+
+    Raises:
+        UnknownSessionError: no session has this code.
+    """
+    if code == ROUND_THE_CLOCK:
+        return _EveryDay(code)
+    if code == FOREX:
+        return _Calendar(code, _list_forex_days())
+    if _CODE.fullmatch(code) is None:
+        raise UnknownSessionError("session: neither 24x7, 24x5 nor the code of an exchange")
+    # pandas deprecates what the library still calls; its warnings are nobody's to mend here
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _Calendar(code, _list_exchange_days(code))
+
+
+def _list_forex_days() -> list[TradingDay]:
+    """Return forex's days: each weekday, from 17:00 of the day before to 17:00 in New York."""
+    zone = ZoneInfo(_FOREX_ZONE)
+    days = []
+    for ordinal in range(FIRST_DATE.toordinal(), LAST_DATE.toordinal() + 1):
+        label = date.fromordinal(ordinal)
+        if label.weekday() < 5:
+            opens = datetime.combine(label - timedelta(days=1), _FOREX_ROLL, zone)
+            closes = datetime.combine(label, _FOREX_ROLL, zone)
+            days.append(TradingDay(label, _read_ms(opens), _read_ms(closes)))
+    return days
+
+
+def _list_exchange_days(code: str) -> list[TradingDay]:
+    """Return an exchange's days, by exchange_calendars."""
+    import exchange_calendars  # noqa: PLC0415 - brings pandas, more than a second; few processes need it
+    from exchange_calendars.errors import InvalidCalendarName  # noqa: PLC0415 - as above
+
+    try:
+        bounds = exchange_calendars.get_calendar(code)
+        first, last = bounds.bound_min(), bounds.bound_max()
+        start = max(FIRST_DATE, first.date()) if first is not None else FIRST_DATE
+        end = min(LAST_DATE, last.date()) if last is not None else LAST_DATE
+        calendar = exchange_calendars.get_calendar(code, start=start.isoformat(), end=end.isoformat())
+    except InvalidCalendarName:
+        raise UnknownSessionError(f"session {code}: exchange_calendars knows no such exchange") from None
+    except ValueError:
+        # so it is with Tel Aviv and pandas 3: its message is as long as its list of special days
+        raise UnknownSessionError(f"session {code}: exchange_calendars fails to compute its days") from None
+    return _read_days(calendar)
+
+
+def _read_days(calendar: Any) -> list[TradingDay]:
+    """Return the days of a calendar of exchange_calendars. Its times are nanoseconds."""
+    return [
+        TradingDay(day, opens // 1_000_000, closes // 1_000_000)
+        for day, opens, closes in zip(
+            calendar.sessions.date.tolist(),
+            calendar.opens_nanos.tolist(),
+            calendar.closes_nanos.tolist(),
+            strict=True,
+        )
+    ]
+
+
+def _read_ms(at: datetime) -> int:
+    """Return a time in epoch milliseconds; raise ValueError if it has no time zone."""
+    if at.tzinfo is None:
+        raise ValueError("a time without a time zone: which instant is meant?")
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def _to_datetime(at_ms: int) -> datetime:
+    """Return a time of epoch milliseconds in UTC, before 1970 as well."""
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=at_ms)

@@ -1,0 +1,219 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketswarm.market.entries import (
+    MAX_MS,
+    MAX_NUMBER,
+    MIN_MS,
+    SYMBOL,
+    EntryError,
+    encode_entry,
+    encode_provenance,
+    format_number,
+    kind_of,
+    parse_bar,
+    parse_entry,
+    parse_observation,
+    parse_provenance,
+    parse_quote,
+)
+from marketswarm.market.records import (
+    TIMEFRAME_SEC,
+    AssetClass,
+    Bar,
+    Observation,
+    Provenance,
+    Quote,
+    RecordKind,
+)
+
+NUMBERS = st.floats(-MAX_NUMBER, MAX_NUMBER)
+MAYBE = st.none() | NUMBERS
+TIMES = st.integers(MIN_MS, MAX_MS - 1)
+SYMBOLS = st.from_regex(SYMBOL, fullmatch=True)
+RECORDS = st.one_of(
+    st.builds(
+        Bar,
+        symbol=SYMBOLS,
+        timeframe=st.sampled_from(list(TIMEFRAME_SEC)),
+        start_ms=TIMES,
+        open=NUMBERS,
+        high=NUMBERS,
+        low=NUMBERS,
+        close=NUMBERS,
+        volume=MAYBE,
+        vwap=MAYBE,
+        trades=st.none() | st.integers(0, 2**53),
+    ),
+    st.builds(
+        Quote,
+        symbol=SYMBOLS,
+        at_ms=TIMES,
+        price=NUMBERS,
+        bid=MAYBE,
+        ask=MAYBE,
+        volume=MAYBE,
+        open_interest=MAYBE,
+        implied_volatility=MAYBE,
+    ),
+    st.builds(Observation, symbol=SYMBOLS, start_ms=TIMES, value=NUMBERS),
+)
+PROVENANCES = st.builds(
+    Provenance,
+    source=st.sampled_from(["kraken", "ws", "unknown"]),
+    asked_at=st.integers(0, 4 * 10**9).map(float),
+    digest=st.sampled_from(["", "ab" * 32]),
+    is_replay=st.booleans(),
+    played_at=st.sampled_from([0.0, 1_700_000_000.125]),
+)
+MINUTE = {
+    b"sym": b"SPY",
+    b"start": b"1795444200000",
+    b"open": b"1",
+    b"high": b"2",
+    b"low": b"0.5",
+    b"close": b"1.5",
+}
+
+
+def to_wire(fields: dict[str, str]) -> dict[bytes, bytes]:
+    return {name.encode(): value.encode() for name, value in fields.items()}
+
+
+@given(RECORDS, st.sampled_from(AssetClass), PROVENANCES)
+def test_what_is_written_is_read_back(record, asset, provenance):
+    fields = to_wire(encode_entry(record, asset, provenance))
+    assert parse_entry(kind_of(record), fields) == (record, asset, provenance)
+
+
+@given(NUMBERS)
+def test_a_number_is_its_shortest_text(number):
+    text = format_number(number)
+    assert float(text) == number
+    assert len(text) <= len(repr(number))
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0.0, "0"), (150.0, "150"), (-37.63, "-37.63"), (1e15, "1000000000000000.0"), (5e-324, "5e-324")],
+)
+def test_a_whole_number_has_no_point(number, text):
+    assert format_number(number) == text
+
+
+def test_what_is_none_is_left_out():
+    fields = encode_entry(Bar("SPY", "1m", 60_000, 1.0, 2.0, 0.5, 1.5), AssetClass.STOCKS, Provenance("ws"))
+    assert fields == {
+        "sym": "SPY",
+        "asset": "stocks",
+        "timeframe": "1m",
+        "start": "60000",
+        "end": "120000",
+        "open": "1",
+        "high": "2",
+        "low": "0.5",
+        "close": "1.5",
+        "source": "ws",
+    }
+
+
+def test_a_month_has_no_end_of_fixed_length():
+    fields = encode_entry(Bar("SPY", "1mo", 0, 1.0, 1.0, 1.0, 1.0), AssetClass.STOCKS, Provenance("x"))
+    assert "end" not in fields
+
+
+def test_a_bar_of_massive_is_a_minute_of_a_stock():
+    for source in (b"ws", b"rest", b"replay"):
+        bar, asset, provenance = parse_entry(RecordKind.BARS, {**MINUTE, b"source": source})
+        assert (bar.timeframe, asset) == ("1m", AssetClass.STOCKS)
+        assert provenance.is_replay == (source == b"replay")
+
+
+def test_any_other_source_has_to_name_the_asset_class():
+    for extra in ({}, {b"source": b"kraken"}, {b"source": b"ws", b"asset": b"tulips"}):
+        with pytest.raises(EntryError, match="asset: unknown"):
+            parse_entry(RecordKind.BARS, {**MINUTE, **extra})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        (b"sym", b""),
+        (b"sym", b"SPY\n"),
+        (b"sym", b"-SPY"),
+        (b"sym", b"S" * 41),
+        (b"sym", "é".encode()),
+        (b"timeframe", b"7m"),
+        (b"timeframe", b"1m" * 100),
+        (b"start", b""),
+        (b"start", b"1e12"),
+        (b"start", b"--5"),
+        (b"start", "²".encode()),
+        (b"start", str(MAX_MS).encode()),
+        (b"start", str(MIN_MS - 1).encode()),
+        (b"start", b"1" * 5000),
+        (b"open", b"nan"),
+        (b"open", b"inf"),
+        (b"high", b"-Infinity"),
+        (b"low", b"0x10"),
+        (b"close", b"1e19"),
+        (b"close", b"1" * 33),
+        (b"close", b"\xff"),
+        (b"close", b""),
+        (b"volume", b"lots"),
+        (b"trades", b"inf"),
+    ],
+)
+def test_a_wrong_field_is_named_and_its_value_is_not_repeated(field, value):
+    with pytest.raises(EntryError) as error:
+        parse_bar({**MINUTE, field: value})
+    assert str(error.value).startswith(f"{field.decode()}: ")
+    assert len(str(error.value)) < 60
+
+
+@pytest.mark.parametrize("field", sorted(MINUTE))
+def test_a_bar_without_what_it_needs_is_none(field):
+    with pytest.raises(EntryError, match=f"^{field.decode()}: "):
+        parse_bar({name: value for name, value in MINUTE.items() if name != field})
+
+
+def test_a_quote_and_an_observation_need_their_price_and_value():
+    with pytest.raises(EntryError, match="price: missing"):
+        parse_quote({b"sym": b"SPY", b"at": b"5"})
+    with pytest.raises(EntryError, match="value: missing"):
+        parse_observation({b"sym": b"US.CPI", b"start": b"-5000000000000"})
+    assert parse_observation({b"sym": b"US.CPI", b"start": b"-5", b"value": b"1"}).start_ms == -5
+
+
+def test_nobody_knows_where_a_record_came_from_that_does_not_say():
+    assert parse_provenance({}) == Provenance("unknown")
+    assert encode_provenance(Provenance("kraken")) == {"source": "kraken"}
+    with pytest.raises(EntryError, match="source: "):
+        parse_provenance({b"source": b"k" * 129})
+
+
+FIELDS = [
+    *MINUTE,
+    b"timeframe",
+    b"trades",
+    b"at",
+    b"price",
+    b"value",
+    b"asset",
+    b"source",
+    b"asked_at",
+    b"digest",
+]
+
+
+@given(st.sampled_from(RecordKind), st.dictionaries(st.sampled_from(FIELDS), st.binary(max_size=40)))
+def test_whatever_comes_is_a_record_or_an_entry_error(kind, fields):
+    try:
+        record, _, provenance = parse_entry(kind, {**MINUTE, b"source": b"ws", **fields})
+    except EntryError:
+        return
+    assert kind_of(record) is kind
+    assert math.isfinite(provenance.asked_at)
