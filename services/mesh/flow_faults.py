@@ -108,11 +108,12 @@ class FaultFinder:
     def _needs_group(self, svc: str, one: KeyState) -> bool:
         """Return True if the service `svc` should have a consumer group on this key by now.
 
-        That is so if it is up for longer than `behind_sec`, and its settings name a group or the key has no
-        group.
+        That is so if it is up for longer than `behind_sec`, and its settings name a group, or the key has no
+        group and the settings of mesh do not say that it needs none.
         """
         up_sec = self.presence.up_sec.get(svc, 0.0)
-        return up_sec > self.settings.behind_sec and (svc in self.named or not one.seen.groups)
+        needs_one = not one.seen.groups and not self.settings.may_lack_group(one.key.name)
+        return up_sec > self.settings.behind_sec and (svc in self.named or needs_one)
 
     def _find_group_faults(self, one: KeyState, svc: str, group: ConsumerGroup) -> Iterator[FlowFault]:
         """Yield the faults `trimmed_unread` and `falls_behind` of a group; `svc` is its reader, or empty."""

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from marketswarm.agent import ServiceConfig
-from marketswarm.keys import ALERTS
+from marketswarm.keys import ALERTS, MARKET_BARS, MARKET_QUOTES
 
 Seconds = Annotated[float, Field(ge=0.1, le=31_536_000)]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]
@@ -29,6 +29,10 @@ class FlowSettings(ServiceConfig):
     quiet: Annotated[tuple[Pattern, ...], Field(max_length=1000)] = (f"{ALERTS}*", "*:alerts", "*:dead")
     """Patterns of keys that normally get no entries for a long time. Example: `["*:alerts", "rss:items"]`."""
 
+    no_group: Annotated[tuple[Pattern, ...], Field(max_length=1000)] = (MARKET_BARS, MARKET_QUOTES)
+    """Patterns of keys whose readers may do without a consumer group: bars keeps its own position. Example:
+    `["market:bars"]`."""
+
     def expected_sec(self, key: str) -> float | None:
         """Return within how many seconds a new entry must arrive at this key.
 
@@ -42,6 +46,10 @@ class FlowSettings(ServiceConfig):
         A key in `expect_sec` is never quiet.
         """
         return key not in self.expect_sec and any(fnmatchcase(key, pattern) for pattern in self.quiet)
+
+    def may_lack_group(self, key: str) -> bool:
+        """Return True if readers of this key may do without a consumer group."""
+        return any(fnmatchcase(key, pattern) for pattern in self.no_group)
 
 
 class MeshSettings(ServiceConfig):

@@ -29,6 +29,12 @@ class BreakerState(StrEnum):
     CLOSED = "closed"  # the source is asked
     OPEN = "open"  # it is not, for a pause
     HALF_OPEN = "half_open"  # one instance tries it
+    HELD = "held"  # it is not asked, since an operator took it out of service
+
+
+RESTING: Final = "resting"
+PAUSED: Final = "paused"
+_REFUSALS: Final = {BreakerState.OPEN: RESTING, BreakerState.HELD: PAUSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +82,20 @@ class SourceAccount:
 
     async def ask_breaker(self) -> Permission:
         """Return whether the breaker lets a request pass; as a trial, if it is half open."""
-        state, wait_ms = await self._use_breaker("ask")
-        return Permission(wait_ms / 1000, "resting" if state is BreakerState.OPEN else "")
+        state, wait_sec = await self._use_breaker("ask")
+        return Permission(wait_sec or 0.0, _REFUSALS.get(state, ""))
+
+    async def read_breaker(self) -> tuple[BreakerState, float | None]:
+        """Return the breaker's state, and the seconds until the source is tried: None if nobody knows."""
+        return await self._use_breaker("look")
+
+    async def pause(self, sec: float | None) -> None:
+        """Take the source out of service for so many seconds; with None, until `resume`."""
+        await self._use_breaker("hold", -1 if sec is None else max(1, round(1000 * sec)))
+
+    async def resume(self) -> None:
+        """Take the source into service again; what failed before is forgotten."""
+        await self._use_breaker("release")
 
     async def record_success(self) -> None:
         """Close the breaker."""
@@ -87,8 +105,10 @@ class SourceAccount:
         """Count a failure, and return the breaker's state."""
         return (await self._use_breaker("fail"))[0]
 
-    async def _use_breaker(self, what: str) -> tuple[BreakerState, int]:
-        """Run `breaker.lua`, and return the state and the milliseconds to wait."""
+    async def _use_breaker(self, what: str, hold_ms: int = 0) -> tuple[BreakerState, float | None]:
+        """Run `breaker.lua`, and return the state and the seconds to wait; None: until it is released."""
         limits = [OPEN_AFTER, *(round(1000 * sec) for sec in (FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC, TRIAL_SEC))]
-        state, wait_ms = await self._bus.script(BREAKER, [source_breaker_key(self._source)], [what, *limits])
-        return BreakerState(state.decode() if isinstance(state, bytes) else state), int(wait_ms)
+        key = source_breaker_key(self._source)
+        state, wait_ms = await self._bus.script(BREAKER, [key], [what, *limits, hold_ms])
+        found = BreakerState(state.decode() if isinstance(state, bytes) else state)
+        return found, int(wait_ms) / 1000 if int(wait_ms) >= 0 else None

@@ -17,13 +17,14 @@ import anyio
 import httpx
 
 from marketswarm import __version__
+from marketswarm.market.records import Record
 from marketswarm.net.http_errors import find_http_reason
 from marketswarm.net.retry import parse_retry_after
 from services.sources.account import Permission, SourceAccount
+from services.sources.answer import AnswerStatus, Misfit, Page
 from services.sources.mapping import keep_asked, read_page
-from services.sources.records import AnswerStatus, Misfit, Page, Record
 from services.sources.request import ApiKey, Question, SourceRequest, make_request, split_question
-from services.sources.source import Endpoint, MarketSource
+from services.sources.source import Endpoint, Limits, MarketSource
 
 TIMEOUT_SEC: Final = 20.0
 MAX_BYTES: Final = 20_000_000
@@ -50,6 +51,8 @@ class SourceAnswer:
         asked_at: when the first request was sent, in epoch seconds.
         digest: the SHA-256 of all bodies, as hexadecimal digits; empty where none came.
         wait_sec: for LIMITED and a resting source: after how many seconds to ask again.
+        is_replay: whether the records were played from a recording, and must be marked as such.
+        played_at: of a replay the time of the recording's clock, in epoch seconds; otherwise 0.
     """
 
     source: str
@@ -61,13 +64,17 @@ class SourceAnswer:
     asked_at: float = 0.0
     digest: str = ""
     wait_sec: float = 0.0
+    is_replay: bool = False
+    played_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """Hold one request and what came back, for whoever keeps account of them.
 
-    `url` has no key, `body` is as it came. `status` is 0 where nothing came.
+    `url` has no key, `body` is as it came. `status` is 0 where nothing came. `outcome`, `reason` and the
+    number of `records` are what the body was read as. `is_replay` says that a recording was asked, and nobody
+    outside.
     """
 
     source: str
@@ -75,6 +82,21 @@ class Exchange:
     took_sec: float
     status: int = 0
     body: bytes = field(default=b"", repr=False)
+    asked_at: float = 0.0
+    outcome: AnswerStatus = AnswerStatus.FAILED
+    reason: str = ""
+    records: int = 0
+    is_replay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """Hold what came back; `error` is why nothing could be read, or empty."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    error: str = ""
 
 
 class _NoAnswerError(Exception):
@@ -105,6 +127,11 @@ class _Asked:
     account: Account
     endpoint: Endpoint
     patience_sec: float
+    on_exchange: "OnExchange | None"
+
+
+OnExchange = Callable[[Exchange], None]
+"""Is called with each request that was sent."""
 
 
 class SourceClient:
@@ -120,7 +147,7 @@ class SourceClient:
         self,
         keys: Mapping[str, Sequence[ApiKey]],
         base_urls: Mapping[str, str] | None = None,
-        on_exchange: Callable[[Exchange], None] | None = None,
+        on_exchange: OnExchange | None = None,
     ) -> None:
         self._keys, self._base_urls, self._on_exchange = keys, base_urls or {}, on_exchange
         self._turns: dict[str, int] = {}
@@ -146,7 +173,13 @@ class SourceClient:
         return bool(source.auth.env) and not source.auth.optional and not self._keys.get(source.name)
 
     async def ask(
-        self, source: MarketSource, account: SourceAccount, question: Question, patience_sec: float = 0.0
+        self,
+        source: MarketSource,
+        account: SourceAccount,
+        question: Question,
+        patience_sec: float = 0.0,
+        *,
+        on_exchange: OnExchange | None = None,
     ) -> SourceAnswer:
         """Return the answer of a source, and record in its breaker whether it failed.
 
@@ -154,7 +187,8 @@ class SourceClient:
         bus with the accounts fails.
 
         A question that the source does not answer at all is FAILED with the reason `not_served`. Each of its
-        requests waits for the source's limits for `patience_sec` at most.
+        requests waits for the source's limits for `patience_sec` at most. `on_exchange` is called with
+        those of this question.
         """
         endpoints = list(
             source.find_endpoints(question.kind, question.asset, question.symbol, question.timeframe)
@@ -170,7 +204,9 @@ class SourceClient:
             )
         answer = SourceAnswer(source.name, AnswerStatus.EMPTY)
         for endpoint in endpoints:
-            answer = await self.ask_endpoint(source, account, endpoint, question, patience_sec)
+            answer = await self.ask_endpoint(
+                source, account, endpoint, question, patience_sec, on_exchange=on_exchange
+            )
             if answer.outcome is not AnswerStatus.EMPTY:
                 break
         if answer.outcome is AnswerStatus.FAILED:
@@ -186,6 +222,8 @@ class SourceClient:
         endpoint: Endpoint,
         question: Question,
         patience_sec: float = 0.0,
+        *,
+        on_exchange: OnExchange | None = None,
     ) -> SourceAnswer:
         """Return the answer of one endpoint, of all its parts and pages, whatever the breaker says.
 
@@ -200,7 +238,7 @@ class SourceClient:
                 token: str | None = None
                 for _ in range(endpoint.paging.max_pages if endpoint.paging else 1):
                     page, body = await self._ask_page(
-                        _Asked(source, account, endpoint, patience_sec), part, token
+                        _Asked(source, account, endpoint, patience_sec, on_exchange), part, token
                     )
                     digest.update(body)
                     if page.outcome not in (AnswerStatus.OK, AnswerStatus.EMPTY):
@@ -234,24 +272,33 @@ class SourceClient:
         """Return one page and its body. Raise _NoAnswerError or BusError."""
         source, account, endpoint = asked.source, asked.account, asked.endpoint
         key = self._next_key(source)
-        limits = source.limits_without_key if key is None and source.limits_without_key else source.limits
-        await _wait_for_permission(account, key, limits.windows(), asked.patience_sec)
+        await _wait_for_permission(account, key, _find_limits(source, key).windows(), asked.patience_sec)
         request = make_request(source, endpoint, question, token)
         self._require_same_host(source, request)
-        status, headers, body = await self._send(source, request, key)
-        if status in _TOO_MANY:
-            asked_sec = parse_retry_after(headers.get("retry-after"), time.time())
-            wait_sec = LIMITED_SEC if asked_sec is None else min(asked_sec, MAX_RETRY_AFTER_SEC)
-            await account.block(key, wait_sec, limits.windows())
-            raise _NoAnswerError(AnswerStatus.LIMITED, str(status), wait_sec)
-        if status == _NO_CONTENT or status in endpoint.empty_status:
-            return Page(AnswerStatus.EMPTY, str(status)), b""
-        if not httpx.codes.is_success(status):
-            raise _NoAnswerError(AnswerStatus.FAILED, str(status))
-        page = _hide_key(read_page(source, endpoint, question, body), key)
-        if page.outcome is AnswerStatus.LIMITED:
-            await account.block(key, LIMITED_SEC, limits.windows())
-        return page, body
+        asked_at, begun = time.time(), time.monotonic()
+        reply = await self._send(source, request, key)
+        exchange = Exchange(
+            source.name,
+            _hide_secrets(request.describe(), key),
+            time.monotonic() - begun,
+            reply.status,
+            reply.body,
+            asked_at,
+        )
+        try:
+            page = await _read_reply(asked, question, key, reply)
+        except _NoAnswerError as error:
+            self._report(asked, replace(exchange, outcome=error.outcome, reason=error.reason))
+            raise
+        found = replace(exchange, outcome=page.outcome, reason=page.reason, records=len(page.records))
+        self._report(asked, found)
+        return page, reply.body
+
+    def _report(self, asked: _Asked, exchange: Exchange) -> None:
+        """Call those who keep account of requests."""
+        for callback in (self._on_exchange, asked.on_exchange):
+            if callback is not None:
+                callback(exchange)
 
     def _next_key(self, source: MarketSource) -> ApiKey | None:
         """Return the key whose turn it is; None for a source without keys."""
@@ -279,31 +326,52 @@ class SourceClient:
             request.method, url, headers=dict(request.headers), content=request.body
         )
 
-    async def _send(
-        self, source: MarketSource, request: SourceRequest, key: ApiKey | None
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Return the status, the headers and the body of an answer. Raise _NoAnswerError."""
-        sent, begun = self._relocate(source, request.with_key(source, key)), time.monotonic()
+    async def _send(self, source: MarketSource, request: SourceRequest, key: ApiKey | None) -> _Reply:
+        """Send a request, and return what came back."""
+        sent = self._relocate(source, request.with_key(source, key))
         status, body = 0, b""
+        headers: Mapping[str, str] = {}
         try:
             with anyio.fail_after(TIMEOUT_SEC):
                 response = await self._client.send(sent, stream=True)
                 try:
-                    status = response.status_code
+                    status, headers = response.status_code, response.headers
                     body = await _read_body(response)
                 finally:
                     await response.aclose()
-        except _NoAnswerError:
-            raise
+        except _NoAnswerError as error:
+            return _Reply(status, headers, body, error.reason)
         except TimeoutError:
-            raise _NoAnswerError(AnswerStatus.FAILED, "timeout") from None
+            return _Reply(status, headers, body, "timeout")
         except Exception as error:  # noqa: BLE001 - whatever a hostile server does to the client's libraries
-            raise _NoAnswerError(AnswerStatus.FAILED, find_http_reason(error) or "broken") from None
-        finally:
-            if self._on_exchange is not None:
-                took_sec = time.monotonic() - begun
-                self._on_exchange(Exchange(source.name, request.describe(), took_sec, status, body))
-        return status, response.headers, body
+            return _Reply(status, headers, body, find_http_reason(error) or "broken")
+        return _Reply(status, headers, body)
+
+
+async def _read_reply(asked: _Asked, question: Question, key: ApiKey | None, reply: _Reply) -> Page:
+    """Return the page of a reply; block the account if the source wants that. Raise _NoAnswerError."""
+    source, account, endpoint = asked.source, asked.account, asked.endpoint
+    windows = _find_limits(source, key).windows()
+    if reply.status in _TOO_MANY:
+        asked_sec = parse_retry_after(reply.headers.get("retry-after"), time.time())
+        wait_sec = LIMITED_SEC if asked_sec is None else min(asked_sec, MAX_RETRY_AFTER_SEC)
+        await account.block(key, wait_sec, windows)
+        raise _NoAnswerError(AnswerStatus.LIMITED, str(reply.status), wait_sec)
+    if reply.error:
+        raise _NoAnswerError(AnswerStatus.FAILED, reply.error)
+    if reply.status == _NO_CONTENT or reply.status in endpoint.empty_status:
+        return Page(AnswerStatus.EMPTY, str(reply.status))
+    if not httpx.codes.is_success(reply.status):
+        raise _NoAnswerError(AnswerStatus.FAILED, str(reply.status))
+    page = _hide_key(read_page(source, endpoint, question, reply.body), key)
+    if page.outcome is AnswerStatus.LIMITED:
+        await account.block(key, LIMITED_SEC, windows)
+    return page
+
+
+def _find_limits(source: MarketSource, key: ApiKey | None) -> Limits:
+    """Return the limits that a source sets for requests with this key."""
+    return source.limits_without_key if key is None and source.limits_without_key else source.limits
 
 
 async def _wait_for_permission(
@@ -319,17 +387,15 @@ async def _wait_for_permission(
 
 def _hide_key(page: Page, key: ApiKey | None) -> Page:
     """Return a page whose reasons don't have the key, which some sources repeat in what they refuse."""
-    if key is None:
-        return page
-    secrets = [each for each in (key.key, key.secret) if each]
+    misfits = tuple(replace(each, why=_hide_secrets(each.why, key)) for each in page.misfits)
+    return replace(page, reason=_hide_secrets(page.reason, key), misfits=misfits)
 
-    def hide(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "KEY")
-        return text
 
-    misfits = tuple(replace(each, why=hide(each.why)) for each in page.misfits)
-    return replace(page, reason=hide(page.reason), misfits=misfits)
+def _hide_secrets(text: str, key: ApiKey | None) -> str:
+    """Return a text without the key and its secret."""
+    for secret in () if key is None else (key.key, key.secret):
+        text = text.replace(secret, "KEY") if secret else text
+    return text
 
 
 async def _read_body(response: httpx.Response) -> bytes:

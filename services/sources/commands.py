@@ -1,26 +1,38 @@
-"""Implement `marketswarm source list`, `source show` and `source try`."""
+"""Implement `marketswarm source`: the catalogue, a trial of a real source, and the sources in service."""
 
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import orjson
 import typer
 from rich.table import Table
 
+from marketswarm.agent import point_like
+from marketswarm.agent.service_config import require_config
+from marketswarm.bus import Bus
+from marketswarm.bus.stored_values import MAX_EPOCH_SEC
 from marketswarm.cli import event_loop, output, tables
-from marketswarm.cli.options import Json
+from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.fleet_view import FleetView, open_fleet
+from marketswarm.cli.options import DATA, Data, Json, parse_duration
 from marketswarm.exit import Code, Exit
+from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS
+from marketswarm.market.records import Record, RecordKind
 from marketswarm.text import escape_text
 from marketswarm.truth import find_nearest
-from services.sources.account import Permission
+from services.sources.account import BreakerState, Permission, SourceAccount
+from services.sources.answer import AnswerStatus
 from services.sources.catalog import CatalogError, load_source, shipped_catalog
 from services.sources.client import Exchange, SourceAnswer, SourceClient
 from services.sources.keys import read_keys
-from services.sources.records import AnswerStatus, Record, RecordKind
 from services.sources.request import ApiKey, Question
+from services.sources.settings import SourcesSettings
 from services.sources.source import Auth, AuthPlace, Limits, MarketSource
 from services.sources.trial import make_questions
 
@@ -140,6 +152,206 @@ def try_(
             _print_trial(trial, keys.get(source.name, ()), raw=raw)
     if any(trial.answer.outcome is not AnswerStatus.OK or trial.answer.misfits for trial in trials):
         raise Exit(DID_NOT_FIT, "")
+
+
+def pause(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A source that a series of the truth names.")],
+    sec: Annotated[
+        float | None,
+        typer.Option("--for", parser=parse_duration, metavar="10m", help="For how long; else until resumed."),
+    ] = None,
+    data: Data = DATA,
+) -> None:
+    """Take a source out of service: nobody asks it, and the next source of each series takes over."""
+    event_loop.run(_hold_source(name, data, sec))
+    until = "until `marketswarm source resume`" if sec is None else f"for {sec:g} s"
+    output.print_line(f"{name} is out of service {until}")
+
+
+def resume(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A source that was paused, or that rests.")],
+    data: Data = DATA,
+) -> None:
+    """Take a source into service again at once, also one that rests because it failed."""
+    event_loop.run(_release_source(name, data))
+    output.print_line(f"{name} is in service: the next load of each of its series asks it")
+
+
+def status(
+    source: Annotated[
+        str | None,
+        typer.Option("--source", metavar="NAME", help="This source alone, and the series that name it."),
+    ] = None,
+    *,
+    late: Annotated[bool, typer.Option("--late", help="Only the series that are not fresh.")] = False,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """Show the sources and series that are in force: which source serves what, and why no other one does."""
+    now, view = time.time(), event_loop.run(_read_status(data))
+    is_empty = not view["series"]
+    view = _select(view, source, now if late else None)
+    if as_json:
+        output.print_json(view)
+    elif is_empty:
+        output.print_line("no series was loaded yet: is `sources` in the truth, and does it run?")
+    else:
+        tables.print_drawing(_draw_sources(view["sources"], now))
+        output.print_line("")
+        tables.print_drawing(_draw_series(view["series"], now))
+
+
+def _select(view: Mapping[str, Any], source: str | None, late_at: float | None) -> dict[str, Any]:
+    """Return a copy of what is shown, with fewer sources and series.
+
+    Args:
+        view: all sources and series.
+        source: keep this source and the series that name it; None for all.
+        late_at: keep the series that are not fresh at this time, in epoch seconds; None for all.
+    """
+    sources, series = view["sources"], view["series"]
+    if source is not None:
+        sources = [each for each in sources if each["name"] == source]
+        series = [each for each in series if source in _as_list(each.get("from"))]
+    if late_at is not None:
+        series = [each for each in series if not _is_fresh(each, late_at)]
+    return {**view, "sources": sources, "series": series}
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Return a value that is a list; an empty list for any other, which somebody else may have written."""
+    return value if isinstance(value, list) else []
+
+
+def _is_fresh(series: Mapping[str, Any], now: float) -> bool:
+    """Return True if the stored state of a series says that it is fresh now."""
+    until = series.get("fresh_until")
+    return isinstance(until, int | float) and now <= until
+
+
+async def _hold_source(name: str, data: Path, sec: float | None) -> None:
+    """Hold the breaker of a source open. Raise Exit if no series has the source."""
+    async with _open_account(name, data) as account:
+        await account.pause(sec)
+
+
+async def _release_source(name: str, data: Path) -> None:
+    """Close the breaker of a source. Raise Exit if no series has the source."""
+    async with _open_account(name, data) as account:
+        await account.resume()
+
+
+@asynccontextmanager
+async def _open_account(name: str, data: Path) -> AsyncIterator[SourceAccount]:
+    """Open the account of a source that the truth names. Raise Exit, code 2, for another."""
+    async with open_fleet(data) as fleet:
+        _require_named(fleet, name)
+        yield SourceAccount(_market_bus(fleet), name)
+
+
+def _market_bus(fleet: FleetView) -> Bus:
+    """Return the bus on which sources keeps its state, as its section of the truth names it."""
+    section = fleet.truth.services.get("sources")
+    points = section.access_points.publish_to if section else ()
+    return fleet.bus(point_like(points, "market-redis", MARKET_BARS).bus)
+
+
+def _require_named(fleet: FleetView, name: str) -> None:
+    """Raise Exit, code 2, unless a series of the truth names the source."""
+    section = fleet.truth.services.get("sources")
+    if section is None:
+        raise Exit(Code.CONFIGURATION, "the truth has no section for sources")
+    config = require_config(SourcesSettings, "sources", section)
+    named = {source for entry in config.endpoints for source in entry.sources}
+    if name not in named:
+        nearest = find_nearest(name, named)
+        hint = f"; is it {nearest}?" if nearest else f": they name {', '.join(sorted(named)) or 'none'}"
+        raise Exit(Code.CONFIGURATION, f"no series of the truth names {name}{hint}")
+
+
+async def _read_status(data: Path) -> dict[str, Any]:
+    """Return the states of the sources, each with its breaker, of the series, and of the gate."""
+    async with open_fleet(data) as fleet:
+        bus = _market_bus(fleet)
+        pipe = bus.pipeline()
+        pipe.hgetall(MARKET_SOURCES)
+        pipe.hgetall(MARKET_SERIES)
+        pipe.get(PRELOAD_STATUS)
+        stored_sources, stored_series, gate = await bus.ask(pipe.execute())
+        sources = _parse_states(stored_sources)
+        for source in sources:
+            breaker, wait_sec = await SourceAccount(bus, str(source["name"])).read_breaker()
+            source |= {"breaker": breaker.value, "wait_sec": wait_sec}
+        (found,) = _parse_states({b"gate": gate or b"{}"}) or ({},)
+        return {"sources": sources, "series": _parse_states(stored_series), "gate": found}
+
+
+def _parse_states(stored: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
+    """Return the states of a hash, sorted by name; what is no JSON object is left out."""
+    found = []
+    for name, raw in sorted(stored.items()):
+        try:
+            state = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(state, dict):
+            found.append({"name": name.decode("utf-8", "replace"), **state})
+    return found
+
+
+def _draw_sources(sources: Sequence[Mapping[str, Any]], now: float) -> Table:
+    """Return the table of the sources: how each is, and whether it is asked."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("source", "is", "asked", "last answer", "records", "why"):
+        table.add_column(head, overflow="fold")
+    for source in sources:
+        breaker, wait_sec = source.get("breaker"), source.get("wait_sec")
+        words = [str(source.get("state", "unknown"))]
+        if breaker == BreakerState.HELD:
+            words = ["paused" if wait_sec is None else f"paused for {wait_sec:.0f} s"]
+        elif breaker in (BreakerState.OPEN, BreakerState.HALF_OPEN):
+            words.append(f"rests for {wait_sec:.0f} s" if wait_sec else "to be tried")
+        table.add_row(
+            *map(
+                escape_text,
+                (
+                    str(source["name"]),
+                    ", ".join(words),
+                    _format_time(source.get("asked_at"), now),
+                    str(source.get("outcome", "")),
+                    str(source.get("records", 0)),
+                    str(source.get("reason", "")),
+                ),
+            )
+        )
+    return table
+
+
+def _draw_series(series: Sequence[Mapping[str, Any]], now: float) -> Table:
+    """Return the table of the series: which source serves each, and why none before it does."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("series", "is", "served by", "newest", "since", "why"):
+        table.add_column(head, overflow="fold")
+    for each in series:
+        newest = each.get("newest_ms")
+        replayed = " (replay)" if each.get("replay") else ""
+        words = (
+            str(each["name"]),
+            str(each.get("status", "")),
+            f"{each.get('serving') or '-'}{replayed}",
+            _format_time(newest / 1000 if isinstance(newest, int) else None, now),
+            _format_time(each.get("since"), now),
+            str(each.get("reason", "")),
+        )
+        table.add_row(*map(escape_text, words))
+    return table
+
+
+def _format_time(at: Any, now: float) -> str:
+    """Return a time for people, `-` for none."""
+    if type(at) not in (int, float) or not 0 < at <= MAX_EPOCH_SEC:
+        return "-"
+    return format_moment(float(at), now)
 
 
 def _find_source(name: str) -> MarketSource:

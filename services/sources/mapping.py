@@ -5,6 +5,7 @@ no document at all a page that FAILED.
 """
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -17,17 +18,8 @@ import orjson
 import xmltodict
 from jmespath.exceptions import JMESPathError
 
-from services.sources.records import (
-    TIMEFRAME_SEC,
-    AnswerStatus,
-    Bar,
-    Misfit,
-    Observation,
-    Page,
-    Quote,
-    Record,
-    RecordKind,
-)
+from marketswarm.market.records import TIMEFRAME_SEC, Bar, Observation, Quote, Record, RecordKind
+from services.sources.answer import AnswerStatus, Misfit, Page
 from services.sources.request import Question
 from services.sources.source import (
     EPOCH_UNITS,
@@ -47,6 +39,8 @@ MAX_NUMBER: Final = 1e18
 MAX_REASON: Final = 200
 EARLIEST: Final = datetime(1600, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+_COLUMN: Final = re.compile(r'\w+|"[^"{}]+"')
+"""A path that is the name of a column, the same for each symbol."""
 _PERIODS: Final = (("%Y-%m-%d", 10), ("%Y-%m", 7), ("%Y", 4))
 
 
@@ -88,16 +82,31 @@ def parse_document(endpoint: Endpoint, body: bytes) -> Any:
     if endpoint.format == "json":
         return orjson.loads(body)
     if endpoint.format == "xml":
-        return xmltodict.parse(body)  # refuses entities
+        document = xmltodict.parse(body)  # refuses entities
+        if (root := re.match(r"\w+", endpoint.records)) is not None and root[0] not in document:
+            raise ValueError(f"no element {root[0]}")  # such as a page for people, with status 200
+        return document
     lines = body.decode("utf-8-sig").splitlines()[endpoint.skip_lines :]
     names = endpoint.columns or None
     reader = csv.DictReader(lines, names, delimiter=endpoint.delimiter, restkey="", skipinitialspace=True)
+    _require_columns(endpoint, [(name or "").strip() for name in reader.fieldnames or ()])
     rows: list[dict[str, Any]] = []
     for row in reader:
         if len(rows) >= MAX_ROWS:
             break
         rows.append({(name or "").strip(): value for name, value in row.items()})
     return rows
+
+
+def _require_columns(endpoint: Endpoint, names: Sequence[str]) -> None:
+    """Raise ValueError if a CSV that is not empty lacks a column that every record needs.
+
+    A page for people with status 200 is text, too, and would look like a CSV without values.
+    """
+    for name in sorted(REQUIRED_FIELDS[endpoint.kind]):
+        path = endpoint.fields[name].path
+        if names and _COLUMN.fullmatch(path) is not None and path.strip('"') not in names:
+            raise ValueError(f"no column {path}")
 
 
 class _Paths:

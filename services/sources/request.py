@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
-from services.sources.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
 from services.sources.source import EPOCH_UNITS, OPTION, AuthPlace, Endpoint, MarketSource
 
 KEY_MARK: Final = "\x00key\x00"

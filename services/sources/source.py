@@ -17,7 +17,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from services.sources.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
@@ -321,6 +321,17 @@ class Endpoint(_Strict):
         return self
 
 
+class Stream(_Strict):
+    """How a source sends bars of a minute by itself, over a WebSocket, each when its time is over."""
+
+    protocol: Literal["binance_klines"]
+    """What is said there; `websocket.py` speaks it."""
+    url: Annotated[str, Field(pattern=r"^wss://[^/].*[^/]$")]
+    assets: Annotated[tuple[AssetClass, ...], Field(min_length=1)]
+    symbols: Mapping[AssetClass, SymbolRule] = {}
+    """How it spells symbols, where that is not the source's spelling."""
+
+
 class MarketSource(_Strict):
     """One file of the catalogue."""
 
@@ -344,6 +355,7 @@ class MarketSource(_Strict):
     symbols: Mapping[AssetClass, SymbolRule] = {}
     serves: Annotated[Mapping[str, Endpoint], Field(min_length=1)]
     """The questions that it answers, by a name such as `minute_bars`."""
+    stream: Stream | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -368,6 +380,12 @@ class MarketSource(_Strict):
             if fits and self.symbol_rule(endpoint, asset).spell(symbol) is not None:
                 yield endpoint
 
-    def symbol_rule(self, endpoint: Endpoint, asset: AssetClass) -> SymbolRule:
-        """Return how an endpoint spells the symbols of a class."""
-        return endpoint.symbols.get(asset) or self.symbols.get(asset) or SymbolRule()
+    def symbol_rule(self, part: Endpoint | Stream, asset: AssetClass) -> SymbolRule:
+        """Return how an endpoint, or the stream, spells the symbols of a class."""
+        return part.symbols.get(asset) or self.symbols.get(asset) or SymbolRule()
+
+    def spell_streamed(self, asset: AssetClass, symbol: str) -> str | None:
+        """Return how the stream spells a symbol; None if there is no stream of it."""
+        if self.stream is None or asset not in self.stream.assets:
+            return None
+        return self.symbol_rule(self.stream, asset).spell(symbol)

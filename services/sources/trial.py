@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from services.sources.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
 from services.sources.request import Question
 from services.sources.source import OPTION, PAIR, Endpoint, MarketSource
 

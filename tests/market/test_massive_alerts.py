@@ -7,7 +7,7 @@ import time
 import orjson
 import pytest
 
-from healer.probe_alert import parse_probe_alert
+from healer.service_alert import RULES, parse_service_alert
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import load_all_scripts
 from marketswarm.keys import MASSIVE_ALERTS, MASSIVE_ROSTER
@@ -79,7 +79,7 @@ async def test_a_loss_is_told_to_the_healer_and_known(server):
         one.see("shop", None, "refused", "refused", "refused")
         await one.settled()
     assert told(server) == [MISS]
-    assert parse_probe_alert(orjson.dumps(log_of(server)[0])).svc == "massive/shop"
+    assert parse_service_alert(RULES[0], orjson.dumps(log_of(server)[0])).svc == "massive/shop"
     assert (known(server)["verdict"], known(server)["told"]) == ("down", log_of(server)[0]["id"])
 
 

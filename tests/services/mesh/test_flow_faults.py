@@ -133,6 +133,13 @@ def test_a_reader_that_is_up_has_a_group():
     assert whats(none, Presence({}, frozenset({"vexy"}))) == []
 
 
+def test_a_reader_of_a_key_that_needs_no_group_has_none_unless_its_settings_name_one():
+    none = KeyReading("stream", length=1, added=1, last_sec=1.0)
+    assert whats(none, no_group=["rss:*"]) == []
+    assert whats(none, no_group=["market:*"]) == [("no_group", "vexy")]
+    assert whats(none, no_group=["rss:*"], named=["vexy"]) == [("no_group", "vexy")]
+
+
 def test_one_of_several_readers_may_read_without_a_group_unless_its_settings_name_one():
     flows = Flows(("rss", "vexy", "tail"), (*FLOWS.edges, Edge("tail", "reads", ITEMS)))
     presence = Presence({"rss": 99.0, "vexy": 99.0, "tail": 99.0})

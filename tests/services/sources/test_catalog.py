@@ -4,6 +4,8 @@ The samples are of our own making, in the shape that the source's pages describe
 what is asked, at which address, and what must come out of `samples/<source>.<endpoint>.<format>`.
 """
 
+import json
+import re
 import tomllib
 from datetime import UTC, datetime
 from functools import cache
@@ -11,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from services.sources.catalog import FOLDER, load_catalog
+from marketswarm.market.records import AssetClass, RecordKind
+from services.sources.answer import AnswerStatus
+from services.sources.catalog import FOLDER, CatalogError, load_catalog, load_source
 from services.sources.mapping import read_page
-from services.sources.records import AnswerStatus, AssetClass, RecordKind
 from services.sources.request import ApiKey, Question, make_request
 from services.sources.source import AuthPlace
 
@@ -123,3 +126,17 @@ def test_no_sample_is_left_of_a_source_that_is_gone():
     }
     assert {path.name for path in SAMPLES.iterdir()} == wanted
     assert FOLDER.is_dir()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("url", "ws://x.example"), ("url", "wss://x.example/"), ("protocol", "morse"), ("assets", [])],
+)
+def test_a_stream_of_which_a_file_says_nonsense_is_refused(tmp_path, key, value):
+    stream = {"protocol": "binance_klines", "url": "wss://x.example", "assets": ["crypto"], key: value}
+    path = tmp_path / "binance.toml"
+    text = (FOLDER / "binance.toml").read_text(encoding="utf-8")
+    lines = "\n".join(f"{name} = {json.dumps(each)}" for name, each in stream.items())
+    path.write_text(re.sub(r"\[stream\]\n(.+\n)+", f"[stream]\n{lines}\n", text), encoding="utf-8")
+    with pytest.raises(CatalogError, match=f"stream.{key}"):
+        load_source(path)

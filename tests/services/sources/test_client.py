@@ -7,10 +7,11 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
+from marketswarm.market.records import AssetClass, Bar, RecordKind
 from services.sources import client as module
 from services.sources.account import Permission
+from services.sources.answer import AnswerStatus, Misfit
 from services.sources.client import SourceClient
-from services.sources.records import AnswerStatus, AssetClass, Bar, Misfit, RecordKind
 from services.sources.request import ApiKey, Question
 from services.sources.source import MarketSource
 from support.rig import free_port

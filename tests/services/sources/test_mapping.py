@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketswarm.market.records import AssetClass, Bar, RecordKind
+from services.sources.answer import AnswerStatus, Misfit
 from services.sources.mapping import MisfitError, read_page, read_time
-from services.sources.records import AnswerStatus, AssetClass, Bar, Misfit, RecordKind
 from services.sources.request import Question
 from services.sources.source import FieldRule, MarketSource
 

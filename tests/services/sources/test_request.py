@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from services.sources.records import AssetClass, RecordKind
+from marketswarm.market.records import AssetClass, RecordKind
 from services.sources.request import Question, make_request, split_question
 from services.sources.source import MarketSource, SymbolRule
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from marketswarm.market.records import AssetClass, RecordKind
 from services.sources.catalog import shipped_catalog
-from services.sources.records import AssetClass, RecordKind
 from services.sources.request import make_request, split_question
 from services.sources.trial import find_assets, make_questions
 

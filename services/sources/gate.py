@@ -1,0 +1,262 @@
+"""`python -m services.sources.gate`: load every series once, and let the readers start if enough came.
+
+It is a one-shot, as bootstrap is: exit code 0 if enough series are loaded and all critical ones are fresh,
+else 1 with a table of what failed and why. Its state is on the bus (`preload:status`) while it works.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+from marketswarm import log as logs
+from marketswarm.agent import Code, Exit, create_bus, find_truth_buses, load_truth, point_like, run
+from marketswarm.agent.lifecycle import StopRequest
+from marketswarm.agent.service_config import require_config
+from marketswarm.bus import Bus, BusError, find_bus_url
+from marketswarm.keys import MARKET_BARS, PRELOAD_STATUS
+from marketswarm.settings import read_settings
+from marketswarm.truth import Service, Truth
+from services.sources.cascade import SeriesState, SeriesStatus
+from services.sources.gate_display import print_failures, show_progress
+from services.sources.loader import LoadOutcome, SeriesLoader, open_loader
+from services.sources.loop import MARKET, require_libraries
+from services.sources.recording import RecordingError
+from services.sources.series import Series, list_series
+from services.sources.settings import SourcesEnvironment, SourcesSettings, WorkSettings
+from services.sources.store import SeriesStore, clean_reason
+
+NAME: Final = "sources"
+CLOSED_GATE: Final = 1
+"""The exit code when too little is there."""
+WRITE_EVERY_SEC: Final = 0.5
+CLAIMED_PAUSE_SEC: Final = 0.2
+STATUS_SEC: Final = 30 * 86_400
+
+log = logs.get(NAME)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Hold a series that is not there, or not fresh, and why."""
+
+    series: str
+    source: str
+    status: str
+    reason: str
+    is_critical: bool
+
+
+@dataclass(slots=True)
+class Progress:
+    """Hold how far the gate is: the state of each series that was loaded, by its name."""
+
+    total: int
+    started_at: float
+    states: dict[str, SeriesState] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        """Return how many series were tried."""
+        return len(self.states) + len(self.errors)
+
+
+@dataclass(frozen=True, slots=True)
+class GateReport:
+    """Hold what the gate found, and whether it opens."""
+
+    is_open: bool
+    loaded: int
+    total: int
+    failures: tuple[Failure, ...]
+
+
+def judge_gate(series: Sequence[Series], progress: Progress, share: float, now: float) -> GateReport:
+    """Return whether enough series are there, and every critical one is fresh; and which ones are not."""
+    failures, loaded = [], 0
+    for each in series:
+        state = progress.states.get(each.id)
+        is_there = state is not None and state.newest_ms is not None
+        is_fresh = is_there and state is not None and now <= state.fresh_until
+        loaded += is_there
+        if not is_there or not is_fresh:
+            failures.append(_describe_failure(each, state, progress.errors.get(each.id, "")))
+    critical = any(failure.is_critical for failure in failures)
+    is_open = loaded >= share * len(series) and not critical
+    return GateReport(is_open, loaded, len(series), tuple(failures))
+
+
+def _describe_failure(series: Series, state: SeriesState | None, error: str) -> Failure:
+    """Return why a series is not there, or not fresh: what each source of its cascade came to."""
+    if state is None:
+        return Failure(series.id, "", "not loaded", error or "the time was over", series.critical)
+    reasons = (
+        f"{name} {attempt.verdict}{attempt.reason and f' ({clean_reason(attempt.reason)})'}"
+        for name in series.sources
+        if (attempt := state.attempts.get(name)) is not None
+    )
+    status = SeriesStatus.LATE if state.newest_ms is not None else state.status
+    return Failure(series.id, state.serving, status, ", ".join(reasons), series.critical)
+
+
+async def load_series(loader: SeriesLoader, series: Series, patience_sec: float) -> SeriesState:
+    """Load a series, or wait until another instance has; return its state. Raise BusError."""
+    while True:
+        before = (await loader.store.read_states([series.id]))[series.id]
+        if before.newest_ms is not None and time.time() <= before.fresh_until:
+            return before  # another instance loaded it, or it can't change now
+        result = await loader.load(series, forced=True, patience_sec=patience_sec)
+        if result.outcome is LoadOutcome.LOADED:
+            return result.state
+        await asyncio.sleep(CLAIMED_PAUSE_SEC)
+
+
+async def load_within_time(
+    loader: SeriesLoader, series: Sequence[Series], settings: WorkSettings, progress: Progress
+) -> None:
+    """Load all series, some at a time, within the gate's time; `progress` has what came of each."""
+    turns = asyncio.Semaphore(settings.load.concurrency)
+
+    async def load(each: Series) -> None:
+        """Load one series when it is its turn."""
+        async with turns:
+            try:
+                progress.states[each.id] = await load_series(loader, each, settings.gate.patience_sec)
+            except BusError as error:
+                progress.errors[each.id] = f"{error.bus} {error.reason}"
+
+    if not series:
+        return
+    tasks = [asyncio.create_task(load(each)) for each in series]
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=settings.gate.timeout_sec)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def main() -> int:
+    """Load every series once; return 0 if the readers may start, else 1. Raise Exit."""
+    require_libraries()
+    settings = read_settings(SourcesEnvironment)
+    logs.configure(NAME, settings)
+    stop = StopRequest(lambda: None)
+    with stop.handle_signals():
+        try:
+            return await run_gate(settings, os.environ)
+        except asyncio.CancelledError:
+            stop.end_body()
+            raise Exit(CLOSED_GATE, f"stopped by {stop.signal or 'SIGINT'} before it was done") from None
+
+
+async def run_gate(settings: SourcesEnvironment, environ: Mapping[str, str]) -> int:
+    """Find the truth, load its series, and return the exit code. Raise Exit."""
+    truth, section = await find_section(settings, environ)
+    config = require_config(SourcesSettings, NAME, section)
+    points = section.access_points.publish_to
+    try:
+        url = find_bus_url(point_like(points, MARKET, MARKET_BARS).bus, environ, truth)
+    except BusError as error:
+        raise Exit(Code.CONFIGURATION, str(error)) from None
+    bus = create_bus(MARKET, url)
+    async with aclosing(bus):
+        store = SeriesStore(lambda: bus, lambda key: point_like(points, MARKET, key).key)
+        work = config.settings
+        async with open_loader(store, lambda: work, settings.sources_base_urls, environ) as loader:
+            try:
+                await loader.follow_replay()
+            except RecordingError as error:
+                raise Exit(Code.CONFIGURATION, f"replay: {error}") from None
+            return await pass_gate(loader, list_series(config), work, bus)
+
+
+async def find_section(settings: SourcesEnvironment, environ: Mapping[str, str]) -> tuple[Truth, Service]:
+    """Return the truth and its section for sources. Raise Exit."""
+    buses = [create_bus(name, url) for url, name in find_truth_buses(settings, environ).items()]
+    try:
+        found = await load_truth(settings, buses, settings.truth_wait_sec)
+    finally:
+        await asyncio.gather(*(bus.aclose() for bus in buses))
+    truth = found.loaded.truth
+    section = truth.services.get(NAME)
+    if section is None:
+        raise Exit(Code.CONFIGURATION, f"the truth has no section for {NAME}: there is nothing to load")
+    return truth, section
+
+
+async def pass_gate(loader: SeriesLoader, series: Sequence[Series], settings: WorkSettings, bus: Bus) -> int:
+    """Load the series, report, and return the exit code."""
+    progress = Progress(len(series), time.time())
+    with show_progress(len(series)) as show:
+        writer = asyncio.create_task(write_while_loading(bus, progress, settings.gate.share, show))
+        try:
+            await load_within_time(loader, series, settings, progress)
+        finally:
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+        show(progress.done)
+    report = judge_gate(series, progress, settings.gate.share, time.time())
+    try:
+        await write_status(bus, progress, settings.gate.share, report)
+    except BusError as error:
+        raise Exit(Code.NO_BUS, f"{error.bus} {error.reason}") from None
+    took_sec = round(time.time() - progress.started_at, 1)
+    if report.failures:
+        print_failures(report.failures)
+    if report.is_open:
+        log.info("gate.open", loaded=report.loaded, total=report.total, sec=took_sec)
+        return Code.DONE
+    log.error("gate.closed", loaded=report.loaded, total=report.total, sec=took_sec)
+    return CLOSED_GATE
+
+
+async def write_while_loading(
+    bus: Bus, progress: Progress, share: float, show: Callable[[int], None]
+) -> None:
+    """Show how far the gate is, and write it to the bus, until cancelled."""
+    while True:
+        show(progress.done)
+        try:
+            await write_status(bus, progress, share, None)
+        except BusError as error:
+            log.warning("gate.unwritten", bus=error.bus, reason=error.reason)
+        await asyncio.sleep(WRITE_EVERY_SEC)
+
+
+async def write_status(bus: Bus, progress: Progress, share: float, report: GateReport | None) -> None:
+    """Write the gate's state; `report` is None while it works. Raise BusError."""
+    status: dict[str, Any] = {
+        "state": "loading" if report is None else "open" if report.is_open else "closed",
+        "started_at": progress.started_at,
+        "ended_at": None if report is None else time.time(),
+        "total": progress.total,
+        "done": progress.done,
+        "share": share,
+        "loaded": None if report is None else report.loaded,
+        "failed": []
+        if report is None
+        else [
+            {
+                "series": failure.series,
+                "source": failure.source,
+                "status": failure.status,
+                "reason": failure.reason,
+                "critical": failure.is_critical,
+            }
+            for failure in report.failures[:500]
+        ],
+    }
+    await bus.ask(bus.client.set(PRELOAD_STATUS, orjson.dumps(status), ex=STATUS_SEC))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,466 @@
+"""Load a series: ask the sources of its cascade in turn until one is fresh, and publish what came.
+
+One load of a series runs at a time in all instances, under a claim on the bus. What is known of the series is
+read anew from the bus for each load, so any instance may go on where another one was killed.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final
+
+from marketswarm import log as logs
+from marketswarm.bus import Bus, BusError
+from marketswarm.market.records import Record
+from marketswarm.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionError, get_session
+from services.sources.account import PAUSED, RESTING, SourceAccount
+from services.sources.answer import AnswerStatus
+from services.sources.cascade import (
+    WAITING,
+    Finding,
+    SeriesState,
+    Verdict,
+    choose_next,
+    choose_serving,
+    conclude_load,
+    find_known_until,
+    is_stream_wanted,
+    plan_after_stream,
+    plan_load,
+)
+from services.sources.catalog import shipped_catalog
+from services.sources.client import Exchange, SourceAnswer, SourceClient
+from services.sources.keys import read_keys
+from services.sources.replay import ReplaySource, open_replays
+from services.sources.replay_settings import ReplaySettings
+from services.sources.series import (
+    MAX_AHEAD_MS,
+    WRONG_SHARE,
+    Series,
+    find_fault,
+    find_reopening,
+    fresh_until,
+    is_on_grid,
+    keep_finished,
+    make_question,
+    measure_pace,
+    time_of,
+)
+from services.sources.settings import WorkSettings, is_stream_of_massive
+from services.sources.source import MarketSource
+from services.sources.store import CLAIM_SEC, Claim, Load, SeriesStore
+
+RECENT: Final = 70
+"""The number of records of a series that are kept to see how fast its market moves."""
+MAX_BEHIND_SEC: Final = 10.0
+"""The seconds by which our clock may be behind that of a stream's server."""
+NO_KEY: Final = "no_key"
+NOT_SERVED: Final = "not_served"
+
+_NOT_ASKED: Final[Mapping[str, Verdict]] = {
+    RESTING: Verdict.RESTING,
+    PAUSED: Verdict.PAUSED,
+    NO_KEY: Verdict.NO_KEY,
+    NOT_SERVED: Verdict.NOT_SERVED,
+}
+
+log = logs.get("sources")
+
+
+class LoadOutcome(StrEnum):
+    """Name what became of a load."""
+
+    LOADED = "loaded"
+    CLAIMED = "claimed"  # another load of the series runs
+    LOST = "lost"  # the claim was lost meanwhile; nothing was published
+    TIMEOUT = "timeout"
+    UNUSED = "unused"  # of a stream: a source before it serves, or its minute is old
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """Hold what became of a load, and the state of the series after it."""
+
+    outcome: LoadOutcome
+    state: SeriesState = WAITING
+    new: int = 0
+    waiting_events: int = 0
+    wait_sec: float = 0.0
+    findings: tuple[Finding, ...] = ()
+    requests: tuple[Exchange, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Hold what time it is for the records of a source, and how fast that time passes.
+
+    Both are epoch seconds; `now` is that of the records, `wall` ours.
+    """
+
+    wall: float
+    now: float
+    speed: float = 1.0
+
+    @property
+    def now_ms(self) -> int:
+        """Return the time for the records in milliseconds."""
+        return round(1000 * self.now)
+
+    def to_wall(self, at_ms: int) -> float:
+        """Return when it will be that time, in epoch seconds of ours."""
+        return self.wall + (at_ms / 1000 - self.now) / self.speed
+
+
+class SeriesLoader:
+    """Load series.
+
+    Args:
+        client: asks the sources of the catalogue.
+        store: keeps what all instances share.
+        catalog: the sources by name.
+        get_settings: returns the settings in force.
+        now: the clock, in epoch seconds.
+    """
+
+    def __init__(
+        self,
+        client: SourceClient,
+        store: SeriesStore,
+        catalog: Mapping[str, MarketSource],
+        get_settings: Callable[[], WorkSettings],
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self.replays: Mapping[str, ReplaySource] = {}
+        self._client, self._catalog, self._get_settings, self._now = client, catalog, get_settings, now
+        self._sessions: dict[str, Session] = {}
+        self._replay: tuple[ReplaySettings, Bus] | None = None
+        self._recent: dict[str, dict[int, Record]] = {}
+
+    async def load(
+        self, series: Series, *, forced: bool = False, patience_sec: float | None = None
+    ) -> LoadResult:
+        """Load a series once. Raise BusError.
+
+        Args:
+            series: the series.
+            forced: ask also sources that were late, empty or wrong lately.
+            patience_sec: how long a request waits for its source's limits; by default as the settings say.
+        """
+        usual_sec = self._get_settings().load.patience_sec
+        waits_sec = usual_sec if patience_sec is None else patience_sec
+
+        async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
+            """Ask the sources in turn, and publish what came."""
+            load, clock = await self._ask_cascade(series, before, waits_sec, forced=forced)
+            return await self._publish(claim, before, load, clock)
+
+        return await self._run_claimed(series, ask_and_publish)
+
+    async def publish_streamed(self, series: Series, answer: SourceAnswer) -> LoadResult:
+        """Publish a minute that the stream of a source brought, unless one before it serves. Raise BusError.
+
+        The newest record of a series is that up to which nothing is missing. So a minute that does not follow
+        it is published, too, but the next load is at once, and asks for all since then.
+        """
+
+        async def judge_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
+            """Judge the minute by what is known of the series, and publish it."""
+            finding, clock = await self._judge_streamed(series, answer)
+            is_wanted = is_stream_wanted(series, before, answer.source, clock.wall)
+            if not is_wanted or finding.verdict not in (Verdict.FRESH, Verdict.WRONG):
+                return LoadResult(LoadOutcome.UNUSED, before)
+            known_ms = None if before.replay else before.newest_ms
+            is_complete = known_ms is not None and time_of(answer.records[0]) <= known_ms + series.length_ms
+            if not is_complete:
+                finding = replace(finding, newest_ms=known_ms)
+            state = conclude_load(series, before, [finding], clock.wall)
+            load = Load(series, state, (finding,), choose_serving([finding]), ())
+            return await self._publish(claim, before, load, clock, is_complete=is_complete)
+
+        return await self._run_claimed(series, judge_and_publish)
+
+    async def _run_claimed(
+        self, series: Series, work: Callable[[Claim, SeriesState], Awaitable[LoadResult]]
+    ) -> LoadResult:
+        """Return the result of `work` under the claim of a series, within the time limit of a load.
+
+        `work` gets the claim and the state of the series as it is then.
+        """
+        within_sec = self._get_settings().load.timeout_sec
+        claim, wait_sec = await self.store.claim(series.id)
+        if claim is None:
+            return LoadResult(LoadOutcome.CLAIMED, wait_sec=wait_sec)
+        try:
+            async with asyncio.timeout(within_sec), self._renew_beside(claim):
+                before = (await self.store.read_states([series.id]))[series.id]
+                return await work(claim, before)
+        except TimeoutError:
+            log.warning("series.timeout", series=series.id, within_sec=within_sec)
+            return LoadResult(LoadOutcome.TIMEOUT)
+        finally:
+            with contextlib.suppress(BusError):
+                await self.store.release(claim)
+
+    async def follow_replay(self) -> None:
+        """Play the recording that the settings name, or none. Raise RecordingError if it can't be read."""
+        settings = self._get_settings().replay
+        wanted = None if settings is None else (settings, self.store.bus)
+        if wanted == self._replay:
+            return
+        self.replays, self._replay = {}, None
+        if wanted is not None:
+            file, bus = wanted
+            self.replays = await open_replays(file.file, file.names, bus, speed=file.speed, start=file.start)
+            self._replay = wanted
+
+    async def find_session(self, code: str) -> Session:
+        """Return the session of a code; one without a break if there is none."""
+        if code not in self._sessions:
+            try:  # computing an exchange's calendar takes up to a second
+                self._sessions[code] = await asyncio.to_thread(get_session, code)
+            except UnknownSessionError as error:
+                log.warning("series.session_unknown", session=code, why=str(error))
+                self._sessions[code] = get_session(ROUND_THE_CLOCK)
+        return self._sessions[code]
+
+    def forget(self, series: str) -> None:
+        """Forget the records of a series that is no longer loaded here."""
+        self._recent.pop(series, None)
+
+    async def _ask_cascade(
+        self, series: Series, before: SeriesState, patience_sec: float, *, forced: bool
+    ) -> tuple[Load, _Clock]:
+        """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock."""
+        findings: list[Finding] = []
+        exchanges: list[Exchange] = []
+        clocks: dict[str, _Clock] = {}
+        while True:
+            asked = {finding.source for finding in findings}
+            source = choose_next(series, before, asked, self._now(), forced=forced)
+            if source is None:
+                break
+            clocks[source] = await self._read_clock(series, source)
+            if source in self.replays:
+                before = _forget_future(before, clocks[source])
+            finding = await self._ask(
+                series,
+                source,
+                before,
+                clocks[source],
+                patience_sec=patience_sec,
+                on_exchange=exchanges.append,
+            )
+            findings.append(finding)
+            if finding.verdict is Verdict.FRESH:
+                break
+        state = conclude_load(series, before, findings, self._now())
+        clock = clocks.get(state.serving) or await self._read_clock(series, state.serving)
+        return Load(series, state, tuple(findings), choose_serving(findings), tuple(exchanges)), clock
+
+    async def _read_clock(self, series: Series, source: str) -> _Clock:
+        """Return what time it is for a source's records: that of a recording, or ours."""
+        wall = self._now()
+        replay = self.replays.get(source)
+        settings = self._get_settings().replay
+        if replay is None or settings is None:
+            return _Clock(wall, wall)
+        return _Clock(wall, await replay.find_time(series.symbol) or wall, settings.speed)
+
+    async def _ask(
+        self,
+        series: Series,
+        source: str,
+        before: SeriesState,
+        clock: _Clock,
+        *,
+        patience_sec: float,
+        on_exchange: Callable[[Exchange], None],
+    ) -> Finding:
+        """Ask one source, and return what came of it."""
+        if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
+            return await self._read_stream(series, source, clock)
+        replay = self.replays.get(source)
+        is_known = before.replay is (replay is not None)  # a recording is of another time
+        question = make_question(series, find_known_until(before, source) if is_known else None, clock.now_ms)
+        if replay is not None:
+            answer = await replay.ask(question, on_exchange=on_exchange)
+        elif source in self._catalog:
+            account = SourceAccount(self.store.bus, source)
+            answer = await self._client.ask(
+                self._catalog[source], account, question, patience_sec, on_exchange=on_exchange
+            )
+        else:
+            answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
+        return judge_answer(series, await self.find_session(series.session), answer, clock)
+
+    async def _judge_streamed(self, series: Series, answer: SourceAnswer) -> tuple[Finding, _Clock]:
+        """Return what a minute of a stream is worth, and the clock by which it is over."""
+        wall = self._now()
+        end = (time_of(answer.records[0]) + series.length_ms) / 1000
+        # the source says that it is over: our clock may be a little behind that of the source
+        clock = _Clock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
+        return judge_answer(series, await self.find_session(series.session), answer, clock), clock
+
+    async def _read_stream(self, series: Series, source: str, clock: _Clock) -> Finding:
+        """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
+        mark = await self.store.read_mark(series.symbol)
+        if mark is None:
+            return Finding(source, Verdict.EMPTY, "no stream of it", asked_at=clock.wall)
+        until_ms = fresh_until(series, await self.find_session(series.session), mark, clock.now_ms)
+        is_fresh = clock.now_ms <= until_ms
+        return Finding(
+            source,
+            Verdict.FRESH if is_fresh else Verdict.LATE,
+            "" if is_fresh else "its stream is late",
+            newest_ms=mark,
+            fresh_until=clock.to_wall(until_ms),
+            asked_at=clock.wall,
+        )
+
+    async def _publish(
+        self,
+        claim: Claim,
+        before: SeriesState,
+        load: Load,
+        clock: _Clock,
+        *,
+        is_complete: bool | None = None,
+    ) -> LoadResult:
+        """Plan the next load, publish this one, and log if another source serves now.
+
+        `is_complete` is of a minute of a stream: whether none before it is missing.
+        """
+        series, settings = load.series, self._get_settings()
+        session = await self.find_session(series.session)
+        loaded_ms = clock.now_ms if load.served else round(1000 * load.state.loaded_at)
+        reopens_ms = find_reopening(series, session, loaded_ms, clock.now_ms)
+        state = plan_load(
+            series,
+            replace(load.state, pace=measure_pace(self._keep_recent(load))),
+            clock.wall,
+            None if reopens_ms is None else clock.to_wall(reopens_ms),
+            clock.speed,
+        )
+        if is_complete is not None:
+            state = plan_after_stream(state, clock.wall, is_complete=is_complete)
+        load = replace(load, state=state)
+        published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
+        if published.is_lost:
+            return LoadResult(LoadOutcome.LOST)
+        if state.serving != before.serving:
+            log.info(
+                "series.switched", series=series.id, was=before.serving, now=state.serving, why=state.reason
+            )
+        return LoadResult(
+            LoadOutcome.LOADED,
+            state,
+            published.new,
+            published.waiting_events,
+            findings=load.findings,
+            requests=load.exchanges,
+        )
+
+    def _keep_recent(self, load: Load) -> list[Record]:
+        """Return the newest records of a series, those of earlier loads too, in order."""
+        recent = self._recent.setdefault(load.series.id, {})
+        recent |= {time_of(record): record for record in (load.served.records if load.served else ())}
+        for at in sorted(recent)[:-RECENT]:
+            del recent[at]
+        return [recent[at] for at in sorted(recent)]
+
+    @contextlib.asynccontextmanager
+    async def _renew_beside(self, claim: Claim) -> AsyncIterator[None]:
+        """Renew a claim while the block runs. A claim that is lost is seen when the load is published."""
+
+        async def renew() -> None:
+            """Renew the claim until cancelled."""
+            while True:
+                await asyncio.sleep(CLAIM_SEC / 3)
+                with contextlib.suppress(BusError):
+                    await self.store.renew(claim)
+
+        task = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+def _forget_future(state: SeriesState, clock: _Clock) -> SeriesState:
+    """Return a state without its newest record if that lies ahead: the recording was begun anew."""
+    is_ahead = state.replay and (state.newest_ms or 0) > clock.now_ms + MAX_AHEAD_MS
+    return replace(state, newest_ms=None, fresh_until=0.0) if is_ahead else state
+
+
+def judge_answer(series: Series, session: Session, answer: SourceAnswer, clock: _Clock) -> Finding:
+    """Return what an answer is worth: whether its records are right, and fresh."""
+    finding = Finding(
+        answer.source,
+        Verdict.EMPTY,
+        answer.reason,
+        asked_at=clock.wall,
+        digest=answer.digest,
+        wait_sec=answer.wait_sec,
+        is_replay=answer.is_replay,
+        played_at=answer.played_at,
+        misfits=len(answer.misfits),
+    )
+    if answer.outcome is AnswerStatus.LIMITED:
+        return replace(finding, verdict=Verdict.LIMITED)
+    if answer.outcome is AnswerStatus.FAILED:
+        return replace(finding, verdict=_NOT_ASKED.get(answer.reason, Verdict.FAILED))
+    if answer.outcome is not AnswerStatus.OK:
+        return finding
+    if (fault := find_fault(answer.records, clock.now_ms) or _find_misfits(answer)) is not None:
+        return replace(finding, verdict=Verdict.WRONG, reason=fault)
+    finished = keep_finished(series, session, answer.records, clock.now_ms)
+    records = tuple(filter(is_on_grid, finished))
+    off_grid = len(finished) - len(records)
+    finding = replace(finding, misfits=finding.misfits + off_grid)
+    if off_grid > WRONG_SHARE * len(finished):
+        reason = f"{off_grid} of {len(finished)}: a time between two bars"
+        return replace(finding, verdict=Verdict.WRONG, reason=reason)
+    if not records:
+        return replace(finding, reason="nothing that is over")
+    newest_ms = max(map(time_of, records))
+    until_ms = fresh_until(series, session, newest_ms, clock.now_ms)
+    is_fresh = clock.now_ms <= until_ms
+    return replace(
+        finding,
+        verdict=Verdict.FRESH if is_fresh else Verdict.LATE,
+        reason="" if is_fresh else "its newest record is old",
+        records=records,
+        newest_ms=newest_ms,
+        fresh_until=clock.to_wall(until_ms),
+        asked_at=answer.asked_at or clock.wall,
+    )
+
+
+def _find_misfits(answer: SourceAnswer) -> str | None:
+    """Return why an answer is wrong of which too many rows are no record, or None."""
+    wrong, rows = len(answer.misfits), len(answer.misfits) + len(answer.records)
+    if wrong <= WRONG_SHARE * rows:
+        return None
+    return f"{wrong} of {rows} rows do not fit: {answer.misfits[0].field}: {answer.misfits[0].why}"
+
+
+@contextlib.asynccontextmanager
+async def open_loader(
+    store: SeriesStore,
+    get_settings: Callable[[], WorkSettings],
+    base_urls: Mapping[str, str] | None,
+    environ: Mapping[str, str],
+) -> AsyncIterator[SeriesLoader]:
+    """Open a loader of the sources of the catalogue, with the keys of the environment.
+
+    Raise Exit, code 2, if a key can't be read.
+    """
+    catalog = shipped_catalog()
+    async with SourceClient(read_keys(catalog.values(), environ), base_urls) as client:
+        yield SeriesLoader(client, store, catalog, get_settings)

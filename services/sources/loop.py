@@ -1,0 +1,94 @@
+"""The main loop of sources: follow the truth and the other instances, start due loads, report."""
+
+import os
+import time
+from importlib.util import find_spec
+from typing import Any, Final
+
+from marketswarm.agent import Agent, Code, Exit, agent, point_like
+from marketswarm.bus import BusError
+from marketswarm.keys import MARKET_BARS
+from marketswarm.monitor.conventions import find_alert_target
+from marketswarm.truth import AccessPoint
+from services.sources.alerts import AlertSender
+from services.sources.dispatcher import Refresh, SeriesDispatcher
+from services.sources.loader import SeriesLoader, open_loader
+from services.sources.metrics import SourcesMetrics
+from services.sources.recording import RecordingError
+from services.sources.series import list_series
+from services.sources.settings import SourcesEnvironment, SourcesSettings
+from services.sources.store import SeriesStore
+from services.sources.streams import SeriesStreams
+
+IDLE_SEC: Final = 10.0
+MARKET: Final = "market-redis"
+LIBRARIES: Final = ("exchange_calendars", "jmespath", "websockets", "xmltodict")
+
+
+async def main() -> int:
+    """Run sources until it is asked to stop; return its exit code.
+
+    Follow the settings and this instance's share of the series, start the loads that are due, and report.
+    """
+    require_libraries()
+    async with agent("sources", SourcesEnvironment) as me:
+        settings, share, metrics = me.config(SourcesSettings), me.share("series"), SourcesMetrics()
+        me.expose(metrics.collect)
+        store = SeriesStore(
+            lambda: me.bus(find_point(me, MARKET_BARS).bus), lambda key: find_point(me, key).key
+        )
+        urls = me.settings.sources_base_urls
+        async with open_loader(store, lambda: settings().settings, urls, os.environ) as loader:
+            dispatcher = SeriesDispatcher(me, loader, make_alert_sender(me, store), metrics)
+            point = find_point(me, MARKET_BARS)
+            streams = SeriesStreams(me, loader, dispatcher, metrics, urls)
+            refresh = Refresh(me, loader, settings, point.bus, dispatcher.expect_events)
+            me.task(refresh.run(), name="refresh")
+            await share.known()
+            while True:
+                await follow_replay(me, loader)
+                series = {each.id: each for each in list_series(settings())}
+                await dispatcher.follow(series[name] for name in share.mine(series))
+                streams.follow(dispatcher.series)
+                dispatcher.start_due(time.time(), settings().settings.load.concurrency)
+                await dispatcher.read_critical()
+                report(me, dispatcher)
+                await me.rest(IDLE_SEC if dispatcher.is_full else dispatcher.rest_sec(time.time()))
+    return me.exit_code
+
+
+def find_point(me: Agent[Any], key: str) -> AccessPoint:
+    """Return the access point of a stream, as the truth in force names it."""
+    return point_like(me.section.access_points.publish_to, MARKET, key)
+
+
+def make_alert_sender(me: Agent[Any], store: SeriesStore) -> AlertSender:
+    """Return what sends events from the bus of the market to that of the alerts, by the truth in force."""
+    return AlertSender(lambda: store.bus, lambda: me.bus(find_alert_target(me.truth, me.settings)[0]))
+
+
+async def follow_replay(me: Agent[Any], loader: SeriesLoader) -> None:
+    """Play the recording that the settings name; degrade if it can't be read."""
+    try:
+        await loader.follow_replay()
+    except RecordingError as error:
+        me.set_degraded(f"replay: {error}", part="replay")
+    except BusError as error:
+        me.set_degraded(f"replay: {error.bus} {error.reason}", part="replay")
+    else:
+        me.set_degraded(None, part="replay")
+
+
+def report(me: Agent[Any], dispatcher: SeriesDispatcher) -> None:
+    """Set the detail of the beats; degrade while a critical series is stale or the bus can't be used."""
+    now = time.time()
+    me.set_degraded(dispatcher.find_problem(now))
+    me.set_detail(dispatcher.summarize(now))
+
+
+def require_libraries() -> None:
+    """Raise Exit, code 2, if a library is not installed that the sources need."""
+    missing = [name for name in LIBRARIES if find_spec(name) is None]
+    if missing:
+        why = f"loading the market needs {', '.join(missing)}: pip install 'marketswarm[services,market]'"
+        raise Exit(Code.CONFIGURATION, why)

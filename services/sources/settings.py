@@ -1,0 +1,300 @@
+"""Define the settings of sources in the truth and the environment: the series, and how they are loaded. Pure.
+
+`bootstrap` and `validate` check a truth with these models, so nothing heavy is imported here; the catalogue
+is only read to warn of a source that does not serve a series.
+"""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, Self
+from urllib.parse import urlsplit
+
+import orjson
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic_settings import NoDecode
+
+from marketswarm.agent import ServiceConfig
+from marketswarm.market.entries import SYMBOL
+from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from marketswarm.settings import MonitorSettings, list_variables
+from marketswarm.truth.errors import Place, find_nearest
+from marketswarm.truth.schedule import ScheduleError, parse_schedule
+from services.sources.replay_settings import ReplaySettings
+
+CATALOG: Final = Path(__file__).with_name("catalog")
+MASSIVE: Final = "massive"
+"""The source whose minutes of stocks come over massive's own stream."""
+STREAM_SUFFIX: Final = "_stream"
+"""Behind the name of a source: what SOURCES_BASE_URLS calls its stream."""
+MAX_SERIES: Final = 5_000
+DAY_SEC: Final = 86_400.0
+
+_KEY_VARIABLE: Final = re.compile(r'^(?:secret_)?env = "([A-Z][A-Z0-9_]+)"', re.MULTILINE)
+_SESSION: Final = re.compile(r"[A-Za-z0-9_/]{2,24}")
+_MAX_BASE_URLS: Final = 100
+
+
+def _parse_base_urls(value: Any) -> Any:
+    """Return the object of a JSON text; any other value unchanged."""
+    if not isinstance(value, str | bytes):
+        return value
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        raise ValueError("must be a JSON object: a source's name, then its URL") from None
+
+
+def _require_safe_urls(urls: dict[str, str]) -> dict[str, str]:
+    """Return the URLs without a / at their ends if keys may be sent there; otherwise raise ValueError."""
+    if len(urls) > _MAX_BASE_URLS:
+        raise ValueError(f"has more than {_MAX_BASE_URLS} URLs")
+    for name, url in urls.items():
+        safe, plain = ("wss", "ws") if name.endswith(STREAM_SUFFIX) else ("https", "http")
+        try:
+            parts = urlsplit(url)
+            is_safe = parts.scheme == safe or (parts.scheme == plain and _is_loopback(parts.hostname))
+            is_safe = is_safe and bool(parts.hostname) and parts.username is None and parts.port != 0
+        except ValueError:
+            is_safe = False
+        if not is_safe:
+            raise ValueError(
+                "each must be https://, since keys are sent there, and that of a stream wss://; "
+                "http:// and ws:// are for 127.0.0.1"
+            )
+    return {name: url.rstrip("/") for name, url in urls.items()}
+
+
+def _is_loopback(host: str | None) -> bool:
+    """Return True if a host is `localhost` or a loopback address."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+BaseUrls = Annotated[
+    dict[str, str],
+    NoDecode,  # a mistake in it must be named as that of every other variable
+    BeforeValidator(_parse_base_urls),
+    AfterValidator(_require_safe_urls),
+]
+
+
+class SourcesEnvironment(MonitorSettings):
+    """The variables of sources, besides the keys that the files of the catalogue name."""
+
+    # where to find sources instead, as a JSON object of URLs by name: a proxy, or a stand-in of a test; the
+    # stream of NAME is NAME_stream
+    sources_base_urls: BaseUrls | None = Field(default=None, repr=False)
+
+
+def list_key_variables() -> frozenset[str]:
+    """Return the names of the variables with the keys of all sources, as the catalogue's files name them."""
+    return frozenset(
+        name
+        for path in CATALOG.glob("*.toml")
+        for name in _KEY_VARIABLE.findall(path.read_text(encoding="utf-8"))
+    )
+
+
+def _require_symbol(symbol: str) -> str:
+    """Return `symbol` if it may be one; otherwise raise ValueError."""
+    if SYMBOL.fullmatch(symbol) is None:
+        raise ValueError("must be a symbol of ours, such as SPY, BRK.B, EUR/USD or US.CPI")
+    return symbol
+
+
+def _require_timeframe(timeframe: str) -> str:
+    """Return `timeframe` if it is one; otherwise raise ValueError."""
+    if timeframe not in TIMEFRAME_SEC:
+        raise ValueError(f"must be one of {', '.join(TIMEFRAME_SEC)}")
+    return timeframe
+
+
+def _require_session(code: str) -> str:
+    """Return `code` if it may be that of a session; otherwise raise ValueError."""
+    if _SESSION.fullmatch(code) is None:
+        raise ValueError("must be 24x7, 24x5 or the code of an exchange, such as XNYS")
+    return code
+
+
+def _require_cron(text: str) -> str:
+    """Return `text` if it is a schedule; otherwise raise ValueError."""
+    try:
+        parse_schedule(text)
+    except ScheduleError as error:
+        raise ValueError(str(error)) from None
+    return text
+
+
+Symbol = Annotated[str, AfterValidator(_require_symbol)]
+Seconds = Annotated[float, Field(gt=0, le=366 * DAY_SEC, allow_inf_nan=False)]
+
+
+class SeriesEntry(ServiceConfig):
+    """One entry of `endpoints`: a series, or one for each of several symbols."""
+
+    symbol: Symbol | None = None
+    """The symbol of the series. Example: `"SPY"`."""
+    symbols: Annotated[tuple[Symbol, ...], Field(max_length=1000)] = ()
+    """Several symbols, each of which gets a series. Example: `["SPY", "QQQ"]`."""
+    group: Annotated[str, Field(min_length=1, max_length=60)] | None = None
+    """The name under which the board shows the symbols together. Example: `"indices"`."""
+    kind: RecordKind = RecordKind.BARS
+    """What is loaded: `bars`, `quotes` or `observations`. Example: `"quotes"`."""
+    timeframe: Annotated[str, AfterValidator(_require_timeframe)] = "1m"
+    """The length of each bar. Example: `"1d"`."""
+    asset: AssetClass = AssetClass.STOCKS
+    """The asset class, which decides how a symbol is spelled and when it trades. Example: `"crypto"`."""
+    sources: Annotated[tuple[str, ...], Field(alias="from", min_length=1, max_length=10)]
+    """The sources in the order in which they may serve: the first one that is fresh does. Example:
+    `["massive", "yahoo", "alpha_vantage"]`."""
+    max_age_sec: Seconds | None = None
+    """How late a record may be, beyond its own length, before the next source takes over. Default:
+    `gate.fresh_sec`; two days for observations, counted from the last answer. Example: `900`."""
+    every_sec: Annotated[float, Field(ge=0.1, le=DAY_SEC, allow_inf_nan=False)] | None = None
+    """The time between two loads while the market is open. Default: `load.refresh` alone. Example: `60`."""
+    critical: bool = False
+    """Whether the gate fails and the service is degraded without it. Example: `true`."""
+    session: Annotated[str, AfterValidator(_require_session)] | None = None
+    """When it trades: `24x7`, `24x5` or an exchange. Default: by its asset class, `XNYS` for stocks. Example:
+    `"XLON"`."""
+    history_days: Annotated[float, Field(gt=0, le=40_000, allow_inf_nan=False)] | None = None
+    """How far back the first load goes. Default: by kind and timeframe, 5 days for minutes. Example: `30`."""
+    stream: bool = True
+    """Whether minutes come over the stream of the first source in `from` that has one, as `binance` has; what
+    is missing is asked for. Example: `false`."""
+
+    @model_validator(mode="after")
+    def _has_symbols(self) -> Self:
+        """Raise ValueError if there is no symbol, or a symbol beside a list of them."""
+        if (self.symbol is None) is not bool(self.symbols):
+            raise ValueError("symbol: give either `symbol` or `symbols`")
+        if len(set(self.sources)) != len(self.sources):
+            raise ValueError("from: names a source twice")
+        return self
+
+    @property
+    def all_symbols(self) -> tuple[str, ...]:
+        """Return the symbol, or all symbols."""
+        return self.symbols or (() if self.symbol is None else (self.symbol,))
+
+
+class LoadSettings(ServiceConfig):
+    """`settings.load`: how series are loaded."""
+
+    concurrency: Annotated[int, Field(ge=1, le=100)] = 10
+    """The number of series that one instance loads at the same time. Example: `20`."""
+    refresh: Annotated[str, AfterValidator(_require_cron)] = "5 * * * *"
+    """When one instance loads all series that are old enough, as cron has it, in UTC. Example:
+    `"*/15 * * * *"`."""
+    older_than_sec: Annotated[float, Field(ge=0, le=DAY_SEC, allow_inf_nan=False)] = 3300.0
+    """The age of the last answer from which `refresh` loads a series again. Example: `600`."""
+    patience_sec: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 2.0
+    """How long a request waits for a source's limits before the next source is asked. Example: `10`."""
+    timeout_sec: Annotated[float, Field(ge=1, le=600, allow_inf_nan=False)] = 120.0
+    """The time limit of one load, over all its sources. Example: `60`."""
+    miss_after: Annotated[int, Field(ge=1, le=1000)] = 3
+    """The number of failures in a row after which a source is missed. Example: `5`."""
+
+
+class GateSettings(ServiceConfig):
+    """`settings.gate`: when the gate lets the readers start."""
+
+    share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.8
+    """The share of all series that must be loaded. Example: `0.9`."""
+    fresh_sec: Seconds = 900.0
+    """The `max_age_sec` of series that have none. Example: `1800`."""
+    timeout_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 600.0
+    """How long the gate may take. Example: `120`."""
+    patience_sec: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 15.0
+    """How long its requests wait for a source's limits. Example: `60`."""
+
+
+class KeepSettings(ServiceConfig):
+    """`settings.keep`: about how many entries each stream keeps."""
+
+    bars: Annotated[int, Field(ge=1000, le=10_000_000)] = 200_000
+    """The entries of `market:bars`. Example: `1000000`."""
+    quotes: Annotated[int, Field(ge=1000, le=10_000_000)] = 100_000
+    """The entries of `market:quotes`. Example: `50000`."""
+    observations: Annotated[int, Field(ge=1000, le=10_000_000)] = 100_000
+    """The entries of `market:observations`. Example: `50000`."""
+    downloads: Annotated[int, Field(ge=1000, le=10_000_000)] = 50_000
+    """The entries of `market:downloads`. Example: `10000`."""
+
+
+class WorkSettings(ServiceConfig):
+    """`settings` of sources."""
+
+    load: LoadSettings = LoadSettings()
+    """How series are loaded."""
+    gate: GateSettings = GateSettings()
+    """When the gate lets the readers start."""
+    keep: KeepSettings = KeepSettings()
+    """How long the streams are."""
+    replay: ReplaySettings | None = None
+    """A recording that is played under names of its own. Default: none."""
+
+
+class SourcesSettings(ServiceConfig):
+    """The settings of sources in the truth."""
+
+    variables: ClassVar = list_variables(SourcesEnvironment) | list_key_variables()
+
+    endpoints: Annotated[tuple[SeriesEntry, ...], Field(max_length=MAX_SERIES)] = ()
+    """The series; each symbol, kind and timeframe once."""
+    settings: WorkSettings = WorkSettings()
+    """How they are loaded."""
+
+    @model_validator(mode="after")
+    def _series_are_unique(self) -> Self:
+        """Raise ValueError if two entries have the same series, or there are too many."""
+        seen: dict[tuple[str, RecordKind, str], int] = {}
+        for number, entry in enumerate(self.endpoints):
+            timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
+            for symbol in entry.all_symbols:
+                first = seen.setdefault((symbol, entry.kind, timeframe), number)
+                if first != number or entry.all_symbols.count(symbol) > 1:
+                    raise ValueError(
+                        f"endpoints[{number}]: {symbol} is a series of endpoints[{first}] already"
+                    )
+        if len(seen) > MAX_SERIES:
+            raise ValueError(f"endpoints: more than {MAX_SERIES} series")
+        return self
+
+    @model_validator(mode="after")
+    def _sources_are_known(self) -> Self:
+        """Raise ValueError if a series names a source that is neither in the catalogue nor the replay."""
+        replay = self.settings.replay
+        known = {path.stem for path in CATALOG.glob("*.toml")} | set(replay.names if replay else ())
+        for number, entry in enumerate(self.endpoints):
+            for source in entry.sources:
+                if source not in known:
+                    nearest = find_nearest(source, known)
+                    hint = f"; did you mean {nearest}?" if nearest else ""
+                    raise ValueError(f"endpoints[{number}].from: names a source that does not exist{hint}")
+        return self
+
+    def find_warnings(self) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for each source of an entry that does not serve its first symbol."""
+        from services.sources.catalog import shipped_catalog  # noqa: PLC0415 - for checks of a truth alone
+
+        catalog = shipped_catalog()
+        for number, entry in enumerate(self.endpoints):
+            symbol = entry.all_symbols[0]
+            timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
+            for at, name in enumerate(entry.sources):
+                source = catalog.get(name)
+                if source is None or is_stream_of_massive(name, entry.kind, timeframe, entry.asset):
+                    continue
+                if next(source.find_endpoints(entry.kind, entry.asset, symbol, timeframe), None) is None:
+                    what = f"{entry.kind} of {entry.asset}{timeframe and f' in {timeframe}'}"
+                    yield ("endpoints", number, "from", at), f"{name} does not serve {symbol}: {what}"
+
+
+def is_stream_of_massive(source: str, kind: RecordKind, timeframe: str, asset: AssetClass) -> bool:
+    """Return True if a source stands for massive's own stream: for minutes of stocks."""
+    return (source, kind, timeframe, asset) == (MASSIVE, RecordKind.BARS, "1m", AssetClass.STOCKS)

@@ -1,0 +1,271 @@
+"""Keep series and sources on the bus of the market: claims, published records, requests, states.
+
+A load is published by one script (`publish_series.lua`), so a process that is killed has published all of it
+or nothing, and the next one asks again. Every method raises BusError.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.bus import Bus
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import read_fields, report_unusable
+from marketswarm.channels.text import printable_line
+from marketswarm.keys import (
+    MARKET_BARS,
+    MARKET_DOWNLOADS,
+    MARKET_OBSERVATIONS,
+    MARKET_QUOTES,
+    MARKET_SERIES,
+    MARKET_SOURCES,
+    bar_marks_key,
+    series_records_key,
+    source_claim_key,
+)
+from marketswarm.market.entries import encode_entry
+from marketswarm.market.records import Provenance, RecordKind
+from services.sources.cascade import WAITING, Finding, SeriesState, Verdict, parse_series_state
+from services.sources.client import Exchange
+from services.sources.series import Series, time_of
+from services.sources.settings import KeepSettings
+
+CLAIM: Final = Script.beside("services.sources", "claim.lua")
+PUBLISH: Final = Script.beside("services.sources", "publish_series.lua")
+DROP: Final = Script.beside("services.sources", "drop_sources.lua")
+CLAIM_SEC: Final = 10.0
+"""After how many seconds the claim of a dead process expires; a living one renews it."""
+REMEMBERED: Final = 50_000
+"""The number of records of a series that are remembered as published."""
+REMEMBERED_SEC: Final = 90 * 86_400
+WITHIN_SEC: Final = 20.0
+"""The time limit of publishing: the first load of a series may have thousands of records."""
+MAX_STATE_BYTES: Final = 64 * 1024
+MAX_REASON: Final = 200
+
+STREAMS: Final[Mapping[RecordKind, str]] = {
+    RecordKind.BARS: MARKET_BARS,
+    RecordKind.QUOTES: MARKET_QUOTES,
+    RecordKind.OBSERVATIONS: MARKET_OBSERVATIONS,
+}
+_PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at"})
+_GOOD: Final = frozenset({Verdict.FRESH, Verdict.LATE, Verdict.EMPTY})
+_BAD: Final = frozenset({Verdict.FAILED, Verdict.WRONG})
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Hold the right to load a series, until the load is published or the process dies."""
+
+    series: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Hold what one load of a series found, to be published in one step.
+
+    `served` has the records to publish; None if no source answered.
+    """
+
+    series: Series
+    state: SeriesState
+    findings: tuple[Finding, ...]
+    served: Finding | None
+    exchanges: tuple[Exchange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """Say how many records were new or changed, and how many events of sources wait to be sent.
+
+    `is_lost` is True if the claim was lost meanwhile, and nothing was written.
+    """
+
+    new: int = 0
+    waiting_events: int = 0
+    is_lost: bool = False
+
+
+class SeriesStore:
+    """Read and write what all instances share about series and sources.
+
+    Args:
+        get_bus: returns the bus of the market, and the key of a stream, as the truth in force names it.
+    """
+
+    def __init__(self, get_bus: Callable[[], Bus], find_stream: Callable[[str], str] = str) -> None:
+        self._get_bus, self._find_stream = get_bus, find_stream
+
+    @property
+    def bus(self) -> Bus:
+        """Return the bus of the market as it is now."""
+        return self._get_bus()
+
+    async def claim(self, series: str) -> tuple[Claim | None, float]:
+        """Return the claim of a series and 0; None and the seconds until it expires if another has it."""
+        claim = Claim(series, secrets.token_hex(8))
+        is_mine, wait_sec = await self._use_claim("take", claim)
+        return (claim if is_mine else None), wait_sec
+
+    async def renew(self, claim: Claim) -> bool:
+        """Renew a claim; return False if it was lost."""
+        return (await self._use_claim("renew", claim))[0]
+
+    async def release(self, claim: Claim) -> None:
+        """Give a claim back."""
+        await self._use_claim("give", claim)
+
+    async def _use_claim(self, word: str, claim: Claim) -> tuple[bool, float]:
+        """Run `claim.lua`."""
+        args: list[str | bytes | float] = [word, claim.token, round(1000 * CLAIM_SEC)]
+        is_mine, wait_ms = await self.bus.script(CLAIM, [source_claim_key(claim.series)], args)
+        return bool(is_mine), int(wait_ms) / 1000
+
+    async def read_states(self, series: Iterable[str]) -> dict[str, SeriesState]:
+        """Return the stored state of each series; `WAITING` for one without a usable state."""
+        names = list(series)
+        bus, found = self.bus, dict[str, SeriesState]()
+        for at in range(0, len(names), 500):
+            page = names[at : at + 500]
+            (stored,) = await read_fields(bus, [MARKET_SERIES], page, MAX_STATE_BYTES)
+            for name in page:
+                raw = stored.get(name.encode())
+                found[name] = parse_series_state(raw)
+                if raw is not None and found[name] is WAITING:
+                    report_unusable(bus.name, MARKET_SERIES, name)
+        return found
+
+    async def read_mark(self, symbol: str) -> int | None:
+        """Return the start of the minute up to which massive's stream of a symbol is complete."""
+        key = bar_marks_key(self._find_stream(MARKET_BARS))
+        (stored,) = await read_fields(self.bus, [key], [symbol], 16)
+        raw = stored.get(symbol.encode(), b"")
+        return int(raw) if raw.isdigit() else None
+
+    async def publish(self, claim: Claim, load: Load, keep: KeepSettings, miss_after: int) -> Published:
+        """Publish a load in one step, and give its claim back."""
+        series = load.series
+        keys = [
+            self._find_stream(STREAMS[series.kind]),
+            series_records_key(series.id),
+            self._find_stream(MARKET_DOWNLOADS),
+            MARKET_SERIES,
+            MARKET_SOURCES,
+            source_claim_key(series.id),
+        ]
+        records = list(encode_records(series, load.served)) if load.served else []
+        requests = [encode_request(series, exchange) for exchange in load.exchanges]
+        seen = [encode_finding(finding) for finding in load.findings]
+        args: list[str | bytes | float] = [
+            claim.token,
+            series.id,
+            load.state.encode(series),
+            getattr(keep, series.kind.value),
+            keep.downloads,
+            REMEMBERED,
+            REMEMBERED_SEC,
+            miss_after,
+            _find_rank(load),
+            len(records),
+            *(part for record in records for part in record),
+            len(requests),
+            *requests,
+            len(seen),
+            *seen,
+        ]
+        new, waiting = await self.bus.script(PUBLISH, keys, args, WITHIN_SEC)
+        return Published(max(0, int(new)), int(waiting), is_lost=int(new) < 0)
+
+    async def drop(self, sources: Sequence[str], series: Sequence[str]) -> int:
+        """Forget sources and series that the truth does not name; return how many events wait."""
+        args: list[str | bytes | float] = [len(sources), *sources, *series]
+        return int(await self.bus.script(DROP, [MARKET_SOURCES, MARKET_SERIES], args))
+
+    async def list_stored(self) -> tuple[list[str], list[str]]:
+        """Return the names of the sources and of the series that have a state."""
+        pipe = self.bus.pipeline()
+        pipe.hkeys(MARKET_SOURCES)
+        pipe.hkeys(MARKET_SERIES)
+        sources, series = await self.bus.ask(pipe.execute())
+        return [_decode(name) for name in sources], [_decode(name) for name in series]
+
+
+def _find_rank(load: Load) -> int:
+    """Return the place in the cascade of the source that serves."""
+    return load.series.sources.index(load.served.source) if load.served else len(load.series.sources)
+
+
+def _decode(name: bytes) -> str:
+    """Return the name in a field."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def encode_records(series: Series, served: Finding) -> Iterable[tuple[int, str, str, bytes]]:
+    """Yield time, identity, digest of the values, and fields of each record, in order of time.
+
+    Where it came from is no part of the digest: the same values from another source are no change.
+    """
+    provenance = Provenance(
+        served.source, served.asked_at, served.digest, is_replay=served.is_replay, played_at=served.played_at
+    )
+    for record in sorted(served.records, key=time_of):
+        fields = encode_entry(record, series.asset, provenance)
+        values = [pair for pair in fields.items() if pair[0] not in _PROVENANCE]
+        digest = hashlib.blake2b(orjson.dumps(values), digest_size=8).hexdigest()
+        at = time_of(record)
+        identity = str(at) if record.symbol == series.symbol else f"{at}/{record.symbol}"
+        yield (
+            at,
+            identity.replace("|", "_"),
+            digest,
+            orjson.dumps([text for pair in fields.items() for text in pair]),
+        )
+
+
+def encode_request(series: Series, exchange: Exchange) -> bytes:
+    """Return the fields of a request's entry as a JSON array."""
+    fields: dict[str, Any] = {
+        "source": exchange.source,
+        "series": series.id,
+        "symbol": series.symbol,
+        "kind": series.kind.value,
+        "timeframe": series.timeframe,
+        "asked_at": format(exchange.asked_at, ".3f"),
+        "took_ms": str(round(1000 * exchange.took_sec)),
+        "url": exchange.url[:2000],
+        "status": str(exchange.status),
+        "outcome": exchange.outcome.value,
+        "reason": clean_reason(exchange.reason),
+        "digest": hashlib.sha256(exchange.body).hexdigest() if exchange.body else "",
+        "bytes": str(len(exchange.body)),
+        "records": str(exchange.records),
+    }
+    if exchange.is_replay:
+        fields["replay"] = "1"
+    return orjson.dumps([text for pair in fields.items() for text in pair])
+
+
+def encode_finding(finding: Finding) -> bytes:
+    """Return what a finding says of its source, as JSON. Only an answer and a failure say how it is."""
+    is_well = True if finding.verdict in _GOOD else False if finding.verdict in _BAD else None
+    return orjson.dumps(
+        {
+            "name": finding.source,
+            "outcome": finding.verdict,
+            "reason": clean_reason(finding.reason or ("" if is_well else finding.verdict)),
+            "ok": is_well,
+            "answered": int(is_well is True),
+            "limited": int(finding.verdict is Verdict.LIMITED),
+            "records": len(finding.records),
+        }
+    )
+
+
+def clean_reason(reason: str) -> str:
+    """Return a reason, which a source may have written, as one short printable line."""
+    return printable_line(reason[: 2 * MAX_REASON])[:MAX_REASON]

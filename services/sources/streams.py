@@ -1,0 +1,289 @@
+"""Keep the streams of this instance's series connected, and publish each minute that they bring.
+
+A stream brings minutes sooner than a load, and costs no request. What it can't bring is loaded: the history,
+what was missed while it was away, and everything when it is silent. So a series has one state, whoever
+brought its newest record, and a minute that comes both ways is published once.
+"""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+from marketswarm.agent import Agent
+from marketswarm.bus import BusError
+from marketswarm.market.records import RecordKind
+from services.sources.account import BreakerState, SourceAccount
+from services.sources.answer import AnswerStatus
+from services.sources.catalog import shipped_catalog
+from services.sources.client import SourceAnswer
+from services.sources.dispatcher import SeriesDispatcher
+from services.sources.loader import LoadOutcome, LoadResult, SeriesLoader
+from services.sources.metrics import SourcesMetrics
+from services.sources.series import Series
+from services.sources.settings import STREAM_SUFFIX
+from services.sources.source import MarketSource
+from services.sources.websocket import (
+    MAX_STREAMS,
+    Anomaly,
+    KlineReader,
+    StreamedBar,
+    StreamEnd,
+    stream_klines,
+)
+
+MINUTE: Final = "1m"
+PAUSED_EVERY_SEC: Final = 2.0
+"""How often it is looked whether an operator has paused the source."""
+DEGRADED_AFTER: Final = 3
+"""The connections in a row without a bar after which the service is degraded."""
+AT_ONCE: Final = 20
+"""The minutes that are published at the same time."""
+MAX_WAITING: Final = 8
+"""The minutes of a series that wait to be published; one that has no place is loaded."""
+RETRY_SEC: Final = 0.2
+TRIES: Final = 25
+"""How often a minute is tried whose series is just being loaded."""
+
+
+class SeriesStreams:
+    """Run one stream for each source that brings series of this instance.
+
+    Args:
+        me: the agent.
+        loader: publishes what the streams bring.
+        dispatcher: loads what they miss.
+        metrics: counts.
+        base_urls: where to find sources instead of where their files say, and `NAME_stream` for streams.
+    """
+
+    def __init__(
+        self,
+        me: Agent[Any],
+        loader: SeriesLoader,
+        dispatcher: SeriesDispatcher,
+        metrics: SourcesMetrics,
+        base_urls: Mapping[str, str] | None,
+    ) -> None:
+        self._me, self._loader, self._dispatcher, self._metrics = me, loader, dispatcher, metrics
+        self._base_urls = base_urls or {}
+        self._followed: Mapping[str, Series] = {}
+        self._streams: dict[str, SourceStream] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def follow(self, series: Mapping[str, Series]) -> None:
+        """Stream these series from now on, where a source has a stream of them."""
+        if series is self._followed:  # the main loop asks at each turn
+            return
+        self._followed = series
+        wanted = group_streamed(series.values(), shipped_catalog(), self._base_urls)
+        for source in self._streams.keys() - wanted.keys():
+            self._stop(source)
+        for source, by_spelling in wanted.items():
+            stream = self._streams.get(source)
+            if stream is None or not stream.adopt(by_spelling):
+                self._stop(source)
+                self._start(shipped_catalog()[source], by_spelling)
+
+    def _start(self, source: MarketSource, series: Mapping[str, Series]) -> None:
+        """Start the stream of a source."""
+        url = find_stream_url(source, self._base_urls)
+        if url is not None:
+            stream = SourceStream(
+                self._me,
+                self._loader,
+                self._dispatcher,
+                self._metrics,
+                source=source.name,
+                url=url,
+                series=series,
+            )
+            self._streams[source.name] = stream
+            self._tasks[source.name] = self._me.task(stream.run(), name=f"stream {source.name}")
+
+    def _stop(self, source: str) -> None:
+        """End the stream of a source, if there is one."""
+        self._streams.pop(source, None)
+        task = self._tasks.pop(source, None)
+        if task is not None:
+            task.cancel()
+
+
+def find_stream_url(source: MarketSource, base_urls: Mapping[str, str]) -> str | None:
+    """Return where the stream of a source is; None if there is none.
+
+    A source that is asked elsewhere has none unless it is said where: the real one has other bars.
+    """
+    if source.stream is None:
+        return None
+    usual = None if source.name in base_urls else source.stream.url
+    return base_urls.get(source.name + STREAM_SUFFIX, usual)
+
+
+def group_streamed(
+    series: Iterable[Series], catalog: Mapping[str, MarketSource], base_urls: Mapping[str, str]
+) -> dict[str, dict[str, Series]]:
+    """Return the series that streams bring: by source, then by the source's spelling of the symbol.
+
+    A series is brought by the first source of its cascade that has a stream of it. What is too much for one
+    connection is left to loads.
+    """
+    found: dict[str, dict[str, Series]] = {}
+    for each in series:
+        if each.kind is not RecordKind.BARS or each.timeframe != MINUTE or not each.may_stream:
+            continue
+        for source in filter(None, map(catalog.get, each.sources)):
+            spelled = source.spell_streamed(each.asset, each.symbol)
+            if spelled is not None and find_stream_url(source, base_urls) is not None:
+                grouped = found.setdefault(source.name, {})
+                if len(grouped) < MAX_STREAMS:
+                    grouped.setdefault(spelled, each)
+                break
+    return found
+
+
+class SourceStream:
+    """Stream the minutes of one source while no operator has paused it.
+
+    Args:
+        me: the agent.
+        loader: publishes what the stream brings.
+        dispatcher: loads what it misses.
+        metrics: counts.
+        source: the name of the source.
+        url: where its stream is.
+        series: the series, by the source's spelling of their symbols.
+    """
+
+    def __init__(
+        self,
+        me: Agent[Any],
+        loader: SeriesLoader,
+        dispatcher: SeriesDispatcher,
+        metrics: SourcesMetrics,
+        *,
+        source: str,
+        url: str,
+        series: Mapping[str, Series],
+    ) -> None:
+        self._symbols = {spelled: each.symbol for spelled, each in series.items()}
+        self._series = {each.symbol: each for each in series.values()}
+        self._me, self._loader, self._dispatcher, self._metrics = me, loader, dispatcher, metrics
+        self._source, self._url = source, url
+        self._anomalies: Counter[Anomaly] = Counter()
+        self._is_streaming, self._failures = False, 0
+        self._waiting: dict[str, deque[SourceAnswer]] = {}
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        metrics.stream_anomalies[source] = self._anomalies
+
+    def adopt(self, series: Mapping[str, Series]) -> bool:
+        """Take over what the truth says of the series; return False if other symbols need a new stream."""
+        if {spelled: each.symbol for spelled, each in series.items()} != self._symbols:
+            return False
+        self._series = {each.symbol: each for each in series.values()}
+        return True
+
+    async def run(self) -> None:
+        """Stream until cancelled."""
+        try:
+            while True:
+                if await self._is_paused():
+                    await asyncio.sleep(PAUSED_EVERY_SEC)
+                else:
+                    await self._stream_until_paused()
+        finally:
+            self._me.set_degraded(None, part=f"stream {self._source}")
+
+    async def _stream_until_paused(self) -> None:
+        """Stream until an operator pauses the source; then its series are loaded from others."""
+        reader = KlineReader(self._symbols, self._anomalies)
+        streaming = asyncio.create_task(stream_klines(reader, self._take, self._note_end, url=self._url))
+        try:
+            while not await self._is_paused():
+                await asyncio.wait([streaming], timeout=PAUSED_EVERY_SEC)
+                if streaming.done():
+                    streaming.result()
+        finally:
+            streaming.cancel()
+            await asyncio.gather(streaming, return_exceptions=True)
+            self._leave()
+
+    async def _is_paused(self) -> bool:
+        """Return True if an operator has paused the source; False if the bus can't be asked."""
+        try:
+            breaker, _ = await SourceAccount(self._loader.store.bus, self._source).read_breaker()
+        except BusError:
+            return False
+        return breaker is BreakerState.HELD
+
+    def _note_end(self, end: StreamEnd) -> None:
+        """Report that a connection ended, which was of no use if it brought no bars."""
+        self._leave()
+        self._metrics.stream_ends[self._source, end.reason] += 1
+        self._failures = 1 if end.bars else self._failures + 1
+        if self._failures == 1:
+            self._me.log.warning("stream.ended", source=self._source, reason=end.reason, bars=end.bars)
+        if self._failures >= DEGRADED_AFTER:
+            part = f"stream {self._source}"
+            self._me.set_degraded(f"the stream of {self._source} is away: {end.reason}", part=part)
+
+    def _leave(self) -> None:
+        """Have the series loaded that were streamed until now."""
+        self._metrics.streamed_series[self._source] = 0
+        if self._is_streaming:
+            self._is_streaming = False
+            self._dispatcher.expect([each.id for each in self._series.values()])
+
+    async def _take(self, bars: Sequence[StreamedBar]) -> None:
+        """Have the minutes published that are over."""
+        if not self._is_streaming:
+            self._is_streaming, self._failures = True, 0
+            self._metrics.streamed_series[self._source] = len(self._series)
+            self._me.set_degraded(None, part=f"stream {self._source}")
+            self._me.log.info("stream.begun", source=self._source, series=len(self._series))
+        now = time.time()
+        for each in bars:
+            if each.is_final:
+                answer = SourceAnswer(
+                    self._source, AnswerStatus.OK, records=(each.bar,), asked_at=now, digest=each.digest
+                )
+                self._add_waiting(self._series[each.bar.symbol], answer)
+
+    def _add_waiting(self, series: Series, answer: SourceAnswer) -> None:
+        """Queue a streamed minute behind those of its series; start the task that publishes them if needed.
+
+        A full queue drops its oldest minute: the gap that it leaves is loaded.
+        """
+        waiting = self._waiting.get(series.id)
+        if waiting is not None:
+            waiting.append(answer)
+            return
+        self._waiting[series.id] = deque([answer], maxlen=MAX_WAITING)
+        self._me.task(self._publish_waiting(series), name=f"publish {series.id}")
+
+    async def _publish_waiting(self, series: Series) -> None:
+        """Publish the minutes of a series that wait, in their order; what can't be is loaded later."""
+        waiting = self._waiting[series.id]
+        try:
+            while waiting:
+                result = await self._publish(series, waiting.popleft())
+                self._metrics.count_streamed(self._source, result)
+                if result.outcome is LoadOutcome.LOADED:
+                    self._dispatcher.take_streamed(series, result)
+                elif result.outcome is not LoadOutcome.UNUSED:
+                    self._dispatcher.expect([series.id])
+        except BusError as error:
+            self._dispatcher.note_stalled(error)
+        finally:
+            del self._waiting[series.id]
+
+    async def _publish(self, series: Series, answer: SourceAnswer) -> LoadResult:
+        """Publish a minute; wait a little while its series is just being loaded. Raise BusError."""
+        for _ in range(TRIES):
+            async with self._turns:
+                result = await self._loader.publish_streamed(series, answer)
+            if result.outcome is not LoadOutcome.CLAIMED:
+                break
+            await asyncio.sleep(RETRY_SEC)
+        return result

@@ -1,0 +1,339 @@
+"""Stream the minutes of Binance's pairs over a WebSocket, as its klines of a minute.
+
+`KlineReader` is the protocol, without I/O. `stream_klines` connects, subscribes and reads, and connects again
+with growing pauses when a connection ends or brings no bars. What was missed in between is not here: whoever
+streams asks for it over HTTP. Everything that the server sends is hostile: what is no kline is counted.
+
+The messages and limits: https://github.com/binance/binance-spot-api-docs/blob/master/web-socket-streams.md
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+import random
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from math import isfinite
+from typing import Any, Final
+
+import orjson
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+
+from marketswarm import __version__
+from marketswarm.market.records import DAY_MS, MINUTE_MS, Bar
+from marketswarm.net.errors import EXACT_REASONS, find_reason
+from marketswarm.net.retry import Backoff
+
+MAX_STREAMS: Final = 1024
+"""The most streams of one connection that the server takes."""
+STREAMS_PER_REQUEST: Final = 200
+REQUEST_PAUSE_SEC: Final = 0.25
+"""Between two requests: the server disconnects who sends more than five messages a second."""
+MAX_FRAME_BYTES: Final = 1 << 16
+MAX_QUEUED_FRAMES: Final = 64
+"""The frames that wait in memory; then the server has to wait."""
+MAX_NUMBER: Final = 1e18
+MAX_EARLY_MS: Final = 2 * MINUTE_MS
+"""How far ahead of our clock a minute may begin."""
+BATCH_SEC: Final = 0.02
+"""For how long after a bar others are waited for, to be delivered together."""
+MAX_BATCH: Final = 500
+CLOSE_TIMEOUT_SEC: Final = 1.0
+BACKOFF: Final = Backoff(first_sec=1.0, longest_sec=60.0)
+
+_silent_log = logging.getLogger("services.sources.wire")
+_silent_log.setLevel(logging.CRITICAL)  # at a lower level the library logs frames
+
+
+# -- the protocol
+
+
+class Anomaly(StrEnum):
+    """Name what made no sense in a frame."""
+
+    MALFORMED = "malformed"  # no JSON object, or no kline
+    UNEXPECTED = "unexpected"  # another event
+    STRANGER = "stranger"  # a symbol that nobody wanted
+    IMPLAUSIBLE = "implausible"  # a minute of another day, or of the future
+    REFUSED = "refused"  # a request that the server did not carry out
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedBar:
+    """Hold a minute of a stream.
+
+    `is_final` is whether its time is over, `digest` then the SHA-256 of the frame that brought it.
+    """
+
+    bar: Bar
+    is_final: bool
+    digest: str = field(default="", compare=False)
+
+
+class KlineReader:
+    """Make requests for klines, and read frames. It never raises, whatever a frame is.
+
+    Args:
+        symbols: our symbols, by the server's spelling.
+        anomalies: the counter for what made no sense; by default a new one.
+    """
+
+    def __init__(self, symbols: Mapping[str, str], anomalies: Counter[Anomaly] | None = None) -> None:
+        if len(symbols) > MAX_STREAMS:
+            raise ValueError(f"{len(symbols)} symbols: a connection takes {MAX_STREAMS}")
+        self.anomalies: Counter[Anomaly] = Counter() if anomalies is None else anomalies
+        self._symbols = dict(symbols)
+
+    def make_requests(self) -> Iterator[str]:
+        """Yield the requests that subscribe to all symbols."""
+        streams = [f"{spelled.lower()}@kline_1m" for spelled in sorted(self._symbols)]
+        for number, at in enumerate(range(0, len(streams), STREAMS_PER_REQUEST), 1):
+            params = streams[at : at + STREAMS_PER_REQUEST]
+            yield orjson.dumps({"method": "SUBSCRIBE", "params": params, "id": number}).decode()
+
+    def read_frame(self, frame: bytes | str, now_ms: int) -> StreamedBar | None:
+        """Return the minute in a frame that came at `now_ms` (epoch milliseconds); None if there is none."""
+        try:
+            found = self._parse_frame(frame, now_ms)
+        except _OddFrameError as odd:
+            self.anomalies[odd.anomaly] += 1
+            return None
+        if found is None or not found.is_final:
+            return found
+        raw = frame if isinstance(frame, bytes) else frame.encode("utf-8", "surrogatepass")
+        return replace(found, digest=hashlib.sha256(raw).hexdigest())
+
+    def _parse_frame(self, frame: bytes | str, now_ms: int) -> StreamedBar | None:
+        """Return the minute in a frame; None for a confirmation. Raise _OddFrameError."""
+        try:
+            event = orjson.loads(frame)
+        except orjson.JSONDecodeError:
+            raise _OddFrameError(Anomaly.MALFORMED) from None
+        if isinstance(event, dict) and isinstance(event.get("data"), dict):
+            event = event["data"]  # of a combined stream
+        if not isinstance(event, dict):
+            raise _OddFrameError(Anomaly.MALFORMED)
+        if event.get("e") == "kline":
+            return self._parse_kline(event.get("k"), now_ms)
+        if "result" in event and event["result"] is None:
+            return None
+        raise _OddFrameError(Anomaly.REFUSED if {"error", "code"} & event.keys() else Anomaly.UNEXPECTED)
+
+    def _parse_kline(self, kline: Any, now_ms: int) -> StreamedBar:
+        """Return the minute in a kline. Raise _OddFrameError if it is malformed, foreign or implausible."""
+        if not isinstance(kline, dict) or kline.get("i") != "1m":
+            raise _OddFrameError(Anomaly.MALFORMED)
+        spelled, start, is_final, trades = (kline.get(name) for name in "stxn")
+        if (
+            not isinstance(spelled, str)
+            or type(start) is not int
+            or type(is_final) is not bool
+            or (type(trades) is not int and trades is not None)
+            or start % MINUTE_MS
+        ):
+            raise _OddFrameError(Anomaly.MALFORMED)
+        opened, high, low, close, volume = (_parse_number(kline.get(name)) for name in "ohlcv")
+        if spelled not in self._symbols:
+            raise _OddFrameError(Anomaly.STRANGER)
+        if not now_ms - DAY_MS <= start <= now_ms + MAX_EARLY_MS:
+            raise _OddFrameError(Anomaly.IMPLAUSIBLE)
+        symbol = self._symbols[spelled]
+        bar = Bar(symbol, "1m", start, opened, high, low, close, volume=volume, trades=trades)
+        return StreamedBar(bar, is_final)
+
+
+class _OddFrameError(Exception):
+    """A frame makes no sense."""
+
+    def __init__(self, anomaly: Anomaly) -> None:
+        super().__init__(anomaly)
+        self.anomaly = anomaly
+
+
+def _parse_number(value: Any) -> float:
+    """Return a number that is written as text. Raise _OddFrameError if it is none."""
+    try:
+        number = float(value) if isinstance(value, str) and len(value) <= 40 else float("nan")
+    except ValueError:
+        number = float("nan")
+    if not isfinite(number) or abs(number) >= MAX_NUMBER:
+        raise _OddFrameError(Anomaly.MALFORMED)
+    return number
+
+
+# -- the connections
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLimits:
+    """Hold how patient a stream is.
+
+    Attributes:
+        open_sec: the limit for opening a connection.
+        silent_sec: after how long without a bar a connection is given up.
+        backoff: the pauses between connections.
+    """
+
+    open_sec: float = 10.0
+    silent_sec: float = 60.0
+    backoff: Backoff = BACKOFF
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEnd:
+    """Say that a connection ended.
+
+    Attributes:
+        reason: why, in one word.
+        bars: how many bars it brought.
+        pause_sec: how long until the next attempt.
+    """
+
+    reason: str
+    bars: int
+    pause_sec: float
+
+
+class _EndedError(Exception):
+    """A connection ended; `str()` is one word."""
+
+
+class _ConnectWithoutRedirects(connect):
+    """Connect as the library does, without following redirects."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        """Return the error of every redirect, which the library then raises."""
+        return exc
+
+
+OnBars = Callable[[Sequence[StreamedBar]], Awaitable[None]]
+OnEnd = Callable[[StreamEnd], None]
+
+
+async def stream_klines(
+    reader: KlineReader,
+    on_bars: OnBars,
+    on_end: OnEnd | None = None,
+    *,
+    url: str,
+    limits: StreamLimits | None = None,
+) -> None:
+    """Stream until the task is cancelled; whatever `on_bars` raises ends it, too.
+
+    Args:
+        reader: what to subscribe to, and how to read it.
+        on_bars: takes the bars in the order in which they came, those that are not final yet included.
+        on_end: is called when a connection ended, before the pause.
+        url: where the server is; the path is added.
+        limits: how patient to be.
+    """
+    limits, failures = limits or StreamLimits(), 0
+    while True:
+        delivered: Counter[str] = Counter()
+        reason = await _read_connection(url, reader, on_bars, limits, delivered)
+        failures = 1 if delivered else failures + 1
+        pause_sec = limits.backoff.pause_sec(failures, random.random())
+        if on_end is not None:
+            on_end(StreamEnd(reason, delivered.total(), pause_sec))
+        await asyncio.sleep(pause_sec)
+
+
+async def _read_connection(
+    url: str, reader: KlineReader, on_bars: OnBars, limits: StreamLimits, delivered: Counter[str]
+) -> str:
+    """Read one connection until it ends, count the bars by symbol, and return why it ended."""
+    try:
+        connection = await _open(url, limits)
+    except _EndedError as ended:
+        return str(ended)
+    subscribing = asyncio.create_task(_subscribe(connection, reader))
+    try:
+        while True:
+            bars = await _next_bars(connection, reader, limits)
+            await on_bars(bars)
+            delivered.update(each.bar.symbol for each in bars)
+    except _EndedError as ended:
+        return str(ended)
+    finally:
+        subscribing.cancel()
+        await asyncio.gather(subscribing, return_exceptions=True)
+        await connection.close()
+
+
+async def _open(url: str, limits: StreamLimits) -> ClientConnection:
+    """Return an open connection. Raise _EndedError."""
+    try:
+        return await _ConnectWithoutRedirects(
+            f"{url}/ws",
+            open_timeout=limits.open_sec,
+            proxy=None,
+            ping_interval=limits.silent_sec / 2,
+            ping_timeout=limits.silent_sec / 2,
+            close_timeout=CLOSE_TIMEOUT_SEC,
+            max_size=MAX_FRAME_BYTES,
+            compression=None,  # few compressed bytes may unpack to very many large frames
+            max_queue=MAX_QUEUED_FRAMES,
+            user_agent_header=f"marketswarm-sources/{__version__}",
+            logger=_silent_log,
+        )
+    except InvalidStatus as error:
+        status = error.response.status_code
+        raise _EndedError("redirected" if 300 <= status < 400 else str(status)) from None
+    except (OSError, WebSocketException, ValueError, EOFError) as error:
+        reason = find_reason(error, EXACT_REASONS)
+        raise _EndedError(reason or ("refused" if isinstance(error, OSError) else "handshake")) from None
+
+
+async def _subscribe(connection: ClientConnection, reader: KlineReader) -> None:
+    """Send all requests, no faster than the server takes them."""
+    for request in reader.make_requests():
+        await connection.send(request)
+        await asyncio.sleep(REQUEST_PAUSE_SEC)
+
+
+async def _next_bars(
+    connection: ClientConnection, reader: KlineReader, limits: StreamLimits
+) -> list[StreamedBar]:
+    """Return the next bars: the first that comes, and those that come right after it.
+
+    Raise _EndedError when the connection ends or is silent. Frames without a bar are no sign of life: a
+    server that sends nothing else is as useless as a dead one.
+    """
+    bars: list[StreamedBar] = []
+    try:
+        async with asyncio.timeout(limits.silent_sec):
+            while not bars:
+                await _read_into(bars, connection, reader)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BATCH_SEC):
+                while len(bars) < MAX_BATCH:
+                    await _read_into(bars, connection, reader)
+    except TimeoutError:
+        raise _EndedError("silent") from None
+    except ConnectionClosed as closed:
+        if not bars:  # else the next call says so
+            raise _EndedError(_close_reason(closed)) from None
+    except (WebSocketException, OSError):
+        if not bars:
+            raise _EndedError("malformed") from None
+    return bars
+
+
+async def _read_into(bars: list[StreamedBar], connection: ClientConnection, reader: KlineReader) -> None:
+    """Read a frame, and append its bar if it has one. A wait that is given up loses no frame."""
+    found = reader.read_frame(await connection.recv(decode=False), round(1000 * time.time()))
+    if found is not None:
+        bars.append(found)
+
+
+def _close_reason(closed: ConnectionClosed) -> str:
+    """Return why a connection closed, as one word; the server's own text is not passed on."""
+    if closed.rcvd is not None and closed.rcvd_then_sent is not False:  # the server began
+        return f"closed_{closed.rcvd.code}"
+    sent = closed.sent.code if closed.sent is not None else None
+    return {1009: "too_big", 1011: "silent", 1002: "malformed", 1007: "malformed"}.get(sent or 0, "broken")

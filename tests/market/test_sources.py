@@ -1,0 +1,454 @@
+"""sources on real buses, with stand-ins for two of its sources: cascade, gate, operators, kills."""
+
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from itertools import pairwise
+from urllib.parse import parse_qs, urlsplit
+
+import orjson
+import pytest
+
+from healer.service_alert import RULES, parse_service_alert
+from marketswarm.keys import (
+    MARKET_ALERTS,
+    MARKET_BARS,
+    MARKET_DOWNLOADS,
+    MARKET_SERIES,
+    MARKET_SOURCES,
+    PRELOAD_STATUS,
+    bar_marks_key,
+    series_records_key,
+    source_breaker_key,
+)
+from marketswarm.market.sessions import get_session
+from support import recordings
+from support.rig.receiver import Answer, Receiver
+from support.rig.shell import Shell
+from support.scenes.agent import Scene, seed
+from support.waiting import until
+
+pytestmark = pytest.mark.live
+SERIES = "BTC/USD:bars:1m"
+
+
+class StandIn:
+    """Answers as Kraken and as Binance US do, about a market whose prices follow from the minute."""
+
+    def __init__(self, site, shape):
+        self.shape, self.refusal, self.behind_sec = shape, None, 0
+        site.choose = self.answer
+
+    def answer(self, request):
+        if self.refusal is not None:
+            return self.refusal
+        asked = {name: values[-1] for name, values in parse_qs(urlsplit(request.path).query).items()}
+        return getattr(self, f"answer_as_{self.shape}")(asked)
+
+    def minutes(self):
+        now = int(time.time() - self.behind_sec) // 60 * 60
+        return [(at, 100 + at // 60 % 10) for at in range(now - 3600, now + 60, 60)]
+
+    def answer_as_kraken(self, _asked):
+        rows = [[at, str(p), str(p + 2), str(p - 1), str(p + 1), str(p), "10", 4] for at, p in self.minutes()]
+        return Answer(200, {}, orjson.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": 0}}))
+
+    def answer_as_binance_us(self, _asked):
+        rows = [
+            [
+                1000 * at,
+                str(p),
+                str(p + 2),
+                str(p - 1),
+                str(p + 1),
+                "10",
+                1000 * at + 59_999,
+                "1",
+                4,
+                "1",
+                "1",
+                "0",
+            ]
+            for at, p in self.minutes()
+        ]
+        return Answer(200, {}, orjson.dumps(rows))
+
+
+class SourcesScene(Scene):
+    """Two buses, two stand-ins, and the truth that names them."""
+
+    def __init__(self, folder, sites):
+        super().__init__(folder)
+        self.sites = sites
+        self.kraken, self.binance = StandIn(sites[0], "kraken"), StandIn(sites[1], "binance_us")
+        self.urls = {
+            name: f"http://127.0.0.1:{site.port}"
+            for name, site in zip(("kraken", "binance_us"), sites, strict=True)
+        }
+        self.revision = 0
+
+    def wish(self, *endpoints, replicas=1, **settings):
+        self.revision += 1
+        section = {
+            "replicas": replicas,
+            "heartbeat": {"interval_sec": 0.2, "timeout_sec": 5},
+            "endpoints": endpoints or (bitcoin(),),
+            "settings": settings,
+        }
+        seed(self.buses, {"services": {"sources": section}}, self.revision)
+
+    def sources(self, **env):
+        return self.module("services.sources", SOURCES_BASE_URLS=orjson.dumps(self.urls).decode(), **env)
+
+    def gate(self, **env):
+        return self.module("services.sources.gate", SOURCES_BASE_URLS=orjson.dumps(self.urls).decode(), **env)
+
+    def state(self, series=SERIES):
+        raw = self.market.cmd("HGET", MARKET_SERIES, series)
+        return orjson.loads(raw) if raw else {}
+
+    def source(self, name):
+        raw = self.market.cmd("HGET", MARKET_SOURCES, name)
+        return orjson.loads(raw) if raw else {}
+
+    def told(self):
+        return f"{self.state()}; {self.programs[-1].text() if self.programs else ''}"
+
+    def events(self):
+        """The events on the stream of alerts, each of which the healer takes."""
+        rule = next(rule for rule in RULES if rule.stream == MARKET_ALERTS)
+        entries = self.system.cmd("XRANGE", MARKET_ALERTS, "-", "+")
+        return [parse_service_alert(rule, fields["event"].encode()) for _, fields in entries]
+
+    def command(self, *words):
+        """Run `marketswarm source …`; return what came of it."""
+        (self.folder / "shell").mkdir(exist_ok=True)
+        shell = Shell(self.folder / "shell")
+        return shell("source", *words, **self.env, COLUMNS="200")
+
+    def resume(self, name):
+        self.market.cmd("DEL", source_breaker_key(name))
+
+    def bars(self):
+        return [fields for _, fields in self.market.cmd("XRANGE", MARKET_BARS, "-", "+", within=10.0)]
+
+    def served_by(self, name, status="fresh"):
+        until(
+            lambda: (self.state().get("serving"), self.state().get("status")) == (name, status),
+            30,
+            self.told,
+        )
+
+
+def bitcoin(**more):
+    return {
+        "symbol": "BTC/USD",
+        "asset": "crypto",
+        "from": ["kraken", "binance_us"],
+        "max_age_sec": 300,
+        "every_sec": 0.3,
+        "critical": True,
+        **more,
+    }
+
+
+@pytest.fixture
+def scene(tmp_path):
+    with Receiver() as one, Receiver() as two, SourcesScene(tmp_path, (one, two)) as scene:
+        yield scene
+
+
+def test_the_first_source_serves_with_provenance_and_each_record_once(scene):
+    scene.wish()
+    agent = scene.sources()
+    scene.served_by("kraken")
+    loads = len(scene.sites[0].seen)
+    until(lambda: len(scene.sites[0].seen) >= loads + 3, 20, "further loads")
+    bars = scene.bars()
+    assert set(Counter(bar["start"] for bar in bars).values()) == {1}
+    assert len(bars) in (60, 61, 62)
+    assert int(max(bar["start"] for bar in bars)) + 60_000 <= 1000 * time.time(), "a bar that is not over"
+    first = bars[0]
+    assert (first["sym"], first["asset"], first["timeframe"], first["source"]) == (
+        "BTC/USD",
+        "crypto",
+        "1m",
+        "kraken",
+    )
+    assert len(first["digest"]) == 64
+    assert abs(float(first["asked_at"]) - time.time()) < 60
+    assert scene.sites[1].seen == []
+    row = scene.market.cmd("XRANGE", MARKET_DOWNLOADS, "-", "+")[0][1]
+    assert (row["series"], row["outcome"], row["status"], row["records"]) == (SERIES, "ok", "200", "61")
+    beat = scene.wait_beat(svc="sources", detail="1 series: 1 fresh")
+    assert beat["status"] == "ok"
+    assert agent.stop() == 0
+    assert "Traceback" not in agent.text()
+
+
+def test_a_source_that_breaks_is_replaced_at_once_missed_and_takes_its_place_again(scene):
+    scene.wish()
+    agent = scene.sources()
+    scene.served_by("kraken")
+    scene.kraken.refusal = Answer(500)
+    scene.served_by("binance_us")
+    assert scene.state()["reason"] == "kraken failed"
+    assert set(Counter(bar["start"] for bar in scene.bars()).values()) == {1}, "a bar of both sources"
+    until(lambda: scene.source("kraken").get("state") == "down", 30)
+    until(lambda: [event.type for event in scene.events()] == ["source_miss"], 20)
+    assert scene.state()["reason"] in ("kraken failed", "kraken resting")
+    scene.kraken.refusal = None
+    scene.resume("kraken")
+    scene.served_by("kraken")
+    until(lambda: [event.type for event in scene.events()] == ["source_miss", "source_ok"], 20)
+    miss, ok = scene.events()
+    assert (miss.svc, miss.reason, ok.since) == ("source:kraken", "500", miss.since)
+    assert scene.source("kraken")["pending"] == {}
+    assert [(line["was"], line["now"]) for line in agent.logs("series.switched")] == [
+        ("", "kraken"),
+        ("kraken", "binance_us"),
+        ("binance_us", "kraken"),
+    ]
+
+
+def test_late_limited_and_empty_are_told_apart_and_the_next_source_takes_over(scene):
+    scene.wish()
+    scene.sources()
+    scene.served_by("kraken")
+    scene.kraken.behind_sec = 450
+    scene.binance.refusal = Answer(429, {"Retry-After": "5"})
+    until(
+        lambda: scene.state().get("attempts", {}).get("binance_us", {}).get("verdict") == "limited",
+        20,
+        scene.told,
+    )
+    assert scene.state()["attempts"]["kraken"]["verdict"] == "late"
+    # the bars of before are still fresh
+    assert (scene.state()["status"], scene.state()["serving"]) == ("fresh", "kraken"), scene.told()
+    scene.binance.refusal = None
+    scene.served_by("binance_us")
+    assert scene.state()["reason"] == "kraken late"
+
+
+def test_an_operator_takes_a_source_out_of_service_and_into_it_again(scene):
+    scene.wish()
+    scene.sources()
+    scene.served_by("kraken")
+    until_resumed = "kraken is out of service until `marketswarm source resume`\n"
+    assert scene.command("pause", "kraken").stdout == until_resumed
+    scene.served_by("binance_us")
+    asked, loads = len(scene.sites[0].seen), len(scene.sites[1].seen)
+    lines = scene.command("status").stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:3]] == [["binance_us", "up"], ["kraken", "paused"]]
+    assert lines[-1].split()[:3] == [SERIES, "fresh", "binance_us"]
+    assert lines[-1].endswith("kraken paused")
+    of_kraken = orjson.loads(scene.command("status", "--source", "kraken", "--late", "--json").stdout)
+    assert [each["name"] for each in of_kraken["sources"]] == ["kraken"]
+    assert of_kraken["series"] == [], "the only one is fresh"
+    until(lambda: len(scene.sites[1].seen) > loads + 2, 20, "further loads")
+    assert len(scene.sites[0].seen) == asked
+    scene.command("resume", "kraken")
+    scene.served_by("kraken")
+    assert scene.command("pause", "kraken", "--for", "1s").stdout == "kraken is out of service for 1 s\n"
+    scene.served_by("binance_us")
+    scene.served_by("kraken")
+    refused = scene.command("pause", "krakn")
+    assert refused.returncode == 2
+    assert "no series of the truth names krakn; is it kraken?" in refused.stderr
+
+
+def test_the_gate_opens_when_enough_is_there_and_says_what_is_not(scene):
+    others = {"symbol": "ETH/USD", "asset": "crypto", "kind": "quotes", "from": ["binance_us"]}
+    scene.wish(bitcoin(), others, gate={"share": 0.5, "patience_sec": 0})
+    gate = scene.gate()
+    assert gate.wait(60) == 0, gate.text()
+    assert gate.logs("gate.open")[-1]["loaded"] == 1
+    status = orjson.loads(scene.market.cmd("GET", PRELOAD_STATUS))
+    assert (status["state"], status["total"], status["loaded"]) == ("open", 2, 1)
+    assert [(each["series"], each["status"]) for each in status["failed"]] == [("ETH/USD:quotes", "empty")]
+    assert len(scene.bars()) >= 60
+
+
+def test_the_gate_stays_closed_without_a_critical_series_or_too_few(scene):
+    scene.kraken.refusal, scene.binance.refusal = Answer(500), Answer(200, {}, b"<html>")
+    scene.wish(gate={"share": 0, "patience_sec": 0})
+    gate = scene.gate()
+    assert gate.wait(60) == 1
+    assert gate.logs("gate.closed")[-1]["loaded"] == 0
+    assert "BTC/USD:bars:1m  failed  kraken failed (500), binance_us failed (no json" in gate.text()
+    status = orjson.loads(scene.market.cmd("GET", PRELOAD_STATUS))
+    assert (status["state"], status["failed"][0]["critical"]) == ("closed", True)
+    scene.wish(bitcoin(critical=False), gate={"share": 0.8, "patience_sec": 0})
+    assert scene.gate().wait(60) == 1
+
+
+def test_killed_again_and_again_it_publishes_each_record_once_and_loads_go_on(scene):
+    scene.wish(bitcoin(**{"from": ["kraken"]}))
+    for pause_sec in (0.45, 0.5, 0.55, 0.6, 0.65, 0.7):
+        agent = scene.sources()
+        began = time.monotonic()
+        until(lambda began=began, pause_sec=pause_sec: time.monotonic() - began > pause_sec, 20)
+        agent.kill()
+    scene.sources()
+    seen = len(scene.sites[0].seen)
+    until(lambda: len(scene.sites[0].seen) > seen + 1, 40, "a load after the last kill")
+    scene.served_by("kraken")
+    assert set(Counter(bar["start"] for bar in scene.bars()).values()) == {1}
+
+
+def test_two_instances_share_the_series_and_overdraw_no_limit(scene):
+    symbols = ["BTC/USD", "ETH/USD", "LTC/USD", "XRP/USD"]
+    entry = bitcoin(symbols=symbols, every_sec=0.1, **{"from": ["kraken", "binance_us"]})
+    del entry["symbol"]
+    scene.wish(entry, replicas=2, load={"patience_sec": 0})
+    agents = [scene.sources(), scene.sources()]
+    until(lambda: len(scene.market.cmd("HKEYS", MARKET_SERIES)) == 4, 40)
+    until(lambda: all(each.logs("share.changed")[-1]["members"] == 2 for each in agents), 30)
+    until(lambda: len(scene.sites[0].seen) >= 12, 40)
+    times = sorted(request.at for request in scene.sites[0].seen)
+    for first, second in pairwise(times):
+        assert second - first > 0.5, "kraken takes one request a second"
+
+
+def test_a_reseed_forgets_what_is_no_longer_named_and_ends_its_outage(scene):
+    scene.wish()
+    scene.kraken.refusal = Answer(500)
+    scene.sources()
+    until(lambda: scene.source("kraken").get("state") == "down", 40, scene.told)
+    scene.wish(bitcoin(**{"symbol": "ETH/USD", "from": ["binance_us"]}))
+    until(lambda: scene.market.cmd("HKEYS", MARKET_SERIES) == ["ETH/USD:bars:1m"], 30)
+    until(lambda: [event.type for event in scene.events()] == ["source_miss", "source_unwatched"], 30)
+
+
+def test_a_critical_series_that_is_stale_degrades_the_service_until_it_is_fresh(scene):
+    scene.kraken.refusal = scene.binance.refusal = Answer(500)
+    scene.wish()
+    scene.sources()
+    scene.wait_beat(svc="sources", status="degraded", detail=f"stale: {SERIES}")
+    scene.kraken.refusal = scene.binance.refusal = None
+    for name in ("kraken", "binance_us"):
+        scene.resume(name)
+    scene.wait_beat(40, svc="sources", status="ok")
+
+
+def test_the_refresh_loads_what_has_no_interval_of_its_own(scene):
+    entry = bitcoin()
+    del entry["every_sec"]
+    scene.wish(entry, load={"refresh": "*:*:0/2", "older_than_sec": 0})
+    agent = scene.sources()
+    scene.served_by("kraken")
+    assert scene.state()["due_at"] is None
+    until(lambda: agent.logs("refresh.done"), 20, "the next refresh")
+    assert agent.logs("refresh.done")[-1]["loaded"] == 1
+
+
+def test_minutes_of_stocks_come_over_massives_own_stream_while_that_is_fresh(scene):
+    now_ms = round(1000 * time.time())
+    scene.market.cmd("HSET", bar_marks_key(MARKET_BARS), "SPY", now_ms - 60_000, "QQQ", now_ms - 3_600_000)
+    scene.wish(
+        {
+            "symbols": ["SPY", "QQQ", "IBM"],
+            "from": ["massive"],
+            "session": "24x7",
+            "max_age_sec": 300,
+            "every_sec": 0.3,
+        }
+    )
+    scene.sources()
+    for symbol, status, verdict in (
+        ("SPY", "fresh", "fresh"),
+        ("QQQ", "late", "late"),
+        ("IBM", "empty", "empty"),
+    ):
+        name = f"{symbol}:bars:1m"
+        until(lambda name=name, status=status: scene.state(name).get("status") == status, 20, scene.told)
+        assert scene.state(name)["attempts"]["massive"]["verdict"] == verdict
+    assert scene.state("SPY:bars:1m")["newest_ms"] == now_ms - 60_000
+    assert scene.bars() == []
+    assert scene.market.cmd("XLEN", MARKET_DOWNLOADS) == 0
+
+
+def test_a_recording_is_played_by_its_own_time_marked_and_another_source_of_it_takes_over(scene, tmp_path):
+    minutes = [recordings.bar(recordings.PLAY_FROM_MS + n * 60_000, 9 + n % 3) for n in range(-30, 120)]
+    path = recordings.write(tmp_path, *minutes)
+    scene.wish(
+        {"symbol": "SPY", "from": ["replay_a", "replay_b"], "every_sec": 60, "critical": True},
+        replay={"file": str(path), "speed": 60, "names": ["replay_a", "replay_b"]},
+    )
+    gate = scene.gate()
+    assert gate.wait(60) == 0, gate.text()
+    begun = len(scene.bars())
+    assert begun >= 30
+    scene.sources()
+    name = "SPY:bars:1m"
+    until(lambda: len(scene.bars()) >= begun + 3, 30, scene.told)
+    bars = scene.bars()
+    starts = [int(bar["start"]) for bar in bars]
+    assert starts == list(range(starts[0], starts[0] + 60_000 * len(starts), 60_000)), (
+        "each minute once, in order"
+    )
+    assert {bar["replay"] for bar in bars} == {"1"}
+    assert all(int(bar["end"]) <= 1000 * float(bar["played_at"]) for bar in bars), "nothing of its future"
+    state = scene.state(name)
+    assert (state["status"], state["serving"], state["replay"]) == ("fresh", "replay_a", True)
+    played = scene.market.cmd("XRANGE", MARKET_DOWNLOADS, "-", "+")
+    assert {(row["source"], row["status"], row["replay"]) for _, row in played} == {("replay_a", "200", "1")}
+    assert scene.command("pause", "replay_a").returncode == 0
+    until(lambda: scene.state(name)["serving"] == "replay_b", 20, scene.told)
+    assert scene.state(name)["reason"] == "replay_a paused"
+    scene.wait_beat(svc="sources", status="ok", detail="1 series: 1 fresh")
+
+
+def test_a_closed_market_is_asked_once_and_left_alone_until_it_opens(scene):
+    """The session is one of those that are closed now."""
+    now = datetime.now(UTC)
+    closed = [code for code in ("XNYS", "XTKS") if not get_session(code).is_open(now)]
+    code = min(closed, key=lambda code: get_session(code).last_close(now))
+    scene.kraken.behind_sec = now.timestamp() - get_session(code).last_close(now).timestamp()
+    scene.wish(bitcoin(session=code, max_age_sec=1))
+    scene.sources()
+    scene.served_by("kraken", "closed")
+    state = scene.state()
+    opens_at = get_session(code).next_open(now).timestamp()
+    assert state["due_at"] == opens_at + 60
+    assert state["fresh_until"] > opens_at
+    assert len(scene.sites[0].seen) == 1
+    until(lambda: scene.beat("sources").get("i", 0) >= 10, 30)
+    assert len(scene.sites[0].seen) == 1
+    assert scene.beat("sources")["detail"] == "1 series: 1 closed"
+
+
+def test_while_the_bus_is_away_nothing_ends_and_loads_go_on_when_it_is_back(scene):
+    scene.wish()
+    agent = scene.sources()
+    scene.served_by("kraken")
+    scene.market.stop()
+    scene.wait_beat(svc="sources", status="degraded")
+    assert scene.beat("sources")["detail"].startswith("series not loaded: market-redis")
+    scene.market.start()
+    scene.wait_beat(30, svc="sources", status="ok")
+    loads = len(scene.sites[0].seen)
+    until(lambda: len(scene.sites[0].seen) > loads + 1, 30, "further loads")
+    scene.served_by("kraken")
+    assert agent.running
+
+
+def test_what_others_wrote_into_the_states_stops_nothing(scene):
+    for key, field in ((MARKET_SERIES, SERIES), (MARKET_SOURCES, "kraken")):
+        scene.market.cmd(
+            "HSET", key, field, '{"status": 5, "attempts": [], "pending": 7, "told": {}, "fails": "x"}'
+        )
+    scene.market.cmd("HSET", MARKET_SOURCES, "binance_us", "{")
+    minute = 60_000 * (int(time.time() // 60) - 10)
+    for member in ("junk", f"{minute}|digest", f"{minute}|first|digest", "", "|||"):
+        scene.market.cmd("ZADD", series_records_key(SERIES), minute, member)
+    scene.wish()
+    scene.sources()
+    scene.served_by("kraken")
+    members = scene.market.cmd("ZRANGE", series_records_key(SERIES), 0, -1)
+    assert {member.count("|") for member in members} == {2}
+    assert len(members) == len(scene.bars())
+    assert scene.source("kraken")["state"] == "up"
+    scene.kraken.refusal = Answer(200, {}, b"[" * 100_000)
+    scene.served_by("binance_us")
+    assert scene.source("binance_us")["state"] == "up"

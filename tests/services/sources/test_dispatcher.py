@@ -1,0 +1,181 @@
+"""When series are loaded, by a loader of the test's own."""
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+
+from marketswarm.bus import BusError
+from marketswarm.market.records import AssetClass, RecordKind
+from services.sources.cascade import WAITING, SeriesState, SeriesStatus
+from services.sources.dispatcher import SeriesDispatcher, load_all
+from services.sources.loader import LoadOutcome, LoadResult
+from services.sources.metrics import SourcesMetrics
+from services.sources.series import Series
+
+SERIES = Series(
+    "SPY", RecordKind.BARS, "1m", AssetClass.STOCKS, "24x7", ("a",), 900.0, 5.0, 60.0, critical=True
+)
+
+
+class Loader:
+    """Keeps which series are loaded; each load waits until the test lets it end."""
+
+    def __init__(self):
+        self.store, self.stored, self.loaded, self.running = self, {}, [], 0
+        self.most, self.may_end, self.error = 0, asyncio.Event(), None
+
+    async def read_states(self, names):
+        return {name: self.stored.get(name, WAITING) for name in names}
+
+    async def load(self, series):
+        self.loaded.append(series)
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await self.may_end.wait()
+        self.running -= 1
+        if self.error is not None:
+            raise self.error
+        now = time.time()
+        state = SeriesState(SeriesStatus.FRESH, "a", asked_at=now, fresh_until=now + 9, due_at=now + 60)
+        return LoadResult(LoadOutcome.LOADED, state, new=1)
+
+    def forget(self, name):
+        pass
+
+
+class Me:
+    """Runs tasks, as an agent does."""
+
+    def __init__(self):
+        self.tasks, self.woken, self.log = [], 0, self
+
+    def task(self, work, *, name):
+        self.tasks.append(asyncio.create_task(work, name=name))
+
+    def wake(self):
+        self.woken += 1
+
+    def set_degraded(self, *_args, **_more):
+        pass
+
+    def warning(self, *_args, **_more):
+        pass
+
+
+class Alerts:
+    async def send_waiting(self):
+        pass
+
+
+@pytest.fixture
+async def scene():
+    me, loader = Me(), Loader()
+    dispatcher = SeriesDispatcher(me, loader, Alerts(), SourcesMetrics())
+    yield dispatcher, loader, me
+    for task in me.tasks:
+        task.cancel()
+    await asyncio.gather(*me.tasks, return_exceptions=True)
+
+
+async def finish(loader, me):
+    loader.may_end.set()
+    await asyncio.gather(*me.tasks)
+    loader.may_end.clear()
+
+
+async def start(dispatcher, at_once=10, now=None):
+    dispatcher.start_due(time.time() if now is None else now, at_once)
+    await asyncio.sleep(0)
+
+
+async def test_a_series_is_loaded_once_however_often_the_truth_comes_and_goes(scene):
+    dispatcher, loader, me = scene
+    for _ in range(3):
+        await dispatcher.follow([SERIES])
+        await dispatcher.follow([])
+    await dispatcher.follow([SERIES])
+    await start(dispatcher)
+    await start(dispatcher)
+    assert loader.loaded == [SERIES]
+    await finish(loader, me)
+    await start(dispatcher, now=time.time() + 59)
+    assert len(loader.loaded) == 1
+    await start(dispatcher, now=time.time() + 61)
+    assert len(loader.loaded) == 2
+    assert dispatcher.rest_sec(0.0) > 59 or dispatcher.rest_sec(0.0) == 10
+
+
+async def test_what_is_known_on_the_bus_is_not_loaded_again_before_it_is_due(scene):
+    dispatcher, loader, _ = scene
+    now = time.time()
+    loader.stored[SERIES.id] = SeriesState(
+        SeriesStatus.FRESH, "a", asked_at=now, due_at=now + 30, loaded_at=now
+    )
+    await dispatcher.follow([SERIES])
+    await start(dispatcher, now=now + 29)
+    assert loader.loaded == []
+    await start(dispatcher, now=now + 30)
+    assert loader.loaded == [SERIES]
+
+
+async def test_one_without_an_interval_is_left_to_the_refresh_unless_it_is_stale(scene):
+    dispatcher, loader, _ = scene
+    now = time.time()
+    fresh = SeriesState(SeriesStatus.FRESH, "a", asked_at=now, due_at=None, fresh_until=now + 60)
+    stale = replace(fresh, fresh_until=now - 60)
+    both = [SERIES, replace(SERIES, symbol="QQQ")]
+    loader.stored = {each.id: state for each, state in zip(both, (fresh, stale), strict=True)}
+    await dispatcher.follow(both)
+    await start(dispatcher)
+    assert [each.symbol for each in loader.loaded] == ["QQQ"]
+
+
+async def test_no_more_loads_run_at_once_than_the_settings_say(scene):
+    dispatcher, loader, me = scene
+    await dispatcher.follow([replace(SERIES, symbol=f"S{n}") for n in range(7)])
+    await start(dispatcher, at_once=3)
+    assert (loader.running, dispatcher.is_full) == (3, True)
+    await finish(loader, me)
+    await start(dispatcher, at_once=3)
+    await finish(loader, me)
+    assert (len(loader.loaded), loader.most) == (6, 3)
+
+
+async def test_a_series_that_the_truth_changes_while_it_is_loaded_is_loaded_anew(scene):
+    dispatcher, loader, me = scene
+    await dispatcher.follow([SERIES])
+    await start(dispatcher)
+    changed = replace(SERIES, sources=("b",))
+    await dispatcher.follow([changed])
+    await start(dispatcher)
+    await finish(loader, me)
+    await start(dispatcher)
+    assert loader.loaded == [SERIES, changed]
+
+
+async def test_a_bus_that_is_away_is_a_problem_until_a_load_comes_through(scene):
+    dispatcher, loader, me = scene
+    await dispatcher.follow([SERIES])
+    loader.error = BusError("market-redis", "refused")
+    await start(dispatcher)
+    await finish(loader, me)
+    assert dispatcher.find_problem(time.time()) == "series not loaded: market-redis refused"
+    loader.error = None
+    await start(dispatcher, now=time.time() + 2)
+    await finish(loader, me)
+    assert dispatcher.find_problem(time.time()) is None
+    assert dispatcher.summarize(time.time()) == "1 series: 1 fresh"
+    assert dispatcher.find_problem(time.time() + 10) == "stale: SPY:bars:1m"
+
+
+async def test_loading_all_ends_with_the_error_of_the_bus():
+    loader = Loader()
+    loader.may_end.set()
+    series = [replace(SERIES, symbol=f"S{n}") for n in range(5)]
+    assert await load_all(loader, series, 2) == {each.id: 1 for each in series}
+    assert loader.most <= 2
+    loader.error = BusError("market-redis", "timeout")
+    with pytest.raises(BusError):
+        await load_all(loader, series, 2)

@@ -1,0 +1,210 @@
+"""What an answer is worth, and what of it goes onto the bus."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import orjson
+import pytest
+
+from marketswarm.event import Kind
+from marketswarm.market.entries import parse_bar, parse_provenance
+from marketswarm.market.records import AssetClass, Bar, Quote, RecordKind
+from marketswarm.market.sessions import get_session
+from services.sources.alerts import find_waiting
+from services.sources.answer import AnswerStatus, Misfit
+from services.sources.cascade import Attempt, Finding, SeriesState, SeriesStatus, Verdict
+from services.sources.client import Exchange, SourceAnswer
+from services.sources.gate import Progress, judge_gate
+from services.sources.loader import judge_answer
+from services.sources.series import Series
+from services.sources.store import encode_finding, encode_records, encode_request
+
+NOW = datetime(2026, 11, 23, 15, 0, tzinfo=UTC).timestamp()
+NOW_MS = round(1000 * NOW)
+SERIES = Series("BTC/USD", RecordKind.BARS, "1m", AssetClass.CRYPTO, "24x7", ("kraken",), 300.0, 5.0, 60.0)
+SESSION = get_session("24x7")
+CLOCK = SimpleNamespace(wall=NOW, now=NOW, now_ms=NOW_MS, to_wall=lambda at_ms: at_ms / 1000)
+
+
+def bar(minutes_ago, close=10.0, **more):
+    values = {"open": 10.0, "high": 12.0, "low": 9.0, "close": close, **more}
+    return Bar("BTC/USD", "1m", NOW_MS - 60_000 * minutes_ago, **values)
+
+
+def answer(*records, outcome=AnswerStatus.OK, **more):
+    return SourceAnswer("kraken", outcome, records=records, asked_at=NOW, digest="d", **more)
+
+
+def judge(*records, series=SERIES, **more):
+    return judge_answer(series, SESSION, answer(*records, **more), CLOCK)
+
+
+def test_an_answer_is_fresh_with_the_records_that_are_over():
+    finding = judge(bar(2), bar(1), bar(0))
+    assert (finding.verdict, finding.newest_ms) == (Verdict.FRESH, NOW_MS - 60_000)
+    assert [record.start_ms for record in finding.records] == [NOW_MS - 120_000, NOW_MS - 60_000]
+    assert finding.fresh_until == NOW + 360
+
+
+def test_an_answer_is_late_empty_or_wrong_by_its_records():
+    assert judge(bar(20)).verdict is Verdict.LATE
+    assert (judge(bar(0)).verdict, judge(bar(0)).reason) == (Verdict.EMPTY, "nothing that is over")
+    wrong = judge(bar(1), bar(-60))
+    assert (wrong.verdict, wrong.reason, wrong.records) == (Verdict.WRONG, "a time that lies ahead", ())
+    misfits = judge(bar(2), bar(1), misfits=(Misfit(0, "open", "'x' is no number"),))
+    assert (misfits.verdict, misfits.reason) == (
+        Verdict.WRONG,
+        "1 of 3 rows do not fit: open: 'x' is no number",
+    )
+
+
+def test_a_bar_between_two_minutes_is_left_out_and_many_of_them_make_the_answer_wrong():
+    """Some sources end with the price of this moment, as a bar that begins now."""
+    now_bar = replace(bar(1), start_ms=NOW_MS - 67_000)
+    finding = judge(*(bar(n) for n in range(12, 1, -1)), now_bar)
+    assert (finding.verdict, len(finding.records), finding.misfits) == (Verdict.FRESH, 11, 1)
+    assert finding.newest_ms == NOW_MS - 120_000
+    shifted = [replace(bar(n), start_ms=NOW_MS - 60_000 * n + 7_000) for n in (4, 3, 2)]
+    wrong = judge(*shifted, *(bar(n) for n in range(20, 4, -1)))
+    assert (wrong.verdict, wrong.reason) == (Verdict.WRONG, "3 of 19: a time between two bars")
+
+
+def test_what_was_played_is_marked_with_the_time_of_its_clock():
+    finding = judge(bar(1), is_replay=True, played_at=NOW - 9)
+    assert (finding.is_replay, finding.played_at) == (True, NOW - 9)
+    assert not judge(bar(1)).is_replay
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "verdict"),
+    [
+        (AnswerStatus.EMPTY, "no rows", Verdict.EMPTY),
+        (AnswerStatus.LIMITED, "429", Verdict.LIMITED),
+        (AnswerStatus.FAILED, "500", Verdict.FAILED),
+        (AnswerStatus.FAILED, "resting", Verdict.RESTING),
+        (AnswerStatus.FAILED, "paused", Verdict.PAUSED),
+        (AnswerStatus.FAILED, "no_key", Verdict.NO_KEY),
+        (AnswerStatus.FAILED, "not_served", Verdict.NOT_SERVED),
+    ],
+)
+def test_each_way_not_to_answer_stays_what_it_is(outcome, reason, verdict):
+    finding = judge(outcome=outcome, reason=reason, wait_sec=7.0)
+    assert (finding.verdict, finding.reason, finding.wait_sec) == (verdict, reason, 7.0)
+
+
+def fields_of(raw):
+    pairs = orjson.loads(raw)
+    return {name.encode(): value.encode() for name, value in zip(pairs[::2], pairs[1::2], strict=True)}
+
+
+def test_a_record_goes_onto_the_bus_with_where_it_came_from_which_is_no_part_of_its_digest():
+    finding = Finding("kraken", Verdict.FRESH, records=(bar(1), bar(2)), asked_at=NOW, digest="d")
+    (first, second) = encode_records(SERIES, finding)
+    assert [first[0], second[0]] == [NOW_MS - 120_000, NOW_MS - 60_000]
+    fields = fields_of(second[3])
+    assert parse_bar(fields) == bar(1)
+    assert (parse_provenance(fields).source, parse_provenance(fields).asked_at) == ("kraken", NOW)
+    again = Finding("okx", Verdict.FRESH, records=(bar(1), bar(2, close=11.0)), asked_at=NOW + 9, digest="e")
+    (changed, same) = encode_records(SERIES, again)
+    assert (same[:3], changed[1]) == (second[:3], first[1])
+    assert changed[2] != first[2]
+
+
+def test_quotes_of_several_options_at_one_time_are_different_records():
+    series = replace(SERIES, symbol="SPY", kind=RecordKind.QUOTES, timeframe="", asset=AssetClass.OPTIONS)
+    quotes = tuple(Quote(symbol, NOW_MS, 1.0) for symbol in ("SPY", "SPY261218C00600000", "A|B"))
+    finding = Finding("cboe", Verdict.FRESH, records=quotes, asked_at=NOW)
+    identities = [identity for _, identity, _, _ in encode_records(series, finding)]
+    assert identities == [str(NOW_MS), f"{NOW_MS}/SPY261218C00600000", f"{NOW_MS}/A_B"]
+
+
+def test_a_request_and_a_reason_are_written_short_and_printable():
+    exchange = Exchange("kraken", "https://x/" + "y" * 9000, 0.25, 500, b"{}", NOW, reason="a\x1b[2J\n" * 99)
+    fields = fields_of(encode_request(SERIES, exchange))
+    assert (fields[b"status"], fields[b"took_ms"], fields[b"bytes"]) == (b"500", b"250", b"2")
+    assert len(fields[b"url"]) == 2000
+    assert len(fields[b"reason"]) <= 200
+    assert fields[b"reason"].decode().isprintable()
+    assert len(fields[b"digest"]) == 64
+    assert b"replay" not in fields
+    assert fields_of(encode_request(SERIES, replace(exchange, is_replay=True)))[b"replay"] == b"1"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "ok"),
+    [
+        (Verdict.FRESH, True),
+        (Verdict.LATE, True),
+        (Verdict.EMPTY, True),
+        (Verdict.FAILED, False),
+        (Verdict.WRONG, False),
+        (Verdict.LIMITED, None),
+        (Verdict.PAUSED, None),
+        (Verdict.RESTING, None),
+        (Verdict.NO_KEY, None),
+    ],
+)
+def test_only_answers_and_failures_say_how_a_source_is(verdict, ok):
+    assert orjson.loads(encode_finding(Finding("kraken", verdict)))["ok"] is ok
+
+
+# -- the gate
+
+
+def progress(**states):
+    found = Progress(len(states), NOW)
+    found.states |= {f"{name}:bars:1m": state for name, state in states.items() if state is not None}
+    return found
+
+
+def many(count, **more):
+    return [replace(SERIES, symbol=f"S{n}", **more) for n in range(count)]
+
+
+THERE = SeriesState(SeriesStatus.FRESH, "kraken", newest_ms=1, fresh_until=NOW + 60, asked_at=NOW)
+OLD = replace(THERE, status=SeriesStatus.LATE, fresh_until=NOW - 1)
+FAILED = SeriesState(SeriesStatus.FAILED, attempts={"kraken": Attempt(Verdict.FAILED, "500")}, asked_at=NOW)
+
+
+def test_the_gate_opens_with_the_share_that_is_wanted_and_not_below():
+    states = {"S0": THERE, "S1": THERE, "S2": THERE, "S3": OLD, "S4": FAILED}
+    report = judge_gate(many(5), progress(**states), 0.8, NOW)
+    assert (report.is_open, report.loaded, report.total) == (True, 4, 5)
+    assert [(each.series, each.status, each.reason) for each in report.failures] == [
+        ("S3:bars:1m", "late", ""),
+        ("S4:bars:1m", "failed", "kraken failed (500)"),
+    ]
+    assert not judge_gate(many(5), progress(**states), 0.81, NOW).is_open
+    assert judge_gate([], progress(), 0.8, NOW).is_open
+
+
+@pytest.mark.parametrize("state", [OLD, FAILED, None])
+def test_the_gate_stays_closed_without_a_critical_series_however_many_others_are_there(state):
+    series = [*many(9), replace(SERIES, symbol="CRITICAL", critical=True)]
+    states = {f"S{n}": THERE for n in range(9)} | {"CRITICAL": state}
+    report = judge_gate(series, progress(**states), 0.5, NOW)
+    assert (report.is_open, [each.is_critical for each in report.failures]) == (False, [True])
+
+
+# -- events that wait
+
+
+def test_events_that_wait_are_read_from_what_anyone_may_have_written():
+    event = {
+        "type": "source_miss",
+        "svc": "source:kraken",
+        "ts": NOW,
+        "id": f"source_miss.source:kraken.{NOW_MS}",
+        "by": "sources",
+    }
+    stored = {
+        b"kraken": orjson.dumps({"pending": {"a": event, "b": {"type": "odd"}}}),
+        b"well": b'{"pending": {}}',
+        b"none": b"{}",
+        b"list": b"[]",
+        b"text": b"{",
+        b"odd": b'{"pending": 5}',
+    }
+    (found,) = find_waiting("market-redis", stored)
+    assert (found[0], found[1].type, found[1].id) == (b"kraken", Kind.SOURCE_MISS, event["id"])

@@ -1,0 +1,85 @@
+"""examples/market.json: the truth of `make market` has nothing that the recording could not play."""
+
+from pathlib import Path
+
+import orjson
+import pytest
+
+from marketswarm.agent import service_config
+from marketswarm.market.records import RecordKind
+from marketswarm.market.sessions import get_session
+from marketswarm.truth.flows import build_flows, find_unwritten_keys
+from services.sources.recording import SeriesKey, parse_line, parse_line_as_quote, read_recording, to_ms
+from services.sources.series import fresh_until, list_series, time_of
+from services.sources.settings import SourcesSettings
+from support.recordings import SHIPPED
+
+TRUTH = Path(__file__).parents[3] / "examples" / "market.json"
+
+
+@pytest.fixture(scope="module")
+def services():
+    return orjson.loads(TRUTH.read_bytes())["services"]
+
+
+@pytest.fixture(scope="module")
+def series(services):
+    section = {name: services["sources"][name] for name in ("endpoints", "settings")}
+    return list_series(SourcesSettings.model_validate(section))
+
+
+@pytest.fixture(scope="module")
+def recording():
+    return read_recording(SHIPPED)
+
+
+def test_it_would_be_seeded_without_a_warning():
+    assert service_config.load_with_sections(TRUTH.read_bytes()).warnings == ()
+
+
+def test_each_of_its_series_was_recorded_and_each_recorded_one_is_in_it(series, recording):
+    recorded = set(recording.list_series())
+    named = {SeriesKey(each.kind, each.symbol, each.asset, each.timeframe) for each in series}
+    quotes = {key for key in named if key.kind is RecordKind.QUOTES}
+    assert named - quotes == recorded
+    # a quote is the end of a minute
+    assert {key._replace(kind=RecordKind.BARS, timeframe="1m") for key in quotes} <= recorded
+
+
+def test_from_the_first_moment_to_the_last_no_series_is_late(series, recording):
+    """So the gate opens, and no source takes over from another without need, as long as it plays."""
+    late = set()
+    for each in series:
+        reel, session = recording.find_reel(each.symbol), get_session(each.session)
+        key = SeriesKey(each.kind, each.symbol, each.asset, each.timeframe)
+        if each.kind is RecordKind.QUOTES:
+            key = key._replace(kind=RecordKind.BARS, timeframe="1m")
+        # as each is loaded so often, it is known by the last load at the latest
+        pause_ms = round(1000 * each.every_sec)
+        for now_ms in range(to_ms(reel.play_from), to_ms(reel.to), 3_600_000):
+            loaded_ms = max(now_ms - pause_ms, to_ms(reel.play_from))
+            line = recording.find_last_line(key, loaded_ms)
+            newest_ms = time_of(
+                parse_line_as_quote(line) if each.kind is RecordKind.QUOTES else parse_line(line)
+            )
+            if fresh_until(each, session, newest_ms, loaded_ms) < now_ms:
+                late.add((each.id, now_ms))
+    assert late == set()
+
+
+def test_without_keys_and_network_nothing_but_the_recording_is_asked(services, series):
+    names = tuple(services["sources"]["settings"]["replay"]["names"])
+    assert {each.sources for each in series} == {names}
+    assert len(names) == 2, "one can be paused, and the other serves"
+
+
+def test_bars_takes_every_symbol_that_has_bars_and_in_the_same_class(services, series):
+    taken = {
+        (symbol, group["asset"]) for group in services["bars"]["endpoints"] for symbol in group["symbols"]
+    }
+    assert taken == {(each.symbol, each.asset) for each in series if each.kind is RecordKind.BARS}
+
+
+def test_what_a_service_reads_another_one_writes():
+    parsed = service_config.load_with_sections(TRUTH.read_bytes())
+    assert find_unwritten_keys(build_flows(parsed.truth)) == []

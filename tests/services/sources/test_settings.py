@@ -1,0 +1,133 @@
+"""What a truth may say of the market's series."""
+
+import pytest
+
+from marketswarm.agent.service_config import list_warnings, require_config
+from marketswarm.exit import Exit
+from marketswarm.market.records import AssetClass, RecordKind
+from marketswarm.settings import read_settings
+from marketswarm.truth import Heartbeat, Service
+from services.sources.settings import (
+    SourcesEnvironment,
+    SourcesSettings,
+    is_stream_of_massive,
+    list_key_variables,
+)
+
+
+def section(*endpoints, **settings):
+    return Service(heartbeat=Heartbeat(channel="x"), endpoints=list(endpoints), settings=settings)
+
+
+SPY = {"symbol": "SPY", "from": ["massive", "yahoo"]}
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "said"),
+    [
+        ([{"symbol": "SPY"}], "endpoints[0].from: missing"),
+        ([{"symbol": "SPY", "from": []}], "endpoints[0].from: "),
+        (
+            [{"symbol": "SPY", "from": ["yaho"]}],
+            "endpoints[0].from: names a source that does not exist; did",
+        ),
+        ([{"symbol": "SPY", "from": ["replay"]}], "endpoints[0].from: names a source that does not exist"),
+        ([{"symbol": "SPY", "from": ["yahoo", "yahoo"]}], "endpoints[0].from: names a source twice"),
+        ([{"from": ["yahoo"]}], "endpoints[0].symbol: give either"),
+        ([{**SPY, "symbols": ["QQQ"]}], "endpoints[0].symbol: give either"),
+        ([{**SPY, "symbol": "S P Y"}], "endpoints[0].symbol: must be a symbol"),
+        ([{**SPY, "timeframe": "7m"}], "endpoints[0].timeframe: must be one of 1m"),
+        ([{**SPY, "session": "../etc"}], "endpoints[0].session: must be 24x7"),
+        ([SPY, {**SPY, "from": ["tiingo"]}], "endpoints[1]: SPY is a series of endpoints[0] already"),
+        ([{"symbols": ["A", "A"], "from": ["yahoo"]}], "endpoints[0]: A is a series of endpoints[0] already"),
+    ],
+)
+def test_a_mistake_in_a_series_is_named_with_its_place(endpoints, said):
+    with pytest.raises(Exit) as caught:
+        require_config(SourcesSettings, "sources", section(*endpoints))
+    assert f"services.sources.{said}" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"load": {"refresh": "often"}}, "load.refresh: is neither a cron expression"),
+        ({"load": {"concurrency": 0}}, "load.concurrency: 0 is less than 1"),
+        ({"gate": {"share": 1.5}}, "gate.share: 1.5 is more than 1"),
+        ({"replay": {"file": "x", "names": ["Up"]}}, "replay.names: must be different names"),
+        ({"replay": {"file": "x", "speed": 0}}, "replay.speed: 0 is not more than 0"),
+    ],
+)
+def test_a_mistake_in_the_settings_is_named_with_its_place(settings, said):
+    with pytest.raises(Exit) as caught:
+        require_config(SourcesSettings, "sources", section(SPY, **settings))
+    assert f"services.sources.settings.{said}" in caught.value.message
+
+
+def test_a_recording_has_names_that_series_may_use():
+    replay = {"file": "day.jsonl.gz", "names": ["replay_a", "replay_b"]}
+    config = require_config(
+        SourcesSettings, "sources", section({"symbol": "SPY", "from": ["replay_b"]}, replay=replay)
+    )
+    assert config.endpoints[0].sources == ("replay_b",)
+
+
+def test_a_source_that_does_not_serve_a_series_is_a_warning():
+    found = list_warnings(
+        require_config(
+            SourcesSettings,
+            "sources",
+            section(SPY, {"symbol": "EUR/USD", "asset": "forex", "from": ["yahoo", "fred", "kraken"]}),
+        ),
+        "sources",
+    )
+    assert [str(each) for each in found] == [
+        "services.sources.endpoints[1].from[1]: fred does not serve EUR/USD: bars of forex in 1m",
+        "services.sources.endpoints[1].from[2]: kraken does not serve EUR/USD: bars of forex in 1m",
+    ]
+
+
+def test_massive_stands_for_its_stream_for_minutes_of_stocks_alone():
+    assert is_stream_of_massive("massive", RecordKind.BARS, "1m", AssetClass.STOCKS)
+    assert not is_stream_of_massive("massive", RecordKind.BARS, "1d", AssetClass.STOCKS)
+    assert not is_stream_of_massive("massive", RecordKind.BARS, "1m", AssetClass.CRYPTO)
+    assert not is_stream_of_massive("yahoo", RecordKind.BARS, "1m", AssetClass.STOCKS)
+
+
+def test_the_keys_of_all_sources_are_declared_so_that_a_fleet_passes_them_on():
+    assert {"FRED_API_KEY", "APCA_API_SECRET_KEY", "MARKETDATA_TOKEN"} <= list_key_variables()
+    assert SourcesSettings.variables >= list_key_variables() | {"SOURCES_BASE_URLS"}
+    assert not any(name.startswith(("SLACK", "NOTIFY")) for name in SourcesSettings.variables)
+
+
+def test_another_place_for_a_source_is_one_where_a_key_may_go(monkeypatch):
+    monkeypatch.setenv(
+        "SOURCES_BASE_URLS",
+        '{"yahoo": "https://proxy.example/y/", "fred": "http://127.0.0.1:8", "binance_stream": "wss://x.example"}',
+    )
+    assert read_settings(SourcesEnvironment).sources_base_urls == {
+        "yahoo": "https://proxy.example/y",
+        "fred": "http://127.0.0.1:8",
+        "binance_stream": "wss://x.example",
+    }
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{",
+        "[]",
+        '{"a": 1}',
+        '{"a": "http://10.0.0.1"}',
+        '{"a": "https://u:p@x"}',
+        '{"a": "ftp://x"}',
+        '{"a": "wss://x.example"}',
+        '{"a_stream": "https://x.example"}',
+        '{"a_stream": "ws://10.0.0.1"}',
+    ],
+)
+def test_a_place_where_no_key_may_go_is_refused_and_not_repeated(monkeypatch, value):
+    monkeypatch.setenv("SOURCES_BASE_URLS", value)
+    with pytest.raises(Exit, match="SOURCES_BASE_URLS") as caught:
+        read_settings(SourcesEnvironment)
+    assert "u:p" not in caught.value.message

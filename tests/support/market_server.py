@@ -1,0 +1,450 @@
+"""Serve a market of our own over HTTP and WebSocket on 127.0.0.1, as public sources would serve it.
+
+Each source is found at `server.url(name)`, and `SOURCES_BASE_URLS` takes `server.base_urls()`. Which vices a
+source has is set at run time, by `set_vice`, or from another process by POST to `/_market/vices`:
+`{"kraken": [{"kind": "limited", "retry_after": "7"}]}`; GET of `/_market/state` says what was asked.
+
+As a program, from tests/: `python -m support.market_server --port 8900 --week 2026-11-23 --speed 600`, or
+with `--week now --speed 0` for clients that go by the wall clock. Its first line says where it is.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import orjson
+
+from marketswarm.market.records import MINUTE_MS
+from support.market_answers import Answer, Asked, NotServedError, json_answer
+from support.market_prices import EARLY_CLOSE_WEEK, Market, write_truth
+from support.market_shapes import SHAPES
+from support.market_stream import KlineStream
+from support.market_view import MarketView, Vice, ViceKind
+
+HOST: Final = "127.0.0.1"
+KEYS: Final = {
+    "ALPHA_VANTAGE_API_KEY": "alpha_vantage",
+    "APCA_API_KEY_ID": "alpaca",
+    "FINNHUB_API_KEY": "finnhub",
+    "FRED_API_KEY": "fred",
+    "OANDA_API_TOKEN": "oanda",
+    "POLYGON_API_KEY": "massive",
+    "TWELVE_DATA_API_KEY": "twelve_data",
+}
+"""The variables of the keys, and of which source each is."""
+SECRETS: Final = {"APCA_API_SECRET_KEY": "alpaca"}
+MAX_HEAD: Final = 65_536
+MAX_BODY: Final = 1_000_000
+HUGE_BYTES: Final = 25_000_000
+DEEP: Final = 100_000
+PAGE_FOR_PEOPLE: Final = (
+    b"<!DOCTYPE html>\n<html><head><title>Please wait</title></head><body>busy</body></html>"
+)
+_CHUNK: Final = b"0," * 250_000
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Hold a request that came.
+
+    Attributes:
+        at: when, by the monotonic clock.
+        at_ms: when, by the market's clock.
+        source: which source was asked; the path and the query are below its address.
+        key: the key that was sent; empty where there was none, or the source takes none.
+        status: of the answer; 0 where none was sent, or not all of it.
+        vice: which vice the answer had; empty for none.
+    """
+
+    at: float
+    at_ms: int
+    source: str
+    path: str
+    query: Mapping[str, str]
+    key: str
+    status: int
+    vice: str
+
+
+class PlayClock:
+    """Count epoch milliseconds from `begin_ms` on, `speed` times as fast as they pass."""
+
+    def __init__(self, begin_ms: int, speed: float = 1.0) -> None:
+        self.begin_ms, self.speed = begin_ms, speed
+        self._begun = time.monotonic()
+
+    def __call__(self) -> int:
+        return self.begin_ms + round(1000 * (time.monotonic() - self._begun) * self.speed)
+
+
+class ManualClock:
+    """Stand at `now_ms` until somebody moves it."""
+
+    def __init__(self, now_ms: int) -> None:
+        self.now_ms = now_ms
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+
+def key_of(source: str, number: int = 1) -> str:
+    """Return a key that a source takes; it takes any number of them."""
+    return f"{source}-test-key-{number}"
+
+
+class MarketServer:
+    """Serve a market: `async with MarketServer(market, now_ms) as server:`.
+
+    Args:
+        market: what there is.
+        now_ms: the market's clock, in epoch milliseconds; what is later nobody knows yet.
+        port: where to listen for HTTP; 0 for any free one.
+        stream_port: the same for WebSockets.
+    """
+
+    def __init__(
+        self,
+        market: Market,
+        now_ms: Callable[[], int] | None = None,
+        port: int = 0,
+        stream_port: int = 0,
+    ) -> None:
+        self.market = market
+        self.now_ms = now_ms or (lambda: round(1000 * time.time()))
+        self.requests: list[Request] = []
+        self.port = port
+        self.stream = KlineStream(market, self.now_ms, lambda: self._vices.get("binance_stream", ()))
+        self._stream_port = stream_port
+        self._vices: dict[str, tuple[Vice, ...]] = {}
+        self._answering: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._server: asyncio.Server
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._meet, HOST, self.port, limit=MAX_HEAD)
+        self.port = self._server.sockets[0].getsockname()[1]
+        try:
+            await self.stream.open(HOST, self._stream_port)
+        except BaseException:
+            self._server.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._server.close()
+        answering = dict(self._answering)
+        for writer in answering.values():
+            writer.transport.abort()  # what reads or writes there ends by that
+        await asyncio.gather(*answering, return_exceptions=True)
+        await self._server.wait_closed()
+        await self.stream.close()
+
+    # -- for whoever asks
+
+    def url(self, source: str) -> str:
+        """Return the address of a source, instead of that in its file."""
+        return f"http://{HOST}:{self.port}/{source}"
+
+    def base_urls(self) -> str:
+        """Return the addresses of all sources as JSON, for the variable SOURCES_BASE_URLS."""
+        return orjson.dumps({source: self.url(source) for source in SHAPES}).decode()
+
+    @property
+    def stream_url(self) -> str:
+        """The address of the stream of Binance; connect to it, or to `/ws/<stream>` below it."""
+        return f"ws://{HOST}:{self.stream.port}"
+
+    @property
+    def connected(self) -> int:
+        """How many connections are open."""
+        return len(self._answering)
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables with which a process asks this market: addresses and keys."""
+        keys = {name: key_of(source) for name, source in (KEYS | SECRETS).items()}
+        return {"SOURCES_BASE_URLS": self.base_urls(), **keys}
+
+    # -- for whoever steers
+
+    def set_vice(self, source: str, *vices: Vice | ViceKind) -> None:
+        """Give a source these vices instead of those that it had; none makes it honest.
+
+        `binance_stream` is the WebSocket of Binance. This may be called from any thread.
+        """
+        if source not in SHAPES and source != "binance_stream":
+            raise KeyError(source)
+        self._vices[source] = tuple(Vice(each) if isinstance(each, ViceKind) else each for each in vices)
+
+    def count_requests(self, source: str) -> int:
+        """Return how often a source was asked."""
+        return sum(each.source == source for each in list(self.requests))
+
+    def find_busiest(self, source: str, window_sec: float) -> int:
+        """Return the most requests that a source got from one key within any window of so many seconds."""
+        times: dict[str, list[float]] = {}
+        for each in list(self.requests):
+            if each.source == source:
+                times.setdefault(each.key, []).append(each.at)
+        return max(
+            (
+                sum(begin <= at < begin + window_sec for at in found)
+                for found in times.values()
+                for begin in found
+            ),
+            default=0,
+        )
+
+    # -- HTTP
+
+    async def _meet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of a connection until it ends."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._answering[task] = writer
+        try:
+            while await self._answer_request(reader, writer):
+                pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
+            pass  # whoever asked has hung up, or speaks no HTTP
+        finally:
+            self._answering.pop(task)
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _answer_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Answer one request; return True if another one may come on this connection."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        _, target, _ = head[0].split(" ", 2)
+        named = (line.partition(":") for line in head[1:] if line)
+        headers = {name.strip().lower(): value.strip() for name, _, value in named}
+        length = int(headers.get("content-length", "0"))
+        if not 0 <= length <= MAX_BODY:
+            return False
+        body = await reader.readexactly(length)
+        parts = urlsplit(target)
+        source, _, path = parts.path.lstrip("/").partition("/")
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if source == "_market":
+            return await _send(writer, self._steer(path, body))
+        if source not in SHAPES:
+            return await _send(writer, json_answer({"error": "no such source"}, 404))
+        asked = Asked(f"/{unquote(path)}", query, headers)
+        vice = self._find_answer_vice(source)
+        answer = self._make_answer(source, asked)
+        self._log(source, asked, answer, vice)
+        if vice is None:
+            return await _send(writer, answer)
+        return await _misbehave(vice, source, answer, reader, writer)
+
+    def _find_answer_vice(self, source: str) -> Vice | None:
+        """Return the vice of the source's next answer; None if it has none of that sort now."""
+        now = self.now_ms()
+        found = (
+            each for each in self._vices.get(source, ()) if each.kind in _OF_ANSWERS and each.is_active(now)
+        )
+        return next(found, None)
+
+    def _make_answer(self, source: str, asked: Asked) -> Answer:
+        """Return the answer of a source, with the vices of its data."""
+        shape = SHAPES[source]
+        if shape.key is not None and not shape.key(asked).startswith(f"{source}-test-key-"):
+            return shape.unauthorized
+        view = MarketView(self.market, self.now_ms(), self._vices.get(source, ()))
+        try:
+            return shape.answer(view, asked)
+        except NotServedError as error:
+            return error.answer
+        except (KeyError, ValueError, IndexError) as error:
+            return json_answer({"error": f"bad request: {error!r}"}, 400)
+
+    def _log(self, source: str, asked: Asked, answer: Answer, vice: Vice | None) -> None:
+        """Keep account of a request."""
+        key = SHAPES[source].key
+        status = answer.status if vice is None else _status_of(vice, source)
+        self.requests.append(
+            Request(
+                time.monotonic(),
+                self.now_ms(),
+                source,
+                asked.path,
+                asked.query,
+                "" if key is None else key(asked),
+                status,
+                "" if vice is None else vice.kind.value,
+            )
+        )
+
+    def _steer(self, path: str, body: bytes) -> Answer:
+        """Answer a request of whoever steers the market from another process."""
+        try:
+            if path == "vices":
+                for source, vices in orjson.loads(body).items():
+                    self.set_vice(
+                        source, *(Vice(**{**each, "kind": ViceKind(each["kind"])}) for each in vices)
+                    )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return json_answer({"error": repr(error)}, 400)
+        return json_answer(
+            {
+                "now_ms": self.now_ms(),
+                "end_ms": self.market.end_ms,
+                "stream": self.stream_url,
+                "requests": Counter(each.source for each in self.requests),
+                "statuses": Counter(str(each.status) for each in self.requests),
+            }
+        )
+
+
+# -- what goes over the wire
+
+
+_PLAIN_STATUS: Final = {
+    ViceKind.LIMITED: 429,
+    ViceKind.TEAPOT: 418,
+    ViceKind.BROKEN: 500,
+    ViceKind.REDIRECT: 302,
+}
+_OF_ANSWERS: Final = frozenset(
+    {*_PLAIN_STATUS, ViceKind.REFUSED, ViceKind.HANG, ViceKind.CUT, ViceKind.HTML, ViceKind.WRONG_JSON}
+    | {ViceKind.OTHER_SHAPE, ViceKind.HUGE, ViceKind.DEEP}
+)
+
+
+def _status_of(vice: Vice, source: str) -> int:
+    """Return the status that an answer with a vice has; 0 for one that never comes, or not whole."""
+    if vice.kind in (ViceKind.HANG, ViceKind.CUT):
+        return 0
+    return (
+        SHAPES[source].refused.status if vice.kind is ViceKind.REFUSED else _PLAIN_STATUS.get(vice.kind, 200)
+    )
+
+
+def _head(answer: Answer, length: int) -> bytes:
+    """Return the head of an answer."""
+    headers = (("Content-Type", answer.content_type), ("Content-Length", str(length)), *answer.headers)
+    lines = (f"{name}: {value}\r\n" for name, value in headers)
+    return f"HTTP/1.1 {answer.status} Answer\r\n{''.join(lines)}\r\n".encode("latin-1")
+
+
+async def _send(writer: asyncio.StreamWriter, answer: Answer) -> bool:
+    """Send an answer; return True, as another request may come."""
+    writer.write(_head(answer, len(answer.body)) + answer.body)
+    await writer.drain()
+    return True
+
+
+async def _misbehave(
+    vice: Vice, source: str, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> bool:
+    """Send what a source with a vice sends; return True if another request may come."""
+    match vice.kind:
+        case ViceKind.HANG:
+            while await reader.read(MAX_HEAD):  # until whoever asked hangs up
+                pass
+            return False
+        case ViceKind.CUT:
+            writer.write(_head(answer, max(len(answer.body), 2)) + answer.body[: len(answer.body) // 2])
+            await writer.drain()
+            return False
+        case ViceKind.HUGE:
+            writer.write(_head(answer, HUGE_BYTES) + b"[")
+            for _ in range(HUGE_BYTES // len(_CHUNK)):
+                writer.write(_CHUNK)
+                await writer.drain()
+            return False
+    return await _send(writer, _make_vicious(vice, source, answer))
+
+
+def _make_vicious(vice: Vice, source: str, answer: Answer) -> Answer:
+    """Return an answer as a source with a vice gives it."""
+    retry = () if vice.retry_after is None else (("Retry-After", vice.retry_after),)
+    match vice.kind:
+        case ViceKind.REFUSED:
+            return replace(SHAPES[source].refused, headers=retry)
+        case ViceKind.REDIRECT:
+            return Answer(302, b"", headers=(("Location", f"http://{HOST}:9/elsewhere"),))
+        case ViceKind.HTML:
+            return Answer(200, PAGE_FOR_PEOPLE, "text/html")
+        case ViceKind.WRONG_JSON:
+            return replace(answer, status=200, body=answer.body[: len(answer.body) // 2])
+        case ViceKind.OTHER_SHAPE:
+            return json_answer({"payload": {"items": [{"when": "soon"}]}})
+        case ViceKind.DEEP:
+            return Answer(200, b"[" * DEEP + b"]" * DEEP)
+    return Answer(_PLAIN_STATUS[vice.kind], b'{"error":"no"}', headers=retry)
+
+
+# -- in a thread, or as a program
+
+
+@contextlib.contextmanager
+def run_market(
+    market: Market, now_ms: Callable[[], int] | None = None, port: int = 0
+) -> Iterator[MarketServer]:
+    """Serve a market from a thread of its own, for tests whose own loop stands still or is killed."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    def run(work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, loop).result(30)
+
+    server = MarketServer(market, now_ms, port)
+    try:
+        run(server.__aenter__())
+        try:
+            yield server
+        finally:
+            run(server.__aexit__(None, None, None))
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(30)
+        loop.close()
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    """Serve until the process is ended; say where on the first line of standard output."""
+    market = Market(arguments.week, arguments.days)
+    begin_ms = market.begin_ms + arguments.skip_min * MINUTE_MS
+    clock = PlayClock(begin_ms, arguments.speed) if arguments.speed else None
+    if arguments.truth is not None:
+        write_truth(market, arguments.truth)
+    async with MarketServer(market, clock, arguments.port, arguments.stream_port) as server:
+        said = {"port": server.port, "stream": server.stream_url, "environment": server.environment()}
+        print(orjson.dumps(said).decode(), flush=True)  # noqa: T201 - what it is started for
+        await asyncio.Event().wait()
+
+
+def _parse_week(text: str) -> date:
+    """Return the first day of a week; `now` is a week with some days before today and some after it."""
+    return datetime.now(UTC).date() - timedelta(days=4) if text == "now" else date.fromisoformat(text)
+
+
+def main() -> None:
+    """Serve a market as a program."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--port", type=int, default=0, help="where to listen for HTTP; 0: any free port")
+    parser.add_argument("--stream-port", type=int, default=0, help="where to listen for WebSockets")
+    parser.add_argument("--week", type=_parse_week, default=EARLY_CLOSE_WEEK, help="its first day, or `now`")
+    parser.add_argument("--days", type=int, default=7, help="how many days there are")
+    parser.add_argument("--skip-min", type=int, default=0, help="begin so many minutes after its beginning")
+    parser.add_argument("--speed", type=float, default=1.0, help="how fast to play; 0: by the wall clock")
+    parser.add_argument("--truth", type=Path, help="write the true minutes to this CSV file")
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_serve(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

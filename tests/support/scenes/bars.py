@@ -1,0 +1,171 @@
+"""What tests of bars share: minutes by chance, their entries, and what must come of them, in one pass."""
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from marketswarm.market.entries import encode_entry, parse_bar
+from marketswarm.market.records import AssetClass, Bar, Provenance, RecordKind
+from marketswarm.market.sessions import Session
+from services.bars.builder import Arrival, BarBuilder, Outputs
+from services.bars.indicators import batch
+from services.bars.intervals import Grid
+from services.bars.settings import TIMEFRAMES, BarsOptions, SymbolGroup
+from services.bars.state import SymbolState
+
+MINUTE = 60_000
+MIDNIGHT = 1_700_006_400_000
+"""2023-11-15, 00:00 UTC."""
+
+
+def walk(starts: Iterable[int], seed: int = 1, symbol: str = "BTC/USD", *, whole: bool = False) -> list[Bar]:
+    """Minutes of a price that goes up and down by chance; `whole` volumes can be added without rounding."""
+    chance, price, bars = random.Random(seed), 100.0, []
+    for start in starts:
+        close = round(price * (1 + chance.gauss(0, 0.001)), 2)
+        high, low = round(max(price, close) * 1.0005, 2), round(min(price, close) * 0.9995, 2)
+        volume = float(chance.randint(0, 50)) if whole else chance.random() * 50
+        vwap = None if volume == 0 else (high + low + close) / 3
+        bars.append(Bar(symbol, "1m", start, price, high, low, close, volume, vwap, chance.randint(0, 9)))
+        price = close
+    return bars
+
+
+def fields_of(bar: Bar, seen_ms: int | None = None, source: str = "one", **more: str) -> dict[str, str]:
+    """The fields of a bar's entry, as a source asked at `seen_ms` (by default a second after the minute)."""
+    seen = bar.start_ms + MINUTE + 1000 if seen_ms is None else seen_ms
+    return encode_entry(bar, AssetClass.CRYPTO, Provenance(source, seen / 1000)) | more
+
+
+def arrival(bar: Bar, number: int = 0, **more: Any) -> Arrival:
+    """The entry of a bar, as the service reads it."""
+    fields = fields_of(bar, **more)
+    raw = {name.encode(): value.encode() for name, value in fields.items()}
+    written_ms = max(bar.start_ms + MINUTE + 1000, more.get("seen_ms") or 0)
+    return Arrival(RecordKind.BARS, b"%d-%d" % (written_ms, number), raw)
+
+
+class Desk:
+    """One symbol's builder, and what it published, as a consumer keeps it: the last revision of each bar."""
+
+    def __init__(self, session: Session, fields: Mapping[bytes, bytes] | None = None, **group: Any) -> None:
+        group = {"symbols": ("BTC/USD",), "asset": "crypto"} | group
+        self.grid, self.group = Grid(session), SymbolGroup(**group)
+        self.options = BarsOptions(settle_sec=10)
+        self.state = SymbolState(self.group.symbols[0])
+        self.stored: dict[bytes, bytes] = dict(fields or {})
+        self.bars: dict[tuple[str, int], dict[str, str]] = {}
+        self.indicators: dict[tuple[str, int], dict[str, str]] = {}
+        self.seen: set[tuple[str, ...]] = set()
+        self.quarantine: list[dict[str, str]] = []
+        self.builder = BarBuilder(self.state, self.group, self.grid, self.options, {})
+
+    def play(self, arrivals: Iterable[Arrival], clock_ms: int = 0) -> Outputs:
+        """Take some entries as one batch."""
+        for each in arrivals:
+            self.builder.take(each)
+        outputs = self.builder.flush(clock_ms)
+        fields, deleted = self.builder.pack_changes()
+        self.stored |= {name.encode(): value for name, value in fields.items()}
+        self.stored[b"version"] = b"1"
+        for name in deleted:
+            self.stored.pop(name.encode(), None)
+        keep_newest(self.bars, outputs.bars)
+        keep_newest(self.indicators, outputs.indicators)
+        self.quarantine += outputs.quarantine
+        for what, entries in (("bar", outputs.bars), ("indicators", outputs.indicators)):
+            for entry in entries:
+                key = (what, entry["timeframe"], entry["start"], entry["rev"], entry["final"])
+                assert key not in self.seen, f"{key} was published twice"
+                self.seen.add(key)
+        return outputs
+
+    def shown(self, timeframe: str) -> list[Bar]:
+        """The bars of a timeframe as they were published last, in order."""
+        return bars_of(self.bars, timeframe)
+
+
+def keep_newest(kept: dict[tuple[str, int], dict[str, str]], entries: Iterable[dict[str, str]]) -> None:
+    """Do what the archive does: a higher revision replaces a lower one, and a final one itself."""
+    for entry in entries:
+        key = (entry["timeframe"], int(entry["start"]))
+        before = kept.get(key)
+        rank = (int(entry["rev"]), entry["final"])
+        if before is None or rank > (int(before["rev"]), before["final"]):
+            kept[key] = entry
+
+
+def bars_of(kept: Mapping[tuple[str, int], Mapping[str, str]], timeframe: str) -> list[Bar]:
+    """The bars of a timeframe among those entries, in order."""
+    found = [entry for (frame, _), entry in sorted(kept.items()) if frame == timeframe]
+    return [parse_bar({name.encode(): value.encode() for name, value in entry.items()}) for entry in found]
+
+
+def values_of(
+    kept: Mapping[tuple[str, int], Mapping[str, str]], timeframe: str
+) -> list[dict[str, float | None]]:
+    """The indicators of a timeframe among those entries, in order."""
+    return [orjson.loads(entry["values"]) for (frame, _), entry in sorted(kept.items()) if frame == timeframe]
+
+
+def aggregate_all(minutes: Sequence[Bar], session: Session) -> dict[str, list[Bar]]:
+    """Every timeframe of a whole history, the plain way: each interval from all of its minutes."""
+    grid, found = Grid(session), {"1m": sorted(minutes, key=lambda bar: bar.start_ms)}
+    for timeframe in TIMEFRAMES[1:]:
+        parts: dict[int, list[Bar]] = {}
+        for bar in found["1m"]:
+            interval = grid.find(bar.start_ms, timeframe)
+            assert interval is not None
+            parts.setdefault(interval.open_ms, []).append(bar)
+        found[timeframe] = [merge_plainly(each, timeframe, start) for start, each in sorted(parts.items())]
+    return found
+
+
+def merge_plainly(parts: Sequence[Bar], timeframe: str, start: int) -> Bar:
+    """One bar of all its minutes, without a thought for speed."""
+    volumes = [each.volume for each in parts]
+    volume = sum(volumes) if None not in volumes else None
+    weighed = [each for each in parts if each.volume != 0]
+    is_known = volume and all(each.vwap is not None for each in weighed)
+    vwap = sum(each.vwap * each.volume for each in weighed) / volume if is_known else None
+    trades = [each.trades for each in parts]
+    return Bar(
+        parts[0].symbol,
+        timeframe,
+        start,
+        parts[0].open,
+        max(each.high for each in parts),
+        min(each.low for each in parts),
+        parts[-1].close,
+        volume,
+        vwap,
+        sum(trades) if None not in trades else None,
+    )
+
+
+def assert_same_bars(got: Sequence[Bar], expected: Sequence[Bar]) -> None:
+    """Prices, times and counts are equal; sums of fractions up to the order in which they were added."""
+    assert [bar.start_ms for bar in got] == [bar.start_ms for bar in expected]
+    for one, other in zip(got, expected, strict=True):
+        for name in ("symbol", "timeframe", "open", "high", "low", "close", "trades"):
+            assert getattr(one, name) == getattr(other, name), (name, one, other)
+        for name in ("volume", "vwap"):
+            mine, theirs = getattr(one, name), getattr(other, name)
+            assert (mine is None) == (theirs is None), (name, one, other)
+            assert mine is None or abs(mine - theirs) <= 1e-9 * abs(theirs), (name, one, other)
+
+
+def assert_same_as_batch(
+    bars: Mapping[tuple[str, int], Mapping[str, str]],
+    indicators: Mapping[tuple[str, int], Mapping[str, str]],
+    minutes: Sequence[Bar],
+    session: Session,
+) -> None:
+    """What was published at last is what one pass over all minutes gives."""
+    expected = aggregate_all(minutes, session)
+    for timeframe in TIMEFRAMES:
+        got = bars_of(bars, timeframe)
+        assert_same_bars(got, expected[timeframe])
+        assert values_of(indicators, timeframe) == batch(got, session)
