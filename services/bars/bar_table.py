@@ -1,0 +1,215 @@
+"""Hold the bars of one series as columns, with the sums that run through them, and pack them. Pure.
+
+What TA-Lib reads must be columns of floats, each in one piece of memory. OBV and the session's VWAP are sums
+over all bars before, also over those that were dropped long ago: they stand beside each bar.
+"""
+
+import math
+import zlib
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from marketswarm.market.entries import MAX_MS, MIN_MS
+from marketswarm.market.records import TIMEFRAME_SEC, Bar
+from marketswarm.market.sessions import OutsideCalendarError, Session
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Starts = np.ndarray[Any, np.dtype[np.int64]]
+
+HIGH, LOW, CLOSE, VOLUME, PRICE, OBV, TURNOVER, TRADED = range(8)
+"""The rows of a table. `PRICE` is what a bar counts by in VWAP; the last three are sums."""
+ROW_COUNT: Final = 8
+
+_FORMAT: Final = 1
+_MAX_CHECKPOINT: Final = 4_000_000
+_MAX_BARS: Final = 20_000
+_DAY_SEC: Final = TIMEFRAME_SEC["1d"]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is not one of this kind of series, or is damaged."""
+
+
+class BarTable:
+    """Hold bars of one timeframe as columns, in order, and the sums that run through them."""
+
+    __slots__ = ("_session", "count", "rows", "starts", "timeframe")
+
+    def __init__(self, timeframe: str, session: Session, capacity: int = 64) -> None:
+        self.timeframe = timeframe
+        self._session = session
+        self.count = 0
+        self.starts: Starts = np.empty(max(capacity, 1), dtype=np.int64)
+        self.rows: Array = np.empty((ROW_COUNT, len(self.starts)))
+
+    def find(self, start_ms: int) -> int:
+        """Return the position of the first bar that begins at this time or later."""
+        last = self.count - 1
+        if last >= 0 and start_ms >= self.starts[last]:  # the newest bar, which is still forming
+            return last if start_ms == self.starts[last] else self.count
+        return int(self.starts[: self.count].searchsorted(start_ms))
+
+    def insert(self, position: int, bar: Bar) -> None:
+        """Put a bar at this position and move later ones on; the sums are yet to be filled."""
+        if self.count == len(self.starts):
+            self.starts = np.concatenate([self.starts, np.empty_like(self.starts)])
+            self.rows = np.concatenate([self.rows, np.empty_like(self.rows)], axis=1)
+        if position < self.count:
+            self.starts[position + 1 : self.count + 1] = self.starts[position : self.count].copy()
+            self.rows[:, position + 1 : self.count + 1] = self.rows[:, position : self.count].copy()
+        self.count += 1
+        self.write(position, bar)
+
+    def write(self, position: int, bar: Bar) -> None:
+        """Write a bar's own columns; the sums are yet to be filled."""
+        self.starts[position] = bar.start_ms
+        self.rows[: PRICE + 1, position] = _read_columns(bar)
+
+    def holds(self, position: int, bar: Bar) -> bool:
+        """Return True if this very bar is at this position."""
+        return bool(
+            self.starts[position] == bar.start_ms
+            and np.array_equal(self.rows[: PRICE + 1, position], _read_columns(bar), equal_nan=True)
+        )
+
+    def drop(self, number: int) -> None:
+        """Drop the oldest bars, this many."""
+        if number:
+            kept = slice(number, self.count)
+            self.count -= number
+            self.starts[: self.count] = self.starts[kept].copy()
+            self.rows[:, : self.count] = self.rows[:, kept].copy()
+
+    def fill_sums(self, position: int) -> None:
+        """Compute the sums of the bars from this position on, from those of the bar before."""
+        self._fill_obv(position)
+        for later in range(position, self.count):
+            self._fill_turnover(later)
+
+    def read_vwap(self, begin: int, end: int) -> Array:
+        """Return the VWAP of these bars; NaN where nothing was traded, or nobody knows."""
+        traded = self.rows[TRADED, begin:end]
+        return self.rows[TURNOVER, begin:end] / np.where(traded > 0, traded, math.nan)
+
+    def _fill_obv(self, position: int) -> None:
+        """Compute OBV as TA-Lib does: it begins with the first volume, anew after a bar that has none."""
+        closes = self.rows[CLOSE, position : self.count].tolist()
+        volumes = self.rows[VOLUME, position : self.count].tolist()
+        before = float(self.rows[CLOSE, position - 1]) if position else math.nan
+        total = float(self.rows[OBV, position - 1]) if position else math.nan
+        totals = []
+        # for the newest bar alone, which is the usual case, TA-Lib's function takes ten times as long
+        for close, volume in zip(closes, volumes, strict=True):
+            if math.isnan(total) or math.isnan(volume):
+                total = volume
+            elif close != before:
+                total += volume if close > before else -volume
+            totals.append(total)
+            before = close
+        self.rows[OBV, position : self.count] = totals
+
+    def _fill_turnover(self, position: int) -> None:
+        """Compute what was traded since the session's open, and its turnover."""
+        volume = float(self.rows[VOLUME, position])
+        traded, turnover = self._read_turnover_before(position)
+        self.rows[TRADED, position] = traded + volume
+        self.rows[TURNOVER, position] = turnover + volume * float(self.rows[PRICE, position])
+
+    def _read_turnover_before(self, position: int) -> tuple[float, float]:
+        """Return the session's volume and turnover before this bar; NaN where nobody knows."""
+        if TIMEFRAME_SEC[self.timeframe] >= _DAY_SEC:
+            return 0.0, 0.0
+        start_ms = int(self.starts[position])
+        try:
+            day = self._session.find_day(start_ms)
+        except OutsideCalendarError:
+            day = None
+        if day is None:
+            return math.nan, math.nan
+        if position == 0:
+            # the first bar ever: unless it opens the session, what was traded before it is unknown
+            return (0.0, 0.0) if start_ms == day.open_ms else (math.nan, math.nan)
+        if int(self.starts[position - 1]) < day.open_ms:
+            return 0.0, 0.0
+        return float(self.rows[TRADED, position - 1]), float(self.rows[TURNOVER, position - 1])
+
+    def pack(self, block: int) -> bytes:
+        """Return the table as a line of JSON and its columns; `block` is written down to be compared."""
+        header = {
+            "format": _FORMAT,
+            "timeframe": self.timeframe,
+            "block": block,
+            "count": self.count,
+        }
+        starts = np.diff(self.starts[: self.count], prepend=0).astype("<i8")
+        rows = self.rows[:, : self.count].astype("<f8")
+        return orjson.dumps(header) + b"\n" + zlib.compress(starts.tobytes() + rows.tobytes(), 1)
+
+    def unpack(self, packed: bytes, block: int) -> None:
+        """Replace all bars by packed ones. Raise CheckpointError, and change nothing, if they do not fit."""
+        line, _, columns = packed[:_MAX_CHECKPOINT].partition(b"\n")
+        count = _parse_header(line, self.timeframe, block)
+        starts, rows = _parse_columns(columns, count)
+        self.count = count
+        self.starts = np.empty(max(64, 2 * count), dtype=np.int64)
+        self.rows = np.empty((ROW_COUNT, len(self.starts)))
+        self.starts[:count] = starts
+        self.rows[:, :count] = rows
+
+
+def apply_to_runs(function: Callable[..., Array], columns: Sequence[Array], **options: float) -> Array:
+    """Return a function's values over each run of bars that have a volume, which is the last column."""
+    gaps = np.isnan(columns[-1])
+    if not gaps.any():
+        return function(*columns, **options)
+    found = np.full(len(gaps), math.nan)
+    edges = [-1, *np.flatnonzero(gaps).tolist(), len(gaps)]
+    for before, after in pairwise(edges):
+        if after - before > 1:
+            run = slice(before + 1, after)
+            found[run] = function(*[column[run] for column in columns], **options)
+    return found
+
+
+def _read_columns(bar: Bar) -> tuple[float, float, float, float, float]:
+    """Return a bar's own columns, in the order of the rows."""
+    volume = math.nan if bar.volume is None else bar.volume
+    price = (bar.high + bar.low + bar.close) / 3 if bar.vwap is None else bar.vwap
+    return bar.high, bar.low, bar.close, volume, price
+
+
+def _parse_header(line: bytes, timeframe: str, block: int) -> int:
+    """Return how many bars there are; raise CheckpointError if they are not of this kind of series."""
+    try:
+        header = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        raise CheckpointError("a damaged checkpoint: no header") from None
+    wanted = {"format": _FORMAT, "timeframe": timeframe, "block": block}
+    if not isinstance(header, dict) or {name: header.get(name) for name in wanted} != wanted:
+        raise CheckpointError(f"a checkpoint of another series than {timeframe} in blocks of {block}")
+    count = header.get("count")
+    if not isinstance(count, int) or not 0 <= count <= _MAX_BARS:
+        raise CheckpointError("a damaged checkpoint: a number of bars that can't be")
+    return count
+
+
+def _parse_columns(packed: bytes, count: int) -> tuple[Starts, Array]:
+    """Return the starts and the rows; raise CheckpointError if they are not so many bars."""
+    size = 8 * count * (1 + ROW_COUNT)
+    unpacker = zlib.decompressobj()
+    try:
+        columns = unpacker.decompress(packed, size + 1)
+    except zlib.error:
+        raise CheckpointError("a damaged checkpoint: its columns can't be unpacked") from None
+    if len(columns) != size or not unpacker.eof:
+        raise CheckpointError("a damaged checkpoint: not as long as it says")
+    starts: Starts = np.cumsum(np.frombuffer(columns, "<i8", count))
+    rows: Array = np.frombuffer(columns, "<f8", offset=8 * count).reshape(ROW_COUNT, count)
+    in_order = not count or (starts[0] >= MIN_MS and starts[-1] <= MAX_MS and (np.diff(starts) > 0).all())
+    if not in_order or not np.isfinite(rows[:VOLUME]).all():
+        raise CheckpointError("a damaged checkpoint: bars that are none")
+    return starts, rows

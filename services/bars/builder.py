@@ -1,0 +1,433 @@
+"""Build the bars of one symbol: check what comes, build longer bars, and say what to publish. Pure.
+
+`take` only changes the state. `flush` then builds every longer bar that a change touches, once, however many
+of its minutes changed, and returns the entries to publish. So a long backlog costs little
+more than its newest minutes would, and the result does not depend on how the entries were batched.
+
+A revision counts the changes of all the minutes in a bar (and of what a source gave for the whole interval),
+so it depends on what came, and not on when or in which order.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import islice, pairwise
+from typing import Final
+
+import orjson
+
+from marketswarm.keys import MARKET_BARS, MARKET_QUOTES
+from marketswarm.market.entries import (
+    EntryError,
+    encode_entry,
+    encode_provenance,
+    parse_bar,
+    parse_provenance,
+    parse_quote,
+)
+from marketswarm.market.records import DAY_MS, MINUTE_MS, Bar, Provenance, RecordKind
+from services.bars.aggregate import merge_bars
+from services.bars.indicators import IndicatorSeries, Values
+from services.bars.intervals import Grid, Interval
+from services.bars.quality import (
+    ATR_BARS,
+    Candidate,
+    Check,
+    HeldBar,
+    Known,
+    Rejection,
+    Suspect,
+    find_rejection,
+    list_findings,
+)
+from services.bars.settings import TIMEFRAMES, BarsOptions, SymbolGroup, Timeframe
+from services.bars.state import DAILY, KEPT_DAYS, NEVER_MS, OpenBar, SymbolState, series_field
+from services.bars.ticks import forget_old_ticks, merge_tick
+from services.bars.tracks import IndicatorTrack
+
+Fields = Mapping[bytes, bytes]
+RELEASED: Final = b"released"
+"""The field of an entry that an operator released from the quarantine."""
+_LONGEST_SHOWN: Final = 2048
+_MOST_SHOWN: Final = 64
+_CHAIN: Final = tuple(pairwise(TIMEFRAMES))
+"""Each timeframe with the next longer one, which is built of it."""
+_NO_MS: Final = -(2**53)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Hold an entry as it came: of which kind, its id, its fields, and when it was written."""
+
+    kind: RecordKind
+    id: bytes
+    fields: Fields
+
+    @property
+    def written_ms(self) -> int:
+        """Return when the entry was written, in epoch milliseconds."""
+        return int(self.id.partition(b"-")[0])
+
+
+@dataclass(slots=True)
+class Outputs:
+    """Collect what is to be published: the fields of entries, by stream, each with its names and values."""
+
+    bars: list[dict[str, str]] = field(default_factory=list)
+    indicators: list[dict[str, str]] = field(default_factory=list)
+    quarantine: list[dict[str, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self.bars) + len(self.indicators) + len(self.quarantine)
+
+
+class BarBuilder:
+    """Build the bars of one symbol.
+
+    Args:
+        state: the symbol's state, which is changed.
+        group: what the truth says of the symbol.
+        grid: the intervals of its session.
+        options: how long to wait, and what may be revised.
+        stored: the stored fields of the symbol, of which the series of indicators are read here.
+    """
+
+    def __init__(
+        self,
+        state: SymbolState,
+        group: SymbolGroup,
+        grid: Grid,
+        options: BarsOptions,
+        stored: Mapping[bytes, bytes],
+    ) -> None:
+        self.state, self.group, self.options = state, group, options
+        self.counts: Counter[tuple[str, str]] = Counter()
+        """What became of the records since it was last read: by source, and a check, `taken` or `skipped`."""
+        self.tracks = {
+            timeframe: IndicatorTrack(
+                state.tables[timeframe],
+                IndicatorSeries(timeframe, grid.session, group.indicators),
+                stored.get(series_field(timeframe).encode(), b""),
+            )
+            for timeframe in group.timeframes
+        }
+        self._grid = grid
+        # by timeframe, the starts of the bars to publish, and of the bars that longer ones are built of
+        self._changed: dict[Timeframe, dict[int, Provenance]] = {timeframe: {} for timeframe in TIMEFRAMES}
+        self._built: dict[Timeframe, dict[int, Provenance]] = {timeframe: {} for timeframe in TIMEFRAMES}
+        self._open_values: dict[tuple[Timeframe, int], Values] = {}
+        self._rejected: list[dict[str, str]] = []
+        self._has_new_day = False
+        self._first_close_ms = self._find_first_close()
+
+    @property
+    def is_changed(self) -> bool:
+        """Return True if something was taken or rejected since the last flush."""
+        return bool(self._rejected) or bool(self._built["1m"]) or any(self._changed.values())
+
+    def take(self, arrival: Arrival) -> None:
+        """Check an entry and take it into the state, or put it aside for the quarantine."""
+        if arrival.kind is RecordKind.BARS:
+            self._take_bar(arrival)
+        else:
+            self._take_quote(arrival)
+
+    def find_due(self, clock_ms: int) -> bool:
+        """Return True if a bar is final by now that was not."""
+        return self._first_close_ms <= self._find_border(clock_ms)
+
+    def flush(self, clock_ms: int) -> Outputs:
+        """Build what changed, and return what is to be published at this time."""
+        outputs = Outputs(quarantine=self._rejected)
+        self._rejected = []
+        for finer, timeframe in _CHAIN:
+            self._build(finer, timeframe)
+        self._built[TIMEFRAMES[-1]].clear()
+        border_ms = self._find_border(clock_ms)
+        due: dict[Timeframe, list[int]] = {timeframe: [] for timeframe in TIMEFRAMES}
+        for (timeframe, start_ms), each in self.state.open_bars.items():
+            if each.close_ms <= border_ms and start_ms not in self._changed[timeframe]:
+                due[timeframe].append(start_ms)
+        for timeframe in TIMEFRAMES:
+            if self._changed[timeframe] or due[timeframe]:
+                self._publish(timeframe, due[timeframe], border_ms, outputs)
+        self._first_close_ms = self._find_first_close()
+        return outputs
+
+    def pack_changes(self) -> tuple[dict[str, bytes], list[str]]:
+        """Return the fields to store of what changed since the last call, and those to delete."""
+        forgotten = self.state.forget_old(round(self.options.revise_days * DAY_MS))
+        if forgotten:
+            self._first_close_ms = self._find_first_close()
+        fields = self.state.pack_changes()
+        if self._has_new_day:
+            fields[DAILY] = b"%d" % (self.state.version + 1)
+            self._has_new_day = False
+        for timeframe, track in self.tracks.items():
+            if (packed := track.pack()) is not None:
+                fields[series_field(timeframe)] = packed
+        return fields, forgotten
+
+    def _take_bar(self, arrival: Arrival) -> None:
+        """Check a bar and take it, or put it aside."""
+        try:
+            bar, provenance = parse_bar(arrival.fields), parse_provenance(arrival.fields)
+        except EntryError as error:
+            self._reject(arrival, "unknown", Rejection(Check.SCHEMA, str(error)))
+            return
+        if bar.timeframe not in TIMEFRAMES or (self.group.quotes and bar.timeframe == "1m"):
+            self.counts[provenance.source, "skipped"] += 1
+            return
+        self._judge(arrival, bar, provenance)
+
+    def _take_quote(self, arrival: Arrival) -> None:
+        """Check a quote and take it into its minute, or put it aside."""
+        if not self.group.quotes:
+            return
+        try:
+            quote, provenance = parse_quote(arrival.fields), parse_provenance(arrival.fields)
+        except EntryError as error:
+            self._reject(arrival, "unknown", Rejection(Check.SCHEMA, str(error)))
+            return
+        start_ms = quote.at_ms - quote.at_ms % MINUTE_MS
+        ticks = self.state.ticks
+        if ticks and start_ms not in ticks and start_ms < max(ticks):
+            late = Rejection(Check.TOO_LATE, "its minute is over, and was built without it")
+            self._reject(arrival, provenance.source, late)
+            return
+        slot = self.state.tables["1m"].find(start_ms)
+        held = None if slot is None else slot.built
+        bar, tick = merge_tick(quote, None if held is None else held.bar, ticks.get(start_ms))
+        if held is not None and bar == held.bar:
+            ticks[start_ms] = tick
+            self.counts[provenance.source, "taken"] += 1
+        elif self._judge(arrival, bar, provenance, _NO_MS if held is None else held.seen_ms):
+            ticks[start_ms] = tick
+            forget_old_ticks(ticks)
+
+    def _judge(self, arrival: Arrival, bar: Bar, provenance: Provenance, least_seen_ms: int = _NO_MS) -> bool:
+        """Hold a bar against the checks; take it and return True, or put it aside and return False.
+
+        `least_seen_ms` is when the latest part of it was seen that we have already.
+        """
+        timeframe: Timeframe = bar.timeframe  # type: ignore[assignment]
+        interval = self._grid.place(bar.start_ms, timeframe)
+        if interval is not None and interval.open_ms != bar.start_ms:
+            bar = _move(bar, interval.open_ms)
+        seen_ms = max(least_seen_ms, _find_seen(bar, provenance, arrival))
+        candidate = Candidate(bar, provenance.source, seen_ms, interval)
+        known = self._find_known(candidate, timeframe)
+        is_released = arrival.fields.get(RELEASED) == b"1"
+        rejection = find_rejection(candidate, known, self.group.checks, is_released=is_released)
+        if rejection is not None:
+            if rejection.check is Check.JUMP:
+                self.state.suspect = Suspect(bar.start_ms, bar.close, provenance.source)
+            self._reject(arrival, provenance.source, rejection)
+            return False
+        if timeframe == "1m":
+            for finding in list_findings(candidate, known, self.group.checks):
+                self.counts[provenance.source, finding] += 1
+        self._hold(candidate, timeframe, provenance)
+        return True
+
+    def _find_known(self, candidate: Candidate, timeframe: Timeframe) -> Known:
+        """Return what is known about the symbol that a candidate is judged by."""
+        state, start_ms = self.state, candidate.bar.start_ms
+        table = state.tables[timeframe]
+        newest_ms = table.newest_ms
+        kept_ms = max(round(self.options.revise_days * DAY_MS), KEPT_DAYS[timeframe] * DAY_MS)
+        oldest_ms = _NO_MS if newest_ms is None else newest_ms - kept_ms
+        slot = table.find(start_ms)
+        if timeframe != "1m":
+            held = None if slot is None else slot.given
+            return Known(oldest_ms, newest_ms, held, held is not None and held.is_complete)
+        held = None if slot is None else slot.built
+        day = None if candidate.interval is None else self._grid.find_day(start_ms)
+        before = [] if day is None else table.list_before(start_ms, day.open_ms, ATR_BARS)
+        missing = self._grid.count_missing(before[-1].start_ms, start_ms) if before else 0
+        is_final = held is not None and (newest_ms != start_ms or held.is_complete)
+        return Known(oldest_ms, newest_ms, held, is_final, before, missing, state.suspect)
+
+    def _hold(self, candidate: Candidate, timeframe: Timeframe, provenance: Provenance) -> None:
+        """Store a bar that passed the checks in its table, count it, and mark what is to be published."""
+        state, bar, interval = self.state, candidate.bar, candidate.interval
+        slot = state.tables[timeframe].open_slot(bar.start_ms)
+        before = slot.built if timeframe == "1m" else slot.given
+        is_complete = interval is None or candidate.seen_ms >= interval.close_ms
+        held = HeldBar(
+            bar, 1 + (before.changes if before else 0), provenance.source, candidate.seen_ms, is_complete
+        )
+        if timeframe == "1m":
+            slot.built = held
+            self._built[timeframe][bar.start_ms] = provenance
+            state.newest_ms = bar.start_ms if state.newest_ms is None else max(state.newest_ms, bar.start_ms)
+        else:
+            slot.given = held
+        state.is_replay = provenance.is_replay
+        self.counts[provenance.source, "taken"] += 1
+        if slot.shown is held:
+            self._changed[timeframe][bar.start_ms] = provenance
+
+    def _reject(self, arrival: Arrival, source: str, rejection: Rejection) -> None:
+        """Put an entry aside for the quarantine."""
+        self.counts[source, rejection.check] += 1
+        stream = MARKET_BARS if arrival.kind is RecordKind.BARS else MARKET_QUOTES
+        self._rejected.append(
+            {
+                "check": rejection.check.value,
+                "why": rejection.why,
+                "stream": stream,
+                "entry": arrival.id.decode(),
+                "at": str(arrival.written_ms),
+                "sym": self.state.symbol,
+                "source": source,
+                "fields": _show_fields(arrival.fields),
+            }
+        )
+
+    def _build(self, finer: Timeframe, timeframe: Timeframe) -> None:
+        """Build each longer bar anew in which a shorter one changed."""
+        touched: dict[int, tuple[Interval, Provenance]] = {}
+        for start_ms, provenance in self._built[finer].items():
+            if (interval := self._grid.find(start_ms, timeframe)) is not None:
+                touched[interval.open_ms] = (interval, provenance)
+        self._built[finer].clear()
+        for open_ms, (interval, provenance) in touched.items():
+            parts = self.state.tables[finer].list_built(interval.open_ms, interval.close_ms)
+            slot = self.state.tables[timeframe].open_slot(open_ms)
+            merged = merge_bars([part.bar for part in parts], timeframe, open_ms)
+            changes = sum(part.changes for part in parts)
+            slot.built = HeldBar(merged, changes, provenance.source, parts[-1].seen_ms, is_complete=False)
+            self._built[timeframe][open_ms] = provenance
+            if slot.shown is slot.built:
+                self._changed[timeframe][open_ms] = provenance
+
+    def _publish(self, timeframe: Timeframe, due: list[int], border_ms: int, outputs: Outputs) -> None:
+        """Add the entries of one timeframe: of the bars that changed, and of those due to be final."""
+        state, table = self.state, self.state.tables[timeframe]
+        changed = self._changed[timeframe]
+        is_wanted = timeframe in self.tracks
+        values = self.tracks[timeframe].update(sorted(changed)) if is_wanted and changed else {}
+        shown: dict[int, Provenance] = {}
+        for start_ms in sorted([*changed, *due]):
+            opened = state.open_bars.get((timeframe, start_ms))
+            provenance = changed.get(start_ms) or (opened.provenance if opened else Provenance("unknown"))
+            is_final = self._settle(timeframe, start_ms, border_ms, provenance)
+            shown[start_ms] = provenance
+            self._has_new_day = self._has_new_day or (is_final and timeframe == "1d")
+            if is_wanted and (held := table[start_ms].shown) is not None:
+                outputs.bars.append(
+                    encode_entry(held.bar, self.group.asset, provenance)
+                    | {"rev": str(table[start_ms].rev), "final": str(int(is_final))}
+                )
+        if is_wanted:
+            self._publish_indicators(timeframe, values, shown, changed, outputs)
+        changed.clear()
+
+    def _settle(self, timeframe: Timeframe, start_ms: int, border_ms: int, provenance: Provenance) -> bool:
+        """Decide whether a bar is final, and remember it among the open ones if it is not."""
+        state = self.state
+        slot = state.tables[timeframe][start_ms]
+        was_final = slot.indicator_rev >= 0 and (timeframe, start_ms) not in state.open_bars
+        if slot.shown is slot.given and slot.given is not None:
+            is_final, close_ms = slot.given.is_complete, NEVER_MS
+        else:
+            interval = self._grid.find(start_ms, timeframe)
+            close_ms = start_ms if interval is None else interval.close_ms
+            is_final = was_final or close_ms <= border_ms
+        if is_final:
+            state.open_bars.pop((timeframe, start_ms), None)
+        else:
+            state.open_bars[timeframe, start_ms] = OpenBar(close_ms, provenance)
+        return is_final
+
+    def _publish_indicators(
+        self,
+        timeframe: Timeframe,
+        values: dict[int, Values],
+        shown: Mapping[int, Provenance],
+        changed: Mapping[int, Provenance],
+        outputs: Outputs,
+    ) -> None:
+        """Add the indicators of bars that changed, of all later ones, and of those that became final."""
+        table = self.state.tables[timeframe]
+        for start_ms in shown:
+            if start_ms not in values and (recalled := self._recall_values(timeframe, start_ms)) is not None:
+                values[start_ms] = recalled
+        for start_ms in sorted(values):
+            slot = table[start_ms]
+            is_final = (timeframe, start_ms) not in self.state.open_bars
+            if start_ms in changed or start_ms not in shown:
+                slot.indicator_rev = max(slot.rev, slot.indicator_rev + 1)
+            table.mark_changed(start_ms)
+            if is_final:
+                self._open_values.pop((timeframe, start_ms), None)
+            else:
+                self._open_values[timeframe, start_ms] = values[start_ms]
+            provenance = shown.get(start_ms)
+            if provenance is None:
+                held = slot.shown
+                provenance = Provenance(held.source if held else "unknown", is_replay=self.state.is_replay)
+            outputs.indicators.append(
+                {
+                    "sym": self.state.symbol,
+                    "timeframe": timeframe,
+                    "start": str(start_ms),
+                    "rev": str(slot.indicator_rev),
+                    "final": str(int(is_final)),
+                    "values": orjson.dumps(values[start_ms]).decode(),
+                    **encode_provenance(provenance),
+                }
+            )
+
+    def _recall_values(self, timeframe: Timeframe, start_ms: int) -> Values | None:
+        """Return the values at a bar that became final without a change; None if nobody knows them."""
+        values = self._open_values.get((timeframe, start_ms))
+        # not here if another instance computed them
+        return self.tracks[timeframe].recall(start_ms) if values is None else values
+
+    def _find_first_close(self) -> int:
+        """Return when the first of the open bars ends."""
+        return min((each.close_ms for each in self.state.open_bars.values()), default=NEVER_MS + 1)
+
+    def _find_border(self, clock_ms: int) -> int:
+        """Return the time up to which all intervals are over."""
+        newest_ms = self.state.newest_ms
+        by_clock = clock_ms - round(1000 * self.options.settle_sec)
+        return by_clock if newest_ms is None else max(by_clock, newest_ms)
+
+
+def _find_seen(bar: Bar, provenance: Provenance, arrival: Arrival) -> int:
+    """Return when a bar was seen, in epoch milliseconds: as its source says, else when it was written."""
+    as_of_ms = round(1000 * provenance.as_of)
+    if provenance.is_replay:
+        return max(-NEVER_MS, min(as_of_ms or bar.start_ms + MINUTE_MS, NEVER_MS))
+    # nobody can have asked after the answer was written
+    return max(-NEVER_MS, min(as_of_ms or arrival.written_ms, arrival.written_ms))
+
+
+def _move(bar: Bar, start_ms: int) -> Bar:
+    """Return a bar with another start."""
+    return Bar(
+        bar.symbol,
+        bar.timeframe,
+        start_ms,
+        bar.open,
+        bar.high,
+        bar.low,
+        bar.close,
+        bar.volume,
+        bar.vwap,
+        bar.trades,
+    )
+
+
+def _show_fields(fields: Fields) -> str:
+    """Return the first _MOST_SHOWN fields of an entry as JSON, _LONGEST_SHOWN bytes of each."""
+    return orjson.dumps(
+        {
+            name.decode("utf-8", "replace")[:100]: value[:_LONGEST_SHOWN].decode("utf-8", "replace")
+            for name, value in islice(fields.items(), _MOST_SHOWN)
+        }
+    ).decode()

@@ -1,0 +1,173 @@
+"""Implement `marketswarm quarantine list`, `show` and `release`."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.table import Table
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.fleet_view import FleetView, open_fleet
+from marketswarm.cli.options import DATA, Data, Json, suggest_command
+from marketswarm.exit import Code, Exit
+from marketswarm.keys import MARKET_QUARANTINE, MARKET_QUOTES
+from marketswarm.text import escape_text
+from marketswarm.truth import Service
+from services.bars.quality import Check
+from services.bars.quarantine import (
+    QuarantinedRecord,
+    find_record,
+    read_quarantine,
+    release_record,
+)
+from services.bars.settings import list_inputs, list_outputs
+
+SERVICE: Final = "bars"
+NOT_RELEASED: Final = 1
+"""The exit code when a record was not released."""
+_MOST: Final = 10_000
+
+Ident = Annotated[str, typer.Argument(metavar="ID", help="Which, as `marketswarm quarantine list` shows it.")]
+Symbol = Annotated[str | None, typer.Option("--symbol", metavar="SPY", help="Of this symbol only.")]
+OfCheck = Annotated[Check | None, typer.Option("--check", help="That failed this check only.")]
+
+
+def list_(
+    symbol: Symbol = None,
+    check: OfCheck = None,
+    count: Annotated[
+        int, typer.Option("--count", metavar="50", min=1, max=_MOST, help="How many, from the newest.")
+    ] = 50,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """List the records that failed a check, the newest first."""
+    records = event_loop.run(_read(data, symbol, check, count))
+    if as_json:
+        output.print_json([_to_json(record) for record in records])
+        return
+    if not records:
+        output.print_line("nothing is in quarantine" + (" of that kind" if symbol or check else ""))
+        return
+    tables.print_drawing(_draw(records, time.time()))
+    output.print_line(f"{suggest_command('quarantine release ID', data)} has a record taken after all")
+
+
+def show(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
+    """Show a record that failed a check: why, and each of its fields."""
+    record = event_loop.run(_find(data, ident))
+    if as_json:
+        output.print_json(_to_json(record))
+        return
+    head = f"{record.check}: {record.why}"
+    output.print_line(escape_text(head))
+    output.print_line(escape_text(f"  {record.symbol} of {record.source}, {record.entry} on {record.stream}"))
+    for name, value in record.fields.items():
+        output.print_line(escape_text(f"  {name} = {value}"))
+    if not record.may_be_released:
+        output.print_line(f"  no record that fails `{record.check}` can be taken", output.YELLOW)
+
+
+def release(
+    idents: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID]...", help="Which, as `marketswarm quarantine list` shows them."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that --symbol and --check select.")] = False,
+    symbol: Symbol = None,
+    check: OfCheck = None,
+    data: Data = DATA,
+) -> None:
+    """Put records back onto their streams, to be taken without checks."""
+    if bool(idents) is every:
+        raise typer.BadParameter("which? Say ids of `marketswarm quarantine list`, or --all")
+    if (symbol or check) and not every:
+        raise typer.BadParameter("--symbol and --check select among --all")
+    done, left = event_loop.run(_release(data, idents or [], symbol, check))
+    output.print_line(f"released {done}")
+    for line in left:
+        output.print_line(escape_text(line), output.YELLOW)
+    if left:
+        raise typer.Exit(NOT_RELEASED)
+
+
+def _find_place(fleet: FleetView) -> tuple[Bus, str, Service]:
+    """Return the bus and the key of the quarantine, and the section of bars. Raises Exit."""
+    section = fleet.truth.services.get(SERVICE)
+    if section is None:
+        raise Exit(Code.CONFIGURATION, f"the truth has no section for {SERVICE}, which keeps the quarantine")
+    bars, _ = list_inputs(section)
+    return fleet.bus(bars.bus), list_outputs(section)[MARKET_QUARANTINE], section
+
+
+async def _read(data: Path, symbol: str | None, check: Check | None, count: int) -> list[QuarantinedRecord]:
+    """Return up to `count` quarantined records, the newest first, of a symbol and a check. Raises Exit."""
+    async with open_fleet(data) as fleet:
+        bus, key, _ = _find_place(fleet)
+        try:
+            return await read_quarantine(bus, key, count, symbol=symbol, check=check)
+        except BusError as error:
+            raise Exit(Code.NO_BUS, str(error)) from None
+
+
+async def _find(data: Path, ident: str) -> QuarantinedRecord:
+    """Return one record. Raises Exit if there is none."""
+    async with open_fleet(data) as fleet:
+        bus, key, _ = _find_place(fleet)
+        try:
+            record = await find_record(bus, key, ident)
+        except BusError as error:
+            raise Exit(Code.NO_BUS, str(error)) from None
+    if record is None:
+        raise Exit(Code.CONFIGURATION, f"{escape_text(ident)[:60]}: no such record is in quarantine")
+    return record
+
+
+async def _release(
+    data: Path, idents: Sequence[str], symbol: str | None, check: Check | None
+) -> tuple[int, list[str]]:
+    """Release the records of these ids, or those that are selected; return how many, and why not others."""
+    done, left = 0, []
+    async with open_fleet(data) as fleet:
+        bus, key, section = _find_place(fleet)
+        bars, quotes = list_inputs(section)
+        try:
+            if idents:
+                found = [(ident, await find_record(bus, key, ident)) for ident in idents]
+            else:
+                records = await read_quarantine(bus, key, _MOST, symbol=symbol, check=check)
+                found = [(record.id, record) for record in reversed(records)]
+            for ident, record in found:
+                if record is None:
+                    left.append(f"{ident[:60]}: no such record is in quarantine")
+                elif not record.may_be_released:
+                    left.append(f"{ident}: no record that fails `{record.check}` can be taken")
+                else:
+                    stream = quotes.key if record.stream == MARKET_QUOTES else bars.key
+                    done += await release_record(bus, key, record, stream)
+        except BusError as error:
+            raise Exit(Code.NO_BUS, f"{error}; released {done} before") from None
+    return done, left
+
+
+def _draw(records: Sequence[QuarantinedRecord], now: float) -> Table:
+    """Return the table of records."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("id", "since", "symbol", "source", "check", "why"):
+        table.add_column(head, overflow="fold")
+    for each in records:
+        since = format_moment(each.at_ms / 1000, now)
+        table.add_row(
+            *map(escape_text, (each.id, since, each.symbol, each.source, each.check.value, each.why))
+        )
+    return table
+
+
+def _to_json(record: QuarantinedRecord) -> dict[str, Any]:
+    """Return a record for --json."""
+    return asdict(record)

@@ -1,0 +1,510 @@
+"""Compute sixty features of daily bars for models, none of which looks ahead. Pure.
+
+A feature of a bar reads that bar and earlier ones of its symbol, the market's returns of the same days, and
+the symbols that have a bar of the very same start; nothing later. `FEATURES` is the one table of them, which
+docs/services/features.md shows. A value is None where the window is not full, a volume is missing, or a
+quotient has no value.
+
+RSI, MACD, NATR, ADX, CCI, the stochastic and MFI are TA-Lib's over the whole history that is given, since
+their seeds are the first bars: with the same beginning they have the same bits. All else reads its window.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+import talib
+
+from marketswarm.market.entries import MIN_MS
+from marketswarm.market.records import DAY_MS, Bar
+from services.bars.bar_table import Array, Starts, apply_to_runs
+from services.bars.universe import Correlation, correlate_pairs, find_dispersion, find_ranks, find_share
+from services.bars.windows import (
+    Positions,
+    average,
+    correlate,
+    cut_windows,
+    deviate,
+    find_kurtosis,
+    find_skew,
+    find_slope,
+    shift,
+)
+
+Values = dict[str, float | None]
+
+MARKET: Final = "SPY"
+"""The symbol whose returns stand for the market's, where nothing else is said."""
+_BILLION: Final = 1e9
+
+
+class History:
+    """Hold one symbol's daily bars as columns, the market's returns, and which bars are asked for."""
+
+    def __init__(self, bars: Sequence[Bar], market: Mapping[int, float], wanted: Starts) -> None:
+        self.starts: Starts = np.array([bar.start_ms for bar in bars], dtype=np.int64)
+        if (np.diff(self.starts) <= 0).any() or any(bar.timeframe != "1d" for bar in bars):
+            raise ValueError(f"{bars[0].symbol}: not daily bars in order")
+        self.open, self.high, self.low, self.close, self.volume = (
+            np.array([getattr(bar, name) for bar in bars], dtype=np.float64)
+            for name in ("open", "high", "low", "close", "volume")
+        )
+        self.market: Array = np.array([market.get(bar.start_ms, math.nan) for bar in bars])
+        """The market's return of the same day."""
+        self.rows: Positions = np.flatnonzero(np.isin(self.starts, wanted))
+        """The positions of the bars that are asked for."""
+
+    @cached_property
+    def log_close(self) -> Array:
+        """The logarithms of the closes."""
+        return np.log(self.close)
+
+    @cached_property
+    def returns(self) -> Array:
+        """The logarithmic returns from close to close."""
+        return self.log_close - shift(self.log_close, 1)
+
+    @cached_property
+    def gaps(self) -> Array:
+        """The logarithmic returns from the close before to the open."""
+        return np.log(self.open) - shift(self.log_close, 1)
+
+    @cached_property
+    def ranges(self) -> Array:
+        """The logarithms of high by low."""
+        return np.log(self.high / self.low)
+
+    @cached_property
+    def turnover(self) -> Array:
+        """Close times volume."""
+        return self.close * self.volume
+
+    @cached_property
+    def macd(self) -> tuple[Array, Array, Array]:
+        """MACD, its signal and their difference."""
+        macd, signal, histogram = talib.MACD(self.close, 12, 26, 9)
+        return macd, signal, histogram
+
+    @property
+    def wanted(self) -> Starts:
+        """The starts of the bars that are asked for."""
+        return self.starts[self.rows]
+
+    def take(self, values: Array) -> Array:
+        """Return the values of the bars that are asked for."""
+        return values[self.rows]
+
+    def look_back(self, values: Array, days: int) -> Array:
+        """Return the values so many bars before those that are asked for."""
+        return shift(values, days)[self.rows]
+
+    def window(self, values: Array, days: int) -> Array:
+        """Return a row of the last `days` values for each bar that is asked for."""
+        return cut_windows(values, self.rows, days)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """Describe a feature.
+
+    Attributes:
+        name: its key in `values`.
+        formula: what it is, in words.
+        window: how many bars its first value needs, this one included.
+        unit: of the value.
+        compute: how a symbol's own history gives it; None for those that the universe gives.
+    """
+
+    name: str
+    formula: str
+    window: int
+    unit: str
+    compute: Callable[[History], Array] | None = None
+
+
+def _gain(days: int) -> Callable[[History], Array]:
+    """Return the change of the logarithm of the close over so many bars."""
+    return lambda h: h.take(h.log_close) - h.look_back(h.log_close, days)
+
+
+def _volatility(days: int) -> Callable[[History], Array]:
+    """Return the standard deviation of so many returns."""
+    return lambda h: deviate(h.window(h.returns, days))
+
+
+def _volatility_ratio(short: int, long: int) -> Callable[[History], Array]:
+    return lambda h: deviate(h.window(h.returns, short)) / deviate(h.window(h.returns, long))
+
+
+def _find_parkinson(history: History) -> Array:
+    squares = np.square(history.window(history.ranges, 20))
+    return np.sqrt(average(squares) / (4 * math.log(2)))
+
+
+def _find_garman_klass(history: History) -> Array:
+    body = np.log(history.close / history.open)
+    daily = 0.5 * np.square(history.ranges) - (2 * math.log(2) - 1) * np.square(body)
+    return np.sqrt(average(history.window(daily, 20)))
+
+
+def _find_downside(history: History) -> Array:
+    losses = np.minimum(history.window(history.returns, 20), 0.0)
+    return np.sqrt(average(np.square(losses)))
+
+
+def _find_drawdown(history: History) -> Array:
+    closes = history.window(history.log_close, 60)
+    deepest: Array = (closes - np.maximum.accumulate(closes, axis=1)).min(axis=1)
+    return deepest
+
+
+def _z_score(column: str, days: int) -> Callable[[History], Array]:
+    """Return how many standard deviations a value is above the mean of its window."""
+
+    def compute(history: History) -> Array:
+        windows = history.window(getattr(history, column), days)
+        return (windows[:, -1] - average(windows)) / deviate(windows)
+
+    return compute
+
+
+def _distance_to_mean(days: int) -> Callable[[History], Array]:
+    return lambda h: h.take(h.close) / average(h.window(h.close, days)) - 1
+
+
+def _distance_to_high(days: int) -> Callable[[History], Array]:
+    return lambda h: h.take(h.log_close) - h.window(h.log_close, days).max(axis=1)
+
+
+def _distance_to_low(days: int) -> Callable[[History], Array]:
+    return lambda h: h.take(h.log_close) - h.window(h.log_close, days).min(axis=1)
+
+
+def _market_correlation(days: int) -> Callable[[History], Array]:
+    return lambda h: correlate(h.window(h.returns, days), h.window(h.market, days))
+
+
+def _find_beta(history: History) -> Array:
+    return find_slope(history.window(history.returns, 60), history.window(history.market, 60))
+
+
+def _find_relative(history: History) -> Array:
+    own, market = history.window(history.returns, 20), history.window(history.market, 20)
+    return 20 * average(own - market)
+
+
+def _find_autocorrelation(history: History) -> Array:
+    windows = history.window(history.returns, 21)
+    return correlate(
+        np.ascontiguousarray(windows[:, 1:]),
+        np.ascontiguousarray(windows[:, :-1]),
+    )
+
+
+def _find_band_width(history: History) -> Array:
+    closes = history.window(history.close, 20)
+    return 4 * deviate(closes) / average(closes)
+
+
+def _find_illiquidity(history: History) -> Array:
+    return _BILLION * average(history.window(np.abs(history.returns) / history.turnover, 20))
+
+
+def _find_money_flow(history: History) -> Array:
+    columns = [history.high, history.low, history.close, history.volume]
+    return history.take(apply_to_runs(talib.MFI, columns, timeperiod=14))
+
+
+def _find_stochastic(history: History) -> Array:
+    columns = (history.high, history.low, history.close)
+    return history.take(talib.STOCH(*columns, fastk_period=14, slowk_period=3, slowd_period=3)[0])
+
+
+def _find_weekday(history: History) -> Array:
+    # 1970 began on a Thursday
+    return ((history.wanted // DAY_MS + 3) % 7).astype(np.float64)
+
+
+def _find_pause(history: History) -> Array:
+    return history.take((history.starts - shift(history.starts.astype(np.float64), 1)) / DAY_MS)
+
+
+_LOG = "ln"  # of a quotient of prices
+_DAILY = "ln per day"
+
+FEATURES: Final[tuple[Feature, ...]] = (
+    *(
+        Feature(
+            f"ret_{days}",
+            f"return over {days} bars: close by the close {days} before",
+            days + 1,
+            _LOG,
+            _gain(days),
+        )
+        for days in (1, 2, 3, 5, 10, 20, 60, 120, 250)
+    ),
+    Feature(
+        "mom_250_20",
+        "momentum: the close 20 bars ago by the close 250 bars ago",
+        251,
+        _LOG,
+        lambda h: h.look_back(h.log_close, 20) - h.look_back(h.log_close, 250),
+    ),
+    *(
+        Feature(f"vol_{days}", f"standard deviation of {days} returns", days + 1, _DAILY, _volatility(days))
+        for days in (5, 20, 60)
+    ),
+    Feature("vol_ratio_5_20", "vol_5 by vol_20", 21, "ratio", _volatility_ratio(5, 20)),
+    Feature("vol_ratio_20_60", "vol_20 by vol_60", 61, "ratio", _volatility_ratio(20, 60)),
+    Feature("parkinson_20", "Parkinson's volatility, of 20 highs and lows", 20, _DAILY, _find_parkinson),
+    Feature(
+        "garman_klass_20", "Garman and Klass' volatility, of 20 whole bars", 20, _DAILY, _find_garman_klass
+    ),
+    Feature(
+        "downside_vol_20", "root of the mean square of 20 returns, gains as 0", 21, _DAILY, _find_downside
+    ),
+    Feature(
+        "natr_14",
+        "Wilder's average true range of 14 by the close",
+        15,
+        "percent",
+        lambda h: h.take(talib.NATR(h.high, h.low, h.close, 14)),
+    ),
+    Feature("skew_60", "skewness of 60 returns", 61, "number", lambda h: find_skew(h.window(h.returns, 60))),
+    Feature(
+        "kurt_60",
+        "excess kurtosis of 60 returns",
+        61,
+        "number",
+        lambda h: find_kurtosis(h.window(h.returns, 60)),
+    ),
+    Feature(
+        "drawdown_60",
+        "the deepest fall from a close to a later one within 60 closes",
+        60,
+        _LOG,
+        _find_drawdown,
+    ),
+    Feature(
+        "autocorr_20",
+        "correlation of 20 returns with those one bar before",
+        22,
+        "-1 to 1",
+        _find_autocorrelation,
+    ),
+    Feature("range_1", "high by low", 1, _LOG, lambda h: h.take(h.ranges)),
+    Feature(
+        "range_z_20",
+        "high by low (ln), from its mean of 20",
+        20,
+        "standard deviations",
+        _z_score("ranges", 20),
+    ),
+    Feature("gap_1", "open by the close before", 2, _LOG, lambda h: h.take(h.gaps)),
+    Feature(
+        "gap_abs_20",
+        "mean of 20 gaps without their signs",
+        21,
+        _LOG,
+        lambda h: average(np.abs(h.window(h.gaps, 20))),
+    ),
+    Feature(
+        "close_location",
+        "place of the close between low and high",
+        1,
+        "0 to 1",
+        lambda h: h.take((h.close - h.low) / (h.high - h.low)),
+    ),
+    Feature("body_1", "close by open", 1, _LOG, lambda h: h.take(np.log(h.close / h.open))),
+    *(
+        Feature(
+            f"dist_sma_{days}",
+            f"close by the mean of {days} closes, less 1",
+            days,
+            "ratio",
+            _distance_to_mean(days),
+        )
+        for days in (20, 50, 200)
+    ),
+    *(
+        Feature(f"high_{days}", f"close by the highest of {days} closes", days, _LOG, _distance_to_high(days))
+        for days in (20, 250)
+    ),
+    *(
+        Feature(f"low_{days}", f"close by the lowest of {days} closes", days, _LOG, _distance_to_low(days))
+        for days in (20, 250)
+    ),
+    Feature("rsi_14", "Wilder's RSI of 14", 15, "0 to 100", lambda h: h.take(talib.RSI(h.close, 14))),
+    Feature("macd", "MACD (12, 26, 9) by the close", 34, "ratio", lambda h: h.take(h.macd[0] / h.close)),
+    Feature(
+        "macd_hist", "MACD less its signal, by the close", 34, "ratio", lambda h: h.take(h.macd[2] / h.close)
+    ),
+    Feature("bb_z_20", "close, from its mean of 20", 20, "standard deviations", _z_score("close", 20)),
+    Feature(
+        "bb_width_20", "four standard deviations of 20 closes by their mean", 20, "ratio", _find_band_width
+    ),
+    Feature("stoch_k", "slow stochastic (14, 3)", 18, "0 to 100", _find_stochastic),
+    Feature("adx_14", "ADX of 14", 28, "0 to 100", lambda h: h.take(talib.ADX(h.high, h.low, h.close, 14))),
+    Feature("cci_20", "CCI of 20", 20, "number", lambda h: h.take(talib.CCI(h.high, h.low, h.close, 20))),
+    Feature("mfi_14", "money flow index of 14", 15, "0 to 100", _find_money_flow),
+    Feature("volume_z_20", "volume, from its mean of 20", 20, "standard deviations", _z_score("volume", 20)),
+    Feature(
+        "volume_ratio_5_20",
+        "mean of 5 volumes by the mean of 20",
+        20,
+        "ratio",
+        lambda h: average(h.window(h.volume, 5)) / average(h.window(h.volume, 20)),
+    ),
+    Feature(
+        "turnover_20",
+        "mean of close times volume over 20 bars",
+        20,
+        "ln of the quote currency",
+        lambda h: np.log(average(h.window(h.turnover, 20))),
+    ),
+    Feature(
+        "amihud_20",
+        "Amihud's illiquidity: mean of 20 returns without their signs, each by its turnover",
+        21,
+        "ln per billion",
+        _find_illiquidity,
+    ),
+    *(
+        Feature(
+            f"corr_market_{days}",
+            f"correlation of {days} returns with the market's",
+            days + 1,
+            "-1 to 1",
+            _market_correlation(days),
+        )
+        for days in (20, 60)
+    ),
+    Feature("beta_60", "slope of 60 returns over the market's", 61, "ratio", _find_beta),
+    Feature("rel_ret_20", "return over 20 bars less the market's", 21, _LOG, _find_relative),
+    Feature("weekday", "day of the week of the start in UTC, Monday is 0", 1, "0 to 6", _find_weekday),
+    Feature("pause", "time from the start before to this one", 2, "days", _find_pause),
+    Feature("breadth_up_1", "share of the universe with ret_1 above 0", 2, "0 to 1"),
+    Feature("breadth_sma_50", "share of the universe with dist_sma_50 above 0", 50, "0 to 1"),
+    Feature("breadth_high_20", "share of the universe at its highest close of 20 bars", 20, "0 to 1"),
+    Feature("dispersion_1", "standard deviation of ret_1 over the universe", 2, _LOG),
+    Feature("rank_ret_20", "rank of ret_20 in the universe, from last to first", 21, "0 to 1"),
+)
+"""The sixty features, in the order in which they are computed and published."""
+
+
+def compute_features(
+    history: Mapping[str, Sequence[Bar]], market: str = MARKET, since_ms: int = MIN_MS
+) -> dict[str, list[tuple[int, Values]]]:
+    """Return each symbol's features of every bar: the bar's start, and its values.
+
+    Args:
+        history: each symbol's daily bars, in order; they are the universe.
+        market: the symbol whose returns stand for the market's; without it their features are None.
+        since_ms: the start of the first day that is asked for. The days before are the past of those after;
+            few days cost a tenth of all of them.
+
+    Raises:
+        ValueError: bars are not daily, or not in order.
+    """
+    starts = [bar.start_ms for bars in history.values() for bar in bars if bar.start_ms >= since_ms]
+    return _compute(history, market, np.unique(np.array(starts, dtype=np.int64)))
+
+
+def latest_features(
+    history: Mapping[str, Sequence[Bar]], market: str = MARKET
+) -> dict[str, tuple[int, Values]]:
+    """Return the features of each symbol's newest bar, as `compute_features` does, but faster."""
+    newest = {bars[-1].start_ms for bars in history.values() if bars}
+    found = _compute(history, market, np.array(sorted(newest), dtype=np.int64))
+    return {symbol: rows[-1] for symbol, rows in found.items() if rows}
+
+
+def correlations(
+    history: Mapping[str, Sequence[Bar]], window: int = 60
+) -> dict[tuple[str, str], Correlation]:
+    """Return the correlation of the daily returns of each two symbols, named in order of the alphabet.
+
+    The days are the newest `window` of those in UTC on which any symbol has a bar; of two symbols count those
+    that both have. With fewer than 20 in common, or where one does not move, they are left out.
+    """
+    symbols = sorted(symbol for symbol, bars in history.items() if bars)
+    days = sorted({bar.start_ms // DAY_MS for bars in history.values() for bar in bars})[-window:]
+    column = {day: number for number, day in enumerate(days)}
+    returns = np.full((len(symbols), len(days)), math.nan)
+    for row, symbol in enumerate(symbols):
+        newest = history[symbol][-window - 1 :]
+        for before, bar in pairwise(newest):
+            number = column.get(bar.start_ms // DAY_MS)
+            if number is not None and min(before.close, bar.close) > 0:
+                returns[row, number] = math.log(bar.close / before.close)
+    return correlate_pairs(symbols, returns)
+
+
+def format_table() -> str:
+    """Return the table of the features in Markdown."""
+    lines = ["| feature | what it is | bars | unit |", "| --- | --- | ---: | --- |"]
+    lines += [f"| `{f.name}` | {f.formula} | {f.window} | {f.unit} |" for f in FEATURES]
+    return "\n".join(lines) + "\n"
+
+
+def _compute(
+    history: Mapping[str, Sequence[Bar]], market: str, wanted: Starts
+) -> dict[str, list[tuple[int, Values]]]:
+    """Return each symbol's features of the bars with these starts."""
+    with np.errstate(all="ignore"):  # what has no value is None
+        returns = _read_returns(history.get(market, ()))
+        # in order of names: a sum over the universe has the same bits whatever the order of the mapping
+        histories = {
+            symbol: History(bars, returns, wanted) for symbol, bars in sorted(history.items()) if bars
+        }
+        columns = {
+            symbol: {f.name: f.compute(own) for f in FEATURES if f.compute is not None}
+            for symbol, own in histories.items()
+        }
+        _add_universe(histories, columns)
+    rows = {symbol: _make_rows(own, columns[symbol]) for symbol, own in histories.items()}
+    return {symbol: rows.get(symbol, []) for symbol in history}
+
+
+def _read_returns(bars: Sequence[Bar]) -> dict[int, float]:
+    """Return the logarithmic returns of daily bars by their starts."""
+    closes = np.log(np.array([bar.close for bar in bars], dtype=np.float64))
+    return dict(zip([bar.start_ms for bar in bars], (closes - shift(closes, 1)).tolist(), strict=True))
+
+
+def _make_rows(history: History, columns: Mapping[str, Array]) -> list[tuple[int, Values]]:
+    """Return a symbol's values, a row for each bar that is asked for."""
+    names = [feature.name for feature in FEATURES]
+    rows = zip(*(columns[name].tolist() for name in names), strict=True)
+    return [
+        (start_ms, {name: v if math.isfinite(v) else None for name, v in zip(names, row, strict=True)})
+        for start_ms, row in zip(history.wanted.tolist(), rows, strict=True)
+    ]
+
+
+def _add_universe(histories: Mapping[str, History], columns: Mapping[str, dict[str, Array]]) -> None:
+    """Add to each symbol's columns what the universe of the same start says."""
+    if not histories:
+        return
+    starts = np.concatenate([own.wanted for own in histories.values()])
+    _, groups = np.unique(starts, return_inverse=True)
+
+    def gather(name: str) -> Array:
+        return np.concatenate([own[name] for own in columns.values()])
+
+    returns, high = gather("ret_1"), gather("high_20")
+    found = {
+        "breadth_up_1": find_share(groups, returns, returns > 0),
+        "breadth_sma_50": find_share(groups, gather("dist_sma_50"), gather("dist_sma_50") > 0),
+        "breadth_high_20": find_share(groups, high, high >= 0),
+        "dispersion_1": find_dispersion(groups, returns),
+        "rank_ret_20": find_ranks(groups, gather("ret_20")),
+    }
+    ends = np.cumsum([len(own.rows) for own in histories.values()])[:-1]
+    for name, values in found.items():
+        for own, part in zip(columns.values(), np.split(values, ends), strict=True):
+            own[name] = part

@@ -1,0 +1,502 @@
+"""Compute thirteen indicators of a series of bars by TA-Lib, bar by bar or all at once, bit for bit. Pure.
+
+TA-Lib does the arithmetic: its streams for the newest bar, its functions for many. Here is decided only over
+which bars it runs, and that is a matter of counting:
+
+- Bars are counted from the first one that the series ever had, in blocks of `BLOCK_BARS`.
+- A value is what TA-Lib says of its bar over all bars since the beginning of the *previous* block. So 400 to
+  799 bars stand before each value; where a series is younger than two blocks, all that it has.
+- An average that never forgets (Wilder's, an EMA) keeps less than 1e-11 of its seed after 400 bars: where a
+  block begins can't be seen. OBV is a running total, and goes on from block to block.
+
+So a series holds a bounded number of bars, is the same after a restart to the last bit, and a correction
+changes only the rest of its block and the next one (and OBV from there on).
+
+The seed of an average is TA-Lib's: the plain mean of its first values; `Indicator.meaning` says of which. A
+value is None until it is warm. What needs a volume is None for a bar without one, and begins again after it.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import talib
+from talib import stream
+
+from marketswarm.market.entries import MAX_MS, MAX_NUMBER, MIN_MS
+from marketswarm.market.records import Bar
+from marketswarm.market.sessions import Session
+from services.bars.bar_table import (
+    CLOSE,
+    HIGH,
+    LOW,
+    OBV,
+    TRADED,
+    TURNOVER,
+    VOLUME,
+    Array,
+    BarTable,
+    apply_to_runs,
+)
+
+Values = dict[str, float | None]
+Change = tuple[int, Values]
+"""A bar, by its start in epoch milliseconds, and its values now."""
+BLOCK_BARS: Final = 400
+"""The bars of a block: more than a day of New York's minutes, all of which can be corrected."""
+
+_ROWS: Final = {"high": HIGH, "low": LOW, "close": CLOSE, "volume": VOLUME}
+
+
+class TooOldError(ValueError):
+    """A corrected bar is older than what the series can compute again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Indicator:
+    """Describe an indicator.
+
+    Attributes:
+        name: how the truth names it.
+        outputs: the names of its values, in the order in which TA-Lib returns them.
+        function: TA-Lib's name of it; empty for what is summed here.
+        rows: the rows of the table that it reads, in TA-Lib's order.
+        pick: takes these rows out of those of one bar.
+        needs_volume: whether a bar without a volume has no value.
+        options: its parameters, as TA-Lib calls them.
+        warm_bars: how many bars it needs for its first value.
+        meaning: what it measures, its parameters and its seed, for the reader.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    function: str
+    rows: tuple[int, ...]
+    options: Mapping[str, float]
+    warm_bars: int
+    meaning: str
+    pick: Callable[[Sequence[float]], Sequence[float]] = field(init=False, compare=False)
+    needs_volume: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare what every bar of every series asks for. The rows of an indicator stand side by side."""
+        object.__setattr__(self, "pick", itemgetter(slice(self.rows[0], self.rows[-1] + 1)))
+        object.__setattr__(self, "needs_volume", VOLUME in self.rows)
+
+
+def _describe(
+    outputs: str, function: str, inputs: str, warm_bars: int, meaning: str, **options: float
+) -> Indicator:
+    """Return an indicator; its name is TA-Lib's in small letters."""
+    return Indicator(
+        function.lower(),
+        tuple(outputs.split()),
+        function,
+        tuple(_ROWS[name] for name in inputs.split()),
+        MappingProxyType(options),
+        warm_bars,
+        meaning,
+    )
+
+
+_LIST: Final = (
+    _describe("sma_20", "SMA", "close", 20, "Simple moving average of 20 closes.", timeperiod=20),
+    _describe(
+        "ema_20",
+        "EMA",
+        "close",
+        20,
+        "Exponential moving average of closes, 2/21 of each new one. Seed: the mean of the first 20.",
+        timeperiod=20,
+    ),
+    _describe(
+        "rsi_14",
+        "RSI",
+        "close",
+        15,
+        "Wilder's relative strength, 0 to 100. Seed: the mean gain and loss of the first 14 changes.",
+        timeperiod=14,
+    ),
+    _describe(
+        "macd macd_signal macd_hist",
+        "MACD",
+        "close",
+        34,
+        "EMA of 12 closes minus EMA of 26; its EMA of 9; their difference. "
+        "Seed: both averages at the 26th bar, the mean of the 12 and 26 closes up to it.",
+        fastperiod=12,
+        slowperiod=26,
+        signalperiod=9,
+    ),
+    _describe(
+        "bb_upper bb_middle bb_lower",
+        "BBANDS",
+        "close",
+        20,
+        "Bollinger's bands: the mean of 20 closes, and two (population) standard deviations around it.",
+        timeperiod=20,
+        nbdevup=2.0,
+        nbdevdn=2.0,
+    ),
+    _describe(
+        "atr_14",
+        "ATR",
+        "high low close",
+        15,
+        "Wilder's average true range. Seed: the mean of the first 14 true ranges that have a close before.",
+        timeperiod=14,
+    ),
+    _describe(
+        "stoch_k stoch_d",
+        "STOCH",
+        "high low close",
+        18,
+        "Slow stochastic, 0 to 100: the place of the close in the range of 14 bars, as a mean of 3; "
+        "the mean of 3 of that.",
+        fastk_period=14,
+        slowk_period=3,
+        slowd_period=3,
+    ),
+    _describe(
+        "adx_14",
+        "ADX",
+        "high low close",
+        28,
+        "Wilder's average directional index, 0 to 100. Seed: the mean of the first 14 directional indices.",
+        timeperiod=14,
+    ),
+    _describe(
+        "cci_20",
+        "CCI",
+        "high low close",
+        20,
+        "Commodity channel index: the typical price from its mean of 20, in 0.015 mean deviations.",
+        timeperiod=20,
+    ),
+    _describe(
+        "obv",
+        "OBV",
+        "close volume",
+        1,
+        "On-balance volume: that of bars that rose minus that of bars that fell. Seed: the first volume.",
+    ),
+    _describe(
+        "mfi_14",
+        "MFI",
+        "high low close volume",
+        15,
+        "Money flow index, 0 to 100, over 14 changes of the typical price.",
+        timeperiod=14,
+    ),
+    Indicator(
+        "vwap",
+        ("vwap",),
+        "",
+        (HIGH, LOW, CLOSE, VOLUME),
+        MappingProxyType({}),
+        1,
+        "Volume-weighted average price since the session's open; for a bar of a day or more, of that bar. "
+        "A bar counts by its own VWAP where the source gives one, else by (high + low + close) / 3. "
+        "None outside the session, and in one whose beginning the series has not seen.",
+    ),
+    _describe(
+        "willr_14",
+        "WILLR",
+        "high low close",
+        14,
+        "Williams %R, -100 to 0: how far the close is below the highest high of 14 bars.",
+        timeperiod=14,
+    ),
+)
+
+INDICATORS: Final[Mapping[str, Indicator]] = MappingProxyType({entry.name: entry for entry in _LIST})
+"""The thirteen indicators by the name that the truth gives them."""
+
+
+class IndicatorSeries:
+    """Compute the indicators of one symbol's bars of one timeframe, as they come.
+
+    The newest bar may still be forming: revise it as often as it changes. Older bars can be corrected, and
+    missing ones inserted, as far back as the beginning of the previous block, which is 400 to 799 bars.
+    """
+
+    __slots__ = ("_block", "_handles", "_indicators", "_names", "_table")
+
+    def __init__(
+        self,
+        timeframe: str,
+        session: Session,
+        names: Collection[str] = tuple(INDICATORS),
+        block: int = BLOCK_BARS,
+    ) -> None:
+        self._block = block
+        self._indicators = _select(names)
+        self._names = [name for indicator in self._indicators for name in indicator.outputs]
+        self._table = BarTable(timeframe, session)
+        self._handles: dict[str, Any] = {}
+        """TA-Lib's streams, each fed with all bars of the window but the newest."""
+
+    def __len__(self) -> int:
+        return self._table.count
+
+    @property
+    def last_ms(self) -> int | None:
+        """The start of the newest bar, in epoch milliseconds."""
+        return int(self._table.starts[self._table.count - 1]) if self._table.count else None
+
+    def put(self, bar: Bar) -> list[Change]:
+        """Append, revise or insert a bar, and return it and all later ones; nothing if it is known as it is.
+
+        Raises:
+            TooOldError: the bar is older than the previous block.
+            ValueError: the bar is of another timeframe, or has a number that is none.
+        """
+        if self.last_ms is None or bar.start_ms > self.last_ms:
+            return [(bar.start_ms, self.append(bar))]
+        position = self._table.find(bar.start_ms)
+        return [] if self._table.holds(position, bar) else self.revise(bar)
+
+    def append(self, bar: Bar) -> Values:
+        """Add a bar that is newer than all, and return its values. Raise ValueError if it is not newer."""
+        _check_bar(bar, self._table.timeframe)
+        table = self._table
+        if self.last_ms is not None and bar.start_ms <= self.last_ms:
+            raise ValueError(f"{bar.timeframe}: the bar is no newer than the last one; revise it")
+        self._advance()
+        table.insert(table.count, bar)
+        table.fill_sums(table.count - 1)
+        return self._read_newest()
+
+    def revise(self, bar: Bar) -> list[Change]:
+        """Replace a bar, or insert one that was missing, and return it and all later ones with their values.
+
+        Raises:
+            TooOldError: the bar is older than the previous block.
+            ValueError: the bar is newer than all, of another timeframe, or has a number that is none.
+        """
+        _check_bar(bar, self._table.timeframe)
+        table = self._table
+        position = table.find(bar.start_ms)
+        if position == table.count:
+            raise ValueError(f"{bar.timeframe}: the bar is newer than all; append it")
+        if position < self._find_anchor(table.count - 1):
+            raise TooOldError(
+                f"{bar.timeframe}: only the last {self._block} bars and a few more can be corrected"
+            )
+        if int(table.starts[position]) == bar.start_ms:
+            table.write(position, bar)
+        else:
+            table.insert(position, bar)
+        table.fill_sums(position)
+        if position == table.count - 1:
+            return [(bar.start_ms, self._read_newest())]
+        self._handles.clear()
+        return _compute_blocks(table, self._indicators, self._block, position)
+
+    def extend(self, bars: Iterable[Bar]) -> None:
+        """Add bars of the past, each newer than the one before, without computing their values."""
+        table = self._table
+        begin = table.count
+        for bar in bars:
+            _check_bar(bar, self._table.timeframe)
+            if self.last_ms is not None and bar.start_ms <= self.last_ms:
+                raise ValueError(f"{bar.timeframe}: bars of the past are not in order")
+            table.insert(table.count, bar)
+        table.fill_sums(begin)
+        self._handles.clear()
+        if table.count:
+            self._drop_before(table.count - 1)
+
+    def read_latest(self) -> Change | None:
+        """Return the newest bar's values, or None if there is no bar."""
+        return None if self.last_ms is None else (self.last_ms, self._read_newest())
+
+    def checkpoint(self) -> bytes:
+        """Return all that this series knows, 50 KB at most. `restore` goes on from it with the same bits."""
+        return self._table.pack(self._block)
+
+    def restore(self, checkpoint: bytes) -> None:
+        """Go on from a checkpoint. Raise CheckpointError, and change nothing, if it does not fit."""
+        self._table.unpack(checkpoint, self._block)
+        self._handles.clear()
+
+    def _find_anchor(self, position: int) -> int:
+        """Return the position of the bar with which the window of this bar begins."""
+        return max(0, position // self._block - 1) * self._block
+
+    def _drop_before(self, newest: int) -> None:
+        """Drop what no bar that can be corrected needs, if this is the position of the newest bar.
+
+        These are whole blocks, so that counting from the oldest bar that is left makes the same blocks.
+        """
+        self._table.drop(self._find_anchor(self._find_anchor(newest)))
+
+    def _advance(self) -> None:
+        """Feed the newest bar to the streams before the next is added; close them at the end of a block."""
+        table = self._table
+        if self._find_anchor(table.count) != self._find_anchor(table.count - 1):
+            self._handles.clear()
+            self._drop_before(table.count)
+        elif table.count:
+            values = table.rows[:, table.count - 1].tolist()
+            for indicator in self._indicators:
+                if indicator.name in self._handles:
+                    self._feed(indicator, values)
+
+    def _feed(self, indicator: Indicator, values: Sequence[float]) -> None:
+        """Feed a bar to an indicator's stream; a bar without a volume ends it if it needs one."""
+        if indicator.needs_volume and math.isnan(values[VOLUME]):
+            del self._handles[indicator.name]
+        else:
+            self._handles[indicator.name].update(*indicator.pick(values))
+
+    def _read_newest(self) -> Values:
+        """Return the newest bar's values."""
+        newest = self._table.count - 1
+        row = self._table.rows[:, newest].tolist()
+        known = newest + 1 - self._find_anchor(newest)
+        found = dict.fromkeys(self._names)
+        for indicator in self._indicators:
+            if indicator.name == "obv":
+                outputs: tuple[float, ...] | None = (row[OBV],)
+            elif indicator.name == "vwap":
+                outputs = (row[TURNOVER] / row[TRADED],) if row[TRADED] > 0 else None
+            elif known < indicator.warm_bars or (indicator.needs_volume and math.isnan(row[VOLUME])):
+                outputs = None
+            else:
+                outputs = self._peek(indicator, row)
+            if outputs is not None:
+                for name, number in zip(indicator.outputs, outputs, strict=True):
+                    if math.isfinite(number):
+                        found[name] = number
+        return found
+
+    def _peek(self, indicator: Indicator, values: Sequence[float]) -> tuple[float, ...] | None:
+        """Return what the newest bar makes of an indicator's stream, or None if it is not warm."""
+        end = self._table.count
+        handle = self._handles.get(indicator.name)
+        if handle is None:
+            handle = self._open(indicator, end - 1)
+            if handle is not None:
+                self._handles[indicator.name] = handle
+        if handle is not None:
+            found = handle.peek(*indicator.pick(values))
+        else:
+            # the newest bar is the one that makes it warm; it can still change, so this stream is not kept
+            handle = self._open(indicator, end)
+            found = None if handle is None else handle.value
+        return (found,) if isinstance(found, float) else found
+
+    def _open(self, indicator: Indicator, end: int) -> Any:
+        """Return a stream fed with the window's bars before this position, or None if they are too few."""
+        table = self._table
+        begin = self._find_anchor(table.count - 1)
+        if indicator.needs_volume:
+            begin += _find_last(np.isnan(table.rows[VOLUME, begin:end])) + 1
+        if end - begin < indicator.warm_bars:
+            return None
+        try:
+            columns = [table.rows[row, begin:end] for row in indicator.rows]
+            return getattr(stream, indicator.function)(*columns, **indicator.options)
+        except talib.InsufficientHistory:  # type: ignore[attr-defined] # documented, and forgotten in its types
+            return None
+
+
+def batch(
+    bars: Sequence[Bar],
+    session: Session,
+    names: Collection[str] = tuple(INDICATORS),
+    block: int = BLOCK_BARS,
+) -> list[Values]:
+    """Return the values of each bar of a whole history, in order, as `IndicatorSeries` says bar by bar.
+
+    The bars are of one symbol and timeframe; raise ValueError if they are not in order.
+    """
+    if not bars:
+        return []
+    table = BarTable(bars[0].timeframe, session, capacity=len(bars))
+    for bar in bars:
+        _check_bar(bar, bars[0].timeframe)
+        if table.count and bar.start_ms <= int(table.starts[table.count - 1]):
+            raise ValueError(f"{bar.timeframe}: the bars are not in order")
+        table.insert(table.count, bar)
+    table.fill_sums(0)
+    return [values for _, values in _compute_blocks(table, _select(names), block, 0)]
+
+
+def format_indicators() -> str:
+    """Return the table of the indicators in Markdown."""
+    lines = ["| indicator | values | bars | what it is |", "| --- | --- | ---: | --- |"]
+    for entry in INDICATORS.values():
+        outputs = ", ".join(f"`{name}`" for name in entry.outputs)
+        lines.append(f"| `{entry.name}` | {outputs} | {entry.warm_bars} | {entry.meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _select(names: Collection[str]) -> tuple[Indicator, ...]:
+    """Return the indicators of these names; raise ValueError if one is unknown, or none is named."""
+    unknown = sorted(set(names) - INDICATORS.keys())
+    if unknown or not names:
+        raise ValueError(f"no indicator {unknown[0] if unknown else ''!r}; there are {', '.join(INDICATORS)}")
+    return tuple(indicator for name, indicator in INDICATORS.items() if name in names)
+
+
+def _check_bar(bar: Bar, timeframe: str) -> None:
+    """Raise ValueError if this bar can't be one of a series of this timeframe."""
+    if bar.timeframe != timeframe:
+        raise ValueError(f"a bar of {bar.timeframe} for a series of {timeframe}")
+    if not MIN_MS <= bar.start_ms <= MAX_MS:
+        raise ValueError(f"{timeframe}: the bar's start is no time in epoch milliseconds")
+    for number in (bar.high, bar.low, bar.close, bar.volume, bar.vwap):
+        if number is not None and not abs(number) <= MAX_NUMBER:  # NaN is not, either
+            raise ValueError(f"{timeframe}: the bar has a number that is none, or too large")
+
+
+def _compute_blocks(
+    table: BarTable, indicators: Sequence[Indicator], block: int, position: int
+) -> list[Change]:
+    """Return the values of the bars from this position on, each block over itself and the one before."""
+    changes: list[Change] = []
+    while position < table.count:
+        number = position // block
+        begin = max(0, number - 1) * block
+        end = min(table.count, (number + 1) * block)
+        columns: dict[str, list[float]] = {}
+        for indicator in indicators:
+            found = _compute_columns(table, indicator, begin, end)
+            for name, output in zip(indicator.outputs, found, strict=True):
+                columns[name] = output[position - begin :].tolist()
+        starts = table.starts[position:end].tolist()
+        for start_ms, row in zip(starts, zip(*columns.values(), strict=True), strict=True):
+            changes.append((start_ms, {name: _to_value(n) for name, n in zip(columns, row, strict=True)}))
+        position = end
+    return changes
+
+
+def _compute_columns(table: BarTable, indicator: Indicator, begin: int, end: int) -> list[Array]:
+    """Return an indicator's outputs over these bars by TA-Lib; NaN where there is no value."""
+    if indicator.name == "vwap":
+        return [table.read_vwap(begin, end)]
+    if indicator.name == "obv":
+        return [table.rows[OBV, begin:end]]
+    function = getattr(talib, indicator.function)
+    columns = [table.rows[row, begin:end] for row in indicator.rows]
+    if indicator.needs_volume:
+        return [apply_to_runs(function, columns, **indicator.options)]
+    found = function(*columns, **indicator.options)
+    return list(found) if isinstance(found, tuple) else [found]
+
+
+def _to_value(number: float) -> float | None:
+    """Return a number, or None for what is none: not warm, or beyond what a float can hold."""
+    return number if math.isfinite(number) else None
+
+
+def _find_last(flags: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
+    """Return the last position that is true, or -1."""
+    found = np.flatnonzero(flags)
+    return int(found[-1]) if len(found) else -1

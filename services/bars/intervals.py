@@ -1,0 +1,90 @@
+"""Find the interval of each timeframe that a minute belongs to, by trading days. Pure.
+
+Intervals are counted from the open of the trading day and end with it at the latest: an hour of New York
+begins at 9:30, and the last one of a day has 30 minutes, or fewer before an early close. The day itself is
+the interval of `1d`. Shorter intervals never cross the border of a longer one, so each timeframe can be built
+of the one before it.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC
+from marketswarm.market.sessions import OutsideCalendarError, Session, TradingDay
+from services.bars.settings import TIMEFRAMES, Timeframe
+
+LENGTH_MS: Final = {timeframe: 1000 * TIMEFRAME_SEC[timeframe] for timeframe in TIMEFRAMES}
+_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Hold one interval, `[open_ms, close_ms)` in epoch milliseconds."""
+
+    timeframe: Timeframe
+    open_ms: int
+    close_ms: int
+
+
+class Grid:
+    """The intervals of one session. It remembers the day that was asked for last."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._day: TradingDay | None = None
+
+    def find_day(self, at_ms: int) -> TradingDay | None:
+        """Return the trading day of a time; None while the market is closed, or if no calendar knows it."""
+        day = self._day
+        if day is None or not day.open_ms <= at_ms < day.close_ms:
+            try:
+                day = self.session.find_day(at_ms)
+            except OutsideCalendarError:
+                return None
+            self._day = day or self._day
+        return day
+
+    def find(self, at_ms: int, timeframe: Timeframe) -> Interval | None:
+        """Return the interval of a timeframe that holds this time, or None while the market is closed."""
+        day = self.find_day(at_ms)
+        if day is None:
+            return None
+        if timeframe == "1d":
+            return Interval(timeframe, day.open_ms, day.close_ms)
+        length_ms = LENGTH_MS[timeframe]
+        open_ms = at_ms - (at_ms - day.open_ms) % length_ms
+        return Interval(timeframe, open_ms, min(open_ms + length_ms, day.close_ms))
+
+    def place(self, start_ms: int, timeframe: Timeframe) -> Interval | None:
+        """Return the interval that a source means by a bar with this start; None if there is none.
+
+        A shorter bar must begin exactly where an interval of ours does. A day may be named by its open, or by
+        the midnight before it, as most sources do.
+        """
+        if timeframe != "1d":
+            interval = self.find(start_ms, timeframe)
+            return interval if interval is not None and interval.open_ms == start_ms else None
+        day = self.find_day(start_ms)
+        if day is None:
+            try:
+                day = self.session.next_day(start_ms)
+            except OutsideCalendarError:
+                return None
+        # midnight of which zone? of the date itself, seen from UTC or from half a day further east
+        dates = {_find_date(start_ms), _find_date(start_ms + DAY_MS // 2)}
+        if day.open_ms - start_ms >= DAY_MS or day.date not in dates:
+            return None
+        return Interval(timeframe, day.open_ms, day.close_ms)
+
+    def count_missing(self, previous_ms: int, start_ms: int) -> int:
+        """Return how many minutes of the same trading day lie between two minutes without a bar."""
+        day = self.find_day(start_ms)
+        if day is None or previous_ms < day.open_ms:
+            return 0
+        return max(0, (start_ms - previous_ms) // MINUTE_MS - 1)
+
+
+def _find_date(at_ms: int) -> date:
+    """Return the date of a time in UTC."""
+    return date.fromordinal(_EPOCH_ORDINAL + at_ms // DAY_MS)

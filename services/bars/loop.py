@@ -1,0 +1,75 @@
+"""The main loop of bars: follow the truth, read entries, build bars of them, and commit both."""
+
+import gc
+import time
+from typing import Final
+
+from marketswarm.agent import Agent, agent
+from marketswarm.bus import BusError
+from marketswarm.settings import CommonSettings
+from services.bars.feature_writer import FeatureWriter
+from services.bars.metrics import BarsMetrics
+from services.bars.settings import BarsSettings
+from services.bars.worker import BarsWorker
+
+RETRY_SEC: Final = 0.5
+COLLECT_SEC: Final = 10.0
+"""The time from one collection of garbage to the next, while nothing is to be done."""
+
+
+class IdleCollector:
+    """Collect garbage while nothing is to be done.
+
+    Half a million objects live as long as their bars. Left alone, Python's collector looks at all of them
+    whenever it likes, for a quarter of a second. So what is alive when nothing is to be done is set aside: a
+    collection looks at what came since. What was set aside is still freed when nothing refers to it.
+    """
+
+    def __init__(self) -> None:
+        self._collected_at = 0.0
+
+    def collect(self, now: float) -> None:
+        """Collect garbage at the time `now` in monotonic seconds, if the last time is long ago."""
+        if now - self._collected_at >= COLLECT_SEC:
+            gc.collect()
+            gc.freeze()
+            self._collected_at = now
+
+
+async def main() -> int:
+    """Run bars until it is asked to stop; return its exit code."""
+    async with agent("bars", CommonSettings) as me:
+        settings_now, metrics = me.config(BarsSettings), BarsMetrics()
+        me.expose(metrics.collect)
+        me.task(FeatureWriter(me, settings_now, metrics).run(), name="features")
+        worker, collector = BarsWorker(me, settings_now, metrics), IdleCollector()
+        await me.share().known()
+        while True:
+            try:
+                await worker.follow()
+                arrivals = await worker.read()
+                await worker.work(arrivals)
+            except BusError as error:
+                await _wait_for_bus(me, worker, error)
+            else:
+                _report(me, worker, metrics, settings_now().settings.behind_sec)
+                me.progress()
+                if not arrivals:
+                    collector.collect(time.monotonic())
+    return me.exit_code
+
+
+async def _wait_for_bus(me: Agent[CommonSettings], worker: BarsWorker, error: BusError) -> None:
+    """Report that the bus fails, forget what may not be committed, and wait a moment."""
+    me.log.warning("bars.bus_failed", bus=error.bus, reason=error.reason)
+    me.set_degraded(f"{error.bus} {error.reason}")
+    worker.reset()
+    await me.rest(RETRY_SEC)
+
+
+def _report(me: Agent[CommonSettings], worker: BarsWorker, metrics: BarsMetrics, behind_sec: float) -> None:
+    """Set the detail of the beats, and whether the work is behind or the truth wrong."""
+    is_behind = metrics.behind_sec >= behind_sec
+    behind = f"behind: the entry read last waited for {metrics.behind_sec:.0f} s" if is_behind else None
+    me.set_degraded(worker.problem or behind)
+    me.set_detail(metrics.summary())

@@ -1,0 +1,87 @@
+"""Count what bars does, for METRICS_PORT and for the details of beats.
+
+The thread that serves METRICS_PORT reads these values, too.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from marketswarm.metrics import Family, Histogram
+from marketswarm.metrics.family import counter, gauge
+from services.bars.builder import Outputs
+
+
+class BarsMetrics:
+    """Count records by what became of them, the entries that were published, and how long that took."""
+
+    def __init__(self) -> None:
+        self.symbols = 0
+        self.oversized = 0
+        self.refused = 0
+        self.trimmed = 0
+        self.behind_sec = 0.0
+        self.features = 0
+        self.delay = Histogram(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0)
+        self._records: Counter[tuple[str, str]] = Counter()
+        self._published: Counter[str] = Counter()
+        self._arrived: list[int] = []
+
+    def note_arrival(self, written_ms: int) -> None:
+        """Note when an entry of the batch in hand was written."""
+        self._arrived.append(written_ms)
+
+    def count_committed(self, outputs: Outputs, records: Mapping[tuple[str, str], int]) -> None:
+        """Count what was committed of one symbol; `records` are by source and outcome."""
+        self._records.update(records)
+        self._published["bars"] += len(outputs.bars)
+        self._published["indicators"] += len(outputs.indicators)
+        self._published["quarantine"] += len(outputs.quarantine)
+
+    def finish_batch(self, now_ms: float) -> None:
+        """Observe how long each entry of the batch took from its stream to its results."""
+        for written_ms in self._arrived:
+            self.delay.observe(max(0.0, now_ms - written_ms) / 1000)
+        self.behind_sec = max(0.0, now_ms - self._arrived[-1]) / 1000 if self._arrived else 0.0
+        self._arrived.clear()
+
+    def summary(self) -> str:
+        """Return the detail of a beat in one line."""
+        taken = sum(count for (_, outcome), count in self._records.items() if outcome == "taken")
+        words = [f"{self.symbols:,} symbols", f"{taken:,} records"]
+        quarantined = self._published["quarantine"]
+        return ", ".join([*words, f"{quarantined:,} quarantined"] if quarantined else words)
+
+    def collect(self) -> Iterator[Family]:
+        """Yield every metric with its current value."""
+        yield gauge("marketswarm_bars_symbols", "Symbols that are this instance's.", self.symbols)
+        yield Family(
+            "marketswarm_bars_records_total",
+            "counter",
+            "Records by source and outcome: taken, skipped, or the check that they failed.",
+            [(key, float(count)) for key, count in self._records.copy().items()],
+            labels=("source", "outcome"),
+        )
+        yield Family(
+            "marketswarm_bars_published_total",
+            "counter",
+            "Entries published, by stream.",
+            [((stream,), float(count)) for stream, count in self._published.copy().items()],
+            labels=("stream",),
+        )
+        yield counter("marketswarm_bars_features_total", "Features published.", self.features)
+        yield counter(
+            "marketswarm_bars_oversized_total", "Entries skipped because they are too large.", self.oversized
+        )
+        yield counter(
+            "marketswarm_bars_refused_total", "Commits that another instance had made.", self.refused
+        )
+        yield counter(
+            "marketswarm_bars_trimmed_total", "Times that entries were trimmed off unread.", self.trimmed
+        )
+        yield gauge("marketswarm_bars_behind_seconds", "The age of the entry read last.", self.behind_sec)
+        yield Family(
+            "marketswarm_bars_delay_seconds",
+            "histogram",
+            "From an entry on its stream until its results were on theirs.",
+            histogram=self.delay,
+        )

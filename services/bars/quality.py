@@ -1,0 +1,294 @@
+"""Check each record by named checks. Pure.
+
+A check is a function that returns in words why a bar fails, or None. The first check that fails is the reason
+for which the bar is rejected; it goes to the quarantine under the name of that check. Two checks find
+something that is nobody's fault: a gap or a stale bar is counted, and the bar is taken.
+
+`seen_ms`, the time by which a bar is judged, is when its source was asked; of a replay it is the recording's
+own clock. A record that an operator released skips every check but those that nobody could live without: the
+schema, the prices, and how late it is.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from marketswarm.market.records import MINUTE_MS, Bar
+from services.bars.intervals import Interval
+from services.bars.settings import CheckSettings
+
+ATR_BARS: Final = 14
+"""The minutes of the average true range that a jump is held against."""
+
+
+class Check(StrEnum):
+    """Name the checks, as quarantine, log and metrics spell them."""
+
+    SCHEMA = "schema"
+    POSITIVE = "positive"
+    PRICE_ORDER = "price_order"
+    WRONG_SESSION = "wrong_session"
+    FUTURE = "future"
+    TOO_LATE = "too_late"
+    MONOTONE_TIME = "monotone_time"
+    DUPLICATE = "duplicate"
+    SOURCE_DISAGREEMENT = "source_disagreement"
+    JUMP = "jump"
+    GAP = "gap"
+    STALE = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class HeldBar:
+    """Hold a bar that was taken, and what is needed to judge the next version of it.
+
+    Attributes:
+        bar: the bar.
+        changes: how often it was written, 1 for a bar that was never changed. Of a bar that was built of
+            others it is the sum of theirs.
+        source: the source that said it; of a built bar the source of its last change.
+        seen_ms: when that source was asked, in epoch milliseconds.
+        is_complete: whether the source was asked after the end of the interval.
+    """
+
+    bar: Bar
+    changes: int
+    source: str
+    seen_ms: int
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Hold a bar that is to be checked.
+
+    `interval` is the interval that it fills, None if there is none; `seen_ms` is when its source was asked.
+    """
+
+    bar: Bar
+    source: str
+    seen_ms: int
+    interval: Interval | None
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """Hold the last bar that was rejected for its jump: one like it, after it or elsewhere, confirms it."""
+
+    start_ms: int
+    close: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Hold what is known of a symbol when a bar of it comes.
+
+    Attributes:
+        oldest_ms: bars that begin earlier can't be taken any more.
+        newest_ms: the start of its newest minute, None if there is none.
+        held: the bar that the candidate would replace.
+        is_held_final: whether that one is final.
+        before: its last minutes before the candidate within the same day, oldest first.
+        missing: minutes without a bar between those and the candidate.
+        suspect: the bar that was rejected last for its jump.
+    """
+
+    oldest_ms: int
+    newest_ms: int | None = None
+    held: HeldBar | None = None
+    is_held_final: bool = False
+    before: Sequence[Bar] = ()
+    missing: int = 0
+    suspect: Suspect | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """Say which check a record failed, and why in words."""
+
+    check: Check
+    why: str
+
+
+CheckFunction = Callable[[Candidate, Known, CheckSettings], str | None]
+
+
+def check_positive(candidate: Candidate, _known: Known, _limits: CheckSettings) -> str | None:
+    """Reject a price that is not positive, and a negative volume or count of trades."""
+    bar = candidate.bar
+    if bar.low <= 0 or bar.open <= 0 or bar.close <= 0 or bar.high <= 0:
+        return "a price is not positive"
+    if (bar.volume or 0) < 0 or (bar.trades or 0) < 0 or (bar.vwap is not None and bar.vwap <= 0):
+        return "the volume, the vwap or the trades are negative"
+    return None
+
+
+def check_price_order(candidate: Candidate, _known: Known, _limits: CheckSettings) -> str | None:
+    """Reject a bar whose open or close lies outside of low to high."""
+    bar = candidate.bar
+    if not bar.low <= bar.open <= bar.high:
+        return f"the open {bar.open:g} is outside of {bar.low:g} to {bar.high:g}"
+    if not bar.low <= bar.close <= bar.high:
+        return f"the close {bar.close:g} is outside of {bar.low:g} to {bar.high:g}"
+    return None
+
+
+def check_session(candidate: Candidate, _known: Known, _limits: CheckSettings) -> str | None:
+    """Reject a bar for which the trading days of its symbol have no interval."""
+    interval, bar = candidate.interval, candidate.bar
+    if interval is None:
+        return f"no interval of {bar.timeframe} begins then while the market is open"
+    return None
+
+
+def check_future(candidate: Candidate, _known: Known, limits: CheckSettings) -> str | None:
+    """Reject a bar that begins after it was seen."""
+    ahead_ms = candidate.bar.start_ms - candidate.seen_ms
+    if ahead_ms > 1000 * limits.ahead_sec:
+        return f"it begins {ahead_ms / 1000:.0f} s after it was seen"
+    return None
+
+
+def check_lateness(candidate: Candidate, known: Known, _limits: CheckSettings) -> str | None:
+    """Reject a bar whose interval can't be built anew, since the minutes around it are forgotten."""
+    late_ms = known.oldest_ms - candidate.bar.start_ms
+    if late_ms > 0:
+        return f"it is {late_ms / 60_000:.0f} min older than what can be revised"
+    return None
+
+
+def check_monotone_time(candidate: Candidate, known: Known, _limits: CheckSettings) -> str | None:
+    """Reject an answer that is older than the one we hold, which a source gave later."""
+    held = known.held
+    if held is not None and candidate.seen_ms < held.seen_ms and held.source == candidate.source:
+        older_sec = (held.seen_ms - candidate.seen_ms) / 1000
+        return f"its source was asked {older_sec:.1f} s before it gave the bar that we hold"
+    return None
+
+
+def check_duplicate(candidate: Candidate, known: Known, _limits: CheckSettings) -> str | None:
+    """Reject a bar that says nothing new."""
+    held = known.held
+    if held is None or not is_same_bar(held.bar, candidate.bar):
+        return None
+    # that a day is over is news, though no number changed; of a minute the clock says so
+    is_news = _is_complete(candidate) and not held.is_complete and candidate.bar.timeframe != "1m"
+    return None if is_news else "we hold the same values"
+
+
+def check_agreement(candidate: Candidate, known: Known, limits: CheckSettings) -> str | None:
+    """Reject a bar that differs too much from the final one of another source."""
+    held = known.held
+    if held is None or not known.is_held_final or held.source == candidate.source:
+        return None
+    share = abs(candidate.bar.close - held.bar.close) / held.bar.close
+    if share > limits.disagree_share:
+        return f"its close differs by {share:.1%} from what {held.source} said"
+    return None
+
+
+def check_jump(candidate: Candidate, known: Known, limits: CheckSettings) -> str | None:
+    """Reject a minute whose prices are too far from the close before, unless another bar confirmed them."""
+    if len(known.before) < ATR_BARS:
+        return None
+    bar, last = candidate.bar, known.before[-1].close
+    limit = max(limits.jump_atr * average_true_range(known.before), limits.jump_share * last)
+    change = max(abs(bar.high - last), abs(bar.low - last))
+    if change <= limit:
+        return None
+    suspect = known.suspect
+    if suspect is not None and abs(bar.close - suspect.close) <= limit:
+        is_another = suspect.start_ms != bar.start_ms or suspect.source != candidate.source
+        if is_another and bar.start_ms >= suspect.start_ms:
+            return None
+    return f"it moves by {change / last:.1%}, more than {limit / last:.1%}"
+
+
+def find_gap(candidate: Candidate, known: Known, _limits: CheckSettings) -> str | None:
+    """Find minutes without a bar before the newest one."""
+    is_newest = known.newest_ms is not None and candidate.bar.start_ms > known.newest_ms
+    return f"{known.missing} minutes without a bar before it" if is_newest and known.missing else None
+
+
+def find_stale(candidate: Candidate, known: Known, limits: CheckSettings) -> str | None:
+    """Find that the newest minute of a symbol is old already."""
+    if known.newest_ms is not None and candidate.bar.start_ms <= known.newest_ms:
+        return None
+    age_sec = (candidate.seen_ms - candidate.bar.start_ms - MINUTE_MS) / 1000
+    return f"the newest bar is {age_sec:.0f} s old" if age_sec > limits.stale_sec else None
+
+
+CHECKS: Final[Mapping[Check, CheckFunction]] = MappingProxyType(
+    {
+        Check.POSITIVE: check_positive,
+        Check.PRICE_ORDER: check_price_order,
+        Check.WRONG_SESSION: check_session,
+        Check.FUTURE: check_future,
+        Check.TOO_LATE: check_lateness,
+        Check.MONOTONE_TIME: check_monotone_time,
+        Check.DUPLICATE: check_duplicate,
+        Check.SOURCE_DISAGREEMENT: check_agreement,
+        Check.JUMP: check_jump,
+    }
+)
+"""The checks that reject, in their order. The schema is checked where an entry is parsed."""
+FINDERS: Final[Mapping[Check, CheckFunction]] = MappingProxyType(
+    {
+        Check.GAP: find_gap,
+        Check.STALE: find_stale,
+    }
+)
+"""The checks that only find something."""
+NEVER_SKIPPED: Final = frozenset({Check.SCHEMA, Check.POSITIVE, Check.PRICE_ORDER, Check.TOO_LATE})
+"""The checks that a released record must pass, too: what fails them is no bar that anybody could keep."""
+
+
+def find_rejection(
+    candidate: Candidate, known: Known, limits: CheckSettings, *, is_released: bool = False
+) -> Rejection | None:
+    """Return the first check that a bar fails, or None if it passes all."""
+    for check, function in CHECKS.items():
+        if is_released and check not in NEVER_SKIPPED:
+            continue
+        why = function(candidate, known, limits)
+        if why is not None:
+            return Rejection(check, why)
+    return None
+
+
+def list_findings(candidate: Candidate, known: Known, limits: CheckSettings) -> list[Check]:
+    """Return what is to be counted about a bar that is taken."""
+    return [check for check, function in FINDERS.items() if function(candidate, known, limits) is not None]
+
+
+def average_true_range(bars: Sequence[Bar]) -> float:
+    """Return the average true range of the last ATR_BARS bars, in the unit of their prices.
+
+    The true range of the first is taken from its open, in place of the close before it.
+    """
+    total, last = 0.0, bars[-ATR_BARS].open
+    for bar in bars[-ATR_BARS:]:
+        total += max(bar.high, last) - min(bar.low, last)
+        last = bar.close
+    return total / ATR_BARS
+
+
+def is_same_bar(one: Bar, other: Bar) -> bool:
+    """Return True if two bars of one start have the same values."""
+    return (
+        one.close == other.close
+        and one.high == other.high
+        and one.low == other.low
+        and one.open == other.open
+        and one.volume == other.volume
+        and one.vwap == other.vwap
+        and one.trades == other.trades
+    )
+
+
+def _is_complete(candidate: Candidate) -> bool:
+    """Return True if the source was asked after the end of the bar's interval."""
+    return candidate.interval is not None and candidate.seen_ms >= candidate.interval.close_ms

@@ -1,0 +1,117 @@
+"""Read the quarantine, and put records back onto their streams.
+
+Whoever may write there may have written anything: an entry that holds no record is skipped.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from marketswarm.bus import Bus
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stream import StreamEntry, read_entries_before, read_entries_by_id
+from services.bars.builder import RELEASED
+from services.bars.quality import NEVER_SKIPPED, Check
+
+RELEASE: Final = Script.beside("services.bars", "release.lua")
+MAX_READ: Final = 100_000
+"""The most entries that are looked at for those that a filter wants."""
+PAGE: Final = 500
+ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
+STREAM_LENGTH: Final = 1_000_000
+_MAX_FIELDS: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedRecord:
+    """Hold a record that failed a check.
+
+    Attributes:
+        id: the id of its entry in the quarantine.
+        check: the check that it failed.
+        why: the reason, in words.
+        stream: the kind of stream that it came from: `market:bars` or `market:quotes`.
+        entry: the id of its entry there.
+        at_ms: when it was written there, in epoch milliseconds.
+        symbol: its symbol.
+        source: its source.
+        fields: its fields, as they came.
+    """
+
+    id: str
+    check: Check
+    why: str
+    stream: str
+    entry: str
+    at_ms: int
+    symbol: str
+    source: str
+    fields: Mapping[str, str]
+
+    @property
+    def may_be_released(self) -> bool:
+        """Return True if it would be taken when it is released."""
+        return self.check not in NEVER_SKIPPED
+
+
+def parse_record(entry: StreamEntry) -> QuarantinedRecord | None:
+    """Return the record in an entry of the quarantine; None if there is none."""
+    texts = {name.decode("utf-8", "replace"): raw for name, raw in (entry.fields or {}).items()}
+    text = {name: raw.decode("utf-8", "replace") for name, raw in texts.items()}
+    try:
+        fields = orjson.loads(text["fields"])
+        if not isinstance(fields, dict) or not 0 < len(fields) <= _MAX_FIELDS:
+            return None
+        return QuarantinedRecord(
+            entry.id.decode(),
+            Check(text["check"]),
+            text["why"],
+            text["stream"],
+            text["entry"],
+            int(text["at"]),
+            text["sym"],
+            text["source"],
+            {str(name): str(value) for name, value in fields.items()},
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+async def read_quarantine(
+    bus: Bus, key: str, count: int, *, symbol: str | None = None, check: Check | None = None
+) -> list[QuarantinedRecord]:
+    """Return the newest `count` records of a symbol and a check, the newest first. Raises BusError."""
+    found: list[QuarantinedRecord] = []
+    before, looked = b"+", 0
+    while looked < MAX_READ:
+        page = await read_entries_before(bus, key, before, count=PAGE)
+        found += [
+            record
+            for record in filter(None, map(parse_record, page))
+            if symbol in (None, record.symbol) and check in (None, record.check)
+        ]
+        if not page or len(found) >= count:
+            break
+        looked, before = looked + len(page), b"(" + page[-1].id
+    return found[:count]
+
+
+async def find_record(bus: Bus, key: str, ident: str) -> QuarantinedRecord | None:
+    """Return the record with this id; None if there is none. Raises BusError."""
+    if ENTRY_ID.fullmatch(ident) is None:
+        return None
+    entries = await read_entries_by_id(bus, key, [ident.encode()])
+    return parse_record(entries[0]) if entries else None
+
+
+async def release_record(bus: Bus, key: str, record: QuarantinedRecord, stream: str) -> bool:
+    """Put a record back onto its stream, to be taken without checks, and out of the quarantine.
+
+    Return False if it is not in the quarantine any more. Raises BusError.
+    """
+    fields = dict(record.fields) | {RELEASED.decode(): "1"}
+    pairs = orjson.dumps([text for pair in fields.items() for text in pair])
+    return bool(await bus.script(RELEASE, [key, stream], [record.id, STREAM_LENGTH, pairs]))

@@ -1,0 +1,153 @@
+"""Define the settings of bars in the truth: which symbols, in which sessions, held to which limits. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, ClassVar, Final, Literal, Self, get_args
+
+from pydantic import AfterValidator, Field, model_validator
+
+from marketswarm.agent import ServiceConfig, point_like
+from marketswarm.keys import CHECKED_BARS, FEATURES, INDICATORS, MARKET_BARS, MARKET_QUARANTINE, MARKET_QUOTES
+from marketswarm.market.entries import SYMBOL
+from marketswarm.market.records import AssetClass
+from marketswarm.settings import CommonSettings, list_variables
+from marketswarm.truth import AccessPoint, Service
+
+MAX_SYMBOLS: Final = 5000
+DEFAULT_SESSIONS: Final = {
+    AssetClass.STOCKS: "XNYS",
+    AssetClass.OPTIONS: "XNYS",
+    AssetClass.VOLATILITY: "XNYS",
+    AssetClass.FOREX: "24x5",
+    AssetClass.COMMODITIES: "24x5",
+    AssetClass.CRYPTO: "24x7",
+    AssetClass.ECONOMIC: "24x7",
+}
+"""The session of an asset class where the truth names none."""
+
+
+def _require_symbol(text: str) -> str:
+    """Return `text` if it is a symbol; otherwise raise ValueError."""
+    if SYMBOL.fullmatch(text) is None:
+        raise ValueError("must be a symbol: 1 to 40 letters, digits and . : / _ ^ = -, such as BTC/USD")
+    return text
+
+
+Symbol = Annotated[str, AfterValidator(_require_symbol)]
+Timeframe = Literal["1m", "5m", "15m", "1h", "4h", "1d"]
+TIMEFRAMES: Final[tuple[Timeframe, ...]] = ("1m", "5m", "15m", "1h", "4h", "1d")
+"""The timeframes of checked bars, from the shortest to the longest."""
+IndicatorName = Literal[
+    "sma", "ema", "rsi", "macd", "bbands", "atr", "stoch", "adx", "cci", "obv", "mfi", "vwap", "willr"
+]
+INDICATOR_NAMES: Final[tuple[IndicatorName, ...]] = get_args(IndicatorName)
+"""The indicators by name, as `indicators.py` has them; a truth is checked without TA-Lib."""
+Seconds = Annotated[float, Field(ge=0, le=86_400 * 30, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
+
+
+class CheckSettings(ServiceConfig):
+    """`checks`: the limits of the checks."""
+
+    jump_atr: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 25.0
+    """The change of the close from one minute to the next that is too large, in average true ranges of the
+    last 14 minutes. Example: `40`."""
+    jump_share: Share = 0.03
+    """The change that is never too large, as a share of the price, however calm the minutes before were.
+    Example: `0.05`."""
+    disagree_share: Share = 0.02
+    """The difference between two sources about the close of a final bar that is too large, as a share of it.
+    Example: `0.01`."""
+    ahead_sec: Seconds = 120.0
+    """The seconds by which a bar may begin after it was seen: the clocks of two machines differ. Example:
+    `10`."""
+    stale_sec: Seconds = 900.0
+    """The age at which the newest bar is counted as stale when it comes. Example: `1200`."""
+
+
+class SymbolGroup(ServiceConfig):
+    """`endpoints[]` of bars: symbols that are treated alike."""
+
+    symbols: Annotated[tuple[Symbol, ...], Field(min_length=1, max_length=MAX_SYMBOLS)]
+    """The symbols, spelled as `sources` writes them. Example: `["SPY", "AAPL"]`."""
+    asset: AssetClass = AssetClass.STOCKS
+    """Their asset class. Example: `"crypto"`."""
+    session: Annotated[str, Field(pattern=r"^[A-Za-z0-9_/]{2,24}$")] | None = None
+    """When they trade: `24x7`, `24x5`, or an exchange such as `XNYS`. Default: by the asset class. Example:
+    `"XLON"`."""
+    timeframes: Annotated[tuple[Timeframe, ...], Field(min_length=1)] = TIMEFRAMES
+    """The timeframes to publish. Example: `["1m", "1h", "1d"]`."""
+    indicators: tuple[IndicatorName, ...] = INDICATOR_NAMES
+    """The indicators to publish; default: all. Example: `["sma", "rsi"]`."""
+    quotes: bool = False
+    """Whether their minutes are made of quotes instead of bars of minutes. Example: `true`."""
+    checks: CheckSettings = CheckSettings()
+    """The limits of the checks."""
+
+    @property
+    def session_code(self) -> str:
+        """Return the code of the session in which these symbols trade."""
+        return self.session or DEFAULT_SESSIONS[self.asset]
+
+
+class BarsOptions(ServiceConfig):
+    """`settings` of bars."""
+
+    settle_sec: Seconds = 10.0
+    """The seconds after the end of an interval at which its bar is final without a minute that follows.
+    Example: `30`."""
+    revise_days: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] = 4.0
+    """How late a minute or its correction may come, in days before the newest minute. Example: `8`."""
+    batch: Annotated[int, Field(ge=1, le=10_000)] = 2000
+    """The number of entries that are read at once. Example: `5000`."""
+    keep: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
+    """The number of entries, roughly, that each stream of bars and indicators keeps. Example: `1000000`."""
+    features: Annotated[int, Field(ge=1000, le=10_000_000)] = 50_000
+    """The number of entries, roughly, that the stream of features keeps; each has 2 kB. Example: `100000`."""
+    quarantine: Annotated[int, Field(ge=10, le=1_000_000)] = 10_000
+    """The number of entries, roughly, that the quarantine keeps. Example: `50000`."""
+    behind_sec: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 60.0
+    """The waiting time of an entry from which the service is `degraded`. Example: `120`."""
+    benchmark: Symbol = "SPY"
+    """The symbol that features compare others with. Example: `"BTC/USD"`."""
+
+
+class BarsSettings(ServiceConfig):
+    """The settings of bars in the truth."""
+
+    variables: ClassVar = list_variables(CommonSettings)
+
+    endpoints: Annotated[tuple[SymbolGroup, ...], Field(max_length=MAX_SYMBOLS)] = ()
+    """The symbols, by groups."""
+    settings: BarsOptions = BarsOptions()
+    """How bars reads its streams and how long it waits."""
+
+    @model_validator(mode="after")
+    def _symbols_are_unique(self) -> Self:
+        """Raise ValueError if a symbol is named twice: one session and one set of limits hold for it."""
+        seen: set[str] = set()
+        for number, group in enumerate(self.endpoints):
+            twice = seen.intersection(group.symbols) or len(set(group.symbols)) < len(group.symbols)
+            if twice:
+                raise ValueError(f"endpoints[{number}].symbols: names a symbol that was named before")
+            seen.update(group.symbols)
+        return self
+
+    def find_groups(self) -> dict[str, SymbolGroup]:
+        """Return the group of each symbol."""
+        return {symbol: group for group in self.endpoints for symbol in group.symbols}
+
+
+def list_inputs(section: Service) -> tuple[AccessPoint, AccessPoint]:
+    """Return the streams of bars and of quotes that the truth names."""
+    points = section.access_points.subscribe_to
+    return (
+        point_like(points, "market-redis", MARKET_BARS),
+        point_like(points, "market-redis", MARKET_QUOTES),
+    )
+
+
+def list_outputs(section: Service) -> Mapping[str, str]:
+    """Return the key of each stream of results, by our own name for it."""
+    points: Iterable[AccessPoint] = section.access_points.publish_to
+    names = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
+    return {name: point_like(points, "market-redis", name).key for name in names}

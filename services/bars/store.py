@@ -1,0 +1,109 @@
+"""Read the states of symbols, and commit them together with what is to be published."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.bus import Bus
+from marketswarm.bus.scripts import Script
+from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, bars_state_key
+from services.bars.builder import Outputs
+from services.bars.settings import BarsOptions
+
+COMMIT: Final = Script.beside("services.bars", "commit.lua")
+STATES_AT_ONCE: Final = 16
+SYMBOLS_AT_ONCE: Final = 50
+ENTRIES_AT_ONCE: Final = 2000
+STATE_BYTES: Final = 128 * 1024 * 1024
+KEPT_SEC: Final = 60 * 86_400
+"""The seconds for which the state of a symbol is kept that no truth names any more."""
+WITHIN_SEC: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolCommit:
+    """Hold what is to be committed of one symbol.
+
+    `version` is that of the stored state; `fields` are set in it, and `deleted` are removed from it.
+    """
+
+    symbol: str
+    version: int
+    outputs: Outputs
+    fields: Mapping[str, bytes]
+    deleted: Sequence[str]
+
+
+class BarsStore:
+    """Read and commit the states of symbols on one bus.
+
+    Args:
+        bus: the bus of the states and of all streams of results.
+        streams: the key of each stream of results, by our own name for it.
+    """
+
+    def __init__(self, bus: Bus, streams: Mapping[str, str]) -> None:
+        self.bus, self.streams = bus, streams
+
+    async def load(self, symbols: Sequence[str]) -> dict[str, dict[bytes, bytes]]:
+        """Return the stored fields of each symbol, none for one that has no state. Raises BusError."""
+        found: dict[str, dict[bytes, bytes]] = {}
+        for first in range(0, len(symbols), STATES_AT_ONCE):
+            page = symbols[first : first + STATES_AT_ONCE]
+            pipe = self.bus.pipeline()
+            for symbol in page:
+                pipe.hgetall(bars_state_key(symbol))
+            replies = await self.bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATE_BYTES)
+            found |= dict(zip(page, replies, strict=True))
+        return found
+
+    async def discard(self, symbol: str) -> None:
+        """Delete the state of a symbol: it begins anew at the start of the streams. Raises BusError."""
+        await self.bus.ask(self.bus.client.delete(bars_state_key(symbol)))
+
+    async def commit(self, commits: Sequence[SymbolCommit], options: BarsOptions) -> list[str]:
+        """Commit each symbol whole, or not at all; return those that another instance has committed.
+
+        If it raises BusError, nobody knows which of them were committed.
+        """
+        refused: list[str] = []
+        for page in _split_commits(commits):
+            names = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE)
+            keys = [self.streams[name] for name in names] + [bars_state_key(each.symbol) for each in page]
+            args: list[str | bytes | float] = [options.keep, options.quarantine, KEPT_SEC]
+            for each in page:
+                args += _list_args(each)
+            done = await self.bus.script(COMMIT, keys, args, WITHIN_SEC)
+            refused += [each.symbol for each, is_done in zip(page, done, strict=True) if not is_done]
+        return refused
+
+
+def _split_commits(commits: Sequence[SymbolCommit]) -> Iterator[list[SymbolCommit]]:
+    """Yield the commits in pages that are neither too many symbols nor too many entries for one step."""
+    page: list[SymbolCommit] = []
+    entries = 0
+    for each in commits:
+        if page and (len(page) == SYMBOLS_AT_ONCE or entries + len(each.outputs) > ENTRIES_AT_ONCE):
+            yield page
+            page, entries = [], 0
+        page.append(each)
+        entries += len(each.outputs)
+    if page:
+        yield page
+
+
+def _list_args(commit: SymbolCommit) -> list[str | bytes | float]:
+    """Return the arguments of the script for one symbol."""
+    outputs = commit.outputs
+    entries: list[list[Any]] = [
+        [stream, *chain.from_iterable(fields.items())]
+        for stream, published in enumerate((outputs.bars, outputs.indicators, outputs.quarantine), 1)
+        for fields in published
+    ]
+    args: list[str | bytes | float] = [commit.version, orjson.dumps(entries), len(commit.fields)]
+    for name, value in commit.fields.items():
+        args += [name, value]
+    return [*args, len(commit.deleted), *commit.deleted]

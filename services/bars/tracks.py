@@ -1,0 +1,127 @@
+"""Keep the indicators of one timeframe of a symbol in step with its bars, and store how far they are. Pure.
+
+The bars themselves are stored in their table. So a series is stored only now and then, and whenever a bar was
+corrected that the stored series has seen; whoever reads it puts the later bars of the table on top.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Final
+from zlib import crc32
+
+from marketswarm.market.records import Bar
+from services.bars.bar_table import CheckpointError
+from services.bars.indicators import IndicatorSeries, Values
+from services.bars.quality import HeldBar
+from services.bars.state import NEVER_MS, Table
+
+STORE_EVERY: Final = 64
+"""The number of bars after which a series is stored anew."""
+
+
+class IndicatorTrack:
+    """Compute the indicators of the bars in a table.
+
+    Args:
+        table: the bars.
+        series: a series that has no bars yet.
+        stored: the stored series; empty if there is none.
+    """
+
+    def __init__(self, table: Table, series: IndicatorSeries, stored: bytes = b"") -> None:
+        self._table, self._series = table, series
+        self._stored: bytes | None = stored  # None once the series has it
+        self._stored_ms: int | None = None
+        self._unstored = 0
+        # each at another minute: symbols that began together would be stored together, half a second in all
+        self._head_start = crc32(f"{table.symbol} {table.timeframe}".encode()) % STORE_EVERY
+
+    def update(self, changed: Sequence[int]) -> dict[int, Values]:
+        """Return the values of each bar that may have others than were computed before, by start.
+
+        `changed` are the starts of the bars that are new or were changed, in order. A bar that is too old to
+        be computed again has no values here, and those of later ones stay as they are.
+        """
+        series = self._open_series(changed)
+        found: dict[int, Values] = {}
+        for start_ms in changed:
+            held = self._find_shown(start_ms)
+            if held is None:
+                continue
+            is_newest = series.last_ms is None or start_ms > series.last_ms
+            try:
+                if is_newest:
+                    found[start_ms] = series.append(held.bar)
+                    self._unstored += 1
+                else:
+                    found.update(series.revise(held.bar))
+            except ValueError:  # too old, or a sum beyond any number that indicators are computed of
+                continue
+            if self._stored_ms is not None and start_ms < self._stored_ms:
+                self._unstored = STORE_EVERY  # the last bar of the stored series is given to it anew anyway
+        return found
+
+    def recall(self, start_ms: int) -> Values | None:
+        """Return the values of a bar that did not change, or None if it is too old to be computed again."""
+        held = self._find_shown(start_ms)
+        if held is None:
+            return None
+        try:
+            return dict(self._open_series().revise(held.bar)).get(start_ms)
+        except ValueError:
+            return None
+
+    def pack(self) -> bytes | None:
+        """Return the series if it is time to store it, else None.
+
+        It is time at the latest when the table has forgotten the bar with which the stored series ends: over
+        a long weekend few bars come, and nobody else has those that followed it.
+        """
+        is_due = self._stored_ms is None or self._table.find(self._stored_ms) is None
+        if self._unstored < STORE_EVERY and not (is_due and self._unstored):
+            return None
+        self._unstored = self._head_start if self._stored_ms is None else 0
+        self._stored_ms = self._series.last_ms
+        return self._series.checkpoint()
+
+    def _list_known(self, since_ms: int, changed: Collection[int]) -> list[Bar]:
+        """Return the bars since a time, without the newest ones if they are new.
+
+        A backlog may be longer than what can be corrected: its bars are appended, one by one.
+        """
+        bars = list(self._table.iter_shown(since_ms))
+        while bars and bars[-1].start_ms in changed and bars[-1].start_ms > since_ms:
+            bars.pop()
+        return bars
+
+    def _find_shown(self, start_ms: int) -> HeldBar | None:
+        """Return the bar of an interval as it is published."""
+        slot = self._table.find(start_ms)
+        return None if slot is None else slot.shown
+
+    def _open_series(self, changed: Collection[int] = ()) -> IndicatorSeries:
+        """Return the series after the last bar that it was given, now or by whoever stored it.
+
+        `changed` are the bars that it is to be given next.
+        """
+        if self._stored is not None:
+            if self._stored:
+                self._restore(self._stored, frozenset(changed))
+            self._stored = None
+        return self._series
+
+    def _restore(self, stored: bytes, changed: Collection[int]) -> None:
+        """Put the bars of the table on top of the stored series; one that can't be read begins anew."""
+        try:
+            self._series.restore(stored)
+        except CheckpointError:
+            self._series.extend(self._list_known(-NEVER_MS, changed))
+            self._unstored = STORE_EVERY
+            return
+        self._stored_ms = self._series.last_ms
+        if self._stored_ms is None:
+            return
+        later = self._list_known(self._stored_ms, changed)
+        if later and later[0].start_ms == self._stored_ms:  # it may have been forming when it was stored
+            self._series.put(later.pop(0))
+        self._series.extend(later)
+        self._unstored = len(later)

@@ -1,0 +1,327 @@
+"""Follow the symbols of this instance: read their entries, build their bars, and commit both in one step.
+
+Each instance reads every entry of the streams and works on those of its own symbols. A symbol's state holds
+the id of the last entry that is in it, and a commit that did not begin at the stored state is refused: so two
+instances may believe for a moment that a symbol is theirs, and one that is killed anywhere has either
+committed an entry with everything that came of it, or left it to the next.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from marketswarm.agent import Agent
+from marketswarm.bus import Bus, ReplyTooLongError
+from marketswarm.bus.stream import (
+    FIRST_ID,
+    REPLY_BYTES,
+    StreamEntry,
+    entry_sort_key,
+    make_stream_entry,
+    read_entries_after,
+    read_entries_between,
+)
+from marketswarm.market.records import MINUTE_MS, RecordKind
+from marketswarm.market.sessions import Session, UnknownSessionError, get_session
+from services.bars.builder import Arrival, BarBuilder
+from services.bars.intervals import Grid
+from services.bars.metrics import BarsMetrics
+from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
+from services.bars.state import SymbolState, restore_state
+from services.bars.store import BarsStore, SymbolCommit
+
+BLOCK_SEC: Final = 0.25
+CHECKPOINT_SEC: Final = 10.0
+"""The seconds after which the position of a symbol is committed of which nothing came."""
+CAREFUL_COUNT: Final = 50
+"""The entries that are read at once where the entries are too large to be read as usual."""
+SWEEP_SEC: Final = 0.1
+"""The time from one look at all symbols to the next; in between, only symbols with new entries are built."""
+KINDS: Final = (RecordKind.BARS, RecordKind.QUOTES)
+"""The streams that are read, in the order of the positions."""
+
+SYMBOLS_AT_ONCE: Final = 20
+"""The symbols that are built, and then committed in one step."""
+
+ReadClock = Callable[[], float]
+
+
+@dataclass(slots=True)
+class Followed:
+    """Hold a symbol of this instance.
+
+    `builder` builds its bars, `upto` is the last entry of each stream that is in them, and `committed_at` is
+    when it was committed last, in epoch seconds. `played_ms` is how far a replay has played this symbol, in
+    epoch milliseconds: the reels of one recording may be years apart, so each symbol has a time of its own.
+    """
+
+    builder: BarBuilder
+    upto: list[tuple[int, int]]
+    committed_at: float
+    played_ms: int = -(2**53)
+
+    def record_time(self, fields: Mapping[bytes, bytes], now_ms: int) -> None:
+        """Take the time from an entry of a replay: when it was played, else when its minute was over."""
+        try:
+            played_ms = round(1000 * float(fields.get(b"played_at", b"0")[:32]))
+            played_ms = played_ms or int(fields.get(b"start", b"0")[:16]) + MINUTE_MS
+        except (ValueError, OverflowError):  # no time; the builder quarantines the entry
+            return
+        # nothing was recorded that is yet to come
+        self.played_ms = max(self.played_ms, min(played_ms, now_ms))
+
+
+class BarsWorker:
+    """Build the bars of the symbols that are this instance's.
+
+    Args:
+        me: the agent.
+        settings_now: returns the settings in force.
+        metrics: counts what happens.
+        now: returns the time in epoch seconds.
+    """
+
+    def __init__(
+        self,
+        me: Agent[Any],
+        settings_now: Callable[[], BarsSettings],
+        metrics: BarsMetrics,
+        now: ReadClock = time.time,
+    ) -> None:
+        self._me, self._settings_now, self._metrics, self._now = me, settings_now, metrics, now
+        self._share = me.share()
+        self._followed: dict[str, Followed] = {}
+        self._in_force: tuple[object, ...] = ()
+        self._upto = [FIRST_ID, FIRST_ID]
+        self._swept_at = 0.0
+        self._unknown_sessions: set[str] = set()
+        self._store: BarsStore
+        self._bus: Bus
+        self._streams: tuple[str, str]
+
+    @property
+    def problem(self) -> str | None:
+        """Return what is wrong with the truth, None if nothing is."""
+        if not self._unknown_sessions:
+            return None
+        return f"no such session: {', '.join(sorted(self._unknown_sessions))[:100]}"
+
+    def reset(self) -> None:
+        """Forget every symbol: what is stored is read anew, since nobody knows what a failed commit did."""
+        self._followed.clear()
+        self._in_force = ()
+
+    async def follow(self) -> None:
+        """Take over the symbols that are this instance's by now, and drop the others. Raises BusError."""
+        settings = self._settings_now()
+        groups = settings.find_groups()
+        mine = self._share.mine(groups)
+        in_force = (settings, list_inputs(self._me.section), tuple(mine))
+        if in_force == self._in_force:
+            return
+        if in_force[:2] != self._in_force[:2]:  # another truth: its limits and timeframes hold for all
+            self._followed.clear()
+            self._unknown_sessions.clear()
+            self._connect()
+        for symbol in self._followed.keys() - set(mine):
+            del self._followed[symbol]
+        new = {symbol: groups[symbol] for symbol in mine if symbol not in self._followed}
+        await self._take_over(new)
+        self._in_force = in_force
+        self._metrics.symbols = len(self._followed)
+        self._me.log.info("bars.follows", symbols=len(self._followed), new=len(new))
+
+    async def read(self) -> list[Arrival]:
+        """Return the next entries, after waiting for them for a moment. Raises BusError."""
+        count = self._settings_now().settings.batch
+        positions: dict[Any, Any] = dict(zip(self._streams, self._upto, strict=True))
+        reading = self._bus.client.xread(positions, count=count, block=round(1000 * BLOCK_SEC))
+        try:
+            reply: Any = await self._bus.ask(reading, BLOCK_SEC + self._bus.within_sec, max_bytes=REPLY_BYTES)
+        except ReplyTooLongError:
+            found = [
+                (stream, await read_entries_after(self._bus, stream, upto, count=CAREFUL_COUNT))
+                for stream, upto in positions.items()
+            ]
+        else:
+            found = [
+                (name.decode(), [make_stream_entry(ident, fields) for ident, fields in entries])
+                for name, entries in reply or ()
+            ]
+        return [arrival for stream, entries in found for arrival in self._list_arrivals(stream, entries)]
+
+    async def work(self, arrivals: Iterable[Arrival]) -> None:
+        """Take entries into the bars of their symbols, and commit what came of them. Raises BusError."""
+        touched = self._take(arrivals)
+        now = self._now()
+        now_ms = round(1000 * now)
+        if not 0 <= now - self._swept_at < SWEEP_SEC:
+            self._swept_at = now
+            touched |= self._list_due(now_ms) | self._list_idle(now)
+        for page in _paginate(touched):
+            # in pages, so that the first symbols do not wait for the last, and beats are let through
+            await self._commit([self._prepare(symbol, touched[symbol], now_ms) for symbol in page])
+        self._metrics.finish_batch(1000 * self._now())
+
+    def _connect(self) -> None:
+        """Find the bus and the streams that the truth names. Raises BusError."""
+        section = self._me.section
+        bars, quotes = list_inputs(section)
+        self._bus = self._me.bus(bars.bus)
+        self._streams = (bars.key, quotes.key)
+        self._store = BarsStore(self._bus, list_outputs(section))
+
+    async def _take_over(self, groups: Mapping[str, SymbolGroup]) -> None:
+        """Read the states of symbols, and go back to the first entry that one of them lacks."""
+        grids = {
+            code: await self._open_grid(code) for code in {each.session_code for each in groups.values()}
+        }
+        known = [symbol for symbol, group in groups.items() if grids[group.session_code] is not None]
+        stored = await self._store.load(known)
+        options = self._settings_now().settings
+        for symbol in known:
+            group, fields = groups[symbol], stored[symbol]
+            grid = grids[group.session_code]
+            if grid is None:
+                continue
+            try:
+                state = restore_state(symbol, fields)
+            except ValueError as error:
+                self._me.log.warning("bars.state_unreadable", symbol=symbol, why=str(error))
+                await self._store.discard(symbol)
+                state, fields = SymbolState(symbol), {}
+            builder = BarBuilder(state, group, grid, options, fields)
+            self._followed[symbol] = Followed(
+                builder, [entry_sort_key(each) for each in state.positions], self._now()
+            )
+        if groups:
+            self._rewind()
+            await self._report_trimmed()
+
+    async def _report_trimmed(self) -> None:
+        """Log it if entries were trimmed off a stream before they were read. Raises BusError."""
+        for stream, upto in zip(self._streams, self._upto, strict=True):
+            if upto == FIRST_ID:
+                continue  # nothing was expected of it yet
+            first = await read_entries_between(self._bus, stream, "-", "+", count=1)
+            # the entry that was read last is gone itself, and whatever came right after it
+            if first and entry_sort_key(first[0].id) > entry_sort_key(upto):
+                self._metrics.trimmed += 1
+                self._me.log.error(
+                    "bars.trimmed", stream=stream, after=upto.decode(), upto=first[0].id.decode()
+                )
+
+    def _rewind(self) -> None:
+        """Go back to the first entry that a symbol lacks."""
+        for place in range(len(KINDS)):
+            upto = [each.builder.state.positions[place] for each in self._followed.values()]
+            self._upto[place] = min(upto, key=entry_sort_key, default=self._upto[place])
+
+    async def _open_grid(self, code: str) -> Grid | None:
+        """Return the intervals of a session, None if there is no such session."""
+        try:
+            # a calendar takes up to a second to compute
+            session: Session = await asyncio.to_thread(get_session, code)
+        except UnknownSessionError:
+            self._unknown_sessions.add(code)
+            return None
+        self._unknown_sessions.discard(code)
+        return Grid(session)
+
+    def _list_arrivals(self, stream: str, entries: Iterable[StreamEntry]) -> list[Arrival]:
+        """Return the entries of a stream, and move the position behind them."""
+        place = self._streams.index(stream)
+        arrivals = []
+        for entry in entries:
+            self._upto[place] = entry.id
+            if entry.fields is None:
+                self._metrics.oversized += 1
+                self._me.log.warning("bars.entry_too_large", stream=stream, entry=entry.id.decode())
+            else:
+                arrivals.append(Arrival(KINDS[place], entry.id, entry.fields))
+        return arrivals
+
+    def _take(self, arrivals: Iterable[Arrival]) -> dict[str, Followed]:
+        """Take entries into their symbols; return the symbols that had any."""
+        touched: dict[str, Followed] = {}
+        now_ms = round(1000 * self._now())
+        for arrival in arrivals:
+            fields = arrival.fields
+            symbol = fields.get(b"sym", b"").decode("utf-8", "replace")
+            followed = self._followed.get(symbol)
+            if followed is None:
+                continue
+            if fields.get(b"replay") == b"1" or fields.get(b"source") == b"replay":
+                followed.record_time(fields, now_ms)
+            place, position = KINDS.index(arrival.kind), entry_sort_key(arrival.id)
+            if position <= followed.upto[place]:
+                continue
+            followed.builder.take(arrival)
+            followed.upto[place] = position
+            followed.builder.state.positions[place] = arrival.id
+            touched[symbol] = followed
+            self._metrics.note_arrival(arrival.written_ms)
+        return touched
+
+    def _list_due(self, now_ms: int) -> dict[str, Followed]:
+        """Return the symbols of which a bar is final by now that was not."""
+        return {
+            symbol: followed
+            for symbol, followed in self._followed.items()
+            if followed.builder.find_due(self._find_clock(followed, now_ms))
+        }
+
+    def _list_idle(self, now: float) -> dict[str, Followed]:
+        """Return a page of symbols whose position is long behind what was read, after moving it there."""
+        idle: dict[str, Followed] = {}
+        read = [entry_sort_key(each) for each in self._upto]
+        for symbol, followed in self._followed.items():
+            if now - followed.committed_at < CHECKPOINT_SEC:
+                continue
+            # never back: while another symbol catches up, what is read is behind this one
+            behind = [place for place in range(len(KINDS)) if followed.upto[place] < read[place]]
+            for place in behind:
+                followed.upto[place] = read[place]
+                followed.builder.state.positions[place] = self._upto[place]
+            if behind:
+                idle[symbol] = followed
+            if len(idle) == SYMBOLS_AT_ONCE:
+                break
+        return idle
+
+    def _prepare(self, symbol: str, followed: Followed, now_ms: int) -> SymbolCommit:
+        """Build what changed of a symbol, and return what is to be committed."""
+        builder = followed.builder
+        outputs = builder.flush(self._find_clock(followed, now_ms))
+        fields, deleted = builder.pack_changes()
+        return SymbolCommit(symbol, builder.state.version, outputs, fields, deleted)
+
+    async def _commit(self, commits: list[SymbolCommit]) -> None:
+        """Commit, and forget the symbols that another instance has committed: they are read anew."""
+        refused = await self._store.commit(commits, self._settings_now().settings)
+        for each in commits:
+            if each.symbol in refused:
+                self._metrics.refused += 1
+                self._me.log.info("bars.refused", symbol=each.symbol)
+                del self._followed[each.symbol]
+                self._in_force = (*self._in_force[:2], None)
+                continue
+            followed = self._followed[each.symbol]
+            followed.committed_at = self._now()
+            builder = followed.builder
+            builder.state.version += 1
+            self._metrics.count_committed(each.outputs, builder.counts)
+            builder.counts.clear()
+
+    def _find_clock(self, followed: Followed, now_ms: int) -> int:
+        """Return the time by which a symbol's bars are final: of a replay, how far it has played."""
+        return followed.played_ms if followed.builder.state.is_replay else now_ms
+
+
+def _paginate(symbols: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the symbols in pages of SYMBOLS_AT_ONCE."""
+    rest = list(symbols)
+    for first in range(0, len(rest), SYMBOLS_AT_ONCE):
+        yield rest[first : first + SYMBOLS_AT_ONCE]

@@ -1,0 +1,330 @@
+"""bars on real buses: killed while minutes come, it publishes each revision once, and as a batch would."""
+
+import os
+import random
+import time
+from dataclasses import replace
+
+import orjson
+import pytest
+import redis
+import typer
+from typer.testing import CliRunner
+
+from marketswarm.market.records import DAY_MS, Bar
+from marketswarm.market.sessions import get_session
+from services.bars import commands
+from services.bars.features import compute_features
+from support.scenes.agent import Scene, seed
+from support.scenes.bars import (
+    MIDNIGHT,
+    MINUTE,
+    assert_same_as_batch,
+    bars_of,
+    fields_of,
+    keep_newest,
+    walk,
+)
+from support.waiting import until
+
+KILLS = int(os.environ.get("KILLS", "5"))
+SEED = int(os.environ.get("KILLS_SEED", "7"))
+SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD")
+CRYPTO = get_session("24x7")
+OUTPUTS = ("bars:bars", "bars:indicators")
+
+
+def truth(symbols=SYMBOLS, group=None, **settings):
+    points = [{"bus": "market-redis", "key": "market:bars"}, {"bus": "market-redis", "key": "market:quotes"}]
+    return {
+        "services": {
+            "bars": {
+                "heartbeat": {"interval_sec": 0.2, "timeout_sec": 3},
+                "access_points": {"subscribe_to": points},
+                "endpoints": [{"symbols": list(symbols), "asset": "crypto", **(group or {})}],
+                "settings": settings,
+            }
+        }
+    }
+
+
+class BarsScene(Scene):
+    """A scene with minutes to publish, and all that was published read back."""
+
+    def __enter__(self):
+        super().__enter__()
+        self.client = redis.Redis.from_url(self.market.url, decode_responses=True)
+        return self
+
+    def __exit__(self, *about):
+        self.client.close()
+        super().__exit__(*about)
+
+    def publish(self, bars, **more):
+        pipe = self.client.pipeline(transaction=False)
+        for bar in bars:
+            pipe.xadd("market:bars", fields_of(bar, **more))
+        pipe.execute()
+
+    def read(self, stream, symbol):
+        return [fields for _, fields in self.client.xrange(stream) if fields["sym"] == symbol]
+
+    def shown(self, stream, symbol):
+        kept = {}
+        keep_newest(kept, self.read(stream, symbol))
+        return kept
+
+    def wait_for(self, bars, within=30):
+        """Wait until the last minute of each symbol is published, and of each the correction."""
+        wanted = {bar.symbol: bar for bar in bars}
+
+        def came():
+            return all(bar in bars_of(self.shown("bars:bars", sym), "1m") for sym, bar in wanted.items())
+
+        until(came, within, lambda: f"the last of {len(bars)} minutes; {self.programs}")
+
+
+@pytest.fixture
+def scene(tmp_path):
+    with BarsScene(tmp_path) as scene:
+        yield scene
+
+
+def assert_each_once(scene, stream, symbol):
+    found = [
+        (entry["timeframe"], entry["start"], entry["rev"], entry["final"])
+        for entry in scene.read(stream, symbol)
+    ]
+    assert len(found) == len(set(found))
+    assert found
+
+
+@pytest.mark.timeout(60 + 10 * KILLS)
+def test_killed_at_any_moment_it_publishes_each_revision_once_and_the_end_is_that_of_a_batch(scene):
+    chance = random.Random(SEED)
+    seed(scene.buses, truth(batch=40, settle_sec=0), 1)
+    # two instances share the symbols; each is killed in its turn, and its symbols go over
+    workers = [scene.module("services.bars") for _ in range(2)]
+    end = MIDNIGHT + 80 * KILLS * MINUTE
+    plan = [walk(range(MIDNIGHT, end, MINUTE), number, symbol) for number, symbol in enumerate(SYMBOLS)]
+    right, waiting = [bar for minute in zip(*plan, strict=True) for bar in minute], []
+    for number in range(KILLS):
+        part = right[number * len(right) // KILLS : (number + 1) * len(right) // KILLS]
+        kill_at = chance.randrange(0, len(part), 60)
+        for at in range(0, len(part), 60):
+            piece = [*part[at : at + 60], *waiting]
+            waiting = [bar for bar in piece if bar in part and chance.random() < 0.05]
+            scene.publish(bar for bar in piece if bar not in waiting)  # some are late
+            if at == kill_at:
+                # at any moment of its start, of its reading, of its work
+                time.sleep(chance.random() * 0.5)
+                workers[number % 2].kill()
+        workers[number % 2].start()
+    scene.publish(waiting)
+    wrong = right[-100]
+    fixed = Bar(wrong.symbol, "1m", wrong.start_ms, wrong.open, wrong.high + 1, wrong.low, wrong.close, 7.0)
+    scene.publish([fixed], seen_ms=end + DAY_MS)
+    right[-100] = fixed
+    scene.wait_for([*right[-3:], fixed])
+    for symbol in SYMBOLS:
+        mine = [bar for bar in right if bar.symbol == symbol]
+        until(lambda: len(bars_of(scene.shown("bars:bars", symbol), "1m")) == len(mine), 20)  # noqa: B023
+        for stream in OUTPUTS:
+            assert_each_once(scene, stream, symbol)
+        bars, indicators = (scene.shown(stream, symbol) for stream in OUTPUTS)
+        assert_same_as_batch(bars, indicators, mine, CRYPTO)
+    assert scene.client.xlen("market:quarantine") == 0
+
+
+def test_a_reseed_changes_symbols_and_timeframes_without_a_restart(scene):
+    seed(scene.buses, truth(["BTC/USD"], {"timeframes": ["1m", "1h"], "indicators": ["sma"]}), 1)
+    worker = scene.module("services.bars")
+    both = [
+        bar
+        for symbol in SYMBOLS[:2]
+        for bar in walk(range(MIDNIGHT, MIDNIGHT + 25 * MINUTE, MINUTE), 1, symbol)
+    ]
+    scene.publish(both)
+    scene.wait_for(both[:25])
+    assert scene.read("bars:bars", "ETH/USD") == []
+    assert {entry["timeframe"] for entry in scene.read("bars:bars", "BTC/USD")} == {"1m", "1h"}
+    assert '"sma_20":' in scene.read("bars:indicators", "BTC/USD")[-1]["values"]
+    assert "rsi" not in scene.read("bars:indicators", "BTC/USD")[-1]["values"]
+    seed(scene.buses, truth(["ETH/USD"], {"timeframes": ["1m", "5m"]}), 2)
+    scene.wait_for(both[25:])  # what was on the stream before it was wanted
+    assert {entry["timeframe"] for entry in scene.read("bars:bars", "ETH/USD")} == {"1m", "5m"}
+    before = len(scene.read("bars:bars", "BTC/USD"))
+    late = walk([MIDNIGHT + 100 * MINUTE], 1, "BTC/USD") + walk([MIDNIGHT + 100 * MINUTE], 1, "ETH/USD")
+    scene.publish(late)
+    scene.wait_for(late[1:])
+    assert len(scene.read("bars:bars", "BTC/USD")) == before
+    assert worker.running
+
+
+def test_bad_records_are_quarantined_and_the_good_ones_among_them_published(scene):
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    good = walk(range(MIDNIGHT, MIDNIGHT + 3 * MINUTE, MINUTE))
+    scene.client.xadd("market:bars", {"sym": "BTC/USD", "open": "x" * 100_000})
+    scene.client.xadd("market:bars", {"sym": "BTC/USD", "open": "\x00"})
+    scene.client.xadd("market:bars", {"no": "symbol"})
+    scene.publish([good[0], Bar("BTC/USD", "1m", MIDNIGHT + MINUTE, 5, 4, 3, 5), good[1], good[1], good[2]])
+    worker = scene.module("services.bars")
+    scene.wait_for(good)
+    found = [entry["check"] for _, entry in scene.client.xrange("market:quarantine")]
+    assert found == ["schema", "price_order", "duplicate"]
+    assert worker.running
+
+
+def test_a_bus_that_was_down_or_lost_its_memory_is_worked_on_from_what_it_has(scene):
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    worker = scene.module("services.bars")
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 60 * MINUTE, MINUTE))
+    scene.publish(bars[:30])
+    scene.wait_for(bars[:30])
+    scene.market.kill()
+    scene.wait_beat(svc="bars", status="degraded")
+    scene.market.start()
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    scene.publish(bars)
+    scene.wait_for(bars)
+    assert_same_as_batch(*(scene.shown(stream, "BTC/USD") for stream in OUTPUTS), bars, CRYPTO)
+    assert worker.running
+
+
+@pytest.fixture
+def shell(scene, monkeypatch):
+    """Run a command of the quarantine as a user does; return its exit code and what it printed."""
+    for name in ("SYSTEM_REDIS_URL", "MARKET_REDIS_URL"):
+        monkeypatch.setenv(name, scene.env[name])
+    app = typer.Typer()
+    for name, command in (("list", commands.list_), ("show", commands.show), ("release", commands.release)):
+        app.command(name)(command)
+
+    def run(*words):
+        done = CliRunner().invoke(app, words, catch_exceptions=True)
+        return done.exit_code, done.output
+
+    return run
+
+
+def test_a_record_in_quarantine_is_listed_shown_and_released_once(scene, shell):
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    scene.module("services.bars")
+    early = Bar("BTC/USD", "1m", MIDNIGHT, 4, 4, 3, 4)
+    scene.publish([early], seen_ms=MIDNIGHT - DAY_MS)
+    scene.client.xadd("market:bars", {"sym": "BTC/USD", "open": "much"})
+    until(lambda: scene.client.xlen("market:quarantine") == 2, 20)
+    scene.client.xadd("market:quarantine", {"what": "nobody wrote this"})
+    code, text = shell("list", "--json")
+    broken, ours = orjson.loads(text)
+    assert (code, ours["check"], ours["symbol"], broken["check"]) == (0, "future", "BTC/USD", "schema")
+    assert "future" in shell("list")[1]
+    assert "nothing is in quarantine of that kind" in shell("list", "--symbol", "SPY")[1]
+    assert "high = 4" in shell("show", ours["id"])[1]
+    assert shell("show", "1-1")[0] != 0
+    code, text = shell("release", ours["id"], broken["id"])
+    assert code == commands.NOT_RELEASED
+    assert "released 1" in text
+    assert "`schema`" in text
+    scene.wait_for([early])
+    assert shell("release", ours["id"])[1].startswith("released 0")
+    assert shell("release")[0] != 0
+    assert shell("release", "--all", "--check", "jump")[1] == "released 0\n"
+
+
+def days_of(symbol, count, seed=0):
+    """Days that a source gave after their end, the last of them the day before MIDNIGHT."""
+    starts = range(MIDNIGHT - count * DAY_MS, MIDNIGHT, DAY_MS)
+    return [replace(bar, timeframe="1d") for bar in walk(starts, seed, symbol)]
+
+
+def test_features_of_each_day_are_published_once_and_again_when_a_day_is_corrected(scene):
+    seed(scene.buses, truth(SYMBOLS, benchmark="BTC/USD"), 1)
+    worker = scene.module("services.bars")
+    history = {symbol: days_of(symbol, 70, number) for number, symbol in enumerate(SYMBOLS)}
+    for bars in history.values():
+        for bar in bars:
+            scene.publish([bar], seen_ms=bar.start_ms + DAY_MS + 5000)
+
+    def published(symbol):
+        entries = sorted(scene.read("bars:features", symbol), key=lambda each: int(each["rev"]))
+        newest = {int(entry["start"]): orjson.loads(entry["values"]) for entry in entries}
+        return sorted(newest.items())
+
+    def is_right():
+        expected = compute_features(history, "BTC/USD")
+        return all(published(symbol) == expected[symbol] for symbol in SYMBOLS)
+
+    until(is_right, 30)
+    before = scene.client.xlen("bars:features")
+    worker.kill()  # whoever comes next computes all of them again
+    worker.start()
+    worker.wait_log("bars.follows")
+    right = replace(history["BTC/USD"][-2], close=history["BTC/USD"][-2].high)
+    history["BTC/USD"][-2] = right
+    scene.publish([right], seen_ms=MIDNIGHT + DAY_MS)
+    until(is_right, 30)
+    assert scene.client.xlen("bars:features") <= before + 2 * len(SYMBOLS)
+    for symbol in SYMBOLS:
+        found = [(entry["start"], entry["rev"]) for entry in scene.read("bars:features", symbol)]
+        assert len(found) == len(set(found))
+
+
+def test_bars_of_a_replay_are_final_by_the_time_to_which_their_own_symbol_is_played(scene):
+    seed(scene.buses, truth(["BTC/USD", "ETH/USD"], settle_sec=0), 1)
+    scene.module("services.bars")
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 7 * MINUTE, MINUTE))
+
+    def play(bar):
+        scene.publish([bar], replay="1", played_at=str((bar.start_ms + MINUTE) / 1000))
+
+    # a reel of another symbol, which was recorded months later
+    (later,) = walk([MIDNIGHT + 200 * DAY_MS], 1, "ETH/USD")
+    play(later)
+    scene.wait_for([later])
+    for bar in bars:
+        play(bar)
+    scene.wait_for(bars)
+
+    def finals(frame):
+        kept = scene.shown("bars:bars", "BTC/USD")
+        return [each["final"] for (timeframe, _), each in sorted(kept.items()) if timeframe == frame]
+
+    until(lambda: finals("5m") == ["1", "0"], 10)
+    # that day was over years ago, but not in the recording
+    assert (finals("15m"), finals("1d")) == (["0"], ["0"])
+    quote = {"sym": "BTC/USD", "asset": "crypto", "price": "100", "source": "one", "replay": "1"}
+    at_ms = MIDNIGHT + DAY_MS
+    scene.client.xadd("market:quotes", quote | {"at": str(at_ms), "played_at": str(at_ms / 1000)})
+    until(lambda: finals("1d") == finals("1h") == ["1"], 10)
+    assert all(each["replay"] == "1" for each in scene.read("bars:indicators", "BTC/USD"))
+
+
+def test_a_session_that_nobody_knows_is_said_and_the_other_symbols_go_on(scene):
+    document = truth(["BTC/USD"])
+    document["services"]["bars"]["endpoints"].append({"symbols": ["SPY"], "session": "XNOWHERE"})
+    seed(scene.buses, document, 1)
+    scene.module("services.bars")
+    bars = walk([MIDNIGHT])
+    scene.publish([*bars, *walk([MIDNIGHT], 1, "SPY")])
+    scene.wait_for(bars)
+    assert "XNOWHERE" in scene.wait_beat(svc="bars", status="degraded")["detail"]
+    seed(scene.buses, truth(["BTC/USD"]), 2)
+    scene.wait_beat(svc="bars", status="ok")
+    assert scene.read("bars:bars", "SPY") == []
+
+
+def test_entries_that_were_trimmed_off_unread_are_reported(scene):
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    worker = scene.module("services.bars")
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 30 * MINUTE, MINUTE))
+    scene.publish(bars[:10])
+    scene.wait_for(bars[:10])
+    worker.kill()
+    scene.publish(bars[10:])
+    scene.client.xtrim("market:bars", maxlen=5, approximate=False)
+    worker.start()
+    scene.wait_for(bars)
+    assert worker.logs("bars.trimmed")
+    shown = bars_of(scene.shown("bars:bars", "BTC/USD"), "1m")
+    assert shown == [*bars[:10], *bars[25:]]

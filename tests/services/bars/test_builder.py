@@ -1,0 +1,335 @@
+"""A symbol's bars: whatever the order and the batches in which minutes come, the end is that of one pass."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from marketswarm.market.entries import encode_entry
+from marketswarm.market.records import DAY_MS, AssetClass, Bar, Provenance, Quote, RecordKind
+from marketswarm.market.sessions import get_session
+from services.bars.builder import Arrival, BarBuilder
+from services.bars.indicators import batch
+from services.bars.settings import BarsOptions
+from services.bars.state import restore_state
+from services.bars.tracks import STORE_EVERY
+from support.examples import examples
+from support.scenes.bars import (
+    MIDNIGHT,
+    MINUTE,
+    Desk,
+    aggregate_all,
+    arrival,
+    assert_same_as_batch,
+    assert_same_bars,
+    values_of,
+    walk,
+)
+
+CRYPTO = get_session("24x7")
+FRAMES = ("1m", "5m", "15m", "1h", "4h", "1d")
+
+
+def minutes(count, first=MIDNIGHT, **more):
+    return walk((first + MINUTE * number for number in range(count)), **more)
+
+
+@settings(max_examples=examples(30))
+@given(
+    st.integers(0, 2**32),
+    st.integers(30, 500),
+    st.floats(0, 0.3),
+    st.integers(1, 60),
+)
+def test_streaming_equals_batch_for_any_order_batches_corrections_and_restarts(seed, count, lost, most):
+    chance = random.Random(seed)
+    # from noon, across midnight
+    wanted = [
+        bar for bar in minutes(count, MIDNIGHT + DAY_MS - 200 * MINUTE, seed=seed) if chance.random() >= lost
+    ]
+    arrivals = [arrival(bar, number, seen_ms=bar.start_ms + 2 * DAY_MS) for number, bar in enumerate(wanted)]
+    for number in chance.sample(range(len(wanted)), len(wanted) // 10):
+        # what came first was wrong, and is corrected later, by a later answer
+        bar = wanted[number]
+        wrong = Bar(bar.symbol, "1m", bar.start_ms, bar.open, bar.high, bar.low, bar.open, bar.volume)
+        arrivals.append(arrival(wrong, seen_ms=bar.start_ms + DAY_MS))
+    order = sorted(arrivals, key=lambda each: (each.fields[b"asked_at"], chance.random()))
+    late = chance.sample(range(len(order)), len(order) // 10)
+    for at in late:  # and some are late
+        other = min(len(order) - 1, at + chance.randint(0, 50))
+        if order[at].fields[b"start"] != order[other].fields[b"start"]:
+            order[at], order[other] = order[other], order[at]
+    desk = Desk(CRYPTO, checks={"jump_share": 10})
+    held = {}
+    while order:
+        size = chance.randint(1, most)
+        batch, order = order[:size], order[size:]
+        for each in batch:
+            start, asked = int(each.fields[b"start"]), float(each.fields[b"asked_at"])
+            held[start] = max(held.get(start, 0), asked)
+        desk.play(batch)
+        if chance.random() < 0.1:  # another instance takes over
+            state = restore_state("BTC/USD", desk.stored)
+            desk.state = state
+            desk.builder = BarBuilder(state, desk.group, desk.grid, desk.options, desk.stored)
+    assert all(each["check"] in ("monotone_time", "duplicate") for each in desk.quarantine), desk.quarantine
+    assert_same_as_batch(desk.bars, desk.indicators, wanted, CRYPTO)
+
+
+def test_a_late_minute_ripples_up_by_one_revision_in_each_timeframe():
+    all_of_them = minutes(300)
+    late = all_of_them[17]
+    desk = Desk(CRYPTO)
+    desk.play(arrival(bar, at) for at, bar in enumerate(all_of_them) if bar is not late)
+    before = dict(desk.bars)
+    outputs = desk.play([arrival(late, 999)])
+    starts = {entry["timeframe"]: int(entry["start"]) for entry in outputs.bars}
+    assert starts == {
+        "1m": late.start_ms,
+        "5m": MIDNIGHT + 15 * MINUTE,
+        "15m": MIDNIGHT + 15 * MINUTE,
+        "1h": MIDNIGHT,
+        "4h": MIDNIGHT,
+        "1d": MIDNIGHT,
+    }
+    for entry in outputs.bars[1:]:
+        key = (entry["timeframe"], int(entry["start"]))
+        assert int(entry["rev"]) == int(before[key]["rev"]) + 1
+        assert entry["final"] == before[key]["final"]
+    assert outputs.bars[0]["rev"] == "0"
+    for frame in ("1m", "5m", "15m", "1h", "4h", "1d"):
+        assert_same_bars(desk.shown(frame), aggregate_all(all_of_them, CRYPTO)[frame])
+
+
+def test_indicators_of_all_later_bars_follow_a_correction_with_higher_revisions():
+    bars = minutes(60)
+    desk = Desk(CRYPTO)
+    desk.play(arrival(bar, at) for at, bar in enumerate(bars))
+    bar = bars[40]
+    corrected = Bar(bar.symbol, "1m", bar.start_ms, bar.open, bar.high + 1, bar.low, bar.high + 1, bar.volume)
+    outputs = desk.play([arrival(corrected, 999, seen_ms=bar.start_ms + DAY_MS)])
+    later = [entry for entry in outputs.indicators if entry["timeframe"] == "1m"]
+    assert [int(entry["start"]) for entry in later] == [each.start_ms for each in bars[40:]]
+    assert {entry["rev"] for entry in later} == {"1"}
+    assert_same_as_batch(desk.bars, desk.indicators, [*bars[:40], corrected, *bars[41:]], CRYPTO)
+
+
+def test_a_bar_is_final_when_the_next_minute_is_seen():
+    desk = Desk(CRYPTO)
+    bars = minutes(6)
+    desk.play([arrival(bar) for bar in bars[:5]])
+    assert desk.bars["5m", MIDNIGHT]["final"] == "0"
+    assert [desk.bars["1m", bar.start_ms]["final"] for bar in bars[:5]] == ["1", "1", "1", "1", "0"]
+    before = desk.bars["5m", MIDNIGHT]
+    desk.play([arrival(bars[5])])
+    assert desk.bars["5m", MIDNIGHT] == before | {"final": "1"}
+    assert desk.indicators["5m", MIDNIGHT]["final"] == "1"
+    assert desk.bars["15m", MIDNIGHT]["final"] == "0"
+
+
+def test_a_bar_is_final_when_its_end_is_over_for_long_enough():
+    desk = Desk(CRYPTO)
+    end = MIDNIGHT + 5 * MINUTE
+    desk.play([arrival(bar) for bar in minutes(5)], clock_ms=end + 9_999)
+    assert desk.bars["5m", MIDNIGHT]["final"] == "0"
+    assert not desk.builder.find_due(end + 9_999)
+    assert desk.builder.find_due(end + 10_000)
+    outputs = desk.play([], clock_ms=end + 10_000)
+    assert {(entry["timeframe"], entry["final"]) for entry in outputs.bars} == {("1m", "1"), ("5m", "1")}
+    assert not desk.builder.find_due(end + 10_000)
+
+
+def test_what_was_final_stays_final_when_it_is_corrected_or_the_clock_goes_back():
+    desk = Desk(CRYPTO)
+    bars = minutes(5)
+    desk.play([arrival(bar) for bar in bars], clock_ms=MIDNIGHT + DAY_MS)
+    changed = Bar("BTC/USD", "1m", bars[2].start_ms, 100.0, 101.0, 99.0, 100.5)
+    desk.play([arrival(changed, seen_ms=MIDNIGHT + DAY_MS)], clock_ms=0)
+    assert (desk.bars["5m", MIDNIGHT]["rev"], desk.bars["5m", MIDNIGHT]["final"]) == ("5", "1")
+
+
+def test_a_day_that_its_source_gave_after_its_end_stands_above_its_minutes():
+    desk = Desk(CRYPTO)
+    given = Bar("BTC/USD", "1d", MIDNIGHT, 100, 120, 90, 110, 5_000)
+    early = arrival(given, 1, seen_ms=MIDNIGHT + DAY_MS // 2)
+    desk.play([early])
+    assert desk.bars["1d", MIDNIGHT]["close"] == "110"
+    assert desk.bars["1d", MIDNIGHT]["final"] == "0"
+    bars = minutes(3)
+    desk.play([arrival(bar) for bar in bars])
+    assert desk.shown("1d")[0].close == bars[-1].close  # the minutes are better than half a day
+    desk.play([arrival(given, 2, seen_ms=MIDNIGHT + DAY_MS)])
+    whole = desk.bars["1d", MIDNIGHT]
+    assert (whole["close"], whole["final"], whole["rev"]) == ("110", "1", "4")
+    outputs = desk.play([arrival(minutes(4)[3])])
+    assert "1d" not in {entry["timeframe"] for entry in outputs.bars}
+    assert desk.bars["1h", MIDNIGHT]["rev"] == "3"
+
+
+def test_a_day_that_is_named_by_midnight_is_the_session_of_that_date():
+    desk = Desk(get_session("XNYS"), symbols=["SPY"], asset="stocks")
+    holiday, friday = 1_795_651_200_000, 1_795_737_600_000  # Thanksgiving 2026, and the day after
+    for start in (holiday, friday):
+        desk.play([arrival(Bar("SPY", "1d", start, 100, 120, 90, 110, 5_000), seen_ms=start + DAY_MS)])
+    assert [bar.start_ms for bar in desk.shown("1d")] == [friday + 14 * 3_600_000 + 30 * MINUTE]
+    assert [each["check"] for each in desk.quarantine] == ["wrong_session"]
+
+
+def test_a_released_record_is_taken_though_it_fails_a_check():
+    desk = Desk(CRYPTO)
+    (bar,) = minutes(1)
+    desk.play([arrival(bar, seen_ms=MIDNIGHT - DAY_MS)])
+    assert [each["check"] for each in desk.quarantine] == ["future"]
+    assert desk.bars == {}
+    desk.play([arrival(bar, seen_ms=MIDNIGHT - DAY_MS, released="1")])
+    assert desk.shown("1m") == [bar]
+
+
+def test_what_no_archive_could_keep_is_not_taken_even_if_it_is_released():
+    desk = Desk(CRYPTO)
+    desk.play([arrival(Bar("BTC/USD", "1m", MIDNIGHT, 100, 99, 98, 100), released="1")])
+    desk.play([arrival(Bar("BTC/USD", "1m", MIDNIGHT, 0, 0, 0, 0), released="1")])
+    assert [each["check"] for each in desk.quarantine] == ["price_order", "positive"]
+
+
+WORDS = st.binary(max_size=40) | st.sampled_from(
+    [b"1e18", b"-1e18", b"0", b"-1", b"1700006400000", b"1d", b"1"]
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(
+            [*arrival(minutes(1)[0]).fields, b"at", b"price", b"replay", b"played_at", b"released"]
+        ),
+        WORDS,
+    ),
+    st.sampled_from([RecordKind.BARS, RecordKind.QUOTES]),
+    st.booleans(),
+)
+def test_no_entry_whatever_is_in_it_ends_the_builder(fields, kind, quotes):
+    desk = Desk(CRYPTO, quotes=quotes)
+    good = {**arrival(minutes(1)[0]).fields, b"at": b"%d" % MIDNIGHT, b"price": b"100"}
+    for number, each in enumerate((good, {**good, **fields}, fields, {**good, **fields}, good)):
+        desk.play([Arrival(kind, b"%d-%d" % (MIDNIGHT + 90_000, number), each)], MIDNIGHT + number * MINUTE)
+    restored = restore_state("BTC/USD", desk.stored)
+    assert restored.newest_ms == desk.state.newest_ms
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {b"open": b"much"},
+        {b"start": b"1e99"},
+        {b"timeframe": b"\xff"},
+        {b"volume": b"nan"},
+        {b"sym": b"?" * 300},
+    ],
+)
+def test_what_is_no_bar_is_quarantined_with_its_fields(broken):
+    desk = Desk(CRYPTO)
+    good = arrival(minutes(1)[0])
+    desk.play([Arrival(RecordKind.BARS, b"5-1", {**good.fields, **broken}), good])
+    (entry,) = desk.quarantine
+    assert (entry["check"], entry["entry"], entry["stream"]) == ("schema", "5-1", "market:bars")
+    assert len(desk.shown("1m")) == 1
+
+
+def tick(at_ms, price):
+    fields = encode_entry(Quote("BTC/USD", at_ms, price), AssetClass.CRYPTO, Provenance("one", at_ms / 1000))
+    raw = {name.encode(): value.encode() for name, value in fields.items()}
+    return Arrival(RecordKind.QUOTES, b"%d-0" % at_ms, raw)
+
+
+@settings(max_examples=examples(50))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 179_999), st.floats(99, 101)),
+        min_size=1,
+        max_size=40,
+        unique_by=lambda at: at[0],
+    ),
+    st.randoms(use_true_random=False),
+)
+def test_ticks_make_the_minutes_that_all_of_them_together_make(ticks, chance):
+    in_order = sorted(ticks)
+    mixed = list(ticks)
+    chance.shuffle(mixed)
+    # within one minute in any order, and the minutes in theirs
+    mixed.sort(key=lambda at: at[0] // MINUTE)
+    desk = Desk(CRYPTO, quotes=True)
+    for at_ms, price in mixed:
+        desk.play([tick(MIDNIGHT + at_ms, price)])
+    expected = []
+    for number in sorted({at_ms // MINUTE for at_ms, _ in ticks}):
+        prices = [price for at_ms, price in in_order if at_ms // MINUTE == number]
+        start = MIDNIGHT + number * MINUTE
+        expected.append(Bar("BTC/USD", "1m", start, prices[0], max(prices), min(prices), prices[-1]))
+    assert_same_bars(desk.shown("1m"), expected)
+    assert desk.quarantine == []
+
+
+def test_a_tick_of_a_minute_that_is_over_is_too_late():
+    desk = Desk(CRYPTO, quotes=True)
+    desk.play([tick(MIDNIGHT + 5 * MINUTE, 100), tick(MIDNIGHT, 100)])
+    assert [each["check"] for each in desk.quarantine] == ["too_late"]
+
+
+def test_series_are_stored_every_64_bars_and_those_of_other_symbols_at_other_minutes():
+    moments = set()
+    for symbol in ("BTC/USD", "ETH/USD", "SOL/USD"):
+        desk = Desk(CRYPTO, symbols=[symbol], timeframes=["1m"], indicators=["sma"])
+        stored, at = [], []
+        for number, bar in enumerate(minutes(150, symbol=symbol)):
+            desk.play([arrival(bar)])
+            if desk.stored.get(b"1m indicators") not in stored:
+                stored.append(desk.stored[b"1m indicators"])
+                at.append(number)
+        assert at[0] == 0
+        assert at[1] <= STORE_EVERY
+        assert at[2] - at[1] == STORE_EVERY
+        moments.add(at[1])
+    assert len(moments) == 3
+
+
+def test_a_backlog_longer_than_what_can_be_corrected_has_indicators_at_every_bar_after_a_restart():
+    bars = minutes(1300)
+    desk = Desk(CRYPTO)
+    desk.play(arrival(bar, number) for number, bar in enumerate(bars[:100]))
+    state = restore_state("BTC/USD", desk.stored)
+    desk.state, desk.builder = state, BarBuilder(state, desk.group, desk.grid, desk.options, desk.stored)
+    desk.play(arrival(bar, number) for number, bar in enumerate(bars[100:], 100))
+    assert_same_as_batch(desk.bars, desk.indicators, bars, CRYPTO)
+
+
+def test_after_a_pause_longer_than_bars_are_kept_a_restart_goes_on_with_all_that_came_before_it():
+    desk = Desk(CRYPTO, timeframes=["1m"])
+    desk.options = BarsOptions(settle_sec=10, revise_days=1)
+    # few enough that the series is not stored for their number
+    pause = MIDNIGHT + 3 * DAY_MS
+    bars = walk(
+        [*range(MIDNIGHT, MIDNIGHT + 40 * MINUTE, MINUTE), *range(pause, pause + 40 * MINUTE, MINUTE)]
+    )
+    for number, bar in enumerate(bars):
+        if number in (0, 41):
+            state = restore_state("BTC/USD", desk.stored) if number else desk.state
+            desk.state, desk.builder = (
+                state,
+                BarBuilder(state, desk.group, desk.grid, desk.options, desk.stored),
+            )
+        desk.play([arrival(bar, number)])
+    assert values_of(desk.indicators, "1m") == batch(bars, CRYPTO)
+
+
+def test_state_stays_small_however_long_the_history_is():
+    desk = Desk(CRYPTO, timeframes=["1h"])
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 12 * DAY_MS, 10 * MINUTE))
+    for at in range(0, len(bars), 6):
+        desk.play(arrival(bar, at) for bar in bars[at : at + 6])
+    table = desk.state.tables["1m"]
+    kept = list(table.iter_shown(0))
+    assert kept[-1].start_ms - kept[0].start_ms <= (desk.options.revise_days + 1) * DAY_MS
+    stored = [name for name in desk.stored if name.startswith(b"1m:")]
+    assert len(stored) <= 6 * 180
+    assert FRAMES[0] not in {frame for frame, _ in desk.bars}

@@ -1,0 +1,313 @@
+import math
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from random import Random
+from statistics import correlation, fmean, stdev
+
+import numpy as np
+import polars as pl
+import pytest
+import talib
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketswarm.market.records import DAY_MS, Bar
+from services.bars.features import (
+    FEATURES,
+    MARKET,
+    compute_features,
+    correlations,
+    format_table,
+    latest_features,
+)
+
+DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
+MONDAY_MS = 1_767_571_200_000  # 2026-01-05, midnight in UTC
+NAMES = [feature.name for feature in FEATURES]
+
+
+def make_bars(random: Random, symbol: str, count: int, missing: float = 0.0) -> list[Bar]:
+    """Return daily bars of weekdays; a share of them is missing, and a few have no volume or stand still."""
+    bars, price = [], random.choice([0.5, 100.0, 40_000.0])
+    for number in range(count):
+        opened = price * math.exp(random.gauss(0, 0.004))
+        price = opened if random.random() < 0.03 else opened * math.exp(random.gauss(0, 0.01))
+        if random.random() < missing:
+            continue
+        high = max(opened, price) * (1 + random.random() / 100)
+        low = min(opened, price) * (1 - random.random() / 100)
+        volume = None if random.random() < missing / 10 else float(random.randrange(10**6))
+        start_ms = MONDAY_MS + (number // 5 * 7 + number % 5) * DAY_MS
+        bars.append(Bar(symbol, "1d", start_ms, opened, high, low, price, volume))
+    return bars
+
+
+@cache
+def make_universe() -> dict[str, list[Bar]]:
+    random = Random(1)
+    return {symbol: make_bars(random, symbol, 300) for symbol in (MARKET, "A", "B", "C")}
+
+
+@cache
+def compute_universe():
+    return compute_features(make_universe())
+
+
+def column(symbol: str, name: str) -> list[float | None]:
+    return [values[name] for _, values in compute_universe()[symbol]]
+
+
+def closes_of(symbol: str) -> np.ndarray:
+    return np.array([bar.close for bar in make_universe()[symbol]])
+
+
+def log_returns(symbol: str) -> list[float]:
+    return np.diff(np.log(closes_of(symbol))).tolist()
+
+
+@given(
+    st.integers(0, 2**32),
+    st.permutations([MARKET, "A", "B"]),
+    st.integers(0, 480),
+    st.integers(0, 480),
+)
+def test_no_feature_looks_ahead(seed, symbols, cut_day, since_day):
+    random = Random(seed)
+    history = {
+        symbol: make_bars(random, symbol, random.randrange(1, 330), missing=random.choice([0, 0.02]))
+        for symbol in symbols
+    }
+    whole = compute_features(history)
+    cut_ms, since_ms = MONDAY_MS + cut_day * DAY_MS, MONDAY_MS + since_day * DAY_MS
+    past = {symbol: [bar for bar in bars if bar.start_ms < cut_ms] for symbol, bars in history.items()}
+    found = compute_features(past)
+    for symbol, rows in whole.items():
+        assert found[symbol] == [row for row in rows if row[0] < cut_ms]
+    for symbol, rows in compute_features(past, since_ms=since_ms).items():
+        assert rows == [row for row in found[symbol] if row[0] >= since_ms]
+    assert latest_features(past) == {symbol: rows[-1] for symbol, rows in found.items() if rows}
+
+
+def test_what_a_later_bar_says_changes_no_earlier_value():
+    history = dict(make_universe())
+    for symbol, bars in history.items():
+        forged = [replace(bar, close=bar.close * 3, high=bar.high * 4, volume=1e9) for bar in bars[250:]]
+        history[symbol] = bars[:250] + forged
+    found = compute_features(history)
+    for symbol, rows in compute_universe().items():
+        assert found[symbol][:250] == rows[:250]
+        assert found[symbol][250] != rows[250]
+
+
+def test_there_are_sixty_features_and_each_is_documented():
+    assert len(set(NAMES)) == len(FEATURES) == 60
+    assert all(feature.formula and feature.unit and feature.window >= 1 for feature in FEATURES)
+    assert all(list(values) == NAMES for _, values in compute_universe()["A"])
+
+
+def test_the_page_shows_the_table():
+    # after a change: replace the page's table by what format_table() returns
+    assert format_table() in DOCS.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("feature", FEATURES, ids=NAMES)
+def test_a_feature_is_none_until_its_window_is_full_and_not_longer(feature):
+    values = column("B", feature.name)
+    assert [value is None for value in values[: feature.window]] == [True] * (feature.window - 1) + [False]
+    assert all(value is not None and math.isfinite(value) for value in values[feature.window :])
+
+
+@pytest.mark.parametrize("days", [1, 5, 250])
+def test_returns_are_logarithms_of_closes(days):
+    closes = closes_of("A")
+    assert column("A", f"ret_{days}")[-1] == pytest.approx(math.log(closes[-1] / closes[-1 - days]))
+    assert column("A", "mom_250_20")[-1] == pytest.approx(math.log(closes[-21] / closes[-251]))
+
+
+def test_volatility_agrees_with_the_standard_library():
+    returns = log_returns("A")
+    assert column("A", "vol_20")[-1] == pytest.approx(stdev(returns[-20:]))
+    assert column("A", "vol_ratio_5_20")[-1] == pytest.approx(stdev(returns[-5:]) / stdev(returns[-20:]))
+    losses = [min(number, 0) ** 2 for number in returns[-20:]]
+    assert column("A", "downside_vol_20")[-1] == pytest.approx(math.sqrt(fmean(losses)))
+
+
+def test_volatility_by_ranges_is_that_of_their_papers():
+    bars = make_universe()["A"][-20:]
+    parkinson = fmean(math.log(bar.high / bar.low) ** 2 for bar in bars) / (4 * math.log(2))
+    assert column("A", "parkinson_20")[-1] == pytest.approx(math.sqrt(parkinson))
+    terms = [
+        0.5 * math.log(bar.high / bar.low) ** 2 - 0.386294361 * math.log(bar.close / bar.open) ** 2
+        for bar in bars
+    ]
+    assert column("A", "garman_klass_20")[-1] == pytest.approx(math.sqrt(fmean(terms)))
+
+
+def test_shape_agrees_with_polars():
+    returns = pl.Series(log_returns("A")[-60:])
+    assert column("A", "skew_60")[-1] == pytest.approx(returns.skew())
+    assert column("A", "kurt_60")[-1] == pytest.approx(returns.kurtosis())
+
+
+def test_correlations_with_the_market_agree_with_the_standard_library():
+    own, market = log_returns("A"), log_returns(MARKET)
+    assert column("A", "corr_market_60")[-1] == pytest.approx(correlation(own[-60:], market[-60:]))
+    slope = correlation(own[-60:], market[-60:]) * stdev(own[-60:]) / stdev(market[-60:])
+    assert column("A", "beta_60")[-1] == pytest.approx(slope)
+    assert column("A", "rel_ret_20")[-1] == pytest.approx(sum(own[-20:]) - sum(market[-20:]))
+    assert column("A", "autocorr_20")[-1] == pytest.approx(correlation(own[-20:], own[-21:-1]))
+    assert column(MARKET, "corr_market_20")[-1] == pytest.approx(1)
+    assert column(MARKET, "beta_60")[-1] == pytest.approx(1)
+    assert column(MARKET, "rel_ret_20")[-1] == 0
+
+
+def test_places_in_the_range_of_the_past():
+    closes = closes_of("A")
+    bar, before = make_universe()["A"][-1], make_universe()["A"][-2]
+    expected = {
+        "dist_sma_50": closes[-1] / closes[-50:].mean() - 1,
+        "high_20": math.log(closes[-1] / closes[-20:].max()),
+        "low_250": math.log(closes[-1] / closes[-250:].min()),
+        "bb_z_20": (closes[-1] - closes[-20:].mean()) / closes[-20:].std(ddof=1),
+        "close_location": (bar.close - bar.low) / (bar.high - bar.low),
+        "gap_1": math.log(bar.open / before.close),
+        "body_1": math.log(bar.close / bar.open),
+        "drawdown_60": min(math.log(closes[-60:][n] / closes[-60:][: n + 1].max()) for n in range(60)),
+    }
+    assert {name: column("A", name)[-1] for name in expected} == pytest.approx(expected)
+
+
+def test_indicators_are_talibs():
+    closes = closes_of("A")
+    macd, _, histogram = talib.MACD(closes, 12, 26, 9)
+    assert column("A", "rsi_14")[14:] == talib.RSI(closes, 14)[14:].tolist()
+    assert column("A", "macd")[-1] == macd[-1] / closes[-1]
+    assert column("A", "macd_hist")[-1] == histogram[-1] / closes[-1]
+
+
+def test_volume_and_illiquidity():
+    bars, returns = make_universe()["A"][-20:], log_returns("A")[-20:]
+    volumes = [bar.volume for bar in bars]
+    assert column("A", "volume_z_20")[-1] == pytest.approx((volumes[-1] - fmean(volumes)) / stdev(volumes))
+    turnover = [bar.close * bar.volume for bar in bars]
+    assert column("A", "turnover_20")[-1] == pytest.approx(math.log(fmean(turnover)))
+    illiquidity = fmean(1e9 * abs(r) / t for r, t in zip(returns, turnover, strict=True))
+    assert column("A", "amihud_20")[-1] == pytest.approx(illiquidity)
+
+
+def test_breadth_counts_the_symbols_of_the_same_start():
+    gains = {symbol: column(symbol, "ret_1")[100] for symbol in make_universe()}
+    assert column("A", "breadth_up_1")[100] == sum(gain > 0 for gain in gains.values()) / 4
+    assert column("A", "dispersion_1")[100] == pytest.approx(stdev(gains.values()))
+    above = [column(symbol, "dist_sma_50")[100] > 0 for symbol in gains]
+    assert column("C", "breadth_sma_50")[100] == sum(above) / 4
+    ranks = {symbol: column(symbol, "rank_ret_20")[100] for symbol in gains}
+    months = {symbol: column(symbol, "ret_20")[100] for symbol in gains}
+    assert [ranks[symbol] for symbol in sorted(months, key=months.get)] == [0, 1 / 3, 2 / 3, 1]
+
+
+def test_equal_returns_share_a_rank():
+    bars = make_universe()["A"][:40]
+    history = {name: [replace(bar, symbol=name) for bar in bars] for name in ("A", "B", "C")}
+    assert {rows[-1][1]["rank_ret_20"] for rows in compute_features(history).values()} == {0.5}
+
+
+def test_a_symbol_of_other_hours_is_no_part_of_the_universe():
+    history = dict(make_universe())
+    night = [replace(bar, symbol="N", start_ms=bar.start_ms + 1) for bar in history["A"]]
+    found = compute_features({**history, "N": night})
+    assert found["A"] == compute_universe()["A"]
+    alone = {name for name in NAMES if "breadth" in name or "market" in name} | {
+        "dispersion_1", "rank_ret_20", "beta_60", "rel_ret_20"
+    }  # fmt: skip
+    assert {name for name, value in found["N"][-1][1].items() if value is None} == alone
+
+
+def test_the_order_of_the_symbols_changes_no_bit():
+    history = dict(reversed(make_universe().items()))
+    assert compute_features(history) == compute_universe()
+
+
+def test_the_calendar_is_that_of_utc():
+    days = column("A", "weekday")
+    assert days[:6] == [0, 1, 2, 3, 4, 0]
+    assert column("A", "pause")[:6] == [None, 1, 1, 1, 1, 3]
+
+
+def test_a_price_that_stands_still_has_no_value_made_of_rounding():
+    bars = [Bar("X", "1d", MONDAY_MS + n * DAY_MS, 0.1, 0.1, 0.1, 0.1, 0.3) for n in range(300)]
+    values = compute_features({MARKET: bars})[MARKET][-1][1]
+    assert values["vol_60"] == values["bb_width_20"] == 0
+    for name in (
+        "bb_z_20",
+        "volume_z_20",
+        "range_z_20",
+        "skew_60",
+        "corr_market_60",
+        "beta_60",
+        "vol_ratio_5_20",
+    ):
+        assert values[name] is None, name
+
+
+def test_without_volumes_only_what_needs_them_is_none():
+    history = {
+        symbol: [replace(bar, volume=None) for bar in bars] for symbol, bars in make_universe().items()
+    }
+    values = latest_features(history)["A"][1]
+    missing = {name for name, value in values.items() if value is None}
+    assert missing == {"mfi_14", "volume_z_20", "volume_ratio_5_20", "turnover_20", "amihud_20"}
+
+
+@pytest.mark.parametrize("price", [-5.0, 0.0, 1e-300, 1e18])
+def test_a_price_that_has_no_logarithm_or_is_huge_makes_no_value_that_json_cannot_hold(price):
+    history = dict(make_universe())
+    history["A"] = [replace(bar, close=price, low=min(price, bar.low)) for bar in history["A"]]
+    for _, values in compute_features(history)["A"]:
+        assert all(value is None or math.isfinite(value) for value in values.values())
+
+
+def test_a_history_of_nothing_has_no_features():
+    assert compute_features({}) == latest_features({}) == correlations({}) == {}
+    assert compute_features({"A": [], MARKET: make_universe()[MARKET][:1]})["A"] == []
+    assert list(latest_features({"A": []})) == []
+
+
+def test_bars_of_another_timeframe_or_out_of_order_are_refused():
+    bars = make_universe()["A"][:5]
+    for wrong in (bars[::-1], [*bars, bars[-1]], [replace(bar, timeframe="1h") for bar in bars]):
+        with pytest.raises(ValueError, match="A: not daily bars in order"):
+            compute_features({"A": wrong})
+
+
+def test_correlations_of_sixty_days_agree_with_the_standard_library():
+    found = correlations(make_universe())
+    assert sorted(found) == [("A", "B"), ("A", "C"), ("A", "SPY"), ("B", "C"), ("B", "SPY"), ("C", "SPY")]
+    for (first, second), pair in found.items():
+        expected = correlation(log_returns(first)[-60:], log_returns(second)[-60:])
+        assert pair.value == pytest.approx(expected)
+        assert pair.days == 60
+
+
+def test_correlations_are_of_the_days_in_common():
+    bars = make_universe()
+    weekends = [
+        replace(bars["A"][0], symbol="W", start_ms=bars["A"][-1].start_ms - DAY_MS * n) for n in (30, 29)
+    ]
+    gaps = [bar for number, bar in enumerate(bars["B"]) if number != 280]
+    found = correlations({"A": bars["A"], "B": gaps, "W": weekends})
+    assert set(found) == {("A", "B")}
+    assert found["A", "B"].days < 60
+    assert -1 <= found["A", "B"].value <= 1
+
+
+def test_symbols_that_move_together_or_stand_still():
+    bars = make_universe()["A"]
+    twin = [replace(bar, symbol="T", close=bar.close * 7) for bar in bars]
+    mirror = [replace(bar, symbol="M", close=1 / bar.close) for bar in bars]
+    still = [replace(bar, symbol="S", close=0.1) for bar in bars]
+    short = [replace(bar, symbol="Y") for bar in bars[-15:]]
+    found = correlations({"A": bars, "T": twin, "M": mirror, "S": still, "Y": short})
+    values = {pair: round(entry.value, 9) for pair, entry in found.items()}
+    assert values == {("A", "T"): 1, ("A", "M"): -1, ("M", "T"): -1}

@@ -1,0 +1,89 @@
+"""Intervals: each minute of a session is in one of each timeframe, and shorter ones fill longer ones."""
+
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketswarm.market.records import MINUTE_MS
+from marketswarm.market.sessions import get_session
+from services.bars.intervals import Grid
+from services.bars.settings import TIMEFRAMES
+
+YEAR = st.integers(1_735_689_600_000 // MINUTE_MS, 1_798_761_600_000 // MINUTE_MS)  # 2025 and 2026
+GRIDS = {code: Grid(get_session(code)) for code in ("24x7", "24x5")}
+
+
+def ms(text):
+    return round(1000 * datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+@pytest.mark.parametrize("code", ["24x7", "24x5", "XNYS"])
+@given(minute=YEAR)
+def test_a_minute_is_in_one_interval_of_each_timeframe_and_those_are_nested(code, minute):
+    grid = GRIDS.setdefault(code, Grid(get_session(code)))
+    at_ms = minute * MINUTE_MS
+    found = [grid.find(at_ms, timeframe) for timeframe in TIMEFRAMES]
+    if found[0] is None:
+        assert found == [None] * len(TIMEFRAMES)
+        return
+    for shorter, longer in pairwise(found):
+        assert longer.open_ms <= shorter.open_ms <= at_ms < shorter.close_ms <= longer.close_ms
+    for interval in found:
+        for inside in (interval.open_ms, interval.close_ms - MINUTE_MS):
+            assert grid.find(inside, interval.timeframe) == interval
+        assert grid.find(interval.close_ms, interval.timeframe) != interval
+
+
+@pytest.mark.parametrize(
+    ("at", "timeframe", "opens", "closes"),
+    [
+        ("2026-11-25T15:31", "1h", "2026-11-25T15:30", "2026-11-25T16:30"),
+        ("2026-11-25T20:59", "1h", "2026-11-25T20:30", "2026-11-25T21:00"),
+        ("2026-11-25T20:59", "4h", "2026-11-25T18:30", "2026-11-25T21:00"),
+        ("2026-11-27T17:59", "1h", "2026-11-27T17:30", "2026-11-27T18:00"),  # an early close
+        ("2026-11-27T17:59", "1d", "2026-11-27T14:30", "2026-11-27T18:00"),
+        ("2026-03-09T13:30", "5m", "2026-03-09T13:30", "2026-03-09T13:35"),  # summer time since Sunday
+    ],
+)
+def test_intervals_of_new_york(at, timeframe, opens, closes):
+    interval = Grid(get_session("XNYS")).find(ms(at), timeframe)
+    assert (interval.open_ms, interval.close_ms) == (ms(opens), ms(closes))
+
+
+@pytest.mark.parametrize(
+    ("code", "start", "opens"),
+    [
+        ("XNYS", "2026-11-25T00:00", "2026-11-25T14:30"),  # midnight of UTC
+        ("XNYS", "2026-11-25T05:00", "2026-11-25T14:30"),  # midnight of New York
+        ("XNYS", "2026-11-25T14:30", "2026-11-25T14:30"),
+        ("XNYS", "2026-11-26T00:00", None),  # Thanksgiving
+        ("XNYS", "2026-11-28T00:00", None),  # a Saturday
+        ("XTKS", "2026-11-25T00:00", "2026-11-25T00:00"),
+        ("XTKS", "2026-11-24T15:00", "2026-11-25T00:00"),  # midnight of Tokyo
+        ("24x5", "2026-11-25T00:00", "2026-11-24T22:00"),
+        ("24x5", "2026-11-22T00:00", None),  # a Sunday, though its evening is of Monday's day
+        ("24x7", "2026-11-22T00:00", "2026-11-22T00:00"),
+        ("XNYS", "1801-01-01T00:00", None),  # before any calendar
+    ],
+)
+def test_a_day_is_found_by_its_open_or_by_the_midnight_before(code, start, opens):
+    interval = Grid(get_session(code)).place(ms(start), "1d")
+    assert (interval and interval.open_ms) == (opens and ms(opens))
+
+
+def test_a_shorter_bar_must_begin_with_an_interval():
+    grid = Grid(get_session("XNYS"))
+    assert grid.place(ms("2026-11-25T15:30"), "1h") is not None
+    assert grid.place(ms("2026-11-25T15:00"), "1h") is None
+    assert grid.place(ms("2026-11-25T15:00") + 1, "1m") is None
+
+
+def test_missing_minutes_are_counted_within_a_day_only():
+    grid = Grid(get_session("XNYS"))
+    last, opens = ms("2026-11-24T20:59"), ms("2026-11-25T14:30")
+    assert grid.count_missing(last, opens + 5 * MINUTE_MS) == 0
+    assert grid.count_missing(opens, opens + MINUTE_MS) == 0
+    assert grid.count_missing(opens, opens + 5 * MINUTE_MS) == 4
