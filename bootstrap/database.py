@@ -1,0 +1,96 @@
+"""Write the password of a fleet's PostgreSQL: the URL for its users, and what the server keeps of it.
+
+A truth with an archive gets, in the folder ACCESS_DIR, `database/password`, made once; `urls/<user>/database`
+with the URL for each service that stores or reads there; and `acl/postgres/password` for the server, a SCRAM
+verifier, from which nobody learns the password. `bootstrap.access` writes them with all the rest;
+`python -m bootstrap.database` writes them alone, for fleets whose users `marketswarm acl` makes.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from marketswarm import log as logs
+from marketswarm.agent import Code, Exit, run
+from marketswarm.agent.service_config import load_with_sections
+from marketswarm.passwords import SecretError, load_passwords, make_folder_name, write_files
+from marketswarm.settings import AccessSettings, read_settings
+from marketswarm.truth import Truth, TruthError
+
+NAME: Final = "access"
+SERVER: Final = "postgres"
+"""The server's name on the network of the fleet, and that of its folder beside those of the buses."""
+READABLE: Final = 0o644
+"""The permissions of what a server reads, as another user: verifiers and hashes of passwords alone."""
+PRIVATE: Final = 0o600
+_USERS: Final = ("archive", "board")
+"""The services that are given the URL, if the truth has the first of them."""
+_URL: Final = f"postgresql://marketswarm:{{password}}@{SERVER}:5432/marketswarm"
+_ITERATIONS: Final = 4096
+_SALT_BYTES: Final = 16
+
+
+async def main() -> int:
+    """Write the files of the database for the truth at TRUTH_PATH into ACCESS_DIR; return the exit code.
+
+    Raises:
+        Exit: code 2, when the settings, the truth, the password or the folder can't be used.
+    """
+    settings = read_settings(AccessSettings)
+    logs.configure(NAME, settings)
+    path, folder = settings.truth_path, settings.access_dir
+    try:
+        write_database_files(folder, load_with_sections(path.read_bytes()).truth)
+    except TruthError as error:
+        raise Exit(Code.CONFIGURATION, f"TRUTH_PATH: {path} has {len(error.problems)} mistakes") from None
+    except SecretError as error:
+        raise Exit(Code.CONFIGURATION, str(error)) from None
+    except OSError as error:
+        raise Exit(Code.CONFIGURATION, f"{error.filename or folder}: {error.strerror}") from None
+    return Code.DONE
+
+
+def write_database_files(folder: Path, truth: Truth) -> None:
+    """Write the files that changed; nothing for a truth without an archive. Raise SecretError or OSError."""
+    if _USERS[0] not in truth.services:
+        return
+    passwords, _ = load_passwords(folder / "database", ["password"], make_missing=True)
+    password = passwords["password"]
+    url = _URL.format(password=quote(password, safe=""))
+    users = [svc for svc in _USERS if svc in truth.services]
+    urls = {folder / "urls" / make_folder_name(svc) / "database": f"{url}\n" for svc in users}
+    write_changed(urls, PRIVATE)
+    write_changed({folder / "acl" / SERVER / "password": f"{format_verifier(password)}\n"}, READABLE)
+
+
+def format_verifier(password: str, salt: bytes = b"") -> str:
+    """Return what PostgreSQL stores of a password for SCRAM-SHA-256, and takes in its place (RFC 5803).
+
+    Without a `salt`, one follows from the password, so that the same password has the same verifier. A salt
+    protects nothing here: our passwords are random, and no two are the same.
+    """
+    secret = password.encode()
+    salt = salt or hashlib.sha256(b"marketswarm:" + secret).digest()[:_SALT_BYTES]
+    salted = hashlib.pbkdf2_hmac("sha256", secret, salt, _ITERATIONS)
+    stored_key = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
+    server_key = hmac.digest(salted, b"Server Key", "sha256")
+    salt64, stored64, server64 = (base64.b64encode(each).decode() for each in (salt, stored_key, server_key))
+    return f"SCRAM-SHA-256${_ITERATIONS}:{salt64}${stored64}:{server64}"
+
+
+def write_changed(texts: Mapping[Path, str], mode: int) -> None:
+    """Write each text to its file, with the permissions `mode`, unless the file has that text already."""
+    write_files({path: text for path, text in texts.items() if _read_text(path) != text}, mode)
+
+
+def _read_text(path: Path) -> str | None:
+    """Return the text of a file, or None if it does not exist."""
+    return path.read_text(encoding="utf-8") if path.exists() else None
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,169 @@
+"""Implement `marketswarm archive backup`, `archive restore`, `archive verify` and `archive export`."""
+
+import os
+import time
+from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import asyncpg
+import typer
+
+from marketswarm.cli import event_loop, output
+from marketswarm.cli.options import DATA, Data, Json
+from marketswarm.exit import Code, Exit
+from marketswarm.settings import read_settings
+from services.archive.backup import Backup, BackupError, make_backup, restore_backup, verify_backup
+from services.archive.database import ArchiveAwayError, describe_url, translated_errors
+from services.archive.export import ExportedFile, export_table
+from services.archive.reader import SYMBOL_TABLES, read_range
+from services.archive.settings import ArchiveEnvironment
+
+T = TypeVar("T")
+
+FAILED: Final = 1
+"""The exit code of a backup that can't be made, verified or restored."""
+_BACKUPS: Final = "backups"
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The dump, or its manifest, of a backup.")]
+
+
+def backup(
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="The folder; by default that of the service.")
+    ] = None,
+    data: Data = DATA,
+    as_json: Json = False,
+) -> None:
+    """Save the database in a file, with a manifest of what is in it."""
+    url, programs = find_database(data)
+    folder = to or _backup_folder(data)
+    made = _run(make_backup(url, folder, time.time(), programs))
+    _print_backup(f"saved to {folder / made.file}", made, as_json=as_json)
+
+
+def restore(
+    file: File,
+    *,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace the tables that the database has.")
+    ] = False,
+    data: Data = DATA,
+    as_json: Json = False,
+) -> None:
+    """Restore a backup into the database in one transaction, and compare it with what was saved."""
+    url, programs = find_database(data)
+    made = _run(restore_backup(url, file, programs, replace=replace))
+    _print_backup(f"restored into {describe_url(url)}, as it was saved", made, as_json=as_json)
+
+
+def verify(file: File, data: Data = DATA, as_json: Json = False) -> None:
+    """Restore a backup into a database of its own, compare it with what was saved, and drop it again."""
+    url, programs = find_database(data)
+    made = _run(verify_backup(url, file, programs))
+    _print_backup(f"{made.file} can be restored, as it was saved", made, as_json=as_json)
+
+
+def export(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help=f"One of {', '.join(SYMBOL_TABLES)}.")],
+    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="The folder for the files.")],
+    *,
+    symbol: Annotated[
+        list[str] | None, typer.Option("--symbol", metavar="SPY", help="Only this one; may be given again.")
+    ] = None,
+    since: Annotated[
+        datetime | None, typer.Option("--from", metavar="DAY", help="The first day, in UTC.")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option("--until", metavar="DAY", help="The day after the last one, in UTC.")
+    ] = None,
+    data: Data = DATA,
+    as_json: Json = False,
+) -> None:
+    """Write a table as Parquet files, one for each month."""
+    if table not in SYMBOL_TABLES:
+        raise typer.BadParameter(f"{table!r} is none of {', '.join(SYMBOL_TABLES)}", param_hint="TABLE")
+    url, _ = find_database(data)
+    files = _run(_export_all(url, table, to, since=since, until=until, symbols=symbol or ()))
+    if as_json:
+        output.print_json([{"file": str(each.path), "rows": each.rows} for each in files])
+        return
+    for each in files:
+        output.print_line(f"{each.path}  {each.rows:,} rows")
+    output.print_line(f"{sum(each.rows for each in files):,} rows of {table} in {len(files)} files")
+
+
+def find_database(data: Path) -> tuple[str, Path | None]:
+    """Return the URL of the database and the folder of its programs (None: those on PATH).
+
+    They come from the environment, else from the embedded fleet in the folder `data`.
+
+    Raises:
+        Exit: code 2, if neither names a database.
+    """
+    settings = read_settings(ArchiveEnvironment)
+    if settings.database_url is not None:
+        return settings.database_url, settings.postgres_bin
+    server = data / "postgres"
+    try:
+        url = (server / "url").read_text("utf-8").strip()
+        programs = Path((server / "programs").read_text("utf-8").strip())
+    except OSError:
+        raise Exit(
+            Code.CONFIGURATION,
+            f"there is no database in {data}: start the fleet, name its folder by --data, or set "
+            "DATABASE_URL",
+        ) from None
+    return url, settings.postgres_bin or programs
+
+
+def _backup_folder(data: Path) -> Path:
+    """Return the folder of the service's backups."""
+    return Path(os.environ.get("ARCHIVE_BACKUP_FOLDER") or data / _BACKUPS)
+
+
+async def _export_all(
+    url: str,
+    table: str,
+    folder: Path,
+    *,
+    since: datetime | None,
+    until: datetime | None,
+    symbols: Sequence[str],
+) -> list[ExportedFile]:
+    """Write the files of a table; without a range, of all that it has."""
+    with translated_errors():
+        connection = await asyncpg.connect(url, timeout=10, server_settings={"timezone": "UTC"})
+    try:
+        found = await read_range(connection, table)
+        if found is None:
+            return []
+        first, last = found
+        first = max(first, since.replace(tzinfo=UTC)) if since else first
+        end = until.replace(tzinfo=UTC) if until else last + timedelta(milliseconds=1)
+        with translated_errors():
+            return [each async for each in export_table(connection, table, folder, (first, end), symbols)]
+    finally:
+        connection.terminate()
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end; turn what it says is wrong into an exit with that message."""
+    try:
+        return event_loop.run(work)
+    except (BackupError, ArchiveAwayError) as error:
+        raise Exit(FAILED, str(error)) from None
+
+
+def _print_backup(sentence: str, made: Backup, *, as_json: bool) -> None:
+    """Print what was done, and how many rows each table has."""
+    if as_json:
+        tables = {table: each.rows for table, each in made.tables.items()}
+        output.print_json({"file": made.file, "size": made.size, "sha256": made.sha256, "tables": tables})
+        return
+    output.print_line(sentence)
+    rows = sum(each.rows for each in made.tables.values())
+    output.print_line(
+        f"  {rows:,} rows in {len(made.tables)} tables, {made.size:,} bytes, schema {made.schema}"
+    )

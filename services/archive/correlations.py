@@ -1,0 +1,95 @@
+"""Compute how the daily returns of each pair of symbols move together, in PostgreSQL.
+
+A day's return is the logarithm of its close by the close of the symbol's day before. The correlation of `day`
+is Pearson's over the last `days` days up to it on which both symbols have a return. A day is the date in UTC
+at which its bar begins. Only final bars count.
+
+The days of all symbols need not end together: a recording of 2013 may be played beside one of 2018. So the
+days that are computed are the latest ones, and the last ones of most symbols.
+"""
+
+from datetime import date
+from typing import Any, Final
+
+LATEST_DAYS: Final = 5
+"""The latest days that are computed again when daily bars change: corrections come within days."""
+LAST_DAYS: Final = 5
+"""The days on which most symbols have their last bar, which are computed, too."""
+MIN_DAYS: Final = 5
+"""The fewest common days of a correlation."""
+_BATCH_SEC: Final = 600.0
+
+_DAYS: Final = """
+WITH latest AS (
+    SELECT DISTINCT (start AT TIME ZONE 'UTC')::date AS day
+    FROM bars WHERE timeframe = '1d' AND final
+        AND start >= (SELECT max(start) FROM bars WHERE timeframe = '1d' AND final) - interval '30 days'
+    ORDER BY day DESC LIMIT $1
+), last AS (
+    SELECT (start AT TIME ZONE 'UTC')::date AS day
+    FROM symbols, LATERAL (
+        SELECT start FROM bars WHERE bars.symbol = symbols.symbol AND timeframe = '1d' AND final
+        ORDER BY start DESC LIMIT 1
+    ) newest
+    GROUP BY day ORDER BY count(*) DESC, day DESC LIMIT $2
+)
+SELECT day FROM latest UNION SELECT day FROM last ORDER BY day DESC
+"""
+_FINGERPRINT: Final = """
+SELECT count(*), coalesce(sum(rev), 0), coalesce(sum(hashfloat8(close)::bigint), 0)
+FROM bars
+WHERE timeframe = '1d' AND final
+    AND start < ($1::date + 1)::timestamp AT TIME ZONE 'UTC'
+    AND start >= ($1::date - 2 * $2::integer - 10)::timestamp AT TIME ZONE 'UTC'
+"""
+# twice the calendar days that 60 trading days need, and some
+_COMPUTE: Final = """
+WITH daily AS (
+    SELECT symbol, (start AT TIME ZONE 'UTC')::date AS day, close
+    FROM bars
+    WHERE timeframe = '1d' AND final
+        AND start < ($1::date + 1)::timestamp AT TIME ZONE 'UTC'
+        AND start >= ($1::date - 2 * $2::integer - 10)::timestamp AT TIME ZONE 'UTC'
+), chosen AS (
+    SELECT symbol FROM daily GROUP BY symbol ORDER BY count(*) DESC, symbol COLLATE "C" LIMIT $3
+), stepped AS (
+    SELECT symbol, day, ln(close / lag(close) OVER (PARTITION BY symbol ORDER BY day)) AS step
+    FROM daily JOIN chosen USING (symbol)
+), paired AS (
+    SELECT one.symbol AS a, other.symbol AS b, one.step AS x, other.step AS y,
+        row_number() OVER (PARTITION BY one.symbol, other.symbol ORDER BY one.day DESC) AS age
+    FROM stepped one JOIN stepped other ON one.day = other.day
+        AND one.symbol COLLATE "C" < other.symbol COLLATE "C"
+    WHERE one.step IS NOT NULL AND other.step IS NOT NULL
+), correlated AS (
+    SELECT a, b, corr(x, y) AS value, count(*) AS n FROM paired WHERE age <= $2 GROUP BY a, b
+)
+INSERT INTO correlations AS old (day, a, b, value, n)
+SELECT $1::date, a, b, greatest(-1, least(1, value)), n FROM correlated
+WHERE n >= $4 AND value IS NOT NULL AND value <> 'NaN'
+ON CONFLICT (day, a, b) DO UPDATE SET value = excluded.value, n = excluded.n
+WHERE (old.value, old.n) IS DISTINCT FROM (excluded.value, excluded.n)
+"""
+
+
+async def list_latest_days(connection: Any) -> list[date]:
+    """Return the latest days and the last days of most symbols that have final daily bars, newest first."""
+    return [row["day"] for row in await connection.fetch(_DAYS, LATEST_DAYS, LAST_DAYS)]
+
+
+async def read_fingerprint(connection: Any, day: date, days: int) -> tuple[int, ...]:
+    """Return what changes whenever a bar changes of which the correlations of `day` over `days` are made."""
+    return tuple(map(int, await connection.fetchrow(_FINGERPRINT, day, days)))
+
+
+async def compute_correlations(connection: Any, day: date, *, days: int, symbols: int) -> int:
+    """Compute the correlations of a day, and write those that are new or changed; return how many.
+
+    Args:
+        connection: a connection of asyncpg.
+        day: the day, in UTC.
+        days: the number of days of one correlation.
+        symbols: the number of symbols whose pairs are compared, those with most daily bars first.
+    """
+    status = await connection.execute(_COMPUTE, day, days, symbols, MIN_DAYS, timeout=_BATCH_SEC)
+    return int(status.rpartition(" ")[2])

@@ -1,0 +1,96 @@
+"""Count what archive does, for METRICS_PORT and for the details of beats.
+
+The thread that serves METRICS_PORT reads these values, too.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from marketswarm.metrics import Family, Histogram
+from marketswarm.metrics.family import counter, gauge
+from services.archive.consumer import Backlog
+
+
+class ArchiveMetrics:
+    """Count entries, batches and what the keeper does."""
+
+    def __init__(self) -> None:
+        self.backlogs: Mapping[str, Backlog] = {}
+        self.entries: Counter[tuple[str, str]] = Counter()
+        self.batch_sec = Histogram(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+        self.is_away = False
+        self.dropped = 0
+        self.correlations = 0
+        self.backups = 0
+        self.backup_failures = 0
+        self.backup_at: float | None = None
+
+    def count(self, stream: str, outcome: str, number: int = 1) -> None:
+        """Count entries of a stream by what became of them: written, refused, claimed, trimmed."""
+        if number:
+            self.entries[stream, outcome] += number
+
+    def summary(self) -> str | None:
+        """Return the detail of a beat in one line; None for an instance that never had any work."""
+        backlogs = list(self.backlogs.values())
+        unread = sum(each.unread for each in backlogs)
+        written = sum(number for (_, outcome), number in self.entries.items() if outcome == "written")
+        if not written and not unread:
+            return None
+        words = [f"{written:,} written", f"{unread:,} unread"]
+        refused = sum(number for (_, outcome), number in self.entries.items() if outcome == "refused")
+        words += [f"{refused:,} refused"] if refused else []
+        lost = sum(each.lost for each in backlogs)
+        words += [f"{lost:,} trimmed off unread"] if lost else []
+        return ", ".join(words)
+
+    def collect(self) -> Iterator[Family]:
+        """Yield every metric with its current value."""
+        yield Family(
+            "marketswarm_archive_entries_total",
+            "counter",
+            "Entries by what became of them: written, refused, claimed, trimmed.",
+            [(key, float(number)) for key, number in self.entries.copy().items()],
+            labels=("stream", "outcome"),
+        )
+        yield from self._collect_backlogs()
+        yield Family(
+            "marketswarm_archive_batch_seconds",
+            "histogram",
+            "How long a batch took from its rows to its commit.",
+            histogram=self.batch_sec,
+        )
+        yield gauge(
+            "marketswarm_archive_database_up", "0 while PostgreSQL is away, else 1.", not self.is_away
+        )
+        yield counter("marketswarm_archive_partitions_dropped_total", "Partitions dropped.", self.dropped)
+        yield counter("marketswarm_archive_correlations_total", "Correlations computed.", self.correlations)
+        yield counter("marketswarm_archive_backups_total", "Backups made.", self.backups)
+        yield counter(
+            "marketswarm_archive_backup_failures_total", "Backups that failed.", self.backup_failures
+        )
+        yield gauge(
+            "marketswarm_archive_backup_timestamp_seconds",
+            "When the newest backup that this instance made was begun.",
+            self.backup_at,
+        )
+
+    def _collect_backlogs(self) -> Iterator[Family]:
+        """Yield the gauges of each stream."""
+        backlogs = dict(self.backlogs)
+        gauges = (
+            ("unread", "Entries that nobody has read yet.", "unread"),
+            ("pending", "Entries that are read and not committed.", "pending"),
+            ("oldest_unread_seconds", "How long the oldest unread entry has waited.", "oldest_sec"),
+            ("hold_seconds", "How long the stream still holds what is not committed.", "hold_sec"),
+            ("lost", "Entries that were trimmed off unread.", "lost"),
+        )
+        for name, text, field in gauges:
+            values = [(key, getattr(each, field)) for key, each in backlogs.items()]
+            yield Family(
+                f"marketswarm_archive_{name}",
+                "gauge",
+                text,
+                [((key,), float(value)) for key, value in values if value is not None],
+                labels=("stream",),
+            )

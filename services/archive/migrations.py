@@ -1,0 +1,115 @@
+"""Bring a database to the schema of this release: plain SQL files, applied in the order of their numbers.
+
+All that are missing are applied in one transaction under an advisory lock, so that one of several instances
+does it, and a process that is killed leaves nothing half done. The table `schema_version` has a row for each
+file with its SHA-256.
+
+The runner is our own: the kept tools for plain SQL files (yoyo, dbmate, Flyway) connect by another driver or
+are programs of other languages, and a second driver beside asyncpg would be more code than this file.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final
+
+LOCK: Final = 7_305_821_905_114_001
+"""The key of the advisory lock; any number that no other program takes."""
+_FILE_NAME: Final = re.compile(r"([0-9]{4})_([a-z_]+)\.sql")
+_VERSION_TABLE: Final = """
+CREATE TABLE IF NOT EXISTS schema_version (
+    version integer PRIMARY KEY,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    applied timestamptz NOT NULL DEFAULT now()
+)
+"""
+
+
+class SchemaError(Exception):
+    """A database has a schema that this release can't work with; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """Hold one file: its number, its name and its SQL."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of the SQL."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def load_migrations() -> tuple[Migration, ...]:
+    """Return the migrations of this release, in order."""
+    found = []
+    for file in files("services.archive").joinpath("migrations").iterdir():
+        match = _FILE_NAME.fullmatch(file.name)
+        if match is not None:
+            found.append(Migration(int(match[1]), match[2], file.read_text("utf-8")))
+    return tuple(sorted(found, key=lambda each: each.version))
+
+
+async def apply_migrations(connection: Any, migrations: Sequence[Migration] | None = None) -> int:
+    """Apply the migrations that a database lacks; return the version of its schema then.
+
+    Args:
+        connection: a connection of asyncpg, outside a transaction.
+        migrations: those of this release, unless others are given.
+
+    Raises:
+        SchemaError: the database is of a later release, or one of its migrations was edited since.
+    """
+    known = load_migrations() if migrations is None else migrations
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        await connection.execute(_VERSION_TABLE)
+        rows = await connection.fetch("SELECT version, sha256 FROM schema_version")
+        applied: dict[int, str] = {row["version"]: row["sha256"] for row in rows}
+        require_known(applied, known)
+        for migration in known:
+            if migration.version not in applied:
+                await connection.execute(migration.sql)
+                await connection.execute(
+                    "INSERT INTO schema_version (version, name, sha256) VALUES ($1, $2, $3)",
+                    *(migration.version, migration.name, migration.sha256),
+                )
+    return max((each.version for each in known), default=0)
+
+
+async def read_version(connection: Any) -> int:
+    """Return the version of a database's schema; 0 for a database without one."""
+    if await connection.fetchval("SELECT to_regclass('schema_version')") is None:
+        return 0
+    return int(await connection.fetchval("SELECT coalesce(max(version), 0) FROM schema_version"))
+
+
+def require_known(applied: dict[int, str], known: Sequence[Migration]) -> None:
+    """Check that each applied migration is one of ours, unchanged.
+
+    Args:
+        applied: the SHA-256 of each applied migration, by version.
+        known: the migrations of this release.
+
+    Raises:
+        SchemaError: one is not.
+    """
+    by_version = {each.version: each for each in known}
+    for version, sha256 in sorted(applied.items()):
+        ours = by_version.get(version)
+        if ours is None:
+            raise SchemaError(
+                f"the database has schema {version}, and this release knows {max(by_version, default=0)}: "
+                "run the release that made it, or a later one"
+            )
+        if ours.sha256 != sha256:
+            raise SchemaError(
+                f"migration {version} ({ours.name}) is not the one that was applied: restore that file, "
+                "and put the change into a new one"
+            )

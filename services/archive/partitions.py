@@ -1,0 +1,184 @@
+"""Divide the long tables by time: a partition for each month, made ahead, and dropped whole by retention.
+
+Which partition holds a time follows from the time alone, so that any instance makes the same ones: months
+since 2020, years since 2010, decades since 1970, and one for all before. With TimescaleDB the tables are
+hypertables, which divide themselves.
+
+Retention goes by the time of a record. A recording is old by that when it is played, so a partition with rows
+marked `replay` is never dropped; who wants to be rid of them deletes those rows.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from services.archive.migrations import LOCK
+
+TIME_COLUMNS: Final[Mapping[str, str]] = {"bars": "start", "quotes": "at", "indicators": "start"}
+"""The tables that are divided, and the column by which."""
+_REPLAY_MARKS: Final[Mapping[str, str]] = {"bars": "bars", "quotes": "quotes", "indicators": "bars"}
+"""By divided table: the one whose rows are marked. Indicators have the mark of the bars of their time."""
+MONTHS_AHEAD: Final = 2
+_MONTHS_SINCE, _YEARS_SINCE, _DECADES_SINCE = 2020, 2010, 1970
+_SCAN_SEC: Final = 600.0
+_LOCK_SEC: Final = 2
+_BEGINNING: Final = datetime(1800, 1, 1, tzinfo=UTC)
+_END: Final = datetime(2100, 1, 2, tzinfo=UTC)  # after the last time that a row may have
+_NAME: Final = re.compile(
+    r"(?P<table>[a-z]+)_(?:before_1970|(?P<year>\d{4})(?:(?P<decade>s)|_(?P<month>\d\d))?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """Name the part of a table with the times from `begins` on and before `ends`."""
+
+    table: str
+    name: str
+    begins: datetime
+    ends: datetime
+
+
+def find_partition(table: str, at: datetime) -> Partition:
+    """Return the partition of a table that holds the time `at`, which must be in UTC."""
+    if at.year >= _MONTHS_SINCE:
+        begins, ends = datetime(at.year, at.month, 1, tzinfo=UTC), _next_month(at)
+        return Partition(table, f"{table}_{at.year}_{at.month:02}", begins, min(ends, _END))
+    if at.year >= _YEARS_SINCE:
+        return Partition(table, f"{table}_{at.year}", _year(at.year), _year(at.year + 1))
+    if at.year >= _DECADES_SINCE:
+        decade = at.year - at.year % 10
+        return Partition(table, f"{table}_{decade}s", _year(decade), _year(decade + 10))
+    return Partition(table, f"{table}_before_1970", _BEGINNING, _year(_DECADES_SINCE))
+
+
+def parse_partition(name: str) -> Partition | None:
+    """Return the partition with this name; None for a name that is not ours."""
+    match = _NAME.fullmatch(name)
+    if match is None or match["table"] not in TIME_COLUMNS:
+        return None
+    if match["year"] is None:
+        return find_partition(match["table"], _BEGINNING)
+    month = int(match["month"] or 1)
+    if not 1 <= month <= 12:
+        return None
+    found = find_partition(match["table"], datetime(int(match["year"]), month, 1, tzinfo=UTC))
+    return found if found.name == name else None
+
+
+def list_ahead(now: datetime) -> list[Partition]:
+    """Return the partitions of this month and the next MONTHS_AHEAD, of each table."""
+    times = [now]
+    for _ in range(MONTHS_AHEAD):
+        times.append(_next_month(times[-1]))
+    return [find_partition(table, at) for table in TIME_COLUMNS for at in times]
+
+
+def list_expired(names: Iterable[str], keep_since: Mapping[str, datetime]) -> list[Partition]:
+    """Return the partitions among `names` that hold nothing at or after the time `keep_since` of their table.
+
+    A table that `keep_since` does not name is kept for ever.
+    """
+    found = (parse_partition(name) for name in names)
+    return [
+        each
+        for each in found
+        if each is not None and each.table in keep_since and each.ends <= keep_since[each.table]
+    ]
+
+
+async def read_partitions(connection: Any) -> frozenset[str]:
+    """Return the names of all partitions of our tables."""
+    rows = await connection.fetch(
+        "SELECT child.relname FROM pg_inherits JOIN pg_class child ON child.oid = inhrelid "
+        "WHERE inhparent = ANY(ARRAY(SELECT to_regclass(name) FROM unnest($1::text[]) name))",
+        list(TIME_COLUMNS),
+    )
+    return frozenset(row["relname"] for row in rows)
+
+
+async def is_partitioned(connection: Any) -> bool:
+    """Return True if the tables are partitioned natively, False if they are hypertables."""
+    kind = await connection.fetchval("SELECT relkind FROM pg_class WHERE oid = 'bars'::regclass")
+    return bool(kind == b"p")
+
+
+async def make_partitions(connection: Any, wanted: Iterable[Partition]) -> int:
+    """Make the partitions that are missing; return how many were. Nothing is made for hypertables.
+
+    They are made under the lock of the migrations, since two instances may need the same ones.
+    """
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        if not await is_partitioned(connection):
+            return 0
+        known = await read_partitions(connection)
+        missing = {each.name: each for each in wanted if each.name not in known}
+        for each in missing.values():  # names and times are ours: nothing in them is quoted or foreign
+            await connection.execute(
+                f"CREATE TABLE {each.name} PARTITION OF {each.table} "
+                f"FOR VALUES FROM ('{each.begins.isoformat()}') TO ('{each.ends.isoformat()}')"
+            )
+    return len(missing)
+
+
+async def drop_expired(connection: Any, keep_since: Mapping[str, datetime]) -> list[str]:
+    """Drop what lies wholly before `keep_since`, by table, and has no row marked `replay`.
+
+    Each partition is dropped in a transaction of its own, in which nobody else writes its table. A table that
+    is being read for longer than _LOCK_SEC is an error of class 55; the rest is dropped the next time.
+
+    Returns:
+        The names of the dropped partitions; of hypertables, those of their chunks.
+    """
+    if not await is_partitioned(connection):
+        return await _drop_expired_chunks(connection, keep_since)
+    dropped = []
+    for each in list_expired(await read_partitions(connection), keep_since):
+        async with connection.transaction():
+            # a backup may read for long, and who waits for its end has all writers wait behind it
+            await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SEC}s'")
+            # readers go on; a row that is being written is seen by the next statement
+            await connection.execute(f"LOCK TABLE ONLY {each.table} IN SHARE ROW EXCLUSIVE MODE")
+            if not await _has_replayed(connection, each.table, each.begins, each.ends):
+                await connection.execute(f"DROP TABLE IF EXISTS {each.name}")
+                dropped.append(each.name)
+    return dropped
+
+
+async def _drop_expired_chunks(connection: Any, keep_since: Mapping[str, datetime]) -> list[str]:
+    """Drop the chunks of hypertables that lie wholly before `keep_since` and have no row marked `replay`."""
+    dropped: list[str] = []
+    for table, since in keep_since.items():
+        chunks = await connection.fetch(
+            "SELECT range_start, range_end FROM timescaledb_information.chunks "
+            "WHERE hypertable_name = $1 AND range_end <= $2",
+            *(table, since),
+        )
+        for begins, ends in chunks:
+            if not await _has_replayed(connection, table, begins, ends):
+                sql = "SELECT drop_chunks($1::regclass, older_than => $3, newer_than => $2)"
+                dropped += [row[0] for row in await connection.fetch(sql, table, begins, ends)]
+    return dropped
+
+
+async def _has_replayed(connection: Any, table: str, begins: datetime, ends: datetime) -> bool:
+    """Return True if a record of these times was played from a recording."""
+    marked = _REPLAY_MARKS[table]
+    sql = (
+        f"SELECT EXISTS (SELECT FROM {marked} "  # noqa: S608 - our own names
+        f"WHERE replay AND {TIME_COLUMNS[marked]} >= $1 AND {TIME_COLUMNS[marked]} < $2)"
+    )
+    return bool(await connection.fetchval(sql, begins, ends, timeout=_SCAN_SEC))
+
+
+def _next_month(at: datetime) -> datetime:
+    """Return the beginning of the month after that of `at`."""
+    return datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
+
+
+def _year(year: int) -> datetime:
+    """Return the beginning of a year."""
+    return datetime(year, 1, 1, tzinfo=UTC)

@@ -1,0 +1,78 @@
+"""Read what the commands and backups need: digests of tables, and their rows in order."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+TABLE_NAMES: Final = (
+    "bars",
+    "quotes",
+    "observations",
+    "indicators",
+    "features",
+    "symbols",
+    "sources",
+    "source_health",
+    "downloads",
+    "correlations",
+    "alerts",
+)
+"""Every table of the schema."""
+SYMBOL_TABLES: Final[Mapping[str, str]] = {
+    "bars": "start",
+    "quotes": "at",
+    "observations": "start",
+    "indicators": "start",
+    "features": "start",
+}
+"""The tables that can be exported, and the column of each by which a range is chosen."""
+ROWS_AT_ONCE: Final = 20_000
+_DIGEST_SEC: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class TableDigest:
+    """Hold how many rows a table has, and a sum over all of them that does not depend on their order."""
+
+    rows: int
+    digest: str
+
+
+async def read_digest(connection: Any, table: str) -> TableDigest:
+    """Return the digest of a table of TABLE_NAMES, or of one of its rows' text in UTC."""
+    rows, digest = await connection.fetchrow(
+        f"SELECT count(*), coalesce(sum(hashtextextended(row::text, 0)::numeric), 0)::text FROM {table} row",  # noqa: S608 - our own names
+        timeout=_DIGEST_SEC,
+    )
+    return TableDigest(rows, digest)
+
+
+async def read_digests(connection: Any) -> dict[str, TableDigest]:
+    """Return the digest of every table of the schema."""
+    return {table: await read_digest(connection, table) for table in TABLE_NAMES}
+
+
+async def iterate_rows(
+    connection: Any, table: str, since: datetime, until: datetime, symbols: Sequence[str] = ()
+) -> AsyncIterator[list[Any]]:
+    """Yield the rows of a table with times from `since` on and before `until`, ROWS_AT_ONCE at a time.
+
+    They are in the order of time and symbol. Without `symbols`, those of all symbols are read.
+    """
+    column = SYMBOL_TABLES[table]
+    query = (
+        f"SELECT * FROM {table} WHERE {column} >= $1 AND {column} < $2 "  # noqa: S608 - our own names
+        f'AND ($3::text[] IS NULL OR symbol = ANY($3)) ORDER BY {column}, symbol COLLATE "C"'
+    )
+    async with connection.transaction(readonly=True):
+        cursor = await connection.cursor(query, since, until, list(symbols) or None)
+        while rows := await cursor.fetch(ROWS_AT_ONCE):
+            yield rows
+
+
+async def read_range(connection: Any, table: str) -> tuple[datetime, datetime] | None:
+    """Return the first and the last time in a table; None for an empty one."""
+    column = SYMBOL_TABLES[table]
+    first, last = await connection.fetchrow(f"SELECT min({column}), max({column}) FROM {table}")  # noqa: S608 - our own names
+    return None if first is None else (first, last)

@@ -1,0 +1,442 @@
+"""Make rows of entries: what each stream's entries become in the database. Pure.
+
+An entry that can't be a row is a `RowError` with the reason: the checks of the tables are made here, too, so
+that PostgreSQL has nothing to refuse.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from math import isfinite
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from marketswarm.event import MAX_EVENT_BYTES
+from marketswarm.market.entries import (
+    MAX_MS,
+    MIN_MS,
+    SYMBOL,
+    EntryError,
+    Fields,
+    parse_entry,
+)
+from marketswarm.market.records import (
+    TIMEFRAME_SEC,
+    AssetClass,
+    Bar,
+    Observation,
+    Provenance,
+    Quote,
+    RecordKind,
+)
+
+MAX_VALUES: Final = 300
+"""The most indicators or features of one entry."""
+_MAX_REV: Final = 2**31 - 1
+_MAX_COUNT: Final = 2**63 - 1
+_TIMES: Final = 4096
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LONG_AGO: Final = datetime(1, 1, 1, tzinfo=UTC)
+_VALUE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_ENTRY_ID: Final = re.compile(rb"(\d{1,15})-(\d{1,7})")
+
+
+class RowError(ValueError):
+    """An entry is no row; the message says which field is wrong, and never its value."""
+
+
+class BarRow(NamedTuple):
+    """A row of `bars`."""
+
+    symbol: str
+    timeframe: str
+    start: datetime
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float | None
+    vwap: float | None
+    trades: int | None
+    final: bool
+    rev: int
+    source: str
+    asked_at: datetime | None
+    digest: str | None
+    replay: bool
+    place: int = 0
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """Which of two rows of one key stays: the greater one."""
+        return self.rev, self.final, self.place
+
+
+class QuoteRow(NamedTuple):
+    """A row of `quotes`."""
+
+    symbol: str
+    at: datetime
+    price: float
+    bid: float | None
+    ask: float | None
+    volume: float | None
+    open_interest: float | None
+    implied_volatility: float | None
+    source: str
+    asked_at: datetime | None
+    digest: str | None
+    replay: bool
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """Which of two rows of one key stays: the greater one."""
+        return self.asked_at or _LONG_AGO, self.price
+
+
+class ObservationRow(NamedTuple):
+    """A row of `observations`."""
+
+    symbol: str
+    start: datetime
+    value: float
+    source: str
+    asked_at: datetime | None
+    digest: str | None
+    replay: bool
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """Which of two rows of one key stays: the greater one."""
+        return self.asked_at or _LONG_AGO, self.value
+
+
+class IndicatorRow(NamedTuple):
+    """A row of `indicators`; `values` is JSON."""
+
+    symbol: str
+    timeframe: str
+    start: datetime
+    rev: int
+    final: bool
+    values: str
+    place: int
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """Which of two rows of one key stays: the greater one."""
+        return self.rev, self.final, self.place
+
+
+class FeatureRow(NamedTuple):
+    """A row of `features`; `values` is JSON."""
+
+    symbol: str
+    start: datetime
+    rev: int
+    values: str
+    place: int
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """Which of two rows of one key stays: the greater one."""
+        return self.rev, self.place
+
+
+class DownloadRow(NamedTuple):
+    """A row of `downloads`; its key is the id of the stream's entry."""
+
+    id: str
+    source: str
+    series: str | None
+    symbol: str | None
+    kind: str | None
+    timeframe: str | None
+    asked_at: datetime
+    took_ms: int | None
+    url: str | None
+    status: int | None
+    outcome: str
+    reason: str | None
+    digest: str | None
+    bytes: int | None
+    records: int | None
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """No row replaces another one of its key."""
+        return ()
+
+
+class AlertRow(NamedTuple):
+    """A row of `alerts`; `event` is JSON."""
+
+    id: str
+    at: datetime
+    type: str
+    svc: str
+    event: str
+
+    @property
+    def rank(self) -> tuple[Any, ...]:
+        """No row replaces another one of its key."""
+        return ()
+
+
+class SymbolRow(NamedTuple):
+    """A row of `symbols`: the class of a symbol, and the times of its first and last record."""
+
+    symbol: str
+    asset: str
+    first_seen: datetime
+    last_seen: datetime
+    replay: bool
+
+    def merge(self, other: "SymbolRow") -> "SymbolRow":
+        """Return the row for the records of both; `other` is the later one."""
+        return SymbolRow(
+            self.symbol,
+            other.asset,
+            min(self.first_seen, other.first_seen),
+            max(self.last_seen, other.last_seen),
+            self.replay and other.replay,
+        )
+
+
+Row = BarRow | QuoteRow | ObservationRow | IndicatorRow | FeatureRow | DownloadRow | AlertRow
+MadeRow = tuple[Row, SymbolRow | None]
+RowMaker = Callable[[bytes, Fields], MadeRow]
+"""Makes the row of an entry from its id and fields, and that of its symbol if the entry names its class."""
+
+
+def make_bar_row(entry: bytes, fields: Fields) -> MadeRow:
+    """Return the row of an entry of `bars:bars`. Raise RowError if it is none."""
+    bar, asset, provenance = _parse(RecordKind.BARS, fields)
+    assert isinstance(bar, Bar)  # noqa: S101 - by its kind
+    _check_bar(bar)
+    start, final, rev = to_time(bar.start_ms), _read_flag(fields, b"final"), _read_rev(fields)
+    prices = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades)
+    origin = (*_make_provenance(provenance), to_place(entry))
+    row = BarRow(bar.symbol, bar.timeframe, start, *prices, final, rev, *origin)
+    return row, SymbolRow(bar.symbol, asset, start, start, provenance.is_replay)
+
+
+def make_quote_row(_entry: bytes, fields: Fields) -> MadeRow:
+    """Return the row of an entry of `market:quotes`. Raise RowError if it is none."""
+    quote, asset, provenance = _parse(RecordKind.QUOTES, fields)
+    assert isinstance(quote, Quote)  # noqa: S101 - by its kind
+    for name in ("volume", "open_interest", "implied_volatility"):
+        _require(name, getattr(quote, name), at_least=0.0)
+    at = to_time(quote.at_ms)
+    row = QuoteRow(
+        *(quote.symbol, at, quote.price, quote.bid, quote.ask, quote.volume, quote.open_interest),
+        quote.implied_volatility,
+        *_make_provenance(provenance),
+    )
+    return row, SymbolRow(quote.symbol, asset, at, at, provenance.is_replay)
+
+
+def make_observation_row(_entry: bytes, fields: Fields) -> MadeRow:
+    """Return the row of an entry of `market:observations`. Raise RowError if it is none."""
+    found, asset, provenance = _parse(RecordKind.OBSERVATIONS, fields)
+    assert isinstance(found, Observation)  # noqa: S101 - by its kind
+    start = to_time(found.start_ms)
+    row = ObservationRow(found.symbol, start, found.value, *_make_provenance(provenance))
+    return row, SymbolRow(found.symbol, asset, start, start, provenance.is_replay)
+
+
+def make_indicator_row(entry: bytes, fields: Fields) -> MadeRow:
+    """Return the row of an entry of `bars:indicators`. Raise RowError if it is none."""
+    timeframe = _read_text(fields, b"timeframe", 10)
+    if timeframe not in TIMEFRAME_SEC:
+        raise RowError("timeframe: unknown")
+    symbol, start = _read_symbol(fields), _read_start(fields)
+    final, rev = _read_flag(fields, b"final"), _read_rev(fields)
+    return IndicatorRow(symbol, timeframe, start, rev, final, _read_values(fields), to_place(entry)), None
+
+
+def make_feature_row(entry: bytes, fields: Fields) -> MadeRow:
+    """Return the row of an entry of `bars:features`. Raise RowError if it is none."""
+    symbol, start, rev = _read_symbol(fields), _read_start(fields), _read_rev(fields)
+    return FeatureRow(symbol, start, rev, _read_values(fields), to_place(entry)), None
+
+
+def make_download_row(entry: bytes, fields: Fields) -> MadeRow:
+    """Return the row of an entry of `market:downloads`. Raise RowError if it is none."""
+    to_place(entry)
+    source, outcome = _read_text(fields, b"source", 128), _read_text(fields, b"outcome", 64)
+    asked_at = _read_number(fields, b"asked_at")
+    if source is None or outcome is None or asked_at is None:
+        raise RowError("source, outcome or asked_at: missing")
+    kind, timeframe = _read_text(fields, b"kind", 20), _read_text(fields, b"timeframe", 10)
+    if kind is not None and kind not in set(RecordKind):
+        raise RowError("kind: unknown")
+    if timeframe is not None and timeframe not in TIMEFRAME_SEC:
+        raise RowError("timeframe: unknown")
+    row = DownloadRow(
+        *(entry.decode(), source, _read_text(fields, b"series", 200), _read_text(fields, b"symbol", 40)),
+        *(kind, timeframe, _from_seconds(asked_at), _read_count(fields, b"took_ms", _MAX_REV)),
+        *(_read_text(fields, b"url", 2000), _read_count(fields, b"status", 999), outcome),
+        *(_read_text(fields, b"reason", 500), _read_text(fields, b"digest", 128)),
+        *(_read_count(fields, b"bytes", _MAX_COUNT), _read_count(fields, b"records", _MAX_REV)),
+    )
+    return row, None
+
+
+def make_alert_row(entry: bytes, fields: Fields) -> MadeRow:
+    """Return the row of an entry of the alert log. Raise RowError if it is none."""
+    event = _parse_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
+    kind, svc, at = event.get("type"), event.get("svc"), event.get("ts")
+    ident = event.get("id", entry.decode("ascii", "replace"))
+    if not isinstance(at, int | float) or isinstance(at, bool):
+        raise RowError("event.ts: no time")
+    for name, text, most in (("type", kind, 64), ("svc", svc, 200), ("id", ident, 300)):
+        if not isinstance(text, str) or not 1 <= len(text) <= most:
+            raise RowError(f"event.{name}: no text, or too long")
+    return AlertRow(str(ident), _from_seconds(at), str(kind), str(svc), orjson.dumps(event).decode()), None
+
+
+@lru_cache(maxsize=_TIMES)  # the bars of many symbols begin together
+def to_time(epoch_ms: int) -> datetime:
+    """Return a time of epoch milliseconds, which may be before 1970."""
+    return _EPOCH + timedelta(milliseconds=epoch_ms)
+
+
+def to_place(entry: bytes) -> int:
+    """Return an entry's id as one number, greater for a later entry. Raise RowError if it is no id."""
+    match = _ENTRY_ID.fullmatch(entry)
+    if match is None:
+        raise RowError("entry: no id")
+    return (int(match[1]) << 20) + min(int(match[2]), (1 << 20) - 1)
+
+
+def _parse(kind: RecordKind, fields: Fields) -> tuple[Bar | Quote | Observation, AssetClass, Provenance]:
+    """Return the record of an entry. Raise RowError if it is none."""
+    try:
+        return parse_entry(kind, fields)
+    except EntryError as error:
+        raise RowError(str(error)) from None
+
+
+def _check_bar(bar: Bar) -> None:
+    """Check what the table checks. Raise RowError if the bar can't be."""
+    if not 0 < bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
+        raise RowError("low, open, close and high: not in this order, or not above 0")
+    if bar.volume is not None and bar.volume < 0:
+        raise RowError("volume: less than 0")
+    if bar.vwap is not None and bar.vwap <= 0:
+        raise RowError("vwap: not above 0")
+    if bar.trades is not None and not 0 <= bar.trades <= _MAX_COUNT:
+        raise RowError("trades: less than 0, or too many")
+
+
+def _require(name: str, number: float | None, *, at_least: float) -> None:
+    """Raise RowError if a number is known and too small."""
+    if number is not None and number < at_least:
+        raise RowError(f"{name}: less than {at_least:g}")
+
+
+def _make_provenance(provenance: Provenance) -> tuple[str, datetime | None, str | None, bool]:
+    """Return the columns source, asked_at, digest and replay. Raise RowError if the time can't be."""
+    asked_at = _from_seconds(provenance.asked_at) if provenance.asked_at else None
+    return provenance.source, asked_at, provenance.digest or None, provenance.is_replay
+
+
+@lru_cache(maxsize=_TIMES)  # one answer has many bars
+def _from_seconds(seconds: float) -> datetime:
+    """Return a time of epoch seconds, rounded to milliseconds. Raise RowError if it is out of bounds."""
+    if not MIN_MS <= seconds * 1000 <= MAX_MS:
+        raise RowError("a time in epoch seconds is out of bounds")
+    return to_time(round(seconds * 1000))
+
+
+def _read_text(fields: Fields, name: bytes, most: int) -> str | None:
+    """Return a field's text, cut to `most` characters; None where it is absent or empty."""
+    value = fields.get(name)
+    if not value:
+        return None
+    text = value[: 4 * most].decode("utf-8", "replace").replace("\0", "�")[:most]
+    return text or None
+
+
+def _read_symbol(fields: Fields) -> str:
+    """Return the symbol. Raise RowError if it is none."""
+    symbol = fields.get(b"sym", b"")[:100].decode("ascii", "replace")
+    if SYMBOL.fullmatch(symbol) is None:
+        raise RowError("sym: no symbol")
+    return symbol
+
+
+def _read_start(fields: Fields) -> datetime:
+    """Return the start. Raise RowError if it is no time in epoch milliseconds."""
+    value = fields.get(b"start", b"")
+    if not value.removeprefix(b"-").isdigit() or len(value) > 14 or not MIN_MS <= int(value) <= MAX_MS:
+        raise RowError("start: no time in epoch milliseconds")
+    return to_time(int(value))
+
+
+def _read_flag(fields: Fields, name: bytes) -> bool:
+    """Return a field that is 0 or 1; an absent one is 0. Raise RowError for anything else."""
+    value = fields.get(name, b"0")
+    if value not in (b"0", b"1"):
+        raise RowError(f"{name.decode()}: neither 0 nor 1")
+    return value == b"1"
+
+
+def _read_rev(fields: Fields) -> int:
+    """Return the revision; an absent one is 0. Raise RowError if it is no whole number."""
+    return _read_count(fields, b"rev", _MAX_REV) or 0
+
+
+def _read_count(fields: Fields, name: bytes, most: int) -> int | None:
+    """Return a whole number from 0 to `most`; None where it is absent. Raise RowError for anything else."""
+    value = fields.get(name)
+    if not value:
+        return None
+    if len(value) > 19 or not value.isdigit() or int(value) > most:
+        raise RowError(f"{name.decode()}: no whole number from 0 to {most}")
+    return int(value)
+
+
+def _read_number(fields: Fields, name: bytes) -> float | None:
+    """Return a number; None where it is absent. Raise RowError if it is none."""
+    value = fields.get(name)
+    if not value:
+        return None
+    try:
+        number = float(value) if len(value) <= 32 else float("nan")
+    except ValueError:
+        number = float("nan")
+    if not isfinite(number):
+        raise RowError(f"{name.decode()}: no number")
+    return number
+
+
+def _read_values(fields: Fields) -> str:
+    """Return the JSON object in `values`, written anew. Raise RowError if it is not numbers and nulls."""
+    found = _parse_object("values", fields.get(b"values", b""), 64 * 1024)
+    if len(found) > MAX_VALUES:
+        raise RowError(f"values: more than {MAX_VALUES}")
+    for name, value in found.items():
+        if _VALUE_NAME.fullmatch(name) is None:
+            raise RowError("values: a name that is none")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise RowError("values: neither a number nor null")
+    return orjson.dumps(found).decode()
+
+
+def _parse_object(name: str, raw: bytes, most: int) -> Mapping[str, Any]:
+    """Return a JSON object that PostgreSQL can hold. Raise RowError if it is none, or longer than `most`."""
+    if len(raw) > most:
+        raise RowError(f"{name}: too long")
+    try:
+        found = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise RowError(f"{name}: no JSON") from None
+    if not isinstance(found, dict):
+        raise RowError(f"{name}: no JSON object")
+    if b"\\u0000" in raw:  # text in PostgreSQL has no such character
+        raise RowError(f"{name}: a character of code 0")
+    return found

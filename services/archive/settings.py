@@ -1,0 +1,149 @@
+"""Define the settings of archive in the truth and the environment, and the streams that it reads. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from marketswarm.agent import ServiceConfig, point_like
+from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD, MARKET_SOURCES
+from marketswarm.settings import CommonSettings, list_variables
+from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Service
+from marketswarm.truth.schedule import parse_schedule
+from services.archive.tables import STREAMS
+
+
+def _require_database_url(url: str) -> str:
+    """Return `url` if it names a database of PostgreSQL; otherwise raise ValueError, without the URL."""
+    try:
+        parts = urlsplit(url)
+        usable = bool(parts.hostname and parts.path.strip("/")) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.scheme not in ("postgresql", "postgres") or not url.isprintable():
+        raise ValueError("must be postgresql://user:password@host:port/database")
+    return url
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_require_database_url)]
+
+
+class ArchiveEnvironment(CommonSettings):
+    """The variables of archive. `DATABASE_URL_FILE` may name a file with the URL instead."""
+
+    database_url: DatabaseUrl | None = Field(default=None, repr=False)
+    """The database. `marketswarm up` sets it where it runs the server itself."""
+    postgres_bin: Path | None = None
+    """The folder with pg_dump and pg_restore, if those on PATH are not the server's."""
+    archive_backup_folder: Path | None = None
+    """The folder of the daily backups; without it there are none."""
+
+
+Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
+KeptTable = Literal["bars", "quotes", "indicators", "downloads", "source_health", "alerts"]
+
+
+def _require_schedule(text: str) -> str:
+    """Return the text of a schedule; raise ValueError if it is none."""
+    parse_schedule(text)  # its error is a ValueError
+    return text
+
+
+class BackupSettings(ServiceConfig):
+    """`settings.backup`: when a backup is made, and how long it is kept."""
+
+    schedule: Annotated[str, Field(max_length=200), AfterValidator(_require_schedule)] = "30 3 * * *"
+    """When a backup is made, as cron or systemd's OnCalendar, in UTC. Example: `"0 4 * * *"`."""
+    keep_days: Days = 30.0
+    """The days after which a backup is removed. The newest one stays. Example: `90`."""
+
+
+class CorrelationSettings(ServiceConfig):
+    """`settings.correlations`: which pairs of symbols are compared."""
+
+    symbols: Annotated[int, Field(ge=0, le=1000)] = 200
+    """The number of symbols whose pairs are compared, those with most daily bars first; 0: none. Example:
+    `100`."""
+    days: Annotated[int, Field(ge=5, le=1000)] = 60
+    """The number of days of one correlation. Example: `60`."""
+
+
+class WriteSettings(ServiceConfig):
+    """`settings` of archive."""
+
+    group: Annotated[str, Field(min_length=1, max_length=100)] = "archive"
+    """The consumer group on every stream; under a new name every stream is read from its start. Example:
+    `"archive"`."""
+    batch: Annotated[int, Field(ge=1, le=20_000)] = 5000
+    """The number of entries of a stream that are written at once. Example: `2000`."""
+    claim_sec: Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)] = 60.0
+    """The time after which entries that an instance has read and not committed go to another one. Example:
+    `30`."""
+    behind_sec: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 120.0
+    """The waiting time of an entry from which the service is `degraded`. Example: `300`."""
+    keep_days: dict[KeptTable, Days] = Field(
+        default={"quotes": 400.0, "downloads": 90.0, "source_health": 400.0}
+    )
+    """The days for which a table's rows are kept; a table without a number is kept for ever. Bars, quotes and
+    indicators are dropped by the month. Example: `{"quotes": 30, "downloads": 30}`."""
+    backup: BackupSettings = BackupSettings()
+    """The daily backup, which needs `ARCHIVE_BACKUP_FOLDER`."""
+    correlations: CorrelationSettings = CorrelationSettings()
+    """The correlations of daily returns."""
+
+
+class ArchiveSettings(ServiceConfig):
+    """The settings of archive in the truth."""
+
+    variables: ClassVar = list_variables(ArchiveEnvironment)
+
+    settings: WriteSettings = WriteSettings()
+    """How archive writes, how long it keeps what it wrote, and when it makes a backup."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStream:
+    """Name a stream to read: its bus, its key, and the key that says what its entries are."""
+
+    bus: str
+    key: str
+    kind: str
+
+
+def find_streams(points: Iterable[AccessPoint]) -> tuple[SourceStream, ...]:
+    """Return the streams to read. `points`, the `subscribe_to` of the truth, may name other keys for them.
+
+    A stream's key has the same last word as our own key for it.
+    """
+    points = tuple(points)
+    found = []
+    for kind in STREAMS:
+        point = point_like(points, SYSTEM if kind == ALERT_LOG else MARKET, kind)
+        found.append(SourceStream(point.bus, point.key, kind))
+    return tuple(found)
+
+
+def sources_point(section: Service) -> AccessPoint:
+    """Return the access point of the hash with the states of the sources."""
+    return point_like(section.access_points.subscribe_to, MARKET, MARKET_SOURCES)
+
+
+def dead_letter_key(section: Service) -> str:
+    """Return the key of the dead letters; each is on the bus of its stream."""
+    return point_like(section.access_points.publish_to, MARKET, ARCHIVE_DEAD).key
+
+
+def group_by_bus(streams: Iterable[SourceStream]) -> Mapping[str, tuple[SourceStream, ...]]:
+    """Return the streams of each bus."""
+    found: dict[str, tuple[SourceStream, ...]] = {}
+    for stream in streams:
+        found[stream.bus] = (*found.get(stream.bus, ()), stream)
+    return found
+
+
+def retention(keep_days: Mapping[Any, float], tables: Iterable[str]) -> dict[str, float]:
+    """Return the days of those of `tables` that are not kept for ever."""
+    return {table: keep_days[table] for table in tables if table in keep_days}

@@ -1,0 +1,125 @@
+"""Write a batch of rows in one transaction: copy them into staging tables, then merge them.
+
+If PostgreSQL refuses rows by their content, the batch is halved until the entry is found that is at fault.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from services.archive.database import Database, MissingPartitionError, RefusedRowsError
+from services.archive.partitions import (
+    TIME_COLUMNS,
+    find_partition,
+    make_partitions,
+    read_partitions,
+)
+from services.archive.rows import Row, SymbolRow
+from services.archive.tables import SYMBOLS, Table, keep_highest
+
+_PARTITION_ATTEMPTS: Final = 5  # partitions are dropped once an hour: the second attempt finds them all
+
+
+@dataclass(frozen=True, slots=True)
+class TypedEntry:
+    """Hold what an entry of a stream becomes: a row of a table, and perhaps one of its symbol."""
+
+    stream: str
+    id: bytes
+    table: Table
+    row: Row
+    symbol: SymbolRow | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedEntry:
+    """Name an entry whose row PostgreSQL refuses, and why."""
+
+    entry: TypedEntry
+    reason: str
+
+
+class Writer:
+    """Write rows to a database. Each batch is committed when `write` returns."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._partitions: set[str] | None = None  # None until they were read
+
+    async def write(self, entries: Sequence[TypedEntry]) -> list[RefusedEntry]:
+        """Write the rows of entries; return the entries that were refused, which alone are not written.
+
+        Raises:
+            ArchiveAwayError: PostgreSQL can't be used now. Some of the rows may be written; writing all of
+                them again does no harm.
+        """
+        if not entries:
+            return []
+        try:
+            await self._write_all(entries)
+        except RefusedRowsError as error:
+            if len(entries) == 1:
+                return [RefusedEntry(entries[0], str(error))]
+            half = len(entries) // 2
+            return [*await self.write(entries[:half]), *await self.write(entries[half:])]
+        return []
+
+    def forget_partitions(self) -> None:
+        """Read anew which partitions there are before the next batch: some were dropped."""
+        self._partitions = None
+
+    async def _write_all(self, entries: Sequence[TypedEntry]) -> None:
+        """Write the rows of entries; if a partition was dropped meanwhile, make it and write them again."""
+        for _ in range(_PARTITION_ATTEMPTS - 1):
+            try:
+                return await self._write_once(entries)
+            except MissingPartitionError:
+                self._partitions = None
+        return await self._write_once(entries)
+
+    async def _write_once(self, entries: Sequence[TypedEntry]) -> None:
+        """Write the rows of entries in one transaction."""
+        by_table: dict[Table, list[Row]] = {}
+        for entry in entries:
+            by_table.setdefault(entry.table, []).append(entry.row)
+        batches: dict[Table, Sequence[Any]] = {
+            table: keep_highest(table, rows) for table, rows in by_table.items()
+        }
+        symbols = merge_symbols(entry.symbol for entry in entries if entry.symbol is not None)
+        if symbols:
+            batches[SYMBOLS] = symbols
+        async with self._database.connect() as connection:
+            await self._make_partitions(connection, batches)
+            async with connection.transaction():
+                for table in sorted(batches, key=lambda each: each.name):
+                    await connection.copy_records_to_table(
+                        table.stage, records=batches[table], columns=table.columns
+                    )
+                    await connection.execute(table.merge_sql)
+
+    async def _make_partitions(self, connection: Any, batches: Mapping[Table, Sequence[Any]]) -> None:
+        """Make the partitions that the rows need and the database lacks."""
+        known = self._partitions
+        if known is None:  # another batch may forget them while this one waits for its replies
+            self._partitions = known = set(await read_partitions(connection))
+        needed = {}
+        for table, rows in batches.items():
+            column = TIME_COLUMNS.get(table.name)
+            if column is not None:
+                months = {(at.year, at.month): at for at in (getattr(row, column) for row in rows)}
+                for at in months.values():
+                    partition = find_partition(table.name, at)
+                    needed[partition.name] = partition
+        missing = [each for name, each in needed.items() if name not in known]
+        if missing:
+            await make_partitions(connection, missing)
+            known.update(each.name for each in missing)
+
+
+def merge_symbols(rows: Iterable[SymbolRow]) -> list[SymbolRow]:
+    """Return one row of each symbol, for all of its records, in the order of the symbols."""
+    found: dict[str, SymbolRow] = {}
+    for row in rows:
+        known = found.get(row.symbol)
+        found[row.symbol] = row if known is None else known.merge(row)
+    return [found[symbol] for symbol in sorted(found)]

@@ -1,0 +1,218 @@
+"""archive on real buses and a real PostgreSQL: each row once, its highest revision, whoever dies."""
+
+import random
+
+import orjson
+import pytest
+import redis
+
+from support import archive_play as played
+from support.postgres import Postgres, query
+from support.scenes.agent import Scene, seed
+from support.waiting import until
+
+MS = "(extract(epoch FROM {}) * 1000)::bigint"
+
+
+@pytest.fixture
+def scene(tmp_path):
+    with Scene(tmp_path) as scene:
+        yield scene
+
+
+def truth(**settings):
+    beats = {"interval_sec": 0.3, "timeout_sec": 10.0}
+    section = {"heartbeat": beats, "settings": {"claim_sec": 0.1, **settings}}
+    return {"services": {"archive": section}}
+
+
+def start(scene, url):
+    return scene.module("services.archive", DATABASE_URL=url)
+
+
+def wait_until_written(scene, within=60):
+    port = scene.market.port
+    left = lambda: f"{played.waiting(port)} entries left; {[each.text()[-500:] for each in scene.programs]}"  # noqa: E731
+    until(lambda: not played.waiting(port), within, left)
+
+
+def require_rows_of(url, play):
+    """Compare every table with what a batch computation says of the whole play, row by row."""
+    start_ms, at_ms = MS.format("start"), MS.format("at")
+    bars = query(
+        url,
+        f"SELECT symbol, timeframe, {start_ms}, open, high, low, close, rev, final::int FROM bars "  # noqa: S608 - our own names
+        'ORDER BY symbol COLLATE "C", timeframe COLLATE "C", start',
+    )
+    assert bars == played.as_tuples(played.expected_bars(play))
+    assert bars
+    values = '"values"'
+    indicators = query(
+        url,
+        f"SELECT symbol, timeframe, {start_ms}, rev, final::int, {values} FROM indicators ORDER BY start",  # noqa: S608 - our own names
+    )
+    assert parse(indicators) == parse(played.as_tuples(played.expected_indicators(play)))
+    features = query(
+        url,
+        f'SELECT symbol, {start_ms}, rev, {values} FROM features ORDER BY symbol COLLATE "C", start',  # noqa: S608 - our own names
+    )
+    assert parse(features) == parse(played.as_tuples(played.expected_features(play)))
+    epoch = "extract(epoch FROM asked_at)::float8"
+    quotes = query(
+        url,
+        f'SELECT symbol, {at_ms}, source, price, {epoch} FROM quotes ORDER BY at, source COLLATE "C"',  # noqa: S608 - our own names
+    )
+    assert quotes == played.as_tuples(played.expected_quotes(play))
+    observations = query(url, f"SELECT symbol, {start_ms}, value, {epoch} FROM observations ORDER BY start")  # noqa: S608 - our own names
+    assert observations == played.as_tuples(played.expected_observations(play))
+    downloads = sum(stream == played.DOWNLOADS for stream, _ in play)
+    assert query(url, "SELECT count(*) FROM downloads") == [(downloads,)]
+
+
+def parse(rows):
+    return [(*row[:-1], orjson.loads(row[-1])) for row in rows]
+
+
+def test_each_entry_of_the_streams_becomes_a_row_and_what_is_none_a_dead_letter(scene, archive_url):
+    play = played.make_play(1, 600)
+    played.publish(scene.market.port, play)
+    event = {"type": "bus_miss", "svc": "market-redis", "ts": 1_793_000_000.25, "id": "bus_miss.1"}
+    for _ in range(2):  # a healer that takes over may write it again
+        scene.system.cmd("XADD", "healer:alerts:log", "*", "event", orjson.dumps(event))
+    scene.market.cmd("HSET", "market:sources", "yahoo", '{"state": "down", "reason": "timeout", "fails": 3}')
+    seed(scene.buses, truth(), 1)
+    agent = start(scene, archive_url)
+    wait_until_written(scene)
+    require_rows_of(archive_url, play)
+    ((dead, _),) = [(entry[1], entry[0]) for entry in _entries(scene.market.port, "archive:dead")]
+    assert dead[b"stream"] == b"bars:bars"
+    assert orjson.loads(dead[b"fields"]) == {"sym": "SPY", "open": "no number"}
+    until(lambda: query(archive_url, "SELECT id, svc FROM alerts") == [("bus_miss.1", "market-redis")], 20)
+    health = "SELECT source, state, reason FROM source_health"
+    until(lambda: query(archive_url, health) == [("yahoo", "down", "timeout")], 20)
+    scene.market.cmd("HSET", "market:sources", "yahoo", '{"state": "up", "reason": "", "fails": 0}')
+    until(lambda: [row[1] for row in query(archive_url, f"{health} ORDER BY at")] == ["down", "up"], 20)
+    assert query(archive_url, "SELECT state ->> 'state' FROM sources") == [("up",)]
+    symbols = dict(query(archive_url, "SELECT symbol, asset FROM symbols"))
+    assert symbols["BTC/USDT"] == "crypto"
+    assert symbols.keys() == {"SPY", "BRK.B", "EUR/USD", "^VIX", "BTC/USDT", "US.CPI"}
+    assert agent.stop() == 0
+    assert scene.market.cmd("XINFO", "CONSUMERS", "bars:bars", "archive") == []
+    assert "Traceback" not in agent.text()
+
+
+def _entries(port, stream):
+    with redis.Redis(port=port) as client:
+        return client.xrange(stream)
+
+
+def _pending(port, stream):
+    with redis.Redis(port=port) as client:
+        return client.xpending(stream, "archive")["pending"]
+
+
+def test_an_archive_that_is_killed_twenty_times_writes_each_row_once(scene, archive_url):
+    chance = random.Random(7)
+    play = played.make_play(2, 4000)
+    seed(scene.buses, truth(batch=20), 1)
+    port = scene.market.port
+    killed = 0
+    for part in range(20):
+        played.publish(port, play[200 * part : 200 * part + 200])
+        before = played.waiting(port)
+        agent = start(scene, archive_url)
+        few = chance.randrange(1, 150)
+        until(lambda before=before, few=few: played.waiting(port) <= before - few, 30)
+        killed += agent.running
+        agent.kill()
+    played.publish(port, play[4000:])
+    assert killed == 20
+    start(scene, archive_url)
+    start(scene, archive_url)
+    wait_until_written(scene)
+    require_rows_of(archive_url, play)
+
+
+def test_a_database_that_is_killed_loses_nothing_and_the_beats_say_so(scene):
+    play = played.make_play(3, 3000)
+    with Postgres() as postgres:
+        url = postgres.new_archive()
+        seed(scene.buses, truth(batch=50), 1)
+        agent = start(scene, url)
+        for part in range(6):
+            played.publish(scene.market.port, play[500 * part : 500 * part + 250])
+            until(lambda: played.waiting(scene.market.port) < 240, 30)
+            postgres.kill()
+            played.publish(scene.market.port, play[500 * part + 250 : 500 * part + 500])
+            if part == 0:
+                away = until(lambda: "PostgreSQL away" in scene.beat("archive").get("detail", ""), 30)
+                assert away
+                assert scene.beat("archive")["status"] == "degraded"
+                assert "no stream is full yet" in scene.beat("archive")["detail"]
+            if part == 1:  # what it has read, and can't write, must not die with it
+                until(lambda: _pending(scene.market.port, "bars:bars"), 30)
+                agent.kill()
+                agent = start(scene, url)
+            postgres.start()
+        played.publish(scene.market.port, play[3000:])
+        wait_until_written(scene)
+        require_rows_of(url, play)
+        scene.wait_beat(svc="archive", status="ok")
+        assert agent.running
+        assert agent.logs("database.back")
+
+
+def test_while_the_database_is_away_the_beats_say_how_long_a_full_stream_holds(scene):
+    with Postgres() as postgres:
+        url = postgres.new_archive()
+        seed(scene.buses, truth(), 1)
+        agent = start(scene, url)
+        port = scene.market.port
+        # an entry each second of the last hour, of which the stream keeps about the last half
+        with redis.Redis(port=port) as client:
+            now_ms = 1000 * client.time()[0]
+            pipe = client.pipeline()
+            _, fields = next(entry for entry in played.make_play(4, 30) if entry[0] == played.QUOTES)
+            for second in range(3600):
+                pipe.xadd(
+                    played.QUOTES,
+                    {**fields, "at": str(played.BEGIN_MS + second)},
+                    f"{now_ms - 3_600_000 + 1000 * second}-1",
+                )
+            pipe.execute()
+            wait_until_written(scene)
+            postgres.halt()
+            client.xadd(played.QUOTES, {**fields, "at": "1"})
+            client.xtrim(played.QUOTES, maxlen=1800, approximate=False)
+        until(
+            lambda: "holds" in scene.beat("archive").get("detail", ""), 30, lambda: str(scene.beat("archive"))
+        )
+        detail = scene.beat("archive")["detail"]
+        assert "market:quotes holds 30 min more" in detail
+        postgres.start()
+        wait_until_written(scene)
+        assert query(url, "SELECT count(*) FROM quotes") == [(3601,)]
+        assert agent.running
+
+
+def test_an_archive_without_a_database_says_what_is_missing(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.module("services.archive")
+    assert agent.wait() == 2
+    assert "DATABASE_URL is not set" in agent.text()
+
+
+@pytest.mark.parametrize("damage", [("FLUSHALL",), ("SET", "bars:bars", "no stream")])
+def test_a_stream_that_is_lost_under_it_is_found_again(scene, archive_url, damage):
+    seed(scene.buses, truth(), 1)
+    agent = start(scene, archive_url)
+    play = played.make_play(5, 120)
+    played.publish(scene.market.port, play[:60])
+    wait_until_written(scene)
+    scene.market.cmd(*damage)
+    scene.wait_beat(svc="archive", status="degraded")
+    scene.market.cmd("DEL", "bars:bars")
+    played.publish(scene.market.port, play[60:])
+    wait_until_written(scene)
+    require_rows_of(archive_url, play)
+    assert agent.running

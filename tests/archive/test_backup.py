@@ -1,0 +1,146 @@
+"""Backups of a real database: what is restored is what was saved, and what is damaged is refused."""
+
+import asyncio
+import json
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import polars as pl
+import pytest
+
+from services.archive.backup import (
+    BackupError,
+    list_backups,
+    make_backup,
+    read_newest_backup,
+    remove_old_backups,
+    restore_backup,
+    verify_backup,
+)
+from services.archive.database import ArchiveAwayError, Database
+from services.archive.export import export_table
+from services.archive.tables import STREAMS
+from services.archive.writer import TypedEntry, Writer
+from support import archive_play as played
+from support.postgres import query
+
+NOW = 1_793_100_000.0
+
+
+async def fill(url, seed=1):
+    """Write a play into a database as the service does."""
+    database = Database(url)
+    entries = []
+    for place, (stream, fields) in enumerate(played.make_play(seed, 400)):
+        table, make = STREAMS[stream]
+        raw = {name.encode(): value.encode() for name, value in fields.items()}
+        if "open" not in fields or "start" in fields:
+            ident = b"%d-0" % (1_793_000_000_000 + place)
+            entries.append(TypedEntry(stream, ident, table, *make(ident, raw)))
+    assert await Writer(database).write(entries) == []
+    await database.aclose()
+
+
+def rows_of(url):
+    tables = ("bars", "quotes", "observations", "indicators", "features", "symbols", "downloads")
+    return {table: query(url, f"SELECT row::text FROM {table} row ORDER BY 1") for table in tables}  # noqa: S608 - our own names
+
+
+def test_a_restored_backup_is_row_by_row_what_was_saved(postgres, archive_url, tmp_path):
+    asyncio.run(fill(archive_url))
+    saved = rows_of(archive_url)
+    made = asyncio.run(make_backup(archive_url, tmp_path / "backups", NOW, postgres.programs))
+    dump = tmp_path / "backups" / made.file
+    assert made.file == "archive-20261027T112000Z.dump"
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (dump, dump.parent)} == {0o600, 0o700}
+    assert made.tables["bars"].rows == len(saved["bars"]) > 100
+    assert list_backups(dump.parent) == [made] == [read_newest_backup(dump.parent)]
+    # into an empty database
+    other = postgres.new_database()
+    asyncio.run(restore_backup(other, dump, postgres.programs))
+    assert rows_of(other) == saved
+    # and over one that went on, with months that the backup does not have
+    query(archive_url, "DELETE FROM bars WHERE symbol = 'SPY'")
+    query(archive_url, "UPDATE quotes SET price = 1")
+    query(
+        archive_url,
+        "CREATE TABLE bars_2027_01 PARTITION OF bars FOR VALUES FROM ('2027-01-01Z') TO ('2027-02-01Z')",
+    )
+    with pytest.raises(BackupError, match="--replace"):
+        asyncio.run(restore_backup(archive_url, dump, postgres.programs))
+    asyncio.run(restore_backup(archive_url, dump, postgres.programs, replace=True))
+    assert rows_of(archive_url) == saved
+    asyncio.run(fill(archive_url, 2))  # the schema is whole: the service goes on
+    assert len(query(archive_url, "SELECT FROM bars")) > len(saved["bars"])
+
+
+def test_a_backup_is_verified_in_a_database_of_its_own(postgres, archive_url, tmp_path):
+    asyncio.run(fill(archive_url))
+    made = asyncio.run(make_backup(archive_url, tmp_path, NOW, postgres.programs))
+    dump, manifest = tmp_path / made.file, (tmp_path / made.file).with_suffix(".json")
+    query(archive_url, "DELETE FROM quotes")  # what is there now does not matter
+    databases = query(archive_url, "SELECT datname FROM pg_database")
+    assert asyncio.run(verify_backup(archive_url, dump, postgres.programs)) == made
+    assert query(archive_url, "SELECT datname FROM pg_database") == databases
+    document = json.loads(manifest.read_text())
+    document["tables"]["bars"]["rows"] += 1
+    manifest.write_text(json.dumps(document))
+    with pytest.raises(BackupError, match="bars has"):
+        asyncio.run(verify_backup(archive_url, dump, postgres.programs))
+    raw = bytearray(dump.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    dump.write_bytes(raw)
+    with pytest.raises(BackupError, match="damaged"):
+        asyncio.run(verify_backup(archive_url, dump, postgres.programs))
+    manifest.unlink()
+    with pytest.raises(BackupError, match="not complete"):
+        asyncio.run(verify_backup(archive_url, dump, postgres.programs))
+    assert query(archive_url, "SELECT datname FROM pg_database") == databases
+
+
+def test_a_backup_that_fails_leaves_no_file_and_names_no_password(postgres, archive_url, tmp_path):
+    with pytest.raises(BackupError, match="no pg_dump in"):
+        asyncio.run(make_backup(archive_url, tmp_path / "new", NOW, tmp_path))
+    with pytest.raises(ArchiveAwayError) as caught:
+        asyncio.run(make_backup(postgres.url_of("nowhere"), tmp_path / "new", NOW, postgres.programs))
+    assert postgres.url.split(":")[2].partition("@")[0] not in str(caught.value)
+    (tmp_path / "new").rmdir()  # it is empty
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "pg_dump").write_text("#!/bin/sh\necho 'server version mismatch' >&2\nexit 1\n")
+    (programs / "pg_dump").chmod(0o755)
+    with pytest.raises(BackupError, match="server version mismatch"):
+        asyncio.run(make_backup(archive_url, tmp_path / "new", NOW, programs))
+    (tmp_path / "new").rmdir()
+
+
+def test_old_backups_are_removed_and_the_newest_stays(postgres, archive_url, tmp_path):
+    made = [
+        asyncio.run(make_backup(archive_url, tmp_path, NOW + 86_400 * day, postgres.programs))
+        for day in range(3)
+    ]
+    assert remove_old_backups(tmp_path, NOW + 86_400) == [made[0].file]
+    assert remove_old_backups(tmp_path, NOW + 86_400 * 90) == [made[1].file]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        made[2].file,
+        Path(made[2].file).with_suffix(".json").name,
+    }
+
+
+async def test_a_table_is_exported_as_parquet_by_the_month(archive_url, tmp_path):
+    await fill(archive_url)
+    connection = await asyncpg.connect(archive_url, server_settings={"timezone": "UTC"})
+    span = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
+    bars = [each async for each in export_table(connection, "bars", tmp_path, span)]
+    assert [each.path.name for each in bars] == ["bars-2026-10.parquet"]
+    stored = await connection.fetch('SELECT * FROM bars ORDER BY start, symbol COLLATE "C", timeframe')
+    read = pl.read_parquet(bars[0].path)
+    assert set(read.iter_rows()) == {tuple(row) for row in stored}
+    assert read.columns == list(stored[0].keys())
+    whole = datetime(1800, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
+    files = [each async for each in export_table(connection, "features", tmp_path, span, ["QQQ"])]
+    assert set(pl.read_parquet([each.path for each in files])["symbol"]) == {"QQQ"}
+    assert sum([each.rows async for each in export_table(connection, "observations", tmp_path, whole)]) > 10
+    await connection.close()

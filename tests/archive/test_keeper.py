@@ -1,0 +1,207 @@
+"""What one instance does for all: correlations, retention and backups, on a real database."""
+
+import asyncio
+import math
+import random
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+import asyncpg
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.archive.backup import list_backups, verify_backup
+from services.archive.correlations import compute_correlations, list_latest_days, read_fingerprint
+from services.archive.database import Database
+from services.archive.rows import BarRow, RowError, SymbolRow
+from services.archive.tables import BARS, STREAMS
+from services.archive.writer import TypedEntry, Writer
+from support import archive_play as played
+from support.postgres import query
+from support.scenes.agent import Scene, seed
+from support.waiting import until
+
+FIRST = datetime(2026, 5, 4, 13, 30, tzinfo=UTC)
+DAYS = 100
+
+
+def daily_bars(symbol, chance, *, missing=0.0):
+    """Return daily bars of about 100 days whose closes follow a random walk."""
+    close, rows = 100.0, []
+    for day in range(DAYS):
+        close *= math.exp(chance.gauss(0, 0.02))
+        if chance.random() >= missing:
+            start = FIRST + timedelta(days=day)
+            prices = (close, close * 1.01, close * 0.99, close)
+            rows.append(
+                BarRow(symbol, "1d", start, *prices, None, None, None, True, 0, "x", None, None, False)
+            )
+    return rows
+
+
+async def write(url, rows):
+    database = Database(url)
+    entries = [
+        TypedEntry(
+            "bars:bars", b"1-0", BARS, row, SymbolRow(row.symbol, "stocks", row.start, row.start, False)
+        )
+        for row in rows
+    ]
+    assert await Writer(database).write(entries) == []
+    await database.aclose()
+
+
+def expected_correlation(one, other, day, days):
+    """Return Pearson's correlation by numpy over the last common days, and their number."""
+    steps = []
+    for rows in (one, other):
+        closes = {row.start.date(): row.close for row in rows if row.start.date() <= day}
+        ordered = sorted(closes)
+        steps.append({b: math.log(closes[b] / closes[a]) for a, b in pairwise(ordered)})
+    common = sorted(steps[0].keys() & steps[1].keys())[-days:]
+    values = [[step[at] for at in common] for step in steps]
+    return float(np.corrcoef(values)[0, 1]), len(common)
+
+
+async def test_correlations_are_those_of_numpy_over_the_days_that_both_have(archive_url):
+    chance = random.Random(3)
+    bars = {symbol: daily_bars(symbol, chance) for symbol in ("SPY", "^VIX")}
+    bars["BTC/USDT"] = daily_bars("BTC/USDT", chance, missing=0.2)
+    await write(archive_url, [row for rows in bars.values() for row in rows])
+    connection = await asyncpg.connect(archive_url)
+    last = (FIRST + timedelta(days=DAYS - 1)).date()
+    assert await list_latest_days(connection) == [last - timedelta(days=n) for n in range(5)]
+    for day in (last, last - timedelta(days=30)):
+        assert await compute_correlations(connection, day, days=60, symbols=10) == 3
+        found = await connection.fetch("SELECT a, b, value, n FROM correlations WHERE day = $1", day)
+        for row in found:
+            value, n = expected_correlation(bars[row["a"]], bars[row["b"]], day, 60)
+            assert row["value"] == pytest.approx(value, abs=1e-9)
+            assert row["n"] == n
+    assert await compute_correlations(connection, last, days=60, symbols=10) == 0  # nothing has changed
+    assert await compute_correlations(connection, date(2020, 1, 1), days=60, symbols=10) == 0
+    before = await read_fingerprint(connection, last, 60)
+    shared = next(row for row in bars["SPY"] if row.start == bars["BTC/USDT"][-1].start)
+    await write(archive_url, [shared._replace(close=shared.low, rev=1)])
+    assert await read_fingerprint(connection, last, 60) != before
+    assert await compute_correlations(connection, last, days=60, symbols=10) == 2
+    await connection.close()
+
+
+async def test_symbols_whose_days_end_years_apart_each_have_the_correlations_of_their_last_day(archive_url):
+    chance = random.Random(4)
+    recorded = {name: daily_bars(name, chance) for name in ("A", "B", "C")}
+    old = [row._replace(start=row.start.replace(year=2013)) for rows in recorded.values() for row in rows]
+    await write(archive_url, [*old, *daily_bars("BTC/USDT", chance)])
+    connection = await asyncpg.connect(archive_url)
+    last = (FIRST + timedelta(days=DAYS - 1)).date()
+    days = await list_latest_days(connection)
+    assert days == [*(last - timedelta(days=n) for n in range(5)), last.replace(year=2013)]
+    made = [await compute_correlations(connection, day, days=60, symbols=10) for day in days]
+    assert made == [0, 0, 0, 0, 0, 3]
+    before = [await read_fingerprint(connection, day, 60) for day in days]
+    await write(archive_url, [old[-1]._replace(close=old[-1].low, rev=1)])
+    after = [await read_fingerprint(connection, day, 60) for day in days]
+    assert [one != other for one, other in zip(before, after, strict=True)] == [False] * 5 + [True]
+    await connection.close()
+
+
+def truth(**more):
+    beats = {"interval_sec": 0.3, "timeout_sec": 10.0}
+    return {"services": {"archive": {"heartbeat": beats, "settings": {"claim_sec": 0.2, **more}}}}
+
+
+def test_one_of_two_instances_makes_backups_correlations_and_drops_what_is_old(
+    postgres, archive_url, tmp_path
+):
+    chance = random.Random(5)
+    rows = [*daily_bars("SPY", chance), *daily_bars("QQQ", chance)]
+    asyncio.run(write(archive_url, rows))
+    old = datetime.now(UTC) - timedelta(days=50)
+    download = "INSERT INTO downloads (id, source, asked_at, outcome) VALUES ($1, 'yahoo', $2, 'records')"
+    query(archive_url, download, "1-0", old)
+    query(archive_url, download, "2-0", old + timedelta(days=40))
+    with Scene(tmp_path) as scene:
+        seed(scene.buses, truth(keep_days={"downloads": 30, "indicators": 1}), 1)
+        folder = tmp_path / "backups"
+        env = {
+            "DATABASE_URL": archive_url,
+            "POSTGRES_BIN": str(postgres.programs),
+            "ARCHIVE_BACKUP_FOLDER": str(folder),
+        }
+        agents = [scene.module("services.archive", **env) for _ in range(2)]
+        until(lambda: folder.exists() and list_backups(folder), 60, agents[0].text)
+        until(lambda: query(archive_url, "SELECT count(*) FROM correlations") == [(5,)], 30)
+        assert query(archive_url, "SELECT id FROM downloads") == [("2-0",)]
+        gone = "SELECT to_regclass('indicators_2025_01') IS NULL, to_regclass('bars_2025_01') IS NULL"
+        assert query(archive_url, gone) == [(True, False)]
+        assert sum(len(each.logs("backup.made")) for each in agents) == 1
+        (made,) = list_backups(folder)
+        assert asyncio.run(verify_backup(archive_url, folder / made.file, postgres.programs)) == made
+        assert [each.stop() for each in agents] == [0, 0]
+        # another one finds that there is one of today
+        last = scene.module("services.archive", **env)
+        last.wait_log("lease.held")
+        scene.wait_beat(svc="archive", boot=last.logs("agent.joined")[0]["boot"], i=5)
+        assert len(list_backups(folder)) == 1
+
+
+NUMBERS = st.one_of(
+    st.floats(width=64).map(repr),
+    st.integers(-(2**70), 2**70).map(str),
+    st.sampled_from(["0", "1", "-0.0", "1e18", "1e-320", "5e-324", "1.5", "1793000040000", "-5364662400000"]),
+).map(str.encode)
+TEXTS = st.one_of(
+    st.binary(max_size=130),
+    st.text(max_size=20).map(str.encode),
+    st.sampled_from(
+        [b"SPY", b"^VIX", b"EUR/USD", b"1m", b"1mo", b"stocks", b"crypto", b"bars", b"\xff\x00", b"0"]
+    ),
+)
+ANY = st.fixed_dictionaries(
+    {b"sym": st.sampled_from([b"SPY", b"A.B", b"a" * 40]), b"asset": st.sampled_from([b"stocks", b"forex"])},
+    optional={
+        **{name: st.sampled_from([b"10", b"11", b"9.5"]) for name in (b"open", b"high", b"low", b"close")},
+        **dict.fromkeys((b"volume", b"vwap", b"trades", b"price", b"bid", b"value", b"rev"), NUMBERS),
+        **dict.fromkeys((b"asked_at", b"took_ms", b"status", b"bytes", b"records"), NUMBERS),
+        **dict.fromkeys((b"source", b"digest", b"url", b"reason", b"outcome", b"series", b"symbol"), TEXTS),
+        b"timeframe": st.sampled_from([b"1m", b"1d", b"1mo"]),
+        b"start": st.one_of(NUMBERS, st.integers(-5_364_662_400_000, 4_102_444_800_000).map(b"%d".__mod__)),
+        b"at": st.integers(-5_364_662_400_000, 4_102_444_800_000).map(b"%d".__mod__),
+        b"final": st.sampled_from([b"0", b"1"]),
+        b"kind": st.sampled_from([b"bars", b"quotes"]),
+        b"values": st.dictionaries(st.sampled_from(["a", "b1"]), st.floats(allow_nan=False)).map(
+            lambda values: str(values).replace("'", '"').encode()
+        ),
+        b"event": st.binary(max_size=60),
+    },
+)
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(ANY, min_size=20, max_size=40))
+def test_postgresql_takes_every_row_that_is_made_of_any_entry(archive_url, batch):
+    typed = []
+    for place, fields in enumerate(batch):
+        for stream, (table, make) in STREAMS.items():
+            ident = b"1793000040000-%d" % place
+            try:
+                typed.append(TypedEntry(stream, ident, table, *make(ident, fields)))
+            except RowError:
+                continue
+
+    async def write_all():
+        database = Database(archive_url)
+        refused = await Writer(database).write(typed)
+        await database.aclose()
+        return refused
+
+    assert asyncio.run(write_all()) == []
+
+
+def test_a_play_has_enough_of_everything():
+    streams = {stream for stream, _ in played.make_play(1, 600)}
+    assert streams == set(played.MARKET_STREAMS)
+    assert len(played.expected_bars(played.make_play(1, 600))) > 100

@@ -1,0 +1,262 @@
+"""The schema on a real PostgreSQL: made from every version, partitioned, and closed to wrong rows."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from services.archive.database import ArchiveAwayError, Database
+from services.archive.migrations import (
+    LOCK,
+    Migration,
+    SchemaError,
+    apply_migrations,
+    load_migrations,
+    read_version,
+)
+from services.archive.partitions import (
+    TIME_COLUMNS,
+    drop_expired,
+    find_partition,
+    list_ahead,
+    make_partitions,
+    read_partitions,
+)
+from services.archive.rows import BarRow, QuoteRow
+from services.archive.tables import BARS, QUOTES
+from services.archive.writer import TypedEntry, Writer
+from support.postgres import query
+
+START = datetime(2026, 10, 26, 12, tzinfo=UTC)
+BAR = BarRow("SPY", "1m", START, 10.0, 12.0, 9.0, 11.0, 5.0, 10.5, 3, True, 1, "yahoo", START, "ab", False)
+
+
+def entry(**changes):
+    row = BAR._replace(**changes)
+    return TypedEntry("bars:bars", b"1-0", BARS, row)
+
+
+async def schema_of(connection):
+    """Return every column, constraint and index of a database."""
+    columns = await connection.fetch(
+        "SELECT table_name::text, column_name::text, data_type::text, is_nullable::text, "
+        "column_default::text "
+        "FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2"
+    )
+    constraints = await connection.fetch(
+        "SELECT conname::text, pg_get_constraintdef(oid) FROM pg_constraint ORDER BY 1, 2"
+    )
+    indexes = await connection.fetch("SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1")
+    return [tuple(row) for row in [*columns, *constraints, *indexes]]
+
+
+async def test_a_database_of_every_version_is_brought_to_the_same_schema(postgres):
+    known, found = load_migrations(), []
+    assert [each.version for each in known] == list(range(1, len(known) + 1))
+    for version in range(len(known) + 1):
+        url = await asyncio.to_thread(postgres.new_database)
+        connection = await asyncpg.connect(url)
+        assert await read_version(connection) == 0
+        assert await apply_migrations(connection, known[:version]) == version
+        assert await apply_migrations(connection) == len(known)
+        assert await read_version(connection) == len(known)
+        found.append(await schema_of(connection))
+        await connection.close()
+    assert len({tuple(each) for each in found}) == 1
+    assert len(found[0]) > 100
+
+
+async def test_many_instances_that_start_at_once_make_the_schema_once(postgres):
+    url = await asyncio.to_thread(postgres.new_database)
+    connections = [await asyncpg.connect(url) for _ in range(6)]
+    versions = await asyncio.gather(*map(apply_migrations, connections))
+    assert set(versions) == {len(load_migrations())}
+    rows = await connections[0].fetch("SELECT version FROM schema_version ORDER BY version")
+    assert [row["version"] for row in rows] == [each.version for each in load_migrations()]
+    ahead = list_ahead(START)
+    made = await asyncio.gather(*(make_partitions(each, ahead) for each in connections))
+    assert sorted(made) == [0, 0, 0, 0, 0, len(ahead)]
+    for each in connections:
+        await each.close()
+
+
+async def test_a_migration_that_fails_leaves_the_schema_as_it_was(postgres):
+    connection = await asyncpg.connect(await asyncio.to_thread(postgres.new_database))
+    wrong = Migration(2, "wrong", "CREATE TABLE half (n integer); SELECT 1 / 0")
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await apply_migrations(connection, [*load_migrations()[:1], wrong])
+    assert await read_version(connection) == 0
+    assert await connection.fetchval("SELECT to_regclass('bars')") is None
+    await connection.close()
+
+
+async def test_a_schema_of_a_later_release_or_an_edited_one_is_refused(archive_url):
+    connection = await asyncpg.connect(archive_url)
+    known = load_migrations()
+    edited = [*known[:-1], Migration(known[-1].version, known[-1].name, known[-1].sql + "-- edited")]
+    with pytest.raises(SchemaError, match="not the one that was applied"):
+        await apply_migrations(connection, edited)
+    with pytest.raises(SchemaError, match="run the release that made it"):
+        await apply_migrations(connection, known[:-1])
+    await connection.close()
+
+
+WRONG_BARS = [
+    {"symbol": "no symbol"},
+    {"symbol": ""},
+    {"timeframe": "7m"},
+    {"start": datetime(1700, 1, 1, tzinfo=UTC)},
+    {"low": 10.5},
+    {"high": 10.5},
+    {"low": 0.0},
+    {"low": -1.0},
+    {"close": float("nan")},
+    {"high": float("inf")},
+    {"volume": -1.0},
+    {"volume": float("nan")},
+    {"vwap": 0.0},
+    {"trades": -1},
+    {"rev": -1},
+    {"source": ""},
+    {"replay": None},
+    {"final": None},
+    {"open": None},
+]
+
+
+async def test_a_wrong_bar_is_refused_and_those_beside_it_are_written(archive_url):
+    database = Database(archive_url)
+    entries = [entry(start=START + timedelta(minutes=n)) for n in range(8)]
+    for wrong in WRONG_BARS:
+        batch = [*entries[:3], entry(**{"start": START + timedelta(days=1), **wrong}), *entries[3:]]
+        refused = await Writer(database).write(batch)
+        assert [each.entry for each in refused] == [batch[3]], wrong
+        assert "SPY" not in refused[0].reason
+    assert [row["count"] for row in await fetch(database, "SELECT count(*) FROM bars")] == [8]
+    await database.aclose()
+
+
+async def fetch(database, sql):
+    async with database.connect() as connection:
+        return await connection.fetch(sql)
+
+
+async def test_rows_of_any_year_find_a_partition(archive_url):
+    database = Database(archive_url)
+    years = [1800, 1969, 1970, 1999, 2009, 2010, 2019, 2020, 2026, 2099]
+    times = [datetime(year, 12, 31, 23, 59, tzinfo=UTC) for year in years[1:]] + [
+        datetime(1800, 1, 1, tzinfo=UTC)
+    ]
+    assert await Writer(database).write([entry(start=at) for at in times]) == []
+    found = await fetch(database, "SELECT start, tableoid::regclass::text AS place FROM bars")
+    assert {row["start"]: row["place"] for row in found} == {
+        at: find_partition("bars", at).name for at in times
+    }
+    await database.aclose()
+
+
+async def test_old_partitions_are_dropped_and_made_again_for_a_late_row(archive_url):
+    database = Database(archive_url)
+    writer = Writer(database)
+    await writer.write([entry(), entry(start=datetime(2025, 3, 1, tzinfo=UTC))])
+    async with database.connect() as connection:
+        before = await read_partitions(connection)
+        dropped = await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})
+        assert sorted(dropped) == ["bars_2025_01", "bars_2025_02", "bars_2025_03"]
+        assert await read_partitions(connection) == before - set(dropped)
+        assert await connection.fetchval("SELECT count(*) FROM bars") == 1
+    assert await writer.write([entry(start=datetime(2025, 2, 1, tzinfo=UTC))]) == []  # it did not know
+    await database.aclose()
+
+
+async def test_partitions_may_be_dropped_while_a_batch_makes_others(archive_url):
+    database = Database(archive_url)
+    writer = Writer(database)
+    async with database.connect() as other:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        writing = asyncio.create_task(writer.write([entry(start=datetime(2013, 3, 1, tzinfo=UTC))]))
+        waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
+        while not await other.fetchval(waits):  # noqa: ASYNC110 - a lock tells nobody who waits
+            await asyncio.sleep(0.01)
+        writer.forget_partitions()
+        await transaction.rollback()
+        assert await writing == []
+        await other.execute("DROP TABLE bars_2013")
+    # the batch after it knows nothing of the drop: the partition is made again, and nothing is refused
+    assert await writer.write([entry(start=datetime(2013, 5, 1, tzinfo=UTC)), entry()]) == []
+    assert [row[0] for row in await fetch(database, "SELECT count(*) FROM bars")] == [2]
+    await database.aclose()
+
+
+async def test_retention_leaves_partitions_with_replayed_rows_as_old_as_they_are(archive_url):
+    database = Database(archive_url)
+    at = datetime(2012, 6, 1, tzinfo=UTC)
+    quote = QuoteRow("SPY", at, 1.0, None, None, None, None, None, "yahoo", None, None, False)
+    rows = [quote, quote._replace(at=at.replace(year=2013), replay=True)]
+    quotes = [TypedEntry("market:quotes", b"1-0", QUOTES, row) for row in rows]
+    bars = [entry(start=row.at, replay=row.replay) for row in rows]
+    assert await Writer(database).write([*quotes, *bars]) == []
+    async with database.connect() as connection:
+        await make_partitions(
+            connection, [find_partition("indicators", row.at) for row in rows]
+        )  # of such bars
+        since = dict.fromkeys(TIME_COLUMNS, datetime(2020, 1, 1, tzinfo=UTC))
+        dropped = await drop_expired(connection, since)
+        assert sorted(dropped) == ["bars_2012", "indicators_2012", "quotes_2012"]
+        assert await drop_expired(connection, since) == []
+        assert await connection.fetchval("SELECT bool_and(replay) FROM quotes")
+    await database.aclose()
+
+
+async def test_a_long_reading_puts_retention_off_and_stops_no_writer(archive_url):
+    database = Database(archive_url)
+    async with database.connect() as reader:
+        transaction = reader.transaction()
+        await transaction.start()
+        await reader.fetch("SELECT count(*) FROM bars")
+        with pytest.raises(ArchiveAwayError, match="LockNotAvailable"):
+            async with database.connect() as connection:
+                await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})
+        assert await Writer(database).write([entry()]) == []
+        await transaction.rollback()
+    async with database.connect() as connection:
+        assert len(await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})) == 3
+    await database.aclose()
+
+
+async def test_the_range_of_a_query_reads_one_partition_by_an_index(archive_url):
+    database = Database(archive_url)
+    plan = await fetch(
+        database,
+        "EXPLAIN SELECT * FROM bars WHERE symbol = 'SPY' AND timeframe = '1m' "
+        "AND start >= '2026-10-02Z' AND start < '2026-10-09Z'",
+    )
+    text = "\n".join(row[0] for row in plan)
+    assert "bars_2026_10_pkey" in text
+    assert "bars_2026_09" not in text
+    kinds = await fetch(
+        database,
+        "SELECT amname FROM pg_class JOIN pg_am ON pg_am.oid = relam "
+        "WHERE relname = 'bars_2026_10_start_idx'",
+    )
+    assert [row["amname"] for row in kinds] == ["brin"]
+    assert TIME_COLUMNS.keys() == {"bars", "quotes", "indicators"}
+    await database.aclose()
+
+
+def test_a_database_that_was_made_anew_under_the_service_gets_its_schema(postgres, archive_url):
+    async def scenario():
+        database = Database(archive_url)
+        assert await Writer(database).write([entry()]) == []
+        async with database.connect() as connection:
+            await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        with pytest.raises(ArchiveAwayError):
+            await Writer(database).write([entry()])
+        assert await Writer(database).write([entry()]) == []
+        await database.aclose()
+
+    asyncio.run(scenario())
+    assert query(archive_url, "SELECT count(*) FROM bars") == [(1,)]

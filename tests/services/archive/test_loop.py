@@ -1,0 +1,78 @@
+"""What the beats say while PostgreSQL is away, or the work is behind."""
+
+import pytest
+
+from marketswarm.agent import Exit
+from marketswarm.truth import AccessPoint
+from services.archive.consumer import Backlog
+from services.archive.loop import describe_backlog, describe_outage, require_url
+from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_streams, group_by_bus
+from services.archive.source_states import parse_source_states
+from services.archive.worker import Outage
+
+
+def test_an_outage_names_the_stream_that_holds_for_the_shortest_time():
+    backlogs = {"a": Backlog(hold_sec=9000.0), "b": Backlog(hold_sec=600.0), "c": Backlog()}
+    outage = Outage(100.0, "refused")
+    assert describe_outage(None, backlogs, 142.0) is None
+    assert (
+        describe_outage(outage, backlogs, 142.0) == "PostgreSQL away for 42 s (refused); b holds 10 min more"
+    )
+    assert describe_outage(outage, {"a": Backlog()}, 142.0).endswith("no stream is full yet")
+    assert describe_outage(outage, {"a": Backlog(hold_sec=0.0)}, 142.0).endswith("a loses entries")
+
+
+def test_work_is_behind_when_an_entry_waits_too_long():
+    backlogs = {"a": Backlog(unread=1200, oldest_sec=130.0), "b": Backlog()}
+    assert describe_backlog(backlogs, 120.0) == "behind: 1,200 unread in a, the oldest for 2 min"
+    assert describe_backlog(backlogs, 131.0) is None
+    assert describe_backlog({}, 120.0) is None
+
+
+def test_the_truth_may_name_other_keys_by_their_last_word():
+    points = [AccessPoint(bus="market-redis", key="team:quotes")]
+    streams = {each.kind: each for each in find_streams(points)}
+    assert streams["market:quotes"].key == "team:quotes"
+    assert streams["bars:bars"].key == "bars:bars"
+    by_bus = group_by_bus(streams.values())
+    assert [each.key for each in by_bus["system-redis"]] == ["healer:alerts:log"]
+    assert len(by_bus["market-redis"]) == 6
+
+
+@pytest.mark.parametrize(
+    "url", ["postgres", "mysql://u:secret@h/d", "postgresql://u:secret@h", "postgresql://u:secret@h:0/d"]
+)
+def test_a_url_of_no_database_is_refused_without_showing_it(monkeypatch, url):
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(ValueError, match=r"(?i)database_url") as caught:
+        ArchiveEnvironment()
+    assert "must be postgresql://" in str(caught.value)
+
+
+def test_without_a_database_the_service_says_which_variable_is_missing(monkeypatch):
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    with pytest.raises(Exit, match="DATABASE_URL is not set"):
+        require_url(ArchiveEnvironment())
+
+
+def test_a_schedule_or_a_table_that_is_none_is_a_mistake_in_the_truth():
+    for wrong in (
+        {"backup": {"schedule": "often"}},
+        {"keep_days": {"symbols": 3}},
+        {"keep_days": {"bars": 0}},
+    ):
+        with pytest.raises(ValueError, match="settings"):
+            ArchiveSettings.model_validate({"settings": wrong})
+
+
+def test_states_of_sources_that_are_none_are_left_out():
+    fields = {
+        b"yahoo": b'{"state": "up", "reason": "", "fails": 0}',
+        b"odd": b'{"state": 7}',
+        b"broken": b"{",
+        b"list": b"[]",
+        b"zero": b'{"reason": "\\u0000"}',
+        b"long": b'{"reason": "' + b"x" * 70_000 + b'"}',
+    }
+    found = parse_source_states(fields)
+    assert [(each.source, each.state) for each in found] == [("odd", "unknown"), ("yahoo", "up")]

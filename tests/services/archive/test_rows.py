@@ -1,0 +1,217 @@
+"""What the entries of each stream become, and which are refused."""
+
+import re
+from datetime import UTC, datetime
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketswarm.market.entries import encode_entry
+from marketswarm.market.records import AssetClass, Bar, Observation, Provenance, Quote
+from services.archive.rows import (
+    AlertRow,
+    RowError,
+    SymbolRow,
+    make_alert_row,
+    make_bar_row,
+    make_download_row,
+    make_feature_row,
+    make_indicator_row,
+    make_observation_row,
+    make_quote_row,
+    to_place,
+    to_time,
+)
+from services.archive.tables import STREAMS
+
+ENTRY = b"1793000040000-3"
+START = datetime(2026, 10, 26, 7, 34, tzinfo=UTC)
+START_MS = 1_793_000_040_000
+ASKED = Provenance("yahoo", START_MS / 1000 + 0.125, "ab" * 32)
+
+
+def raw(fields, **changes):
+    merged = {**fields, **changes}
+    return {name.encode(): str(value).encode() for name, value in merged.items() if value is not None}
+
+
+def bar_fields(**changes):
+    bar = Bar("SPY", "5m", START_MS, 10.0, 12.5, 9.0, 11.0, volume=5.0, trades=3)
+    return raw(encode_entry(bar, AssetClass.STOCKS, ASKED), rev=2, final=1) | raw({}, **changes)
+
+
+def test_a_bar_keeps_every_number_its_revision_and_where_it_came_from():
+    row, symbol = make_bar_row(ENTRY, bar_fields())
+    assert row[:11] == ("SPY", "5m", START, 10.0, 12.5, 9.0, 11.0, 5.0, None, 3, True)
+    asked_at = datetime(2026, 10, 26, 7, 34, 0, 125_000, UTC)
+    assert row[11:] == (2, "yahoo", asked_at, "ab" * 32, False, to_place(ENTRY))
+    assert symbol == SymbolRow("SPY", "stocks", START, START, False)
+
+
+def test_a_minute_of_massive_that_names_neither_timeframe_nor_class_is_one_of_a_stock():
+    fields = raw(
+        {"sym": "A", "start": START_MS, "open": 1, "high": 2, "low": 1, "close": 2, "source": "replay"}
+    )
+    row, symbol = make_bar_row(ENTRY, fields)
+    assert (row.timeframe, row.rev, row.final, row.replay, row.asked_at) == ("1m", 0, False, True, None)
+    assert symbol.asset == "stocks"
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"low": 10.5}, "low, open, close and high"),
+        ({"high": 10.5}, "low, open, close and high"),
+        ({"low": 0}, "not above 0"),
+        ({"volume": -1}, "volume"),
+        ({"vwap": 0}, "vwap"),
+        ({"trades": -1}, "trades"),
+        ({"rev": "-1"}, "rev"),
+        ({"rev": "1.5"}, "rev"),
+        ({"rev": 2**31}, "rev"),
+        ({"final": "yes"}, "final"),
+        ({"close": "nan"}, "close"),
+        ({"sym": "S P"}, "sym"),
+        ({"timeframe": "7m"}, "timeframe"),
+        ({"asset": "pets"}, "asset"),
+        ({"start": "1e3"}, "start"),
+        ({"asked_at": "9e15"}, "out of bounds"),
+        ({"source": "x" * 200}, "source"),
+    ],
+)
+def test_a_bar_that_can_not_be_is_refused_by_the_name_of_its_field(changes, why):
+    with pytest.raises(RowError, match=why):
+        make_bar_row(ENTRY, bar_fields(**changes))
+
+
+def test_quotes_and_observations_keep_what_their_source_said():
+    quote = Quote("BTC/USDT", START_MS + 7, -3.5, bid=1.25, implied_volatility=0.5)
+    row, symbol = make_quote_row(ENTRY, raw(encode_entry(quote, AssetClass.CRYPTO, ASKED)))
+    assert (row.symbol, row.at, row.price, row.bid, row.ask) == (
+        "BTC/USDT",
+        to_time(START_MS + 7),
+        -3.5,
+        1.25,
+        None,
+    )
+    assert (row.implied_volatility, symbol.asset) == (0.5, "crypto")
+    found = Observation("US.CPI", -2_208_988_800_000, 8.25)  # the year 1900
+    row, symbol = make_observation_row(ENTRY, raw(encode_entry(found, AssetClass.ECONOMIC, ASKED)))
+    assert (row.start, row.value) == (datetime(1900, 1, 1, tzinfo=UTC), 8.25)
+    assert symbol.first_seen == symbol.last_seen == row.start
+
+
+def test_indicators_and_features_are_numbers_and_nulls_by_name():
+    values = '{"sma_20": 1.5, "rsi_14": null, "obv": 7}'
+    fields = raw({"sym": "SPY", "timeframe": "1d", "start": START_MS, "rev": 1, "final": 1, "values": values})
+    row, symbol = make_indicator_row(ENTRY, fields)
+    assert orjson.loads(row.values) == {"sma_20": 1.5, "rsi_14": None, "obv": 7}
+    assert (row.rev, row.final, symbol) == (1, True, None)
+    assert make_feature_row(ENTRY, fields)[0].start == START
+    for wrong in ("[]", "nothing", '{"a": "text"}', '{"a": true}', '{"A B": 1}', '{"a": [1]}', '{"a": NaN}'):
+        with pytest.raises(RowError, match="values"):
+            make_indicator_row(ENTRY, fields | {b"values": wrong.encode()})
+    many = orjson.dumps({f"f{n}": n for n in range(301)})
+    with pytest.raises(RowError, match="more than 300"):
+        make_feature_row(ENTRY, fields | {b"values": many})
+
+
+def test_a_download_is_kept_by_the_id_of_its_entry_and_its_texts_are_cut():
+    fields = raw(
+        {
+            "source": "yahoo",
+            "series": "SPY:bars:1m",
+            "symbol": "SPY",
+            "kind": "bars",
+            "timeframe": "",
+            "asked_at": "1793000040.125",
+            "took_ms": 12,
+            "url": "x" * 5000,
+            "status": 429,
+            "digest": "",
+            "outcome": "rate_limited",
+            "reason": "429 \0",
+            "bytes": 10,
+            "records": 0,
+        }
+    )
+    row, _ = make_download_row(ENTRY, fields)
+    assert (row.id, row.status, row.timeframe, row.digest) == (ENTRY.decode(), 429, None, None)
+    assert (len(row.url), row.reason, row.records) == (2000, "429 �", 0)
+    for name, value in ((b"asked_at", b""), (b"outcome", b""), (b"kind", b"pets"), (b"status", b"1000")):
+        with pytest.raises(RowError):
+            make_download_row(ENTRY, fields | {name: value})
+
+
+def test_an_alert_of_any_type_is_kept_and_one_without_an_id_by_that_of_its_entry():
+    event = {"type": "source_miss", "svc": "source:yahoo", "ts": 1_793_000_040.125, "new": [1]}
+    row, _ = make_alert_row(ENTRY, {b"event": orjson.dumps(event)})
+    assert isinstance(row, AlertRow)
+    assert (row.id, row.type, row.svc) == (ENTRY.decode(), "source_miss", "source:yahoo")
+    assert orjson.loads(row.event) == event
+    named = {b"event": orjson.dumps({**event, "id": "source_miss.1"})}
+    assert make_alert_row(ENTRY, named)[0].id == "source_miss.1"
+    for wrong in ({"type": 1}, {"svc": ""}, {"ts": "now"}, {"ts": True}, {"ts": 1e300}, {"id": "x" * 301}):
+        with pytest.raises(RowError):
+            make_alert_row(ENTRY, {b"event": orjson.dumps(event | wrong)})
+    with pytest.raises(RowError, match="code 0"):
+        make_alert_row(ENTRY, {b"event": orjson.dumps(event | {"reason": "\0"})})
+
+
+def test_later_entries_have_a_greater_place():
+    idents = [b"1-0", b"1-1", b"2-0", b"1793000040000-0", b"1793000040000-9", b"1793000040001-0"]
+    places = [to_place(each) for each in idents]
+    assert places == sorted(set(places))
+    assert max(places) < 2**63
+    with pytest.raises(RowError):
+        to_place(b"newest")
+
+
+def test_a_symbol_has_the_span_of_its_records_and_is_a_replay_only_if_all_are():
+    early, late = (SymbolRow("A", "stocks", to_time(at), to_time(at), at == 1) for at in (1, 9))
+    assert early.merge(late) == SymbolRow("A", "stocks", to_time(1), to_time(9), False)
+    assert late.merge(early).first_seen == to_time(1)
+
+
+JUNK = st.dictionaries(
+    st.sampled_from(
+        [
+            b"sym",
+            b"timeframe",
+            b"start",
+            b"at",
+            b"open",
+            b"high",
+            b"low",
+            b"close",
+            b"values",
+            b"event",
+            b"rev",
+            b"source",
+            b"asked_at",
+            b"value",
+            b"price",
+            b"outcome",
+            b"final",
+            b"asset",
+            b"trades",
+            b"digest",
+        ]
+    ),
+    st.one_of(
+        st.binary(max_size=40), st.sampled_from([b"1", b"1m", b"{}", b"1793000040000", b"SPY", b"stocks"])
+    ),
+)
+
+
+@given(JUNK, st.sampled_from(sorted(STREAMS)))
+def test_whatever_stands_in_an_entry_it_is_a_row_or_refused_without_its_values(fields, stream):
+    table, make = STREAMS[stream]
+    try:
+        row, _ = make(ENTRY, fields)
+    except RowError as error:
+        assert re.fullmatch(r"[\w ,.:()-]+", str(error))  # noqa: PT017 - either way is right
+    else:
+        assert len(row) == len(table.columns)

@@ -1,0 +1,56 @@
+"""Which of several rows with one key stays."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+
+from services.archive.rows import BarRow, IndicatorRow, QuoteRow
+from services.archive.tables import BARS, INDICATOR_VALUES, QUOTES, STREAMS, TABLES, keep_highest
+
+START = datetime(2026, 10, 26, tzinfo=UTC)
+
+
+def bar(rev, final, close=1.0, symbol="SPY"):
+    return BarRow(
+        symbol, "1m", START, 1.0, 2.0, 0.5, close, None, None, None, final, rev, "yahoo", None, None, False
+    )
+
+
+def quote(price, asked_at):
+    return QuoteRow("SPY", START, price, None, None, None, None, None, "yahoo", asked_at, None, False)
+
+
+def test_the_highest_revision_stays_and_among_equal_ones_the_final_one():
+    rows = [bar(0, True), bar(1, False), bar(1, True), bar(1, False), bar(0, False)]
+    for order in permutations(rows):
+        assert keep_highest(BARS, order) == [bar(1, True)]
+
+
+def test_of_bars_of_one_revision_the_later_entry_stays():
+    """A bus that lost its last second may count a correction as the first revision."""
+    early, late = (bar(0, True)._replace(place=place) for place in (5, 6))
+    assert keep_highest(BARS, [late, early]) == keep_highest(BARS, [early, late]) == [late]
+
+
+def test_the_newest_answer_stays_and_one_of_unknown_time_is_the_oldest():
+    rows = [quote(9.0, None), quote(1.0, START), quote(2.0, START), quote(0.5, START + timedelta(seconds=1))]
+    for order in permutations(rows):
+        assert keep_highest(QUOTES, order) == [rows[3]]
+    assert keep_highest(QUOTES, rows[:3]) == [rows[2]]
+
+
+def test_values_of_the_same_revision_are_replaced_by_later_ones():
+    early, late = (IndicatorRow("SPY", "1m", START, 1, True, "{}", place) for place in (5, 6))
+    assert keep_highest(INDICATOR_VALUES, [late, early]) == [late]
+
+
+def test_rows_are_written_in_the_order_of_their_keys():
+    rows = [bar(0, True, symbol=symbol) for symbol in ("SPY", "A", "QQQ")]
+    assert [row.symbol for row in keep_highest(BARS, rows)] == ["A", "QQQ", "SPY"]
+
+
+def test_every_stream_has_a_table_and_every_table_a_key_among_its_columns():
+    assert {table.name for table, _ in STREAMS.values()} == {table.name for table in TABLES} - {"symbols"}
+    for table in TABLES:
+        assert set(table.key) <= set(table.columns)
+        assert f"INTO {table.name} " in table.merge_sql
+        assert "new." not in table.merge_sql
