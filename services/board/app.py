@@ -21,6 +21,9 @@ from services.board.board import Board, NotReady
 from services.board.clients import find_networks
 from services.board.forms import make_forms
 from services.board.guard import OPEN_PATHS, Guard
+from services.board.market.api import make_market_api
+from services.board.market.market import Market
+from services.board.market.site import make_market_site
 from services.board.openapi import describe_failures
 from services.board.public import is_public_path
 from services.board.public_site import make_public_site
@@ -49,7 +52,7 @@ class _App(FastAPI):
         return self.openapi_schema
 
 
-def create_app(board: Board) -> Guard:
+def create_app(board: Board, market: Market) -> Guard:
     """Return the whole application as the server runs it."""
     app = _App(
         title="MarketSwarm board",
@@ -71,6 +74,8 @@ def create_app(board: Board) -> Guard:
     app.include_router(make_site(board, gate))
     app.include_router(make_public_site(board, gate, announcements))
     app.include_router(make_badge_site(board))
+    app.include_router(make_market_api(market))
+    app.include_router(make_market_site(board, market, gate))
 
     async def refresh() -> None:
         """Return when the snapshot includes what was done."""

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -93,6 +94,9 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or say why not."""
+        if scope["type"] == "websocket":
+            await self._answer_socket(scope, receive, send)
+            return
         if scope["type"] != "http":
             return
         has_begun = asyncio.Event()
@@ -121,6 +125,33 @@ class Guard:
                 await _refuse(send_guarded, denied.status, denied.reason, denied.headers)
             return
         await self._answer(scope, _limit_body(receive, max_bytes), send_guarded, has_begun)
+
+    async def _answer_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a client of a WebSocket in as one that reads, or say why not.
+
+        A browser lets any page open a WebSocket to any host, and sends our cookie with it; but it names the
+        page's origin.
+        """
+
+        async def refuse(message: Message) -> None:
+            """Send a part of an answer in place of the WebSocket."""
+            if "status" in message:
+                self.responses[message["status"]] += 1
+            await send({**message, "type": f"websocket.{message['type']}"})
+
+        request = {**scope, "type": "http", "method": "GET"}
+        refusal = find_refusal(request, self._names)
+        if refusal is None and _is_foreign(scope):
+            refusal = 403, "a page of another origin opened this connection"
+        if refusal is not None:
+            await _refuse(refuse, *refusal)
+            return
+        try:
+            await self._verify_reader(request)
+        except RefusedError as denied:
+            await _refuse(refuse, denied.status, denied.reason, denied.headers)
+            return
+        await self._app(scope, receive, send)
 
     async def _verify_reader(self, scope: Scope) -> None:
         """Raise RefusedError if a client on another machine reads without a token or a session for that."""
@@ -222,6 +253,17 @@ def _find_authorization(scope: Scope) -> str | None:
     """Return the header `Authorization` of a request; None if there is none, or more than one."""
     given = [value for name, value in scope["headers"] if name == b"authorization"]
     return given[0].decode("latin-1") if len(given) == 1 else None
+
+
+def _is_foreign(scope: Scope) -> bool:
+    """Return True if the page that opened a WebSocket is not the board's; a program names no origin."""
+    origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+    hosts = [value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"host"]
+    try:
+        places = [urlsplit(origin).netloc.lower() for origin in origins]
+    except ValueError:
+        return True
+    return bool(places) and places != hosts
 
 
 def _find_client(scope: Scope) -> str:

@@ -8,6 +8,7 @@ from services.board.app import create_app, find_own_names
 from services.board.board import Board
 from services.board.fleet_reader import FleetReader
 from services.board.history import HistoryBuilder
+from services.board.market.market import Market
 from services.board.metrics import BoardMetrics
 from services.board.pings.gate import PingGate
 from services.board.pings.setup import create_creator, create_management, create_ping_desk
@@ -30,16 +31,32 @@ async def main() -> int:
         )
         listening = open_socket(me.settings.board_host, me.settings.board_port)
         board = Board(me, settings_now, reader, hub, lambda: recorder.history)
-        app = create_app(board)
+        market = Market(me, lambda: settings_now().settings.market)
+
+        def close_streams() -> None:
+            """End all streams and conversations."""
+            hub.close()
+            market.close()
+
+        app = create_app(board, market)
         pings = create_ping_desk(me, settings_now)
         pings.creator = create_creator(board)
         gate = PingGate(app, find_own_names(me.settings), pings, app.responses, create_management(board))
-        me.task(serve(gate, listening, lambda: hub.max_streams, hub.close), name="http")
+        me.task(
+            serve(
+                gate,
+                listening,
+                lambda: hub.max_streams + market.hub.max_followers,
+                close_streams,
+            ),
+            name="http",
+        )
+        me.task(market.run(), name="market")
         me.task(recorder.run(), name="history")
         me.task(pings.keys.run(), name="ping keys")
         me.on_reseed(reader.follow)
         reader.follow(me.truth)
-        me.expose(BoardMetrics(reader, hub, app, recorder, pings.writer).collect)
+        me.expose(BoardMetrics(reader, hub, app, recorder, pings.writer, market=market).collect)
         me.log.info("board.listening", host=me.settings.board_host, port=me.settings.board_port)
         while True:
             async with me.waiting(BUS_SEC):

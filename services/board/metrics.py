@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from marketswarm.metrics.family import Family, counter, gauge
 from services.board.fleet_reader import FleetReader
 from services.board.guard import Guard
+from services.board.market.market import Market
+from services.board.market.metrics import collect_market
 from services.board.pings.writer import PingWriter
 from services.board.recorder import HistoryRecorder
 from services.board.stream import StreamHub
 
 
 class BoardMetrics:
-    """Read the metrics from the reader, the stream, the guard, the recorder and the writer of pings."""
+    """Read the metrics from the reader, the stream, the guard, the recorder, the pings and the market."""
 
     def __init__(
         self,
@@ -24,9 +26,11 @@ class BoardMetrics:
         guard: Guard,
         recorder: HistoryRecorder,
         pings: PingWriter,
+        *,
+        market: Market | None = None,
     ) -> None:
         self._reader, self._hub, self._guard, self._recorder = reader, hub, guard, recorder
-        self._pings = pings
+        self._pings, self._market = pings, market
 
     def collect(self) -> Iterator[Family]:
         """Yield every metric with its current value."""
@@ -66,6 +70,8 @@ class BoardMetrics:
             self._reader.took_sec,
         )
         yield from self._collect_history()
+        if self._market is not None:
+            yield from collect_market(self._market)
 
     def _collect_history(self) -> Iterator[Family]:
         """Yield the metrics of the recorder."""

@@ -508,11 +508,11 @@ Page = (
 
 def render(page: Page) -> str:
     """Return the HTML of a page."""
-    return _environment().get_template(page.template).render(page=page)
+    return load_environment().get_template(page.template).render(page=page)
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
+def load_environment() -> Environment:
     """Return the environment of the templates; the functions of `view.py` are their filters."""
     environment = Environment(
         loader=PackageLoader("services.board"),

@@ -16,7 +16,7 @@ class RateLimiter:
 
     def take(self, key: str, now: float) -> float:
         """Use `key` once if that is allowed; return the seconds until it is, and 0 if it was used."""
-        left = self._count_left(key, now)
+        left = self.find_left(key, now)
         if left < 1.0:
             return (1.0 - left) / self._per_sec
         self._buckets[key] = left - 1.0, now
@@ -25,7 +25,7 @@ class RateLimiter:
             self._buckets.popitem(last=False)
         return 0.0
 
-    def _count_left(self, key: str, now: float) -> float:
+    def find_left(self, key: str, now: float) -> float:
         """Return how often `key` is allowed at `now`, with the fraction that has grown since its last use."""
         left, since = self._buckets.get(key, (float(self._burst), now))
         return min(float(self._burst), left + max(0.0, now - since) * self._per_sec)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from marketswarm.exit import Code, Exit
 
@@ -31,11 +32,14 @@ MAX_HEAD_BYTES: Final = 16 * 1024
 """The most bytes of a request's line and headers."""
 MAX_PIPELINED: Final = 16
 """How many requests a client may send before the answer to the first."""
+MAX_MESSAGE_BYTES: Final = 64 * 1024
+"""The most bytes of a message that the client of a WebSocket sends."""
 BACKLOG: Final = 512
 SEND_BUFFER_BYTES: Final = 256 * 1024
 """What the kernel keeps for a client that does not read; it takes twice as much."""
 _TOO_LARGE: Final = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
 _RESET: Final = struct.pack("ii", 1, 0)  # linger, for no time
 
@@ -140,6 +144,12 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
         cycle.on_response()
 
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over to a WebSocket; its client has sent a whole request."""
+        self._is_complete = True
+        self._stop_slow_request()
+        super().handle_websocket_upgrade()
+
     def on_message_complete(self) -> None:
         """End a request: the next bytes are those of another one."""
         self._is_complete, self._in_head = True, True
@@ -236,6 +246,34 @@ class GuardedProtocol(HttpToolsProtocol):
             self._slow_reader = None
 
 
+class GuardedWebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket that is aborted when its client does not read what it was sent in time."""
+
+    _slow_reader: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        """Begin the time in which the client must read what it was sent."""
+        super().pause_writing()
+        if self._slow_reader is None:
+            self._slow_reader = self.loop.call_later(2 * ANSWER_SEC, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop that time: the client has read."""
+        super().resume_writing()
+        self._stop_slow_reader()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop all times."""
+        self._stop_slow_reader()
+        super().connection_lost(exc)
+
+    def _stop_slow_reader(self) -> None:
+        """Stop the time for reading what was sent."""
+        if self._slow_reader is not None:
+            self._slow_reader.cancel()
+            self._slow_reader = None
+
+
 class _AgentServer(uvicorn.Server):
     """A server that leaves signals to the agent."""
 
@@ -280,7 +318,10 @@ def _explain(host: str, port: int, error: OSError) -> str:
 
 
 async def serve(
-    app: Any, listening: socket.socket, max_streams_now: Callable[[], int], close_streams: Callable[[], None]
+    app: Any,
+    listening: socket.socket,
+    max_streams_now: Callable[[], int],
+    close_streams: Callable[[], None],
 ) -> None:
     """Answer requests until cancelled; then call `close_streams`, and end what is still open.
 
@@ -294,7 +335,9 @@ async def serve(
         uvicorn.Config(
             app,
             http=partial(GuardedProtocol, find_bound=lambda: MAX_CONNECTIONS + max_streams_now()),  # type: ignore[arg-type]  # any factory does
-            ws="none",
+            ws=GuardedWebSocket,
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # to pack small updates costs more than to send them
             loop="none",
             lifespan="off",
             log_config=None,

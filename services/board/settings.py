@@ -6,11 +6,18 @@ looks.
 
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.settings import CommonSettings, HostNames, Name, Port, list_variables
 from services.board.clients import check_networks
+
+
+def check_database_url(url: SecretStr) -> SecretStr:
+    """Return the URL of a database. Raise ValueError if it has another scheme."""
+    if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("must be postgresql://user:password@host:port/name")
+    return url
 
 
 class BoardEnvironment(CommonSettings):
@@ -22,6 +29,8 @@ class BoardEnvironment(CommonSettings):
     board_allowed_hosts: HostNames | None = None  # in requests; default: our own names and addresses
     # networks whose clients may read, besides this machine; `gateway`: the host of a container
     board_open_to: Annotated[str, AfterValidator(check_networks)] | None = None
+    # the archive, which the board only reads
+    database_url: Annotated[SecretStr, AfterValidator(check_database_url)] | None = None
 
 
 Word = Annotated[str, Field(min_length=1, max_length=200)]
@@ -59,6 +68,15 @@ class PingKeySettings(ServiceConfig):
         return self
 
 
+class MarketView(ServiceConfig):
+    """`settings.market`: how the market is served."""
+
+    requests_per_min: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    """How many requests about the market an address has a minute; 0 sets no limit. Example: `600`."""
+    max_followers: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """How many clients may follow the market over `/ws` at once. Example: `1000`."""
+
+
 class BoardView(ServiceConfig):
     """`settings` of the board. Durations are in seconds."""
 
@@ -74,6 +92,8 @@ class BoardView(ServiceConfig):
     """Keys by which pings over HTTP are taken, besides those of `marketswarm token`."""
     public: PublicSettings = PublicSettings()
     """What the page for the public shows."""
+    market: MarketView = MarketView()
+    """How the market is served."""
 
 
 class BoardSettings(ServiceConfig):

@@ -157,4 +157,4 @@ async def test_an_answer_that_has_begun_may_go_on(monkeypatch):
 
 
 async def test_what_is_not_http_is_not_answered():
-    assert await run(answer, {"type": "websocket"}) == []
+    assert await run(answer, {"type": "lifespan"}) == []

@@ -1,0 +1,1 @@
+"""Serve the market: bars, indicators, quotes and series, as an API, a WebSocket and pages."""

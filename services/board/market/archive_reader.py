@@ -1,0 +1,256 @@
+"""Read the market from PostgreSQL: only SELECT, with limits of time, over a small pool of connections.
+
+The board works without a database: every method raises DatabaseAwayError with a reason that its reader
+understands, and what comes from the streams is shown all the same.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, Final
+
+from services.board.market.query import TableQuery
+
+CONNECT_SEC: Final = 3.0
+ANSWER_SEC: Final = 6.0
+"""How long a query may take; the guard gives up an answer after ten seconds."""
+CONNECTIONS: Final = 8
+REST_SEC: Final = 1.0
+"""For how long after a failure to connect nobody tries again."""
+MAX_ASSETS: Final = 20_000
+"""Of how many symbols the asset class is kept: it does not change."""
+NOT_SET: Final = "no archive: DATABASE_URL is not set, so the board has only what came since it began"
+NO_TABLES: Final = "the archive has no tables yet: the service archive makes them when it starts"
+_MISSING_TABLE: Final = "42P01"
+
+Row = tuple[Any, ...]
+
+_BARS: Final = """
+select (extract(epoch from start) * 1000)::bigint, open, high, low, close, volume, vwap, trades, final, rev,
+source, (extract(epoch from asked_at) * 1000)::bigint, digest, replay
+from bars where symbol = $1 and timeframe = $2
+and ($3::bigint is null or start >= to_timestamp($3::bigint / 1000.0))
+and ($4::bigint is null or start < to_timestamp($4::bigint / 1000.0))
+order by start desc limit $5"""
+_INDICATORS: Final = """
+select (extract(epoch from start) * 1000)::bigint, rev, final, "values"
+from indicators where symbol = $1 and timeframe = $2
+and ($3::bigint is null or start >= to_timestamp($3::bigint / 1000.0))
+and ($4::bigint is null or start < to_timestamp($4::bigint / 1000.0))
+order by start desc limit $5"""
+_FEATURES: Final = """
+select (extract(epoch from start) * 1000)::bigint, rev, "values"
+from features where symbol = $1
+and ($2::bigint is null or start >= to_timestamp($2::bigint / 1000.0))
+and ($3::bigint is null or start < to_timestamp($3::bigint / 1000.0))
+order by start desc limit $4"""
+_OBSERVATIONS: Final = """
+select (extract(epoch from start) * 1000)::bigint, value,
+source, (extract(epoch from asked_at) * 1000)::bigint, digest, replay
+from observations where symbol = $1
+and ($2::bigint is null or start >= to_timestamp($2::bigint / 1000.0))
+and ($3::bigint is null or start < to_timestamp($3::bigint / 1000.0))
+order by start desc limit $4"""
+_QUOTES: Final = """
+select symbol, (extract(epoch from at) * 1000)::bigint, price, bid, ask, volume, open_interest,
+implied_volatility, source, (extract(epoch from asked_at) * 1000)::bigint, digest, replay
+from quotes where symbol = $1
+and ($2::bigint is null or at >= to_timestamp($2::bigint / 1000.0))
+and ($3::bigint is null or at < to_timestamp($3::bigint / 1000.0))
+order by at desc, source limit $4"""
+_LATEST_QUOTES: Final = """
+select q.symbol, (extract(epoch from q.at) * 1000)::bigint, q.price, q.bid, q.ask, q.volume, q.open_interest,
+q.implied_volatility, q.source, (extract(epoch from q.asked_at) * 1000)::bigint, q.digest, q.replay
+from unnest($1::text[]) as wanted(symbol)
+cross join lateral (select * from quotes where symbol = wanted.symbol order by at desc limit 1) as q"""
+_SYMBOLS: Final = """
+select symbol, asset, (extract(epoch from first_seen) * 1000)::bigint,
+(extract(epoch from last_seen) * 1000)::bigint, replay
+from symbols where ($1::text is null or symbol > $1) and ($2::text is null or asset = $2)
+order by symbol limit $3"""
+_ASSET: Final = "select asset from symbols where symbol = $1"
+# of the newest ten days the newest of each pair: not every class of symbols trades on the same days
+_CORRELATIONS: Final = """
+with recursive newest(day, remaining) as (
+  select coalesce($1::date, (select max(day) from correlations)), 10
+  union all
+  select (select max(older.day) from correlations as older where older.day < newest.day), remaining - 1
+  from newest where $1::date is null and newest.day is not null and remaining > 1
+)
+select distinct on (a, b) to_char(day, 'YYYY-MM-DD'), a, b, value, n
+from correlations join newest using (day)
+where $2::text[] is null or (a = any($2) and b = any($2))
+order by a, b, day desc limit $3"""
+_SPARKS: Final = """
+select wanted.symbol, (extract(epoch from b.start) * 1000)::bigint, b.close, b.source, b.replay
+from unnest($1::text[]) as wanted(symbol)
+cross join lateral (
+  select start, close, source, replay from bars
+  where symbol = wanted.symbol and timeframe = $2
+  order by start desc limit $3
+) as b"""
+_OBSERVED: Final = """
+select wanted.symbol, (extract(epoch from o.start) * 1000)::bigint, o.value, o.source, o.replay
+from unnest($1::text[]) as wanted(symbol)
+cross join lateral (
+  select start, value, source, replay from observations where symbol = wanted.symbol
+  order by start desc limit $2
+) as o"""
+_DOWNLOADS: Final = """
+select (extract(epoch from asked_at) * 1000)::bigint, source, series, status, outcome, reason,
+took_ms, bytes, records
+from downloads order by asked_at desc limit $1"""
+
+
+class DatabaseAwayError(Exception):
+    """The database can't be read; the message says why, in words for the reader of a page."""
+
+
+class ArchiveReader:
+    """Reads the database's tables; a row is a tuple in the order that each method names.
+
+    Args:
+        url: the URL of the database, with a password; None: there is none.
+    """
+
+    def __init__(self, url: str | None) -> None:
+        self._url = url
+        self._pool: Any = None
+        self._opening = asyncio.Lock()
+        self._away: tuple[float, str] | None = None
+        self._assets: dict[str, str] = {}
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether there is a database at all."""
+        return self._url is not None
+
+    async def read_bars(self, symbol: str, timeframe: str, query: TableQuery) -> list[Row]:
+        """Return bars by their start, each as a row of `LiveBar.make_row`."""
+        bounds = query.from_ms, query.before_ms, query.limit
+        return (await self._fetch(_BARS, symbol, timeframe, *bounds))[::-1]
+
+    async def read_indicators(self, symbol: str, timeframe: str, query: TableQuery) -> list[Row]:
+        """Return start, rev, final and values (a JSON text) of each bar."""
+        bounds = query.from_ms, query.before_ms, query.limit
+        return (await self._fetch(_INDICATORS, symbol, timeframe, *bounds))[::-1]
+
+    async def read_features(self, symbol: str, query: TableQuery) -> list[Row]:
+        """Return start, rev and values (a JSON text) of each day."""
+        return (await self._fetch(_FEATURES, symbol, query.from_ms, query.before_ms, query.limit))[::-1]
+
+    async def read_observations(self, series: str, query: TableQuery) -> list[Row]:
+        """Return start, value, source, asked_at, digest and replay of each observation."""
+        return (await self._fetch(_OBSERVATIONS, series, query.from_ms, query.before_ms, query.limit))[::-1]
+
+    async def read_quotes(self, symbol: str, query: TableQuery) -> list[Row]:
+        """Return the quotes of a symbol, each as a row of `LiveQuote.make_row`."""
+        return (await self._fetch(_QUOTES, symbol, query.from_ms, query.before_ms, query.limit))[::-1]
+
+    async def read_latest_quotes(self, symbols: Sequence[str]) -> list[Row]:
+        """Return the latest quote of each symbol that has one, as rows of `LiveQuote.make_row`."""
+        return await self._fetch(_LATEST_QUOTES, list(symbols))
+
+    async def read_symbols(self, after: str | None, asset: str | None, limit: int) -> list[Row]:
+        """Return symbol, asset, first_seen, last_seen and replay, by symbol from the one after `after` on."""
+        return await self._fetch(_SYMBOLS, after, asset, limit)
+
+    async def find_asset(self, symbol: str) -> str | None:
+        """Return the asset class of a symbol; None if it is not known."""
+        known = self._assets.get(symbol)
+        if known is not None:
+            return known
+        rows = await self._fetch(_ASSET, symbol)
+        if not rows:
+            return None
+        if len(self._assets) >= MAX_ASSETS:
+            self._assets.clear()
+        found = self._assets[symbol] = str(rows[0][0])
+        return found
+
+    async def read_correlations(self, day: Any, symbols: Sequence[str] | None, limit: int) -> list[Row]:
+        """Return day, a, b, value and n for a date; for None of each pair the newest of the last ten days."""
+        return await self._fetch(_CORRELATIONS, day, None if symbols is None else list(symbols), limit)
+
+    async def read_sparks(self, symbols: Sequence[str], timeframe: str, points: int) -> list[Row]:
+        """Return symbol, start, close, source and replay of the newest bars of each symbol, newest first."""
+        return await self._fetch(_SPARKS, list(symbols), timeframe, points)
+
+    async def read_observed(self, series: Sequence[str], points: int) -> list[Row]:
+        """Return symbol, start, value, source and replay of the newest observations of each series."""
+        return await self._fetch(_OBSERVED, list(series), points)
+
+    async def read_downloads(self, limit: int) -> list[Row]:
+        """Return the last requests to sources, the newest first."""
+        return await self._fetch(_DOWNLOADS, limit)
+
+    async def close(self) -> None:
+        """Close all connections at once."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.terminate()
+
+    async def _fetch(self, sql: str, *values: Any) -> list[Row]:
+        """Return the rows of a query. Raises DatabaseAwayError."""
+        if self._url is None:
+            raise DatabaseAwayError(NOT_SET)
+        asyncpg = _import_asyncpg()
+        if self._away is not None and time.monotonic() < self._away[0]:
+            raise DatabaseAwayError(self._away[1])
+        try:
+            async with asyncio.timeout(ANSWER_SEC):
+                pool = await self._open(asyncpg)
+                async with pool.acquire() as connection:
+                    rows = await connection.fetch(sql, *values)
+        except asyncpg.PostgresError as error:
+            raise self._note(error, _explain(error)) from None
+        except TimeoutError as error:
+            raise self._note(error, f"the database did not answer within {ANSWER_SEC:g} s") from None
+        except (OSError, asyncpg.InterfaceError, ValueError) as error:
+            raise self._note(error, f"the database is away ({type(error).__name__})") from None
+        self._away = None
+        return [tuple(row) for row in rows]
+
+    async def _open(self, asyncpg: ModuleType) -> Any:
+        """Return the pool. It connects when a connection is asked for, and again after each loss."""
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await asyncpg.create_pool(
+                    self._url,
+                    min_size=0,
+                    max_size=CONNECTIONS,
+                    timeout=CONNECT_SEC,
+                    command_timeout=ANSWER_SEC,
+                    max_inactive_connection_lifetime=60.0,
+                    server_settings={
+                        "application_name": "marketswarm board",
+                        "default_transaction_read_only": "on",
+                        "statement_timeout": f"{round(1000 * ANSWER_SEC)}",
+                        "timezone": "UTC",
+                    },
+                )
+            return self._pool
+
+    def _note(self, error: Exception, reason: str) -> DatabaseAwayError:
+        """Return the error for a reader; let the database rest if it is away as a whole."""
+        if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+            self._away = time.monotonic() + REST_SEC, reason
+        return DatabaseAwayError(reason)
+
+
+def _explain(error: Any) -> str:
+    """Return an error of the server in words, without anything of the query."""
+    if getattr(error, "sqlstate", None) == _MISSING_TABLE:
+        return NO_TABLES
+    return f"the database refused: {type(error).__name__}"
+
+
+def _import_asyncpg() -> ModuleType:
+    """Return the driver. Raises DatabaseAwayError if it is not installed: it comes with an extra."""
+    try:
+        import asyncpg  # noqa: PLC0415 - a board without a database needs no driver
+    except ImportError:
+        raise DatabaseAwayError("the driver asyncpg is not installed: the extra `archive` has it") from None
+    module: ModuleType = asyncpg
+    return module

@@ -1,0 +1,115 @@
+"""Say for each source whether it is asked and what it serves, and which series a fallback serves. Pure.
+
+What a source is like comes from three places on the bus: its own state, its circuit breaker, which an
+operator can hold open, and the attempts of the series that name it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from services.board.market.states import AttemptState, BreakerState, SeriesState, SourceState
+
+LIMITED: Final = "limited"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """Hold what the page shows of a source.
+
+    Attributes:
+        source: its state.
+        mark: the state as the marks of the pages know them.
+        word: the same in a word: `up`, `down`, `paused`, `resting`, `limited`, `not asked yet`.
+        note: why; empty if there is nothing to say.
+        again_at: when it is asked again, in epoch seconds; None if nothing keeps it from being asked.
+        serves: how many series it serves.
+        named: how many series name it.
+    """
+
+    source: SourceState
+    mark: str
+    word: str
+    note: str
+    again_at: float | None
+    serves: int
+    named: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fallback:
+    """Say how many series are not served by a source that stands before the one in force, and why."""
+
+    source: str
+    verdict: str
+    series: int
+
+
+def view_sources(
+    sources: Iterable[SourceState], series: Sequence[SeriesState], now: float
+) -> tuple[SourceView, ...]:
+    """Return what the page shows of each source at `now` (epoch seconds)."""
+    serves = Counter(one.serving for one in series)
+    named = Counter(name for one in series for name in one.sources)
+    limited_until: dict[str, float] = {}
+    for one in series:
+        for name, attempt in one.attempts.items():
+            if attempt.verdict == LIMITED and attempt.retry_at > now:
+                limited_until[name] = max(attempt.retry_at, limited_until.get(name, 0.0))
+    return tuple(
+        SourceView(
+            source,
+            *_describe(source, limited_until.get(source.name), now),
+            serves[source.name],
+            named[source.name],
+        )
+        for source in sources
+    )
+
+
+def _describe(
+    source: SourceState, limited_until: float | None, now: float
+) -> tuple[str, str, str, float | None]:
+    """Return the mark of a source, its state in a word, why, and when it is asked again."""
+    breaker = source.breaker or BreakerState()
+    if breaker.is_held(now):
+        is_timed = breaker.held_until is not None and breaker.held_until > 0
+        note = "by an operator" if is_timed else "by an operator, until it is resumed"
+        return "silent", "paused", note, breaker.held_until if is_timed else None
+    reason = "" if source.reason in (None, source.outcome) else str(source.reason)
+    if breaker.until is not None:
+        note = ": ".join(filter(None, (f"{breaker.failures} failures in a row", reason)))
+        return "down", "resting", note, max(breaker.until, now)
+    if limited_until is not None:
+        return "silent", LIMITED, "its limit is used up", limited_until
+    if not source.asked_at:
+        return "unknown", "not asked yet", "stands by: the sources before it serve", None
+    note = ": ".join(filter(None, ("" if source.outcome == "fresh" else source.outcome, reason)))
+    return source.state if source.state in ("up", "down") else "unknown", source.state, note, None
+
+
+def find_fallbacks(series: Iterable[SeriesState]) -> tuple[Fallback, ...]:
+    """Return why series are not served by their first source, the reason of most series first."""
+    found = Counter[tuple[str, str]]()
+    for one in series:
+        if is_fallback(one):
+            for name in list_skipped(one):
+                found[name, one.attempts.get(name, AttemptState()).verdict or "not asked"] += 1
+    return tuple(Fallback(name, verdict, count) for (name, verdict), count in found.most_common())
+
+
+def is_fallback(one: SeriesState) -> bool:
+    """Return True if another source than its first one serves a series."""
+    return bool(one.serving and one.sources and one.serving != one.sources[0])
+
+
+def list_skipped(one: SeriesState) -> tuple[str, ...]:
+    """Return the sources before the one that serves a series."""
+    names = tuple(one.sources)
+    return names[: names.index(one.serving)] if one.serving in names else names
+
+
+def sort_series(series: Iterable[SeriesState]) -> tuple[SeriesState, ...]:
+    """Return series in the order in which an operator looks at them: unserved, by a fallback, the rest."""
+    return tuple(sorted(series, key=lambda one: (bool(one.serving), not is_fallback(one))))

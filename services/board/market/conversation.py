@@ -1,0 +1,228 @@
+"""Speak with one client of `/ws`: it names topics, and gets a snapshot and then numbered updates.
+
+    → {"subscribe": ["bars:SPY:1m", "quotes:EUR/USD"], "after": "b1-204"}
+    ← {"type": "snapshot", "position": "b1-311", "topics": {"bars:SPY:1m": [], "quotes:EUR/USD": {}}}
+    ← {"type": "updates", "last": 312, "updates": [{"n": 312, "topic": "bars:SPY:1m", "data": {...}}]}
+
+With `after`, a client that comes back gets what it missed instead of a snapshot, and `resumed` says so; if
+the board does not know that any more, it is a snapshot. A message that is wrong is answered with `error`; a
+client that goes on like that is dropped.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from marketswarm.market.entries import SYMBOL
+from marketswarm.market.records import TIMEFRAME_SEC
+from services.board.market.updates import (
+    ALL_QUOTES,
+    INTERVAL_SEC,
+    MAX_INTERVAL_SEC,
+    MAX_TOPICS,
+    SERIES,
+    DropReason,
+    Follower,
+    FollowersFull,
+    Update,
+    UpdateHub,
+)
+from services.board.rate_limit import RateLimiter
+
+MESSAGES: Final = 20
+"""How many messages a client may send at once."""
+MESSAGES_PER_SEC: Final = 5.0
+MAX_MESSAGE_CHARS: Final = 64 * 1024
+SEND_SEC: Final = 10.0
+"""How long a client may take to read a message; what waits longer was not read."""
+CLOSE_SEC: Final = 3.0
+
+GOING_AWAY: Final = 1001
+FULL: Final = 1013
+BAD_MESSAGE: Final = 4400
+TOO_SLOW: Final = 4408
+TOO_MANY: Final = 4429
+
+Topic = Annotated[str, Field(min_length=1, max_length=80)]
+Snapshot = Callable[[str], Any]
+
+
+class ClientMessage(BaseModel):
+    """What a client may send."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    subscribe: Annotated[tuple[Topic, ...], Field(max_length=MAX_TOPICS)] = ()
+    unsubscribe: Annotated[tuple[Topic, ...], Field(max_length=MAX_TOPICS)] = ()
+    after: Annotated[str, Field(max_length=100)] | None = None
+    interval_sec: (
+        Annotated[float, Field(ge=INTERVAL_SEC, le=MAX_INTERVAL_SEC, allow_inf_nan=False)] | None
+    ) = None
+
+
+class MessageError(ValueError):
+    """A message of a client is wrong; the text says how, and repeats nothing of it."""
+
+
+class Drop(Exception):  # noqa: N818 - the end of a conversation
+    """A client is dropped: the code and the reason of the close frame."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
+
+
+def parse_message(text: str) -> ClientMessage:
+    """Return a message of a client. Raise MessageError if it is none."""
+    if len(text) > MAX_MESSAGE_CHARS:
+        raise MessageError("the message is too long")
+    try:
+        message = ClientMessage.model_validate(orjson.loads(text))
+    except orjson.JSONDecodeError:
+        raise MessageError("the message is no JSON") from None
+    except ValidationError as error:
+        places = {".".join(map(str, each["loc"]))[:60] for each in error.errors(include_url=False)}
+        raise MessageError(f"wrong: {', '.join(sorted(places)) or 'no object'}") from None
+    if not all(map(is_topic, message.subscribe)):
+        raise MessageError("a topic is quotes, series, quotes:SYMBOL, bars:SYMBOL:1m or indicators:SYMBOL:1m")
+    return message
+
+
+def is_topic(text: str) -> bool:
+    """Return True if a text names a topic."""
+    if text in (ALL_QUOTES, SERIES):
+        return True
+    kind, _, rest = text.partition(":")
+    if kind == "quotes":
+        return SYMBOL.fullmatch(rest) is not None
+    symbol, _, timeframe = rest.rpartition(":")
+    is_chart = kind in ("bars", "indicators") and timeframe in TIMEFRAME_SEC
+    return is_chart and SYMBOL.fullmatch(symbol) is not None
+
+
+async def converse(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -> None:
+    """Accept a client, and speak with it until one of both ends it.
+
+    Args:
+        socket: the connection, which the guard has let in.
+        hub: has the updates.
+        find_snapshot: returns what a topic is like now.
+    """
+    await socket.accept()
+    try:
+        follower = hub.join()
+    except FollowersFull:
+        await _close(socket, Drop(FULL, "too many clients follow the market: try again later"))
+        return
+    try:
+        await _converse(socket, hub, follower, find_snapshot)
+    except Drop as drop:
+        await _close(socket, drop)
+    except WebSocketDisconnect:
+        pass
+    finally:
+        hub.leave(follower)
+
+
+async def _converse(socket: WebSocket, hub: UpdateHub, follower: Follower, find_snapshot: Snapshot) -> None:
+    """Read messages and send updates, until the client goes or is dropped (raises Drop)."""
+    writing = asyncio.Lock()  # a snapshot must be out before the updates that follow it
+    hello = {"type": "hello", "position": hub.position, "interval_sec": follower.interval_sec}
+    await _send(socket, orjson.dumps(hello))
+    reading = asyncio.create_task(_read(socket, hub, follower, find_snapshot, writing))
+    sending = asyncio.create_task(_send_updates(socket, follower, writing))
+    try:
+        done, _ = await asyncio.wait((reading, sending), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (reading, sending):
+            task.cancel()
+        await asyncio.gather(reading, sending, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _read(
+    socket: WebSocket, hub: UpdateHub, follower: Follower, find_snapshot: Snapshot, writing: asyncio.Lock
+) -> None:
+    """Do what the client's messages say. Raises Drop, or WebSocketDisconnect once the client goes."""
+    limiter = RateLimiter(MESSAGES, MESSAGES_PER_SEC, max_keys=1)
+    while True:
+        text = await _receive(socket)
+        if limiter.take("", time.monotonic()):
+            raise Drop(TOO_MANY, "too many messages")
+        async with writing:
+            try:
+                message = parse_message(text)
+                _require_room(follower, message)
+            except MessageError as error:
+                await _send(socket, orjson.dumps({"type": "error", "detail": str(error)}))
+                continue
+            await _send(socket, _follow(hub, follower, message, find_snapshot))
+
+
+async def _receive(socket: WebSocket) -> str:
+    """Return the next message as text. Raises Drop for bytes."""
+    try:
+        return await socket.receive_text()
+    except KeyError:
+        raise Drop(BAD_MESSAGE, "messages are text") from None
+
+
+def _require_room(follower: Follower, message: ClientMessage) -> None:
+    """Raise MessageError if a message asks for too many topics."""
+    if len(follower.topics.union(message.subscribe)) > MAX_TOPICS:
+        raise MessageError(f"a client has at most {MAX_TOPICS} topics")
+
+
+def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, find_snapshot: Snapshot) -> bytes:
+    """Let a follower have the topics of a message; return the answer."""
+    if message.interval_sec is not None:
+        follower.interval_sec = message.interval_sec
+    hub.unsubscribe(follower, message.unsubscribe)
+    topics = tuple(dict.fromkeys(message.subscribe))
+    is_resumed = message.after is not None and hub.resume(follower, message.after, topics)
+    hub.subscribe(follower, topics)
+    if is_resumed:
+        return orjson.dumps({"type": "resumed", "after": message.after, "position": hub.position})
+    # what the snapshot has is not sent again: nothing of these topics may wait from before
+    states = {topic: find_snapshot(topic) for topic in topics}
+    return orjson.dumps({"type": "snapshot", "position": hub.position, "topics": states})
+
+
+async def _send_updates(socket: WebSocket, follower: Follower, writing: asyncio.Lock) -> None:
+    """Send what waits for a follower, at most once an interval. Raises Drop once it is dropped."""
+    while True:
+        last, updates = await follower.take()
+        if follower.dropped is not None:
+            code = GOING_AWAY if follower.dropped is DropReason.CLOSED else TOO_SLOW
+            raise Drop(code, follower.dropped)
+        async with writing:
+            await _send(socket, encode_updates(last, updates))
+        await asyncio.sleep(follower.interval_sec)
+
+
+def encode_updates(last: int, updates: Sequence[Update]) -> bytes:
+    """Return a batch of updates as JSON."""
+    return b'{"type":"updates","last":%d,"updates":[%s]}' % (last, b",".join(one.wire for one in updates))
+
+
+async def _send(socket: WebSocket, wire: bytes) -> None:
+    """Send a message. Raises Drop if the client does not read in time."""
+    try:
+        async with asyncio.timeout(SEND_SEC):
+            await socket.send_text(wire.decode())
+    except TimeoutError:
+        raise Drop(TOO_SLOW, DropReason.TOO_SLOW) from None
+
+
+async def _close(socket: WebSocket, drop: Drop) -> None:
+    """Send a close frame with the reason, if the client reads it soon."""
+    with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
+        async with asyncio.timeout(CLOSE_SEC):
+            await socket.close(drop.code, drop.reason)

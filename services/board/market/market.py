@@ -1,0 +1,288 @@
+"""Hold what answers about the market are made from, and answer the questions that are asked most."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.agent import Agent
+from marketswarm.bus import BusError
+from marketswarm.keys import quote_key
+from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
+from services.board.market.charts import Answer, AnswerCache, ChartStore, make_answer
+from services.board.market.feed import BAR_NAMES, QUOTE_NAMES, MarketFeed, MarketStates, encode_quote
+from services.board.market.flight import SingleFlight
+from services.board.market.gaps import find_gaps
+from services.board.market.live import LiveMarket, Row
+from services.board.market.overview import PastStore
+from services.board.market.query import ROWS, TableQuery
+from services.board.market.tables import Column, ColumnType, Table
+from services.board.market.updates import ALL_QUOTES, SERIES, UpdateHub
+from services.board.rate_limit import RateLimiter
+from services.board.settings import BoardEnvironment, MarketView
+
+_TIME, _TEXT, _COUNT, _FLAG = ColumnType.TIME, ColumnType.TEXT, ColumnType.COUNT, ColumnType.FLAG
+_TYPES: Final[Mapping[str, ColumnType]] = {
+    "start": _TIME,
+    "at": _TIME,
+    "asked_at": _TIME,
+    "symbol": _TEXT,
+    "source": _TEXT,
+    "digest": _TEXT,
+    "trades": _COUNT,
+    "rev": _COUNT,
+    "final": _FLAG,
+    "replay": _FLAG,
+}
+BARS: Final = tuple(Column(name, _TYPES.get(name, ColumnType.NUMBER)) for name in BAR_NAMES)
+QUOTES: Final = tuple(Column(name, _TYPES.get(name, ColumnType.NUMBER)) for name in QUOTE_NAMES)
+ANSWER_SEC: Final = 300.0
+MAX_QUOTE_BYTES: Final = 4096
+NO_QUOTE_SEC: Final = 5.0
+"""For how long a symbol that has no quote is not looked for again."""
+MAX_QUOTELESS: Final = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class FoundQuotes:
+    """Hold the quotes that were found, and why there may be more: what does not answer."""
+
+    rows: Sequence[Row]
+    away: str | None = None
+
+
+class Market:
+    """The parts that answer about the market.
+
+    Args:
+        me: the agent.
+        settings_now: returns the settings in force.
+    """
+
+    def __init__(self, me: Agent[BoardEnvironment], settings_now: Callable[[], MarketView]) -> None:
+        url = me.settings.database_url
+        self.settings_now = settings_now
+        self.archive = ArchiveReader(None if url is None else url.get_secret_value())
+        self.live = LiveMarket()
+        self.hub = UpdateHub(me.boot, lambda: settings_now().max_followers)
+        self.feed = MarketFeed(me, self.live, self.hub)
+        self.charts = ChartStore(self.archive, self.live, self.feed.find_bus)
+        self.past = PastStore(self.archive)
+        self._quoteless: dict[str, float] = {}
+        self._quote_flight: SingleFlight[dict[str, Row]] = SingleFlight()
+        self.answers = AnswerCache()
+        self.limiter = RequestLimiter(lambda: settings_now().requests_per_min)
+
+    async def run(self) -> None:
+        """Follow the market until cancelled."""
+        try:
+            await self.feed.run()
+        finally:
+            await self.archive.close()
+
+    @property
+    def states(self) -> MarketStates:
+        """What the sources said last."""
+        return self.feed.states
+
+    def close(self) -> None:
+        """End all conversations."""
+        self.hub.close()
+
+    async def answer_chart(self, symbol: str, timeframe: str, query: TableQuery) -> Answer:
+        """Return the bars that a query asks for, encoded. Raises DatabaseAwayError, QueryError."""
+        if not query.is_latest or query.limit > ROWS:
+            rows = await self.archive.read_bars(symbol, timeframe, query)
+            asset = await self.find_asset(symbol)
+            return make_answer(make_bars(symbol, timeframe, asset, rows, query), query.format)
+        key, now = (symbol, timeframe, query.limit, query.format), time.monotonic()
+        version = self.live.find_version(symbol, timeframe)
+        known = self.answers.find(key, version, now)
+        if known is not None:
+            return known
+        asked_at = time.time()
+        rows, asset = await self.charts.find_rows(symbol, timeframe, query.limit)
+        answer = make_answer(make_bars(symbol, timeframe, asset, rows, query), query.format)
+        if self.charts.is_current(symbol, timeframe, asked_at, asked_at):
+            # while nothing comes the answer stays right; what the database gets late is seen when it expires
+            answer = answer.pack()
+            self.answers.keep(key, version, now + ANSWER_SEC, answer)
+        return answer
+
+    async def find_asset(self, symbol: str) -> str:
+        """Return the asset class of a symbol, by its series or by the database. Raises DatabaseAwayError."""
+        for one in self.states.by_symbol.get(symbol, ()):
+            if one.asset:
+                return one.asset
+        return await self.archive.find_asset(symbol) or ""
+
+    async def find_quotes(self, symbols: Sequence[str]) -> FoundQuotes:
+        """Return the latest quote of each symbol: from the stream, from Redis, else from the database."""
+        found = {name: one.make_row() for name in symbols if (one := self.live.quotes.get(name))}
+        missing = tuple(name for name in symbols if name not in found)
+        if not missing:
+            return FoundQuotes([found[name] for name in symbols])
+        try:
+            found |= await self._quote_flight.ask(missing, lambda: self._read_quotes(missing))
+        except DatabaseAwayError as error:
+            found |= await self._read_kept_quotes(missing)
+            return FoundQuotes([found[name] for name in symbols if name in found], str(error))
+        return FoundQuotes([found[name] for name in symbols if name in found])
+
+    async def _read_quotes(self, symbols: Sequence[str]) -> dict[str, Row]:
+        """Return the quotes of symbols that the stream does not know. Raises DatabaseAwayError.
+
+        A symbol that has none anywhere is not looked for again within NO_QUOTE_SEC.
+        """
+        now = time.monotonic()
+        wanted = [name for name in symbols if self._quoteless.get(name, 0.0) <= now]
+        found = await self._read_kept_quotes(wanted) if wanted else {}
+        missing = [name for name in wanted if name not in found]
+        if missing:
+            rows = await self.archive.read_latest_quotes(missing)
+            found |= {row[0]: row for row in rows}
+            await self._keep_quotes(rows)
+            for name in missing:
+                if name not in found:
+                    self._quoteless[name] = now + NO_QUOTE_SEC
+            while len(self._quoteless) > MAX_QUOTELESS:
+                del self._quoteless[next(iter(self._quoteless))]
+        return found
+
+    async def _read_kept_quotes(self, symbols: Sequence[str]) -> dict[str, Row]:
+        """Return the quotes that are kept in Redis; none while it does not answer."""
+        bus = self.feed.find_bus()
+        if bus is None:
+            return {}
+        try:
+            texts = await bus.ask(bus.client.mget([quote_key(name) for name in symbols]))
+        except BusError:
+            return {}
+        pairs = zip(symbols, texts, strict=True)
+        return {
+            name: row for name, text in pairs if text is not None and (row := parse_quote_row(name, text))
+        }
+
+    async def _keep_quotes(self, rows: Iterable[Row]) -> None:
+        """Store quotes of the database in Redis for a minute. A failing bus is ignored."""
+        bus = self.feed.find_bus()
+        if bus is None:
+            return
+        pipe = bus.pipeline()
+        for row in rows:
+            pipe.set(quote_key(row[0]), encode_quote(row), ex=60)
+        if len(pipe):
+            try:
+                await bus.ask(pipe.execute())
+            except BusError:
+                return
+
+    def find_snapshot(self, topic: str) -> Any:
+        """Return what a topic of `/ws` is like now, as JSON can say it."""
+        if topic == ALL_QUOTES:
+            return [_name_quote(one.make_row()) for one in self.live.quotes.values()]
+        if topic == SERIES:
+            return [one.as_json() for one in self.states.series]
+        kind, _, rest = topic.partition(":")
+        if kind == "quotes":
+            quote = self.live.quotes.get(rest)
+            return None if quote is None else _name_quote(quote.make_row())
+        symbol, _, timeframe = rest.rpartition(":")
+        if kind == "bars":
+            chart = self.live.find_chart(symbol, timeframe)
+            bars = chart.list_bars() if chart is not None else ()
+            return [dict(zip(BAR_NAMES, one.make_row(), strict=True)) for one in bars]
+        values = self.live.values.get((symbol, timeframe))
+        if values is None:
+            return None
+        return {
+            "start": values.start_ms,
+            "rev": values.rev,
+            "final": values.is_final,
+            "values": dict(values.values),
+        }
+
+
+def _name_quote(row: Row) -> dict[str, Any]:
+    """Return a row of a quote with the names of its cells."""
+    return dict(zip(QUOTE_NAMES, row, strict=True))
+
+
+def parse_quote_row(symbol: str, text: bytes) -> Row | None:
+    """Return a quote as it is kept in Redis as a row; None if the text is none of this symbol."""
+    try:
+        value = orjson.loads(text) if len(text) <= MAX_QUOTE_BYTES else None
+        row = None if value is None else tuple(value[name] for name in QUOTE_NAMES)
+    except (orjson.JSONDecodeError, TypeError, KeyError):
+        return None
+    if row is None or row[0] != symbol or type(row[1]) is not int or type(row[2]) not in (int, float):
+        return None
+    return row
+
+
+def make_bars(symbol: str, timeframe: str, asset: str, rows: Sequence[Row], query: TableQuery) -> Table:
+    """Return bars as a table, with the gaps between them and the cursor to the ones before."""
+    starts = [row[0] for row in rows]
+    gaps = find_gaps(starts, timeframe, asset)
+    about = {
+        "symbol": symbol,
+        "timeframe": timeframe,
+        "asset": asset or None,
+        "replay": any(row[-1] for row in rows),
+        "cursor": find_cursor(starts, query),
+        "gaps": [{"from": one.from_ms, "to": one.to_ms, "missing": one.missing} for one in gaps],
+    }
+    return Table("bars", BARS, rows, about)
+
+
+def find_cursor(starts: Sequence[int], query: TableQuery) -> str | None:
+    """Return the cursor to the rows before a page; None if the page is not full, or nothing is before it."""
+    is_full = len(starts) == query.limit and bool(starts)
+    is_at_begin = is_full and query.from_ms is not None and starts[0] <= query.from_ms
+    return str(starts[0]) if is_full and not is_at_begin else None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestQuota:
+    """Hold what an address may still ask: how many requests a minute, how many now, and when all again."""
+
+    limit: int
+    remaining: int
+    reset_sec: int
+    wait_sec: float
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that say so."""
+        return {
+            "RateLimit-Limit": str(self.limit),
+            "RateLimit-Remaining": str(self.remaining),
+            "RateLimit-Reset": str(self.reset_sec),
+            "RateLimit-Policy": f"{self.limit};w=60",
+        }
+
+
+class RequestLimiter:
+    """Limits the requests of each address, at the rate that the truth names at the moment.
+
+    Args:
+        per_min_now: returns how many requests an address has a minute; 0 sets no limit.
+    """
+
+    def __init__(self, per_min_now: Callable[[], int]) -> None:
+        self._per_min_now, self._per_min = per_min_now, 0
+        self._limiter = RateLimiter(1, 1.0)
+
+    def take(self, address: str, now: float) -> RequestQuota | None:
+        """Count a request at `now` (monotonic); return what is left, or None where nothing is limited."""
+        per_min = self._per_min_now()
+        if per_min == 0:
+            return None
+        if per_min != self._per_min:
+            self._per_min, self._limiter = per_min, RateLimiter(per_min, per_min / 60)
+        wait_sec = self._limiter.take(address, now)
+        left = self._limiter.find_left(address, now)
+        reset_sec = round((per_min - left) * 60 / per_min)
+        return RequestQuota(per_min, int(left), reset_sec, wait_sec)

@@ -1,0 +1,38 @@
+"""Report the metrics of the market as the board serves it."""
+
+from collections.abc import Iterator
+
+from marketswarm.metrics.family import Family, counter, gauge
+from services.board.market.market import Market
+
+
+def collect_market(market: Market) -> Iterator[Family]:
+    """Yield each metric of the market with its current value."""
+    hub, counts = market.hub, market.charts.counts
+    yield gauge("marketswarm_board_market_followers", "Clients that follow the market.", float(len(hub)))
+    yield counter(
+        "marketswarm_board_market_followers_dropped_total",
+        "Clients that were dropped, since they did not keep up.",
+        hub.dropped,
+    )
+    yield counter(
+        "marketswarm_board_market_updates_total", "Updates of the market that were numbered.", hub.published
+    )
+    yield counter(
+        "marketswarm_board_market_malformed_total",
+        "Entries of the streams of the market that are no records.",
+        market.live.malformed,
+    )
+    origins = {
+        "answer": market.answers.hits,
+        "memory": counts.memory,
+        "redis": counts.redis,
+        "archive": counts.archive,
+    }
+    yield Family(
+        "marketswarm_board_market_charts_total",
+        "counter",
+        "Charts that were answered, by where their bars came from; an answer is one that was kept whole.",
+        [((origin,), float(count)) for origin, count in origins.items()],
+        labels=("origin",),
+    )

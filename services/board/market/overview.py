@@ -1,0 +1,300 @@
+"""Show the symbols of a group: the last price of each, its change, and a sparkline.
+
+A number is never without where it came from and when: a tile has the source and the time of its price, and
+says since when its change counts. What nobody knows is null.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, get_args
+
+from marketswarm.market.records import DAY_MS
+from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError, Row
+from services.board.market.feed import MarketStates
+from services.board.market.flight import SingleFlight
+from services.board.market.live import LiveMarket
+from services.board.market.states import OBSERVATIONS, Group, SeriesState, list_group, pick_series
+
+GROUPS: Final[tuple[str, ...]] = get_args(Group)
+EVENING_MS: Final = 4 * 3_600_000
+"""A daily bar that begins so shortly before midnight UTC is of the next day, as those of forex are."""
+POINTS: Final = 60
+"""The most points of a sparkline."""
+MAX_TILES: Final = 500
+PAST_SEC: Final = 20.0
+"""How long the past of tiles is kept in memory: what is newer comes from the streams."""
+MAX_KEPT: Final = 64
+_SPARK_TIMEFRAMES: Final = {"1m": "15m", "5m": "15m", "15m": "1h", "30m": "1h"}
+"""By the timeframe of a series, the one of its sparkline; others have their own."""
+Point = tuple[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class TileView:
+    """Hold what a tile shows of a symbol.
+
+    Attributes:
+        symbol: the symbol.
+        asset: its asset class; empty if nobody says.
+        price: its last price or value; None if there is none.
+        at: the time of that in epoch milliseconds.
+        change: the difference of the price to the one it is compared with.
+        change_percent: the same in percent.
+        compared: what it is compared with: `previous close` or `previous value`, else `first point` of the
+            sparkline.
+        compared_at: the time of what it is compared with.
+        source: where the price came from.
+        replay: whether the price was played from a recording.
+        series: the id of the series.
+        serving: the source that serves the series now.
+        reason: why, or why none does.
+        critical: whether the fleet needs it.
+        points: the sparkline, each point a time and a value, the oldest first.
+        status: how the series is: `fresh`, `closed`, `late` and so on; empty if nobody says.
+    """
+
+    symbol: str
+    asset: str = ""
+    price: float | None = None
+    at: int | None = None
+    change: float | None = None
+    change_percent: float | None = None
+    compared: str | None = None
+    compared_at: int | None = None
+    source: str | None = None
+    replay: bool = False
+    series: str = ""
+    serving: str | None = None
+    reason: str | None = None
+    critical: bool = False
+    points: tuple[Point, ...] = ()
+    status: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTiles:
+    """Hold the tiles of a group, and why their past may lack."""
+
+    tiles: tuple[TileView, ...]
+    away: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesPast:
+    """Hold the past of a symbol: points, its newest price with where it came from, and its last two days."""
+
+    points: tuple[Point, ...] = ()
+    newest: Point | None = None
+    source: str | None = None
+    replay: bool = False
+    daily: tuple[Point, ...] = ()
+
+
+class MarketParts(Protocol):
+    """What tiles are made from."""
+
+    archive: ArchiveReader
+    live: LiveMarket
+    past: "PastStore"
+
+    @property
+    def states(self) -> MarketStates:
+        """What the sources said last."""
+
+
+class PastStore:
+    """Reads the past of many symbols at once, and keeps it for a short time.
+
+    Args:
+        archive: reads the database.
+    """
+
+    def __init__(self, archive: ArchiveReader) -> None:
+        self._archive = archive
+        self._kept: OrderedDict[Any, tuple[float, Mapping[str, SeriesPast]]] = OrderedDict()
+        self._flight: SingleFlight[Mapping[str, SeriesPast]] = SingleFlight()
+
+    async def find(self, series: Sequence[SeriesState]) -> Mapping[str, SeriesPast]:
+        """Return the past by the id of its series. Raises DatabaseAwayError."""
+        key = tuple((one.id, one.symbol) for one in series)
+        known = self._kept.get(key)
+        if known is not None and time.monotonic() - known[0] < PAST_SEC:
+            return known[1]
+
+        async def make() -> Mapping[str, SeriesPast]:
+            """Read it and keep it."""
+            found = await self._read(series)
+            self._kept[key] = time.monotonic(), found
+            self._kept.move_to_end(key)
+            if len(self._kept) > MAX_KEPT:
+                self._kept.popitem(last=False)
+            return found
+
+        return await self._flight.ask(key, make)
+
+    async def _read(self, series: Sequence[SeriesState]) -> Mapping[str, SeriesPast]:
+        """Return the past by the id of its series. Raises DatabaseAwayError."""
+        if not series:
+            return {}
+        sparks: dict[str, list[Row]] = {}
+        for timeframe, some in _group_by_timeframe(series).items():
+            sparks |= await self._read_each(some, timeframe, POINTS)
+        priced = [one for one in series if one.kind != "observations"]
+        newest: dict[str, list[Row]] = {}
+        for timeframe in {one.timeframe or "1m" for one in priced}:
+            some = [one for one in priced if (one.timeframe or "1m") == timeframe]
+            newest |= await self._read_each(some, timeframe, 1)
+        days = await self._read_each(priced, "1d", 2)
+        return {
+            one.id: make_past(sparks.get(one.id, []), newest.get(one.id, []), days.get(one.id, []))
+            for one in series
+        }
+
+    async def _read_each(
+        self, series: Sequence[SeriesState], timeframe: str | None, points: int
+    ) -> dict[str, list[Row]]:
+        """Return the newest bars of a timeframe, or for None observations, by the id of the series."""
+        symbols = sorted({one.symbol for one in series})
+        if not symbols:
+            return {}
+        if timeframe is None:
+            rows = await self._archive.read_observed(symbols, points)
+        else:
+            rows = await self._archive.read_sparks(symbols, timeframe, points)
+        by_symbol: dict[str, list[Row]] = {}
+        for row in rows:
+            by_symbol.setdefault(row[0], []).append(row)
+        return {one.id: by_symbol.get(one.symbol, []) for one in series}
+
+
+def _group_by_timeframe(series: Iterable[SeriesState]) -> dict[str | None, list[SeriesState]]:
+    """Return the series by the timeframe of their sparklines; None is for observations."""
+    found: dict[str | None, list[SeriesState]] = {}
+    for one in series:
+        timeframe = one.timeframe or "1m"
+        spark = None if one.kind == "observations" else _SPARK_TIMEFRAMES.get(timeframe, timeframe)
+        found.setdefault(spark, []).append(one)
+    return found
+
+
+def make_past(sparks: Sequence[Row], newest: Sequence[Row], days: Sequence[Row]) -> SeriesPast:
+    """Return the past of a symbol from rows of symbol, start, value, source and replay, the newest first."""
+    last = max((*sparks[:1], *newest[:1]), key=lambda row: row[1], default=None)
+    return SeriesPast(
+        tuple((row[1], row[2]) for row in reversed(sparks)),
+        None if last is None else (last[1], last[2]),
+        None if last is None else last[3],
+        last is not None and last[4],
+        tuple((row[1], row[2]) for row in reversed(days)),
+    )
+
+
+async def make_group_tiles(market: MarketParts, group: str) -> FoundTiles:
+    """Return the tiles of a group."""
+    return await make_tiles(market, list_group(market.states.series, group))
+
+
+async def make_tiles(market: MarketParts, several: Sequence[SeriesState]) -> FoundTiles:
+    """Return the tiles of series; without the database they have no past, and say why."""
+    series = several[:MAX_TILES]
+    away = None
+    past: Mapping[str, SeriesPast] = {}
+    try:
+        past = await market.past.find(series)
+    except DatabaseAwayError as error:
+        away = str(error)
+    return FoundTiles(tuple(make_tile(one, past.get(one.id), market.live) for one in series), away)
+
+
+async def make_symbol_tile(market: MarketParts, symbol: str, timeframe: str) -> FoundTiles:
+    """Return the tile of one symbol; if no series names it, `timeframe` is that of its sparkline."""
+    states = market.states.by_symbol.get(symbol, ())
+    unknown = SeriesState(id=symbol, symbol=symbol, timeframe=timeframe)
+    series = pick_series(states) if states else unknown
+    past, away = None, None
+    try:
+        past = (await market.past.find((series,))).get(series.id)
+    except DatabaseAwayError as error:
+        away = str(error)
+    return FoundTiles((make_tile(series, past, market.live),), away)
+
+
+def make_tile(one: SeriesState, known: SeriesPast | None, live: LiveMarket) -> TileView:
+    """Return the tile of a series: the newest of its quote, its bars in the stream, and its past."""
+    past = known or SeriesPast()
+    last = max(_find_prices(one, past, live), key=lambda each: each.at, default=_Price())
+    compared, point = _find_compared(one, past, last.at) if last.price is not None else (None, None)
+    change = last.price - point[1] if last.price is not None and point is not None else None
+    return TileView(
+        one.symbol,
+        one.asset,
+        last.price,
+        last.at if last.price is not None else None,
+        change,
+        100 * change / abs(point[1]) if change is not None and point is not None and point[1] else None,
+        compared,
+        None if point is None else point[0],
+        last.source,
+        last.replay or one.replay,
+        one.id,
+        one.serving,
+        one.reason,
+        one.critical,
+        past.points,
+        one.status if one.serving or one.reason else "",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Price:
+    """A price that a tile may show."""
+
+    at: int = 0
+    price: float | None = None
+    source: str | None = None
+    replay: bool = False
+
+
+def _find_prices(one: SeriesState, past: SeriesPast, live: LiveMarket) -> list[_Price]:
+    """Return every price that is known of a series."""
+    found = []
+    if past.newest is not None:
+        found.append(_Price(*past.newest, past.source, past.replay))
+    if one.kind == "observations":
+        return found
+    if (quote := live.quotes.get(one.symbol)) is not None:
+        origin = quote.provenance
+        found.append(_Price(quote.quote.at_ms, quote.quote.price, origin.source, origin.is_replay))
+    for timeframe in dict.fromkeys(("1m", one.timeframe or "1m")):
+        chart = live.find_chart(one.symbol, timeframe)
+        if chart is not None and (bar := chart.newest) is not None:
+            origin = bar.provenance
+            found.append(_Price(bar.bar.start_ms, bar.bar.close, origin.source, origin.is_replay))
+    return found
+
+
+def _find_compared(one: SeriesState, past: SeriesPast, at_ms: int) -> tuple[str | None, Point | None]:
+    """Return what a price is compared with, and its time and value: the close before the price's day."""
+    if one.kind == "observations":
+        return ("previous value", past.points[-2]) if len(past.points) > 1 else (None, None)
+    # the last bar is that of the price's own day, or, before a day begins to trade, the one before
+    before = [point for point in past.daily if point[0] <= at_ms]
+    if before and (before[-1][0] + EVENING_MS) // DAY_MS >= at_ms // DAY_MS:
+        before.pop()
+    if before:
+        return "previous close", before[-1]
+    if len(past.points) > 1:
+        return "first point", past.points[0]
+    return None, None
+
+
+def list_groups(states: MarketStates) -> list[str]:
+    """Return the names of the groups of the overview: those that have an address, in its order, then others.
+
+    A group of economic series alone is on the page of the economy, unless it has an address.
+    """
+    names = {one.label for one in states.series if one.kind != OBSERVATIONS or one.label in GROUPS}
+    known = {name: place for place, name in enumerate(GROUPS)}
+    return sorted(names, key=lambda name: (known.get(name, len(known)), name))

@@ -1,0 +1,215 @@
+"""Define what each page of the market shows, one dataclass per template, and render it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, Final
+from urllib.parse import quote
+
+from jinja2 import Environment
+
+from services.board.market.cascade import Fallback, SourceView, find_fallbacks, is_fallback
+from services.board.market.overview import TileView
+from services.board.market.pictures import FILTERS
+from services.board.market.query import TIMEFRAMES
+from services.board.market.states import GateState, SeriesState
+from services.board.pages import Frame, load_environment
+
+MAX_MATRIX: Final = 60
+"""The most symbols of a heat map: more can't be read on a screen."""
+TABS: Final = (
+    ("/market", "Overview"),
+    ("/market/economy", "Economy"),
+    ("/market/correlations", "Correlations"),
+    ("/market/sources", "Sources"),
+)
+
+
+def symbol_path(symbol: str) -> str:
+    """Return the path of the page of a symbol."""
+    return "/market/symbol/" + quote(symbol, safe="/:=^.")
+
+
+@dataclass(frozen=True, slots=True)
+class MarketNotice:
+    """Say what stands above every page of the market: what is away, and whether anything is a replay.
+
+    `has_market` is False if the truth has no service that publishes a market.
+    """
+
+    has_market: bool = True
+    problem: str | None = None
+    away: str | None = None
+    is_replay: bool = False
+    gate: GateState | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TileGroup:
+    """A group of tiles under a heading."""
+
+    name: str
+    tiles: tuple[TileView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MarketPage:
+    """The overview: the groups as small multiples."""
+
+    template: ClassVar = "market_overview.html"
+    frame: Frame
+    notice: MarketNotice
+    groups: tuple[TileGroup, ...]
+    tab: str = "/market"
+
+    @property
+    def topics(self) -> str:
+        """The topics of `/ws` that the page follows, separated by blanks."""
+        symbols = dict.fromkeys(tile.symbol for group in self.groups for tile in group.tiles)
+        return " ".join(
+            f"{kind}:{name}{rest}" for name in symbols for kind, rest in (("quotes", ""), ("bars", ":1m"))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolPage:
+    """One symbol: its chart, its indicators, and who serves it."""
+
+    template: ClassVar = "market_symbol.html"
+    frame: Frame
+    notice: MarketNotice
+    symbol: str
+    timeframe: str
+    tile: TileView | None
+    series: tuple[SeriesState, ...] = ()
+    timeframes: tuple[str, ...] = TIMEFRAMES
+    tab: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantinedView:
+    """A record that failed a check: which, why, and what it was."""
+
+    id: str
+    at: float | None
+    check: str
+    why: str
+    symbol: str
+    source: str
+    fields: str
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadView:
+    """A request to a source."""
+
+    at: float
+    source: str
+    series: str
+    status: int | None
+    outcome: str
+    reason: str
+    took_ms: int | None
+    size: int | None
+    records: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class SourcesPage:
+    """The sources: their health, the cascade in force, the quarantine, and the gate."""
+
+    template: ClassVar = "market_sources.html"
+    frame: Frame
+    notice: MarketNotice
+    sources: tuple[SourceView, ...]
+    series: tuple[SeriesState, ...]
+    quarantine: tuple[QuarantinedView, ...] = ()
+    quarantined: int | None = None
+    downloads: tuple[DownloadView, ...] = ()
+    tab: str = "/market/sources"
+
+    @property
+    def fallbacks(self) -> tuple[Fallback, ...]:
+        """Why series are not served by their first source."""
+        return find_fallbacks(self.series)
+
+
+@dataclass(frozen=True, slots=True)
+class HeatRow:
+    """A row of the heat map: a symbol, and for each column's symbol the value and the number of days."""
+
+    symbol: str
+    cells: tuple[tuple[str, float | None, int | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CorrelationsPage:
+    """The correlations of daily returns as a heat map; `left_out` counts symbols beyond what can be shown."""
+
+    template: ClassVar = "market_correlations.html"
+    frame: Frame
+    notice: MarketNotice
+    day: str | None
+    rows: tuple[HeatRow, ...]
+    left_out: int = 0
+    tab: str = "/market/correlations"
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The symbols of the columns."""
+        return tuple(row.symbol for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class EconomyPage:
+    """The economic series, each with its latest values."""
+
+    template: ClassVar = "market_economy.html"
+    frame: Frame
+    notice: MarketNotice
+    tiles: tuple[TileView, ...]
+    tab: str = "/market/economy"
+
+
+AnyPage = MarketPage | SymbolPage | SourcesPage | CorrelationsPage | EconomyPage
+
+
+def make_heat_rows(rows: Iterable[Sequence[Any]]) -> tuple[tuple[HeatRow, ...], int]:
+    """Return the heat map of rows of day, a, b, value and n, and how many symbols it leaves out."""
+    values: dict[tuple[str, str], tuple[float, int]] = {}
+    symbols: dict[str, None] = {}
+    for _, one, other, value, days in rows:
+        values[one, other] = values[other, one] = value, days
+        symbols |= {one: None, other: None}
+    shown = sorted(symbols)[:MAX_MATRIX]
+    found = tuple(HeatRow(name, tuple(_make_cell(values, name, other) for other in shown)) for name in shown)
+    return found, len(symbols) - len(shown)
+
+
+def _make_cell(
+    values: Mapping[tuple[str, str], tuple[float, int]], one: str, other: str
+) -> tuple[str, float | None, int | None]:
+    """Return a cell: the other symbol, the value, and the number of days; a symbol goes along with itself."""
+    if one == other:
+        return other, 1.0, None
+    value, days = values.get((one, other), (None, None))
+    return other, value, days
+
+
+def render_market(page: AnyPage) -> str:
+    """Return the HTML of a page."""
+    return _environment().get_template(page.template).render(page=page)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    """Return the board's templates with the filters of the market."""
+    environment = load_environment().overlay()
+    environment.filters = {
+        **environment.filters,
+        **FILTERS,
+        "is_fallback": is_fallback,
+        "symbol_path": symbol_path,
+    }
+    environment.globals = {**environment.globals, "market_tabs": TABS}
+    return environment

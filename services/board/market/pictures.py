@@ -1,0 +1,183 @@
+"""Draw sparklines and format numbers of the market for its pages. Pure.
+
+static/market_words.js does the same with numbers in a browser while a page is open; a test compares the two.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from services.board.view import NONE, format_age, format_iso
+
+WIDTH: Final = 240
+HEIGHT: Final = 56
+_EDGE: Final = 3
+_BREAK: Final = 4.0
+"""A step of time that is so many times the usual one breaks the line."""
+OLD_SEC: Final = 172_800
+"""From this age on the time itself says more than the age."""
+Point = tuple[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Sparkline:
+    """Hold a sparkline as paths in a picture of WIDTH by HEIGHT: the line, and the area below it."""
+
+    line: str
+    area: str
+
+
+def trace_sparkline(points: Sequence[Point]) -> Sparkline | None:
+    """Return the paths of points by the order of their times; None for less than two.
+
+    Points stand side by side as the bars of a chart do. A step that is far longer than the usual one, such as
+    a night or a gap, breaks the line: nobody sees a price where there was none.
+    """
+    if len(points) < 2:
+        return None
+    values = [value for _, value in points]
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    steps = sorted(after[0] - before[0] for before, after in pairwise(points))
+    longest = _BREAK * steps[len(steps) // 2]
+    pieces: list[list[tuple[float, float]]] = [[]]
+    for number, (at, value) in enumerate(points):
+        if number and at - points[number - 1][0] > longest:
+            pieces.append([])
+        x = round(WIDTH * number / (len(points) - 1), 1)
+        y = round(HEIGHT - _EDGE - (HEIGHT - 2 * _EDGE) * (value - low) / span, 1)
+        pieces[-1].append((x, y))
+    line = "".join("M" + "L".join(f"{x:g} {y:g}" for x, y in piece) for piece in pieces)
+    area = "".join(
+        f"M{piece[0][0]:g} {HEIGHT}L"
+        + "L".join(f"{x:g} {y:g}" for x, y in piece)
+        + f"L{piece[-1][0]:g} {HEIGHT}Z"
+        for piece in pieces
+    )
+    return Sparkline(line, area)
+
+
+def draw_sparkline(points: Sequence[Point], change: float | None = None) -> Markup:
+    """Return the picture of points, in the colour of the change; nothing for less than two.
+
+    The picture is decoration: the numbers beside it say the same in words.
+    """
+    traced = trace_sparkline(points)
+    if traced is None:
+        return Markup("")
+    mood = find_mood(change)
+    return Markup(  # noqa: S704 - made of numbers
+        f'<svg class="spark {mood}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none"'
+        ' aria-hidden="true">'
+        f'<path class="a" d="{traced.area}"/><path class="l" d="{traced.line}"/></svg>'
+    )
+
+
+def find_mood(change: float | None) -> str:
+    """Return the word for the direction of a change."""
+    if not change:
+        return "flat"
+    return "rise" if change > 0 else "fall"
+
+
+def format_price(price: float | None, like: float | None = None) -> str:
+    """Return a price with as many digits as its size calls for: `5,321.20`, `1.0873`, `0.00001234`.
+
+    A price of 1 to 100 has two to four decimals, a smaller one six digits. `like` is a price whose decimals
+    are those to use, for a difference.
+    """
+    if price is None:
+        return NONE
+    size = abs(price if like is None else like)
+    if size >= 100 or size == 0:
+        return f"{price:,.2f}"
+    if size >= 1:
+        return _trim(f"{price:,.4f}")
+    text = f"{price:.6g}"
+    return text if "e" not in text else _trim(f"{price:.10f}")
+
+
+def _trim(text: str) -> str:
+    """Return a number without zeros at its end beyond two decimals."""
+    whole, _, decimals = text.partition(".")
+    return f"{whole}.{decimals[:2]}{decimals[2:].rstrip('0')}"
+
+
+def format_change(change: float | None, price: float | None = None) -> str:
+    """Return a change with its sign, with the decimals of the price."""
+    if change is None:
+        return NONE
+    sign = "+" if change > 0 else "\N{MINUS SIGN}" if change < 0 else ""
+    return sign + format_price(abs(change), price)
+
+
+def format_recency(at_ms: int | None, now: float) -> str:
+    """Return how long before `now` (epoch seconds) something was, or its time in UTC if that is days ago."""
+    if at_ms is None:
+        return NONE
+    age_sec = now - at_ms / 1000
+    if age_sec < OLD_SEC:
+        return f"{format_age(age_sec)} ago"
+    iso = format_iso(at_ms / 1000)
+    return f"{iso[:10]} {iso[11:16]}".removesuffix(" 00:00")
+
+
+def format_percent(percent: float | None) -> str:
+    """Return a change in percent with its sign: `+1.25 %`."""
+    if percent is None:
+        return NONE
+    rounded = round(percent, 2)
+    sign = "+" if rounded > 0 else "\N{MINUS SIGN}" if rounded < 0 else ""
+    return f"{sign}{abs(rounded):.2f} %"
+
+
+def format_count(count: float | None) -> str:
+    """Return a number in few characters: `950`, `12.3 k`, `4.5 M`."""
+    if count is None:
+        return NONE
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(count) >= size:
+            return f"{count / (1e3 if unit == 'k' else size):.1f} {unit}"
+    return f"{count:,.0f}"
+
+
+def format_last_change(points: Sequence[Point]) -> str:
+    """Return how the last of some points differs from the one before it."""
+    return format_change(points[-1][1] - points[-2][1], points[-1][1]) if len(points) > 1 else NONE
+
+
+def find_series_state(status: str) -> str:
+    """Return the state, as the marks of the pages know them, of the status of a series."""
+    return {"fresh": "up", "closed": "up", "failed": "down", "waiting": "unknown"}.get(status, "silent")
+
+
+def format_correlation(value: float | None) -> str:
+    """Return a correlation with two decimals; nothing for none."""
+    if value is None:
+        return ""
+    rounded = round(value, 2)
+    return f"{abs(rounded):.2f}" if rounded >= 0 else f"\N{MINUS SIGN}{-rounded:.2f}"
+
+
+def find_heat(value: float | None) -> str:
+    """Return the class of a correlation's colour: of 11 steps from `h-5` to `h5`."""
+    return "h-none" if value is None else f"h{max(-5, min(5, round(5 * value)))}"
+
+
+FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
+    "change": format_change,
+    "correlation": format_correlation,
+    "count_short": format_count,
+    "heat": find_heat,
+    "last_change": format_last_change,
+    "mood": find_mood,
+    "percent": format_percent,
+    "price": format_price,
+    "recency": format_recency,
+    "series_state": find_series_state,
+    "spark": draw_sparkline,
+}
+"""By the name in a template, the function that a filter calls with the value."""

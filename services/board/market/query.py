@@ -1,0 +1,146 @@
+"""Parse what a request wants to see of a table of the market: range, page, timeframe and format. Pure.
+
+A page is the newest rows of a range; its cursor leads to the rows before them. So a reader that only wants
+the latest rows asks once, and a chart that is scrolled back asks on. A cursor is the key of the oldest row of
+a page, and it stays right while new rows come.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from typing import Final
+
+from marketswarm.market.entries import MAX_MS, MIN_MS, SYMBOL
+from marketswarm.market.records import TIMEFRAME_SEC
+
+MAX_ROWS: Final = 5000
+ROWS: Final = 500
+"""The rows of a page unless the request asks for another number."""
+TIMEFRAMES: Final = ("1m", "5m", "15m", "1h", "4h", "1d")
+"""The timeframes of charts, the shortest first."""
+_NUMBER: Final = re.compile(r"-?\d{1,14}")
+_PERIOD: Final = re.compile(r"(\d{1,5})(m|h|d|w|y)")
+_PERIOD_SEC: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
+_MAX_CURSOR: Final = 120
+
+
+class QueryError(ValueError):
+    """A parameter is wrong; the message names it and says what it may be."""
+
+
+class TableFormat(StrEnum):
+    """Name the formats of an answer."""
+
+    JSON = "json"
+    CSV = "csv"
+    ARROW = "arrow"
+
+
+@dataclass(frozen=True, slots=True)
+class TableQuery:
+    """Hold what a request wants: rows in `[from_ms, to_ms)` that come before `cursor`, at most `limit`.
+
+    A time that is None sets no bound. `cursor` is None for the newest page.
+    """
+
+    from_ms: int | None = None
+    to_ms: int | None = None
+    limit: int = ROWS
+    cursor: str | None = None
+    format: TableFormat = TableFormat.JSON
+
+    @property
+    def is_latest(self) -> bool:
+        """Whether the query asks for the newest rows, wherever they begin."""
+        return self.from_ms is None and self.to_ms is None and self.cursor is None
+
+    @property
+    def before_ms(self) -> int | None:
+        """The time before which rows are wanted, by the end of the range and by a cursor that is a time.
+
+        Raises QueryError if the cursor is none of ours.
+        """
+        bounds = [each for each in (self.to_ms, parse_time_cursor(self.cursor)) if each is not None]
+        return min(bounds, default=None)
+
+
+def parse_query(
+    *, start: str | None, end: str | None, limit: int, cursor: str | None, form: str, now_ms: int
+) -> TableQuery:
+    """Return the query of a request. Raise QueryError if a value is wrong.
+
+    Args:
+        start: the first time, as `parse_time` takes it; None: no bound.
+        end: the time after the last one.
+        limit: the most rows.
+        cursor: what the page before gave.
+        form: the name of the format.
+        now_ms: the time of the request in epoch milliseconds.
+    """
+    from_ms, to_ms = parse_time("from", start, now_ms), parse_time("to", end, now_ms)
+    if from_ms is not None and to_ms is not None and from_ms >= to_ms:
+        raise QueryError("from: is not before `to`")
+    if cursor is not None and (not cursor.isascii() or not 0 < len(cursor) <= _MAX_CURSOR):
+        raise QueryError("cursor: is none of ours")
+    return TableQuery(from_ms, to_ms, limit, cursor, TableFormat(form))
+
+
+def parse_time(name: str, text: str | None, now_ms: int) -> int | None:
+    """Return a time of a request in epoch milliseconds; None if there is none. Raise QueryError.
+
+    A time is epoch milliseconds, a date or a time by ISO 8601 (UTC unless it says otherwise), or a period
+    before now: `90m`, `12h`, `30d`, `8w`, `2y`.
+    """
+    if text is None:
+        return None
+    if _NUMBER.fullmatch(text):
+        found = int(text)
+    elif period := _PERIOD.fullmatch(text):
+        found = now_ms - 1000 * int(period[1]) * _PERIOD_SEC[period[2]]
+    else:
+        found = _parse_iso(name, text)
+    if not MIN_MS <= found <= MAX_MS:
+        raise QueryError(f"{name}: is not between the years 1800 and 2100")
+    return found
+
+
+def _parse_iso(name: str, text: str) -> int:
+    """Return a date or a time by ISO 8601 in epoch milliseconds. Raise QueryError if it is neither."""
+    try:
+        if len(text) == len("2026-01-01"):
+            day = date.fromisoformat(text)
+            return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+        moment = datetime.fromisoformat(text.replace(" ", "+"))  # `+` of a zone that was not escaped
+    except (ValueError, OverflowError):
+        raise QueryError(
+            f"{name}: is no time: epoch milliseconds, 2026-01-31, 2026-01-31T14:30:00Z or 30d"
+        ) from None
+    zoned = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+    try:
+        return round(zoned.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise QueryError(f"{name}: is not between the years 1800 and 2100") from None
+
+
+def parse_time_cursor(cursor: str | None) -> int | None:
+    """Return a cursor that is a time in epoch milliseconds; None if there is none. Raise QueryError."""
+    if cursor is None:
+        return None
+    if not _NUMBER.fullmatch(cursor) or not MIN_MS <= int(cursor) <= MAX_MS:
+        raise QueryError("cursor: is none of ours")
+    return int(cursor)
+
+
+def require_symbol(text: str) -> str:
+    """Return a symbol of a request. Raise QueryError if it is none."""
+    if SYMBOL.fullmatch(text) is None:
+        raise QueryError("symbol: is no symbol")
+    return text
+
+
+def require_timeframe(text: str) -> str:
+    """Return a timeframe of a request. Raise QueryError if it is none."""
+    if text not in TIMEFRAME_SEC:
+        raise QueryError(f"timeframe: is none of {', '.join(TIMEFRAME_SEC)}")
+    return text

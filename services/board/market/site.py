@@ -1,0 +1,193 @@
+"""Answer the requests for pages of the market: read what a page needs, and render it."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import HTMLResponse, Response
+
+from marketswarm.bus import BusError
+from marketswarm.bus.stream import StreamEntry, read_entries_before
+from marketswarm.keys import MARKET_QUARANTINE
+from marketswarm.text import escape_text
+from services.board.board import Board
+from services.board.market.archive_reader import DatabaseAwayError, Row
+from services.board.market.cascade import sort_series, view_sources
+from services.board.market.market import Market
+from services.board.market.overview import list_groups, make_group_tiles, make_symbol_tile, make_tiles
+from services.board.market.pages import (
+    AnyPage,
+    CorrelationsPage,
+    DownloadView,
+    EconomyPage,
+    MarketNotice,
+    MarketPage,
+    QuarantinedView,
+    SourcesPage,
+    SymbolPage,
+    TileGroup,
+    make_heat_rows,
+    render_market,
+)
+from services.board.market.query import TIMEFRAMES, QueryError, require_symbol
+from services.board.market.states import SeriesState, list_observations
+from services.board.pages import Frame
+from services.board.session_gate import SessionGate
+from services.board.site import answer_error
+
+NAV: Final = "/market"
+QUARANTINED: Final = 20
+DOWNLOADS: Final = 30
+MAX_FIELDS: Final = 600
+CORRELATED: Final = 500
+Text = Annotated[str, Query(max_length=300)]
+MakeFrame = Callable[[Request, str], Awaitable[Frame]]
+
+
+def make_market_site(board: Board, market: Market, gate: SessionGate) -> APIRouter:
+    """Return the routes of the pages of the market."""
+    site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+    async def make_frame(request: Request, title: str) -> Frame:
+        """Return the frame of a page, with the session of the request."""
+        return replace(board.make_frame(title, NAV), session=await gate.find_view(request))
+
+    _add_overviews(site, market, make_frame)
+    _add_symbol(site, market, make_frame)
+    _add_sources(site, market, make_frame)
+    return site
+
+
+def _add_overviews(site: APIRouter, market: Market, make_frame: MakeFrame) -> None:
+    """Add the pages of the groups, of economic series and of correlations."""
+
+    @site.get("/market")
+    async def show_market(request: Request) -> Response:
+        """Show the groups as small multiples."""
+        groups: list[TileGroup] = []
+        away: str | None = None
+        for name in list_groups(market.states):
+            found = await make_group_tiles(market, name)
+            groups.append(TileGroup(name, found.tiles))
+            away = away or found.away
+        frame = await make_frame(request, "Market")
+        return _answer(MarketPage(frame, make_notice(market, away), tuple(groups)))
+
+    @site.get("/market/economy")
+    async def show_economy(request: Request) -> Response:
+        """Show the economic series."""
+        found = await make_tiles(market, list_observations(market.states.series))
+        frame = await make_frame(request, "Economy")
+        return _answer(EconomyPage(frame, make_notice(market, found.away), found.tiles))
+
+    @site.get("/market/correlations")
+    async def show_correlations(request: Request) -> Response:
+        """Show the correlations of daily returns."""
+        away: str | None = None
+        rows: list[Row] = []
+        try:
+            rows = await market.archive.read_correlations(None, None, CORRELATED * CORRELATED)
+        except DatabaseAwayError as error:
+            away = str(error)
+        shown, left_out = make_heat_rows(rows)
+        frame = await make_frame(request, "Correlations")
+        day = max((str(row[0]) for row in rows), default=None)
+        return _answer(CorrelationsPage(frame, make_notice(market, away), day, shown, left_out))
+
+
+def _add_symbol(site: APIRouter, market: Market, make_frame: MakeFrame) -> None:
+    """Add the page of one symbol."""
+
+    @site.get("/market/symbol/{symbol:path}")
+    async def show_symbol(symbol: str, request: Request, timeframe: Text = "") -> Response:
+        """Show one symbol."""
+        try:
+            require_symbol(symbol)
+        except QueryError:
+            return answer_error(404, "No such symbol", f"{escape_text(symbol[:100])} is no symbol.")
+        states = market.states.by_symbol.get(symbol, ())
+        shown = timeframe if timeframe in TIMEFRAMES else find_timeframe(states)
+        found = await make_symbol_tile(market, symbol, shown)
+        frame = await make_frame(request, symbol)
+        notice = make_notice(market, found.away)
+        return _answer(SymbolPage(frame, notice, symbol, shown, found.tiles[0], states))
+
+
+def _add_sources(site: APIRouter, market: Market, make_frame: MakeFrame) -> None:
+    """Add the page of the sources."""
+
+    @site.get("/market/sources")
+    async def show_sources(request: Request) -> Response:
+        """Show the sources, the cascade in force, the quarantine and the gate."""
+        away: str | None = None
+        downloads: tuple[DownloadView, ...] = ()
+        try:
+            rows = await market.archive.read_downloads(DOWNLOADS)
+            downloads = tuple(map(make_download, rows))
+        except DatabaseAwayError as error:
+            away = str(error)
+        quarantine, count = await read_quarantine(market)
+        frame = await make_frame(request, "Sources")
+        states, notice = market.states, make_notice(market, away)
+        views = view_sources(states.sources, states.series, frame.snapshot.at)
+        return _answer(
+            SourcesPage(frame, notice, views, sort_series(states.series), quarantine, count, downloads)
+        )
+
+
+def make_notice(market: Market, away: str | None) -> MarketNotice:
+    """Return what stands above a page; `away` is why the database can't be read."""
+    states = market.states
+    is_replay = any(one.replay for one in states.series)
+    return MarketNotice(
+        market.feed.has_market, market.feed.problem, away, is_replay=is_replay, gate=states.gate
+    )
+
+
+def find_timeframe(states: Iterable[SeriesState]) -> str:
+    """Return the timeframe to show first: the shortest of the series, else that of a day."""
+    known = {one.timeframe for one in states if one.kind == "bars"}
+    return next((each for each in TIMEFRAMES if each in known), "1d" if known else "1m")
+
+
+def make_download(row: Row) -> DownloadView:
+    """Return a row of the requests as a page shows it."""
+    asked_at, source, series, status, outcome, reason, took_ms, size, records = row
+    words = (escape_text(source), escape_text(series or ""), status, escape_text(outcome))
+    return DownloadView(asked_at / 1000, *words, escape_text(reason or ""), took_ms, size, records)
+
+
+async def read_quarantine(market: Market) -> tuple[tuple[QuarantinedView, ...], int | None]:
+    """Return the newest records that failed a check, and how many there are; None if nobody can say."""
+    bus = market.feed.find_bus()
+    if bus is None:
+        return (), None
+    try:
+        entries = await read_entries_before(bus, MARKET_QUARANTINE, b"+", count=QUARANTINED)
+        count = int(await bus.ask(bus.client.xlen(MARKET_QUARANTINE)))
+    except BusError:
+        return (), None
+    return tuple(map(make_quarantined, entries)), count
+
+
+def make_quarantined(entry: StreamEntry) -> QuarantinedView:
+    """Return an entry of the quarantine as a page shows it."""
+    fields = entry.fields or {}
+    at = fields.get(b"at", b"")
+    return QuarantinedView(
+        escape_text(entry.id.decode("ascii", "replace")),
+        int(at) / 1000 if at.isdigit() and len(at) < 15 else None,
+        *(_read_text(fields, name) for name in (b"check", b"why", b"sym", b"source", b"fields")),
+    )
+
+
+def _read_text(fields: Mapping[bytes, bytes], name: bytes) -> str:
+    """Return a field as text that can be shown, cut to MAX_FIELDS characters."""
+    text = fields.get(name, b"").decode("utf-8", "replace")
+    return escape_text(text if len(text) <= MAX_FIELDS else text[:MAX_FIELDS] + "\N{HORIZONTAL ELLIPSIS}")
+
+
+def _answer(page: AnyPage) -> Response:
+    """Return a page as an answer that nobody keeps: it shows the moment."""
+    return HTMLResponse(render_market(page), headers={"Cache-Control": "no-store"})

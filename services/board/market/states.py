@@ -1,0 +1,257 @@
+"""Read what the sources say of themselves on the bus: the state of each series, of each source, of the gate.
+
+The states are JSON that another service writes, so they are data that enters: what can't be parsed is left
+out and counted, and an unknown field is ignored. Pure.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from marketswarm.text import escape_text
+
+MAX_DIGITS: Final = 15
+MAX_STATES: Final = 10_000
+MAX_STATE_BYTES: Final = 64 * 1024
+Group = Literal["indices", "commodities", "forex", "crypto", "treasuries", "volatility", "sectors"]
+"""The groups that the API has an address for; the overview shows others, too."""
+OBSERVATIONS: Final = "observations"
+"""The kind of economic series, which have a page of their own."""
+BREAKER_FIELDS: Final = ("failures", "opened", "pause", "held")
+
+Text = Annotated[str, Field(max_length=1000)]
+Moment = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _State(BaseModel):
+    """The base of a state: frozen, and tolerant of what a newer service adds."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the state with the names that it has on the bus."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def escape_texts(cls, value: Any) -> Any:
+        """Return a text with characters that can be printed only."""
+        return escape_text(value) if isinstance(value, str) else value
+
+
+class AttemptState(_State):
+    """How a source did when it was asked for a series last, and before when it is left out."""
+
+    verdict: Text = ""
+    reason: Text = ""
+    at: Moment = 0.0
+    failures: int = 0
+    retry_at: Moment = 0.0
+
+
+class SeriesState(_State):
+    """The state of a series: which source serves it, since when, and how fresh it is.
+
+    `newest_ms` is the time of its newest record; other times are epoch seconds, 0 for never.
+    """
+
+    id: Text
+    symbol: Annotated[str, Field(min_length=1, max_length=40)]
+    kind: Text = "bars"
+    timeframe: Text | None = None
+    asset: Text = ""
+    group: Text | None = None
+    critical: bool = False
+    sources: Annotated[tuple[Text, ...], Field(alias="from", max_length=50)] = ()
+    status: Text = "unknown"
+    serving: Text | None = None
+    reason: Text | None = None
+    since: Moment = 0.0
+    newest_ms: int | None = None
+    loaded_at: Moment = 0.0
+    fresh_until: Moment = 0.0
+    max_age_sec: Moment = 0.0
+    replay: bool = False
+    attempts: Annotated[dict[str, AttemptState], Field(max_length=50)] = Field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """The name of the group that the series is shown in."""
+        return self.group or self.asset or "others"
+
+
+class BreakerState(_State):
+    """The circuit breaker of a source. Times are epoch seconds.
+
+    `until` is when the source is asked again after failures, None while it is well. An operator holds it open
+    until `held_until`, with -1 until it is released, and does not with None.
+    """
+
+    failures: int = 0
+    until: Moment | None = None
+    held_until: Moment | None = None
+
+    def is_held(self, now: float) -> bool:
+        """Return True if an operator holds it open."""
+        return self.held_until is not None and (self.held_until < 0 or self.held_until > now)
+
+
+class SourceState(_State):
+    """The state of a source, and how often it answered, failed and set limits."""
+
+    name: Text = ""
+    state: Text = "unknown"
+    outcome: Text | None = None
+    reason: Text | None = None
+    since: Moment = 0.0
+    asked_at: Moment = 0.0
+    ok_at: Moment = 0.0
+    fails: int = 0
+    answers: int = 0
+    failures: int = 0
+    limited: int = 0
+    records: int = 0
+    breaker: BreakerState | None = None
+
+
+class GateFailure(_State):
+    """A series that the gate could not load, or not in time."""
+
+    series: Text = ""
+    source: Text | None = None
+    status: Text = ""
+    reason: Text = ""
+    critical: bool = False
+
+
+class GateState(_State):
+    """The state of the last run of the gate: `loading`, `open` or `closed`.
+
+    Of `total` series it tried `done` so far; `loaded` of them are there, and `share` of them must be.
+    """
+
+    state: Text = "unknown"
+    started_at: Moment = 0.0
+    ended_at: Moment | None = None
+    total: int = 0
+    done: int = 0
+    loaded: int | None = None
+    share: Moment | None = None
+    failed: Annotated[tuple[GateFailure, ...], Field(max_length=1000)] = ()
+
+
+def parse_series(raw: Mapping[bytes, bytes]) -> tuple[tuple[SeriesState, ...], int]:
+    """Return the states of all series by group and symbol, and how many could not be parsed."""
+    found, broken = [], 0
+    for ident, text in _bounded(raw):
+        value = _parse_object(text)
+        try:
+            if value is None:
+                raise ValueError  # noqa: TRY301 - counted with those that pydantic refuses
+            found.append(SeriesState.model_validate({"id": ident.decode("ascii", "replace"), **value}))
+        except ValueError:
+            broken += 1
+    found.sort(key=lambda one: (one.group or "", not one.critical, one.symbol, one.timeframe or ""))
+    return tuple(found), broken
+
+
+def parse_sources(raw: Mapping[bytes, bytes]) -> tuple[tuple[SourceState, ...], int]:
+    """Return the states of all sources by name, and how many could not be parsed."""
+    found, broken = [], 0
+    for name, text in _bounded(raw):
+        value = _parse_object(text)
+        try:
+            if value is None:
+                raise ValueError  # noqa: TRY301 - as above
+            found.append(SourceState.model_validate({**value, "name": name.decode("ascii", "replace")}))
+        except ValueError:
+            broken += 1
+    return tuple(sorted(found, key=lambda one: one.name)), broken
+
+
+def parse_gate(raw: bytes | None) -> GateState | None:
+    """Return the state of the gate; None if it never ran, or its state can't be parsed."""
+    value = _parse_object(raw or b"")
+    try:
+        return None if value is None else GateState.model_validate(value)
+    except ValidationError:
+        return None
+
+
+def parse_breaker(raw: Sequence[bytes | None]) -> BreakerState | None:
+    """Return a circuit breaker from the values of BREAKER_FIELDS; None if there is none.
+
+    What is no number counts as none.
+    """
+    if all(value is None for value in raw):
+        return None
+    failures, opened, pause, held = map(_parse_number, raw)
+    held_until = None if not held else held / 1000 if held > 0 else -1.0
+    return BreakerState(
+        failures=failures, until=(opened + pause) / 1000 if pause else None, held_until=held_until
+    )
+
+
+def add_breakers(
+    sources: Iterable[SourceState], breakers: Mapping[str, BreakerState | None]
+) -> tuple[SourceState, ...]:
+    """Return the states of all sources that have a breaker, or are asked, by name.
+
+    `breakers` has every source that a series names, also those that nobody asked yet.
+    """
+    found = {one.name: one for one in sources}
+    names = sorted(found.keys() | breakers.keys())
+    return tuple(
+        found.get(name, SourceState(name=name)).model_copy(update={"breaker": breakers.get(name)})
+        for name in names
+    )
+
+
+def list_observations(series: Iterable[SeriesState]) -> tuple[SeriesState, ...]:
+    """Return the economic series, each once."""
+    return tuple({one.symbol: one for one in series if one.kind == OBSERVATIONS}.values())
+
+
+def list_group(series: Iterable[SeriesState], group: str) -> tuple[SeriesState, ...]:
+    """Return one series for each symbol of a group: bars of the shortest timeframe, else what there is."""
+    by_symbol: dict[str, list[SeriesState]] = {}
+    for one in series:
+        if one.label == group:
+            by_symbol.setdefault(one.symbol, []).append(one)
+    return tuple(pick_series(some) for some in by_symbol.values())
+
+
+def pick_series(series: Iterable[SeriesState]) -> SeriesState:
+    """Return the series of a symbol, of at least one, that shows its present best."""
+    return min(series, key=_rank)
+
+
+def _rank(one: SeriesState) -> tuple[int, int]:
+    """Return how well a series shows the present of its symbol; a lower rank does better."""
+    kinds = {"quotes": 0, "bars": 1}
+    spans = {"1m": 0, "5m": 1, "15m": 2, "30m": 3, "1h": 4, "4h": 5, "1d": 6}
+    return kinds.get(one.kind, 2), spans.get(one.timeframe or "", 7)
+
+
+def _parse_number(text: bytes | None) -> int:
+    """Return a whole number of at most 15 digits; 0 for anything else."""
+    digits = (text or b"").removeprefix(b"-")
+    return int(text or 0) if digits.isdigit() and len(digits) <= MAX_DIGITS else 0
+
+
+def _bounded(raw: Mapping[bytes, bytes]) -> Iterable[tuple[bytes, bytes]]:
+    """Return at most MAX_STATES states."""
+    return list(raw.items())[:MAX_STATES]
+
+
+def _parse_object(text: bytes) -> dict[str, Any] | None:
+    """Return a JSON object; None if it is none, or too long."""
+    if not text or len(text) > MAX_STATE_BYTES:
+        return None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return value if isinstance(value, dict) else None

@@ -1,0 +1,165 @@
+"""Write a table of the market as JSON, CSV or Arrow. Pure.
+
+A table has typed columns, so that all three formats say the same: times are epoch milliseconds in JSON, ISO
+8601 in CSV, and timestamps with the zone UTC in Arrow. A cell that nobody knows is null, and empty in CSV.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Final
+
+import orjson
+
+from services.board.market.query import TableFormat
+
+JSON_TYPE: Final = "application/json"
+CSV_TYPE: Final = "text/csv; charset=utf-8"
+ARROW_TYPE: Final = "application/vnd.apache.arrow.file"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ColumnType(StrEnum):
+    """Name the types of columns."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    COUNT = "count"
+    FLAG = "flag"
+    TIME = "time"
+    """Epoch milliseconds."""
+    VALUES = "values"
+    """A mapping of names to numbers or None; the names are `Table.values`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Hold the name and the type of a column."""
+
+    name: str
+    type: ColumnType = ColumnType.NUMBER
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Hold rows and what they belong to.
+
+    Attributes:
+        name: what the rows are; the key of the list in JSON.
+        columns: the columns.
+        rows: the rows, the oldest first, each with a value for each column.
+        about: what JSON says beside the rows, such as the symbol.
+        values: the names within a column of the type VALUES, each a column of its own in CSV and Arrow.
+    """
+
+    name: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Any]]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    values: Sequence[str] = ()
+
+
+def encode_table(table: Table, form: TableFormat) -> tuple[bytes, str]:
+    """Return a table in a format, and the media type of that."""
+    if form is TableFormat.CSV:
+        return _encode_csv(table), CSV_TYPE
+    if form is TableFormat.ARROW:
+        return _encode_arrow(table), ARROW_TYPE
+    return _encode_json(table), JSON_TYPE
+
+
+def _encode_json(table: Table) -> bytes:
+    """Return a table as one object: what it is about, and a list of its rows as objects."""
+    names = [column.name for column in table.columns]
+    rows = [dict(zip(names, row, strict=True)) for row in table.rows]
+    return orjson.dumps({**table.about, table.name: rows})
+
+
+def _encode_csv(table: Table) -> bytes:
+    """Return a table as CSV with a head."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names, cells = _flatten(table)
+    writer.writerow(names)
+    formats = [_CSV_CELLS.get(kind, _keep) for _, kind, _ in cells]
+    for row in table.rows:
+        writer.writerow(
+            ["" if (value := read(row)) is None else form(value)
+             for (_, _, read), form in zip(cells, formats, strict=True)]
+        )  # fmt: skip
+    return text.getvalue().encode()
+
+
+def _encode_arrow(table: Table) -> bytes:
+    """Return a table as an Arrow file. The library is imported by the first request for one."""
+    import polars as pl  # noqa: PLC0415 - 30 MB that most boards never need
+
+    types: dict[ColumnType, Any] = {
+        ColumnType.TEXT: pl.String,
+        ColumnType.NUMBER: pl.Float64,
+        ColumnType.COUNT: pl.Int64,
+        ColumnType.FLAG: pl.Boolean,
+        ColumnType.TIME: pl.Datetime("ms", "UTC"),
+    }
+    _, cells = _flatten(table)
+    frame = pl.DataFrame(
+        [
+            pl.Series(name, [read(row) for row in table.rows], dtype=pl.Int64).cast(types[kind])
+            if kind is ColumnType.TIME
+            else pl.Series(name, [read(row) for row in table.rows], dtype=types[kind], strict=False)
+            for name, kind, read in cells
+        ]
+    )
+    target = io.BytesIO()
+    frame.write_ipc(target)
+    return target.getvalue()
+
+
+Cell = tuple[str, ColumnType, Callable[[Sequence[Any]], Any]]
+
+
+def _flatten(table: Table) -> tuple[list[str], list[Cell]]:
+    """Return the names and the cells of a table in which each value of a VALUES column has its own column."""
+    cells: list[Cell] = []
+    for index, column in enumerate(table.columns):
+        if column.type is ColumnType.VALUES:
+            cells += ((name, ColumnType.NUMBER, _read_value(index, name)) for name in table.values)
+        else:
+            cells.append((column.name, column.type, _read_cell(index)))
+    return [name for name, _, _ in cells], cells
+
+
+def _read_cell(index: int) -> Callable[[Sequence[Any]], Any]:
+    """Return a function that reads one cell of a row."""
+    return lambda row: row[index]
+
+
+def _read_value(index: int, name: str) -> Callable[[Sequence[Any]], Any]:
+    """Return a function that reads one named value within a cell."""
+    return lambda row: row[index].get(name)
+
+
+def format_time(ms: int) -> str:
+    """Return epoch milliseconds by ISO 8601 in UTC: `2026-01-05T14:30:00Z`."""
+    moment = _EPOCH + timedelta(milliseconds=ms)
+    return moment.isoformat(timespec="milliseconds" if ms % 1000 else "seconds").replace("+00:00", "Z")
+
+
+def _keep(value: Any) -> Any:
+    """Return the value."""
+    return value
+
+
+def _escape_formula(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+_CSV_CELLS: Final[Mapping[ColumnType, Callable[[Any], Any]]] = {
+    ColumnType.TIME: format_time,
+    ColumnType.FLAG: int,
+    ColumnType.TEXT: _escape_formula,
+}

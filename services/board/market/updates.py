@@ -1,0 +1,221 @@
+"""Number what happens on the market, and pass it on to each follower at a pace that the follower keeps.
+
+Each update has a number, which grows by one, and a topic; a ring keeps the latest, so that a follower that
+lost its connection goes on where it was. A follower gets the updates of its topics in batches, at most one an
+interval. Within a batch the latest update of a thing (a quote, one bar) replaces the ones before it: `last`
+is the number up to which a follower has seen everything.
+
+No follower delays another one. What waits for one is bounded; a follower that lets too much wait is dropped
+with a reason.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+RING_UPDATES: Final = 20_000
+RING_BYTES: Final = 16 * 1024 * 1024
+PENDING_UPDATES: Final = 5000
+PENDING_BYTES: Final = 1024 * 1024
+"""The most that waits for one follower."""
+INTERVAL_SEC: Final = 0.1
+"""The least time between two batches for one follower, unless it asks for a longer one."""
+MAX_INTERVAL_SEC: Final = 60.0
+MAX_TOPICS: Final = 1000
+ALL_QUOTES: Final = "quotes"
+SERIES: Final = "series"
+
+
+def name_topic(kind: str, *parts: str) -> str:
+    """Return the name of a topic: its kind, a symbol, and a timeframe if it has one."""
+    return ":".join((kind, *parts))
+
+
+class DropReason(StrEnum):
+    """Name why a follower was dropped; the words are the reason of the close frame."""
+
+    TOO_SLOW = "too slow: updates waited longer than this client read"
+    CLOSED = "the board ends"
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """Hold one update: its number, its topic, what it is about, and its data as JSON.
+
+    A later update of the same `subject` replaces this one while it waits.
+    """
+
+    number: int
+    topic: str
+    subject: str
+    data: bytes
+
+    @property
+    def wire(self) -> bytes:
+        """The update as JSON."""
+        return b'{"n":%d,"topic":"%s","data":%s}' % (self.number, self.topic.encode(), self.data)
+
+
+class FollowersFull(Exception):  # noqa: N818 - an answer, not an accident
+    """As many followers as are allowed are there."""
+
+
+class Follower:
+    """What waits for one client. `dropped` is the reason once it gets no more."""
+
+    def __init__(self, interval_sec: float = INTERVAL_SEC) -> None:
+        self.interval_sec = interval_sec
+        self.topics: set[str] = set()
+        self.dropped: DropReason | None = None
+        self._pending: dict[str, Update] = {}
+        self._bytes = 0
+        self._last = 0
+        self._changed = asyncio.Event()
+
+    def put(self, update: Update) -> bool:
+        """Add an update in place of the one before about the same; return False if too much waits."""
+        before = self._pending.pop(update.subject, None)
+        self._bytes += len(update.data) - (0 if before is None else len(before.data))
+        self._pending[update.subject] = update
+        self._last = update.number
+        if len(self._pending) > PENDING_UPDATES or self._bytes > PENDING_BYTES:
+            self.drop(DropReason.TOO_SLOW)
+            return False
+        self._changed.set()
+        return True
+
+    def drop(self, reason: DropReason) -> None:
+        """Let nothing wait any more, and end `take`."""
+        self.dropped = self.dropped or reason
+        self._pending.clear()
+        self._bytes = 0
+        self._changed.set()
+
+    async def take(self) -> tuple[int, list[Update]]:
+        """Wait for updates; return the number up to which all are seen, and those that are left of them.
+
+        An empty list means that the follower was dropped.
+        """
+        while not self._pending and self.dropped is None:
+            self._changed.clear()
+            await self._changed.wait()
+        found = list(self._pending.values())
+        self._pending.clear()
+        self._bytes = 0
+        return self._last, found
+
+
+class UpdateHub:
+    """Numbers updates, keeps the latest, and passes them on. Call all methods in the event loop.
+
+    `published` counts the updates, `dropped` the followers that did not keep up.
+
+    Args:
+        boot: the id of this process; a position is `<boot>-<number>`.
+        max_followers_now: returns the most followers at once.
+    """
+
+    def __init__(self, boot: str, max_followers_now: Callable[[], int] = lambda: 200) -> None:
+        self._boot, self._max_followers_now = boot, max_followers_now
+        self.number = self.published = self.dropped = 0
+        self._ring: deque[Update] = deque()
+        self._ring_bytes = 0
+        self._followers: set[Follower] = set()
+        self._by_topic: dict[str, set[Follower]] = {}
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        """Return how many followers there are."""
+        return len(self._followers)
+
+    @property
+    def max_followers(self) -> int:
+        """The most followers at once."""
+        return self._max_followers_now()
+
+    @property
+    def position(self) -> str:
+        """The position after the latest update."""
+        return f"{self._boot}-{self.number}"
+
+    def publish(
+        self, topic: str, data: bytes, *, subject: str | None = None, wider: str | None = None
+    ) -> int:
+        """Pass an update on to the followers of its topic, and return its number.
+
+        Args:
+            topic: the topic.
+            data: the JSON.
+            subject: what a later update replaces; by default the topic.
+            wider: a topic that includes this one.
+        """
+        self.number += 1
+        self.published += 1
+        update = Update(self.number, topic, subject or topic, data)
+        self._ring.append(update)
+        self._ring_bytes += len(data)
+        while len(self._ring) > RING_UPDATES or self._ring_bytes > RING_BYTES:
+            self._ring_bytes -= len(self._ring.popleft().data)
+        followers = self._by_topic.get(topic, ())
+        wide = self._by_topic.get(wider, ()) if wider is not None else ()
+        for one in list({*followers, *wide} if wide else followers):
+            if not one.put(update):
+                self.leave(one)
+                self.dropped += 1
+        return self.number
+
+    def join(self, interval_sec: float = INTERVAL_SEC) -> Follower:
+        """Return a new follower without topics. Raises FollowersFull."""
+        if self._is_closed or len(self._followers) >= self.max_followers:
+            raise FollowersFull
+        follower = Follower(interval_sec)
+        self._followers.add(follower)
+        return follower
+
+    def subscribe(self, follower: Follower, topics: Iterable[str]) -> None:
+        """Pass the updates of more topics on to a follower."""
+        for topic in topics:
+            follower.topics.add(topic)
+            self._by_topic.setdefault(topic, set()).add(follower)
+
+    def unsubscribe(self, follower: Follower, topics: Iterable[str]) -> None:
+        """Pass the updates of some topics on to a follower no more."""
+        for topic in list(topics):
+            follower.topics.discard(topic)
+            if followers := self._by_topic.get(topic):
+                followers.discard(follower)
+                if not followers:
+                    del self._by_topic[topic]
+
+    def leave(self, follower: Follower) -> None:
+        """Forget a follower."""
+        self.unsubscribe(follower, follower.topics)
+        self._followers.discard(follower)
+
+    def resume(self, follower: Follower, after: str, topics: Collection[str]) -> bool:
+        """Let the updates of `topics` after a position wait for a follower; return False if some are lost."""
+        boot, _, text = after.rpartition("-")
+        if boot != self._boot or not (text.isascii() and text.isdigit() and len(text) < 16):
+            return False
+        last = int(text)
+        first_kept = self._ring[0].number if self._ring else self.number + 1
+        if not first_kept - 1 <= last <= self.number:
+            return False
+        wanted = set(topics)
+        for update in self._ring:
+            is_wanted = update.topic in wanted or (
+                ALL_QUOTES in wanted and update.topic.startswith(name_topic(ALL_QUOTES, ""))
+            )
+            if update.number > last and is_wanted and not follower.put(update):
+                return False
+        return True
+
+    def close(self) -> None:
+        """Drop all followers, and accept no more."""
+        self._is_closed = True
+        for one in list(self._followers):
+            one.drop(DropReason.CLOSED)
+            self.leave(one)

@@ -1,0 +1,27 @@
+// Keeps the tiles of the market current: prices by WebSocket, the ages of all numbers by the clock.
+
+import { follow, now, showMoments } from "./stream.js";
+import { listenToKeys } from "./keys.js";
+import { followMarket } from "./market_socket.js";
+import { showPrice, tickAges } from "./market_tile.js";
+
+const tiles = new Map();
+for (const tile of document.querySelectorAll(".tile[data-symbol]")) {
+  tiles.set(tile.dataset.symbol, [...(tiles.get(tile.dataset.symbol) ?? []), tile]);
+}
+
+function take(topic, data) {
+  const [kind, rest] = [topic.slice(0, topic.indexOf(":")), topic.slice(topic.indexOf(":") + 1)];
+  const symbol = kind === "bars" ? rest.slice(0, rest.lastIndexOf(":")) : rest;
+  const last = Array.isArray(data) ? data.at(-1) : data;
+  if (!last) return;
+  const price = kind === "bars" ? last.close : last.price;
+  const at = kind === "bars" ? last.start : last.at;
+  for (const tile of tiles.get(symbol) ?? []) showPrice(tile, price, at, last.source, last.replay);
+}
+
+showMoments();
+listenToKeys();
+follow({ changed: () => tickAges(now()), ticked: () => tickAges(now()) });
+const topics = document.getElementById("tiles")?.dataset.topics.split(" ").filter(Boolean) ?? [];
+followMarket(topics, { take });

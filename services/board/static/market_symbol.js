@@ -1,0 +1,293 @@
+// The chart of one symbol: candles, volume and indicators of what the API has, kept current by the WebSocket.
+// A bar that is missing stays a hole: it is a point without values, never one that is made up.
+
+import {
+  CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, LineSeries, createChart,
+} from "./lightweight-charts.js";
+import { follow, now, showMoments } from "./stream.js";
+import { listenToKeys } from "./keys.js";
+import { followMarket } from "./market_socket.js";
+import { showPrice, tickAges } from "./market_tile.js";
+import { formatPrice } from "./market_words.js";
+
+const PAGE = 500;
+const SAID_GAPS = 2; // the latest ones; those before are counted
+const MOST_BLANKS = 2000; // of one gap: what is longer is said in words, and is no picture any more
+const STEP_SEC = { "1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14400, "1d": 86400 };
+const LINES = { // by the box: name of the value in the API -> what is drawn; names differ by their numbers
+  sma: [/^sma_?\d*$/, "price"], ema: [/^ema_?\d*$/, "price"], bollinger: [/^(bb|boll|bbands)/, "price"],
+  vwap: [/^vwap/, "price"], rsi: [/^rsi/, "pane"], macd: [/^macd/, "pane"],
+};
+const box = document.getElementById("chart");
+const quote = document.getElementById("quote");
+const { symbol } = box.dataset;
+let { timeframe } = box.dataset;
+let chart = null;
+let candles = null;
+let volumes = null;
+let bars = new Map(); // start in ms -> bar
+let values = new Map(); // start in ms -> indicators
+let gaps = [];
+let cursor = null;
+let isLoading = false;
+let lines = [];
+let stop = null;
+
+const colour = (name) => getComputedStyle(box).getPropertyValue(name).trim();
+const path = (what, more = "") => `/api/v1/${what}/${encodeURIComponent(symbol)}?timeframe=${timeframe}&limit=${PAGE}${more}`;
+const precision = (price) => (Math.abs(price) >= 100 ? 2 : Math.abs(price) >= 1 ? 4 : 6);
+
+function zoned(ms) { // the library draws in UTC: the time of this browser is put in its place
+  const moment = new Date(ms);
+  return timeframe === "1d" ? Math.floor(ms / 1000) : Math.floor(ms / 1000) - 60 * moment.getTimezoneOffset();
+}
+
+function say(text) {
+  const state = document.getElementById("chart-state");
+  if (state.textContent !== text) state.textContent = text;
+}
+
+function paint() {
+  const [up, down, line, soft] = ["--up", "--down", "--line", "--soft"].map(colour);
+  chart.applyOptions({
+    layout: {
+      background: { type: ColorType.Solid, color: colour("--card") }, textColor: soft, attributionLogo: false,
+      fontFamily: getComputedStyle(document.body).fontFamily, panes: { separatorColor: line },
+    },
+    grid: { vertLines: { color: line }, horzLines: { color: line } },
+    rightPriceScale: { borderColor: line },
+    timeScale: { borderColor: line },
+  });
+  candles.applyOptions({
+    upColor: up, borderUpColor: up, wickUpColor: up, downColor: down, borderDownColor: down, wickDownColor: down,
+  });
+  volumes.setData(makeVolumes());
+  drawLines();
+}
+
+function make() {
+  chart = createChart(box, {
+    autoSize: true, crosshair: { mode: CrosshairMode.Normal }, timeScale: { timeVisible: timeframe !== "1d" },
+    layout: { attributionLogo: false },
+  });
+  candles = chart.addSeries(CandlestickSeries, {});
+  volumes = chart.addSeries(HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false });
+  chart.priceScale("volume").applyOptions({ scaleMargins: { top: 0.82, bottom: 0 } });
+  chart.timeScale().subscribeVisibleLogicalRangeChange((range) => range && range.from < 10 && cursor && loadOlder());
+  chart.subscribeCrosshairMove((at) => showLegend(at.time ? find(at.time) : newest()));
+  paint();
+}
+
+const sorted = () => [...bars.values()].sort((one, other) => one.start - other.start);
+const newest = () => sorted().at(-1);
+const find = (time) => [...bars.values()].find((bar) => zoned(bar.start) === time);
+
+function makeCandles() {
+  const points = sorted().map(({ start, open, high, low, close }) => ({ time: zoned(start), open, high, low, close }));
+  for (const gap of gaps) {
+    const step = STEP_SEC[timeframe] * 1000;
+    const count = Math.min(gap.missing, MOST_BLANKS);
+    for (let n = 0; n < count; n += 1) if (!bars.has(gap.from + n * step)) points.push({ time: zoned(gap.from + n * step) });
+  }
+  points.sort((one, other) => one.time - other.time);
+  return points.filter((point, index) => index === 0 || point.time !== points[index - 1].time); // the hour that DST repeats
+}
+
+function makeVolumes() {
+  const [up, down] = [colour("--up"), colour("--down")];
+  const seen = new Set();
+  return sorted().filter(({ volume }) => volume !== null).map(({ start, volume, open, close }) => (
+    { time: zoned(start), value: volume, color: `${close < open ? down : up}66` }
+  )).filter(({ time }) => !seen.has(time) && seen.add(time));
+}
+
+function draw() {
+  const last = newest();
+  if (last) {
+    const digits = precision(last.close);
+    candles.applyOptions({ priceFormat: { type: "price", precision: digits, minMove: 10 ** -digits } });
+  }
+  candles.setData(makeCandles());
+  volumes.setData(makeVolumes());
+  drawLines();
+  showLegend(last);
+  showGaps();
+}
+
+function drawLines() {
+  for (const line of lines) chart.removeSeries(line);
+  lines = [];
+  const shown = [...document.querySelectorAll("#overlays input:checked")].map((each) => each.name);
+  const names = [...new Set([...values.values()].flatMap((one) => Object.keys(one)))];
+  const colours = ["--focus", "--chart-2", "--chart-3", "--warn"].map(colour);
+  let pane = 0;
+  shown.forEach((group) => {
+    const [pattern, place] = LINES[group];
+    const mine = names.filter((name) => pattern.test(name));
+    if (place === "pane" && mine.length) pane += 1;
+    mine.forEach((name, index) => {
+      const line = chart.addSeries(LineSeries, {
+        color: colours[(index + (place === "pane" ? 0 : shown.indexOf(group))) % colours.length], lineWidth: 1, title: name,
+        priceLineVisible: false, lastValueVisible: place === "pane",
+      }, place === "pane" ? pane : 0);
+      const seen = new Set();
+      line.setData([...values].sort(([one], [other]) => one - other).map(([start, one]) => (
+        one[name] === null || one[name] === undefined ? { time: zoned(start) } : { time: zoned(start), value: one[name] }
+      )).filter(({ time }) => !seen.has(time) && seen.add(time)));
+      lines.push(line);
+    });
+  });
+  chart.panes().slice(1).forEach((each) => each.setStretchFactor(0.3));
+}
+
+function showLegend(bar) {
+  const legend = document.getElementById("legend");
+  if (!bar) {
+    legend.textContent = "\u00a0";
+    return;
+  }
+  const time = new Date(bar.start);
+  const moment = timeframe === "1d" ? time.toISOString().slice(0, 10) : time.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const words = [
+    moment, ...["open", "high", "low", "close"].map((name) => `${name[0].toUpperCase()} ${formatPrice(bar[name])}`),
+    ...(bar.volume === null ? [] : [`volume ${bar.volume.toLocaleString("en-US")}`]),
+    bar.final ? "final" : "still open", ...(bar.rev ? [`revision ${bar.rev}`] : []), bar.source, ...(bar.replay ? ["replay"] : []),
+  ];
+  legend.textContent = words.join(" · ");
+}
+
+function showGaps() {
+  const list = document.getElementById("gaps");
+  list.hidden = !gaps.length;
+  const format = (ms) => new Date(ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const count = (missing) => `${missing} ${missing === 1 ? "bar is" : "bars are"} missing`;
+  const texts = gaps.slice(-SAID_GAPS).reverse().map((gap) => (
+    `${count(gap.missing)} from ${format(gap.from)} to ${format(gap.to)}: nothing is drawn there.`
+  ));
+  const before = gaps.slice(0, -SAID_GAPS);
+  if (before.length) {
+    const missing = before.reduce((sum, gap) => sum + gap.missing, 0);
+    texts.push(`${count(missing)} in ${before.length} ${before.length === 1 ? "gap" : "gaps"} before that.`);
+  }
+  list.replaceChildren(...texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+}
+
+async function ask(url) {
+  const answer = await fetch(url, { headers: { accept: "application/json" } });
+  const body = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(body.detail ?? answer.statusText);
+  return body;
+}
+
+async function load() {
+  const wanted = timeframe;
+  bars = new Map();
+  values = new Map();
+  gaps = [];
+  cursor = null;
+  try {
+    const [found, computed] = await Promise.all([ask(path("bars")), ask(path("indicators")).catch(() => ({ indicators: [] }))]);
+    if (wanted !== timeframe) return;
+    keep(found, computed);
+    say(bars.size ? "" : `No bars of ${timeframe} yet. The service bars makes them from minutes, and the archive keeps them.`);
+  } catch (error) {
+    say(`The chart has nothing to show: ${error.message}.`);
+  }
+  draw();
+  chart.timeScale().fitContent();
+  const points = makeCandles().length;
+  if (points > 150) chart.timeScale().setVisibleLogicalRange({ from: points - 150, to: points + 5 });
+  subscribe();
+}
+
+function keep(found, computed) {
+  for (const bar of found.bars) bars.set(bar.start, bar);
+  for (const one of computed.indicators) values.set(one.start, one.values);
+  gaps = [...found.gaps, ...gaps].sort((one, other) => one.from - other.from);
+  cursor = found.cursor;
+}
+
+async function loadOlder() {
+  if (isLoading) return;
+  isLoading = true;
+  const range = chart.timeScale().getVisibleLogicalRange();
+  const [before, wanted] = [makeCandles().length, timeframe];
+  try {
+    const more = `&cursor=${cursor}`;
+    const [found, computed] = await Promise.all([ask(path("bars", more)), ask(path("indicators", more)).catch(() => ({ indicators: [] }))]);
+    if (wanted !== timeframe) return;
+    keep(found, computed);
+    draw();
+    const added = makeCandles().length - before;
+    chart.timeScale().setVisibleLogicalRange({ from: range.from + added, to: range.to + added });
+  } catch (error) {
+    say(`Older bars can't be loaded: ${error.message}.`);
+    cursor = null;
+  } finally {
+    isLoading = false;
+  }
+}
+
+function takeBar(bar) {
+  const known = bars.get(bar.start);
+  if (known && (known.rev > bar.rev || (known.rev === bar.rev && known.final && !bar.final))) return false;
+  const step = STEP_SEC[timeframe] * 1000;
+  const last = newest();
+  bars.set(bar.start, bar);
+  gaps = gaps.filter((gap) => !(gap.from <= bar.start && bar.start < gap.to && gap.missing === 1));
+  return !last || bar.start < last.start || bar.start > last.start + step;
+}
+
+function take(topic, data) {
+  if (topic.startsWith("quotes:")) {
+    showPrice(quote, data.price, data.at, data.source, data.replay);
+    return;
+  }
+  if (topic.startsWith("indicators:")) {
+    values.set(data.start, data.values);
+    if (lines.length) drawLines();
+    return;
+  }
+  const fresh = Array.isArray(data) ? data : [data];
+  const isWhole = fresh.map(takeBar).some(Boolean);
+  if (isWhole || fresh.length > 1) draw();
+  else for (const bar of fresh) drawOne(bar);
+  const last = newest();
+  if (last) showPrice(quote, last.close, last.start, last.source, last.replay);
+}
+
+function drawOne(bar) {
+  const { start, open, high, low, close, volume } = bar;
+  candles.update({ time: zoned(start), open, high, low, close });
+  if (volume !== null) volumes.update({ time: zoned(start), value: volume, color: `${colour(close < open ? "--down" : "--up")}66` });
+  showLegend(bar);
+}
+
+function subscribe() {
+  stop?.();
+  stop = followMarket([`bars:${symbol}:${timeframe}`, `indicators:${symbol}:${timeframe}`, `quotes:${symbol}`], { take });
+}
+
+function choose(event) {
+  const chosen = event.target.closest("[data-timeframe]");
+  if (!chosen || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  timeframe = chosen.dataset.timeframe;
+  for (const each of document.querySelectorAll("[data-timeframe]")) {
+    if (each === chosen) each.setAttribute("aria-current", "true");
+    else each.removeAttribute("aria-current");
+  }
+  history.replaceState(null, "", `?timeframe=${timeframe}`);
+  chart.applyOptions({ timeScale: { timeVisible: timeframe !== "1d" } });
+  load();
+}
+
+make();
+load();
+document.querySelector(".frames").addEventListener("click", choose);
+document.getElementById("overlays").addEventListener("change", drawLines);
+addEventListener("themechange", paint);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
+showMoments();
+listenToKeys();
+follow({ changed: () => tickAges(now()), ticked: () => tickAges(now()) });

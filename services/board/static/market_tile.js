@@ -1,0 +1,33 @@
+// Shows a price on a tile: with its change, where it came from, and how old it is.
+
+import { findMood, formatChange, formatPercent, formatPrice, formatRecency } from "./market_words.js";
+
+// A price that is older than the one on the tile changes nothing.
+export function showPrice(tile, price, at, source, replay) {
+  const shown = tile.querySelector("[data-price]");
+  if (!shown || (tile.dataset.time && at < Number(tile.dataset.time))) return;
+  tile.dataset.time = at;
+  setText(shown, formatPrice(price));
+  const change = tile.querySelector("[data-change]");
+  if (change && tile.dataset.base) {
+    const base = Number(tile.dataset.base);
+    change.className = `change ${findMood(price - base)}`;
+    setText(change.firstChild, `${formatChange(price - base, price)} `);
+    setText(change.querySelector("[data-percent]"), `(${formatPercent(base ? (100 * (price - base)) / Math.abs(base) : null)})`);
+  }
+  setText(tile.querySelector("[data-source]"), source);
+  const mark = tile.querySelector("[data-replay]");
+  if (mark) mark.hidden = !replay;
+  const age = tile.querySelector("[data-age]");
+  if (age) age.dataset.at = at;
+}
+
+export function tickAges(nowSec) {
+  for (const age of document.querySelectorAll("[data-age]")) {
+    setText(age, formatRecency(Number(age.dataset.at), nowSec));
+  }
+}
+
+function setText(node, text) {
+  if (node && node.textContent !== text) node.textContent = text;
+}

@@ -1,0 +1,243 @@
+"""The market on a real board, with a real Redis and a real PostgreSQL."""
+
+import contextlib
+import csv
+import io
+import time
+
+import orjson
+import polars as pl
+import pytest
+from websockets.sync.client import connect
+
+from marketswarm.keys import chart_key, quote_key
+from support.market_board import SYMBOLS, open_market, walk
+from support.postgres import Postgres, postgres, query
+from support.waiting import until
+
+__all__ = ["postgres"]
+NOW = int(time.time()) // 60 * 60_000
+SPY = next(one for one in SYMBOLS if one.name == "SPY")
+
+
+@pytest.fixture(scope="module")
+def archive(postgres):
+    return postgres.new_archive()
+
+
+@pytest.fixture(scope="module")
+def market(archive, tmp_path_factory):
+    with open_market(tmp_path_factory.mktemp("market"), archive, NOW) as market:
+        yield market
+
+
+@contextlib.contextmanager
+def follow(market, *topics, **how):
+    """A client of `/ws` that has subscribed; what it was answered is `first`."""
+    with connect(market.socket_url, max_size=None) as socket:
+        socket.hello = orjson.loads(socket.recv(10))
+        socket.send(orjson.dumps({"subscribe": topics, **how}).decode())
+        socket.first = orjson.loads(socket.recv(10))
+        yield socket
+
+
+def hear(socket, topic, found):
+    """Wait for an update of a topic whose data pass `found`; return it and all numbers that came."""
+    numbers = []
+    while True:
+        message = orjson.loads(socket.recv(15))
+        for one in message["updates"]:
+            numbers.append(one["n"])
+            if one["topic"] == topic and found(one["data"]):
+                return one, numbers
+
+
+def test_a_chart_has_every_bar_of_the_archive_once_over_all_its_pages(market):
+    wanted = walk(SPY, "5m", NOW, 600)
+    bars, cursor, pages = [], None, 0
+    while pages == 0 or cursor is not None:
+        params = {"timeframe": "5m", "limit": 170, **({"cursor": cursor} if cursor else {})}
+        page = market.get("/api/v1/bars/SPY", params=params).json()
+        bars, cursor, pages = page["bars"] + bars, page["cursor"], pages + 1
+    assert [(one["start"], one["close"]) for one in bars] == [(one.start_ms, one.close) for one in wanted]
+    assert pages == 4
+    assert {(one["source"], one["replay"], one["digest"]) for one in bars} == {("massive", False, "cd" * 32)}
+
+
+def test_a_range_is_cut_out_and_every_format_says_the_same(market):
+    bars = walk(SPY, "1h", NOW, 300)
+    params = {"timeframe": "1h", "from": bars[100].start_ms, "to": bars[110].start_ms}
+    found = market.get("/api/v1/bars/SPY", params=params)
+    starts = [one["start"] for one in found.json()["bars"]]
+    assert starts == [one.start_ms for one in bars[100:110]]
+    rows = list(
+        csv.DictReader(io.StringIO(market.get("/api/v1/bars/SPY", params={**params, "format": "csv"}).text))
+    )
+    frame = pl.read_ipc(market.get("/api/v1/bars/SPY", params={**params, "format": "arrow"}).content)
+    closes = [one["close"] for one in found.json()["bars"]]
+    assert [float(row["close"]) for row in rows] == frame["close"].to_list() == closes
+    assert frame["start"].dt.epoch("ms").to_list() == starts
+
+
+def test_what_did_not_change_is_not_sent_again_and_hot_answers_stand_in_redis(market):
+    path = "/api/v1/bars/QQQ?timeframe=15m"
+    answer = market.get(path)
+    assert market.get(path, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    kept = orjson.loads(market.client.get(chart_key("QQQ", "15m")))
+    assert [row[0] for row in kept["rows"]] == [one["start"] for one in answer.json()["bars"]]
+    assert 0 < market.client.ttl(chart_key("QQQ", "15m")) <= 300
+    market.publish_quote("GBP/USD", 1.31, NOW)
+    until(lambda: market.client.exists(quote_key("GBP/USD")), 15, "the quote to be kept")
+    assert 0 < market.client.ttl(quote_key("GBP/USD")) <= 60
+    (quote,) = market.get("/api/v1/quotes?symbols=GBP/USD").json()["quotes"]
+    assert (quote["price"], quote["source"], quote["at"]) == (1.31, "twelve_data", NOW)
+
+
+def test_a_bar_is_on_the_socket_and_in_the_chart_before_the_archive_has_it(market):
+    assert market.get("/api/v1/bars/SPY?limit=1").json()["bars"][0]["start"] == NOW - 60_000
+    with follow(market, "bars:SPY:1m") as socket:
+        assert socket.first["type"] == "snapshot"
+        market.publish_bar("SPY", "1m", NOW, 580.0, final=False)
+        one, _ = hear(socket, "bars:SPY:1m", lambda data: data["start"] == NOW)
+        assert (one["data"]["close"], one["data"]["final"], one["data"]["source"]) == (
+            580.0,
+            False,
+            "massive",
+        )
+        newest = market.get("/api/v1/bars/SPY?limit=1").json()["bars"][0]
+        assert (newest["start"], newest["close"], newest["final"]) == (NOW, 580.0, False)
+        market.publish_bar("SPY", "1m", NOW, 585.0, rev=1)
+        market.publish_bar("SPY", "1m", NOW, 1.0, rev=0)  # came late: an older revision changes nothing
+        market.publish_bar("SPY", "1m", NOW + 60_000, 586.0)
+        hear(socket, "bars:SPY:1m", lambda data: data["start"] == NOW + 60_000)
+        bars = market.get("/api/v1/bars/SPY?limit=2").json()["bars"]
+        assert [(each["close"], each["rev"]) for each in bars] == [(585.0, 1), (586.0, 0)]
+
+
+def test_a_client_that_comes_back_misses_nothing_and_gets_nothing_twice(market):
+    def publish(number):
+        market.publish_bar("DIA", "5m", NOW + 300_000 * number, 400.0 + number)
+
+    with follow(market, "bars:DIA:5m") as socket:
+        publish(1)
+        _, numbers = hear(socket, "bars:DIA:5m", lambda data: data["close"] == 401.0)
+    for number in (2, 3, 4):
+        publish(number)
+    position = f"{socket.hello['position'].partition('-')[0]}-{numbers[-1]}"
+    until(lambda: market.get("/api/v1/bars/DIA?timeframe=5m&limit=1").json()["bars"][0]["close"] == 404.0, 15)
+    with follow(market, "bars:DIA:5m", after=position) as socket:
+        assert socket.first["type"] == "resumed"
+        missed = []
+        while len(missed) < 3:
+            missed += [one["data"]["close"] for one in orjson.loads(socket.recv(15))["updates"]]
+    assert missed == [402.0, 403.0, 404.0]
+    with follow(market, "bars:DIA:5m", after="another-1") as socket:
+        assert socket.first["type"] == "snapshot"
+
+
+def test_gaps_are_said_and_nothing_is_made_up_in_them(market):
+    found = market.get("/api/v1/bars/BTC/USD?limit=200").json()
+    bars = walk(next(one for one in SYMBOLS if one.name == "BTC/USD"), "1m", NOW, 900)
+    (gap,) = found["gaps"]
+    assert gap == {"from": bars[-90].start_ms, "to": bars[-62].start_ms, "missing": 28}
+    assert not [one for one in found["bars"] if gap["from"] <= one["start"] < gap["to"]]
+
+
+def test_groups_have_prices_with_their_source_and_what_they_are_compared_with(market):
+    found = market.get("/api/v1/market/crypto").json()
+    assert found["away"] is None
+    bitcoin = next(one for one in found["symbols"] if one["symbol"] == "BTC/USD")
+    assert (bitcoin["price"], bitcoin["source"], bitcoin["serving"]) == (96_412.0, "kraken", "kraken")
+    assert (bitcoin["compared"], bitcoin["status"]) == ("previous close", "fresh")
+    assert len(bitcoin["points"]) == 60
+    assert market.get("/api/v1/market/nothing").status_code == 422
+
+
+def test_everything_else_of_the_archive_is_served(market, archive):
+    values = market.get("/api/v1/indicators/EUR/USD?timeframe=1h&limit=2").json()["indicators"]
+    assert [set(one["values"]) for one in values] == [{"sma_20", "bb_upper", "bb_lower", "rsi_14"}] * 2
+    assert (
+        market.get("/api/v1/features/SPY?limit=1").json()["features"][0]["values"]["volatility_20d"] is None
+    )
+    (row,) = query(
+        archive, "select value from observations where symbol = 'UNRATE' order by start desc limit 1"
+    )
+    assert market.get("/api/v1/observations/UNRATE?limit=1").json()["observations"][0]["value"] == row[0]
+    pairs = market.get("/api/v1/correlations?symbols=SPY,QQQ,GLD").json()["correlations"]
+    assert [(one["a"], one["b"]) for one in pairs] == [("GLD", "QQQ"), ("GLD", "SPY"), ("QQQ", "SPY")]
+    names, cursor = [], None
+    while not names or cursor:
+        params = {"limit": 7, **({"cursor": cursor} if cursor else {})}
+        page = market.get("/api/v1/symbols", params=params).json()
+        names, cursor = names + [one["symbol"] for one in page["symbols"]], page["cursor"]
+    assert sorted(names) == sorted(one.name for one in SYMBOLS)
+    sources = market.get("/api/v1/sources").json()
+    named = {source for one in sources["series"] for source in one["from"]}
+    assert [one["name"] for one in sources["sources"]] == sorted(named), "also those that were never asked"
+    assert sources["gate"]["state"] == "open"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["bars/%3Cscript%3E", "bars/SPY?timeframe=2m", "bars/SPY?cursor=x", "bars/SPY?from=9&to=1",
+     "bars/SPY?limit=0", "quotes?symbols=%00", "quotes?from=1d&symbols=A,B", "symbols?cursor=%00",
+     "correlations?day=2026-13-01", "bars/SPY?from=99999999999999", "observations/" + "x" * 50,
+     "bars/SPY?format=xml"],
+)  # fmt: skip
+def test_a_wrong_value_is_said_and_nothing_breaks(market, path):
+    answer = market.get(f"/api/v1/{path}")
+    assert answer.status_code == 422
+    assert answer.json()["detail"]
+
+
+def test_hostile_entries_are_counted_and_what_follows_them_is_shown(market):
+    for fields in ({"sym": "<script>"}, {"x": "y" * 70_000}, {"sym": "IWM", "rev": "-1"}):
+        market.client.xadd("bars:bars", fields)
+    market.client.hset("market:series", "evil", "{")
+    with follow(market, "bars:IWM:1m") as socket:
+        market.publish_bar("IWM", "1m", NOW, 222.0)
+        hear(socket, "bars:IWM:1m", lambda data: data["close"] == 222.0)
+    assert market.get("/market").status_code == 200
+
+
+def test_an_address_has_its_requests_a_minute_and_headers_say_so(archive, tmp_path):
+    with open_market(tmp_path, None, NOW, requests_per_min=20) as market:
+        answers = [market.get("/api/v1/quotes") for _ in range(30)]
+    taken = [int(one.headers["ratelimit-remaining"]) for one in answers if one.status_code == 200]
+    assert taken == sorted(taken, reverse=True)
+    refused = answers[-1]
+    assert refused.status_code == 429
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.headers["ratelimit-limit"] == "20"
+
+
+def test_a_database_that_goes_is_said_and_comes_back_by_itself(tmp_path):
+    with Postgres() as server, open_market(tmp_path, server.new_archive(), NOW) as market:
+        path = "/api/v1/indicators/SPY?limit=1"
+        assert market.get(path).status_code == 200
+        server.kill()
+        answer = market.get(path)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert "database" in answer.json()["detail"]
+        market.publish_quote("USD/JPY", 150.5, NOW)
+        until(lambda: market.get("/api/v1/quotes?symbols=USD/JPY").json()["quotes"], 15)
+        assert "No archive: the database" in market.get("/market").text
+        server.start()
+        until(lambda: market.get(path).status_code == 200, 20, "the database to be read again")
+
+
+def test_without_a_database_pages_say_what_to_do(tmp_path):
+    with open_market(tmp_path, None, NOW) as market:
+        answer = market.get("/api/v1/bars/SPY")
+        assert answer.status_code == 503
+        assert "DATABASE_URL is not set" in answer.json()["detail"]
+        for path in (
+            "/market",
+            "/market/economy",
+            "/market/correlations",
+            "/market/sources",
+            "/market/symbol/SPY",
+        ):
+            page = market.get(path)
+            assert page.status_code == 200
+            assert "No archive: DATABASE_URL is not set" in page.text

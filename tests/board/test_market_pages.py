@@ -1,0 +1,244 @@
+"""The pages of the market in a browser, with a real board, Redis and PostgreSQL behind them."""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import orjson
+import pytest
+from playwright.sync_api import Page, expect
+
+from marketswarm.keys import MARKET_SERIES, source_breaker_key
+from services.board.market.pictures import (
+    find_mood,
+    format_change,
+    format_percent,
+    format_price,
+    format_recency,
+)
+from support.market_board import open_market
+from support.postgres import postgres
+from support.rig.browser import DESK, PHONE, Tab, needs_chromium
+
+__all__ = ["postgres"]
+pytestmark = needs_chromium
+Tabs = Callable[..., Tab]
+NOW = int(time.time()) // 60 * 60_000
+PATHS = ("", "/economy", "/correlations", "/sources", "/symbol/EUR/USD")
+AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
+RUN = """async () => (await axe.run(document, {
+  runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+})).violations.map(
+  (one) => `${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map(node => node.html).join(" | ")}`
+)"""
+
+
+@pytest.fixture(scope="module")
+def market(postgres, tmp_path_factory):
+    """Before the browser: its loop would be in the way of what writes into the database."""
+    folder = tmp_path_factory.mktemp("pages")
+    with open_market(folder, postgres.new_archive(), NOW) as market:
+        yield market
+
+
+def wear(tab: Tab, theme: str) -> None:
+    tab.context.add_init_script(f"localStorage.setItem('marketswarm-theme', '{theme}')")
+
+
+def drawn_bars(page: Page) -> None:
+    """Wait until the chart has bars."""
+    expect(page.locator("#legend")).to_contain_text("C ")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "navy"])
+def test_axe_finds_nothing_on_any_page(market, new_tab: Tabs, theme: str):
+    tab = new_tab()
+    wear(tab, theme)
+    for path in PATHS:
+        page = tab.open(f"{market.url}/market{path}")
+        if "/symbol/" in path:
+            drawn_bars(page)
+        page.evaluate(f"{AXE}; 0")
+        for size in (DESK, PHONE):
+            page.set_viewport_size(size)
+            assert page.evaluate(RUN) == [], path
+            width = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert width <= 0, f"{path} is wider than a screen of {size['width']}"
+
+
+def test_a_tile_follows_the_market_with_the_source_and_the_age_of_its_price(market, new_tab: Tabs):
+    page = new_tab().open(f"{market.url}/market")
+    tile = page.locator('.tile[data-symbol="USD/JPY"]')
+    expect(tile.locator("[data-price]")).to_have_text("149.61")
+    base = float(tile.get_attribute("data-base") or "nan")
+    market.publish_quote("USD/JPY", 151.25, NOW + 1000)
+    expect(tile.locator("[data-price]")).to_have_text("151.25")
+    expect(tile.locator("[data-percent]")).to_have_text(f"({format_percent(100 * (151.25 - base) / base)})")
+    expect(tile.locator("[data-change]")).to_have_class(re.compile("rise"))
+    expect(tile.locator("[data-source]")).to_have_text("twelve_data")
+    expect(tile.locator("[data-age]")).to_have_text(re.compile(r"^\d+ (s|min) ago$"))
+    market.publish_quote("USD/JPY", 1.0, NOW - 60_000)  # an older one
+    market.publish_quote("USD/JPY", 151.5, NOW + 2000)
+    expect(tile.locator("[data-price]")).to_have_text("151.50")
+
+
+def test_a_chart_follows_its_bars_and_says_what_each_is(market, new_tab: Tabs):
+    page = new_tab().open(f"{market.url}/market/symbol/XLK")
+    drawn_bars(page)
+    market.publish_bar("XLK", "1m", NOW, 240.5, final=False)
+    legend = page.locator("#legend")
+    expect(legend).to_contain_text("C 240.50")
+    expect(legend).to_contain_text("still open · massive")
+    expect(page.locator("#quote [data-price]")).to_have_text("240.50")
+    market.publish_bar("XLK", "1m", NOW, 241.5, rev=2)
+    expect(legend).to_contain_text("C 241.50")
+    expect(legend).to_contain_text("final · revision 2")
+    assert page.locator("#gaps").is_hidden()
+
+
+def test_a_gap_is_said_and_the_timeframe_is_switched_without_a_new_page(market, new_tab: Tabs):
+    tab = new_tab()
+    page = tab.open(f"{market.url}/market/symbol/BTC/USD")
+    expect(page.locator("#gaps li")).to_contain_text("28 bars are missing")
+    page.click('[data-timeframe="1h"]')
+    expect(page.locator("#gaps")).to_be_hidden()
+    assert page.url.endswith("?timeframe=1h")
+    pages = [each for each in tab.requests if each.resource_type == "document"]
+    assert len(pages) == 1
+    page.check('#overlays input[name="bollinger"]')
+    page.check('#overlays input[name="rsi"]')
+    assert page.locator("#chart canvas").count() > 4, "the pane of the RSI is there"
+
+
+def test_a_chart_that_is_scrolled_back_asks_for_older_bars(market, new_tab: Tabs):
+    tab = new_tab()
+    page = tab.open(f"{market.url}/market/symbol/GLD")
+    drawn_bars(page)
+    box = page.locator("#chart").bounding_box()
+    assert box is not None
+    with page.expect_response(lambda answer: "cursor=" in answer.url and "/bars/" in answer.url) as found:
+        for _ in range(6):
+            page.mouse.move(box["x"] + 200, box["y"] + 150)
+            page.mouse.down()
+            page.mouse.move(box["x"] + 1200, box["y"] + 150, steps=4)
+            page.mouse.up()
+    assert len(found.value.json()["bars"]) == 400
+
+
+def test_a_theme_that_is_chosen_is_worn_by_the_next_page(market, new_tab: Tabs):
+    tab = new_tab()
+    page = tab.open(f"{market.url}/market")
+    page.select_option("#theme", "navy")
+    page.goto(f"{market.url}/")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 39, 66)"
+    page.select_option("#theme", "")
+    page.reload()
+    assert page.evaluate("document.documentElement.dataset.theme") is None
+
+
+def test_a_board_that_restarts_is_followed_on(market, new_tab: Tabs):
+    page = new_tab().open(f"{market.url}/market")
+    market.fleet["board"].kill()
+    page.wait_for_selector("body.stale", timeout=30_000)
+    market.fleet.start("board")
+    page.wait_for_selector("body.live", timeout=30_000)
+    price = page.locator('.tile[data-symbol="GBP/USD"] [data-price]')
+    expect(price).to_have_text("1.2641")
+    market.publish_quote("GBP/USD", 1.3001, NOW + 5000)
+    expect(price).to_have_text("1.3001", timeout=30_000)
+
+
+def test_the_sources_page_shows_a_source_that_is_paused_and_who_serves_instead(market, new_tab: Tabs):
+    page = new_tab().open(f"{market.url}/market/sources")
+    row = page.locator('#sources [data-row="yahoo"]')
+    series = page.locator('#cascade [data-row="IWM:bars:1m"]')
+    expect(row).to_contain_text("up")
+    expect(series.locator(".cascade b")).to_have_text("yahoo")
+    link = series.locator("a")
+    link.focus()
+    known = market.client.hget(MARKET_SERIES, "IWM:bars:1m")
+    tried = {"yahoo": {"verdict": "paused", "reason": "paused", "at": NOW / 1000}}
+    changed = {**orjson.loads(known), "serving": "alpha_vantage", "reason": "yahoo paused", "attempts": tried}
+    try:
+        market.client.hset(source_breaker_key("yahoo"), "held", "-1")
+        market.client.hset(MARKET_SERIES, "IWM:bars:1m", orjson.dumps(changed))
+        expect(row).to_contain_text("paused", timeout=30_000)
+        expect(row).to_contain_text("by an operator, until it is resumed")
+        expect(series.locator(".cascade b")).to_have_text("alpha_vantage", timeout=30_000)
+        expect(page.locator("#fallbacks")).to_contain_text("yahoo was paused")
+    finally:
+        market.client.delete(source_breaker_key("yahoo"))
+        market.client.hset(MARKET_SERIES, "IWM:bars:1m", known)
+    expect(row).to_contain_text("up", timeout=30_000)
+    expect(series.locator(".cascade b")).to_have_text("yahoo", timeout=30_000)
+
+
+def test_numbers_are_formatted_in_the_browser_as_on_the_server(market, new_tab: Tabs):
+    page = new_tab().open(f"{market.url}/market")
+    numbers = [
+        0,
+        0.00001234,
+        0.3871,
+        0.5,
+        1.0873,
+        4.1,
+        74.35,
+        99.99999,
+        100,
+        5321.2,
+        96412,
+        1234567.891,
+        -2.5,
+    ]
+    found = page.evaluate(
+        """async (numbers) => {
+          const { formatPrice, formatChange, formatPercent, formatRecency, findMood } =
+            await import(`${document.querySelector('[src*=theme]').src.replace("theme", "market_words")}`);
+          return numbers.map((n) => (
+            [formatPrice(n), formatChange(n, 580.5), formatChange(n), formatPercent(n), findMood(n),
+             formatRecency(1e6 * Math.trunc(n), 1.2e6)]
+          ));
+        }""",
+        numbers,
+    )
+    wanted = [
+        [
+            format_price(n),
+            format_change(n, 580.5),
+            format_change(n),
+            format_percent(n),
+            find_mood(n),
+            format_recency(1_000_000 * int(n), 1.2e6),
+        ]
+        for n in numbers
+    ]
+    assert found == wanted
+
+
+def test_hostile_texts_of_the_market_are_only_text(market, new_tab: Tabs):
+    evil = '<img src=x onerror="window.hurt=1">'
+    market.client.hset("market:sources", "evil", f'{{"state":"down","reason":{evil!r}}}'.replace("'", '"', 0))
+    market.client.xadd(
+        "market:quarantine", {"check": evil, "why": evil, "at": NOW, "fields": evil, "sym": evil}
+    )
+    page = new_tab().open(f"{market.url}/market/sources")
+    expect(page.locator("main")).to_contain_text(evil)
+    assert page.evaluate("window.hurt") is None
+
+
+def test_a_replay_is_marked_wherever_it_is_shown(postgres, tmp_path, request):
+    with open_market(tmp_path, None, NOW, replay=True) as market:
+        market.publish_bar("SPY", "1m", NOW, 500.0, replay=True)
+        for path in ("", "/symbol/SPY", "/sources"):
+            assert "played from a recording" in market.get(f"/market{path}").text
+        new_tab = request.getfixturevalue("new_tab")
+        page = new_tab().open(f"{market.url}/market")
+        market.publish_bar("SPY", "1m", NOW + 60_000, 501.0, replay=True)
+        tile = page.locator('.tile[data-symbol="SPY"]')
+        expect(tile.locator("[data-price]")).to_have_text("501.00")
+        expect(tile.locator(".replay")).to_be_visible()
+        tab = Tab(request.getfixturevalue("browser"))  # which notes that the board has no bars to send
+        page = tab.open(f"{market.url}/market/symbol/SPY")
+        expect(page.locator("#chart-state")).to_contain_text("DATABASE_URL is not set")
+        tab.close()

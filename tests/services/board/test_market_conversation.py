@@ -1,0 +1,165 @@
+"""Conversations over a WebSocket in memory."""
+
+import asyncio
+
+import orjson
+import pytest
+from starlette.websockets import WebSocketDisconnect
+
+from services.board.market import conversation
+from services.board.market.conversation import MessageError, converse, is_topic, parse_message
+from services.board.market.updates import UpdateHub
+
+
+class Wire:
+    """A WebSocket whose client is the test. Unless `flows` is set nothing that is sent arrives."""
+
+    def __init__(self):
+        self.sent, self.received = asyncio.Queue(), asyncio.Queue()
+        self.closed, self.flows = None, asyncio.Event()
+        self.flows.set()
+
+    async def accept(self):
+        pass
+
+    async def send_text(self, text):
+        await self.flows.wait()
+        await self.sent.put(orjson.loads(text))
+
+    async def receive_text(self):
+        text = await self.received.get()
+        if text is None:
+            raise WebSocketDisconnect(1000)
+        return text
+
+    async def close(self, code, reason):
+        self.closed = code, reason
+
+    def say(self, **message):
+        self.received.put_nowait(orjson.dumps(message).decode())
+
+    async def hear(self):
+        async with asyncio.timeout(5):
+            return await self.sent.get()
+
+
+@pytest.fixture
+async def talk():
+    """A hub, and a function that begins a conversation; all are ended."""
+    hub, tasks = UpdateHub("b"), []
+
+    async def begin():
+        wire = Wire()
+        tasks.append(asyncio.create_task(converse(wire, hub, lambda topic: {"of": topic})))
+        assert (await wire.hear())["type"] == "hello"
+        return wire, tasks[-1]
+
+    yield hub, begin
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_a_client_gets_a_snapshot_and_then_each_update_once(talk):
+    hub, begin = talk
+    hub.publish("quotes:SPY", b"0")
+    wire, _ = await begin()
+    wire.say(subscribe=["quotes:SPY"])
+    found = await wire.hear()
+    assert (found["type"], found["position"]) == ("snapshot", "b-1")
+    assert found["topics"] == {"quotes:SPY": {"of": "quotes:SPY"}}
+    hub.publish("quotes:SPY", b"1")
+    assert await wire.hear() == {
+        "type": "updates",
+        "last": 2,
+        "updates": [{"n": 2, "topic": "quotes:SPY", "data": 1}],
+    }
+
+
+async def test_a_client_that_comes_back_goes_on_where_it_was(talk):
+    hub, begin = talk
+    wire, task = await begin()
+    wire.say(subscribe=["quotes:SPY"])
+    await wire.hear()
+    wire.received.put_nowait(None)
+    await task
+    assert len(hub) == 0
+    hub.publish("quotes:SPY", b"1")
+    wire, _ = await begin()
+    wire.say(subscribe=["quotes:SPY"], after="b-0")
+    assert (await wire.hear())["type"] == "resumed"
+    assert [one["n"] for one in (await wire.hear())["updates"]] == [1]
+    wire.say(subscribe=["quotes:QQQ"], after="other-0")
+    assert (await wire.hear())["type"] == "snapshot"
+
+
+async def test_updates_come_at_the_pace_that_the_client_asks_for(talk, monkeypatch):
+    hub, begin = talk
+    wire, _ = await begin()
+    wire.say(subscribe=["quotes:SPY"], interval_sec=0.3)
+    await wire.hear()
+    for number in range(3):
+        hub.publish("quotes:SPY", b"%d" % number)
+    first = await wire.hear()
+    begun = asyncio.get_running_loop().time()
+    for number in range(3, 9):
+        hub.publish("quotes:SPY", b"%d" % number)
+    second = await wire.hear()
+    assert first["updates"][0]["data"] == 2
+    assert second["updates"] == [{"n": 9, "topic": "quotes:SPY", "data": 8}]
+    assert asyncio.get_running_loop().time() - begun > 0.25
+
+
+async def test_a_client_that_does_not_read_is_dropped_with_the_reason(talk, monkeypatch):
+    monkeypatch.setattr(conversation, "SEND_SEC", 0.05)
+    hub, begin = talk
+    wire, task = await begin()
+    wire.say(subscribe=["quotes:SPY"])
+    await wire.hear()
+    wire.flows.clear()
+    hub.publish("quotes:SPY", b"1")
+    async with asyncio.timeout(5):
+        await task
+    assert wire.closed == (conversation.TOO_SLOW, "too slow: updates waited longer than this client read")
+    assert len(hub) == 0
+
+
+async def test_a_wrong_message_is_answered_and_too_many_end_the_conversation(talk):
+    _, begin = talk
+    wire, task = await begin()
+    wire.received.put_nowait("{")
+    assert await wire.hear() == {"type": "error", "detail": "the message is no JSON"}
+    for _ in range(conversation.MESSAGES):
+        wire.say(subscribe=["nothing"])
+    async with asyncio.timeout(5):
+        await task
+    assert wire.closed[0] == conversation.TOO_MANY
+
+
+async def test_the_end_of_the_board_is_said(talk):
+    hub, begin = talk
+    wire, task = await begin()
+    hub.close()
+    async with asyncio.timeout(5):
+        await task
+    assert wire.closed[0] == conversation.GOING_AWAY
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "null", '{"a": 1}', '{"subscribe": "quotes"}', '{"interval_sec": 0}',
+     '{"subscribe": ["bars:SPY"]}',
+     '{"interval_sec": 1e999}', " " * 70_000],
+)  # fmt: skip
+def test_a_message_that_is_none_is_an_error_without_its_text(text):
+    with pytest.raises(MessageError) as error:
+        parse_message(text)
+    assert "SPY" not in str(error.value)
+
+
+def test_topics_are_those_that_are_published():
+    known = ("quotes", "series", "quotes:EUR/USD", "bars:SPY:1m", "indicators:X:BTC:1d")
+    assert all(map(is_topic, known))
+    assert not any(
+        map(is_topic, ("", "bars", "bars:SPY", "bars:SPY:2m", "quotes:", "quotes:<a>", "x:SPY:1m"))
+    )

@@ -1,0 +1,78 @@
+"""Who may open the WebSocket, and how many requests an address has."""
+
+import time
+
+import pytest
+
+from marketswarm.operator.token import Scope
+from marketswarm.operator_link.tokens import create_token, write_token
+from marketswarm.testing import MemoryBus
+from services.board.guard import Guard
+from services.board.market.market import RequestLimiter
+from services.board.tokens import TokenVerifier
+
+
+def scope(client="127.0.0.1", **headers):
+    given = [(name.encode(), value.encode()) for name, value in {"host": "127.0.0.1:8080", **headers}.items()]
+    address = {"client": (client, 5), "path": "/ws", "query_string": b"", "headers": given}
+    return {"type": "websocket", "scheme": "ws", **address}
+
+
+async def open_socket(bus, asked):
+    """What a client is answered: `open`, or the status of a refusal."""
+    sent = []
+
+    async def app(*_):
+        sent.append({"status": "open"})
+
+    async def send(message):
+        sent.append(message)
+
+    await Guard(app, {"localhost"}, TokenVerifier(lambda: bus))(asked, None, send)
+    assert all(each.get("type", "websocket.").startswith("websocket.") for each in sent)
+    return sent[0]["status"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (scope(), "open"),
+        (scope(origin="http://127.0.0.1:8080"), "open"),
+        (scope(origin="https://127.0.0.1:8080"), "open"),
+        (scope(origin="http://evil.example"), 403),
+        (scope(origin="http://127.0.0.1:9090"), 403),
+        (scope(origin="null"), 403),
+        (scope(origin="http://[::1"), 403),
+        (scope(host="evil.example", origin="http://evil.example"), 421),
+        (scope("10.0.0.2"), 401),
+    ],
+)
+async def test_only_a_page_of_the_board_and_a_program_that_may_read_open_it(asked, status):
+    assert await open_socket(MemoryBus("system-redis"), asked) == status
+
+
+async def test_a_token_opens_it_from_another_machine():
+    bus = MemoryBus("system-redis")
+    for wanted, status in ((Scope.READ, "open"), (Scope.WRITE, 403)):
+        token, text = create_token("kim", [wanted], author="kim", now=time.time())
+        await write_token(bus, token)
+        assert await open_socket(bus, scope("10.0.0.2", authorization=f"Bearer {text}")) == status
+
+
+def test_an_address_has_as_many_requests_a_minute_as_the_truth_says():
+    per_min = 3
+    limiter = RequestLimiter(lambda: per_min)
+    found = [limiter.take("10.0.0.2", 100.0) for _ in range(4)]
+    assert [(one.remaining, one.wait_sec > 0) for one in found] == [
+        (2, False),
+        (1, False),
+        (0, False),
+        (0, True),
+    ]
+    assert found[0].headers["RateLimit-Limit"] == "3"
+    assert found[0].headers["RateLimit-Policy"] == "3;w=60"
+    assert found[3].wait_sec == pytest.approx(20.0)
+    assert limiter.take("10.0.0.3", 100.0).remaining == 2, "another address has its own"
+    assert limiter.take("10.0.0.2", 120.0).wait_sec == 0
+    per_min = 0
+    assert limiter.take("10.0.0.2", 120.0) is None

@@ -1,0 +1,122 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketswarm.market.entries import EntryError, encode_entry
+from marketswarm.market.records import AssetClass, Bar, Provenance, Quote
+from services.board.market.live import (
+    RECENT_BARS,
+    LiveBar,
+    LiveMarket,
+    LiveQuote,
+    lay_over,
+    parse_live_bar,
+    parse_live_quote,
+    parse_live_values,
+)
+
+ORIGIN = Provenance("yahoo", 1_790_000_000.5, "ab" * 32, is_replay=True)
+
+
+def make_bar(start=0, close=1.0, rev=0, *, final=True):
+    bar = Bar("SPY", "1m", 60_000 * start, close, close, close, close, volume=5.0)
+    return LiveBar(bar, ORIGIN, final, rev)
+
+
+def encode(one):
+    fields = encode_entry(one.bar, AssetClass.STOCKS, one.provenance)
+    fields |= {"final": str(int(one.is_final)), "rev": str(one.rev)}
+    return {name.encode(): value.encode() for name, value in fields.items()}
+
+
+REVISIONS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans()), max_size=30)
+
+
+def make_bars(places):
+    """Bars whose price is told by their place, their revision and whether they are final."""
+    return [
+        make_bar(start, 1.0 + start + rev / 10 + final / 100, rev, final=final)
+        for start, rev, final in places
+    ]
+
+
+@given(REVISIONS, st.randoms())
+def test_the_highest_revision_of_each_bar_is_kept_whatever_came_first(places, chance):
+    bars = make_bars(places)
+    best = {}
+    for one in bars:
+        known = best.get(one.bar.start_ms)
+        if known is None or (one.rev, one.is_final) > (known.rev, known.is_final):
+            best[one.bar.start_ms] = one
+    chance.shuffle(bars)
+    live = LiveMarket()
+    news = [live.take_bar(one, 1.0) for one in bars]
+    chart = live.find_chart("SPY", "1m")
+    assert (chart.list_bars() if chart else []) == [best[start] for start in sorted(best)]
+    assert sum(news) == live.find_version("SPY", "1m"), "only news changes the version"
+
+
+@given(REVISIONS, REVISIONS, st.integers(1, 10))
+def test_rows_of_the_database_with_the_stream_laid_over_are_those_of_both(archived, streamed, limit):
+    kept = {
+        one.bar.start_ms: one for one in sorted(make_bars(archived), key=lambda one: (one.rev, one.is_final))
+    }
+    newer = {
+        one.bar.start_ms: one for one in sorted(make_bars(streamed), key=lambda one: (one.rev, one.is_final))
+    }
+    both = kept | {
+        start: one
+        for start, one in newer.items()
+        if start not in kept or (one.rev, one.is_final) >= (kept[start].rev, kept[start].is_final)
+    }
+    rows = [kept[start].make_row() for start in sorted(kept)]
+    assert (
+        lay_over(rows, newer.values(), limit) == [both[start].make_row() for start in sorted(both)][-limit:]
+    )
+
+
+def test_a_chart_is_covered_while_nothing_that_came_since_was_dropped():
+    live = LiveMarket()
+    assert not live.covers("SPY", "1m", 100.0), "the stream is not followed yet"
+    live.began_at = 50.0
+    assert live.covers("SPY", "1m", 100.0)
+    assert not live.covers("SPY", "1m", 49.0)
+    for number in range(RECENT_BARS + 3):
+        live.take_bar(make_bar(number), 100.0 + number)
+    assert not live.covers("SPY", "1m", 102.0), "the bar that came at 102 is not kept any more"
+    assert live.covers("SPY", "1m", 103.0)
+
+
+def test_a_quote_is_replaced_by_newer_ones_only():
+    live = LiveMarket()
+    old, new = (LiveQuote(Quote("EUR/USD", at, 1.1), ORIGIN) for at in (1000, 2000))
+    assert [live.take_quote(one) for one in (new, old, new)] == [True, False, False]
+    assert live.quotes["EUR/USD"] is new
+
+
+@given(REVISIONS)
+def test_an_entry_is_read_as_it_was_written(places):
+    for one in make_bars(places):
+        assert parse_live_bar(encode(one)) == one
+    quote = LiveQuote(Quote("EUR/USD", 5, 1.1, bid=1.0), ORIGIN)
+    fields = encode_entry(quote.quote, AssetClass.FOREX, ORIGIN)
+    assert parse_live_quote({name.encode(): value.encode() for name, value in fields.items()}) == quote
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{b"rev": b"-1"}, {b"rev": b"9" * 11}, {b"open": b"nan"}, {b"sym": b"<script>"}, {b"start": b""}],
+)
+def test_an_entry_that_is_no_bar_is_an_error(changed):
+    with pytest.raises(EntryError):
+        parse_live_bar({**encode(make_bar()), **changed})
+
+
+def test_indicators_are_numbers_or_null():
+    place = {b"sym": b"SPY", b"timeframe": b"1m", b"start": b"60000", b"rev": b"2", b"final": b"1"}
+    found = parse_live_values({**place, b"values": b'{"sma_20": 1.5, "rsi_14": null}'})
+    assert (found.start_ms, found.rev, found.is_final) == (60_000, 2, True)
+    assert found.values == {"sma_20": 1.5, "rsi_14": None}
+    for wrong in (b"[]", b"{", b'{"a": "b"}', b'{"a": true}', b'{"a": 1' + b" " * 20_000 + b"}"):
+        with pytest.raises(EntryError):
+            parse_live_values({**place, b"values": wrong})

@@ -1,0 +1,86 @@
+import contextlib
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketswarm.market.entries import MAX_MS, MIN_MS
+from services.board.market.query import (
+    QueryError,
+    TableFormat,
+    TableQuery,
+    parse_query,
+    parse_time,
+    require_symbol,
+    require_timeframe,
+)
+
+NOW = 1_790_000_000_000
+
+
+def parse(**given):
+    usual = {"start": None, "end": None, "limit": 10, "cursor": None, "form": "json", "now_ms": NOW}
+    return parse_query(**{**usual, **given})
+
+
+@given(st.integers(-2_000_000_000, 4_000_000_000))
+def test_a_time_is_the_same_in_every_form(seconds):
+    ms = 1000 * seconds
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    zoned = moment.astimezone(UTC).isoformat()
+    assert parse_time("from", str(ms), NOW) == ms
+    assert parse_time("from", zoned, NOW) == ms
+    assert parse_time("from", zoned.replace("+", " "), NOW) == ms, "a `+` that was not escaped"
+    assert parse_time("from", zoned.removesuffix("+00:00"), NOW) == ms
+
+
+def test_a_period_counts_back_from_now_and_a_date_begins_at_midnight():
+    assert parse_time("from", "90m", NOW) == NOW - 90 * 60_000
+    assert parse_time("from", "2w", NOW) == NOW - 14 * 86_400_000
+    assert parse_time("to", "2026-01-05", NOW) == 1_767_571_200_000
+
+
+@given(st.text(max_size=50))
+def test_any_text_is_a_time_within_bounds_or_an_error(text):
+    with contextlib.suppress(QueryError):
+        assert MIN_MS <= parse_time("from", text, NOW) <= MAX_MS
+
+
+def test_a_page_ends_at_the_cursor_or_the_range_whichever_is_first():
+    assert parse(end="2000", cursor="1500").before_ms == 1500
+    assert parse(end="1000", cursor="1500").before_ms == 1000
+    assert parse().before_ms is None
+    assert parse().is_latest
+    assert not parse(cursor="5").is_latest
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"start": "5", "end": "5"},
+        {"cursor": ""},
+        {"cursor": "x" * 121},
+        {"cursor": "\u0661"},
+        {"start": "soon"},
+    ],
+)
+def test_a_wrong_value_is_an_error(wrong):
+    with pytest.raises(QueryError):
+        parse(**wrong)
+
+
+def test_a_cursor_of_another_table_is_an_error_and_not_a_page():
+    with pytest.raises(QueryError):
+        TableQuery(cursor="SPY").before_ms  # noqa: B018 - the error is what it is asked for
+
+
+def test_symbols_and_timeframes_are_ours_or_refused():
+    assert require_symbol("EUR/USD") == "EUR/USD"
+    assert require_timeframe("4h") == "4h"
+    for wrong in ("", "../etc", "A" * 41, "SPY;drop", "SPY\n"):
+        with pytest.raises(QueryError):
+            require_symbol(wrong)
+    with pytest.raises(QueryError):
+        require_timeframe("2m")
+    assert {str(each) for each in TableFormat} == {"json", "csv", "arrow"}

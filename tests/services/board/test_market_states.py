@@ -1,0 +1,65 @@
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.board.market.states import list_group, parse_gate, parse_series, parse_sources
+
+SPY = {"symbol": "SPY", "kind": "bars", "timeframe": "1m", "group": "indices", "critical": True,
+       "from": ["massive", "yahoo"], "serving": "yahoo", "status": "fresh", "newest_ms": 5, "replay": True,
+       "attempts": {"massive": {"verdict": "late", "reason": "quiet"}}, "of_a_later_release": {}}  # fmt: skip
+TEXT = st.text(max_size=20)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = st.sampled_from([*SPY, "name", "state", "since", "failed", "total", "records"])
+
+
+def encode(**states):
+    return {ident.encode(): orjson.dumps(state) for ident, state in states.items()}
+
+
+def test_a_state_is_read_with_the_names_that_it_has_on_the_bus():
+    (one,), broken = parse_series(encode(x=SPY))
+    assert (one.id, one.sources, one.serving, one.attempts["massive"].verdict) == (
+        "x",
+        ("massive", "yahoo"),
+        "yahoo",
+        "late",
+    )
+    assert one.as_json()["from"] == ["massive", "yahoo"]
+    assert broken == 0
+
+
+@given(st.dictionaries(NAMES, ANYTHING, max_size=6))
+def test_any_state_is_read_or_counted_and_never_an_accident(state):
+    series, broken = parse_series(encode(a={**SPY, **state}, b=SPY))
+    assert len(series) + broken == 2
+    assert any(one.id == "b" for one in series)
+    sources, more = parse_sources(encode(a=state))
+    assert len(sources) + more == 1
+    parse_gate(orjson.dumps(state))
+
+
+def test_what_is_no_object_or_too_long_is_counted():
+    raw = {b"a": b"[]", b"b": b"{", b"c": b'{"symbol":"' + b"x" * 70_000 + b'"}', b"d": b"null"}
+    assert parse_series(raw) == ((), 4)
+    assert parse_gate(b"{") is None
+    assert parse_gate(None) is None
+
+
+def test_characters_that_mislead_are_escaped():
+    (one,), _ = parse_sources(encode(evil={"reason": "a\u202eb\x1b[31m"}))
+    assert one.reason == "a\\u202eb\\x1b[31m"
+
+
+def test_a_group_has_each_symbol_once_by_the_series_that_shows_its_present_best():
+    states = {
+        "a": {**SPY, "timeframe": "1d"},
+        "b": SPY,
+        "c": {**SPY, "symbol": "QQQ"},
+        "d": {**SPY, "group": "x"},
+    }
+    series, _ = parse_series(encode(**states))
+    assert sorted(one.id for one in list_group(series, "indices")) == ["b", "c"]
