@@ -18,6 +18,7 @@ from marketswarm.exit import Code, Exit
 from marketswarm.fleet import access, data_folder, plan, preflight, server
 from marketswarm.fleet.output import FLEET, LogFormatter
 from marketswarm.fleet.plan import Plan
+from marketswarm.fleet.postgres import PostgresError, PostgresServer
 from marketswarm.fleet.preflight import find_modules
 from marketswarm.fleet.run import run_fleet
 from marketswarm.fleet.server import MAXMEMORY, parse_memory_size
@@ -28,7 +29,7 @@ from marketswarm.fleet.summary import (
     describe_seeding,
     format_summary,
 )
-from marketswarm.fleet.supervisor import FleetSpec
+from marketswarm.fleet.supervisor import DATABASE, FleetSpec
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import TruthError, parse_truth
 
@@ -116,6 +117,7 @@ def up(
             if acl:
                 users = access.prepare_access(spec.plan, spec.truth, spec.data, closed=no_default)
                 spec = replace(spec, access=users)
+            _prepare_database(spec.database)
             channels = _describe_channels(spec)
             formatter = _make_formatter(spec.plan, verbose=verbose)
             asyncio.run(
@@ -165,6 +167,7 @@ def _make_spec(path: Path, data: Path, ports: _Ports, only: Collection[str]) -> 
         binary = server.find_binary() if starts_servers else None
     except (plan.PlanError, server.NoServerError) as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
+    runs_database = planned.needs_database and not plan.is_database_given(os.environ)
     if not planned.agents:
         raise Exit(Code.CONFIGURATION, f"{path}: none of its services has a module here, nothing to start")
     return FleetSpec(
@@ -174,7 +177,18 @@ def _make_spec(path: Path, data: Path, ports: _Ports, only: Collection[str]) -> 
         data=data,
         binary=binary,
         metrics_port=ports.metrics,
+        database=PostgresServer(data / DATABASE) if runs_database else None,
     )
+
+
+def _prepare_database(database: PostgresServer | None) -> None:
+    """Find the programs of our PostgreSQL, and make its data if there are none. Raises Exit, code 2."""
+    if database is None:
+        return
+    try:
+        database.prepare()
+    except (server.NoServerError, PostgresError) as error:
+        raise Exit(Code.CONFIGURATION, f"PostgreSQL, which archive needs: {error}") from None
 
 
 def _leave_out_board(spec: FleetSpec) -> FleetSpec:

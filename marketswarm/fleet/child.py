@@ -52,13 +52,14 @@ class LogEvent(Protocol):
 class Program:
     """The program of a child: its name, command and whole environment.
 
-    `pause_after_kill_sec` is the shortest back-off after SIGKILL, in seconds.
+    `pause_after_kill_sec` is the shortest back-off after SIGKILL, in seconds. `stop_signal` asks it to end.
     """
 
     name: str
     command: list[str]
     environ: Mapping[str, str]
     pause_after_kill_sec: float = 0.0
+    stop_signal: signal.Signals = signal.SIGTERM
 
 
 class OutputReader(asyncio.SubprocessProtocol):
@@ -203,7 +204,7 @@ class Child:
     async def stop(self, kill: asyncio.Event | None = None) -> str:
         """Stop the program, and keep it stopped until `start` is called. Return a sentence for the user.
 
-        Send SIGTERM, then SIGKILL after the grace time or as soon as `kill` is set.
+        Send its stop signal, then SIGKILL after the grace time or as soon as `kill` is set.
         """
         if not self._wanted.is_set():
             return f"{self.name} is stopped already"
@@ -237,12 +238,12 @@ class Child:
         return text
 
     def _terminate(self) -> None:
-        """Send SIGTERM and SIGCONT to the process, if there is one."""
+        """Send the stop signal and SIGCONT to the process, if there is one."""
         # not by asyncio's methods: they look first whether it has ended, and its exit code would be lost
         if self._process is not None and self._process.get_returncode() is None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.get_pid(), signal.SIGTERM)
-                # a process stopped by SIGSTOP can't act on SIGTERM
+                os.kill(self._process.get_pid(), self._program.stop_signal)
+                # a process stopped by SIGSTOP can't act on it
                 os.kill(self._process.get_pid(), signal.SIGCONT)
 
     def _kill_all(self) -> None:

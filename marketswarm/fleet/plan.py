@@ -11,6 +11,13 @@ LAST_PORT: Final = 65_535
 SENTINEL: Final = "sentinel"
 BOARD: Final = "board"
 LOOPBACK: Final = "127.0.0.1"
+SOURCES: Final = "sources"
+ARCHIVE: Final = "archive"
+"""The services of the market that have a gate, and that need a PostgreSQL."""
+GATE: Final = "services.sources.gate"
+"""The one-shot program after which the services start that depend on SOURCES."""
+DATABASE_URL: Final = "DATABASE_URL"
+"""The variable with the URL of a PostgreSQL that runs already."""
 BOARD_PORT: Final = 8080
 """The port of the board unless another one is asked for."""
 
@@ -65,13 +72,17 @@ class PlannedAgent:
 class Plan:
     """The buses and agents of a fleet, in the order of the truth.
 
-    `elsewhere` are services that have no module here, `left_out` those that --only leaves out.
+    `elsewhere` are services that have no module here, `left_out` those that --only leaves out. `gated` are
+    services that start after the gate; without any there is no gate. `needs_database` says whether one of
+    the services stores its data in PostgreSQL.
     """
 
     buses: tuple[PlannedBus, ...]
     agents: tuple[PlannedAgent, ...]
     elsewhere: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    gated: frozenset[str] = frozenset()
+    needs_database: bool = False
 
     def environ(self) -> dict[str, str]:
         """Return the variables with the URLs of the buses that the fleet runs."""
@@ -80,7 +91,17 @@ class Plan:
 
 def is_url_given(bus: str, environ: Mapping[str, str]) -> bool:
     """Return True if the environment has the URL of a bus, in <BUS>_URL or the file of <BUS>_URL_FILE."""
-    return any(environ.get(get_url_variable(bus) + suffix) for suffix in ("", "_FILE"))
+    return _is_set(get_url_variable(bus), environ)
+
+
+def is_database_given(environ: Mapping[str, str]) -> bool:
+    """Return True if the environment has the URL of a PostgreSQL, or the name of a file with it."""
+    return _is_set(DATABASE_URL, environ)
+
+
+def _is_set(name: str, environ: Mapping[str, str]) -> bool:
+    """Return True if the environment has a value for `name`, or for `<name>_FILE`."""
+    return any(environ.get(name + suffix) for suffix in ("", "_FILE"))
 
 
 def make_plan(
@@ -142,7 +163,16 @@ def make_plan(
         ),
         elsewhere=tuple(svc for svc in wanted if svc not in modules),
         left_out=tuple(svc for svc in truth.services if svc not in wanted),
+        gated=_find_gated(wanted, truth, modules),
+        needs_database=ARCHIVE in wanted and ARCHIVE in modules,
     )
+
+
+def _find_gated(wanted: Collection[str], truth: Truth, modules: Mapping[str, str]) -> frozenset[str]:
+    """Return the services that start after the gate: those that depend on a SOURCES that runs here."""
+    if SOURCES not in wanted or SOURCES not in modules:
+        return frozenset()
+    return frozenset(svc for svc in wanted if SOURCES in truth.services[svc].depends_on)
 
 
 def plan_added_agents(

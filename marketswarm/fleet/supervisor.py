@@ -22,6 +22,9 @@ from marketswarm.fleet.data_folder import make_private_folder
 from marketswarm.fleet.deferred_port import defer_port
 from marketswarm.fleet.environment import make_child_environ, make_server_environ
 from marketswarm.fleet.plan import (
+    DATABASE_URL,
+    GATE,
+    SOURCES,
     Plan,
     PlanError,
     PlannedAgent,
@@ -29,6 +32,7 @@ from marketswarm.fleet.plan import (
     find_next_metrics_port,
     plan_added_agents,
 )
+from marketswarm.fleet.postgres import STOP_SIGNAL, PostgresServer
 from marketswarm.fleet.preflight import find_external_buses, find_modules
 from marketswarm.fleet.readiness import InstanceCounter, find_ready, have_subscribers
 from marketswarm.fleet.server import MAXMEMORY, build_command, build_memory_limits, limit_process_memory
@@ -44,6 +48,10 @@ _REPORT_LOADING_AFTER_SEC = 5.0
 _REPORT_LATE_AFTER_SEC = 15.0
 _READ_TRUTH_WITHIN_SEC = 2.0
 _SERVER_GRACE_SEC = 3.0
+_DATABASE_GRACE_SEC = 10.0  # its last checkpoint
+_DATABASE_READY_WITHIN_SEC = 60.0
+DATABASE = "postgres"
+"""The name of the PostgreSQL of a fleet, among its servers and its folders."""
 _RESTART_AFTER_MISS_SEC = 2.0  # so that people can read the miss before the recovery
 
 
@@ -53,7 +61,8 @@ class FleetSpec:
 
     With `access`, the servers let in only users with a password there. `maxmemory` is the memory limit of
     each server, such as `1gb`. `metrics_port` is the metrics port of the truth's first service; None means no
-    metrics.
+    metrics. `database` is the PostgreSQL that the fleet runs, prepared; None if it needs none, or one runs
+    already.
     """
 
     plan: Plan
@@ -64,6 +73,7 @@ class FleetSpec:
     access: FleetAccess | None = None
     maxmemory: str = MAXMEMORY
     metrics_port: int | None = None
+    database: PostgresServer | None = None
 
     def bus_environ(self, user: str) -> dict[str, str]:
         """Return the variables by which a child finds the fleet's buses and logs in as `user`."""
@@ -99,6 +109,8 @@ class FleetSupervisor:
         self._is_stopping = False
         self._tasks: asyncio.TaskGroup | None = None
         self.servers = {bus.name: self._make_server(bus) for bus in spec.plan.buses if bus.port is not None}
+        if spec.database is not None:
+            self.servers[DATABASE] = self._make_database(spec.database)
         self._service_by_agent = {agent.name: agent.svc for agent in spec.plan.agents}
         several = Counter(self._service_by_agent.values())
         self._counter = InstanceCounter(spec.truth, [svc for svc, count in several.items() if count > 1])
@@ -134,7 +146,7 @@ class FleetSupervisor:
         for server in self.servers.values():
             server.start()
         ours = [bus for bus in self._spec.plan.buses if bus.port is not None]
-        await asyncio.gather(*(self._wait_for_server(bus) for bus in ours))
+        await asyncio.gather(*(self._wait_for_server(bus) for bus in ours), self._wait_for_database())
         await self._seed()
         self._seeded.set()
         with contextlib.suppress(TimeoutError):
@@ -143,9 +155,47 @@ class FleetSupervisor:
         if HEALER in self.agents:  # first, so that it receives the first beat of each agent
             self.agents[HEALER].start()
             await self._wait_for_healer()
+        gated = self._spec.plan.gated
+        for name, agent in self.agents.items():
+            if not agent.is_wanted and self._service_by_agent[name] not in gated:
+                agent.start()
+        if gated:
+            await self._pass_gate()
         for agent in self.agents.values():
             if not agent.is_wanted:
                 agent.start()
+
+    async def _wait_for_database(self) -> None:
+        """Wait until our PostgreSQL accepts connections, if the fleet runs one.
+
+        Raises:
+            Exit: it did not start in time.
+        """
+        database = self._spec.database
+        if database is None:
+            return
+        child = self.servers[DATABASE]
+        try:
+            async with asyncio.timeout(_DATABASE_READY_WITHIN_SEC):
+                while not database.is_ready(child.pid):  # noqa: ASYNC110 - a file reports it
+                    await asyncio.sleep(_POLL_EVERY_SEC)
+        except TimeoutError:
+            why = f"PostgreSQL did not start in {_DATABASE_READY_WITHIN_SEC:g} s; its last lines say why"
+            raise Exit(Code.DIED, why) from None
+        self._log_event("database.ready", port=database.port, version=database.programs.major, pid=child.pid)
+
+    async def _pass_gate(self) -> None:
+        """Run the gate of sources once, which loads every series.
+
+        Raises:
+            Exit: it ended with another exit code than 0.
+        """
+        environ = {**self._make_environ(GATE, SOURCES, self._spec.truth), **self._spec.bus_environ(SOURCES)}
+        program = Program("gate", [sys.executable, "-m", GATE], environ)
+        code = await Child(program, self._log_event, self._make_line_writer("gate")).run_once(self._kill)
+        if code:
+            why = f"the gate of the sources did not pass (exit code {code}); its last lines say why"
+            raise Exit(code if code > 0 else Code.DIED, why)
 
     async def _wait_for_healer(self) -> None:
         """Wait until the healer has subscribed to the heartbeats of our agents, for a few seconds at most."""
@@ -347,7 +397,12 @@ class FleetSupervisor:
         # a file or a socket by which one process reports is not for all of them
         fixed = {"MARKETSWARM_ALIVE_FILE": "", "NOTIFY_SOCKET": ""}
         fixed |= {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
-        return {**make_child_environ(module, svc, truth, os.environ), **fixed}
+        given = dict(os.environ)
+        if self._spec.database is not None:  # only programs that declare these variables get them
+            given[f"{DATABASE_URL}_FILE"] = str(self._spec.database.url_file)
+            given["POSTGRES_BIN"] = str(self._spec.database.programs.folder)
+            given.setdefault("ARCHIVE_BACKUP_FOLDER", str(self._spec.data / "backups"))
+        return {**make_child_environ(module, svc, truth, given), **fixed}
 
     def _make_server(self, bus: PlannedBus) -> Child:
         """Make the child that runs the server of a bus, and the server's folder. It is not started."""
@@ -360,6 +415,11 @@ class FleetSupervisor:
             line = defer_port(line, bus.port, folder, ACL_FILE)
         program = Program(bus.name, line, make_server_environ(os.environ))
         return Child(program, self._log_event, self._make_line_writer(bus.name), _SERVER_GRACE_SEC)
+
+    def _make_database(self, database: PostgresServer) -> Child:
+        """Make the child that runs our PostgreSQL. It is not started."""
+        program = Program(DATABASE, database.command, database.environ, stop_signal=STOP_SIGNAL)
+        return Child(program, self._log_event, self._make_line_writer(DATABASE), _DATABASE_GRACE_SEC)
 
     def _make_agent(self, agent: PlannedAgent, truth: Truth) -> Child:
         """Make the child that runs an agent of `truth`. It is not started."""

@@ -179,9 +179,10 @@ def test_the_example_names_all_that_can_be_set_and_nothing_else():
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     shown = re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)
     assert len(shown) == len(set(shown))
-    read = set(re.findall(r"\$\{([A-Z_]+)", TEXT)) | {
+    market = (ROOT / "compose.market.yaml").read_text(encoding="utf-8")
+    read = set(re.findall(r"\$\{([A-Z_]+)", TEXT + market)) | {
         key
-        for service in SERVICES.values()
+        for service in (*SERVICES.values(), *yaml.safe_load(market)["services"].values())
         for key, value in service.get("environment", {}).items()
         if value is None
     }

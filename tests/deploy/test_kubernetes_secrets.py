@@ -43,6 +43,8 @@ def test_what_is_made_for_a_fleet_is_kept_out_of_git_and_of_images(fleet):
     kept = {".gitignore", "kustomization.yaml"}
     assert (fleet / ".gitignore").read_text(encoding="utf-8").splitlines()[1:] == [
         "/*",
+        "!/market/",  # another fleet
+        "/market/*",
         *(f"!{name}" for name in sorted(kept)),
     ]
     assert set(made) > kept

