@@ -4,13 +4,16 @@ import sys
 from collections.abc import Callable
 
 from bench import (
+    archive,
     bars,
     delay,
     feeds,
     footprint,
     garbage,
     heard,
+    indicators,
     lease,
+    market,
     memory,
     notes,
     notify,
@@ -21,12 +24,15 @@ from bench import (
 )
 
 ALL: dict[str, Callable[[], None]] = {
+    "archive": archive.main,
     "bars": bars.main,
     "feeds": feeds.main,
     "heard": heard.main,
+    "indicators": indicators.main,
     "delay": delay.main,
     "footprint": footprint.main,
     "lease": lease.main,
+    "market": market.main,
     "notes": notes.main,
     "notify": notify.main,
     "pings": pings.main,

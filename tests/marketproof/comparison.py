@@ -1,0 +1,210 @@
+"""Hold the rows of the database against those that a batch computation gives, one by one."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import isclose
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import polars as pl
+
+from marketproof import batch
+from marketproof.plan import AFTER_MS, COLUMNS, OBSERVED, OBSERVED_DAYS, Plan
+from marketswarm.market.records import DAY_MS, MINUTE_MS
+from support.market_prices import Market, begin_bar, published_ms
+from support.postgres import query
+
+EXAMPLES: Final = 5
+CLOSE_ENOUGH: Final = 1e-9
+"""How far sums of fractions may differ, which depend on the order in which they are added."""
+SUMS: Final = frozenset({"volume", "vwap", "obv", "mfi_14"})
+_MS: Final = "round(extract(epoch FROM {}) * 1000)::bigint"
+_BAR_COLUMNS: Final = ("open", "high", "low", "close", "volume", "vwap", "trades")
+
+
+@dataclass(slots=True)
+class Comparison:
+    """Collect what was compared, and what was not as it must be, with some examples of each kind."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    differences: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[str]] = field(default_factory=dict)
+
+    def find(self, kind: str, what: str) -> None:
+        """Note a difference."""
+        self.differences[kind] += 1
+        if self.differences[kind] <= EXAMPLES:
+            self.examples.setdefault(kind, []).append(what)
+
+    def compare_keys(self, table: str, got: Iterable[Any], expected: Iterable[Any]) -> None:
+        """Note the keys that are missing, too many, or there twice."""
+        counts, wanted = Counter(list(got)), set(expected)
+        self.rows[table] += len(wanted)
+        for key in sorted(wanted - counts.keys()):
+            self.find(f"{table}: missing", str(key))
+        for key, count in counts.items():
+            if key not in wanted:
+                self.find(f"{table}: nobody made it", str(key))
+            if count > 1:
+                self.find(f"{table}: {count} times", str(key))
+
+    def list_lines(self) -> list[str]:
+        """Return the account for people."""
+        lines = [f"{table}: {count} rows compared" for table, count in sorted(self.rows.items())]
+        for kind, count in sorted(self.differences.items()):
+            lines.append(f"DIFFERENT {kind}: {count}")
+            lines += [f"    {example}" for example in self.examples[kind]]
+        return lines
+
+
+def compare_database(url: str, plan: Plan, raw: Path) -> Comparison:
+    """Compare every table with what the raw file of the market says."""
+    found = Comparison()
+    bars = _read_bars(url)
+    minutes = _mask_minutes(batch.read_minutes(raw), bars, plan, found)
+    expected = batch.build_bars(minutes)
+    _compare_bars(found, bars, expected)
+    _compare_indicators(found, url, expected, plan)
+    market = plan.market
+    _compare_observations(found, url, market)
+    _compare_quotes(found, url, market)
+    return found
+
+
+def _read_bars(url: str) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Return the rows of bars by their key."""
+    names = (*_BAR_COLUMNS, "final", "rev", "source")
+    start = _MS.format("start")
+    rows = query(url, f"SELECT symbol, timeframe, {start}, {', '.join(names)} FROM bars")  # noqa: S608 - our own names
+    found = {(row[0], row[1], row[2]): dict(zip(names, row[3:], strict=True)) for row in rows}
+    if len(found) != len(rows):
+        raise AssertionError("a bar is there twice")
+    return found
+
+
+def _mask_minutes(
+    minutes: pl.DataFrame,
+    bars: Mapping[tuple[str, str, int], Mapping[str, Any]],
+    plan: Plan,
+    found: Comparison,
+) -> pl.DataFrame:
+    """Return the minutes of the symbols that are played, with the columns that the source of each row gives.
+
+    Which source of a cascade gave a minute depends on when it was asked; what it says of it must be right.
+    """
+    feeds = {feed.symbol: feed for feed in plan.feeds}
+    rows = minutes.filter(pl.col("symbol").is_in(list(feeds))).to_dicts()
+    for row in rows:
+        feed = feeds[row["symbol"]]
+        source = bars.get((row["symbol"], "1m", row["start"]), {}).get("source", feed.sources[0])
+        if source not in feed.sources:
+            found.find("bars: of a source that nobody asked", f"{row['symbol']} {row['start']} {source}")
+        for name in {"volume", "vwap", "trades"} - COLUMNS.get(source, frozenset()):
+            row[name] = None
+    return pl.DataFrame(rows, schema=minutes.schema)
+
+
+def _compare_bars(
+    found: Comparison, bars: Mapping[tuple[str, str, int], Mapping[str, Any]], expected: pl.DataFrame
+) -> None:
+    """Compare the bars of every timeframe."""
+    wanted = {tuple(row[name] for name in batch.KEY): row for row in expected.to_dicts()}
+    found.compare_keys("bars", bars, wanted)
+    for key in sorted(wanted.keys() & bars.keys()):
+        row, right = bars[key], wanted[key]
+        _compare_values(found, f"bars {key[1]}", key, row, right, _BAR_COLUMNS)
+        if not row["final"]:
+            found.find(f"bars {key[1]}: not final", str(key))
+        if row["rev"] < right["parts"] - 1:
+            found.find(f"bars {key[1]}: rev too low", f"{key}: {row['rev']} of {right['parts']} minutes")
+
+
+def _compare_indicators(found: Comparison, url: str, expected: pl.DataFrame, plan: Plan) -> None:
+    """Compare the indicators of every bar.
+
+    Where a correction may have come later than bars computes indicators again, there must be a row alone.
+    """
+    start = _MS.format("start")
+    rows = query(url, f'SELECT symbol, timeframe, {start}, final, "values" FROM indicators')  # noqa: S608 - our own names
+    got = {(row[0], row[1], row[2]): (row[3], orjson.loads(row[4])) for row in rows}
+    wanted = dict(batch.build_indicators(expected))
+    found.compare_keys("indicators", [row[:3] for row in rows], wanted)
+    for key in sorted(wanted.keys() & got.keys()):
+        is_final, values = got[key]
+        if key[1] in plan.uncorrected:
+            continue
+        found.rows[f"values of indicators of {key[1]}"] += len(values)
+        if values.keys() != wanted[key].keys():
+            found.find(f"indicators {key[1]}: other names", f"{key}: {sorted(values)}")
+            continue
+        _compare_values(found, f"indicators {key[1]}", key, values, wanted[key], sorted(values))
+        if not is_final:
+            found.find(f"indicators {key[1]}: not final", str(key))
+
+
+def _compare_values(  # noqa: PLR0917 - a row, and what is right
+    found: Comparison,
+    where: str,
+    key: Any,
+    got: Mapping[str, Any],
+    right: Mapping[str, Any],
+    names: Iterable[str],
+) -> None:
+    """Compare the columns of a row."""
+    wrong = [name for name in names if not _is_same(name, got[name], right[name])]
+    for name in wrong:
+        found.find(f"{where}: {name}", f"{key}: {got[name]!r}, not {right[name]!r}{_describe(got)}")
+
+
+def _describe(row: Mapping[str, Any]) -> str:
+    """Return what tells of a row where it comes from."""
+    return f"; rev {row['rev']}, from {row['source']}" if "rev" in row else ""
+
+
+def _is_same(name: str, got: float | None, right: float | None) -> bool:
+    """Return True if two values are the same; sums need not be so to the last bit."""
+    if got is None or right is None or name not in SUMS:
+        return got == right
+    return isclose(got, right, rel_tol=CLOSE_ENOUGH, abs_tol=1e-6)
+
+
+def _compare_observations(found: Comparison, url: str, market: Market) -> None:
+    """Compare the observations with all that were published in the week's end."""
+    since_ms = market.begin_ms - (OBSERVED_DAYS - 1) * DAY_MS
+    rows = query(url, f"SELECT symbol, {_MS.format('start')}, value FROM observations")  # noqa: S608 - our own names
+    rows = [row for row in rows if row[1] >= since_ms]
+    got = {row[:2]: row[2] for row in rows}
+    wanted = {
+        (symbol, each.start_ms): each.value
+        for symbol in OBSERVED
+        for each in market.observations(symbol)
+        if each.start_ms >= since_ms and published_ms(each, market.series[symbol]) <= market.end_ms + AFTER_MS
+    }
+    found.compare_keys("observations", [row[:2] for row in rows], wanted)
+    for key in sorted(wanted.keys() & got.keys()):
+        _compare_values(found, "observations", key, {"value": got[key]}, {"value": wanted[key]}, ["value"])
+
+
+def _compare_quotes(found: Comparison, url: str, market: Market) -> None:
+    """Hold each quote against the market: which ones there are depends on when it was asked."""
+    rows = query(url, f"SELECT symbol, {_MS.format('at')}, source, price FROM quotes")  # noqa: S608 - our own names
+    found.rows["quotes"] += len(rows)
+    if not rows:
+        found.find("quotes: missing", "all of them")
+    for symbol, at, source, price in rows:
+        if price not in _list_prices(market, symbol, at):
+            found.find("quotes: a price that was none", f"{symbol} of {source} at {at}: {price}")
+
+
+def _list_prices(market: Market, symbol: str, at_ms: int) -> set[float]:
+    """Return what a source may have said of a time: the truth, or what a late source will correct."""
+    known = market.find_known(symbol, "1m", at_ms + 1)[-1:]
+    known += market.find_known(symbol, "1m", at_ms + MINUTE_MS)[-2:]
+    prices: set[float] = set()
+    for bar in known:
+        share = min(1.0, max(0.0, (at_ms - bar.start_ms) / MINUTE_MS))
+        for each in (bar, begin_bar(bar, share)):
+            prices |= {each.close, each.low, each.high}
+    return prices
