@@ -23,6 +23,9 @@ environment: # the Python environment in .venv, made again only when what it is 
 run: environment ## two real Redis servers and the whole fleet on this machine; Ctrl-C ends it
 	@exec $(marketswarm) up $(ARGS)
 
+market: environment ## the market station on this machine: a PostgreSQL, sources, bars, archive and board, by a recorded day
+	@exec $(marketswarm) up --truth $${TRUTH_PATH:-examples/market.json} $(ARGS)
+
 up: ## the same in containers: builds the image, starts all, waits until all are well
 	@exec $(fleet) up $(ARGS) $(SVC)
 
@@ -61,8 +64,8 @@ containertest: environment ## the fleet of compose.yaml on a container engine, b
 boardtest: environment ## the board on real fleets, its pages in a browser; needs chromium; ARGS="-k phone" for some
 	@$(pytest) -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal tests/board $(ARGS)
 
-markettest: environment ## the services of the market on real servers: feeds, bars, probes, notes; ARGS="-k feed" for some
-	@$(pytest) -n auto --dist worksteal tests/market $(ARGS)
+markettest: environment ## the services of the market on real servers: feeds, sources, bars, the archive; ARGS="-k feed" for some
+	@$(pytest) -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal tests/market tests/archive $(ARGS)
 
 servertest: environment ## fleets on other kinds of Redis: users, TLS, Sentinel, Cluster; ARGS="-k tls" for some
 	@$(pytest) -n auto --dist worksteal tests/servers $(ARGS)
@@ -121,15 +124,18 @@ soak: environment ## a fleet under random faults, and an account that must balan
 boardload: environment ## a hundred browsers on a board, and what it costs; needs chromium; ARGS="--minutes 1 --kill"
 	@PYTHONPATH=tests exec $(bin)/python -m boardload $(ARGS)
 
+marketproof: environment ## the market under kills, and a batch that every row must equal; ARGS="--kills 100 --seed 7"
+	@PYTHONPATH=tests exec $(bin)/python -m marketproof $(ARGS)
+
 lock: ## the lock files anew from pyproject.toml (needs uv); ARGS=--upgrade for newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
-	@uv pip compile pyproject.toml --extra embedded --extra services --group dev --universal --generate-hashes \
+	@uv pip compile pyproject.toml --extra embedded --extra services --extra market --extra archive --group dev --universal --generate-hashes \
 		--no-emit-index-url --python-version 3.11 --quiet -o requirements.lock $(ARGS)
 	@uv pip compile --group supply --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
 		-o tools/supply.lock $(ARGS)
 	@uv pip compile --group clients --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
 		-o tools/clients.lock $(ARGS)
-	@uv pip compile pyproject.toml --extra services --constraint requirements.lock --universal --generate-hashes \
+	@uv pip compile pyproject.toml --extra services --extra market --extra archive --constraint requirements.lock --universal --generate-hashes \
 		--no-emit-index-url --no-annotate --python-version 3.13 --quiet -o requirements-image.lock
 
 audit: ## hold requirements.lock against the known vulnerabilities, where an index answers
@@ -142,4 +148,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help environment run up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak boardload lock audit sbom clean
+.PHONY: help environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak boardload marketproof lock audit sbom clean

@@ -2,18 +2,19 @@
 
 `python -m bootstrap.access` runs once before the buses start. All its files are in the folder ACCESS_DIR:
 `secrets/<user>` holds a password, made once; `urls/<user>/<bus>` the URL that a user connects with;
-`acl/<bus>/users.acl` the users that a server loads at its start. No password is logged. The rights of each
-user are decided by `marketswarm.acl`, and the truth is checked and seeded by `bootstrap`.
+`acl/<bus>/users.acl` the users that a server loads at its start. For a truth with an archive there are the
+files of its PostgreSQL, too (`bootstrap.database`). No password is logged. The rights of each user are
+decided by `marketswarm.acl`, and the truth is checked and seeded by `bootstrap`.
 """
 
 import asyncio
 import hashlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from bootstrap.database import NAME, PRIVATE, READABLE, write_changed, write_database_files
 from marketswarm import log as logs
 from marketswarm.acl import OPERATOR, AclError, user_names
 from marketswarm.agent import Code, Exit, create_bus, run
@@ -29,15 +30,11 @@ from marketswarm.passwords import (
     load_passwords,
     make_folder_name,
     replace_url_user,
-    write_files,
 )
 from marketswarm.settings import AccessSettings, read_settings
 from marketswarm.truth import MARKET, SYSTEM, Truth, TruthError, parse_truth
 
-NAME: Final = "access"
 _EMPTY_TRUTH: Final = b'{"services":{}}'
-_PRIVATE: Final = 0o600
-_READABLE: Final = 0o644  # the server runs as another user; its file holds only hashes of passwords
 _DIGEST_FILE: Final = "renewed"
 """The file beside an ACL file with the SHA-256 of the text that the server loaded last. ACL LOAD closes all
 connections, so it is sent once for each change."""
@@ -108,8 +105,9 @@ async def _write_users(truth: Truth, settings: AccessSettings) -> None:
     )
     urls = _find_urls(truth)
     keys = build_url_files(folder / "urls", known, urls)
-    _write_changed(dict(file for of_user in keys.values() for file in of_user.values()), _PRIVATE)
-    _write_changed({_acl_path(folder, bus): text for bus, text in texts.items()}, _READABLE)
+    write_changed(dict(file for of_user in keys.values() for file in of_user.values()), PRIVATE)
+    write_database_files(folder, truth)
+    write_changed({_acl_path(folder, bus): text for bus, text in texts.items()}, READABLE)
     log.info("access.written", users=len(known), new_passwords=made, buses=list(urls))
     operators = {bus: replace_url_user(url, OPERATOR, known[OPERATOR]) for bus, url in urls.items()}
     await asyncio.gather(*(reload_users(bus, url, _acl_path(folder, bus)) for bus, url in operators.items()))
@@ -127,16 +125,6 @@ def _find_urls(truth: Truth) -> dict[str, str]:
         if urlsplit(url).scheme != "unix" and "@" not in urlsplit(url).netloc:
             found[bus] = url
     return found
-
-
-def _write_changed(texts: Mapping[Path, str], mode: int) -> None:
-    """Write each text to its file, with the permissions `mode`, unless the file has that text already."""
-    write_files({path: text for path, text in texts.items() if _read_text(path) != text}, mode)
-
-
-def _read_text(path: Path) -> str | None:
-    """Return the text of a file, or None if it does not exist."""
-    return path.read_text(encoding="utf-8") if path.exists() else None
 
 
 def _acl_path(folder: Path, bus: str) -> Path:

@@ -38,7 +38,7 @@ SLOW_STARTERS = (
     "test_shards.py",
     "test_channel_worker.py",
 )
-APART = ("faults", "compose", "deploy", "systemd", "board", "market", "servers")
+APART = ("faults", "compose", "deploy", "systemd", "board", "market", "archive", "servers")
 LEFT: list[str] = []
 GUARD = Guard()
 GATE = pytest.StashKey[ProcessorGate]()
@@ -199,7 +199,9 @@ def _this_process_is_left_as_it_was() -> Iterator[None]:
 
 
 def surroundings() -> dict[str, object]:
-    environ = {name: value for name, value in os.environb.items() if name != b"PYTEST_CURRENT_TEST"}
+    # the second is polars' own, at its import: it makes its memory go back to the system soon
+    passing = (b"PYTEST_CURRENT_TEST", b"_RJEM_MALLOC_CONF")
+    environ = {name: value for name, value in os.environb.items() if name not in passing}
     handlers = {
         f"handler of {number.name}": signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)
     }

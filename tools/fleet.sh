@@ -106,6 +106,11 @@ why_not() {
         exited*) stop 1 "" "$shot failed:" "$(in_words "$(docker compose logs --no-log-prefix --since "$begun" $shot 2>&1)")" ;;
         esac
     done
+    case $(state_of gate) in # of compose.market.yaml
+    "" | "exited 0") ;;
+    exited*) stop 1 "" "The gate of the market's sources is closed:" \
+        "$(docker compose logs --no-log-prefix --since "$begun" gate 2>&1 | grep -v '{"ts"')" "" "Once they answer: make up" ;;
+    esac
     for bus in system-redis market-redis; do
         case $(state_of $bus) in
         created*) stop 1 "" "$bus did not start. If its port is taken, name others, here or in .env:" \

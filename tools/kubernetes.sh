@@ -8,7 +8,7 @@ umask 077
 fleet=${FLEET:-deploy/k8s/fleet}
 truth=${TRUTH_PATH:-truth.json}
 
-for name in settings notifications massive vexy_ai; do
+for name in settings notifications massive vexy_ai sources; do
     [ -e "$fleet/$name.env" ] || : >"$fleet/$name.env"
 done
 
@@ -22,7 +22,12 @@ export TRUTH_REDIS_KEY ALERT_CHANNEL
 
 .venv/bin/marketswarm acl --make-secrets --truth "$truth" \
     --secrets "$fleet/secrets" --out "$fleet/acl" --urls "$fleet/urls" ${NO_DEFAULT:+--no-default} >/dev/null
+# for a truth with an archive, the password of its PostgreSQL
+TRUTH_PATH=$truth ACCESS_DIR=$fleet .venv/bin/python -m bootstrap.database
 cp "$truth" "$fleet/truth.json"
 
 echo "$fleet has what the cluster needs; keep its secrets out of git. Next:"
-echo "  kubectl apply -k deploy/k8s/overlays/single-node"
+case $fleet in
+*/market) echo "  kubectl apply -k deploy/k8s/overlays/market" ;;
+*) echo "  kubectl apply -k deploy/k8s/overlays/single-node" ;;
+esac

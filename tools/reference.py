@@ -33,9 +33,9 @@ sys.path.insert(0, str(ROOT))
 
 from marketswarm.agent import service_config  # noqa: E402 - the product is found by the line above
 from marketswarm.cli.app import load_all_commands  # noqa: E402
+from marketswarm.market.records import TIMEFRAME_SEC, AssetClass  # noqa: E402
 from marketswarm.truth import Truth  # noqa: E402
 from services.sources.catalog import load_catalog  # noqa: E402
-from services.sources.records import TIMEFRAME_SEC, AssetClass  # noqa: E402
 from services.sources.source import MarketSource  # noqa: E402
 
 HIDDEN: Final = frozenset({("Heartbeat", "said")})
@@ -144,9 +144,9 @@ def _render_source(source: MarketSource, asset: AssetClass) -> str:
 
 
 def get_field(model: type, name: str) -> FieldInfo:
-    """Return the field of a model or of a pydantic dataclass."""
+    """Return the field of a model or of a pydantic dataclass; `name` is as the document spells it."""
     fields = getattr(model, "__pydantic_fields__", None) or {}
-    found = fields[name]
+    found = next(field for own, field in fields.items() if name in (own, field.alias))
     assert isinstance(found, FieldInfo)
     return found
 
@@ -207,7 +207,15 @@ def _build_keys(model: type) -> Iterator[Key]:
         if field.metadata:
             annotation = Annotated[annotation, *field.metadata]
         kind = _format_kind(annotation, name)
-        yield Key(name, kind, default or _format_default(field), example, what, _find_inner_model(annotation))
+        # as the document spells it: `from` is no name that Python allows
+        yield Key(
+            field.alias or name,
+            kind,
+            default or _format_default(field),
+            example,
+            what,
+            _find_inner_model(annotation),
+        )
 
 
 def _build_plain_fields(model: type) -> dict[str, FieldInfo]:

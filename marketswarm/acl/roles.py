@@ -9,7 +9,12 @@ from typing import Final
 
 from marketswarm.acl.bus_view import ALL_BEATS, BusView
 from marketswarm.acl.grant import Grant, escape_pattern
-from marketswarm.acl.services import DEFAULT_WRITES, find_written_points, grant_access_points
+from marketswarm.acl.services import (
+    DEFAULT_WRITES,
+    find_written_points,
+    grant_access_points,
+    grant_market_operation,
+)
 from marketswarm.keys import (
     ALERT_LOG,
     BOARD_ANNOUNCEMENTS,
@@ -20,6 +25,7 @@ from marketswarm.keys import (
     BOARD_TOKENS,
     HEALER_LEASE,
     HEALER_RELAYED,
+    MARKET_ALERTS,
     MASSIVE_ALERTS,
     MESH_TOPOLOGY,
     NOTIFIER_DEAD,
@@ -46,8 +52,9 @@ from marketswarm.keys import (
     pings_key,
     roster_key,
     silence_key,
+    source_breaker_key,
 )
-from marketswarm.truth import HEALER, AccessPoint, Truth
+from marketswarm.truth import HEALER, MARKET, AccessPoint, Truth
 from marketswarm.truth.flows import build_flows
 
 SENTINEL: Final = "sentinel"
@@ -63,13 +70,13 @@ MESH_KEYS: Final = tuple(AccessPoint(bus=bus, key=key) for bus, key in DEFAULT_W
 def grant_healer(view: BusView) -> tuple[Grant, ...]:
     """Return the healer's grants on one bus.
 
-    It subscribes to all beats, reads the last ones, publishes verdicts, and copies the alerts of massive to
+    It subscribes to all beats, reads the last ones, publishes verdicts, and copies the alerts of services to
     the alert log.
     """
     return (
         *_grant_monitor(HEALER, view, (health_key("*"),), (last_beat_key("*"),), view.beat_patterns()),
         Grant("hget hset", (HEALER_RELAYED,)),
-        Grant("xrange xrevrange xread", (MASSIVE_ALERTS,), mode="R"),
+        Grant("xrange xrevrange xread", (MASSIVE_ALERTS, MARKET_ALERTS), mode="R"),
     )
 
 
@@ -157,6 +164,7 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
         Grant("hget hset hdel expireat type del", HISTORY_KEYS),
         Grant("type hstrlen hget", (roster_key(HEALER),), mode="R"),
+        *([Grant("hmget", (source_breaker_key("*"),), mode="R")] if view.bus == MARKET else []),
         *(_grant_seeding(view) if may_board_seed(view.truth) else ()),
     )
 
@@ -290,7 +298,8 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
     """Return the grants of the operator, as whom the `marketswarm` commands log in.
 
     The operator reads what `status` shows, seeds, edits silences and tokens, sends requests to the notifier
-    and reads its answers, calls functions on the alert log, and publishes and stores beats for any service.
+    and reads its answers, calls functions on the alert log, publishes and stores beats for any service, and
+    operates the sources and the quarantine of a market.
     """
     return (
         *view.grant_truth_reads(),
@@ -304,6 +313,7 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         Grant("xrange xrevrange", (BOARD_AUDIT,), mode="R"),
         Grant("publish", channels=view.beat_patterns()),
         Grant("set", (last_beat_key("*"), last_run_key("*")), mode="W"),
+        *grant_market_operation(view),
     )
 
 

@@ -11,14 +11,26 @@ from marketswarm.acl.bus_view import BusView
 from marketswarm.acl.grant import Grant, escape_pattern
 from marketswarm.keys import (
     ALERT_LOG,
+    ARCHIVE_DEAD,
+    CHECKED_BARS,
+    FEATURES,
     HEARTBEAT_SUFFIX,
+    INDICATORS,
+    MARKET_ALERTS,
     MARKET_BARS,
+    MARKET_DOWNLOADS,
+    MARKET_OBSERVATIONS,
+    MARKET_QUARANTINE,
+    MARKET_QUOTES,
+    MARKET_SERIES,
+    MARKET_SOURCES,
     MASSIVE_ALERTS,
     MASSIVE_PROBES,
     MASSIVE_ROSTER,
     MESH_EVENTS,
     MESH_FLOW,
     MESH_TOPOLOGY,
+    PRELOAD_STATUS,
     RESERVED_PREFIXES,
     RSS_ITEMS,
     VEXY_DEAD,
@@ -29,9 +41,12 @@ from marketswarm.keys import (
     lease_key,
     members_key,
     probe_key,
+    source_breaker_key,
 )
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint
 
+_DEAD_LETTERS: Final = ("vexy_ai", "archive")
+"""The services that store dead letters on the bus of their source, in one transaction."""
 _DATA_COMMANDS: Final = (
     "@string @hash @list @set @sortedset @stream @bitmap @hyperloglog @geo"
     " del unlink exists type touch expire pexpire expireat pexpireat persist ttl pttl -@dangerous"
@@ -52,8 +67,36 @@ DEFAULT_WRITES: Final = {
     ),
     "vexy_ai": ((MARKET, VEXY_NOTES), (MARKET, VEXY_DEAD)),
     "mesh": ((SYSTEM, MESH_TOPOLOGY), (SYSTEM, MESH_EVENTS), (SYSTEM, MESH_FLOW)),
+    "sources": (
+        (MARKET, MARKET_BARS),
+        (MARKET, MARKET_QUOTES),
+        (MARKET, MARKET_OBSERVATIONS),
+        (MARKET, MARKET_DOWNLOADS),
+        (MARKET, MARKET_SERIES),
+        (MARKET, MARKET_SOURCES),
+        (MARKET, PRELOAD_STATUS),
+        (SYSTEM, MARKET_ALERTS),
+    ),
+    "bars": ((MARKET, CHECKED_BARS), (MARKET, INDICATORS), (MARKET, FEATURES), (MARKET, MARKET_QUARANTINE)),
+    "archive": ((MARKET, ARCHIVE_DEAD),),
 }
-_DEFAULT_READS: Final = {"vexy_ai": ((MARKET, RSS_ITEMS),)}
+_DEFAULT_READS: Final = {
+    "vexy_ai": ((MARKET, RSS_ITEMS),),
+    "bars": ((MARKET, MARKET_BARS), (MARKET, MARKET_QUOTES), (MARKET, PRELOAD_STATUS)),
+    "archive": (
+        (MARKET, CHECKED_BARS),
+        (MARKET, INDICATORS),
+        (MARKET, FEATURES),
+        (MARKET, MARKET_QUOTES),
+        (MARKET, MARKET_OBSERVATIONS),
+        (MARKET, MARKET_DOWNLOADS),
+        (MARKET, MARKET_SOURCES),
+        (MARKET, PRELOAD_STATUS),
+        (SYSTEM, ALERT_LOG),
+    ),
+}
+_OWN_KEYS: Final = {"sources": "sources:*", "bars": "bars:*"}
+"""By service: the pattern of the keys on MARKET that only its own processes read."""
 # by service and last part of a written key: a further pattern that the service may write
 _FURTHER_PATTERNS: Final = {("massive", "probes"): probe_key("*")}
 
@@ -84,6 +127,7 @@ def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
         Grant("type del pexpire zadd zrem zrange zremrangebyscore", shares),
         Grant("type get set del exists pttl pexpire hset hmget", leases),
         Grant("publish subscribe", channels=(*shares, lease_key("*"))),
+        *([Grant(_DATA_COMMANDS, (_OWN_KEYS[svc],))] if svc in _OWN_KEYS and view.bus == MARKET else []),
         *grant_access_points(svc, view),
     )
 
@@ -97,19 +141,47 @@ def grant_access_points(svc: str, view: BusView) -> tuple[Grant, ...]:
     return (*_grant_writes(svc, view), *_grant_reads(svc, view))
 
 
+def grant_market_operation(view: BusView) -> Iterator[Grant]:
+    """Yield the grants of the operator's commands about the market, for a truth with those services.
+
+    `source status` reads what sources says of itself; `source pause` and `source resume` hold and close a
+    breaker. `market quarantine` reads what bars refused, and puts it back onto its stream.
+    """
+    if "sources" in view.truth.services and _list_keys(
+        find_written_points("sources", view), view, MARKET_BARS
+    ):
+        states = (MARKET_SOURCES, MARKET_SERIES, PRELOAD_STATUS)
+        yield Grant("type get hget hmget hgetall", states, mode="R")
+        yield Grant("hmget hset hdel del pexpire persist fcall", (source_breaker_key("*"),))
+    if "bars" in view.truth.services:
+        quarantine = _list_keys(find_written_points("bars", view), view, MARKET_QUARANTINE)
+        streams = _list_keys(_find_read_points("bars", view), view, MARKET_BARS, MARKET_QUOTES)
+        if quarantine:
+            yield Grant("xrange xrevrange xlen xdel", quarantine)
+            yield Grant("xadd", streams, mode="W")
+            yield Grant("fcall", (*quarantine, *streams))
+
+
+def _list_keys(points: Iterable[AccessPoint], view: BusView, *like: str) -> tuple[str, ...]:
+    """Return the patterns of those points on this bus that stand for one of the default keys `like`."""
+    wanted = {_get_last_part(key) for key in like}
+    found = (one.key for one in points if one.bus == view.bus and _get_last_part(one.key) in wanted)
+    return tuple(dict.fromkeys(escape_pattern(key, keep_wildcards=True) for key in found))
+
+
 def find_written_points(svc: str, view: BusView) -> list[AccessPoint]:
     """Return the access points that a service writes on any bus, without heartbeat channels.
 
-    Default keys of our own services are added where the truth names none. The dead-letter key of vexy_ai is
-    added for each bus that vexy_ai reads from. The alert channel and the alert log are left out for massive.
+    Default keys of our own services are added where the truth names none. The dead-letter key of vexy_ai and
+    archive is added for each bus that they read from. The alert channel and the alert log are left out for
+    massive.
     """
     points = view.truth.services[svc].access_points.publish_to
     if svc == "massive":  # the healer publishes its alerts: only older truths name the channel
         points = tuple(point for point in points if point.key not in (view.alerts, ALERT_LOG))
     found = [*_drop_heartbeats(points, view), *_find_missing_defaults(points, DEFAULT_WRITES.get(svc, ()))]
-    # dead letters are stored on the bus of their source, in one transaction
     dead = next(
-        (point.key for point in found if svc == "vexy_ai" and _get_last_part(point.key) == "dead"), None
+        (point.key for point in found if svc in _DEAD_LETTERS and _get_last_part(point.key) == "dead"), None
     )
     buses = dict.fromkeys(point.bus for point in _find_read_points(svc, view)) if dead else ()
     return [*found, *(AccessPoint(bus=bus, key=str(dead)) for bus in buses)]

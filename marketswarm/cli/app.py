@@ -138,6 +138,57 @@ COMMANDS: Final = (
         "services.sources.commands:try_",
         "Ask the real source, and show what came and what did not fit.",
     ),
+    CommandEntry(
+        "source status",
+        _MARKET,
+        "services.sources.commands:status",
+        "Show how the sources are, and which one serves each series.",
+    ),
+    CommandEntry(
+        "source pause",
+        _MARKET,
+        "services.sources.commands:pause",
+        "Take a source out of service; the next one of each series takes over.",
+    ),
+    CommandEntry(
+        "source resume", _MARKET, "services.sources.commands:resume", "Put a paused source back into service."
+    ),
+    CommandEntry(
+        "quarantine list",
+        _MARKET,
+        "services.bars.commands:list_",
+        "List the market's records that failed a check, the newest first.",
+    ),
+    CommandEntry(
+        "quarantine show", _MARKET, "services.bars.commands:show", "Show a record that failed a check."
+    ),
+    CommandEntry(
+        "quarantine release",
+        _MARKET,
+        "services.bars.commands:release",
+        "Have a record taken after all, without the checks.",
+    ),
+    CommandEntry(
+        "archive backup", _MARKET, "services.archive.commands:backup", "Write the archive to a file now."
+    ),
+    CommandEntry(
+        "archive restore",
+        _MARKET,
+        "services.archive.commands:restore",
+        "Put a backup into an empty database.",
+    ),
+    CommandEntry(
+        "archive verify",
+        _MARKET,
+        "services.archive.commands:verify",
+        "Check that a backup can be read, and what is in it.",
+    ),
+    CommandEntry(
+        "archive export",
+        _MARKET,
+        "services.archive.commands:export",
+        "Write a table of the archive as Parquet.",
+    ),
     CommandEntry("beat", _BEAT, "beat.beat", "Send one beat for a service, or one after the other."),
     CommandEntry(
         "exec", _BEAT, "exec.execute", "Run a command, beat for it while it runs, end with its exit code."
@@ -183,6 +234,16 @@ EXAMPLES: Final = {
     "source list": "marketswarm source list",
     "source show": "marketswarm source show kraken",
     "source try": "marketswarm source try kraken BTC/USD",
+    "source status": "marketswarm source status",
+    "source pause": "marketswarm source pause kraken --for 10m",
+    "source resume": "marketswarm source resume kraken",
+    "quarantine list": "marketswarm quarantine list --check jump",
+    "quarantine show": "marketswarm quarantine show 1795400736319-0",
+    "quarantine release": "marketswarm quarantine release 1795400736319-0",
+    "archive backup": "marketswarm archive backup",
+    "archive restore": "marketswarm archive restore .marketswarm/backups/archive-20261123T033000Z.dump",
+    "archive verify": "marketswarm archive verify .marketswarm/backups/archive-20261123T033000Z.dump",
+    "archive export": "marketswarm archive export bars --to files --symbol SPY",
     "beat": "marketswarm beat backup --every 10s",
     "exec": "marketswarm exec --svc backup -- ./backup.sh --full",
 }

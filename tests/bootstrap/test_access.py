@@ -153,3 +153,43 @@ def test_what_can_not_be_read_or_written_is_named_with_its_variable(scene):
     scene.truth.write_bytes(truth("prices"))
     scene.dir.write_text("no folder")
     assert "ACCESS_DIR" in scene.run(code=2).logs("program.exit")[0]["message"]
+
+
+def test_an_archive_gets_a_database_whose_password_stays_and_nobody_else_its_url(scene):
+    scene.truth.write_bytes(truth("archive", "board", "prices"))
+    scene.run()
+    password = (scene.dir / "database" / "password").read_text(encoding="utf-8").strip()
+    assert len(password) >= 32
+    for svc in ("archive", "board"):
+        assert scene.url(svc, "database") == f"postgresql://marketswarm:{password}@postgres:5432/marketswarm"
+        assert stat.S_IMODE((scene.dir / "urls" / svc / "database").stat().st_mode) == SECRET
+    assert not (scene.dir / "urls" / "prices" / "database").exists()
+    assert stat.S_IMODE((scene.dir / "database" / "password").stat().st_mode) == SECRET
+    of_server = scene.dir / "acl" / "postgres" / "password"
+    assert (
+        stat.S_IMODE(of_server.stat().st_mode) & stat.S_IROTH
+    )  # it is another user, and is given a verifier
+    assert of_server.read_text(encoding="utf-8").startswith("SCRAM-SHA-256$4096:")
+    assert password not in of_server.read_text(encoding="utf-8")
+    before = scene.files()
+    scene.run()
+    assert scene.files() == before
+
+
+def test_a_fleet_without_an_archive_has_no_database(scene):
+    scene.run()
+    assert not (scene.dir / "database").exists()
+    assert not (scene.dir / "acl" / "postgres").exists()
+
+
+def test_the_database_s_files_alone_are_those_that_access_writes(scene):
+    scene.truth.write_bytes(truth("archive", "board", "prices"))
+    scene.run()
+    made = [Path("urls/archive/database"), Path("urls/board/database"), Path("acl/postgres/password")]
+    before = scene.files()
+    for path in made:
+        (scene.dir / path).unlink()
+    env = {"ACCESS_DIR": str(scene.dir), "TRUTH_PATH": str(scene.truth)}
+    with Proc("bootstrap.database", env, scene.folder) as proc:
+        assert proc.wait(20) == 0, str(proc)
+    assert scene.files() == before

@@ -21,6 +21,9 @@ from support.pages import ROOT, table
 
 PAGE = "docs/at-3am.md"
 TEXT = (ROOT / PAGE).read_text(encoding="utf-8")
+PREFIXES = {Kind.PROBE_MISS: "massive/"} | dict.fromkeys(
+    (Kind.SOURCE_MISS, Kind.SOURCE_OK, Kind.SOURCE_UNWATCHED), "source:"
+)
 OF_ITS_OWN = {"healer_miss": "healer", "healer_ok": "healer", "reach_gap": "healer"}
 
 
@@ -32,7 +35,7 @@ def shown() -> set[str]:
 
 @pytest.mark.parametrize("kind", Kind)
 def test_the_title_of_each_event_is_on_the_page(kind):
-    svc = OF_ITS_OWN.get(kind, "massive/NAME" if kind is Kind.PROBE_MISS else "NAME")
+    svc = OF_ITS_OWN.get(kind, PREFIXES.get(kind, "") + "NAME")
     event = event_of(kind, svc, AT, late_sec=31.2, timeout_sec=30.0, gap_sec=40.0, down_sec=50.0)
     title = make_event_message(event, encode_event(event), AT).title
     assert title.replace("healer is up again", "NAME is up again") in shown()

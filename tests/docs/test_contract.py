@@ -24,7 +24,8 @@ from support.pages import ROOT, blocks, table
 PAGE = "docs/contract.md"
 PRODUCT = ("marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services")
 BUSES = ("system-redis", "market-redis")
-OTHER_NAMES = {"massive:market", "vexy_ai:digest"}  # of leases: their keys are lease:<name>
+# of leases: their keys are lease:<name>
+OTHER_NAMES = {"massive:market", "vexy_ai:digest", "sources:refresh", "bars:features"}
 NEVER_THERE = {"sentinel:lease"}  # the script that the healer writes by asks for the lease of any listener
 
 
@@ -203,7 +204,7 @@ def test_each_program_is_in_the_table():
     shown = {name.removeprefix("python -m ") for row in table(PAGE, "7. Programs", ("command", "what it is"))
              for name in code(row[0])}  # fmt: skip
     mains = [path for package in PRODUCT for path in (ROOT / package).rglob("__main__.py")]
-    alone = {"bootstrap.access"}  # a module that is a program
+    alone = {"bootstrap.access", "services.sources.gate"}  # modules that are programs
     assert shown == {".".join(path.parent.relative_to(ROOT).parts) for path in mains} | alone
 
 

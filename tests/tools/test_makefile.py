@@ -69,7 +69,10 @@ def make(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str
             f"python -m pytest -q -n {CPUS + 1} --dist worksteal --apart -m unit --ignore=tests/live -x",
         ),
         (["containertest", "ARGS=-x"], "python -m pytest -n 0 tests/compose -x"),
-        (["markettest", "ARGS=-x"], "python -m pytest -n auto --dist worksteal tests/market -x"),
+        (
+            ["markettest", "ARGS=-x"],
+            f"python -m pytest -n {2 * CPUS} --dist worksteal tests/market tests/archive -x",
+        ),
         (["servertest", "ARGS=-x"], "python -m pytest -n auto --dist worksteal tests/servers -x"),
         (
             ["deploytest", "ARGS=-x"],

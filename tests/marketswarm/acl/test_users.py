@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from marketswarm.acl import AclError, Grant, User, build_users, escape_pattern, format_acl_file, user_names
+from marketswarm.keys import ARCHIVE_DEAD
 from marketswarm.truth import parse_truth
 
 SHIPPED = parse_truth((Path(__file__).parents[3] / "truth.json").read_bytes()).truth
@@ -163,6 +164,50 @@ def test_those_of_ours_have_the_keys_that_they_fall_back_on():
     user = of("rss_agg", "market-redis", truth(rss_agg={"access_points": moved}))
     assert may(user, "@stream", key="news:items:seen:1")
     assert not may(user, "@stream", key="rss:items")
+
+
+def test_the_market_is_written_by_one_service_each_and_read_by_those_after_it():
+    document = truth(sources={}, bars={}, archive={})
+    sources, bars, archive = (of(svc, "market-redis", document) for svc in document.services)
+    for user, reads, writes in (
+        (sources, (), ("market:bars", "market:downloads", "market:series", "preload:status", "sources:x")),
+        (bars, ("market:bars", "preload:status"), ("bars:bars", "bars:indicators", "market:quarantine")),
+        (archive, ("bars:bars", "market:downloads", "preload:status"), (ARCHIVE_DEAD,)),
+    ):
+        assert all(may(user, "@stream", key=key) for key in (*reads, *writes)), user.name
+        assert {each for each in reads if can_write(user, each)} == set(), user.name
+        assert {each for each in writes if not can_write(user, each)} == set(), user.name
+    assert not may(bars, "@stream", key="sources:x")
+    assert not may(archive, "@stream", key="market:quarantine")
+    # beside what they were taken from: alerts are on the other bus
+    of_alerts = of("archive", document=document)
+    assert can_write(of_alerts, ARCHIVE_DEAD)
+    assert may(of_alerts, "xack", key="healer:alerts:log")
+    assert not can_write(of_alerts, "healer:alerts:log")
+
+
+def test_the_operator_pauses_sources_and_releases_what_is_in_quarantine_where_the_truth_has_them():
+    moved = {"publish_to": [{"bus": "market-redis", "key": "my:quarantine"}]}
+    document = truth(sources={}, bars={"access_points": moved})
+    operator = of("operator", "market-redis", document)
+    assert may(operator, "hgetall", key="market:series")
+    for command in ("hset", "del", "fcall"):
+        assert may(operator, command, key="sources:breaker:yahoo")
+    assert may(operator, "xdel", key="my:quarantine")
+    assert not may(operator, "xdel", key="market:quarantine")
+    assert may(operator, "xadd", key="market:bars")
+    assert not may(operator, "xadd", key="bars:bars")
+    assert not may(operator, "xdel", key="market:bars")
+    assert not may(operator, "hset", key="market:series")
+    for elsewhere in (of("operator", document=document), of("operator", "market-redis")):
+        assert not may(elsewhere, "hset", key="sources:breaker:yahoo")
+        assert not may(elsewhere, "xadd", key="market:bars")
+
+
+def can_write(user, key):
+    """Whether a user may write a key by a grant of data commands that is not for reading alone."""
+    found = [grant for grant in user.grants if "@stream" in grant.commands.split() and grant.mode != "R"]
+    return any(fnmatchcase(key, pattern) for grant in found for pattern in grant.keys)
 
 
 def test_what_lies_where_the_truth_puts_its_neighbour_is_let_in_there():
