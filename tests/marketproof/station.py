@@ -25,6 +25,7 @@ STREAMS: Final = (
     *("bars:bars", "bars:indicators", "bars:features"),
 )
 """The streams on which nothing comes any more once the market is over."""
+STREAM_PAGE: Final = 1_000
 UNREAD_BY_ARCHIVE: Final = frozenset({"market:bars"})
 
 
@@ -127,12 +128,18 @@ class Station:
     def find_unfinished(self, since_sec: float) -> str | None:
         """Return what is still to be done after the market's end, None if nothing is.
 
-        Every series of bars must have been loaded since `since_sec`, of the played clock, up to its last
-        minute; and the archive must have committed every entry of every stream.
+        Every series must have been loaded since `since_sec`, of the played clock, up to its last record;
+        `bars` must have taken in every minute of each symbol, and the archive must have committed every entry
+        of every stream. A `bars` that was killed keeps its share of the symbols until it counts as gone: for
+        27 seconds nothing may come of them, and then all that has waited.
         """
         try:
             with self._connect() as client:
-                return self._find_unloaded(client, since_sec) or _find_uncommitted(client)
+                return (
+                    self._find_unloaded(client, since_sec)
+                    or self._find_unbuilt(client)
+                    or _find_uncommitted(client)
+                )
         except redis.RedisError as error:
             return f"market-redis: {error}"
 
@@ -146,6 +153,21 @@ class Station:
                 return f"{name} is loaded up to {state.get('newest_ms')}, not to {last.start_ms}"
             if state["loaded_at"] < since_sec:
                 return f"{name} was loaded before the end"
+        return None
+
+    def _find_unbuilt(self, client: redis.Redis) -> str | None:
+        """Return of which symbol `bars` has not taken in the last minute that came."""
+        left = {feed.symbol for feed in self._plan.feeds}
+        before = "+"
+        while left and (page := client.xrevrange("market:bars", before, count=STREAM_PAGE)):
+            before = f"({page[-1][0]}"
+            for ident, fields in page:
+                if (symbol := fields["sym"]) not in left:
+                    continue
+                left.remove(symbol)
+                taken = (client.hget(f"bars:state:{symbol}", "position") or "0-0").partition(" ")[0]
+                if _sort_key(taken) < _sort_key(ident):
+                    return f"bars has {symbol} up to {taken}, and {ident} has come"
         return None
 
     def read_last_ids(self) -> dict[str, Any]:
@@ -174,6 +196,11 @@ class Station:
     def _connect(self) -> redis.Redis:
         """Return a client of market-redis."""
         return redis.Redis(port=self.buses["market-redis"].port, decode_responses=True, socket_timeout=30)
+
+
+def _sort_key(ident: str) -> tuple[int, ...]:
+    """Return an entry's id as numbers."""
+    return tuple(int(part) for part in ident.split("-"))
 
 
 def _list_files(server: Server) -> list[Path]:
