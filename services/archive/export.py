@@ -27,6 +27,7 @@ _TYPES: Final = {
     "value": "Float64",
     "trades": "Int64",
     "rev": "Int32",
+    "epoch": "Int64",
     "place": "Int64",
     "final": "Boolean",
     "replay": "Boolean",

@@ -66,12 +66,13 @@ class BarRow(NamedTuple):
     asked_at: datetime | None
     digest: str | None
     replay: bool
+    epoch: int = 0
     place: int = 0
 
     @property
     def rank(self) -> tuple[Any, ...]:
         """Which of two rows of one key stays: the greater one."""
-        return self.rev, self.final, self.place
+        return self.epoch, self.rev, self.final, self.place
 
 
 class QuoteRow(NamedTuple):
@@ -122,12 +123,13 @@ class IndicatorRow(NamedTuple):
     rev: int
     final: bool
     values: str
-    place: int
+    epoch: int = 0
+    place: int = 0
 
     @property
     def rank(self) -> tuple[Any, ...]:
         """Which of two rows of one key stays: the greater one."""
-        return self.rev, self.final, self.place
+        return self.epoch, self.rev, self.final, self.place
 
 
 class FeatureRow(NamedTuple):
@@ -137,12 +139,13 @@ class FeatureRow(NamedTuple):
     start: datetime
     rev: int
     values: str
-    place: int
+    epoch: int = 0
+    place: int = 0
 
     @property
     def rank(self) -> tuple[Any, ...]:
         """Which of two rows of one key stays: the greater one."""
-        return self.rev, self.place
+        return self.epoch, self.rev, self.place
 
 
 class DownloadRow(NamedTuple):
@@ -218,7 +221,7 @@ def make_bar_row(entry: bytes, fields: Fields) -> MadeRow:
     _check_bar(bar)
     start, final, rev = to_time(bar.start_ms), _read_flag(fields, b"final"), _read_rev(fields)
     prices = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades)
-    origin = (*_make_provenance(provenance), to_place(entry))
+    origin = (*_make_provenance(provenance), _read_epoch(fields), to_place(entry))
     row = BarRow(bar.symbol, bar.timeframe, start, *prices, final, rev, *origin)
     return row, SymbolRow(bar.symbol, asset, start, start, provenance.is_replay)
 
@@ -254,13 +257,14 @@ def make_indicator_row(entry: bytes, fields: Fields) -> MadeRow:
         raise RowError("timeframe: unknown")
     symbol, start = _read_symbol(fields), _read_start(fields)
     final, rev = _read_flag(fields, b"final"), _read_rev(fields)
-    return IndicatorRow(symbol, timeframe, start, rev, final, _read_values(fields), to_place(entry)), None
+    order = _read_epoch(fields), to_place(entry)
+    return IndicatorRow(symbol, timeframe, start, rev, final, _read_values(fields), *order), None
 
 
 def make_feature_row(entry: bytes, fields: Fields) -> MadeRow:
     """Return the row of an entry of `bars:features`. Raise RowError if it is none."""
     symbol, start, rev = _read_symbol(fields), _read_start(fields), _read_rev(fields)
-    return FeatureRow(symbol, start, rev, _read_values(fields), to_place(entry)), None
+    return FeatureRow(symbol, start, rev, _read_values(fields), _read_epoch(fields), to_place(entry)), None
 
 
 def make_download_row(entry: bytes, fields: Fields) -> MadeRow:
@@ -388,6 +392,11 @@ def _read_flag(fields: Fields, name: bytes) -> bool:
 def _read_rev(fields: Fields) -> int:
     """Return the revision; an absent one is 0. Raise RowError if it is no whole number."""
     return _read_count(fields, b"rev", _MAX_REV) or 0
+
+
+def _read_epoch(fields: Fields) -> int:
+    """Return the epoch; an absent one is 0. Raise RowError if it is no time in milliseconds."""
+    return _read_count(fields, b"epoch", MAX_MS) or 0
 
 
 def _read_count(fields: Fields, name: bytes, most: int) -> int | None:

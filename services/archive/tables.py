@@ -117,8 +117,8 @@ class Table:
         return ", ".join(f'"{name}"' for name in self.columns)
 
 
-# of equal ones the later entry: a bus that lost its last second may count a correction as the first revision
-_BY_REV: Final = "(new.rev, new.final, new.place) > (old.rev, old.final, old.place)"
+# a bus that lost entries has revisions counted anew, under a higher epoch; of equal ones the later entry
+_BY_REV: Final = "(new.epoch, new.rev, new.final, new.place) > (old.epoch, old.rev, old.final, old.place)"
 # NULL stands for an answer of unknown time, which is older than any
 _ASKED: Final = "coalesce(new.asked_at, '-infinity'), {0}) > (coalesce(old.asked_at, '-infinity'), {1})"
 
@@ -136,7 +136,10 @@ INDICATOR_VALUES: Final = Table(
     _BY_REV,
 )
 FEATURE_VALUES: Final = Table(
-    "features", FeatureRow, ("symbol", "start"), "(new.rev, new.place) > (old.rev, old.place)"
+    "features",
+    FeatureRow,
+    ("symbol", "start"),
+    "(new.epoch, new.rev, new.place) > (old.epoch, old.rev, old.place)",
 )
 DOWNLOADS: Final = Table("downloads", DownloadRow, ("id",))
 ALERTS: Final = Table("alerts", AlertRow, ("id",))

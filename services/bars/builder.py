@@ -5,7 +5,9 @@ of its minutes changed, and returns the entries to publish. So a long backlog co
 more than its newest minutes would, and the result does not depend on how the entries were batched.
 
 A revision counts the changes of all the minutes in a bar (and of what a source gave for the whole interval),
-so it depends on what came, and not on when or in which order.
+so it depends on what came, and not on when or in which order. It is counted on from what the bus has stored,
+and a bus may lose its last second. So each entry has an epoch too, higher each time that the state is
+read: of the entries of one bar, the highest revision of the highest epoch counts.
 """
 
 from collections import Counter
@@ -319,7 +321,11 @@ class BarBuilder:
             if is_wanted and (held := table[start_ms].shown) is not None:
                 outputs.bars.append(
                     encode_entry(held.bar, self.group.asset, provenance)
-                    | {"rev": str(table[start_ms].rev), "final": str(int(is_final))}
+                    | {
+                        "rev": str(table[start_ms].rev),
+                        "epoch": str(state.epoch),
+                        "final": str(int(is_final)),
+                    }
                 )
         if is_wanted:
             self._publish_indicators(timeframe, values, shown, changed, outputs)
@@ -375,6 +381,7 @@ class BarBuilder:
                     "timeframe": timeframe,
                     "start": str(start_ms),
                     "rev": str(slot.indicator_rev),
+                    "epoch": str(self.state.epoch),
                     "final": str(int(is_final)),
                     "values": orjson.dumps(values[start_ms]).decode(),
                     **encode_provenance(provenance),

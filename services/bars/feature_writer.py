@@ -26,6 +26,7 @@ from services.bars.indicators import Values
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, list_inputs, list_outputs
 from services.bars.state import CHUNK_BARS, DAILY, REST, VERSION, read_final_days
+from services.bars.store import read_bus_time
 
 COMMIT: Final = Script.beside("services.bars", "commit_features.lua")
 LEASE: Final = FEATURES
@@ -57,7 +58,7 @@ class NewFeatures:
     symbol: str
     before: bytes
     after: bytes
-    entries: Sequence[Mapping[str, str]]
+    entries: Sequence[dict[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +220,12 @@ class FeatureWriter:
         stored: dict[str, dict[bytes, bytes]] = {}
         for page in _paginate(list(settings.find_groups())):
             stored |= await self._read_days(page)
+        epoch = await read_bus_time(self._find_bus())
         # seconds of arithmetic, for all days of five hundred symbols
         computed = await asyncio.to_thread(compute_new, stored, settings.settings.benchmark, published)
-        are_done = [await self._commit(part, settings.settings.features) for part in _split(computed.new)]
+        are_done = [
+            await self._commit(part, settings.settings.features, epoch) for part in _split(computed.new)
+        ]
         return computed.marks if all(are_done) else None
 
     async def _read_days(self, symbols: Sequence[str]) -> dict[str, dict[bytes, bytes]]:
@@ -244,9 +248,10 @@ class FeatureWriter:
             for symbol, fields, found in zip(symbols, wanted, values, strict=True)
         }
 
-    async def _commit(self, new: Sequence[NewFeatures], keep: int) -> bool:
+    async def _commit(self, new: Sequence[NewFeatures], keep: int, epoch: int) -> bool:
         """Publish the new features of some symbols, on a stream of about `keep` entries.
 
+        `epoch` is when the records were read that their revisions count on from, by the clock of the bus.
         Return False if the stored record of a symbol is not the one that its features were computed from:
         another instance has published, and nothing of that symbol is. Raise BusError.
         """
@@ -254,7 +259,10 @@ class FeatureWriter:
         keys = [stream, *(bars_state_key(each.symbol) for each in new)]
         args: list[str | bytes | float] = [keep]
         for each in new:
-            entries = [[text for pair in entry.items() for text in pair] for entry in each.entries]
+            entries = [
+                [text for pair in (entry | {"epoch": str(epoch)}).items() for text in pair]
+                for entry in each.entries
+            ]
             args += [each.before, each.after, orjson.dumps(entries)]
         done = await self._find_bus().script(COMMIT, keys, args, WITHIN_SEC)
         self._metrics.features += sum(

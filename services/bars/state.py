@@ -269,6 +269,8 @@ class SymbolState:
     Attributes:
         symbol: the symbol.
         version: how often it was committed.
+        epoch: a number that is higher each time that the state is read from the bus, also from one that has
+            lost some of it: at least the time in milliseconds, by the clock of the bus.
         positions: the id of the last entry of each stream that is in it.
         newest_ms: the start of its newest minute; None if it has none.
         is_replay: whether its last record was of a replay.
@@ -279,6 +281,7 @@ class SymbolState:
 
     symbol: str
     version: int = 0
+    epoch: int = 0
     positions: list[bytes] = field(default_factory=lambda: [b"0-0", b"0-0"])
     newest_ms: int | None = None
     is_replay: bool = False
@@ -322,6 +325,7 @@ class SymbolState:
         """Return what is in no table as JSON."""
         return orjson.dumps(
             {
+                "epoch": self.epoch,
                 "newest": self.newest_ms,
                 "replay": self.is_replay,
                 "sources": self.sources.names,
@@ -399,6 +403,7 @@ def read_final_days(symbol: str, fields: Mapping[bytes, bytes]) -> list[Bar]:
 def _restore_rest(state: SymbolState, rest: dict[str, list[list[str]]]) -> None:
     """Take in what is in no table. Raise KeyError, TypeError, IndexError or ValueError if it is none."""
     values: dict[str, object] = dict(rest)
+    state.epoch = int(str(values["epoch"]))
     newest = values["newest"]
     state.newest_ms = None if newest is None else int(str(newest))
     state.is_replay = values["replay"] is True

@@ -48,8 +48,11 @@ class BarsStore:
     def __init__(self, bus: Bus, streams: Mapping[str, str]) -> None:
         self.bus, self.streams = bus, streams
 
-    async def load(self, symbols: Sequence[str]) -> dict[str, dict[bytes, bytes]]:
-        """Return the stored fields of each symbol, none for one that has no state. Raises BusError."""
+    async def load(self, symbols: Sequence[str]) -> tuple[dict[str, dict[bytes, bytes]], int]:
+        """Return the stored fields of each symbol, none for one that has no state, and when they were read.
+
+        The time is in epoch milliseconds, by the clock of the bus. Raises BusError.
+        """
         found: dict[str, dict[bytes, bytes]] = {}
         for first in range(0, len(symbols), STATES_AT_ONCE):
             page = symbols[first : first + STATES_AT_ONCE]
@@ -58,7 +61,7 @@ class BarsStore:
                 pipe.hgetall(bars_state_key(symbol))
             replies = await self.bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATE_BYTES)
             found |= dict(zip(page, replies, strict=True))
-        return found
+        return found, await read_bus_time(self.bus)
 
     async def discard(self, symbol: str) -> None:
         """Delete the state of a symbol: it begins anew at the start of the streams. Raises BusError."""
@@ -79,6 +82,12 @@ class BarsStore:
             done = await self.bus.script(COMMIT, keys, args, WITHIN_SEC)
             refused += [each.symbol for each, is_done in zip(page, done, strict=True) if not is_done]
         return refused
+
+
+async def read_bus_time(bus: Bus) -> int:
+    """Return the time by the clock of the bus, in epoch milliseconds. Raises BusError."""
+    seconds, micros = await bus.ask(bus.client.time())
+    return int(seconds) * 1000 + int(micros) // 1000
 
 
 def _split_commits(commits: Sequence[SymbolCommit]) -> Iterator[list[SymbolCommit]]:

@@ -179,7 +179,7 @@ class BarsWorker:
             code: await self._open_grid(code) for code in {each.session_code for each in groups.values()}
         }
         known = [symbol for symbol, group in groups.items() if grids[group.session_code] is not None]
-        stored = await self._store.load(known)
+        stored, read_at_ms = await self._store.load(known)
         options = self._settings_now().settings
         for symbol in known:
             group, fields = groups[symbol], stored[symbol]
@@ -192,6 +192,7 @@ class BarsWorker:
                 self._me.log.warning("bars.state_unreadable", symbol=symbol, why=str(error))
                 await self._store.discard(symbol)
                 state, fields = SymbolState(symbol), {}
+            state.epoch = max(state.epoch + 1, read_at_ms)
             builder = BarBuilder(state, group, grid, options, fields)
             self._followed[symbol] = Followed(
                 builder, [entry_sort_key(each) for each in state.positions], self._now()

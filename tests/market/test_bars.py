@@ -22,6 +22,7 @@ from support.scenes.bars import (
     assert_same_as_batch,
     bars_of,
     fields_of,
+    find_rank,
     keep_newest,
     walk,
 )
@@ -99,6 +100,16 @@ def assert_each_once(scene, stream, symbol):
     assert found
 
 
+def assert_epochs_follow_revisions(scene, stream, symbol):
+    """Check that of a bus that lost nothing the highest revision has the highest epoch, and comes last."""
+    last = {}
+    for entry in scene.read(stream, symbol):
+        key = entry["timeframe"], entry["start"]
+        rank = int(entry["epoch"]), int(entry["rev"]), entry["final"]
+        assert key not in last or (last[key] < rank and last[key][1:] < rank[1:])
+        last[key] = rank
+
+
 @pytest.mark.timeout(60 + 10 * KILLS)
 def test_killed_at_any_moment_it_publishes_each_revision_once_and_the_end_is_that_of_a_batch(scene):
     chance = random.Random(SEED)
@@ -131,6 +142,7 @@ def test_killed_at_any_moment_it_publishes_each_revision_once_and_the_end_is_tha
         until(lambda: len(bars_of(scene.shown("bars:bars", symbol), "1m")) == len(mine), 20)  # noqa: B023
         for stream in OUTPUTS:
             assert_each_once(scene, stream, symbol)
+            assert_epochs_follow_revisions(scene, stream, symbol)
         bars, indicators = (scene.shown(stream, symbol) for stream in OUTPUTS)
         assert_same_as_batch(bars, indicators, mine, CRYPTO)
     assert scene.client.xlen("market:quarantine") == 0
@@ -189,6 +201,24 @@ def test_a_bus_that_was_down_or_lost_its_memory_is_worked_on_from_what_it_has(sc
     scene.wait_for(bars)
     assert_same_as_batch(*(scene.shown(stream, "BTC/USD") for stream in OUTPUTS), bars, CRYPTO)
     assert worker.running
+
+
+def test_what_is_published_after_a_loss_counts_before_what_was_lost(scene):
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    scene.module("services.bars")
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 20 * MINUTE, MINUTE))
+    corrections = [replace(bars[0], volume=float(number)) for number in range(30)]
+    for correction in corrections:
+        scene.publish([correction], seen_ms=bars[-1].start_ms)
+    scene.wait_for(corrections[-1:])
+    lost = scene.shown("bars:bars", "BTC/USD")["1h", MIDNIGHT]
+    scene.client.flushall()
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    scene.publish(bars)
+    scene.wait_for(bars)
+    anew = scene.shown("bars:bars", "BTC/USD")["1h", MIDNIGHT]
+    assert int(anew["rev"]) < int(lost["rev"])
+    assert find_rank(anew) > find_rank(lost)
 
 
 @pytest.fixture

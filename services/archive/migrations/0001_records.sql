@@ -25,6 +25,8 @@ DECLARE
     is_timescale CONSTANT boolean := EXISTS (SELECT FROM pg_extension WHERE extname = 'timescaledb');
     by_start CONSTANT text := CASE WHEN is_timescale THEN '' ELSE 'PARTITION BY RANGE (start)' END;
     by_at CONSTANT text := CASE WHEN is_timescale THEN '' ELSE 'PARTITION BY RANGE (at)' END;
+    long_table name;
+    time_column name;
 BEGIN
     EXECUTE $sql$
         CREATE TABLE bars (
@@ -44,7 +46,8 @@ BEGIN
             asked_at timestamptz CHECK (isfinite(asked_at)),
             digest market_name,
             replay boolean NOT NULL,
-            -- the entry's place in its stream: of equal revisions the later one stays
+            -- of two rows the higher epoch stays; of one epoch the higher rev, then final, then the later in the stream
+            epoch bigint NOT NULL DEFAULT 0,
             place bigint NOT NULL DEFAULT 0,
             PRIMARY KEY (symbol, timeframe, start),
             CHECK (low <= least(open, close) AND high >= greatest(open, close))
@@ -75,15 +78,23 @@ BEGIN
             rev integer NOT NULL CHECK (rev >= 0),
             final boolean NOT NULL,
             "values" jsonb NOT NULL CHECK (jsonb_typeof("values") = 'object'),
-            -- the entry's place in its stream: a correction of an earlier bar changes these at the same rev
+            epoch bigint NOT NULL DEFAULT 0,
             place bigint NOT NULL DEFAULT 0,
             PRIMARY KEY (symbol, timeframe, start)
         )
     $sql$ || by_start;
     IF is_timescale THEN
-        PERFORM create_hypertable('bars', 'start', chunk_time_interval => interval '1 month');
-        PERFORM create_hypertable('quotes', 'at', chunk_time_interval => interval '1 month');
-        PERFORM create_hypertable('indicators', 'start', chunk_time_interval => interval '1 month');
+        FOR long_table, time_column IN VALUES ('bars', 'start'), ('quotes', 'at'), ('indicators', 'start') LOOP
+            -- a hypertable can't be divided by a domain: the table checks what the domain would
+            EXECUTE format(
+                'ALTER TABLE %I ALTER %I TYPE timestamptz, ADD CHECK (%2$I::market_time IS NOT NULL)',
+                long_table, time_column
+            );
+            PERFORM create_hypertable(
+                long_table::regclass, time_column,
+                chunk_time_interval => interval '30 days', create_default_indexes => false
+            );
+        END LOOP;
     END IF;
 END
 $$;
@@ -109,6 +120,7 @@ CREATE TABLE features (
     start market_time NOT NULL,
     rev integer NOT NULL CHECK (rev >= 0),
     "values" jsonb NOT NULL CHECK (jsonb_typeof("values") = 'object'),
+    epoch bigint NOT NULL DEFAULT 0,
     place bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (symbol, start)
 );

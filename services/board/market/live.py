@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.market.entries import EntryError, parse_bar, parse_provenance, parse_quote
+from marketswarm.market.entries import MAX_MS, EntryError, parse_bar, parse_provenance, parse_quote
 from marketswarm.market.records import Bar, Provenance, Quote
 
 MAX_SYMBOLS: Final = 5000
@@ -37,6 +37,12 @@ class LiveBar:
     provenance: Provenance
     is_final: bool
     rev: int
+    epoch: int = 0
+
+    @property
+    def rank(self) -> tuple[int, int, bool]:
+        """Which of two bars of one start counts: the greater one."""
+        return self.epoch, self.rev, self.is_final
 
     @property
     def chart(self) -> Chart:
@@ -74,6 +80,12 @@ class LiveValues:
     rev: int
     is_final: bool
     values: Mapping[str, float | None]
+    epoch: int = 0
+
+    @property
+    def rank(self) -> tuple[int, int, int]:
+        """Which of two values of one chart counts: the greater one."""
+        return self.start_ms, self.epoch, self.rev
 
 
 def _make_origin(origin: Provenance) -> tuple[str, int | None, str | None, bool]:
@@ -84,8 +96,8 @@ def _make_origin(origin: Provenance) -> tuple[str, int | None, str | None, bool]
 
 def parse_live_bar(fields: Fields) -> LiveBar:
     """Return the bar of an entry of the checked bars. Raise EntryError if it is none."""
-    rev = _parse_rev(fields)
-    return LiveBar(parse_bar(fields), parse_provenance(fields), fields.get(b"final") == b"1", rev)
+    rev, epoch = _parse_count(fields, b"rev", MAX_REV), _parse_count(fields, b"epoch", MAX_MS)
+    return LiveBar(parse_bar(fields), parse_provenance(fields), fields.get(b"final") == b"1", rev, epoch)
 
 
 def parse_live_quote(fields: Fields) -> LiveQuote:
@@ -110,17 +122,18 @@ def parse_live_values(fields: Fields) -> LiveValues:
         place.symbol,
         place.timeframe,
         place.start_ms,
-        _parse_rev(fields),
+        _parse_count(fields, b"rev", MAX_REV),
         fields.get(b"final") == b"1",
         values,
+        _parse_count(fields, b"epoch", MAX_MS),
     )
 
 
-def _parse_rev(fields: Fields) -> int:
-    """Return the revision of an entry; raise EntryError if it is none."""
-    text = fields.get(b"rev", b"0")
-    if not text.isdigit() or len(text) > 10 or int(text) > MAX_REV:
-        raise EntryError("rev: no number")
+def _parse_count(fields: Fields, name: bytes, most: int) -> int:
+    """Return a count of at most `most`, 0 if it is absent. Raise EntryError if it is none."""
+    text = fields.get(name, b"0")
+    if not text.isdigit() or len(text) > 16 or int(text) > most:
+        raise EntryError(f"{name.decode()}: no number")
     return int(text)
 
 
@@ -142,7 +155,7 @@ class RecentBars:
         """Keep a bar that arrived at `now` (epoch seconds); return False if a newer revision is known."""
         start = one.bar.start_ms
         known = self._bars.get(start)
-        if known is not None and (known[0].rev, known[0].is_final) > (one.rev, one.is_final):
+        if known is not None and known[0].rank > one.rank:
             return False
         if known is not None and known[0] == one:
             return False
@@ -202,7 +215,7 @@ class LiveMarket:
         """Keep indicators; return False if those of a later bar or revision are known."""
         chart = one.symbol, one.timeframe
         known = self.values.get(chart)
-        if known is not None and (known.start_ms, known.rev) > (one.start_ms, one.rev):
+        if known is not None and known.rank > one.rank:
             return False
         self.values[chart] = one
         if len(self.values) > MAX_CHARTS:

@@ -39,14 +39,14 @@ def raw(fields, **changes):
 
 def bar_fields(**changes):
     bar = Bar("SPY", "5m", START_MS, 10.0, 12.5, 9.0, 11.0, volume=5.0, trades=3)
-    return raw(encode_entry(bar, AssetClass.STOCKS, ASKED), rev=2, final=1) | raw({}, **changes)
+    return raw(encode_entry(bar, AssetClass.STOCKS, ASKED), rev=2, epoch=9, final=1) | raw({}, **changes)
 
 
 def test_a_bar_keeps_every_number_its_revision_and_where_it_came_from():
     row, symbol = make_bar_row(ENTRY, bar_fields())
     assert row[:11] == ("SPY", "5m", START, 10.0, 12.5, 9.0, 11.0, 5.0, None, 3, True)
     asked_at = datetime(2026, 10, 26, 7, 34, 0, 125_000, UTC)
-    assert row[11:] == (2, "yahoo", asked_at, "ab" * 32, False, to_place(ENTRY))
+    assert row[11:] == (2, "yahoo", asked_at, "ab" * 32, False, 9, to_place(ENTRY))
     assert symbol == SymbolRow("SPY", "stocks", START, START, False)
 
 
@@ -71,6 +71,7 @@ def test_a_minute_of_massive_that_names_neither_timeframe_nor_class_is_one_of_a_
         ({"rev": "-1"}, "rev"),
         ({"rev": "1.5"}, "rev"),
         ({"rev": 2**31}, "rev"),
+        ({"epoch": "soon"}, "epoch"),
         ({"final": "yes"}, "final"),
         ({"close": "nan"}, "close"),
         ({"sym": "S P"}, "sym"),

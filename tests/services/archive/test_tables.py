@@ -39,8 +39,13 @@ def test_the_newest_answer_stays_and_one_of_unknown_time_is_the_oldest():
 
 
 def test_values_of_the_same_revision_are_replaced_by_later_ones():
-    early, late = (IndicatorRow("SPY", "1m", START, 1, True, "{}", place) for place in (5, 6))
+    early, late = (IndicatorRow("SPY", "1m", START, 1, True, "{}", place=place) for place in (5, 6))
     assert keep_highest(INDICATOR_VALUES, [late, early]) == [late]
+
+
+def test_what_was_counted_anew_after_a_loss_replaces_any_revision_before_it():
+    lost, anew = bar(7, False)._replace(epoch=10, place=5), bar(4, True)._replace(epoch=11, place=6)
+    assert keep_highest(BARS, [lost, anew]) == keep_highest(BARS, [anew, lost]) == [anew]
 
 
 def test_rows_are_written_in_the_order_of_their_keys():

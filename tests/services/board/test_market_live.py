@@ -18,18 +18,24 @@ from services.board.market.live import (
 ORIGIN = Provenance("yahoo", 1_790_000_000.5, "ab" * 32, is_replay=True)
 
 
-def make_bar(start=0, close=1.0, rev=0, *, final=True):
+def make_bar(start=0, close=1.0, rev=0, *, final=True, epoch=0):
     bar = Bar("SPY", "1m", 60_000 * start, close, close, close, close, volume=5.0)
-    return LiveBar(bar, ORIGIN, final, rev)
+    return LiveBar(bar, ORIGIN, final, rev, epoch)
 
 
 def encode(one):
     fields = encode_entry(one.bar, AssetClass.STOCKS, one.provenance)
-    fields |= {"final": str(int(one.is_final)), "rev": str(one.rev)}
+    fields |= {"final": str(int(one.is_final)), "rev": str(one.rev), "epoch": str(one.epoch)}
     return {name.encode(): value.encode() for name, value in fields.items()}
 
 
 REVISIONS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans()), max_size=30)
+
+
+def test_what_was_counted_anew_after_a_loss_replaces_any_revision_before_it():
+    live = LiveMarket()
+    bars = make_bar(0, 1.0, 7, epoch=10), make_bar(0, 2.0, 4, epoch=11), make_bar(0, 3.0, 9, epoch=10)
+    assert [live.take_bar(one, 1.0) for one in bars] == [True, True, False]
 
 
 def make_bars(places):

@@ -92,9 +92,13 @@ def keep_newest(kept: dict[tuple[str, int], dict[str, str]], entries: Iterable[d
     for entry in entries:
         key = (entry["timeframe"], int(entry["start"]))
         before = kept.get(key)
-        rank = (int(entry["rev"]), entry["final"])
-        if before is None or rank > (int(before["rev"]), before["final"]):
+        if before is None or find_rank(entry) > find_rank(before):
             kept[key] = entry
+
+
+def find_rank(entry: Mapping[str, str]) -> tuple[int, int, str]:
+    """Return what decides which of two entries of one bar counts: the greater one."""
+    return int(entry["epoch"]), int(entry["rev"]), entry["final"]
 
 
 def bars_of(kept: Mapping[tuple[str, int], Mapping[str, str]], timeframe: str) -> list[Bar]:
