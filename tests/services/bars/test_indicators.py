@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from marketswarm.market.records import DAY_MS, MINUTE_MS, Bar
 from marketswarm.market.sessions import get_session
 from services.bars.bar_table import CheckpointError
-from services.bars.indicators import INDICATORS, IndicatorSeries, TooOldError, batch, format_indicators
+from services.bars.indicator_catalog import INDICATORS, format_indicators
+from services.bars.indicators import IndicatorSeries, TooOldError, batch
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 PUBLISHED = Path(__file__).parent / "published"

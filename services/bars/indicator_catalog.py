@@ -1,0 +1,192 @@
+"""Describe the thirteen indicators: their parameters, what they read, and when they are warm. Pure.
+
+The seed of an average is TA-Lib's: the plain mean of its first values; `Indicator.meaning` says of which.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Final
+
+from services.bars.bar_table import CLOSE, HIGH, LOW, VOLUME
+
+_ROWS: Final = {"high": HIGH, "low": LOW, "close": CLOSE, "volume": VOLUME}
+
+
+@dataclass(frozen=True, slots=True)
+class Indicator:
+    """Describe an indicator.
+
+    Attributes:
+        name: how the truth names it.
+        outputs: the names of its values, in the order in which TA-Lib returns them.
+        function: TA-Lib's name of it; empty for what is summed here.
+        rows: the rows of the table that it reads, in TA-Lib's order.
+        pick: takes these rows out of those of one bar.
+        needs_volume: whether a bar without a volume has no value.
+        options: its parameters, as TA-Lib calls them.
+        warm_bars: how many bars it needs for its first value.
+        meaning: what it measures, its parameters and its seed, for the reader.
+    """
+
+    name: str
+    outputs: tuple[str, ...]
+    function: str
+    rows: tuple[int, ...]
+    options: Mapping[str, float]
+    warm_bars: int
+    meaning: str
+    pick: Callable[[Sequence[float]], Sequence[float]] = field(init=False, compare=False)
+    needs_volume: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Prepare what every bar of every series asks for. The rows of an indicator stand side by side."""
+        object.__setattr__(self, "pick", itemgetter(slice(self.rows[0], self.rows[-1] + 1)))
+        object.__setattr__(self, "needs_volume", VOLUME in self.rows)
+
+
+def _describe(
+    outputs: str, function: str, inputs: str, warm_bars: int, meaning: str, **options: float
+) -> Indicator:
+    """Return an indicator; its name is TA-Lib's in small letters."""
+    return Indicator(
+        function.lower(),
+        tuple(outputs.split()),
+        function,
+        tuple(_ROWS[name] for name in inputs.split()),
+        MappingProxyType(options),
+        warm_bars,
+        meaning,
+    )
+
+
+_LIST: Final = (
+    _describe("sma_20", "SMA", "close", 20, "Simple moving average of 20 closes.", timeperiod=20),
+    _describe(
+        "ema_20",
+        "EMA",
+        "close",
+        20,
+        "Exponential moving average of closes, 2/21 of each new one. Seed: the mean of the first 20.",
+        timeperiod=20,
+    ),
+    _describe(
+        "rsi_14",
+        "RSI",
+        "close",
+        15,
+        "Wilder's relative strength, 0 to 100. Seed: the mean gain and loss of the first 14 changes.",
+        timeperiod=14,
+    ),
+    _describe(
+        "macd macd_signal macd_hist",
+        "MACD",
+        "close",
+        34,
+        "EMA of 12 closes minus EMA of 26; its EMA of 9; their difference. "
+        "Seed: both averages at the 26th bar, the mean of the 12 and 26 closes up to it.",
+        fastperiod=12,
+        slowperiod=26,
+        signalperiod=9,
+    ),
+    _describe(
+        "bb_upper bb_middle bb_lower",
+        "BBANDS",
+        "close",
+        20,
+        "Bollinger's bands: the mean of 20 closes, and two (population) standard deviations around it.",
+        timeperiod=20,
+        nbdevup=2.0,
+        nbdevdn=2.0,
+    ),
+    _describe(
+        "atr_14",
+        "ATR",
+        "high low close",
+        15,
+        "Wilder's average true range. Seed: the mean of the first 14 true ranges that have a close before.",
+        timeperiod=14,
+    ),
+    _describe(
+        "stoch_k stoch_d",
+        "STOCH",
+        "high low close",
+        18,
+        "Slow stochastic, 0 to 100: the place of the close in the range of 14 bars, as a mean of 3; "
+        "the mean of 3 of that.",
+        fastk_period=14,
+        slowk_period=3,
+        slowd_period=3,
+    ),
+    _describe(
+        "adx_14",
+        "ADX",
+        "high low close",
+        28,
+        "Wilder's average directional index, 0 to 100. Seed: the mean of the first 14 directional indices.",
+        timeperiod=14,
+    ),
+    _describe(
+        "cci_20",
+        "CCI",
+        "high low close",
+        20,
+        "Commodity channel index: the typical price from its mean of 20, in 0.015 mean deviations.",
+        timeperiod=20,
+    ),
+    _describe(
+        "obv",
+        "OBV",
+        "close volume",
+        1,
+        "On-balance volume: that of bars that rose minus that of bars that fell. Seed: the first volume.",
+    ),
+    _describe(
+        "mfi_14",
+        "MFI",
+        "high low close volume",
+        15,
+        "Money flow index, 0 to 100, over 14 changes of the typical price.",
+        timeperiod=14,
+    ),
+    Indicator(
+        "vwap",
+        ("vwap",),
+        "",
+        (HIGH, LOW, CLOSE, VOLUME),
+        MappingProxyType({}),
+        1,
+        "Volume-weighted average price since the session's open; for a bar of a day or more, of that bar. "
+        "A bar counts by its own VWAP where the source gives one, else by (high + low + close) / 3. "
+        "None outside the session, and in one whose beginning the series has not seen.",
+    ),
+    _describe(
+        "willr_14",
+        "WILLR",
+        "high low close",
+        14,
+        "Williams %R, -100 to 0: how far the close is below the highest high of 14 bars.",
+        timeperiod=14,
+    ),
+)
+
+INDICATORS: Final[Mapping[str, Indicator]] = MappingProxyType({entry.name: entry for entry in _LIST})
+"""The thirteen indicators by the name that the truth gives them."""
+
+
+def select_indicators(names: Collection[str]) -> tuple[Indicator, ...]:
+    """Return the indicators of these names; raise ValueError if one is unknown, or none is named."""
+    unknown = sorted(set(names) - INDICATORS.keys())
+    if unknown or not names:
+        raise ValueError(f"no indicator {unknown[0] if unknown else ''!r}; there are {', '.join(INDICATORS)}")
+    return tuple(indicator for name, indicator in INDICATORS.items() if name in names)
+
+
+def format_indicators() -> str:
+    """Return the table of the indicators in Markdown."""
+    lines = ["| indicator | values | bars | what it is |", "| --- | --- | ---: | --- |"]
+    for entry in INDICATORS.values():
+        outputs = ", ".join(f"`{name}`" for name in entry.outputs)
+        lines.append(f"| `{entry.name}` | {outputs} | {entry.warm_bars} | {entry.meaning} |")
+    return "\n".join(lines) + "\n"
