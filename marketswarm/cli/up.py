@@ -181,6 +181,16 @@ def _make_spec(path: Path, data: Path, ports: _Ports, only: Collection[str]) -> 
     )
 
 
+def _describe_database(spec: FleetSpec) -> str:
+    """Return which PostgreSQL the archive of the fleet writes to, "" if it has no archive."""
+    if spec.database is not None:
+        database = spec.database
+        return (
+            f"127.0.0.1:{database.port}  (PostgreSQL {database.programs.major}; its URL: {database.url_file})"
+        )
+    return "the one of DATABASE_URL, not ours" if spec.plan.needs_database else ""
+
+
 def _prepare_database(database: PostgresServer | None) -> None:
     """Find the programs of our PostgreSQL, and make its data if there are none. Raises Exit, code 2."""
     if database is None:
@@ -274,6 +284,7 @@ def _summarize(
         closed=spec.access is not None and spec.access.closed,
         board_host=plan.find_board_host(os.environ),
         is_without_board=spec.truth_path.name == WITHOUT_BOARD,
+        database=_describe_database(spec),
     )
     return format_summary(spec.plan, agents, facts)
 

@@ -18,6 +18,7 @@ from marketswarm.text import escape_text
 from marketswarm.truth import Truth
 
 NOTIFIER: Final = "notifier"
+BARS: Final = "bars"
 _MAX_CHANGES: Final = 12
 _MONITORS = ("healer", "sentinel", NOTIFIER)
 _NO_CHANNEL = "Nobody is notified: set WEBHOOK_URL, or see docs/notifications.md for other ways."
@@ -33,6 +34,7 @@ class SummaryFacts:
     changed. `missed` are the services that --only leaves out and that will be reported as missed. `has_users`
     says that the servers have users (--acl), `closed` that nobody may read without a password. `board_host`
     is the address on which the board listens. `is_without_board` says that the truth is seeded without it.
+    `database` says which PostgreSQL is used, "" if none is.
     """
 
     program: str
@@ -47,6 +49,7 @@ class SummaryFacts:
     closed: bool = False
     board_host: str = "127.0.0.1"
     is_without_board: bool = False
+    database: str = ""
 
 
 def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> list[str]:
@@ -74,12 +77,14 @@ def format_summary(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
 
 
 def _format_buses(plan: Plan, facts: SummaryFacts) -> list[str]:
-    """Return one line for each bus: its name, its URL without credentials, and who runs it."""
+    """Return one line for each bus: its name, its URL without credentials, who runs it; and the database."""
     width = max(len(bus.name) for bus in plan.buses)
     lines = []
     for bus in plan.buses:
         where = f"{facts.program}, data in {facts.data}/{bus.name}" if bus.port else "not ours: used as it is"
         lines.append(f"  {bus.name:<{width}}  {_strip_credentials(bus.url)}  ({where})")
+    if facts.database:
+        lines.append(f"  {'database':<{width}}  {facts.database}")
     return lines
 
 
@@ -102,11 +107,14 @@ def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
         lines.append("            (reported as missed, unless they run elsewhere)")
     if facts.is_without_board:
         lines.append("  board     none, and none in the truth that is seeded (--no-board)")
-    lines += [
-        f"  {'board':<8}  {format_board_url(agent.board_port, facts.board_host)}"
+    urls = [
+        format_board_url(agent.board_port, facts.board_host)
         for agent in plan.agents
         if agent.board_port and agent.name in agents
     ]
+    lines += [f"  {'board':<8}  {url}" for url in urls]
+    if any(agent.svc == BARS for agent in plan.agents):
+        lines += [f"  {'market':<8}  {url}/market" for url in urls]
     lines += [f"  {'truth' if at == 0 else '':<8}  {line}" for at, line in enumerate(facts.seeding)]
     if facts.has_users:
         lines.append(f"  users     one a service (--acl); passwords in {facts.data}/secrets")

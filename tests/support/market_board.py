@@ -166,7 +166,7 @@ async def _seed_symbol(connection: Any, symbol: Symbol, end_ms: int, *, replay: 
             bars = bars[:-90] + bars[-62:]
         rows = [
             (bar.symbol, timeframe, _moment(bar.start_ms), bar.open, bar.high, bar.low, bar.close, bar.volume,
-             None, bar.trades, True, 0, *origin, 0)
+             None, bar.trades, True, 0, *origin, 0, 0)
             for bar in bars
         ]  # fmt: skip
         await connection.copy_records_to_table("bars", records=rows)

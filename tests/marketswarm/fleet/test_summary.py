@@ -255,6 +255,20 @@ def test_the_board_is_shown_by_its_address_if_it_runs(plan, host, url):
     assert "  board  " not in "\n".join(format_summary(whole, UP, facts))
 
 
+def test_a_market_has_its_page_and_its_database(plan):
+    agents = (
+        *plan.agents,
+        PlannedAgent("board", "services.board", board_port=8080),
+        PlannedAgent("bars", "services.bars"),
+    )
+    market = dataclasses.replace(plan, agents=agents)
+    facts = dataclasses.replace(FACTS, database="127.0.0.1:5432  (PostgreSQL 15)")
+    lines = format_summary(market, [agent.name for agent in agents], facts)
+    assert "  market    http://127.0.0.1:8080/market" in lines
+    assert "  database      127.0.0.1:5432  (PostgreSQL 15)" in lines
+    assert not any("/market" in line or "database" in line for line in format_summary(plan, UP, FACTS))
+
+
 def test_it_says_that_the_board_is_left_out_of_the_truth(plan):
     without = format_summary(plan, UP, dataclasses.replace(FACTS, is_without_board=True))
     assert "  board     none, and none in the truth that is seeded (--no-board)" in without
