@@ -52,6 +52,7 @@ from marketswarm.keys import (
     pings_key,
     roster_key,
     silence_key,
+    source_account_key,
     source_breaker_key,
 )
 from marketswarm.truth import HEALER, MARKET, AccessPoint, Truth
@@ -164,7 +165,7 @@ def grant_board(view: BusView) -> tuple[Grant, ...]:
         Grant("xrevrange", (TRUTH_HISTORY,), mode="R"),
         Grant("hget hset hdel expireat type del", HISTORY_KEYS),
         Grant("type hstrlen hget", (roster_key(HEALER),), mode="R"),
-        *([Grant("hmget", (source_breaker_key("*"),), mode="R")] if view.bus == MARKET else []),
+        *(_grant_source_reads() if view.bus == MARKET else ()),
         *(_grant_seeding(view) if may_board_seed(view.truth) else ()),
     )
 
@@ -173,6 +174,14 @@ def may_board_seed(truth: Truth) -> bool:
     """Return True if a truth lets the board change it: `services.board.settings.seed`."""
     section = truth.services.get(BOARD)
     return section is not None and section.settings.get("seed") is True
+
+
+def _grant_source_reads() -> tuple[Grant, ...]:
+    """Return the grants to read what the sources share: who rests, and what is left of each one's limits."""
+    return (
+        Grant("hmget", (source_breaker_key("*"),), mode="R"),
+        Grant("hgetall", (source_account_key("*"),), mode="R"),
+    )
 
 
 def _grant_pings(view: BusView) -> tuple[Grant, ...]:

@@ -13,14 +13,14 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from marketswarm.market.entries import MAX_MS, MIN_MS
-from marketswarm.market.records import DAY_MS
+from marketswarm.market.records import DAY_MS, AssetClass
 
 ROUND_THE_CLOCK: Final = "24x7"
 FOREX: Final = "24x5"
@@ -150,6 +150,18 @@ class _Calendar(Session):
     def _explain_range(self, at_ms: int) -> OutsideCalendarError:
         first, last = self._days[0].date, self._days[-1].date
         return OutsideCalendarError(f"{self.code}: {at_ms} ms is outside its calendar, {first} to {last}")
+
+
+DEFAULT_SESSIONS: Final[Mapping[str, str]] = {
+    AssetClass.STOCKS: "XNYS",
+    AssetClass.OPTIONS: "XNYS",
+    AssetClass.VOLATILITY: "XNYS",
+    AssetClass.FOREX: FOREX,
+    AssetClass.COMMODITIES: FOREX,
+    AssetClass.CRYPTO: ROUND_THE_CLOCK,
+    AssetClass.ECONOMIC: ROUND_THE_CLOCK,
+}
+"""The code of the session of an asset class, where the truth names none."""
 
 
 @functools.lru_cache(maxsize=64)

@@ -9,20 +9,11 @@ from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import CHECKED_BARS, FEATURES, INDICATORS, MARKET_BARS, MARKET_QUARANTINE, MARKET_QUOTES
 from marketswarm.market.entries import SYMBOL
 from marketswarm.market.records import AssetClass
+from marketswarm.market.sessions import DEFAULT_SESSIONS
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import AccessPoint, Service
 
 MAX_SYMBOLS: Final = 5000
-DEFAULT_SESSIONS: Final = {
-    AssetClass.STOCKS: "XNYS",
-    AssetClass.OPTIONS: "XNYS",
-    AssetClass.VOLATILITY: "XNYS",
-    AssetClass.FOREX: "24x5",
-    AssetClass.COMMODITIES: "24x5",
-    AssetClass.CRYPTO: "24x7",
-    AssetClass.ECONOMIC: "24x7",
-}
-"""The session of an asset class where the truth names none."""
 
 
 def _require_symbol(text: str) -> str:

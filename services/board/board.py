@@ -14,7 +14,7 @@ from marketswarm.status.topology_view import TopologyView
 from marketswarm.truth import SYSTEM, AccessPoint, Truth
 from services.board.assets import find_assets_path
 from services.board.fleet_reader import STALE_SEC, FleetReader
-from services.board.pages import Frame
+from services.board.frame import Frame
 from services.board.settings import BoardEnvironment, BoardSettings, PublicSettings
 from services.board.snapshot import FleetSnapshot
 from services.board.stream import StreamHub

@@ -10,6 +10,8 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -24,6 +26,7 @@ from marketswarm.operator import token as tokens
 from marketswarm.truth.parse import MAX_BYTES
 from services.board.clients import may_read
 from services.board.refusal import RefusedError
+from services.board.revocation import ENDED, MayRead, run_while_allowed
 from services.board.session_gate import SessionGate
 from services.board.tokens import TokenVerifier
 
@@ -40,6 +43,8 @@ MAX_PATH_CHARS: Final = 2000
 MAX_HEADER_BYTES: Final = 16 * 1024
 ANSWER_SEC: Final = 10.0
 """How long an answer may take to begin; a stream goes on after that."""
+TOKEN_REFUSED: Final = 4401
+"""The code by which a WebSocket is closed whose token is not valid any more."""
 
 SIGN_IN: Final = "/sign-in"
 OPEN_PATHS: Final = ("/healthz", "/readyz", SIGN_IN, "/favicon.ico")
@@ -116,7 +121,7 @@ class Guard:
             await _refuse(send_guarded, *refusal)
             return
         try:
-            await self._verify_reader(scope)
+            may_read_on = await self._verify_reader(scope)
             max_bytes = await self._find_body_limit(scope)
         except RefusedError as denied:
             if denied.status == HTTPStatus.UNAUTHORIZED and _is_page(scope):
@@ -124,7 +129,13 @@ class Guard:
             else:
                 await _refuse(send_guarded, denied.status, denied.reason, denied.headers)
             return
-        await self._answer(scope, _limit_body(receive, max_bytes), send_guarded, has_begun)
+        answering = self._answer(scope, _limit_body(receive, max_bytes), send_guarded, has_begun)
+        if await run_while_allowed(answering, may_read_on):
+            return
+        if has_begun.is_set():
+            await send_guarded({"type": "http.response.body", "body": b""})
+        else:
+            await _refuse(send_guarded, HTTPStatus.UNAUTHORIZED, ENDED)
 
     async def _answer_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a client of a WebSocket in as one that reads, or say why not.
@@ -147,27 +158,42 @@ class Guard:
             await _refuse(refuse, *refusal)
             return
         try:
-            await self._verify_reader(request)
+            may_read_on = await self._verify_reader(request)
         except RefusedError as denied:
             await _refuse(refuse, denied.status, denied.reason, denied.headers)
             return
-        await self._app(scope, receive, send)
+        if not await run_while_allowed(self._app(scope, receive, send), may_read_on):
+            with suppress(RuntimeError):  # the client has closed it at the same time
+                await send({"type": "websocket.close", "code": TOKEN_REFUSED, "reason": ENDED})
 
-    async def _verify_reader(self, scope: Scope) -> None:
-        """Raise RefusedError if a client on another machine reads without a token or a session for that."""
+    async def _verify_reader(self, scope: Scope) -> MayRead | None:
+        """Raise RefusedError if a client on another machine reads without a token or a session for that.
+
+        Return how to find out later whether it still may; None for a client that needs no token.
+        """
         if (
             may_read(scope.get("client"), self._networks)
             or not _needs_reader(scope)
             or self._is_open(scope["path"])
         ):
-            return
+            return None
         header = _find_authorization(scope)
         token = await self._find_session_token(scope) if header is None else None
         if token is not None and tokens.Scope.READ not in token.scopes:
             raise RefusedError(403, f"the token of this session lacks the scope read: see {SIGN_IN}")
         if token is None:
             now, wall = time.monotonic(), time.time()
-            await self._verifier.verify(header, tokens.Scope.READ, _find_client(scope), now, wall)
+            token = await self._verifier.verify(header, tokens.Scope.READ, _find_client(scope), now, wall)
+            return partial(self._is_token_current, token)
+        return partial(self._has_session, scope)
+
+    async def _is_token_current(self, token: tokens.Token) -> bool:
+        """Return whether a token that was verified before is still valid. Raises RefusedError."""
+        return await self._verifier.is_current(token, time.time())
+
+    async def _has_session(self, scope: Scope) -> bool:
+        """Return whether a request still belongs to a session with a valid token. Raises RefusedError."""
+        return await self._find_session_token(scope) is not None
 
     async def _find_body_limit(self, scope: Scope) -> int:
         """Return how many bytes the body of a request may have. Raises RefusedError if it announces more."""

@@ -62,9 +62,14 @@ async def main() -> int:
             async with me.waiting(BUS_SEC):
                 await reader.read()
             me.set_degraded(find_problem(reader.problem, recorder.error))
-            me.set_detail(f"{len(hub)} browsers follow" if len(hub) else None)
+            me.set_detail(describe_followers(len(hub)))
             await reader.pause()
     return me.exit_code
+
+
+def describe_followers(count: int) -> str | None:
+    """Return how many browsers follow, in words; None for none."""
+    return "1 browser follows" if count == 1 else f"{count} browsers follow" if count else None
 
 
 def find_problem(away: str | None, unrecorded: str | None) -> str | None:

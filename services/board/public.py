@@ -12,7 +12,7 @@ TAG_BADGE_PATH: Final = "/badge/tag/"
 _ASSETS_PATH: Final = "/static/"
 _STATES: Final[Mapping[ServiceState, ServiceState]] = {
     ServiceState.UP: ServiceState.UP,
-    ServiceState.FAILED: ServiceState.UP,
+    ServiceState.FAILED: ServiceState.DOWN,
     ServiceState.DOWN: ServiceState.DOWN,
     ServiceState.SILENT: ServiceState.DOWN,
 }
@@ -29,7 +29,7 @@ def list_public(snapshot: FleetSnapshot, public: PublicSettings, tag: str = "") 
 
 
 def simplify_state(state: ServiceState) -> ServiceState:
-    """Return up, down or unknown: the public is told no more."""
+    """Return up, down or unknown: the public is told no more. A job whose last run failed is down."""
     return _STATES.get(state, ServiceState.UNKNOWN)
 
 

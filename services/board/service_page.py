@@ -9,8 +9,9 @@ from marketswarm.status.topology_view import InstanceView
 from services.board.alert_log import read_alerts
 from services.board.beat_log import BeatTimes
 from services.board.board import Board
+from services.board.frame import Frame
 from services.board.job_runs import RunView, read_runs
-from services.board.pages import AlertQuery, BadgeLink, Frame, ServicePage
+from services.board.pages import AlertQuery, BadgeLink, ServicePage
 from services.board.past import outline_past
 from services.board.public import is_public
 from services.board.snapshot import ServiceSnapshot

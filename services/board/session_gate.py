@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from marketswarm import log as logs
 from marketswarm.operator.token import Scope, Token
-from services.board.pages import SessionView
+from services.board.frame import SessionView
 from services.board.refusal import RefusedError
 from services.board.sessions import LASTS_SEC, BrowserSession, SessionStore
 from services.board.steering import Client

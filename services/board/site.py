@@ -13,23 +13,18 @@ from services.board.alert_log import find_alert, format_raw, read_alerts
 from services.board.assets import answer_asset, find_assets_path
 from services.board.board import Board
 from services.board.dead_letters import read_dead_letters
+from services.board.fleet_page import GROUPS, MAX_ROWS, ROWS, SORTS, FleetQuery, select_services
+from services.board.frame import Frame
 from services.board.pages import (
-    GROUPS,
-    MAX_ROWS,
-    ROWS,
-    SORTS,
     AlertPage,
     AlertQuery,
     AlertsPage,
     ErrorPage,
-    FleetQuery,
-    Frame,
     IncidentsPage,
     NotificationsPage,
     Page,
     TopologyPage,
     render,
-    select_services,
 )
 from services.board.service_page import make_service_page
 from services.board.session_gate import SessionGate

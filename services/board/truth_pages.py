@@ -19,7 +19,8 @@ from marketswarm.operator.token import Scope
 from marketswarm.text import escape_text
 from marketswarm.truth import SYSTEM
 from services.board.board import Board
-from services.board.pages import DiffLine, Frame, TruthEditPage, TruthPage, TruthReviewPage
+from services.board.frame import Frame
+from services.board.pages import DiffLine, TruthEditPage, TruthPage, TruthReviewPage
 from services.board.refusal import RefusedError
 from services.board.session_gate import SentForm, SessionGate, SessionOver
 from services.board.sessions import PageNotice

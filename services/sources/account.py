@@ -76,9 +76,11 @@ class SourceAccount:
         self, key: ApiKey | None, block_sec: float, windows: Sequence[tuple[int, int]]
     ) -> float:
         """Run `take_request.lua`, and return the seconds to wait."""
-        name = source_account_key(account_name(self._source, key))
+        keys = [source_account_key(account_name(self._source, key))]
+        if key is not None:  # who shows the limits finds the accounts of all keys there
+            keys.append(source_account_key(self._source))
         args = [round(1000 * block_sec), *(number for window in windows for number in window)]
-        return float(await self._bus.script(TAKE_REQUEST, [name], args)) / 1000
+        return float(await self._bus.script(TAKE_REQUEST, keys, args)) / 1000
 
     async def ask_breaker(self) -> Permission:
         """Return whether the breaker lets a request pass; as a trial, if it is half open."""
@@ -88,6 +90,10 @@ class SourceAccount:
     async def read_breaker(self) -> tuple[BreakerState, float | None]:
         """Return the breaker's state, and the seconds until the source is tried: None if nobody knows."""
         return await self._use_breaker("look")
+
+    async def is_paused(self) -> bool:
+        """Return True while an operator has taken the source out of service."""
+        return (await self.read_breaker())[0] is BreakerState.HELD
 
     async def pause(self, sec: float | None) -> None:
         """Take the source out of service for so many seconds; with None, until `resume`."""

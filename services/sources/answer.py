@@ -2,8 +2,14 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 from marketswarm.market.records import Record
+
+NO_KEY: Final = "no_key"
+"""The reason of an answer that FAILED, since the source needs a key and there is none."""
+NOT_SERVED: Final = "not_served"
+"""The reason of an answer that FAILED, since the source does not have what was asked for."""
 
 
 class AnswerStatus(StrEnum):

@@ -6,6 +6,7 @@ each answer is limited in size and time, and each failure is one word.
 
 import hashlib
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from marketswarm.market.records import Record
 from marketswarm.net.http_errors import find_http_reason
 from marketswarm.net.retry import parse_retry_after
 from services.sources.account import Permission, SourceAccount
-from services.sources.answer import AnswerStatus, Misfit, Page
+from services.sources.answer import NO_KEY, NOT_SERVED, AnswerStatus, Misfit, Page
 from services.sources.mapping import keep_asked, read_page
 from services.sources.request import ApiKey, Question, SourceRequest, make_request, split_question
 from services.sources.source import Endpoint, Limits, MarketSource
@@ -151,6 +152,7 @@ class SourceClient:
     ) -> None:
         self._keys, self._base_urls, self._on_exchange = keys, base_urls or {}, on_exchange
         self._turns: dict[str, int] = {}
+        self._queues: defaultdict[tuple[str, ApiKey | None], anyio.Lock] = defaultdict(anyio.Lock)
         self._client = httpx.AsyncClient(
             # a chunk of gzip becomes a thousand chunks at most, which fits; one of brotli has no such bound
             headers={"User-Agent": f"marketswarm-sources/{__version__}", "Accept-Encoding": "gzip"},
@@ -194,9 +196,9 @@ class SourceClient:
             source.find_endpoints(question.kind, question.asset, question.symbol, question.timeframe)
         )
         if not endpoints:
-            return SourceAnswer(source.name, AnswerStatus.FAILED, "not_served")
+            return SourceAnswer(source.name, AnswerStatus.FAILED, NOT_SERVED)
         if self.lacks_key(source):
-            return SourceAnswer(source.name, AnswerStatus.FAILED, "no_key")
+            return SourceAnswer(source.name, AnswerStatus.FAILED, NO_KEY)
         permission = await account.ask_breaker()
         if not permission.is_granted:
             return SourceAnswer(
@@ -270,9 +272,9 @@ class SourceClient:
 
     async def _ask_page(self, asked: _Asked, question: Question, token: str | None) -> tuple[Page, bytes]:
         """Return one page and its body. Raise _NoAnswerError or BusError."""
-        source, account, endpoint = asked.source, asked.account, asked.endpoint
+        source, endpoint = asked.source, asked.endpoint
         key = self._next_key(source)
-        await _wait_for_permission(account, key, _find_limits(source, key).windows(), asked.patience_sec)
+        await self._wait_for_permission(asked, key)
         request = make_request(source, endpoint, question, token)
         self._require_same_host(source, request)
         asked_at, begun = time.time(), time.monotonic()
@@ -293,6 +295,20 @@ class SourceClient:
         found = replace(exchange, outcome=page.outcome, reason=page.reason, records=len(page.records))
         self._report(asked, found)
         return page, reply.body
+
+    async def _wait_for_permission(self, asked: _Asked, key: ApiKey | None) -> None:
+        """Take a request out of what the limits allow. Raise _NoAnswerError if the wait is too long.
+
+        Requests that wait for one account take turns in the order in which they came. Otherwise the next is
+        whoever asks the bus at the right moment, and one that has waited longer gives up.
+        """
+        windows = _find_limits(asked.source, key).windows()
+        gives_up_at = time.monotonic() + asked.patience_sec
+        async with self._queues[asked.source.name, key]:
+            while not (permission := await asked.account.take_request(key, windows)).is_granted:
+                if time.monotonic() + permission.wait_sec > gives_up_at:
+                    raise _NoAnswerError(AnswerStatus.LIMITED, permission.why, permission.wait_sec)
+                await anyio.sleep(permission.wait_sec)
 
     def _report(self, asked: _Asked, exchange: Exchange) -> None:
         """Call those who keep account of requests."""
@@ -372,17 +388,6 @@ async def _read_reply(asked: _Asked, question: Question, key: ApiKey | None, rep
 def _find_limits(source: MarketSource, key: ApiKey | None) -> Limits:
     """Return the limits that a source sets for requests with this key."""
     return source.limits_without_key if key is None and source.limits_without_key else source.limits
-
-
-async def _wait_for_permission(
-    account: Account, key: ApiKey | None, windows: Sequence[tuple[int, int]], patience_sec: float
-) -> None:
-    """Take a request out of what the limits allow. Raise _NoAnswerError if the wait is too long."""
-    gives_up_at = time.monotonic() + patience_sec
-    while not (permission := await account.take_request(key, windows)).is_granted:
-        if time.monotonic() + permission.wait_sec > gives_up_at:
-            raise _NoAnswerError(AnswerStatus.LIMITED, permission.why, permission.wait_sec)
-        await anyio.sleep(permission.wait_sec)
 
 
 def _hide_key(page: Page, key: ApiKey | None) -> Page:

@@ -4,7 +4,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -23,49 +22,24 @@ from marketswarm.cli.fleet_view import FleetView, open_fleet
 from marketswarm.cli.options import DATA, Data, Json, parse_duration
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS
-from marketswarm.market.records import Record, RecordKind
+from marketswarm.market.records import RecordKind
 from marketswarm.text import escape_text
 from marketswarm.truth import find_nearest
-from services.sources.account import BreakerState, Permission, SourceAccount
-from services.sources.answer import AnswerStatus
+from services.sources.account import BreakerState, SourceAccount
 from services.sources.catalog import CatalogError, load_source, shipped_catalog
-from services.sources.client import Exchange, SourceAnswer, SourceClient
 from services.sources.keys import read_keys
-from services.sources.request import ApiKey, Question
 from services.sources.settings import SourcesSettings
 from services.sources.source import Auth, AuthPlace, Limits, MarketSource
-from services.sources.trial import make_questions
+from services.sources.trial import ask_questions, make_questions
+from services.sources.trial_display import describe_trial, encode_trial
 
 DID_NOT_FIT: Final = 1
 """The exit code when an answer is not all that the source's file says."""
-_RAW_LETTERS: Final = 2_000
-_MISFITS_SHOWN: Final = 5
 
 Name = Annotated[
     str,
     typer.Argument(metavar="NAME", help="A source of `marketswarm source list`, or a TOML file of yours."),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """Hold what came of one question to one endpoint."""
-
-    endpoint: str
-    question: Question
-    answer: SourceAnswer
-    exchanges: tuple[Exchange, ...]
-
-
-class _NoLimits:
-    """Lets every request pass: a person who tries a source sends a few."""
-
-    async def take_request(self, _key: ApiKey | None, _windows: Sequence[tuple[int, int]]) -> Permission:
-        """Let it pass."""
-        return Permission()
-
-    async def block(self, _key: ApiKey | None, _sec: float, _windows: Sequence[tuple[int, int]]) -> None:
-        """Forget it; the answer says it."""
 
 
 def list_(as_json: Json = False) -> None:
@@ -144,13 +118,16 @@ def try_(
     if not questions:
         asked = symbol or "a symbol that is not given"
         raise Exit(Code.CONFIGURATION, f"{source.name} serves nothing of {asked}: see `source show {name}`")
-    trials = event_loop.run(_ask_all(source, keys, questions, base_url))
+    trials = event_loop.run(ask_questions(source, keys, questions, base_url))
     if as_json:
-        output.print_json([_to_json(trial) for trial in trials])
+        output.print_json([encode_trial(trial) for trial in trials])
     else:
         for trial in trials:
-            _print_trial(trial, keys.get(source.name, ()), raw=raw)
-    if any(trial.answer.outcome is not AnswerStatus.OK or trial.answer.misfits for trial in trials):
+            head, *lines = describe_trial(trial, keys.get(source.name, ()), raw=raw)
+            output.print_line(head, output.GREEN if trial.is_good else output.RED)
+            for line in lines:
+                output.print_line(line)
+    if not all(trial.is_good for trial in trials):
         raise Exit(DID_NOT_FIT, "")
 
 
@@ -163,7 +140,7 @@ def pause(
     data: Data = DATA,
 ) -> None:
     """Take a source out of service: nobody asks it, and the next source of each series takes over."""
-    event_loop.run(_hold_source(name, data, sec))
+    event_loop.run(_pause_source(name, data, sec))
     until = "until `marketswarm source resume`" if sec is None else f"for {sec:g} s"
     output.print_line(f"{name} is out of service {until}")
 
@@ -173,7 +150,7 @@ def resume(
     data: Data = DATA,
 ) -> None:
     """Take a source into service again at once, also one that rests because it failed."""
-    event_loop.run(_release_source(name, data))
+    event_loop.run(_resume_source(name, data))
     output.print_line(f"{name} is in service: the next load of each of its series asks it")
 
 
@@ -190,7 +167,7 @@ def status(
     """Show the sources and series that are in force: which source serves what, and why no other one does."""
     now, view = time.time(), event_loop.run(_read_status(data))
     is_empty = not view["series"]
-    view = _select(view, source, now if late else None)
+    view = _select_status(view, source, now if late else None)
     if as_json:
         output.print_json(view)
     elif is_empty:
@@ -201,41 +178,13 @@ def status(
         tables.print_drawing(_draw_series(view["series"], now))
 
 
-def _select(view: Mapping[str, Any], source: str | None, late_at: float | None) -> dict[str, Any]:
-    """Return a copy of what is shown, with fewer sources and series.
-
-    Args:
-        view: all sources and series.
-        source: keep this source and the series that name it; None for all.
-        late_at: keep the series that are not fresh at this time, in epoch seconds; None for all.
-    """
-    sources, series = view["sources"], view["series"]
-    if source is not None:
-        sources = [each for each in sources if each["name"] == source]
-        series = [each for each in series if source in _as_list(each.get("from"))]
-    if late_at is not None:
-        series = [each for each in series if not _is_fresh(each, late_at)]
-    return {**view, "sources": sources, "series": series}
-
-
-def _as_list(value: Any) -> list[Any]:
-    """Return a value that is a list; an empty list for any other, which somebody else may have written."""
-    return value if isinstance(value, list) else []
-
-
-def _is_fresh(series: Mapping[str, Any], now: float) -> bool:
-    """Return True if the stored state of a series says that it is fresh now."""
-    until = series.get("fresh_until")
-    return isinstance(until, int | float) and now <= until
-
-
-async def _hold_source(name: str, data: Path, sec: float | None) -> None:
+async def _pause_source(name: str, data: Path, sec: float | None) -> None:
     """Hold the breaker of a source open. Raise Exit if no series has the source."""
     async with _open_account(name, data) as account:
         await account.pause(sec)
 
 
-async def _release_source(name: str, data: Path) -> None:
+async def _resume_source(name: str, data: Path) -> None:
     """Close the breaker of a source. Raise Exit if no series has the source."""
     async with _open_account(name, data) as account:
         await account.resume()
@@ -297,6 +246,34 @@ def _parse_states(stored: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
         if isinstance(state, dict):
             found.append({"name": name.decode("utf-8", "replace"), **state})
     return found
+
+
+def _select_status(view: Mapping[str, Any], source: str | None, late_at: float | None) -> dict[str, Any]:
+    """Return a copy of what is shown, with fewer sources and series.
+
+    Args:
+        view: all sources and series.
+        source: keep this source and the series that name it; None for all.
+        late_at: keep the series that are not fresh at this time, in epoch seconds; None for all.
+    """
+    sources, series = view["sources"], view["series"]
+    if source is not None:
+        sources = [each for each in sources if each["name"] == source]
+        series = [each for each in series if source in _as_list(each.get("from"))]
+    if late_at is not None:
+        series = [each for each in series if not _is_fresh(each, late_at)]
+    return {**view, "sources": sources, "series": series}
+
+
+def _as_list(value: Any) -> list[Any]:
+    """Return a value that is a list; an empty list for any other, which somebody else may have written."""
+    return value if isinstance(value, list) else []
+
+
+def _is_fresh(series: Mapping[str, Any], now: float) -> bool:
+    """Return True if the stored state of a series says that it is fresh now."""
+    until = series.get("fresh_until")
+    return isinstance(until, int | float) and now <= until
 
 
 def _draw_sources(sources: Sequence[Mapping[str, Any]], now: float) -> Table:
@@ -367,94 +344,6 @@ def _find_source(name: str) -> MarketSource:
     nearest = find_nearest(name, catalog)
     hint = f"; is it {nearest}?" if nearest else "; `marketswarm source list` has them all"
     raise Exit(Code.CONFIGURATION, f"there is no source {name}{hint}")
-
-
-async def _ask_all(
-    source: MarketSource,
-    keys: Mapping[str, Sequence[ApiKey]],
-    questions: Sequence[tuple[str, Question]],
-    base_url: str | None,
-) -> list[Trial]:
-    """Ask one question after the other."""
-    exchanges: list[Exchange] = []
-    trials = []
-    base_urls = {} if base_url is None else {source.name: base_url.rstrip("/")}
-    async with SourceClient(keys, base_urls, exchanges.append) as client:
-        for name, question in questions:
-            answer = await client.ask_endpoint(source, _NoLimits(), source.serves[name], question)
-            trials.append(Trial(name, question, answer, tuple(exchanges)))
-            exchanges.clear()
-    return trials
-
-
-def _print_trial(trial: Trial, keys: Sequence[ApiKey], *, raw: bool) -> None:
-    """Print what was asked, what came, what was mapped, and what did not fit."""
-    answer, question = trial.answer, trial.question
-    is_good = answer.outcome is AnswerStatus.OK and not answer.misfits
-    mark, style = ("✓", output.GREEN) if is_good else ("✗", output.RED)
-    what = f"{question.kind} of {question.symbol}{question.timeframe and f' in {question.timeframe}'}"
-    result = answer.outcome.value + (f", {answer.reason}" if answer.reason else "")
-    counted = f", {len(answer.records):,} records" if answer.records else ""
-    missing = f", {answer.missing:,} without a value" if answer.missing else ""
-    output.print_line(escape_text(f"{mark} {trial.endpoint}: {what}: {result}{counted}{missing}"), style)
-    for each in trial.exchanges:
-        came = f"{each.status or 'nothing'}, {len(each.body):,} bytes in {each.took_sec:.2f} s"
-        output.print_line(escape_text(f"    asked {each.url}: {came}"))
-        if raw:
-            output.print_line(escape_text(f"    came {_hide_keys(each.body, keys)}"))
-    for word, record in zip(("first", "last"), (answer.records[:1] + answer.records[1:][-1:]), strict=False):
-        output.print_line(escape_text(f"    {word} {_describe_record(record)}"))
-    for misfit in answer.misfits[:_MISFITS_SHOWN]:
-        output.print_line(escape_text(f"    row {misfit.row} does not fit: {misfit.field}: {misfit.why}"))
-    if len(answer.misfits) > _MISFITS_SHOWN:
-        output.print_line(f"    and {len(answer.misfits) - _MISFITS_SHOWN} more")
-
-
-def _hide_keys(body: bytes, keys: Sequence[ApiKey]) -> str:
-    """Return the beginning of an answer, without the keys that some sources repeat in it."""
-    text = body.decode("utf-8", "replace")
-    for secret in (part for key in keys for part in (key.key, key.secret) if part):
-        text = text.replace(secret, "KEY")
-    return text[:_RAW_LETTERS] + ("…" if len(text) > _RAW_LETTERS else "")
-
-
-def _describe_record(record: Record) -> str:
-    """Return a record on one line, times in UTC, without what the source does not say."""
-    words = []
-    for name, value in asdict(record).items():
-        if value is not None and name.endswith("_ms"):
-            words.append(datetime.fromtimestamp(value / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S"))
-        elif value is not None and name not in ("symbol", "timeframe"):
-            words.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
-    return " ".join(words)
-
-
-def _to_json(trial: Trial) -> dict[str, Any]:
-    """Return a trial as a JSON object."""
-    answer, question = trial.answer, trial.question
-    return {
-        "endpoint": trial.endpoint,
-        "kind": question.kind.value,
-        "asset": question.asset.value,
-        "symbol": question.symbol,
-        "timeframe": question.timeframe,
-        "outcome": answer.outcome.value,
-        "reason": answer.reason,
-        "records": len(answer.records),
-        "missing": answer.missing,
-        "misfits": [asdict(misfit) for misfit in answer.misfits],
-        "first": asdict(answer.records[0]) if answer.records else None,
-        "last": asdict(answer.records[-1]) if answer.records else None,
-        "requests": [
-            {
-                "url": each.url,
-                "status": each.status,
-                "bytes": len(each.body),
-                "took_sec": round(each.took_sec, 3),
-            }
-            for each in trial.exchanges
-        ],
-    }
 
 
 def _summarize(source: MarketSource, *, has_key: bool) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from marketswarm.bus import BusError
 from marketswarm.truth.schedule import parse_schedule
 from services.sources.alerts import AlertSender
 from services.sources.cascade import WAITING, SeriesState, find_status, is_stale, needs_refresh
+from services.sources.concurrency import load_concurrently
 from services.sources.loader import LoadOutcome, LoadResult, SeriesLoader
 from services.sources.metrics import SourcesMetrics
 from services.sources.series import Series, list_series
@@ -121,7 +122,7 @@ class SeriesDispatcher:
             return result.state.due_at
         return time.time() + max(RETRY_SEC, result.wait_sec)
 
-    def take_streamed(self, series: Series, result: LoadResult) -> None:
+    def update_streamed(self, series: Series, result: LoadResult) -> None:
         """Keep the state that a minute of a stream left, and schedule the next load by it."""
         self._has_events = self._has_events or result.waiting_events > 0
         self.stalled = None
@@ -132,7 +133,7 @@ class SeriesDispatcher:
         if self._has_events or self.rest_sec(time.time()) == 0:
             self._me.wake()
 
-    def expect(self, names: Iterable[str]) -> None:
+    def load_now(self, names: Iterable[str]) -> None:
         """Load these series now: their stream has ended, or lost a minute."""
         now = time.time()
         for name in names:
@@ -156,7 +157,7 @@ class SeriesDispatcher:
             self._schedule(series.id, 0.0)
         self._me.wake()
 
-    def expect_events(self) -> None:
+    def schedule_events(self) -> None:
         """Send the events that wait with the next turn of the main loop."""
         self._has_events = True
         self._me.wake()
@@ -297,19 +298,16 @@ class Refresh:
 
 async def load_all(loader: SeriesLoader, series: Sequence[Series], at_once: int) -> Mapping[str, int]:
     """Load series, `at_once` at a time; return how many new records each has. Raise BusError."""
-    gate, new = asyncio.Semaphore(at_once), dict[str, int]()
+    new: dict[str, int] = {}
 
     async def load(each: Series) -> None:
-        """Load one series when it is its turn."""
-        async with gate:
-            result = await loader.load(each)
-            if result.outcome is LoadOutcome.LOADED:
-                new[each.id] = result.new
+        """Load one series."""
+        result = await loader.load(each)
+        if result.outcome is LoadOutcome.LOADED:
+            new[each.id] = result.new
 
     try:
-        async with asyncio.TaskGroup() as group:
-            for each in series:
-                group.create_task(load(each))
+        await load_concurrently(series, at_once, load)
     except* BusError as errors:
         raise _first_of(errors) from None
     return new

@@ -5,6 +5,7 @@ else 1 with a table of what failed and why. Its state is on the bus (`preload:st
 """
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +24,7 @@ from marketswarm.keys import MARKET_BARS, PRELOAD_STATUS
 from marketswarm.settings import read_settings
 from marketswarm.truth import Service, Truth
 from services.sources.cascade import SeriesState, SeriesStatus
+from services.sources.concurrency import load_concurrently
 from services.sources.gate_display import print_failures, show_progress
 from services.sources.loader import LoadOutcome, SeriesLoader, open_loader
 from services.sources.loop import MARKET, require_libraries
@@ -77,7 +79,7 @@ class GateReport:
     failures: tuple[Failure, ...]
 
 
-def judge_gate(series: Sequence[Series], progress: Progress, share: float, now: float) -> GateReport:
+def evaluate_gate(series: Sequence[Series], progress: Progress, share: float, now: float) -> GateReport:
     """Return whether enough series are there, and every critical one is fresh; and which ones are not."""
     failures, loaded = [], 0
     for each in series:
@@ -121,27 +123,17 @@ async def load_within_time(
     loader: SeriesLoader, series: Sequence[Series], settings: WorkSettings, progress: Progress
 ) -> None:
     """Load all series, some at a time, within the gate's time; `progress` has what came of each."""
-    turns = asyncio.Semaphore(settings.load.concurrency)
 
     async def load(each: Series) -> None:
-        """Load one series when it is its turn."""
-        async with turns:
-            try:
-                progress.states[each.id] = await load_series(loader, each, settings.gate.patience_sec)
-            except BusError as error:
-                progress.errors[each.id] = f"{error.bus} {error.reason}"
+        """Load one series, and note its state or why it has none."""
+        try:
+            progress.states[each.id] = await load_series(loader, each, settings.gate.patience_sec)
+        except BusError as error:
+            progress.errors[each.id] = f"{error.bus} {error.reason}"
 
-    if not series:
-        return
-    tasks = [asyncio.create_task(load(each)) for each in series]
-    try:
-        done, _ = await asyncio.wait(tasks, timeout=settings.gate.timeout_sec)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(settings.gate.timeout_sec):
+            await load_concurrently(series, settings.load.concurrency, load)
 
 
 async def main() -> int:
@@ -204,7 +196,7 @@ async def pass_gate(loader: SeriesLoader, series: Sequence[Series], settings: Wo
             writer.cancel()
             await asyncio.gather(writer, return_exceptions=True)
         show(progress.done)
-    report = judge_gate(series, progress, settings.gate.share, time.time())
+    report = evaluate_gate(series, progress, settings.gate.share, time.time())
     try:
         await write_status(bus, progress, settings.gate.share, report)
     except BusError as error:

@@ -16,8 +16,8 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.market.records import Record
 from marketswarm.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionError, get_session
-from services.sources.account import PAUSED, RESTING, SourceAccount
-from services.sources.answer import AnswerStatus
+from services.sources.account import SourceAccount
+from services.sources.answer import NOT_SERVED, AnswerStatus
 from services.sources.cascade import (
     WAITING,
     Finding,
@@ -33,18 +33,15 @@ from services.sources.cascade import (
 )
 from services.sources.catalog import shipped_catalog
 from services.sources.client import Exchange, SourceAnswer, SourceClient
+from services.sources.evaluation import RecordClock, evaluate_answer
 from services.sources.keys import read_keys
 from services.sources.replay import ReplaySource, open_replays
 from services.sources.replay_settings import ReplaySettings
 from services.sources.series import (
     MAX_AHEAD_MS,
-    WRONG_SHARE,
     Series,
-    find_fault,
     find_reopening,
     fresh_until,
-    is_on_grid,
-    keep_finished,
     make_question,
     measure_pace,
     time_of,
@@ -57,15 +54,6 @@ RECENT: Final = 70
 """The number of records of a series that are kept to see how fast its market moves."""
 MAX_BEHIND_SEC: Final = 10.0
 """The seconds by which our clock may be behind that of a stream's server."""
-NO_KEY: Final = "no_key"
-NOT_SERVED: Final = "not_served"
-
-_NOT_ASKED: Final[Mapping[str, Verdict]] = {
-    RESTING: Verdict.RESTING,
-    PAUSED: Verdict.PAUSED,
-    NO_KEY: Verdict.NO_KEY,
-    NOT_SERVED: Verdict.NOT_SERVED,
-}
 
 log = logs.get("sources")
 
@@ -77,7 +65,7 @@ class LoadOutcome(StrEnum):
     CLAIMED = "claimed"  # another load of the series runs
     LOST = "lost"  # the claim was lost meanwhile; nothing was published
     TIMEOUT = "timeout"
-    UNUSED = "unused"  # of a stream: a source before it serves, or its minute is old
+    UNUSED = "unused"  # of a stream: it is paused, a source before it serves, or its minute is old
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,27 +79,6 @@ class LoadResult:
     wait_sec: float = 0.0
     findings: tuple[Finding, ...] = ()
     requests: tuple[Exchange, ...] = field(default=(), repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _Clock:
-    """Hold what time it is for the records of a source, and how fast that time passes.
-
-    Both are epoch seconds; `now` is that of the records, `wall` ours.
-    """
-
-    wall: float
-    now: float
-    speed: float = 1.0
-
-    @property
-    def now_ms(self) -> int:
-        """Return the time for the records in milliseconds."""
-        return round(1000 * self.now)
-
-    def to_wall(self, at_ms: int) -> float:
-        """Return when it will be that time, in epoch seconds of ours."""
-        return self.wall + (at_ms / 1000 - self.now) / self.speed
 
 
 class SeriesLoader:
@@ -164,13 +131,14 @@ class SeriesLoader:
     async def publish_streamed(self, series: Series, answer: SourceAnswer) -> LoadResult:
         """Publish a minute that the stream of a source brought, unless one before it serves. Raise BusError.
 
+        The minute of a paused source is not used, also while its connection is still open.
         The newest record of a series is that up to which nothing is missing. So a minute that does not follow
         it is published, too, but the next load is at once, and asks for all since then.
         """
 
-        async def judge_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
-            """Judge the minute by what is known of the series, and publish it."""
-            finding, clock = await self._judge_streamed(series, answer)
+        async def evaluate_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
+            """Evaluate the minute by what is known of the series, and publish it."""
+            finding, clock = await self._evaluate_streamed(series, answer)
             is_wanted = is_stream_wanted(series, before, answer.source, clock.wall)
             if not is_wanted or finding.verdict not in (Verdict.FRESH, Verdict.WRONG):
                 return LoadResult(LoadOutcome.UNUSED, before)
@@ -182,7 +150,9 @@ class SeriesLoader:
             load = Load(series, state, (finding,), choose_serving([finding]), ())
             return await self._publish(claim, before, load, clock, is_complete=is_complete)
 
-        return await self._run_claimed(series, judge_and_publish)
+        if await SourceAccount(self.store.bus, answer.source).is_paused():
+            return LoadResult(LoadOutcome.UNUSED)
+        return await self._run_claimed(series, evaluate_and_publish)
 
     async def _run_claimed(
         self, series: Series, work: Callable[[Claim, SeriesState], Awaitable[LoadResult]]
@@ -234,11 +204,11 @@ class SeriesLoader:
 
     async def _ask_cascade(
         self, series: Series, before: SeriesState, patience_sec: float, *, forced: bool
-    ) -> tuple[Load, _Clock]:
+    ) -> tuple[Load, RecordClock]:
         """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock."""
         findings: list[Finding] = []
         exchanges: list[Exchange] = []
-        clocks: dict[str, _Clock] = {}
+        clocks: dict[str, RecordClock] = {}
         while True:
             asked = {finding.source for finding in findings}
             source = choose_next(series, before, asked, self._now(), forced=forced)
@@ -262,21 +232,21 @@ class SeriesLoader:
         clock = clocks.get(state.serving) or await self._read_clock(series, state.serving)
         return Load(series, state, tuple(findings), choose_serving(findings), tuple(exchanges)), clock
 
-    async def _read_clock(self, series: Series, source: str) -> _Clock:
+    async def _read_clock(self, series: Series, source: str) -> RecordClock:
         """Return what time it is for a source's records: that of a recording, or ours."""
         wall = self._now()
         replay = self.replays.get(source)
         settings = self._get_settings().replay
         if replay is None or settings is None:
-            return _Clock(wall, wall)
-        return _Clock(wall, await replay.find_time(series.symbol) or wall, settings.speed)
+            return RecordClock(wall, wall)
+        return RecordClock(wall, await replay.find_time(series.symbol) or wall, settings.speed)
 
     async def _ask(
         self,
         series: Series,
         source: str,
         before: SeriesState,
-        clock: _Clock,
+        clock: RecordClock,
         *,
         patience_sec: float,
         on_exchange: Callable[[Exchange], None],
@@ -286,7 +256,9 @@ class SeriesLoader:
             return await self._read_stream(series, source, clock)
         replay = self.replays.get(source)
         is_known = before.replay is (replay is not None)  # a recording is of another time
-        question = make_question(series, find_known_until(before, source) if is_known else None, clock.now_ms)
+        session = await self.find_session(series.session)
+        known_until = find_known_until(before, source) if is_known else None
+        question = make_question(series, session, known_until, clock.now_ms)
         if replay is not None:
             answer = await replay.ask(question, on_exchange=on_exchange)
         elif source in self._catalog:
@@ -296,17 +268,17 @@ class SeriesLoader:
             )
         else:
             answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
-        return judge_answer(series, await self.find_session(series.session), answer, clock)
+        return evaluate_answer(series, session, answer, clock)
 
-    async def _judge_streamed(self, series: Series, answer: SourceAnswer) -> tuple[Finding, _Clock]:
+    async def _evaluate_streamed(self, series: Series, answer: SourceAnswer) -> tuple[Finding, RecordClock]:
         """Return what a minute of a stream is worth, and the clock by which it is over."""
         wall = self._now()
         end = (time_of(answer.records[0]) + series.length_ms) / 1000
         # the source says that it is over: our clock may be a little behind that of the source
-        clock = _Clock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
-        return judge_answer(series, await self.find_session(series.session), answer, clock), clock
+        clock = RecordClock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
+        return evaluate_answer(series, await self.find_session(series.session), answer, clock), clock
 
-    async def _read_stream(self, series: Series, source: str, clock: _Clock) -> Finding:
+    async def _read_stream(self, series: Series, source: str, clock: RecordClock) -> Finding:
         """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
         mark = await self.store.read_mark(series.symbol)
         if mark is None:
@@ -327,7 +299,7 @@ class SeriesLoader:
         claim: Claim,
         before: SeriesState,
         load: Load,
-        clock: _Clock,
+        clock: RecordClock,
         *,
         is_complete: bool | None = None,
     ) -> LoadResult:
@@ -392,62 +364,10 @@ class SeriesLoader:
             await asyncio.gather(task, return_exceptions=True)
 
 
-def _forget_future(state: SeriesState, clock: _Clock) -> SeriesState:
+def _forget_future(state: SeriesState, clock: RecordClock) -> SeriesState:
     """Return a state without its newest record if that lies ahead: the recording was begun anew."""
     is_ahead = state.replay and (state.newest_ms or 0) > clock.now_ms + MAX_AHEAD_MS
     return replace(state, newest_ms=None, fresh_until=0.0) if is_ahead else state
-
-
-def judge_answer(series: Series, session: Session, answer: SourceAnswer, clock: _Clock) -> Finding:
-    """Return what an answer is worth: whether its records are right, and fresh."""
-    finding = Finding(
-        answer.source,
-        Verdict.EMPTY,
-        answer.reason,
-        asked_at=clock.wall,
-        digest=answer.digest,
-        wait_sec=answer.wait_sec,
-        is_replay=answer.is_replay,
-        played_at=answer.played_at,
-        misfits=len(answer.misfits),
-    )
-    if answer.outcome is AnswerStatus.LIMITED:
-        return replace(finding, verdict=Verdict.LIMITED)
-    if answer.outcome is AnswerStatus.FAILED:
-        return replace(finding, verdict=_NOT_ASKED.get(answer.reason, Verdict.FAILED))
-    if answer.outcome is not AnswerStatus.OK:
-        return finding
-    if (fault := find_fault(answer.records, clock.now_ms) or _find_misfits(answer)) is not None:
-        return replace(finding, verdict=Verdict.WRONG, reason=fault)
-    finished = keep_finished(series, session, answer.records, clock.now_ms)
-    records = tuple(filter(is_on_grid, finished))
-    off_grid = len(finished) - len(records)
-    finding = replace(finding, misfits=finding.misfits + off_grid)
-    if off_grid > WRONG_SHARE * len(finished):
-        reason = f"{off_grid} of {len(finished)}: a time between two bars"
-        return replace(finding, verdict=Verdict.WRONG, reason=reason)
-    if not records:
-        return replace(finding, reason="nothing that is over")
-    newest_ms = max(map(time_of, records))
-    until_ms = fresh_until(series, session, newest_ms, clock.now_ms)
-    is_fresh = clock.now_ms <= until_ms
-    return replace(
-        finding,
-        verdict=Verdict.FRESH if is_fresh else Verdict.LATE,
-        reason="" if is_fresh else "its newest record is old",
-        records=records,
-        newest_ms=newest_ms,
-        fresh_until=clock.to_wall(until_ms),
-        asked_at=answer.asked_at or clock.wall,
-    )
-
-
-def _find_misfits(answer: SourceAnswer) -> str | None:
-    """Return why an answer is wrong of which too many rows are no record, or None."""
-    wrong, rows = len(answer.misfits), len(answer.misfits) + len(answer.records)
-    if wrong <= WRONG_SHARE * rows:
-        return None
-    return f"{wrong} of {rows} rows do not fit: {answer.misfits[0].field}: {answer.misfits[0].why}"
 
 
 @contextlib.asynccontextmanager

@@ -42,7 +42,7 @@ async def main() -> int:
             dispatcher = SeriesDispatcher(me, loader, make_alert_sender(me, store), metrics)
             point = find_point(me, MARKET_BARS)
             streams = SeriesStreams(me, loader, dispatcher, metrics, urls)
-            refresh = Refresh(me, loader, settings, point.bus, dispatcher.expect_events)
+            refresh = Refresh(me, loader, settings, point.bus, dispatcher.schedule_events)
             me.task(refresh.run(), name="refresh")
             await share.known()
             while True:

@@ -6,9 +6,10 @@ no document at all a page that FAILED.
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from math import isfinite
 from typing import Any, Final, cast
 from xml.parsers.expat import ExpatError
@@ -67,7 +68,9 @@ def read_page(source: MarketSource, endpoint: Endpoint, question: Question, body
         for path in signs:
             if found := paths.search(path, document):
                 return Page(outcome, found.strip()[:MAX_REASON] if isinstance(found, str) else outcome.value)
-    rows = list(_find_rows(endpoint, paths, document))
+    rows = _find_rows(endpoint, paths, document)
+    if rows is None:
+        return Page(AnswerStatus.FAILED, f"no rows at {endpoint.records}"[:MAX_REASON])
     if not rows:
         return Page(AnswerStatus.EMPTY, "no rows")
     page = _read_rows(endpoint, paths, question, rows)
@@ -89,7 +92,8 @@ def parse_document(endpoint: Endpoint, body: bytes) -> Any:
     lines = body.decode("utf-8-sig").splitlines()[endpoint.skip_lines :]
     names = endpoint.columns or None
     reader = csv.DictReader(lines, names, delimiter=endpoint.delimiter, restkey="", skipinitialspace=True)
-    _require_columns(endpoint, [(name or "").strip() for name in reader.fieldnames or ()])
+    if body.strip():
+        _require_columns(endpoint, [(name or "").strip() for name in reader.fieldnames or ()])
     rows: list[dict[str, Any]] = []
     for row in reader:
         if len(rows) >= MAX_ROWS:
@@ -99,13 +103,13 @@ def parse_document(endpoint: Endpoint, body: bytes) -> Any:
 
 
 def _require_columns(endpoint: Endpoint, names: Sequence[str]) -> None:
-    """Raise ValueError if a CSV that is not empty lacks a column that every record needs.
+    """Raise ValueError if a CSV lacks a column that every record needs.
 
     A page for people with status 200 is text, too, and would look like a CSV without values.
     """
     for name in sorted(REQUIRED_FIELDS[endpoint.kind]):
         path = endpoint.fields[name].path
-        if names and _COLUMN.fullmatch(path) is not None and path.strip('"') not in names:
+        if _COLUMN.fullmatch(path) is not None and path.strip('"') not in names:
             raise ValueError(f"no column {path}")
 
 
@@ -128,24 +132,35 @@ class _Paths:
             return None
 
 
-def _find_rows(endpoint: Endpoint, paths: _Paths, document: Any) -> Iterator[Any]:
-    """Yield the rows of a document in the form that the fields' paths expect, `MAX_ROWS` at most."""
+def _find_rows(endpoint: Endpoint, paths: _Paths, document: Any) -> list[Any] | None:
+    """Return the rows of a document in the form that the fields' paths expect, `MAX_ROWS` at most.
+
+    None means that the document has another shape: no list or object is where the source's file says.
+    """
     found = paths.search(endpoint.records, document)
+    if endpoint.layout == "columns":
+        return _find_columns(endpoint, paths, found)
     if endpoint.layout == "by_key":
-        if isinstance(found, Mapping):
-            for number, (key, value) in enumerate(found.items()):
-                if number < MAX_ROWS:
-                    yield {"key": key, "value": value}
-    elif endpoint.layout == "columns":
-        columns = {name: paths.search(rule.path, found) for name, rule in endpoint.fields.items()}
-        lists = {name: each for name, each in columns.items() if isinstance(each, list)}
-        length = max((len(each) for each in lists.values()), default=0)
-        for at in range(min(length, MAX_ROWS)):
-            yield {name: each[at] if at < len(each) else None for name, each in lists.items()}
-    elif isinstance(found, list):
-        yield from found[:MAX_ROWS]
-    elif isinstance(found, Mapping):
-        yield found  # one row alone
+        if not isinstance(found, Mapping):
+            return None
+        return [{"key": key, "value": value} for key, value in islice(found.items(), MAX_ROWS)]
+    if isinstance(found, Mapping):
+        return [found]  # one row alone
+    if found is None and endpoint.format == "xml":
+        return []  # XML has no other way to write a list without rows
+    return found[:MAX_ROWS] if isinstance(found, list) else None
+
+
+def _find_columns(endpoint: Endpoint, paths: _Paths, found: Any) -> list[Any] | None:
+    """Return the rows of an object whose fields are lists; None if a field that is needed is no list."""
+    columns = {name: paths.search(rule.path, found) for name, rule in endpoint.fields.items()}
+    lists = {name: each for name, each in columns.items() if isinstance(each, list)}
+    if not REQUIRED_FIELDS[endpoint.kind] <= lists.keys():
+        return None
+    length = min(max(map(len, lists.values())), MAX_ROWS)
+    return [
+        {name: each[at] if at < len(each) else None for name, each in lists.items()} for at in range(length)
+    ]
 
 
 def _read_rows(endpoint: Endpoint, paths: _Paths, question: Question, rows: Sequence[Any]) -> Page:
@@ -154,10 +169,14 @@ def _read_rows(endpoint: Endpoint, paths: _Paths, question: Question, rows: Sequ
     misfits: list[Misfit] = []
     missing = 0
     for number, row in enumerate(rows):
+        found = _find_values(endpoint, paths, row)
         values: dict[str, Any] = {}
+        name = ""
         try:
-            for name in endpoint.fields:
-                values[name] = _read_field(endpoint, paths, name, row)
+            if all(value is None for value in found.values()):
+                raise MisfitError("the row has no field")  # noqa: TRY301 - one way out
+            for name, value in found.items():
+                values[name] = _read_field(endpoint, paths, name, value, row)
         except NotThereError:
             missing += 1
         except MisfitError as error:
@@ -177,12 +196,23 @@ def _read_rows(endpoint: Endpoint, paths: _Paths, question: Question, rows: Sequ
 # -- fields
 
 
-def _read_field(endpoint: Endpoint, paths: _Paths, name: str, row: Any) -> Any:
-    """Return a field of a row as a time, a text or a number; None for an optional one without a value."""
+def _find_values(endpoint: Endpoint, paths: _Paths, row: Any) -> dict[str, Any]:
+    """Return what stands in a row for each field; None where nothing does."""
+    if endpoint.layout == "columns":
+        return {name: row.get(name) for name in endpoint.fields}
+    return {name: paths.search(rule.path, row) for name, rule in endpoint.fields.items()}
+
+
+def _read_field(endpoint: Endpoint, paths: _Paths, name: str, value: Any, row: Any) -> Any:
+    """Return a field as a time, a text or a number; None for an optional one without a value.
+
+    `value` is what stands for it in `row`. Raise MisfitError, or NotThereError if a needed one has no value.
+    """
     rule = endpoint.fields[name]
-    value = row.get(name) if endpoint.layout == "columns" else paths.search(rule.path, row)
     needed = name in REQUIRED_FIELDS[endpoint.kind]
     if value is None or (isinstance(value, str) and value.strip() in endpoint.missing):
+        if needed and value is None and name in TIME_FIELDS:
+            raise MisfitError("the row has no time")
         if needed:
             raise NotThereError
         return None

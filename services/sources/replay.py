@@ -23,7 +23,7 @@ from marketswarm.keys import replay_clock_key
 from marketswarm.market.entries import format_number
 from marketswarm.market.records import Record, RecordKind
 from services.sources.account import SourceAccount
-from services.sources.answer import AnswerStatus
+from services.sources.answer import NOT_SERVED, AnswerStatus
 from services.sources.client import Exchange, OnExchange, SourceAnswer
 from services.sources.recording import (
     Recording,
@@ -145,7 +145,7 @@ class ReplaySource:
         begun = time.monotonic()
         reel = self.recording.find_reel(question.symbol)
         if reel is None or not self._serves(question):
-            return SourceAnswer(self.name, AnswerStatus.FAILED, "not_served", is_replay=True)
+            return SourceAnswer(self.name, AnswerStatus.FAILED, NOT_SERVED, is_replay=True)
         permission = await self._account.ask_breaker()
         if not permission.is_granted:
             why, wait_sec = permission.why, permission.wait_sec

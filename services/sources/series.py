@@ -24,20 +24,10 @@ from marketswarm.market.records import (
     Record,
     RecordKind,
 )
-from marketswarm.market.sessions import OutsideCalendarError, Session
+from marketswarm.market.sessions import DEFAULT_SESSIONS, OutsideCalendarError, Session
 from services.sources.request import Question
 from services.sources.settings import SeriesEntry, SourcesSettings
 
-SESSIONS: Final[Mapping[AssetClass, str]] = {
-    AssetClass.STOCKS: "XNYS",
-    AssetClass.OPTIONS: "XNYS",
-    AssetClass.VOLATILITY: "XNYS",
-    AssetClass.FOREX: "24x5",
-    AssetClass.COMMODITIES: "24x5",
-    AssetClass.CRYPTO: "24x7",
-    AssetClass.ECONOMIC: "24x7",
-}
-"""When each asset class trades, where the truth says nothing else."""
 HISTORY_DAYS: Final[Mapping[str, float]] = {
     "1m": 5,
     "5m": 20,
@@ -134,7 +124,7 @@ def _make_series(entry: SeriesEntry, symbol: str, fresh_sec: float) -> Series:
         entry.kind,
         timeframe,
         entry.asset,
-        entry.session or SESSIONS[entry.asset],
+        entry.session or DEFAULT_SESSIONS[entry.asset],
         entry.sources,
         entry.max_age_sec or age_sec,
         entry.history_days or (HISTORY_DAYS[timeframe] if timeframe else usual[entry.kind]),
@@ -148,15 +138,27 @@ def _make_series(entry: SeriesEntry, symbol: str, fresh_sec: float) -> Series:
 # -- what is asked
 
 
-def make_question(series: Series, newest_ms: int | None, now_ms: int) -> Question:
+def make_question(series: Series, session: Session, newest_ms: int | None, now_ms: int) -> Question:
     """Return the question for what is missing since the newest record, or for the history if there is none.
 
-    Some records before the newest one are asked for again, as sources correct them.
+    Some records before the newest one are asked for again, as sources correct them. A history of bars begins
+    with a whole trading day: of a part of one, the bar of that day would be wrong.
     """
     oldest_ms = now_ms - round(series.history_days * DAY_MS)
+    if series.kind is RecordKind.BARS:
+        oldest_ms = _find_day_open(session, oldest_ms)
     start_ms = oldest_ms if newest_ms is None else max(oldest_ms, newest_ms - _overlap_ms(series))
     start, end = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms) for ms in (start_ms, now_ms))
     return Question(series.symbol, series.asset, series.kind, min(start, end), end, series.timeframe)
+
+
+def _find_day_open(session: Session, at_ms: int) -> int:
+    """Return the open of the trading day that holds this time; the time itself while the market is closed."""
+    try:
+        day = session.find_day(at_ms)
+    except OutsideCalendarError:
+        return at_ms
+    return at_ms if day is None else day.open_ms
 
 
 def _overlap_ms(series: Series) -> int:

@@ -162,7 +162,8 @@ class SeriesEntry(ServiceConfig):
     """When it trades: `24x7`, `24x5` or an exchange. Default: by its asset class, `XNYS` for stocks. Example:
     `"XLON"`."""
     history_days: Annotated[float, Field(gt=0, le=40_000, allow_inf_nan=False)] | None = None
-    """How far back the first load goes. Default: by kind and timeframe, 5 days for minutes. Example: `30`."""
+    """How far back the first load goes; bars from that day's open. Default: by kind and timeframe, 5 days
+    for minutes. Example: `30`."""
     stream: bool = True
     """Whether minutes come over the stream of the first source in `from` that has one, as `binance` has; what
     is missing is asked for. Example: `false`."""

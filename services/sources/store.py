@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.bus import Bus
+from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import read_fields, report_unusable
 from marketswarm.channels.text import printable_line
@@ -100,6 +100,7 @@ class SeriesStore:
 
     def __init__(self, get_bus: Callable[[], Bus], find_stream: Callable[[str], str] = str) -> None:
         self._get_bus, self._find_stream = get_bus, find_stream
+        self._unreleased: dict[str, Claim] = {}
 
     @property
     def bus(self) -> Bus:
@@ -107,9 +108,12 @@ class SeriesStore:
         return self._get_bus()
 
     async def claim(self, series: str) -> tuple[Claim | None, float]:
-        """Return the claim of a series and 0; None and the seconds until it expires if another has it."""
-        claim = Claim(series, secrets.token_hex(8))
-        is_mine, wait_sec = await self._use_claim("take", claim)
+        """Return the claim of a series and 0; None and the seconds until it expires if another has it.
+
+        A claim of this process that it could not give back, since the bus failed, is taken again.
+        """
+        claim = self._unreleased.pop(series, None) or Claim(series, secrets.token_hex(8))
+        is_mine, wait_sec = await self._use_or_keep("take", claim)
         return (claim if is_mine else None), wait_sec
 
     async def renew(self, claim: Claim) -> bool:
@@ -118,7 +122,15 @@ class SeriesStore:
 
     async def release(self, claim: Claim) -> None:
         """Give a claim back."""
-        await self._use_claim("give", claim)
+        await self._use_or_keep("give", claim)
+
+    async def _use_or_keep(self, word: str, claim: Claim) -> tuple[bool, float]:
+        """Run `claim.lua`; keep the claim for the next time if the bus fails, which may have it or not."""
+        try:
+            return await self._use_claim(word, claim)
+        except BusError:
+            self._unreleased[claim.series] = claim
+            raise
 
     async def _use_claim(self, word: str, claim: Claim) -> tuple[bool, float]:
         """Run `claim.lua`."""

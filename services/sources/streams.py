@@ -14,7 +14,7 @@ from typing import Any, Final
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.market.records import RecordKind
-from services.sources.account import BreakerState, SourceAccount
+from services.sources.account import SourceAccount
 from services.sources.answer import AnswerStatus
 from services.sources.catalog import shipped_catalog
 from services.sources.client import SourceAnswer
@@ -207,19 +207,18 @@ class SourceStream:
         finally:
             streaming.cancel()
             await asyncio.gather(streaming, return_exceptions=True)
-            self._leave()
+            self._return_to_loads()
 
     async def _is_paused(self) -> bool:
         """Return True if an operator has paused the source; False if the bus can't be asked."""
         try:
-            breaker, _ = await SourceAccount(self._loader.store.bus, self._source).read_breaker()
+            return await SourceAccount(self._loader.store.bus, self._source).is_paused()
         except BusError:
             return False
-        return breaker is BreakerState.HELD
 
     def _note_end(self, end: StreamEnd) -> None:
         """Report that a connection ended, which was of no use if it brought no bars."""
-        self._leave()
+        self._return_to_loads()
         self._metrics.stream_ends[self._source, end.reason] += 1
         self._failures = 1 if end.bars else self._failures + 1
         if self._failures == 1:
@@ -228,12 +227,12 @@ class SourceStream:
             part = f"stream {self._source}"
             self._me.set_degraded(f"the stream of {self._source} is away: {end.reason}", part=part)
 
-    def _leave(self) -> None:
+    def _return_to_loads(self) -> None:
         """Have the series loaded that were streamed until now."""
         self._metrics.streamed_series[self._source] = 0
         if self._is_streaming:
             self._is_streaming = False
-            self._dispatcher.expect([each.id for each in self._series.values()])
+            self._dispatcher.load_now([each.id for each in self._series.values()])
 
     async def _take(self, bars: Sequence[StreamedBar]) -> None:
         """Have the minutes published that are over."""
@@ -270,9 +269,9 @@ class SourceStream:
                 result = await self._publish(series, waiting.popleft())
                 self._metrics.count_streamed(self._source, result)
                 if result.outcome is LoadOutcome.LOADED:
-                    self._dispatcher.take_streamed(series, result)
+                    self._dispatcher.update_streamed(series, result)
                 elif result.outcome is not LoadOutcome.UNUSED:
-                    self._dispatcher.expect([series.id])
+                    self._dispatcher.load_now([series.id])
         except BusError as error:
             self._dispatcher.note_stalled(error)
         finally:

@@ -3,7 +3,9 @@
 -- last SLOTS slots and the running one must not exceed the limit: so no stretch of that length, wherever it begins, has
 -- more requests than the source allows.
 --
--- KEYS  1     the account of the source: a hash, "<seconds>:<slot>" -> requests, "blocked" -> until when (epoch ms)
+-- KEYS  1     the account of the source: a hash, "<seconds>:<slot>" -> requests, "blocked" -> until when (epoch ms), and
+--             for who shows it "limits" -> "<seconds>:<requests> …"
+--       2     of a source with keys: its own account, where "key:<name>" names the account of each key
 -- ARGV  1     milliseconds for which the source asked for no further request (Retry-After); 0: take a request
 --       2 …   for each window its seconds and its requests
 -- Returns the milliseconds to wait before asking again; 0: the request was taken.
@@ -11,16 +13,26 @@ local SLOTS = 20
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local blocked = tonumber(redis.call('HGET', KEYS[1], 'blocked') or 0) or 0
-local longest_ms = 0
+local longest_ms, limits = 0, {}
 for at = 2, #ARGV, 2 do
   longest_ms = math.max(longest_ms, tonumber(ARGV[at]) * 1000)
+  table.insert(limits, ARGV[at] .. ':' .. ARGV[at + 1])
+end
+local kept_ms = math.max(longest_ms * 2, 3600000)
+if #limits > 0 then
+  redis.call('HSET', KEYS[1], 'limits', table.concat(limits, ' '))
+  redis.call('PEXPIRE', KEYS[1], math.max(kept_ms, blocked - now + 1000))
+end
+if KEYS[2] then
+  redis.call('HSET', KEYS[2], 'key:' .. string.match(KEYS[1], '[^:]*$'), 1)
+  redis.call('PEXPIRE', KEYS[2], kept_ms)
 end
 
 local block_ms = tonumber(ARGV[1])
 if block_ms > 0 then
   local upto = math.max(blocked, now + block_ms)
   redis.call('HSET', KEYS[1], 'blocked', upto)
-  redis.call('PEXPIRE', KEYS[1], math.max(longest_ms * 2, upto - now + 1000))
+  redis.call('PEXPIRE', KEYS[1], math.max(kept_ms, upto - now + 1000))
   return upto - now
 end
 if blocked > now then
@@ -59,5 +71,4 @@ for at = 2, #ARGV, 2 do
   local slot_ms = tonumber(ARGV[at]) * 1000 / SLOTS
   redis.call('HINCRBY', KEYS[1], ARGV[at] .. ':' .. string.format('%d', math.floor(now / slot_ms)), 1)
 end
-redis.call('PEXPIRE', KEYS[1], math.max(longest_ms * 2, 1000))
 return 0

@@ -1,12 +1,16 @@
-"""Make the question with which a person tries a source: which symbol, and how far back. Pure."""
+"""Try a source as a person does: choose a small question of each kind, and ask it whatever its limits are."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
-from services.sources.request import Question
+from services.sources.account import Permission
+from services.sources.answer import AnswerStatus
+from services.sources.client import Exchange, SourceAnswer, SourceClient
+from services.sources.request import ApiKey, Question
 from services.sources.source import OPTION, PAIR, Endpoint, MarketSource
 
 EXAMPLES: Final[Mapping[AssetClass, tuple[str, ...]]] = {
@@ -29,6 +33,32 @@ _SPAN: Final[Mapping[RecordKind, timedelta]] = {
 }
 _CLOSED_FOR: Final = timedelta(days=5)
 """How long a market may be closed at a stretch; there is something from before that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Hold what came of one question to one endpoint."""
+
+    endpoint: str
+    question: Question
+    answer: SourceAnswer
+    exchanges: tuple[Exchange, ...]
+
+    @property
+    def is_good(self) -> bool:
+        """Return True if there are records, and every row is one or has no value."""
+        return self.answer.outcome is AnswerStatus.OK and not self.answer.misfits
+
+
+class _NoLimits:
+    """Lets every request pass: a person who tries a source sends a few."""
+
+    async def take_request(self, _key: ApiKey | None, _windows: Sequence[tuple[int, int]]) -> Permission:
+        """Let it pass."""
+        return Permission()
+
+    async def block(self, _key: ApiKey | None, _sec: float, _windows: Sequence[tuple[int, int]]) -> None:
+        """Forget it; the answer says it."""
 
 
 def find_assets(source: MarketSource, symbol: str) -> tuple[AssetClass, ...]:
@@ -89,3 +119,28 @@ def _find_example(source: MarketSource, endpoint: Endpoint, asset: AssetClass) -
     rule = source.symbol_rule(endpoint, asset)
     known = (*EXAMPLES.get(asset, ()), *rule.names)
     return next((symbol for symbol in known if rule.spell(symbol) is not None), None)
+
+
+async def ask_questions(
+    source: MarketSource,
+    keys: Mapping[str, Sequence[ApiKey]],
+    questions: Sequence[tuple[str, Question]],
+    base_url: str | None,
+) -> list[Trial]:
+    """Ask one question after the other.
+
+    Args:
+        source: the source.
+        keys: its keys, by its name.
+        questions: the name of an endpoint, and the question to it.
+        base_url: where to find the source instead of where its file says.
+    """
+    exchanges: list[Exchange] = []
+    trials = []
+    base_urls = {} if base_url is None else {source.name: base_url.rstrip("/")}
+    async with SourceClient(keys, base_urls, exchanges.append) as client:
+        for name, question in questions:
+            answer = await client.ask_endpoint(source, _NoLimits(), source.serves[name], question)
+            trials.append(Trial(name, question, answer, tuple(exchanges)))
+            exchanges.clear()
+    return trials

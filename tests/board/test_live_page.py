@@ -107,6 +107,18 @@ def test_a_page_that_lost_its_server_says_so_and_catches_up(site: BoardSite, new
     expect(page.locator("main .down").first).to_be_visible()
 
 
+def test_a_page_whose_session_is_over_says_so(site: BoardSite, new_tab: Tabs):
+    tab = new_tab()
+    page = tab.open(site.url)
+    page.route("**/api/v1/**", lambda route: route.fulfill(status=401))
+    site.stop()  # the stream ends, and the browser asks for another one
+    site.start()
+    expect(page.locator("#banner")).to_contain_text("You are not signed in any more")
+    page.unroute("**/api/v1/**")
+    page.wait_for_selector("body.live", timeout=10_000)
+    tab.errors = [error for error in tab.errors if "401" not in error]  # the browser notes what was refused
+
+
 def test_a_connection_alone_makes_no_page_live(site: BoardSite, new_tab: Tabs):
     page = new_tab().open(site.url)
     site.stop()

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from websockets.sync.client import connect
 
-from marketswarm.keys import chart_key, quote_key
+from marketswarm.keys import chart_key, quote_key, source_account_key
 from support.market_board import SYMBOLS, open_market, walk
 from support.postgres import Postgres, postgres, query
 from support.waiting import until
@@ -133,6 +133,28 @@ def test_a_client_that_comes_back_misses_nothing_and_gets_nothing_twice(market):
     assert missed == [402.0, 403.0, 404.0]
     with follow(market, "bars:DIA:5m", after="another-1") as socket:
         assert socket.first["type"] == "snapshot"
+
+
+def test_what_is_left_of_the_limits_of_a_source_is_on_its_page_and_in_the_api(market):
+    day = int(time.time()) // 4320  # a slot of a day's limit: the day has twenty
+    key = source_account_key("yahoo")
+    market.client.hset(key, mapping={"limits": "60:200 86400:5000", f"86400:{day - 2}": 130})
+    name = "0123456789ab"
+    market.client.hset(source_account_key("finnhub"), f"key:{name}", 1)
+    blocked = {"limits": "60:60", "blocked": 1000 * (int(time.time()) + 600)}
+    market.client.hset(source_account_key(f"finnhub:{name}"), mapping=blocked)
+
+    def find_limits():
+        return market.get("/api/v1/sources").json()["limits"]
+
+    limits = until(find_limits, 15, "the limits to be read anew")
+    windows = [{"sec": 60, "allowed": 200, "left": 200}, {"sec": 86400, "allowed": 5000, "left": 4870}]
+    assert limits["yahoo"] == [{"windows": windows, "again_at": None}]
+    assert limits["finnhub"][0]["again_at"] == blocked["blocked"] / 1000
+    assert name not in orjson.dumps(limits).decode()
+    page = market.get("/market/sources").text
+    assert "200 of 200 a minute · 4,870 of 5,000 a day" in page
+    assert "60 of 60 a minute, again at" in page
 
 
 def test_gaps_are_said_and_nothing_is_made_up_in_them(market):

@@ -13,6 +13,7 @@ from marketswarm.keys import MARKET_SERIES, source_breaker_key
 from services.board.market.pictures import (
     find_mood,
     format_change,
+    format_day,
     format_percent,
     format_price,
     format_recency,
@@ -193,11 +194,12 @@ def test_numbers_are_formatted_in_the_browser_as_on_the_server(market, new_tab: 
     ]
     found = page.evaluate(
         """async (numbers) => {
-          const { formatPrice, formatChange, formatPercent, formatRecency, findMood } =
+          const { formatDay, formatPrice, formatChange, formatPercent, formatRecency, findMood } =
             await import(`${document.querySelector('[src*=theme]').src.replace("theme", "market_words")}`);
           return numbers.map((n) => (
             [formatPrice(n), formatChange(n, 580.5), formatChange(n), formatPercent(n), findMood(n),
-             formatRecency(1e6 * Math.trunc(n), 1.2e6)]
+             formatRecency(1e6 * Math.trunc(n), 1.2e6), formatChange(n, 1.3849),
+             formatDay(1e6 * Math.trunc(n))]
           ));
         }""",
         numbers,
@@ -210,6 +212,8 @@ def test_numbers_are_formatted_in_the_browser_as_on_the_server(market, new_tab: 
             format_percent(n),
             find_mood(n),
             format_recency(1_000_000 * int(n), 1.2e6),
+            format_change(n, 1.3849),
+            format_day(1_000_000 * int(n)),
         ]
         for n in numbers
     ]

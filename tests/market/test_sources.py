@@ -265,7 +265,7 @@ def test_the_gate_opens_when_enough_is_there_and_says_what_is_not(scene):
     assert gate.logs("gate.open")[-1]["loaded"] == 1
     status = orjson.loads(scene.market.cmd("GET", PRELOAD_STATUS))
     assert (status["state"], status["total"], status["loaded"]) == ("open", 2, 1)
-    assert [(each["series"], each["status"]) for each in status["failed"]] == [("ETH/USD:quotes", "empty")]
+    assert [(each["series"], each["status"]) for each in status["failed"]] == [("ETH/USD:quotes", "failed")]
     assert len(scene.bars()) >= 60
 
 
@@ -280,6 +280,15 @@ def test_the_gate_stays_closed_without_a_critical_series_or_too_few(scene):
     assert (status["state"], status["failed"][0]["critical"]) == ("closed", True)
     scene.wish(bitcoin(critical=False), gate={"share": 0.8, "patience_sec": 0})
     assert scene.gate().wait(60) == 1
+
+
+def test_the_gate_ends_in_time_while_a_source_does_not_answer(scene):
+    scene.kraken.refusal = Answer(hang=True)
+    scene.wish(bitcoin(), bitcoin(symbol="ETH/USD", **{"from": ["binance_us"]}), gate={"timeout_sec": 3})
+    gate = scene.gate()
+    assert gate.wait(15) == 1, gate.text()
+    assert gate.logs("gate.closed")[-1]["loaded"] == 1
+    assert f"{SERIES}  not loaded  the time was over  critical" in gate.text()
 
 
 def test_killed_again_and_again_it_publishes_each_record_once_and_loads_go_on(scene):
@@ -413,9 +422,9 @@ def test_a_closed_market_is_asked_once_and_left_alone_until_it_opens(scene):
     assert state["due_at"] == opens_at + 60
     assert state["fresh_until"] > opens_at
     assert len(scene.sites[0].seen) == 1
-    until(lambda: scene.beat("sources").get("i", 0) >= 10, 30)
+    since = scene.wait_beat(svc="sources", detail="1 series: 1 closed")["i"]
+    until(lambda: scene.beat("sources")["i"] >= since + 10, 30)
     assert len(scene.sites[0].seen) == 1
-    assert scene.beat("sources")["detail"] == "1 series: 1 closed"
 
 
 def test_while_the_bus_is_away_nothing_ends_and_loads_go_on_when_it_is_back(scene):

@@ -29,6 +29,18 @@ async def test_no_more_requests_pass_than_the_narrowest_limit_allows(account, se
     assert 0 < server.cmd("PTTL", source_account_key("kraken")) <= 7_200_000
 
 
+async def test_an_account_says_its_limits_and_that_of_the_source_names_those_of_its_keys(account, bus):
+    await account.take_request(ONE, [(60, 3), (3600, 100)])
+    await account.block(TWO, 30, [(60, 5)])
+    owner = await bus.ask(bus.client.hgetall(source_account_key("kraken")))
+    names = [account_name("kraken", key) for key in (ONE, TWO)]
+    assert sorted(owner) == sorted(f"key:{name.partition(':')[2]}".encode() for name in names)
+    limits = [await bus.ask(bus.client.hget(source_account_key(name), "limits")) for name in names]
+    assert limits == [b"60:3 3600:100", b"60:5"]
+    await account.take_request(None, [(1, 2)])  # as before a key was set
+    assert await bus.ask(bus.client.hget(source_account_key("kraken"), "limits")) == b"1:2"
+
+
 async def test_processes_do_not_overdraw_together(account, server, bus):
     others = [Bus("market-redis", server.url) for _ in range(4)]
     try:
@@ -72,7 +84,8 @@ async def test_each_key_has_an_account_of_its_own_and_no_key_is_on_the_bus(accou
     assert not (await account.take_request(ONE, [(3600, 1)])).is_granted
     assert (await account.take_request(TWO, [(3600, 1)])).is_granted
     keys = server.cmd("KEYS", "*")
-    assert set(keys) == {source_account_key(account_name("kraken", key)) for key in (ONE, TWO)}
+    accounts = {source_account_key(account_name("kraken", key)) for key in (ONE, TWO)}
+    assert set(keys) == {source_account_key("kraken"), *accounts}
     assert not any(word in key for key in keys for word in ("one", "two", "secret"))
 
 

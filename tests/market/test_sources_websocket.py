@@ -138,7 +138,7 @@ async def test_a_stream_without_bars_is_given_up_and_tried_again(server, kind, r
 async def test_a_minute_of_the_wrong_day_is_counted_and_not_taken(server):
     server.set_vice("binance_stream", Vice(ViceKind.WRONG_ZONE, hours=-12))
     async with Client(server.stream_url, HASTY) as client:
-        await auntil(lambda: client.ends)
+        await auntil(lambda: client.ends and client.reader.anomalies)
     assert client.bars == []
     assert {end.reason for end in client.ends} == {"silent"}
     assert set(client.reader.anomalies) == {Anomaly.IMPLAUSIBLE}

@@ -16,6 +16,8 @@ from marketswarm.operator.token import Scope
 from marketswarm.status.topology_view import FlowView, InstanceView, ReaderView
 from services.board.assets import find_assets_path
 from services.board.beat_log import BeatInterval, BeatTimes
+from services.board.fleet_page import FleetQuery, select_services
+from services.board.frame import Frame, SessionView
 from services.board.job_runs import RunView
 from services.board.pages import (
     AlertPage,
@@ -27,8 +29,6 @@ from services.board.pages import (
     DeadMessageView,
     DiffLine,
     ErrorPage,
-    FleetQuery,
-    Frame,
     IncidentsPage,
     NotificationsPage,
     Page,
@@ -37,12 +37,10 @@ from services.board.pages import (
     PublicService,
     RevisionView,
     ServicePage,
-    SessionView,
     TopologyPage,
     TruthEditPage,
     TruthPage,
     TruthReviewPage,
-    select_services,
 )
 from services.board.past import OutageView, Past, PastDay
 from services.board.snapshot import BarSpan, FleetSnapshot, ServiceSnapshot, ServiceState

@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.charts import Answer, make_answer, make_tag
 from services.board.market.conversation import converse
+from services.board.market.limits import AccountView
 from services.board.market.market import QUOTES, Market, find_cursor
 from services.board.market.overview import TileView, make_group_tiles
 from services.board.market.query import (
@@ -74,11 +75,16 @@ class TableAnswer:
 
 @dataclass(frozen=True, slots=True)
 class SourcesAnswer:
-    """The sources, the series and who serves each, and the last run of the gate."""
+    """The sources, the series and who serves each, the last run of the gate, and what is left of limits.
+
+    `limits` has the accounts of each source, one for each key; a source without limits, or that was not asked
+    lately, has none. It is null while it can't be read.
+    """
 
     sources: tuple[SourceState, ...]
     series: tuple[SeriesState, ...]
     gate: dict[str, Any] | None
+    limits: dict[str, tuple[AccountView, ...]] | None
     read_at: float | None
     problem: str | None
 
@@ -301,12 +307,17 @@ def _add_overviews(api: APIRouter, market: Market) -> None:
 
     @api.get("/sources", response_model=SourcesAnswer)
     async def read_sources(request: Request) -> Response:
-        """Return the state of each source, of each series with the source that serves it, and of the gate."""
+        """Return the state of each source, of each series with the source that serves it, and of the gate.
+
+        `limits` says how many requests each source takes, and how many of them are left.
+        """
         states = market.feed.states
         gate = None if states.gate is None else states.gate.as_json()
         sources = [one.as_json() for one in states.sources]
         series = [one.as_json() for one in states.series]
-        body = {"sources": sources, "series": series, "gate": gate}
+        found = await market.find_limits()
+        limits = None if found.away is not None else found.accounts
+        body = {"sources": sources, "series": series, "gate": gate, "limits": limits}
         # when the states were read is left out of the tag: it changes at each look
         tag = make_tag(orjson.dumps(body))
         whole = orjson.dumps({**body, "read_at": states.read_at, "problem": market.feed.problem})

@@ -5,10 +5,12 @@ operator can hold open, and the attempts of the series that name it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
+from services.board.market.limits import AccountView
 from services.board.market.states import AttemptState, BreakerState, SeriesState, SourceState
 
 LIMITED: Final = "limited"
@@ -26,6 +28,8 @@ class SourceView:
         again_at: when it is asked again, in epoch seconds; None if nothing keeps it from being asked.
         serves: how many series it serves.
         named: how many series name it.
+        accounts: what it allows to each key, and how much of that is left; empty if it has no limits, or was
+            not asked lately.
     """
 
     source: SourceState
@@ -35,6 +39,7 @@ class SourceView:
     again_at: float | None
     serves: int
     named: int
+    accounts: Sequence[AccountView] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,10 @@ class Fallback:
 
 
 def view_sources(
-    sources: Iterable[SourceState], series: Sequence[SeriesState], now: float
+    sources: Iterable[SourceState],
+    series: Sequence[SeriesState],
+    now: float,
+    accounts: Mapping[str, Sequence[AccountView]] = MappingProxyType({}),
 ) -> tuple[SourceView, ...]:
     """Return what the page shows of each source at `now` (epoch seconds)."""
     serves = Counter(one.serving for one in series)
@@ -63,6 +71,7 @@ def view_sources(
             *_describe(source, limited_until.get(source.name), now),
             serves[source.name],
             named[source.name],
+            accounts.get(source.name, ()),
         )
         for source in sources
     )

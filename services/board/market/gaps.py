@@ -1,65 +1,91 @@
-"""Find the bars that a chart should have and has not, so that a gap is seen as a gap. Pure.
+"""Find the bars that a chart should have and has not, by the calendar of its market. Pure.
 
-No calendar is asked: the board only draws what there is. A slot without a bar is a gap where the market must
-have been open: crypto at any time, forex at any time but from Friday evening to Sunday evening (UTC), and
-everything else between two bars of the same UTC day. A break of more than four days is a gap whatever trades:
-no weekend with a holiday is that long.
+While a market is open, each interval of a chart should have a bar; nights, weekends, holidays and the rest of
+a day after an early close are no gaps. Intervals are counted from the open of the trading day, as the service
+bars counts them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC, AssetClass
+from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC
+from marketswarm.market.sessions import OutsideCalendarError, Session, TradingDay
 
 MAX_GAPS: Final = 1000
-_LONGEST_BREAK_MS: Final = 4 * DAY_MS
-_EPOCH_WEEKDAY: Final = 3  # 1970-01-01 was a Thursday; Monday is 0
-_FRIDAY, _SUNDAY = 4, 6
-_CLOSE_MS: Final = 21 * 3_600_000
-_OPEN_MS: Final = 22 * 3_600_000
+_WITHOUT_GAPS: Final = ("1w", "1mo")
+"""Timeframes whose bars span many trading days: nothing tells which of those were missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Hold the interval `[from_ms, to_ms)` in which `missing` bars are missing."""
+    """Hold the interval `[from_ms, to_ms)`, in which the market was open and `missing` bars are missing."""
 
     from_ms: int
     to_ms: int
     missing: int
 
 
-def find_gaps(starts: Sequence[int], timeframe: str, asset: str) -> list[Gap]:
-    """Return the gaps between bars that begin at `starts` (ascending epoch milliseconds)."""
-    if timeframe not in TIMEFRAME_SEC or timeframe in ("1w", "1mo"):
+def find_gaps(starts: Sequence[int], timeframe: str, session: Session) -> list[Gap]:
+    """Return the gaps between bars that begin at `starts` (ascending epoch milliseconds), oldest first.
+
+    At most MAX_GAPS, the newest ones. What the calendar does not know has no gaps.
+    """
+    if timeframe not in TIMEFRAME_SEC or timeframe in _WITHOUT_GAPS:
         return []
     step = 1000 * TIMEFRAME_SEC[timeframe]
-    found = []
-    for before, after in pairwise(starts):
-        if after - before > step and _is_gap(before, after, step, asset):
-            found.append(Gap(before + step, after, max(1, round((after - before) / step) - 1)))
-            if len(found) == MAX_GAPS:
-                break
-    return found
+    find_between = _find_missing_days if step >= DAY_MS else _find_missing_intervals
+    found: list[Gap] = []
+    for before, after in reversed(list(pairwise(starts))):
+        if after - before > step:
+            try:
+                found += reversed(_join(find_between(before, after, step, session)))
+            except OutsideCalendarError:
+                continue
+        if len(found) >= MAX_GAPS:
+            break
+    return found[:MAX_GAPS][::-1]
 
 
-def _is_gap(before: int, after: int, step: int, asset: str) -> bool:
-    """Return True if the market was open between two bars that are more than a step apart."""
-    if asset == AssetClass.CRYPTO or after - before > _LONGEST_BREAK_MS + step:
-        return True
-    if step >= DAY_MS:
-        return False
-    if asset == AssetClass.FOREX:
-        return not _is_weekend(before + step, after)
-    return before // DAY_MS == after // DAY_MS
+def _find_missing_intervals(before: int, after: int, step: int, session: Session) -> Iterator[Gap]:
+    """Yield a gap for each trading day in which intervals of `step` lie between two bars."""
+    day = _find_day(before, session)
+    while day.open_ms < after:
+        first = day.open_ms + _ceil_div(max(0, before + step - day.open_ms), step) * step
+        # the last interval of a day may be shorter than the others
+        is_inside = after < day.close_ms
+        count = (after - first) // step if is_inside else _ceil_div(day.close_ms - first, step)
+        if count > 0:
+            yield Gap(first, min(first + count * step, day.close_ms), count)
+        day = session.next_day(day.open_ms)
 
 
-def _is_weekend(start: int, end: int) -> bool:
-    """Return True if forex rests during the whole of `[start, end)`, but for two hours at each end."""
-    friday = start // DAY_MS * DAY_MS
-    while (friday // DAY_MS + _EPOCH_WEEKDAY) % 7 != _FRIDAY:
-        friday -= DAY_MS
-    closes, opens = friday + _CLOSE_MS, friday + (_SUNDAY - _FRIDAY) * DAY_MS + _OPEN_MS
-    slack = 2 * 3_600_000  # the hour moves with daylight saving time, and the first minutes are thin
-    return closes - slack <= start and end <= opens + slack
+def _find_missing_days(before: int, after: int, _step: int, session: Session) -> Iterator[Gap]:
+    """Yield a gap for each trading day between those of two daily bars."""
+    last = _find_day(after, session)
+    day = session.next_day(_find_day(before, session).open_ms)
+    while day.open_ms < last.open_ms:
+        yield Gap(day.open_ms, day.close_ms, 1)
+        day = session.next_day(day.open_ms)
+
+
+def _find_day(start_ms: int, session: Session) -> TradingDay:
+    """Return the trading day of a bar: a source may name a day by the midnight before its open."""
+    return session.find_day(start_ms) or session.next_day(start_ms)
+
+
+def _join(gaps: Iterator[Gap]) -> list[Gap]:
+    """Return gaps, those as one between which the market did not close."""
+    joined: list[Gap] = []
+    for gap in gaps:
+        if joined and joined[-1].to_ms == gap.from_ms:
+            joined[-1] = Gap(joined[-1].from_ms, gap.to_ms, joined[-1].missing + gap.missing)
+        else:
+            joined.append(gap)
+    return joined
+
+
+def _ceil_div(number: int, divisor: int) -> int:
+    """Return a quotient, rounded up."""
+    return -(-number // divisor)

@@ -1,5 +1,6 @@
 """Hold what answers about the market are made from, and answer the questions that are asked most."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,14 +11,17 @@ import orjson
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.keys import quote_key
+from marketswarm.market.sessions import Session
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.charts import Answer, AnswerCache, ChartStore, make_answer
 from services.board.market.feed import BAR_NAMES, QUOTE_NAMES, MarketFeed, MarketStates, encode_quote
 from services.board.market.flight import SingleFlight
 from services.board.market.gaps import find_gaps
-from services.board.market.live import LiveMarket, Row
+from services.board.market.limits import AccountView, LimitStore
+from services.board.market.live import Chart, LiveMarket, Row
 from services.board.market.overview import PastStore
-from services.board.market.query import ROWS, TableQuery
+from services.board.market.query import ROWS, TableQuery, parse_time_cursor
+from services.board.market.sessions import SymbolSessions
 from services.board.market.tables import Column, ColumnType, Table
 from services.board.market.updates import ALL_QUOTES, SERIES, UpdateHub
 from services.board.rate_limit import RateLimiter
@@ -53,6 +57,14 @@ class FoundQuotes:
     away: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class FoundLimits:
+    """Hold the accounts of each source, one for each key, and why they can't be read."""
+
+    accounts: Mapping[str, Sequence[AccountView]]
+    away: str | None = None
+
+
 class Market:
     """The parts that answer about the market.
 
@@ -70,6 +82,8 @@ class Market:
         self.feed = MarketFeed(me, self.live, self.hub)
         self.charts = ChartStore(self.archive, self.live, self.feed.find_bus)
         self.past = PastStore(self.archive)
+        self.sessions = SymbolSessions(lambda: me.truth)
+        self._limits = LimitStore()
         self._quoteless: dict[str, float] = {}
         self._quote_flight: SingleFlight[dict[str, Row]] = SingleFlight()
         self.answers = AnswerCache()
@@ -78,7 +92,9 @@ class Market:
     async def run(self) -> None:
         """Follow the market until cancelled."""
         try:
-            await self.feed.run()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.sessions.prepare(), name="market calendars")
+                group.create_task(self.feed.run(), name="market feed")
         finally:
             await self.archive.close()
 
@@ -96,15 +112,18 @@ class Market:
         if not query.is_latest or query.limit > ROWS:
             rows = await self.archive.read_bars(symbol, timeframe, query)
             asset = await self.find_asset(symbol)
-            return make_answer(make_bars(symbol, timeframe, asset, rows, query), query.format)
-        key, now = (symbol, timeframe, query.limit, query.format), time.monotonic()
+            session = await self.sessions.find(symbol, asset)
+            return make_answer(make_bars((symbol, timeframe), asset, rows, query, session), query.format)
+        key = symbol, timeframe, query.limit, query.format, self.sessions.find_code(symbol, "")
+        now = time.monotonic()
         version = self.live.find_version(symbol, timeframe)
         known = self.answers.find(key, version, now)
         if known is not None:
             return known
         asked_at = time.time()
         rows, asset = await self.charts.find_rows(symbol, timeframe, query.limit)
-        answer = make_answer(make_bars(symbol, timeframe, asset, rows, query), query.format)
+        session = await self.sessions.find(symbol, asset)
+        answer = make_answer(make_bars((symbol, timeframe), asset, rows, query, session), query.format)
         if self.charts.is_current(symbol, timeframe, asked_at, asked_at):
             # while nothing comes the answer stays right; what the database gets late is seen when it expires
             answer = answer.pack()
@@ -117,6 +136,16 @@ class Market:
             if one.asset:
                 return one.asset
         return await self.archive.find_asset(symbol) or ""
+
+    async def find_limits(self) -> FoundLimits:
+        """Return what each source allows, and how much of that is left."""
+        bus = self.feed.find_bus()
+        if bus is None:
+            return FoundLimits({})
+        try:
+            return FoundLimits(await self._limits.read(bus, (one.name for one in self.states.sources)))
+        except BusError as error:
+            return FoundLimits({}, f"bus {error.bus} does not let them be read: {error.reason}")
 
     async def find_quotes(self, symbols: Sequence[str]) -> FoundQuotes:
         """Return the latest quote of each symbol: from the stream, from Redis, else from the database."""
@@ -222,19 +251,32 @@ def parse_quote_row(symbol: str, text: bytes) -> Row | None:
     return row
 
 
-def make_bars(symbol: str, timeframe: str, asset: str, rows: Sequence[Row], query: TableQuery) -> Table:
-    """Return bars as a table, with the gaps between them and the cursor to the ones before."""
+def make_bars(
+    chart: Chart, asset: str, rows: Sequence[Row], query: TableQuery, session: Session | None
+) -> Table:
+    """Return bars as a table, with the cursor to the ones before and the gaps; these need a session."""
+    symbol, timeframe = chart
     starts = [row[0] for row in rows]
-    gaps = find_gaps(starts, timeframe, asset)
     about = {
         "symbol": symbol,
         "timeframe": timeframe,
         "asset": asset or None,
+        "session": None if session is None else session.code,
         "replay": any(row[-1] for row in rows),
         "cursor": find_cursor(starts, query),
-        "gaps": [{"from": one.from_ms, "to": one.to_ms, "missing": one.missing} for one in gaps],
+        "gaps": None if session is None else list_gaps(starts, timeframe, query, session),
     }
     return Table("bars", BARS, rows, about)
+
+
+def list_gaps(
+    starts: Sequence[int], timeframe: str, query: TableQuery, session: Session
+) -> list[dict[str, int]]:
+    """Return the gaps between the bars of a page, and up to the newer page that its cursor came from."""
+    following = parse_time_cursor(query.cursor)
+    edges = starts if following is None else [*starts, following]
+    gaps = find_gaps(edges, timeframe, session)
+    return [{"from": one.from_ms, "to": one.to_ms, "missing": one.missing} for one in gaps]
 
 
 def find_cursor(starts: Sequence[int], query: TableQuery) -> str | None:

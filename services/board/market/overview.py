@@ -15,11 +15,10 @@ from services.board.market.archive_reader import ArchiveReader, DatabaseAwayErro
 from services.board.market.feed import MarketStates
 from services.board.market.flight import SingleFlight
 from services.board.market.live import LiveMarket
+from services.board.market.pictures import EVENING_MS
 from services.board.market.states import OBSERVATIONS, Group, SeriesState, list_group, pick_series
 
 GROUPS: Final[tuple[str, ...]] = get_args(Group)
-EVENING_MS: Final = 4 * 3_600_000
-"""A daily bar that begins so shortly before midnight UTC is of the next day, as those of forex are."""
 POINTS: Final = 60
 """The most points of a sparkline."""
 MAX_TILES: Final = 500
@@ -53,6 +52,7 @@ class TileView:
         critical: whether the fleet needs it.
         points: the sparkline, each point a time and a value, the oldest first.
         status: how the series is: `fresh`, `closed`, `late` and so on; empty if nobody says.
+        daily: whether the price is that of a day, which begins at `at`.
     """
 
     symbol: str
@@ -71,6 +71,7 @@ class TileView:
     critical: bool = False
     points: tuple[Point, ...] = ()
     status: str = ""
+    daily: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +142,7 @@ class PastStore:
         sparks: dict[str, list[Row]] = {}
         for timeframe, some in _group_by_timeframe(series).items():
             sparks |= await self._read_each(some, timeframe, POINTS)
-        priced = [one for one in series if one.kind != "observations"]
+        priced = [one for one in series if one.kind != OBSERVATIONS]
         newest: dict[str, list[Row]] = {}
         for timeframe in {one.timeframe or "1m" for one in priced}:
             some = [one for one in priced if (one.timeframe or "1m") == timeframe]
@@ -174,7 +175,7 @@ def _group_by_timeframe(series: Iterable[SeriesState]) -> dict[str | None, list[
     found: dict[str | None, list[SeriesState]] = {}
     for one in series:
         timeframe = one.timeframe or "1m"
-        spark = None if one.kind == "observations" else _SPARK_TIMEFRAMES.get(timeframe, timeframe)
+        spark = None if one.kind == OBSERVATIONS else _SPARK_TIMEFRAMES.get(timeframe, timeframe)
         found.setdefault(spark, []).append(one)
     return found
 
@@ -244,6 +245,7 @@ def make_tile(one: SeriesState, known: SeriesPast | None, live: LiveMarket) -> T
         one.critical,
         past.points,
         one.status if one.serving or one.reason else "",
+        last.is_daily,
     )
 
 
@@ -255,14 +257,16 @@ class _Price:
     price: float | None = None
     source: str | None = None
     replay: bool = False
+    is_daily: bool = False
 
 
 def _find_prices(one: SeriesState, past: SeriesPast, live: LiveMarket) -> list[_Price]:
     """Return every price that is known of a series."""
     found = []
     if past.newest is not None:
-        found.append(_Price(*past.newest, past.source, past.replay))
-    if one.kind == "observations":
+        is_daily = one.kind != OBSERVATIONS and one.timeframe == "1d"
+        found.append(_Price(*past.newest, past.source, past.replay, is_daily))
+    if one.kind == OBSERVATIONS:
         return found
     if (quote := live.quotes.get(one.symbol)) is not None:
         origin = quote.provenance
@@ -271,13 +275,14 @@ def _find_prices(one: SeriesState, past: SeriesPast, live: LiveMarket) -> list[_
         chart = live.find_chart(one.symbol, timeframe)
         if chart is not None and (bar := chart.newest) is not None:
             origin = bar.provenance
-            found.append(_Price(bar.bar.start_ms, bar.bar.close, origin.source, origin.is_replay))
+            price = bar.bar.start_ms, bar.bar.close, origin.source, origin.is_replay
+            found.append(_Price(*price, timeframe == "1d"))
     return found
 
 
 def _find_compared(one: SeriesState, past: SeriesPast, at_ms: int) -> tuple[str | None, Point | None]:
     """Return what a price is compared with, and its time and value: the close before the price's day."""
-    if one.kind == "observations":
+    if one.kind == OBSERVATIONS:
         return ("previous value", past.points[-2]) if len(past.points) > 1 else (None, None)
     # the last bar is that of the price's own day, or, before a day begins to trade, the one before
     before = [point for point in past.daily if point[0] <= at_ms]

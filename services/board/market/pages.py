@@ -8,12 +8,13 @@ from urllib.parse import quote
 
 from jinja2 import Environment
 
+from services.board.frame import Frame
 from services.board.market.cascade import Fallback, SourceView, find_fallbacks, is_fallback
 from services.board.market.overview import TileView
 from services.board.market.pictures import FILTERS
 from services.board.market.query import TIMEFRAMES
 from services.board.market.states import GateState, SeriesState
-from services.board.pages import Frame, load_environment
+from services.board.pages import load_environment
 
 MAX_MATRIX: Final = 60
 """The most symbols of a heat map: more can't be read on a screen."""
@@ -116,7 +117,10 @@ class DownloadView:
 
 @dataclass(frozen=True, slots=True)
 class SourcesPage:
-    """The sources: their health, the cascade in force, the quarantine, and the gate."""
+    """The sources: their health and limits, the cascade in force, the quarantine, and the gate.
+
+    `limits_away` says why nobody knows what is left of the limits.
+    """
 
     template: ClassVar = "market_sources.html"
     frame: Frame
@@ -126,6 +130,7 @@ class SourcesPage:
     quarantine: tuple[QuarantinedView, ...] = ()
     quarantined: int | None = None
     downloads: tuple[DownloadView, ...] = ()
+    limits_away: str | None = None
     tab: str = "/market/sources"
 
     @property

@@ -17,6 +17,8 @@ HEIGHT: Final = 56
 _EDGE: Final = 3
 _BREAK: Final = 4.0
 """A step of time that is so many times the usual one breaks the line."""
+EVENING_MS: Final = 4 * 3_600_000
+"""A trading day that begins so shortly before midnight UTC is the next day, as those of forex are."""
 OLD_SEC: Final = 172_800
 """From this age on the time itself says more than the age."""
 Point = tuple[int, float]
@@ -107,11 +109,18 @@ def _trim(text: str) -> str:
 
 
 def format_change(change: float | None, price: float | None = None) -> str:
-    """Return a change with its sign, with the decimals of the price."""
+    """Return a change with its sign, with at least the decimals of the price: `+0.0060` beside `1.3849`."""
     if change is None:
         return NONE
     sign = "+" if change > 0 else "\N{MINUS SIGN}" if change < 0 else ""
-    return sign + format_price(abs(change), price)
+    text = format_price(abs(change), price)
+    lacking = _count_decimals(format_price(price)) - _count_decimals(text)
+    return sign + text + "0" * lacking
+
+
+def _count_decimals(text: str) -> int:
+    """Return how many digits a number has behind its point."""
+    return len(text.partition(".")[2])
 
 
 def format_recency(at_ms: int | None, now: float) -> str:
@@ -123,6 +132,11 @@ def format_recency(at_ms: int | None, now: float) -> str:
         return f"{format_age(age_sec)} ago"
     iso = format_iso(at_ms / 1000)
     return f"{iso[:10]} {iso[11:16]}".removesuffix(" 00:00")
+
+
+def format_day(start_ms: int) -> str:
+    """Return the date of a trading day that begins at a time, as the market calls it: `2013-10-09`."""
+    return format_iso((start_ms + EVENING_MS) / 1000)[:10]
 
 
 def format_percent(percent: float | None) -> str:
@@ -149,6 +163,12 @@ def format_last_change(points: Sequence[Point]) -> str:
     return format_change(points[-1][1] - points[-2][1], points[-1][1]) if len(points) > 1 else NONE
 
 
+def format_limit(left: int, allowed: int, sec: int) -> str:
+    """Return what is left of a limit: `187 of 200 a minute`."""
+    span = {1: "a second", 60: "a minute", 3600: "an hour", 86_400: "a day", 30 * 86_400: "in 30 days"}
+    return f"{left:,} of {allowed:,} {span.get(sec, f'in {sec} s')}"
+
+
 def find_series_state(status: str) -> str:
     """Return the state, as the marks of the pages know them, of the status of a series."""
     return {"fresh": "up", "closed": "up", "failed": "down", "waiting": "unknown"}.get(status, "silent")
@@ -170,9 +190,12 @@ def find_heat(value: float | None) -> str:
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "change": format_change,
     "correlation": format_correlation,
+    "count": "{:,}".format,
     "count_short": format_count,
+    "day": format_day,
     "heat": find_heat,
     "last_change": format_last_change,
+    "limit": format_limit,
     "mood": find_mood,
     "percent": format_percent,
     "price": format_price,

@@ -12,6 +12,7 @@ from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
 from marketswarm.text import escape_text
 from services.board.board import Board
+from services.board.frame import Frame
 from services.board.market.archive_reader import DatabaseAwayError, Row
 from services.board.market.cascade import sort_series, view_sources
 from services.board.market.market import Market
@@ -32,7 +33,6 @@ from services.board.market.pages import (
 )
 from services.board.market.query import TIMEFRAMES, QueryError, require_symbol
 from services.board.market.states import SeriesState, list_observations
-from services.board.pages import Frame
 from services.board.session_gate import SessionGate
 from services.board.site import answer_error
 
@@ -130,10 +130,10 @@ def _add_sources(site: APIRouter, market: Market, make_frame: MakeFrame) -> None
         quarantine, count = await read_quarantine(market)
         frame = await make_frame(request, "Sources")
         states, notice = market.states, make_notice(market, away)
-        views = view_sources(states.sources, states.series, frame.snapshot.at)
-        return _answer(
-            SourcesPage(frame, notice, views, sort_series(states.series), quarantine, count, downloads)
-        )
+        limits = await market.find_limits()
+        views = view_sources(states.sources, states.series, frame.snapshot.at, limits.accounts)
+        series = sort_series(states.series)
+        return _answer(SourcesPage(frame, notice, views, series, quarantine, count, downloads, limits.away))
 
 
 def make_notice(market: Market, away: str | None) -> MarketNotice:

@@ -8,11 +8,12 @@ import { follow, now, showMoments } from "./stream.js";
 import { listenToKeys } from "./keys.js";
 import { followMarket } from "./market_socket.js";
 import { showPrice, tickAges } from "./market_tile.js";
-import { formatPrice } from "./market_words.js";
+import { formatDay, formatPrice } from "./market_words.js";
 
 const PAGE = 500;
 const SAID_GAPS = 2; // the latest ones; those before are counted
 const MOST_BLANKS = 2000; // of one gap: what is longer is said in words, and is no picture any more
+const HOUR_MS = 3600000; // a trading day that ends within an hour after midnight UTC is that of the day before
 const STEP_SEC = { "1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14400, "1d": 86400 };
 const LINES = { // by the box: name of the value in the API -> what is drawn; names differ by their numbers
   sma: [/^sma_?\d*$/, "price"], ema: [/^ema_?\d*$/, "price"], bollinger: [/^(bb|boll|bbands)/, "price"],
@@ -33,13 +34,21 @@ let isLoading = false;
 let lines = [];
 let stop = null;
 
-const colour = (name) => getComputedStyle(box).getPropertyValue(name).trim();
+// The library draws on a canvas, which knows no variables: an element of the page resolves them for it.
+const probe = box.appendChild(Object.assign(document.createElement("i"), { hidden: true }));
+
+function colour(name) {
+  probe.style.color = `var(${name})`;
+  return getComputedStyle(probe).color;
+}
+
+const faint = (name) => colour(name).replace("rgb(", "rgba(").replace(")", ", 0.4)");
 const path = (what, more = "") => `/api/v1/${what}/${encodeURIComponent(symbol)}?timeframe=${timeframe}&limit=${PAGE}${more}`;
 const precision = (price) => (Math.abs(price) >= 100 ? 2 : Math.abs(price) >= 1 ? 4 : 6);
 
 function zoned(ms) { // the library draws in UTC: the time of this browser is put in its place
-  const moment = new Date(ms);
-  return timeframe === "1d" ? Math.floor(ms / 1000) : Math.floor(ms / 1000) - 60 * moment.getTimezoneOffset();
+  if (timeframe === "1d") return Date.parse(formatDay(ms)) / 1000;
+  return Math.floor(ms / 1000) - 60 * new Date(ms).getTimezoneOffset();
 }
 
 function say(text) {
@@ -94,10 +103,10 @@ function makeCandles() {
 }
 
 function makeVolumes() {
-  const [up, down] = [colour("--up"), colour("--down")];
+  const [up, down] = [faint("--up"), faint("--down")];
   const seen = new Set();
   return sorted().filter(({ volume }) => volume !== null).map(({ start, volume, open, close }) => (
-    { time: zoned(start), value: volume, color: `${close < open ? down : up}66` }
+    { time: zoned(start), value: volume, color: close < open ? down : up }
   )).filter(({ time }) => !seen.has(time) && seen.add(time));
 }
 
@@ -147,7 +156,7 @@ function showLegend(bar) {
     return;
   }
   const time = new Date(bar.start);
-  const moment = timeframe === "1d" ? time.toISOString().slice(0, 10) : time.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const moment = timeframe === "1d" ? formatDay(bar.start) : time.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
   const words = [
     moment, ...["open", "high", "low", "close"].map((name) => `${name[0].toUpperCase()} ${formatPrice(bar[name])}`),
     ...(bar.volume === null ? [] : [`volume ${bar.volume.toLocaleString("en-US")}`]),
@@ -161,8 +170,13 @@ function showGaps() {
   list.hidden = !gaps.length;
   const format = (ms) => new Date(ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
   const count = (missing) => `${missing} ${missing === 1 ? "bar is" : "bars are"} missing`;
+  const span = (gap) => {
+    if (timeframe !== "1d") return `from ${format(gap.from)} to ${format(gap.to)}`;
+    const [first, last] = [formatDay(gap.from), new Date(gap.to - HOUR_MS).toISOString().slice(0, 10)];
+    return first === last ? `on ${first}` : `from ${first} to ${last}`;
+  };
   const texts = gaps.slice(-SAID_GAPS).reverse().map((gap) => (
-    `${count(gap.missing)} from ${format(gap.from)} to ${format(gap.to)}: nothing is drawn there.`
+    `${count(gap.missing)} ${span(gap)}: nothing is drawn there.`
   ));
   const before = gaps.slice(0, -SAID_GAPS);
   if (before.length) {
@@ -203,7 +217,7 @@ async function load() {
 function keep(found, computed) {
   for (const bar of found.bars) bars.set(bar.start, bar);
   for (const one of computed.indicators) values.set(one.start, one.values);
-  gaps = [...found.gaps, ...gaps].sort((one, other) => one.from - other.from);
+  gaps = [...(found.gaps ?? []), ...gaps].sort((one, other) => one.from - other.from);
   cursor = found.cursor;
 }
 
@@ -253,13 +267,13 @@ function take(topic, data) {
   if (isWhole || fresh.length > 1) draw();
   else for (const bar of fresh) drawOne(bar);
   const last = newest();
-  if (last) showPrice(quote, last.close, last.start, last.source, last.replay);
+  if (last) showPrice(quote, last.close, last.start, last.source, last.replay, timeframe === "1d");
 }
 
 function drawOne(bar) {
   const { start, open, high, low, close, volume } = bar;
   candles.update({ time: zoned(start), open, high, low, close });
-  if (volume !== null) volumes.update({ time: zoned(start), value: volume, color: `${colour(close < open ? "--down" : "--up")}66` });
+  if (volume !== null) volumes.update({ time: zoned(start), value: volume, color: faint(close < open ? "--down" : "--up") });
   showLegend(bar);
 }
 

@@ -1,9 +1,9 @@
 // Shows a price on a tile: with its change, where it came from, and how old it is.
 
-import { findMood, formatChange, formatPercent, formatPrice, formatRecency } from "./market_words.js";
+import { findMood, formatChange, formatDay, formatPercent, formatPrice, formatRecency } from "./market_words.js";
 
-// A price that is older than the one on the tile changes nothing.
-export function showPrice(tile, price, at, source, replay) {
+// A price that is older than the one on the tile changes nothing. `isDaily`: it is that of the day that begins at `at`.
+export function showPrice(tile, price, at, source, replay, isDaily = false) {
   const shown = tile.querySelector("[data-price]");
   if (!shown || (tile.dataset.time && at < Number(tile.dataset.time))) return;
   tile.dataset.time = at;
@@ -19,11 +19,14 @@ export function showPrice(tile, price, at, source, replay) {
   const mark = tile.querySelector("[data-replay]");
   if (mark) mark.hidden = !replay;
   const age = tile.querySelector("[data-age]");
-  if (age) age.dataset.at = at;
+  if (!age) return;
+  age.dataset.at = at;
+  age.toggleAttribute("data-day", isDaily);
+  if (isDaily) setText(age, formatDay(at));
 }
 
 export function tickAges(nowSec) {
-  for (const age of document.querySelectorAll("[data-age]")) {
+  for (const age of document.querySelectorAll("[data-age]:not([data-day])")) { // a price of a day has its date
     setText(age, formatRecency(Number(age.dataset.at), nowSec));
   }
 }

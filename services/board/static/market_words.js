@@ -3,6 +3,7 @@
 import { formatAge } from "./words.js";
 
 const NONE = "–";
+const EVENING_MS = 4 * 3600000;
 const OLD_SEC = 172800; // from this age on the time itself says more than the age
 
 export function formatPrice(price, like = price) {
@@ -26,8 +27,12 @@ function trim(text) {
 
 export function formatChange(change, price = null) {
   if (change === null || change === undefined) return NONE;
-  return (change > 0 ? "+" : change < 0 ? "−" : "") + formatPrice(Math.abs(change), price);
+  const text = formatPrice(Math.abs(change), price);
+  const lacking = countDecimals(formatPrice(price)) - countDecimals(text);
+  return (change > 0 ? "+" : change < 0 ? "−" : "") + text + "0".repeat(Math.max(0, lacking));
 }
+
+const countDecimals = (text) => text.split(".")[1]?.length ?? 0;
 
 // How long ago something was, or its time in UTC if that is days ago.
 export function formatRecency(atMs, nowSec) {
@@ -35,6 +40,11 @@ export function formatRecency(atMs, nowSec) {
   const age = nowSec - atMs / 1000;
   if (age < OLD_SEC) return `${formatAge(age)} ago`;
   return new Date(atMs).toISOString().slice(0, 16).replace("T", " ").replace(/ 00:00$/, "");
+}
+
+// The date of a trading day that begins at a time, as the market calls it: that of forex begins on the evening before.
+export function formatDay(startMs) {
+  return new Date(startMs + EVENING_MS).toISOString().slice(0, 10);
 }
 
 export function formatPercent(percent) {

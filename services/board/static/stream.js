@@ -62,12 +62,21 @@ function connect() {
   on("alert", (event) => hear() || handlers.changed?.([], {}, {}, JSON.parse(event.data)));
   on("tick", (event) => early === null && (hear() || takeTick(JSON.parse(event.data))));
   on("error", () => {
-    lose(navigator.onLine ? "The board does not answer" : "This machine is offline", false);
-    if (source.readyState !== EventSource.CLOSED) return;
+    const isRefused = source.readyState === EventSource.CLOSED;
+    if (!isRefused || !isStale) lose(navigator.onLine ? "The board does not answer" : "This machine is offline", false);
+    if (!isRefused) return;
+    explain(mine);
     clearTimeout(retry);
     retry = setTimeout(connect, retryMs);
     retryMs = Math.min(LAST_RETRY_MS, retryMs * 1.7);
   });
+}
+
+// EventSource does not tell scripts why a stream was refused: the same request does.
+async function explain(mine) {
+  const answer = await fetch(document.body.dataset.stream).catch(() => null);
+  answer?.body?.cancel();
+  if (mine === source) lose(answer?.status === 401 ? "You are not signed in any more" : "The board does not answer", false);
 }
 
 async function load(mine) {

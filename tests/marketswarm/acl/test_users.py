@@ -204,6 +204,13 @@ def test_the_operator_pauses_sources_and_releases_what_is_in_quarantine_where_th
         assert not may(elsewhere, "xadd", key="market:bars")
 
 
+def test_the_board_reads_the_accounts_of_sources_and_writes_none():
+    assert "board" in who_may("hgetall", key="sources:account:kraken", bus="market-redis")
+    for command in ("hset", "hdel", "del", "hincrby"):
+        assert "board" not in who_may(command, key="sources:account:kraken", bus="market-redis")
+    assert "board" not in who_may("hgetall", key="sources:account:kraken")
+
+
 def can_write(user, key):
     """Whether a user may write a key by a grant of data commands that is not for reading alone."""
     found = [grant for grant in user.grants if "@stream" in grant.commands.split() and grant.mode != "R"]

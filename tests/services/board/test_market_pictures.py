@@ -16,6 +16,7 @@ from services.board.market.pictures import (
     format_change,
     format_correlation,
     format_count,
+    format_day,
     format_percent,
     format_price,
     format_recency,
@@ -64,6 +65,8 @@ def test_a_change_has_the_decimals_of_its_price():
         NONE,
     ]
     assert format_change(0.00391, 1.0912) == "+0.0039"
+    assert format_change(-0.006, 1.3849) == "\N{MINUS SIGN}0.0060", "as many decimals as the price beside it"
+    assert format_change(0.0006, 1.39) == "+0.0006"
     assert [format_percent(each) for each in (1.255, -0.001, None)] == ["+1.25 %", "0.00 %", NONE]
     assert [format_count(each) for each in (950, 48_123, 4.5e6, None)] == ["950", "48.1 k", "4.5 M", NONE]
     assert [format_correlation(each) for each in (-0.001, -0.534, 1.0, None)] == [
@@ -140,6 +143,12 @@ def test_an_age_of_days_is_a_date():
     assert format_recency(None, now) == NONE
 
 
+def test_a_day_of_a_market_has_its_own_date():
+    assert format_day(1_381_325_400_000) == "2013-10-09"  # New York opens at 13:30
+    assert format_day(1_399_410_000_000) == "2014-05-07"  # forex begins on the evening before
+    assert format_day(1_522_886_400_000) == "2018-04-05"  # crypto at midnight
+
+
 def test_the_overview_has_the_groups_with_an_address_first_and_leaves_the_economy_to_its_page():
     groups = {"stocks": "bars", "crypto": "bars", "indices": "quotes", "economy": "observations",
               "treasuries": "observations"}  # fmt: skip
@@ -153,6 +162,16 @@ def test_a_tile_shows_the_newest_price_with_where_it_came_from_and_marks_a_repla
     tile = make_tile(make_series(), SeriesPast((), (10 * DAY, 1.5), "yahoo"), live)
     assert (tile.price, tile.at, tile.source, tile.replay) == (1.6, 10 * DAY + 5, "twelve_data", True)
     assert (tile.change, tile.compared) == (None, None), "nothing is known to compare with"
+
+
+def test_a_price_of_a_day_is_told_from_one_of_a_moment():
+    past, live = SeriesPast((), (10 * DAY, 1.5), "yahoo"), LiveMarket()
+    bars = make_series(kind="bars", timeframe="1d")
+    assert make_tile(bars, past, live).daily
+    assert not make_tile(make_series(kind="bars", timeframe="1m"), past, live).daily
+    assert not make_tile(make_series(kind="observations", timeframe="1d"), past, live).daily
+    live.take_quote(LiveQuote(Quote("EUR/USD", 10 * DAY + 5, 1.6), Provenance("twelve_data")))
+    assert not make_tile(bars, past, live).daily, "a quote is of a moment"
 
 
 def test_a_tile_of_nothing_has_no_number():

@@ -55,4 +55,5 @@ def test_the_public_is_told_up_down_or_unknown():
         ServiceState.UNKNOWN,
     }
     assert simplify_state(ServiceState.SILENT) is ServiceState.DOWN
+    assert simplify_state(ServiceState.FAILED) is ServiceState.DOWN, "a job whose last run failed is not up"
     assert simplify_state(ServiceState.UNWATCHABLE) is ServiceState.UNKNOWN

@@ -1,8 +1,9 @@
 """The picture of what flows."""
 
 from marketswarm.status.topology_view import FlowView, ReaderView
+from services.board.frame import Frame
 from services.board.layered_layout import MAX_BOXES
-from services.board.pages import Frame, TopologyPage, is_monitoring
+from services.board.pages import TopologyPage, is_monitoring
 from services.board.topology_picture import Picture, draw_picture
 from support.board_examples import make_small
 from support.board_pages import FAULTS, make_flows

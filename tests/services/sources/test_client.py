@@ -1,7 +1,9 @@
 """Asking a source over HTTP, of a real server that answers as it likes."""
 
+import asyncio
 import gzip
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -293,6 +295,18 @@ async def test_a_document_that_says_too_many_requests_is_the_same(ask, site):
     answer = await ask(make_source(signs={"limited": ["note"]}), account)
     assert (answer.outcome, answer.reason, account.outcomes) == (AnswerStatus.LIMITED, "call frequency", [])
     assert account.blocked == [(None, module.LIMITED_SEC)]
+
+
+async def test_requests_that_wait_for_the_limits_are_sent_in_the_order_in_which_they_came(site):
+    """Without turns the second one would be sent while the first one waits."""
+    first, second = (replace(question(), symbol=symbol) for symbol in ("AAPL", "MSFT"))
+    account = Account(0.05, 0.0, 0.0)
+    where = {"example": f"http://127.0.0.1:{site.port}"}
+    async with SourceClient({}, where) as client:
+        asks = (client.ask(make_source(), account, each, 5.0) for each in (first, second))
+        answers = await asyncio.gather(*asks)
+    assert {answer.outcome for answer in answers} == {AnswerStatus.OK}
+    assert [request.path.split("?")[0] for request in site.seen] == ["/bars/AAPL", "/bars/MSFT"]
 
 
 async def test_a_request_waits_for_the_limits_as_long_as_it_may(ask, site):

@@ -15,8 +15,8 @@ from services.sources.alerts import find_waiting
 from services.sources.answer import AnswerStatus, Misfit
 from services.sources.cascade import Attempt, Finding, SeriesState, SeriesStatus, Verdict
 from services.sources.client import Exchange, SourceAnswer
-from services.sources.gate import Progress, judge_gate
-from services.sources.loader import judge_answer
+from services.sources.evaluation import evaluate_answer
+from services.sources.gate import Progress, evaluate_gate
 from services.sources.series import Series
 from services.sources.store import encode_finding, encode_records, encode_request
 
@@ -36,23 +36,23 @@ def answer(*records, outcome=AnswerStatus.OK, **more):
     return SourceAnswer("kraken", outcome, records=records, asked_at=NOW, digest="d", **more)
 
 
-def judge(*records, series=SERIES, **more):
-    return judge_answer(series, SESSION, answer(*records, **more), CLOCK)
+def evaluate(*records, series=SERIES, **more):
+    return evaluate_answer(series, SESSION, answer(*records, **more), CLOCK)
 
 
 def test_an_answer_is_fresh_with_the_records_that_are_over():
-    finding = judge(bar(2), bar(1), bar(0))
+    finding = evaluate(bar(2), bar(1), bar(0))
     assert (finding.verdict, finding.newest_ms) == (Verdict.FRESH, NOW_MS - 60_000)
     assert [record.start_ms for record in finding.records] == [NOW_MS - 120_000, NOW_MS - 60_000]
     assert finding.fresh_until == NOW + 360
 
 
 def test_an_answer_is_late_empty_or_wrong_by_its_records():
-    assert judge(bar(20)).verdict is Verdict.LATE
-    assert (judge(bar(0)).verdict, judge(bar(0)).reason) == (Verdict.EMPTY, "nothing that is over")
-    wrong = judge(bar(1), bar(-60))
+    assert evaluate(bar(20)).verdict is Verdict.LATE
+    assert (evaluate(bar(0)).verdict, evaluate(bar(0)).reason) == (Verdict.EMPTY, "nothing that is over")
+    wrong = evaluate(bar(1), bar(-60))
     assert (wrong.verdict, wrong.reason, wrong.records) == (Verdict.WRONG, "a time that lies ahead", ())
-    misfits = judge(bar(2), bar(1), misfits=(Misfit(0, "open", "'x' is no number"),))
+    misfits = evaluate(bar(2), bar(1), misfits=(Misfit(0, "open", "'x' is no number"),))
     assert (misfits.verdict, misfits.reason) == (
         Verdict.WRONG,
         "1 of 3 rows do not fit: open: 'x' is no number",
@@ -62,18 +62,18 @@ def test_an_answer_is_late_empty_or_wrong_by_its_records():
 def test_a_bar_between_two_minutes_is_left_out_and_many_of_them_make_the_answer_wrong():
     """Some sources end with the price of this moment, as a bar that begins now."""
     now_bar = replace(bar(1), start_ms=NOW_MS - 67_000)
-    finding = judge(*(bar(n) for n in range(12, 1, -1)), now_bar)
+    finding = evaluate(*(bar(n) for n in range(12, 1, -1)), now_bar)
     assert (finding.verdict, len(finding.records), finding.misfits) == (Verdict.FRESH, 11, 1)
     assert finding.newest_ms == NOW_MS - 120_000
     shifted = [replace(bar(n), start_ms=NOW_MS - 60_000 * n + 7_000) for n in (4, 3, 2)]
-    wrong = judge(*shifted, *(bar(n) for n in range(20, 4, -1)))
+    wrong = evaluate(*shifted, *(bar(n) for n in range(20, 4, -1)))
     assert (wrong.verdict, wrong.reason) == (Verdict.WRONG, "3 of 19: a time between two bars")
 
 
 def test_what_was_played_is_marked_with_the_time_of_its_clock():
-    finding = judge(bar(1), is_replay=True, played_at=NOW - 9)
+    finding = evaluate(bar(1), is_replay=True, played_at=NOW - 9)
     assert (finding.is_replay, finding.played_at) == (True, NOW - 9)
-    assert not judge(bar(1)).is_replay
+    assert not evaluate(bar(1)).is_replay
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_was_played_is_marked_with_the_time_of_its_clock():
     ],
 )
 def test_each_way_not_to_answer_stays_what_it_is(outcome, reason, verdict):
-    finding = judge(outcome=outcome, reason=reason, wait_sec=7.0)
+    finding = evaluate(outcome=outcome, reason=reason, wait_sec=7.0)
     assert (finding.verdict, finding.reason, finding.wait_sec) == (verdict, reason, 7.0)
 
 
@@ -169,21 +169,21 @@ FAILED = SeriesState(SeriesStatus.FAILED, attempts={"kraken": Attempt(Verdict.FA
 
 def test_the_gate_opens_with_the_share_that_is_wanted_and_not_below():
     states = {"S0": THERE, "S1": THERE, "S2": THERE, "S3": OLD, "S4": FAILED}
-    report = judge_gate(many(5), progress(**states), 0.8, NOW)
+    report = evaluate_gate(many(5), progress(**states), 0.8, NOW)
     assert (report.is_open, report.loaded, report.total) == (True, 4, 5)
     assert [(each.series, each.status, each.reason) for each in report.failures] == [
         ("S3:bars:1m", "late", ""),
         ("S4:bars:1m", "failed", "kraken failed (500)"),
     ]
-    assert not judge_gate(many(5), progress(**states), 0.81, NOW).is_open
-    assert judge_gate([], progress(), 0.8, NOW).is_open
+    assert not evaluate_gate(many(5), progress(**states), 0.81, NOW).is_open
+    assert evaluate_gate([], progress(), 0.8, NOW).is_open
 
 
 @pytest.mark.parametrize("state", [OLD, FAILED, None])
 def test_the_gate_stays_closed_without_a_critical_series_however_many_others_are_there(state):
     series = [*many(9), replace(SERIES, symbol="CRITICAL", critical=True)]
     states = {f"S{n}": THERE for n in range(9)} | {"CRITICAL": state}
-    report = judge_gate(series, progress(**states), 0.5, NOW)
+    report = evaluate_gate(series, progress(**states), 0.5, NOW)
     assert (report.is_open, [each.is_critical for each in report.failures]) == (False, [True])
 
 

@@ -98,6 +98,41 @@ def test_rows_columns_and_objects_by_time_are_read_alike():
     assert values(read(b"<all>" + first + b"</all>", format="xml", records="all.row")) == expected[:1]
 
 
+@pytest.mark.parametrize(
+    ("layout", "document", "outcome", "reason"),
+    [
+        ("rows", {"rows": []}, "empty", "no rows"),
+        ("rows", {"data": []}, "failed", "no rows at rows"),
+        ("rows", {"rows": None}, "failed", "no rows at rows"),
+        ("rows", {"rows": "busy"}, "failed", "no rows at rows"),
+        ("rows", {"rows": [{"date": "2026-11-02"}]}, "failed", "no row fits: the row has no field"),
+        ("rows", {"rows": [5]}, "failed", "no row fits: the row has no field"),
+        ("rows", {"rows": {}}, "failed", "no row fits: the row has no field"),
+        ("rows", {"rows": [{"date": "2026-11-02", "rate": 1}]}, "failed", "no row fits: the row has no time"),
+        ("rows", {"rows": [{"day": "2026-11-02"}]}, "empty", "no values"),
+        ("columns", {"rows": {"day": [], "rate": []}}, "empty", "no rows"),
+        ("columns", {"rows": {"day": ["2026-11-02"]}}, "failed", "no rows at rows"),
+        ("columns", {"rows": {"day": "2026-11-02", "rate": 1}}, "failed", "no rows at rows"),
+        ("columns", {"rows": []}, "failed", "no rows at rows"),
+        ("by_key", {"rows": {}}, "empty", "no rows"),
+        ("by_key", {"rows": []}, "failed", "no rows at rows"),
+        ("by_key", {}, "failed", "no rows at rows"),
+    ],
+)
+def test_nothing_where_rows_should_be_is_a_failure_and_a_list_without_rows_is_none(
+    layout, document, outcome, reason
+):
+    page = read(document, layout=layout)
+    assert (page.outcome.value, page.reason, page.records) == (outcome, reason, ())
+
+
+def test_an_xml_document_without_rows_is_empty_since_it_has_no_empty_lists():
+    page = read(b"<all><title>rates</title></all>", format="xml", records="all.row")
+    assert (page.outcome, page.reason) == (AnswerStatus.EMPTY, "no rows")
+    page = read(b"<all><row>busy</row></all>", format="xml", records="all.row")
+    assert page.outcome is AnswerStatus.FAILED
+
+
 def test_numbers_are_scaled_divided_and_turned_round():
     rule = {"path": "rate", "scale": 0.01, "divide_by": "units", "inverse": True}
     fields = RATES["fields"] | {"value": rule}

@@ -117,12 +117,22 @@ def test_bars_that_are_not_over_yet_are_left_out():
 
 def test_what_is_missing_is_asked_for_with_some_that_may_have_been_corrected():
     now = ms("2026-11-23T15:00")
-    first = make_question(MINUTES, None, now)
+    first = make_question(MINUTES, XNYS, None, now)
     assert (first.end - first.start).days == 5
-    later = make_question(MINUTES, now - 3 * MINUTE_MS, now)
+    later = make_question(MINUTES, XNYS, now - 3 * MINUTE_MS, now)
     assert round((later.end - later.start).total_seconds()) == 13 * 60
-    assert make_question(MINUTES, ms("2020-01-01"), now).start == first.start
-    assert make_question(MINUTES, now + 60 * MINUTE_MS, now).start <= first.end
+    assert make_question(MINUTES, XNYS, ms("2020-01-01"), now).start == first.start
+    assert make_question(MINUTES, XNYS, now + 60 * MINUTE_MS, now).start <= first.end
+
+
+def test_the_history_of_bars_begins_with_a_whole_trading_day():
+    open_ms = ms("2026-11-18T14:30")
+    for now in ("2026-11-23T14:30", "2026-11-23T17:45", "2026-11-23T20:59"):
+        assert make_question(MINUTES, XNYS, None, ms(now)).start.timestamp() * 1000 == open_ms
+    closed = make_question(MINUTES, XNYS, None, ms("2026-11-20T17:00"))  # five days before was a Sunday
+    assert (closed.end - closed.start).total_seconds() == 5 * 86_400
+    quotes = make_question(replace(MINUTES, kind=RecordKind.QUOTES), XNYS, None, ms("2026-11-23T17:45"))
+    assert (quotes.end - quotes.start).total_seconds() == 5 * 86_400
 
 
 @pytest.mark.parametrize(

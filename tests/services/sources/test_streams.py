@@ -8,6 +8,7 @@ import pytest
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES
 from marketswarm.market.records import MINUTE_MS, AssetClass, Bar, RecordKind
 from marketswarm.testing import MemoryBus
+from services.sources.account import SourceAccount
 from services.sources.answer import AnswerStatus
 from services.sources.cascade import (
     STREAM_OVERDUE_SEC,
@@ -191,6 +192,16 @@ async def test_a_minute_is_not_used_while_a_source_before_it_serves_or_if_it_is_
     result, stored = await publish(replace(SERVED, serving="kraken"))
     assert (stored.serving, stored.reason) == ("binance", "")
     assert await read_starts(bus) == [MINUTE]
+
+
+async def test_no_minute_is_published_from_the_moment_on_at_which_its_source_is_paused(bus, publish):
+    account = SourceAccount(bus, "binance")
+    await account.pause(None)
+    result, _ = await publish(SERVED)
+    assert (result.outcome, await read_starts(bus)) == (LoadOutcome.UNUSED, [])
+    await account.resume()
+    result, _ = await publish(SERVED)
+    assert (result.outcome, await read_starts(bus)) == (LoadOutcome.LOADED, [MINUTE])
 
 
 async def test_a_minute_that_cannot_be_is_a_fault_of_its_source(bus, publish):

@@ -17,7 +17,7 @@ import orjson
 from services.board import pages
 from services.board.assets import find_assets_path
 from services.board.badges import Badge, draw_badge
-from services.board.pages import Frame
+from services.board.frame import Frame
 from services.board.snapshot import (
     FleetSnapshot,
     ServiceState,

@@ -1,4 +1,5 @@
-from services.board.pages import FleetQuery, Frame, group_services, select_services, sort_services
+from services.board.fleet_page import FleetQuery, group_services, select_services, sort_services
+from services.board.frame import Frame
 from services.board.snapshot import ServiceState, Uptime
 from support.board_examples import make_large, make_service, make_small, make_snapshot
 

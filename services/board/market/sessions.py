@@ -1,0 +1,91 @@
+"""Find the session in which a symbol trades: its code by the truth in force, its calendar off the event loop.
+
+The truth names a session with the symbols of the services that publish checked bars and series; where it
+names none, the asset class decides, as it does for those services.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Final
+
+from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
+from marketswarm.market.records import AssetClass
+from marketswarm.market.sessions import DEFAULT_SESSIONS, Session, UnknownSessionError, get_session
+from marketswarm.truth import Service, Truth
+from services.board.market.flight import SingleFlight
+
+MAX_CODES: Final = 200
+"""How many calendars are kept: there are fewer exchanges."""
+
+
+def list_symbol_sessions(truth: Truth) -> dict[str, str]:
+    """Return the code of the session of each symbol that the truth names.
+
+    What bars says counts: it decides which intervals there are.
+    """
+    found: dict[str, str] = {}
+    for key in (CHECKED_BARS, MARKET_SERIES):
+        for section in truth.services.values():
+            if any(point.key == key for point in section.access_points.publish_to):
+                for symbol, code in _list_sessions_of(section):
+                    found.setdefault(symbol, code)
+    return found
+
+
+def _list_sessions_of(section: Service) -> Iterator[tuple[str, str]]:
+    """Yield each symbol of a service's `endpoints`, and the code of its session."""
+    for entry in section.endpoints:
+        if isinstance(entry, dict):
+            code = entry.get("session") or DEFAULT_SESSIONS.get(str(entry.get("asset", AssetClass.STOCKS)))
+            symbols: Any = entry.get("symbols") or [entry.get("symbol")]
+            if isinstance(code, str) and isinstance(symbols, list):
+                yield from ((symbol, code) for symbol in symbols if isinstance(symbol, str))
+
+
+class SymbolSessions:
+    """Finds the sessions of symbols, and keeps their calendars.
+
+    Args:
+        truth_now: returns the truth in force.
+    """
+
+    def __init__(self, truth_now: Callable[[], Truth]) -> None:
+        self._truth_now = truth_now
+        self._truth: Truth | None = None
+        self._codes: Mapping[str, str] = {}
+        self._sessions: dict[str, Session | None] = {}
+        self._flight: SingleFlight[Session | None] = SingleFlight()
+
+    def find_code(self, symbol: str, asset: str) -> str | None:
+        """Return the code of a symbol's session; None if neither the truth nor its asset class tells."""
+        truth = self._truth_now()
+        if truth is not self._truth:
+            self._truth, self._codes = truth, list_symbol_sessions(truth)
+        return self._codes.get(symbol) or DEFAULT_SESSIONS.get(asset)
+
+    async def find(self, symbol: str, asset: str) -> Session | None:
+        """Return a symbol's session; None if nobody knows it, or no calendar can be had here."""
+        code = self.find_code(symbol, asset)
+        return None if code is None else await self._find_session(code)
+
+    async def prepare(self) -> None:
+        """Compute the calendars that the truth names, so that the first chart does not wait for them."""
+        for code in sorted(set(list_symbol_sessions(self._truth_now()).values())):
+            await self._find_session(code)
+
+    async def _find_session(self, code: str) -> Session | None:
+        """Return the session of a code; None if there is none. The first time takes up to a second."""
+        if code in self._sessions:
+            return self._sessions[code]
+        return await self._flight.ask(code, partial(self._load, code))
+
+    async def _load(self, code: str) -> Session | None:
+        """Return the session of a code, computed in a thread, and keep it."""
+        try:
+            found: Session | None = await asyncio.to_thread(get_session, code)
+        except (UnknownSessionError, ImportError):  # the library comes with the extra `market`
+            found = None
+        if len(self._sessions) < MAX_CODES:
+            self._sessions[code] = found
+        return found

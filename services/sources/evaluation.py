@@ -1,0 +1,100 @@
+"""Evaluate an answer of a source: which of its records count, and whether they are right and fresh. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from marketswarm.market.sessions import Session
+from services.sources.account import PAUSED, RESTING
+from services.sources.answer import NO_KEY, NOT_SERVED, AnswerStatus
+from services.sources.cascade import Finding, Verdict
+from services.sources.client import SourceAnswer
+from services.sources.series import (
+    WRONG_SHARE,
+    Series,
+    find_fault,
+    fresh_until,
+    is_on_grid,
+    keep_finished,
+    time_of,
+)
+
+_NOT_ASKED: Final[Mapping[str, Verdict]] = {
+    RESTING: Verdict.RESTING,
+    PAUSED: Verdict.PAUSED,
+    NO_KEY: Verdict.NO_KEY,
+    NOT_SERVED: Verdict.NOT_SERVED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordClock:
+    """Hold what time it is for the records of a source, and how fast that time passes.
+
+    Both are epoch seconds; `now` is that of the records, `wall` ours.
+    """
+
+    wall: float
+    now: float
+    speed: float = 1.0
+
+    @property
+    def now_ms(self) -> int:
+        """Return the time for the records in milliseconds."""
+        return round(1000 * self.now)
+
+    def to_wall(self, at_ms: int) -> float:
+        """Return when it will be that time, in epoch seconds of ours."""
+        return self.wall + (at_ms / 1000 - self.now) / self.speed
+
+
+def evaluate_answer(series: Series, session: Session, answer: SourceAnswer, clock: RecordClock) -> Finding:
+    """Return what came of asking a source: whether the records of its answer are right, and fresh."""
+    finding = Finding(
+        answer.source,
+        Verdict.EMPTY,
+        answer.reason,
+        asked_at=clock.wall,
+        digest=answer.digest,
+        wait_sec=answer.wait_sec,
+        is_replay=answer.is_replay,
+        played_at=answer.played_at,
+        misfits=len(answer.misfits),
+    )
+    if answer.outcome is AnswerStatus.LIMITED:
+        return replace(finding, verdict=Verdict.LIMITED)
+    if answer.outcome is AnswerStatus.FAILED:
+        return replace(finding, verdict=_NOT_ASKED.get(answer.reason, Verdict.FAILED))
+    if answer.outcome is not AnswerStatus.OK:
+        return finding
+    if (fault := find_fault(answer.records, clock.now_ms) or _find_misfits(answer)) is not None:
+        return replace(finding, verdict=Verdict.WRONG, reason=fault)
+    finished = keep_finished(series, session, answer.records, clock.now_ms)
+    records = tuple(filter(is_on_grid, finished))
+    off_grid = len(finished) - len(records)
+    finding = replace(finding, misfits=finding.misfits + off_grid)
+    if off_grid > WRONG_SHARE * len(finished):
+        reason = f"{off_grid} of {len(finished)}: a time between two bars"
+        return replace(finding, verdict=Verdict.WRONG, reason=reason)
+    if not records:
+        return replace(finding, reason="nothing that is over")
+    newest_ms = max(map(time_of, records))
+    until_ms = fresh_until(series, session, newest_ms, clock.now_ms)
+    is_fresh = clock.now_ms <= until_ms
+    return replace(
+        finding,
+        verdict=Verdict.FRESH if is_fresh else Verdict.LATE,
+        reason="" if is_fresh else "its newest record is old",
+        records=records,
+        newest_ms=newest_ms,
+        fresh_until=clock.to_wall(until_ms),
+        asked_at=answer.asked_at or clock.wall,
+    )
+
+
+def _find_misfits(answer: SourceAnswer) -> str | None:
+    """Return why an answer is wrong of which too many rows are no record, or None."""
+    wrong, rows = len(answer.misfits), len(answer.misfits) + len(answer.records)
+    if wrong <= WRONG_SHARE * rows:
+        return None
+    return f"{wrong} of {rows} rows do not fit: {answer.misfits[0].field}: {answer.misfits[0].why}"

@@ -1,0 +1,84 @@
+"""Which session a symbol has, by the truth."""
+
+import asyncio
+import threading
+
+import orjson
+
+from marketswarm.market import sessions as calendars
+from marketswarm.truth import parse_truth
+from services.board.market import sessions
+from services.board.market.sessions import SymbolSessions, list_symbol_sessions
+
+
+def publish(key):
+    return {"publish_to": [{"bus": "market-redis", "key": key}]}
+
+
+def make_truth(bars=(), series=()):
+    services = {
+        "loader": {"access_points": publish("market:series"), "endpoints": list(series)},
+        "checker": {"access_points": publish("bars:bars"), "endpoints": list(bars)},
+        "feeds": {"endpoints": [{"symbols": ["SPY"], "session": "XTKS"}]},
+    }
+    return parse_truth(orjson.dumps({"services": services})).truth
+
+
+def test_the_truth_names_the_session_of_a_symbol_and_bars_counts_first():
+    truth = make_truth(
+        bars=[{"symbols": ["VOD", "SAP"], "session": "XLON"}, {"symbols": ["BTC/USD"], "asset": "crypto"}],
+        series=[
+            {"symbol": "VOD", "session": "XPAR"},
+            {"symbols": ["SPY", "QQQ"]},
+            {"symbol": "EUR/USD", "asset": "forex"},
+        ],
+    )
+    assert list_symbol_sessions(truth) == {
+        "VOD": "XLON",
+        "SAP": "XLON",
+        "BTC/USD": "24x7",
+        "SPY": "XNYS",
+        "QQQ": "XNYS",
+        "EUR/USD": "24x5",
+    }
+
+
+def test_what_is_no_entry_is_left_out():
+    odd = ["SPY", {}, {"symbols": "SPY"}, {"symbol": 5}, {"symbol": "A", "session": 5}, {"symbols": [None]}]
+    assert list_symbol_sessions(make_truth(bars=odd)) == {}
+
+
+async def test_a_symbol_that_the_truth_does_not_name_has_the_session_of_its_class():
+    found = SymbolSessions(make_truth)
+    assert (found.find_code("X", "crypto"), found.find_code("X", "")) == ("24x7", None)
+    assert (await found.find("X", "crypto")).code == "24x7"
+    assert await found.find("X", "") is None
+
+
+async def test_a_new_truth_has_its_own_sessions():
+    truths = [
+        make_truth(bars=[{"symbols": ["SPY"]}]),
+        make_truth(bars=[{"symbols": ["SPY"], "session": "24x7"}]),
+    ]
+    found = SymbolSessions(lambda: truths[0])
+    assert found.find_code("SPY", "") == "XNYS"
+    del truths[0]
+    assert found.find_code("SPY", "") == "24x7"
+
+
+async def test_a_calendar_is_computed_once_in_a_thread_and_one_that_is_not_there_is_none(monkeypatch):
+    asked = []
+
+    def get(code):
+        assert threading.current_thread() is not threading.main_thread(), "the event loop waits"
+        asked.append(code)
+        if code == "XNYS":
+            raise ImportError
+        return calendars.get_session(code)
+
+    monkeypatch.setattr(sessions, "get_session", get)
+    truth = make_truth(bars=[{"symbols": ["SPY"]}, {"symbols": ["A"], "session": "NONE"}])
+    found = SymbolSessions(lambda: truth)
+    await asyncio.gather(found.prepare(), found.find("SPY", ""), found.find("A", ""))
+    assert [await found.find(symbol, "") for symbol in ("SPY", "A")] == [None, None]
+    assert sorted(asked) == ["NONE", "XNYS"]
