@@ -38,6 +38,9 @@ CLOSED_GATE: Final = 1
 """The exit code when too little is there."""
 WRITE_EVERY_SEC: Final = 0.5
 CLAIMED_PAUSE_SEC: Final = 0.2
+BUS_PATIENCE_SEC: Final = 30.0
+"""How long a series is tried after its bus could not be asked for the first time."""
+BUS_PAUSE_SEC: Final = 0.5
 STATUS_SEC: Final = 30 * 86_400
 
 log = logs.get(NAME)
@@ -125,11 +128,19 @@ async def load_within_time(
     """Load all series, some at a time, within the gate's time; `progress` has what came of each."""
 
     async def load(each: Series) -> None:
-        """Load one series, and note its state or why it has none."""
-        try:
-            progress.states[each.id] = await load_series(loader, each, settings.gate.patience_sec)
-        except BusError as error:
-            progress.errors[each.id] = f"{error.bus} {error.reason}"
+        """Load one series, and note its state or why it has none; a bus that is away may come back."""
+        give_up_at: float | None = None
+        while True:
+            try:
+                progress.states[each.id] = await load_series(loader, each, settings.gate.patience_sec)
+            except BusError as error:
+                give_up_at = give_up_at or time.monotonic() + BUS_PATIENCE_SEC
+                if time.monotonic() >= give_up_at:
+                    progress.errors[each.id] = f"{error.bus} {error.reason}"
+                    return
+                await asyncio.sleep(BUS_PAUSE_SEC)
+            else:
+                return
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.gate.timeout_sec):

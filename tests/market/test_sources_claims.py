@@ -1,5 +1,6 @@
 """The claim of a series, on a real bus that goes away while the series is loaded."""
 
+import asyncio
 import time
 
 import orjson
@@ -9,12 +10,14 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.market.records import AssetClass, RecordKind
 from services.sources.catalog import shipped_catalog
 from services.sources.client import SourceClient
+from services.sources.gate import Progress, load_within_time
 from services.sources.loader import LoadOutcome, SeriesLoader
 from services.sources.series import Series
 from services.sources.settings import WorkSettings
 from services.sources.store import SeriesStore
 from support.rig import TcpProxy
 from support.rig.receiver import Answer, Receiver
+from support.waiting import until
 
 pytestmark = pytest.mark.live
 SERIES = Series("BTC/USD", RecordKind.BARS, "1m", AssetClass.CRYPTO, "24x7", ("kraken",), 300.0, 1.0, 60.0)
@@ -64,6 +67,26 @@ async def test_a_load_that_lost_the_bus_may_begin_again_at_once_and_no_other_ins
     result = await loader.load(SERIES)
     assert (result.outcome, result.new) == (LoadOutcome.LOADED, 10)
     assert (await SeriesStore(lambda: bus).claim(SERIES.id))[0] is not None, "it was given back"
+
+
+async def test_the_gate_tries_a_series_again_when_its_bus_comes_back(wire, site, loader):
+    calls = []
+
+    def answer_while_the_bus_goes_away(asked):
+        calls.append(asked)
+        if len(calls) == 1:
+            wire.refuse()
+        return answer_as_kraken(asked)
+
+    site.choose = answer_while_the_bus_goes_away
+    progress = Progress(1, time.time())
+    loading = asyncio.create_task(load_within_time(loader, [SERIES], WorkSettings(), progress))
+    await asyncio.to_thread(until, lambda: calls, 10, "it was asked")
+    await asyncio.sleep(0.5)  # for so long the bus is away
+    wire.heal()
+    await loading
+    assert (list(progress.states), progress.errors) == ([SERIES.id], {})
+    assert len(calls) == 2
 
 
 async def test_a_claim_that_expired_while_the_bus_was_away_is_left_to_whoever_has_it_now(server, bus, wire):
