@@ -90,7 +90,7 @@ class BarsOptions(ServiceConfig):
     """How late a minute or its correction may come, in days before the newest minute. Example: `8`."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 2000
     """The number of entries that are read at once. Example: `5000`."""
-    keep: Annotated[int, Field(ge=1000, le=100_000_000)] = 200_000
+    keep: Annotated[int, Field(ge=1000, le=100_000_000)] = 300_000
     """The number of entries, roughly, that each stream of bars and indicators keeps. Example: `1000000`."""
     features: Annotated[int, Field(ge=1000, le=10_000_000)] = 50_000
     """The number of entries, roughly, that the stream of features keeps; each has 2 kB. Example: `100000`."""

@@ -84,14 +84,12 @@ class IndicatorTrack:
         return self._series.checkpoint()
 
     def _list_known(self, since_ms: int, changed: Collection[int]) -> list[Bar]:
-        """Return the bars since a time, without the newest ones if they are new.
+        """Return the bars since a time, without those after it that changed: they are given to the series later.
 
-        A backlog may be longer than what can be corrected: its bars are appended, one by one.
+        There may be more of them than what can be corrected: so they must not be among those of the past.
         """
-        bars = list(self._table.iter_shown(since_ms))
-        while bars and bars[-1].start_ms in changed and bars[-1].start_ms > since_ms:
-            bars.pop()
-        return bars
+        shown = self._table.iter_shown(since_ms)
+        return [bar for bar in shown if bar.start_ms == since_ms or bar.start_ms not in changed]
 
     def _find_shown(self, start_ms: int) -> HeldBar | None:
         """Return the bar of an interval as it is published."""

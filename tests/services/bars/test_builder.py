@@ -303,6 +303,18 @@ def test_a_backlog_longer_than_what_can_be_corrected_has_indicators_at_every_bar
     assert_same_as_batch(desk.bars, desk.indicators, bars, CRYPTO)
 
 
+def test_a_long_gap_that_is_filled_after_a_restart_has_indicators_at_every_bar():
+    bars = minutes(1300)
+    desk = Desk(CRYPTO)
+    desk.play(arrival(bar, number) for number, bar in enumerate(bars[:100]))
+    desk.play([arrival(bars[1290], 1290)])  # as the first minute that a stream brings
+    state = restore_state("BTC/USD", desk.stored)
+    desk.state, desk.builder = state, BarBuilder(state, desk.group, desk.grid, desk.options, desk.stored)
+    desk.play(arrival(bar, number) for number, bar in enumerate(bars[100:1290], 100))
+    desk.play(arrival(bar, number) for number, bar in enumerate(bars[1291:], 1291))
+    assert_same_as_batch(desk.bars, desk.indicators, bars, CRYPTO)
+
+
 def test_after_a_pause_longer_than_bars_are_kept_a_restart_goes_on_with_all_that_came_before_it():
     desk = Desk(CRYPTO, timeframes=["1m"])
     desk.options = BarsOptions(settle_sec=10, revise_days=1)
