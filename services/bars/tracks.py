@@ -84,7 +84,7 @@ class IndicatorTrack:
         return self._series.checkpoint()
 
     def _list_known(self, since_ms: int, changed: Collection[int]) -> list[Bar]:
-        """Return the bars since a time, without those after it that changed: they are given to the series later.
+        """Return the bars since a time, without those after it that changed: the series gets them later.
 
         There may be more of them than what can be corrected: so they must not be among those of the past.
         """

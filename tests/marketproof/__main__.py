@@ -13,9 +13,10 @@ from pathlib import Path
 
 from marketproof.plan import FEEDS, Plan
 from marketproof.run import Proof
-from support.market_prices import DST_WEEK, EARLY_CLOSE_WEEK
+from support.market_prices import DST_WEEK
 
-WEEKS = {"dst": DST_WEEK, "early-close": EARLY_CLOSE_WEEK}
+WEEKS = {"dst": DST_WEEK, "early-close": date(2025, 11, 24)}
+"""The first days of weeks that are over: no record may be younger than the entry that brings it."""
 
 
 def main() -> int:
@@ -25,7 +26,7 @@ def main() -> int:
     if any(folder.iterdir()):  # buses go on with what they find, and the database is new
         raise SystemExit(f"{folder} is not empty")
     week = WEEKS.get(args.week) or date.fromisoformat(args.week)
-    plan = Plan(args.kills, args.seed, args.every, week, args.days, args.symbols, args.torn)
+    plan = Plan(args.kills, args.seed, args.every, week, args.days, args.symbols, args.torn, args.cuts)
     proof = Proof(plan, folder, _say)
     _say(f"seed {plan.seed}, {plan.days} days from {plan.week}; logs lie in {folder}")
     begun = time.monotonic()
@@ -46,13 +47,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="marketproof", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=100, help="how many (100)")
     parser.add_argument("--seed", type=int, default=7, help="of all chance (7)")
-    parser.add_argument("--every", type=float, default=6.0, help="mean seconds between two kills (6)")
+    parser.add_argument("--every", type=float, default=6.0, help="mean seconds between two of them (6)")
     parser.add_argument("--week", default="dst", help="dst, early-close, or its first day as a date (dst)")
     parser.add_argument("--days", type=int, default=7, help="days of the week that are played (7)")
     parser.add_argument("--symbols", type=int, default=len(FEEDS), help=f"of {len(FEEDS)} (all)")
     parser.add_argument(
         "--torn", type=float, default=0.0, help="share of a bus's kills that tear its file (0)"
     )
+    parser.add_argument("--cuts", type=int, default=0, help="how many connections are cut or frozen (0)")
     parser.add_argument("--folder", help="for data and logs, kept; default: a temporary one")
     return parser
 

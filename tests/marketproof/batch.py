@@ -67,6 +67,23 @@ def build_bars(minutes: pl.DataFrame) -> pl.DataFrame:
     return pl.concat(_merge(placed, timeframe) for timeframe in MINUTES).sort(KEY)
 
 
+def read_days(path: Path) -> pl.DataFrame:
+    """Return the days of the raw file of days as bars; each begins with the session of its date."""
+    kinds = dict.fromkeys((*PRICES, "volume", "vwap"), pl.Float64) | {"day": pl.Date, "trades": pl.Int64}
+    placed = []
+    for (session,), part in pl.read_csv(path, schema_overrides=kinds).group_by("session"):
+        first, last = part["day"].min(), part["day"].max()
+        assert isinstance(first, date)
+        assert isinstance(last, date)
+        opens = list_days(str(session), first, last)["opens"].cast(pl.Int64)
+        begun = pl.DataFrame({"day": pl.from_epoch(opens, "ms").dt.date(), "start": opens})
+        placed.append(part.join(begun, "day", validate="m:1"))
+        if len(placed[-1]) < len(part):
+            raise ValueError(f"days without a session of {session}")
+    days = pl.concat(placed).with_columns(timeframe=pl.lit("1d"), opens="start", parts=pl.lit(1, pl.Int64))
+    return days.drop("session", "day")
+
+
 def _place_minutes(minutes: pl.DataFrame, session: str) -> pl.DataFrame:
     """Return the minutes of a session with the day to which each belongs."""
     starts = minutes["start"]

@@ -50,7 +50,7 @@ class PlayedClock:
     @property
     def is_at_end(self) -> bool:
         """Whether the week is over."""
-        return self() >= self._end_ms - 1000
+        return self() >= self._end_ms
 
     def jump(self, at_ms: int) -> None:
         """Go to a time, and on from there as fast as any other clock."""
@@ -59,12 +59,12 @@ class PlayedClock:
         self._write(at_ms / 1000 - time.time())
 
     def _run(self) -> None:
-        """Move the clock until the week is over, or somebody makes it jump."""
-        while not self._over.wait(STEP_SEC):
+        """Move the clock until the week is over, or somebody makes it jump; then it goes as any other."""
+        while not self.is_at_end and not self._over.wait(STEP_SEC):
             self._step(time.time())
 
     def _step(self, now: float) -> None:
-        """Move the clock to where it is by now; it stands still at the end of the week."""
+        """Move the clock to where it is by now, at the end of the week at the latest."""
         played_ms = self._begin_ms + 1000 * (now - self._begun) * self._speed
         self._write(min(played_ms, self._end_ms) / 1000 - now)
 

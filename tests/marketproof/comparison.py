@@ -1,7 +1,7 @@
 """Hold the rows of the database against those that a batch computation gives, one by one."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isclose
 from pathlib import Path
@@ -11,11 +11,15 @@ import orjson
 import polars as pl
 
 from marketproof import batch
-from marketproof.plan import AFTER_MS, COLUMNS, OBSERVED, OBSERVED_DAYS, Plan
+from marketproof.features import build_correlations, build_features, find_correlated_days
+from marketproof.plan import AFTER_MS, BENCHMARK, COLUMNS, OBSERVED, OBSERVED_DAYS, Plan
 from marketswarm.market.records import DAY_MS, MINUTE_MS
 from support.market_prices import Market, begin_bar, published_ms
 from support.postgres import query
 
+MINUTES_FILE: Final = "minutes.csv"
+DAYS_FILE: Final = "days.csv"
+"""The names of the raw files."""
 EXAMPLES: Final = 5
 CLOSE_ENOUGH: Final = 1e-9
 """How far sums of fractions may differ, which depend on the order in which they are added."""
@@ -50,6 +54,12 @@ class Comparison:
             if count > 1:
                 self.find(f"{table}: {count} times", str(key))
 
+    def add(self, other: "Comparison") -> None:
+        """Add what another comparison has found."""
+        self.rows += other.rows
+        self.differences += other.differences
+        self.examples |= other.examples
+
     def list_lines(self) -> list[str]:
         """Return the account for people."""
         lines = [f"{table}: {count} rows compared" for table, count in sorted(self.rows.items())]
@@ -59,17 +69,29 @@ class Comparison:
         return lines
 
 
-def compare_database(url: str, plan: Plan, raw: Path) -> Comparison:
-    """Compare every table with what the raw file of the market says."""
-    found = Comparison()
+def compare_records(found: Comparison, url: str, plan: Plan, folder: Path) -> pl.DataFrame:
+    """Compare what came of records with the raw files of the market; return the bars that there must be."""
     bars = _read_bars(url)
-    minutes = _mask_minutes(batch.read_minutes(raw), bars, plan, found)
-    expected = batch.build_bars(minutes)
+    minutes = _mask_minutes(batch.read_minutes(folder / MINUTES_FILE), bars, plan, found)
+    expected = pl.concat(
+        [batch.build_bars(minutes), batch.read_days(folder / DAYS_FILE)], how="diagonal"
+    ).sort(batch.KEY)
     _compare_bars(found, bars, expected)
+    _count_streamed(found, url, plan)
     _compare_indicators(found, url, expected, plan)
     market = plan.market
     _compare_observations(found, url, market)
     _compare_quotes(found, url, market)
+    _compare_symbols(found, url, plan)
+    return expected
+
+
+def compare_derived(url: str, expected: pl.DataFrame) -> Comparison:
+    """Compare what is computed of days some time after they came: features and correlations."""
+    found = Comparison()
+    days = expected.filter(pl.col("timeframe") == "1d").drop("opens", "parts")
+    _compare_features(found, url, days)
+    _compare_correlations(found, url, days)
     return found
 
 
@@ -94,7 +116,7 @@ def _mask_minutes(
 
     Which source of a cascade gave a minute depends on when it was asked; what it says of it must be right.
     """
-    feeds = {feed.symbol: feed for feed in plan.feeds}
+    feeds = {feed.symbol: feed for feed in plan.minute_feeds}
     rows = minutes.filter(pl.col("symbol").is_in(list(feeds))).to_dicts()
     for row in rows:
         feed = feeds[row["symbol"]]
@@ -119,6 +141,19 @@ def _compare_bars(
             found.find(f"bars {key[1]}: not final", str(key))
         if row["rev"] < right["parts"] - 1:
             found.find(f"bars {key[1]}: rev too low", f"{key}: {row['rev']} of {right['parts']} minutes")
+
+
+def _count_streamed(found: Comparison, url: str, plan: Plan) -> None:
+    """Count the minutes that came by a stream: each has the digest of a frame, which is that of no answer."""
+    symbols = [feed.symbol for feed in plan.feeds if feed.is_streamed]
+    counted = query(
+        url,
+        "SELECT count(*) FROM (SELECT FROM bars WHERE symbol = ANY($1) AND timeframe = '1m' "
+        "AND digest NOT IN (SELECT digest FROM downloads WHERE digest IS NOT NULL) "
+        "GROUP BY digest HAVING count(*) = 1) t",
+        symbols,
+    )
+    found.rows["minutes of a stream"] += counted[0][0]
 
 
 def _compare_indicators(found: Comparison, url: str, expected: pl.DataFrame, plan: Plan) -> None:
@@ -151,10 +186,12 @@ def _compare_values(  # noqa: PLR0917 - a row, and what is right
     got: Mapping[str, Any],
     right: Mapping[str, Any],
     names: Iterable[str],
+    inexact: Container[str] = SUMS,
 ) -> None:
-    """Compare the columns of a row."""
-    wrong = [name for name in names if not _is_same(name, got[name], right[name])]
-    for name in wrong:
+    """Compare the columns of a row; those that are `inexact` need not be the same to the last bit."""
+    for name in names:
+        if _is_same(got[name], right[name], is_exact=name not in inexact):
+            continue
         found.find(f"{where}: {name}", f"{key}: {got[name]!r}, not {right[name]!r}{_describe(got)}")
 
 
@@ -163,16 +200,44 @@ def _describe(row: Mapping[str, Any]) -> str:
     return f"; rev {row['rev']}, from {row['source']}" if "rev" in row else ""
 
 
-def _is_same(name: str, got: float | None, right: float | None) -> bool:
-    """Return True if two values are the same; sums need not be so to the last bit."""
-    if got is None or right is None or name not in SUMS:
+def _is_same(got: float | None, right: float | None, *, is_exact: bool) -> bool:
+    """Return True if two values are the same."""
+    if got is None or right is None or is_exact:
         return got == right
-    return isclose(got, right, rel_tol=CLOSE_ENOUGH, abs_tol=1e-6)
+    return isclose(got, right, rel_tol=CLOSE_ENOUGH, abs_tol=CLOSE_ENOUGH)
+
+
+def _compare_features(found: Comparison, url: str, days: pl.DataFrame) -> None:
+    """Compare the features of every day."""
+    rows = query(url, f'SELECT symbol, {_MS.format("start")}, "values" FROM features')  # noqa: S608 - our own names
+    got = {row[:2]: orjson.loads(row[2]) for row in rows}
+    wanted = dict(build_features(days, BENCHMARK))
+    found.compare_keys("features", got, wanted)
+    for key in sorted(wanted.keys() & got.keys()):
+        if got[key].keys() != wanted[key].keys():
+            found.find("features: other names", f"{key}: {sorted(got[key])}")
+            continue
+        found.rows["values of features"] += len(wanted[key])
+        _compare_values(found, "features", key, got[key], wanted[key], wanted[key], inexact=wanted[key])
+
+
+def _compare_correlations(found: Comparison, url: str, days: pl.DataFrame) -> None:
+    """Compare the correlations of the days of which they must be there, and of whatever days there are."""
+    rows = query(url, "SELECT day, a, b, value, n FROM correlations")
+    got = {row[:3]: {"value": row[3], "n": row[4]} for row in rows}
+    wanted = {
+        (day, *pair): {"value": value, "n": count}
+        for day in find_correlated_days(days) | {row[0] for row in rows}
+        for pair, (value, count) in build_correlations(days, day).items()
+    }
+    found.compare_keys("correlations", got, wanted)
+    for key in sorted(wanted.keys() & got.keys()):
+        _compare_values(found, "correlations", key, got[key], wanted[key], ("value", "n"), ("value",))
 
 
 def _compare_observations(found: Comparison, url: str, market: Market) -> None:
     """Compare the observations with all that were published in the week's end."""
-    since_ms = market.begin_ms - (OBSERVED_DAYS - 1) * DAY_MS
+    since_ms = market.end_ms + AFTER_MS - OBSERVED_DAYS * DAY_MS  # whenever they were loaded first
     rows = query(url, f"SELECT symbol, {_MS.format('start')}, value FROM observations")  # noqa: S608 - our own names
     rows = [row for row in rows if row[1] >= since_ms]
     got = {row[:2]: row[2] for row in rows}
@@ -208,3 +273,21 @@ def _list_prices(market: Market, symbol: str, at_ms: int) -> set[float]:
         for each in (bar, begin_bar(bar, share)):
             prices |= {each.close, each.low, each.high}
     return prices
+
+
+def _compare_symbols(found: Comparison, url: str, plan: Plan) -> None:
+    """Compare the symbols with those that are played, and their times with their own rows."""
+    times = " UNION ALL ".join(
+        f"SELECT symbol, {name} AS at FROM {table}"  # noqa: S608 - our own names
+        for table, name in (("bars", "start"), ("quotes", "at"), ("observations", "start"))
+    )
+    edges = query(url, f"SELECT symbol, min(at), max(at) FROM ({times}) t GROUP BY symbol")  # noqa: S608
+    wanted = {symbol: {"asset": "economic"} for symbol in OBSERVED}
+    wanted |= {feed.symbol: {"asset": feed.asset} for feed in plan.feeds}
+    rows = query(url, "SELECT symbol, asset, first_seen, last_seen, replay FROM symbols")
+    got = {row[0]: dict(zip(("asset", "first", "last", "replay"), row[1:], strict=True)) for row in rows}
+    found.compare_keys("symbols", got, wanted)
+    for symbol, first, last in edges:
+        if symbol in got and symbol in wanted:
+            right = wanted[symbol] | {"first": first, "last": last, "replay": False}
+            _compare_values(found, "symbols", symbol, got[symbol], right, right)

@@ -1,57 +1,111 @@
-"""Say what is played: which symbols of which sources, with which vices, and how often is killed. Pure."""
+"""Say what is played: which symbols of which sources, with which vices, and what breaks how often. Pure."""
 
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
+from enum import StrEnum
 from typing import Any, Final
 
+from marketproof.market import DAILY, HISTORY_DAYS, PlayedMarket
 from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC
-from support.market_prices import DST_WEEK, Market, find_instrument
+from support.market_prices import DST_WEEK, find_instrument
 from support.market_view import Vice, ViceKind
 
-SERVICES: Final = ("sources", "bars", "archive")
+SERVICES: Final = ("sources", "bars", "archive", "healer")
+BOARD: Final = "board"
+"""The service that only reads, which runs where connections are cut."""
 BUSES: Final = ("system-redis", "market-redis")
 DATABASE: Final = "postgres"
 TARGETS: Final = (*SERVICES, *BUSES, DATABASE)
+Link = tuple[str, str]
+"""A service, and the bus or the database that it is connected to."""
+
+
+class Fault(StrEnum):
+    """Name how a connection breaks."""
+
+    CUT = "cut"  # it is reset, and a new one is refused
+    FROZEN = "frozen"  # it stays, and nothing gets through; the same with a new one
+
+
+Cut = Mapping[Link, Fault]
+"""The connections that break at the same time, and how."""
+_OF_MARKET: Final = (("sources", "market-redis"), ("bars", "market-redis"), ("archive", "market-redis"))
+CUTS: Final[tuple[Cut, ...]] = (
+    dict.fromkeys(_OF_MARKET, Fault.CUT) | {(BOARD, DATABASE): Fault.FROZEN},
+    dict.fromkeys(_OF_MARKET, Fault.FROZEN),
+    # while others work: an archive that has nothing to write does not know that it can't
+    dict.fromkeys((("archive", DATABASE), (BOARD, DATABASE)), Fault.CUT),
+)
+CUT_SEC: Final = 8.0
+"""About how long it takes until all services have reported that they are cut off, and that they are not."""
+TIMEOUT_SEC: Final = 12
+"""The silence after which a service counts as gone, and another one takes over its share."""
 AFTER_MS: Final = 2 * DAY_MS
 """How long after its end the week is asked for, and every bar of it is over."""
-HISTORY_DAYS: Final = 12
+LOADED_DAYS: Final = 12
+"""How far back the first load of minutes goes."""
 LONGEST_STALL_SEC: Final = 22.0
 REVISED_BARS: Final = 400
 OBSERVED_DAYS: Final = 700
 _HOUR_MS: Final = 60 * MINUTE_MS
+_LATE: Final = Vice(ViceKind.LATE, minutes=8)
 
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Hold where the minutes of a symbol come from: the sources in their order."""
+    """Hold where the bars of a symbol come from: the sources in their order, and whether by a stream, too."""
 
     symbol: str
     sources: tuple[str, ...]
+    timeframe: str = "1m"
+    is_streamed: bool = False
+
+    @property
+    def asset(self) -> str:
+        """The class of the symbol."""
+        return str(find_instrument(self.symbol).asset)
+
+    @property
+    def series(self) -> str:
+        """The name of the series."""
+        return f"{self.symbol}:bars:{self.timeframe}"
 
     @property
     def entry(self) -> dict[str, Any]:
-        """Return the series for the truth."""
-        asset = str(find_instrument(self.symbol).asset)
-        return {"symbol": self.symbol, "asset": asset, "kind": "bars", "from": self.sources, "stream": False}
+        """The series as the truth has it, without what all have alike."""
+        return {
+            "symbol": self.symbol,
+            "asset": self.asset,
+            "kind": "bars",
+            "timeframe": self.timeframe,
+            "from": self.sources,
+            "stream": self.is_streamed,
+        }
 
 
 FEEDS: Final = (
     Feed("SPY", ("alpaca",)),
     Feed("EUR/USD", ("oanda",)),
-    Feed("BTC/USDT", ("binance", "okx")),
+    Feed("BTC/USDT", ("binance", "okx"), is_streamed=True),
+    Feed("ETH/USDT", ("bybit", "okx")),
     Feed("BRK.B", ("alpaca",)),
-    Feed("ETH/USDT", ("binance", "okx")),
 )
+DAILY_FEEDS: Final = tuple(Feed(symbol, ("alpaca",), "1d") for symbol in DAILY)
+BENCHMARK: Final = "AAPL"
+"""The symbol that features compare the others with: one that has a year of days."""
 QUOTED: Final = (("BTC/USDT", "binance"), ("ETH/USDT", "okx"))
 OBSERVED: Final = ("US.10Y", "US.2Y")
+OBSERVER: Final = "fred"
 COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     "alpaca": frozenset({"volume", "vwap", "trades"}),
     "oanda": frozenset(),
     "binance": frozenset({"volume", "trades"}),
+    "bybit": frozenset({"volume"}),
     "okx": frozenset({"volume"}),
 }
-"""What each source gives beside the prices."""
+"""What each source of minutes gives beside the prices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +115,12 @@ class Plan:
     Attributes:
         kills: how many there are.
         seed: of all chance.
-        every_sec: the mean time between two kills.
+        every_sec: the mean time between two breaks, which are kills and cuts.
         week: its first day.
         days: how many of its days are played.
         symbols: how many of FEEDS are played.
         torn: the share of the kills of a bus that cost it the last second of its file as well.
+        cuts: how many times connections between parts break.
     """
 
     kills: int = 100
@@ -75,21 +130,39 @@ class Plan:
     days: int = 7
     symbols: int = len(FEEDS)
     torn: float = 0.0
+    cuts: int = 0
 
     @property
-    def feeds(self) -> tuple[Feed, ...]:
-        """Return the feeds that are played."""
+    def minute_feeds(self) -> tuple[Feed, ...]:
+        """Return the feeds of minutes that are played."""
         return FEEDS[: self.symbols]
 
     @property
-    def market(self) -> Market:
+    def feeds(self) -> tuple[Feed, ...]:
+        """Return all feeds that are played."""
+        return (*self.minute_feeds, *DAILY_FEEDS)
+
+    @property
+    def quoted(self) -> tuple[tuple[str, str], ...]:
+        """Return the symbols that are played of which quotes are asked for, and of which source."""
+        symbols = {feed.symbol for feed in self.minute_feeds}
+        return tuple((symbol, source) for symbol, source in QUOTED if symbol in symbols)
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """Return the sources that are named."""
+        named = {source for feed in self.feeds for source in feed.sources}
+        return frozenset({*named, *(source for _, source in self.quoted), OBSERVER})
+
+    @property
+    def market(self) -> PlayedMarket:
         """Return the market of the week."""
-        return Market(self.week, self.days)
+        return PlayedMarket(self.week, self.days)
 
     @property
     def speed(self) -> float:
-        """Return how fast the week is played, so that the kills fall into all of it."""
-        return self.days * 86_400 / (self.kills * self.every_sec)
+        """Return how fast the week is played, so that the breaks fall into all of it."""
+        return self.days * 86_400 / ((self.kills + self.cuts) * self.every_sec + self.cuts * CUT_SEC)
 
     @property
     def uncorrected(self) -> frozenset[str]:
@@ -106,65 +179,88 @@ class Plan:
 def make_truth(plan: Plan, speed: float) -> dict[str, Any]:
     """Return the truth of the station, for a clock that is `speed` times as fast.
 
-    Bars and quotes are loaded about once a second, however fast the clock is: what is due is due at once, but
-    the service rests for as many seconds of a clock that is not played.
+    Minutes and quotes are loaded about once a second, however fast the clock is: what is due is due at once,
+    but the service rests for as many seconds of a clock that is not played.
     """
-    beats = {"interval_sec": 1, "timeout_sec": 30}
     usual = {"every_sec": 1.0, "max_age_sec": 86_400}
-    symbols = {feed.symbol for feed in plan.feeds}
-    series = [feed.entry | usual | {"history_days": HISTORY_DAYS} for feed in plan.feeds]
+    seldom = {"every_sec": min(86_400, 5 * speed)}
+    series = [feed.entry | usual | {"history_days": LOADED_DAYS} for feed in plan.minute_feeds]
+    series += [feed.entry | usual | seldom | {"history_days": HISTORY_DAYS + 10} for feed in DAILY_FEEDS]
     series += [
         {"symbol": symbol, "asset": "crypto", "kind": "quotes", "from": [source], **usual}
-        for symbol, source in QUOTED
-        if symbol in symbols
+        for symbol, source in plan.quoted
     ]
-    observed = {"kind": "observations", "asset": "economic", "from": ["fred"], "history_days": OBSERVED_DAYS}
-    series.append({"symbols": OBSERVED, **observed, "every_sec": min(86_400, 5 * speed)})
+    observed = {"kind": "observations", "asset": "economic", "from": [OBSERVER]}
+    series.append({"symbols": OBSERVED, **observed, **seldom, "history_days": OBSERVED_DAYS})
     keep = dict.fromkeys(("bars", "quotes", "observations", "downloads"), 1_000_000)
-    groups = [
-        {"symbols": [feed.symbol], "asset": str(find_instrument(feed.symbol).asset)} for feed in plan.feeds
-    ]
-    return {
-        "services": {
-            "sources": {
-                "heartbeat": beats,
-                "endpoints": series,
-                "settings": {"keep": keep, "load": {"patience_sec": 1}},
-            },
-            "bars": {
-                "heartbeat": beats,
-                "endpoints": groups,
-                "settings": {"keep": 2_000_000, "benchmark": "SPY"},
-            },
-            "archive": {"heartbeat": beats, "settings": {"claim_sec": 2.0, "batch": 500}},
-        }
+    groups = [{"symbols": [feed.symbol], "asset": feed.asset} for feed in plan.feeds]
+    sections: dict[str, dict[str, Any]] = {
+        "sources": {"endpoints": series, "settings": {"keep": keep, "load": {"patience_sec": 1}}},
+        "bars": {
+            "access_points": {"publish_to": [{"bus": "market-redis", "key": "bars:bars"}]},
+            "endpoints": groups,
+            "settings": {"keep": 2_000_000, "benchmark": BENCHMARK},
+        },
+        # all is kept: retention goes by the clock of the machine, for which the week is long over
+        "archive": {"settings": {"claim_sec": 2.0, "batch": 500, "keep_days": {}}},
+        "healer": {},
     }
+    if plan.cuts:
+        sections[BOARD] = {"settings": {"market": {"requests_per_min": 0}}}
+    beats = {"heartbeat": {"interval_sec": 1, "timeout_sec": TIMEOUT_SEC}}
+    return {"services": {name: section | beats for name, section in sections.items()}}
+
+
+def choose_breaks(plan: Plan, chance: random.Random) -> list[str | Cut]:
+    """Return what is to be broken, in this order: the names of parts to be killed, and cuts.
+
+    The first cuts are those of CUTS, so that few are of all kinds; then some of their connections break.
+    """
+    breaks: list[str | Cut] = [chance.choice(TARGETS) for _ in range(plan.kills)]
+    for number in range(plan.cuts):
+        cut = CUTS[number % len(CUTS)]
+        count = len(cut) if number < len(CUTS) else chance.randint(1, len(cut))
+        breaks.append(dict(chance.sample(list(cut.items()), count)))
+    chance.shuffle(breaks)
+    return breaks
+
+
+def describe_cut(cut: Cut) -> list[str]:
+    """Return what breaks in words, one entry a connection."""
+    return [f"{service} {fault} from {target}" for (service, target), fault in cut.items()]
 
 
 def list_vices(plan: Plan) -> dict[str, tuple[Vice, ...]]:
-    """Return the vices of each source: what is young will be corrected, and at times no answer is good."""
-    begin_ms = plan.market.begin_ms
-    late = Vice(ViceKind.LATE, minutes=8)
-    binance, oanda, alpaca = [late], [late], [late]
+    """Return the vices of each source: what is young will be corrected, and at times no answer is good.
+
+    Binance corrects nothing: its minutes come by a stream, and nobody asks for such a minute again.
+    """
+    vices: dict[str, list[Vice]] = {source: [_LATE] for source in ("bybit", "oanda", "alpaca")}
+    vices |= {"binance": [], "binance_stream": []}
     for day in range(plan.days):
-        midnight = begin_ms + day * DAY_MS
-        binance.append(_between(ViceKind.LIMITED, midnight, 5, 7, retry_after="1"))
-        binance.append(_between(ViceKind.DUPLICATED, midnight, 9, 15))
-        binance.append(_between(ViceKind.HTML, midnight, 16, 16.5))
-        oanda.append(_between(ViceKind.UNORDERED, midnight, 3, 9))
-        oanda.append(_between(ViceKind.CUT, midnight, 12, 12.5))
-        alpaca.append(_between(ViceKind.PARTIAL, midnight, 15, 17))
-        alpaca.append(_between(ViceKind.DUPLICATED, midnight, 18, 20))
-    return {"binance": tuple(binance), "oanda": tuple(oanda), "alpaca": tuple(alpaca)}
+        midnight = plan.market.begin_ms + day * DAY_MS
+        for source in ("binance", "bybit"):
+            vices[source] += (
+                _between(ViceKind.LIMITED, midnight, 5, 7, retry_after="1"),
+                _between(ViceKind.DUPLICATED, midnight, 9, 15),
+                _between(ViceKind.HTML, midnight, 16, 16.5),
+            )
+        vices["binance_stream"] += (
+            _between(ViceKind.CUT, midnight, 11, 11.5),
+            _between(ViceKind.WRONG_JSON, midnight, 20, 21),
+        )
+        vices["oanda"] += (
+            _between(ViceKind.UNORDERED, midnight, 3, 9),
+            _between(ViceKind.CUT, midnight, 12, 12.5),
+        )
+        vices["alpaca"] += (
+            _between(ViceKind.PARTIAL, midnight, 15, 17),
+            _between(ViceKind.DUPLICATED, midnight, 18, 20),
+        )
+    return {source: tuple(found) for source, found in vices.items()}
 
 
 def _between(kind: ViceKind, midnight: int, begin: float, end: float, **more: Any) -> Vice:
     """Return a vice between two hours of a day."""
     since, until = (midnight + round(hour * _HOUR_MS) for hour in (begin, end))
     return Vice(kind, since, until, minutes=8, **more)
-
-
-def list_series(plan: Plan) -> Iterator[str]:
-    """Yield the names of the series whose last record is known, as `market:series` has them."""
-    yield from (f"{feed.symbol}:bars:1m" for feed in plan.feeds)
-    yield from (f"{symbol}:observations" for symbol in OBSERVED)

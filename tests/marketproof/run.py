@@ -1,4 +1,4 @@
-"""A proof from beginning to end: the week plays, parts are killed, and every row is compared."""
+"""A proof from beginning to end: the week plays, parts break, and every row is compared."""
 
 import random
 import time
@@ -8,18 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from marketproof.accounts import compare_alerts, compare_requests, compare_sources
 from marketproof.clock import PlayedClock
-from marketproof.comparison import Comparison, compare_database
-from marketproof.plan import AFTER_MS, BUSES, TARGETS, Plan, list_vices
-from marketproof.station import Station
+from marketproof.comparison import DAYS_FILE, MINUTES_FILE, Comparison, compare_derived, compare_records
+from marketproof.market import write_days
+from marketproof.plan import AFTER_MS, BUSES, Plan, choose_breaks, describe_cut, list_vices
+from marketproof.station import LOOK_SEC, SYSTEM, Station
 from support.market_prices import write_truth
 from support.market_server import MarketServer, run_market
 from support.waiting import Patience
 
-LOOK_SEC: Final = 0.1
 LONGEST_AWAY_SEC: Final = 1.5
 STEADY_SEC: Final = 3.0
 SETTLE_SEC: Final = 240.0
+DERIVE_TRIES: Final = 30
+"""How many seconds after the last bar features, correlations and the states of sources may come."""
 REPORT_EVERY: Final = 10
 
 
@@ -31,21 +34,21 @@ class Proof:
     folder: Path
     say: Callable[[str], None]
     kills: Counter[str] = field(default_factory=Counter)
+    cuts: Counter[str] = field(default_factory=Counter)
     exits: Counter[str] = field(default_factory=Counter)
-    quarantine: dict[str, int] = field(default_factory=dict)
+    quarantine: Counter[str] = field(default_factory=Counter)
     requests: Counter[str] = field(default_factory=Counter)
     torn_bytes: Counter[str] = field(default_factory=Counter)
     comparison: Comparison = field(default_factory=Comparison)
 
     def run(self) -> None:
-        """Play, kill, settle, compare. Raise AssertionError if it does not become quiet."""
+        """Play, break, settle, compare. Raise AssertionError if it does not become quiet."""
         plan, market = self.plan, self.plan.market
-        raw = self.folder / "truth.csv"
-        count = write_truth(market, raw)
-        self.say(f"{count} minutes in the raw file; a second plays {plan.speed / 60:.1f} minutes")
-        begin_ms, end_ms = market.begin_ms, market.end_ms
+        minutes = write_truth(market, self.folder / MINUTES_FILE)
+        days = write_days(market, self.folder / DAYS_FILE)
+        self.say(f"{minutes} minutes and {days} days; a second plays {plan.speed / 60:.1f} minutes")
         with (
-            PlayedClock(self.folder, begin_ms, end_ms, plan.speed) as clock,
+            PlayedClock(self.folder, market.begin_ms, market.end_ms, plan.speed) as clock,
             run_market(market, clock) as site,
             Station(self.folder, plan, site, clock) as station,
         ):
@@ -53,29 +56,28 @@ class Proof:
                 site.set_vice(source, *vices)
             self._play(station, clock)
             self._settle(station, clock, site)
+            self._compare(station, site)
             self.quarantine = station.read_quarantine()
             self.torn_bytes = station.torn_bytes
             self.exits = Counter(f"{name} {code}" for name, code in station.exits)
-            self.requests = Counter(
-                f"{each.source}{each.vice and ' ' + each.vice}" for each in list(site.requests)
-            )
-            self.comparison = compare_database(station.database, plan, raw)
+            self.requests = Counter(f"{each.source} {each.vice}".strip() for each in site.requests)
 
     def _play(self, station: Station, clock: PlayedClock) -> None:
-        """Kill one part after the other, and go on until the week is over."""
+        """Break one part after the other, and go on until the week is over."""
         chance = random.Random(self.plan.seed)
-        torn = 0
-        while self.kills.total() < self.plan.kills:
-            _watch(station, chance.uniform(0.1, 1.9) * self.plan.every_sec)
-            target = chance.choice(TARGETS)
-            is_torn = target in BUSES and chance.random() < self.plan.torn
-            station.kill(target, chance.uniform(0, LONGEST_AWAY_SEC), is_torn=is_torn)
-            self.kills[target] += 1
-            torn += is_torn
-            if self.kills.total() % REPORT_EVERY == 0:
-                self.say(f"{self.kills.total()} kills: {dict(self.kills)}, {torn} of them with a torn file")
+        for number, what in enumerate(choose_breaks(self.plan, chance), 1):
+            station.watch(chance.uniform(0.1, 1.9) * self.plan.every_sec)
+            if isinstance(what, str):
+                is_torn = what in BUSES and chance.random() < self.plan.torn
+                station.kill(what, chance.uniform(0, LONGEST_AWAY_SEC), is_torn=is_torn)
+                self.kills[what] += 1
+            else:
+                station.cut(what)
+                self.cuts.update(describe_cut(what))
+            if number % REPORT_EVERY == 0:
+                self.say(f"killed {dict(self.kills)}, cut {dict(self.cuts)}")
         while not clock.is_at_end:
-            _watch(station, 1.0)
+            station.watch(1.0)
 
     def _settle(self, station: Station, clock: PlayedClock, site: MarketServer) -> None:
         """Let every bar be over, and wait until nothing happens any more."""
@@ -87,30 +89,46 @@ class Proof:
         station.seed(speed=1.0)
         patience, since, before = Patience(SETTLE_SEC), time.monotonic(), {}
         while True:
-            _watch(station, LOOK_SEC)
+            station.watch(LOOK_SEC)
             unfinished, now = station.find_unfinished(over_ms / 1000), station.read_last_ids()
             if not unfinished and now == before and time.monotonic() - since >= STEADY_SEC:
-                return
+                break
             if unfinished or now != before:
                 since, before = time.monotonic(), now
             if patience.is_over():
                 raise AssertionError(
                     f"not quiet within {SETTLE_SEC:g} s: {unfinished or 'entries still come'}"
                 )
+        station.end_loading()
+
+    def _compare(self, station: Station, site: MarketServer) -> None:
+        """Compare every table; what is computed some time later, again until it is right or too late."""
+        expected = compare_records(self.comparison, station.database, self.plan, self.folder)
+        for _ in range(DERIVE_TRIES):
+            found = compare_derived(station.database, expected)
+            if unfinished := station.find_uncommitted():
+                found.find("not written", unfinished)
+            else:
+                self._compare_accounts(found, station, site)
+            if not found.differences:
+                break
+            station.watch(1.0)
+        self.comparison.add(found)
+
+    def _compare_accounts(self, found: Comparison, station: Station, site: MarketServer) -> None:
+        """Compare what the database says of requests, sources and alerts."""
+        url, requests = station.database, list(site.requests)
+        compare_requests(found, url, requests, station.breaks)
+        compare_sources(found, url, requests, station.read_sources())
+        events = station.read_events("healer:alerts:log")
+        compare_alerts(found, url, requests, events, is_torn=bool(station.torn_bytes[SYSTEM]))
 
     def list_lines(self) -> list[str]:
         """Return the account for people."""
         return [
             f"kills: {self.kills.total()}, {dict(self.kills)}; ended by themselves: {dict(self.exits)}",
+            f"connections broken: {dict(self.cuts)}",
             f"bytes that buses forgot: {dict(self.torn_bytes)}",
-            f"asked: {dict(self.requests)}; quarantine: {self.quarantine}",
+            f"asked: {dict(self.requests)}; quarantine: {dict(self.quarantine)}",
             *self.comparison.list_lines(),
         ]
-
-
-def _watch(station: Station, sec: float) -> None:
-    """Look at the station for so many seconds."""
-    end = time.monotonic() + sec
-    while (left := end - time.monotonic()) > 0:
-        station.look()
-        time.sleep(min(left, LOOK_SEC))

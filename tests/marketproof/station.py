@@ -1,53 +1,103 @@
-"""The market station: two buses, a database and three services, each of which can be killed at any moment."""
+"""The market station: two buses, a database and its services, each of which can be killed or cut off."""
 
 import contextlib
 import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import urlsplit
 
+import httpx
 import orjson
 import redis
 
 from marketproof.clock import PlayedClock
-from marketproof.plan import BUSES, DATABASE, SERVICES, Plan, list_series, make_truth
+from marketproof.plan import (
+    BOARD,
+    BUSES,
+    CUTS,
+    DATABASE,
+    OBSERVED,
+    SERVICES,
+    Cut,
+    Fault,
+    Link,
+    Plan,
+    describe_cut,
+    make_truth,
+)
 from support.market_server import MarketServer
 from support.postgres import Postgres
-from support.rig import Proc, Server
+from support.rig import HOST, Proc, Server, TcpProxy, free_port
 from support.scenes.agent import seed
+from support.waiting import Patience
 
 LOST_SEC: Final = 1.0
 """What a server with `appendfsync everysec` may forget."""
+LOOK_SEC: Final = 0.1
+REPORT_SEC: Final = 60.0
+"""How long a service may take to report that it is cut off, or that it is not any more."""
 CLOCKED: Final = frozenset({"sources", "bars"})
+SYSTEM, MARKET = BUSES
 STREAMS: Final = (
     *("market:bars", "market:quotes", "market:observations"),
     *("bars:bars", "bars:indicators", "bars:features"),
 )
 """The streams on which nothing comes any more once the market is over."""
+ARCHIVED: Final = {
+    MARKET: (*STREAMS[1:], "market:downloads"),
+    SYSTEM: ("healer:alerts:log",),
+}
+"""The streams that the archive reads, by their bus."""
 STREAM_PAGE: Final = 1_000
-UNREAD_BY_ARCHIVE: Final = frozenset({"market:bars"})
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Hold that something broke, from one time of the monotonic clock to another."""
+
+    target: str | Link
+    begun: float
+    over: float
 
 
 class Station:
-    """Run all parts: `with Station(folder, plan, market, clock) as station:`."""
+    """Run all parts: `with Station(folder, plan, market, clock) as station:`.
+
+    Attributes:
+        services: the processes by their names.
+        breaks: what was broken so far, and when.
+        exits: which services ended by themselves, and with which code.
+        torn_bytes: how much each bus forgot.
+    """
 
     def __init__(self, folder: Path, plan: Plan, site: MarketServer, clock: PlayedClock) -> None:
         self._folder, self._plan, self._site, self._clock = folder, plan, site, clock
         self._ends = contextlib.ExitStack()
         self._sizes: dict[str, list[tuple[float, Path, int]]] = {bus: [] for bus in BUSES}
         self._revision = 0
-        self.torn_bytes: Counter[str] = Counter()
+        self._board_port = free_port()
+        self._newest: dict[str, str] = {}
+        self._read_upto = "-"
         self.services: dict[str, Proc] = {}
+        self.breaks: list[Break] = []
         self.exits: list[tuple[str, int | None]] = []
+        self.torn_bytes: Counter[str] = Counter()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as ends:
             self.buses = {bus: ends.enter_context(Server(self._folder / bus)) for bus in BUSES}
             self.postgres = ends.enter_context(Postgres())
             self.database = self.postgres.new_database()
+            ports = {bus: server.port for bus, server in self.buses.items()}
+            ports[DATABASE] = self.postgres.server.port
+            links = {link for cut in CUTS for link in cut} if self._plan.cuts else ()
+            self._wires = {link: ends.enter_context(TcpProxy(ports[link[1]])) for link in links}
             self.seed(self._plan.speed)
-            for name in SERVICES:
+            for name in (*SERVICES, BOARD) if self._plan.cuts else SERVICES:
                 self.services[name] = ends.enter_context(self._start_service(name))
             self._ends = ends.pop_all()
         return self
@@ -65,17 +115,29 @@ class Station:
     def _start_service(self, name: str) -> Proc:
         """Start a service with what `marketswarm up` gives it."""
         env = {
-            "SYSTEM_REDIS_URL": self.buses["system-redis"].url,
-            "MARKET_REDIS_URL": self.buses["market-redis"].url,
+            "SYSTEM_REDIS_URL": self.buses[SYSTEM].url,
+            "MARKET_REDIS_URL": f"redis://{HOST}:{self._find_port(name, MARKET)}",
             "LOG_FORMAT": "json",
         }
         if name in CLOCKED:
             env |= self._clock.env
         if name == "sources":
             env |= self._site.environment()
-        if name == "archive":
-            env["DATABASE_URL"] = self.database
-        return Proc(f"services.{name}", env, self._folder)
+            urls = orjson.loads(env["SOURCES_BASE_URLS"]) | {"binance_stream": self._site.stream_url}
+            env["SOURCES_BASE_URLS"] = orjson.dumps(urls).decode()
+        if name in ("archive", BOARD):
+            parts = urlsplit(self.database)
+            address = f"{parts.netloc.rpartition(':')[0]}:{self._find_port(name, DATABASE)}"
+            env["DATABASE_URL"] = parts._replace(netloc=address).geturl()
+        if name == BOARD:
+            env["BOARD_PORT"] = str(self._board_port)
+        return Proc(name if name == "healer" else f"services.{name}", env, self._folder)
+
+    def _find_port(self, service: str, target: str) -> int:
+        """Return the port at which a service finds a bus or the database: that of the wire, if any."""
+        if (wire := self._wires.get((service, target))) is not None:
+            return wire.port
+        return self.postgres.server.port if target == DATABASE else self.buses[target].port
 
     # -- what breaks
 
@@ -85,24 +147,69 @@ class Station:
         A bus that `is_torn` forgets what it wrote in its last second: the server answers before its file is
         on the disk, and a machine that ends with it has only what was there.
         """
+        begun = time.monotonic()
         if target in SERVICES:
             self.services[target].kill()
             self.services[target].start()
-            return
-        if target == DATABASE:
+        elif target == DATABASE:
             self.postgres.kill()
             time.sleep(away_sec)
             self.postgres.start()
-            return
-        server = self.buses[target]
-        server.kill()
-        if is_torn:
-            self._tear(target)
-        time.sleep(away_sec)
-        self._sizes[target].clear()
-        server.start(30)
+        else:
+            server = self.buses[target]
+            server.kill()
+            if is_torn:
+                self._tear(target)
+            time.sleep(away_sec)
+            self._sizes[target].clear()
+            server.start(30)
+        self.breaks.append(Break(target, begun, time.monotonic()))
 
-    def look(self) -> None:
+    def cut(self, cut: Cut) -> None:
+        """Break connections until their services report that, and mend them; return when all is well again.
+
+        Raise AssertionError if a service does not report either in time.
+        """
+        begun, words = time.monotonic(), describe_cut(cut)
+        for link, fault in cut.items():
+            (self._wires[link].refuse if fault is Fault.CUT else self._wires[link].swallow)()
+        try:
+            self._wait_for(lambda: all(map(self._is_cut_off, cut)), f"all of {words} to report it")
+        finally:
+            for link in cut:
+                self._wires[link].heal()
+        self.breaks += [Break(link, begun, time.monotonic()) for link in cut]
+        self._wait_for(lambda: not any(map(self._is_cut_off, cut)), f"all of {words} to report the end of it")
+
+    def _wait_for(self, predicate: Callable[[], bool], what: str) -> None:
+        """Watch the station until something is true."""
+        patience = Patience(REPORT_SEC)
+        while not predicate():
+            if patience.is_over():
+                raise AssertionError(f"not within {REPORT_SEC:g} s: {what}")
+            self.watch(LOOK_SEC)
+
+    def _is_cut_off(self, link: Link) -> bool:
+        """Return whether a service reports that it can't use what a wire leads to."""
+        service, target = link
+        if service == BOARD:  # its beats are about the fleet; who asks it for rows is told
+            with contextlib.suppress(httpx.HTTPError):
+                return httpx.get(f"http://{HOST}:{self._board_port}/api/v1/symbols").status_code == 503
+            return True
+        with contextlib.suppress(redis.RedisError), self._connect(SYSTEM) as client:
+            beat = orjson.loads(client.get(f"beat:{service}") or b"{}")
+            word = "PostgreSQL" if target == DATABASE else target
+            return beat.get("status") == "degraded" and word in beat.get("detail", "")
+        return False
+
+    def watch(self, sec: float) -> None:
+        """Wait for so many seconds; start what ends by itself, and note what each bus has written."""
+        end = time.monotonic() + sec
+        while (left := end - time.monotonic()) > 0:
+            self._look()
+            time.sleep(min(left, LOOK_SEC))
+
+    def _look(self) -> None:
         """Start what ended by itself, and note how much each bus has written."""
         for name, service in self.services.items():
             if not service.running:
@@ -123,56 +230,83 @@ class Station:
                 with path.open("r+b") as file:
                     file.truncate(before[0])
 
+    def end_loading(self) -> None:
+        """Stop sources, and start archive anew: it computes correlations at once, then every 30 seconds."""
+        begun = time.monotonic()
+        for name in ("sources", "archive"):
+            code = self.services[name].stop(30)
+            if code != 0:
+                self.exits.append((name, code))
+        del self.services["sources"]
+        self.breaks.append(Break("sources", begun, time.monotonic()))
+        self.services["archive"].start()
+
     # -- what is there
 
     def find_unfinished(self, since_sec: float) -> str | None:
         """Return what is still to be done after the market's end, None if nothing is.
 
-        Every series must have been loaded since `since_sec`, of the played clock, up to its last record;
-        `bars` must have taken in every minute of each symbol, and the archive must have committed every entry
-        of every stream. A `bars` that was killed keeps its share of the symbols until it counts as gone: for
-        27 seconds nothing may come of them, and then all that has waited.
+        Every series must have been loaded up to its last record, and since `since_sec` of the played clock,
+        unless its market is closed. `bars` must have taken in every bar of each symbol, and the archive must
+        have committed every entry of every stream. A `bars` that was killed keeps its share of the symbols
+        until it counts as gone; nothing comes of them until then.
         """
         try:
-            with self._connect() as client:
+            with self._connect(MARKET) as client:
                 return (
                     self._find_unloaded(client, since_sec)
                     or self._find_unbuilt(client)
-                    or _find_uncommitted(client)
+                    or self.find_uncommitted()
                 )
         except redis.RedisError as error:
-            return f"market-redis: {error}"
+            return f"a bus: {error}"
 
     def _find_unloaded(self, client: redis.Redis, since_sec: float) -> str | None:
         """Return which series is not loaded to its end."""
-        for name in list_series(self._plan):
+        market = self._site.market
+        last = {
+            feed.series: market.bars(feed.symbol, feed.timeframe)[-1].start_ms for feed in self._plan.feeds
+        }
+        last |= {f"{symbol}:observations": market.observations(symbol)[-1].start_ms for symbol in OBSERVED}
+        for name, start_ms in last.items():
             state = orjson.loads(client.hget("market:series", name) or "{}")
-            symbol, market = name.partition(":")[0], self._site.market
-            last = market.bars(symbol, "1m")[-1] if ":bars:" in name else market.observations(symbol)[-1]
-            if state.get("newest_ms") != last.start_ms:
-                return f"{name} is loaded up to {state.get('newest_ms')}, not to {last.start_ms}"
-            if state["loaded_at"] < since_sec:
+            if state.get("newest_ms") != start_ms:
+                return f"{name} is loaded up to {state.get('newest_ms')}, not to {start_ms}"
+            if state["loaded_at"] < since_sec and state["status"] != "closed":
                 return f"{name} was loaded before the end"
         return None
 
     def _find_unbuilt(self, client: redis.Redis) -> str | None:
-        """Return of which symbol `bars` has not taken in the last minute that came."""
-        left = {feed.symbol for feed in self._plan.feeds}
-        before = "+"
-        while left and (page := client.xrevrange("market:bars", before, count=STREAM_PAGE)):
-            before = f"({page[-1][0]}"
-            for ident, fields in page:
-                if (symbol := fields["sym"]) not in left:
-                    continue
-                left.remove(symbol)
-                taken = (client.hget(f"bars:state:{symbol}", "position") or "0-0").partition(" ")[0]
-                if _sort_key(taken) < _sort_key(ident):
-                    return f"bars has {symbol} up to {taken}, and {ident} has come"
+        """Return of which symbol `bars` has not taken in the last bar that came."""
+        while page := client.xrange("market:bars", self._read_upto, count=STREAM_PAGE):
+            self._newest |= {fields["sym"]: ident for ident, fields in page}
+            self._read_upto = f"({page[-1][0]}"
+        for symbol, ident in self._newest.items():
+            taken = (client.hget(f"bars:state:{symbol}", "position") or "0-0").partition(" ")[0]
+            if _sort_key(taken) < _sort_key(ident):
+                return f"bars has {symbol} up to {taken}, and {ident} has come"
         return None
+
+    def find_uncommitted(self) -> str | None:
+        """Return which stream the archive has not committed, or which alert is not on its stream yet."""
+        for bus, streams in ARCHIVED.items():
+            with self._connect(bus) as client:
+                for stream in filter(client.exists, streams):
+                    info = client.xinfo_stream(stream)
+                    groups = [each for each in client.xinfo_groups(stream) if each["name"] == "archive"]
+                    if not groups:
+                        return f"archive does not read {stream}"
+                    if groups[0]["pending"] or groups[0]["last-delivered-id"] != info["last-generated-id"]:
+                        return f"archive has {groups[0]['pending']} entries of {stream}, and others to read"
+        unsent = [name for name, state in self.read_sources().items() if state["pending"]]
+        if unsent:
+            return f"events of {', '.join(unsent)} are not sent"
+        left = set(self.read_events("market:alerts")) - set(self.read_events("healer:alerts:log"))
+        return f"the healer has not copied {', '.join(left)}" if left else None
 
     def read_last_ids(self) -> dict[str, Any]:
         """Return the last entry of each stream."""
-        with contextlib.suppress(redis.RedisError), self._connect() as client:
+        with contextlib.suppress(redis.RedisError), self._connect(MARKET) as client:
             return {
                 stream: client.xinfo_stream(stream)["last-generated-id"]
                 for stream in STREAMS
@@ -180,22 +314,25 @@ class Station:
             }
         return {}
 
-    def read_quarantine(self) -> dict[str, int]:
+    def read_quarantine(self) -> Counter[str]:
         """Return how many entries each check has rejected."""
-        counts: dict[str, int] = {}
-        with self._connect() as client:
-            for _, fields in client.xrange("market:quarantine"):
-                counts[fields["check"]] = counts.get(fields["check"], 0) + 1
-        return counts
+        with self._connect(MARKET) as client:
+            return Counter(fields["check"] for _, fields in client.xrange("market:quarantine"))
 
-    def read_stream(self, stream: str) -> list[dict[str, str]]:
-        """Return the fields of all entries of a stream."""
-        with self._connect() as client:
-            return [fields for _, fields in client.xrange(stream)]
+    def read_sources(self) -> dict[str, dict[str, Any]]:
+        """Return the state of each source, as it is on the bus."""
+        with self._connect(MARKET) as client:
+            return {name: orjson.loads(raw) for name, raw in client.hgetall("market:sources").items()}
 
-    def _connect(self) -> redis.Redis:
-        """Return a client of market-redis."""
-        return redis.Redis(port=self.buses["market-redis"].port, decode_responses=True, socket_timeout=30)
+    def read_events(self, stream: str) -> dict[str, dict[str, Any]]:
+        """Return the events of a stream of alerts by their ids."""
+        with self._connect(SYSTEM) as client:
+            events = [orjson.loads(fields["event"]) for _, fields in client.xrange(stream)]
+        return {event["id"]: event for event in events}
+
+    def _connect(self, bus: str) -> redis.Redis:
+        """Return a client of a bus."""
+        return redis.Redis(port=self.buses[bus].port, decode_responses=True, socket_timeout=30)
 
 
 def _sort_key(ident: str) -> tuple[int, ...]:
@@ -206,17 +343,3 @@ def _sort_key(ident: str) -> tuple[int, ...]:
 def _list_files(server: Server) -> list[Path]:
     """Return the files to which a server appends."""
     return sorted(server.folder.glob("appendonlydir/*.incr.aof"))
-
-
-def _find_uncommitted(client: redis.Redis) -> str | None:
-    """Return which stream the archive has not committed to its end."""
-    for stream in STREAMS:
-        if stream in UNREAD_BY_ARCHIVE or not client.exists(stream):
-            continue
-        info = client.xinfo_stream(stream)
-        groups = [each for each in client.xinfo_groups(stream) if each["name"] == "archive"]
-        if not groups:
-            return f"archive does not read {stream}"
-        if groups[0]["pending"] or groups[0]["last-delivered-id"] != info["last-generated-id"]:
-            return f"archive has {groups[0]['pending']} entries of {stream} in hand, and others to read"
-    return None

@@ -1,0 +1,159 @@
+"""Compare what the database says of sources with what the stand-ins were asked: requests, health, alerts."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import orjson
+
+from marketproof.comparison import Comparison
+from marketproof.station import Break
+from support.market_server import Request
+from support.postgres import query
+
+LOAD_SEC: Final = 20.0
+"""The longest that a load takes from its first request to the step in which its requests are recorded.
+
+The first one of a process computes the calendar of its exchange meanwhile.
+"""
+LOST_PER_BREAK: Final = 10
+"""The most requests that a break costs on average: so many loads run at the same time."""
+LOADING: Final = frozenset({"sources", "market-redis", ("sources", "market-redis")})
+"""What a load needs until its end."""
+FAILURES: Final = frozenset({"html", "cut"})
+"""The vices that are failures of a source."""
+MOVED_CLOCK: Final = "a time that lies ahead"
+"""Why an answer fails between whose question and itself the played clock moved by more than two minutes."""
+MISS_AFTER: Final = 3
+_KEY: Final = "KEY"
+_TEST_KEY: Final = "-test-key-"
+
+Name = tuple[str, str, tuple[tuple[str, str], ...], int]
+"""A request: source, path, query without the key, status."""
+
+
+def compare_requests(
+    found: Comparison, url: str, requests: Sequence[Request], breaks: Iterable[Break]
+) -> None:
+    """Compare the rows of `downloads` with the requests that came, one by one.
+
+    A load records its requests together with their records, in one step, so each row is a request that came,
+    once; and each request that came is a row, unless its load never got to that step: sources was killed, or
+    its bus was away, within LOAD_SEC after it. So the rows are as many as the requests, less those.
+    """
+    rows = query(url, "SELECT source, url, status FROM downloads")
+    got = Counter(_name_row(*row) for row in rows if row[2])  # without a status nothing came back
+    came: dict[Name, list[Request]] = {}
+    for each in requests:
+        came.setdefault(_name_request(each), []).append(each)
+    found.rows["downloads"] += len(rows)
+    for name, count in (got - Counter({name: len(each) for name, each in came.items()})).items():
+        found.find("downloads: nobody asked so", f"{count} times {name}")
+    times = [(each.begun - LOAD_SEC, each.over) for each in breaks if each.target in LOADING]
+    broken_off = 0
+    for name, asked in came.items():
+        lost = max(0, len(asked) - got[name])
+        excused = sum(any(begin <= each.at <= end for begin, end in times) for each in asked)
+        broken_off += min(lost, excused)
+        if lost > excused:
+            found.find("downloads: missing", f"{lost - excused} times {name}")
+    found.rows["requests whose load was broken off"] += broken_off
+    if broken_off > LOST_PER_BREAK * len(times):
+        found.find("downloads: too many missing", f"{broken_off} for {len(times)} breaks")
+
+
+def _name_row(source: str, url: str, status: int) -> Name:
+    """Return the request of a row."""
+    parts = urlsplit(url)
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    return source, unquote(parts.path), tuple(sorted(pair for pair in pairs if pair[1] != _KEY)), status
+
+
+def _name_request(each: Request) -> Name:
+    """Return what the row of a request says; the client has a status also where the body is cut."""
+    pairs = tuple(sorted(pair for pair in each.query.items() if _TEST_KEY not in pair[1]))
+    return each.source, each.path, pairs, each.status or 200
+
+
+def compare_sources(
+    found: Comparison, url: str, requests: Iterable[Request], states: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Compare the state and the health of each source: all are well in the end, and only some ever failed.
+
+    `states` are those on the bus.
+    """
+    rows = query(url, "SELECT source, state FROM sources")
+    got = {source: orjson.loads(state) for source, state in rows}
+    asked = {each.source for each in requests}
+    failing = {each.source for each in requests if each.vice in FAILURES}
+    found.compare_keys("sources", got, asked)
+    for source in sorted(got.keys() & asked):
+        if got[source] != states.get(source):
+            found.find("sources: another state than on the bus", f"{got[source]}, not {states.get(source)}")
+        if got[source]["state"] != "up":
+            found.find("sources: not up in the end", str(got[source]))
+    health: dict[str, list[tuple[str, str]]] = {}
+    for source, state, reason in query(url, "SELECT source, state, reason FROM source_health ORDER BY at"):
+        health.setdefault(source, []).append((state, reason))
+    found.compare_keys("sources with a health", health, asked)
+    for source, changes in health.items():
+        found.rows["source_health"] += len(changes)
+        if any(before == after for before, after in pairwise(changes)):
+            found.find("source_health: a change that is none", source)
+        if source in got and changes[-1] != (got[source]["state"], got[source]["reason"]):
+            found.find("source_health: not the state of the source", f"{source}: {changes[-1]}")
+        causes = {reason for state, reason in changes if state == "down"} - {MOVED_CLOCK}
+        if causes and source not in failing:
+            found.find("source_health: down though it always answered", f"{source}: {changes}")
+
+
+def compare_alerts(
+    found: Comparison,
+    url: str,
+    requests: Sequence[Request],
+    events: Mapping[str, Mapping[str, Any]],
+    *,
+    is_torn: bool,
+) -> None:
+    """Compare the alerts with those on the bus, `events`, and each alert of a source with what it answered.
+
+    Where a bus was torn it may have forgotten an event that the archive has, and that a source was missed.
+    """
+    got = {ident: orjson.loads(event) for ident, event in query(url, "SELECT id, event FROM alerts")}
+    found.compare_keys("alerts", got.keys() & events.keys() if is_torn else got, events)
+    for ident in got.keys() & events.keys():
+        if got[ident] != events[ident]:
+            found.find("alerts: another event", f"{got[ident]}, not {events[ident]}")
+    if is_torn:
+        return
+    to_wall = time.time() - time.monotonic()
+    for svc in {event["svc"] for event in got.values() if event["svc"].startswith("source:")}:
+        own = sorted((event for event in got.values() if event["svc"] == svc), key=lambda event: event["ts"])
+        answers = [
+            (each.at + to_wall, each.vice in FAILURES)
+            for each in requests
+            if each.source == svc.removeprefix("source:")
+        ]
+        _check_outages(found, svc, own, answers)
+
+
+def _check_outages(
+    found: Comparison, svc: str, events: Sequence[Mapping[str, Any]], answers: Sequence[tuple[float, bool]]
+) -> None:
+    """Check that outages begin and end in turn, the last one too, and that each is of what the source did.
+
+    `answers` has when each answer was given, in epoch seconds, and whether it was a failure.
+    """
+    kinds = [event["type"] for event in events]
+    if kinds != ["source_miss", "source_ok"] * (len(kinds) // 2):
+        found.find("alerts: not a miss and an ok in turn", f"{svc}: {kinds}")
+    since = 0.0
+    for event in events:
+        is_miss, since = event["type"] == "source_miss", since - LOAD_SEC
+        count = sum(since <= at <= event["ts"] and is_bad is is_miss for at, is_bad in answers)
+        if count < (MISS_AFTER if is_miss else 1) and event.get("reason") != MOVED_CLOCK:
+            found.find("alerts: the source did not answer so", f"{count} times before {event}")
+        since = event["ts"]

@@ -1,0 +1,184 @@
+"""Compute features and correlations of days by polars and TA-Lib, as docs/services/features.md has them.
+
+Nothing of `services/` is used here. A standard deviation is that of a sample.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime
+from math import log
+from typing import Final
+
+import numpy as np
+import polars as pl
+import talib
+
+Row = dict[str, float | None]
+UNIVERSE: Final = ("breadth_up_1", "breadth_sma_50", "breadth_high_20", "dispersion_1", "rank_ret_20")
+CORRELATED_DAYS: Final = 60
+FEWEST_DAYS: Final = 5
+_DAY_MS: Final = 86_400_000
+_RET: Final = pl.col("ret_1")
+
+
+def build_features(days: pl.DataFrame, market: str) -> Iterator[tuple[tuple[str, int], Row]]:
+    """Yield the key (symbol, start) and the features of every day.
+
+    `days` has the final bars of `1d` of all symbols; `market` is the symbol that others are compared with.
+    """
+    series = {str(name): part.sort("start") for (name,), part in days.group_by("symbol")}
+    returns = series[market].select("start", pl.col("close").log().diff().alias("market"))
+    whole = pl.concat(_build_series(part.join(returns, "start", "left")) for part in series.values())
+    for row in _add_universe(whole).iter_rows(named=True):
+        key = (row.pop("symbol"), row.pop("start"))
+        yield key, {name: None if value is None or value != value else value for name, value in row.items()}  # noqa: PLR0124 - NaN
+
+
+def _build_series(days: pl.DataFrame) -> pl.DataFrame:
+    """Return symbol, start and the features of one symbol that its own days and the market's give."""
+    close, log_close = pl.col("close"), pl.col("close").log()
+    base = days.sort("start").with_columns(
+        pl.col("volume").cast(pl.Float64),
+        ret_1=log_close.diff(),
+        ret_before=log_close.diff().shift(),
+        log_close=log_close,
+        gap_1=pl.col("open").log() - log_close.shift(),
+        range_1=(pl.col("high") / pl.col("low")).log(),
+        body_1=(close / pl.col("open")).log(),
+        turnover=close * pl.col("volume"),
+        number=pl.int_range(pl.len()),
+    )
+    windows = [_reduce_windows(base, length, values) for length, values in _list_windows().items()]
+    found = base.with_columns(
+        *(log_close.diff(length).alias(f"ret_{length}") for length in (2, 3, 5, 10, 20, 60, 120, 250)),
+        mom_250_20=log_close.shift(20) - log_close.shift(250),
+        close_location=(close - pl.col("low")) / (pl.col("high") - pl.col("low")),
+        weekday=pl.from_epoch("start", "ms").dt.weekday().cast(pl.Float64) - 1,
+        pause=pl.col("start").diff() / _DAY_MS,
+        **_compute_talib(base),
+    )
+    for window in windows:
+        found = found.join(window, "number")
+    found = found.with_columns(
+        vol_ratio_5_20=pl.col("vol_5") / pl.col("vol_20"),
+        vol_ratio_20_60=pl.col("vol_20") / pl.col("vol_60"),
+        volume_ratio_5_20=pl.col("volume_5") / pl.col("volume_20"),
+    )
+    helpers = {"ret_before", "log_close", "turnover", "number", "market", "volume_5", "volume_20"}
+    return found.drop(helpers | set(days.columns) - {"symbol", "start"})
+
+
+def _list_windows() -> Mapping[int, Mapping[str, pl.Expr]]:
+    """Return by length what a window of the last bars gives."""
+    close, ln, volume, range_1 = (pl.col(name) for name in ("close", "log_close", "volume", "range_1"))
+    market, turnover = pl.col("market"), pl.col("turnover")
+    garman_klass = 0.5 * range_1**2 - (2 * log(2) - 1) * pl.col("body_1") ** 2
+    return {
+        5: {"vol_5": _RET.std(), "volume_5": volume.mean()},
+        20: {
+            "vol_20": _RET.std(),
+            "parkinson_20": ((range_1**2).mean() / (4 * log(2))).sqrt(),
+            "garman_klass_20": garman_klass.mean().sqrt(),
+            "downside_vol_20": (_RET.clip(upper_bound=0.0) ** 2).mean().sqrt(),
+            "autocorr_20": pl.corr(_RET, "ret_before"),
+            "range_z_20": (range_1.last() - range_1.mean()) / range_1.std(),
+            "gap_abs_20": pl.col("gap_1").abs().mean(),
+            "dist_sma_20": close.last() / close.mean() - 1,
+            "high_20": ln.last() - ln.max(),
+            "low_20": ln.last() - ln.min(),
+            "bb_z_20": (close.last() - close.mean()) / close.std(),
+            "bb_width_20": 4 * close.std() / close.mean(),
+            "volume_z_20": (volume.last() - volume.mean()) / volume.std(),
+            "volume_20": volume.mean(),
+            "turnover_20": turnover.mean().log(),
+            "amihud_20": 1e9 * (_RET.abs() / turnover).mean(),
+            "corr_market_20": pl.corr(_RET, "market"),
+            "rel_ret_20": (_RET - market).sum(),
+        },
+        50: {"dist_sma_50": close.last() / close.mean() - 1},
+        60: {
+            "vol_60": _RET.std(),
+            "skew_60": _RET.skew(),
+            "kurt_60": _RET.kurtosis(),
+            "drawdown_60": (ln - ln.cum_max()).min(),
+            "corr_market_60": pl.corr(_RET, "market"),
+            "beta_60": pl.cov(_RET, "market") / market.var(),
+        },
+        200: {"dist_sma_200": close.last() / close.mean() - 1},
+        250: {"high_250": ln.last() - ln.max(), "low_250": ln.last() - ln.min()},
+    }
+
+
+def _reduce_windows(base: pl.DataFrame, length: int, values: Mapping[str, pl.Expr]) -> pl.DataFrame:
+    """Return by bar the values of its window; null where it is not full, or a bar in it lacks a column."""
+
+    def where_whole(value: pl.Expr) -> pl.Expr:
+        known = (pl.col(name).is_not_null().all() for name in value.meta.root_names())
+        return pl.when(pl.len() == length, *known).then(value)
+
+    whole = {name: where_whole(value) for name, value in values.items()}
+    return base.rolling("number", period=f"{length}i").agg(**whole)
+
+
+def _compute_talib(base: pl.DataFrame) -> dict[str, pl.Series]:
+    """Return the indicators among the features, over the whole history."""
+    high, low, close, volume = (base[name].to_numpy() for name in ("high", "low", "close", "volume"))
+    macd, _, histogram = talib.MACD(close, 12, 26, 9)
+    is_traded = base["volume"].null_count() == 0
+    return {
+        "natr_14": pl.Series(talib.NATR(high, low, close, 14)),
+        "rsi_14": pl.Series(talib.RSI(close, 14)),
+        "macd": pl.Series(macd / close),
+        "macd_hist": pl.Series(histogram / close),
+        "stoch_k": pl.Series(talib.STOCH(high, low, close, 14, 3, 0, 3, 0)[0]),
+        "adx_14": pl.Series(talib.ADX(high, low, close, 14)),
+        "cci_20": pl.Series(talib.CCI(high, low, close, 20)),
+        "mfi_14": pl.Series(
+            talib.MFI(high, low, close, volume, 14) if is_traded else np.full(len(close), np.nan)
+        ),
+    }
+
+
+def _add_universe(whole: pl.DataFrame) -> pl.DataFrame:
+    """Return the features of all symbols with those of UNIVERSE: of all bars of one start, two at least."""
+
+    def share(name: str, flag: pl.Expr) -> pl.Expr:
+        known = pl.col(name).is_not_null()
+        return pl.when(known.sum() > 1).then((known & flag).sum() / known.sum()).over("start")
+
+    ranked = pl.col("ret_20")
+    return whole.with_columns(
+        breadth_up_1=share("ret_1", pl.col("ret_1") > 0),
+        breadth_sma_50=share("dist_sma_50", pl.col("dist_sma_50") > 0),
+        breadth_high_20=share("high_20", pl.col("high_20") >= 0),
+        dispersion_1=pl.col("ret_1").std().over("start"),
+        rank_ret_20=((ranked.rank() - 1) / (ranked.count() - 1)).over("start"),
+    )
+
+
+# -- correlations
+
+
+def build_correlations(days: pl.DataFrame, day: date) -> dict[tuple[str, str], tuple[float, int]]:
+    """Return of each two symbols the correlation of their returns up to a day, and over how many days.
+
+    Those count on which both have a return, 60 at most. A day is the date in UTC at which its bar begins.
+    """
+    moves = days.sort("symbol", "start").select(
+        "symbol",
+        pl.from_epoch("start", "ms").dt.date().alias("day"),
+        pl.col("close").log().diff().over("symbol").alias("move"),
+    )
+    known = moves.filter(pl.col("move").is_not_null(), pl.col("day") <= day)
+    pairs = known.join(known, "day", suffix="_other").filter(pl.col("symbol") < pl.col("symbol_other"))
+    newest = pairs.sort("day", descending=True).group_by("symbol", "symbol_other").head(CORRELATED_DAYS)
+    found = newest.group_by("symbol", "symbol_other").agg(
+        pl.corr("move", "move_other").alias("value"), pl.len()
+    )
+    return {(one, other): (value, count) for one, other, value, count in found.rows() if count >= FEWEST_DAYS}
+
+
+def find_correlated_days(days: pl.DataFrame) -> set[date]:
+    """Return the days whose correlations must be there: the last five, and the last one of each symbol."""
+    starts = {datetime.fromtimestamp(ms / 1000, UTC).date() for ms in days["start"].to_list()}
+    last = days.group_by("symbol").agg(pl.col("start").max())["start"].to_list()
+    return {*sorted(starts)[-5:], *(datetime.fromtimestamp(ms / 1000, UTC).date() for ms in last)}
