@@ -7,17 +7,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
-import asyncpg
 import typer
 
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.options import DATA, Data, Json
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import read_settings
-from services.archive.backup import Backup, BackupError, make_backup, restore_backup, verify_backup
-from services.archive.database import ArchiveAwayError, describe_url, translated_errors
+from services.archive.backup import Backup, make_backup
+from services.archive.database import ArchiveAwayError, describe_url, open_connection
 from services.archive.export import ExportedFile, export_table
+from services.archive.programs import BackupError
 from services.archive.reader import SYMBOL_TABLES, read_range
+from services.archive.restore import restore_backup, verify_backup
 from services.archive.settings import ArchiveEnvironment
 
 T = TypeVar("T")
@@ -25,6 +26,7 @@ T = TypeVar("T")
 FAILED: Final = 1
 """The exit code of a backup that can't be made, verified or restored."""
 _BACKUPS: Final = "backups"
+_EXPORT_SEC: Final = 6 * 3600.0
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The dump, or its manifest, of a backup.")]
 
@@ -133,19 +135,14 @@ async def _export_all(
     symbols: Sequence[str],
 ) -> list[ExportedFile]:
     """Write the files of a table; without a range, of all that it has."""
-    with translated_errors():
-        connection = await asyncpg.connect(url, timeout=10, server_settings={"timezone": "UTC"})
-    try:
+    async with open_connection(url, _EXPORT_SEC) as connection:
         found = await read_range(connection, table)
         if found is None:
             return []
         first, last = found
         first = max(first, since.replace(tzinfo=UTC)) if since else first
         end = until.replace(tzinfo=UTC) if until else last + timedelta(milliseconds=1)
-        with translated_errors():
-            return [each async for each in export_table(connection, table, folder, (first, end), symbols)]
-    finally:
-        connection.terminate()
+        return [each async for each in export_table(connection, table, folder, (first, end), symbols)]
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

@@ -17,7 +17,6 @@ LAST_DAYS: Final = 5
 """The days on which most symbols have their last bar, which are computed, too."""
 MIN_DAYS: Final = 5
 """The fewest common days of a correlation."""
-_BATCH_SEC: Final = 600.0
 
 _DAYS: Final = """
 WITH latest AS (
@@ -91,5 +90,5 @@ async def compute_correlations(connection: Any, day: date, *, days: int, symbols
         days: the number of days of one correlation.
         symbols: the number of symbols whose pairs are compared, those with most daily bars first.
     """
-    status = await connection.execute(_COMPUTE, day, days, symbols, MIN_DAYS, timeout=_BATCH_SEC)
+    status = await connection.execute(_COMPUTE, day, days, symbols, MIN_DAYS)
     return int(status.rpartition(" ")[2])

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -10,10 +10,12 @@ import asyncpg
 
 from services.archive.migrations import apply_migrations
 from services.archive.tables import TABLES
+from services.archive.transaction import terminate
 
-WITHIN_SEC: Final = 60.0
-"""The time limit of a statement whose caller sets none."""
+TIMEOUT_SEC: Final = 60.0
+"""The default time limit of the work on one connection."""
 CONNECT_SEC: Final = 10.0
+_MIGRATE_SEC: Final = 3600.0  # a migration may write a long table anew
 _MOST_CONNECTIONS: Final = 6
 
 _AWAY: Final = (
@@ -76,26 +78,33 @@ class Database:
     Args:
         url: the URL of the database.
         name: how PostgreSQL names our sessions, in `pg_stat_activity`.
+        timeout_sec: returns the time limit in force, after which a server that does not answer is away.
     """
 
-    def __init__(self, url: str, name: str = "archive") -> None:
-        self._url, self._name = url, name
+    def __init__(
+        self, url: str, name: str = "archive", timeout_sec: Callable[[], float] = lambda: TIMEOUT_SEC
+    ) -> None:
+        self._url, self._name, self._timeout_sec = url, name, timeout_sec
         self._pool: Any = None
         self._opening = asyncio.Lock()
 
     @contextlib.asynccontextmanager
-    async def connect(self) -> AsyncIterator[Any]:
-        """Lend a connection of the pool.
+    async def connect(self, within_sec: float | None = None) -> AsyncIterator[Any]:
+        """Lend a connection of the pool. It is closed after `within_sec`, or after the time limit in force.
 
         Raises:
-            ArchiveAwayError: PostgreSQL can't be used now.
+            ArchiveAwayError: PostgreSQL can't be used now, or the block took too long.
             RefusedRowsError: it refuses rows that the block wrote.
             SchemaError: the database has a schema that this release can't work with.
         """
+        limit_sec = self._timeout_sec() if within_sec is None else within_sec
         try:
             with translated_errors():
                 pool = await self._open()
-                async with pool.acquire(timeout=CONNECT_SEC) as connection:
+                async with (
+                    pool.acquire(timeout=self._connect_sec()) as connection,
+                    _time_limit(connection, limit_sec),
+                ):
                     yield connection
         except ArchiveAwayError as error:
             if isinstance(error.__cause__, _REPLACED):
@@ -113,9 +122,10 @@ class Database:
         async with self._opening:
             if self._pool is None:
                 options = self._connect_options()
-                connection = await asyncpg.connect(self._url, timeout=CONNECT_SEC, **options)
+                connection = await asyncpg.connect(self._url, timeout=self._connect_sec(), **options)
                 try:
-                    await apply_migrations(connection)
+                    async with _time_limit(connection, _MIGRATE_SEC):
+                        await apply_migrations(connection)
                 finally:
                     connection.terminate()
                 self._pool = await asyncpg.create_pool(
@@ -128,6 +138,10 @@ class Database:
                 )
             return self._pool
 
+    def _connect_sec(self) -> float:
+        """Return the time limit of a new connection, or of the wait for a free one."""
+        return min(CONNECT_SEC, self._timeout_sec())
+
     def _connect_options(self) -> dict[str, Any]:
         """Return the options of every connection."""
         settings = {
@@ -137,7 +151,41 @@ class Database:
             # an entry is acknowledged after its commit: a server that crashes must still have it
             "synchronous_commit": "on",
         }
-        return {"command_timeout": WITHIN_SEC, "server_settings": settings}
+        return {"server_settings": settings}
+
+
+@contextlib.asynccontextmanager
+async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
+    """Open one connection for the block, and close it after `within_sec` at the latest.
+
+    Raises:
+        ArchiveAwayError: PostgreSQL can't be used now, or the block took too long.
+    """
+    with translated_errors():
+        options = {"timezone": "UTC", "search_path": "public"}
+        connection = await asyncpg.connect(url, timeout=CONNECT_SEC, server_settings=options)
+        try:
+            async with _time_limit(connection, within_sec):
+                yield connection
+        finally:
+            connection.terminate()
+
+
+@contextlib.asynccontextmanager
+async def _time_limit(connection: Any, limit_sec: float) -> AsyncIterator[None]:
+    """Close a connection whose block takes longer, with a TimeoutError, or is cancelled.
+
+    Else the pool would take it back only when the server has answered the statement that was cancelled.
+    """
+    try:
+        async with asyncio.timeout(limit_sec):
+            yield
+    except TimeoutError:
+        terminate(connection)
+        raise TimeoutError(f"no answer within {limit_sec:g} s") from None
+    except asyncio.CancelledError:
+        terminate(connection)
+        raise
 
 
 async def _make_stages(connection: Any) -> None:
@@ -150,5 +198,5 @@ def _describe(error: BaseException) -> str:
     """Return the type and the message of an error on one line, without the rows that it may quote."""
     # `detail` has the failing row; the message has names of constraints and columns
     lines = str(error).splitlines() or [""]
-    constraint = getattr(error, "constraint_name", None)
-    return f"{type(error).__name__}: {constraint or lines[0][:200]}"
+    words = getattr(error, "constraint_name", None) or lines[0][:200]
+    return ": ".join(filter(None, [type(error).__name__, words]))

@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from services.archive.partitions import next_month
 from services.archive.reader import iterate_rows
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ async def export_table(
     """
     at, until = span
     while at < until:
-        following = datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
-        ends = min(following, until)
+        ends = min(next_month(at), until)
         pages: list[list[Any]] = []
         number = 0
         async for rows in iterate_rows(connection, table, at, ends, symbols):

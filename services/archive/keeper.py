@@ -10,12 +10,13 @@ from typing import Any, Final
 from marketswarm.agent import Agent, LeaseLost
 from marketswarm.bus import BusError
 from marketswarm.truth.schedule import parse_schedule
-from services.archive.backup import BackupError, make_backup, read_newest_backup, remove_old_backups
+from services.archive.backup import make_backup, read_newest_backup, remove_old_backups
 from services.archive.correlations import compute_correlations, list_latest_days, read_fingerprint
 from services.archive.database import ArchiveAwayError, Database, RefusedRowsError
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
 from services.archive.partitions import TIME_COLUMNS, drop_expired, list_ahead, make_partitions
+from services.archive.programs import BackupError
 from services.archive.settings import (
     ArchiveEnvironment,
     ArchiveSettings,
@@ -35,7 +36,7 @@ BACKUP_EVERY_SEC: Final = 20.0  # to look whether one is due
 DELETED_BY: Final = {"downloads": "asked_at", "source_health": "at", "alerts": "at"}
 """The tables of which retention deletes rows, and the column by which."""
 _HASH_BYTES: Final = 200 * MAX_STATE_BYTES
-_DELETE_SEC: Final = 600.0
+_JOB_SEC: Final = 1800.0  # a job may read a whole table
 
 
 @dataclass(slots=True)
@@ -50,7 +51,10 @@ class Job:
 
 
 class Keeper:
-    """Do each job when it is due, as long as this instance has the lease."""
+    """Do each job when it is due, one after the other, as long as this instance has the lease.
+
+    None is done beside a backup: pg_dump fails if a partition is dropped under it.
+    """
 
     def __init__(
         self,
@@ -106,12 +110,12 @@ class Keeper:
             {table: now - timedelta(days=days) for table, days in retention(settings.keep_days, of).items()}
             for of in (TIME_COLUMNS, DELETED_BY)
         )
-        async with self._database.connect() as connection:
+        async with self._database.connect(_JOB_SEC) as connection:
             await make_partitions(connection, list_ahead(now))
             dropped = await drop_expired(connection, divided)
             for table, since in deleted.items():
                 sql = f"DELETE FROM {table} WHERE {DELETED_BY[table]} < $1"  # noqa: S608 - our own names
-                await connection.execute(sql, since, timeout=_DELETE_SEC)
+                await connection.execute(sql, since)
         if dropped:
             self._writer.forget_partitions()
             self._metrics.dropped += len(dropped)
@@ -132,7 +136,7 @@ class Keeper:
         wanted = settings.correlations
         if not wanted.symbols:
             return
-        async with self._database.connect() as connection:
+        async with self._database.connect(_JOB_SEC) as connection:
             latest = await list_latest_days(connection)
             self._seen = {day: seen for day, seen in self._seen.items() if day in latest}
             for day in latest:

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
+from services.archive.transaction import transaction
+
 LOCK: Final = 7_305_821_905_114_001
 """The key of the advisory lock; any number that no other program takes."""
 _FILE_NAME: Final = re.compile(r"([0-9]{4})_([a-z_]+)\.sql")
@@ -67,7 +69,7 @@ async def apply_migrations(connection: Any, migrations: Sequence[Migration] | No
         SchemaError: the database is of a later release, or one of its migrations was edited since.
     """
     known = load_migrations() if migrations is None else migrations
-    async with connection.transaction():
+    async with transaction(connection):
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
         await connection.execute(_VERSION_TABLE)
         rows = await connection.fetch("SELECT version, sha256 FROM schema_version")

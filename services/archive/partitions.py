@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from services.archive.migrations import LOCK
+from services.archive.transaction import transaction
 
 TIME_COLUMNS: Final[Mapping[str, str]] = {"bars": "start", "quotes": "at", "indicators": "start"}
 """The tables that are divided, and the column by which."""
@@ -22,13 +23,20 @@ _REPLAY_MARKS: Final[Mapping[str, str]] = {"bars": "bars", "quotes": "quotes", "
 """By divided table: the one whose rows are marked. Indicators have the mark of the bars of their time."""
 MONTHS_AHEAD: Final = 2
 _MONTHS_SINCE, _YEARS_SINCE, _DECADES_SINCE = 2020, 2010, 1970
-_SCAN_SEC: Final = 600.0
 _LOCK_SEC: Final = 2
 _BEGINNING: Final = datetime(1800, 1, 1, tzinfo=UTC)
 _END: Final = datetime(2100, 1, 2, tzinfo=UTC)  # after the last time that a row may have
 _NAME: Final = re.compile(
     r"(?P<table>[a-z]+)_(?:before_1970|(?P<year>\d{4})(?:(?P<decade>s)|_(?P<month>\d\d))?)"
 )
+
+_EXPIRED_CHUNKS: Final = """
+SELECT format('%I.%I', chunk_schema, chunk_name), range_start, range_end FROM timescaledb_information.chunks
+WHERE hypertable_schema = current_schema() AND hypertable_name = $1 AND range_end <= $2 ORDER BY range_start
+"""
+_DROP_CHUNKS: Final = """
+SELECT drop_chunks($1::text::regclass, newer_than => $2::timestamptz, older_than => $3::timestamptz)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +52,7 @@ class Partition:
 def find_partition(table: str, at: datetime) -> Partition:
     """Return the partition of a table that holds the time `at`, which must be in UTC."""
     if at.year >= _MONTHS_SINCE:
-        begins, ends = datetime(at.year, at.month, 1, tzinfo=UTC), _next_month(at)
+        begins, ends = datetime(at.year, at.month, 1, tzinfo=UTC), next_month(at)
         return Partition(table, f"{table}_{at.year}_{at.month:02}", begins, min(ends, _END))
     if at.year >= _YEARS_SINCE:
         return Partition(table, f"{table}_{at.year}", _year(at.year), _year(at.year + 1))
@@ -72,7 +80,7 @@ def list_ahead(now: datetime) -> list[Partition]:
     """Return the partitions of this month and the next MONTHS_AHEAD, of each table."""
     times = [now]
     for _ in range(MONTHS_AHEAD):
-        times.append(_next_month(times[-1]))
+        times.append(next_month(times[-1]))
     return [find_partition(table, at) for table in TIME_COLUMNS for at in times]
 
 
@@ -110,7 +118,7 @@ async def make_partitions(connection: Any, wanted: Iterable[Partition]) -> int:
 
     They are made under the lock of the migrations, since two instances may need the same ones.
     """
-    async with connection.transaction():
+    async with transaction(connection):
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
         if not await is_partitioned(connection):
             return 0
@@ -133,48 +141,48 @@ async def drop_expired(connection: Any, keep_since: Mapping[str, datetime]) -> l
     Returns:
         The names of the dropped partitions; of hypertables, those of their chunks.
     """
-    if not await is_partitioned(connection):
-        return await _drop_expired_chunks(connection, keep_since)
+    is_native = await is_partitioned(connection)
+    if is_native:
+        expired = list_expired(await read_partitions(connection), keep_since)
+    else:
+        expired = await _read_expired_chunks(connection, keep_since)
     dropped = []
-    for each in list_expired(await read_partitions(connection), keep_since):
-        async with connection.transaction():
+    for each in expired:
+        async with transaction(connection):
             # a backup may read for long, and who waits for its end has all writers wait behind it
             await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SEC}s'")
             # readers go on; a row that is being written is seen by the next statement
             await connection.execute(f"LOCK TABLE ONLY {each.table} IN SHARE ROW EXCLUSIVE MODE")
-            if not await _has_replayed(connection, each.table, each.begins, each.ends):
+            if await _has_replayed(connection, each):
+                continue
+            if is_native:
                 await connection.execute(f"DROP TABLE IF EXISTS {each.name}")
-                dropped.append(each.name)
+            else:
+                await connection.execute(_DROP_CHUNKS, each.table, each.begins, each.ends)
+            dropped.append(each.name)
     return dropped
 
 
-async def _drop_expired_chunks(connection: Any, keep_since: Mapping[str, datetime]) -> list[str]:
-    """Drop the chunks of hypertables that lie wholly before `keep_since` and have no row marked `replay`."""
-    dropped: list[str] = []
-    for table, since in keep_since.items():
-        chunks = await connection.fetch(
-            "SELECT range_start, range_end FROM timescaledb_information.chunks "
-            "WHERE hypertable_name = $1 AND range_end <= $2",
-            *(table, since),
-        )
-        for begins, ends in chunks:
-            if not await _has_replayed(connection, table, begins, ends):
-                sql = "SELECT drop_chunks($1::regclass, older_than => $3, newer_than => $2)"
-                dropped += [row[0] for row in await connection.fetch(sql, table, begins, ends)]
-    return dropped
+async def _read_expired_chunks(connection: Any, keep_since: Mapping[str, datetime]) -> list[Partition]:
+    """Return the chunks of hypertables that hold nothing at or after the time `keep_since` of their table."""
+    return [
+        Partition(table, *chunk)
+        for table, since in keep_since.items()
+        for chunk in await connection.fetch(_EXPIRED_CHUNKS, table, since)
+    ]
 
 
-async def _has_replayed(connection: Any, table: str, begins: datetime, ends: datetime) -> bool:
-    """Return True if a record of these times was played from a recording."""
-    marked = _REPLAY_MARKS[table]
+async def _has_replayed(connection: Any, part: Partition) -> bool:
+    """Return True if a record of a partition's times was played from a recording."""
+    marked = _REPLAY_MARKS[part.table]
     sql = (
         f"SELECT EXISTS (SELECT FROM {marked} "  # noqa: S608 - our own names
         f"WHERE replay AND {TIME_COLUMNS[marked]} >= $1 AND {TIME_COLUMNS[marked]} < $2)"
     )
-    return bool(await connection.fetchval(sql, begins, ends, timeout=_SCAN_SEC))
+    return bool(await connection.fetchval(sql, part.begins, part.ends))
 
 
-def _next_month(at: datetime) -> datetime:
+def next_month(at: datetime) -> datetime:
     """Return the beginning of the month after that of `at`."""
     return datetime(at.year + at.month // 12, at.month % 12 + 1, 1, tzinfo=UTC)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from services.archive.transaction import transaction
+
 TABLE_NAMES: Final = (
     "bars",
     "quotes",
@@ -28,7 +30,6 @@ SYMBOL_TABLES: Final[Mapping[str, str]] = {
 }
 """The tables that can be exported, and the column of each by which a range is chosen."""
 ROWS_AT_ONCE: Final = 20_000
-_DIGEST_SEC: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,6 @@ async def read_digest(connection: Any, table: str) -> TableDigest:
     """Return the digest of a table of TABLE_NAMES, or of one of its rows' text in UTC."""
     rows, digest = await connection.fetchrow(
         f"SELECT count(*), coalesce(sum(hashtextextended(row::text, 0)::numeric), 0)::text FROM {table} row",  # noqa: S608 - our own names
-        timeout=_DIGEST_SEC,
     )
     return TableDigest(rows, digest)
 
@@ -51,6 +51,12 @@ async def read_digest(connection: Any, table: str) -> TableDigest:
 async def read_digests(connection: Any) -> dict[str, TableDigest]:
     """Return the digest of every table of the schema."""
     return {table: await read_digest(connection, table) for table in TABLE_NAMES}
+
+
+async def read_timescaledb_version(connection: Any) -> str | None:
+    """Return the version of TimescaleDB in a database; None for a database without it."""
+    version = await connection.fetchval("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'")
+    return None if version is None else str(version)
 
 
 async def iterate_rows(
@@ -65,7 +71,7 @@ async def iterate_rows(
         f"SELECT * FROM {table} WHERE {column} >= $1 AND {column} < $2 "  # noqa: S608 - our own names
         f'AND ($3::text[] IS NULL OR symbol = ANY($3)) ORDER BY {column}, symbol COLLATE "C"'
     )
-    async with connection.transaction(readonly=True):
+    async with transaction(connection, readonly=True):
         cursor = await connection.cursor(query, since, until, list(symbols) or None)
         while rows := await cursor.fetch(ROWS_AT_ONCE):
             yield rows

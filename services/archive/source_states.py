@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import orjson
 
+from services.archive.transaction import transaction
+
 MAX_SOURCES: Final = 1000
 MAX_STATE_BYTES: Final = 64 * 1024
 _UNKNOWN: Final = "unknown"
@@ -72,7 +74,7 @@ def _parse_state(name: bytes, raw: bytes) -> SourceState | None:
 async def write_source_states(connection: Any, states: list[SourceState], now: float) -> None:
     """Write the states that changed, and each change of health; `now` is in epoch seconds."""
     at = datetime.fromtimestamp(now, UTC)
-    async with connection.transaction():
+    async with transaction(connection):
         for each in states:
             await connection.execute(_WRITE_SOURCE, each.source, each.document, at)
             await connection.execute(_WRITE_HEALTH, each.source, at, each.state, each.reason)

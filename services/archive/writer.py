@@ -8,14 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from services.archive.database import Database, MissingPartitionError, RefusedRowsError
-from services.archive.partitions import (
-    TIME_COLUMNS,
-    find_partition,
-    make_partitions,
-    read_partitions,
-)
+from services.archive.partitions import TIME_COLUMNS, find_partition, make_partitions, read_partitions
 from services.archive.rows import Row, SymbolRow
 from services.archive.tables import SYMBOLS, Table, keep_highest
+from services.archive.transaction import transaction
 
 _PARTITION_ATTEMPTS: Final = 5  # partitions are dropped once an hour: the second attempt finds them all
 
@@ -64,6 +60,11 @@ class Writer:
             return [*await self.write(entries[:half]), *await self.write(entries[half:])]
         return []
 
+    async def check(self) -> None:
+        """Ask the database for a reply. Raise ArchiveAwayError if it can't be used now."""
+        async with self._database.connect() as connection:
+            await connection.fetchval("SELECT 1")
+
     def forget_partitions(self) -> None:
         """Read anew which partitions there are before the next batch: some were dropped."""
         self._partitions = None
@@ -90,7 +91,7 @@ class Writer:
             batches[SYMBOLS] = symbols
         async with self._database.connect() as connection:
             await self._make_partitions(connection, batches)
-            async with connection.transaction():
+            async with transaction(connection):
                 for table in sorted(batches, key=lambda each: each.name):
                     await connection.copy_records_to_table(
                         table.stage, records=batches[table], columns=table.columns

@@ -12,14 +12,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.archive.backup import list_backups, verify_backup
+from services.archive.backup import list_backups
 from services.archive.correlations import compute_correlations, list_latest_days, read_fingerprint
 from services.archive.database import Database
+from services.archive.restore import verify_backup
 from services.archive.rows import BarRow, RowError, SymbolRow
 from services.archive.tables import BARS, STREAMS
 from services.archive.writer import TypedEntry, Writer
 from support import archive_play as played
-from support.postgres import query
+from support.postgres import EXTENSION, query
 from support.scenes.agent import Scene, seed
 from support.waiting import until
 
@@ -135,8 +136,9 @@ def test_one_of_two_instances_makes_backups_correlations_and_drops_what_is_old(
         until(lambda: folder.exists() and list_backups(folder), 60, agents[0].text)
         until(lambda: query(archive_url, "SELECT count(*) FROM correlations") == [(5,)], 30)
         assert query(archive_url, "SELECT id FROM downloads") == [("2-0",)]
-        gone = "SELECT to_regclass('indicators_2025_01') IS NULL, to_regclass('bars_2025_01') IS NULL"
-        assert query(archive_url, gone) == [(True, False)]
+        if EXTENSION is None:
+            gone = "SELECT to_regclass('indicators_2025_01') IS NULL, to_regclass('bars_2025_01') IS NULL"
+            assert query(archive_url, gone) == [(True, False)]
         assert sum(len(each.logs("backup.made")) for each in agents) == 1
         (made,) = list_backups(folder)
         assert asyncio.run(verify_backup(archive_url, folder / made.file, postgres.programs)) == made

@@ -26,7 +26,7 @@ from services.archive.partitions import (
 from services.archive.rows import BarRow, QuoteRow
 from services.archive.tables import BARS, QUOTES
 from services.archive.writer import TypedEntry, Writer
-from support.postgres import query
+from support.postgres import partitions_only, query
 
 START = datetime(2026, 10, 26, 12, tzinfo=UTC)
 BAR = BarRow("SPY", "1m", START, 10.0, 12.0, 9.0, 11.0, 5.0, 10.5, 3, True, 1, "yahoo", START, "ab", False)
@@ -74,7 +74,15 @@ async def test_many_instances_that_start_at_once_make_the_schema_once(postgres):
     assert set(versions) == {len(load_migrations())}
     rows = await connections[0].fetch("SELECT version FROM schema_version ORDER BY version")
     assert [row["version"] for row in rows] == [each.version for each in load_migrations()]
-    ahead = list_ahead(START)
+    for each in connections:
+        await each.close()
+
+
+@partitions_only
+async def test_many_instances_that_need_the_same_partitions_make_them_once(postgres):
+    url, ahead = await asyncio.to_thread(postgres.new_database), list_ahead(START)
+    connections = [await asyncpg.connect(url) for _ in range(6)]
+    await apply_migrations(connections[0])
     made = await asyncio.gather(*(make_partitions(each, ahead) for each in connections))
     assert sorted(made) == [0, 0, 0, 0, 0, len(ahead)]
     for each in connections:
@@ -142,6 +150,7 @@ async def fetch(database, sql):
         return await connection.fetch(sql)
 
 
+@partitions_only
 async def test_rows_of_any_year_find_a_partition(archive_url):
     database = Database(archive_url)
     years = [1800, 1969, 1970, 1999, 2009, 2010, 2019, 2020, 2026, 2099]
@@ -156,6 +165,7 @@ async def test_rows_of_any_year_find_a_partition(archive_url):
     await database.aclose()
 
 
+@partitions_only
 async def test_old_partitions_are_dropped_and_made_again_for_a_late_row(archive_url):
     database = Database(archive_url)
     writer = Writer(database)
@@ -170,6 +180,7 @@ async def test_old_partitions_are_dropped_and_made_again_for_a_late_row(archive_
     await database.aclose()
 
 
+@partitions_only
 async def test_partitions_may_be_dropped_while_a_batch_makes_others(archive_url):
     database = Database(archive_url)
     writer = Writer(database)
@@ -191,6 +202,7 @@ async def test_partitions_may_be_dropped_while_a_batch_makes_others(archive_url)
     await database.aclose()
 
 
+@partitions_only
 async def test_retention_leaves_partitions_with_replayed_rows_as_old_as_they_are(archive_url):
     database = Database(archive_url)
     at = datetime(2012, 6, 1, tzinfo=UTC)
@@ -211,6 +223,7 @@ async def test_retention_leaves_partitions_with_replayed_rows_as_old_as_they_are
     await database.aclose()
 
 
+@partitions_only
 async def test_a_long_reading_puts_retention_off_and_stops_no_writer(archive_url):
     database = Database(archive_url)
     async with database.connect() as reader:
@@ -227,6 +240,7 @@ async def test_a_long_reading_puts_retention_off_and_stops_no_writer(archive_url
     await database.aclose()
 
 
+@partitions_only
 async def test_the_range_of_a_query_reads_one_partition_by_an_index(archive_url):
     database = Database(archive_url)
     plan = await fetch(

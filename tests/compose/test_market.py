@@ -80,6 +80,13 @@ def test_the_database_lets_in_archive_and_board_by_their_url_and_nobody_without_
     assert url.partition("@")[0].rpartition(":")[2] not in seen
 
 
+def test_a_backup_of_the_archive_is_made_on_its_volume_and_verified(station):
+    inside = ("exec", "-T", "archive")
+    patiently(lambda: ".json" in station.compose(*inside, "ls", "/backups"), 90, "the first daily backup")
+    (made,) = (each for each in station.compose(*inside, "ls", "/backups").split() if each.endswith(".dump"))
+    station.compose(*inside, "marketswarm", "archive", "verify", f"/backups/{made}")
+
+
 def test_another_image_of_ours_restarts_no_server(station):
     servers = ("postgres", "system-redis", "market-redis")
     before = station.containers()

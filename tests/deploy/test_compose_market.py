@@ -235,6 +235,12 @@ def test_each_is_given_its_own_urls_and_the_database_a_verifier_alone():
     assert password == f"{USERS}/{SERVER}/password"  # bootstrap.database writes acl/<SERVER>/password
 
 
+def test_backups_are_on_a_volume_and_outlive_the_container():
+    archive = SERVICES["archive"]
+    assert f"archive_backups:{archive['environment']['ARCHIVE_BACKUP_FOLDER']}" in archive["volumes"]
+    assert "archive_backups" in OVERLAY["volumes"]
+
+
 def test_the_url_of_the_database_is_with_archive_and_board_and_no_secret_is_written_down():
     with_url = {name for name in SERVICES if "DATABASE_URL_FILE" in SERVICES[name].get("environment", {})}
     assert with_url == USERS_OF_THE_DATABASE

@@ -180,6 +180,14 @@ def test_it_is_the_market_of_compose(pods):
     assert gate["resources"]["limits"] == sources["resources"]["limits"]
 
 
+def test_backups_are_on_a_claim_that_one_pod_at_a_time_mounts(objects, pods):
+    archive = pods["archive"]
+    volume = archive.mounts[environ_of(archive.container)["ARCHIVE_BACKUP_FOLDER"]]["of"]
+    claims = {each["metadata"]["name"] for each in of_kind(objects, "PersistentVolumeClaim")}
+    assert volume["persistentVolumeClaim"]["claimName"] in claims
+    assert archive.whole["spec"]["strategy"] == {"type": "Recreate"}
+
+
 def test_the_database_is_that_of_compose_and_is_set_as_that_of_marketswarm_up(pods):
     here, there = pods["postgres"], COMPOSE["postgres"]
     assert f"${{POSTGRES_IMAGE:-{here.container['image']}}}" == there["image"]

@@ -4,11 +4,19 @@
 
 `postgres` is the server, `archive_url` the URL of a database with the archive's schema and the partitions of
 2025 and 2026. A test that kills the server makes one of its own: `with Postgres() as postgres`.
+
+Two variables of the environment run the same tests on another server:
+
+    MARKETSWARM_TEST_POSTGRES            the folder of its programs, instead of those that the fleet finds
+    MARKETSWARM_TEST_POSTGRES_EXTENSION  an extension that is loaded, and is in every database: timescaledb
 """
 
 import asyncio
 import itertools
+import os
 import shutil
+import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -18,14 +26,21 @@ from typing import Any
 import asyncpg
 import pytest
 
-from marketswarm.fleet.postgres import STOP_SIGNAL, PostgresServer
+from marketswarm.fleet.postgres import ROLE, STOP_SIGNAL, PostgresServer, find_programs
+from marketswarm.fleet.server_user import find_server_user, run_as
 from services.archive.migrations import apply_migrations
 from services.archive.partitions import TIME_COLUMNS, find_partition, make_partitions
 from support.rig import free_port
-from support.rig.process import Process
+from support.rig.process import Process, descendants
 from support.waiting import until
 
 TEMPLATE = "archive_template"
+PROGRAMS = os.environ.get("MARKETSWARM_TEST_POSTGRES")
+EXTENSION = os.environ.get("MARKETSWARM_TEST_POSTGRES_EXTENSION")
+partitions_only = pytest.mark.skipif(EXTENSION == "timescaledb", reason="hypertables divide themselves")
+hypertables_only = pytest.mark.skipif(
+    EXTENSION != "timescaledb", reason="needs MARKETSWARM_TEST_POSTGRES with TimescaleDB"
+)
 _MONTHS = [datetime(year, month, 1, tzinfo=UTC) for year in (2025, 2026) for month in range(1, 13)]
 
 
@@ -38,13 +53,35 @@ class Postgres(Process):
         self.folder.chmod(0o711)  # the server may run as another user, who must get there
         # what a test needs survives the end of a process; no test ends the machine
         settings = {"fsync": "off", "synchronous_commit": "off", "shared_buffers": "32MB"}
-        self.server = PostgresServer(self.folder / "postgres", free_port(), settings=settings)
+        if EXTENSION:
+            settings["shared_preload_libraries"] = EXTENSION
+        self.server = PostgresServer(
+            self.folder / "postgres",
+            free_port(),
+            programs=find_programs(PROGRAMS) if PROGRAMS else None,
+            settings=settings,
+        )
         self.server.prepare()
-        self._numbers = itertools.count(1)
+        if EXTENSION:
+            self._make_superuser()
+        self._numbers, self._has_template = itertools.count(1), False
         self.start()
 
     def __str__(self) -> str:
         return f"PostgreSQL at port {self.server.port}: {self.log()[-500:]}"
+
+    def _make_superuser(self) -> None:
+        """Give our role all rights, as it has in containers: without them no hypertable can be restored."""
+        line = [self.server.programs.path("postgres"), "--single", "-D", str(self.server.cluster), "postgres"]
+        subprocess.run(
+            run_as(find_server_user(), line),
+            input=f"ALTER ROLE {ROLE} SUPERUSER\n",
+            env=self.server.environ,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=True,
+        )
 
     @property
     def url(self) -> str:
@@ -77,45 +114,63 @@ class Postgres(Process):
         self.signal(STOP_SIGNAL)
         self.wait()
 
-    def new_database(self, template: str = "template1") -> str:
-        """Make a database; return its URL."""
+    def freeze(self) -> None:
+        """Stop all of its processes: connections stay open, and nobody answers."""
+        super().freeze()
+        for pid, _ in descendants(self.pid):
+            os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let all of its processes go on."""
+        for pid, _ in descendants(self.pid):
+            os.kill(pid, signal.SIGCONT)
+        super().thaw()
+
+    def new_database(self, template: str = "template0") -> str:
+        """Make a database, which is empty unless `template` names one to copy; return its URL."""
         name = f"test_{next(self._numbers)}"
-        asyncio.run(self.execute(f"CREATE DATABASE {name} TEMPLATE {template}"))
+        asyncio.run(self._create_database(name, template))
         return self.url_of(name)
 
     def new_archive(self) -> str:
         """Make a database with the archive's schema and the partitions of two years; return its URL."""
-        return self.new_database(self._template())
+        if EXTENSION:  # its workers use each database, and one in use can't be copied
+            url = self.new_database()
+            asyncio.run(_make_schema(url))
+            return url
+        if not self._has_template:
+            asyncio.run(self._create_database(TEMPLATE))
+            asyncio.run(_make_schema(self.url_of(TEMPLATE)))
+            self._has_template = True
+        return self.new_database(TEMPLATE)
 
-    async def execute(self, sql: str) -> None:
-        """Run a statement in its first database."""
-        connection = await asyncpg.connect(self.url)
+    async def execute(self, sql: str, database: str = ROLE) -> None:
+        """Run a statement, in its first database unless another one is named."""
+        connection = await asyncpg.connect(self.url_of(database))
         try:
             await connection.execute(sql)
         finally:
             await connection.close()
 
-    def _template(self) -> str:
-        if not getattr(self, "_has_template", False):
-            asyncio.run(self._make_template())
-            self._has_template = True
-        return TEMPLATE
-
-    async def _make_template(self) -> None:
-        await self.execute(f"CREATE DATABASE {TEMPLATE}")
-        connection = await asyncpg.connect(self.url_of(TEMPLATE))
-        try:
-            await apply_migrations(connection)
-            await make_partitions(
-                connection, [find_partition(table, at) for table in TIME_COLUMNS for at in _MONTHS]
-            )
-        finally:
-            await connection.close()
+    async def _create_database(self, name: str, template: str = "template0") -> None:
+        await self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        if EXTENSION:
+            await self.execute(f"CREATE EXTENSION IF NOT EXISTS {EXTENSION}", name)
 
     def close(self) -> None:
         """End it and remove its data."""
         super().close()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+async def _make_schema(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await apply_migrations(connection)
+        months = [find_partition(table, at) for table in TIME_COLUMNS for at in _MONTHS]
+        await make_partitions(connection, months)
+    finally:
+        await connection.close()
 
 
 def query(url: str, sql: str, *values: Any) -> list[tuple[Any, ...]]:

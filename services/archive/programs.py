@@ -1,0 +1,66 @@
+"""Run pg_dump and pg_restore on a database, with its password in their environment alone."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+PROGRAM_SEC: Final = 6 * 3600.0
+"""The time limit of a program, and of the work on a connection beside it."""
+_ENVIRON: Final = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
+
+
+class BackupError(Exception):
+    """A backup could not be made, read or restored; the message says why."""
+
+
+async def run_program(name: str, arguments: list[str], url: str, programs: Path | None) -> None:
+    """Run one of PostgreSQL's programs on a database, and wait for its end.
+
+    Args:
+        name: `pg_dump` or `pg_restore`.
+        arguments: its arguments, without the database.
+        url: the URL of the database. Its password is given in the environment, never as an argument.
+        programs: the folder of the program; None for the one on PATH.
+
+    Raises:
+        BackupError: there is no such program, or it failed; the message has its error.
+    """
+    path = shutil.which(name, path=None if programs is None else str(programs))
+    if path is None:
+        where = "on PATH" if programs is None else f"in {programs}"
+        raise BackupError(f"there is no {name} {where}: install PostgreSQL's client, or set POSTGRES_BIN")
+    plain, password = split_password(url)
+    environ = {each: os.environ[each] for each in _ENVIRON if each in os.environ}
+    process = await asyncio.create_subprocess_exec(
+        *(path, "--no-password", f"--dbname={plain}", *arguments),
+        env={**environ, "PGPASSWORD": password, "PGTZ": "UTC", "PGCONNECT_TIMEOUT": "10"},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(PROGRAM_SEC):
+            _, errors = await process.communicate()
+    except TimeoutError:
+        raise BackupError(f"{name} took more than {PROGRAM_SEC:.0f} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        lines = errors.decode("utf-8", "replace").strip().splitlines() or ["without a word"]
+        said = next((line for line in lines if "error:" in line), lines[0])  # warnings may come before
+        raise BackupError(f"{name} failed: {said[:300]}")
+
+
+def split_password(url: str) -> tuple[str, str]:
+    """Return a URL without its password, and the password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url, ""
+    user = parts.netloc.rpartition("@")[0].partition(":")[0]
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}@{host}")), unquote(parts.password)

@@ -1,0 +1,168 @@
+"""Restore backups with pg_restore, and compare what was restored with what was saved."""
+
+import asyncio
+import contextlib
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import asyncpg
+
+from services.archive.backup import Backup, hash_file, read_manifest
+from services.archive.database import open_connection
+from services.archive.migrations import read_version
+from services.archive.programs import PROGRAM_SEC, BackupError, run_program
+from services.archive.reader import TableDigest, read_digests, read_timescaledb_version
+from services.archive.transaction import transaction
+
+_MAINTENANCE: Final = "postgres"  # the database that every server has
+_STATEMENT_SEC: Final = 60.0
+
+
+async def restore_backup(
+    url: str, dump: Path, programs: Path | None = None, *, replace: bool = False
+) -> Backup:
+    """Restore a backup into a database, and compare its tables with the manifest.
+
+    To replace tables, the backup is restored into a new database, which takes the name of the old one in one
+    transaction once it was compared: whatever fails before leaves the old one as it is.
+
+    Args:
+        url: the URL of the database. It must be empty, unless `replace` is set.
+        dump: the file of the backup.
+        programs: the folder of pg_restore; None for the one on PATH.
+        replace: whether to replace the whole database. Its sessions are ended.
+
+    Raises:
+        BackupError: the backup is damaged, the database is not empty, pg_restore failed, or what was restored
+            differs.
+        ArchiveAwayError: PostgreSQL can't be used now, or our role may not make a database.
+    """
+    manifest = read_manifest(dump)
+    if not replace:
+        async with open_connection(url, _STATEMENT_SEC) as connection:
+            if await read_version(connection):
+                raise BackupError("the database has tables already: say --replace to replace them")
+        await _restore_and_compare(url, dump, manifest, programs)
+        return manifest
+    async with _new_database(url) as fresh:
+        await _restore_and_compare(_replace_database(url, fresh), dump, manifest, programs)
+        await _swap_databases(url, fresh)
+    return manifest
+
+
+async def verify_backup(url: str, dump: Path, programs: Path | None = None) -> Backup:
+    """Restore a backup into a database of its own, compare it with its manifest, and drop that database.
+
+    Raises:
+        BackupError: the backup is damaged, or can't be restored, or differs.
+        ArchiveAwayError: PostgreSQL can't be used now, or our role may not make a database.
+    """
+    manifest = read_manifest(dump)
+    async with _new_database(url) as fresh:
+        await _restore_and_compare(_replace_database(url, fresh), dump, manifest, programs)
+    return manifest
+
+
+async def _restore_and_compare(url: str, dump: Path, manifest: Backup, programs: Path | None) -> None:
+    """Restore a dump into an empty database in one transaction, and compare it with the manifest."""
+    dump = dump.with_name(manifest.file)
+    await _require_intact(dump, manifest)
+    options = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction"]
+    async with _prepared_for_hypertables(url, manifest.timescaledb):
+        await run_program("pg_restore", [*options, str(dump)], url, programs)
+    async with open_connection(url, PROGRAM_SEC) as connection:
+        differing = find_differences(manifest.tables, await read_digests(connection))
+    if differing:
+        raise BackupError(f"what was restored is not what was saved: {', '.join(differing)}")
+
+
+@contextlib.asynccontextmanager
+async def _prepared_for_hypertables(url: str, version: str | None) -> AsyncIterator[None]:
+    """Restore into a database with that version of TimescaleDB, as its documentation says; None: do nothing.
+
+    The tables of the extension are restored with ours, so its version must be that of the dump.
+    """
+    if version is None:
+        yield
+        return
+    # each statement in a session of its own: one that has loaded the extension can't make it
+    await _execute_alone(url, f"CREATE EXTENSION IF NOT EXISTS timescaledb VERSION '{version}'")
+    async with open_connection(url, _STATEMENT_SEC) as connection:
+        found = await read_timescaledb_version(connection)
+    if found != version:
+        raise BackupError(f"the backup has tables of TimescaleDB {version}, and the database has {found}")
+    await _execute_alone(url, "SELECT timescaledb_pre_restore()")
+    try:
+        yield
+    finally:
+        await _execute_alone(url, "SELECT timescaledb_post_restore()")
+
+
+async def _execute_alone(url: str, sql: str) -> None:
+    """Run a statement that needs TimescaleDB on a connection of its own."""
+    async with open_connection(url, _STATEMENT_SEC) as connection:
+        try:
+            await connection.execute(sql)
+        except asyncpg.PostgresError as error:
+            raise BackupError(f"the backup needs TimescaleDB: {error}") from error
+
+
+@contextlib.asynccontextmanager
+async def _new_database(url: str) -> AsyncIterator[str]:
+    """Make a database on the same server, yield its name, and drop what has this name in the end."""
+    name = f"restored_{secrets.token_hex(6)}"
+    async with open_connection(_replace_database(url, _MAINTENANCE), PROGRAM_SEC) as connection:
+        # template1 may have extensions of its own, and TimescaleDB's workers may be using it
+        await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        try:
+            yield name
+        finally:
+            await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+async def _swap_databases(url: str, fresh: str) -> None:
+    """Give the database `fresh` the name of the one that `url` names, and that one the name `fresh`."""
+    name = unquote(urlsplit(url).path.strip("/"))
+    quoted, parked = '"' + name.replace('"', '""') + '"', f"{fresh}_old"
+    async with open_connection(_replace_database(url, _MAINTENANCE), _STATEMENT_SEC) as connection:
+        # nobody comes back between the end of the sessions and the new name
+        await connection.execute(f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS false")
+        try:
+            ending = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE datname = $1"
+            await connection.fetch(ending, name)
+            async with transaction(connection):
+                await connection.execute(f"ALTER DATABASE {quoted} RENAME TO {parked}")
+                await connection.execute(f"ALTER DATABASE {fresh} RENAME TO {quoted}")
+                await connection.execute(f"ALTER DATABASE {parked} RENAME TO {fresh}")
+        except BaseException:
+            await connection.execute(f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS true")
+            raise
+
+
+def _replace_database(url: str, name: str) -> str:
+    """Return the URL of another database of the same server."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+async def _require_intact(dump: Path, manifest: Backup) -> None:
+    """Check that a dump is the file that its manifest describes. Raise BackupError if it is not."""
+    try:
+        sha256 = await asyncio.to_thread(hash_file, dump)
+    except OSError as error:
+        raise BackupError(f"{dump}: {error.strerror}") from None
+    if sha256 != manifest.sha256:
+        raise BackupError(f"{dump.name}: damaged, its SHA-256 is not the one of its manifest")
+
+
+def find_differences(saved: Mapping[str, TableDigest], found: Mapping[str, TableDigest]) -> list[str]:
+    """Return a line on each table that is not as it was saved."""
+    return [
+        f"{table} has {found[table].rows:,} rows, {digest.rows:,} were saved"
+        if found[table].rows != digest.rows
+        else f"{table} has other rows"
+        for table, digest in saved.items()
+        if table in found and found[table] != digest
+    ]
