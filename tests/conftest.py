@@ -7,6 +7,7 @@ test is skipped, and says so; with MARKETSWARM_CI=1 every skip is a failure, who
 nothing goes unproven in silence.
 """
 
+import faulthandler
 import functools
 import gc
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import HealthCheck, settings
 
 from support.kinds import Guard, explained, is_live
@@ -39,6 +41,8 @@ SLOW_STARTERS = (
     "test_channel_worker.py",
 )
 APART = ("faults", "compose", "deploy", "systemd", "board", "market", "archive", "servers")
+TEARDOWN_SEC = 300.0
+"""Longer than the fixtures of a test take to end; containers take a minute."""
 LEFT: list[str] = []
 GUARD = Guard()
 GATE = pytest.StashKey[ProcessorGate]()
@@ -172,6 +176,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         missing = [program for program in mark.args if shutil.which(program) is None]
         if missing:
             pytest.skip(f"needs {', '.join(missing)} on PATH")
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """End this process, and show its stacks, if fixtures do not end.
+
+    The time limit of a test is over once it has struck: what hangs after that would hang the run.
+    """
+    stderr = item.config.stash.get(fault_handler_stderr_fd_key, 2)  # the process' own, not the test's
+    faulthandler.dump_traceback_later(TEARDOWN_SEC, exit=True, file=stderr)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.hookimpl(wrapper=True)

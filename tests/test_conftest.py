@@ -173,3 +173,26 @@ def test_a_run_that_nohup_started_in_the_background_is_as_any_other(tmp_path, wo
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     assert "1 passed" in run(tmp_path, *workers, source=SIGNALS, code=0, preexec_fn=as_nohup)
+
+
+ENDLESS = """
+import threading, time, pytest
+
+@pytest.fixture
+def endless(request):
+    plugins = request.config.pluginmanager.get_plugins()
+    next(each for each in plugins if hasattr(each, "TEARDOWN_SEC")).TEARDOWN_SEC = 0.5
+    yield
+    threading.Event().wait()
+
+@pytest.mark.timeout(0.5)
+def test_takes_too_long_and_never_ends(endless): time.sleep(60)
+
+def test_is_run_all_the_same(): ...
+"""
+
+
+def test_fixtures_that_never_end_are_a_failure_that_names_their_test(tmp_path):
+    said = run(tmp_path, "-n", "1", source=ENDLESS)
+    assert "crashed while running 'tests/test_breaches.py::test_takes_too_long_and_never_ends'" in said
+    assert "PASSED tests/test_breaches.py::test_is_run_all_the_same" in said

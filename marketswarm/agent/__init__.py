@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from marketswarm.agent.lease import Lease, LeaseHeld, LeaseLost
     from marketswarm.agent.lifecycle import agent, run
     from marketswarm.agent.member import Agent
-    from marketswarm.agent.service_config import ServiceConfig, first_point, point_like
+    from marketswarm.agent.service_config import InputStream, ServiceConfig, first_point, point_like
     from marketswarm.agent.shards import Share
     from marketswarm.agent.truth_source import FoundTruth, create_bus, find_truth_buses, load_truth
     from marketswarm.exit import Code, Exit
@@ -21,6 +21,7 @@ __all__ = [
     "Code",
     "Exit",
     "FoundTruth",
+    "InputStream",
     "Lease",
     "LeaseHeld",
     "LeaseLost",
@@ -39,7 +40,7 @@ _MODULES: Final = {
     "marketswarm.agent.member": ("Agent",),
     "marketswarm.agent.lease": ("Lease", "LeaseHeld", "LeaseLost"),
     "marketswarm.agent.lifecycle": ("agent", "run"),
-    "marketswarm.agent.service_config": ("ServiceConfig", "first_point", "point_like"),
+    "marketswarm.agent.service_config": ("InputStream", "ServiceConfig", "first_point", "point_like"),
     "marketswarm.agent.shards": ("Share",),
     "marketswarm.agent.truth_source": ("FoundTruth", "load_truth", "find_truth_buses", "create_bus"),
     "marketswarm.exit": ("Code", "Exit"),

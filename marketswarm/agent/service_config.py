@@ -351,6 +351,15 @@ def _check_section(svc: str, section: Service) -> Iterator[tuple[bool, Problem]]
         )
 
 
+@dataclass(frozen=True, slots=True)
+class InputStream:
+    """Name a stream that a service reads: its bus, its key, and of which kind its entries are."""
+
+    bus: str
+    key: str
+    kind: str
+
+
 def first_point(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint:
     """Return the first access point that is not a heartbeat channel; if there is none, `key` on `bus`."""
     return next(

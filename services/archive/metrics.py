@@ -6,9 +6,9 @@ The thread that serves METRICS_PORT reads these values, too.
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from marketswarm.bus.backlog import Backlog, format_unread, sum_unread
 from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
-from services.archive.consumer import Backlog
 
 
 class ArchiveMetrics:
@@ -33,11 +33,11 @@ class ArchiveMetrics:
     def summary(self) -> str | None:
         """Return the detail of a beat in one line; None for an instance that never had any work."""
         backlogs = list(self.backlogs.values())
-        unread = sum(each.unread for each in backlogs)
+        unread = sum_unread(backlogs)
         written = sum(number for (_, outcome), number in self.entries.items() if outcome == "written")
-        if not written and not unread:
+        if not written and unread == 0:
             return None
-        words = [f"{written:,} written", f"{unread:,} unread"]
+        words = [f"{written:,} written", f"{format_unread(unread)} unread"]
         refused = sum(number for (_, outcome), number in self.entries.items() if outcome == "refused")
         words += [f"{refused:,} refused"] if refused else []
         lost = sum(each.lost for each in backlogs)

@@ -1,18 +1,18 @@
 """Define the settings of archive in the truth and the environment, and the streams that it reads. Pure."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from marketswarm.agent import ServiceConfig, point_like
+from marketswarm.agent import InputStream, ServiceConfig, point_like
 from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD, MARKET_SOURCES
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Service
 from marketswarm.truth.schedule import parse_schedule
+from services.archive.database import TIMEOUT_SEC
 from services.archive.tables import STREAMS
 
 
@@ -82,6 +82,8 @@ class WriteSettings(ServiceConfig):
     claim_sec: Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)] = 60.0
     """The time after which entries that an instance has read and not committed go to another one. Example:
     `30`."""
+    database_timeout_sec: Annotated[float, Field(ge=0.1, le=3600, allow_inf_nan=False)] = TIMEOUT_SEC
+    """The time limit of a batch; a PostgreSQL that has not answered by then counts as away. Example: `20`."""
     behind_sec: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 120.0
     """The waiting time of an entry from which the service is `degraded`. Example: `300`."""
     keep_days: dict[KeptTable, Days] = Field(
@@ -104,25 +106,16 @@ class ArchiveSettings(ServiceConfig):
     """How archive writes, how long it keeps what it wrote, and when it makes a backup."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceStream:
-    """Name a stream to read: its bus, its key, and the key that says what its entries are."""
-
-    bus: str
-    key: str
-    kind: str
-
-
-def find_streams(points: Iterable[AccessPoint]) -> tuple[SourceStream, ...]:
+def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
     """Return the streams to read. `points`, the `subscribe_to` of the truth, may name other keys for them.
 
-    A stream's key has the same last word as our own key for it.
+    A stream's key has the same last word as our own key for it, which is its kind.
     """
     points = tuple(points)
     found = []
     for kind in STREAMS:
         point = point_like(points, SYSTEM if kind == ALERT_LOG else MARKET, kind)
-        found.append(SourceStream(point.bus, point.key, kind))
+        found.append(InputStream(point.bus, point.key, kind))
     return tuple(found)
 
 
@@ -134,14 +127,6 @@ def sources_point(section: Service) -> AccessPoint:
 def dead_letter_key(section: Service) -> str:
     """Return the key of the dead letters; each is on the bus of its stream."""
     return point_like(section.access_points.publish_to, MARKET, ARCHIVE_DEAD).key
-
-
-def group_by_bus(streams: Iterable[SourceStream]) -> Mapping[str, tuple[SourceStream, ...]]:
-    """Return the streams of each bus."""
-    found: dict[str, tuple[SourceStream, ...]] = {}
-    for stream in streams:
-        found[stream.bus] = (*found.get(stream.bus, ()), stream)
-    return found
 
 
 def retention(keep_days: Mapping[Any, float], tables: Iterable[str]) -> dict[str, float]:

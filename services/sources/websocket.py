@@ -10,7 +10,6 @@ The messages and limits: https://github.com/binance/binance-spot-api-docs/blob/m
 import asyncio
 import contextlib
 import hashlib
-import logging
 import random
 import time
 from collections import Counter
@@ -21,13 +20,12 @@ from math import isfinite
 from typing import Any, Final
 
 import orjson
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from marketswarm import __version__
 from marketswarm.market.records import DAY_MS, MINUTE_MS, Bar
-from marketswarm.net.errors import EXACT_REASONS, find_reason
 from marketswarm.net.retry import Backoff
+from marketswarm.net.websocket import OpenError, open_websocket
 
 MAX_STREAMS: Final = 1024
 """The most streams of one connection that the server takes."""
@@ -43,11 +41,7 @@ MAX_EARLY_MS: Final = 2 * MINUTE_MS
 BATCH_SEC: Final = 0.02
 """For how long after a bar others are waited for, to be delivered together."""
 MAX_BATCH: Final = 500
-CLOSE_TIMEOUT_SEC: Final = 1.0
 BACKOFF: Final = Backoff(first_sec=1.0, longest_sec=60.0)
-
-_silent_log = logging.getLogger("services.sources.wire")
-_silent_log.setLevel(logging.CRITICAL)  # at a lower level the library logs frames
 
 
 # -- the protocol
@@ -203,14 +197,6 @@ class _EndedError(Exception):
     """A connection ended; `str()` is one word."""
 
 
-class _ConnectWithoutRedirects(connect):
-    """Connect as the library does, without following redirects."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Return the error of every redirect, which the library then raises."""
-        return exc
-
-
 OnBars = Callable[[Sequence[StreamedBar]], Awaitable[None]]
 OnEnd = Callable[[StreamEnd], None]
 
@@ -268,25 +254,16 @@ async def _read_connection(
 async def _open(url: str, limits: StreamLimits) -> ClientConnection:
     """Return an open connection. Raise _EndedError."""
     try:
-        return await _ConnectWithoutRedirects(
+        return await open_websocket(
             f"{url}/ws",
-            open_timeout=limits.open_sec,
-            proxy=None,
-            ping_interval=limits.silent_sec / 2,
-            ping_timeout=limits.silent_sec / 2,
-            close_timeout=CLOSE_TIMEOUT_SEC,
-            max_size=MAX_FRAME_BYTES,
-            compression=None,  # few compressed bytes may unpack to very many large frames
-            max_queue=MAX_QUEUED_FRAMES,
-            user_agent_header=f"marketswarm-sources/{__version__}",
-            logger=_silent_log,
+            "sources",
+            open_sec=limits.open_sec,
+            silent_sec=limits.silent_sec,
+            frame_bytes=MAX_FRAME_BYTES,
+            queued_frames=MAX_QUEUED_FRAMES,
         )
-    except InvalidStatus as error:
-        status = error.response.status_code
-        raise _EndedError("redirected" if 300 <= status < 400 else str(status)) from None
-    except (OSError, WebSocketException, ValueError, EOFError) as error:
-        reason = find_reason(error, EXACT_REASONS)
-        raise _EndedError(reason or ("refused" if isinstance(error, OSError) else "handshake")) from None
+    except OpenError as error:
+        raise _EndedError(str(error).removeprefix("http_")) from None
 
 
 async def _subscribe(connection: ClientConnection, reader: KlineReader) -> None:

@@ -27,8 +27,8 @@ from services.vexy_ai.digest import (
     rank_stories,
 )
 from services.vexy_ai.metrics import VexyMetrics
+from services.vexy_ai.note_store import NoteStore
 from services.vexy_ai.notes import Fields, Note, parse_note
-from services.vexy_ai.queue import NoteStore
 from services.vexy_ai.records import WindowContent, parse_window
 from services.vexy_ai.settings import VexyEnvironment, VexySettings, WorkSettings, notes_point
 

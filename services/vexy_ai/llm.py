@@ -21,7 +21,7 @@ from marketswarm.keys import model_requests_key
 from marketswarm.net.retry import Backoff
 from services.vexy_ai.digest import Story, SummaryResult
 from services.vexy_ai.metrics import VexyMetrics
-from services.vexy_ai.queue import NoteStore
+from services.vexy_ai.note_store import NoteStore
 from services.vexy_ai.settings import LlmSettings
 
 MAX_TITLES: Final = 8

@@ -8,10 +8,11 @@ import time
 from typing import Final
 
 from marketswarm.agent import agent
+from marketswarm.agent.worker_pool import WorkerPool
 from services.vexy_ai.digest_writer import DigestWriter
 from services.vexy_ai.metrics import VexyMetrics
-from services.vexy_ai.settings import VexyEnvironment, VexySettings
-from services.vexy_ai.worker import WorkerPool
+from services.vexy_ai.settings import VexyEnvironment, VexySettings, find_streams
+from services.vexy_ai.worker import VexyWorker
 
 REPORT_EVERY_SEC: Final = 0.2
 
@@ -26,7 +27,13 @@ async def main() -> int:
         settings_now, metrics = me.config(VexySettings), VexyMetrics()
         me.expose(metrics.collect)
         me.task(DigestWriter(me, settings_now, metrics).run(), name="digests")
-        pool = WorkerPool(me, settings_now, metrics)
+        pool = WorkerPool(
+            me,
+            streams_now=lambda: find_streams(me.section.access_points.subscribe_to),
+            group_now=lambda: settings_now().settings.group,
+            make_worker=lambda: VexyWorker(me, settings_now, metrics),
+            log_failure=lambda error: me.log.warning("items.unread", bus=error.bus, reason=error.reason),
+        )
         while True:
             pool.start_workers()
             metrics.backlogs = pool.backlogs

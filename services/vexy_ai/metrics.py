@@ -6,12 +6,12 @@ The thread that serves METRICS_PORT reads these values, too.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from marketswarm.bus.backlog import Backlog
 from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
-from services.vexy_ai.backlog import Backlog, LagDetector, Rate, summarize_backlogs
 from services.vexy_ai.digest import SummaryResult
+from services.vexy_ai.lag import LagDetector, Rate, summarize_backlogs
 from services.vexy_ai.records import Record
-from services.vexy_ai.settings import Source
 
 
 class VexyMetrics:
@@ -29,14 +29,14 @@ class VexyMetrics:
         self._entries: Counter[tuple[str, str]] = Counter()
         self._worked = False
 
-    def count_settled(self, source: Source, records: Sequence[Record], new: int, now: float) -> None:
+    def count_settled(self, stream: str, records: Sequence[Record], new: int, now: float) -> None:
         """Count the settled records of a stream, `new` of them new.
 
         Observe the delay of each entry; `now` is in epoch seconds.
         """
         self._worked = True
-        self._entries[source.key, "new"] += new
-        self._entries[source.key, "known"] += len(records) - new
+        self._entries[stream, "new"] += new
+        self._entries[stream, "known"] += len(records) - new
         for each in records:
             self.delay.observe(max(0.0, now - int(each.entry.partition(b"-")[0]) / 1000))
         self.rate.add(len(records), now)
@@ -70,7 +70,7 @@ class VexyMetrics:
 
         `now` is in epoch seconds.
         """
-        if not self._worked and not any(each.unread or each.pending for each in self.backlogs.values()):
+        if not self._worked and not any(each.unread != 0 or each.pending for each in self.backlogs.values()):
             return None
         words = [summarize_backlogs(self.backlogs, self.rate.per_sec(now))]
         dead = sum(count for (_, outcome), count in self._entries.items() if outcome == "dead")
@@ -119,11 +119,11 @@ class VexyMetrics:
             ("oldest_unread_seconds", "How long the oldest has waited that nobody took.", "oldest_sec"),
         )
         for name, text, field in gauges:
-            values = [((key,), float(getattr(each, field))) for key, each in backlogs.items()]
+            values = [(key, getattr(each, field)) for key, each in backlogs.items()]
             yield Family(
                 f"marketswarm_vexy_ai_{name}",
                 "gauge",
                 text,
-                [value for value in values if value[1] >= 0],
+                [((key,), float(value)) for key, value in values if value is not None],
                 labels=("stream",),
             )

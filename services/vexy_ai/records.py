@@ -11,10 +11,11 @@ from typing import Any, Final, Literal
 
 import orjson
 
+from marketswarm.agent import InputStream
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC, parse_count, parse_number
 from marketswarm.channels.text import printable_line, truncate
 from services.vexy_ai.notes import Fields, Lexicon, make_note, note_identity, parse_number_field
-from services.vexy_ai.settings import Source, StreamKind
+from services.vexy_ai.settings import StreamKind
 
 SYMBOL: Final = re.compile(rb"[A-Za-z0-9][A-Za-z0-9.:/_-]{0,29}")
 NAME_LIMIT: Final = 100
@@ -198,20 +199,20 @@ class Record:
     content: bytes
 
 
-def make_record(source: Source, entry: bytes, fields: Fields, lexicon: Lexicon, wall: float) -> Record:
+def make_record(stream: InputStream, entry: bytes, fields: Fields, lexicon: Lexicon, wall: float) -> Record:
     """Return the record of an entry; `wall` is now, in epoch seconds.
 
     A bar that is history, played from a recording or no minute gets a record of kind `none`. Raises
     UnusableError for an invalid bar or probe; no item is invalid.
     """
-    match source.kind:
+    match stream.kind:
         case StreamKind.BARS:
             symbol, kept = parse_bar(fields)
             is_none = is_history(fields, wall) or is_beyond_windows(fields)
             return Record(entry, "none" if is_none else "bar", symbol, kept)
         case StreamKind.PROBES:
             return Record(entry, "probe", *parse_probe(fields))
-        case StreamKind.ITEMS:
+        case _:
             note = make_note(entry.decode(), fields, lexicon, wall)
             content = orjson.dumps([text for pair in note.items() for text in pair])
-            return Record(entry, "note", note_identity(source.key, entry.decode(), fields), content)
+            return Record(entry, "note", note_identity(stream.key, entry.decode(), fields), content)

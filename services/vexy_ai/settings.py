@@ -5,13 +5,12 @@ Pure.
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Final
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from marketswarm.agent import ServiceConfig, first_point, point_like
+from marketswarm.agent import InputStream, ServiceConfig, first_point, point_like
 from marketswarm.keys import HEARTBEAT_SUFFIX, RSS_ITEMS, VEXY_DEAD, VEXY_NOTES
 from marketswarm.settings import CommonSettings, HttpUrl, Token, list_variables
 from marketswarm.truth import AccessPoint, Service
@@ -132,23 +131,14 @@ class StreamKind(StrEnum):
     BARS = "bars"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Name a stream to read: its bus, its key, and the kind of its entries."""
-
-    bus: str
-    key: str
-    kind: StreamKind
-
-
-def find_sources(points: Iterable[AccessPoint]) -> tuple[Source, ...]:
+def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
     """Return the streams among `points`, the `subscribe_to` of the truth, without heartbeat channels.
 
     If there are none, return the stream of feed items on `market-redis`.
     """
     named = [point for point in points if not point.key.endswith(HEARTBEAT_SUFFIX)]
     points = named or [first_point((), "market-redis", RSS_ITEMS)]
-    return tuple(dict.fromkeys(Source(point.bus, point.key, _kind(point.key)) for point in points))
+    return tuple(dict.fromkeys(InputStream(point.bus, point.key, _kind(point.key)) for point in points))
 
 
 def notes_point(section: Service) -> AccessPoint:

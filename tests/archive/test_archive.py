@@ -158,8 +158,40 @@ def test_a_database_that_is_killed_loses_nothing_and_the_beats_say_so(scene):
         wait_until_written(scene)
         require_rows_of(url, play)
         scene.wait_beat(svc="archive", status="ok")
+        postgres.kill()  # while nothing is to be written
+        scene.wait_beat(svc="archive", status="degraded")
+        postgres.start()
+        scene.wait_beat(svc="archive", status="ok")
         assert agent.running
         assert agent.logs("database.back")
+
+
+def test_a_database_that_is_frozen_is_away_within_its_time_limit_and_loses_nothing(scene):
+    play = played.make_play(6, 1500)
+    with Postgres() as postgres:
+        url = postgres.new_archive()
+        seed(scene.buses, truth(batch=50, database_timeout_sec=1), 1)
+        agent = start(scene, url)
+        port = scene.market.port
+        played.publish(port, play[:500])
+        until(lambda: played.waiting(port) < 240, 30)
+        postgres.freeze()
+        played.publish(port, play[500:1000])
+        until(lambda: "no answer within 1 s" in scene.beat("archive").get("detail", ""), 15, agent.text)
+        assert scene.beat("archive")["status"] == "degraded"
+        held = _pending(port, "bars:bars")
+        assert held  # read, and not acknowledged
+        assert agent.stop() == 0
+        assert _pending(port, "bars:bars") >= held
+        again = start(scene, url)  # it finds a server that takes connections, and answers none
+        again.wait_log("database.away", within=30)
+        postgres.thaw()
+        played.publish(port, play[1000:])
+        wait_until_written(scene)
+        require_rows_of(url, play)
+        scene.wait_beat(svc="archive", status="ok")
+        assert again.stop() == 0
+        assert "Traceback" not in agent.text() + again.text()
 
 
 def test_while_the_database_is_away_the_beats_say_how_long_a_full_stream_holds(scene):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from marketswarm.bus import Bus
 from marketswarm.truth import AccessPoint
-from services.massive.market.bars import MINUTE_MS, Bar
+from services.massive.market.bars import MINUTE_MS, MinuteBar
 from services.massive.market.gaps import NO_MARK, Mark
 from services.massive.market.publish import KEPT_SEC, BarStore
 from services.massive.market.status import MarketStatus
@@ -38,7 +38,7 @@ class Me:
 
 
 def bar(n, sym="AAPL", source="ws", close=2.5):
-    return Bar(sym, T0 + n * MINUTE_MS, 1, 3, 0.5, close, 100, 2.25 if source == "ws" else None, source)
+    return MinuteBar(sym, T0 + n * MINUTE_MS, 1, 3, 0.5, close, 100, 2.25 if source == "ws" else None, source)
 
 
 def mark(sym, n=0, was=None):

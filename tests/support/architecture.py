@@ -104,7 +104,7 @@ ONLY_IN = {
     "exchange_calendars": ["marketswarm.market"],
     "jmespath": ["services.sources"],
     "xmltodict": ["services.sources"],
-    "websockets": ["services.massive", "services.sources"],
+    "websockets": ["marketswarm.net", "services.massive", "services.sources"],
     "fastapi": ["services.board"],
     "starlette": ["services.board"],
     "uvicorn": ["services.board"],

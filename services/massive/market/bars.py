@@ -21,7 +21,7 @@ Source = Literal["ws", "rest", "replay"]
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class MinuteBar:
     """Hold a minute bar.
 
     `start` is in epoch milliseconds; `vwap` is the price weighted by volume, if known.
@@ -64,22 +64,22 @@ class Bar:
         }
 
 
-def parse_stream_bar(event: Mapping[str, Any], source: Source) -> Bar | None:
+def parse_stream_bar(event: Mapping[str, Any], source: Source) -> MinuteBar | None:
     """Return the bar in an `AM` event of the WebSocket API, or None if it holds no valid bar."""
     return _make_bar(event.get("sym"), event.get("s"), event, source)
 
 
-def parse_rest_bar(sym: str, result: Mapping[str, Any]) -> Bar | None:
+def parse_rest_bar(sym: str, result: Mapping[str, Any]) -> MinuteBar | None:
     """Return the bar of `sym` in one of the `results` of the REST API, or None if it holds no valid bar."""
     return _make_bar(sym, result.get("t"), result, "rest")
 
 
-def is_plausible(bar: Bar, now_ms: float, max_age_ms: float) -> bool:
+def is_plausible(bar: MinuteBar, now_ms: float, max_age_ms: float) -> bool:
     """Return True if the bar began at most `max_age_ms` ago and does not end in the future."""
     return now_ms - max_age_ms <= bar.start and bar.end <= now_ms + MAX_AHEAD_MS
 
 
-def _make_bar(sym: Any, start: Any, values: Mapping[str, Any], source: Source) -> Bar | None:
+def _make_bar(sym: Any, start: Any, values: Mapping[str, Any], source: Source) -> MinuteBar | None:
     """Return the bar with the prices and volume in `values`, or None if any of these is invalid."""
     prices = [_parse_number(values.get(name)) for name in "ohlcv"]
     if not isinstance(sym, str) or not SYMBOL.fullmatch(sym) or None in prices:
@@ -87,7 +87,7 @@ def _make_bar(sym: Any, start: Any, values: Mapping[str, Any], source: Source) -
     if not isinstance(start, int) or not 0 < start < 1 << 48 or start % MINUTE_MS:
         return None
     first, high, low, close, volume = (price or 0.0 for price in prices)
-    return Bar(sym, start, first, high, low, close, volume, _parse_number(values.get("vw")), source)
+    return MinuteBar(sym, start, first, high, low, close, volume, _parse_number(values.get("vw")), source)
 
 
 def _parse_number(value: Any) -> float | None:

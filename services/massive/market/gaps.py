@@ -12,7 +12,7 @@ the marks that are stored on the bus.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from services.massive.market.bars import MAX_AHEAD_MS, MINUTE_MS, Bar
+from services.massive.market.bars import MAX_AHEAD_MS, MINUTE_MS, MinuteBar
 
 QUIET_MS = 10 * MINUTE_MS
 """The API sends a bar within seconds of its end; a bar that is missing after this time does not exist."""
@@ -104,7 +104,7 @@ class GapTracker:
             state.gap_end, state.due_ms = last, now_ms + 2 * self._settle_ms
         return None
 
-    def record_bars(self, bars: Sequence[Bar]) -> list[Mark]:
+    def record_bars(self, bars: Sequence[MinuteBar]) -> list[Mark]:
         """Move the marks of symbols without a gap to their newest streamed bars; return these marks.
 
         Store them only when the bars are on the stream.

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 import orjson
 
-from services.massive.market.bars import Bar, Source, is_plausible, parse_stream_bar
+from services.massive.market.bars import MinuteBar, Source, is_plausible, parse_stream_bar
 from services.massive.market.settings import MAX_BACKFILL_SEC
 
 SYMBOLS_PER_REQUEST: Final = 100
@@ -90,7 +90,7 @@ class FrameContent:
 
     requests: list[Request] = field(default_factory=list)
     confirmed: list[str] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
+    bars: list[MinuteBar] = field(default_factory=list)
     end_reason: str | None = None
 
 

@@ -17,7 +17,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import MARKET_BARS, bar_marks_key, bars_seen_key
 from marketswarm.truth import AccessPoint
-from services.massive.market.bars import MAX_AHEAD_MS, Bar
+from services.massive.market.bars import MAX_AHEAD_MS, MinuteBar
 from services.massive.market.gaps import Mark
 from services.massive.market.settings import MAX_BACKFILL_SEC
 from services.massive.market.status import MarketStatus
@@ -49,7 +49,7 @@ class BarStore:
         self._me, self._status, self._now_ms = me, status, now_ms
         self.lost_marks = False
 
-    async def publish(self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int) -> int:
+    async def publish(self, bars: Sequence[MinuteBar], marks: Sequence[Mark], keep: int) -> int:
         """Publish `bars` on a stream of about `keep` entries, then move `marks`; return how many were new.
 
         This waits for the bus without a limit. If it is cancelled, some bars may be published and no mark has
@@ -82,7 +82,7 @@ class BarStore:
         bus, key = self._get_place()
         return await bus.ask(getattr(bus.client, command)(bar_marks_key(key), *args))
 
-    async def _publish_batch(self, bars: Sequence[Bar], marks: Sequence[Mark], keep: int) -> int:
+    async def _publish_batch(self, bars: Sequence[MinuteBar], marks: Sequence[Mark], keep: int) -> int:
         """Publish bars and move marks by one script; return how many bars were new. Raises BusError."""
         bus, key = self._get_place()
         bit_keys = list(dict.fromkeys(bars_seen_key(key, bar.sym, bar.day) for bar in bars))

@@ -20,7 +20,7 @@ from marketswarm import __version__
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http_errors import find_http_reason
 from marketswarm.net.retry import parse_retry_after
-from services.massive.market.bars import Bar, parse_rest_bar
+from services.massive.market.bars import MinuteBar, parse_rest_bar
 from services.massive.market.errors import RestError
 from services.massive.market.gaps import Gap
 
@@ -60,14 +60,14 @@ class RestClient:
     ) -> None:
         await self._client.aclose()
 
-    async def fetch_bars(self, gap: Gap) -> list[Bar]:
+    async def fetch_bars(self, gap: Gap) -> list[MinuteBar]:
         """Return the bars of a gap, oldest first, not adjusted for splits, as the stream has them.
 
         Raises RestError.
         """
         path = f"/v2/aggs/ticker/{quote(gap.sym, safe='')}/range/1/minute/{gap.first}/{gap.last}"
         url = f"{self._url}{path}?{urlencode({'adjusted': 'false', 'sort': 'asc', 'limit': BARS_PER_PAGE})}"
-        found: dict[int, Bar] = {}
+        found: dict[int, MinuteBar] = {}
         for _ in range(MAX_PAGES):
             page = await self.fetch_json(url)
             results = page.get("results") or []

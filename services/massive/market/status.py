@@ -9,7 +9,7 @@ from typing import Final
 
 from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
-from services.massive.market.bars import Bar
+from services.massive.market.bars import MinuteBar
 from services.massive.market.errors import MIN_BACKOFF_SEC
 
 SHOWN: Final = 3
@@ -115,7 +115,7 @@ class MarketStatus:
         self.streaming, self.end_reason = False, reason
         self.failures = 1 if steady else self.failures + 1
 
-    def record_published(self, bars: Sequence[Bar], new: int, now_ms: float) -> None:
+    def record_published(self, bars: Sequence[MinuteBar], new: int, now_ms: float) -> None:
         """Record that `bars`, all from one source, were published, `new` of them for the first time.
 
         Observe the lag of streamed bars at `now_ms` (epoch milliseconds).

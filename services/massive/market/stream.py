@@ -1,42 +1,28 @@
 """Use one connection to the WebSocket API: open it, send requests, receive frames, close it.
 
 Each end of it raises `ConnectionEnded` with one word. `protocol.py` interprets the frames. The key is in one
-message, which is sent only to the host that it is meant for: a redirect is refused. No other module imports
-websockets, and this one is imported only when there is something to stream.
+message, which is sent only to the host that it is meant for: a redirect is refused. This module imports
+websockets, so it is imported only when there is something to stream.
 """
 
 import asyncio
 import contextlib
-import logging
 import time
 from types import TracebackType
 from typing import Final, Self
 
 import orjson
 from pydantic import SecretStr
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from marketswarm import __version__
-from marketswarm.net.errors import EXACT_REASONS, find_reason
+from marketswarm.net.websocket import OpenError, open_websocket
 from services.massive.market.errors import ConnectionEnded
 from services.massive.market.protocol import ConnectionState, ProtocolMachine, Request
 
 MAX_FRAME_BYTES: Final = 1 << 20
 MAX_QUEUED_FRAMES: Final = 16
 """The frames that wait in memory; then the server has to wait, until it disconnects us as a slow consumer."""
-CLOSE_TIMEOUT_SEC: Final = 1.0
-
-_silent_log = logging.getLogger("services.massive.market.wire")
-_silent_log.setLevel(logging.CRITICAL)  # at a lower level the library logs frames, one of which has the key
-
-
-class _ConnectWithoutRedirects(connect):
-    """Connect as the library does, without following redirects."""
-
-    def process_redirect(self, exc: Exception) -> Exception | str:
-        """Return the error of every redirect, which the library then raises."""
-        return exc
 
 
 class StreamConnection:
@@ -56,23 +42,17 @@ class StreamConnection:
     async def __aenter__(self) -> Self:
         """Open the connection. Raises ConnectionEnded."""
         try:
-            self._socket = await _ConnectWithoutRedirects(
+            self._socket = await open_websocket(
                 self._url,
-                open_timeout=self._open_sec,
-                proxy=True
-                if self._url.startswith("wss:")
-                else None,  # a proxy would see the key of a plain connection
-                ping_interval=self._alive_sec / 2,
-                ping_timeout=self._alive_sec / 2,
-                close_timeout=CLOSE_TIMEOUT_SEC,
-                max_size=MAX_FRAME_BYTES,
-                compression=None,  # few compressed bytes may unpack to very many large frames
-                max_queue=MAX_QUEUED_FRAMES,
-                user_agent_header=f"marketswarm-massive/{__version__}",
-                logger=_silent_log,
+                "massive",
+                open_sec=self._open_sec,
+                silent_sec=self._alive_sec,
+                frame_bytes=MAX_FRAME_BYTES,
+                queued_frames=MAX_QUEUED_FRAMES,
+                by_proxy=self._url.startswith("wss:"),  # a proxy would see the key of a plain connection
             )
-        except (OSError, WebSocketException, ValueError, EOFError) as error:
-            raise ConnectionEnded(_open_failure(error)) from None
+        except OpenError as error:
+            raise ConnectionEnded(str(error)) from None
         return self
 
     async def __aexit__(
@@ -113,14 +93,6 @@ async def authenticate(connection: StreamConnection, machine: ProtocolMachine, t
                     await connection.send(request)
     except TimeoutError:
         raise ConnectionEnded("silent") from None
-
-
-def _open_failure(error: Exception) -> str:
-    """Return one word for why a connection could not be opened."""
-    if isinstance(error, InvalidStatus):
-        status = error.response.status_code
-        return "redirected" if 300 <= status < 400 else f"http_{status}"
-    return find_reason(error, EXACT_REASONS) or ("refused" if isinstance(error, OSError) else "handshake")
 
 
 def _close_reason(closed: ConnectionClosed) -> str:

@@ -3,17 +3,17 @@
 import pytest
 
 from marketswarm.agent import Exit
+from marketswarm.bus.backlog import Backlog
 from marketswarm.truth import AccessPoint
-from services.archive.consumer import Backlog
 from services.archive.loop import describe_backlog, describe_outage, require_url
-from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_streams, group_by_bus
+from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_streams
 from services.archive.source_states import parse_source_states
-from services.archive.worker import Outage
+from services.archive.worker import DatabaseOutage
 
 
 def test_an_outage_names_the_stream_that_holds_for_the_shortest_time():
     backlogs = {"a": Backlog(hold_sec=9000.0), "b": Backlog(hold_sec=600.0), "c": Backlog()}
-    outage = Outage(100.0, "refused")
+    outage = DatabaseOutage(100.0, "refused")
     assert describe_outage(None, backlogs, 142.0) is None
     assert (
         describe_outage(outage, backlogs, 142.0) == "PostgreSQL away for 42 s (refused); b holds 10 min more"
@@ -34,9 +34,8 @@ def test_the_truth_may_name_other_keys_by_their_last_word():
     streams = {each.kind: each for each in find_streams(points)}
     assert streams["market:quotes"].key == "team:quotes"
     assert streams["bars:bars"].key == "bars:bars"
-    by_bus = group_by_bus(streams.values())
-    assert [each.key for each in by_bus["system-redis"]] == ["healer:alerts:log"]
-    assert len(by_bus["market-redis"]) == 6
+    assert [each.key for each in streams.values() if each.bus == "system-redis"] == ["healer:alerts:log"]
+    assert len(streams) == 7
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ from services.vexy_ai.llm import (
     sanitize,
 )
 from services.vexy_ai.metrics import VexyMetrics
+from services.vexy_ai.note_store import NoteStore
 from services.vexy_ai.notes import Note
-from services.vexy_ai.queue import NoteStore
 from services.vexy_ai.settings import LlmSettings
 from support.rig.receiver import Answer, Receiver
 

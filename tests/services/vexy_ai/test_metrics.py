@@ -1,11 +1,9 @@
-from services.vexy_ai.backlog import Backlog
+from marketswarm.bus.backlog import Backlog
 from services.vexy_ai.digest import SummaryResult
 from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.records import Record
-from services.vexy_ai.settings import Source, StreamKind
 from support.pages import table
 
-SOURCE = Source("market-redis", "rss:items", StreamKind.ITEMS)
 MADE = [Record(b"1000000-0", "note", "a", b""), Record(b"1000000-1", "note", "b", b"")]
 
 
@@ -32,14 +30,14 @@ def test_who_never_had_anything_to_do_has_nothing_to_say():
 
 def test_what_was_done_is_counted_and_said():
     metrics = VexyMetrics()
-    metrics.count_settled(SOURCE, MADE, 1, 1002.0)
+    metrics.count_settled("rss:items", MADE, 1, 1002.0)
     metrics.count_failed("rss:items")
     metrics.count_dead("rss:items")
     metrics.count_claimed("rss:items")
     metrics.count_trimmed("rss:items", 3)
     metrics.count_trimmed("rss:items", 0)
     metrics.count_digest(SummaryResult(0, "it did not answer"))
-    metrics.backlogs = {"rss:items": Backlog(pending=1, unread=-1, oldest_sec=7)}
+    metrics.backlogs = {"rss:items": Backlog(pending=1, unread=None, oldest_sec=7)}
     found = values(metrics)
     outcomes = {"new": 1, "known": 1, "failed": 1, "dead": 1, "taken_over": 1, "gone": 3}
     for outcome, count in outcomes.items():

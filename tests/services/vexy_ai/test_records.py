@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketswarm.agent import InputStream
 from services.vexy_ai.notes import Lexicon
 from services.vexy_ai.records import (
     Outage,
@@ -14,7 +15,7 @@ from services.vexy_ai.records import (
     parse_probe,
     parse_window,
 )
-from services.vexy_ai.settings import Source, StreamKind
+from services.vexy_ai.settings import StreamKind
 
 BAR = {b"sym": b"AAPL", b"start": b"1000", b"open": b"10", b"high": b"12", b"low": b"9", b"close": b"11"}
 
@@ -117,7 +118,7 @@ NEW_BAR = {b"sym": b"A", b"start": b"1795198440000"} | dict.fromkeys(
 
 
 def made(kind, fields):
-    return make_record(Source("market-redis", "s", kind), b"1-0", fields, Lexicon({}, {}), NOW)
+    return make_record(InputStream("market-redis", "s", kind), b"1-0", fields, Lexicon({}, {}), NOW)
 
 
 def test_what_becomes_of_an_entry_is_for_its_stream_to_say():

@@ -3,16 +3,16 @@
 import orjson
 import pytest
 
+from marketswarm.agent import InputStream
 from marketswarm.agent.service_config import load_with_sections, require_config
 from marketswarm.truth import AccessPoint, Heartbeat, Service, TruthError, parse_truth
 from marketswarm.truth.model import AccessPoints
 from services.vexy_ai.settings import (
-    Source,
     StreamKind,
     VexySettings,
     WorkSettings,
     dead_letter_key,
-    find_sources,
+    find_streams,
     notes_point,
 )
 
@@ -84,9 +84,9 @@ def points(*keys):
 
 
 def test_without_a_word_it_reads_the_feed_items():
-    expected = (Source("market-redis", "rss:items", StreamKind.ITEMS),)
-    assert find_sources([]) == expected
-    assert find_sources(points("mesh:heartbeat")) == expected
+    expected = (InputStream("market-redis", "rss:items", StreamKind.ITEMS),)
+    assert find_streams([]) == expected
+    assert find_streams(points("mesh:heartbeat")) == expected
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_notes_and_the_dead_go_where_the_truth_says(keys, notes, dead):
 
 
 def test_the_last_word_of_a_key_says_what_it_carries():
-    found = find_sources(points("rss:items", "massive:probes", "market:bars", "news", "team:news", "news"))
+    found = find_streams(points("rss:items", "massive:probes", "market:bars", "news", "team:news", "news"))
     assert [(each.key, each.kind) for each in found] == [
         ("rss:items", StreamKind.ITEMS),
         ("massive:probes", StreamKind.PROBES),

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.massive.market.bars import MINUTE_MS, Bar
+from services.massive.market.bars import MINUTE_MS, MinuteBar
 from services.massive.market.gaps import NO_MARK, Gap, GapTracker, Mark
 
 M = MINUTE_MS
@@ -12,7 +12,7 @@ REACH = 1000 * M
 
 
 def bar(n, sym="A"):
-    return Bar(sym, T0 + n * M, 1, 1, 1, 1, 1, None, "ws")
+    return MinuteBar(sym, T0 + n * M, 1, 1, 1, 1, 1, None, "ws")
 
 
 def where(marks):
@@ -184,7 +184,7 @@ class World:
         self.unheard()
         if self.tracker is not None:
             self.there.add(self.made[-1])
-            self.keep(self.tracker.record_bars([Bar("A", self.made[-1], 1, 1, 1, 1, 1, None, "ws")]))
+            self.keep(self.tracker.record_bars([MinuteBar("A", self.made[-1], 1, 1, 1, 1, 1, None, "ws")]))
 
     def unheard(self):
         self.now += M

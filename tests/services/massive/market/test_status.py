@@ -1,6 +1,6 @@
 """What the beats say of market data: true, short, and nothing where nobody wants any."""
 
-from services.massive.market.bars import MINUTE_MS, Bar
+from services.massive.market.bars import MINUTE_MS, MinuteBar
 from services.massive.market.status import STREAMING, MarketStatus
 
 
@@ -12,7 +12,7 @@ def live():
 
 
 def bar(source="ws"):
-    return Bar("AAPL", MINUTE_MS, 1, 1, 1, 1, 1, None, source)
+    return MinuteBar("AAPL", MINUTE_MS, 1, 1, 1, 1, 1, None, source)
 
 
 def test_nobody_wants_any_and_nothing_is_said():

@@ -1,4 +1,5 @@
-from services.vexy_ai.backlog import Backlog, LagDetector, Rate, summarize_backlogs
+from marketswarm.bus.backlog import Backlog
+from services.vexy_ai.lag import LagDetector, Rate, summarize_backlogs
 
 
 def at(oldest_sec, unread=5):
@@ -43,4 +44,4 @@ def test_the_summary_says_what_waits():
         summarize_backlogs(several, 12.34) == "12.3/s, 40 unread (oldest 2 s), 2 taken, 7 trimmed off unread"
     )
     assert summarize_backlogs({"a": Backlog()}, 0.0) == "0.0/s, 0 unread"
-    assert summarize_backlogs({"a": Backlog(unread=-1)}, 1.0) == "1.0/s, 200 or more unread (oldest 0 s)"
+    assert summarize_backlogs({"a": Backlog(unread=None)}, 1.0) == "1.0/s, 200 or more unread (oldest 0 s)"

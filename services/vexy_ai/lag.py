@@ -5,29 +5,13 @@ Pure; times are in seconds.
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from marketswarm.bus.backlog import Backlog, format_unread, sum_unread
 
 RATE_WINDOW_SEC: Final = 60.0
 CAUGHT_UP_SHARE: Final = 0.5
 """The work has caught up when the oldest entry waits for less than this share of `behind_sec`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """Count the entries of a stream that wait for the group.
-
-    Args:
-        pending: entries that were delivered and are not settled.
-        unread: entries that were not delivered yet; -1 for 200 or more whose number the server does not know.
-        oldest_sec: how long the oldest of these has waited.
-        lost: entries that were trimmed off the stream unread.
-    """
-
-    pending: int = 0
-    unread: int = 0
-    oldest_sec: float = 0.0
-    lost: int = 0
 
 
 class Rate:
@@ -75,26 +59,21 @@ class LagDetector:
             return None
         key, worst = max(backlogs.items(), key=lambda item: item[1].oldest_sec)
         return (
-            f"behind: {format_count(worst.unread)} unread in {key}, the oldest for {worst.oldest_sec:.0f} s"
+            f"behind: {format_unread(worst.unread)} unread in {key}, the oldest for {worst.oldest_sec:.0f} s"
         )
 
 
 def summarize_backlogs(backlogs: Mapping[str, Backlog], per_sec: float) -> str:
     """Return the rate and all backlogs in a few words: `12.3/s, 40 unread (oldest 2 s), 3 taken`."""
     found = list(backlogs.values())
-    unread = -1 if any(each.unread < 0 for each in found) else sum(each.unread for each in found)
+    unread = sum_unread(found)
     oldest_sec = max((each.oldest_sec for each in found), default=0.0)
     words = [
         f"{per_sec:.1f}/s",
-        f"{format_count(unread)} unread" + (f" (oldest {oldest_sec:.0f} s)" if unread else ""),
+        f"{format_unread(unread)} unread" + (f" (oldest {oldest_sec:.0f} s)" if unread != 0 else ""),
     ]
     pending = sum(each.pending for each in found)
     lost = sum(each.lost for each in found)
     words += [f"{pending:,} taken"] if pending else []
     words += [f"{lost:,} trimmed off unread"] if lost else []
     return ", ".join(words)
-
-
-def format_count(unread: int) -> str:
-    """Return a number of unread entries with thousands separators; `200 or more` for -1."""
-    return "200 or more" if unread < 0 else f"{unread:,}"

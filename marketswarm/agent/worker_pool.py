@@ -1,0 +1,126 @@
+"""Run a worker on each bus whose streams the truth names, each as one consumer of a group.
+
+Each bus has a worker of its own, so a bus that is down stops no other.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from marketswarm.agent.member import Agent
+from marketswarm.agent.service_config import InputStream
+from marketswarm.bus import BusError
+from marketswarm.bus.backlog import Backlog
+from marketswarm.bus.consumer import Consumer
+
+BUS_SEC: Final = 20.0
+"""Longer than any step of a consumer may take: waiting for a bus must not count as hanging."""
+RETRY_SEC: Final = 1.0
+"""The pause after a bus has failed."""
+
+
+class StreamWorker(Protocol):
+    """Process the streams of one bus."""
+
+    @property
+    def backlogs(self) -> Mapping[str, Backlog]:
+        """The last backlog that was read of each stream, by its key."""
+
+    async def process_next(self, consumer: Consumer, streams: Mapping[str, InputStream]) -> None:
+        """Process the next entries of the streams, by their keys. May raise BusError.
+
+        It is called again at once, after a BusError with a new consumer.
+        """
+
+
+Worker = TypeVar("Worker", bound=StreamWorker)
+
+
+class WorkerPool(Generic[Worker]):
+    """Run one worker for each bus that has streams; one whose bus fails tries again after RETRY_SEC.
+
+    Args:
+        me: the agent; its `boot` is the name of the consumers.
+        streams_now: returns the streams of the truth in force.
+        group_now: returns the consumer group of the truth in force.
+        make_worker: makes the worker of one bus.
+        log_failure: called with the error of a worker; not again while its bus fails for the same reason.
+    """
+
+    def __init__(
+        self,
+        me: Agent[Any],
+        streams_now: Callable[[], Iterable[InputStream]],
+        group_now: Callable[[], str],
+        make_worker: Callable[[], Worker],
+        log_failure: Callable[[BusError], None],
+    ) -> None:
+        self._me, self._streams_now, self._group_now = me, streams_now, group_now
+        self._make_worker, self._log_failure = make_worker, log_failure
+        self._workers: dict[str, Worker] = {}
+        self._failures: dict[str, str] = {}  # by the bus of the worker; the bus that fails may be another
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The workers that run."""
+        return list(self._workers.values())
+
+    @property
+    def backlogs(self) -> dict[str, Backlog]:
+        """The last backlog that was read of each stream, by its key."""
+        return {stream: backlog for worker in self.workers for stream, backlog in worker.backlogs.items()}
+
+    def problem(self) -> str | None:
+        """Return each failing bus with its reason, separated by `; `; None if no bus fails."""
+        return "; ".join(dict.fromkeys(self._failures.values())) or None
+
+    def start_workers(self) -> None:
+        """Start a worker on each bus of the truth in force that has none."""
+        for bus in {stream.bus for stream in self._streams_now()} - self._workers.keys():
+            self._workers[bus] = worker = self._make_worker()
+            self._me.task(self._run(bus, worker), name=f"work {bus}")
+
+    async def _run(self, bus: str, worker: Worker) -> None:
+        """Have entries processed until the truth names no stream on the bus; then leave the groups."""
+        consumer: Consumer | None = None
+        try:
+            while streams := {each.key: each for each in self._streams_now() if each.bus == bus}:
+                try:
+                    consumer = await self._open_consumer(consumer, bus, streams)
+                    await worker.process_next(consumer, streams)
+                except BusError as error:
+                    self._report_failure(bus, error)
+                    consumer = None  # the streams may have changed meanwhile
+                    await self._me.rest(RETRY_SEC)
+                else:
+                    self._failures.pop(bus, None)
+        finally:
+            try:
+                await self._close_consumer(consumer)
+            finally:
+                self._failures.pop(bus, None)
+                del self._workers[bus]  # now another worker of the same consumer may begin
+
+    async def _open_consumer(self, current: Consumer | None, bus: str, streams: Iterable[str]) -> Consumer:
+        """Return a consumer of these streams: the current one, if its bus, streams and group are the same."""
+        consumer = Consumer(self._me.bus(bus), streams, self._group_now(), self._me.boot)
+        if current is not None and (
+            (current.bus, current.streams, current.group) == (consumer.bus, consumer.streams, consumer.group)
+        ):
+            return current
+        await self._close_consumer(current)
+        async with self._me.waiting(BUS_SEC):
+            await consumer.open()
+        return consumer
+
+    async def _close_consumer(self, consumer: Consumer | None) -> None:
+        """Leave the groups of a consumer, if there is one."""
+        if consumer is not None:
+            async with self._me.waiting(BUS_SEC):
+                await consumer.close()
+
+    def _report_failure(self, bus: str, error: BusError) -> None:
+        """Record that a worker's bus fails; log the failure unless the last one was the same."""
+        problem = f"{error.bus} {error.reason}"
+        if self._failures.get(bus) != problem:
+            self._log_failure(error)
+        self._failures[bus] = problem

@@ -1,0 +1,236 @@
+"""Read streams of one bus as one consumer of a group: read, claim, acknowledge, write dead letters.
+
+An entry that was delivered and not acknowledged stays pending: its consumer finds it again after an error,
+and another one claims it when its consumer has died. Nothing here decides what an entry is.
+"""
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.bus.bus import Bus
+from marketswarm.bus.errors import BusError, ReplyTooLongError
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stream import read_entries_by_id
+
+REPLY_BYTES: Final = 64 * 1024 * 1024
+"""The most bytes of the reply to one reading."""
+DEAD_LETTERS: Final = 1000
+"""About how many entries a stream of dead letters keeps."""
+_IDS_AT_ONCE: Final = 1000
+_IDLE_CONSUMER_SEC: Final = 3600.0
+_LEAVE_SEC: Final = 1.0
+_REASON_CHARACTERS: Final = 500
+_LETTER_FIELDS: Final = 40
+_NAME_BYTES: Final = 200
+_VALUE_BYTES: Final = 2000
+# redis-py drops the number of trimmed entries when only ids are requested
+_CLAIM: Final = Script.beside("marketswarm.bus", "claim.lua")
+_CLAIM_ONE: Final = Script.beside("marketswarm.bus", "claim_one.lua")
+_DEAD_LETTER: Final = Script.beside("marketswarm.bus", "dead_letter.lua")
+_LEAVE_GROUP: Final = Script.beside("marketswarm.bus", "leave_group.lua")
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveredEntry:
+    """Hold an entry of a stream. `fields` is None if the entry is too large to be read again.
+
+    `deliveries` counts its deliveries, this one included; entries that are not claimed alone have 1.
+    """
+
+    stream: str
+    id: bytes
+    fields: Mapping[bytes, bytes] | None
+    deliveries: int = 1
+
+    @property
+    def size(self) -> int:
+        """Return the sum of the lengths of its field names and values, in bytes."""
+        return sum(len(name) + len(value) for name, value in (self.fields or {}).items())
+
+
+class Consumer:
+    """Read streams of one bus. Every method but `close` may raise BusError.
+
+    Args:
+        bus: the bus.
+        streams: the keys of the streams.
+        group: the consumer group, on each stream.
+        name: the consumer's name in the group.
+    """
+
+    def __init__(self, bus: Bus, streams: Iterable[str], group: str, name: str) -> None:
+        self.bus, self.streams, self.group, self.name = bus, tuple(streams), group, name
+        self._unseen = set(self.streams)  # may have entries that are pending for us and were never returned
+
+    @property
+    def has_unseen(self) -> bool:
+        """Return True if entries may be pending for this consumer that only `read_own` finds."""
+        return bool(self._unseen)
+
+    async def open(self) -> None:
+        """Create the missing groups, at the beginning of each stream."""
+        for stream in self.streams:
+            try:
+                await self.bus.ask(self.bus.client.xgroup_create(stream, self.group, id="0", mkstream=True))
+            except BusError as error:
+                if "BUSYGROUP" not in error.detail:
+                    raise
+
+    async def read_new(
+        self, counts: Mapping[str, int], block_sec: float, *, within_sec: float | None = None
+    ) -> list[DeliveredEntry]:
+        """Read new entries, and wait for the first one up to `block_sec`.
+
+        Entries whose reply has more than REPLY_BYTES are left out: they are pending, and can be read by
+        `read_own` or claimed.
+
+        Args:
+            counts: the most entries of each stream; streams whose count is 0 or missing are not read.
+            block_sec: for how long the server waits for an entry.
+            within_sec: for how long the reply may take beyond that; None: the limit of the bus.
+        """
+        by_count: dict[int, list[str]] = {}
+        for stream in self.streams:
+            by_count.setdefault(counts.get(stream, 0), []).append(stream)
+        by_count.pop(0, None)
+        found: list[DeliveredEntry] = []
+        for left, (count, streams) in zip(reversed(range(len(by_count))), by_count.items(), strict=True):
+            wait_sec = 0.001 if left or found else block_sec
+            found += await self._read(streams, count, wait_sec, within_sec or self.bus.within_sec)
+        return found
+
+    async def read_own(self, stream: str) -> tuple[list[DeliveredEntry], int]:
+        """Return entries of a stream that are pending for this consumer, and how many are trimmed off.
+
+        Those that are trimmed off are acknowledged. Call it until there are none, before `read_new`: it can't
+        tell entries that were never returned from those that the caller has in hand.
+        """
+        if stream not in self._unseen:
+            return [], 0
+        pending = await self.bus.ask(
+            self.bus.client.xpending_range(stream, self.group, "-", "+", _IDS_AT_ONCE, self.name)
+        )
+        if not pending:
+            self._unseen.discard(stream)
+        return await self._read_ids(stream, [each["message_id"] for each in pending])
+
+    async def claim(self, stream: str, idle_sec: float) -> tuple[list[DeliveredEntry], int]:
+        """Claim entries of a stream that were not acknowledged within `idle_sec`, oldest first.
+
+        Return up to 1000 entries, and the number of pending entries that were found trimmed off the stream.
+        """
+        args: list[str | bytes | float] = [self.group, self.name, round(1000 * idle_sec), _IDS_AT_ONCE]
+        idents, trimmed = await self.bus.script(_CLAIM, [stream], args)
+        entries, trimmed_since = await self._read_ids(stream, idents)
+        return entries, trimmed + trimmed_since
+
+    async def claim_one(
+        self, stream: str, idle_sec: float, max_bytes: int
+    ) -> tuple[DeliveredEntry | None, int]:
+        """Claim one entry of a stream that was not acknowledged within `idle_sec`, and count this delivery.
+
+        Return the entry, or None if there is none, and the number of pending entries that were found trimmed
+        off the stream. An entry of more than `max_bytes` has no fields.
+        """
+        ident, deliveries, flat, trimmed = await self.bus.script(
+            _CLAIM_ONE, [stream], [self.group, self.name, round(1000 * idle_sec), max_bytes]
+        )
+        if not ident:
+            return None, trimmed
+        fields = dict(zip(flat[::2], flat[1::2], strict=False)) if flat else None
+        return DeliveredEntry(stream, ident, fields, deliveries), trimmed
+
+    async def acknowledge(self, stream: str, idents: Sequence[bytes]) -> None:
+        """Acknowledge entries of a stream: they are processed."""
+        for at in range(0, len(idents), _IDS_AT_ONCE):
+            batch = idents[at : at + _IDS_AT_ONCE]
+            await self.bus.ask(self.bus.client.xack(stream, self.group, *batch))
+
+    async def dead_letter(
+        self, entry: DeliveredEntry, dead: str, reason: str, now: float, details: Mapping[str, str]
+    ) -> bool:
+        """Write an entry to the dead letters, and acknowledge it, in one step.
+
+        Return False, with nothing written, if another consumer has acknowledged the entry.
+
+        Args:
+            entry: the entry.
+            dead: the key of the dead letters, on the same bus.
+            reason: why the entry can't be processed.
+            now: in epoch seconds.
+            details: further fields of the dead letter.
+        """
+        letter = {
+            "stream": entry.stream,
+            "entry": entry.id.decode("ascii", "replace"),
+            "group": self.group,
+            "reason": reason[:_REASON_CHARACTERS],
+            "ts": f"{now:.3f}",
+            **details,
+        }
+        flat = orjson.dumps([text for pair in letter.items() for text in pair])
+        args: list[str | bytes | float] = [self.group, entry.id, DEAD_LETTERS, flat]
+        return bool(await self.bus.script(_DEAD_LETTER, [entry.stream, dead], args))
+
+    async def delete_idle_consumers(self) -> None:
+        """Delete consumers of the group that have nothing pending and were idle for an hour."""
+        for stream in self.streams:
+            await self._leave(stream, "")
+
+    async def close(self) -> None:
+        """Leave the groups, and give back pending entries, so that others may claim them at once.
+
+        A BusError is ignored.
+        """
+        for stream in self.streams:
+            with contextlib.suppress(BusError):
+                await self._leave(stream, self.name, _LEAVE_SEC)
+
+    async def _read(
+        self, streams: Sequence[str], count: int, block_sec: float, within_sec: float
+    ) -> list[DeliveredEntry]:
+        """Read up to `count` new entries of each of these streams; none if the reply would be too long."""
+        reading = self.bus.client.xreadgroup(
+            self.group,
+            self.name,
+            dict.fromkeys(streams, ">"),
+            count=count,
+            block=max(1, round(1000 * block_sec)),
+        )
+        try:
+            reply: Any = await self.bus.ask(reading, block_sec + within_sec, max_bytes=REPLY_BYTES)
+        except ReplyTooLongError:
+            self._unseen.update(streams)
+            return []
+        return [
+            DeliveredEntry(stream.decode(), ident, fields or {})
+            for stream, entries in reply or ()
+            for ident, fields in entries
+        ]
+
+    async def _read_ids(self, stream: str, idents: Sequence[bytes]) -> tuple[list[DeliveredEntry], int]:
+        """Return the entries with these ids; acknowledge and count those that are no longer on the stream."""
+        if not idents:
+            return [], 0
+        found = await read_entries_by_id(self.bus, stream, idents)
+        trimmed = set(idents) - {each.id for each in found}
+        await self.acknowledge(stream, list(trimmed))
+        return [DeliveredEntry(stream, each.id, each.fields) for each in found], len(trimmed)
+
+    async def _leave(self, stream: str, name: str, within_sec: float | None = None) -> None:
+        """Give back what the consumer `name` has pending; delete it and long-idle consumers."""
+        args: list[str | bytes | float] = [self.group, name, round(1000 * _IDLE_CONSUMER_SEC)]
+        await self.bus.script(_LEAVE_GROUP, [stream], args, within_sec)
+
+
+def format_fields(fields: Mapping[bytes, bytes] | None) -> str:
+    """Return an entry's first 40 fields as a JSON object, with names cut to 200 bytes and values to 2000."""
+    found = {
+        name[:_NAME_BYTES].decode("utf-8", "replace"): value[:_VALUE_BYTES].decode("utf-8", "replace")
+        for name, value in list((fields or {}).items())[:_LETTER_FIELDS]
+    }
+    return orjson.dumps(found).decode()
