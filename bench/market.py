@@ -32,6 +32,7 @@ from marketswarm.market.entries import encode_entry
 from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, Bar, Provenance
 from services.archive.migrations import apply_migrations
 from services.archive.partitions import find_partition, make_partitions
+from services.archive.rows import BarRow
 from services.archive.tables import BARS
 
 SYMBOLS: Final = 40
@@ -79,12 +80,12 @@ async def seed_archive(url: str, now_ms: int) -> None:
                 first = now_ms // step_ms - ROWS
                 bars = [make_bar(symbol, timeframe, (first + n) * step_ms, n) for n in range(ROWS)]
                 rows = [
-                    (symbol, timeframe, datetime.fromtimestamp(bar.start_ms / 1000, UTC), bar.open, bar.high,
-                     bar.low, bar.close, bar.volume, None, None, True, 0, "yahoo", asked_at, "ab" * 32,
-                     False, 0)
+                    BarRow(symbol, timeframe, datetime.fromtimestamp(bar.start_ms / 1000, UTC), bar.open,
+                           bar.high, bar.low, bar.close, bar.volume, None, None, final=True, rev=0,
+                           source="yahoo", asked_at=asked_at, digest="ab" * 32, replay=False)
                     for bar in bars
                 ]  # fmt: skip
-                await connection.copy_records_to_table("bars", records=rows)
+                await connection.copy_records_to_table("bars", records=rows, columns=BARS.columns)
         await connection.execute("ANALYZE")
     finally:
         await connection.close()
