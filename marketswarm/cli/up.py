@@ -181,13 +181,15 @@ def _make_spec(path: Path, data: Path, ports: _Ports, only: Collection[str]) -> 
     )
 
 
-def _describe_database(spec: FleetSpec) -> str:
-    """Return which PostgreSQL the archive of the fleet writes to, "" if it has no archive."""
+def _describe_database(spec: FleetSpec, data: Path) -> str:
+    """Return which PostgreSQL the archive of the fleet writes to, "" if it has no archive.
+
+    `data` is the data folder as the user would write it.
+    """
     if spec.database is not None:
-        database = spec.database
-        return (
-            f"127.0.0.1:{database.port}  (PostgreSQL {database.programs.major}; its URL: {database.url_file})"
-        )
+        url_file = data / DATABASE / spec.database.url_file.name
+        major = spec.database.programs.major
+        return f"127.0.0.1:{spec.database.port}  (PostgreSQL {major}; its URL: {url_file})"
     return "the one of DATABASE_URL, not ours" if spec.plan.needs_database else ""
 
 
@@ -284,7 +286,7 @@ def _summarize(
         closed=spec.access is not None and spec.access.closed,
         board_host=plan.find_board_host(os.environ),
         is_without_board=spec.truth_path.name == WITHOUT_BOARD,
-        database=_describe_database(spec),
+        database=_describe_database(spec, data),
     )
     return format_summary(spec.plan, agents, facts)
 
