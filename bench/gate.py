@@ -7,6 +7,7 @@ source decides.
 """
 
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -20,7 +21,6 @@ import orjson
 import redis
 
 from bench.fleet import ROOT, run_program, write_truth
-from bench.footprint import cpu_sec
 from bench.server import Server, find_free_port, print_table, wait_until
 from marketswarm.keys import MARKET_BARS, MARKET_DOWNLOADS, PRELOAD_STATUS
 from services.sources.catalog import shipped_catalog
@@ -88,13 +88,12 @@ def run_gate(system: Server, market: Server, port: int) -> tuple[float, float]:
     urls = {source: f"http://127.0.0.1:{port}/{source}" for source in MIX}
     keys = {"APCA_API_KEY_ID": "bench", "APCA_API_SECRET_KEY": "bench"}
     variables = {"SOURCES_BASE_URLS": orjson.dumps(urls).decode(), **keys}
-    began, used = time.monotonic(), 0.0
+    began, before = time.monotonic(), os.times()
     with run_program("services.sources.gate", system, market, **variables) as program:
-        while program.poll() is None:
-            with contextlib.suppress(OSError):
-                used = cpu_sec(program.pid)
-            time.sleep(0.1)
-    return time.monotonic() - began, used
+        program.wait()
+        took_sec, after = time.monotonic() - began, os.times()  # the servers are not waited for yet
+    used_sec = after.children_user + after.children_system - before.children_user - before.children_system
+    return took_sec, used_sec
 
 
 def count_requests(client: "redis.Redis") -> Counter[str]:

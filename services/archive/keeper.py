@@ -40,7 +40,7 @@ _JOB_SEC: Final = 1800.0  # a job may read a whole table
 
 
 @dataclass(slots=True)
-class Job:
+class KeeperJob:
     """Hold a job: how often it is done, when it is due next (monotonic clock), and why it failed last."""
 
     name: str
@@ -68,10 +68,10 @@ class Keeper:
         self._writer, self._metrics = writer, metrics
         self._seen: dict[date, tuple[int, ...]] = {}  # of each day: of what its correlations were made
         self._jobs = (
-            Job("partitions", PARTITIONS_EVERY_SEC, self._keep_partitions),
-            Job("sources", SOURCES_EVERY_SEC, self._write_sources),
-            Job("correlations", CORRELATIONS_EVERY_SEC, self._write_correlations),
-            Job("backup", BACKUP_EVERY_SEC, self._back_up),
+            KeeperJob("partitions", PARTITIONS_EVERY_SEC, self._keep_partitions),
+            KeeperJob("sources", SOURCES_EVERY_SEC, self._write_sources),
+            KeeperJob("correlations", CORRELATIONS_EVERY_SEC, self._write_correlations),
+            KeeperJob("backup", BACKUP_EVERY_SEC, self._back_up),
         )
 
     async def run(self) -> None:

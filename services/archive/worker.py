@@ -194,7 +194,7 @@ class ArchiveWorker:
             return found
 
     async def _wait_for_database(self, consumer: Consumer, reason: str) -> None:
-        """Note that PostgreSQL is away, look at the streams, and rest before the next attempt."""
+        """Note that PostgreSQL is away, read the backlog of each stream, and rest before the next attempt."""
         if self.outage is None:
             self.outage = DatabaseOutage(time.monotonic(), reason)
             self._me.log.warning("database.away", bus=consumer.bus.name, why=reason)

@@ -37,8 +37,8 @@ from services.bars.quality import (
     Check,
     HeldBar,
     Known,
+    RejectedBar,
     Rejection,
-    Suspect,
     find_rejection,
     list_findings,
 )
@@ -224,7 +224,7 @@ class BarBuilder:
         rejection = find_rejection(candidate, known, self.group.checks, is_released=is_released)
         if rejection is not None:
             if rejection.check is Check.JUMP:
-                self.state.suspect = Suspect(bar.start_ms, bar.close, provenance.source)
+                self.state.suspect = RejectedBar(bar.start_ms, bar.close, provenance.source)
             self._reject(arrival, provenance.source, rejection)
             return False
         if timeframe == "1m":

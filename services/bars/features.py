@@ -42,7 +42,7 @@ MARKET: Final = "SPY"
 _BILLION: Final = 1e9
 
 
-class History:
+class DailyHistory:
     """Hold one symbol's daily bars as columns, the market's returns, and which bars are asked for."""
 
     def __init__(self, bars: Sequence[Bar], market: Mapping[int, float], wanted: Starts) -> None:
@@ -123,81 +123,81 @@ class Feature:
     formula: str
     window: int
     unit: str
-    compute: Callable[[History], Array] | None = None
+    compute: Callable[[DailyHistory], Array] | None = None
 
 
-def _gain(days: int) -> Callable[[History], Array]:
+def _gain(days: int) -> Callable[[DailyHistory], Array]:
     """Return the change of the logarithm of the close over so many bars."""
     return lambda h: h.take(h.log_close) - h.look_back(h.log_close, days)
 
 
-def _volatility(days: int) -> Callable[[History], Array]:
+def _volatility(days: int) -> Callable[[DailyHistory], Array]:
     """Return the standard deviation of so many returns."""
     return lambda h: deviate(h.window(h.returns, days))
 
 
-def _volatility_ratio(short: int, long: int) -> Callable[[History], Array]:
+def _volatility_ratio(short: int, long: int) -> Callable[[DailyHistory], Array]:
     return lambda h: deviate(h.window(h.returns, short)) / deviate(h.window(h.returns, long))
 
 
-def _find_parkinson(history: History) -> Array:
+def _find_parkinson(history: DailyHistory) -> Array:
     squares = np.square(history.window(history.ranges, 20))
     return np.sqrt(average(squares) / (4 * math.log(2)))
 
 
-def _find_garman_klass(history: History) -> Array:
+def _find_garman_klass(history: DailyHistory) -> Array:
     body = np.log(history.close / history.open)
     daily = 0.5 * np.square(history.ranges) - (2 * math.log(2) - 1) * np.square(body)
     return np.sqrt(average(history.window(daily, 20)))
 
 
-def _find_downside(history: History) -> Array:
+def _find_downside(history: DailyHistory) -> Array:
     losses = np.minimum(history.window(history.returns, 20), 0.0)
     return np.sqrt(average(np.square(losses)))
 
 
-def _find_drawdown(history: History) -> Array:
+def _find_drawdown(history: DailyHistory) -> Array:
     closes = history.window(history.log_close, 60)
     deepest: Array = (closes - np.maximum.accumulate(closes, axis=1)).min(axis=1)
     return deepest
 
 
-def _z_score(column: str, days: int) -> Callable[[History], Array]:
+def _z_score(column: str, days: int) -> Callable[[DailyHistory], Array]:
     """Return how many standard deviations a value is above the mean of its window."""
 
-    def compute(history: History) -> Array:
+    def compute(history: DailyHistory) -> Array:
         windows = history.window(getattr(history, column), days)
         return (windows[:, -1] - average(windows)) / deviate(windows)
 
     return compute
 
 
-def _distance_to_mean(days: int) -> Callable[[History], Array]:
+def _distance_to_mean(days: int) -> Callable[[DailyHistory], Array]:
     return lambda h: h.take(h.close) / average(h.window(h.close, days)) - 1
 
 
-def _distance_to_high(days: int) -> Callable[[History], Array]:
+def _distance_to_high(days: int) -> Callable[[DailyHistory], Array]:
     return lambda h: h.take(h.log_close) - h.window(h.log_close, days).max(axis=1)
 
 
-def _distance_to_low(days: int) -> Callable[[History], Array]:
+def _distance_to_low(days: int) -> Callable[[DailyHistory], Array]:
     return lambda h: h.take(h.log_close) - h.window(h.log_close, days).min(axis=1)
 
 
-def _market_correlation(days: int) -> Callable[[History], Array]:
+def _market_correlation(days: int) -> Callable[[DailyHistory], Array]:
     return lambda h: correlate(h.window(h.returns, days), h.window(h.market, days))
 
 
-def _find_beta(history: History) -> Array:
+def _find_beta(history: DailyHistory) -> Array:
     return find_slope(history.window(history.returns, 60), history.window(history.market, 60))
 
 
-def _find_relative(history: History) -> Array:
+def _find_relative(history: DailyHistory) -> Array:
     own, market = history.window(history.returns, 20), history.window(history.market, 20)
     return 20 * average(own - market)
 
 
-def _find_autocorrelation(history: History) -> Array:
+def _find_autocorrelation(history: DailyHistory) -> Array:
     windows = history.window(history.returns, 21)
     return correlate(
         np.ascontiguousarray(windows[:, 1:]),
@@ -205,31 +205,31 @@ def _find_autocorrelation(history: History) -> Array:
     )
 
 
-def _find_band_width(history: History) -> Array:
+def _find_band_width(history: DailyHistory) -> Array:
     closes = history.window(history.close, 20)
     return 4 * deviate(closes) / average(closes)
 
 
-def _find_illiquidity(history: History) -> Array:
+def _find_illiquidity(history: DailyHistory) -> Array:
     return _BILLION * average(history.window(np.abs(history.returns) / history.turnover, 20))
 
 
-def _find_money_flow(history: History) -> Array:
+def _find_money_flow(history: DailyHistory) -> Array:
     columns = [history.high, history.low, history.close, history.volume]
     return history.take(apply_to_runs(talib.MFI, columns, timeperiod=14))
 
 
-def _find_stochastic(history: History) -> Array:
+def _find_stochastic(history: DailyHistory) -> Array:
     columns = (history.high, history.low, history.close)
     return history.take(talib.STOCH(*columns, fastk_period=14, slowk_period=3, slowd_period=3)[0])
 
 
-def _find_weekday(history: History) -> Array:
+def _find_weekday(history: DailyHistory) -> Array:
     # 1970 began on a Thursday
     return ((history.wanted // DAY_MS + 3) % 7).astype(np.float64)
 
 
-def _find_pause(history: History) -> Array:
+def _find_pause(history: DailyHistory) -> Array:
     return history.take((history.starts - shift(history.starts.astype(np.float64), 1)) / DAY_MS)
 
 
@@ -459,7 +459,7 @@ def _compute(
         returns = _read_returns(history.get(market, ()))
         # in order of names: a sum over the universe has the same bits whatever the order of the mapping
         histories = {
-            symbol: History(bars, returns, wanted) for symbol, bars in sorted(history.items()) if bars
+            symbol: DailyHistory(bars, returns, wanted) for symbol, bars in sorted(history.items()) if bars
         }
         columns = {
             symbol: {f.name: f.compute(own) for f in FEATURES if f.compute is not None}
@@ -476,7 +476,7 @@ def _read_returns(bars: Sequence[Bar]) -> dict[int, float]:
     return dict(zip([bar.start_ms for bar in bars], (closes - shift(closes, 1)).tolist(), strict=True))
 
 
-def _make_rows(history: History, columns: Mapping[str, Array]) -> list[tuple[int, Values]]:
+def _make_rows(history: DailyHistory, columns: Mapping[str, Array]) -> list[tuple[int, Values]]:
     """Return a symbol's values, a row for each bar that is asked for."""
     names = [feature.name for feature in FEATURES]
     rows = zip(*(columns[name].tolist() for name in names), strict=True)
@@ -486,7 +486,7 @@ def _make_rows(history: History, columns: Mapping[str, Array]) -> list[tuple[int
     ]
 
 
-def _add_universe(histories: Mapping[str, History], columns: Mapping[str, dict[str, Array]]) -> None:
+def _add_universe(histories: Mapping[str, DailyHistory], columns: Mapping[str, dict[str, Array]]) -> None:
     """Add to each symbol's columns what the universe of the same start says."""
     if not histories:
         return

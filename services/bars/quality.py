@@ -74,7 +74,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class RejectedBar:
     """Hold the last bar that was rejected for its jump: one like it, after it or elsewhere, confirms it."""
 
     start_ms: int
@@ -102,7 +102,7 @@ class Known:
     is_held_final: bool = False
     before: Sequence[Bar] = ()
     missing: int = 0
-    suspect: Suspect | None = None
+    suspect: RejectedBar | None = None
 
 
 @dataclass(frozen=True, slots=True)

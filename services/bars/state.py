@@ -16,7 +16,7 @@ import orjson
 
 from marketswarm.market.records import DAY_MS, Bar, Provenance
 from services.bars.intervals import LENGTH_MS
-from services.bars.quality import HeldBar, Suspect
+from services.bars.quality import HeldBar, RejectedBar
 from services.bars.settings import TIMEFRAMES, Timeframe
 
 CHUNK_BARS: Final = 8
@@ -255,7 +255,7 @@ class OpenBar:
 
 
 @dataclass(slots=True)
-class Tick:
+class TickTimes:
     """Hold the times of the first and the last tick that made a minute, in epoch milliseconds."""
 
     first_ms: int
@@ -286,8 +286,8 @@ class SymbolState:
     newest_ms: int | None = None
     is_replay: bool = False
     open_bars: dict[tuple[Timeframe, int], OpenBar] = field(default_factory=dict)
-    ticks: dict[int, Tick] = field(default_factory=dict)
-    suspect: Suspect | None = None
+    ticks: dict[int, TickTimes] = field(default_factory=dict)
+    suspect: RejectedBar | None = None
     sources: SourceNames = field(default_factory=SourceNames)
     tables: dict[Timeframe, Table] = field(default_factory=dict)
 
@@ -412,10 +412,10 @@ def _restore_rest(state: SymbolState, rest: dict[str, list[list[str]]]) -> None:
         if timeframe in state.tables:
             opened = OpenBar(int(close_ms), _read_provenance(provenance))
             state.open_bars[timeframe, int(start)] = opened
-    state.ticks = {int(start): Tick(int(first), int(last)) for start, first, last in rest["ticks"]}
+    state.ticks = {int(start): TickTimes(int(first), int(last)) for start, first, last in rest["ticks"]}
     if rest["suspect"] is not None:
         suspect: list[object] = list(rest["suspect"])
-        state.suspect = Suspect(int(str(suspect[0])), float(str(suspect[1])), str(suspect[2]))
+        state.suspect = RejectedBar(int(str(suspect[0])), float(str(suspect[1])), str(suspect[2]))
 
 
 def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources: SourceNames) -> bytes:

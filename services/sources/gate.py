@@ -47,7 +47,7 @@ log = logs.get(NAME)
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class GateFailure:
     """Hold a series that is not there, or not fresh, and why."""
 
     series: str
@@ -58,7 +58,7 @@ class Failure:
 
 
 @dataclass(slots=True)
-class Progress:
+class GateProgress:
     """Hold how far the gate is: the state of each series that was loaded, by its name."""
 
     total: int
@@ -79,10 +79,10 @@ class GateReport:
     is_open: bool
     loaded: int
     total: int
-    failures: tuple[Failure, ...]
+    failures: tuple[GateFailure, ...]
 
 
-def evaluate_gate(series: Sequence[Series], progress: Progress, share: float, now: float) -> GateReport:
+def evaluate_gate(series: Sequence[Series], progress: GateProgress, share: float, now: float) -> GateReport:
     """Return whether enough series are there, and every critical one is fresh; and which ones are not."""
     failures, loaded = [], 0
     for each in series:
@@ -97,17 +97,17 @@ def evaluate_gate(series: Sequence[Series], progress: Progress, share: float, no
     return GateReport(is_open, loaded, len(series), tuple(failures))
 
 
-def _describe_failure(series: Series, state: SeriesState | None, error: str) -> Failure:
+def _describe_failure(series: Series, state: SeriesState | None, error: str) -> GateFailure:
     """Return why a series is not there, or not fresh: what each source of its cascade came to."""
     if state is None:
-        return Failure(series.id, "", "not loaded", error or "the time was over", series.critical)
+        return GateFailure(series.id, "", "not loaded", error or "the time was over", series.critical)
     reasons = (
         f"{name} {attempt.verdict}{attempt.reason and f' ({clean_reason(attempt.reason)})'}"
         for name in series.sources
         if (attempt := state.attempts.get(name)) is not None
     )
     status = SeriesStatus.LATE if state.newest_ms is not None else state.status
-    return Failure(series.id, state.serving, status, ", ".join(reasons), series.critical)
+    return GateFailure(series.id, state.serving, status, ", ".join(reasons), series.critical)
 
 
 async def load_series(loader: SeriesLoader, series: Series, patience_sec: float) -> SeriesState:
@@ -123,7 +123,7 @@ async def load_series(loader: SeriesLoader, series: Series, patience_sec: float)
 
 
 async def load_within_time(
-    loader: SeriesLoader, series: Sequence[Series], settings: WorkSettings, progress: Progress
+    loader: SeriesLoader, series: Sequence[Series], settings: WorkSettings, progress: GateProgress
 ) -> None:
     """Load all series, some at a time, within the gate's time; `progress` has what came of each."""
 
@@ -198,7 +198,7 @@ async def find_section(settings: SourcesEnvironment, environ: Mapping[str, str])
 
 async def pass_gate(loader: SeriesLoader, series: Sequence[Series], settings: WorkSettings, bus: Bus) -> int:
     """Load the series, report, and return the exit code."""
-    progress = Progress(len(series), time.time())
+    progress = GateProgress(len(series), time.time())
     with show_progress(len(series)) as show:
         writer = asyncio.create_task(write_while_loading(bus, progress, settings.gate.share, show))
         try:
@@ -223,7 +223,7 @@ async def pass_gate(loader: SeriesLoader, series: Sequence[Series], settings: Wo
 
 
 async def write_while_loading(
-    bus: Bus, progress: Progress, share: float, show: Callable[[int], None]
+    bus: Bus, progress: GateProgress, share: float, show: Callable[[int], None]
 ) -> None:
     """Show how far the gate is, and write it to the bus, until cancelled."""
     while True:
@@ -235,7 +235,7 @@ async def write_while_loading(
         await asyncio.sleep(WRITE_EVERY_SEC)
 
 
-async def write_status(bus: Bus, progress: Progress, share: float, report: GateReport | None) -> None:
+async def write_status(bus: Bus, progress: GateProgress, share: float, report: GateReport | None) -> None:
     """Write the gate's state; `report` is None while it works. Raise BusError."""
     status: dict[str, Any] = {
         "state": "loading" if report is None else "open" if report.is_open else "closed",

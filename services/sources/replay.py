@@ -222,7 +222,7 @@ async def open_replays(
 
 
 def find_offset(recording: Recording, start: str) -> int:
-    """Return how many milliseconds after the beginning a time is. Raise RecordingError if no reel has it."""
+    """Return how far into a recording a time lies (ms). Raise RecordingError if no reel has it."""
     try:
         at = datetime.fromisoformat(start)
     except ValueError:

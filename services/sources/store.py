@@ -80,7 +80,7 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishResult:
     """Say how many records were new or changed, and how many events of sources wait to be sent.
 
     `is_lost` is True if the claim was lost meanwhile, and nothing was written.
@@ -159,7 +159,7 @@ class SeriesStore:
         raw = stored.get(symbol.encode(), b"")
         return int(raw) if raw.isdigit() else None
 
-    async def publish(self, claim: Claim, load: Load, keep: KeepSettings, miss_after: int) -> Published:
+    async def publish(self, claim: Claim, load: Load, keep: KeepSettings, miss_after: int) -> PublishResult:
         """Publish a load in one step, and give its claim back."""
         series = load.series
         keys = [
@@ -191,7 +191,7 @@ class SeriesStore:
             *seen,
         ]
         new, waiting = await self.bus.script(PUBLISH, keys, args, WITHIN_SEC)
-        return Published(max(0, int(new)), int(waiting), is_lost=int(new) < 0)
+        return PublishResult(max(0, int(new)), int(waiting), is_lost=int(new) < 0)
 
     async def drop(self, sources: Sequence[str], series: Sequence[str]) -> int:
         """Forget sources and series that the truth does not name; return how many events wait."""

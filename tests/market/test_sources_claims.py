@@ -10,7 +10,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.market.records import AssetClass, RecordKind
 from services.sources.catalog import shipped_catalog
 from services.sources.client import SourceClient
-from services.sources.gate import Progress, load_within_time
+from services.sources.gate import GateProgress, load_within_time
 from services.sources.loader import LoadOutcome, SeriesLoader
 from services.sources.series import Series
 from services.sources.settings import WorkSettings
@@ -79,7 +79,7 @@ async def test_the_gate_tries_a_series_again_when_its_bus_comes_back(wire, site,
         return answer_as_kraken(asked)
 
     site.choose = answer_while_the_bus_goes_away
-    progress = Progress(1, time.time())
+    progress = GateProgress(1, time.time())
     loading = asyncio.create_task(load_within_time(loader, [SERIES], WorkSettings(), progress))
     await asyncio.to_thread(until, lambda: calls, 10, "it was asked")
     await asyncio.sleep(0.5)  # for so long the bus is away

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from services.board.market.archive_reader import DatabaseAwayError
-from services.board.market.charts import Answer, make_answer, make_tag
+from services.board.market.charts import EncodedAnswer, make_answer, make_tag
 from services.board.market.conversation import converse
 from services.board.market.limits import AccountView
 from services.board.market.market import QUOTES, Market, find_cursor
@@ -30,7 +30,7 @@ from services.board.market.query import (
     require_symbol,
     require_timeframe,
 )
-from services.board.market.states import Group, SeriesState, SourceState
+from services.board.market.states import Group, StoredSeries, StoredSource
 from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, Column, ColumnType, Table
 from services.board.session_gate import find_address
 
@@ -81,8 +81,8 @@ class SourcesAnswer:
     lately, has none. It is null while it can't be read.
     """
 
-    sources: tuple[SourceState, ...]
-    series: tuple[SeriesState, ...]
+    sources: tuple[StoredSource, ...]
+    series: tuple[StoredSeries, ...]
     gate: dict[str, Any] | None
     limits: dict[str, tuple[AccountView, ...]] | None
     read_at: float | None
@@ -190,7 +190,7 @@ def _add_computed(api: APIRouter, market: Market) -> None:
     ) -> Response:
         """Return the indicators of bars; a value is null until its indicator is warm."""
 
-        async def make() -> Answer:
+        async def make() -> EncodedAnswer:
             """Make the answer."""
             name, frame = require_symbol(symbol), require_timeframe(timeframe)
             rows = await market.archive.read_indicators(name, frame, params)
@@ -203,7 +203,7 @@ def _add_computed(api: APIRouter, market: Market) -> None:
     async def read_features(symbol: Symbol, request: Request, params: Params) -> Response:
         """Return the features of days, for models; none of them looks ahead."""
 
-        async def make() -> Answer:
+        async def make() -> EncodedAnswer:
             """Make the answer."""
             name = require_symbol(symbol)
             rows = await market.archive.read_features(name, params)
@@ -214,7 +214,7 @@ def _add_computed(api: APIRouter, market: Market) -> None:
 
 def _make_computed(
     name: str, columns: tuple[Column, ...], rows: list[Any], about: dict[str, Any], query: TableQuery
-) -> Answer:
+) -> EncodedAnswer:
     """Return rows whose last cell is a JSON text with values by name."""
     about |= {"cursor": find_cursor([row[0] for row in rows], query)}
     if query.format is TableFormat.JSON:
@@ -243,7 +243,7 @@ def _add_values(api: APIRouter, market: Market) -> None:
     ) -> Response:
         """Return the values of an economic series, each at the begin of its period."""
 
-        async def make() -> Answer:
+        async def make() -> EncodedAnswer:
             """Make the answer."""
             name = require_symbol(series)
             rows = await market.archive.read_observations(name, params)
@@ -261,7 +261,7 @@ def _add_values(api: APIRouter, market: Market) -> None:
     ) -> Response:
         """Return the correlation of daily returns of each pair of symbols over 60 days."""
 
-        async def make() -> Answer:
+        async def make() -> EncodedAnswer:
             """Make the answer."""
             names = parse_symbols(symbols) or None
             rows = await market.archive.read_correlations(day, names, MAX_SYMBOLS * MAX_SYMBOLS)
@@ -276,7 +276,7 @@ def _add_values(api: APIRouter, market: Market) -> None:
     ) -> Response:
         """Return the symbols of the archive by name; `cursor` leads to the ones after."""
 
-        async def make() -> Answer:
+        async def make() -> EncodedAnswer:
             """Make the answer."""
             after = None if params.cursor is None else require_symbol(params.cursor)
             rows = await market.archive.read_symbols(after, asset, params.limit)
@@ -286,7 +286,7 @@ def _add_values(api: APIRouter, market: Market) -> None:
         return await _answer(request, make)
 
 
-async def _make_quotes(market: Market, symbols: str, query: TableQuery) -> Answer:
+async def _make_quotes(market: Market, symbols: str, query: TableQuery) -> EncodedAnswer:
     """Return quotes, encoded. Raises QueryError, DatabaseAwayError."""
     names = parse_symbols(symbols)
     if not query.is_latest:
@@ -321,14 +321,14 @@ def _add_overviews(api: APIRouter, market: Market) -> None:
         # when the states were read is left out of the tag: it changes at each look
         tag = make_tag(orjson.dumps(body))
         whole = orjson.dumps({**body, "read_at": states.read_at, "problem": market.feed.problem})
-        return _send(request, Answer(whole, JSON_TYPE, tag))
+        return _send(request, EncodedAnswer(whole, JSON_TYPE, tag))
 
     @api.get("/market/{group}", response_model=GroupAnswer)
     async def read_group(group: Group, request: Request) -> Response:
         """Return the symbols of a group, each with its last price, its change and a sparkline."""
         found = await make_group_tiles(market, group)
         body = orjson.dumps({"group": group, "symbols": found.tiles, "away": found.away})
-        return _send(request, Answer(body, JSON_TYPE, make_tag(body)))
+        return _send(request, EncodedAnswer(body, JSON_TYPE, make_tag(body)))
 
 
 def parse_symbols(text: str) -> list[str]:
@@ -336,7 +336,7 @@ def parse_symbols(text: str) -> list[str]:
     return list(dict.fromkeys(require_symbol(word.strip()) for word in text.split(",") if word.strip()))
 
 
-async def _answer(request: Request, make: Callable[[], Awaitable[Answer]]) -> Response:
+async def _answer(request: Request, make: Callable[[], Awaitable[EncodedAnswer]]) -> Response:
     """Return an answer, or the reason why there is none. Raises HTTPException."""
     try:
         return _send(request, await make())
@@ -353,7 +353,7 @@ def _wrong(error: QueryError, request: Request | None = None) -> HTTPException:
     return HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), headers)
 
 
-def _send(request: Request, answer: Answer) -> Response:
+def _send(request: Request, answer: EncodedAnswer) -> Response:
     """Return an encoded answer, or 304 if the client has it already by its `ETag`."""
     headers = {"ETag": answer.etag, "Cache-Control": "no-cache", **_find_headers(request)}
     if answer.cursor is not None:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from services.board.market.limits import AccountView
-from services.board.market.states import AttemptState, BreakerState, SeriesState, SourceState
+from services.board.market.states import AttemptState, StoredBreaker, StoredSeries, StoredSource
 
 LIMITED: Final = "limited"
 
@@ -32,7 +32,7 @@ class SourceView:
             not asked lately.
     """
 
-    source: SourceState
+    source: StoredSource
     mark: str
     word: str
     note: str
@@ -43,7 +43,7 @@ class SourceView:
 
 
 @dataclass(frozen=True, slots=True)
-class Fallback:
+class FallbackCount:
     """Say how many series are not served by a source that stands before the one in force, and why."""
 
     source: str
@@ -52,8 +52,8 @@ class Fallback:
 
 
 def view_sources(
-    sources: Iterable[SourceState],
-    series: Sequence[SeriesState],
+    sources: Iterable[StoredSource],
+    series: Sequence[StoredSeries],
     now: float,
     accounts: Mapping[str, Sequence[AccountView]] = MappingProxyType({}),
 ) -> tuple[SourceView, ...]:
@@ -78,10 +78,10 @@ def view_sources(
 
 
 def _describe(
-    source: SourceState, limited_until: float | None, now: float
+    source: StoredSource, limited_until: float | None, now: float
 ) -> tuple[str, str, str, float | None]:
     """Return the mark of a source, its state in a word, why, and when it is asked again."""
-    breaker = source.breaker or BreakerState()
+    breaker = source.breaker or StoredBreaker()
     if breaker.is_held(now):
         is_timed = breaker.held_until is not None and breaker.held_until > 0
         note = "by an operator" if is_timed else "by an operator, until it is resumed"
@@ -98,27 +98,27 @@ def _describe(
     return source.state if source.state in ("up", "down") else "unknown", source.state, note, None
 
 
-def find_fallbacks(series: Iterable[SeriesState]) -> tuple[Fallback, ...]:
+def find_fallbacks(series: Iterable[StoredSeries]) -> tuple[FallbackCount, ...]:
     """Return why series are not served by their first source, the reason of most series first."""
     found = Counter[tuple[str, str]]()
     for one in series:
         if is_fallback(one):
             for name in list_skipped(one):
                 found[name, one.attempts.get(name, AttemptState()).verdict or "not asked"] += 1
-    return tuple(Fallback(name, verdict, count) for (name, verdict), count in found.most_common())
+    return tuple(FallbackCount(name, verdict, count) for (name, verdict), count in found.most_common())
 
 
-def is_fallback(one: SeriesState) -> bool:
+def is_fallback(one: StoredSeries) -> bool:
     """Return True if another source than its first one serves a series."""
     return bool(one.serving and one.sources and one.serving != one.sources[0])
 
 
-def list_skipped(one: SeriesState) -> tuple[str, ...]:
+def list_skipped(one: StoredSeries) -> tuple[str, ...]:
     """Return the sources before the one that serves a series."""
     names = tuple(one.sources)
     return names[: names.index(one.serving)] if one.serving in names else names
 
 
-def sort_series(series: Iterable[SeriesState]) -> tuple[SeriesState, ...]:
+def sort_series(series: Iterable[StoredSeries]) -> tuple[StoredSeries, ...]:
     """Return series in the order in which an operator looks at them: unserved, by a fallback, the rest."""
     return tuple(sorted(series, key=lambda one: (bool(one.serving), not is_fallback(one))))

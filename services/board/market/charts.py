@@ -141,7 +141,7 @@ async def _write_base(bus: Bus, key: str, base: ChartBase) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class EncodedAnswer:
     """Hold an encoded answer: its body, its media type, and the tag by which a client knows it again.
 
     `cursor` leads to the rows before a page: CSV and Arrow have no place for it. `packed` is the body as gzip
@@ -159,15 +159,15 @@ class Answer:
         """How many bytes it keeps in memory."""
         return len(self.body) + len(self.packed or b"")
 
-    def pack(self) -> "Answer":
+    def pack(self) -> "EncodedAnswer":
         """Return the answer with its body packed as well, once for all who ask."""
         return replace(self, packed=gzip.compress(self.body, PACK_LEVEL, mtime=0))
 
 
-def make_answer(table: Table, form: TableFormat) -> Answer:
+def make_answer(table: Table, form: TableFormat) -> EncodedAnswer:
     """Return a table as an answer, with the tag of its content."""
     body, media_type = encode_table(table, form)
-    return Answer(body, media_type, make_tag(body), table.about.get("cursor"))
+    return EncodedAnswer(body, media_type, make_tag(body), table.about.get("cursor"))
 
 
 def make_tag(body: bytes) -> str:
@@ -183,10 +183,10 @@ class AnswerCache:
 
     def __init__(self) -> None:
         self.hits = self.misses = 0
-        self._answers: OrderedDict[Any, tuple[Any, float, Answer]] = OrderedDict()
+        self._answers: OrderedDict[Any, tuple[Any, float, EncodedAnswer]] = OrderedDict()
         self._bytes = 0
 
-    def find(self, key: Any, version: Any, now: float) -> Answer | None:
+    def find(self, key: Any, version: Any, now: float) -> EncodedAnswer | None:
         """Return the answer to `key` if it is of this version and has not expired at `now` (monotonic)."""
         known = self._answers.get(key)
         if known is None or known[0] != version or known[1] <= now:
@@ -196,7 +196,7 @@ class AnswerCache:
         self._answers.move_to_end(key)
         return known[2]
 
-    def keep(self, key: Any, version: Any, expires_at: float, answer: Answer) -> None:
+    def keep(self, key: Any, version: Any, expires_at: float, answer: EncodedAnswer) -> None:
         """Keep an answer until `expires_at` (monotonic)."""
         before = self._answers.pop(key, None)
         self._bytes += answer.size - (0 if before is None else before[2].size)

@@ -42,10 +42,10 @@ from services.board.market.live import (
 )
 from services.board.market.states import (
     BREAKER_FIELDS,
-    BreakerState,
     GateState,
-    SeriesState,
-    SourceState,
+    StoredBreaker,
+    StoredSeries,
+    StoredSource,
     add_breakers,
     parse_breaker,
     parse_gate,
@@ -78,12 +78,12 @@ class MarketStates:
     `read_at` is when, in epoch seconds; None if never. `broken` counts the states that could not be parsed.
     """
 
-    series: tuple[SeriesState, ...] = ()
-    sources: tuple[SourceState, ...] = ()
+    series: tuple[StoredSeries, ...] = ()
+    sources: tuple[StoredSource, ...] = ()
     gate: GateState | None = None
     broken: int = 0
     read_at: float | None = None
-    by_symbol: dict[str, tuple[SeriesState, ...]] = field(default_factory=dict)
+    by_symbol: dict[str, tuple[StoredSeries, ...]] = field(default_factory=dict)
 
 
 def find_market_bus(truth: Truth) -> str | None:
@@ -256,8 +256,8 @@ class MarketFeed:
 
 
 async def _read_breakers(
-    bus: Bus, series: tuple[SeriesState, ...], sources: tuple[SourceState, ...]
-) -> dict[str, BreakerState | None]:
+    bus: Bus, series: tuple[StoredSeries, ...], sources: tuple[StoredSource, ...]
+) -> dict[str, StoredBreaker | None]:
     """Return the breaker of each source that was asked, or that a series names. Raises BusError."""
     named = [one.name for one in sources] + [name for one in series for name in one.sources]
     names = list(dict.fromkeys(named))[:MAX_BREAKERS]
@@ -269,9 +269,9 @@ async def _read_breakers(
     return dict(zip(names, map(parse_breaker, await bus.ask(pipe.execute())), strict=True))
 
 
-def index(series: tuple[SeriesState, ...]) -> dict[str, tuple[SeriesState, ...]]:
+def index(series: tuple[StoredSeries, ...]) -> dict[str, tuple[StoredSeries, ...]]:
     """Return the series of each symbol."""
-    found: dict[str, tuple[SeriesState, ...]] = {}
+    found: dict[str, tuple[StoredSeries, ...]] = {}
     for one in series:
         found[one.symbol] = (*found.get(one.symbol, ()), one)
     return found
@@ -297,6 +297,6 @@ def encode_quote(row: Row) -> bytes:
     return orjson.dumps(dict(zip(QUOTE_NAMES, row, strict=True)))
 
 
-def encode_series(one: SeriesState) -> bytes:
+def encode_series(one: StoredSeries) -> bytes:
     """Return the state of a series as JSON."""
     return orjson.dumps(one.as_json())

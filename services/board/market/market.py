@@ -13,7 +13,7 @@ from marketswarm.bus import BusError
 from marketswarm.keys import quote_key
 from marketswarm.market.sessions import Session
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
-from services.board.market.charts import Answer, AnswerCache, ChartStore, make_answer
+from services.board.market.charts import AnswerCache, ChartStore, EncodedAnswer, make_answer
 from services.board.market.feed import BAR_NAMES, QUOTE_NAMES, MarketFeed, MarketStates, encode_quote
 from services.board.market.flight import SingleFlight
 from services.board.market.gaps import find_gaps
@@ -107,7 +107,7 @@ class Market:
         """End all conversations."""
         self.hub.close()
 
-    async def answer_chart(self, symbol: str, timeframe: str, query: TableQuery) -> Answer:
+    async def answer_chart(self, symbol: str, timeframe: str, query: TableQuery) -> EncodedAnswer:
         """Return the bars that a query asks for, encoded. Raises DatabaseAwayError, QueryError."""
         if not query.is_latest or query.limit > ROWS:
             rows = await self.archive.read_bars(symbol, timeframe, query)

@@ -16,7 +16,7 @@ from services.board.market.feed import MarketStates
 from services.board.market.flight import SingleFlight
 from services.board.market.live import LiveMarket
 from services.board.market.pictures import EVENING_MS
-from services.board.market.states import OBSERVATIONS, Group, SeriesState, list_group, pick_series
+from services.board.market.states import OBSERVATIONS, Group, StoredSeries, list_group, pick_series
 
 GROUPS: Final[tuple[str, ...]] = get_args(Group)
 POINTS: Final = 60
@@ -117,7 +117,7 @@ class PastStore:
         self._kept: OrderedDict[Any, tuple[float, Mapping[str, SeriesPast]]] = OrderedDict()
         self._flight: SingleFlight[Mapping[str, SeriesPast]] = SingleFlight()
 
-    async def find(self, series: Sequence[SeriesState]) -> Mapping[str, SeriesPast]:
+    async def find(self, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
         """Return the past by the id of its series. Raises DatabaseAwayError."""
         key = tuple((one.id, one.symbol) for one in series)
         known = self._kept.get(key)
@@ -135,7 +135,7 @@ class PastStore:
 
         return await self._flight.ask(key, make)
 
-    async def _read(self, series: Sequence[SeriesState]) -> Mapping[str, SeriesPast]:
+    async def _read(self, series: Sequence[StoredSeries]) -> Mapping[str, SeriesPast]:
         """Return the past by the id of its series. Raises DatabaseAwayError."""
         if not series:
             return {}
@@ -154,7 +154,7 @@ class PastStore:
         }
 
     async def _read_each(
-        self, series: Sequence[SeriesState], timeframe: str | None, points: int
+        self, series: Sequence[StoredSeries], timeframe: str | None, points: int
     ) -> dict[str, list[Row]]:
         """Return the newest bars of a timeframe, or for None observations, by the id of the series."""
         symbols = sorted({one.symbol for one in series})
@@ -170,9 +170,9 @@ class PastStore:
         return {one.id: by_symbol.get(one.symbol, []) for one in series}
 
 
-def _group_by_timeframe(series: Iterable[SeriesState]) -> dict[str | None, list[SeriesState]]:
+def _group_by_timeframe(series: Iterable[StoredSeries]) -> dict[str | None, list[StoredSeries]]:
     """Return the series by the timeframe of their sparklines; None is for observations."""
-    found: dict[str | None, list[SeriesState]] = {}
+    found: dict[str | None, list[StoredSeries]] = {}
     for one in series:
         timeframe = one.timeframe or "1m"
         spark = None if one.kind == OBSERVATIONS else _SPARK_TIMEFRAMES.get(timeframe, timeframe)
@@ -197,7 +197,7 @@ async def make_group_tiles(market: MarketParts, group: str) -> FoundTiles:
     return await make_tiles(market, list_group(market.states.series, group))
 
 
-async def make_tiles(market: MarketParts, several: Sequence[SeriesState]) -> FoundTiles:
+async def make_tiles(market: MarketParts, several: Sequence[StoredSeries]) -> FoundTiles:
     """Return the tiles of series; without the database they have no past, and say why."""
     series = several[:MAX_TILES]
     away = None
@@ -212,7 +212,7 @@ async def make_tiles(market: MarketParts, several: Sequence[SeriesState]) -> Fou
 async def make_symbol_tile(market: MarketParts, symbol: str, timeframe: str) -> FoundTiles:
     """Return the tile of one symbol; if no series names it, `timeframe` is that of its sparkline."""
     states = market.states.by_symbol.get(symbol, ())
-    unknown = SeriesState(id=symbol, symbol=symbol, timeframe=timeframe)
+    unknown = StoredSeries(id=symbol, symbol=symbol, timeframe=timeframe)
     series = pick_series(states) if states else unknown
     past, away = None, None
     try:
@@ -222,7 +222,7 @@ async def make_symbol_tile(market: MarketParts, symbol: str, timeframe: str) -> 
     return FoundTiles((make_tile(series, past, market.live),), away)
 
 
-def make_tile(one: SeriesState, known: SeriesPast | None, live: LiveMarket) -> TileView:
+def make_tile(one: StoredSeries, known: SeriesPast | None, live: LiveMarket) -> TileView:
     """Return the tile of a series: the newest of its quote, its bars in the stream, and its past."""
     past = known or SeriesPast()
     last = max(_find_prices(one, past, live), key=lambda each: each.at, default=_Price())
@@ -260,7 +260,7 @@ class _Price:
     is_daily: bool = False
 
 
-def _find_prices(one: SeriesState, past: SeriesPast, live: LiveMarket) -> list[_Price]:
+def _find_prices(one: StoredSeries, past: SeriesPast, live: LiveMarket) -> list[_Price]:
     """Return every price that is known of a series."""
     found = []
     if past.newest is not None:
@@ -280,7 +280,7 @@ def _find_prices(one: SeriesState, past: SeriesPast, live: LiveMarket) -> list[_
     return found
 
 
-def _find_compared(one: SeriesState, past: SeriesPast, at_ms: int) -> tuple[str | None, Point | None]:
+def _find_compared(one: StoredSeries, past: SeriesPast, at_ms: int) -> tuple[str | None, Point | None]:
     """Return what a price is compared with, and its time and value: the close before the price's day."""
     if one.kind == OBSERVATIONS:
         return ("previous value", past.points[-2]) if len(past.points) > 1 else (None, None)

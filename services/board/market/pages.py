@@ -9,11 +9,11 @@ from urllib.parse import quote
 from jinja2 import Environment
 
 from services.board.frame import Frame
-from services.board.market.cascade import Fallback, SourceView, find_fallbacks, is_fallback
+from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, is_fallback
 from services.board.market.overview import TileView
 from services.board.market.pictures import FILTERS
 from services.board.market.query import TIMEFRAMES
-from services.board.market.states import GateState, SeriesState
+from services.board.market.states import GateState, StoredSeries
 from services.board.pages import load_environment
 
 MAX_MATRIX: Final = 60
@@ -82,7 +82,7 @@ class SymbolPage:
     symbol: str
     timeframe: str
     tile: TileView | None
-    series: tuple[SeriesState, ...] = ()
+    series: tuple[StoredSeries, ...] = ()
     timeframes: tuple[str, ...] = TIMEFRAMES
     tab: str = ""
 
@@ -126,7 +126,7 @@ class SourcesPage:
     frame: Frame
     notice: MarketNotice
     sources: tuple[SourceView, ...]
-    series: tuple[SeriesState, ...]
+    series: tuple[StoredSeries, ...]
     quarantine: tuple[QuarantinedView, ...] = ()
     quarantined: int | None = None
     downloads: tuple[DownloadView, ...] = ()
@@ -134,7 +134,7 @@ class SourcesPage:
     tab: str = "/market/sources"
 
     @property
-    def fallbacks(self) -> tuple[Fallback, ...]:
+    def fallbacks(self) -> tuple[FallbackCount, ...]:
         """Why series are not served by their first source."""
         return find_fallbacks(self.series)
 

@@ -32,7 +32,7 @@ from services.board.market.pages import (
     render_market,
 )
 from services.board.market.query import TIMEFRAMES, QueryError, require_symbol
-from services.board.market.states import SeriesState, list_observations
+from services.board.market.states import StoredSeries, list_observations
 from services.board.session_gate import SessionGate
 from services.board.site import answer_error
 
@@ -137,7 +137,7 @@ def _add_sources(site: APIRouter, market: Market, make_frame: MakeFrame) -> None
 
 
 def make_notice(market: Market, away: str | None) -> MarketNotice:
-    """Return what stands above a page; `away` is why the database can't be read."""
+    """Return what a page warns of at its top; `away` is why the database can't be read, None if it can."""
     states = market.states
     is_replay = any(one.replay for one in states.series)
     return MarketNotice(
@@ -145,7 +145,7 @@ def make_notice(market: Market, away: str | None) -> MarketNotice:
     )
 
 
-def find_timeframe(states: Iterable[SeriesState]) -> str:
+def find_timeframe(states: Iterable[StoredSeries]) -> str:
     """Return the timeframe to show first: the shortest of the series, else that of a day."""
     known = {one.timeframe for one in states if one.kind == "bars"}
     return next((each for each in TIMEFRAMES if each in known), "1d" if known else "1m")

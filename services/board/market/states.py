@@ -51,7 +51,7 @@ class AttemptState(_State):
     retry_at: Moment = 0.0
 
 
-class SeriesState(_State):
+class StoredSeries(_State):
     """The state of a series: which source serves it, since when, and how fresh it is.
 
     `newest_ms` is the time of its newest record; other times are epoch seconds, 0 for never.
@@ -82,7 +82,7 @@ class SeriesState(_State):
         return self.group or self.asset or "others"
 
 
-class BreakerState(_State):
+class StoredBreaker(_State):
     """The circuit breaker of a source. Times are epoch seconds.
 
     `until` is when the source is asked again after failures, None while it is well. An operator holds it open
@@ -98,7 +98,7 @@ class BreakerState(_State):
         return self.held_until is not None and (self.held_until < 0 or self.held_until > now)
 
 
-class SourceState(_State):
+class StoredSource(_State):
     """The state of a source, and how often it answered, failed and set limits."""
 
     name: Text = ""
@@ -113,7 +113,7 @@ class SourceState(_State):
     failures: int = 0
     limited: int = 0
     records: int = 0
-    breaker: BreakerState | None = None
+    breaker: StoredBreaker | None = None
 
 
 class GateFailure(_State):
@@ -142,7 +142,7 @@ class GateState(_State):
     failed: Annotated[tuple[GateFailure, ...], Field(max_length=1000)] = ()
 
 
-def parse_series(raw: Mapping[bytes, bytes]) -> tuple[tuple[SeriesState, ...], int]:
+def parse_series(raw: Mapping[bytes, bytes]) -> tuple[tuple[StoredSeries, ...], int]:
     """Return the states of all series by group and symbol, and how many could not be parsed."""
     found, broken = [], 0
     for ident, text in _bounded(raw):
@@ -150,14 +150,14 @@ def parse_series(raw: Mapping[bytes, bytes]) -> tuple[tuple[SeriesState, ...], i
         try:
             if value is None:
                 raise ValueError  # noqa: TRY301 - counted with those that pydantic refuses
-            found.append(SeriesState.model_validate({"id": ident.decode("ascii", "replace"), **value}))
+            found.append(StoredSeries.model_validate({"id": ident.decode("ascii", "replace"), **value}))
         except ValueError:
             broken += 1
     found.sort(key=lambda one: (one.group or "", not one.critical, one.symbol, one.timeframe or ""))
     return tuple(found), broken
 
 
-def parse_sources(raw: Mapping[bytes, bytes]) -> tuple[tuple[SourceState, ...], int]:
+def parse_sources(raw: Mapping[bytes, bytes]) -> tuple[tuple[StoredSource, ...], int]:
     """Return the states of all sources by name, and how many could not be parsed."""
     found, broken = [], 0
     for name, text in _bounded(raw):
@@ -165,7 +165,7 @@ def parse_sources(raw: Mapping[bytes, bytes]) -> tuple[tuple[SourceState, ...], 
         try:
             if value is None:
                 raise ValueError  # noqa: TRY301 - as above
-            found.append(SourceState.model_validate({**value, "name": name.decode("ascii", "replace")}))
+            found.append(StoredSource.model_validate({**value, "name": name.decode("ascii", "replace")}))
         except ValueError:
             broken += 1
     return tuple(sorted(found, key=lambda one: one.name)), broken
@@ -180,7 +180,7 @@ def parse_gate(raw: bytes | None) -> GateState | None:
         return None
 
 
-def parse_breaker(raw: Sequence[bytes | None]) -> BreakerState | None:
+def parse_breaker(raw: Sequence[bytes | None]) -> StoredBreaker | None:
     """Return a circuit breaker from the values of BREAKER_FIELDS; None if there is none.
 
     What is no number counts as none.
@@ -189,14 +189,14 @@ def parse_breaker(raw: Sequence[bytes | None]) -> BreakerState | None:
         return None
     failures, opened, pause, held = map(_parse_number, raw)
     held_until = None if not held else held / 1000 if held > 0 else -1.0
-    return BreakerState(
+    return StoredBreaker(
         failures=failures, until=(opened + pause) / 1000 if pause else None, held_until=held_until
     )
 
 
 def add_breakers(
-    sources: Iterable[SourceState], breakers: Mapping[str, BreakerState | None]
-) -> tuple[SourceState, ...]:
+    sources: Iterable[StoredSource], breakers: Mapping[str, StoredBreaker | None]
+) -> tuple[StoredSource, ...]:
     """Return the states of all sources that have a breaker, or are asked, by name.
 
     `breakers` has every source that a series names, also those that nobody asked yet.
@@ -204,31 +204,31 @@ def add_breakers(
     found = {one.name: one for one in sources}
     names = sorted(found.keys() | breakers.keys())
     return tuple(
-        found.get(name, SourceState(name=name)).model_copy(update={"breaker": breakers.get(name)})
+        found.get(name, StoredSource(name=name)).model_copy(update={"breaker": breakers.get(name)})
         for name in names
     )
 
 
-def list_observations(series: Iterable[SeriesState]) -> tuple[SeriesState, ...]:
+def list_observations(series: Iterable[StoredSeries]) -> tuple[StoredSeries, ...]:
     """Return the economic series, each once."""
     return tuple({one.symbol: one for one in series if one.kind == OBSERVATIONS}.values())
 
 
-def list_group(series: Iterable[SeriesState], group: str) -> tuple[SeriesState, ...]:
+def list_group(series: Iterable[StoredSeries], group: str) -> tuple[StoredSeries, ...]:
     """Return one series for each symbol of a group: bars of the shortest timeframe, else what there is."""
-    by_symbol: dict[str, list[SeriesState]] = {}
+    by_symbol: dict[str, list[StoredSeries]] = {}
     for one in series:
         if one.label == group:
             by_symbol.setdefault(one.symbol, []).append(one)
     return tuple(pick_series(some) for some in by_symbol.values())
 
 
-def pick_series(series: Iterable[SeriesState]) -> SeriesState:
+def pick_series(series: Iterable[StoredSeries]) -> StoredSeries:
     """Return the series of a symbol, of at least one, that shows its present best."""
     return min(series, key=_rank)
 
 
-def _rank(one: SeriesState) -> tuple[int, int]:
+def _rank(one: StoredSeries) -> tuple[int, int]:
     """Return how well a series shows the present of its symbol; a lower rank does better."""
     kinds = {"quotes": 0, "bars": 1}
     spans = {"1m": 0, "5m": 1, "15m": 2, "30m": 3, "1h": 4, "4h": 5, "1d": 6}

@@ -5,25 +5,10 @@ import threading
 import pytest
 import redis
 
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import BusError
 from marketswarm.bus.backlog import Backlog, format_unread, read_backlog, sum_unread
-from support.rig import Server
 
 STREAM, GROUP = "market:quotes", "readers"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
-@pytest.fixture
-async def bus(server):
-    server.cmd("FLUSHALL")
-    bus = Bus("market-redis", server.url)
-    yield bus
-    await bus.aclose()
 
 
 async def look(bus, before=None):

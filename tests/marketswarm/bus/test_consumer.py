@@ -6,27 +6,11 @@ from collections import Counter
 import orjson
 import pytest
 
-from marketswarm.bus import Bus
 from marketswarm.bus.consumer import Consumer, format_fields
-from support.rig import Server
 
 STREAM, GROUP, DEAD = "rss:items", "group", "vexy:dead"
 MIB = 1024 * 1024
 HOUR_SEC = 3600.0
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with Server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
-@pytest.fixture
-async def bus(server):
-    server.cmd("FLUSHALL")
-    bus = Bus("market-redis", server.url)
-    yield bus
-    await bus.aclose()
 
 
 @pytest.fixture

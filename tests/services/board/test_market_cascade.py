@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from services.board.market.cascade import find_fallbacks, is_fallback, list_skipped, sort_series, view_sources
 from services.board.market.states import (
     BREAKER_FIELDS,
-    SeriesState,
-    SourceState,
+    StoredSeries,
+    StoredSource,
     add_breakers,
     list_observations,
     parse_breaker,
@@ -18,7 +18,7 @@ NOW = 1_800_000_000.0
 def series(name, serving, **attempts):
     tried = {each: {"verdict": verdict, "retry_at": NOW + 60} for each, verdict in attempts.items()}
     state = {"id": name, "symbol": name, "from": ["a", "b", "c"], "serving": serving, "attempts": tried}
-    return SeriesState.model_validate(state)
+    return StoredSeries.model_validate(state)
 
 
 def breaker(**fields):
@@ -32,7 +32,7 @@ def look(one, *several):
 
 def test_a_source_that_an_operator_holds_is_paused_whatever_it_answered_before():
     ms = int(1000 * NOW)
-    up = SourceState(name="a", state="up", asked_at=NOW)
+    up = StoredSource(name="a", state="up", asked_at=NOW)
     assert look(up) == ("up", "up", None)
     assert look(up.model_copy(update={"breaker": breaker(held=-1)})) == ("silent", "paused", None)
     timed = up.model_copy(update={"breaker": breaker(held=ms + 90_000)})
@@ -42,7 +42,7 @@ def test_a_source_that_an_operator_holds_is_paused_whatever_it_answered_before()
 
 def test_a_source_that_failed_rests_until_the_end_of_its_pause():
     ms = int(1000 * NOW)
-    down = SourceState(name="a", state="down", asked_at=NOW, outcome="failed", reason="502")
+    down = StoredSource(name="a", state="down", asked_at=NOW, outcome="failed", reason="502")
     one = down.model_copy(update={"breaker": breaker(failures=4, opened=ms - 5000, pause=20_000)})
     (view,) = view_sources([one], (), NOW)
     assert (view.word, view.again_at, view.note) == ("resting", NOW + 15, "4 failures in a row: 502")
@@ -52,13 +52,13 @@ def test_a_source_that_failed_rests_until_the_end_of_its_pause():
 
 
 def test_a_source_whose_limit_is_used_up_says_when_it_is_asked_again():
-    up = SourceState(name="a", state="up", asked_at=NOW)
+    up = StoredSource(name="a", state="up", asked_at=NOW)
     assert look(up, series("x", "b", a="limited")) == ("silent", "limited", NOW + 60)
-    assert look(SourceState(name="a")) == ("unknown", "not asked yet", None)
+    assert look(StoredSource(name="a")) == ("unknown", "not asked yet", None)
 
 
 def test_each_source_has_the_number_of_series_that_it_serves():
-    sources = add_breakers([SourceState(name="a")], {"a": None, "c": None, "b": None})
+    sources = add_breakers([StoredSource(name="a")], {"a": None, "c": None, "b": None})
     views = view_sources(sources, [series("x", "a"), series("y", "b"), series("z", None)], NOW)
     assert [(one.source.name, one.serves, one.named) for one in views] == [
         ("a", 1, 3), ("b", 1, 3), ("c", 0, 3),
@@ -83,7 +83,7 @@ def test_a_fallback_is_explained_by_every_source_before_it():
 def test_any_breaker_is_read_without_an_accident(raw):
     found = parse_breaker(raw)
     assert (found is None) == all(value is None for value in raw)
-    source = SourceState(name="a", asked_at=1.0, breaker=found)
+    source = StoredSource(name="a", asked_at=1.0, breaker=found)
     view_sources([source], (), NOW)
 
 
@@ -94,7 +94,7 @@ def test_a_number_that_is_none_counts_as_none(text):
 
 def test_the_economy_has_the_observations_of_any_group_each_once():
     def make(name, kind, group):
-        return SeriesState.model_validate({"id": name + kind, "symbol": name, "kind": kind, "group": group})
+        return StoredSeries.model_validate({"id": name + kind, "symbol": name, "kind": kind, "group": group})
 
     some = [
         make("US.10Y", "observations", "treasuries"),

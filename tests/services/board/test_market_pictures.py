@@ -22,7 +22,7 @@ from services.board.market.pictures import (
     format_recency,
     trace_sparkline,
 )
-from services.board.market.states import SeriesState
+from services.board.market.states import StoredSeries
 from services.board.view import NONE
 
 MINUS = "\N{MINUS SIGN}"
@@ -98,7 +98,7 @@ DAY = 86_400_000
 
 
 def make_series(**values):
-    return SeriesState.model_validate({"id": "x", "symbol": "EUR/USD", "kind": "quotes", **values})
+    return StoredSeries.model_validate({"id": "x", "symbol": "EUR/USD", "kind": "quotes", **values})
 
 
 def test_a_tile_compares_with_the_close_before_the_day_of_its_price():

@@ -16,7 +16,7 @@ from services.sources.answer import AnswerStatus, Misfit
 from services.sources.cascade import Attempt, Finding, SeriesState, SeriesStatus, Verdict
 from services.sources.client import Exchange, SourceAnswer
 from services.sources.evaluation import evaluate_answer
-from services.sources.gate import Progress, evaluate_gate
+from services.sources.gate import GateProgress, evaluate_gate
 from services.sources.series import Series
 from services.sources.store import encode_finding, encode_records, encode_request
 
@@ -153,7 +153,7 @@ def test_only_answers_and_failures_say_how_a_source_is(verdict, ok):
 
 
 def progress(**states):
-    found = Progress(len(states), NOW)
+    found = GateProgress(len(states), NOW)
     found.states |= {f"{name}:bars:1m": state for name, state in states.items() if state is not None}
     return found
 
