@@ -78,8 +78,7 @@ def test_a_board_that_is_killed_is_missed_at_once_and_its_successor_is_followed(
     board.fleet.start("board")
     page.wait_for_selector("body.live", timeout=30_000)
     expect(row(page, "web")).to_contain_text("down", timeout=15_000)
-    # a board that has not read the fleet yet says 503, and the page asks again
-    tab.errors[:] = [each for each in tab.errors if "status of 503" not in each]
+    tab.forget_errors(503)  # a board that has not read the fleet yet says so, and the page asks again
 
 
 def test_offline_and_back_shows_what_happened_meanwhile(board: BoardFleet, new_tab: Tabs):

@@ -57,6 +57,10 @@ class Tab:
         if message.type == "error" and "net::" not in message.text:
             self.errors.append(message.text)
 
+    def forget_errors(self, status: int) -> None:
+        """Forgets requests that were refused with a status, as the test wanted: the browser notes each."""
+        self.errors[:] = [error for error in self.errors if f"status of {status}" not in error]
+
     def open(self, url: str, *, live: bool = True, within_sec: float = 60) -> Page:
         """Goes there, and waits until the page follows the fleet."""
         self.page.goto(url)
