@@ -112,6 +112,13 @@ def test_a_bar_is_on_the_socket_and_in_the_chart_before_the_archive_has_it(marke
         hear(socket, "bars:SPY:1m", lambda data: data["start"] == NOW + 60_000)
         bars = market.get("/api/v1/bars/SPY?limit=2").json()["bars"]
         assert [(each["close"], each["rev"]) for each in bars] == [(585.0, 1), (586.0, 0)]
+        market.publish_bar("SPY", "1m", NOW, 587.0, rev=0, epoch=1)  # counted anew after a loss
+        hear(socket, "bars:SPY:1m", lambda data: (data["start"], data["epoch"]) == (NOW, 1))
+        bars = market.get("/api/v1/bars/SPY?limit=2").json()["bars"]
+        assert [(each["close"], each["epoch"], each["rev"]) for each in bars] == [
+            (587.0, 1, 0),
+            (586.0, 0, 0),
+        ]
 
 
 def test_a_client_that_comes_back_misses_nothing_and_gets_nothing_twice(market):

@@ -95,6 +95,9 @@ def test_a_chart_follows_its_bars_and_says_what_each_is(market, new_tab: Tabs):
     market.publish_bar("XLK", "1m", NOW, 241.5, rev=2)
     expect(legend).to_contain_text("C 241.50")
     expect(legend).to_contain_text("final · revision 2")
+    market.publish_bar("XLK", "1m", NOW, 242.5, rev=1, epoch=1)  # counted anew after a loss
+    expect(legend).to_contain_text("C 242.50")
+    expect(legend).to_contain_text("final · revision 1")
     assert page.locator("#gaps").is_hidden()
 
 

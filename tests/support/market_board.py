@@ -217,13 +217,15 @@ class MarketBoard:
         *,
         final: bool = True,
         rev: int = 0,
+        epoch: int = 0,
         replay: bool = False,
     ) -> None:
         """Publish a bar as the service bars does."""
         bar = Bar(symbol, timeframe, start_ms, close, close, close, close, volume=100.0)
         origin = Provenance("massive", self.now_ms / 1000, "ef" * 32, is_replay=replay)
         fields = encode_entry(bar, AssetClass.STOCKS, origin)
-        self.client.xadd(CHECKED_BARS, {**dict[Any, Any](fields), "final": str(int(final)), "rev": str(rev)})
+        place = {"final": str(int(final)), "rev": str(rev), "epoch": str(epoch)}
+        self.client.xadd(CHECKED_BARS, {**dict[Any, Any](fields), **place})
 
     def publish_quote(self, symbol: str, price: float, at_ms: int) -> None:
         """Publish a quote as the service sources does."""

@@ -48,10 +48,11 @@ OBSERVATIONS: Final = (Column("start", ColumnType.TIME), Column("value"), *_ORIG
 INDICATORS: Final = (
     Column("start", ColumnType.TIME),
     Column("rev", ColumnType.COUNT),
+    Column("epoch", ColumnType.COUNT),
     Column("final", ColumnType.FLAG),
     Column("values", ColumnType.VALUES),
 )
-FEATURES: Final = (INDICATORS[0], INDICATORS[1], INDICATORS[3])
+FEATURES: Final = (*INDICATORS[:3], INDICATORS[4])
 SYMBOLS: Final = (
     Column("symbol", ColumnType.TEXT),
     Column("asset", ColumnType.TEXT),

@@ -27,20 +27,20 @@ _MISSING_TABLE: Final = "42P01"
 Row = tuple[Any, ...]
 
 _BARS: Final = """
-select (extract(epoch from start) * 1000)::bigint, open, high, low, close, volume, vwap, trades, final, rev,
-source, (extract(epoch from asked_at) * 1000)::bigint, digest, replay
+select (extract(epoch from start) * 1000)::bigint, open, high, low, close, volume, vwap, trades,
+final, rev, epoch, source, (extract(epoch from asked_at) * 1000)::bigint, digest, replay
 from bars where symbol = $1 and timeframe = $2
 and ($3::bigint is null or start >= to_timestamp($3::bigint / 1000.0))
 and ($4::bigint is null or start < to_timestamp($4::bigint / 1000.0))
 order by start desc limit $5"""
 _INDICATORS: Final = """
-select (extract(epoch from start) * 1000)::bigint, rev, final, "values"
+select (extract(epoch from start) * 1000)::bigint, rev, epoch, final, "values"
 from indicators where symbol = $1 and timeframe = $2
 and ($3::bigint is null or start >= to_timestamp($3::bigint / 1000.0))
 and ($4::bigint is null or start < to_timestamp($4::bigint / 1000.0))
 order by start desc limit $5"""
 _FEATURES: Final = """
-select (extract(epoch from start) * 1000)::bigint, rev, "values"
+select (extract(epoch from start) * 1000)::bigint, rev, epoch, "values"
 from features where symbol = $1
 and ($2::bigint is null or start >= to_timestamp($2::bigint / 1000.0))
 and ($3::bigint is null or start < to_timestamp($3::bigint / 1000.0))
@@ -132,12 +132,12 @@ class ArchiveReader:
         return (await self._fetch(_BARS, symbol, timeframe, *bounds))[::-1]
 
     async def read_indicators(self, symbol: str, timeframe: str, query: TableQuery) -> list[Row]:
-        """Return start, rev, final and values (a JSON text) of each bar."""
+        """Return start, rev, epoch, final and values (a JSON text) of each bar."""
         bounds = query.from_ms, query.before_ms, query.limit
         return (await self._fetch(_INDICATORS, symbol, timeframe, *bounds))[::-1]
 
     async def read_features(self, symbol: str, query: TableQuery) -> list[Row]:
-        """Return start, rev and values (a JSON text) of each day."""
+        """Return start, rev, epoch and values (a JSON text) of each day."""
         return (await self._fetch(_FEATURES, symbol, query.from_ms, query.before_ms, query.limit))[::-1]
 
     async def read_observations(self, series: str, query: TableQuery) -> list[Row]:

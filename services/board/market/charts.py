@@ -26,7 +26,7 @@ CHART_SEC: Final = 300
 """How long the database's bars of a chart are kept."""
 ARCHIVE_LAG_SEC: Final = 20.0
 """How far the database may be behind the stream while that is normal."""
-ROW_CELLS: Final = 14
+ROW_CELLS: Final = 15
 MAX_CHART_BYTES: Final = 1024 * 1024
 PACK_LEVEL: Final = 4
 ANSWERS: Final = 2000

@@ -208,7 +208,13 @@ class MarketFeed:
         one = parse_live_values(fields)
         if self._live.take_values(one):
             topic = name_topic("indicators", one.symbol, one.timeframe)
-            data = {"start": one.start_ms, "rev": one.rev, "final": one.is_final, "values": one.values}
+            data = {
+                "start": one.start_ms,
+                "rev": one.rev,
+                "epoch": one.epoch,
+                "final": one.is_final,
+                "values": one.values,
+            }
             self._hub.publish(topic, orjson.dumps(data), subject=f"{topic}:{one.start_ms}")
 
     async def _poll(self) -> None:
@@ -278,7 +284,7 @@ def index(series: tuple[StoredSeries, ...]) -> dict[str, tuple[StoredSeries, ...
 
 
 BAR_NAMES: Final = (
-    *("start", "open", "high", "low", "close", "volume", "vwap", "trades", "final", "rev"),
+    *("start", "open", "high", "low", "close", "volume", "vwap", "trades", "final", "rev", "epoch"),
     *("source", "asked_at", "digest", "replay"),
 )
 QUOTE_NAMES: Final = (

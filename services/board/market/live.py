@@ -53,7 +53,7 @@ class LiveBar:
         """Return the bar as a row of the API."""
         bar, origin = self.bar, self.provenance
         prices = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades)
-        return (bar.start_ms, *prices, self.is_final, self.rev, *_make_origin(origin))
+        return (bar.start_ms, *prices, self.is_final, self.rev, self.epoch, *_make_origin(origin))
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,12 +242,17 @@ class LiveMarket:
 def lay_over(rows: Sequence[Row], live: Iterable[LiveBar], limit: int) -> list[Row]:
     """Return the newest `limit` of rows of bars, in which newer revisions of `live` replace older ones.
 
-    Rows are those of `LiveBar.make_row`: the start is the first cell, `final` the ninth, `rev` the tenth.
+    Rows are those of `LiveBar.make_row`, whose first cell is the start.
     """
     found = {row[0]: row for row in rows}
     for one in live:
         row = one.make_row()
         known = found.get(row[0])
-        if known is None or (known[9], known[8]) <= (row[9], row[8]):
+        if known is None or _rank(known) <= _rank(row):
             found[row[0]] = row
     return [found[start] for start in sorted(found)][-limit:]
+
+
+def _rank(row: Row) -> tuple[int, int, bool]:
+    """Return `LiveBar.rank` of a row: its epoch, its rev, and whether it is final."""
+    return row[10], row[9], row[8]

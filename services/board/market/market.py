@@ -37,6 +37,7 @@ _TYPES: Final[Mapping[str, ColumnType]] = {
     "digest": _TEXT,
     "trades": _COUNT,
     "rev": _COUNT,
+    "epoch": _COUNT,
     "final": _FLAG,
     "replay": _FLAG,
 }

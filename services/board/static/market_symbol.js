@@ -242,9 +242,15 @@ async function loadOlder() {
   }
 }
 
+// Whether what is known of a bar goes before what came: by the epoch, then by the revision, then what is final.
+function isNewer(known, bar) {
+  if (known.epoch !== bar.epoch) return known.epoch > bar.epoch;
+  return known.rev === bar.rev ? known.final && !bar.final : known.rev > bar.rev;
+}
+
 function takeBar(bar) {
   const known = bars.get(bar.start);
-  if (known && (known.rev > bar.rev || (known.rev === bar.rev && known.final && !bar.final))) return false;
+  if (known && isNewer(known, bar)) return false;
   const step = STEP_SEC[timeframe] * 1000;
   const last = newest();
   bars.set(bar.start, bar);

@@ -1,3 +1,5 @@
+from operator import attrgetter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,9 @@ def encode(one):
     return {name.encode(): value.encode() for name, value in fields.items()}
 
 
-REVISIONS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 3), st.booleans()), max_size=30)
+REVISIONS = st.lists(
+    st.tuples(st.integers(0, 6), st.integers(0, 2), st.integers(0, 3), st.booleans()), max_size=30
+)
 
 
 def test_what_was_counted_anew_after_a_loss_replaces_any_revision_before_it():
@@ -39,10 +43,10 @@ def test_what_was_counted_anew_after_a_loss_replaces_any_revision_before_it():
 
 
 def make_bars(places):
-    """Bars whose price is told by their place, their revision and whether they are final."""
+    """Bars whose price is told by their place, their epoch, their revision and whether they are final."""
     return [
-        make_bar(start, 1.0 + start + rev / 10 + final / 100, rev, final=final)
-        for start, rev, final in places
+        make_bar(start, 1.0 + start + epoch / 10 + rev / 100 + final / 1000, rev, final=final, epoch=epoch)
+        for start, epoch, rev, final in places
     ]
 
 
@@ -52,7 +56,7 @@ def test_the_highest_revision_of_each_bar_is_kept_whatever_came_first(places, ch
     best = {}
     for one in bars:
         known = best.get(one.bar.start_ms)
-        if known is None or (one.rev, one.is_final) > (known.rev, known.is_final):
+        if known is None or one.rank > known.rank:
             best[one.bar.start_ms] = one
     chance.shuffle(bars)
     live = LiveMarket()
@@ -64,16 +68,10 @@ def test_the_highest_revision_of_each_bar_is_kept_whatever_came_first(places, ch
 
 @given(REVISIONS, REVISIONS, st.integers(1, 10))
 def test_rows_of_the_database_with_the_stream_laid_over_are_those_of_both(archived, streamed, limit):
-    kept = {
-        one.bar.start_ms: one for one in sorted(make_bars(archived), key=lambda one: (one.rev, one.is_final))
-    }
-    newer = {
-        one.bar.start_ms: one for one in sorted(make_bars(streamed), key=lambda one: (one.rev, one.is_final))
-    }
+    kept = {one.bar.start_ms: one for one in sorted(make_bars(archived), key=attrgetter("rank"))}
+    newer = {one.bar.start_ms: one for one in sorted(make_bars(streamed), key=attrgetter("rank"))}
     both = kept | {
-        start: one
-        for start, one in newer.items()
-        if start not in kept or (one.rev, one.is_final) >= (kept[start].rev, kept[start].is_final)
+        start: one for start, one in newer.items() if start not in kept or one.rank >= kept[start].rank
     }
     rows = [kept[start].make_row() for start in sorted(kept)]
     assert (
