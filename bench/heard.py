@@ -22,7 +22,7 @@ from bench.fleet import name_services
 from bench.server import Server, print_table, publish_beats
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import read_clocks
-from marketswarm.bus.session import Session
+from marketswarm.bus.session import SubscriberConnection
 from marketswarm.detector import Detector, restore_services
 from marketswarm.truth import Watch
 
@@ -77,7 +77,7 @@ async def _read_with_healer(port: int, channels: int, beats: int) -> None:
     detector = Detector(read_clocks())
     watches = [Watch(svc, bus.name, f"{svc}:heartbeat", 10.0, 30.0) for svc in name_services(channels)]
     detector.set_roster(watches, {bus.name: 10.0}, read_clocks())
-    session = Session(bus)
+    session = SubscriberConnection(bus)
     await session.connect()
     for start in range(0, channels, 1000):
         await session.subscribe([watch.channel for watch in watches[start : start + 1000]])

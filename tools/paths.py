@@ -26,7 +26,7 @@ from marketswarm.bus import Bus
 from marketswarm.bus.listener import Listener, read_clocks
 from marketswarm.bus.parser import BatchParser
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.session import Session
+from marketswarm.bus.session import SubscriberConnection
 from marketswarm.detector import LastBeat, Suspect, Tick, Verdict, WatchedService, restore_services
 from marketswarm.event import Event
 from marketswarm.keys import last_beat_key
@@ -209,7 +209,7 @@ class Scene:
         )
         parser = BatchParser(65536)
         parser.on_connect(SimpleNamespace(_reader=stream, encoder=SimpleNamespace(decode_responses=False)))
-        session = Session(self.bus, SimpleNamespace(_parser=parser))
+        session = SubscriberConnection(self.bus, SimpleNamespace(_parser=parser))
         try:
             async with asyncio.timeout(WITHIN_SEC):
                 messages = await session.read_batch()

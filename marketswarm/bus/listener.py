@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.session import CHANNELS_AT_ONCE, Session
+from marketswarm.bus.session import CHANNELS_AT_ONCE, SubscriberConnection
 from marketswarm.bus.stored_values import report_unusable
 from marketswarm.detector import CANARY_EVERY_SEC, OVERDUE_SEC, Moment
 from marketswarm.keys import canary_channel, canary_key
@@ -173,7 +173,7 @@ class Listener:
         """Open a session, read it until it is lost, report that, pause, and begin again, until cancelled."""
         failures = 0
         while True:
-            session = Session(self.bus)
+            session = SubscriberConnection(self.bus)
             try:
                 await self._open_session(session)
                 failures = 0
@@ -194,7 +194,7 @@ class Listener:
             failures += 1
             await asyncio.sleep(BACKOFF.pause_sec(failures))
 
-    async def _open_session(self, session: Session) -> None:
+    async def _open_session(self, session: SubscriberConnection) -> None:
         """Connect and subscribe to all wanted channels, 1000 at a time, then report that the session is open.
 
         Each chunk has its own time limit, so any number of channels may be opened. Raise BusError if the bus
@@ -219,7 +219,7 @@ class Listener:
         self._handler.on_session_opened(self.bus.name)
         self._report_refused(session)
 
-    def _require_accepted(self, session: Session) -> None:
+    def _require_accepted(self, session: SubscriberConnection) -> None:
         """Raise BusError (`auth`) if the bus refuses the canaries' channel or every other channel.
 
         The latter counts only if there are at least two other channels.
@@ -228,12 +228,12 @@ class Listener:
         if self._canary_channel in refused or 1 < len(self._wanted) - 1 <= len(refused):
             raise BusError(self.bus.name, "auth")
 
-    def _report_refused(self, session: Session) -> None:
+    def _report_refused(self, session: SubscriberConnection) -> None:
         """Report the refused channels of a session to the handler."""
         self._report_due = False
         self._handler.on_channels_refused(self.bus.name, frozenset(session.refused), read_clocks())
 
-    async def _read_messages(self, session: Session) -> None:
+    async def _read_messages(self, session: SubscriberConnection) -> None:
         """Handle the messages of a session until it fails with BusError; report refused channels.
 
         A retry or a new subscription is reported when the bus has answered it.
@@ -251,7 +251,7 @@ class Listener:
             # a burst must not keep the canaries from being sent
             await asyncio.sleep(0)
 
-    async def _update_subscriptions(self, session: Session) -> None:
+    async def _update_subscriptions(self, session: SubscriberConnection) -> None:
         """Subscribe and unsubscribe when the wanted channels change, and retry the refused ones every 2 s."""
         while True:
             with contextlib.suppress(TimeoutError):

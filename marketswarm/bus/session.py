@@ -33,7 +33,7 @@ class _PendingCommand:
     missing: int
 
 
-class Session:
+class SubscriberConnection:
     """A subscriber connection. Each of its methods raises BusError when the connection fails.
 
     Call `connect`, then `read_batch` from one task; `subscribe` and `unsubscribe` from any task.

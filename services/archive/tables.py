@@ -56,7 +56,7 @@ _JSON_COLUMNS: Final = ("values", "event")
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class TableSchema:
     """Describe one table.
 
     Attributes:
@@ -122,28 +122,28 @@ _BY_REV: Final = "(new.epoch, new.rev, new.final, new.place) > (old.epoch, old.r
 # NULL stands for an answer of unknown time, which is older than any
 _ASKED: Final = "coalesce(new.asked_at, '-infinity'), {0}) > (coalesce(old.asked_at, '-infinity'), {1})"
 
-BARS: Final = Table("bars", BarRow, ("symbol", "timeframe", "start"), _BY_REV)
-QUOTES: Final = Table(
+BARS: Final = TableSchema("bars", BarRow, ("symbol", "timeframe", "start"), _BY_REV)
+QUOTES: Final = TableSchema(
     "quotes", QuoteRow, ("symbol", "at", "source"), f"({_ASKED.format('new.price', 'old.price')}"
 )
-OBSERVATIONS: Final = Table(
+OBSERVATIONS: Final = TableSchema(
     "observations", ObservationRow, ("symbol", "start"), f"({_ASKED.format('new.value', 'old.value')}"
 )
-INDICATOR_VALUES: Final = Table(
+INDICATOR_VALUES: Final = TableSchema(
     "indicators",
     IndicatorRow,
     ("symbol", "timeframe", "start"),
     _BY_REV,
 )
-FEATURE_VALUES: Final = Table(
+FEATURE_VALUES: Final = TableSchema(
     "features",
     FeatureRow,
     ("symbol", "start"),
     "(new.epoch, new.rev, new.place) > (old.epoch, old.rev, old.place)",
 )
-DOWNLOADS: Final = Table("downloads", DownloadRow, ("id",))
-ALERTS: Final = Table("alerts", AlertRow, ("id",))
-SYMBOLS: Final = Table(
+DOWNLOADS: Final = TableSchema("downloads", DownloadRow, ("id",))
+ALERTS: Final = TableSchema("alerts", AlertRow, ("id",))
+SYMBOLS: Final = TableSchema(
     "symbols",
     SymbolRow,
     ("symbol",),
@@ -154,7 +154,7 @@ SYMBOLS: Final = Table(
 )
 TABLES: Final = (BARS, QUOTES, OBSERVATIONS, INDICATOR_VALUES, FEATURE_VALUES, DOWNLOADS, ALERTS, SYMBOLS)
 
-STREAMS: Final[dict[str, tuple[Table, RowMaker]]] = {
+STREAMS: Final[dict[str, tuple[TableSchema, RowMaker]]] = {
     CHECKED_BARS: (BARS, make_bar_row),
     INDICATORS: (INDICATOR_VALUES, make_indicator_row),
     FEATURES: (FEATURE_VALUES, make_feature_row),
@@ -166,7 +166,7 @@ STREAMS: Final[dict[str, tuple[Table, RowMaker]]] = {
 """What the entries of each stream become, by the stream's own key."""
 
 
-def keep_highest(table: Table, rows: Iterable[Row]) -> list[Row]:
+def keep_highest(table: TableSchema, rows: Iterable[Row]) -> list[Row]:
     """Return one row of each key, that of the highest rank, and the first of equal ones.
 
     They are in the order of their keys: two instances that lock the same rows lock them in the same order.

@@ -10,7 +10,7 @@ from typing import Any, Final
 from services.archive.database import Database, MissingPartitionError, RefusedRowsError
 from services.archive.partitions import TIME_COLUMNS, find_partition, make_partitions, read_partitions
 from services.archive.rows import Row, SymbolRow
-from services.archive.tables import SYMBOLS, Table, keep_highest
+from services.archive.tables import SYMBOLS, TableSchema, keep_highest
 from services.archive.transaction import transaction
 
 _PARTITION_ATTEMPTS: Final = 5  # partitions are dropped once an hour: the second attempt finds them all
@@ -22,7 +22,7 @@ class TypedEntry:
 
     stream: str
     id: bytes
-    table: Table
+    table: TableSchema
     row: Row
     symbol: SymbolRow | None = None
 
@@ -80,10 +80,10 @@ class Writer:
 
     async def _write_once(self, entries: Sequence[TypedEntry]) -> None:
         """Write the rows of entries in one transaction."""
-        by_table: dict[Table, list[Row]] = {}
+        by_table: dict[TableSchema, list[Row]] = {}
         for entry in entries:
             by_table.setdefault(entry.table, []).append(entry.row)
-        batches: dict[Table, Sequence[Any]] = {
+        batches: dict[TableSchema, Sequence[Any]] = {
             table: keep_highest(table, rows) for table, rows in by_table.items()
         }
         symbols = merge_symbols(entry.symbol for entry in entries if entry.symbol is not None)
@@ -98,7 +98,7 @@ class Writer:
                     )
                     await connection.execute(table.merge_sql)
 
-    async def _make_partitions(self, connection: Any, batches: Mapping[Table, Sequence[Any]]) -> None:
+    async def _make_partitions(self, connection: Any, batches: Mapping[TableSchema, Sequence[Any]]) -> None:
         """Make the partitions that the rows need and the database lacks."""
         known = self._partitions
         if known is None:  # another batch may forget them while this one waits for its replies

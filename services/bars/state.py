@@ -84,7 +84,7 @@ class SourceNames:
         return self.names[number] if number < len(self.names) else "unknown"
 
 
-class Table:
+class BarTable:
     """The bars of one timeframe, by their start.
 
     The newest chunks are slots; older ones stay packed until a bar in them is asked for.
@@ -289,12 +289,12 @@ class SymbolState:
     ticks: dict[int, TickTimes] = field(default_factory=dict)
     suspect: RejectedBar | None = None
     sources: SourceNames = field(default_factory=SourceNames)
-    tables: dict[Timeframe, Table] = field(default_factory=dict)
+    tables: dict[Timeframe, BarTable] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Make the tables."""
         for timeframe in TIMEFRAMES:
-            self.tables[timeframe] = Table(self.symbol, timeframe, self.sources)
+            self.tables[timeframe] = BarTable(self.symbol, timeframe, self.sources)
 
     def forget_old(self, revise_ms: int) -> list[str]:
         """Forget bars that can't be revised any more; return the fields of their chunks."""

@@ -12,7 +12,7 @@ from marketswarm.market.records import Bar
 from services.bars.bar_table import CheckpointError
 from services.bars.indicators import IndicatorSeries, Values
 from services.bars.quality import HeldBar
-from services.bars.state import NEVER_MS, Table
+from services.bars.state import NEVER_MS, BarTable
 
 STORE_EVERY: Final = 64
 """The number of bars after which a series is stored anew."""
@@ -27,7 +27,7 @@ class IndicatorTrack:
         stored: the stored series; empty if there is none.
     """
 
-    def __init__(self, table: Table, series: IndicatorSeries, stored: bytes = b"") -> None:
+    def __init__(self, table: BarTable, series: IndicatorSeries, stored: bytes = b"") -> None:
         self._table, self._series = table, series
         self._stored: bytes | None = stored  # None once the series has it
         self._stored_ms: int | None = None

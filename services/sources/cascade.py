@@ -28,7 +28,7 @@ STREAM_OVERDUE_SEC: Final = 75.0
 _PACE_FACTOR: Final[Mapping[Pace, float]] = {Pace.QUIET: 2.0, Pace.NORMAL: 1.0, Pace.VOLATILE: 0.5}
 
 
-class Verdict(StrEnum):
+class SourceVerdict(StrEnum):
     """Name what became of asking one source. Only FRESH ends a load."""
 
     FRESH = "fresh"
@@ -55,13 +55,13 @@ class SeriesStatus(StrEnum):
     FAILED = "failed"
 
 
-_WORKING: Final = frozenset({Verdict.FRESH, Verdict.LATE})
-_SLOWER: Final = frozenset({Verdict.LATE, Verdict.WRONG, Verdict.EMPTY})
-_ANSWERED: Final = frozenset({Verdict.FRESH, Verdict.LATE, Verdict.EMPTY})
+_WORKING: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE})
+_SLOWER: Final = frozenset({SourceVerdict.LATE, SourceVerdict.WRONG, SourceVerdict.EMPTY})
+_ANSWERED: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY})
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class SourceFinding:
     """Hold what came of asking one source in this load.
 
     Attributes:
@@ -76,7 +76,7 @@ class Finding:
     """
 
     source: str
-    verdict: Verdict
+    verdict: SourceVerdict
     reason: str = ""
     records: tuple[Record, ...] = field(default=(), repr=False)
     newest_ms: int | None = None
@@ -96,7 +96,7 @@ class Attempt:
     `failures` counts the attempts in a row that did not serve; before `retry_at` it is left out.
     """
 
-    verdict: Verdict
+    verdict: SourceVerdict
     reason: str = ""
     at: float = 0.0
     newest_ms: int | None = None
@@ -198,30 +198,30 @@ def find_known_until(state: SeriesState, source: str) -> int | None:
     return min(state.newest_ms, attempt.newest_ms)
 
 
-def note_attempt(series: Series, before: Attempt | None, finding: Finding) -> Attempt:
+def note_attempt(series: Series, before: Attempt | None, finding: SourceFinding) -> Attempt:
     """Return the attempt that a finding leaves, with when the source may be asked again for this series."""
-    if finding.verdict is Verdict.FRESH:
+    if finding.verdict is SourceVerdict.FRESH:
         return Attempt(finding.verdict, "", finding.asked_at, finding.newest_ms)
     failures = 1 + (before.failures if before else 0)
     retry_at = 0.0
     if finding.verdict in _SLOWER:
         backoff = Backoff(series.every_sec or USUAL_EVERY_SEC, LONGEST_RETRY_SEC)
         retry_at = finding.asked_at + backoff.pause_sec(failures)
-    elif finding.verdict is Verdict.LIMITED:
+    elif finding.verdict is SourceVerdict.LIMITED:
         retry_at = finding.asked_at + finding.wait_sec
     newest_ms = finding.newest_ms if finding.newest_ms is not None else (before.newest_ms if before else None)
     return Attempt(finding.verdict, finding.reason, finding.asked_at, newest_ms, failures, retry_at)
 
 
-def choose_serving(findings: Sequence[Finding]) -> Finding | None:
+def choose_serving(findings: Sequence[SourceFinding]) -> SourceFinding | None:
     """Return the finding that serves: the first fresh one, else that with the newest record, or None."""
     working = [finding for finding in findings if finding.verdict in _WORKING]
-    fresh = (finding for finding in working if finding.verdict is Verdict.FRESH)
+    fresh = (finding for finding in working if finding.verdict is SourceVerdict.FRESH)
     return next(fresh, None) or max(working, key=lambda each: each.newest_ms or 0, default=None)
 
 
 def conclude_load(
-    series: Series, before: SeriesState, findings: Sequence[Finding], now: float
+    series: Series, before: SeriesState, findings: Sequence[SourceFinding], now: float
 ) -> SeriesState:
     """Return the state after a load; `status` is not CLOSED yet and `due_at` is not set, see `plan_load`."""
     attempts = {name: each for name, each in before.attempts.items() if name in series.sources}
@@ -247,13 +247,13 @@ def conclude_load(
     return replace(state, reason=reason, status=find_status(series, state, now))
 
 
-def _may_serve(before: SeriesState, served: Finding) -> bool:
+def _may_serve(before: SeriesState, served: SourceFinding) -> bool:
     """Return True unless a source is late, and has nothing newer than the one before it."""
     is_older = (served.newest_ms or 0) < (before.newest_ms or 0)
-    return served.verdict is Verdict.FRESH or not is_older or served.is_replay != before.replay
+    return served.verdict is SourceVerdict.FRESH or not is_older or served.is_replay != before.replay
 
 
-def _newest(before: SeriesState, served: Finding) -> int | None:
+def _newest(before: SeriesState, served: SourceFinding) -> int | None:
     """Return the time of the newest record of a series after a load."""
     times = [each for each in (before.newest_ms, served.newest_ms) if each is not None]
     return max(times, default=None)
@@ -279,11 +279,11 @@ def find_status(series: Series, state: SeriesState, now: float) -> SeriesStatus:
     verdicts = {state.attempts[name].verdict for name in series.sources if name in state.attempts}
     if not verdicts:
         return SeriesStatus.WAITING
-    if state.newest_ms is not None and verdicts & (_WORKING | {Verdict.EMPTY}):
+    if state.newest_ms is not None and verdicts & (_WORKING | {SourceVerdict.EMPTY}):
         return SeriesStatus.LATE
-    if Verdict.EMPTY in verdicts:
+    if SourceVerdict.EMPTY in verdicts:
         return SeriesStatus.EMPTY
-    if Verdict.LIMITED in verdicts:
+    if SourceVerdict.LIMITED in verdicts:
         return SeriesStatus.LIMITED
     return SeriesStatus.FAILED
 

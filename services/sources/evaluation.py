@@ -7,7 +7,7 @@ from typing import Final
 from marketswarm.market.sessions import Session
 from services.sources.account import PAUSED, RESTING
 from services.sources.answer import NO_KEY, NOT_SERVED, AnswerStatus
-from services.sources.cascade import Finding, Verdict
+from services.sources.cascade import SourceFinding, SourceVerdict
 from services.sources.client import SourceAnswer
 from services.sources.series import (
     WRONG_SHARE,
@@ -19,11 +19,11 @@ from services.sources.series import (
     time_of,
 )
 
-_NOT_ASKED: Final[Mapping[str, Verdict]] = {
-    RESTING: Verdict.RESTING,
-    PAUSED: Verdict.PAUSED,
-    NO_KEY: Verdict.NO_KEY,
-    NOT_SERVED: Verdict.NOT_SERVED,
+_NOT_ASKED: Final[Mapping[str, SourceVerdict]] = {
+    RESTING: SourceVerdict.RESTING,
+    PAUSED: SourceVerdict.PAUSED,
+    NO_KEY: SourceVerdict.NO_KEY,
+    NOT_SERVED: SourceVerdict.NOT_SERVED,
 }
 
 
@@ -48,11 +48,13 @@ class RecordClock:
         return self.wall + (at_ms / 1000 - self.now) / self.speed
 
 
-def evaluate_answer(series: Series, session: Session, answer: SourceAnswer, clock: RecordClock) -> Finding:
+def evaluate_answer(
+    series: Series, session: Session, answer: SourceAnswer, clock: RecordClock
+) -> SourceFinding:
     """Return what came of asking a source: whether the records of its answer are right, and fresh."""
-    finding = Finding(
+    finding = SourceFinding(
         answer.source,
-        Verdict.EMPTY,
+        SourceVerdict.EMPTY,
         answer.reason,
         asked_at=clock.wall,
         digest=answer.digest,
@@ -62,20 +64,20 @@ def evaluate_answer(series: Series, session: Session, answer: SourceAnswer, cloc
         misfits=len(answer.misfits),
     )
     if answer.outcome is AnswerStatus.LIMITED:
-        return replace(finding, verdict=Verdict.LIMITED)
+        return replace(finding, verdict=SourceVerdict.LIMITED)
     if answer.outcome is AnswerStatus.FAILED:
-        return replace(finding, verdict=_NOT_ASKED.get(answer.reason, Verdict.FAILED))
+        return replace(finding, verdict=_NOT_ASKED.get(answer.reason, SourceVerdict.FAILED))
     if answer.outcome is not AnswerStatus.OK:
         return finding
     if (fault := find_fault(answer.records, clock.now_ms) or _find_misfits(answer)) is not None:
-        return replace(finding, verdict=Verdict.WRONG, reason=fault)
+        return replace(finding, verdict=SourceVerdict.WRONG, reason=fault)
     finished = keep_finished(series, session, answer.records, clock.now_ms)
     records = tuple(filter(is_on_grid, finished))
     off_grid = len(finished) - len(records)
     finding = replace(finding, misfits=finding.misfits + off_grid)
     if off_grid > WRONG_SHARE * len(finished):
         reason = f"{off_grid} of {len(finished)}: a time between two bars"
-        return replace(finding, verdict=Verdict.WRONG, reason=reason)
+        return replace(finding, verdict=SourceVerdict.WRONG, reason=reason)
     if not records:
         return replace(finding, reason="nothing that is over")
     newest_ms = max(map(time_of, records))
@@ -83,7 +85,7 @@ def evaluate_answer(series: Series, session: Session, answer: SourceAnswer, cloc
     is_fresh = clock.now_ms <= until_ms
     return replace(
         finding,
-        verdict=Verdict.FRESH if is_fresh else Verdict.LATE,
+        verdict=SourceVerdict.FRESH if is_fresh else SourceVerdict.LATE,
         reason="" if is_fresh else "its newest record is old",
         records=records,
         newest_ms=newest_ms,

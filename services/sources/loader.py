@@ -20,9 +20,9 @@ from services.sources.account import SourceAccount
 from services.sources.answer import NOT_SERVED, AnswerStatus
 from services.sources.cascade import (
     WAITING,
-    Finding,
     SeriesState,
-    Verdict,
+    SourceFinding,
+    SourceVerdict,
     choose_next,
     choose_serving,
     conclude_load,
@@ -77,7 +77,7 @@ class LoadResult:
     new: int = 0
     waiting_events: int = 0
     wait_sec: float = 0.0
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[SourceFinding, ...] = ()
     requests: tuple[Exchange, ...] = field(default=(), repr=False)
 
 
@@ -140,7 +140,7 @@ class SeriesLoader:
             """Evaluate the minute by what is known of the series, and publish it."""
             finding, clock = await self._evaluate_streamed(series, answer)
             is_wanted = is_stream_wanted(series, before, answer.source, clock.wall)
-            if not is_wanted or finding.verdict not in (Verdict.FRESH, Verdict.WRONG):
+            if not is_wanted or finding.verdict not in (SourceVerdict.FRESH, SourceVerdict.WRONG):
                 return LoadResult(LoadOutcome.UNUSED, before)
             known_ms = None if before.replay else before.newest_ms
             is_complete = known_ms is not None and time_of(answer.records[0]) <= known_ms + series.length_ms
@@ -206,7 +206,7 @@ class SeriesLoader:
         self, series: Series, before: SeriesState, patience_sec: float, *, forced: bool
     ) -> tuple[Load, RecordClock]:
         """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock."""
-        findings: list[Finding] = []
+        findings: list[SourceFinding] = []
         exchanges: list[Exchange] = []
         clocks: dict[str, RecordClock] = {}
         while True:
@@ -226,7 +226,7 @@ class SeriesLoader:
                 on_exchange=exchanges.append,
             )
             findings.append(finding)
-            if finding.verdict is Verdict.FRESH:
+            if finding.verdict is SourceVerdict.FRESH:
                 break
         state = conclude_load(series, before, findings, self._now())
         clock = clocks.get(state.serving) or await self._read_clock(series, state.serving)
@@ -250,7 +250,7 @@ class SeriesLoader:
         *,
         patience_sec: float,
         on_exchange: Callable[[Exchange], None],
-    ) -> Finding:
+    ) -> SourceFinding:
         """Ask one source, and return what came of it."""
         if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
             return await self._read_stream(series, source, clock)
@@ -270,7 +270,9 @@ class SeriesLoader:
             answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
         return evaluate_answer(series, session, answer, clock)
 
-    async def _evaluate_streamed(self, series: Series, answer: SourceAnswer) -> tuple[Finding, RecordClock]:
+    async def _evaluate_streamed(
+        self, series: Series, answer: SourceAnswer
+    ) -> tuple[SourceFinding, RecordClock]:
         """Return what a minute of a stream is worth, and the clock by which it is over."""
         wall = self._now()
         end = (time_of(answer.records[0]) + series.length_ms) / 1000
@@ -278,16 +280,16 @@ class SeriesLoader:
         clock = RecordClock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
         return evaluate_answer(series, await self.find_session(series.session), answer, clock), clock
 
-    async def _read_stream(self, series: Series, source: str, clock: RecordClock) -> Finding:
+    async def _read_stream(self, series: Series, source: str, clock: RecordClock) -> SourceFinding:
         """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
         mark = await self.store.read_mark(series.symbol)
         if mark is None:
-            return Finding(source, Verdict.EMPTY, "no stream of it", asked_at=clock.wall)
+            return SourceFinding(source, SourceVerdict.EMPTY, "no stream of it", asked_at=clock.wall)
         until_ms = fresh_until(series, await self.find_session(series.session), mark, clock.now_ms)
         is_fresh = clock.now_ms <= until_ms
-        return Finding(
+        return SourceFinding(
             source,
-            Verdict.FRESH if is_fresh else Verdict.LATE,
+            SourceVerdict.FRESH if is_fresh else SourceVerdict.LATE,
             "" if is_fresh else "its stream is late",
             newest_ms=mark,
             fresh_until=clock.to_wall(until_ms),

@@ -29,7 +29,7 @@ from marketswarm.keys import (
 )
 from marketswarm.market.entries import encode_entry
 from marketswarm.market.records import Provenance, RecordKind
-from services.sources.cascade import WAITING, Finding, SeriesState, Verdict, parse_series_state
+from services.sources.cascade import WAITING, SeriesState, SourceFinding, SourceVerdict, parse_series_state
 from services.sources.client import Exchange
 from services.sources.series import Series, time_of
 from services.sources.settings import KeepSettings
@@ -53,8 +53,8 @@ STREAMS: Final[Mapping[RecordKind, str]] = {
     RecordKind.OBSERVATIONS: MARKET_OBSERVATIONS,
 }
 _PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at"})
-_GOOD: Final = frozenset({Verdict.FRESH, Verdict.LATE, Verdict.EMPTY})
-_BAD: Final = frozenset({Verdict.FAILED, Verdict.WRONG})
+_GOOD: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY})
+_BAD: Final = frozenset({SourceVerdict.FAILED, SourceVerdict.WRONG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class Load:
 
     series: Series
     state: SeriesState
-    findings: tuple[Finding, ...]
-    served: Finding | None
+    findings: tuple[SourceFinding, ...]
+    served: SourceFinding | None
     exchanges: tuple[Exchange, ...]
 
 
@@ -217,7 +217,7 @@ def _decode(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def encode_records(series: Series, served: Finding) -> Iterable[tuple[int, str, str, bytes]]:
+def encode_records(series: Series, served: SourceFinding) -> Iterable[tuple[int, str, str, bytes]]:
     """Yield time, identity, digest of the values, and fields of each record, in order of time.
 
     Where it came from is no part of the digest: the same values from another source are no change.
@@ -262,7 +262,7 @@ def encode_request(series: Series, exchange: Exchange) -> bytes:
     return orjson.dumps([text for pair in fields.items() for text in pair])
 
 
-def encode_finding(finding: Finding) -> bytes:
+def encode_finding(finding: SourceFinding) -> bytes:
     """Return what a finding says of its source, as JSON. Only an answer and a failure say how it is."""
     is_well = True if finding.verdict in _GOOD else False if finding.verdict in _BAD else None
     return orjson.dumps(
@@ -272,7 +272,7 @@ def encode_finding(finding: Finding) -> bytes:
             "reason": clean_reason(finding.reason or ("" if is_well else finding.verdict)),
             "ok": is_well,
             "answered": int(is_well is True),
-            "limited": int(finding.verdict is Verdict.LIMITED),
+            "limited": int(finding.verdict is SourceVerdict.LIMITED),
             "records": len(finding.records),
         }
     )

@@ -13,7 +13,7 @@ from marketswarm.beat import encode_beat
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.parser import BatchParser, BoundedParser
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.session import Session
+from marketswarm.bus.session import SubscriberConnection
 from support.fuzz.fast_path import SIGHT
 from support.fuzz.mutation import feed
 from support.fuzz.replies import (
@@ -101,7 +101,7 @@ def saying(*said: bytes, then_hang: bool = False):
 @contextlib.asynccontextmanager
 async def session_on(url: str):
     bus = Bus("system-redis", url)
-    session = Session(bus)
+    session = SubscriberConnection(bus)
     try:
         await session.connect()
         await session.subscribe(["a:heartbeat", CANARY.decode()])

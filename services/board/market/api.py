@@ -31,7 +31,7 @@ from services.board.market.query import (
     require_timeframe,
 )
 from services.board.market.states import Group, StoredSeries, StoredSource
-from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, Column, ColumnType, Table
+from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable, Column, ColumnType
 from services.board.session_gate import find_address
 
 MAX_SYMBOLS: Final = 500
@@ -220,10 +220,10 @@ def _make_computed(
     about |= {"cursor": find_cursor([row[0] for row in rows], query)}
     if query.format is TableFormat.JSON:
         whole = [(*row[:-1], orjson.Fragment(row[-1])) for row in rows]
-        return make_answer(Table(name, columns, whole, about), query.format)
+        return make_answer(AnswerTable(name, columns, whole, about), query.format)
     parsed = [(*row[:-1], orjson.loads(row[-1])) for row in rows]
     names = tuple(dict.fromkeys(key for row in parsed for key in row[-1]))
-    return make_answer(Table(name, columns, parsed, about, names), query.format)
+    return make_answer(AnswerTable(name, columns, parsed, about, names), query.format)
 
 
 def _add_values(api: APIRouter, market: Market) -> None:
@@ -249,7 +249,7 @@ def _add_values(api: APIRouter, market: Market) -> None:
             name = require_symbol(series)
             rows = await market.archive.read_observations(name, params)
             about = {"series": name, "cursor": find_cursor([row[0] for row in rows], params)}
-            return make_answer(Table("observations", OBSERVATIONS, rows, about), params.format)
+            return make_answer(AnswerTable("observations", OBSERVATIONS, rows, about), params.format)
 
         return await _answer(request, make)
 
@@ -267,7 +267,7 @@ def _add_values(api: APIRouter, market: Market) -> None:
             names = parse_symbols(symbols) or None
             rows = await market.archive.read_correlations(day, names, MAX_SYMBOLS * MAX_SYMBOLS)
             about = {"day": max((str(row[0]) for row in rows), default=None)}
-            return make_answer(Table("correlations", CORRELATIONS, rows, about), form)
+            return make_answer(AnswerTable("correlations", CORRELATIONS, rows, about), form)
 
         return await _answer(request, make)
 
@@ -282,7 +282,7 @@ def _add_values(api: APIRouter, market: Market) -> None:
             after = None if params.cursor is None else require_symbol(params.cursor)
             rows = await market.archive.read_symbols(after, asset, params.limit)
             about = {"cursor": rows[-1][0] if len(rows) == params.limit else None}
-            return make_answer(Table("symbols", SYMBOLS, rows, about), params.format)
+            return make_answer(AnswerTable("symbols", SYMBOLS, rows, about), params.format)
 
         return await _answer(request, make)
 
@@ -300,7 +300,7 @@ async def _make_quotes(market: Market, symbols: str, query: TableQuery) -> Encod
         if names and not found.rows and found.away is not None:
             raise DatabaseAwayError(found.away)
         rows, about = list(found.rows), {"cursor": None, "away": found.away}
-    return make_answer(Table("quotes", QUOTES, rows, about), query.format)
+    return make_answer(AnswerTable("quotes", QUOTES, rows, about), query.format)
 
 
 def _add_overviews(api: APIRouter, market: Market) -> None:

@@ -20,7 +20,7 @@ from services.board.market.archive_reader import ArchiveReader
 from services.board.market.flight import SingleFlight
 from services.board.market.live import Chart, LiveMarket, Row, lay_over
 from services.board.market.query import ROWS, TableFormat, TableQuery
-from services.board.market.tables import Table, encode_table
+from services.board.market.tables import AnswerTable, encode_table
 
 CHART_SEC: Final = 300
 """How long the database's bars of a chart are kept."""
@@ -164,7 +164,7 @@ class EncodedAnswer:
         return replace(self, packed=gzip.compress(self.body, PACK_LEVEL, mtime=0))
 
 
-def make_answer(table: Table, form: TableFormat) -> EncodedAnswer:
+def make_answer(table: AnswerTable, form: TableFormat) -> EncodedAnswer:
     """Return a table as an answer, with the tag of its content."""
     body, media_type = encode_table(table, form)
     return EncodedAnswer(body, media_type, make_tag(body), table.about.get("cursor"))

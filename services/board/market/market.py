@@ -22,7 +22,7 @@ from services.board.market.live import Chart, LiveMarket, Row
 from services.board.market.overview import PastStore
 from services.board.market.query import ROWS, TableQuery, parse_time_cursor
 from services.board.market.sessions import SymbolSessions
-from services.board.market.tables import Column, ColumnType, Table
+from services.board.market.tables import AnswerTable, Column, ColumnType
 from services.board.market.updates import ALL_QUOTES, SERIES, UpdateHub
 from services.board.rate_limit import RateLimiter
 from services.board.settings import BoardEnvironment, MarketView
@@ -254,7 +254,7 @@ def parse_quote_row(symbol: str, text: bytes) -> Row | None:
 
 def make_bars(
     chart: Chart, asset: str, rows: Sequence[Row], query: TableQuery, session: Session | None
-) -> Table:
+) -> AnswerTable:
     """Return bars as a table, with the cursor to the ones before and the gaps; these need a session."""
     symbol, timeframe = chart
     starts = [row[0] for row in rows]
@@ -267,7 +267,7 @@ def make_bars(
         "cursor": find_cursor(starts, query),
         "gaps": None if session is None else list_gaps(starts, timeframe, query, session),
     }
-    return Table("bars", BARS, rows, about)
+    return AnswerTable("bars", BARS, rows, about)
 
 
 def list_gaps(

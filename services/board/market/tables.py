@@ -32,7 +32,7 @@ class ColumnType(StrEnum):
     TIME = "time"
     """Epoch milliseconds."""
     VALUES = "values"
-    """A mapping of names to numbers or None; the names are `Table.values`."""
+    """A mapping of names to numbers or None; the names are `AnswerTable.values`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class AnswerTable:
     """Hold rows and what they belong to.
 
     Attributes:
@@ -62,7 +62,7 @@ class Table:
     values: Sequence[str] = ()
 
 
-def encode_table(table: Table, form: TableFormat) -> tuple[bytes, str]:
+def encode_table(table: AnswerTable, form: TableFormat) -> tuple[bytes, str]:
     """Return a table in a format, and the media type of that."""
     if form is TableFormat.CSV:
         return _encode_csv(table), CSV_TYPE
@@ -71,14 +71,14 @@ def encode_table(table: Table, form: TableFormat) -> tuple[bytes, str]:
     return _encode_json(table), JSON_TYPE
 
 
-def _encode_json(table: Table) -> bytes:
+def _encode_json(table: AnswerTable) -> bytes:
     """Return a table as one object: what it is about, and a list of its rows as objects."""
     names = [column.name for column in table.columns]
     rows = [dict(zip(names, row, strict=True)) for row in table.rows]
     return orjson.dumps({**table.about, table.name: rows})
 
 
-def _encode_csv(table: Table) -> bytes:
+def _encode_csv(table: AnswerTable) -> bytes:
     """Return a table as CSV with a head."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -93,7 +93,7 @@ def _encode_csv(table: Table) -> bytes:
     return text.getvalue().encode()
 
 
-def _encode_arrow(table: Table) -> bytes:
+def _encode_arrow(table: AnswerTable) -> bytes:
     """Return a table as an Arrow file. The library is imported by the first request for one."""
     import polars as pl  # noqa: PLC0415 - 30 MB that most boards never need
 
@@ -121,7 +121,7 @@ def _encode_arrow(table: Table) -> bytes:
 Cell = tuple[str, ColumnType, Callable[[Sequence[Any]], Any]]
 
 
-def _flatten(table: Table) -> tuple[list[str], list[Cell]]:
+def _flatten(table: AnswerTable) -> tuple[list[str], list[Cell]]:
     """Return the names and the cells of a table in which each value of a VALUES column has its own column."""
     cells: list[Cell] = []
     for index, column in enumerate(table.columns):

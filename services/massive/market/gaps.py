@@ -33,7 +33,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
+class MissingBars:
     """Hold the missing bars of `sym`, which began from `first` to `last`, both included.
 
     `truncated` is True if more bars are missing than may be requested.
@@ -125,7 +125,7 @@ class GapTracker:
         moved = [sym for sym, state in self._symbols.items() if state.gap_end is None and state.upto < upto]
         return [self._move_mark(sym, upto) for sym in moved]
 
-    def due_gaps(self, now_ms: float) -> list[Gap]:
+    def due_gaps(self, now_ms: float) -> list[MissingBars]:
         """Return the gaps that may be requested now, the oldest first; none while requests are paused."""
         if now_ms < self._paused_until_ms:
             return []
@@ -134,7 +134,9 @@ class GapTracker:
         for sym, state in self._symbols.items():
             if state.gap_end is not None and state.due_ms <= now_ms:
                 first = state.upto + MINUTE_MS
-                found.append(Gap(sym, max(first, earliest), state.gap_end, truncated=first < earliest))
+                found.append(
+                    MissingBars(sym, max(first, earliest), state.gap_end, truncated=first < earliest)
+                )
         return sorted(found, key=lambda gap: gap.first)
 
     def next_due_sec(self, now_ms: float) -> float | None:
@@ -142,7 +144,7 @@ class GapTracker:
         dues = [state.due_ms for state in self._symbols.values() if state.gap_end is not None]
         return max(0.0, max(min(dues), self._paused_until_ms) - now_ms) / 1000 if dues else None
 
-    def close_gap(self, gap: Gap) -> list[Mark]:
+    def close_gap(self, gap: MissingBars) -> list[Mark]:
         """Close a gap whose bars are all on the stream; return the mark that this moves.
 
         Nothing happens if the symbol was removed or started anew since the gap was requested.
@@ -153,7 +155,7 @@ class GapTracker:
         state.gap_end, state.failures = None, 0
         return [self._move_mark(gap.sym, max(state.upto, gap.last))]
 
-    def postpone_gap(self, gap: Gap, now_ms: float, pause_sec: float) -> None:
+    def postpone_gap(self, gap: MissingBars, now_ms: float, pause_sec: float) -> None:
         """Record that the request for a gap failed; it is due again after `pause_sec`."""
         state = self._symbols.get(gap.sym)
         if state is not None:
@@ -164,7 +166,7 @@ class GapTracker:
         """Let no gap be due for `pause_sec` after `now_ms`, because the API refuses all requests."""
         self._paused_until_ms = max(self._paused_until_ms, now_ms + 1000 * pause_sec)
 
-    def failures(self, gap: Gap) -> int:
+    def failures(self, gap: MissingBars) -> int:
         """Return how often in a row the request for a gap failed."""
         state = self._symbols.get(gap.sym)
         return state.failures if state is not None else 0

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from marketswarm.agent import Agent
 from services.massive.market.errors import ConnectionEnded, RestError, backoff_sec
-from services.massive.market.gaps import Gap, GapTracker
+from services.massive.market.gaps import GapTracker, MissingBars
 from services.massive.market.protocol import MAX_AGE_MS, ProtocolMachine
 from services.massive.market.publish import BarStore
 from services.massive.market.settings import MarketSettings
@@ -183,7 +183,7 @@ class LiveSource:
             self._me.log.info("market.filled", gaps=counts["filled"], **shown)
 
     async def _fill_gap(
-        self, rest: "RestClient", gap: Gap, counts: Counter[str], failures: list[str]
+        self, rest: "RestClient", gap: MissingBars, counts: Counter[str], failures: list[str]
     ) -> None:
         """Fetch and publish the bars of a gap, and close it.
 

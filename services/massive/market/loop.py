@@ -14,7 +14,7 @@ from marketswarm.agent import Agent, LeaseLost
 from marketswarm.bus import BusError
 from services.massive.market.live import LiveSource
 from services.massive.market.publish import RETRY_SEC, bars_point
-from services.massive.market.replay import ReplaySource
+from services.massive.market.replay import RecordingPlayer
 from services.massive.market.settings import (
     NO_KEY,
     MarketEnvironment,
@@ -27,7 +27,7 @@ from services.massive.market.status import MarketStatus
 
 LEASE: Final = "massive:market"
 
-AnySource = LiveSource | ReplaySource
+AnySource = LiveSource | RecordingPlayer
 
 
 async def run(me: Agent[Any], settings_now: Callable[[], MarketSettings], status: MarketStatus) -> None:
@@ -98,7 +98,7 @@ def make_source(me: Agent[Any], settings: MarketSettings, status: MarketStatus) 
         return None
     status.reset(settings.source)
     if settings.source == "replay" or key is None:
-        return ReplaySource(me, settings, status)
+        return RecordingPlayer(me, settings, status)
     allowed_urls = environment.massive_rest_url, environment.massive_ws_url
     if (why := key_refusal((settings.rest_url, settings.ws_url), allowed_urls)) is not None:
         status.reset("off")

@@ -74,7 +74,7 @@ def _parse_line(line: bytes) -> RecordedFrame | None:
     return RecordedFrame(at, frame)
 
 
-class ReplaySource:
+class RecordingPlayer:
     """Play one recording once, to the bus. If the settings name no symbols, all in the recording are played.
 
     Args:

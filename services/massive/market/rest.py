@@ -22,7 +22,7 @@ from marketswarm.net.http_errors import find_http_reason
 from marketswarm.net.retry import parse_retry_after
 from services.massive.market.bars import MinuteBar, parse_rest_bar
 from services.massive.market.errors import RestError
-from services.massive.market.gaps import Gap
+from services.massive.market.gaps import MissingBars
 
 BARS_PER_PAGE: Final = 5000
 MAX_PAGES: Final = 20
@@ -60,7 +60,7 @@ class RestClient:
     ) -> None:
         await self._client.aclose()
 
-    async def fetch_bars(self, gap: Gap) -> list[MinuteBar]:
+    async def fetch_bars(self, gap: MissingBars) -> list[MinuteBar]:
         """Return the bars of a gap, oldest first, not adjusted for splits, as the stream has them.
 
         Raises RestError.

@@ -6,12 +6,12 @@ from marketswarm.metrics import Family
 from marketswarm.metrics.family import counter, gauge
 from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.publish import ResultPublisher
-from services.massive.probes.result import Finding
+from services.massive.probes.result import ProbeFinding
 from services.massive.probes.state import TargetState
 
 
 def collect_metrics(
-    latest: Mapping[str, Finding],
+    latest: Mapping[str, ProbeFinding],
     states: Mapping[str, TargetState],
     results: ResultPublisher,
     alerts: AlertPublisher,

@@ -15,7 +15,7 @@ from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.publish import ResultPublisher
-from services.massive.probes.result import CONFIG, Finding, Result
+from services.massive.probes.result import CONFIG, ProbeFinding, ProbeResult
 from services.massive.probes.scheduler import ConcurrencyLimits, ProbePlan, ProbeScheduler
 from services.massive.probes.targets import Polygon, Target, Tcp
 from services.massive.settings import MassiveEnvironment, ProbeSettings
@@ -23,7 +23,7 @@ from services.massive.settings import MassiveEnvironment, ProbeSettings
 SHOWN: Final = 4
 
 
-def summarize(targets: int, latest: Mapping[str, Finding], off: Mapping[str, str]) -> str | None:
+def summarize(targets: int, latest: Mapping[str, ProbeFinding], off: Mapping[str, str]) -> str | None:
     """Return `1 of 2 targets fail: db (tcp refused)`, and which kinds are off, and which targets warn.
 
     Return None if nothing fails, warns or is off. `off` gives, by kind, why targets of that kind are not
@@ -39,7 +39,7 @@ def summarize(targets: int, latest: Mapping[str, Finding], off: Mapping[str, str
     return "; ".join(filter(None, parts)) or None
 
 
-def _list_some(findings: Sequence[Finding], what: str, describe: Callable[[Finding], str]) -> str:
+def _list_some(findings: Sequence[ProbeFinding], what: str, describe: Callable[[ProbeFinding], str]) -> str:
     """Return how many findings there are, and describe the first SHOWN; empty if there are none."""
     if not findings:
         return ""
@@ -48,12 +48,12 @@ def _list_some(findings: Sequence[Finding], what: str, describe: Callable[[Findi
     return f"{len(findings)} {what}: {shown}{more}"
 
 
-def _describe_error(finding: Finding) -> str:
+def _describe_error(finding: ProbeFinding) -> str:
     """Return the stage and the error of a failed probe."""
     return f"{finding.result.stage} {finding.result.error}"
 
 
-def _describe_warning(finding: Finding) -> str:
+def _describe_warning(finding: ProbeFinding) -> str:
     """Return the warning of a probe, as days for a certificate that ends soon."""
     days_left = finding.result.facts.get("days_left")
     if finding.result.warning == "ends_soon" and days_left is not None:
@@ -154,7 +154,7 @@ class ProbeMonitor:
         timeout_sec = target.timeout_sec or settings.timeout_sec or self._me.settings.timeout_sec(target.kind)
         return ProbePlan(target, settings.every_sec(target), timeout_sec)
 
-    def _make_context(self, plan: ProbePlan, last: Finding | None) -> ProbeContext:
+    def _make_context(self, plan: ProbePlan, last: ProbeFinding | None) -> ProbeContext:
         """Return the context of the next probe; the look-up is chosen by the last result."""
         environment, market = self._me.settings, self._settings.market
         return ProbeContext(
@@ -167,8 +167,8 @@ class ProbeMonitor:
             market_stream=self._market_stream,
         )
 
-    def _resolve_target(self, target: Target) -> Target | Result:
-        """Return the target as it can be probed: a bus as host and port; a failed Result if it can't be.
+    def _resolve_target(self, target: Target) -> Target | ProbeResult:
+        """Return the target as it can be probed: a bus as host and port; a failed ProbeResult if it can't be.
 
         The API key of the market data is sent only where the environment permits it.
         """
@@ -176,16 +176,16 @@ class ProbeMonitor:
             environment, market = self._me.settings, self._settings.market
             urls = target.url or market.rest_url, market.ws_url
             if key_refusal(urls, (environment.massive_rest_url, environment.massive_ws_url)) is not None:
-                return Result(target.kind, target.name, CONFIG, "key_refused")
+                return ProbeResult(target.kind, target.name, CONFIG, "key_refused")
         if not isinstance(target, Tcp) or target.bus is None:
             return target
         try:
             parts = urlsplit(self._me.bus(target.bus).url)
         except BusError as error:
-            return Result(target.kind, target.bus, CONFIG, error.reason)
+            return ProbeResult(target.kind, target.bus, CONFIG, error.reason)
         return target.model_copy(update={"host": parts.hostname, "port": parts.port or REDIS_PORT})
 
-    def _deliver(self, plan: ProbePlan, finding: Finding) -> None:
+    def _deliver(self, plan: ProbePlan, finding: ProbeFinding) -> None:
         """Add a result to both publishers, and log it if the target's error has changed."""
         name, result = plan.target.name, finding.result
         self.results.add(finding, plan.every_sec)

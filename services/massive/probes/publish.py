@@ -11,7 +11,7 @@ from typing import Any, Final
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.keys import probe_key
-from services.massive.probes.result import Finding
+from services.massive.probes.result import ProbeFinding
 
 STREAM_LENGTH: Final = 10_000
 KEPT_INTERVALS: Final = 3  # `probe:<target>` expires when so many intervals brought no new result
@@ -36,12 +36,12 @@ class ResultPublisher:
 
     def __init__(self, get_stream: Callable[[], tuple[Bus, str]]) -> None:
         self._get_stream = get_stream
-        self._pending: deque[tuple[Finding, float]] = deque(maxlen=MAX_PENDING)
+        self._pending: deque[tuple[ProbeFinding, float]] = deque(maxlen=MAX_PENDING)
         self._has_pending = asyncio.Event()
         self.published = self.lost = 0
         self.problem: str | None = None
 
-    def add(self, finding: Finding, every_sec: float) -> None:
+    def add(self, finding: ProbeFinding, every_sec: float) -> None:
         """Add a result, to be published by `run`; `every_sec` is its target's interval.
 
         If MAX_PENDING results wait, the oldest one is lost.
@@ -69,13 +69,13 @@ class ResultPublisher:
                 if not self._pending:
                     self._has_pending.clear()
 
-    def _put_back(self, batch: list[tuple[Finding, float]]) -> None:
+    def _put_back(self, batch: list[tuple[ProbeFinding, float]]) -> None:
         """Put results back in front, as many as there is room for; drop and count the oldest."""
         dropped = max(0, len(batch) - (MAX_PENDING - len(self._pending)))
         self.lost += dropped
         self._pending.extendleft(reversed(batch[dropped:]))
 
-    async def _publish(self, batch: list[tuple[Finding, float]]) -> None:
+    async def _publish(self, batch: list[tuple[ProbeFinding, float]]) -> None:
         """Add results to the stream and set their targets' keys, in one pipeline. Raises BusError."""
         bus, stream = self._get_stream()
         pipe = bus.pipeline()

@@ -14,7 +14,7 @@ Fact = str | int | float
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ProbeResult:
     """Hold the result of one probe.
 
     Args:
@@ -42,12 +42,12 @@ class Result:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ProbeFinding:
     """Hold a result with its target, and when the probe began, in epoch seconds."""
 
     target: str
     ts: float
-    result: Result
+    result: ProbeResult
 
     def fields(self) -> dict[str, str]:
         """Return the fields of the stream's entry; unknown values are left out."""

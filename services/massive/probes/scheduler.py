@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, cast
 
 from marketswarm import log as logs
 from services.massive.probes.probers.context import ProbeContext, SystemLookUp
-from services.massive.probes.result import CONFIG, Finding, Result
+from services.massive.probes.result import CONFIG, ProbeFinding, ProbeResult
 from services.massive.probes.targets import Target
 
 JITTER: Final = 0.1
@@ -56,11 +56,11 @@ class ConcurrencyLimits:
     def __init__(self) -> None:
         self.quick, self.slow = ConcurrencyLimit(), ConcurrencyLimit()
 
-    def semaphore_for(self, last: Finding | None) -> asyncio.Semaphore:
+    def semaphore_for(self, last: ProbeFinding | None) -> asyncio.Semaphore:
         """Return the semaphore for a target's next probe, by how long its last probe took."""
         return self._choose(last, "total").semaphore
 
-    def look_up_for(self, last: Finding | None) -> SystemLookUp:
+    def look_up_for(self, last: ProbeFinding | None) -> SystemLookUp:
         """Return the look-up for a target's host name, by how long its last look-up took."""
         return self._choose(last, "dns").look_up
 
@@ -69,7 +69,7 @@ class ConcurrencyLimits:
         for limit in (self.quick, self.slow):
             limit.look_up.close()
 
-    def _choose(self, last: Finding | None, step: str) -> ConcurrencyLimit:
+    def _choose(self, last: ProbeFinding | None, step: str) -> ConcurrencyLimit:
         """Return the slow limit if the step of the last probe took over SLOW_MS, else the quick one."""
         slow = last is not None and last.result.ms.get(step, 0.0) > SLOW_MS
         return self.slow if slow else self.quick
@@ -104,7 +104,7 @@ class ScheduledTarget:
     plan: ProbePlan
     task: asyncio.Task[Any]
     started_at: float
-    last: Finding | None = None
+    last: ProbeFinding | None = None
     last_at: float = field(default=float("-inf"))
 
 
@@ -123,7 +123,7 @@ class ProbeScheduler:
         start_task: runs a side task.
         limits: how many probes may run at the same time.
         make_context: returns the context of one probe, from its plan and its last result.
-        resolve_target: returns the target as it can be probed, or a failed Result if it can't be.
+        resolve_target: returns the target as it can be probed, or a failed ProbeResult if it can't be.
         deliver: takes each result.
         load_prober: returns the module that probes a kind of target; called in a thread, since some imports
             take a second.
@@ -134,9 +134,9 @@ class ProbeScheduler:
         start_task: StartTask,
         limits: ConcurrencyLimits,
         *,
-        make_context: Callable[[ProbePlan, Finding | None], ProbeContext],
-        resolve_target: Callable[[Target], Target | Result],
-        deliver: Callable[[ProbePlan, Finding], None],
+        make_context: Callable[[ProbePlan, ProbeFinding | None], ProbeContext],
+        resolve_target: Callable[[Target], Target | ProbeResult],
+        deliver: Callable[[ProbePlan, ProbeFinding], None],
         load_prober: Callable[[str], Any] = lambda kind: importlib.import_module(
             f"services.massive.probes.probers.{kind}"
         ),
@@ -170,7 +170,7 @@ class ProbeScheduler:
         waits = ((now - max(each.started_at, each.last_at), each.plan) for each in self.scheduled.values())
         return sum(waited_sec > _late_after_sec(plan) for waited_sec, plan in waits)
 
-    def latest(self) -> Mapping[str, Finding]:
+    def latest(self) -> Mapping[str, ProbeFinding]:
         """Return the last result of each target that has one; another thread may call this."""
         return {name: each.last for name, each in self.scheduled.copy().items() if each.last is not None}
 
@@ -187,7 +187,7 @@ class ProbeScheduler:
             self._deliver(plan, finding)
             due = next_due(due, clock(), plan.every_sec, random.random())
 
-    async def _probe_once(self, plan: ProbePlan, last: Finding | None) -> Finding:
+    async def _probe_once(self, plan: ProbePlan, last: ProbeFinding | None) -> ProbeFinding:
         """Probe a target once, within its limit; return the finding.
 
         An exception of the prober is logged, and becomes the error `broken`.
@@ -195,19 +195,19 @@ class ProbeScheduler:
         ts, name = time.time(), plan.target.name
         try:
             async with asyncio.timeout(plan.timeout_sec + CLOSE_SEC):
-                return Finding(name, ts, await self._run_prober(plan, last))
+                return ProbeFinding(name, ts, await self._run_prober(plan, last))
         except Exception:
             # a prober raises nothing, so this one has a bug: the other targets are probed on
             log.exception("probe.broken", target=name, kind=plan.target.kind)
-            return Finding(name, ts, Result(plan.target.kind, "", CONFIG, BROKEN))
+            return ProbeFinding(name, ts, ProbeResult(plan.target.kind, "", CONFIG, BROKEN))
 
-    async def _run_prober(self, plan: ProbePlan, last: Finding | None) -> Result:
+    async def _run_prober(self, plan: ProbePlan, last: ProbeFinding | None) -> ProbeResult:
         """Resolve the target and probe it; return the result, or the one of a target that can't be probed."""
         target = self._resolve_target(plan.target)
-        if isinstance(target, Result):
+        if isinstance(target, ProbeResult):
             return target
         context = self._make_context(plan, last)
-        return cast("Result", await self._probers[target.kind].probe(target, context))
+        return cast("ProbeResult", await self._probers[target.kind].probe(target, context))
 
     async def _load(self, kind: str) -> None:
         """Import the prober of a kind, unless that was done before."""

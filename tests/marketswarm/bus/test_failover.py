@@ -7,7 +7,7 @@ import time
 import pytest
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.session import Session
+from marketswarm.bus.session import SubscriberConnection
 from support.rig import HOST, Server, free_port
 from support.rig.certificates import Authority
 from support.rig.redis_sentinel import NAME, RedisSentinel
@@ -65,7 +65,7 @@ async def test_who_is_a_replica_is_not_taken_whatever_the_sentinels_say(servers,
     b.cmd("REPLICAOF", HOST, a.port)
     bus = Bus("x", url(watch(b.port).port))
     assert await word(bus) == "readonly"
-    session = Session(bus)
+    session = SubscriberConnection(bus)
     with pytest.raises(BusError, match=r"readonly .*is a replica"):
         await session.connect()
     b.cmd("REPLICAOF", "NO", "ONE")
@@ -145,7 +145,7 @@ async def test_when_another_one_is_the_master_all_that_leads_to_the_last_one_end
     bus, session = Bus("x", url(sentinel.port)), None
     assert await bus.ask(bus.client.get("name")) == b"a"
     blocked = asyncio.create_task(bus.ask(bus.client.blpop("never"), 20))
-    session = Session(bus)
+    session = SubscriberConnection(bus)
     await session.connect()
     await session.subscribe(["c"])
     while not session.is_settled:

@@ -9,7 +9,7 @@ import pytest
 
 from marketswarm.bus import Bus
 from marketswarm.bus.listener import Listener, read_clocks
-from marketswarm.bus.session import Session
+from marketswarm.bus.session import SubscriberConnection
 from marketswarm.detector import ListeningClock
 from support.rig import HOST, Server, TcpProxy, free_port
 from support.waiting import auntil
@@ -155,14 +155,14 @@ async def test_a_half_open_connection_is_noticed_by_its_canaries_and_given_up(se
 
 
 async def test_a_session_that_takes_no_more_words_can_be_given_up_all_the_same(server, monkeypatch):
-    class Stuck(Session):
+    class Stuck(SubscriberConnection):
         async def subscribe(self, channels) -> None:
             if "new" in channels and not opened:
                 await asyncio.sleep(3600)  # in drain, as on a connection that nobody reads
             await super().subscribe(channels)
 
     opened = []
-    monkeypatch.setattr("marketswarm.bus.listener.Session", Stuck)
+    monkeypatch.setattr("marketswarm.bus.listener.SubscriberConnection", Stuck)
     async with listening(server.url, "a") as (listener, handler):
         listener.set_channels(frozenset({"a", "new"}))
         await asyncio.sleep(0.05)

@@ -19,7 +19,7 @@ from services.board.market.charts import (
 )
 from services.board.market.live import LiveBar, LiveMarket
 from services.board.market.query import TableFormat
-from services.board.market.tables import Column, Table
+from services.board.market.tables import AnswerTable, Column
 
 
 def make_bar(start, close=1.0, rev=0):
@@ -111,11 +111,11 @@ def test_what_redis_has_is_read_only_if_it_is_whole():
 
 
 def test_an_answer_is_kept_while_its_version_is_the_present_one():
-    cache, answer = AnswerCache(), make_answer(Table("x", (Column("a"),), [(1,)]), TableFormat.JSON)
+    cache, answer = AnswerCache(), make_answer(AnswerTable("x", (Column("a"),), [(1,)]), TableFormat.JSON)
     cache.keep("key", 1, 100.0, answer)
     assert cache.find("key", 1, 99.0) is answer
     assert cache.find("key", 2, 99.0) is None
     assert cache.find("key", 1, 100.0) is None
     assert (cache.hits, cache.misses) == (1, 2)
-    other = make_answer(Table("x", (Column("a"),), [(2,)]), TableFormat.JSON)
+    other = make_answer(AnswerTable("x", (Column("a"),), [(2,)]), TableFormat.JSON)
     assert answer.etag != other.etag

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.board.market.query import TableFormat
-from services.board.market.tables import Column, ColumnType, Table, encode_table, format_time
+from services.board.market.tables import AnswerTable, Column, ColumnType, encode_table, format_time
 
 COLUMNS = (
     Column("start", ColumnType.TIME),
@@ -31,7 +31,7 @@ ROWS = st.lists(
 
 @given(ROWS)
 def test_all_formats_say_the_same(rows):
-    table = Table("bars", COLUMNS, rows, {"symbol": "SPY"})
+    table = AnswerTable("bars", COLUMNS, rows, {"symbol": "SPY"})
     found = orjson.loads(encode_table(table, TableFormat.JSON)[0])
     assert found["symbol"] == "SPY"
     assert [tuple(row.values()) for row in found["bars"]] == rows
@@ -54,7 +54,7 @@ def test_all_formats_say_the_same(rows):
 def test_a_row_of_values_has_a_column_for_each_name():
     columns = (COLUMNS[0], Column("values", ColumnType.VALUES))
     rows = [(0, {"sma_20": None, "rsi_14": 51.5}), (60_000, {"sma_20": 2.0})]
-    table = Table("indicators", columns, rows, {}, ("sma_20", "rsi_14"))
+    table = AnswerTable("indicators", columns, rows, {}, ("sma_20", "rsi_14"))
     assert encode_table(table, TableFormat.CSV)[0].decode() == (
         "start,sma_20,rsi_14\n1970-01-01T00:00:00Z,,51.5\n1970-01-01T00:01:00Z,2.0,\n"
     )
@@ -63,5 +63,5 @@ def test_a_row_of_values_has_a_column_for_each_name():
 
 
 def test_a_text_is_no_formula_in_a_spreadsheet():
-    table = Table("x", (COLUMNS[1],), [("=cmd()",), ("@sum",), ("fine",)])
+    table = AnswerTable("x", (COLUMNS[1],), [("=cmd()",), ("@sum",), ("fine",)])
     assert encode_table(table, TableFormat.CSV)[0] == b"source\n'=cmd()\n'@sum\nfine\n"

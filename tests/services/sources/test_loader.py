@@ -13,7 +13,7 @@ from marketswarm.market.records import AssetClass, Bar, Quote, RecordKind
 from marketswarm.market.sessions import get_session
 from services.sources.alerts import find_waiting
 from services.sources.answer import AnswerStatus, Misfit
-from services.sources.cascade import Attempt, Finding, SeriesState, SeriesStatus, Verdict
+from services.sources.cascade import Attempt, SeriesState, SeriesStatus, SourceFinding, SourceVerdict
 from services.sources.client import Exchange, SourceAnswer
 from services.sources.evaluation import evaluate_answer
 from services.sources.gate import GateProgress, evaluate_gate
@@ -42,19 +42,22 @@ def evaluate(*records, series=SERIES, **more):
 
 def test_an_answer_is_fresh_with_the_records_that_are_over():
     finding = evaluate(bar(2), bar(1), bar(0))
-    assert (finding.verdict, finding.newest_ms) == (Verdict.FRESH, NOW_MS - 60_000)
+    assert (finding.verdict, finding.newest_ms) == (SourceVerdict.FRESH, NOW_MS - 60_000)
     assert [record.start_ms for record in finding.records] == [NOW_MS - 120_000, NOW_MS - 60_000]
     assert finding.fresh_until == NOW + 360
 
 
 def test_an_answer_is_late_empty_or_wrong_by_its_records():
-    assert evaluate(bar(20)).verdict is Verdict.LATE
-    assert (evaluate(bar(0)).verdict, evaluate(bar(0)).reason) == (Verdict.EMPTY, "nothing that is over")
+    assert evaluate(bar(20)).verdict is SourceVerdict.LATE
+    assert (evaluate(bar(0)).verdict, evaluate(bar(0)).reason) == (
+        SourceVerdict.EMPTY,
+        "nothing that is over",
+    )
     wrong = evaluate(bar(1), bar(-60))
-    assert (wrong.verdict, wrong.reason, wrong.records) == (Verdict.WRONG, "a time that lies ahead", ())
+    assert (wrong.verdict, wrong.reason, wrong.records) == (SourceVerdict.WRONG, "a time that lies ahead", ())
     misfits = evaluate(bar(2), bar(1), misfits=(Misfit(0, "open", "'x' is no number"),))
     assert (misfits.verdict, misfits.reason) == (
-        Verdict.WRONG,
+        SourceVerdict.WRONG,
         "1 of 3 rows do not fit: open: 'x' is no number",
     )
 
@@ -63,11 +66,11 @@ def test_a_bar_between_two_minutes_is_left_out_and_many_of_them_make_the_answer_
     """Some sources end with the price of this moment, as a bar that begins now."""
     now_bar = replace(bar(1), start_ms=NOW_MS - 67_000)
     finding = evaluate(*(bar(n) for n in range(12, 1, -1)), now_bar)
-    assert (finding.verdict, len(finding.records), finding.misfits) == (Verdict.FRESH, 11, 1)
+    assert (finding.verdict, len(finding.records), finding.misfits) == (SourceVerdict.FRESH, 11, 1)
     assert finding.newest_ms == NOW_MS - 120_000
     shifted = [replace(bar(n), start_ms=NOW_MS - 60_000 * n + 7_000) for n in (4, 3, 2)]
     wrong = evaluate(*shifted, *(bar(n) for n in range(20, 4, -1)))
-    assert (wrong.verdict, wrong.reason) == (Verdict.WRONG, "3 of 19: a time between two bars")
+    assert (wrong.verdict, wrong.reason) == (SourceVerdict.WRONG, "3 of 19: a time between two bars")
 
 
 def test_what_was_played_is_marked_with_the_time_of_its_clock():
@@ -79,13 +82,13 @@ def test_what_was_played_is_marked_with_the_time_of_its_clock():
 @pytest.mark.parametrize(
     ("outcome", "reason", "verdict"),
     [
-        (AnswerStatus.EMPTY, "no rows", Verdict.EMPTY),
-        (AnswerStatus.LIMITED, "429", Verdict.LIMITED),
-        (AnswerStatus.FAILED, "500", Verdict.FAILED),
-        (AnswerStatus.FAILED, "resting", Verdict.RESTING),
-        (AnswerStatus.FAILED, "paused", Verdict.PAUSED),
-        (AnswerStatus.FAILED, "no_key", Verdict.NO_KEY),
-        (AnswerStatus.FAILED, "not_served", Verdict.NOT_SERVED),
+        (AnswerStatus.EMPTY, "no rows", SourceVerdict.EMPTY),
+        (AnswerStatus.LIMITED, "429", SourceVerdict.LIMITED),
+        (AnswerStatus.FAILED, "500", SourceVerdict.FAILED),
+        (AnswerStatus.FAILED, "resting", SourceVerdict.RESTING),
+        (AnswerStatus.FAILED, "paused", SourceVerdict.PAUSED),
+        (AnswerStatus.FAILED, "no_key", SourceVerdict.NO_KEY),
+        (AnswerStatus.FAILED, "not_served", SourceVerdict.NOT_SERVED),
     ],
 )
 def test_each_way_not_to_answer_stays_what_it_is(outcome, reason, verdict):
@@ -99,13 +102,15 @@ def fields_of(raw):
 
 
 def test_a_record_goes_onto_the_bus_with_where_it_came_from_which_is_no_part_of_its_digest():
-    finding = Finding("kraken", Verdict.FRESH, records=(bar(1), bar(2)), asked_at=NOW, digest="d")
+    finding = SourceFinding("kraken", SourceVerdict.FRESH, records=(bar(1), bar(2)), asked_at=NOW, digest="d")
     (first, second) = encode_records(SERIES, finding)
     assert [first[0], second[0]] == [NOW_MS - 120_000, NOW_MS - 60_000]
     fields = fields_of(second[3])
     assert parse_bar(fields) == bar(1)
     assert (parse_provenance(fields).source, parse_provenance(fields).asked_at) == ("kraken", NOW)
-    again = Finding("okx", Verdict.FRESH, records=(bar(1), bar(2, close=11.0)), asked_at=NOW + 9, digest="e")
+    again = SourceFinding(
+        "okx", SourceVerdict.FRESH, records=(bar(1), bar(2, close=11.0)), asked_at=NOW + 9, digest="e"
+    )
     (changed, same) = encode_records(SERIES, again)
     assert (same[:3], changed[1]) == (second[:3], first[1])
     assert changed[2] != first[2]
@@ -114,7 +119,7 @@ def test_a_record_goes_onto_the_bus_with_where_it_came_from_which_is_no_part_of_
 def test_quotes_of_several_options_at_one_time_are_different_records():
     series = replace(SERIES, symbol="SPY", kind=RecordKind.QUOTES, timeframe="", asset=AssetClass.OPTIONS)
     quotes = tuple(Quote(symbol, NOW_MS, 1.0) for symbol in ("SPY", "SPY261218C00600000", "A|B"))
-    finding = Finding("cboe", Verdict.FRESH, records=quotes, asked_at=NOW)
+    finding = SourceFinding("cboe", SourceVerdict.FRESH, records=quotes, asked_at=NOW)
     identities = [identity for _, identity, _, _ in encode_records(series, finding)]
     assert identities == [str(NOW_MS), f"{NOW_MS}/SPY261218C00600000", f"{NOW_MS}/A_B"]
 
@@ -134,19 +139,19 @@ def test_a_request_and_a_reason_are_written_short_and_printable():
 @pytest.mark.parametrize(
     ("verdict", "ok"),
     [
-        (Verdict.FRESH, True),
-        (Verdict.LATE, True),
-        (Verdict.EMPTY, True),
-        (Verdict.FAILED, False),
-        (Verdict.WRONG, False),
-        (Verdict.LIMITED, None),
-        (Verdict.PAUSED, None),
-        (Verdict.RESTING, None),
-        (Verdict.NO_KEY, None),
+        (SourceVerdict.FRESH, True),
+        (SourceVerdict.LATE, True),
+        (SourceVerdict.EMPTY, True),
+        (SourceVerdict.FAILED, False),
+        (SourceVerdict.WRONG, False),
+        (SourceVerdict.LIMITED, None),
+        (SourceVerdict.PAUSED, None),
+        (SourceVerdict.RESTING, None),
+        (SourceVerdict.NO_KEY, None),
     ],
 )
 def test_only_answers_and_failures_say_how_a_source_is(verdict, ok):
-    assert orjson.loads(encode_finding(Finding("kraken", verdict)))["ok"] is ok
+    assert orjson.loads(encode_finding(SourceFinding("kraken", verdict)))["ok"] is ok
 
 
 # -- the gate
@@ -164,7 +169,9 @@ def many(count, **more):
 
 THERE = SeriesState(SeriesStatus.FRESH, "kraken", newest_ms=1, fresh_until=NOW + 60, asked_at=NOW)
 OLD = replace(THERE, status=SeriesStatus.LATE, fresh_until=NOW - 1)
-FAILED = SeriesState(SeriesStatus.FAILED, attempts={"kraken": Attempt(Verdict.FAILED, "500")}, asked_at=NOW)
+FAILED = SeriesState(
+    SeriesStatus.FAILED, attempts={"kraken": Attempt(SourceVerdict.FAILED, "500")}, asked_at=NOW
+)
 
 
 def test_the_gate_opens_with_the_share_that_is_wanted_and_not_below():

@@ -17,7 +17,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.listener import Listener, read_clocks
 from marketswarm.bus.parser import BatchParser
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.session import Session
+from marketswarm.bus.session import SubscriberConnection
 from marketswarm.detector import restore_services
 from marketswarm.monitor.feed import DetectorFeed
 from marketswarm.truth import Watch
@@ -108,7 +108,7 @@ class StateStore:
         connection = SimpleNamespace(
             _parser=parser, pack_command=lambda *_: b"", send_packed_command=self._send
         )
-        session = Session(self.bus, connection)
+        session = SubscriberConnection(self.bus, connection)
         with contextlib.suppress(StopIteration):
             session.subscribe(asked).send(None)
         listener, feed = make_listener(self.bus)
@@ -124,7 +124,7 @@ class StateStore:
     async def _send(self, _packed: bytes, *, check_health: bool) -> None:
         """Nobody reads it."""
 
-    def _batch(self, session: Session, listener: Listener) -> None:
+    def _batch(self, session: SubscriberConnection, listener: Listener) -> None:
         try:
             session.read_batch().send(None)
         except StopIteration as done:
@@ -133,7 +133,7 @@ class StateStore:
             raise AssertionError("waits for more than there is")
 
 
-async def hear_out(session: Session, listener: Listener) -> None:
+async def hear_out(session: SubscriberConnection, listener: Listener) -> None:
     """Handle all messages of a session, until it ends; raise what it raises."""
     async with asyncio.timeout(4 * WITHIN_SEC):
         while True:
@@ -206,7 +206,7 @@ class Wire:
 
     async def _case(self) -> Hashable:
         ends: list[Any] = []
-        session = Session(self.bus)
+        session = SubscriberConnection(self.bus)
         try:
             await session.connect()
             await session.subscribe(["a:heartbeat", CANARY.decode()])

@@ -59,7 +59,7 @@ def simulated() -> Iterator[None]:
                 if hasattr(module, "log"):
                     patch.setattr(module, "log", Quiet())
         patch.setattr(health, "random", random.Random(0))
-        patch.setattr(marketswarm.bus.listener, "Session", SmallSession)
+        patch.setattr(marketswarm.bus.listener, "SubscriberConnection", SmallSession)
         yield
 
 

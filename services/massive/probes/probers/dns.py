@@ -24,7 +24,7 @@ import dns.reversename
 
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.trace import ProbeError, Trace, error_reason
-from services.massive.probes.result import Result
+from services.massive.probes.result import ProbeResult
 from services.massive.probes.targets import Dns, split_host_port
 
 PORT = 53
@@ -33,7 +33,7 @@ MAX_DATAGRAM_BYTES = 1232
 SHOWN = 8
 
 
-async def probe(target: Dns, context: ProbeContext) -> Result:
+async def probe(target: Dns, context: ProbeContext) -> ProbeResult:
     """Return whether the name is known, and whether the expected values are among the answers."""
     trace = Trace(target.kind, f"{target.record} {target.host}")
     async with trace.within(context.timeout_sec):

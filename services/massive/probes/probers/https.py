@@ -16,7 +16,7 @@ from marketswarm.net.addresses import is_inside
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.tls import make_tls_context, record_certificate
 from services.massive.probes.probers.trace import ProbeError, Trace
-from services.massive.probes.result import Result
+from services.massive.probes.result import ProbeResult
 from services.massive.probes.targets import Https
 
 PORTS: Final = {"http": 80, "https": 443}
@@ -162,7 +162,7 @@ class Visit:
         return bytes(body)
 
 
-async def probe(target: Https, context: ProbeContext) -> Result:
+async def probe(target: Https, context: ProbeContext) -> ProbeResult:
     """Return whether the page has the right status and text."""
     trace = Trace(target.kind, redact_url(target.url))
     async with trace.within(context.timeout_sec):

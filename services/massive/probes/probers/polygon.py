@@ -14,11 +14,11 @@ from services.massive.market.status import CONNECTING, STANDBY, STREAMING
 from services.massive.market.stream import StreamConnection, authenticate
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.trace import ProbeError, Trace
-from services.massive.probes.result import Result
+from services.massive.probes.result import ProbeResult
 from services.massive.probes.targets import Polygon
 
 
-async def probe(target: Polygon, context: ProbeContext) -> Result:
+async def probe(target: Polygon, context: ProbeContext) -> ProbeResult:
     """Return whether the API answers and accepts the key. The stages are `rest` and `ws`."""
     url = target.url or context.rest_url
     trace = Trace("polygon", urlsplit(url).netloc)

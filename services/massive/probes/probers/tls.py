@@ -8,13 +8,13 @@ from typing import Any, Final
 from services.massive.probes.probers.connection import connect_host
 from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.trace import ProbeError, Trace
-from services.massive.probes.result import Result
+from services.massive.probes.result import ProbeResult
 from services.massive.probes.targets import DAY_SEC, Tls
 
 ENDS_SOON: Final = "ends_soon"
 
 
-async def probe(target: Tls, context: ProbeContext) -> Result:
+async def probe(target: Tls, context: ProbeContext) -> ProbeResult:
     """Return whether the certificate is trusted, valid now and for the right name.
 
     The result also has the number of days for which it is still valid.

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from marketswarm.net.errors import ReasonTable, find_reason, iterate_causes
-from services.massive.probes.result import CONFIG, DONE, Fact, Result
+from services.massive.probes.result import CONFIG, DONE, Fact, ProbeResult
 
 
 class ProbeError(Exception):
@@ -80,9 +80,9 @@ class Trace:
             self._ms[self._stage] = self._ms.get(self._stage, 0.0) + spent_ms
             self._since = None
 
-    def result(self) -> Result:
+    def result(self) -> ProbeResult:
         """Return the result; call this after the block of `within`."""
-        return Result(
+        return ProbeResult(
             self._kind, self._where, self._stage, self._error or None, self.warning, self._ms, self.facts
         )
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.massive.market.bars import MINUTE_MS, MinuteBar
-from services.massive.market.gaps import NO_MARK, Gap, GapTracker, Mark
+from services.massive.market.gaps import NO_MARK, GapTracker, Mark, MissingBars
 
 M = MINUTE_MS
 T0 = 29_900_000 * M
@@ -52,14 +52,14 @@ def test_what_ended_since_the_mark_is_a_gap_once_it_has_settled():
         tracker.due_gaps(T0 + 5 * M + 30_000),
         tracker.next_due_sec(T0 + 5 * M + 30_000),
     ) == (1, [], 2.0)
-    assert tracker.due_gaps(T0 + 5 * M + 32_000) == [Gap("A", T0, T0 + 4 * M)]
+    assert tracker.due_gaps(T0 + 5 * M + 32_000) == [MissingBars("A", T0, T0 + 4 * M)]
 
 
 def test_a_bar_that_ends_within_the_settling_belongs_to_it():
     """Their clock may be ahead of ours: they may have told it just before we were there."""
     tracker = make_tracker()
     start(tracker, T0 - M, T0 + M - 500)
-    assert tracker.due_gaps(T0 + 2 * M) == [Gap("A", T0, T0)]
+    assert tracker.due_gaps(T0 + 2 * M) == [MissingBars("A", T0, T0)]
 
 
 def test_a_delayed_feed_is_asked_for_what_it_would_have_told():
@@ -92,7 +92,7 @@ def test_what_fails_is_due_again_after_its_pause():
 def test_a_gap_is_not_longer_than_what_may_be_asked_for_and_says_so():
     tracker = make_tracker(reach_ms=10 * M)
     start(tracker, T0 - 100 * M, T0)
-    assert tracker.due_gaps(T0 + M) == [Gap("A", T0 - 9 * M, T0 - M, truncated=True)]
+    assert tracker.due_gaps(T0 + M) == [MissingBars("A", T0 - 9 * M, T0 - M, truncated=True)]
 
 
 def test_what_is_no_longer_wanted_is_no_longer_missing():
@@ -139,7 +139,7 @@ def test_a_mark_of_a_clock_that_was_wrong_is_not_believed():
     """Everything within reach is asked for again; what is there is known."""
     tracker = make_tracker(reach_ms=10 * M)
     start(tracker, T0 + 1440 * M, T0)
-    assert tracker.due_gaps(T0 + M) == [Gap("A", T0 - 9 * M, T0 - M, truncated=True)]
+    assert tracker.due_gaps(T0 + M) == [MissingBars("A", T0 - 9 * M, T0 - M, truncated=True)]
     start(tracker, T0 + M, T0)  # that may be
     assert tracker.open_count == 0
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from services.massive.market.replay import RecordedFrame, ReplaySource, frame_pause_sec, read_recording
+from services.massive.market.replay import RecordedFrame, RecordingPlayer, frame_pause_sec, read_recording
 from services.massive.market.settings import MarketSettings
 from services.massive.market.status import MarketStatus
 from support.waiting import auntil
@@ -36,7 +36,7 @@ def playing(**wishes):
     status.reset("replay")
     store = BarStore(status)
     settings = MarketSettings(source="replay", **{"speed": 0, **wishes})
-    return ReplaySource(me, settings, status, store), status, me, store
+    return RecordingPlayer(me, settings, status, store), status, me, store
 
 
 async def test_a_recording_is_played_to_its_end_and_told():

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from services.massive.market.errors import RestError
-from services.massive.market.gaps import Gap
+from services.massive.market.gaps import MissingBars
 from services.massive.market.rest import MAX_BYTES, MAX_PAGES, RestClient
 from support.rig import free_port
 from support.rig.market_api import KEY, MINUTE, SmallMarket
@@ -31,7 +31,7 @@ async def rest(market):
 
 
 def gap(first=0, last=9, sym="AAPL"):
-    return Gap(sym, FIRST + first * MINUTE, FIRST + last * MINUTE)
+    return MissingBars(sym, FIRST + first * MINUTE, FIRST + last * MINUTE)
 
 
 def document(**said):

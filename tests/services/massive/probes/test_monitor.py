@@ -1,11 +1,11 @@
 """What the beats say of all targets."""
 
 from services.massive.probes.monitor import summarize
-from services.massive.probes.result import Finding, Result
+from services.massive.probes.result import ProbeFinding, ProbeResult
 
-WELL = Finding("a", 5.0, Result("tcp", "h:1"))
-ILL = Finding("b", 5.0, Result("tcp", "h:2", "tcp", "refused"))
-SOON = Finding("c", 5.0, Result("tls", "h:3", warning="ends_soon", facts={"days_left": 6.2}))
+WELL = ProbeFinding("a", 5.0, ProbeResult("tcp", "h:1"))
+ILL = ProbeFinding("b", 5.0, ProbeResult("tcp", "h:2", "tcp", "refused"))
+SOON = ProbeFinding("c", 5.0, ProbeResult("tls", "h:3", warning="ends_soon", facts={"days_left": 6.2}))
 
 
 def latest(*findings):
@@ -21,7 +21,7 @@ def test_the_failing_are_named():
 
 
 def test_of_many_that_fail_the_first_are_named():
-    many = latest(*(Finding(f"t{n}", 5.0, ILL.result) for n in range(30)))
+    many = latest(*(ProbeFinding(f"t{n}", 5.0, ILL.result) for n in range(30)))
     said = summarize(30, many, {})
     assert said is not None
     assert said.startswith("30 of 30 targets fail: t0 (tcp refused), ")

@@ -8,7 +8,7 @@ from marketswarm.bus import BusError
 from marketswarm.testing import MemoryBus
 from services.massive.probes import publish as publishing
 from services.massive.probes.publish import MAX_PENDING, ResultPublisher
-from services.massive.probes.result import Finding, Result
+from services.massive.probes.result import ProbeFinding, ProbeResult
 from support.waiting import auntil
 
 
@@ -42,7 +42,7 @@ async def publisher(place):
 
 
 def finding(n):
-    return Finding("a", float(n), Result("tcp", "h:1"))
+    return ProbeFinding("a", float(n), ProbeResult("tcp", "h:1"))
 
 
 async def on_it(bus):

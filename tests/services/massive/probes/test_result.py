@@ -2,13 +2,15 @@
 
 import orjson
 
-from services.massive.probes.result import Finding, Result
+from services.massive.probes.result import ProbeFinding, ProbeResult
 
-ILL = Finding("b", 5.0, Result("tcp", "h:2", "tcp", "refused", ms={"dns": 1.5, "tcp": 0.25}))
-WELL = Finding(
+ILL = ProbeFinding("b", 5.0, ProbeResult("tcp", "h:2", "tcp", "refused", ms={"dns": 1.5, "tcp": 0.25}))
+WELL = ProbeFinding(
     "a",
     5.0,
-    Result("tls", "h:1", warning="ends_soon", ms={"tls": 2.0}, facts={"days_left": 6.2, "address": "::1"}),
+    ProbeResult(
+        "tls", "h:1", warning="ends_soon", ms={"tls": 2.0}, facts={"days_left": 6.2, "address": "::1"}
+    ),
 )
 
 
@@ -42,12 +44,14 @@ def test_and_an_object_in_its_key():
 
 
 def test_what_a_stranger_said_is_cut_and_harmless():
-    finding = Finding("a", 5.0, Result("dns", "h", facts={"answers": "\x1b[2J\ud800" + "x" * 9999}))
+    finding = ProbeFinding("a", 5.0, ProbeResult("dns", "h", facts={"answers": "\x1b[2J\ud800" + "x" * 9999}))
     assert len(finding.fields()["answers"]) == 200
     assert finding.fields()["answers"].isprintable()
     assert orjson.loads(finding.encode())["answers"] == finding.fields()["answers"]
 
 
 def test_no_fact_passes_for_what_the_probe_says():
-    finding = Finding("a", 5.0, Result("https", "h", "http", "status_503", facts={"ok": 1, "error": "none"}))
+    finding = ProbeFinding(
+        "a", 5.0, ProbeResult("https", "h", "http", "status_503", facts={"ok": 1, "error": "none"})
+    )
     assert (finding.fields()["ok"], finding.fields()["error"]) == ("0", "status_503")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 
 from services.massive.probes.probers.context import ProbeContext
-from services.massive.probes.result import CONFIG, Finding, Result
+from services.massive.probes.result import CONFIG, ProbeFinding, ProbeResult
 from services.massive.probes.scheduler import (
     MAX_CONCURRENT,
     SLOW_MS,
@@ -46,7 +46,7 @@ def test_the_first_probes_of_many_are_spread_and_those_of_a_few_come_at_once():
     assert first_delay_sec(15.0, 500, 0.0) == 0.0
 
 
-WELL = Result("tcp", "h:1", ms={"total": 1.0})
+WELL = ProbeResult("tcp", "h:1", ms={"total": 1.0})
 
 
 class Probes:
@@ -125,7 +125,7 @@ async def test_a_probe_that_breaks_stops_nobody_else_and_goes_on(scheduler):
 
 
 async def test_what_can_not_be_placed_is_a_result_without_a_probe(scheduler):
-    scheduler.unresolved = Result("tcp", "b", CONFIG, "dns")
+    scheduler.unresolved = ProbeResult("tcp", "b", CONFIG, "dns")
     scheduler.follow([plan("a")])
     await auntil(lambda: seen(scheduler, "a"), 10)
     assert scheduler.probes.most == 0
@@ -166,7 +166,7 @@ async def test_many_that_hang_delay_nobody_once_they_are_known_to(scheduler):
     async def hang():
         if len(scheduler.latest()) >= len(names):  # all are known to be slow, and hang from now on
             await asyncio.Event().wait()
-        return Result("tcp", "h", "tcp", "timeout", ms={"total": 5000.0})
+        return ProbeResult("tcp", "h", "tcp", "timeout", ms={"total": 5000.0})
 
     names = [f"t{n}" for n in range(3 * MAX_CONCURRENT)]
     scheduler.probes.does |= dict.fromkeys(names, hang)
@@ -179,9 +179,9 @@ async def test_many_that_hang_delay_nobody_once_they_are_known_to(scheduler):
 
 def test_what_is_slow_waits_for_what_is_slow_and_nothing_else_does():
     limits = ConcurrencyLimits()
-    quick = Finding("a", 1.0, Result("tcp", "h", ms={"dns": 1.0, "total": SLOW_MS}))
-    slow = Finding("a", 1.0, Result("tcp", "h", ms={"dns": 1.0, "total": SLOW_MS + 1}))
-    slow_name = Finding("a", 1.0, Result("tcp", "h", ms={"dns": SLOW_MS + 1, "total": SLOW_MS + 2}))
+    quick = ProbeFinding("a", 1.0, ProbeResult("tcp", "h", ms={"dns": 1.0, "total": SLOW_MS}))
+    slow = ProbeFinding("a", 1.0, ProbeResult("tcp", "h", ms={"dns": 1.0, "total": SLOW_MS + 1}))
+    slow_name = ProbeFinding("a", 1.0, ProbeResult("tcp", "h", ms={"dns": SLOW_MS + 1, "total": SLOW_MS + 2}))
     gates = [limits.semaphore_for(each) for each in (None, quick, slow, slow_name)]
     assert gates == [
         limits.quick.semaphore,
