@@ -112,7 +112,7 @@ def test_a_gap_is_said_and_the_timeframe_is_switched_without_a_new_page(market, 
     assert len(pages) == 1
     page.check('#overlays input[name="bollinger"]')
     page.check('#overlays input[name="rsi"]')
-    assert page.locator("#chart canvas").count() > 4, "the pane of the RSI is there"
+    page.wait_for_function("document.querySelectorAll('#chart canvas').length > 4")  # the pane of the RSI
 
 
 def test_a_chart_that_is_scrolled_back_asks_for_older_bars(market, new_tab: Tabs):

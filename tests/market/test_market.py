@@ -101,16 +101,16 @@ def test_other_symbols_need_no_other_connection(scene, market):
     scene.massive()
     until(lambda: market.subscribed == {"AAPL"}, 20)
     scene.wish(symbols=["MSFT"])
-    until(lambda: market.subscribed == {"MSFT"}, 2)
+    until(lambda: market.subscribed == {"MSFT"}, 10)
     start = market.last_minute()
     for sym in ("AAPL", "MSFT"):
         market.make(sym, start)
     until(lambda: [each["sym"] for each in scene.bars()] == ["MSFT"], 10)
     scene.wish(symbols=["MSFT", "AAPL"])
-    until(lambda: market.subscribed == {"AAPL", "MSFT"}, 2)
+    until(lambda: market.subscribed == {"AAPL", "MSFT"}, 10)
     assert len(market.met) == 1
     scene.wish(source="off", symbols=["AAPL"])
-    until(lambda: not market.connected, 3)
+    until(lambda: not market.connected, 10)
 
 
 def test_a_connection_that_is_cut_loses_no_bar_and_repeats_none(fast):
