@@ -1,6 +1,7 @@
 """Read the states of symbols, and commit them together with what is to be published."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final
@@ -21,6 +22,10 @@ STATE_BYTES: Final = 128 * 1024 * 1024
 KEPT_SEC: Final = 60 * 86_400
 """The seconds for which the state of a symbol is kept that no truth names any more."""
 WITHIN_SEC: Final = 10.0
+BUS_SEC: Final = 20.0
+"""A time limit beyond those of all single requests, for `Agent.waiting`."""
+
+Waiting = Callable[[float], AbstractAsyncContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,11 @@ class BarsStore:
     Args:
         bus: the bus of the states and of all streams of results.
         streams: the key of each stream of results, by our own name for it.
+        waiting: `Agent.waiting`: a bus that answers late must not look like work that hangs.
     """
 
-    def __init__(self, bus: Bus, streams: Mapping[str, str]) -> None:
-        self.bus, self.streams = bus, streams
+    def __init__(self, bus: Bus, streams: Mapping[str, str], waiting: Waiting) -> None:
+        self.bus, self.streams, self._waiting = bus, streams, waiting
 
     async def load(self, symbols: Sequence[str]) -> tuple[dict[str, dict[bytes, bytes]], int]:
         """Return the stored fields of each symbol, none for one that has no state, and when they were read.
@@ -59,13 +65,16 @@ class BarsStore:
             pipe = self.bus.pipeline()
             for symbol in page:
                 pipe.hgetall(bars_state_key(symbol))
-            replies = await self.bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATE_BYTES)
+            async with self._waiting(BUS_SEC):
+                replies = await self.bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATE_BYTES)
             found |= dict(zip(page, replies, strict=True))
-        return found, await read_bus_time(self.bus)
+        async with self._waiting(BUS_SEC):
+            return found, await read_bus_time(self.bus)
 
     async def discard(self, symbol: str) -> None:
         """Delete the state of a symbol: it begins anew at the start of the streams. Raises BusError."""
-        await self.bus.ask(self.bus.client.delete(bars_state_key(symbol)))
+        async with self._waiting(BUS_SEC):
+            await self.bus.ask(self.bus.client.delete(bars_state_key(symbol)))
 
     async def commit(self, commits: Sequence[SymbolCommit], options: BarsOptions) -> list[str]:
         """Commit each symbol whole, or not at all; return those that another instance has committed.
@@ -79,7 +88,8 @@ class BarsStore:
             args: list[str | bytes | float] = [options.keep, options.quarantine, KEPT_SEC]
             for each in page:
                 args += _list_args(each)
-            done = await self.bus.script(COMMIT, keys, args, WITHIN_SEC)
+            async with self._waiting(BUS_SEC):
+                done = await self.bus.script(COMMIT, keys, args, WITHIN_SEC)
             refused += [each.symbol for each, is_done in zip(page, done, strict=True) if not is_done]
         return refused
 

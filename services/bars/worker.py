@@ -30,7 +30,7 @@ from services.bars.intervals import Grid
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
 from services.bars.state import SymbolState, restore_state
-from services.bars.store import BarsStore, SymbolCommit
+from services.bars.store import BUS_SEC, BarsStore, SymbolCommit
 
 BLOCK_SEC: Final = 0.25
 CHECKPOINT_SEC: Final = 10.0
@@ -135,22 +135,25 @@ class BarsWorker:
 
     async def read(self) -> list[Arrival]:
         """Return the next entries, after waiting for them for a moment. Raises BusError."""
-        count = self._settings_now().settings.batch
+        async with self._me.waiting(BUS_SEC):
+            found = await self._read_streams(self._settings_now().settings.batch)
+        return [arrival for stream, entries in found for arrival in self._list_arrivals(stream, entries)]
+
+    async def _read_streams(self, count: int) -> list[tuple[str, list[StreamEntry]]]:
+        """Return about `count` entries of each stream that has new ones. Raises BusError."""
         positions: dict[Any, Any] = dict(zip(self._streams, self._upto, strict=True))
         reading = self._bus.client.xread(positions, count=count, block=round(1000 * BLOCK_SEC))
         try:
             reply: Any = await self._bus.ask(reading, BLOCK_SEC + self._bus.within_sec, max_bytes=REPLY_BYTES)
         except ReplyTooLongError:
-            found = [
+            return [
                 (stream, await read_entries_after(self._bus, stream, upto, count=CAREFUL_COUNT))
                 for stream, upto in positions.items()
             ]
-        else:
-            found = [
-                (name.decode(), [make_stream_entry(ident, fields) for ident, fields in entries])
-                for name, entries in reply or ()
-            ]
-        return [arrival for stream, entries in found for arrival in self._list_arrivals(stream, entries)]
+        return [
+            (name.decode(), [make_stream_entry(ident, fields) for ident, fields in entries])
+            for name, entries in reply or ()
+        ]
 
     async def work(self, arrivals: Iterable[Arrival]) -> None:
         """Take entries into the bars of their symbols, and commit what came of them. Raises BusError."""
@@ -171,7 +174,7 @@ class BarsWorker:
         bars, quotes = list_inputs(section)
         self._bus = self._me.bus(bars.bus)
         self._streams = (bars.key, quotes.key)
-        self._store = BarsStore(self._bus, list_outputs(section))
+        self._store = BarsStore(self._bus, list_outputs(section), self._me.waiting)
 
     async def _take_over(self, groups: Mapping[str, SymbolGroup]) -> None:
         """Read the states of symbols, and go back to the first entry that one of them lacks."""
@@ -206,7 +209,8 @@ class BarsWorker:
         for stream, upto in zip(self._streams, self._upto, strict=True):
             if upto == FIRST_ID:
                 continue  # nothing was expected of it yet
-            first = await read_entries_between(self._bus, stream, "-", "+", count=1)
+            async with self._me.waiting(BUS_SEC):
+                first = await read_entries_between(self._bus, stream, "-", "+", count=1)
             # the entry that was read last is gone itself, and whatever came right after it
             if first and entry_sort_key(first[0].id) > entry_sort_key(upto):
                 self._metrics.trimmed += 1
@@ -228,6 +232,7 @@ class BarsWorker:
         except UnknownSessionError:
             self._unknown_sessions.add(code)
             return None
+        self._me.progress()  # there may be many of them
         self._unknown_sessions.discard(code)
         return Grid(session)
 
