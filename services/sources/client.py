@@ -18,6 +18,7 @@ import anyio
 import httpx
 
 from marketswarm import __version__
+from marketswarm.bus import BusError
 from marketswarm.market.records import Record
 from marketswarm.net.http_errors import find_http_reason
 from marketswarm.net.retry import parse_retry_after
@@ -291,6 +292,9 @@ class SourceClient:
             page = await _read_reply(asked, question, key, reply)
         except _NoAnswerError as error:
             self._report(asked, replace(exchange, outcome=error.outcome, reason=error.reason))
+            raise
+        except BusError:  # which could not be told that the source wants a pause
+            self._report(asked, replace(exchange, outcome=AnswerStatus.LIMITED, reason=str(reply.status)))
             raise
         found = replace(exchange, outcome=page.outcome, reason=page.reason, records=len(page.records))
         self._report(asked, found)

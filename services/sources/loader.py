@@ -123,7 +123,12 @@ class SeriesLoader:
 
         async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
             """Ask the sources in turn, and publish what came."""
-            load, clock = await self._ask_cascade(series, before, waits_sec, forced=forced)
+            exchanges: list[Exchange] = []
+            try:
+                load, clock = await self._ask_cascade(series, before, waits_sec, exchanges, forced=forced)
+            except BaseException:
+                self.store.keep_requests(series, exchanges)
+                raise
             return await self._publish(claim, before, load, clock)
 
         return await self._run_claimed(series, ask_and_publish)
@@ -201,13 +206,22 @@ class SeriesLoader:
     def forget(self, series: str) -> None:
         """Forget the records of a series that is no longer loaded here."""
         self._recent.pop(series, None)
+        self.store.forget_requests(series)
 
     async def _ask_cascade(
-        self, series: Series, before: SeriesState, patience_sec: float, *, forced: bool
+        self,
+        series: Series,
+        before: SeriesState,
+        patience_sec: float,
+        exchanges: list[Exchange],
+        *,
+        forced: bool,
     ) -> tuple[Load, RecordClock]:
-        """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock."""
+        """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock.
+
+        Each request is added to `exchanges`, also if this raises an error later.
+        """
         findings: list[SourceFinding] = []
-        exchanges: list[Exchange] = []
         clocks: dict[str, RecordClock] = {}
         while True:
             asked = {finding.source for finding in findings}

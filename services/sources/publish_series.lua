@@ -9,16 +9,18 @@
 --       6   the claim of the load
 -- ARGV  1   the token of the claim
 --       2   the series
---       3   its new state (JSON), which gets `records`, the number of new ones
---       4   length of the stream of records, about
---       5   length of the stream of requests, about
---       6   number of records to remember
---       7   seconds for which they are remembered
---       8   failures in a row after which a source is missed
---       9   rank of the source in the cascade, 0 for the first. A record is replaced by its own source, which corrects
+--       3   the id of the load
+--       4   the new state of the series (JSON), which gets `records`, the number of new ones, and `load`, the id
+--       5   length of the stream of records, about
+--       6   length of the stream of requests, about
+--       7   number of records to remember
+--       8   seconds for which they are remembered
+--       9   failures in a row after which a source is missed
+--       10  rank of the source in the cascade, 0 for the first. A record is replaced by its own source, which corrects
 --           it, or by one before that; the same record of a later source is no news
---       10  number of records; then for each, sorted by time: time (epoch ms), identity, digest, fields (JSON array)
---       then the number of requests, and for each its fields (JSON array)
+--       11  number of records; then for each, sorted by time: time (epoch ms), identity, digest, fields (JSON array)
+--       then the number of requests, and for each the ids of the loads with which it may have been recorded, with
+--       spaces between them, and its fields (JSON array). It was, if the load that was published last is one of these
 --       then the number of sources, and for each what came of it (JSON): name, outcome, reason, ok (true, false or
 --       null for neither), answered, limited, records
 -- Returns {number of records that were new or changed, number of events that wait}; {-1, 0} if the claim is lost, and
@@ -31,7 +33,7 @@ local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 
 -- the records
-local rank, count, at = tonumber(ARGV[9]), tonumber(ARGV[10]), 11
+local rank, count, at = tonumber(ARGV[10]), tonumber(ARGV[11]), 12
 local known, oldest = {}, nil
 if count > 0 then
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], ARGV[at], ARGV[at + 4 * (count - 1)])) do
@@ -42,7 +44,7 @@ if count > 0 then
       redis.call('ZREM', KEYS[2], member)
     end
   end
-  if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[6]) then
+  if redis.call('ZCARD', KEYS[2]) >= tonumber(ARGV[7]) then
     oldest = tonumber(redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')[2])
   end
 end
@@ -53,7 +55,7 @@ for _ = 1, count do
   local is_new = not before or (before.digest ~= digest and rank <= before.rank)
   -- what is older than all that is remembered may have been published
   if is_new and not (oldest and tonumber(ARGV[at]) < oldest) then
-    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[4], '*', unpack(cjson.decode(ARGV[at + 3])))
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*', unpack(cjson.decode(ARGV[at + 3])))
     new = new + 1
   end
   if is_new or rank < before.rank then
@@ -66,18 +68,22 @@ for _ = 1, count do
   end
   at = at + 4
 end
-redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -tonumber(ARGV[6]) - 1)
-redis.call('EXPIRE', KEYS[2], ARGV[7])
+redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -tonumber(ARGV[7]) - 1)
+redis.call('EXPIRE', KEYS[2], ARGV[8])
 
 -- the requests
+local last = string.match(redis.call('HGET', KEYS[4], ARGV[2]) or '', '^{"load":"(%x+)"')
 count, at = tonumber(ARGV[at]), at + 1
 for _ = 1, count do
-  redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[5], '*', unpack(cjson.decode(ARGV[at])))
-  at = at + 1
+  if not (last and string.find(ARGV[at], last, 1, true)) then
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', unpack(cjson.decode(ARGV[at + 1])))
+  end
+  at = at + 2
 end
 
 -- the states
-redis.call('HSET', KEYS[4], ARGV[2], (string.gsub(ARGV[3], '^{', '{"records":' .. new .. ',', 1)))
+local of_load = '{"load":"' .. ARGV[3] .. '","records":' .. new .. ','
+redis.call('HSET', KEYS[4], ARGV[2], (string.gsub(ARGV[4], '^{', of_load, 1)))
 count, at = tonumber(ARGV[at]), at + 1
 local waiting = 0
 for _ = 1, count do
@@ -98,7 +104,7 @@ for _ = 1, count do
   elseif seen.ok == false then
     state.fails, state.failures = state.fails + 1, state.failures + 1
     state.failed_since = type(state.failed_since) == 'number' and state.failed_since or now_ms / 1000
-    if state.state ~= 'down' and state.fails >= tonumber(ARGV[8]) then
+    if state.state ~= 'down' and state.fails >= tonumber(ARGV[9]) then
       state.state, state.since = 'down', state.failed_since
       state.told = add_event(state, 'source_miss', now_ms,
         {since = state.since, late_sec = math.max(0, now_ms / 1000 - state.since), reason = seen.reason})

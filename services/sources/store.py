@@ -7,7 +7,7 @@ or nothing, and the next one asks again. Every method raises BusError.
 import hashlib
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -46,6 +46,8 @@ WITHIN_SEC: Final = 20.0
 """The time limit of publishing: the first load of a series may have thousands of records."""
 MAX_STATE_BYTES: Final = 64 * 1024
 MAX_REASON: Final = 200
+MAX_UNRECORDED: Final = 500
+"""The requests of a series that are kept while they can't be recorded; older ones are dropped."""
 
 STREAMS: Final[Mapping[RecordKind, str]] = {
     RecordKind.BARS: MARKET_BARS,
@@ -69,7 +71,8 @@ class Claim:
 class Load:
     """Hold what one load of a series found, to be published in one step.
 
-    `served` has the records to publish; None if no source answered.
+    `served` has the records to publish; None if no source answered. `id` is stored with the state of the
+    series, so that it can be seen later whether this load was published.
     """
 
     series: Series
@@ -77,6 +80,19 @@ class Load:
     findings: tuple[SourceFinding, ...]
     served: SourceFinding | None
     exchanges: tuple[Exchange, ...]
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
+@dataclass(frozen=True, slots=True)
+class UnrecordedRequest:
+    """Hold the fields of a request that was sent, and is not known to be recorded.
+
+    `loads` are the ids of the loads that were published with it, or not: nobody knows what a bus did that did
+    not answer. It is recorded if the last load of the series that was published is among them.
+    """
+
+    fields: bytes
+    loads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +117,7 @@ class SeriesStore:
     def __init__(self, get_bus: Callable[[], Bus], find_stream: Callable[[str], str] = str) -> None:
         self._get_bus, self._find_stream = get_bus, find_stream
         self._unreleased: dict[str, Claim] = {}
+        self._unrecorded: dict[str, list[UnrecordedRequest]] = {}
 
     @property
     def bus(self) -> Bus:
@@ -159,8 +176,45 @@ class SeriesStore:
         raw = stored.get(symbol.encode(), b"")
         return int(raw) if raw.isdigit() else None
 
+    def keep_requests(self, series: Series, exchanges: Iterable[Exchange]) -> None:
+        """Keep the requests of a load that was broken off: the next one of the series records them."""
+        self._keep(series.id, [UnrecordedRequest(encode_request(series, each)) for each in exchanges])
+
+    def forget_requests(self, series: str) -> None:
+        """Forget the requests of a series that is no longer loaded here."""
+        self._unrecorded.pop(series, None)
+
+    def _keep(self, series: str, requests: list[UnrecordedRequest]) -> None:
+        """Keep requests of a series after those that are kept already."""
+        if kept := [*self._unrecorded.get(series, ()), *requests][-MAX_UNRECORDED:]:
+            self._unrecorded[series] = kept
+
     async def publish(self, claim: Claim, load: Load, keep: KeepSettings, miss_after: int) -> PublishResult:
-        """Publish a load in one step, and give its claim back."""
+        """Publish a load in one step, and give its claim back.
+
+        Its requests are recorded in the same step, and so are those of loads before it that were broken off.
+        """
+        series = load.series
+        requests = self._unrecorded.pop(series.id, [])
+        requests += [UnrecordedRequest(encode_request(series, each)) for each in load.exchanges]
+        try:
+            result = await self._publish(claim, load, requests, keep, miss_after)
+        except BaseException:  # also if it was broken off: the bus may have done it or not
+            self._keep(series.id, [replace(each, loads=(*each.loads, load.id)) for each in requests])
+            raise
+        if result.is_lost:
+            self._keep(series.id, requests)
+        return result
+
+    async def _publish(
+        self,
+        claim: Claim,
+        load: Load,
+        requests: Sequence[UnrecordedRequest],
+        keep: KeepSettings,
+        miss_after: int,
+    ) -> PublishResult:
+        """Run `publish_series.lua`."""
         series = load.series
         keys = [
             self._find_stream(STREAMS[series.kind]),
@@ -171,11 +225,11 @@ class SeriesStore:
             source_claim_key(series.id),
         ]
         records = list(encode_records(series, load.served)) if load.served else []
-        requests = [encode_request(series, exchange) for exchange in load.exchanges]
         seen = [encode_finding(finding) for finding in load.findings]
         args: list[str | bytes | float] = [
             claim.token,
             series.id,
+            load.id,
             load.state.encode(series),
             getattr(keep, series.kind.value),
             keep.downloads,
@@ -186,7 +240,7 @@ class SeriesStore:
             len(records),
             *(part for record in records for part in record),
             len(requests),
-            *requests,
+            *(part for each in requests for part in (" ".join(each.loads), each.fields)),
             len(seen),
             *seen,
         ]

@@ -10,19 +10,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import orjson
 
 from marketproof.comparison import Comparison
+from marketproof.plan import LOAD_SEC
 from marketproof.station import Break
 from support.market_server import Request
 from support.postgres import query
 
-LOAD_SEC: Final = 20.0
-"""The longest that a load takes from its first request to the step in which its requests are recorded.
-
-The first one of a process computes the calendar of its exchange meanwhile.
-"""
-LOST_PER_BREAK: Final = 10
-"""The most requests that a break costs on average: so many loads run at the same time."""
-LOADING: Final = frozenset({"sources", "market-redis", ("sources", "market-redis")})
-"""What a load needs until its end."""
 FAILURES: Final = frozenset({"html", "cut"})
 """The vices that are failures of a source."""
 MOVED_CLOCK: Final = "a time that lies ahead"
@@ -36,13 +28,14 @@ Name = tuple[str, str, tuple[tuple[str, str], ...], int]
 
 
 def compare_requests(
-    found: Comparison, url: str, requests: Sequence[Request], breaks: Iterable[Break]
+    found: Comparison, url: str, requests: Sequence[Request], breaks: Iterable[Break], *, is_torn: bool
 ) -> None:
     """Compare the rows of `downloads` with the requests that came, one by one.
 
-    A load records its requests together with their records, in one step, so each row is a request that came,
-    once; and each request that came is a row, unless its load never got to that step: sources was killed, or
-    its bus was away, within LOAD_SEC after it. So the rows are as many as the requests, less those.
+    A load records its requests together with their records, in one step; if it can't, the next load of the
+    series does. So each row is a request that came, once; and each request that came is a row, unless sources
+    was killed before that step, within LOAD_SEC after the request, or its bus was torn (`is_torn`) after it.
+    A load asks each question once, and loads of one series don't overlap: so no break costs a question twice.
     """
     rows = query(url, "SELECT source, url, status FROM downloads")
     got = Counter(_name_row(*row) for row in rows if row[2])  # without a status nothing came back
@@ -52,17 +45,14 @@ def compare_requests(
     found.rows["downloads"] += len(rows)
     for name, count in (got - Counter({name: len(each) for name, each in came.items()})).items():
         found.find("downloads: nobody asked so", f"{count} times {name}")
-    times = [(each.begun - LOAD_SEC, each.over) for each in breaks if each.target in LOADING]
-    broken_off = 0
+    costly = {"sources", "market-redis"} if is_torn else {"sources"}
+    times = [(each.begun - LOAD_SEC, each.over) for each in breaks if each.target in costly]
     for name, asked in came.items():
         lost = max(0, len(asked) - got[name])
-        excused = sum(any(begin <= each.at <= end for begin, end in times) for each in asked)
-        broken_off += min(lost, excused)
+        excused = sum(any(begin <= each.at <= end for each in asked) for begin, end in times)
+        found.rows["requests whose load was broken off"] += min(lost, excused)
         if lost > excused:
             found.find("downloads: missing", f"{lost - excused} times {name}")
-    found.rows["requests whose load was broken off"] += broken_off
-    if broken_off > LOST_PER_BREAK * len(times):
-        found.find("downloads: too many missing", f"{broken_off} for {len(times)} breaks")
 
 
 def _name_row(source: str, url: str, status: int) -> Name:

@@ -46,6 +46,11 @@ AFTER_MS: Final = 2 * DAY_MS
 """How long after its end the week is asked for, and every bar of it is over."""
 LOADED_DAYS: Final = 12
 """How far back the first load of minutes goes."""
+LOAD_SEC: Final = 60.0
+"""The time limit of a load, from its first request to the step in which it is published.
+
+The first one of a process computes the calendar of its exchange meanwhile.
+"""
 LONGEST_STALL_SEC: Final = 22.0
 REVISED_BARS: Final = 400
 OBSERVED_DAYS: Final = 700
@@ -193,9 +198,10 @@ def make_truth(plan: Plan, speed: float) -> dict[str, Any]:
     observed = {"kind": "observations", "asset": "economic", "from": [OBSERVER]}
     series.append({"symbols": OBSERVED, **observed, **seldom, "history_days": OBSERVED_DAYS})
     keep = dict.fromkeys(("bars", "quotes", "observations", "downloads"), 1_000_000)
+    load = {"patience_sec": 1, "timeout_sec": LOAD_SEC}
     groups = [{"symbols": [feed.symbol], "asset": feed.asset} for feed in plan.feeds]
     sections: dict[str, dict[str, Any]] = {
-        "sources": {"endpoints": series, "settings": {"keep": keep, "load": {"patience_sec": 1}}},
+        "sources": {"endpoints": series, "settings": {"keep": keep, "load": load}},
         "bars": {
             "access_points": {"publish_to": [{"bus": "market-redis", "key": "bars:bars"}]},
             "endpoints": groups,

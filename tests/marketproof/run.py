@@ -13,7 +13,7 @@ from marketproof.clock import PlayedClock
 from marketproof.comparison import DAYS_FILE, MINUTES_FILE, Comparison, compare_derived, compare_records
 from marketproof.market import write_days
 from marketproof.plan import AFTER_MS, BUSES, Plan, choose_breaks, describe_cut, list_vices
-from marketproof.station import LOOK_SEC, SYSTEM, Station
+from marketproof.station import LOOK_SEC, MARKET, SYSTEM, Station
 from support.market_prices import write_truth
 from support.market_server import MarketServer, run_market
 from support.waiting import Patience
@@ -21,8 +21,8 @@ from support.waiting import Patience
 LONGEST_AWAY_SEC: Final = 1.5
 STEADY_SEC: Final = 3.0
 SETTLE_SEC: Final = 240.0
-DERIVE_TRIES: Final = 30
-"""How many seconds after the last bar features, correlations and the states of sources may come."""
+DERIVE_SEC: Final = 120.0
+"""How long after the last bar features, correlations and the states of sources may come."""
 REPORT_EVERY: Final = 10
 
 
@@ -104,13 +104,14 @@ class Proof:
     def _compare(self, station: Station, site: MarketServer) -> None:
         """Compare every table; what is computed some time later, again until it is right or too late."""
         expected = compare_records(self.comparison, station.database, self.plan, self.folder)
-        for _ in range(DERIVE_TRIES):
+        patience = Patience(DERIVE_SEC)
+        while True:
             found = compare_derived(station.database, expected)
             if unfinished := station.find_uncommitted():
                 found.find("not written", unfinished)
             else:
                 self._compare_accounts(found, station, site)
-            if not found.differences:
+            if not found.differences or patience.is_over():
                 break
             station.watch(1.0)
         self.comparison.add(found)
@@ -118,10 +119,11 @@ class Proof:
     def _compare_accounts(self, found: Comparison, station: Station, site: MarketServer) -> None:
         """Compare what the database says of requests, sources and alerts."""
         url, requests = station.database, list(site.requests)
-        compare_requests(found, url, requests, station.breaks)
+        is_torn = {bus: bool(station.torn_bytes[bus]) for bus in BUSES}
+        compare_requests(found, url, requests, station.breaks, is_torn=is_torn[MARKET])
         compare_sources(found, url, requests, station.read_sources())
         events = station.read_events("healer:alerts:log")
-        compare_alerts(found, url, requests, events, is_torn=bool(station.torn_bytes[SYSTEM]))
+        compare_alerts(found, url, requests, events, is_torn=is_torn[SYSTEM])
 
     def list_lines(self) -> list[str]:
         """Return the account for people."""

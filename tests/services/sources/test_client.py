@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import pytest
 
+from marketswarm.bus import BusError
 from marketswarm.market.records import AssetClass, Bar, RecordKind
 from services.sources import client as module
 from services.sources.account import Permission
@@ -287,6 +288,17 @@ async def test_too_many_requests_are_no_failure_but_a_pause_for_everybody(
     assert (answer.outcome, answer.reason, answer.wait_sec) == (AnswerStatus.LIMITED, str(status), wait_sec)
     assert account.blocked == [(None, wait_sec)]
     assert account.outcomes == []
+
+
+async def test_a_refused_request_is_reported_also_when_the_bus_cannot_be_told_of_the_pause(ask, site):
+    class DeafAccount(Account):
+        async def block(self, *_about):
+            raise BusError("market-redis", "refused")
+
+    site.always, seen = Answer(429), []
+    with pytest.raises(BusError):
+        await ask(account=DeafAccount(), seen=seen)
+    assert [(each.status, each.outcome, each.reason) for each in seen] == [(429, AnswerStatus.LIMITED, "429")]
 
 
 async def test_a_document_that_says_too_many_requests_is_the_same(ask, site):
