@@ -231,7 +231,7 @@ class SeriesLoader:
             clocks[source] = await self._read_clock(series, source)
             if source in self.replays:
                 before = _forget_future(before, clocks[source])
-            finding = await self._ask(
+            finding, clocks[source] = await self._ask(
                 series,
                 source,
                 before,
@@ -264,10 +264,10 @@ class SeriesLoader:
         *,
         patience_sec: float,
         on_exchange: Callable[[Exchange], None],
-    ) -> SourceFinding:
-        """Ask one source, and return what came of it."""
+    ) -> tuple[SourceFinding, RecordClock]:
+        """Ask one source; return what came of it, and the clock by which that was evaluated."""
         if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
-            return await self._read_stream(series, source, clock)
+            return await self._read_stream(series, source, clock), clock
         replay = self.replays.get(source)
         is_known = before.replay is (replay is not None)  # a recording is of another time
         session = await self.find_session(series.session)
@@ -275,6 +275,8 @@ class SeriesLoader:
         question = make_question(series, session, known_until, clock.now_ms)
         if replay is not None:
             answer = await replay.ask(question, on_exchange=on_exchange)
+            if answer.played_at:  # it may have played minutes on while the question was on its way
+                clock = replace(clock, wall=self._now(), now=answer.played_at)
         elif source in self._catalog:
             account = SourceAccount(self.store.bus, source)
             answer = await self._client.ask(
@@ -282,7 +284,7 @@ class SeriesLoader:
             )
         else:
             answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
-        return evaluate_answer(series, session, answer, clock)
+        return evaluate_answer(series, session, answer, clock), clock
 
     async def _evaluate_streamed(
         self, series: Series, answer: SourceAnswer

@@ -1,6 +1,7 @@
 """A recording that plays: what it answers, over a bus in memory. Its clock stands where a test sets it."""
 
 import hashlib
+import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -12,15 +13,21 @@ from marketswarm.market.records import AssetClass, Provenance, RecordKind
 from marketswarm.testing import MemoryBus
 from services.sources.account import OPEN_AFTER, SourceAccount
 from services.sources.answer import AnswerStatus
+from services.sources.cascade import SourceVerdict
+from services.sources.loader import SeriesLoader
 from services.sources.recording import RecordingError, parse_line, read_recording
 from services.sources.replay import ReplayClock, ReplaySource, find_offset, move_question, open_replays
 from services.sources.request import Question
+from services.sources.series import Series
+from services.sources.settings import WorkSettings
+from services.sources.store import SeriesStore
 from support.recordings import COIN_FROM_MS, MINUTE_MS, PLAY_FROM, PLAY_FROM_MS, TO_MS, bar, coin, iso, write
 
 STILL = 1e-6
 """A speed at which a clock stands where it was set, for as long as a test takes."""
 ROWS = [bar(PLAY_FROM_MS + minute * MINUTE_MS, 9 + minute % 3) for minute in range(-60, 119)]
 COINS = [coin(COIN_FROM_MS + minute * MINUTE_MS) for minute in range(60)]
+START = iso(PLAY_FROM_MS + 60 * MINUTE_MS)
 YEARS = timedelta(days=3650)
 ALL = Question("SPY", AssetClass.STOCKS, RecordKind.BARS, PLAY_FROM - YEARS, PLAY_FROM + YEARS, "1m")
 
@@ -183,6 +190,27 @@ async def test_the_names_of_one_recording_tell_the_same_time(tmp_path, bus):
     assert [answer.source for answer in answers] == ["replay_a", "replay_b"]
     assert answers[0].records == answers[1].records
     assert answers[0].digest == answers[1].digest
+
+
+async def test_what_is_played_on_while_the_question_is_on_its_way_does_not_lie_ahead(
+    tmp_path, bus, monkeypatch
+):
+    """At 60 times the pace three seconds of a busy machine are three minutes."""
+    settings = {"file": str(write(tmp_path, *ROWS)), "names": ["replay_a"], "speed": STILL, "start": START}
+    work = WorkSettings.model_validate({"replay": settings})
+    loader = SeriesLoader(None, SeriesStore(lambda: bus), {}, lambda: work)
+    await loader.follow_replay()
+    find_time = ReplaySource.find_time
+
+    async def find_time_as_it_was(self, symbol):
+        return await find_time(self, symbol) - 180
+
+    monkeypatch.setattr(ReplaySource, "find_time", find_time_as_it_was)
+    quotes = Series("SPY", RecordKind.QUOTES, "", AssetClass.STOCKS, "24x7", ("replay_a",), 300.0, 5.0, 60.0)
+    result = await loader.load(quotes)
+    assert [(each.verdict, each.reason) for each in result.findings] == [(SourceVerdict.FRESH, "")]
+    assert result.state.newest_ms == PLAY_FROM_MS + 60 * MINUTE_MS
+    assert result.state.fresh_until == pytest.approx(time.time() + 300 / STILL, rel=0.01)
 
 
 @pytest.mark.parametrize("speed", [0, -1, 3601, float("nan"), float("inf")])
