@@ -8,8 +8,8 @@ Left out, on purpose: lunch breaks (Tokyo, Hong Kong: the break is a part of the
 and after the close, and the banks' holidays on which forex is thin but open.
 """
 
+import functools
 import re
-import threading
 import warnings
 from abc import ABC, abstractmethod
 from bisect import bisect_right
@@ -152,8 +152,6 @@ class _Calendar(Session):
         return OutsideCalendarError(f"{self.code}: {at_ms} ms is outside its calendar, {first} to {last}")
 
 
-_EVERY_DAY: Final = _EveryDay(ROUND_THE_CLOCK)
-
 DEFAULT_SESSIONS: Final[Mapping[str, str]] = {
     AssetClass.STOCKS: "XNYS",
     AssetClass.OPTIONS: "XNYS",
@@ -166,34 +164,17 @@ DEFAULT_SESSIONS: Final[Mapping[str, str]] = {
 """The code of the session of an asset class, where the truth names none."""
 
 
-_SESSIONS_KEPT: Final = 64
-_sessions: dict[str, Session] = {}
-_computing = threading.Lock()
-
-
+@functools.lru_cache(maxsize=64)
 def get_session(code: str) -> Session:
     """Return the session of a code. The first call for an exchange takes a tenth of a second to a second.
 
-    Threads may call it at the same time: each calendar is computed once, and one at a time.
+    Not for several threads at once: each would compute the calendar, and what ignores warnings is for one.
 
     Raises:
         UnknownSessionError: no session has this code.
     """
     if code == ROUND_THE_CLOCK:
-        return _EVERY_DAY
-    if (known := _sessions.get(code)) is not None:
-        return known
-    with _computing:
-        if code not in _sessions:
-            new = _compute_session(code)
-            if len(_sessions) >= _SESSIONS_KEPT:
-                del _sessions[next(iter(_sessions))]
-            _sessions[code] = new
-        return _sessions[code]
-
-
-def _compute_session(code: str) -> Session:
-    """Compute the session of a code. Not for several threads at once: `catch_warnings` is for all of them."""
+        return _EveryDay(code)
     if code == FOREX:
         return _Calendar(code, _list_forex_days())
     if _CODE.fullmatch(code) is None:

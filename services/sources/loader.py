@@ -105,6 +105,7 @@ class SeriesLoader:
         self.replays: Mapping[str, ReplaySource] = {}
         self._client, self._catalog, self._get_settings, self._now = client, catalog, get_settings, now
         self._sessions: dict[str, Session] = {}
+        self._opening = asyncio.Lock()
         self._replay: tuple[ReplaySettings, Bus] | None = None
         self._recent: dict[str, dict[int, Record]] = {}
 
@@ -195,12 +196,15 @@ class SeriesLoader:
 
     async def find_session(self, code: str) -> Session:
         """Return the session of a code; one without a break if there is none."""
-        if code not in self._sessions:
-            try:  # computing an exchange's calendar takes up to a second
-                self._sessions[code] = await asyncio.to_thread(get_session, code)
-            except UnknownSessionError as error:
-                log.warning("series.session_unknown", session=code, why=str(error))
-                self._sessions[code] = get_session(ROUND_THE_CLOCK)
+        # Loads that begin at once want the same calendar: it is computed once. And one at a time, since what
+        # keeps the warnings of its library away is not made for several threads.
+        async with self._opening:
+            if code not in self._sessions:
+                try:  # computing an exchange's calendar takes up to a second
+                    self._sessions[code] = await asyncio.to_thread(get_session, code)
+                except UnknownSessionError as error:
+                    log.warning("series.session_unknown", session=code, why=str(error))
+                    self._sessions[code] = get_session(ROUND_THE_CLOCK)
         return self._sessions[code]
 
     def forget(self, series: str) -> None:

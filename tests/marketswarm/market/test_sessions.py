@@ -1,5 +1,4 @@
-import subprocess
-import sys
+import warnings
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from time import perf_counter
@@ -199,27 +198,11 @@ def test_a_calendar_that_the_library_fails_to_compute_is_a_short_error(monkeypat
     assert len(str(error.value)) < 120
 
 
-MANY_THREADS = """
-import threading
-from marketswarm.market import sessions
-
-computed, compute = [], sessions._list_exchange_days
-sessions._list_exchange_days = lambda code: (computed.append(code), compute(code))[1]
-codes = ["XNYS", "XLON", "XNYS", "XTKS", "XNYS", "XLON"]
-threads = [threading.Thread(target=sessions.get_session, args=(code,)) for code in codes]
-for thread in threads:
-    thread.start()
-for thread in threads:
-    thread.join()
-print(*sorted(computed))
-"""
-
-
-def test_threads_that_want_calendars_at_once_compute_each_once_and_without_a_warning():
-    line = [sys.executable, "-W", "always", "-c", MANY_THREADS]
-    done = subprocess.run(line, capture_output=True, text=True, check=True)
-    assert (done.stdout.split(), done.stderr) == (["XLON", "XNYS", "XTKS"], "")
-    assert get_session("XNYS") is get_session("XNYS")
+def test_a_calendar_is_made_once_and_without_a_warning():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert get_session("XNYS") is get_session("XNYS")
+    assert not caught
 
 
 def test_a_look_up_costs_microseconds():

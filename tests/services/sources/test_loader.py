@@ -1,5 +1,7 @@
 """What an answer is worth, and what of it goes onto the bus."""
 
+import asyncio
+import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -11,13 +13,16 @@ from marketswarm.event import Kind
 from marketswarm.market.entries import parse_bar, parse_provenance
 from marketswarm.market.records import AssetClass, Bar, Quote, RecordKind
 from marketswarm.market.sessions import get_session
+from services.sources import loader as loader_module
 from services.sources.alerts import find_waiting
 from services.sources.answer import AnswerStatus, Misfit
 from services.sources.cascade import Attempt, SeriesState, SeriesStatus, SourceFinding, SourceVerdict
 from services.sources.client import Exchange, SourceAnswer
 from services.sources.evaluation import evaluate_answer
 from services.sources.gate import GateProgress, evaluate_gate
+from services.sources.loader import SeriesLoader
 from services.sources.series import Series
+from services.sources.settings import WorkSettings
 from services.sources.store import encode_finding, encode_records, encode_request
 
 NOW = datetime(2026, 11, 23, 15, 0, tzinfo=UTC).timestamp()
@@ -215,3 +220,20 @@ def test_events_that_wait_are_read_from_what_anyone_may_have_written():
     }
     (found,) = find_waiting("market-redis", stored)
     assert (found[0], found[1].type, found[1].id) == (b"kraken", Kind.SOURCE_MISS, event["id"])
+
+
+async def test_loads_that_begin_at_once_compute_each_calendar_once_and_one_at_a_time(monkeypatch):
+    running, computed = [], []
+
+    def compute(code):
+        running.append(code)
+        computed.append(code)
+        time.sleep(0.05)  # long enough for others to come meanwhile
+        assert running == [code]
+        running.clear()
+        return SESSION
+
+    monkeypatch.setattr(loader_module, "get_session", compute)
+    loader = SeriesLoader(None, None, {}, WorkSettings)
+    await asyncio.gather(*(loader.find_session(code) for code in ("XNYS", "XLON") * 5))
+    assert computed == ["XNYS", "XLON"]
