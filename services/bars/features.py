@@ -21,7 +21,7 @@ import talib
 
 from marketswarm.market.entries import MIN_MS
 from marketswarm.market.records import DAY_MS, Bar
-from services.bars.bar_table import Array, Starts, apply_to_runs
+from services.bars.bar_columns import Array, Starts, apply_to_runs
 from services.bars.universe import Correlation, correlate_pairs, find_dispersion, find_ranks, find_share
 from services.bars.windows import (
     Positions,

@@ -9,7 +9,7 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Final
 
-from services.bars.bar_table import CLOSE, HIGH, LOW, VOLUME
+from services.bars.bar_columns import CLOSE, HIGH, LOW, VOLUME
 
 _ROWS: Final = {"high": HIGH, "low": LOW, "close": CLOSE, "volume": VOLUME}
 

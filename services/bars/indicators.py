@@ -26,13 +26,13 @@ from talib import stream
 from marketswarm.market.entries import MAX_MS, MAX_NUMBER, MIN_MS
 from marketswarm.market.records import Bar
 from marketswarm.market.sessions import Session
-from services.bars.bar_table import (
+from services.bars.bar_columns import (
     OBV,
     TRADED,
     TURNOVER,
     VOLUME,
     Array,
-    BarTable,
+    BarColumns,
     apply_to_runs,
 )
 from services.bars.indicator_catalog import INDICATORS, Indicator, select_indicators
@@ -55,7 +55,7 @@ class IndicatorSeries:
     missing ones inserted, as far back as the beginning of the previous block, which is 400 to 799 bars.
     """
 
-    __slots__ = ("_block", "_handles", "_indicators", "_names", "_table")
+    __slots__ = ("_block", "_handles", "_held", "_indicators", "_names")
 
     def __init__(
         self,
@@ -67,17 +67,17 @@ class IndicatorSeries:
         self._block = block
         self._indicators = select_indicators(names)
         self._names = [name for indicator in self._indicators for name in indicator.outputs]
-        self._table = BarTable(timeframe, session)
+        self._held = BarColumns(timeframe, session)
         self._handles: dict[str, Any] = {}
         """TA-Lib's streams, each fed with all bars of the window but the newest."""
 
     def __len__(self) -> int:
-        return self._table.count
+        return self._held.count
 
     @property
     def last_ms(self) -> int | None:
         """The start of the newest bar, in epoch milliseconds."""
-        return int(self._table.starts[self._table.count - 1]) if self._table.count else None
+        return int(self._held.starts[self._held.count - 1]) if self._held.count else None
 
     def put(self, bar: Bar) -> list[Change]:
         """Append, revise or insert a bar, and return it and all later ones; nothing if it is known as it is.
@@ -88,18 +88,18 @@ class IndicatorSeries:
         """
         if self.last_ms is None or bar.start_ms > self.last_ms:
             return [(bar.start_ms, self.append(bar))]
-        position = self._table.find(bar.start_ms)
-        return [] if self._table.holds(position, bar) else self.revise(bar)
+        position = self._held.find(bar.start_ms)
+        return [] if self._held.holds(position, bar) else self.revise(bar)
 
     def append(self, bar: Bar) -> Values:
         """Add a bar that is newer than all, and return its values. Raise ValueError if it is not newer."""
-        _check_bar(bar, self._table.timeframe)
-        table = self._table
+        _check_bar(bar, self._held.timeframe)
+        held = self._held
         if self.last_ms is not None and bar.start_ms <= self.last_ms:
             raise ValueError(f"{bar.timeframe}: the bar is no newer than the last one; revise it")
         self._advance()
-        table.insert(table.count, bar)
-        table.fill_sums(table.count - 1)
+        held.insert(held.count, bar)
+        held.fill_sums(held.count - 1)
         return self._read_newest()
 
     def revise(self, bar: Bar) -> list[Change]:
@@ -109,38 +109,38 @@ class IndicatorSeries:
             TooOldError: the bar is older than the previous block.
             ValueError: the bar is newer than all, of another timeframe, or has a number that is none.
         """
-        _check_bar(bar, self._table.timeframe)
-        table = self._table
-        position = table.find(bar.start_ms)
-        if position == table.count:
+        _check_bar(bar, self._held.timeframe)
+        held = self._held
+        position = held.find(bar.start_ms)
+        if position == held.count:
             raise ValueError(f"{bar.timeframe}: the bar is newer than all; append it")
-        if position < self._find_anchor(table.count - 1):
+        if position < self._find_anchor(held.count - 1):
             raise TooOldError(
                 f"{bar.timeframe}: only the last {self._block} bars and a few more can be corrected"
             )
-        if int(table.starts[position]) == bar.start_ms:
-            table.write(position, bar)
+        if int(held.starts[position]) == bar.start_ms:
+            held.write(position, bar)
         else:
-            table.insert(position, bar)
-        table.fill_sums(position)
-        if position == table.count - 1:
+            held.insert(position, bar)
+        held.fill_sums(position)
+        if position == held.count - 1:
             return [(bar.start_ms, self._read_newest())]
         self._handles.clear()
-        return _compute_blocks(table, self._indicators, self._block, position)
+        return _compute_blocks(held, self._indicators, self._block, position)
 
     def extend(self, bars: Iterable[Bar]) -> None:
         """Add bars of the past, each newer than the one before, without computing their values."""
-        table = self._table
-        begin = table.count
+        held = self._held
+        begin = held.count
         for bar in bars:
-            _check_bar(bar, self._table.timeframe)
+            _check_bar(bar, self._held.timeframe)
             if self.last_ms is not None and bar.start_ms <= self.last_ms:
                 raise ValueError(f"{bar.timeframe}: bars of the past are not in order")
-            table.insert(table.count, bar)
-        table.fill_sums(begin)
+            held.insert(held.count, bar)
+        held.fill_sums(begin)
         self._handles.clear()
-        if table.count:
-            self._drop_before(table.count - 1)
+        if held.count:
+            self._drop_before(held.count - 1)
 
     def read_latest(self) -> Change | None:
         """Return the newest bar's values, or None if there is no bar."""
@@ -148,11 +148,11 @@ class IndicatorSeries:
 
     def checkpoint(self) -> bytes:
         """Return all that this series knows, 50 KB at most. `restore` goes on from it with the same bits."""
-        return self._table.pack(self._block)
+        return self._held.pack(self._block)
 
     def restore(self, checkpoint: bytes) -> None:
         """Go on from a checkpoint. Raise CheckpointError, and change nothing, if it does not fit."""
-        self._table.unpack(checkpoint, self._block)
+        self._held.unpack(checkpoint, self._block)
         self._handles.clear()
 
     def _find_anchor(self, position: int) -> int:
@@ -164,16 +164,16 @@ class IndicatorSeries:
 
         These are whole blocks, so that counting from the oldest bar that is left makes the same blocks.
         """
-        self._table.drop(self._find_anchor(self._find_anchor(newest)))
+        self._held.drop(self._find_anchor(self._find_anchor(newest)))
 
     def _advance(self) -> None:
         """Feed the newest bar to the streams before the next is added; close them at the end of a block."""
-        table = self._table
-        if self._find_anchor(table.count) != self._find_anchor(table.count - 1):
+        held = self._held
+        if self._find_anchor(held.count) != self._find_anchor(held.count - 1):
             self._handles.clear()
-            self._drop_before(table.count)
-        elif table.count:
-            values = table.rows[:, table.count - 1].tolist()
+            self._drop_before(held.count)
+        elif held.count:
+            values = held.rows[:, held.count - 1].tolist()
             for indicator in self._indicators:
                 if indicator.name in self._handles:
                     self._feed(indicator, values)
@@ -187,8 +187,8 @@ class IndicatorSeries:
 
     def _read_newest(self) -> Values:
         """Return the newest bar's values."""
-        newest = self._table.count - 1
-        row = self._table.rows[:, newest].tolist()
+        newest = self._held.count - 1
+        row = self._held.rows[:, newest].tolist()
         known = newest + 1 - self._find_anchor(newest)
         found = dict.fromkeys(self._names)
         for indicator in self._indicators:
@@ -208,7 +208,7 @@ class IndicatorSeries:
 
     def _peek(self, indicator: Indicator, values: Sequence[float]) -> tuple[float, ...] | None:
         """Return what the newest bar makes of an indicator's stream, or None if it is not warm."""
-        end = self._table.count
+        end = self._held.count
         handle = self._handles.get(indicator.name)
         if handle is None:
             handle = self._open(indicator, end - 1)
@@ -224,14 +224,14 @@ class IndicatorSeries:
 
     def _open(self, indicator: Indicator, end: int) -> Any:
         """Return a stream fed with the window's bars before this position, or None if they are too few."""
-        table = self._table
-        begin = self._find_anchor(table.count - 1)
+        held = self._held
+        begin = self._find_anchor(held.count - 1)
         if indicator.needs_volume:
-            begin += _find_last(np.isnan(table.rows[VOLUME, begin:end])) + 1
+            begin += _find_last(np.isnan(held.rows[VOLUME, begin:end])) + 1
         if end - begin < indicator.warm_bars:
             return None
         try:
-            columns = [table.rows[row, begin:end] for row in indicator.rows]
+            columns = [held.rows[row, begin:end] for row in indicator.rows]
             return getattr(stream, indicator.function)(*columns, **indicator.options)
         except talib.InsufficientHistory:  # type: ignore[attr-defined] # documented, and forgotten in its types
             return None
@@ -249,14 +249,14 @@ def batch(
     """
     if not bars:
         return []
-    table = BarTable(bars[0].timeframe, session, capacity=len(bars))
+    held = BarColumns(bars[0].timeframe, session, capacity=len(bars))
     for bar in bars:
         _check_bar(bar, bars[0].timeframe)
-        if table.count and bar.start_ms <= int(table.starts[table.count - 1]):
+        if held.count and bar.start_ms <= int(held.starts[held.count - 1]):
             raise ValueError(f"{bar.timeframe}: the bars are not in order")
-        table.insert(table.count, bar)
-    table.fill_sums(0)
-    return [values for _, values in _compute_blocks(table, select_indicators(names), block, 0)]
+        held.insert(held.count, bar)
+    held.fill_sums(0)
+    return [values for _, values in _compute_blocks(held, select_indicators(names), block, 0)]
 
 
 def _check_bar(bar: Bar, timeframe: str) -> None:
@@ -271,34 +271,34 @@ def _check_bar(bar: Bar, timeframe: str) -> None:
 
 
 def _compute_blocks(
-    table: BarTable, indicators: Sequence[Indicator], block: int, position: int
+    held: BarColumns, indicators: Sequence[Indicator], block: int, position: int
 ) -> list[Change]:
     """Return the values of the bars from this position on, each block over itself and the one before."""
     changes: list[Change] = []
-    while position < table.count:
+    while position < held.count:
         number = position // block
         begin = max(0, number - 1) * block
-        end = min(table.count, (number + 1) * block)
+        end = min(held.count, (number + 1) * block)
         columns: dict[str, list[float]] = {}
         for indicator in indicators:
-            found = _compute_columns(table, indicator, begin, end)
+            found = _compute_columns(held, indicator, begin, end)
             for name, output in zip(indicator.outputs, found, strict=True):
                 columns[name] = output[position - begin :].tolist()
-        starts = table.starts[position:end].tolist()
+        starts = held.starts[position:end].tolist()
         for start_ms, row in zip(starts, zip(*columns.values(), strict=True), strict=True):
             changes.append((start_ms, {name: _to_value(n) for name, n in zip(columns, row, strict=True)}))
         position = end
     return changes
 
 
-def _compute_columns(table: BarTable, indicator: Indicator, begin: int, end: int) -> list[Array]:
+def _compute_columns(held: BarColumns, indicator: Indicator, begin: int, end: int) -> list[Array]:
     """Return an indicator's outputs over these bars by TA-Lib; NaN where there is no value."""
     if indicator.name == "vwap":
-        return [table.read_vwap(begin, end)]
+        return [held.read_vwap(begin, end)]
     if indicator.name == "obv":
-        return [table.rows[OBV, begin:end]]
+        return [held.rows[OBV, begin:end]]
     function = getattr(talib, indicator.function)
-    columns = [table.rows[row, begin:end] for row in indicator.rows]
+    columns = [held.rows[row, begin:end] for row in indicator.rows]
     if indicator.needs_volume:
         return [apply_to_runs(function, columns, **indicator.options)]
     found = function(*columns, **indicator.options)

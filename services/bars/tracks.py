@@ -9,7 +9,7 @@ from typing import Final
 from zlib import crc32
 
 from marketswarm.market.records import Bar
-from services.bars.bar_table import CheckpointError
+from services.bars.bar_columns import CheckpointError
 from services.bars.indicators import IndicatorSeries, Values
 from services.bars.quality import HeldBar
 from services.bars.state import NEVER_MS, BarTable

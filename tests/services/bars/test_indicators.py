@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from marketswarm.market.records import DAY_MS, MINUTE_MS, Bar
 from marketswarm.market.sessions import get_session
-from services.bars.bar_table import CheckpointError
+from services.bars.bar_columns import CheckpointError
 from services.bars.indicator_catalog import INDICATORS, format_indicators
 from services.bars.indicators import IndicatorSeries, TooOldError, batch
 

@@ -21,7 +21,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 Starts = np.ndarray[Any, np.dtype[np.int64]]
 
 HIGH, LOW, CLOSE, VOLUME, PRICE, OBV, TURNOVER, TRADED = range(8)
-"""The rows of a table. `PRICE` is what a bar counts by in VWAP; the last three are sums."""
+"""The rows of columns. `PRICE` is what a bar counts by in VWAP; the last three are sums."""
 ROW_COUNT: Final = 8
 
 _FORMAT: Final = 1
@@ -34,7 +34,7 @@ class CheckpointError(ValueError):
     """A checkpoint is not one of this kind of series, or is damaged."""
 
 
-class BarTable:
+class BarColumns:
     """Hold bars of one timeframe as columns, in order, and the sums that run through them."""
 
     __slots__ = ("_session", "count", "rows", "starts", "timeframe")
@@ -138,7 +138,7 @@ class BarTable:
         return float(self.rows[TRADED, position - 1]), float(self.rows[TURNOVER, position - 1])
 
     def pack(self, block: int) -> bytes:
-        """Return the table as a line of JSON and its columns; `block` is written down to be compared."""
+        """Return the bars as a line of JSON and their columns; `block` is written down to be compared."""
         header = {
             "format": _FORMAT,
             "timeframe": self.timeframe,
