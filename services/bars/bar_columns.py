@@ -8,7 +8,7 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import orjson
@@ -32,6 +32,20 @@ _DAY_SEC: Final = TIMEFRAME_SEC["1d"]
 
 class CheckpointError(ValueError):
     """A checkpoint is not one of this kind of series, or is damaged."""
+
+
+Row = tuple[int, tuple[float, ...]]
+"""A bar's start, and its number in each row."""
+
+
+class Seam(NamedTuple):
+    """Say where a block of bars begins, and of which bar its sums go on.
+
+    `before` is the bar before the block; None if the series begins with it.
+    """
+
+    start_ms: int
+    before: Row | None
 
 
 class BarColumns:
@@ -81,8 +95,29 @@ class BarColumns:
         if number:
             kept = slice(number, self.count)
             self.count -= number
+            if len(self.starts) > 4 * self.count:  # a long history leaves no memory behind
+                self.starts, self.rows = self.starts[kept].copy(), self.rows[:, kept].copy()
+                return
             self.starts[: self.count] = self.starts[kept].copy()
             self.rows[:, : self.count] = self.rows[:, kept].copy()
+
+    def read(self, position: int) -> Row:
+        """Return the start of a bar and all of its rows, with the sums."""
+        return int(self.starts[position]), tuple(self.rows[:, position].tolist())
+
+    def replace_all(self, bars: Sequence[Bar], before: Row | None) -> None:
+        """Hold these bars instead, in order; their sums go on from the bar before them, if there is one."""
+        self.count = len(bars) + 1
+        self.starts = np.empty(self.count, dtype=np.int64)
+        self.rows = np.empty((ROW_COUNT, self.count))
+        for position, bar in enumerate(bars, 1):
+            self.write(position, bar)
+        if before is not None:
+            self.starts[0], self.rows[:, 0] = before
+            self.fill_sums(1)
+        self.drop(1)
+        if before is None:
+            self.fill_sums(0)
 
     def fill_sums(self, position: int) -> None:
         """Compute the sums of the bars from this position on, from those of the bar before."""
@@ -137,28 +172,33 @@ class BarColumns:
             return 0.0, 0.0
         return float(self.rows[TRADED, position - 1]), float(self.rows[TURNOVER, position - 1])
 
-    def pack(self, block: int) -> bytes:
+    def pack(self, block: int, seams: Sequence[Seam] | None) -> bytes:
         """Return the bars as a line of JSON and their columns; `block` is written down to be compared."""
         header = {
             "format": _FORMAT,
             "timeframe": self.timeframe,
             "block": block,
             "count": self.count,
+            "seams": None if seams is None else [[*seam] for seam in seams],
         }
         starts = np.diff(self.starts[: self.count], prepend=0).astype("<i8")
         rows = self.rows[:, : self.count].astype("<f8")
         return orjson.dumps(header) + b"\n" + zlib.compress(starts.tobytes() + rows.tobytes(), 1)
 
-    def unpack(self, packed: bytes, block: int) -> None:
-        """Replace all bars by packed ones. Raise CheckpointError, and change nothing, if they do not fit."""
+    def unpack(self, packed: bytes, block: int) -> list[Seam] | None:
+        """Replace all bars by packed ones; return the seams, None if they were packed without.
+
+        Raise CheckpointError, and change nothing, if they do not fit.
+        """
         line, _, columns = packed[:_MAX_CHECKPOINT].partition(b"\n")
-        count = _parse_header(line, self.timeframe, block)
+        count, seams = _parse_header(line, self.timeframe, block)
         starts, rows = _parse_columns(columns, count)
         self.count = count
         self.starts = np.empty(max(64, 2 * count), dtype=np.int64)
         self.rows = np.empty((ROW_COUNT, len(self.starts)))
         self.starts[:count] = starts
         self.rows[:, :count] = rows
+        return seams
 
 
 def apply_to_runs(function: Callable[..., Array], columns: Sequence[Array], **options: float) -> Array:
@@ -182,8 +222,11 @@ def _read_columns(bar: Bar) -> tuple[float, float, float, float, float]:
     return bar.high, bar.low, bar.close, volume, price
 
 
-def _parse_header(line: bytes, timeframe: str, block: int) -> int:
-    """Return how many bars there are; raise CheckpointError if they are not of this kind of series."""
+def _parse_header(line: bytes, timeframe: str, block: int) -> tuple[int, list[Seam] | None]:
+    """Return how many bars there are, and the seams.
+
+    Raise CheckpointError if they are not of this kind of series.
+    """
     try:
         header = orjson.loads(line)
     except orjson.JSONDecodeError:
@@ -194,7 +237,22 @@ def _parse_header(line: bytes, timeframe: str, block: int) -> int:
     count = header.get("count")
     if not isinstance(count, int) or not 0 <= count <= _MAX_BARS:
         raise CheckpointError("a damaged checkpoint: a number of bars that can't be")
-    return count
+    seams = header.get("seams")
+    try:
+        return count, None if seams is None else [_parse_seam(*seam) for seam in seams]
+    except (TypeError, ValueError, OverflowError):
+        raise CheckpointError("a damaged checkpoint: a seam that is none") from None
+
+
+def _parse_seam(start_ms: int, before: Sequence[Any] | None) -> Seam:
+    """Return a seam of its JSON, in which NaN is null. Raise TypeError or ValueError if it is none."""
+    if before is None:
+        return Seam(int(start_ms), None)
+    before_ms, numbers = before
+    if len(numbers) != ROW_COUNT:
+        raise ValueError("a bar has as many numbers as there are rows")
+    row = tuple(math.nan if number is None else float(number) for number in numbers)
+    return Seam(int(start_ms), (int(before_ms), row))
 
 
 def _parse_columns(packed: bytes, count: int) -> tuple[Starts, Array]:

@@ -10,13 +10,15 @@ which bars it runs, and that is a matter of counting:
   block begins can't be seen. OBV is a running total, and goes on from block to block.
 
 So a series holds a bounded number of bars, is the same after a restart to the last bit, and a correction
-changes only the rest of its block and the next one (and OBV from there on).
+changes only the rest of its block and the next one (and OBV from there on). Of the blocks that it dropped it
+keeps the seams, with which it can take in an older correction as long as somebody keeps the bars.
 
 A value is None until it is warm. What needs a volume is None for a bar without one, and begins anew after it.
 """
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -33,6 +35,7 @@ from services.bars.bar_columns import (
     VOLUME,
     Array,
     BarColumns,
+    Seam,
     apply_to_runs,
 )
 from services.bars.indicator_catalog import INDICATORS, Indicator, select_indicators
@@ -44,6 +47,10 @@ BLOCK_BARS: Final = 400
 """The bars of a block: more than a day of New York's minutes, all of which can be corrected."""
 
 
+SEAMS: Final = 20
+"""The dropped blocks of which the seams are kept: 8000 bars, more than five days of minutes."""
+
+
 class TooOldError(ValueError):
     """A corrected bar is older than what the series can compute again."""
 
@@ -52,10 +59,11 @@ class IndicatorSeries:
     """Compute the indicators of one symbol's bars of one timeframe, as they come.
 
     The newest bar may still be forming: revise it as often as it changes. Older bars can be corrected, and
-    missing ones inserted, as far back as the beginning of the previous block, which is 400 to 799 bars.
+    missing ones inserted, as far back as the beginning of the previous block, which is 400 to 799 bars; and
+    by `recompute` as far back as there are seams, and bars of the two blocks before.
     """
 
-    __slots__ = ("_block", "_handles", "_held", "_indicators", "_names")
+    __slots__ = ("_block", "_handles", "_held", "_indicators", "_names", "_seams")
 
     def __init__(
         self,
@@ -70,6 +78,11 @@ class IndicatorSeries:
         self._held = BarColumns(timeframe, session)
         self._handles: dict[str, Any] = {}
         """TA-Lib's streams, each fed with all bars of the window but the newest."""
+        self._seams: list[Seam] | None = []
+        """Those of the last blocks that were dropped, and of the oldest one that is held, in order.
+
+        Empty while nothing was dropped, None if an older release dropped blocks and kept none.
+        """
 
     def __len__(self) -> int:
         return self._held.count
@@ -128,6 +141,39 @@ class IndicatorSeries:
         self._handles.clear()
         return _compute_blocks(held, self._indicators, self._block, position)
 
+    def recompute(self, start_ms: int, list_since: Callable[[int], Sequence[Bar]]) -> list[Change]:
+        """Take in all bars that changed since a start that is too old for `revise`.
+
+        Return the bar with that start and all later ones with their values.
+
+        Args:
+            start_ms: the start of the oldest bar that was corrected or inserted.
+            list_since: returns all bars that begin at a time or later, in order, as they are now.
+
+        Raises:
+            TooOldError: the seams or the bars do not reach back so far. Nothing is changed.
+            ValueError: a bar is of another timeframe, or has a number that is none. Nothing is changed.
+        """
+        seams = self._list_seams()
+        # the block before that of the bar
+        begin = bisect_right(seams, start_ms, key=lambda seam: seam.start_ms) - 2
+        if begin < 0 and not (seams and seams[0].before is None):
+            raise TooOldError(f"{self._held.timeframe}: nobody knows what was before this bar")
+        begin = max(begin, 0)
+        since_ms = min(seams[begin].start_ms, start_ms)
+        bars = list_since(since_ms)
+        if not bars or bars[0].start_ms != since_ms:
+            raise TooOldError(f"{self._held.timeframe}: the bars before this one are not kept any more")
+        for bar in bars:
+            _check_bar(bar, self._held.timeframe)
+        before = seams[begin].before
+        self._held.replace_all(bars, before)
+        self._seams = [] if before is None else seams[: begin + 1]
+        self._handles.clear()
+        changes = _compute_blocks(self._held, self._indicators, self._block, self._held.find(start_ms))
+        self._drop_before(self._held.count - 1)
+        return changes
+
     def extend(self, bars: Iterable[Bar]) -> None:
         """Add bars of the past, each newer than the one before, without computing their values."""
         held = self._held
@@ -147,12 +193,14 @@ class IndicatorSeries:
         return None if self.last_ms is None else (self.last_ms, self._read_newest())
 
     def checkpoint(self) -> bytes:
-        """Return all that this series knows, 50 KB at most. `restore` goes on from it with the same bits."""
-        return self._held.pack(self._block)
+        """Return all that this series knows, 60 KB at most. `restore` goes on from it with the same bits."""
+        return self._held.pack(self._block, self._seams)
 
     def restore(self, checkpoint: bytes) -> None:
         """Go on from a checkpoint. Raise CheckpointError, and change nothing, if it does not fit."""
-        self._held.unpack(checkpoint, self._block)
+        seams = self._held.unpack(checkpoint, self._block)
+        is_whole = self._held.count < 2 * self._block  # a series that dropped bars holds more
+        self._seams = [] if seams is None and is_whole else seams
         self._handles.clear()
 
     def _find_anchor(self, position: int) -> int:
@@ -164,7 +212,23 @@ class IndicatorSeries:
 
         These are whole blocks, so that counting from the oldest bar that is left makes the same blocks.
         """
-        self._held.drop(self._find_anchor(self._find_anchor(newest)))
+        number = self._find_anchor(self._find_anchor(newest))
+        if number:
+            self._keep_seams(number)
+            self._held.drop(number)
+
+    def _keep_seams(self, number: int) -> None:
+        """Keep the seams of the oldest blocks, with so many bars, and of the block after them."""
+        held = self._held
+        borders = range(self._block, number + 1, self._block)
+        dropped = [Seam(int(held.starts[border]), held.read(border - 1)) for border in borders]
+        self._seams = [*self._list_seams(), *dropped][-SEAMS:]
+
+    def _list_seams(self) -> list[Seam]:
+        """Return the seams that are known, that of the oldest held block included."""
+        if self._seams == [] and self._held.count:
+            return [Seam(int(self._held.starts[0]), None)]
+        return self._seams or []
 
     def _advance(self) -> None:
         """Feed the newest bar to the streams before the next is added; close them at the end of a block."""

@@ -10,7 +10,7 @@ from zlib import crc32
 
 from marketswarm.market.records import Bar
 from services.bars.bar_columns import CheckpointError
-from services.bars.indicators import IndicatorSeries, Values
+from services.bars.indicators import IndicatorSeries, TooOldError, Values
 from services.bars.quality import HeldBar
 from services.bars.state import NEVER_MS, BarTable
 
@@ -39,7 +39,7 @@ class IndicatorTrack:
         """Return the values of each bar that may have others than were computed before, by start.
 
         `changed` are the starts of the bars that are new or were changed, in order. A bar that is too old to
-        be computed again has no values here, and those of later ones stay as they are.
+        be computed again, also of the table, has no values here, and those of later ones stay as they are.
         """
         series = self._open_series(changed)
         found: dict[int, Values] = {}
@@ -54,7 +54,11 @@ class IndicatorTrack:
                     self._unstored += 1
                 else:
                     found.update(series.revise(held.bar))
-            except ValueError:  # too old, or a sum beyond any number that indicators are computed of
+            except TooOldError:
+                if (recomputed := self._recompute(start_ms)) is not None:
+                    return recomputed  # with all later changes
+                continue
+            except ValueError:  # a sum beyond any number that indicators are computed of
                 continue
             if self._stored_ms is not None and start_ms < self._stored_ms:
                 self._unstored = STORE_EVERY  # the last bar of the stored series is given to it anew anyway
@@ -82,6 +86,17 @@ class IndicatorTrack:
         self._unstored = self._head_start if self._stored_ms is None else 0
         self._stored_ms = self._series.last_ms
         return self._series.checkpoint()
+
+    def _recompute(self, start_ms: int) -> dict[int, Values] | None:
+        """Return the values of all bars since a start, computed anew of the table; None if it is too old."""
+        try:
+            changes = self._series.recompute(
+                start_ms, lambda since_ms: list(self._table.iter_shown(since_ms))
+            )
+        except ValueError:
+            return None
+        self._unstored = STORE_EVERY
+        return dict(changes)
 
     def _list_known(self, since_ms: int, changed: Collection[int]) -> list[Bar]:
         """Return the bars since a time, without those after it that changed: the series gets them later.

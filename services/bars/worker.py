@@ -8,7 +8,7 @@ committed an entry with everything that came of it, or left it to the next.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ from services.bars.intervals import Grid
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
 from services.bars.state import SymbolState, restore_state
-from services.bars.store import BUS_SEC, BarsStore, SymbolCommit
+from services.bars.store import BUS_SEC, ENTRIES_AT_ONCE, BarsStore, SymbolCommit
 
 BLOCK_SEC: Final = 0.25
 CHECKPOINT_SEC: Final = 10.0
@@ -163,9 +163,7 @@ class BarsWorker:
         if not 0 <= now - self._swept_at < SWEEP_SEC:
             self._swept_at = now
             touched |= self._list_due(now_ms) | self._list_idle(now)
-        for page in _paginate(touched):
-            # in pages, so that the first symbols do not wait for the last, and beats are let through
-            await self._commit([self._prepare(symbol, touched[symbol], now_ms) for symbol in page])
+        await self._commit_all(touched, now_ms)
         self._metrics.finish_batch(1000 * self._now())
 
     def _connect(self) -> None:
@@ -304,6 +302,23 @@ class BarsWorker:
         fields, deleted = builder.pack_changes()
         return SymbolCommit(symbol, builder.state.version, outputs, fields, deleted)
 
+    async def _commit_all(self, touched: Mapping[str, Followed], now_ms: int) -> None:
+        """Build what changed of these symbols, and commit it.
+
+        In pages, so that the first symbols do not wait for the last, and beats are let through. A page ends
+        early where an old correction changes thousands of indicators.
+        """
+        commits: list[SymbolCommit] = []
+        entries = 0
+        for symbol, followed in touched.items():
+            commits.append(self._prepare(symbol, followed, now_ms))
+            entries += len(commits[-1].outputs)
+            if len(commits) == SYMBOLS_AT_ONCE or entries >= ENTRIES_AT_ONCE:
+                await self._commit(commits)
+                self._me.progress()
+                commits, entries = [], 0
+        await self._commit(commits)
+
     async def _commit(self, commits: list[SymbolCommit]) -> None:
         """Commit, and forget the symbols that another instance has committed: they are read anew."""
         refused = await self._store.commit(commits, self._settings_now().settings)
@@ -324,10 +339,3 @@ class BarsWorker:
     def _find_clock(self, followed: Followed, now_ms: int) -> int:
         """Return the time by which a symbol's bars are final: of a replay, how far it has played."""
         return followed.played_ms if followed.builder.state.is_replay else now_ms
-
-
-def _paginate(symbols: Iterable[str]) -> Iterator[list[str]]:
-    """Yield the symbols in pages of SYMBOLS_AT_ONCE."""
-    rest = list(symbols)
-    for first in range(0, len(rest), SYMBOLS_AT_ONCE):
-        yield rest[first : first + SYMBOLS_AT_ONCE]

@@ -315,6 +315,25 @@ def test_a_long_gap_that_is_filled_after_a_restart_has_indicators_at_every_bar()
     assert_same_as_batch(desk.bars, desk.indicators, bars, CRYPTO)
 
 
+def test_indicators_follow_minutes_that_are_corrected_or_come_a_day_late_also_after_restarts():
+    bars = minutes(3000)
+    missing, wrong = bars[900], bars[1950]
+    first = Bar(
+        wrong.symbol, "1m", wrong.start_ms, wrong.open, wrong.high, wrong.low, wrong.open, wrong.volume
+    )
+    desk = Desk(CRYPTO)
+    came = [first if bar is wrong else bar for bar in bars[:2900] if bar is not missing]
+    desk.play(arrival(bar, number) for number, bar in enumerate(came))
+    for late in (missing, wrong):
+        state = restore_state("BTC/USD", desk.stored)
+        desk.state, desk.builder = state, BarBuilder(state, desk.group, desk.grid, desk.options, desk.stored)
+        # with the next minute in one batch
+        desk.play([arrival(late, 999, seen_ms=late.start_ms + 2 * DAY_MS), arrival(bars[len(came) + 1])])
+        came.append(bars[len(came) + 1])
+    desk.play(arrival(bar, number) for number, bar in enumerate(bars[2902:], 2902))
+    assert_same_as_batch(desk.bars, desk.indicators, bars, CRYPTO)
+
+
 def test_after_a_pause_longer_than_bars_are_kept_a_restart_goes_on_with_all_that_came_before_it():
     desk = Desk(CRYPTO, timeframes=["1m"])
     desk.options = BarsOptions(settle_sec=10, revise_days=1)

@@ -20,7 +20,7 @@ from marketswarm.market.records import DAY_MS, MINUTE_MS, Bar
 from marketswarm.market.sessions import get_session
 from services.bars.bar_columns import CheckpointError
 from services.bars.indicator_catalog import INDICATORS, format_indicators
-from services.bars.indicators import IndicatorSeries, TooOldError, batch
+from services.bars.indicators import SEAMS, IndicatorSeries, TooOldError, batch
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 PUBLISHED = Path(__file__).parent / "published"
@@ -87,19 +87,33 @@ def none_for_nan(number: float) -> float | None:
 
 
 class Feed:
-    """Send a history as a market does: bars that form, come late, are corrected; and restarts in between."""
+    """Send a history as a market does: bars that form, come late, are corrected; and restarts in between.
+
+    Three of ten that are late or corrected may be older than what the series itself can compute again.
+    """
 
     def __init__(self, random: Random, bars: list[Bar]) -> None:
         self.random = random
         self.bars = bars
         self.series = self.make_series()
         self.published: dict[int, dict[str, float | None]] = {}
+        self.sent: dict[int, Bar] = {}
 
     def make_series(self) -> IndicatorSeries:
         return IndicatorSeries(self.bars[0].timeframe, DAY, block=BLOCK)
 
     def put(self, bar: Bar) -> None:
-        self.published.update(self.series.put(bar))
+        self.sent[bar.start_ms] = bar
+        try:
+            self.published.update(self.series.put(bar))
+        except TooOldError:
+            self.published.update(self.series.recompute(bar.start_ms, self.list_since))
+
+    def list_since(self, start_ms: int) -> list[Bar]:
+        return [bar for start, bar in sorted(self.sent.items()) if start >= start_ms]
+
+    def choose_age(self) -> int:
+        return self.random.randrange(BLOCK // 2 if self.random.random() < 0.7 else 10 * BLOCK)
 
     def restart(self) -> None:
         packed = self.series.checkpoint()
@@ -107,21 +121,20 @@ class Feed:
         self.series.restore(packed)
 
     def play(self) -> None:
-        late: list[int] = []
+        late: dict[int, int] = {}  # when it comes, by its number
         for number in range(len(self.bars)):
             if number and self.random.random() < 0.05:
-                late.append(number)
+                late[number] = number + self.choose_age()
             else:
                 self.send_newest(number, self.bars[number])
             if self.random.random() < 0.05:
-                self.correct(max(0, number - self.random.randrange(BLOCK // 2)), late)
+                self.correct(max(0, number - self.choose_age()), late)
             last = number == len(self.bars) - 1
-            due = [n for n in late if last or number - n == BLOCK // 2 or self.random.random() < 0.2]
-            for arrived in due:
-                late.remove(arrived)
+            for arrived in [n for n, due in late.items() if last or due <= number]:
+                del late[arrived]
                 self.put(self.bars[arrived])
 
-    def correct(self, number: int, late: list[int]) -> None:
+    def correct(self, number: int, late: dict[int, int]) -> None:
         self.bars[number] = change_bar(self.random, self.bars[number])
         if number not in late:
             self.put(self.bars[number])
@@ -139,7 +152,7 @@ class Feed:
 @given(st.integers(0, 2**32), st.sampled_from(["1m", "1d"]), st.sampled_from([1.0, 0.98, 0.0]))
 def test_bar_by_bar_equals_all_at_once_bit_for_bit(seed, timeframe, volumes):
     random = Random(seed)
-    feed = Feed(random, make_bars(random, random.randrange(1, 6 * BLOCK), timeframe, volumes))
+    feed = Feed(random, make_bars(random, random.randrange(1, 10 * BLOCK), timeframe, volumes))
     feed.play()
     expected = batch(feed.bars, DAY, block=BLOCK)
     starts = [bar.start_ms for bar in feed.bars]
@@ -391,6 +404,68 @@ def test_a_correction_that_is_too_old_is_refused_and_changes_nothing():
             series.revise(replace(old, close=1.0))
     assert series.checkpoint() == before
     assert len(series.put(replace(bars[2 * BLOCK], close=1.0))) == 2 * BLOCK
+
+
+def test_an_old_correction_is_taken_in_as_long_as_the_bars_of_two_blocks_before_it_are_kept():
+    bars = make_bars(Random(4), 9 * BLOCK)
+    series = IndicatorSeries("1m", DAY, block=BLOCK)
+    for bar in bars:
+        series.append(bar)
+    number = 3 * BLOCK + 5
+    bars[number] = replace(bars[number], close=bars[number].close * 1.5, high=bars[number].high * 2)
+    before = series.checkpoint()
+    with pytest.raises(TooOldError, match="not kept any more"):
+        series.recompute(bars[number].start_ms, lambda _: bars[2 * BLOCK + 1 :])
+    assert series.checkpoint() == before
+    since = []
+    changes = series.recompute(
+        bars[number].start_ms, lambda start_ms: since.append(start_ms) or bars[2 * BLOCK :]
+    )
+    assert since == [bars[2 * BLOCK].start_ms]
+    assert [start_ms for start_ms, _ in changes] == [bar.start_ms for bar in bars[number:]]
+    assert [values for _, values in changes] == batch(bars, DAY, block=BLOCK)[number:]
+    assert len(series) <= 3 * BLOCK
+
+
+def test_a_bar_before_the_first_one_is_taken_in_however_late_it_comes():
+    bars = make_bars(Random(4), 9 * BLOCK)
+    series = IndicatorSeries("1m", DAY, block=BLOCK)
+    for bar in bars[1:]:
+        series.append(bar)
+    for number in (0, 2):  # the second is a correction of a series that begins with the first
+        bars[number] = replace(bars[number], close=bars[number].low)
+        changes = series.recompute(
+            bars[number].start_ms, lambda since_ms: [bar for bar in bars if bar.start_ms >= since_ms]
+        )
+        assert [values for _, values in changes] == batch(bars, DAY, block=BLOCK)[number:]
+
+
+def test_a_correction_older_than_the_seams_is_refused_and_changes_nothing():
+    bars = make_bars(Random(4), (SEAMS + 4) * BLOCK)
+    series = IndicatorSeries("1m", DAY, block=BLOCK)
+    series.extend(bars)
+    before = series.checkpoint()
+    with pytest.raises(TooOldError, match="nobody knows"):
+        series.recompute(bars[3 * BLOCK - 1].start_ms, lambda _: bars)
+    assert series.checkpoint() == before
+    changes = series.recompute(bars[5 * BLOCK].start_ms, lambda _: bars[4 * BLOCK :])
+    assert [values for _, values in changes] == batch(bars, DAY, block=BLOCK)[5 * BLOCK :]
+
+
+def test_a_checkpoint_without_seams_is_gone_on_from_and_gets_them_with_time():
+    bars = make_bars(Random(4), 9 * BLOCK)
+    series = IndicatorSeries("1m", DAY, block=BLOCK)
+    series.extend(bars[: 4 * BLOCK])
+    line, _, columns = series.checkpoint().partition(b"\n")
+    header = orjson.loads(line)
+    del header["seams"]  # as an older release wrote it
+    series.restore(orjson.dumps(header) + b"\n" + columns)
+    with pytest.raises(TooOldError, match="nobody knows"):
+        series.recompute(bars[2 * BLOCK].start_ms, lambda _: bars[: 4 * BLOCK])
+    for bar in bars[4 * BLOCK :]:
+        series.append(bar)
+    changes = series.recompute(bars[5 * BLOCK].start_ms, lambda _: bars[4 * BLOCK :])
+    assert [values for _, values in changes] == batch(bars, DAY, block=BLOCK)[5 * BLOCK :]
 
 
 def test_a_series_holds_at_most_three_blocks_and_loads_the_past_without_computing_it():
