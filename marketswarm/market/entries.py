@@ -33,6 +33,8 @@ MAX_NUMBER: Final = 1e18
 MAX_TEXT: Final = 128
 
 _TEXTS: Final = 8192  # the distinct texts of a market: its symbols, and the digests of its last answers
+_ORIGINS: Final = 1024  # the last answers of a market's sources
+_ORIGIN: Final = (b"source", b"asked_at", b"digest", b"played_at")
 _ASSETS: Final[Mapping[str, AssetClass]] = {str(each): each for each in AssetClass}
 _MASSIVE: Final = frozenset({"ws", "rest", "replay"})  # what massive calls its ways
 _QUOTE_NUMBERS: Final = ("bid", "ask", "volume", "open_interest", "implied_volatility")
@@ -91,14 +93,8 @@ def encode_provenance(provenance: Provenance) -> dict[str, str]:
 
 def parse_provenance(fields: Fields) -> Provenance:
     """Return where an entry's record came from. Raise EntryError if a field is wrong."""
-    source = _read_text(fields, b"source", "")
-    return Provenance(
-        source or "unknown",
-        _read_number(fields, b"asked_at") or 0.0,
-        _read_text(fields, b"digest", ""),
-        is_replay=fields.get(b"replay") == b"1" or source == "replay",
-        played_at=_read_number(fields, b"played_at") or 0.0,
-    )
+    # what is cached must be short, and nobody checks how long `replay` is
+    return _parse_origin(fields.get(b"replay") == b"1", *map(fields.get, _ORIGIN))
 
 
 def parse_bar(fields: Fields) -> Bar:
@@ -155,6 +151,20 @@ def parse_entry(kind: RecordKind, fields: Fields) -> tuple[Record, AssetClass, P
     if asset is None:
         raise EntryError("asset: unknown")
     return record, asset, provenance
+
+
+@lru_cache(maxsize=_ORIGINS)  # one answer has many records
+def _parse_origin(is_replay: bool, *values: bytes | None) -> Provenance:
+    """Return a provenance of the values of `_ORIGIN`, in order. Raise EntryError if one is wrong."""
+    fields = {name: value for name, value in zip(_ORIGIN, values, strict=True) if value is not None}
+    source = _read_text(fields, b"source", "")
+    return Provenance(
+        source or "unknown",
+        _read_number(fields, b"asked_at") or 0.0,
+        _read_text(fields, b"digest", ""),
+        is_replay=is_replay or source == "replay",
+        played_at=_read_number(fields, b"played_at") or 0.0,
+    )
 
 
 def _read_text(fields: Fields, name: bytes, default: str) -> str:
