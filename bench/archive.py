@@ -34,6 +34,7 @@ LIVE_RATE: Final = SYMBOLS / 60 * 6
 """Bars a second of SYMBOLS symbols in six timeframes; most of the time only the minutes come."""
 BEGIN_MS: Final = 1_793_000_040_000
 WITHIN_SEC: Final = 300.0
+POLL_SEC: Final = 0.01  # seldom enough to leave the processors to those who are measured
 
 
 def make_entries(count: int) -> list[dict[str, str]]:
@@ -101,9 +102,9 @@ def measure_service(system: Server, market: Server, url: str, count: int) -> tup
         program = stack.enter_context(
             run_program("services.archive", system, market, DATABASE_URL=url, METRICS_PORT="")
         )
-        wait_until(lambda: count_waiting(client) <= count * 0.9, "the first tenth", WITHIN_SEC, 0.002)
+        wait_until(lambda: count_waiting(client) <= count * 0.9, "the first tenth", WITHIN_SEC, POLL_SEC)
         began, used, left = time.monotonic(), cpu_sec(program.pid), count_waiting(client)
-        wait_until(lambda: count_waiting(client) == 0, "all bars", WITHIN_SEC, 0.002)
+        wait_until(lambda: count_waiting(client) == 0, "all bars", WITHIN_SEC, POLL_SEC)
         took = time.monotonic() - began
         return left / took, (cpu_sec(program.pid) - used) / left, rss_mb(program.pid)
 

@@ -21,6 +21,8 @@ from services.archive.worker import ArchiveWorker, DatabaseOutage
 from services.archive.writer import Writer
 
 REPORT_EVERY_SEC: Final = 0.2
+_GC_OBJECTS: Final = 100_000
+"""The new objects after which the garbage collector looks for cycles: a batch makes 50,000 without any."""
 
 
 async def main() -> int:
@@ -33,6 +35,7 @@ async def main() -> int:
         # what is there now stays; each batch makes many objects, and would have all of this looked through
         gc.collect()
         gc.freeze()
+        gc.set_threshold(_GC_OBJECTS)
         writer = Writer(database)
         pool = WorkerPool(
             me,

@@ -1,11 +1,14 @@
 """Write the streams of one bus: read entries, make rows, commit them, acknowledge them.
 
-A batch is in memory until it is committed. While PostgreSQL is away nothing more is read, so the streams hold
-the rest, as many entries as their writers keep. An entry that is acknowledged is committed; one that is not
-is delivered again, and writing it again changes nothing.
+A batch is in memory until it is committed. While there are more entries than a batch takes, the next one is
+read while PostgreSQL merges this one. While PostgreSQL is away no more than these two are read, so the
+streams hold the rest, as many entries as their writers keep. An entry that is acknowledged is committed; one
+that is not is delivered again, and writing it again changes nothing.
 """
 
+import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -28,6 +31,9 @@ BLOCK_SEC: Final = 0.8  # how long the server blocks a reading without entries; 
 WRITE_SEC: Final = 300.0  # longer than a batch takes on a busy machine
 CHECK_EVERY_SEC: Final = 5.0
 """The seconds without a batch after which PostgreSQL is asked whether it is there."""
+BATCHES_AT_ONCE: Final = 20
+"""The most batches that are written, each while the next is read, before anything else is looked after."""
+_NO_WAIT_SEC: Final = 0.001
 _READ_SEC: Final = 12.0  # the server sends thousands of entries at once
 _BACKLOG_EVERY_SEC: Final = 1.0
 _AWAY_BACKOFF: Final = Backoff(first_sec=0.2, longest_sec=5.0)
@@ -43,6 +49,23 @@ class DatabaseOutage:
     since: float
     reason: str
     attempts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Hold entries that are written together.
+
+    Attributes:
+        entries: all of them, as they were delivered.
+        typed: those that became rows.
+        refused: those that are no rows, each with the reason.
+        is_full: True if there may be more of them on a stream than a batch takes.
+    """
+
+    entries: Sequence[DeliveredEntry]
+    typed: Sequence[TypedEntry]
+    refused: Sequence[tuple[DeliveredEntry, str]]
+    is_full: bool = False
 
 
 class ArchiveWorker:
@@ -64,12 +87,17 @@ class ArchiveWorker:
         """Read the next entries, those of dead consumers first when it is time, and write them."""
         settings = self._settings_now().settings
         await self._update_backlogs(consumer)
-        for entries in (
-            await self._read_own(consumer),
-            await self._claim(consumer, settings.claim_sec),
-            await self._read_new(consumer, settings.batch),
-        ):
-            await self._process(consumer, streams, entries)
+        await self._commit(consumer, make_batch(await self._read_own(consumer), streams))
+        await self._commit(consumer, make_batch(await self._claim(consumer, settings.claim_sec), streams))
+        # while there is other work to do, new entries are not waited for
+        block_sec = _NO_WAIT_SEC if consumer.has_unseen else BLOCK_SEC
+        batch = await self._read_batch(consumer, streams, settings.batch, block_sec)
+        for _ in range(BATCHES_AT_ONCE - 1):
+            if not batch.is_full:
+                break
+            batch = await self._commit_and_read(consumer, streams, batch, settings.batch)
+            await self._update_backlogs(consumer)
+        await self._commit(consumer, batch)
         await self._check_database(consumer)
 
     async def _update_backlogs(self, consumer: Consumer) -> None:
@@ -112,29 +140,35 @@ class ArchiveWorker:
                 await consumer.delete_idle_consumers()
         return found
 
-    async def _read_new(self, consumer: Consumer, batch: int) -> list[DeliveredEntry]:
-        """Read new entries; while there is other work to do, without waiting for them."""
-        block_sec = 0.001 if consumer.has_unseen else BLOCK_SEC
+    async def _read_batch(
+        self, consumer: Consumer, streams: Mapping[str, InputStream], most: int, block_sec: float
+    ) -> Batch:
+        """Read new entries, up to `most` of each stream, and wait for the first one up to `block_sec`."""
         async with self._me.waiting(BUS_SEC):
-            counts = dict.fromkeys(consumer.streams, batch)
-            return await consumer.read_new(counts, block_sec, within_sec=_READ_SEC)
+            counts = dict.fromkeys(consumer.streams, most)
+            entries = await consumer.read_new(counts, block_sec, within_sec=_READ_SEC)
+        return make_batch(entries, streams, most)
 
-    async def _process(
-        self, consumer: Consumer, streams: Mapping[str, InputStream], entries: Sequence[DeliveredEntry]
-    ) -> None:
-        """Write entries, dead-letter those that are no rows, and acknowledge them all."""
-        typed, refused = [], []
-        for entry in entries:
-            try:
-                typed.append(make_typed(entry, streams[entry.stream].kind))
-            except RowError as error:
-                refused.append((entry, str(error)))
-        by_id = {(entry.stream, entry.id): entry for entry in entries}
-        refused += [
-            (by_id[each.entry.stream, each.entry.id], each.reason)
-            for each in await self._write(consumer, typed)
-        ]
-        await self._acknowledge(consumer, entries, refused)
+    async def _commit_and_read(
+        self, consumer: Consumer, streams: Mapping[str, InputStream], batch: Batch, most: int
+    ) -> Batch:
+        """Commit a batch, and read the next one meanwhile; return that."""
+        reading = asyncio.create_task(self._read_batch(consumer, streams, most, _NO_WAIT_SEC))
+        try:
+            await self._commit(consumer, batch)
+            return await reading
+        finally:
+            # after an error, what was read is still pending, and is read again
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+
+    async def _commit(self, consumer: Consumer, batch: Batch) -> None:
+        """Write the rows of a batch, dead-letter what is refused, and acknowledge all of its entries."""
+        refused = list(batch.refused)
+        if batch.typed and (unwritten := await self._write(consumer, batch.typed)):
+            by_id = {(entry.stream, entry.id): entry for entry in batch.entries}
+            refused += [(by_id[each.entry.stream, each.entry.id], each.reason) for each in unwritten]
+        await self._acknowledge(consumer, batch.entries, refused)
 
     async def _acknowledge(
         self,
@@ -144,11 +178,14 @@ class ArchiveWorker:
     ) -> None:
         """Acknowledge entries, and write those that were refused to the dead letters."""
         dead = {(entry.stream, entry.id) for entry, _ in refused}
-        for stream in consumer.streams:
-            done = [each.id for each in entries if each.stream == stream and (stream, each.id) not in dead]
+        written: dict[str, list[bytes]] = {stream: [] for stream in consumer.streams}
+        for entry in entries:
+            if (entry.stream, entry.id) not in dead:
+                written[entry.stream].append(entry.id)
+        for stream, idents in written.items():
             async with self._me.waiting(BUS_SEC):
-                await consumer.acknowledge(stream, done)
-            self._metrics.count(stream, "written", len(done))
+                await consumer.acknowledge(stream, idents)
+            self._metrics.count(stream, "written", len(idents))
         for entry, reason in refused:
             await self._dead_letter(consumer, entry, reason)
 
@@ -163,8 +200,6 @@ class ArchiveWorker:
 
     async def _write(self, consumer: Consumer, typed: Sequence[TypedEntry]) -> list[RefusedEntry]:
         """Write rows; wait for PostgreSQL as long as it is away."""
-        if not typed:
-            return []
 
         async def write_batch() -> list[RefusedEntry]:
             """Write the rows, and measure how long it takes."""
@@ -209,6 +244,21 @@ class ArchiveWorker:
             away_sec = time.monotonic() - self.outage.since
             self._me.log.info("database.back", bus=bus, away_sec=round(away_sec, 1))
             self.outage = None
+
+
+def make_batch(
+    entries: Sequence[DeliveredEntry], streams: Mapping[str, InputStream], most: int | None = None
+) -> Batch:
+    """Return the batch of entries that were read, up to `most` of each stream; None: that is all there is."""
+    typed: list[TypedEntry] = []
+    refused: list[tuple[DeliveredEntry, str]] = []
+    for entry in entries:
+        try:
+            typed.append(make_typed(entry, streams[entry.stream].kind))
+        except RowError as error:
+            refused.append((entry, str(error)))
+    fullest = max(Counter(entry.stream for entry in entries).values(), default=0)
+    return Batch(entries, typed, refused, is_full=most is not None and fullest >= most)
 
 
 def make_typed(entry: DeliveredEntry, kind: str) -> TypedEntry:

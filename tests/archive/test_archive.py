@@ -1,7 +1,10 @@
 """archive on real buses and a real PostgreSQL: each row once, its highest revision, whoever dies."""
 
+import asyncio
+import contextlib
 import random
 
+import asyncpg
 import orjson
 import pytest
 import redis
@@ -108,7 +111,72 @@ def _entries(port, stream):
 
 def _pending(port, stream):
     with redis.Redis(port=port) as client:
-        return client.xpending(stream, "archive")["pending"]
+        groups = client.xinfo_groups(stream)
+    return sum(group["pending"] for group in groups if group["name"] == b"archive")
+
+
+@contextlib.contextmanager
+def locked(url, table):
+    """Keep everybody else from a table for the block."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(url))
+        try:
+            runner.run(connection.execute(f"BEGIN; LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE"))
+            yield
+        finally:
+            runner.run(connection.close())
+
+
+def test_the_next_batch_is_read_while_one_is_merged_and_no_further_one(scene, archive_url):
+    play = played.make_play(8, 1200)
+    port = scene.market.port
+    seed(scene.buses, truth(batch=50), 1)
+    with locked(archive_url, "bars"):
+        played.publish(port, play)
+        agent = start(scene, archive_url)
+        until(lambda: _pending(port, "bars:bars") == 100, 30, agent.text)
+        for _ in range(2):
+            before = scene.beat("archive")
+            until(lambda before=before: scene.beat("archive") != before, 30)
+        assert _pending(port, "bars:bars") == 100
+    wait_until_written(scene)
+    require_rows_of(archive_url, play)
+    assert agent.stop() == 0
+    assert scene.market.cmd("XINFO", "CONSUMERS", "bars:bars", "archive") == []
+    assert "Traceback" not in agent.text()
+
+
+def test_an_archive_that_is_stopped_in_the_middle_gives_both_batches_back(scene, archive_url):
+    play = played.make_play(9, 1200)
+    port = scene.market.port
+    seed(scene.buses, truth(batch=50, claim_sec=60), 1)
+    with locked(archive_url, "bars"):
+        played.publish(port, play)
+        agent = start(scene, archive_url)
+        until(lambda: _pending(port, "bars:bars") == 100, 30, agent.text)
+        assert agent.stop() == 0
+        assert "Traceback" not in agent.text()
+    start(scene, archive_url)
+    wait_until_written(scene)
+    require_rows_of(archive_url, play)
+
+
+def test_a_stream_that_is_lost_while_a_batch_is_merged_is_found_again(scene, archive_url):
+    play = played.make_play(10, 1200)
+    port = scene.market.port
+    seed(scene.buses, truth(batch=50), 1)
+    with locked(archive_url, "bars"):
+        played.publish(port, play)
+        agent = start(scene, archive_url)
+        until(lambda: _pending(port, "bars:bars") == 100, 30, agent.text)
+        scene.market.cmd("SET", "bars:bars", "no stream")
+    scene.wait_beat(svc="archive", status="degraded")
+    scene.market.cmd("DEL", "bars:bars")
+    played.publish(port, [each for each in play if each[0] == played.BARS])
+    wait_until_written(scene)
+    require_rows_of(archive_url, play)
+    assert agent.stop() == 0
+    assert "never retrieved" not in agent.text()
 
 
 def test_an_archive_that_is_killed_twenty_times_writes_each_row_once(scene, archive_url):
