@@ -134,6 +134,7 @@ MEANINGS: Final = {
     "gate.closed": "Too few series could be loaded, or a critical one could not: readers don't start.",
     "gate.open": "Enough series were loaded, and all critical ones: readers may start.",
     "gate.unwritten": "The bus does not take the state of the gate.",
+    "gate.waiting": "The gate of the sources is closed: these services start once it opens. It is tried again.",
     "history.begun": "There is no history that can be used, so a new one begins.",
     "history.log_lost": "The alert log has lost entries that were not recorded; that time is unknown.",
     "history.waiting": "The bus fails, so nothing is recorded.",

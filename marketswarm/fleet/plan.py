@@ -16,6 +16,8 @@ ARCHIVE: Final = "archive"
 """The services of the market that have a gate, and that need a PostgreSQL."""
 GATE: Final = "services.sources.gate"
 """The one-shot program after which the services start that depend on SOURCES."""
+GATE_CLOSED: Final = 1
+"""The exit code of a gate that could load too little."""
 DATABASE_URL: Final = "DATABASE_URL"
 """The variable with the URL of a PostgreSQL that runs already."""
 BOARD_PORT: Final = 8080

@@ -97,9 +97,12 @@ def _format_others(plan: Plan, agents: Sequence[str], facts: SummaryFacts) -> li
         facts: the facts that are not in the plan.
     """
     lines = []
-    stopped = [agent.name for agent in plan.agents if agent.name not in agents]
-    if stopped:
+    absent = [agent for agent in plan.agents if agent.name not in agents]
+    if stopped := [agent.name for agent in absent if agent.svc not in plan.gated]:
         lines += _wrap_words("  stopped   ", stopped)
+    if waiting := [agent.name for agent in absent if agent.svc in plan.gated]:
+        lines += _wrap_words("  waiting   ", waiting)
+        lines.append("            (the gate of the sources is closed; it is tried again by itself)")
     if plan.elsewhere:
         lines += _wrap_words("  elsewhere ", plan.elsewhere)
     if facts.missed:

@@ -24,6 +24,7 @@ from marketswarm.fleet.environment import make_child_environ, make_server_enviro
 from marketswarm.fleet.plan import (
     DATABASE_URL,
     GATE,
+    GATE_CLOSED,
     SOURCES,
     Plan,
     PlanError,
@@ -36,6 +37,7 @@ from marketswarm.fleet.postgres import STOP_SIGNAL, PostgresServer
 from marketswarm.fleet.preflight import find_external_buses, find_modules
 from marketswarm.fleet.readiness import InstanceCounter, find_ready, have_subscribers
 from marketswarm.fleet.server import MAXMEMORY, build_command, build_memory_limits, limit_process_memory
+from marketswarm.net.retry import Backoff
 from marketswarm.passwords import ACL_FILE
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import HEALER, Truth, find_nearest
@@ -52,6 +54,7 @@ _DATABASE_GRACE_SEC = 10.0  # its last checkpoint
 _DATABASE_READY_WITHIN_SEC = 60.0
 DATABASE = "postgres"
 """The name of the PostgreSQL of a fleet, among its servers and its folders."""
+_GATE_BACKOFF = Backoff(first_sec=10.0, longest_sec=300.0)
 _RESTART_AFTER_MISS_SEC = 2.0  # so that people can read the miss before the recovery
 
 
@@ -115,6 +118,7 @@ class FleetSupervisor:
         several = Counter(self._service_by_agent.values())
         self._counter = InstanceCounter(spec.truth, [svc for svc, count in several.items() if count > 1])
         self._counting_task: asyncio.Task[None] | None = None
+        self._gate_task: asyncio.Task[None] | None = None
         self.agents = {agent.name: self._make_agent(agent, spec.truth) for agent in spec.plan.agents}
         self._added: list[PlannedAgent] = []
 
@@ -131,6 +135,7 @@ class FleetSupervisor:
             finally:
                 self._is_stopping = True
                 self._counting_task.cancel()
+                await self._stop_gate()
                 for group in (self.agents, self.servers):
                     await asyncio.gather(*(child.end(self._kill) for child in group.values()))
                 await asyncio.gather(*(bus.aclose() for bus in self._buses.values()))
@@ -138,10 +143,11 @@ class FleetSupervisor:
     async def start_all(self) -> None:
         """Start the servers, seed the truth, start the agents. Return when the agents are started.
 
-        The healer is started first.
+        The healer is started first. Readers of the market that must wait for the gate of sources are started
+        as soon as it opens, which may be later.
 
         Raises:
-            Exit: a server did not start, or the truth could not be seeded.
+            Exit: a server did not start, the truth could not be seeded, or the gate can't run.
         """
         for server in self.servers.values():
             server.start()
@@ -161,9 +167,6 @@ class FleetSupervisor:
                 agent.start()
         if gated:
             await self._pass_gate()
-        for agent in self.agents.values():
-            if not agent.is_wanted:
-                agent.start()
 
     async def _wait_for_database(self) -> None:
         """Wait until our PostgreSQL accepts connections, if the fleet runs one.
@@ -185,17 +188,51 @@ class FleetSupervisor:
         self._log_event("database.ready", port=database.port, version=database.programs.major, pid=child.pid)
 
     async def _pass_gate(self) -> None:
-        """Run the gate of sources once, which loads every series.
+        """Run the gate of sources, and start the agents that wait for it; if it is closed, go on trying.
+
+        The rest of the fleet runs meanwhile: a source that fails must end neither the healer nor the board.
 
         Raises:
-            Exit: it ended with another exit code than 0.
+            Exit: the gate can't run: its settings are wrong, or no bus answers it.
         """
+        code = await self._run_gate()
+        if code == Code.DONE:
+            self._start_readers()
+        elif code == GATE_CLOSED and self._tasks is not None:
+            self._gate_task = self._tasks.create_task(self._retry_gate(), name="gate")
+        else:
+            why = f"the gate of the sources did not run (exit code {code}); its last lines say why"
+            raise Exit(code if code > 0 else Code.DIED, why)
+
+    async def _retry_gate(self) -> None:
+        """Run the gate again, after growing pauses, until it opens; then start the agents that wait."""
+        attempts, is_open = 0, False
+        while not is_open:
+            attempts += 1
+            pause_sec = _GATE_BACKOFF.pause_sec(attempts)
+            waiting = sorted(self._spec.plan.gated)
+            self._log_event("gate.waiting", "warning", services=waiting, again_in_sec=round(pause_sec))
+            await asyncio.sleep(pause_sec)
+            is_open = await self._run_gate() == Code.DONE
+        self._start_readers()
+
+    async def _run_gate(self) -> int:
+        """Run the gate of sources once, which loads every series, and return its exit code."""
         environ = {**self._make_environ(GATE, SOURCES, self._spec.truth), **self._spec.bus_environ(SOURCES)}
         program = Program("gate", [sys.executable, "-m", GATE], environ)
-        code = await Child(program, self._log_event, self._make_line_writer("gate")).run_once(self._kill)
-        if code:
-            why = f"the gate of the sources did not pass (exit code {code}); its last lines say why"
-            raise Exit(code if code > 0 else Code.DIED, why)
+        return await Child(program, self._log_event, self._make_line_writer("gate")).run_once(self._kill)
+
+    def _start_readers(self) -> None:
+        """Start the agents of the plan that wait for the gate of sources."""
+        for name, agent in self.agents.items():
+            if self._service_by_agent[name] in self._spec.plan.gated:
+                agent.start()
+
+    async def _stop_gate(self) -> None:
+        """End the gate and its retries, if they still run."""
+        if self._gate_task is not None:
+            self._gate_task.cancel()
+            await asyncio.gather(self._gate_task, return_exceptions=True)
 
     async def _wait_for_healer(self) -> None:
         """Wait until the healer has subscribed to the heartbeats of our agents, for a few seconds at most."""

@@ -132,6 +132,13 @@ def test_who_was_stopped_meanwhile_is_not_told_to_be_up(plan):
     assert "stopped   rss_agg" in text
 
 
+def test_who_waits_for_the_gate_of_the_sources_is_not_told_to_be_stopped(plan):
+    gated = dataclasses.replace(plan, gated=frozenset({"rss_agg"}))
+    text = "\n".join(format_summary(gated, ["healer"], FACTS))
+    assert "waiting   rss_agg\n            (the gate of the sources is closed" in text
+    assert "stopped" not in text
+
+
 def test_it_says_where_the_metrics_are(plan):
     assert "metrics" not in "\n".join(format_summary(plan, UP, FACTS))
     agents = tuple(
