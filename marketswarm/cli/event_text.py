@@ -123,7 +123,7 @@ def _describe_failing_probe(event: _Event) -> _Text:
 def _describe_failing_source(event: _Event) -> _Text:
     """Describe a source of the market that fails, for how long and why."""
     late = format_seconds(event.get("late_sec"))
-    return _BAD, f"{event.get('svc')} fails: no answer for {late}{_format_reason(event)}"
+    return _BAD, f"{event.get('svc')} fails: no answer that can be used for {late}{_format_reason(event)}"
 
 
 def _describe_drift(event: _Event) -> _Text:
