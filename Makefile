@@ -23,7 +23,7 @@ environment: # the Python environment in .venv, made again only when what it is 
 run: environment ## two real Redis servers and the whole fleet on this machine; Ctrl-C ends it
 	@exec $(marketswarm) up $(ARGS)
 
-market: environment ## the market station on this machine: a PostgreSQL, sources, bars, archive and board, by a recorded day
+market: environment ## the market station on this machine: a PostgreSQL, sources, bars, archive and board, by a recording
 	@exec $(marketswarm) up --truth $${TRUTH_PATH:-examples/market.json} $(ARGS)
 
 up: ## the same in containers: builds the image, starts all, waits until all are well
