@@ -182,10 +182,12 @@ class ChildProcess:
         self.limit_is_over = False
         self._leads_group = not _has_terminal()
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_starting = False
         self._early_signals: list[int] = []  # those that arrived before there was a child
         for number in (signal.Signals[name] for name in _FORWARDED_SIGNALS):
             if signal.getsignal(number) != signal.SIG_IGN:  # under nohup it stays ignored
                 signal.signal(number, self._forward_signal)
+        self._is_starting = True
         # close_fds: the files that we were given beyond the usual three are the child's, too
         self._process = subprocess.Popen(  # noqa: S603 - running what the user says is what this is for
             list(command), close_fds=False, process_group=0 if self._leads_group else None
@@ -208,10 +210,14 @@ class ChildProcess:
 
     def _forward_signal(self, number: int, _frame: Any) -> None:
         """Send a signal that this process got to the child, unless the terminal sends it there itself."""
-        if self._process is None:
+        is_sent_to_both = not self._leads_group and number in _TERMINAL_SIGNALS
+        if self._process is not None:
+            if not is_sent_to_both:
+                self._send(number)
+        elif not (
+            is_sent_to_both and self._is_starting
+        ):  # the child may be there already
             self._early_signals.append(number)
-        elif self._leads_group or number not in _TERMINAL_SIGNALS:
-            self._send(number)
 
     def _enforce_limit(self, *_: Any) -> None:
         """Send SIGTERM when the time limit is over, and SIGKILL when called again."""

@@ -221,11 +221,26 @@ def test_what_is_to_be_ignored_stays_so(shell, system):
 ON_A_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, "-m", "marketswarm", *sys.argv[1:]])
+os.execv(sys.executable, [sys.executable, "-m", "patched", *sys.argv[1:]])
 """
+SLOW_START = """
+import subprocess, time
+start, wait = subprocess.Popen.__init__, exec.ChildProcess.wait
+def start_slowly(*words, **how):
+    start(*words, **how)
+    time.sleep(1)
+def tell_and_wait(child):
+    open("started", "x").close()
+    return wait(child)
+subprocess.Popen.__init__, exec.ChildProcess.wait = start_slowly, tell_and_wait
+"""
+"""For a second the child runs, and its parent does not know it yet."""
 
 
-def test_at_a_terminal_ctrl_c_is_the_commands(shell, system):
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_at_a_terminal_ctrl_c_is_the_commands(shell, system, patched, is_slow):
+    if is_slow:
+        patched(SLOW_START)
     script = "trap 'echo heard' INT; read -r a; echo \"<$a>\"; "
     script += 'until read -r b; do :; done; echo "<$b>"; exit 4'
     line = [sys.executable, "-c", ON_A_TERMINAL, "exec", "--svc", "backup", "--", "sh", "-c", script]
@@ -242,6 +257,8 @@ def test_at_a_terminal_ctrl_c_is_the_commands(shell, system):
             while awaited not in shown:
                 assert select.select([screen], [], [], 20)[0], shown
                 shown += screen.read(1000)
+            if is_slow and awaited == b"heard":
+                until((shell.folder / "started").exists)
         assert running.wait(10) == 4
     assert shown.count(b"heard") == 1
 
