@@ -31,6 +31,7 @@ from marketswarm.market.records import DAY_MS, MINUTE_MS, Bar, Provenance, Recor
 from services.bars.aggregate import merge_bars
 from services.bars.indicators import IndicatorSeries, Values
 from services.bars.intervals import Grid, Interval
+from services.bars.live_indicators import LiveIndicators
 from services.bars.quality import (
     ATR_BARS,
     Candidate,
@@ -43,9 +44,8 @@ from services.bars.quality import (
     list_findings,
 )
 from services.bars.settings import TIMEFRAMES, BarsOptions, SymbolGroup, Timeframe
-from services.bars.state import DAILY, KEPT_DAYS, NEVER_MS, OpenBar, SymbolState, series_field
+from services.bars.state import DAILY, EARLIEST_MS, KEPT_DAYS, LATEST_MS, OpenBar, SymbolState, series_field
 from services.bars.ticks import forget_old_ticks, merge_tick
-from services.bars.tracks import IndicatorTrack
 
 Fields = Mapping[bytes, bytes]
 RELEASED: Final = b"released"
@@ -54,7 +54,6 @@ _LONGEST_SHOWN: Final = 2048
 _MOST_SHOWN: Final = 64
 _CHAIN: Final = tuple(pairwise(TIMEFRAMES))
 """Each timeframe with the next longer one, which is built of it."""
-_NO_MS: Final = -(2**53)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +105,8 @@ class BarBuilder:
         self.state, self.group, self.options = state, group, options
         self.counts: Counter[tuple[str, str]] = Counter()
         """What became of the records since it was last read: by source, and a check, `taken` or `skipped`."""
-        self.tracks = {
-            timeframe: IndicatorTrack(
+        self.live_indicators = {
+            timeframe: LiveIndicators(
                 state.tables[timeframe],
                 IndicatorSeries(timeframe, grid.session, group.indicators),
                 stored.get(series_field(timeframe).encode(), b""),
@@ -166,8 +165,8 @@ class BarBuilder:
         if self._has_new_day:
             fields[DAILY] = b"%d" % (self.state.version + 1)
             self._has_new_day = False
-        for timeframe, track in self.tracks.items():
-            if (packed := track.pack()) is not None:
+        for timeframe, live in self.live_indicators.items():
+            if (packed := live.pack()) is not None:
                 fields[series_field(timeframe)] = packed
         return fields, forgotten
 
@@ -181,7 +180,7 @@ class BarBuilder:
         if bar.timeframe not in TIMEFRAMES or (self.group.quotes and bar.timeframe == "1m"):
             self.counts[provenance.source, "skipped"] += 1
             return
-        self._judge(arrival, bar, provenance)
+        self._evaluate_bar(arrival, bar, provenance)
 
     def _take_quote(self, arrival: Arrival) -> None:
         """Check a quote and take it into its minute, or put it aside."""
@@ -204,12 +203,14 @@ class BarBuilder:
         if held is not None and bar == held.bar:
             ticks[start_ms] = tick
             self.counts[provenance.source, "taken"] += 1
-        elif self._judge(arrival, bar, provenance, _NO_MS if held is None else held.seen_ms):
+        elif self._evaluate_bar(arrival, bar, provenance, EARLIEST_MS if held is None else held.seen_ms):
             ticks[start_ms] = tick
             forget_old_ticks(ticks)
 
-    def _judge(self, arrival: Arrival, bar: Bar, provenance: Provenance, least_seen_ms: int = _NO_MS) -> bool:
-        """Hold a bar against the checks; take it and return True, or put it aside and return False.
+    def _evaluate_bar(
+        self, arrival: Arrival, bar: Bar, provenance: Provenance, least_seen_ms: int = EARLIEST_MS
+    ) -> bool:
+        """Evaluate a bar by the checks; take it and return True, or put it aside and return False.
 
         `least_seen_ms` is when the latest part of it was seen that we have already.
         """
@@ -234,12 +235,12 @@ class BarBuilder:
         return True
 
     def _find_known(self, candidate: Candidate, timeframe: Timeframe) -> Known:
-        """Return what is known about the symbol that a candidate is judged by."""
+        """Return what is known about the symbol by which a candidate is evaluated."""
         state, start_ms = self.state, candidate.bar.start_ms
         table = state.tables[timeframe]
         newest_ms = table.newest_ms
         kept_ms = max(round(self.options.revise_days * DAY_MS), KEPT_DAYS[timeframe] * DAY_MS)
-        oldest_ms = _NO_MS if newest_ms is None else newest_ms - kept_ms
+        oldest_ms = EARLIEST_MS if newest_ms is None else newest_ms - kept_ms
         slot = table.find(start_ms)
         if timeframe != "1m":
             held = None if slot is None else slot.given
@@ -309,8 +310,8 @@ class BarBuilder:
         """Add the entries of one timeframe: of the bars that changed, and of those due to be final."""
         state, table = self.state, self.state.tables[timeframe]
         changed = self._changed[timeframe]
-        is_wanted = timeframe in self.tracks
-        values = self.tracks[timeframe].update(sorted(changed)) if is_wanted and changed else {}
+        is_wanted = timeframe in self.live_indicators
+        values = self.live_indicators[timeframe].update(sorted(changed)) if is_wanted and changed else {}
         shown: dict[int, Provenance] = {}
         for start_ms in sorted([*changed, *due]):
             opened = state.open_bars.get((timeframe, start_ms))
@@ -332,12 +333,12 @@ class BarBuilder:
         changed.clear()
 
     def _settle(self, timeframe: Timeframe, start_ms: int, border_ms: int, provenance: Provenance) -> bool:
-        """Decide whether a bar is final, and remember it among the open ones if it is not."""
+        """Return whether a bar is final, and list it among the open ones if it is not."""
         state = self.state
         slot = state.tables[timeframe][start_ms]
         was_final = slot.indicator_rev >= 0 and (timeframe, start_ms) not in state.open_bars
         if slot.shown is slot.given and slot.given is not None:
-            is_final, close_ms = slot.given.is_complete, NEVER_MS
+            is_final, close_ms = slot.given.is_complete, LATEST_MS
         else:
             interval = self._grid.find(start_ms, timeframe)
             close_ms = start_ms if interval is None else interval.close_ms
@@ -392,11 +393,11 @@ class BarBuilder:
         """Return the values at a bar that became final without a change; None if nobody knows them."""
         values = self._open_values.get((timeframe, start_ms))
         # not here if another instance computed them
-        return self.tracks[timeframe].recall(start_ms) if values is None else values
+        return self.live_indicators[timeframe].recall(start_ms) if values is None else values
 
     def _find_first_close(self) -> int:
         """Return when the first of the open bars ends."""
-        return min((each.close_ms for each in self.state.open_bars.values()), default=NEVER_MS + 1)
+        return min((each.close_ms for each in self.state.open_bars.values()), default=LATEST_MS)
 
     def _find_border(self, clock_ms: int) -> int:
         """Return the time up to which all intervals are over."""
@@ -409,9 +410,9 @@ def _find_seen(bar: Bar, provenance: Provenance, arrival: Arrival) -> int:
     """Return when a bar was seen, in epoch milliseconds: as its source says, else when it was written."""
     as_of_ms = round(1000 * provenance.as_of)
     if provenance.is_replay:
-        return max(-NEVER_MS, min(as_of_ms or bar.start_ms + MINUTE_MS, NEVER_MS))
+        return max(EARLIEST_MS, min(as_of_ms or bar.start_ms + MINUTE_MS, LATEST_MS))
     # nobody can have asked after the answer was written
-    return max(-NEVER_MS, min(as_of_ms or arrival.written_ms, arrival.written_ms))
+    return max(EARLIEST_MS, min(as_of_ms or arrival.written_ms, arrival.written_ms))
 
 
 def _move(bar: Bar, start_ms: int) -> Bar:

@@ -38,7 +38,7 @@ from services.bars.windows import (
 Values = dict[str, float | None]
 
 MARKET: Final = "SPY"
-"""The symbol whose returns stand for the market's, where nothing else is said."""
+"""The default symbol whose returns stand for those of the market."""
 _BILLION: Final = 1e9
 
 

@@ -28,7 +28,7 @@ class Interval:
 
 
 class Grid:
-    """The intervals of one session. It remembers the day that was asked for last."""
+    """Find the intervals of one session. It caches the day that was asked for last."""
 
     def __init__(self, session: Session) -> None:
         self.session = session

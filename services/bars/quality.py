@@ -4,9 +4,8 @@ A check is a function that returns in words why a bar fails, or None. The first 
 for which the bar is rejected; it goes to the quarantine under the name of that check. Two checks find
 something that is nobody's fault: a gap or a stale bar is counted, and the bar is taken.
 
-`seen_ms`, the time by which a bar is judged, is when its source was asked; of a replay it is the recording's
-own clock. A record that an operator released skips every check but those that nobody could live without: the
-schema, the prices, and how late it is.
+`seen_ms`, the time by which a bar is evaluated, is when its source was asked; of a replay it is the
+recording's own clock. A record that an operator released skips all checks but those of `NEVER_SKIPPED`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -42,13 +41,13 @@ class Check(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HeldBar:
-    """Hold a bar that was taken, and what is needed to judge the next version of it.
+    """Hold a bar that was taken, and what is needed to evaluate the next version of it.
 
     Attributes:
         bar: the bar.
         changes: how often it was written, 1 for a bar that was never changed. Of a bar that was built of
             others it is the sum of theirs.
-        source: the source that said it; of a built bar the source of its last change.
+        source: the source of the bar; of a built bar the source of its last change.
         seen_ms: when that source was asked, in epoch milliseconds.
         is_complete: whether the source was asked after the end of the interval.
     """
@@ -186,7 +185,7 @@ def check_agreement(candidate: Candidate, known: Known, limits: CheckSettings) -
         return None
     share = abs(candidate.bar.close - held.bar.close) / held.bar.close
     if share > limits.disagree_share:
-        return f"its close differs by {share:.1%} from what {held.source} said"
+        return f"its close differs by {share:.1%} from that of {held.source}"
     return None
 
 

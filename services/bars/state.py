@@ -24,7 +24,9 @@ UNPACKED_CHUNKS: Final = 4
 """The newest chunks of a table, which are not packed in memory: they change with each minute."""
 KEPT_DAYS: Final = {"1m": 0, "5m": 0, "15m": 0, "1h": 30, "4h": 60, "1d": 800}
 """For how many days bars are kept, at the least; never shorter than what may be revised."""
-NEVER_MS: Final = 2**53
+EARLIEST_MS: Final = -(2**53)
+LATEST_MS: Final = 2**53
+"""Times before and after all others, in epoch milliseconds."""
 VERSION: Final = "version"
 POSITION: Final = "position"
 REST: Final = "rest"
@@ -151,7 +153,7 @@ class BarTable:
 
     def iter_shown(self, first_ms: int) -> Iterator[Bar]:
         """Yield each shown bar that begins at `first_ms` or later, in order."""
-        yield from self._list_shown(first_ms, NEVER_MS)
+        yield from self._list_shown(first_ms, LATEST_MS)
 
     def forget_before(self, oldest_ms: int) -> list[int]:
         """Forget whole chunks that end before `oldest_ms`; return their starts."""
@@ -248,7 +250,7 @@ class BarTable:
 
 @dataclass(slots=True)
 class OpenBar:
-    """Say of a published bar that is not final when its interval ends, and who said its last change."""
+    """Hold the end of a bar that is not final, and where its last change came from."""
 
     close_ms: int
     provenance: Provenance
@@ -396,7 +398,7 @@ def read_final_days(symbol: str, fields: Mapping[bytes, bytes]) -> list[Bar]:
         _restore_tables(state, fields)
     except (KeyError, TypeError, IndexError, ValueError):
         return []
-    days = state.tables["1d"].iter_shown(-NEVER_MS)
+    days = state.tables["1d"].iter_shown(EARLIEST_MS)
     return [bar for bar in days if ("1d", bar.start_ms) not in state.open_bars]
 
 

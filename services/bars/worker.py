@@ -29,7 +29,7 @@ from services.bars.builder import Arrival, BarBuilder
 from services.bars.intervals import Grid
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
-from services.bars.state import SymbolState, restore_state
+from services.bars.state import EARLIEST_MS, SymbolState, restore_state
 from services.bars.store import BUS_SEC, ENTRIES_AT_ONCE, BarsStore, SymbolCommit
 
 BLOCK_SEC: Final = 0.25
@@ -60,7 +60,7 @@ class Followed:
     builder: BarBuilder
     upto: list[tuple[int, int]]
     committed_at: float
-    played_ms: int = -(2**53)
+    played_ms: int = EARLIEST_MS
 
     def record_time(self, fields: Mapping[bytes, bytes], now_ms: int) -> None:
         """Take the time from an entry of a replay: when it was played, else when its minute was over."""

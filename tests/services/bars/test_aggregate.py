@@ -15,7 +15,7 @@ from support.examples import select_cases
 from support.scenes.bars import (
     MIDNIGHT,
     MINUTE,
-    Desk,
+    SymbolScene,
     aggregate_all,
     arrival,
     assert_same_bars,
@@ -39,8 +39,8 @@ def test_every_timeframe_equals_the_buckets_of_duckdb(seed):
         start for start in range(MIDNIGHT, MIDNIGHT + 2 * DAY_MS, MINUTE) if start // MINUTE % (7 + seed)
     ]
     minutes = walk(starts, seed, whole=True)
-    desk = Desk(CRYPTO)
-    desk.play(arrival(bar, at) for at, bar in enumerate(minutes))
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar, at) for at, bar in enumerate(minutes))
     with duckdb.connect() as database:
         database.execute(
             "create table minutes (ts timestamp, open double, high double, low double, close double, "
@@ -58,12 +58,12 @@ def test_every_timeframe_equals_the_buckets_of_duckdb(seed):
         for timeframe, width in BUCKETS.items():
             found = database.execute(QUERY.format(width=width)).fetchall()
             expected = [Bar("BTC/USD", timeframe, *row[:7], int(row[7])) for row in found]
-            assert_same_bars(desk.shown(timeframe), expected)
+            assert_same_bars(scene.shown(timeframe), expected)
 
 
 def test_timeframes_of_new_york_follow_its_session_through_an_early_close_and_both_changes_of_clocks():
     york = get_session("XNYS")
-    desk = Desk(york, symbols=["SPY"], asset="stocks", checks={"jump_share": 10})
+    scene = SymbolScene(york, symbols=["SPY"], asset="stocks", checks={"jump_share": 10})
     minutes = []
     for opens, closes in (
         ("2026-03-06T14:30", "2026-03-06T21:00"),  # the last Friday of winter
@@ -78,17 +78,17 @@ def test_timeframes_of_new_york_follow_its_session_through_an_early_close_and_bo
         day = walk(range(first, last, MINUTE), 3, "SPY", whole=True)
         minutes += day
         outside = [*walk([first - MINUTE], 3, "SPY"), *walk([last], 3, "SPY")]
-        before = len(desk.quarantine)
-        desk.play(arrival(bar, at) for at, bar in enumerate([outside[0], *day, outside[1]]))
-        assert [each["check"] for each in desk.quarantine[before:]] == ["wrong_session"] * 2
-        (last_day,) = [bar for bar in desk.shown("1d") if bar.start_ms == first]
+        before = len(scene.quarantine)
+        scene.play(arrival(bar, at) for at, bar in enumerate([outside[0], *day, outside[1]]))
+        assert [each["check"] for each in scene.quarantine[before:]] == ["wrong_session"] * 2
+        (last_day,) = [bar for bar in scene.shown("1d") if bar.start_ms == first]
         assert last_day.trades == sum(bar.trades for bar in day)
-        hours = [bar.start_ms for bar in desk.shown("1h") if first <= bar.start_ms < last]
+        hours = [bar.start_ms for bar in scene.shown("1h") if first <= bar.start_ms < last]
         assert hours == list(range(first, last, 60 * MINUTE))
-    assert len(desk.shown("4h")) == 4 * 2 + 1
+    assert len(scene.shown("4h")) == 4 * 2 + 1
     expected = aggregate_all(minutes, york)
     for timeframe in BUCKETS:
-        kept = desk.shown(timeframe)
+        kept = scene.shown(timeframe)
         assert_same_bars(kept, expected[timeframe])
 
 

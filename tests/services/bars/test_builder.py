@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from marketswarm.market.entries import encode_entry
 from marketswarm.market.records import DAY_MS, AssetClass, Bar, Provenance, Quote, RecordKind
 from marketswarm.market.sessions import get_session
-from services.bars.builder import Arrival, BarBuilder
+from services.bars.builder import Arrival
 from services.bars.indicators import batch
+from services.bars.live_indicators import STORE_EVERY
 from services.bars.settings import BarsOptions
 from services.bars.state import restore_state
-from services.bars.tracks import STORE_EVERY
 from support.examples import examples
 from support.scenes.bars import (
     MIDNIGHT,
     MINUTE,
-    Desk,
+    SymbolScene,
     aggregate_all,
     arrival,
     assert_same_as_batch,
@@ -60,7 +60,7 @@ def test_streaming_equals_batch_for_any_order_batches_corrections_and_restarts(s
         other = min(len(order) - 1, at + chance.randint(0, 50))
         if order[at].fields[b"start"] != order[other].fields[b"start"]:
             order[at], order[other] = order[other], order[at]
-    desk = Desk(CRYPTO, checks={"jump_share": 10})
+    scene = SymbolScene(CRYPTO, checks={"jump_share": 10})
     held = {}
     while order:
         size = chance.randint(1, most)
@@ -68,22 +68,20 @@ def test_streaming_equals_batch_for_any_order_batches_corrections_and_restarts(s
         for each in batch:
             start, asked = int(each.fields[b"start"]), float(each.fields[b"asked_at"])
             held[start] = max(held.get(start, 0), asked)
-        desk.play(batch)
+        scene.play(batch)
         if chance.random() < 0.1:  # another instance takes over
-            state = restore_state("BTC/USD", desk.stored)
-            desk.state = state
-            desk.builder = BarBuilder(state, desk.group, desk.grid, desk.options, desk.stored)
-    assert all(each["check"] in ("monotone_time", "duplicate") for each in desk.quarantine), desk.quarantine
-    assert_same_as_batch(desk.bars, desk.indicators, wanted, CRYPTO)
+            scene.restart()
+    assert all(each["check"] in ("monotone_time", "duplicate") for each in scene.quarantine), scene.quarantine
+    assert_same_as_batch(scene.bars, scene.indicators, wanted, CRYPTO)
 
 
 def test_a_late_minute_ripples_up_by_one_revision_in_each_timeframe():
     all_of_them = minutes(300)
     late = all_of_them[17]
-    desk = Desk(CRYPTO)
-    desk.play(arrival(bar, at) for at, bar in enumerate(all_of_them) if bar is not late)
-    before = dict(desk.bars)
-    outputs = desk.play([arrival(late, 999)])
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar, at) for at, bar in enumerate(all_of_them) if bar is not late)
+    before = dict(scene.bars)
+    outputs = scene.play([arrival(late, 999)])
     starts = {entry["timeframe"]: int(entry["start"]) for entry in outputs.bars}
     assert starts == {
         "1m": late.start_ms,
@@ -99,98 +97,98 @@ def test_a_late_minute_ripples_up_by_one_revision_in_each_timeframe():
         assert entry["final"] == before[key]["final"]
     assert outputs.bars[0]["rev"] == "0"
     for frame in ("1m", "5m", "15m", "1h", "4h", "1d"):
-        assert_same_bars(desk.shown(frame), aggregate_all(all_of_them, CRYPTO)[frame])
+        assert_same_bars(scene.shown(frame), aggregate_all(all_of_them, CRYPTO)[frame])
 
 
 def test_indicators_of_all_later_bars_follow_a_correction_with_higher_revisions():
     bars = minutes(60)
-    desk = Desk(CRYPTO)
-    desk.play(arrival(bar, at) for at, bar in enumerate(bars))
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar, at) for at, bar in enumerate(bars))
     bar = bars[40]
     corrected = Bar(bar.symbol, "1m", bar.start_ms, bar.open, bar.high + 1, bar.low, bar.high + 1, bar.volume)
-    outputs = desk.play([arrival(corrected, 999, seen_ms=bar.start_ms + DAY_MS)])
+    outputs = scene.play([arrival(corrected, 999, seen_ms=bar.start_ms + DAY_MS)])
     later = [entry for entry in outputs.indicators if entry["timeframe"] == "1m"]
     assert [int(entry["start"]) for entry in later] == [each.start_ms for each in bars[40:]]
     assert {entry["rev"] for entry in later} == {"1"}
-    assert_same_as_batch(desk.bars, desk.indicators, [*bars[:40], corrected, *bars[41:]], CRYPTO)
+    assert_same_as_batch(scene.bars, scene.indicators, [*bars[:40], corrected, *bars[41:]], CRYPTO)
 
 
 def test_a_bar_is_final_when_the_next_minute_is_seen():
-    desk = Desk(CRYPTO)
+    scene = SymbolScene(CRYPTO)
     bars = minutes(6)
-    desk.play([arrival(bar) for bar in bars[:5]])
-    assert desk.bars["5m", MIDNIGHT]["final"] == "0"
-    assert [desk.bars["1m", bar.start_ms]["final"] for bar in bars[:5]] == ["1", "1", "1", "1", "0"]
-    before = desk.bars["5m", MIDNIGHT]
-    desk.play([arrival(bars[5])])
-    assert desk.bars["5m", MIDNIGHT] == before | {"final": "1"}
-    assert desk.indicators["5m", MIDNIGHT]["final"] == "1"
-    assert desk.bars["15m", MIDNIGHT]["final"] == "0"
+    scene.play([arrival(bar) for bar in bars[:5]])
+    assert scene.bars["5m", MIDNIGHT]["final"] == "0"
+    assert [scene.bars["1m", bar.start_ms]["final"] for bar in bars[:5]] == ["1", "1", "1", "1", "0"]
+    before = scene.bars["5m", MIDNIGHT]
+    scene.play([arrival(bars[5])])
+    assert scene.bars["5m", MIDNIGHT] == before | {"final": "1"}
+    assert scene.indicators["5m", MIDNIGHT]["final"] == "1"
+    assert scene.bars["15m", MIDNIGHT]["final"] == "0"
 
 
 def test_a_bar_is_final_when_its_end_is_over_for_long_enough():
-    desk = Desk(CRYPTO)
+    scene = SymbolScene(CRYPTO)
     end = MIDNIGHT + 5 * MINUTE
-    desk.play([arrival(bar) for bar in minutes(5)], clock_ms=end + 9_999)
-    assert desk.bars["5m", MIDNIGHT]["final"] == "0"
-    assert not desk.builder.find_due(end + 9_999)
-    assert desk.builder.find_due(end + 10_000)
-    outputs = desk.play([], clock_ms=end + 10_000)
+    scene.play([arrival(bar) for bar in minutes(5)], clock_ms=end + 9_999)
+    assert scene.bars["5m", MIDNIGHT]["final"] == "0"
+    assert not scene.builder.find_due(end + 9_999)
+    assert scene.builder.find_due(end + 10_000)
+    outputs = scene.play([], clock_ms=end + 10_000)
     assert {(entry["timeframe"], entry["final"]) for entry in outputs.bars} == {("1m", "1"), ("5m", "1")}
-    assert not desk.builder.find_due(end + 10_000)
+    assert not scene.builder.find_due(end + 10_000)
 
 
 def test_what_was_final_stays_final_when_it_is_corrected_or_the_clock_goes_back():
-    desk = Desk(CRYPTO)
+    scene = SymbolScene(CRYPTO)
     bars = minutes(5)
-    desk.play([arrival(bar) for bar in bars], clock_ms=MIDNIGHT + DAY_MS)
+    scene.play([arrival(bar) for bar in bars], clock_ms=MIDNIGHT + DAY_MS)
     changed = Bar("BTC/USD", "1m", bars[2].start_ms, 100.0, 101.0, 99.0, 100.5)
-    desk.play([arrival(changed, seen_ms=MIDNIGHT + DAY_MS)], clock_ms=0)
-    assert (desk.bars["5m", MIDNIGHT]["rev"], desk.bars["5m", MIDNIGHT]["final"]) == ("5", "1")
+    scene.play([arrival(changed, seen_ms=MIDNIGHT + DAY_MS)], clock_ms=0)
+    assert (scene.bars["5m", MIDNIGHT]["rev"], scene.bars["5m", MIDNIGHT]["final"]) == ("5", "1")
 
 
 def test_a_day_that_its_source_gave_after_its_end_stands_above_its_minutes():
-    desk = Desk(CRYPTO)
+    scene = SymbolScene(CRYPTO)
     given = Bar("BTC/USD", "1d", MIDNIGHT, 100, 120, 90, 110, 5_000)
     early = arrival(given, 1, seen_ms=MIDNIGHT + DAY_MS // 2)
-    desk.play([early])
-    assert desk.bars["1d", MIDNIGHT]["close"] == "110"
-    assert desk.bars["1d", MIDNIGHT]["final"] == "0"
+    scene.play([early])
+    assert scene.bars["1d", MIDNIGHT]["close"] == "110"
+    assert scene.bars["1d", MIDNIGHT]["final"] == "0"
     bars = minutes(3)
-    desk.play([arrival(bar) for bar in bars])
-    assert desk.shown("1d")[0].close == bars[-1].close  # the minutes are better than half a day
-    desk.play([arrival(given, 2, seen_ms=MIDNIGHT + DAY_MS)])
-    whole = desk.bars["1d", MIDNIGHT]
+    scene.play([arrival(bar) for bar in bars])
+    assert scene.shown("1d")[0].close == bars[-1].close  # the minutes are better than half a day
+    scene.play([arrival(given, 2, seen_ms=MIDNIGHT + DAY_MS)])
+    whole = scene.bars["1d", MIDNIGHT]
     assert (whole["close"], whole["final"], whole["rev"]) == ("110", "1", "4")
-    outputs = desk.play([arrival(minutes(4)[3])])
+    outputs = scene.play([arrival(minutes(4)[3])])
     assert "1d" not in {entry["timeframe"] for entry in outputs.bars}
-    assert desk.bars["1h", MIDNIGHT]["rev"] == "3"
+    assert scene.bars["1h", MIDNIGHT]["rev"] == "3"
 
 
 def test_a_day_that_is_named_by_midnight_is_the_session_of_that_date():
-    desk = Desk(get_session("XNYS"), symbols=["SPY"], asset="stocks")
+    scene = SymbolScene(get_session("XNYS"), symbols=["SPY"], asset="stocks")
     holiday, friday = 1_795_651_200_000, 1_795_737_600_000  # Thanksgiving 2026, and the day after
     for start in (holiday, friday):
-        desk.play([arrival(Bar("SPY", "1d", start, 100, 120, 90, 110, 5_000), seen_ms=start + DAY_MS)])
-    assert [bar.start_ms for bar in desk.shown("1d")] == [friday + 14 * 3_600_000 + 30 * MINUTE]
-    assert [each["check"] for each in desk.quarantine] == ["wrong_session"]
+        scene.play([arrival(Bar("SPY", "1d", start, 100, 120, 90, 110, 5_000), seen_ms=start + DAY_MS)])
+    assert [bar.start_ms for bar in scene.shown("1d")] == [friday + 14 * 3_600_000 + 30 * MINUTE]
+    assert [each["check"] for each in scene.quarantine] == ["wrong_session"]
 
 
 def test_a_released_record_is_taken_though_it_fails_a_check():
-    desk = Desk(CRYPTO)
+    scene = SymbolScene(CRYPTO)
     (bar,) = minutes(1)
-    desk.play([arrival(bar, seen_ms=MIDNIGHT - DAY_MS)])
-    assert [each["check"] for each in desk.quarantine] == ["future"]
-    assert desk.bars == {}
-    desk.play([arrival(bar, seen_ms=MIDNIGHT - DAY_MS, released="1")])
-    assert desk.shown("1m") == [bar]
+    scene.play([arrival(bar, seen_ms=MIDNIGHT - DAY_MS)])
+    assert [each["check"] for each in scene.quarantine] == ["future"]
+    assert scene.bars == {}
+    scene.play([arrival(bar, seen_ms=MIDNIGHT - DAY_MS, released="1")])
+    assert scene.shown("1m") == [bar]
 
 
 def test_what_no_archive_could_keep_is_not_taken_even_if_it_is_released():
-    desk = Desk(CRYPTO)
-    desk.play([arrival(Bar("BTC/USD", "1m", MIDNIGHT, 100, 99, 98, 100), released="1")])
-    desk.play([arrival(Bar("BTC/USD", "1m", MIDNIGHT, 0, 0, 0, 0), released="1")])
-    assert [each["check"] for each in desk.quarantine] == ["price_order", "positive"]
+    scene = SymbolScene(CRYPTO)
+    scene.play([arrival(Bar("BTC/USD", "1m", MIDNIGHT, 100, 99, 98, 100), released="1")])
+    scene.play([arrival(Bar("BTC/USD", "1m", MIDNIGHT, 0, 0, 0, 0), released="1")])
+    assert [each["check"] for each in scene.quarantine] == ["price_order", "positive"]
 
 
 WORDS = st.binary(max_size=40) | st.sampled_from(
@@ -209,12 +207,12 @@ WORDS = st.binary(max_size=40) | st.sampled_from(
     st.booleans(),
 )
 def test_no_entry_whatever_is_in_it_ends_the_builder(fields, kind, quotes):
-    desk = Desk(CRYPTO, quotes=quotes)
+    scene = SymbolScene(CRYPTO, quotes=quotes)
     good = {**arrival(minutes(1)[0]).fields, b"at": b"%d" % MIDNIGHT, b"price": b"100"}
     for number, each in enumerate((good, {**good, **fields}, fields, {**good, **fields}, good)):
-        desk.play([Arrival(kind, b"%d-%d" % (MIDNIGHT + 90_000, number), each)], MIDNIGHT + number * MINUTE)
-    restored = restore_state("BTC/USD", desk.stored)
-    assert restored.newest_ms == desk.state.newest_ms
+        scene.play([Arrival(kind, b"%d-%d" % (MIDNIGHT + 90_000, number), each)], MIDNIGHT + number * MINUTE)
+    restored = restore_state("BTC/USD", scene.stored)
+    assert restored.newest_ms == scene.state.newest_ms
 
 
 @pytest.mark.parametrize(
@@ -228,12 +226,12 @@ def test_no_entry_whatever_is_in_it_ends_the_builder(fields, kind, quotes):
     ],
 )
 def test_what_is_no_bar_is_quarantined_with_its_fields(broken):
-    desk = Desk(CRYPTO)
+    scene = SymbolScene(CRYPTO)
     good = arrival(minutes(1)[0])
-    desk.play([Arrival(RecordKind.BARS, b"5-1", {**good.fields, **broken}), good])
-    (entry,) = desk.quarantine
+    scene.play([Arrival(RecordKind.BARS, b"5-1", {**good.fields, **broken}), good])
+    (entry,) = scene.quarantine
     assert (entry["check"], entry["entry"], entry["stream"]) == ("schema", "5-1", "market:bars")
-    assert len(desk.shown("1m")) == 1
+    assert len(scene.shown("1m")) == 1
 
 
 def tick(at_ms, price):
@@ -258,33 +256,33 @@ def test_ticks_make_the_minutes_that_all_of_them_together_make(ticks, chance):
     chance.shuffle(mixed)
     # within one minute in any order, and the minutes in theirs
     mixed.sort(key=lambda at: at[0] // MINUTE)
-    desk = Desk(CRYPTO, quotes=True)
+    scene = SymbolScene(CRYPTO, quotes=True)
     for at_ms, price in mixed:
-        desk.play([tick(MIDNIGHT + at_ms, price)])
+        scene.play([tick(MIDNIGHT + at_ms, price)])
     expected = []
     for number in sorted({at_ms // MINUTE for at_ms, _ in ticks}):
         prices = [price for at_ms, price in in_order if at_ms // MINUTE == number]
         start = MIDNIGHT + number * MINUTE
         expected.append(Bar("BTC/USD", "1m", start, prices[0], max(prices), min(prices), prices[-1]))
-    assert_same_bars(desk.shown("1m"), expected)
-    assert desk.quarantine == []
+    assert_same_bars(scene.shown("1m"), expected)
+    assert scene.quarantine == []
 
 
 def test_a_tick_of_a_minute_that_is_over_is_too_late():
-    desk = Desk(CRYPTO, quotes=True)
-    desk.play([tick(MIDNIGHT + 5 * MINUTE, 100), tick(MIDNIGHT, 100)])
-    assert [each["check"] for each in desk.quarantine] == ["too_late"]
+    scene = SymbolScene(CRYPTO, quotes=True)
+    scene.play([tick(MIDNIGHT + 5 * MINUTE, 100), tick(MIDNIGHT, 100)])
+    assert [each["check"] for each in scene.quarantine] == ["too_late"]
 
 
 def test_series_are_stored_every_64_bars_and_those_of_other_symbols_at_other_minutes():
     moments = set()
     for symbol in ("BTC/USD", "ETH/USD", "SOL/USD"):
-        desk = Desk(CRYPTO, symbols=[symbol], timeframes=["1m"], indicators=["sma"])
+        scene = SymbolScene(CRYPTO, symbols=[symbol], timeframes=["1m"], indicators=["sma"])
         stored, at = [], []
         for number, bar in enumerate(minutes(150, symbol=symbol)):
-            desk.play([arrival(bar)])
-            if desk.stored.get(b"1m indicators") not in stored:
-                stored.append(desk.stored[b"1m indicators"])
+            scene.play([arrival(bar)])
+            if scene.stored.get(b"1m indicators") not in stored:
+                stored.append(scene.stored[b"1m indicators"])
                 at.append(number)
         assert at[0] == 0
         assert at[1] <= STORE_EVERY
@@ -295,24 +293,22 @@ def test_series_are_stored_every_64_bars_and_those_of_other_symbols_at_other_min
 
 def test_a_backlog_longer_than_what_can_be_corrected_has_indicators_at_every_bar_after_a_restart():
     bars = minutes(1300)
-    desk = Desk(CRYPTO)
-    desk.play(arrival(bar, number) for number, bar in enumerate(bars[:100]))
-    state = restore_state("BTC/USD", desk.stored)
-    desk.state, desk.builder = state, BarBuilder(state, desk.group, desk.grid, desk.options, desk.stored)
-    desk.play(arrival(bar, number) for number, bar in enumerate(bars[100:], 100))
-    assert_same_as_batch(desk.bars, desk.indicators, bars, CRYPTO)
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar, number) for number, bar in enumerate(bars[:100]))
+    scene.restart()
+    scene.play(arrival(bar, number) for number, bar in enumerate(bars[100:], 100))
+    assert_same_as_batch(scene.bars, scene.indicators, bars, CRYPTO)
 
 
 def test_a_long_gap_that_is_filled_after_a_restart_has_indicators_at_every_bar():
     bars = minutes(1300)
-    desk = Desk(CRYPTO)
-    desk.play(arrival(bar, number) for number, bar in enumerate(bars[:100]))
-    desk.play([arrival(bars[1290], 1290)])  # as the first minute that a stream brings
-    state = restore_state("BTC/USD", desk.stored)
-    desk.state, desk.builder = state, BarBuilder(state, desk.group, desk.grid, desk.options, desk.stored)
-    desk.play(arrival(bar, number) for number, bar in enumerate(bars[100:1290], 100))
-    desk.play(arrival(bar, number) for number, bar in enumerate(bars[1291:], 1291))
-    assert_same_as_batch(desk.bars, desk.indicators, bars, CRYPTO)
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar, number) for number, bar in enumerate(bars[:100]))
+    scene.play([arrival(bars[1290], 1290)])  # as the first minute that a stream brings
+    scene.restart()
+    scene.play(arrival(bar, number) for number, bar in enumerate(bars[100:1290], 100))
+    scene.play(arrival(bar, number) for number, bar in enumerate(bars[1291:], 1291))
+    assert_same_as_batch(scene.bars, scene.indicators, bars, CRYPTO)
 
 
 def test_indicators_follow_minutes_that_are_corrected_or_come_a_day_late_also_after_restarts():
@@ -321,22 +317,21 @@ def test_indicators_follow_minutes_that_are_corrected_or_come_a_day_late_also_af
     first = Bar(
         wrong.symbol, "1m", wrong.start_ms, wrong.open, wrong.high, wrong.low, wrong.open, wrong.volume
     )
-    desk = Desk(CRYPTO)
+    scene = SymbolScene(CRYPTO)
     came = [first if bar is wrong else bar for bar in bars[:2900] if bar is not missing]
-    desk.play(arrival(bar, number) for number, bar in enumerate(came))
+    scene.play(arrival(bar, number) for number, bar in enumerate(came))
     for late in (missing, wrong):
-        state = restore_state("BTC/USD", desk.stored)
-        desk.state, desk.builder = state, BarBuilder(state, desk.group, desk.grid, desk.options, desk.stored)
+        scene.restart()
         # with the next minute in one batch
-        desk.play([arrival(late, 999, seen_ms=late.start_ms + 2 * DAY_MS), arrival(bars[len(came) + 1])])
+        scene.play([arrival(late, 999, seen_ms=late.start_ms + 2 * DAY_MS), arrival(bars[len(came) + 1])])
         came.append(bars[len(came) + 1])
-    desk.play(arrival(bar, number) for number, bar in enumerate(bars[2902:], 2902))
-    assert_same_as_batch(desk.bars, desk.indicators, bars, CRYPTO)
+    scene.play(arrival(bar, number) for number, bar in enumerate(bars[2902:], 2902))
+    assert_same_as_batch(scene.bars, scene.indicators, bars, CRYPTO)
 
 
 def test_after_a_pause_longer_than_bars_are_kept_a_restart_goes_on_with_all_that_came_before_it():
-    desk = Desk(CRYPTO, timeframes=["1m"])
-    desk.options = BarsOptions(settle_sec=10, revise_days=1)
+    scene = SymbolScene(CRYPTO, timeframes=["1m"])
+    scene.options = BarsOptions(settle_sec=10, revise_days=1)
     # few enough that the series is not stored for their number
     pause = MIDNIGHT + 3 * DAY_MS
     bars = walk(
@@ -344,23 +339,19 @@ def test_after_a_pause_longer_than_bars_are_kept_a_restart_goes_on_with_all_that
     )
     for number, bar in enumerate(bars):
         if number in (0, 41):
-            state = restore_state("BTC/USD", desk.stored) if number else desk.state
-            desk.state, desk.builder = (
-                state,
-                BarBuilder(state, desk.group, desk.grid, desk.options, desk.stored),
-            )
-        desk.play([arrival(bar, number)])
-    assert values_of(desk.indicators, "1m") == batch(bars, CRYPTO)
+            scene.restart()
+        scene.play([arrival(bar, number)])
+    assert values_of(scene.indicators, "1m") == batch(bars, CRYPTO)
 
 
 def test_state_stays_small_however_long_the_history_is():
-    desk = Desk(CRYPTO, timeframes=["1h"])
+    scene = SymbolScene(CRYPTO, timeframes=["1h"])
     bars = walk(range(MIDNIGHT, MIDNIGHT + 12 * DAY_MS, 10 * MINUTE))
     for at in range(0, len(bars), 6):
-        desk.play(arrival(bar, at) for bar in bars[at : at + 6])
-    table = desk.state.tables["1m"]
+        scene.play(arrival(bar, at) for bar in bars[at : at + 6])
+    table = scene.state.tables["1m"]
     kept = list(table.iter_shown(0))
-    assert kept[-1].start_ms - kept[0].start_ms <= (desk.options.revise_days + 1) * DAY_MS
-    stored = [name for name in desk.stored if name.startswith(b"1m:")]
+    assert kept[-1].start_ms - kept[0].start_ms <= (scene.options.revise_days + 1) * DAY_MS
+    stored = [name for name in scene.stored if name.startswith(b"1m:")]
     assert len(stored) <= 6 * 180
-    assert FRAMES[0] not in {frame for frame, _ in desk.bars}
+    assert FRAMES[0] not in {frame for frame, _ in scene.bars}

@@ -9,7 +9,7 @@ from marketswarm.market.records import DAY_MS
 from marketswarm.market.sessions import get_session
 from services.bars.feature_writer import compute_new, find_new
 from services.bars.features import compute_features
-from support.scenes.bars import MIDNIGHT, Desk, arrival, walk
+from support.scenes.bars import MIDNIGHT, SymbolScene, arrival, walk
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
 
@@ -47,7 +47,7 @@ class Station:
     """The days of some symbols, and what was published of their features: by start, the newest values."""
 
     def __init__(self, count):
-        self.desks = {symbol: Desk(get_session("24x7"), symbols=[symbol]) for symbol in SYMBOLS}
+        self.scenes = {symbol: SymbolScene(get_session("24x7"), symbols=[symbol]) for symbol in SYMBOLS}
         self.published = {symbol: {} for symbol in SYMBOLS}
         self.marks = None
         self.history = {
@@ -62,11 +62,11 @@ class Station:
                 self.close_day(bar)
 
     def close_day(self, bar, seen_ms=0):
-        self.desks[bar.symbol].play([arrival(bar, seen_ms=seen_ms or bar.start_ms + DAY_MS)])
+        self.scenes[bar.symbol].play([arrival(bar, seen_ms=seen_ms or bar.start_ms + DAY_MS)])
 
     def publish(self):
         """Publish what is new; return which days that were, by symbol."""
-        stored = {symbol: desk.stored for symbol, desk in self.desks.items()}
+        stored = {symbol: scene.stored for symbol, scene in self.scenes.items()}
         computed = compute_new(stored, "BTC/USD", self.marks)
         for new in computed.new:
             stored[new.symbol][b"features"] = new.after
@@ -95,7 +95,7 @@ def test_only_days_from_the_first_change_are_computed_and_the_end_is_that_of_com
     assert min(again["BTC/USD"]) == btc[70].start_ms
     assert max(again["ETH/USD"]) == eth[-1].start_ms
     station.assert_all_is_published(**station.history)
-    assert set(orjson.loads(station.desks["BTC/USD"].stored[b"features"])) == {
+    assert set(orjson.loads(station.scenes["BTC/USD"].stored[b"features"])) == {
         str(bar.start_ms) for bar in btc
     }
 
@@ -103,10 +103,10 @@ def test_only_days_from_the_first_change_are_computed_and_the_end_is_that_of_com
 def test_days_that_are_forgotten_publish_no_other_day_anew():
     station = Station(120)
     station.publish()
-    for desk in station.desks.values():  # the averages of all later days begin with another bar now
-        del desk.stored[min(name for name in desk.stored if name.startswith(b"1d:"))]
+    for scene in station.scenes.values():  # the averages of all later days begin with another bar now
+        del scene.stored[min(name for name in scene.stored if name.startswith(b"1d:"))]
     newest = [bars[-1] for bars in station.history.values()]
     for bar in newest:
         station.close_day(bar)
     assert station.publish() == {bar.symbol: [bar.start_ms] for bar in newest}
-    assert len(orjson.loads(station.desks["BTC/USD"].stored[b"features"])) < 120
+    assert len(orjson.loads(station.scenes["BTC/USD"].stored[b"features"])) < 120

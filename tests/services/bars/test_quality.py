@@ -34,10 +34,11 @@ from services.bars.quality import (
     list_findings,
 )
 from services.bars.settings import CheckSettings
+from services.bars.state import EARLIEST_MS
 from support.scenes.bars import MIDNIGHT, MINUTE
 
 LIMITS = CheckSettings()
-NOTHING = Known(oldest_ms=-(2**53))
+NOTHING = Known(oldest_ms=EARLIEST_MS)
 PRICES = st.floats(0.01, 1e6)
 RATES = st.floats(-0.5, 0.5)
 

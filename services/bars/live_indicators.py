@@ -12,13 +12,13 @@ from marketswarm.market.records import Bar
 from services.bars.bar_columns import CheckpointError
 from services.bars.indicators import IndicatorSeries, TooOldError, Values
 from services.bars.quality import HeldBar
-from services.bars.state import NEVER_MS, BarTable
+from services.bars.state import EARLIEST_MS, BarTable
 
 STORE_EVERY: Final = 64
 """The number of bars after which a series is stored anew."""
 
 
-class IndicatorTrack:
+class LiveIndicators:
     """Compute the indicators of the bars in a table.
 
     Args:
@@ -127,7 +127,7 @@ class IndicatorTrack:
         try:
             self._series.restore(stored)
         except CheckpointError:
-            self._series.extend(self._list_known(-NEVER_MS, changed))
+            self._series.extend(self._list_known(EARLIEST_MS, changed))
             self._unstored = STORE_EVERY
             return
         self._stored_ms = self._series.last_ms
