@@ -60,6 +60,7 @@ MEANINGS: Final = {
     "bars.follows": "The symbols that are this instance's by now.",
     "bars.refused": "Another instance has committed this symbol: it is read anew.",
     "bars.state_unreadable": "The state of a symbol can't be read: it is built anew from the stream.",
+    "bars.symbol_failed": "The bars of a symbol can't be built: the symbol is set aside, and the others go on.",
     "bars.trimmed": "Entries were trimmed off a stream before bars had read them: they are lost to it.",
     "beat.failed": "The bus does not take this agent's beats.",
     "beat.malformed": "Payloads on heartbeat channels are no beats; the last one is named.",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from marketswarm.market.entries import MAX_NUMBER
 from marketswarm.market.records import Bar
 from services.bars.intervals import LENGTH_MS, Grid
 from services.bars.settings import Timeframe
@@ -12,7 +13,8 @@ def merge_bars(parts: Sequence[Bar], timeframe: str, start_ms: int) -> Bar:
     """Return the bar of an interval made of the bars in it, which are in order of time.
 
     The volume, the trades and the vwap are None unless every part has them; a part in which nothing was
-    traded needs no vwap. Raise IndexError if there are no parts.
+    traded needs no vwap. A sum beyond MAX_NUMBER, which no entry can hold, is None, too. Raise IndexError if
+    there are no parts.
     """
     first, last = parts[0], parts[-1]
     volume: float | None = 0.0
@@ -31,6 +33,10 @@ def merge_bars(parts: Sequence[Bar], timeframe: str, start_ms: int) -> Bar:
             elif turnover is not None:
                 turnover += part.vwap * part.volume
         trades = None if trades is None or part.trades is None else trades + part.trades
+    if volume is not None and volume > MAX_NUMBER:
+        volume = turnover = None
+    if trades is not None and trades > MAX_NUMBER:
+        trades = None
     vwap = turnover / volume if turnover is not None and volume else None
     if vwap is not None:
         vwap = min(max(vwap, low), high)  # the sums are rounded, and an average lies within

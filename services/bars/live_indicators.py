@@ -58,8 +58,6 @@ class LiveIndicators:
                 if (recomputed := self._recompute(start_ms)) is not None:
                     return recomputed  # with all later changes
                 continue
-            except ValueError:  # a sum beyond any number that indicators are computed of
-                continue
             if self._stored_ms is not None and start_ms < self._stored_ms:
                 self._unstored = STORE_EVERY  # the last bar of the stored series is given to it anew anyway
         return found

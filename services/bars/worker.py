@@ -97,16 +97,19 @@ class BarsWorker:
         self._upto = [FIRST_ID, FIRST_ID]
         self._swept_at = 0.0
         self._unknown_sessions: set[str] = set()
+        self._failed: set[str] = set()
         self._store: BarsStore
         self._bus: Bus
         self._streams: tuple[str, str]
 
     @property
     def problem(self) -> str | None:
-        """Return what is wrong with the truth, None if nothing is."""
-        if not self._unknown_sessions:
-            return None
-        return f"no such session: {', '.join(sorted(self._unknown_sessions))[:100]}"
+        """Return what keeps symbols from being worked on, None if nothing does."""
+        if self._unknown_sessions:
+            return f"no such session: {', '.join(sorted(self._unknown_sessions))[:100]}"
+        if self._failed:
+            return f"set aside after an error: {', '.join(sorted(self._failed))[:100]}"
+        return None
 
     def reset(self) -> None:
         """Forget every symbol: what is stored is read anew, since nobody knows what a failed commit did."""
@@ -114,7 +117,10 @@ class BarsWorker:
         self._in_force = ()
 
     async def follow(self) -> None:
-        """Take over the symbols that are this instance's by now, and drop the others. Raises BusError."""
+        """Take over the symbols that are this instance's by now, and drop the others. Raises BusError.
+
+        A symbol that was set aside is tried again whenever there is something to take over.
+        """
         settings = self._settings_now()
         groups = settings.find_groups()
         mine = self._share.mine(groups)
@@ -125,6 +131,7 @@ class BarsWorker:
             self._followed.clear()
             self._unknown_sessions.clear()
             self._connect()
+        self._failed.clear()
         for symbol in self._followed.keys() - set(mine):
             del self._followed[symbol]
         new = {symbol: groups[symbol] for symbol in mine if symbol not in self._followed}
@@ -194,13 +201,26 @@ class BarsWorker:
                 await self._store.discard(symbol)
                 state, fields = SymbolState(symbol), {}
             state.epoch = max(state.epoch + 1, read_at_ms)
-            builder = BarBuilder(state, group, grid, options, fields)
+            try:
+                builder = BarBuilder(state, group, grid, options, fields)
+            except Exception as error:  # noqa: BLE001 - one symbol must not end the others
+                self._set_aside(symbol, error)
+                continue
             self._followed[symbol] = Followed(
                 builder, [entry_sort_key(each) for each in state.positions], self._now()
             )
         if groups:
             self._rewind()
             await self._report_trimmed()
+
+    def _set_aside(self, symbol: str, error: Exception) -> None:
+        """Log the error of a symbol's builder, and follow this symbol no longer.
+
+        Its stored state stays as it is, with its position: nothing of it is lost when it is tried again.
+        """
+        self._me.log.error("bars.symbol_failed", symbol=symbol, exc_info=error)
+        self._followed.pop(symbol, None)
+        self._failed.add(symbol)
 
     async def _report_trimmed(self) -> None:
         """Log it if entries were trimmed off a stream before they were read. Raises BusError."""
@@ -262,7 +282,12 @@ class BarsWorker:
             place, position = KINDS.index(arrival.kind), entry_sort_key(arrival.id)
             if position <= followed.upto[place]:
                 continue
-            followed.builder.take(arrival)
+            try:
+                followed.builder.take(arrival)
+            except Exception as error:  # noqa: BLE001 - one symbol must not end the others
+                self._set_aside(symbol, error)
+                touched.pop(symbol, None)
+                continue
             followed.upto[place] = position
             followed.builder.state.positions[place] = arrival.id
             touched[symbol] = followed
@@ -295,11 +320,15 @@ class BarsWorker:
                 break
         return idle
 
-    def _prepare(self, symbol: str, followed: Followed, now_ms: int) -> SymbolCommit:
-        """Build what changed of a symbol, and return what is to be committed."""
+    def _prepare(self, symbol: str, followed: Followed, now_ms: int) -> SymbolCommit | None:
+        """Build what changed of a symbol; return what is to be committed, or None if that fails."""
         builder = followed.builder
-        outputs = builder.flush(self._find_clock(followed, now_ms))
-        fields, deleted = builder.pack_changes()
+        try:
+            outputs = builder.flush(self._find_clock(followed, now_ms))
+            fields, deleted = builder.pack_changes()
+        except Exception as error:  # noqa: BLE001 - one symbol must not end the others
+            self._set_aside(symbol, error)
+            return None
         return SymbolCommit(symbol, builder.state.version, outputs, fields, deleted)
 
     async def _commit_all(self, touched: Mapping[str, Followed], now_ms: int) -> None:
@@ -311,8 +340,11 @@ class BarsWorker:
         commits: list[SymbolCommit] = []
         entries = 0
         for symbol, followed in touched.items():
-            commits.append(self._prepare(symbol, followed, now_ms))
-            entries += len(commits[-1].outputs)
+            commit = self._prepare(symbol, followed, now_ms)
+            if commit is None:
+                continue
+            commits.append(commit)
+            entries += len(commit.outputs)
             if len(commits) == SYMBOLS_AT_ONCE or entries >= ENTRIES_AT_ONCE:
                 await self._commit(commits)
                 self._me.progress()

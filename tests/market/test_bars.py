@@ -11,14 +11,19 @@ import redis
 import typer
 from typer.testing import CliRunner
 
+from marketswarm.keys import bars_state_key
 from marketswarm.market.records import DAY_MS, Bar
 from marketswarm.market.sessions import get_session
 from services.bars import commands
 from services.bars.features import compute_features
+from services.bars.quality import HeldBar
+from services.bars.state import BarTable, SourceNames, chunk_field
 from support.scenes.agent import Scene, seed
 from support.scenes.bars import (
     MIDNIGHT,
     MINUTE,
+    SymbolScene,
+    arrival,
     assert_same_as_batch,
     bars_of,
     fields_of,
@@ -342,6 +347,36 @@ def test_a_session_that_nobody_knows_is_said_and_the_other_symbols_go_on(scene):
     seed(scene.buses, truth(["BTC/USD"]), 2)
     scene.wait_beat(svc="bars", status="ok")
     assert scene.read("bars:bars", "SPY") == []
+
+
+def test_a_symbol_whose_bars_can_not_be_built_is_set_aside_and_the_others_go_on(scene):
+    broken = SymbolScene(CRYPTO, symbols=["ETH/USD"])
+    before = walk(range(MIDNIGHT, MIDNIGHT + 3 * MINUTE, MINUTE), 1, "ETH/USD")
+    broken.play(arrival(bar) for bar in before)
+    table = BarTable("ETH/USD", "5m", SourceNames(["one"]))
+    # a sum that no bar of ours has
+    huge = replace(before[0], timeframe="5m", start_ms=MIDNIGHT + 40 * MINUTE, volume=2e18)
+    table.open_slot(huge.start_ms).built = HeldBar(huge, 1, "one", huge.start_ms, is_complete=False)
+    ((chunk, raw),) = table.pack_changes().items()
+    field, key = chunk_field("5m", chunk), bars_state_key("ETH/USD")
+    scene.client.hset(key, mapping=broken.stored | {field.encode(): raw})
+    seed(scene.buses, truth(["BTC/USD", "ETH/USD"]), 1)
+    worker = scene.module("services.bars")
+    bars = walk([MIDNIGHT, MIDNIGHT + MINUTE])
+    after = walk([MIDNIGHT + 3 * MINUTE], 1, "ETH/USD")
+    scene.publish([bars[0], *after])
+    scene.wait_for(bars[:1])
+    assert "ETH/USD" in scene.wait_beat(svc="bars", status="degraded")["detail"]
+    scene.publish(bars[1:])
+    scene.wait_for(bars[1:])
+    assert len(worker.logs("bars.symbol_failed")) == 1
+    assert "too large" in worker.logs("bars.symbol_failed")[0]["exception"]
+    assert scene.client.hget(key, "version") == "1"
+    assert scene.read("bars:bars", "ETH/USD") == []
+    scene.client.hdel(key, field)  # as another release would mend it
+    seed(scene.buses, truth(["BTC/USD", "ETH/USD"], settle_sec=5), 2)
+    scene.wait_for(after)
+    scene.wait_beat(svc="bars", status="ok")
 
 
 def test_entries_that_were_trimmed_off_unread_are_reported(scene):

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.records import DAY_MS, Bar
+from marketswarm.market.entries import MAX_NUMBER, encode_entry, parse_bar
+from marketswarm.market.records import DAY_MS, AssetClass, Bar, Provenance
 from marketswarm.market.sessions import get_session
 from services.bars.aggregate import fill_gaps, merge_bars
 from services.bars.intervals import Grid
@@ -109,6 +110,24 @@ def test_what_one_minute_does_not_know_the_longer_bar_does_not_know(parts):
     assert_same_bars([merged], [plain])
     assert (merged.volume is None) == any(volume is None for volume, _, _ in parts)
     assert merged.vwap is None or merged.low <= merged.vwap <= merged.high
+
+
+def encode(bar):
+    fields = encode_entry(bar, AssetClass.CRYPTO, Provenance("one"))
+    return {name.encode(): value.encode() for name, value in fields.items()}
+
+
+@given(st.lists(st.floats(0, MAX_NUMBER), min_size=1, max_size=5), st.integers(0, 10**18))
+def test_a_sum_that_no_entry_can_hold_is_not_known(volumes, trades):
+    bars = [
+        Bar("X", "1m", MIDNIGHT + at * MINUTE, 1, 1, 1, 1, volume, 1, trades)
+        for at, volume in enumerate(volumes)
+    ]
+    merged = merge_bars(bars, "5m", MIDNIGHT)
+    assert merged.volume == (sum(volumes) if sum(volumes) <= MAX_NUMBER else None)
+    assert (merged.vwap is None) == (not merged.volume)
+    assert merged.trades == (trades * len(bars) if trades * len(bars) <= MAX_NUMBER else None)
+    assert parse_bar(encode(merged)) == merged
 
 
 def test_a_view_without_gaps_marks_what_it_filled_and_invents_no_trade():

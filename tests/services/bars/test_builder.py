@@ -344,6 +344,18 @@ def test_after_a_pause_longer_than_bars_are_kept_a_restart_goes_on_with_all_that
     assert values_of(scene.indicators, "1m") == batch(bars, CRYPTO)
 
 
+def test_volumes_whose_sum_no_entry_can_hold_end_no_instance_that_takes_the_symbol_over():
+    scene = SymbolScene(CRYPTO)
+    huge = [Bar("BTC/USD", "1m", MIDNIGHT + number * MINUTE, 1, 1, 1, 1, 9e17) for number in range(3)]
+    scene.play([arrival(huge[0])])
+    scene.play([arrival(huge[1])])
+    scene.restart()
+    scene.play([arrival(huge[2])])
+    assert [bar.volume for bar in scene.shown("1m")] == [9e17] * 3
+    assert [bar.volume for bar in scene.shown("5m")] == [None]
+    assert values_of(scene.indicators, "5m") == batch(scene.shown("5m"), CRYPTO)
+
+
 def test_state_stays_small_however_long_the_history_is():
     scene = SymbolScene(CRYPTO, timeframes=["1h"])
     bars = walk(range(MIDNIGHT, MIDNIGHT + 12 * DAY_MS, 10 * MINUTE))
