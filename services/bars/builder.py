@@ -158,7 +158,8 @@ class BarBuilder:
 
     def pack_changes(self) -> tuple[dict[str, bytes], list[str]]:
         """Return the fields to store of what changed since the last call, and those to delete."""
-        forgotten = self.state.forget_old(round(self.options.revise_days * DAY_MS))
+        oldest = {timeframe: self._find_oldest(timeframe) for timeframe in TIMEFRAMES}
+        forgotten = self.state.forget_before(oldest)
         if forgotten:
             self._first_close_ms = self._find_first_close()
         fields = self.state.pack_changes()
@@ -239,8 +240,7 @@ class BarBuilder:
         state, start_ms = self.state, candidate.bar.start_ms
         table = state.tables[timeframe]
         newest_ms = table.newest_ms
-        kept_ms = max(round(self.options.revise_days * DAY_MS), KEPT_DAYS[timeframe] * DAY_MS)
-        oldest_ms = EARLIEST_MS if newest_ms is None else newest_ms - kept_ms
+        oldest_ms = self._find_oldest(timeframe)
         slot = table.find(start_ms)
         if timeframe != "1m":
             held = None if slot is None else slot.given
@@ -251,6 +251,17 @@ class BarBuilder:
         missing = self._grid.count_missing(before[-1].start_ms, start_ms) if before else 0
         is_final = held is not None and (newest_ms != start_ms or held.is_complete)
         return Known(oldest_ms, newest_ms, held, is_final, before, missing, state.suspect)
+
+    def _find_oldest(self, timeframe: Timeframe) -> int:
+        """Return the start of the oldest bar of a timeframe that is kept, and may still be revised.
+
+        It is the open of a trading day: the minutes of every longer bar are kept whole, or none of them.
+        """
+        newest_ms = self.state.find_newest(timeframe)
+        if newest_ms is None:
+            return EARLIEST_MS
+        kept_days = max(self.options.revise_days, KEPT_DAYS[timeframe])
+        return self._grid.find_border(newest_ms - round(kept_days * DAY_MS))
 
     def _hold(self, candidate: Candidate, timeframe: Timeframe, provenance: Provenance) -> None:
         """Store a bar that passed the checks in its table, count it, and mark what is to be published."""
@@ -410,8 +421,8 @@ def _find_seen(bar: Bar, provenance: Provenance, arrival: Arrival) -> int:
     """Return when a bar was seen, in epoch milliseconds: as its source says, else when it was written."""
     as_of_ms = round(1000 * provenance.as_of)
     if provenance.is_replay:
-        return max(EARLIEST_MS, min(as_of_ms or bar.start_ms + MINUTE_MS, LATEST_MS))
-    # nobody can have asked after the answer was written
+        as_of_ms = as_of_ms or bar.start_ms + MINUTE_MS
+    # nobody can have asked after the answer was written, nor recorded what was yet to come
     return max(EARLIEST_MS, min(as_of_ms or arrival.written_ms, arrival.written_ms))
 
 

@@ -38,12 +38,14 @@ class Grid:
         """Return the trading day of a time; None while the market is closed, or if no calendar knows it."""
         day = self._day
         if day is None or not day.open_ms <= at_ms < day.close_ms:
-            try:
-                day = self.session.find_day(at_ms)
-            except OutsideCalendarError:
-                return None
+            day = self._look_up(at_ms)
             self._day = day or self._day
         return day
+
+    def find_border(self, at_ms: int) -> int:
+        """Return the open of the trading day of a time; the time itself while the market is closed."""
+        day = self._look_up(at_ms)  # long ago: the day that is cached is the one that is traded
+        return at_ms if day is None else day.open_ms
 
     def find(self, at_ms: int, timeframe: Timeframe) -> Interval | None:
         """Return the interval of a timeframe that holds this time, or None while the market is closed."""
@@ -76,6 +78,13 @@ class Grid:
         if day.open_ms - start_ms >= DAY_MS or day.date not in dates:
             return None
         return Interval(timeframe, day.open_ms, day.close_ms)
+
+    def _look_up(self, at_ms: int) -> TradingDay | None:
+        """Return what `find_day` returns, by the calendar."""
+        try:
+            return self.session.find_day(at_ms)
+        except OutsideCalendarError:
+            return None
 
     def count_missing(self, previous_ms: int, start_ms: int) -> int:
         """Return how many minutes of the same trading day lie between two minutes without a bar."""

@@ -241,8 +241,13 @@ FINDERS: Final[Mapping[Check, CheckFunction]] = MappingProxyType(
     }
 )
 """The checks that only find something."""
-NEVER_SKIPPED: Final = frozenset({Check.SCHEMA, Check.POSITIVE, Check.PRICE_ORDER, Check.TOO_LATE})
-"""The checks that a released record must pass, too: what fails them is no bar that anybody could keep."""
+NEVER_SKIPPED: Final = frozenset(
+    {Check.SCHEMA, Check.POSITIVE, Check.PRICE_ORDER, Check.FUTURE, Check.TOO_LATE}
+)
+"""The checks that a released record must pass, too.
+
+What fails them is no bar that anybody could keep, or one after which all bars of today were too late.
+"""
 
 
 def find_rejection(

@@ -87,7 +87,8 @@ class BarsOptions(ServiceConfig):
     """The seconds after the end of an interval at which its bar is final without a minute that follows.
     Example: `30`."""
     revise_days: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] = 4.0
-    """How late a minute or its correction may come, in days before the newest minute. Example: `8`."""
+    """How late a minute or its correction may come, in days before the newest minute, and any time of that
+    trading day. Example: `8`."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 2000
     """The number of entries that are read at once. Example: `5000`."""
     keep: Annotated[int, Field(ge=1000, le=100_000_000)] = 300_000

@@ -24,6 +24,11 @@ UNPACKED_CHUNKS: Final = 4
 """The newest chunks of a table, which are not packed in memory: they change with each minute."""
 KEPT_DAYS: Final = {"1m": 0, "5m": 0, "15m": 0, "1h": 30, "4h": 60, "1d": 800}
 """For how many days bars are kept, at the least; never shorter than what may be revised."""
+AHEAD_MS: Final = 30 * DAY_MS
+"""How far the bars that a source gives may be ahead of minutes that are still to come.
+
+A first load may bring the hours of today before the minutes of last week.
+"""
 EARLIEST_MS: Final = -(2**53)
 LATEST_MS: Final = 2**53
 """Times before and after all others, in epoch milliseconds."""
@@ -39,6 +44,7 @@ _ROW: Final = struct.Struct("<q7dqIiHB")
 _IS_COMPLETE: Final = 1
 _IS_GIVEN: Final = 2
 _MAX_SOURCES: Final = 255
+_INTRADAY: Final = tuple(timeframe for timeframe in TIMEFRAMES if timeframe not in ("1m", "1d"))
 
 
 @dataclass(slots=True)
@@ -129,13 +135,13 @@ class BarTable:
         if slot is None:
             slot = self._slots[start_ms] = Slot()
             insort(self._starts, start_ms)
-            self._unpacked.add(self._find_chunk(start_ms))
+            self._unpacked.add(self.find_chunk(start_ms))
         self.mark_changed(start_ms)
         return slot
 
     def mark_changed(self, start_ms: int) -> None:
         """Have the slot of an interval stored with the next commit."""
-        self._changed.add(self._find_chunk(start_ms))
+        self._changed.add(self.find_chunk(start_ms))
 
     def list_built(self, open_ms: int, close_ms: int) -> list[HeldBar]:
         """Return the built bars that begin in `[open_ms, close_ms)`, in order."""
@@ -157,7 +163,7 @@ class BarTable:
 
     def forget_before(self, oldest_ms: int) -> list[int]:
         """Forget whole chunks that end before `oldest_ms`; return their starts."""
-        border_ms = self._find_chunk(oldest_ms)
+        border_ms = self.find_chunk(oldest_ms)
         old = [chunk for chunk in (*self._packed, *self._unpacked) if chunk < border_ms]
         for chunk in old:
             self._packed.pop(chunk, None)
@@ -197,7 +203,7 @@ class BarTable:
         starts = self._starts[bisect_left(self._starts, first_ms) : bisect_left(self._starts, end_ms)]
         return [held.bar for start in starts if (held := self._slots[start].shown) is not None]
 
-    def _find_chunk(self, start_ms: int) -> int:
+    def find_chunk(self, start_ms: int) -> int:
         """Return the start of the chunk of an interval."""
         return start_ms - start_ms % self._chunk_ms
 
@@ -218,7 +224,7 @@ class BarTable:
 
     def _unpack_between(self, first_ms: int, end_ms: int) -> None:
         """Unpack the chunks that have bars in `[first_ms, end_ms)`."""
-        first = self._find_chunk(first_ms)
+        first = self.find_chunk(first_ms)
         if end_ms - first <= self._chunk_ms:
             if first in self._packed:
                 self._unpack(first)
@@ -298,18 +304,31 @@ class SymbolState:
         for timeframe in TIMEFRAMES:
             self.tables[timeframe] = BarTable(self.symbol, timeframe, self.sources)
 
-    def forget_old(self, revise_ms: int) -> list[str]:
-        """Forget bars that can't be revised any more; return the fields of their chunks."""
-        if self.newest_ms is None:
-            return []
+    def find_newest(self, timeframe: Timeframe) -> int | None:
+        """Return the start from which the age of bars of this timeframe counts; None if there are no bars.
+
+        That is the start of the newest minute. Where there are no minutes, or no more, it is that of the
+        newest bar that a source gave: of a day at once, of a shorter bar once it is AHEAD_MS ahead. It is the
+        same for all timeframes that are built of each other, so that no bar is forgotten before a longer one
+        that may be built of it again.
+        """
+        if timeframe == "1d":
+            given_ms = self.tables["1d"].newest_ms
+        else:
+            starts = [self.tables[each].newest_ms for each in _INTRADAY]
+            given_ms = max((start - AHEAD_MS for start in starts if start is not None), default=None)
+        return max((each for each in (self.newest_ms, given_ms) if each is not None), default=None)
+
+    def forget_before(self, oldest: Mapping[Timeframe, int]) -> list[str]:
+        """Forget whole chunks before the oldest bar to keep of each timeframe; return their fields."""
         fields = []
-        for timeframe, table in self.tables.items():
-            oldest_ms = self.newest_ms - max(revise_ms, KEPT_DAYS[timeframe] * DAY_MS)
+        for timeframe, oldest_ms in oldest.items():
+            table = self.tables[timeframe]
             forgotten = table.forget_before(oldest_ms)
-            fields += [chunk_field(timeframe, chunk) for chunk in forgotten]
             if forgotten:
-                border_ms = forgotten[-1]
-                for key in [key for key in self.open_bars if key[0] == timeframe and key[1] <= border_ms]:
+                fields += [chunk_field(timeframe, chunk) for chunk in forgotten]
+                border_ms = table.find_chunk(oldest_ms)
+                for key in [key for key in self.open_bars if key[0] == timeframe and key[1] < border_ms]:
                     del self.open_bars[key]
         return fields
 

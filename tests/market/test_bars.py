@@ -245,15 +245,15 @@ def shell(scene, monkeypatch):
 def test_a_record_in_quarantine_is_listed_shown_and_released_once(scene, shell):
     seed(scene.buses, truth(["BTC/USD"]), 1)
     scene.module("services.bars")
-    early = Bar("BTC/USD", "1m", MIDNIGHT, 4, 4, 3, 4)
-    scene.publish([early], seen_ms=MIDNIGHT - DAY_MS)
+    early = Bar("BTC/USD", "1m", MIDNIGHT + 1, 4, 4, 3, 4)
+    scene.publish([early])
     scene.client.xadd("market:bars", {"sym": "BTC/USD", "open": "much"})
     until(lambda: scene.client.xlen("market:quarantine") == 2, 20)
     scene.client.xadd("market:quarantine", {"what": "nobody wrote this"})
     code, text = shell("list", "--json")
     broken, ours = orjson.loads(text)
-    assert (code, ours["check"], ours["symbol"], broken["check"]) == (0, "future", "BTC/USD", "schema")
-    assert "future" in shell("list")[1]
+    assert (code, ours["check"], ours["symbol"], broken["check"]) == (0, "wrong_session", "BTC/USD", "schema")
+    assert "wrong_session" in shell("list")[1]
     assert "nothing is in quarantine of that kind" in shell("list", "--symbol", "SPY")[1]
     assert "high = 4" in shell("show", ours["id"])[1]
     assert shell("show", "1-1")[0] != 0

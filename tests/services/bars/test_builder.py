@@ -1,17 +1,19 @@
 """A symbol's bars: whatever the order and the batches in which minutes come, the end is that of one pass."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketswarm.market.entries import encode_entry
-from marketswarm.market.records import DAY_MS, AssetClass, Bar, Provenance, Quote, RecordKind
+from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC, AssetClass, Bar, Provenance, Quote, RecordKind
 from marketswarm.market.sessions import get_session
 from services.bars.builder import Arrival
 from services.bars.indicators import batch
 from services.bars.live_indicators import STORE_EVERY
+from services.bars.quality import CHECKS, NEVER_SKIPPED, Check
 from services.bars.settings import BarsOptions
 from services.bars.state import restore_state
 from support.examples import examples
@@ -174,14 +176,90 @@ def test_a_day_that_is_named_by_midnight_is_the_session_of_that_date():
     assert [each["check"] for each in scene.quarantine] == ["wrong_session"]
 
 
-def test_a_released_record_is_taken_though_it_fails_a_check():
+@pytest.mark.parametrize(
+    ("code", "minutes_before"), [("24x7", 1), ("24x7", 33), ("24x7", 601), ("XNYS", 100)]
+)
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_correction_is_in_every_longer_bar_or_too_late_for_all(code, minutes_before, is_restarted):
+    session = get_session(code)
+    days = session.iter_days(MIDNIGHT - 8 * DAY_MS, MIDNIGHT - 4 * DAY_MS)
+    starts = [start for day in days for start in range(day.open_ms, day.close_ms, MINUTE)][:-minutes_before]
+    bars = walk(starts, whole=True)
+    scene = SymbolScene(session, checks={"jump_share": 10}, options={"revise_days": 1})
+    for at in range(0, len(bars), 500):
+        scene.play(arrival(bar, at) for bar in bars[at : at + 500])
+    if is_restarted:
+        scene.restart()
+    border = bars[-1].start_ms - DAY_MS
+    edges = (border, (session.find_day(border) or session.next_day(border)).open_ms)
+    near = [n for n, bar in enumerate(bars) if any(-20 <= (bar.start_ms - at) // MINUTE < 20 for at in edges)]
+    for number in near:
+        corrected = replace(bars[number], volume=(bars[number].volume or 0) + 1)
+        scene.play([arrival(corrected, 9, seen_ms=bars[-1].start_ms + MINUTE)])
+        if scene.quarantine:
+            assert scene.quarantine.pop()["check"] == "too_late"
+        else:
+            bars[number] = corrected
+    expected = aggregate_all(bars, session)
+    for timeframe in FRAMES:
+        assert_same_bars(scene.shown(timeframe), expected[timeframe])
+
+
+FUTURE = MIDNIGHT + 3650 * DAY_MS
+
+
+FAILING = {
+    Check.SCHEMA: lambda bar, _: replace(bar, symbol="?"),
+    Check.POSITIVE: lambda bar, _: replace(bar, open=0, high=0, low=0, close=0, vwap=None),
+    Check.PRICE_ORDER: lambda bar, _: replace(bar, open=bar.high + 1),
+    Check.WRONG_SESSION: lambda bar, _: replace(bar, start_ms=bar.start_ms + 1234),
+    Check.FUTURE: lambda bar, _: replace(bar, start_ms=FUTURE),
+    Check.TOO_LATE: lambda bar, _: replace(bar, start_ms=MIDNIGHT - 30 * DAY_MS),
+    Check.MONOTONE_TIME: lambda _, last: replace(last, close=last.low),
+    Check.DUPLICATE: lambda _, last: last,
+    Check.SOURCE_DISAGREEMENT: lambda _, last: replace(last, close=1, low=1),
+    Check.JUMP: lambda bar, _: replace(bar, low=1),
+}
+"""Of each check a bar that fails it, made of a sound bar or of the one before it."""
+
+
+def test_each_check_that_rejects_has_an_example():
+    assert FAILING.keys() == {Check.SCHEMA, *CHECKS}
+
+
+@pytest.mark.parametrize("check", FAILING)
+def test_a_release_is_taken_or_refused_and_harms_no_other_bar(check):
+    bars = minutes(60)
     scene = SymbolScene(CRYPTO)
-    (bar,) = minutes(1)
-    scene.play([arrival(bar, seen_ms=MIDNIGHT - DAY_MS)])
+    scene.play(arrival(bar) for bar in bars[:50])
+    is_older = check is Check.MONOTONE_TIME
+    entry = arrival(
+        FAILING[check](bars[50], bars[49]),
+        number=9,
+        seen_ms=bars[50].start_ms + (0 if is_older else 3 * MINUTE),
+        source="two" if check is Check.SOURCE_DISAGREEMENT else "one",
+    )
+    scene.play([entry])
+    assert [each["check"] for each in scene.quarantine] == [check]
+    scene.play([Arrival(entry.kind, entry.id, entry.fields | {b"released": b"1"})])
+    assert len(scene.quarantine) == (2 if check in NEVER_SKIPPED else 1)
+    scene.restart()
+    scene.play([arrival(bar, seen_ms=bar.start_ms + 9 * MINUTE) for bar in bars[50:]])
+    assert {each["check"] for each in scene.quarantine} == {check}
+    assert set(bars[:49] + bars[51:]) <= set(scene.shown("1m"))
+    assert scene.state.newest_ms == bars[-1].start_ms
+
+
+def test_a_replay_that_does_not_say_when_it_was_played_brings_no_bar_of_the_future():
+    scene = SymbolScene(CRYPTO)
+    bars = minutes(3)
+    scene.play([arrival(bars[0])])
+    fields = arrival(replace(bars[0], start_ms=FUTURE)).fields
+    fields = {name: value for name, value in fields.items() if name != b"asked_at"} | {b"replay": b"1"}
+    scene.play([Arrival(RecordKind.BARS, b"%d-0" % (MIDNIGHT + 90_000), fields)])
     assert [each["check"] for each in scene.quarantine] == ["future"]
-    assert scene.bars == {}
-    scene.play([arrival(bar, seen_ms=MIDNIGHT - DAY_MS, released="1")])
-    assert scene.shown("1m") == [bar]
+    scene.play([arrival(bars[1])])
+    assert scene.shown("1m") == bars[:2]
 
 
 def test_what_no_archive_could_keep_is_not_taken_even_if_it_is_released():
@@ -354,6 +432,26 @@ def test_volumes_whose_sum_no_entry_can_hold_end_no_instance_that_takes_the_symb
     assert [bar.volume for bar in scene.shown("1m")] == [9e17] * 3
     assert [bar.volume for bar in scene.shown("5m")] == [None]
     assert values_of(scene.indicators, "5m") == batch(scene.shown("5m"), CRYPTO)
+
+
+@pytest.mark.parametrize("timeframe", ["5m", "1h", "1d"])
+def test_state_stays_small_without_any_minutes(timeframe):
+    scene = SymbolScene(CRYPTO, options={"revise_days": 1})
+    length_ms = 1000 * TIMEFRAME_SEC[timeframe]
+    count = {"5m": 60 * 288, "1h": 120 * 24, "1d": 2000}[timeframe]
+    bars = [
+        replace(bar, timeframe=timeframe)
+        for bar in walk(range(MIDNIGHT, MIDNIGHT + count * length_ms, length_ms))
+    ]
+    for at in range(0, count, 500):  # while they are forming: each is open until it is forgotten
+        scene.play(arrival(bar, seen_ms=bar.start_ms + MINUTE) for bar in bars[at : at + 500])
+    kept = list(scene.state.tables[timeframe].iter_shown(0))
+    kept_days = {"5m": 32, "1h": 61, "1d": 809}[timeframe]
+    assert kept[-1].start_ms - kept[0].start_ms <= kept_days * DAY_MS
+    assert len([name for name in scene.stored if name.startswith(timeframe.encode() + b":")]) < 1200
+    scene.play([arrival(Bar("BTC/USD", "1m", bars[-1].start_ms + 100 * DAY_MS, 1, 1, 1, 1, 1))])
+    left = [key for key in scene.state.open_bars if key[0] == timeframe]
+    assert len(left) <= (810 if timeframe == "1d" else 1)
 
 
 def test_state_stays_small_however_long_the_history_is():

@@ -50,12 +50,12 @@ def arrival(bar: Bar, number: int = 0, **more: Any) -> Arrival:
 class SymbolScene:
     """A symbol's builder, and what it published, as a consumer keeps it: the last revision of each bar."""
 
-    def __init__(self, session: Session, fields: Mapping[bytes, bytes] | None = None, **group: Any) -> None:
+    def __init__(self, session: Session, options: Mapping[str, Any] | None = None, **group: Any) -> None:
         group = {"symbols": ("BTC/USD",), "asset": "crypto"} | group
         self.grid, self.group = Grid(session), SymbolGroup(**group)
-        self.options = BarsOptions(settle_sec=10)
+        self.options = BarsOptions(**{"settle_sec": 10} | dict(options or {}))
         self.state = SymbolState(self.group.symbols[0])
-        self.stored: dict[bytes, bytes] = dict(fields or {})
+        self.stored: dict[bytes, bytes] = {}
         self.bars: dict[tuple[str, int], dict[str, str]] = {}
         self.indicators: dict[tuple[str, int], dict[str, str]] = {}
         self.seen: set[tuple[str, ...]] = set()
