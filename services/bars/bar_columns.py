@@ -101,6 +101,10 @@ class BarColumns:
             self.starts[: self.count] = self.starts[kept].copy()
             self.rows[:, : self.count] = self.rows[:, kept].copy()
 
+    def clear(self) -> None:
+        """Drop all bars."""
+        self.count = 0
+
     def read(self, position: int) -> Row:
         """Return the start of a bar and all of its rows, with the sums."""
         return int(self.starts[position]), tuple(self.rows[:, position].tolist())

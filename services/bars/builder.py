@@ -111,7 +111,7 @@ class BarBuilder:
                 IndicatorSeries(timeframe, grid.session, group.indicators),
                 stored.get(series_field(timeframe).encode(), b""),
             )
-            for timeframe in group.timeframes
+            for timeframe in (group.timeframes if group.indicators else ())
         }
         self._grid = grid
         # by timeframe, the starts of the bars to publish, and of the bars that longer ones are built of
@@ -319,29 +319,39 @@ class BarBuilder:
 
     def _publish(self, timeframe: Timeframe, due: list[int], border_ms: int, outputs: Outputs) -> None:
         """Add the entries of one timeframe: of the bars that changed, and of those due to be final."""
-        state, table = self.state, self.state.tables[timeframe]
         changed = self._changed[timeframe]
-        is_wanted = timeframe in self.live_indicators
-        values = self.live_indicators[timeframe].update(sorted(changed)) if is_wanted and changed else {}
         shown: dict[int, Provenance] = {}
         for start_ms in sorted([*changed, *due]):
-            opened = state.open_bars.get((timeframe, start_ms))
-            provenance = changed.get(start_ms) or (opened.provenance if opened else Provenance("unknown"))
-            is_final = self._settle(timeframe, start_ms, border_ms, provenance)
-            shown[start_ms] = provenance
+            opened = self.state.open_bars.get((timeframe, start_ms))
+            shown[start_ms] = changed.get(start_ms) or (
+                opened.provenance if opened else Provenance("unknown")
+            )
+            is_final = self._settle(timeframe, start_ms, border_ms, shown[start_ms])
             self._has_new_day = self._has_new_day or (is_final and timeframe == "1d")
-            if is_wanted and (held := table[start_ms].shown) is not None:
-                outputs.bars.append(
-                    encode_entry(held.bar, self.group.asset, provenance)
-                    | {
-                        "rev": str(table[start_ms].rev),
-                        "epoch": str(state.epoch),
-                        "final": str(int(is_final)),
-                    }
-                )
-        if is_wanted:
-            self._publish_indicators(timeframe, values, shown, changed, outputs)
+        if timeframe in self.group.timeframes:
+            self._publish_bars(timeframe, shown, outputs)
+            if timeframe in self.live_indicators:
+                self._publish_indicators(timeframe, shown, changed, outputs)
         changed.clear()
+
+    def _publish_bars(self, timeframe: Timeframe, shown: Mapping[int, Provenance], outputs: Outputs) -> None:
+        """Add the entries of bars, each with where its last change came from."""
+        table = self.state.tables[timeframe]
+        for start_ms, provenance in shown.items():
+            slot = table[start_ms]
+            if slot.shown is None:
+                continue
+            outputs.bars.append(
+                encode_entry(slot.shown.bar, self.group.asset, provenance)
+                | {
+                    "rev": str(slot.rev),
+                    "epoch": str(self.state.epoch),
+                    "final": str(int((timeframe, start_ms) not in self.state.open_bars)),
+                }
+            )
+            if timeframe not in self.live_indicators:
+                slot.indicator_rev = slot.rev
+                table.mark_changed(start_ms)
 
     def _settle(self, timeframe: Timeframe, start_ms: int, border_ms: int, provenance: Provenance) -> bool:
         """Return whether a bar is final, and list it among the open ones if it is not."""
@@ -363,20 +373,26 @@ class BarBuilder:
     def _publish_indicators(
         self,
         timeframe: Timeframe,
-        values: dict[int, Values],
         shown: Mapping[int, Provenance],
         changed: Mapping[int, Provenance],
         outputs: Outputs,
     ) -> None:
         """Add the indicators of bars that changed, of all later ones, and of those that became final."""
-        table = self.state.tables[timeframe]
+        table, live = self.state.tables[timeframe], self.live_indicators[timeframe]
+        found = live.update(sorted(changed)) if changed else {}
+        values = {
+            start_ms: each
+            for start_ms, each in found.items()
+            if start_ms in changed or each != self._open_values.get((timeframe, start_ms))
+        }
+        others = frozenset(values)
         for start_ms in shown:
             if start_ms not in values and (recalled := self._recall_values(timeframe, start_ms)) is not None:
                 values[start_ms] = recalled
         for start_ms in sorted(values):
             slot = table[start_ms]
             is_final = (timeframe, start_ms) not in self.state.open_bars
-            if start_ms in changed or start_ms not in shown:
+            if start_ms in others:
                 slot.indicator_rev = max(slot.rev, slot.indicator_rev + 1)
             table.mark_changed(start_ms)
             if is_final:

@@ -203,6 +203,12 @@ class IndicatorSeries:
         self._seams = [] if seams is None and is_whole else seams
         self._handles.clear()
 
+    def clear(self) -> None:
+        """Begin anew, without any bar."""
+        self._held.clear()
+        self._handles.clear()
+        self._seams = []
+
     def _find_anchor(self, position: int) -> int:
         """Return the position of the bar with which the window of this bar begins."""
         return max(0, position // self._block - 1) * self._block

@@ -115,18 +115,19 @@ class LiveIndicators:
         `changed` are the bars that it is to be given next.
         """
         if self._stored is not None:
-            if self._stored:
-                self._restore(self._stored, frozenset(changed))
+            self._restore(self._stored, frozenset(changed))
             self._stored = None
         return self._series
 
     def _restore(self, stored: bytes, changed: Collection[int]) -> None:
-        """Put the bars of the table on top of the stored series; one that can't be read begins anew."""
-        try:
-            self._series.restore(stored)
-        except CheckpointError:
-            self._series.extend(self._list_known(EARLIEST_MS, changed))
-            self._unstored = STORE_EVERY
+        """Put the bars of the table on top of the stored series.
+
+        If nothing is stored that can be used, the series begins anew with the oldest bar of the table.
+        """
+        if not self._restore_series(stored):
+            known = self._list_known(EARLIEST_MS, changed)
+            self._series.extend(known)
+            self._unstored = STORE_EVERY if known else 0
             return
         self._stored_ms = self._series.last_ms
         if self._stored_ms is None:
@@ -136,3 +137,21 @@ class LiveIndicators:
             self._series.put(later.pop(0))
         self._series.extend(later)
         self._unstored = len(later)
+
+    def _restore_series(self, stored: bytes) -> bool:
+        """Restore the stored series; return False, and leave the series empty, if it can't be used.
+
+        While a timeframe is published, its series is stored before the table forgets the last bar in it. If
+        that bar is gone, the timeframe was not published for a while, and bars between are missing.
+        """
+        if not stored:
+            return False
+        try:
+            self._series.restore(stored)
+        except CheckpointError:
+            return False
+        last_ms, newest_ms = self._series.last_ms, self._table.newest_ms
+        if last_ms is None or newest_ms is None or last_ms >= newest_ms or self._table.find(last_ms):
+            return True
+        self._series.clear()
+        return False

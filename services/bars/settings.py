@@ -31,7 +31,7 @@ IndicatorName = Literal[
     "sma", "ema", "rsi", "macd", "bbands", "atr", "stoch", "adx", "cci", "obv", "mfi", "vwap", "willr"
 ]
 INDICATOR_NAMES: Final[tuple[IndicatorName, ...]] = get_args(IndicatorName)
-"""The indicators by name, as `indicators.py` has them; a truth is checked without TA-Lib."""
+"""The indicators by name, as `indicator_catalog.py` has them; a truth is checked without TA-Lib."""
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 30, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 
@@ -68,7 +68,7 @@ class SymbolGroup(ServiceConfig):
     timeframes: Annotated[tuple[Timeframe, ...], Field(min_length=1)] = TIMEFRAMES
     """The timeframes to publish. Example: `["1m", "1h", "1d"]`."""
     indicators: tuple[IndicatorName, ...] = INDICATOR_NAMES
-    """The indicators to publish; default: all. Example: `["sma", "rsi"]`."""
+    """The indicators to publish; default: all, `[]`: none. Example: `["sma", "rsi"]`."""
     quotes: bool = False
     """Whether their minutes are made of quotes instead of bars of minutes. Example: `true`."""
     checks: CheckSettings = CheckSettings()

@@ -185,7 +185,7 @@ def test_a_correction_is_in_every_longer_bar_or_too_late_for_all(code, minutes_b
     days = session.iter_days(MIDNIGHT - 8 * DAY_MS, MIDNIGHT - 4 * DAY_MS)
     starts = [start for day in days for start in range(day.open_ms, day.close_ms, MINUTE)][:-minutes_before]
     bars = walk(starts, whole=True)
-    scene = SymbolScene(session, checks={"jump_share": 10}, options={"revise_days": 1})
+    scene = SymbolScene(session, checks={"jump_share": 10}, options={"revise_days": 1}, indicators=[])
     for at in range(0, len(bars), 500):
         scene.play(arrival(bar, at) for bar in bars[at : at + 500])
     if is_restarted:
@@ -436,9 +436,9 @@ def test_volumes_whose_sum_no_entry_can_hold_end_no_instance_that_takes_the_symb
 
 @pytest.mark.parametrize("timeframe", ["5m", "1h", "1d"])
 def test_state_stays_small_without_any_minutes(timeframe):
-    scene = SymbolScene(CRYPTO, options={"revise_days": 1})
+    scene = SymbolScene(CRYPTO, options={"revise_days": 1}, indicators=[])
     length_ms = 1000 * TIMEFRAME_SEC[timeframe]
-    count = {"5m": 60 * 288, "1h": 120 * 24, "1d": 2000}[timeframe]
+    count = {"5m": 40 * 288, "1h": 120 * 24, "1d": 2000}[timeframe]
     bars = [
         replace(bar, timeframe=timeframe)
         for bar in walk(range(MIDNIGHT, MIDNIGHT + count * length_ms, length_ms))
@@ -452,6 +452,68 @@ def test_state_stays_small_without_any_minutes(timeframe):
     scene.play([arrival(Bar("BTC/USD", "1m", bars[-1].start_ms + 100 * DAY_MS, 1, 1, 1, 1, 1))])
     left = [key for key in scene.state.open_bars if key[0] == timeframe]
     assert len(left) <= (810 if timeframe == "1d" else 1)
+
+
+def test_a_symbol_without_indicators_has_the_same_bars_and_what_was_final_stays_final():
+    bars, scenes = minutes(40), [SymbolScene(CRYPTO), SymbolScene(CRYPTO, indicators=[])]
+    corrected = replace(bars[2], close=bars[2].low)
+    for scene in scenes:
+        scene.play([arrival(bar) for bar in bars[:20]], clock_ms=MIDNIGHT + DAY_MS)
+        scene.restart()
+        scene.play([arrival(bar) for bar in bars[20:]])
+        scene.play([arrival(corrected, seen_ms=MIDNIGHT + DAY_MS)])
+    assert scenes[0].bars == scenes[1].bars
+    assert scenes[0].bars["5m", MIDNIGHT]["final"] == "1"
+    assert scenes[1].indicators == {}
+
+
+def test_a_timeframe_that_is_published_later_has_the_indicators_of_all_bars_that_are_kept():
+    bars = minutes(900)
+    scene = SymbolScene(CRYPTO, timeframes=["1m", "5m"])
+    scene.play(arrival(bar) for bar in bars[:300])
+    scene.restart(timeframes=("1m",))
+    scene.play(arrival(bar) for bar in bars[300:600])
+    scene.restart(timeframes=("1m", "5m", "15m"))
+    for number, bar in enumerate(bars[600:]):
+        scene.play([arrival(bar)])
+        if number == 150:
+            scene.restart()
+    for timeframe in ("1m", "5m", "15m"):
+        expected = batch(list(scene.state.tables[timeframe].iter_shown(MIDNIGHT)), CRYPTO)
+        assert values_of(scene.indicators, timeframe)[-20:] == expected[-20:], timeframe
+
+
+def test_a_timeframe_that_was_not_published_for_longer_than_its_bars_are_kept_begins_with_those():
+    scene = SymbolScene(
+        CRYPTO, options={"revise_days": 1}, timeframes=["1m", "5m"], indicators=["sma", "obv"]
+    )
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 4 * DAY_MS, MINUTE), whole=True)
+    scene.play(arrival(bar) for bar in bars[:600])
+    scene.restart(timeframes=("1m",))
+    for at in range(600, len(bars) - 10, 720):
+        scene.play(arrival(bar) for bar in bars[at : at + 720][: len(bars) - 10 - at])
+    scene.restart(timeframes=("1m", "5m"))
+    kept = list(scene.state.tables["5m"].iter_shown(MIDNIGHT))
+    assert kept[0].start_ms > MIDNIGHT + 600 * MINUTE
+    scene.play(arrival(bar) for bar in bars[-10:])
+    expected = batch(list(scene.state.tables["5m"].iter_shown(kept[0].start_ms)), CRYPTO)
+    for got, wanted in zip(values_of(scene.indicators, "5m")[-2:], expected[-2:], strict=True):
+        assert got == {name: wanted[name] for name in ("sma_20", "obv")}
+
+
+def test_values_that_change_with_an_earlier_bar_have_a_higher_revision_also_when_the_bar_becomes_final():
+    bars = minutes(60)
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar) for bar in bars)
+    key = ("1m", bars[-1].start_ms)
+    before = scene.indicators[key]
+    corrected = replace(bars[55], close=bars[55].high)
+    later_ms = bars[-1].start_ms + MINUTE + 10_000
+    scene.play([arrival(corrected, seen_ms=later_ms)], clock_ms=later_ms)
+    after = scene.indicators[key]
+    assert (before["final"], after["final"]) == ("0", "1")
+    assert before["values"] != after["values"]
+    assert int(after["rev"]) > int(before["rev"])
 
 
 def test_state_stays_small_however_long_the_history_is():

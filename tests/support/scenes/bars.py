@@ -59,6 +59,7 @@ class SymbolScene:
         self.bars: dict[tuple[str, int], dict[str, str]] = {}
         self.indicators: dict[tuple[str, int], dict[str, str]] = {}
         self.seen: set[tuple[str, ...]] = set()
+        self.values: dict[tuple[str, ...], str] = {}
         self.quarantine: list[dict[str, str]] = []
         self.builder = BarBuilder(self.state, self.group, self.grid, self.options, {})
 
@@ -87,6 +88,9 @@ class SymbolScene:
                 key = (what, entry["timeframe"], entry["start"], entry["rev"], entry["final"])
                 assert key not in self.seen, f"{key} was published twice"
                 self.seen.add(key)
+                revision = key[:4]
+                values = entry.get("values", "")
+                assert self.values.setdefault(revision, values) == values, f"{revision} has two values"
         return outputs
 
     def shown(self, timeframe: str) -> list[Bar]:
