@@ -38,9 +38,10 @@ from services.bars.quality import (
     Check,
     HeldBar,
     Known,
-    RejectedBar,
     Rejection,
+    Suspect,
     find_rejection,
+    is_confirmation,
     list_findings,
 )
 from services.bars.settings import TIMEFRAMES, BarsOptions, SymbolGroup, Timeframe
@@ -105,6 +106,8 @@ class BarBuilder:
         self.state, self.group, self.options = state, group, options
         self.counts: Counter[tuple[str, str]] = Counter()
         """What became of the records since it was last read: by source, and a check, `taken` or `skipped`."""
+        self.findings: Counter[tuple[str, str]] = Counter()
+        """What was found about records that were taken, by source and check."""
         self.live_indicators = {
             timeframe: LiveIndicators(
                 state.tables[timeframe],
@@ -176,7 +179,7 @@ class BarBuilder:
         try:
             bar, provenance = parse_bar(arrival.fields), parse_provenance(arrival.fields)
         except EntryError as error:
-            self._reject(arrival, "unknown", Rejection(Check.SCHEMA, str(error)))
+            self._reject(arrival, _read_source(arrival.fields), Rejection(Check.SCHEMA, str(error)))
             return
         if bar.timeframe not in TIMEFRAMES or (self.group.quotes and bar.timeframe == "1m"):
             self.counts[provenance.source, "skipped"] += 1
@@ -190,7 +193,7 @@ class BarBuilder:
         try:
             quote, provenance = parse_quote(arrival.fields), parse_provenance(arrival.fields)
         except EntryError as error:
-            self._reject(arrival, "unknown", Rejection(Check.SCHEMA, str(error)))
+            self._reject(arrival, _read_source(arrival.fields), Rejection(Check.SCHEMA, str(error)))
             return
         start_ms = quote.at_ms - quote.at_ms % MINUTE_MS
         ticks = self.state.ticks
@@ -226,14 +229,29 @@ class BarBuilder:
         rejection = find_rejection(candidate, known, self.group.checks, is_released=is_released)
         if rejection is not None:
             if rejection.check is Check.JUMP:
-                self.state.suspect = RejectedBar(bar.start_ms, bar.close, provenance.source)
+                self.state.suspect = Suspect(bar, seen_ms, provenance)
             self._reject(arrival, provenance.source, rejection)
             return False
         if timeframe == "1m":
+            self._settle_suspect(candidate, known)
             for finding in list_findings(candidate, known, self.group.checks):
-                self.counts[provenance.source, finding] += 1
+                self.findings[provenance.source, finding] += 1
         self._hold(candidate, timeframe, provenance)
+        self.counts[provenance.source, "taken"] += 1
         return True
+
+    def _settle_suspect(self, candidate: Candidate, known: Known) -> None:
+        """Forget the suspect after a later minute passed; take it in before, if that one confirms it."""
+        suspect = known.suspect
+        if suspect is None or candidate.bar.start_ms < suspect.bar.start_ms:
+            return
+        self.state.suspect = None
+        bar, provenance = suspect.bar, suspect.provenance
+        if self.state.tables["1m"].find(bar.start_ms) is None and is_confirmation(
+            candidate, known, self.group.checks
+        ):
+            interval = self._grid.find(bar.start_ms, "1m")
+            self._hold(Candidate(bar, provenance.source, suspect.seen_ms, interval), "1m", provenance)
 
     def _find_known(self, candidate: Candidate, timeframe: Timeframe) -> Known:
         """Return what is known about the symbol by which a candidate is evaluated."""
@@ -244,13 +262,25 @@ class BarBuilder:
         slot = table.find(start_ms)
         if timeframe != "1m":
             held = None if slot is None else slot.given
-            return Known(oldest_ms, newest_ms, held, held is not None and held.is_complete)
+            is_open = slot is None or (timeframe, start_ms) in state.open_bars
+            built = None if slot is None or is_open else slot.built
+            return Known(oldest_ms, newest_ms, held, held is not None and held.is_complete, built)
         held = None if slot is None else slot.built
-        day = None if candidate.interval is None else self._grid.find_day(start_ms)
-        before = [] if day is None else table.list_before(start_ms, day.open_ms, ATR_BARS)
-        missing = self._grid.count_missing(before[-1].start_ms, start_ms) if before else 0
         is_final = held is not None and (newest_ms != start_ms or held.is_complete)
-        return Known(oldest_ms, newest_ms, held, is_final, before, missing, state.suspect)
+        before = [] if candidate.interval is None else table.list_before(start_ms, ATR_BARS)
+        if not before:
+            return Known(oldest_ms, newest_ms, held, is_final, suspect=state.suspect)
+        last_ms = before[-1].start_ms
+        return Known(
+            oldest_ms,
+            newest_ms,
+            held,
+            is_final,
+            before=before,
+            is_after_break=self._grid.is_break_between(last_ms, start_ms),
+            missing=self._grid.count_missing(last_ms, start_ms),
+            suspect=state.suspect,
+        )
 
     def _find_oldest(self, timeframe: Timeframe) -> int:
         """Return the start of the oldest bar of a timeframe that is kept, and may still be revised.
@@ -264,7 +294,7 @@ class BarBuilder:
         return self._grid.find_border(newest_ms - round(kept_days * DAY_MS))
 
     def _hold(self, candidate: Candidate, timeframe: Timeframe, provenance: Provenance) -> None:
-        """Store a bar that passed the checks in its table, count it, and mark what is to be published."""
+        """Store a bar that passed the checks in its table, and mark what is to be published."""
         state, bar, interval = self.state, candidate.bar, candidate.interval
         slot = state.tables[timeframe].open_slot(bar.start_ms)
         before = slot.built if timeframe == "1m" else slot.given
@@ -279,7 +309,6 @@ class BarBuilder:
         else:
             slot.given = held
         state.is_replay = provenance.is_replay
-        self.counts[provenance.source, "taken"] += 1
         if slot.shown is held:
             self._changed[timeframe][bar.start_ms] = provenance
 
@@ -431,6 +460,14 @@ class BarBuilder:
         newest_ms = self.state.newest_ms
         by_clock = clock_ms - round(1000 * self.options.settle_sec)
         return by_clock if newest_ms is None else max(by_clock, newest_ms)
+
+
+def _read_source(fields: Fields) -> str:
+    """Return the source of an entry that is no record; `unknown` if that can't be read, either."""
+    try:
+        return parse_provenance(fields).source
+    except EntryError:
+        return "unknown"
 
 
 def _find_seen(bar: Bar, provenance: Provenance, arrival: Arrival) -> int:

@@ -86,6 +86,14 @@ class Grid:
         except OutsideCalendarError:
             return None
 
+    def is_break_between(self, previous_ms: int, start_ms: int) -> bool:
+        """Return True if the market was closed between two minutes, or traded a whole day without any."""
+        day = self.find_day(start_ms)
+        if day is None or previous_ms >= day.open_ms:
+            return False
+        previous = self._look_up(previous_ms)
+        return previous is None or previous.close_ms < day.open_ms
+
     def count_missing(self, previous_ms: int, start_ms: int) -> int:
         """Return how many minutes of the same trading day lie between two minutes without a bar."""
         day = self.find_day(start_ms)

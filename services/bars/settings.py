@@ -40,11 +40,14 @@ class CheckSettings(ServiceConfig):
     """`checks`: the limits of the checks."""
 
     jump_atr: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 25.0
-    """The change of the close from one minute to the next that is too large, in average true ranges of the
-    last 14 minutes. Example: `40`."""
+    """How far the prices of a minute may be from the close before it, in average true ranges of the 14
+    minutes before. Example: `40`."""
     jump_share: Share = 0.03
-    """The change that is never too large, as a share of the price, however calm the minutes before were.
-    Example: `0.05`."""
+    """How far they may always be, as a share of the price, however calm the minutes before were. Example:
+    `0.05`."""
+    open_share: Share = 0.2
+    """The same for the first minute after the market was closed: few stocks open further from their last
+    close. Example: `0.1`."""
     disagree_share: Share = 0.02
     """The difference between two sources about the close of a final bar that is too large, as a share of it.
     Example: `0.01`."""

@@ -10,13 +10,13 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from marketswarm.market.records import DAY_MS, Bar, Provenance
 from services.bars.intervals import LENGTH_MS
-from services.bars.quality import HeldBar, RejectedBar
+from services.bars.quality import HeldBar, Suspect
 from services.bars.settings import TIMEFRAMES, Timeframe
 
 CHUNK_BARS: Final = 8
@@ -149,12 +149,15 @@ class BarTable:
         starts = self._starts[bisect_left(self._starts, open_ms) : bisect_left(self._starts, close_ms)]
         return [held for start in starts if (held := self._slots[start].built) is not None]
 
-    def list_before(self, start_ms: int, since_ms: int, count: int) -> list[Bar]:
-        """Return the last `count` shown bars before `start_ms`, none older than `since_ms`, in order."""
-        near_ms = max(since_ms, start_ms - count * self._length_ms)
-        found = self._list_shown(near_ms, start_ms)
-        if len(found) < count and near_ms > since_ms:  # there are gaps
-            found = self._list_shown(since_ms, start_ms)
+    def list_before(self, start_ms: int, count: int) -> list[Bar]:
+        """Return the last `count` shown bars before `start_ms`, in order."""
+        found = self._list_shown(start_ms - count * self._length_ms, start_ms)
+        if len(found) == count:
+            return found
+        found = []  # there are gaps
+        for chunk in sorted({*self._packed, *self._unpacked}, reverse=True):
+            if chunk < start_ms and len(found) < count:
+                found = self._list_shown(chunk, min(chunk + self._chunk_ms, start_ms)) + found
         return found[-count:]
 
     def iter_shown(self, first_ms: int) -> Iterator[Bar]:
@@ -284,7 +287,7 @@ class SymbolState:
         is_replay: whether its last record was of a replay.
         open_bars: the published bars that are not final, by timeframe and start.
         ticks: the newest minutes that were made of ticks, by their start.
-        suspect: the bar that was rejected last for its jump.
+        suspect: the minute that was rejected last for its jump; None once a later one passed.
     """
 
     symbol: str
@@ -295,7 +298,7 @@ class SymbolState:
     is_replay: bool = False
     open_bars: dict[tuple[Timeframe, int], OpenBar] = field(default_factory=dict)
     ticks: dict[int, TickTimes] = field(default_factory=dict)
-    suspect: RejectedBar | None = None
+    suspect: Suspect | None = None
     sources: SourceNames = field(default_factory=SourceNames)
     tables: dict[Timeframe, BarTable] = field(default_factory=dict)
 
@@ -355,9 +358,7 @@ class SymbolState:
                     for (timeframe, start), each in self.open_bars.items()
                 ],
                 "ticks": [[start, tick.first_ms, tick.last_ms] for start, tick in self.ticks.items()],
-                "suspect": None
-                if self.suspect is None
-                else [self.suspect.start_ms, self.suspect.close, self.suspect.source],
+                "suspect": None if self.suspect is None else _list_suspect(self.suspect),
             }
         )
 
@@ -435,8 +436,7 @@ def _restore_rest(state: SymbolState, rest: dict[str, list[list[str]]]) -> None:
             state.open_bars[timeframe, int(start)] = opened
     state.ticks = {int(start): TickTimes(int(first), int(last)) for start, first, last in rest["ticks"]}
     if rest["suspect"] is not None:
-        suspect: list[object] = list(rest["suspect"])
-        state.suspect = RejectedBar(int(str(suspect[0])), float(str(suspect[1])), str(suspect[2]))
+        state.suspect = _read_suspect(state.symbol, list(rest["suspect"]))
 
 
 def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources: SourceNames) -> bytes:
@@ -457,6 +457,23 @@ def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources:
         sources.find_number(held.source),
         flag | (_IS_COMPLETE if held.is_complete else 0),
     )
+
+
+def _list_suspect(suspect: Suspect) -> list[object]:
+    """Return a suspect as a list of fields, for JSON."""
+    bar = suspect.bar
+    prices = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades)
+    return [bar.start_ms, suspect.seen_ms, *prices, *_list_provenance(suspect.provenance)]
+
+
+def _read_suspect(symbol: str, fields: Sequence[Any]) -> Suspect:
+    """Return a suspect of its fields; raise TypeError, IndexError or ValueError if they are none."""
+    start_ms, seen_ms, *numbers = fields[:9]
+    opened, high, low, close = map(float, numbers[:4])
+    volume, vwap = (None if number is None else float(number) for number in numbers[4:6])
+    trades = None if numbers[6] is None else int(numbers[6])
+    bar = Bar(symbol, "1m", int(start_ms), opened, high, low, close, volume, vwap, trades)
+    return Suspect(bar, int(seen_ms), _read_provenance(fields[9:]))
 
 
 def _list_provenance(provenance: Provenance) -> list[object]:

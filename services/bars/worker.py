@@ -365,8 +365,9 @@ class BarsWorker:
             followed.committed_at = self._now()
             builder = followed.builder
             builder.state.version += 1
-            self._metrics.count_committed(each.outputs, builder.counts)
+            self._metrics.count_committed(each.outputs, builder.counts, builder.findings)
             builder.counts.clear()
+            builder.findings.clear()
 
     def _find_clock(self, followed: Followed, now_ms: int) -> int:
         """Return the time by which a symbol's bars are final: of a replay, how far it has played."""

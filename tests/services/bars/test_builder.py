@@ -250,6 +250,94 @@ def test_a_release_is_taken_or_refused_and_harms_no_other_bar(check):
     assert scene.state.newest_ms == bars[-1].start_ms
 
 
+def jumping(bar, price):
+    return replace(bar, open=price, high=price, low=price, close=price, vwap=None)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_jump_that_lasts_is_believed_and_its_first_minute_is_taken_as_well(is_restarted):
+    bars = minutes(40)
+    bars = bars[:30] + [jumping(bar, 1.0) for bar in bars[30:]]
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar) for bar in bars[:31])
+    assert [each["check"] for each in scene.quarantine] == ["jump"]
+    assert scene.shown("1m") == bars[:30]
+    if is_restarted:
+        scene.restart()
+    scene.play(arrival(bar) for bar in bars[31:])
+    assert len(scene.quarantine) == 1
+    assert_same_as_batch(scene.bars, scene.indicators, bars, CRYPTO)
+
+
+def test_a_wild_minute_confirms_none_that_comes_after_calm_ones():
+    bars = minutes(400)
+    wild = [jumping(bars[100], 1.0), jumping(bars[300], 1.0)]
+    scene = SymbolScene(CRYPTO)
+    for bar in [*bars[:100], wild[0], *bars[101:300], wild[1], *bars[301:]]:
+        scene.play([arrival(bar)])
+    assert [each["check"] for each in scene.quarantine] == ["jump"] * 2
+    assert min(bar.low for bar in scene.shown("1d")) > 50
+
+
+def test_a_wild_minute_is_found_at_the_beginning_of_a_day_as_well():
+    bars = minutes(1445)
+    wild = jumping(bars[1440], 1.0)
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar) for bar in [*bars[:1440], wild, *bars[1441:]])
+    assert [each["check"] for each in scene.quarantine] == ["jump"]
+
+
+def test_an_exchange_may_open_far_from_its_last_close_but_not_at_any_price():
+    session = get_session("XNYS")
+    first, second = list(session.iter_days(MIDNIGHT, MIDNIGHT + 2 * DAY_MS))
+    before = walk(range(first.open_ms, first.close_ms, MINUTE))
+    opening = [jumping(replace(before[0], start_ms=second.open_ms), price) for price in (1.0, 112.0)]
+    scene = SymbolScene(session)
+    scene.play(arrival(bar) for bar in [*before, *opening])
+    assert [each["check"] for each in scene.quarantine] == ["jump"]
+    assert scene.shown("1d")[1].close == 112
+
+
+def test_a_day_that_a_source_gives_is_held_against_our_minutes_of_it():
+    scene = SymbolScene(CRYPTO)
+    bars = minutes(1441)
+    scene.play(arrival(bar) for bar in bars)
+    close = bars[1439].close
+    wrong = Bar("BTC/USD", "1d", MIDNIGHT, 1e4, 1e4, 1e4, 1e4, 1.0)
+    scene.play([arrival(wrong, 1, seen_ms=MIDNIGHT + DAY_MS, source="two")])
+    assert [each["check"] for each in scene.quarantine] == ["source_disagreement"]
+    right = Bar("BTC/USD", "1d", MIDNIGHT, close, close * 1.2, close * 0.8, close * 1.01, 1.0)
+    scene.play([arrival(right, 1, seen_ms=MIDNIGHT + DAY_MS, source="two")])
+    assert len(scene.quarantine) == 1
+    assert scene.shown("1d")[0] == right
+
+
+def test_an_answer_from_within_a_minute_replaces_no_whole_one_of_another_source():
+    bars = minutes(2)
+    scene = SymbolScene(CRYPTO)
+    scene.play([arrival(bars[0])])
+    part = replace(bars[0], volume=0.1, close=bars[0].open)
+    scene.play([arrival(part, 1, seen_ms=MIDNIGHT + 20_000, source="two")])
+    assert scene.shown("1m") == bars[:1]
+    assert [each["check"] for each in scene.quarantine] == ["monotone_time"]
+
+
+def test_what_is_no_bar_is_counted_for_its_source():
+    scene = SymbolScene(CRYPTO)
+    bar = replace(minutes(1)[0], symbol="?")
+    scene.play([arrival(bar, source="kraken"), arrival(bar, source="x" * 300)])
+    assert [each["source"] for each in scene.quarantine] == ["kraken", "unknown"]
+
+
+def test_each_record_is_counted_once_and_what_is_found_about_it_elsewhere():
+    bars = minutes(40)
+    scene = SymbolScene(CRYPTO)
+    arrivals = [arrival(bar) for bar in [*bars[:10], *bars[20:], bars[3], replace(bars[5], open=0)]]
+    scene.play(arrivals)
+    assert sum(scene.builder.counts.values()) == len(arrivals)
+    assert scene.builder.findings == {("one", "gap"): 1}
+
+
 def test_a_replay_that_does_not_say_when_it_was_played_brings_no_bar_of_the_future():
     scene = SymbolScene(CRYPTO)
     bars = minutes(3)
