@@ -305,12 +305,35 @@ class BarBuilder:
         if timeframe == "1m":
             slot.built = held
             self._built[timeframe][bar.start_ms] = provenance
-            state.newest_ms = bar.start_ms if state.newest_ms is None else max(state.newest_ms, bar.start_ms)
+            self._record_minute(bar.start_ms)
         else:
             slot.given = held
         state.is_replay = provenance.is_replay
         if slot.shown is held:
             self._changed[timeframe][bar.start_ms] = provenance
+
+    def _record_minute(self, start_ms: int) -> None:
+        """Take the times of the first and the newest minute from a minute.
+
+        A longer bar that begins before the first one is not final, however long it is over: nobody knows its
+        beginning. An older minute may say now that it was seen from its open.
+        """
+        state = self.state
+        state.newest_ms = start_ms if state.newest_ms is None else max(state.newest_ms, start_ms)
+        if state.first_ms is not None and state.first_ms <= start_ms:
+            return
+        state.first_ms = start_ms
+        for (timeframe, open_ms), each in state.open_bars.items():
+            slot = state.tables[timeframe][open_ms]
+            if slot.shown is slot.built:
+                each.close_ms = self._find_close(timeframe, open_ms)
+
+    def _find_close(self, timeframe: Timeframe, open_ms: int) -> int:
+        """Return when a bar of minutes is over; LATEST_MS if it begins before the first minute."""
+        if self.state.first_ms is not None and open_ms < self.state.first_ms:
+            return LATEST_MS
+        interval = self._grid.find(open_ms, timeframe)
+        return open_ms if interval is None else interval.close_ms
 
     def _reject(self, arrival: Arrival, source: str, rejection: Rejection) -> None:
         """Put an entry aside for the quarantine."""
@@ -390,8 +413,7 @@ class BarBuilder:
         if slot.shown is slot.given and slot.given is not None:
             is_final, close_ms = slot.given.is_complete, LATEST_MS
         else:
-            interval = self._grid.find(start_ms, timeframe)
-            close_ms = start_ms if interval is None else interval.close_ms
+            close_ms = self._find_close(timeframe, start_ms)
             is_final = was_final or close_ms <= border_ms
         if is_final:
             state.open_bars.pop((timeframe, start_ms), None)

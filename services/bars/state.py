@@ -259,7 +259,10 @@ class BarTable:
 
 @dataclass(slots=True)
 class OpenBar:
-    """Hold the end of a bar that is not final, and where its last change came from."""
+    """Hold from when on a bar is final that is not yet, and where its last change came from.
+
+    `close_ms` is the end of its interval; LATEST_MS if something else must come before.
+    """
 
     close_ms: int
     provenance: Provenance
@@ -283,6 +286,7 @@ class SymbolState:
         epoch: a number that is higher each time that the state is read from the bus, also from one that has
             lost some of it: at least the time in milliseconds, by the clock of the bus.
         positions: the id of the last entry of each stream that is in it.
+        first_ms: the start of the oldest minute that it ever had; None if it has none.
         newest_ms: the start of its newest minute; None if it has none.
         is_replay: whether its last record was of a replay.
         open_bars: the published bars that are not final, by timeframe and start.
@@ -294,6 +298,7 @@ class SymbolState:
     version: int = 0
     epoch: int = 0
     positions: list[bytes] = field(default_factory=lambda: [b"0-0", b"0-0"])
+    first_ms: int | None = None
     newest_ms: int | None = None
     is_replay: bool = False
     open_bars: dict[tuple[Timeframe, int], OpenBar] = field(default_factory=dict)
@@ -350,6 +355,7 @@ class SymbolState:
         return orjson.dumps(
             {
                 "epoch": self.epoch,
+                "first": self.first_ms,
                 "newest": self.newest_ms,
                 "replay": self.is_replay,
                 "sources": self.sources.names,
@@ -426,7 +432,8 @@ def _restore_rest(state: SymbolState, rest: dict[str, list[list[str]]]) -> None:
     """Take in what is in no table. Raise KeyError, TypeError, IndexError or ValueError if it is none."""
     values: dict[str, object] = dict(rest)
     state.epoch = int(str(values["epoch"]))
-    newest = values["newest"]
+    first, newest = values["first"], values["newest"]
+    state.first_ms = None if first is None else int(str(first))
     state.newest_ms = None if newest is None else int(str(newest))
     state.is_replay = values["replay"] is True
     state.sources.names = [str(name) for name in rest["sources"]]

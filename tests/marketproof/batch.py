@@ -61,10 +61,13 @@ def _to_ms(day: date, at: time, zone: Any) -> int:
 def build_bars(minutes: pl.DataFrame) -> pl.DataFrame:
     """Return the bars of every timeframe.
 
-    `opens` is the beginning of a bar's day, and `parts` how many minutes are in it.
+    `opens` is the beginning of a bar's day, `parts` how many minutes are in it, and `final` whether the first
+    minute of all is not after its beginning.
     """
     placed = pl.concat(_place_minutes(part, str(name)) for (name,), part in minutes.group_by("session"))
-    return pl.concat(_merge(placed, timeframe) for timeframe in MINUTES).sort(KEY)
+    bars = pl.concat(_merge(placed, timeframe) for timeframe in MINUTES).sort(KEY)
+    first = pl.col("start").filter(pl.col("timeframe") == "1m").min().over("symbol")
+    return bars.with_columns(final=pl.col("start") >= first)
 
 
 def read_days(path: Path) -> pl.DataFrame:
@@ -80,7 +83,9 @@ def read_days(path: Path) -> pl.DataFrame:
         placed.append(part.join(begun, "day", validate="m:1"))
         if len(placed[-1]) < len(part):
             raise ValueError(f"days without a session of {session}")
-    days = pl.concat(placed).with_columns(timeframe=pl.lit("1d"), opens="start", parts=pl.lit(1, pl.Int64))
+    days = pl.concat(placed).with_columns(
+        timeframe=pl.lit("1d"), opens="start", parts=pl.lit(1, pl.Int64), final=True
+    )
     return days.drop("session", "day")
 
 

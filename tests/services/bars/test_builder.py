@@ -75,6 +75,45 @@ def test_streaming_equals_batch_for_any_order_batches_corrections_and_restarts(s
             scene.restart()
     assert all(each["check"] in ("monotone_time", "duplicate") for each in scene.quarantine), scene.quarantine
     assert_same_as_batch(scene.bars, scene.indicators, wanted, CRYPTO)
+    assert_final_is_what_is_over_and_was_seen_from_its_open(scene, wanted)
+
+
+def assert_final_is_what_is_over_and_was_seen_from_its_open(scene, bars):
+    first_ms, newest_ms = bars[0].start_ms, bars[-1].start_ms
+    for (timeframe, start_ms), entry in scene.bars.items():
+        is_over = scene.grid.find(start_ms, timeframe).close_ms <= newest_ms
+        assert (entry["final"] == "1") == (is_over and start_ms >= first_ms), (timeframe, start_ms)
+
+
+def test_a_bar_of_which_only_a_part_was_seen_is_not_final_until_its_beginning_comes():
+    session = get_session("XNYS")
+    day, following = list(session.iter_days(MIDNIGHT, MIDNIGHT + 2 * DAY_MS))
+    bars = walk([*range(day.open_ms, day.close_ms, MINUTE), following.open_ms])
+    scene = SymbolScene(session)
+    scene.play((arrival(bar) for bar in bars[200:]), clock_ms=day.close_ms + 2 * DAY_MS)
+
+    def starts_of_open():
+        return {key for key, entry in scene.bars.items() if entry["final"] == "0"}
+
+    hour_ms = 60 * MINUTE
+    assert starts_of_open() == {
+        ("1d", day.open_ms),
+        ("4h", day.open_ms),
+        ("1h", day.open_ms + 3 * hour_ms),
+        ("15m", day.open_ms + 195 * MINUTE),
+    }
+    assert not scene.builder.find_due(day.close_ms + 3 * DAY_MS)
+    scene.restart()
+    scene.play((arrival(bar) for bar in bars[100:200]), clock_ms=day.close_ms + 2 * DAY_MS)
+    assert starts_of_open() == {
+        ("1d", day.open_ms),
+        ("4h", day.open_ms),
+        ("1h", day.open_ms + hour_ms),
+        ("15m", day.open_ms + 90 * MINUTE),
+    }
+    scene.play((arrival(bar) for bar in bars[:100]), clock_ms=day.close_ms + 2 * DAY_MS)
+    assert starts_of_open() == set()
+    assert_same_as_batch(scene.bars, scene.indicators, bars, session)
 
 
 def test_a_late_minute_ripples_up_by_one_revision_in_each_timeframe():
