@@ -393,14 +393,13 @@ class BarBuilder:
             slot = table[start_ms]
             if slot.shown is None:
                 continue
-            outputs.bars.append(
-                encode_entry(slot.shown.bar, self.group.asset, provenance)
-                | {
-                    "rev": str(slot.rev),
-                    "epoch": str(self.state.epoch),
-                    "final": str(int((timeframe, start_ms) not in self.state.open_bars)),
-                }
-            )
+            fields = encode_entry(slot.shown.bar, self.group.asset, provenance)
+            fields["rev"] = str(slot.rev)
+            fields["epoch"] = str(self.state.epoch)
+            fields["final"] = str(int((timeframe, start_ms) not in self.state.open_bars))
+            if timeframe == "1d" and (day := self._grid.find_day(start_ms)) is not None:
+                fields["day"] = day.date.isoformat()
+            outputs.bars.append(fields)
             if timeframe not in self.live_indicators:
                 slot.indicator_rev = slot.rev
                 table.mark_changed(start_ms)

@@ -7,6 +7,7 @@ from typing import Final
 from marketswarm.agent import Agent, agent
 from marketswarm.bus import BusError
 from marketswarm.settings import CommonSettings
+from services.bars.calendars import Calendars
 from services.bars.feature_writer import FeatureWriter
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings
@@ -41,8 +42,9 @@ async def main() -> int:
     async with agent("bars", CommonSettings) as me:
         settings_now, metrics = me.config(BarsSettings), BarsMetrics()
         me.expose(metrics.collect)
-        me.task(FeatureWriter(me, settings_now, metrics).run(), name="features")
-        worker, collector = BarsWorker(me, settings_now, metrics), IdleCollector()
+        calendars = Calendars()
+        me.task(FeatureWriter(me, settings_now, metrics, calendars).run(), name="features")
+        worker, collector = BarsWorker(me, settings_now, metrics, calendars), IdleCollector()
         await me.share().known()
         while True:
             try:

@@ -15,10 +15,11 @@ from services.bars.builder import Outputs
 from services.bars.settings import BarsOptions
 
 COMMIT: Final = Script.beside("services.bars", "commit.lua")
-STATES_AT_ONCE: Final = 16
+STATES_PER_READ: Final = 16
 SYMBOLS_AT_ONCE: Final = 50
 ENTRIES_AT_ONCE: Final = 2000
-STATE_BYTES: Final = 128 * 1024 * 1024
+STATES_BYTES: Final = 128 * 1024 * 1024
+"""The most bytes of the states that are read at once."""
 KEPT_SEC: Final = 60 * 86_400
 """The seconds for which the state of a symbol is kept that no truth names any more."""
 WITHIN_SEC: Final = 10.0
@@ -60,13 +61,13 @@ class BarsStore:
         The time is in epoch milliseconds, by the clock of the bus. Raises BusError.
         """
         found: dict[str, dict[bytes, bytes]] = {}
-        for first in range(0, len(symbols), STATES_AT_ONCE):
-            page = symbols[first : first + STATES_AT_ONCE]
+        for first in range(0, len(symbols), STATES_PER_READ):
+            page = symbols[first : first + STATES_PER_READ]
             pipe = self.bus.pipeline()
             for symbol in page:
                 pipe.hgetall(bars_state_key(symbol))
             async with self._waiting(BUS_SEC):
-                replies = await self.bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATE_BYTES)
+                replies = await self.bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATES_BYTES)
             found |= dict(zip(page, replies, strict=True))
         async with self._waiting(BUS_SEC):
             return found, await read_bus_time(self.bus)

@@ -6,7 +6,6 @@ instances may believe for a moment that a symbol is theirs, and one that is kill
 committed an entry with everything that came of it, or left it to the next.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,8 +23,9 @@ from marketswarm.bus.stream import (
     read_entries_between,
 )
 from marketswarm.market.records import MINUTE_MS, RecordKind
-from marketswarm.market.sessions import Session, UnknownSessionError, get_session
+from marketswarm.market.sessions import UnknownSessionError
 from services.bars.builder import Arrival, BarBuilder
+from services.bars.calendars import Calendars
 from services.bars.intervals import Grid
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
@@ -80,6 +80,7 @@ class BarsWorker:
         me: the agent.
         settings_now: returns the settings in force.
         metrics: counts what happens.
+        calendars: the calendars of the symbols' sessions.
         now: returns the time in epoch seconds.
     """
 
@@ -88,9 +89,11 @@ class BarsWorker:
         me: Agent[Any],
         settings_now: Callable[[], BarsSettings],
         metrics: BarsMetrics,
+        calendars: Calendars,
         now: ReadClock = time.time,
     ) -> None:
         self._me, self._settings_now, self._metrics, self._now = me, settings_now, metrics, now
+        self._calendars = calendars
         self._share = me.share()
         self._followed: dict[str, Followed] = {}
         self._in_force: tuple[object, ...] = ()
@@ -245,8 +248,7 @@ class BarsWorker:
     async def _open_grid(self, code: str) -> Grid | None:
         """Return the intervals of a session, None if there is no such session."""
         try:
-            # a calendar takes up to a second to compute
-            session: Session = await asyncio.to_thread(get_session, code)
+            session = await self._calendars.find(code)
         except UnknownSessionError:
             self._unknown_sessions.add(code)
             return None

@@ -4,6 +4,7 @@ import os
 import random
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import orjson
 import pytest
@@ -15,7 +16,7 @@ from marketswarm.keys import bars_state_key
 from marketswarm.market.records import DAY_MS, Bar
 from marketswarm.market.sessions import get_session
 from services.bars import commands
-from services.bars.features import compute_features
+from services.bars.features import DailyBar, compute_features
 from services.bars.quality import HeldBar
 from services.bars.state import BarTable, SourceNames, chunk_field
 from support.scenes.agent import Scene, seed
@@ -287,7 +288,11 @@ def test_features_of_each_day_are_published_once_and_again_when_a_day_is_correct
         return sorted(newest.items())
 
     def is_right():
-        expected = compute_features(history, "BTC/USD")
+        dated = {
+            symbol: [DailyBar(datetime.fromtimestamp(bar.start_ms / 1000, UTC).date(), bar) for bar in bars]
+            for symbol, bars in history.items()
+        }
+        expected = compute_features(dated, "BTC/USD")
         return all(published(symbol) == expected[symbol] for symbol in SYMBOLS)
 
     until(is_right, 30)
@@ -301,8 +306,13 @@ def test_features_of_each_day_are_published_once_and_again_when_a_day_is_correct
     until(is_right, 30)
     assert scene.client.xlen("bars:features") <= before + 2 * len(SYMBOLS)
     for symbol in SYMBOLS:
-        found = [(entry["start"], entry["rev"]) for entry in scene.read("bars:features", symbol)]
+        entries = scene.read("bars:features", symbol)
+        found = [(entry["start"], entry["rev"]) for entry in entries]
         assert len(found) == len(set(found))
+        days = scene.read("bars:bars", symbol)
+        assert {(entry["start"], entry["day"]) for entry in entries} == {
+            (entry["start"], entry["day"]) for entry in days if entry["timeframe"] == "1d"
+        }
 
 
 def test_bars_of_a_replay_are_final_by_the_time_to_which_their_own_symbol_is_played(scene):
