@@ -1,4 +1,4 @@
-"""Longer bars: held against another engine's buckets, and views without gaps."""
+"""Longer bars: held against another engine's buckets."""
 
 from datetime import UTC, datetime
 
@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from marketswarm.market.entries import MAX_NUMBER, encode_entry, parse_bar
 from marketswarm.market.records import DAY_MS, AssetClass, Bar, Provenance
 from marketswarm.market.sessions import get_session
-from services.bars.aggregate import fill_gaps, merge_bars
-from services.bars.intervals import Grid
+from services.bars.aggregate import merge_bars
 from support.examples import select_cases
 from support.scenes.bars import (
     MIDNIGHT,
@@ -128,21 +127,3 @@ def test_a_sum_that_no_entry_can_hold_is_not_known(volumes, trades):
     assert (merged.vwap is None) == (not merged.volume)
     assert merged.trades == (trades * len(bars) if trades * len(bars) <= MAX_NUMBER else None)
     assert parse_bar(encode(merged)) == merged
-
-
-def test_a_view_without_gaps_marks_what_it_filled_and_invents_no_trade():
-    grid = Grid(get_session("XNYS"))
-    opens = 1_795_789_800_000  # 2026-11-27, 14:30 UTC
-    late = opens + 207 * MINUTE
-    bars = walk([opens, opens + 3 * MINUTE, late], 1, "SPY")
-    view = list(fill_gaps(bars, grid, "1m", late + 3 * MINUTE + 3 * DAY_MS))
-    assert [each.bar for each in view if not each.is_filled] == bars
-    filled = [each.bar for each in view if each.is_filled]
-    assert {(bar.volume, bar.trades) for bar in filled} == {(0.0, 0)}
-    assert [bar.close for bar in filled[:2]] == [bars[0].close] * 2
-    starts = [each.bar.start_ms for each in view]
-    assert starts == sorted(set(starts))
-    # to the early close, and on with Monday's open
-    friday = [start for start in starts if start < opens + DAY_MS]
-    assert friday == list(range(opens, opens + 210 * MINUTE, MINUTE))
-    assert starts[len(friday)] == opens + 3 * DAY_MS
