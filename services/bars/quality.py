@@ -1,8 +1,8 @@
 """Check each record by named checks. Pure.
 
 A check is a function that returns in words why a bar fails, or None. The first check that fails is the reason
-for which the bar is rejected; it goes to the quarantine under the name of that check. Two checks find
-something that is nobody's fault: a gap or a stale bar is counted, and the bar is taken.
+for which the bar is rejected; it goes to the quarantine under the name of that check. What is found about a
+bar that is taken, a gap before it or its age, is counted.
 
 `seen_ms`, the time by which a bar is evaluated, is when its source was asked; of a replay it is the
 recording's own clock. A record that an operator released skips all checks but those of `NEVER_SKIPPED`.
@@ -40,6 +40,11 @@ class Check(StrEnum):
     DUPLICATE = "duplicate"
     SOURCE_DISAGREEMENT = "source_disagreement"
     JUMP = "jump"
+
+
+class Finding(StrEnum):
+    """Name what is found about bars that are taken, as the metric spells it."""
+
     GAP = "gap"
     STALE = "stale"
 
@@ -277,13 +282,13 @@ CHECKS: Final[Mapping[Check, CheckFunction]] = MappingProxyType(
     }
 )
 """The checks that reject, in their order. The schema is checked where an entry is parsed."""
-FINDERS: Final[Mapping[Check, CheckFunction]] = MappingProxyType(
+FINDERS: Final[Mapping[Finding, CheckFunction]] = MappingProxyType(
     {
-        Check.GAP: find_gap,
-        Check.STALE: find_stale,
+        Finding.GAP: find_gap,
+        Finding.STALE: find_stale,
     }
 )
-"""The checks that only find something."""
+"""What finds each of the findings."""
 NEVER_SKIPPED: Final = frozenset(
     {Check.SCHEMA, Check.POSITIVE, Check.PRICE_ORDER, Check.FUTURE, Check.TOO_LATE}
 )
@@ -306,9 +311,11 @@ def find_rejection(
     return None
 
 
-def list_findings(candidate: Candidate, known: Known, limits: CheckSettings) -> list[Check]:
+def list_findings(candidate: Candidate, known: Known, limits: CheckSettings) -> list[Finding]:
     """Return what is to be counted about a bar that is taken."""
-    return [check for check, function in FINDERS.items() if function(candidate, known, limits) is not None]
+    return [
+        finding for finding, function in FINDERS.items() if function(candidate, known, limits) is not None
+    ]
 
 
 def average_true_range(bars: Sequence[Bar]) -> float:

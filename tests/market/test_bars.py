@@ -268,6 +268,25 @@ def test_a_record_in_quarantine_is_listed_shown_and_released_once(scene, shell):
     assert shell("release", "--all", "--check", "jump")[1] == "released 0\n"
 
 
+def test_a_release_counts_each_record_once_and_loses_none_that_can_not_be_written(scene, shell):
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    entry = {"check": "jump", "why": "it jumps", "stream": "market:bars", "entry": "1-1", "at": "1"}
+    entry |= {"sym": "BTC/USD", "source": "one", "fields": '{"sym": "BTC/USD", "close": "4"}'}
+    ident = scene.client.xadd("market:quarantine", entry)
+    scene.client.set("market:bars", "no stream")
+    assert shell("release", ident)[0] != 0
+    assert scene.client.xlen("market:quarantine") == 1
+    scene.client.delete("market:bars")
+    code, text = shell("release", ident, ident)
+    assert (code, text) == (
+        commands.NOT_RELEASED,
+        f"released 1\n{ident}: no such record is in quarantine any more\n",
+    )
+    ((_, fields),) = scene.client.xrange("market:bars")
+    assert fields == {"sym": "BTC/USD", "close": "4", "released": "1"}
+    assert shell("list", "--check", "gap")[0] != 0
+
+
 def days_of(symbol, count, seed=0):
     """Days that a source gave after their end, the last of them the day before MIDNIGHT."""
     starts = range(MIDNIGHT - count * DAY_MS, MIDNIGHT, DAY_MS)
