@@ -4,13 +4,14 @@ import gc
 import time
 from typing import Final
 
-from marketswarm.agent import Agent, agent
+from marketswarm.agent import Agent, Code, Exit, agent
 from marketswarm.bus import BusError
 from marketswarm.settings import CommonSettings
+from marketswarm.truth import Service
 from services.bars.calendars import Calendars
 from services.bars.feature_writer import FeatureWriter
 from services.bars.metrics import BarsMetrics
-from services.bars.settings import BarsSettings
+from services.bars.settings import BarsSettings, find_other_bus
 from services.bars.worker import BarsWorker
 
 RETRY_SEC: Final = 0.5
@@ -40,6 +41,12 @@ class IdleCollector:
 async def main() -> int:
     """Run bars until it is asked to stop; return its exit code."""
     async with agent("bars", CommonSettings) as me:
+        require_one_bus(me.section)
+        # a truth without a section for this agent leaves the last one in force
+        me.on_reseed(
+            lambda _truth: None,
+            check=lambda truth: require_one_bus(truth.services.get(me.name, me.section)),
+        )
         settings_now, metrics = me.config(BarsSettings), BarsMetrics()
         me.expose(metrics.collect)
         calendars = Calendars()
@@ -59,6 +66,12 @@ async def main() -> int:
                 if not arrivals:
                     collector.collect(time.monotonic())
     return me.exit_code
+
+
+def require_one_bus(section: Service) -> None:
+    """Raise Exit if the truth puts the streams of bars on different buses."""
+    if (why := find_other_bus(section)) is not None:
+        raise Exit(Code.CONFIGURATION, f"access_points: {why}")
 
 
 async def _wait_for_bus(me: Agent[CommonSettings], worker: BarsWorker, error: BusError) -> None:

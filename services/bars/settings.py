@@ -1,6 +1,6 @@
 """Define the settings of bars in the truth: which symbols, in which sessions, held to which limits. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
@@ -14,6 +14,8 @@ from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import AccessPoint, Service
 
 MAX_SYMBOLS: Final = 5000
+OUTPUTS: Final = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
+"""The streams of results, by our own names."""
 
 
 def _require_symbol(text: str) -> str:
@@ -141,8 +143,20 @@ def list_inputs(section: Service) -> tuple[AccessPoint, AccessPoint]:
     )
 
 
+def find_other_bus(section: Service) -> str | None:
+    """Return in words which stream is on another bus than market:bars; None if all are on one.
+
+    A symbol's state and all that came of some entries are written in one step, so they are on one bus.
+    """
+    (bars, quotes), points = list_inputs(section), section.access_points.publish_to
+    outputs = [point_like(points, bars.bus, name) for name in OUTPUTS]
+    others = [point for point in (quotes, *outputs) if point.bus != bars.bus]
+    if not others:
+        return None
+    return f"{others[0].key} is on {others[0].bus}, and {bars.key} on {bars.bus}: put all streams on one bus"
+
+
 def list_outputs(section: Service) -> Mapping[str, str]:
     """Return the key of each stream of results, by our own name for it."""
-    points: Iterable[AccessPoint] = section.access_points.publish_to
-    names = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
-    return {name: point_like(points, "market-redis", name).key for name in names}
+    points = section.access_points.publish_to
+    return {name: point_like(points, "market-redis", name).key for name in OUTPUTS}

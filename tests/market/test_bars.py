@@ -12,6 +12,7 @@ import redis
 import typer
 from typer.testing import CliRunner
 
+from marketswarm.exit import Code
 from marketswarm.keys import bars_state_key
 from marketswarm.market.records import DAY_MS, Bar
 from marketswarm.market.sessions import get_session
@@ -406,6 +407,28 @@ def test_a_symbol_whose_bars_can_not_be_built_is_set_aside_and_the_others_go_on(
     seed(scene.buses, truth(["BTC/USD", "ETH/USD"], settle_sec=5), 2)
     scene.wait_for(after)
     scene.wait_beat(svc="bars", status="ok")
+
+
+def test_streams_on_two_buses_are_an_error_in_the_truth(scene):
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    worker = scene.module("services.bars")
+    (bar,) = walk([MIDNIGHT])
+    scene.publish([bar])
+    scene.wait_for([bar])
+    document = truth(["BTC/USD"])
+    points = document["services"]["bars"]["access_points"]
+    points["publish_to"] = [{"bus": "system-redis", "key": "bars:features"}]
+    seed(scene.buses, document, 2)
+    wanted = "bars:features is on system-redis, and market:bars on market-redis"
+    until(lambda: wanted in scene.beat("bars").get("detail", ""), 20, lambda: str(scene.beat("bars")))
+    (late,) = walk([MIDNIGHT + MINUTE])
+    scene.publish([late])
+    scene.wait_for([late])  # by the truth before
+    worker.kill()
+    second = scene.module("services.bars")
+    second.wait()
+    assert second.exit_code == Code.CONFIGURATION
+    assert wanted in second.text()
 
 
 def test_entries_that_were_trimmed_off_unread_are_reported(scene):
