@@ -35,7 +35,7 @@ from services.bars.indicators import Values
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, list_inputs, list_outputs
 from services.bars.state import CHUNK_BARS, DAILY, REST, VERSION, read_final_days
-from services.bars.store import STATES_BYTES, read_bus_time
+from services.bars.store import STATES_BYTES, Outage, count_unread, read_bus_time
 
 COMMIT: Final = Script.beside("services.bars", "commit_features.lua")
 LEASE: Final = FEATURES
@@ -45,7 +45,7 @@ PATIENCE: Final = 10
 """The looks for which new days are waited for while more of them come: many end at the same time."""
 SYMBOLS_PER_READ: Final = 50
 ENTRIES_PER_STEP: Final = 500
-"""The entries that are published in one step, about: those of one symbol are not divided."""
+"""The entries that are published in one step at most, but those of one symbol are not divided."""
 WITHIN_SEC: Final = 10.0
 RETRY_SEC: Final = 1.0
 RECORD: Final = "features"
@@ -272,6 +272,9 @@ class FeatureWriter:
     ) -> None:
         self._me, self._settings_now, self._metrics = me, settings_now, metrics
         self._calendars = calendars
+        self._outage = Outage()
+        self.problem: str | None = None
+        """Why features wait, None if they do not."""
 
     async def run(self) -> None:
         """Publish features until cancelled."""
@@ -282,7 +285,9 @@ class FeatureWriter:
             except LeaseLost:
                 self._me.log.info("bars.features_lost")
             except BusError as error:
-                self._me.log.warning("bars.features_failed", bus=error.bus, reason=error.reason)
+                if self._outage.is_news(error):
+                    self._me.log.warning("bars.features_failed", bus=error.bus, reason=error.reason)
+            self.problem = None  # whoever takes the lease says what is wrong
             await asyncio.sleep(RETRY_SEC)
 
     async def _lead(self) -> None:
@@ -293,6 +298,8 @@ class FeatureWriter:
         while True:
             settings = self._settings_now()
             state = (settings, await self._read_daily(list(settings.find_groups())))
+            if self._outage.has_ended():
+                self._me.log.info("bars.features_back")
             is_quiet = state == seen or waited >= PATIENCE
             waited = 0 if is_quiet else waited + 1
             seen = state
@@ -323,13 +330,28 @@ class FeatureWriter:
         epoch = await read_bus_time(self._find_bus())
         # seconds of arithmetic, for all days of five hundred symbols
         computed = await asyncio.to_thread(compute_new, stored, sessions, settings.settings.benchmark)
-        are_done = [
-            await self._commit(part, settings.settings.features, epoch) for part in _split(computed.new)
-        ]
+        are_done = []
+        for part in _split(computed.new):
+            await self._wait_for_room(sum(len(each.entries) for each in part), settings.settings.features)
+            are_done.append(await self._commit(part, settings.settings.features, epoch))
         if not all(are_done):
             return False
         await self._store_marks(computed.marks)
         return True
+
+    async def _wait_for_room(self, count: int, keep: int) -> None:
+        """Wait until so many more entries trim none off the stream that a group has not acknowledged.
+
+        Raises BusError.
+        """
+        stream = list_outputs(self._me.section)[FEATURES]
+        while True:
+            unread, group = await count_unread(self._find_bus(), stream)
+            if not unread or unread + count <= keep:
+                self.problem = None
+                return
+            self.problem = f"features wait: the group {group} of {stream} has {unread:,} entries to read"
+            await asyncio.sleep(LOOK_EVERY_SEC)
 
     async def _find_sessions(self, settings: BarsSettings) -> dict[str, Session]:
         """Return the session of each symbol; without those whose session nobody knows."""
@@ -401,12 +423,14 @@ def _paginate(symbols: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def _split(new: Sequence[NewFeatures]) -> Iterator[list[NewFeatures]]:
-    """Yield the new features in parts of about ENTRIES_PER_STEP entries."""
+    """Yield the new features in parts of ENTRIES_PER_STEP entries at most, or of one symbol with more."""
     part: list[NewFeatures] = []
+    count = 0
     for each in new:
-        part.append(each)
-        if sum(len(one.entries) for one in part) >= ENTRIES_PER_STEP:
+        if part and count + len(each.entries) > ENTRIES_PER_STEP:
             yield part
-            part = []
+            part, count = [], 0
+        part.append(each)
+        count += len(each.entries)
     if part:
         yield part

@@ -12,6 +12,7 @@ from services.bars.calendars import Calendars
 from services.bars.feature_writer import FeatureWriter
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, find_other_bus
+from services.bars.store import Outage
 from services.bars.worker import BarsWorker
 
 RETRY_SEC: Final = 0.5
@@ -50,8 +51,13 @@ async def main() -> int:
         settings_now, metrics = me.config(BarsSettings), BarsMetrics()
         me.expose(metrics.collect)
         calendars = Calendars()
-        me.task(FeatureWriter(me, settings_now, metrics, calendars).run(), name="features")
-        worker, collector = BarsWorker(me, settings_now, metrics, calendars), IdleCollector()
+        features = FeatureWriter(me, settings_now, metrics, calendars)
+        me.task(features.run(), name="features")
+        worker, collector, outage = (
+            BarsWorker(me, settings_now, metrics, calendars),
+            IdleCollector(),
+            Outage(),
+        )
         await me.share().known()
         while True:
             try:
@@ -59,9 +65,15 @@ async def main() -> int:
                 arrivals = await worker.read()
                 await worker.work(arrivals)
             except BusError as error:
+                if outage.is_news(error):
+                    me.log.warning("bars.bus_failed", bus=error.bus, reason=error.reason)
                 await _wait_for_bus(me, worker, error)
             else:
-                _report(me, worker, metrics, settings_now().settings.behind_sec)
+                if outage.has_ended():
+                    me.log.info("bars.bus_back")
+                behind = describe_delay(metrics.behind_sec, settings_now().settings.behind_sec)
+                me.set_degraded(worker.problem or features.problem or behind)
+                me.set_detail(metrics.summary())
                 me.progress()
                 if not arrivals:
                     collector.collect(time.monotonic())
@@ -76,15 +88,11 @@ def require_one_bus(section: Service) -> None:
 
 async def _wait_for_bus(me: Agent[CommonSettings], worker: BarsWorker, error: BusError) -> None:
     """Report that the bus fails, forget what may not be committed, and wait a moment."""
-    me.log.warning("bars.bus_failed", bus=error.bus, reason=error.reason)
     me.set_degraded(f"{error.bus} {error.reason}")
     worker.reset()
     await me.rest(RETRY_SEC)
 
 
-def _report(me: Agent[CommonSettings], worker: BarsWorker, metrics: BarsMetrics, behind_sec: float) -> None:
-    """Set the detail of the beats, and whether the work is behind or the truth wrong."""
-    is_behind = metrics.behind_sec >= behind_sec
-    behind = f"behind: the entry read last waited for {metrics.behind_sec:.0f} s" if is_behind else None
-    me.set_degraded(worker.problem or behind)
-    me.set_detail(metrics.summary())
+def describe_delay(waited_sec: float, behind_sec: float) -> str | None:
+    """Return how long the entry read last had waited, if that is `behind_sec` or longer; else None."""
+    return f"behind: the entry read last waited for {waited_sec:.0f} s" if waited_sec >= behind_sec else None

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.bus import Bus
+from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, bars_state_key
 from services.bars.builder import Outputs
@@ -93,6 +93,40 @@ class BarsStore:
                 done = await self.bus.script(COMMIT, keys, args, WITHIN_SEC)
             refused += [each.symbol for each, is_done in zip(page, done, strict=True) if not is_done]
         return refused
+
+
+class Outage:
+    """Tell a failure of a bus that is news from one that lasts."""
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+
+    def is_news(self, error: BusError) -> bool:
+        """Return True if the bus fails for another reason than before, or did not fail before."""
+        before, self._reason = self._reason, error.reason
+        return self._reason != before
+
+    def has_ended(self) -> bool:
+        """Return True, once, if the bus failed before and works now."""
+        before, self._reason = self._reason, None
+        return before is not None
+
+
+async def count_unread(bus: Bus, stream: str) -> tuple[int, str]:
+    """Return how many entries the slowest group of a stream has not acknowledged, and its name.
+
+    Return 0 and an empty name if it has no group. Raises BusError.
+    """
+    length = await bus.ask(bus.client.xlen(stream))
+    if not length:
+        return 0, ""
+    groups = await bus.ask(bus.client.xinfo_groups(stream))
+    # how far a group is behind is unknown after entries that it has not read were deleted
+    unread = [
+        (each["pending"] + (length if each["lag"] is None else each["lag"]), each["name"].decode())
+        for each in groups
+    ]
+    return max(unread, default=(0, ""))
 
 
 async def read_bus_time(bus: Bus) -> int:

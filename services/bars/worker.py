@@ -37,6 +37,8 @@ CHECKPOINT_SEC: Final = 10.0
 """The seconds after which the position of a symbol is committed of which nothing came."""
 CAREFUL_COUNT: Final = 50
 """The entries that are read at once where the entries are too large to be read as usual."""
+BEHIND_SEC: Final = 1.0
+"""The age of an entry from which it is asked whether those before it were trimmed off unread."""
 SWEEP_SEC: Final = 0.1
 """The time from one look at all symbols to the next; in between, only symbols with new entries are built."""
 KINDS: Final = (RecordKind.BARS, RecordKind.QUOTES)
@@ -145,8 +147,13 @@ class BarsWorker:
 
     async def read(self) -> list[Arrival]:
         """Return the next entries, after waiting for them for a moment. Raises BusError."""
+        count = self._settings_now().settings.batch
         async with self._me.waiting(BUS_SEC):
-            found = await self._read_streams(self._settings_now().settings.batch)
+            found = await self._read_streams(count)
+        for stream, entries in found:
+            waited_sec = self._now() - entry_sort_key(entries[0].id)[0] / 1000 if entries else 0.0
+            if len(entries) >= count or waited_sec > BEHIND_SEC:
+                await self._report_trimmed(stream, self._upto[self._streams.index(stream)], entries[-1].id)
         return [arrival for stream, entries in found for arrival in self._list_arrivals(stream, entries)]
 
     async def _read_streams(self, count: int) -> list[tuple[str, list[StreamEntry]]]:
@@ -214,7 +221,8 @@ class BarsWorker:
             )
         if groups:
             self._rewind()
-            await self._report_trimmed()
+            for stream, upto in zip(self._streams, self._upto, strict=True):
+                await self._report_trimmed(stream, upto)
 
     def _set_aside(self, symbol: str, error: Exception) -> None:
         """Log the error of a symbol's builder, and follow this symbol no longer.
@@ -225,19 +233,28 @@ class BarsWorker:
         self._followed.pop(symbol, None)
         self._failed.add(symbol)
 
-    async def _report_trimmed(self) -> None:
-        """Log it if entries were trimmed off a stream before they were read. Raises BusError."""
-        for stream, upto in zip(self._streams, self._upto, strict=True):
-            if upto == FIRST_ID:
-                continue  # nothing was expected of it yet
-            async with self._me.waiting(BUS_SEC):
-                first = await read_entries_between(self._bus, stream, "-", "+", count=1)
+    async def _report_trimmed(self, stream: str, upto: bytes, newest: bytes | None = None) -> None:
+        """Log it if entries after `upto` were trimmed off a stream before they were read. Raises BusError.
+
+        `newest` is the last entry that was read after it, if some were: what is gone that came after this one
+        is reported with the next read.
+        """
+        async with self._me.waiting(BUS_SEC):
+            first = await read_entries_between(self._bus, stream, "-", "+", count=1)
+            if not first or entry_sort_key(first[0].id) <= entry_sort_key(upto):
+                return
+            if newest is not None and entry_sort_key(first[0].id) > entry_sort_key(newest):
+                return
             # the entry that was read last is gone itself, and whatever came right after it
-            if first and entry_sort_key(first[0].id) > entry_sort_key(upto):
+            where = {"stream": stream, "after": upto.decode(), "upto": first[0].id.decode()}
+            if upto != FIRST_ID:
                 self._metrics.trimmed += 1
-                self._me.log.error(
-                    "bars.trimmed", stream=stream, after=upto.decode(), upto=first[0].id.decode()
-                )
+                self._me.log.error("bars.trimmed", **where)
+                return
+            # a symbol begins with what the stream has: nobody knows whether there was more of it
+            info = await self._bus.ask(self._bus.client.xinfo_stream(stream))
+            if (entries := info["entries-added"] - info["length"]) > 0:
+                self._me.log.warning("bars.beginning_trimmed", stream=stream, entries=entries)
 
     def _rewind(self) -> None:
         """Go back to the first entry that a symbol lacks."""

@@ -2,9 +2,11 @@
 
 import os
 import random
+import signal
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import orjson
 import pytest
@@ -201,11 +203,20 @@ def test_a_bus_that_was_down_or_lost_its_memory_is_worked_on_from_what_it_has(sc
     scene.publish(bars[:30])
     scene.wait_for(bars[:30])
     scene.market.kill()
-    scene.wait_beat(svc="bars", status="degraded")
+    count = scene.wait_beat(svc="bars", status="degraded")["i"]
+    scene.wait_beat(svc="bars", status="degraded", i=count + 12)  # it has tried five times
     scene.market.start()
     seed(scene.buses, truth(["BTC/USD"]), 1)
     scene.publish(bars)
     scene.wait_for(bars)
+    for failed, back in (
+        ("bars.bus_failed", "bars.bus_back"),
+        ("bars.features_failed", "bars.features_back"),
+    ):
+        reasons = [line["reason"] for line in worker.logs(failed)]
+        assert all(one != other for one, other in pairwise(reasons)), reasons
+        worker.wait_log(back)
+        assert len(worker.logs(back)) == 1
     assert_same_as_batch(*(scene.shown(stream, "BTC/USD") for stream in OUTPUTS), bars, CRYPTO)
     assert worker.running
 
@@ -445,3 +456,55 @@ def test_entries_that_were_trimmed_off_unread_are_reported(scene):
     assert worker.logs("bars.trimmed")
     shown = bars_of(scene.shown("bars:bars", "BTC/USD"), "1m")
     assert shown == [*bars[:10], *bars[25:]]
+
+
+def test_entries_that_are_trimmed_off_while_it_falls_behind_are_reported(scene):
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    worker = scene.module("services.bars")
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 40 * MINUTE, MINUTE))
+    scene.publish(bars[:10])
+    scene.wait_for(bars[:10])
+    os.kill(worker.pid, signal.SIGSTOP)
+    scene.publish(bars[10:])
+    scene.client.xtrim("market:bars", maxlen=5, approximate=False)
+    time.sleep(1.1)  # what is younger than a second is not behind
+    os.kill(worker.pid, signal.SIGCONT)
+    scene.wait_for(bars)
+    (line,) = worker.logs("bars.trimmed")
+    assert (line["stream"], line["upto"]) == ("market:bars", scene.client.xrange("market:bars")[0][0])
+
+
+def test_a_beginning_that_a_stream_has_no_more_is_reported_when_a_symbol_begins_with_it(scene):
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 30 * MINUTE, MINUTE))
+    scene.publish(bars)
+    scene.client.xtrim("market:bars", maxlen=10, approximate=False)
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    worker = scene.module("services.bars")
+    scene.wait_for(bars)
+    (line,) = worker.logs("bars.beginning_trimmed")
+    assert (line["stream"], line["entries"]) == ("market:bars", 20)
+
+
+def test_no_feature_is_trimmed_off_before_each_group_has_read_it(scene):
+    seed(scene.buses, truth(SYMBOLS, {"indicators": []}, features=1000, benchmark="BTC/USD"), 1)
+    scene.client.xgroup_create("bars:features", "slow", id="0", mkstream=True)
+    for number, symbol in enumerate(SYMBOLS):
+        pipe = scene.client.pipeline(transaction=False)
+        for bar in days_of(symbol, 600, number):
+            pipe.xadd("market:bars", fields_of(bar, seen_ms=bar.start_ms + DAY_MS + 5000))
+        pipe.execute()
+    worker = scene.module("services.bars")
+    assert "slow" in scene.wait_beat(svc="bars", status="degraded")["detail"]
+    found = set()
+
+    def read():
+        reply = scene.client.xreadgroup("slow", "one", {"bars:features": ">"}, count=100)
+        for _, entries in reply:
+            scene.client.xack("bars:features", "slow", *(ident for ident, _ in entries))
+            found.update((fields["sym"], fields["start"]) for _, fields in entries)
+        return len(found) == 600 * len(SYMBOLS)
+
+    until(read, 30, lambda: f"{len(found)} features; {scene.beat('bars')}")
+    scene.wait_beat(svc="bars", status="ok")
+    assert scene.client.xlen("bars:features") < 600 * len(SYMBOLS)
+    assert worker.running
