@@ -45,7 +45,16 @@ from services.bars.quality import (
     list_findings,
 )
 from services.bars.settings import TIMEFRAMES, BarsOptions, SymbolGroup, Timeframe
-from services.bars.state import DAILY, EARLIEST_MS, KEPT_DAYS, LATEST_MS, OpenBar, SymbolState, series_field
+from services.bars.state import (
+    DAILY,
+    EARLIEST_MS,
+    KEPT_DAYS,
+    LATEST_MS,
+    OpenBar,
+    Slot,
+    SymbolState,
+    series_field,
+)
 from services.bars.ticks import forget_old_ticks, merge_tick
 
 Fields = Mapping[bytes, bytes]
@@ -53,6 +62,7 @@ RELEASED: Final = b"released"
 """The field of an entry that an operator released from the quarantine."""
 _LONGEST_SHOWN: Final = 2048
 _MOST_SHOWN: Final = 64
+HOUR_MS: Final = 60 * MINUTE_MS
 _CHAIN: Final = tuple(pairwise(TIMEFRAMES))
 """Each timeframe with the next longer one, which is built of it."""
 
@@ -124,6 +134,9 @@ class BarBuilder:
         self._rejected: list[dict[str, str]] = []
         self._has_new_day = False
         self._first_close_ms = self._find_first_close()
+        self._oldest_of: tuple[int, ...] = ()
+        self._oldest: dict[Timeframe, int] = {}
+        self._update_oldest()
 
     @property
     def is_changed(self) -> bool:
@@ -161,8 +174,7 @@ class BarBuilder:
 
     def pack_changes(self) -> tuple[dict[str, bytes], list[str]]:
         """Return the fields to store of what changed since the last call, and those to delete."""
-        oldest = {timeframe: self._find_oldest(timeframe) for timeframe in TIMEFRAMES}
-        forgotten = self.state.forget_before(oldest)
+        forgotten = self.state.forget_before(self._oldest) if self._update_oldest() else []
         if forgotten:
             self._first_close_ms = self._find_first_close()
         fields = self.state.pack_changes()
@@ -258,7 +270,7 @@ class BarBuilder:
         state, start_ms = self.state, candidate.bar.start_ms
         table = state.tables[timeframe]
         newest_ms = table.newest_ms
-        oldest_ms = self._find_oldest(timeframe)
+        oldest_ms = self._oldest[timeframe]
         slot = table.find(start_ms)
         if timeframe != "1m":
             held = None if slot is None else slot.given
@@ -281,6 +293,16 @@ class BarBuilder:
             missing=self._grid.count_missing(last_ms, start_ms),
             suspect=state.suspect,
         )
+
+    def _update_oldest(self) -> bool:
+        """Find anew which bars are kept, if the newest ones are of another hour than before; return if so."""
+        newest = [self.state.find_newest(timeframe) for timeframe in ("1m", "1d")]
+        hours = tuple(EARLIEST_MS if each is None else each // HOUR_MS for each in newest)
+        if hours == self._oldest_of:
+            return False
+        self._oldest_of = hours
+        self._oldest = {timeframe: self._find_oldest(timeframe) for timeframe in TIMEFRAMES}
+        return True
 
     def _find_oldest(self, timeframe: Timeframe) -> int:
         """Return the start of the oldest bar of a timeframe that is kept, and may still be revised.
@@ -371,54 +393,58 @@ class BarBuilder:
 
     def _publish(self, timeframe: Timeframe, due: list[int], border_ms: int, outputs: Outputs) -> None:
         """Add the entries of one timeframe: of the bars that changed, and of those due to be final."""
-        changed = self._changed[timeframe]
+        changed, open_bars = self._changed[timeframe], self.state.open_bars
+        is_wanted = timeframe in self.group.timeframes
         shown: dict[int, Provenance] = {}
         for start_ms in sorted([*changed, *due]):
-            opened = self.state.open_bars.get((timeframe, start_ms))
-            shown[start_ms] = changed.get(start_ms) or (
-                opened.provenance if opened else Provenance("unknown")
-            )
-            is_final = self._settle(timeframe, start_ms, border_ms, shown[start_ms])
-            self._has_new_day = self._has_new_day or (is_final and timeframe == "1d")
-        if timeframe in self.group.timeframes:
-            self._publish_bars(timeframe, shown, outputs)
-            if timeframe in self.live_indicators:
-                self._publish_indicators(timeframe, shown, changed, outputs)
+            slot, opened = self.state.tables[timeframe][start_ms], open_bars.get((timeframe, start_ms))
+            provenance = changed.get(start_ms) or (opened.provenance if opened else Provenance("unknown"))
+            shown[start_ms] = provenance
+            close_ms = self._find_final(timeframe, start_ms, slot, opened)
+            is_final = close_ms <= border_ms
+            if is_final:
+                open_bars.pop((timeframe, start_ms), None)
+                self._has_new_day = self._has_new_day or timeframe == "1d"
+            else:
+                open_bars[timeframe, start_ms] = OpenBar(close_ms, provenance)
+            if is_wanted:
+                self._publish_bar(timeframe, start_ms, slot, provenance, is_final=is_final, outputs=outputs)
+        if is_wanted and timeframe in self.live_indicators:
+            self._publish_indicators(timeframe, shown, changed, outputs)
         changed.clear()
 
-    def _publish_bars(self, timeframe: Timeframe, shown: Mapping[int, Provenance], outputs: Outputs) -> None:
-        """Add the entries of bars, each with where its last change came from."""
-        table = self.state.tables[timeframe]
-        for start_ms, provenance in shown.items():
-            slot = table[start_ms]
-            if slot.shown is None:
-                continue
-            fields = encode_entry(slot.shown.bar, self.group.asset, provenance)
-            fields["rev"] = str(slot.rev)
-            fields["epoch"] = str(self.state.epoch)
-            fields["final"] = str(int((timeframe, start_ms) not in self.state.open_bars))
-            if timeframe == "1d" and (day := self._grid.find_day(start_ms)) is not None:
-                fields["day"] = day.date.isoformat()
-            outputs.bars.append(fields)
-            if timeframe not in self.live_indicators:
-                slot.indicator_rev = slot.rev
-                table.mark_changed(start_ms)
+    def _find_final(self, timeframe: Timeframe, start_ms: int, slot: Slot, opened: OpenBar | None) -> int:
+        """Return the time from which on a bar is final: EARLIEST_MS if it is, LATEST_MS if nobody knows."""
+        if slot.given is not None and slot.shown is slot.given:
+            return EARLIEST_MS if slot.given.is_complete else LATEST_MS
+        if opened is not None and opened.close_ms != LATEST_MS:
+            return opened.close_ms
+        if opened is None and slot.indicator_rev >= 0:  # what was final stays final
+            return EARLIEST_MS
+        return self._find_close(timeframe, start_ms)
 
-    def _settle(self, timeframe: Timeframe, start_ms: int, border_ms: int, provenance: Provenance) -> bool:
-        """Return whether a bar is final, and list it among the open ones if it is not."""
-        state = self.state
-        slot = state.tables[timeframe][start_ms]
-        was_final = slot.indicator_rev >= 0 and (timeframe, start_ms) not in state.open_bars
-        if slot.shown is slot.given and slot.given is not None:
-            is_final, close_ms = slot.given.is_complete, LATEST_MS
-        else:
-            close_ms = self._find_close(timeframe, start_ms)
-            is_final = was_final or close_ms <= border_ms
-        if is_final:
-            state.open_bars.pop((timeframe, start_ms), None)
-        else:
-            state.open_bars[timeframe, start_ms] = OpenBar(close_ms, provenance)
-        return is_final
+    def _publish_bar(
+        self,
+        timeframe: Timeframe,
+        start_ms: int,
+        slot: Slot,
+        provenance: Provenance,
+        *,
+        is_final: bool,
+        outputs: Outputs,
+    ) -> None:
+        """Add the entry of a bar, with where its last change came from."""
+        if slot.shown is None:
+            return
+        fields = encode_entry(slot.shown.bar, self.group.asset, provenance)
+        fields["rev"], fields["epoch"] = str(slot.rev), str(self.state.epoch)
+        fields["final"] = "1" if is_final else "0"
+        if timeframe == "1d" and (day := self._grid.find_day(start_ms)) is not None:
+            fields["day"] = day.date.isoformat()
+        outputs.bars.append(fields)
+        if timeframe not in self.live_indicators:
+            slot.indicator_rev = slot.rev
+            self.state.tables[timeframe].mark_changed(start_ms)
 
     def _publish_indicators(
         self,
@@ -440,31 +466,30 @@ class BarBuilder:
             if start_ms not in values and (recalled := self._recall_values(timeframe, start_ms)) is not None:
                 values[start_ms] = recalled
         for start_ms in sorted(values):
-            slot = table[start_ms]
-            is_final = (timeframe, start_ms) not in self.state.open_bars
+            slot, key = table[start_ms], (timeframe, start_ms)
+            is_final = key not in self.state.open_bars
             if start_ms in others:
                 slot.indicator_rev = max(slot.rev, slot.indicator_rev + 1)
             table.mark_changed(start_ms)
             if is_final:
-                self._open_values.pop((timeframe, start_ms), None)
+                self._open_values.pop(key, None)
             else:
-                self._open_values[timeframe, start_ms] = values[start_ms]
+                self._open_values[key] = values[start_ms]
             provenance = shown.get(start_ms)
             if provenance is None:
                 held = slot.shown
                 provenance = Provenance(held.source if held else "unknown", is_replay=self.state.is_replay)
-            outputs.indicators.append(
-                {
-                    "sym": self.state.symbol,
-                    "timeframe": timeframe,
-                    "start": str(start_ms),
-                    "rev": str(slot.indicator_rev),
-                    "epoch": str(self.state.epoch),
-                    "final": str(int(is_final)),
-                    "values": orjson.dumps(values[start_ms]).decode(),
-                    **encode_provenance(provenance),
-                }
-            )
+            fields = {
+                "sym": self.state.symbol,
+                "timeframe": timeframe,
+                "start": str(start_ms),
+                "rev": str(slot.indicator_rev),
+                "epoch": str(self.state.epoch),
+                "final": "1" if is_final else "0",
+                "values": orjson.dumps(values[start_ms]).decode(),
+            }
+            fields.update(encode_provenance(provenance))
+            outputs.indicators.append(fields)
 
     def _recall_values(self, timeframe: Timeframe, start_ms: int) -> Values | None:
         """Return the values at a bar that became final without a change; None if nobody knows them."""

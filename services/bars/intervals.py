@@ -27,11 +27,12 @@ class Interval:
 
 
 class Grid:
-    """Find the intervals of one session. It caches the day that was asked for last."""
+    """Find the intervals of one session. It caches what was asked for last."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self._day: TradingDay | None = None
+        self._found: dict[Timeframe, Interval] = {}
 
     def find_day(self, at_ms: int) -> TradingDay | None:
         """Return the trading day of a time; None while the market is closed, or if no calendar knows it."""
@@ -48,14 +49,20 @@ class Grid:
 
     def find(self, at_ms: int, timeframe: Timeframe) -> Interval | None:
         """Return the interval of a timeframe that holds this time, or None while the market is closed."""
+        found = self._found.get(timeframe)
+        if found is not None and found.open_ms <= at_ms < found.close_ms:
+            return found
         day = self.find_day(at_ms)
         if day is None:
             return None
         if timeframe == "1d":
-            return Interval(timeframe, day.open_ms, day.close_ms)
-        length_ms = LENGTH_MS[timeframe]
-        open_ms = at_ms - (at_ms - day.open_ms) % length_ms
-        return Interval(timeframe, open_ms, min(open_ms + length_ms, day.close_ms))
+            found = Interval(timeframe, day.open_ms, day.close_ms)
+        else:
+            length_ms = LENGTH_MS[timeframe]
+            open_ms = at_ms - (at_ms - day.open_ms) % length_ms
+            found = Interval(timeframe, open_ms, min(open_ms + length_ms, day.close_ms))
+        self._found[timeframe] = found
+        return found
 
     def place(self, start_ms: int, timeframe: Timeframe) -> Interval | None:
         """Return the interval that a source means by a bar with this start; None if there is none.

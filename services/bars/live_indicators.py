@@ -78,7 +78,7 @@ class LiveIndicators:
         It is time at the latest when the table has forgotten the bar with which the stored series ends: over
         a long weekend few bars come, and nobody else has those that followed it.
         """
-        is_due = self._stored_ms is None or self._table.find(self._stored_ms) is None
+        is_due = self._stored_ms is None or not self._table.has_chunk(self._stored_ms)
         if self._unstored < STORE_EVERY and not (is_due and self._unstored):
             return None
         self._unstored = self._head_start if self._stored_ms is None else 0

@@ -108,6 +108,8 @@ class BarTable:
         self._packed: dict[int, bytes] = {}
         self._unpacked: set[int] = set()
         self._changed: set[int] = set()
+        self._rows: dict[int, bytes] = {}
+        """The slots that did not change since they were packed last, as bytes."""
 
     @property
     def newest_ms(self) -> int | None:
@@ -141,7 +143,13 @@ class BarTable:
 
     def mark_changed(self, start_ms: int) -> None:
         """Have the slot of an interval stored with the next commit."""
-        self._changed.add(self.find_chunk(start_ms))
+        self._changed.add(start_ms - start_ms % self._chunk_ms)
+        self._rows.pop(start_ms, None)
+
+    def has_chunk(self, start_ms: int) -> bool:
+        """Return True if the chunk of an interval is not forgotten."""
+        chunk = self.find_chunk(start_ms)
+        return chunk in self._packed or chunk in self._unpacked
 
     def list_built(self, open_ms: int, close_ms: int) -> list[HeldBar]:
         """Return the built bars that begin in `[open_ms, close_ms)`, in order."""
@@ -173,9 +181,7 @@ class BarTable:
             self._unpacked.discard(chunk)
             self._changed.discard(chunk)
         end = bisect_left(self._starts, border_ms)
-        for start in self._starts[:end]:
-            del self._slots[start]
-        del self._starts[:end]
+        self._drop_slots(0, end)
         return sorted(old)
 
     def pack_changes(self) -> dict[int, bytes]:
@@ -186,10 +192,7 @@ class BarTable:
             for chunk in sorted(self._unpacked)[:-UNPACKED_CHUNKS]:
                 self._packed[chunk] = changed.get(chunk) or self._pack(chunk)
                 self._unpacked.discard(chunk)
-                first, end = self._find_range(chunk)
-                for start in self._starts[first:end]:
-                    del self._slots[start]
-                del self._starts[first:end]
+                self._drop_slots(*self._find_range(chunk))
         return changed
 
     def restore(self, chunks: Mapping[int, bytes]) -> None:
@@ -214,25 +217,39 @@ class BarTable:
         """Return the positions of the first start in a chunk, and of the first one behind it."""
         return bisect_left(self._starts, chunk), bisect_left(self._starts, chunk + self._chunk_ms)
 
+    def _drop_slots(self, first: int, end: int) -> None:
+        """Drop the slots at these positions."""
+        for start in self._starts[first:end]:
+            del self._slots[start]
+            self._rows.pop(start, None)
+        del self._starts[first:end]
+
     def _pack(self, chunk: int) -> bytes:
         """Return the bars of an unpacked chunk as bytes."""
         first, end = self._find_range(chunk)
         return b"".join(
+            [self._rows.get(start) or self._pack_slot(start) for start in self._starts[first:end]]
+        )
+
+    def _pack_slot(self, start: int) -> bytes:
+        """Return the bars of a slot as bytes."""
+        slot = self._slots[start]
+        rows = [
             _pack_row(start, held, flag, slot.indicator_rev, self._sources)
-            for start in self._starts[first:end]
-            for slot in (self._slots[start],)
             for held, flag in ((slot.built, 0), (slot.given, _IS_GIVEN))
             if held is not None
-        )
+        ]
+        packed = self._rows[start] = b"".join(rows)
+        return packed
 
     def _unpack_between(self, first_ms: int, end_ms: int) -> None:
         """Unpack the chunks that have bars in `[first_ms, end_ms)`."""
         first = self.find_chunk(first_ms)
-        if end_ms - first <= self._chunk_ms:
-            if first in self._packed:
-                self._unpack(first)
-            return
-        for chunk in [chunk for chunk in self._packed if first <= chunk < end_ms]:
+        if (end_ms - first) // self._chunk_ms < len(self._packed):
+            chunks = [chunk for chunk in range(first, end_ms, self._chunk_ms) if chunk in self._packed]
+        else:
+            chunks = [chunk for chunk in self._packed if first <= chunk < end_ms]
+        for chunk in chunks:
             self._unpack(chunk)
 
     def _unpack(self, chunk: int) -> None:
