@@ -8,6 +8,7 @@ Bars of massive have neither `timeframe` nor `asset`: they are minutes of stocks
 import re
 from collections.abc import Mapping
 from functools import lru_cache
+from operator import attrgetter
 from typing import Final
 
 from marketswarm.market.records import (
@@ -37,7 +38,10 @@ _ORIGINS: Final = 1024  # the last answers of a market's sources
 _ORIGIN: Final = (b"source", b"asked_at", b"digest", b"played_at")
 _ASSETS: Final[Mapping[str, AssetClass]] = {str(each): each for each in AssetClass}
 _MASSIVE: Final = frozenset({"ws", "rest", "replay"})  # what massive calls its ways
-_QUOTE_NUMBERS: Final = ("bid", "ask", "volume", "open_interest", "implied_volatility")
+_BAR_NUMBERS: Final = ("open", "high", "low", "close", "volume", "vwap", "trades")
+_QUOTE_NUMBERS: Final = ("price", "bid", "ask", "volume", "open_interest", "implied_volatility")
+_read_bar_numbers: Final = attrgetter(*_BAR_NUMBERS)
+_read_quote_numbers: Final = attrgetter(*_QUOTE_NUMBERS)
 
 
 class EntryError(ValueError):
@@ -53,32 +57,39 @@ def kind_of(record: Record) -> RecordKind:
 
 def format_number(number: float) -> str:
     """Return the shortest text that is read as this number again."""
-    return str(int(number)) if number == int(number) and abs(number) < 1e15 else repr(number)
+    return repr(number).removesuffix(".0")
 
 
 def encode_entry(record: Record, asset: AssetClass, provenance: Provenance) -> dict[str, str]:
     """Return the fields of a record's entry. What is None is left out."""
     fields = {"sym": record.symbol, "asset": str(asset)}
+    names: tuple[str, ...]
     if isinstance(record, Bar):
-        fields |= {"timeframe": record.timeframe, "start": str(record.start_ms)}
+        fields["timeframe"], fields["start"] = record.timeframe, str(record.start_ms)
         if record.timeframe != "1mo":  # a month's end is a matter of the calendar
             fields["end"] = str(record.start_ms + 1000 * TIMEFRAME_SEC[record.timeframe])
-        numbers: tuple[str, ...] = ("open", "high", "low", "close", "volume", "vwap", "trades")
+        names, numbers = _BAR_NUMBERS, _read_bar_numbers(record)
     elif isinstance(record, Quote):
         fields["at"] = str(record.at_ms)
-        numbers = ("price", *_QUOTE_NUMBERS)
+        names, numbers = _QUOTE_NUMBERS, _read_quote_numbers(record)
     else:
         fields["start"] = str(record.start_ms)
-        numbers = ("value",)
-    for name in numbers:
-        number = getattr(record, name)
+        names, numbers = ("value",), (record.value,)
+    for name, number in zip(names, numbers, strict=True):
         if number is not None:
             fields[name] = format_number(number)
-    return fields | encode_provenance(provenance)
+    fields.update(_list_origin(provenance))
+    return fields
 
 
 def encode_provenance(provenance: Provenance) -> dict[str, str]:
     """Return the fields that say where a record came from."""
+    return dict(_list_origin(provenance))
+
+
+@lru_cache(maxsize=_ORIGINS)  # one answer has many records, and a minute is in six bars
+def _list_origin(provenance: Provenance) -> tuple[tuple[str, str], ...]:
+    """Return the names and values of the fields that say where a record came from."""
     fields = {"source": provenance.source}
     if provenance.asked_at:
         fields["asked_at"] = format(provenance.asked_at, ".3f")
@@ -88,7 +99,7 @@ def encode_provenance(provenance: Provenance) -> dict[str, str]:
         fields["replay"] = "1"
     if provenance.played_at:
         fields["played_at"] = format(provenance.played_at, ".3f")
-    return fields
+    return tuple(fields.items())
 
 
 def parse_provenance(fields: Fields) -> Provenance:

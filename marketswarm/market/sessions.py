@@ -12,10 +12,10 @@ import functools
 import re
 import warnings
 from abc import ABC, abstractmethod
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -30,7 +30,10 @@ LAST_DATE: Final = date(2049, 12, 31)
 """Calendars are computed between these, both included; for some exchanges the library knows less."""
 
 _CODE: Final = re.compile(r"[A-Za-z0-9_/]{2,24}")
-_FOREX_ZONE: Final = "America/New_York"
+_NEW_YORK: Final = ZoneInfo("America/New_York")
+"""The zone of forex' days, and the one in which many sources name the dates of any exchange."""
+_LONDON: Final = ZoneInfo("Europe/London")
+"""The zone in which Yahoo names the days of currencies."""
 _FOREX_ROLL: Final = time(17)
 _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 
@@ -56,16 +59,25 @@ class TradingDay:
 
 
 class Session(ABC):
-    """Answer when one market trades. Each method raises OutsideCalendarError beyond the calendar."""
+    """Answer when one market trades. Methods raise OutsideCalendarError for a time beyond the calendar.
 
-    __slots__ = ("code",)
+    Attributes:
+        code: the code of the session.
+        zones: the time zones by whose midnights sources name its days, where that is not their open.
+    """
 
-    def __init__(self, code: str) -> None:
-        self.code = code
+    __slots__ = ("code", "zones")
+
+    def __init__(self, code: str, *zones: tzinfo) -> None:
+        self.code, self.zones = code, zones
 
     @abstractmethod
     def find_day(self, at_ms: int) -> TradingDay | None:
         """Return the trading day that holds this time, or None while the market is closed."""
+
+    @abstractmethod
+    def find_date(self, label: date) -> TradingDay | None:
+        """Return the trading day of this date; None if there is none, or no calendar knows it."""
 
     @abstractmethod
     def next_day(self, at_ms: int) -> TradingDay:
@@ -105,6 +117,10 @@ class _EveryDay(Session):
             raise OutsideCalendarError(f"{self.code}: {at_ms} ms is before 1800 or after 2099")
         return self._make_day(at_ms // DAY_MS)
 
+    def find_date(self, label: date) -> TradingDay | None:
+        number = label.toordinal() - _EPOCH_ORDINAL
+        return self._make_day(number) if MIN_MS <= number * DAY_MS < MAX_MS else None
+
     def next_day(self, at_ms: int) -> TradingDay:
         return self.find_day((at_ms // DAY_MS + 1) * DAY_MS)
 
@@ -119,11 +135,12 @@ class _EveryDay(Session):
 class _Calendar(Session):
     """Trade by a table of days, sorted and without overlap."""
 
-    __slots__ = ("_closes", "_days", "_opens")
+    __slots__ = ("_closes", "_dates", "_days", "_opens")
 
-    def __init__(self, code: str, days: Sequence[TradingDay]) -> None:
-        super().__init__(code)
+    def __init__(self, code: str, days: Sequence[TradingDay], *zones: tzinfo) -> None:
+        super().__init__(code, *zones)
         self._days = days
+        self._dates = [day.date for day in days]
         self._opens = [day.open_ms for day in days]
         self._closes = [day.close_ms for day in days]
 
@@ -133,6 +150,10 @@ class _Calendar(Session):
             raise self._explain_range(at_ms)
         day = self._days[index]
         return day if at_ms < day.close_ms else None
+
+    def find_date(self, label: date) -> TradingDay | None:
+        index = bisect_left(self._dates, label)
+        return self._days[index] if index < len(self._dates) and self._dates[index] == label else None
 
     def next_day(self, at_ms: int) -> TradingDay:
         index = bisect_right(self._opens, at_ms)
@@ -176,30 +197,30 @@ def get_session(code: str) -> Session:
     if code == ROUND_THE_CLOCK:
         return _EveryDay(code)
     if code == FOREX:
-        return _Calendar(code, _list_forex_days())
+        return _Calendar(code, _list_forex_days(), UTC, _NEW_YORK, _LONDON)
     if _CODE.fullmatch(code) is None:
         raise UnknownSessionError("session: neither 24x7, 24x5 nor the code of an exchange")
     # pandas deprecates what the library still calls; its warnings are nobody's to mend here
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _Calendar(code, _list_exchange_days(code))
+        days, zone = _list_exchange_days(code)
+        return _Calendar(code, days, UTC, zone, _NEW_YORK)
 
 
 def _list_forex_days() -> list[TradingDay]:
     """Return forex's days: each weekday, from 17:00 of the day before to 17:00 in New York."""
-    zone = ZoneInfo(_FOREX_ZONE)
     days = []
     for ordinal in range(FIRST_DATE.toordinal(), LAST_DATE.toordinal() + 1):
         label = date.fromordinal(ordinal)
         if label.weekday() < 5:
-            opens = datetime.combine(label - timedelta(days=1), _FOREX_ROLL, zone)
-            closes = datetime.combine(label, _FOREX_ROLL, zone)
+            opens = datetime.combine(label - timedelta(days=1), _FOREX_ROLL, _NEW_YORK)
+            closes = datetime.combine(label, _FOREX_ROLL, _NEW_YORK)
             days.append(TradingDay(label, _read_ms(opens), _read_ms(closes)))
     return days
 
 
-def _list_exchange_days(code: str) -> list[TradingDay]:
-    """Return an exchange's days, by exchange_calendars."""
+def _list_exchange_days(code: str) -> tuple[list[TradingDay], tzinfo]:
+    """Return an exchange's days and its time zone, by exchange_calendars."""
     import exchange_calendars  # noqa: PLC0415 - brings pandas, more than a second; few processes need it
     from exchange_calendars.errors import InvalidCalendarName  # noqa: PLC0415 - as above
 
@@ -214,7 +235,7 @@ def _list_exchange_days(code: str) -> list[TradingDay]:
     except ValueError:
         # so it is with Tel Aviv and pandas 3: its message is as long as its list of special days
         raise UnknownSessionError(f"session {code}: exchange_calendars fails to compute its days") from None
-    return _read_days(calendar)
+    return _read_days(calendar), calendar.tz
 
 
 def _read_days(calendar: Any) -> list[TradingDay]:

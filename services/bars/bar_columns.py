@@ -15,7 +15,7 @@ import orjson
 
 from marketswarm.market.entries import MAX_MS, MIN_MS
 from marketswarm.market.records import TIMEFRAME_SEC, Bar
-from marketswarm.market.sessions import OutsideCalendarError, Session
+from marketswarm.market.sessions import OutsideCalendarError, Session, TradingDay
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Starts = np.ndarray[Any, np.dtype[np.int64]]
@@ -51,11 +51,13 @@ class Seam(NamedTuple):
 class BarColumns:
     """Hold bars of one timeframe as columns, in order, and the sums that run through them."""
 
-    __slots__ = ("_session", "count", "rows", "starts", "timeframe")
+    __slots__ = ("_day", "_is_daily", "_session", "count", "rows", "starts", "timeframe")
 
     def __init__(self, timeframe: str, session: Session, capacity: int = 64) -> None:
         self.timeframe = timeframe
         self._session = session
+        self._is_daily = TIMEFRAME_SEC[timeframe] >= _DAY_SEC
+        self._day: TradingDay | None = None
         self.count = 0
         self.starts: Starts = np.empty(max(capacity, 1), dtype=np.int64)
         self.rows: Array = np.empty((ROW_COUNT, len(self.starts)))
@@ -101,6 +103,10 @@ class BarColumns:
             self.starts[: self.count] = self.starts[kept].copy()
             self.rows[:, : self.count] = self.rows[:, kept].copy()
 
+    def clear(self) -> None:
+        """Drop all bars."""
+        self.count = 0
+
     def read(self, position: int) -> Row:
         """Return the start of a bar and all of its rows, with the sums."""
         return int(self.starts[position]), tuple(self.rows[:, position].tolist())
@@ -120,57 +126,63 @@ class BarColumns:
             self.fill_sums(0)
 
     def fill_sums(self, position: int) -> None:
-        """Compute the sums of the bars from this position on, from those of the bar before."""
-        self._fill_obv(position)
-        for later in range(position, self.count):
-            self._fill_turnover(later)
+        """Compute the sums of the bars from this position on, from those of the bar before.
+
+        OBV is summed as by TA-Lib: it begins with the first volume, anew after a bar that has none. TA-Lib's
+        function takes ten times as long for the newest bar alone, which is the usual case.
+        """
+        starts = self.starts[position : self.count].tolist()
+        columns = self.rows[CLOSE : PRICE + 1, position : self.count].tolist()
+        before_ms, before, obv, turnover, traded = self._read_before(position)
+        sums = []
+        for start_ms, close, volume, price in zip(starts, *columns, strict=True):
+            if math.isnan(obv) or math.isnan(volume):
+                obv = volume
+            elif close != before:
+                obv += volume if close > before else -volume
+            if (begun := self._begin_session(start_ms, before_ms)) is not None:
+                traded = turnover = begun
+            traded += volume
+            turnover += volume * price
+            sums.append((obv, turnover, traded))
+            before_ms, before = start_ms, close
+        self.rows[OBV:, position : self.count] = np.array(sums).reshape(-1, ROW_COUNT - OBV).T
 
     def read_vwap(self, begin: int, end: int) -> Array:
         """Return the VWAP of these bars; NaN where nothing was traded, or nobody knows."""
         traded = self.rows[TRADED, begin:end]
         return self.rows[TURNOVER, begin:end] / np.where(traded > 0, traded, math.nan)
 
-    def _fill_obv(self, position: int) -> None:
-        """Compute OBV as TA-Lib does: it begins with the first volume, anew after a bar that has none."""
-        closes = self.rows[CLOSE, position : self.count].tolist()
-        volumes = self.rows[VOLUME, position : self.count].tolist()
-        before = float(self.rows[CLOSE, position - 1]) if position else math.nan
-        total = float(self.rows[OBV, position - 1]) if position else math.nan
-        totals = []
-        # for the newest bar alone, which is the usual case, TA-Lib's function takes ten times as long
-        for close, volume in zip(closes, volumes, strict=True):
-            if math.isnan(total) or math.isnan(volume):
-                total = volume
-            elif close != before:
-                total += volume if close > before else -volume
-            totals.append(total)
-            before = close
-        self.rows[OBV, position : self.count] = totals
+    def _read_before(self, position: int) -> tuple[int | None, float, float, float, float]:
+        """Return the start, the close and the sums of the bar before this position; without one, NaN."""
+        if not position:
+            return None, math.nan, math.nan, math.nan, math.nan
+        row = self.rows[:, position - 1].tolist()
+        return int(self.starts[position - 1]), row[CLOSE], row[OBV], row[TURNOVER], row[TRADED]
 
-    def _fill_turnover(self, position: int) -> None:
-        """Compute what was traded since the session's open, and its turnover."""
-        volume = float(self.rows[VOLUME, position])
-        traded, turnover = self._read_turnover_before(position)
-        self.rows[TRADED, position] = traded + volume
-        self.rows[TURNOVER, position] = turnover + volume * float(self.rows[PRICE, position])
+    def _begin_session(self, start_ms: int, before_ms: int | None) -> float | None:
+        """Return what was traded in a bar's session before it: 0, NaN where nobody knows, None for a sum.
 
-    def _read_turnover_before(self, position: int) -> tuple[float, float]:
-        """Return the session's volume and turnover before this bar; NaN where nobody knows."""
-        if TIMEFRAME_SEC[self.timeframe] >= _DAY_SEC:
-            return 0.0, 0.0
-        start_ms = int(self.starts[position])
-        try:
-            day = self._session.find_day(start_ms)
-        except OutsideCalendarError:
-            day = None
+        `before_ms` is the start of the bar before, whose sums go on if it is of the same session.
+        """
+        if self._is_daily:
+            return 0.0
+        day = self._day
+        if day is None or not day.open_ms <= start_ms < day.close_ms:
+            day = self._day = self._find_day(start_ms)
         if day is None:
-            return math.nan, math.nan
-        if position == 0:
+            return math.nan
+        if before_ms is None:
             # the first bar ever: unless it opens the session, what was traded before it is unknown
-            return (0.0, 0.0) if start_ms == day.open_ms else (math.nan, math.nan)
-        if int(self.starts[position - 1]) < day.open_ms:
-            return 0.0, 0.0
-        return float(self.rows[TRADED, position - 1]), float(self.rows[TURNOVER, position - 1])
+            return 0.0 if start_ms == day.open_ms else math.nan
+        return 0.0 if before_ms < day.open_ms else None
+
+    def _find_day(self, at_ms: int) -> TradingDay | None:
+        """Return the trading day of a time; None while the market is closed, or if no calendar knows it."""
+        try:
+            return self._session.find_day(at_ms)
+        except OutsideCalendarError:
+            return None
 
     def pack(self, block: int, seams: Sequence[Seam] | None) -> bytes:
         """Return the bars as a line of JSON and their columns; `block` is written down to be compared."""

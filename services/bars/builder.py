@@ -31,30 +31,40 @@ from marketswarm.market.records import DAY_MS, MINUTE_MS, Bar, Provenance, Recor
 from services.bars.aggregate import merge_bars
 from services.bars.indicators import IndicatorSeries, Values
 from services.bars.intervals import Grid, Interval
+from services.bars.live_indicators import LiveIndicators
 from services.bars.quality import (
     ATR_BARS,
     Candidate,
     Check,
     HeldBar,
     Known,
-    RejectedBar,
     Rejection,
+    Suspect,
     find_rejection,
+    is_confirmation,
     list_findings,
 )
 from services.bars.settings import TIMEFRAMES, BarsOptions, SymbolGroup, Timeframe
-from services.bars.state import DAILY, KEPT_DAYS, NEVER_MS, OpenBar, SymbolState, series_field
+from services.bars.state import (
+    DAILY,
+    EARLIEST_MS,
+    KEPT_DAYS,
+    LATEST_MS,
+    OpenBar,
+    Slot,
+    SymbolState,
+    series_field,
+)
 from services.bars.ticks import forget_old_ticks, merge_tick
-from services.bars.tracks import IndicatorTrack
 
 Fields = Mapping[bytes, bytes]
 RELEASED: Final = b"released"
 """The field of an entry that an operator released from the quarantine."""
 _LONGEST_SHOWN: Final = 2048
 _MOST_SHOWN: Final = 64
+HOUR_MS: Final = 60 * MINUTE_MS
 _CHAIN: Final = tuple(pairwise(TIMEFRAMES))
 """Each timeframe with the next longer one, which is built of it."""
-_NO_MS: Final = -(2**53)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +116,15 @@ class BarBuilder:
         self.state, self.group, self.options = state, group, options
         self.counts: Counter[tuple[str, str]] = Counter()
         """What became of the records since it was last read: by source, and a check, `taken` or `skipped`."""
-        self.tracks = {
-            timeframe: IndicatorTrack(
+        self.findings: Counter[tuple[str, str]] = Counter()
+        """What was found about records that were taken, by source and check."""
+        self.live_indicators = {
+            timeframe: LiveIndicators(
                 state.tables[timeframe],
                 IndicatorSeries(timeframe, grid.session, group.indicators),
                 stored.get(series_field(timeframe).encode(), b""),
             )
-            for timeframe in group.timeframes
+            for timeframe in (group.timeframes if group.indicators else ())
         }
         self._grid = grid
         # by timeframe, the starts of the bars to publish, and of the bars that longer ones are built of
@@ -122,6 +134,9 @@ class BarBuilder:
         self._rejected: list[dict[str, str]] = []
         self._has_new_day = False
         self._first_close_ms = self._find_first_close()
+        self._oldest_of: tuple[int, ...] = ()
+        self._oldest: dict[Timeframe, int] = {}
+        self._update_oldest()
 
     @property
     def is_changed(self) -> bool:
@@ -159,15 +174,15 @@ class BarBuilder:
 
     def pack_changes(self) -> tuple[dict[str, bytes], list[str]]:
         """Return the fields to store of what changed since the last call, and those to delete."""
-        forgotten = self.state.forget_old(round(self.options.revise_days * DAY_MS))
+        forgotten = self.state.forget_before(self._oldest) if self._update_oldest() else []
         if forgotten:
             self._first_close_ms = self._find_first_close()
         fields = self.state.pack_changes()
         if self._has_new_day:
             fields[DAILY] = b"%d" % (self.state.version + 1)
             self._has_new_day = False
-        for timeframe, track in self.tracks.items():
-            if (packed := track.pack()) is not None:
+        for timeframe, live in self.live_indicators.items():
+            if (packed := live.pack()) is not None:
                 fields[series_field(timeframe)] = packed
         return fields, forgotten
 
@@ -176,12 +191,12 @@ class BarBuilder:
         try:
             bar, provenance = parse_bar(arrival.fields), parse_provenance(arrival.fields)
         except EntryError as error:
-            self._reject(arrival, "unknown", Rejection(Check.SCHEMA, str(error)))
+            self._reject(arrival, _read_source(arrival.fields), Rejection(Check.SCHEMA, str(error)))
             return
         if bar.timeframe not in TIMEFRAMES or (self.group.quotes and bar.timeframe == "1m"):
             self.counts[provenance.source, "skipped"] += 1
             return
-        self._judge(arrival, bar, provenance)
+        self._evaluate_bar(arrival, bar, provenance)
 
     def _take_quote(self, arrival: Arrival) -> None:
         """Check a quote and take it into its minute, or put it aside."""
@@ -190,7 +205,7 @@ class BarBuilder:
         try:
             quote, provenance = parse_quote(arrival.fields), parse_provenance(arrival.fields)
         except EntryError as error:
-            self._reject(arrival, "unknown", Rejection(Check.SCHEMA, str(error)))
+            self._reject(arrival, _read_source(arrival.fields), Rejection(Check.SCHEMA, str(error)))
             return
         start_ms = quote.at_ms - quote.at_ms % MINUTE_MS
         ticks = self.state.ticks
@@ -204,12 +219,14 @@ class BarBuilder:
         if held is not None and bar == held.bar:
             ticks[start_ms] = tick
             self.counts[provenance.source, "taken"] += 1
-        elif self._judge(arrival, bar, provenance, _NO_MS if held is None else held.seen_ms):
+        elif self._evaluate_bar(arrival, bar, provenance, EARLIEST_MS if held is None else held.seen_ms):
             ticks[start_ms] = tick
             forget_old_ticks(ticks)
 
-    def _judge(self, arrival: Arrival, bar: Bar, provenance: Provenance, least_seen_ms: int = _NO_MS) -> bool:
-        """Hold a bar against the checks; take it and return True, or put it aside and return False.
+    def _evaluate_bar(
+        self, arrival: Arrival, bar: Bar, provenance: Provenance, least_seen_ms: int = EARLIEST_MS
+    ) -> bool:
+        """Evaluate a bar by the checks; take it and return True, or put it aside and return False.
 
         `least_seen_ms` is when the latest part of it was seen that we have already.
         """
@@ -224,35 +241,82 @@ class BarBuilder:
         rejection = find_rejection(candidate, known, self.group.checks, is_released=is_released)
         if rejection is not None:
             if rejection.check is Check.JUMP:
-                self.state.suspect = RejectedBar(bar.start_ms, bar.close, provenance.source)
+                self.state.suspect = Suspect(bar, seen_ms, provenance)
             self._reject(arrival, provenance.source, rejection)
             return False
         if timeframe == "1m":
+            self._settle_suspect(candidate, known)
             for finding in list_findings(candidate, known, self.group.checks):
-                self.counts[provenance.source, finding] += 1
+                self.findings[provenance.source, finding] += 1
         self._hold(candidate, timeframe, provenance)
+        self.counts[provenance.source, "taken"] += 1
         return True
 
+    def _settle_suspect(self, candidate: Candidate, known: Known) -> None:
+        """Forget the suspect after a later minute passed; take it in before, if that one confirms it."""
+        suspect = known.suspect
+        if suspect is None or candidate.bar.start_ms < suspect.bar.start_ms:
+            return
+        self.state.suspect = None
+        bar, provenance = suspect.bar, suspect.provenance
+        if self.state.tables["1m"].find(bar.start_ms) is None and is_confirmation(
+            candidate, known, self.group.checks
+        ):
+            interval = self._grid.find(bar.start_ms, "1m")
+            self._hold(Candidate(bar, provenance.source, suspect.seen_ms, interval), "1m", provenance)
+
     def _find_known(self, candidate: Candidate, timeframe: Timeframe) -> Known:
-        """Return what is known about the symbol that a candidate is judged by."""
+        """Return what is known about the symbol by which a candidate is evaluated."""
         state, start_ms = self.state, candidate.bar.start_ms
         table = state.tables[timeframe]
         newest_ms = table.newest_ms
-        kept_ms = max(round(self.options.revise_days * DAY_MS), KEPT_DAYS[timeframe] * DAY_MS)
-        oldest_ms = _NO_MS if newest_ms is None else newest_ms - kept_ms
+        oldest_ms = self._oldest[timeframe]
         slot = table.find(start_ms)
         if timeframe != "1m":
             held = None if slot is None else slot.given
-            return Known(oldest_ms, newest_ms, held, held is not None and held.is_complete)
+            is_open = slot is None or (timeframe, start_ms) in state.open_bars
+            built = None if slot is None or is_open else slot.built
+            return Known(oldest_ms, newest_ms, held, held is not None and held.is_complete, built)
         held = None if slot is None else slot.built
-        day = None if candidate.interval is None else self._grid.find_day(start_ms)
-        before = [] if day is None else table.list_before(start_ms, day.open_ms, ATR_BARS)
-        missing = self._grid.count_missing(before[-1].start_ms, start_ms) if before else 0
         is_final = held is not None and (newest_ms != start_ms or held.is_complete)
-        return Known(oldest_ms, newest_ms, held, is_final, before, missing, state.suspect)
+        before = [] if candidate.interval is None else table.list_before(start_ms, ATR_BARS)
+        if not before:
+            return Known(oldest_ms, newest_ms, held, is_final, suspect=state.suspect)
+        last_ms = before[-1].start_ms
+        return Known(
+            oldest_ms,
+            newest_ms,
+            held,
+            is_final,
+            before=before,
+            is_after_break=self._grid.is_break_between(last_ms, start_ms),
+            missing=self._grid.count_missing(last_ms, start_ms),
+            suspect=state.suspect,
+        )
+
+    def _update_oldest(self) -> bool:
+        """Find anew which bars are kept, if the newest ones are of another hour than before; return if so."""
+        newest = [self.state.find_newest(timeframe) for timeframe in ("1m", "1d")]
+        hours = tuple(EARLIEST_MS if each is None else each // HOUR_MS for each in newest)
+        if hours == self._oldest_of:
+            return False
+        self._oldest_of = hours
+        self._oldest = {timeframe: self._find_oldest(timeframe) for timeframe in TIMEFRAMES}
+        return True
+
+    def _find_oldest(self, timeframe: Timeframe) -> int:
+        """Return the start of the oldest bar of a timeframe that is kept, and may still be revised.
+
+        It is the open of a trading day: the minutes of every longer bar are kept whole, or none of them.
+        """
+        newest_ms = self.state.find_newest(timeframe)
+        if newest_ms is None:
+            return EARLIEST_MS
+        kept_days = max(self.options.revise_days, KEPT_DAYS[timeframe])
+        return self._grid.find_border(newest_ms - round(kept_days * DAY_MS))
 
     def _hold(self, candidate: Candidate, timeframe: Timeframe, provenance: Provenance) -> None:
-        """Store a bar that passed the checks in its table, count it, and mark what is to be published."""
+        """Store a bar that passed the checks in its table, and mark what is to be published."""
         state, bar, interval = self.state, candidate.bar, candidate.interval
         slot = state.tables[timeframe].open_slot(bar.start_ms)
         before = slot.built if timeframe == "1m" else slot.given
@@ -263,13 +327,35 @@ class BarBuilder:
         if timeframe == "1m":
             slot.built = held
             self._built[timeframe][bar.start_ms] = provenance
-            state.newest_ms = bar.start_ms if state.newest_ms is None else max(state.newest_ms, bar.start_ms)
+            self._record_minute(bar.start_ms)
         else:
             slot.given = held
         state.is_replay = provenance.is_replay
-        self.counts[provenance.source, "taken"] += 1
         if slot.shown is held:
             self._changed[timeframe][bar.start_ms] = provenance
+
+    def _record_minute(self, start_ms: int) -> None:
+        """Take the times of the first and the newest minute from a minute.
+
+        A longer bar that begins before the first one is not final, however long it is over: nobody knows its
+        beginning. An older minute may say now that it was seen from its open.
+        """
+        state = self.state
+        state.newest_ms = start_ms if state.newest_ms is None else max(state.newest_ms, start_ms)
+        if state.first_ms is not None and state.first_ms <= start_ms:
+            return
+        state.first_ms = start_ms
+        for (timeframe, open_ms), each in state.open_bars.items():
+            slot = state.tables[timeframe][open_ms]
+            if slot.shown is slot.built:
+                each.close_ms = self._find_close(timeframe, open_ms)
+
+    def _find_close(self, timeframe: Timeframe, open_ms: int) -> int:
+        """Return when a bar of minutes is over; LATEST_MS if it begins before the first minute."""
+        if self.state.first_ms is not None and open_ms < self.state.first_ms:
+            return LATEST_MS
+        interval = self._grid.find(open_ms, timeframe)
+        return open_ms if interval is None else interval.close_ms
 
     def _reject(self, arrival: Arrival, source: str, rejection: Rejection) -> None:
         """Put an entry aside for the quarantine."""
@@ -307,96 +393,113 @@ class BarBuilder:
 
     def _publish(self, timeframe: Timeframe, due: list[int], border_ms: int, outputs: Outputs) -> None:
         """Add the entries of one timeframe: of the bars that changed, and of those due to be final."""
-        state, table = self.state, self.state.tables[timeframe]
-        changed = self._changed[timeframe]
-        is_wanted = timeframe in self.tracks
-        values = self.tracks[timeframe].update(sorted(changed)) if is_wanted and changed else {}
+        changed, open_bars = self._changed[timeframe], self.state.open_bars
+        is_wanted = timeframe in self.group.timeframes
         shown: dict[int, Provenance] = {}
         for start_ms in sorted([*changed, *due]):
-            opened = state.open_bars.get((timeframe, start_ms))
+            slot, opened = self.state.tables[timeframe][start_ms], open_bars.get((timeframe, start_ms))
             provenance = changed.get(start_ms) or (opened.provenance if opened else Provenance("unknown"))
-            is_final = self._settle(timeframe, start_ms, border_ms, provenance)
             shown[start_ms] = provenance
-            self._has_new_day = self._has_new_day or (is_final and timeframe == "1d")
-            if is_wanted and (held := table[start_ms].shown) is not None:
-                outputs.bars.append(
-                    encode_entry(held.bar, self.group.asset, provenance)
-                    | {
-                        "rev": str(table[start_ms].rev),
-                        "epoch": str(state.epoch),
-                        "final": str(int(is_final)),
-                    }
-                )
-        if is_wanted:
-            self._publish_indicators(timeframe, values, shown, changed, outputs)
+            close_ms = self._find_final(timeframe, start_ms, slot, opened)
+            is_final = close_ms <= border_ms
+            if is_final:
+                open_bars.pop((timeframe, start_ms), None)
+                self._has_new_day = self._has_new_day or timeframe == "1d"
+            else:
+                open_bars[timeframe, start_ms] = OpenBar(close_ms, provenance)
+            if is_wanted:
+                self._publish_bar(timeframe, start_ms, slot, provenance, is_final=is_final, outputs=outputs)
+        if is_wanted and timeframe in self.live_indicators:
+            self._publish_indicators(timeframe, shown, changed, outputs)
         changed.clear()
 
-    def _settle(self, timeframe: Timeframe, start_ms: int, border_ms: int, provenance: Provenance) -> bool:
-        """Decide whether a bar is final, and remember it among the open ones if it is not."""
-        state = self.state
-        slot = state.tables[timeframe][start_ms]
-        was_final = slot.indicator_rev >= 0 and (timeframe, start_ms) not in state.open_bars
-        if slot.shown is slot.given and slot.given is not None:
-            is_final, close_ms = slot.given.is_complete, NEVER_MS
-        else:
-            interval = self._grid.find(start_ms, timeframe)
-            close_ms = start_ms if interval is None else interval.close_ms
-            is_final = was_final or close_ms <= border_ms
-        if is_final:
-            state.open_bars.pop((timeframe, start_ms), None)
-        else:
-            state.open_bars[timeframe, start_ms] = OpenBar(close_ms, provenance)
-        return is_final
+    def _find_final(self, timeframe: Timeframe, start_ms: int, slot: Slot, opened: OpenBar | None) -> int:
+        """Return the time from which on a bar is final: EARLIEST_MS if it is, LATEST_MS if nobody knows."""
+        if slot.given is not None and slot.shown is slot.given:
+            return EARLIEST_MS if slot.given.is_complete else LATEST_MS
+        if opened is not None and opened.close_ms != LATEST_MS:
+            return opened.close_ms
+        if opened is None and slot.indicator_rev >= 0:  # what was final stays final
+            return EARLIEST_MS
+        return self._find_close(timeframe, start_ms)
+
+    def _publish_bar(
+        self,
+        timeframe: Timeframe,
+        start_ms: int,
+        slot: Slot,
+        provenance: Provenance,
+        *,
+        is_final: bool,
+        outputs: Outputs,
+    ) -> None:
+        """Add the entry of a bar, with where its last change came from."""
+        if slot.shown is None:
+            return
+        fields = encode_entry(slot.shown.bar, self.group.asset, provenance)
+        fields["rev"], fields["epoch"] = str(slot.rev), str(self.state.epoch)
+        fields["final"] = "1" if is_final else "0"
+        if timeframe == "1d" and (day := self._grid.find_day(start_ms)) is not None:
+            fields["day"] = day.date.isoformat()
+        outputs.bars.append(fields)
+        if timeframe not in self.live_indicators:
+            slot.indicator_rev = slot.rev
+            self.state.tables[timeframe].mark_changed(start_ms)
 
     def _publish_indicators(
         self,
         timeframe: Timeframe,
-        values: dict[int, Values],
         shown: Mapping[int, Provenance],
         changed: Mapping[int, Provenance],
         outputs: Outputs,
     ) -> None:
         """Add the indicators of bars that changed, of all later ones, and of those that became final."""
-        table = self.state.tables[timeframe]
+        table, live = self.state.tables[timeframe], self.live_indicators[timeframe]
+        found = live.update(sorted(changed)) if changed else {}
+        values = {
+            start_ms: each
+            for start_ms, each in found.items()
+            if start_ms in changed or each != self._open_values.get((timeframe, start_ms))
+        }
+        others = frozenset(values)
         for start_ms in shown:
             if start_ms not in values and (recalled := self._recall_values(timeframe, start_ms)) is not None:
                 values[start_ms] = recalled
         for start_ms in sorted(values):
-            slot = table[start_ms]
-            is_final = (timeframe, start_ms) not in self.state.open_bars
-            if start_ms in changed or start_ms not in shown:
+            slot, key = table[start_ms], (timeframe, start_ms)
+            is_final = key not in self.state.open_bars
+            if start_ms in others:
                 slot.indicator_rev = max(slot.rev, slot.indicator_rev + 1)
             table.mark_changed(start_ms)
             if is_final:
-                self._open_values.pop((timeframe, start_ms), None)
+                self._open_values.pop(key, None)
             else:
-                self._open_values[timeframe, start_ms] = values[start_ms]
+                self._open_values[key] = values[start_ms]
             provenance = shown.get(start_ms)
             if provenance is None:
                 held = slot.shown
                 provenance = Provenance(held.source if held else "unknown", is_replay=self.state.is_replay)
-            outputs.indicators.append(
-                {
-                    "sym": self.state.symbol,
-                    "timeframe": timeframe,
-                    "start": str(start_ms),
-                    "rev": str(slot.indicator_rev),
-                    "epoch": str(self.state.epoch),
-                    "final": str(int(is_final)),
-                    "values": orjson.dumps(values[start_ms]).decode(),
-                    **encode_provenance(provenance),
-                }
-            )
+            fields = {
+                "sym": self.state.symbol,
+                "timeframe": timeframe,
+                "start": str(start_ms),
+                "rev": str(slot.indicator_rev),
+                "epoch": str(self.state.epoch),
+                "final": "1" if is_final else "0",
+                "values": orjson.dumps(values[start_ms]).decode(),
+            }
+            fields.update(encode_provenance(provenance))
+            outputs.indicators.append(fields)
 
     def _recall_values(self, timeframe: Timeframe, start_ms: int) -> Values | None:
         """Return the values at a bar that became final without a change; None if nobody knows them."""
         values = self._open_values.get((timeframe, start_ms))
         # not here if another instance computed them
-        return self.tracks[timeframe].recall(start_ms) if values is None else values
+        return self.live_indicators[timeframe].recall(start_ms) if values is None else values
 
     def _find_first_close(self) -> int:
         """Return when the first of the open bars ends."""
-        return min((each.close_ms for each in self.state.open_bars.values()), default=NEVER_MS + 1)
+        return min((each.close_ms for each in self.state.open_bars.values()), default=LATEST_MS)
 
     def _find_border(self, clock_ms: int) -> int:
         """Return the time up to which all intervals are over."""
@@ -405,13 +508,21 @@ class BarBuilder:
         return by_clock if newest_ms is None else max(by_clock, newest_ms)
 
 
+def _read_source(fields: Fields) -> str:
+    """Return the source of an entry that is no record; `unknown` if that can't be read, either."""
+    try:
+        return parse_provenance(fields).source
+    except EntryError:
+        return "unknown"
+
+
 def _find_seen(bar: Bar, provenance: Provenance, arrival: Arrival) -> int:
     """Return when a bar was seen, in epoch milliseconds: as its source says, else when it was written."""
     as_of_ms = round(1000 * provenance.as_of)
     if provenance.is_replay:
-        return max(-NEVER_MS, min(as_of_ms or bar.start_ms + MINUTE_MS, NEVER_MS))
-    # nobody can have asked after the answer was written
-    return max(-NEVER_MS, min(as_of_ms or arrival.written_ms, arrival.written_ms))
+        as_of_ms = as_of_ms or bar.start_ms + MINUTE_MS
+    # nobody can have asked after the answer was written, nor recorded what was yet to come
+    return max(EARLIEST_MS, min(as_of_ms or arrival.written_ms, arrival.written_ms))
 
 
 def _move(bar: Bar, start_ms: int) -> Bar:

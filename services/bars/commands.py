@@ -76,7 +76,7 @@ def show(ident: Ident, as_json: Json = False, data: Data = DATA) -> None:
 def release(
     idents: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[ID]...", help="Which, as `marketswarm quarantine list` shows them."),
+        typer.Argument(metavar="ID", help="Which, as `marketswarm quarantine list` shows them."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All that --symbol and --check select.")] = False,
     symbol: Symbol = None,
@@ -149,7 +149,10 @@ async def _release(
                     left.append(f"{ident}: no record that fails `{record.check}` can be taken")
                 else:
                     stream = quotes.key if record.stream == MARKET_QUOTES else bars.key
-                    done += await release_record(bus, key, record, stream)
+                    if await release_record(bus, key, record, stream):
+                        done += 1
+                    else:
+                        left.append(f"{ident}: no such record is in quarantine any more")
         except BusError as error:
             raise Exit(Code.NO_BUS, f"{error}; released {done} before") from None
     return done, left

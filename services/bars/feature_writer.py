@@ -2,16 +2,24 @@
 
 A feature may depend on every symbol (how many rise, how they move together), so one instance computes all of
 them, by a lease, from the days that all instances have committed. No feature looks ahead: once all are
-published, only the days from the first one that changed are computed again. What was published of each day is
-recorded with the symbol: an instance that takes the lease computes all anew, and publishes nothing twice.
+published, only the days from the first one that changed are computed again.
+
+With each symbol is stored what was published of its days, and, once all symbols are done, the marks of the
+days that this was computed of. So an instance that takes the lease goes on where the last one was, publishes
+nothing twice, and knows a day that was forgotten from one that changed: a day that was computed of a longer
+history than there is now is computed again only where no window reaches beyond what is left.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from hashlib import blake2b
 from itertools import groupby
-from typing import Any, Final
+from math import nan
+from struct import Struct
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -19,14 +27,15 @@ from marketswarm.agent import Agent, LeaseLost
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import FEATURES, bars_state_key
-from marketswarm.market.entries import MIN_MS
-from marketswarm.market.records import DAY_MS, Bar
-from services.bars.features import compute_features
+from marketswarm.market.records import DAY_MS
+from marketswarm.market.sessions import OutsideCalendarError, Session, UnknownSessionError
+from services.bars.calendars import Calendars
+from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
 from services.bars.indicators import Values
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, list_inputs, list_outputs
 from services.bars.state import CHUNK_BARS, DAILY, REST, VERSION, read_final_days
-from services.bars.store import read_bus_time
+from services.bars.store import STATES_BYTES, Outage, count_unread, read_bus_time
 
 COMMIT: Final = Script.beside("services.bars", "commit_features.lua")
 LEASE: Final = FEATURES
@@ -34,21 +43,36 @@ LOOK_EVERY_SEC: Final = 1.0
 LEASE_SEC: Final = 5.0
 PATIENCE: Final = 10
 """The looks for which new days are waited for while more of them come: many end at the same time."""
-SYMBOLS_AT_ONCE: Final = 50
-ENTRIES_AT_ONCE: Final = 500
-STATE_BYTES: Final = 64 * 1024 * 1024
+SYMBOLS_PER_READ: Final = 50
+ENTRIES_PER_STEP: Final = 500
+"""The entries that are published in one step at most, but those of one symbol are not divided."""
 WITHIN_SEC: Final = 10.0
 RETRY_SEC: Final = 1.0
 RECORD: Final = "features"
 """The field of a symbol's state that records what was published."""
-_ALWAYS: Final = frozenset({RECORD.encode(), REST.encode()})
-
-Rows = Sequence[tuple[int, Values]]
-Marks = Mapping[str, Mapping[int, tuple[int, int]]]
-"""Of each symbol: the number of a chunk of days -> how many are final, and a hash of them."""
+MARKS: Final = "features marks"
+"""The field of a symbol's state with the marks of the days of which all features were published."""
+_ALWAYS: Final = frozenset({RECORD.encode(), MARKS.encode(), REST.encode()})
 _CHUNK_MS: Final = CHUNK_BARS * DAY_MS
 """The time of a chunk, as in the state: old days are forgotten by whole chunks."""
-_NO_DAYS: Final = (0, hash(()))
+_INPUT: Final = Struct("<q5d")  # of a day what features are computed of: its ordinal, four prices, the volume
+
+Rows = Sequence[tuple[int, Values]]
+Fields = Mapping[bytes, bytes]
+History = Mapping[str, Sequence[DailyBar]]
+Marks = Mapping[int, tuple[int, str]]
+"""The number of a chunk of days -> how many are final, and a digest of them."""
+
+
+class Published(NamedTuple):
+    """Record what was published of a day: its revision, a digest of the values, and of which days they are.
+
+    `begin_ms` is the start of the first day that they were computed of, in epoch milliseconds.
+    """
+
+    rev: int
+    digest: str
+    begin_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,96 +87,168 @@ class NewFeatures:
 
 @dataclass(frozen=True, slots=True)
 class Computed:
-    """Hold the new features of all symbols, and the marks of the days that they were computed of."""
+    """Hold the new features of all symbols, and the marks to store once these are published, by symbol."""
 
     new: Sequence[NewFeatures]
-    marks: Marks
+    marks: Mapping[str, bytes]
 
 
-def compute_new(
-    stored: Mapping[str, Mapping[bytes, bytes]], benchmark: str, published: Marks | None = None
-) -> Computed:
+def compute_new(stored: Mapping[str, Fields], sessions: Mapping[str, Session], benchmark: str) -> Computed:
     """Compute the features that were not published yet.
 
     Args:
-        stored: of each symbol the stored fields of its days and of the record of its features.
+        stored: of each symbol the stored fields of its days, and of the record and marks of its features.
+        sessions: the session of each symbol.
         benchmark: the symbol that others are compared with.
-        published: the marks of the days whose features are published, of these very symbols and with this
-            benchmark; None to compute all.
     """
-    history = {symbol: read_final_days(symbol, fields) for symbol, fields in stored.items()}
-    marks = {symbol: mark_days(bars) for symbol, bars in history.items()}
-    since_ms = MIN_MS if published is None else find_first_change(published, history)
-    if since_ms is None:
-        return Computed([], marks)
-    rows = compute_features(history, benchmark, since_ms)
+    history = {symbol: list_daily(symbol, fields, sessions[symbol]) for symbol, fields in stored.items()}
+    truth = _digest(orjson.dumps([benchmark, sorted((name, each.code) for name, each in sessions.items())]))
+    before = {
+        symbol: _read_marks(fields.get(MARKS.encode(), b""), truth) for symbol, fields in stored.items()
+    }
+    after = {symbol: mark_days(daily) for symbol, daily in history.items()}
+    since = find_first_change(before, after, history)
+    if since is None:
+        return Computed([], {})
+    rows = compute_features(history, benchmark, since)
     new = [
         found
-        for symbol, bars in history.items()
-        if (found := find_new(symbol, rows[symbol], stored[symbol].get(RECORD.encode(), b""), since_ms, bars))
+        for symbol, daily in history.items()
+        if (found := find_new(symbol, daily, rows[symbol], stored[symbol].get(RECORD.encode(), b"")))
         is not None
     ]
-    return Computed(new, marks)
+    return Computed(new, {symbol: _pack_marks(truth, marks) for symbol, marks in after.items() if marks})
 
 
-def mark_days(bars: Sequence[Bar]) -> dict[int, tuple[int, int]]:
+def list_daily(symbol: str, fields: Fields, session: Session) -> list[DailyBar]:
+    """Return the final days of a symbol with their dates, in order.
+
+    Days of another session, which the symbol had before, are left out.
+    """
+    daily = []
+    for bar in read_final_days(symbol, fields):
+        try:
+            day = session.find_day(bar.start_ms)
+        except OutsideCalendarError:
+            continue
+        if day is not None and day.open_ms == bar.start_ms:
+            daily.append(DailyBar(day.date, bar))
+    return daily
+
+
+def mark_days(daily: Iterable[DailyBar]) -> dict[int, tuple[int, str]]:
     """Return the mark of each chunk of days."""
-    return {number: (len(chunk), hash(chunk)) for number, chunk in _split_days(bars)}
+    return {number: (len(chunk), _digest_days(chunk)) for number, chunk in _split_days(daily)}
 
 
-def find_first_change(before: Marks, history: Mapping[str, Sequence[Bar]]) -> int | None:
-    """Return the start of the first day of any symbol that may be new or another one; None if there is none.
+def find_first_change(
+    before: Mapping[str, Marks | None], after: Mapping[str, Marks], history: History
+) -> date | None:
+    """Return the first day of any symbol that may be new or another one; None if there is none.
 
-    Chunks that are gone were forgotten since then, which changes nothing that is published.
+    Chunks that are gone were forgotten since the marks were stored, which changes nothing that is published.
+
+    Args:
+        before: the stored marks of each symbol; None if there are none that count.
+        after: the marks of its days as they are now.
+        history: these days.
     """
     changed = []
-    for symbol, bars in history.items():
-        marks = before.get(symbol, {})
-        for number, chunk in _split_days(bars):
-            count, mark = marks.get(number, _NO_DAYS)
-            if hash(chunk[:count]) != mark:
-                changed.append(chunk[0].start_ms)
-            elif count < len(chunk):
-                changed.append(chunk[count].start_ms)
+    for symbol, daily in history.items():
+        marks = before[symbol]
+        if daily and marks is None:
+            return date.min
+        for number, chunk in _split_days(daily):
+            count, digest = (marks or {}).get(number, (0, _digest_days(())))
+            if (count, digest) == after[symbol][number]:
+                continue
+            is_longer = count < len(chunk) and _digest_days(chunk[:count]) == digest
+            changed.append(chunk[count if is_longer else 0].day)
     return min(changed, default=None)
 
 
-def _split_days(bars: Sequence[Bar]) -> Iterator[tuple[int, tuple[Bar, ...]]]:
-    """Yield each chunk of days, with its number."""
-    for number, chunk in groupby(bars, lambda bar: bar.start_ms // _CHUNK_MS):
-        yield number, tuple(chunk)
-
-
-def find_new(
-    symbol: str, rows: Rows, record: bytes, since_ms: int = MIN_MS, days: Sequence[Bar] = ()
-) -> NewFeatures | None:
+def find_new(symbol: str, daily: Sequence[DailyBar], rows: Rows, record: bytes) -> NewFeatures | None:
     """Return the features that differ from those that a record says were published; None if none do.
 
-    The record is a JSON object: the start of a day -> its revision and a digest of its values. `rows` begin
-    at `since_ms`; of the days before, the record keeps what it says of those that are still among `days`.
+    Args:
+        symbol: the symbol.
+        daily: its days, of which the features were computed.
+        rows: the features of some of these days, by the start of their bars.
+        record: what was published: a JSON object, the start of a day -> its revision, a digest of its values,
+            and the start of the first day that these were computed of. If that day is forgotten by now, they
+            are published again only if no window reaches beyond the days that are left.
     """
-    known = _read_record(record)
-    oldest_ms = days[0].start_ms if days else since_ms
-    after = {str(start): each for start, each in known.items() if oldest_ms <= start < since_ms}
+    known, values = _read_record(record), dict(rows)
+    begin_ms = daily[0].bar.start_ms if daily else 0
+    after: dict[str, tuple[int, str, int]] = {}
     entries = []
-    for start_ms, values in rows:
-        text = orjson.dumps(values)
-        digest = blake2b(text, digest_size=8).hexdigest()
-        rev, published = known.get(start_ms, (-1, ""))
-        if published != digest:
-            rev += 1
-            entries.append({"sym": symbol, "start": str(start_ms), "rev": str(rev), "values": text.decode()})
-        after[str(start_ms)] = (rev, digest)
-    if not entries:
+    for count, (day, bar) in enumerate(daily, 1):
+        start_ms = bar.start_ms
+        before = known.get(start_ms, Published(-1, "", begin_ms))
+        is_whole = before.begin_ms >= begin_ms or count >= LONGEST_WINDOW
+        if start_ms in values and is_whole:
+            text = orjson.dumps(values[start_ms])
+            if (digest := _digest(text)) != before.digest:
+                before = Published(before.rev + 1, digest, begin_ms)
+                names = {"sym": symbol, "start": str(start_ms), "day": day.isoformat()}
+                entries.append(names | {"rev": str(before.rev), "values": text.decode()})
+        if before.rev >= 0:
+            after[str(start_ms)] = (before.rev, before.digest, before.begin_ms)
+    return NewFeatures(symbol, record, orjson.dumps(after), entries) if entries else None
+
+
+def _split_days(daily: Iterable[DailyBar]) -> Iterator[tuple[int, list[DailyBar]]]:
+    """Yield each chunk of days, with its number."""
+    for number, chunk in groupby(daily, lambda each: each.bar.start_ms // _CHUNK_MS):
+        yield number, list(chunk)
+
+
+def _digest_days(chunk: Iterable[DailyBar]) -> str:
+    """Return a digest of all that features are computed of."""
+    return _digest(
+        b"".join(
+            _INPUT.pack(
+                day.toordinal(),
+                bar.open,
+                bar.high,
+                bar.low,
+                bar.close,
+                nan if bar.volume is None else bar.volume,
+            )
+            for day, bar in chunk
+        )
+    )
+
+
+def _digest(raw: bytes) -> str:
+    """Return a short digest of bytes, as hexadecimal digits."""
+    return blake2b(raw, digest_size=8).hexdigest()
+
+
+def _pack_marks(truth: str, marks: Marks) -> bytes:
+    """Return the marks of a symbol's days as JSON."""
+    return orjson.dumps({"truth": truth, "days": {str(number): mark for number, mark in marks.items()}})
+
+
+def _read_marks(packed: bytes, truth: str) -> Marks | None:
+    """Return stored marks; None if there are none that can be read, or they are of another truth."""
+    try:
+        found = orjson.loads(packed or b"null")
+        if found["truth"] != truth:
+            return None
+        return {int(number): (int(count), str(digest)) for number, (count, digest) in found["days"].items()}
+    except (ValueError, TypeError, AttributeError, KeyError):
         return None
-    return NewFeatures(symbol, record, orjson.dumps(after), entries)
 
 
-def _read_record(record: bytes) -> dict[int, tuple[int, str]]:
-    """Return the revision and the digest of each day in a record; of one that can't be read nothing."""
+def _read_record(record: bytes) -> dict[int, Published]:
+    """Return what a record says of each day; of one that can't be read nothing."""
     try:
         found = orjson.loads(record or b"{}")
-        return {int(start): (int(rev), str(digest)) for start, (rev, digest) in found.items()}
+        return {
+            int(start): Published(int(rev), str(digest), int(begin_ms))
+            for start, (rev, digest, begin_ms) in found.items()
+        }
     except (ValueError, TypeError, AttributeError):
         return {}
 
@@ -164,12 +260,21 @@ class FeatureWriter:
         me: the agent.
         settings_now: returns the settings in force.
         metrics: counts what is published.
+        calendars: the calendars of the symbols' sessions.
     """
 
     def __init__(
-        self, me: Agent[Any], settings_now: Callable[[], BarsSettings], metrics: BarsMetrics
+        self,
+        me: Agent[Any],
+        settings_now: Callable[[], BarsSettings],
+        metrics: BarsMetrics,
+        calendars: Calendars,
     ) -> None:
         self._me, self._settings_now, self._metrics = me, settings_now, metrics
+        self._calendars = calendars
+        self._outage = Outage()
+        self.problem: str | None = None
+        """Why features wait, None if they do not."""
 
     async def run(self) -> None:
         """Publish features until cancelled."""
@@ -180,25 +285,26 @@ class FeatureWriter:
             except LeaseLost:
                 self._me.log.info("bars.features_lost")
             except BusError as error:
-                self._me.log.warning("bars.features_failed", bus=error.bus, reason=error.reason)
+                if self._outage.is_news(error):
+                    self._me.log.warning("bars.features_failed", bus=error.bus, reason=error.reason)
+            self.problem = None  # whoever takes the lease says what is wrong
             await asyncio.sleep(RETRY_SEC)
 
     async def _lead(self) -> None:
         """Publish what is new whenever the days of a symbol or the truth changed. Raises BusError."""
-        published: tuple[BarsSettings, object] | None = None
-        marks: Marks | None = None
+        published: object = None
         seen: object = None
         waited = 0
         while True:
             settings = self._settings_now()
             state = (settings, await self._read_daily(list(settings.find_groups())))
+            if self._outage.has_ended():
+                self._me.log.info("bars.features_back")
             is_quiet = state == seen or waited >= PATIENCE
             waited = 0 if is_quiet else waited + 1
             seen = state
-            if is_quiet and state != published:
-                is_same_truth = published is not None and published[0] == settings
-                marks = await self._publish(settings, marks if is_same_truth else None)
-                published = None if marks is None else state
+            if is_quiet and state != published and await self._publish(settings):
+                published = state
             await asyncio.sleep(LOOK_EVERY_SEC)
 
     async def _read_daily(self, symbols: Sequence[str]) -> list[Any]:
@@ -212,21 +318,56 @@ class FeatureWriter:
             found += await bus.ask(pipe.execute(), WITHIN_SEC)
         return found
 
-    async def _publish(self, settings: BarsSettings, published: Marks | None) -> Marks | None:
-        """Publish the features that are new since those of `published`; return the marks of all days.
+    async def _publish(self, settings: BarsSettings) -> bool:
+        """Publish the features that are new, and store the marks of all days.
 
-        Return None if another instance has published some of them in the meantime. Raises BusError.
+        Return False if another instance has published some of them in the meantime. Raises BusError.
         """
+        sessions = await self._find_sessions(settings)
         stored: dict[str, dict[bytes, bytes]] = {}
-        for page in _paginate(list(settings.find_groups())):
+        for page in _paginate(list(sessions)):
             stored |= await self._read_days(page)
         epoch = await read_bus_time(self._find_bus())
         # seconds of arithmetic, for all days of five hundred symbols
-        computed = await asyncio.to_thread(compute_new, stored, settings.settings.benchmark, published)
-        are_done = [
-            await self._commit(part, settings.settings.features, epoch) for part in _split(computed.new)
-        ]
-        return computed.marks if all(are_done) else None
+        computed = await asyncio.to_thread(compute_new, stored, sessions, settings.settings.benchmark)
+        are_done = []
+        for part in _split(computed.new):
+            await self._wait_for_room(sum(len(each.entries) for each in part), settings.settings.features)
+            are_done.append(await self._commit(part, settings.settings.features, epoch))
+        if not all(are_done):
+            return False
+        await self._store_marks(computed.marks)
+        return True
+
+    async def _wait_for_room(self, count: int, keep: int) -> None:
+        """Wait until so many more entries trim none off the stream that a group has not acknowledged.
+
+        Raises BusError.
+        """
+        stream = list_outputs(self._me.section)[FEATURES]
+        while True:
+            unread, group = await count_unread(self._find_bus(), stream)
+            if not unread or unread + count <= keep:
+                self.problem = None
+                return
+            self.problem = f"features wait: the group {group} of {stream} has {unread:,} entries to read"
+            await asyncio.sleep(LOOK_EVERY_SEC)
+
+    async def _find_sessions(self, settings: BarsSettings) -> dict[str, Session]:
+        """Return the session of each symbol; without those whose session nobody knows."""
+        found: dict[str, Session] = {}
+        for symbol, group in settings.find_groups().items():
+            with contextlib.suppress(UnknownSessionError):
+                found[symbol] = await self._calendars.find(group.session_code)
+        return found
+
+    async def _store_marks(self, marks: Mapping[str, bytes]) -> None:
+        """Store the marks of the days of which all features are published. Raises BusError."""
+        for page in _paginate(list(marks)):
+            pipe = self._find_bus().pipeline()
+            for symbol in page:
+                pipe.hset(bars_state_key(symbol), MARKS, marks[symbol])
+            await self._find_bus().ask(pipe.execute(), WITHIN_SEC)
 
     async def _read_days(self, symbols: Sequence[str]) -> dict[str, dict[bytes, bytes]]:
         """Return of each symbol the stored fields that hold its days and its features. Raises BusError."""
@@ -234,7 +375,7 @@ class FeatureWriter:
         pipe = bus.pipeline()
         for symbol in symbols:
             pipe.hkeys(bars_state_key(symbol))
-        names = await bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATE_BYTES)
+        names = await bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATES_BYTES)
         wanted = [
             [name for name in each if name.startswith(b"1d:") or name in _ALWAYS] or [VERSION.encode()]
             for each in names
@@ -242,7 +383,7 @@ class FeatureWriter:
         pipe = bus.pipeline()
         for symbol, fields in zip(symbols, wanted, strict=True):
             pipe.hmget(bars_state_key(symbol), fields)
-        values = await bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATE_BYTES)
+        values = await bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATES_BYTES)
         return {
             symbol: {name: raw for name, raw in zip(fields, found, strict=True) if raw is not None}
             for symbol, fields, found in zip(symbols, wanted, values, strict=True)
@@ -277,17 +418,19 @@ class FeatureWriter:
 
 def _paginate(symbols: Sequence[str]) -> Iterator[Sequence[str]]:
     """Yield the symbols in pages."""
-    for first in range(0, len(symbols), SYMBOLS_AT_ONCE):
-        yield symbols[first : first + SYMBOLS_AT_ONCE]
+    for first in range(0, len(symbols), SYMBOLS_PER_READ):
+        yield symbols[first : first + SYMBOLS_PER_READ]
 
 
 def _split(new: Sequence[NewFeatures]) -> Iterator[list[NewFeatures]]:
-    """Yield the new features in parts of about ENTRIES_AT_ONCE entries."""
+    """Yield the new features in parts of ENTRIES_PER_STEP entries at most, or of one symbol with more."""
     part: list[NewFeatures] = []
+    count = 0
     for each in new:
-        part.append(each)
-        if sum(len(one.entries) for one in part) >= ENTRIES_AT_ONCE:
+        if part and count + len(each.entries) > ENTRIES_PER_STEP:
             yield part
-            part = []
+            part, count = [], 0
+        part.append(each)
+        count += len(each.entries)
     if part:
         yield part

@@ -1,9 +1,10 @@
 """Compute sixty features of daily bars for models, none of which looks ahead. Pure.
 
-A feature of a bar reads that bar and earlier ones of its symbol, the market's returns of the same days, and
-the symbols that have a bar of the very same start; nothing later. `FEATURES` is the one table of them, which
-docs/services/features.md shows. A value is None where the window is not full, a volume is missing, or a
-quotient has no value.
+A feature of a day reads that day's bar and earlier ones of its symbol, the market's closes of the same days,
+and the symbols that have a bar of the same day; nothing later. Days are the same if their trading days have
+the same date, whenever these open: that of a currency begins on the evening before. `FEATURES` is the one
+table of them, which docs/services/features.md shows. A value is None where the window is not full, a volume
+is missing, or a quotient has no value.
 
 RSI, MACD, NATR, ADX, CCI, the stochastic and MFI are TA-Lib's over the whole history that is given, since
 their seeds are the first bars: with the same beginning they have the same bits. All else reads its window.
@@ -12,20 +13,20 @@ their seeds are the first bars: with the same beginning they have the same bits.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
-from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import talib
 
-from marketswarm.market.entries import MIN_MS
-from marketswarm.market.records import DAY_MS, Bar
-from services.bars.bar_columns import Array, Starts, apply_to_runs
-from services.bars.universe import Correlation, correlate_pairs, find_dispersion, find_ranks, find_share
+from marketswarm.market.records import Bar
+from services.bars.bar_columns import Array, apply_to_runs
+from services.bars.universe import find_dispersion, find_ranks, find_share
 from services.bars.windows import (
     Positions,
     average,
+    center,
     correlate,
     cut_windows,
     deviate,
@@ -38,25 +39,36 @@ from services.bars.windows import (
 Values = dict[str, float | None]
 
 MARKET: Final = "SPY"
-"""The symbol whose returns stand for the market's, where nothing else is said."""
+"""The default symbol whose returns stand for those of the market."""
 _BILLION: Final = 1e9
 
 
-class DailyHistory:
-    """Hold one symbol's daily bars as columns, the market's returns, and which bars are asked for."""
+class DailyBar(NamedTuple):
+    """Hold a bar of `1d`, and the date of its trading day."""
 
-    def __init__(self, bars: Sequence[Bar], market: Mapping[int, float], wanted: Starts) -> None:
-        self.starts: Starts = np.array([bar.start_ms for bar in bars], dtype=np.int64)
-        if (np.diff(self.starts) <= 0).any() or any(bar.timeframe != "1d" for bar in bars):
+    day: date
+    bar: Bar
+
+
+class DailyHistory:
+    """Hold one symbol's daily bars as columns, the market's closes, and which days are asked for.
+
+    Days are the ordinals of their dates.
+    """
+
+    def __init__(self, daily: Sequence[DailyBar], market: Mapping[int, float], wanted: Positions) -> None:
+        bars = [bar for _, bar in daily]
+        self.days: Positions = np.array([day.toordinal() for day, _ in daily], dtype=np.int64)
+        if (np.diff(self.days) <= 0).any() or any(bar.timeframe != "1d" for bar in bars):
             raise ValueError(f"{bars[0].symbol}: not daily bars in order")
         self.open, self.high, self.low, self.close, self.volume = (
             np.array([getattr(bar, name) for bar in bars], dtype=np.float64)
             for name in ("open", "high", "low", "close", "volume")
         )
-        self.market: Array = np.array([market.get(bar.start_ms, math.nan) for bar in bars])
-        """The market's return of the same day."""
-        self.rows: Positions = np.flatnonzero(np.isin(self.starts, wanted))
-        """The positions of the bars that are asked for."""
+        self.market: Array = np.array([market.get(day, math.nan) for day in self.days.tolist()])
+        """The logarithm of the market's close of the same day."""
+        self.rows: Positions = np.flatnonzero(np.isin(self.days, wanted))
+        """The positions of the days that are asked for."""
 
     @cached_property
     def log_close(self) -> Array:
@@ -67,6 +79,11 @@ class DailyHistory:
     def returns(self) -> Array:
         """The logarithmic returns from close to close."""
         return self.log_close - shift(self.log_close, 1)
+
+    @cached_property
+    def market_returns(self) -> Array:
+        """The market's logarithmic returns between the same two days as each of `returns`."""
+        return self.market - shift(self.market, 1)
 
     @cached_property
     def gaps(self) -> Array:
@@ -90,12 +107,12 @@ class DailyHistory:
         return macd, signal, histogram
 
     @property
-    def wanted(self) -> Starts:
-        """The starts of the bars that are asked for."""
-        return self.starts[self.rows]
+    def wanted(self) -> Positions:
+        """The days that are asked for."""
+        return self.days[self.rows]
 
     def take(self, values: Array) -> Array:
-        """Return the values of the bars that are asked for."""
+        """Return the values of the days that are asked for."""
         return values[self.rows]
 
     def look_back(self, values: Array, days: int) -> Array:
@@ -103,7 +120,7 @@ class DailyHistory:
         return shift(values, days)[self.rows]
 
     def window(self, values: Array, days: int) -> Array:
-        """Return a row of the last `days` values for each bar that is asked for."""
+        """Return a row of the last `days` values for each day that is asked for."""
         return cut_windows(values, self.rows, days)
 
 
@@ -137,26 +154,31 @@ def _volatility(days: int) -> Callable[[DailyHistory], Array]:
 
 
 def _volatility_ratio(short: int, long: int) -> Callable[[DailyHistory], Array]:
+    """Return the standard deviation of few returns by that of many."""
     return lambda h: deviate(h.window(h.returns, short)) / deviate(h.window(h.returns, long))
 
 
 def _find_parkinson(history: DailyHistory) -> Array:
+    """Return Parkinson's volatility: of highs and lows alone."""
     squares = np.square(history.window(history.ranges, 20))
     return np.sqrt(average(squares) / (4 * math.log(2)))
 
 
 def _find_garman_klass(history: DailyHistory) -> Array:
+    """Return Garman and Klass' volatility: of highs, lows, opens and closes."""
     body = np.log(history.close / history.open)
     daily = 0.5 * np.square(history.ranges) - (2 * math.log(2) - 1) * np.square(body)
     return np.sqrt(average(history.window(daily, 20)))
 
 
 def _find_downside(history: DailyHistory) -> Array:
+    """Return the root of the mean square of returns, in which gains count as 0."""
     losses = np.minimum(history.window(history.returns, 20), 0.0)
     return np.sqrt(average(np.square(losses)))
 
 
-def _find_drawdown(history: DailyHistory) -> Array:
+def _find_max_drawdown(history: DailyHistory) -> Array:
+    """Return the deepest fall from a close to a later one, as a negative logarithm."""
     closes = history.window(history.log_close, 60)
     deepest: Array = (closes - np.maximum.accumulate(closes, axis=1)).min(axis=1)
     return deepest
@@ -173,31 +195,38 @@ def _z_score(column: str, days: int) -> Callable[[DailyHistory], Array]:
 
 
 def _distance_to_mean(days: int) -> Callable[[DailyHistory], Array]:
+    """Return the close by the mean of its window, less 1."""
     return lambda h: h.take(h.close) / average(h.window(h.close, days)) - 1
 
 
 def _distance_to_high(days: int) -> Callable[[DailyHistory], Array]:
+    """Return the logarithm of the close by the highest one of its window: 0 or less."""
     return lambda h: h.take(h.log_close) - h.window(h.log_close, days).max(axis=1)
 
 
 def _distance_to_low(days: int) -> Callable[[DailyHistory], Array]:
+    """Return the logarithm of the close by the lowest one of its window: 0 or more."""
     return lambda h: h.take(h.log_close) - h.window(h.log_close, days).min(axis=1)
 
 
 def _market_correlation(days: int) -> Callable[[DailyHistory], Array]:
-    return lambda h: correlate(h.window(h.returns, days), h.window(h.market, days))
+    """Return the correlation of so many returns with the market's between the same days."""
+    return lambda h: correlate(h.window(h.returns, days), h.window(h.market_returns, days))
 
 
 def _find_beta(history: DailyHistory) -> Array:
-    return find_slope(history.window(history.returns, 60), history.window(history.market, 60))
+    """Return the slope of returns over the market's between the same days."""
+    return find_slope(history.window(history.returns, 60), history.window(history.market_returns, 60))
 
 
 def _find_relative(history: DailyHistory) -> Array:
-    own, market = history.window(history.returns, 20), history.window(history.market, 20)
-    return 20 * average(own - market)
+    """Return the return over 20 bars less the market's between the same two days."""
+    ratio = history.log_close - history.market
+    return history.take(ratio) - history.look_back(ratio, 20)
 
 
 def _find_autocorrelation(history: DailyHistory) -> Array:
+    """Return the correlation of returns with those one bar before."""
     windows = history.window(history.returns, 21)
     return correlate(
         np.ascontiguousarray(windows[:, 1:]),
@@ -206,31 +235,36 @@ def _find_autocorrelation(history: DailyHistory) -> Array:
 
 
 def _find_band_width(history: DailyHistory) -> Array:
+    """Return the width of Bollinger's bands, two population deviations to each side, by their middle."""
     closes = history.window(history.close, 20)
-    return 4 * deviate(closes) / average(closes)
+    return 4 * np.sqrt(average(np.square(center(closes)))) / average(closes)
 
 
 def _find_illiquidity(history: DailyHistory) -> Array:
+    """Return Amihud's illiquidity: the mean of returns without their signs, each by its turnover."""
     return _BILLION * average(history.window(np.abs(history.returns) / history.turnover, 20))
 
 
 def _find_money_flow(history: DailyHistory) -> Array:
+    """Return the money flow index, over each run of bars that have a volume."""
     columns = [history.high, history.low, history.close, history.volume]
     return history.take(apply_to_runs(talib.MFI, columns, timeperiod=14))
 
 
 def _find_stochastic(history: DailyHistory) -> Array:
+    """Return the slow stochastic %K."""
     columns = (history.high, history.low, history.close)
     return history.take(talib.STOCH(*columns, fastk_period=14, slowk_period=3, slowd_period=3)[0])
 
 
 def _find_weekday(history: DailyHistory) -> Array:
-    # 1970 began on a Thursday
-    return ((history.wanted // DAY_MS + 3) % 7).astype(np.float64)
+    """Return the day of the week: the ordinal 1 is a Monday."""
+    return ((history.wanted - 1) % 7).astype(np.float64)
 
 
 def _find_pause(history: DailyHistory) -> Array:
-    return history.take((history.starts - shift(history.starts.astype(np.float64), 1)) / DAY_MS)
+    """Return the calendar days since the trading day before."""
+    return history.take(history.days - shift(history.days.astype(np.float64), 1))
 
 
 _LOG = "ln"  # of a quotient of prices
@@ -283,11 +317,11 @@ FEATURES: Final[tuple[Feature, ...]] = (
         lambda h: find_kurtosis(h.window(h.returns, 60)),
     ),
     Feature(
-        "drawdown_60",
+        "max_drawdown_60",
         "the deepest fall from a close to a later one within 60 closes",
         60,
         _LOG,
-        _find_drawdown,
+        _find_max_drawdown,
     ),
     Feature(
         "autocorr_20",
@@ -331,11 +365,15 @@ FEATURES: Final[tuple[Feature, ...]] = (
         for days in (20, 50, 200)
     ),
     *(
-        Feature(f"high_{days}", f"close by the highest of {days} closes", days, _LOG, _distance_to_high(days))
+        Feature(
+            f"dist_high_{days}", f"close by the highest of {days} closes", days, _LOG, _distance_to_high(days)
+        )
         for days in (20, 250)
     ),
     *(
-        Feature(f"low_{days}", f"close by the lowest of {days} closes", days, _LOG, _distance_to_low(days))
+        Feature(
+            f"dist_low_{days}", f"close by the lowest of {days} closes", days, _LOG, _distance_to_low(days)
+        )
         for days in (20, 250)
     ),
     Feature("rsi_14", "Wilder's RSI of 14", 15, "0 to 100", lambda h: h.take(talib.RSI(h.close, 14))),
@@ -344,9 +382,7 @@ FEATURES: Final[tuple[Feature, ...]] = (
         "macd_hist", "MACD less its signal, by the close", 34, "ratio", lambda h: h.take(h.macd[2] / h.close)
     ),
     Feature("bb_z_20", "close, from its mean of 20", 20, "standard deviations", _z_score("close", 20)),
-    Feature(
-        "bb_width_20", "four standard deviations of 20 closes by their mean", 20, "ratio", _find_band_width
-    ),
+    Feature("bb_width_20", "(bb_upper - bb_lower) by bb_middle, of 20 closes", 20, "ratio", _find_band_width),
     Feature("stoch_k", "slow stochastic (14, 3)", 18, "0 to 100", _find_stochastic),
     Feature("adx_14", "ADX of 14", 28, "0 to 100", lambda h: h.take(talib.ADX(h.high, h.low, h.close, 14))),
     Feature("cci_20", "CCI of 20", 20, "number", lambda h: h.take(talib.CCI(h.high, h.low, h.close, 20))),
@@ -384,9 +420,11 @@ FEATURES: Final[tuple[Feature, ...]] = (
         for days in (20, 60)
     ),
     Feature("beta_60", "slope of 60 returns over the market's", 61, "ratio", _find_beta),
-    Feature("rel_ret_20", "return over 20 bars less the market's", 21, _LOG, _find_relative),
-    Feature("weekday", "day of the week of the start in UTC, Monday is 0", 1, "0 to 6", _find_weekday),
-    Feature("pause", "time from the start before to this one", 2, "days", _find_pause),
+    Feature(
+        "rel_ret_20", "return over 20 bars less the market's between these days", 21, _LOG, _find_relative
+    ),
+    Feature("weekday", "day of the week of the trading day, Monday is 0", 1, "0 to 6", _find_weekday),
+    Feature("pause", "calendar days since the trading day before", 2, "days", _find_pause),
     Feature("breadth_up_1", "share of the universe with ret_1 above 0", 2, "0 to 1"),
     Feature("breadth_sma_50", "share of the universe with dist_sma_50 above 0", 50, "0 to 1"),
     Feature("breadth_high_20", "share of the universe at its highest close of 20 bars", 20, "0 to 1"),
@@ -394,54 +432,41 @@ FEATURES: Final[tuple[Feature, ...]] = (
     Feature("rank_ret_20", "rank of ret_20 in the universe, from last to first", 21, "0 to 1"),
 )
 """The sixty features, in the order in which they are computed and published."""
+LONGEST_WINDOW: Final = max(feature.window for feature in FEATURES)
+"""The bars after which every feature has a value, the day's own included."""
 
 
 def compute_features(
-    history: Mapping[str, Sequence[Bar]], market: str = MARKET, since_ms: int = MIN_MS
+    history: Mapping[str, Sequence[DailyBar]], market: str = MARKET, since: date = date.min
 ) -> dict[str, list[tuple[int, Values]]]:
-    """Return each symbol's features of every bar: the bar's start, and its values.
+    """Return each symbol's features of every day: the start of the day's bar, and its values.
 
     Args:
         history: each symbol's daily bars, in order; they are the universe.
-        market: the symbol whose returns stand for the market's; without it their features are None.
-        since_ms: the start of the first day that is asked for. The days before are the past of those after;
-            few days cost a tenth of all of them.
+        market: the symbol whose closes stand for the market's; without it their features are None.
+        since: the first day that is asked for. The days before are the past of those after; few days cost a
+            tenth of all of them.
 
     Raises:
         ValueError: bars are not daily, or not in order.
     """
-    starts = [bar.start_ms for bars in history.values() for bar in bars if bar.start_ms >= since_ms]
-    return _compute(history, market, np.unique(np.array(starts, dtype=np.int64)))
-
-
-def latest_features(
-    history: Mapping[str, Sequence[Bar]], market: str = MARKET
-) -> dict[str, tuple[int, Values]]:
-    """Return the features of each symbol's newest bar, as `compute_features` does, but faster."""
-    newest = {bars[-1].start_ms for bars in history.values() if bars}
-    found = _compute(history, market, np.array(sorted(newest), dtype=np.int64))
-    return {symbol: rows[-1] for symbol, rows in found.items() if rows}
-
-
-def correlations(
-    history: Mapping[str, Sequence[Bar]], window: int = 60
-) -> dict[tuple[str, str], Correlation]:
-    """Return the correlation of the daily returns of each two symbols, named in order of the alphabet.
-
-    The days are the newest `window` of those in UTC on which any symbol has a bar; of two symbols count those
-    that both have. With fewer than 20 in common, or where one does not move, they are left out.
-    """
-    symbols = sorted(symbol for symbol, bars in history.items() if bars)
-    days = sorted({bar.start_ms // DAY_MS for bars in history.values() for bar in bars})[-window:]
-    column = {day: number for number, day in enumerate(days)}
-    returns = np.full((len(symbols), len(days)), math.nan)
-    for row, symbol in enumerate(symbols):
-        newest = history[symbol][-window - 1 :]
-        for before, bar in pairwise(newest):
-            number = column.get(bar.start_ms // DAY_MS)
-            if number is not None and min(before.close, bar.close) > 0:
-                returns[row, number] = math.log(bar.close / before.close)
-    return correlate_pairs(symbols, returns)
+    days = [daily.day.toordinal() for bars in history.values() for daily in bars if daily.day >= since]
+    wanted = np.unique(np.array(days, dtype=np.int64))
+    with np.errstate(all="ignore"):  # what has no value is None
+        closes = _read_closes(history.get(market, ()))
+        # in order of names: a sum over the universe has the same bits whatever the order of the mapping
+        histories = {
+            symbol: DailyHistory(bars, closes, wanted) for symbol, bars in sorted(history.items()) if bars
+        }
+        columns = {
+            symbol: {f.name: f.compute(own) for f in FEATURES if f.compute is not None}
+            for symbol, own in histories.items()
+        }
+        _add_universe(histories, columns)
+    return {
+        symbol: _make_rows(bars, histories[symbol], columns[symbol]) if bars else []
+        for symbol, bars in history.items()
+    }
 
 
 def format_table() -> str:
@@ -451,52 +476,38 @@ def format_table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _compute(
-    history: Mapping[str, Sequence[Bar]], market: str, wanted: Starts
-) -> dict[str, list[tuple[int, Values]]]:
-    """Return each symbol's features of the bars with these starts."""
-    with np.errstate(all="ignore"):  # what has no value is None
-        returns = _read_returns(history.get(market, ()))
-        # in order of names: a sum over the universe has the same bits whatever the order of the mapping
-        histories = {
-            symbol: DailyHistory(bars, returns, wanted) for symbol, bars in sorted(history.items()) if bars
-        }
-        columns = {
-            symbol: {f.name: f.compute(own) for f in FEATURES if f.compute is not None}
-            for symbol, own in histories.items()
-        }
-        _add_universe(histories, columns)
-    rows = {symbol: _make_rows(own, columns[symbol]) for symbol, own in histories.items()}
-    return {symbol: rows.get(symbol, []) for symbol in history}
+def _read_closes(daily: Sequence[DailyBar]) -> dict[int, float]:
+    """Return the logarithms of closes by the ordinals of their days."""
+    closes = np.log(np.array([bar.close for _, bar in daily], dtype=np.float64))
+    return dict(zip([day.toordinal() for day, _ in daily], closes.tolist(), strict=True))
 
 
-def _read_returns(bars: Sequence[Bar]) -> dict[int, float]:
-    """Return the logarithmic returns of daily bars by their starts."""
-    closes = np.log(np.array([bar.close for bar in bars], dtype=np.float64))
-    return dict(zip([bar.start_ms for bar in bars], (closes - shift(closes, 1)).tolist(), strict=True))
-
-
-def _make_rows(history: DailyHistory, columns: Mapping[str, Array]) -> list[tuple[int, Values]]:
-    """Return a symbol's values, a row for each bar that is asked for."""
+def _make_rows(
+    daily: Sequence[DailyBar], history: DailyHistory, columns: Mapping[str, Array]
+) -> list[tuple[int, Values]]:
+    """Return a symbol's values, a row for each day that is asked for."""
     names = [feature.name for feature in FEATURES]
     rows = zip(*(columns[name].tolist() for name in names), strict=True)
     return [
-        (start_ms, {name: v if math.isfinite(v) else None for name, v in zip(names, row, strict=True)})
-        for start_ms, row in zip(history.wanted.tolist(), rows, strict=True)
+        (
+            daily[position].bar.start_ms,
+            {name: v if math.isfinite(v) else None for name, v in zip(names, row, strict=True)},
+        )
+        for position, row in zip(history.rows.tolist(), rows, strict=True)
     ]
 
 
 def _add_universe(histories: Mapping[str, DailyHistory], columns: Mapping[str, dict[str, Array]]) -> None:
-    """Add to each symbol's columns what the universe of the same start says."""
+    """Add to each symbol's columns what the universe of the same day gives."""
     if not histories:
         return
-    starts = np.concatenate([own.wanted for own in histories.values()])
-    _, groups = np.unique(starts, return_inverse=True)
+    days = np.concatenate([own.wanted for own in histories.values()])
+    _, groups = np.unique(days, return_inverse=True)
 
     def gather(name: str) -> Array:
         return np.concatenate([own[name] for own in columns.values()])
 
-    returns, high = gather("ret_1"), gather("high_20")
+    returns, high = gather("ret_1"), gather("dist_high_20")
     found = {
         "breadth_up_1": find_share(groups, returns, returns > 0),
         "breadth_sma_50": find_share(groups, gather("dist_sma_50"), gather("dist_sma_50") > 0),

@@ -132,7 +132,8 @@ _LIST: Final = (
         "CCI",
         "high low close",
         20,
-        "Commodity channel index: the typical price from its mean of 20, in 0.015 mean deviations.",
+        "Commodity channel index: how far the typical price is from its 20-bar mean, in units of 0.015 mean "
+        "deviations.",
         timeperiod=20,
     ),
     _describe(
@@ -159,7 +160,8 @@ _LIST: Final = (
         1,
         "Volume-weighted average price since the session's open; for a bar of a day or more, of that bar. "
         "A bar counts by its own VWAP where the source gives one, else by (high + low + close) / 3. "
-        "None outside the session, and in one whose beginning the series has not seen.",
+        "None outside of sessions, and in the series' first session unless it begins with that session's "
+        "open.",
     ),
     _describe(
         "willr_14",

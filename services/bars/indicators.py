@@ -203,6 +203,12 @@ class IndicatorSeries:
         self._seams = [] if seams is None and is_whole else seams
         self._handles.clear()
 
+    def clear(self) -> None:
+        """Begin anew, without any bar."""
+        self._held.clear()
+        self._handles.clear()
+        self._seams = []
+
     def _find_anchor(self, position: int) -> int:
         """Return the position of the bar with which the window of this bar begins."""
         return max(0, position // self._block - 1) * self._block
@@ -251,40 +257,42 @@ class IndicatorSeries:
 
     def _read_newest(self) -> Values:
         """Return the newest bar's values."""
-        newest = self._held.count - 1
-        row = self._held.rows[:, newest].tolist()
-        known = newest + 1 - self._find_anchor(newest)
+        row = self._held.rows[:, self._held.count - 1].tolist()
+        has_volume = not math.isnan(row[VOLUME])
         found = dict.fromkeys(self._names)
         for indicator in self._indicators:
-            if indicator.name == "obv":
-                outputs: tuple[float, ...] | None = (row[OBV],)
-            elif indicator.name == "vwap":
-                outputs = (row[TURNOVER] / row[TRADED],) if row[TRADED] > 0 else None
-            elif known < indicator.warm_bars or (indicator.needs_volume and math.isnan(row[VOLUME])):
-                outputs = None
-            else:
-                outputs = self._peek(indicator, row)
-            if outputs is not None:
+            if not has_volume and indicator.needs_volume:
+                continue
+            handle = self._handles.get(indicator.name)
+            outputs = (
+                self._read_indicator(indicator, row)
+                if handle is None
+                else handle.peek(*indicator.pick(row))  # most often
+            )
+            if outputs.__class__ is float:
+                if math.isfinite(outputs):
+                    found[indicator.outputs[0]] = outputs
+            elif outputs is not None:
                 for name, number in zip(indicator.outputs, outputs, strict=True):
-                    if math.isfinite(number):
-                        found[name] = number
+                    found[name] = number if math.isfinite(number) else None
         return found
 
-    def _peek(self, indicator: Indicator, values: Sequence[float]) -> tuple[float, ...] | None:
-        """Return what the newest bar makes of an indicator's stream, or None if it is not warm."""
-        end = self._held.count
-        handle = self._handles.get(indicator.name)
-        if handle is None:
-            handle = self._open(indicator, end - 1)
-            if handle is not None:
-                self._handles[indicator.name] = handle
+    def _read_indicator(self, indicator: Indicator, row: Sequence[float]) -> Any:
+        """Return the outputs of an indicator without a stream at the newest bar, or None if it has none."""
+        if indicator.name == "obv":
+            return row[OBV]
+        if indicator.name == "vwap":
+            return row[TURNOVER] / row[TRADED] if row[TRADED] > 0 else None
+        newest = self._held.count - 1
+        if newest + 1 - self._find_anchor(newest) < indicator.warm_bars:
+            return None
+        handle = self._open(indicator, newest)
         if handle is not None:
-            found = handle.peek(*indicator.pick(values))
-        else:
-            # the newest bar is the one that makes it warm; it can still change, so this stream is not kept
-            handle = self._open(indicator, end)
-            found = None if handle is None else handle.value
-        return (found,) if isinstance(found, float) else found
+            self._handles[indicator.name] = handle
+            return handle.peek(*indicator.pick(row))
+        # the newest bar is the one that makes it warm; it can still change, so this stream is not kept
+        handle = self._open(indicator, newest + 1)
+        return None if handle is None else handle.value
 
     def _open(self, indicator: Indicator, end: int) -> Any:
         """Return a stream fed with the window's bars before this position, or None if they are too few."""

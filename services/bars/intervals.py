@@ -7,15 +7,14 @@ of the one before it.
 """
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import datetime, time
 from typing import Final
 
-from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC
+from marketswarm.market.records import MINUTE_MS, TIMEFRAME_SEC
 from marketswarm.market.sessions import OutsideCalendarError, Session, TradingDay
 from services.bars.settings import TIMEFRAMES, Timeframe
 
 LENGTH_MS: Final = {timeframe: 1000 * TIMEFRAME_SEC[timeframe] for timeframe in TIMEFRAMES}
-_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,54 +27,79 @@ class Interval:
 
 
 class Grid:
-    """The intervals of one session. It remembers the day that was asked for last."""
+    """Find the intervals of one session. It caches what was asked for last."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self._day: TradingDay | None = None
+        self._found: dict[Timeframe, Interval] = {}
 
     def find_day(self, at_ms: int) -> TradingDay | None:
         """Return the trading day of a time; None while the market is closed, or if no calendar knows it."""
         day = self._day
         if day is None or not day.open_ms <= at_ms < day.close_ms:
-            try:
-                day = self.session.find_day(at_ms)
-            except OutsideCalendarError:
-                return None
+            day = self._look_up(at_ms)
             self._day = day or self._day
         return day
 
+    def find_border(self, at_ms: int) -> int:
+        """Return the open of the trading day of a time; the time itself while the market is closed."""
+        day = self._look_up(at_ms)  # long ago: the day that is cached is the one that is traded
+        return at_ms if day is None else day.open_ms
+
     def find(self, at_ms: int, timeframe: Timeframe) -> Interval | None:
         """Return the interval of a timeframe that holds this time, or None while the market is closed."""
+        found = self._found.get(timeframe)
+        if found is not None and found.open_ms <= at_ms < found.close_ms:
+            return found
         day = self.find_day(at_ms)
         if day is None:
             return None
         if timeframe == "1d":
-            return Interval(timeframe, day.open_ms, day.close_ms)
-        length_ms = LENGTH_MS[timeframe]
-        open_ms = at_ms - (at_ms - day.open_ms) % length_ms
-        return Interval(timeframe, open_ms, min(open_ms + length_ms, day.close_ms))
+            found = Interval(timeframe, day.open_ms, day.close_ms)
+        else:
+            length_ms = LENGTH_MS[timeframe]
+            open_ms = at_ms - (at_ms - day.open_ms) % length_ms
+            found = Interval(timeframe, open_ms, min(open_ms + length_ms, day.close_ms))
+        self._found[timeframe] = found
+        return found
 
     def place(self, start_ms: int, timeframe: Timeframe) -> Interval | None:
         """Return the interval that a source means by a bar with this start; None if there is none.
 
         A shorter bar must begin exactly where an interval of ours does. A day may be named by its open, or by
-        the midnight before it, as most sources do.
+        the midnight of its date in one of the session's zones, as most sources do.
         """
         if timeframe != "1d":
             interval = self.find(start_ms, timeframe)
             return interval if interval is not None and interval.open_ms == start_ms else None
         day = self.find_day(start_ms)
-        if day is None:
-            try:
-                day = self.session.next_day(start_ms)
-            except OutsideCalendarError:
-                return None
-        # midnight of which zone? of the date itself, seen from UTC or from half a day further east
-        dates = {_find_date(start_ms), _find_date(start_ms + DAY_MS // 2)}
-        if day.open_ms - start_ms >= DAY_MS or day.date not in dates:
+        if day is None or day.open_ms != start_ms:
+            day = self._find_named_day(start_ms)
+        return None if day is None else Interval(timeframe, day.open_ms, day.close_ms)
+
+    def _find_named_day(self, midnight_ms: int) -> TradingDay | None:
+        """Return the trading day of the date that begins at this time in one of the session's zones."""
+        for zone in self.session.zones:
+            named = datetime.fromtimestamp(midnight_ms / 1000, zone)
+            if named.time() == time():
+                return self.session.find_date(named.date())
+        return None
+
+    def _look_up(self, at_ms: int) -> TradingDay | None:
+        """Return what `find_day` returns, by the calendar."""
+        try:
+            return self.session.find_day(at_ms)
+        except OutsideCalendarError:
             return None
-        return Interval(timeframe, day.open_ms, day.close_ms)
+
+    def is_break_between(self, previous_ms: int, start_ms: int) -> bool:
+        """Return True if the market was closed between two minutes, or traded a whole day without any."""
+        day = self.find_day(start_ms)
+        if day is None or previous_ms >= day.open_ms:
+            return False
+        previous = self._look_up(previous_ms)
+        return previous is None or previous.close_ms < day.open_ms
 
     def count_missing(self, previous_ms: int, start_ms: int) -> int:
         """Return how many minutes of the same trading day lie between two minutes without a bar."""
@@ -83,8 +107,3 @@ class Grid:
         if day is None or previous_ms < day.open_ms:
             return 0
         return max(0, (start_ms - previous_ms) // MINUTE_MS - 1)
-
-
-def _find_date(at_ms: int) -> date:
-    """Return the date of a time in UTC."""
-    return date.fromordinal(_EPOCH_ORDINAL + at_ms // DAY_MS)

@@ -4,12 +4,15 @@ import gc
 import time
 from typing import Final
 
-from marketswarm.agent import Agent, agent
+from marketswarm.agent import Agent, Code, Exit, agent
 from marketswarm.bus import BusError
 from marketswarm.settings import CommonSettings
+from marketswarm.truth import Service
+from services.bars.calendars import Calendars
 from services.bars.feature_writer import FeatureWriter
 from services.bars.metrics import BarsMetrics
-from services.bars.settings import BarsSettings
+from services.bars.settings import BarsSettings, find_other_bus
+from services.bars.store import Outage
 from services.bars.worker import BarsWorker
 
 RETRY_SEC: Final = 0.5
@@ -39,10 +42,22 @@ class IdleCollector:
 async def main() -> int:
     """Run bars until it is asked to stop; return its exit code."""
     async with agent("bars", CommonSettings) as me:
+        require_one_bus(me.section)
+        # a truth without a section for this agent leaves the last one in force
+        me.on_reseed(
+            lambda _truth: None,
+            check=lambda truth: require_one_bus(truth.services.get(me.name, me.section)),
+        )
         settings_now, metrics = me.config(BarsSettings), BarsMetrics()
         me.expose(metrics.collect)
-        me.task(FeatureWriter(me, settings_now, metrics).run(), name="features")
-        worker, collector = BarsWorker(me, settings_now, metrics), IdleCollector()
+        calendars = Calendars()
+        features = FeatureWriter(me, settings_now, metrics, calendars)
+        me.task(features.run(), name="features")
+        worker, collector, outage = (
+            BarsWorker(me, settings_now, metrics, calendars),
+            IdleCollector(),
+            Outage(),
+        )
         await me.share().known()
         while True:
             try:
@@ -50,26 +65,34 @@ async def main() -> int:
                 arrivals = await worker.read()
                 await worker.work(arrivals)
             except BusError as error:
+                if outage.is_news(error):
+                    me.log.warning("bars.bus_failed", bus=error.bus, reason=error.reason)
                 await _wait_for_bus(me, worker, error)
             else:
-                _report(me, worker, metrics, settings_now().settings.behind_sec)
+                if outage.has_ended():
+                    me.log.info("bars.bus_back")
+                behind = describe_delay(metrics.behind_sec, settings_now().settings.behind_sec)
+                me.set_degraded(worker.problem or features.problem or behind)
+                me.set_detail(metrics.summary())
                 me.progress()
                 if not arrivals:
                     collector.collect(time.monotonic())
     return me.exit_code
 
 
+def require_one_bus(section: Service) -> None:
+    """Raise Exit if the truth puts the streams of bars on different buses."""
+    if (why := find_other_bus(section)) is not None:
+        raise Exit(Code.CONFIGURATION, f"access_points: {why}")
+
+
 async def _wait_for_bus(me: Agent[CommonSettings], worker: BarsWorker, error: BusError) -> None:
     """Report that the bus fails, forget what may not be committed, and wait a moment."""
-    me.log.warning("bars.bus_failed", bus=error.bus, reason=error.reason)
     me.set_degraded(f"{error.bus} {error.reason}")
     worker.reset()
     await me.rest(RETRY_SEC)
 
 
-def _report(me: Agent[CommonSettings], worker: BarsWorker, metrics: BarsMetrics, behind_sec: float) -> None:
-    """Set the detail of the beats, and whether the work is behind or the truth wrong."""
-    is_behind = metrics.behind_sec >= behind_sec
-    behind = f"behind: the entry read last waited for {metrics.behind_sec:.0f} s" if is_behind else None
-    me.set_degraded(worker.problem or behind)
-    me.set_detail(metrics.summary())
+def describe_delay(waited_sec: float, behind_sec: float) -> str | None:
+    """Return how long the entry read last had waited, if that is `behind_sec` or longer; else None."""
+    return f"behind: the entry read last waited for {waited_sec:.0f} s" if waited_sec >= behind_sec else None

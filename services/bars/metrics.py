@@ -23,6 +23,7 @@ class BarsMetrics:
         self.features = 0
         self.delay = Histogram(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0, 3600.0)
         self._records: Counter[tuple[str, str]] = Counter()
+        self._findings: Counter[tuple[str, str]] = Counter()
         self._published: Counter[str] = Counter()
         self._arrived: list[int] = []
 
@@ -30,9 +31,15 @@ class BarsMetrics:
         """Note when an entry of the batch in hand was written."""
         self._arrived.append(written_ms)
 
-    def count_committed(self, outputs: Outputs, records: Mapping[tuple[str, str], int]) -> None:
-        """Count what was committed of one symbol; `records` are by source and outcome."""
+    def count_committed(
+        self,
+        outputs: Outputs,
+        records: Mapping[tuple[str, str], int],
+        findings: Mapping[tuple[str, str], int],
+    ) -> None:
+        """Count what was committed of one symbol: records by source and outcome, findings by source."""
         self._records.update(records)
+        self._findings.update(findings)
         self._published["bars"] += len(outputs.bars)
         self._published["indicators"] += len(outputs.indicators)
         self._published["quarantine"] += len(outputs.quarantine)
@@ -60,6 +67,13 @@ class BarsMetrics:
             "Records by source and outcome: taken, skipped, or the check that they failed.",
             [(key, float(count)) for key, count in self._records.copy().items()],
             labels=("source", "outcome"),
+        )
+        yield Family(
+            "marketswarm_bars_findings_total",
+            "counter",
+            "Records that were taken, and before which minutes are missing (gap) or that were old (stale).",
+            [(key, float(count)) for key, count in self._findings.copy().items()],
+            labels=("source", "finding"),
         )
         yield Family(
             "marketswarm_bars_published_total",

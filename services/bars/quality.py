@@ -1,26 +1,30 @@
 """Check each record by named checks. Pure.
 
 A check is a function that returns in words why a bar fails, or None. The first check that fails is the reason
-for which the bar is rejected; it goes to the quarantine under the name of that check. Two checks find
-something that is nobody's fault: a gap or a stale bar is counted, and the bar is taken.
+for which the bar is rejected; it goes to the quarantine under the name of that check. What is found about a
+bar that is taken, a gap before it or its age, is counted.
 
-`seen_ms`, the time by which a bar is judged, is when its source was asked; of a replay it is the recording's
-own clock. A record that an operator released skips every check but those that nobody could live without: the
-schema, the prices, and how late it is.
+`seen_ms`, the time by which a bar is evaluated, is when its source was asked; of a replay it is the
+recording's own clock. A record that an operator released skips all checks but those of `NEVER_SKIPPED`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-from marketswarm.market.records import MINUTE_MS, Bar
+from marketswarm.market.records import MINUTE_MS, Bar, Provenance
 from services.bars.intervals import Interval
 from services.bars.settings import CheckSettings
 
 ATR_BARS: Final = 14
 """The minutes of the average true range that a jump is held against."""
+VWAP_SHARE: Final = 0.05
+"""How far a vwap may be outside of low to high, as a share of the price.
+
+Sources round it, and some count trades in it that they leave out of the range.
+"""
 
 
 class Check(StrEnum):
@@ -36,19 +40,24 @@ class Check(StrEnum):
     DUPLICATE = "duplicate"
     SOURCE_DISAGREEMENT = "source_disagreement"
     JUMP = "jump"
+
+
+class Finding(StrEnum):
+    """Name what is found about bars that are taken, as the metric spells it."""
+
     GAP = "gap"
     STALE = "stale"
 
 
 @dataclass(frozen=True, slots=True)
 class HeldBar:
-    """Hold a bar that was taken, and what is needed to judge the next version of it.
+    """Hold a bar that was taken, and what is needed to evaluate the next version of it.
 
     Attributes:
         bar: the bar.
         changes: how often it was written, 1 for a bar that was never changed. Of a bar that was built of
             others it is the sum of theirs.
-        source: the source that said it; of a built bar the source of its last change.
+        source: the source of the bar; of a built bar the source of its last change.
         seen_ms: when that source was asked, in epoch milliseconds.
         is_complete: whether the source was asked after the end of the interval.
     """
@@ -74,12 +83,15 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class RejectedBar:
-    """Hold the last bar that was rejected for its jump: one like it, after it or elsewhere, confirms it."""
+class Suspect:
+    """Hold the minute that was rejected last for its jump: the next one near it, or its like, confirms it.
 
-    start_ms: int
-    close: float
-    source: str
+    `seen_ms` is when its source was asked.
+    """
+
+    bar: Bar
+    seen_ms: int
+    provenance: Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,18 +103,22 @@ class Known:
         newest_ms: the start of its newest minute, None if there is none.
         held: the bar that the candidate would replace.
         is_held_final: whether that one is final.
-        before: its last minutes before the candidate within the same day, oldest first.
-        missing: minutes without a bar between those and the candidate.
-        suspect: the bar that was rejected last for its jump.
+        built: for a bar of a whole interval the final bar that we built of its minutes, if there is one.
+        before: its last minutes before the candidate, oldest first.
+        is_after_break: whether the market was closed between those and the candidate.
+        missing: minutes without a bar between those and the candidate, within one day.
+        suspect: the minute that was rejected last for its jump; None once a later one passed.
     """
 
     oldest_ms: int
     newest_ms: int | None = None
     held: HeldBar | None = None
     is_held_final: bool = False
+    built: HeldBar | None = None
     before: Sequence[Bar] = ()
+    is_after_break: bool = False
     missing: int = 0
-    suspect: RejectedBar | None = None
+    suspect: Suspect | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,12 +143,14 @@ def check_positive(candidate: Candidate, _known: Known, _limits: CheckSettings) 
 
 
 def check_price_order(candidate: Candidate, _known: Known, _limits: CheckSettings) -> str | None:
-    """Reject a bar whose open or close lies outside of low to high."""
+    """Reject a bar whose open or close lies outside of low to high, or its vwap by more than VWAP_SHARE."""
     bar = candidate.bar
     if not bar.low <= bar.open <= bar.high:
         return f"the open {bar.open:g} is outside of {bar.low:g} to {bar.high:g}"
     if not bar.low <= bar.close <= bar.high:
         return f"the close {bar.close:g} is outside of {bar.low:g} to {bar.high:g}"
+    if bar.vwap is not None and not bar.low * (1 - VWAP_SHARE) <= bar.vwap <= bar.high * (1 + VWAP_SHARE):
+        return f"the vwap {bar.vwap:g} is outside of {bar.low:g} to {bar.high:g}"
     return None
 
 
@@ -161,11 +179,18 @@ def check_lateness(candidate: Candidate, known: Known, _limits: CheckSettings) -
 
 
 def check_monotone_time(candidate: Candidate, known: Known, _limits: CheckSettings) -> str | None:
-    """Reject an answer that is older than the one we hold, which a source gave later."""
+    """Reject an answer that is older than the one we hold.
+
+    That of another source may be older, but not from within the interval if the one we hold is from after it.
+    """
     held = known.held
-    if held is not None and candidate.seen_ms < held.seen_ms and held.source == candidate.source:
-        older_sec = (held.seen_ms - candidate.seen_ms) / 1000
+    if held is None or candidate.seen_ms >= held.seen_ms:
+        return None
+    older_sec = (held.seen_ms - candidate.seen_ms) / 1000
+    if held.source == candidate.source:
         return f"its source was asked {older_sec:.1f} s before it gave the bar that we hold"
+    if held.is_complete and not _is_complete(candidate):
+        return f"its source was asked before the end of the interval, {held.source} {older_sec:.1f} s later"
     return None
 
 
@@ -180,31 +205,53 @@ def check_duplicate(candidate: Candidate, known: Known, _limits: CheckSettings) 
 
 
 def check_agreement(candidate: Candidate, known: Known, limits: CheckSettings) -> str | None:
-    """Reject a bar that differs too much from the final one of another source."""
-    held = known.held
-    if held is None or not known.is_held_final or held.source == candidate.source:
-        return None
-    share = abs(candidate.bar.close - held.bar.close) / held.bar.close
-    if share > limits.disagree_share:
-        return f"its close differs by {share:.1%} from what {held.source} said"
+    """Reject a bar that differs too much from the final one of another source, or of our minutes."""
+    held, built = known.held, known.built
+    if held is not None and known.is_held_final and held.source != candidate.source:
+        share = abs(candidate.bar.close - held.bar.close) / held.bar.close
+        if share > limits.disagree_share:
+            return f"its close differs by {share:.1%} from that of {held.source}"
+    if built is not None and _is_complete(candidate):
+        share = abs(candidate.bar.close - built.bar.close) / built.bar.close
+        if share > limits.disagree_share:
+            return f"its close differs by {share:.1%} from that of its minutes"
     return None
 
 
 def check_jump(candidate: Candidate, known: Known, limits: CheckSettings) -> str | None:
-    """Reject a minute whose prices are too far from the close before, unless another bar confirmed them."""
+    """Reject a minute whose prices are too far from the close before, unless it confirms a jump."""
     if len(known.before) < ATR_BARS:
         return None
-    bar, last = candidate.bar, known.before[-1].close
-    limit = max(limits.jump_atr * average_true_range(known.before), limits.jump_share * last)
-    change = max(abs(bar.high - last), abs(bar.low - last))
-    if change <= limit:
+    last, limit = known.before[-1].close, _find_jump_limit(known, limits)
+    change = max(abs(candidate.bar.high - last), abs(candidate.bar.low - last))
+    if change <= limit or _is_like_suspect(candidate, known.suspect, limit):
         return None
-    suspect = known.suspect
-    if suspect is not None and abs(bar.close - suspect.close) <= limit:
-        is_another = suspect.start_ms != bar.start_ms or suspect.source != candidate.source
-        if is_another and bar.start_ms >= suspect.start_ms:
-            return None
     return f"it moves by {change / last:.1%}, more than {limit / last:.1%}"
+
+
+def is_confirmation(candidate: Candidate, known: Known, limits: CheckSettings) -> bool:
+    """Return True if a minute that passed confirms an earlier one that was rejected for its jump."""
+    suspect = known.suspect
+    if suspect is None or suspect.bar.start_ms >= candidate.bar.start_ms or len(known.before) < ATR_BARS:
+        return False
+    return check_jump(candidate, replace(known, suspect=None), limits) is not None
+
+
+def _find_jump_limit(known: Known, limits: CheckSettings) -> float:
+    """Return how far a minute may be from the close before, in the unit of its prices."""
+    share = limits.open_share if known.is_after_break else limits.jump_share
+    return max(limits.jump_atr * average_true_range(known.before), share * known.before[-1].close)
+
+
+def _is_like_suspect(candidate: Candidate, suspect: Suspect | None, limit: float) -> bool:
+    """Return True if a minute is a later one than the suspect, or its like of another source, and near it."""
+    if suspect is None or candidate.bar.start_ms < suspect.bar.start_ms:
+        return False
+    is_itself = (suspect.bar.start_ms, suspect.provenance.source) == (
+        candidate.bar.start_ms,
+        candidate.source,
+    )
+    return not is_itself and abs(candidate.bar.close - suspect.bar.close) <= limit
 
 
 def find_gap(candidate: Candidate, known: Known, _limits: CheckSettings) -> str | None:
@@ -235,15 +282,20 @@ CHECKS: Final[Mapping[Check, CheckFunction]] = MappingProxyType(
     }
 )
 """The checks that reject, in their order. The schema is checked where an entry is parsed."""
-FINDERS: Final[Mapping[Check, CheckFunction]] = MappingProxyType(
+FINDERS: Final[Mapping[Finding, CheckFunction]] = MappingProxyType(
     {
-        Check.GAP: find_gap,
-        Check.STALE: find_stale,
+        Finding.GAP: find_gap,
+        Finding.STALE: find_stale,
     }
 )
-"""The checks that only find something."""
-NEVER_SKIPPED: Final = frozenset({Check.SCHEMA, Check.POSITIVE, Check.PRICE_ORDER, Check.TOO_LATE})
-"""The checks that a released record must pass, too: what fails them is no bar that anybody could keep."""
+"""What finds each of the findings."""
+NEVER_SKIPPED: Final = frozenset(
+    {Check.SCHEMA, Check.POSITIVE, Check.PRICE_ORDER, Check.FUTURE, Check.TOO_LATE}
+)
+"""The checks that a released record must pass, too.
+
+What fails them is no bar that anybody could keep, or one after which all bars of today were too late.
+"""
 
 
 def find_rejection(
@@ -259,9 +311,11 @@ def find_rejection(
     return None
 
 
-def list_findings(candidate: Candidate, known: Known, limits: CheckSettings) -> list[Check]:
+def list_findings(candidate: Candidate, known: Known, limits: CheckSettings) -> list[Finding]:
     """Return what is to be counted about a bar that is taken."""
-    return [check for check, function in FINDERS.items() if function(candidate, known, limits) is not None]
+    return [
+        finding for finding, function in FINDERS.items() if function(candidate, known, limits) is not None
+    ]
 
 
 def average_true_range(bars: Sequence[Bar]) -> float:

@@ -21,7 +21,6 @@ MAX_READ: Final = 100_000
 """The most entries that are looked at for those that a filter wants."""
 PAGE: Final = 500
 ENTRY_ID: Final = re.compile(r"\d{1,20}-\d{1,20}")
-STREAM_LENGTH: Final = 1_000_000
 _MAX_FIELDS: Final = 64
 
 
@@ -114,4 +113,4 @@ async def release_record(bus: Bus, key: str, record: QuarantinedRecord, stream: 
     """
     fields = dict(record.fields) | {RELEASED.decode(): "1"}
     pairs = orjson.dumps([text for pair in fields.items() for text in pair])
-    return bool(await bus.script(RELEASE, [key, stream], [record.id, STREAM_LENGTH, pairs]))
+    return bool(await bus.script(RELEASE, [key, stream], [record.id, pairs]))

@@ -1,6 +1,6 @@
 """Define the settings of bars in the truth: which symbols, in which sessions, held to which limits. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
@@ -14,6 +14,8 @@ from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import AccessPoint, Service
 
 MAX_SYMBOLS: Final = 5000
+OUTPUTS: Final = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
+"""The streams of results, by our own names."""
 
 
 def _require_symbol(text: str) -> str:
@@ -31,7 +33,7 @@ IndicatorName = Literal[
     "sma", "ema", "rsi", "macd", "bbands", "atr", "stoch", "adx", "cci", "obv", "mfi", "vwap", "willr"
 ]
 INDICATOR_NAMES: Final[tuple[IndicatorName, ...]] = get_args(IndicatorName)
-"""The indicators by name, as `indicators.py` has them; a truth is checked without TA-Lib."""
+"""The indicators by name, as `indicator_catalog.py` has them; a truth is checked without TA-Lib."""
 Seconds = Annotated[float, Field(ge=0, le=86_400 * 30, allow_inf_nan=False)]
 Share = Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)]
 
@@ -40,11 +42,14 @@ class CheckSettings(ServiceConfig):
     """`checks`: the limits of the checks."""
 
     jump_atr: Annotated[float, Field(gt=0, le=10_000, allow_inf_nan=False)] = 25.0
-    """The change of the close from one minute to the next that is too large, in average true ranges of the
-    last 14 minutes. Example: `40`."""
+    """How far the prices of a minute may be from the close before it, in average true ranges of the 14
+    minutes before. Example: `40`."""
     jump_share: Share = 0.03
-    """The change that is never too large, as a share of the price, however calm the minutes before were.
-    Example: `0.05`."""
+    """How far they may always be, as a share of the price, however calm the minutes before were. Example:
+    `0.05`."""
+    open_share: Share = 0.2
+    """The same for the first minute after the market was closed: few stocks open further from their last
+    close. Example: `0.1`."""
     disagree_share: Share = 0.02
     """The difference between two sources about the close of a final bar that is too large, as a share of it.
     Example: `0.01`."""
@@ -68,7 +73,7 @@ class SymbolGroup(ServiceConfig):
     timeframes: Annotated[tuple[Timeframe, ...], Field(min_length=1)] = TIMEFRAMES
     """The timeframes to publish. Example: `["1m", "1h", "1d"]`."""
     indicators: tuple[IndicatorName, ...] = INDICATOR_NAMES
-    """The indicators to publish; default: all. Example: `["sma", "rsi"]`."""
+    """The indicators to publish; default: all, `[]`: none. Example: `["sma", "rsi"]`."""
     quotes: bool = False
     """Whether their minutes are made of quotes instead of bars of minutes. Example: `true`."""
     checks: CheckSettings = CheckSettings()
@@ -87,7 +92,8 @@ class BarsOptions(ServiceConfig):
     """The seconds after the end of an interval at which its bar is final without a minute that follows.
     Example: `30`."""
     revise_days: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] = 4.0
-    """How late a minute or its correction may come, in days before the newest minute. Example: `8`."""
+    """How late a minute or its correction may come, in days before the newest minute, and any time of that
+    trading day. Example: `8`."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 2000
     """The number of entries that are read at once. Example: `5000`."""
     keep: Annotated[int, Field(ge=1000, le=100_000_000)] = 300_000
@@ -137,8 +143,20 @@ def list_inputs(section: Service) -> tuple[AccessPoint, AccessPoint]:
     )
 
 
+def find_other_bus(section: Service) -> str | None:
+    """Return in words which stream is on another bus than market:bars; None if all are on one.
+
+    A symbol's state and all that came of some entries are written in one step, so they are on one bus.
+    """
+    (bars, quotes), points = list_inputs(section), section.access_points.publish_to
+    outputs = [point_like(points, bars.bus, name) for name in OUTPUTS]
+    others = [point for point in (quotes, *outputs) if point.bus != bars.bus]
+    if not others:
+        return None
+    return f"{others[0].key} is on {others[0].bus}, and {bars.key} on {bars.bus}: put all streams on one bus"
+
+
 def list_outputs(section: Service) -> Mapping[str, str]:
     """Return the key of each stream of results, by our own name for it."""
-    points: Iterable[AccessPoint] = section.access_points.publish_to
-    names = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
-    return {name: point_like(points, "market-redis", name).key for name in names}
+    points = section.access_points.publish_to
+    return {name: point_like(points, "market-redis", name).key for name in OUTPUTS}

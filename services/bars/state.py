@@ -10,13 +10,13 @@ from bisect import bisect_left, insort
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isnan, nan
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
 from marketswarm.market.records import DAY_MS, Bar, Provenance
 from services.bars.intervals import LENGTH_MS
-from services.bars.quality import HeldBar, RejectedBar
+from services.bars.quality import HeldBar, Suspect
 from services.bars.settings import TIMEFRAMES, Timeframe
 
 CHUNK_BARS: Final = 8
@@ -24,7 +24,14 @@ UNPACKED_CHUNKS: Final = 4
 """The newest chunks of a table, which are not packed in memory: they change with each minute."""
 KEPT_DAYS: Final = {"1m": 0, "5m": 0, "15m": 0, "1h": 30, "4h": 60, "1d": 800}
 """For how many days bars are kept, at the least; never shorter than what may be revised."""
-NEVER_MS: Final = 2**53
+AHEAD_MS: Final = 30 * DAY_MS
+"""How far the bars that a source gives may be ahead of minutes that are still to come.
+
+A first load may bring the hours of today before the minutes of last week.
+"""
+EARLIEST_MS: Final = -(2**53)
+LATEST_MS: Final = 2**53
+"""Times before and after all others, in epoch milliseconds."""
 VERSION: Final = "version"
 POSITION: Final = "position"
 REST: Final = "rest"
@@ -37,6 +44,7 @@ _ROW: Final = struct.Struct("<q7dqIiHB")
 _IS_COMPLETE: Final = 1
 _IS_GIVEN: Final = 2
 _MAX_SOURCES: Final = 255
+_INTRADAY: Final = tuple(timeframe for timeframe in TIMEFRAMES if timeframe not in ("1m", "1d"))
 
 
 @dataclass(slots=True)
@@ -100,6 +108,8 @@ class BarTable:
         self._packed: dict[int, bytes] = {}
         self._unpacked: set[int] = set()
         self._changed: set[int] = set()
+        self._rows: dict[int, bytes] = {}
+        """The slots that did not change since they were packed last, as bytes."""
 
     @property
     def newest_ms(self) -> int | None:
@@ -127,13 +137,19 @@ class BarTable:
         if slot is None:
             slot = self._slots[start_ms] = Slot()
             insort(self._starts, start_ms)
-            self._unpacked.add(self._find_chunk(start_ms))
+            self._unpacked.add(self.find_chunk(start_ms))
         self.mark_changed(start_ms)
         return slot
 
     def mark_changed(self, start_ms: int) -> None:
         """Have the slot of an interval stored with the next commit."""
-        self._changed.add(self._find_chunk(start_ms))
+        self._changed.add(start_ms - start_ms % self._chunk_ms)
+        self._rows.pop(start_ms, None)
+
+    def has_chunk(self, start_ms: int) -> bool:
+        """Return True if the chunk of an interval is not forgotten."""
+        chunk = self.find_chunk(start_ms)
+        return chunk in self._packed or chunk in self._unpacked
 
     def list_built(self, open_ms: int, close_ms: int) -> list[HeldBar]:
         """Return the built bars that begin in `[open_ms, close_ms)`, in order."""
@@ -141,30 +157,31 @@ class BarTable:
         starts = self._starts[bisect_left(self._starts, open_ms) : bisect_left(self._starts, close_ms)]
         return [held for start in starts if (held := self._slots[start].built) is not None]
 
-    def list_before(self, start_ms: int, since_ms: int, count: int) -> list[Bar]:
-        """Return the last `count` shown bars before `start_ms`, none older than `since_ms`, in order."""
-        near_ms = max(since_ms, start_ms - count * self._length_ms)
-        found = self._list_shown(near_ms, start_ms)
-        if len(found) < count and near_ms > since_ms:  # there are gaps
-            found = self._list_shown(since_ms, start_ms)
+    def list_before(self, start_ms: int, count: int) -> list[Bar]:
+        """Return the last `count` shown bars before `start_ms`, in order."""
+        found = self._list_shown(start_ms - count * self._length_ms, start_ms)
+        if len(found) == count:
+            return found
+        found = []  # there are gaps
+        for chunk in sorted({*self._packed, *self._unpacked}, reverse=True):
+            if chunk < start_ms and len(found) < count:
+                found = self._list_shown(chunk, min(chunk + self._chunk_ms, start_ms)) + found
         return found[-count:]
 
     def iter_shown(self, first_ms: int) -> Iterator[Bar]:
         """Yield each shown bar that begins at `first_ms` or later, in order."""
-        yield from self._list_shown(first_ms, NEVER_MS)
+        yield from self._list_shown(first_ms, LATEST_MS)
 
     def forget_before(self, oldest_ms: int) -> list[int]:
         """Forget whole chunks that end before `oldest_ms`; return their starts."""
-        border_ms = self._find_chunk(oldest_ms)
+        border_ms = self.find_chunk(oldest_ms)
         old = [chunk for chunk in (*self._packed, *self._unpacked) if chunk < border_ms]
         for chunk in old:
             self._packed.pop(chunk, None)
             self._unpacked.discard(chunk)
             self._changed.discard(chunk)
         end = bisect_left(self._starts, border_ms)
-        for start in self._starts[:end]:
-            del self._slots[start]
-        del self._starts[:end]
+        self._drop_slots(0, end)
         return sorted(old)
 
     def pack_changes(self) -> dict[int, bytes]:
@@ -175,10 +192,7 @@ class BarTable:
             for chunk in sorted(self._unpacked)[:-UNPACKED_CHUNKS]:
                 self._packed[chunk] = changed.get(chunk) or self._pack(chunk)
                 self._unpacked.discard(chunk)
-                first, end = self._find_range(chunk)
-                for start in self._starts[first:end]:
-                    del self._slots[start]
-                del self._starts[first:end]
+                self._drop_slots(*self._find_range(chunk))
         return changed
 
     def restore(self, chunks: Mapping[int, bytes]) -> None:
@@ -195,7 +209,7 @@ class BarTable:
         starts = self._starts[bisect_left(self._starts, first_ms) : bisect_left(self._starts, end_ms)]
         return [held.bar for start in starts if (held := self._slots[start].shown) is not None]
 
-    def _find_chunk(self, start_ms: int) -> int:
+    def find_chunk(self, start_ms: int) -> int:
         """Return the start of the chunk of an interval."""
         return start_ms - start_ms % self._chunk_ms
 
@@ -203,25 +217,39 @@ class BarTable:
         """Return the positions of the first start in a chunk, and of the first one behind it."""
         return bisect_left(self._starts, chunk), bisect_left(self._starts, chunk + self._chunk_ms)
 
+    def _drop_slots(self, first: int, end: int) -> None:
+        """Drop the slots at these positions."""
+        for start in self._starts[first:end]:
+            del self._slots[start]
+            self._rows.pop(start, None)
+        del self._starts[first:end]
+
     def _pack(self, chunk: int) -> bytes:
         """Return the bars of an unpacked chunk as bytes."""
         first, end = self._find_range(chunk)
         return b"".join(
+            [self._rows.get(start) or self._pack_slot(start) for start in self._starts[first:end]]
+        )
+
+    def _pack_slot(self, start: int) -> bytes:
+        """Return the bars of a slot as bytes."""
+        slot = self._slots[start]
+        rows = [
             _pack_row(start, held, flag, slot.indicator_rev, self._sources)
-            for start in self._starts[first:end]
-            for slot in (self._slots[start],)
             for held, flag in ((slot.built, 0), (slot.given, _IS_GIVEN))
             if held is not None
-        )
+        ]
+        packed = self._rows[start] = b"".join(rows)
+        return packed
 
     def _unpack_between(self, first_ms: int, end_ms: int) -> None:
         """Unpack the chunks that have bars in `[first_ms, end_ms)`."""
-        first = self._find_chunk(first_ms)
-        if end_ms - first <= self._chunk_ms:
-            if first in self._packed:
-                self._unpack(first)
-            return
-        for chunk in [chunk for chunk in self._packed if first <= chunk < end_ms]:
+        first = self.find_chunk(first_ms)
+        if (end_ms - first) // self._chunk_ms < len(self._packed):
+            chunks = [chunk for chunk in range(first, end_ms, self._chunk_ms) if chunk in self._packed]
+        else:
+            chunks = [chunk for chunk in self._packed if first <= chunk < end_ms]
+        for chunk in chunks:
             self._unpack(chunk)
 
     def _unpack(self, chunk: int) -> None:
@@ -248,7 +276,10 @@ class BarTable:
 
 @dataclass(slots=True)
 class OpenBar:
-    """Say of a published bar that is not final when its interval ends, and who said its last change."""
+    """Hold from when on a bar is final that is not yet, and where its last change came from.
+
+    `close_ms` is the end of its interval; LATEST_MS if something else must come before.
+    """
 
     close_ms: int
     provenance: Provenance
@@ -272,22 +303,24 @@ class SymbolState:
         epoch: a number that is higher each time that the state is read from the bus, also from one that has
             lost some of it: at least the time in milliseconds, by the clock of the bus.
         positions: the id of the last entry of each stream that is in it.
+        first_ms: the start of the oldest minute that it ever had; None if it has none.
         newest_ms: the start of its newest minute; None if it has none.
         is_replay: whether its last record was of a replay.
         open_bars: the published bars that are not final, by timeframe and start.
         ticks: the newest minutes that were made of ticks, by their start.
-        suspect: the bar that was rejected last for its jump.
+        suspect: the minute that was rejected last for its jump; None once a later one passed.
     """
 
     symbol: str
     version: int = 0
     epoch: int = 0
     positions: list[bytes] = field(default_factory=lambda: [b"0-0", b"0-0"])
+    first_ms: int | None = None
     newest_ms: int | None = None
     is_replay: bool = False
     open_bars: dict[tuple[Timeframe, int], OpenBar] = field(default_factory=dict)
     ticks: dict[int, TickTimes] = field(default_factory=dict)
-    suspect: RejectedBar | None = None
+    suspect: Suspect | None = None
     sources: SourceNames = field(default_factory=SourceNames)
     tables: dict[Timeframe, BarTable] = field(default_factory=dict)
 
@@ -296,18 +329,31 @@ class SymbolState:
         for timeframe in TIMEFRAMES:
             self.tables[timeframe] = BarTable(self.symbol, timeframe, self.sources)
 
-    def forget_old(self, revise_ms: int) -> list[str]:
-        """Forget bars that can't be revised any more; return the fields of their chunks."""
-        if self.newest_ms is None:
-            return []
+    def find_newest(self, timeframe: Timeframe) -> int | None:
+        """Return the start from which the age of bars of this timeframe counts; None if there are no bars.
+
+        That is the start of the newest minute. Where there are no minutes, or no more, it is that of the
+        newest bar that a source gave: of a day at once, of a shorter bar once it is AHEAD_MS ahead. It is the
+        same for all timeframes that are built of each other, so that no bar is forgotten before a longer one
+        that may be built of it again.
+        """
+        if timeframe == "1d":
+            given_ms = self.tables["1d"].newest_ms
+        else:
+            starts = [self.tables[each].newest_ms for each in _INTRADAY]
+            given_ms = max((start - AHEAD_MS for start in starts if start is not None), default=None)
+        return max((each for each in (self.newest_ms, given_ms) if each is not None), default=None)
+
+    def forget_before(self, oldest: Mapping[Timeframe, int]) -> list[str]:
+        """Forget whole chunks before the oldest bar to keep of each timeframe; return their fields."""
         fields = []
-        for timeframe, table in self.tables.items():
-            oldest_ms = self.newest_ms - max(revise_ms, KEPT_DAYS[timeframe] * DAY_MS)
+        for timeframe, oldest_ms in oldest.items():
+            table = self.tables[timeframe]
             forgotten = table.forget_before(oldest_ms)
-            fields += [chunk_field(timeframe, chunk) for chunk in forgotten]
             if forgotten:
-                border_ms = forgotten[-1]
-                for key in [key for key in self.open_bars if key[0] == timeframe and key[1] <= border_ms]:
+                fields += [chunk_field(timeframe, chunk) for chunk in forgotten]
+                border_ms = table.find_chunk(oldest_ms)
+                for key in [key for key in self.open_bars if key[0] == timeframe and key[1] < border_ms]:
                     del self.open_bars[key]
         return fields
 
@@ -326,6 +372,7 @@ class SymbolState:
         return orjson.dumps(
             {
                 "epoch": self.epoch,
+                "first": self.first_ms,
                 "newest": self.newest_ms,
                 "replay": self.is_replay,
                 "sources": self.sources.names,
@@ -334,9 +381,7 @@ class SymbolState:
                     for (timeframe, start), each in self.open_bars.items()
                 ],
                 "ticks": [[start, tick.first_ms, tick.last_ms] for start, tick in self.ticks.items()],
-                "suspect": None
-                if self.suspect is None
-                else [self.suspect.start_ms, self.suspect.close, self.suspect.source],
+                "suspect": None if self.suspect is None else _list_suspect(self.suspect),
             }
         )
 
@@ -396,7 +441,7 @@ def read_final_days(symbol: str, fields: Mapping[bytes, bytes]) -> list[Bar]:
         _restore_tables(state, fields)
     except (KeyError, TypeError, IndexError, ValueError):
         return []
-    days = state.tables["1d"].iter_shown(-NEVER_MS)
+    days = state.tables["1d"].iter_shown(EARLIEST_MS)
     return [bar for bar in days if ("1d", bar.start_ms) not in state.open_bars]
 
 
@@ -404,7 +449,8 @@ def _restore_rest(state: SymbolState, rest: dict[str, list[list[str]]]) -> None:
     """Take in what is in no table. Raise KeyError, TypeError, IndexError or ValueError if it is none."""
     values: dict[str, object] = dict(rest)
     state.epoch = int(str(values["epoch"]))
-    newest = values["newest"]
+    first, newest = values["first"], values["newest"]
+    state.first_ms = None if first is None else int(str(first))
     state.newest_ms = None if newest is None else int(str(newest))
     state.is_replay = values["replay"] is True
     state.sources.names = [str(name) for name in rest["sources"]]
@@ -414,8 +460,7 @@ def _restore_rest(state: SymbolState, rest: dict[str, list[list[str]]]) -> None:
             state.open_bars[timeframe, int(start)] = opened
     state.ticks = {int(start): TickTimes(int(first), int(last)) for start, first, last in rest["ticks"]}
     if rest["suspect"] is not None:
-        suspect: list[object] = list(rest["suspect"])
-        state.suspect = RejectedBar(int(str(suspect[0])), float(str(suspect[1])), str(suspect[2]))
+        state.suspect = _read_suspect(state.symbol, list(rest["suspect"]))
 
 
 def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources: SourceNames) -> bytes:
@@ -436,6 +481,23 @@ def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources:
         sources.find_number(held.source),
         flag | (_IS_COMPLETE if held.is_complete else 0),
     )
+
+
+def _list_suspect(suspect: Suspect) -> list[object]:
+    """Return a suspect as a list of fields, for JSON."""
+    bar = suspect.bar
+    prices = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades)
+    return [bar.start_ms, suspect.seen_ms, *prices, *_list_provenance(suspect.provenance)]
+
+
+def _read_suspect(symbol: str, fields: Sequence[Any]) -> Suspect:
+    """Return a suspect of its fields; raise TypeError, IndexError or ValueError if they are none."""
+    start_ms, seen_ms, *numbers = fields[:9]
+    opened, high, low, close = map(float, numbers[:4])
+    volume, vwap = (None if number is None else float(number) for number in numbers[4:6])
+    trades = None if numbers[6] is None else int(numbers[6])
+    bar = Bar(symbol, "1m", int(start_ms), opened, high, low, close, volume, vwap, trades)
+    return Suspect(bar, int(seen_ms), _read_provenance(fields[9:]))
 
 
 def _list_provenance(provenance: Provenance) -> list[object]:

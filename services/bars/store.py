@@ -8,17 +8,18 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.bus import Bus
+from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, bars_state_key
 from services.bars.builder import Outputs
 from services.bars.settings import BarsOptions
 
 COMMIT: Final = Script.beside("services.bars", "commit.lua")
-STATES_AT_ONCE: Final = 16
+STATES_PER_READ: Final = 16
 SYMBOLS_AT_ONCE: Final = 50
 ENTRIES_AT_ONCE: Final = 2000
-STATE_BYTES: Final = 128 * 1024 * 1024
+STATES_BYTES: Final = 128 * 1024 * 1024
+"""The most bytes of the states that are read at once."""
 KEPT_SEC: Final = 60 * 86_400
 """The seconds for which the state of a symbol is kept that no truth names any more."""
 WITHIN_SEC: Final = 10.0
@@ -60,13 +61,13 @@ class BarsStore:
         The time is in epoch milliseconds, by the clock of the bus. Raises BusError.
         """
         found: dict[str, dict[bytes, bytes]] = {}
-        for first in range(0, len(symbols), STATES_AT_ONCE):
-            page = symbols[first : first + STATES_AT_ONCE]
+        for first in range(0, len(symbols), STATES_PER_READ):
+            page = symbols[first : first + STATES_PER_READ]
             pipe = self.bus.pipeline()
             for symbol in page:
                 pipe.hgetall(bars_state_key(symbol))
             async with self._waiting(BUS_SEC):
-                replies = await self.bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATE_BYTES)
+                replies = await self.bus.ask(pipe.execute(), WITHIN_SEC, max_bytes=STATES_BYTES)
             found |= dict(zip(page, replies, strict=True))
         async with self._waiting(BUS_SEC):
             return found, await read_bus_time(self.bus)
@@ -92,6 +93,40 @@ class BarsStore:
                 done = await self.bus.script(COMMIT, keys, args, WITHIN_SEC)
             refused += [each.symbol for each, is_done in zip(page, done, strict=True) if not is_done]
         return refused
+
+
+class Outage:
+    """Tell a failure of a bus that is news from one that lasts."""
+
+    def __init__(self) -> None:
+        self._reason: str | None = None
+
+    def is_news(self, error: BusError) -> bool:
+        """Return True if the bus fails for another reason than before, or did not fail before."""
+        before, self._reason = self._reason, error.reason
+        return self._reason != before
+
+    def has_ended(self) -> bool:
+        """Return True, once, if the bus failed before and works now."""
+        before, self._reason = self._reason, None
+        return before is not None
+
+
+async def count_unread(bus: Bus, stream: str) -> tuple[int, str]:
+    """Return how many entries the slowest group of a stream has not acknowledged, and its name.
+
+    Return 0 and an empty name if it has no group. Raises BusError.
+    """
+    length = await bus.ask(bus.client.xlen(stream))
+    if not length:
+        return 0, ""
+    groups = await bus.ask(bus.client.xinfo_groups(stream))
+    # how far a group is behind is unknown after entries that it has not read were deleted
+    unread = [
+        (each["pending"] + (length if each["lag"] is None else each["lag"]), each["name"].decode())
+        for each in groups
+    ]
+    return max(unread, default=(0, ""))
 
 
 async def read_bus_time(bus: Bus) -> int:

@@ -6,7 +6,6 @@ instances may believe for a moment that a symbol is theirs, and one that is kill
 committed an entry with everything that came of it, or left it to the next.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,12 +23,13 @@ from marketswarm.bus.stream import (
     read_entries_between,
 )
 from marketswarm.market.records import MINUTE_MS, RecordKind
-from marketswarm.market.sessions import Session, UnknownSessionError, get_session
+from marketswarm.market.sessions import UnknownSessionError
 from services.bars.builder import Arrival, BarBuilder
+from services.bars.calendars import Calendars
 from services.bars.intervals import Grid
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
-from services.bars.state import SymbolState, restore_state
+from services.bars.state import EARLIEST_MS, SymbolState, restore_state
 from services.bars.store import BUS_SEC, ENTRIES_AT_ONCE, BarsStore, SymbolCommit
 
 BLOCK_SEC: Final = 0.25
@@ -37,6 +37,8 @@ CHECKPOINT_SEC: Final = 10.0
 """The seconds after which the position of a symbol is committed of which nothing came."""
 CAREFUL_COUNT: Final = 50
 """The entries that are read at once where the entries are too large to be read as usual."""
+BEHIND_SEC: Final = 1.0
+"""The age of an entry from which it is asked whether those before it were trimmed off unread."""
 SWEEP_SEC: Final = 0.1
 """The time from one look at all symbols to the next; in between, only symbols with new entries are built."""
 KINDS: Final = (RecordKind.BARS, RecordKind.QUOTES)
@@ -60,7 +62,7 @@ class Followed:
     builder: BarBuilder
     upto: list[tuple[int, int]]
     committed_at: float
-    played_ms: int = -(2**53)
+    played_ms: int = EARLIEST_MS
 
     def record_time(self, fields: Mapping[bytes, bytes], now_ms: int) -> None:
         """Take the time from an entry of a replay: when it was played, else when its minute was over."""
@@ -80,6 +82,7 @@ class BarsWorker:
         me: the agent.
         settings_now: returns the settings in force.
         metrics: counts what happens.
+        calendars: the calendars of the symbols' sessions.
         now: returns the time in epoch seconds.
     """
 
@@ -88,25 +91,30 @@ class BarsWorker:
         me: Agent[Any],
         settings_now: Callable[[], BarsSettings],
         metrics: BarsMetrics,
+        calendars: Calendars,
         now: ReadClock = time.time,
     ) -> None:
         self._me, self._settings_now, self._metrics, self._now = me, settings_now, metrics, now
+        self._calendars = calendars
         self._share = me.share()
         self._followed: dict[str, Followed] = {}
         self._in_force: tuple[object, ...] = ()
         self._upto = [FIRST_ID, FIRST_ID]
         self._swept_at = 0.0
         self._unknown_sessions: set[str] = set()
+        self._failed: set[str] = set()
         self._store: BarsStore
         self._bus: Bus
         self._streams: tuple[str, str]
 
     @property
     def problem(self) -> str | None:
-        """Return what is wrong with the truth, None if nothing is."""
-        if not self._unknown_sessions:
-            return None
-        return f"no such session: {', '.join(sorted(self._unknown_sessions))[:100]}"
+        """Return what keeps symbols from being worked on, None if nothing does."""
+        if self._unknown_sessions:
+            return f"no such session: {', '.join(sorted(self._unknown_sessions))[:100]}"
+        if self._failed:
+            return f"set aside after an error: {', '.join(sorted(self._failed))[:100]}"
+        return None
 
     def reset(self) -> None:
         """Forget every symbol: what is stored is read anew, since nobody knows what a failed commit did."""
@@ -114,7 +122,10 @@ class BarsWorker:
         self._in_force = ()
 
     async def follow(self) -> None:
-        """Take over the symbols that are this instance's by now, and drop the others. Raises BusError."""
+        """Take over the symbols that are this instance's by now, and drop the others. Raises BusError.
+
+        A symbol that was set aside is tried again whenever there is something to take over.
+        """
         settings = self._settings_now()
         groups = settings.find_groups()
         mine = self._share.mine(groups)
@@ -125,6 +136,7 @@ class BarsWorker:
             self._followed.clear()
             self._unknown_sessions.clear()
             self._connect()
+        self._failed.clear()
         for symbol in self._followed.keys() - set(mine):
             del self._followed[symbol]
         new = {symbol: groups[symbol] for symbol in mine if symbol not in self._followed}
@@ -135,8 +147,13 @@ class BarsWorker:
 
     async def read(self) -> list[Arrival]:
         """Return the next entries, after waiting for them for a moment. Raises BusError."""
+        count = self._settings_now().settings.batch
         async with self._me.waiting(BUS_SEC):
-            found = await self._read_streams(self._settings_now().settings.batch)
+            found = await self._read_streams(count)
+        for stream, entries in found:
+            waited_sec = self._now() - entry_sort_key(entries[0].id)[0] / 1000 if entries else 0.0
+            if len(entries) >= count or waited_sec > BEHIND_SEC:
+                await self._report_trimmed(stream, self._upto[self._streams.index(stream)], entries[-1].id)
         return [arrival for stream, entries in found for arrival in self._list_arrivals(stream, entries)]
 
     async def _read_streams(self, count: int) -> list[tuple[str, list[StreamEntry]]]:
@@ -194,27 +211,50 @@ class BarsWorker:
                 await self._store.discard(symbol)
                 state, fields = SymbolState(symbol), {}
             state.epoch = max(state.epoch + 1, read_at_ms)
-            builder = BarBuilder(state, group, grid, options, fields)
+            try:
+                builder = BarBuilder(state, group, grid, options, fields)
+            except Exception as error:  # noqa: BLE001 - one symbol must not end the others
+                self._set_aside(symbol, error)
+                continue
             self._followed[symbol] = Followed(
                 builder, [entry_sort_key(each) for each in state.positions], self._now()
             )
         if groups:
             self._rewind()
-            await self._report_trimmed()
+            for stream, upto in zip(self._streams, self._upto, strict=True):
+                await self._report_trimmed(stream, upto)
 
-    async def _report_trimmed(self) -> None:
-        """Log it if entries were trimmed off a stream before they were read. Raises BusError."""
-        for stream, upto in zip(self._streams, self._upto, strict=True):
-            if upto == FIRST_ID:
-                continue  # nothing was expected of it yet
-            async with self._me.waiting(BUS_SEC):
-                first = await read_entries_between(self._bus, stream, "-", "+", count=1)
+    def _set_aside(self, symbol: str, error: Exception) -> None:
+        """Log the error of a symbol's builder, and follow this symbol no longer.
+
+        Its stored state stays as it is, with its position: nothing of it is lost when it is tried again.
+        """
+        self._me.log.error("bars.symbol_failed", symbol=symbol, exc_info=error)
+        self._followed.pop(symbol, None)
+        self._failed.add(symbol)
+
+    async def _report_trimmed(self, stream: str, upto: bytes, newest: bytes | None = None) -> None:
+        """Log it if entries after `upto` were trimmed off a stream before they were read. Raises BusError.
+
+        `newest` is the last entry that was read after it, if some were: what is gone that came after this one
+        is reported with the next read.
+        """
+        async with self._me.waiting(BUS_SEC):
+            first = await read_entries_between(self._bus, stream, "-", "+", count=1)
+            if not first or entry_sort_key(first[0].id) <= entry_sort_key(upto):
+                return
+            if newest is not None and entry_sort_key(first[0].id) > entry_sort_key(newest):
+                return
             # the entry that was read last is gone itself, and whatever came right after it
-            if first and entry_sort_key(first[0].id) > entry_sort_key(upto):
+            where = {"stream": stream, "after": upto.decode(), "upto": first[0].id.decode()}
+            if upto != FIRST_ID:
                 self._metrics.trimmed += 1
-                self._me.log.error(
-                    "bars.trimmed", stream=stream, after=upto.decode(), upto=first[0].id.decode()
-                )
+                self._me.log.error("bars.trimmed", **where)
+                return
+            # a symbol begins with what the stream has: nobody knows whether there was more of it
+            info = await self._bus.ask(self._bus.client.xinfo_stream(stream))
+            if (entries := info["entries-added"] - info["length"]) > 0:
+                self._me.log.warning("bars.beginning_trimmed", stream=stream, entries=entries)
 
     def _rewind(self) -> None:
         """Go back to the first entry that a symbol lacks."""
@@ -225,8 +265,7 @@ class BarsWorker:
     async def _open_grid(self, code: str) -> Grid | None:
         """Return the intervals of a session, None if there is no such session."""
         try:
-            # a calendar takes up to a second to compute
-            session: Session = await asyncio.to_thread(get_session, code)
+            session = await self._calendars.find(code)
         except UnknownSessionError:
             self._unknown_sessions.add(code)
             return None
@@ -262,7 +301,12 @@ class BarsWorker:
             place, position = KINDS.index(arrival.kind), entry_sort_key(arrival.id)
             if position <= followed.upto[place]:
                 continue
-            followed.builder.take(arrival)
+            try:
+                followed.builder.take(arrival)
+            except Exception as error:  # noqa: BLE001 - one symbol must not end the others
+                self._set_aside(symbol, error)
+                touched.pop(symbol, None)
+                continue
             followed.upto[place] = position
             followed.builder.state.positions[place] = arrival.id
             touched[symbol] = followed
@@ -295,11 +339,15 @@ class BarsWorker:
                 break
         return idle
 
-    def _prepare(self, symbol: str, followed: Followed, now_ms: int) -> SymbolCommit:
-        """Build what changed of a symbol, and return what is to be committed."""
+    def _prepare(self, symbol: str, followed: Followed, now_ms: int) -> SymbolCommit | None:
+        """Build what changed of a symbol; return what is to be committed, or None if that fails."""
         builder = followed.builder
-        outputs = builder.flush(self._find_clock(followed, now_ms))
-        fields, deleted = builder.pack_changes()
+        try:
+            outputs = builder.flush(self._find_clock(followed, now_ms))
+            fields, deleted = builder.pack_changes()
+        except Exception as error:  # noqa: BLE001 - one symbol must not end the others
+            self._set_aside(symbol, error)
+            return None
         return SymbolCommit(symbol, builder.state.version, outputs, fields, deleted)
 
     async def _commit_all(self, touched: Mapping[str, Followed], now_ms: int) -> None:
@@ -311,8 +359,11 @@ class BarsWorker:
         commits: list[SymbolCommit] = []
         entries = 0
         for symbol, followed in touched.items():
-            commits.append(self._prepare(symbol, followed, now_ms))
-            entries += len(commits[-1].outputs)
+            commit = self._prepare(symbol, followed, now_ms)
+            if commit is None:
+                continue
+            commits.append(commit)
+            entries += len(commit.outputs)
             if len(commits) == SYMBOLS_AT_ONCE or entries >= ENTRIES_AT_ONCE:
                 await self._commit(commits)
                 self._me.progress()
@@ -333,8 +384,9 @@ class BarsWorker:
             followed.committed_at = self._now()
             builder = followed.builder
             builder.state.version += 1
-            self._metrics.count_committed(each.outputs, builder.counts)
+            self._metrics.count_committed(each.outputs, builder.counts, builder.findings)
             builder.counts.clear()
+            builder.findings.clear()
 
     def _find_clock(self, followed: Followed, now_ms: int) -> int:
         """Return the time by which a symbol's bars are final: of a replay, how far it has played."""

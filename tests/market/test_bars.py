@@ -2,8 +2,11 @@
 
 import os
 import random
+import signal
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import pairwise
 
 import orjson
 import pytest
@@ -11,14 +14,20 @@ import redis
 import typer
 from typer.testing import CliRunner
 
+from marketswarm.exit import Code
+from marketswarm.keys import bars_state_key
 from marketswarm.market.records import DAY_MS, Bar
 from marketswarm.market.sessions import get_session
 from services.bars import commands
-from services.bars.features import compute_features
+from services.bars.features import DailyBar, compute_features
+from services.bars.quality import HeldBar
+from services.bars.state import BarTable, SourceNames, chunk_field
 from support.scenes.agent import Scene, seed
 from support.scenes.bars import (
     MIDNIGHT,
     MINUTE,
+    SymbolScene,
+    arrival,
     assert_same_as_batch,
     bars_of,
     fields_of,
@@ -194,11 +203,20 @@ def test_a_bus_that_was_down_or_lost_its_memory_is_worked_on_from_what_it_has(sc
     scene.publish(bars[:30])
     scene.wait_for(bars[:30])
     scene.market.kill()
-    scene.wait_beat(svc="bars", status="degraded")
+    count = scene.wait_beat(svc="bars", status="degraded")["i"]
+    scene.wait_beat(svc="bars", status="degraded", i=count + 12)  # it has tried five times
     scene.market.start()
     seed(scene.buses, truth(["BTC/USD"]), 1)
     scene.publish(bars)
     scene.wait_for(bars)
+    for failed, back in (
+        ("bars.bus_failed", "bars.bus_back"),
+        ("bars.features_failed", "bars.features_back"),
+    ):
+        reasons = [line["reason"] for line in worker.logs(failed)]
+        assert all(one != other for one, other in pairwise(reasons)), reasons
+        worker.wait_log(back)
+        assert len(worker.logs(back)) == 1
     assert_same_as_batch(*(scene.shown(stream, "BTC/USD") for stream in OUTPUTS), bars, CRYPTO)
     assert worker.running
 
@@ -240,15 +258,15 @@ def shell(scene, monkeypatch):
 def test_a_record_in_quarantine_is_listed_shown_and_released_once(scene, shell):
     seed(scene.buses, truth(["BTC/USD"]), 1)
     scene.module("services.bars")
-    early = Bar("BTC/USD", "1m", MIDNIGHT, 4, 4, 3, 4)
-    scene.publish([early], seen_ms=MIDNIGHT - DAY_MS)
+    early = Bar("BTC/USD", "1m", MIDNIGHT + 1, 4, 4, 3, 4)
+    scene.publish([early])
     scene.client.xadd("market:bars", {"sym": "BTC/USD", "open": "much"})
     until(lambda: scene.client.xlen("market:quarantine") == 2, 20)
     scene.client.xadd("market:quarantine", {"what": "nobody wrote this"})
     code, text = shell("list", "--json")
     broken, ours = orjson.loads(text)
-    assert (code, ours["check"], ours["symbol"], broken["check"]) == (0, "future", "BTC/USD", "schema")
-    assert "future" in shell("list")[1]
+    assert (code, ours["check"], ours["symbol"], broken["check"]) == (0, "wrong_session", "BTC/USD", "schema")
+    assert "wrong_session" in shell("list")[1]
     assert "nothing is in quarantine of that kind" in shell("list", "--symbol", "SPY")[1]
     assert "high = 4" in shell("show", ours["id"])[1]
     assert shell("show", "1-1")[0] != 0
@@ -260,6 +278,25 @@ def test_a_record_in_quarantine_is_listed_shown_and_released_once(scene, shell):
     assert shell("release", ours["id"])[1].startswith("released 0")
     assert shell("release")[0] != 0
     assert shell("release", "--all", "--check", "jump")[1] == "released 0\n"
+
+
+def test_a_release_counts_each_record_once_and_loses_none_that_can_not_be_written(scene, shell):
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    entry = {"check": "jump", "why": "it jumps", "stream": "market:bars", "entry": "1-1", "at": "1"}
+    entry |= {"sym": "BTC/USD", "source": "one", "fields": '{"sym": "BTC/USD", "close": "4"}'}
+    ident = scene.client.xadd("market:quarantine", entry)
+    scene.client.set("market:bars", "no stream")
+    assert shell("release", ident)[0] != 0
+    assert scene.client.xlen("market:quarantine") == 1
+    scene.client.delete("market:bars")
+    code, text = shell("release", ident, ident)
+    assert (code, text) == (
+        commands.NOT_RELEASED,
+        f"released 1\n{ident}: no such record is in quarantine any more\n",
+    )
+    ((_, fields),) = scene.client.xrange("market:bars")
+    assert fields == {"sym": "BTC/USD", "close": "4", "released": "1"}
+    assert shell("list", "--check", "gap")[0] != 0
 
 
 def days_of(symbol, count, seed=0):
@@ -282,7 +319,11 @@ def test_features_of_each_day_are_published_once_and_again_when_a_day_is_correct
         return sorted(newest.items())
 
     def is_right():
-        expected = compute_features(history, "BTC/USD")
+        dated = {
+            symbol: [DailyBar(datetime.fromtimestamp(bar.start_ms / 1000, UTC).date(), bar) for bar in bars]
+            for symbol, bars in history.items()
+        }
+        expected = compute_features(dated, "BTC/USD")
         return all(published(symbol) == expected[symbol] for symbol in SYMBOLS)
 
     until(is_right, 30)
@@ -296,8 +337,13 @@ def test_features_of_each_day_are_published_once_and_again_when_a_day_is_correct
     until(is_right, 30)
     assert scene.client.xlen("bars:features") <= before + 2 * len(SYMBOLS)
     for symbol in SYMBOLS:
-        found = [(entry["start"], entry["rev"]) for entry in scene.read("bars:features", symbol)]
+        entries = scene.read("bars:features", symbol)
+        found = [(entry["start"], entry["rev"]) for entry in entries]
         assert len(found) == len(set(found))
+        days = scene.read("bars:bars", symbol)
+        assert {(entry["start"], entry["day"]) for entry in entries} == {
+            (entry["start"], entry["day"]) for entry in days if entry["timeframe"] == "1d"
+        }
 
 
 def test_bars_of_a_replay_are_final_by_the_time_to_which_their_own_symbol_is_played(scene):
@@ -344,6 +390,58 @@ def test_a_session_that_nobody_knows_is_said_and_the_other_symbols_go_on(scene):
     assert scene.read("bars:bars", "SPY") == []
 
 
+def test_a_symbol_whose_bars_can_not_be_built_is_set_aside_and_the_others_go_on(scene):
+    broken = SymbolScene(CRYPTO, symbols=["ETH/USD"])
+    before = walk(range(MIDNIGHT, MIDNIGHT + 3 * MINUTE, MINUTE), 1, "ETH/USD")
+    broken.play(arrival(bar) for bar in before)
+    table = BarTable("ETH/USD", "5m", SourceNames(["one"]))
+    # a sum that no bar of ours has
+    huge = replace(before[0], timeframe="5m", start_ms=MIDNIGHT + 40 * MINUTE, volume=2e18)
+    table.open_slot(huge.start_ms).built = HeldBar(huge, 1, "one", huge.start_ms, is_complete=False)
+    ((chunk, raw),) = table.pack_changes().items()
+    field, key = chunk_field("5m", chunk), bars_state_key("ETH/USD")
+    scene.client.hset(key, mapping=broken.stored | {field.encode(): raw})
+    seed(scene.buses, truth(["BTC/USD", "ETH/USD"]), 1)
+    worker = scene.module("services.bars")
+    bars = walk([MIDNIGHT, MIDNIGHT + MINUTE])
+    after = walk([MIDNIGHT + 3 * MINUTE], 1, "ETH/USD")
+    scene.publish([bars[0], *after])
+    scene.wait_for(bars[:1])
+    assert "ETH/USD" in scene.wait_beat(svc="bars", status="degraded")["detail"]
+    scene.publish(bars[1:])
+    scene.wait_for(bars[1:])
+    assert len(worker.logs("bars.symbol_failed")) == 1
+    assert "too large" in worker.logs("bars.symbol_failed")[0]["exception"]
+    assert scene.client.hget(key, "version") == "1"
+    assert scene.read("bars:bars", "ETH/USD") == []
+    scene.client.hdel(key, field)  # as another release would mend it
+    seed(scene.buses, truth(["BTC/USD", "ETH/USD"], settle_sec=5), 2)
+    scene.wait_for(after)
+    scene.wait_beat(svc="bars", status="ok")
+
+
+def test_streams_on_two_buses_are_an_error_in_the_truth(scene):
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    worker = scene.module("services.bars")
+    (bar,) = walk([MIDNIGHT])
+    scene.publish([bar])
+    scene.wait_for([bar])
+    document = truth(["BTC/USD"])
+    points = document["services"]["bars"]["access_points"]
+    points["publish_to"] = [{"bus": "system-redis", "key": "bars:features"}]
+    seed(scene.buses, document, 2)
+    wanted = "bars:features is on system-redis, and market:bars on market-redis"
+    until(lambda: wanted in scene.beat("bars").get("detail", ""), 20, lambda: str(scene.beat("bars")))
+    (late,) = walk([MIDNIGHT + MINUTE])
+    scene.publish([late])
+    scene.wait_for([late])  # by the truth before
+    worker.kill()
+    second = scene.module("services.bars")
+    second.wait()
+    assert second.exit_code == Code.CONFIGURATION
+    assert wanted in second.text()
+
+
 def test_entries_that_were_trimmed_off_unread_are_reported(scene):
     seed(scene.buses, truth(["BTC/USD"]), 1)
     worker = scene.module("services.bars")
@@ -358,3 +456,55 @@ def test_entries_that_were_trimmed_off_unread_are_reported(scene):
     assert worker.logs("bars.trimmed")
     shown = bars_of(scene.shown("bars:bars", "BTC/USD"), "1m")
     assert shown == [*bars[:10], *bars[25:]]
+
+
+def test_entries_that_are_trimmed_off_while_it_falls_behind_are_reported(scene):
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    worker = scene.module("services.bars")
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 40 * MINUTE, MINUTE))
+    scene.publish(bars[:10])
+    scene.wait_for(bars[:10])
+    os.kill(worker.pid, signal.SIGSTOP)
+    scene.publish(bars[10:])
+    scene.client.xtrim("market:bars", maxlen=5, approximate=False)
+    time.sleep(1.1)  # what is younger than a second is not behind
+    os.kill(worker.pid, signal.SIGCONT)
+    scene.wait_for(bars)
+    (line,) = worker.logs("bars.trimmed")
+    assert (line["stream"], line["upto"]) == ("market:bars", scene.client.xrange("market:bars")[0][0])
+
+
+def test_a_beginning_that_a_stream_has_no_more_is_reported_when_a_symbol_begins_with_it(scene):
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 30 * MINUTE, MINUTE))
+    scene.publish(bars)
+    scene.client.xtrim("market:bars", maxlen=10, approximate=False)
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    worker = scene.module("services.bars")
+    scene.wait_for(bars)
+    (line,) = worker.logs("bars.beginning_trimmed")
+    assert (line["stream"], line["entries"]) == ("market:bars", 20)
+
+
+def test_no_feature_is_trimmed_off_before_each_group_has_read_it(scene):
+    seed(scene.buses, truth(SYMBOLS, {"indicators": []}, features=1000, benchmark="BTC/USD"), 1)
+    scene.client.xgroup_create("bars:features", "slow", id="0", mkstream=True)
+    for number, symbol in enumerate(SYMBOLS):
+        pipe = scene.client.pipeline(transaction=False)
+        for bar in days_of(symbol, 600, number):
+            pipe.xadd("market:bars", fields_of(bar, seen_ms=bar.start_ms + DAY_MS + 5000))
+        pipe.execute()
+    worker = scene.module("services.bars")
+    assert "slow" in scene.wait_beat(svc="bars", status="degraded")["detail"]
+    found = set()
+
+    def read():
+        reply = scene.client.xreadgroup("slow", "one", {"bars:features": ">"}, count=100)
+        for _, entries in reply:
+            scene.client.xack("bars:features", "slow", *(ident for ident, _ in entries))
+            found.update((fields["sym"], fields["start"]) for _, fields in entries)
+        return len(found) == 600 * len(SYMBOLS)
+
+    until(read, 30, lambda: f"{len(found)} features; {scene.beat('bars')}")
+    scene.wait_beat(svc="bars", status="ok")
+    assert scene.client.xlen("bars:features") < 600 * len(SYMBOLS)
+    assert worker.running

@@ -35,23 +35,24 @@ def read_minutes(path: Path) -> pl.DataFrame:
 
 
 def list_days(session: str, first: date, last: date) -> pl.DataFrame:
-    """Return when each trading day of a session opens and closes, in epoch milliseconds."""
+    """Return each trading day of a session: its date, and when it opens and closes in epoch milliseconds."""
     if session == "XNYS":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             calendar = exchange_calendars.get_calendar(session, start=first.isoformat(), end=last.isoformat())
         opens, closes = calendar.opens_nanos // 1_000_000, calendar.closes_nanos // 1_000_000
-        return pl.DataFrame({"opens": np.asarray(opens), "closes": np.asarray(closes)})
+        dates = calendar.sessions.date.tolist()
+        return pl.DataFrame({"day": dates, "opens": np.asarray(opens), "closes": np.asarray(closes)})
     days = [first + timedelta(number) for number in range((last - first).days + 1)]
     if session == "24x5":
         edges = [
-            (_to_ms(day - timedelta(1), time(17), NEW_YORK), _to_ms(day, time(17), NEW_YORK))
+            (day, _to_ms(day - timedelta(1), time(17), NEW_YORK), _to_ms(day, time(17), NEW_YORK))
             for day in days
             if day.weekday() < 5
         ]
     else:
-        edges = [(_to_ms(day, time(), UTC), _to_ms(day + timedelta(1), time(), UTC)) for day in days]
-    return pl.DataFrame(edges, schema=["opens", "closes"], orient="row")
+        edges = [(day, _to_ms(day, time(), UTC), _to_ms(day + timedelta(1), time(), UTC)) for day in days]
+    return pl.DataFrame(edges, schema=["day", "opens", "closes"], orient="row")
 
 
 def _to_ms(day: date, at: time, zone: Any) -> int:
@@ -61,10 +62,13 @@ def _to_ms(day: date, at: time, zone: Any) -> int:
 def build_bars(minutes: pl.DataFrame) -> pl.DataFrame:
     """Return the bars of every timeframe.
 
-    `opens` is the beginning of a bar's day, and `parts` how many minutes are in it.
+    `day` is the date of a bar's trading day and `opens` its beginning, `parts` how many
+    minutes are in it, and `final` whether the first minute of all is not after its beginning.
     """
     placed = pl.concat(_place_minutes(part, str(name)) for (name,), part in minutes.group_by("session"))
-    return pl.concat(_merge(placed, timeframe) for timeframe in MINUTES).sort(KEY)
+    bars = pl.concat(_merge(placed, timeframe) for timeframe in MINUTES).sort(KEY)
+    first = pl.col("start").filter(pl.col("timeframe") == "1m").min().over("symbol")
+    return bars.with_columns(final=pl.col("start") >= first)
 
 
 def read_days(path: Path) -> pl.DataFrame:
@@ -75,20 +79,23 @@ def read_days(path: Path) -> pl.DataFrame:
         first, last = part["day"].min(), part["day"].max()
         assert isinstance(first, date)
         assert isinstance(last, date)
-        opens = list_days(str(session), first, last)["opens"].cast(pl.Int64)
-        begun = pl.DataFrame({"day": pl.from_epoch(opens, "ms").dt.date(), "start": opens})
+        begun = list_days(str(session), first, last).select("day", start=pl.col("opens").cast(pl.Int64))
         placed.append(part.join(begun, "day", validate="m:1"))
         if len(placed[-1]) < len(part):
             raise ValueError(f"days without a session of {session}")
-    days = pl.concat(placed).with_columns(timeframe=pl.lit("1d"), opens="start", parts=pl.lit(1, pl.Int64))
-    return days.drop("session", "day")
+    days = pl.concat(placed).with_columns(
+        timeframe=pl.lit("1d"), opens="start", parts=pl.lit(1, pl.Int64), final=True
+    )
+    return days.drop("session")
 
 
 def _place_minutes(minutes: pl.DataFrame, session: str) -> pl.DataFrame:
     """Return the minutes of a session with the day to which each belongs."""
     starts = minutes["start"]
     first, last = (datetime.fromtimestamp(ms / 1000, UTC).date() for ms in (starts.min(), starts.max()))
-    days = list_days(session, first - timedelta(3), last + timedelta(3)).cast(pl.Int64)
+    days = list_days(session, first - timedelta(3), last + timedelta(3)).cast(
+        {"opens": pl.Int64, "closes": pl.Int64}
+    )
     placed = minutes.sort("start").join_asof(
         days.sort("opens"), left_on="start", right_on="opens", coalesce=False
     )
@@ -111,6 +118,7 @@ def _merge(placed: pl.DataFrame, timeframe: str) -> pl.DataFrame:
         _where_whole("vwap", turnover if timeframe != "1m" else pl.col("vwap").first()),
         _where_whole("trades", pl.col("trades").sum()),
         pl.col("opens").first(),
+        pl.col("day").first(),
         pl.len().cast(pl.Int64).alias("parts"),
     )  # fmt: skip
     return merged.rename({"bar": "start"}).with_columns(timeframe=pl.lit(timeframe))

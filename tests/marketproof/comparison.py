@@ -89,7 +89,7 @@ def compare_records(found: Comparison, url: str, plan: Plan, folder: Path) -> pl
 def compare_derived(url: str, expected: pl.DataFrame) -> Comparison:
     """Compare what is computed of days some time after they came: features and correlations."""
     found = Comparison()
-    days = expected.filter(pl.col("timeframe") == "1d").drop("opens", "parts")
+    days = expected.filter(pl.col("timeframe") == "1d", pl.col("final")).drop("opens", "parts", "final")
     _compare_features(found, url, days)
     _compare_correlations(found, url, days)
     return found
@@ -137,8 +137,8 @@ def _compare_bars(
     for key in sorted(wanted.keys() & bars.keys()):
         row, right = bars[key], wanted[key]
         _compare_values(found, f"bars {key[1]}", key, row, right, _BAR_COLUMNS)
-        if not row["final"]:
-            found.find(f"bars {key[1]}: not final", str(key))
+        if row["final"] != right["final"]:
+            found.find(f"bars {key[1]}: final is wrong", str(key))
         if row["rev"] < right["parts"] - 1:
             found.find(f"bars {key[1]}: rev too low", f"{key}: {row['rev']} of {right['parts']} minutes")
 
@@ -165,6 +165,7 @@ def _compare_indicators(found: Comparison, url: str, expected: pl.DataFrame, pla
     rows = query(url, f'SELECT symbol, timeframe, {start}, final, "values" FROM indicators')  # noqa: S608 - our own names
     got = {(row[0], row[1], row[2]): (row[3], orjson.loads(row[4])) for row in rows}
     wanted = dict(batch.build_indicators(expected))
+    finals = dict(zip(expected.select(batch.KEY).rows(), expected["final"], strict=True))
     found.compare_keys("indicators", [row[:3] for row in rows], wanted)
     for key in sorted(wanted.keys() & got.keys()):
         is_final, values = got[key]
@@ -175,8 +176,8 @@ def _compare_indicators(found: Comparison, url: str, expected: pl.DataFrame, pla
             found.find(f"indicators {key[1]}: other names", f"{key}: {sorted(values)}")
             continue
         _compare_values(found, f"indicators {key[1]}", key, values, wanted[key], sorted(values))
-        if not is_final:
-            found.find(f"indicators {key[1]}: not final", str(key))
+        if is_final != finals[key]:
+            found.find(f"indicators {key[1]}: final is wrong", str(key))
 
 
 def _compare_values(  # noqa: PLR0917 - a row, and what is right

@@ -16,19 +16,19 @@ Row = dict[str, float | None]
 UNIVERSE: Final = ("breadth_up_1", "breadth_sma_50", "breadth_high_20", "dispersion_1", "rank_ret_20")
 CORRELATED_DAYS: Final = 60
 FEWEST_DAYS: Final = 5
-_DAY_MS: Final = 86_400_000
 _RET: Final = pl.col("ret_1")
 
 
 def build_features(days: pl.DataFrame, market: str) -> Iterator[tuple[tuple[str, int], Row]]:
     """Yield the key (symbol, start) and the features of every day.
 
-    `days` has the final bars of `1d` of all symbols; `market` is the symbol that others are compared with.
+    `days` has the final bars of `1d` of all symbols, and of each the date of its trading day; `market` is the
+    symbol that others are compared with.
     """
     series = {str(name): part.sort("start") for (name,), part in days.group_by("symbol")}
-    returns = series[market].select("start", pl.col("close").log().diff().alias("market"))
-    whole = pl.concat(_build_series(part.join(returns, "start", "left")) for part in series.values())
-    for row in _add_universe(whole).iter_rows(named=True):
+    closes = series[market].select("day", pl.col("close").log().alias("market_close"))
+    whole = pl.concat(_build_series(part.join(closes, "day", "left")) for part in series.values())
+    for row in _add_universe(whole).drop("day").iter_rows(named=True):
         key = (row.pop("symbol"), row.pop("start"))
         yield key, {name: None if value is None or value != value else value for name, value in row.items()}  # noqa: PLR0124 - NaN
 
@@ -41,6 +41,7 @@ def _build_series(days: pl.DataFrame) -> pl.DataFrame:
         ret_1=log_close.diff(),
         ret_before=log_close.diff().shift(),
         log_close=log_close,
+        market=pl.col("market_close").diff(),
         gap_1=pl.col("open").log() - log_close.shift(),
         range_1=(pl.col("high") / pl.col("low")).log(),
         body_1=(close / pl.col("open")).log(),
@@ -52,8 +53,9 @@ def _build_series(days: pl.DataFrame) -> pl.DataFrame:
         *(log_close.diff(length).alias(f"ret_{length}") for length in (2, 3, 5, 10, 20, 60, 120, 250)),
         mom_250_20=log_close.shift(20) - log_close.shift(250),
         close_location=(close - pl.col("low")) / (pl.col("high") - pl.col("low")),
-        weekday=pl.from_epoch("start", "ms").dt.weekday().cast(pl.Float64) - 1,
-        pause=pl.col("start").diff() / _DAY_MS,
+        weekday=pl.col("day").dt.weekday().cast(pl.Float64) - 1,
+        pause=pl.col("day").diff().dt.total_days().cast(pl.Float64),
+        rel_ret_20=log_close.diff(20) - pl.col("market_close").diff(20),
         **_compute_talib(base),
     )
     for window in windows:
@@ -64,7 +66,7 @@ def _build_series(days: pl.DataFrame) -> pl.DataFrame:
         volume_ratio_5_20=pl.col("volume_5") / pl.col("volume_20"),
     )
     helpers = {"ret_before", "log_close", "turnover", "number", "market", "volume_5", "volume_20"}
-    return found.drop(helpers | set(days.columns) - {"symbol", "start"})
+    return found.drop(helpers | set(days.columns) - {"symbol", "start", "day"})
 
 
 def _list_windows() -> Mapping[int, Mapping[str, pl.Expr]]:
@@ -83,28 +85,27 @@ def _list_windows() -> Mapping[int, Mapping[str, pl.Expr]]:
             "range_z_20": (range_1.last() - range_1.mean()) / range_1.std(),
             "gap_abs_20": pl.col("gap_1").abs().mean(),
             "dist_sma_20": close.last() / close.mean() - 1,
-            "high_20": ln.last() - ln.max(),
-            "low_20": ln.last() - ln.min(),
+            "dist_high_20": ln.last() - ln.max(),
+            "dist_low_20": ln.last() - ln.min(),
             "bb_z_20": (close.last() - close.mean()) / close.std(),
-            "bb_width_20": 4 * close.std() / close.mean(),
+            "bb_width_20": 4 * close.std(ddof=0) / close.mean(),
             "volume_z_20": (volume.last() - volume.mean()) / volume.std(),
             "volume_20": volume.mean(),
             "turnover_20": turnover.mean().log(),
             "amihud_20": 1e9 * (_RET.abs() / turnover).mean(),
             "corr_market_20": pl.corr(_RET, "market"),
-            "rel_ret_20": (_RET - market).sum(),
         },
         50: {"dist_sma_50": close.last() / close.mean() - 1},
         60: {
             "vol_60": _RET.std(),
             "skew_60": _RET.skew(),
             "kurt_60": _RET.kurtosis(),
-            "drawdown_60": (ln - ln.cum_max()).min(),
+            "max_drawdown_60": (ln - ln.cum_max()).min(),
             "corr_market_60": pl.corr(_RET, "market"),
             "beta_60": pl.cov(_RET, "market") / market.var(),
         },
         200: {"dist_sma_200": close.last() / close.mean() - 1},
-        250: {"high_250": ln.last() - ln.max(), "low_250": ln.last() - ln.min()},
+        250: {"dist_high_250": ln.last() - ln.max(), "dist_low_250": ln.last() - ln.min()},
     }
 
 
@@ -139,19 +140,19 @@ def _compute_talib(base: pl.DataFrame) -> dict[str, pl.Series]:
 
 
 def _add_universe(whole: pl.DataFrame) -> pl.DataFrame:
-    """Return the features of all symbols with those of UNIVERSE: of all bars of one start, two at least."""
+    """Return the features of all symbols with those of UNIVERSE: of all bars of one day, two at least."""
 
     def share(name: str, flag: pl.Expr) -> pl.Expr:
         known = pl.col(name).is_not_null()
-        return pl.when(known.sum() > 1).then((known & flag).sum() / known.sum()).over("start")
+        return pl.when(known.sum() > 1).then((known & flag).sum() / known.sum()).over("day")
 
     ranked = pl.col("ret_20")
     return whole.with_columns(
         breadth_up_1=share("ret_1", pl.col("ret_1") > 0),
         breadth_sma_50=share("dist_sma_50", pl.col("dist_sma_50") > 0),
-        breadth_high_20=share("high_20", pl.col("high_20") >= 0),
-        dispersion_1=pl.col("ret_1").std().over("start"),
-        rank_ret_20=((ranked.rank() - 1) / (ranked.count() - 1)).over("start"),
+        breadth_high_20=share("dist_high_20", pl.col("dist_high_20") >= 0),
+        dispersion_1=pl.col("ret_1").std().over("day"),
+        rank_ret_20=((ranked.rank() - 1) / (ranked.count() - 1)).over("day"),
     )
 
 

@@ -68,6 +68,16 @@ def test_new_york_is_closed_on_holidays_and_weekends(day):
     assert session.previous_day(ms(day.year, day.month, day.day, 23)).date < day
 
 
+@pytest.mark.parametrize("code", ["24x7", "24x5", "XNYS", "XNZE"])
+def test_a_day_is_found_by_its_date(code):
+    session = get_session(code)
+    days = days_of(session, date(2026, 11, 1), date(2026, 12, 31))
+    assert [session.find_date(day.date) for day in days] == days
+    dates = {date(2026, 11, 10) + timedelta(number) for number in range(30)}
+    assert {day for day in dates if session.find_date(day)} == dates & {day.date for day in days}
+    assert session.find_date(date(1700, 1, 1)) is session.find_date(date(2300, 1, 1)) is None
+
+
 def test_a_day_holds_its_open_and_not_its_close():
     session = get_session("XNYS")
     opens, closes = ms(2026, 11, 27, 14, 30), ms(2026, 11, 27, 18)

@@ -1,4 +1,4 @@
-"""Longer bars: held against another engine's buckets, and views without gaps."""
+"""Longer bars: held against another engine's buckets."""
 
 from datetime import UTC, datetime
 
@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.records import DAY_MS, Bar
+from marketswarm.market.entries import MAX_NUMBER, encode_entry, parse_bar
+from marketswarm.market.records import DAY_MS, AssetClass, Bar, Provenance
 from marketswarm.market.sessions import get_session
-from services.bars.aggregate import fill_gaps, merge_bars
-from services.bars.intervals import Grid
+from services.bars.aggregate import merge_bars
 from support.examples import select_cases
 from support.scenes.bars import (
     MIDNIGHT,
     MINUTE,
-    Desk,
+    SymbolScene,
     aggregate_all,
     arrival,
     assert_same_bars,
@@ -39,8 +39,8 @@ def test_every_timeframe_equals_the_buckets_of_duckdb(seed):
         start for start in range(MIDNIGHT, MIDNIGHT + 2 * DAY_MS, MINUTE) if start // MINUTE % (7 + seed)
     ]
     minutes = walk(starts, seed, whole=True)
-    desk = Desk(CRYPTO)
-    desk.play(arrival(bar, at) for at, bar in enumerate(minutes))
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar, at) for at, bar in enumerate(minutes))
     with duckdb.connect() as database:
         database.execute(
             "create table minutes (ts timestamp, open double, high double, low double, close double, "
@@ -58,12 +58,12 @@ def test_every_timeframe_equals_the_buckets_of_duckdb(seed):
         for timeframe, width in BUCKETS.items():
             found = database.execute(QUERY.format(width=width)).fetchall()
             expected = [Bar("BTC/USD", timeframe, *row[:7], int(row[7])) for row in found]
-            assert_same_bars(desk.shown(timeframe), expected)
+            assert_same_bars(scene.shown(timeframe), expected)
 
 
 def test_timeframes_of_new_york_follow_its_session_through_an_early_close_and_both_changes_of_clocks():
     york = get_session("XNYS")
-    desk = Desk(york, symbols=["SPY"], asset="stocks", checks={"jump_share": 10})
+    scene = SymbolScene(york, symbols=["SPY"], asset="stocks", checks={"jump_share": 10})
     minutes = []
     for opens, closes in (
         ("2026-03-06T14:30", "2026-03-06T21:00"),  # the last Friday of winter
@@ -78,17 +78,17 @@ def test_timeframes_of_new_york_follow_its_session_through_an_early_close_and_bo
         day = walk(range(first, last, MINUTE), 3, "SPY", whole=True)
         minutes += day
         outside = [*walk([first - MINUTE], 3, "SPY"), *walk([last], 3, "SPY")]
-        before = len(desk.quarantine)
-        desk.play(arrival(bar, at) for at, bar in enumerate([outside[0], *day, outside[1]]))
-        assert [each["check"] for each in desk.quarantine[before:]] == ["wrong_session"] * 2
-        (last_day,) = [bar for bar in desk.shown("1d") if bar.start_ms == first]
+        before = len(scene.quarantine)
+        scene.play(arrival(bar, at) for at, bar in enumerate([outside[0], *day, outside[1]]))
+        assert [each["check"] for each in scene.quarantine[before:]] == ["wrong_session"] * 2
+        (last_day,) = [bar for bar in scene.shown("1d") if bar.start_ms == first]
         assert last_day.trades == sum(bar.trades for bar in day)
-        hours = [bar.start_ms for bar in desk.shown("1h") if first <= bar.start_ms < last]
+        hours = [bar.start_ms for bar in scene.shown("1h") if first <= bar.start_ms < last]
         assert hours == list(range(first, last, 60 * MINUTE))
-    assert len(desk.shown("4h")) == 4 * 2 + 1
+    assert len(scene.shown("4h")) == 4 * 2 + 1
     expected = aggregate_all(minutes, york)
     for timeframe in BUCKETS:
-        kept = desk.shown(timeframe)
+        kept = scene.shown(timeframe)
         assert_same_bars(kept, expected[timeframe])
 
 
@@ -111,19 +111,19 @@ def test_what_one_minute_does_not_know_the_longer_bar_does_not_know(parts):
     assert merged.vwap is None or merged.low <= merged.vwap <= merged.high
 
 
-def test_a_view_without_gaps_marks_what_it_filled_and_invents_no_trade():
-    grid = Grid(get_session("XNYS"))
-    opens = 1_795_789_800_000  # 2026-11-27, 14:30 UTC
-    late = opens + 207 * MINUTE
-    bars = walk([opens, opens + 3 * MINUTE, late], 1, "SPY")
-    view = list(fill_gaps(bars, grid, "1m", late + 3 * MINUTE + 3 * DAY_MS))
-    assert [each.bar for each in view if not each.is_filled] == bars
-    filled = [each.bar for each in view if each.is_filled]
-    assert {(bar.volume, bar.trades) for bar in filled} == {(0.0, 0)}
-    assert [bar.close for bar in filled[:2]] == [bars[0].close] * 2
-    starts = [each.bar.start_ms for each in view]
-    assert starts == sorted(set(starts))
-    # to the early close, and on with Monday's open
-    friday = [start for start in starts if start < opens + DAY_MS]
-    assert friday == list(range(opens, opens + 210 * MINUTE, MINUTE))
-    assert starts[len(friday)] == opens + 3 * DAY_MS
+def encode(bar):
+    fields = encode_entry(bar, AssetClass.CRYPTO, Provenance("one"))
+    return {name.encode(): value.encode() for name, value in fields.items()}
+
+
+@given(st.lists(st.floats(0, MAX_NUMBER), min_size=1, max_size=5), st.integers(0, 10**18))
+def test_a_sum_that_no_entry_can_hold_is_not_known(volumes, trades):
+    bars = [
+        Bar("X", "1m", MIDNIGHT + at * MINUTE, 1, 1, 1, 1, volume, 1, trades)
+        for at, volume in enumerate(volumes)
+    ]
+    merged = merge_bars(bars, "5m", MIDNIGHT)
+    assert merged.volume == (sum(volumes) if sum(volumes) <= MAX_NUMBER else None)
+    assert (merged.vwap is None) == (not merged.volume)
+    assert merged.trades == (trades * len(bars) if trades * len(bars) <= MAX_NUMBER else None)
+    assert parse_bar(encode(merged)) == merged

@@ -1,82 +1,107 @@
 """Which features are published: new ones, and those whose values changed, with the next revision."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import orjson
 import pytest
 
 from marketswarm.market.records import DAY_MS
 from marketswarm.market.sessions import get_session
-from services.bars.feature_writer import compute_new, find_new
-from services.bars.features import compute_features
-from support.scenes.bars import MIDNIGHT, Desk, arrival, walk
+from services.bars.feature_writer import MARKS, compute_new, find_new
+from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
+from support.scenes.bars import MIDNIGHT, SymbolScene, arrival, walk
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
+CRYPTO = get_session("24x7")
+STARTS = [MIDNIGHT, MIDNIGHT + DAY_MS]
+ROWS = [(STARTS[0], {"return_1d": None}), (STARTS[1], {"return_1d": 0.5})]
 
-ROWS = [(1000, {"return_1d": None}), (2000, {"return_1d": 0.5})]
+
+def dated(bars):
+    return [DailyBar(datetime.fromtimestamp(bar.start_ms / 1000, UTC).date(), bar) for bar in bars]
+
+
+def days(count, symbol="BTC/USD", seed=0):
+    starts = range(MIDNIGHT, MIDNIGHT + count * DAY_MS, DAY_MS)
+    return [replace(bar, timeframe="1d") for bar in walk(starts, seed, symbol)]
 
 
 def test_all_are_new_at_first_and_none_the_second_time():
-    first = find_new("SPY", ROWS, b"")
-    assert [entry["start"] for entry in first.entries] == ["1000", "2000"]
+    first = find_new("SPY", dated(days(2)), ROWS, b"")
+    assert [int(entry["start"]) for entry in first.entries] == STARTS
+    assert [entry["day"] for entry in first.entries] == ["2023-11-15", "2023-11-16"]
     assert {entry["rev"] for entry in first.entries} == {"0"}
     assert first.entries[0]["values"] == '{"return_1d":null}'
-    assert find_new("SPY", ROWS, first.after) is None
+    assert find_new("SPY", dated(days(2)), ROWS, first.after) is None
 
 
 def test_what_changed_is_published_with_the_next_revision():
-    record = find_new("SPY", ROWS, b"").after
-    changed = [ROWS[0], (2000, {"return_1d": 0.25}), (3000, {"return_1d": 1.0})]
-    new = find_new("SPY", changed, record)
-    assert [(entry["start"], entry["rev"]) for entry in new.entries] == [("2000", "1"), ("3000", "0")]
+    record = find_new("SPY", dated(days(2)), ROWS, b"").after
+    third = MIDNIGHT + 2 * DAY_MS
+    changed = [ROWS[0], (STARTS[1], {"return_1d": 0.25}), (third, {"return_1d": 1.0})]
+    new = find_new("SPY", dated(days(3)), changed, record)
+    assert [(int(entry["start"]), entry["rev"]) for entry in new.entries] == [(STARTS[1], "1"), (third, "0")]
     assert new.before == record
-    assert find_new("SPY", changed, new.after) is None
+    assert find_new("SPY", dated(days(3)), changed, new.after) is None
 
 
 def test_days_that_are_forgotten_leave_the_record():
-    record = find_new("SPY", ROWS, b"").after
-    assert b"1000" not in find_new("SPY", [(3000, {})], record).after
+    record = find_new("SPY", dated(days(2)), ROWS, b"").after
+    later = dated(days(3)[2:])
+    assert (
+        str(MIDNIGHT).encode()
+        not in find_new("SPY", later, [(later[0].bar.start_ms, {"return_1d": 1.0})], record).after
+    )
 
 
-@pytest.mark.parametrize("record", [b"{", b"[1]", b'{"1000": 5}', b'{"1000": ["x", "y"]}', b"\xff"])
+@pytest.mark.parametrize("record", [b"{", b"[1]", b'{"1000": 5}', b'{"1000": ["x", "y", 1]}', b"\xff"])
 def test_a_record_that_can_not_be_read_is_none(record):
-    assert len(find_new("SPY", ROWS, record).entries) == 2
+    assert len(find_new("SPY", dated(days(2)), ROWS, record).entries) == 2
 
 
 class Station:
     """The days of some symbols, and what was published of their features: by start, the newest values."""
 
     def __init__(self, count):
-        self.desks = {symbol: Desk(get_session("24x7"), symbols=[symbol]) for symbol in SYMBOLS}
+        self.scenes = {symbol: SymbolScene(CRYPTO, symbols=[symbol], indicators=[]) for symbol in SYMBOLS}
         self.published = {symbol: {} for symbol in SYMBOLS}
-        self.marks = None
-        self.history = {
-            symbol: [
-                replace(bar, timeframe="1d")
-                for bar in walk(range(MIDNIGHT, MIDNIGHT + count * DAY_MS, DAY_MS), number, symbol)
-            ]
-            for number, symbol in enumerate(SYMBOLS)
-        }
+        self.history = {symbol: days(count, symbol, number) for number, symbol in enumerate(SYMBOLS)}
         for bars in self.history.values():
             for bar in bars[:-1]:
                 self.close_day(bar)
 
     def close_day(self, bar, seen_ms=0):
-        self.desks[bar.symbol].play([arrival(bar, seen_ms=seen_ms or bar.start_ms + DAY_MS)])
+        self.scenes[bar.symbol].play([arrival(bar, seen_ms=seen_ms or bar.start_ms + DAY_MS)])
 
-    def publish(self):
+    def compute(self, benchmark="BTC/USD"):
+        stored = {symbol: scene.stored for symbol, scene in self.scenes.items()}
+        return compute_new(stored, dict.fromkeys(SYMBOLS, CRYPTO), benchmark)
+
+    def commit(self, new):
+        self.scenes[new.symbol].stored[b"features"] = new.after
+        for entry in new.entries:
+            self.published[new.symbol][int(entry["start"])] = orjson.loads(entry["values"])
+
+    def publish(self, benchmark="BTC/USD"):
         """Publish what is new; return which days that were, by symbol."""
-        stored = {symbol: desk.stored for symbol, desk in self.desks.items()}
-        computed = compute_new(stored, "BTC/USD", self.marks)
+        computed = self.compute(benchmark)
         for new in computed.new:
-            stored[new.symbol][b"features"] = new.after
-            for entry in new.entries:
-                self.published[new.symbol][int(entry["start"])] = orjson.loads(entry["values"])
-        self.marks = computed.marks
+            self.commit(new)
+        for symbol, marks in computed.marks.items():
+            self.scenes[symbol].stored[MARKS.encode()] = marks
         return {new.symbol: [int(entry["start"]) for entry in new.entries] for new in computed.new}
 
+    def forget_chunks(self, count):
+        for scene in self.scenes.values():
+            for _ in range(count):
+                chunks = (name for name in scene.stored if name.startswith(b"1d:"))
+                del scene.stored[min(chunks, key=lambda name: int(name[3:]))]
+
     def assert_all_is_published(self, **days):
-        for symbol, rows in compute_features(days, "BTC/USD").items():
+        for symbol, rows in compute_features(
+            {name: dated(bars) for name, bars in days.items()}, "BTC/USD"
+        ).items():
             assert self.published[symbol] == dict(rows)
 
 
@@ -95,7 +120,7 @@ def test_only_days_from_the_first_change_are_computed_and_the_end_is_that_of_com
     assert min(again["BTC/USD"]) == btc[70].start_ms
     assert max(again["ETH/USD"]) == eth[-1].start_ms
     station.assert_all_is_published(**station.history)
-    assert set(orjson.loads(station.desks["BTC/USD"].stored[b"features"])) == {
+    assert set(orjson.loads(station.scenes["BTC/USD"].stored[b"features"])) == {
         str(bar.start_ms) for bar in btc
     }
 
@@ -103,10 +128,56 @@ def test_only_days_from_the_first_change_are_computed_and_the_end_is_that_of_com
 def test_days_that_are_forgotten_publish_no_other_day_anew():
     station = Station(120)
     station.publish()
-    for desk in station.desks.values():  # the averages of all later days begin with another bar now
-        del desk.stored[min(name for name in desk.stored if name.startswith(b"1d:"))]
+    station.forget_chunks(1)  # the averages of all later days begin with another bar now
     newest = [bars[-1] for bars in station.history.values()]
     for bar in newest:
         station.close_day(bar)
     assert station.publish() == {bar.symbol: [bar.start_ms] for bar in newest}
-    assert len(orjson.loads(station.desks["BTC/USD"].stored[b"features"])) < 120
+    assert len(orjson.loads(station.scenes["BTC/USD"].stored[b"features"])) < 120
+
+
+def test_another_truth_publishes_no_day_anew_whose_windows_reach_beyond_the_days_that_are_left():
+    station = Station(330)
+    station.publish()
+    before = {symbol: dict(published) for symbol, published in station.published.items()}
+    station.forget_chunks(4)
+    again = station.publish("ETH/USD")
+    for symbol, bars in station.history.items():
+        kept = [bar.start_ms for bar in bars[:-1] if bar.start_ms >= bars[0].start_ms + 25 * DAY_MS]
+        assert kept[-1] in again[symbol]
+        assert min(again[symbol]) >= kept[0] + (LONGEST_WINDOW - 1 - 8) * DAY_MS
+        for start_ms, values in station.published[symbol].items():
+            lost = {name for name, value in values.items() if value is None} - {
+                name for name, value in before[symbol][start_ms].items() if value is None
+            }
+            assert lost == set(), start_ms
+
+
+def test_what_was_not_committed_of_all_symbols_is_computed_by_whoever_is_next():
+    station = Station(100)
+    station.publish()
+    btc = station.history["BTC/USD"]
+    station.close_day(replace(btc[70], close=btc[70].high), seen_ms=btc[-1].start_ms + 2 * DAY_MS)
+    first, second = station.compute().new
+    station.commit(first)  # and no more
+    assert {new.symbol for new in station.compute().new} == {second.symbol}
+    station.publish()
+    assert station.publish() == {}
+    btc[70] = replace(btc[70], close=btc[70].high)
+    station.assert_all_is_published(**{symbol: bars[:-1] for symbol, bars in station.history.items()})
+
+
+@pytest.mark.parametrize("marks", [b"", b"{", b"[1]", b'{"truth": "x", "days": 3}', b"\xff"])
+def test_marks_that_can_not_be_read_cost_a_computation_and_publish_nothing_twice(marks):
+    station = Station(60)
+    station.publish()
+    station.scenes["ETH/USD"].stored[MARKS.encode()] = marks
+    assert station.publish() == {}
+
+
+def test_days_of_another_session_are_left_out():
+    station = Station(60)
+    stored = {symbol: scene.stored for symbol, scene in station.scenes.items()}
+    computed = compute_new(stored, dict.fromkeys(SYMBOLS, get_session("XNYS")), "BTC/USD")
+    assert computed.new == []
+    assert computed.marks == {}

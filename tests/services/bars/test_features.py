@@ -1,5 +1,6 @@
 import math
 from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from random import Random
@@ -13,18 +14,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.market.records import DAY_MS, Bar
-from services.bars.features import (
-    FEATURES,
-    MARKET,
-    compute_features,
-    correlations,
-    format_table,
-    latest_features,
-)
+from marketswarm.market.sessions import get_session
+from services.bars.features import FEATURES, LONGEST_WINDOW, MARKET, DailyBar, compute_features, format_table
+from services.bars.indicators import batch
 
 DOCS = Path(__file__).parents[3] / "docs" / "services" / "features.md"
 MONDAY_MS = 1_767_571_200_000  # 2026-01-05, midnight in UTC
 NAMES = [feature.name for feature in FEATURES]
+
+
+def date_of(ms: int) -> date:
+    return datetime.fromtimestamp(ms / 1000, UTC).date()
+
+
+def dated(history: dict[str, list[Bar]]) -> dict[str, list[DailyBar]]:
+    """Return bars with the dates at which they begin in UTC."""
+    return {
+        symbol: [DailyBar(date_of(bar.start_ms), bar) for bar in bars] for symbol, bars in history.items()
+    }
+
+
+def compute(history: dict[str, list[Bar]], **how):
+    return compute_features(dated(history), **how)
 
 
 def make_bars(random: Random, symbol: str, count: int, missing: float = 0.0) -> list[Bar]:
@@ -51,7 +62,7 @@ def make_universe() -> dict[str, list[Bar]]:
 
 @cache
 def compute_universe():
-    return compute_features(make_universe())
+    return compute(make_universe())
 
 
 def column(symbol: str, name: str) -> list[float | None]:
@@ -78,15 +89,14 @@ def test_no_feature_looks_ahead(seed, symbols, cut_day, since_day):
         symbol: make_bars(random, symbol, random.randrange(1, 330), missing=random.choice([0, 0.02]))
         for symbol in symbols
     }
-    whole = compute_features(history)
+    whole = compute(history)
     cut_ms, since_ms = MONDAY_MS + cut_day * DAY_MS, MONDAY_MS + since_day * DAY_MS
     past = {symbol: [bar for bar in bars if bar.start_ms < cut_ms] for symbol, bars in history.items()}
-    found = compute_features(past)
+    found = compute(past)
     for symbol, rows in whole.items():
         assert found[symbol] == [row for row in rows if row[0] < cut_ms]
-    for symbol, rows in compute_features(past, since_ms=since_ms).items():
+    for symbol, rows in compute(past, since=date_of(since_ms)).items():
         assert rows == [row for row in found[symbol] if row[0] >= since_ms]
-    assert latest_features(past) == {symbol: rows[-1] for symbol, rows in found.items() if rows}
 
 
 def test_what_a_later_bar_says_changes_no_earlier_value():
@@ -94,7 +104,7 @@ def test_what_a_later_bar_says_changes_no_earlier_value():
     for symbol, bars in history.items():
         forged = [replace(bar, close=bar.close * 3, high=bar.high * 4, volume=1e9) for bar in bars[250:]]
         history[symbol] = bars[:250] + forged
-    found = compute_features(history)
+    found = compute(history)
     for symbol, rows in compute_universe().items():
         assert found[symbol][:250] == rows[:250]
         assert found[symbol][250] != rows[250]
@@ -104,6 +114,7 @@ def test_there_are_sixty_features_and_each_is_documented():
     assert len(set(NAMES)) == len(FEATURES) == 60
     assert all(feature.formula and feature.unit and feature.window >= 1 for feature in FEATURES)
     assert all(list(values) == NAMES for _, values in compute_universe()["A"])
+    assert LONGEST_WINDOW == 251
 
 
 def test_the_page_shows_the_table():
@@ -167,13 +178,13 @@ def test_places_in_the_range_of_the_past():
     bar, before = make_universe()["A"][-1], make_universe()["A"][-2]
     expected = {
         "dist_sma_50": closes[-1] / closes[-50:].mean() - 1,
-        "high_20": math.log(closes[-1] / closes[-20:].max()),
-        "low_250": math.log(closes[-1] / closes[-250:].min()),
+        "dist_high_20": math.log(closes[-1] / closes[-20:].max()),
+        "dist_low_250": math.log(closes[-1] / closes[-250:].min()),
         "bb_z_20": (closes[-1] - closes[-20:].mean()) / closes[-20:].std(ddof=1),
         "close_location": (bar.close - bar.low) / (bar.high - bar.low),
         "gap_1": math.log(bar.open / before.close),
         "body_1": math.log(bar.close / bar.open),
-        "drawdown_60": min(math.log(closes[-60:][n] / closes[-60:][: n + 1].max()) for n in range(60)),
+        "max_drawdown_60": min(math.log(closes[-60:][n] / closes[-60:][: n + 1].max()) for n in range(60)),
     }
     assert {name: column("A", name)[-1] for name in expected} == pytest.approx(expected)
 
@@ -196,7 +207,7 @@ def test_volume_and_illiquidity():
     assert column("A", "amihud_20")[-1] == pytest.approx(illiquidity)
 
 
-def test_breadth_counts_the_symbols_of_the_same_start():
+def test_breadth_counts_the_symbols_of_the_same_day():
     gains = {symbol: column(symbol, "ret_1")[100] for symbol in make_universe()}
     assert column("A", "breadth_up_1")[100] == sum(gain > 0 for gain in gains.values()) / 4
     assert column("A", "dispersion_1")[100] == pytest.approx(stdev(gains.values()))
@@ -210,13 +221,21 @@ def test_breadth_counts_the_symbols_of_the_same_start():
 def test_equal_returns_share_a_rank():
     bars = make_universe()["A"][:40]
     history = {name: [replace(bar, symbol=name) for bar in bars] for name in ("A", "B", "C")}
-    assert {rows[-1][1]["rank_ret_20"] for rows in compute_features(history).values()} == {0.5}
+    assert {rows[-1][1]["rank_ret_20"] for rows in compute(history).values()} == {0.5}
 
 
-def test_a_symbol_of_other_hours_is_no_part_of_the_universe():
-    history = dict(make_universe())
-    night = [replace(bar, symbol="N", start_ms=bar.start_ms + 1) for bar in history["A"]]
-    found = compute_features({**history, "N": night})
+def test_days_of_one_date_are_compared_whenever_they_open():
+    history = dated(make_universe())
+    evening = [DailyBar(day, replace(bar, start_ms=bar.start_ms - DAY_MS // 8)) for day, bar in history["A"]]
+    found = compute_features({**history, "A": evening})
+    for symbol, rows in compute_universe().items():
+        assert [values for _, values in found[symbol]] == [values for _, values in rows]
+
+
+def test_a_symbol_of_other_days_is_no_part_of_the_universe():
+    history = dated(make_universe())
+    weekend = [DailyBar(day + timedelta(40_000), replace(bar, symbol="N")) for day, bar in history["A"]]
+    found = compute_features({**history, "N": weekend})
     assert found["A"] == compute_universe()["A"]
     alone = {name for name in NAMES if "breadth" in name or "market" in name} | {
         "dispersion_1", "rank_ret_20", "beta_60", "rel_ret_20"
@@ -224,12 +243,28 @@ def test_a_symbol_of_other_hours_is_no_part_of_the_universe():
     assert {name for name, value in found["N"][-1][1].items() if value is None} == alone
 
 
+def test_returns_are_compared_with_the_markets_between_the_same_two_days():
+    market = make_universe()[MARKET]
+    twin = [replace(bar, symbol="T") for number, bar in enumerate(market) if number % 7]
+    _, values = compute({MARKET: market, "T": twin})["T"][-1]
+    assert values["rel_ret_20"] == 0
+    assert [values["corr_market_60"], values["beta_60"]] == pytest.approx([1, 1])
+
+
+def test_the_width_of_the_bands_is_that_of_the_indicator():
+    bars = make_universe()["A"]
+    for (_, values), bands in zip(compute_universe()["A"], batch(bars, get_session("24x7")), strict=True):
+        if bands["bb_upper"] is not None:
+            width = (bands["bb_upper"] - bands["bb_lower"]) / bands["bb_middle"]
+            assert values["bb_width_20"] == pytest.approx(width, rel=1e-6)
+
+
 def test_the_order_of_the_symbols_changes_no_bit():
     history = dict(reversed(make_universe().items()))
-    assert compute_features(history) == compute_universe()
+    assert compute(history) == compute_universe()
 
 
-def test_the_calendar_is_that_of_utc():
+def test_the_calendar_is_that_of_trading_days():
     days = column("A", "weekday")
     assert days[:6] == [0, 1, 2, 3, 4, 0]
     assert column("A", "pause")[:6] == [None, 1, 1, 1, 1, 3]
@@ -237,7 +272,7 @@ def test_the_calendar_is_that_of_utc():
 
 def test_a_price_that_stands_still_has_no_value_made_of_rounding():
     bars = [Bar("X", "1d", MONDAY_MS + n * DAY_MS, 0.1, 0.1, 0.1, 0.1, 0.3) for n in range(300)]
-    values = compute_features({MARKET: bars})[MARKET][-1][1]
+    values = compute({MARKET: bars})[MARKET][-1][1]
     assert values["vol_60"] == values["bb_width_20"] == 0
     for name in (
         "bb_z_20",
@@ -255,7 +290,7 @@ def test_without_volumes_only_what_needs_them_is_none():
     history = {
         symbol: [replace(bar, volume=None) for bar in bars] for symbol, bars in make_universe().items()
     }
-    values = latest_features(history)["A"][1]
+    values = compute(history)["A"][-1][1]
     missing = {name for name, value in values.items() if value is None}
     assert missing == {"mfi_14", "volume_z_20", "volume_ratio_5_20", "turnover_20", "amihud_20"}
 
@@ -264,50 +299,17 @@ def test_without_volumes_only_what_needs_them_is_none():
 def test_a_price_that_has_no_logarithm_or_is_huge_makes_no_value_that_json_cannot_hold(price):
     history = dict(make_universe())
     history["A"] = [replace(bar, close=price, low=min(price, bar.low)) for bar in history["A"]]
-    for _, values in compute_features(history)["A"]:
+    for _, values in compute(history)["A"]:
         assert all(value is None or math.isfinite(value) for value in values.values())
 
 
 def test_a_history_of_nothing_has_no_features():
-    assert compute_features({}) == latest_features({}) == correlations({}) == {}
-    assert compute_features({"A": [], MARKET: make_universe()[MARKET][:1]})["A"] == []
-    assert list(latest_features({"A": []})) == []
+    assert compute({}) == {}
+    assert compute({"A": [], MARKET: make_universe()[MARKET][:1]})["A"] == []
 
 
 def test_bars_of_another_timeframe_or_out_of_order_are_refused():
     bars = make_universe()["A"][:5]
     for wrong in (bars[::-1], [*bars, bars[-1]], [replace(bar, timeframe="1h") for bar in bars]):
         with pytest.raises(ValueError, match="A: not daily bars in order"):
-            compute_features({"A": wrong})
-
-
-def test_correlations_of_sixty_days_agree_with_the_standard_library():
-    found = correlations(make_universe())
-    assert sorted(found) == [("A", "B"), ("A", "C"), ("A", "SPY"), ("B", "C"), ("B", "SPY"), ("C", "SPY")]
-    for (first, second), pair in found.items():
-        expected = correlation(log_returns(first)[-60:], log_returns(second)[-60:])
-        assert pair.value == pytest.approx(expected)
-        assert pair.days == 60
-
-
-def test_correlations_are_of_the_days_in_common():
-    bars = make_universe()
-    weekends = [
-        replace(bars["A"][0], symbol="W", start_ms=bars["A"][-1].start_ms - DAY_MS * n) for n in (30, 29)
-    ]
-    gaps = [bar for number, bar in enumerate(bars["B"]) if number != 280]
-    found = correlations({"A": bars["A"], "B": gaps, "W": weekends})
-    assert set(found) == {("A", "B")}
-    assert found["A", "B"].days < 60
-    assert -1 <= found["A", "B"].value <= 1
-
-
-def test_symbols_that_move_together_or_stand_still():
-    bars = make_universe()["A"]
-    twin = [replace(bar, symbol="T", close=bar.close * 7) for bar in bars]
-    mirror = [replace(bar, symbol="M", close=1 / bar.close) for bar in bars]
-    still = [replace(bar, symbol="S", close=0.1) for bar in bars]
-    short = [replace(bar, symbol="Y") for bar in bars[-15:]]
-    found = correlations({"A": bars, "T": twin, "M": mirror, "S": still, "Y": short})
-    values = {pair: round(entry.value, 9) for pair, entry in found.items()}
-    assert values == {("A", "T"): 1, ("A", "M"): -1, ("M", "T"): -1}
+            compute({"A": wrong})

@@ -316,6 +316,13 @@ def minute(at_ms: int, price: float, volume: float | None, vwap: float | None = 
     return Bar("X", "1m", at_ms, price, price, price, price, volume=volume, vwap=vwap)
 
 
+def test_where_talib_would_divide_by_nothing_a_price_that_stands_still_has_zeros():
+    bars = [Bar("X", "1m", number * 60_000, 1, 1, 1, 1, 5.0) for number in range(60)]
+    values = batch(bars, get_session("24x7"))[-1]
+    names = ("rsi_14", "stoch_k", "stoch_d", "adx_14", "cci_20", "mfi_14", "willr_14", "macd", "atr_14")
+    assert {name: values[name] for name in names} == dict.fromkeys(names, 0)
+
+
 def test_vwap_begins_again_with_each_session_and_is_none_outside():
     session = get_session("XNYS")
     day = session.find_day(read_ms("2026-11-27") + 15 * 3_600_000)

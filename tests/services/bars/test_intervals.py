@@ -67,9 +67,20 @@ def test_intervals_of_new_york(at, timeframe, opens, closes):
         ("24x5", "2026-11-22T00:00", None),  # a Sunday, though its evening is of Monday's day
         ("24x7", "2026-11-22T00:00", "2026-11-22T00:00"),
         ("XNYS", "1801-01-01T00:00", None),  # before any calendar
+        ("XNYS", "2026-11-24T21:00", None),  # the close of the day before
+        ("XNYS", "2026-11-25T18:00", None),
+        ("XNYS", "2026-11-25T05:00:01", None),
+        ("XTKS", "2026-11-25T05:00", "2026-11-25T00:00"),  # midnight of New York, as sources name any date
+        ("XNZE", "2026-01-13T11:00", "2026-01-13T21:00"),  # midnight of Auckland
+        ("XNZE", "2026-01-14T00:00", "2026-01-13T21:00"),
+        ("24x5", "2026-07-01T21:00", "2026-07-01T21:00"),
+        ("24x5", "2026-07-02T04:00", "2026-07-01T21:00"),  # midnight of New York
+        ("24x5", "2026-07-01T23:00", "2026-07-01T21:00"),  # midnight of London
+        ("24x7", "2026-11-22T16:00", None),  # midnight of Singapore
+        ("24x7", "2026-11-22T05:00", None),
     ],
 )
-def test_a_day_is_found_by_its_open_or_by_the_midnight_before(code, start, opens):
+def test_a_day_is_found_by_its_open_or_by_a_midnight_at_which_sources_name_it(code, start, opens):
     interval = Grid(get_session(code)).place(ms(start), "1d")
     assert (interval and interval.open_ms) == (opens and ms(opens))
 

@@ -6,18 +6,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.records import Bar
+from marketswarm.market.records import Bar, Provenance
 from services.bars.intervals import Interval
 from services.bars.quality import (
     ATR_BARS,
     CHECKS,
     FINDERS,
     NEVER_SKIPPED,
+    VWAP_SHARE,
     Candidate,
     Check,
+    Finding,
     HeldBar,
     Known,
-    RejectedBar,
+    Suspect,
     average_true_range,
     check_agreement,
     check_duplicate,
@@ -34,10 +36,11 @@ from services.bars.quality import (
     list_findings,
 )
 from services.bars.settings import CheckSettings
+from services.bars.state import EARLIEST_MS
 from support.scenes.bars import MIDNIGHT, MINUTE
 
 LIMITS = CheckSettings()
-NOTHING = Known(oldest_ms=-(2**53))
+NOTHING = Known(oldest_ms=EARLIEST_MS)
 PRICES = st.floats(0.01, 1e6)
 RATES = st.floats(-0.5, 0.5)
 
@@ -99,6 +102,14 @@ def test_an_open_or_close_outside_of_low_to_high_fails(bar, name, by, above):
     assert check_price_order(candidate(replace(bar, **{name: edge})), NOTHING, LIMITS) is None
 
 
+@given(bars(), st.floats(-0.9, 2))
+def test_a_vwap_that_no_trades_between_low_and_high_can_have_fails(bar, rate):
+    edge = bar.high if rate > 0 else bar.low
+    failed = check_price_order(candidate(replace(bar, vwap=edge * (1 + rate))), NOTHING, LIMITS) is not None
+    if abs(abs(rate) - VWAP_SHARE) > 1e-9:
+        assert failed == (abs(rate) > VWAP_SHARE)
+
+
 @given(bars())
 def test_a_bar_without_an_interval_of_its_session_fails(bar):
     assert check_session(candidate(bar, interval=False), NOTHING, LIMITS)
@@ -156,6 +167,28 @@ def test_a_close_too_far_from_the_final_one_of_another_source_fails(bar, rate, i
     assert failed == (is_final and source == "two" and share > LIMITS.disagree_share)
 
 
+@given(bars(timeframe="1d"), RATES, st.booleans())
+def test_a_whole_bar_whose_close_is_too_far_from_that_of_its_minutes_fails(bar, rate, is_whole):
+    other = replace(bar, close=bar.close * (1 + rate))
+    day = Interval("1d", bar.start_ms, bar.start_ms + 86_400_000)
+    mine = Candidate(other, "one", day.close_ms - (not is_whole), day)
+    failed = check_agreement(mine, replace(NOTHING, built=held(bar, "one")), LIMITS) is not None
+    share = abs(other.close - bar.close) / bar.close
+    assert failed == (is_whole and share > LIMITS.disagree_share)
+
+
+@given(bars(), st.integers(1, 60_000), st.sampled_from(["one", "two"]), st.booleans())
+def test_an_answer_from_before_the_end_of_a_minute_does_not_replace_one_from_after_it(
+    bar, early_ms, source, is_complete
+):
+    ends = bar.start_ms + MINUTE
+    mine = candidate(bar, source, ends - early_ms)
+    known = replace(NOTHING, held=held(bar, "one", ends + 1, is_complete=is_complete))
+    failed = check_monotone_time(mine, known, LIMITS) is not None
+    assert failed == (source == "one" or is_complete)
+    assert check_monotone_time(candidate(bar, "two", ends), known, LIMITS) is None
+
+
 @given(st.floats(-0.9, 2), st.floats(0.01, 1), st.floats(1, 100), st.floats(0.001, 0.5))
 def test_a_minute_fails_if_it_jumps_by_more_than_both_limits_allow(rate, spread, atr, share):
     limits = CheckSettings(jump_atr=atr, jump_share=share)
@@ -167,6 +200,15 @@ def test_a_minute_fails_if_it_jumps_by_more_than_both_limits_allow(rate, spread,
     if abs(moved - allowed) > 1e-6:
         failed = check_jump(candidate(flat(100 * (1 + rate))), known, limits) is not None
         assert failed == (moved > allowed)
+
+
+@given(st.floats(0.01, 0.5))
+def test_the_first_minute_after_the_market_was_closed_may_be_further_away(rate):
+    known = replace(NOTHING, before=calm())
+    opening = candidate(flat(100 * (1 + rate)))
+    assert (check_jump(opening, known, LIMITS) is not None) == (rate > LIMITS.jump_share)
+    known = replace(known, is_after_break=True)
+    assert (check_jump(opening, known, LIMITS) is not None) == (rate > LIMITS.open_share)
 
 
 def test_one_wild_price_within_a_minute_is_a_jump_too():
@@ -182,7 +224,7 @@ def test_too_few_minutes_before_it_say_nothing_about_a_jump():
 @given(st.floats(1.1, 3))
 def test_a_jump_is_confirmed_by_the_next_minute_or_by_another_source_but_not_by_itself(rate):
     price = 100 * rate
-    known = replace(NOTHING, before=calm(), suspect=RejectedBar(MIDNIGHT, price, "one"))
+    known = replace(NOTHING, before=calm(), suspect=Suspect(flat(price), MIDNIGHT, Provenance("one")))
     assert check_jump(candidate(flat(price)), known, LIMITS)
     assert check_jump(candidate(flat(price), "two"), known, LIMITS) is None
     assert check_jump(candidate(flat(price, MIDNIGHT + MINUTE)), known, LIMITS) is None
@@ -205,5 +247,6 @@ def test_a_newest_minute_that_is_old_when_it_comes_is_found_and_rejected_by_noth
 
 
 def test_every_check_has_a_function_but_the_schema():
-    assert {*CHECKS, *FINDERS, Check.SCHEMA} == set(Check)
+    assert {*CHECKS, Check.SCHEMA} == set(Check)
+    assert set(FINDERS) == set(Finding)
     assert set(Check) >= NEVER_SKIPPED

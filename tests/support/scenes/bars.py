@@ -13,7 +13,7 @@ from services.bars.builder import Arrival, BarBuilder, Outputs
 from services.bars.indicators import batch
 from services.bars.intervals import Grid
 from services.bars.settings import TIMEFRAMES, BarsOptions, SymbolGroup
-from services.bars.state import SymbolState
+from services.bars.state import SymbolState, restore_state
 
 MINUTE = 60_000
 MIDNIGHT = 1_700_006_400_000
@@ -47,20 +47,28 @@ def arrival(bar: Bar, number: int = 0, **more: Any) -> Arrival:
     return Arrival(RecordKind.BARS, b"%d-%d" % (written_ms, number), raw)
 
 
-class Desk:
-    """One symbol's builder, and what it published, as a consumer keeps it: the last revision of each bar."""
+class SymbolScene:
+    """A symbol's builder, and what it published, as a consumer keeps it: the last revision of each bar."""
 
-    def __init__(self, session: Session, fields: Mapping[bytes, bytes] | None = None, **group: Any) -> None:
+    def __init__(self, session: Session, options: Mapping[str, Any] | None = None, **group: Any) -> None:
         group = {"symbols": ("BTC/USD",), "asset": "crypto"} | group
         self.grid, self.group = Grid(session), SymbolGroup(**group)
-        self.options = BarsOptions(settle_sec=10)
+        self.options = BarsOptions(**{"settle_sec": 10} | dict(options or {}))
         self.state = SymbolState(self.group.symbols[0])
-        self.stored: dict[bytes, bytes] = dict(fields or {})
+        self.stored: dict[bytes, bytes] = {}
         self.bars: dict[tuple[str, int], dict[str, str]] = {}
         self.indicators: dict[tuple[str, int], dict[str, str]] = {}
         self.seen: set[tuple[str, ...]] = set()
+        self.values: dict[tuple[str, ...], str] = {}
         self.quarantine: list[dict[str, str]] = []
         self.builder = BarBuilder(self.state, self.group, self.grid, self.options, {})
+
+    def restart(self, **group: Any) -> None:
+        """Go on from what is stored, as an instance does that takes over; `group` changes the truth."""
+        self.group = self.group.model_copy(update=group)
+        self.state = restore_state(self.group.symbols[0], self.stored)
+        self.state.epoch += 1
+        self.builder = BarBuilder(self.state, self.group, self.grid, self.options, self.stored)
 
     def play(self, arrivals: Iterable[Arrival], clock_ms: int = 0) -> Outputs:
         """Take some entries as one batch."""
@@ -80,6 +88,9 @@ class Desk:
                 key = (what, entry["timeframe"], entry["start"], entry["rev"], entry["final"])
                 assert key not in self.seen, f"{key} was published twice"
                 self.seen.add(key)
+                revision = key[:4]
+                values = entry.get("values", "")
+                assert self.values.setdefault(revision, values) == values, f"{revision} has two values"
         return outputs
 
     def shown(self, timeframe: str) -> list[Bar]:

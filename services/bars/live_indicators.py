@@ -12,13 +12,13 @@ from marketswarm.market.records import Bar
 from services.bars.bar_columns import CheckpointError
 from services.bars.indicators import IndicatorSeries, TooOldError, Values
 from services.bars.quality import HeldBar
-from services.bars.state import NEVER_MS, BarTable
+from services.bars.state import EARLIEST_MS, BarTable
 
 STORE_EVERY: Final = 64
 """The number of bars after which a series is stored anew."""
 
 
-class IndicatorTrack:
+class LiveIndicators:
     """Compute the indicators of the bars in a table.
 
     Args:
@@ -58,8 +58,6 @@ class IndicatorTrack:
                 if (recomputed := self._recompute(start_ms)) is not None:
                     return recomputed  # with all later changes
                 continue
-            except ValueError:  # a sum beyond any number that indicators are computed of
-                continue
             if self._stored_ms is not None and start_ms < self._stored_ms:
                 self._unstored = STORE_EVERY  # the last bar of the stored series is given to it anew anyway
         return found
@@ -80,7 +78,7 @@ class IndicatorTrack:
         It is time at the latest when the table has forgotten the bar with which the stored series ends: over
         a long weekend few bars come, and nobody else has those that followed it.
         """
-        is_due = self._stored_ms is None or self._table.find(self._stored_ms) is None
+        is_due = self._stored_ms is None or not self._table.has_chunk(self._stored_ms)
         if self._unstored < STORE_EVERY and not (is_due and self._unstored):
             return None
         self._unstored = self._head_start if self._stored_ms is None else 0
@@ -117,18 +115,19 @@ class IndicatorTrack:
         `changed` are the bars that it is to be given next.
         """
         if self._stored is not None:
-            if self._stored:
-                self._restore(self._stored, frozenset(changed))
+            self._restore(self._stored, frozenset(changed))
             self._stored = None
         return self._series
 
     def _restore(self, stored: bytes, changed: Collection[int]) -> None:
-        """Put the bars of the table on top of the stored series; one that can't be read begins anew."""
-        try:
-            self._series.restore(stored)
-        except CheckpointError:
-            self._series.extend(self._list_known(-NEVER_MS, changed))
-            self._unstored = STORE_EVERY
+        """Put the bars of the table on top of the stored series.
+
+        If nothing is stored that can be used, the series begins anew with the oldest bar of the table.
+        """
+        if not self._restore_series(stored):
+            known = self._list_known(EARLIEST_MS, changed)
+            self._series.extend(known)
+            self._unstored = STORE_EVERY if known else 0
             return
         self._stored_ms = self._series.last_ms
         if self._stored_ms is None:
@@ -138,3 +137,21 @@ class IndicatorTrack:
             self._series.put(later.pop(0))
         self._series.extend(later)
         self._unstored = len(later)
+
+    def _restore_series(self, stored: bytes) -> bool:
+        """Restore the stored series; return False, and leave the series empty, if it can't be used.
+
+        While a timeframe is published, its series is stored before the table forgets the last bar in it. If
+        that bar is gone, the timeframe was not published for a while, and bars between are missing.
+        """
+        if not stored:
+            return False
+        try:
+            self._series.restore(stored)
+        except CheckpointError:
+            return False
+        last_ms, newest_ms = self._series.last_ms, self._table.newest_ms
+        if last_ms is None or newest_ms is None or last_ms >= newest_ms or self._table.find(last_ms):
+            return True
+        self._series.clear()
+        return False
