@@ -115,7 +115,7 @@ def read_manifest(path: Path) -> Backup:
     """Return the manifest at `path`, or beside the dump at `path`.
 
     Raises:
-        BackupError: there is none, or it is none of ours.
+        BackupError: there is no manifest, or it is not valid.
     """
     path = path.with_suffix(".json")
     try:
@@ -139,7 +139,7 @@ def read_manifest(path: Path) -> Backup:
 
 
 def _parse_timescaledb(version: object) -> str | None:
-    """Return the version of TimescaleDB in a manifest. Raise ValueError if it is none."""
+    """Return the version of TimescaleDB in a manifest. Raise ValueError if it is not valid."""
     if version is not None and not (isinstance(version, str) and _EXTENSION_VERSION.fullmatch(version)):
         raise ValueError("no version of TimescaleDB")
     return version

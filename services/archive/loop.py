@@ -1,7 +1,7 @@
-"""The main loop of archive: a worker on each bus, a keeper beside them, and what the beats say of both.
+"""The main loop of archive: a worker on each bus, maintenance beside them, and what the beats say of both.
 
 What a worker does (read, make rows, commit, acknowledge) is in `worker.py`; what one instance of all does
-beside that (partitions, sources, correlations, backups) is in `keeper.py`.
+beside that (partitions, sources, correlations, backups) is in `maintenance.py`.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from marketswarm.agent import Code, Exit, agent
 from marketswarm.agent.worker_pool import WorkerPool
 from marketswarm.bus.backlog import Backlog, format_unread
 from services.archive.database import Database
-from services.archive.keeper import Keeper
+from services.archive.maintenance import Maintenance
 from services.archive.metrics import ArchiveMetrics
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_streams
 from services.archive.worker import ArchiveWorker, DatabaseOutage
@@ -44,8 +44,8 @@ async def main() -> int:
             make_worker=lambda: ArchiveWorker(me, settings_now, writer, metrics),
             log_failure=lambda error: me.log.warning("entries.unread", bus=error.bus, reason=error.reason),
         )
-        keeper = Keeper(me, settings_now, database, writer, metrics)
-        me.task(keeper.run(), name="keeper")
+        maintenance = Maintenance(me, settings_now, database, writer, metrics)
+        me.task(maintenance.run(), name="maintenance")
         while True:
             pool.start_workers()
             outage = find_longest_outage(pool.workers)

@@ -12,7 +12,7 @@ from marketswarm.metrics.family import counter, gauge
 
 
 class ArchiveMetrics:
-    """Count entries, batches and what the keeper does."""
+    """Count entries, batches and what the maintenance does."""
 
     def __init__(self) -> None:
         self.backlogs: Mapping[str, Backlog] = {}

@@ -51,9 +51,9 @@ async def run_program(name: str, arguments: list[str], url: str, programs: Path 
             process.kill()
             await process.wait()
     if process.returncode:
-        lines = errors.decode("utf-8", "replace").strip().splitlines() or ["without a word"]
-        said = next((line for line in lines if "error:" in line), lines[0])  # warnings may come before
-        raise BackupError(f"{name} failed: {said[:300]}")
+        lines = errors.decode("utf-8", "replace").strip().splitlines() or ["no output"]
+        error_line = next((line for line in lines if "error:" in line), lines[0])  # warnings may come before
+        raise BackupError(f"{name} failed: {error_line[:300]}")
 
 
 def split_password(url: str) -> tuple[str, str]:

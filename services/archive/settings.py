@@ -47,7 +47,7 @@ KeptTable = Literal["bars", "quotes", "indicators", "downloads", "source_health"
 
 
 def _require_schedule(text: str) -> str:
-    """Return the text of a schedule; raise ValueError if it is none."""
+    """Return the text of a schedule; raise ValueError if it is not valid."""
     parse_schedule(text)  # its error is a ValueError
     return text
 
@@ -119,16 +119,16 @@ def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
     return tuple(found)
 
 
-def sources_point(section: Service) -> AccessPoint:
+def find_sources_point(section: Service) -> AccessPoint:
     """Return the access point of the hash with the states of the sources."""
     return point_like(section.access_points.subscribe_to, MARKET, MARKET_SOURCES)
 
 
-def dead_letter_key(section: Service) -> str:
+def find_dead_letter_key(section: Service) -> str:
     """Return the key of the dead letters; each is on the bus of its stream."""
     return point_like(section.access_points.publish_to, MARKET, ARCHIVE_DEAD).key
 
 
-def retention(keep_days: Mapping[Any, float], tables: Iterable[str]) -> dict[str, float]:
+def select_retention(keep_days: Mapping[Any, float], tables: Iterable[str]) -> dict[str, float]:
     """Return the days of those of `tables` that are not kept for ever."""
     return {table: keep_days[table] for table in tables if table in keep_days}

@@ -23,7 +23,7 @@ from services.archive.database import ArchiveAwayError
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
 from services.archive.rows import RowError
-from services.archive.settings import ArchiveEnvironment, ArchiveSettings, dead_letter_key
+from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_dead_letter_key
 from services.archive.tables import STREAMS
 from services.archive.writer import RefusedEntry, TypedEntry, Writer
 
@@ -32,7 +32,8 @@ WRITE_SEC: Final = 300.0  # longer than a batch takes on a busy machine
 CHECK_EVERY_SEC: Final = 5.0
 """The seconds without a batch after which PostgreSQL is asked whether it is there."""
 BATCHES_AT_ONCE: Final = 20
-"""The most batches that are written, each while the next is read, before anything else is looked after."""
+"""The most batches that are written, each while the next is read, before settings, claims and pending entries
+are checked again."""
 _NO_WAIT_SEC: Final = 0.001
 _READ_SEC: Final = 12.0  # the server sends thousands of entries at once
 _BACKLOG_EVERY_SEC: Final = 1.0
@@ -58,7 +59,7 @@ class Batch:
     Attributes:
         entries: all of them, as they were delivered.
         typed: those that became rows.
-        refused: those that are no rows, each with the reason.
+        refused: the invalid entries, each with the reason.
         is_full: True if there may be more of them on a stream than a batch takes.
     """
 
@@ -191,7 +192,7 @@ class ArchiveWorker:
 
     async def _dead_letter(self, consumer: Consumer, entry: DeliveredEntry, reason: str) -> None:
         """Move an entry to the dead letters; count and log it, unless another instance did so first."""
-        key, details = dead_letter_key(self._me.section), {"fields": format_fields(entry.fields)}
+        key, details = find_dead_letter_key(self._me.section), {"fields": format_fields(entry.fields)}
         async with self._me.waiting(BUS_SEC):
             is_new = await consumer.dead_letter(entry, key, reason, time.time(), details)
         if is_new:
@@ -262,7 +263,7 @@ def make_batch(
 
 
 def make_typed(entry: DeliveredEntry, kind: str) -> TypedEntry:
-    """Return what an entry of a stream of this kind becomes. Raise RowError if it is no row."""
+    """Return what an entry of a stream of this kind becomes. Raise RowError if the entry is invalid."""
     if entry.fields is None or entry.size > ENTRY_BYTES:
         raise RowError("too large")
     table, make = STREAMS[kind]

@@ -21,8 +21,8 @@ from services.archive.settings import (
     ArchiveEnvironment,
     ArchiveSettings,
     WriteSettings,
-    retention,
-    sources_point,
+    find_sources_point,
+    select_retention,
 )
 from services.archive.source_states import MAX_STATE_BYTES, parse_source_states, write_source_states
 from services.archive.writer import Writer
@@ -40,7 +40,7 @@ _JOB_SEC: Final = 1800.0  # a job may read a whole table
 
 
 @dataclass(slots=True)
-class KeeperJob:
+class MaintenanceJob:
     """Hold a job: how often it is done, when it is due next (monotonic clock), and why it failed last."""
 
     name: str
@@ -50,7 +50,7 @@ class KeeperJob:
     problem: str | None = None
 
 
-class Keeper:
+class Maintenance:
     """Do each job when it is due, one after the other, as long as this instance has the lease.
 
     None is done beside a backup: pg_dump fails if a partition is dropped under it.
@@ -68,10 +68,10 @@ class Keeper:
         self._writer, self._metrics = writer, metrics
         self._seen: dict[date, tuple[int, ...]] = {}  # of each day: of what its correlations were made
         self._jobs = (
-            KeeperJob("partitions", PARTITIONS_EVERY_SEC, self._keep_partitions),
-            KeeperJob("sources", SOURCES_EVERY_SEC, self._write_sources),
-            KeeperJob("correlations", CORRELATIONS_EVERY_SEC, self._write_correlations),
-            KeeperJob("backup", BACKUP_EVERY_SEC, self._back_up),
+            MaintenanceJob("partitions", PARTITIONS_EVERY_SEC, self._keep_partitions),
+            MaintenanceJob("sources", SOURCES_EVERY_SEC, self._write_sources),
+            MaintenanceJob("correlations", CORRELATIONS_EVERY_SEC, self._write_correlations),
+            MaintenanceJob("backup", BACKUP_EVERY_SEC, self._back_up),
         )
 
     async def run(self) -> None:
@@ -97,17 +97,20 @@ class Keeper:
             except (ArchiveAwayError, RefusedRowsError, SchemaError, BusError, BackupError) as error:
                 job.problem = f"{job.name}: {error}"[:150]
                 if job.problem != before:  # the same failure is logged once
-                    self._me.log.warning("keeper.failed", job=job.name, why=str(error)[:300])
+                    self._me.log.warning("maintenance.failed", job=job.name, why=str(error)[:300])
             # PostgreSQL that is away is the workers' matter, and a bus too: they say so at once
             lasting = job.problem if job.name == "backup" else None
-            self._me.set_degraded(lasting, part=f"keeper {job.name}")
+            self._me.set_degraded(lasting, part=f"maintenance {job.name}")
             job.due_at = time.monotonic() + (min(job.every_sec, 60.0) if job.problem else job.every_sec)
 
     async def _keep_partitions(self, settings: WriteSettings) -> None:
         """Make the partitions of the next months, and drop what is older than its table keeps."""
         now = datetime.now(UTC)
         divided, deleted = (
-            {table: now - timedelta(days=days) for table, days in retention(settings.keep_days, of).items()}
+            {
+                table: now - timedelta(days=days)
+                for table, days in select_retention(settings.keep_days, of).items()
+            }
             for of in (TIME_COLUMNS, DELETED_BY)
         )
         async with self._database.connect(_JOB_SEC) as connection:
@@ -123,7 +126,7 @@ class Keeper:
 
     async def _write_sources(self, _settings: WriteSettings) -> None:
         """Write the states of the sources that changed."""
-        point = sources_point(self._me.section)
+        point = find_sources_point(self._me.section)
         bus = self._me.bus(point.bus)
         fields: Any = await bus.ask(bus.client.hgetall(point.key), max_bytes=_HASH_BYTES)
         states = parse_source_states(fields)
