@@ -29,7 +29,7 @@ _TYPES: Final = {
     "trades": "Int64",
     "rev": "Int32",
     "epoch": "Int64",
-    "place": "Int64",
+    "stream_position": "Int64",
     "final": "Boolean",
     "replay": "Boolean",
 }

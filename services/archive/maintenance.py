@@ -33,8 +33,15 @@ SOURCES_EVERY_SEC: Final = 2.0
 CORRELATIONS_EVERY_SEC: Final = 30.0
 PARTITIONS_EVERY_SEC: Final = 3600.0
 BACKUP_EVERY_SEC: Final = 20.0  # to look whether one is due
-DELETED_BY: Final = {"downloads": "asked_at", "source_health": "at", "alerts": "at"}
+DELETED_BY: Final = {
+    "features": "start",
+    "correlations": "day",
+    "downloads": "asked_at",
+    "source_health": "at",
+    "alerts": "at",
+}
 """The tables of which retention deletes rows, and the column by which."""
+_WITH_REPLAY: Final = ("features", "correlations")  # rows of a recording are old when it is played
 _HASH_BYTES: Final = 200 * MAX_STATE_BYTES
 _JOB_SEC: Final = 1800.0  # a job may read a whole table
 
@@ -117,7 +124,8 @@ class Maintenance:
             await make_partitions(connection, list_ahead(now))
             dropped = await drop_expired(connection, divided)
             for table, since in deleted.items():
-                sql = f"DELETE FROM {table} WHERE {DELETED_BY[table]} < $1"  # noqa: S608 - our own names
+                kept = "AND NOT replay" if table in _WITH_REPLAY else ""
+                sql = f"DELETE FROM {table} WHERE {DELETED_BY[table]} < $1::timestamptz {kept}"  # noqa: S608 - our own names
                 await connection.execute(sql, since)
         if dropped:
             self._writer.forget_partitions()

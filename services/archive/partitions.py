@@ -19,8 +19,6 @@ from services.archive.transaction import transaction
 
 TIME_COLUMNS: Final[Mapping[str, str]] = {"bars": "start", "quotes": "at", "indicators": "start"}
 """The tables that are divided, and the column by which."""
-_REPLAY_MARKS: Final[Mapping[str, str]] = {"bars": "bars", "quotes": "quotes", "indicators": "bars"}
-"""By divided table: the one whose rows are marked. Indicators have the mark of the bars of their time."""
 MONTHS_AHEAD: Final = 2
 _MONTHS_SINCE, _YEARS_SINCE, _DECADES_SINCE = 2020, 2010, 1970
 _LOCK_SEC: Final = 2
@@ -174,10 +172,10 @@ async def _read_expired_chunks(connection: Any, keep_since: Mapping[str, datetim
 
 async def _has_replayed(connection: Any, part: Partition) -> bool:
     """Return True if a record of a partition's times was played from a recording."""
-    marked = _REPLAY_MARKS[part.table]
+    column = TIME_COLUMNS[part.table]
     sql = (
-        f"SELECT EXISTS (SELECT FROM {marked} "  # noqa: S608 - our own names
-        f"WHERE replay AND {TIME_COLUMNS[marked]} >= $1 AND {TIME_COLUMNS[marked]} < $2)"
+        f"SELECT EXISTS (SELECT FROM {part.table} "  # noqa: S608 - our own names
+        f"WHERE replay AND {column} >= $1 AND {column} < $2)"
     )
     return bool(await connection.fetchval(sql, part.begins, part.ends))
 

@@ -43,7 +43,9 @@ class ArchiveEnvironment(CommonSettings):
 
 
 Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
-KeptTable = Literal["bars", "quotes", "indicators", "downloads", "source_health", "alerts"]
+KeptTable = Literal[
+    "bars", "quotes", "indicators", "features", "correlations", "downloads", "source_health", "alerts"
+]
 
 
 def _require_schedule(text: str) -> str:
@@ -87,10 +89,11 @@ class WriteSettings(ServiceConfig):
     behind_sec: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 120.0
     """The waiting time of an entry from which the service is `degraded`. Example: `300`."""
     keep_days: dict[KeptTable, Days] = Field(
-        default={"quotes": 400.0, "downloads": 90.0, "source_health": 400.0}
+        default={"quotes": 400.0, "correlations": 400.0, "downloads": 90.0, "source_health": 400.0}
     )
     """The days for which a table's rows are kept; a table without a number is kept for ever. Bars, quotes and
-    indicators are dropped by the month. Example: `{"quotes": 30, "downloads": 30}`."""
+    indicators are dropped by the month. Observations, symbols and sources are always kept. Example:
+    `{"quotes": 30, "downloads": 30}`."""
     backup: BackupSettings = BackupSettings()
     """The daily backup, which needs `ARCHIVE_BACKUP_FOLDER`."""
     correlations: CorrelationSettings = CorrelationSettings()

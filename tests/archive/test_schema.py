@@ -23,8 +23,9 @@ from services.archive.partitions import (
     make_partitions,
     read_partitions,
 )
-from services.archive.rows import BarRow, QuoteRow
-from services.archive.tables import BARS, QUOTES
+from services.archive.reader import TABLE_NAMES
+from services.archive.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow
+from services.archive.tables import BARS, INDICATOR_VALUES, OBSERVATIONS, QUOTES
 from services.archive.writer import TypedEntry, Writer
 from support.postgres import partitions_only, query
 
@@ -65,6 +66,44 @@ async def test_a_database_of_every_version_is_brought_to_the_same_schema(postgre
         await connection.close()
     assert len({tuple(each) for each in found}) == 1
     assert len(found[0]) > 100
+
+
+async def test_every_table_of_the_schema_is_named_for_digests(archive_url):
+    connection = await asyncpg.connect(archive_url)
+    found = await connection.fetch(
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+        "AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> 'schema_version'"
+    )
+    assert sorted(row["relname"] for row in found) == sorted(TABLE_NAMES)
+    await connection.close()
+
+
+async def test_what_was_computed_from_replayed_bars_before_rows_were_marked_is_marked(postgres):
+    """Migration 4 adds the marks of indicators, features and correlations."""
+    connection = await asyncpg.connect(await asyncio.to_thread(postgres.new_database))
+    await apply_migrations(connection, load_migrations()[:3])
+    times = {"played": datetime(2018, 10, 5, tzinfo=UTC), "live": START}
+    months = [find_partition(table, at) for table in ("bars", "indicators") for at in times.values()]
+    await make_partitions(connection, months)
+    for word, at in times.items():
+        for symbol in ("A", "B"):
+            await connection.execute(
+                "INSERT INTO bars VALUES ($1, '1d', $2, 1, 1, 1, 1, 0, 1, 0, true, 0, 'x', NULL, NULL, $3)",
+                *(symbol, at, word == "played"),
+            )
+            await connection.execute(
+                "INSERT INTO indicators VALUES ($1, '1d', $2, 0, true, '{}')", symbol, at
+            )
+            await connection.execute("INSERT INTO features VALUES ($1, $2, 0, '{}')", symbol, at)
+        await connection.execute("INSERT INTO correlations VALUES ($1, 'A', 'B', 0.5, 60)", at.date())
+    await apply_migrations(connection)
+    for table, column in (("indicators", "start"), ("features", "start"), ("correlations", "day")):
+        marks = await connection.fetch(f"SELECT DISTINCT {column}::date, replay FROM {table} ORDER BY 1")  # noqa: S608 - our own names
+        assert [tuple(row) for row in marks] == [
+            (times["played"].date(), True),
+            (times["live"].date(), False),
+        ]
+    await connection.close()
 
 
 async def test_many_instances_that_start_at_once_make_the_schema_once(postgres):
@@ -127,6 +166,8 @@ WRONG_BARS = [
     {"trades": -1},
     {"rev": -1},
     {"source": ""},
+    {"day": START.date()},  # a minute has none
+    {"timeframe": "1d", "day": START.date() + timedelta(days=5)},
     {"replay": None},
     {"final": None},
     {"open": None},
@@ -148,6 +189,25 @@ async def test_a_wrong_bar_is_refused_and_those_beside_it_are_written(archive_ur
 async def fetch(database, sql):
     async with database.connect() as connection:
         return await connection.fetch(sql)
+
+
+async def test_of_two_answers_of_one_time_the_later_entry_stays_in_whatever_order_they_are_written(
+    archive_url,
+):
+    quote = QuoteRow("SPY", START, 9.0, 8.5, None, None, None, None, "yahoo", START, None, False, 5)
+    later = quote._replace(price=9.0, bid=8.75, stream_position=6)
+    value = ObservationRow("US.CPI", START, 9.0, "fred", START, None, False, 5)
+    corrected = value._replace(value=3.0, stream_position=6)
+    database = Database(archive_url)
+    for rows in ((quote, value), (later, corrected), (quote, value)):  # the first ones come again
+        entries = [
+            TypedEntry("market:quotes", b"1-0", QUOTES, rows[0]),
+            TypedEntry("market:observations", b"1-0", OBSERVATIONS, rows[1]),
+        ]
+        assert await Writer(database).write(entries) == []
+    assert [row[0] for row in await fetch(database, "SELECT bid FROM quotes")] == [8.75]
+    assert [row[0] for row in await fetch(database, "SELECT value FROM observations")] == [3.0]
+    await database.aclose()
 
 
 @partitions_only
@@ -210,11 +270,10 @@ async def test_retention_leaves_partitions_with_replayed_rows_as_old_as_they_are
     rows = [quote, quote._replace(at=at.replace(year=2013), replay=True)]
     quotes = [TypedEntry("market:quotes", b"1-0", QUOTES, row) for row in rows]
     bars = [entry(start=row.at, replay=row.replay) for row in rows]
-    assert await Writer(database).write([*quotes, *bars]) == []
+    values = [IndicatorRow("SPY", "1m", row.at, 0, True, "{}", replay=row.replay) for row in rows]
+    indicators = [TypedEntry("bars:indicators", b"1-0", INDICATOR_VALUES, row) for row in values]
+    assert await Writer(database).write([*quotes, *bars, *indicators]) == []
     async with database.connect() as connection:
-        await make_partitions(
-            connection, [find_partition("indicators", row.at) for row in rows]
-        )  # of such bars
         since = dict.fromkeys(TIME_COLUMNS, datetime(2020, 1, 1, tzinfo=UTC))
         dropped = await drop_expired(connection, since)
         assert sorted(dropped) == ["bars_2012", "indicators_2012", "quotes_2012"]

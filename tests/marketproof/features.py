@@ -16,6 +16,8 @@ Row = dict[str, float | None]
 UNIVERSE: Final = ("breadth_up_1", "breadth_sma_50", "breadth_high_20", "dispersion_1", "rank_ret_20")
 CORRELATED_DAYS: Final = 60
 FEWEST_DAYS: Final = 5
+_FOREX_MS: Final = 3 * 3_600_000
+"""A day of forex begins at 21:00 or 22:00 UTC on the evening before: three hours later it is its date."""
 _DAY_MS: Final = 86_400_000
 _RET: Final = pl.col("ret_1")
 
@@ -161,11 +163,11 @@ def _add_universe(whole: pl.DataFrame) -> pl.DataFrame:
 def build_correlations(days: pl.DataFrame, day: date) -> dict[tuple[str, str], tuple[float, int]]:
     """Return of each two symbols the correlation of their returns up to a day, and over how many days.
 
-    Those count on which both have a return, 60 at most. A day is the date in UTC at which its bar begins.
+    Those count on which both have a return, 60 at most. A day is a trading day.
     """
     moves = days.sort("symbol", "start").select(
         "symbol",
-        pl.from_epoch("start", "ms").dt.date().alias("day"),
+        pl.from_epoch(pl.col("start") + _FOREX_MS, "ms").dt.date().alias("day"),
         pl.col("close").log().diff().over("symbol").alias("move"),
     )
     known = moves.filter(pl.col("move").is_not_null(), pl.col("day") <= day)
@@ -179,6 +181,11 @@ def build_correlations(days: pl.DataFrame, day: date) -> dict[tuple[str, str], t
 
 def find_correlated_days(days: pl.DataFrame) -> set[date]:
     """Return the days whose correlations must be there: the last five, and the last one of each symbol."""
-    starts = {datetime.fromtimestamp(ms / 1000, UTC).date() for ms in days["start"].to_list()}
+    every = {_find_day(ms) for ms in days["start"].to_list()}
     last = days.group_by("symbol").agg(pl.col("start").max())["start"].to_list()
-    return {*sorted(starts)[-5:], *(datetime.fromtimestamp(ms / 1000, UTC).date() for ms in last)}
+    return {*sorted(every)[-5:], *map(_find_day, last)}
+
+
+def _find_day(start_ms: int) -> date:
+    """Return the trading day that begins at a time."""
+    return datetime.fromtimestamp((start_ms + _FOREX_MS) / 1000, UTC).date()
