@@ -300,6 +300,83 @@ async def test_a_long_reading_puts_retention_off_and_stops_no_writer(archive_url
 
 
 @partitions_only
+async def test_a_partition_is_made_beside_a_long_reading_and_stops_neither_readers_nor_writers(archive_url):
+    """Each statement that waits for a lock has all later ones wait behind it."""
+    database = Database(archive_url, timeout_sec=lambda: 5.0)
+    async with database.connect(60) as reader:
+        transaction = reader.transaction()
+        await transaction.start()
+        await reader.fetch("SELECT count(*) FROM bars")
+        late = entry(start=datetime(2019, 3, 1, tzinfo=UTC))
+        assert await Writer(database).write([late]) == []
+        assert await Writer(database).write([entry()]) == []
+        assert [row[0] for row in await fetch(database, "SELECT count(*) FROM bars")] == [2]
+        await transaction.rollback()
+    await database.aclose()
+
+
+@partitions_only
+async def test_a_table_that_is_locked_gets_its_partition_later(archive_url):
+    database = Database(archive_url)
+    async with database.connect() as other:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("LOCK TABLE bars IN SHARE UPDATE EXCLUSIVE MODE")
+        late = [entry(start=datetime(2019, 3, 1, tzinfo=UTC))]
+        with pytest.raises(ArchiveAwayError, match="LockNotAvailable"):
+            await Writer(database).write(late)
+        await transaction.rollback()
+    assert await Writer(database).write(late) == []
+    await database.aclose()
+
+
+@partitions_only
+async def test_a_partition_that_is_made_has_all_that_its_table_has(archive_url):
+    connection = await asyncpg.connect(archive_url)
+    await make_partitions(connection, [find_partition("bars", datetime(2019, 3, 1, tzinfo=UTC))])
+    await connection.execute(
+        "CREATE TABLE bars_2018 PARTITION OF bars FOR VALUES FROM ('2018-01-01Z') TO ('2019-01-01Z')"
+    )
+    made, model = [await parts_of(connection, name) for name in ("bars_2019", "bars_2018")]
+    assert made == model
+    assert len(made) > 20
+    await connection.close()
+
+
+async def parts_of(connection, name):
+    """Return the columns, constraints and indexes of a partition, which is called `it` in them."""
+    found = await connection.fetch(
+        "SELECT attname::text, format_type(atttypid, atttypmod), attnotnull::text, "
+        "pg_get_expr(adbin, adrelid) "
+        "FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum "
+        "WHERE attrelid = $1::text::regclass AND attnum > 0 ORDER BY 1",
+        name,
+    )
+    found += await connection.fetch(
+        "SELECT contype::text, pg_get_constraintdef(oid) FROM pg_constraint "
+        "WHERE conrelid = $1::text::regclass ORDER BY 1, 2",
+        name,
+    )
+    found += await connection.fetch("SELECT indexdef FROM pg_indexes WHERE tablename = $1 ORDER BY 1", name)
+    return [tuple(str(part).replace(name, "it") for part in row) for row in found]
+
+
+@partitions_only
+async def test_retention_takes_no_lock_where_replayed_rows_stay(archive_url):
+    database = Database(archive_url)
+    old = datetime(2012, 6, 1, tzinfo=UTC)
+    assert await Writer(database).write([entry(start=old, replay=True)]) == []
+    async with database.connect() as writer:
+        transaction = writer.transaction()
+        await transaction.start()
+        await writer.execute("DELETE FROM bars WHERE symbol = 'QQQ'")  # a batch that is being written
+        async with database.connect() as connection:
+            assert await drop_expired(connection, {"bars": datetime(2020, 1, 1, tzinfo=UTC)}) == []
+        await transaction.rollback()
+    await database.aclose()
+
+
+@partitions_only
 async def test_the_range_of_a_query_reads_one_partition_by_an_index(archive_url):
     database = Database(archive_url)
     plan = await fetch(
