@@ -70,6 +70,15 @@ def translated_errors() -> Any:
         raise RefusedRowsError(_describe(error)) from error
 
 
+@contextlib.contextmanager
+def refused_encodings() -> Any:
+    """Raise RefusedRowsError for rows of the block that the driver can't encode, such as a number of 2^63."""
+    try:
+        yield
+    except (OverflowError, ValueError) as error:
+        raise RefusedRowsError(_describe(error)) from error
+
+
 class Database:
     """Hold a pool of connections to one database, which is opened when it is first needed.
 

@@ -323,19 +323,17 @@ def to_time(epoch_ms: int) -> datetime:
 
 
 def to_stream_position(entry: bytes) -> int:
-    """Return an entry's id as one number, greater for a later entry.
+    """Return an entry's id as one number, greater for a later entry. Raise RowError if it is no id.
 
-    Raises:
-        RowError: it is no id, or one of the year 2248 or later, whose number the tables can't hold.
+    Ids from the year 2248 on, and those after the millionth of one millisecond, share a number. They are not
+    refused: Redis gives every entry after such an id a greater one.
     """
     match = _ENTRY_ID.fullmatch(entry)
     if match is None:
         raise RowError("entry: no id")
     most_sequence = (1 << _SEQUENCE_BITS) - 1
     position = (int(match[1]) << _SEQUENCE_BITS) + min(int(match[2]), most_sequence)
-    if position > _MAX_COUNT:
-        raise RowError("entry: its id is out of bounds")
-    return position
+    return min(position, _MAX_COUNT)
 
 
 def _parse(kind: RecordKind, fields: Fields) -> tuple[Bar | Quote | Observation, AssetClass, Provenance]:

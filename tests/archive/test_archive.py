@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 
 import asyncpg
@@ -101,6 +102,20 @@ def test_each_entry_of_the_streams_becomes_a_row_and_what_is_none_a_dead_letter(
     assert symbols.keys() == {"SPY", "BRK.B", "EUR/USD", "^VIX", "BTC/USDT", "US.CPI"}
     assert agent.stop() == 0
     assert scene.market.cmd("XINFO", "CONSUMERS", "bars:bars", "archive") == []
+    assert "Traceback" not in agent.text()
+
+
+def test_one_entry_with_an_id_of_the_far_future_stops_none_of_those_after_it(scene, archive_url):
+    """Redis gives all later entries a greater id."""
+    play = played.make_play(11, 300)
+    first = next(fields for stream, fields in play if stream == played.BARS)
+    scene.market.cmd("XADD", played.BARS, "9000000000000-0", *itertools.chain(*first.items()))
+    played.publish(scene.market.port, play)
+    seed(scene.buses, truth(), 1)
+    agent = start(scene, archive_url)
+    wait_until_written(scene)
+    require_rows_of(archive_url, play)
+    assert agent.stop() == 0
     assert "Traceback" not in agent.text()
 
 

@@ -168,6 +168,8 @@ WRONG_BARS = [
     {"source": ""},
     {"day": START.date()},  # a minute has none
     {"timeframe": "1d", "day": START.date() + timedelta(days=5)},
+    {"stream_position": 2**63},  # no message to PostgreSQL can hold it
+    {"source": "\ud800"},
     {"replay": None},
     {"final": None},
     {"open": None},
