@@ -41,7 +41,7 @@ class ArchiveMetrics:
         refused = sum(number for (_, outcome), number in self.entries.items() if outcome == "refused")
         words += [f"{refused:,} refused"] if refused else []
         lost = sum(each.lost for each in backlogs)
-        words += [f"{lost:,} trimmed off unread"] if lost else []
+        words += [f"{lost:,} lost"] if lost else []
         return ", ".join(words)
 
     def collect(self) -> Iterator[Family]:
@@ -61,7 +61,7 @@ class ArchiveMetrics:
             histogram=self.batch_sec,
         )
         yield gauge(
-            "marketswarm_archive_database_up", "0 while PostgreSQL is away, else 1.", not self.is_away
+            "marketswarm_archive_database_up", "0 while PostgreSQL can't be used, else 1.", not self.is_away
         )
         yield counter("marketswarm_archive_partitions_dropped_total", "Partitions dropped.", self.dropped)
         yield counter("marketswarm_archive_correlations_total", "Correlations computed.", self.correlations)
@@ -83,7 +83,7 @@ class ArchiveMetrics:
             ("pending", "Entries that are read and not committed.", "pending"),
             ("oldest_unread_seconds", "How long the oldest unread entry has waited.", "oldest_sec"),
             ("hold_seconds", "How long the stream still holds what is not committed.", "hold_sec"),
-            ("lost", "Entries that were trimmed off unread.", "lost"),
+            ("lost", "Entries that were trimmed off before they were committed.", "lost"),
         )
         for name, text, field in gauges:
             values = [(key, getattr(each, field)) for key, each in backlogs.items()]

@@ -10,6 +10,7 @@ import orjson
 import pytest
 import redis
 
+from services.archive.migrations import LOCK
 from support import archive_play as played
 from support.postgres import Postgres, query
 from support.scenes.agent import Scene, seed
@@ -124,10 +125,10 @@ def _entries(port, stream):
         return client.xrange(stream)
 
 
-def _pending(port, stream):
+def _pending(port, stream, name="archive"):
     with redis.Redis(port=port) as client:
         groups = client.xinfo_groups(stream)
-    return sum(group["pending"] for group in groups if group["name"] == b"archive")
+    return sum(group["pending"] for group in groups if group["name"] == name.encode())
 
 
 @contextlib.contextmanager
@@ -228,7 +229,9 @@ def test_a_database_that_is_killed_loses_nothing_and_the_beats_say_so(scene):
             postgres.kill()
             played.publish(scene.market.port, play[500 * part + 250 : 500 * part + 500])
             if part == 0:
-                away = until(lambda: "PostgreSQL away" in scene.beat("archive").get("detail", ""), 30)
+                away = until(
+                    lambda: "PostgreSQL can't be used" in scene.beat("archive").get("detail", ""), 30
+                )
                 assert away
                 assert scene.beat("archive")["status"] == "degraded"
                 assert "no stream is full yet" in scene.beat("archive")["detail"]
@@ -308,6 +311,39 @@ def test_while_the_database_is_away_the_beats_say_how_long_a_full_stream_holds(s
         wait_until_written(scene)
         assert query(url, "SELECT count(*) FROM quotes") == [(3601,)]
         assert agent.running
+
+
+def test_an_archive_that_migrates_or_waits_for_one_that_does_says_so(scene, archive_url):
+    seed(scene.buses, truth(), 1)
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(archive_url))
+        try:
+            runner.run(connection.execute("SELECT pg_advisory_lock($1)", LOCK))
+            agent = start(scene, archive_url)
+            until(lambda: "migrating" in (scene.beat("archive") or {}).get("detail", ""), 30, agent.text)
+            assert scene.beat("archive")["status"] == "degraded"
+        finally:
+            runner.run(connection.close())
+    until(lambda: scene.beat("archive").get("status") != "degraded", 30, agent.text)
+    assert agent.running
+
+
+def test_two_archives_follow_a_group_that_a_reseed_changes_and_each_row_is_there_once(scene, archive_url):
+    play = played.make_play(12, 900)
+    port = scene.market.port
+    seed(scene.buses, truth(batch=50), 1)
+    agents = [start(scene, archive_url) for _ in range(2)]
+    played.publish(port, play[:600])
+    until(lambda: played.waiting(port) < 500, 30)
+    seed(scene.buses, truth(batch=50, group="another"), 2)
+    played.publish(port, play[600:])
+    until(lambda: not played.waiting(port, "another"), 60, lambda: str([each.text() for each in agents]))
+    require_rows_of(archive_url, play)
+    for group in ("archive", "another"):
+        assert _pending(port, played.BARS, group) == 0
+    assert [each.stop() for each in agents] == [0, 0]
+    assert scene.market.cmd("XINFO", "CONSUMERS", played.BARS, "another") == []
+    assert not any("Traceback" in each.text() for each in agents)
 
 
 def test_an_archive_without_a_database_says_what_is_missing(scene):
