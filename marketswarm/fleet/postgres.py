@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.fleet.data_folder import make_private_folder, open_private_file
 from marketswarm.fleet.environment import make_server_environ
-from marketswarm.fleet.parent_death_guard import die_with_parent
 from marketswarm.fleet.server import NoServerError
 from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
 
