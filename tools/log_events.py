@@ -52,6 +52,7 @@ MEANINGS: Final = {
     "alive.unwritable": "The file by which `marketswarm check` knows this agent can't be written.",
     "ask.taken": "The notifier was asked to do something: an acknowledgement, a test, a resend.",
     "backup.made": "The archive was saved; `marketswarm archive verify` tells whether it can be restored.",
+    "backup.off": "No backups are made: there is no folder for them.",
     "backup.removed": "Backups that are too old were removed.",
     "bars.bus_failed": "The bus fails: bars waits, and takes up what was not committed.",
     "bars.entry_too_large": "An entry is too large to be a record, and is skipped.",

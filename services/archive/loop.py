@@ -33,8 +33,11 @@ async def main() -> int:
     async with agent("archive", ArchiveEnvironment) as me:
         url, settings_now = require_url(me.settings), me.config(ArchiveSettings)
         database = Database(url, timeout_sec=lambda: settings_now().settings.database_timeout_sec)
-        metrics = ArchiveMetrics()
+        makes_backups = me.settings.archive_backup_folder is not None
+        metrics = ArchiveMetrics(makes_backups=makes_backups)
         me.expose(metrics.collect)
+        if not makes_backups:
+            me.log.warning("backup.off", why="ARCHIVE_BACKUP_FOLDER is not set")
         # what is there now stays; each batch makes many objects, and would have all of this looked through
         gc.collect()
         gc.freeze()

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from marketswarm.agent import Agent, LeaseLost
 from marketswarm.bus import BusError
+from marketswarm.net.retry import Backoff
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import make_backup, read_newest_backup, remove_old_backups
 from services.archive.correlations import compute_correlations, list_latest_days, read_fingerprint
@@ -33,6 +34,9 @@ SOURCES_EVERY_SEC: Final = 2.0
 CORRELATIONS_EVERY_SEC: Final = 30.0
 PARTITIONS_EVERY_SEC: Final = 3600.0
 BACKUP_EVERY_SEC: Final = 20.0  # to look whether one is due
+RETRY_SEC: Final = 60.0
+BACKUP_BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
+"""The pauses after failed backups, each of which may read all tables."""
 DELETED_BY: Final = {
     "features": "start",
     "correlations": "day",
@@ -48,19 +52,42 @@ _JOB_SEC: Final = 1800.0  # a job may read a whole table
 
 @dataclass(slots=True)
 class MaintenanceJob:
-    """Hold a job: how often it is done, when it is due next (monotonic clock), and why it failed last."""
+    """Hold a job, how often it is done, and how it stands. All times are of the monotonic clock.
+
+    Attributes:
+        name: its name in logs, metrics and beats.
+        every_sec: the seconds from one success to the next attempt.
+        work: what it does.
+        backoff: the pauses after failures.
+        due_at: when it is due next.
+        failures: how often it has failed in a row.
+        problem: why it failed last; None if it did not.
+    """
 
     name: str
     every_sec: float
     work: Callable[[WriteSettings], Awaitable[None]]
+    backoff: Backoff
     due_at: float = float("-inf")
+    failures: int = 0
     problem: str | None = None
+
+    def note_success(self, now: float) -> None:
+        """Note that it succeeded, and when it is due next."""
+        self.failures, self.problem = 0, None
+        self.due_at = now + self.every_sec
+
+    def note_failure(self, problem: str, now: float) -> None:
+        """Note why it failed, and when it is due next."""
+        self.failures, self.problem = self.failures + 1, problem
+        self.due_at = now + self.backoff.pause_sec(self.failures)
 
 
 class Maintenance:
-    """Do each job when it is due, one after the other, as long as this instance has the lease.
+    """Do each job when it is due, as long as this instance has the lease.
 
-    None is done beside a backup: pg_dump fails if a partition is dropped under it.
+    The jobs are done one after the other, and backups, which may take hours, beside them. Partitions wait for
+    the end of a backup: pg_dump fails if one is dropped under it.
     """
 
     def __init__(
@@ -74,41 +101,60 @@ class Maintenance:
         self._me, self._settings_now, self._database = me, settings_now, database
         self._writer, self._metrics = writer, metrics
         self._seen: dict[date, tuple[int, ...]] = {}  # of each day: of what its correlations were made
+        self._partitions_lock = asyncio.Lock()  # held while they are changed or backed up
+        self._partitions = _make_job("partitions", PARTITIONS_EVERY_SEC, self._keep_partitions)
         self._jobs = (
-            MaintenanceJob("partitions", PARTITIONS_EVERY_SEC, self._keep_partitions),
-            MaintenanceJob("sources", SOURCES_EVERY_SEC, self._write_sources),
-            MaintenanceJob("correlations", CORRELATIONS_EVERY_SEC, self._write_correlations),
-            MaintenanceJob("backup", BACKUP_EVERY_SEC, self._back_up),
+            self._partitions,
+            _make_job("sources", SOURCES_EVERY_SEC, self._write_sources),
+            _make_job("correlations", CORRELATIONS_EVERY_SEC, self._write_correlations),
         )
+        self._backup = MaintenanceJob("backup", BACKUP_EVERY_SEC, self._back_up, BACKUP_BACKOFF)
 
     async def run(self) -> None:
         """Wait for the lease and do the jobs, again and again, until cancelled."""
         while True:
             try:
-                async with self._me.lease(LEASE):
+                async with self._me.lease(LEASE), asyncio.TaskGroup() as group:
                     self._seen = {}
-                    while True:
-                        await self._do_due_jobs()
-                        await asyncio.sleep(STEP_SEC)
+                    group.create_task(self._do_again_and_again(self._jobs))
+                    group.create_task(self._do_again_and_again((self._backup,)))
             except LeaseLost:
                 continue
+            finally:
+                self._hand_over()
 
-    async def _do_due_jobs(self) -> None:
-        """Do each job that is due. One that fails is tried again when it is due next."""
-        for job in self._jobs:
-            if time.monotonic() < job.due_at:
-                continue
-            before, job.problem = job.problem, None
-            try:
-                await job.work(self._settings_now().settings)
-            except (ArchiveAwayError, RefusedRowsError, SchemaError, BusError, BackupError) as error:
-                job.problem = f"{job.name}: {error}"[:150]
-                if job.problem != before:  # the same failure is logged once
-                    self._me.log.warning("maintenance.failed", job=job.name, why=str(error)[:300])
-            # PostgreSQL that is away is the workers' matter, and a bus too: they say so at once
-            lasting = job.problem if job.name == "backup" else None
-            self._me.set_degraded(lasting, part=f"maintenance {job.name}")
-            job.due_at = time.monotonic() + (min(job.every_sec, 60.0) if job.problem else job.every_sec)
+    async def _do_again_and_again(self, jobs: Sequence[MaintenanceJob]) -> None:
+        """Do each of the jobs whenever it is due, until cancelled."""
+        while True:
+            for job in jobs:
+                must_wait = job is self._partitions and self._partitions_lock.locked()
+                if time.monotonic() >= job.due_at and not must_wait:
+                    await self._do(job)
+            await asyncio.sleep(STEP_SEC)
+
+    async def _do(self, job: MaintenanceJob) -> None:
+        """Do a job, and note whether it failed."""
+        before = job.problem
+        try:
+            await job.work(self._settings_now().settings)
+        except (ArchiveAwayError, RefusedRowsError, SchemaError, BusError, BackupError) as error:
+            job.note_failure(f"{job.name}: {error}"[:150], time.monotonic())
+            self._metrics.maintenance_failures[job.name] += 1
+            if job.problem != before:  # the same failure is logged once
+                self._me.log.warning("maintenance.failed", job=job.name, why=str(error)[:300])
+            # the workers report a bus or a PostgreSQL that is away; but they make no backups
+            is_reported = isinstance(error, (ArchiveAwayError, BusError)) and job is not self._backup
+        else:
+            job.note_success(time.monotonic())
+            is_reported = False
+        self._me.set_degraded(None if is_reported else job.problem, part=_name_part(job))
+
+    def _hand_over(self) -> None:
+        """Report no more on jobs that another instance does now, and begin with all of them the next time."""
+        for job in (*self._jobs, self._backup):
+            job.note_success(float("-inf"))
+            self._me.set_degraded(None, part=_name_part(job))
+        self._metrics.backup_at = None
 
     async def _keep_partitions(self, settings: WriteSettings) -> None:
         """Make the partitions of the next months, and drop what is older than its table keeps."""
@@ -120,7 +166,7 @@ class Maintenance:
             }
             for of in (TIME_COLUMNS, DELETED_BY)
         )
-        async with self._database.connect(_JOB_SEC) as connection:
+        async with self._partitions_lock, self._database.connect(_JOB_SEC) as connection:
             await make_partitions(connection, list_ahead(now))
             dropped = await drop_expired(connection, divided)
             for table, since in deleted.items():
@@ -166,18 +212,28 @@ class Maintenance:
         now = time.time()
         newest = await asyncio.to_thread(read_newest_backup, folder)
         schedule = parse_schedule(settings.backup.schedule)
-        # the first one at once: there is none to wait with
-        if newest is not None and next(schedule.runs_after(newest.begun_at), float("inf")) > now:
-            return
-        try:
-            made = await make_backup(url, folder, now, self._me.settings.postgres_bin)
-        except BackupError:
-            self._metrics.backup_failures += 1
-            raise
-        self._metrics.backups, self._metrics.backup_at = self._metrics.backups + 1, made.begun_at
-        self._me.log.info("backup.made", file=made.file, size=made.size, sha256=made.sha256)
+        # without any, the first one is made at once
+        if newest is None or next(schedule.runs_after(newest.begun_at), float("inf")) <= now:
+            async with self._partitions_lock:
+                newest = await make_backup(url, folder, now, self._me.settings.postgres_bin)
+            self._metrics.backups += 1
+            self._me.log.info("backup.made", file=newest.file, size=newest.size, sha256=newest.sha256)
+        self._metrics.backup_at = newest.begun_at
         removed = await asyncio.to_thread(
             remove_old_backups, folder, now - settings.backup.keep_days * 86_400
         )
         if removed:
             self._me.log.info("backup.removed", files=removed)
+
+
+def _make_job(
+    name: str, every_sec: float, work: Callable[[WriteSettings], Awaitable[None]]
+) -> MaintenanceJob:
+    """Return a job that is tried again a minute after a failure, or earlier if it is done more often."""
+    pause_sec = min(every_sec, RETRY_SEC)
+    return MaintenanceJob(name, every_sec, work, Backoff(pause_sec, pause_sec))
+
+
+def _name_part(job: MaintenanceJob) -> str:
+    """Return the name of the part of the agent that is degraded while a job fails."""
+    return f"maintenance {job.name}"

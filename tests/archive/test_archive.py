@@ -98,6 +98,8 @@ def test_each_entry_of_the_streams_becomes_a_row_and_what_is_none_a_dead_letter(
     scene.market.cmd("HSET", "market:sources", "yahoo", '{"state": "up", "reason": "", "fails": 0}')
     until(lambda: [row[1] for row in query(archive_url, f"{health} ORDER BY at")] == ["down", "up"], 20)
     assert query(archive_url, "SELECT state ->> 'state' FROM sources") == [("up",)]
+    assert agent.logs("backup.off")
+    assert "no backups" in scene.beat("archive")["detail"]
     symbols = dict(query(archive_url, "SELECT symbol, asset FROM symbols"))
     assert symbols["BTC/USDT"] == "crypto"
     assert symbols.keys() == {"SPY", "BRK.B", "EUR/USD", "^VIX", "BTC/USDT", "US.CPI"}

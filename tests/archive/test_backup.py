@@ -1,8 +1,11 @@
 """Backups of a real database: what is restored is what was saved, and what is damaged is refused."""
 
 import asyncio
+import fcntl
 import json
 import stat
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,7 +22,9 @@ from services.archive.rows import BarRow
 from services.archive.tables import BARS, STREAMS
 from services.archive.writer import TypedEntry, Writer
 from support import archive_play as played
+from support.pages import ROOT
 from support.postgres import query
+from support.waiting import auntil, until
 
 NOW = 1_793_100_000.0
 
@@ -108,13 +113,108 @@ def test_a_backup_that_fails_leaves_no_file_and_names_no_password(postgres, arch
         asyncio.run(make_backup(postgres.url_of("nowhere"), tmp_path / "new", NOW, postgres.programs))
     assert postgres.url.split(":")[2].partition("@")[0] not in str(caught.value)
     (tmp_path / "new").rmdir()  # it is empty
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    (programs / "pg_dump").write_text("#!/bin/sh\necho 'server version mismatch' >&2\nexit 1\n")
-    (programs / "pg_dump").chmod(0o755)
+    programs = fake_pg_dump(tmp_path, "echo 'server version mismatch' >&2; exit 1")
     with pytest.raises(BackupError, match="server version mismatch"):
         asyncio.run(make_backup(archive_url, tmp_path / "new", NOW, programs))
     (tmp_path / "new").rmdir()
+
+
+def fake_pg_dump(folder, script):
+    """Write a program in the place of pg_dump that runs a shell script; return its folder."""
+    programs = folder / "programs"
+    programs.mkdir()
+    (programs / "pg_dump").write_text(f"#!/bin/sh\n{script}\n")
+    (programs / "pg_dump").chmod(0o755)
+    return programs
+
+
+SLEEP = 'echo $$ >"{}/pid.part" && mv "{}/pid.part" "{}/pid"; exec sleep 300'
+
+
+def has_ended(pid):
+    """Return True if there is no process of this id, or one that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+async def test_a_pg_dump_that_fails_ends_the_reading_of_the_tables_at_once(archive_url, tmp_path):
+    programs = fake_pg_dump(tmp_path, "echo 'pg_dump: error: server version mismatch' >&2; exit 1")
+    connection = await asyncpg.connect(archive_url)
+    await connection.execute("BEGIN; LOCK TABLE bars IN ACCESS EXCLUSIVE MODE")  # who reads it waits
+    with pytest.raises(BackupError, match="server version mismatch"):
+        async with asyncio.timeout(20):
+            await make_backup(archive_url, tmp_path / "backups", NOW, programs)
+    await connection.close()
+
+
+async def test_a_table_that_can_not_be_read_ends_pg_dump_at_once(archive_url, tmp_path):
+    programs = fake_pg_dump(tmp_path, SLEEP.replace("{}", str(tmp_path)))
+    connection = await asyncpg.connect(archive_url)
+    await connection.execute("DROP TABLE symbols")
+    await connection.close()
+    with pytest.raises(ArchiveAwayError, match="UndefinedTable"):
+        async with asyncio.timeout(20):
+            await make_backup(archive_url, tmp_path / "backups", NOW, programs)
+    pid = tmp_path / "pid"
+    assert not pid.exists() or has_ended(pid.read_text().strip())
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+def test_a_pg_dump_does_not_outlive_a_service_that_is_killed(tmp_path):
+    programs = fake_pg_dump(tmp_path, SLEEP.replace("{}", str(tmp_path)))
+    program = (
+        "import asyncio, pathlib\nfrom services.archive.programs import run_program\n"
+        f"asyncio.run(run_program('pg_dump', [], 'postgresql://u@h/d', pathlib.Path({str(programs)!r})))"
+    )
+    pid = tmp_path / "pid"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as service:
+        try:
+            until(pid.exists, 30)
+        finally:
+            service.kill()
+    until(lambda: has_ended(pid.read_text().strip()), 20, "the end of pg_dump")
+
+
+def test_what_killed_backups_left_is_removed_and_nothing_else(postgres, archive_url, tmp_path):
+    complete = asyncio.run(make_backup(archive_url, tmp_path, NOW, postgres.programs))
+    remains = [
+        "archive-20261101T033000Z.part",
+        "archive-20261102T033000Z.dump",
+        "archive-20261102T033000Z.json.part",
+    ]
+    foreign = ["archive-20261101.part", "archive-20261103T033000Z.dump.gz", "notes.json.part"]
+    busy = "archive-20261104T033000Z.part"  # another process writes it
+    for name in (*remains, *foreign, busy):
+        (tmp_path / name).write_text("half")
+    with (tmp_path / busy).open("r+") as writing:
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        made = asyncio.run(make_backup(archive_url, tmp_path, NOW + 60, postgres.programs))
+    files = [Path(each.file) for each in (complete, made)]
+    kept = {name for file in files for name in (file.name, file.with_suffix(".json").name)}
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, *foreign, busy}
+
+
+async def test_two_backups_of_one_moment_do_not_write_one_file(postgres, archive_url, tmp_path):
+    programs = fake_pg_dump(tmp_path, SLEEP.replace("{}", str(tmp_path)))
+    first = asyncio.create_task(make_backup(archive_url, tmp_path / "backups", NOW, programs))
+    await auntil((tmp_path / "pid").exists)
+    with pytest.raises(BackupError, match="is being written"):
+        await make_backup(archive_url, tmp_path / "backups", NOW, postgres.programs)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+def test_an_old_backup_that_can_not_be_removed_is_named(postgres, archive_url, tmp_path):
+    made = [
+        asyncio.run(make_backup(archive_url, tmp_path, NOW + 60 * n, postgres.programs)) for n in range(2)
+    ]
+    (tmp_path / made[0].file).unlink()
+    (tmp_path / made[0].file).mkdir()
+    with pytest.raises(BackupError, match=made[0].file):
+        remove_old_backups(tmp_path, NOW + 86_400)
 
 
 def test_old_backups_are_removed_and_the_newest_stays(postgres, archive_url, tmp_path):
