@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Final, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -15,16 +15,23 @@ from marketswarm.truth.schedule import parse_schedule
 from services.archive.database import TIMEOUT_SEC
 from services.archive.tables import STREAMS
 
+_SECRET_OPTIONS: Final = frozenset({"password", "sslpassword"})
+
 
 def _require_database_url(url: str) -> str:
     """Return `url` if it names a database of PostgreSQL; otherwise raise ValueError, without the URL."""
     try:
         parts = urlsplit(url)
         usable = bool(parts.hostname and parts.path.strip("/")) and parts.port != 0
+        options = {name for name, _ in parse_qsl(parts.query)}
     except ValueError:
-        usable = False
+        usable, options = False, set()
     if not usable or parts.scheme not in ("postgresql", "postgres") or not url.isprintable():
         raise ValueError("must be postgresql://user:password@host:port/database")
+    if options & _SECRET_OPTIONS:  # the rest of the URL is an argument of pg_dump, for all users to read
+        raise ValueError(
+            "must be postgresql://user:password@host:port/database, with no password after the ?"
+        )
     return url
 
 

@@ -65,13 +65,24 @@ def test_the_truth_may_name_other_keys_by_their_last_word():
 
 
 @pytest.mark.parametrize(
-    "url", ["postgres", "mysql://u:secret@h/d", "postgresql://u:secret@h", "postgresql://u:secret@h:0/d"]
+    "url",
+    [
+        "postgres",
+        "mysql://u:secret@h/d",
+        "postgresql://u:secret@h",
+        "postgresql://u:secret@h:0/d",
+        # it would be an argument of pg_dump, which every user of the machine can read
+        "postgresql://u@h/d?password=secret",
+        "postgresql://u:x@h/d?sslmode=require&sslpassword=secret",
+        "postgresql://u@h/d?application_name=a&pass%77ord=secret",
+    ],
 )
 def test_a_url_of_no_database_is_refused_without_showing_it(monkeypatch, url):
     monkeypatch.setenv("DATABASE_URL", url)
     with pytest.raises(ValueError, match=r"(?i)database_url") as caught:
         ArchiveEnvironment()
     assert "must be postgresql://" in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_without_a_database_the_service_says_which_variable_is_missing(monkeypatch):
