@@ -49,12 +49,15 @@ def restore(
     file: File,
     *,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace the tables that the database has.")
+        bool, typer.Option("--replace", help="Replace the whole database; its sessions are ended.")
     ] = False,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
-    """Restore a backup into the database in one transaction, and compare it with what was saved."""
+    """Restore a backup into the database in one transaction, and compare it with what was saved.
+
+    What was stored since the backup is lost.
+    """
     url, programs = find_database(data)
     made = _run(restore_backup(url, file, programs, replace=replace))
     _print_backup(f"restored into {describe_url(url)}, as it was saved", made, as_json=as_json)

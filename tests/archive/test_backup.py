@@ -106,6 +106,45 @@ def test_a_backup_is_verified_in_a_database_of_its_own(postgres, archive_url, tm
     assert query(archive_url, "SELECT datname FROM pg_database") == databases
 
 
+def test_a_restore_that_was_killed_is_mended_by_the_next_one(postgres, archive_url, tmp_path):
+    """It may leave a copy of the database, and a database that takes no connections."""
+    asyncio.run(fill(archive_url))
+    saved = rows_of(archive_url)
+    made = asyncio.run(make_backup(archive_url, tmp_path, NOW, postgres.programs))
+    name = archive_url.rpartition("/")[2]
+    copy, foreign = "restored_0123456789ab", "restored_by_hand"
+    for sql in (f"CREATE DATABASE {copy}", f"CREATE DATABASE {foreign}"):
+        asyncio.run(postgres.execute(sql))
+    query(archive_url, "DELETE FROM bars")
+    asyncio.run(postgres.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+    asyncio.run(restore_backup(archive_url, tmp_path / made.file, postgres.programs, replace=True))
+    assert rows_of(archive_url) == saved
+    names = {row[0] for row in query(archive_url, "SELECT datname FROM pg_database")}
+    assert (copy in names, foreign in names) == (False, True)
+    asyncio.run(postgres.execute(f"DROP DATABASE {foreign}"))
+
+
+async def test_a_copy_that_another_restore_is_making_is_left_alone(postgres, archive_url, tmp_path):
+    await fill(archive_url)
+    made = await make_backup(archive_url, tmp_path, NOW, postgres.programs)
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "pg_restore").write_text(f"#!/bin/sh\n{SLEEP.replace('{}', str(tmp_path))}\n")
+    (slow / "pg_restore").chmod(0o755)
+    first = asyncio.create_task(verify_backup(archive_url, tmp_path / made.file, slow))
+    await auntil((tmp_path / "pid").exists)
+    copies = "SELECT count(*) FROM pg_database WHERE datname LIKE 'restored%'"
+    connection = await asyncpg.connect(archive_url)
+    assert await connection.fetchval(copies) == 1
+    assert await verify_backup(archive_url, tmp_path / made.file, postgres.programs) == made
+    assert await connection.fetchval(copies) == 1
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await connection.fetchval(copies) == 0
+    await connection.close()
+
+
 def test_a_backup_that_fails_leaves_no_file_and_names_no_password(postgres, archive_url, tmp_path):
     with pytest.raises(BackupError, match="no pg_dump in"):
         asyncio.run(make_backup(archive_url, tmp_path / "new", NOW, tmp_path))
