@@ -15,7 +15,7 @@ import pytest
 
 from services.archive.backup import list_backups, make_backup, read_newest_backup, remove_old_backups
 from services.archive.database import ArchiveAwayError, Database
-from services.archive.export import export_table
+from services.archive.export import export_table, make_frame
 from services.archive.programs import BackupError
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.rows import BarRow
@@ -267,6 +267,52 @@ def test_old_backups_are_removed_and_the_newest_stays(postgres, archive_url, tmp
         made[2].file,
         Path(made[2].file).with_suffix(".json").name,
     }
+
+
+async def test_a_month_is_one_file_of_many_pages_and_its_memory_does_not_grow_with_it(
+    archive_url, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("services.archive.reader.ROWS_AT_ONCE", 50)
+    folder = tmp_path / "files [1]"  # no pattern
+    folder.mkdir()
+    stale = folder / "bars-2026-10.00007.part"
+    other = folder / "bars-2026-11.00007.part"
+    for path in (stale, other):
+        path.write_text("half")  # an export that was killed left them
+    await fill(archive_url)
+    connection = await asyncpg.connect(archive_url, server_settings={"timezone": "UTC"})
+    span = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    (made,) = [each async for each in export_table(connection, "bars", folder, span)]
+    assert {path.name for path in folder.iterdir()} == {"bars-2026-10.parquet", other.name}
+    order = 'ORDER BY start, symbol COLLATE "C", timeframe'
+    stored = await connection.fetch(f"SELECT start, symbol FROM bars {order}")  # noqa: S608 - our own names
+    assert made.rows == len(stored) > 100
+    assert pl.read_parquet(made.path, glob=False)["start"].to_list() == [row["start"] for row in stored]
+    await connection.close()
+
+
+async def test_an_export_that_fails_leaves_the_file_that_is_there(archive_url, tmp_path, monkeypatch):
+    monkeypatch.setattr("services.archive.reader.ROWS_AT_ONCE", 50)
+    await fill(archive_url)
+    connection = await asyncpg.connect(archive_url, server_settings={"timezone": "UTC"})
+    span = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    (made,) = [each async for each in export_table(connection, "bars", tmp_path, span)]
+    before = made.path.read_bytes()
+    pages = 0
+
+    def fail_later(rows):
+        nonlocal pages
+        pages += 1
+        if pages == 2:
+            raise OSError(28, "No space left on device")
+        return make_frame(rows)
+
+    monkeypatch.setattr("services.archive.export.make_frame", fail_later)
+    with pytest.raises(OSError, match="No space left"):
+        [each async for each in export_table(connection, "bars", tmp_path, span)]
+    assert [path.name for path in tmp_path.iterdir()] == [made.path.name]
+    assert made.path.read_bytes() == before
+    await connection.close()
 
 
 async def test_a_table_is_exported_as_parquet_by_the_month(archive_url, tmp_path):
