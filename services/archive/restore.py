@@ -12,7 +12,7 @@ import asyncpg
 
 from services.archive.backup import Backup, hash_file, read_manifest
 from services.archive.database import open_connection
-from services.archive.migrations import read_version
+from services.archive.migrations import grant_reading, read_version
 from services.archive.programs import PROGRAM_SEC, BackupError, run_program
 from services.archive.reader import TableDigest, read_digests, read_timescaledb_version
 from services.archive.transaction import transaction
@@ -83,6 +83,7 @@ async def _restore_and_compare(url: str, dump: Path, manifest: Backup, programs:
     async with _prepared_for_hypertables(url, manifest.timescaledb):
         await run_program("pg_restore", [*options, str(dump)], url, programs)
     async with open_connection(url, PROGRAM_SEC) as connection:
+        await grant_reading(connection)  # dumps have no privileges
         differing = find_differences(manifest.tables, await read_digests(connection))
     if differing:
         raise BackupError(f"what was restored is not what was saved: {', '.join(differing)}")

@@ -78,6 +78,7 @@ def test_a_restored_backup_is_row_by_row_what_was_saved(postgres, archive_url, t
         asyncio.run(restore_backup(archive_url, dump, postgres.programs))
     asyncio.run(restore_backup(archive_url, dump, postgres.programs, replace=True))
     assert rows_of(archive_url) == saved
+    assert query(postgres.reader_url_of(archive_url), "SELECT count(*) FROM bars") == [(len(saved["bars"]),)]
     asyncio.run(fill(archive_url, 2))  # the schema is whole: the service goes on
     assert len(query(archive_url, "SELECT FROM bars")) > len(saved["bars"])
 

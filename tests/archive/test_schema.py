@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from marketswarm.passwords import DATABASE_READER
 from services.archive.database import ArchiveAwayError, Database
 from services.archive.migrations import (
     LOCK,
@@ -103,6 +104,54 @@ async def test_what_was_computed_from_replayed_bars_before_rows_were_marked_is_m
             (times["played"].date(), True),
             (times["live"].date(), False),
         ]
+    await connection.close()
+
+
+WRITES = [
+    "INSERT INTO symbols VALUES ('SPY', 'stocks', now(), now(), false)",
+    "INSERT INTO bars (symbol) VALUES ('SPY')",
+    "UPDATE bars SET close = 1",
+    "DELETE FROM quotes",
+    "TRUNCATE alerts",
+    "DROP TABLE downloads",
+    "ALTER TABLE bars ADD COLUMN mine text",
+    "SELECT 1; LOCK TABLE bars IN ACCESS EXCLUSIVE MODE",
+    "CREATE TABLE mine (n integer)",
+    "CREATE DATABASE mine",
+    "SET ROLE marketswarm",
+    "COPY bars TO PROGRAM 'true'",
+    "SELECT pg_read_file('PG_VERSION')",
+]
+
+
+async def test_the_role_of_readers_reads_every_table_and_writes_none(postgres, archive_url):
+    reader = await asyncpg.connect(postgres.reader_url_of(archive_url))
+    for table in TABLE_NAMES:
+        assert await reader.fetch(f"SELECT * FROM {table}") == []  # noqa: S608 - our own names
+    for sql in WRITES:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await reader.execute(sql)
+    await reader.close()
+
+
+async def test_the_role_of_readers_may_read_the_tables_of_a_later_release_and_those_from_before_it_was_made(
+    postgres, archive_url
+):
+    owner = await asyncpg.connect(archive_url)
+    await owner.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {DATABASE_READER}")
+    await owner.execute("CREATE TABLE theirs (n integer)")
+    later = Migration(len(load_migrations()) + 1, "later", "CREATE TABLE later (n integer)")
+    await apply_migrations(owner, [*load_migrations(), later])
+    reader = await asyncpg.connect(postgres.reader_url_of(archive_url))
+    assert await reader.fetch("SELECT FROM bars") == await reader.fetch("SELECT FROM later") == []
+    await reader.close()
+    await owner.close()
+
+
+async def test_a_server_without_a_role_for_readers_serves_too(postgres, monkeypatch):
+    monkeypatch.setattr("services.archive.migrations.DATABASE_READER", "nobody_of_this_name")
+    connection = await asyncpg.connect(await asyncio.to_thread(postgres.new_database))
+    assert await apply_migrations(connection) == len(load_migrations())
     await connection.close()
 
 

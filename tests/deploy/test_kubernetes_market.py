@@ -25,6 +25,7 @@ import yaml
 from bootstrap.database import format_verifier
 from marketswarm.fleet.postgres import SETTINGS
 from marketswarm.keys import CHECKED_BARS, PRELOAD_STATUS
+from marketswarm.passwords import DATABASE_READER
 from support.rig import Server
 from support.rig import kubernetes as rig
 from support.rig.kubernetes import COMPONENT, ROOT, Object, Peer, may, of_kind, plain, texts, title, workloads
@@ -228,19 +229,37 @@ def test_each_program_is_given_its_own_password_and_the_gate_that_of_sources(k8s
         assert ("database" in data) == (name in USERS_OF_THE_DATABASE)
 
 
-def test_the_database_s_password_is_with_its_two_users_and_the_server_has_a_verifier(k8s, objects, secrets):
-    password = (k8s / "fleet/market/database/password").read_text(encoding="utf-8").strip()
-    url = f"postgresql://marketswarm:{password}@postgres:5432/marketswarm\n"
-    assert {name for name, data in secrets.items() if data.get("database") == url} == {
-        "archive-urls",
-        "board-urls",
+def test_each_password_of_the_database_is_with_its_user_and_the_server_has_verifiers(k8s, objects, secrets):
+    folder = k8s / "fleet/market/database"
+    roles = {"archive-urls": ("marketswarm", "password"), "board-urls": (DATABASE_READER, "reader")}
+    passwords = {name: (folder / name).read_text(encoding="utf-8").strip() for _, name in roles.values()}
+    assert secrets["postgres-users"] == {
+        name: f"{format_verifier(password)}\n" for name, password in passwords.items()
     }
-    assert secrets["postgres-users"] == {"password": f"{format_verifier(password)}\n"}
-    holds = {name for name, data in secrets.items() if any(password in text for text in data.values())}
-    assert holds == {"archive-urls", "board-urls"}
-    for each in objects:
-        forms = (password, base64.b64encode(password.encode()).decode().rstrip("="))
-        assert not [text for text in texts(each) if any(form in text for form in forms)], title(each)
+    for holder, (role, name) in roles.items():
+        password = passwords[name]
+        url = f"postgresql://{role}:{password}@postgres:5432/marketswarm\n"
+        assert [name for name, data in secrets.items() if data.get("database") == url] == [holder]
+        holds = {name for name, data in secrets.items() if any(password in text for text in data.values())}
+        assert holds == {holder}
+        for each in objects:
+            forms = (password, base64.b64encode(password.encode()).decode().rstrip("="))
+            assert not [text for text in texts(each) if any(form in text for form in forms)], title(each)
+
+
+def test_the_server_makes_the_role_of_readers_by_the_script_of_compose(objects, pods):
+    (mounted,) = (each["of"] for path, each in pods["postgres"].mounts.items() if "initdb.d" in path)
+    (script,) = (
+        each["data"]
+        for each in of_kind(objects, "ConfigMap")
+        if each["metadata"]["name"] == mounted["configMap"]["name"]
+    )
+    (file,) = (
+        each["source"]
+        for each in COMPOSE["postgres"]["volumes"]
+        if isinstance(each, dict) and "initdb.d" in each["target"]
+    )
+    assert script == {Path(file).name: (ROOT / file).read_text(encoding="utf-8")}
 
 
 def test_the_keys_of_sources_are_with_who_asks_outside_alone(objects):
