@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import itertools
+import os
 import random
+import subprocess
+import sys
 
 import asyncpg
 import orjson
@@ -12,6 +15,7 @@ import redis
 
 from services.archive.migrations import LOCK
 from support import archive_play as played
+from support.pages import ROOT
 from support.postgres import Postgres, query
 from support.scenes.agent import Scene, seed
 from support.waiting import until
@@ -82,6 +86,7 @@ def test_each_entry_of_the_streams_becomes_a_row_and_what_is_none_a_dead_letter(
     play = played.make_play(1, 600)
     played.publish(scene.market.port, play)
     event = {"type": "bus_miss", "svc": "market-redis", "ts": 1_793_000_000.25, "id": "bus_miss.1"}
+    scene.system.cmd("XADD", "healer:alerts:log", "*", "event", "[]")
     for _ in range(2):  # a healer that takes over may write it again
         scene.system.cmd("XADD", "healer:alerts:log", "*", "event", orjson.dumps(event))
     scene.market.cmd("HSET", "market:sources", "yahoo", '{"state": "down", "reason": "timeout", "fails": 3}')
@@ -92,6 +97,15 @@ def test_each_entry_of_the_streams_becomes_a_row_and_what_is_none_a_dead_letter(
     ((dead, _),) = [(entry[1], entry[0]) for entry in _entries(scene.market.port, "archive:dead")]
     assert dead[b"stream"] == b"bars:bars"
     assert orjson.loads(dead[b"fields"]) == {"sym": "SPY", "open": "no number"}
+    scene.market.cmd("XADD", "archive:dead", "*", "reason", "no dead letter of ours")
+    until(lambda: scene.system.cmd("XLEN", "archive:dead"), 20)
+    listed = [orjson.loads(run_command(scene, "refused", "--json", *more)) for more in ((), ("--count", "1"))]
+    assert sorted(each["stream"] for each in listed[0]) == ["bars:bars", "healer:alerts:log"]
+    assert listed[1] == listed[0][:1]
+    (of_bars,) = (each for each in listed[0] if each["stream"] == "bars:bars")
+    assert of_bars["fields"] == {"sym": "SPY", "open": "no number"}
+    assert "open" in of_bars["reason"] or "start" in of_bars["reason"]
+    assert of_bars["reason"] in run_command(scene, "refused").replace("\n", " ")
     until(lambda: query(archive_url, "SELECT id, svc FROM alerts") == [("bus_miss.1", "market-redis")], 20)
     health = "SELECT source, state, reason FROM source_health"
     until(lambda: query(archive_url, health) == [("yahoo", "down", "timeout")], 20)
@@ -120,6 +134,15 @@ def test_one_entry_with_an_id_of_the_far_future_stops_none_of_those_after_it(sce
     require_rows_of(archive_url, play)
     assert agent.stop() == 0
     assert "Traceback" not in agent.text()
+
+
+def run_command(scene, *words):
+    """Run `marketswarm archive …` for the fleet of a scene; return what it prints."""
+    line = [sys.executable, "-m", "marketswarm", "archive", *words]
+    environ = {"PATH": os.environ["PATH"], "COLUMNS": "300", **scene.env}
+    done = subprocess.run(line, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def _entries(port, stream):
