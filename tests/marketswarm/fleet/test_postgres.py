@@ -1,5 +1,6 @@
 """A PostgreSQL that `marketswarm up` runs: found, made, started, stopped, and closed to others."""
 
+import asyncio
 import os
 import stat
 import subprocess
@@ -153,6 +154,24 @@ def test_programs_that_were_copied_for_the_user_of_the_server_follow_a_minor_upg
         assert server.programs.folder != found.folder
         copies = [path.name for path in server.cluster.parent.glob("postgresql-*")]
         assert copies == ["postgresql-18"]
+
+
+async def test_the_programs_of_the_wheel_run_as_a_copy_with_their_libraries(
+    tmp_path, monkeypatch, open_folder
+):
+    """As root, with the packages below /root, the user of the server reaches nothing but a copy."""
+    monkeypatch.setattr("marketswarm.fleet.postgres._ELSEWHERE", open_folder)
+    monkeypatch.setattr("marketswarm.fleet.postgres.can_reach", lambda _user, _path: False)
+    wheel = find_programs(str(tmp_path))
+    server = PostgresServer(tmp_path / "postgres", programs=wheel, settings=WEAK)
+    await server.start()
+    try:
+        assert await ask(server.url, "SELECT 1") == 1
+        assert server.programs.folder != wheel.folder
+        line = [server.programs.path("pg_dump"), "--version"]
+        await asyncio.to_thread(subprocess.run, line, check=True, capture_output=True)
+    finally:
+        await server.stop()
 
 
 async def test_a_server_that_can_not_start_says_why(server, tmp_path):
