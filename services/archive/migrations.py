@@ -4,8 +4,10 @@ All that are missing are applied in one transaction under an advisory lock, so t
 does it, and a process that is killed leaves nothing half done. The table `schema_version` has a row for each
 file with its SHA-256.
 
-The runner is our own: the kept tools for plain SQL files (yoyo, dbmate, Flyway) connect by another driver or
-are programs of other languages, and a second driver beside asyncpg would be more code than this file.
+The runner is our own. The kept tools for plain SQL files connect by psycopg2 (yoyo-migrations and
+yandex-pgmigrate) or are programs of other languages (dbmate, Flyway), and the lock of yoyo is a row that a
+killed process leaves behind. Those for asyncpg (asyncpg-trek, pogo-migrate) take no lock against a second
+instance, and don't notice that an applied file was edited.
 """
 
 import hashlib
