@@ -197,7 +197,8 @@ def test_the_database_waits_for_its_passwords_and_is_set_as_that_of_marketswarm_
     started = tmp_path / "docker-entrypoint.sh"
     started.write_text(f'#!/bin/sh\necho "$*" >{said}.draft && mv {said}.draft {said}\n', encoding="ascii")
     started.chmod(0o755)
-    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "POSTGRES_PASSWORD_FILE": str(password)}
+    files = {"POSTGRES_PASSWORD_FILE": str(password), "POSTGRES_READER_FILE": str(tmp_path / "reader")}
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **files}
     password.touch()  # it is not written yet
     with subprocess.Popen([*shell, script.replace("$$", "$")], env=environ) as server:
         try:
@@ -238,7 +239,9 @@ def test_each_is_given_its_own_urls_and_the_database_verifiers_alone():
     assert (mounted[USERS]["source"], mounted[USERS]["read_only"]) == ("users", True)
     assert "users:/access/acl" in PLAIN["services"]["access"]["volumes"]
     password = SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"]
-    assert password == f"{USERS}/{SERVER}/password"  # bootstrap.database writes acl/<SERVER>/password
+    # bootstrap.database writes acl/<SERVER>/password and acl/<SERVER>/reader
+    assert password == f"{USERS}/{SERVER}/password"
+    assert SERVICES["postgres"]["environment"]["POSTGRES_READER_FILE"] == f"{USERS}/{SERVER}/reader"
 
 
 def test_backups_are_on_a_volume_and_outlive_the_container():

@@ -24,15 +24,17 @@ def server():
 
 
 def run_script(server, folder, password):
-    """Run the script as the image of PostgreSQL does, with the verifier of a password."""
-    (folder / "password").touch()
+    """Run the script as the image of PostgreSQL does, with the verifier of a password.
+
+    The image exports the variables that it knows, but for POSTGRES_PASSWORD_FILE, which it unsets.
+    """
     (folder / "reader").write_text(f"{format_verifier(password)}\n")
     owner = server.url.partition("//")[2].partition("@")[0].partition(":")
     environ = {
         "PATH": f"{server.programs}:{os.environ['PATH']}",
         "POSTGRES_USER": owner[0],
         "POSTGRES_DB": server.url.rpartition("/")[2],
-        "POSTGRES_PASSWORD_FILE": str(folder / "password"),
+        "POSTGRES_READER_FILE": str(folder / "reader"),
         # a container's own socket asks for no password
         "PGHOST": "127.0.0.1",
         "PGPORT": str(server.server.port),
