@@ -1,16 +1,18 @@
-"""Measure how many bars a second archive brings from the stream into committed rows.
+"""Measure how many bars and indicators a second archive brings from the streams into committed rows.
 
 The servers, the service and PostgreSQL are real, with fsync as PostgreSQL has it by default. The bench
-compares the service with a bare COPY of the same rows into a table of the same columns without any index: the
+compares the service with a bare COPY of the same bars into a table of the same columns without any index: the
 difference is the cost of reading and checking entries, of the primary key, and of deciding which revision
 stays. Linux only: reads /proc.
 """
 
 import asyncio
 import contextlib
+import functools
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,16 +24,18 @@ from bench.fleet import run_program, write_truth
 from bench.footprint import cpu_sec, rss_mb
 from bench.server import Server, print_table, wait_until
 from marketswarm.fleet.postgres import PostgresServer
-from marketswarm.keys import CHECKED_BARS
+from marketswarm.keys import CHECKED_BARS, INDICATORS
 from marketswarm.market.entries import encode_entry
 from marketswarm.market.records import AssetClass, Bar, Provenance
 from services.archive.rows import BarRow, make_bar_row
 from services.archive.tables import BARS
+from services.bars import indicator_catalog
 
 COUNT: Final = 100_000
 SYMBOLS: Final = 500
-LIVE_RATE: Final = SYMBOLS / 60 * 6
-"""Bars a second of SYMBOLS symbols in six timeframes; most of the time only the minutes come."""
+LIVE_RATE: Final = SYMBOLS * 7.3 / 60
+"""Bars a second of SYMBOLS symbols, and as many entries of indicators: each open bar of the six timeframes
+comes again with each minute (docs/services/archive.md)."""
 BEGIN_MS: Final = 1_793_000_040_000
 WITHIN_SEC: Final = 300.0
 POLL_SEC: Final = 0.01  # seldom enough to leave the processors to those who are measured
@@ -54,11 +58,27 @@ def make_entries(count: int) -> list[dict[str, str]]:
     return found
 
 
-def add_entries(client: "redis.Redis", entries: list[dict[str, str]]) -> None:
-    """Add entries to the stream of checked bars."""
+def make_indicators(bars: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return the entries of the indicators of these bars, with as many values as there are."""
+    names = [name for each in indicator_catalog.INDICATORS.values() for name in each.outputs]
+    return [
+        {
+            **{
+                name: fields[name]
+                for name in ("sym", "start", "final", "rev", "source", "asked_at", "digest")
+            },
+            "timeframe": "1m",
+            "values": orjson.dumps({name: n / 7 + at for at, name in enumerate(names)}).decode(),
+        }
+        for n, fields in enumerate(bars)
+    ]
+
+
+def add_entries(client: "redis.Redis", stream: str, entries: list[dict[str, str]]) -> None:
+    """Add entries to a stream."""
     pipe = client.pipeline(transaction=False)
     for n, fields in enumerate(entries, 1):
-        pipe.xadd(CHECKED_BARS, fields)  # type: ignore[arg-type]  # its types know no dict of text
+        pipe.xadd(stream, fields)  # type: ignore[arg-type]  # its types know no dict of text
         if n % 5000 == 0:
             pipe.execute()
     pipe.execute()
@@ -84,36 +104,50 @@ async def measure_copy(url: str, entries: list[dict[str, str]]) -> float:
     return len(rows) / took
 
 
-def count_waiting(client: "redis.Redis") -> int:
-    """Return how many entries the service has not committed yet."""
-    for group in client.xinfo_groups(CHECKED_BARS):
+def count_waiting(client: "redis.Redis", stream: str) -> int:
+    """Return how many entries of a stream the service has not committed yet."""
+    for group in client.xinfo_groups(stream):
         if group["name"] == b"archive":
             return int(group["pending"]) + int(group["lag"] or 0)
-    return int(client.xlen(CHECKED_BARS))
+    return int(client.xlen(stream))
 
 
-def measure_service(system: Server, market: Server, url: str, count: int) -> tuple[float, float, float]:
-    """Start the service with `count` bars on the stream, and measure it after the first tenth.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Hold entries a second, processor seconds of the service for each, and its MB of memory."""
 
-    Returns:
-        Bars a second, processor seconds of the service for each, and its MB of memory.
-    """
+    rate: float
+    cost: float
+    memory: float
+
+
+def measure_service(
+    system: Server, market: Server, url: str, stream: str, entries: list[dict[str, str]]
+) -> Measured:
+    """Start the service with entries on a stream, and measure it after the first tenth."""
+    count = len(entries)
     with redis.Redis(port=market.port) as client, contextlib.ExitStack() as stack:
+        add_entries(client, stream, entries)
         program = stack.enter_context(
             run_program("services.archive", system, market, DATABASE_URL=url, METRICS_PORT="")
         )
-        wait_until(lambda: count_waiting(client) <= count * 0.9, "the first tenth", WITHIN_SEC, POLL_SEC)
-        began, used, left = time.monotonic(), cpu_sec(program.pid), count_waiting(client)
-        wait_until(lambda: count_waiting(client) == 0, "all bars", WITHIN_SEC, POLL_SEC)
+        waiting = functools.partial(count_waiting, client, stream)
+        wait_until(lambda: waiting() <= count * 0.9, "the first tenth", WITHIN_SEC, POLL_SEC)
+        began, used, left = time.monotonic(), cpu_sec(program.pid), waiting()
+        wait_until(lambda: waiting() == 0, "all entries", WITHIN_SEC, POLL_SEC)
         took = time.monotonic() - began
-        return left / took, (cpu_sec(program.pid) - used) / left, rss_mb(program.pid)
+        return Measured(left / took, (cpu_sec(program.pid) - used) / left, rss_mb(program.pid))
 
 
-async def count_rows(url: str) -> int:
-    """Return how many bars are in the database."""
+async def count_rows(url: str) -> tuple[int, int]:
+    """Return how many bars and how many indicators are in the database."""
     connection = await asyncpg.connect(url)
     try:
-        return int(await connection.fetchval("SELECT count(*) FROM bars"))
+        bars, indicators = [
+            int(await connection.fetchval(f"SELECT count(*) FROM {table}"))  # noqa: S608 - our own names
+            for table in ("bars", "indicators")
+        ]
+        return bars, indicators
     finally:
         await connection.close()
 
@@ -132,20 +166,28 @@ async def _measure(folder: Path, system: Server, entries: list[dict[str, str]]) 
     await postgres.start()
     try:
         bare = await measure_copy(postgres.url, entries)
-        with Server() as market, redis.Redis(port=market.port) as client:
+        with Server() as market:
             beats = {"heartbeat": {"interval_sec": 10, "timeout_sec": 60}}
             write_truth([system, market], orjson.dumps({"services": {"archive": beats}}))
-            add_entries(client, entries)
-            rate, cost, memory = await asyncio.to_thread(measure_service, system, market, postgres.url, count)
-        assert await count_rows(postgres.url) == count
+            measure = functools.partial(measure_service, system, market, postgres.url)
+            bars = await asyncio.to_thread(measure, CHECKED_BARS, entries)
+            values = await asyncio.to_thread(measure, INDICATORS, make_indicators(entries))
+        assert await count_rows(postgres.url) == (count, count)
     finally:
         await postgres.stop()
+    catching_up = 1 / (LIVE_RATE / bars.rate + LIVE_RATE / values.rate)
     print_table(
-        f"{count:,} bars from the stream to committed rows",
-        ("bare COPY of the same rows, no index", f"{bare:,.0f} rows/s", ""),
-        ("archive", f"{rate:,.0f} bars/s", f"{rate / bare:.2f} of it; goal: 20,000"),
-        ("a bar", f"{1e6 * cost:,.0f} µs of a core", f"{memory:.0f} MB"),
-        (f"catching up, {SYMBOLS} symbols live", f"{rate / LIVE_RATE:,.0f} times the live rate", "goal: 5"),
+        f"{count:,} bars and as many indicators from the streams to committed rows",
+        ("bare COPY of the same bars, no index", f"{bare:,.0f} rows/s", ""),
+        ("archive: bars", f"{bars.rate:,.0f} bars/s", f"{bars.rate / bare:.2f} of it; goal: 20,000"),
+        ("  one of them", f"{1e6 * bars.cost:,.0f} µs of a core", f"{bars.memory:.0f} MB"),
+        ("archive: indicators", f"{values.rate:,.0f} entries/s", ""),
+        ("  one of them", f"{1e6 * values.cost:,.0f} µs of a core", f"{values.memory:.0f} MB"),
+        (
+            f"catching up, {SYMBOLS} symbols live",
+            f"{catching_up:,.0f} times the live rate",
+            f"{2 * LIVE_RATE:.0f} entries/s; goal: 5",
+        ),
     )
 
 

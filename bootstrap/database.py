@@ -1,8 +1,9 @@
-"""Write the password of a fleet's PostgreSQL: the URL for its users, and what the server keeps of it.
+"""Write the passwords of a fleet's PostgreSQL: the URLs for its users, and what the server keeps of them.
 
-A truth with an archive gets, in the folder ACCESS_DIR, `database/password`, made once; `urls/<user>/database`
-with the URL for each service that stores or reads there; and `acl/postgres/password` for the server, a SCRAM
-verifier, from which nobody learns the password. `bootstrap.access` writes them with all the rest;
+A truth with an archive gets, in the folder ACCESS_DIR, `database/password` for the role that stores and
+`database/reader` for the one that may only read, each made once; `urls/<user>/database` with the URL for each
+service that stores or reads there; `acl/postgres/password` and `acl/postgres/reader` for the server, which
+has SCRAM verifiers in them: nobody learns a password from one. `bootstrap.access` writes all with the rest;
 `python -m bootstrap.database` writes them alone, for fleets whose users `marketswarm acl` makes.
 """
 
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from marketswarm import log as logs
 from marketswarm.agent import Code, Exit, run
 from marketswarm.agent.service_config import load_with_sections
-from marketswarm.passwords import SecretError, load_passwords, make_folder_name, write_files
+from marketswarm.passwords import DATABASE_READER, SecretError, load_passwords, make_folder_name, write_files
 from marketswarm.settings import AccessSettings, read_settings
 from marketswarm.truth import Truth, TruthError
 
@@ -27,9 +28,12 @@ SERVER: Final = "postgres"
 READABLE: Final = 0o644
 """The permissions of what a server reads, as another user: verifiers and hashes of passwords alone."""
 PRIVATE: Final = 0o600
-_USERS: Final = ("archive", "board")
-"""The services that are given the URL, if the truth has the first of them."""
-_URL: Final = f"postgresql://marketswarm:{{password}}@{SERVER}:5432/marketswarm"
+_ARCHIVE: Final = "archive"
+_ROLES: Final = {"password": "marketswarm", "reader": DATABASE_READER}
+"""The name of a role, by the name of the file with its password."""
+_USERS: Final = {_ARCHIVE: "password", "board": "reader"}
+"""By service that is given a URL: the file with the password in it."""
+_URL: Final = f"postgresql://{{role}}:{{password}}@{SERVER}:5432/marketswarm"
 _ITERATIONS: Final = 4096
 _SALT_BYTES: Final = 16
 
@@ -38,7 +42,7 @@ async def main() -> int:
     """Write the files of the database for the truth at TRUTH_PATH into ACCESS_DIR; return the exit code.
 
     Raises:
-        Exit: code 2, when the settings, the truth, the password or the folder can't be used.
+        Exit: code 2, when the settings, the truth, a password or the folder can't be used.
     """
     settings = read_settings(AccessSettings)
     logs.configure(NAME, settings)
@@ -56,15 +60,20 @@ async def main() -> int:
 
 def write_database_files(folder: Path, truth: Truth) -> None:
     """Write the files that changed; nothing for a truth without an archive. Raise SecretError or OSError."""
-    if _USERS[0] not in truth.services:
+    if _ARCHIVE not in truth.services:
         return
-    passwords, _ = load_passwords(folder / "database", ["password"], make_missing=True)
-    password = passwords["password"]
-    url = _URL.format(password=quote(password, safe=""))
-    users = [svc for svc in _USERS if svc in truth.services]
-    urls = {folder / "urls" / make_folder_name(svc) / "database": f"{url}\n" for svc in users}
-    write_changed(urls, PRIVATE)
-    write_changed({folder / "acl" / SERVER / "password": f"{format_verifier(password)}\n"}, READABLE)
+    passwords, _ = load_passwords(folder / "database", _ROLES, make_missing=True)
+    urls = {
+        name: _URL.format(role=role, password=quote(passwords[name], safe=""))
+        for name, role in _ROLES.items()
+    }
+    users = {svc: urls[name] for svc, name in _USERS.items() if svc in truth.services}
+    write_changed(
+        {folder / "urls" / make_folder_name(svc) / "database": f"{url}\n" for svc, url in users.items()},
+        PRIVATE,
+    )
+    verifiers = {name: f"{format_verifier(passwords[name])}\n" for name in _ROLES}
+    write_changed({folder / "acl" / SERVER / name: text for name, text in verifiers.items()}, READABLE)
 
 
 def format_verifier(password: str, salt: bytes = b"") -> str:

@@ -21,6 +21,8 @@ from marketswarm.truth import Truth
 
 ACL_FILE: Final = "users.acl"
 DEFAULT_USER: Final = acl.DEFAULT
+DATABASE_READER: Final = "marketswarm_reader"
+"""The PostgreSQL role that reads the archive and can't write. Whoever sets up a server makes it."""
 MIN_PASSWORD_CHARS: Final = 16
 """The fewest characters of a password."""
 _MAX_PASSWORD_BYTES: Final = 4096

@@ -145,7 +145,8 @@ def grant_market_operation(view: BusView) -> Iterator[Grant]:
     """Yield the grants of the operator's commands about the market, for a truth with those services.
 
     `source status` reads what sources says of itself; `source pause` and `source resume` hold and close a
-    breaker. `market quarantine` reads what bars refused, and puts it back onto its stream.
+    breaker. `market quarantine` reads what bars refused, and puts it back onto its stream. `archive refused`
+    reads what archive refused.
     """
     if "sources" in view.truth.services and _list_keys(
         find_written_points("sources", view), view, MARKET_BARS
@@ -160,6 +161,11 @@ def grant_market_operation(view: BusView) -> Iterator[Grant]:
             yield Grant("xrange xrevrange xlen xdel", quarantine)
             yield Grant("xadd", streams, mode="W")
             yield Grant("fcall", (*quarantine, *streams))
+    if "archive" in view.truth.services:
+        dead = _list_keys(find_written_points("archive", view), view, ARCHIVE_DEAD)
+        if dead:
+            yield Grant("xrevrange", dead, mode="R")
+            yield Grant("fcall", dead)
 
 
 def _list_keys(points: Iterable[AccessPoint], view: BusView, *like: str) -> tuple[str, ...]:

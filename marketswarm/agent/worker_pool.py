@@ -3,6 +3,7 @@
 Each bus has a worker of its own, so a bus that is down stops no other.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -26,9 +27,9 @@ class StreamWorker(Protocol):
         """The last backlog that was read of each stream, by its key."""
 
     async def process_next(self, consumer: Consumer, streams: Mapping[str, InputStream]) -> None:
-        """Process the next entries of the streams, by their keys. May raise BusError.
+        """Process the next entries of the streams, by their keys. May raise BusError or TimeoutError.
 
-        It is called again at once, after a BusError with a new consumer.
+        It is called again at once, after an error with a new consumer.
         """
 
 
@@ -87,7 +88,7 @@ class WorkerPool(Generic[Worker]):
                 try:
                     consumer = await self._open_consumer(consumer, bus, streams)
                     await worker.process_next(consumer, streams)
-                except BusError as error:
+                except (BusError, TimeoutError) as error:
                     self._report_failure(bus, error)
                     consumer = None  # the streams may have changed meanwhile
                     await self._me.rest(RETRY_SEC)
@@ -113,14 +114,20 @@ class WorkerPool(Generic[Worker]):
         return consumer
 
     async def _close_consumer(self, consumer: Consumer | None) -> None:
-        """Leave the groups of a consumer, if there is one."""
+        """Leave the groups of a consumer, if there is one; give it up if that takes too long."""
         if consumer is not None:
-            async with self._me.waiting(BUS_SEC):
-                await consumer.close()
+            with contextlib.suppress(TimeoutError):
+                async with self._me.waiting(BUS_SEC):
+                    await consumer.close()
 
-    def _report_failure(self, bus: str, error: BusError) -> None:
-        """Record that a worker's bus fails; log the failure unless the last one was the same."""
-        problem = f"{error.bus} {error.reason}"
+    def _report_failure(self, bus: str, error: BusError | TimeoutError) -> None:
+        """Record that a worker's bus fails; log the failure unless the last one was the same.
+
+        Several requests may take longer than BUS_SEC together, and each of them less than its own limit. That
+        is a failure of the bus, too.
+        """
+        failure = error if isinstance(error, BusError) else BusError(bus, "timeout")
+        problem = f"{failure.bus} {failure.reason}"
         if self._failures.get(bus) != problem:
-            self._log_failure(error)
+            self._log_failure(failure)
         self._failures[bus] = problem

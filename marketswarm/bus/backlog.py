@@ -23,7 +23,7 @@ class Backlog:
         is_caught_up: whether the newest entry is read.
         passed_over: entries that were gone before the group came to them, since it was made, as the server
             counts them; None while that can't be known, with some entries on the stream read and some not.
-        lost: entries that were trimmed off unread, by `count_lost`.
+        lost: entries that were trimmed off unread, by `count_lost`, and those that a reader adds.
     """
 
     unread: int | None = 0

@@ -189,6 +189,12 @@ COMMANDS: Final = (
         "services.archive.commands:export",
         "Write a table of the archive as Parquet.",
     ),
+    CommandEntry(
+        "archive refused",
+        _MARKET,
+        "services.archive.commands:refused",
+        "List the entries that the archive refused, the newest first.",
+    ),
     CommandEntry("beat", _BEAT, "beat.beat", "Send one beat for a service, or one after the other."),
     CommandEntry(
         "exec", _BEAT, "exec.execute", "Run a command, beat for it while it runs, end with its exit code."
@@ -244,6 +250,7 @@ EXAMPLES: Final = {
     "archive restore": "marketswarm archive restore .marketswarm/backups/archive-20261123T033000Z.dump",
     "archive verify": "marketswarm archive verify .marketswarm/backups/archive-20261123T033000Z.dump",
     "archive export": "marketswarm archive export bars --to files --symbol SPY",
+    "archive refused": "marketswarm archive refused --count 10",
     "beat": "marketswarm beat backup --every 10s",
     "exec": "marketswarm exec --svc backup -- ./backup.sh --full",
 }

@@ -214,9 +214,7 @@ class ChildProcess:
         if self._process is not None:
             if not is_sent_to_both:
                 self._send(number)
-        elif not (
-            is_sent_to_both and self._is_starting
-        ):  # the child may be there already
+        elif not (is_sent_to_both and self._is_starting):  # the child may be there already
             self._early_signals.append(number)
 
     def _enforce_limit(self, *_: Any) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-from marketswarm.fleet.parent_death_guard import die_with_parent
+from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.net.retry import Backoff
 
 GRACE_SEC = 6.0  # an agent takes up to 5 s for an orderly stop

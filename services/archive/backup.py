@@ -8,13 +8,14 @@ a restored database can be compared with what was saved: `restore.py`.
 
 import asyncio
 import contextlib
+import fcntl
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import orjson
 
@@ -22,9 +23,10 @@ from services.archive.database import open_connection
 from services.archive.migrations import read_version
 from services.archive.programs import PROGRAM_SEC, BackupError, run_program
 from services.archive.reader import TableDigest, read_digests, read_timescaledb_version
-from services.archive.transaction import transaction
+from services.archive.transaction import terminate, transaction
 
 _NAME: Final = re.compile(r"archive-\d{8}T\d{6}Z\.json")
+_REMAINS: Final = re.compile(r"(archive-\d{8}T\d{6}Z)\.(?:part|json\.part|dump)")
 _EXTENSION_VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,30}")
 _MANIFEST_BYTES: Final = 1 << 20
 
@@ -71,29 +73,95 @@ async def make_backup(url: str, folder: Path, now: float, programs: Path | None 
     draft = folder / f"{stem}.part"
     try:
         await asyncio.to_thread(folder.mkdir, mode=0o700, parents=True, exist_ok=True)
-        async with _snapshot(url) as (connection, snapshot):
-            options = ["--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}"]
-            dumping = asyncio.create_task(
-                run_program("pg_dump", [*options, f"--file={draft}"], url, programs), name="pg_dump"
-            )
-            try:
-                tables, schema = await read_digests(connection), await read_version(connection)
-                server = str(await connection.fetchval("SHOW server_version"))
-                timescaledb = await read_timescaledb_version(connection)
-                await dumping
-            finally:
-                dumping.cancel()
-        draft.chmod(0o600)
-        sha256 = await asyncio.to_thread(hash_file, draft)
-        size = draft.stat().st_size
-        made = Backup(f"{stem}.dump", now, size, sha256, schema, server, tables, timescaledb)
-        await asyncio.to_thread(_publish, folder, draft, made)
+        await asyncio.to_thread(_remove_remains, folder)
+        with _opened_draft(draft):
+            contents = await _dump(url, draft, programs)
+            sha256, size = await asyncio.to_thread(hash_file, draft), draft.stat().st_size
+            made = Backup(f"{stem}.dump", now, size, sha256, **contents)
+            await asyncio.to_thread(_publish, folder, draft, made)
     except OSError as error:
         raise BackupError(f"{folder}: {error.strerror or type(error).__name__}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
     return made
+
+
+async def _dump(url: str, draft: Path, programs: Path | None) -> dict[str, Any]:
+    """Have pg_dump save a database in a file; return what the database contains, for the manifest.
+
+    Both are of one snapshot. The first failure ends both.
+    """
+    async with _snapshot(url) as (connection, snapshot):
+        options = ["--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}"]
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(run_program("pg_dump", [*options, f"--file={draft}"], url, programs))
+                reading = group.create_task(_read_contents(connection))
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return reading.result()
+
+
+async def _read_contents(connection: Any) -> dict[str, Any]:
+    """Return what a manifest says of a database. If this is cancelled, close the connection."""
+    try:
+        return {
+            "tables": await read_digests(connection),
+            "schema": await read_version(connection),
+            "server": str(await connection.fetchval("SHOW server_version")),
+            "timescaledb": await read_timescaledb_version(connection),
+        }
+    except asyncio.CancelledError:
+        terminate(connection)
+        raise
+
+
+@contextlib.contextmanager
+def _opened_draft(draft: Path) -> Iterator[None]:
+    """Make a draft that others see is being written, as long as this process lives; remove it in the end.
+
+    Raises:
+        BackupError: another process writes it.
+    """
+    with draft.open("ab") as file:
+        if not _try_lock(file):
+            raise BackupError(f"{draft} is being written by another process")
+        try:
+            draft.chmod(0o600)
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                draft.unlink(missing_ok=True)
+
+
+def _try_lock(file: IO[bytes]) -> bool:
+    """Lock a file until it is closed or this process ends; return False if another process has it locked."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove_remains(folder: Path) -> None:
+    """Remove what backups that were killed left: drafts, and dumps without a manifest.
+
+    What can't be removed stays: it is no reason to make no backup.
+    """
+    stems = {match[1] for path in folder.iterdir() if (match := _REMAINS.fullmatch(path.name))}
+    for stem in stems:
+        files = [folder / f"{stem}{suffix}" for suffix in (".part", ".json.part", ".dump")]
+        if not (folder / f"{stem}.json").exists() and not _is_being_written(files):
+            for file in files:
+                with contextlib.suppress(OSError):
+                    file.unlink(missing_ok=True)
+
+
+def _is_being_written(files: Iterable[Path]) -> bool:
+    """Return True if another process has one of these files locked."""
+    for path in files:
+        with contextlib.suppress(OSError), path.open("r+b") as file:
+            if not _try_lock(file):
+                return True
+    return False
 
 
 def list_backups(folder: Path) -> list[Backup]:
@@ -115,7 +183,7 @@ def read_manifest(path: Path) -> Backup:
     """Return the manifest at `path`, or beside the dump at `path`.
 
     Raises:
-        BackupError: there is none, or it is none of ours.
+        BackupError: there is no manifest, or it is not valid.
     """
     path = path.with_suffix(".json")
     try:
@@ -139,20 +207,27 @@ def read_manifest(path: Path) -> Backup:
 
 
 def _parse_timescaledb(version: object) -> str | None:
-    """Return the version of TimescaleDB in a manifest. Raise ValueError if it is none."""
+    """Return the version of TimescaleDB in a manifest. Raise ValueError if it is not valid."""
     if version is not None and not (isinstance(version, str) and _EXTENSION_VERSION.fullmatch(version)):
         raise ValueError("no version of TimescaleDB")
     return version
 
 
 def remove_old_backups(folder: Path, before: float) -> list[str]:
-    """Remove the backups begun before that time (epoch seconds), but not the newest; return their dumps."""
+    """Remove the backups begun before that time (epoch seconds), but not the newest; return their dumps.
+
+    Raises:
+        BackupError: a file can't be removed.
+    """
     removed = []
     for each in list_backups(folder)[1:]:
         if each.begun_at < before:
             dump = folder / each.file
-            dump.with_suffix(".json").unlink(missing_ok=True)  # first: without it the dump is no backup
-            dump.unlink(missing_ok=True)
+            try:
+                dump.unlink(missing_ok=True)
+                dump.with_suffix(".json").unlink(missing_ok=True)  # last: it names a dump that is still there
+            except OSError as error:
+                raise BackupError(f"{dump} can't be removed: {error.strerror}") from error
             removed.append(each.file)
     return removed
 

@@ -1,32 +1,41 @@
-"""Implement `marketswarm archive backup`, `archive restore`, `archive verify` and `archive export`."""
+"""Implement `marketswarm archive backup`, `restore`, `verify`, `export` and `refused`."""
 
 import os
 import time
 from collections.abc import Coroutine, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
+from rich.table import Table
 
-from marketswarm.cli import event_loop, output
+from marketswarm.bus import BusError
+from marketswarm.cli import event_loop, output, tables
+from marketswarm.cli.event_text import format_moment
+from marketswarm.cli.fleet_view import open_fleet
 from marketswarm.cli.options import DATA, Data, Json
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import read_settings
+from marketswarm.text import escape_text
 from services.archive.backup import Backup, make_backup
 from services.archive.database import ArchiveAwayError, describe_url, open_connection
+from services.archive.dead_letters import DeadLetter, read_dead_letters
 from services.archive.export import ExportedFile, export_table
 from services.archive.programs import BackupError
 from services.archive.reader import SYMBOL_TABLES, read_range
 from services.archive.restore import restore_backup, verify_backup
-from services.archive.settings import ArchiveEnvironment
+from services.archive.settings import ArchiveEnvironment, find_dead_letter_key, find_streams
 
 T = TypeVar("T")
 
+SERVICE: Final = "archive"
 FAILED: Final = 1
 """The exit code of a backup that can't be made, verified or restored."""
 _BACKUPS: Final = "backups"
 _EXPORT_SEC: Final = 6 * 3600.0
+_MOST: Final = 10_000
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The dump, or its manifest, of a backup.")]
 
@@ -49,12 +58,15 @@ def restore(
     file: File,
     *,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Replace the tables that the database has.")
+        bool, typer.Option("--replace", help="Replace the whole database; its sessions are ended.")
     ] = False,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
-    """Restore a backup into the database in one transaction, and compare it with what was saved."""
+    """Restore a backup into the database in one transaction, and compare it with what was saved.
+
+    What was stored since the backup is lost.
+    """
     url, programs = find_database(data)
     made = _run(restore_backup(url, file, programs, replace=replace))
     _print_backup(f"restored into {describe_url(url)}, as it was saved", made, as_json=as_json)
@@ -96,6 +108,32 @@ def export(
     output.print_line(f"{sum(each.rows for each in files):,} rows of {table} in {len(files)} files")
 
 
+def refused(
+    count: Annotated[
+        int, typer.Option("--count", metavar="50", min=1, max=_MOST, help="How many, from the newest.")
+    ] = 50,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """List the entries that archive refused, the newest first: each stream keeps about the last thousand."""
+    letters = event_loop.run(_read_refused(data, count))
+    if as_json:
+        output.print_json([asdict(each) for each in letters])
+        return
+    if not letters:
+        output.print_line("archive refused nothing")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("since", "stream", "entry", "reason", "fields"):
+        table.add_column(head, overflow="fold")
+    now = time.time()
+    for each in letters:
+        fields = ", ".join(f"{name}={value}" for name, value in each.fields.items())[:200]
+        since = format_moment(each.refused_at, now)
+        table.add_row(*map(escape_text, (since, each.stream, each.entry, each.reason, fields)))
+    tables.print_drawing(table)
+
+
 def find_database(data: Path) -> tuple[str, Path | None]:
     """Return the URL of the database and the folder of its programs (None: those on PATH).
 
@@ -118,6 +156,26 @@ def find_database(data: Path) -> tuple[str, Path | None]:
             "DATABASE_URL",
         ) from None
     return url, settings.postgres_bin or programs
+
+
+async def _read_refused(data: Path, count: int) -> list[DeadLetter]:
+    """Return up to `count` dead letters of all buses that archive reads, the newest first. Raises Exit."""
+    async with open_fleet(data) as fleet:
+        section = fleet.truth.services.get(SERVICE)
+        if section is None:
+            raise Exit(
+                Code.CONFIGURATION, f"the truth has no section for {SERVICE}, which keeps these entries"
+            )
+        key, streams = find_dead_letter_key(section), find_streams(section.access_points.subscribe_to)
+        try:
+            found = [
+                letter
+                for bus in dict.fromkeys(stream.bus for stream in streams)
+                for letter in await read_dead_letters(fleet.bus(bus), key, count)
+            ]
+        except BusError as error:
+            raise Exit(Code.NO_BUS, str(error)) from None
+    return sorted(found, key=lambda each: each.refused_at, reverse=True)[:count]
 
 
 def _backup_folder(data: Path) -> Path:

@@ -1,8 +1,8 @@
 """Compute how the daily returns of each pair of symbols move together, in PostgreSQL.
 
 A day's return is the logarithm of its close by the close of the symbol's day before. The correlation of `day`
-is Pearson's over the last `days` days up to it on which both symbols have a return. A day is the date in UTC
-at which its bar begins. Only final bars count.
+is Pearson's over the last `days` days up to it on which both symbols have a return. A day is the trading day
+that the bar names. Only final bars count.
 
 The days of all symbols need not end together: a recording of 2013 may be played beside one of 2018. So the
 days that are computed are the latest ones, and the last ones of most symbols.
@@ -18,57 +18,65 @@ LAST_DAYS: Final = 5
 MIN_DAYS: Final = 5
 """The fewest common days of a correlation."""
 
-_DAYS: Final = """
+# Bars that were written before bars named their day have none. A day of forex begins at 21:00 or 22:00 UTC on
+# the evening before, and that of every exchange earlier in the UTC day: 3 hours later both are on its date.
+_DAY: Final = "coalesce(day, ((start + interval '3 hours') AT TIME ZONE 'UTC')::date)"
+_DAYS: Final = f"""
 WITH latest AS (
-    SELECT DISTINCT (start AT TIME ZONE 'UTC')::date AS day
+    SELECT DISTINCT {_DAY} AS day
     FROM bars WHERE timeframe = '1d' AND final
         AND start >= (SELECT max(start) FROM bars WHERE timeframe = '1d' AND final) - interval '30 days'
     ORDER BY day DESC LIMIT $1
 ), last AS (
-    SELECT (start AT TIME ZONE 'UTC')::date AS day
+    SELECT newest.day
     FROM symbols, LATERAL (
-        SELECT start FROM bars WHERE bars.symbol = symbols.symbol AND timeframe = '1d' AND final
+        SELECT {_DAY} AS day FROM bars WHERE bars.symbol = symbols.symbol AND timeframe = '1d' AND final
         ORDER BY start DESC LIMIT 1
     ) newest
-    GROUP BY day ORDER BY count(*) DESC, day DESC LIMIT $2
+    GROUP BY newest.day ORDER BY count(*) DESC, newest.day DESC LIMIT $2
 )
 SELECT day FROM latest UNION SELECT day FROM last ORDER BY day DESC
-"""
-_FINGERPRINT: Final = """
-SELECT count(*), coalesce(sum(rev), 0), coalesce(sum(hashfloat8(close)::bigint), 0)
-FROM bars
+"""  # noqa: S608 - our own names
+# twice the calendar days that 60 trading days need, and some; a day begins at most three days from its date
+_DAILY: Final = f"""
+SELECT symbol, {_DAY} AS day, start, close, rev, replay FROM bars
 WHERE timeframe = '1d' AND final
-    AND start < ($1::date + 1)::timestamp AT TIME ZONE 'UTC'
+    AND start < ($1::date + 4)::timestamp AT TIME ZONE 'UTC'
     AND start >= ($1::date - 2 * $2::integer - 10)::timestamp AT TIME ZONE 'UTC'
-"""
-# twice the calendar days that 60 trading days need, and some
-_COMPUTE: Final = """
+    AND {_DAY} <= $1::date
+"""  # noqa: S608 - our own names
+_FINGERPRINT: Final = f"""
+WITH daily AS ({_DAILY})
+SELECT count(*), coalesce(sum(rev), 0), coalesce(sum(hashfloat8(close)::bigint), 0),
+    coalesce(sum(day - date '2000-01-01'), 0), count(*) FILTER (WHERE replay)
+FROM daily
+"""  # noqa: S608 - our own names
+_COMPUTE: Final = f"""
 WITH daily AS (
-    SELECT symbol, (start AT TIME ZONE 'UTC')::date AS day, close
-    FROM bars
-    WHERE timeframe = '1d' AND final
-        AND start < ($1::date + 1)::timestamp AT TIME ZONE 'UTC'
-        AND start >= ($1::date - 2 * $2::integer - 10)::timestamp AT TIME ZONE 'UTC'
+    SELECT DISTINCT ON (symbol, day) * FROM ({_DAILY}) found ORDER BY symbol, day, start DESC
 ), chosen AS (
     SELECT symbol FROM daily GROUP BY symbol ORDER BY count(*) DESC, symbol COLLATE "C" LIMIT $3
 ), stepped AS (
-    SELECT symbol, day, ln(close / lag(close) OVER (PARTITION BY symbol ORDER BY day)) AS step
+    SELECT symbol, day, ln(close / lag(close) OVER days) AS step, replay OR lag(replay) OVER days AS replay
     FROM daily JOIN chosen USING (symbol)
+    WINDOW days AS (PARTITION BY symbol ORDER BY day)
 ), paired AS (
     SELECT one.symbol AS a, other.symbol AS b, one.step AS x, other.step AS y,
+        one.replay OR other.replay AS replay,
         row_number() OVER (PARTITION BY one.symbol, other.symbol ORDER BY one.day DESC) AS age
     FROM stepped one JOIN stepped other ON one.day = other.day
         AND one.symbol COLLATE "C" < other.symbol COLLATE "C"
     WHERE one.step IS NOT NULL AND other.step IS NOT NULL
 ), correlated AS (
-    SELECT a, b, corr(x, y) AS value, count(*) AS n FROM paired WHERE age <= $2 GROUP BY a, b
+    SELECT a, b, corr(x, y) AS value, count(*) AS n, bool_or(replay) AS replay
+    FROM paired WHERE age <= $2 GROUP BY a, b
 )
-INSERT INTO correlations AS old (day, a, b, value, n)
-SELECT $1::date, a, b, greatest(-1, least(1, value)), n FROM correlated
+INSERT INTO correlations AS old (day, a, b, value, n, replay)
+SELECT $1::date, a, b, greatest(-1, least(1, value)), n, replay FROM correlated
 WHERE n >= $4 AND value IS NOT NULL AND value <> 'NaN'
-ON CONFLICT (day, a, b) DO UPDATE SET value = excluded.value, n = excluded.n
-WHERE (old.value, old.n) IS DISTINCT FROM (excluded.value, excluded.n)
-"""
+ON CONFLICT (day, a, b) DO UPDATE SET value = excluded.value, n = excluded.n, replay = excluded.replay
+WHERE (old.value, old.n, old.replay) IS DISTINCT FROM (excluded.value, excluded.n, excluded.replay)
+"""  # noqa: S608 - our own names
 
 
 async def list_latest_days(connection: Any) -> list[date]:
@@ -86,7 +94,7 @@ async def compute_correlations(connection: Any, day: date, *, days: int, symbols
 
     Args:
         connection: a connection of asyncpg.
-        day: the day, in UTC.
+        day: the trading day.
         days: the number of days of one correlation.
         symbols: the number of symbols whose pairs are compared, those with most daily bars first.
     """

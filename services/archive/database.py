@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -15,7 +16,8 @@ from services.archive.transaction import terminate
 TIMEOUT_SEC: Final = 60.0
 """The default time limit of the work on one connection."""
 CONNECT_SEC: Final = 10.0
-_MIGRATE_SEC: Final = 3600.0  # a migration may write a long table anew
+MIGRATE_SEC: Final = 3600.0
+"""The time limit of all migrations together: one may write a long table anew."""
 _MOST_CONNECTIONS: Final = 6
 
 _AWAY: Final = (
@@ -70,6 +72,15 @@ def translated_errors() -> Any:
         raise RefusedRowsError(_describe(error)) from error
 
 
+@contextlib.contextmanager
+def refused_encodings() -> Any:
+    """Raise RefusedRowsError for rows of the block that the driver can't encode, such as a number of 2^63."""
+    try:
+        yield
+    except (OverflowError, ValueError) as error:
+        raise RefusedRowsError(_describe(error)) from error
+
+
 class Database:
     """Hold a pool of connections to one database, which is opened when it is first needed.
 
@@ -84,6 +95,8 @@ class Database:
     def __init__(
         self, url: str, name: str = "archive", timeout_sec: Callable[[], float] = lambda: TIMEOUT_SEC
     ) -> None:
+        self.migrating_since: float | None = None
+        """Since when the schema is brought up to date (monotonic clock); None while it is not."""
         self._url, self._name, self._timeout_sec = url, name, timeout_sec
         self._pool: Any = None
         self._opening = asyncio.Lock()
@@ -123,10 +136,12 @@ class Database:
             if self._pool is None:
                 options = self._connect_options()
                 connection = await asyncpg.connect(self._url, timeout=self._connect_sec(), **options)
+                self.migrating_since = time.monotonic()
                 try:
-                    async with _time_limit(connection, _MIGRATE_SEC):
+                    async with _time_limit(connection, MIGRATE_SEC):
                         await apply_migrations(connection)
                 finally:
+                    self.migrating_since = None
                     connection.terminate()
                 self._pool = await asyncpg.create_pool(
                     self._url,

@@ -1,5 +1,6 @@
 """Write tables as Parquet files, one for each month, by polars."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,8 @@ from services.archive.reader import iterate_rows
 if TYPE_CHECKING:
     import polars as pl
 
-_ROWS_IN_MEMORY: Final = 2_000_000
+_ROWS_IN_GROUP: Final = 5000
+"""The rows of one row group: while the parts of a month are joined, a few of them are in memory."""
 _TYPES: Final = {
     "open": "Float64",
     "high": "Float64",
@@ -29,7 +31,8 @@ _TYPES: Final = {
     "trades": "Int64",
     "rev": "Int32",
     "epoch": "Int64",
-    "place": "Int64",
+    "stream_position": "Int64",
+    "day": "Date",
     "final": "Boolean",
     "replay": "Boolean",
 }
@@ -53,36 +56,62 @@ async def export_table(
 ) -> AsyncIterator[ExportedFile]:
     """Write the rows of a table whose times are in `span`, without its end; yield each file when it is whole.
 
-    A month's file is `<table>-2026-11.parquet`; a month of more than two million rows has several, with a
-    number. A file of that name is replaced in one step.
+    A month's file is `<table>-2026-11.parquet`. A file of that name is replaced in one step.
     """
     at, until = span
     while at < until:
         ends = min(next_month(at), until)
-        pages: list[list[Any]] = []
-        number = 0
-        async for rows in iterate_rows(connection, table, at, ends, symbols):
-            pages.append(rows)
-            if sum(map(len, pages)) >= _ROWS_IN_MEMORY:
-                yield _write(folder, table, at, number, pages)
-                pages, number = [], number + 1
-        if pages:
-            yield _write(folder, table, at, number, pages)
+        rows = await _export_month(connection, table, folder, (at, ends), symbols)
+        if rows:
+            yield ExportedFile(_name_file(folder, table, at), rows)
         at = ends
 
 
-def _write(
-    folder: Path, table: str, at: datetime, number: int, pages: Sequence[Sequence[Any]]
-) -> ExportedFile:
-    """Write one file."""
-    frame = make_frame([row for page in pages for row in page])
-    folder.mkdir(parents=True, exist_ok=True)
-    suffix = f"-{number}" if number else ""
-    path = folder / f"{table}-{at:%Y-%m}{suffix}.parquet"
+async def _export_month(
+    connection: Any, table: str, folder: Path, span: tuple[datetime, datetime], symbols: Sequence[str]
+) -> int:
+    """Write the file of one month, if the table has rows of it; return how many.
+
+    Each page of rows is a file of its own first, so that a month of any length needs the memory of a page.
+    """
+    path = _name_file(folder, table, span[0])
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    _remove_parts(path)
+    parts: list[Path] = []
+    count = 0
+    try:
+        async for rows in iterate_rows(connection, table, *span, symbols):
+            parts.append(path.with_suffix(f".{len(parts):05}.part"))
+            make_frame(rows).write_parquet(parts[-1], compression="zstd")
+            count += len(rows)
+        if parts:
+            _join(parts, path)
+    finally:
+        _remove_parts(path)
+    return count
+
+
+def _name_file(folder: Path, table: str, at: datetime) -> Path:
+    """Return the path of the file of a table's month."""
+    return folder / f"{table}-{at:%Y-%m}.parquet"
+
+
+def _join(parts: list[Path], path: Path) -> None:
+    """Join Parquet files to one, in their order."""
+    import polars as pl  # noqa: PLC0415 - as in make_frame
+
     draft = path.with_suffix(".part")
-    frame.write_parquet(draft, compression="zstd")
+    pl.scan_parquet(parts, glob=False).sink_parquet(
+        draft, compression="zstd", row_group_size=_ROWS_IN_GROUP, maintain_order=True
+    )
     draft.replace(path)
-    return ExportedFile(path, frame.height)
+
+
+def _remove_parts(path: Path) -> None:
+    """Remove the parts of a month's file: those of this export, or what a killed one left."""
+    for part in path.parent.iterdir():
+        if part.suffix == ".part" and part.name.startswith(f"{path.stem}."):
+            part.unlink(missing_ok=True)
 
 
 def make_frame(rows: Sequence[Any]) -> "pl.DataFrame":

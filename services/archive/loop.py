@@ -1,7 +1,7 @@
-"""The main loop of archive: a worker on each bus, a keeper beside them, and what the beats say of both.
+"""The main loop of archive: a worker on each bus, maintenance beside them, and what the beats say of both.
 
 What a worker does (read, make rows, commit, acknowledge) is in `worker.py`; what one instance of all does
-beside that (partitions, sources, correlations, backups) is in `keeper.py`.
+beside that (partitions, sources, correlations, backups) is in `maintenance.py`.
 """
 
 import asyncio
@@ -12,15 +12,18 @@ from typing import Final
 
 from marketswarm.agent import Code, Exit, agent
 from marketswarm.agent.worker_pool import WorkerPool
+from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog, format_unread
 from services.archive.database import Database
-from services.archive.keeper import Keeper
+from services.archive.maintenance import Maintenance
 from services.archive.metrics import ArchiveMetrics
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_streams
 from services.archive.worker import ArchiveWorker, DatabaseOutage
 from services.archive.writer import Writer
 
 REPORT_EVERY_SEC: Final = 0.2
+MIGRATING_SEC: Final = 2.0
+"""The seconds after which the beats speak of a migration; most take less than one."""
 _GC_OBJECTS: Final = 100_000
 """The new objects after which the garbage collector looks for cycles: a batch makes 50,000 without any."""
 
@@ -30,8 +33,11 @@ async def main() -> int:
     async with agent("archive", ArchiveEnvironment) as me:
         url, settings_now = require_url(me.settings), me.config(ArchiveSettings)
         database = Database(url, timeout_sec=lambda: settings_now().settings.database_timeout_sec)
-        metrics = ArchiveMetrics()
+        makes_backups = me.settings.archive_backup_folder is not None
+        metrics = ArchiveMetrics(makes_backups=makes_backups)
         me.expose(metrics.collect)
+        if not makes_backups:
+            me.log.warning("backup.off", why="ARCHIVE_BACKUP_FOLDER is not set")
         # what is there now stays; each batch makes many objects, and would have all of this looked through
         gc.collect()
         gc.freeze()
@@ -44,15 +50,18 @@ async def main() -> int:
             make_worker=lambda: ArchiveWorker(me, settings_now, writer, metrics),
             log_failure=lambda error: me.log.warning("entries.unread", bus=error.bus, reason=error.reason),
         )
-        keeper = Keeper(me, settings_now, database, writer, metrics)
-        me.task(keeper.run(), name="keeper")
+        maintenance = Maintenance(me, settings_now, database, writer, metrics)
+        me.task(maintenance.run(), name="maintenance")
         while True:
             pool.start_workers()
             outage = find_longest_outage(pool.workers)
             metrics.backlogs, metrics.is_away = pool.backlogs, outage is not None
             behind = describe_backlog(metrics.backlogs, settings_now().settings.behind_sec)
-            away = describe_outage(outage, metrics.backlogs, time.monotonic())
-            me.set_degraded(away or pool.problem() or behind)
+            now = time.monotonic()
+            away = describe_outage(outage, metrics.backlogs, now)
+            me.set_degraded(
+                describe_migration(database.migrating_since, now) or away or pool.problem() or behind
+            )
             me.set_detail(metrics.summary())
             # not `me.rest`: that would count as progress, which the workers alone report
             await asyncio.sleep(REPORT_EVERY_SEC)
@@ -75,26 +84,45 @@ def require_url(settings: ArchiveEnvironment) -> str:
 
 
 def find_longest_outage(workers: Iterable[ArchiveWorker]) -> DatabaseOutage | None:
-    """Return the longest outage of PostgreSQL that a worker has met; None if there is none."""
+    """Return the longest outage of PostgreSQL that a worker has met; None if it can be used."""
     found = [worker.outage for worker in workers if worker.outage is not None]
     return min(found, key=lambda each: each.since, default=None)
 
 
-def describe_outage(outage: DatabaseOutage | None, backlogs: Mapping[str, Backlog], now: float) -> str | None:
-    """Return since when PostgreSQL is away, and how long the streams hold; None if it is not away.
+def describe_migration(since: float | None, now: float) -> str | None:
+    """Return for how long the schema is being brought up to date; None if that has not taken MIGRATING_SEC.
 
-    `now` is in seconds of the monotonic clock.
+    Both times are in seconds of the monotonic clock; `since` is None while no migration runs.
+    """
+    if since is None or now - since < MIGRATING_SEC:
+        return None
+    return f"migrating the database to the schema of this release for {_format_sec(now - since)}"
+
+
+def describe_outage(outage: DatabaseOutage | None, backlogs: Mapping[str, Backlog], now: float) -> str | None:
+    """Return for how long PostgreSQL can't be used, why, and how long the streams hold; None if it can.
+
+    The text fits into the detail of a beat. `now` is in seconds of the monotonic clock.
     """
     if outage is None:
         return None
+    holds = _describe_hold(backlogs)
+    if outage.is_schema_wrong:  # PostgreSQL is there, and the error says what to do
+        return f"{outage.reason}; {holds}"
+    words = f"PostgreSQL can't be used for {_format_sec(now - outage.since)}"
+    room = MAX_DETAIL_CHARS - len(f"{words} (); {holds}")
+    return f"{words} ({outage.reason[:room]}); {holds}"
+
+
+def _describe_hold(backlogs: Mapping[str, Backlog]) -> str:
+    """Return which stream drops what is not stored first, and when."""
     held = {stream: each.hold_sec for stream, each in backlogs.items() if each.hold_sec is not None}
-    words = f"PostgreSQL away for {_format_sec(now - outage.since)} ({outage.reason[:80]}); "
     if not held:
-        return words + "no stream is full yet"
+        return "no stream is full yet"
     stream, least_sec = min(held.items(), key=lambda each: each[1])
     if least_sec <= 0:
-        return words + f"{stream} loses entries"
-    return words + f"{stream} holds {_format_sec(least_sec)} more"
+        return f"{stream} loses entries"
+    return f"{stream} holds {_format_sec(least_sec)} more"
 
 
 def describe_backlog(backlogs: Mapping[str, Backlog], behind_sec: float) -> str | None:

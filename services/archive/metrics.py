@@ -5,16 +5,25 @@ The thread that serves METRICS_PORT reads these values, too.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from marketswarm.bus.backlog import Backlog, format_unread, sum_unread
 from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import counter, gauge
 
+JOBS: Final = ("partitions", "sources", "correlations", "backup")
+"""The jobs of the maintenance."""
+
 
 class ArchiveMetrics:
-    """Count entries, batches and what the keeper does."""
+    """Count entries, batches and what the maintenance does.
 
-    def __init__(self) -> None:
+    Args:
+        makes_backups: whether there is a folder for backups.
+    """
+
+    def __init__(self, *, makes_backups: bool = True) -> None:
+        self._makes_backups = makes_backups
         self.backlogs: Mapping[str, Backlog] = {}
         self.entries: Counter[tuple[str, str]] = Counter()
         self.batch_sec = Histogram(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -22,8 +31,8 @@ class ArchiveMetrics:
         self.dropped = 0
         self.correlations = 0
         self.backups = 0
-        self.backup_failures = 0
         self.backup_at: float | None = None
+        self.maintenance_failures: Counter[str] = Counter(dict.fromkeys(JOBS, 0))
 
     def count(self, stream: str, outcome: str, number: int = 1) -> None:
         """Count entries of a stream by what became of them: written, refused, claimed, trimmed."""
@@ -31,18 +40,20 @@ class ArchiveMetrics:
             self.entries[stream, outcome] += number
 
     def summary(self) -> str | None:
-        """Return the detail of a beat in one line; None for an instance that never had any work."""
+        """Return the detail of a beat in one line; None for an instance that never had any work.
+
+        It says so if there are no backups.
+        """
         backlogs = list(self.backlogs.values())
         unread = sum_unread(backlogs)
         written = sum(number for (_, outcome), number in self.entries.items() if outcome == "written")
-        if not written and unread == 0:
-            return None
-        words = [f"{written:,} written", f"{format_unread(unread)} unread"]
+        words = [f"{written:,} written", f"{format_unread(unread)} unread"] if written or unread != 0 else []
         refused = sum(number for (_, outcome), number in self.entries.items() if outcome == "refused")
         words += [f"{refused:,} refused"] if refused else []
         lost = sum(each.lost for each in backlogs)
-        words += [f"{lost:,} trimmed off unread"] if lost else []
-        return ", ".join(words)
+        words += [f"{lost:,} lost"] if lost else []
+        words += [] if self._makes_backups else ["no backups"]
+        return ", ".join(words) or None
 
     def collect(self) -> Iterator[Family]:
         """Yield every metric with its current value."""
@@ -61,18 +72,22 @@ class ArchiveMetrics:
             histogram=self.batch_sec,
         )
         yield gauge(
-            "marketswarm_archive_database_up", "0 while PostgreSQL is away, else 1.", not self.is_away
+            "marketswarm_archive_database_up", "0 while PostgreSQL can't be used, else 1.", not self.is_away
         )
         yield counter("marketswarm_archive_partitions_dropped_total", "Partitions dropped.", self.dropped)
         yield counter("marketswarm_archive_correlations_total", "Correlations computed.", self.correlations)
         yield counter("marketswarm_archive_backups_total", "Backups made.", self.backups)
-        yield counter(
-            "marketswarm_archive_backup_failures_total", "Backups that failed.", self.backup_failures
-        )
         yield gauge(
             "marketswarm_archive_backup_timestamp_seconds",
-            "When the newest backup that this instance made was begun.",
+            "When the newest backup was begun; only the instance that makes them knows.",
             self.backup_at,
+        )
+        yield Family(
+            "marketswarm_archive_maintenance_failures_total",
+            "counter",
+            f"Jobs that failed: {', '.join(JOBS)}.",
+            [((job,), float(number)) for job, number in self.maintenance_failures.copy().items()],
+            labels=("job",),
         )
 
     def _collect_backlogs(self) -> Iterator[Family]:
@@ -83,7 +98,7 @@ class ArchiveMetrics:
             ("pending", "Entries that are read and not committed.", "pending"),
             ("oldest_unread_seconds", "How long the oldest unread entry has waited.", "oldest_sec"),
             ("hold_seconds", "How long the stream still holds what is not committed.", "hold_sec"),
-            ("lost", "Entries that were trimmed off unread.", "lost"),
+            ("lost", "Entries that were trimmed off before they were committed.", "lost"),
         )
         for name, text, field in gauges:
             values = [(key, getattr(each, field)) for key, each in backlogs.items()]

@@ -4,8 +4,10 @@ All that are missing are applied in one transaction under an advisory lock, so t
 does it, and a process that is killed leaves nothing half done. The table `schema_version` has a row for each
 file with its SHA-256.
 
-The runner is our own: the kept tools for plain SQL files (yoyo, dbmate, Flyway) connect by another driver or
-are programs of other languages, and a second driver beside asyncpg would be more code than this file.
+The runner is our own. The kept tools for plain SQL files connect by psycopg2 (yoyo-migrations and
+yandex-pgmigrate) or are programs of other languages (dbmate, Flyway), and the lock of yoyo is a row that a
+killed process leaves behind. Those for asyncpg (asyncpg-trek, pogo-migrate) take no lock against a second
+instance, and don't notice that an applied file was edited.
 """
 
 import hashlib
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
+from marketswarm.passwords import DATABASE_READER
 from services.archive.transaction import transaction
 
 LOCK: Final = 7_305_821_905_114_001
@@ -27,6 +30,17 @@ CREATE TABLE IF NOT EXISTS schema_version (
     sha256 text NOT NULL,
     applied timestamptz NOT NULL DEFAULT now()
 )
+"""
+_MISSING_GRANTS: Final = """
+WITH reader AS (SELECT oid, rolname FROM pg_roles WHERE rolname = $1)
+SELECT format('GRANT USAGE ON SCHEMA %s TO %I', current_schema(), rolname) AS sql
+FROM reader WHERE NOT has_schema_privilege(reader.oid, current_schema(), 'USAGE')
+UNION ALL
+SELECT format('GRANT SELECT ON %s TO %I', pg_class.oid::regclass, rolname)
+FROM reader, pg_class
+WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+    AND pg_get_userbyid(relowner) = current_user
+    AND NOT has_table_privilege(reader.oid, pg_class.oid, 'SELECT')
 """
 
 
@@ -82,7 +96,17 @@ async def apply_migrations(connection: Any, migrations: Sequence[Migration] | No
                     "INSERT INTO schema_version (version, name, sha256) VALUES ($1, $2, $3)",
                     *(migration.version, migration.name, migration.sha256),
                 )
+        await grant_reading(connection)
     return max((each.version for each in known), default=0)
+
+
+async def grant_reading(connection: Any) -> None:
+    """Let the role of readers read each table of ours, if the server has that role.
+
+    Nothing is written where it may do so already: a partition is read by the rights on its table.
+    """
+    for sql in [row["sql"] for row in await connection.fetch(_MISSING_GRANTS, DATABASE_READER)]:
+        await connection.execute(sql)
 
 
 async def read_version(connection: Any) -> int:

@@ -19,8 +19,6 @@ from services.archive.transaction import transaction
 
 TIME_COLUMNS: Final[Mapping[str, str]] = {"bars": "start", "quotes": "at", "indicators": "start"}
 """The tables that are divided, and the column by which."""
-_REPLAY_MARKS: Final[Mapping[str, str]] = {"bars": "bars", "quotes": "quotes", "indicators": "bars"}
-"""By divided table: the one whose rows are marked. Indicators have the mark of the bars of their time."""
 MONTHS_AHEAD: Final = 2
 _MONTHS_SINCE, _YEARS_SINCE, _DECADES_SINCE = 2020, 2010, 1970
 _LOCK_SEC: Final = 2
@@ -116,7 +114,8 @@ async def is_partitioned(connection: Any) -> bool:
 async def make_partitions(connection: Any, wanted: Iterable[Partition]) -> int:
     """Make the partitions that are missing; return how many were. Nothing is made for hypertables.
 
-    They are made under the lock of the migrations, since two instances may need the same ones.
+    They are made under the lock of the migrations, since two instances may need the same ones. Readers and
+    writers of the table go on. A table that is locked for _LOCK_SEC or longer is an error of class 55.
     """
     async with transaction(connection):
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
@@ -124,9 +123,14 @@ async def make_partitions(connection: Any, wanted: Iterable[Partition]) -> int:
             return 0
         known = await read_partitions(connection)
         missing = {each.name: each for each in wanted if each.name not in known}
+        await _limit_lock_wait(connection)
         for each in missing.values():  # names and times are ours: nothing in them is quoted or foreign
+            # PARTITION OF waits for all readers of the table, and all others wait behind it: ATTACH does not
             await connection.execute(
-                f"CREATE TABLE {each.name} PARTITION OF {each.table} "
+                f"CREATE TABLE {each.name} (LIKE {each.table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS)"
+            )
+            await connection.execute(
+                f"ALTER TABLE {each.table} ATTACH PARTITION {each.name} "
                 f"FOR VALUES FROM ('{each.begins.isoformat()}') TO ('{each.ends.isoformat()}')"
             )
     return len(missing)
@@ -148,9 +152,10 @@ async def drop_expired(connection: Any, keep_since: Mapping[str, datetime]) -> l
         expired = await _read_expired_chunks(connection, keep_since)
     dropped = []
     for each in expired:
+        if await _has_replayed(connection, each):
+            continue
         async with transaction(connection):
-            # a backup may read for long, and who waits for its end has all writers wait behind it
-            await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SEC}s'")
+            await _limit_lock_wait(connection)
             # readers go on; a row that is being written is seen by the next statement
             await connection.execute(f"LOCK TABLE ONLY {each.table} IN SHARE ROW EXCLUSIVE MODE")
             if await _has_replayed(connection, each):
@@ -163,6 +168,14 @@ async def drop_expired(connection: Any, keep_since: Mapping[str, datetime]) -> l
     return dropped
 
 
+async def _limit_lock_wait(connection: Any) -> None:
+    """Have the statements of this transaction wait for a lock no longer than _LOCK_SEC.
+
+    A backup may read for hours, and whoever waits for its end has all readers and writers wait behind it.
+    """
+    await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SEC}s'")
+
+
 async def _read_expired_chunks(connection: Any, keep_since: Mapping[str, datetime]) -> list[Partition]:
     """Return the chunks of hypertables that hold nothing at or after the time `keep_since` of their table."""
     return [
@@ -173,11 +186,11 @@ async def _read_expired_chunks(connection: Any, keep_since: Mapping[str, datetim
 
 
 async def _has_replayed(connection: Any, part: Partition) -> bool:
-    """Return True if a record of a partition's times was played from a recording."""
-    marked = _REPLAY_MARKS[part.table]
+    """Return True if a row of a partition was played from a recording; an index says so."""
+    column = TIME_COLUMNS[part.table]
     sql = (
-        f"SELECT EXISTS (SELECT FROM {marked} "  # noqa: S608 - our own names
-        f"WHERE replay AND {TIME_COLUMNS[marked]} >= $1 AND {TIME_COLUMNS[marked]} < $2)"
+        f"SELECT EXISTS (SELECT FROM {part.table} "  # noqa: S608 - our own names
+        f"WHERE replay AND {column} >= $1 AND {column} < $2)"
     )
     return bool(await connection.fetchval(sql, part.begins, part.ends))
 

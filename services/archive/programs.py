@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from marketswarm.agent.parent_death_guard import die_with_parent
+
 PROGRAM_SEC: Final = 6 * 3600.0
 """The time limit of a program, and of the work on a connection beside it."""
 _ENVIRON: Final = ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "TMPDIR")
@@ -17,7 +19,7 @@ class BackupError(Exception):
 
 
 async def run_program(name: str, arguments: list[str], url: str, programs: Path | None) -> None:
-    """Run one of PostgreSQL's programs on a database, and wait for its end.
+    """Run one of PostgreSQL's programs on a database, and wait for its end. It does not outlive this process.
 
     Args:
         name: `pg_dump` or `pg_restore`.
@@ -35,7 +37,7 @@ async def run_program(name: str, arguments: list[str], url: str, programs: Path 
     plain, password = split_password(url)
     environ = {each: os.environ[each] for each in _ENVIRON if each in os.environ}
     process = await asyncio.create_subprocess_exec(
-        *(path, "--no-password", f"--dbname={plain}", *arguments),
+        *die_with_parent([path, "--no-password", f"--dbname={plain}", *arguments]),
         env={**environ, "PGPASSWORD": password, "PGTZ": "UTC", "PGCONNECT_TIMEOUT": "10"},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
@@ -51,9 +53,9 @@ async def run_program(name: str, arguments: list[str], url: str, programs: Path 
             process.kill()
             await process.wait()
     if process.returncode:
-        lines = errors.decode("utf-8", "replace").strip().splitlines() or ["without a word"]
-        said = next((line for line in lines if "error:" in line), lines[0])  # warnings may come before
-        raise BackupError(f"{name} failed: {said[:300]}")
+        lines = errors.decode("utf-8", "replace").strip().splitlines() or ["no output"]
+        error_line = next((line for line in lines if "error:" in line), lines[0])  # warnings may come before
+        raise BackupError(f"{name} failed: {error_line[:300]}")
 
 
 def split_password(url: str) -> tuple[str, str]:

@@ -29,7 +29,7 @@ SYMBOL_TABLES: Final[Mapping[str, str]] = {
     "features": "start",
 }
 """The tables that can be exported, and the column of each by which a range is chosen."""
-ROWS_AT_ONCE: Final = 20_000
+ROWS_AT_ONCE: Final = 5000
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,20 +5,26 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import asyncpg
 
 from services.archive.backup import Backup, hash_file, read_manifest
 from services.archive.database import open_connection
-from services.archive.migrations import read_version
+from services.archive.migrations import grant_reading, read_version
 from services.archive.programs import PROGRAM_SEC, BackupError, run_program
 from services.archive.reader import TableDigest, read_digests, read_timescaledb_version
 from services.archive.transaction import transaction
 
 _MAINTENANCE: Final = "postgres"  # the database that every server has
 _STATEMENT_SEC: Final = 60.0
+_COPIES_LOCK: Final = 7_305_821_905_114_002
+"""The key of the advisory lock that each restore and verification shares; any number that no other takes."""
+_COPIES: Final = """
+SELECT datname::text AS name FROM pg_database
+WHERE datname ~ '^restored_[0-9a-f]{12}$' AND pg_get_userbyid(datdba) = current_user
+"""
 
 
 async def restore_backup(
@@ -26,8 +32,9 @@ async def restore_backup(
 ) -> Backup:
     """Restore a backup into a database, and compare its tables with the manifest.
 
-    To replace tables, the backup is restored into a new database, which takes the name of the old one in one
-    transaction once it was compared: whatever fails before leaves the old one as it is.
+    To replace a database, the backup is restored into a new one, which takes the name of the old one in one
+    transaction once it was compared: whatever fails before leaves the old one as it is. If this is killed at
+    that moment, the old one takes no connections; to call this again mends it.
 
     Args:
         url: the URL of the database. It must be empty, unless `replace` is set.
@@ -44,7 +51,9 @@ async def restore_backup(
     if not replace:
         async with open_connection(url, _STATEMENT_SEC) as connection:
             if await read_version(connection):
-                raise BackupError("the database has tables already: say --replace to replace them")
+                raise BackupError(
+                    "the database has tables already: say --replace to replace the whole database"
+                )
         await _restore_and_compare(url, dump, manifest, programs)
         return manifest
     async with _new_database(url) as fresh:
@@ -74,6 +83,7 @@ async def _restore_and_compare(url: str, dump: Path, manifest: Backup, programs:
     async with _prepared_for_hypertables(url, manifest.timescaledb):
         await run_program("pg_restore", [*options, str(dump)], url, programs)
     async with open_connection(url, PROGRAM_SEC) as connection:
+        await grant_reading(connection)  # dumps have no privileges
         differing = find_differences(manifest.tables, await read_digests(connection))
     if differing:
         raise BackupError(f"what was restored is not what was saved: {', '.join(differing)}")
@@ -115,12 +125,25 @@ async def _new_database(url: str) -> AsyncIterator[str]:
     """Make a database on the same server, yield its name, and drop what has this name in the end."""
     name = f"restored_{secrets.token_hex(6)}"
     async with open_connection(_replace_database(url, _MAINTENANCE), PROGRAM_SEC) as connection:
+        await _drop_stale_copies(connection)
         # template1 may have extensions of its own, and TimescaleDB's workers may be using it
         await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         try:
             yield name
         finally:
             await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+async def _drop_stale_copies(connection: Any) -> None:
+    """Drop the databases that restores of ours made before they were killed; mark this connection as one.
+
+    A restore shares the lock as long as its connection lives: whoever has the lock alone is the only restore.
+    """
+    if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _COPIES_LOCK):
+        for row in await connection.fetch(_COPIES):
+            await connection.execute(f"DROP DATABASE IF EXISTS {row['name']} WITH (FORCE)")
+        await connection.execute("SELECT pg_advisory_unlock($1)", _COPIES_LOCK)
+    await connection.execute("SELECT pg_advisory_lock_shared($1)", _COPIES_LOCK)
 
 
 async def _swap_databases(url: str, fresh: str) -> None:

@@ -1,12 +1,12 @@
 """Make rows of entries: what each stream's entries become in the database. Pure.
 
-An entry that can't be a row is a `RowError` with the reason: the checks of the tables are made here, too, so
-that PostgreSQL has nothing to refuse.
+An invalid entry is a `RowError` with the reason: the checks of the tables are made here, too, so that
+PostgreSQL has nothing to refuse.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from math import isfinite
 from typing import Any, Final, NamedTuple
@@ -34,17 +34,21 @@ from marketswarm.market.records import (
 
 MAX_VALUES: Final = 300
 """The most indicators or features of one entry."""
+MAX_DAY_SHIFT: Final = 3
+"""The most days between a trading day and the date in UTC at which it begins: one, and more over holidays."""
 _MAX_REV: Final = 2**31 - 1
 _MAX_COUNT: Final = 2**63 - 1
 _TIMES: Final = 4096
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONG_AGO: Final = datetime(1, 1, 1, tzinfo=UTC)
 _VALUE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_ENTRY_ID: Final = re.compile(rb"(\d{1,15})-(\d{1,7})")
+_DAY: Final = re.compile(rb"\d{4}-\d{2}-\d{2}")
+_ENTRY_ID: Final = re.compile(rb"(\d{1,20})-(\d{1,20})")
+_SEQUENCE_BITS: Final = 20  # of an id's second number, which counts the entries of one millisecond
 
 
 class RowError(ValueError):
-    """An entry is no row; the message says which field is wrong, and never its value."""
+    """An entry is invalid; the message says which field is wrong, and never its value."""
 
 
 class BarRow(NamedTuple):
@@ -67,12 +71,13 @@ class BarRow(NamedTuple):
     digest: str | None
     replay: bool
     epoch: int = 0
-    place: int = 0
+    stream_position: int = 0
+    day: date | None = None
 
     @property
     def rank(self) -> tuple[Any, ...]:
         """Which of two rows of one key stays: the greater one."""
-        return self.epoch, self.rev, self.final, self.place
+        return self.epoch, self.rev, self.final, self.stream_position
 
 
 class QuoteRow(NamedTuple):
@@ -90,11 +95,12 @@ class QuoteRow(NamedTuple):
     asked_at: datetime | None
     digest: str | None
     replay: bool
+    stream_position: int = 0
 
     @property
     def rank(self) -> tuple[Any, ...]:
         """Which of two rows of one key stays: the greater one."""
-        return self.asked_at or _LONG_AGO, self.price
+        return self.asked_at or _LONG_AGO, self.stream_position
 
 
 class ObservationRow(NamedTuple):
@@ -107,11 +113,12 @@ class ObservationRow(NamedTuple):
     asked_at: datetime | None
     digest: str | None
     replay: bool
+    stream_position: int = 0
 
     @property
     def rank(self) -> tuple[Any, ...]:
         """Which of two rows of one key stays: the greater one."""
-        return self.asked_at or _LONG_AGO, self.value
+        return self.asked_at or _LONG_AGO, self.stream_position
 
 
 class IndicatorRow(NamedTuple):
@@ -124,12 +131,13 @@ class IndicatorRow(NamedTuple):
     final: bool
     values: str
     epoch: int = 0
-    place: int = 0
+    stream_position: int = 0
+    replay: bool = False
 
     @property
     def rank(self) -> tuple[Any, ...]:
         """Which of two rows of one key stays: the greater one."""
-        return self.epoch, self.rev, self.final, self.place
+        return self.epoch, self.rev, self.final, self.stream_position
 
 
 class FeatureRow(NamedTuple):
@@ -140,12 +148,14 @@ class FeatureRow(NamedTuple):
     rev: int
     values: str
     epoch: int = 0
-    place: int = 0
+    stream_position: int = 0
+    replay: bool = False
+    day: date | None = None
 
     @property
     def rank(self) -> tuple[Any, ...]:
         """Which of two rows of one key stays: the greater one."""
-        return self.epoch, self.rev, self.place
+        return self.epoch, self.rev, self.stream_position
 
 
 class DownloadRow(NamedTuple):
@@ -215,19 +225,20 @@ RowMaker = Callable[[bytes, Fields], MadeRow]
 
 
 def make_bar_row(entry: bytes, fields: Fields) -> MadeRow:
-    """Return the row of an entry of `bars:bars`. Raise RowError if it is none."""
+    """Return the row of an entry of `bars:bars`. Raise RowError if the entry is invalid."""
     bar, asset, provenance = _parse(RecordKind.BARS, fields)
     assert isinstance(bar, Bar)  # noqa: S101 - by its kind
     _check_bar(bar)
     start, final, rev = to_time(bar.start_ms), _read_flag(fields, b"final"), _read_rev(fields)
     prices = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades)
-    origin = (*_make_provenance(provenance), _read_epoch(fields), to_place(entry))
-    row = BarRow(bar.symbol, bar.timeframe, start, *prices, final, rev, *origin)
+    origin = (*_make_provenance(provenance), _read_epoch(fields), to_stream_position(entry))
+    day = _read_day(fields, start) if bar.timeframe == "1d" else None
+    row = BarRow(bar.symbol, bar.timeframe, start, *prices, final, rev, *origin, day)
     return row, SymbolRow(bar.symbol, asset, start, start, provenance.is_replay)
 
 
-def make_quote_row(_entry: bytes, fields: Fields) -> MadeRow:
-    """Return the row of an entry of `market:quotes`. Raise RowError if it is none."""
+def make_quote_row(entry: bytes, fields: Fields) -> MadeRow:
+    """Return the row of an entry of `market:quotes`. Raise RowError if the entry is invalid."""
     quote, asset, provenance = _parse(RecordKind.QUOTES, fields)
     assert isinstance(quote, Quote)  # noqa: S101 - by its kind
     for name in ("volume", "open_interest", "implied_volatility"):
@@ -237,39 +248,42 @@ def make_quote_row(_entry: bytes, fields: Fields) -> MadeRow:
         *(quote.symbol, at, quote.price, quote.bid, quote.ask, quote.volume, quote.open_interest),
         quote.implied_volatility,
         *_make_provenance(provenance),
+        to_stream_position(entry),
     )
     return row, SymbolRow(quote.symbol, asset, at, at, provenance.is_replay)
 
 
-def make_observation_row(_entry: bytes, fields: Fields) -> MadeRow:
-    """Return the row of an entry of `market:observations`. Raise RowError if it is none."""
+def make_observation_row(entry: bytes, fields: Fields) -> MadeRow:
+    """Return the row of an entry of `market:observations`. Raise RowError if the entry is invalid."""
     found, asset, provenance = _parse(RecordKind.OBSERVATIONS, fields)
     assert isinstance(found, Observation)  # noqa: S101 - by its kind
     start = to_time(found.start_ms)
-    row = ObservationRow(found.symbol, start, found.value, *_make_provenance(provenance))
+    origin = (*_make_provenance(provenance), to_stream_position(entry))
+    row = ObservationRow(found.symbol, start, found.value, *origin)
     return row, SymbolRow(found.symbol, asset, start, start, provenance.is_replay)
 
 
 def make_indicator_row(entry: bytes, fields: Fields) -> MadeRow:
-    """Return the row of an entry of `bars:indicators`. Raise RowError if it is none."""
+    """Return the row of an entry of `bars:indicators`. Raise RowError if the entry is invalid."""
     timeframe = _read_text(fields, b"timeframe", 10)
     if timeframe not in TIMEFRAME_SEC:
         raise RowError("timeframe: unknown")
     symbol, start = _read_symbol(fields), _read_start(fields)
     final, rev = _read_flag(fields, b"final"), _read_rev(fields)
-    order = _read_epoch(fields), to_place(entry)
-    return IndicatorRow(symbol, timeframe, start, rev, final, _read_values(fields), *order), None
+    origin = _read_epoch(fields), to_stream_position(entry), _read_flag(fields, b"replay")
+    return IndicatorRow(symbol, timeframe, start, rev, final, _read_values(fields), *origin), None
 
 
 def make_feature_row(entry: bytes, fields: Fields) -> MadeRow:
-    """Return the row of an entry of `bars:features`. Raise RowError if it is none."""
+    """Return the row of an entry of `bars:features`. Raise RowError if the entry is invalid."""
     symbol, start, rev = _read_symbol(fields), _read_start(fields), _read_rev(fields)
-    return FeatureRow(symbol, start, rev, _read_values(fields), _read_epoch(fields), to_place(entry)), None
+    origin = _read_epoch(fields), to_stream_position(entry), _read_flag(fields, b"replay")
+    return FeatureRow(symbol, start, rev, _read_values(fields), *origin, _read_day(fields, start)), None
 
 
 def make_download_row(entry: bytes, fields: Fields) -> MadeRow:
-    """Return the row of an entry of `market:downloads`. Raise RowError if it is none."""
-    to_place(entry)
+    """Return the row of an entry of `market:downloads`. Raise RowError if the entry is invalid."""
+    to_stream_position(entry)
     source, outcome = _read_text(fields, b"source", 128), _read_text(fields, b"outcome", 64)
     asked_at = _read_number(fields, b"asked_at")
     if source is None or outcome is None or asked_at is None:
@@ -290,7 +304,7 @@ def make_download_row(entry: bytes, fields: Fields) -> MadeRow:
 
 
 def make_alert_row(entry: bytes, fields: Fields) -> MadeRow:
-    """Return the row of an entry of the alert log. Raise RowError if it is none."""
+    """Return the row of an entry of the alert log. Raise RowError if the entry is invalid."""
     event = _parse_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
     kind, svc, at = event.get("type"), event.get("svc"), event.get("ts")
     ident = event.get("id", entry.decode("ascii", "replace"))
@@ -308,16 +322,22 @@ def to_time(epoch_ms: int) -> datetime:
     return _EPOCH + timedelta(milliseconds=epoch_ms)
 
 
-def to_place(entry: bytes) -> int:
-    """Return an entry's id as one number, greater for a later entry. Raise RowError if it is no id."""
+def to_stream_position(entry: bytes) -> int:
+    """Return an entry's id as one number, greater for a later entry. Raise RowError if it is no id.
+
+    Ids from the year 2248 on, and those after the millionth of one millisecond, share a number. They are not
+    refused: Redis gives every entry after such an id a greater one.
+    """
     match = _ENTRY_ID.fullmatch(entry)
     if match is None:
         raise RowError("entry: no id")
-    return (int(match[1]) << 20) + min(int(match[2]), (1 << 20) - 1)
+    most_sequence = (1 << _SEQUENCE_BITS) - 1
+    position = (int(match[1]) << _SEQUENCE_BITS) + min(int(match[2]), most_sequence)
+    return min(position, _MAX_COUNT)
 
 
 def _parse(kind: RecordKind, fields: Fields) -> tuple[Bar | Quote | Observation, AssetClass, Provenance]:
-    """Return the record of an entry. Raise RowError if it is none."""
+    """Return the record of an entry. Raise RowError if the entry is invalid."""
     try:
         return parse_entry(kind, fields)
     except EntryError as error:
@@ -366,7 +386,7 @@ def _read_text(fields: Fields, name: bytes, most: int) -> str | None:
 
 
 def _read_symbol(fields: Fields) -> str:
-    """Return the symbol. Raise RowError if it is none."""
+    """Return the symbol. Raise RowError if it is not valid."""
     symbol = fields.get(b"sym", b"")[:100].decode("ascii", "replace")
     if SYMBOL.fullmatch(symbol) is None:
         raise RowError("sym: no symbol")
@@ -379,6 +399,20 @@ def _read_start(fields: Fields) -> datetime:
     if not value.removeprefix(b"-").isdigit() or len(value) > 14 or not MIN_MS <= int(value) <= MAX_MS:
         raise RowError("start: no time in epoch milliseconds")
     return to_time(int(value))
+
+
+def _read_day(fields: Fields, start: datetime) -> date | None:
+    """Return the trading day that begins at `start`; None if it is absent. Raise RowError if it is wrong."""
+    value = fields.get(b"day")
+    if value is None:
+        return None
+    try:
+        day = date.fromisoformat(value.decode()) if _DAY.fullmatch(value) else None
+    except ValueError:
+        day = None
+    if day is None or abs(day - start.date()) > timedelta(days=MAX_DAY_SHIFT):
+        raise RowError("day: no date, or not that of its start")
+    return day
 
 
 def _read_flag(fields: Fields, name: bytes) -> bool:
@@ -410,7 +444,7 @@ def _read_count(fields: Fields, name: bytes, most: int) -> int | None:
 
 
 def _read_number(fields: Fields, name: bytes) -> float | None:
-    """Return a number; None where it is absent. Raise RowError if it is none."""
+    """Return a number; None where it is absent. Raise RowError if it is not valid."""
     value = fields.get(name)
     if not value:
         return None
@@ -430,14 +464,14 @@ def _read_values(fields: Fields) -> str:
         raise RowError(f"values: more than {MAX_VALUES}")
     for name, value in found.items():
         if _VALUE_NAME.fullmatch(name) is None:
-            raise RowError("values: a name that is none")
+            raise RowError("values: a name that is not allowed")
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise RowError("values: neither a number nor null")
     return orjson.dumps(found).decode()
 
 
 def _parse_object(name: str, raw: bytes, most: int) -> Mapping[str, Any]:
-    """Return a JSON object that PostgreSQL can hold. Raise RowError if it is none, or longer than `most`."""
+    """Return a JSON object of up to `most` bytes that PostgreSQL can hold. Raise RowError for other text."""
     if len(raw) > most:
         raise RowError(f"{name}: too long")
     try:

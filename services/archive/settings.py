@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Final, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -15,16 +15,23 @@ from marketswarm.truth.schedule import parse_schedule
 from services.archive.database import TIMEOUT_SEC
 from services.archive.tables import STREAMS
 
+_SECRET_OPTIONS: Final = frozenset({"password", "sslpassword"})
+
 
 def _require_database_url(url: str) -> str:
     """Return `url` if it names a database of PostgreSQL; otherwise raise ValueError, without the URL."""
     try:
         parts = urlsplit(url)
         usable = bool(parts.hostname and parts.path.strip("/")) and parts.port != 0
+        options = {name for name, _ in parse_qsl(parts.query)}
     except ValueError:
-        usable = False
+        usable, options = False, set()
     if not usable or parts.scheme not in ("postgresql", "postgres") or not url.isprintable():
         raise ValueError("must be postgresql://user:password@host:port/database")
+    if options & _SECRET_OPTIONS:  # the rest of the URL is an argument of pg_dump, for all users to read
+        raise ValueError(
+            "must be postgresql://user:password@host:port/database, with no password after the ?"
+        )
     return url
 
 
@@ -43,11 +50,13 @@ class ArchiveEnvironment(CommonSettings):
 
 
 Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
-KeptTable = Literal["bars", "quotes", "indicators", "downloads", "source_health", "alerts"]
+KeptTable = Literal[
+    "bars", "quotes", "indicators", "features", "correlations", "downloads", "source_health", "alerts"
+]
 
 
 def _require_schedule(text: str) -> str:
-    """Return the text of a schedule; raise ValueError if it is none."""
+    """Return the text of a schedule; raise ValueError if it is not valid."""
     parse_schedule(text)  # its error is a ValueError
     return text
 
@@ -87,10 +96,11 @@ class WriteSettings(ServiceConfig):
     behind_sec: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 120.0
     """The waiting time of an entry from which the service is `degraded`. Example: `300`."""
     keep_days: dict[KeptTable, Days] = Field(
-        default={"quotes": 400.0, "downloads": 90.0, "source_health": 400.0}
+        default={"quotes": 400.0, "correlations": 400.0, "downloads": 90.0, "source_health": 400.0}
     )
     """The days for which a table's rows are kept; a table without a number is kept for ever. Bars, quotes and
-    indicators are dropped by the month. Example: `{"quotes": 30, "downloads": 30}`."""
+    indicators are dropped by the month. Observations, symbols and sources are always kept. Example:
+    `{"quotes": 30, "downloads": 30}`."""
     backup: BackupSettings = BackupSettings()
     """The daily backup, which needs `ARCHIVE_BACKUP_FOLDER`."""
     correlations: CorrelationSettings = CorrelationSettings()
@@ -119,16 +129,16 @@ def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
     return tuple(found)
 
 
-def sources_point(section: Service) -> AccessPoint:
+def find_sources_point(section: Service) -> AccessPoint:
     """Return the access point of the hash with the states of the sources."""
     return point_like(section.access_points.subscribe_to, MARKET, MARKET_SOURCES)
 
 
-def dead_letter_key(section: Service) -> str:
+def find_dead_letter_key(section: Service) -> str:
     """Return the key of the dead letters; each is on the bus of its stream."""
     return point_like(section.access_points.publish_to, MARKET, ARCHIVE_DEAD).key
 
 
-def retention(keep_days: Mapping[Any, float], tables: Iterable[str]) -> dict[str, float]:
+def select_retention(keep_days: Mapping[Any, float], tables: Iterable[str]) -> dict[str, float]:
     """Return the days of those of `tables` that are not kept for ever."""
     return {table: keep_days[table] for table in tables if table in keep_days}

@@ -18,7 +18,7 @@ INSERT INTO sources AS old (source, state, updated) VALUES ($1, $2, $3)
 ON CONFLICT (source) DO UPDATE SET state = excluded.state, updated = excluded.updated
 WHERE old.state <> excluded.state AND old.updated <= excluded.updated
 """
-# a change is a row; the same state again is none
+# a change is a row; the same state again adds no row
 _WRITE_HEALTH: Final = """
 INSERT INTO source_health (source, at, state, reason)
 SELECT $1::text, $2::timestamptz, $3::text, $4::text
@@ -42,7 +42,7 @@ class SourceState:
 
 
 def parse_source_states(fields: Mapping[bytes, bytes]) -> list[SourceState]:
-    """Return the states in the hash, in the order of their names; what is none is left out."""
+    """Return the states in the hash, in the order of their names; an invalid one is left out."""
     found = []
     for name, raw in sorted(fields.items())[:MAX_SOURCES]:
         parsed = _parse_state(name, raw)
@@ -52,7 +52,7 @@ def parse_source_states(fields: Mapping[bytes, bytes]) -> list[SourceState]:
 
 
 def _parse_state(name: bytes, raw: bytes) -> SourceState | None:
-    """Return one state; None if it is none, or too long, or has text that PostgreSQL can't hold."""
+    """Return one state; None if it is invalid, too long, or has text that PostgreSQL can't hold."""
     source = name[:128].decode("utf-8", "replace").replace("\0", "")
     if not source or len(raw) > MAX_STATE_BYTES or b"\\u0000" in raw:
         return None

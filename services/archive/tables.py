@@ -7,7 +7,7 @@ one of higher rank, so an entry may be delivered again.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from operator import itemgetter
 from typing import Any, Final, get_type_hints
 
@@ -48,6 +48,7 @@ _TYPES: Final = {
     int: "bigint",
     int | None: "bigint",
     bool: "boolean",
+    date | None: "date",
     datetime: "timestamptz",
     datetime | None: "timestamptz",
 }
@@ -118,28 +119,25 @@ class TableSchema:
 
 
 # a bus that lost entries has revisions counted anew, under a higher epoch; of equal ones the later entry
-_BY_REV: Final = "(new.epoch, new.rev, new.final, new.place) > (old.epoch, old.rev, old.final, old.place)"
+_BY_REV: Final = (
+    "(new.epoch, new.rev, new.final, new.stream_position) > "
+    "(old.epoch, old.rev, old.final, old.stream_position)"
+)
 # NULL stands for an answer of unknown time, which is older than any
-_ASKED: Final = "coalesce(new.asked_at, '-infinity'), {0}) > (coalesce(old.asked_at, '-infinity'), {1})"
+_BY_ANSWER: Final = (
+    "(coalesce(new.asked_at, '-infinity'), new.stream_position) > "
+    "(coalesce(old.asked_at, '-infinity'), old.stream_position)"
+)
 
 BARS: Final = TableSchema("bars", BarRow, ("symbol", "timeframe", "start"), _BY_REV)
-QUOTES: Final = TableSchema(
-    "quotes", QuoteRow, ("symbol", "at", "source"), f"({_ASKED.format('new.price', 'old.price')}"
-)
-OBSERVATIONS: Final = TableSchema(
-    "observations", ObservationRow, ("symbol", "start"), f"({_ASKED.format('new.value', 'old.value')}"
-)
-INDICATOR_VALUES: Final = TableSchema(
-    "indicators",
-    IndicatorRow,
-    ("symbol", "timeframe", "start"),
-    _BY_REV,
-)
+QUOTES: Final = TableSchema("quotes", QuoteRow, ("symbol", "at", "source"), _BY_ANSWER)
+OBSERVATIONS: Final = TableSchema("observations", ObservationRow, ("symbol", "start"), _BY_ANSWER)
+INDICATOR_VALUES: Final = TableSchema("indicators", IndicatorRow, ("symbol", "timeframe", "start"), _BY_REV)
 FEATURE_VALUES: Final = TableSchema(
     "features",
     FeatureRow,
     ("symbol", "start"),
-    "(new.epoch, new.rev, new.place) > (old.epoch, old.rev, old.place)",
+    "(new.epoch, new.rev, new.stream_position) > (old.epoch, old.rev, old.stream_position)",
 )
 DOWNLOADS: Final = TableSchema("downloads", DownloadRow, ("id",))
 ALERTS: Final = TableSchema("alerts", AlertRow, ("id",))

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from marketswarm.agent import Agent, InputStream
@@ -19,20 +19,22 @@ from marketswarm.bus.backlog import Backlog, read_backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry, format_fields
 from marketswarm.bus.stream import ENTRY_BYTES
 from marketswarm.net.retry import Backoff
-from services.archive.database import ArchiveAwayError
+from services.archive.database import MIGRATE_SEC, ArchiveAwayError
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
 from services.archive.rows import RowError
-from services.archive.settings import ArchiveEnvironment, ArchiveSettings, dead_letter_key
+from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_dead_letter_key
 from services.archive.tables import STREAMS
 from services.archive.writer import RefusedEntry, TypedEntry, Writer
 
 BLOCK_SEC: Final = 0.8  # how long the server blocks a reading without entries; a reseed waits for it
-WRITE_SEC: Final = 300.0  # longer than a batch takes on a busy machine
+WRITE_SEC: Final = 300.0
+"""How long a batch may take beyond the time limits of PostgreSQL: one is halved where entries are refused."""
 CHECK_EVERY_SEC: Final = 5.0
 """The seconds without a batch after which PostgreSQL is asked whether it is there."""
 BATCHES_AT_ONCE: Final = 20
-"""The most batches that are written, each while the next is read, before anything else is looked after."""
+"""The most batches that are written, each while the next is read, before settings, claims and pending entries
+are checked again."""
 _NO_WAIT_SEC: Final = 0.001
 _READ_SEC: Final = 12.0  # the server sends thousands of entries at once
 _BACKLOG_EVERY_SEC: Final = 1.0
@@ -44,11 +46,19 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class DatabaseOutage:
-    """Hold since when PostgreSQL is away (seconds of the monotonic clock), and how often it was tried."""
+    """Hold since when PostgreSQL can't be used.
+
+    Attributes:
+        since: in seconds of the monotonic clock.
+        reason: the error of the last attempt.
+        attempts: how often it was tried.
+        is_schema_wrong: True if PostgreSQL is there, and has a schema that this release can't work with.
+    """
 
     since: float
     reason: str
     attempts: int = 0
+    is_schema_wrong: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,7 @@ class Batch:
     Attributes:
         entries: all of them, as they were delivered.
         typed: those that became rows.
-        refused: those that are no rows, each with the reason.
+        refused: the invalid entries, each with the reason.
         is_full: True if there may be more of them on a stream than a batch takes.
     """
 
@@ -85,7 +95,8 @@ class ArchiveWorker:
 
     async def process_next(self, consumer: Consumer, streams: Mapping[str, InputStream]) -> None:
         """Read the next entries, those of dead consumers first when it is time, and write them."""
-        settings = self._settings_now().settings
+        config = self._settings_now()
+        settings = config.settings
         await self._update_backlogs(consumer)
         await self._commit(consumer, make_batch(await self._read_own(consumer), streams))
         await self._commit(consumer, make_batch(await self._claim(consumer, settings.claim_sec), streams))
@@ -93,7 +104,7 @@ class ArchiveWorker:
         block_sec = _NO_WAIT_SEC if consumer.has_unseen else BLOCK_SEC
         batch = await self._read_batch(consumer, streams, settings.batch, block_sec)
         for _ in range(BATCHES_AT_ONCE - 1):
-            if not batch.is_full:
+            if not batch.is_full or self._settings_now() is not config:
                 break
             batch = await self._commit_and_read(consumer, streams, batch, settings.batch)
             await self._update_backlogs(consumer)
@@ -109,9 +120,24 @@ class ArchiveWorker:
         for stream, before in self.backlogs.items():
             async with self._me.waiting(BUS_SEC):
                 backlog = (await read_backlog(consumer.bus, stream, consumer.group)).count_lost(before)
-            self.backlogs[stream] = backlog
-            if backlog.lost > before.lost:
-                self._me.log.error("stream.lost", stream=stream, entries=backlog.lost - before.lost)
+            self._note_lost(stream, backlog, backlog.lost - before.lost, "trimmed before archive read them")
+
+    def _note_trimmed(self, stream: str, entries: int) -> None:
+        """Note entries that were read, and trimmed off the stream before they were acknowledged.
+
+        The instance that read them was killed. If it had committed them by then, they are counted as lost and
+        are not.
+        """
+        self._metrics.count(stream, "trimmed", entries)
+        known = self.backlogs.get(stream, Backlog())
+        lost = replace(known, lost=known.lost + entries)
+        self._note_lost(stream, lost, entries, "read by an instance that was killed, then trimmed")
+
+    def _note_lost(self, stream: str, backlog: Backlog, entries: int, why: str) -> None:
+        """Keep the backlog of a stream, and log how many of its entries were lost since the last time."""
+        self.backlogs[stream] = backlog
+        if entries:
+            self._me.log.error("stream.lost", stream=stream, entries=entries, why=why)
 
     async def _read_own(self, consumer: Consumer) -> list[DeliveredEntry]:
         """Return entries that are pending for us and not in hand, after an error; an empty list else."""
@@ -119,7 +145,7 @@ class ArchiveWorker:
         for stream in consumer.streams:
             async with self._me.waiting(BUS_SEC):
                 entries, trimmed = await consumer.read_own(stream)
-            self._metrics.count(stream, "trimmed", trimmed)
+            self._note_trimmed(stream, trimmed)
             found += entries
         return found
 
@@ -131,7 +157,7 @@ class ArchiveWorker:
         for stream in consumer.streams:
             async with self._me.waiting(BUS_SEC):
                 entries, trimmed = await consumer.claim(stream, claim_sec)
-            self._metrics.count(stream, "trimmed", trimmed)
+            self._note_trimmed(stream, trimmed)
             self._metrics.count(stream, "claimed", len(entries))
             found += entries
         if not found:  # else there may be more
@@ -191,7 +217,7 @@ class ArchiveWorker:
 
     async def _dead_letter(self, consumer: Consumer, entry: DeliveredEntry, reason: str) -> None:
         """Move an entry to the dead letters; count and log it, unless another instance did so first."""
-        key, details = dead_letter_key(self._me.section), {"fields": format_fields(entry.fields)}
+        key, details = find_dead_letter_key(self._me.section), {"fields": format_fields(entry.fields)}
         async with self._me.waiting(BUS_SEC):
             is_new = await consumer.dead_letter(entry, key, reason, time.time(), details)
         if is_new:
@@ -199,7 +225,7 @@ class ArchiveWorker:
             self._me.log.warning("entry.refused", stream=entry.stream, entry=entry.id.decode(), why=reason)
 
     async def _write(self, consumer: Consumer, typed: Sequence[TypedEntry]) -> list[RefusedEntry]:
-        """Write rows; wait for PostgreSQL as long as it is away."""
+        """Write rows; wait for PostgreSQL as long as it can't be used."""
 
         async def write_batch() -> list[RefusedEntry]:
             """Write the rows, and measure how long it takes."""
@@ -211,35 +237,38 @@ class ArchiveWorker:
         return await self._retry_while_away(consumer, write_batch)
 
     async def _check_database(self, consumer: Consumer) -> None:
-        """Ask PostgreSQL whether it is there, if nothing was written for a while: it may be away unseen."""
+        """Ask PostgreSQL for a reply, if nothing was written for a while: nobody would notice its end."""
         if time.monotonic() - self._reached_at >= CHECK_EVERY_SEC:
             await self._retry_while_away(consumer, self._writer.check)
 
     async def _retry_while_away(self, consumer: Consumer, work: Callable[[], Awaitable[T]]) -> T:
-        """Do work in PostgreSQL, and again until it succeeds, as long as PostgreSQL is away."""
+        """Do work in PostgreSQL, and again until it succeeds, as long as PostgreSQL can't be used."""
         while True:
+            # its own limits end what hangs: a shorter one here would roll back each long migration
+            limit_sec = MIGRATE_SEC + self._settings_now().settings.database_timeout_sec + WRITE_SEC
             try:
-                async with self._me.waiting(WRITE_SEC):
+                async with self._me.waiting(limit_sec):
                     found = await work()
             except (ArchiveAwayError, SchemaError, TimeoutError) as error:
-                await self._wait_for_database(consumer, str(error) or type(error).__name__)
+                await self._wait_for_database(consumer, error)
                 continue
             self._reached_at = time.monotonic()
             self._end_outage(consumer.bus.name)
             return found
 
-    async def _wait_for_database(self, consumer: Consumer, reason: str) -> None:
-        """Note that PostgreSQL is away, read the backlog of each stream, and rest before the next attempt."""
+    async def _wait_for_database(self, consumer: Consumer, error: Exception) -> None:
+        """Note that PostgreSQL can't be used, read the backlogs, and rest before the next attempt."""
+        reason = str(error) or type(error).__name__
         if self.outage is None:
             self.outage = DatabaseOutage(time.monotonic(), reason)
             self._me.log.warning("database.away", bus=consumer.bus.name, why=reason)
         self.outage.attempts += 1
-        self.outage.reason = reason
+        self.outage.reason, self.outage.is_schema_wrong = reason, isinstance(error, SchemaError)
         await self._update_backlogs(consumer)
         await self._me.rest(_AWAY_BACKOFF.pause_sec(self.outage.attempts))
 
     def _end_outage(self, bus: str) -> None:
-        """Note that PostgreSQL is back."""
+        """Note that PostgreSQL can be used again."""
         if self.outage is not None:
             away_sec = time.monotonic() - self.outage.since
             self._me.log.info("database.back", bus=bus, away_sec=round(away_sec, 1))
@@ -262,7 +291,7 @@ def make_batch(
 
 
 def make_typed(entry: DeliveredEntry, kind: str) -> TypedEntry:
-    """Return what an entry of a stream of this kind becomes. Raise RowError if it is no row."""
+    """Return what an entry of a stream of this kind becomes. Raise RowError if the entry is invalid."""
     if entry.fields is None or entry.size > ENTRY_BYTES:
         raise RowError("too large")
     table, make = STREAMS[kind]

@@ -7,7 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from services.archive.database import Database, MissingPartitionError, RefusedRowsError
+from services.archive.database import (
+    Database,
+    MissingPartitionError,
+    RefusedRowsError,
+    refused_encodings,
+)
 from services.archive.partitions import TIME_COLUMNS, find_partition, make_partitions, read_partitions
 from services.archive.rows import Row, SymbolRow
 from services.archive.tables import SYMBOLS, TableSchema, keep_highest
@@ -95,9 +100,10 @@ class Writer:
             await self._make_partitions(connection, batches)
             async with transaction(connection):
                 for table in sorted(batches, key=lambda each: each.name):
-                    await connection.copy_records_to_table(
-                        table.stage, records=batches[table], columns=table.columns
-                    )
+                    with refused_encodings():
+                        await connection.copy_records_to_table(
+                            table.stage, records=batches[table], columns=table.columns
+                        )
                     await connection.execute(table.merge_sql)
 
     async def _make_partitions(self, connection: Any, batches: Mapping[TableSchema, Sequence[Any]]) -> None:

@@ -2,14 +2,20 @@
 
 import asyncio
 import contextlib
+import itertools
+import os
 import random
+import subprocess
+import sys
 
 import asyncpg
 import orjson
 import pytest
 import redis
 
+from services.archive.migrations import LOCK
 from support import archive_play as played
+from support.pages import ROOT
 from support.postgres import Postgres, query
 from support.scenes.agent import Scene, seed
 from support.waiting import until
@@ -80,6 +86,7 @@ def test_each_entry_of_the_streams_becomes_a_row_and_what_is_none_a_dead_letter(
     play = played.make_play(1, 600)
     played.publish(scene.market.port, play)
     event = {"type": "bus_miss", "svc": "market-redis", "ts": 1_793_000_000.25, "id": "bus_miss.1"}
+    scene.system.cmd("XADD", "healer:alerts:log", "*", "event", "[]")
     for _ in range(2):  # a healer that takes over may write it again
         scene.system.cmd("XADD", "healer:alerts:log", "*", "event", orjson.dumps(event))
     scene.market.cmd("HSET", "market:sources", "yahoo", '{"state": "down", "reason": "timeout", "fails": 3}')
@@ -90,12 +97,23 @@ def test_each_entry_of_the_streams_becomes_a_row_and_what_is_none_a_dead_letter(
     ((dead, _),) = [(entry[1], entry[0]) for entry in _entries(scene.market.port, "archive:dead")]
     assert dead[b"stream"] == b"bars:bars"
     assert orjson.loads(dead[b"fields"]) == {"sym": "SPY", "open": "no number"}
+    scene.market.cmd("XADD", "archive:dead", "*", "reason", "no dead letter of ours")
+    until(lambda: scene.system.cmd("XLEN", "archive:dead"), 20)
+    listed = [orjson.loads(run_command(scene, "refused", "--json", *more)) for more in ((), ("--count", "1"))]
+    assert sorted(each["stream"] for each in listed[0]) == ["bars:bars", "healer:alerts:log"]
+    assert listed[1] == listed[0][:1]
+    (of_bars,) = (each for each in listed[0] if each["stream"] == "bars:bars")
+    assert of_bars["fields"] == {"sym": "SPY", "open": "no number"}
+    assert "open" in of_bars["reason"] or "start" in of_bars["reason"]
+    assert of_bars["reason"] in run_command(scene, "refused").replace("\n", " ")
     until(lambda: query(archive_url, "SELECT id, svc FROM alerts") == [("bus_miss.1", "market-redis")], 20)
     health = "SELECT source, state, reason FROM source_health"
     until(lambda: query(archive_url, health) == [("yahoo", "down", "timeout")], 20)
     scene.market.cmd("HSET", "market:sources", "yahoo", '{"state": "up", "reason": "", "fails": 0}')
     until(lambda: [row[1] for row in query(archive_url, f"{health} ORDER BY at")] == ["down", "up"], 20)
     assert query(archive_url, "SELECT state ->> 'state' FROM sources") == [("up",)]
+    assert agent.logs("backup.off")
+    assert "no backups" in scene.beat("archive")["detail"]
     symbols = dict(query(archive_url, "SELECT symbol, asset FROM symbols"))
     assert symbols["BTC/USDT"] == "crypto"
     assert symbols.keys() == {"SPY", "BRK.B", "EUR/USD", "^VIX", "BTC/USDT", "US.CPI"}
@@ -104,15 +122,38 @@ def test_each_entry_of_the_streams_becomes_a_row_and_what_is_none_a_dead_letter(
     assert "Traceback" not in agent.text()
 
 
+def test_one_entry_with_an_id_of_the_far_future_stops_none_of_those_after_it(scene, archive_url):
+    """Redis gives all later entries a greater id."""
+    play = played.make_play(11, 300)
+    first = next(fields for stream, fields in play if stream == played.BARS)
+    scene.market.cmd("XADD", played.BARS, "9000000000000-0", *itertools.chain(*first.items()))
+    played.publish(scene.market.port, play)
+    seed(scene.buses, truth(), 1)
+    agent = start(scene, archive_url)
+    wait_until_written(scene)
+    require_rows_of(archive_url, play)
+    assert agent.stop() == 0
+    assert "Traceback" not in agent.text()
+
+
+def run_command(scene, *words):
+    """Run `marketswarm archive …` for the fleet of a scene; return what it prints."""
+    line = [sys.executable, "-m", "marketswarm", "archive", *words]
+    environ = {"PATH": os.environ["PATH"], "COLUMNS": "300", **scene.env}
+    done = subprocess.run(line, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def _entries(port, stream):
     with redis.Redis(port=port) as client:
         return client.xrange(stream)
 
 
-def _pending(port, stream):
+def _pending(port, stream, name="archive"):
     with redis.Redis(port=port) as client:
         groups = client.xinfo_groups(stream)
-    return sum(group["pending"] for group in groups if group["name"] == b"archive")
+    return sum(group["pending"] for group in groups if group["name"] == name.encode())
 
 
 @contextlib.contextmanager
@@ -213,7 +254,9 @@ def test_a_database_that_is_killed_loses_nothing_and_the_beats_say_so(scene):
             postgres.kill()
             played.publish(scene.market.port, play[500 * part + 250 : 500 * part + 500])
             if part == 0:
-                away = until(lambda: "PostgreSQL away" in scene.beat("archive").get("detail", ""), 30)
+                away = until(
+                    lambda: "PostgreSQL can't be used" in scene.beat("archive").get("detail", ""), 30
+                )
                 assert away
                 assert scene.beat("archive")["status"] == "degraded"
                 assert "no stream is full yet" in scene.beat("archive")["detail"]
@@ -293,6 +336,39 @@ def test_while_the_database_is_away_the_beats_say_how_long_a_full_stream_holds(s
         wait_until_written(scene)
         assert query(url, "SELECT count(*) FROM quotes") == [(3601,)]
         assert agent.running
+
+
+def test_an_archive_that_migrates_or_waits_for_one_that_does_says_so(scene, archive_url):
+    seed(scene.buses, truth(), 1)
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(archive_url))
+        try:
+            runner.run(connection.execute("SELECT pg_advisory_lock($1)", LOCK))
+            agent = start(scene, archive_url)
+            until(lambda: "migrating" in (scene.beat("archive") or {}).get("detail", ""), 30, agent.text)
+            assert scene.beat("archive")["status"] == "degraded"
+        finally:
+            runner.run(connection.close())
+    until(lambda: scene.beat("archive").get("status") != "degraded", 30, agent.text)
+    assert agent.running
+
+
+def test_two_archives_follow_a_group_that_a_reseed_changes_and_each_row_is_there_once(scene, archive_url):
+    play = played.make_play(12, 900)
+    port = scene.market.port
+    seed(scene.buses, truth(batch=50), 1)
+    agents = [start(scene, archive_url) for _ in range(2)]
+    played.publish(port, play[:600])
+    until(lambda: played.waiting(port) < 500, 30)
+    seed(scene.buses, truth(batch=50, group="another"), 2)
+    played.publish(port, play[600:])
+    until(lambda: not played.waiting(port, "another"), 60, lambda: str([each.text() for each in agents]))
+    require_rows_of(archive_url, play)
+    for group in ("archive", "another"):
+        assert _pending(port, played.BARS, group) == 0
+    assert [each.stop() for each in agents] == [0, 0]
+    assert scene.market.cmd("XINFO", "CONSUMERS", played.BARS, "another") == []
+    assert not any("Traceback" in each.text() for each in agents)
 
 
 def test_an_archive_without_a_database_says_what_is_missing(scene):

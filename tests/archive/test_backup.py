@@ -1,8 +1,11 @@
 """Backups of a real database: what is restored is what was saved, and what is damaged is refused."""
 
 import asyncio
+import fcntl
 import json
 import stat
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,14 +15,16 @@ import pytest
 
 from services.archive.backup import list_backups, make_backup, read_newest_backup, remove_old_backups
 from services.archive.database import ArchiveAwayError, Database
-from services.archive.export import export_table
+from services.archive.export import export_table, make_frame
 from services.archive.programs import BackupError
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.rows import BarRow
 from services.archive.tables import BARS, STREAMS
 from services.archive.writer import TypedEntry, Writer
 from support import archive_play as played
+from support.pages import ROOT
 from support.postgres import query
+from support.waiting import auntil, until
 
 NOW = 1_793_100_000.0
 
@@ -73,6 +78,7 @@ def test_a_restored_backup_is_row_by_row_what_was_saved(postgres, archive_url, t
         asyncio.run(restore_backup(archive_url, dump, postgres.programs))
     asyncio.run(restore_backup(archive_url, dump, postgres.programs, replace=True))
     assert rows_of(archive_url) == saved
+    assert query(postgres.reader_url_of(archive_url), "SELECT count(*) FROM bars") == [(len(saved["bars"]),)]
     asyncio.run(fill(archive_url, 2))  # the schema is whole: the service goes on
     assert len(query(archive_url, "SELECT FROM bars")) > len(saved["bars"])
 
@@ -101,6 +107,45 @@ def test_a_backup_is_verified_in_a_database_of_its_own(postgres, archive_url, tm
     assert query(archive_url, "SELECT datname FROM pg_database") == databases
 
 
+def test_a_restore_that_was_killed_is_mended_by_the_next_one(postgres, archive_url, tmp_path):
+    """It may leave a copy of the database, and a database that takes no connections."""
+    asyncio.run(fill(archive_url))
+    saved = rows_of(archive_url)
+    made = asyncio.run(make_backup(archive_url, tmp_path, NOW, postgres.programs))
+    name = archive_url.rpartition("/")[2]
+    copy, foreign = "restored_0123456789ab", "restored_by_hand"
+    for sql in (f"CREATE DATABASE {copy}", f"CREATE DATABASE {foreign}"):
+        asyncio.run(postgres.execute(sql))
+    query(archive_url, "DELETE FROM bars")
+    asyncio.run(postgres.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+    asyncio.run(restore_backup(archive_url, tmp_path / made.file, postgres.programs, replace=True))
+    assert rows_of(archive_url) == saved
+    names = {row[0] for row in query(archive_url, "SELECT datname FROM pg_database")}
+    assert (copy in names, foreign in names) == (False, True)
+    asyncio.run(postgres.execute(f"DROP DATABASE {foreign}"))
+
+
+async def test_a_copy_that_another_restore_is_making_is_left_alone(postgres, archive_url, tmp_path):
+    await fill(archive_url)
+    made = await make_backup(archive_url, tmp_path, NOW, postgres.programs)
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "pg_restore").write_text(f"#!/bin/sh\n{SLEEP.replace('{}', str(tmp_path))}\n")
+    (slow / "pg_restore").chmod(0o755)
+    first = asyncio.create_task(verify_backup(archive_url, tmp_path / made.file, slow))
+    await auntil((tmp_path / "pid").exists)
+    copies = "SELECT count(*) FROM pg_database WHERE datname LIKE 'restored%'"
+    connection = await asyncpg.connect(archive_url)
+    assert await connection.fetchval(copies) == 1
+    assert await verify_backup(archive_url, tmp_path / made.file, postgres.programs) == made
+    assert await connection.fetchval(copies) == 1
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await connection.fetchval(copies) == 0
+    await connection.close()
+
+
 def test_a_backup_that_fails_leaves_no_file_and_names_no_password(postgres, archive_url, tmp_path):
     with pytest.raises(BackupError, match="no pg_dump in"):
         asyncio.run(make_backup(archive_url, tmp_path / "new", NOW, tmp_path))
@@ -108,13 +153,108 @@ def test_a_backup_that_fails_leaves_no_file_and_names_no_password(postgres, arch
         asyncio.run(make_backup(postgres.url_of("nowhere"), tmp_path / "new", NOW, postgres.programs))
     assert postgres.url.split(":")[2].partition("@")[0] not in str(caught.value)
     (tmp_path / "new").rmdir()  # it is empty
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    (programs / "pg_dump").write_text("#!/bin/sh\necho 'server version mismatch' >&2\nexit 1\n")
-    (programs / "pg_dump").chmod(0o755)
+    programs = fake_pg_dump(tmp_path, "echo 'server version mismatch' >&2; exit 1")
     with pytest.raises(BackupError, match="server version mismatch"):
         asyncio.run(make_backup(archive_url, tmp_path / "new", NOW, programs))
     (tmp_path / "new").rmdir()
+
+
+def fake_pg_dump(folder, script):
+    """Write a program in the place of pg_dump that runs a shell script; return its folder."""
+    programs = folder / "programs"
+    programs.mkdir()
+    (programs / "pg_dump").write_text(f"#!/bin/sh\n{script}\n")
+    (programs / "pg_dump").chmod(0o755)
+    return programs
+
+
+SLEEP = 'echo $$ >"{}/pid.part" && mv "{}/pid.part" "{}/pid"; exec sleep 300'
+
+
+def has_ended(pid):
+    """Return True if there is no process of this id, or one that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+async def test_a_pg_dump_that_fails_ends_the_reading_of_the_tables_at_once(archive_url, tmp_path):
+    programs = fake_pg_dump(tmp_path, "echo 'pg_dump: error: server version mismatch' >&2; exit 1")
+    connection = await asyncpg.connect(archive_url)
+    await connection.execute("BEGIN; LOCK TABLE bars IN ACCESS EXCLUSIVE MODE")  # who reads it waits
+    with pytest.raises(BackupError, match="server version mismatch"):
+        async with asyncio.timeout(20):
+            await make_backup(archive_url, tmp_path / "backups", NOW, programs)
+    await connection.close()
+
+
+async def test_a_table_that_can_not_be_read_ends_pg_dump_at_once(archive_url, tmp_path):
+    programs = fake_pg_dump(tmp_path, SLEEP.replace("{}", str(tmp_path)))
+    connection = await asyncpg.connect(archive_url)
+    await connection.execute("DROP TABLE symbols")
+    await connection.close()
+    with pytest.raises(ArchiveAwayError, match="UndefinedTable"):
+        async with asyncio.timeout(20):
+            await make_backup(archive_url, tmp_path / "backups", NOW, programs)
+    pid = tmp_path / "pid"
+    assert not pid.exists() or has_ended(pid.read_text().strip())
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+def test_a_pg_dump_does_not_outlive_a_service_that_is_killed(tmp_path):
+    programs = fake_pg_dump(tmp_path, SLEEP.replace("{}", str(tmp_path)))
+    program = (
+        "import asyncio, pathlib\nfrom services.archive.programs import run_program\n"
+        f"asyncio.run(run_program('pg_dump', [], 'postgresql://u@h/d', pathlib.Path({str(programs)!r})))"
+    )
+    pid = tmp_path / "pid"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as service:
+        try:
+            until(pid.exists, 30)
+        finally:
+            service.kill()
+    until(lambda: has_ended(pid.read_text().strip()), 20, "the end of pg_dump")
+
+
+def test_what_killed_backups_left_is_removed_and_nothing_else(postgres, archive_url, tmp_path):
+    complete = asyncio.run(make_backup(archive_url, tmp_path, NOW, postgres.programs))
+    remains = [
+        "archive-20261101T033000Z.part",
+        "archive-20261102T033000Z.dump",
+        "archive-20261102T033000Z.json.part",
+    ]
+    foreign = ["archive-20261101.part", "archive-20261103T033000Z.dump.gz", "notes.json.part"]
+    busy = "archive-20261104T033000Z.part"  # another process writes it
+    for name in (*remains, *foreign, busy):
+        (tmp_path / name).write_text("half")
+    with (tmp_path / busy).open("r+") as writing:
+        fcntl.flock(writing, fcntl.LOCK_EX)
+        made = asyncio.run(make_backup(archive_url, tmp_path, NOW + 60, postgres.programs))
+    files = [Path(each.file) for each in (complete, made)]
+    kept = {name for file in files for name in (file.name, file.with_suffix(".json").name)}
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, *foreign, busy}
+
+
+async def test_two_backups_of_one_moment_do_not_write_one_file(postgres, archive_url, tmp_path):
+    programs = fake_pg_dump(tmp_path, SLEEP.replace("{}", str(tmp_path)))
+    first = asyncio.create_task(make_backup(archive_url, tmp_path / "backups", NOW, programs))
+    await auntil((tmp_path / "pid").exists)
+    with pytest.raises(BackupError, match="is being written"):
+        await make_backup(archive_url, tmp_path / "backups", NOW, postgres.programs)
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+def test_an_old_backup_that_can_not_be_removed_is_named(postgres, archive_url, tmp_path):
+    made = [
+        asyncio.run(make_backup(archive_url, tmp_path, NOW + 60 * n, postgres.programs)) for n in range(2)
+    ]
+    (tmp_path / made[0].file).unlink()
+    (tmp_path / made[0].file).mkdir()
+    with pytest.raises(BackupError, match=made[0].file):
+        remove_old_backups(tmp_path, NOW + 86_400)
 
 
 def test_old_backups_are_removed_and_the_newest_stays(postgres, archive_url, tmp_path):
@@ -128,6 +268,52 @@ def test_old_backups_are_removed_and_the_newest_stays(postgres, archive_url, tmp
         made[2].file,
         Path(made[2].file).with_suffix(".json").name,
     }
+
+
+async def test_a_month_is_one_file_of_many_pages_and_its_memory_does_not_grow_with_it(
+    archive_url, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("services.archive.reader.ROWS_AT_ONCE", 50)
+    folder = tmp_path / "files [1]"  # no pattern
+    folder.mkdir()
+    stale = folder / "bars-2026-10.00007.part"
+    other = folder / "bars-2026-11.00007.part"
+    for path in (stale, other):
+        path.write_text("half")  # an export that was killed left them
+    await fill(archive_url)
+    connection = await asyncpg.connect(archive_url, server_settings={"timezone": "UTC"})
+    span = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    (made,) = [each async for each in export_table(connection, "bars", folder, span)]
+    assert {path.name for path in folder.iterdir()} == {"bars-2026-10.parquet", other.name}
+    order = 'ORDER BY start, symbol COLLATE "C", timeframe'
+    stored = await connection.fetch(f"SELECT start, symbol FROM bars {order}")  # noqa: S608 - our own names
+    assert made.rows == len(stored) > 100
+    assert pl.read_parquet(made.path, glob=False)["start"].to_list() == [row["start"] for row in stored]
+    await connection.close()
+
+
+async def test_an_export_that_fails_leaves_the_file_that_is_there(archive_url, tmp_path, monkeypatch):
+    monkeypatch.setattr("services.archive.reader.ROWS_AT_ONCE", 50)
+    await fill(archive_url)
+    connection = await asyncpg.connect(archive_url, server_settings={"timezone": "UTC"})
+    span = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    (made,) = [each async for each in export_table(connection, "bars", tmp_path, span)]
+    before = made.path.read_bytes()
+    pages = 0
+
+    def fail_later(rows):
+        nonlocal pages
+        pages += 1
+        if pages == 2:
+            raise OSError(28, "No space left on device")
+        return make_frame(rows)
+
+    monkeypatch.setattr("services.archive.export.make_frame", fail_later)
+    with pytest.raises(OSError, match="No space left"):
+        [each async for each in export_table(connection, "bars", tmp_path, span)]
+    assert [path.name for path in tmp_path.iterdir()] == [made.path.name]
+    assert made.path.read_bytes() == before
+    await connection.close()
 
 
 async def test_a_table_is_exported_as_parquet_by_the_month(archive_url, tmp_path):

@@ -53,7 +53,7 @@ async def test_retention_drops_chunks_without_replayed_rows_and_waits_for_no_rea
         for at in (OLD, replayed, OLD + timedelta(days=60), START)
     ]
     bars = [bar(row.at, replay=row.replay) for row in quotes]
-    indicators = [IndicatorRow("SPY", "1m", row.at, 0, True, "{}") for row in quotes]
+    indicators = [IndicatorRow("SPY", "1m", row.at, 0, True, "{}", replay=row.replay) for row in quotes]
     entries = [
         *(TypedEntry("market:quotes", b"1-0", QUOTES, row) for row in quotes),
         *(TypedEntry("bars:indicators", b"1-0", INDICATOR_VALUES, row) for row in indicators),

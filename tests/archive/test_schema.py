@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from marketswarm.passwords import DATABASE_READER
 from services.archive.database import ArchiveAwayError, Database
 from services.archive.migrations import (
     LOCK,
@@ -23,8 +24,9 @@ from services.archive.partitions import (
     make_partitions,
     read_partitions,
 )
-from services.archive.rows import BarRow, QuoteRow
-from services.archive.tables import BARS, QUOTES
+from services.archive.reader import TABLE_NAMES
+from services.archive.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow
+from services.archive.tables import BARS, INDICATOR_VALUES, OBSERVATIONS, QUOTES
 from services.archive.writer import TypedEntry, Writer
 from support.postgres import partitions_only, query
 
@@ -65,6 +67,92 @@ async def test_a_database_of_every_version_is_brought_to_the_same_schema(postgre
         await connection.close()
     assert len({tuple(each) for each in found}) == 1
     assert len(found[0]) > 100
+
+
+async def test_every_table_of_the_schema_is_named_for_digests(archive_url):
+    connection = await asyncpg.connect(archive_url)
+    found = await connection.fetch(
+        "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace "
+        "AND relkind IN ('r', 'p') AND NOT relispartition AND relname <> 'schema_version'"
+    )
+    assert sorted(row["relname"] for row in found) == sorted(TABLE_NAMES)
+    await connection.close()
+
+
+async def test_what_was_computed_from_replayed_bars_before_rows_were_marked_is_marked(postgres):
+    """Migration 4 adds the marks of indicators, features and correlations."""
+    connection = await asyncpg.connect(await asyncio.to_thread(postgres.new_database))
+    await apply_migrations(connection, load_migrations()[:3])
+    times = {"played": datetime(2018, 10, 5, tzinfo=UTC), "live": START}
+    months = [find_partition(table, at) for table in ("bars", "indicators") for at in times.values()]
+    await make_partitions(connection, months)
+    for word, at in times.items():
+        for symbol in ("A", "B"):
+            await connection.execute(
+                "INSERT INTO bars VALUES ($1, '1d', $2, 1, 1, 1, 1, 0, 1, 0, true, 0, 'x', NULL, NULL, $3)",
+                *(symbol, at, word == "played"),
+            )
+            await connection.execute(
+                "INSERT INTO indicators VALUES ($1, '1d', $2, 0, true, '{}')", symbol, at
+            )
+            await connection.execute("INSERT INTO features VALUES ($1, $2, 0, '{}')", symbol, at)
+        await connection.execute("INSERT INTO correlations VALUES ($1, 'A', 'B', 0.5, 60)", at.date())
+    await apply_migrations(connection)
+    for table, column in (("indicators", "start"), ("features", "start"), ("correlations", "day")):
+        marks = await connection.fetch(f"SELECT DISTINCT {column}::date, replay FROM {table} ORDER BY 1")  # noqa: S608 - our own names
+        assert [tuple(row) for row in marks] == [
+            (times["played"].date(), True),
+            (times["live"].date(), False),
+        ]
+    await connection.close()
+
+
+WRITES = [
+    "INSERT INTO symbols VALUES ('SPY', 'stocks', now(), now(), false)",
+    "INSERT INTO bars (symbol) VALUES ('SPY')",
+    "UPDATE bars SET close = 1",
+    "DELETE FROM quotes",
+    "TRUNCATE alerts",
+    "DROP TABLE downloads",
+    "ALTER TABLE bars ADD COLUMN mine text",
+    "SELECT 1; LOCK TABLE bars IN ACCESS EXCLUSIVE MODE",
+    "CREATE TABLE mine (n integer)",
+    "CREATE DATABASE mine",
+    "SET ROLE marketswarm",
+    "COPY bars TO PROGRAM 'true'",
+    "SELECT pg_read_file('PG_VERSION')",
+]
+
+
+async def test_the_role_of_readers_reads_every_table_and_writes_none(postgres, archive_url):
+    reader = await asyncpg.connect(postgres.reader_url_of(archive_url))
+    for table in TABLE_NAMES:
+        assert await reader.fetch(f"SELECT * FROM {table}") == []  # noqa: S608 - our own names
+    for sql in WRITES:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await reader.execute(sql)
+    await reader.close()
+
+
+async def test_the_role_of_readers_may_read_the_tables_of_a_later_release_and_those_from_before_it_was_made(
+    postgres, archive_url
+):
+    owner = await asyncpg.connect(archive_url)
+    await owner.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {DATABASE_READER}")
+    await owner.execute("CREATE TABLE theirs (n integer)")
+    later = Migration(len(load_migrations()) + 1, "later", "CREATE TABLE later (n integer)")
+    await apply_migrations(owner, [*load_migrations(), later])
+    reader = await asyncpg.connect(postgres.reader_url_of(archive_url))
+    assert await reader.fetch("SELECT FROM bars") == await reader.fetch("SELECT FROM later") == []
+    await reader.close()
+    await owner.close()
+
+
+async def test_a_server_without_a_role_for_readers_serves_too(postgres, monkeypatch):
+    monkeypatch.setattr("services.archive.migrations.DATABASE_READER", "nobody_of_this_name")
+    connection = await asyncpg.connect(await asyncio.to_thread(postgres.new_database))
+    assert await apply_migrations(connection) == len(load_migrations())
+    await connection.close()
 
 
 async def test_many_instances_that_start_at_once_make_the_schema_once(postgres):
@@ -127,6 +215,10 @@ WRONG_BARS = [
     {"trades": -1},
     {"rev": -1},
     {"source": ""},
+    {"day": START.date()},  # a minute has none
+    {"timeframe": "1d", "day": START.date() + timedelta(days=5)},
+    {"stream_position": 2**63},  # no message to PostgreSQL can hold it
+    {"source": "\ud800"},
     {"replay": None},
     {"final": None},
     {"open": None},
@@ -148,6 +240,25 @@ async def test_a_wrong_bar_is_refused_and_those_beside_it_are_written(archive_ur
 async def fetch(database, sql):
     async with database.connect() as connection:
         return await connection.fetch(sql)
+
+
+async def test_of_two_answers_of_one_time_the_later_entry_stays_in_whatever_order_they_are_written(
+    archive_url,
+):
+    quote = QuoteRow("SPY", START, 9.0, 8.5, None, None, None, None, "yahoo", START, None, False, 5)
+    later = quote._replace(price=9.0, bid=8.75, stream_position=6)
+    value = ObservationRow("US.CPI", START, 9.0, "fred", START, None, False, 5)
+    corrected = value._replace(value=3.0, stream_position=6)
+    database = Database(archive_url)
+    for rows in ((quote, value), (later, corrected), (quote, value)):  # the first ones come again
+        entries = [
+            TypedEntry("market:quotes", b"1-0", QUOTES, rows[0]),
+            TypedEntry("market:observations", b"1-0", OBSERVATIONS, rows[1]),
+        ]
+        assert await Writer(database).write(entries) == []
+    assert [row[0] for row in await fetch(database, "SELECT bid FROM quotes")] == [8.75]
+    assert [row[0] for row in await fetch(database, "SELECT value FROM observations")] == [3.0]
+    await database.aclose()
 
 
 @partitions_only
@@ -210,11 +321,10 @@ async def test_retention_leaves_partitions_with_replayed_rows_as_old_as_they_are
     rows = [quote, quote._replace(at=at.replace(year=2013), replay=True)]
     quotes = [TypedEntry("market:quotes", b"1-0", QUOTES, row) for row in rows]
     bars = [entry(start=row.at, replay=row.replay) for row in rows]
-    assert await Writer(database).write([*quotes, *bars]) == []
+    values = [IndicatorRow("SPY", "1m", row.at, 0, True, "{}", replay=row.replay) for row in rows]
+    indicators = [TypedEntry("bars:indicators", b"1-0", INDICATOR_VALUES, row) for row in values]
+    assert await Writer(database).write([*quotes, *bars, *indicators]) == []
     async with database.connect() as connection:
-        await make_partitions(
-            connection, [find_partition("indicators", row.at) for row in rows]
-        )  # of such bars
         since = dict.fromkeys(TIME_COLUMNS, datetime(2020, 1, 1, tzinfo=UTC))
         dropped = await drop_expired(connection, since)
         assert sorted(dropped) == ["bars_2012", "indicators_2012", "quotes_2012"]
@@ -237,6 +347,83 @@ async def test_a_long_reading_puts_retention_off_and_stops_no_writer(archive_url
         await transaction.rollback()
     async with database.connect() as connection:
         assert len(await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})) == 3
+    await database.aclose()
+
+
+@partitions_only
+async def test_a_partition_is_made_beside_a_long_reading_and_stops_neither_readers_nor_writers(archive_url):
+    """Each statement that waits for a lock has all later ones wait behind it."""
+    database = Database(archive_url, timeout_sec=lambda: 5.0)
+    async with database.connect(60) as reader:
+        transaction = reader.transaction()
+        await transaction.start()
+        await reader.fetch("SELECT count(*) FROM bars")
+        late = entry(start=datetime(2019, 3, 1, tzinfo=UTC))
+        assert await Writer(database).write([late]) == []
+        assert await Writer(database).write([entry()]) == []
+        assert [row[0] for row in await fetch(database, "SELECT count(*) FROM bars")] == [2]
+        await transaction.rollback()
+    await database.aclose()
+
+
+@partitions_only
+async def test_a_table_that_is_locked_gets_its_partition_later(archive_url):
+    database = Database(archive_url)
+    async with database.connect() as other:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("LOCK TABLE bars IN SHARE UPDATE EXCLUSIVE MODE")
+        late = [entry(start=datetime(2019, 3, 1, tzinfo=UTC))]
+        with pytest.raises(ArchiveAwayError, match="LockNotAvailable"):
+            await Writer(database).write(late)
+        await transaction.rollback()
+    assert await Writer(database).write(late) == []
+    await database.aclose()
+
+
+@partitions_only
+async def test_a_partition_that_is_made_has_all_that_its_table_has(archive_url):
+    connection = await asyncpg.connect(archive_url)
+    await make_partitions(connection, [find_partition("bars", datetime(2019, 3, 1, tzinfo=UTC))])
+    await connection.execute(
+        "CREATE TABLE bars_2018 PARTITION OF bars FOR VALUES FROM ('2018-01-01Z') TO ('2019-01-01Z')"
+    )
+    made, model = [await parts_of(connection, name) for name in ("bars_2019", "bars_2018")]
+    assert made == model
+    assert len(made) > 20
+    await connection.close()
+
+
+async def parts_of(connection, name):
+    """Return the columns, constraints and indexes of a partition, which is called `it` in them."""
+    found = await connection.fetch(
+        "SELECT attname::text, format_type(atttypid, atttypmod), attnotnull::text, "
+        "pg_get_expr(adbin, adrelid) "
+        "FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum "
+        "WHERE attrelid = $1::text::regclass AND attnum > 0 ORDER BY 1",
+        name,
+    )
+    found += await connection.fetch(
+        "SELECT contype::text, pg_get_constraintdef(oid) FROM pg_constraint "
+        "WHERE conrelid = $1::text::regclass ORDER BY 1, 2",
+        name,
+    )
+    found += await connection.fetch("SELECT indexdef FROM pg_indexes WHERE tablename = $1 ORDER BY 1", name)
+    return [tuple(str(part).replace(name, "it") for part in row) for row in found]
+
+
+@partitions_only
+async def test_retention_takes_no_lock_where_replayed_rows_stay(archive_url):
+    database = Database(archive_url)
+    old = datetime(2012, 6, 1, tzinfo=UTC)
+    assert await Writer(database).write([entry(start=old, replay=True)]) == []
+    async with database.connect() as writer:
+        transaction = writer.transaction()
+        await transaction.start()
+        await writer.execute("DELETE FROM bars WHERE symbol = 'QQQ'")  # a batch that is being written
+        async with database.connect() as connection:
+            assert await drop_expired(connection, {"bars": datetime(2020, 1, 1, tzinfo=UTC)}) == []
+        await transaction.rollback()
     await database.aclose()
 
 

@@ -155,22 +155,25 @@ def test_what_can_not_be_read_or_written_is_named_with_its_variable(scene):
     assert "ACCESS_DIR" in scene.run(code=2).logs("program.exit")[0]["message"]
 
 
-def test_an_archive_gets_a_database_whose_password_stays_and_nobody_else_its_url(scene):
+def test_who_stores_and_who_reads_the_archive_have_roles_of_their_own_and_nobody_else_its_url(scene):
     scene.truth.write_bytes(truth("archive", "board", "prices"))
     scene.run()
-    password = (scene.dir / "database" / "password").read_text(encoding="utf-8").strip()
-    assert len(password) >= 32
-    for svc in ("archive", "board"):
-        assert scene.url(svc, "database") == f"postgresql://marketswarm:{password}@postgres:5432/marketswarm"
-        assert stat.S_IMODE((scene.dir / "urls" / svc / "database").stat().st_mode) == SECRET
+    roles = {"archive": ("marketswarm", "password"), "board": ("marketswarm_reader", "reader")}
+    passwords = {}
+    for svc, (role, name) in roles.items():
+        file = scene.dir / "database" / name
+        passwords[svc] = file.read_text(encoding="utf-8").strip()
+        assert len(passwords[svc]) >= 32
+        assert scene.url(svc, "database") == f"postgresql://{role}:{passwords[svc]}@postgres:5432/marketswarm"
+        for secret in (file, scene.dir / "urls" / svc / "database"):
+            assert stat.S_IMODE(secret.stat().st_mode) == SECRET
+        of_server = scene.dir / "acl" / "postgres" / name
+        # the server is another user, and is given a verifier
+        assert stat.S_IMODE(of_server.stat().st_mode) & stat.S_IROTH
+        assert of_server.read_text(encoding="utf-8").startswith("SCRAM-SHA-256$4096:")
+        assert passwords[svc] not in of_server.read_text(encoding="utf-8")
+    assert passwords["archive"] != passwords["board"]
     assert not (scene.dir / "urls" / "prices" / "database").exists()
-    assert stat.S_IMODE((scene.dir / "database" / "password").stat().st_mode) == SECRET
-    of_server = scene.dir / "acl" / "postgres" / "password"
-    assert (
-        stat.S_IMODE(of_server.stat().st_mode) & stat.S_IROTH
-    )  # it is another user, and is given a verifier
-    assert of_server.read_text(encoding="utf-8").startswith("SCRAM-SHA-256$4096:")
-    assert password not in of_server.read_text(encoding="utf-8")
     before = scene.files()
     scene.run()
     assert scene.files() == before
@@ -185,7 +188,8 @@ def test_a_fleet_without_an_archive_has_no_database(scene):
 def test_the_database_s_files_alone_are_those_that_access_writes(scene):
     scene.truth.write_bytes(truth("archive", "board", "prices"))
     scene.run()
-    made = [Path("urls/archive/database"), Path("urls/board/database"), Path("acl/postgres/password")]
+    made = [Path(f"urls/{svc}/database") for svc in ("archive", "board")]
+    made += [Path(f"acl/postgres/{name}") for name in ("password", "reader")]
     before = scene.files()
     for path in made:
         (scene.dir / path).unlink()

@@ -80,6 +80,24 @@ def test_the_database_lets_in_archive_and_board_by_their_url_and_nobody_without_
     assert url.partition("@")[0].rpartition(":")[2] not in seen
 
 
+WRITES = """
+import asyncio, asyncpg, json, pathlib
+async def write(sql):
+    connection = await asyncpg.connect(pathlib.Path("/keys/database").read_text().strip(), timeout=10)
+    try:
+        await connection.execute(sql)
+    except asyncpg.PostgresError as error:
+        return type(error).__name__
+    return "done"
+done = ["DELETE FROM bars WHERE false", "CREATE TABLE mine (n integer)", "COPY bars TO PROGRAM 'true'"]
+print(json.dumps([asyncio.run(write(each)) for each in done]))
+"""
+
+
+def test_the_board_may_read_the_database_and_not_write_it(station):
+    assert json.loads(station.inside("board", WRITES)) == ["InsufficientPrivilegeError"] * 3
+
+
 def test_a_backup_of_the_archive_is_made_on_its_volume_and_verified(station):
     inside = ("exec", "-T", "archive")
     patiently(lambda: ".json" in station.compose(*inside, "ls", "/backups"), 90, "the first daily backup")

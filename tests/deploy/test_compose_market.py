@@ -27,6 +27,8 @@ USERS = (
     "/etc/postgresql/users"  # where the server finds the volume `users`, which `access` has at /access/acl
 )
 
+ROLES = "/docker-entrypoint-initdb.d/reader.sh"  # what the image runs once it has made its data
+
 Service = dict[str, Any]
 
 
@@ -187,7 +189,7 @@ def test_the_gate_is_run_once_and_asks_as_sources_does():
     assert gate == sources
 
 
-def test_the_database_waits_for_its_password_and_is_set_as_that_of_marketswarm_up(tmp_path):
+def test_the_database_waits_for_its_passwords_and_is_set_as_that_of_marketswarm_up(tmp_path):
     service = SERVICES["postgres"]
     *shell, script = service["command"]
     assert shell == ["sh", "-c"]
@@ -195,13 +197,15 @@ def test_the_database_waits_for_its_password_and_is_set_as_that_of_marketswarm_u
     started = tmp_path / "docker-entrypoint.sh"
     started.write_text(f'#!/bin/sh\necho "$*" >{said}.draft && mv {said}.draft {said}\n', encoding="ascii")
     started.chmod(0o755)
-    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "POSTGRES_PASSWORD_FILE": str(password)}
+    files = {"POSTGRES_PASSWORD_FILE": str(password), "POSTGRES_READER_FILE": str(tmp_path / "reader")}
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}", **files}
     password.touch()  # it is not written yet
     with subprocess.Popen([*shell, script.replace("$$", "$")], env=environ) as server:
         try:
-            with pytest.raises(subprocess.TimeoutExpired):
-                server.wait(1)
-            password.write_text("SCRAM-SHA-256$…\n", encoding="utf-8")
+            for file in (password, tmp_path / "reader"):
+                with pytest.raises(subprocess.TimeoutExpired):
+                    server.wait(1)
+                file.write_text("SCRAM-SHA-256$…\n", encoding="utf-8")
             until(said.exists, 30)
         finally:
             server.kill()
@@ -222,17 +226,22 @@ def keys_of(name: str) -> list[str]:
     return [each["volume"]["subpath"] for each in SERVICES[name]["volumes"] if target_of(each) == "/keys"]
 
 
-def test_each_is_given_its_own_urls_and_the_database_a_verifier_alone():
+def test_each_is_given_its_own_urls_and_the_database_verifiers_alone():
     for name in (*NEW, "board"):
         assert keys_of(name) == [f"urls/{name}"]
     assert keys_of("gate") == ["urls/sources"]
     assert keys_of("postgres") == []
     mounted = {target_of(each): each for each in SERVICES["postgres"]["volumes"]}
-    assert set(mounted) == {"/var/lib/postgresql/data", USERS}
+    assert set(mounted) == {"/var/lib/postgresql/data", ROLES, USERS}
+    script = mounted[ROLES]
+    assert script["read_only"] is True
+    assert os.access(ROOT / script["source"], os.X_OK)  # else the image's program reads it into itself
     assert (mounted[USERS]["source"], mounted[USERS]["read_only"]) == ("users", True)
     assert "users:/access/acl" in PLAIN["services"]["access"]["volumes"]
     password = SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"]
-    assert password == f"{USERS}/{SERVER}/password"  # bootstrap.database writes acl/<SERVER>/password
+    # bootstrap.database writes acl/<SERVER>/password and acl/<SERVER>/reader
+    assert password == f"{USERS}/{SERVER}/password"
+    assert SERVICES["postgres"]["environment"]["POSTGRES_READER_FILE"] == f"{USERS}/{SERVER}/reader"
 
 
 def test_backups_are_on_a_volume_and_outlive_the_container():

@@ -25,7 +25,8 @@ import yaml
 from bootstrap.database import format_verifier
 from marketswarm.fleet.postgres import SETTINGS
 from marketswarm.keys import CHECKED_BARS, PRELOAD_STATUS
-from support.rig import Server
+from marketswarm.passwords import DATABASE_READER
+from support.rig import Server, free_port
 from support.rig import kubernetes as rig
 from support.rig.kubernetes import COMPONENT, ROOT, Object, Peer, may, of_kind, plain, texts, title, workloads
 from support.rig.pod_rules import broken
@@ -228,19 +229,37 @@ def test_each_program_is_given_its_own_password_and_the_gate_that_of_sources(k8s
         assert ("database" in data) == (name in USERS_OF_THE_DATABASE)
 
 
-def test_the_database_s_password_is_with_its_two_users_and_the_server_has_a_verifier(k8s, objects, secrets):
-    password = (k8s / "fleet/market/database/password").read_text(encoding="utf-8").strip()
-    url = f"postgresql://marketswarm:{password}@postgres:5432/marketswarm\n"
-    assert {name for name, data in secrets.items() if data.get("database") == url} == {
-        "archive-urls",
-        "board-urls",
+def test_each_password_of_the_database_is_with_its_user_and_the_server_has_verifiers(k8s, objects, secrets):
+    folder = k8s / "fleet/market/database"
+    roles = {"archive-urls": ("marketswarm", "password"), "board-urls": (DATABASE_READER, "reader")}
+    passwords = {name: (folder / name).read_text(encoding="utf-8").strip() for _, name in roles.values()}
+    assert secrets["postgres-users"] == {
+        name: f"{format_verifier(password)}\n" for name, password in passwords.items()
     }
-    assert secrets["postgres-users"] == {"password": f"{format_verifier(password)}\n"}
-    holds = {name for name, data in secrets.items() if any(password in text for text in data.values())}
-    assert holds == {"archive-urls", "board-urls"}
-    for each in objects:
-        forms = (password, base64.b64encode(password.encode()).decode().rstrip("="))
-        assert not [text for text in texts(each) if any(form in text for form in forms)], title(each)
+    for holder, (role, name) in roles.items():
+        password = passwords[name]
+        url = f"postgresql://{role}:{password}@postgres:5432/marketswarm\n"
+        assert [name for name, data in secrets.items() if data.get("database") == url] == [holder]
+        holds = {name for name, data in secrets.items() if any(password in text for text in data.values())}
+        assert holds == {holder}
+        for each in objects:
+            forms = (password, base64.b64encode(password.encode()).decode().rstrip("="))
+            assert not [text for text in texts(each) if any(form in text for form in forms)], title(each)
+
+
+def test_the_server_makes_the_role_of_readers_by_the_script_of_compose(objects, pods):
+    (mounted,) = (each["of"] for path, each in pods["postgres"].mounts.items() if "initdb.d" in path)
+    (script,) = (
+        each["data"]
+        for each in of_kind(objects, "ConfigMap")
+        if each["metadata"]["name"] == mounted["configMap"]["name"]
+    )
+    (file,) = (
+        each["source"]
+        for each in COMPOSE["postgres"]["volumes"]
+        if isinstance(each, dict) and "initdb.d" in each["target"]
+    )
+    assert script == {Path(file).name: (ROOT / file).read_text(encoding="utf-8")}
 
 
 def test_the_keys_of_sources_are_with_who_asks_outside_alone(objects):
@@ -356,11 +375,11 @@ def server(tmp_path):
 
 
 @contextmanager
-def waiting_reader(server: Server, folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Start what a reader's pod runs before the reader."""
-    url = folder / "url"
-    url.write_text(f"{server.url}\n", encoding="ascii")
-    environ = {"PATH": os.environ["PATH"], "MARKET_REDIS_URL_FILE": str(url)}
+def waiting_reader(url: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """Start what a reader's pod runs before the reader, for a bus at this URL."""
+    file = folder / "url"
+    file.write_text(f"{url}\n", encoding="ascii")
+    environ = {"PATH": os.environ["PATH"], "MARKET_REDIS_URL_FILE": str(file)}
     line = [sys.executable, AWAIT_GATE]
     with subprocess.Popen(line, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) as reader:
         try:
@@ -371,12 +390,12 @@ def waiting_reader(server: Server, folder: Path) -> Iterator[subprocess.Popen[st
 
 @pytest.mark.live
 def test_a_reader_waits_while_the_gate_is_away_or_closed_and_begins_when_it_opens(server, tmp_path):
-    with redis.Redis.from_url(server.url) as bus, waiting_reader(server, tmp_path) as reader:
+    with redis.Redis.from_url(server.url) as bus, waiting_reader(server.url, tmp_path) as reader:
         assert "unknown" in reader.stderr.readline()
         bus.set(PRELOAD_STATUS, json.dumps({"state": "closed"}))
         assert "closed" in reader.stderr.readline()
         bus.set(PRELOAD_STATUS, b"\xff no JSON")
-        assert "Error" in reader.stderr.readline()
+        assert "no JSON" in reader.stderr.readline()
         assert reader.poll() is None
         bus.set(PRELOAD_STATUS, json.dumps({"state": "open"}))
         assert reader.wait(30) == 0
@@ -387,5 +406,33 @@ def test_a_reader_that_restarts_waits_for_no_gate_once_there_are_bars(server, tm
     with redis.Redis.from_url(server.url) as bus:
         bus.set(PRELOAD_STATUS, json.dumps({"state": "closed"}))
         bus.xadd(CHECKED_BARS, {"sym": "SPY"})
-        with waiting_reader(server, tmp_path) as reader:
+        with waiting_reader(server.url, tmp_path) as reader:
             assert reader.wait(30) == 0
+
+
+@pytest.mark.live
+def test_a_reader_of_other_streams_waits_for_the_gate_although_it_may_not_ask_for_bars(server, tmp_path):
+    """A truth may name another stream for the bars, and then its services have no right to the usual one."""
+    with redis.Redis.from_url(server.url) as bus:
+        bus.acl_setuser(
+            "archive", enabled=True, passwords=["+secret"], keys=[PRELOAD_STATUS], commands=["+@all"]
+        )
+        bus.set(PRELOAD_STATUS, json.dumps({"state": "closed"}))
+        url = server.url.replace("redis://", "redis://archive:secret@")
+        with waiting_reader(url, tmp_path) as reader:
+            assert "closed" in reader.stderr.readline()
+            bus.set(PRELOAD_STATUS, json.dumps({"state": "open"}))
+            assert reader.wait(30) == 0
+
+
+@pytest.mark.parametrize("url", ["redis+sentinel://127.0.0.1:{port}/market", "redis://127.0.0.1:{port}"])
+def test_a_reader_whose_bus_does_not_answer_says_why(tmp_path, url):
+    with waiting_reader(url.format(port=free_port()), tmp_path) as reader:
+        assert "refused" in reader.stderr.readline()
+        assert reader.poll() is None
+
+
+def test_a_reader_with_a_url_of_no_bus_ends_with_the_name_of_its_variable(tmp_path):
+    with waiting_reader("http://127.0.0.1", tmp_path) as reader:
+        assert reader.wait(30) == 1
+        assert "MARKET_REDIS_URL_FILE" in reader.stderr.read()

@@ -17,7 +17,10 @@ RULES = [
     for group in yaml.safe_load((FOLDER / "rules.yml").read_text(encoding="utf-8"))["groups"]
     for rule in group["rules"]
 ]
-SERVICES = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
+SERVICES, MARKET = (
+    yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))["services"]
+    for file in ("compose.yaml", "compose.market.yaml")
+)
 
 
 def run_promtool(*arguments):
@@ -33,16 +36,17 @@ def run_promtool(*arguments):
     return found.stdout
 
 
-def test_every_agent_of_the_compose_file_is_scraped():
+def test_every_agent_of_the_compose_files_is_scraped():
     agents = {
         name
         for name, service in SERVICES.items()
         if service.get("healthcheck", {}).get("test") == ["CMD", "marketswarm", "check"]
     }
+    agents |= {name for name, service in MARKET.items() if "file" in service.get("extends", {})}
     [job] = CONFIG["scrape_configs"]
     [discovery] = job["dns_sd_configs"]
     assert set(discovery["names"]) == agents
-    assert len(agents) >= 8
+    assert len(agents) >= 11
     assert job["job_name"] == "marketswarm"
 
 
@@ -70,7 +74,7 @@ def test_each_metric_in_a_rule_is_in_a_table_of_the_page():
     named = {name for rule in RULES for name in re.findall(r"\bmarketswarm_\w+", rule["expr"])}
     tables = {
         cells[0].strip("`")
-        for head in ("Every agent", "Healer and sentinel", "Notifier", "board")
+        for head in ("Every agent", "Healer and sentinel", "Notifier", "board", "sources", "archive")
         for cells in table("docs/metrics.md", head)
     }
     assert {name.removesuffix("_bucket") for name in named} <= tables

@@ -1,10 +1,10 @@
 """Compute features and correlations of days by polars and TA-Lib, as docs/services/features.md has them.
 
-Nothing of `services/` is used here. A standard deviation is that of a sample.
+Nothing of `services/` is used here. A standard deviation is that of a sample, in bb_width_20 that of the whole window.
 """
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from math import log
 from typing import Final
 
@@ -162,11 +162,11 @@ def _add_universe(whole: pl.DataFrame) -> pl.DataFrame:
 def build_correlations(days: pl.DataFrame, day: date) -> dict[tuple[str, str], tuple[float, int]]:
     """Return of each two symbols the correlation of their returns up to a day, and over how many days.
 
-    Those count on which both have a return, 60 at most. A day is the date in UTC at which its bar begins.
+    Those count on which both have a return, 60 at most. A day is a trading day.
     """
     moves = days.sort("symbol", "start").select(
         "symbol",
-        pl.from_epoch("start", "ms").dt.date().alias("day"),
+        "day",
         pl.col("close").log().diff().over("symbol").alias("move"),
     )
     known = moves.filter(pl.col("move").is_not_null(), pl.col("day") <= day)
@@ -180,6 +180,5 @@ def build_correlations(days: pl.DataFrame, day: date) -> dict[tuple[str, str], t
 
 def find_correlated_days(days: pl.DataFrame) -> set[date]:
     """Return the days whose correlations must be there: the last five, and the last one of each symbol."""
-    starts = {datetime.fromtimestamp(ms / 1000, UTC).date() for ms in days["start"].to_list()}
-    last = days.group_by("symbol").agg(pl.col("start").max())["start"].to_list()
-    return {*sorted(starts)[-5:], *(datetime.fromtimestamp(ms / 1000, UTC).date() for ms in last)}
+    last = days.group_by("symbol").agg(pl.col("day").max())
+    return {*days["day"].unique().sort().to_list()[-5:], *last["day"].to_list()}

@@ -126,7 +126,9 @@ class Station:
             urls = orjson.loads(env["SOURCES_BASE_URLS"]) | {"binance_stream": self._site.stream_url}
             env["SOURCES_BASE_URLS"] = orjson.dumps(urls).decode()
         if name in ("archive", BOARD):
-            parts = urlsplit(self.database)
+            parts = urlsplit(
+                self.database if name == "archive" else self.postgres.reader_url_of(self.database)
+            )
             address = f"{parts.netloc.rpartition(':')[0]}:{self._find_port(name, DATABASE)}"
             env["DATABASE_URL"] = parts._replace(netloc=address).geturl()
         if name == BOARD:

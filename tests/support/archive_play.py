@@ -76,28 +76,28 @@ def expected_indicators(play: Iterable[Entry]) -> pl.DataFrame:
         (fields for stream, fields in play if stream == INDICATORS),
         ("sym", "timeframe", "start"),
         {"rev": int, "final": int, "values": str},
-        ("rev", "final", "place"),
+        ("rev", "final", "position"),
     )
 
 
 def expected_features(play: Iterable[Entry]) -> pl.DataFrame:
     """Return the features that must be in the database: the highest rev, then the latest."""
     fields = (fields for stream, fields in play if stream == FEATURES)
-    return _highest(fields, ("sym", "start"), {"rev": int, "values": str}, ("rev", "place"))
+    return _highest(fields, ("sym", "start"), {"rev": int, "values": str}, ("rev", "position"))
 
 
 def expected_quotes(play: Iterable[Entry]) -> pl.DataFrame:
-    """Return the quotes that must be in the database: the newest answer."""
+    """Return the quotes that must be in the database: the newest answer, then the latest."""
     fields = (fields for stream, fields in play if stream == QUOTES)
     return _highest(
-        fields, ("sym", "at", "source"), {"price": float, "asked_at": float}, ("asked_at", "price")
+        fields, ("sym", "at", "source"), {"price": float, "asked_at": float}, ("asked_at", "position")
     )
 
 
 def expected_observations(play: Iterable[Entry]) -> pl.DataFrame:
-    """Return the observations that must be in the database: the newest answer."""
+    """Return the observations that must be in the database: the newest answer, then the latest."""
     fields = (fields for stream, fields in play if stream == OBSERVATIONS)
-    return _highest(fields, ("sym", "start"), {"value": float, "asked_at": float}, ("asked_at", "value"))
+    return _highest(fields, ("sym", "start"), {"value": float, "asked_at": float}, ("asked_at", "position"))
 
 
 def _highest(
@@ -109,11 +109,11 @@ def _highest(
     rows = [
         {name: int(fields[name]) if name in ("start", "at") else fields[name] for name in key}
         | {name: kind(fields[name]) for name, kind in values.items()}
-        | {"place": place}
-        for place, fields in enumerate(entries)
+        | {"position": position}
+        for position, fields in enumerate(entries)
     ]
     frame = pl.DataFrame(rows).sort(rank, maintain_order=True)
-    return frame.group_by(key, maintain_order=True).last().drop("place").sort(key)
+    return frame.group_by(key, maintain_order=True).last().drop("position").sort(key)
 
 
 def _bar(chance: random.Random, _place: int) -> Entry:

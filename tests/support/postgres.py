@@ -45,9 +45,13 @@ _MONTHS = [datetime(year, month, 1, tzinfo=UTC) for year in (2025, 2026) for mon
 
 
 class Postgres(Process):
-    """A server on 127.0.0.1 with data of its own; runs from the constructor on, and its data end with it."""
+    """A server on 127.0.0.1 with data of its own; runs from the constructor on, and its data end with it.
 
-    def __init__(self) -> None:
+    Args:
+        superuser: whether our role has all rights, as in containers. No hypertable is restored without them.
+    """
+
+    def __init__(self, *, superuser: bool = bool(EXTENSION)) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="marketswarm-postgres-"))
         self.folder.chmod(0o711)  # the server may run as another user, who must get there
@@ -62,7 +66,7 @@ class Postgres(Process):
             settings=settings,
         )
         self.server.prepare()
-        if EXTENSION:
+        if superuser:
             self._make_superuser()
         self._numbers, self._has_template = itertools.count(1), False
         self.start()
@@ -71,7 +75,7 @@ class Postgres(Process):
         return f"PostgreSQL at port {self.server.port}: {self.log()[-500:]}"
 
     def _make_superuser(self) -> None:
-        """Give our role all rights, as it has in containers: without them no hypertable can be restored."""
+        """Give our role all rights."""
         line = [self.server.programs.path("postgres"), "--single", "-D", str(self.server.cluster), "postgres"]
         subprocess.run(
             run_as(find_server_user(), line),
@@ -95,6 +99,10 @@ class Postgres(Process):
 
     def url_of(self, database: str) -> str:
         return f"{self.url.rpartition('/')[0]}/{database}"
+
+    def reader_url_of(self, url: str) -> str:
+        """Return the URL by which the role of readers connects to the database of another URL."""
+        return f"{self.server.reader_url.rpartition('/')[0]}/{url.rpartition('/')[2]}"
 
     def log(self) -> str:
         return (self.folder / "log").read_text(encoding="utf-8", errors="replace")

@@ -69,3 +69,18 @@ def test_who_reads_the_market_starts_after_the_gate_and_is_not_kept_down_by_it()
     for path in drop_ins.values():
         said = settings_of(str(path.relative_to(UNITS)))
         assert said == [("After", GATE)]
+
+
+def test_archive_alone_may_write_to_a_folder_and_makes_its_backups_there():
+    own = "marketswarm@archive.service.d/backups.conf"
+    (folder,) = words_of(own, "StateDirectory")
+    assert words_of(own, "StateDirectoryMode") == ["0700"]
+    assert words_of(own, "Environment") == [f"ARCHIVE_BACKUP_FOLDER=%S/{folder}"]
+    assert f"/var/lib/{folder}/" in (ROOT / "docs/systemd.md").read_text(encoding="utf-8")
+    writable = [
+        path
+        for path in UNITS.rglob("*.*")
+        if path.is_file()
+        and re.search(r"(?m)^(?:State|Cache|Logs)Directory=|^ReadWritePaths=", path.read_text())
+    ]
+    assert [str(path.relative_to(UNITS)) for path in writable] == [own]

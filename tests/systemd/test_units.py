@@ -63,7 +63,7 @@ def analyze(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.needs("systemd-analyze")
-def test_systemd_takes_them_without_a_word_and_would_notice_a_mistake(installed):
+def test_systemd_takes_them_without_output_and_would_notice_a_mistake(installed):
     verify = ("verify", "--man=no", "--recursive-errors=no")
     units = [f"./{TARGET}", f"./{BOOTSTRAP}", *(f"./marketswarm@{svc}.service" for svc in TRUTH.services)]
     ended = analyze(*verify, *units, folder=installed)

@@ -186,6 +186,16 @@ def test_the_market_is_written_by_one_service_each_and_read_by_those_after_it():
     assert not can_write(of_alerts, "healer:alerts:log")
 
 
+def test_the_operator_reads_what_archive_refused_on_each_bus_where_the_truth_has_it():
+    for bus in ("system-redis", "market-redis"):
+        operator = of("operator", bus, truth(archive={}))
+        for command in ("xrevrange", "fcall"):
+            assert may(operator, command, key=ARCHIVE_DEAD)
+        assert not may(operator, "xadd", key=ARCHIVE_DEAD)
+        assert not may(operator, "xdel", key=ARCHIVE_DEAD)
+        assert not may(of("operator", bus), "xrevrange", key=ARCHIVE_DEAD)
+
+
 def test_the_operator_pauses_sources_and_releases_what_is_in_quarantine_where_the_truth_has_them():
     moved = {"publish_to": [{"bus": "market-redis", "key": "my:quarantine"}]}
     document = truth(sources={}, bars={"access_points": moved})

@@ -48,7 +48,8 @@ class Worker:
         bus = consumer.bus.name
         if bus in self.fleet.failing:
             self.fleet.attempts += 1
-            raise BusError(bus, self.fleet.failing[bus])
+            reason = self.fleet.failing[bus]
+            raise TimeoutError if reason == "too long" else BusError(bus, reason)
         for entry in await consumer.read_new(dict.fromkeys(streams, 10), 0.02):
             self.fleet.read.append((bus, entry.stream, entry.id))
             await consumer.acknowledge(entry.stream, [entry.id])
@@ -81,6 +82,15 @@ async def test_a_bus_that_fails_stops_no_other_and_is_logged_once_for_each_reaso
     await auntil(lambda: fleet.pool.problem() is None)
     assert fleet.logged[0] == "a timeout"
     assert sorted(fleet.logged[1:]) == ["a oom", "b oom"]
+
+
+async def test_a_step_that_takes_too_long_is_a_failure_of_its_bus_and_ends_nobody(fleet):
+    fleet.failing = {"a": "too long"}
+    await auntil(lambda: fleet.attempts > 3)
+    assert fleet.pool.problem() == "a timeout"
+    assert fleet.logged == ["a timeout"]
+    fleet.failing = {}
+    await auntil(lambda: fleet.pool.problem() is None)
 
 
 async def test_a_truth_that_names_other_streams_or_another_group_is_followed_at_once(fleet):

@@ -1,5 +1,6 @@
 """A PostgreSQL that `marketswarm up` runs: found, made, started, stopped, and closed to others."""
 
+import asyncio
 import os
 import stat
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from marketswarm.fleet.postgres import PostgresError, PostgresServer, find_programs
 from marketswarm.fleet.server import NoServerError
 from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
+from marketswarm.passwords import DATABASE_READER
 from support.waiting import auntil
 
 pytestmark = pytest.mark.live
@@ -86,6 +88,90 @@ async def test_only_our_role_may_connect_and_its_password_is_nowhere_to_be_seen(
             await ask(url, "SELECT 1")
     if os.geteuid() == 0:
         assert b"\nUid:\t0" not in read_process(server.pid, "status")
+
+
+async def test_readers_have_a_role_and_a_password_of_their_own(server):
+    await server.start()
+    owner, reader = urlsplit(server.url), urlsplit(server.reader_url)
+    assert reader.username == DATABASE_READER
+    assert (reader.port, reader.path) == (owner.port, owner.path)
+    assert reader.password not in (owner.password, None)
+    assert stat.S_IMODE(server.reader_url_file.stat().st_mode) == 0o600
+    rights = "SELECT rolsuper OR rolcreatedb OR rolcreaterole FROM pg_roles WHERE rolname = current_user"
+    assert await ask(server.reader_url, rights) is False
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await ask(server.reader_url, "CREATE TABLE mine (n integer)")
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await ask(server.reader_url.replace(reader.password, owner.password), "SELECT 1")
+
+
+async def test_data_from_before_there_was_a_role_for_readers_get_one(server):
+    await server.start()
+    await ask(server.url, "CREATE TABLE kept AS SELECT 7 AS n")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await ask(server.reader_url, "SELECT n FROM kept")
+    await server.stop()
+    server.reader_url_file.unlink()
+    (server.cluster / "pg_hba.conf").write_text("host all marketswarm 127.0.0.1/32 scram-sha-256\n")
+    await server.start()
+    assert await ask(server.reader_url, "SELECT current_user::text") == DATABASE_READER
+    assert await ask(server.url, "SELECT n FROM kept") == 7
+
+
+def write_programs(folder, version, *, initdb="exit 0"):
+    """Write programs that only look like those of a PostgreSQL of this version; return them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, script in (("postgres", f"echo 'postgres (PostgreSQL) {version}'"), ("initdb", initdb)):
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    return find_programs(str(folder))
+
+
+def test_the_error_of_a_program_is_its_message_and_not_the_log_line_after_it(open_folder):
+    lines = (
+        "LOG:  checkpoint starting",
+        'ERROR:  role "marketswarm" already exists',
+        "LOG:  checkpoint complete",
+    )
+    script = "; ".join(f"echo '{line}' >&2" for line in lines)
+    programs = write_programs(open_folder / "bin", "18.1", initdb=f"{script}; exit 1")
+    server = PostgresServer(open_folder / "postgres", programs=programs)
+    with pytest.raises(PostgresError, match=r'initdb failed: ERROR: +role "marketswarm" already exists'):
+        server.prepare()
+
+
+def test_programs_that_were_copied_for_the_user_of_the_server_follow_a_minor_upgrade(
+    tmp_path, monkeypatch, open_folder
+):
+    """A wheel is where that user may not reach it."""
+    monkeypatch.setattr("marketswarm.fleet.postgres._ELSEWHERE", open_folder)
+    monkeypatch.setattr("marketswarm.fleet.postgres.can_reach", lambda _user, _path: False)
+    for version in ("18.1", "18.2", "18.2"):
+        found = write_programs(tmp_path / "wheel" / "bin", version)
+        server = PostgresServer(tmp_path / "postgres", programs=found)
+        server.prepare()
+        assert version in Path(server.programs.path("postgres")).read_text()
+        assert server.programs.folder != found.folder
+        copies = [path.name for path in server.cluster.parent.glob("postgresql-*")]
+        assert copies == ["postgresql-18"]
+
+
+async def test_the_programs_of_the_wheel_run_as_a_copy_with_their_libraries(
+    tmp_path, monkeypatch, open_folder
+):
+    """As root, with the packages below /root, the user of the server reaches nothing but a copy."""
+    monkeypatch.setattr("marketswarm.fleet.postgres._ELSEWHERE", open_folder)
+    monkeypatch.setattr("marketswarm.fleet.postgres.can_reach", lambda _user, _path: False)
+    wheel = find_programs(str(tmp_path))
+    server = PostgresServer(tmp_path / "postgres", programs=wheel, settings=WEAK)
+    await server.start()
+    try:
+        assert await ask(server.url, "SELECT 1") == 1
+        assert server.programs.folder != wheel.folder
+        line = [server.programs.path("pg_dump"), "--version"]
+        await asyncio.to_thread(subprocess.run, line, check=True, capture_output=True)
+    finally:
+        await server.stop()
 
 
 async def test_a_server_that_can_not_start_says_why(server, tmp_path):

@@ -3,9 +3,11 @@
 import pytest
 
 from marketswarm.agent import Exit
+from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog
 from marketswarm.truth import AccessPoint
-from services.archive.loop import describe_backlog, describe_outage, require_url
+from services.archive.loop import describe_backlog, describe_migration, describe_outage, require_url
+from services.archive.migrations import SchemaError, load_migrations, require_known
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_streams
 from services.archive.source_states import parse_source_states
 from services.archive.worker import DatabaseOutage
@@ -15,11 +17,35 @@ def test_an_outage_names_the_stream_that_holds_for_the_shortest_time():
     backlogs = {"a": Backlog(hold_sec=9000.0), "b": Backlog(hold_sec=600.0), "c": Backlog()}
     outage = DatabaseOutage(100.0, "refused")
     assert describe_outage(None, backlogs, 142.0) is None
-    assert (
-        describe_outage(outage, backlogs, 142.0) == "PostgreSQL away for 42 s (refused); b holds 10 min more"
-    )
+    said = "PostgreSQL can't be used for 42 s (refused); b holds 10 min more"
+    assert describe_outage(outage, backlogs, 142.0) == said
     assert describe_outage(outage, {"a": Backlog()}, 142.0).endswith("no stream is full yet")
     assert describe_outage(outage, {"a": Backlog(hold_sec=0.0)}, 142.0).endswith("a loses entries")
+
+
+def test_the_reason_of_an_outage_is_as_long_as_a_beat_has_room_for():
+    backlogs = {"market:observations": Backlog(hold_sec=9000.0)}
+    said = describe_outage(DatabaseOutage(0.0, "password " * 40), backlogs, 7000.0)
+    assert len(said) == MAX_DETAIL_CHARS
+    assert said.startswith("PostgreSQL can't be used for 117 min (password password ")
+    assert said.endswith("); market:observations holds 2.5 h more")
+
+
+def test_a_schema_that_is_wrong_is_no_outage_and_its_remedy_is_not_cut_off():
+    applied = {each.version: each.sha256 for each in load_migrations()}
+    with pytest.raises(SchemaError) as caught:
+        require_known({**applied, 99: "of a later release"}, load_migrations())
+    outage = DatabaseOutage(0.0, str(caught.value), is_schema_wrong=True)
+    said = describe_outage(outage, {}, 720.0)
+    assert said.startswith(str(caught.value))
+    assert len(said) <= MAX_DETAIL_CHARS
+
+
+def test_a_migration_is_spoken_of_once_it_takes_long():
+    assert describe_migration(None, 50.0) is None
+    assert describe_migration(49.5, 50.0) is None
+    assert describe_migration(10.0, 310.0).endswith("for 5 min")
+    assert "migrating" in describe_migration(10.0, 310.0)
 
 
 def test_work_is_behind_when_an_entry_waits_too_long():
@@ -39,13 +65,24 @@ def test_the_truth_may_name_other_keys_by_their_last_word():
 
 
 @pytest.mark.parametrize(
-    "url", ["postgres", "mysql://u:secret@h/d", "postgresql://u:secret@h", "postgresql://u:secret@h:0/d"]
+    "url",
+    [
+        "postgres",
+        "mysql://u:secret@h/d",
+        "postgresql://u:secret@h",
+        "postgresql://u:secret@h:0/d",
+        # it would be an argument of pg_dump, which every user of the machine can read
+        "postgresql://u@h/d?password=secret",
+        "postgresql://u:x@h/d?sslmode=require&sslpassword=secret",
+        "postgresql://u@h/d?application_name=a&pass%77ord=secret",
+    ],
 )
 def test_a_url_of_no_database_is_refused_without_showing_it(monkeypatch, url):
     monkeypatch.setenv("DATABASE_URL", url)
     with pytest.raises(ValueError, match=r"(?i)database_url") as caught:
         ArchiveEnvironment()
     assert "must be postgresql://" in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 def test_without_a_database_the_service_says_which_variable_is_missing(monkeypatch):

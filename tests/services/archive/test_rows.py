@@ -1,7 +1,7 @@
 """What the entries of each stream become, and which are refused."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import orjson
 import pytest
@@ -21,7 +21,7 @@ from services.archive.rows import (
     make_indicator_row,
     make_observation_row,
     make_quote_row,
-    to_place,
+    to_stream_position,
     to_time,
 )
 from services.archive.tables import STREAMS
@@ -46,7 +46,7 @@ def test_a_bar_keeps_every_number_its_revision_and_where_it_came_from():
     row, symbol = make_bar_row(ENTRY, bar_fields())
     assert row[:11] == ("SPY", "5m", START, 10.0, 12.5, 9.0, 11.0, 5.0, None, 3, True)
     asked_at = datetime(2026, 10, 26, 7, 34, 0, 125_000, UTC)
-    assert row[11:] == (2, "yahoo", asked_at, "ab" * 32, False, 9, to_place(ENTRY))
+    assert row[11:] == (2, "yahoo", asked_at, "ab" * 32, False, 9, to_stream_position(ENTRY), None)
     assert symbol == SymbolRow("SPY", "stocks", START, START, False)
 
 
@@ -98,6 +98,7 @@ def test_quotes_and_observations_keep_what_their_source_said():
         None,
     )
     assert (row.implied_volatility, symbol.asset) == (0.5, "crypto")
+    assert row.stream_position == to_stream_position(ENTRY)
     found = Observation("US.CPI", -2_208_988_800_000, 8.25)  # the year 1900
     row, symbol = make_observation_row(ENTRY, raw(encode_entry(found, AssetClass.ECONOMIC, ASKED)))
     assert (row.start, row.value) == (datetime(1900, 1, 1, tzinfo=UTC), 8.25)
@@ -161,13 +162,45 @@ def test_an_alert_of_any_type_is_kept_and_one_without_an_id_by_that_of_its_entry
         make_alert_row(ENTRY, {b"event": orjson.dumps(event | {"reason": "\0"})})
 
 
-def test_later_entries_have_a_greater_place():
+def test_later_entries_have_a_greater_position():
     idents = [b"1-0", b"1-1", b"2-0", b"1793000040000-0", b"1793000040000-9", b"1793000040001-0"]
-    places = [to_place(each) for each in idents]
-    assert places == sorted(set(places))
-    assert max(places) < 2**63
+    positions = [to_stream_position(each) for each in idents]
+    assert positions == sorted(set(positions))
     with pytest.raises(RowError):
-        to_place(b"newest")
+        to_stream_position(b"newest")
+
+
+def test_an_id_of_the_far_future_has_the_greatest_position_that_the_tables_hold():
+    """Redis gives every entry after it a greater id: to refuse one would be to refuse all."""
+    for ident in (b"8796093022208-0", b"9000000000000-7", b"18446744073709551615-18446744073709551615"):
+        assert to_stream_position(ident) == 2**63 - 1
+        assert make_bar_row(ident, bar_fields())[0].stream_position == 2**63 - 1
+    assert to_stream_position(b"8796093022207-0") < 2**63 - 1
+
+
+def test_a_daily_bar_and_its_features_keep_their_trading_day():
+    evening_ms = 1_792_962_000_000  # 2026-10-25T21:00Z: when the forex day 2026-10-26 begins
+    daily = {"timeframe": "1d", "start": evening_ms, "day": "2026-10-26"}
+    row, _ = make_bar_row(ENTRY, bar_fields(**daily))
+    assert row.day == date(2026, 10, 26)
+    assert make_bar_row(ENTRY, bar_fields(**{**daily, "day": None}))[0].day is None
+    assert make_bar_row(ENTRY, bar_fields(day="2026-10-26"))[0].day is None  # only a daily bar has one
+    fields = raw({"sym": "EUR/USD", "start": evening_ms, "rev": 1, "values": "{}", "day": "2026-10-26"})
+    assert make_feature_row(ENTRY, fields)[0].day == date(2026, 10, 26)
+    for wrong in ("20261026", "2026-10-32", "26.10.2026", "2026-W44-1", "2026-11-02", "2026-10-20", "0"):
+        with pytest.raises(RowError, match="day"):
+            make_bar_row(ENTRY, bar_fields(**{**daily, "day": wrong}))
+        with pytest.raises(RowError, match="day"):
+            make_feature_row(ENTRY, fields | {b"day": wrong.encode()})
+
+
+def test_what_was_played_from_a_recording_is_marked_in_every_record():
+    values = raw({"sym": "SPY", "timeframe": "1d", "start": START_MS, "rev": 1, "values": "{}"})
+    for make in (make_indicator_row, make_feature_row):
+        assert make(ENTRY, values)[0].replay is False
+        assert make(ENTRY, values | {b"replay": b"1"})[0].replay is True
+        with pytest.raises(RowError, match="replay"):
+            make(ENTRY, values | {b"replay": b"perhaps"})
 
 
 def test_a_symbol_has_the_span_of_its_records_and_is_a_replay_only_if_all_are():
@@ -199,19 +232,22 @@ JUNK = st.dictionaries(
             b"asset",
             b"trades",
             b"digest",
+            b"day",
+            b"replay",
         ]
     ),
     st.one_of(
-        st.binary(max_size=40), st.sampled_from([b"1", b"1m", b"{}", b"1793000040000", b"SPY", b"stocks"])
+        st.binary(max_size=40),
+        st.sampled_from([b"1", b"1m", b"1d", b"{}", b"1793000040000", b"2026-10-26", b"SPY", b"stocks"]),
     ),
 )
 
 
-@given(JUNK, st.sampled_from(sorted(STREAMS)))
-def test_whatever_stands_in_an_entry_it_is_a_row_or_refused_without_its_values(fields, stream):
+@given(JUNK, st.sampled_from(sorted(STREAMS)), st.sampled_from([ENTRY, b"8796093022208-0", b"0-1"]))
+def test_whatever_stands_in_an_entry_it_is_a_row_or_refused_without_its_values(fields, stream, entry):
     table, make = STREAMS[stream]
     try:
-        row, _ = make(ENTRY, fields)
+        row, _ = make(entry, fields)
     except RowError as error:
         assert re.fullmatch(r"[\w ,.:()-]+", str(error))  # noqa: PT017 - either way is right
     else:

@@ -3,8 +3,16 @@
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
 
-from services.archive.rows import BarRow, IndicatorRow, QuoteRow
-from services.archive.tables import BARS, INDICATOR_VALUES, QUOTES, STREAMS, TABLES, keep_highest
+from services.archive.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow
+from services.archive.tables import (
+    BARS,
+    INDICATOR_VALUES,
+    OBSERVATIONS,
+    QUOTES,
+    STREAMS,
+    TABLES,
+    keep_highest,
+)
 
 START = datetime(2026, 10, 26, tzinfo=UTC)
 
@@ -27,24 +35,41 @@ def test_the_highest_revision_stays_and_among_equal_ones_the_final_one():
 
 def test_of_bars_of_one_revision_the_later_entry_stays():
     """A bus that lost its last second may count a correction as the first revision."""
-    early, late = (bar(0, True)._replace(place=place) for place in (5, 6))
+    early, late = (bar(0, True)._replace(stream_position=position) for position in (5, 6))
     assert keep_highest(BARS, [late, early]) == keep_highest(BARS, [early, late]) == [late]
 
 
 def test_the_newest_answer_stays_and_one_of_unknown_time_is_the_oldest():
-    rows = [quote(9.0, None), quote(1.0, START), quote(2.0, START), quote(0.5, START + timedelta(seconds=1))]
+    rows = [quote(9.0, None), quote(2.0, START), quote(0.5, START + timedelta(seconds=1))]
     for order in permutations(rows):
-        assert keep_highest(QUOTES, order) == [rows[3]]
-    assert keep_highest(QUOTES, rows[:3]) == [rows[2]]
+        assert keep_highest(QUOTES, order) == [rows[2]]
+    assert keep_highest(QUOTES, rows[:2]) == [rows[1]]
+
+
+def test_of_two_quotes_or_observations_of_one_answer_the_later_entry_stays():
+    first = quote(2.0, START)._replace(bid=1.5, stream_position=5)
+    same_price = first._replace(bid=1.75, stream_position=6)
+    lower = first._replace(price=1.0, stream_position=7)
+    for order in permutations([first, same_price, lower]):
+        assert keep_highest(QUOTES, order) == [lower]
+    assert keep_highest(QUOTES, [same_price, first]) == [same_price]
+    high = ObservationRow("US.CPI", START, 9.0, "fred", START, None, False, 5)
+    corrected = high._replace(value=3.0, stream_position=6)
+    assert keep_highest(OBSERVATIONS, [corrected, high]) == [corrected]
 
 
 def test_values_of_the_same_revision_are_replaced_by_later_ones():
-    early, late = (IndicatorRow("SPY", "1m", START, 1, True, "{}", place=place) for place in (5, 6))
+    early, late = (
+        IndicatorRow("SPY", "1m", START, 1, True, "{}", stream_position=position) for position in (5, 6)
+    )
     assert keep_highest(INDICATOR_VALUES, [late, early]) == [late]
 
 
 def test_what_was_counted_anew_after_a_loss_replaces_any_revision_before_it():
-    lost, anew = bar(7, False)._replace(epoch=10, place=5), bar(4, True)._replace(epoch=11, place=6)
+    lost, anew = (
+        bar(7, False)._replace(epoch=10, stream_position=5),
+        bar(4, True)._replace(epoch=11, stream_position=6),
+    )
     assert keep_highest(BARS, [lost, anew]) == keep_highest(BARS, [anew, lost]) == [anew]
 
 

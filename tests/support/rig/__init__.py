@@ -11,7 +11,7 @@
 
 All but `auntil` may be used from sync and async tests alike: nothing here waits longer than milliseconds,
 save for what it says in `within` (seconds). Start things from the main thread, for the reason that
-`marketswarm.fleet.parent_death_guard` gives.
+`marketswarm.agent.parent_death_guard` gives.
 """
 
 from support.rig.alert_tail import AlertTail

@@ -19,7 +19,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from marketswarm.fleet.parent_death_guard import die_with_parent
+from marketswarm.agent.parent_death_guard import die_with_parent
 from marketswarm.fleet.server import build_command, find_binary
 from support.leftovers import TAG
 from support.rig import acl_users, forkserver

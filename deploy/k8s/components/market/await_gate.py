@@ -5,45 +5,68 @@ It runs before bars and archive start, with their own URL: the file that MARKET_
 
 # ruff: noqa: INP001 - a file that kustomize reads, and in no package
 
+import asyncio
 import json
 import os
 import sys
-import time
-from pathlib import Path
 
-from redis import Redis, RedisError
-
+from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.keys import CHECKED_BARS, PRELOAD_STATUS
 
+NAME = "market-redis"
 OPEN = "open"
 EVERY_SEC = 2.0
+MAX_STATUS_BYTES = 1024 * 1024
 
 
-def find_state(url: str) -> str:
+async def find_state(bus: Bus) -> str:
     """Return the state of the gate, `open` if there are bars already, or why it is not known."""
     try:
-        with Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5) as client:
-            if client.exists(CHECKED_BARS):
-                return OPEN
-            status = json.loads(client.get(PRELOAD_STATUS) or b"{}")
-    except (RedisError, ValueError) as error:
-        return type(error).__name__
-    state = status.get("state") if isinstance(status, dict) else None
+        state = parse_state(await bus.ask(bus.client.get(PRELOAD_STATUS), max_bytes=MAX_STATUS_BYTES))
+        return OPEN if state != OPEN and await has_bars(bus) else state
+    except BusError as error:
+        return str(error)
+
+
+def parse_state(status: bytes | None) -> str:
+    """Return the state in the gate's JSON object, or why there is none."""
+    try:
+        document = json.loads(status or b"{}")
+    except ValueError:
+        return f"{PRELOAD_STATUS}: no JSON"
+    state = document.get("state") if isinstance(document, dict) else None
     return state if isinstance(state, str) else "unknown"
 
 
-def main() -> None:
+async def has_bars(bus: Bus) -> bool:
+    """Return True if there are bars on the usual stream. Raise BusError.
+
+    A truth may name another one; then its services may not ask for this one, and the gate alone decides.
+    """
+    try:
+        return bool(await bus.ask(bus.client.exists(CHECKED_BARS)))
+    except BusError as error:
+        if error.reason != "auth":
+            raise
+        return False
+
+
+async def main() -> None:
     """Print each change of the state, and return when it is `open`."""
-    url = Path(os.environ["MARKET_REDIS_URL_FILE"]).read_text(encoding="ascii").strip()
+    try:
+        bus = Bus(NAME, find_bus_url(NAME, os.environ))
+    except BusError as error:
+        sys.exit(str(error))
     state = ""
     while state != OPEN:
         if state:
-            time.sleep(EVERY_SEC)
-        found = find_state(url)
+            await asyncio.sleep(EVERY_SEC)
+        found = await find_state(bus)
         if found != state:
-            print(f"the gate of sources: {found[:100]}", file=sys.stderr, flush=True)  # noqa: T201 - its log
+            print(f"the gate of sources: {found[:200]}", file=sys.stderr, flush=True)  # noqa: T201 - its log
         state = found
+    await bus.aclose()
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())

@@ -4,7 +4,9 @@ import asyncio
 import math
 import random
 from datetime import UTC, date, datetime, timedelta
+from datetime import time as dt_time
 from itertools import pairwise
+from zoneinfo import ZoneInfo
 
 import asyncpg
 import numpy as np
@@ -109,6 +111,71 @@ async def test_symbols_whose_days_end_years_apart_each_have_the_correlations_of_
     await connection.close()
 
 
+def same_walk(chance, days, **symbols):
+    """Return daily bars of symbols with the same closes, each symbol by the function that gives its start."""
+    close, rows = 100.0, []
+    for day in days:
+        close *= math.exp(chance.gauss(0, 0.02))
+        for symbol, begin in symbols.items():
+            prices = (close, close * 1.01, close * 0.99, close)
+            rows.append(
+                BarRow(symbol, "1d", begin(day), *prices, None, None, None, True, 0, "x", None, None, False)
+            )
+    return rows
+
+
+def begin_in_new_york(hour, minute=0, *, before=0):
+    """Return a function for the time at which a trading day begins in New York, `before` days earlier."""
+    zone = ZoneInfo("America/New_York")
+
+    def begin(day):
+        local = datetime.combine(day - timedelta(days=before), dt_time(hour, minute), zone)
+        return local.astimezone(UTC)
+
+    return begin
+
+
+@pytest.mark.parametrize("names_day", [True, False])
+async def test_a_forex_day_is_compared_with_the_same_trading_day_of_stocks_over_a_change_of_the_clocks(
+    archive_url, names_day
+):
+    chance = random.Random(6)
+    every = [date(2026, 1, 5) + timedelta(days=n) for n in range(110)]  # clocks change on 2026-03-08
+    days = [day for day in every if day.weekday() < 5]
+    begins = {"SPY": begin_in_new_york(9, 30), "EUR/USD": begin_in_new_york(17, before=1)}
+    rows = same_walk(chance, days, **begins)
+    if names_day:
+        rows = [row._replace(day=days[n // 2]) for n, row in enumerate(rows)]
+    await write(archive_url, rows)
+    connection = await asyncpg.connect(archive_url)
+    assert await list_latest_days(connection) == days[:-6:-1]
+    await compute_correlations(connection, days[-1], days=60, symbols=10)
+    (found,) = await connection.fetch("SELECT day, a, b, value, n FROM correlations")
+    assert tuple(found)[:3] == (days[-1], "EUR/USD", "SPY")
+    assert found["value"] == pytest.approx(1.0)
+    assert found["n"] == 60
+    # the last bar of forex begins on the day before the last of stocks, and a later one is of no matter
+    before = await read_fingerprint(connection, days[-2], 60)
+    await write(archive_url, [rows[-1]._replace(close=rows[-1].low, rev=1)])
+    assert await read_fingerprint(connection, days[-2], 60) == before
+    assert await read_fingerprint(connection, days[-1], 60) != before
+    await connection.close()
+
+
+async def test_a_correlation_with_a_replayed_day_is_marked(archive_url):
+    chance = random.Random(7)
+    rows = {name: daily_bars(name, chance) for name in ("A", "B", "C")}
+    rows["C"][-40] = rows["C"][-40]._replace(replay=True)
+    await write(archive_url, [row for of_symbol in rows.values() for row in of_symbol])
+    connection = await asyncpg.connect(archive_url)
+    last = (FIRST + timedelta(days=DAYS - 1)).date()
+    for days, marked in ((60, [("A", "C"), ("B", "C")]), (30, [])):
+        await compute_correlations(connection, last, days=days, symbols=10)
+        found = await connection.fetch("SELECT a, b FROM correlations WHERE replay ORDER BY a, b")
+        assert [tuple(row) for row in found] == marked
+    await connection.close()
+
+
 def truth(**more):
     beats = {"interval_sec": 0.3, "timeout_sec": 10.0}
     return {"services": {"archive": {"heartbeat": beats, "settings": {"claim_sec": 0.2, **more}}}}
@@ -124,8 +191,20 @@ def test_one_of_two_instances_makes_backups_correlations_and_drops_what_is_old(
     download = "INSERT INTO downloads (id, source, asked_at, outcome) VALUES ($1, 'yahoo', $2, 'records')"
     query(archive_url, download, "1-0", old)
     query(archive_url, download, "2-0", old + timedelta(days=40))
+    feature = "INSERT INTO features (symbol, start, rev, \"values\", replay) VALUES ($1, $2, 0, '{}', $3)"
+    for symbol, at, is_replay in (
+        ("OLD", old, False),
+        ("PLAYED", old, True),
+        ("NEW", old + timedelta(40), False),
+    ):
+        query(archive_url, feature, symbol, at, is_replay)
+    query(archive_url, "INSERT INTO correlations VALUES ('2013-01-04', 'A', 'B', 0.5, 60)")
     with Scene(tmp_path) as scene:
-        seed(scene.buses, truth(keep_days={"downloads": 30, "indicators": 1}), 1)
+        seed(
+            scene.buses,
+            truth(keep_days={"downloads": 30, "indicators": 1, "features": 30, "correlations": 3000}),
+            1,
+        )
         folder = tmp_path / "backups"
         env = {
             "DATABASE_URL": archive_url,
@@ -136,6 +215,7 @@ def test_one_of_two_instances_makes_backups_correlations_and_drops_what_is_old(
         until(lambda: folder.exists() and list_backups(folder), 60, agents[0].text)
         until(lambda: query(archive_url, "SELECT count(*) FROM correlations") == [(5,)], 30)
         assert query(archive_url, "SELECT id FROM downloads") == [("2-0",)]
+        assert query(archive_url, "SELECT symbol FROM features ORDER BY 1") == [("NEW",), ("PLAYED",)]
         if EXTENSION is None:
             gone = "SELECT to_regclass('indicators_2025_01') IS NULL, to_regclass('bars_2025_01') IS NULL"
             assert query(archive_url, gone) == [(True, False)]
@@ -173,6 +253,8 @@ ANY = st.fixed_dictionaries(
         b"start": st.one_of(NUMBERS, st.integers(-5_364_662_400_000, 4_102_444_800_000).map(b"%d".__mod__)),
         b"at": st.integers(-5_364_662_400_000, 4_102_444_800_000).map(b"%d".__mod__),
         b"final": st.sampled_from([b"0", b"1"]),
+        b"replay": st.sampled_from([b"0", b"1"]),
+        b"day": st.sampled_from([b"2026-10-26", b"1969-12-31", b"2100-01-01", b"yesterday"]),
         b"kind": st.sampled_from([b"bars", b"quotes"]),
         b"values": st.dictionaries(st.sampled_from(["a", "b1"]), st.floats(allow_nan=False)).map(
             lambda values: str(values).replace("'", '"').encode()
@@ -183,12 +265,15 @@ ANY = st.fixed_dictionaries(
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(ANY, min_size=20, max_size=40))
-def test_postgresql_takes_every_row_that_is_made_of_any_entry(archive_url, batch):
+@given(
+    st.lists(ANY, min_size=20, max_size=40),
+    st.one_of(st.integers(0, 10**15), st.sampled_from([1_793_000_040_000, 2**43 - 1, 2**43, 2**63 - 1])),
+)
+def test_postgresql_takes_every_row_that_is_made_of_any_entry(archive_url, batch, first_ms):
     typed = []
     for place, fields in enumerate(batch):
         for stream, (table, make) in STREAMS.items():
-            ident = b"1793000040000-%d" % place
+            ident = b"%d-%d" % (first_ms, place)
             try:
                 typed.append(TypedEntry(stream, ident, table, *make(ident, fields)))
             except RowError:

@@ -1,0 +1,239 @@
+"""Do what one instance does for all, under a lease: partitions, retention, sources, correlations, backups."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+from marketswarm.agent import Agent, LeaseLost
+from marketswarm.bus import BusError
+from marketswarm.net.retry import Backoff
+from marketswarm.truth.schedule import parse_schedule
+from services.archive.backup import make_backup, read_newest_backup, remove_old_backups
+from services.archive.correlations import compute_correlations, list_latest_days, read_fingerprint
+from services.archive.database import ArchiveAwayError, Database, RefusedRowsError
+from services.archive.metrics import ArchiveMetrics
+from services.archive.migrations import SchemaError
+from services.archive.partitions import TIME_COLUMNS, drop_expired, list_ahead, make_partitions
+from services.archive.programs import BackupError
+from services.archive.settings import (
+    ArchiveEnvironment,
+    ArchiveSettings,
+    WriteSettings,
+    find_sources_point,
+    select_retention,
+)
+from services.archive.source_states import MAX_STATE_BYTES, parse_source_states, write_source_states
+from services.archive.writer import Writer
+
+LEASE: Final = "archive"
+STEP_SEC: Final = 0.5
+SOURCES_EVERY_SEC: Final = 2.0
+CORRELATIONS_EVERY_SEC: Final = 30.0
+PARTITIONS_EVERY_SEC: Final = 3600.0
+BACKUP_EVERY_SEC: Final = 20.0  # to look whether one is due
+RETRY_SEC: Final = 60.0
+BACKUP_BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
+"""The pauses after failed backups, each of which may read all tables."""
+DELETED_BY: Final = {
+    "features": "start",
+    "correlations": "day",
+    "downloads": "asked_at",
+    "source_health": "at",
+    "alerts": "at",
+}
+"""The tables of which retention deletes rows, and the column by which."""
+_WITH_REPLAY: Final = ("features", "correlations")  # rows of a recording are old when it is played
+_HASH_BYTES: Final = 200 * MAX_STATE_BYTES
+_JOB_SEC: Final = 1800.0  # a job may read a whole table
+
+
+@dataclass(slots=True)
+class MaintenanceJob:
+    """Hold a job, how often it is done, and how it stands. All times are of the monotonic clock.
+
+    Attributes:
+        name: its name in logs, metrics and beats.
+        every_sec: the seconds from one success to the next attempt.
+        work: what it does.
+        backoff: the pauses after failures.
+        due_at: when it is due next.
+        failures: how often it has failed in a row.
+        problem: why it failed last; None if it did not.
+    """
+
+    name: str
+    every_sec: float
+    work: Callable[[WriteSettings], Awaitable[None]]
+    backoff: Backoff
+    due_at: float = float("-inf")
+    failures: int = 0
+    problem: str | None = None
+
+    def note_success(self, now: float) -> None:
+        """Note that it succeeded, and when it is due next."""
+        self.failures, self.problem = 0, None
+        self.due_at = now + self.every_sec
+
+    def note_failure(self, problem: str, now: float) -> None:
+        """Note why it failed, and when it is due next."""
+        self.failures, self.problem = self.failures + 1, problem
+        self.due_at = now + self.backoff.pause_sec(self.failures)
+
+
+class Maintenance:
+    """Do each job when it is due, as long as this instance has the lease.
+
+    The jobs are done one after the other, and backups, which may take hours, beside them. Partitions wait for
+    the end of a backup: pg_dump fails if one is dropped under it.
+    """
+
+    def __init__(
+        self,
+        me: Agent[ArchiveEnvironment],
+        settings_now: Callable[[], ArchiveSettings],
+        database: Database,
+        writer: Writer,
+        metrics: ArchiveMetrics,
+    ) -> None:
+        self._me, self._settings_now, self._database = me, settings_now, database
+        self._writer, self._metrics = writer, metrics
+        self._seen: dict[date, tuple[int, ...]] = {}  # of each day: of what its correlations were made
+        self._partitions_lock = asyncio.Lock()  # held while they are changed or backed up
+        self._partitions = _make_job("partitions", PARTITIONS_EVERY_SEC, self._keep_partitions)
+        self._jobs = (
+            self._partitions,
+            _make_job("sources", SOURCES_EVERY_SEC, self._write_sources),
+            _make_job("correlations", CORRELATIONS_EVERY_SEC, self._write_correlations),
+        )
+        self._backup = MaintenanceJob("backup", BACKUP_EVERY_SEC, self._back_up, BACKUP_BACKOFF)
+
+    async def run(self) -> None:
+        """Wait for the lease and do the jobs, again and again, until cancelled."""
+        while True:
+            try:
+                async with self._me.lease(LEASE), asyncio.TaskGroup() as group:
+                    self._seen = {}
+                    group.create_task(self._do_again_and_again(self._jobs))
+                    group.create_task(self._do_again_and_again((self._backup,)))
+            except LeaseLost:
+                continue
+            finally:
+                self._hand_over()
+
+    async def _do_again_and_again(self, jobs: Sequence[MaintenanceJob]) -> None:
+        """Do each of the jobs whenever it is due, until cancelled."""
+        while True:
+            for job in jobs:
+                must_wait = job is self._partitions and self._partitions_lock.locked()
+                if time.monotonic() >= job.due_at and not must_wait:
+                    await self._do(job)
+            await asyncio.sleep(STEP_SEC)
+
+    async def _do(self, job: MaintenanceJob) -> None:
+        """Do a job, and note whether it failed."""
+        before = job.problem
+        try:
+            await job.work(self._settings_now().settings)
+        except (ArchiveAwayError, RefusedRowsError, SchemaError, BusError, BackupError) as error:
+            job.note_failure(f"{job.name}: {error}"[:150], time.monotonic())
+            self._metrics.maintenance_failures[job.name] += 1
+            if job.problem != before:  # the same failure is logged once
+                self._me.log.warning("maintenance.failed", job=job.name, why=str(error)[:300])
+            # the workers report a bus or a PostgreSQL that is away; but they make no backups
+            is_reported = isinstance(error, (ArchiveAwayError, BusError)) and job is not self._backup
+        else:
+            job.note_success(time.monotonic())
+            is_reported = False
+        self._me.set_degraded(None if is_reported else job.problem, part=_name_part(job))
+
+    def _hand_over(self) -> None:
+        """Report no more on jobs that another instance does now, and begin with all of them the next time."""
+        for job in (*self._jobs, self._backup):
+            job.note_success(float("-inf"))
+            self._me.set_degraded(None, part=_name_part(job))
+        self._metrics.backup_at = None
+
+    async def _keep_partitions(self, settings: WriteSettings) -> None:
+        """Make the partitions of the next months, and drop what is older than its table keeps."""
+        now = datetime.now(UTC)
+        divided, deleted = (
+            {
+                table: now - timedelta(days=days)
+                for table, days in select_retention(settings.keep_days, of).items()
+            }
+            for of in (TIME_COLUMNS, DELETED_BY)
+        )
+        async with self._partitions_lock, self._database.connect(_JOB_SEC) as connection:
+            await make_partitions(connection, list_ahead(now))
+            dropped = await drop_expired(connection, divided)
+            for table, since in deleted.items():
+                kept = "AND NOT replay" if table in _WITH_REPLAY else ""
+                sql = f"DELETE FROM {table} WHERE {DELETED_BY[table]} < $1::timestamptz {kept}"  # noqa: S608 - our own names
+                await connection.execute(sql, since)
+        if dropped:
+            self._writer.forget_partitions()
+            self._metrics.dropped += len(dropped)
+            self._me.log.info("partitions.dropped", partitions=dropped)
+
+    async def _write_sources(self, _settings: WriteSettings) -> None:
+        """Write the states of the sources that changed."""
+        point = find_sources_point(self._me.section)
+        bus = self._me.bus(point.bus)
+        fields: Any = await bus.ask(bus.client.hgetall(point.key), max_bytes=_HASH_BYTES)
+        states = parse_source_states(fields)
+        if states:
+            async with self._database.connect() as connection:
+                await write_source_states(connection, states, time.time())
+
+    async def _write_correlations(self, settings: WriteSettings) -> None:
+        """Compute the correlations of the latest days, if a bar of theirs has changed since the last time."""
+        wanted = settings.correlations
+        if not wanted.symbols:
+            return
+        async with self._database.connect(_JOB_SEC) as connection:
+            latest = await list_latest_days(connection)
+            self._seen = {day: seen for day, seen in self._seen.items() if day in latest}
+            for day in latest:
+                seen = (wanted.days, wanted.symbols, *await read_fingerprint(connection, day, wanted.days))
+                if seen != self._seen.get(day):
+                    self._metrics.correlations += await compute_correlations(
+                        connection, day, days=wanted.days, symbols=wanted.symbols
+                    )
+                    self._seen[day] = seen
+
+    async def _back_up(self, settings: WriteSettings) -> None:
+        """Make the backup that is due by the schedule, and remove those that are too old."""
+        folder, url = self._me.settings.archive_backup_folder, self._me.settings.database_url
+        if folder is None or url is None:
+            return
+        now = time.time()
+        newest = await asyncio.to_thread(read_newest_backup, folder)
+        schedule = parse_schedule(settings.backup.schedule)
+        # without any, the first one is made at once
+        if newest is None or next(schedule.runs_after(newest.begun_at), float("inf")) <= now:
+            async with self._partitions_lock:
+                newest = await make_backup(url, folder, now, self._me.settings.postgres_bin)
+            self._metrics.backups += 1
+            self._me.log.info("backup.made", file=newest.file, size=newest.size, sha256=newest.sha256)
+        self._metrics.backup_at = newest.begun_at
+        removed = await asyncio.to_thread(
+            remove_old_backups, folder, now - settings.backup.keep_days * 86_400
+        )
+        if removed:
+            self._me.log.info("backup.removed", files=removed)
+
+
+def _make_job(
+    name: str, every_sec: float, work: Callable[[WriteSettings], Awaitable[None]]
+) -> MaintenanceJob:
+    """Return a job that is tried again a minute after a failure, or earlier if it is done more often."""
+    pause_sec = min(every_sec, RETRY_SEC)
+    return MaintenanceJob(name, every_sec, work, Backoff(pause_sec, pause_sec))
+
+
+def _name_part(job: MaintenanceJob) -> str:
+    """Return the name of the part of the agent that is degraded while a job fails."""
+    return f"maintenance {job.name}"

@@ -1,0 +1,213 @@
+"""What one instance does for all, without a database: when each job is done, and who reports a failure."""
+
+import asyncio
+import contextlib
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from marketswarm.agent import LeaseLost
+from marketswarm.bus import BusError
+from services.archive import maintenance
+from services.archive.backup import Backup
+from services.archive.database import ArchiveAwayError, RefusedRowsError
+from services.archive.maintenance import BACKUP_BACKOFF, Maintenance, MaintenanceJob
+from services.archive.metrics import ArchiveMetrics
+from services.archive.programs import BackupError
+from services.archive.settings import ArchiveSettings
+from support.waiting import auntil
+
+MADE = Backup("archive-20261123T033000Z.dump", 1_793_100_000.0, 10, "ab", 4, "17", {})
+
+
+class Me:
+    """An agent whose lease is lost when a test says so."""
+
+    def __init__(self, folder):
+        self.settings = SimpleNamespace(
+            archive_backup_folder=folder, database_url="postgresql://u@h/d", postgres_bin=None
+        )
+        self.section = SimpleNamespace(access_points=SimpleNamespace(subscribe_to=()))
+        self.log = SimpleNamespace(info=self._note, warning=self._note)
+        self.logged, self.degraded, self.asked, self.leases = [], {}, 0, 0
+        self.bus_error: BusError | None = None
+        self.lose = asyncio.Event()
+
+    def _note(self, event, **fields):
+        self.logged.append((event, fields))
+
+    def set_degraded(self, detail, *, part):
+        self.degraded[part] = detail
+        if detail is None:
+            del self.degraded[part]
+
+    def bus(self, _name):
+        return SimpleNamespace(client=SimpleNamespace(hgetall=lambda _key: None), ask=self._ask)
+
+    async def _ask(self, _request, **_limits):
+        self.asked += 1
+        if self.bus_error is not None:
+            raise self.bus_error
+        return {}
+
+    @contextlib.asynccontextmanager
+    async def lease(self, _name):
+        self.leases += 1
+        if self.leases > 1:  # another instance has it now
+            await asyncio.Event().wait()
+        block = asyncio.current_task()
+        losing = asyncio.create_task(self.lose.wait())
+        losing.add_done_callback(lambda done: None if done.cancelled() else block.cancel())
+        try:
+            yield
+        except asyncio.CancelledError:
+            if not self.lose.is_set():
+                raise
+            block.uncancel()
+            raise LeaseLost("it was not renewed in time") from None
+        finally:
+            losing.cancel()
+
+
+class Database:
+    """A database that can't be used, for the reason that a test names."""
+
+    def __init__(self):
+        self.error, self.connected = ArchiveAwayError("refused"), 0
+
+    @contextlib.asynccontextmanager
+    async def connect(self, _within_sec=None):
+        self.connected += 1
+        raise self.error
+        yield
+
+
+class Scene:
+    """Maintenance that runs until the end of the test, and what it reports."""
+
+    def __init__(self, folder, monkeypatch):
+        self.me, self.database, self.metrics = Me(folder), Database(), ArchiveMetrics()
+        monkeypatch.setattr(maintenance, "STEP_SEC", 0.01)
+        for name in ("SOURCES_EVERY_SEC", "PARTITIONS_EVERY_SEC", "BACKUP_EVERY_SEC"):
+            monkeypatch.setattr(maintenance, name, 0.02)
+        settings = ArchiveSettings.model_validate({"settings": {"correlations": {"symbols": 0}}})
+        self.maintenance = Maintenance(
+            self.me, lambda: settings, self.database, SimpleNamespace(), self.metrics
+        )
+
+    def failures(self, job):
+        return self.metrics.maintenance_failures[job]
+
+    @contextlib.asynccontextmanager
+    async def running(self):
+        task = asyncio.create_task(self.maintenance.run())
+        yield
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+def scene(tmp_path, monkeypatch):
+    return Scene(tmp_path, monkeypatch)
+
+
+def test_a_job_that_fails_again_and_again_is_tried_less_and_less_often():
+    job = MaintenanceJob("backup", 20.0, lambda _settings: None, BACKUP_BACKOFF)
+    now, pauses = 1000.0, []
+    for _ in range(10):
+        job.note_failure("pg_dump failed", now)
+        pauses.append(job.due_at - now)
+        now = job.due_at
+    assert pauses == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600, 3600]
+    job.note_success(now)
+    assert (job.due_at - now, job.problem) == (20, None)
+    job.note_failure("pg_dump failed", now)
+    assert job.due_at - now == 60
+
+
+async def test_a_backup_that_fails_is_reported_once_and_no_more_after_the_lease_was_lost(scene, monkeypatch):
+    async def fail(*_arguments):
+        raise BackupError("pg_dump failed: server version mismatch")
+
+    monkeypatch.setattr(maintenance, "make_backup", fail)
+    async with scene.running():
+        await auntil(lambda: "server version mismatch" in scene.me.degraded.get("maintenance backup", ""))
+        assert scene.failures("backup") == 1
+        scene.me.lose.set()
+        await auntil(lambda: scene.me.leases == 2)
+        assert scene.me.degraded == {}
+        assert [fields["job"] for event, fields in scene.me.logged if event == "maintenance.failed"].count(
+            "backup"
+        ) == 1
+
+
+async def test_a_long_backup_keeps_partitions_waiting_and_nothing_else(scene, monkeypatch):
+    begun, end = asyncio.Event(), asyncio.Event()
+
+    async def save(*_arguments):
+        begun.set()
+        await end.wait()
+        return MADE
+
+    monkeypatch.setattr(maintenance, "make_backup", save)
+    async with scene.running():
+        await begun.wait()
+        asked, connected = scene.me.asked, scene.database.connected
+        await auntil(lambda: scene.me.asked > asked + 3)  # for the states of the sources
+        assert scene.database.connected == connected  # by the partitions
+        end.set()
+        await auntil(lambda: scene.database.connected > connected)
+        assert scene.metrics.backups >= 1
+
+
+async def test_a_lease_that_is_lost_ends_a_backup_that_is_being_made(scene, monkeypatch):
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def save(*_arguments):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(maintenance, "make_backup", save)
+    async with scene.running():
+        await begun.wait()
+        scene.me.lose.set()
+        await auntil(lambda: scene.me.leases == 2)
+        assert ended.is_set()
+        assert scene.metrics.backup_at is None
+
+
+async def test_the_beats_report_what_fails_but_for_a_bus_or_a_database_that_is_away(scene):
+    scene.me.settings.archive_backup_folder = None
+    scene.me.bus_error = BusError("market-redis", "timeout")
+    async with scene.running():
+        await auntil(lambda: scene.failures("sources") and scene.failures("partitions"))
+        assert scene.me.degraded == {}  # the workers report these
+        scene.database.error = RefusedRowsError("CheckViolationError: market_name_check")
+        await auntil(lambda: "maintenance partitions" in scene.me.degraded)
+        assert "market_name_check" in scene.me.degraded["maintenance partitions"]
+
+
+async def test_old_backups_that_can_not_be_removed_are_a_failure_and_end_nobody(scene, monkeypatch):
+    def refuse(_folder, _before):
+        raise BackupError("/backups: Read-only file system")
+
+    monkeypatch.setattr(maintenance, "read_newest_backup", lambda _folder: MADE)
+    monkeypatch.setattr(maintenance, "remove_old_backups", refuse)
+    clock = SimpleNamespace(time=lambda: MADE.begun_at + 60, monotonic=time.monotonic)
+    monkeypatch.setattr(maintenance, "time", clock)
+    async with scene.running():
+        await auntil(lambda: "Read-only file system" in scene.me.degraded.get("maintenance backup", ""))
+        assert scene.metrics.backup_at == MADE.begun_at
+
+
+def test_without_a_folder_the_beats_and_the_metrics_say_that_there_are_no_backups():
+    metrics = ArchiveMetrics(makes_backups=False)
+    assert metrics.summary() == "no backups"
+    metrics.count("bars:bars", "written", 7)
+    assert metrics.summary() == "7 written, 0 unread, no backups"
+    assert ArchiveMetrics().summary() is None
