@@ -21,7 +21,7 @@ from services.sources.series import Pace, Series
 LONGEST_RETRY_SEC: Final = 900.0
 """The longest time for which a source that was late, empty or wrong is left out."""
 USUAL_EVERY_SEC: Final = 60.0
-FEWEST_SEC: Final = 0.2
+SHORTEST_PAUSE_SEC: Final = 0.2
 """The shortest time between two loads of a series, however fast its market moves or a recording plays."""
 STREAM_OVERDUE_SEC: Final = 75.0
 """How long after a minute of a stream the next one is overdue, and asked for."""
@@ -289,7 +289,7 @@ def find_status(series: Series, state: SeriesState, now: float) -> SeriesStatus:
 
 
 def plan_load(
-    series: Series, state: SeriesState, now: float, reopens_at: float | None, speed: float = 1.0
+    series: Series, state: SeriesState, now: float, next_record_at: float | None, speed: float = 1.0
 ) -> SeriesState:
     """Return the state with when the series is loaded again: not while its answer can't change.
 
@@ -297,19 +297,19 @@ def plan_load(
         series: the series.
         state: its state after a load.
         now: the time.
-        reopens_at: when its market opens, if it is closed and the answer is complete; else None.
+        next_record_at: when its next record can be there, if its market is closed and the answer is complete;
+            else None.
         speed: how much faster than the wall clock its records come, for one that is played.
     """
-    if state.status is SeriesStatus.FRESH and reopens_at is not None:
-        due_at = reopens_at + series.length_ms / 1000 / speed
-        return replace(state, status=SeriesStatus.CLOSED, due_at=due_at)
+    if state.status is SeriesStatus.FRESH and next_record_at is not None:
+        return replace(state, status=SeriesStatus.CLOSED, due_at=next_record_at)
     if series.every_sec is None and state.status is SeriesStatus.FRESH:
         return replace(state, due_at=None)
     pause_sec = series.every_sec or USUAL_EVERY_SEC
     if state.status is SeriesStatus.FRESH:
         quiet_sec = max(pause_sec, series.max_age_sec / 2)  # a quiet market must not make it late
         pause_sec = min(pause_sec * _PACE_FACTOR[state.pace], quiet_sec)
-    return replace(state, due_at=now + max(FEWEST_SEC, pause_sec / speed))
+    return replace(state, due_at=now + max(SHORTEST_PAUSE_SEC, pause_sec / speed))
 
 
 def is_stream_wanted(series: Series, state: SeriesState, source: str, now: float) -> bool:

@@ -40,7 +40,7 @@ from services.sources.replay_settings import ReplaySettings
 from services.sources.series import (
     MAX_AHEAD_MS,
     Series,
-    find_reopening,
+    find_next_record,
     fresh_until,
     make_question,
     measure_pace,
@@ -332,12 +332,12 @@ class SeriesLoader:
         series, settings = load.series, self._get_settings()
         session = await self.find_session(series.session)
         loaded_ms = clock.now_ms if load.served else round(1000 * load.state.loaded_at)
-        reopens_ms = find_reopening(series, session, loaded_ms, clock.now_ms)
+        next_ms = find_next_record(series, session, load.state.newest_ms, loaded_ms, clock.now_ms)
         state = plan_load(
             series,
             replace(load.state, pace=measure_pace(self._keep_recent(load))),
             clock.wall,
-            None if reopens_ms is None else clock.to_wall(reopens_ms),
+            None if next_ms is None else clock.to_wall(next_ms),
             clock.speed,
         )
         if is_complete is not None:

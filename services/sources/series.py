@@ -55,9 +55,11 @@ WRONG_SHARE: Final = 0.1
 GRID_MS: Final = 15 * MINUTE_MS
 """The widest grid of bars within a day: a session, and with it its bars of an hour, begin at any quarter."""
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RECENT, _BEFORE = 5, 60  # the bars of now, and those that they are compared with
 _QUIET, _VOLATILE = 0.5, 2.0
-_MONTH_DAYS: Final = 31
+_LONG: Final = ("1w", "1mo")
+"""Timeframes of which several trading days are one bar."""
 
 
 class Pace(StrEnum):
@@ -148,7 +150,7 @@ def make_question(series: Series, session: Session, newest_ms: int | None, now_m
     if series.kind is RecordKind.BARS:
         oldest_ms = _find_day_open(session, oldest_ms)
     start_ms = oldest_ms if newest_ms is None else max(oldest_ms, newest_ms - _overlap_ms(series))
-    start, end = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms) for ms in (start_ms, now_ms))
+    start, end = (_EPOCH + timedelta(milliseconds=ms) for ms in (start_ms, now_ms))
     return Question(series.symbol, series.asset, series.kind, min(start, end), end, series.timeframe)
 
 
@@ -194,15 +196,30 @@ def is_on_grid(record: Record) -> bool:
 
 
 def find_end(series: Series, session: Session, start_ms: int) -> int:
-    """Return when a bar is over: a day with its session, all others after their length."""
+    """Return when a bar is over: a day with its session, a month with the calendar's, others by length."""
     if series.timeframe == "1mo":
-        return start_ms + _MONTH_DAYS * DAY_MS
+        return find_month_end(start_ms)
     if series.timeframe == "1d":
         try:
             return (session.find_day(start_ms) or session.next_day(start_ms)).close_ms
         except OutsideCalendarError:
             return start_ms + DAY_MS
     return start_ms + series.length_ms
+
+
+def find_month_end(start_ms: int) -> int:
+    """Return when the calendar month of a bar is over, which begins at about that month's beginning.
+
+    Sources let a month begin at midnight of UTC, at midnight of their exchange, which is up to a day earlier
+    or later, or with its first trading day. The month ends at the same midnight as it begins; if it begins
+    with a trading day, at that of UTC.
+    """
+    middle = _EPOCH + timedelta(milliseconds=start_ms + 15 * DAY_MS)
+    first = datetime(middle.year, middle.month, 1, tzinfo=UTC)
+    following = (first + timedelta(days=32)).replace(day=1)
+    shift = timedelta(milliseconds=start_ms) - (first - _EPOCH)
+    end = following + shift if abs(shift) < timedelta(days=1) else following
+    return (end - _EPOCH) // timedelta(milliseconds=1)
 
 
 def find_fault(records: Sequence[Record], now_ms: int) -> str | None:
@@ -264,31 +281,51 @@ def fresh_until(series: Series, session: Session, newest_ms: int | None, answere
         if series.timeframe == "1d":
             day = session.find_day(newest_ms) or session.next_day(newest_ms)
             return session.next_day(day.open_ms).close_ms + age_ms
-        return _fresh_until_next(session, newest_ms + series.length_ms, age_ms + series.length_ms)
+        end_ms = find_end(series, session, newest_ms)
+        if series.timeframe in _LONG:
+            return _find_open_time(session, find_end(series, session, end_ms) + age_ms, age_ms)
+        return _fresh_until_next(session, end_ms, age_ms + series.length_ms)
     except OutsideCalendarError:
         return newest_ms + 2 * series.length_ms + age_ms
 
 
 def _fresh_until_next(session: Session, end_ms: int, age_ms: int) -> int:
     """Return until when a record that ended at `end_ms` is fresh; time while the market is closed is none."""
-    for at_ms in (end_ms + age_ms, end_ms):
-        if session.find_day(at_ms) is None:
-            return session.next_day(at_ms).open_ms + age_ms
-    return end_ms + age_ms
+    if session.find_day(end_ms + age_ms) is not None and session.find_day(end_ms) is None:
+        return _find_open_time(session, end_ms, age_ms)
+    return _find_open_time(session, end_ms + age_ms, age_ms)
 
 
-def find_reopening(series: Series, session: Session, answered_ms: int, now_ms: int) -> int | None:
-    """Return when the market opens next if nothing can change before that; None otherwise.
+def _find_open_time(session: Session, at_ms: int, after_ms: int) -> int:
+    """Return a time at which the market is open; if it is closed then, `after_ms` after its next open."""
+    return at_ms if session.find_day(at_ms) is not None else session.next_day(at_ms).open_ms + after_ms
 
-    The last records of a session appear up to `max_age_sec` after the close: an answer of later is complete.
+
+def find_next_record(
+    series: Series, session: Session, newest_ms: int | None, answered_ms: int, now_ms: int
+) -> int | None:
+    """Return when the next record can be complete, if nothing can change before that; None otherwise.
+
+    Nothing can while the market is closed, once a source has answered late enough: the last records of a
+    session are there when the longest of them is over, and `max_age_sec` has passed since the close. A day is
+    complete at its close, a week or a month at its end.
     """
-    if series.kind is RecordKind.OBSERVATIONS:
+    if series.kind is RecordKind.OBSERVATIONS or newest_ms is None:
         return None
+    is_within_day = series.length_ms < DAY_MS
+    wait_ms = max(round(1000 * series.max_age_sec), series.length_ms if is_within_day else 0)
     try:
-        if session.find_day(now_ms) is not None:
+        if (
+            session.find_day(now_ms) is not None
+            or answered_ms < session.previous_day(now_ms).close_ms + wait_ms
+        ):
             return None
-        close_ms = session.previous_day(now_ms).close_ms
-        is_complete = answered_ms >= close_ms + round(1000 * series.max_age_sec)
-        return session.next_day(now_ms).open_ms if is_complete else None
+        following = session.next_day(now_ms)
     except OutsideCalendarError:
         return None
+    if is_within_day:
+        return following.open_ms + series.length_ms
+    if series.timeframe in _LONG:
+        end_ms = find_end(series, session, find_end(series, session, newest_ms))
+        return end_ms if end_ms > now_ms else None
+    return following.close_ms

@@ -138,14 +138,14 @@ def test_while_every_source_fails_what_was_fresh_stays_so_for_its_time():
     assert not is_stale(WAITING, NOW), "nobody asked for it yet"
 
 
-def test_a_closed_market_is_left_alone_until_it_opens():
+def test_a_closed_market_is_left_alone_until_its_next_record():
     state, _ = load(WAITING, {"massive": SourceVerdict.FRESH})
-    planned = plan_load(SERIES, state, NOW, reopens_at=NOW + 50_000)
-    assert (planned.status, planned.due_at) == (SeriesStatus.CLOSED, NOW + 50_060)
+    planned = plan_load(SERIES, state, NOW, next_record_at=NOW + 50_000)
+    assert (planned.status, planned.due_at) == (SeriesStatus.CLOSED, NOW + 50_000)
     assert not needs_refresh(planned, NOW + 49_000, 3300)
-    assert needs_refresh(planned, NOW + 50_060, 3300)
+    assert needs_refresh(planned, NOW + 50_000, 3300)
     failed, _ = load(WAITING, {})
-    assert plan_load(SERIES, failed, NOW, reopens_at=NOW + 50_000).due_at == NOW + 60
+    assert plan_load(SERIES, failed, NOW, next_record_at=NOW + 50_000).due_at == NOW + 60
 
 
 @pytest.mark.parametrize(("pace", "sec"), [(Pace.QUIET, 120), (Pace.NORMAL, 60), (Pace.VOLATILE, 30)])

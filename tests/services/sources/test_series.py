@@ -14,7 +14,8 @@ from services.sources.series import (
     Series,
     find_end,
     find_fault,
-    find_reopening,
+    find_month_end,
+    find_next_record,
     fresh_until,
     is_on_grid,
     keep_finished,
@@ -180,12 +181,62 @@ def test_quotes_and_observations_have_any_time():
     assert is_on_grid(Observation("X", 7, 1.0))
 
 
-def test_a_closed_market_is_asked_again_when_it_opens_once_its_last_records_had_time_to_appear():
-    close, night = ms("2026-11-23T21:00"), ms("2026-11-24T03:00")
-    assert find_reopening(MINUTES, XNYS, close + 901_000, night) == ms("2026-11-24T14:30")
-    assert find_reopening(MINUTES, XNYS, close + 100_000, night) is None
-    assert find_reopening(MINUTES, XNYS, night, ms("2026-11-24T15:00")) is None
-    assert find_reopening(COIN, CRYPTO, night, night) is None
+def test_while_a_market_is_closed_the_next_record_is_named_once_its_last_ones_had_time_to_appear():
+    close, night, newest = ms("2026-11-23T21:00"), ms("2026-11-24T03:00"), ms("2026-11-23T20:59")
+    assert find_next_record(MINUTES, XNYS, newest, close + 901_000, night) == ms("2026-11-24T14:31")
+    assert find_next_record(MINUTES, XNYS, newest, close + 100_000, night) is None
+    assert find_next_record(MINUTES, XNYS, newest, night, ms("2026-11-24T15:00")) is None
+    assert find_next_record(MINUTES, XNYS, None, night, night) is None
+    assert find_next_record(COIN, CRYPTO, night, night, night) is None
+    hours = replace(MINUTES, timeframe="1h")
+    # its last hour is not over
+    assert find_next_record(hours, XNYS, newest, close + 1_800_000, night) is None
+    assert find_next_record(hours, XNYS, newest, close + 3_600_000, night) == ms("2026-11-24T15:30")
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "newest", "now", "then"),
+    [
+        ("1d", "2026-11-25", "2026-11-26T12:00", "2026-11-27T18:00"),  # a holiday, an early close
+        ("1d", "2026-10-30", "2026-10-31T12:00", "2026-11-02T21:00"),  # daylight saving time ends
+        ("1w", "2026-11-16", "2026-11-28T12:00", "2026-11-30"),
+        ("1w", "2026-11-16", "2026-11-30T02:00", None),  # the week is over, and the source does not have it
+        ("1mo", "2026-10-01", "2026-11-28T12:00", "2026-12-01"),
+    ],
+)
+def test_longer_bars_are_complete_at_a_close_or_at_the_end_of_their_week_or_month(
+    timeframe, newest, now, then
+):
+    series = replace(MINUTES, timeframe=timeframe)
+    found = find_next_record(series, XNYS, ms(newest), ms(now), ms(now))
+    assert found == (None if then is None else ms(then))
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("2026-01-01", "2026-02-01"),
+        ("2026-02-01", "2026-03-01"),
+        ("2028-02-01", "2028-03-01"),
+        ("2026-11-01T05:00", "2026-12-01T05:00"),  # midnight in New York
+        ("2026-10-31T21:00", "2026-11-30T21:00"),  # 17:00 in New York, as forex has it
+        ("2026-11-02T14:30", "2026-12-01"),  # the first trading day
+        ("2026-12-01", "2027-01-01"),
+    ],
+)
+def test_a_month_ends_with_the_month_of_the_calendar(start, end):
+    assert find_month_end(ms(start)) == ms(end)
+    months = replace(COIN, timeframe="1mo")
+    assert find_end(months, CRYPTO, ms(start)) == ms(end)
+    # fresh until the next one is over
+    following = find_month_end(ms(end))
+    assert fresh_until(months, CRYPTO, ms(start), 0) == following + 900_000
+
+
+def test_a_week_is_fresh_until_the_next_one_is_over_and_somebody_trades():
+    weeks = replace(MINUTES, timeframe="1w")
+    assert fresh_until(weeks, XNYS, ms("2026-11-16"), 0) == ms("2026-11-30T14:45")
+    assert fresh_until(replace(weeks, session="24x7"), CRYPTO, ms("2026-11-16"), 0) == ms("2026-11-30T00:15")
 
 
 def walk(*steps):
