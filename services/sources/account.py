@@ -1,4 +1,4 @@
-"""Hold all instances together to what a source allows, and rest from one that fails. State is on the bus.
+"""Hold all instances together to what a source allows, and leave one alone that fails. State is on the bus.
 
 `take_request.lua` and `breaker.lua` make each step one step on the bus, so no two processes overdraw together
 and a restart does not begin anew.
@@ -29,12 +29,12 @@ class BreakerState(StrEnum):
     CLOSED = "closed"  # the source is asked
     OPEN = "open"  # it is not, for a pause
     HALF_OPEN = "half_open"  # one instance tries it
-    HELD = "held"  # it is not asked, since an operator took it out of service
+    PAUSED = "paused"  # it is not asked, since an operator took it out of service
 
 
-RESTING: Final = "resting"
+BREAKER_OPEN: Final = "breaker_open"
 PAUSED: Final = "paused"
-_REFUSALS: Final = {BreakerState.OPEN: RESTING, BreakerState.HELD: PAUSED}
+_REFUSALS: Final = {BreakerState.OPEN: BREAKER_OPEN, BreakerState.PAUSED: PAUSED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +93,15 @@ class SourceAccount:
 
     async def is_paused(self) -> bool:
         """Return True while an operator has taken the source out of service."""
-        return (await self.read_breaker())[0] is BreakerState.HELD
+        return (await self.read_breaker())[0] is BreakerState.PAUSED
 
     async def pause(self, sec: float | None) -> None:
         """Take the source out of service for so many seconds; with None, until `resume`."""
-        await self._use_breaker("hold", -1 if sec is None else max(1, round(1000 * sec)))
+        await self._use_breaker("pause", -1 if sec is None else max(1, round(1000 * sec)))
 
     async def resume(self) -> None:
         """Take the source into service again; what failed before is forgotten."""
-        await self._use_breaker("release")
+        await self._use_breaker("resume")
 
     async def record_success(self) -> None:
         """Close the breaker."""
@@ -111,10 +111,10 @@ class SourceAccount:
         """Count a failure, and return the breaker's state."""
         return (await self._use_breaker("fail"))[0]
 
-    async def _use_breaker(self, what: str, hold_ms: int = 0) -> tuple[BreakerState, float | None]:
-        """Run `breaker.lua`, and return the state and the seconds to wait; None: until it is released."""
+    async def _use_breaker(self, what: str, pause_ms: int = 0) -> tuple[BreakerState, float | None]:
+        """Run `breaker.lua`, and return the state and the seconds to wait; None: until it is resumed."""
         limits = [OPEN_AFTER, *(round(1000 * sec) for sec in (FIRST_PAUSE_SEC, LONGEST_PAUSE_SEC, TRIAL_SEC))]
         key = source_breaker_key(self._source)
-        state, wait_ms = await self._bus.script(BREAKER, [key], [what, *limits, hold_ms])
+        state, wait_ms = await self._bus.script(BREAKER, [key], [what, *limits, pause_ms])
         found = BreakerState(state.decode() if isinstance(state, bytes) else state)
         return found, int(wait_ms) / 1000 if int(wait_ms) >= 0 else None

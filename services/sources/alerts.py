@@ -1,4 +1,4 @@
-"""Put the events of sources that wait with their states on the stream of alerts, each once.
+"""Put the pending events of sources on the stream of alerts, each once.
 
 A source's state and its event are written in one step on the bus of the market (`publish_series.lua`). The
 stream of alerts may be on another bus, where the healer reads it, so events wait beside the state until they
@@ -21,14 +21,14 @@ from marketswarm.keys import MARKET_ALERTS, MARKET_SOURCES
 PUBLISH_EVENT: Final = Script.beside("services.sources", "publish_event.lua")
 SETTLE_EVENT: Final = Script.beside("services.sources", "settle_event.lua")
 ALERTS_LENGTH: Final = 100_000
-LOOKED_AT: Final = 100
+DEDUP_WINDOW: Final = 100
 """The number of entries among which an event is looked for that another instance may have sent."""
 
 log = logs.get("sources")
 
 
 class AlertSender:
-    """Send the events that wait.
+    """Send the pending events.
 
     Args:
         get_market_bus: returns the bus with the states of sources. May raise BusError.
@@ -39,12 +39,12 @@ class AlertSender:
         self._get_market_bus, self._get_alerts_bus = get_market_bus, get_alerts_bus
         self.sent: Counter[str] = Counter()
 
-    async def send_waiting(self) -> None:
-        """Send every event that waits, in the order of their times. Raise BusError."""
+    async def send_pending(self) -> None:
+        """Send every pending event, in the order of their times. Raise BusError."""
         market, alerts = self._get_market_bus(), self._get_alerts_bus()
         stored = await market.ask(market.client.hgetall(MARKET_SOURCES))
-        for source, event in sorted(find_waiting(market.name, stored), key=lambda each: each[1].ts):
-            args: list[str | bytes | float] = [ALERTS_LENGTH, LOOKED_AT, encode_event(event)]
+        for source, event in sorted(find_pending(market.name, stored), key=lambda each: each[1].ts):
+            args: list[str | bytes | float] = [ALERTS_LENGTH, DEDUP_WINDOW, encode_event(event)]
             if await alerts.script(PUBLISH_EVENT, [MARKET_ALERTS], args):
                 self.sent[event.type] += 1
                 write = log.warning if event.reason else log.info
@@ -52,8 +52,8 @@ class AlertSender:
             await market.script(SETTLE_EVENT, [MARKET_SOURCES], [source, event.id])
 
 
-def find_waiting(bus: str, stored: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, Event]]:
-    """Yield each event that waits, with the field of its source; report what is no state or no event."""
+def find_pending(bus: str, stored: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, Event]]:
+    """Yield each pending event, with the field of its source; report what is no state or no event."""
     for source, raw in stored.items():
         try:
             state: Any = orjson.loads(raw)

@@ -2,7 +2,7 @@
 
 Each load begins with the first source: so a better one gets its place back as soon as it is fresh again. One
 that was late, empty or wrong is asked less and less often meanwhile; one that is limited, not before it
-allows it; one that fails rests by its breaker. All times are epoch seconds of the wall clock, unless a name
+allows it; the breaker of one that fails opens. All times are epoch seconds of the wall clock, unless a name
 says otherwise.
 """
 
@@ -37,7 +37,7 @@ class SourceVerdict(StrEnum):
     EMPTY = "empty"  # it answered, and has nothing
     LIMITED = "limited"  # it takes no more requests for now
     FAILED = "failed"
-    RESTING = "resting"  # it failed too often; its breaker is open
+    BREAKER_OPEN = "breaker_open"  # it failed too often; its breaker is open
     PAUSED = "paused"  # an operator took it out of service
     NO_KEY = "no_key"
     NOT_SERVED = "not_served"

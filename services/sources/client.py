@@ -52,7 +52,7 @@ class SourceAnswer:
         missing: how many rows have no value, by the source's own word.
         asked_at: when the first request was sent, in epoch seconds.
         digest: the SHA-256 of all bodies, as hexadecimal digits; empty where none came.
-        wait_sec: for LIMITED and a resting source: after how many seconds to ask again.
+        wait_sec: for LIMITED and an open breaker: after how many seconds to ask again.
         is_replay: whether the records were played from a recording, and must be marked as such.
         played_at: of a replay the time of the recording's clock, in epoch seconds; otherwise 0.
     """
@@ -71,7 +71,7 @@ class SourceAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Exchange:
+class SentRequest:
     """Hold one request and what came back, for whoever keeps account of them.
 
     `url` has no key, `body` is as it came. `status` is 0 where nothing came. `outcome`, `reason` and the
@@ -129,10 +129,10 @@ class _Asked:
     account: Account
     endpoint: Endpoint
     patience_sec: float
-    on_exchange: "OnExchange | None"
+    on_request: "OnRequest | None"
 
 
-OnExchange = Callable[[Exchange], None]
+OnRequest = Callable[[SentRequest], None]
 """Is called with each request that was sent."""
 
 
@@ -142,16 +142,16 @@ class SourceClient:
     Args:
         keys: the keys of each source; they take turns. A source that is not in it has none.
         base_urls: where to find a source instead of where its file says, as for a test or a proxy.
-        on_exchange: called with each request that was sent.
+        on_request: called with each request that was sent.
     """
 
     def __init__(
         self,
         keys: Mapping[str, Sequence[ApiKey]],
         base_urls: Mapping[str, str] | None = None,
-        on_exchange: OnExchange | None = None,
+        on_request: OnRequest | None = None,
     ) -> None:
-        self._keys, self._base_urls, self._on_exchange = keys, base_urls or {}, on_exchange
+        self._keys, self._base_urls, self._on_exchange = keys, base_urls or {}, on_request
         self._turns: dict[str, int] = {}
         self._queues: defaultdict[tuple[str, ApiKey | None], anyio.Lock] = defaultdict(anyio.Lock)
         self._client = httpx.AsyncClient(
@@ -182,7 +182,7 @@ class SourceClient:
         question: Question,
         patience_sec: float = 0.0,
         *,
-        on_exchange: OnExchange | None = None,
+        on_request: OnRequest | None = None,
     ) -> SourceAnswer:
         """Return the answer of a source, and record in its breaker whether it failed.
 
@@ -190,7 +190,7 @@ class SourceClient:
         bus with the accounts fails.
 
         A question that the source does not answer at all is FAILED with the reason `not_served`. Each of its
-        requests waits for the source's limits for `patience_sec` at most. `on_exchange` is called with
+        requests waits for the source's limits for `patience_sec` at most. `on_request` is called with
         those of this question.
         """
         endpoints = list(
@@ -208,7 +208,7 @@ class SourceClient:
         answer = SourceAnswer(source.name, AnswerStatus.EMPTY)
         for endpoint in endpoints:
             answer = await self.ask_endpoint(
-                source, account, endpoint, question, patience_sec, on_exchange=on_exchange
+                source, account, endpoint, question, patience_sec, on_request=on_request
             )
             if answer.outcome is not AnswerStatus.EMPTY:
                 break
@@ -226,7 +226,7 @@ class SourceClient:
         question: Question,
         patience_sec: float = 0.0,
         *,
-        on_exchange: OnExchange | None = None,
+        on_request: OnRequest | None = None,
     ) -> SourceAnswer:
         """Return the answer of one endpoint, of all its parts and pages, whatever the breaker says.
 
@@ -241,7 +241,7 @@ class SourceClient:
                 token: str | None = None
                 for _ in range(endpoint.paging.max_pages if endpoint.paging else 1):
                     page, body = await self._ask_page(
-                        _Asked(source, account, endpoint, patience_sec, on_exchange), part, token
+                        _Asked(source, account, endpoint, patience_sec, on_request), part, token
                     )
                     digest.update(body)
                     if page.outcome not in (AnswerStatus.OK, AnswerStatus.EMPTY):
@@ -280,7 +280,7 @@ class SourceClient:
         self._require_same_host(source, request)
         asked_at, begun = time.time(), time.monotonic()
         reply = await self._send(source, request, key)
-        exchange = Exchange(
+        sent = SentRequest(
             source.name,
             _hide_secrets(request.describe(), key),
             time.monotonic() - begun,
@@ -291,12 +291,12 @@ class SourceClient:
         try:
             page = await _read_reply(asked, question, key, reply)
         except _NoAnswerError as error:
-            self._report(asked, replace(exchange, outcome=error.outcome, reason=error.reason))
+            self._report(asked, replace(sent, outcome=error.outcome, reason=error.reason))
             raise
         except BusError:  # which could not be told that the source wants a pause
-            self._report(asked, replace(exchange, outcome=AnswerStatus.LIMITED, reason=str(reply.status)))
+            self._report(asked, replace(sent, outcome=AnswerStatus.LIMITED, reason=str(reply.status)))
             raise
-        found = replace(exchange, outcome=page.outcome, reason=page.reason, records=len(page.records))
+        found = replace(sent, outcome=page.outcome, reason=page.reason, records=len(page.records))
         self._report(asked, found)
         return page, reply.body
 
@@ -314,11 +314,11 @@ class SourceClient:
                     raise _NoAnswerError(AnswerStatus.LIMITED, permission.why, permission.wait_sec)
                 await anyio.sleep(permission.wait_sec)
 
-    def _report(self, asked: _Asked, exchange: Exchange) -> None:
+    def _report(self, asked: _Asked, sent: SentRequest) -> None:
         """Call those who keep account of requests."""
-        for callback in (self._on_exchange, asked.on_exchange):
+        for callback in (self._on_exchange, asked.on_request):
             if callback is not None:
-                callback(exchange)
+                callback(sent)
 
     def _next_key(self, source: MarketSource) -> ApiKey | None:
         """Return the key whose turn it is; None for a source without keys."""

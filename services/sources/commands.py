@@ -146,10 +146,12 @@ def pause(
 
 
 def resume(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A source that was paused, or that rests.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A source that was paused, or whose breaker is open.")
+    ],
     data: Data = DATA,
 ) -> None:
-    """Take a source into service again at once, also one that rests because it failed."""
+    """Take a source into service again at once, also one whose breaker is open since it failed."""
     event_loop.run(_resume_source(name, data))
     output.print_line(f"{name} is in service: the next load of each of its series asks it")
 
@@ -284,10 +286,10 @@ def _draw_sources(sources: Sequence[Mapping[str, Any]], now: float) -> Table:
     for source in sources:
         breaker, wait_sec = source.get("breaker"), source.get("wait_sec")
         words = [str(source.get("state", "unknown"))]
-        if breaker == BreakerState.HELD:
+        if breaker == BreakerState.PAUSED:
             words = ["paused" if wait_sec is None else f"paused for {wait_sec:.0f} s"]
         elif breaker in (BreakerState.OPEN, BreakerState.HALF_OPEN):
-            words.append(f"rests for {wait_sec:.0f} s" if wait_sec else "to be tried")
+            words.append(f"asked again in {wait_sec:.0f} s" if wait_sec else "to be tried")
         table.add_row(
             *map(
                 escape_text,

@@ -116,7 +116,7 @@ class SeriesDispatcher:
 
     def _take_result(self, series: Series, result: LoadResult) -> float | None:
         """Keep the state that a load left; return when the series is due next."""
-        self._has_events = self._has_events or result.waiting_events > 0
+        self._has_events = self._has_events or result.pending_events > 0
         if result.outcome is LoadOutcome.LOADED:
             self.states[series.id] = result.state
             return result.state.due_at
@@ -124,7 +124,7 @@ class SeriesDispatcher:
 
     def update_streamed(self, series: Series, result: LoadResult) -> None:
         """Keep the state that a minute of a stream left, and schedule the next load by it."""
-        self._has_events = self._has_events or result.waiting_events > 0
+        self._has_events = self._has_events or result.pending_events > 0
         self.stalled = None
         if series != self.series.get(series.id):
             return
@@ -158,15 +158,15 @@ class SeriesDispatcher:
         self._me.wake()
 
     def schedule_events(self) -> None:
-        """Send the events that wait with the next turn of the main loop."""
+        """Send the pending events with the next turn of the main loop."""
         self._has_events = True
         self._me.wake()
 
     async def _send_events(self) -> None:
-        """Send the events that wait; try again with the next turn of the main loop if a bus fails."""
+        """Send the pending events; try again with the next turn of the main loop if a bus fails."""
         self._has_events = False
         try:
-            await self._alerts.send_waiting()
+            await self._alerts.send_pending()
             self._me.set_degraded(None, part="events")
         except BusError as error:
             self._has_events = True

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from marketswarm.market.sessions import Session
-from services.sources.account import PAUSED, RESTING
+from services.sources.account import BREAKER_OPEN, PAUSED
 from services.sources.answer import NO_KEY, NOT_SERVED, AnswerStatus
 from services.sources.cascade import SourceFinding, SourceVerdict
 from services.sources.client import SourceAnswer
@@ -20,7 +20,7 @@ from services.sources.series import (
 )
 
 _NOT_ASKED: Final[Mapping[str, SourceVerdict]] = {
-    RESTING: SourceVerdict.RESTING,
+    BREAKER_OPEN: SourceVerdict.BREAKER_OPEN,
     PAUSED: SourceVerdict.PAUSED,
     NO_KEY: SourceVerdict.NO_KEY,
     NOT_SERVED: SourceVerdict.NOT_SERVED,

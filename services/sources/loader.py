@@ -32,7 +32,7 @@ from services.sources.cascade import (
     plan_load,
 )
 from services.sources.catalog import shipped_catalog
-from services.sources.client import Exchange, SourceAnswer, SourceClient
+from services.sources.client import SentRequest, SourceAnswer, SourceClient
 from services.sources.evaluation import RecordClock, evaluate_answer
 from services.sources.keys import read_keys
 from services.sources.replay import ReplaySource, open_replays
@@ -75,10 +75,10 @@ class LoadResult:
     outcome: LoadOutcome
     state: SeriesState = WAITING
     new: int = 0
-    waiting_events: int = 0
+    pending_events: int = 0
     wait_sec: float = 0.0
     findings: tuple[SourceFinding, ...] = ()
-    requests: tuple[Exchange, ...] = field(default=(), repr=False)
+    requests: tuple[SentRequest, ...] = field(default=(), repr=False)
 
 
 class SeriesLoader:
@@ -124,11 +124,11 @@ class SeriesLoader:
 
         async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
             """Ask the sources in turn, and publish what came."""
-            exchanges: list[Exchange] = []
+            sent: list[SentRequest] = []
             try:
-                load, clock = await self._ask_cascade(series, before, waits_sec, exchanges, forced=forced)
+                load, clock = await self._ask_cascade(series, before, waits_sec, sent, forced=forced)
             except BaseException:
-                self.store.keep_requests(series, exchanges)
+                self.store.keep_requests(series, sent)
                 raise
             return await self._publish(claim, before, load, clock)
 
@@ -217,13 +217,13 @@ class SeriesLoader:
         series: Series,
         before: SeriesState,
         patience_sec: float,
-        exchanges: list[Exchange],
+        sent: list[SentRequest],
         *,
         forced: bool,
     ) -> tuple[Load, RecordClock]:
         """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock.
 
-        Each request is added to `exchanges`, also if this raises an error later.
+        Each request is added to `sent`, also if this raises an error later.
         """
         findings: list[SourceFinding] = []
         clocks: dict[str, RecordClock] = {}
@@ -241,14 +241,14 @@ class SeriesLoader:
                 before,
                 clocks[source],
                 patience_sec=patience_sec,
-                on_exchange=exchanges.append,
+                on_request=sent.append,
             )
             findings.append(finding)
             if finding.verdict is SourceVerdict.FRESH:
                 break
         state = conclude_load(series, before, findings, self._now())
         clock = clocks.get(state.serving) or await self._read_clock(series, state.serving)
-        return Load(series, state, tuple(findings), choose_serving(findings), tuple(exchanges)), clock
+        return Load(series, state, tuple(findings), choose_serving(findings), tuple(sent)), clock
 
     async def _read_clock(self, series: Series, source: str) -> RecordClock:
         """Return what time it is for a source's records: that of a recording, or ours."""
@@ -267,7 +267,7 @@ class SeriesLoader:
         clock: RecordClock,
         *,
         patience_sec: float,
-        on_exchange: Callable[[Exchange], None],
+        on_request: Callable[[SentRequest], None],
     ) -> tuple[SourceFinding, RecordClock]:
         """Ask one source; return what came of it, and the clock by which that was evaluated."""
         if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
@@ -278,13 +278,13 @@ class SeriesLoader:
         known_until = find_known_until(before, source) if is_known else None
         question = make_question(series, session, known_until, clock.now_ms)
         if replay is not None:
-            answer = await replay.ask(question, on_exchange=on_exchange)
+            answer = await replay.ask(question, on_request=on_request)
             if answer.played_at:  # it may have played minutes on while the question was on its way
                 clock = replace(clock, wall=self._now(), now=answer.played_at)
         elif source in self._catalog:
             account = SourceAccount(self.store.bus, source)
             answer = await self._client.ask(
-                self._catalog[source], account, question, patience_sec, on_exchange=on_exchange
+                self._catalog[source], account, question, patience_sec, on_request=on_request
             )
         else:
             answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
@@ -354,9 +354,9 @@ class SeriesLoader:
             LoadOutcome.LOADED,
             state,
             published.new,
-            published.waiting_events,
+            published.pending_events,
             findings=load.findings,
-            requests=load.exchanges,
+            requests=load.requests,
         )
 
     def _keep_recent(self, load: Load) -> list[Record]:

@@ -38,8 +38,8 @@ class SourcesMetrics:
         self.duration.observe(duration_sec)
         for finding in result.findings:
             self._answers[finding.source, finding.verdict.value] += 1
-        for exchange in result.requests:
-            self._requests[exchange.source, exchange.outcome.value] += 1
+        for sent in result.requests:
+            self._requests[sent.source, sent.outcome.value] += 1
         if result.new:
             self._records[result.state.serving, kind] += result.new
 
@@ -95,7 +95,7 @@ class SourcesMetrics:
         yield Family(
             "marketswarm_sources_answers_total",
             "counter",
-            "What asking a source came to: fresh, late, wrong, empty, limited, failed, resting, paused.",
+            "What asking a source came to: fresh, late, wrong, empty, limited, failed, breaker_open, paused.",
             [(labels, float(count)) for labels, count in self._answers.copy().items()],
             labels=("source", "verdict"),
         )

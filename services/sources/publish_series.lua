@@ -23,7 +23,7 @@
 --       spaces between them, and its fields (JSON array). It was, if the load that was published last is one of these
 --       then the number of sources, and for each what came of it (JSON): name, outcome, reason, ok (true, false or
 --       null for neither), answered, limited, records
--- Returns {number of records that were new or changed, number of events that wait}; {-1, 0} if the claim is lost, and
+-- Returns {number of records that were new or changed, number of pending events}; {-1, 0} if the claim is lost, and
 -- then nothing was written.
 -- include: source_state.lua
 if redis.call('GET', KEYS[6]) ~= ARGV[1] then
@@ -85,7 +85,7 @@ end
 local of_load = '{"load":"' .. ARGV[3] .. '","records":' .. new .. ','
 redis.call('HSET', KEYS[4], ARGV[2], (string.gsub(ARGV[4], '^{', of_load, 1)))
 count, at = tonumber(ARGV[at]), at + 1
-local waiting = 0
+local pending = 0
 for _ = 1, count do
   local seen = cjson.decode(ARGV[at])
   local state = read_state(KEYS[5], seen.name)
@@ -94,27 +94,27 @@ for _ = 1, count do
   state.records = state.records + seen.records
   state.answers, state.limited = state.answers + seen.answered, state.limited + seen.limited
   if seen.ok == true then
-    if state.told ~= '' then
+    if state.open_event ~= '' then
       add_event(state, 'source_ok', now_ms, {since = state.since, down_sec = math.max(0, now_ms / 1000 - state.since)})
     end
     if state.state ~= 'up' then
       state.state, state.since = 'up', now_ms / 1000
     end
-    state.fails, state.told, state.ok_at, state.failed_since = 0, '', now_ms / 1000, nil
+    state.fails, state.open_event, state.ok_at, state.failed_since = 0, '', now_ms / 1000, nil
   elseif seen.ok == false then
     state.fails, state.failures = state.fails + 1, state.failures + 1
     state.failed_since = type(state.failed_since) == 'number' and state.failed_since or now_ms / 1000
     if state.state ~= 'down' and state.fails >= tonumber(ARGV[9]) then
       state.state, state.since = 'down', state.failed_since
-      state.told = add_event(state, 'source_miss', now_ms,
+      state.open_event = add_event(state, 'source_miss', now_ms,
         {since = state.since, late_sec = math.max(0, now_ms / 1000 - state.since), reason = seen.reason})
     end
   end
   for _ in pairs(state.pending) do
-    waiting = waiting + 1
+    pending = pending + 1
   end
   save_state(KEYS[5], state)
   at = at + 1
 end
 redis.call('DEL', KEYS[6])
-return {new, waiting}
+return {new, pending}

@@ -24,7 +24,7 @@ from marketswarm.market.entries import format_number
 from marketswarm.market.records import Record, RecordKind
 from services.sources.account import SourceAccount
 from services.sources.answer import NOT_SERVED, AnswerStatus
-from services.sources.client import Exchange, OnExchange, SourceAnswer
+from services.sources.client import OnRequest, SentRequest, SourceAnswer
 from services.sources.recording import (
     Recording,
     RecordingError,
@@ -135,11 +135,11 @@ class ReplaySource:
         reel = self.recording.find_reel(symbol)
         return 0.0 if reel is None else (await self.read_clock()).find_time(reel) / 1000
 
-    async def ask(self, question: Question, *, on_exchange: OnExchange | None = None) -> SourceAnswer:
+    async def ask(self, question: Question, *, on_request: OnRequest | None = None) -> SourceAnswer:
         """Return what was known by now, as a source answers: never anything later than the clock.
 
         A time of the question that lies after the reel's end is one of today: it is moved to where the clock
-        is. So the last hour of today is the last hour of the recording. `on_exchange` is called with
+        is. So the last hour of today is the last hour of the recording. `on_request` is called with
         what would be the request to a source outside; its `url` begins with `replay://`.
         """
         begun = time.monotonic()
@@ -166,8 +166,8 @@ class ReplaySource:
             is_replay=True,
             played_at=time_ms / 1000,
         )
-        if on_exchange is not None:
-            on_exchange(self._make_exchange(moved, answer, body, time.monotonic() - begun))
+        if on_request is not None:
+            on_request(self._make_request(moved, answer, body, time.monotonic() - begun))
         return answer
 
     def _serves(self, question: Question) -> bool:
@@ -186,13 +186,13 @@ class ReplaySource:
         lines = self.recording.find_lines(keys[0], start_ms, end_ms, time_ms)
         return lines, tuple(map(parse_line, lines))
 
-    def _make_exchange(
+    def _make_request(
         self, question: Question, answer: SourceAnswer, body: bytes, took_sec: float
-    ) -> Exchange:
+    ) -> SentRequest:
         """Return what is kept of a question and its answer."""
         series = "/".join(filter(None, (question.kind, quote(question.symbol, safe=""), question.timeframe)))
         span = f"start={to_ms(question.start)}&end={to_ms(question.end)}"
-        return Exchange(
+        return SentRequest(
             self.name,
             f"replay://{self.recording.header.name}/{series}?{span}",
             took_sec,

@@ -1,4 +1,4 @@
--- Take an event that is on the stream of alerts now out of those that wait.
+-- Take an event that is on the stream of alerts now out of the pending ones.
 --
 -- KEYS  1   the states of the sources: a hash
 -- ARGV  1   the source

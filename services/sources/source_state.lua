@@ -11,7 +11,7 @@ local function read_state(hash, name)
   for _, field in ipairs(numbers) do
     state[field] = type(state[field]) == 'number' and state[field] or 0
   end
-  state.name, state.told = name, type(state.told) == 'string' and state.told or ''
+  state.name, state.open_event = name, type(state.open_event) == 'string' and state.open_event or ''
   state.state = (state.state == 'up' or state.state == 'down') and state.state or 'unknown'
   state.pending = type(state.pending) == 'table' and state.pending or {}
   return state

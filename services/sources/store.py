@@ -30,7 +30,7 @@ from marketswarm.keys import (
 from marketswarm.market.entries import encode_entry
 from marketswarm.market.records import Provenance, RecordKind
 from services.sources.cascade import WAITING, SeriesState, SourceFinding, SourceVerdict, parse_series_state
-from services.sources.client import Exchange
+from services.sources.client import SentRequest
 from services.sources.series import Series, time_of
 from services.sources.settings import KeepSettings
 
@@ -79,7 +79,7 @@ class Load:
     state: SeriesState
     findings: tuple[SourceFinding, ...]
     served: SourceFinding | None
-    exchanges: tuple[Exchange, ...]
+    requests: tuple[SentRequest, ...]
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
@@ -97,13 +97,13 @@ class UnrecordedRequest:
 
 @dataclass(frozen=True, slots=True)
 class PublishResult:
-    """Say how many records were new or changed, and how many events of sources wait to be sent.
+    """Say how many records were new or changed, and how many events of sources are pending.
 
     `is_lost` is True if the claim was lost meanwhile, and nothing was written.
     """
 
     new: int = 0
-    waiting_events: int = 0
+    pending_events: int = 0
     is_lost: bool = False
 
 
@@ -176,9 +176,9 @@ class SeriesStore:
         raw = stored.get(symbol.encode(), b"")
         return int(raw) if raw.isdigit() else None
 
-    def keep_requests(self, series: Series, exchanges: Iterable[Exchange]) -> None:
+    def keep_requests(self, series: Series, sent: Iterable[SentRequest]) -> None:
         """Keep the requests of a load that was broken off: the next one of the series records them."""
-        self._keep(series.id, [UnrecordedRequest(encode_request(series, each)) for each in exchanges])
+        self._keep(series.id, [UnrecordedRequest(encode_request(series, each)) for each in sent])
 
     def forget_requests(self, series: str) -> None:
         """Forget the requests of a series that is no longer loaded here."""
@@ -196,7 +196,7 @@ class SeriesStore:
         """
         series = load.series
         requests = self._unrecorded.pop(series.id, [])
-        requests += [UnrecordedRequest(encode_request(series, each)) for each in load.exchanges]
+        requests += [UnrecordedRequest(encode_request(series, each)) for each in load.requests]
         try:
             result = await self._publish(claim, load, requests, keep, miss_after)
         except BaseException:  # also if it was broken off: the bus may have done it or not
@@ -244,11 +244,11 @@ class SeriesStore:
             len(seen),
             *seen,
         ]
-        new, waiting = await self.bus.script(PUBLISH, keys, args, WITHIN_SEC)
-        return PublishResult(max(0, int(new)), int(waiting), is_lost=int(new) < 0)
+        new, pending = await self.bus.script(PUBLISH, keys, args, WITHIN_SEC)
+        return PublishResult(max(0, int(new)), int(pending), is_lost=int(new) < 0)
 
     async def drop(self, sources: Sequence[str], series: Sequence[str]) -> int:
-        """Forget sources and series that the truth does not name; return how many events wait."""
+        """Forget sources and series that the truth does not name; return how many events are pending."""
         args: list[str | bytes | float] = [len(sources), *sources, *series]
         return int(await self.bus.script(DROP, [MARKET_SOURCES, MARKET_SERIES], args))
 
@@ -293,25 +293,25 @@ def encode_records(series: Series, served: SourceFinding) -> Iterable[tuple[int,
         )
 
 
-def encode_request(series: Series, exchange: Exchange) -> bytes:
+def encode_request(series: Series, sent: SentRequest) -> bytes:
     """Return the fields of a request's entry as a JSON array."""
     fields: dict[str, Any] = {
-        "source": exchange.source,
+        "source": sent.source,
         "series": series.id,
         "symbol": series.symbol,
         "kind": series.kind.value,
         "timeframe": series.timeframe,
-        "asked_at": format(exchange.asked_at, ".3f"),
-        "took_ms": str(round(1000 * exchange.took_sec)),
-        "url": exchange.url[:2000],
-        "status": str(exchange.status),
-        "outcome": exchange.outcome.value,
-        "reason": clean_reason(exchange.reason),
-        "digest": hashlib.sha256(exchange.body).hexdigest() if exchange.body else "",
-        "bytes": str(len(exchange.body)),
-        "records": str(exchange.records),
+        "asked_at": format(sent.asked_at, ".3f"),
+        "took_ms": str(round(1000 * sent.took_sec)),
+        "url": sent.url[:2000],
+        "status": str(sent.status),
+        "outcome": sent.outcome.value,
+        "reason": clean_reason(sent.reason),
+        "digest": hashlib.sha256(sent.body).hexdigest() if sent.body else "",
+        "bytes": str(len(sent.body)),
+        "records": str(sent.records),
     }
-    if exchange.is_replay:
+    if sent.is_replay:
         fields["replay"] = "1"
     return orjson.dumps([text for pair in fields.items() for text in pair])
 

@@ -222,7 +222,9 @@ class SourceStream:
         self._metrics.stream_ends[self._source, end.reason] += 1
         self._failures = 1 if end.bars else self._failures + 1
         if self._failures == 1:
-            self._me.log.warning("stream.ended", source=self._source, reason=end.reason, bars=end.bars)
+            self._me.log.warning(
+                "source_stream.closed", source=self._source, reason=end.reason, bars=end.bars
+            )
         if self._failures >= DEGRADED_AFTER:
             part = f"stream {self._source}"
             self._me.set_degraded(f"the stream of {self._source} is away: {end.reason}", part=part)
@@ -240,7 +242,7 @@ class SourceStream:
             self._is_streaming, self._failures = True, 0
             self._metrics.streamed_series[self._source] = len(self._series)
             self._me.set_degraded(None, part=f"stream {self._source}")
-            self._me.log.info("stream.begun", source=self._source, series=len(self._series))
+            self._me.log.info("source_stream.opened", source=self._source, series=len(self._series))
         now = time.time()
         for each in bars:
             if each.is_final:

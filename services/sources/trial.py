@@ -9,7 +9,7 @@ from typing import Final
 from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
 from services.sources.account import Permission
 from services.sources.answer import AnswerStatus
-from services.sources.client import Exchange, SourceAnswer, SourceClient
+from services.sources.client import SentRequest, SourceAnswer, SourceClient
 from services.sources.request import ApiKey, Question
 from services.sources.source import OPTION, PAIR, Endpoint, MarketSource
 
@@ -42,7 +42,7 @@ class Trial:
     endpoint: str
     question: Question
     answer: SourceAnswer
-    exchanges: tuple[Exchange, ...]
+    requests: tuple[SentRequest, ...]
 
     @property
     def is_good(self) -> bool:
@@ -135,12 +135,12 @@ async def ask_questions(
         questions: the name of an endpoint, and the question to it.
         base_url: where to find the source instead of where its file says.
     """
-    exchanges: list[Exchange] = []
+    sent: list[SentRequest] = []
     trials = []
     base_urls = {} if base_url is None else {source.name: base_url.rstrip("/")}
-    async with SourceClient(keys, base_urls, exchanges.append) as client:
+    async with SourceClient(keys, base_urls, sent.append) as client:
         for name, question in questions:
             answer = await client.ask_endpoint(source, _NoLimits(), source.serves[name], question)
-            trials.append(Trial(name, question, answer, tuple(exchanges)))
-            exchanges.clear()
+            trials.append(Trial(name, question, answer, tuple(sent)))
+            sent.clear()
     return trials

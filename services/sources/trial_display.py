@@ -27,7 +27,7 @@ def describe_trial(trial: Trial, keys: Sequence[ApiKey], *, raw: bool) -> Iterat
     missing = f", {answer.missing:,} without a value" if answer.missing else ""
     mark = "✓" if trial.is_good else "✗"
     yield escape_text(f"{mark} {trial.endpoint}: {what}: {result}{counted}{missing}")
-    for each in trial.exchanges:
+    for each in trial.requests:
         came = f"{each.status or 'nothing'}, {len(each.body):,} bytes in {each.took_sec:.2f} s"
         yield escape_text(f"    asked {each.url}: {came}")
         if raw:
@@ -82,6 +82,6 @@ def encode_trial(trial: Trial) -> dict[str, Any]:
                 "bytes": len(each.body),
                 "took_sec": round(each.took_sec, 3),
             }
-            for each in trial.exchanges
+            for each in trial.requests
         ],
     }

@@ -196,7 +196,7 @@ def test_a_source_that_breaks_is_replaced_at_once_missed_and_takes_its_place_aga
     assert set(Counter(bar["start"] for bar in scene.bars()).values()) == {1}, "a bar of both sources"
     until(lambda: scene.source("kraken").get("state") == "down", 30)
     until(lambda: [event.type for event in scene.events()] == ["source_miss"], 20)
-    assert scene.state()["reason"] in ("kraken failed", "kraken resting")
+    assert scene.state()["reason"] in ("kraken failed", "kraken breaker_open")
     scene.kraken.refusal = None
     scene.resume("kraken")
     scene.served_by("kraken")

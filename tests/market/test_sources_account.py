@@ -120,9 +120,9 @@ async def test_a_breaker_opens_after_failures_in_a_row_and_only_one_instance_tri
         BreakerState.CLOSED,
         BreakerState.OPEN,
     ]
-    resting = await other.ask_breaker()
-    assert (resting.why, 0 < resting.wait_sec <= 2.0) == ("resting", True)
-    await asyncio.sleep(resting.wait_sec + 0.01)
+    refused = await other.ask_breaker()
+    assert (refused.why, 0 < refused.wait_sec <= 2.0) == ("breaker_open", True)
+    await asyncio.sleep(refused.wait_sec + 0.01)
     permissions = [await account.ask_breaker() for _ in range(3)]
     assert [permission.is_granted for permission in permissions] == [True, False, False]
     assert 0 < permissions[1].wait_sec <= module.TRIAL_SEC

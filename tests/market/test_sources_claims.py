@@ -15,7 +15,7 @@ from marketswarm.seeding.functions import load_functions
 from services.sources import store as store_module
 from services.sources.cascade import WAITING
 from services.sources.catalog import shipped_catalog
-from services.sources.client import Exchange, SourceClient
+from services.sources.client import SentRequest, SourceClient
 from services.sources.gate import GateProgress, load_within_time
 from services.sources.loader import LoadOutcome, SeriesLoader
 from services.sources.series import Series
@@ -161,7 +161,7 @@ async def test_each_request_is_recorded_once_whether_the_bus_took_a_load_and_its
         if direction:
             wire.swallow(direction=direction)
         sent.append(f"https://example.org/{len(sent)}")
-        load = Load(SERIES, WAITING, (), None, (Exchange("kraken", sent[-1], 0.1, 200),))
+        load = Load(SERIES, WAITING, (), None, (SentRequest("kraken", sent[-1], 0.1, 200),))
         try:
             await store.publish(claim, load, KeepSettings(), 3)
         except BusError:
@@ -187,6 +187,6 @@ async def test_the_requests_of_a_load_that_lost_its_claim_are_recorded_with_the_
         claim, _ = await store.claim(SERIES.id)
         if is_lost:
             server.cmd("FLUSHALL")
-        load = Load(SERIES, WAITING, (), None, (Exchange("kraken", url, 0.1, 200),))
+        load = Load(SERIES, WAITING, (), None, (SentRequest("kraken", url, 0.1, 200),))
         assert (await store.publish(claim, load, KeepSettings(), 3)).is_lost is is_lost
     assert await list_requests(bus) == ["https://example.org/1", "https://example.org/2"]

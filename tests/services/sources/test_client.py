@@ -67,8 +67,8 @@ def rows(*hours, **more):
 class Account:
     """Counts requests; `waits` are the seconds of those that are not granted at once."""
 
-    def __init__(self, *waits, resting=0.0):
-        self.waits, self.resting = list(waits), resting
+    def __init__(self, *waits, open_sec=0.0):
+        self.waits, self.open_sec = list(waits), open_sec
         self.taken, self.blocked, self.outcomes = [], [], []
 
     async def take_request(self, key, windows):
@@ -80,7 +80,7 @@ class Account:
         self.blocked.append((key, sec))
 
     async def ask_breaker(self):
-        return Permission(self.resting, "resting" if self.resting else "")
+        return Permission(self.open_sec, "breaker_open" if self.open_sec else "")
 
     async def record_success(self):
         self.outcomes.append("ok")
@@ -342,11 +342,11 @@ async def test_a_request_waits_for_the_limits_as_long_as_it_may(ask, site):
     assert len(site.seen) == 1
 
 
-async def test_a_source_that_rests_is_not_asked(ask, site):
-    answer = await ask(account=Account(resting=9.0))
+async def test_a_source_whose_breaker_is_open_is_not_asked(ask, site):
+    answer = await ask(account=Account(open_sec=9.0))
     assert (answer.outcome, answer.reason, answer.wait_sec, site.seen) == (
         AnswerStatus.FAILED,
-        "resting",
+        "breaker_open",
         9.0,
         [],
     )

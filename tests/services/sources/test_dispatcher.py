@@ -65,7 +65,7 @@ class Me:
 
 
 class Alerts:
-    async def send_waiting(self):
+    async def send_pending(self):
         pass
 
 

@@ -14,10 +14,10 @@ from marketswarm.market.entries import parse_bar, parse_provenance
 from marketswarm.market.records import AssetClass, Bar, Quote, RecordKind
 from marketswarm.market.sessions import get_session
 from services.sources import loader as loader_module
-from services.sources.alerts import find_waiting
+from services.sources.alerts import find_pending
 from services.sources.answer import AnswerStatus, Misfit
 from services.sources.cascade import Attempt, SeriesState, SeriesStatus, SourceFinding, SourceVerdict
-from services.sources.client import Exchange, SourceAnswer
+from services.sources.client import SentRequest, SourceAnswer
 from services.sources.evaluation import evaluate_answer
 from services.sources.gate import GateProgress, evaluate_gate
 from services.sources.loader import SeriesLoader
@@ -90,7 +90,7 @@ def test_what_was_played_is_marked_with_the_time_of_its_clock():
         (AnswerStatus.EMPTY, "no rows", SourceVerdict.EMPTY),
         (AnswerStatus.LIMITED, "429", SourceVerdict.LIMITED),
         (AnswerStatus.FAILED, "500", SourceVerdict.FAILED),
-        (AnswerStatus.FAILED, "resting", SourceVerdict.RESTING),
+        (AnswerStatus.FAILED, "breaker_open", SourceVerdict.BREAKER_OPEN),
         (AnswerStatus.FAILED, "paused", SourceVerdict.PAUSED),
         (AnswerStatus.FAILED, "no_key", SourceVerdict.NO_KEY),
         (AnswerStatus.FAILED, "not_served", SourceVerdict.NOT_SERVED),
@@ -130,15 +130,15 @@ def test_quotes_of_several_options_at_one_time_are_different_records():
 
 
 def test_a_request_and_a_reason_are_written_short_and_printable():
-    exchange = Exchange("kraken", "https://x/" + "y" * 9000, 0.25, 500, b"{}", NOW, reason="a\x1b[2J\n" * 99)
-    fields = fields_of(encode_request(SERIES, exchange))
+    sent = SentRequest("kraken", "https://x/" + "y" * 9000, 0.25, 500, b"{}", NOW, reason="a\x1b[2J\n" * 99)
+    fields = fields_of(encode_request(SERIES, sent))
     assert (fields[b"status"], fields[b"took_ms"], fields[b"bytes"]) == (b"500", b"250", b"2")
     assert len(fields[b"url"]) == 2000
     assert len(fields[b"reason"]) <= 200
     assert fields[b"reason"].decode().isprintable()
     assert len(fields[b"digest"]) == 64
     assert b"replay" not in fields
-    assert fields_of(encode_request(SERIES, replace(exchange, is_replay=True)))[b"replay"] == b"1"
+    assert fields_of(encode_request(SERIES, replace(sent, is_replay=True)))[b"replay"] == b"1"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_request_and_a_reason_are_written_short_and_printable():
         (SourceVerdict.WRONG, False),
         (SourceVerdict.LIMITED, None),
         (SourceVerdict.PAUSED, None),
-        (SourceVerdict.RESTING, None),
+        (SourceVerdict.BREAKER_OPEN, None),
         (SourceVerdict.NO_KEY, None),
     ],
 )
@@ -199,7 +199,7 @@ def test_the_gate_stays_closed_without_a_critical_series_however_many_others_are
     assert (report.is_open, [each.is_critical for each in report.failures]) == (False, [True])
 
 
-# -- events that wait
+# -- pending events
 
 
 def test_events_that_wait_are_read_from_what_anyone_may_have_written():
@@ -218,7 +218,7 @@ def test_events_that_wait_are_read_from_what_anyone_may_have_written():
         b"text": b"{",
         b"odd": b'{"pending": 5}',
     }
-    (found,) = find_waiting("market-redis", stored)
+    (found,) = find_pending("market-redis", stored)
     assert (found[0], found[1].type, found[1].id) == (b"kraken", Kind.SOURCE_MISS, event["id"])
 
 

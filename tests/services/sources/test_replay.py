@@ -118,14 +118,14 @@ async def test_every_entry_made_of_an_answer_is_marked_as_a_replay(play):
 async def test_each_question_is_accounted_for_as_a_request_is(play):
     seen = []
     start = PLAY_FROM - timedelta(minutes=2)
-    answer = await play(0).ask(replace(ALL, start=start, end=PLAY_FROM), on_exchange=seen.append)
-    (exchange,) = seen
+    answer = await play(0).ask(replace(ALL, start=start, end=PLAY_FROM), on_request=seen.append)
+    (sent,) = seen
     span = f"start={PLAY_FROM_MS - 2 * MINUTE_MS}&end={PLAY_FROM_MS}"
-    assert exchange.url == f"replay://two_hours/bars/SPY/1m?{span}"
-    assert (exchange.source, exchange.outcome, exchange.records) == ("replay_a", AnswerStatus.OK, 2)
-    assert hashlib.sha256(exchange.body).hexdigest() == answer.digest
-    assert exchange.asked_at == answer.asked_at
-    assert 0 <= exchange.took_sec < 10
+    assert sent.url == f"replay://two_hours/bars/SPY/1m?{span}"
+    assert (sent.source, sent.outcome, sent.records) == ("replay_a", AnswerStatus.OK, 2)
+    assert hashlib.sha256(sent.body).hexdigest() == answer.digest
+    assert sent.asked_at == answer.asked_at
+    assert 0 <= sent.took_sec < 10
 
 
 @pytest.mark.parametrize(
@@ -173,12 +173,12 @@ def test_the_clock_goes_at_its_speed_and_stops_at_the_end_of_a_reel(recording):
     assert at(10**12).find_time(reel) == TO_MS
 
 
-async def test_a_source_that_rests_is_not_asked_and_the_other_plays_on(play, bus):
+async def test_a_source_whose_breaker_is_open_is_not_asked_and_the_other_plays_on(play, bus):
     paused, other = play(5, "replay_a"), play(5, "replay_b")
     for _ in range(OPEN_AFTER):
         await SourceAccount(bus, "replay_a").record_failure()
     answer = await paused.ask(ALL)
-    assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "resting")
+    assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "breaker_open")
     assert answer.wait_sec > 0
     assert (await other.ask(ALL)).outcome is AnswerStatus.OK
 
