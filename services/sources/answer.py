@@ -1,4 +1,4 @@
-"""Define the answers of a source: what came, and what did not fit. Pure."""
+"""Define the answers of a source: what came, what did not fit, and which requests were sent. Pure."""
 
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -50,3 +50,55 @@ class Page:
     misfits: tuple[Misfit, ...] = ()
     missing: int = 0
     next_page: str | None = field(default=None, repr=False)  # a token may be a secret
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAnswer:
+    """Hold what a source answered to a question.
+
+    Attributes:
+        source: its name.
+        outcome: CLOSED is not among these: no source says it.
+        reason: why, in one word or in the source's own; empty for OK.
+        records: bars and observations of the time that was asked for, oldest first, each once; quotes.
+        misfits: what of the answer is no record.
+        missing: how many rows have no value, by the source's own word.
+        asked_at: when the first request was sent, in epoch seconds.
+        digest: the SHA-256 of all bodies, as hexadecimal digits; empty where none came.
+        wait_sec: for LIMITED and an open breaker: after how many seconds to ask again.
+        is_replay: whether the records were played from a recording, and must be marked as such.
+        played_at: of a replay the time of the recording's clock, in epoch seconds; otherwise 0.
+    """
+
+    source: str
+    outcome: AnswerStatus
+    reason: str = ""
+    records: tuple[Record, ...] = ()
+    misfits: tuple[Misfit, ...] = ()
+    missing: int = 0
+    asked_at: float = 0.0
+    digest: str = ""
+    wait_sec: float = 0.0
+    is_replay: bool = False
+    played_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SentRequest:
+    """Hold one request and what came back, for whoever keeps account of them.
+
+    `url` has no key, `body` is as it came. `status` is 0 where nothing came. `outcome`, `reason` and the
+    number of `records` are what the body was read as. `is_replay` says that a recording was asked, and nobody
+    outside.
+    """
+
+    source: str
+    url: str
+    took_sec: float
+    status: int = 0
+    body: bytes = field(default=b"", repr=False)
+    asked_at: float = 0.0
+    outcome: AnswerStatus = AnswerStatus.FAILED
+    reason: str = ""
+    records: int = 0
+    is_replay: bool = False

@@ -4,9 +4,9 @@
 -- KEYS  1   the breaker: a hash with `failures` in a row, `opened` (epoch ms), `open_ms` (for how long it is open),
 --           `trial` (until when one instance tries, epoch ms), `paused` (until when an operator pauses the source, epoch
 --           ms; -1: until it is resumed); no key while the source is well
--- ARGV  1   ask, look (ask without a trial), ok, fail, pause or resume
+-- ARGV  1   ask, look (ask without a trial), ok, fail, fail_trial, pause or resume
 --       2   failures in a row that open it
---       3   for how many ms it is open first; that doubles with each further failure
+--       3   for how many ms it is open first; that doubles with each failed trial
 --       4   the longest time for which it is open, in ms
 --       5   milliseconds for which a trial may take
 --       6   of pause: for how many milliseconds; -1: until it is resumed
@@ -49,7 +49,10 @@ if ARGV[1] == 'ok' then
   redis.call('HDEL', KEYS[1], 'failures', 'opened', 'open_ms', 'trial')
   return {paused == 0 and 'closed' or 'paused', paused > 0 and paused - now or paused}
 end
-if ARGV[1] == 'fail' then
+if ARGV[1] == 'fail' and open_ms > 0 then -- it was let through before the breaker opened
+  return {'open', math.floor(math.max(0, opened + open_ms - now))}
+end
+if ARGV[1] == 'fail' or ARGV[1] == 'fail_trial' then
   failures = failures + 1
   local beyond = failures - tonumber(ARGV[2])
   if beyond >= 0 then

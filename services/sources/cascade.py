@@ -1,9 +1,9 @@
 """Decide which source of a series serves, which one is asked next, and when it is loaded again. Pure.
 
 Each load begins with the first source: so a better one gets its place back as soon as it is fresh again. One
-that was late, empty or wrong is asked less and less often meanwhile; one that is limited, not before it
-allows it; the breaker of one that fails opens. All times are epoch seconds of the wall clock, unless a name
-says otherwise.
+that was late, empty or wrong is asked less and less often meanwhile. Whether one that is limited may be asked
+is known by its limits alone, and of one that fails by its breaker. All times are epoch seconds of the wall
+clock, unless a name says otherwise.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -93,7 +93,9 @@ class SourceFinding:
 class Attempt:
     """Hold when and how a source was asked for a series last.
 
-    `failures` counts the attempts in a row that did not serve; before `retry_at` it is left out.
+    `failures` counts the attempts in a row that did not serve. Before `retry_at` a source that was late,
+    empty or wrong is left out; of one that is limited it is when its limits let it be asked again, as they
+    were then.
     """
 
     verdict: SourceVerdict
@@ -178,10 +180,8 @@ def choose_next(
     """
     for source in series.sources:
         attempt = state.attempts.get(source)
-        is_left_out = attempt is not None and now < attempt.retry_at
-        if is_left_out and attempt is not None and forced and attempt.verdict in _SLOWER:
-            is_left_out = False
-        if source not in asked and not is_left_out:
+        is_slowed = attempt is not None and attempt.verdict in _SLOWER and now < attempt.retry_at
+        if source not in asked and (forced or not is_slowed):
             return source
     return None
 

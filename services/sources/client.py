@@ -1,10 +1,7 @@
-"""Ask one source a question over HTTP, within its limits, and read its answer.
-
-Redirects are not followed, since a key must not go anywhere else. Everything that a source sends is hostile:
-each answer is limited in size and time, and each failure is one word.
-"""
+"""Ask one source a question: in parts, page by page, within its limits, with each of its keys in turn."""
 
 import hashlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -12,93 +9,123 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import anyio
 import httpx
 
-from marketswarm import __version__
 from marketswarm.bus import BusError
 from marketswarm.market.records import Record
-from marketswarm.net.http_errors import find_http_reason
 from marketswarm.net.retry import parse_retry_after
-from services.sources.account import Permission, SourceAccount
-from services.sources.answer import NO_KEY, NOT_SERVED, AnswerStatus, Misfit, Page
+from services.sources.answer import (
+    NO_KEY,
+    NOT_SERVED,
+    AnswerStatus,
+    Misfit,
+    Page,
+    SentRequest,
+    SourceAnswer,
+)
+from services.sources.circuit_breaker import BreakerReading, BreakerState
 from services.sources.mapping import keep_asked, read_page
+from services.sources.rate_limiter import SHORTEST_BLOCK_SEC, Permission, Windows
 from services.sources.request import ApiKey, Question, SourceRequest, make_request, split_question
 from services.sources.source import Endpoint, Limits, MarketSource
+from services.sources.transport import Reply, SourceTransport
 
 TIMEOUT_SEC: Final = 20.0
-MAX_BYTES: Final = 20_000_000
 MAX_RETRY_AFTER_SEC: Final = 86_400.0
 LIMITED_SEC: Final = 60.0
 """For how long a source is not asked that says 429 without saying for how long."""
-CLOSE_SEC: Final = 0.5
 
 _TOO_MANY: Final = frozenset({418, 429})  # 418: Binance's word for a client that went on after 429
-_NO_CONTENT: Final = 204
+
+OnRequest = Callable[[SentRequest], None]
+"""Is called with each request that was sent."""
+
+
+class Limiter(Protocol):
+    """Counts the requests to a source; see `RateLimiter`."""
+
+    async def take(self, key: ApiKey | None, windows: Windows) -> Permission:
+        """Take a request out of what the limits allow."""
+        ...
+
+    async def block(self, key: ApiKey | None, sec: float, windows: Windows) -> None:
+        """Take no request for so many seconds, since the source asked for that."""
+        ...
+
+
+class Breaker(Protocol):
+    """Says whether a source is asked at all; see `CircuitBreaker`."""
+
+    async def ask(self) -> BreakerReading:
+        """Return whether the source may be asked."""
+        ...
+
+    async def record_success(self) -> None:
+        """Close the breaker."""
+        ...
+
+    async def record_failure(self, *, is_trial: bool = False) -> BreakerState:
+        """Count a failure."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class SourceAnswer:
-    """Hold what a source answered to a question.
+class AskContext:
+    """Say how a question is asked.
 
     Attributes:
-        source: its name.
-        outcome: CLOSED is not among these: no source says it.
-        reason: why, in one word or in the source's own; empty for OK.
-        records: bars and observations of the time that was asked for, oldest first, each once; quotes.
-        misfits: what of the answer is no record.
-        missing: how many rows have no value, by the source's own word.
-        asked_at: when the first request was sent, in epoch seconds.
-        digest: the SHA-256 of all bodies, as hexadecimal digits; empty where none came.
-        wait_sec: for LIMITED and an open breaker: after how many seconds to ask again.
-        is_replay: whether the records were played from a recording, and must be marked as such.
-        played_at: of a replay the time of the recording's clock, in epoch seconds; otherwise 0.
+        limiter: counts the requests.
+        patience_sec: how long each request may wait for the source's limits.
+        on_request: is called with each request that was sent.
     """
 
-    source: str
-    outcome: AnswerStatus
-    reason: str = ""
-    records: tuple[Record, ...] = ()
-    misfits: tuple[Misfit, ...] = ()
+    limiter: Limiter
+    patience_sec: float = 0.0
+    on_request: OnRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Hold which endpoint of which source is asked, and how."""
+
+    source: MarketSource
+    endpoint: Endpoint
+    context: AskContext
+
+
+@dataclass(slots=True)
+class _Found:
+    """Hold what the pages of an answer said so far."""
+
+    records: list[Record] = field(default_factory=list)
+    misfits: list[Misfit] = field(default_factory=list)
     missing: int = 0
-    asked_at: float = 0.0
-    digest: str = ""
-    wait_sec: float = 0.0
-    is_replay: bool = False
-    played_at: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class SentRequest:
-    """Hold one request and what came back, for whoever keeps account of them.
-
-    `url` has no key, `body` is as it came. `status` is 0 where nothing came. `outcome`, `reason` and the
-    number of `records` are what the body was read as. `is_replay` says that a recording was asked, and nobody
-    outside.
-    """
-
-    source: str
-    url: str
-    took_sec: float
-    status: int = 0
-    body: bytes = field(default=b"", repr=False)
-    asked_at: float = 0.0
-    outcome: AnswerStatus = AnswerStatus.FAILED
     reason: str = ""
-    records: int = 0
-    is_replay: bool = False
+    digest: Any = field(default_factory=hashlib.sha256)
 
+    def add(self, page: Page, body: bytes) -> None:
+        """Add a page."""
+        self.digest.update(body)
+        self.records += page.records
+        self.misfits += page.misfits
+        self.missing, self.reason = self.missing + page.missing, page.reason
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """Hold what came back; `error` is why nothing could be read, or empty."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-    error: str = ""
+    def make_answer(self, source: str, question: Question, asked_at: float) -> SourceAnswer:
+        """Return what was found as the answer to a question."""
+        kept = keep_asked(question, self.records)
+        return SourceAnswer(
+            source,
+            AnswerStatus.OK if kept else AnswerStatus.EMPTY,
+            "" if kept else self.reason or "nothing of that time",
+            kept,
+            tuple(self.misfits),
+            self.missing,
+            asked_at,
+            self.digest.hexdigest(),
+        )
 
 
 class _NoAnswerError(Exception):
@@ -109,35 +136,8 @@ class _NoAnswerError(Exception):
         self.outcome, self.reason, self.wait_sec = outcome, reason, wait_sec
 
 
-class Account(Protocol):
-    """Keeps account of the requests to a source; see `SourceAccount`."""
-
-    async def take_request(self, key: ApiKey | None, windows: Sequence[tuple[int, int]]) -> Permission:
-        """Take a request out of what the limits allow; `windows` are seconds and requests."""
-        ...
-
-    async def block(self, key: ApiKey | None, sec: float, windows: Sequence[tuple[int, int]]) -> None:
-        """Take no request for so many seconds, since the source asked for that."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """Hold which endpoint of which source is asked, and for how long each request waits for its limits."""
-
-    source: MarketSource
-    account: Account
-    endpoint: Endpoint
-    patience_sec: float
-    on_request: "OnRequest | None"
-
-
-OnRequest = Callable[[SentRequest], None]
-"""Is called with each request that was sent."""
-
-
 class SourceClient:
-    """Ask sources over HTTP, with one pool of connections for all. Use as a context manager.
+    """Ask sources over HTTP. Use as a context manager.
 
     Args:
         keys: the keys of each source; they take turns. A source that is not in it has none.
@@ -151,16 +151,10 @@ class SourceClient:
         base_urls: Mapping[str, str] | None = None,
         on_request: OnRequest | None = None,
     ) -> None:
-        self._keys, self._base_urls, self._on_exchange = keys, base_urls or {}, on_request
+        self._keys, self._on_request = keys, on_request
         self._turns: dict[str, int] = {}
-        self._queues: defaultdict[tuple[str, ApiKey | None], anyio.Lock] = defaultdict(anyio.Lock)
-        self._client = httpx.AsyncClient(
-            # a chunk of gzip becomes a thousand chunks at most, which fits; one of brotli has no such bound
-            headers={"User-Agent": f"marketswarm-sources/{__version__}", "Accept-Encoding": "gzip"},
-            timeout=None,  # noqa: S113 - each request has a limit as a whole
-            trust_env=False,
-            follow_redirects=False,
-        )
+        self._queues: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
+        self._transport = SourceTransport(base_urls or {})
 
     async def __aenter__(self) -> Self:
         return self
@@ -168,120 +162,135 @@ class SourceClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        with anyio.move_on_after(CLOSE_SEC):
-            await self._client.aclose()
-
-    def lacks_key(self, source: MarketSource) -> bool:
-        """Return True if a source needs a key and there is none."""
-        return bool(source.auth.env) and not source.auth.optional and not self._keys.get(source.name)
+        await self._transport.__aexit__(kind, error, at)
 
     async def ask(
-        self,
-        source: MarketSource,
-        account: SourceAccount,
-        question: Question,
-        patience_sec: float = 0.0,
-        *,
-        on_request: OnRequest | None = None,
+        self, source: MarketSource, question: Question, breaker: Breaker, context: AskContext
     ) -> SourceAnswer:
         """Return the answer of a source, and record in its breaker whether it failed.
 
-        The endpoints that serve the question are asked in turn, until one is not empty. Raise BusError if the
-        bus with the accounts fails.
-
-        A question that the source does not answer at all is FAILED with the reason `not_served`. Each of its
-        requests waits for the source's limits for `patience_sec` at most. `on_request` is called with
-        those of this question.
+        The endpoints that serve the question are asked in turn, until one is not empty. A question that the
+        source does not answer at all is FAILED with the reason `not_served`, one that needs a key that is not
+        there with `no_key`. Raise BusError if the bus with the limits fails.
         """
         endpoints = list(
             source.find_endpoints(question.kind, question.asset, question.symbol, question.timeframe)
         )
         if not endpoints:
             return SourceAnswer(source.name, AnswerStatus.FAILED, NOT_SERVED)
-        if self.lacks_key(source):
+        if self._lacks_key(source):
             return SourceAnswer(source.name, AnswerStatus.FAILED, NO_KEY)
-        permission = await account.ask_breaker()
-        if not permission.is_granted:
-            return SourceAnswer(
-                source.name, AnswerStatus.FAILED, permission.why, wait_sec=permission.wait_sec
-            )
+        reading = await breaker.ask()
+        if reading.refusal:
+            wait_sec = reading.wait_sec or 0.0
+            return SourceAnswer(source.name, AnswerStatus.FAILED, reading.refusal, wait_sec=wait_sec)
         answer = SourceAnswer(source.name, AnswerStatus.EMPTY)
         for endpoint in endpoints:
-            answer = await self.ask_endpoint(
-                source, account, endpoint, question, patience_sec, on_request=on_request
-            )
+            answer = await self.ask_endpoint(source, endpoint, question, context)
             if answer.outcome is not AnswerStatus.EMPTY:
                 break
         if answer.outcome is AnswerStatus.FAILED:
-            await account.record_failure()
+            await breaker.record_failure(is_trial=reading.is_trial)
         elif answer.outcome is not AnswerStatus.LIMITED:
-            await account.record_success()
+            await breaker.record_success()
         return answer
 
     async def ask_endpoint(
-        self,
-        source: MarketSource,
-        account: Account,
-        endpoint: Endpoint,
-        question: Question,
-        patience_sec: float = 0.0,
-        *,
-        on_request: OnRequest | None = None,
+        self, source: MarketSource, endpoint: Endpoint, question: Question, context: AskContext
     ) -> SourceAnswer:
         """Return the answer of one endpoint, of all its parts and pages, whatever the breaker says.
 
         What came before a failure is lost: half a series is none. Raise BusError as `ask` does.
         """
-        asked_at, digest = time.time(), hashlib.sha256()
-        records: list[Record] = []
-        misfits: list[Misfit] = []
-        missing, reason = 0, ""
+        asked, found, asked_at = _Asked(source, endpoint, context), _Found(), time.time()
         try:
             for part in split_question(endpoint, question, datetime.fromtimestamp(asked_at, UTC)):
-                token: str | None = None
-                for _ in range(endpoint.paging.max_pages if endpoint.paging else 1):
-                    page, body = await self._ask_page(
-                        _Asked(source, account, endpoint, patience_sec, on_request), part, token
-                    )
-                    digest.update(body)
-                    if page.outcome not in (AnswerStatus.OK, AnswerStatus.EMPTY):
-                        raise _NoAnswerError(page.outcome, page.reason, LIMITED_SEC)  # noqa: TRY301 - one way out
-                    records += page.records
-                    misfits += page.misfits
-                    missing, reason = missing + page.missing, page.reason
-                    token = page.next_page
-                    if token is None:
-                        break
-                if token is not None:
-                    raise _NoAnswerError(AnswerStatus.FAILED, "too_many_pages")  # noqa: TRY301
+                await self._ask_part(asked, part, found)
         except _NoAnswerError as error:
             wait_sec = error.wait_sec if error.outcome is AnswerStatus.LIMITED else 0.0
             return SourceAnswer(
                 source.name, error.outcome, error.reason, asked_at=asked_at, wait_sec=wait_sec
             )
-        found = keep_asked(question, records)
-        return SourceAnswer(
-            source.name,
-            AnswerStatus.OK if found else AnswerStatus.EMPTY,
-            "" if found else reason or "nothing of that time",
-            found,
-            tuple(misfits),
-            missing,
-            asked_at,
-            digest.hexdigest(),
-        )
+        return found.make_answer(source.name, question, asked_at)
+
+    def _lacks_key(self, source: MarketSource) -> bool:
+        """Return True if a source needs a key and there is none."""
+        return bool(source.auth.env) and not source.auth.optional and not self._keys.get(source.name)
+
+    async def _ask_part(self, asked: _Asked, part: Question, found: _Found) -> None:
+        """Add all pages of a part of a question to `found`. Raise _NoAnswerError or BusError."""
+        token: str | None = None
+        for _ in range(asked.endpoint.paging.max_pages if asked.endpoint.paging else 1):
+            page, body = await self._ask_page(asked, part, token)
+            found.add(page, body)
+            token = page.next_page
+            if token is None:
+                return
+        raise _NoAnswerError(AnswerStatus.FAILED, "too_many_pages")
 
     async def _ask_page(self, asked: _Asked, question: Question, token: str | None) -> tuple[Page, bytes]:
-        """Return one page and its body. Raise _NoAnswerError or BusError."""
-        source, endpoint = asked.source, asked.endpoint
-        key = self._next_key(source)
-        await self._wait_for_permission(asked, key)
-        request = make_request(source, endpoint, question, token)
-        self._require_same_host(source, request)
+        """Return one page and its body. Raise _NoAnswerError or BusError.
+
+        If the source refuses a key for now, the other keys are tried.
+        """
+        request = make_request(asked.source, asked.endpoint, question, token)
+        _require_same_host(asked.source, request)
+        keys, waits = self._rotate_keys(asked.source), list[float]()
+        while keys:
+            key = await self._take_permission(asked, keys, waits)
+            try:
+                return await self._send(asked, question, request, key)
+            except _NoAnswerError as error:
+                if error.outcome is not AnswerStatus.LIMITED:
+                    raise
+                reason = error.reason
+                waits.append(error.wait_sec)
+                keys = [each for each in keys if each != key]
+        raise _NoAnswerError(AnswerStatus.LIMITED, reason, min(waits))
+
+    def _rotate_keys(self, source: MarketSource) -> list[ApiKey | None]:
+        """Return the keys of a source, first the one whose turn it is; one None for a source without."""
+        keys = self._keys.get(source.name, ())
+        if not keys:
+            return [None]
+        turn = self._turns.get(source.name, 0) % len(keys)
+        self._turns[source.name] = turn + 1
+        return [*keys[turn:], *keys[:turn]]
+
+    async def _take_permission(
+        self, asked: _Asked, keys: Sequence[ApiKey | None], waits: Sequence[float]
+    ) -> ApiKey | None:
+        """Take a request out of what the limits of one of the keys allow, and return that key.
+
+        Raise _NoAnswerError with the shortest wait if that is too long; `waits` are those of keys that were
+        refused already. Requests to one source take turns in the order in which they came. Otherwise the next
+        is whoever asks the bus at the right moment, and one that has waited longer gives up.
+        """
+        windows = _find_limits(asked.source, keys[0]).windows()
+        gives_up_at = time.monotonic() + asked.context.patience_sec
+        async with self._queues[asked.source.name]:
+            while True:
+                refusals = []
+                for key in keys:
+                    permission = await asked.context.limiter.take(key, windows)
+                    if permission.is_granted:
+                        return key
+                    refusals.append(permission)
+                first = min(refusals, key=lambda each: each.wait_sec)
+                if time.monotonic() + first.wait_sec > gives_up_at:
+                    raise _NoAnswerError(
+                        AnswerStatus.LIMITED, first.why, min(first.wait_sec, *waits, math.inf)
+                    )
+                await anyio.sleep(first.wait_sec)
+
+    async def _send(
+        self, asked: _Asked, question: Question, request: SourceRequest, key: ApiKey | None
+    ) -> tuple[Page, bytes]:
+        """Send a request, report it, and return the page that came. Raise _NoAnswerError or BusError."""
         asked_at, begun = time.time(), time.monotonic()
-        reply = await self._send(source, request, key)
+        reply = await self._transport.send(asked.source, request, key, TIMEOUT_SEC)
         sent = SentRequest(
-            source.name,
+            asked.source.name,
             _hide_secrets(request.describe(), key),
             time.monotonic() - begun,
             reply.status,
@@ -296,97 +305,64 @@ class SourceClient:
         except BusError:  # which could not be told that the source wants a pause
             self._report(asked, replace(sent, outcome=AnswerStatus.LIMITED, reason=str(reply.status)))
             raise
-        found = replace(sent, outcome=page.outcome, reason=page.reason, records=len(page.records))
-        self._report(asked, found)
+        self._report(
+            asked, replace(sent, outcome=page.outcome, reason=page.reason, records=len(page.records))
+        )
         return page, reply.body
 
-    async def _wait_for_permission(self, asked: _Asked, key: ApiKey | None) -> None:
-        """Take a request out of what the limits allow. Raise _NoAnswerError if the wait is too long.
-
-        Requests that wait for one account take turns in the order in which they came. Otherwise the next is
-        whoever asks the bus at the right moment, and one that has waited longer gives up.
-        """
-        windows = _find_limits(asked.source, key).windows()
-        gives_up_at = time.monotonic() + asked.patience_sec
-        async with self._queues[asked.source.name, key]:
-            while not (permission := await asked.account.take_request(key, windows)).is_granted:
-                if time.monotonic() + permission.wait_sec > gives_up_at:
-                    raise _NoAnswerError(AnswerStatus.LIMITED, permission.why, permission.wait_sec)
-                await anyio.sleep(permission.wait_sec)
-
     def _report(self, asked: _Asked, sent: SentRequest) -> None:
-        """Call those who keep account of requests."""
-        for callback in (self._on_exchange, asked.on_request):
+        """Call those who record requests."""
+        for callback in (self._on_request, asked.context.on_request):
             if callback is not None:
                 callback(sent)
 
-    def _next_key(self, source: MarketSource) -> ApiKey | None:
-        """Return the key whose turn it is; None for a source without keys."""
-        keys = self._keys.get(source.name, ())
-        if not keys:
-            return None
-        turn = self._turns.get(source.name, 0)
-        self._turns[source.name] = turn + 1
-        return keys[turn % len(keys)]
 
-    def _require_same_host(self, source: MarketSource, request: SourceRequest) -> None:
-        """Raise _NoAnswerError if the address of a next page leads to another host: it would get the key."""
-        if urlsplit(request.url)[:2] != urlsplit(source.base_url)[:2]:
-            raise _NoAnswerError(AnswerStatus.FAILED, "redirected")
-
-    def _relocate(self, source: MarketSource, request: SourceRequest) -> httpx.Request:
-        """Return the request as it is sent, to where the source is found."""
-        base = self._base_urls.get(source.name, source.base_url)
-        url = base + request.url.removeprefix(source.base_url)
-        parts = urlsplit(url)
-        # a next page's address has a query of its own
-        query = urlencode([*parse_qsl(parts.query, keep_blank_values=True), *request.params])
-        url = urlunsplit((*parts[:3], query, ""))
-        return self._client.build_request(
-            request.method, url, headers=dict(request.headers), content=request.body
-        )
-
-    async def _send(self, source: MarketSource, request: SourceRequest, key: ApiKey | None) -> _Reply:
-        """Send a request, and return what came back."""
-        sent = self._relocate(source, request.with_key(source, key))
-        status, body = 0, b""
-        headers: Mapping[str, str] = {}
-        try:
-            with anyio.fail_after(TIMEOUT_SEC):
-                response = await self._client.send(sent, stream=True)
-                try:
-                    status, headers = response.status_code, response.headers
-                    body = await _read_body(response)
-                finally:
-                    await response.aclose()
-        except _NoAnswerError as error:
-            return _Reply(status, headers, body, error.reason)
-        except TimeoutError:
-            return _Reply(status, headers, body, "timeout")
-        except Exception as error:  # noqa: BLE001 - whatever a hostile server does to the client's libraries
-            return _Reply(status, headers, body, find_http_reason(error) or "broken")
-        return _Reply(status, headers, body)
+def _require_same_host(source: MarketSource, request: SourceRequest) -> None:
+    """Raise _NoAnswerError if the address of a next page leads to another host: it would get the key."""
+    if urlsplit(request.url)[:2] != urlsplit(source.base_url)[:2]:
+        raise _NoAnswerError(AnswerStatus.FAILED, "redirected")
 
 
-async def _read_reply(asked: _Asked, question: Question, key: ApiKey | None, reply: _Reply) -> Page:
-    """Return the page of a reply; block the account if the source wants that. Raise _NoAnswerError."""
-    source, account, endpoint = asked.source, asked.account, asked.endpoint
-    windows = _find_limits(source, key).windows()
-    if reply.status in _TOO_MANY:
-        asked_sec = parse_retry_after(reply.headers.get("retry-after"), time.time())
-        wait_sec = LIMITED_SEC if asked_sec is None else min(asked_sec, MAX_RETRY_AFTER_SEC)
-        await account.block(key, wait_sec, windows)
-        raise _NoAnswerError(AnswerStatus.LIMITED, str(reply.status), wait_sec)
+async def _read_reply(asked: _Asked, question: Question, key: ApiKey | None, reply: Reply) -> Page:
+    """Return the page of a reply, OK or EMPTY; block the key if the source wants a pause.
+
+    Raise _NoAnswerError or BusError.
+    """
+    source, endpoint = asked.source, asked.endpoint
+    pause_sec = _find_pause(reply)
+    if pause_sec is not None:
+        raise await _block(asked, key, str(reply.status), pause_sec)
     if reply.error:
         raise _NoAnswerError(AnswerStatus.FAILED, reply.error)
-    if reply.status == _NO_CONTENT or reply.status in endpoint.empty_status:
+    if reply.status == httpx.codes.NO_CONTENT or reply.status in endpoint.empty_status:
         return Page(AnswerStatus.EMPTY, str(reply.status))
     if not httpx.codes.is_success(reply.status):
         raise _NoAnswerError(AnswerStatus.FAILED, str(reply.status))
     page = _hide_key(read_page(source, endpoint, question, reply.body), key)
     if page.outcome is AnswerStatus.LIMITED:
-        await account.block(key, LIMITED_SEC, windows)
+        raise await _block(asked, key, page.reason, LIMITED_SEC)
+    if page.outcome is AnswerStatus.FAILED:
+        raise _NoAnswerError(page.outcome, page.reason)
     return page
+
+
+async def _block(asked: _Asked, key: ApiKey | None, reason: str, sec: float) -> _NoAnswerError:
+    """Block a key for a while, and return the answer LIMITED. Raise BusError."""
+    await asked.context.limiter.block(key, sec, _find_limits(asked.source, key).windows())
+    return _NoAnswerError(AnswerStatus.LIMITED, reason, sec)
+
+
+def _find_pause(reply: Reply) -> float | None:
+    """Return for how many seconds a source wants no further request; None if it does not say that.
+
+    429 says so. 503 does if it has a time, which is that of a maintenance; else it is a failure.
+    """
+    asked_sec = parse_retry_after(reply.headers.get("retry-after"), time.time())
+    if reply.status in _TOO_MANY and asked_sec is None:
+        return LIMITED_SEC
+    if asked_sec is None or reply.status not in (*_TOO_MANY, httpx.codes.SERVICE_UNAVAILABLE):
+        return None
+    return min(max(SHORTEST_BLOCK_SEC, asked_sec), MAX_RETRY_AFTER_SEC)
 
 
 def _find_limits(source: MarketSource, key: ApiKey | None) -> Limits:
@@ -405,15 +381,3 @@ def _hide_secrets(text: str, key: ApiKey | None) -> str:
     for secret in () if key is None else (key.key, key.secret):
         text = text.replace(secret, "KEY") if secret else text
     return text
-
-
-async def _read_body(response: httpx.Response) -> bytes:
-    """Return the body of an answer, decompressed. Raise _NoAnswerError if it is too long."""
-    if response.headers.get("content-encoding", "identity").lower() not in ("identity", "gzip", ""):
-        raise _NoAnswerError(AnswerStatus.FAILED, "encoding")  # one that nobody asked for: it may be a bomb
-    body: Any = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise _NoAnswerError(AnswerStatus.FAILED, "too_long")
-    return bytes(body)

@@ -25,8 +25,8 @@ from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD
 from marketswarm.market.records import RecordKind
 from marketswarm.text import escape_text
 from marketswarm.truth import find_nearest
-from services.sources.account import BreakerState, SourceAccount
 from services.sources.catalog import CatalogError, load_source, shipped_catalog
+from services.sources.circuit_breaker import BreakerState, CircuitBreaker
 from services.sources.keys import read_keys
 from services.sources.settings import SourcesSettings
 from services.sources.source import Auth, AuthPlace, Limits, MarketSource
@@ -181,23 +181,23 @@ def status(
 
 
 async def _pause_source(name: str, data: Path, sec: float | None) -> None:
-    """Hold the breaker of a source open. Raise Exit if no series has the source."""
-    async with _open_account(name, data) as account:
-        await account.pause(sec)
+    """Pause a source. Raise Exit if no series has the source."""
+    async with _open_breaker(name, data) as breaker:
+        await breaker.pause(sec)
 
 
 async def _resume_source(name: str, data: Path) -> None:
-    """Close the breaker of a source. Raise Exit if no series has the source."""
-    async with _open_account(name, data) as account:
-        await account.resume()
+    """Resume a source. Raise Exit if no series has the source."""
+    async with _open_breaker(name, data) as breaker:
+        await breaker.resume()
 
 
 @asynccontextmanager
-async def _open_account(name: str, data: Path) -> AsyncIterator[SourceAccount]:
-    """Open the account of a source that the truth names. Raise Exit, code 2, for another."""
+async def _open_breaker(name: str, data: Path) -> AsyncIterator[CircuitBreaker]:
+    """Yield the breaker of a source that the truth names. Raise Exit, code 2, for another."""
     async with open_fleet(data) as fleet:
         _require_named(fleet, name)
-        yield SourceAccount(_market_bus(fleet), name)
+        yield CircuitBreaker(_market_bus(fleet), name)
 
 
 def _market_bus(fleet: FleetView) -> Bus:
@@ -231,8 +231,8 @@ async def _read_status(data: Path) -> dict[str, Any]:
         stored_sources, stored_series, gate = await bus.ask(pipe.execute())
         sources = _parse_states(stored_sources)
         for source in sources:
-            breaker, wait_sec = await SourceAccount(bus, str(source["name"])).read_breaker()
-            source |= {"breaker": breaker.value, "wait_sec": wait_sec}
+            breaker = await CircuitBreaker(bus, str(source["name"])).read()
+            source |= {"breaker": breaker.state.value, "wait_sec": breaker.wait_sec}
         (found,) = _parse_states({b"gate": gate or b"{}"}) or ({},)
         return {"sources": sources, "series": _parse_states(stored_series), "gate": found}
 

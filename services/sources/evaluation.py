@@ -5,10 +5,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from marketswarm.market.sessions import Session
-from services.sources.account import BREAKER_OPEN, PAUSED
-from services.sources.answer import NO_KEY, NOT_SERVED, AnswerStatus
+from services.sources.answer import NO_KEY, NOT_SERVED, AnswerStatus, SourceAnswer
 from services.sources.cascade import SourceFinding, SourceVerdict
-from services.sources.client import SourceAnswer
+from services.sources.circuit_breaker import BREAKER_OPEN, PAUSED
 from services.sources.series import (
     WRONG_SHARE,
     Series,

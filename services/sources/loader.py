@@ -16,8 +16,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.market.records import Record
 from marketswarm.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionError, get_session
-from services.sources.account import SourceAccount
-from services.sources.answer import NOT_SERVED, AnswerStatus
+from services.sources.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
 from services.sources.cascade import (
     WAITING,
     SeriesState,
@@ -32,9 +31,11 @@ from services.sources.cascade import (
     plan_load,
 )
 from services.sources.catalog import shipped_catalog
-from services.sources.client import SentRequest, SourceAnswer, SourceClient
+from services.sources.circuit_breaker import CircuitBreaker
+from services.sources.client import AskContext, SourceClient
 from services.sources.evaluation import RecordClock, evaluate_answer
 from services.sources.keys import read_keys
+from services.sources.rate_limiter import RateLimiter
 from services.sources.replay import ReplaySource, open_replays
 from services.sources.replay_settings import ReplaySettings
 from services.sources.series import (
@@ -156,7 +157,7 @@ class SeriesLoader:
             load = Load(series, state, (finding,), choose_serving([finding]), ())
             return await self._publish(claim, before, load, clock, is_complete=is_complete)
 
-        if await SourceAccount(self.store.bus, answer.source).is_paused():
+        if await CircuitBreaker(self.store.bus, answer.source).is_paused():
             return LoadResult(LoadOutcome.UNUSED)
         return await self._run_claimed(series, evaluate_and_publish)
 
@@ -282,10 +283,10 @@ class SeriesLoader:
             if answer.played_at:  # it may have played minutes on while the question was on its way
                 clock = replace(clock, wall=self._now(), now=answer.played_at)
         elif source in self._catalog:
-            account = SourceAccount(self.store.bus, source)
-            answer = await self._client.ask(
-                self._catalog[source], account, question, patience_sec, on_request=on_request
-            )
+            bus = self.store.bus
+            context = AskContext(RateLimiter(bus, source), patience_sec, on_request)
+            breaker = CircuitBreaker(bus, source)
+            answer = await self._client.ask(self._catalog[source], question, breaker, context)
         else:
             answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
         return evaluate_answer(series, session, answer, clock), clock

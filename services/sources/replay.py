@@ -22,9 +22,9 @@ from marketswarm.bus.scripts import Script
 from marketswarm.keys import replay_clock_key
 from marketswarm.market.entries import format_number
 from marketswarm.market.records import Record, RecordKind
-from services.sources.account import SourceAccount
-from services.sources.answer import NOT_SERVED, AnswerStatus
-from services.sources.client import OnRequest, SentRequest, SourceAnswer
+from services.sources.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
+from services.sources.circuit_breaker import CircuitBreaker
+from services.sources.client import OnRequest
 from services.sources.recording import (
     Recording,
     RecordingError,
@@ -110,7 +110,7 @@ class ReplaySource:
         self.name, self.recording = name, recording
         self.speed, self._bus = speed, bus
         self._offset_ms = 0 if start is None else find_offset(recording, start)
-        self._account = SourceAccount(bus, name)
+        self._breaker = CircuitBreaker(bus, name)
 
     async def read_clock(self) -> ReplayClock:
         """Return the clock, which begins to run now if nobody has asked before."""
@@ -146,15 +146,15 @@ class ReplaySource:
         reel = self.recording.find_reel(question.symbol)
         if reel is None or not self._serves(question):
             return SourceAnswer(self.name, AnswerStatus.FAILED, NOT_SERVED, is_replay=True)
-        permission = await self._account.ask_breaker()
-        if not permission.is_granted:
-            why, wait_sec = permission.why, permission.wait_sec
+        reading = await self._breaker.ask()
+        if reading.refusal:
+            why, wait_sec = reading.refusal, reading.wait_sec or 0.0
             return SourceAnswer(self.name, AnswerStatus.FAILED, why, wait_sec=wait_sec, is_replay=True)
         clock = await self.read_clock()
         time_ms = clock.find_time(reel)
         moved = move_question(question, reel, time_ms, clock.now_ms)
         lines, records = self._find_records(moved, time_ms)
-        await self._account.record_success()
+        await self._breaker.record_success()
         body = b"".join(line + b"\n" for line in lines)
         answer = SourceAnswer(
             self.name,

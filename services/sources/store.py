@@ -29,8 +29,8 @@ from marketswarm.keys import (
 )
 from marketswarm.market.entries import encode_entry
 from marketswarm.market.records import Provenance, RecordKind
+from services.sources.answer import SentRequest
 from services.sources.cascade import WAITING, SeriesState, SourceFinding, SourceVerdict, parse_series_state
-from services.sources.client import SentRequest
 from services.sources.series import Series, time_of
 from services.sources.settings import KeepSettings
 

@@ -14,10 +14,9 @@ from typing import Any, Final
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.market.records import RecordKind
-from services.sources.account import SourceAccount
-from services.sources.answer import AnswerStatus
+from services.sources.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog import shipped_catalog
-from services.sources.client import SourceAnswer
+from services.sources.circuit_breaker import CircuitBreaker
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.loader import LoadOutcome, LoadResult, SeriesLoader
 from services.sources.metrics import SourcesMetrics
@@ -212,7 +211,7 @@ class SourceStream:
     async def _is_paused(self) -> bool:
         """Return True if an operator has paused the source; False if the bus can't be asked."""
         try:
-            return await SourceAccount(self._loader.store.bus, self._source).is_paused()
+            return await CircuitBreaker(self._loader.store.bus, self._source).is_paused()
         except BusError:
             return False
 

@@ -6,15 +6,16 @@
 -- KEYS  1     the account of the source: a hash, "<seconds>:<slot>" -> requests, "blocked" -> until when (epoch ms), and
 --             for who shows it "limits" -> "<seconds>:<requests> …"
 --       2     of a source with keys: its own account, where "key:<name>" names the account of each key
--- ARGV  1     milliseconds for which the source asked for no further request (Retry-After); 0: take a request
---       2 …   for each window its seconds and its requests
+-- ARGV  1     take, or block: take no request for a while, since the source asked for that (Retry-After)
+--       2     of block: for how many milliseconds
+--       3 …   for each window its seconds and its requests
 -- Returns the milliseconds to wait before asking again; 0: the request was taken.
 local SLOTS = 20
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local blocked = tonumber(redis.call('HGET', KEYS[1], 'blocked') or 0) or 0
 local longest_ms, limits = 0, {}
-for at = 2, #ARGV, 2 do
+for at = 3, #ARGV, 2 do
   longest_ms = math.max(longest_ms, tonumber(ARGV[at]) * 1000)
   table.insert(limits, ARGV[at] .. ':' .. ARGV[at + 1])
 end
@@ -28,9 +29,8 @@ if KEYS[2] then
   redis.call('PEXPIRE', KEYS[2], kept_ms)
 end
 
-local block_ms = tonumber(ARGV[1])
-if block_ms > 0 then
-  local upto = math.max(blocked, now + block_ms)
+if ARGV[1] == 'block' then
+  local upto = math.max(blocked, now + tonumber(ARGV[2]))
   redis.call('HSET', KEYS[1], 'blocked', upto)
   redis.call('PEXPIRE', KEYS[1], math.max(kept_ms, upto - now + 1000))
   return upto - now
@@ -44,7 +44,7 @@ local stored = redis.call('HGETALL', KEYS[1])
 for at = 1, #stored, 2 do
   counts[stored[at]] = tonumber(stored[at + 1]) or 0
 end
-for at = 2, #ARGV, 2 do
+for at = 3, #ARGV, 2 do
   local window_sec, limit = ARGV[at], tonumber(ARGV[at + 1])
   local slot_ms = tonumber(window_sec) * 1000 / SLOTS
   local slot, used, oldest = math.floor(now / slot_ms), 0, nil
@@ -67,7 +67,7 @@ end
 if wait_ms > 0 then
   return wait_ms
 end
-for at = 2, #ARGV, 2 do
+for at = 3, #ARGV, 2 do
   local slot_ms = tonumber(ARGV[at]) * 1000 / SLOTS
   redis.call('HINCRBY', KEYS[1], ARGV[at] .. ':' .. string.format('%d', math.floor(now / slot_ms)), 1)
 end

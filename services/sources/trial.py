@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
-from services.sources.account import Permission
-from services.sources.answer import AnswerStatus
-from services.sources.client import SentRequest, SourceAnswer, SourceClient
+from services.sources.answer import AnswerStatus, SentRequest, SourceAnswer
+from services.sources.client import AskContext, SourceClient
+from services.sources.rate_limiter import Permission, Windows
 from services.sources.request import ApiKey, Question
 from services.sources.source import OPTION, PAIR, Endpoint, MarketSource
 
@@ -53,11 +53,11 @@ class Trial:
 class _NoLimits:
     """Lets every request pass: a person who tries a source sends a few."""
 
-    async def take_request(self, _key: ApiKey | None, _windows: Sequence[tuple[int, int]]) -> Permission:
+    async def take(self, _key: ApiKey | None, _windows: Windows) -> Permission:
         """Let it pass."""
         return Permission()
 
-    async def block(self, _key: ApiKey | None, _sec: float, _windows: Sequence[tuple[int, int]]) -> None:
+    async def block(self, _key: ApiKey | None, _sec: float, _windows: Windows) -> None:
         """Forget it; the answer says it."""
 
 
@@ -140,7 +140,7 @@ async def ask_questions(
     base_urls = {} if base_url is None else {source.name: base_url.rstrip("/")}
     async with SourceClient(keys, base_urls, sent.append) as client:
         for name, question in questions:
-            answer = await client.ask_endpoint(source, _NoLimits(), source.serves[name], question)
+            answer = await client.ask_endpoint(source, source.serves[name], question, AskContext(_NoLimits()))
             trials.append(Trial(name, question, answer, tuple(sent)))
             sent.clear()
     return trials

@@ -13,9 +13,10 @@ from marketswarm.keys import MARKET_DOWNLOADS
 from marketswarm.market.records import AssetClass, RecordKind
 from marketswarm.seeding.functions import load_functions
 from services.sources import store as store_module
+from services.sources.answer import SentRequest
 from services.sources.cascade import WAITING
 from services.sources.catalog import shipped_catalog
-from services.sources.client import SentRequest, SourceClient
+from services.sources.client import SourceClient
 from services.sources.gate import GateProgress, load_within_time
 from services.sources.loader import LoadOutcome, SeriesLoader
 from services.sources.series import Series

@@ -96,11 +96,12 @@ def test_a_source_that_answers_nothing_of_use_is_asked_less_and_less_often(verdi
     assert choose_next(SERIES, state, [], at - 1, forced=True) == "massive"
 
 
-def test_a_limited_source_is_not_asked_before_it_allows_it_whoever_wants_it():
-    finding = found("massive", SourceVerdict.LIMITED, wait_sec=300.0)
+def test_whether_a_limited_source_may_be_asked_again_is_for_its_limits_to_say():
+    """They know of a new key, and of a plan that allows more; what was noted with a series does not."""
+    finding = found("massive", SourceVerdict.LIMITED, wait_sec=72_000.0)
     state = conclude_load(SERIES, WAITING, [finding, found("yahoo", SourceVerdict.FRESH)], NOW)
-    assert choose_next(SERIES, state, [], NOW + 299, forced=True) == "yahoo"
-    assert choose_next(SERIES, state, [], NOW + 300) == "massive"
+    assert choose_next(SERIES, state, [], NOW + 1) == "massive"
+    assert state.attempts["massive"].retry_at == NOW + 72_000, "for those who show it"
 
 
 def test_a_late_source_serves_if_no_other_has_anything_newer():

@@ -11,9 +11,11 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.market.records import AssetClass, Bar, RecordKind
 from services.sources import client as module
-from services.sources.account import Permission
+from services.sources import transport
 from services.sources.answer import AnswerStatus, Misfit
-from services.sources.client import SourceClient
+from services.sources.circuit_breaker import BreakerReading, BreakerState
+from services.sources.client import AskContext, SourceClient
+from services.sources.rate_limiter import Permission
 from services.sources.request import ApiKey, Question
 from services.sources.source import MarketSource
 from support.rig import free_port
@@ -65,13 +67,13 @@ def rows(*hours, **more):
 
 
 class Account:
-    """Counts requests; `waits` are the seconds of those that are not granted at once."""
+    """Stands for limiter and breaker; `waits` are the seconds of requests that are not granted at once."""
 
     def __init__(self, *waits, open_sec=0.0):
         self.waits, self.open_sec = list(waits), open_sec
         self.taken, self.blocked, self.outcomes = [], [], []
 
-    async def take_request(self, key, windows):
+    async def take(self, key, windows):
         self.taken.append((key, tuple(windows)))
         wait_sec = self.waits.pop(0) if self.waits else 0.0
         return Permission(wait_sec, "limited" if wait_sec else "")
@@ -79,14 +81,14 @@ class Account:
     async def block(self, key, sec, _windows):
         self.blocked.append((key, sec))
 
-    async def ask_breaker(self):
-        return Permission(self.open_sec, "breaker_open" if self.open_sec else "")
+    async def ask(self):
+        return BreakerReading(BreakerState.OPEN if self.open_sec else BreakerState.CLOSED, self.open_sec)
 
     async def record_success(self):
         self.outcomes.append("ok")
 
-    async def record_failure(self):
-        self.outcomes.append("fail")
+    async def record_failure(self, *, is_trial=False):
+        self.outcomes.append("failed trial" if is_trial else "fail")
 
 
 @pytest.fixture
@@ -104,7 +106,8 @@ async def ask(site):
         source = source or make_source()
         where, known = {"example": f"http://127.0.0.1:{port}"}, {"example": keys} if keys else {}
         async with SourceClient(known, where, None if seen is None else seen.append) as client:
-            return await client.ask(source, account or Account(), more.pop("question", question()), **more)
+            account, asked = account or Account(), more.pop("question", question())
+            return await client.ask(source, asked, account, AskContext(account, **more))
 
     return ask_source
 
@@ -210,6 +213,53 @@ async def test_several_keys_take_turns(ask, site):
     assert [key.key for key, _ in account.taken] == ["one", "two", "one", "two"]
 
 
+BY_KEY = {"place": "query", "name": "key", "env": "EXAMPLE_KEY"}
+KEYS = (ApiKey("one"), ApiKey("two"), ApiKey("three"))
+
+
+class KeyAccount(Account):
+    """Has keys that must wait, each for so many seconds."""
+
+    def __init__(self, **waits):
+        super().__init__()
+        self.by_key = waits
+
+    async def take(self, key, windows):
+        self.taken.append((key, tuple(windows)))
+        wait_sec = self.by_key.get(key.key, 0.0)
+        return Permission(wait_sec, "limited" if wait_sec else "")
+
+
+def keys_of(site):
+    return [request.path.partition("key=")[2] for request in site.seen]
+
+
+async def test_while_a_key_is_used_up_the_others_are_sent(ask, site):
+    account = KeyAccount(one=72_000.0, two=5.0)
+    answer = await ask(make_source(limit=2, auth=BY_KEY), account, KEYS)
+    assert (answer.outcome, keys_of(site)) == (AnswerStatus.OK, ["three", "three"])
+
+
+async def test_when_all_keys_are_used_up_the_wait_is_the_shortest(ask, site):
+    account = KeyAccount(one=72_000.0, two=5.0, three=900.0)
+    answer = await ask(make_source(auth=BY_KEY), account, KEYS)
+    assert (answer.outcome, answer.reason, answer.wait_sec) == (AnswerStatus.LIMITED, "limited", 5.0)
+    assert site.seen == []
+
+
+async def test_a_key_that_the_source_refuses_is_left_alone_and_the_next_one_is_sent(ask, site):
+    site.script += [Answer(429, {"Retry-After": "3600"}), Answer(429, {"Retry-After": "60"})]
+    account, seen = Account(), []
+    answer = await ask(make_source(auth=BY_KEY), account, KEYS, seen=seen)
+    assert (answer.outcome, keys_of(site)) == (AnswerStatus.OK, ["one", "two", "three"])
+    assert account.blocked == [(KEYS[0], 3600.0), (KEYS[1], 60.0)]
+    assert [each.outcome for each in seen] == ["limited", "limited", "ok"]
+    site.always = Answer(429, {"Retry-After": "60"})
+    site.script.append(Answer(429, {"Retry-After": "7"}))
+    answer = await ask(make_source(auth=BY_KEY), account, KEYS)
+    assert (answer.outcome, answer.wait_sec) == (AnswerStatus.LIMITED, 7.0)
+
+
 async def test_what_a_refusal_repeats_of_the_key_is_hidden(ask, site):
     said = {"error": "the key the-key (the-secret) has no plan", "rows": []}
     site.always = Answer(200, {}, orjson.dumps(said))
@@ -278,7 +328,15 @@ async def test_a_port_where_nobody_listens_is_a_failure_with_its_reason(ask):
     assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "refused")
 
 
-@pytest.mark.parametrize(("headers", "wait_sec"), [({"Retry-After": "7"}, 7.0), ({}, module.LIMITED_SEC)])
+@pytest.mark.parametrize(
+    ("headers", "wait_sec"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": "0"}, 1.0),
+        ({"Retry-After": "Mon, 02 Nov 2026 00:00:00 GMT"}, 1.0),  # which is over
+        ({}, module.LIMITED_SEC),
+    ],
+)
 @pytest.mark.parametrize("status", [429, 418])
 async def test_too_many_requests_are_no_failure_but_a_pause_for_everybody(
     ask, site, headers, wait_sec, status
@@ -288,6 +346,16 @@ async def test_too_many_requests_are_no_failure_but_a_pause_for_everybody(
     assert (answer.outcome, answer.reason, answer.wait_sec) == (AnswerStatus.LIMITED, str(status), wait_sec)
     assert account.blocked == [(None, wait_sec)]
     assert account.outcomes == []
+
+
+async def test_a_source_that_is_down_for_a_named_time_is_limited_and_else_it_has_failed(ask, site):
+    site.always, account = Answer(503, {"Retry-After": "120"}), Account()
+    answer = await ask(account=account)
+    assert (answer.outcome, answer.reason, answer.wait_sec) == (AnswerStatus.LIMITED, "503", 120.0)
+    assert (account.blocked, account.outcomes) == ([(None, 120.0)], [])
+    site.always = Answer(503)
+    answer = await ask(account=account)
+    assert (answer.outcome, answer.reason, account.outcomes) == (AnswerStatus.FAILED, "503", ["fail"])
 
 
 async def test_a_refused_request_is_reported_also_when_the_bus_cannot_be_told_of_the_pause(ask, site):
@@ -319,14 +387,14 @@ async def test_requests_that_wait_for_the_limits_are_let_go_in_the_order_in_whic
             super().__init__(*waits)
             self.name = name
 
-        async def take_request(self, key, windows):
+        async def take(self, key, windows):
             calls.append(self.name)
-            return await super().take_request(key, windows)
+            return await super().take(key, windows)
 
     accounts = (NamedAccount("first", 0.05, 0.0), NamedAccount("second", 0.0))
     where = {"example": f"http://127.0.0.1:{site.port}"}
     async with SourceClient({}, where) as client:
-        asks = (client.ask(make_source(), account, question(), 5.0) for account in accounts)
+        asks = (client.ask(make_source(), question(), each, AskContext(each, 5.0)) for each in accounts)
         answers = await asyncio.gather(*asks)
     assert {answer.outcome for answer in answers} == {AnswerStatus.OK}
     assert calls == ["first", "first", "second"]
@@ -361,7 +429,7 @@ async def test_half_a_series_is_none(ask, site):
 
 @pytest.mark.parametrize("packed", [False, True])
 async def test_an_answer_that_is_too_long_is_given_up(ask, site, monkeypatch, packed):
-    monkeypatch.setattr(module, "MAX_BYTES", 100_000)
+    monkeypatch.setattr(transport, "MAX_BYTES", 100_000)
     body = b" " * 200_000 + orjson.dumps({"rows": [row(0)]})
     site.always = (
         Answer(200, {"Content-Encoding": "gzip"}, gzip.compress(body)) if packed else Answer(200, {}, body)

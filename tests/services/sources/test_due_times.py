@@ -12,9 +12,8 @@ import pytest
 
 from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC, AssetClass, Bar, RecordKind
 from marketswarm.market.sessions import get_session
-from services.sources.answer import AnswerStatus
+from services.sources.answer import AnswerStatus, SourceAnswer
 from services.sources.cascade import WAITING, conclude_load, is_stale, needs_refresh, plan_load
-from services.sources.client import SourceAnswer
 from services.sources.evaluation import RecordClock, evaluate_answer
 from services.sources.series import Series, find_end, find_next_record
 

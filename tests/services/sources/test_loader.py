@@ -15,9 +15,8 @@ from marketswarm.market.records import AssetClass, Bar, Quote, RecordKind
 from marketswarm.market.sessions import get_session
 from services.sources import loader as loader_module
 from services.sources.alerts import find_pending
-from services.sources.answer import AnswerStatus, Misfit
+from services.sources.answer import AnswerStatus, Misfit, SentRequest, SourceAnswer
 from services.sources.cascade import Attempt, SeriesState, SeriesStatus, SourceFinding, SourceVerdict
-from services.sources.client import SentRequest, SourceAnswer
 from services.sources.evaluation import evaluate_answer
 from services.sources.gate import GateProgress, evaluate_gate
 from services.sources.loader import SeriesLoader

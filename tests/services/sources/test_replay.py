@@ -11,9 +11,9 @@ import pytest
 from marketswarm.market.entries import encode_entry, parse_entry
 from marketswarm.market.records import AssetClass, Provenance, RecordKind
 from marketswarm.testing import MemoryBus
-from services.sources.account import OPEN_AFTER, SourceAccount
 from services.sources.answer import AnswerStatus
 from services.sources.cascade import SourceVerdict
+from services.sources.circuit_breaker import OPEN_AFTER, CircuitBreaker
 from services.sources.loader import SeriesLoader
 from services.sources.recording import RecordingError, parse_line, read_recording
 from services.sources.replay import ReplayClock, ReplaySource, find_offset, move_question, open_replays
@@ -176,7 +176,7 @@ def test_the_clock_goes_at_its_speed_and_stops_at_the_end_of_a_reel(recording):
 async def test_a_source_whose_breaker_is_open_is_not_asked_and_the_other_plays_on(play, bus):
     paused, other = play(5, "replay_a"), play(5, "replay_b")
     for _ in range(OPEN_AFTER):
-        await SourceAccount(bus, "replay_a").record_failure()
+        await CircuitBreaker(bus, "replay_a").record_failure()
     answer = await paused.ask(ALL)
     assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "breaker_open")
     assert answer.wait_sec > 0

@@ -8,8 +8,7 @@ import pytest
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES
 from marketswarm.market.records import MINUTE_MS, AssetClass, Bar, RecordKind
 from marketswarm.testing import MemoryBus
-from services.sources.account import SourceAccount
-from services.sources.answer import AnswerStatus
+from services.sources.answer import AnswerStatus, SourceAnswer
 from services.sources.cascade import (
     STREAM_OVERDUE_SEC,
     WAITING,
@@ -20,7 +19,7 @@ from services.sources.cascade import (
     plan_after_stream,
 )
 from services.sources.catalog import shipped_catalog
-from services.sources.client import SourceAnswer
+from services.sources.circuit_breaker import CircuitBreaker
 from services.sources.loader import MAX_BEHIND_SEC, LoadOutcome, SeriesLoader
 from services.sources.series import Series
 from services.sources.settings import WorkSettings
@@ -195,11 +194,11 @@ async def test_a_minute_is_not_used_while_a_source_before_it_serves_or_if_it_is_
 
 
 async def test_no_minute_is_published_from_the_moment_on_at_which_its_source_is_paused(bus, publish):
-    account = SourceAccount(bus, "binance")
-    await account.pause(None)
+    breaker = CircuitBreaker(bus, "binance")
+    await breaker.pause(None)
     result, _ = await publish(SERVED)
     assert (result.outcome, await read_starts(bus)) == (LoadOutcome.UNUSED, [])
-    await account.resume()
+    await breaker.resume()
     result, _ = await publish(SERVED)
     assert (result.outcome, await read_starts(bus)) == (LoadOutcome.LOADED, [MINUTE])
 
