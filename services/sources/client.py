@@ -33,7 +33,9 @@ from services.sources.request import ApiKey, Question, SourceRequest, make_reque
 from services.sources.source import Endpoint, Limits, MarketSource
 from services.sources.transport import Reply, SourceTransport
 
+TIMEOUT: Final = "timeout"
 TIMEOUT_SEC: Final = 20.0
+"""The time limit of one request."""
 MAX_RETRY_AFTER_SEC: Final = 86_400.0
 LIMITED_SEC: Final = 60.0
 """For how long a source is not asked that says 429 without saying for how long."""
@@ -79,11 +81,13 @@ class AskContext:
     Attributes:
         limiter: counts the requests.
         patience_sec: how long each request may wait for the source's limits.
+        deadline: until when the source may take, by `time.monotonic`; then it has failed.
         on_request: is called with each request that was sent.
     """
 
     limiter: Limiter
     patience_sec: float = 0.0
+    deadline: float = math.inf
     on_request: OnRequest | None = None
 
 
@@ -267,7 +271,9 @@ class SourceClient:
         is whoever asks the bus at the right moment, and one that has waited longer gives up.
         """
         windows = _find_limits(asked.source, keys[0]).windows()
-        gives_up_at = time.monotonic() + asked.context.patience_sec
+        now = time.monotonic()
+        # of the time that is left half is for the answer
+        gives_up_at = now + min(asked.context.patience_sec, (asked.context.deadline - now) / 2)
         async with self._queues[asked.source.name]:
             while True:
                 refusals = []
@@ -288,7 +294,10 @@ class SourceClient:
     ) -> tuple[Page, bytes]:
         """Send a request, report it, and return the page that came. Raise _NoAnswerError or BusError."""
         asked_at, begun = time.time(), time.monotonic()
-        reply = await self._transport.send(asked.source, request, key, TIMEOUT_SEC)
+        within_sec = min(TIMEOUT_SEC, asked.context.deadline - begun)
+        if within_sec <= 0:
+            raise _NoAnswerError(AnswerStatus.FAILED, TIMEOUT)
+        reply = await self._transport.send(asked.source, request, key, within_sec)
         sent = SentRequest(
             asked.source.name,
             _hide_secrets(request.describe(), key),

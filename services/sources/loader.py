@@ -53,6 +53,8 @@ from services.sources.store import CLAIM_SEC, Claim, Load, SeriesStore
 
 RECENT: Final = 70
 """The number of records of a series that are kept to see how fast its market moves."""
+PUBLISH_SEC: Final = 30.0
+"""How much longer than its sources a load may take, to read and write the bus."""
 MAX_BEHIND_SEC: Final = 10.0
 """The seconds by which our clock may be behind that of a stream's server."""
 
@@ -166,9 +168,10 @@ class SeriesLoader:
     ) -> LoadResult:
         """Return the result of `work` under the claim of a series, within the time limit of a load.
 
-        `work` gets the claim and the state of the series as it is then.
+        `work` gets the claim and the state of the series as it is then. Its sources share the time limit, and
+        what came from them is published after that.
         """
-        within_sec = self._get_settings().load.timeout_sec
+        within_sec = self._get_settings().load.timeout_sec + PUBLISH_SEC
         claim, wait_sec = await self.store.claim(series.id)
         if claim is None:
             return LoadResult(LoadOutcome.CLAIMED, wait_sec=wait_sec)
@@ -224,15 +227,20 @@ class SeriesLoader:
     ) -> tuple[Load, RecordClock]:
         """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock.
 
+        Each has its share of the time that is left, so a slow one keeps none from its turn.
+
         Each request is added to `sent`, also if this raises an error later.
         """
         findings: list[SourceFinding] = []
         clocks: dict[str, RecordClock] = {}
+        ends_at = time.monotonic() + self._get_settings().load.timeout_sec
         while True:
             asked = {finding.source for finding in findings}
             source = choose_next(series, before, asked, self._now(), forced=forced)
             if source is None:
                 break
+            begun = time.monotonic()
+            deadline = begun + (ends_at - begun) / (len(series.sources) - len(asked))
             clocks[source] = await self._read_clock(series, source)
             if source in self.replays:
                 before = _forget_future(before, clocks[source])
@@ -242,6 +250,7 @@ class SeriesLoader:
                 before,
                 clocks[source],
                 patience_sec=patience_sec,
+                deadline=deadline,
                 on_request=sent.append,
             )
             findings.append(finding)
@@ -268,6 +277,7 @@ class SeriesLoader:
         clock: RecordClock,
         *,
         patience_sec: float,
+        deadline: float,
         on_request: Callable[[SentRequest], None],
     ) -> tuple[SourceFinding, RecordClock]:
         """Ask one source; return what came of it, and the clock by which that was evaluated."""
@@ -284,7 +294,7 @@ class SeriesLoader:
                 clock = replace(clock, wall=self._now(), now=answer.played_at)
         elif source in self._catalog:
             bus = self.store.bus
-            context = AskContext(RateLimiter(bus, source), patience_sec, on_request)
+            context = AskContext(RateLimiter(bus, source), patience_sec, deadline, on_request)
             breaker = CircuitBreaker(bus, source)
             answer = await self._client.ask(self._catalog[source], question, breaker, context)
         else:

@@ -196,7 +196,7 @@ class LoadSettings(ServiceConfig):
     patience_sec: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 2.0
     """How long a request waits for a source's limits before the next source is asked. Example: `10`."""
     timeout_sec: Annotated[float, Field(ge=1, le=600, allow_inf_nan=False)] = 120.0
-    """The time limit of one load, over all its sources. Example: `60`."""
+    """The time limit of one load. Its sources share it: one of three may take a third. Example: `60`."""
     miss_after: Annotated[int, Field(ge=1, le=1000)] = 3
     """The number of failures in a row after which a source is missed. Example: `5`."""
 
