@@ -244,6 +244,8 @@ def bars_seen_key(bars: str, symbol: str, day: int) -> str:
 
 
 # sources: what all instances share about each source.
+SOURCES_REFRESHED: Final = "sources:refreshed"
+"""String: when the last refresh that was completed began, in epoch seconds."""
 
 
 def source_account_key(account: str) -> str:

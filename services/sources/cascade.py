@@ -243,7 +243,7 @@ def conclude_load(
             replay=served.is_replay,
             played_at=served.played_at,
         )
-    reason = explain_takeover(series, state) if state.serving else _explain(series, state, series.sources)
+    reason = explain_takeover(series, state) if state.serving else explain_sources(series, state)
     return replace(state, reason=reason, status=find_status(series, state, now))
 
 
@@ -263,12 +263,17 @@ def explain_takeover(series: Series, state: SeriesState) -> str:
     """Return why no source before the serving one serves, as `massive late, yahoo limited`."""
     if state.serving not in series.sources:
         return ""
-    return _explain(series, state, series.sources[: series.sources.index(state.serving)])
+    return _explain(state, series.sources[: series.sources.index(state.serving)])
 
 
-def _explain(series: Series, state: SeriesState, sources: Sequence[str]) -> str:
+def explain_sources(series: Series, state: SeriesState) -> str:
+    """Return what became of each source of the cascade that was asked, as `yahoo limited, tiingo no_key`."""
+    return _explain(state, series.sources)
+
+
+def _explain(state: SeriesState, sources: Sequence[str]) -> str:
     """Return the last verdict on each of these sources, in words."""
-    found = [(name, state.attempts.get(name)) for name in series.sources if name in sources]
+    found = [(name, state.attempts.get(name)) for name in sources]
     return ", ".join(f"{name} {attempt.verdict}" for name, attempt in found if attempt is not None)
 
 

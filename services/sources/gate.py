@@ -24,7 +24,7 @@ from marketswarm.keys import MARKET_BARS, PRELOAD_STATUS
 from marketswarm.settings import read_settings
 from marketswarm.truth import Service, Truth
 from services.sources.cascade import SeriesState, SeriesStatus
-from services.sources.concurrency import load_concurrently
+from services.sources.concurrency import load_concurrently, retry_bus
 from services.sources.gate_display import print_failures, show_progress
 from services.sources.loader import LoadOutcome, SeriesLoader, open_loader
 from services.sources.loop import MARKET, require_libraries
@@ -129,18 +129,13 @@ async def load_within_time(
 
     async def load(each: Series) -> None:
         """Load one series, and note its state or why it has none; a bus that is away may come back."""
-        give_up_at: float | None = None
-        while True:
-            try:
-                progress.states[each.id] = await load_series(loader, each, settings.gate.patience_sec)
-            except BusError as error:
-                give_up_at = give_up_at or time.monotonic() + BUS_PATIENCE_SEC
-                if time.monotonic() >= give_up_at:
-                    progress.errors[each.id] = f"{error.bus} {error.reason}"
-                    return
-                await asyncio.sleep(BUS_PAUSE_SEC)
-            else:
-                return
+        patience_sec = settings.gate.patience_sec
+        try:
+            progress.states[each.id] = await retry_bus(
+                lambda: load_series(loader, each, patience_sec), BUS_PAUSE_SEC, BUS_PATIENCE_SEC
+            )
+        except BusError as error:
+            progress.errors[each.id] = f"{error.bus} {error.reason}"
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.gate.timeout_sec):

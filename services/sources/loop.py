@@ -11,16 +11,16 @@ from marketswarm.keys import MARKET_BARS
 from marketswarm.monitor.conventions import find_alert_target
 from marketswarm.truth import AccessPoint
 from services.sources.alerts import AlertSender
-from services.sources.dispatcher import Refresh, SeriesDispatcher
+from services.sources.dispatcher import LONGEST_REST_SEC, SeriesDispatcher
 from services.sources.loader import SeriesLoader, open_loader
 from services.sources.metrics import SourcesMetrics
 from services.sources.recording import RecordingError
+from services.sources.refresh import Refresh
 from services.sources.series import list_series
 from services.sources.settings import SourcesEnvironment, SourcesSettings
 from services.sources.store import SeriesStore
 from services.sources.streams import SeriesStreams
 
-IDLE_SEC: Final = 10.0
 MARKET: Final = "market-redis"
 LIBRARIES: Final = ("exchange_calendars", "jmespath", "websockets", "xmltodict")
 
@@ -42,7 +42,7 @@ async def main() -> int:
             dispatcher = SeriesDispatcher(me, loader, make_alert_sender(me, store), metrics)
             point = find_point(me, MARKET_BARS)
             streams = SeriesStreams(me, loader, dispatcher, metrics, urls)
-            refresh = Refresh(me, loader, settings, point.bus, dispatcher.schedule_events)
+            refresh = Refresh(me, loader, dispatcher, settings, point.bus)
             me.task(refresh.run(), name="refresh")
             await share.known()
             while True:
@@ -51,9 +51,9 @@ async def main() -> int:
                 await dispatcher.follow(series[name] for name in share.mine(series))
                 streams.follow(dispatcher.series)
                 dispatcher.start_due(time.time(), settings().settings.load.concurrency)
-                await dispatcher.read_critical()
+                await dispatcher.read_states()
                 report(me, dispatcher)
-                await me.rest(IDLE_SEC if dispatcher.is_full else dispatcher.rest_sec(time.time()))
+                await me.rest(LONGEST_REST_SEC if dispatcher.is_full else dispatcher.rest_sec(time.time()))
     return me.exit_code
 
 
@@ -80,8 +80,9 @@ async def follow_replay(me: Agent[Any], loader: SeriesLoader) -> None:
 
 
 def report(me: Agent[Any], dispatcher: SeriesDispatcher) -> None:
-    """Set the detail of the beats; degrade while a critical series is stale or the bus can't be used."""
+    """Set the detail of the beats; degrade while a critical series is not fresh or the bus can't be used."""
     now = time.time()
+    dispatcher.log_changes(now)
     me.set_degraded(dispatcher.find_problem(now))
     me.set_detail(dispatcher.summarize(now))
 

@@ -5,6 +5,7 @@ or nothing, and the next one asks again. Every method raises BusError.
 """
 
 import hashlib
+import math
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ import orjson
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import read_fields, report_unusable
+from marketswarm.bus.stored_values import MAX_EPOCH_SEC, read_fields, report_unusable
 from marketswarm.channels.text import printable_line
 from marketswarm.keys import (
     MARKET_BARS,
@@ -23,6 +24,7 @@ from marketswarm.keys import (
     MARKET_QUOTES,
     MARKET_SERIES,
     MARKET_SOURCES,
+    SOURCES_REFRESHED,
     bar_marks_key,
     series_records_key,
     source_claim_key,
@@ -251,6 +253,21 @@ class SeriesStore:
         """Forget sources and series that the truth does not name; return how many events are pending."""
         args: list[str | bytes | float] = [len(sources), *sources, *series]
         return int(await self.bus.script(DROP, [MARKET_SOURCES, MARKET_SERIES], args))
+
+    async def read_refreshed(self) -> float | None:
+        """Return when the last refresh that was completed began, in epoch seconds; None if nobody knows."""
+        bus = self.bus
+        raw = await bus.ask(bus.client.get(SOURCES_REFRESHED))
+        try:
+            at = float(raw) if raw is not None else math.nan
+        except ValueError:
+            at = math.nan
+        return at if 0 < at <= MAX_EPOCH_SEC else None
+
+    async def write_refreshed(self, at: float) -> None:
+        """Store when a refresh began that is completed, in epoch seconds."""
+        bus = self.bus
+        await bus.ask(bus.client.set(SOURCES_REFRESHED, format(at, ".3f")))
 
     async def list_stored(self) -> tuple[list[str], list[str]]:
         """Return the names of the sources and of the series that have a state."""

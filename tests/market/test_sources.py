@@ -333,7 +333,8 @@ def test_a_critical_series_that_is_stale_degrades_the_service_until_it_is_fresh(
     scene.kraken.refusal = scene.binance.refusal = Answer(500)
     scene.wish()
     scene.sources()
-    scene.wait_beat(svc="sources", status="degraded", detail=f"stale: {SERIES}")
+    why = f"not fresh: {SERIES} (kraken "
+    until(lambda: scene.beat("sources").get("detail", "").startswith(why), 20, lambda: scene.beat("sources"))
     scene.kraken.refusal = scene.binance.refusal = None
     for name in ("kraken", "binance_us"):
         scene.resume(name)

@@ -3,95 +3,21 @@
 import time
 from dataclasses import replace
 
-import orjson
 import pytest
 
-from marketswarm.keys import MARKET_SOURCES
-from marketswarm.market.records import AssetClass, RecordKind
-from marketswarm.testing import MemoryBus
 from services.sources.cascade import SeriesStatus, SourceVerdict
 from services.sources.catalog import shipped_catalog
-from services.sources.client import SourceClient
-from services.sources.loader import LoadOutcome, SeriesLoader
+from services.sources.loader import LoadOutcome
 from services.sources.rate_limiter import RateLimiter
 from services.sources.request import ApiKey
-from services.sources.series import Series
-from services.sources.settings import WorkSettings
-from services.sources.store import SeriesStore
-from support.rig.receiver import Answer, Receiver
-
-COIN = Series(
-    "BTC/USD", RecordKind.BARS, "1m", AssetClass.CRYPTO, "24x7", ("coinbase", "kraken"), 300.0, 5.0, 60.0
-)
-STOCK = replace(COIN, symbol="AAPL", asset=AssetClass.STOCKS, sources=("twelve_data",), history_days=0.1)
-
-
-def last_minutes(count=30):
-    now = int(time.time()) // 60 * 60
-    return range(now - 60 * count, now, 60)
-
-
-def answer_as_kraken(_request):
-    rows = [[at, "2", "3", "1", "2", "2", "5", 1] for at in last_minutes()]
-    return Answer(200, {}, orjson.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": 1}}))
-
-
-def answer_as_coinbase(_request):
-    return Answer(200, {}, orjson.dumps([[at, 1, 3, 2, 2, 5] for at in last_minutes()]))
-
-
-def answer_as_twelve_data(_request):
-    rows = [
-        {
-            "datetime": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at)),
-            "open": "1",
-            "high": "2",
-            "low": "1",
-            "close": "1",
-            "volume": "1",
-        }
-        for at in last_minutes()
-    ]
-    return Answer(200, {}, orjson.dumps({"meta": {}, "values": rows, "status": "ok"}))
-
-
-class Market:
-    """A bus, sites of sources, and a loader that finds them."""
-
-    def __init__(self, bus, sites):
-        self.bus, self.sites, self.keys, self.work = bus, sites, {}, {}
-
-    def __getitem__(self, source):
-        return self.sites[source]
-
-    async def load(self, series, **more):
-        """Load a series by a process of its own, and return what became of it."""
-        urls = {name: f"http://127.0.0.1:{site.port}" for name, site in self.sites.items()}
-        settings = WorkSettings.model_validate(self.work)
-        async with SourceClient(self.keys, urls) as client:
-            loader = SeriesLoader(client, SeriesStore(lambda: self.bus), shipped_catalog(), lambda: settings)
-            return await loader.load(series, **more)
-
-    async def read_source(self, name):
-        return orjson.loads(await self.bus.client.hget(MARKET_SOURCES, name) or b"{}")
+from support.rig.receiver import Answer
+from support.scenes.sources import COIN, STOCK, SourcesMarket, answer_as_coinbase, answer_as_kraken
 
 
 @pytest.fixture
 async def market():
-    answers = {
-        "coinbase": answer_as_coinbase,
-        "kraken": answer_as_kraken,
-        "twelve_data": answer_as_twelve_data,
-    }
-    bus = MemoryBus("market-redis")
-    sites = {name: Receiver() for name in answers}
-    for name, site in sites.items():
-        site.__enter__()
-        site.choose = answers[name]
-    yield Market(bus, sites)
-    for site in sites.values():
-        site.__exit__(None, None, None)
-    await bus.aclose()
+    async with SourcesMarket() as market:
+        yield market
 
 
 async def test_a_slow_source_has_its_part_of_the_time_and_the_next_one_serves(market):
