@@ -18,6 +18,7 @@ class AnswerStatus(StrEnum):
     OK = "ok"
     EMPTY = "empty"  # the source knows the symbol, and has nothing for that time
     CLOSED = "closed"  # nobody trades now, so nothing newer can be there
+    REFUSED = "refused"  # it does not take the question, as for a misspelled or delisted symbol
     LIMITED = "limited"  # the source refuses more requests for now
     FAILED = "failed"
 

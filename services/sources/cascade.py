@@ -1,8 +1,8 @@
 """Decide which source of a series serves, which one is asked next, and when it is loaded again. Pure.
 
 Each load begins with the first source: so a better one gets its place back as soon as it is fresh again. One
-that was late, empty or wrong is asked less and less often meanwhile. Whether one that is limited may be asked
-is known by its limits alone, and of one that fails by its breaker. All times are epoch seconds of the wall
+whose answer was of no use is asked less and less often meanwhile. Whether one that is limited may be asked is
+known by its limits alone, and of one that fails by its breaker. All times are epoch seconds of the wall
 clock, unless a name says otherwise.
 """
 
@@ -19,7 +19,7 @@ from marketswarm.net.retry import Backoff
 from services.sources.series import Pace, Series
 
 LONGEST_RETRY_SEC: Final = 900.0
-"""The longest time for which a source that was late, empty or wrong is left out."""
+"""The longest time for which a source is left out whose answer was of no use."""
 USUAL_EVERY_SEC: Final = 60.0
 SHORTEST_PAUSE_SEC: Final = 0.2
 """The shortest time between two loads of a series, however fast its market moves or a recording plays."""
@@ -35,6 +35,7 @@ class SourceVerdict(StrEnum):
     LATE = "late"  # it answered, and has nothing new enough
     WRONG = "wrong"  # it answered what can't be
     EMPTY = "empty"  # it answered, and has nothing
+    REFUSED = "refused"  # it does not take the question: a symbol that it does not know
     LIMITED = "limited"  # it takes no more requests for now
     FAILED = "failed"
     BREAKER_OPEN = "breaker_open"  # it failed too often; its breaker is open
@@ -56,7 +57,9 @@ class SeriesStatus(StrEnum):
 
 
 _WORKING: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE})
-_SLOWER: Final = frozenset({SourceVerdict.LATE, SourceVerdict.WRONG, SourceVerdict.EMPTY})
+_SLOWER: Final = frozenset(
+    {SourceVerdict.LATE, SourceVerdict.WRONG, SourceVerdict.EMPTY, SourceVerdict.REFUSED}
+)
 _ANSWERED: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY})
 
 
@@ -93,8 +96,8 @@ class SourceFinding:
 class Attempt:
     """Hold when and how a source was asked for a series last.
 
-    `failures` counts the attempts in a row that did not serve. Before `retry_at` a source that was late,
-    empty or wrong is left out; of one that is limited it is when its limits let it be asked again, as they
+    `failures` counts the attempts in a row that did not serve. Before `retry_at` a source is left out
+    whose answer was of no use; of one that is limited it is when its limits let it be asked again, as they
     were then.
     """
 
@@ -176,7 +179,7 @@ def choose_next(
         state: what is known of it.
         asked: the sources that were asked in this load.
         now: the time.
-        forced: ask also those that are left out because they were late, empty or wrong lately.
+        forced: ask also those that are left out because of what they answered lately.
     """
     for source in series.sources:
         attempt = state.attempts.get(source)

@@ -27,7 +27,7 @@ from services.sources.answer import (
     SourceAnswer,
 )
 from services.sources.circuit_breaker import BreakerReading, BreakerState
-from services.sources.mapping import keep_asked, read_page
+from services.sources.mapping import keep_asked, read_page, read_refusal
 from services.sources.rate_limiter import SHORTEST_BLOCK_SEC, Permission, Windows
 from services.sources.request import ApiKey, Question, SourceRequest, make_request, split_question
 from services.sources.source import Endpoint, Limits, MarketSource
@@ -173,9 +173,10 @@ class SourceClient:
     ) -> SourceAnswer:
         """Return the answer of a source, and record in its breaker whether it failed.
 
-        The endpoints that serve the question are asked in turn, until one is not empty. A question that the
+        The endpoints that serve the question are asked in turn, until one has something. A question that the
         source does not answer at all is FAILED with the reason `not_served`, one that needs a key that is not
-        there with `no_key`. Raise BusError if the bus with the limits fails.
+        there with `no_key`. One that is REFUSED is no failure of the source. Raise BusError if the bus with
+        the limits fails.
         """
         endpoints = list(
             source.find_endpoints(question.kind, question.asset, question.symbol, question.timeframe)
@@ -191,7 +192,7 @@ class SourceClient:
         answer = SourceAnswer(source.name, AnswerStatus.EMPTY)
         for endpoint in endpoints:
             answer = await self.ask_endpoint(source, endpoint, question, context)
-            if answer.outcome is not AnswerStatus.EMPTY:
+            if answer.outcome not in (AnswerStatus.EMPTY, AnswerStatus.REFUSED):
                 break
         if answer.outcome is AnswerStatus.FAILED:
             await breaker.record_failure(is_trial=reading.is_trial)
@@ -345,12 +346,14 @@ async def _read_reply(asked: _Asked, question: Question, key: ApiKey | None, rep
         raise _NoAnswerError(AnswerStatus.FAILED, reply.error)
     if reply.status == httpx.codes.NO_CONTENT or reply.status in endpoint.empty_status:
         return Page(AnswerStatus.EMPTY, str(reply.status))
-    if not httpx.codes.is_success(reply.status):
-        raise _NoAnswerError(AnswerStatus.FAILED, str(reply.status))
-    page = _hide_key(read_page(source, endpoint, question, reply.body), key)
+    if httpx.codes.is_success(reply.status):
+        page = read_page(source, endpoint, question, reply.body)
+    else:
+        page = read_refusal(source, endpoint, question, reply.status, reply.body)
+    page = _hide_key(page, key)
     if page.outcome is AnswerStatus.LIMITED:
         raise await _block(asked, key, page.reason, LIMITED_SEC)
-    if page.outcome is AnswerStatus.FAILED:
+    if page.outcome not in (AnswerStatus.OK, AnswerStatus.EMPTY):
         raise _NoAnswerError(page.outcome, page.reason)
     return page
 

@@ -18,6 +18,10 @@ from services.sources.series import (
     time_of,
 )
 
+_PASSED_ON: Final[Mapping[AnswerStatus, SourceVerdict]] = {
+    AnswerStatus.LIMITED: SourceVerdict.LIMITED,
+    AnswerStatus.REFUSED: SourceVerdict.REFUSED,
+}
 _NOT_ASKED: Final[Mapping[str, SourceVerdict]] = {
     BREAKER_OPEN: SourceVerdict.BREAKER_OPEN,
     PAUSED: SourceVerdict.PAUSED,
@@ -62,8 +66,8 @@ def evaluate_answer(
         played_at=answer.played_at,
         misfits=len(answer.misfits),
     )
-    if answer.outcome is AnswerStatus.LIMITED:
-        return replace(finding, verdict=SourceVerdict.LIMITED)
+    if answer.outcome in _PASSED_ON:
+        return replace(finding, verdict=_PASSED_ON[answer.outcome])
     if answer.outcome is AnswerStatus.FAILED:
         return replace(finding, verdict=_NOT_ASKED.get(answer.reason, SourceVerdict.FAILED))
     if answer.outcome is not AnswerStatus.OK:

@@ -38,6 +38,20 @@ MAX_ROWS: Final = 100_000
 MAX_MISFITS: Final = 100
 MAX_NUMBER: Final = 1e18
 MAX_REASON: Final = 200
+MAX_REFUSAL_BYTES: Final = 65_536
+"""How much of a document with an error's status is looked at."""
+REFUSED_STATUS: Final = frozenset({400, 404, 410, 422})
+"""The statuses of errors that are about one question, and not about whoever asks or the source."""
+SIGN_OUTCOMES: Final[Mapping[str, AnswerStatus]] = {
+    "limited": AnswerStatus.LIMITED,
+    "unknown": AnswerStatus.REFUSED,
+    "denied": AnswerStatus.FAILED,
+    "failed": AnswerStatus.FAILED,
+    "empty": AnswerStatus.EMPTY,
+}
+"""What each sign of a file means, in the order in which they are looked for."""
+REFUSAL_SIGNS: Final = ("limited", "unknown", "denied")
+"""The signs that are looked for in a document with an error's status."""
 EARLIEST: Final = datetime(1600, 1, 1, tzinfo=UTC)
 LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
 _COLUMN: Final = re.compile(r'\w+|"[^"{}]+"')
@@ -60,14 +74,8 @@ def read_page(source: MarketSource, endpoint: Endpoint, question: Question, body
         document = parse_document(endpoint, body)
     except (ValueError, ExpatError, csv.Error, RecursionError) as error:
         return Page(AnswerStatus.FAILED, f"no {endpoint.format}: {error}"[:MAX_REASON])
-    for outcome, signs in (
-        (AnswerStatus.LIMITED, endpoint.signs.limited),
-        (AnswerStatus.FAILED, endpoint.signs.failed),
-        (AnswerStatus.EMPTY, endpoint.signs.empty),
-    ):
-        for path in signs:
-            if found := paths.search(path, document):
-                return Page(outcome, found.strip()[:MAX_REASON] if isinstance(found, str) else outcome.value)
+    if (sign := _find_sign(endpoint, paths, document, tuple(SIGN_OUTCOMES))) is not None:
+        return sign
     rows = _find_rows(endpoint, paths, document)
     if rows is None:
         return Page(AnswerStatus.FAILED, f"no rows at {endpoint.records}"[:MAX_REASON])
@@ -78,6 +86,35 @@ def read_page(source: MarketSource, endpoint: Endpoint, question: Question, body
         return page
     found = paths.search(endpoint.paging.next, document)
     return replace(page, next_page=str(found) if isinstance(found, str | int) and found else None)
+
+
+def read_refusal(
+    source: MarketSource, endpoint: Endpoint, question: Question, status: int, body: bytes
+) -> Page:
+    """Return what a document with an error's status says: LIMITED, REFUSED or FAILED. It never raises.
+
+    A client error is about the question, most often a symbol that the source does not have: it is REFUSED,
+    unless the file has a sign that the key is wrong.
+    """
+    paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
+    try:
+        document = parse_document(endpoint, body[:MAX_REFUSAL_BYTES])
+    except (ValueError, ExpatError, csv.Error, RecursionError):
+        document = None
+    if (sign := _find_sign(endpoint, paths, document, REFUSAL_SIGNS)) is not None:
+        return sign
+    outcome = AnswerStatus.REFUSED if status in REFUSED_STATUS else AnswerStatus.FAILED
+    return Page(outcome, str(status))
+
+
+def _find_sign(endpoint: Endpoint, paths: "_Paths", document: Any, names: Sequence[str]) -> Page | None:
+    """Return what the first of these signs says that a document has; None if it has none."""
+    for name in names:
+        outcome = SIGN_OUTCOMES[name]
+        for path in getattr(endpoint.signs, name):
+            if found := paths.search(path, document):
+                return Page(outcome, found.strip()[:MAX_REASON] if isinstance(found, str) else outcome.value)
+    return None
 
 
 def parse_document(endpoint: Endpoint, body: bytes) -> Any:

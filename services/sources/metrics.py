@@ -95,7 +95,7 @@ class SourcesMetrics:
         yield Family(
             "marketswarm_sources_answers_total",
             "counter",
-            "What asking a source came to: fresh, late, wrong, empty, limited, failed, breaker_open, paused.",
+            "What asking a source came to: fresh, late, wrong, empty, refused, limited, failed or not asked.",
             [(labels, float(count)) for labels, count in self._answers.copy().items()],
             labels=("source", "verdict"),
         )

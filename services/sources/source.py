@@ -234,11 +234,15 @@ class Paging(_Strict):
 
 
 class Signs(_Strict):
-    """How a document with status 200 says that it is no answer: paths that then have a value."""
+    """How a document says that it is no answer: paths that then have a value. Looked for in this order."""
 
     limited: tuple[Path, ...] = ()
-    empty: tuple[Path, ...] = ()
+    unknown: tuple[Path, ...] = ()
+    """That the source does not know the symbol. Also looked for in documents with another status."""
+    denied: tuple[Path, ...] = ()
+    """That the key is wrong, where the status does not say so. Also looked for with another status."""
     failed: tuple[Path, ...] = ()
+    empty: tuple[Path, ...] = ()
 
 
 class Endpoint(_Strict):

@@ -83,7 +83,9 @@ def test_the_first_source_has_its_place_back_as_soon_as_it_is_fresh_again(verdic
     assert state.attempts["massive"].failures == 0
 
 
-@pytest.mark.parametrize("verdict", [SourceVerdict.LATE, SourceVerdict.WRONG, SourceVerdict.EMPTY])
+@pytest.mark.parametrize(
+    "verdict", [SourceVerdict.LATE, SourceVerdict.WRONG, SourceVerdict.EMPTY, SourceVerdict.REFUSED]
+)
 def test_a_source_that_answers_nothing_of_use_is_asked_less_and_less_often(verdict):
     state, pauses, at = WAITING, [], NOW
     for _ in range(6):

@@ -16,7 +16,7 @@ import pytest
 from marketswarm.market.records import AssetClass, RecordKind
 from services.sources.answer import AnswerStatus
 from services.sources.catalog import FOLDER, CatalogError, load_catalog, load_source
-from services.sources.mapping import read_page
+from services.sources.mapping import REFUSAL_SIGNS, SIGN_OUTCOMES, read_page, read_refusal
 from services.sources.request import ApiKey, Question, make_request
 from services.sources.source import AuthPlace
 
@@ -99,13 +99,18 @@ def test_an_answer_that_is_none_says_which_it_is(name, endpoint, sign):
     source, told = CATALOG[name], expected(name)[endpoint]
     body = told["signs"][sign].encode()
     page = read_page(source, source.serves[endpoint], question_of(source, endpoint, told), body)
-    assert (page.outcome.value, page.records) == (sign, ())
+    assert (page.outcome, page.records) == (SIGN_OUTCOMES[sign], ())
+    if sign in REFUSAL_SIGNS:
+        refusal = read_refusal(
+            source, source.serves[endpoint], question_of(source, endpoint, told), 400, body
+        )
+        assert refusal.outcome is SIGN_OUTCOMES[sign]
 
 
 @pytest.mark.parametrize("name", CATALOG)
 def test_each_sign_of_a_file_has_a_sample(name):
     for endpoint, rules in CATALOG[name].serves.items():
-        signs = {sign for sign in ("limited", "failed", "empty") if getattr(rules.signs, sign)}
+        signs = {sign for sign in SIGN_OUTCOMES if getattr(rules.signs, sign)}
         assert signs <= set(expected(name)[endpoint].get("signs", {})), endpoint
 
 

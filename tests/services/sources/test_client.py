@@ -304,6 +304,11 @@ async def test_what_a_source_does_not_serve_is_no_failure_of_it(ask, site):
         (Answer(403), AnswerStatus.FAILED, "403"),
         (Answer(204), AnswerStatus.EMPTY, "204"),
         (Answer(404), AnswerStatus.EMPTY, "404"),
+        (Answer(400), AnswerStatus.REFUSED, "400"),
+        (Answer(410, body=b"<html>"), AnswerStatus.REFUSED, "410"),
+        (Answer(401), AnswerStatus.FAILED, "401"),
+        (Answer(400, body=b'{"key": "bad"}'), AnswerStatus.FAILED, "bad"),
+        (Answer(500, body=b'{"gone": "no AAPL"}'), AnswerStatus.REFUSED, "no AAPL"),
         (Answer(200, body=b"<html>"), AnswerStatus.FAILED, "no json"),
         (Answer(200, body=b'{"rows": []}'), AnswerStatus.EMPTY, "no rows"),
         (Answer(200, body=b'{"rows": [["x", 1, 1, 1, 1]]}'), AnswerStatus.FAILED, "no row fits"),
@@ -314,7 +319,8 @@ async def test_what_a_source_does_not_serve_is_no_failure_of_it(ask, site):
 )
 async def test_each_answer_that_is_none_has_its_outcome_and_a_reason(ask, site, answer, outcome, reason):
     site.always, account, seen = answer, Account(), []
-    found = await ask(make_source(empty_status=[404]), account, seen=seen)
+    signs = {"unknown": ["gone"], "denied": ["key"]}
+    found = await ask(make_source(empty_status=[404], signs=signs), account, seen=seen)
     assert found.outcome is outcome
     assert found.reason
     assert reason in found.reason

@@ -87,6 +87,7 @@ def test_what_was_played_is_marked_with_the_time_of_its_clock():
     ("outcome", "reason", "verdict"),
     [
         (AnswerStatus.EMPTY, "no rows", SourceVerdict.EMPTY),
+        (AnswerStatus.REFUSED, "404", SourceVerdict.REFUSED),
         (AnswerStatus.LIMITED, "429", SourceVerdict.LIMITED),
         (AnswerStatus.FAILED, "500", SourceVerdict.FAILED),
         (AnswerStatus.FAILED, "breaker_open", SourceVerdict.BREAKER_OPEN),
@@ -148,6 +149,7 @@ def test_a_request_and_a_reason_are_written_short_and_printable():
         (SourceVerdict.EMPTY, True),
         (SourceVerdict.FAILED, False),
         (SourceVerdict.WRONG, False),
+        (SourceVerdict.REFUSED, None),
         (SourceVerdict.LIMITED, None),
         (SourceVerdict.PAUSED, None),
         (SourceVerdict.BREAKER_OPEN, None),

@@ -75,3 +75,20 @@ async def test_a_new_key_is_used_at_once_by_whoever_is_started_with_it(market):
     assert (result.state.status, result.findings[0].wait_sec > 70_000) == (SeriesStatus.LIMITED, True)
     market.keys = {"twelve_data": (new,)}
     assert (await market.load(STOCK)).state.status is SeriesStatus.FRESH
+
+
+async def test_misspelled_symbols_are_held_against_their_series_alone(market):
+    def answer(request):
+        is_gone = "GONE" in request.path
+        return Answer(404, {}, b'{"message": "NotFound"}') if is_gone else answer_as_coinbase(request)
+
+    market["coinbase"].choose = answer
+    for number in range(4):
+        result = await market.load(replace(COIN, symbol=f"GONE{number}/USD", sources=("coinbase",)))
+        (finding,) = result.findings
+        assert (finding.verdict, finding.reason, result.pending_events) == (SourceVerdict.REFUSED, "404", 0)
+        attempt = result.state.attempts["coinbase"]
+        assert attempt.retry_at > attempt.at, "it is asked less often"
+    result = await market.load(replace(COIN, sources=("coinbase",), history_days=0.1))
+    assert result.state.status is SeriesStatus.FRESH
+    assert (await market.read_source("coinbase"))["state"] == "up"
