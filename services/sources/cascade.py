@@ -76,6 +76,7 @@ class SourceFinding:
         is_replay: whether the records were played from a recording.
         played_at: the time of the recording's clock; 0 for others.
         misfits: how many rows of the answer were no record.
+        is_mark: whether a stream's mark on the bus was looked at, and nobody was asked.
     """
 
     source: str
@@ -90,6 +91,7 @@ class SourceFinding:
     is_replay: bool = False
     played_at: float = 0.0
     misfits: int = 0
+    is_mark: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def evaluate_answer(
         return replace(finding, verdict=_NOT_ASKED.get(answer.reason, SourceVerdict.FAILED))
     if answer.outcome is not AnswerStatus.OK:
         return finding
-    if (fault := find_fault(answer.records, clock.now_ms) or _find_misfits(answer)) is not None:
+    if (fault := find_fault(series.asset, answer.records, clock.now_ms) or _find_misfits(answer)) is not None:
         return replace(finding, verdict=SourceVerdict.WRONG, reason=fault)
     finished = keep_finished(series, session, answer.records, clock.now_ms)
     records = tuple(filter(is_on_grid, finished))

@@ -315,7 +315,8 @@ class SeriesLoader:
         """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
         mark = await self.store.read_mark(series.symbol)
         if mark is None:
-            return SourceFinding(source, SourceVerdict.EMPTY, "no stream of it", asked_at=clock.wall)
+            reason = "no stream of it"
+            return SourceFinding(source, SourceVerdict.EMPTY, reason, asked_at=clock.wall, is_mark=True)
         until_ms = fresh_until(series, await self.find_session(series.session), mark, clock.now_ms)
         is_fresh = clock.now_ms <= until_ms
         return SourceFinding(
@@ -325,6 +326,7 @@ class SeriesLoader:
             newest_ms=mark,
             fresh_until=clock.to_wall(until_ms),
             asked_at=clock.wall,
+            is_mark=True,
         )
 
     async def _publish(

@@ -49,6 +49,7 @@ REVISED_DAYS: Final = 400.0
 OBSERVATION_AGE_SEC: Final = 2 * 86_400.0
 MAX_AHEAD_MS: Final = 120_000
 """The milliseconds by which a record may be ahead of our clock; a later one is wrong."""
+NOT_POSITIVE: Final = "a price that is not positive"
 WRONG_SHARE: Final = 0.1
 """The share of wrong records above which a whole answer is wrong."""
 
@@ -222,7 +223,7 @@ def find_month_end(start_ms: int) -> int:
     return (end - _EPOCH) // timedelta(milliseconds=1)
 
 
-def find_fault(records: Sequence[Record], now_ms: int) -> str | None:
+def find_fault(asset: AssetClass, records: Sequence[Record], now_ms: int) -> str | None:
     """Return why an answer is wrong as a whole, or None.
 
     It is if its newest record is wrong, or too many are; single ones are for the checks that follow. A time
@@ -230,7 +231,7 @@ def find_fault(records: Sequence[Record], now_ms: int) -> str | None:
     """
     if not records:
         return None
-    faults = [_find_fault_of(record, now_ms) for record in records]
+    faults = [_find_fault_of(asset, record, now_ms) for record in records]
     found = [fault for fault in faults if fault is not None]
     newest = max(range(len(records)), key=lambda at: time_of(records[at]))
     if faults[newest] is not None:
@@ -238,16 +239,34 @@ def find_fault(records: Sequence[Record], now_ms: int) -> str | None:
     return f"{len(found)} of {len(records)}: {found[0]}" if len(found) > WRONG_SHARE * len(records) else None
 
 
-def _find_fault_of(record: Record, now_ms: int) -> str | None:
+def _find_fault_of(asset: AssetClass, record: Record, now_ms: int) -> str | None:
     """Return why a record can't be right, or None."""
     if time_of(record) > now_ms + MAX_AHEAD_MS:
         return "a time that lies ahead"
     if isinstance(record, Bar):
-        if not record.low <= min(record.open, record.close) <= max(record.open, record.close) <= record.high:
-            return "a price outside of low and high"
-        if record.volume is not None and record.volume < 0:
-            return "a negative volume"
-    return None
+        return _find_fault_of_bar(asset, record)
+    return _find_fault_of_quote(asset, record) if isinstance(record, Quote) else None
+
+
+def _find_fault_of_bar(asset: AssetClass, bar: Bar) -> str | None:
+    """Return why a bar can't be right, or None."""
+    if not bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
+        return "a price outside of low and high"
+    if bar.low <= 0 and asset is not AssetClass.COMMODITIES:
+        return NOT_POSITIVE
+    return "a negative volume" if bar.volume is not None and bar.volume < 0 else None
+
+
+def _find_fault_of_quote(asset: AssetClass, quote: Quote) -> str | None:
+    """Return why a quote can't be right, or None.
+
+    A commodity may cost less than nothing, and an option that nobody trades has the price 0. Where one side
+    is 0, nobody makes that side.
+    """
+    is_free = quote.price == 0 and asset is AssetClass.OPTIONS
+    if quote.price <= 0 and not is_free and asset is not AssetClass.COMMODITIES:
+        return NOT_POSITIVE
+    return "a bid above the ask" if quote.bid and quote.ask and quote.bid > quote.ask else None
 
 
 def measure_pace(records: Sequence[Record]) -> Pace:

@@ -334,8 +334,12 @@ def encode_request(series: Series, sent: SentRequest) -> bytes:
 
 
 def encode_finding(finding: SourceFinding) -> bytes:
-    """Return what a finding says of its source, as JSON. Only an answer and a failure say how it is."""
+    """Return what a finding says of its source, as JSON. Only an answer and a failure say how it is.
+
+    How far the stream of a source has come says nothing of whether it answers.
+    """
     is_well = True if finding.verdict in _GOOD else False if finding.verdict in _BAD else None
+    is_well = None if finding.is_mark else is_well
     return orjson.dumps(
         {
             "name": finding.source,

@@ -25,6 +25,7 @@ from services.sources.series import (
 )
 from services.sources.settings import SourcesSettings
 
+STOCKS = AssetClass.STOCKS
 XNYS, CRYPTO, FOREX = get_session("XNYS"), get_session("24x7"), get_session("24x5")
 MINUTE_MS = 60_000
 MINUTES = Series("SPY", RecordKind.BARS, "1m", AssetClass.STOCKS, "XNYS", ("a", "b"), 900.0, 5.0, 60.0)
@@ -142,20 +143,39 @@ def test_the_history_of_bars_begins_with_a_whole_trading_day():
         ({"at_ms": 10 * MINUTE_MS}, "a time that lies ahead"),
         ({"at_ms": 0, "high": 9.0}, "a price outside of low and high"),
         ({"at_ms": 0, "volume": -1.0}, "a negative volume"),
+        ({"at_ms": 0, "low": 0.0}, "a price that is not positive"),
     ],
 )
 def test_an_answer_whose_newest_record_is_wrong_is_wrong(wrong, why):
-    assert find_fault([bar(-MINUTE_MS), bar(**wrong)], 0) == why
+    assert find_fault(STOCKS, [bar(-MINUTE_MS), bar(**wrong)], 0) == why
 
 
 def test_single_wrong_records_are_for_the_checks_that_follow_and_many_are_not():
     good = [bar(MINUTE_MS * n) for n in range(1, 20)]
-    assert find_fault([bar(0, low=11.0), *good], 10**12) is None
-    assert find_fault([*(bar(-n, low=11.0) for n in range(5)), *good], 10**12) == (
+    assert find_fault(STOCKS, [bar(0, low=11.0), *good], 10**12) is None
+    assert find_fault(STOCKS, [*(bar(-n, low=11.0) for n in range(5)), *good], 10**12) == (
         "5 of 24: a price outside of low and high"
     )
-    assert find_fault([Observation("X", 5, 1.0)], 10**12) is None
-    assert find_fault([], 0) is None
+    assert find_fault(STOCKS, [Observation("X", 5, 1.0)], 10**12) is None
+    assert find_fault(STOCKS, [], 0) is None
+
+
+@pytest.mark.parametrize(
+    ("asset", "quote", "why"),
+    [
+        ("stocks", {"price": 0.0}, "a price that is not positive"),
+        ("forex", {"price": -5.0}, "a price that is not positive"),
+        ("options", {"price": -0.01}, "a price that is not positive"),
+        ("options", {"price": 0.0, "bid": 0.0, "ask": 0.05}, None),
+        ("commodities", {"price": -37.63}, None),
+        ("stocks", {"price": 10.0, "bid": 10.1, "ask": 10.0}, "a bid above the ask"),
+        ("stocks", {"price": 10.0, "bid": 10.0, "ask": 10.0}, None),
+        ("stocks", {"price": 10.0, "bid": 10.1, "ask": 0.0}, None),  # nobody sells
+        ("stocks", {"price": 10.0, "bid": 10.1}, None),
+    ],
+)
+def test_a_quote_whose_prices_can_not_be_is_wrong(asset, quote, why):
+    assert find_fault(AssetClass(asset), [Quote("X", 0, **quote)], 0) == why
 
 
 @pytest.mark.parametrize(
