@@ -25,6 +25,7 @@ from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD
 from marketswarm.market.records import RecordKind
 from marketswarm.text import escape_text
 from marketswarm.truth import find_nearest
+from services.sources.cascade import SeriesStatus
 from services.sources.catalog import CatalogError, load_source, shipped_catalog
 from services.sources.circuit_breaker import BreakerState, CircuitBreaker
 from services.sources.keys import read_keys
@@ -167,7 +168,8 @@ def status(
     data: Data = DATA,
 ) -> None:
     """Show the sources and series that are in force: which source serves what, and why no other one does."""
-    now, view = time.time(), event_loop.run(_read_status(data))
+    now = time.time()
+    view = event_loop.run(_read_status(data, now))
     is_empty = not view["series"]
     view = _select_status(view, source, now if late else None)
     if as_json:
@@ -220,8 +222,8 @@ def _require_named(fleet: FleetView, name: str) -> None:
         raise Exit(Code.CONFIGURATION, f"no series of the truth names {name}{hint}")
 
 
-async def _read_status(data: Path) -> dict[str, Any]:
-    """Return the states of the sources, each with its breaker, of the series, and of the gate."""
+async def _read_status(data: Path, now: float) -> dict[str, Any]:
+    """Return the states of the sources with their breakers, of the series as of now, and of the gate."""
     async with open_fleet(data) as fleet:
         bus = _market_bus(fleet)
         pipe = bus.pipeline()
@@ -234,7 +236,8 @@ async def _read_status(data: Path) -> dict[str, Any]:
             breaker = await CircuitBreaker(bus, str(source["name"])).read()
             source |= {"breaker": breaker.state.value, "wait_sec": breaker.wait_sec}
         (found,) = _parse_states({b"gate": gate or b"{}"}) or ({},)
-        return {"sources": sources, "series": _parse_states(stored_series), "gate": found}
+        series = [update_status(each, now) for each in _parse_states(stored_series)]
+        return {"sources": sources, "series": series, "gate": found}
 
 
 def _parse_states(stored: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
@@ -278,6 +281,25 @@ def _is_fresh(series: Mapping[str, Any], now: float) -> bool:
     return isinstance(until, int | float) and now <= until
 
 
+def update_status(series: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """Return the stored state of a series with the status that it has now.
+
+    The stored one is that of the last load: a series that was fresh then is late once its time is over.
+    """
+    status = series.get("status")
+    is_late = status in (SeriesStatus.FRESH, SeriesStatus.CLOSED) and not _is_fresh(series, now)
+    return {**series, "status": SeriesStatus.LATE.value if is_late else status}
+
+
+def describe_status(series: Mapping[str, Any], now: float) -> str:
+    """Return in words what a series is, and since when it is not fresh: `late since 09:07`."""
+    until = series.get("fresh_until")
+    word = str(series.get("status") or "")
+    if _is_fresh(series, now) or type(until) not in (int, float) or not until:
+        return word
+    return f"{word} since {_format_time(until, now)}"
+
+
 def _draw_sources(sources: Sequence[Mapping[str, Any]], now: float) -> Table:
     """Return the table of the sources: how each is, and whether it is asked."""
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -316,7 +338,7 @@ def _draw_series(series: Sequence[Mapping[str, Any]], now: float) -> Table:
         replayed = " (replay)" if each.get("replay") else ""
         words = (
             str(each["name"]),
-            str(each.get("status", "")),
+            describe_status(each, now),
             f"{each.get('serving') or '-'}{replayed}",
             _format_time(newest / 1000 if isinstance(newest, int) else None, now),
             _format_time(each.get("since"), now),

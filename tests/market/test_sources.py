@@ -274,7 +274,9 @@ def test_the_gate_stays_closed_without_a_critical_series_or_too_few(scene):
     scene.wish(gate={"share": 0, "patience_sec": 0})
     gate = scene.gate()
     assert gate.wait(60) == 1
-    assert gate.logs("gate.closed")[-1]["loaded"] == 0
+    (closed,) = gate.logs("gate.closed")
+    assert (closed["loaded"], closed["needed"], closed["critical"]) == (0, 0, [SERIES])
+    assert closed["worst"][0].startswith(f"{SERIES} failed: kraken failed (500), binance_us failed (no json")
     assert "BTC/USD:bars:1m  failed  kraken failed (500), binance_us failed (no json" in gate.text()
     status = orjson.loads(scene.market.cmd("GET", PRELOAD_STATUS))
     assert (status["state"], status["failed"][0]["critical"]) == ("closed", True)
@@ -284,10 +286,11 @@ def test_the_gate_stays_closed_without_a_critical_series_or_too_few(scene):
 
 def test_the_gate_ends_in_time_while_a_source_does_not_answer(scene):
     scene.kraken.refusal = Answer(hang=True)
-    scene.wish(bitcoin(), bitcoin(symbol="ETH/USD", **{"from": ["binance_us"]}), gate={"timeout_sec": 3})
+    scene.wish(bitcoin(), bitcoin(symbol="ETH/USD", **{"from": ["binance_us"]}), gate={"timeout_sec": 5})
     gate = scene.gate()
     assert gate.wait(15) == 1, gate.text()
     assert gate.logs("gate.closed")[-1]["loaded"] == 1
+    assert gate.logs("gate.loading")[-1]["total"] == 2
     assert f"{SERIES}  not loaded  the time was over  critical" in gate.text()
 
 

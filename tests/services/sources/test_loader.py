@@ -176,7 +176,8 @@ def many(count, **more):
 
 
 THERE = SeriesState(SeriesStatus.FRESH, "kraken", newest_ms=1, fresh_until=NOW + 60, asked_at=NOW)
-OLD = replace(THERE, status=SeriesStatus.LATE, fresh_until=NOW - 1)
+OLD = replace(THERE, status=SeriesStatus.LATE, fresh_until=NOW - 1, loaded_at=NOW)
+LAST_WEEK = replace(OLD, loaded_at=NOW - 604_800, attempts={"kraken": Attempt(SourceVerdict.FAILED, "500")})
 FAILED = SeriesState(
     SeriesStatus.FAILED, attempts={"kraken": Attempt(SourceVerdict.FAILED, "500")}, asked_at=NOW
 )
@@ -194,7 +195,15 @@ def test_the_gate_opens_with_the_share_that_is_wanted_and_not_below():
     assert evaluate_gate([], progress(), 0.8, NOW).is_open
 
 
-@pytest.mark.parametrize("state", [OLD, FAILED, None])
+def test_what_was_loaded_in_another_run_and_is_old_is_not_loaded():
+    report = evaluate_gate(many(2), progress(S0=THERE, S1=LAST_WEEK), 0.6, NOW)
+    assert (report.is_open, report.loaded) == (False, 1)
+    assert report.failures[0].describe() == "S1:bars:1m late: kraken failed (500)"
+    closed = replace(THERE, status=SeriesStatus.CLOSED, loaded_at=NOW - 604_800)
+    assert evaluate_gate(many(1), progress(S0=closed), 1.0, NOW).loaded == 1
+
+
+@pytest.mark.parametrize("state", [OLD, FAILED, LAST_WEEK, None])
 def test_the_gate_stays_closed_without_a_critical_series_however_many_others_are_there(state):
     series = [*many(9), replace(SERIES, symbol="CRITICAL", critical=True)]
     states = {f"S{n}": THERE for n in range(9)} | {"CRITICAL": state}
