@@ -69,6 +69,8 @@ class SourceAnswer:
         wait_sec: for LIMITED and an open breaker: after how many seconds to ask again.
         is_replay: whether the records were played from a recording, and must be marked as such.
         played_at: of a replay the time of the recording's clock, in epoch seconds; otherwise 0.
+        parts_left: how many parts of the question were not asked, since the limits don't allow more.
+        min_interval_sec: for how long this answer counts at least, by the source's file.
     """
 
     source: str
@@ -82,6 +84,8 @@ class SourceAnswer:
     wait_sec: float = 0.0
     is_replay: bool = False
     played_at: float = 0.0
+    parts_left: int = 0
+    min_interval_sec: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,6 +77,7 @@ class SourceFinding:
         played_at: the time of the recording's clock; 0 for others.
         misfits: how many rows of the answer were no record.
         is_mark: whether a stream's mark on the bus was looked at, and nobody was asked.
+        min_interval_sec: for how long the source is not asked again for this series, for its limits to last.
     """
 
     source: str
@@ -92,15 +93,16 @@ class SourceFinding:
     played_at: float = 0.0
     misfits: int = 0
     is_mark: bool = False
+    min_interval_sec: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """Hold when and how a source was asked for a series last.
 
-    `failures` counts the attempts in a row that did not serve. Before `retry_at` a source is left out
-    whose answer was of no use; of one that is limited it is when its limits let it be asked again, as they
-    were then.
+    `failures` counts the attempts in a row that did not serve. Before `retry_at` a source is left out whose
+    answer was of no use, or that must not be asked often; of one that is limited it is when its limits let it
+    be asked again, as they were then.
     """
 
     verdict: SourceVerdict
@@ -122,6 +124,8 @@ class SeriesState:
         newest_ms: the time of the newest record, in epoch milliseconds.
         loaded_at: when a source answered last. asked_at: when one was asked last.
         fresh_until, due_at: until when it is fresh, and when it is loaded again; None: by the refresh alone.
+        not_before: when the refresh may load it again. Before that its answer can't change, or the source
+            that serves must not be asked.
         replay: whether it is served from a recording.
         attempts: of each source that was asked, the last one.
     """
@@ -135,6 +139,7 @@ class SeriesState:
     asked_at: float = 0.0
     fresh_until: float = 0.0
     due_at: float | None = 0.0
+    not_before: float = 0.0
     replay: bool = False
     played_at: float = 0.0
     pace: Pace = Pace.NORMAL
@@ -185,10 +190,18 @@ def choose_next(
     """
     for source in series.sources:
         attempt = state.attempts.get(source)
-        is_slowed = attempt is not None and attempt.verdict in _SLOWER and now < attempt.retry_at
-        if source not in asked and (forced or not is_slowed):
+        if source in asked:
+            continue
+        if attempt is None or now >= attempt.retry_at or not _is_left_out(attempt, forced=forced):
             return source
+        if attempt.verdict is SourceVerdict.FRESH and source == state.serving and now <= state.fresh_until:
+            return None  # what it answered still counts
     return None
+
+
+def _is_left_out(attempt: Attempt, *, forced: bool) -> bool:
+    """Return True if a source is not asked before `retry_at`, whatever its limits and its breaker say."""
+    return attempt.verdict is SourceVerdict.FRESH or (attempt.verdict in _SLOWER and not forced)
 
 
 def find_known_until(state: SeriesState, source: str) -> int | None:
@@ -206,12 +219,13 @@ def find_known_until(state: SeriesState, source: str) -> int | None:
 def note_attempt(series: Series, before: Attempt | None, finding: SourceFinding) -> Attempt:
     """Return the attempt that a finding leaves, with when the source may be asked again for this series."""
     if finding.verdict is SourceVerdict.FRESH:
-        return Attempt(finding.verdict, "", finding.asked_at, finding.newest_ms)
+        retry_at = finding.asked_at + finding.min_interval_sec if finding.min_interval_sec else 0.0
+        return Attempt(finding.verdict, "", finding.asked_at, finding.newest_ms, 0, retry_at)
     failures = 1 + (before.failures if before else 0)
     retry_at = 0.0
     if finding.verdict in _SLOWER:
         backoff = Backoff(series.every_sec or USUAL_EVERY_SEC, LONGEST_RETRY_SEC)
-        retry_at = finding.asked_at + backoff.pause_sec(failures)
+        retry_at = finding.asked_at + max(backoff.pause_sec(failures), finding.min_interval_sec)
     elif finding.verdict is SourceVerdict.LIMITED:
         retry_at = finding.asked_at + finding.wait_sec
     newest_ms = finding.newest_ms if finding.newest_ms is not None else (before.newest_ms if before else None)
@@ -245,6 +259,7 @@ def conclude_load(
             since=now if is_other or not before.since else before.since,
             newest_ms=_newest(before, served) if is_same_time else served.newest_ms,
             fresh_until=max(served.fresh_until, before.fresh_until if is_same_time else 0.0),
+            not_before=now + served.min_interval_sec,
             replay=served.is_replay,
             played_at=served.played_at,
         )
@@ -312,14 +327,18 @@ def plan_load(
         speed: how much faster than the wall clock its records come, for one that is played.
     """
     if state.status is SeriesStatus.FRESH and next_record_at is not None:
-        return replace(state, status=SeriesStatus.CLOSED, due_at=next_record_at)
+        due_at = max(next_record_at, state.not_before)
+        return replace(state, status=SeriesStatus.CLOSED, due_at=due_at, not_before=due_at)
     if series.every_sec is None and state.status is SeriesStatus.FRESH:
         return replace(state, due_at=None)
     pause_sec = series.every_sec or USUAL_EVERY_SEC
     if state.status is SeriesStatus.FRESH:
         quiet_sec = max(pause_sec, series.max_age_sec / 2)  # a quiet market must not make it late
         pause_sec = min(pause_sec * _PACE_FACTOR[state.pace], quiet_sec)
-    return replace(state, due_at=now + max(SHORTEST_PAUSE_SEC, pause_sec / speed))
+    due_at = now + max(SHORTEST_PAUSE_SEC, pause_sec / speed)
+    if state.status is SeriesStatus.FRESH:
+        due_at = max(due_at, min(state.not_before, state.fresh_until))
+    return replace(state, due_at=due_at)
 
 
 def is_stream_wanted(series: Series, state: SeriesState, source: str, now: float) -> bool:
@@ -346,6 +365,4 @@ def is_stale(state: SeriesState, now: float) -> bool:
 
 def needs_refresh(state: SeriesState, now: float, older_than_sec: float) -> bool:
     """Return True if the refresh loads a series: its answer is old, and could have changed."""
-    if state.status is SeriesStatus.CLOSED and state.due_at is not None and now < state.due_at:
-        return False
-    return now - state.loaded_at >= older_than_sec
+    return now >= state.not_before and now - state.loaded_at >= older_than_sec

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +37,11 @@ from services.sources.transport import Reply, SourceTransport
 TIMEOUT: Final = "timeout"
 TIMEOUT_SEC: Final = 20.0
 """The time limit of one request."""
+LONGEST_WAIT_SEC: Final = 120.0
+"""How long the further parts of a question wait for the limits, if their deadline allows that."""
+WAITED_FOR_SEC: Final = 10
+"""The longest window of a limit that parts of a question wait for, and are not left out for."""
+DAY_SEC: Final = 86_400
 MAX_RETRY_AFTER_SEC: Final = 86_400.0
 LIMITED_SEC: Final = 60.0
 """For how long a source is not asked that says 429 without saying for how long."""
@@ -55,6 +61,10 @@ class Limiter(Protocol):
 
     async def block(self, key: ApiKey | None, sec: float, windows: Windows) -> None:
         """Take no request for so many seconds, since the source asked for that."""
+        ...
+
+    async def count_left(self, key: ApiKey | None, windows: Windows) -> Sequence[int]:
+        """Return how many requests may be sent now in each window."""
         ...
 
 
@@ -110,18 +120,21 @@ class _Found:
     reason: str = ""
     digest: Any = field(default_factory=hashlib.sha256)
 
-    def add(self, page: Page, body: bytes) -> None:
-        """Add a page."""
-        self.digest.update(body)
-        self.records += page.records
-        self.misfits += page.misfits
-        self.missing, self.reason = self.missing + page.missing, page.reason
+    def add(self, pages: Sequence[tuple[Page, bytes]]) -> None:
+        """Add the pages of a part."""
+        for page, body in pages:
+            self.digest.update(body)
+            self.records += page.records
+            self.misfits += page.misfits
+            self.missing, self.reason = self.missing + page.missing, page.reason
 
-    def make_answer(self, source: str, question: Question, asked_at: float) -> SourceAnswer:
+    def make_answer(
+        self, asked: _Asked, question: Question, asked_at: float, parts_left: int
+    ) -> SourceAnswer:
         """Return what was found as the answer to a question."""
         kept = keep_asked(question, self.records)
         return SourceAnswer(
-            source,
+            asked.source.name,
             AnswerStatus.OK if kept else AnswerStatus.EMPTY,
             "" if kept else self.reason or "nothing of that time",
             kept,
@@ -129,6 +142,8 @@ class _Found:
             self.missing,
             asked_at,
             self.digest.hexdigest(),
+            parts_left=parts_left,
+            min_interval_sec=asked.endpoint.min_interval_sec,
         )
 
 
@@ -203,34 +218,64 @@ class SourceClient:
     async def ask_endpoint(
         self, source: MarketSource, endpoint: Endpoint, question: Question, context: AskContext
     ) -> SourceAnswer:
-        """Return the answer of one endpoint, of all its parts and pages, whatever the breaker says.
+        """Return the answer of one endpoint, of its parts and pages, whatever the breaker says.
 
-        What came before a failure is lost: half a series is none. Raise BusError as `ask` does.
+        Parts that the limits don't allow are left out; those before them are the answer. What came before a
+        failure is lost: half a series is none. Raise BusError as `ask` does.
         """
-        asked, found, asked_at = _Asked(source, endpoint, context), _Found(), time.time()
+        asked, found, asked_at, done = _Asked(source, endpoint, context), _Found(), time.time(), 0
+        parts = split_question(endpoint, question, datetime.fromtimestamp(asked_at, UTC))
+        allowed = await self._count_allowed(asked) if len(parts) > 1 else len(parts)
         try:
-            for part in split_question(endpoint, question, datetime.fromtimestamp(asked_at, UTC)):
-                await self._ask_part(asked, part, found)
+            for part in parts[:allowed]:
+                found.add(await self._ask_part(asked, part))
+                done += 1
+                # the parts before it would be for nothing if the next one did not wait
+                asked = replace(asked, context=replace(context, patience_sec=LONGEST_WAIT_SEC))
         except _NoAnswerError as error:
-            wait_sec = error.wait_sec if error.outcome is AnswerStatus.LIMITED else 0.0
-            return SourceAnswer(
-                source.name, error.outcome, error.reason, asked_at=asked_at, wait_sec=wait_sec
-            )
-        return found.make_answer(source.name, question, asked_at)
+            is_limited = error.outcome is AnswerStatus.LIMITED
+            if not done or not is_limited:
+                return SourceAnswer(
+                    source.name,
+                    error.outcome,
+                    error.reason,
+                    asked_at=asked_at,
+                    wait_sec=error.wait_sec if is_limited else 0.0,
+                    min_interval_sec=endpoint.min_interval_sec,
+                )
+        return found.make_answer(asked, question, asked_at, len(parts) - done)
+
+    async def _count_allowed(self, asked: _Asked) -> int:
+        """Return how many requests one question may take, 1 at least. Raise BusError.
+
+        What a request waits for does not count. Of a limit that lasts for days, a question takes at most half
+        of what is left, so that others have something, and so does this series later.
+        """
+        allowed = 0
+        for key in self._keys.get(asked.source.name, (None,)):
+            windows = _find_limits(asked.source, key).windows()
+            left = await asked.context.limiter.count_left(key, windows)
+            shares = [
+                (count + 1) // 2 if sec >= DAY_SEC else count
+                for (sec, _), count in zip(windows, left, strict=True)
+                if sec > WAITED_FOR_SEC
+            ]
+            allowed += min(shares, default=sys.maxsize)
+        return max(1, allowed)
 
     def _lacks_key(self, source: MarketSource) -> bool:
         """Return True if a source needs a key and there is none."""
         return bool(source.auth.env) and not source.auth.optional and not self._keys.get(source.name)
 
-    async def _ask_part(self, asked: _Asked, part: Question, found: _Found) -> None:
-        """Add all pages of a part of a question to `found`. Raise _NoAnswerError or BusError."""
+    async def _ask_part(self, asked: _Asked, part: Question) -> list[tuple[Page, bytes]]:
+        """Return all pages of a part of a question, with their bodies. Raise _NoAnswerError or BusError."""
+        pages: list[tuple[Page, bytes]] = []
         token: str | None = None
         for _ in range(asked.endpoint.paging.max_pages if asked.endpoint.paging else 1):
-            page, body = await self._ask_page(asked, part, token)
-            found.add(page, body)
-            token = page.next_page
+            pages.append(await self._ask_page(asked, part, token))
+            token = pages[-1][0].next_page
             if token is None:
-                return
+                return pages
         raise _NoAnswerError(AnswerStatus.FAILED, "too_many_pages")
 
     async def _ask_page(self, asked: _Asked, question: Question, token: str | None) -> tuple[Page, bytes]:

@@ -65,6 +65,7 @@ def evaluate_answer(
         is_replay=answer.is_replay,
         played_at=answer.played_at,
         misfits=len(answer.misfits),
+        min_interval_sec=answer.min_interval_sec,
     )
     if answer.outcome in _PASSED_ON:
         return replace(finding, verdict=_PASSED_ON[answer.outcome])

@@ -297,6 +297,8 @@ class SeriesLoader:
             context = AskContext(RateLimiter(bus, source), patience_sec, deadline, on_request)
             breaker = CircuitBreaker(bus, source)
             answer = await self._client.ask(self._catalog[source], question, breaker, context)
+            if answer.parts_left:
+                log.warning("series.cut", series=series.id, source=source, parts_left=answer.parts_left)
         else:
             answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
         return evaluate_answer(series, session, answer, clock), clock

@@ -7,7 +7,7 @@ restart does not begin anew.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
@@ -53,15 +53,23 @@ class RateLimiter:
         wait_sec = await self._use("take", key, 0, windows)
         return Permission(wait_sec, "limited" if wait_sec else "")
 
+    async def count_left(self, key: ApiKey | None, windows: Windows) -> list[int]:
+        """Return how many requests may be sent now in each window; 0 while the source wants none."""
+        return [max(0, int(left)) for left in await self._run("left", key, 0, windows)]
+
     async def block(self, key: ApiKey | None, sec: float, windows: Windows) -> None:
         """Take no request for so many seconds, since the source asked for that."""
         await self._use("block", key, max(SHORTEST_BLOCK_SEC, sec), windows)
 
     async def _use(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> float:
-        """Run `take_request.lua`, and return the seconds to wait."""
+        """Take or block, and return the seconds to wait."""
+        return float(await self._run(word, key, block_sec, windows)) / 1000
+
+    async def _run(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> Any:
+        """Run `take_request.lua`."""
         keys = [source_account_key(account_name(self._source, key))]
         if key is not None:  # who shows the limits finds the accounts of all keys there
             keys.append(source_account_key(self._source))
         numbers = [number for window in windows for number in window]
         args: list[str | bytes | float] = [word, round(1000 * block_sec), *numbers]
-        return float(await self._bus.script(TAKE_REQUEST, keys, args)) / 1000
+        return await self._bus.script(TAKE_REQUEST, keys, args)

@@ -24,7 +24,8 @@ KEY_MARK: Final = "\x00key\x00"
 class Question:
     """Hold what is to be asked: records of one kind for a symbol, from `start` up to `end` (UTC).
 
-    `timeframe` is that of bars, else empty.
+    `timeframe` is that of bars, else empty. `known_until` is the time of the newest record that is known:
+    what is older is asked for again, since it may be corrected. None asks for the history.
     """
 
     symbol: str
@@ -33,6 +34,7 @@ class Question:
     start: datetime
     end: datetime
     timeframe: str = ""
+    known_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,17 +162,37 @@ def _template_values(source: MarketSource, endpoint: Endpoint, question: Questio
     }
 
 
-def split_question(endpoint: Endpoint, question: Question, now: datetime) -> Iterator[Question]:
-    """Yield the parts in which a question is asked, the oldest first, as one answer may have too few records.
+def split_question(endpoint: Endpoint, question: Question, now: datetime) -> list[Question]:
+    """Return the parts in which a question is asked, as one answer may have too few records.
+
+    They are in the order in which to ask, since the limits may not allow all of them. Of a history the newest
+    part is the first, so that no gap is left if the oldest ones are left out. Of what is new the oldest part
+    is, and what is known already comes last.
 
     What is older than the endpoint's history is left out, and so is what lies ahead of `now`.
     """
-    end = min(question.end, now)
+    parts = list(_cut(endpoint, question, _find_start(endpoint, question, now), min(question.end, now)))
+    known = question.known_until
+    if known is None:
+        return parts[::-1]
+    new = [part for part in parts if part.end > known]
+    return new + parts[: len(parts) - len(new)][::-1]
+
+
+def _find_start(endpoint: Endpoint, question: Question, now: datetime) -> datetime:
+    """Return from when on an endpoint is asked."""
     start = question.start
+    if endpoint.revised_days is not None and question.known_until is not None:
+        start = max(start, question.known_until - timedelta(days=endpoint.revised_days))
     if endpoint.history_days is not None:
         start = max(start, now - timedelta(days=endpoint.history_days))
     if endpoint.history_bars is not None and question.timeframe:
         start = max(start, now - endpoint.history_bars * timedelta(seconds=TIMEFRAME_SEC[question.timeframe]))
+    return start
+
+
+def _cut(endpoint: Endpoint, question: Question, start: datetime, end: datetime) -> Iterator[Question]:
+    """Yield the parts of a question, the oldest first."""
     spans = [timedelta(days=endpoint.max_days)] if endpoint.max_days is not None else []
     if endpoint.limit is not None and question.timeframe:
         spans.append(timedelta(seconds=endpoint.limit * TIMEFRAME_SEC[question.timeframe]))

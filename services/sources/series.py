@@ -45,7 +45,9 @@ QUOTE_DAYS: Final = 1.0
 OVERLAP_BARS: Final = 10
 """The number of bars that are asked for again, since sources correct what they said."""
 REVISED_DAYS: Final = 400.0
-"""The age up to which observations are asked for again: most statistics are revised within a year."""
+"""The age up to which observations are asked for again, unless the source's file says less.
+
+Most statistics are revised within a year."""
 OBSERVATION_AGE_SEC: Final = 2 * 86_400.0
 MAX_AHEAD_MS: Final = 120_000
 """The milliseconds by which a record may be ahead of our clock; a later one is wrong."""
@@ -152,7 +154,8 @@ def make_question(series: Series, session: Session, newest_ms: int | None, now_m
         oldest_ms = _find_day_open(session, oldest_ms)
     start_ms = oldest_ms if newest_ms is None else max(oldest_ms, newest_ms - _overlap_ms(series))
     start, end = (_EPOCH + timedelta(milliseconds=ms) for ms in (start_ms, now_ms))
-    return Question(series.symbol, series.asset, series.kind, min(start, end), end, series.timeframe)
+    known = None if newest_ms is None else _EPOCH + timedelta(milliseconds=newest_ms)
+    return Question(series.symbol, series.asset, series.kind, min(start, end), end, series.timeframe, known)
 
 
 def _find_day_open(session: Session, at_ms: int) -> int:

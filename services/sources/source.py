@@ -292,6 +292,10 @@ class Endpoint(_Strict):
     """How far back its answers go: older records are not asked for."""
     history_bars: Annotated[int, Field(ge=1)] | None = None
     """The same, as a number of bars."""
+    revised_days: Annotated[float, Field(ge=0)] | None = None
+    """The age up to which its observations may be corrected, and are asked for again; default: 400 days."""
+    min_interval_sec: Annotated[float, Field(ge=0)] = 0.0
+    """For how long an answer counts at least: the limits would not last for more frequent questions."""
     symbols: Mapping[AssetClass, SymbolRule] = {}
     """The spelling of symbols, where it is not that of the whole source."""
 
@@ -348,14 +352,10 @@ class MarketSource(_Strict):
     terms: str = ""
     """What one should know before using it: a free plan or none, delays, a licence."""
     base_url: str
-    session: str = "24x7"
-    """When it has something new: 24x7, 24x5, or the code of an exchange's calendar, such as XNYS."""
     auth: Auth = Auth()
     limits: Limits = Limits()
     limits_without_key: Limits | None = None
     """The limits of a source with an optional key, when there is none."""
-    sessions: Mapping[AssetClass, str] = {}
-    """The sessions of asset classes that have another one."""
     symbols: Mapping[AssetClass, SymbolRule] = {}
     serves: Annotated[Mapping[str, Endpoint], Field(min_length=1)]
     """The questions that it answers, by a name such as `minute_bars`."""

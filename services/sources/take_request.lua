@@ -6,10 +6,12 @@
 -- KEYS  1     the account of the source: a hash, "<seconds>:<slot>" -> requests, "blocked" -> until when (epoch ms), and
 --             for who shows it "limits" -> "<seconds>:<requests> …"
 --       2     of a source with keys: its own account, where "key:<name>" names the account of each key
--- ARGV  1     take, or block: take no request for a while, since the source asked for that (Retry-After)
+-- ARGV  1     take; left: only say how many are left; or block: take no request for a while, since the source asked for
+--             that (Retry-After)
 --       2     of block: for how many milliseconds
 --       3 …   for each window its seconds and its requests
--- Returns the milliseconds to wait before asking again; 0: the request was taken.
+-- Returns the milliseconds to wait before asking again; 0: the request was taken. Of left: for each window how many
+-- requests may be sent now.
 local SLOTS = 20
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -35,11 +37,11 @@ if ARGV[1] == 'block' then
   redis.call('PEXPIRE', KEYS[1], math.max(kept_ms, upto - now + 1000))
   return upto - now
 end
-if blocked > now then
+if blocked > now and ARGV[1] == 'take' then
   return blocked - now
 end
 
-local counts, wait_ms = {}, 0
+local counts, left, wait_ms = {}, {}, 0
 local stored = redis.call('HGETALL', KEYS[1])
 for at = 1, #stored, 2 do
   counts[stored[at]] = tonumber(stored[at + 1]) or 0
@@ -60,9 +62,13 @@ for at = 3, #ARGV, 2 do
       end
     end
   end
+  table.insert(left, blocked > now and 0 or limit - used)
   if used + 1 > limit then
     wait_ms = math.max(wait_ms, math.ceil((oldest + SLOTS + 1) * slot_ms - now))
   end
+end
+if ARGV[1] == 'left' then
+  return left
 end
 if wait_ms > 0 then
   return wait_ms

@@ -57,6 +57,10 @@ class _NoLimits:
         """Let it pass."""
         return Permission()
 
+    async def count_left(self, _key: ApiKey | None, windows: Windows) -> list[int]:
+        """Return that all that the source takes is left."""
+        return [count for _, count in windows]
+
     async def block(self, _key: ApiKey | None, _sec: float, _windows: Windows) -> None:
         """Forget it; the answer says it."""
 

@@ -118,3 +118,14 @@ async def test_a_pause_of_no_time_is_a_pause_and_takes_no_request(limiter, serve
     assert 0 < permission.wait_sec <= SHORTEST_BLOCK_SEC
     await asyncio.sleep(permission.wait_sec + 0.01)
     assert (await limiter.take(None, [(60, 1)])).is_granted
+
+
+async def test_what_is_left_is_said_for_each_window_and_taken_by_nobody(limiter):
+    windows = [(60, 5), (86_400, 8)]
+    for taken in range(3):
+        assert await limiter.count_left(ONE, windows) == [5 - taken, 8 - taken]
+        await limiter.take(ONE, windows)
+    await limiter.block(ONE, 30.0, windows)
+    assert await limiter.count_left(ONE, windows) == [0, 0]
+    assert await limiter.count_left(TWO, windows) == [5, 8]
+    assert await limiter.count_left(TWO, []) == []

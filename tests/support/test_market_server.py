@@ -54,6 +54,9 @@ class Account:
     async def take(self, _key, _windows):
         return Permission()
 
+    async def count_left(self, _key, windows):
+        return [count for _, count in windows]
+
     async def block(self, _key, sec, _windows):
         self.blocked.append(sec)
 

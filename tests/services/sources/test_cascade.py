@@ -232,3 +232,25 @@ def test_a_source_that_comes_back_is_asked_for_all_since_its_own_newest_record()
     assert find_known_until(state, "massive") == 1000 * NOW
     assert find_known_until(state, "yahoo") == find_known_until(state, "tiingo") == 1000 * later
     assert find_known_until(WAITING, "massive") is None
+
+
+def test_a_source_with_few_requests_is_asked_when_its_answer_no_longer_counts():
+    daily = replace(SERIES, kind=RecordKind.OBSERVATIONS, timeframe="", max_age_sec=172_800.0)
+    fresh = found("massive", SourceVerdict.FRESH, min_interval_sec=28_800.0)
+    fresh = replace(fresh, fresh_until=NOW + 172_800)
+    state = plan_load(daily, conclude_load(daily, WAITING, [fresh], NOW), NOW, None)
+    assert state.due_at == NOW + 28_800
+    assert [needs_refresh(state, NOW + sec, 3300) for sec in (28_799, 28_800)] == [False, True]
+    assert choose_next(daily, state, [], NOW + 28_799) is None, "its answer counts, and no other takes over"
+    assert choose_next(daily, state, [], NOW + 28_799, forced=True) is None
+    assert choose_next(daily, state, [], NOW + 28_800) == "massive"
+
+
+def test_the_next_source_serves_while_one_with_few_requests_may_not_be_asked():
+    fresh = found("massive", SourceVerdict.FRESH, min_interval_sec=28_800.0)
+    state = plan_load(SERIES, conclude_load(SERIES, WAITING, [fresh], NOW), NOW, None)
+    assert state.due_at == NOW + 900, "when it is no longer fresh"
+    assert choose_next(SERIES, state, [], NOW + 901) == "yahoo"
+    late = found("massive", SourceVerdict.LATE, 5000, min_interval_sec=28_800.0)
+    attempt = conclude_load(SERIES, WAITING, [late], NOW).attempts["massive"]
+    assert attempt.retry_at == NOW + 28_800

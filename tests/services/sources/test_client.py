@@ -26,7 +26,7 @@ KEY = ApiKey("the-key", "the-secret")
 TWO_HEADERS = {"place": "header", "name": "X-Key", "secret_name": "X-Secret", "secret_env": "SECRET"}
 
 
-def make_source(*, auth=None, **endpoint):
+def make_source(*, auth=None, limits=None, **endpoint):
     """A source of hourly bars, one row an hour, whose file says what is given."""
     fields = {name: {"path": f"[{at}]"} for at, name in enumerate(("open", "high", "low", "close"), 1)}
     bars = {
@@ -46,7 +46,7 @@ def make_source(*, auth=None, **endpoint):
             "docs": ["https://example.org/"],
             "base_url": "https://api.example.org",
             "auth": auth or {"place": "none"},
-            "limits": {"per_minute": 60},
+            "limits": limits or {"per_minute": 60},
             "serves": {"bars": bars},
         }
     )
@@ -77,6 +77,9 @@ class Account:
         self.taken.append((key, tuple(windows)))
         wait_sec = self.waits.pop(0) if self.waits else 0.0
         return Permission(wait_sec, "limited" if wait_sec else "")
+
+    async def count_left(self, _key, windows):
+        return [count for _, count in windows]
 
     async def block(self, key, sec, _windows):
         self.blocked.append((key, sec))
@@ -139,6 +142,66 @@ async def test_a_long_question_is_asked_in_parts_and_each_part_takes_a_request(a
     answer = await ask(make_source(limit=1), account, question=question(3))
     assert [each.start_ms // 3_600_000 % 24 for each in answer.records] == [0, 1, 2]
     assert len(account.taken) == len(site.seen) == 3
+    assert answer.parts_left == 0
+
+
+class ScarceAccount(Account):
+    """Has so many requests left, in one window of so many seconds."""
+
+    def __init__(self, left, sec):
+        super().__init__()
+        self.left, self.sec = left, sec
+
+    async def count_left(self, _key, _windows):
+        return [self.left]
+
+
+def answer_parts(site):
+    """Answer each part with the bar of its first hour; return the hours that are asked for, in order."""
+    hours = []
+
+    def choose(request):
+        hours.append(int(request.path.split("from=")[1].split("&")[0]) % 86_400 // 3600)
+        return rows(hours[-1])
+
+    site.choose = choose
+    return hours
+
+
+@pytest.mark.parametrize(
+    ("limits", "left", "asked"),
+    [
+        ({"per_minute": 3}, 3, [9, 8, 7]),
+        ({"per_month": 100}, 6, [9, 8, 7]),  # others need some, too, and so does this series tomorrow
+        ({"per_month": 100}, 0, [9]),
+        ({"per_second": 1}, 0, [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]),  # it is waited for
+    ],
+)
+async def test_a_history_that_the_limits_do_not_allow_is_shorter(ask, site, limits, left, asked):
+    hours, account = answer_parts(site), ScarceAccount(left, 0)
+    answer = await ask(make_source(limits=limits, limit=1), account, question=question(10))
+    assert hours == asked
+    assert (answer.outcome, answer.parts_left) == (AnswerStatus.OK, 10 - len(asked))
+    assert [each.start_ms // 3_600_000 % 24 for each in answer.records] == asked[::-1]
+
+
+async def test_what_came_before_the_limits_were_used_up_is_kept(ask, site):
+    """Others sent requests meanwhile; and the last part, of which a page is missing, is no part."""
+    site.script += [rows(3), rows(2, next="p2"), Answer(429, {"Retry-After": "3600"})]
+    account = Account()
+    answer = await ask(make_source(limit=1, paging={"next": "next", "param": "page"}), account)
+    assert (answer.outcome, answer.parts_left) == (AnswerStatus.OK, 3)
+    assert [each.start_ms // 3_600_000 % 24 for each in answer.records] == [3]
+    assert account.blocked == [(None, 3600.0)]
+    assert account.outcomes == ["ok"]
+
+
+async def test_once_a_part_came_the_next_one_waits_for_longer(ask, site):
+    answer_parts(site)
+    answer = await ask(make_source(limit=1), Account(0.0, 0.3, 0.3), question=question(3), patience_sec=0.1)
+    assert (answer.outcome, len(answer.records)) == (AnswerStatus.OK, 3)
+    answer = await ask(make_source(limit=1), Account(0.3), question=question(3), patience_sec=0.1)
+    assert (answer.outcome, answer.reason) == (AnswerStatus.LIMITED, "limited")
 
 
 async def test_what_was_not_asked_is_left_out_and_what_came_twice_is_there_once(ask, site):

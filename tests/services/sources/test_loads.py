@@ -92,3 +92,13 @@ async def test_misspelled_symbols_are_held_against_their_series_alone(market):
     result = await market.load(replace(COIN, sources=("coinbase",), history_days=0.1))
     assert result.state.status is SeriesStatus.FRESH
     assert (await market.read_source("coinbase"))["state"] == "up"
+
+
+async def test_a_history_that_needs_more_requests_than_a_source_takes_is_loaded_and_others_have_some_left(
+    market,
+):
+    """Twelve Data takes 8 requests a minute; its answers have 5000 minutes."""
+    market.keys = {"twelve_data": (ApiKey("one"),)}
+    result = await market.load(replace(STOCK, history_days=100.0))
+    assert result.state.status is SeriesStatus.FRESH
+    assert len(market["twelve_data"].seen) == 8

@@ -1,5 +1,6 @@
 """How a question becomes requests: in parts that one answer can hold, each within what the source has."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -42,8 +43,9 @@ def question(start, end, symbol="BTC/USD"):
     return Question(symbol, AssetClass.CRYPTO, RecordKind.BARS, start, end, "1m")
 
 
-def split(start, end, **endpoint):
-    found = split_question(make_source(**endpoint).serves["bars"], question(start, end), NOW)
+def split(start, end, known_until=None, **endpoint):
+    asked = replace(question(start, end), known_until=known_until)
+    found = split_question(make_source(**endpoint).serves["bars"], asked, NOW)
     return [(part.start, part.end) for part in found]
 
 
@@ -56,7 +58,7 @@ def split(start, end, **endpoint):
 def test_the_parts_of_a_question_are_all_of_it_once_and_none_is_too_long(minutes, limit, max_days, by_year):
     end = datetime(2026, 1, 2, tzinfo=UTC)
     start = end - timedelta(minutes=minutes)
-    parts = split(start, end, limit=limit, max_days=max_days, by_year=by_year)
+    parts = split(start, end, limit=limit, max_days=max_days, by_year=by_year)[::-1]
     assert (parts[0][0], parts[-1][1]) == (start, end)
     assert all(before[1] == after[0] for before, after in pairwise(parts))
     for begun, ended in parts:
@@ -64,6 +66,22 @@ def test_the_parts_of_a_question_are_all_of_it_once_and_none_is_too_long(minutes
         assert limit is None or ended - begun <= timedelta(minutes=limit)
         assert max_days is None or ended - begun <= timedelta(days=max_days)
         assert not by_year or begun.year == (ended - timedelta(microseconds=1)).year
+
+
+def test_of_a_history_the_newest_part_is_asked_first_and_of_what_is_new_the_oldest():
+    """The limits may not allow the rest: a history is shorter then, and what is new goes on where it ends."""
+    days = [NOW - timedelta(days=number) for number in range(6, -1, -1)]
+    parts = list(pairwise(days))
+    assert split(days[0], NOW, max_days=1) == parts[::-1]
+    # the third part has the newest record that is known; what is older may have been corrected
+    known = days[2] + timedelta(hours=12)
+    assert split(days[0], NOW, known, max_days=1) == [*parts[2:], parts[1], parts[0]]
+
+
+def test_what_a_source_does_not_correct_is_not_asked_for_again():
+    known = NOW - timedelta(days=3)
+    assert split(NOW - timedelta(days=400), NOW, known, revised_days=1) == [(known - timedelta(days=1), NOW)]
+    assert split(NOW - timedelta(days=400), NOW, revised_days=1) == [(NOW - timedelta(days=400), NOW)]
 
 
 def test_nothing_is_asked_of_the_future_nor_beyond_what_the_source_has():
