@@ -28,6 +28,7 @@ from services.sources.answer import (
     SourceAnswer,
 )
 from services.sources.circuit_breaker import BreakerReading, BreakerState
+from services.sources.large_work import LARGE_BYTES, run_large
 from services.sources.mapping import keep_asked, read_page, read_refusal
 from services.sources.rate_limiter import SHORTEST_BLOCK_SEC, Permission, Windows
 from services.sources.request import ApiKey, Question, SourceRequest, make_request, split_question
@@ -343,7 +344,9 @@ class SourceClient:
         within_sec = min(TIMEOUT_SEC, asked.context.deadline - begun)
         if within_sec <= 0:
             raise _NoAnswerError(AnswerStatus.FAILED, TIMEOUT)
-        reply = await self._transport.send(asked.source, request, key, within_sec)
+        reply = await self._transport.send(
+            asked.source, request, key, within_sec=within_sec, max_bytes=asked.endpoint.size_limit
+        )
         sent = SentRequest(
             asked.source.name,
             _hide_secrets(request.describe(), key),
@@ -392,7 +395,8 @@ async def _read_reply(asked: _Asked, question: Question, key: ApiKey | None, rep
     if reply.status == httpx.codes.NO_CONTENT or reply.status in endpoint.empty_status:
         return Page(AnswerStatus.EMPTY, str(reply.status))
     if httpx.codes.is_success(reply.status):
-        page = read_page(source, endpoint, question, reply.body)
+        is_large = len(reply.body) > LARGE_BYTES
+        page = await run_large(is_large, read_page, source, endpoint, question, reply.body)
     else:
         page = read_refusal(source, endpoint, question, reply.status, reply.body)
     page = _hide_key(page, key)

@@ -35,6 +35,7 @@ from services.sources.circuit_breaker import CircuitBreaker
 from services.sources.client import AskContext, SourceClient
 from services.sources.evaluation import RecordClock, evaluate_answer
 from services.sources.keys import read_keys
+from services.sources.large_work import MANY_RECORDS, run_large
 from services.sources.rate_limiter import RateLimiter
 from services.sources.replay import ReplaySource, open_replays
 from services.sources.replay_settings import ReplaySettings
@@ -301,7 +302,8 @@ class SeriesLoader:
                 log.warning("series.cut", series=series.id, source=source, parts_left=answer.parts_left)
         else:
             answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
-        return evaluate_answer(series, session, answer, clock), clock
+        is_large = len(answer.records) > MANY_RECORDS
+        return await run_large(is_large, evaluate_answer, series, session, answer, clock), clock
 
     async def _evaluate_streamed(
         self, series: Series, answer: SourceAnswer

@@ -45,6 +45,11 @@ TEXT_FIELDS: Final = frozenset({"symbol"})
 PLACEHOLDERS: Final = frozenset(
     {"symbol", "base", "quote", "underlying", "timeframe", "start", "before_start", "end", "limit", "key"}
 )
+_USUAL_BYTES: Final[Mapping[RecordKind, int]] = {
+    RecordKind.BARS: 20_000_000,
+    RecordKind.OBSERVATIONS: 10_000_000,
+    RecordKind.QUOTES: 1_000_000,
+}
 PATH_MARKS: Final = ("{symbol}", "{base}", "{quote}")
 """What stands for a symbol's spelling, and the parts of a pair, in a path."""
 
@@ -292,12 +297,19 @@ class Endpoint(_Strict):
     """How far back its answers go: older records are not asked for."""
     history_bars: Annotated[int, Field(ge=1)] | None = None
     """The same, as a number of bars."""
+    max_bytes: Annotated[int, Field(ge=1_000, le=20_000_000)] | None = None
+    """The longest answer; by default 20 MB for bars, 10 MB for observations, 1 MB for quotes."""
     revised_days: Annotated[float, Field(ge=0)] | None = None
     """The age up to which its observations may be corrected, and are asked for again; default: 400 days."""
     min_interval_sec: Annotated[float, Field(ge=0)] = 0.0
     """For how long an answer counts at least: the limits would not last for more frequent questions."""
     symbols: Mapping[AssetClass, SymbolRule] = {}
     """The spelling of symbols, where it is not that of the whole source."""
+
+    @property
+    def size_limit(self) -> int:
+        """Return how many bytes an answer may have."""
+        return self.max_bytes or _USUAL_BYTES[self.kind]
 
     @model_validator(mode="after")
     def _fields_are_those_of_the_kind(self) -> Self:

@@ -33,6 +33,7 @@ from marketswarm.market.entries import encode_entry
 from marketswarm.market.records import Provenance, RecordKind
 from services.sources.answer import SentRequest
 from services.sources.cascade import WAITING, SeriesState, SourceFinding, SourceVerdict, parse_series_state
+from services.sources.large_work import MANY_RECORDS, run_large
 from services.sources.series import Series, time_of
 from services.sources.settings import KeepSettings
 
@@ -226,7 +227,7 @@ class SeriesStore:
             MARKET_SOURCES,
             source_claim_key(series.id),
         ]
-        records = list(encode_records(series, load.served)) if load.served else []
+        records = await encode_served(series, load.served) if load.served else []
         seen = [encode_finding(finding) for finding in load.findings]
         args: list[str | bytes | float] = [
             claim.token,
@@ -288,7 +289,13 @@ def _decode(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def encode_records(series: Series, served: SourceFinding) -> Iterable[tuple[int, str, str, bytes]]:
+async def encode_served(series: Series, served: SourceFinding) -> list[tuple[int, str, str, str]]:
+    """Return the records to publish as `encode_records` yields them; many of them are encoded in a thread."""
+    is_large = len(served.records) > MANY_RECORDS
+    return await run_large(is_large, lambda: list(encode_records(series, served)))
+
+
+def encode_records(series: Series, served: SourceFinding) -> Iterable[tuple[int, str, str, str]]:
     """Yield time, identity, digest of the values, and fields of each record, in order of time.
 
     Where it came from is no part of the digest: the same values from another source are no change.
@@ -306,7 +313,8 @@ def encode_records(series: Series, served: SourceFinding) -> Iterable[tuple[int,
             at,
             identity.replace("|", "_"),
             digest,
-            orjson.dumps([text for pair in fields.items() for text in pair]),
+            # as text, which is a copy: what orjson returns takes 8 kB each for as long as it is kept
+            orjson.dumps([text for pair in fields.items() for text in pair]).decode(),
         )
 
 

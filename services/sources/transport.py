@@ -18,7 +18,6 @@ from marketswarm.net.http_errors import find_http_reason
 from services.sources.request import ApiKey, SourceRequest
 from services.sources.source import MarketSource
 
-MAX_BYTES: Final = 20_000_000
 CLOSE_SEC: Final = 0.5
 
 
@@ -63,7 +62,13 @@ class SourceTransport:
             await self._client.aclose()
 
     async def send(
-        self, source: MarketSource, request: SourceRequest, key: ApiKey | None, within_sec: float
+        self,
+        source: MarketSource,
+        request: SourceRequest,
+        key: ApiKey | None,
+        *,
+        within_sec: float,
+        max_bytes: int,
     ) -> Reply:
         """Send a request with its key, and return what came back within this time."""
         sent = self._relocate(source, request.with_key(source, key))
@@ -74,7 +79,7 @@ class SourceTransport:
                 response = await self._client.send(sent, stream=True)
                 try:
                     status, headers = response.status_code, response.headers
-                    body = await _read_body(response)
+                    body = await _read_body(response, max_bytes)
                 finally:
                     await response.aclose()
         except _UnreadableError as error:
@@ -98,13 +103,13 @@ class SourceTransport:
         )
 
 
-async def _read_body(response: httpx.Response) -> bytes:
+async def _read_body(response: httpx.Response, max_bytes: int) -> bytes:
     """Return the body of an answer, decompressed. Raise _UnreadableError if it is too long."""
     if response.headers.get("content-encoding", "identity").lower() not in ("identity", "gzip", ""):
         raise _UnreadableError("encoding")  # one that nobody asked for: it may be a bomb
     body: Any = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
-        if len(body) > MAX_BYTES:
+        if len(body) > max_bytes:
             raise _UnreadableError("too_long")
     return bytes(body)

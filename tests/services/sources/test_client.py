@@ -11,7 +11,6 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.market.records import AssetClass, Bar, RecordKind
 from services.sources import client as module
-from services.sources import transport
 from services.sources.answer import AnswerStatus, Misfit
 from services.sources.circuit_breaker import BreakerReading, BreakerState
 from services.sources.client import AskContext, SourceClient
@@ -497,14 +496,14 @@ async def test_half_a_series_is_none(ask, site):
 
 
 @pytest.mark.parametrize("packed", [False, True])
-async def test_an_answer_that_is_too_long_is_given_up(ask, site, monkeypatch, packed):
-    monkeypatch.setattr(transport, "MAX_BYTES", 100_000)
+async def test_an_answer_that_is_too_long_is_given_up(ask, site, packed):
     body = b" " * 200_000 + orjson.dumps({"rows": [row(0)]})
     site.always = (
         Answer(200, {"Content-Encoding": "gzip"}, gzip.compress(body)) if packed else Answer(200, {}, body)
     )
-    answer = await ask()
+    answer = await ask(make_source(max_bytes=100_000))
     assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "too_long")
+    assert (await ask(make_source(max_bytes=300_000))).outcome is AnswerStatus.OK
 
 
 async def test_an_answer_that_never_ends_is_given_up(ask, site, monkeypatch):

@@ -1,17 +1,29 @@
 """Loads of series from stand-ins of sources, over a bus in memory."""
 
+import threading
 import time
 from dataclasses import replace
 
+import orjson
 import pytest
 
+from services.sources import client as client_module
+from services.sources import loader as loader_module
+from services.sources import store as store_module
 from services.sources.cascade import SeriesStatus, SourceVerdict
 from services.sources.catalog import shipped_catalog
 from services.sources.loader import LoadOutcome
 from services.sources.rate_limiter import RateLimiter
 from services.sources.request import ApiKey
 from support.rig.receiver import Answer
-from support.scenes.sources import COIN, STOCK, SourcesMarket, answer_as_coinbase, answer_as_kraken
+from support.scenes.sources import (
+    COIN,
+    STOCK,
+    SourcesMarket,
+    answer_as_coinbase,
+    answer_as_kraken,
+    last_minutes,
+)
 
 
 @pytest.fixture
@@ -102,3 +114,29 @@ async def test_a_history_that_needs_more_requests_than_a_source_takes_is_loaded_
     result = await market.load(replace(STOCK, history_days=100.0))
     assert result.state.status is SeriesStatus.FRESH
     assert len(market["twelve_data"].seen) == 8
+
+
+async def test_while_a_large_answer_is_read_and_published_the_loop_goes_on(market, monkeypatch):
+    """What takes seconds is done in a thread."""
+    rows = [[at, "2", "3", "1", "2", "2", "5", 1] for at in last_minutes(3_000)]
+    body = orjson.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": 1}})
+    market["kraken"].choose = lambda _request: Answer(200, {}, body)
+    threads = set()
+
+    def note_thread(function):
+        def noted(*args, **named):
+            threads.add((function.__name__, threading.current_thread() is threading.main_thread()))
+            return function(*args, **named)
+
+        return noted
+
+    monkeypatch.setattr(client_module, "read_page", note_thread(client_module.read_page))
+    monkeypatch.setattr(loader_module, "evaluate_answer", note_thread(loader_module.evaluate_answer))
+    monkeypatch.setattr(store_module, "encode_records", note_thread(store_module.encode_records))
+    result = await market.load(replace(COIN, sources=("kraken",), history_days=20.0))
+    assert result.new >= 2_900
+    assert threads == {(name, False) for name in ("read_page", "evaluate_answer", "encode_records")}
+    threads.clear()
+    market["kraken"].choose = answer_as_kraken
+    await market.load(replace(COIN, symbol="ETH/USD", sources=("kraken",)))
+    assert {is_main for _, is_main in threads} == {True}, "a small answer is read at once"

@@ -1,6 +1,6 @@
 """Reading what a source sends: whatever it is, there is a page, and no record that is none."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from math import isfinite
 
 import orjson
@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from marketswarm.market.records import AssetClass, Bar, RecordKind
 from services.sources.answer import AnswerStatus, Misfit
+from services.sources.catalog import shipped_catalog
 from services.sources.mapping import MisfitError, read_page, read_time
 from services.sources.request import Question
 from services.sources.source import FieldRule, MarketSource
@@ -215,3 +216,44 @@ def test_a_bar_that_is_stamped_by_its_close_begins_a_timeframe_earlier():
     row = {"t": 1793498400, "open": 1, "high": 2, "low": 0.5, "close": 1.5}
     page = read({"rows": [row]}, question, kind="bars", timeframes={"1h": "1h"}, fields=fields, stamp="close")
     assert page.records == (Bar("EUR/USD", "1h", 1793494800000, 1, 2, 0.5, 1.5),)
+
+
+HUGE = 19_800_000
+"""The size of a document that is within the limit of bytes."""
+TOO_MANY_VALUES = {
+    "json": (b'{"results":[', b"{},", b"{}]}"),
+    "xml": (b"<feed>", b"<entry/>", b"</feed>"),
+    "csv": (b"DATE,X\n", b"1,2\n", b""),
+}
+"""How such a document begins, what it repeats, and how it ends."""
+
+
+@pytest.mark.parametrize(
+    ("source", "endpoint"), [("massive", "bars"), ("us_treasury", "yields"), ("bank_of_england", "series")]
+)
+def test_a_document_with_too_many_values_is_refused_before_it_is_parsed(source, endpoint, monkeypatch):
+    """Parsed, each of them would take hundreds of megabytes and seconds."""
+    found = shipped_catalog()[source]
+    rules = found.serves[endpoint]
+    for parser in ("orjson.loads", "xmltodict.parse", "csv.DictReader"):
+        monkeypatch.setattr(f"services.sources.mapping.{parser}", None)
+    end = datetime(2026, 11, 24, tzinfo=UTC)
+    timeframe = next(iter(rules.timeframes), "")
+    question = Question("US.10Y", rules.assets[0], rules.kind, end - timedelta(days=5), end, timeframe)
+    head, value, tail = TOO_MANY_VALUES[rules.format]
+    page = read_page(found, rules, question, head + value * (HUGE // len(value)) + tail)
+    assert (page.outcome, page.reason) == (
+        AnswerStatus.FAILED,
+        f"no {rules.format}: more than 1000000 values",
+    )
+
+
+def test_fifty_thousand_bars_are_read():
+    end = datetime(2026, 11, 24, tzinfo=UTC)
+    start_ms = round(1000 * end.timestamp()) - 50_000 * 60_000
+    row = {"o": 1.5, "h": 2.5, "l": 1.25, "c": 2.0, "v": 100.0, "vw": 1.7, "n": 12}
+    rows = [{"t": start_ms + 60_000 * number, **row} for number in range(50_000)]
+    source = shipped_catalog()["massive"]
+    question = Question("SPY", AssetClass.STOCKS, RecordKind.BARS, end - timedelta(days=40), end, "1m")
+    page = read_page(source, source.serves["bars"], question, orjson.dumps({"results": rows}))
+    assert (page.outcome, len(page.records), page.misfits) == (AnswerStatus.OK, 50_000, ())
