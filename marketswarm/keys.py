@@ -264,7 +264,7 @@ def source_claim_key(series: str) -> str:
 
 
 def series_records_key(series: str) -> str:
-    """Return the key of the published records of a series, each with its source's rank and its digest."""
+    """Return the key of the published records of a series, each with its source and its digest."""
     return f"sources:records:{series}"
 
 

@@ -43,6 +43,7 @@ from services.sources.series import (
     MAX_AHEAD_MS,
     Series,
     find_next_record,
+    find_oldest,
     fresh_until,
     make_question,
     measure_pace,
@@ -359,7 +360,8 @@ class SeriesLoader:
         )
         if is_complete is not None:
             state = plan_after_stream(state, clock.wall, is_complete=is_complete)
-        load = replace(load, state=state)
+        oldest_ms = find_oldest(series, session, clock.now_ms)
+        load = replace(load, state=state, remember_from_ms=oldest_ms)
         published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
         if published.is_lost:
             return LoadResult(LoadOutcome.LOST)

@@ -149,13 +149,17 @@ def make_question(series: Series, session: Session, newest_ms: int | None, now_m
     Some records before the newest one are asked for again, as sources correct them. A history of bars begins
     with a whole trading day: of a part of one, the bar of that day would be wrong.
     """
-    oldest_ms = now_ms - round(series.history_days * DAY_MS)
-    if series.kind is RecordKind.BARS:
-        oldest_ms = _find_day_open(session, oldest_ms)
+    oldest_ms = find_oldest(series, session, now_ms)
     start_ms = oldest_ms if newest_ms is None else max(oldest_ms, newest_ms - _overlap_ms(series))
     start, end = (_EPOCH + timedelta(milliseconds=ms) for ms in (start_ms, now_ms))
     known = None if newest_ms is None else _EPOCH + timedelta(milliseconds=newest_ms)
     return Question(series.symbol, series.asset, series.kind, min(start, end), end, series.timeframe, known)
+
+
+def find_oldest(series: Series, session: Session, now_ms: int) -> int:
+    """Return the time from which on records are asked for."""
+    oldest_ms = now_ms - round(series.history_days * DAY_MS)
+    return _find_day_open(session, oldest_ms) if series.kind is RecordKind.BARS else oldest_ms
 
 
 def _find_day_open(session: Session, at_ms: int) -> int:

@@ -7,6 +7,7 @@ or nothing, and the next one asks again. Every method raises BusError.
 import hashlib
 import math
 import secrets
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -30,7 +31,7 @@ from marketswarm.keys import (
     source_claim_key,
 )
 from marketswarm.market.entries import encode_entry
-from marketswarm.market.records import Provenance, RecordKind
+from marketswarm.market.records import DAY_MS, Provenance, RecordKind
 from services.sources.answer import SentRequest
 from services.sources.cascade import WAITING, SeriesState, SourceFinding, SourceVerdict, parse_series_state
 from services.sources.large_work import MANY_RECORDS, run_large
@@ -42,8 +43,9 @@ PUBLISH: Final = Script.beside("services.sources", "publish_series.lua")
 DROP: Final = Script.beside("services.sources", "drop_sources.lua")
 CLAIM_SEC: Final = 10.0
 """After how many seconds the claim of a dead process expires; a living one renews it."""
-REMEMBERED: Final = 50_000
-"""The number of records of a series that are remembered as published."""
+BUCKET_RECORDS: Final = 256
+"""About how many records of a series are remembered together."""
+MAX_BUCKET_BYTES: Final = 65_536
 REMEMBERED_SEC: Final = 90 * 86_400
 WITHIN_SEC: Final = 20.0
 """The time limit of publishing: the first load of a series may have thousands of records."""
@@ -75,7 +77,8 @@ class Load:
     """Hold what one load of a series found, to be published in one step.
 
     `served` has the records to publish; None if no source answered. `id` is stored with the state of the
-    series, so that it can be seen later whether this load was published.
+    series, so that it can be seen later whether this load was published. `remember_from_ms` is the time from
+    which on records may be asked for again: older ones are not remembered.
     """
 
     series: Series
@@ -83,6 +86,7 @@ class Load:
     findings: tuple[SourceFinding, ...]
     served: SourceFinding | None
     requests: tuple[SentRequest, ...]
+    remember_from_ms: int = 0
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
@@ -236,10 +240,13 @@ class SeriesStore:
             load.state.encode(series),
             getattr(keep, series.kind.value),
             keep.downloads,
-            REMEMBERED,
+            load.remember_from_ms,
+            find_bucket_ms(series),
+            MAX_BUCKET_BYTES,
             REMEMBERED_SEC,
             miss_after,
-            _find_rank(load),
+            make_source_id(load.served.source) if load.served else "",
+            "".join(f" {make_source_id(source)} " for source in series.sources),
             len(records),
             *(part for record in records for part in record),
             len(requests),
@@ -279,9 +286,28 @@ class SeriesStore:
         return [_decode(name) for name in sources], [_decode(name) for name in series]
 
 
-def _find_rank(load: Load) -> int:
-    """Return the place in the cascade of the source that serves."""
-    return load.series.sources.index(load.served.source) if load.served else len(load.series.sources)
+def find_bucket_ms(series: Series) -> int:
+    """Return the stretch of time whose records are remembered together, in milliseconds; 0 for quotes.
+
+    Observations are a day apart, or more.
+    """
+    if series.kind is RecordKind.QUOTES:
+        return 0
+    return (
+        BUCKET_RECORDS // 4 * DAY_MS
+        if series.kind is RecordKind.OBSERVATIONS
+        else BUCKET_RECORDS * series.length_ms
+    )
+
+
+def make_source_id(source: str) -> str:
+    """Return a short name of a source, which stands with each record that it published."""
+    return _make_digest(source.encode(), 3)
+
+
+def _make_digest(data: bytes, size: int) -> str:
+    """Return a digest of so many bytes as text, as short as it can be."""
+    return urlsafe_b64encode(hashlib.blake2b(data, digest_size=size).digest()).decode()
 
 
 def _decode(name: bytes) -> str:
@@ -289,30 +315,35 @@ def _decode(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-async def encode_served(series: Series, served: SourceFinding) -> list[tuple[int, str, str, str]]:
+EncodedRecord = tuple[int, str, str, str, str]
+"""Time, bucket and identity of a record, the digest of its values, and its fields as a JSON array."""
+
+
+async def encode_served(series: Series, served: SourceFinding) -> list[EncodedRecord]:
     """Return the records to publish as `encode_records` yields them; many of them are encoded in a thread."""
     is_large = len(served.records) > MANY_RECORDS
     return await run_large(is_large, lambda: list(encode_records(series, served)))
 
 
-def encode_records(series: Series, served: SourceFinding) -> Iterable[tuple[int, str, str, str]]:
-    """Yield time, identity, digest of the values, and fields of each record, in order of time.
+def encode_records(series: Series, served: SourceFinding) -> Iterable[EncodedRecord]:
+    """Yield the records in the order of time.
 
-    Where it came from is no part of the digest: the same values from another source are no change.
+    A record is known by its time; a quote replaces the one before of its symbol. Where it came from is no
+    part of the digest: the same values from another source are no change.
     """
+    width_ms = find_bucket_ms(series)
     provenance = Provenance(
         served.source, served.asked_at, served.digest, is_replay=served.is_replay, played_at=served.played_at
     )
     for record in sorted(served.records, key=time_of):
         fields = encode_entry(record, series.asset, provenance)
         values = [pair for pair in fields.items() if pair[0] not in _PROVENANCE]
-        digest = hashlib.blake2b(orjson.dumps(values), digest_size=8).hexdigest()
         at = time_of(record)
-        identity = str(at) if record.symbol == series.symbol else f"{at}/{record.symbol}"
         yield (
             at,
-            identity.replace("|", "_"),
-            digest,
+            str(at // width_ms) if width_ms else record.symbol,
+            f"{at % width_ms if width_ms else max(0, at):x}",
+            _make_digest(orjson.dumps(values), 6),
             # as text, which is a copy: what orjson returns takes 8 kB each for as long as it is kept
             orjson.dumps([text for pair in fields.items() for text in pair]).decode(),
         )

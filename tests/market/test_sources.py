@@ -452,15 +452,14 @@ def test_what_others_wrote_into_the_states_stops_nothing(scene):
             "HSET", key, field, '{"status": 5, "attempts": [], "pending": 7, "told": {}, "fails": "x"}'
         )
     scene.market.cmd("HSET", MARKET_SOURCES, "binance_us", "{")
-    minute = 60_000 * (int(time.time() // 60) - 10)
-    for member in ("junk", f"{minute}|digest", f"{minute}|first|digest", "", "|||"):
-        scene.market.cmd("ZADD", series_records_key(SERIES), minute, member)
+    bucket = (int(time.time() // 60) - 10) // 256
+    for name, value in ((bucket, "junk|digest;0|first|;|||"), ("", "x"), ("junk", "0|a|b;")):
+        scene.market.cmd("HSET", series_records_key(SERIES), name, value)
     scene.wish()
     scene.sources()
     scene.served_by("kraken")
-    members = scene.market.cmd("ZRANGE", series_records_key(SERIES), 0, -1)
-    assert {member.count("|") for member in members} == {2}
-    assert len(members) == len(scene.bars())
+    buckets = scene.market.cmd("HGETALL", series_records_key(SERIES))
+    assert sum(value.count(";") for value in buckets.values()) == len(scene.bars())
     assert scene.source("kraken")["state"] == "up"
     scene.kraken.refusal = Answer(200, {}, b"[" * 100_000)
     scene.served_by("binance_us")

@@ -110,23 +110,23 @@ def test_a_record_goes_onto_the_bus_with_where_it_came_from_which_is_no_part_of_
     finding = SourceFinding("kraken", SourceVerdict.FRESH, records=(bar(1), bar(2)), asked_at=NOW, digest="d")
     (first, second) = encode_records(SERIES, finding)
     assert [first[0], second[0]] == [NOW_MS - 120_000, NOW_MS - 60_000]
-    fields = fields_of(second[3])
+    fields = fields_of(second[4])
     assert parse_bar(fields) == bar(1)
     assert (parse_provenance(fields).source, parse_provenance(fields).asked_at) == ("kraken", NOW)
     again = SourceFinding(
         "okx", SourceVerdict.FRESH, records=(bar(1), bar(2, close=11.0)), asked_at=NOW + 9, digest="e"
     )
     (changed, same) = encode_records(SERIES, again)
-    assert (same[:3], changed[1]) == (second[:3], first[1])
-    assert changed[2] != first[2]
+    assert (same[:4], changed[:3]) == (second[:4], first[:3])
+    assert changed[3] != first[3]
 
 
 def test_quotes_of_several_options_at_one_time_are_different_records():
     series = replace(SERIES, symbol="SPY", kind=RecordKind.QUOTES, timeframe="", asset=AssetClass.OPTIONS)
     quotes = tuple(Quote(symbol, NOW_MS, 1.0) for symbol in ("SPY", "SPY261218C00600000", "A|B"))
     finding = SourceFinding("cboe", SourceVerdict.FRESH, records=quotes, asked_at=NOW)
-    identities = [identity for _, identity, _, _ in encode_records(series, finding)]
-    assert identities == [str(NOW_MS), f"{NOW_MS}/SPY261218C00600000", f"{NOW_MS}/A_B"]
+    buckets = [bucket for _, bucket, _, _, _ in encode_records(series, finding)]
+    assert buckets == ["SPY", "SPY261218C00600000", "A|B"]
 
 
 def test_a_request_and_a_reason_are_written_short_and_printable():
