@@ -186,7 +186,7 @@ async def run_gate(settings: SourcesEnvironment, environ: Mapping[str, str]) -> 
     bus = create_bus(MARKET, url)
     async with aclosing(bus):
         store = SeriesStore(lambda: bus, lambda key: point_like(points, MARKET, key).key)
-        work = config.settings
+        work = config.work
         async with open_loader(store, lambda: work, settings.sources_base_urls, environ) as loader:
             try:
                 await loader.follow_replay()

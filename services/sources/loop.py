@@ -38,7 +38,7 @@ async def main() -> int:
             lambda: me.bus(find_point(me, MARKET_BARS).bus), lambda key: find_point(me, key).key
         )
         urls = me.settings.sources_base_urls
-        async with open_loader(store, lambda: settings().settings, urls, os.environ) as loader:
+        async with open_loader(store, lambda: settings().work, urls, os.environ) as loader:
             dispatcher = SeriesDispatcher(me, loader, make_alert_sender(me, store), metrics)
             point = find_point(me, MARKET_BARS)
             streams = SeriesStreams(me, loader, dispatcher, metrics, urls)

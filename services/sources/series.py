@@ -6,7 +6,7 @@ are not over yet are left out, so that a bar is what it is when it appears. All 
 unless a name says otherwise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -24,24 +24,10 @@ from marketswarm.market.records import (
     Record,
     RecordKind,
 )
-from marketswarm.market.sessions import DEFAULT_SESSIONS, OutsideCalendarError, Session
+from marketswarm.market.sessions import OutsideCalendarError, Session
 from services.sources.request import Question
-from services.sources.settings import SeriesEntry, SourcesSettings
+from services.sources.settings import QUOTE_DAYS, SeriesEntry, SourcesSettings
 
-HISTORY_DAYS: Final[Mapping[str, float]] = {
-    "1m": 5,
-    "5m": 20,
-    "15m": 40,
-    "30m": 40,
-    "1h": 60,
-    "4h": 180,
-    "1d": 730,
-    "1w": 3650,
-    "1mo": 7300,
-}
-"""How far back the first load of bars goes, by timeframe."""
-OBSERVATION_DAYS: Final = 3650.0
-QUOTE_DAYS: Final = 1.0
 OVERLAP_BARS: Final = 10
 """The number of bars that are asked for again, since sources correct what they said."""
 REVISED_DAYS: Final = 400.0
@@ -122,17 +108,16 @@ def list_series(settings: SourcesSettings) -> tuple[Series, ...]:
 def _make_series(entry: SeriesEntry, symbol: str, fresh_sec: float) -> Series:
     """Return the series of one symbol of an entry, with the defaults of its kind."""
     timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
-    usual = {RecordKind.QUOTES: QUOTE_DAYS, RecordKind.OBSERVATIONS: OBSERVATION_DAYS}
     age_sec = OBSERVATION_AGE_SEC if entry.kind is RecordKind.OBSERVATIONS else fresh_sec
     return Series(
         symbol,
         entry.kind,
         timeframe,
         entry.asset,
-        entry.session or DEFAULT_SESSIONS[entry.asset],
+        entry.session_code,
         entry.sources,
         entry.max_age_sec or age_sec,
-        entry.history_days or (HISTORY_DAYS[timeframe] if timeframe else usual[entry.kind]),
+        entry.days,
         entry.every_sec,
         entry.critical,
         entry.group,

@@ -6,7 +6,10 @@ is only read to warn of a source that does not serve a series.
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
@@ -18,6 +21,7 @@ from pydantic_settings import NoDecode
 from marketswarm.agent import ServiceConfig
 from marketswarm.market.entries import SYMBOL
 from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from marketswarm.market.sessions import DEFAULT_SESSIONS, FOREX, ROUND_THE_CLOCK
 from marketswarm.settings import MonitorSettings, list_variables
 from marketswarm.truth.errors import Place, find_nearest
 from marketswarm.truth.schedule import ScheduleError, parse_schedule
@@ -31,6 +35,28 @@ STREAM_SUFFIX: Final = "_stream"
 MAX_SERIES: Final = 5_000
 DAY_SEC: Final = 86_400.0
 
+HISTORY_DAYS: Final[Mapping[str, float]] = {
+    "1m": 5,
+    "5m": 20,
+    "15m": 40,
+    "30m": 40,
+    "1h": 60,
+    "4h": 180,
+    "1d": 730,
+    "1w": 3650,
+    "1mo": 7300,
+}
+"""How far back the first load of bars goes, by timeframe."""
+OBSERVATION_DAYS: Final = 3650.0
+QUOTE_DAYS: Final = 1.0
+MANY_ENTRIES: Final = 1_000_000
+"""The length of a stream from which on a truth gets a warning."""
+ENTRY_BYTES: Final = 210
+"""The memory of an entry of a stream, as measured."""
+
+_EXTENDED_SHARE: Final = 2 / 3
+"""The part of a day in which stocks trade, before the open and after the close as well."""
+_WEEK_SHARE: Final = 5 / 7
 _KEY_VARIABLE: Final = re.compile(r'^(?:secret_)?env = "([A-Z][A-Z0-9_]+)"', re.MULTILINE)
 _SESSION: Final = re.compile(r"[A-Za-z0-9_/]{2,24}")
 _MAX_BASE_URLS: Final = 100
@@ -178,6 +204,28 @@ class SeriesEntry(ServiceConfig):
         return self
 
     @property
+    def session_code(self) -> str:
+        """Return the code of the session of the symbols."""
+        return self.session or DEFAULT_SESSIONS[self.asset]
+
+    @property
+    def days(self) -> float:
+        """Return how far back the first load goes."""
+        usual = {RecordKind.QUOTES: QUOTE_DAYS, RecordKind.OBSERVATIONS: OBSERVATION_DAYS}
+        return self.history_days or usual.get(self.kind) or HISTORY_DAYS[self.timeframe]
+
+    def count_first_load(self) -> int:
+        """Return about how many records the first load of one symbol brings, rather too many than too few."""
+        if self.kind is RecordKind.QUOTES:
+            return 1
+        days, session = self.days, self.session_code
+        if session != ROUND_THE_CLOCK:
+            days = days * _WEEK_SHARE + 1.5  # the first day is whole, and the last one may be
+        length_sec = TIMEFRAME_SEC[self.timeframe] if self.kind is RecordKind.BARS else DAY_SEC
+        is_always = session in (ROUND_THE_CLOCK, FOREX) or length_sec >= DAY_SEC
+        return ceil(days * DAY_SEC * (1.0 if is_always else _EXTENDED_SHARE) / length_sec) + 1
+
+    @property
     def all_symbols(self) -> tuple[str, ...]:
         """Return the symbol, or all symbols."""
         return self.symbols or (() if self.symbol is None else (self.symbol,))
@@ -215,7 +263,7 @@ class GateSettings(ServiceConfig):
 
 
 class KeepSettings(ServiceConfig):
-    """`settings.keep`: about how many entries each stream keeps."""
+    """`settings.keep`: about how many entries each stream keeps; more if the first loads need it."""
 
     bars: Annotated[int, Field(ge=1000, le=10_000_000)] = 200_000
     """The entries of `market:bars`. Example: `1000000`."""
@@ -250,6 +298,25 @@ class SourcesSettings(ServiceConfig):
     settings: WorkSettings = WorkSettings()
     """How they are loaded."""
 
+    @cached_property
+    def first_loads(self) -> Mapping[RecordKind, int]:
+        """Return about how many records of each kind the first loads of all series bring."""
+        found: Counter[RecordKind] = Counter()
+        for entry in self.endpoints:
+            found[entry.kind] += entry.count_first_load() * len(entry.all_symbols)
+        return found
+
+    @cached_property
+    def work(self) -> WorkSettings:
+        """Return how the series are loaded. A stream is never shorter than the first loads of all series.
+
+        Otherwise it would lose the history before anyone could read it, and nobody would ask for that again.
+        """
+        keep = {
+            kind.value: max(getattr(self.settings.keep, kind), self.first_loads[kind]) for kind in RecordKind
+        }
+        return self.settings.model_copy(update={"keep": self.settings.keep.model_copy(update=keep)})
+
     @model_validator(mode="after")
     def _series_are_unique(self) -> Self:
         """Raise ValueError if two entries have the same series, or there are too many."""
@@ -280,6 +347,21 @@ class SourcesSettings(ServiceConfig):
         return self
 
     def find_warnings(self) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for a stream that will be very long, and one for a source that serves no series."""
+        yield from self._find_long_streams()
+        yield from self._find_unserved()
+
+    def _find_long_streams(self) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for each stream that the first loads make longer than the settings say."""
+        for kind, entries in self.first_loads.items():
+            if entries > max(MANY_ENTRIES, getattr(self.settings.keep, kind)):
+                size = f"about {entries:,} entries, {entries * ENTRY_BYTES / 1e6:,.0f} MB of the bus"
+                why = (
+                    f"the stream is so long for the first loads: {size}; a shorter `history_days` needs less"
+                )
+                yield ("settings", "keep", kind.value), why
+
+    def _find_unserved(self) -> Iterator[tuple[Place, str]]:
         """Yield a warning for each source of an entry that does not serve its first symbol."""
         from services.sources.catalog import shipped_catalog  # noqa: PLC0415 - for checks of a truth alone
 

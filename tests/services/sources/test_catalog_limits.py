@@ -8,7 +8,8 @@ from marketswarm.market.records import TIMEFRAME_SEC, RecordKind
 from services.sources.catalog import shipped_catalog
 from services.sources.client import DAY_SEC, WAITED_FOR_SEC
 from services.sources.request import Question, split_question
-from services.sources.series import HISTORY_DAYS, OBSERVATION_DAYS, OVERLAP_BARS, QUOTE_DAYS, REVISED_DAYS
+from services.sources.series import OVERLAP_BARS, REVISED_DAYS
+from services.sources.settings import HISTORY_DAYS, OBSERVATION_DAYS, QUOTE_DAYS
 
 NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 HOUR_SEC = 3600

@@ -131,3 +131,39 @@ def test_a_place_where_no_key_may_go_is_refused_and_not_repeated(monkeypatch, va
     with pytest.raises(Exit, match="SOURCES_BASE_URLS") as caught:
         read_settings(SourcesEnvironment)
     assert "u:p" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("entry", "least", "most"),
+    [
+        ({"asset": "crypto"}, 7200, 7300),  # five days of 1440 minutes
+        ({}, 1950, 5000),  # of stocks five sessions; some sources have the hours before and after them
+        ({"asset": "forex"}, 5 * 1440 - 1, 7500),
+        ({"timeframe": "1d"}, 502, 540),
+        ({"timeframe": "1mo", "asset": "crypto"}, 240, 250),
+        ({"kind": "observations", "asset": "economic"}, 3650, 3660),
+        ({"kind": "quotes"}, 1, 1),
+    ],
+)
+def test_how_much_a_first_load_brings_is_known_before(entry, least, most):
+    config = SourcesSettings.model_validate({"endpoints": [{"symbol": "X", "from": ["yahoo"], **entry}]})
+    assert least <= config.first_loads[config.endpoints[0].kind] <= most
+
+
+def test_a_stream_holds_the_first_loads_of_all_series_and_a_long_one_is_a_warning():
+    def configure(count, **keep):
+        symbols = [f"S{number}/USD" for number in range(count)]
+        entry = {"symbols": symbols, "asset": "crypto", "from": ["kraken"]}
+        return SourcesSettings.model_validate({"endpoints": [entry], "settings": {"keep": keep}})
+
+    few, many = configure(20), configure(500)
+    assert (few.work.keep.bars, few.work.keep.quotes) == (200_000, 100_000)
+    assert many.work.keep.bars == many.first_loads[RecordKind.BARS] >= 500 * 7200
+    assert few.work.gate == few.settings.gate
+    assert list_warnings(few, "sources") == []
+    (warning,) = list_warnings(many, "sources")
+    assert str(warning).startswith(
+        "services.sources.settings.keep.bars: the stream is so long for the first loads"
+    )
+    assert "3,600,500 entries, 756 MB" in str(warning)
+    assert list_warnings(configure(500, bars=4_000_000), "sources") == [], "somebody knows"
