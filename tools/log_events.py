@@ -204,6 +204,7 @@ MEANINGS: Final = {
     "seeding.put_back": "A seeding failed, and this bus has its former truth again.",
     "seeding.stopped": "A seeding was cancelled; `left` names the buses that could not be put back.",
     "seeding.unannounced": "The new truth is on the bus, and could not be announced; agents find it by themselves.",
+    "replay.begun_anew": "Another start or file of a recording begins on a bus that has played already: what was published does not come again, so play it with a new data folder.",
     "series.cut": "The limits of a source did not allow all parts of a question; of a history the oldest are missing.",
     "series.fresh": "Series that had no fresh source have one again: the first twenty, and how many there are.",
     "series.session_unknown": "A source's file names a session that is not known: it counts as always open.",

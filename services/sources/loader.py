@@ -40,7 +40,6 @@ from services.sources.rate_limiter import RateLimiter
 from services.sources.replay import ReplaySource, open_replays
 from services.sources.replay_settings import ReplaySettings
 from services.sources.series import (
-    MAX_AHEAD_MS,
     Series,
     find_next_record,
     find_oldest,
@@ -244,8 +243,6 @@ class SeriesLoader:
             begun = time.monotonic()
             deadline = begun + (ends_at - begun) / (len(series.sources) - len(asked))
             clocks[source] = await self._read_clock(series, source)
-            if source in self.replays:
-                before = _forget_future(before, clocks[source])
             finding, clocks[source] = await self._ask(
                 series,
                 source,
@@ -403,12 +400,6 @@ class SeriesLoader:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-
-def _forget_future(state: SeriesState, clock: RecordClock) -> SeriesState:
-    """Return a state without its newest record if that lies ahead: the recording was begun anew."""
-    is_ahead = state.replay and (state.newest_ms or 0) > clock.now_ms + MAX_AHEAD_MS
-    return replace(state, newest_ms=None, fresh_until=0.0) if is_ahead else state
 
 
 @contextlib.asynccontextmanager

@@ -72,11 +72,6 @@ class Reel(_Strict):
     to: AwareDatetime
     symbols: Annotated[frozenset[Symbol], Field(min_length=1, max_length=10_000)]
 
-    @property
-    def length_ms(self) -> int:
-        """How long the reel plays at a speed of 1, in milliseconds."""
-        return to_ms(self.to) - to_ms(self.play_from)
-
 
 class Header(_Strict):
     """Read the first line of a recording."""
@@ -191,11 +186,6 @@ class Recording:
     bad_rows: int
     misfits: tuple[Misfit, ...]
     _series: dict[SeriesKey, _Series] = field(repr=False)
-
-    @property
-    def length_ms(self) -> int:
-        """How long the longest reel plays at a speed of 1, in milliseconds."""
-        return max(reel.length_ms for reel in self.header.reels)
 
     def find_reel(self, symbol: str) -> Reel | None:
         """Return the reel of a symbol; None if it is not in the recording."""

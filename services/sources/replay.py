@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import anyio.to_thread
 
+from marketswarm import log as logs
 from marketswarm.bus import Bus
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import replay_clock_key
@@ -36,6 +37,8 @@ from services.sources.recording import (
     to_ms,
 )
 from services.sources.request import Question
+
+log = logs.get("sources")
 
 REPLAY_CLOCK: Final = Script.beside("services.sources", "replay_clock.lua")
 MAX_SPEED: Final = 3600.0
@@ -68,25 +71,6 @@ class ReplayClock:
         return min(to_ms(reel.play_from) + self.played_ms, to_ms(reel.to))
 
 
-@dataclass(frozen=True, slots=True)
-class ReplayState:
-    """Say how far a recording was played, for people.
-
-    Attributes:
-        recording: its name.
-        speed: how fast it is played.
-        is_ended: whether every reel is at its end.
-        reels: what time it is in each reel, in epoch milliseconds.
-        bad_rows: how many lines of the file are no record.
-    """
-
-    recording: str
-    speed: float
-    is_ended: bool
-    reels: dict[str, int]
-    bad_rows: int
-
-
 class ReplaySource:
     """Answer questions from a recording. Each method that is awaited raises BusError if the bus fails.
 
@@ -113,19 +97,20 @@ class ReplaySource:
         self._breaker = CircuitBreaker(bus, name)
 
     async def read_clock(self) -> ReplayClock:
-        """Return the clock, which begins to run now if nobody has asked before."""
-        return await self._use_clock("0")
+        """Return the clock, which begins to run now if nobody has asked before.
 
-    async def restart(self) -> ReplayClock:
-        """Play from the beginning again, for every instance, and return the clock."""
-        return await self._use_clock("1")
-
-    async def read_state(self) -> ReplayState:
-        """Return how far the recording was played."""
-        clock, header = await self.read_clock(), self.recording.header
-        times = {reel.name: clock.find_time(reel) for reel in header.reels}
-        is_ended = clock.played_ms >= self.recording.length_ms
-        return ReplayState(header.name, clock.speed, is_ended, times, self.recording.bad_rows)
+        Log a warning if another beginning makes it begin anew on a bus that has played already.
+        """
+        key = replay_clock_key(self.recording.header.name)
+        args: list[str | bytes | float] = [
+            self.recording.digest,
+            format_number(self.speed),
+            str(self._offset_ms),
+        ]
+        begun, elapsed, now, is_anew = await self._bus.script(REPLAY_CLOCK, [key], args)
+        if is_anew:
+            log.warning("replay.begun_anew", recording=self.recording.header.name, bus=self._bus.name)
+        return ReplayClock(self.speed, int(begun), int(elapsed), int(now))
 
     async def find_time(self, symbol: str) -> float:
         """Return what time it is for a symbol, in epoch seconds; 0 if the recording does not have it.
@@ -204,13 +189,6 @@ class ReplaySource:
             len(answer.records),
             is_replay=True,
         )
-
-    async def _use_clock(self, restart: str) -> ReplayClock:
-        """Run `replay_clock.lua`, and return the clock."""
-        key = replay_clock_key(self.recording.header.name)
-        args = [self.recording.digest, format_number(self.speed), str(self._offset_ms), restart]
-        begun, elapsed, now = await self._bus.script(REPLAY_CLOCK, [key], args)
-        return ReplayClock(self.speed, int(begun), int(elapsed), int(now))
 
 
 async def open_replays(

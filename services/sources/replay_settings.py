@@ -30,5 +30,5 @@ class ReplaySettings(ServiceConfig):
     """What `from` of a series calls the recording; several names are several sources. Example:
     `["replay_a", "replay_b"]`."""
     start: Annotated[str, Field(min_length=1, max_length=40)] | None = None
-    """When within the recording it begins, in ISO 8601. Default: its own beginning. Example:
-    `"2026-11-20T14:30:00Z"`."""
+    """When within the recording it begins, in ISO 8601; another one needs a new data folder. Default: its own
+    beginning. Example: `"2026-11-20T14:30:00Z"`."""

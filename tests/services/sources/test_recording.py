@@ -205,7 +205,6 @@ def test_a_symbol_plays_in_its_own_reel(tmp_path):
         "BTC/USD": "coins",
         "QQQ": None,
     }
-    assert recording.length_ms == 120 * MINUTE_MS
 
 
 @pytest.fixture(scope="module")
