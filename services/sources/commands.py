@@ -29,7 +29,7 @@ from services.sources.cascade import SeriesStatus
 from services.sources.catalog import CatalogError, load_source, shipped_catalog
 from services.sources.circuit_breaker import BreakerState, CircuitBreaker
 from services.sources.keys import read_keys
-from services.sources.settings import SourcesSettings
+from services.sources.settings import SourcesSettings, require_safe_urls
 from services.sources.source import Auth, AuthPlace, Limits, MarketSource
 from services.sources.trial import ask_questions, make_questions
 from services.sources.trial_display import describe_trial, encode_trial
@@ -111,6 +111,7 @@ def try_(
     keys = read_keys([source], os.environ)
     if source.auth.env and not source.auth.optional and source.name not in keys:
         raise Exit(Code.CONFIGURATION, f"{source.name} needs a key: put it into {source.auth.env}")
+    base_url = None if base_url is None else _require_safe_url(source, base_url)
     questions = [
         found
         for found in make_questions(source, symbol, timeframe, datetime.now(UTC))
@@ -130,6 +131,14 @@ def try_(
                 output.print_line(line)
     if not all(trial.is_good for trial in trials):
         raise Exit(DID_NOT_FIT, "")
+
+
+def _require_safe_url(source: MarketSource, url: str) -> str:
+    """Return where a source is asked instead. Raise Exit, code 2, if its key would be sent in plain text."""
+    try:
+        return require_safe_urls({source.name: url})[source.name]
+    except ValueError as error:
+        raise Exit(Code.CONFIGURATION, f"--base-url: {error}") from None
 
 
 def pause(

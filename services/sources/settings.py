@@ -7,7 +7,7 @@ is only read to warn of a source that does not serve a series.
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import cached_property
 from math import ceil
 from pathlib import Path
@@ -21,7 +21,13 @@ from pydantic_settings import NoDecode
 from marketswarm.agent import ServiceConfig
 from marketswarm.market.entries import SYMBOL
 from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
-from marketswarm.market.sessions import DEFAULT_SESSIONS, FOREX, ROUND_THE_CLOCK
+from marketswarm.market.sessions import (
+    DEFAULT_SESSIONS,
+    FOREX,
+    ROUND_THE_CLOCK,
+    UnknownSessionError,
+    get_session,
+)
 from marketswarm.settings import MonitorSettings, list_variables
 from marketswarm.truth.errors import Place, find_nearest
 from marketswarm.truth.schedule import ScheduleError, parse_schedule
@@ -58,6 +64,7 @@ _EXTENDED_SHARE: Final = 2 / 3
 """The part of a day in which stocks trade, before the open and after the close as well."""
 _WEEK_SHARE: Final = 5 / 7
 _KEY_VARIABLE: Final = re.compile(r'^(?:secret_)?env = "([A-Z][A-Z0-9_]+)"', re.MULTILINE)
+_PLAIN_NAME: Final = re.compile(r"[a-z][a-z_]{1,23}")
 _SESSION: Final = re.compile(r"[A-Za-z0-9_/]{2,24}")
 _MAX_BASE_URLS: Final = 100
 
@@ -72,7 +79,7 @@ def _parse_base_urls(value: Any) -> Any:
         raise ValueError("must be a JSON object: a source's name, then its URL") from None
 
 
-def _require_safe_urls(urls: dict[str, str]) -> dict[str, str]:
+def require_safe_urls(urls: dict[str, str]) -> dict[str, str]:
     """Return the URLs without a / at their ends if keys may be sent there; otherwise raise ValueError."""
     if len(urls) > _MAX_BASE_URLS:
         raise ValueError(f"has more than {_MAX_BASE_URLS} URLs")
@@ -104,7 +111,7 @@ BaseUrls = Annotated[
     dict[str, str],
     NoDecode,  # a mistake in it must be named as that of every other variable
     BeforeValidator(_parse_base_urls),
-    AfterValidator(_require_safe_urls),
+    AfterValidator(require_safe_urls),
 ]
 
 
@@ -288,6 +295,14 @@ class WorkSettings(ServiceConfig):
     """A recording that is played under names of its own. Default: none."""
 
 
+def _explain_unknown(source: str, known: Collection[str]) -> str:
+    """Return that a source is unknown, with the nearest known one; what may be a key is not repeated."""
+    name = f"{source} is" if _PLAIN_NAME.fullmatch(source) else "is"
+    nearest = find_nearest(source, known)
+    hint = f"; did you mean {nearest}?" if nearest else ""
+    return f"{name} no source{hint}; `marketswarm source list` has them all"
+
+
 class SourcesSettings(ServiceConfig):
     """The settings of sources in the truth."""
 
@@ -339,17 +354,27 @@ class SourcesSettings(ServiceConfig):
         replay = self.settings.replay
         known = {path.stem for path in CATALOG.glob("*.toml")} | set(replay.names if replay else ())
         for number, entry in enumerate(self.endpoints):
-            for source in entry.sources:
+            for at, source in enumerate(entry.sources):
                 if source not in known:
-                    nearest = find_nearest(source, known)
-                    hint = f"; did you mean {nearest}?" if nearest else ""
-                    raise ValueError(f"endpoints[{number}].from: names a source that does not exist{hint}")
+                    raise ValueError(f"endpoints[{number}].from[{at}]: {_explain_unknown(source, known)}")
         return self
 
     def find_warnings(self) -> Iterator[tuple[Place, str]]:
-        """Yield a warning for a stream that will be very long, and one for a source that serves no series."""
+        """Yield warnings: a very long stream, a source that does not serve a symbol, an unknown session."""
         yield from self._find_long_streams()
         yield from self._find_unserved()
+        yield from self._find_unknown_sessions()
+
+    def _find_unknown_sessions(self) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for each session that no calendar has."""
+        for number, entry in enumerate(self.endpoints):
+            if entry.session is not None and entry.session not in DEFAULT_SESSIONS.values():
+                try:
+                    get_session(entry.session)
+                except UnknownSessionError as error:
+                    yield ("endpoints", number, "session"), f"{error}; it counts as always open"
+                except ImportError:
+                    return  # without the market's libraries nobody can tell
 
     def _find_long_streams(self) -> Iterator[tuple[Place, str]]:
         """Yield a warning for each stream that the first loads make longer than the settings say."""

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from marketswarm.market.sessions import DEFAULT_SESSIONS, get_session
 from services.sources.answer import AnswerStatus, SentRequest, SourceAnswer
 from services.sources.client import AskContext, SourceClient
 from services.sources.rate_limiter import Permission, Windows
@@ -101,10 +102,16 @@ def make_questions(
                 continue
             chosen = _find_example(source, endpoint, asset) if symbol is None else symbol
             if chosen is not None and source.symbol_rule(endpoint, asset).spell(chosen) is not None:
-                span = find_span(endpoint, wanted)
+                end = find_last_open(asset, now) if endpoint.kind is RecordKind.BARS else now
                 tf = wanted if endpoint.timeframes else ""
-                yield name, Question(chosen, asset, endpoint.kind, now - span, now, tf)
+                yield name, Question(chosen, asset, endpoint.kind, end - find_span(endpoint, wanted), end, tf)
                 break
+
+
+def find_last_open(asset: AssetClass, now: datetime) -> datetime:
+    """Return the last time at which a class was traded: a short question about a weekend has no answer."""
+    session = get_session(DEFAULT_SESSIONS[asset])
+    return now if session.is_open(now) else session.last_close(now)
 
 
 def find_span(endpoint: Endpoint, timeframe: str) -> timedelta:

@@ -29,9 +29,13 @@ SPY = {"symbol": "SPY", "from": ["massive", "yahoo"]}
         ([{"symbol": "SPY", "from": []}], "endpoints[0].from: "),
         (
             [{"symbol": "SPY", "from": ["yaho"]}],
-            "endpoints[0].from: names a source that does not exist; did",
+            "endpoints[0].from[0]: yaho is no source; did you mean yahoo?; `marketswarm source list`",
         ),
-        ([{"symbol": "SPY", "from": ["replay"]}], "endpoints[0].from: names a source that does not exist"),
+        (
+            [{"symbol": "SPY", "from": ["yahoo", "replay"]}],
+            "endpoints[0].from[1]: replay is no source; `mark",
+        ),
+        ([{"symbol": "SPY", "from": ["a1b2c3d4e5"]}], "endpoints[0].from[0]: is no source"),
         ([{"symbol": "SPY", "from": ["yahoo", "yahoo"]}], "endpoints[0].from: names a source twice"),
         ([{"from": ["yahoo"]}], "endpoints[0].symbol: give either"),
         ([{**SPY, "symbols": ["QQQ"]}], "endpoints[0].symbol: give either"),
@@ -167,3 +171,17 @@ def test_a_stream_holds_the_first_loads_of_all_series_and_a_long_one_is_a_warnin
     )
     assert "3,600,500 entries, 756 MB" in str(warning)
     assert list_warnings(configure(500, bars=4_000_000), "sources") == [], "somebody knows"
+
+
+def test_a_session_that_no_calendar_has_is_a_warning():
+    def warn(session):
+        entry = {"symbol": "SPY", "from": ["yahoo"], "session": session}
+        config = SourcesSettings.model_validate({"endpoints": [entry]})
+        return [str(each) for each in list_warnings(config, "sources")]
+
+    assert warn("XNYS") == warn("24x5") == warn("XLON") == []
+    (unknown,) = warn("XNYX")
+    assert unknown.startswith(
+        "services.sources.endpoints[0].session: session XNYX: exchange_calendars knows no"
+    )
+    assert unknown.endswith("it counts as always open")

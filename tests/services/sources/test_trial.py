@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from marketswarm.market.records import AssetClass, RecordKind
+from marketswarm.market.sessions import DEFAULT_SESSIONS, get_session
 from services.sources.catalog import shipped_catalog
 from services.sources.request import make_request, split_question
 from services.sources.trial import find_assets, make_questions
@@ -57,3 +58,14 @@ def test_the_class_of_a_symbol_is_told_by_the_file_or_by_its_spelling(name, symb
     kinds = {question.kind for _, question in make_questions(CATALOG[name], symbol, None, NOW)}
     assert kinds <= set(RecordKind)
     assert kinds
+
+
+@pytest.mark.parametrize("name", shipped_catalog())
+def test_on_a_sunday_a_question_is_about_a_time_at_which_somebody_traded(name):
+    sunday = datetime(2026, 11, 22, 20, tzinfo=UTC)
+    for _, question in make_questions(shipped_catalog()[name], None, None, sunday):
+        if question.kind is RecordKind.BARS:
+            session = get_session(DEFAULT_SESSIONS[question.asset])
+            start_ms, end_ms = (round(1000 * at.timestamp()) for at in (question.start, question.end))
+            assert session.find_day(end_ms - 1) is not None
+            assert end_ms - start_ms > 3_600_000
