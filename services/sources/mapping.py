@@ -72,12 +72,11 @@ class MisfitError(Exception):
 def read_page(source: MarketSource, endpoint: Endpoint, question: Question, body: bytes) -> Page:
     """Return what a document says in answer to a question. It never raises, whatever the document is."""
     paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
-    try:
-        document = parse_document(endpoint, body)
-    except (ValueError, ExpatError, csv.Error, RecursionError) as error:
-        return Page(AnswerStatus.FAILED, f"no {endpoint.format}: {error}"[:MAX_REASON])
+    document, problem = _read_document(endpoint, body)
     if (sign := _find_sign(endpoint, paths, document, tuple(SIGN_OUTCOMES))) is not None:
         return sign
+    if problem:
+        return Page(AnswerStatus.FAILED, problem)
     rows = _find_rows(endpoint, paths, document)
     if rows is None:
         return Page(AnswerStatus.FAILED, f"no rows at {endpoint.records}"[:MAX_REASON])
@@ -99,10 +98,7 @@ def read_refusal(
     unless the file has a sign that the key is wrong.
     """
     paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
-    try:
-        document = parse_document(endpoint, body[:MAX_REFUSAL_BYTES])
-    except (ValueError, ExpatError, csv.Error, RecursionError):
-        document = None
+    document, _ = _read_document(endpoint, body[:MAX_REFUSAL_BYTES])
     if (sign := _find_sign(endpoint, paths, document, REFUSAL_SIGNS)) is not None:
         return sign
     outcome = AnswerStatus.REFUSED if status in REFUSED_STATUS else AnswerStatus.FAILED
@@ -117,6 +113,18 @@ def _find_sign(endpoint: Endpoint, paths: "_Paths", document: Any, names: Sequen
             if found := paths.search(path, document):
                 return Page(outcome, found.strip()[:MAX_REASON] if isinstance(found, str) else outcome.value)
     return None
+
+
+def _read_document(endpoint: Endpoint, body: bytes) -> tuple[Any, str]:
+    """Return a document as JSON has it; if it is malformed the beginning of its text, and why.
+
+    Some sources answer with a line of text where they have nothing.
+    """
+    try:
+        return parse_document(endpoint, body), ""
+    except (ValueError, ExpatError, csv.Error, RecursionError) as error:
+        text = body[:MAX_REASON].decode("utf-8", "replace").strip()
+        return text, f"no {endpoint.format}: {error}"[:MAX_REASON]
 
 
 def parse_document(endpoint: Endpoint, body: bytes) -> Any:
