@@ -32,7 +32,7 @@ from services.sources.large_work import LARGE_BYTES, run_large
 from services.sources.mapping import keep_asked, read_page, read_refusal
 from services.sources.rate_limiter import SHORTEST_BLOCK_SEC, Permission, Windows
 from services.sources.request import ApiKey, Question, SourceRequest, make_request, split_question
-from services.sources.source import Endpoint, Limits, MarketSource
+from services.sources.source import Endpoint, MarketSource
 from services.sources.transport import Reply, SourceTransport
 
 TIMEOUT: Final = "timeout"
@@ -171,7 +171,7 @@ class SourceClient:
         base_urls: Mapping[str, str] | None = None,
         on_request: OnRequest | None = None,
     ) -> None:
-        self._keys, self._on_request = keys, on_request
+        self.keys, self._on_request = keys, on_request
         self._turns: dict[str, int] = {}
         self._queues: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         self._transport = SourceTransport(base_urls or {})
@@ -253,8 +253,8 @@ class SourceClient:
         of what is left, so that others have something, and so does this series later.
         """
         allowed = 0
-        for key in self._keys.get(asked.source.name, (None,)):
-            windows = _find_limits(asked.source, key).windows()
+        for key in self.keys.get(asked.source.name, (None,)):
+            windows = asked.source.find_limits(has_key=key is not None).windows()
             left = await asked.context.limiter.count_left(key, windows)
             shares = [
                 (count + 1) // 2 if sec >= DAY_SEC else count
@@ -266,7 +266,7 @@ class SourceClient:
 
     def _lacks_key(self, source: MarketSource) -> bool:
         """Return True if a source needs a key and there is none."""
-        return bool(source.auth.env) and not source.auth.optional and not self._keys.get(source.name)
+        return bool(source.auth.env) and not source.auth.optional and not self.keys.get(source.name)
 
     async def _ask_part(self, asked: _Asked, part: Question) -> list[tuple[Page, bytes]]:
         """Return all pages of a part of a question, with their bodies. Raise _NoAnswerError or BusError."""
@@ -301,7 +301,7 @@ class SourceClient:
 
     def _rotate_keys(self, source: MarketSource) -> list[ApiKey | None]:
         """Return the keys of a source, first the one whose turn it is; one None for a source without."""
-        keys = self._keys.get(source.name, ())
+        keys = self.keys.get(source.name, ())
         if not keys:
             return [None]
         turn = self._turns.get(source.name, 0) % len(keys)
@@ -317,7 +317,7 @@ class SourceClient:
         refused already. Requests to one source take turns in the order in which they came. Otherwise the next
         is whoever asks the bus at the right moment, and one that has waited longer gives up.
         """
-        windows = _find_limits(asked.source, keys[0]).windows()
+        windows = asked.source.find_limits(has_key=keys[0] is not None).windows()
         now = time.monotonic()
         # of the time that is left half is for the answer
         gives_up_at = now + min(asked.context.patience_sec, (asked.context.deadline - now) / 2)
@@ -409,7 +409,7 @@ async def _read_reply(asked: _Asked, question: Question, key: ApiKey | None, rep
 
 async def _block(asked: _Asked, key: ApiKey | None, reason: str, sec: float) -> _NoAnswerError:
     """Block a key for a while, and return the answer LIMITED. Raise BusError."""
-    await asked.context.limiter.block(key, sec, _find_limits(asked.source, key).windows())
+    await asked.context.limiter.block(key, sec, asked.source.find_limits(has_key=key is not None).windows())
     return _NoAnswerError(AnswerStatus.LIMITED, reason, sec)
 
 
@@ -424,11 +424,6 @@ def _find_pause(reply: Reply) -> float | None:
     if asked_sec is None or reply.status not in (*_TOO_MANY, httpx.codes.SERVICE_UNAVAILABLE):
         return None
     return min(max(SHORTEST_BLOCK_SEC, asked_sec), MAX_RETRY_AFTER_SEC)
-
-
-def _find_limits(source: MarketSource, key: ApiKey | None) -> Limits:
-    """Return the limits that a source sets for requests with this key."""
-    return source.limits_without_key if key is None and source.limits_without_key else source.limits
 
 
 def _hide_key(page: Page, key: ApiKey | None) -> Page:

@@ -7,7 +7,7 @@ read anew from the bus for each load, so any instance may go on where another on
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
@@ -34,6 +34,7 @@ from services.sources.catalog import shipped_catalog
 from services.sources.circuit_breaker import CircuitBreaker
 from services.sources.client import AskContext, SourceClient
 from services.sources.evaluation import RecordClock, evaluate_answer
+from services.sources.health import SourceHealth, read_health
 from services.sources.keys import read_keys
 from services.sources.large_work import MANY_RECORDS, run_large
 from services.sources.rate_limiter import RateLimiter
@@ -211,6 +212,10 @@ class SeriesLoader:
                     log.warning("series.session_unknown", session=code, why=str(error))
                     self._sessions[code] = get_session(ROUND_THE_CLOCK)
         return self._sessions[code]
+
+    async def read_health(self, sources: Iterable[str]) -> dict[str, SourceHealth]:
+        """Return how each of these sources is. Raise BusError."""
+        return await read_health(self.store.bus, sources, self._catalog, self._client.keys)
 
     def forget(self, series: str) -> None:
         """Forget the records of a series that is no longer loaded here."""

@@ -1,5 +1,7 @@
 """The main loop of sources: follow the truth and the other instances, start due loads, report."""
 
+import asyncio
+import contextlib
 import os
 import time
 from importlib.util import find_spec
@@ -21,6 +23,8 @@ from services.sources.settings import SourcesEnvironment, SourcesSettings
 from services.sources.store import SeriesStore
 from services.sources.streams import SeriesStreams
 
+HEALTH_SEC: Final = 15.0
+"""The time between two looks at the sources, for the metrics."""
 MARKET: Final = "market-redis"
 LIBRARIES: Final = ("exchange_calendars", "jmespath", "websockets", "xmltodict")
 
@@ -44,6 +48,7 @@ async def main() -> int:
             streams = SeriesStreams(me, loader, dispatcher, metrics, urls)
             refresh = Refresh(me, loader, dispatcher, settings, point.bus)
             me.task(refresh.run(), name="refresh")
+            me.task(follow_health(loader, dispatcher, metrics), name="source health")
             await share.known()
             while True:
                 await follow_replay(me, loader)
@@ -77,6 +82,15 @@ async def follow_replay(me: Agent[Any], loader: SeriesLoader) -> None:
         me.set_degraded(f"replay: {error.bus} {error.reason}", part="replay")
     else:
         me.set_degraded(None, part="replay")
+
+
+async def follow_health(loader: SeriesLoader, dispatcher: SeriesDispatcher, metrics: SourcesMetrics) -> None:
+    """Read for the metrics how the sources of this instance's series are, until cancelled."""
+    while True:
+        names = {name for each in dispatcher.series.values() for name in each.sources}
+        with contextlib.suppress(BusError):  # the metrics stay what they were
+            metrics.health = await loader.read_health(names)
+        await asyncio.sleep(HEALTH_SEC)
 
 
 def report(me: Agent[Any], dispatcher: SeriesDispatcher) -> None:

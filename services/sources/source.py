@@ -396,6 +396,10 @@ class MarketSource(_Strict):
             if fits and self.symbol_rule(endpoint, asset).spell(symbol) is not None:
                 yield endpoint
 
+    def find_limits(self, *, has_key: bool) -> Limits:
+        """Return the limits for requests with a key, or without one."""
+        return self.limits if has_key or self.limits_without_key is None else self.limits_without_key
+
     def symbol_rule(self, part: Endpoint | Stream, asset: AssetClass) -> SymbolRule:
         """Return how an endpoint, or the stream, spells the symbols of a class."""
         return part.symbols.get(asset) or self.symbols.get(asset) or SymbolRule()
