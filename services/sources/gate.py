@@ -27,10 +27,10 @@ from services.sources.cascade import SeriesState, SeriesStatus
 from services.sources.concurrency import load_concurrently, retry_bus
 from services.sources.gate_display import print_failures, show_progress
 from services.sources.loader import LoadOutcome, SeriesLoader, open_loader
-from services.sources.loop import MARKET, require_libraries
+from services.sources.loop import require_libraries
 from services.sources.recording import RecordingError
 from services.sources.series import Series, list_series
-from services.sources.settings import SourcesEnvironment, SourcesSettings, WorkSettings
+from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings, WorkSettings
 from services.sources.store import SeriesStore, clean_reason
 
 NAME: Final = "sources"

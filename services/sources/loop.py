@@ -19,13 +19,12 @@ from services.sources.metrics import SourcesMetrics
 from services.sources.recording import RecordingError
 from services.sources.refresh import Refresh
 from services.sources.series import list_series
-from services.sources.settings import SourcesEnvironment, SourcesSettings
+from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings
 from services.sources.store import SeriesStore
 from services.sources.streams import SeriesStreams
 
 HEALTH_SEC: Final = 15.0
 """The time between two looks at the sources, for the metrics."""
-MARKET: Final = "market-redis"
 LIBRARIES: Final = ("exchange_calendars", "jmespath", "websockets", "xmltodict")
 
 

@@ -18,7 +18,8 @@ import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
-from marketswarm.agent import ServiceConfig
+from marketswarm.agent import ServiceConfig, point_like
+from marketswarm.keys import MARKET_BARS
 from marketswarm.market.entries import SYMBOL
 from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
 from marketswarm.market.sessions import (
@@ -29,11 +30,14 @@ from marketswarm.market.sessions import (
     get_session,
 )
 from marketswarm.settings import MonitorSettings, list_variables
+from marketswarm.truth import Service, Truth
 from marketswarm.truth.errors import Place, find_nearest
+from marketswarm.truth.flows import format_names
 from marketswarm.truth.schedule import ScheduleError, parse_schedule
 from services.sources.replay_settings import ReplaySettings
 
 CATALOG: Final = Path(__file__).with_name("catalog")
+MARKET: Final = "market-redis"
 MASSIVE: Final = "massive"
 """The source whose minutes of stocks come over massive's own stream."""
 STREAM_SUFFIX: Final = "_stream"
@@ -365,6 +369,34 @@ class SourcesSettings(ServiceConfig):
         yield from self._find_unserved()
         yield from self._find_unknown_sessions()
 
+    def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for symbols that only this section or only `bars`, which reads our stream, names."""
+        own, bars = truth.services.get("sources"), truth.services.get("bars")
+        if own is None or bars is None:
+            return
+        stream = point_like(own.access_points.publish_to, MARKET, MARKET_BARS)
+        if point_like(bars.access_points.subscribe_to, MARKET, MARKET_BARS) != stream:
+            return
+        taken = dict.fromkeys(_list_taken_symbols(bars))
+        for number, entry in enumerate(self.endpoints):
+            left = [symbol for symbol in entry.all_symbols if symbol not in taken]
+            if entry.kind is RecordKind.BARS and left:
+                why = f"bars does not name {format_names(left)}: no checked bars, and no charts"
+                yield ("endpoints", number), why
+        others = [
+            svc
+            for svc, each in truth.services.items()
+            if svc != "sources" and stream in each.access_points.publish_to
+        ]
+        brought = {
+            symbol
+            for entry in self.endpoints
+            for symbol in entry.all_symbols
+            if entry.kind is not RecordKind.OBSERVATIONS
+        }
+        if missing := [symbol for symbol in taken if symbol not in brought and not others]:
+            yield ("endpoints",), f"bars names {format_names(missing)}, and no series here brings their bars"
+
     def _find_unknown_sessions(self) -> Iterator[tuple[Place, str]]:
         """Yield a warning for each session that no calendar has."""
         for number, entry in enumerate(self.endpoints):
@@ -401,6 +433,13 @@ class SourcesSettings(ServiceConfig):
                 if next(source.find_endpoints(entry.kind, entry.asset, symbol, timeframe), None) is None:
                     what = f"{entry.kind} of {entry.asset}{timeframe and f' in {timeframe}'}"
                     yield ("endpoints", number, "from", at), f"{name} does not serve {symbol}: {what}"
+
+
+def _list_taken_symbols(bars: Service) -> list[str]:
+    """Return the symbols that the section of bars names, which is not checked here."""
+    groups = [group.get("symbols") for group in bars.endpoints if isinstance(group, dict)]
+    symbols = (symbol for group in groups if isinstance(group, list) for symbol in group)
+    return [symbol for symbol in symbols if isinstance(symbol, str) and SYMBOL.fullmatch(symbol)]
 
 
 def is_stream_of_massive(source: str, kind: RecordKind, timeframe: str, asset: AssetClass) -> bool:

@@ -1,12 +1,13 @@
 """What a truth may say of the market's series."""
 
+import orjson
 import pytest
 
 from marketswarm.agent.service_config import list_warnings, require_config
 from marketswarm.exit import Exit
 from marketswarm.market.records import AssetClass, RecordKind
 from marketswarm.settings import read_settings
-from marketswarm.truth import Heartbeat, Service
+from marketswarm.truth import Heartbeat, Service, parse_truth
 from services.sources.settings import (
     SourcesEnvironment,
     SourcesSettings,
@@ -185,3 +186,40 @@ def test_a_session_that_no_calendar_has_is_a_warning():
         "services.sources.endpoints[0].session: session XNYX: exchange_calendars knows no"
     )
     assert unknown.endswith("it counts as always open")
+
+
+@pytest.fixture
+def warn():
+    """The warnings of a truth with these symbols of sources and of bars, and the points of other services."""
+
+    def list_of(ours, theirs, kind="bars", subscribe_to=(), **others):
+        sources = {
+            "access_points": {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]},
+            "endpoints": [{"symbols": ours, "kind": kind, "from": ["yahoo"]}],
+        }
+        bars = {"access_points": {"subscribe_to": list(subscribe_to)}, "endpoints": theirs}
+        document = {"services": {"sources": sources, "bars": bars, **others}}
+        truth = parse_truth(orjson.dumps(document)).truth
+        config = require_config(SourcesSettings, "sources", truth.services["sources"])
+        return [str(each) for each in list_warnings(config, "sources", truth)]
+
+    return list_of
+
+
+def test_a_symbol_that_only_one_of_sources_and_bars_names_is_a_warning(warn):
+    assert warn(["SPY", "QQQ"], [{"symbols": ["SPY", "QQQ"]}]) == []
+    assert warn(["SPY", "NVDA"], [{"symbols": ["SPY"]}]) == [
+        "services.sources.endpoints[0]: bars does not name NVDA: no checked bars, and no charts"
+    ]
+    assert warn(["SPY"], [{"symbols": ["SPY", "IBM"]}]) == [
+        "services.sources.endpoints: bars names IBM, and no series here brings their bars"
+    ]
+    assert warn(["SPY"], [{"symbols": ["SPY"], "quotes": True}], kind="quotes") == []
+
+
+def test_another_stream_and_another_writer_are_no_concern_of_sources(warn):
+    elsewhere = [{"bus": "market-redis", "key": "own:bars"}]
+    assert warn(["SPY"], [{"symbols": ["IBM"]}], subscribe_to=elsewhere) == []
+    massive = {"access_points": {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]}}
+    assert warn(["SPY"], [{"symbols": ["SPY", "IBM"]}], massive=massive) == []
+    assert warn(["SPY"], ["odd", {"symbols": 5}, {"symbols": [5, "SPY", "\x00"]}]) == []
