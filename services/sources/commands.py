@@ -29,9 +29,10 @@ from services.sources.cascade import SeriesStatus
 from services.sources.catalog import CatalogError, load_source, shipped_catalog
 from services.sources.circuit_breaker import BreakerState, CircuitBreaker
 from services.sources.keys import read_keys
+from services.sources.request import ApiKey
 from services.sources.settings import SourcesSettings, require_safe_urls
 from services.sources.source import Auth, AuthPlace, Limits, MarketSource
-from services.sources.trial import ask_questions, make_questions
+from services.sources.trial import Trial, ask_questions, make_questions
 from services.sources.trial_display import describe_trial, encode_trial
 
 DID_NOT_FIT: Final = 1
@@ -120,12 +121,18 @@ def try_(
     if not questions:
         asked = symbol or "a symbol that is not given"
         raise Exit(Code.CONFIGURATION, f"{source.name} serves nothing of {asked}: see `source show {name}`")
-    trials = event_loop.run(ask_questions(source, keys, questions, base_url))
+    _show_trials(event_loop.run(ask_questions(source, keys, questions, base_url)), keys, raw, as_json)
+
+
+def _show_trials(
+    trials: Sequence[Trial], keys: Mapping[str, Sequence[ApiKey]], raw: bool, as_json: bool
+) -> None:
+    """Show what came of each question. Raise Exit, code 1, if something is wrong or did not fit."""
     if as_json:
         output.print_json([encode_trial(trial) for trial in trials])
     else:
         for trial in trials:
-            head, *lines = describe_trial(trial, keys.get(source.name, ()), raw=raw)
+            head, *lines = describe_trial(trial, keys.get(trial.answer.source, ()), raw=raw)
             output.print_line(head, output.GREEN if trial.is_good else output.RED)
             for line in lines:
                 output.print_line(line)

@@ -75,6 +75,13 @@ def evaluate_answer(
         return finding
     if (fault := find_fault(series.asset, answer.records, clock.now_ms) or _find_misfits(answer)) is not None:
         return replace(finding, verdict=SourceVerdict.WRONG, reason=fault)
+    return _evaluate_records(series, session, answer, clock, finding)
+
+
+def _evaluate_records(
+    series: Series, session: Session, answer: SourceAnswer, clock: RecordClock, finding: SourceFinding
+) -> SourceFinding:
+    """Return a finding with the records of an answer that count, and whether they are fresh."""
     finished = keep_finished(series, session, answer.records, clock.now_ms)
     records = tuple(filter(is_on_grid, finished))
     off_grid = len(finished) - len(records)

@@ -40,6 +40,7 @@ from services.sources.large_work import MANY_RECORDS, run_large
 from services.sources.rate_limiter import RateLimiter
 from services.sources.replay import ReplaySource, open_replays
 from services.sources.replay_settings import ReplaySettings
+from services.sources.request import Question
 from services.sources.series import (
     Series,
     find_next_record,
@@ -86,6 +87,21 @@ class LoadResult:
     requests: tuple[SentRequest, ...] = field(default=(), repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """Say how the sources of a load are asked.
+
+    Attributes:
+        forced: whether also those are asked whose answers were of no use lately.
+        patience_sec: how long a request waits for its source's limits.
+        sent: each request that was sent is added here, also if an error is raised later.
+    """
+
+    forced: bool
+    patience_sec: float
+    sent: list[SentRequest] = field(default_factory=list)
+
+
 class SeriesLoader:
     """Load series.
 
@@ -125,15 +141,14 @@ class SeriesLoader:
             patience_sec: how long a request waits for its source's limits; by default as the settings say.
         """
         usual_sec = self._get_settings().load.patience_sec
-        waits_sec = usual_sec if patience_sec is None else patience_sec
+        terms = _Terms(forced, usual_sec if patience_sec is None else patience_sec)
 
         async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
             """Ask the sources in turn, and publish what came."""
-            sent: list[SentRequest] = []
             try:
-                load, clock = await self._ask_cascade(series, before, waits_sec, sent, forced=forced)
+                load, clock = await self._ask_cascade(series, before, terms)
             except BaseException:
-                self.store.keep_requests(series, sent)
+                self.store.keep_requests(series, terms.sent)
                 raise
             return await self._publish(claim, before, load, clock)
 
@@ -223,46 +238,27 @@ class SeriesLoader:
         self.store.forget_requests(series)
 
     async def _ask_cascade(
-        self,
-        series: Series,
-        before: SeriesState,
-        patience_sec: float,
-        sent: list[SentRequest],
-        *,
-        forced: bool,
+        self, series: Series, before: SeriesState, terms: _Terms
     ) -> tuple[Load, RecordClock]:
         """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock.
 
         Each has its share of the time that is left, so a slow one keeps none from its turn.
-
-        Each request is added to `sent`, also if this raises an error later.
         """
         findings: list[SourceFinding] = []
         clocks: dict[str, RecordClock] = {}
         ends_at = time.monotonic() + self._get_settings().load.timeout_sec
-        while True:
+        while not findings or findings[-1].verdict is not SourceVerdict.FRESH:
             asked = {finding.source for finding in findings}
-            source = choose_next(series, before, asked, self._now(), forced=forced)
+            source = choose_next(series, before, asked, self._now(), forced=terms.forced)
             if source is None:
                 break
-            begun = time.monotonic()
-            deadline = begun + (ends_at - begun) / (len(series.sources) - len(asked))
-            clocks[source] = await self._read_clock(series, source)
-            finding, clocks[source] = await self._ask(
-                series,
-                source,
-                before,
-                clocks[source],
-                patience_sec=patience_sec,
-                deadline=deadline,
-                on_request=sent.append,
-            )
+            share_sec = (ends_at - time.monotonic()) / (len(series.sources) - len(asked))
+            deadline = time.monotonic() + share_sec
+            finding, clocks[source] = await self._ask(series, source, before, terms, deadline)
             findings.append(finding)
-            if finding.verdict is SourceVerdict.FRESH:
-                break
         state = conclude_load(series, before, findings, self._now())
         clock = clocks.get(state.serving) or await self._read_clock(series, state.serving)
-        return Load(series, state, tuple(findings), choose_serving(findings), tuple(sent)), clock
+        return Load(series, state, tuple(findings), choose_serving(findings), tuple(terms.sent)), clock
 
     async def _read_clock(self, series: Series, source: str) -> RecordClock:
         """Return what time it is for a source's records: that of a recording, or ours."""
@@ -274,17 +270,10 @@ class SeriesLoader:
         return RecordClock(wall, await replay.find_time(series.symbol) or wall, settings.speed)
 
     async def _ask(
-        self,
-        series: Series,
-        source: str,
-        before: SeriesState,
-        clock: RecordClock,
-        *,
-        patience_sec: float,
-        deadline: float,
-        on_request: Callable[[SentRequest], None],
+        self, series: Series, source: str, before: SeriesState, terms: _Terms, deadline: float
     ) -> tuple[SourceFinding, RecordClock]:
         """Ask one source; return what came of it, and the clock by which that was evaluated."""
+        clock = await self._read_clock(series, source)
         if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
             return await self._read_stream(series, source, clock), clock
         replay = self.replays.get(source)
@@ -293,20 +282,26 @@ class SeriesLoader:
         known_until = find_known_until(before, source) if is_known else None
         question = make_question(series, session, known_until, clock.now_ms)
         if replay is not None:
-            answer = await replay.ask(question, on_request=on_request)
+            answer = await replay.ask(question, on_request=terms.sent.append)
             if answer.played_at:  # it may have played minutes on while the question was on its way
                 clock = replace(clock, wall=self._now(), now=answer.played_at)
         elif source in self._catalog:
-            bus = self.store.bus
-            context = AskContext(RateLimiter(bus, source), patience_sec, deadline, on_request)
-            breaker = CircuitBreaker(bus, source)
-            answer = await self._client.ask(self._catalog[source], question, breaker, context)
-            if answer.parts_left:
-                log.warning("series.cut", series=series.id, source=source, parts_left=answer.parts_left)
+            answer = await self._ask_outside(series, source, question, terms, deadline)
         else:
             answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
         is_large = len(answer.records) > MANY_RECORDS
         return await run_large(is_large, evaluate_answer, series, session, answer, clock), clock
+
+    async def _ask_outside(
+        self, series: Series, source: str, question: Question, terms: _Terms, deadline: float
+    ) -> SourceAnswer:
+        """Ask a source of the catalogue."""
+        bus = self.store.bus
+        context = AskContext(RateLimiter(bus, source), terms.patience_sec, deadline, terms.sent.append)
+        answer = await self._client.ask(self._catalog[source], question, CircuitBreaker(bus, source), context)
+        if answer.parts_left:
+            log.warning("series.cut", series=series.id, source=source, parts_left=answer.parts_left)
+        return answer
 
     async def _evaluate_streamed(
         self, series: Series, answer: SourceAnswer
@@ -351,19 +346,10 @@ class SeriesLoader:
         """
         series, settings = load.series, self._get_settings()
         session = await self.find_session(series.session)
-        loaded_ms = clock.now_ms if load.served else round(1000 * load.state.loaded_at)
-        next_ms = find_next_record(series, session, load.state.newest_ms, loaded_ms, clock.now_ms)
-        state = plan_load(
-            series,
-            replace(load.state, pace=measure_pace(self._keep_recent(load))),
-            clock.wall,
-            None if next_ms is None else clock.to_wall(next_ms),
-            clock.speed,
-        )
+        state = self._plan(load, session, clock)
         if is_complete is not None:
             state = plan_after_stream(state, clock.wall, is_complete=is_complete)
-        oldest_ms = find_oldest(series, session, clock.now_ms)
-        load = replace(load, state=state, remember_from_ms=oldest_ms)
+        load = replace(load, state=state, remember_from_ms=find_oldest(series, session, clock.now_ms))
         published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
         if published.is_lost:
             return LoadResult(LoadOutcome.LOST)
@@ -380,10 +366,20 @@ class SeriesLoader:
             requests=load.requests,
         )
 
+    def _plan(self, load: Load, session: Session, clock: RecordClock) -> SeriesState:
+        """Return the state after a load, with when the series is loaded again."""
+        series, state = load.series, load.state
+        loaded_ms = clock.now_ms if load.served else round(1000 * state.loaded_at)
+        next_ms = find_next_record(series, session, state.newest_ms, loaded_ms, clock.now_ms)
+        next_at = None if next_ms is None else clock.to_wall(next_ms)
+        state = replace(state, pace=measure_pace(self._keep_recent(load)))
+        return plan_load(series, state, clock.wall, next_at, clock.speed)
+
     def _keep_recent(self, load: Load) -> list[Record]:
         """Return the newest records of a series, those of earlier loads too, in order."""
         recent = self._recent.setdefault(load.series.id, {})
-        recent |= {time_of(record): record for record in (load.served.records if load.served else ())}
+        newest = load.served.records[-RECENT:] if load.served else ()
+        recent |= {time_of(record): record for record in newest}
         for at in sorted(recent)[:-RECENT]:
             del recent[at]
         return [recent[at] for at in sorted(recent)]

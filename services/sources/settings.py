@@ -370,7 +370,7 @@ class SourcesSettings(ServiceConfig):
         yield from self._find_unknown_sessions()
 
     def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
-        """Yield a warning for symbols that only this section or only `bars`, which reads our stream, names."""
+        """Yield a warning for symbols that only this section names, or only that of `bars`."""
         own, bars = truth.services.get("sources"), truth.services.get("bars")
         if own is None or bars is None:
             return

@@ -240,10 +240,7 @@ class SeriesStore:
             load.state.encode(series),
             getattr(keep, series.kind.value),
             keep.downloads,
-            load.remember_from_ms,
-            find_bucket_ms(series),
-            MAX_BUCKET_BYTES,
-            REMEMBERED_SEC,
+            *_list_memory_args(load),
             miss_after,
             make_source_id(load.served.source) if load.served else "",
             "".join(f" {make_source_id(source)} " for source in series.sources),
@@ -284,6 +281,11 @@ class SeriesStore:
         pipe.hkeys(MARKET_SERIES)
         sources, series = await self.bus.ask(pipe.execute())
         return [_decode(name) for name in sources], [_decode(name) for name in series]
+
+
+def _list_memory_args(load: Load) -> tuple[float, ...]:
+    """Return how the records of a load are remembered, as `publish_series.lua` takes it."""
+    return load.remember_from_ms, find_bucket_ms(load.series), MAX_BUCKET_BYTES, REMEMBERED_SEC
 
 
 def find_bucket_ms(series: Series) -> int:
