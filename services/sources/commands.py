@@ -25,15 +25,15 @@ from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD
 from marketswarm.market.records import RecordKind
 from marketswarm.text import escape_text
 from marketswarm.truth import find_nearest
-from services.sources.cascade import SeriesStatus
-from services.sources.catalog import CatalogError, load_source, shipped_catalog
-from services.sources.circuit_breaker import BreakerState, CircuitBreaker
-from services.sources.keys import read_keys
-from services.sources.request import ApiKey
+from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
+from services.sources.access.keys import read_keys
+from services.sources.access.trial import Trial, ask_questions, make_questions
+from services.sources.access.trial_display import describe_trial, encode_trial
+from services.sources.cascade.state import SeriesStatus
+from services.sources.catalog.files import CatalogError, load_source, shipped_catalog
+from services.sources.catalog.request import ApiKey
+from services.sources.catalog.source import Auth, AuthPlace, Limits, MarketSource
 from services.sources.settings import SourcesSettings, require_safe_urls
-from services.sources.source import Auth, AuthPlace, Limits, MarketSource
-from services.sources.trial import Trial, ask_questions, make_questions
-from services.sources.trial_display import describe_trial, encode_trial
 
 DID_NOT_FIT: Final = 1
 """The exit code when an answer is not all that the source's file says."""

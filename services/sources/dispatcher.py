@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
-from services.sources.alerts import AlertSender
-from services.sources.cascade import WAITING, SeriesState, explain_sources, find_status, is_stale
-from services.sources.loader import LoadOutcome, LoadResult, SeriesLoader
+from services.sources.cascade.alerts import AlertSender
+from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
+from services.sources.cascade.series import Series
+from services.sources.cascade.state import WAITING, SeriesState, explain_sources, find_status, is_stale
 from services.sources.metrics import SourcesMetrics
-from services.sources.series import Series
 
 RETRY_SEC: Final = 1.0
 """After how many seconds a load is tried again that the bus prevented."""

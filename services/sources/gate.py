@@ -23,15 +23,15 @@ from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.keys import MARKET_BARS, PRELOAD_STATUS
 from marketswarm.settings import read_settings
 from marketswarm.truth import Service, Truth
-from services.sources.cascade import SeriesState, SeriesStatus
-from services.sources.concurrency import load_concurrently, retry_bus
+from services.sources.cascade.concurrency import load_concurrently, retry_bus
+from services.sources.cascade.loader import LoadOutcome, SeriesLoader, open_loader
+from services.sources.cascade.series import Series, list_series
+from services.sources.cascade.state import SeriesState, SeriesStatus
+from services.sources.cascade.store import SeriesStore, clean_reason
 from services.sources.gate_display import print_failures, show_progress
-from services.sources.loader import LoadOutcome, SeriesLoader, open_loader
 from services.sources.loop import require_libraries
-from services.sources.recording import RecordingError
-from services.sources.series import Series, list_series
+from services.sources.replay.recording import RecordingError
 from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings, WorkSettings
-from services.sources.store import SeriesStore, clean_reason
 
 NAME: Final = "sources"
 CLOSED_GATE: Final = 1

@@ -12,15 +12,15 @@ from marketswarm.bus import BusError
 from marketswarm.keys import MARKET_BARS
 from marketswarm.monitor.conventions import find_alert_target
 from marketswarm.truth import AccessPoint
-from services.sources.alerts import AlertSender
+from services.sources.cascade.alerts import AlertSender
+from services.sources.cascade.loader import SeriesLoader, open_loader
+from services.sources.cascade.series import list_series
+from services.sources.cascade.store import SeriesStore
 from services.sources.dispatcher import LONGEST_REST_SEC, SeriesDispatcher
-from services.sources.loader import SeriesLoader, open_loader
 from services.sources.metrics import SourcesMetrics
-from services.sources.recording import RecordingError
 from services.sources.refresh import Refresh
-from services.sources.series import list_series
+from services.sources.replay.recording import RecordingError
 from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings
-from services.sources.store import SeriesStore
 from services.sources.streams import SeriesStreams
 
 HEALTH_SEC: Final = 15.0

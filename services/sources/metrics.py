@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from marketswarm.market.records import RecordKind
 from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import gauge
-from services.sources.health import SourceHealth
-from services.sources.loader import LoadResult
+from services.sources.access.health import SourceHealth
+from services.sources.cascade.loader import LoadResult
 from services.sources.websocket import Anomaly
 
 

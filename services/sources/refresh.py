@@ -13,11 +13,11 @@ from typing import Any, Final
 from marketswarm.agent import Agent, LeaseLost
 from marketswarm.bus import BusError
 from marketswarm.truth.schedule import parse_schedule
-from services.sources.cascade import needs_refresh
-from services.sources.concurrency import load_concurrently, retry_bus
+from services.sources.cascade.concurrency import load_concurrently, retry_bus
+from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
+from services.sources.cascade.series import Series, list_series
+from services.sources.cascade.state import needs_refresh
 from services.sources.dispatcher import SeriesDispatcher
-from services.sources.loader import LoadOutcome, LoadResult, SeriesLoader
-from services.sources.series import Series, list_series
 from services.sources.settings import SourcesSettings
 
 RETRY_SEC: Final = 1.0

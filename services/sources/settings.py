@@ -34,7 +34,7 @@ from marketswarm.truth import Service, Truth
 from marketswarm.truth.errors import Place, find_nearest
 from marketswarm.truth.flows import format_names
 from marketswarm.truth.schedule import ScheduleError, parse_schedule
-from services.sources.replay_settings import ReplaySettings
+from services.sources.replay.settings import ReplaySettings
 
 CATALOG: Final = Path(__file__).with_name("catalog")
 MARKET: Final = "market-redis"
@@ -420,7 +420,7 @@ class SourcesSettings(ServiceConfig):
 
     def _find_unserved(self) -> Iterator[tuple[Place, str]]:
         """Yield a warning for each source of an entry that does not serve its first symbol."""
-        from services.sources.catalog import shipped_catalog  # noqa: PLC0415 - for checks of a truth alone
+        from services.sources.catalog.files import shipped_catalog  # noqa: PLC0415 - for checks of a truth alone
 
         catalog = shipped_catalog()
         for number, entry in enumerate(self.endpoints):

@@ -14,15 +14,15 @@ from typing import Any, Final
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.market.records import RecordKind
-from services.sources.answer import AnswerStatus, SourceAnswer
-from services.sources.catalog import shipped_catalog
-from services.sources.circuit_breaker import CircuitBreaker
+from services.sources.access.circuit_breaker import CircuitBreaker
+from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
+from services.sources.cascade.series import Series
+from services.sources.catalog.answer import AnswerStatus, SourceAnswer
+from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.source import MarketSource
 from services.sources.dispatcher import SeriesDispatcher
-from services.sources.loader import LoadOutcome, LoadResult, SeriesLoader
 from services.sources.metrics import SourcesMetrics
-from services.sources.series import Series
 from services.sources.settings import STREAM_SUFFIX
-from services.sources.source import MarketSource
 from services.sources.websocket import (
     MAX_STREAMS,
     Anomaly,

@@ -7,7 +7,7 @@ import pytest
 from marketswarm.bus import Bus
 from marketswarm.keys import source_account_key
 from services.board.market.limits import LimitStore
-from services.sources.rate_limiter import TAKE_REQUEST
+from services.sources.access.rate_limiter import TAKE_REQUEST
 
 LIMITS = [60, 7, 3600, 9]
 

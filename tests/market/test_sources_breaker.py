@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from marketswarm.keys import source_breaker_key
-from services.sources import circuit_breaker as module
-from services.sources.circuit_breaker import OPEN_AFTER, BreakerState, CircuitBreaker
+from services.sources.access import circuit_breaker as module
+from services.sources.access.circuit_breaker import OPEN_AFTER, BreakerState, CircuitBreaker
 
 
 @pytest.fixture

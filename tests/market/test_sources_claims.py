@@ -12,16 +12,16 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.keys import MARKET_DOWNLOADS
 from marketswarm.market.records import AssetClass, RecordKind
 from marketswarm.seeding.functions import load_functions
-from services.sources import store as store_module
-from services.sources.answer import SentRequest
-from services.sources.cascade import WAITING
-from services.sources.catalog import shipped_catalog
-from services.sources.client import SourceClient
+from services.sources.access.client import SourceClient
+from services.sources.cascade import store as store_module
+from services.sources.cascade.loader import LoadOutcome, SeriesLoader
+from services.sources.cascade.series import Series
+from services.sources.cascade.state import WAITING
+from services.sources.cascade.store import Load, SeriesStore
+from services.sources.catalog.answer import SentRequest
+from services.sources.catalog.files import shipped_catalog
 from services.sources.gate import GateProgress, load_within_time
-from services.sources.loader import LoadOutcome, SeriesLoader
-from services.sources.series import Series
 from services.sources.settings import KeepSettings, WorkSettings
-from services.sources.store import Load, SeriesStore
 from support.rig import TcpProxy
 from support.rig.receiver import Answer, Receiver
 from support.waiting import until

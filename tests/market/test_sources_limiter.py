@@ -7,8 +7,8 @@ import pytest
 
 from marketswarm.bus import Bus
 from marketswarm.keys import source_account_key
-from services.sources.rate_limiter import SHORTEST_BLOCK_SEC, RateLimiter, account_name
-from services.sources.request import ApiKey
+from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, RateLimiter, account_name
+from services.sources.catalog.request import ApiKey
 from support.waiting import auntil
 
 ONE, TWO = ApiKey("one", "secret"), ApiKey("two")

@@ -10,10 +10,10 @@ import pytest
 from marketswarm.bus import Bus
 from marketswarm.keys import replay_clock_key
 from marketswarm.market.records import AssetClass, RecordKind
-from services.sources import replay as module
-from services.sources.recording import read_recording
-from services.sources.replay import ReplaySource
-from services.sources.request import Question
+from services.sources.catalog.request import Question
+from services.sources.replay import replay_source as module
+from services.sources.replay.recording import read_recording
+from services.sources.replay.replay_source import ReplaySource
 from support.recordings import MINUTE_MS, PLAY_FROM, PLAY_FROM_MS, TO_MS, bar, iso, write
 from support.waiting import auntil
 
@@ -24,9 +24,9 @@ OTHER_PROCESS = """
 import asyncio, sys
 from pathlib import Path
 from marketswarm.bus import Bus
-from services.sources import replay as module
-from services.sources.recording import read_recording
-from services.sources.replay import ReplaySource
+from services.sources.replay import replay_source as module
+from services.sources.replay.recording import read_recording
+from services.sources.replay.replay_source import ReplaySource
 
 async def main():
     bus = Bus("market-redis", sys.argv[1])

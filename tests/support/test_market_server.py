@@ -14,13 +14,13 @@ import orjson
 import pytest
 
 from marketswarm.market.records import DAY_MS, MINUTE_MS, RecordKind
-from services.sources import client as client_module
-from services.sources.answer import AnswerStatus
-from services.sources.catalog import shipped_catalog
-from services.sources.circuit_breaker import BreakerReading, BreakerState
-from services.sources.client import AskContext, SourceClient
-from services.sources.rate_limiter import Permission
-from services.sources.request import ApiKey, Question
+from services.sources.access import client as client_module
+from services.sources.access.circuit_breaker import BreakerReading, BreakerState
+from services.sources.access.client import AskContext, SourceClient
+from services.sources.access.rate_limiter import Permission
+from services.sources.catalog.answer import AnswerStatus
+from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.request import ApiKey, Question
 from support.market_prices import DST_WEEK, Market, epoch_ms, truth_bars
 from support.market_server import KEYS, ManualClock, MarketServer, key_of, run_market
 from support.market_shapes import SHAPES

@@ -9,11 +9,11 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.market.records import AssetClass, RecordKind
 from services.sources import dispatcher as module
-from services.sources.cascade import WAITING, Attempt, SeriesState, SeriesStatus, SourceVerdict
+from services.sources.cascade.loader import LoadOutcome, LoadResult
+from services.sources.cascade.series import Series
+from services.sources.cascade.state import WAITING, Attempt, SeriesState, SeriesStatus, SourceVerdict
 from services.sources.dispatcher import SeriesDispatcher
-from services.sources.loader import LoadOutcome, LoadResult
 from services.sources.metrics import SourcesMetrics
-from services.sources.series import Series
 
 SERIES = Series(
     "SPY", RecordKind.BARS, "1m", AssetClass.STOCKS, "24x7", ("a",), 900.0, 5.0, 60.0, critical=True

@@ -11,11 +11,11 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.keys import MARKET_ALERTS, SOURCES_REFRESHED
 from services.sources import refresh as module
-from services.sources.alerts import AlertSender
+from services.sources.cascade.alerts import AlertSender
+from services.sources.cascade.series import list_series
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.metrics import SourcesMetrics
 from services.sources.refresh import Refresh
-from services.sources.series import list_series
 from services.sources.settings import SourcesSettings
 from support.rig.receiver import Answer
 from support.scenes.sources import SourcesMarket, answer_as_kraken

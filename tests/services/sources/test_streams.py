@@ -8,8 +8,10 @@ import pytest
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES
 from marketswarm.market.records import MINUTE_MS, AssetClass, Bar, RecordKind
 from marketswarm.testing import MemoryBus
-from services.sources.answer import AnswerStatus, SourceAnswer
-from services.sources.cascade import (
+from services.sources.access.circuit_breaker import CircuitBreaker
+from services.sources.cascade.loader import MAX_BEHIND_SEC, LoadOutcome, SeriesLoader
+from services.sources.cascade.series import Series
+from services.sources.cascade.state import (
     STREAM_OVERDUE_SEC,
     WAITING,
     SeriesState,
@@ -18,12 +20,10 @@ from services.sources.cascade import (
     parse_series_state,
     plan_after_stream,
 )
-from services.sources.catalog import shipped_catalog
-from services.sources.circuit_breaker import CircuitBreaker
-from services.sources.loader import MAX_BEHIND_SEC, LoadOutcome, SeriesLoader
-from services.sources.series import Series
+from services.sources.cascade.store import SeriesStore
+from services.sources.catalog.answer import AnswerStatus, SourceAnswer
+from services.sources.catalog.files import shipped_catalog
 from services.sources.settings import WorkSettings
-from services.sources.store import SeriesStore
 from services.sources.streams import find_stream_url, group_streamed
 from services.sources.websocket import MAX_STREAMS
 

@@ -12,13 +12,13 @@ import orjson
 from marketswarm.keys import MARKET_SOURCES
 from marketswarm.market.records import AssetClass, RecordKind
 from marketswarm.testing import MemoryBus
-from services.sources.catalog import shipped_catalog
-from services.sources.client import SourceClient
-from services.sources.loader import LoadResult, SeriesLoader
-from services.sources.request import ApiKey
-from services.sources.series import Series
+from services.sources.access.client import SourceClient
+from services.sources.cascade.loader import LoadResult, SeriesLoader
+from services.sources.cascade.series import Series
+from services.sources.cascade.store import SeriesStore
+from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.request import ApiKey
 from services.sources.settings import SourcesSettings
-from services.sources.store import SeriesStore
 from support.rig.receiver import Answer, Receiver, Request
 
 COIN = Series(
