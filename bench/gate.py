@@ -23,7 +23,7 @@ import redis
 from bench.fleet import ROOT, run_program, write_truth
 from bench.server import Server, find_free_port, print_table, wait_until
 from marketswarm.keys import MARKET_BARS, MARKET_DOWNLOADS, PRELOAD_STATUS
-from services.sources.catalog import shipped_catalog
+from services.sources.catalog.files import shipped_catalog
 
 MIX: Final[Mapping[str, int]] = {
     "kraken": 60,

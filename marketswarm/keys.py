@@ -244,6 +244,8 @@ def bars_seen_key(bars: str, symbol: str, day: int) -> str:
 
 
 # sources: what all instances share about each source.
+SOURCES_REFRESHED: Final = "sources:refreshed"
+"""String: when the last refresh that was completed began, in epoch seconds."""
 
 
 def source_account_key(account: str) -> str:
@@ -262,7 +264,7 @@ def source_claim_key(series: str) -> str:
 
 
 def series_records_key(series: str) -> str:
-    """Return the key of the published records of a series, each with its source's rank and its digest."""
+    """Return the key of the published records of a series, each with its source and its digest."""
     return f"sources:records:{series}"
 
 

@@ -3,7 +3,7 @@
 LEAN is the folder `Data` of a checkout of QuantConnect/Lean, SETS a folder with checkouts of the repositories
 finance-vix, oil-prices, bond-yields-us-10y and cpi-us of github.com/datasets. Nothing is made up: a minute
 without a trade is no row, and what the origin does not say is no field. What is chosen and changed is said in
-examples/recorded/README.md; the format is that of `services/sources/recording.py`.
+examples/recorded/README.md; the format is that of `services/sources/replay/recording.py`.
 """
 
 import csv

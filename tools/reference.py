@@ -35,8 +35,8 @@ from marketswarm.agent import service_config  # noqa: E402 - the product is foun
 from marketswarm.cli.app import load_all_commands  # noqa: E402
 from marketswarm.market.records import TIMEFRAME_SEC, AssetClass  # noqa: E402
 from marketswarm.truth import Truth  # noqa: E402
-from services.sources.catalog import load_catalog  # noqa: E402
-from services.sources.source import MarketSource  # noqa: E402
+from services.sources.catalog.files import load_catalog  # noqa: E402
+from services.sources.catalog.source import MarketSource  # noqa: E402
 
 HIDDEN: Final = frozenset({("Heartbeat", "said")})
 """Fields of the models that no document may set."""

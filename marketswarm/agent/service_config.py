@@ -151,6 +151,10 @@ class ServiceConfig(BaseModel):
         """Yield the path below this model, and the message, of each warning. By default there are none."""
         return ()
 
+    def find_truth_warnings(self, _truth: Truth) -> Iterable[tuple[Place, str]]:
+        """Yield in the same form what does not fit between this section and those of other services."""
+        return ()
+
 
 def require_config(model: type[M], name: str, section: Service) -> M:
     """Return a service's section as `model`.
@@ -174,11 +178,13 @@ def parse_config(model: type[M], name: str, section: Service) -> tuple[M | None,
     return None, list(dict.fromkeys(make_problem(name, raw, each) for each in errors))
 
 
-def list_warnings(config: ServiceConfig, name: str) -> list[Problem]:
-    """Return the warnings of a service's config, with their full paths in the truth."""
-    return [
-        Problem(format_path(("services", name, *place)), message) for place, message in config.find_warnings()
-    ]
+def list_warnings(config: ServiceConfig, name: str, truth: Truth | None = None) -> list[Problem]:
+    """Return the warnings of a service's config, with their full paths in the truth.
+
+    With a truth, also those about what does not fit to the sections of other services.
+    """
+    found = [*config.find_warnings(), *(config.find_truth_warnings(truth) if truth is not None else ())]
+    return [Problem(format_path(("services", name, *place)), message) for place, message in found]
 
 
 def find_unknown_keys(config: ServiceConfig, name: str, section: Service) -> list[Problem]:
@@ -269,7 +275,7 @@ def check_by_models(truth: Truth) -> ModelCheck:
         if svc.replace("-", "_") not in with_model:  # a truth may have a hundred thousand services
             continue
         try:
-            for is_error, each in _check_section(svc, section):
+            for is_error, each in _check_section(truth, svc, section):
                 (errors if is_error else warnings).append(each)
         except _UnusableModel as error:
             warnings.append(
@@ -332,7 +338,7 @@ def _is_reported(place: str, reported: Collection[str]) -> bool:
     )
 
 
-def _check_section(svc: str, section: Service) -> Iterator[tuple[bool, Problem]]:
+def _check_section(truth: Truth, svc: str, section: Service) -> Iterator[tuple[bool, Problem]]:
     """Yield each problem in a service's section, with True for an error and False for a warning.
 
     Raise _UnusableModel if the service's model can't be imported, or itself fails.
@@ -346,9 +352,8 @@ def _check_section(svc: str, section: Service) -> Iterator[tuple[bool, Problem]]
         raise _UnusableModel(f"its model failed ({type(error).__name__})") from None
     yield from ((True, each) for each in errors)
     if config is not None:
-        yield from (
-            (False, each) for each in (*find_unknown_keys(config, svc, section), *list_warnings(config, svc))
-        )
+        warnings = *find_unknown_keys(config, svc, section), *list_warnings(config, svc, truth)
+        yield from ((False, each) for each in warnings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,13 +25,15 @@ from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD
 from marketswarm.market.records import RecordKind
 from marketswarm.text import escape_text
 from marketswarm.truth import find_nearest
-from services.sources.account import BreakerState, SourceAccount
-from services.sources.catalog import CatalogError, load_source, shipped_catalog
-from services.sources.keys import read_keys
-from services.sources.settings import SourcesSettings
-from services.sources.source import Auth, AuthPlace, Limits, MarketSource
-from services.sources.trial import ask_questions, make_questions
-from services.sources.trial_display import describe_trial, encode_trial
+from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
+from services.sources.access.keys import read_keys
+from services.sources.access.trial import Trial, ask_questions, make_questions
+from services.sources.access.trial_display import describe_trial, encode_trial
+from services.sources.cascade.state import SeriesStatus
+from services.sources.catalog.files import CatalogError, load_source, shipped_catalog
+from services.sources.catalog.request import ApiKey
+from services.sources.catalog.source import Auth, AuthPlace, Limits, MarketSource
+from services.sources.settings import SourcesSettings, require_safe_urls
 
 DID_NOT_FIT: Final = 1
 """The exit code when an answer is not all that the source's file says."""
@@ -110,6 +112,7 @@ def try_(
     keys = read_keys([source], os.environ)
     if source.auth.env and not source.auth.optional and source.name not in keys:
         raise Exit(Code.CONFIGURATION, f"{source.name} needs a key: put it into {source.auth.env}")
+    base_url = None if base_url is None else _require_safe_url(source, base_url)
     questions = [
         found
         for found in make_questions(source, symbol, timeframe, datetime.now(UTC))
@@ -118,17 +121,31 @@ def try_(
     if not questions:
         asked = symbol or "a symbol that is not given"
         raise Exit(Code.CONFIGURATION, f"{source.name} serves nothing of {asked}: see `source show {name}`")
-    trials = event_loop.run(ask_questions(source, keys, questions, base_url))
+    _show_trials(event_loop.run(ask_questions(source, keys, questions, base_url)), keys, raw, as_json)
+
+
+def _show_trials(
+    trials: Sequence[Trial], keys: Mapping[str, Sequence[ApiKey]], raw: bool, as_json: bool
+) -> None:
+    """Show what came of each question. Raise Exit, code 1, if something is wrong or did not fit."""
     if as_json:
         output.print_json([encode_trial(trial) for trial in trials])
     else:
         for trial in trials:
-            head, *lines = describe_trial(trial, keys.get(source.name, ()), raw=raw)
+            head, *lines = describe_trial(trial, keys.get(trial.answer.source, ()), raw=raw)
             output.print_line(head, output.GREEN if trial.is_good else output.RED)
             for line in lines:
                 output.print_line(line)
     if not all(trial.is_good for trial in trials):
         raise Exit(DID_NOT_FIT, "")
+
+
+def _require_safe_url(source: MarketSource, url: str) -> str:
+    """Return where a source is asked instead. Raise Exit, code 2, if its key would be sent in plain text."""
+    try:
+        return require_safe_urls({source.name: url})[source.name]
+    except ValueError as error:
+        raise Exit(Code.CONFIGURATION, f"--base-url: {error}") from None
 
 
 def pause(
@@ -146,10 +163,12 @@ def pause(
 
 
 def resume(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A source that was paused, or that rests.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A source that was paused, or whose breaker is open.")
+    ],
     data: Data = DATA,
 ) -> None:
-    """Take a source into service again at once, also one that rests because it failed."""
+    """Take a source into service again at once, also one whose breaker is open since it failed."""
     event_loop.run(_resume_source(name, data))
     output.print_line(f"{name} is in service: the next load of each of its series asks it")
 
@@ -165,7 +184,8 @@ def status(
     data: Data = DATA,
 ) -> None:
     """Show the sources and series that are in force: which source serves what, and why no other one does."""
-    now, view = time.time(), event_loop.run(_read_status(data))
+    now = time.time()
+    view = event_loop.run(_read_status(data, now))
     is_empty = not view["series"]
     view = _select_status(view, source, now if late else None)
     if as_json:
@@ -179,23 +199,23 @@ def status(
 
 
 async def _pause_source(name: str, data: Path, sec: float | None) -> None:
-    """Hold the breaker of a source open. Raise Exit if no series has the source."""
-    async with _open_account(name, data) as account:
-        await account.pause(sec)
+    """Pause a source. Raise Exit if no series has the source."""
+    async with _open_breaker(name, data) as breaker:
+        await breaker.pause(sec)
 
 
 async def _resume_source(name: str, data: Path) -> None:
-    """Close the breaker of a source. Raise Exit if no series has the source."""
-    async with _open_account(name, data) as account:
-        await account.resume()
+    """Resume a source. Raise Exit if no series has the source."""
+    async with _open_breaker(name, data) as breaker:
+        await breaker.resume()
 
 
 @asynccontextmanager
-async def _open_account(name: str, data: Path) -> AsyncIterator[SourceAccount]:
-    """Open the account of a source that the truth names. Raise Exit, code 2, for another."""
+async def _open_breaker(name: str, data: Path) -> AsyncIterator[CircuitBreaker]:
+    """Yield the breaker of a source that the truth names. Raise Exit, code 2, for another."""
     async with open_fleet(data) as fleet:
         _require_named(fleet, name)
-        yield SourceAccount(_market_bus(fleet), name)
+        yield CircuitBreaker(_market_bus(fleet), name)
 
 
 def _market_bus(fleet: FleetView) -> Bus:
@@ -218,8 +238,8 @@ def _require_named(fleet: FleetView, name: str) -> None:
         raise Exit(Code.CONFIGURATION, f"no series of the truth names {name}{hint}")
 
 
-async def _read_status(data: Path) -> dict[str, Any]:
-    """Return the states of the sources, each with its breaker, of the series, and of the gate."""
+async def _read_status(data: Path, now: float) -> dict[str, Any]:
+    """Return the states of the sources with their breakers, of the series as of now, and of the gate."""
     async with open_fleet(data) as fleet:
         bus = _market_bus(fleet)
         pipe = bus.pipeline()
@@ -229,10 +249,11 @@ async def _read_status(data: Path) -> dict[str, Any]:
         stored_sources, stored_series, gate = await bus.ask(pipe.execute())
         sources = _parse_states(stored_sources)
         for source in sources:
-            breaker, wait_sec = await SourceAccount(bus, str(source["name"])).read_breaker()
-            source |= {"breaker": breaker.value, "wait_sec": wait_sec}
+            breaker = await CircuitBreaker(bus, str(source["name"])).read()
+            source |= {"breaker": breaker.state.value, "wait_sec": breaker.wait_sec}
         (found,) = _parse_states({b"gate": gate or b"{}"}) or ({},)
-        return {"sources": sources, "series": _parse_states(stored_series), "gate": found}
+        series = [update_status(each, now) for each in _parse_states(stored_series)]
+        return {"sources": sources, "series": series, "gate": found}
 
 
 def _parse_states(stored: Mapping[bytes, bytes]) -> list[dict[str, Any]]:
@@ -276,6 +297,25 @@ def _is_fresh(series: Mapping[str, Any], now: float) -> bool:
     return isinstance(until, int | float) and now <= until
 
 
+def update_status(series: Mapping[str, Any], now: float) -> dict[str, Any]:
+    """Return the stored state of a series with the status that it has now.
+
+    The stored one is that of the last load: a series that was fresh then is late once its time is over.
+    """
+    status = series.get("status")
+    is_late = status in (SeriesStatus.FRESH, SeriesStatus.CLOSED) and not _is_fresh(series, now)
+    return {**series, "status": SeriesStatus.LATE.value if is_late else status}
+
+
+def describe_status(series: Mapping[str, Any], now: float) -> str:
+    """Return in words what a series is, and since when it is not fresh: `late since 09:07`."""
+    until = series.get("fresh_until")
+    word = str(series.get("status") or "")
+    if _is_fresh(series, now) or type(until) not in (int, float) or not until:
+        return word
+    return f"{word} since {_format_time(until, now)}"
+
+
 def _draw_sources(sources: Sequence[Mapping[str, Any]], now: float) -> Table:
     """Return the table of the sources: how each is, and whether it is asked."""
     table = Table(box=None, pad_edge=False, header_style="dim")
@@ -284,10 +324,10 @@ def _draw_sources(sources: Sequence[Mapping[str, Any]], now: float) -> Table:
     for source in sources:
         breaker, wait_sec = source.get("breaker"), source.get("wait_sec")
         words = [str(source.get("state", "unknown"))]
-        if breaker == BreakerState.HELD:
+        if breaker == BreakerState.PAUSED:
             words = ["paused" if wait_sec is None else f"paused for {wait_sec:.0f} s"]
         elif breaker in (BreakerState.OPEN, BreakerState.HALF_OPEN):
-            words.append(f"rests for {wait_sec:.0f} s" if wait_sec else "to be tried")
+            words.append(f"asked again in {wait_sec:.0f} s" if wait_sec else "to be tried")
         table.add_row(
             *map(
                 escape_text,
@@ -314,7 +354,7 @@ def _draw_series(series: Sequence[Mapping[str, Any]], now: float) -> Table:
         replayed = " (replay)" if each.get("replay") else ""
         words = (
             str(each["name"]),
-            str(each.get("status", "")),
+            describe_status(each, now),
             f"{each.get('serving') or '-'}{replayed}",
             _format_time(newest / 1000 if isinstance(newest, int) else None, now),
             _format_time(each.get("since"), now),

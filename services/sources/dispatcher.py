@@ -1,34 +1,35 @@
-"""Load this instance's series when they are due, a limited number at a time; refresh all by schedule.
+"""Load this instance's series when they are due, a limited number at a time.
 
-An instance loads the series of its share. The refresh is for one instance at a time, which holds a lease, and
-goes over all series, also those without an interval of their own.
+An instance loads the series of its share. What became of any load, whoever began it, comes to `note_load`;
+what other instances did is read from the bus from time to time.
 """
 
 import asyncio
 import heapq
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
-from marketswarm.agent import Agent, LeaseLost
+from marketswarm.agent import Agent
 from marketswarm.bus import BusError
-from marketswarm.truth.schedule import parse_schedule
-from services.sources.alerts import AlertSender
-from services.sources.cascade import WAITING, SeriesState, find_status, is_stale, needs_refresh
-from services.sources.concurrency import load_concurrently
-from services.sources.loader import LoadOutcome, LoadResult, SeriesLoader
+from services.sources.cascade.alerts import AlertSender
+from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
+from services.sources.cascade.series import Series
+from services.sources.cascade.state import WAITING, SeriesState, explain_sources, find_status, is_stale
 from services.sources.metrics import SourcesMetrics
-from services.sources.series import Series, list_series
-from services.sources.settings import SourcesSettings
 
 RETRY_SEC: Final = 1.0
 """After how many seconds a load is tried again that the bus prevented."""
-BACKLOG_SEC: Final = 10.0
+LONGEST_REST_SEC: Final = 10.0
 """The longest rest of the main loop."""
 CRITICAL_EVERY_SEC: Final = 5.0
-LEASE: Final = "sources:refresh"
+STATES_EVERY_SEC: Final = 30.0
+"""The time between two looks at what is stored of the critical series, and of all series."""
+FIRST_LOAD_SEC: Final = 180.0
+"""How long a series may wait for its first load before it counts as stale."""
 SHOWN: Final = 3
+LOGGED: Final = 20
 
 
 class SeriesDispatcher:
@@ -52,7 +53,9 @@ class SeriesDispatcher:
         self._due_at: dict[str, float] = {}
         self._running: set[str] = set()
         self.is_full = False
-        self._critical_read_at = float("-inf")
+        self._followed_at: dict[str, float] = {}
+        self._stale: set[str] = set()
+        self._critical_read_at = self._states_read_at = float("-inf")
         self._has_events = True  # an earlier process may have left some
         self._is_sending = False
 
@@ -68,14 +71,16 @@ class SeriesDispatcher:
             self.stalled = f"{error.bus} {error.reason}"
             return
         for name in self.series.keys() - wanted.keys():
-            self.states.pop(name, None)
-            self._due_at.pop(name, None)
+            for kept in (self.states, self._due_at, self._followed_at):
+                kept.pop(name, None)
+            self._stale.discard(name)
             self._loader.forget(name)
-        redefined = wanted.keys() & self.series.keys()
+        redefined, now = wanted.keys() & self.series.keys(), time.time()
         self.series = wanted
         for name in changed:
             self.states[name] = found[name]
-            self._schedule(name, 0.0 if name in redefined else _find_due(found[name], time.time()))
+            self._followed_at.setdefault(name, now)
+            self._schedule(name, 0.0 if name in redefined else _find_due(found[name], now))
 
     def _schedule(self, name: str, at: float | None) -> None:
         """Set when a series is due, instead of when it was; None: by the refresh alone."""
@@ -99,39 +104,52 @@ class SeriesDispatcher:
 
     def rest_sec(self, now: float) -> float:
         """Return the seconds until the next load is due."""
-        return min(BACKLOG_SEC, max(0.0, self._due[0][0] - now)) if self._due else BACKLOG_SEC
+        return min(LONGEST_REST_SEC, max(0.0, self._due[0][0] - now)) if self._due else LONGEST_REST_SEC
 
     async def _load(self, series: Series) -> None:
         """Load a series, and schedule its next load."""
-        begun, due_at = time.monotonic(), time.time() + RETRY_SEC
+        begun, retry_sec, is_loaded = time.monotonic(), RETRY_SEC, False
         try:
             result = await self._loader.load(series)
-            self.stalled = None
         except BusError as error:
             self.note_stalled(error)
-            self._end_load(series, due_at)
-            return
-        self._metrics.count_load(series.kind.value, result, time.monotonic() - begun)
-        self._end_load(series, self._take_result(series, result))
+        else:
+            self.note_load(series, result, time.monotonic() - begun)
+            is_loaded, retry_sec = result.outcome is LoadOutcome.LOADED, max(RETRY_SEC, result.wait_sec)
+        self._running.discard(series.id)
+        if (
+            series.id in self.series and series != self.series[series.id]
+        ):  # the truth has changed it meanwhile
+            self._schedule(series.id, 0.0)
+        elif series.id in self.series and not is_loaded:
+            self._schedule(series.id, time.time() + retry_sec)
+        self._me.wake()
 
-    def _take_result(self, series: Series, result: LoadResult) -> float | None:
-        """Keep the state that a load left; return when the series is due next."""
-        self._has_events = self._has_events or result.waiting_events > 0
-        if result.outcome is LoadOutcome.LOADED:
-            self.states[series.id] = result.state
-            return result.state.due_at
-        return time.time() + max(RETRY_SEC, result.wait_sec)
+    def note_load(self, series: Series, result: LoadResult, duration_sec: float) -> None:
+        """Take the result of a load of this process: count it, keep the state of the series, schedule by it.
+
+        The refresh loads series of all shares; states of others are counted, and not kept.
+        """
+        self._metrics.count_load(series.kind.value, result, duration_sec)
+        self._take_result(series, result)
 
     def update_streamed(self, series: Series, result: LoadResult) -> None:
         """Keep the state that a minute of a stream left, and schedule the next load by it."""
-        self._has_events = self._has_events or result.waiting_events > 0
-        self.stalled = None
-        if series != self.series.get(series.id):
-            return
-        self.states[series.id] = result.state
-        self._schedule(series.id, result.state.due_at)
+        self._take_result(series, result)
         if self._has_events or self.rest_sec(time.time()) == 0:
             self._me.wake()
+
+    def _take_result(self, series: Series, result: LoadResult) -> None:
+        """Keep the state that a load left, and schedule by it; note pending events."""
+        self._has_events = self._has_events or result.pending_events > 0
+        self.stalled = None
+        if result.outcome is LoadOutcome.LOADED and series == self.series.get(series.id):
+            self._keep_state(series.id, result.state, result.state.due_at)
+
+    def _keep_state(self, name: str, state: SeriesState, due_at: float | None) -> None:
+        """Keep the state of a series of this share, and schedule its next load."""
+        self.states[name] = state
+        self._schedule(name, due_at)
 
     def load_now(self, names: Iterable[str]) -> None:
         """Load these series now: their stream has ended, or lost a minute."""
@@ -148,25 +166,16 @@ class SeriesDispatcher:
             self._me.log.warning("series.stalled", bus=error.bus, reason=error.reason, detail=error.detail)
         self.stalled = why
 
-    def _end_load(self, series: Series, due_at: float | None) -> None:
-        """Schedule the next load of a series, and wake the main loop."""
-        self._running.discard(series.id)
-        if series == self.series.get(series.id):
-            self._schedule(series.id, due_at)
-        elif series.id in self.series:  # the truth has changed it meanwhile
-            self._schedule(series.id, 0.0)
-        self._me.wake()
-
     def schedule_events(self) -> None:
-        """Send the events that wait with the next turn of the main loop."""
+        """Send pending events with the next turn of the main loop."""
         self._has_events = True
         self._me.wake()
 
     async def _send_events(self) -> None:
-        """Send the events that wait; try again with the next turn of the main loop if a bus fails."""
+        """Send pending events; try again with the next turn of the main loop if a bus fails."""
         self._has_events = False
         try:
-            await self._alerts.send_waiting()
+            await self._alerts.send_pending()
             self._me.set_degraded(None, part="events")
         except BusError as error:
             self._has_events = True
@@ -176,29 +185,67 @@ class SeriesDispatcher:
         finally:
             self._is_sending = False
 
-    async def read_critical(self) -> None:
-        """Read the states of the critical series again, which another instance may have refreshed."""
-        if time.monotonic() < self._critical_read_at + CRITICAL_EVERY_SEC:
+    async def read_states(self) -> None:
+        """Read the stored states again, which other instances write, too; of critical series more often.
+
+        A state that is new to this process is scheduled by, unless the series is just being loaded here.
+        """
+        now = time.monotonic()
+        if now >= self._states_read_at + STATES_EVERY_SEC:
+            self._states_read_at = self._critical_read_at = now
+            self._has_events = True  # another instance may have died with some
+            names = list(self.series)
+        elif now >= self._critical_read_at + CRITICAL_EVERY_SEC:
+            self._critical_read_at = now
+            names = [name for name, each in self.series.items() if each.critical]
+        else:
             return
-        self._critical_read_at = time.monotonic()
-        names = [name for name, each in self.series.items() if each.critical]
+        before = {name: self.states[name] for name in names}
         try:
-            self.states |= await self._loader.store.read_states(names) if names else {}
+            found = await self._loader.store.read_states(names) if names else {}
         except BusError as error:
             self.note_stalled(error)
+            return
+        for name, state in found.items():
+            is_known = state == before[name] or self.states.get(name) is not before[name]
+            if not is_known and name not in self._running:
+                self._keep_state(name, state, _find_due(state, time.time()))
+
+    def log_changes(self, now: float) -> None:
+        """Log which series have no fresh source since the last call, and which have one again."""
+        stale = {name for name in self.series if self._is_stale(name, now)}
+        gone, back = stale - self._stale, (self._stale - stale) & self.series.keys()
+        if gone:
+            self._me.log.warning("series.stale", series=self._describe(gone, LOGGED), count=len(gone))
+        if back:
+            self._me.log.info("series.fresh", series=sorted(back)[:LOGGED], count=len(back))
+        self._stale = stale
+
+    def _is_stale(self, name: str, now: float) -> bool:
+        """Return True if a series is not fresh, or waits for its first load for too long."""
+        state = self.states[name]
+        if state.asked_at > 0:
+            return is_stale(state, now)
+        return now > self._followed_at[name] + FIRST_LOAD_SEC
+
+    def _describe(self, names: Iterable[str], at_most: int) -> list[str]:
+        """Return series with the reasons why they are not fresh: `SPY:bars:1m (yahoo limited)`."""
+        found = []
+        for name in sorted(names)[:at_most]:
+            why = explain_sources(self.series[name], self.states[name]) or "not loaded yet"
+            found.append(f"{name} ({why})")
+        return found
 
     def find_problem(self, now: float) -> str | None:
         """Return why the work as a whole fails: a bus, or a critical series that is not fresh; else None."""
-        stale = [
-            name for name, each in self.series.items() if each.critical and is_stale(self.states[name], now)
-        ]
+        stale = [name for name, each in self.series.items() if each.critical and self._is_stale(name, now)]
         self._metrics.stale_critical = len(stale)
         if self.stalled:
             return f"series not loaded: {self.stalled}"
         if not stale:
             return None
         more = f" and {len(stale) - SHOWN} more" if len(stale) > SHOWN else ""
-        return f"stale: {', '.join(stale[:SHOWN])}{more}"
+        return f"not fresh: {', '.join(self._describe(stale, SHOWN))}{more}"
 
     def summarize(self, now: float) -> str | None:
         """Return how many series there are by state, for a beat: `12 series: 10 fresh, 2 late`."""
@@ -216,104 +263,7 @@ class SeriesDispatcher:
 
 
 def _find_due(state: SeriesState, now: float) -> float | None:
-    """Return when a series is due that this instance has not loaded before."""
+    """Return when a series is due that another process has loaded last, or nobody."""
     if state is WAITING or (state.due_at is None and now > state.fresh_until):
         return 0.0
     return state.due_at
-
-
-class Refresh:
-    """Load all series that are old enough by schedule, in one instance at a time.
-
-    Args:
-        me: the agent.
-        loader: loads the series.
-        get_settings: returns the settings in force.
-        bus: the name of the bus that has the lease.
-        on_events: called when events of sources wait.
-    """
-
-    def __init__(
-        self,
-        me: Agent[Any],
-        loader: SeriesLoader,
-        get_settings: Callable[[], SourcesSettings],
-        bus: str,
-        on_events: Callable[[], None],
-    ) -> None:
-        self._me, self._loader, self._get_settings, self._bus = me, loader, get_settings, bus
-        self._on_events = on_events
-        self._reseeded = asyncio.Event()
-
-    async def run(self) -> None:
-        """Refresh by schedule until cancelled."""
-        self._me.on_reseed(lambda _truth: self._reseeded.set())
-        while True:
-            try:
-                async with self._me.lease(LEASE, bus=self._bus):
-                    await self._drop_unnamed()
-                    while True:
-                        await self._wait_for_run()
-                        await self._load_old()
-            except LeaseLost:
-                continue
-            except BusError as error:
-                self._me.log.warning("refresh.stalled", bus=error.bus, reason=error.reason)
-                await asyncio.sleep(RETRY_SEC)
-
-    async def _wait_for_run(self) -> None:
-        """Wait for the next time of the schedule; after a reseed by the new one."""
-        while True:
-            self._reseeded.clear()
-            now = time.time()
-            at = parse_schedule(self._get_settings().settings.load.refresh).next_run(now)
-            try:
-                async with asyncio.timeout(None if at is None else max(0.0, at - now)):
-                    await self._reseeded.wait()
-            except TimeoutError:
-                return
-            await self._drop_unnamed()
-
-    async def _drop_unnamed(self) -> None:
-        """Forget the sources and series that the truth does not name. Raise BusError."""
-        settings = self._get_settings()
-        series = list_series(settings)
-        stored_sources, stored_series = await self._loader.store.list_stored()
-        named = {name for each in series for name in each.sources}
-        gone = [name for name in stored_sources if name not in named]
-        left = [name for name in stored_series if name not in {each.id for each in series}]
-        if (gone or left) and await self._loader.store.drop(gone, left):
-            self._on_events()
-
-    async def _load_old(self) -> None:
-        """Load the series whose last answer is old enough, as many at a time as the settings say."""
-        settings = self._get_settings().settings.load
-        series = list_series(self._get_settings())
-        states = await self._loader.store.read_states([each.id for each in series])
-        now = time.time()
-        old = [each for each in series if needs_refresh(states[each.id], now, settings.older_than_sec)]
-        new = await load_all(self._loader, old, settings.concurrency)
-        self._me.log.info("refresh.done", series=len(series), loaded=len(new), records=sum(new.values()))
-
-
-async def load_all(loader: SeriesLoader, series: Sequence[Series], at_once: int) -> Mapping[str, int]:
-    """Load series, `at_once` at a time; return how many new records each has. Raise BusError."""
-    new: dict[str, int] = {}
-
-    async def load(each: Series) -> None:
-        """Load one series."""
-        result = await loader.load(each)
-        if result.outcome is LoadOutcome.LOADED:
-            new[each.id] = result.new
-
-    try:
-        await load_concurrently(series, at_once, load)
-    except* BusError as errors:
-        raise _first_of(errors) from None
-    return new
-
-
-def _first_of(errors: BaseExceptionGroup[BusError]) -> BusError:
-    """Return the first error of a group that may have groups in it."""
-    first = errors.exceptions[0]
-    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first

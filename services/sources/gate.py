@@ -23,15 +23,15 @@ from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.keys import MARKET_BARS, PRELOAD_STATUS
 from marketswarm.settings import read_settings
 from marketswarm.truth import Service, Truth
-from services.sources.cascade import SeriesState, SeriesStatus
-from services.sources.concurrency import load_concurrently
+from services.sources.cascade.concurrency import load_concurrently, retry_bus
+from services.sources.cascade.loader import LoadOutcome, SeriesLoader, open_loader
+from services.sources.cascade.series import Series, list_series
+from services.sources.cascade.state import SeriesState, SeriesStatus
+from services.sources.cascade.store import SeriesStore, clean_reason
 from services.sources.gate_display import print_failures, show_progress
-from services.sources.loader import LoadOutcome, SeriesLoader, open_loader
-from services.sources.loop import MARKET, require_libraries
-from services.sources.recording import RecordingError
-from services.sources.series import Series, list_series
-from services.sources.settings import SourcesEnvironment, SourcesSettings, WorkSettings
-from services.sources.store import SeriesStore, clean_reason
+from services.sources.loop import require_libraries
+from services.sources.replay.recording import RecordingError
+from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings, WorkSettings
 
 NAME: Final = "sources"
 CLOSED_GATE: Final = 1
@@ -42,6 +42,8 @@ BUS_PATIENCE_SEC: Final = 30.0
 """How long a series is tried after its bus could not be asked for the first time."""
 BUS_PAUSE_SEC: Final = 0.5
 STATUS_SEC: Final = 30 * 86_400
+WORST: Final = 10
+"""How many of the series that failed the log names, critical ones first."""
 
 log = logs.get(NAME)
 
@@ -55,6 +57,10 @@ class GateFailure:
     status: str
     reason: str
     is_critical: bool
+
+    def describe(self) -> str:
+        """Return the series and why it is missing, as `SPY:bars:1m late: yahoo limited (429)`."""
+        return f"{self.series} {self.status}{self.reason and f': {self.reason}'}"
 
 
 @dataclass(slots=True)
@@ -83,18 +89,30 @@ class GateReport:
 
 
 def evaluate_gate(series: Sequence[Series], progress: GateProgress, share: float, now: float) -> GateReport:
-    """Return whether enough series are there, and every critical one is fresh; and which ones are not."""
+    """Return whether enough series are loaded, and every critical one is fresh; and which ones are not.
+
+    A series is loaded if it is fresh, which it also is while its market is closed and nothing newer can be
+    there, or if a source answered in this run and there are records.
+    """
     failures, loaded = [], 0
     for each in series:
         state = progress.states.get(each.id)
-        is_there = state is not None and state.newest_ms is not None
-        is_fresh = is_there and state is not None and now <= state.fresh_until
-        loaded += is_there
-        if not is_there or not is_fresh:
+        is_fresh = state is not None and state.newest_ms is not None and now <= state.fresh_until
+        loaded += is_fresh or (state is not None and _is_answered(state, progress.started_at))
+        if not is_fresh:
             failures.append(_describe_failure(each, state, progress.errors.get(each.id, "")))
     critical = any(failure.is_critical for failure in failures)
     is_open = loaded >= share * len(series) and not critical
+    failures.sort(key=lambda each: not each.is_critical)
     return GateReport(is_open, loaded, len(series), tuple(failures))
+
+
+def _is_answered(state: SeriesState, since: float) -> bool:
+    """Return True if there are records, and a source answered since the gate began: they may be a little old.
+
+    Records of a run long ago, which no source could add to, don't count.
+    """
+    return state.newest_ms is not None and state.loaded_at >= since
 
 
 def _describe_failure(series: Series, state: SeriesState | None, error: str) -> GateFailure:
@@ -129,18 +147,13 @@ async def load_within_time(
 
     async def load(each: Series) -> None:
         """Load one series, and note its state or why it has none; a bus that is away may come back."""
-        give_up_at: float | None = None
-        while True:
-            try:
-                progress.states[each.id] = await load_series(loader, each, settings.gate.patience_sec)
-            except BusError as error:
-                give_up_at = give_up_at or time.monotonic() + BUS_PATIENCE_SEC
-                if time.monotonic() >= give_up_at:
-                    progress.errors[each.id] = f"{error.bus} {error.reason}"
-                    return
-                await asyncio.sleep(BUS_PAUSE_SEC)
-            else:
-                return
+        patience_sec = settings.gate.patience_sec
+        try:
+            progress.states[each.id] = await retry_bus(
+                lambda: load_series(loader, each, patience_sec), BUS_PAUSE_SEC, BUS_PATIENCE_SEC
+            )
+        except BusError as error:
+            progress.errors[each.id] = f"{error.bus} {error.reason}"
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.gate.timeout_sec):
@@ -173,7 +186,7 @@ async def run_gate(settings: SourcesEnvironment, environ: Mapping[str, str]) -> 
     bus = create_bus(MARKET, url)
     async with aclosing(bus):
         store = SeriesStore(lambda: bus, lambda key: point_like(points, MARKET, key).key)
-        work = config.settings
+        work = config.work
         async with open_loader(store, lambda: work, settings.sources_base_urls, environ) as loader:
             try:
                 await loader.follow_replay()
@@ -218,7 +231,15 @@ async def pass_gate(loader: SeriesLoader, series: Sequence[Series], settings: Wo
     if report.is_open:
         log.info("gate.open", loaded=report.loaded, total=report.total, sec=took_sec)
         return Code.DONE
-    log.error("gate.closed", loaded=report.loaded, total=report.total, sec=took_sec)
+    log.error(
+        "gate.closed",
+        loaded=report.loaded,
+        total=report.total,
+        needed=settings.gate.share,
+        critical=[each.series for each in report.failures if each.is_critical][:WORST],
+        worst=[each.describe() for each in report.failures[:WORST]],
+        sec=took_sec,
+    )
     return CLOSED_GATE
 
 
@@ -226,12 +247,15 @@ async def write_while_loading(
     bus: Bus, progress: GateProgress, share: float, show: Callable[[int], None]
 ) -> None:
     """Show how far the gate is, and write it to the bus, until cancelled."""
+    unwritten = ""
     while True:
         show(progress.done)
         try:
             await write_status(bus, progress, share, None)
+            unwritten = ""
         except BusError as error:
-            log.warning("gate.unwritten", bus=error.bus, reason=error.reason)
+            if unwritten != (unwritten := error.reason):
+                log.warning("gate.unwritten", bus=error.bus, reason=error.reason)
         await asyncio.sleep(WRITE_EVERY_SEC)
 
 

@@ -1,17 +1,22 @@
-"""Show people how far the gate is, and what failed: a bar on a terminal, a table on stdout."""
+"""Show people how far the gate is, and what failed: a bar or log lines on stderr, a table on stdout."""
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from marketswarm import log as logs
 from marketswarm.text import escape_text
 
-_PIPE_COLUMNS = 1_000
+LOG_EVERY_SEC: Final = 3.0
+_PIPE_COLUMNS: Final = 1_000
+
+log = logs.get("sources")
 
 
 class FailedSeries(Protocol):
@@ -40,9 +45,13 @@ class FailedSeries(Protocol):
 
 @contextlib.contextmanager
 def show_progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Yield a function that takes how many series are done; it draws a bar if stderr is a terminal."""
+    """Yield a function that takes how many series are done.
+
+    It draws a bar if stderr is a terminal. Else it logs `gate.loading` every few seconds, so that the log of
+    a fleet shows progress, too.
+    """
     if not sys.stderr.isatty():
-        yield lambda _done: None
+        yield _log_from_time_to_time(total)
         return
     columns = (TextColumn("loading the market"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -50,12 +59,26 @@ def show_progress(total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: progress.update(task, completed=done)
 
 
+def _log_from_time_to_time(total: int) -> Callable[[int], None]:
+    """Return a function that logs how many series are done, unless it has just done so."""
+    logged_at = time.monotonic()
+
+    def show(done: int) -> None:
+        """Log how many series are done."""
+        nonlocal logged_at
+        if time.monotonic() >= logged_at + LOG_EVERY_SEC:
+            logged_at = time.monotonic()
+            log.info("gate.loading", done=done, total=total)
+
+    return show
+
+
 def print_failures(failures: Sequence[FailedSeries]) -> None:
-    """Print a table of the series that are not there or not fresh; critical ones first."""
+    """Print a table of the series that are not there or not fresh."""
     table = Table(box=None, pad_edge=False, header_style="dim")
     for head in ("series", "is", "why", ""):
         table.add_column(head, overflow="fold")
-    for failure in sorted(failures, key=lambda each: not each.is_critical):
+    for failure in failures:
         words = (failure.series, failure.status, failure.reason, "critical" if failure.is_critical else "")
         table.add_row(*map(escape_text, words))
     width = None if sys.stdout.isatty() else _PIPE_COLUMNS

@@ -1,5 +1,7 @@
 """The main loop of sources: follow the truth and the other instances, start due loads, report."""
 
+import asyncio
+import contextlib
 import os
 import time
 from importlib.util import find_spec
@@ -10,18 +12,19 @@ from marketswarm.bus import BusError
 from marketswarm.keys import MARKET_BARS
 from marketswarm.monitor.conventions import find_alert_target
 from marketswarm.truth import AccessPoint
-from services.sources.alerts import AlertSender
-from services.sources.dispatcher import Refresh, SeriesDispatcher
-from services.sources.loader import SeriesLoader, open_loader
+from services.sources.cascade.alerts import AlertSender
+from services.sources.cascade.loader import SeriesLoader, open_loader
+from services.sources.cascade.series import list_series
+from services.sources.cascade.store import SeriesStore
+from services.sources.dispatcher import LONGEST_REST_SEC, SeriesDispatcher
 from services.sources.metrics import SourcesMetrics
-from services.sources.recording import RecordingError
-from services.sources.series import list_series
-from services.sources.settings import SourcesEnvironment, SourcesSettings
-from services.sources.store import SeriesStore
+from services.sources.refresh import Refresh
+from services.sources.replay.recording import RecordingError
+from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings
 from services.sources.streams import SeriesStreams
 
-IDLE_SEC: Final = 10.0
-MARKET: Final = "market-redis"
+HEALTH_SEC: Final = 15.0
+"""The time between two looks at the sources, for the metrics."""
 LIBRARIES: Final = ("exchange_calendars", "jmespath", "websockets", "xmltodict")
 
 
@@ -38,12 +41,13 @@ async def main() -> int:
             lambda: me.bus(find_point(me, MARKET_BARS).bus), lambda key: find_point(me, key).key
         )
         urls = me.settings.sources_base_urls
-        async with open_loader(store, lambda: settings().settings, urls, os.environ) as loader:
+        async with open_loader(store, lambda: settings().work, urls, os.environ) as loader:
             dispatcher = SeriesDispatcher(me, loader, make_alert_sender(me, store), metrics)
             point = find_point(me, MARKET_BARS)
             streams = SeriesStreams(me, loader, dispatcher, metrics, urls)
-            refresh = Refresh(me, loader, settings, point.bus, dispatcher.schedule_events)
+            refresh = Refresh(me, loader, dispatcher, settings, point.bus)
             me.task(refresh.run(), name="refresh")
+            me.task(follow_health(loader, dispatcher, metrics), name="source health")
             await share.known()
             while True:
                 await follow_replay(me, loader)
@@ -51,9 +55,9 @@ async def main() -> int:
                 await dispatcher.follow(series[name] for name in share.mine(series))
                 streams.follow(dispatcher.series)
                 dispatcher.start_due(time.time(), settings().settings.load.concurrency)
-                await dispatcher.read_critical()
+                await dispatcher.read_states()
                 report(me, dispatcher)
-                await me.rest(IDLE_SEC if dispatcher.is_full else dispatcher.rest_sec(time.time()))
+                await me.rest(LONGEST_REST_SEC if dispatcher.is_full else dispatcher.rest_sec(time.time()))
     return me.exit_code
 
 
@@ -79,9 +83,19 @@ async def follow_replay(me: Agent[Any], loader: SeriesLoader) -> None:
         me.set_degraded(None, part="replay")
 
 
+async def follow_health(loader: SeriesLoader, dispatcher: SeriesDispatcher, metrics: SourcesMetrics) -> None:
+    """Read for the metrics how the sources of this instance's series are, until cancelled."""
+    while True:
+        names = {name for each in dispatcher.series.values() for name in each.sources}
+        with contextlib.suppress(BusError):  # the metrics stay what they were
+            metrics.health = await loader.read_health(names)
+        await asyncio.sleep(HEALTH_SEC)
+
+
 def report(me: Agent[Any], dispatcher: SeriesDispatcher) -> None:
-    """Set the detail of the beats; degrade while a critical series is stale or the bus can't be used."""
+    """Set the detail of the beats; degrade while a critical series is not fresh or the bus can't be used."""
     now = time.time()
+    dispatcher.log_changes(now)
     me.set_degraded(dispatcher.find_problem(now))
     me.set_detail(dispatcher.summarize(now))
 

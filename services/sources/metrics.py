@@ -1,12 +1,13 @@
 """Report the metrics of sources on METRICS_PORT. docs/metrics.md lists their names and labels."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from marketswarm.market.records import RecordKind
 from marketswarm.metrics import Family, Histogram
 from marketswarm.metrics.family import gauge
-from services.sources.loader import LoadResult
+from services.sources.access.health import SourceHealth
+from services.sources.cascade.loader import LoadResult
 from services.sources.websocket import Anomaly
 
 
@@ -25,6 +26,7 @@ class SourcesMetrics:
         self.stream_ends: Counter[tuple[str, str]] = Counter()
         self.stream_anomalies: dict[str, Counter[Anomaly]] = {}
         self._streamed: Counter[tuple[str, str]] = Counter()
+        self.health: Mapping[str, SourceHealth] = {}
 
     def count_streamed(self, source: str, result: LoadResult) -> None:
         """Count one minute of a stream by what became of it."""
@@ -38,15 +40,46 @@ class SourcesMetrics:
         self.duration.observe(duration_sec)
         for finding in result.findings:
             self._answers[finding.source, finding.verdict.value] += 1
-        for exchange in result.requests:
-            self._requests[exchange.source, exchange.outcome.value] += 1
+        for sent in result.requests:
+            self._requests[sent.source, sent.outcome.value] += 1
         if result.new:
             self._records[result.state.serving, kind] += result.new
 
     def collect(self) -> Iterator[Family]:
         """Yield every metric with its current value."""
         yield from self._collect_loads()
+        yield from self._collect_series()
+        yield from self._collect_sources()
         yield from self._collect_streams()
+
+    def _collect_sources(self) -> Iterator[Family]:
+        """Yield the metrics of the sources."""
+        health = self.health
+        yield Family(
+            "marketswarm_sources_source_up",
+            "gauge",
+            "1 if a source answered last, 0 if it is missed.",
+            [((name,), float(each.is_up)) for name, each in health.items() if each.is_up is not None],
+            labels=("source",),
+        )
+        yield Family(
+            "marketswarm_sources_breaker_state",
+            "gauge",
+            "1 for the state of a source's breaker: closed, open, half_open, paused.",
+            [((name, each.breaker.value), 1.0) for name, each in health.items()],
+            labels=("source", "state"),
+        )
+        yield Family(
+            "marketswarm_sources_requests_left",
+            "gauge",
+            "Requests that a source still takes with all keys, by the seconds of the limit's window.",
+            [
+                ((name, str(sec)), float(count))
+                for name, each in health.items()
+                for sec, count in each.left.items()
+            ],
+            labels=("source", "window_sec"),
+        )
 
     def _collect_streams(self) -> Iterator[Family]:
         """Yield the metrics of the streams."""
@@ -84,7 +117,7 @@ class SourcesMetrics:
         )
 
     def _collect_loads(self) -> Iterator[Family]:
-        """Yield the metrics of the loads and the series."""
+        """Yield the metrics of the loads."""
         yield Family(
             "marketswarm_sources_loads_total",
             "counter",
@@ -95,7 +128,7 @@ class SourcesMetrics:
         yield Family(
             "marketswarm_sources_answers_total",
             "counter",
-            "What asking a source came to: fresh, late, wrong, empty, limited, failed, resting, paused.",
+            "What asking a source came to: fresh, late, wrong, empty, refused, limited, failed or not asked.",
             [(labels, float(count)) for labels, count in self._answers.copy().items()],
             labels=("source", "verdict"),
         )
@@ -113,6 +146,9 @@ class SourcesMetrics:
             [(labels, float(count)) for labels, count in self._records.copy().items()],
             labels=("source", "kind"),
         )
+
+    def _collect_series(self) -> Iterator[Family]:
+        """Yield the metrics of the series."""
         yield Family(
             "marketswarm_sources_series",
             "gauge",

@@ -6,7 +6,10 @@ is only read to warn of a source that does not serve a series.
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from functools import cached_property
+from math import ceil
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
@@ -15,15 +18,26 @@ import orjson
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import NoDecode
 
-from marketswarm.agent import ServiceConfig
+from marketswarm.agent import ServiceConfig, point_like
+from marketswarm.keys import MARKET_BARS
 from marketswarm.market.entries import SYMBOL
 from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from marketswarm.market.sessions import (
+    DEFAULT_SESSIONS,
+    FOREX,
+    ROUND_THE_CLOCK,
+    UnknownSessionError,
+    get_session,
+)
 from marketswarm.settings import MonitorSettings, list_variables
+from marketswarm.truth import Service, Truth
 from marketswarm.truth.errors import Place, find_nearest
+from marketswarm.truth.flows import format_names
 from marketswarm.truth.schedule import ScheduleError, parse_schedule
-from services.sources.replay_settings import ReplaySettings
+from services.sources.replay.settings import ReplaySettings
 
 CATALOG: Final = Path(__file__).with_name("catalog")
+MARKET: Final = "market-redis"
 MASSIVE: Final = "massive"
 """The source whose minutes of stocks come over massive's own stream."""
 STREAM_SUFFIX: Final = "_stream"
@@ -31,7 +45,30 @@ STREAM_SUFFIX: Final = "_stream"
 MAX_SERIES: Final = 5_000
 DAY_SEC: Final = 86_400.0
 
+HISTORY_DAYS: Final[Mapping[str, float]] = {
+    "1m": 5,
+    "5m": 20,
+    "15m": 40,
+    "30m": 40,
+    "1h": 60,
+    "4h": 180,
+    "1d": 730,
+    "1w": 3650,
+    "1mo": 7300,
+}
+"""How far back the first load of bars goes, by timeframe."""
+OBSERVATION_DAYS: Final = 3650.0
+QUOTE_DAYS: Final = 1.0
+MANY_ENTRIES: Final = 1_000_000
+"""The length of a stream from which on a truth gets a warning."""
+ENTRY_BYTES: Final = 210
+"""The memory of an entry of a stream, as measured."""
+
+_EXTENDED_SHARE: Final = 2 / 3
+"""The part of a day in which stocks trade, before the open and after the close as well."""
+_WEEK_SHARE: Final = 5 / 7
 _KEY_VARIABLE: Final = re.compile(r'^(?:secret_)?env = "([A-Z][A-Z0-9_]+)"', re.MULTILINE)
+_PLAIN_NAME: Final = re.compile(r"[a-z][a-z_]{1,23}")
 _SESSION: Final = re.compile(r"[A-Za-z0-9_/]{2,24}")
 _MAX_BASE_URLS: Final = 100
 
@@ -46,7 +83,7 @@ def _parse_base_urls(value: Any) -> Any:
         raise ValueError("must be a JSON object: a source's name, then its URL") from None
 
 
-def _require_safe_urls(urls: dict[str, str]) -> dict[str, str]:
+def require_safe_urls(urls: dict[str, str]) -> dict[str, str]:
     """Return the URLs without a / at their ends if keys may be sent there; otherwise raise ValueError."""
     if len(urls) > _MAX_BASE_URLS:
         raise ValueError(f"has more than {_MAX_BASE_URLS} URLs")
@@ -78,7 +115,7 @@ BaseUrls = Annotated[
     dict[str, str],
     NoDecode,  # a mistake in it must be named as that of every other variable
     BeforeValidator(_parse_base_urls),
-    AfterValidator(_require_safe_urls),
+    AfterValidator(require_safe_urls),
 ]
 
 
@@ -178,6 +215,28 @@ class SeriesEntry(ServiceConfig):
         return self
 
     @property
+    def session_code(self) -> str:
+        """Return the code of the session of the symbols."""
+        return self.session or DEFAULT_SESSIONS[self.asset]
+
+    @property
+    def days(self) -> float:
+        """Return how far back the first load goes."""
+        usual = {RecordKind.QUOTES: QUOTE_DAYS, RecordKind.OBSERVATIONS: OBSERVATION_DAYS}
+        return self.history_days or usual.get(self.kind) or HISTORY_DAYS[self.timeframe]
+
+    def count_first_load(self) -> int:
+        """Return about how many records the first load of one symbol brings, rather too many than too few."""
+        if self.kind is RecordKind.QUOTES:
+            return 1
+        days, session = self.days, self.session_code
+        if session != ROUND_THE_CLOCK:
+            days = days * _WEEK_SHARE + 1.5  # the first day is whole, and the last one may be
+        length_sec = TIMEFRAME_SEC[self.timeframe] if self.kind is RecordKind.BARS else DAY_SEC
+        is_always = session in (ROUND_THE_CLOCK, FOREX) or length_sec >= DAY_SEC
+        return ceil(days * DAY_SEC * (1.0 if is_always else _EXTENDED_SHARE) / length_sec) + 1
+
+    @property
     def all_symbols(self) -> tuple[str, ...]:
         """Return the symbol, or all symbols."""
         return self.symbols or (() if self.symbol is None else (self.symbol,))
@@ -196,7 +255,7 @@ class LoadSettings(ServiceConfig):
     patience_sec: Annotated[float, Field(ge=0, le=300, allow_inf_nan=False)] = 2.0
     """How long a request waits for a source's limits before the next source is asked. Example: `10`."""
     timeout_sec: Annotated[float, Field(ge=1, le=600, allow_inf_nan=False)] = 120.0
-    """The time limit of one load, over all its sources. Example: `60`."""
+    """The time limit of one load. Its sources share it: one of three may take a third. Example: `60`."""
     miss_after: Annotated[int, Field(ge=1, le=1000)] = 3
     """The number of failures in a row after which a source is missed. Example: `5`."""
 
@@ -215,7 +274,7 @@ class GateSettings(ServiceConfig):
 
 
 class KeepSettings(ServiceConfig):
-    """`settings.keep`: about how many entries each stream keeps."""
+    """`settings.keep`: about how many entries each stream keeps; more if the first loads need it."""
 
     bars: Annotated[int, Field(ge=1000, le=10_000_000)] = 200_000
     """The entries of `market:bars`. Example: `1000000`."""
@@ -240,6 +299,14 @@ class WorkSettings(ServiceConfig):
     """A recording that is played under names of its own. Default: none."""
 
 
+def _explain_unknown(source: str, known: Collection[str]) -> str:
+    """Return that a source is unknown, with the nearest known one; what may be a key is not repeated."""
+    name = f"{source} is" if _PLAIN_NAME.fullmatch(source) else "is"
+    nearest = find_nearest(source, known)
+    hint = f"; did you mean {nearest}?" if nearest else ""
+    return f"{name} no source{hint}; `marketswarm source list` has them all"
+
+
 class SourcesSettings(ServiceConfig):
     """The settings of sources in the truth."""
 
@@ -249,6 +316,25 @@ class SourcesSettings(ServiceConfig):
     """The series; each symbol, kind and timeframe once."""
     settings: WorkSettings = WorkSettings()
     """How they are loaded."""
+
+    @cached_property
+    def first_loads(self) -> Mapping[RecordKind, int]:
+        """Return about how many records of each kind the first loads of all series bring."""
+        found: Counter[RecordKind] = Counter()
+        for entry in self.endpoints:
+            found[entry.kind] += entry.count_first_load() * len(entry.all_symbols)
+        return found
+
+    @cached_property
+    def work(self) -> WorkSettings:
+        """Return how the series are loaded. A stream is never shorter than the first loads of all series.
+
+        Otherwise it would lose the history before anyone could read it, and nobody would ask for that again.
+        """
+        keep = {
+            kind.value: max(getattr(self.settings.keep, kind), self.first_loads[kind]) for kind in RecordKind
+        }
+        return self.settings.model_copy(update={"keep": self.settings.keep.model_copy(update=keep)})
 
     @model_validator(mode="after")
     def _series_are_unique(self) -> Self:
@@ -272,16 +358,69 @@ class SourcesSettings(ServiceConfig):
         replay = self.settings.replay
         known = {path.stem for path in CATALOG.glob("*.toml")} | set(replay.names if replay else ())
         for number, entry in enumerate(self.endpoints):
-            for source in entry.sources:
+            for at, source in enumerate(entry.sources):
                 if source not in known:
-                    nearest = find_nearest(source, known)
-                    hint = f"; did you mean {nearest}?" if nearest else ""
-                    raise ValueError(f"endpoints[{number}].from: names a source that does not exist{hint}")
+                    raise ValueError(f"endpoints[{number}].from[{at}]: {_explain_unknown(source, known)}")
         return self
 
     def find_warnings(self) -> Iterator[tuple[Place, str]]:
+        """Yield warnings: a very long stream, a source that does not serve a symbol, an unknown session."""
+        yield from self._find_long_streams()
+        yield from self._find_unserved()
+        yield from self._find_unknown_sessions()
+
+    def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for symbols that only this section names, or only that of `bars`."""
+        own, bars = truth.services.get("sources"), truth.services.get("bars")
+        if own is None or bars is None:
+            return
+        stream = point_like(own.access_points.publish_to, MARKET, MARKET_BARS)
+        if point_like(bars.access_points.subscribe_to, MARKET, MARKET_BARS) != stream:
+            return
+        taken = dict.fromkeys(_list_taken_symbols(bars))
+        for number, entry in enumerate(self.endpoints):
+            left = [symbol for symbol in entry.all_symbols if symbol not in taken]
+            if entry.kind is RecordKind.BARS and left:
+                why = f"bars does not name {format_names(left)}: no checked bars, and no charts"
+                yield ("endpoints", number), why
+        others = [
+            svc
+            for svc, each in truth.services.items()
+            if svc != "sources" and stream in each.access_points.publish_to
+        ]
+        brought = {
+            symbol
+            for entry in self.endpoints
+            for symbol in entry.all_symbols
+            if entry.kind is not RecordKind.OBSERVATIONS
+        }
+        if missing := [symbol for symbol in taken if symbol not in brought and not others]:
+            yield ("endpoints",), f"bars names {format_names(missing)}, and no series here brings their bars"
+
+    def _find_unknown_sessions(self) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for each session that no calendar has."""
+        for number, entry in enumerate(self.endpoints):
+            if entry.session is not None and entry.session not in DEFAULT_SESSIONS.values():
+                try:
+                    get_session(entry.session)
+                except UnknownSessionError as error:
+                    yield ("endpoints", number, "session"), f"{error}; it counts as always open"
+                except ImportError:
+                    return  # without the market's libraries nobody can tell
+
+    def _find_long_streams(self) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for each stream that the first loads make longer than the settings say."""
+        for kind, entries in self.first_loads.items():
+            if entries > max(MANY_ENTRIES, getattr(self.settings.keep, kind)):
+                size = f"about {entries:,} entries, {entries * ENTRY_BYTES / 1e6:,.0f} MB of the bus"
+                why = (
+                    f"the stream is so long for the first loads: {size}; a shorter `history_days` needs less"
+                )
+                yield ("settings", "keep", kind.value), why
+
+    def _find_unserved(self) -> Iterator[tuple[Place, str]]:
         """Yield a warning for each source of an entry that does not serve its first symbol."""
-        from services.sources.catalog import shipped_catalog  # noqa: PLC0415 - for checks of a truth alone
+        from services.sources.catalog.files import shipped_catalog  # noqa: PLC0415 - for checks of a truth alone
 
         catalog = shipped_catalog()
         for number, entry in enumerate(self.endpoints):
@@ -294,6 +433,13 @@ class SourcesSettings(ServiceConfig):
                 if next(source.find_endpoints(entry.kind, entry.asset, symbol, timeframe), None) is None:
                     what = f"{entry.kind} of {entry.asset}{timeframe and f' in {timeframe}'}"
                     yield ("endpoints", number, "from", at), f"{name} does not serve {symbol}: {what}"
+
+
+def _list_taken_symbols(bars: Service) -> list[str]:
+    """Return the symbols that the section of bars names, which is not checked here."""
+    groups = [group.get("symbols") for group in bars.endpoints if isinstance(group, dict)]
+    symbols = (symbol for group in groups if isinstance(group, list) for symbol in group)
+    return [symbol for symbol in symbols if isinstance(symbol, str) and SYMBOL.fullmatch(symbol)]
 
 
 def is_stream_of_massive(source: str, kind: RecordKind, timeframe: str, asset: AssetClass) -> bool:

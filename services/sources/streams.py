@@ -14,16 +14,15 @@ from typing import Any, Final
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.market.records import RecordKind
-from services.sources.account import SourceAccount
-from services.sources.answer import AnswerStatus
-from services.sources.catalog import shipped_catalog
-from services.sources.client import SourceAnswer
+from services.sources.access.circuit_breaker import CircuitBreaker
+from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
+from services.sources.cascade.series import Series
+from services.sources.catalog.answer import AnswerStatus, SourceAnswer
+from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.source import MarketSource
 from services.sources.dispatcher import SeriesDispatcher
-from services.sources.loader import LoadOutcome, LoadResult, SeriesLoader
 from services.sources.metrics import SourcesMetrics
-from services.sources.series import Series
 from services.sources.settings import STREAM_SUFFIX
-from services.sources.source import MarketSource
 from services.sources.websocket import (
     MAX_STREAMS,
     Anomaly,
@@ -212,7 +211,7 @@ class SourceStream:
     async def _is_paused(self) -> bool:
         """Return True if an operator has paused the source; False if the bus can't be asked."""
         try:
-            return await SourceAccount(self._loader.store.bus, self._source).is_paused()
+            return await CircuitBreaker(self._loader.store.bus, self._source).is_paused()
         except BusError:
             return False
 
@@ -222,7 +221,9 @@ class SourceStream:
         self._metrics.stream_ends[self._source, end.reason] += 1
         self._failures = 1 if end.bars else self._failures + 1
         if self._failures == 1:
-            self._me.log.warning("stream.ended", source=self._source, reason=end.reason, bars=end.bars)
+            self._me.log.warning(
+                "source_stream.closed", source=self._source, reason=end.reason, bars=end.bars
+            )
         if self._failures >= DEGRADED_AFTER:
             part = f"stream {self._source}"
             self._me.set_degraded(f"the stream of {self._source} is away: {end.reason}", part=part)
@@ -240,7 +241,7 @@ class SourceStream:
             self._is_streaming, self._failures = True, 0
             self._metrics.streamed_series[self._source] = len(self._series)
             self._me.set_degraded(None, part=f"stream {self._source}")
-            self._me.log.info("stream.begun", source=self._source, series=len(self._series))
+            self._me.log.info("source_stream.opened", source=self._source, series=len(self._series))
         now = time.time()
         for each in bars:
             if each.is_final:

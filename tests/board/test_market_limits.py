@@ -7,7 +7,7 @@ import pytest
 from marketswarm.bus import Bus
 from marketswarm.keys import source_account_key
 from services.board.market.limits import LimitStore
-from services.sources.account import TAKE_REQUEST
+from services.sources.access.rate_limiter import TAKE_REQUEST
 
 LIMITS = [60, 7, 3600, 9]
 
@@ -24,7 +24,7 @@ async def take_request(bus):
     """Return the seconds to wait for a request; 0 if it was taken."""
     key = source_account_key("alpaca")
     await bus.ask(bus.client.hset(key, "limits", "60:7 3600:9"))
-    return int(await bus.script(TAKE_REQUEST, [key], [0, *LIMITS])) / 1000
+    return int(await bus.script(TAKE_REQUEST, [key], ["take", 0, *LIMITS])) / 1000
 
 
 async def test_what_is_left_is_what_the_sources_may_still_take(market_bus):

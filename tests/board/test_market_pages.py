@@ -167,7 +167,7 @@ def test_the_sources_page_shows_a_source_that_is_paused_and_who_serves_instead(m
     tried = {"yahoo": {"verdict": "paused", "reason": "paused", "at": NOW / 1000}}
     changed = {**orjson.loads(known), "serving": "alpha_vantage", "reason": "yahoo paused", "attempts": tried}
     try:
-        market.client.hset(source_breaker_key("yahoo"), "held", "-1")
+        market.client.hset(source_breaker_key("yahoo"), "paused", "-1")
         market.client.hset(MARKET_SERIES, "IWM:bars:1m", orjson.dumps(changed))
         expect(row).to_contain_text("paused", timeout=30_000)
         expect(row).to_contain_text("by an operator, until it is resumed")

@@ -12,15 +12,16 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.keys import MARKET_DOWNLOADS
 from marketswarm.market.records import AssetClass, RecordKind
 from marketswarm.seeding.functions import load_functions
-from services.sources import store as store_module
-from services.sources.cascade import WAITING
-from services.sources.catalog import shipped_catalog
-from services.sources.client import Exchange, SourceClient
+from services.sources.access.client import SourceClient
+from services.sources.cascade import store as store_module
+from services.sources.cascade.loader import LoadOutcome, SeriesLoader
+from services.sources.cascade.series import Series
+from services.sources.cascade.state import WAITING
+from services.sources.cascade.store import Load, SeriesStore
+from services.sources.catalog.answer import SentRequest
+from services.sources.catalog.files import shipped_catalog
 from services.sources.gate import GateProgress, load_within_time
-from services.sources.loader import LoadOutcome, SeriesLoader
-from services.sources.series import Series
 from services.sources.settings import KeepSettings, WorkSettings
-from services.sources.store import Load, SeriesStore
 from support.rig import TcpProxy
 from support.rig.receiver import Answer, Receiver
 from support.waiting import until
@@ -161,7 +162,7 @@ async def test_each_request_is_recorded_once_whether_the_bus_took_a_load_and_its
         if direction:
             wire.swallow(direction=direction)
         sent.append(f"https://example.org/{len(sent)}")
-        load = Load(SERIES, WAITING, (), None, (Exchange("kraken", sent[-1], 0.1, 200),))
+        load = Load(SERIES, WAITING, (), None, (SentRequest("kraken", sent[-1], 0.1, 200),))
         try:
             await store.publish(claim, load, KeepSettings(), 3)
         except BusError:
@@ -187,6 +188,6 @@ async def test_the_requests_of_a_load_that_lost_its_claim_are_recorded_with_the_
         claim, _ = await store.claim(SERIES.id)
         if is_lost:
             server.cmd("FLUSHALL")
-        load = Load(SERIES, WAITING, (), None, (Exchange("kraken", url, 0.1, 200),))
+        load = Load(SERIES, WAITING, (), None, (SentRequest("kraken", url, 0.1, 200),))
         assert (await store.publish(claim, load, KeepSettings(), 3)).is_lost is is_lost
     assert await list_requests(bus) == ["https://example.org/1", "https://example.org/2"]

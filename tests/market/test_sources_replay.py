@@ -10,9 +10,10 @@ import pytest
 from marketswarm.bus import Bus
 from marketswarm.keys import replay_clock_key
 from marketswarm.market.records import AssetClass, RecordKind
-from services.sources.recording import read_recording
-from services.sources.replay import ReplaySource
-from services.sources.request import Question
+from services.sources.catalog.request import Question
+from services.sources.replay import replay_source as module
+from services.sources.replay.recording import read_recording
+from services.sources.replay.replay_source import ReplaySource
 from support.recordings import MINUTE_MS, PLAY_FROM, PLAY_FROM_MS, TO_MS, bar, iso, write
 from support.waiting import auntil
 
@@ -23,8 +24,9 @@ OTHER_PROCESS = """
 import asyncio, sys
 from pathlib import Path
 from marketswarm.bus import Bus
-from services.sources.recording import read_recording
-from services.sources.replay import ReplaySource
+from services.sources.replay import replay_source as module
+from services.sources.replay.recording import read_recording
+from services.sources.replay.replay_source import ReplaySource
 
 async def main():
     bus = Bus("market-redis", sys.argv[1])
@@ -67,15 +69,17 @@ async def test_it_plays_every_minute_once_in_order_and_stops_at_its_end(path, bu
         seen.extend(answer.records)
         if answer.records:
             newest = PLAY_FROM.fromtimestamp((answer.records[-1].start_ms + 1) / 1000, PLAY_FROM.tzinfo)
-        return (await source.read_state()).is_ended
+        return await find_time() == TO_MS
+
+    async def find_time():
+        return (await source.read_clock()).find_time(source.recording.find_reel("SPY"))
 
     begun = time.monotonic()
     await auntil(play, 60)
     assert time.monotonic() - begun >= 1.9, "two hours at 3600 take two seconds"
     await play()
     assert [record.start_ms for record in seen] == [row["start"] for row in ROWS]
-    state = await source.read_state()
-    assert state.reels["stocks"] == TO_MS
+    assert await find_time() == TO_MS
 
 
 async def test_another_speed_goes_on_from_where_the_clock_is(path, bus):
@@ -95,7 +99,11 @@ async def test_another_speed_goes_on_from_where_the_clock_is(path, bus):
     assert again.played_ms == pytest.approx(slow.played_ms, abs=1000)
 
 
-async def test_a_restart_another_start_and_another_file_begin_anew(path, bus, server, tmp_path):
+async def test_another_start_and_another_file_begin_anew_and_each_is_a_warning(
+    path, bus, server, tmp_path, monkeypatch
+):
+    warnings = []
+    monkeypatch.setattr(module.log, "warning", lambda event, **fields: warnings.append((event, fields)))
     recording = read_recording(path)
     source = ReplaySource("replay", recording, bus, speed=3600.0)
 
@@ -103,14 +111,17 @@ async def test_a_restart_another_start_and_another_file_begin_anew(path, bus, se
         return (await source.read_clock()).played_ms > MINUTE_MS
 
     await auntil(is_under_way, 30)
-    assert (await source.restart()).played_ms == 0
+    assert warnings == []
     at = iso(PLAY_FROM_MS - 10 * MINUTE_MS)
     earlier = ReplaySource("replay", recording, bus, speed=0.001, start=at)
-    assert (await earlier.read_clock()).played_ms == -10 * MINUTE_MS
+    for _ in range(2):
+        assert (await earlier.read_clock()).played_ms == -10 * MINUTE_MS
+    assert warnings == [("replay.begun_anew", {"recording": "two_hours", "bus": "market-redis"})]
     (tmp_path / "other").mkdir()
     other = read_recording(write(tmp_path / "other", *ROWS[:-1]))
     assert (await ReplaySource("replay", other, bus, speed=0.001).read_clock()).played_ms == 0
     assert server.cmd("HGET", KEY, "digest") == other.digest
+    assert len(warnings) == 2
 
 
 @pytest.mark.parametrize(("field", "value"), [("begun", "soon"), ("elapsed", ""), ("speed", "fast")])

@@ -185,18 +185,18 @@ def test_a_stream_brings_each_minute_and_what_it_misses_is_asked_for(tmp_path, p
                 lambda: agent.text()[-3000:],
             )
 
-        until(lambda: agent.logs("stream.begun"), 60, agent.text)
+        until(lambda: agent.logs("source_stream.opened"), 60, agent.text)
         wait_for_more(4)
         asked = played.count_requests("binance")
         wait_for_more(8)
         assert played.count_requests("binance") < asked + 4, "sixteen minutes, which the stream brought"
 
         played.set_vice("binance_stream", Vice(ViceKind.CUT))
-        until(lambda: agent.logs("stream.ended"), 30, agent.text)
+        until(lambda: agent.logs("source_stream.closed"), 30, agent.text)
         until(lambda: played.count_requests("binance") > asked, 30, agent.text)
         scene.wait_beat(30, svc="sources", status="degraded", detail="the stream of binance is away: broken")
         played.set_vice("binance_stream")
-        until(lambda: len(agent.logs("stream.begun")) >= 2, 60, agent.text)
+        until(lambda: len(agent.logs("source_stream.opened")) >= 2, 60, agent.text)
         scene.wait_beat(30, svc="sources", status="ok")
         wait_for_more(4)
 
@@ -215,7 +215,7 @@ def test_a_stream_brings_each_minute_and_what_it_misses_is_asked_for(tmp_path, p
                 (true[at].open, true[at].close) for at in got
             ]
 
-        scene.market.cmd("HSET", source_breaker_key("binance"), "held", "-1")
+        scene.market.cmd("HSET", source_breaker_key("binance"), "paused", "-1")
         until(lambda: scene.serving() == "okx", 30, lambda: agent.text()[-3000:])
         asked = played.stream.connections
         scene.market.cmd("DEL", source_breaker_key("binance"))

@@ -14,12 +14,13 @@ import orjson
 import pytest
 
 from marketswarm.market.records import DAY_MS, MINUTE_MS, RecordKind
-from services.sources import client as client_module
-from services.sources.account import Permission
-from services.sources.answer import AnswerStatus
-from services.sources.catalog import shipped_catalog
-from services.sources.client import SourceClient
-from services.sources.request import ApiKey, Question
+from services.sources.access import client as client_module
+from services.sources.access.circuit_breaker import BreakerReading, BreakerState
+from services.sources.access.client import AskContext, SourceClient
+from services.sources.access.rate_limiter import Permission
+from services.sources.catalog.answer import AnswerStatus
+from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.request import ApiKey, Question
 from support.market_prices import DST_WEEK, Market, epoch_ms, truth_bars
 from support.market_server import KEYS, ManualClock, MarketServer, key_of, run_market
 from support.market_shapes import SHAPES
@@ -50,19 +51,22 @@ class Account:
     def __init__(self):
         self.blocked = []
 
-    async def take_request(self, _key, _windows):
+    async def take(self, _key, _windows):
         return Permission()
+
+    async def count_left(self, _key, windows):
+        return [count for _, count in windows]
 
     async def block(self, _key, sec, _windows):
         self.blocked.append(sec)
 
-    async def ask_breaker(self):
-        return Permission()
+    async def ask(self):
+        return BreakerReading(BreakerState.CLOSED)
 
     async def record_success(self):
         pass
 
-    async def record_failure(self):
+    async def record_failure(self, *, is_trial=False):
         pass
 
 
@@ -96,7 +100,9 @@ def ask(server, monkeypatch):
 
     async def ask_source(source, question, account=None):
         async with SourceClient(keys, orjson.loads(server.base_urls())) as client:
-            return await client.ask(shipped_catalog()[source], account or Account(), question)
+            return await client.ask(
+                shipped_catalog()[source], question, account or Account(), AskContext(account or Account())
+            )
 
     return ask_source
 
@@ -259,7 +265,9 @@ async def test_pages_are_followed_and_a_key_is_asked_for(ask, server):
     assert {each.key for each in server.requests} == {"massive-test-key-1"}
     server.requests.clear()
     async with SourceClient({"massive": (ApiKey("stolen"),)}, orjson.loads(server.base_urls())) as client:
-        answer = await client.ask(shipped_catalog()["massive"], Account(), bars_question("SPY"))
+        answer = await client.ask(
+            shipped_catalog()["massive"], bars_question("SPY"), Account(), AskContext(Account())
+        )
     assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "401")
 
 

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.market.records import AssetClass, RecordKind
-from services.sources.answer import AnswerStatus
-from services.sources.catalog import shipped_catalog
-from services.sources.mapping import keep_asked, read_page
-from services.sources.request import ApiKey, Question, make_request
+from services.sources.catalog.answer import AnswerStatus
+from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.mapping import keep_asked, read_page
+from services.sources.catalog.request import ApiKey, Question, make_request
 from support.market_answers import Asked, NotServedError
 from support.market_prices import EARLY_CLOSE_WEEK, Market, session_hours
 from support.market_shapes import SHAPES

@@ -17,7 +17,7 @@ from marketswarm.keys import source_account_key
 from services.board.market.flight import SingleFlight
 
 SLOTS: Final = 20
-"""How many slots make a window: services/sources/take_request.lua counts by these."""
+"""How many slots make a window: services/sources/access/take_request.lua counts by these."""
 FRESH_SEC: Final = 2.0
 """How long what was read is shown to whoever asks."""
 MAX_SOURCES: Final = 500

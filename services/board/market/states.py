@@ -19,7 +19,7 @@ Group = Literal["indices", "commodities", "forex", "crypto", "treasuries", "vola
 """The groups that the API has an address for; the overview shows others, too."""
 OBSERVATIONS: Final = "observations"
 """The kind of economic series, which have a page of their own."""
-BREAKER_FIELDS: Final = ("failures", "opened", "pause", "held")
+BREAKER_FIELDS: Final = ("failures", "opened", "open_ms", "paused")
 
 Text = Annotated[str, Field(max_length=1000)]
 Moment = Annotated[float, Field(allow_inf_nan=False)]

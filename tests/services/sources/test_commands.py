@@ -5,10 +5,13 @@ import time
 import orjson
 import pytest
 
+from marketswarm.cli.event_text import format_moment
+from services.sources.commands import describe_status, update_status
 from support.rig.receiver import Answer, Receiver
 from support.rig.shell import Shell
 
 pytestmark = pytest.mark.live
+NOW = 1000.0
 
 
 def kraken(request):
@@ -71,6 +74,18 @@ def test_a_key_is_needed_where_the_file_says_so_and_never_shown(shell, site):
     assert "api_key=s3cret-key" in site.seen[-1].path
 
 
+@pytest.mark.parametrize(
+    "url", ["http://proxy.example/fred", "ftp://127.0.0.1/", "127.0.0.1", "https://u@x.example"]
+)
+def test_a_key_is_sent_to_no_address_in_plain_text(shell, url):
+    shell.env["FRED_API_KEY"] = "s3cret-key"
+    ended = shell("source", "try", "fred", "--base-url", url)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(
+        "marketswarm: --base-url: each must be https://, since keys are sent there"
+    )
+
+
 def test_a_file_of_ones_own_is_tried_as_those_of_the_catalogue(shell, site, tmp_path):
     (tmp_path / "mine.toml").write_text(
         """\
@@ -111,3 +126,21 @@ def test_the_catalogue_is_listed_and_each_source_shown(shell):
     ended = shell("source", "show", "krakn")
     assert (ended.returncode, ended.stderr) == (2, "marketswarm: there is no source krakn; is it kraken?\n")
     assert shell("source", "try", "kraken", "US.CPI").returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("stored", "status", "words"),
+    [
+        ({"status": "fresh", "fresh_until": 1000.0}, "fresh", "fresh"),
+        ({"status": "closed", "fresh_until": 1000.0}, "closed", "closed"),
+        ({"status": "fresh", "fresh_until": 940.0}, "late", f"late since {format_moment(940.0, NOW)}"),
+        ({"status": "closed", "fresh_until": 940.0}, "late", f"late since {format_moment(940.0, NOW)}"),
+        ({"status": "failed", "fresh_until": 940.0}, "failed", f"failed since {format_moment(940.0, NOW)}"),
+        ({"status": "failed", "fresh_until": 0.0}, "failed", "failed"),
+        ({"status": "fresh", "fresh_until": "soon"}, "late", "late"),
+        ({}, None, ""),
+    ],
+)
+def test_the_status_of_a_series_is_that_of_now_and_not_of_its_last_load(stored, status, words):
+    series = update_status(stored, NOW)
+    assert (series["status"], describe_status(series, NOW)) == (status, words)

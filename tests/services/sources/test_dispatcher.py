@@ -8,11 +8,12 @@ import pytest
 
 from marketswarm.bus import BusError
 from marketswarm.market.records import AssetClass, RecordKind
-from services.sources.cascade import WAITING, SeriesState, SeriesStatus
-from services.sources.dispatcher import SeriesDispatcher, load_all
-from services.sources.loader import LoadOutcome, LoadResult
+from services.sources import dispatcher as module
+from services.sources.cascade.loader import LoadOutcome, LoadResult
+from services.sources.cascade.series import Series
+from services.sources.cascade.state import WAITING, Attempt, SeriesState, SeriesStatus, SourceVerdict
+from services.sources.dispatcher import SeriesDispatcher
 from services.sources.metrics import SourcesMetrics
-from services.sources.series import Series
 
 SERIES = Series(
     "SPY", RecordKind.BARS, "1m", AssetClass.STOCKS, "24x7", ("a",), 900.0, 5.0, 60.0, critical=True
@@ -49,7 +50,7 @@ class Me:
     """Runs tasks, as an agent does."""
 
     def __init__(self):
-        self.tasks, self.woken, self.log = [], 0, self
+        self.tasks, self.woken, self.log, self.logged = [], 0, self, []
 
     def task(self, work, *, name):
         self.tasks.append(asyncio.create_task(work, name=name))
@@ -60,12 +61,14 @@ class Me:
     def set_degraded(self, *_args, **_more):
         pass
 
-    def warning(self, *_args, **_more):
-        pass
+    def warning(self, event, **fields):
+        self.logged.append((event, fields))
+
+    info = warning
 
 
 class Alerts:
-    async def send_waiting(self):
+    async def send_pending(self):
         pass
 
 
@@ -167,15 +170,96 @@ async def test_a_bus_that_is_away_is_a_problem_until_a_load_comes_through(scene)
     await finish(loader, me)
     assert dispatcher.find_problem(time.time()) is None
     assert dispatcher.summarize(time.time()) == "1 series: 1 fresh"
-    assert dispatcher.find_problem(time.time() + 10) == "stale: SPY:bars:1m"
+    assert dispatcher.find_problem(time.time() + 10) == "not fresh: SPY:bars:1m (not loaded yet)"
 
 
-async def test_loading_all_ends_with_the_error_of_the_bus():
-    loader = Loader()
-    loader.may_end.set()
-    series = [replace(SERIES, symbol=f"S{n}") for n in range(5)]
-    assert await load_all(loader, series, 2) == {each.id: 1 for each in series}
-    assert loader.most <= 2
-    loader.error = BusError("market-redis", "timeout")
-    with pytest.raises(BusError):
-        await load_all(loader, series, 2)
+# -- what other instances did
+
+
+def state_of(status=SeriesStatus.FRESH, *, fresh_sec=60.0, due_sec=30.0, **verdicts):
+    now = time.time()
+    attempts = {name: Attempt(verdict) for name, verdict in verdicts.items()}
+    return SeriesState(
+        status,
+        "a",
+        newest_ms=1,
+        asked_at=now,
+        fresh_until=now + fresh_sec,
+        due_at=now + due_sec,
+        attempts=attempts,
+    )
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """The stored states are read at each turn."""
+    monkeypatch.setattr(module, "STATES_EVERY_SEC", 0.0)
+
+
+@pytest.mark.usefixtures("often")
+async def test_what_another_instance_stored_is_known_here_and_scheduled_by(scene):
+    dispatcher, loader, _ = scene
+    quiet = replace(SERIES, critical=False, every_sec=None)
+    loader.stored[quiet.id] = state_of(SeriesStatus.LATE, fresh_sec=-60, due_sec=3600, a=SourceVerdict.LATE)
+    await dispatcher.follow([quiet])
+    assert dispatcher.summarize(time.time()) == "1 series: 1 late"
+    loader.stored[quiet.id] = state_of(due_sec=20)
+    await dispatcher.read_states()
+    assert dispatcher.summarize(time.time()) == "1 series: 1 fresh"
+    await start(dispatcher, now=time.time() + 21)
+    assert loader.loaded == [quiet]
+
+
+@pytest.mark.usefixtures("often")
+async def test_what_is_stored_counts_no_more_once_the_series_is_loaded_here(scene):
+    dispatcher, loader, me = scene
+    await dispatcher.follow([SERIES])
+    await start(dispatcher)
+    loader.stored[SERIES.id] = state_of(due_sec=5)
+    await dispatcher.read_states()
+    assert dispatcher.states[SERIES.id] is WAITING, "it is just being loaded"
+    await finish(loader, me)
+    loaded = dispatcher.states[SERIES.id]
+    loader.stored[SERIES.id] = replace(loaded)
+    await dispatcher.read_states()
+    assert dispatcher.states[SERIES.id] is loaded
+
+
+@pytest.mark.usefixtures("often")
+async def test_what_a_bus_has_lost_is_loaded_again_at_once(scene):
+    dispatcher, loader, me = scene
+    await dispatcher.follow([SERIES])
+    await start(dispatcher)
+    await finish(loader, me)
+    await dispatcher.read_states()  # nothing is stored any more
+    await start(dispatcher)
+    assert len(loader.loaded) == 2
+
+
+async def test_a_critical_series_that_is_not_loaded_for_long_is_a_problem(scene):
+    dispatcher, _, _ = scene
+    await dispatcher.follow([SERIES])
+    now = time.time()
+    assert dispatcher.find_problem(now + module.FIRST_LOAD_SEC - 1) is None
+    assert (
+        dispatcher.find_problem(now + module.FIRST_LOAD_SEC + 1) == "not fresh: SPY:bars:1m (not loaded yet)"
+    )
+
+
+async def test_a_series_without_a_fresh_source_is_logged_once_with_the_reasons_and_so_is_its_return(scene):
+    dispatcher, loader, me = scene
+    both = [replace(SERIES, critical=False), replace(SERIES, symbol="QQQ", sources=("a", "b"))]
+    for each in both:
+        loader.stored[each.id] = state_of(a=SourceVerdict.LIMITED, b=SourceVerdict.NO_KEY)
+    await dispatcher.follow(both)
+    now = time.time()
+    for at in (now, now + 61, now + 62, now, now):
+        dispatcher.log_changes(at)
+    assert me.logged == [
+        (
+            "series.stale",
+            {"series": ["QQQ:bars:1m (a limited, b no_key)", "SPY:bars:1m (a limited)"], "count": 2},
+        ),
+        ("series.fresh", {"series": ["QQQ:bars:1m", "SPY:bars:1m"], "count": 2}),
+    ]
+    assert dispatcher.find_problem(now + 61) == "not fresh: QQQ:bars:1m (a limited, b no_key)"

@@ -9,8 +9,14 @@ from marketswarm.agent import service_config
 from marketswarm.market.records import RecordKind
 from marketswarm.market.sessions import get_session
 from marketswarm.truth.flows import build_flows, find_unwritten_keys
-from services.sources.recording import SeriesKey, parse_line, parse_line_as_quote, read_recording, to_ms
-from services.sources.series import fresh_until, list_series, time_of
+from services.sources.cascade.series import fresh_until, list_series, time_of
+from services.sources.replay.recording import (
+    SeriesKey,
+    parse_line,
+    parse_line_as_quote,
+    read_recording,
+    to_ms,
+)
 from services.sources.settings import SourcesSettings
 from support.recordings import SHIPPED
 

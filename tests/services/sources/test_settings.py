@@ -1,12 +1,13 @@
 """What a truth may say of the market's series."""
 
+import orjson
 import pytest
 
 from marketswarm.agent.service_config import list_warnings, require_config
 from marketswarm.exit import Exit
 from marketswarm.market.records import AssetClass, RecordKind
 from marketswarm.settings import read_settings
-from marketswarm.truth import Heartbeat, Service
+from marketswarm.truth import Heartbeat, Service, parse_truth
 from services.sources.settings import (
     SourcesEnvironment,
     SourcesSettings,
@@ -29,9 +30,13 @@ SPY = {"symbol": "SPY", "from": ["massive", "yahoo"]}
         ([{"symbol": "SPY", "from": []}], "endpoints[0].from: "),
         (
             [{"symbol": "SPY", "from": ["yaho"]}],
-            "endpoints[0].from: names a source that does not exist; did",
+            "endpoints[0].from[0]: yaho is no source; did you mean yahoo?; `marketswarm source list`",
         ),
-        ([{"symbol": "SPY", "from": ["replay"]}], "endpoints[0].from: names a source that does not exist"),
+        (
+            [{"symbol": "SPY", "from": ["yahoo", "replay"]}],
+            "endpoints[0].from[1]: replay is no source; `mark",
+        ),
+        ([{"symbol": "SPY", "from": ["a1b2c3d4e5"]}], "endpoints[0].from[0]: is no source"),
         ([{"symbol": "SPY", "from": ["yahoo", "yahoo"]}], "endpoints[0].from: names a source twice"),
         ([{"from": ["yahoo"]}], "endpoints[0].symbol: give either"),
         ([{**SPY, "symbols": ["QQQ"]}], "endpoints[0].symbol: give either"),
@@ -131,3 +136,90 @@ def test_a_place_where_no_key_may_go_is_refused_and_not_repeated(monkeypatch, va
     with pytest.raises(Exit, match="SOURCES_BASE_URLS") as caught:
         read_settings(SourcesEnvironment)
     assert "u:p" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("entry", "least", "most"),
+    [
+        ({"asset": "crypto"}, 7200, 7300),  # five days of 1440 minutes
+        ({}, 1950, 5000),  # of stocks five sessions; some sources have the hours before and after them
+        ({"asset": "forex"}, 5 * 1440 - 1, 7500),
+        ({"timeframe": "1d"}, 502, 540),
+        ({"timeframe": "1mo", "asset": "crypto"}, 240, 250),
+        ({"kind": "observations", "asset": "economic"}, 3650, 3660),
+        ({"kind": "quotes"}, 1, 1),
+    ],
+)
+def test_how_much_a_first_load_brings_is_known_before(entry, least, most):
+    config = SourcesSettings.model_validate({"endpoints": [{"symbol": "X", "from": ["yahoo"], **entry}]})
+    assert least <= config.first_loads[config.endpoints[0].kind] <= most
+
+
+def test_a_stream_holds_the_first_loads_of_all_series_and_a_long_one_is_a_warning():
+    def configure(count, **keep):
+        symbols = [f"S{number}/USD" for number in range(count)]
+        entry = {"symbols": symbols, "asset": "crypto", "from": ["kraken"]}
+        return SourcesSettings.model_validate({"endpoints": [entry], "settings": {"keep": keep}})
+
+    few, many = configure(20), configure(500)
+    assert (few.work.keep.bars, few.work.keep.quotes) == (200_000, 100_000)
+    assert many.work.keep.bars == many.first_loads[RecordKind.BARS] >= 500 * 7200
+    assert few.work.gate == few.settings.gate
+    assert list_warnings(few, "sources") == []
+    (warning,) = list_warnings(many, "sources")
+    assert str(warning).startswith(
+        "services.sources.settings.keep.bars: the stream is so long for the first loads"
+    )
+    assert "3,600,500 entries, 756 MB" in str(warning)
+    assert list_warnings(configure(500, bars=4_000_000), "sources") == [], "somebody knows"
+
+
+def test_a_session_that_no_calendar_has_is_a_warning():
+    def warn(session):
+        entry = {"symbol": "SPY", "from": ["yahoo"], "session": session}
+        config = SourcesSettings.model_validate({"endpoints": [entry]})
+        return [str(each) for each in list_warnings(config, "sources")]
+
+    assert warn("XNYS") == warn("24x5") == warn("XLON") == []
+    (unknown,) = warn("XNYX")
+    assert unknown.startswith(
+        "services.sources.endpoints[0].session: session XNYX: exchange_calendars knows no"
+    )
+    assert unknown.endswith("it counts as always open")
+
+
+@pytest.fixture
+def warn():
+    """The warnings of a truth with these symbols of sources and of bars, and the points of other services."""
+
+    def list_of(ours, theirs, kind="bars", subscribe_to=(), **others):
+        sources = {
+            "access_points": {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]},
+            "endpoints": [{"symbols": ours, "kind": kind, "from": ["yahoo"]}],
+        }
+        bars = {"access_points": {"subscribe_to": list(subscribe_to)}, "endpoints": theirs}
+        document = {"services": {"sources": sources, "bars": bars, **others}}
+        truth = parse_truth(orjson.dumps(document)).truth
+        config = require_config(SourcesSettings, "sources", truth.services["sources"])
+        return [str(each) for each in list_warnings(config, "sources", truth)]
+
+    return list_of
+
+
+def test_a_symbol_that_only_one_of_sources_and_bars_names_is_a_warning(warn):
+    assert warn(["SPY", "QQQ"], [{"symbols": ["SPY", "QQQ"]}]) == []
+    assert warn(["SPY", "NVDA"], [{"symbols": ["SPY"]}]) == [
+        "services.sources.endpoints[0]: bars does not name NVDA: no checked bars, and no charts"
+    ]
+    assert warn(["SPY"], [{"symbols": ["SPY", "IBM"]}]) == [
+        "services.sources.endpoints: bars names IBM, and no series here brings their bars"
+    ]
+    assert warn(["SPY"], [{"symbols": ["SPY"], "quotes": True}], kind="quotes") == []
+
+
+def test_another_stream_and_another_writer_are_no_concern_of_sources(warn):
+    elsewhere = [{"bus": "market-redis", "key": "own:bars"}]
+    assert warn(["SPY"], [{"symbols": ["IBM"]}], subscribe_to=elsewhere) == []
+    massive = {"access_points": {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]}}
+    assert warn(["SPY"], [{"symbols": ["SPY", "IBM"]}], massive=massive) == []
+    assert warn(["SPY"], ["odd", {"symbols": 5}, {"symbols": [5, "SPY", "\x00"]}]) == []

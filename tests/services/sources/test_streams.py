@@ -8,9 +8,10 @@ import pytest
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES
 from marketswarm.market.records import MINUTE_MS, AssetClass, Bar, RecordKind
 from marketswarm.testing import MemoryBus
-from services.sources.account import SourceAccount
-from services.sources.answer import AnswerStatus
-from services.sources.cascade import (
+from services.sources.access.circuit_breaker import CircuitBreaker
+from services.sources.cascade.loader import MAX_BEHIND_SEC, LoadOutcome, SeriesLoader
+from services.sources.cascade.series import Series
+from services.sources.cascade.state import (
     STREAM_OVERDUE_SEC,
     WAITING,
     SeriesState,
@@ -19,12 +20,10 @@ from services.sources.cascade import (
     parse_series_state,
     plan_after_stream,
 )
-from services.sources.catalog import shipped_catalog
-from services.sources.client import SourceAnswer
-from services.sources.loader import MAX_BEHIND_SEC, LoadOutcome, SeriesLoader
-from services.sources.series import Series
+from services.sources.cascade.store import SeriesStore
+from services.sources.catalog.answer import AnswerStatus, SourceAnswer
+from services.sources.catalog.files import shipped_catalog
 from services.sources.settings import WorkSettings
-from services.sources.store import SeriesStore
 from services.sources.streams import find_stream_url, group_streamed
 from services.sources.websocket import MAX_STREAMS
 
@@ -195,11 +194,11 @@ async def test_a_minute_is_not_used_while_a_source_before_it_serves_or_if_it_is_
 
 
 async def test_no_minute_is_published_from_the_moment_on_at_which_its_source_is_paused(bus, publish):
-    account = SourceAccount(bus, "binance")
-    await account.pause(None)
+    breaker = CircuitBreaker(bus, "binance")
+    await breaker.pause(None)
     result, _ = await publish(SERVED)
     assert (result.outcome, await read_starts(bus)) == (LoadOutcome.UNUSED, [])
-    await account.resume()
+    await breaker.resume()
     result, _ = await publish(SERVED)
     assert (result.outcome, await read_starts(bus)) == (LoadOutcome.LOADED, [MINUTE])
 

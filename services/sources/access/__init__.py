@@ -1,0 +1,1 @@
+"""Asking a source outside: within its limits, while its breaker is closed, with its keys."""

@@ -1,0 +1,439 @@
+"""Ask one source a question: in parts, page by page, within its limits, with each of its keys in turn."""
+
+import hashlib
+import math
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+from urllib.parse import urlsplit
+
+import anyio
+import httpx
+
+from marketswarm.bus import BusError
+from marketswarm.market.records import Record
+from marketswarm.net.retry import parse_retry_after
+from services.sources.access.circuit_breaker import BreakerReading, BreakerState
+from services.sources.access.large_work import LARGE_BYTES, run_large
+from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, Permission, Windows
+from services.sources.access.transport import Reply, SourceTransport
+from services.sources.catalog.answer import (
+    NO_KEY,
+    NOT_SERVED,
+    AnswerStatus,
+    Misfit,
+    Page,
+    SentRequest,
+    SourceAnswer,
+)
+from services.sources.catalog.mapping import keep_asked, read_page, read_refusal
+from services.sources.catalog.request import ApiKey, Question, SourceRequest, make_request, split_question
+from services.sources.catalog.source import Endpoint, MarketSource
+
+TIMEOUT: Final = "timeout"
+TIMEOUT_SEC: Final = 20.0
+"""The time limit of one request."""
+LONGEST_WAIT_SEC: Final = 120.0
+"""How long the further parts of a question wait for the limits, if their deadline allows that."""
+WAITED_FOR_SEC: Final = 10
+"""The longest window of a limit that parts of a question wait for, and are not left out for."""
+DAY_SEC: Final = 86_400
+MAX_RETRY_AFTER_SEC: Final = 86_400.0
+LIMITED_SEC: Final = 60.0
+"""For how long a source is not asked that says 429 without saying for how long."""
+
+_TOO_MANY: Final = frozenset({418, 429})  # 418: Binance's word for a client that went on after 429
+
+OnRequest = Callable[[SentRequest], None]
+"""Is called with each request that was sent."""
+
+
+class Limiter(Protocol):
+    """Counts the requests to a source; see `RateLimiter`."""
+
+    async def take(self, key: ApiKey | None, windows: Windows) -> Permission:
+        """Take a request out of what the limits allow."""
+        ...
+
+    async def block(self, key: ApiKey | None, sec: float, windows: Windows) -> None:
+        """Take no request for so many seconds, since the source asked for that."""
+        ...
+
+    async def count_left(self, key: ApiKey | None, windows: Windows) -> Sequence[int]:
+        """Return how many requests may be sent now in each window."""
+        ...
+
+
+class Breaker(Protocol):
+    """Says whether a source is asked at all; see `CircuitBreaker`."""
+
+    async def ask(self) -> BreakerReading:
+        """Return whether the source may be asked."""
+        ...
+
+    async def record_success(self) -> None:
+        """Close the breaker."""
+        ...
+
+    async def record_failure(self, *, is_trial: bool = False) -> BreakerState:
+        """Count a failure."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AskContext:
+    """Say how a question is asked.
+
+    Attributes:
+        limiter: counts the requests.
+        patience_sec: how long each request may wait for the source's limits.
+        deadline: until when the source may take, by `time.monotonic`; then it has failed.
+        on_request: is called with each request that was sent.
+    """
+
+    limiter: Limiter
+    patience_sec: float = 0.0
+    deadline: float = math.inf
+    on_request: OnRequest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Hold which endpoint of which source is asked, and how."""
+
+    source: MarketSource
+    endpoint: Endpoint
+    context: AskContext
+
+
+@dataclass(slots=True)
+class _Found:
+    """Hold what the pages of an answer said so far."""
+
+    records: list[Record] = field(default_factory=list)
+    misfits: list[Misfit] = field(default_factory=list)
+    missing: int = 0
+    reason: str = ""
+    digest: Any = field(default_factory=hashlib.sha256)
+
+    def add(self, pages: Sequence[tuple[Page, bytes]]) -> None:
+        """Add the pages of a part."""
+        for page, body in pages:
+            self.digest.update(body)
+            self.records += page.records
+            self.misfits += page.misfits
+            self.missing, self.reason = self.missing + page.missing, page.reason
+
+    def make_answer(
+        self, asked: _Asked, question: Question, asked_at: float, parts_left: int
+    ) -> SourceAnswer:
+        """Return what was found as the answer to a question."""
+        kept = keep_asked(question, self.records)
+        return SourceAnswer(
+            asked.source.name,
+            AnswerStatus.OK if kept else AnswerStatus.EMPTY,
+            "" if kept else self.reason or "nothing of that time",
+            kept,
+            tuple(self.misfits),
+            self.missing,
+            asked_at,
+            self.digest.hexdigest(),
+            parts_left=parts_left,
+            min_interval_sec=asked.endpoint.min_interval_sec,
+        )
+
+
+class _NoAnswerError(Exception):
+    """A request has no answer that could be read; holds the answer to give instead."""
+
+    def __init__(self, outcome: AnswerStatus, reason: str, wait_sec: float = 0.0) -> None:
+        super().__init__(reason)
+        self.outcome, self.reason, self.wait_sec = outcome, reason, wait_sec
+
+
+class SourceClient:
+    """Ask sources over HTTP. Use as a context manager.
+
+    Args:
+        keys: the keys of each source; they take turns. A source that is not in it has none.
+        base_urls: where to find a source instead of where its file says, as for a test or a proxy.
+        on_request: called with each request that was sent.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[str, Sequence[ApiKey]],
+        base_urls: Mapping[str, str] | None = None,
+        on_request: OnRequest | None = None,
+    ) -> None:
+        self.keys, self._on_request = keys, on_request
+        self._turns: dict[str, int] = {}
+        self._queues: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
+        self._transport = SourceTransport(base_urls or {})
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self._transport.__aexit__(kind, error, at)
+
+    async def ask(
+        self, source: MarketSource, question: Question, breaker: Breaker, context: AskContext
+    ) -> SourceAnswer:
+        """Return the answer of a source, and record in its breaker whether it failed.
+
+        The endpoints that serve the question are asked in turn, until one has something. A question that the
+        source does not answer at all is FAILED with the reason `not_served`, one that needs a key that is not
+        there with `no_key`. One that is REFUSED is no failure of the source. Raise BusError if the bus with
+        the limits fails.
+        """
+        endpoints = list(
+            source.find_endpoints(question.kind, question.asset, question.symbol, question.timeframe)
+        )
+        if not endpoints:
+            return SourceAnswer(source.name, AnswerStatus.FAILED, NOT_SERVED)
+        if self._lacks_key(source):
+            return SourceAnswer(source.name, AnswerStatus.FAILED, NO_KEY)
+        reading = await breaker.ask()
+        if reading.refusal:
+            wait_sec = reading.wait_sec or 0.0
+            return SourceAnswer(source.name, AnswerStatus.FAILED, reading.refusal, wait_sec=wait_sec)
+        answer = SourceAnswer(source.name, AnswerStatus.EMPTY)
+        for endpoint in endpoints:
+            answer = await self.ask_endpoint(source, endpoint, question, context)
+            if answer.outcome not in (AnswerStatus.EMPTY, AnswerStatus.REFUSED):
+                break
+        if answer.outcome is AnswerStatus.FAILED:
+            await breaker.record_failure(is_trial=reading.is_trial)
+        elif answer.outcome is not AnswerStatus.LIMITED:
+            await breaker.record_success()
+        return answer
+
+    async def ask_endpoint(
+        self, source: MarketSource, endpoint: Endpoint, question: Question, context: AskContext
+    ) -> SourceAnswer:
+        """Return the answer of one endpoint, of its parts and pages, whatever the breaker says.
+
+        Parts that the limits don't allow are left out; those before them are the answer. What came before a
+        failure is lost: half a series is none. Raise BusError as `ask` does.
+        """
+        asked, found, asked_at, done = _Asked(source, endpoint, context), _Found(), time.time(), 0
+        parts = split_question(endpoint, question, datetime.fromtimestamp(asked_at, UTC))
+        allowed = await self._count_allowed(asked) if len(parts) > 1 else len(parts)
+        try:
+            for part in parts[:allowed]:
+                found.add(await self._ask_part(asked, part))
+                done += 1
+                # the parts before it would be for nothing if the next one did not wait
+                asked = replace(asked, context=replace(context, patience_sec=LONGEST_WAIT_SEC))
+        except _NoAnswerError as error:
+            is_limited = error.outcome is AnswerStatus.LIMITED
+            if not done or not is_limited:
+                return SourceAnswer(
+                    source.name,
+                    error.outcome,
+                    error.reason,
+                    asked_at=asked_at,
+                    wait_sec=error.wait_sec if is_limited else 0.0,
+                    min_interval_sec=endpoint.min_interval_sec,
+                )
+        return found.make_answer(asked, question, asked_at, len(parts) - done)
+
+    async def _count_allowed(self, asked: _Asked) -> int:
+        """Return how many requests one question may take, 1 at least. Raise BusError.
+
+        What a request waits for does not count. Of a limit that lasts for days, a question takes at most half
+        of what is left, so that others have something, and so does this series later.
+        """
+        allowed = 0
+        for key in self.keys.get(asked.source.name, (None,)):
+            windows = asked.source.find_limits(has_key=key is not None).windows()
+            left = await asked.context.limiter.count_left(key, windows)
+            shares = [
+                (count + 1) // 2 if sec >= DAY_SEC else count
+                for (sec, _), count in zip(windows, left, strict=True)
+                if sec > WAITED_FOR_SEC
+            ]
+            allowed += min(shares, default=sys.maxsize)
+        return max(1, allowed)
+
+    def _lacks_key(self, source: MarketSource) -> bool:
+        """Return True if a source needs a key and there is none."""
+        return bool(source.auth.env) and not source.auth.optional and not self.keys.get(source.name)
+
+    async def _ask_part(self, asked: _Asked, part: Question) -> list[tuple[Page, bytes]]:
+        """Return all pages of a part of a question, with their bodies. Raise _NoAnswerError or BusError."""
+        pages: list[tuple[Page, bytes]] = []
+        token: str | None = None
+        for _ in range(asked.endpoint.paging.max_pages if asked.endpoint.paging else 1):
+            pages.append(await self._ask_page(asked, part, token))
+            token = pages[-1][0].next_page
+            if token is None:
+                return pages
+        raise _NoAnswerError(AnswerStatus.FAILED, "too_many_pages")
+
+    async def _ask_page(self, asked: _Asked, question: Question, token: str | None) -> tuple[Page, bytes]:
+        """Return one page and its body. Raise _NoAnswerError or BusError.
+
+        If the source refuses a key for now, the other keys are tried.
+        """
+        request = make_request(asked.source, asked.endpoint, question, token)
+        _require_same_host(asked.source, request)
+        keys, waits = self._rotate_keys(asked.source), list[float]()
+        while keys:
+            key = await self._take_permission(asked, keys, waits)
+            try:
+                return await self._send(asked, question, request, key)
+            except _NoAnswerError as error:
+                if error.outcome is not AnswerStatus.LIMITED:
+                    raise
+                reason = error.reason
+                waits.append(error.wait_sec)
+                keys = [each for each in keys if each != key]
+        raise _NoAnswerError(AnswerStatus.LIMITED, reason, min(waits))
+
+    def _rotate_keys(self, source: MarketSource) -> list[ApiKey | None]:
+        """Return the keys of a source, first the one whose turn it is; one None for a source without."""
+        keys = self.keys.get(source.name, ())
+        if not keys:
+            return [None]
+        turn = self._turns.get(source.name, 0) % len(keys)
+        self._turns[source.name] = turn + 1
+        return [*keys[turn:], *keys[:turn]]
+
+    async def _take_permission(
+        self, asked: _Asked, keys: Sequence[ApiKey | None], waits: Sequence[float]
+    ) -> ApiKey | None:
+        """Take a request out of what the limits of one of the keys allow, and return that key.
+
+        Raise _NoAnswerError with the shortest wait if that is too long; `waits` are those of keys that were
+        refused already. Requests to one source take turns in the order in which they came. Otherwise the next
+        is whoever asks the bus at the right moment, and one that has waited longer gives up.
+        """
+        windows = asked.source.find_limits(has_key=keys[0] is not None).windows()
+        now = time.monotonic()
+        # of the time that is left half is for the answer
+        gives_up_at = now + min(asked.context.patience_sec, (asked.context.deadline - now) / 2)
+        async with self._queues[asked.source.name]:
+            while True:
+                refusals = []
+                for key in keys:
+                    permission = await asked.context.limiter.take(key, windows)
+                    if permission.is_granted:
+                        return key
+                    refusals.append(permission)
+                first = min(refusals, key=lambda each: each.wait_sec)
+                if time.monotonic() + first.wait_sec > gives_up_at:
+                    raise _NoAnswerError(
+                        AnswerStatus.LIMITED, first.why, min(first.wait_sec, *waits, math.inf)
+                    )
+                await anyio.sleep(first.wait_sec)
+
+    async def _send(
+        self, asked: _Asked, question: Question, request: SourceRequest, key: ApiKey | None
+    ) -> tuple[Page, bytes]:
+        """Send a request, report it, and return the page that came. Raise _NoAnswerError or BusError."""
+        asked_at, begun = time.time(), time.monotonic()
+        within_sec = min(TIMEOUT_SEC, asked.context.deadline - begun)
+        if within_sec <= 0:
+            raise _NoAnswerError(AnswerStatus.FAILED, TIMEOUT)
+        reply = await self._transport.send(
+            asked.source, request, key, within_sec=within_sec, max_bytes=asked.endpoint.size_limit
+        )
+        sent = SentRequest(
+            asked.source.name,
+            _hide_secrets(request.describe(), key),
+            time.monotonic() - begun,
+            reply.status,
+            reply.body,
+            asked_at,
+        )
+        try:
+            page = await _read_reply(asked, question, key, reply)
+        except _NoAnswerError as error:
+            self._report(asked, replace(sent, outcome=error.outcome, reason=error.reason))
+            raise
+        except BusError:  # which could not be told that the source wants a pause
+            self._report(asked, replace(sent, outcome=AnswerStatus.LIMITED, reason=str(reply.status)))
+            raise
+        self._report(
+            asked, replace(sent, outcome=page.outcome, reason=page.reason, records=len(page.records))
+        )
+        return page, reply.body
+
+    def _report(self, asked: _Asked, sent: SentRequest) -> None:
+        """Call those who record requests."""
+        for callback in (self._on_request, asked.context.on_request):
+            if callback is not None:
+                callback(sent)
+
+
+def _require_same_host(source: MarketSource, request: SourceRequest) -> None:
+    """Raise _NoAnswerError if the address of a next page leads to another host: it would get the key."""
+    if urlsplit(request.url)[:2] != urlsplit(source.base_url)[:2]:
+        raise _NoAnswerError(AnswerStatus.FAILED, "redirected")
+
+
+async def _read_reply(asked: _Asked, question: Question, key: ApiKey | None, reply: Reply) -> Page:
+    """Return the page of a reply, OK or EMPTY; block the key if the source wants a pause.
+
+    Raise _NoAnswerError or BusError.
+    """
+    source, endpoint = asked.source, asked.endpoint
+    pause_sec = _find_pause(reply)
+    if pause_sec is not None:
+        raise await _block(asked, key, str(reply.status), pause_sec)
+    if reply.error:
+        raise _NoAnswerError(AnswerStatus.FAILED, reply.error)
+    if reply.status == httpx.codes.NO_CONTENT or reply.status in endpoint.empty_status:
+        return Page(AnswerStatus.EMPTY, str(reply.status))
+    if httpx.codes.is_success(reply.status):
+        is_large = len(reply.body) > LARGE_BYTES
+        page = await run_large(is_large, read_page, source, endpoint, question, reply.body)
+    else:
+        page = read_refusal(source, endpoint, question, reply.status, reply.body)
+    page = _hide_key(page, key)
+    if page.outcome is AnswerStatus.LIMITED:
+        raise await _block(asked, key, page.reason, LIMITED_SEC)
+    if page.outcome not in (AnswerStatus.OK, AnswerStatus.EMPTY):
+        raise _NoAnswerError(page.outcome, page.reason)
+    return page
+
+
+async def _block(asked: _Asked, key: ApiKey | None, reason: str, sec: float) -> _NoAnswerError:
+    """Block a key for a while, and return the answer LIMITED. Raise BusError."""
+    await asked.context.limiter.block(key, sec, asked.source.find_limits(has_key=key is not None).windows())
+    return _NoAnswerError(AnswerStatus.LIMITED, reason, sec)
+
+
+def _find_pause(reply: Reply) -> float | None:
+    """Return for how many seconds a source wants no further request; None if it does not say that.
+
+    429 says so. 503 does if it has a time, which is that of a maintenance; else it is a failure.
+    """
+    asked_sec = parse_retry_after(reply.headers.get("retry-after"), time.time())
+    if reply.status in _TOO_MANY and asked_sec is None:
+        return LIMITED_SEC
+    if asked_sec is None or reply.status not in (*_TOO_MANY, httpx.codes.SERVICE_UNAVAILABLE):
+        return None
+    return min(max(SHORTEST_BLOCK_SEC, asked_sec), MAX_RETRY_AFTER_SEC)
+
+
+def _hide_key(page: Page, key: ApiKey | None) -> Page:
+    """Return a page whose reasons don't have the key, which some sources repeat in what they refuse."""
+    misfits = tuple(replace(each, why=_hide_secrets(each.why, key)) for each in page.misfits)
+    return replace(page, reason=_hide_secrets(page.reason, key), misfits=misfits)
+
+
+def _hide_secrets(text: str, key: ApiKey | None) -> str:
+    """Return a text without the key and its secret."""
+    for secret in () if key is None else (key.key, key.secret):
+        text = text.replace(secret, "KEY") if secret else text
+    return text

@@ -1,0 +1,71 @@
+"""Read how sources are: whether they answer, what their breakers say, and what is left of their limits."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from marketswarm.bus import Bus
+from marketswarm.bus.stored_values import read_fields
+from marketswarm.keys import MARKET_SOURCES
+from services.sources.access.circuit_breaker import BreakerState, CircuitBreaker
+from services.sources.access.rate_limiter import RateLimiter
+from services.sources.catalog.request import ApiKey
+from services.sources.catalog.source import MarketSource
+
+MAX_STATE_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SourceHealth:
+    """Say how a source is.
+
+    Attributes:
+        is_up: whether it answered last; None if it never did, and never failed often enough to be missed.
+        breaker: the state of its breaker.
+        left: how many requests it still takes with all our keys, by the seconds of the window.
+    """
+
+    is_up: bool | None
+    breaker: BreakerState
+    left: Mapping[int, int] = field(default_factory=dict)
+
+
+async def read_health(
+    bus: Bus,
+    names: Iterable[str],
+    catalog: Mapping[str, MarketSource],
+    keys: Mapping[str, Sequence[ApiKey]],
+) -> dict[str, SourceHealth]:
+    """Return how each of these sources is. Raise BusError."""
+    wanted = sorted(set(names))
+    (stored,) = await read_fields(bus, [MARKET_SOURCES], wanted, MAX_STATE_BYTES) if wanted else ({},)
+    found = {}
+    for name in wanted:
+        breaker = await CircuitBreaker(bus, name).read()
+        left = await _count_left(bus, catalog[name], keys.get(name, ())) if name in catalog else {}
+        found[name] = SourceHealth(_parse_state(stored.get(name.encode())), breaker.state, left)
+    return found
+
+
+async def _count_left(bus: Bus, source: MarketSource, keys: Sequence[ApiKey]) -> Mapping[int, int]:
+    """Return how many requests a source still takes, over all keys."""
+    left: Counter[int] = Counter()
+    limiter = RateLimiter(bus, source.name)
+    for key in keys or (None,):
+        windows = source.find_limits(has_key=key is not None).windows()
+        for (sec, _), count in zip(windows, await limiter.count_left(key, windows), strict=True):
+            left[sec] += count
+    return left
+
+
+def _parse_state(raw: bytes | None) -> bool | None:
+    """Return whether a stored state says that a source is up; None if it says neither."""
+    try:
+        state: Any = orjson.loads(raw or b"{}")
+    except orjson.JSONDecodeError:
+        return None
+    word = state.get("state") if isinstance(state, dict) else None
+    return {"up": True, "down": False}.get(word) if isinstance(word, str) else None

@@ -1,0 +1,75 @@
+"""Hold all instances together to as many requests as a source takes. The counts are on the bus.
+
+`take_request.lua` makes each step one step on the bus, so no two processes overdraw a limit together, and a
+restart does not begin anew.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from marketswarm.bus import Bus
+from marketswarm.bus.scripts import Script
+from marketswarm.keys import source_account_key
+from services.sources.catalog.request import ApiKey
+
+TAKE_REQUEST: Final = Script.beside("services.sources.access", "take_request.lua")
+SHORTEST_BLOCK_SEC: Final = 1.0
+"""For how long a source is left alone at least that asks for a pause, also if it names one of no time."""
+
+Windows = Sequence[tuple[int, int]]
+"""What a source takes: for each window its seconds and its requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """Say whether a request may be sent now, and else after how many seconds, and why not."""
+
+    wait_sec: float = 0.0
+    why: str = ""
+
+    @property
+    def is_granted(self) -> bool:
+        """Whether the request may be sent."""
+        return not self.why
+
+
+def account_name(source: str, key: ApiKey | None) -> str:
+    """Return the name of the account of a key: limits count for each key, and no key is in a name."""
+    if key is None:
+        return source
+    return f"{source}:{hashlib.sha256(key.key.encode()).hexdigest()[:12]}"
+
+
+class RateLimiter:
+    """Count the requests to a source, for each of its keys. Each method raises BusError."""
+
+    def __init__(self, bus: Bus, source: str) -> None:
+        self._bus, self._source = bus, source
+
+    async def take(self, key: ApiKey | None, windows: Windows) -> Permission:
+        """Take a request out of what the limits allow."""
+        wait_sec = await self._use("take", key, 0, windows)
+        return Permission(wait_sec, "limited" if wait_sec else "")
+
+    async def count_left(self, key: ApiKey | None, windows: Windows) -> list[int]:
+        """Return how many requests may be sent now in each window; 0 while the source wants none."""
+        return [max(0, int(left)) for left in await self._run("left", key, 0, windows)]
+
+    async def block(self, key: ApiKey | None, sec: float, windows: Windows) -> None:
+        """Take no request for so many seconds, since the source asked for that."""
+        await self._use("block", key, max(SHORTEST_BLOCK_SEC, sec), windows)
+
+    async def _use(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> float:
+        """Take or block, and return the seconds to wait."""
+        return float(await self._run(word, key, block_sec, windows)) / 1000
+
+    async def _run(self, word: str, key: ApiKey | None, block_sec: float, windows: Windows) -> Any:
+        """Run `take_request.lua`."""
+        keys = [source_account_key(account_name(self._source, key))]
+        if key is not None:  # who shows the limits finds the accounts of all keys there
+            keys.append(source_account_key(self._source))
+        numbers = [number for window in windows for number in window]
+        args: list[str | bytes | float] = [word, round(1000 * block_sec), *numbers]
+        return await self._bus.script(TAKE_REQUEST, keys, args)

@@ -1,0 +1,157 @@
+"""Try a source as a person does: choose a small question of each kind, and ask it whatever its limits are."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from marketswarm.market.sessions import DEFAULT_SESSIONS, get_session
+from services.sources.access.client import AskContext, SourceClient
+from services.sources.access.rate_limiter import Permission, Windows
+from services.sources.catalog.answer import AnswerStatus, SentRequest, SourceAnswer
+from services.sources.catalog.request import ApiKey, Question
+from services.sources.catalog.source import OPTION, PAIR, Endpoint, MarketSource
+
+EXAMPLES: Final[Mapping[AssetClass, tuple[str, ...]]] = {
+    AssetClass.STOCKS: ("AAPL",),
+    AssetClass.FOREX: ("EUR/USD", "USD/EUR"),
+    AssetClass.CRYPTO: ("BTC/USD", "BTC/USDT"),
+    AssetClass.COMMODITIES: ("GC", "CL", "XAU/USD"),
+    AssetClass.VOLATILITY: ("VIX",),
+}
+"""Symbols that a source is tried with where its file names none."""
+_CURRENCY: Final = re.compile(r"[A-Z]{3}")
+_COINS: Final = frozenset(
+    {"BTC", "ETH", "SOL", "XRP", "ADA", "LTC", "BCH", "DOT", "BNB", "TRX", "XLM", "UNI"}
+)
+_BARS: Final = 100
+"""About how many bars are asked for."""
+_SPAN: Final[Mapping[RecordKind, timedelta]] = {
+    RecordKind.QUOTES: timedelta(days=1),
+    RecordKind.OBSERVATIONS: timedelta(days=730),
+}
+_CLOSED_FOR: Final = timedelta(days=5)
+"""How long a market may be closed at a stretch; there is something from before that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """Hold what came of one question to one endpoint."""
+
+    endpoint: str
+    question: Question
+    answer: SourceAnswer
+    requests: tuple[SentRequest, ...]
+
+    @property
+    def is_good(self) -> bool:
+        """Return True if there are records, and every row is one or has no value."""
+        return self.answer.outcome is AnswerStatus.OK and not self.answer.misfits
+
+
+class _NoLimits:
+    """Lets every request pass: a person who tries a source sends a few."""
+
+    async def take(self, _key: ApiKey | None, _windows: Windows) -> Permission:
+        """Let it pass."""
+        return Permission()
+
+    async def count_left(self, _key: ApiKey | None, windows: Windows) -> list[int]:
+        """Return that all that the source takes is left."""
+        return [count for _, count in windows]
+
+    async def block(self, _key: ApiKey | None, _sec: float, _windows: Windows) -> None:
+        """Forget it; the answer says it."""
+
+
+def find_assets(source: MarketSource, symbol: str) -> tuple[AssetClass, ...]:
+    """Return the asset classes that a symbol may be of: those that name it, else by how it is spelled."""
+    named = {
+        asset
+        for endpoint in source.serves.values()
+        for asset in endpoint.assets
+        if symbol in source.symbol_rule(endpoint, asset).names
+    }
+    if named:
+        return tuple(asset for asset in AssetClass if asset in named)
+    if OPTION.fullmatch(symbol):
+        return (AssetClass.OPTIONS,)
+    pair = PAIR.fullmatch(symbol)
+    if pair is None:
+        return (AssetClass.STOCKS, AssetClass.COMMODITIES, AssetClass.VOLATILITY, AssetClass.ECONOMIC)
+    is_money = all(_CURRENCY.fullmatch(part) and part not in _COINS for part in pair.groups())
+    return (AssetClass.FOREX, AssetClass.COMMODITIES) if is_money else (AssetClass.CRYPTO,)
+
+
+def make_questions(
+    source: MarketSource, symbol: str | None, timeframe: str | None, now: datetime
+) -> Iterator[tuple[str, Question]]:
+    """Yield the name of each endpoint that can be asked, and one question to it.
+
+    Each question is about `symbol`, or about one that the source knows, and small enough for one request. An
+    endpoint that has only options is left out unless a symbol is given: they end.
+    """
+    for name, endpoint in source.serves.items():
+        wanted = timeframe or next(iter(endpoint.timeframes), "")
+        if endpoint.timeframes and wanted not in endpoint.timeframes:
+            continue
+        for asset in endpoint.assets if symbol is None else find_assets(source, symbol):
+            if asset not in endpoint.assets:
+                continue
+            chosen = _find_example(source, endpoint, asset) if symbol is None else symbol
+            if chosen is not None and source.symbol_rule(endpoint, asset).spell(chosen) is not None:
+                end = find_last_open(asset, now) if endpoint.kind is RecordKind.BARS else now
+                tf = wanted if endpoint.timeframes else ""
+                yield name, Question(chosen, asset, endpoint.kind, end - find_span(endpoint, wanted), end, tf)
+                break
+
+
+def find_last_open(asset: AssetClass, now: datetime) -> datetime:
+    """Return the last time at which a class was traded: a short question about a weekend has no answer."""
+    session = get_session(DEFAULT_SESSIONS[asset])
+    return now if session.is_open(now) else session.last_close(now)
+
+
+def find_span(endpoint: Endpoint, timeframe: str) -> timedelta:
+    """Return how far back one small question goes that one request answers."""
+    spans = [
+        _SPAN.get(endpoint.kind) or max(_BARS * timedelta(seconds=TIMEFRAME_SEC[timeframe]), _CLOSED_FOR)
+    ]
+    if endpoint.limit is not None and timeframe:
+        spans.append(endpoint.limit * timedelta(seconds=TIMEFRAME_SEC[timeframe]))
+    spans += [timedelta(days=days) for days in (endpoint.max_days, endpoint.history_days) if days is not None]
+    return min(spans)
+
+
+def _find_example(source: MarketSource, endpoint: Endpoint, asset: AssetClass) -> str | None:
+    """Return a symbol of an asset class that an endpoint has; None if none is known."""
+    rule = source.symbol_rule(endpoint, asset)
+    known = (*EXAMPLES.get(asset, ()), *rule.names)
+    return next((symbol for symbol in known if rule.spell(symbol) is not None), None)
+
+
+async def ask_questions(
+    source: MarketSource,
+    keys: Mapping[str, Sequence[ApiKey]],
+    questions: Sequence[tuple[str, Question]],
+    base_url: str | None,
+) -> list[Trial]:
+    """Ask one question after the other.
+
+    Args:
+        source: the source.
+        keys: its keys, by its name.
+        questions: the name of an endpoint, and the question to it.
+        base_url: where to find the source instead of where its file says.
+    """
+    sent: list[SentRequest] = []
+    trials = []
+    base_urls = {} if base_url is None else {source.name: base_url.rstrip("/")}
+    async with SourceClient(keys, base_urls, sent.append) as client:
+        for name, question in questions:
+            answer = await client.ask_endpoint(source, source.serves[name], question, AskContext(_NoLimits()))
+            trials.append(Trial(name, question, answer, tuple(sent)))
+            sent.clear()
+    return trials

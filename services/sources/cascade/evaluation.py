@@ -1,0 +1,113 @@
+"""Evaluate an answer of a source: which of its records count, and whether they are right and fresh. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from marketswarm.market.sessions import Session
+from services.sources.access.circuit_breaker import BREAKER_OPEN, PAUSED
+from services.sources.cascade.series import (
+    WRONG_SHARE,
+    Series,
+    find_fault,
+    fresh_until,
+    is_on_grid,
+    keep_finished,
+    time_of,
+)
+from services.sources.cascade.state import SourceFinding, SourceVerdict
+from services.sources.catalog.answer import NO_KEY, NOT_SERVED, AnswerStatus, SourceAnswer
+
+_PASSED_ON: Final[Mapping[AnswerStatus, SourceVerdict]] = {
+    AnswerStatus.LIMITED: SourceVerdict.LIMITED,
+    AnswerStatus.REFUSED: SourceVerdict.REFUSED,
+}
+_NOT_ASKED: Final[Mapping[str, SourceVerdict]] = {
+    BREAKER_OPEN: SourceVerdict.BREAKER_OPEN,
+    PAUSED: SourceVerdict.PAUSED,
+    NO_KEY: SourceVerdict.NO_KEY,
+    NOT_SERVED: SourceVerdict.NOT_SERVED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RecordClock:
+    """Hold what time it is for the records of a source, and how fast that time passes.
+
+    Both are epoch seconds; `now` is that of the records, `wall` ours.
+    """
+
+    wall: float
+    now: float
+    speed: float = 1.0
+
+    @property
+    def now_ms(self) -> int:
+        """Return the time for the records in milliseconds."""
+        return round(1000 * self.now)
+
+    def to_wall(self, at_ms: int) -> float:
+        """Return when it will be that time, in epoch seconds of ours."""
+        return self.wall + (at_ms / 1000 - self.now) / self.speed
+
+
+def evaluate_answer(
+    series: Series, session: Session, answer: SourceAnswer, clock: RecordClock
+) -> SourceFinding:
+    """Return what came of asking a source: whether the records of its answer are right, and fresh."""
+    finding = SourceFinding(
+        answer.source,
+        SourceVerdict.EMPTY,
+        answer.reason,
+        asked_at=clock.wall,
+        digest=answer.digest,
+        wait_sec=answer.wait_sec,
+        is_replay=answer.is_replay,
+        played_at=answer.played_at,
+        misfits=len(answer.misfits),
+        min_interval_sec=answer.min_interval_sec,
+    )
+    if answer.outcome in _PASSED_ON:
+        return replace(finding, verdict=_PASSED_ON[answer.outcome])
+    if answer.outcome is AnswerStatus.FAILED:
+        return replace(finding, verdict=_NOT_ASKED.get(answer.reason, SourceVerdict.FAILED))
+    if answer.outcome is not AnswerStatus.OK:
+        return finding
+    if (fault := find_fault(series.asset, answer.records, clock.now_ms) or _find_misfits(answer)) is not None:
+        return replace(finding, verdict=SourceVerdict.WRONG, reason=fault)
+    return _evaluate_records(series, session, answer, clock, finding)
+
+
+def _evaluate_records(
+    series: Series, session: Session, answer: SourceAnswer, clock: RecordClock, finding: SourceFinding
+) -> SourceFinding:
+    """Return a finding with the records of an answer that count, and whether they are fresh."""
+    finished = keep_finished(series, session, answer.records, clock.now_ms)
+    records = tuple(filter(is_on_grid, finished))
+    off_grid = len(finished) - len(records)
+    finding = replace(finding, misfits=finding.misfits + off_grid)
+    if off_grid > WRONG_SHARE * len(finished):
+        reason = f"{off_grid} of {len(finished)}: a time between two bars"
+        return replace(finding, verdict=SourceVerdict.WRONG, reason=reason)
+    if not records:
+        return replace(finding, reason="nothing that is over")
+    newest_ms = max(map(time_of, records))
+    until_ms = fresh_until(series, session, newest_ms, clock.now_ms)
+    is_fresh = clock.now_ms <= until_ms
+    return replace(
+        finding,
+        verdict=SourceVerdict.FRESH if is_fresh else SourceVerdict.LATE,
+        reason="" if is_fresh else "its newest record is old",
+        records=records,
+        newest_ms=newest_ms,
+        fresh_until=clock.to_wall(until_ms),
+        asked_at=answer.asked_at or clock.wall,
+    )
+
+
+def _find_misfits(answer: SourceAnswer) -> str | None:
+    """Return why an answer is wrong of which too many rows are no record, or None."""
+    wrong, rows = len(answer.misfits), len(answer.misfits) + len(answer.records)
+    if wrong <= WRONG_SHARE * rows:
+        return None
+    return f"{wrong} of {rows} rows do not fit: {answer.misfits[0].field}: {answer.misfits[0].why}"

@@ -1,0 +1,419 @@
+"""Load a series: ask the sources of its cascade in turn until one is fresh, and publish what came.
+
+One load of a series runs at a time in all instances, under a claim on the bus. What is known of the series is
+read anew from the bus for each load, so any instance may go on where another one was killed.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Final
+
+from marketswarm import log as logs
+from marketswarm.bus import Bus, BusError
+from marketswarm.market.records import Record
+from marketswarm.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionError, get_session
+from services.sources.access.circuit_breaker import CircuitBreaker
+from services.sources.access.client import AskContext, SourceClient
+from services.sources.access.health import SourceHealth, read_health
+from services.sources.access.keys import read_keys
+from services.sources.access.large_work import MANY_RECORDS, run_large
+from services.sources.access.rate_limiter import RateLimiter
+from services.sources.cascade.evaluation import RecordClock, evaluate_answer
+from services.sources.cascade.series import (
+    Series,
+    find_next_record,
+    find_oldest,
+    fresh_until,
+    make_question,
+    measure_pace,
+    time_of,
+)
+from services.sources.cascade.state import (
+    WAITING,
+    SeriesState,
+    SourceFinding,
+    SourceVerdict,
+    choose_next,
+    choose_serving,
+    conclude_load,
+    find_known_until,
+    is_stream_wanted,
+    plan_after_stream,
+    plan_load,
+)
+from services.sources.cascade.store import CLAIM_SEC, Claim, Load, SeriesStore
+from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
+from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.request import Question
+from services.sources.catalog.source import MarketSource
+from services.sources.replay.replay_source import ReplaySource, open_replays
+from services.sources.replay.settings import ReplaySettings
+from services.sources.settings import WorkSettings, is_stream_of_massive
+
+RECENT: Final = 70
+"""The number of records of a series that are kept to see how fast its market moves."""
+PUBLISH_SEC: Final = 30.0
+"""How much longer than its sources a load may take, to read and write the bus."""
+MAX_BEHIND_SEC: Final = 10.0
+"""The seconds by which our clock may be behind that of a stream's server."""
+
+log = logs.get("sources")
+
+
+class LoadOutcome(StrEnum):
+    """Name what became of a load."""
+
+    LOADED = "loaded"
+    CLAIMED = "claimed"  # another load of the series runs
+    LOST = "lost"  # the claim was lost meanwhile; nothing was published
+    TIMEOUT = "timeout"
+    UNUSED = "unused"  # of a stream: it is paused, a source before it serves, or its minute is old
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """Hold what became of a load, and the state of the series after it."""
+
+    outcome: LoadOutcome
+    state: SeriesState = WAITING
+    new: int = 0
+    pending_events: int = 0
+    wait_sec: float = 0.0
+    findings: tuple[SourceFinding, ...] = ()
+    requests: tuple[SentRequest, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Terms:
+    """Say how the sources of a load are asked.
+
+    Attributes:
+        forced: whether also those are asked whose answers were of no use lately.
+        patience_sec: how long a request waits for its source's limits.
+        sent: each request that was sent is added here, also if an error is raised later.
+    """
+
+    forced: bool
+    patience_sec: float
+    sent: list[SentRequest] = field(default_factory=list)
+
+
+class SeriesLoader:
+    """Load series.
+
+    Args:
+        client: asks the sources of the catalogue.
+        store: keeps what all instances share.
+        catalog: the sources by name.
+        get_settings: returns the settings in force.
+        now: the clock, in epoch seconds.
+    """
+
+    def __init__(
+        self,
+        client: SourceClient,
+        store: SeriesStore,
+        catalog: Mapping[str, MarketSource],
+        get_settings: Callable[[], WorkSettings],
+        *,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self.replays: Mapping[str, ReplaySource] = {}
+        self._client, self._catalog, self._get_settings, self._now = client, catalog, get_settings, now
+        self._sessions: dict[str, Session] = {}
+        self._opening = asyncio.Lock()
+        self._replay: tuple[ReplaySettings, Bus] | None = None
+        self._recent: dict[str, dict[int, Record]] = {}
+
+    async def load(
+        self, series: Series, *, forced: bool = False, patience_sec: float | None = None
+    ) -> LoadResult:
+        """Load a series once. Raise BusError.
+
+        Args:
+            series: the series.
+            forced: ask also sources that were late, empty or wrong lately.
+            patience_sec: how long a request waits for its source's limits; by default as the settings say.
+        """
+        usual_sec = self._get_settings().load.patience_sec
+        terms = _Terms(forced, usual_sec if patience_sec is None else patience_sec)
+
+        async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
+            """Ask the sources in turn, and publish what came."""
+            try:
+                load, clock = await self._ask_cascade(series, before, terms)
+            except BaseException:
+                self.store.keep_requests(series, terms.sent)
+                raise
+            return await self._publish(claim, before, load, clock)
+
+        return await self._run_claimed(series, ask_and_publish)
+
+    async def publish_streamed(self, series: Series, answer: SourceAnswer) -> LoadResult:
+        """Publish a minute that the stream of a source brought, unless one before it serves. Raise BusError.
+
+        The minute of a paused source is not used, also while its connection is still open.
+        The newest record of a series is that up to which nothing is missing. So a minute that does not follow
+        it is published, too, but the next load is at once, and asks for all since then.
+        """
+
+        async def evaluate_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
+            """Evaluate the minute by what is known of the series, and publish it."""
+            finding, clock = await self._evaluate_streamed(series, answer)
+            is_wanted = is_stream_wanted(series, before, answer.source, clock.wall)
+            if not is_wanted or finding.verdict not in (SourceVerdict.FRESH, SourceVerdict.WRONG):
+                return LoadResult(LoadOutcome.UNUSED, before)
+            known_ms = None if before.replay else before.newest_ms
+            is_complete = known_ms is not None and time_of(answer.records[0]) <= known_ms + series.length_ms
+            if not is_complete:
+                finding = replace(finding, newest_ms=known_ms)
+            state = conclude_load(series, before, [finding], clock.wall)
+            load = Load(series, state, (finding,), choose_serving([finding]), ())
+            return await self._publish(claim, before, load, clock, is_complete=is_complete)
+
+        if await CircuitBreaker(self.store.bus, answer.source).is_paused():
+            return LoadResult(LoadOutcome.UNUSED)
+        return await self._run_claimed(series, evaluate_and_publish)
+
+    async def _run_claimed(
+        self, series: Series, work: Callable[[Claim, SeriesState], Awaitable[LoadResult]]
+    ) -> LoadResult:
+        """Return the result of `work` under the claim of a series, within the time limit of a load.
+
+        `work` gets the claim and the state of the series as it is then. Its sources share the time limit, and
+        what came from them is published after that.
+        """
+        within_sec = self._get_settings().load.timeout_sec + PUBLISH_SEC
+        claim, wait_sec = await self.store.claim(series.id)
+        if claim is None:
+            return LoadResult(LoadOutcome.CLAIMED, wait_sec=wait_sec)
+        try:
+            async with asyncio.timeout(within_sec), self._renew_beside(claim):
+                before = (await self.store.read_states([series.id]))[series.id]
+                return await work(claim, before)
+        except TimeoutError:
+            log.warning("series.timeout", series=series.id, within_sec=within_sec)
+            return LoadResult(LoadOutcome.TIMEOUT)
+        finally:
+            with contextlib.suppress(BusError):
+                await self.store.release(claim)
+
+    async def follow_replay(self) -> None:
+        """Play the recording that the settings name, or none. Raise RecordingError if it can't be read."""
+        settings = self._get_settings().replay
+        wanted = None if settings is None else (settings, self.store.bus)
+        if wanted == self._replay:
+            return
+        self.replays, self._replay = {}, None
+        if wanted is not None:
+            file, bus = wanted
+            self.replays = await open_replays(file.file, file.names, bus, speed=file.speed, start=file.start)
+            self._replay = wanted
+
+    async def find_session(self, code: str) -> Session:
+        """Return the session of a code; one without a break if there is none."""
+        # Loads that begin at once want the same calendar: it is computed once. And one at a time, since what
+        # keeps the warnings of its library away is not made for several threads.
+        async with self._opening:
+            if code not in self._sessions:
+                try:  # computing an exchange's calendar takes up to a second
+                    self._sessions[code] = await asyncio.to_thread(get_session, code)
+                except UnknownSessionError as error:
+                    log.warning("series.session_unknown", session=code, why=str(error))
+                    self._sessions[code] = get_session(ROUND_THE_CLOCK)
+        return self._sessions[code]
+
+    async def read_health(self, sources: Iterable[str]) -> dict[str, SourceHealth]:
+        """Return how each of these sources is. Raise BusError."""
+        return await read_health(self.store.bus, sources, self._catalog, self._client.keys)
+
+    def forget(self, series: str) -> None:
+        """Forget the records of a series that is no longer loaded here."""
+        self._recent.pop(series, None)
+        self.store.forget_requests(series)
+
+    async def _ask_cascade(
+        self, series: Series, before: SeriesState, terms: _Terms
+    ) -> tuple[Load, RecordClock]:
+        """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock.
+
+        Each has its share of the time that is left, so a slow one keeps none from its turn.
+        """
+        findings: list[SourceFinding] = []
+        clocks: dict[str, RecordClock] = {}
+        ends_at = time.monotonic() + self._get_settings().load.timeout_sec
+        while not findings or findings[-1].verdict is not SourceVerdict.FRESH:
+            asked = {finding.source for finding in findings}
+            source = choose_next(series, before, asked, self._now(), forced=terms.forced)
+            if source is None:
+                break
+            share_sec = (ends_at - time.monotonic()) / (len(series.sources) - len(asked))
+            deadline = time.monotonic() + share_sec
+            finding, clocks[source] = await self._ask(series, source, before, terms, deadline)
+            findings.append(finding)
+        state = conclude_load(series, before, findings, self._now())
+        clock = clocks.get(state.serving) or await self._read_clock(series, state.serving)
+        return Load(series, state, tuple(findings), choose_serving(findings), tuple(terms.sent)), clock
+
+    async def _read_clock(self, series: Series, source: str) -> RecordClock:
+        """Return what time it is for a source's records: that of a recording, or ours."""
+        wall = self._now()
+        replay = self.replays.get(source)
+        settings = self._get_settings().replay
+        if replay is None or settings is None:
+            return RecordClock(wall, wall)
+        return RecordClock(wall, await replay.find_time(series.symbol) or wall, settings.speed)
+
+    async def _ask(
+        self, series: Series, source: str, before: SeriesState, terms: _Terms, deadline: float
+    ) -> tuple[SourceFinding, RecordClock]:
+        """Ask one source; return what came of it, and the clock by which that was evaluated."""
+        clock = await self._read_clock(series, source)
+        if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
+            return await self._read_stream(series, source, clock), clock
+        replay = self.replays.get(source)
+        is_known = before.replay is (replay is not None)  # a recording is of another time
+        session = await self.find_session(series.session)
+        known_until = find_known_until(before, source) if is_known else None
+        question = make_question(series, session, known_until, clock.now_ms)
+        if replay is not None:
+            answer = await replay.ask(question, on_request=terms.sent.append)
+            if answer.played_at:  # it may have played minutes on while the question was on its way
+                clock = replace(clock, wall=self._now(), now=answer.played_at)
+        elif source in self._catalog:
+            answer = await self._ask_outside(series, source, question, terms, deadline)
+        else:
+            answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
+        is_large = len(answer.records) > MANY_RECORDS
+        return await run_large(is_large, evaluate_answer, series, session, answer, clock), clock
+
+    async def _ask_outside(
+        self, series: Series, source: str, question: Question, terms: _Terms, deadline: float
+    ) -> SourceAnswer:
+        """Ask a source of the catalogue."""
+        bus = self.store.bus
+        context = AskContext(RateLimiter(bus, source), terms.patience_sec, deadline, terms.sent.append)
+        answer = await self._client.ask(self._catalog[source], question, CircuitBreaker(bus, source), context)
+        if answer.parts_left:
+            log.warning("series.cut", series=series.id, source=source, parts_left=answer.parts_left)
+        return answer
+
+    async def _evaluate_streamed(
+        self, series: Series, answer: SourceAnswer
+    ) -> tuple[SourceFinding, RecordClock]:
+        """Return what a minute of a stream is worth, and the clock by which it is over."""
+        wall = self._now()
+        end = (time_of(answer.records[0]) + series.length_ms) / 1000
+        # the source says that it is over: our clock may be a little behind that of the source
+        clock = RecordClock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
+        return evaluate_answer(series, await self.find_session(series.session), answer, clock), clock
+
+    async def _read_stream(self, series: Series, source: str, clock: RecordClock) -> SourceFinding:
+        """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
+        mark = await self.store.read_mark(series.symbol)
+        if mark is None:
+            reason = "no stream of it"
+            return SourceFinding(source, SourceVerdict.EMPTY, reason, asked_at=clock.wall, is_mark=True)
+        until_ms = fresh_until(series, await self.find_session(series.session), mark, clock.now_ms)
+        is_fresh = clock.now_ms <= until_ms
+        return SourceFinding(
+            source,
+            SourceVerdict.FRESH if is_fresh else SourceVerdict.LATE,
+            "" if is_fresh else "its stream is late",
+            newest_ms=mark,
+            fresh_until=clock.to_wall(until_ms),
+            asked_at=clock.wall,
+            is_mark=True,
+        )
+
+    async def _publish(
+        self,
+        claim: Claim,
+        before: SeriesState,
+        load: Load,
+        clock: RecordClock,
+        *,
+        is_complete: bool | None = None,
+    ) -> LoadResult:
+        """Plan the next load, publish this one, and log if another source serves now.
+
+        `is_complete` is of a minute of a stream: whether none before it is missing.
+        """
+        series, settings = load.series, self._get_settings()
+        session = await self.find_session(series.session)
+        state = self._plan(load, session, clock)
+        if is_complete is not None:
+            state = plan_after_stream(state, clock.wall, is_complete=is_complete)
+        load = replace(load, state=state, remember_from_ms=find_oldest(series, session, clock.now_ms))
+        published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
+        if published.is_lost:
+            return LoadResult(LoadOutcome.LOST)
+        if state.serving != before.serving:
+            log.info(
+                "series.switched", series=series.id, was=before.serving, now=state.serving, why=state.reason
+            )
+        return LoadResult(
+            LoadOutcome.LOADED,
+            state,
+            published.new,
+            published.pending_events,
+            findings=load.findings,
+            requests=load.requests,
+        )
+
+    def _plan(self, load: Load, session: Session, clock: RecordClock) -> SeriesState:
+        """Return the state after a load, with when the series is loaded again."""
+        series, state = load.series, load.state
+        loaded_ms = clock.now_ms if load.served else round(1000 * state.loaded_at)
+        next_ms = find_next_record(series, session, state.newest_ms, loaded_ms, clock.now_ms)
+        next_at = None if next_ms is None else clock.to_wall(next_ms)
+        state = replace(state, pace=measure_pace(self._keep_recent(load)))
+        return plan_load(series, state, clock.wall, next_at, clock.speed)
+
+    def _keep_recent(self, load: Load) -> list[Record]:
+        """Return the newest records of a series, those of earlier loads too, in order."""
+        recent = self._recent.setdefault(load.series.id, {})
+        newest = load.served.records[-RECENT:] if load.served else ()
+        recent |= {time_of(record): record for record in newest}
+        for at in sorted(recent)[:-RECENT]:
+            del recent[at]
+        return [recent[at] for at in sorted(recent)]
+
+    @contextlib.asynccontextmanager
+    async def _renew_beside(self, claim: Claim) -> AsyncIterator[None]:
+        """Renew a claim while the block runs. A claim that is lost is seen when the load is published."""
+
+        async def renew() -> None:
+            """Renew the claim until cancelled."""
+            while True:
+                await asyncio.sleep(CLAIM_SEC / 3)
+                with contextlib.suppress(BusError):
+                    await self.store.renew(claim)
+
+        task = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def open_loader(
+    store: SeriesStore,
+    get_settings: Callable[[], WorkSettings],
+    base_urls: Mapping[str, str] | None,
+    environ: Mapping[str, str],
+) -> AsyncIterator[SeriesLoader]:
+    """Open a loader of the sources of the catalogue, with the keys of the environment.
+
+    Raise Exit, code 2, if a key can't be read.
+    """
+    catalog = shipped_catalog()
+    async with SourceClient(read_keys(catalog.values(), environ), base_urls) as client:
+        yield SeriesLoader(client, store, catalog, get_settings)

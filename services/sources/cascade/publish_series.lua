@@ -1,0 +1,172 @@
+-- Publish one load of a series: its new and changed records, its requests, its state and that of the sources that were
+-- asked. All in one step, so that nobody reads half of a load and a repeated answer adds nothing.
+--
+-- KEYS  1   the stream of the records
+--       2   the records that were published: a hash of buckets. A bucket has the records of a stretch of time, or the
+--           latest quote of a symbol, as "<identity>|<id of its source>|<digest>;" each. So packed they take a fifth of
+--           the memory that a sorted set would
+--       3   the stream of requests
+--       4   the states of the series: a hash
+--       5   the states of the sources: a hash
+--       6   the claim of the load
+-- ARGV  1   the token of the claim
+--       2   the series
+--       3   the id of the load
+--       4   the new state of the series (JSON), which gets `records`, the number of new ones, and `load`, the id
+--       5   length of the stream of records, about
+--       6   length of the stream of requests, about
+--       7   from when on records are remembered (epoch ms): older ones can't be asked for again
+--       8   milliseconds of a bucket; 0 for quotes, of which the latest of each symbol counts: an older one is no news
+--       9   the most bytes of a bucket; what does not fit is nonsense, and not published
+--       10  seconds for which records are remembered
+--       11  failures in a row after which a source is missed
+--       12  id of the source that serves
+--       13  ids of the sources of the cascade in their order, with spaces around each. A record is replaced by its own
+--           source, which corrects it, or by one before that; the same record of a later source is no news
+--       14  number of records; then for each, sorted by time: time (epoch ms), bucket, identity (hexadecimal: its time
+--           within the bucket, or of a quote its time), digest, fields (JSON array)
+--       then the number of requests, and for each the ids of the loads with which it may have been recorded, with
+--       spaces between them, and its fields (JSON array). It was, if the load that was published last is one of these
+--       then the number of sources, and for each what came of it (JSON): name, outcome, reason, ok (true, false or
+--       null for neither), answered, limited, records
+-- Returns {number of records that were new or changed, number of pending events}; {-1, 0} if the claim is lost, and
+-- then nothing was written.
+-- include: source_state.lua
+if redis.call('GET', KEYS[6]) ~= ARGV[1] then
+  return {-1, 0}
+end
+local time = redis.call('TIME')
+local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+
+-- the records
+local function find_rank(source) -- of one that is no longer in the cascade the last: anyone may replace what it said
+  return string.find(ARGV[13], ' ' .. source .. ' ', 1, true) or math.huge
+end
+
+local buckets = {}
+
+local function read_bucket(name)
+  if not buckets[name] then
+    local bucket = {bytes = 0, records = {}}
+    for identity, source, digest in string.gmatch(redis.call('HGET', KEYS[2], name) or '', '(%x+)|([^|;]+)|([^|;]+);') do
+      bucket.records[identity] = {source = source, digest = digest}
+      bucket.bytes = bucket.bytes + #identity + #source + #digest + 3
+    end
+    buckets[name] = bucket
+  end
+  return buckets[name]
+end
+
+local function find_latest(bucket) -- its time and the record: of a quote there is one
+  for identity, record in pairs(bucket.records) do
+    return tonumber(identity, 16), record
+  end
+end
+
+local count, at, width, from_ms = tonumber(ARGV[14]), 15, tonumber(ARGV[8]), tonumber(ARGV[7])
+local rank, new, oldest = find_rank(ARGV[12]), 0, math.huge
+local kind = redis.call('TYPE', KEYS[2]).ok
+if kind ~= 'hash' and kind ~= 'none' then -- somebody else wrote it
+  redis.call('DEL', KEYS[2])
+end
+if count > 0 and width > 0 then
+  for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
+    oldest = math.min(oldest, tonumber(name) or math.huge)
+  end
+end
+for _ = 1, count do
+  local its_time, name, identity, digest = tonumber(ARGV[at]), ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local bucket, before, is_later = read_bucket(name), nil, false
+  before = bucket.records[identity]
+  if width == 0 and not before then
+    local latest, record = find_latest(bucket)
+    before, is_later = record, latest ~= nil and its_time > latest
+  end
+  local is_same_time = bucket.records[identity] ~= nil
+  -- what is older than all that is remembered may have been published, and forgotten since
+  local is_forgotten = width > 0 and oldest < math.huge and tonumber(name) < oldest and its_time < from_ms
+  local is_full = not before and bucket.bytes > tonumber(ARGV[9])
+  local is_new = not before and not is_forgotten and not is_full or is_later
+    or is_same_time and before.digest ~= digest and rank <= find_rank(before.source)
+  if is_new then
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*', unpack(cjson.decode(ARGV[at + 4])))
+    new = new + 1
+  end
+  if is_new or (is_same_time and rank < find_rank(before.source)) then
+    if width == 0 then
+      bucket.records = {}
+    end
+    bucket.records[identity] = {source = ARGV[12], digest = digest}
+    bucket.bytes, bucket.is_changed = bucket.bytes + #identity + #ARGV[12] + #digest + 3, true
+  end
+  at = at + 5
+end
+local newest = -math.huge
+for name, bucket in pairs(buckets) do
+  newest = math.max(newest, tonumber(name) or -math.huge)
+  if bucket.is_changed then
+    local parts = {}
+    for identity, record in pairs(bucket.records) do
+      table.insert(parts, identity .. '|' .. record.source .. '|' .. record.digest .. ';')
+    end
+    redis.call('HSET', KEYS[2], name, table.concat(parts))
+  end
+end
+if count > 0 and width > 0 then
+  for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
+    local number = tonumber(name)
+    -- the newest one stays, however old it is: it comes again with each answer
+    if not number or ((number + 1) * width <= from_ms and number < newest) then
+      redis.call('HDEL', KEYS[2], name)
+    end
+  end
+end
+redis.call('EXPIRE', KEYS[2], ARGV[10])
+
+-- the requests
+local last = string.match(redis.call('HGET', KEYS[4], ARGV[2]) or '', '^{"load":"(%x+)"')
+count, at = tonumber(ARGV[at]), at + 1
+for _ = 1, count do
+  if not (last and string.find(ARGV[at], last, 1, true)) then
+    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[6], '*', unpack(cjson.decode(ARGV[at + 1])))
+  end
+  at = at + 2
+end
+
+-- the states
+local of_load = '{"load":"' .. ARGV[3] .. '","records":' .. new .. ','
+redis.call('HSET', KEYS[4], ARGV[2], (string.gsub(ARGV[4], '^{', of_load, 1)))
+count, at = tonumber(ARGV[at]), at + 1
+local pending = 0
+for _ = 1, count do
+  local seen = cjson.decode(ARGV[at])
+  local state = read_state(KEYS[5], seen.name)
+  state.gone = nil
+  state.outcome, state.reason, state.asked_at = seen.outcome, seen.reason, now_ms / 1000
+  state.records = state.records + seen.records
+  state.answers, state.limited = state.answers + seen.answered, state.limited + seen.limited
+  if seen.ok == true then
+    if state.open_event ~= '' then
+      add_event(state, 'source_ok', now_ms, {since = state.since, down_sec = math.max(0, now_ms / 1000 - state.since)})
+    end
+    if state.state ~= 'up' then
+      state.state, state.since = 'up', now_ms / 1000
+    end
+    state.fails, state.open_event, state.ok_at, state.failed_since = 0, '', now_ms / 1000, nil
+  elseif seen.ok == false then
+    state.fails, state.failures = state.fails + 1, state.failures + 1
+    state.failed_since = type(state.failed_since) == 'number' and state.failed_since or now_ms / 1000
+    if state.state ~= 'down' and state.fails >= tonumber(ARGV[11]) then
+      state.state, state.since = 'down', state.failed_since
+      state.open_event = add_event(state, 'source_miss', now_ms,
+        {since = state.since, late_sec = math.max(0, now_ms / 1000 - state.since), reason = seen.reason})
+    end
+  end
+  for _ in pairs(state.pending) do
+    pending = pending + 1
+  end
+  save_state(KEYS[5], state)
+  at = at + 1
+end
+redis.call('DEL', KEYS[6])
+return {new, pending}

@@ -1,0 +1,342 @@
+"""Define a series: what to ask a source for, which records count, and until when they are fresh. Pure.
+
+A series is fresh while no newer record can be overdue: while its market is open, the newest one may be as old
+as its own length and `max_age_sec` more; while it is closed, the last one before the close will do. Bars that
+are not over yet are left out, so that a bar is what it is when it appears. All times are epoch milliseconds,
+unless a name says otherwise.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import pairwise
+from math import log
+from typing import Final
+
+from marketswarm.market.records import (
+    DAY_MS,
+    MINUTE_MS,
+    TIMEFRAME_SEC,
+    AssetClass,
+    Bar,
+    Quote,
+    Record,
+    RecordKind,
+)
+from marketswarm.market.sessions import OutsideCalendarError, Session
+from services.sources.catalog.request import Question
+from services.sources.settings import QUOTE_DAYS, SeriesEntry, SourcesSettings
+
+OVERLAP_BARS: Final = 10
+"""The number of bars that are asked for again, since sources correct what they said."""
+REVISED_DAYS: Final = 400.0
+"""The age up to which observations are asked for again, unless the source's file says less.
+
+Most statistics are revised within a year."""
+OBSERVATION_AGE_SEC: Final = 2 * 86_400.0
+MAX_AHEAD_MS: Final = 120_000
+"""The milliseconds by which a record may be ahead of our clock; a later one is wrong."""
+NOT_POSITIVE: Final = "a price that is not positive"
+WRONG_SHARE: Final = 0.1
+"""The share of wrong records above which a whole answer is wrong."""
+
+GRID_MS: Final = 15 * MINUTE_MS
+"""The widest grid of bars within a day: a session, and with it its bars of an hour, begin at any quarter."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_RECENT, _BEFORE = 5, 60  # the bars of now, and those that they are compared with
+_QUIET, _VOLATILE = 0.5, 2.0
+_LONG: Final = ("1w", "1mo")
+"""Timeframes of which several trading days are one bar."""
+
+
+class Pace(StrEnum):
+    """Name how fast the prices of a series move, compared with a while ago."""
+
+    QUIET = "quiet"
+    NORMAL = "normal"
+    VOLATILE = "volatile"
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Hold what is loaded: the records of one kind of one symbol.
+
+    Attributes:
+        session: the code of its session.
+        sources: in the order in which they may serve.
+        max_age_sec: how late the newest record may be, beyond its own length.
+        every_sec: the time between two loads while the market is open; None: by the refresh alone.
+        history_days: how far back the first load goes.
+        may_stream: whether a source's stream may bring its records.
+    """
+
+    symbol: str
+    kind: RecordKind
+    timeframe: str
+    asset: AssetClass
+    session: str
+    sources: tuple[str, ...]
+    max_age_sec: float
+    history_days: float
+    every_sec: float | None = None
+    critical: bool = False
+    group: str | None = None
+    may_stream: bool = True
+
+    @property
+    def id(self) -> str:
+        """Return the name of the series: `SPY:bars:1m`, `EUR/USD:quotes`."""
+        return ":".join(filter(None, (self.symbol, self.kind, self.timeframe)))
+
+    @property
+    def length_ms(self) -> int:
+        """Return how long each record is; 0 for quotes and observations."""
+        return 1000 * TIMEFRAME_SEC[self.timeframe] if self.timeframe else 0
+
+
+def list_series(settings: SourcesSettings) -> tuple[Series, ...]:
+    """Return the series that the truth names, in its order."""
+    return tuple(
+        _make_series(entry, symbol, settings.settings.gate.fresh_sec)
+        for entry in settings.endpoints
+        for symbol in entry.all_symbols
+    )
+
+
+def _make_series(entry: SeriesEntry, symbol: str, fresh_sec: float) -> Series:
+    """Return the series of one symbol of an entry, with the defaults of its kind."""
+    timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
+    age_sec = OBSERVATION_AGE_SEC if entry.kind is RecordKind.OBSERVATIONS else fresh_sec
+    return Series(
+        symbol,
+        entry.kind,
+        timeframe,
+        entry.asset,
+        entry.session_code,
+        entry.sources,
+        entry.max_age_sec or age_sec,
+        entry.days,
+        entry.every_sec,
+        entry.critical,
+        entry.group,
+        entry.stream,
+    )
+
+
+# -- what is asked
+
+
+def make_question(series: Series, session: Session, newest_ms: int | None, now_ms: int) -> Question:
+    """Return the question for what is missing since the newest record, or for the history if there is none.
+
+    Some records before the newest one are asked for again, as sources correct them. A history of bars begins
+    with a whole trading day: of a part of one, the bar of that day would be wrong.
+    """
+    oldest_ms = find_oldest(series, session, now_ms)
+    start_ms = oldest_ms if newest_ms is None else max(oldest_ms, newest_ms - _overlap_ms(series))
+    start, end = (_EPOCH + timedelta(milliseconds=ms) for ms in (start_ms, now_ms))
+    known = None if newest_ms is None else _EPOCH + timedelta(milliseconds=newest_ms)
+    return Question(series.symbol, series.asset, series.kind, min(start, end), end, series.timeframe, known)
+
+
+def find_oldest(series: Series, session: Session, now_ms: int) -> int:
+    """Return the time from which on records are asked for."""
+    oldest_ms = now_ms - round(series.history_days * DAY_MS)
+    return _find_day_open(session, oldest_ms) if series.kind is RecordKind.BARS else oldest_ms
+
+
+def _find_day_open(session: Session, at_ms: int) -> int:
+    """Return the open of the trading day that holds this time; the time itself while the market is closed."""
+    try:
+        day = session.find_day(at_ms)
+    except OutsideCalendarError:
+        return at_ms
+    return at_ms if day is None else day.open_ms
+
+
+def _overlap_ms(series: Series) -> int:
+    """Return how far before its newest record a series is asked for."""
+    if series.kind is RecordKind.BARS:
+        return OVERLAP_BARS * series.length_ms
+    return round((REVISED_DAYS if series.kind is RecordKind.OBSERVATIONS else QUOTE_DAYS) * DAY_MS)
+
+
+# -- which records count
+
+
+def time_of(record: Record) -> int:
+    """Return the time by which records are in order: a bar's open, a quote's time, a period's beginning."""
+    return record.at_ms if isinstance(record, Quote) else record.start_ms
+
+
+def keep_finished(series: Series, session: Session, records: Sequence[Record], now_ms: int) -> list[Record]:
+    """Return the records without bars that are not over yet."""
+    if series.kind is not RecordKind.BARS or not records:
+        return list(records)
+    return [record for record in records if find_end(series, session, time_of(record)) <= now_ms]
+
+
+def is_on_grid(record: Record) -> bool:
+    """Return False for a bar within a day that begins at a time at which no bar of its timeframe can.
+
+    Some sources end their answer with the price of this moment, as a bar that begins now.
+    """
+    if not isinstance(record, Bar) or TIMEFRAME_SEC[record.timeframe] * 1000 >= DAY_MS:
+        return True
+    return record.start_ms % min(1000 * TIMEFRAME_SEC[record.timeframe], GRID_MS) == 0
+
+
+def find_end(series: Series, session: Session, start_ms: int) -> int:
+    """Return when a bar is over: a day with its session, a month with the calendar's, others by length."""
+    if series.timeframe == "1mo":
+        return find_month_end(start_ms)
+    if series.timeframe == "1d":
+        try:
+            return (session.find_day(start_ms) or session.next_day(start_ms)).close_ms
+        except OutsideCalendarError:
+            return start_ms + DAY_MS
+    return start_ms + series.length_ms
+
+
+def find_month_end(start_ms: int) -> int:
+    """Return when the calendar month of a bar is over, which begins at about that month's beginning.
+
+    Sources let a month begin at midnight of UTC, at midnight of their exchange, which is up to a day earlier
+    or later, or with its first trading day. The month ends at the same midnight as it begins; if it begins
+    with a trading day, at that of UTC.
+    """
+    middle = _EPOCH + timedelta(milliseconds=start_ms + 15 * DAY_MS)
+    first = datetime(middle.year, middle.month, 1, tzinfo=UTC)
+    following = (first + timedelta(days=32)).replace(day=1)
+    shift = timedelta(milliseconds=start_ms) - (first - _EPOCH)
+    end = following + shift if abs(shift) < timedelta(days=1) else following
+    return (end - _EPOCH) // timedelta(milliseconds=1)
+
+
+def find_fault(asset: AssetClass, records: Sequence[Record], now_ms: int) -> str | None:
+    """Return why an answer is wrong as a whole, or None.
+
+    It is if its newest record is wrong, or too many are; single ones are for the checks that follow. A time
+    that lies ahead is most often a wrong zone.
+    """
+    if not records:
+        return None
+    faults = [_find_fault_of(asset, record, now_ms) for record in records]
+    found = [fault for fault in faults if fault is not None]
+    newest = max(range(len(records)), key=lambda at: time_of(records[at]))
+    if faults[newest] is not None:
+        return faults[newest]
+    return f"{len(found)} of {len(records)}: {found[0]}" if len(found) > WRONG_SHARE * len(records) else None
+
+
+def _find_fault_of(asset: AssetClass, record: Record, now_ms: int) -> str | None:
+    """Return why a record can't be right, or None."""
+    if time_of(record) > now_ms + MAX_AHEAD_MS:
+        return "a time that lies ahead"
+    if isinstance(record, Bar):
+        return _find_fault_of_bar(asset, record)
+    return _find_fault_of_quote(asset, record) if isinstance(record, Quote) else None
+
+
+def _find_fault_of_bar(asset: AssetClass, bar: Bar) -> str | None:
+    """Return why a bar can't be right, or None."""
+    if not bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
+        return "a price outside of low and high"
+    if bar.low <= 0 and asset is not AssetClass.COMMODITIES:
+        return NOT_POSITIVE
+    return "a negative volume" if bar.volume is not None and bar.volume < 0 else None
+
+
+def _find_fault_of_quote(asset: AssetClass, quote: Quote) -> str | None:
+    """Return why a quote can't be right, or None.
+
+    A commodity may cost less than nothing, and an option that nobody trades has the price 0. Where one side
+    is 0, nobody makes that side.
+    """
+    is_free = quote.price == 0 and asset is AssetClass.OPTIONS
+    if quote.price <= 0 and not is_free and asset is not AssetClass.COMMODITIES:
+        return NOT_POSITIVE
+    return "a bid above the ask" if quote.bid and quote.ask and quote.bid > quote.ask else None
+
+
+def measure_pace(records: Sequence[Record]) -> Pace:
+    """Return how much prices moved in the last few bars, compared with those before."""
+    closes = [record.close for record in records if isinstance(record, Bar) and record.close > 0]
+    moves = [abs(log(after / before)) for before, after in pairwise(closes[-_RECENT - _BEFORE - 1 :])]
+    recent, before = moves[-_RECENT:], moves[:-_RECENT]
+    if len(before) < _BEFORE // 2:
+        return Pace.NORMAL
+    usual, now = sum(before) / len(before), sum(recent) / len(recent)
+    if now > _VOLATILE * usual:
+        return Pace.VOLATILE
+    return Pace.QUIET if now < _QUIET * usual else Pace.NORMAL
+
+
+# -- until when they are fresh
+
+
+def fresh_until(series: Series, session: Session, newest_ms: int | None, answered_ms: int) -> int:
+    """Return until when a series is fresh whose newest record is of `newest_ms`; 0 without a record.
+
+    `answered_ms` is when a source answered last: the freshness of observations counts from there, since
+    nobody knows when the next one is published.
+    """
+    if newest_ms is None:
+        return 0
+    age_ms = round(1000 * series.max_age_sec)
+    if series.kind is RecordKind.OBSERVATIONS:
+        return answered_ms + age_ms
+    try:
+        if series.timeframe == "1d":
+            day = session.find_day(newest_ms) or session.next_day(newest_ms)
+            return session.next_day(day.open_ms).close_ms + age_ms
+        end_ms = find_end(series, session, newest_ms)
+        if series.timeframe in _LONG:
+            return _find_open_time(session, find_end(series, session, end_ms) + age_ms, age_ms)
+        return _fresh_until_next(session, end_ms, age_ms + series.length_ms)
+    except OutsideCalendarError:
+        return newest_ms + 2 * series.length_ms + age_ms
+
+
+def _fresh_until_next(session: Session, end_ms: int, age_ms: int) -> int:
+    """Return until when a record that ended at `end_ms` is fresh; time while the market is closed is none."""
+    if session.find_day(end_ms + age_ms) is not None and session.find_day(end_ms) is None:
+        return _find_open_time(session, end_ms, age_ms)
+    return _find_open_time(session, end_ms + age_ms, age_ms)
+
+
+def _find_open_time(session: Session, at_ms: int, after_ms: int) -> int:
+    """Return a time at which the market is open; if it is closed then, `after_ms` after its next open."""
+    return at_ms if session.find_day(at_ms) is not None else session.next_day(at_ms).open_ms + after_ms
+
+
+def find_next_record(
+    series: Series, session: Session, newest_ms: int | None, answered_ms: int, now_ms: int
+) -> int | None:
+    """Return when the next record can be complete, if nothing can change before that; None otherwise.
+
+    Nothing can while the market is closed, once a source has answered late enough: the last records of a
+    session are there when the longest of them is over, and `max_age_sec` has passed since the close. A day is
+    complete at its close, a week or a month at its end.
+    """
+    if series.kind is RecordKind.OBSERVATIONS or newest_ms is None:
+        return None
+    is_within_day = series.length_ms < DAY_MS
+    wait_ms = max(round(1000 * series.max_age_sec), series.length_ms if is_within_day else 0)
+    try:
+        if (
+            session.find_day(now_ms) is not None
+            or answered_ms < session.previous_day(now_ms).close_ms + wait_ms
+        ):
+            return None
+        following = session.next_day(now_ms)
+    except OutsideCalendarError:
+        return None
+    if is_within_day:
+        return following.open_ms + series.length_ms
+    if series.timeframe in _LONG:
+        end_ms = find_end(series, session, find_end(series, session, newest_ms))
+        return end_ms if end_ms > now_ms else None
+    return following.close_ms

@@ -1,0 +1,368 @@
+"""Decide which source of a series serves, which one is asked next, and when it is loaded again. Pure.
+
+Each load begins with the first source: so a better one gets its place back as soon as it is fresh again. One
+whose answer was of no use is asked less and less often meanwhile. Whether one that is limited may be asked is
+known by its limits alone, and of one that fails by its breaker. All times are epoch seconds of the wall
+clock, unless a name says otherwise.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from marketswarm.market.records import Record
+from marketswarm.net.retry import Backoff
+from services.sources.cascade.series import Pace, Series
+
+LONGEST_RETRY_SEC: Final = 900.0
+"""The longest time for which a source is left out whose answer was of no use."""
+USUAL_EVERY_SEC: Final = 60.0
+SHORTEST_PAUSE_SEC: Final = 0.2
+"""The shortest time between two loads of a series, however fast its market moves or a recording plays."""
+STREAM_OVERDUE_SEC: Final = 75.0
+"""How long after a minute of a stream the next one is overdue, and asked for."""
+_PACE_FACTOR: Final[Mapping[Pace, float]] = {Pace.QUIET: 2.0, Pace.NORMAL: 1.0, Pace.VOLATILE: 0.5}
+
+
+class SourceVerdict(StrEnum):
+    """Name what became of asking one source. Only FRESH ends a load."""
+
+    FRESH = "fresh"
+    LATE = "late"  # it answered, and has nothing new enough
+    WRONG = "wrong"  # it answered what can't be
+    EMPTY = "empty"  # it answered, and has nothing
+    REFUSED = "refused"  # it does not take the question: a symbol that it does not know
+    LIMITED = "limited"  # it takes no more requests for now
+    FAILED = "failed"
+    BREAKER_OPEN = "breaker_open"  # it failed too often; its breaker is open
+    PAUSED = "paused"  # an operator took it out of service
+    NO_KEY = "no_key"
+    NOT_SERVED = "not_served"
+
+
+class SeriesStatus(StrEnum):
+    """Name the states of a series."""
+
+    WAITING = "waiting"  # it was never loaded
+    FRESH = "fresh"
+    CLOSED = "closed"  # its market is closed, and nothing newer can be there
+    LATE = "late"
+    EMPTY = "empty"
+    LIMITED = "limited"
+    FAILED = "failed"
+
+
+_WORKING: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE})
+_SLOWER: Final = frozenset(
+    {SourceVerdict.LATE, SourceVerdict.WRONG, SourceVerdict.EMPTY, SourceVerdict.REFUSED}
+)
+_ANSWERED: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY})
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFinding:
+    """Hold what came of asking one source in this load.
+
+    Attributes:
+        reason: in one word or in the source's own; empty for FRESH.
+        records: those that count.
+        newest_ms: the time of the newest of these records, or up to which a stream is complete.
+        fresh_until: until when these records are fresh.
+        wait_sec: after how many seconds the source may be asked again; 0 if nobody says.
+        is_replay: whether the records were played from a recording.
+        played_at: the time of the recording's clock; 0 for others.
+        misfits: how many rows of the answer were no record.
+        is_mark: whether a stream's mark on the bus was looked at, and nobody was asked.
+        min_interval_sec: for how long the source is not asked again for this series, for its limits to last.
+    """
+
+    source: str
+    verdict: SourceVerdict
+    reason: str = ""
+    records: tuple[Record, ...] = field(default=(), repr=False)
+    newest_ms: int | None = None
+    fresh_until: float = 0.0
+    asked_at: float = 0.0
+    digest: str = ""
+    wait_sec: float = 0.0
+    is_replay: bool = False
+    played_at: float = 0.0
+    misfits: int = 0
+    is_mark: bool = False
+    min_interval_sec: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """Hold when and how a source was asked for a series last.
+
+    `failures` counts the attempts in a row that did not serve. Before `retry_at` a source is left out whose
+    answer was of no use, or that must not be asked often; of one that is limited it is when its limits let it
+    be asked again, as they were then.
+    """
+
+    verdict: SourceVerdict
+    reason: str = ""
+    at: float = 0.0
+    newest_ms: int | None = None
+    failures: int = 0
+    retry_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesState:
+    """Hold what is known of a series, as it is stored on the bus.
+
+    Attributes:
+        serving: the source whose records are the newest ones; empty before the first.
+        since: when it took over.
+        reason: why no source before it in the cascade serves: `massive late, yahoo limited`; empty for none.
+        newest_ms: the time of the newest record, in epoch milliseconds.
+        loaded_at: when a source answered last. asked_at: when one was asked last.
+        fresh_until, due_at: until when it is fresh, and when it is loaded again; None: by the refresh alone.
+        not_before: when the refresh may load it again. Before that its answer can't change, or the source
+            that serves must not be asked.
+        replay: whether it is served from a recording.
+        attempts: of each source that was asked, the last one.
+    """
+
+    status: SeriesStatus = SeriesStatus.WAITING
+    serving: str = ""
+    since: float = 0.0
+    reason: str = ""
+    newest_ms: int | None = None
+    loaded_at: float = 0.0
+    asked_at: float = 0.0
+    fresh_until: float = 0.0
+    due_at: float | None = 0.0
+    not_before: float = 0.0
+    replay: bool = False
+    played_at: float = 0.0
+    pace: Pace = Pace.NORMAL
+    attempts: Mapping[str, Attempt] = field(default_factory=dict)
+
+    def encode(self, series: Series) -> bytes:
+        """Return the state as JSON, with what the truth says of the series, for those who read it."""
+        document: dict[str, Any] = {
+            "id": series.id,
+            "symbol": series.symbol,
+            "kind": series.kind,
+            "timeframe": series.timeframe,
+            "asset": series.asset,
+            "session": series.session,
+            "group": series.group,
+            "critical": series.critical,
+            "from": series.sources,
+            "max_age_sec": series.max_age_sec,
+            "every_sec": series.every_sec,
+            **{name: getattr(self, name) for name in self.__slots__},
+        }
+        return orjson.dumps(document)
+
+
+WAITING: Final = SeriesState()
+_STORED: Final[TypeAdapter[SeriesState]] = TypeAdapter(SeriesState)
+
+
+def parse_series_state(raw: bytes | None) -> SeriesState:
+    """Return a stored state; `WAITING` itself if there is none, or it is no state."""
+    try:
+        return WAITING if raw is None else _STORED.validate_json(raw)
+    except ValidationError:
+        return WAITING
+
+
+def choose_next(
+    series: Series, state: SeriesState, asked: Collection[str], now: float, *, forced: bool = False
+) -> str | None:
+    """Return the source to ask next in this load, or None if there is none.
+
+    Args:
+        series: the series.
+        state: what is known of it.
+        asked: the sources that were asked in this load.
+        now: the time.
+        forced: ask also those that are left out because of what they answered lately.
+    """
+    for source in series.sources:
+        attempt = state.attempts.get(source)
+        if source in asked:
+            continue
+        if attempt is None or now >= attempt.retry_at or not _is_left_out(attempt, forced=forced):
+            return source
+        if attempt.verdict is SourceVerdict.FRESH and source == state.serving and now <= state.fresh_until:
+            return None  # what it answered still counts
+    return None
+
+
+def _is_left_out(attempt: Attempt, *, forced: bool) -> bool:
+    """Return True if a source is not asked before `retry_at`, whatever its limits and its breaker say."""
+    return attempt.verdict is SourceVerdict.FRESH or (attempt.verdict in _SLOWER and not forced)
+
+
+def find_known_until(state: SeriesState, source: str) -> int | None:
+    """Return the time of the newest record that a source and the series both have; None before the first.
+
+    A source that comes back is asked for all since its own newest record: what it said last may be corrected
+    since, and what others served meanwhile does not tell that.
+    """
+    attempt = state.attempts.get(source)
+    if state.newest_ms is None or attempt is None or attempt.newest_ms is None:
+        return state.newest_ms
+    return min(state.newest_ms, attempt.newest_ms)
+
+
+def note_attempt(series: Series, before: Attempt | None, finding: SourceFinding) -> Attempt:
+    """Return the attempt that a finding leaves, with when the source may be asked again for this series."""
+    if finding.verdict is SourceVerdict.FRESH:
+        retry_at = finding.asked_at + finding.min_interval_sec if finding.min_interval_sec else 0.0
+        return Attempt(finding.verdict, "", finding.asked_at, finding.newest_ms, 0, retry_at)
+    failures = 1 + (before.failures if before else 0)
+    retry_at = 0.0
+    if finding.verdict in _SLOWER:
+        backoff = Backoff(series.every_sec or USUAL_EVERY_SEC, LONGEST_RETRY_SEC)
+        retry_at = finding.asked_at + max(backoff.pause_sec(failures), finding.min_interval_sec)
+    elif finding.verdict is SourceVerdict.LIMITED:
+        retry_at = finding.asked_at + finding.wait_sec
+    newest_ms = finding.newest_ms if finding.newest_ms is not None else (before.newest_ms if before else None)
+    return Attempt(finding.verdict, finding.reason, finding.asked_at, newest_ms, failures, retry_at)
+
+
+def choose_serving(findings: Sequence[SourceFinding]) -> SourceFinding | None:
+    """Return the finding that serves: the first fresh one, else that with the newest record, or None."""
+    working = [finding for finding in findings if finding.verdict in _WORKING]
+    fresh = (finding for finding in working if finding.verdict is SourceVerdict.FRESH)
+    return next(fresh, None) or max(working, key=lambda each: each.newest_ms or 0, default=None)
+
+
+def conclude_load(
+    series: Series, before: SeriesState, findings: Sequence[SourceFinding], now: float
+) -> SeriesState:
+    """Return the state after a load; `status` is not CLOSED yet and `due_at` is not set, see `plan_load`."""
+    attempts = {name: each for name, each in before.attempts.items() if name in series.sources}
+    for finding in findings:
+        attempts[finding.source] = note_attempt(series, attempts.get(finding.source), finding)
+    state = replace(before, attempts=attempts, asked_at=now if findings else before.asked_at)
+    served = choose_serving(findings)
+    if any(finding.verdict in _ANSWERED for finding in findings):
+        state = replace(state, loaded_at=now)
+    if served is not None and _may_serve(before, served):
+        is_other = served.source != before.serving
+        is_same_time = served.is_replay == before.replay  # what was played is of another day
+        state = replace(
+            state,
+            serving=served.source,
+            since=now if is_other or not before.since else before.since,
+            newest_ms=_newest(before, served) if is_same_time else served.newest_ms,
+            fresh_until=max(served.fresh_until, before.fresh_until if is_same_time else 0.0),
+            not_before=now + served.min_interval_sec,
+            replay=served.is_replay,
+            played_at=served.played_at,
+        )
+    reason = explain_takeover(series, state) if state.serving else explain_sources(series, state)
+    return replace(state, reason=reason, status=find_status(series, state, now))
+
+
+def _may_serve(before: SeriesState, served: SourceFinding) -> bool:
+    """Return True unless a source is late, and has nothing newer than the one before it."""
+    is_older = (served.newest_ms or 0) < (before.newest_ms or 0)
+    return served.verdict is SourceVerdict.FRESH or not is_older or served.is_replay != before.replay
+
+
+def _newest(before: SeriesState, served: SourceFinding) -> int | None:
+    """Return the time of the newest record of a series after a load."""
+    times = [each for each in (before.newest_ms, served.newest_ms) if each is not None]
+    return max(times, default=None)
+
+
+def explain_takeover(series: Series, state: SeriesState) -> str:
+    """Return why no source before the serving one serves, as `massive late, yahoo limited`."""
+    if state.serving not in series.sources:
+        return ""
+    return _explain(state, series.sources[: series.sources.index(state.serving)])
+
+
+def explain_sources(series: Series, state: SeriesState) -> str:
+    """Return what became of each source of the cascade that was asked, as `yahoo limited, tiingo no_key`."""
+    return _explain(state, series.sources)
+
+
+def _explain(state: SeriesState, sources: Sequence[str]) -> str:
+    """Return the last verdict on each of these sources, in words."""
+    found = [(name, state.attempts.get(name)) for name in sources]
+    return ", ".join(f"{name} {attempt.verdict}" for name, attempt in found if attempt is not None)
+
+
+def find_status(series: Series, state: SeriesState, now: float) -> SeriesStatus:
+    """Return the state of a series; of several reasons why it is not fresh, the one nearest to an answer."""
+    if now <= state.fresh_until:
+        return SeriesStatus.FRESH
+    verdicts = {state.attempts[name].verdict for name in series.sources if name in state.attempts}
+    if not verdicts:
+        return SeriesStatus.WAITING
+    if state.newest_ms is not None and verdicts & (_WORKING | {SourceVerdict.EMPTY}):
+        return SeriesStatus.LATE
+    if SourceVerdict.EMPTY in verdicts:
+        return SeriesStatus.EMPTY
+    if SourceVerdict.LIMITED in verdicts:
+        return SeriesStatus.LIMITED
+    return SeriesStatus.FAILED
+
+
+def plan_load(
+    series: Series, state: SeriesState, now: float, next_record_at: float | None, speed: float = 1.0
+) -> SeriesState:
+    """Return the state with when the series is loaded again: not while its answer can't change.
+
+    Args:
+        series: the series.
+        state: its state after a load.
+        now: the time.
+        next_record_at: when its next record can be there, if its market is closed and the answer is complete;
+            else None.
+        speed: how much faster than the wall clock its records come, for one that is played.
+    """
+    if state.status is SeriesStatus.FRESH and next_record_at is not None:
+        due_at = max(next_record_at, state.not_before)
+        return replace(state, status=SeriesStatus.CLOSED, due_at=due_at, not_before=due_at)
+    if series.every_sec is None and state.status is SeriesStatus.FRESH:
+        return replace(state, due_at=None)
+    pause_sec = series.every_sec or USUAL_EVERY_SEC
+    if state.status is SeriesStatus.FRESH:
+        quiet_sec = max(pause_sec, series.max_age_sec / 2)  # a quiet market must not make it late
+        pause_sec = min(pause_sec * _PACE_FACTOR[state.pace], quiet_sec)
+    due_at = now + max(SHORTEST_PAUSE_SEC, pause_sec / speed)
+    if state.status is SeriesStatus.FRESH:
+        due_at = max(due_at, min(state.not_before, state.fresh_until))
+    return replace(state, due_at=due_at)
+
+
+def is_stream_wanted(series: Series, state: SeriesState, source: str, now: float) -> bool:
+    """Return True if the stream of a source may serve now: no source before it in the cascade is fresh."""
+    if state.serving not in series.sources or now > state.fresh_until:
+        return True
+    return series.sources.index(source) <= series.sources.index(state.serving)
+
+
+def plan_after_stream(state: SeriesState, now: float, *, is_complete: bool) -> SeriesState:
+    """Return the state with when the series is loaded after a minute of a stream.
+
+    That is when the next minute is overdue, or at once if one before it is missing.
+    """
+    if state.status is not SeriesStatus.FRESH:
+        return state
+    return replace(state, due_at=now + STREAM_OVERDUE_SEC if is_complete else now)
+
+
+def is_stale(state: SeriesState, now: float) -> bool:
+    """Return True if a series was asked for and is not fresh."""
+    return state.asked_at > 0 and now > state.fresh_until
+
+
+def needs_refresh(state: SeriesState, now: float, older_than_sec: float) -> bool:
+    """Return True if the refresh loads a series: its answer is old, and could have changed."""
+    return now >= state.not_before and now - state.loaded_at >= older_than_sec

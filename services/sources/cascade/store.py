@@ -1,0 +1,405 @@
+"""Keep series and sources on the bus of the market: claims, published records, requests, states.
+
+A load is published by one script (`publish_series.lua`), so a process that is killed has published all of it
+or nothing, and the next one asks again. Every method raises BusError.
+"""
+
+import hashlib
+import math
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import orjson
+
+from marketswarm.bus import Bus, BusError
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stored_values import MAX_EPOCH_SEC, read_fields, report_unusable
+from marketswarm.channels.text import printable_line
+from marketswarm.keys import (
+    MARKET_BARS,
+    MARKET_DOWNLOADS,
+    MARKET_OBSERVATIONS,
+    MARKET_QUOTES,
+    MARKET_SERIES,
+    MARKET_SOURCES,
+    SOURCES_REFRESHED,
+    bar_marks_key,
+    series_records_key,
+    source_claim_key,
+)
+from marketswarm.market.entries import encode_entry
+from marketswarm.market.records import DAY_MS, Provenance, RecordKind
+from services.sources.access.large_work import MANY_RECORDS, run_large
+from services.sources.cascade.series import Series, time_of
+from services.sources.cascade.state import (
+    WAITING,
+    SeriesState,
+    SourceFinding,
+    SourceVerdict,
+    parse_series_state,
+)
+from services.sources.catalog.answer import SentRequest
+from services.sources.settings import KeepSettings
+
+CLAIM: Final = Script.beside("services.sources.cascade", "claim.lua")
+PUBLISH: Final = Script.beside("services.sources.cascade", "publish_series.lua")
+DROP: Final = Script.beside("services.sources.cascade", "drop_sources.lua")
+CLAIM_SEC: Final = 10.0
+"""After how many seconds the claim of a dead process expires; a living one renews it."""
+BUCKET_RECORDS: Final = 256
+"""About how many records of a series are remembered together."""
+MAX_BUCKET_BYTES: Final = 65_536
+REMEMBERED_SEC: Final = 90 * 86_400
+WITHIN_SEC: Final = 20.0
+"""The time limit of publishing: the first load of a series may have thousands of records."""
+MAX_STATE_BYTES: Final = 64 * 1024
+MAX_REASON: Final = 200
+MAX_UNRECORDED: Final = 500
+"""The requests of a series that are kept while they can't be recorded; older ones are dropped."""
+
+STREAMS: Final[Mapping[RecordKind, str]] = {
+    RecordKind.BARS: MARKET_BARS,
+    RecordKind.QUOTES: MARKET_QUOTES,
+    RecordKind.OBSERVATIONS: MARKET_OBSERVATIONS,
+}
+_PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at"})
+_GOOD: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY})
+_BAD: Final = frozenset({SourceVerdict.FAILED, SourceVerdict.WRONG})
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Hold the right to load a series, until the load is published or the process dies."""
+
+    series: str
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Hold what one load of a series found, to be published in one step.
+
+    `served` has the records to publish; None if no source answered. `id` is stored with the state of the
+    series, so that it can be seen later whether this load was published. `remember_from_ms` is the time from
+    which on records may be asked for again: older ones are not remembered.
+    """
+
+    series: Series
+    state: SeriesState
+    findings: tuple[SourceFinding, ...]
+    served: SourceFinding | None
+    requests: tuple[SentRequest, ...]
+    remember_from_ms: int = 0
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
+@dataclass(frozen=True, slots=True)
+class UnrecordedRequest:
+    """Hold the fields of a request that was sent, and is not known to be recorded.
+
+    `loads` are the ids of the loads that were published with it, or not: nobody knows what a bus did that did
+    not answer. It is recorded if the last load of the series that was published is among them.
+    """
+
+    fields: bytes
+    loads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PublishResult:
+    """Say how many records were new or changed, and how many events of sources are pending.
+
+    `is_lost` is True if the claim was lost meanwhile, and nothing was written.
+    """
+
+    new: int = 0
+    pending_events: int = 0
+    is_lost: bool = False
+
+
+class SeriesStore:
+    """Read and write what all instances share about series and sources.
+
+    Args:
+        get_bus: returns the bus of the market, and the key of a stream, as the truth in force names it.
+    """
+
+    def __init__(self, get_bus: Callable[[], Bus], find_stream: Callable[[str], str] = str) -> None:
+        self._get_bus, self._find_stream = get_bus, find_stream
+        self._unreleased: dict[str, Claim] = {}
+        self._unrecorded: dict[str, list[UnrecordedRequest]] = {}
+
+    @property
+    def bus(self) -> Bus:
+        """Return the bus of the market as it is now."""
+        return self._get_bus()
+
+    async def claim(self, series: str) -> tuple[Claim | None, float]:
+        """Return the claim of a series and 0; None and the seconds until it expires if another has it.
+
+        A claim of this process that it could not give back, since the bus failed, is taken again.
+        """
+        claim = self._unreleased.pop(series, None) or Claim(series, secrets.token_hex(8))
+        is_mine, wait_sec = await self._use_or_keep("take", claim)
+        return (claim if is_mine else None), wait_sec
+
+    async def renew(self, claim: Claim) -> bool:
+        """Renew a claim; return False if it was lost."""
+        return (await self._use_claim("renew", claim))[0]
+
+    async def release(self, claim: Claim) -> None:
+        """Give a claim back."""
+        await self._use_or_keep("give", claim)
+
+    async def _use_or_keep(self, word: str, claim: Claim) -> tuple[bool, float]:
+        """Run `claim.lua`; keep the claim for the next time if the bus fails, which may have it or not."""
+        try:
+            return await self._use_claim(word, claim)
+        except BusError:
+            self._unreleased[claim.series] = claim
+            raise
+
+    async def _use_claim(self, word: str, claim: Claim) -> tuple[bool, float]:
+        """Run `claim.lua`."""
+        args: list[str | bytes | float] = [word, claim.token, round(1000 * CLAIM_SEC)]
+        is_mine, wait_ms = await self.bus.script(CLAIM, [source_claim_key(claim.series)], args)
+        return bool(is_mine), int(wait_ms) / 1000
+
+    async def read_states(self, series: Iterable[str]) -> dict[str, SeriesState]:
+        """Return the stored state of each series; `WAITING` for one without a usable state."""
+        names = list(series)
+        bus, found = self.bus, dict[str, SeriesState]()
+        for at in range(0, len(names), 500):
+            page = names[at : at + 500]
+            (stored,) = await read_fields(bus, [MARKET_SERIES], page, MAX_STATE_BYTES)
+            for name in page:
+                raw = stored.get(name.encode())
+                found[name] = parse_series_state(raw)
+                if raw is not None and found[name] is WAITING:
+                    report_unusable(bus.name, MARKET_SERIES, name)
+        return found
+
+    async def read_mark(self, symbol: str) -> int | None:
+        """Return the start of the minute up to which massive's stream of a symbol is complete."""
+        key = bar_marks_key(self._find_stream(MARKET_BARS))
+        (stored,) = await read_fields(self.bus, [key], [symbol], 16)
+        raw = stored.get(symbol.encode(), b"")
+        return int(raw) if raw.isdigit() else None
+
+    def keep_requests(self, series: Series, sent: Iterable[SentRequest]) -> None:
+        """Keep the requests of a load that was broken off: the next one of the series records them."""
+        self._keep(series.id, [UnrecordedRequest(encode_request(series, each)) for each in sent])
+
+    def forget_requests(self, series: str) -> None:
+        """Forget the requests of a series that is no longer loaded here."""
+        self._unrecorded.pop(series, None)
+
+    def _keep(self, series: str, requests: list[UnrecordedRequest]) -> None:
+        """Keep requests of a series after those that are kept already."""
+        if kept := [*self._unrecorded.get(series, ()), *requests][-MAX_UNRECORDED:]:
+            self._unrecorded[series] = kept
+
+    async def publish(self, claim: Claim, load: Load, keep: KeepSettings, miss_after: int) -> PublishResult:
+        """Publish a load in one step, and give its claim back.
+
+        Its requests are recorded in the same step, and so are those of loads before it that were broken off.
+        """
+        series = load.series
+        requests = self._unrecorded.pop(series.id, [])
+        requests += [UnrecordedRequest(encode_request(series, each)) for each in load.requests]
+        try:
+            result = await self._publish(claim, load, requests, keep, miss_after)
+        except BaseException:  # also if it was broken off: the bus may have done it or not
+            self._keep(series.id, [replace(each, loads=(*each.loads, load.id)) for each in requests])
+            raise
+        if result.is_lost:
+            self._keep(series.id, requests)
+        return result
+
+    async def _publish(
+        self,
+        claim: Claim,
+        load: Load,
+        requests: Sequence[UnrecordedRequest],
+        keep: KeepSettings,
+        miss_after: int,
+    ) -> PublishResult:
+        """Run `publish_series.lua`."""
+        series = load.series
+        keys = [
+            self._find_stream(STREAMS[series.kind]),
+            series_records_key(series.id),
+            self._find_stream(MARKET_DOWNLOADS),
+            MARKET_SERIES,
+            MARKET_SOURCES,
+            source_claim_key(series.id),
+        ]
+        records = await encode_served(series, load.served) if load.served else []
+        seen = [encode_finding(finding) for finding in load.findings]
+        args: list[str | bytes | float] = [
+            claim.token,
+            series.id,
+            load.id,
+            load.state.encode(series),
+            getattr(keep, series.kind.value),
+            keep.downloads,
+            *_list_memory_args(load),
+            miss_after,
+            make_source_id(load.served.source) if load.served else "",
+            "".join(f" {make_source_id(source)} " for source in series.sources),
+            len(records),
+            *(part for record in records for part in record),
+            len(requests),
+            *(part for each in requests for part in (" ".join(each.loads), each.fields)),
+            len(seen),
+            *seen,
+        ]
+        new, pending = await self.bus.script(PUBLISH, keys, args, WITHIN_SEC)
+        return PublishResult(max(0, int(new)), int(pending), is_lost=int(new) < 0)
+
+    async def drop(self, sources: Sequence[str], series: Sequence[str]) -> int:
+        """Forget sources and series that the truth does not name; return how many events are pending."""
+        args: list[str | bytes | float] = [len(sources), *sources, *series]
+        return int(await self.bus.script(DROP, [MARKET_SOURCES, MARKET_SERIES], args))
+
+    async def read_refreshed(self) -> float | None:
+        """Return when the last refresh that was completed began, in epoch seconds; None if nobody knows."""
+        bus = self.bus
+        raw = await bus.ask(bus.client.get(SOURCES_REFRESHED))
+        try:
+            at = float(raw) if raw is not None else math.nan
+        except ValueError:
+            at = math.nan
+        return at if 0 < at <= MAX_EPOCH_SEC else None
+
+    async def write_refreshed(self, at: float) -> None:
+        """Store when a refresh began that is completed, in epoch seconds."""
+        bus = self.bus
+        await bus.ask(bus.client.set(SOURCES_REFRESHED, format(at, ".3f")))
+
+    async def list_stored(self) -> tuple[list[str], list[str]]:
+        """Return the names of the sources and of the series that have a state."""
+        pipe = self.bus.pipeline()
+        pipe.hkeys(MARKET_SOURCES)
+        pipe.hkeys(MARKET_SERIES)
+        sources, series = await self.bus.ask(pipe.execute())
+        return [_decode(name) for name in sources], [_decode(name) for name in series]
+
+
+def _list_memory_args(load: Load) -> tuple[float, ...]:
+    """Return how the records of a load are remembered, as `publish_series.lua` takes it."""
+    return load.remember_from_ms, find_bucket_ms(load.series), MAX_BUCKET_BYTES, REMEMBERED_SEC
+
+
+def find_bucket_ms(series: Series) -> int:
+    """Return the stretch of time whose records are remembered together, in milliseconds; 0 for quotes.
+
+    Observations are a day apart, or more.
+    """
+    if series.kind is RecordKind.QUOTES:
+        return 0
+    return (
+        BUCKET_RECORDS // 4 * DAY_MS
+        if series.kind is RecordKind.OBSERVATIONS
+        else BUCKET_RECORDS * series.length_ms
+    )
+
+
+def make_source_id(source: str) -> str:
+    """Return a short name of a source, which stands with each record that it published."""
+    return _make_digest(source.encode(), 3)
+
+
+def _make_digest(data: bytes, size: int) -> str:
+    """Return a digest of so many bytes as text, as short as it can be."""
+    return urlsafe_b64encode(hashlib.blake2b(data, digest_size=size).digest()).decode()
+
+
+def _decode(name: bytes) -> str:
+    """Return the name in a field."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+EncodedRecord = tuple[int, str, str, str, str]
+"""Time, bucket and identity of a record, the digest of its values, and its fields as a JSON array."""
+
+
+async def encode_served(series: Series, served: SourceFinding) -> list[EncodedRecord]:
+    """Return the records to publish as `encode_records` yields them; many of them are encoded in a thread."""
+    is_large = len(served.records) > MANY_RECORDS
+    return await run_large(is_large, lambda: list(encode_records(series, served)))
+
+
+def encode_records(series: Series, served: SourceFinding) -> Iterable[EncodedRecord]:
+    """Yield the records in the order of time.
+
+    A record is known by its time; a quote replaces the one before of its symbol. Where it came from is no
+    part of the digest: the same values from another source are no change.
+    """
+    width_ms = find_bucket_ms(series)
+    provenance = Provenance(
+        served.source, served.asked_at, served.digest, is_replay=served.is_replay, played_at=served.played_at
+    )
+    for record in sorted(served.records, key=time_of):
+        fields = encode_entry(record, series.asset, provenance)
+        values = [pair for pair in fields.items() if pair[0] not in _PROVENANCE]
+        at = time_of(record)
+        yield (
+            at,
+            str(at // width_ms) if width_ms else record.symbol,
+            f"{at % width_ms if width_ms else max(0, at):x}",
+            _make_digest(orjson.dumps(values), 6),
+            # as text, which is a copy: what orjson returns takes 8 kB each for as long as it is kept
+            orjson.dumps([text for pair in fields.items() for text in pair]).decode(),
+        )
+
+
+def encode_request(series: Series, sent: SentRequest) -> bytes:
+    """Return the fields of a request's entry as a JSON array."""
+    fields: dict[str, Any] = {
+        "source": sent.source,
+        "series": series.id,
+        "symbol": series.symbol,
+        "kind": series.kind.value,
+        "timeframe": series.timeframe,
+        "asked_at": format(sent.asked_at, ".3f"),
+        "took_ms": str(round(1000 * sent.took_sec)),
+        "url": sent.url[:2000],
+        "status": str(sent.status),
+        "outcome": sent.outcome.value,
+        "reason": clean_reason(sent.reason),
+        "digest": hashlib.sha256(sent.body).hexdigest() if sent.body else "",
+        "bytes": str(len(sent.body)),
+        "records": str(sent.records),
+    }
+    if sent.is_replay:
+        fields["replay"] = "1"
+    return orjson.dumps([text for pair in fields.items() for text in pair])
+
+
+def encode_finding(finding: SourceFinding) -> bytes:
+    """Return what a finding says of its source, as JSON. Only an answer and a failure say how it is.
+
+    How far the stream of a source has come says nothing of whether it answers.
+    """
+    is_well = True if finding.verdict in _GOOD else False if finding.verdict in _BAD else None
+    is_well = None if finding.is_mark else is_well
+    return orjson.dumps(
+        {
+            "name": finding.source,
+            "outcome": finding.verdict,
+            "reason": clean_reason(finding.reason or ("" if is_well else finding.verdict)),
+            "ok": is_well,
+            "answered": int(is_well is True),
+            "limited": int(finding.verdict is SourceVerdict.LIMITED),
+            "records": len(finding.records),
+        }
+    )
+
+
+def clean_reason(reason: str) -> str:
+    """Return a reason, which a source may have written, as one short printable line."""
+    return printable_line(reason[: 2 * MAX_REASON])[:MAX_REASON]

@@ -1,0 +1,109 @@
+"""Define the answers of a source: what came, what did not fit, and which requests were sent. Pure."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from marketswarm.market.records import Record
+
+NO_KEY: Final = "no_key"
+"""The reason of an answer that FAILED, since the source needs a key and there is none."""
+NOT_SERVED: Final = "not_served"
+"""The reason of an answer that FAILED, since the source does not have what was asked for."""
+
+
+class AnswerStatus(StrEnum):
+    """Name the answers to a question. Only FAILED and LIMITED count against a source."""
+
+    OK = "ok"
+    EMPTY = "empty"  # the source knows the symbol, and has nothing for that time
+    CLOSED = "closed"  # nobody trades now, so nothing newer can be there
+    REFUSED = "refused"  # it does not take the question, as for a misspelled or delisted symbol
+    LIMITED = "limited"  # the source refuses more requests for now
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Say what of an answer could not be mapped: the row's number, the field, and why."""
+
+    row: int
+    field: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Hold what one document of a source says.
+
+    Attributes:
+        outcome: never CLOSED, which no document says.
+        reason: why, in one word or in the source's own words; empty for OK.
+        records: in the order of the document.
+        misfits: what is no record, the first hundred.
+        missing: how many rows have no value, as the source itself marks them.
+        next_page: how to ask for more: a token, or an address; None on the last page.
+    """
+
+    outcome: AnswerStatus
+    reason: str = ""
+    records: tuple[Record, ...] = ()
+    misfits: tuple[Misfit, ...] = ()
+    missing: int = 0
+    next_page: str | None = field(default=None, repr=False)  # a token may be a secret
+
+
+@dataclass(frozen=True, slots=True)
+class SourceAnswer:
+    """Hold what a source answered to a question.
+
+    Attributes:
+        source: its name.
+        outcome: CLOSED is not among these: no source says it.
+        reason: why, in one word or in the source's own; empty for OK.
+        records: bars and observations of the time that was asked for, oldest first, each once; quotes.
+        misfits: what of the answer is no record.
+        missing: how many rows have no value, by the source's own word.
+        asked_at: when the first request was sent, in epoch seconds.
+        digest: the SHA-256 of all bodies, as hexadecimal digits; empty where none came.
+        wait_sec: for LIMITED and an open breaker: after how many seconds to ask again.
+        is_replay: whether the records were played from a recording, and must be marked as such.
+        played_at: of a replay the time of the recording's clock, in epoch seconds; otherwise 0.
+        parts_left: how many parts of the question were not asked, since the limits don't allow more.
+        min_interval_sec: for how long this answer counts at least, by the source's file.
+    """
+
+    source: str
+    outcome: AnswerStatus
+    reason: str = ""
+    records: tuple[Record, ...] = ()
+    misfits: tuple[Misfit, ...] = ()
+    missing: int = 0
+    asked_at: float = 0.0
+    digest: str = ""
+    wait_sec: float = 0.0
+    is_replay: bool = False
+    played_at: float = 0.0
+    parts_left: int = 0
+    min_interval_sec: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SentRequest:
+    """Hold one request and what came back, for whoever keeps account of them.
+
+    `url` has no key, `body` is as it came. `status` is 0 where nothing came. `outcome`, `reason` and the
+    number of `records` are what the body was read as. `is_replay` says that a recording was asked, and nobody
+    outside.
+    """
+
+    source: str
+    url: str
+    took_sec: float
+    status: int = 0
+    body: bytes = field(default=b"", repr=False)
+    asked_at: float = 0.0
+    outcome: AnswerStatus = AnswerStatus.FAILED
+    reason: str = ""
+    records: int = 0
+    is_replay: bool = False

@@ -1,0 +1,42 @@
+"""Load the catalogue: every source that we have a file of."""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from services.sources.catalog.source import MarketSource
+
+FOLDER: Final = Path(__file__).parent
+
+
+class CatalogError(Exception):
+    """A file of the catalogue is wrong; `str()` names it, the places in it, and why."""
+
+
+def load_source(path: Path) -> MarketSource:
+    """Return the source of a file, which is named after it. Raise CatalogError."""
+    try:
+        source = MarketSource.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CatalogError(f"{path.name}: {error}") from error
+    except ValidationError as error:
+        found = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise CatalogError(f"{path.name}: {'; '.join(found)}") from error
+    if source.name != path.stem:
+        raise CatalogError(f"{path.name}: name: {source.name!r} is not the file's name")
+    return source
+
+
+def load_catalog(folder: Path = FOLDER) -> Mapping[str, MarketSource]:
+    """Return all sources of a folder by name, sorted. Raise CatalogError."""
+    return {path.stem: load_source(path) for path in sorted(folder.glob("*.toml"))}
+
+
+@cache
+def shipped_catalog() -> Mapping[str, MarketSource]:
+    """Return the sources that come with this program, loaded once."""
+    return load_catalog()

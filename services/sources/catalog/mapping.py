@@ -1,0 +1,442 @@
+"""Read a source's document into records by the rules of its file. Pure.
+
+Everything that a source sends is hostile: what is no record becomes a `Misfit`, never an error, and what is
+no document at all a page that FAILED.
+"""
+
+import csv
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import islice
+from math import isfinite
+from typing import Any, Final, cast
+from xml.parsers.expat import ExpatError
+from zoneinfo import ZoneInfo
+
+import orjson
+import xmltodict
+from jmespath.exceptions import JMESPathError
+
+from marketswarm.market.records import TIMEFRAME_SEC, Bar, Observation, Quote, Record, RecordKind
+from services.sources.catalog.answer import AnswerStatus, Misfit, Page
+from services.sources.catalog.request import Question
+from services.sources.catalog.source import (
+    EPOCH_UNITS,
+    REQUIRED_FIELDS,
+    TEXT_FIELDS,
+    TIME_FIELDS,
+    Endpoint,
+    FieldRule,
+    MarketSource,
+    SymbolRule,
+    compile_path,
+)
+
+MAX_ROWS: Final = 100_000
+MAX_VALUES: Final = 1_000_000
+"""The most values of a document, or elements of XML. 50,000 bars have half of that."""
+MAX_MISFITS: Final = 100
+MAX_NUMBER: Final = 1e18
+MAX_REASON: Final = 200
+MAX_REFUSAL_BYTES: Final = 65_536
+"""How much of a document with an error's status is looked at."""
+REFUSED_STATUS: Final = frozenset({400, 404, 410, 422})
+"""The statuses of errors that are about one question, and not about whoever asks or the source."""
+SIGN_OUTCOMES: Final[Mapping[str, AnswerStatus]] = {
+    "limited": AnswerStatus.LIMITED,
+    "unknown": AnswerStatus.REFUSED,
+    "denied": AnswerStatus.FAILED,
+    "failed": AnswerStatus.FAILED,
+    "empty": AnswerStatus.EMPTY,
+}
+"""What each sign of a file means, in the order in which they are looked for."""
+REFUSAL_SIGNS: Final = ("limited", "unknown", "denied")
+"""The signs that are looked for in a document with an error's status."""
+EARLIEST: Final = datetime(1600, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(2200, 1, 1, tzinfo=UTC)
+_COLUMN: Final = re.compile(r'\w+|"[^"{}]+"')
+"""A path that is the name of a column, the same for each symbol."""
+_PERIODS: Final = (("%Y-%m-%d", 10), ("%Y-%m", 7), ("%Y", 4))
+
+
+class NotThereError(Exception):
+    """The source says itself that a field has no value."""
+
+
+class MisfitError(Exception):
+    """A field is not what the source's file says; `str()` says why."""
+
+
+def read_page(source: MarketSource, endpoint: Endpoint, question: Question, body: bytes) -> Page:
+    """Return what a document says in answer to a question. It never raises, whatever the document is."""
+    paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
+    document, problem = _read_document(endpoint, body)
+    if (sign := _find_sign(endpoint, paths, document, tuple(SIGN_OUTCOMES))) is not None:
+        return sign
+    if problem:
+        return Page(AnswerStatus.FAILED, problem)
+    rows = _find_rows(endpoint, paths, document)
+    if rows is None:
+        return Page(AnswerStatus.FAILED, f"no rows at {endpoint.records}"[:MAX_REASON])
+    if not rows:
+        return Page(AnswerStatus.EMPTY, "no rows")
+    page = _read_rows(endpoint, paths, question, rows)
+    if endpoint.paging is None or page.outcome is AnswerStatus.FAILED:
+        return page
+    found = paths.search(endpoint.paging.next, document)
+    return replace(page, next_page=str(found) if isinstance(found, str | int) and found else None)
+
+
+def read_refusal(
+    source: MarketSource, endpoint: Endpoint, question: Question, status: int, body: bytes
+) -> Page:
+    """Return what a document with an error's status says: LIMITED, REFUSED or FAILED. It never raises.
+
+    A client error is about the question, most often a symbol that the source does not have: it is REFUSED,
+    unless the file has a sign that the key is wrong.
+    """
+    paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
+    document, _ = _read_document(endpoint, body[:MAX_REFUSAL_BYTES])
+    if (sign := _find_sign(endpoint, paths, document, REFUSAL_SIGNS)) is not None:
+        return sign
+    outcome = AnswerStatus.REFUSED if status in REFUSED_STATUS else AnswerStatus.FAILED
+    return Page(outcome, str(status))
+
+
+def _find_sign(endpoint: Endpoint, paths: "_Paths", document: Any, names: Sequence[str]) -> Page | None:
+    """Return what the first of these signs says that a document has; None if it has none."""
+    for name in names:
+        outcome = SIGN_OUTCOMES[name]
+        for path in getattr(endpoint.signs, name):
+            if found := paths.search(path, document):
+                return Page(outcome, found.strip()[:MAX_REASON] if isinstance(found, str) else outcome.value)
+    return None
+
+
+def _read_document(endpoint: Endpoint, body: bytes) -> tuple[Any, str]:
+    """Return a document as JSON has it; if it is malformed the beginning of its text, and why.
+
+    Some sources answer with a line of text where they have nothing.
+    """
+    try:
+        return parse_document(endpoint, body), ""
+    except (ValueError, ExpatError, csv.Error, RecursionError) as error:
+        text = body[:MAX_REASON].decode("utf-8", "replace").strip()
+        return text, f"no {endpoint.format}: {error}"[:MAX_REASON]
+
+
+def parse_document(endpoint: Endpoint, body: bytes) -> Any:
+    """Return a document as JSON has it. Raise ValueError, ExpatError or csv.Error if it is malformed.
+
+    Before that its values are counted: twenty megabytes of empty objects would take thirty times their size.
+    """
+    if sum(map(body.count, _list_marks(endpoint))) > MAX_VALUES:
+        raise ValueError(f"more than {MAX_VALUES} values")
+    if endpoint.format == "json":
+        return orjson.loads(body)
+    if endpoint.format == "xml":
+        document = xmltodict.parse(body)  # refuses entities
+        if (root := re.match(r"\w+", endpoint.records)) is not None and root[0] not in document:
+            raise ValueError(f"no element {root[0]}")  # such as a page for people, with status 200
+        return document
+    lines = body.decode("utf-8-sig").splitlines()[endpoint.skip_lines :]
+    names = endpoint.columns or None
+    reader = csv.DictReader(lines, names, delimiter=endpoint.delimiter, restkey="", skipinitialspace=True)
+    if body.strip():
+        _require_columns(endpoint, [(name or "").strip() for name in reader.fieldnames or ()])
+    rows: list[dict[str, Any]] = []
+    for row in reader:
+        if len(rows) >= MAX_ROWS:
+            break
+        rows.append({(name or "").strip(): value for name, value in row.items()})
+    return rows
+
+
+def _list_marks(endpoint: Endpoint) -> tuple[bytes, ...]:
+    """Return what stands before or after each value of a document."""
+    if endpoint.format == "csv":
+        return endpoint.delimiter.encode(), b"\n"
+    return (b"<",) if endpoint.format == "xml" else (b",", b"{", b"[")
+
+
+def _require_columns(endpoint: Endpoint, names: Sequence[str]) -> None:
+    """Raise ValueError if a CSV lacks a column that every record needs.
+
+    A page for people with status 200 is text, too, and would look like a CSV without values.
+    """
+    for name in sorted(REQUIRED_FIELDS[endpoint.kind]):
+        path = endpoint.fields[name].path
+        if _COLUMN.fullmatch(path) is not None and path.strip('"') not in names:
+            raise ValueError(f"no column {path}")
+
+
+class _Paths:
+    """Follow paths in a document; `{symbol}`, `{base}` and `{quote}` are in the source's spelling."""
+
+    def __init__(self, rule: SymbolRule, symbol: str) -> None:
+        base, counter = rule.split(symbol)
+        spelled = {"{symbol}": rule.spell(symbol), "{base}": base, "{quote}": counter}
+        # within the quotes of a name a path has JSON's escapes
+        self._spelled = {mark: orjson.dumps(text or "").decode()[1:-1] for mark, text in spelled.items()}
+
+    def search(self, path: str, value: Any) -> Any:
+        """Return what a path finds in a value; None where it can't be followed."""
+        for mark, text in self._spelled.items():
+            path = path.replace(mark, text)
+        try:
+            return compile_path(path).search(value)
+        except (JMESPathError, TypeError, ValueError, AttributeError, RecursionError):
+            return None
+
+
+def _find_rows(endpoint: Endpoint, paths: _Paths, document: Any) -> list[Any] | None:
+    """Return the rows of a document in the form that the fields' paths expect, `MAX_ROWS` at most.
+
+    None means that the document has another shape: no list or object is where the source's file says.
+    """
+    found = paths.search(endpoint.records, document)
+    if endpoint.layout == "columns":
+        return _find_columns(endpoint, paths, found)
+    if endpoint.layout == "by_key":
+        if not isinstance(found, Mapping):
+            return None
+        return [{"key": key, "value": value} for key, value in islice(found.items(), MAX_ROWS)]
+    if isinstance(found, Mapping):
+        return [found]  # one row alone
+    if found is None and endpoint.format == "xml":
+        return []  # XML has no other way to write a list without rows
+    return found[:MAX_ROWS] if isinstance(found, list) else None
+
+
+def _find_columns(endpoint: Endpoint, paths: _Paths, found: Any) -> list[Any] | None:
+    """Return the rows of an object whose fields are lists; None if a field that is needed is no list."""
+    columns = {name: paths.search(rule.path, found) for name, rule in endpoint.fields.items()}
+    lists = {name: each for name, each in columns.items() if isinstance(each, list)}
+    if not REQUIRED_FIELDS[endpoint.kind] <= lists.keys():
+        return None
+    length = min(max(map(len, lists.values())), MAX_ROWS)
+    return [
+        {name: each[at] if at < len(each) else None for name, each in lists.items()} for at in range(length)
+    ]
+
+
+def _read_rows(endpoint: Endpoint, paths: _Paths, question: Question, rows: Sequence[Any]) -> Page:
+    """Return the page with the records of the rows."""
+    records: list[Record] = []
+    misfits: list[Misfit] = []
+    missing = 0
+    for number, row in enumerate(rows):
+        found = _find_values(endpoint, paths, row)
+        values: dict[str, Any] = {}
+        name = ""
+        try:
+            if all(value is None for value in found.values()):
+                raise MisfitError("the row has no field")  # noqa: TRY301 - one way out
+            for name, value in found.items():
+                values[name] = _read_field(endpoint, paths, name, value, row)
+        except NotThereError:
+            missing += 1
+        except MisfitError as error:
+            if len(misfits) < MAX_MISFITS:
+                misfits.append(Misfit(number, name, str(error)))
+        else:
+            records.append(_MAKERS[endpoint.kind](endpoint, question, values))
+    if not records and misfits:
+        return Page(
+            AnswerStatus.FAILED, f"no row fits: {misfits[0].why}"[:MAX_REASON], (), tuple(misfits), missing
+        )
+    outcome = AnswerStatus.OK if records else AnswerStatus.EMPTY
+    reason = "" if records else "no values"
+    return Page(outcome, reason, tuple(records), tuple(misfits), missing)
+
+
+# -- fields
+
+
+def _find_values(endpoint: Endpoint, paths: _Paths, row: Any) -> dict[str, Any]:
+    """Return what stands in a row for each field; None where nothing does."""
+    if endpoint.layout == "columns":
+        return {name: row.get(name) for name in endpoint.fields}
+    return {name: paths.search(rule.path, row) for name, rule in endpoint.fields.items()}
+
+
+def _read_field(endpoint: Endpoint, paths: _Paths, name: str, value: Any, row: Any) -> Any:
+    """Return a field as a time, a text or a number; None for an optional one without a value.
+
+    `value` is what stands for it in `row`. Raise MisfitError, or NotThereError if a needed one has no value.
+    """
+    rule = endpoint.fields[name]
+    needed = name in REQUIRED_FIELDS[endpoint.kind]
+    if value is None or (isinstance(value, str) and value.strip() in endpoint.missing):
+        if needed and value is None and name in TIME_FIELDS:
+            raise MisfitError("the row has no time")
+        if needed:
+            raise NotThereError
+        return None
+    if name in TIME_FIELDS:
+        return read_time(value, rule)
+    if name in TEXT_FIELDS:
+        if not isinstance(value, str) or not 0 < len(value) <= 64:
+            raise MisfitError(f"{_shown(value)} is no symbol")
+        return value
+    number = _read_number(value, endpoint.thousands) * rule.scale
+    if rule.divide_by is not None:
+        number = _divide(number, _read_number(paths.search(rule.divide_by, row), endpoint.thousands))
+    if rule.inverse:
+        number = _divide(1.0, number)
+    if not abs(number) < MAX_NUMBER:
+        raise MisfitError(f"{_shown(value)} is no number of this size")
+    return number
+
+
+def read_time(value: Any, rule: FieldRule) -> int:
+    """Return a time in epoch milliseconds. Raise MisfitError."""
+    try:
+        if rule.format in EPOCH_UNITS:
+            millis = _read_epoch(value, EPOCH_UNITS[rule.format])
+        else:
+            if not isinstance(value, str | int) or isinstance(value, bool):
+                raise MisfitError(f"{_shown(value)} is no time")
+            moment = _parse_moment(str(value).strip()[:64], rule.format)
+            if moment.tzinfo is None:
+                moment = moment.replace(tzinfo=ZoneInfo(rule.zone))
+            millis = round(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise MisfitError(f"{_shown(value)} is no time in the form {rule.format}") from None
+    if not 1000 * EARLIEST.timestamp() <= millis <= 1000 * LATEST.timestamp():
+        raise MisfitError(f"{_shown(value)} is no time of this age")
+    return millis
+
+
+def _read_epoch(value: Any, per_sec: int) -> int:
+    """Return a time in epoch milliseconds, given in units of which a second has `per_sec`.
+
+    Raise ValueError if it is no number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(value)  # noqa: TRY004 - the caller takes whatever is no time for a misfit
+    if isinstance(value, int) or (isinstance(value, str) and value.lstrip("-").isdigit()):
+        return int(str(value)[:24]) * 1000 // per_sec
+    number = float(value)
+    if not isfinite(number):
+        raise ValueError
+    return round(number * 1000 / per_sec)
+
+
+def _parse_moment(text: str, form: str) -> datetime:
+    """Return a time in one of the forms that are no numbers. Raise ValueError."""
+    if form == "iso":
+        return datetime.fromisoformat(text)
+    if form == "period":
+        return _parse_period(text)
+    return datetime.strptime(text, form)  # noqa: DTZ007 - the caller knows the zone
+
+
+def _parse_period(text: str) -> datetime:
+    """Return the beginning of a day, month, quarter or year: 2026-11-22, 2026-11, 2026M11, 2026-Q4, 2026.
+
+    Raise ValueError.
+    """
+    year, mark, part = text[:4], text[4:].lstrip("-")[:1].upper(), text[4:].lstrip("-")[1:]
+    if mark == "Q" and part in {"1", "2", "3", "4"}:
+        return datetime(int(year), 3 * int(part) - 2, 1)  # noqa: DTZ001 - the caller knows the zone
+    if mark == "M" and part.isdigit():
+        return datetime(int(year), int(part), 1)  # noqa: DTZ001
+    for pattern, length in _PERIODS:
+        if len(text) == length:
+            return datetime.strptime(text, pattern)  # noqa: DTZ007
+    raise ValueError(text)
+
+
+def _divide(number: float, divisor: float) -> float:
+    """Return a quotient. Raise MisfitError if there is none."""
+    if divisor == 0:
+        raise MisfitError("divided by 0")
+    return number / divisor
+
+
+def _read_number(value: Any, thousands: str) -> float:
+    """Return a finite number. Raise MisfitError."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise MisfitError(f"{_shown(value)} is no number")
+    if isinstance(value, str):
+        value = value.strip()[:64].removesuffix("%")
+        value = value.replace(thousands, "") if thousands else value
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        raise MisfitError(f"{_shown(value)} is no number") from None
+    if not isfinite(number):
+        raise MisfitError(f"{_shown(value)} is no number")
+    return number
+
+
+def _shown(value: Any) -> str:
+    """Return a value as a message may show it."""
+    return repr(value)[:60]
+
+
+# -- records
+
+
+def _make_bar(endpoint: Endpoint, question: Question, values: Mapping[str, Any]) -> Bar:
+    """Return the bar of a row."""
+    start = values["start"]
+    if endpoint.stamp == "close":
+        start -= 1000 * TIMEFRAME_SEC[question.timeframe]
+    trades = values.get("trades")
+    return Bar(
+        question.symbol,
+        question.timeframe,
+        start,
+        values["open"],
+        values["high"],
+        values["low"],
+        values["close"],
+        volume=values.get("volume"),
+        vwap=values.get("vwap"),
+        trades=None if trades is None else int(trades),
+    )
+
+
+def _make_quote(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Quote:
+    """Return the quote of a row; one without a time has that of the question's end."""
+    named = {
+        name: value for name, value in values.items() if name not in ("symbol", "at") and value is not None
+    }
+    at = values.get("at")
+    return Quote(
+        values.get("symbol") or question.symbol,
+        round(question.end.timestamp() * 1000) if at is None else at,
+        **named,
+    )
+
+
+def _make_observation(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Observation:
+    """Return the observation of a row."""
+    return Observation(question.symbol, values["start"], values["value"])
+
+
+_MAKERS: Final[Mapping[RecordKind, Callable[[Endpoint, Question, Mapping[str, Any]], Record]]] = {
+    RecordKind.BARS: _make_bar,
+    RecordKind.QUOTES: _make_quote,
+    RecordKind.OBSERVATIONS: _make_observation,
+}
+
+
+def keep_asked(question: Question, records: Iterable[Record]) -> tuple[Record, ...]:
+    """Return the bars and observations that begin within a question, oldest first, each once; all quotes.
+
+    Of two for the same time the later one counts. Some sources answer more than was asked, some twice.
+    """
+    if question.kind is RecordKind.QUOTES:
+        return tuple(records)
+    start_ms, end_ms = (round(1000 * each.timestamp()) for each in (question.start, question.end))
+    found = {
+        record.start_ms: record
+        for record in cast("Iterable[Bar | Observation]", records)
+        if start_ms <= record.start_ms < end_ms
+    }
+    return tuple(found[start] for start in sorted(found))

@@ -1,0 +1,411 @@
+"""Define a source of the catalogue: what a file in `catalog/` may say. Pure.
+
+A source is a TOML file that says how to ask it and how to read its answers, so that adding one needs no
+code. docs/services/sources.md explains every key with examples.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import cache
+from string import Formatter
+from typing import Annotated, Any, Final, Literal, Self
+from zoneinfo import ZoneInfo
+
+import jmespath
+from jmespath.exceptions import JMESPathError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+
+NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
+VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
+EPOCH_UNITS: Final = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "epoch_ns": 1_000_000_000}
+"""Formats of times that are numbers: how many of them are a second."""
+OPTION: Final = re.compile(r"([A-Z]{1,6})\d{6}[CP]\d{8}")
+"""How an option is spelled: its underlying, the day it ends, call or put, the strike in thousandths."""
+PAIR: Final = re.compile(r"([A-Z0-9]{2,15})/([A-Z0-9]{2,15})")
+"""How a pair of currencies is spelled: EUR/USD, BTC/USDT."""
+
+REQUIRED_FIELDS: Final[Mapping[RecordKind, frozenset[str]]] = {
+    RecordKind.BARS: frozenset({"start", "open", "high", "low", "close"}),
+    RecordKind.QUOTES: frozenset({"price"}),
+    RecordKind.OBSERVATIONS: frozenset({"start", "value"}),
+}
+OPTIONAL_FIELDS: Final[Mapping[RecordKind, frozenset[str]]] = {
+    RecordKind.BARS: frozenset({"volume", "vwap", "trades"}),
+    RecordKind.QUOTES: frozenset(
+        {"at", "bid", "ask", "volume", "symbol", "open_interest", "implied_volatility"}
+    ),
+    RecordKind.OBSERVATIONS: frozenset(),
+}
+TIME_FIELDS: Final = frozenset({"start", "at"})
+TEXT_FIELDS: Final = frozenset({"symbol"})
+PLACEHOLDERS: Final = frozenset(
+    {"symbol", "base", "quote", "underlying", "timeframe", "start", "before_start", "end", "limit", "key"}
+)
+_USUAL_BYTES: Final[Mapping[RecordKind, int]] = {
+    RecordKind.BARS: 20_000_000,
+    RecordKind.OBSERVATIONS: 10_000_000,
+    RecordKind.QUOTES: 1_000_000,
+}
+PATH_MARKS: Final = ("{symbol}", "{base}", "{quote}")
+"""What stands for a symbol's spelling, and the parts of a pair, in a path."""
+
+
+class _Strict(BaseModel):
+    """A part of a source's file: unknown keys are errors, and nothing changes afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@cache
+def compile_path(path: str) -> Any:
+    """Return a JMESPath expression, compiled once. Raise ValueError if it is none."""
+    try:
+        return jmespath.compile(path)
+    except JMESPathError as error:
+        raise ValueError(f"{path!r} is no JMESPath expression: {error}") from error
+
+
+def _require_path(path: str) -> str:
+    """Return `path` if it is a JMESPath expression; otherwise raise ValueError."""
+    path_of_one = path
+    for mark in PATH_MARKS:
+        path_of_one = path_of_one.replace(mark, "name")
+    compile_path(path_of_one)
+    return path
+
+
+def _require_template(text: str) -> str:
+    """Return `text` if it has no placeholder but the known ones; otherwise raise ValueError."""
+    for _, name, _, conversion in Formatter().parse(text):
+        if name is not None and (name not in PLACEHOLDERS or conversion is not None):
+            raise ValueError(f"{{{name}}} is none of {', '.join(sorted(PLACEHOLDERS))}")
+    return text
+
+
+def _require_pattern(pattern: str) -> str:
+    """Return `pattern` if it is a regular expression; otherwise raise ValueError."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no regular expression: {error}") from error
+    return pattern
+
+
+def _require_zone(name: str) -> str:
+    """Return `name` if it is a time zone; otherwise raise ValueError."""
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name!r} is no time zone") from error
+    return name
+
+
+Path = Annotated[str, AfterValidator(_require_path)]
+Template = Annotated[str, AfterValidator(_require_template)]
+Zone = Annotated[str, AfterValidator(_require_zone)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class AuthPlace(StrEnum):
+    """Name where a source wants its key."""
+
+    NONE = "none"
+    QUERY = "query"
+    HEADER = "header"
+    BEARER = "bearer"
+    BASIC = "basic"  # the key is the user's name, the secret the password
+    PATH = "path"  # the path has {key}
+
+
+class Auth(_Strict):
+    """How a source knows us. `optional` sources answer without a key, too, within narrower limits."""
+
+    place: AuthPlace = AuthPlace.NONE
+    name: str = ""
+    """The name of the parameter or header; a header's value is `prefix` and the key."""
+    prefix: str = ""
+    env: str = ""
+    """The variable with the key, or with several, separated by commas, which take turns."""
+    secret_env: str = ""
+    """The variable with the secret that belongs to the key, in the same order."""
+    secret_name: str = ""
+    """The name of the header with the secret."""
+    optional: bool = False
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        """Raise ValueError if a part is missing that the place needs."""
+        if self.place is AuthPlace.NONE:
+            if self.env or self.name:
+                raise ValueError("place: a key needs one: query, header, bearer, basic or path")
+            return self
+        if not VARIABLE.fullmatch(self.env) or (self.secret_env and not VARIABLE.fullmatch(self.secret_env)):
+            raise ValueError("env: the name of a variable, such as ALPHA_VANTAGE_API_KEY")
+        if self.place in (AuthPlace.QUERY, AuthPlace.HEADER) and not self.name:
+            raise ValueError(f"name: what the {self.place} is called")
+        return self
+
+
+class Limits(_Strict):
+    """How many requests a source takes, over all processes with the same key."""
+
+    per_second: Count | None = None
+    per_minute: Count | None = None
+    per_hour: Count | None = None
+    per_day: Count | None = None
+    per_month: Count | None = None
+
+    def windows(self) -> tuple[tuple[int, int], ...]:
+        """Return each limit as seconds and requests, the shortest window first."""
+        named = {
+            1: self.per_second,
+            60: self.per_minute,
+            3600: self.per_hour,
+            86_400: self.per_day,
+            30 * 86_400: self.per_month,
+        }
+        return tuple((sec, count) for sec, count in named.items() if count is not None)
+
+
+class SymbolRule(_Strict):
+    """How a source spells the symbols of one asset class."""
+
+    template: Annotated[str, AfterValidator(_require_template)] = "{symbol}"
+    """The spelling, of {symbol}, or of {base} and {quote} of a pair."""
+    case: Literal["upper", "lower", "as_is"] = "as_is"
+    names: Mapping[str, str] = {}
+    """Symbols that are spelled otherwise: ours, then the source's."""
+    currencies: Mapping[str, str] = {}
+    """Parts of pairs that are spelled otherwise: ours, then the source's."""
+    only: bool = False
+    """Whether the source has no symbols but those in `names`."""
+    replace: Mapping[str, str] = {}
+    """Parts of a symbol that are written otherwise, such as "." as "-" in BRK.B."""
+    pattern: Annotated[str, AfterValidator(_require_pattern)] = ""
+    """What our symbols must look like; others the source does not have."""
+
+    def spell(self, symbol: str) -> str | None:
+        """Return the source's spelling of one of our symbols; None if it does not have it."""
+        if symbol in self.names:
+            return self.names[symbol]
+        if self.only or (self.pattern and re.fullmatch(self.pattern, symbol) is None):
+            return None
+        base, quote = self.split(symbol)
+        if base is None and ("{base}" in self.template or "{quote}" in self.template):
+            return None
+        written = symbol
+        for ours, theirs in self.replace.items():
+            written = written.replace(ours, theirs)
+        text = self.template.format(symbol=written, base=base, quote=quote)
+        return {"upper": text.upper(), "lower": text.lower()}.get(self.case, text)
+
+    def split(self, symbol: str) -> tuple[str | None, str | None]:
+        """Return both parts of a pair, as the source spells them; None twice for anything else."""
+        pair = PAIR.fullmatch(symbol)
+        if pair is None:
+            return None, None
+        base, quote = (self.currencies.get(part, part) for part in pair.groups())
+        return base, quote
+
+
+class FieldRule(_Strict):
+    """Where a field of a record is in a row, and how it is written."""
+
+    path: Path
+    format: str = ""
+    """Of a time: epoch_s, epoch_ms, epoch_us, epoch_ns, iso, period, or a pattern of strptime."""
+    zone: Zone = "UTC"
+    """The time zone of times that name none."""
+    scale: Annotated[float, Field(gt=0)] = 1.0
+    """What a number is multiplied by, such as 0.01 for cents."""
+    divide_by: Path | None = None
+    """Where the row has what the number is divided by, such as for how many units a rate is."""
+    inverse: bool = False
+    """Whether the number is 1 divided by the above, as for a rate the other way round."""
+
+
+class Paging(_Strict):
+    """How a source gives more than one page."""
+
+    next: Path
+    """Where the document has the token or the address of the next page."""
+    param: str = ""
+    """The parameter that takes the token; empty where `next` is an address."""
+    max_pages: Annotated[int, Field(ge=2, le=100)] = 20
+
+
+class Signs(_Strict):
+    """How a document says that it is no answer: paths that then have a value. Looked for in this order."""
+
+    limited: tuple[Path, ...] = ()
+    unknown: tuple[Path, ...] = ()
+    """That the source does not know the symbol. Also looked for in documents with another status."""
+    denied: tuple[Path, ...] = ()
+    """That the key is wrong, where the status does not say so. Also looked for with another status."""
+    failed: tuple[Path, ...] = ()
+    empty: tuple[Path, ...] = ()
+
+
+class Endpoint(_Strict):
+    """One question that a source answers."""
+
+    kind: RecordKind
+    assets: Annotated[tuple[AssetClass, ...], Field(min_length=1)]
+    timeframes: Mapping[str, str] = {}
+    """Of bars: our timeframe, then what the source calls it."""
+    method: Literal["GET", "POST"] = "GET"
+    path: Annotated[str, AfterValidator(_require_template)]
+    params: Mapping[str, Annotated[str, AfterValidator(_require_template)]] = {}
+    json_body: Mapping[str, Any] | None = None
+    """Of a POST: the body; its texts are templates, too."""
+    headers: Mapping[str, str] = {}
+    keep_slashes: bool = False
+    """Whether a / in what fills the path stays one."""
+    format: Literal["json", "csv", "xml"] = "json"
+    delimiter: str = ","
+    skip_lines: Annotated[int, Field(ge=0, le=100)] = 0
+    """Lines before the header of a CSV."""
+    columns: tuple[str, ...] = ()
+    """The names of a CSV's columns, where it has no header."""
+    records: Path = "@"
+    """Where the rows are in the document."""
+    layout: Literal["rows", "columns", "by_key"] = "rows"
+    """`rows`: a list of rows. `columns`: an object, each field a list. `by_key`: an object of rows by time,
+    in which `key` is the row's key and `value` the row."""
+    fields: Mapping[str, FieldRule]
+    stamp: Literal["open", "close"] = "open"
+    """Which end of a bar its time is."""
+    missing: tuple[str, ...] = ("", ".", "-", "N/A", "NaN", "null", "ND")
+    """Texts that stand for no value."""
+    thousands: str = ""
+    """What separates thousands in numbers."""
+    signs: Signs = Signs()
+    empty_status: tuple[int, ...] = ()
+    """Statuses, such as 404, that say that there is nothing."""
+    paging: Paging | None = None
+    limit: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """The most records that one answer has: a longer question is asked in parts."""
+    max_days: Annotated[float, Field(gt=0)] | None = None
+    """The longest time that one request may ask for: a longer question is asked in parts."""
+    by_year: bool = False
+    """Whether one request asks for one calendar year: a question is cut at the ends of years."""
+    history_days: Annotated[float, Field(gt=0)] | None = None
+    """How far back its answers go: older records are not asked for."""
+    history_bars: Annotated[int, Field(ge=1)] | None = None
+    """The same, as a number of bars."""
+    max_bytes: Annotated[int, Field(ge=1_000, le=20_000_000)] | None = None
+    """The longest answer; by default 20 MB for bars, 10 MB for observations, 1 MB for quotes."""
+    revised_days: Annotated[float, Field(ge=0)] | None = None
+    """The age up to which its observations may be corrected, and are asked for again; default: 400 days."""
+    min_interval_sec: Annotated[float, Field(ge=0)] = 0.0
+    """For how long an answer counts at least: the limits would not last for more frequent questions."""
+    symbols: Mapping[AssetClass, SymbolRule] = {}
+    """The spelling of symbols, where it is not that of the whole source."""
+
+    @property
+    def size_limit(self) -> int:
+        """Return how many bytes an answer may have."""
+        return self.max_bytes or _USUAL_BYTES[self.kind]
+
+    @model_validator(mode="after")
+    def _fields_are_those_of_the_kind(self) -> Self:
+        """Raise ValueError if a field is missing, unknown, or a time without a format."""
+        needed, possible = REQUIRED_FIELDS[self.kind], OPTIONAL_FIELDS[self.kind]
+        if absent := needed - self.fields.keys():
+            raise ValueError(f"fields: {self.kind} need {', '.join(sorted(absent))}")
+        if unknown := self.fields.keys() - needed - possible:
+            raise ValueError(f"fields: {self.kind} have no {', '.join(sorted(unknown))}")
+        for name in TIME_FIELDS & self.fields.keys():
+            if not self.fields[name].format:
+                raise ValueError(f"fields.{name}: a time needs a format")
+        return self
+
+    @model_validator(mode="after")
+    def _limit_is_there_where_it_is_asked_for(self) -> Self:
+        """Raise ValueError if a template has {limit}, and there is none."""
+        if self.limit is None and any("{limit" in text for text in (self.path, *self.params.values())):
+            raise ValueError("limit: {limit} needs one")
+        return self
+
+    @model_validator(mode="after")
+    def _timeframes_are_those_of_bars(self) -> Self:
+        """Raise ValueError if bars have no timeframes, others have some, or one is unknown."""
+        if (self.kind is RecordKind.BARS) != bool(self.timeframes):
+            raise ValueError("timeframes: bars need them, and nothing else has any")
+        if unknown := self.timeframes.keys() - TIMEFRAME_SEC.keys():
+            raise ValueError(f"timeframes: {', '.join(sorted(unknown))}: not of {', '.join(TIMEFRAME_SEC)}")
+        return self
+
+
+class Stream(_Strict):
+    """How a source sends bars of a minute by itself, over a WebSocket, each when its time is over."""
+
+    protocol: Literal["binance_klines"]
+    """What is said there; `websocket.py` speaks it."""
+    url: Annotated[str, Field(pattern=r"^wss://[^/].*[^/]$")]
+    assets: Annotated[tuple[AssetClass, ...], Field(min_length=1)]
+    symbols: Mapping[AssetClass, SymbolRule] = {}
+    """How it spells symbols, where that is not the source's spelling."""
+
+
+class MarketSource(_Strict):
+    """One file of the catalogue."""
+
+    name: Annotated[str, Field(pattern=NAME.pattern)]
+    title: Annotated[str, Field(min_length=2, max_length=60)]
+    docs: Annotated[tuple[str, ...], Field(min_length=1)]
+    """The pages that describe the questions and the shape of the answers."""
+    tried: Literal["never"] | str = "never"  # noqa: PYI051 - the word is part of what people read here
+    """When the real source was asked last by somebody with this file: a date, or `never`."""
+    terms: str = ""
+    """What one should know before using it: a free plan or none, delays, a licence."""
+    base_url: str
+    auth: Auth = Auth()
+    limits: Limits = Limits()
+    limits_without_key: Limits | None = None
+    """The limits of a source with an optional key, when there is none."""
+    symbols: Mapping[AssetClass, SymbolRule] = {}
+    serves: Annotated[Mapping[str, Endpoint], Field(min_length=1)]
+    """The questions that it answers, by a name such as `minute_bars`."""
+    stream: Stream | None = None
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        """Raise ValueError if the address is not https, a date is none, or a template needs a missing key."""
+        if not self.base_url.startswith("https://") or self.base_url.endswith("/"):
+            raise ValueError("base_url: https://, without a / at its end")
+        if self.tried != "never":
+            datetime.strptime(self.tried, "%Y-%m-%d").replace(tzinfo=UTC)
+        for name, endpoint in self.serves.items():
+            texts = [endpoint.path, *endpoint.params.values()]
+            if any("{key}" in text for text in texts) and self.auth.place is not AuthPlace.PATH:
+                raise ValueError(f"serves.{name}: {{key}} is for a key whose place is the path")
+        return self
+
+    def find_endpoints(
+        self, kind: RecordKind, asset: AssetClass, symbol: str, timeframe: str = ""
+    ) -> Iterator[Endpoint]:
+        """Yield the endpoints that answer a question of this kind, in the order in which to try them."""
+        for endpoint in self.serves.values():
+            fits = endpoint.kind is kind and asset in endpoint.assets
+            fits = fits and (kind is not RecordKind.BARS or timeframe in endpoint.timeframes)
+            if fits and self.symbol_rule(endpoint, asset).spell(symbol) is not None:
+                yield endpoint
+
+    def find_limits(self, *, has_key: bool) -> Limits:
+        """Return the limits for requests with a key, or without one."""
+        return self.limits if has_key or self.limits_without_key is None else self.limits_without_key
+
+    def symbol_rule(self, part: Endpoint | Stream, asset: AssetClass) -> SymbolRule:
+        """Return how an endpoint, or the stream, spells the symbols of a class."""
+        return part.symbols.get(asset) or self.symbols.get(asset) or SymbolRule()
+
+    def spell_streamed(self, asset: AssetClass, symbol: str) -> str | None:
+        """Return how the stream spells a symbol; None if there is no stream of it."""
+        if self.stream is None or asset not in self.stream.assets:
+            return None
+        return self.symbol_rule(self.stream, asset).spell(symbol)

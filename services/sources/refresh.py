@@ -1,0 +1,128 @@
+"""Load all series that are old enough by schedule, in one instance at a time.
+
+The instance that holds the lease goes over the series of all shares, also those without an interval of their
+own. When the last completed run began is on the bus: one that was broken off, or missed since nobody ran, is
+made up for at once.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from marketswarm.agent import Agent, LeaseLost
+from marketswarm.bus import BusError
+from marketswarm.truth.schedule import parse_schedule
+from services.sources.cascade.concurrency import load_concurrently, retry_bus
+from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
+from services.sources.cascade.series import Series, list_series
+from services.sources.cascade.state import needs_refresh
+from services.sources.dispatcher import SeriesDispatcher
+from services.sources.settings import SourcesSettings
+
+RETRY_SEC: Final = 1.0
+"""After how many seconds it is tried again what the bus prevented."""
+LEASE: Final = "sources:refresh"
+
+
+class Refresh:
+    """Load all series that are old enough by schedule, while this instance holds the lease.
+
+    Args:
+        me: the agent.
+        loader: loads the series.
+        dispatcher: takes what became of the loads.
+        get_settings: returns the settings in force.
+        bus: the name of the bus that has the lease.
+    """
+
+    def __init__(
+        self,
+        me: Agent[Any],
+        loader: SeriesLoader,
+        dispatcher: SeriesDispatcher,
+        get_settings: Callable[[], SourcesSettings],
+        bus: str,
+    ) -> None:
+        self._me, self._loader, self._dispatcher = me, loader, dispatcher
+        self._get_settings, self._bus = get_settings, bus
+        self._reseeded = asyncio.Event()
+        self._stalled = ""
+
+    async def run(self) -> None:
+        """Refresh by schedule until cancelled."""
+        self._me.on_reseed(lambda _truth: self._reseeded.set())
+        while True:
+            try:
+                async with self._me.lease(LEASE, bus=self._bus):
+                    await self._drop_unnamed()
+                    while True:
+                        await self._wait_for_run()
+                        await self.load_old()
+            except LeaseLost:
+                continue
+            except BusError as error:
+                self._note_stalled(error)
+                await asyncio.sleep(RETRY_SEC)
+
+    def _note_stalled(self, error: BusError) -> None:
+        """Log why the bus can't be used, unless that was the last reason."""
+        why = f"{error.bus} {error.reason}"
+        if self._stalled != why:
+            self._me.log.warning("refresh.stalled", bus=error.bus, reason=error.reason)
+        self._stalled = why
+
+    async def _wait_for_run(self) -> None:
+        """Wait for the first time of the schedule since the last completed run.
+
+        After a reseed the new schedule counts. Raise BusError.
+        """
+        while True:
+            self._reseeded.clear()
+            now = time.time()
+            last = await self._loader.store.read_refreshed()
+            if last is None or last > now:  # there was none, or the clock of whoever ran it is ahead
+                last = now
+                await self._loader.store.write_refreshed(now)
+            at = parse_schedule(self._get_settings().settings.load.refresh).next_run(last)
+            try:
+                async with asyncio.timeout(None if at is None else max(0.0, at - now)):
+                    await self._reseeded.wait()
+            except TimeoutError:
+                return
+            await self._drop_unnamed()
+
+    async def _drop_unnamed(self) -> None:
+        """Forget the sources and series that the truth does not name. Raise BusError."""
+        series = list_series(self._get_settings())
+        stored_sources, stored_series = await self._loader.store.list_stored()
+        named = {name for each in series for name in each.sources}
+        gone = [name for name in stored_sources if name not in named]
+        left = [name for name in stored_series if name not in {each.id for each in series}]
+        if (gone or left) and await self._loader.store.drop(gone, left):
+            self._dispatcher.schedule_events()
+
+    async def load_old(self) -> None:
+        """Load the series whose last answer is old enough, as many at a time as the settings say.
+
+        While the bus is away each waits for it, until the lease is lost. Raise BusError.
+        """
+        begun, settings = time.time(), self._get_settings().settings.load
+        series = list_series(self._get_settings())
+        states = await self._loader.store.read_states([each.id for each in series])
+        old = [each for each in series if needs_refresh(states[each.id], begun, settings.older_than_sec)]
+        results: list[LoadResult] = []
+
+        async def load(each: Series) -> None:
+            """Load one series, and tell the dispatcher what became of it."""
+            started = time.monotonic()
+            result = await retry_bus(lambda: self._loader.load(each), RETRY_SEC, on_error=self._note_stalled)
+            self._dispatcher.note_load(each, result, time.monotonic() - started)
+            results.append(result)
+
+        await load_concurrently(old, settings.concurrency, load)
+        await self._loader.store.write_refreshed(begun)
+        self._stalled = ""
+        loaded = [each for each in results if each.outcome is LoadOutcome.LOADED]
+        records = sum(each.new for each in loaded)
+        self._me.log.info("refresh.done", series=len(series), loaded=len(loaded), records=records)

@@ -1,0 +1,1 @@
+"""A recording that plays as a source."""

@@ -1,0 +1,81 @@
+"""The breaker of a source, on a real bus: all instances leave a source alone together that fails."""
+
+import asyncio
+
+import pytest
+
+from marketswarm.keys import source_breaker_key
+from services.sources.access import circuit_breaker as module
+from services.sources.access.circuit_breaker import OPEN_AFTER, BreakerState, CircuitBreaker
+
+
+@pytest.fixture
+async def breaker(bus):
+    return CircuitBreaker(bus, "kraken")
+
+
+async def open_breaker(breaker):
+    for _ in range(OPEN_AFTER):
+        await breaker.record_failure()
+
+
+async def test_a_breaker_opens_after_failures_in_a_row_and_only_one_instance_tries(breaker, bus, monkeypatch):
+    monkeypatch.setattr(module, "FIRST_OPEN_SEC", 2.0)
+    other = CircuitBreaker(bus, "kraken")
+    assert [await breaker.record_failure() for _ in range(3)] == [
+        BreakerState.CLOSED,
+        BreakerState.CLOSED,
+        BreakerState.OPEN,
+    ]
+    refused = await other.ask()
+    assert (refused.refusal, 0 < refused.wait_sec <= 2.0) == ("breaker_open", True)
+    await asyncio.sleep(refused.wait_sec + 0.01)
+    readings = [await breaker.ask() for _ in range(3)]
+    assert [reading.is_trial for reading in readings] == [True, False, False]
+    assert [reading.refusal for reading in readings] == ["", "breaker_open", "breaker_open"]
+    assert 0 < readings[1].wait_sec <= module.TRIAL_SEC
+    await breaker.record_success()
+    assert not any([(await other.ask()).refusal for _ in range(3)])
+
+
+async def test_each_failed_trial_doubles_the_time_for_which_it_is_open_up_to_the_longest(
+    breaker, monkeypatch, server
+):
+    monkeypatch.setattr(module, "FIRST_OPEN_SEC", 100.0)
+    monkeypatch.setattr(module, "LONGEST_OPEN_SEC", 350.0)
+    await open_breaker(breaker)
+    waits = []
+    for _ in range(4):
+        waits.append(round((await breaker.ask()).wait_sec / 50))
+        await breaker.record_failure(is_trial=True)
+    assert waits == [2, 4, 7, 7]
+    # it outlives a restart of everybody, and is forgotten in the end
+    assert 0 < server.cmd("PTTL", source_breaker_key("kraken")) <= 86_400_000
+
+
+async def test_requests_that_were_under_way_when_it_opened_do_not_open_it_for_longer(breaker):
+    """Ten loads are let through, and all fail in one moment."""
+    assert not any([(await breaker.ask()).refusal for _ in range(10)])
+    states = [await breaker.record_failure() for _ in range(10)]
+    assert states[OPEN_AFTER - 1 :] == [BreakerState.OPEN] * 8
+    assert (await breaker.ask()).wait_sec <= module.FIRST_OPEN_SEC
+
+
+async def test_a_success_forgets_the_failures_before_it(breaker):
+    for _ in range(4):
+        assert [await breaker.record_failure() for _ in range(2)] == [BreakerState.CLOSED] * 2
+        await breaker.record_success()
+
+
+async def test_an_operator_pauses_it_for_a_time_or_until_it_is_resumed(breaker, server):
+    await breaker.pause(0.2)
+    assert (await breaker.read()).refusal == "paused"
+    await asyncio.sleep(0.25)
+    assert (await breaker.ask()).refusal == ""
+    await breaker.pause(None)
+    await breaker.record_success()
+    reading = await breaker.ask()
+    assert (reading.refusal, reading.wait_sec) == ("paused", None)
+    assert server.cmd("PTTL", source_breaker_key("kraken")) == -1
+    await breaker.resume()
+    assert (await breaker.ask()).refusal == ""

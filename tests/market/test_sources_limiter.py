@@ -1,0 +1,131 @@
+"""What a source allows, on a real bus: no two processes overdraw it together."""
+
+import asyncio
+import time
+
+import pytest
+
+from marketswarm.bus import Bus
+from marketswarm.keys import source_account_key
+from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, RateLimiter, account_name
+from services.sources.catalog.request import ApiKey
+from support.waiting import auntil
+
+ONE, TWO = ApiKey("one", "secret"), ApiKey("two")
+
+
+@pytest.fixture
+async def limiter(bus):
+    return RateLimiter(bus, "kraken")
+
+
+async def test_no_more_requests_pass_than_the_narrowest_limit_allows(limiter, server):
+    taken = [await limiter.take(None, [(60, 3), (3600, 100)]) for _ in range(5)]
+    assert [permission.is_granted for permission in taken] == [True] * 3 + [False] * 2
+    assert [permission.why for permission in taken[2:]] == ["", "limited", "limited"]
+    # a window is kept in twenty slots: it is over a slot after its length
+    assert 0 < taken[3].wait_sec <= 63
+    assert 0 < server.cmd("PTTL", source_account_key("kraken")) <= 7_200_000
+
+
+async def test_an_account_says_its_limits_and_that_of_the_source_names_those_of_its_keys(limiter, bus):
+    await limiter.take(ONE, [(60, 3), (3600, 100)])
+    await limiter.block(TWO, 30, [(60, 5)])
+    owner = await bus.ask(bus.client.hgetall(source_account_key("kraken")))
+    names = [account_name("kraken", key) for key in (ONE, TWO)]
+    assert sorted(owner) == sorted(f"key:{name.partition(':')[2]}".encode() for name in names)
+    limits = [await bus.ask(bus.client.hget(source_account_key(name), "limits")) for name in names]
+    assert limits == [b"60:3 3600:100", b"60:5"]
+    await limiter.take(None, [(1, 2)])  # as before a key was set
+    assert await bus.ask(bus.client.hget(source_account_key("kraken"), "limits")) == b"1:2"
+
+
+async def test_processes_do_not_overdraw_together(limiter, server, bus):
+    others = [Bus("market-redis", server.url) for _ in range(4)]
+    try:
+        taken = await asyncio.gather(
+            *(
+                RateLimiter(each, "kraken").take(None, [(3600, 50)])
+                for each in (bus, *others)
+                for _ in range(40)
+            )
+        )
+    finally:
+        await asyncio.gather(*(each.aclose() for each in others))
+    assert sum(permission.is_granted for permission in taken) == 50
+
+
+async def test_a_window_that_is_over_lets_requests_pass_again_and_no_stretch_of_it_has_more(limiter):
+    granted = []
+
+    async def take():
+        begun = time.time()
+        if (await limiter.take(None, [(1, 5)])).is_granted:
+            granted.append((begun, time.time()))
+        return len(granted) >= 15
+
+    await auntil(take, 30)
+    for (begun, _), (_, ended) in zip(granted, granted[5:], strict=False):
+        assert ended - begun >= 1, "six requests within a second"
+
+
+async def test_the_wait_that_is_said_is_enough(limiter):
+    windows = [(3, 1)]
+    assert (await limiter.take(None, windows)).is_granted
+    wait_sec = (await limiter.take(None, windows)).wait_sec
+    assert 0 < wait_sec <= 3.2
+    await asyncio.sleep(wait_sec)
+    assert (await limiter.take(None, windows)).is_granted
+
+
+async def test_each_key_has_an_account_of_its_own_and_no_key_is_on_the_bus(limiter, server):
+    assert (await limiter.take(ONE, [(3600, 1)])).is_granted
+    assert not (await limiter.take(ONE, [(3600, 1)])).is_granted
+    assert (await limiter.take(TWO, [(3600, 1)])).is_granted
+    keys = server.cmd("KEYS", "*")
+    accounts = {source_account_key(account_name("kraken", key)) for key in (ONE, TWO)}
+    assert set(keys) == {source_account_key("kraken"), *accounts}
+    assert not any(word in key for key in keys for word in ("one", "two", "secret"))
+
+
+async def test_a_source_that_asks_for_a_pause_gets_it_from_all_and_the_longer_one_counts(limiter, server):
+    await limiter.block(None, 30.0, [(60, 100)])
+    await limiter.block(None, 5.0, [(60, 100)])
+    other = Bus("market-redis", server.url)
+    try:
+        permission = await RateLimiter(other, "kraken").take(None, [(60, 100)])
+    finally:
+        await other.aclose()
+    assert (permission.why, 25 < permission.wait_sec <= 30) == ("limited", True)
+
+
+async def test_a_source_without_limits_is_asked_at_any_time_but_in_a_pause_that_it_asked_for(limiter):
+    assert all([(await limiter.take(None, [])).is_granted for _ in range(20)])
+    await limiter.block(None, 30.0, [])
+    assert not (await limiter.take(None, [])).is_granted
+
+
+async def test_counts_of_a_clock_that_was_set_back_stop_nobody(limiter, server):
+    ahead = int(time.time() + 86_400) // 3  # slots of the 60 s window, of a day ahead
+    server.cmd("HSET", source_account_key("kraken"), f"60:{ahead}", "100")
+    assert (await limiter.take(None, [(60, 1)])).is_granted
+
+
+async def test_a_pause_of_no_time_is_a_pause_and_takes_no_request(limiter, server):
+    """A server may say `Retry-After: 0`, or a date that is over."""
+    await limiter.block(None, 0.0, [(60, 1)])
+    permission = await limiter.take(None, [(60, 1)])
+    assert 0 < permission.wait_sec <= SHORTEST_BLOCK_SEC
+    await asyncio.sleep(permission.wait_sec + 0.01)
+    assert (await limiter.take(None, [(60, 1)])).is_granted
+
+
+async def test_what_is_left_is_said_for_each_window_and_taken_by_nobody(limiter):
+    windows = [(60, 5), (86_400, 8)]
+    for taken in range(3):
+        assert await limiter.count_left(ONE, windows) == [5 - taken, 8 - taken]
+        await limiter.take(ONE, windows)
+    await limiter.block(ONE, 30.0, windows)
+    assert await limiter.count_left(ONE, windows) == [0, 0]
+    assert await limiter.count_left(TWO, windows) == [5, 8]
+    assert await limiter.count_left(TWO, []) == []

@@ -1,0 +1,59 @@
+"""How sources are, over a bus in memory."""
+
+import pytest
+
+from marketswarm.keys import MARKET_SOURCES
+from marketswarm.testing import MemoryBus
+from services.sources.access.circuit_breaker import OPEN_AFTER, BreakerState, CircuitBreaker
+from services.sources.access.health import SourceHealth, read_health
+from services.sources.access.rate_limiter import RateLimiter
+from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.request import ApiKey
+from services.sources.metrics import SourcesMetrics
+
+KEYS = {"twelve_data": (ApiKey("one"), ApiKey("two"))}
+
+
+@pytest.fixture
+async def bus():
+    bus = MemoryBus("market-redis")
+    yield bus
+    await bus.aclose()
+
+
+async def test_states_breakers_and_what_is_left_of_limits_are_read_and_become_metrics(bus):
+    states = {
+        "kraken": b'{"state": "up"}',
+        "twelve_data": b'{"state": "down"}',
+        "okx": b"[",
+        "ecb": b'{"state": 5}',
+    }
+    await bus.client.hset(MARKET_SOURCES, mapping=states)
+    for _ in range(OPEN_AFTER):
+        await CircuitBreaker(bus, "twelve_data").record_failure()
+    await CircuitBreaker(bus, "okx").pause(None)
+    windows = shipped_catalog()["twelve_data"].limits.windows()
+    await RateLimiter(bus, "twelve_data").take(KEYS["twelve_data"][0], windows)
+    names = ["kraken", "twelve_data", "okx", "ecb", "replay_a"]
+    health = await read_health(bus, names, shipped_catalog(), KEYS)
+    assert {name: each.is_up for name, each in health.items()} == {
+        "kraken": True,
+        "twelve_data": False,
+        "okx": None,
+        "ecb": None,
+        "replay_a": None,
+    }
+    assert health["twelve_data"] == SourceHealth(False, BreakerState.OPEN, {60: 15, 86_400: 1599})
+    assert health["okx"].breaker is BreakerState.PAUSED
+    assert health["replay_a"] == SourceHealth(None, BreakerState.CLOSED)
+
+    metrics = SourcesMetrics()
+    metrics.health = health
+    found = {each.name: dict(each.values) for each in metrics.collect() if each.labels}
+    assert found["marketswarm_sources_source_up"] == {("kraken",): 1.0, ("twelve_data",): 0.0}
+    assert found["marketswarm_sources_breaker_state"]["okx", "paused"] == 1.0
+    assert found["marketswarm_sources_requests_left"]["twelve_data", "86400"] == 1599.0
+
+
+async def test_of_no_source_nothing_is_read(bus):
+    assert await read_health(bus, [], {}, {}) == {}

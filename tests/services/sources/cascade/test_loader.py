@@ -1,0 +1,251 @@
+"""What an answer is worth, and what of it goes onto the bus."""
+
+import asyncio
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import orjson
+import pytest
+
+from marketswarm.event import Kind
+from marketswarm.market.entries import parse_bar, parse_provenance
+from marketswarm.market.records import AssetClass, Bar, Quote, RecordKind
+from marketswarm.market.sessions import get_session
+from services.sources.cascade import loader as loader_module
+from services.sources.cascade.alerts import find_pending
+from services.sources.cascade.evaluation import evaluate_answer
+from services.sources.cascade.loader import SeriesLoader
+from services.sources.cascade.series import Series
+from services.sources.cascade.state import Attempt, SeriesState, SeriesStatus, SourceFinding, SourceVerdict
+from services.sources.cascade.store import encode_finding, encode_records, encode_request
+from services.sources.catalog.answer import AnswerStatus, Misfit, SentRequest, SourceAnswer
+from services.sources.gate import GateProgress, evaluate_gate
+from services.sources.settings import WorkSettings
+
+NOW = datetime(2026, 11, 23, 15, 0, tzinfo=UTC).timestamp()
+NOW_MS = round(1000 * NOW)
+SERIES = Series("BTC/USD", RecordKind.BARS, "1m", AssetClass.CRYPTO, "24x7", ("kraken",), 300.0, 5.0, 60.0)
+SESSION = get_session("24x7")
+CLOCK = SimpleNamespace(wall=NOW, now=NOW, now_ms=NOW_MS, to_wall=lambda at_ms: at_ms / 1000)
+
+
+def bar(minutes_ago, close=10.0, **more):
+    values = {"open": 10.0, "high": 12.0, "low": 9.0, "close": close, **more}
+    return Bar("BTC/USD", "1m", NOW_MS - 60_000 * minutes_ago, **values)
+
+
+def answer(*records, outcome=AnswerStatus.OK, **more):
+    return SourceAnswer("kraken", outcome, records=records, asked_at=NOW, digest="d", **more)
+
+
+def evaluate(*records, series=SERIES, **more):
+    return evaluate_answer(series, SESSION, answer(*records, **more), CLOCK)
+
+
+def test_an_answer_is_fresh_with_the_records_that_are_over():
+    finding = evaluate(bar(2), bar(1), bar(0))
+    assert (finding.verdict, finding.newest_ms) == (SourceVerdict.FRESH, NOW_MS - 60_000)
+    assert [record.start_ms for record in finding.records] == [NOW_MS - 120_000, NOW_MS - 60_000]
+    assert finding.fresh_until == NOW + 360
+
+
+def test_an_answer_is_late_empty_or_wrong_by_its_records():
+    assert evaluate(bar(20)).verdict is SourceVerdict.LATE
+    assert (evaluate(bar(0)).verdict, evaluate(bar(0)).reason) == (
+        SourceVerdict.EMPTY,
+        "nothing that is over",
+    )
+    wrong = evaluate(bar(1), bar(-60))
+    assert (wrong.verdict, wrong.reason, wrong.records) == (SourceVerdict.WRONG, "a time that lies ahead", ())
+    misfits = evaluate(bar(2), bar(1), misfits=(Misfit(0, "open", "'x' is no number"),))
+    assert (misfits.verdict, misfits.reason) == (
+        SourceVerdict.WRONG,
+        "1 of 3 rows do not fit: open: 'x' is no number",
+    )
+
+
+def test_a_bar_between_two_minutes_is_left_out_and_many_of_them_make_the_answer_wrong():
+    """Some sources end with the price of this moment, as a bar that begins now."""
+    now_bar = replace(bar(1), start_ms=NOW_MS - 67_000)
+    finding = evaluate(*(bar(n) for n in range(12, 1, -1)), now_bar)
+    assert (finding.verdict, len(finding.records), finding.misfits) == (SourceVerdict.FRESH, 11, 1)
+    assert finding.newest_ms == NOW_MS - 120_000
+    shifted = [replace(bar(n), start_ms=NOW_MS - 60_000 * n + 7_000) for n in (4, 3, 2)]
+    wrong = evaluate(*shifted, *(bar(n) for n in range(20, 4, -1)))
+    assert (wrong.verdict, wrong.reason) == (SourceVerdict.WRONG, "3 of 19: a time between two bars")
+
+
+def test_what_was_played_is_marked_with_the_time_of_its_clock():
+    finding = evaluate(bar(1), is_replay=True, played_at=NOW - 9)
+    assert (finding.is_replay, finding.played_at) == (True, NOW - 9)
+    assert not evaluate(bar(1)).is_replay
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "verdict"),
+    [
+        (AnswerStatus.EMPTY, "no rows", SourceVerdict.EMPTY),
+        (AnswerStatus.REFUSED, "404", SourceVerdict.REFUSED),
+        (AnswerStatus.LIMITED, "429", SourceVerdict.LIMITED),
+        (AnswerStatus.FAILED, "500", SourceVerdict.FAILED),
+        (AnswerStatus.FAILED, "breaker_open", SourceVerdict.BREAKER_OPEN),
+        (AnswerStatus.FAILED, "paused", SourceVerdict.PAUSED),
+        (AnswerStatus.FAILED, "no_key", SourceVerdict.NO_KEY),
+        (AnswerStatus.FAILED, "not_served", SourceVerdict.NOT_SERVED),
+    ],
+)
+def test_each_way_not_to_answer_stays_what_it_is(outcome, reason, verdict):
+    finding = evaluate(outcome=outcome, reason=reason, wait_sec=7.0)
+    assert (finding.verdict, finding.reason, finding.wait_sec) == (verdict, reason, 7.0)
+
+
+def fields_of(raw):
+    pairs = orjson.loads(raw)
+    return {name.encode(): value.encode() for name, value in zip(pairs[::2], pairs[1::2], strict=True)}
+
+
+def test_a_record_goes_onto_the_bus_with_where_it_came_from_which_is_no_part_of_its_digest():
+    finding = SourceFinding("kraken", SourceVerdict.FRESH, records=(bar(1), bar(2)), asked_at=NOW, digest="d")
+    (first, second) = encode_records(SERIES, finding)
+    assert [first[0], second[0]] == [NOW_MS - 120_000, NOW_MS - 60_000]
+    fields = fields_of(second[4])
+    assert parse_bar(fields) == bar(1)
+    assert (parse_provenance(fields).source, parse_provenance(fields).asked_at) == ("kraken", NOW)
+    again = SourceFinding(
+        "okx", SourceVerdict.FRESH, records=(bar(1), bar(2, close=11.0)), asked_at=NOW + 9, digest="e"
+    )
+    (changed, same) = encode_records(SERIES, again)
+    assert (same[:4], changed[:3]) == (second[:4], first[:3])
+    assert changed[3] != first[3]
+
+
+def test_quotes_of_several_options_at_one_time_are_different_records():
+    series = replace(SERIES, symbol="SPY", kind=RecordKind.QUOTES, timeframe="", asset=AssetClass.OPTIONS)
+    quotes = tuple(Quote(symbol, NOW_MS, 1.0) for symbol in ("SPY", "SPY261218C00600000", "A|B"))
+    finding = SourceFinding("cboe", SourceVerdict.FRESH, records=quotes, asked_at=NOW)
+    buckets = [bucket for _, bucket, _, _, _ in encode_records(series, finding)]
+    assert buckets == ["SPY", "SPY261218C00600000", "A|B"]
+
+
+def test_a_request_and_a_reason_are_written_short_and_printable():
+    sent = SentRequest("kraken", "https://x/" + "y" * 9000, 0.25, 500, b"{}", NOW, reason="a\x1b[2J\n" * 99)
+    fields = fields_of(encode_request(SERIES, sent))
+    assert (fields[b"status"], fields[b"took_ms"], fields[b"bytes"]) == (b"500", b"250", b"2")
+    assert len(fields[b"url"]) == 2000
+    assert len(fields[b"reason"]) <= 200
+    assert fields[b"reason"].decode().isprintable()
+    assert len(fields[b"digest"]) == 64
+    assert b"replay" not in fields
+    assert fields_of(encode_request(SERIES, replace(sent, is_replay=True)))[b"replay"] == b"1"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "ok"),
+    [
+        (SourceVerdict.FRESH, True),
+        (SourceVerdict.LATE, True),
+        (SourceVerdict.EMPTY, True),
+        (SourceVerdict.FAILED, False),
+        (SourceVerdict.WRONG, False),
+        (SourceVerdict.REFUSED, None),
+        (SourceVerdict.LIMITED, None),
+        (SourceVerdict.PAUSED, None),
+        (SourceVerdict.BREAKER_OPEN, None),
+        (SourceVerdict.NO_KEY, None),
+    ],
+)
+def test_only_answers_and_failures_say_how_a_source_is(verdict, ok):
+    assert orjson.loads(encode_finding(SourceFinding("kraken", verdict)))["ok"] is ok
+    of_stream = orjson.loads(encode_finding(SourceFinding("massive", verdict, is_mark=True)))
+    assert (of_stream["ok"], of_stream["answered"]) == (None, 0), "its mark was looked at, and nobody asked"
+
+
+# -- the gate
+
+
+def progress(**states):
+    found = GateProgress(len(states), NOW)
+    found.states |= {f"{name}:bars:1m": state for name, state in states.items() if state is not None}
+    return found
+
+
+def many(count, **more):
+    return [replace(SERIES, symbol=f"S{n}", **more) for n in range(count)]
+
+
+THERE = SeriesState(SeriesStatus.FRESH, "kraken", newest_ms=1, fresh_until=NOW + 60, asked_at=NOW)
+OLD = replace(THERE, status=SeriesStatus.LATE, fresh_until=NOW - 1, loaded_at=NOW)
+LAST_WEEK = replace(OLD, loaded_at=NOW - 604_800, attempts={"kraken": Attempt(SourceVerdict.FAILED, "500")})
+FAILED = SeriesState(
+    SeriesStatus.FAILED, attempts={"kraken": Attempt(SourceVerdict.FAILED, "500")}, asked_at=NOW
+)
+
+
+def test_the_gate_opens_with_the_share_that_is_wanted_and_not_below():
+    states = {"S0": THERE, "S1": THERE, "S2": THERE, "S3": OLD, "S4": FAILED}
+    report = evaluate_gate(many(5), progress(**states), 0.8, NOW)
+    assert (report.is_open, report.loaded, report.total) == (True, 4, 5)
+    assert [(each.series, each.status, each.reason) for each in report.failures] == [
+        ("S3:bars:1m", "late", ""),
+        ("S4:bars:1m", "failed", "kraken failed (500)"),
+    ]
+    assert not evaluate_gate(many(5), progress(**states), 0.81, NOW).is_open
+    assert evaluate_gate([], progress(), 0.8, NOW).is_open
+
+
+def test_what_was_loaded_in_another_run_and_is_old_is_not_loaded():
+    report = evaluate_gate(many(2), progress(S0=THERE, S1=LAST_WEEK), 0.6, NOW)
+    assert (report.is_open, report.loaded) == (False, 1)
+    assert report.failures[0].describe() == "S1:bars:1m late: kraken failed (500)"
+    closed = replace(THERE, status=SeriesStatus.CLOSED, loaded_at=NOW - 604_800)
+    assert evaluate_gate(many(1), progress(S0=closed), 1.0, NOW).loaded == 1
+
+
+@pytest.mark.parametrize("state", [OLD, FAILED, LAST_WEEK, None])
+def test_the_gate_stays_closed_without_a_critical_series_however_many_others_are_there(state):
+    series = [*many(9), replace(SERIES, symbol="CRITICAL", critical=True)]
+    states = {f"S{n}": THERE for n in range(9)} | {"CRITICAL": state}
+    report = evaluate_gate(series, progress(**states), 0.5, NOW)
+    assert (report.is_open, [each.is_critical for each in report.failures]) == (False, [True])
+
+
+# -- pending events
+
+
+def test_events_that_wait_are_read_from_what_anyone_may_have_written():
+    event = {
+        "type": "source_miss",
+        "svc": "source:kraken",
+        "ts": NOW,
+        "id": f"source_miss.source:kraken.{NOW_MS}",
+        "by": "sources",
+    }
+    stored = {
+        b"kraken": orjson.dumps({"pending": {"a": event, "b": {"type": "odd"}}}),
+        b"well": b'{"pending": {}}',
+        b"none": b"{}",
+        b"list": b"[]",
+        b"text": b"{",
+        b"odd": b'{"pending": 5}',
+    }
+    (found,) = find_pending("market-redis", stored)
+    assert (found[0], found[1].type, found[1].id) == (b"kraken", Kind.SOURCE_MISS, event["id"])
+
+
+async def test_loads_that_begin_at_once_compute_each_calendar_once_and_one_at_a_time(monkeypatch):
+    running, computed = [], []
+
+    def compute(code):
+        running.append(code)
+        computed.append(code)
+        time.sleep(0.05)  # long enough for others to come meanwhile
+        assert running == [code]
+        running.clear()
+        return SESSION
+
+    monkeypatch.setattr(loader_module, "get_session", compute)
+    loader = SeriesLoader(None, None, {}, WorkSettings)
+    await asyncio.gather(*(loader.find_session(code) for code in ("XNYS", "XLON") * 5))
+    assert computed == ["XNYS", "XLON"]

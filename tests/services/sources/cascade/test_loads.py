@@ -1,0 +1,142 @@
+"""Loads of series from stand-ins of sources, over a bus in memory."""
+
+import threading
+import time
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from services.sources.access import client as client_module
+from services.sources.access.rate_limiter import RateLimiter
+from services.sources.cascade import loader as loader_module
+from services.sources.cascade import store as store_module
+from services.sources.cascade.loader import LoadOutcome
+from services.sources.cascade.state import SeriesStatus, SourceVerdict
+from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.request import ApiKey
+from support.rig.receiver import Answer
+from support.scenes.sources import (
+    COIN,
+    STOCK,
+    SourcesMarket,
+    answer_as_coinbase,
+    answer_as_kraken,
+    last_minutes,
+)
+
+
+@pytest.fixture
+async def market():
+    async with SourcesMarket() as market:
+        yield market
+
+
+async def test_a_slow_source_has_its_part_of_the_time_and_the_next_one_serves(market):
+    """Each of its answers is in time, but there are a dozen parts."""
+
+    def answer_slowly(request):
+        time.sleep(0.4)
+        return answer_as_coinbase(request)
+
+    market["coinbase"].choose = answer_slowly
+    market.work = {"load": {"timeout_sec": 3}}
+    result = await market.load(COIN)
+    assert result.outcome is LoadOutcome.LOADED
+    assert [(each.source, each.verdict, each.reason) for each in result.findings] == [
+        ("coinbase", SourceVerdict.FAILED, "timeout"),
+        ("kraken", SourceVerdict.FRESH, ""),
+    ]
+    assert (result.state.status, result.state.serving) == (SeriesStatus.FRESH, "kraken")
+
+
+async def test_a_source_that_never_answers_is_missed_and_its_breaker_opens(market):
+    market["coinbase"].choose = lambda _request: Answer(hang=True)
+    market.work = {"load": {"timeout_sec": 1}}
+    for failures in (1, 2, 3):
+        assert (await market.load(COIN)).state.serving == "kraken"
+        assert (await market.read_source("coinbase"))["fails"] == failures
+    result = await market.load(COIN)
+    assert result.findings[0].verdict is SourceVerdict.BREAKER_OPEN
+
+
+async def test_the_last_source_of_a_cascade_may_use_all_the_time_that_is_left(market):
+    market["kraken"].choose = lambda request: time.sleep(1.2) or answer_as_kraken(request)
+    market["coinbase"].choose = lambda _request: Answer(500)
+    market.work = {"load": {"timeout_sec": 2}}
+    result = await market.load(COIN)
+    assert [finding.verdict for finding in result.findings] == [SourceVerdict.FAILED, SourceVerdict.FRESH]
+
+
+async def test_a_key_that_is_used_up_keeps_no_series_from_its_source(market):
+    keys = (ApiKey("one"), ApiKey("two"))
+    market.keys = {"twelve_data": keys}
+    windows = shipped_catalog()["twelve_data"].limits.windows()
+    await RateLimiter(market.bus, "twelve_data").block(keys[0], 72_000, windows)
+    for symbol in ("A", "B", "A", "B"):
+        result = await market.load(replace(STOCK, symbol=symbol))
+        assert [finding.verdict for finding in result.findings] == [SourceVerdict.FRESH]
+
+
+async def test_a_new_key_is_used_at_once_by_whoever_is_started_with_it(market):
+    old, new = ApiKey("old"), ApiKey("new")
+    market.keys = {"twelve_data": (old,)}
+    windows = shipped_catalog()["twelve_data"].limits.windows()
+    await RateLimiter(market.bus, "twelve_data").block(old, 72_000, windows)
+    result = await market.load(STOCK)
+    assert (result.state.status, result.findings[0].wait_sec > 70_000) == (SeriesStatus.LIMITED, True)
+    market.keys = {"twelve_data": (new,)}
+    assert (await market.load(STOCK)).state.status is SeriesStatus.FRESH
+
+
+async def test_misspelled_symbols_are_held_against_their_series_alone(market):
+    def answer(request):
+        is_gone = "GONE" in request.path
+        return Answer(404, {}, b'{"message": "NotFound"}') if is_gone else answer_as_coinbase(request)
+
+    market["coinbase"].choose = answer
+    for number in range(4):
+        result = await market.load(replace(COIN, symbol=f"GONE{number}/USD", sources=("coinbase",)))
+        (finding,) = result.findings
+        assert (finding.verdict, finding.reason, result.pending_events) == (SourceVerdict.REFUSED, "404", 0)
+        attempt = result.state.attempts["coinbase"]
+        assert attempt.retry_at > attempt.at, "it is asked less often"
+    result = await market.load(replace(COIN, sources=("coinbase",), history_days=0.1))
+    assert result.state.status is SeriesStatus.FRESH
+    assert (await market.read_source("coinbase"))["state"] == "up"
+
+
+async def test_a_history_that_needs_more_requests_than_a_source_takes_is_loaded_and_others_have_some_left(
+    market,
+):
+    """Twelve Data takes 8 requests a minute; its answers have 5000 minutes."""
+    market.keys = {"twelve_data": (ApiKey("one"),)}
+    result = await market.load(replace(STOCK, history_days=100.0))
+    assert result.state.status is SeriesStatus.FRESH
+    assert len(market["twelve_data"].seen) == 8
+
+
+async def test_while_a_large_answer_is_read_and_published_the_loop_goes_on(market, monkeypatch):
+    """What takes seconds is done in a thread."""
+    rows = [[at, "2", "3", "1", "2", "2", "5", 1] for at in last_minutes(3_000)]
+    body = orjson.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": 1}})
+    market["kraken"].choose = lambda _request: Answer(200, {}, body)
+    threads = set()
+
+    def note_thread(function):
+        def noted(*args, **named):
+            threads.add((function.__name__, threading.current_thread() is threading.main_thread()))
+            return function(*args, **named)
+
+        return noted
+
+    monkeypatch.setattr(client_module, "read_page", note_thread(client_module.read_page))
+    monkeypatch.setattr(loader_module, "evaluate_answer", note_thread(loader_module.evaluate_answer))
+    monkeypatch.setattr(store_module, "encode_records", note_thread(store_module.encode_records))
+    result = await market.load(replace(COIN, sources=("kraken",), history_days=20.0))
+    assert result.new >= 2_900
+    assert threads == {(name, False) for name in ("read_page", "evaluate_answer", "encode_records")}
+    threads.clear()
+    market["kraken"].choose = answer_as_kraken
+    await market.load(replace(COIN, symbol="ETH/USD", sources=("kraken",)))
+    assert {is_main for _, is_main in threads} == {True}, "a small answer is read at once"

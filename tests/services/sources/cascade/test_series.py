@@ -1,0 +1,274 @@
+"""When a series is fresh, what is asked for it, and which records count."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketswarm.market.records import AssetClass, Bar, Observation, Quote, RecordKind
+from marketswarm.market.sessions import get_session
+from services.sources.cascade.series import (
+    Pace,
+    Series,
+    find_end,
+    find_fault,
+    find_month_end,
+    find_next_record,
+    fresh_until,
+    is_on_grid,
+    keep_finished,
+    list_series,
+    make_question,
+    measure_pace,
+)
+from services.sources.settings import SourcesSettings
+
+STOCKS = AssetClass.STOCKS
+XNYS, CRYPTO, FOREX = get_session("XNYS"), get_session("24x7"), get_session("24x5")
+MINUTE_MS = 60_000
+MINUTES = Series("SPY", RecordKind.BARS, "1m", AssetClass.STOCKS, "XNYS", ("a", "b"), 900.0, 5.0, 60.0)
+DAYS = replace(MINUTES, timeframe="1d")
+COIN = replace(MINUTES, symbol="BTC/USD", asset=AssetClass.CRYPTO, session="24x7")
+
+
+def ms(text):
+    return round(1000 * datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+def bar(at_ms, close=10.0, **more):
+    values = {"open": 10.0, "high": max(10.0, close), "low": min(10.0, close), "close": close, **more}
+    return Bar("SPY", "1m", at_ms, **values)
+
+
+def test_the_truth_names_series_alone_or_in_groups_with_the_defaults_of_their_kind():
+    section = {
+        "endpoints": [
+            {"symbols": ["SPY", "QQQ"], "group": "indices", "from": ["yahoo"]},
+            {"symbol": "EUR/USD", "kind": "quotes", "asset": "forex", "from": ["tiingo"], "max_age_sec": 60},
+            {
+                "symbol": "US.CPI",
+                "kind": "observations",
+                "asset": "economic",
+                "from": ["fred"],
+                "stream": False,
+            },
+        ],
+        "settings": {"gate": {"fresh_sec": 1200}},
+    }
+    spy, qqq, euro, prices = list_series(SourcesSettings.model_validate(section))
+    assert [each.id for each in (spy, qqq, euro, prices)] == [
+        "SPY:bars:1m",
+        "QQQ:bars:1m",
+        "EUR/USD:quotes",
+        "US.CPI:observations",
+    ]
+    assert (spy.session, spy.group, spy.max_age_sec, spy.history_days) == ("XNYS", "indices", 1200.0, 5.0)
+    assert [each.may_stream for each in (spy, qqq, euro, prices)] == [True, True, True, False]
+    assert (euro.session, euro.max_age_sec, euro.every_sec) == ("24x5", 60.0, None)
+    assert (prices.max_age_sec, prices.history_days) == (172_800.0, 3650.0)
+
+
+@pytest.mark.parametrize(
+    ("newest", "until"),
+    [
+        ("2026-11-23T15:00", "2026-11-23T15:17"),  # its own length, another one, and max_age
+        (
+            "2026-11-23T20:59",
+            "2026-11-24T14:46",
+        ),  # the last one of Monday
+        ("2026-11-23T20:50", "2026-11-24T14:46"),  # nobody traded in the last minutes
+        ("2026-11-27T17:59", "2026-11-30T14:46"),  # an early close on Friday, and the weekend
+    ],
+)
+def test_a_minute_is_fresh_while_no_newer_one_can_be_overdue(newest, until):
+    assert fresh_until(MINUTES, XNYS, ms(newest), 0) == ms(until)
+
+
+def test_a_day_is_fresh_until_the_next_session_is_over():
+    assert fresh_until(DAYS, XNYS, ms("2026-11-27"), 0) == ms("2026-11-30T21:15")
+    assert fresh_until(replace(COIN, timeframe="1d"), CRYPTO, ms("2026-11-27"), 0) == ms("2026-11-29T00:15")
+    # stamped by the exchange's midnight instead of that of UTC, or by its open
+    assert fresh_until(DAYS, XNYS, ms("2026-11-27T05:00"), 0) == ms("2026-11-30T21:15")
+    assert fresh_until(DAYS, XNYS, ms("2026-11-27T14:30"), 0) == ms("2026-11-30T21:15")
+
+
+def test_an_observation_is_fresh_since_a_source_answered_and_nothing_is_before_the_first_record():
+    series = replace(MINUTES, kind=RecordKind.OBSERVATIONS, timeframe="", session="24x7")
+    assert fresh_until(series, CRYPTO, ms("2020-01-01"), ms("2026-11-23")) == ms("2026-11-23T00:15")
+    assert fresh_until(series, CRYPTO, None, ms("2026-11-23")) == 0
+
+
+@given(st.integers(ms("2026-03-01"), ms("2026-12-20")), st.integers(1, 100_000))
+def test_a_newer_record_is_never_fresh_for_a_shorter_time(newest_ms, later_ms):
+    for series, session in ((MINUTES, XNYS), (DAYS, XNYS), (COIN, CRYPTO), (MINUTES, FOREX)):
+        older = fresh_until(series, session, newest_ms, 0)
+        assert newest_ms < older <= fresh_until(series, session, newest_ms + later_ms, 0)
+
+
+def test_bars_that_are_not_over_yet_are_left_out():
+    now = ms("2026-11-23T15:00:30")
+    kept = keep_finished(MINUTES, XNYS, [bar(now - 90_000), bar(now - 30_000)], now)
+    assert [each.start_ms for each in kept] == [now - 90_000]
+    assert find_end(DAYS, XNYS, ms("2026-11-27")) == ms("2026-11-27T18:00")
+    assert find_end(replace(DAYS, timeframe="1w"), XNYS, ms("2026-11-23")) == ms("2026-11-30")
+    quote = Quote("SPY", now, 1.0)
+    assert keep_finished(replace(MINUTES, kind=RecordKind.QUOTES), XNYS, [quote], now) == [quote]
+
+
+def test_what_is_missing_is_asked_for_with_some_that_may_have_been_corrected():
+    now = ms("2026-11-23T15:00")
+    first = make_question(MINUTES, XNYS, None, now)
+    assert (first.end - first.start).days == 5
+    later = make_question(MINUTES, XNYS, now - 3 * MINUTE_MS, now)
+    assert round((later.end - later.start).total_seconds()) == 13 * 60
+    assert make_question(MINUTES, XNYS, ms("2020-01-01"), now).start == first.start
+    assert make_question(MINUTES, XNYS, now + 60 * MINUTE_MS, now).start <= first.end
+
+
+def test_the_history_of_bars_begins_with_a_whole_trading_day():
+    open_ms = ms("2026-11-18T14:30")
+    for now in ("2026-11-23T14:30", "2026-11-23T17:45", "2026-11-23T20:59"):
+        assert make_question(MINUTES, XNYS, None, ms(now)).start.timestamp() * 1000 == open_ms
+    closed = make_question(MINUTES, XNYS, None, ms("2026-11-20T17:00"))  # five days before was a Sunday
+    assert (closed.end - closed.start).total_seconds() == 5 * 86_400
+    quotes = make_question(replace(MINUTES, kind=RecordKind.QUOTES), XNYS, None, ms("2026-11-23T17:45"))
+    assert (quotes.end - quotes.start).total_seconds() == 5 * 86_400
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"at_ms": 10 * MINUTE_MS}, "a time that lies ahead"),
+        ({"at_ms": 0, "high": 9.0}, "a price outside of low and high"),
+        ({"at_ms": 0, "volume": -1.0}, "a negative volume"),
+        ({"at_ms": 0, "low": 0.0}, "a price that is not positive"),
+    ],
+)
+def test_an_answer_whose_newest_record_is_wrong_is_wrong(wrong, why):
+    assert find_fault(STOCKS, [bar(-MINUTE_MS), bar(**wrong)], 0) == why
+
+
+def test_single_wrong_records_are_for_the_checks_that_follow_and_many_are_not():
+    good = [bar(MINUTE_MS * n) for n in range(1, 20)]
+    assert find_fault(STOCKS, [bar(0, low=11.0), *good], 10**12) is None
+    assert find_fault(STOCKS, [*(bar(-n, low=11.0) for n in range(5)), *good], 10**12) == (
+        "5 of 24: a price outside of low and high"
+    )
+    assert find_fault(STOCKS, [Observation("X", 5, 1.0)], 10**12) is None
+    assert find_fault(STOCKS, [], 0) is None
+
+
+@pytest.mark.parametrize(
+    ("asset", "quote", "why"),
+    [
+        ("stocks", {"price": 0.0}, "a price that is not positive"),
+        ("forex", {"price": -5.0}, "a price that is not positive"),
+        ("options", {"price": -0.01}, "a price that is not positive"),
+        ("options", {"price": 0.0, "bid": 0.0, "ask": 0.05}, None),
+        ("commodities", {"price": -37.63}, None),
+        ("stocks", {"price": 10.0, "bid": 10.1, "ask": 10.0}, "a bid above the ask"),
+        ("stocks", {"price": 10.0, "bid": 10.0, "ask": 10.0}, None),
+        ("stocks", {"price": 10.0, "bid": 10.1, "ask": 0.0}, None),  # nobody sells
+        ("stocks", {"price": 10.0, "bid": 10.1}, None),
+    ],
+)
+def test_a_quote_whose_prices_can_not_be_is_wrong(asset, quote, why):
+    assert find_fault(AssetClass(asset), [Quote("X", 0, **quote)], 0) == why
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "start", "is_right"),
+    [
+        ("1m", "2026-11-23T15:07", True),
+        ("1m", "2026-11-23T15:07:01", False),
+        ("5m", "2026-11-23T15:05", True),
+        ("5m", "2026-11-23T15:07", False),
+        ("30m", "2026-11-23T03:45", True),  # a session in a zone of quarters
+        ("1h", "2026-11-23T14:30", True),  # a session that begins at half past
+        ("1h", "2026-11-23T14:31", False),
+        ("4h", "2026-11-23T22:00", True),
+        ("1d", "2026-11-23T20:59:59", True),  # a day may have any time of it
+    ],
+)
+def test_a_bar_begins_on_the_grid_of_its_timeframe_or_it_is_none(timeframe, start, is_right):
+    assert is_on_grid(replace(bar(ms(start)), timeframe=timeframe)) is is_right
+
+
+def test_quotes_and_observations_have_any_time():
+    assert is_on_grid(Quote("SPY", 7, 1.0))
+    assert is_on_grid(Observation("X", 7, 1.0))
+
+
+def test_while_a_market_is_closed_the_next_record_is_named_once_its_last_ones_had_time_to_appear():
+    close, night, newest = ms("2026-11-23T21:00"), ms("2026-11-24T03:00"), ms("2026-11-23T20:59")
+    assert find_next_record(MINUTES, XNYS, newest, close + 901_000, night) == ms("2026-11-24T14:31")
+    assert find_next_record(MINUTES, XNYS, newest, close + 100_000, night) is None
+    assert find_next_record(MINUTES, XNYS, newest, night, ms("2026-11-24T15:00")) is None
+    assert find_next_record(MINUTES, XNYS, None, night, night) is None
+    assert find_next_record(COIN, CRYPTO, night, night, night) is None
+    hours = replace(MINUTES, timeframe="1h")
+    # its last hour is not over
+    assert find_next_record(hours, XNYS, newest, close + 1_800_000, night) is None
+    assert find_next_record(hours, XNYS, newest, close + 3_600_000, night) == ms("2026-11-24T15:30")
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "newest", "now", "then"),
+    [
+        ("1d", "2026-11-25", "2026-11-26T12:00", "2026-11-27T18:00"),  # a holiday, an early close
+        ("1d", "2026-10-30", "2026-10-31T12:00", "2026-11-02T21:00"),  # daylight saving time ends
+        ("1w", "2026-11-16", "2026-11-28T12:00", "2026-11-30"),
+        ("1w", "2026-11-16", "2026-11-30T02:00", None),  # the week is over, and the source does not have it
+        ("1mo", "2026-10-01", "2026-11-28T12:00", "2026-12-01"),
+    ],
+)
+def test_longer_bars_are_complete_at_a_close_or_at_the_end_of_their_week_or_month(
+    timeframe, newest, now, then
+):
+    series = replace(MINUTES, timeframe=timeframe)
+    found = find_next_record(series, XNYS, ms(newest), ms(now), ms(now))
+    assert found == (None if then is None else ms(then))
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [
+        ("2026-01-01", "2026-02-01"),
+        ("2026-02-01", "2026-03-01"),
+        ("2028-02-01", "2028-03-01"),
+        ("2026-11-01T05:00", "2026-12-01T05:00"),  # midnight in New York
+        ("2026-10-31T21:00", "2026-11-30T21:00"),  # 17:00 in New York, as forex has it
+        ("2026-11-02T14:30", "2026-12-01"),  # the first trading day
+        ("2026-12-01", "2027-01-01"),
+    ],
+)
+def test_a_month_ends_with_the_month_of_the_calendar(start, end):
+    assert find_month_end(ms(start)) == ms(end)
+    months = replace(COIN, timeframe="1mo")
+    assert find_end(months, CRYPTO, ms(start)) == ms(end)
+    # fresh until the next one is over
+    following = find_month_end(ms(end))
+    assert fresh_until(months, CRYPTO, ms(start), 0) == following + 900_000
+
+
+def test_a_week_is_fresh_until_the_next_one_is_over_and_somebody_trades():
+    weeks = replace(MINUTES, timeframe="1w")
+    assert fresh_until(weeks, XNYS, ms("2026-11-16"), 0) == ms("2026-11-30T14:45")
+    assert fresh_until(replace(weeks, session="24x7"), CRYPTO, ms("2026-11-16"), 0) == ms("2026-11-30T00:15")
+
+
+def walk(*steps):
+    closes = [100.0]
+    for step in steps:
+        closes.append(closes[-1] * (1 + step))
+    return [bar(n * MINUTE_MS, close) for n, close in enumerate(closes)]
+
+
+def test_the_pace_of_a_market_is_that_of_its_last_bars_against_those_before():
+    usual = [0.001, -0.001] * 30
+    assert measure_pace(walk(*usual, *[0.001] * 5)) is Pace.NORMAL
+    assert measure_pace(walk(*usual, *[0.01, -0.01, 0.01, 0.02, 0.01])) is Pace.VOLATILE
+    assert measure_pace(walk(*usual, *[0.0] * 5)) is Pace.QUIET
+    assert measure_pace(walk(0.5, 0.5)) is Pace.NORMAL, "nobody knows what is usual"

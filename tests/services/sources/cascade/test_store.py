@@ -1,0 +1,145 @@
+"""What a store publishes of loads, and what it remembers, over a bus in memory."""
+
+from dataclasses import replace
+
+import pytest
+
+from marketswarm.keys import MARKET_OBSERVATIONS, MARKET_QUOTES, series_records_key
+from marketswarm.market.records import DAY_MS, MINUTE_MS, AssetClass, Bar, Observation, Quote, RecordKind
+from marketswarm.testing import MemoryBus
+from services.sources.cascade import store as store_module
+from services.sources.cascade.series import Series
+from services.sources.cascade.state import WAITING, SourceFinding, SourceVerdict, conclude_load
+from services.sources.cascade.store import Load, SeriesStore
+from services.sources.settings import KeepSettings
+
+NOW_MS = 1_795_000_020_000
+PRICES = Series(
+    "US.CPI", RecordKind.OBSERVATIONS, "", AssetClass.ECONOMIC, "24x7", ("bls",), 172_800.0, 3650.0
+)
+MINUTES = Series("BTC/USD", RecordKind.BARS, "1m", AssetClass.CRYPTO, "24x7", ("kraken",), 300.0, 1.0, 60.0)
+QUOTES = replace(MINUTES, kind=RecordKind.QUOTES, timeframe="", sources=("kraken", "okx"))
+
+
+@pytest.fixture
+async def bus():
+    bus = MemoryBus("market-redis")
+    yield bus
+    await bus.aclose()
+
+
+@pytest.fixture
+def publish(bus):
+    store = SeriesStore(lambda: bus)
+
+    async def publish_records(series, *records, source=None, remember_from_ms=0):
+        """Publish records as a load does; return how many were new."""
+        claim, _ = await store.claim(series.id)
+        served = SourceFinding(
+            source or series.sources[0], SourceVerdict.FRESH, records=records, newest_ms=1, asked_at=1.0
+        )
+        state = conclude_load(series, WAITING, [served], 1.0)
+        load = Load(series, state, (served,), served, (), remember_from_ms=remember_from_ms)
+        return (await store.publish(claim, load, KeepSettings(), 3)).new
+
+    return publish_records
+
+
+def minute(at_ms, close=2.0):
+    return Bar("BTC/USD", "1m", at_ms, 2.0, 3.0, 1.0, close)
+
+
+async def count_remembered(bus, series):
+    buckets = await bus.client.hvals(series_records_key(series.id))
+    return sum(bucket.count(b";") for bucket in buckets)
+
+
+async def values(bus, stream, field):
+    return [fields[field] for _, fields in await bus.client.xrange(stream)]
+
+
+async def test_after_a_reseed_that_puts_another_source_in_front_the_old_one_still_corrects_itself(
+    bus, publish
+):
+    assert await publish(PRICES, Observation("US.CPI", 0, 100.0)) == 1
+    reseeded = replace(PRICES, sources=("fred", "bls"))  # fred has no key
+    assert await publish(reseeded, Observation("US.CPI", 0, 101.0), source="bls") == 1
+    assert await publish(reseeded, Observation("US.CPI", 0, 102.0), source="bls") == 1
+    assert await values(bus, MARKET_OBSERVATIONS, b"value") == [b"100", b"101", b"102"]
+
+
+async def test_a_source_before_another_has_the_last_word_in_the_order_of_now(publish):
+    both = replace(PRICES, sources=("fred", "bls"))
+    assert await publish(both, Observation("US.CPI", 0, 100.0), source="fred") == 1
+    assert await publish(both, Observation("US.CPI", 0, 99.0), source="bls") == 0
+    turned = replace(both, sources=("bls", "fred"))
+    assert await publish(turned, Observation("US.CPI", 0, 99.0), source="bls") == 1
+    assert await publish(turned, Observation("US.CPI", 0, 98.0), source="fred") == 0
+    # fred is gone: whatever it said may be replaced
+    alone = replace(both, sources=("ecb",))
+    assert await publish(alone, Observation("US.CPI", 0, 97.0), source="ecb") == 1
+
+
+async def test_only_what_can_be_asked_for_again_is_remembered_and_nothing_is_published_twice(bus, publish):
+    """Two weeks of minutes, of which a day can be asked for again, ten before the newest each time."""
+    week = range(NOW_MS, NOW_MS + 14 * DAY_MS, 360 * MINUTE_MS)
+    published = 0
+    for at in week:
+        known_from = at - DAY_MS
+        answer = [minute(start) for start in range(at - 370 * MINUTE_MS, at, MINUTE_MS)]
+        published += await publish(MINUTES, *answer, remember_from_ms=known_from)
+        assert await count_remembered(bus, MINUTES) <= 1440 + 370 + 256
+    assert published == 14 * 1440 + 10
+    # a source that answers more than it was asked
+    assert (
+        await publish(MINUTES, minute(NOW_MS), minute(week[-1] - MINUTE_MS), remember_from_ms=known_from) == 0
+    )
+
+
+async def test_the_newest_record_is_remembered_however_old_it_is(publish):
+    old = minute(NOW_MS - 30 * DAY_MS)
+    assert await publish(MINUTES, old, remember_from_ms=NOW_MS) == 1
+    assert await publish(MINUTES, old, remember_from_ms=NOW_MS) == 0
+
+
+async def test_of_quotes_the_latest_of_each_symbol_is_remembered(bus, publish):
+    def quote(at_ms, price, symbol="BTC/USD"):
+        return Quote(symbol, at_ms, price)
+
+    assert await publish(QUOTES, quote(1000, 5.0), quote(1000, 1.0, "BTC|X")) == 2
+    assert await publish(QUOTES, quote(1000, 5.0), quote(1000, 1.0, "BTC|X")) == 0
+    assert await publish(QUOTES, quote(1000, 5.5)) == 1, "corrected"
+    assert await publish(QUOTES, quote(1000, 5.6), source="okx") == 0, "the same one, of a later source"
+    assert await publish(QUOTES, quote(2000, 6.0), source="okx") == 1
+    assert await publish(QUOTES, quote(1500, 5.8)) == 0, "older than what was published"
+    assert await publish(QUOTES, quote(3000, 6.0)) == 1
+    assert await count_remembered(bus, QUOTES) == 2
+    assert await values(bus, MARKET_QUOTES, b"at") == [b"1000", b"1000", b"1000", b"2000", b"3000"]
+
+
+async def test_what_others_wrote_among_the_remembered_records_stops_nothing(bus, publish):
+    key = series_records_key(MINUTES.id)
+    await bus.client.zadd(key, {"junk": 1})
+    assert await publish(MINUTES, minute(NOW_MS)) == 1
+    (bucket,) = await bus.client.hkeys(key)
+    await bus.client.hset(key, mapping={bucket: b"junk;|;0|x;", b"soon": b"\xff", b"-7": b"0|a|b;"})
+    assert await publish(MINUTES, minute(NOW_MS), remember_from_ms=1) == 1
+    assert await publish(MINUTES, minute(NOW_MS), remember_from_ms=1) == 0
+    assert await bus.client.hkeys(key) == [bucket]
+
+
+async def test_more_records_than_a_stretch_of_time_can_have_are_nonsense(bus, publish, monkeypatch):
+    monkeypatch.setattr(store_module, "MAX_BUCKET_BYTES", 1000)
+    days = replace(MINUTES, timeframe="1d")
+    bars = [replace(minute(NOW_MS + number), timeframe="1d") for number in range(200)]
+    published = await publish(days, *bars)
+    assert 40 < published < 60
+    assert await publish(days, *bars) == 0
+
+
+async def test_a_series_of_minutes_takes_little_memory(bus, publish):
+    """110 series filled a bus of 512 MB. This is their memory as a real server has it, without its own."""
+    start_ms = NOW_MS // DAY_MS * DAY_MS
+    await publish(MINUTES, *(minute(start_ms + MINUTE_MS * number) for number in range(1440)))
+    stored = await bus.client.hgetall(series_records_key(MINUTES.id))
+    assert sum(len(name) + len(bucket) for name, bucket in stored.items()) < 24 * 1440

@@ -1,0 +1,259 @@
+"""Reading what a source sends: whatever it is, there is a page, and no record that is none."""
+
+from datetime import UTC, datetime, timedelta
+from math import isfinite
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from marketswarm.market.records import AssetClass, Bar, RecordKind
+from services.sources.catalog.answer import AnswerStatus, Misfit
+from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.mapping import MisfitError, read_page, read_time
+from services.sources.catalog.request import Question
+from services.sources.catalog.source import FieldRule, MarketSource
+
+START = datetime(2026, 11, 2, tzinfo=UTC)
+QUESTION = Question("EUR/USD", AssetClass.FOREX, RecordKind.OBSERVATIONS, START, START)
+RATES = {
+    "kind": "observations",
+    "assets": ["forex"],
+    "path": "/rates",
+    "records": "rows",
+    "fields": {"start": {"path": "day", "format": "period"}, "value": {"path": "rate"}},
+}
+
+
+XML_ROWS = [(b"2026-11-02", b"1.5"), (b"2026-11-03", b"1600.25")]
+
+
+def read(body, question=QUESTION, **endpoint):
+    source = MarketSource.model_validate(
+        {
+            "name": "example",
+            "title": "Example",
+            "docs": ["https://example.org/"],
+            "base_url": "https://api.example.org",
+            "symbols": {"forex": {"template": "{base}_{quote}"}},
+            "serves": {"rates": RATES | endpoint},
+        }
+    )
+    raw = body if isinstance(body, bytes) else orjson.dumps(body)
+    return read_page(source, source.serves["rates"], question, raw)
+
+
+def values(page):
+    return [
+        (datetime.fromtimestamp(each.start_ms / 1000, UTC).date().isoformat(), each.value)
+        for each in page.records
+    ]
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**60), 2**60)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["rows", "day", "rate", "EUR_USD", "x"]), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(
+    document=JSON,
+    layout=st.sampled_from(["rows", "columns", "by_key"]),
+    records=st.sampled_from(["@", "rows"]),
+)
+def test_no_document_is_an_error_and_each_record_is_a_number_at_a_time(document, layout, records):
+    page = read(document, layout=layout, records=records)
+    assert (page.outcome is AnswerStatus.OK) == bool(page.records)
+    for record in page.records:
+        assert isinstance(record.start_ms, int)
+        assert isfinite(record.value)
+
+
+@given(body=st.binary(max_size=200), form=st.sampled_from(["json", "csv", "xml"]))
+def test_no_bytes_are_an_error(body, form):
+    assert read(body, format=form).outcome in AnswerStatus
+
+
+def test_rows_columns_and_objects_by_time_are_read_alike():
+    rows = {"rows": [{"day": "2026-11-02", "rate": 1.5}, {"day": "2026-11-03", "rate": "1,600.25 "}]}
+    expected = [("2026-11-02", 1.5), ("2026-11-03", 1600.25)]
+    assert values(read(rows, thousands=",")) == expected
+    columns = {"rows": {"day": ["2026-11-02", "2026-11-03"], "rate": [1.5, "1600.25"]}}
+    assert values(read(columns, layout="columns")) == expected
+    by_key = {"rows": {"2026-11-02": {"EUR_USD": 1.5}, "2026-11-03": {"EUR_USD": 1600.25}}}
+    fields = {"start": {"path": "key", "format": "period"}, "value": {"path": 'value."{symbol}"'}}
+    assert values(read(by_key, layout="by_key", fields=fields)) == expected
+    csv = b"\xef\xbb\xbfa title\nday;rate\n2026-11-02;1.5\n2026-11-03;1600.25\n"
+    assert values(read(csv, format="csv", delimiter=";", skip_lines=1, records="@")) == expected
+    first, second = (b"<row><day>%b</day><rate>%b</rate></row>" % each for each in XML_ROWS)
+    assert values(read(b"<all>" + first + second + b"</all>", format="xml", records="all.row")) == expected
+    assert values(read(b"<all>" + first + b"</all>", format="xml", records="all.row")) == expected[:1]
+
+
+@pytest.mark.parametrize(
+    ("layout", "document", "outcome", "reason"),
+    [
+        ("rows", {"rows": []}, "empty", "no rows"),
+        ("rows", {"data": []}, "failed", "no rows at rows"),
+        ("rows", {"rows": None}, "failed", "no rows at rows"),
+        ("rows", {"rows": "busy"}, "failed", "no rows at rows"),
+        ("rows", {"rows": [{"date": "2026-11-02"}]}, "failed", "no row fits: the row has no field"),
+        ("rows", {"rows": [5]}, "failed", "no row fits: the row has no field"),
+        ("rows", {"rows": {}}, "failed", "no row fits: the row has no field"),
+        ("rows", {"rows": [{"date": "2026-11-02", "rate": 1}]}, "failed", "no row fits: the row has no time"),
+        ("rows", {"rows": [{"day": "2026-11-02"}]}, "empty", "no values"),
+        ("columns", {"rows": {"day": [], "rate": []}}, "empty", "no rows"),
+        ("columns", {"rows": {"day": ["2026-11-02"]}}, "failed", "no rows at rows"),
+        ("columns", {"rows": {"day": "2026-11-02", "rate": 1}}, "failed", "no rows at rows"),
+        ("columns", {"rows": []}, "failed", "no rows at rows"),
+        ("by_key", {"rows": {}}, "empty", "no rows"),
+        ("by_key", {"rows": []}, "failed", "no rows at rows"),
+        ("by_key", {}, "failed", "no rows at rows"),
+    ],
+)
+def test_nothing_where_rows_should_be_is_a_failure_and_a_list_without_rows_is_none(
+    layout, document, outcome, reason
+):
+    page = read(document, layout=layout)
+    assert (page.outcome.value, page.reason, page.records) == (outcome, reason, ())
+
+
+def test_an_xml_document_without_rows_is_empty_since_it_has_no_empty_lists():
+    page = read(b"<all><title>rates</title></all>", format="xml", records="all.row")
+    assert (page.outcome, page.reason) == (AnswerStatus.EMPTY, "no rows")
+    page = read(b"<all><row>busy</row></all>", format="xml", records="all.row")
+    assert page.outcome is AnswerStatus.FAILED
+
+
+def test_numbers_are_scaled_divided_and_turned_round():
+    rule = {"path": "rate", "scale": 0.01, "divide_by": "units", "inverse": True}
+    fields = RATES["fields"] | {"value": rule}
+    page = read({"rows": [{"day": "2026-11-02", "rate": 800, "units": 2}]}, fields=fields)
+    assert values(page) == [("2026-11-02", 0.25)]
+    page = read({"rows": [{"day": "2026-11-02", "rate": 8, "units": 0}]}, fields=fields)
+    assert (page.outcome, page.records) == (AnswerStatus.FAILED, ())
+
+
+def test_a_value_that_is_marked_missing_is_no_misfit():
+    page = read({"rows": [{"day": "2026-11-02", "rate": "."}, {"day": "2026-11-03", "rate": None}]})
+    assert (page.outcome, page.reason, page.missing, page.misfits) == (AnswerStatus.EMPTY, "no values", 2, ())
+    page = read({"rows": [{"day": "2026-11-02", "rate": "n.a."}, {"day": "2026-11-03", "rate": 1}]})
+    assert page.misfits == (Misfit(0, "value", "'n.a.' is no number"),)
+    assert values(page) == [("2026-11-03", 1)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'<!DOCTYPE a [<!ENTITY x "'
+        + b"y" * 100
+        + b'">]><all><row><day>2026-11-02</day><rate>&x;</rate></row></all>',
+        b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><all><row><day>&x;</day></row></all>',
+        b"<all><row>",
+        b"<" * 10_000,
+    ],
+)
+def test_a_document_with_entities_is_refused(body):
+    page = read(body, format="xml", records="all.row")
+    assert (page.outcome, page.records) == (AnswerStatus.FAILED, ())
+    assert page.reason.startswith("no xml: ")
+
+
+@pytest.mark.parametrize("depth", [100, 5_000, 200_000])
+def test_a_deep_document_is_no_records(depth):
+    assert read(b"[" * depth + b"]" * depth, records="@").records == ()
+    xml = b"<a>" * min(depth, 20_000) + b"</a>" * min(depth, 20_000)
+    assert read(xml, format="xml", records="a").records == ()
+
+
+def test_no_more_misfits_are_kept_than_people_read():
+    page = read({"rows": [{"day": "x", "rate": 1}] * 5_000})
+    assert (page.outcome, len(page.misfits)) == (AnswerStatus.FAILED, 100)
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "zone", "told"),
+    [
+        (1793498584, "epoch_s", "UTC", "2026-11-01T02:03:04+00:00"),
+        ("1793498584000", "epoch_ms", "UTC", "2026-11-01T02:03:04+00:00"),
+        (1793498584.5, "epoch_s", "UTC", "2026-11-01T02:03:04.500000+00:00"),
+        (1793498584000000001, "epoch_ns", "UTC", "2026-11-01T02:03:04+00:00"),
+        ("2026-11-01T02:03:04+02:00", "iso", "UTC", "2026-11-01T00:03:04+00:00"),
+        ("2026-11-20 09:30", "%Y-%m-%d %H:%M", "America/New_York", "2026-11-20T14:30:00+00:00"),
+        ("2026-07-20 09:30", "%Y-%m-%d %H:%M", "America/New_York", "2026-07-20T13:30:00+00:00"),
+        ("2026-Q4", "period", "UTC", "2026-10-01T00:00:00+00:00"),
+        ("2026M11", "period", "UTC", "2026-11-01T00:00:00+00:00"),
+        ("2026", "period", "UTC", "2026-01-01T00:00:00+00:00"),
+    ],
+)
+def test_a_time_is_read_in_the_zone_of_its_source(value, form, zone, told):
+    millis = read_time(value, FieldRule(path="x", format=form, zone=zone))
+    assert datetime.fromtimestamp(millis / 1000, UTC).isoformat() == told
+
+
+@pytest.mark.parametrize(
+    "value", [None, True, "", "yesterday", [], {}, -(10**20), 10**30, float("inf"), "9" * 400]
+)
+@pytest.mark.parametrize("form", ["epoch_s", "epoch_ns", "iso", "period", "%Y-%m-%d"])
+def test_what_is_no_time_is_a_misfit(value, form):
+    with pytest.raises(MisfitError):
+        read_time(value, FieldRule(path="x", format=form))
+
+
+def test_a_bar_that_is_stamped_by_its_close_begins_a_timeframe_earlier():
+    question = Question("EUR/USD", AssetClass.FOREX, RecordKind.BARS, START, START, "1h")
+    fields = {name: {"path": name} for name in ("open", "high", "low", "close")}
+    fields["start"] = {"path": "t", "format": "epoch_s"}
+    row = {"t": 1793498400, "open": 1, "high": 2, "low": 0.5, "close": 1.5}
+    page = read({"rows": [row]}, question, kind="bars", timeframes={"1h": "1h"}, fields=fields, stamp="close")
+    assert page.records == (Bar("EUR/USD", "1h", 1793494800000, 1, 2, 0.5, 1.5),)
+
+
+HUGE = 19_800_000
+"""The size of a document that is within the limit of bytes."""
+TOO_MANY_VALUES = {
+    "json": (b'{"results":[', b"{},", b"{}]}"),
+    "xml": (b"<feed>", b"<entry/>", b"</feed>"),
+    "csv": (b"DATE,X\n", b"1,2\n", b""),
+}
+"""How such a document begins, what it repeats, and how it ends."""
+
+
+@pytest.mark.parametrize(
+    ("source", "endpoint"), [("massive", "bars"), ("us_treasury", "yields"), ("bank_of_england", "series")]
+)
+def test_a_document_with_too_many_values_is_refused_before_it_is_parsed(source, endpoint, monkeypatch):
+    """Parsed, each of them would take hundreds of megabytes and seconds."""
+    found = shipped_catalog()[source]
+    rules = found.serves[endpoint]
+    for parser in ("orjson.loads", "xmltodict.parse", "csv.DictReader"):
+        monkeypatch.setattr(f"services.sources.catalog.mapping.{parser}", None)
+    end = datetime(2026, 11, 24, tzinfo=UTC)
+    timeframe = next(iter(rules.timeframes), "")
+    question = Question("US.10Y", rules.assets[0], rules.kind, end - timedelta(days=5), end, timeframe)
+    head, value, tail = TOO_MANY_VALUES[rules.format]
+    page = read_page(found, rules, question, head + value * (HUGE // len(value)) + tail)
+    assert (page.outcome, page.reason) == (
+        AnswerStatus.FAILED,
+        f"no {rules.format}: more than 1000000 values",
+    )
+
+
+def test_fifty_thousand_bars_are_read():
+    end = datetime(2026, 11, 24, tzinfo=UTC)
+    start_ms = round(1000 * end.timestamp()) - 50_000 * 60_000
+    row = {"o": 1.5, "h": 2.5, "l": 1.25, "c": 2.0, "v": 100.0, "vw": 1.7, "n": 12}
+    rows = [{"t": start_ms + 60_000 * number, **row} for number in range(50_000)]
+    source = shipped_catalog()["massive"]
+    question = Question("SPY", AssetClass.STOCKS, RecordKind.BARS, end - timedelta(days=40), end, "1m")
+    page = read_page(source, source.serves["bars"], question, orjson.dumps({"results": rows}))
+    assert (page.outcome, len(page.records), page.misfits) == (AnswerStatus.OK, 50_000, ())

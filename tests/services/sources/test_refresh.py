@@ -1,0 +1,192 @@
+"""The refresh: what it loads comes to the dispatcher, and a run that was broken off is made up for."""
+
+import asyncio
+import contextlib
+import time
+from types import SimpleNamespace
+
+import orjson
+import pytest
+
+from marketswarm.bus import BusError
+from marketswarm.keys import MARKET_ALERTS, SOURCES_REFRESHED
+from services.sources import refresh as module
+from services.sources.cascade.alerts import AlertSender
+from services.sources.cascade.series import list_series
+from services.sources.dispatcher import SeriesDispatcher
+from services.sources.metrics import SourcesMetrics
+from services.sources.refresh import Refresh
+from services.sources.settings import SourcesSettings
+from support.rig.receiver import Answer
+from support.scenes.sources import SourcesMarket, answer_as_kraken
+from support.waiting import auntil
+
+SERIES = "BTC/USD:bars:1m"
+
+
+class Log:
+    """Keeps the events that were logged."""
+
+    def __init__(self):
+        self.events = []
+
+    def info(self, event, **fields):
+        self.events.append((event, fields))
+
+    warning = info
+
+    def named(self, name):
+        return [fields for event, fields in self.events if event == name]
+
+
+class Me:
+    """Runs tasks and gives leases, as an agent does."""
+
+    def __init__(self):
+        self.tasks, self.log, self.degraded = [], Log(), {}
+
+    def task(self, work, *, name):
+        self.tasks.append(asyncio.create_task(work, name=name))
+
+    def wake(self):
+        pass
+
+    def set_degraded(self, detail, *, part=None):
+        self.degraded[part] = detail
+
+    def on_reseed(self, _callback):
+        pass
+
+    @contextlib.asynccontextmanager
+    async def lease(self, _name, *, bus):
+        yield SimpleNamespace(bus=bus)
+
+
+class RefreshScene:
+    """A dispatcher and a refresh over a market, with a series of Kraken that has no interval of its own."""
+
+    def __init__(self, market, client, **load):
+        entry = {"symbol": "BTC/USD", "asset": "crypto", "from": ["kraken"], "history_days": 0.1}
+        settings = {"load": {"older_than_sec": 0, **load}}
+        self.config = SourcesSettings.model_validate({"endpoints": [entry], "settings": settings})
+        self.market, self.me, self.metrics = market, Me(), SourcesMetrics()
+        self.loader = market.make_loader(client)
+        alerts = AlertSender(lambda: market.bus, lambda: market.bus)
+        self.dispatcher = SeriesDispatcher(self.me, self.loader, alerts, self.metrics)
+        self.refresh = Refresh(self.me, self.loader, self.dispatcher, lambda: self.config, "market-redis")
+
+    async def follow(self):
+        await self.dispatcher.follow(list_series(self.config))
+
+    async def turn(self):
+        """One turn of the main loop, without loads that are due."""
+        self.dispatcher.start_due(0.0, 10)
+        await asyncio.gather(*self.me.tasks)
+        self.dispatcher.log_changes(time.time())
+
+    def pending_loads(self):
+        return [task.get_name() for task in self.me.tasks if not task.done()]
+
+    def count(self, name):
+        family = next(each for each in self.metrics.collect() if each.name == name)
+        return dict(family.values)
+
+
+@pytest.fixture
+async def market():
+    async with SourcesMarket() as market:
+        yield market
+
+
+@pytest.fixture
+async def scene(market):
+    async with market.make_client() as client:
+        scene = RefreshScene(market, client)
+        await scene.follow()
+        yield scene
+        for task in scene.me.tasks:
+            task.cancel()
+        await asyncio.gather(*scene.me.tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def running(scene):
+    """Run the refresh while the block runs."""
+    task = asyncio.create_task(scene.refresh.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_the_refresh_loads_is_known_to_the_dispatcher_and_counted(scene):
+    assert scene.dispatcher.summarize(time.time()) == "1 series: 1 waiting"
+    await scene.refresh.load_old()
+    assert scene.dispatcher.summarize(time.time()) == "1 series: 1 fresh"
+    assert scene.count("marketswarm_sources_loads_total") == {("loaded",): 1.0}
+    assert scene.count("marketswarm_sources_records_total")["kraken", "bars"] >= 29
+    await scene.turn()
+    scene.dispatcher.start_due(time.time(), 10)
+    assert scene.pending_loads() == [], "it is loaded by the refresh alone"
+
+
+async def test_a_source_that_only_the_refresh_finds_failed_is_an_alert_and_its_series_is_due_soon(scene):
+    scene.market["kraken"].choose = lambda _request: Answer(500)
+    for _ in range(3):
+        await scene.refresh.load_old()
+    await scene.turn()
+    entries = await scene.market.bus.client.xrange(MARKET_ALERTS)
+    assert [orjson.loads(fields[b"event"])["type"] for _, fields in entries] == ["source_miss"]
+    state = scene.dispatcher.states[SERIES]
+    scene.dispatcher.start_due(state.due_at + 1, 10)
+    assert scene.pending_loads() == [f"load {SERIES}"]
+
+
+async def test_a_bus_that_fails_for_a_moment_does_not_end_a_run(scene, monkeypatch):
+    monkeypatch.setattr(module, "RETRY_SEC", 0.01)
+    load, errors = scene.loader.load, [BusError("market-redis", "timeout")] * 3
+
+    async def load_later(series):
+        if errors:
+            raise errors.pop()
+        return await load(series)
+
+    monkeypatch.setattr(scene.loader, "load", load_later)
+    await scene.refresh.load_old()
+    assert [fields["loaded"] for fields in scene.me.log.named("refresh.done")] == [1]
+    assert scene.me.log.named("refresh.stalled") == [{"bus": "market-redis", "reason": "timeout"}], "once"
+
+
+async def test_a_run_that_was_missed_is_made_up_for_at_once_and_no_other(scene):
+    await scene.market.bus.client.set(SOURCES_REFRESHED, time.time() - 2 * 3600)
+    async with running(scene):
+        await auntil(lambda: scene.me.log.named("refresh.done"), 20)
+        assert abs(float(await scene.market.bus.client.get(SOURCES_REFRESHED)) - time.time()) < 20
+    scene.me.log.events.clear()
+    async with running(scene):
+        await asyncio.sleep(0.1)  # nothing is missed now, so nothing comes to be awaited
+    assert scene.me.log.named("refresh.done") == []
+
+
+async def test_a_run_that_was_broken_off_is_made_up_for_by_the_next_holder_of_the_lease(scene):
+    await scene.market.bus.client.set(SOURCES_REFRESHED, time.time() - 2 * 3600)
+    scene.market["kraken"].choose = lambda _request: Answer(hang=True)
+    async with running(scene):
+        await auntil(lambda: scene.market["kraken"].seen, 20)
+    scene.market["kraken"].choose = answer_as_kraken
+    async with running(scene):
+        await auntil(lambda: scene.me.log.named("refresh.done"), 30)
+
+
+@pytest.mark.parametrize("stored", [b"soon", b"", b"-1", b"nan", b"1e300", b"99999999999"])
+async def test_when_the_last_run_was_is_read_from_what_anyone_may_have_written(scene, stored):
+    await scene.market.bus.client.set(SOURCES_REFRESHED, stored)
+    async with running(scene):
+
+        async def is_mended():
+            at = await scene.loader.store.read_refreshed()
+            return at is not None and abs(at - time.time()) < 20
+
+        await auntil(is_mended, 20)
+    assert scene.me.log.named("refresh.done") == []

@@ -1,0 +1,115 @@
+"""Stand-ins of three sources, and loads of their series over a bus in memory."""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import orjson
+
+from marketswarm.keys import MARKET_SOURCES
+from marketswarm.market.records import AssetClass, RecordKind
+from marketswarm.testing import MemoryBus
+from services.sources.access.client import SourceClient
+from services.sources.cascade.loader import LoadResult, SeriesLoader
+from services.sources.cascade.series import Series
+from services.sources.cascade.store import SeriesStore
+from services.sources.catalog.files import shipped_catalog
+from services.sources.catalog.request import ApiKey
+from services.sources.settings import SourcesSettings
+from support.rig.receiver import Answer, Receiver, Request
+
+COIN = Series(
+    "BTC/USD", RecordKind.BARS, "1m", AssetClass.CRYPTO, "24x7", ("coinbase", "kraken"), 300.0, 5.0, 60.0
+)
+STOCK = replace(COIN, symbol="AAPL", asset=AssetClass.STOCKS, sources=("twelve_data",), history_days=0.1)
+
+
+def last_minutes(count: int = 30) -> range:
+    """The beginnings of the last minutes, the running one aside, in epoch seconds."""
+    now = int(time.time()) // 60 * 60
+    return range(now - 60 * count, now, 60)
+
+
+def answer_as_kraken(_request: Request) -> Answer:
+    """Answer with the last minutes as Kraken does."""
+    rows = [[at, "2", "3", "1", "2", "2", "5", 1] for at in last_minutes()]
+    return Answer(200, {}, orjson.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": 1}}))
+
+
+def answer_as_coinbase(_request: Request) -> Answer:
+    """Answer with the last minutes as Coinbase does."""
+    return Answer(200, {}, orjson.dumps([[at, 1, 3, 2, 2, 5] for at in last_minutes()]))
+
+
+def answer_as_twelve_data(_request: Request) -> Answer:
+    """Answer with the last minutes as Twelve Data does."""
+    rows = [
+        {"datetime": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at)), "volume": "1"}
+        | dict.fromkeys(("open", "high", "low", "close"), "2")
+        for at in last_minutes()
+    ]
+    return Answer(200, {}, orjson.dumps({"meta": {}, "values": rows, "status": "ok"}))
+
+
+ANSWERS = {
+    "coinbase": answer_as_coinbase,
+    "kraken": answer_as_kraken,
+    "twelve_data": answer_as_twelve_data,
+}
+
+
+class SourcesMarket:
+    """Three sites, and loaders that find the sources there.
+
+    Attributes:
+        sites: by the name of the source.
+        keys: those of the sources that need some.
+        work: `settings` of sources.
+    """
+
+    def __init__(self) -> None:
+        self.bus = MemoryBus("market-redis")
+        self.sites = {name: Receiver() for name in ANSWERS}
+        self.keys: dict[str, Sequence[ApiKey]] = {}
+        self.work: Mapping[str, Any] = {}
+        self._stack = ExitStack()
+
+    async def __aenter__(self) -> Self:
+        for name, site in self.sites.items():
+            self._stack.enter_context(site)
+            site.choose = ANSWERS[name]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        await self.bus.aclose()
+
+    def __getitem__(self, source: str) -> Receiver:
+        return self.sites[source]
+
+    def make_client(self) -> SourceClient:
+        """A client of its own, to be entered."""
+        urls = {name: f"http://127.0.0.1:{site.port}" for name, site in self.sites.items()}
+        return SourceClient(self.keys, urls)
+
+    def make_loader(self, client: SourceClient) -> SeriesLoader:
+        """A loader of its own."""
+        settings = SourcesSettings.model_validate({"settings": self.work}).settings
+        store = SeriesStore(lambda: self.bus)
+        return SeriesLoader(client, store, shipped_catalog(), lambda: settings)
+
+    async def load(self, series: Series, **more: Any) -> LoadResult:
+        """Load a series by a process of its own, and return what became of it."""
+        async with self.make_client() as client:
+            return await self.make_loader(client).load(series, **more)
+
+    async def read_source(self, name: str) -> dict[str, Any]:
+        """What is stored of a source."""
+        raw = await self.bus.ask(self.bus.client.hget(MARKET_SOURCES, name))
+        found: dict[str, Any] = orjson.loads(raw or b"{}")
+        return found
