@@ -1,6 +1,8 @@
 """Limit how often something may happen, by key: token buckets. Pure; times are monotonic seconds."""
 
 from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 MAX_KEYS: Final = 10_000
@@ -29,3 +31,47 @@ class RateLimiter:
         """Return how often `key` is allowed at `now`, with the fraction that has grown since its last use."""
         left, since = self._buckets.get(key, (float(self._burst), now))
         return min(float(self._burst), left + max(0.0, now - since) * self._per_sec)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestQuota:
+    """Hold what an address may still ask: how many requests a minute, how many now, and when all again."""
+
+    limit: int
+    remaining: int
+    reset_sec: int
+    wait_sec: float
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that say so."""
+        return {
+            "RateLimit-Limit": str(self.limit),
+            "RateLimit-Remaining": str(self.remaining),
+            "RateLimit-Reset": str(self.reset_sec),
+            "RateLimit-Policy": f"{self.limit};w=60",
+        }
+
+
+class RequestLimiter:
+    """Limits the requests of each address, at the rate that the truth names at the moment.
+
+    Args:
+        per_min_now: returns how many requests an address has a minute; 0 sets no limit.
+    """
+
+    def __init__(self, per_min_now: Callable[[], int]) -> None:
+        self._per_min_now, self._per_min = per_min_now, 0
+        self._limiter = RateLimiter(1, 1.0)
+
+    def take(self, address: str, now: float) -> RequestQuota | None:
+        """Count a request at `now` (monotonic); return what is left, or None where nothing is limited."""
+        per_min = self._per_min_now()
+        if per_min == 0:
+            return None
+        if per_min != self._per_min:
+            self._per_min, self._limiter = per_min, RateLimiter(per_min, per_min / 60)
+        wait_sec = self._limiter.take(address, now)
+        left = self._limiter.find_left(address, now)
+        reset_sec = round((per_min - left) * 60 / per_min)
+        return RequestQuota(per_min, int(left), reset_sec, wait_sec)

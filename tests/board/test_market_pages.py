@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from marketswarm.keys import MARKET_SERIES, source_breaker_key
 from services.board.market.pictures import (
-    find_mood,
+    find_direction,
     format_change,
     format_day,
     format_percent,
@@ -199,10 +199,10 @@ def test_numbers_are_formatted_in_the_browser_as_on_the_server(market, new_tab: 
     ]
     found = page.evaluate(
         """async (numbers) => {
-          const { formatDay, formatPrice, formatChange, formatPercent, formatRecency, findMood } =
+          const { formatDay, formatPrice, formatChange, formatPercent, formatRecency, findDirection } =
             await import(`${document.querySelector('[src*=theme]').src.replace("theme", "market_words")}`);
           return numbers.map((n) => (
-            [formatPrice(n), formatChange(n, 580.5), formatChange(n), formatPercent(n), findMood(n),
+            [formatPrice(n), formatChange(n, 580.5), formatChange(n), formatPercent(n), findDirection(n),
              formatRecency(1e6 * Math.trunc(n), 1.2e6), formatChange(n, 1.3849),
              formatDay(1e6 * Math.trunc(n))]
           ));
@@ -215,7 +215,7 @@ def test_numbers_are_formatted_in_the_browser_as_on_the_server(market, new_tab: 
             format_change(n, 580.5),
             format_change(n),
             format_percent(n),
-            find_mood(n),
+            find_direction(n),
             format_recency(1_000_000 * int(n), 1.2e6),
             format_change(n, 1.3849),
             format_day(1_000_000 * int(n)),

@@ -15,7 +15,7 @@ from starlette.websockets import WebSocket
 
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
-from services.board.market.conversation import converse
+from services.board.market.conversation import serve_client
 from services.board.market.limits import AccountView
 from services.board.market.market import QUOTES, Market, find_cursor
 from services.board.market.overview import TileView, make_group_tiles
@@ -34,7 +34,7 @@ from services.board.market.states import Group, StoredSeries, StoredSource
 from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable, Column, ColumnType
 from services.board.session_gate import find_address
 
-MAX_SYMBOLS: Final = 500
+MAX_NAMED_SYMBOLS: Final = 500
 DEFAULT_TIMEFRAME: Final = "1m"
 RETRY_SEC: Final = "5"
 Symbol = Annotated[str, Path(max_length=40, description="A symbol, such as SPY or EUR/USD.")]
@@ -139,13 +139,13 @@ def make_market_api(market: Market) -> APIRouter:
 
     async def limit_requests(request: Request) -> None:
         """Count the request for its address; note what is left. Raises HTTPException if nothing is."""
-        allowance = market.limiter.take(find_address(request), time.monotonic())
-        if allowance is None:
+        quota = market.limiter.take(find_address(request), time.monotonic())
+        if quota is None:
             return
-        request.state.market_headers = allowance.headers
-        if allowance.wait_sec:
-            headers = allowance.headers | {"Retry-After": str(ceil(allowance.wait_sec))}
-            detail = f"an address has {allowance.limit} requests a minute"
+        request.state.market_headers = quota.headers
+        if quota.wait_sec:
+            headers = quota.headers | {"Retry-After": str(ceil(quota.wait_sec))}
+            detail = f"an address has {quota.limit} requests a minute"
             raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, detail, headers)
 
     api = APIRouter(prefix="/api/v1", dependencies=[Depends(limit_requests)])
@@ -159,7 +159,7 @@ def make_market_api(market: Market) -> APIRouter:
     @whole.websocket("/ws")
     async def follow(socket: WebSocket) -> None:
         """Follow the market: a snapshot of topics, then numbered updates."""
-        await converse(socket, market.hub, market.find_snapshot)
+        await serve_client(socket, market.hub, market.find_snapshot)
 
     return whole
 
@@ -265,7 +265,7 @@ def _add_values(api: APIRouter, market: Market) -> None:
         async def make() -> EncodedAnswer:
             """Make the answer."""
             names = parse_symbols(symbols) or None
-            rows = await market.archive.read_correlations(day, names, MAX_SYMBOLS * MAX_SYMBOLS)
+            rows = await market.archive.read_correlations(day, names, MAX_NAMED_SYMBOLS * MAX_NAMED_SYMBOLS)
             about = {"day": max((str(row[0]) for row in rows), default=None)}
             return make_answer(AnswerTable("correlations", CORRELATIONS, rows, about), form)
 
@@ -296,7 +296,7 @@ async def _make_quotes(market: Market, symbols: str, query: TableQuery) -> Encod
         rows = await market.archive.read_quotes(names[0], query)
         about: dict[str, Any] = {"cursor": find_cursor([row[1] for row in rows], query), "away": None}
     else:
-        found = await market.find_quotes((names or list(market.live.quotes))[:MAX_SYMBOLS])
+        found = await market.find_quotes((names or list(market.live.quotes))[:MAX_NAMED_SYMBOLS])
         if names and not found.rows and found.away is not None:
             raise DatabaseAwayError(found.away)
         rows, about = list(found.rows), {"cursor": None, "away": found.away}

@@ -18,7 +18,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.keys import chart_key
 from services.board.market.archive_reader import ArchiveReader
 from services.board.market.flight import SingleFlight
-from services.board.market.live import Chart, LiveMarket, Row, lay_over
+from services.board.market.live import Chart, LiveMarket, Row, merge_live
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, encode_table
 
@@ -29,7 +29,8 @@ ARCHIVE_LAG_SEC: Final = 20.0
 ROW_CELLS: Final = 15
 MAX_CHART_BYTES: Final = 1024 * 1024
 PACK_LEVEL: Final = 4
-ANSWERS: Final = 2000
+MAX_BASES: Final = 200
+MAX_ANSWERS: Final = 2000
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 """The most bytes of answers that are kept in memory."""
 
@@ -73,7 +74,7 @@ class ChartStore:
         if base is None:
             base = await self._flight.ask((symbol, timeframe), lambda: self._load(symbol, timeframe))
         chart = self._live.find_chart(symbol, timeframe)
-        return lay_over(base.rows, chart.list_bars() if chart else (), limit), base.asset
+        return merge_live(base.rows, chart.list_bars() if chart else (), limit), base.asset
 
     def is_current(self, symbol: str, timeframe: str, made_at: float, now: float) -> bool:
         """Return True if what was read of the database at `made_at` and the stream are all that there is."""
@@ -102,7 +103,7 @@ class ChartStore:
             if bus is not None:
                 await _write_base(bus, key, base)
         self._bases[symbol, timeframe] = base
-        if len(self._bases) > ANSWERS // 10:
+        if len(self._bases) > MAX_BASES:
             self._bases.popitem(last=False)
         return base
 
@@ -201,5 +202,5 @@ class AnswerCache:
         before = self._answers.pop(key, None)
         self._bytes += answer.size - (0 if before is None else before[2].size)
         self._answers[key] = version, expires_at, answer
-        while len(self._answers) > ANSWERS or self._bytes > ANSWER_BYTES:
+        while len(self._answers) > MAX_ANSWERS or self._bytes > ANSWER_BYTES:
             self._bytes -= self._answers.popitem(last=False)[1][2].size

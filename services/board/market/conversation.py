@@ -70,7 +70,7 @@ class MessageError(ValueError):
     """A message of a client is wrong; the text says how, and repeats nothing of it."""
 
 
-class Drop(Exception):  # noqa: N818 - the end of a conversation
+class Disconnect(Exception):  # noqa: N818 - the end of a conversation
     """A client is dropped: the code and the reason of the close frame."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -106,7 +106,7 @@ def is_topic(text: str) -> bool:
     return is_chart and SYMBOL.fullmatch(symbol) is not None
 
 
-async def converse(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -> None:
+async def serve_client(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -> None:
     """Accept a client, and speak with it until one of both ends it.
 
     Args:
@@ -118,20 +118,20 @@ async def converse(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -
     try:
         follower = hub.join()
     except FollowersFull:
-        await _close(socket, Drop(FULL, "too many clients follow the market: try again later"))
+        await _close(socket, Disconnect(FULL, "too many clients follow the market: try again later"))
         return
     try:
-        await _converse(socket, hub, follower, find_snapshot)
-    except Drop as drop:
-        await _close(socket, drop)
+        await _serve(socket, hub, follower, find_snapshot)
+    except Disconnect as end:
+        await _close(socket, end)
     except WebSocketDisconnect:
         pass
     finally:
         hub.leave(follower)
 
 
-async def _converse(socket: WebSocket, hub: UpdateHub, follower: Follower, find_snapshot: Snapshot) -> None:
-    """Read messages and send updates, until the client goes or is dropped (raises Drop)."""
+async def _serve(socket: WebSocket, hub: UpdateHub, follower: Follower, find_snapshot: Snapshot) -> None:
+    """Read messages and send updates, until the client goes or is dropped (raises Disconnect)."""
     writing = asyncio.Lock()  # a snapshot must be out before the updates that follow it
     hello = {"type": "hello", "position": hub.position, "interval_sec": follower.interval_sec}
     await _send(socket, orjson.dumps(hello))
@@ -150,12 +150,12 @@ async def _converse(socket: WebSocket, hub: UpdateHub, follower: Follower, find_
 async def _read(
     socket: WebSocket, hub: UpdateHub, follower: Follower, find_snapshot: Snapshot, writing: asyncio.Lock
 ) -> None:
-    """Do what the client's messages say. Raises Drop, or WebSocketDisconnect once the client goes."""
+    """Do what the client's messages say. Raises Disconnect, or WebSocketDisconnect once the client goes."""
     limiter = RateLimiter(MESSAGES, MESSAGES_PER_SEC, max_keys=1)
     while True:
         text = await _receive(socket)
         if limiter.take("", time.monotonic()):
-            raise Drop(TOO_MANY, "too many messages")
+            raise Disconnect(TOO_MANY, "too many messages")
         async with writing:
             try:
                 message = parse_message(text)
@@ -167,11 +167,11 @@ async def _read(
 
 
 async def _receive(socket: WebSocket) -> str:
-    """Return the next message as text. Raises Drop for bytes."""
+    """Return the next message as text. Raises Disconnect for bytes."""
     try:
         return await socket.receive_text()
     except KeyError:
-        raise Drop(BAD_MESSAGE, "messages are text") from None
+        raise Disconnect(BAD_MESSAGE, "messages are text") from None
 
 
 def _require_room(follower: Follower, message: ClientMessage) -> None:
@@ -196,12 +196,12 @@ def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, find_sna
 
 
 async def _send_updates(socket: WebSocket, follower: Follower, writing: asyncio.Lock) -> None:
-    """Send what waits for a follower, at most once an interval. Raises Drop once it is dropped."""
+    """Send what waits for a follower, at most once an interval. Raises Disconnect once it is dropped."""
     while True:
         last, updates = await follower.take()
         if follower.dropped is not None:
             code = GOING_AWAY if follower.dropped is DropReason.CLOSED else TOO_SLOW
-            raise Drop(code, follower.dropped)
+            raise Disconnect(code, follower.dropped)
         async with writing:
             await _send(socket, encode_updates(last, updates))
         await asyncio.sleep(follower.interval_sec)
@@ -213,16 +213,16 @@ def encode_updates(last: int, updates: Sequence[Update]) -> bytes:
 
 
 async def _send(socket: WebSocket, wire: bytes) -> None:
-    """Send a message. Raises Drop if the client does not read in time."""
+    """Send a message. Raises Disconnect if the client does not read in time."""
     try:
         async with asyncio.timeout(SEND_SEC):
             await socket.send_text(wire.decode())
     except TimeoutError:
-        raise Drop(TOO_SLOW, DropReason.TOO_SLOW) from None
+        raise Disconnect(TOO_SLOW, DropReason.TOO_SLOW) from None
 
 
-async def _close(socket: WebSocket, drop: Drop) -> None:
+async def _close(socket: WebSocket, end: Disconnect) -> None:
     """Send a close frame with the reason, if the client reads it soon."""
     with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
         async with asyncio.timeout(CLOSE_SEC):
-            await socket.close(drop.code, drop.reason)
+            await socket.close(end.code, end.reason)

@@ -15,7 +15,7 @@ import orjson
 from marketswarm.market.entries import MAX_MS, EntryError, parse_bar, parse_provenance, parse_quote
 from marketswarm.market.records import Bar, Provenance, Quote
 
-MAX_SYMBOLS: Final = 5000
+MAX_QUOTES: Final = 5000
 MAX_CHARTS: Final = 20_000
 RECENT_BARS: Final = 20
 """How many of the newest bars of a chart are kept."""
@@ -187,7 +187,7 @@ class LiveMarket:
         self.values: OrderedDict[Chart, LiveValues] = OrderedDict()
         self.malformed = 0
         self._charts: OrderedDict[Chart, RecentBars] = OrderedDict()
-        self._forgotten_at = float("-inf")
+        self._evicted_at = float("-inf")
         self.began_at = float("inf")
         """The time (epoch seconds) since which the streams are followed without a gap."""
 
@@ -198,7 +198,7 @@ class LiveMarket:
             chart = self._charts[one.chart] = RecentBars()
             if len(self._charts) > MAX_CHARTS:
                 self._charts.popitem(last=False)
-                self._forgotten_at = now
+                self._evicted_at = now
         return chart.take(one, now)
 
     def take_quote(self, one: LiveQuote) -> bool:
@@ -207,7 +207,7 @@ class LiveMarket:
         if known is not None and known.quote.at_ms > one.quote.at_ms:
             return False
         self.quotes[one.quote.symbol] = one
-        if len(self.quotes) > MAX_SYMBOLS:
+        if len(self.quotes) > MAX_QUOTES:
             self.quotes.popitem(last=False)
         return known != one
 
@@ -233,13 +233,13 @@ class LiveMarket:
 
     def covers(self, symbol: str, timeframe: str, since: float) -> bool:
         """Return True if every bar of a chart that arrived after `since` (epoch seconds) is known here."""
-        if since < self.began_at or since <= self._forgotten_at:
+        if since < self.began_at or since <= self._evicted_at:
             return False
         chart = self._charts.get((symbol, timeframe))
         return chart is None or chart.dropped_at < since
 
 
-def lay_over(rows: Sequence[Row], live: Iterable[LiveBar], limit: int) -> list[Row]:
+def merge_live(rows: Sequence[Row], live: Iterable[LiveBar], limit: int) -> list[Row]:
     """Return the newest `limit` of rows of bars, in which newer revisions of `live` replace older ones.
 
     Rows are those of `LiveBar.make_row`, whose first cell is the start.

@@ -13,6 +13,7 @@ from marketswarm.bus import BusError
 from marketswarm.keys import quote_key
 from marketswarm.market.sessions import Session
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
+from services.board.market.calendars import SymbolSessions
 from services.board.market.charts import AnswerCache, ChartStore, EncodedAnswer, make_answer
 from services.board.market.feed import BAR_NAMES, QUOTE_NAMES, MarketFeed, MarketStates, encode_quote
 from services.board.market.flight import SingleFlight
@@ -21,10 +22,9 @@ from services.board.market.limits import AccountView, LimitStore
 from services.board.market.live import Chart, LiveMarket, Row
 from services.board.market.overview import PastStore
 from services.board.market.query import ROWS, TableQuery, parse_time_cursor
-from services.board.market.sessions import SymbolSessions
 from services.board.market.tables import AnswerTable, Column, ColumnType
 from services.board.market.updates import ALL_QUOTES, SERIES, UpdateHub
-from services.board.rate_limit import RateLimiter
+from services.board.rate_limit import RequestLimiter
 from services.board.settings import BoardEnvironment, MarketView
 
 _TIME, _TEXT, _COUNT, _FLAG = ColumnType.TIME, ColumnType.TEXT, ColumnType.COUNT, ColumnType.FLAG
@@ -285,47 +285,3 @@ def find_cursor(starts: Sequence[int], query: TableQuery) -> str | None:
     is_full = len(starts) == query.limit and bool(starts)
     is_at_begin = is_full and query.from_ms is not None and starts[0] <= query.from_ms
     return str(starts[0]) if is_full and not is_at_begin else None
-
-
-@dataclass(frozen=True, slots=True)
-class RequestQuota:
-    """Hold what an address may still ask: how many requests a minute, how many now, and when all again."""
-
-    limit: int
-    remaining: int
-    reset_sec: int
-    wait_sec: float
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers that say so."""
-        return {
-            "RateLimit-Limit": str(self.limit),
-            "RateLimit-Remaining": str(self.remaining),
-            "RateLimit-Reset": str(self.reset_sec),
-            "RateLimit-Policy": f"{self.limit};w=60",
-        }
-
-
-class RequestLimiter:
-    """Limits the requests of each address, at the rate that the truth names at the moment.
-
-    Args:
-        per_min_now: returns how many requests an address has a minute; 0 sets no limit.
-    """
-
-    def __init__(self, per_min_now: Callable[[], int]) -> None:
-        self._per_min_now, self._per_min = per_min_now, 0
-        self._limiter = RateLimiter(1, 1.0)
-
-    def take(self, address: str, now: float) -> RequestQuota | None:
-        """Count a request at `now` (monotonic); return what is left, or None where nothing is limited."""
-        per_min = self._per_min_now()
-        if per_min == 0:
-            return None
-        if per_min != self._per_min:
-            self._per_min, self._limiter = per_min, RateLimiter(per_min, per_min / 60)
-        wait_sec = self._limiter.take(address, now)
-        left = self._limiter.find_left(address, now)
-        reset_sec = round((per_min - left) * 60 / per_min)
-        return RequestQuota(per_min, int(left), reset_sec, wait_sec)

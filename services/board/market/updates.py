@@ -75,7 +75,7 @@ class Follower:
         self._last = 0
         self._changed = asyncio.Event()
 
-    def put(self, update: Update) -> bool:
+    def queue_update(self, update: Update) -> bool:
         """Add an update in place of the one before about the same; return False if too much waits."""
         before = self._pending.pop(update.subject, None)
         self._bytes += len(update.data) - (0 if before is None else len(before.data))
@@ -162,7 +162,7 @@ class UpdateHub:
         followers = self._by_topic.get(topic, ())
         wide = self._by_topic.get(wider, ()) if wider is not None else ()
         for one in list({*followers, *wide} if wide else followers):
-            if not one.put(update):
+            if not one.queue_update(update):
                 self.leave(one)
                 self.dropped += 1
         return self.number
@@ -209,7 +209,7 @@ class UpdateHub:
             is_wanted = update.topic in wanted or (
                 ALL_QUOTES in wanted and update.topic.startswith(name_topic(ALL_QUOTES, ""))
             )
-            if update.number > last and is_wanted and not follower.put(update):
+            if update.number > last and is_wanted and not follower.queue_update(update):
                 return False
         return True
 

@@ -16,7 +16,7 @@ export function followMarket(topics, { take, begin = take, changed }) {
   function connect() {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     socket = new WebSocket(`${scheme}://${location.host}/ws`);
-    socket.addEventListener("message", (event) => hear(JSON.parse(event.data)));
+    socket.addEventListener("message", (event) => handleMessage(JSON.parse(event.data)));
     socket.addEventListener("close", (event) => {
       if (over) return;
       changed?.(false, event.reason);
@@ -25,7 +25,7 @@ export function followMarket(topics, { take, begin = take, changed }) {
     });
   }
 
-  function hear(message) {
+  function handleMessage(message) {
     if (message.type === "hello") {
       const known = position?.split("-")[0] === message.position.split("-")[0] ? { after: position } : {};
       socket.send(JSON.stringify({ subscribe: topics.slice(0, AT_ONCE), ...known }));

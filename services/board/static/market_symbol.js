@@ -11,7 +11,7 @@ import { showPrice, tickAges } from "./market_tile.js";
 import { formatDay, formatPrice } from "./market_words.js";
 
 const PAGE = 500;
-const SAID_GAPS = 2; // the latest ones; those before are counted
+const LISTED_GAPS = 2; // the latest ones; those before are counted
 const MOST_BLANKS = 2000; // of one gap: what is longer is said in words, and is no picture any more
 const HOUR_MS = 3600000; // a trading day that ends within an hour after midnight UTC is that of the day before
 const STEP_SEC = { "1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14400, "1d": 86400 };
@@ -51,7 +51,7 @@ function zoned(ms) { // the library draws in UTC: the time of this browser is pu
   return Math.floor(ms / 1000) - 60 * new Date(ms).getTimezoneOffset();
 }
 
-function say(text) {
+function showState(text) {
   const state = document.getElementById("chart-state");
   if (state.textContent !== text) state.textContent = text;
 }
@@ -175,10 +175,10 @@ function showGaps() {
     const [first, last] = [formatDay(gap.from), new Date(gap.to - HOUR_MS).toISOString().slice(0, 10)];
     return first === last ? `on ${first}` : `from ${first} to ${last}`;
   };
-  const texts = gaps.slice(-SAID_GAPS).reverse().map((gap) => (
+  const texts = gaps.slice(-LISTED_GAPS).reverse().map((gap) => (
     `${count(gap.missing)} ${span(gap)}: nothing is drawn there.`
   ));
-  const before = gaps.slice(0, -SAID_GAPS);
+  const before = gaps.slice(0, -LISTED_GAPS);
   if (before.length) {
     const missing = before.reduce((sum, gap) => sum + gap.missing, 0);
     texts.push(`${count(missing)} in ${before.length} ${before.length === 1 ? "gap" : "gaps"} before that.`);
@@ -203,9 +203,9 @@ async function load() {
     const [found, computed] = await Promise.all([ask(path("bars")), ask(path("indicators")).catch(() => ({ indicators: [] }))]);
     if (wanted !== timeframe) return;
     keep(found, computed);
-    say(bars.size ? "" : `No bars of ${timeframe} yet. The service bars makes them from minutes, and the archive keeps them.`);
+    showState(bars.size ? "" : `No bars of ${timeframe} yet. The service bars makes them from minutes, and the archive keeps them.`);
   } catch (error) {
-    say(`The chart has nothing to show: ${error.message}.`);
+    showState(`The chart has nothing to show: ${error.message}.`);
   }
   draw();
   chart.timeScale().fitContent();
@@ -235,7 +235,7 @@ async function loadOlder() {
     const added = makeCandles().length - before;
     chart.timeScale().setVisibleLogicalRange({ from: range.from + added, to: range.to + added });
   } catch (error) {
-    say(`Older bars can't be loaded: ${error.message}.`);
+    showState(`Older bars can't be loaded: ${error.message}.`);
     cursor = null;
   } finally {
     isLoading = false;

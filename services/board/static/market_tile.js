@@ -1,6 +1,6 @@
 // Shows a price on a tile: with its change, where it came from, and how old it is.
 
-import { findMood, formatChange, formatDay, formatPercent, formatPrice, formatRecency } from "./market_words.js";
+import { findDirection, formatChange, formatDay, formatPercent, formatPrice, formatRecency } from "./market_words.js";
 
 // A price that is older than the one on the tile changes nothing. `isDaily`: it is that of the day that begins at `at`.
 export function showPrice(tile, price, at, source, replay, isDaily = false) {
@@ -11,7 +11,7 @@ export function showPrice(tile, price, at, source, replay, isDaily = false) {
   const change = tile.querySelector("[data-change]");
   if (change && tile.dataset.base) {
     const base = Number(tile.dataset.base);
-    change.className = `change ${findMood(price - base)}`;
+    change.className = `change ${findDirection(price - base)}`;
     setText(change.firstChild, `${formatChange(price - base, price)} `);
     setText(change.querySelector("[data-percent]"), `(${formatPercent(base ? (100 * (price - base)) / Math.abs(base) : null)})`);
   }

@@ -7,7 +7,7 @@ import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from services.board.market import conversation
-from services.board.market.conversation import MessageError, converse, is_topic, parse_message
+from services.board.market.conversation import MessageError, is_topic, parse_message, serve_client
 from services.board.market.updates import UpdateHub
 
 
@@ -50,7 +50,7 @@ async def talk():
 
     async def begin():
         wire = Wire()
-        tasks.append(asyncio.create_task(converse(wire, hub, lambda topic: {"of": topic})))
+        tasks.append(asyncio.create_task(serve_client(wire, hub, lambda topic: {"of": topic})))
         assert (await wire.hear())["type"] == "hello"
         return wire, tasks[-1]
 

@@ -11,7 +11,7 @@ from services.board.market.live import (
     LiveBar,
     LiveMarket,
     LiveQuote,
-    lay_over,
+    merge_live,
     parse_live_bar,
     parse_live_quote,
     parse_live_values,
@@ -75,7 +75,7 @@ def test_rows_of_the_database_with_the_stream_laid_over_are_those_of_both(archiv
     }
     rows = [kept[start].make_row() for start in sorted(kept)]
     assert (
-        lay_over(rows, newer.values(), limit) == [both[start].make_row() for start in sorted(both)][-limit:]
+        merge_live(rows, newer.values(), limit) == [both[start].make_row() for start in sorted(both)][-limit:]
     )
 
 
