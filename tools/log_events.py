@@ -152,6 +152,8 @@ MEANINGS: Final = {
     "log.dropped": "So many lines were dropped, since the output did not take them in time.",
     "log.oversized": "An entry of the alert log is too large, and was skipped.",
     "logs.unwritable": "The log files of the fleet can't be written.",
+    "market.database_away": "The board can't read the archive's database; its pages show what the streams have.",
+    "market.database_back": "The board reads the archive's database again.",
     "market.disconnected": "The connection to the market data API ended; there will be another one.",
     "market.filled": "Gaps in the bars were filled.",
     "market.played": "The recording was played to its end.",

@@ -98,8 +98,9 @@ class ChartStore:
             self.counts.redis += 1
         else:
             self.counts.archive += 1
-            rows = await self._archive.read_bars(symbol, timeframe, TableQuery(limit=ROWS))
-            base = ChartBase(now, await self._archive.find_asset(symbol) or "", rows)
+            async with self._archive.limit_answer():
+                rows = await self._archive.read_bars(symbol, timeframe, TableQuery(limit=ROWS))
+                base = ChartBase(now, await self._archive.find_asset(symbol) or "", rows)
             if bus is not None:
                 await _write_base(bus, key, base)
         self._bases[symbol, timeframe] = base

@@ -96,6 +96,7 @@ class Market:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.sessions.prepare(), name="market calendars")
                 group.create_task(self.feed.run(), name="market feed")
+                group.create_task(self.archive.watch(), name="market database")
         finally:
             await self.archive.close()
 
@@ -111,8 +112,9 @@ class Market:
     async def answer_chart(self, symbol: str, timeframe: str, query: TableQuery) -> EncodedAnswer:
         """Return the bars that a query asks for, encoded. Raises DatabaseAwayError, QueryError."""
         if not query.is_latest or query.limit > ROWS:
-            rows = await self.archive.read_bars(symbol, timeframe, query)
-            asset = await self.find_asset(symbol)
+            async with self.archive.limit_answer():
+                rows = await self.archive.read_bars(symbol, timeframe, query)
+                asset = await self.find_asset(symbol)
             session = await self.sessions.find(symbol, asset)
             return make_answer(make_bars((symbol, timeframe), asset, rows, query, session), query.format)
         key = symbol, timeframe, query.limit, query.format, self.sessions.find_code(symbol, "")

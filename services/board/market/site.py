@@ -1,5 +1,6 @@
 """Answer the requests for pages of the market: read what a page needs, and render it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Final
@@ -65,14 +66,12 @@ def _add_overviews(site: APIRouter, market: Market, make_frame: MakeFrame) -> No
     @site.get("/market")
     async def show_market(request: Request) -> Response:
         """Show the groups as small multiples."""
-        groups: list[TileGroup] = []
-        away: str | None = None
-        for name in list_groups(market.states):
-            found = await make_group_tiles(market, name)
-            groups.append(TileGroup(name, found.tiles))
-            away = away or found.away
+        names = list_groups(market.states)
+        found = await asyncio.gather(*(make_group_tiles(market, name) for name in names))
+        groups = tuple(TileGroup(name, one.tiles) for name, one in zip(names, found, strict=True))
+        away = next(filter(None, (one.away for one in found)), None)
         frame = await make_frame(request, "Market")
-        return _answer(MarketPage(frame, make_notice(market, away), tuple(groups)))
+        return _answer(MarketPage(frame, make_notice(market, away), groups))
 
     @site.get("/market/economy")
     async def show_economy(request: Request) -> Response:
@@ -120,17 +119,11 @@ def _add_sources(site: APIRouter, market: Market, make_frame: MakeFrame) -> None
     @site.get("/market/sources")
     async def show_sources(request: Request) -> Response:
         """Show the sources, the cascade in force, the quarantine and the gate."""
-        away: str | None = None
-        downloads: tuple[DownloadView, ...] = ()
-        try:
-            rows = await market.archive.read_downloads(DOWNLOADS)
-            downloads = tuple(map(make_download, rows))
-        except DatabaseAwayError as error:
-            away = str(error)
-        quarantine, count = await read_quarantine(market)
+        (downloads, away), (quarantine, count), limits = await asyncio.gather(
+            read_downloads(market), read_quarantine(market), market.find_limits()
+        )
         frame = await make_frame(request, "Sources")
         states, notice = market.states, make_notice(market, away)
-        limits = await market.find_limits()
         views = view_sources(states.sources, states.series, frame.snapshot.at, limits.accounts)
         series = sort_series(states.series)
         return _answer(SourcesPage(frame, notice, views, series, quarantine, count, downloads, limits.away))
@@ -149,6 +142,14 @@ def find_timeframe(states: Iterable[StoredSeries]) -> str:
     """Return the timeframe to show first: the shortest of the series, else that of a day."""
     known = {one.timeframe for one in states if one.kind == "bars"}
     return next((each for each in TIMEFRAMES if each in known), "1d" if known else "1m")
+
+
+async def read_downloads(market: Market) -> tuple[tuple[DownloadView, ...], str | None]:
+    """Return the last requests to sources, and why they can't be read; None if they can."""
+    try:
+        return tuple(map(make_download, await market.archive.read_downloads(DOWNLOADS))), None
+    except DatabaseAwayError as error:
+        return (), str(error)
 
 
 def make_download(row: Row) -> DownloadView:
