@@ -155,6 +155,8 @@ MEANINGS: Final = {
     "market.database_away": "The board can't read the archive's database; its pages show what the streams have.",
     "market.database_back": "The board reads the archive's database again.",
     "market.disconnected": "The connection to the market data API ended; there will be another one.",
+    "market.feed_away": "The board can't follow the market on its bus; its pages show the last state.",
+    "market.feed_back": "The board follows the market again.",
     "market.filled": "Gaps in the bars were filled.",
     "market.played": "The recording was played to its end.",
     "market.refused": "The truth names an address to which the key may not go, so there is no market data.",

@@ -263,6 +263,12 @@ def test_a_database_that_goes_is_said_and_comes_back_by_itself(tmp_path):
         until(lambda: market.get(path).status_code == 200, 20, "the database to be read again")
 
 
+def find_detail(market):
+    """What the board's beats say of it while it is degraded."""
+    found = market.get("/api/v1/services/board").json()
+    return found["detail"] if found["status"] == "degraded" else None
+
+
 def test_a_frozen_database_is_said_on_every_page_beside_what_the_streams_have(tmp_path):
     with Postgres() as server, open_market(tmp_path, server.new_archive(), NOW) as market:
         market.publish_quote("SPY", 612.34, NOW + 1000)
@@ -278,8 +284,13 @@ def test_a_frozen_database_is_said_on_every_page_beside_what_the_streams_have(tm
         assert pages["/market/sources"].text.count('data-row="') > len(SYMBOLS)
         assert max(page.elapsed.total_seconds() for page in pages.values()) < GUARD_SEC
         assert market.get("/api/v1/indicators/SPY").status_code == 503
+        until(lambda: find_detail(market) == "market: the database did not answer in time", 15, "its beat")
         server.thaw()
         until(lambda: "No archive" not in market.get("/market").text, 30, "the database to be read again")
+        until(lambda: find_detail(market) is None, 15, "a beat that is well again")
+        board = market.fleet["board"]
+        lines = [len(board.logs(f"market.{event}")) for event in ("database_away", "database_back")]
+        assert lines == [1, 1]
 
 
 def test_without_a_database_pages_say_what_to_do(tmp_path):

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -14,7 +14,7 @@ from marketswarm.keys import quote_key
 from marketswarm.market.sessions import Session
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.calendars import SymbolSessions
-from services.board.market.charts import AnswerCache, ChartStore, EncodedAnswer, make_answer
+from services.board.market.charts import AnswerCache, ChartStore, EncodedAnswer, FoundChart, make_answer
 from services.board.market.feed import BAR_NAMES, QUOTE_NAMES, MarketFeed, MarketStates, encode_quote
 from services.board.market.flight import SingleFlight
 from services.board.market.gaps import find_gaps
@@ -43,7 +43,8 @@ _TYPES: Final[Mapping[str, ColumnType]] = {
 }
 BARS: Final = tuple(Column(name, _TYPES.get(name, ColumnType.NUMBER)) for name in BAR_NAMES)
 QUOTES: Final = tuple(Column(name, _TYPES.get(name, ColumnType.NUMBER)) for name in QUOTE_NAMES)
-ANSWER_SEC: Final = 300.0
+SNAPSHOT_BARS: Final = 5
+"""How many of the newest bars of a chart a snapshot of `/ws` has: the API has the others."""
 MAX_QUOTE_BYTES: Final = 4096
 NO_QUOTE_SEC: Final = 5.0
 """For how long a symbol that has no quote is not looked for again."""
@@ -105,6 +106,12 @@ class Market:
         """What the sources said last."""
         return self.feed.states
 
+    @property
+    def problem(self) -> str | None:
+        """Why the market can't be shown as a whole; None if it can, or if the fleet has none."""
+        found = self.feed.problem or self.archive.problem if self.feed.has_market else None
+        return found and f"market: {found}"
+
     def close(self) -> None:
         """End all conversations."""
         self.hub.close()
@@ -112,33 +119,29 @@ class Market:
     async def answer_chart(self, symbol: str, timeframe: str, query: TableQuery) -> EncodedAnswer:
         """Return the bars that a query asks for, encoded. Raises DatabaseAwayError, QueryError."""
         if not query.is_latest or query.limit > ROWS:
-            async with self.archive.limit_answer():
-                rows = await self.archive.read_bars(symbol, timeframe, query)
-                asset = await self.find_asset(symbol)
-            session = await self.sessions.find(symbol, asset)
-            return make_answer(make_bars((symbol, timeframe), asset, rows, query, session), query.format)
+            found = await self.charts.find_range(symbol, timeframe, query)
+            return await self._encode_chart((symbol, timeframe), found, query)
         key = symbol, timeframe, query.limit, query.format, self.sessions.find_code(symbol, "")
-        now = time.monotonic()
         version = self.live.find_version(symbol, timeframe)
-        known = self.answers.find(key, version, now)
+        known = self.answers.find(key, version, time.time())
         if known is not None:
             return known
-        asked_at = time.time()
-        rows, asset = await self.charts.find_rows(symbol, timeframe, query.limit)
-        session = await self.sessions.find(symbol, asset)
-        answer = make_answer(make_bars((symbol, timeframe), asset, rows, query, session), query.format)
-        if self.charts.is_current(symbol, timeframe, asked_at, asked_at):
-            # while nothing comes the answer stays right; what the database gets late is seen when it expires
+        found = await self.charts.find_newest(symbol, timeframe, query.limit)
+        answer = await self._encode_chart((symbol, timeframe), found, query)
+        if found.keep_until:
             answer = answer.pack()
-            self.answers.keep(key, version, now + ANSWER_SEC, answer)
+            self.answers.keep(key, version, found.keep_until, answer)
         return answer
 
-    async def find_asset(self, symbol: str) -> str:
-        """Return the asset class of a symbol, by its series or by the database. Raises DatabaseAwayError."""
-        for one in self.states.by_symbol.get(symbol, ()):
-            if one.asset:
-                return one.asset
-        return await self.archive.find_asset(symbol) or ""
+    async def _encode_chart(self, chart: Chart, found: FoundChart, query: TableQuery) -> EncodedAnswer:
+        """Return a page of a chart, encoded. Raises QueryError."""
+        found = replace(found, asset=self._find_named_asset(chart[0]) or found.asset)
+        session = await self.sessions.find(chart[0], found.asset)
+        return make_answer(make_bars(chart, found, query, session), query.format)
+
+    def _find_named_asset(self, symbol: str) -> str:
+        """Return the asset class that a symbol's series name; empty if none does."""
+        return next((one.asset for one in self.states.by_symbol.get(symbol, ()) if one.asset), "")
 
     async def find_limits(self) -> FoundLimits:
         """Return what each source allows, and how much of that is left."""
@@ -224,17 +227,10 @@ class Market:
         symbol, _, timeframe = rest.rpartition(":")
         if kind == "bars":
             chart = self.live.find_chart(symbol, timeframe)
-            bars = chart.list_bars() if chart is not None else ()
+            bars = chart.list_bars()[-SNAPSHOT_BARS:] if chart is not None else ()
             return [dict(zip(BAR_NAMES, one.make_row(), strict=True)) for one in bars]
         values = self.live.values.get((symbol, timeframe))
-        if values is None:
-            return None
-        return {
-            "start": values.start_ms,
-            "rev": values.rev,
-            "final": values.is_final,
-            "values": dict(values.values),
-        }
+        return None if values is None else values.as_json()
 
 
 def _name_quote(row: Row) -> dict[str, Any]:
@@ -254,30 +250,28 @@ def parse_quote_row(symbol: str, text: bytes) -> Row | None:
     return row
 
 
-def make_bars(
-    chart: Chart, asset: str, rows: Sequence[Row], query: TableQuery, session: Session | None
-) -> AnswerTable:
+def make_bars(chart: Chart, found: FoundChart, query: TableQuery, session: Session | None) -> AnswerTable:
     """Return bars as a table, with the cursor to the ones before and the gaps; these need a session."""
     symbol, timeframe = chart
-    starts = [row[0] for row in rows]
+    starts = [row[0] for row in found.rows]
     about = {
         "symbol": symbol,
         "timeframe": timeframe,
-        "asset": asset or None,
+        "asset": found.asset or None,
         "session": None if session is None else session.code,
-        "replay": any(row[-1] for row in rows),
+        "replay": any(row[-1] for row in found.rows),
         "cursor": find_cursor(starts, query),
-        "gaps": None if session is None else list_gaps(starts, timeframe, query, session),
+        "gaps": None if session is None else list_gaps(found, timeframe, query, session),
     }
-    return AnswerTable("bars", BARS, rows, about)
+    return AnswerTable("bars", BARS, found.rows, about)
 
 
-def list_gaps(
-    starts: Sequence[int], timeframe: str, query: TableQuery, session: Session
-) -> list[dict[str, int]]:
+def list_gaps(found: FoundChart, timeframe: str, query: TableQuery, session: Session) -> list[dict[str, int]]:
     """Return the gaps between the bars of a page, and up to the newer page that its cursor came from."""
     following = parse_time_cursor(query.cursor)
-    edges = starts if following is None else [*starts, following]
+    edges = [*(row[0] for row in found.rows), *(() if following is None else (following,))]
+    if found.whole_until is not None:
+        edges = [start for start in edges if start <= found.whole_until]
     gaps = find_gaps(edges, timeframe, session)
     return [{"from": one.from_ms, "to": one.to_ms, "missing": one.missing} for one in gaps]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 
 import orjson
 
@@ -82,3 +83,20 @@ async def test_a_calendar_is_computed_once_in_a_thread_and_one_that_is_not_there
     await asyncio.gather(found.prepare(), found.find("SPY", ""), found.find("A", ""))
     assert [await found.find(symbol, "") for symbol in ("SPY", "A")] == [None, None]
     assert sorted(asked) == ["NONE", "XNYS"]
+
+
+async def test_calendars_are_computed_one_at_a_time(monkeypatch):
+    busy = threading.Lock()
+
+    def get(code):
+        assert busy.acquire(blocking=False), "the library is not for two threads"
+        try:
+            time.sleep(0.02)
+            return get_session("24x7")
+        finally:
+            busy.release()
+
+    monkeypatch.setattr(calendars, "get_session", get)
+    found = SymbolSessions(make_truth)
+    sessions = await asyncio.gather(*(found.find("X", asset) for asset in ("stocks", "forex", "crypto")))
+    assert None not in sessions
