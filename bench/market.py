@@ -106,7 +106,7 @@ def make_truth() -> bytes:
     """Return a truth with a market, and a board that has room for all clients."""
     beats = {"interval_sec": 10, "timeout_sec": 60}
     point = {"bus": "market-redis", "key": CHECKED_BARS}
-    market = {"requests_per_min": 0, "max_followers": USERS}
+    market = {"requests_per_min": 0, "max_followers": USERS, "max_followers_per_address": USERS}
     return orjson.dumps(
         {
             "services": {

@@ -10,18 +10,21 @@ MAX_KEYS: Final = 10_000
 
 
 class RateLimiter:
-    """Allow each key `burst` times at once, and `per_sec` times a second after that."""
+    """Allow each key `burst` times at once, and `per_sec` times a second after that.
+
+    A use may count for several: one for more than `burst` waits until all of those are there.
+    """
 
     def __init__(self, burst: int, per_sec: float, max_keys: int = MAX_KEYS) -> None:
         self._burst, self._per_sec, self._max_keys = burst, per_sec, max_keys
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()  # what is left, and since when
 
-    def take(self, key: str, now: float) -> float:
-        """Use `key` once if that is allowed; return the seconds until it is, and 0 if it was used."""
-        left = self.find_left(key, now)
-        if left < 1.0:
-            return (1.0 - left) / self._per_sec
-        self._buckets[key] = left - 1.0, now
+    def take(self, key: str, now: float, count: int = 1) -> float:
+        """Use `key` `count` times if that is allowed; return the seconds until it is, 0 if it was used."""
+        left, count = self.find_left(key, now), min(count, self._burst)
+        if left < count:
+            return (count - left) / self._per_sec
+        self._buckets[key] = left - count, now
         self._buckets.move_to_end(key)
         if len(self._buckets) > self._max_keys:
             self._buckets.popitem(last=False)

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, Final
 
 import orjson
@@ -22,14 +23,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from marketswarm.market.entries import SYMBOL
 from marketswarm.market.records import TIMEFRAME_SEC
 from services.board.market.updates import (
-    ALL_QUOTES,
     INTERVAL_SEC,
     MAX_INTERVAL_SEC,
     MAX_TOPICS,
-    SERIES,
     DropReason,
     Follower,
     FollowersFull,
+    TopicKind,
     Update,
     UpdateHub,
 )
@@ -90,20 +90,23 @@ def parse_message(text: str) -> ClientMessage:
         places = {".".join(map(str, each["loc"]))[:60] for each in error.errors(include_url=False)}
         raise MessageError(f"wrong: {', '.join(sorted(places)) or 'no object'}") from None
     if not all(map(is_topic, message.subscribe)):
-        raise MessageError("a topic is quotes, series, quotes:SYMBOL, bars:SYMBOL:1m or indicators:SYMBOL:1m")
+        raise MessageError(
+            "a topic is series, quotes, quotes:SYMBOL, bars:1m, bars:SYMBOL:1m or indicators:SYMBOL:1m"
+        )
     return message
 
 
 def is_topic(text: str) -> bool:
     """Return True if a text names a topic."""
-    if text in (ALL_QUOTES, SERIES):
+    if text in (TopicKind.QUOTES, TopicKind.SERIES):
         return True
     kind, _, rest = text.partition(":")
-    if kind == "quotes":
+    if kind == TopicKind.QUOTES:
         return SYMBOL.fullmatch(rest) is not None
     symbol, _, timeframe = rest.rpartition(":")
-    is_chart = kind in ("bars", "indicators") and timeframe in TIMEFRAME_SEC
-    return is_chart and SYMBOL.fullmatch(symbol) is not None
+    if kind not in (TopicKind.BARS, TopicKind.INDICATORS) or timeframe not in TIMEFRAME_SEC:
+        return False
+    return SYMBOL.fullmatch(symbol) is not None or (kind == TopicKind.BARS and rest == timeframe)
 
 
 async def serve_client(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -> None:
@@ -116,9 +119,9 @@ async def serve_client(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapsho
     """
     await socket.accept()
     try:
-        follower = hub.join()
-    except FollowersFull:
-        await _close(socket, Disconnect(FULL, "too many clients follow the market: try again later"))
+        follower = hub.join(socket.client.host if socket.client else "")
+    except FollowersFull as full:
+        await _close(socket, Disconnect(FULL, str(full)))
         return
     try:
         await _serve(socket, hub, follower, find_snapshot)
@@ -156,14 +159,26 @@ async def _read(
         text = await _receive(socket)
         if limiter.take("", time.monotonic()):
             raise Disconnect(TOO_MANY, "too many messages")
+        answer: Callable[[], bytes]
+        try:
+            message = parse_message(text)
+            _require_room(follower, message)
+        except MessageError as error:
+            answer = partial(orjson.dumps, {"type": "error", "detail": str(error)})
+        else:
+            await _wait_for_topics(hub, follower, len(message.subscribe))
+            answer = partial(_follow, hub, follower, message, find_snapshot)
         async with writing:
-            try:
-                message = parse_message(text)
-                _require_room(follower, message)
-            except MessageError as error:
-                await _send(socket, orjson.dumps({"type": "error", "detail": str(error)}))
-                continue
-            await _send(socket, _follow(hub, follower, message, find_snapshot))
+            await _send(socket, answer())
+
+
+async def _wait_for_topics(hub: UpdateHub, follower: Follower, count: int) -> None:
+    """Wait until the address of a follower may subscribe to so many topics more."""
+    while True:
+        wait_sec = hub.topic_limiter.take(follower.address, time.monotonic(), count)
+        if not wait_sec:
+            return
+        await asyncio.sleep(wait_sec)
 
 
 async def _receive(socket: WebSocket) -> str:

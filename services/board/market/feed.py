@@ -62,7 +62,7 @@ from services.board.market.states import (
     parse_source,
     parse_sources,
 )
-from services.board.market.updates import ALL_QUOTES, SERIES, UpdateHub, name_topic
+from services.board.market.updates import TopicKind, UpdateHub, name_topic
 from services.board.settings import BoardEnvironment
 
 BATCH: Final = 1000
@@ -227,22 +227,25 @@ class MarketFeed:
         one = parse_live_bar(fields)
         if self._live.take_bar(one, at):
             symbol, timeframe = one.chart
-            topic = name_topic("bars", symbol, timeframe)
-            self._hub.publish(topic, encode_bar(one.make_row()), subject=f"{topic}:{one.bar.start_ms}")
+            topic = name_topic(TopicKind.BARS, symbol, timeframe)
+            wider = name_topic(TopicKind.BARS, timeframe)
+            subject = f"{topic}:{one.bar.start_ms}"
+            self._hub.publish(topic, encode_bar(one.make_row()), subject=subject, wider=wider)
 
     def _take_quote(self, fields: dict[bytes, bytes], _at: float) -> None:
         """Keep a quote, and pass it on. Raises EntryError."""
         one = parse_live_quote(fields)
         if self._live.take_quote(one):
             row = one.make_row()
-            self._hub.publish(name_topic(ALL_QUOTES, one.quote.symbol), encode_quote(row), wider=ALL_QUOTES)
+            topic = name_topic(TopicKind.QUOTES, one.quote.symbol)
+            self._hub.publish(topic, encode_quote(row), wider=TopicKind.QUOTES)
             self._fresh_quotes[one.quote.symbol] = row
 
     def _take_values(self, fields: dict[bytes, bytes], _at: float) -> None:
         """Keep indicators, and pass them on. Raises EntryError."""
         one = parse_live_values(fields)
         if self._live.take_values(one):
-            topic = name_topic("indicators", one.symbol, one.timeframe)
+            topic = name_topic(TopicKind.INDICATORS, one.symbol, one.timeframe)
             self._hub.publish(topic, orjson.dumps(one.as_json()), subject=f"{topic}:{one.start_ms}")
 
     async def _poll(self) -> None:
@@ -297,7 +300,8 @@ class MarketFeed:
         for one in series:
             before = known.get(one.id)
             if before is not one and before != one:
-                self._hub.publish(SERIES, encode_series(one), subject=f"{SERIES}:{one.id}")
+                topic = TopicKind.SERIES
+                self._hub.publish(topic, encode_series(one), subject=f"{topic}:{one.id}")
         self.states = found
 
     async def _keep_quotes(self, bus: Bus) -> None:

@@ -293,6 +293,11 @@ class LiveMarket:
         """Return the newest bars of a chart."""
         return self._charts.get((symbol, timeframe))
 
+    def list_newest(self, timeframe: str) -> list[LiveBar]:
+        """Return the newest bar of each symbol in a timeframe."""
+        charts = (chart for (_, frame), chart in self._charts.items() if frame == timeframe)
+        return [bar for chart in charts if (bar := chart.newest) is not None]
+
     def find_version(self, symbol: str, timeframe: str) -> int:
         """Return a number that is another one whenever the newest bars of a chart changed."""
         chart = self._charts.get((symbol, timeframe))

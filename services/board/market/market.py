@@ -23,7 +23,7 @@ from services.board.market.live import Chart, LiveMarket, Row
 from services.board.market.overview import PastStore
 from services.board.market.query import ROWS, TableQuery, parse_time_cursor
 from services.board.market.tables import AnswerTable, Column, ColumnType
-from services.board.market.updates import ALL_QUOTES, SERIES, UpdateHub
+from services.board.market.updates import TopicKind, UpdateHub
 from services.board.rate_limit import RequestLimiter
 from services.board.settings import BoardEnvironment, MarketView
 
@@ -80,7 +80,11 @@ class Market:
         self.settings_now = settings_now
         self.archive = ArchiveReader(None if url is None else url.get_secret_value())
         self.live = LiveMarket()
-        self.hub = UpdateHub(me.boot, lambda: settings_now().max_followers)
+        self.hub = UpdateHub(
+            me.boot,
+            lambda: settings_now().max_followers,
+            lambda: settings_now().max_followers_per_address,
+        )
         self.feed = MarketFeed(me, self.live, self.hub)
         self.charts = ChartStore(self.archive, self.live, self.feed.find_bus)
         self.past = PastStore(self.archive)
@@ -216,21 +220,33 @@ class Market:
 
     def find_snapshot(self, topic: str) -> Any:
         """Return what a topic of `/ws` is like now, as JSON can say it."""
-        if topic == ALL_QUOTES:
-            return [_name_quote(one.make_row()) for one in self.live.quotes.values()]
-        if topic == SERIES:
-            return [one.as_json() for one in self.states.series]
         kind, _, rest = topic.partition(":")
-        if kind == "quotes":
+        if kind == TopicKind.SERIES:
+            return [one.as_json() for one in self.states.series]
+        if kind == TopicKind.QUOTES:
+            if not rest:
+                return [_name_quote(one.make_row()) for one in self.live.quotes.values()]
             quote = self.live.quotes.get(rest)
             return None if quote is None else _name_quote(quote.make_row())
         symbol, _, timeframe = rest.rpartition(":")
-        if kind == "bars":
-            chart = self.live.find_chart(symbol, timeframe)
-            bars = chart.list_bars()[-SNAPSHOT_BARS:] if chart is not None else ()
-            return [dict(zip(BAR_NAMES, one.make_row(), strict=True)) for one in bars]
+        if kind == TopicKind.BARS:
+            return self._find_bars(symbol, timeframe)
         values = self.live.values.get((symbol, timeframe))
         return None if values is None else values.as_json()
+
+    def _find_bars(self, symbol: str, timeframe: str) -> Any:
+        """Return the latest bars of a chart; of all symbols, if none is named, the latest bar by symbol."""
+        if not symbol:
+            newest = self.live.list_newest(timeframe)
+            return {one.bar.symbol: _name_bar(one.make_row()) for one in newest}
+        chart = self.live.find_chart(symbol, timeframe)
+        bars = () if chart is None else chart.list_bars()[-SNAPSHOT_BARS:]
+        return [_name_bar(one.make_row()) for one in bars]
+
+
+def _name_bar(row: Row) -> dict[str, Any]:
+    """Return a row of a bar with the names of its cells."""
+    return dict(zip(BAR_NAMES, row, strict=True))
 
 
 def _name_quote(row: Row) -> dict[str, Any]:

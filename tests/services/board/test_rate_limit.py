@@ -20,6 +20,14 @@ def test_a_key_has_its_burst_again_after_a_pause_and_not_more():
     assert [limiter.take("a", 1000.0) for _ in range(3)] == [0.0, 0.0, 1.0]
 
 
+def test_a_use_may_count_for_several_and_one_beyond_the_burst_waits_for_all_of_it():
+    limiter = RateLimiter(10, 2.0)
+    assert [limiter.take("a", 0.0, count) for count in (7, 4, 3)] == [0.0, 0.5, 0.0]
+    assert limiter.take("a", 0.0, 100) == 5.0
+    assert limiter.take("a", 5.0, 100) == 0.0
+    assert limiter.take("a", 5.0) == 0.5
+
+
 def test_keys_do_not_share():
     limiter = RateLimiter(1, 1.0)
     assert [limiter.take(key, 0.0) for key in ("a", "b", "a")] == [0.0, 0.0, 1.0]
