@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from marketswarm.market.records import TIMEFRAME_SEC
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
 from services.board.market.conversation import serve_client
@@ -22,7 +23,6 @@ from services.board.market.overview import TileView, make_group_tiles
 from services.board.market.query import (
     MAX_ROWS,
     ROWS,
-    TIMEFRAMES,
     QueryError,
     TableFormat,
     TableQuery,
@@ -123,7 +123,7 @@ async def parse_params(
 
 
 Params = Annotated[TableQuery, Depends(parse_params)]
-Timeframe = Annotated[str, Query(max_length=4, description=f"One of {', '.join(TIMEFRAMES)}.")]
+Timeframe = Annotated[str, Query(max_length=4, description=f"One of {', '.join(TIMEFRAME_SEC)}.")]
 _FORMATS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "content": {

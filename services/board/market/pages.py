@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 from urllib.parse import quote
 
 from jinja2 import Environment
@@ -14,6 +14,7 @@ from services.board.market.overview import TileView
 from services.board.market.pictures import FILTERS
 from services.board.market.query import TIMEFRAMES
 from services.board.market.states import GateState, StoredSeries
+from services.board.market.updates import MAX_TOPICS, TopicKind, name_topic
 from services.board.pages import load_environment
 
 MAX_MATRIX: Final = 60
@@ -65,11 +66,39 @@ class MarketPage:
 
     @property
     def topics(self) -> str:
-        """The topics of `/ws` that the page follows, separated by blanks."""
+        """The topics of `/ws` that the page follows, separated by blanks: all symbols if these are many."""
         symbols = dict.fromkeys(tile.symbol for group in self.groups for tile in group.tiles)
-        return " ".join(
-            f"{kind}:{name}{rest}" for name in symbols for kind, rest in (("quotes", ""), ("bars", ":1m"))
-        )
+        topics = [
+            name_topic(kind, name, *more)
+            for name in symbols
+            for kind, more in ((TopicKind.QUOTES, ()), (TopicKind.BARS, ("1m",)))
+        ]
+        if len(topics) > MAX_TOPICS:
+            topics = [name_topic(TopicKind.QUOTES), name_topic(TopicKind.BARS, "1m")]
+        return " ".join(topics)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """An indicator that can be drawn: over the prices, or in a pane of its own.
+
+    The names of its values in the API begin with `prefix`, and go on with `_` if at all.
+    """
+
+    prefix: str
+    label: str
+    place: Literal["price", "pane"] = "pane"
+
+
+OVERLAYS: Final = (
+    Overlay("sma", "SMA", "price"),
+    Overlay("ema", "EMA", "price"),
+    Overlay("bb", "Bollinger", "price"),
+    Overlay("vwap", "VWAP", "price"),
+    *(Overlay("rsi", "RSI"), Overlay("macd", "MACD"), Overlay("stoch", "Stochastic"), Overlay("adx", "ADX")),
+    *(Overlay("atr", "ATR"), Overlay("cci", "CCI"), Overlay("willr", "Williams %R"), Overlay("obv", "OBV")),
+    Overlay("mfi", "MFI"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +113,7 @@ class SymbolPage:
     tile: TileView | None
     series: tuple[StoredSeries, ...] = ()
     timeframes: tuple[str, ...] = TIMEFRAMES
+    overlays: tuple[Overlay, ...] = OVERLAYS
     tab: str = ""
 
 
