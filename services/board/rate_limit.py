@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from starlette.requests import Request
+
 MAX_KEYS: Final = 10_000
 """How many keys are known; beyond that, the one that was used longest ago is forgotten."""
 
@@ -78,3 +80,9 @@ class RequestLimiter:
         left = self._limiter.find_left(address, now)
         reset_sec = round((per_min - left) * 60 / per_min)
         return RequestQuota(per_min, int(left), reset_sec, wait_sec)
+
+
+def find_quota_headers(request: Request) -> dict[str, str]:
+    """Return the headers that say what a request was counted for; none if it was not counted."""
+    headers: dict[str, str] = getattr(request.state, "quota_headers", {})
+    return headers

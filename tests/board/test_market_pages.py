@@ -339,9 +339,9 @@ def test_hostile_texts_of_the_market_are_only_text(market, new_tab: Tabs):
     market.client.xadd(
         "market:quarantine", {"check": evil, "why": evil, "at": NOW, "fields": evil, "sym": evil}
     )
+    until(lambda: '"evil"' in market.get("/api/v1/sources").text, 15, "the board to read it")
     page = new_tab().open(f"{market.url}/market/sources")
     expect(page.locator('#sources [data-row="evil"]')).to_contain_text(evil)
-    expect(page.locator("main table").last).to_be_visible()
     assert page.locator("main").inner_text().count(evil) > 1, "in the table of the quarantine, too"
     assert page.evaluate("window.hurt") is None
 

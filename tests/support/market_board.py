@@ -36,6 +36,12 @@ from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, AssetCl
 from support.rig import Fleet, free_port
 from support.waiting import until
 
+BAR_COLUMNS = (
+    *("symbol", "timeframe", "start", "open", "high", "low", "close", "volume", "vwap", "trades"),
+    *("final", "rev", "source", "asked_at", "digest", "replay"),
+)
+OBSERVATION_COLUMNS = ("symbol", "start", "value", "source", "asked_at", "digest", "replay")
+CORRELATION_COLUMNS = ("day", "a", "b", "value", "n")
 INDICATOR_COLUMNS = ("symbol", "timeframe", "start", "rev", "final", "values")
 FEATURE_COLUMNS = ("symbol", "start", "rev", "values")
 BEATS = {"interval_sec": 0.5, "timeout_sec": 5}
@@ -133,7 +139,7 @@ async def seed_archive(url: str, end_ms: int, *, replay: bool = False) -> None:
         pairs = [(one, other) for one in names for other in names if one < other]
         day = _moment(end_ms).date()
         rows = [(day, one, other, round(chance.uniform(-0.7, 0.98), 4), 60) for one, other in pairs]
-        await connection.copy_records_to_table("correlations", records=rows)
+        await connection.copy_records_to_table("correlations", records=rows, columns=CORRELATION_COLUMNS)
         asked = [
             (f"{end_ms - 9000 * n}-0", "yahoo" if n % 3 else "finnhub", "SPY:bars:1m", "SPY", "bars", "1m",
              _moment(end_ms - 9000 * n), 120 + n, "https://example.org/v8/chart/SPY", 200 if n % 3 else 429,
@@ -153,7 +159,7 @@ async def _seed_symbol(connection: Any, symbol: Symbol, end_ms: int, *, replay: 
     if symbol.kind == "observations":
         bars = walk(replace(symbol, step=symbol.step / 200), "1d", end_ms - 3 * DAY_MS, 40)
         values = [(symbol.name, _moment(bar.start_ms), bar.close, *origin) for bar in bars]
-        await connection.copy_records_to_table("observations", records=values)
+        await connection.copy_records_to_table("observations", records=values, columns=OBSERVATION_COLUMNS)
         return
     counts = {"1m": 900, "5m": 600, "15m": 300, "1h": 300, "4h": 200, "1d": 300}
     if symbol.timeframe == "1d":
@@ -166,10 +172,10 @@ async def _seed_symbol(connection: Any, symbol: Symbol, end_ms: int, *, replay: 
             bars = bars[:-90] + bars[-62:]
         rows = [
             (bar.symbol, timeframe, _moment(bar.start_ms), bar.open, bar.high, bar.low, bar.close, bar.volume,
-             None, bar.trades, True, 0, *origin, 0, 0)
+             None, bar.trades, True, 0, *origin)
             for bar in bars
         ]  # fmt: skip
-        await connection.copy_records_to_table("bars", records=rows)
+        await connection.copy_records_to_table("bars", records=rows, columns=BAR_COLUMNS)
         computed = [
             (symbol.name, timeframe, _moment(bar.start_ms), 0, True, orjson.dumps(_average(bars, n)).decode())
             for n, bar in enumerate(bars)

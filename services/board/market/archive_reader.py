@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Sequence
+from datetime import date
 from types import ModuleType
 from typing import Any, Final
 
 from marketswarm import log as logs
 from marketswarm.net.retry import Backoff
-from services.board.market.query import TableQuery
+from services.board.market.query import TableQuery, parse_quote_cursor
 
 CONNECT_SEC: Final = 3.0
 STATEMENT_SEC: Final = 3.0
@@ -46,19 +47,22 @@ Row = tuple[Any, ...]
 
 _BARS: Final = """
 select (extract(epoch from start) * 1000)::bigint, open, high, low, close, volume, vwap, trades,
-final, rev, epoch, source, (extract(epoch from asked_at) * 1000)::bigint, digest, replay
+final, rev, epoch, source, (extract(epoch from asked_at) * 1000)::bigint, digest, replay,
+to_jsonb(bars) ->> 'day'
 from bars where symbol = $1 and timeframe = $2
 and ($3::bigint is null or start >= to_timestamp($3::bigint / 1000.0))
 and ($4::bigint is null or start < to_timestamp($4::bigint / 1000.0))
 order by start desc limit $5"""
 _INDICATORS: Final = """
-select (extract(epoch from start) * 1000)::bigint, rev, epoch, final, "values"
+select (extract(epoch from start) * 1000)::bigint, rev, epoch, final,
+coalesce((to_jsonb(indicators) ->> 'replay')::boolean, false), "values"
 from indicators where symbol = $1 and timeframe = $2
 and ($3::bigint is null or start >= to_timestamp($3::bigint / 1000.0))
 and ($4::bigint is null or start < to_timestamp($4::bigint / 1000.0))
 order by start desc limit $5"""
 _FEATURES: Final = """
-select (extract(epoch from start) * 1000)::bigint, rev, epoch, "values"
+select (extract(epoch from start) * 1000)::bigint, rev, epoch,
+coalesce((to_jsonb(features) ->> 'replay')::boolean, false), to_jsonb(features) ->> 'day', "values"
 from features where symbol = $1
 and ($2::bigint is null or start >= to_timestamp($2::bigint / 1000.0))
 and ($3::bigint is null or start < to_timestamp($3::bigint / 1000.0))
@@ -76,7 +80,8 @@ implied_volatility, source, (extract(epoch from asked_at) * 1000)::bigint, diges
 from quotes where symbol = $1
 and ($2::bigint is null or at >= to_timestamp($2::bigint / 1000.0))
 and ($3::bigint is null or at < to_timestamp($3::bigint / 1000.0))
-order by at desc, source limit $4"""
+and ($4::bigint is null or (at, source) < (to_timestamp($4::bigint / 1000.0), $5::text))
+order by at desc, source desc limit $6"""
 _LATEST_QUOTES: Final = """
 select q.symbol, (extract(epoch from q.at) * 1000)::bigint, q.price, q.bid, q.ask, q.volume, q.open_interest,
 q.implied_volatility, q.source, (extract(epoch from q.asked_at) * 1000)::bigint, q.digest, q.replay
@@ -88,18 +93,50 @@ select symbol, asset, (extract(epoch from first_seen) * 1000)::bigint,
 from symbols where ($1::text is null or symbol > $1) and ($2::text is null or asset = $2)
 order by symbol limit $3"""
 _ASSET: Final = "select asset from symbols where symbol = $1"
-# of the newest ten days the newest of each pair: not every class of symbols trades on the same days
-_CORRELATIONS: Final = """
+# The newest ten days: not every class of symbols trades on the same ones.
+_NEWEST_DAYS: Final = """
 with recursive newest(day, remaining) as (
   select coalesce($1::date, (select max(day) from correlations)), 10
   union all
   select (select max(older.day) from correlations as older where older.day < newest.day), remaining - 1
   from newest where $1::date is null and newest.day is not null and remaining > 1
+)"""
+# Of each pair the newest of these days. The first pairs of all days are among the first pairs of each day.
+_CORRELATIONS: Final = (
+    _NEWEST_DAYS  # noqa: S608 - a text of ours
+    + """
+select distinct on (a, b) to_char(newest.day, 'YYYY-MM-DD'), a, b, value, n,
+coalesce((to_jsonb(found) ->> 'replay')::boolean, false)
+from newest cross join lateral (
+  select * from correlations as one
+  where one.day = newest.day and (one.a, one.b) > ($3::text, $4::text)
+  and ($2::text[] is null or (one.a = any($2) and one.b = any($2)))
+  order by one.a, one.b limit $5
+) as found
+order by a, b, newest.day desc limit $5"""
 )
-select distinct on (a, b) to_char(day, 'YYYY-MM-DD'), a, b, value, n
-from correlations join newest using (day)
-where $2::text[] is null or (a = any($2) and b = any($2))
-order by a, b, day desc limit $3"""
+# The first symbols by name. One that only comes second in pairs comes after a first one, so it is among the
+# partners of the first ones. These are looked up one after the other: to read all pairs would take seconds.
+_CORRELATED: Final = (
+    _NEWEST_DAYS  # noqa: S608 - a text of ours
+    + """, walk(day, symbol, n) as (
+  select newest.day, (
+    select a from correlations as one where one.day = newest.day order by a limit 1
+  )::text, 1 from newest
+  union all
+  select walk.day, (
+    select a from correlations as one where one.day = walk.day and one.a > walk.symbol order by a limit 1
+  )::text, n + 1 from walk where symbol is not null and n < $2
+), firsts as (
+  select distinct symbol from walk where symbol is not null order by symbol limit $2
+)
+select symbol from (
+  select symbol from firsts
+  union
+  select distinct b::text from correlations as one join newest using (day)
+  where one.a = any(array(select symbol from firsts))
+) as known order by symbol limit $2"""
+)
 _SPARKS: Final = """
 select wanted.symbol, (extract(epoch from b.start) * 1000)::bigint, b.close, b.source, b.replay
 from unnest($1::text[]) as wanted(symbol)
@@ -181,12 +218,12 @@ class ArchiveReader:
         return (await self._fetch(_BARS, symbol, timeframe, *bounds))[::-1]
 
     async def read_indicators(self, symbol: str, timeframe: str, query: TableQuery) -> list[Row]:
-        """Return start, rev, epoch, final and values (a JSON text) of each bar."""
+        """Return start, rev, epoch, final, replay and values (a JSON text) of each bar."""
         bounds = query.from_ms, query.before_ms, query.limit
         return (await self._fetch(_INDICATORS, symbol, timeframe, *bounds))[::-1]
 
     async def read_features(self, symbol: str, query: TableQuery) -> list[Row]:
-        """Return start, rev, epoch and values (a JSON text) of each day."""
+        """Return start, rev, epoch, replay, day and values (a JSON text) of each day."""
         return (await self._fetch(_FEATURES, symbol, query.from_ms, query.before_ms, query.limit))[::-1]
 
     async def read_observations(self, series: str, query: TableQuery) -> list[Row]:
@@ -194,8 +231,13 @@ class ArchiveReader:
         return (await self._fetch(_OBSERVATIONS, series, query.from_ms, query.before_ms, query.limit))[::-1]
 
     async def read_quotes(self, symbol: str, query: TableQuery) -> list[Row]:
-        """Return the quotes of a symbol, each as a row of `LiveQuote.make_row`."""
-        return (await self._fetch(_QUOTES, symbol, query.from_ms, query.before_ms, query.limit))[::-1]
+        """Return the quotes of a symbol, each as a row of `LiveQuote.make_row`. Raises QueryError.
+
+        Two sources may have quotes of one time, so the cursor has both: `<time>:<source>`.
+        """
+        at_ms, source = parse_quote_cursor(query.cursor)
+        bounds = query.from_ms, query.to_ms, at_ms, source, query.limit
+        return (await self._fetch(_QUOTES, symbol, *bounds))[::-1]
 
     async def read_latest_quotes(self, symbols: Sequence[str]) -> list[Row]:
         """Return the latest quote of each symbol that has one, as rows of `LiveQuote.make_row`."""
@@ -218,9 +260,27 @@ class ArchiveReader:
         found = self._assets[symbol] = str(rows[0][0])
         return found
 
-    async def read_correlations(self, day: Any, symbols: Sequence[str] | None, limit: int) -> list[Row]:
-        """Return day, a, b, value and n for a date; for None of each pair the newest of the last ten days."""
-        return await self._fetch(_CORRELATIONS, day, None if symbols is None else list(symbols), limit)
+    async def read_correlations(
+        self,
+        day: date | None,
+        symbols: Sequence[str] | None,
+        limit: int,
+        after: tuple[str, str] = ("", ""),
+    ) -> list[Row]:
+        """Return day, a, b, value, n and replay of pairs of symbols, by their names.
+
+        Args:
+            day: the day; None: of each pair the newest of the last ten days.
+            symbols: the symbols whose pairs are wanted; None: all.
+            limit: the most pairs.
+            after: the pair after which to begin.
+        """
+        names = None if symbols is None else list(symbols)
+        return await self._fetch(_CORRELATIONS, day, names, *after, limit)
+
+    async def read_correlated_symbols(self, limit: int) -> list[str]:
+        """Return the first symbols by name that have correlations on the last ten days."""
+        return [row[0] for row in await self._fetch(_CORRELATED, None, limit)]
 
     async def read_sparks(self, symbols: Sequence[str], timeframe: str, points: int) -> list[Row]:
         """Return symbol, start, close, source and replay of the newest bars of each symbol, newest first."""

@@ -365,7 +365,7 @@ def index(series: tuple[StoredSeries, ...]) -> dict[str, tuple[StoredSeries, ...
 
 BAR_NAMES: Final = (
     *("start", "open", "high", "low", "close", "volume", "vwap", "trades", "final", "rev", "epoch"),
-    *("source", "asked_at", "digest", "replay"),
+    *("source", "asked_at", "digest", "replay", "day"),
 )
 QUOTE_NAMES: Final = (
     *("symbol", "at", "price", "bid", "ask", "volume", "open_interest", "implied_volatility"),

@@ -6,6 +6,7 @@ them; `covers` says whether the stream's part reaches back far enough for that. 
 entries were added to the streams, in epoch seconds by the clock of the bus.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ MAX_BARS: Final = 100_000
 MAX_RANKS: Final = 20_000
 """Of how many bars the last revision of the indicators is known."""
 NEVER: Final = float("-inf")
+_DAY: Final = re.compile(rb"\d{4}-\d{2}-\d{2}")
+CLOSE: Final = 4
+REPLAY: Final = 14
+"""The cells of a row of a bar that have its close, and whether it is a replay."""
 MAX_REV: Final = 2**31 - 1
 MAX_VALUES: Final = 200
 MAX_VALUES_BYTES: Final = 16 * 1024
@@ -40,13 +45,17 @@ Chart = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class LiveBar:
-    """Hold a bar with its revision and where it came from."""
+    """Hold a bar with its revision and where it came from.
+
+    `day` is the date of a bar of a day, such as `2026-01-05`; None if its writer does not say it.
+    """
 
     bar: Bar
     provenance: Provenance
     is_final: bool
     rev: int
     epoch: int = 0
+    day: str | None = None
 
     @property
     def rank(self) -> tuple[int, int, bool]:
@@ -62,7 +71,7 @@ class LiveBar:
         """Return the bar as a row of the API."""
         bar, origin = self.bar, self.provenance
         prices = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades)
-        return (bar.start_ms, *prices, self.is_final, self.rev, self.epoch, *_make_origin(origin))
+        return (bar.start_ms, *prices, self.is_final, self.rev, self.epoch, *_make_origin(origin), self.day)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +99,7 @@ class LiveValues:
     is_final: bool
     values: Mapping[str, float | None]
     epoch: int = 0
+    is_replay: bool = False
 
     @property
     def rank(self) -> tuple[int, int]:
@@ -103,6 +113,7 @@ class LiveValues:
             "rev": self.rev,
             "epoch": self.epoch,
             "final": self.is_final,
+            "replay": self.is_replay,
             "values": dict(self.values),
         }
 
@@ -116,7 +127,8 @@ def _make_origin(origin: Provenance) -> tuple[str, int | None, str | None, bool]
 def parse_live_bar(fields: Fields) -> LiveBar:
     """Return the bar of an entry of the checked bars. Raise EntryError if it is none."""
     rev, epoch = _parse_count(fields, b"rev", MAX_REV), _parse_count(fields, b"epoch", MAX_MS)
-    return LiveBar(parse_bar(fields), parse_provenance(fields), fields.get(b"final") == b"1", rev, epoch)
+    bar, origin, is_final = parse_bar(fields), parse_provenance(fields), fields.get(b"final") == b"1"
+    return LiveBar(bar, origin, is_final, rev, epoch, _parse_day(fields))
 
 
 def parse_live_quote(fields: Fields) -> LiveQuote:
@@ -145,7 +157,18 @@ def parse_live_values(fields: Fields) -> LiveValues:
         fields.get(b"final") == b"1",
         values,
         _parse_count(fields, b"epoch", MAX_MS),
+        fields.get(b"replay") == b"1",
     )
+
+
+def _parse_day(fields: Fields) -> str | None:
+    """Return the date of a trading day, such as `2026-01-05`; None if it is absent. Raise EntryError."""
+    text = fields.get(b"day")
+    if text is None:
+        return None
+    if _DAY.fullmatch(text) is None:
+        raise EntryError("day: no date")
+    return text.decode()
 
 
 def _parse_count(fields: Fields, name: bytes, most: int) -> int:
@@ -340,6 +363,7 @@ _CELLS: Final[tuple[tuple[type, ...], ...]] = (
     (int, NoneType),
     (str, NoneType),
     (bool,),
+    (str, NoneType),
 )
 """The types of the cells of a row of a bar."""
 

@@ -11,38 +11,21 @@ import orjson
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.keys import quote_key
-from marketswarm.market.sessions import Session
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
+from services.board.market.bar_table import make_bars
 from services.board.market.calendars import SymbolSessions
 from services.board.market.charts import AnswerCache, ChartStore, EncodedAnswer, FoundChart, make_answer
+from services.board.market.correlations import HeatMapStore
 from services.board.market.feed import BAR_NAMES, QUOTE_NAMES, MarketFeed, MarketStates, encode_quote
 from services.board.market.flight import SingleFlight
-from services.board.market.gaps import find_gaps
 from services.board.market.limits import AccountView, LimitStore
 from services.board.market.live import Chart, LiveMarket, Row
 from services.board.market.overview import PastStore
-from services.board.market.query import ROWS, TableQuery, parse_time_cursor
-from services.board.market.tables import AnswerTable, Column, ColumnType
+from services.board.market.query import ROWS, TableQuery
 from services.board.market.updates import TopicKind, UpdateHub
 from services.board.rate_limit import RequestLimiter
 from services.board.settings import BoardEnvironment, MarketView
 
-_TIME, _TEXT, _COUNT, _FLAG = ColumnType.TIME, ColumnType.TEXT, ColumnType.COUNT, ColumnType.FLAG
-_TYPES: Final[Mapping[str, ColumnType]] = {
-    "start": _TIME,
-    "at": _TIME,
-    "asked_at": _TIME,
-    "symbol": _TEXT,
-    "source": _TEXT,
-    "digest": _TEXT,
-    "trades": _COUNT,
-    "rev": _COUNT,
-    "epoch": _COUNT,
-    "final": _FLAG,
-    "replay": _FLAG,
-}
-BARS: Final = tuple(Column(name, _TYPES.get(name, ColumnType.NUMBER)) for name in BAR_NAMES)
-QUOTES: Final = tuple(Column(name, _TYPES.get(name, ColumnType.NUMBER)) for name in QUOTE_NAMES)
 SNAPSHOT_BARS: Final = 5
 """How many of the newest bars of a chart a snapshot of `/ws` has: the API has the others."""
 MAX_QUOTE_BYTES: Final = 4096
@@ -88,6 +71,7 @@ class Market:
         self.feed = MarketFeed(me, self.live, self.hub)
         self.charts = ChartStore(self.archive, self.live, self.feed.find_bus)
         self.past = PastStore(self.archive)
+        self.heat = HeatMapStore(self.archive)
         self.sessions = SymbolSessions(lambda: me.truth)
         self._limits = LimitStore()
         self._quoteless: dict[str, float] = {}
@@ -120,28 +104,35 @@ class Market:
         """End all conversations."""
         self.hub.close()
 
-    async def answer_chart(self, symbol: str, timeframe: str, query: TableQuery) -> EncodedAnswer:
-        """Return the bars that a query asks for, encoded. Raises DatabaseAwayError, QueryError."""
+    async def answer_chart(
+        self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool = False
+    ) -> EncodedAnswer:
+        """Return the bars that a query asks for, encoded. Raises DatabaseAwayError, QueryError.
+
+        With `fill`, a row stands for each missing bar.
+        """
         if not query.is_latest or query.limit > ROWS:
             found = await self.charts.find_range(symbol, timeframe, query)
-            return await self._encode_chart((symbol, timeframe), found, query)
-        key = symbol, timeframe, query.limit, query.format, self.sessions.find_code(symbol, "")
+            return await self._encode_chart((symbol, timeframe), found, query, fill=fill)
+        key = symbol, timeframe, query.limit, query.format, fill, self.sessions.find_code(symbol, "")
         version = self.live.find_version(symbol, timeframe)
         known = self.answers.find(key, version, time.time())
         if known is not None:
             return known
         found = await self.charts.find_newest(symbol, timeframe, query.limit)
-        answer = await self._encode_chart((symbol, timeframe), found, query)
+        answer = await self._encode_chart((symbol, timeframe), found, query, fill=fill)
         if found.keep_until:
             answer = answer.pack()
             self.answers.keep(key, version, found.keep_until, answer)
         return answer
 
-    async def _encode_chart(self, chart: Chart, found: FoundChart, query: TableQuery) -> EncodedAnswer:
+    async def _encode_chart(
+        self, chart: Chart, found: FoundChart, query: TableQuery, *, fill: bool
+    ) -> EncodedAnswer:
         """Return a page of a chart, encoded. Raises QueryError."""
         found = replace(found, asset=self._find_named_asset(chart[0]) or found.asset)
         session = await self.sessions.find(chart[0], found.asset)
-        return make_answer(make_bars(chart, found, query, session), query.format)
+        return make_answer(make_bars(chart, found, query, session, fill=fill), query.format)
 
     def _find_named_asset(self, symbol: str) -> str:
         """Return the asset class that a symbol's series name; empty if none does."""
@@ -264,36 +255,3 @@ def parse_quote_row(symbol: str, text: bytes) -> Row | None:
     if row is None or row[0] != symbol or type(row[1]) is not int or type(row[2]) not in (int, float):
         return None
     return row
-
-
-def make_bars(chart: Chart, found: FoundChart, query: TableQuery, session: Session | None) -> AnswerTable:
-    """Return bars as a table, with the cursor to the ones before and the gaps; these need a session."""
-    symbol, timeframe = chart
-    starts = [row[0] for row in found.rows]
-    about = {
-        "symbol": symbol,
-        "timeframe": timeframe,
-        "asset": found.asset or None,
-        "session": None if session is None else session.code,
-        "replay": any(row[-1] for row in found.rows),
-        "cursor": find_cursor(starts, query),
-        "gaps": None if session is None else list_gaps(found, timeframe, query, session),
-    }
-    return AnswerTable("bars", BARS, found.rows, about)
-
-
-def list_gaps(found: FoundChart, timeframe: str, query: TableQuery, session: Session) -> list[dict[str, int]]:
-    """Return the gaps between the bars of a page, and up to the newer page that its cursor came from."""
-    following = parse_time_cursor(query.cursor)
-    edges = [*(row[0] for row in found.rows), *(() if following is None else (following,))]
-    if found.whole_until is not None:
-        edges = [start for start in edges if start <= found.whole_until]
-    gaps = find_gaps(edges, timeframe, session)
-    return [{"from": one.from_ms, "to": one.to_ms, "missing": one.missing} for one in gaps]
-
-
-def find_cursor(starts: Sequence[int], query: TableQuery) -> str | None:
-    """Return the cursor to the rows before a page; None if the page is not full, or nothing is before it."""
-    is_full = len(starts) == query.limit and bool(starts)
-    is_at_begin = is_full and query.from_ms is not None and starts[0] <= query.from_ms
-    return str(starts[0]) if is_full and not is_at_begin else None

@@ -1,15 +1,15 @@
 """Define what each page of the market shows, one dataclass per template, and render it."""
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal
 from urllib.parse import quote
 
 from jinja2 import Environment
 
 from services.board.frame import Frame
 from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, is_fallback
+from services.board.market.correlations import HeatMap
 from services.board.market.overview import TileView
 from services.board.market.pictures import FILTERS
 from services.board.market.query import TIMEFRAMES
@@ -17,8 +17,6 @@ from services.board.market.states import GateState, StoredSeries
 from services.board.market.updates import MAX_TOPICS, TopicKind, name_topic
 from services.board.pages import load_environment
 
-MAX_MATRIX: Final = 60
-"""The most symbols of a heat map: more can't be read on a screen."""
 TABS: Final = (
     ("/market", "Overview"),
     ("/market/economy", "Economy"),
@@ -170,29 +168,14 @@ class SourcesPage:
 
 
 @dataclass(frozen=True, slots=True)
-class HeatRow:
-    """A row of the heat map: a symbol, and for each column's symbol the value and the number of days."""
-
-    symbol: str
-    cells: tuple[tuple[str, float | None, int | None], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class CorrelationsPage:
-    """The correlations of daily returns as a heat map; `left_out` counts symbols beyond what can be shown."""
+    """The correlations of daily returns as a heat map."""
 
     template: ClassVar = "market_correlations.html"
     frame: Frame
     notice: MarketNotice
-    day: str | None
-    rows: tuple[HeatRow, ...]
-    left_out: int = 0
+    heat: HeatMap
     tab: str = "/market/correlations"
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """The symbols of the columns."""
-        return tuple(row.symbol for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,28 +190,6 @@ class EconomyPage:
 
 
 AnyPage = MarketPage | SymbolPage | SourcesPage | CorrelationsPage | EconomyPage
-
-
-def make_heat_rows(rows: Iterable[Sequence[Any]]) -> tuple[tuple[HeatRow, ...], int]:
-    """Return the heat map of rows of day, a, b, value and n, and how many symbols it leaves out."""
-    values: dict[tuple[str, str], tuple[float, int]] = {}
-    symbols: dict[str, None] = {}
-    for _, one, other, value, days in rows:
-        values[one, other] = values[other, one] = value, days
-        symbols |= {one: None, other: None}
-    shown = sorted(symbols)[:MAX_MATRIX]
-    found = tuple(HeatRow(name, tuple(_make_cell(values, name, other) for other in shown)) for name in shown)
-    return found, len(symbols) - len(shown)
-
-
-def _make_cell(
-    values: Mapping[tuple[str, str], tuple[float, int]], one: str, other: str
-) -> tuple[str, float | None, int | None]:
-    """Return a cell: the other symbol, the value, and the number of days; a symbol goes along with itself."""
-    if one == other:
-        return other, 1.0, None
-    value, days = values.get((one, other), (None, None))
-    return other, value, days
 
 
 def render_market(page: AnyPage) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.bus import BusError
@@ -14,8 +14,10 @@ from marketswarm.keys import MARKET_QUARANTINE
 from marketswarm.text import escape_text
 from services.board.board import Board
 from services.board.frame import Frame
+from services.board.market.api import make_limit
 from services.board.market.archive_reader import DatabaseAwayError, Row
 from services.board.market.cascade import sort_series, view_sources
+from services.board.market.correlations import HeatMap
 from services.board.market.market import Market
 from services.board.market.overview import list_groups, make_group_tiles, make_symbol_tile, make_tiles
 from services.board.market.pages import (
@@ -29,7 +31,6 @@ from services.board.market.pages import (
     SourcesPage,
     SymbolPage,
     TileGroup,
-    make_heat_rows,
     render_market,
 )
 from services.board.market.query import TIMEFRAMES, QueryError, require_symbol
@@ -41,7 +42,6 @@ NAV: Final = "/market"
 QUARANTINED: Final = 20
 DOWNLOADS: Final = 30
 MAX_FIELDS: Final = 600
-CORRELATED: Final = 500
 Text = Annotated[str, Query(max_length=300)]
 MakeFrame = Callable[[Request, str], Awaitable[Frame]]
 
@@ -80,19 +80,16 @@ def _add_overviews(site: APIRouter, market: Market, make_frame: MakeFrame) -> No
         frame = await make_frame(request, "Economy")
         return _answer(EconomyPage(frame, make_notice(market, found.away), found.tiles))
 
-    @site.get("/market/correlations")
+    @site.get("/market/correlations", dependencies=[Depends(make_limit(market))])
     async def show_correlations(request: Request) -> Response:
         """Show the correlations of daily returns."""
-        away: str | None = None
-        rows: list[Row] = []
+        away, heat = None, HeatMap()
         try:
-            rows = await market.archive.read_correlations(None, None, CORRELATED * CORRELATED)
+            heat = await market.heat.find()
         except DatabaseAwayError as error:
             away = str(error)
-        shown, left_out = make_heat_rows(rows)
         frame = await make_frame(request, "Correlations")
-        day = max((str(row[0]) for row in rows), default=None)
-        return _answer(CorrelationsPage(frame, make_notice(market, away), day, shown, left_out))
+        return _answer(CorrelationsPage(frame, make_notice(market, away), heat))
 
 
 def _add_symbol(site: APIRouter, market: Market, make_frame: MakeFrame) -> None:

@@ -15,6 +15,7 @@ from marketswarm.market.records import Bar, Provenance
 from marketswarm.market.sessions import get_session
 from marketswarm.testing import MemoryBus
 from services.board.market.archive_reader import NOT_SET, ArchiveReader, DatabaseAwayError
+from services.board.market.bar_table import find_cursor, make_bars
 from services.board.market.charts import (
     CHART_SEC,
     AnswerCache,
@@ -25,7 +26,6 @@ from services.board.market.charts import (
     parse_base,
 )
 from services.board.market.live import NEVER, LiveBar, LiveMarket
-from services.board.market.market import find_cursor, make_bars
 from services.board.market.query import TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, Column
 
