@@ -3,6 +3,8 @@
 import contextlib
 import csv
 import io
+import resource
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -302,3 +304,23 @@ def test_without_a_database_pages_say_what_to_do(tmp_path):
             page = market.get(path)
             assert page.status_code == 200
             assert "No archive: DATABASE_URL is not set" in page.text
+
+
+@pytest.fixture
+def many_files():
+    """This process may open as many files as the system allows: each user of a board is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_thousand_users_are_answered_at_once(market, many_files):
+    request = b"GET /api/v1/bars/SPY HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept-Encoding: gzip\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        users = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", market.port), 30)) for _ in range(1000)
+        ]
+        for user in users:
+            user.sendall(request)
+        assert {user.recv(15) for user in users} == {b"HTTP/1.1 200 OK"}

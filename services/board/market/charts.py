@@ -28,7 +28,7 @@ from services.board.market.tables import AnswerTable, encode_table
 CHART_SEC: Final = 300
 """How long the database's bars of a chart are kept."""
 MAX_CHART_BYTES: Final = 1024 * 1024
-PACK_LEVEL: Final = 4
+PACK_LEVEL: Final = 1
 MAX_BASES: Final = 200
 MAX_ANSWERS: Final = 2000
 ANSWER_BYTES: Final = 64 * 1024 * 1024
