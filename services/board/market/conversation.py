@@ -39,6 +39,7 @@ MESSAGES: Final = 20
 """How many messages a client may send at once."""
 MESSAGES_PER_SEC: Final = 5.0
 MAX_MESSAGE_CHARS: Final = 64 * 1024
+WIDE_COST: Final = 500
 SEND_SEC: Final = 10.0
 """How long a client may take to read a message; what waits longer was not read."""
 CLOSE_SEC: Final = 3.0
@@ -109,6 +110,12 @@ def is_topic(text: str) -> bool:
     return SYMBOL.fullmatch(symbol) is not None or (kind == TopicKind.BARS and rest == timeframe)
 
 
+def find_cost(topic: str) -> int:
+    """Return for how many topics one counts: one that has all symbols has a large snapshot."""
+    rest = topic.partition(":")[2]
+    return WIDE_COST if not rest or rest in TIMEFRAME_SEC else 1
+
+
 async def serve_client(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -> None:
     """Accept a client, and speak with it until one of both ends it.
 
@@ -166,14 +173,14 @@ async def _read(
         except MessageError as error:
             answer = partial(orjson.dumps, {"type": "error", "detail": str(error)})
         else:
-            await _wait_for_topics(hub, follower, len(message.subscribe))
+            await _wait_for_topics(hub, follower, sum(map(find_cost, message.subscribe)))
             answer = partial(_follow, hub, follower, message, find_snapshot)
         async with writing:
             await _send(socket, answer())
 
 
 async def _wait_for_topics(hub: UpdateHub, follower: Follower, count: int) -> None:
-    """Wait until the address of a follower may subscribe to so many topics more."""
+    """Wait until the address of a follower may subscribe to topics that cost so much."""
     while True:
         wait_sec = hub.topic_limiter.take(follower.address, time.monotonic(), count)
         if not wait_sec:

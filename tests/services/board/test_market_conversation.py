@@ -8,7 +8,13 @@ import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from services.board.market import conversation
-from services.board.market.conversation import MessageError, is_topic, parse_message, serve_client
+from services.board.market.conversation import (
+    MessageError,
+    find_cost,
+    is_topic,
+    parse_message,
+    serve_client,
+)
 from services.board.market.updates import UpdateHub
 from services.board.rate_limit import RateLimiter
 from support.waiting import Stopwatch
@@ -158,6 +164,12 @@ async def test_a_client_that_asks_for_many_topics_again_and_again_waits_and_othe
     other.say(subscribe=topics)
     assert (await other.hear())["type"] == "snapshot"
     assert wire.sent.empty(), "another address has its own"
+
+
+def test_a_topic_of_all_symbols_counts_for_many():
+    wide, narrow = ("quotes", "series", "bars:1m"), ("quotes:SPY", "bars:SPY:1m", "indicators:X:BTC:1d")
+    assert {find_cost(topic) for topic in wide} == {conversation.WIDE_COST}
+    assert {find_cost(topic) for topic in narrow} == {1}
 
 
 async def test_a_client_too_many_is_told_so_by_the_reason_of_the_close(talk):
