@@ -1,6 +1,7 @@
 """The pages of the market in a browser, with a real board, Redis and PostgreSQL behind them."""
 
 import re
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -9,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 from marketswarm.keys import MARKET_SERIES, source_breaker_key
 from services.board.market.pictures import (
@@ -236,29 +237,42 @@ def test_a_theme_that_is_chosen_is_worn_by_the_next_page(market, new_tab: Tabs):
     assert page.evaluate("document.documentElement.dataset.theme") is None
 
 
+def test_what_a_chart_missed_in_a_long_break_is_asked_of_the_api(market, new_tab: Tabs):
+    tab, lost = new_tab(), threading.Event()
+
+    def pass_on(client: WebSocketRoute) -> None:
+        server = client.connect_to_server()
+        server.on_message(lambda message: None if lost.is_set() else client.send(message))
+
+    tab.page.route_web_socket(re.compile("/ws$"), pass_on)
+    page = tab.open(f"{market.url}/market/symbol/XLF")
+    drawn_bars(page)
+    expect(page.locator("#prices")).to_have_text("prices live")
+    lost.set()
+    for minute in range(30):
+        market.publish_bar("XLF", "1m", NOW + 60_000 * minute, 50.0 + minute)
+    until(lambda: market.get("/api/v1/bars/XLF?limit=1").json()["bars"][0]["close"] == 79.0, 15)
+    page.wait_for_timeout(300)  # what was sent meanwhile is lost
+    lost.clear()
+    with page.expect_response(re.compile("/api/v1/bars/")) as asked:
+        market.publish_bar("XLF", "1m", NOW + 60_000 * 30, 80.0)
+    assert [bar["close"] for bar in asked.value.json()["bars"]][-31:] == [50.0 + n for n in range(31)]
+    expect(page.locator("#legend")).to_contain_text("C 80.00")
+
+
 def test_a_board_that_restarts_is_followed_on(market, new_tab: Tabs):
-    tab, other = new_tab(), new_tab()
-    page, chart = tab.open(f"{market.url}/market"), other.open(f"{market.url}/market/symbol/XLF")
-    drawn_bars(chart)
-    market.publish_bar("XLF", "1m", NOW, 50.0)
-    expect(chart.locator("#legend")).to_contain_text("C 50.00")
+    tab = new_tab()
+    page = tab.open(f"{market.url}/market")
     market.fleet["board"].kill()
     page.wait_for_selector("body.stale", timeout=30_000)
-    expect(chart.locator("#prices")).to_have_text("prices not current: the connection is lost")
-    for minute in range(1, 31):  # more than a snapshot has
-        market.publish_bar("XLF", "1m", NOW + 60_000 * minute, 50.0 + minute)
-    with chart.expect_response(lambda answer: "/api/v1/bars/" in answer.url, timeout=45_000) as asked:
-        market.fleet.start("board")
-        page.wait_for_selector("body.live", timeout=30_000)
-    closes = [bar["close"] for bar in asked.value.json()["bars"]]
-    assert closes[-31:] == [50.0 + minute for minute in range(31)]
-    expect(chart.locator("#legend")).to_contain_text("C 80.00")
+    expect(page.locator("#prices")).to_have_text("prices not current: the connection is lost")
+    market.fleet.start("board")
+    page.wait_for_selector("body.live", timeout=30_000)
     price = page.locator('.tile[data-symbol="GBP/USD"] [data-price]')
     expect(price).to_have_text("1.2641")
     market.publish_quote("GBP/USD", 1.3001, NOW + 5000)
     expect(price).to_have_text("1.3001", timeout=30_000)
-    for each in (tab, other):
-        each.forget_errors(503)  # a board that has not read the fleet yet says so, and the page asks again
+    tab.forget_errors(503)  # a board that has not read the fleet yet says so, and the page asks again
 
 
 def test_the_sources_page_shows_a_source_that_is_paused_and_who_serves_instead(market, new_tab: Tabs):

@@ -20,7 +20,7 @@ from marketswarm.net.retry import Backoff
 from services.board.market.query import TableQuery, parse_quote_cursor
 
 CONNECT_SEC: Final = 3.0
-STATEMENT_SEC: Final = 3.0
+STATEMENT_SEC: Final = 2.5
 """How long the server lets a statement run. It ends a longer one itself, which shows that it is there."""
 QUERY_SEC: Final = 3.5
 """How long a query may take, with connecting; a server that has not answered by then is away."""
