@@ -7,6 +7,7 @@ compares that with `/healthz`, which reads nothing: the difference is the cost o
 
 import asyncio
 import contextlib
+import itertools
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,8 @@ FOLLOWED: Final = 5
 """How many charts each follower follows."""
 LIVE_SEC: Final = 0.5
 """How often the running bar of each symbol changes."""
+CLOSE_SEC: Final = 2.0
+"""How often a minute closes, so that the bars of all symbols become final in each timeframe at once."""
 PAGES: Final = 30
 CHART: Final = "marketswarm_board_market_charts_total"
 
@@ -103,10 +106,10 @@ def seed_series(client: "redis.Redis", now_ms: int) -> None:
 
 
 def make_truth() -> bytes:
-    """Return a truth with a market, and a board that has room for all clients."""
+    """Return a truth with a market, and a board as it is by default, but for the limits of one address."""
     beats = {"interval_sec": 10, "timeout_sec": 60}
     point = {"bus": "market-redis", "key": CHECKED_BARS}
-    market = {"requests_per_min": 0, "max_followers": USERS}
+    market = {"requests_per_min": 0, "max_followers_per_address": FOLLOWERS}
     return orjson.dumps(
         {
             "services": {
@@ -118,9 +121,11 @@ def make_truth() -> bytes:
 
 
 class BarWriter:
-    """Publishes the running bar of every symbol every LIVE_SEC, while the `with` block runs.
+    """Publishes bars while the `with` block runs.
 
-    `asked_at` of a bar is when it was published. The symbols take turns, evenly over the time.
+    Every LIVE_SEC each symbol gets its running bar; they take turns. Every CLOSE_SEC all of them get their
+    final bars of all timeframes in one batch, as when a minute closes. `asked_at` of a bar is when it was
+    published.
     """
 
     def __init__(self, port: int) -> None:
@@ -137,14 +142,24 @@ class BarWriter:
     def _write(self) -> None:
         """Publish until the block ends."""
         symbols, number, began = name_symbols(), 0, time.monotonic()
+        a_close = round(CLOSE_SEC / LIVE_SEC * SYMBOLS)
         with redis.Redis(port=self._port) as client:
             while not self._is_over.wait(max(0.0, began + number * LIVE_SEC / SYMBOLS - time.monotonic())):
-                now = time.time()
-                bar = make_bar(symbols[number % SYMBOLS], "1m", int(now // 60) * 60_000, number)
-                fields = encode_entry(bar, AssetClass.STOCKS, Provenance("yahoo", now, "cd" * 32))
-                fields |= {"final": "0", "rev": str(number)}
-                client.xadd(CHECKED_BARS, fields, maxlen=20_000)
+                pipe = client.pipeline(transaction=False)
+                add_bar(pipe, symbols[number % SYMBOLS], "1m", number, is_final=False)
+                if number % a_close == 0:
+                    for symbol, timeframe in itertools.product(symbols, TIMEFRAMES):
+                        add_bar(pipe, symbol, timeframe, number, is_final=True)
+                pipe.execute()
                 number += 1
+
+
+def add_bar(pipe: Any, symbol: str, timeframe: str, number: int, *, is_final: bool) -> None:
+    """Add the running bar of a chart, or the one before it, to what a pipeline publishes."""
+    now, step_ms = time.time(), 1000 * TIMEFRAME_SEC[timeframe]
+    bar = make_bar(symbol, timeframe, (int(1000 * now) // step_ms - is_final) * step_ms, number)
+    fields = encode_entry(bar, AssetClass.STOCKS, Provenance("yahoo", now, "cd" * 32))
+    pipe.xadd(CHECKED_BARS, fields | {"final": str(int(is_final)), "rev": str(number)}, maxlen=20_000)
 
 
 def run_load(*words: object) -> dict[str, Any]:
@@ -292,7 +307,8 @@ def show(found: Findings) -> None:
     """Print the table."""
     (bare, served), full, followed = found.users, found.full, found.followed
     pages, cold = found.pages, found.cold
-    changes = f"{SYMBOLS} symbols in {len(TIMEFRAMES)} timeframes, {SYMBOLS / LIVE_SEC:.0f} bars a second"
+    batch = SYMBOLS * len(TIMEFRAMES)
+    changes = f"{SYMBOLS / LIVE_SEC:.0f} bars a second, and {batch} at once every {CLOSE_SEC:g} s"
     print_table(
         f"The market on the board: {changes}",
         (

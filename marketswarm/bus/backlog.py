@@ -23,6 +23,8 @@ class Backlog:
         is_caught_up: whether the newest entry is read.
         passed_over: entries that were gone before the group came to them, since it was made, as the server
             counts them; None while that can't be known, with some entries on the stream read and some not.
+        acknowledged_at: the time before which every entry is acknowledged, in epoch seconds by the server's
+            clock; 0 before the first.
         lost: entries that were trimmed off unread, by `count_lost`, and those that a reader adds.
     """
 
@@ -33,6 +35,7 @@ class Backlog:
     is_caught_up: bool = False
     passed_over: int | None = None
     lost: int = 0
+    acknowledged_at: float = 0.0
 
     def count_lost(self, before: "Backlog") -> "Backlog":
         """Return this backlog with the entries that were lost up to it.
@@ -62,6 +65,7 @@ async def read_backlog(bus: Bus, stream: str, group: str) -> Backlog:
         hold_sec=max(0.0, _to_sec(acknowledged) - _to_sec(oldest)) if oldest else None,
         is_caught_up=bool(is_caught_up),
         passed_over=passed_over,
+        acknowledged_at=_to_sec(acknowledged),
     )
 
 

@@ -8,6 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marketswarm import __version__
 from marketswarm.metrics.exporter import list_own_names
@@ -27,6 +28,7 @@ from services.board.market.site import make_market_site
 from services.board.openapi import describe_failures
 from services.board.public import is_public_path
 from services.board.public_site import make_public_site
+from services.board.rate_limit import find_quota_headers
 from services.board.session_gate import SessionGate
 from services.board.settings import BoardEnvironment
 from services.board.site import answer_error, make_site
@@ -38,6 +40,7 @@ from services.board.truth_pages import TruthRoutes, make_truth_pages
 
 REFRESH_SEC = 1.5
 """How long the answer to a form waits until the board has read what the form changed."""
+STREAM_PATH = "/api/v1/stream"
 PACK_LEVEL = 4
 PACK_BYTES = 500
 
@@ -84,8 +87,8 @@ def create_app(board: Board, market: Market) -> Guard:
     app.include_router(make_forms(gate, steering, refresh, announcements))
     app.include_router(make_truth_pages(TruthRoutes(board, gate, editor, refresh)))
     _add_health(app, board)
-    _add_errors(app)
-    packed = GZipMiddleware(app, PACK_BYTES, PACK_LEVEL)
+    add_errors(app)
+    packed = GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL)
     settings = board.me.settings
     networks = find_networks(settings.board_open_to or "")
 
@@ -95,6 +98,21 @@ def create_app(board: Board, market: Market) -> Guard:
 
     names = find_own_names(settings)
     return Guard(packed, names, verifier, networks, is_open=is_open, gate=gate)
+
+
+def answer_head(app: ASGIApp) -> ASGIApp:
+    """Return an application that answers HEAD as GET; the server leaves the body out.
+
+    The stream has no HEAD: its body never ends.
+    """
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["method"] == "HEAD" and scope["path"] != STREAM_PATH:
+            scope = {**scope, "method": "GET"}
+        await app(scope, receive, send)
+
+    return answer
 
 
 def find_own_names(settings: BoardEnvironment) -> Collection[str]:
@@ -120,7 +138,7 @@ def _add_health(app: FastAPI, board: Board) -> None:
         return PlainTextResponse("ok\n")
 
 
-def _add_errors(app: FastAPI) -> None:
+def add_errors(app: FastAPI) -> None:
     """Add the answers to what fails: JSON under `/api/`, else a page."""
 
     async def answer_http_error(request: Request, error: Exception) -> Response:
@@ -134,7 +152,7 @@ def _add_errors(app: FastAPI) -> None:
         """Answer a request with a wrong value; only the names of the wrong parts are repeated."""
         errors = error.errors() if isinstance(error, RequestValidationError) else ()
         names = {".".join(map(str, each["loc"]))[:100] for each in errors}
-        return _answer(request, 422, f"wrong: {', '.join(sorted(names))}", {})
+        return _answer(request, 422, f"wrong: {', '.join(sorted(names))}", find_quota_headers(request))
 
     async def answer_not_ready(request: Request, _error: Exception) -> Response:
         """Answer a request before the first look at the fleet."""

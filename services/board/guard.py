@@ -237,7 +237,7 @@ class Guard:
         except TimeoutError:
             if has_begun.is_set():
                 raise
-            await _refuse(send, 503, "the buses did not answer in time")
+            await _refuse(send, 503, "no answer in time")
 
 
 def find_refusal(scope: Scope, names: Collection[str]) -> tuple[int, str] | None:

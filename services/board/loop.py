@@ -61,7 +61,7 @@ async def main() -> int:
         while True:
             async with me.waiting(BUS_SEC):
                 await reader.read()
-            me.set_degraded(find_problem(reader.problem, recorder.error))
+            me.set_degraded(find_problem(reader.problem, recorder.error, market.problem))
             me.set_detail(describe_followers(len(hub)))
             await reader.pause()
     return me.exit_code
@@ -72,6 +72,12 @@ def describe_followers(count: int) -> str | None:
     return "1 browser follows" if count == 1 else f"{count} browsers follow" if count else None
 
 
-def find_problem(away: str | None, unrecorded: str | None) -> str | None:
-    """Return why the board can't do all its work: buses that are away, or a history that is not recorded."""
-    return away or (f"history not recorded: {unrecorded}" if unrecorded else None)
+def find_problem(away: str | None, unrecorded: str | None, unseen: str | None) -> str | None:
+    """Return why the board can't do all its work.
+
+    Args:
+        away: the buses that are away; None if there are none.
+        unrecorded: why the history is not recorded.
+        unseen: why the market can't be shown.
+    """
+    return away or (f"history not recorded: {unrecorded}" if unrecorded else unseen)

@@ -8,6 +8,7 @@ signals; when it ends, streams end at once and other answers have half a second.
 import asyncio
 import contextlib
 import errno
+import resource
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Iterator
@@ -24,8 +25,8 @@ REQUEST_SEC: Final = 10.0
 """How long a client may take to send a whole request, from its connection or from its last answer on."""
 ANSWER_SEC: Final = 10.0
 """How long a client may leave what it was sent unread."""
-MAX_CONNECTIONS: Final = 500
-"""The most connections at once, besides streams; others are answered with 503."""
+MAX_CONNECTIONS: Final = 1500
+"""The most connections at once, besides streams; others are answered with 503. One takes 14 kB while idle."""
 REFUSED_CONNECTIONS: Final = 100
 """How many more connections get that answer; still others are closed without one."""
 MAX_HEAD_BYTES: Final = 16 * 1024
@@ -34,6 +35,8 @@ MAX_PIPELINED: Final = 16
 """How many requests a client may send before the answer to the first."""
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 """The most bytes of a message that the client of a WebSocket sends."""
+OTHER_FILES: Final = 200
+"""How many files the process may have open besides: connections to buses and to PostgreSQL, and logs."""
 BACKLOG: Final = 512
 SEND_BUFFER_BYTES: Final = 256 * 1024
 """What the kernel keeps for a client that does not read; it takes twice as much."""
@@ -317,6 +320,14 @@ def _explain(host: str, port: int, error: OSError) -> str:
     return f"BOARD_HOST: nobody can listen on {host} here ({error.strerror})"
 
 
+def raise_file_limit(wanted: int) -> None:
+    """Allow this process so many open files, if it may: each connection is one, and a shell allows 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+
+
 async def serve(
     app: Any,
     listening: socket.socket,
@@ -331,6 +342,7 @@ async def serve(
         max_streams_now: returns how many streams may be open, besides MAX_CONNECTIONS other connections.
         close_streams: ends all streams, so that they don't hold up the end.
     """
+    raise_file_limit(MAX_CONNECTIONS + max_streams_now() + REFUSED_CONNECTIONS + OTHER_FILES)
     server = _AgentServer(
         uvicorn.Config(
             app,

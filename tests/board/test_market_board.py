@@ -1,9 +1,12 @@
 """The market on a real board, with a real Redis and a real PostgreSQL."""
 
+import asyncio
 import contextlib
 import csv
 import io
+import resource
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import orjson
 import polars as pl
@@ -17,6 +20,9 @@ from support.waiting import until
 
 __all__ = ["postgres"]
 NOW = int(time.time()) // 60 * 60_000
+PAGES = ("/market", "/market/economy", "/market/correlations", "/market/sources", "/market/symbol/SPY")
+GUARD_SEC = 8.0
+"""Less than the guard waits for any answer, and twice what the board waits for a database."""
 SPY = next(one for one in SYMBOLS if one.name == "SPY")
 
 
@@ -259,18 +265,71 @@ def test_a_database_that_goes_is_said_and_comes_back_by_itself(tmp_path):
         until(lambda: market.get(path).status_code == 200, 20, "the database to be read again")
 
 
+def find_detail(market):
+    """What the board's beats say of it while it is degraded."""
+    found = market.get("/api/v1/services/board").json()
+    return found["detail"] if found["status"] == "degraded" else None
+
+
+def test_a_frozen_database_is_said_on_every_page_beside_what_the_streams_have(tmp_path):
+    with Postgres() as server, open_market(tmp_path, server.new_archive(), NOW) as market:
+        market.publish_quote("SPY", 612.34, NOW + 1000)
+        price = "/api/v1/quotes?symbols=SPY"
+        until(lambda: market.get(price).json()["quotes"][0]["price"] == 612.34, 15, "the quote to come")
+        server.freeze()
+        with ThreadPoolExecutor(len(PAGES)) as threads:
+            pages = dict(zip(PAGES, threads.map(market.get, PAGES), strict=True))
+        assert {path: page.status_code for path, page in pages.items()} == dict.fromkeys(PAGES, 200)
+        assert [path for path, page in pages.items() if "No archive: the database" not in page.text] == []
+        assert "612.34" in pages["/market"].text
+        assert "612.34" in pages["/market/symbol/SPY"].text
+        assert pages["/market/sources"].text.count('data-row="') > len(SYMBOLS)
+        assert max(page.elapsed.total_seconds() for page in pages.values()) < GUARD_SEC
+        assert market.get("/api/v1/indicators/SPY").status_code == 503
+        until(lambda: find_detail(market) == "market: the database did not answer in time", 15, "its beat")
+        server.thaw()
+        until(lambda: "No archive" not in market.get("/market").text, 30, "the database to be read again")
+        until(lambda: find_detail(market) is None, 15, "a beat that is well again")
+        board = market.fleet["board"]
+        lines = [len(board.logs(f"market.{event}")) for event in ("database_away", "database_back")]
+        assert lines == [1, 1]
+
+
 def test_without_a_database_pages_say_what_to_do(tmp_path):
     with open_market(tmp_path, None, NOW) as market:
         answer = market.get("/api/v1/bars/SPY")
         assert answer.status_code == 503
         assert "DATABASE_URL is not set" in answer.json()["detail"]
-        for path in (
-            "/market",
-            "/market/economy",
-            "/market/correlations",
-            "/market/sources",
-            "/market/symbol/SPY",
-        ):
+        for path in PAGES:
             page = market.get(path)
             assert page.status_code == 200
             assert "No archive: DATABASE_URL is not set" in page.text
+
+
+@pytest.fixture
+def many_files():
+    """This process may open as many files as the system allows: each user of a board is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_thousand_users_are_answered_at_once(market, many_files):
+    request = b"GET /api/v1/bars/SPY HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept-Encoding: gzip\r\n\r\n"
+
+    async def ask_all():
+        turn = asyncio.Semaphore(100)  # as many as come at once: the others wait in line
+
+        async def ask():
+            async with turn:
+                reader, writer = await asyncio.open_connection("127.0.0.1", market.port)
+                writer.write(request)
+            return writer, await reader.readline()
+
+        users = await asyncio.gather(*(ask() for _ in range(1000)))
+        for writer, _ in users:
+            writer.transport.abort()
+        return {line for _, line in users}
+
+    assert asyncio.run(ask_all()) == {b"HTTP/1.1 200 OK\r\n"}

@@ -1,17 +1,20 @@
 """The pages of the market in a browser, with a real board, Redis and PostgreSQL behind them."""
 
 import re
+import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import orjson
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 from marketswarm.keys import MARKET_SERIES, source_breaker_key
 from services.board.market.pictures import (
-    find_mood,
+    find_direction,
     format_change,
     format_day,
     format_percent,
@@ -21,6 +24,7 @@ from services.board.market.pictures import (
 from support.market_board import open_market
 from support.postgres import postgres
 from support.rig.browser import DESK, PHONE, Tab, needs_chromium
+from support.waiting import until
 
 __all__ = ["postgres"]
 pytestmark = needs_chromium
@@ -101,6 +105,98 @@ def test_a_chart_follows_its_bars_and_says_what_each_is(market, new_tab: Tabs):
     assert page.locator("#gaps").is_hidden()
 
 
+def find_hour_that_repeats() -> int:
+    """The time in epoch milliseconds at which New York next puts its clocks back."""
+    zone, hour = ZoneInfo("America/New_York"), timedelta(hours=1)
+    moment = datetime.fromtimestamp(NOW // 3_600_000 * 3600, UTC)
+    while moment.astimezone(zone).utcoffset() <= (moment + hour).astimezone(zone).utcoffset():
+        moment += hour
+    return round((moment + hour).timestamp() * 1000)
+
+
+def test_a_chart_goes_on_through_the_hour_that_a_clock_repeats(market, new_tab: Tabs):
+    repeated = find_hour_that_repeats()
+    page = new_tab(timezone_id="America/New_York").open(f"{market.url}/market/symbol/XLE")
+    drawn_bars(page)
+    for minute in (-2, -1, 0, 1, 59, 60):
+        market.publish_bar("XLE", "1m", repeated + 60_000 * minute, 200.0 + minute)
+        expect(page.locator("#legend")).to_contain_text(f"C {200 + minute}.00")
+        clock = "02:00" if minute == 60 else f"01:{minute % 60:02}"
+        assert clock in page.locator("#legend").inner_text()
+
+
+def test_no_bar_of_the_timeframe_before_is_drawn_while_the_next_one_is_loaded(market, new_tab: Tabs):
+    page = new_tab().open(f"{market.url}/market/symbol/ETH/USD")
+    drawn_bars(page)
+    expect(page.locator("#prices")).to_have_text("prices live")
+
+    def answer_late(route: Route) -> None:
+        for minute in (0, 1):
+            market.publish_bar("ETH/USD", "1m", NOW + 60_000 * minute, 9999.0 - minute)
+        newest = "/api/v1/bars/ETH/USD?limit=1"
+        until(lambda: market.get(newest).json()["bars"][0]["close"] == 9998.0, 15)
+        page.wait_for_timeout(500)  # five times as long as an update may wait for its batch
+        route.continue_()
+
+    page.route(re.compile("/api/v1/bars/.*timeframe=1h"), answer_late)
+    page.click('[data-timeframe="1h"]')
+    (bar,) = market.get("/api/v1/bars/ETH/USD?timeframe=1h&limit=1").json()["bars"]
+    expect(page.locator("#legend")).to_contain_text(f"C {format_price(bar['close'])}")
+    market.publish_bar("ETH/USD", "1h", bar["start"] + 3_600_000, 3456.0)
+    expect(page.locator("#legend")).to_contain_text("C 3,456.00")
+
+
+def test_on_a_new_day_a_change_counts_from_the_close_of_the_last_one(market, new_tab: Tabs):
+    tab = new_tab()
+    tab.page.clock.install()
+    page = tab.open(f"{market.url}/market")
+    tile = page.locator('.tile[data-symbol="DOGE/USD"]')
+    base = tile.get_attribute("data-base")
+
+    def answer_with_new_close(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text().replace(f'data-base="{base}"', 'data-base="0.5"'))
+
+    page.route(f"{market.url}/market", answer_with_new_close)
+    market.publish_quote("DOGE/USD", 0.4, NOW + 86_400_000)
+    expect(tile.locator("[data-price]")).to_have_text("0.4")
+    page.clock.fast_forward(31_000)
+    expect(tile.locator("[data-percent]")).to_have_text(f"({format_percent(-20.0)})")
+    expect(tile.locator("[data-change]")).to_have_class(re.compile("fall"))
+
+
+def test_a_series_that_names_no_symbol_keeps_no_other_from_being_followed(market, new_tab: Tabs):
+    odd = {"symbol": "BRK B", "group": "indices", "kind": "bars", "timeframe": "1m"}
+    market.client.hset(MARKET_SERIES, "odd", orjson.dumps(odd))
+    try:
+        page = new_tab().open(f"{market.url}/market")
+        expect(page.locator("#prices")).to_have_text("prices live")
+        market.publish_quote("QQQ", 456.78, NOW + 1000)
+        expect(page.locator('.tile[data-symbol="QQQ"] [data-price]')).to_have_text("456.78")
+    finally:
+        market.client.hdel(MARKET_SERIES, "odd")
+
+
+def test_a_page_says_why_its_prices_stand_still_and_when_they_go_on(tmp_path, request):
+    with open_market(tmp_path, None, NOW, max_followers=1) as market:
+        market.publish_quote("USD/JPY", 155.0, NOW)
+        price = "/api/v1/quotes?symbols=USD/JPY"
+        until(lambda: market.get(price).json()["quotes"], 15, "the first price")
+        new_tab = request.getfixturevalue("new_tab")
+        first, second = new_tab(), new_tab()
+        expect(first.open(f"{market.url}/market").locator("#prices")).to_have_text("prices live")
+        page = second.open(f"{market.url}/market")
+        state = page.locator("#prices")
+        expect(state).to_have_text(re.compile("^prices not current: too many clients follow the market"))
+        expect(page.locator("#link")).to_have_text("live")
+        page.set_viewport_size(PHONE)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        first.page.goto("about:blank")
+        expect(state).to_have_text("prices live", timeout=30_000)
+        market.publish_quote("USD/JPY", 155.25, NOW + 1000)
+        expect(page.locator('.tile[data-symbol="USD/JPY"] [data-price]')).to_have_text("155.25")
+
+
 def test_a_gap_is_said_and_the_timeframe_is_switched_without_a_new_page(market, new_tab: Tabs):
     tab = new_tab()
     page = tab.open(f"{market.url}/market/symbol/BTC/USD")
@@ -110,7 +206,7 @@ def test_a_gap_is_said_and_the_timeframe_is_switched_without_a_new_page(market, 
     assert page.url.endswith("?timeframe=1h")
     pages = [each for each in tab.requests if each.resource_type == "document"]
     assert len(pages) == 1
-    page.check('#overlays input[name="bollinger"]')
+    page.check('#overlays input[name="bb"]')
     page.check('#overlays input[name="rsi"]')
     page.wait_for_function("document.querySelectorAll('#chart canvas').length > 4")  # the pane of the RSI
 
@@ -141,11 +237,35 @@ def test_a_theme_that_is_chosen_is_worn_by_the_next_page(market, new_tab: Tabs):
     assert page.evaluate("document.documentElement.dataset.theme") is None
 
 
+def test_what_a_chart_missed_in_a_long_break_is_asked_of_the_api(market, new_tab: Tabs):
+    tab, lost = new_tab(), threading.Event()
+
+    def pass_on(client: WebSocketRoute) -> None:
+        server = client.connect_to_server()
+        server.on_message(lambda message: None if lost.is_set() else client.send(message))
+
+    tab.page.route_web_socket(re.compile("/ws$"), pass_on)
+    page = tab.open(f"{market.url}/market/symbol/XLF")
+    drawn_bars(page)
+    expect(page.locator("#prices")).to_have_text("prices live")
+    lost.set()
+    for minute in range(30):
+        market.publish_bar("XLF", "1m", NOW + 60_000 * minute, 50.0 + minute)
+    until(lambda: market.get("/api/v1/bars/XLF?limit=1").json()["bars"][0]["close"] == 79.0, 15)
+    page.wait_for_timeout(300)  # what was sent meanwhile is lost
+    lost.clear()
+    with page.expect_response(re.compile("/api/v1/bars/")) as asked:
+        market.publish_bar("XLF", "1m", NOW + 60_000 * 30, 80.0)
+    assert [bar["close"] for bar in asked.value.json()["bars"]][-31:] == [50.0 + n for n in range(31)]
+    expect(page.locator("#legend")).to_contain_text("C 80.00")
+
+
 def test_a_board_that_restarts_is_followed_on(market, new_tab: Tabs):
     tab = new_tab()
     page = tab.open(f"{market.url}/market")
     market.fleet["board"].kill()
     page.wait_for_selector("body.stale", timeout=30_000)
+    expect(page.locator("#prices")).to_have_text("prices not current: the connection is lost")
     market.fleet.start("board")
     page.wait_for_selector("body.live", timeout=30_000)
     price = page.locator('.tile[data-symbol="GBP/USD"] [data-price]')
@@ -199,10 +319,10 @@ def test_numbers_are_formatted_in_the_browser_as_on_the_server(market, new_tab: 
     ]
     found = page.evaluate(
         """async (numbers) => {
-          const { formatDay, formatPrice, formatChange, formatPercent, formatRecency, findMood } =
+          const { formatDay, formatPrice, formatChange, formatPercent, formatRecency, findDirection } =
             await import(`${document.querySelector('[src*=theme]').src.replace("theme", "market_words")}`);
           return numbers.map((n) => (
-            [formatPrice(n), formatChange(n, 580.5), formatChange(n), formatPercent(n), findMood(n),
+            [formatPrice(n), formatChange(n, 580.5), formatChange(n), formatPercent(n), findDirection(n),
              formatRecency(1e6 * Math.trunc(n), 1.2e6), formatChange(n, 1.3849),
              formatDay(1e6 * Math.trunc(n))]
           ));
@@ -215,7 +335,7 @@ def test_numbers_are_formatted_in_the_browser_as_on_the_server(market, new_tab: 
             format_change(n, 580.5),
             format_change(n),
             format_percent(n),
-            find_mood(n),
+            find_direction(n),
             format_recency(1_000_000 * int(n), 1.2e6),
             format_change(n, 1.3849),
             format_day(1_000_000 * int(n)),
@@ -227,12 +347,16 @@ def test_numbers_are_formatted_in_the_browser_as_on_the_server(market, new_tab: 
 
 def test_hostile_texts_of_the_market_are_only_text(market, new_tab: Tabs):
     evil = '<img src=x onerror="window.hurt=1">'
-    market.client.hset("market:sources", "evil", f'{{"state":"down","reason":{evil!r}}}'.replace("'", '"', 0))
+    market.client.hset(
+        "market:sources", "evil", orjson.dumps({"state": "down", "asked_at": 1, "reason": evil})
+    )
     market.client.xadd(
         "market:quarantine", {"check": evil, "why": evil, "at": NOW, "fields": evil, "sym": evil}
     )
+    until(lambda: '"evil"' in market.get("/api/v1/sources").text, 15, "the board to read it")
     page = new_tab().open(f"{market.url}/market/sources")
-    expect(page.locator("main")).to_contain_text(evil)
+    expect(page.locator('#sources [data-row="evil"]')).to_contain_text(evil)
+    assert page.locator("main").inner_text().count(evil) > 1, "in the table of the quarantine, too"
     assert page.evaluate("window.hurt") is None
 
 

@@ -17,7 +17,7 @@ from services.board import revocation
 from services.board.api import make_api
 from services.board.forms import make_forms
 from services.board.guard import TOKEN_REFUSED, Guard
-from services.board.market.conversation import converse
+from services.board.market.conversation import serve_client
 from services.board.market.updates import UpdateHub
 from services.board.server import open_socket, serve
 from services.board.session_gate import SessionGate
@@ -41,7 +41,7 @@ class Site:
 
         @app.websocket("/ws")
         async def follow(socket: WebSocket) -> None:
-            await converse(socket, self.market, lambda _topic: None)
+            await serve_client(socket, self.market, lambda _topic: None)
 
         self._guard = Guard(app, ("127.0.0.1",), verifier, gate=gate)
 

@@ -128,6 +128,8 @@ def test_the_tables_of_the_market_services_are_what_they_tell():
 def test_the_table_of_the_market_on_the_board_is_what_it_tells():
     counts = SimpleNamespace(memory=0, redis=0, archive=0)
     parts = {"charts": SimpleNamespace(counts=counts), "live": SimpleNamespace(malformed=0)}
+    parts["feed"] = SimpleNamespace(has_market=True, problem=None)
+    parts["archive"] = SimpleNamespace(is_configured=True, problem=None)
     market = SimpleNamespace(hub=UpdateHub("boot"), answers=SimpleNamespace(hits=0), **parts)
     assert shown("The market on the board") == list(map(row, collect_market(market)))
 

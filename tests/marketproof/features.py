@@ -1,7 +1,7 @@
 """Compute features and correlations of days by polars and TA-Lib, as docs/services/features.md has them.
 
-Nothing of `services/` is used here. A standard deviation is that of a sample, but for bb_width_20: as TA-Lib's
-bands, it takes that of the population.
+Nothing of `services/` is used here. A standard deviation is that of a sample, but for bb_width_20:
+as TA-Lib's bands, it takes that of the population.
 """
 
 from collections.abc import Iterator, Mapping

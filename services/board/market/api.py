@@ -1,7 +1,7 @@
 """Answer programs about the market, under `/api/v1`. Everything here only reads, and asks nobody outside."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from http import HTTPStatus
@@ -13,46 +13,48 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from services.board.market.archive_reader import DatabaseAwayError
+from marketswarm.market.records import TIMEFRAME_SEC, AssetClass
+from services.board.market.archive_reader import DatabaseAwayError, Row
+from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
-from services.board.market.conversation import converse
+from services.board.market.conversation import serve_client
+from services.board.market.feed import QUOTE_NAMES
 from services.board.market.limits import AccountView
-from services.board.market.market import QUOTES, Market, find_cursor
+from services.board.market.market import Market
 from services.board.market.overview import TileView, make_group_tiles
 from services.board.market.query import (
+    MAX_CURSOR,
     MAX_ROWS,
     ROWS,
-    TIMEFRAMES,
     QueryError,
     TableFormat,
     TableQuery,
+    parse_pair_cursor,
     parse_query,
     require_symbol,
     require_timeframe,
 )
 from services.board.market.states import Group, StoredSeries, StoredSource
-from services.board.market.tables import ARROW_TYPE, CSV_TYPE, JSON_TYPE, AnswerTable, Column, ColumnType
+from services.board.market.tables import (
+    ARROW_TYPE,
+    CSV_TYPE,
+    JSON_TYPE,
+    AnswerTable,
+    Column,
+    ColumnType,
+    make_columns,
+)
+from services.board.rate_limit import find_quota_headers
 from services.board.session_gate import find_address
 
-MAX_SYMBOLS: Final = 500
 DEFAULT_TIMEFRAME: Final = "1m"
 RETRY_SEC: Final = "5"
 Symbol = Annotated[str, Path(max_length=40, description="A symbol, such as SPY or EUR/USD.")]
-_ORIGIN: Final = (
-    Column("source", ColumnType.TEXT),
-    Column("asked_at", ColumnType.TIME),
-    Column("digest", ColumnType.TEXT),
-    Column("replay", ColumnType.FLAG),
-)
-OBSERVATIONS: Final = (Column("start", ColumnType.TIME), Column("value"), *_ORIGIN)
-INDICATORS: Final = (
-    Column("start", ColumnType.TIME),
-    Column("rev", ColumnType.COUNT),
-    Column("epoch", ColumnType.COUNT),
-    Column("final", ColumnType.FLAG),
-    Column("values", ColumnType.VALUES),
-)
-FEATURES: Final = (*INDICATORS[:3], INDICATORS[4])
+QUOTES: Final = make_columns(QUOTE_NAMES)
+_ORIGIN: Final = ("source", "asked_at", "digest", "replay")
+OBSERVATIONS: Final = make_columns(("start", "value", *_ORIGIN))
+INDICATORS: Final = make_columns(("start", "rev", "epoch", "final", "replay", "values"))
+FEATURES: Final = make_columns(("start", "rev", "epoch", "replay", "day", "values"))
 SYMBOLS: Final = (
     Column("symbol", ColumnType.TEXT),
     Column("asset", ColumnType.TEXT),
@@ -61,9 +63,11 @@ SYMBOLS: Final = (
     Column("replay", ColumnType.FLAG),
 )
 CORRELATIONS: Final = (
-    *(Column(name, ColumnType.TEXT) for name in ("day", "a", "b")),
+    Column("day", ColumnType.DATE),
+    *(Column(name, ColumnType.TEXT) for name in ("a", "b")),
     Column("value"),
     Column("n", ColumnType.COUNT),
+    Column("replay", ColumnType.FLAG),
 )
 
 
@@ -100,6 +104,7 @@ class GroupAnswer:
 
 
 async def parse_params(
+    request: Request,
     start: Annotated[
         str | None,
         Query(alias="from", max_length=40, description="First time: ISO 8601, epoch ms, or 30d ago."),
@@ -108,7 +113,8 @@ async def parse_params(
         str | None, Query(alias="to", max_length=40, description="The time after the last one.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = ROWS,
-    cursor: Annotated[str | None, Query(max_length=120)] = None,
+    cursor: Annotated[str | None, Query(max_length=MAX_CURSOR)] = None,
+    *,
     form: Annotated[TableFormat, Query(alias="format")] = TableFormat.JSON,
 ) -> TableQuery:
     """Return what a request for a table wants. Raises HTTPException.
@@ -119,11 +125,11 @@ async def parse_params(
     try:
         return parse_query(start=start, end=end, limit=limit, cursor=cursor, form=form, now_ms=now_ms)
     except QueryError as error:
-        raise _wrong(error) from None
+        raise _wrong(error, request) from None
 
 
 Params = Annotated[TableQuery, Depends(parse_params)]
-Timeframe = Annotated[str, Query(max_length=4, description=f"One of {', '.join(TIMEFRAMES)}.")]
+Timeframe = Annotated[str, Query(max_length=4, description=f"One of {', '.join(TIMEFRAME_SEC)}.")]
 _FORMATS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "content": {
@@ -134,24 +140,32 @@ _FORMATS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def make_market_api(market: Market) -> APIRouter:
-    """Return the routes of the market under `/api/v1`, and `/ws`."""
+def make_limit(market: Market) -> Callable[[Request], Awaitable[None]]:
+    """Return what counts a request for its address before it is answered."""
 
     async def limit_requests(request: Request) -> None:
-        """Count the request for its address; note what is left. Raises HTTPException if nothing is."""
-        allowance = market.limiter.take(find_address(request), time.monotonic())
-        if allowance is None:
+        """Count the request; note what is left for its headers. Raises HTTPException if nothing is."""
+        quota = market.limiter.take(find_address(request), time.monotonic())
+        if quota is None:
             return
-        request.state.market_headers = allowance.headers
-        if allowance.wait_sec:
-            headers = allowance.headers | {"Retry-After": str(ceil(allowance.wait_sec))}
-            detail = f"an address has {allowance.limit} requests a minute"
+        request.state.quota_headers = quota.headers
+        if quota.wait_sec:
+            headers = quota.headers | {"Retry-After": str(ceil(quota.wait_sec))}
+            detail = f"an address has {quota.limit} requests a minute"
             raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, detail, headers)
 
-    api = APIRouter(prefix="/api/v1", dependencies=[Depends(limit_requests)])
+    return limit_requests
+
+
+def make_market_api(market: Market) -> APIRouter:
+    """Return the routes of the market under `/api/v1`, and `/ws`."""
+    api = APIRouter(prefix="/api/v1", dependencies=[Depends(make_limit(market))])
     _add_charts(api, market)
     _add_computed(api, market)
-    _add_values(api, market)
+    _add_quotes(api, market)
+    _add_observations(api, market)
+    _add_correlations(api, market)
+    _add_symbols(api, market)
     _add_overviews(api, market)
     whole = APIRouter()
     whole.include_router(api)
@@ -159,7 +173,7 @@ def make_market_api(market: Market) -> APIRouter:
     @whole.websocket("/ws")
     async def follow(socket: WebSocket) -> None:
         """Follow the market: a snapshot of topics, then numbered updates."""
-        await converse(socket, market.hub, market.find_snapshot)
+        await serve_client(socket, market.hub, market.find_snapshot)
 
     return whole
 
@@ -169,17 +183,26 @@ def _add_charts(api: APIRouter, market: Market) -> None:
 
     @api.get("/bars/{symbol:path}", response_model=TableAnswer, responses=_FORMATS)
     async def read_bars(
-        symbol: Symbol, request: Request, params: Params, timeframe: Timeframe = DEFAULT_TIMEFRAME
+        symbol: Symbol,
+        request: Request,
+        params: Params,
+        timeframe: Timeframe = DEFAULT_TIMEFRAME,
+        *,
+        fill: Annotated[bool, Query(description="1: a marked row for each missing bar.")] = False,
     ) -> Response:
         """Return the newest bars of a range, the oldest first; `cursor` leads to the ones before.
 
         Without a range the newest bar may still change: `final` says so. `gaps` are intervals in which
-        bars are missing; no bar is made up for them.
+        bars are missing; no bar is made up for them. With `fill` each missing bar has a row that is `filled`:
+        the close before it as its prices, and no volume.
         """
-        return await _answer(
-            request,
-            lambda: market.answer_chart(require_symbol(symbol), require_timeframe(timeframe), params),
-        )
+
+        async def make() -> EncodedAnswer:
+            """Make the answer."""
+            name, frame = require_symbol(symbol), require_timeframe(timeframe)
+            return await market.answer_chart(name, frame, params, fill=fill)
+
+        return await _answer(request, make)
 
 
 def _add_computed(api: APIRouter, market: Market) -> None:
@@ -226,8 +249,8 @@ def _make_computed(
     return make_answer(AnswerTable(name, columns, parsed, about, names), query.format)
 
 
-def _add_values(api: APIRouter, market: Market) -> None:
-    """Add the routes of quotes, observations and correlations."""
+def _add_quotes(api: APIRouter, market: Market) -> None:
+    """Add the route of quotes."""
 
     @api.get("/quotes", response_model=TableAnswer, responses=_FORMATS)
     async def read_quotes(
@@ -235,8 +258,44 @@ def _add_values(api: APIRouter, market: Market) -> None:
         params: Params,
         symbols: Annotated[str, Query(max_length=1500, description="Symbols, separated by commas.")] = "",
     ) -> Response:
-        """Return the latest quote of each symbol; for one symbol and a range, its quotes in that."""
-        return await _answer(request, lambda: _make_quotes(market, symbols, params))
+        """Return the latest quote of each symbol; for one symbol and a range, its quotes in that.
+
+        Without symbols, those of all symbols that have one, by name; `cursor` leads to the ones after.
+        """
+
+        async def make() -> EncodedAnswer:
+            """Make the answer."""
+            names = parse_symbols(symbols)
+            if params.from_ms is None and params.to_ms is None and (len(names) != 1 or not params.cursor):
+                return await _make_latest_quotes(market, names, params)
+            if len(names) != 1:
+                raise QueryError("symbols: a range is of one symbol")
+            rows = await market.archive.read_quotes(names[0], params)
+            about = {"cursor": find_quote_cursor(rows, params), "away": None}
+            return make_answer(AnswerTable("quotes", QUOTES, rows, about), params.format)
+
+        return await _answer(request, make)
+
+
+async def _make_latest_quotes(market: Market, names: Sequence[str], query: TableQuery) -> EncodedAnswer:
+    """Return the latest quotes of symbols, or of all, encoded. Raises QueryError, DatabaseAwayError."""
+    after = "" if query.cursor is None else require_symbol(query.cursor)
+    wanted = [name for name in sorted(names or market.live.quotes) if name > after]
+    page = wanted[: query.limit]
+    found = await market.find_quotes(page)
+    if names and page and not found.rows and found.away is not None:
+        raise DatabaseAwayError(found.away)
+    about = {"cursor": page[-1] if len(wanted) > len(page) else None, "away": found.away}
+    return make_answer(AnswerTable("quotes", QUOTES, found.rows, about), query.format)
+
+
+def find_quote_cursor(rows: Sequence[Row], query: TableQuery) -> str | None:
+    """Return the cursor to the quotes before a page, by its oldest row; None if the page is not full."""
+    return f"{rows[0][1]}:{rows[0][8]}" if rows and len(rows) == query.limit else None
+
+
+def _add_observations(api: APIRouter, market: Market) -> None:
+    """Add the route of observations."""
 
     @api.get("/observations/{series:path}", response_model=TableAnswer, responses=_FORMATS)
     async def read_observations(
@@ -253,28 +312,41 @@ def _add_values(api: APIRouter, market: Market) -> None:
 
         return await _answer(request, make)
 
+
+def _add_correlations(api: APIRouter, market: Market) -> None:
+    """Add the route of correlations."""
+
     @api.get("/correlations", response_model=TableAnswer, responses=_FORMATS)
     async def read_correlations(
         request: Request,
         day: Annotated[date | None, Query(description="The newest one of each pair unless given.")] = None,
         symbols: Annotated[str, Query(max_length=1500)] = "",
+        limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = ROWS,
+        cursor: Annotated[str | None, Query(max_length=MAX_CURSOR)] = None,
+        *,
         form: Annotated[TableFormat, Query(alias="format")] = TableFormat.JSON,
     ) -> Response:
-        """Return the correlation of daily returns of each pair of symbols over 60 days."""
+        """Return the correlation of daily returns of each pair of symbols over 60 days, by their names.
+
+        `cursor` leads to the pairs after.
+        """
 
         async def make() -> EncodedAnswer:
             """Make the answer."""
             names = parse_symbols(symbols) or None
-            rows = await market.archive.read_correlations(day, names, MAX_SYMBOLS * MAX_SYMBOLS)
-            about = {"day": max((str(row[0]) for row in rows), default=None)}
+            rows = await market.archive.read_correlations(day, names, limit, parse_pair_cursor(cursor))
+            following = f"{rows[-1][1]},{rows[-1][2]}" if len(rows) == limit else None
+            about = {"day": max((str(row[0]) for row in rows), default=None), "cursor": following}
             return make_answer(AnswerTable("correlations", CORRELATIONS, rows, about), form)
 
         return await _answer(request, make)
 
+
+def _add_symbols(api: APIRouter, market: Market) -> None:
+    """Add the route of symbols."""
+
     @api.get("/symbols", response_model=TableAnswer, responses=_FORMATS)
-    async def read_symbols(
-        request: Request, params: Params, asset: Annotated[str | None, Query(max_length=20)] = None
-    ) -> Response:
+    async def read_symbols(request: Request, params: Params, asset: AssetClass | None = None) -> Response:
         """Return the symbols of the archive by name; `cursor` leads to the ones after."""
 
         async def make() -> EncodedAnswer:
@@ -285,22 +357,6 @@ def _add_values(api: APIRouter, market: Market) -> None:
             return make_answer(AnswerTable("symbols", SYMBOLS, rows, about), params.format)
 
         return await _answer(request, make)
-
-
-async def _make_quotes(market: Market, symbols: str, query: TableQuery) -> EncodedAnswer:
-    """Return quotes, encoded. Raises QueryError, DatabaseAwayError."""
-    names = parse_symbols(symbols)
-    if not query.is_latest:
-        if len(names) != 1:
-            raise QueryError("symbols: a range is of one symbol")
-        rows = await market.archive.read_quotes(names[0], query)
-        about: dict[str, Any] = {"cursor": find_cursor([row[1] for row in rows], query), "away": None}
-    else:
-        found = await market.find_quotes((names or list(market.live.quotes))[:MAX_SYMBOLS])
-        if names and not found.rows and found.away is not None:
-            raise DatabaseAwayError(found.away)
-        rows, about = list(found.rows), {"cursor": None, "away": found.away}
-    return make_answer(AnswerTable("quotes", QUOTES, rows, about), query.format)
 
 
 def _add_overviews(api: APIRouter, market: Market) -> None:
@@ -318,10 +374,11 @@ def _add_overviews(api: APIRouter, market: Market) -> None:
         series = [one.as_json() for one in states.series]
         found = await market.find_limits()
         limits = None if found.away is not None else found.accounts
-        body = {"sources": sources, "series": series, "gate": gate, "limits": limits}
+        body: dict[str, Any] = {"sources": sources, "series": series, "gate": gate, "limits": limits}
+        body["problem"] = market.feed.problem
         # when the states were read is left out of the tag: it changes at each look
         tag = make_tag(orjson.dumps(body))
-        whole = orjson.dumps({**body, "read_at": states.read_at, "problem": market.feed.problem})
+        whole = orjson.dumps({**body, "read_at": states.read_at})
         return _send(request, EncodedAnswer(whole, JSON_TYPE, tag))
 
     @api.get("/market/{group}", response_model=GroupAnswer)
@@ -344,19 +401,18 @@ async def _answer(request: Request, make: Callable[[], Awaitable[EncodedAnswer]]
     except QueryError as error:
         raise _wrong(error, request) from None
     except DatabaseAwayError as error:
-        headers = {"Retry-After": RETRY_SEC, **_find_headers(request)}
+        headers = {"Retry-After": RETRY_SEC, **find_quota_headers(request)}
         raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, str(error), headers) from None
 
 
-def _wrong(error: QueryError, request: Request | None = None) -> HTTPException:
+def _wrong(error: QueryError, request: Request) -> HTTPException:
     """Return the answer to a request with a wrong value."""
-    headers = None if request is None else _find_headers(request)
-    return HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), headers)
+    return HTTPException(HTTPStatus.UNPROCESSABLE_ENTITY, str(error), find_quota_headers(request))
 
 
 def _send(request: Request, answer: EncodedAnswer) -> Response:
     """Return an encoded answer, or 304 if the client has it already by its `ETag`."""
-    headers = {"ETag": answer.etag, "Cache-Control": "no-cache", **_find_headers(request)}
+    headers = {"ETag": answer.etag, "Cache-Control": "no-cache", **find_quota_headers(request)}
     if answer.cursor is not None:
         headers["X-Cursor"] = answer.cursor
     known = request.headers.get("if-none-match", "")
@@ -366,9 +422,3 @@ def _send(request: Request, answer: EncodedAnswer) -> Response:
         return Response(answer.body, headers=headers, media_type=answer.media_type)
     headers |= {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
     return Response(answer.packed, headers=headers, media_type=answer.media_type)
-
-
-def _find_headers(request: Request) -> dict[str, str]:
-    """Return the headers that say how many requests are left."""
-    headers: dict[str, str] = getattr(request.state, "market_headers", {})
-    return headers

@@ -2,45 +2,67 @@
 
 The board works without a database: every method raises DatabaseAwayError with a reason that its reader
 understands, and what comes from the streams is shown all the same.
+
+A database that does not answer in time is away. Then every question is answered at once with the reason, and
+only `watch` asks the database, until it answers again: no page waits for it twice.
 """
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from datetime import date
 from types import ModuleType
 from typing import Any, Final
 
-from services.board.market.query import TableQuery
+from marketswarm import log as logs
+from marketswarm.net.retry import Backoff
+from services.board.market.query import TableQuery, parse_quote_cursor
 
 CONNECT_SEC: Final = 3.0
-ANSWER_SEC: Final = 6.0
-"""How long a query may take; the guard gives up an answer after ten seconds."""
+STATEMENT_SEC: Final = 2.5
+"""How long the server lets a statement run. It ends a longer one itself, which shows that it is there."""
+QUERY_SEC: Final = 3.5
+"""How long a query may take, with connecting; a server that has not answered by then is away."""
+ANSWER_SEC: Final = 4.0
+"""How long all queries of one answer may take together; the guard gives up an answer after ten seconds."""
+RELEASE_SEC: Final = 1.0
 CONNECTIONS: Final = 8
-REST_SEC: Final = 1.0
-"""For how long after a failure to connect nobody tries again."""
+CHECK_SEC: Final = 10.0
+"""The time between two looks whether a database is there that answered."""
+REST: Final = Backoff(1.0, 5.0)
+"""The time between two looks at one that is away."""
 MAX_ASSETS: Final = 20_000
 """Of how many symbols the asset class is kept: it does not change."""
 NOT_SET: Final = "no archive: DATABASE_URL is not set, so the board has only what came since it began"
 NO_TABLES: Final = "the archive has no tables yet: the service archive makes them when it starts"
+NO_DRIVER: Final = "the driver asyncpg is not installed: the extra `archive` has it"
+NO_ANSWER: Final = "the database did not answer in time"
+TOO_BUSY: Final = "the database needs too long for this now"
 _MISSING_TABLE: Final = "42P01"
+
+log = logs.get("board")
 
 Row = tuple[Any, ...]
 
 _BARS: Final = """
 select (extract(epoch from start) * 1000)::bigint, open, high, low, close, volume, vwap, trades,
-final, rev, epoch, source, (extract(epoch from asked_at) * 1000)::bigint, digest, replay
+final, rev, epoch, source, (extract(epoch from asked_at) * 1000)::bigint, digest, replay,
+to_jsonb(bars) ->> 'day'
 from bars where symbol = $1 and timeframe = $2
 and ($3::bigint is null or start >= to_timestamp($3::bigint / 1000.0))
 and ($4::bigint is null or start < to_timestamp($4::bigint / 1000.0))
 order by start desc limit $5"""
 _INDICATORS: Final = """
-select (extract(epoch from start) * 1000)::bigint, rev, epoch, final, "values"
+select (extract(epoch from start) * 1000)::bigint, rev, epoch, final,
+coalesce((to_jsonb(indicators) ->> 'replay')::boolean, false), "values"
 from indicators where symbol = $1 and timeframe = $2
 and ($3::bigint is null or start >= to_timestamp($3::bigint / 1000.0))
 and ($4::bigint is null or start < to_timestamp($4::bigint / 1000.0))
 order by start desc limit $5"""
 _FEATURES: Final = """
-select (extract(epoch from start) * 1000)::bigint, rev, epoch, "values"
+select (extract(epoch from start) * 1000)::bigint, rev, epoch,
+coalesce((to_jsonb(features) ->> 'replay')::boolean, false), to_jsonb(features) ->> 'day', "values"
 from features where symbol = $1
 and ($2::bigint is null or start >= to_timestamp($2::bigint / 1000.0))
 and ($3::bigint is null or start < to_timestamp($3::bigint / 1000.0))
@@ -58,7 +80,8 @@ implied_volatility, source, (extract(epoch from asked_at) * 1000)::bigint, diges
 from quotes where symbol = $1
 and ($2::bigint is null or at >= to_timestamp($2::bigint / 1000.0))
 and ($3::bigint is null or at < to_timestamp($3::bigint / 1000.0))
-order by at desc, source limit $4"""
+and ($4::bigint is null or (at, source) < (to_timestamp($4::bigint / 1000.0), $5::text))
+order by at desc, source desc limit $6"""
 _LATEST_QUOTES: Final = """
 select q.symbol, (extract(epoch from q.at) * 1000)::bigint, q.price, q.bid, q.ask, q.volume, q.open_interest,
 q.implied_volatility, q.source, (extract(epoch from q.asked_at) * 1000)::bigint, q.digest, q.replay
@@ -70,18 +93,50 @@ select symbol, asset, (extract(epoch from first_seen) * 1000)::bigint,
 from symbols where ($1::text is null or symbol > $1) and ($2::text is null or asset = $2)
 order by symbol limit $3"""
 _ASSET: Final = "select asset from symbols where symbol = $1"
-# of the newest ten days the newest of each pair: not every class of symbols trades on the same days
-_CORRELATIONS: Final = """
+# The newest ten days: not every class of symbols trades on the same ones.
+_NEWEST_DAYS: Final = """
 with recursive newest(day, remaining) as (
   select coalesce($1::date, (select max(day) from correlations)), 10
   union all
   select (select max(older.day) from correlations as older where older.day < newest.day), remaining - 1
   from newest where $1::date is null and newest.day is not null and remaining > 1
+)"""
+# Of each pair the newest of these days. The first pairs of all days are among the first pairs of each day.
+_CORRELATIONS: Final = (
+    _NEWEST_DAYS  # noqa: S608 - a text of ours
+    + """
+select distinct on (a, b) to_char(newest.day, 'YYYY-MM-DD'), a, b, value, n,
+coalesce((to_jsonb(found) ->> 'replay')::boolean, false)
+from newest cross join lateral (
+  select * from correlations as one
+  where one.day = newest.day and (one.a, one.b) > ($3::text, $4::text)
+  and ($2::text[] is null or (one.a = any($2) and one.b = any($2)))
+  order by one.a, one.b limit $5
+) as found
+order by a, b, newest.day desc limit $5"""
 )
-select distinct on (a, b) to_char(day, 'YYYY-MM-DD'), a, b, value, n
-from correlations join newest using (day)
-where $2::text[] is null or (a = any($2) and b = any($2))
-order by a, b, day desc limit $3"""
+# The first symbols by name. One that only comes second in pairs comes after a first one, so it is among the
+# partners of the first ones. These are looked up one after the other: to read all pairs would take seconds.
+_CORRELATED: Final = (
+    _NEWEST_DAYS  # noqa: S608 - a text of ours
+    + """, walk(day, symbol, n) as (
+  select newest.day, (
+    select a from correlations as one where one.day = newest.day order by a limit 1
+  )::text, 1 from newest
+  union all
+  select walk.day, (
+    select a from correlations as one where one.day = walk.day and one.a > walk.symbol order by a limit 1
+  )::text, n + 1 from walk where symbol is not null and n < $2
+), firsts as (
+  select distinct symbol from walk where symbol is not null order by symbol limit $2
+)
+select symbol from (
+  select symbol from firsts
+  union
+  select distinct b::text from correlations as one join newest using (day)
+  where one.a = any(array(select symbol from firsts))
+) as known order by symbol limit $2"""
+)
 _SPARKS: Final = """
 select wanted.symbol, (extract(epoch from b.start) * 1000)::bigint, b.close, b.source, b.replay
 from unnest($1::text[]) as wanted(symbol)
@@ -118,13 +173,44 @@ class ArchiveReader:
         self._url = url
         self._pool: Any = None
         self._opening = asyncio.Lock()
-        self._away: tuple[float, str] | None = None
+        self._places = asyncio.Semaphore(CONNECTIONS)
+        self._lost_at: float | None = None
+        self._lost = asyncio.Event()
         self._assets: dict[str, str] = {}
+        self.problem: str | None = None
+        """Why the database is away; None while it answers."""
 
     @property
     def is_configured(self) -> bool:
         """Whether there is a database at all."""
         return self._url is not None
+
+    async def watch(self) -> None:
+        """Look again and again whether the database answers, until cancelled.
+
+        While it is away, this alone asks it: the others are answered by `problem`.
+        """
+        failures = 0
+        while self.is_configured:
+            try:
+                await self._query("select 1")
+            except DatabaseAwayError:
+                failures += 1
+                await asyncio.sleep(REST.pause_sec(failures))
+                continue
+            failures = 0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CHECK_SEC):
+                    await self._lost.wait()
+
+    @contextlib.asynccontextmanager
+    async def limit_answer(self) -> AsyncIterator[None]:
+        """Bound the queries of the block to ANSWER_SEC together. Raises DatabaseAwayError beyond that."""
+        try:
+            async with asyncio.timeout(ANSWER_SEC):
+                yield
+        except TimeoutError:
+            raise DatabaseAwayError(TOO_BUSY) from None
 
     async def read_bars(self, symbol: str, timeframe: str, query: TableQuery) -> list[Row]:
         """Return bars by their start, each as a row of `LiveBar.make_row`."""
@@ -132,12 +218,12 @@ class ArchiveReader:
         return (await self._fetch(_BARS, symbol, timeframe, *bounds))[::-1]
 
     async def read_indicators(self, symbol: str, timeframe: str, query: TableQuery) -> list[Row]:
-        """Return start, rev, epoch, final and values (a JSON text) of each bar."""
+        """Return start, rev, epoch, final, replay and values (a JSON text) of each bar."""
         bounds = query.from_ms, query.before_ms, query.limit
         return (await self._fetch(_INDICATORS, symbol, timeframe, *bounds))[::-1]
 
     async def read_features(self, symbol: str, query: TableQuery) -> list[Row]:
-        """Return start, rev, epoch and values (a JSON text) of each day."""
+        """Return start, rev, epoch, replay, day and values (a JSON text) of each day."""
         return (await self._fetch(_FEATURES, symbol, query.from_ms, query.before_ms, query.limit))[::-1]
 
     async def read_observations(self, series: str, query: TableQuery) -> list[Row]:
@@ -145,8 +231,13 @@ class ArchiveReader:
         return (await self._fetch(_OBSERVATIONS, series, query.from_ms, query.before_ms, query.limit))[::-1]
 
     async def read_quotes(self, symbol: str, query: TableQuery) -> list[Row]:
-        """Return the quotes of a symbol, each as a row of `LiveQuote.make_row`."""
-        return (await self._fetch(_QUOTES, symbol, query.from_ms, query.before_ms, query.limit))[::-1]
+        """Return the quotes of a symbol, each as a row of `LiveQuote.make_row`. Raises QueryError.
+
+        Two sources may have quotes of one time, so the cursor has both: `<time>:<source>`.
+        """
+        at_ms, source = parse_quote_cursor(query.cursor)
+        bounds = query.from_ms, query.to_ms, at_ms, source, query.limit
+        return (await self._fetch(_QUOTES, symbol, *bounds))[::-1]
 
     async def read_latest_quotes(self, symbols: Sequence[str]) -> list[Row]:
         """Return the latest quote of each symbol that has one, as rows of `LiveQuote.make_row`."""
@@ -169,9 +260,27 @@ class ArchiveReader:
         found = self._assets[symbol] = str(rows[0][0])
         return found
 
-    async def read_correlations(self, day: Any, symbols: Sequence[str] | None, limit: int) -> list[Row]:
-        """Return day, a, b, value and n for a date; for None of each pair the newest of the last ten days."""
-        return await self._fetch(_CORRELATIONS, day, None if symbols is None else list(symbols), limit)
+    async def read_correlations(
+        self,
+        day: date | None,
+        symbols: Sequence[str] | None,
+        limit: int,
+        after: tuple[str, str] = ("", ""),
+    ) -> list[Row]:
+        """Return day, a, b, value, n and replay of pairs of symbols, by their names.
+
+        Args:
+            day: the day; None: of each pair the newest of the last ten days.
+            symbols: the symbols whose pairs are wanted; None: all.
+            limit: the most pairs.
+            after: the pair after which to begin.
+        """
+        names = None if symbols is None else list(symbols)
+        return await self._fetch(_CORRELATIONS, day, names, *after, limit)
+
+    async def read_correlated_symbols(self, limit: int) -> list[str]:
+        """Return the first symbols by name that have correlations on the last ten days."""
+        return [row[0] for row in await self._fetch(_CORRELATED, None, limit)]
 
     async def read_sparks(self, symbols: Sequence[str], timeframe: str, points: int) -> list[Row]:
         """Return symbol, start, close, source and replay of the newest bars of each symbol, newest first."""
@@ -192,25 +301,52 @@ class ArchiveReader:
             pool.terminate()
 
     async def _fetch(self, sql: str, *values: Any) -> list[Row]:
-        """Return the rows of a query. Raises DatabaseAwayError."""
+        """Return the rows of a query; at once none while the database is away. Raises DatabaseAwayError."""
         if self._url is None:
             raise DatabaseAwayError(NOT_SET)
-        asyncpg = _import_asyncpg()
-        if self._away is not None and time.monotonic() < self._away[0]:
-            raise DatabaseAwayError(self._away[1])
+        async with self.limit_answer(), self._places:
+            if self.problem is not None:
+                raise DatabaseAwayError(self.problem)
+            return await self._query(sql, *values)
+
+    async def _query(self, sql: str, *values: Any) -> list[Row]:
+        """Return the rows of a query, and note whether the database is there. Raises DatabaseAwayError."""
         try:
-            async with asyncio.timeout(ANSWER_SEC):
-                pool = await self._open(asyncpg)
-                async with pool.acquire() as connection:
-                    rows = await connection.fetch(sql, *values)
-        except asyncpg.PostgresError as error:
-            raise self._note(error, _explain(error)) from None
-        except TimeoutError as error:
-            raise self._note(error, f"the database did not answer within {ANSWER_SEC:g} s") from None
-        except (OSError, asyncpg.InterfaceError, ValueError) as error:
-            raise self._note(error, f"the database is away ({type(error).__name__})") from None
-        self._away = None
+            asyncpg = _import_asyncpg()
+        except ImportError:
+            raise self._note_loss(NO_DRIVER) from None
+        try:
+            async with asyncio.timeout(QUERY_SEC), self._borrow(asyncpg) as connection:
+                rows = await connection.fetch(sql, *values)
+        except TimeoutError:
+            raise self._note_loss(NO_ANSWER) from None
+        except asyncpg.QueryCanceledError:
+            raise DatabaseAwayError(TOO_BUSY) from None
+        except (OSError, ValueError, asyncpg.PostgresError, *_list_client_errors(asyncpg)) as error:
+            if _is_outage(asyncpg, error):
+                raise self._note_loss(f"the database is away ({type(error).__name__})") from None
+            raise DatabaseAwayError(_explain(error)) from None
+        self._note_return()
         return [tuple(row) for row in rows]
+
+    @contextlib.asynccontextmanager
+    async def _borrow(self, asyncpg: ModuleType) -> AsyncIterator[Any]:
+        """Lend a connection of the pool. One whose query was not answered is closed: it is of no use.
+
+        To give it back would wait for the server, which has to end the query first.
+        """
+        pool = await self._open(asyncpg)
+        connection = await pool.acquire()
+        try:
+            yield connection
+        except asyncpg.PostgresError:
+            raise
+        except BaseException:
+            with contextlib.suppress(asyncpg.InterfaceError):  # the pool has it back already
+                connection.terminate()
+            raise
+        finally:
+            await pool.release(connection, timeout=RELEASE_SEC)
 
     async def _open(self, asyncpg: ModuleType) -> Any:
         """Return the pool. It connects when a connection is asked for, and again after each loss."""
@@ -219,24 +355,54 @@ class ArchiveReader:
                 self._pool = await asyncpg.create_pool(
                     self._url,
                     min_size=0,
-                    max_size=CONNECTIONS,
+                    max_size=CONNECTIONS + 1,  # one is for `watch`
                     timeout=CONNECT_SEC,
-                    command_timeout=ANSWER_SEC,
                     max_inactive_connection_lifetime=60.0,
                     server_settings={
                         "application_name": "marketswarm board",
                         "default_transaction_read_only": "on",
-                        "statement_timeout": f"{round(1000 * ANSWER_SEC)}",
+                        "statement_timeout": f"{round(1000 * STATEMENT_SEC)}",
                         "timezone": "UTC",
                     },
                 )
             return self._pool
 
-    def _note(self, error: Exception, reason: str) -> DatabaseAwayError:
-        """Return the error for a reader; let the database rest if it is away as a whole."""
-        if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-            self._away = time.monotonic() + REST_SEC, reason
+    def _note_loss(self, reason: str) -> DatabaseAwayError:
+        """Note that the database is away, and return the error for a reader."""
+        if self.problem is None:
+            self._lost_at = time.monotonic()
+            self._lost.set()
+            log.warning("market.database_away", reason=reason)
+        self.problem = reason
         return DatabaseAwayError(reason)
+
+    def _note_return(self) -> None:
+        """Note that the database answers."""
+        if self._lost_at is not None:
+            log.info("market.database_back", away_sec=round(time.monotonic() - self._lost_at, 1))
+        self._lost_at = self.problem = None
+        self._lost.clear()
+
+
+def _list_client_errors(asyncpg: ModuleType) -> tuple[type[Exception], ...]:
+    """Return the errors of the driver itself, such as that a connection was closed under us."""
+    return asyncpg.InterfaceError, asyncpg.InternalClientError
+
+
+def _is_outage(asyncpg: ModuleType, error: Exception) -> bool:
+    """Return True if nobody can use the database now, whatever is asked."""
+    if isinstance(error, ValueError):  # a wrong value, or a URL that is none
+        return isinstance(error, asyncpg.ClientConfigurationError)
+    outages = (
+        OSError,  # refused, reset, no route
+        asyncpg.PostgresConnectionError,  # class 08
+        asyncpg.OperatorInterventionError,  # class 57: it starts, or shuts down
+        asyncpg.InsufficientResourcesError,  # class 53: too many connect, or its memory is full
+        asyncpg.InvalidAuthorizationSpecificationError,  # class 28: the password
+        asyncpg.InvalidCatalogNameError,  # there is no such database
+        *_list_client_errors(asyncpg),
+    )
+    return isinstance(error, outages)
 
 
 def _explain(error: Any) -> str:
@@ -247,10 +413,8 @@ def _explain(error: Any) -> str:
 
 
 def _import_asyncpg() -> ModuleType:
-    """Return the driver. Raises DatabaseAwayError if it is not installed: it comes with an extra."""
-    try:
-        import asyncpg  # noqa: PLC0415 - a board without a database needs no driver
-    except ImportError:
-        raise DatabaseAwayError("the driver asyncpg is not installed: the extra `archive` has it") from None
+    """Return the driver. Raises ImportError if it is not installed: it comes with an extra."""
+    import asyncpg  # noqa: PLC0415 - a board without a database needs no driver
+
     module: ModuleType = asyncpg
     return module

@@ -1,7 +1,9 @@
-"""Find the newest bars of a chart: from memory, Redis or the database, with the stream laid over them.
+"""Find the bars of a chart: from memory, Redis or the database, with the newest of the stream laid over them.
 
 What is kept in Redis is what the database had, for five minutes. Bars that came later are known from the
-stream; where those reach back far enough, the two together are what the database will have.
+stream; where those reach back far enough, the two together are what the database will have. Where they don't,
+since the archive is far behind, a bar may be in neither: so nothing is kept, and nothing counts as missing
+after the newest bar of the database.
 """
 
 import gzip
@@ -16,31 +18,53 @@ import orjson
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.keys import chart_key
+from marketswarm.market.entries import MIN_MS
 from services.board.market.archive_reader import ArchiveReader
 from services.board.market.flight import SingleFlight
-from services.board.market.live import Chart, LiveMarket, Row, lay_over
+from services.board.market.live import NEVER, Chart, LiveBar, LiveMarket, Row, is_bar_row, merge_live
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, encode_table
 
 CHART_SEC: Final = 300
 """How long the database's bars of a chart are kept."""
-ARCHIVE_LAG_SEC: Final = 20.0
-"""How far the database may be behind the stream while that is normal."""
-ROW_CELLS: Final = 15
 MAX_CHART_BYTES: Final = 1024 * 1024
-PACK_LEVEL: Final = 4
-ANSWERS: Final = 2000
+PACK_LEVEL: Final = 1
+MAX_BASES: Final = 200
+MAX_ANSWERS: Final = 2000
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 """The most bytes of answers that are kept in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChartBase:
-    """Hold what the database had of a chart at `made_at` (epoch seconds): newest rows, and asset class."""
+    """Hold what the database had of a chart at `made_at` (epoch seconds): newest rows, and asset class.
+
+    It had each bar that was added to the stream before `archived_at` (epoch seconds of the bus).
+    """
 
     made_at: float
+    archived_at: float
     asset: str
     rows: Sequence[Row]
+
+
+@dataclass(frozen=True, slots=True)
+class FoundChart:
+    """Hold bars by their start, and what is known of them.
+
+    Attributes:
+        rows: the bars.
+        asset: the asset class; empty if nobody says.
+        whole_until: the start (epoch milliseconds) up to which each bar that there is is in `rows`; None if
+            that is so of all.
+        keep_until: the time (epoch seconds) until which the chart is right while no bar comes; 0: it is not
+            to be kept.
+    """
+
+    rows: Sequence[Row]
+    asset: str
+    whole_until: int | None = None
+    keep_until: float = 0.0
 
 
 @dataclass(slots=True)
@@ -67,22 +91,45 @@ class ChartStore:
         self._bases: OrderedDict[Chart, ChartBase] = OrderedDict()
         self._flight: SingleFlight[ChartBase] = SingleFlight()
 
-    async def find_rows(self, symbol: str, timeframe: str, limit: int) -> tuple[list[Row], str]:
-        """Return the newest bars of a chart by their start, and its asset class. Raises DatabaseAwayError."""
+    async def find_newest(self, symbol: str, timeframe: str, limit: int) -> FoundChart:
+        """Return the newest bars of a chart. Raises DatabaseAwayError."""
         base = self._find_base((symbol, timeframe), time.time())
         if base is None:
             base = await self._flight.ask((symbol, timeframe), lambda: self._load(symbol, timeframe))
-        chart = self._live.find_chart(symbol, timeframe)
-        return lay_over(base.rows, chart.list_bars() if chart else (), limit), base.asset
+        rows = merge_live(base.rows, self._list_live(symbol, timeframe), limit)
+        if self._live.covers(symbol, timeframe, base.archived_at):
+            return FoundChart(rows, base.asset, keep_until=base.made_at + CHART_SEC)
+        return FoundChart(rows, base.asset, _find_newest_start(base.rows))
 
-    def is_current(self, symbol: str, timeframe: str, made_at: float, now: float) -> bool:
-        """Return True if what was read of the database at `made_at` and the stream are all that there is."""
-        return now - made_at < CHART_SEC and self._live.covers(symbol, timeframe, made_at - ARCHIVE_LAG_SEC)
+    async def find_range(self, symbol: str, timeframe: str, query: TableQuery) -> FoundChart:
+        """Return the page of bars that a query asks for. Raises DatabaseAwayError, QueryError."""
+        archived_at = self._live.archived_at  # the database has more by the time it answers
+        async with self._archive.limit_answer():
+            archived = await self._archive.read_bars(symbol, timeframe, query)
+            asset = await self._archive.find_asset(symbol) or ""
+        first, end = query.from_ms, query.before_ms
+        live = (
+            one
+            for one in self._list_live(symbol, timeframe)
+            if (first is None or one.bar.start_ms >= first) and (end is None or one.bar.start_ms < end)
+        )
+        is_whole = self._live.covers(symbol, timeframe, archived_at)
+        whole_until = None if is_whole else _find_newest_start(archived)
+        return FoundChart(merge_live(archived, live, query.limit), asset, whole_until)
+
+    def _list_live(self, symbol: str, timeframe: str) -> Sequence[LiveBar]:
+        """Return what the stream has of a chart, by the start."""
+        chart = self._live.find_chart(symbol, timeframe)
+        return () if chart is None else chart.list_bars()
+
+    def _is_current(self, chart: Chart, base: ChartBase, now: float) -> bool:
+        """Return True if a base and the stream are all that there is at `now` (epoch seconds)."""
+        return 0 <= now - base.made_at < CHART_SEC and self._live.covers(*chart, base.archived_at)
 
     def _find_base(self, chart: Chart, now: float) -> ChartBase | None:
         """Return what is known of a chart in memory, unless it is too old."""
         base = self._bases.get(chart)
-        if base is None or not self.is_current(*chart, base.made_at, now):
+        if base is None or not self._is_current(chart, base, now):
             return None
         self.counts.memory += 1
         self._bases.move_to_end(chart)
@@ -93,18 +140,29 @@ class ChartStore:
         bus, now = self._find_bus(), time.time()
         key = chart_key(symbol, timeframe)
         base = None if bus is None else await _read_base(bus, key)
-        if base is not None and base.made_at <= now and self.is_current(symbol, timeframe, base.made_at, now):
+        if base is not None and self._is_current((symbol, timeframe), base, now):
             self.counts.redis += 1
         else:
             self.counts.archive += 1
-            rows = await self._archive.read_bars(symbol, timeframe, TableQuery(limit=ROWS))
-            base = ChartBase(now, await self._archive.find_asset(symbol) or "", rows)
+            base = await self._read_archive(symbol, timeframe)
             if bus is not None:
                 await _write_base(bus, key, base)
         self._bases[symbol, timeframe] = base
-        if len(self._bases) > ANSWERS // 10:
+        if len(self._bases) > MAX_BASES:
             self._bases.popitem(last=False)
         return base
+
+    async def _read_archive(self, symbol: str, timeframe: str) -> ChartBase:
+        """Return what the database has of a chart. Raises DatabaseAwayError."""
+        made_at, archived_at = time.time(), self._live.archived_at
+        async with self._archive.limit_answer():
+            rows = await self._archive.read_bars(symbol, timeframe, TableQuery(limit=ROWS))
+            return ChartBase(made_at, archived_at, await self._archive.find_asset(symbol) or "", rows)
+
+
+def _find_newest_start(rows: Sequence[Row]) -> int:
+    """Return the start of the newest of some bars; that of no bar if there are none."""
+    return int(rows[-1][0]) if rows else MIN_MS
 
 
 async def _read_base(bus: Bus, key: str) -> ChartBase | None:
@@ -120,16 +178,19 @@ def parse_base(text: bytes) -> ChartBase | None:
     """Return a chart as it was kept; None if the text is none."""
     try:
         value: Any = orjson.loads(text)
-        made_at, asset, rows = float(value["made_at"]), str(value["asset"]), value["rows"]
-        is_whole = all(len(row) == ROW_CELLS and type(row[0]) is int for row in rows)
-    except (orjson.JSONDecodeError, TypeError, KeyError, ValueError, LookupError):
+        until, rows = value["archived_at"], value["rows"]
+        archived_at = NEVER if until is None else float(until)
+        base = ChartBase(float(value["made_at"]), archived_at, str(value["asset"]), list(map(tuple, rows)))
+    except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
         return None
-    return ChartBase(made_at, asset, [tuple(row) for row in rows]) if is_whole else None
+    return base if all(map(is_bar_row, base.rows)) else None
 
 
 def encode_base(base: ChartBase) -> bytes:
     """Return a chart as it is kept."""
-    return orjson.dumps({"made_at": base.made_at, "asset": base.asset, "rows": base.rows})
+    archived_at = None if base.archived_at == NEVER else base.archived_at
+    kept = {"made_at": base.made_at, "archived_at": archived_at, "asset": base.asset, "rows": base.rows}
+    return orjson.dumps(kept)
 
 
 async def _write_base(bus: Bus, key: str, base: ChartBase) -> None:
@@ -187,7 +248,7 @@ class AnswerCache:
         self._bytes = 0
 
     def find(self, key: Any, version: Any, now: float) -> EncodedAnswer | None:
-        """Return the answer to `key` if it is of this version and has not expired at `now` (monotonic)."""
+        """Return the answer to `key` if it is of this version, and is kept at `now` (epoch seconds)."""
         known = self._answers.get(key)
         if known is None or known[0] != version or known[1] <= now:
             self.misses += 1
@@ -197,9 +258,9 @@ class AnswerCache:
         return known[2]
 
     def keep(self, key: Any, version: Any, expires_at: float, answer: EncodedAnswer) -> None:
-        """Keep an answer until `expires_at` (monotonic)."""
+        """Keep an answer until `expires_at` (epoch seconds)."""
         before = self._answers.pop(key, None)
         self._bytes += answer.size - (0 if before is None else before[2].size)
         self._answers[key] = version, expires_at, answer
-        while len(self._answers) > ANSWERS or self._bytes > ANSWER_BYTES:
+        while len(self._answers) > MAX_ANSWERS or self._bytes > ANSWER_BYTES:
             self._bytes -= self._answers.popitem(last=False)[1][2].size

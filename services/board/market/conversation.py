@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any, Final
 
 import orjson
@@ -22,14 +23,13 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from marketswarm.market.entries import SYMBOL
 from marketswarm.market.records import TIMEFRAME_SEC
 from services.board.market.updates import (
-    ALL_QUOTES,
     INTERVAL_SEC,
     MAX_INTERVAL_SEC,
     MAX_TOPICS,
-    SERIES,
     DropReason,
     Follower,
     FollowersFull,
+    TopicKind,
     Update,
     UpdateHub,
 )
@@ -39,6 +39,7 @@ MESSAGES: Final = 20
 """How many messages a client may send at once."""
 MESSAGES_PER_SEC: Final = 5.0
 MAX_MESSAGE_CHARS: Final = 64 * 1024
+WIDE_COST: Final = 500
 SEND_SEC: Final = 10.0
 """How long a client may take to read a message; what waits longer was not read."""
 CLOSE_SEC: Final = 3.0
@@ -70,7 +71,7 @@ class MessageError(ValueError):
     """A message of a client is wrong; the text says how, and repeats nothing of it."""
 
 
-class Drop(Exception):  # noqa: N818 - the end of a conversation
+class Disconnect(Exception):  # noqa: N818 - the end of a conversation
     """A client is dropped: the code and the reason of the close frame."""
 
     def __init__(self, code: int, reason: str) -> None:
@@ -90,23 +91,32 @@ def parse_message(text: str) -> ClientMessage:
         places = {".".join(map(str, each["loc"]))[:60] for each in error.errors(include_url=False)}
         raise MessageError(f"wrong: {', '.join(sorted(places)) or 'no object'}") from None
     if not all(map(is_topic, message.subscribe)):
-        raise MessageError("a topic is quotes, series, quotes:SYMBOL, bars:SYMBOL:1m or indicators:SYMBOL:1m")
+        raise MessageError(
+            "a topic is series, quotes, quotes:SYMBOL, bars:1m, bars:SYMBOL:1m or indicators:SYMBOL:1m"
+        )
     return message
 
 
 def is_topic(text: str) -> bool:
     """Return True if a text names a topic."""
-    if text in (ALL_QUOTES, SERIES):
+    if text in (TopicKind.QUOTES, TopicKind.SERIES):
         return True
     kind, _, rest = text.partition(":")
-    if kind == "quotes":
+    if kind == TopicKind.QUOTES:
         return SYMBOL.fullmatch(rest) is not None
     symbol, _, timeframe = rest.rpartition(":")
-    is_chart = kind in ("bars", "indicators") and timeframe in TIMEFRAME_SEC
-    return is_chart and SYMBOL.fullmatch(symbol) is not None
+    if kind not in (TopicKind.BARS, TopicKind.INDICATORS) or timeframe not in TIMEFRAME_SEC:
+        return False
+    return SYMBOL.fullmatch(symbol) is not None or (kind == TopicKind.BARS and rest == timeframe)
 
 
-async def converse(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -> None:
+def find_cost(topic: str) -> int:
+    """Return for how many topics one counts: one that has all symbols has a large snapshot."""
+    rest = topic.partition(":")[2]
+    return WIDE_COST if not rest or rest in TIMEFRAME_SEC else 1
+
+
+async def serve_client(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -> None:
     """Accept a client, and speak with it until one of both ends it.
 
     Args:
@@ -116,22 +126,22 @@ async def converse(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -
     """
     await socket.accept()
     try:
-        follower = hub.join()
-    except FollowersFull:
-        await _close(socket, Drop(FULL, "too many clients follow the market: try again later"))
+        follower = hub.join(socket.client.host if socket.client else "")
+    except FollowersFull as full:
+        await _close(socket, Disconnect(FULL, str(full)))
         return
     try:
-        await _converse(socket, hub, follower, find_snapshot)
-    except Drop as drop:
-        await _close(socket, drop)
+        await _serve(socket, hub, follower, find_snapshot)
+    except Disconnect as end:
+        await _close(socket, end)
     except WebSocketDisconnect:
         pass
     finally:
         hub.leave(follower)
 
 
-async def _converse(socket: WebSocket, hub: UpdateHub, follower: Follower, find_snapshot: Snapshot) -> None:
-    """Read messages and send updates, until the client goes or is dropped (raises Drop)."""
+async def _serve(socket: WebSocket, hub: UpdateHub, follower: Follower, find_snapshot: Snapshot) -> None:
+    """Read messages and send updates, until the client goes or is dropped (raises Disconnect)."""
     writing = asyncio.Lock()  # a snapshot must be out before the updates that follow it
     hello = {"type": "hello", "position": hub.position, "interval_sec": follower.interval_sec}
     await _send(socket, orjson.dumps(hello))
@@ -150,28 +160,40 @@ async def _converse(socket: WebSocket, hub: UpdateHub, follower: Follower, find_
 async def _read(
     socket: WebSocket, hub: UpdateHub, follower: Follower, find_snapshot: Snapshot, writing: asyncio.Lock
 ) -> None:
-    """Do what the client's messages say. Raises Drop, or WebSocketDisconnect once the client goes."""
+    """Do what the client's messages say. Raises Disconnect, or WebSocketDisconnect once the client goes."""
     limiter = RateLimiter(MESSAGES, MESSAGES_PER_SEC, max_keys=1)
     while True:
         text = await _receive(socket)
         if limiter.take("", time.monotonic()):
-            raise Drop(TOO_MANY, "too many messages")
+            raise Disconnect(TOO_MANY, "too many messages")
+        answer: Callable[[], bytes]
+        try:
+            message = parse_message(text)
+            _require_room(follower, message)
+        except MessageError as error:
+            answer = partial(orjson.dumps, {"type": "error", "detail": str(error)})
+        else:
+            await _wait_for_topics(hub, follower, sum(map(find_cost, message.subscribe)))
+            answer = partial(_follow, hub, follower, message, find_snapshot)
         async with writing:
-            try:
-                message = parse_message(text)
-                _require_room(follower, message)
-            except MessageError as error:
-                await _send(socket, orjson.dumps({"type": "error", "detail": str(error)}))
-                continue
-            await _send(socket, _follow(hub, follower, message, find_snapshot))
+            await _send(socket, answer())
+
+
+async def _wait_for_topics(hub: UpdateHub, follower: Follower, count: int) -> None:
+    """Wait until the address of a follower may subscribe to topics that cost so much."""
+    while True:
+        wait_sec = hub.topic_limiter.take(follower.address, time.monotonic(), count)
+        if not wait_sec:
+            return
+        await asyncio.sleep(wait_sec)
 
 
 async def _receive(socket: WebSocket) -> str:
-    """Return the next message as text. Raises Drop for bytes."""
+    """Return the next message as text. Raises Disconnect for bytes."""
     try:
         return await socket.receive_text()
     except KeyError:
-        raise Drop(BAD_MESSAGE, "messages are text") from None
+        raise Disconnect(BAD_MESSAGE, "messages are text") from None
 
 
 def _require_room(follower: Follower, message: ClientMessage) -> None:
@@ -196,12 +218,12 @@ def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, find_sna
 
 
 async def _send_updates(socket: WebSocket, follower: Follower, writing: asyncio.Lock) -> None:
-    """Send what waits for a follower, at most once an interval. Raises Drop once it is dropped."""
+    """Send what waits for a follower, at most once an interval. Raises Disconnect once it is dropped."""
     while True:
         last, updates = await follower.take()
         if follower.dropped is not None:
             code = GOING_AWAY if follower.dropped is DropReason.CLOSED else TOO_SLOW
-            raise Drop(code, follower.dropped)
+            raise Disconnect(code, follower.dropped)
         async with writing:
             await _send(socket, encode_updates(last, updates))
         await asyncio.sleep(follower.interval_sec)
@@ -213,16 +235,16 @@ def encode_updates(last: int, updates: Sequence[Update]) -> bytes:
 
 
 async def _send(socket: WebSocket, wire: bytes) -> None:
-    """Send a message. Raises Drop if the client does not read in time."""
+    """Send a message. Raises Disconnect if the client does not read in time."""
     try:
         async with asyncio.timeout(SEND_SEC):
             await socket.send_text(wire.decode())
     except TimeoutError:
-        raise Drop(TOO_SLOW, DropReason.TOO_SLOW) from None
+        raise Disconnect(TOO_SLOW, DropReason.TOO_SLOW) from None
 
 
-async def _close(socket: WebSocket, drop: Drop) -> None:
+async def _close(socket: WebSocket, end: Disconnect) -> None:
     """Send a close frame with the reason, if the client reads it soon."""
     with contextlib.suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
         async with asyncio.timeout(CLOSE_SEC):
-            await socket.close(drop.code, drop.reason)
+            await socket.close(end.code, end.reason)

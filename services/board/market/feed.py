@@ -1,10 +1,12 @@
 """Follow the market on its bus: the streams of bars, indicators and quotes, and the states of the sources.
 
 What comes goes into the memory of the board and to the followers of `/ws`. A bus that is away leaves the last
-state standing, and says so; after that the streams go on where they were read to.
+state standing, and says so; after that the streams go on where they were read to. A stream that was begun
+anew meanwhile, or trimmed beyond that, is read as at the start.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,13 +14,17 @@ from typing import Final
 
 import orjson
 
+from marketswarm import log as logs
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.backlog import read_backlog
 from marketswarm.bus.stream import (
+    FIRST_ID,
     StreamEntry,
     entry_sort_key,
     read_entries_after,
     read_entries_before,
+    read_entries_between,
     read_newest_id,
 )
 from marketswarm.keys import (
@@ -34,6 +40,7 @@ from marketswarm.keys import (
 from marketswarm.market.entries import EntryError
 from marketswarm.truth import Truth
 from services.board.market.live import (
+    NEVER,
     LiveMarket,
     Row,
     parse_live_bar,
@@ -43,16 +50,19 @@ from services.board.market.live import (
 from services.board.market.states import (
     BREAKER_FIELDS,
     GateState,
+    StateCache,
     StoredBreaker,
     StoredSeries,
     StoredSource,
     add_breakers,
     parse_breaker,
     parse_gate,
+    parse_one_series,
     parse_series,
+    parse_source,
     parse_sources,
 )
-from services.board.market.updates import ALL_QUOTES, SERIES, UpdateHub, name_topic
+from services.board.market.updates import TopicKind, UpdateHub, name_topic
 from services.board.settings import BoardEnvironment
 
 BATCH: Final = 1000
@@ -69,6 +79,13 @@ MAX_BREAKERS: Final = 500
 STATE_BYTES: Final = 8 * 1024 * 1024
 PUBLISHED: Final = (CHECKED_BARS, MARKET_QUOTES, MARKET_SERIES)
 """A fleet has a market if a service of it publishes one of these."""
+NO_MARKET: Final = "the truth has no service that publishes a market"
+ARCHIVE: Final = "archive"
+"""The service that writes the streams into the database; its group has that name, too, by default."""
+
+Take = Callable[[dict[bytes, bytes], float], None]
+"""Keeps an entry of a stream that was added at a time (epoch seconds). Raises EntryError."""
+log = logs.get("board")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +103,17 @@ class MarketStates:
     by_symbol: dict[str, tuple[StoredSeries, ...]] = field(default_factory=dict)
 
 
-def find_market_bus(truth: Truth) -> str | None:
-    """Return the name of the bus on which the market is published; None if no service publishes any."""
-    for section in truth.services.values():
-        for point in section.access_points.publish_to:
-            if point.key in PUBLISHED:
-                return point.bus
-    return None
+def list_market_buses(truth: Truth) -> list[str]:
+    """Return the names of the buses on which a service publishes a market, in the order of the truth."""
+    points = (point for section in truth.services.values() for point in section.access_points.publish_to)
+    return list(dict.fromkeys(point.bus for point in points if point.key in PUBLISHED))
+
+
+def find_archive_group(truth: Truth) -> str:
+    """Return the name of the consumer group by which the archive reads the streams."""
+    section = truth.services.get(ARCHIVE)
+    group = None if section is None else section.settings.get("group")
+    return group if isinstance(group, str) else ARCHIVE
 
 
 class MarketFeed:
@@ -111,23 +132,26 @@ class MarketFeed:
         self.problem: str | None = None
         self._me, self._live, self._hub = me, live, hub
         self._fresh_quotes: dict[str, Row] = {}
+        self._unread: dict[str, str] = {}
+        self._known_series = StateCache(parse_one_series)
+        self._known_sources = StateCache(parse_source)
 
     @property
     def has_market(self) -> bool:
         """Whether a service of the truth publishes a market."""
-        return find_market_bus(self._me.truth) is not None
+        return bool(list_market_buses(self._me.truth))
 
     def find_bus(self) -> Bus | None:
         """Return the bus of the market; None if the truth has none, or it has no URL."""
-        name = find_market_bus(self._me.truth)
+        names = list_market_buses(self._me.truth)
         try:
-            return None if name is None else self._me.bus(name)
+            return self._me.bus(names[0]) if names else None
         except BusError:
             return None
 
     async def run(self) -> None:
         """Follow the market until cancelled."""
-        takers: dict[str, Callable[[dict[bytes, bytes], float], None]] = {
+        takers = {
             CHECKED_BARS: self._take_bar,
             MARKET_QUOTES: self._take_quote,
             INDICATORS: self._take_values,
@@ -137,101 +161,128 @@ class MarketFeed:
                 group.create_task(self._follow(stream, take), name=f"market {stream}")
             group.create_task(self._poll(), name="market states")
 
-    async def _follow(self, stream: str, take: Callable[[dict[bytes, bytes], float], None]) -> None:
+    async def _follow(self, stream: str, take: Take) -> None:
         """Take each entry of a stream, from the newest at the start on, for ever."""
+        known: Bus | None = None
         last: bytes | None = None
+        is_idle = True
         while True:
             bus = self.find_bus()
+            if bus is not known:
+                known, last = bus, None
+                self._forget_places(stream)
             if bus is None:
                 await asyncio.sleep(POLL_SEC)
                 continue
             try:
-                if last is None:
+                if last is None or (is_idle and await self._has_lost(bus, stream, last)):
                     last = await self._seed(bus, stream, take)
                 entries = await read_entries_after(bus, stream, last, count=BATCH, block_sec=BLOCK_SEC)
-                if not entries:
-                    last = await self._check_place(bus, stream, last)
-            except BusError:
+            except BusError as error:
+                is_idle = True
+                self._unread[stream] = f"bus {error.bus} does not let {stream} be read: {error.reason}"
                 await asyncio.sleep(PAUSE_SEC)
                 continue
-            self._take_all(entries, take, time.time())
+            self._unread.pop(stream, None)
+            self._take_all(entries, take)
+            is_idle = not entries
             if entries:
                 last = entries[-1].id
                 await asyncio.sleep(0)  # many entries must not keep requests waiting
 
-    async def _seed(self, bus: Bus, stream: str, take: Callable[[dict[bytes, bytes], float], None]) -> bytes:
-        """Take the newest entries of a stream; return the id of the last. Raises BusError."""
-        entries = (await read_entries_before(bus, stream, b"+", count=SEED_ENTRIES))[::-1]
-        for entry in entries:  # each as if it came when it was written
-            self._take_all([entry], take, entry_sort_key(entry.id)[0] / 1000)
+    def _forget_places(self, stream: str) -> None:
+        """Note that nothing is known of a stream: it will be read on another bus."""
         if stream == CHECKED_BARS:
-            # of a stream that was read as a whole nothing is unknown
-            is_whole = len(entries) < SEED_ENTRIES
-            self._live.began_at = 0.0 if is_whole else entry_sort_key(entries[0].id)[0] / 1000
-        return entries[-1].id if entries else await read_newest_id(bus, stream)
+            self._live.began_at, self._live.archived_at = float("inf"), NEVER
 
-    async def _check_place(self, bus: Bus, stream: str, last: bytes) -> bytes:
-        """Return the id from which to read on: the start, if the stream was begun anew. Raises BusError."""
-        newest = await read_newest_id(bus, stream)
-        return newest if entry_sort_key(newest) < entry_sort_key(last) else last
+    async def _seed(self, bus: Bus, stream: str, take: Take) -> bytes:
+        """Take the newest entries of a stream; return the id of the last. Raises BusError."""
+        entries = await _read_newest(bus, stream)
+        self._take_all(entries, take)
+        if stream == CHECKED_BARS:
+            is_whole = not entries or await _has_all(bus, stream, len(entries))
+            self._live.began_at = NEVER if is_whole else _find_time(entries[0].id)
+        return entries[-1].id if entries else FIRST_ID
 
-    def _take_all(
-        self, entries: list[StreamEntry], take: Callable[[dict[bytes, bytes], float], None], now: float
-    ) -> None:
-        """Take entries that arrived at `now` (epoch seconds); count those that are no records."""
+    async def _has_lost(self, bus: Bus, stream: str, last: bytes) -> bool:
+        """Return True if a stream was begun anew since an id, or trimmed beyond it. Raises BusError."""
+        newest, place = entry_sort_key(await read_newest_id(bus, stream)), entry_sort_key(last)
+        if newest <= place:
+            return newest < place
+        oldest = await read_entries_between(bus, stream, "-", "+", count=1)
+        return not oldest or entry_sort_key(oldest[0].id) > place
+
+    def _take_all(self, entries: list[StreamEntry], take: Take) -> None:
+        """Take entries, each with the time at which it was added; count those that are no records."""
         for entry in entries:
             try:
                 if entry.fields is None:
                     raise EntryError("too long")  # noqa: TRY301 - counted with those that can't be parsed
-                take(entry.fields, now)
+                take(entry.fields, _find_time(entry.id))
             except EntryError:
                 self._live.malformed += 1
 
-    def _take_bar(self, fields: dict[bytes, bytes], now: float) -> None:
+    def _take_bar(self, fields: dict[bytes, bytes], at: float) -> None:
         """Keep a bar, and pass it on. Raises EntryError."""
         one = parse_live_bar(fields)
-        if self._live.take_bar(one, now):
+        if self._live.take_bar(one, at):
             symbol, timeframe = one.chart
-            topic = name_topic("bars", symbol, timeframe)
-            self._hub.publish(topic, encode_bar(one.make_row()), subject=f"{topic}:{one.bar.start_ms}")
+            topic = name_topic(TopicKind.BARS, symbol, timeframe)
+            wider = name_topic(TopicKind.BARS, timeframe)
+            subject = f"{topic}:{one.bar.start_ms}"
+            self._hub.publish(topic, encode_bar(one.make_row()), subject=subject, wider=wider)
 
-    def _take_quote(self, fields: dict[bytes, bytes], _now: float) -> None:
+    def _take_quote(self, fields: dict[bytes, bytes], _at: float) -> None:
         """Keep a quote, and pass it on. Raises EntryError."""
         one = parse_live_quote(fields)
         if self._live.take_quote(one):
             row = one.make_row()
-            self._hub.publish(name_topic(ALL_QUOTES, one.quote.symbol), encode_quote(row), wider=ALL_QUOTES)
+            topic = name_topic(TopicKind.QUOTES, one.quote.symbol)
+            self._hub.publish(topic, encode_quote(row), wider=TopicKind.QUOTES)
             self._fresh_quotes[one.quote.symbol] = row
 
-    def _take_values(self, fields: dict[bytes, bytes], _now: float) -> None:
+    def _take_values(self, fields: dict[bytes, bytes], _at: float) -> None:
         """Keep indicators, and pass them on. Raises EntryError."""
         one = parse_live_values(fields)
         if self._live.take_values(one):
-            topic = name_topic("indicators", one.symbol, one.timeframe)
-            data = {
-                "start": one.start_ms,
-                "rev": one.rev,
-                "epoch": one.epoch,
-                "final": one.is_final,
-                "values": one.values,
-            }
-            self._hub.publish(topic, orjson.dumps(data), subject=f"{topic}:{one.start_ms}")
+            topic = name_topic(TopicKind.INDICATORS, one.symbol, one.timeframe)
+            self._hub.publish(topic, orjson.dumps(one.as_json()), subject=f"{topic}:{one.start_ms}")
 
     async def _poll(self) -> None:
-        """Read the states again and again, and keep fresh quotes in Redis."""
+        """Look at the states again and again, and say once when they can't be read any more."""
         while True:
-            bus = self.find_bus()
-            if bus is None:
-                self.problem = "the truth has no service that publishes a market"
-                self.states = MarketStates()
-            else:
-                try:
-                    await self._read_states(bus)
-                    await self._keep_quotes(bus)
-                    self.problem = None
-                except BusError as error:
-                    self.problem = f"bus {error.bus} does not answer: {error.reason}"
+            problem = await self._look()
+            if self.problem is None and problem is not None and self.has_market:
+                log.warning("market.feed_away", reason=problem)
+            elif self.problem is not None and problem is None:
+                log.info("market.feed_back")
+            self.problem = problem
             await asyncio.sleep(POLL_SEC)
+
+    async def _look(self) -> str | None:
+        """Read the states, and keep fresh quotes in Redis; return why the market can't be followed."""
+        names = list_market_buses(self._me.truth)
+        if not names:
+            self.states = MarketStates()
+            return NO_MARKET
+        try:
+            bus = self._me.bus(names[0])
+            await self._read_states(bus)
+            await self._keep_quotes(bus)
+        except BusError as error:
+            return f"bus {error.bus} does not answer: {error.reason}"
+        await self._read_lag(bus)
+        if len(names) > 1:
+            return (
+                f"the market is on {' and '.join(names)}, and only {names[0]} is followed: put it on one bus"
+            )
+        return next(iter(self._unread.values()), None)
+
+    async def _read_lag(self, bus: Bus) -> None:
+        """Note how far the archive has come with the bars. What is known stays while nobody can say."""
+        with contextlib.suppress(BusError):  # no archive reads this bus
+            backlog = await read_backlog(bus, CHECKED_BARS, find_archive_group(self._me.truth))
+            self._live.archived_at = backlog.acknowledged_at
 
     async def _read_states(self, bus: Bus) -> None:
         """Read the states of series, sources and gate, and pass on what changed. Raises BusError."""
@@ -240,15 +291,17 @@ class MarketFeed:
         pipe.hgetall(MARKET_SOURCES)
         pipe.get(PRELOAD_STATUS)
         raw_series, raw_sources, raw_gate = await bus.ask(pipe.execute(), max_bytes=STATE_BYTES)
-        series, broken = parse_series(raw_series)
-        sources, more = parse_sources(raw_sources)
+        series, broken = parse_series(raw_series, self._known_series)
+        sources, more = parse_sources(raw_sources, self._known_sources)
         breakers = await _read_breakers(bus, series, sources)
         sources = add_breakers(sources, breakers)
         found = MarketStates(series, sources, parse_gate(raw_gate), broken + more, time.time(), index(series))
         known = {one.id: one for one in self.states.series}
         for one in series:
-            if known.get(one.id) != one:
-                self._hub.publish(SERIES, encode_series(one), subject=f"{SERIES}:{one.id}")
+            before = known.get(one.id)
+            if before is not one and before != one:
+                topic = TopicKind.SERIES
+                self._hub.publish(topic, encode_series(one), subject=f"{topic}:{one.id}")
         self.states = found
 
     async def _keep_quotes(self, bus: Bus) -> None:
@@ -259,6 +312,33 @@ class MarketFeed:
             for symbol, row in list(fresh.items())[:QUOTES_AT_ONCE]:
                 pipe.set(quote_key(symbol), encode_quote(row), ex=QUOTE_SEC)
             await bus.ask(pipe.execute())
+
+
+async def _read_newest(bus: Bus, stream: str) -> list[StreamEntry]:
+    """Return the newest SEED_ENTRIES entries of a stream, oldest first. Raises BusError."""
+    entries: list[StreamEntry] = []
+    before = b"+"
+    while len(entries) < SEED_ENTRIES:
+        page = await read_entries_before(bus, stream, before, count=SEED_ENTRIES - len(entries))
+        if not page:
+            break
+        entries += page
+        before = b"(" + page[-1].id
+    return entries[::-1]
+
+
+async def _has_all(bus: Bus, stream: str, count: int) -> bool:
+    """Return True if no more than `count` entries were ever added to a stream; False if nobody can say."""
+    try:
+        found = await bus.ask(bus.client.xinfo_stream(stream))
+    except BusError:  # it shows two entries, which may be of any length
+        return False
+    return int(found.get("entries-added", count + 1)) <= count
+
+
+def _find_time(ident: bytes) -> float:
+    """Return when an entry was added, in epoch seconds by the clock of its bus."""
+    return entry_sort_key(ident)[0] / 1000
 
 
 async def _read_breakers(
@@ -285,7 +365,7 @@ def index(series: tuple[StoredSeries, ...]) -> dict[str, tuple[StoredSeries, ...
 
 BAR_NAMES: Final = (
     *("start", "open", "high", "low", "close", "volume", "vwap", "trades", "final", "rev", "epoch"),
-    *("source", "asked_at", "digest", "replay"),
+    *("source", "asked_at", "digest", "replay", "day"),
 )
 QUOTE_NAMES: Final = (
     *("symbol", "at", "price", "bid", "ask", "volume", "open_interest", "implied_volatility"),

@@ -8,13 +8,9 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """Shares one answer among those who ask while it is made; a failure is shared as well.
-
-    `joined` counts the questions that waited for the answer to another one.
-    """
+    """Shares one answer among those who ask while it is made; a failure is shared as well."""
 
     def __init__(self) -> None:
-        self.joined = 0
         self._flights: dict[Hashable, asyncio.Task[T]] = {}
 
     async def ask(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
@@ -29,8 +25,6 @@ class SingleFlight(Generic[T]):
             task = self._flights[key] = asyncio.create_task(fly())
             task.add_done_callback(lambda _done: self._flights.pop(key, None))
             task.add_done_callback(_retrieve)
-        else:
-            self.joined += 1
         return await asyncio.shield(task)  # one that gives up must not take the answer from the others
 
 

@@ -5,8 +5,9 @@ a day after an early close are no gaps. Intervals are counted from the open of t
 bars counts them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import pairwise
 from typing import Final
 
@@ -27,28 +28,65 @@ class Gap:
     missing: int
 
 
+@dataclass(frozen=True, slots=True)
+class MissingBar:
+    """Hold the start of an interval without a bar, in epoch milliseconds, and the date of its trading day."""
+
+    start_ms: int
+    date: date
+
+
+def has_gaps(timeframe: str) -> bool:
+    """Return True if the calendar tells which bars of a timeframe are missing."""
+    return timeframe in TIMEFRAME_SEC and timeframe not in _WITHOUT_GAPS
+
+
 def find_gaps(starts: Sequence[int], timeframe: str, session: Session) -> list[Gap]:
     """Return the gaps between bars that begin at `starts` (ascending epoch milliseconds), oldest first.
 
     At most MAX_GAPS, the newest ones. What the calendar does not know has no gaps.
     """
-    if timeframe not in TIMEFRAME_SEC or timeframe in _WITHOUT_GAPS:
-        return []
-    step = 1000 * TIMEFRAME_SEC[timeframe]
-    find_between = _find_missing_days if step >= DAY_MS else _find_missing_intervals
     found: list[Gap] = []
-    for before, after in reversed(list(pairwise(starts))):
-        if after - before > step:
-            try:
-                found += reversed(_join(find_between(before, after, step, session)))
-            except OutsideCalendarError:
-                continue
+    for before, after in _list_steps(starts, timeframe):
+        try:
+            found += reversed(_join(gap for gap, _ in _find_between(before, after, timeframe, session)))
+        except OutsideCalendarError:
+            continue
         if len(found) >= MAX_GAPS:
             break
     return found[:MAX_GAPS][::-1]
 
 
-def _find_missing_intervals(before: int, after: int, step: int, session: Session) -> Iterator[Gap]:
+def list_missing(starts: Sequence[int], timeframe: str, session: Session) -> Iterator[MissingBar]:
+    """Yield each missing bar between bars that begin at `starts`, those between the newest two first."""
+    step = 1000 * TIMEFRAME_SEC[timeframe]
+    for before, after in _list_steps(starts, timeframe):
+        try:
+            for gap, day in _find_between(before, after, timeframe, session):
+                yield from (MissingBar(gap.from_ms + n * step, day.date) for n in range(gap.missing))
+        except OutsideCalendarError:
+            continue
+
+
+def _list_steps(starts: Sequence[int], timeframe: str) -> Iterator[tuple[int, int]]:
+    """Yield the starts of each two bars between which there may be others, the newest two first."""
+    if has_gaps(timeframe):
+        for before, after in reversed(list(pairwise(starts))):
+            if after - before > 1000 * TIMEFRAME_SEC[timeframe]:
+                yield before, after
+
+
+def _find_between(
+    before: int, after: int, timeframe: str, session: Session
+) -> Iterator[tuple[Gap, TradingDay]]:
+    """Yield a gap for each trading day in which bars between two are missing. Raises OutsideCalendarError."""
+    step = 1000 * TIMEFRAME_SEC[timeframe]
+    return (_find_missing_days if step >= DAY_MS else _find_missing_intervals)(before, after, step, session)
+
+
+def _find_missing_intervals(
+    before: int, after: int, step: int, session: Session
+) -> Iterator[tuple[Gap, TradingDay]]:
     """Yield a gap for each trading day in which intervals of `step` lie between two bars."""
     day = _find_day(before, session)
     while day.open_ms < after:
@@ -57,16 +95,18 @@ def _find_missing_intervals(before: int, after: int, step: int, session: Session
         is_inside = after < day.close_ms
         count = (after - first) // step if is_inside else _ceil_div(day.close_ms - first, step)
         if count > 0:
-            yield Gap(first, min(first + count * step, day.close_ms), count)
+            yield Gap(first, min(first + count * step, day.close_ms), count), day
         day = session.next_day(day.open_ms)
 
 
-def _find_missing_days(before: int, after: int, _step: int, session: Session) -> Iterator[Gap]:
+def _find_missing_days(
+    before: int, after: int, _step: int, session: Session
+) -> Iterator[tuple[Gap, TradingDay]]:
     """Yield a gap for each trading day between those of two daily bars."""
     last = _find_day(after, session)
     day = session.next_day(_find_day(before, session).open_ms)
     while day.open_ms < last.open_ms:
-        yield Gap(day.open_ms, day.close_ms, 1)
+        yield Gap(day.open_ms, day.close_ms, 1), day
         day = session.next_day(day.open_ms)
 
 
@@ -75,7 +115,7 @@ def _find_day(start_ms: int, session: Session) -> TradingDay:
     return session.find_day(start_ms) or session.next_day(start_ms)
 
 
-def _join(gaps: Iterator[Gap]) -> list[Gap]:
+def _join(gaps: Iterable[Gap]) -> list[Gap]:
     """Return gaps, those as one between which the market did not close."""
     joined: list[Gap] = []
     for gap in gaps:

@@ -1,13 +1,16 @@
 """Keep the newest of the market in memory: the last quote of each symbol, the last bars of each chart. Pure.
 
-What is kept is bounded, and never the only source of an answer: the database has the past, and it is a little
-behind the streams. So a chart is the database's bars with the newest of the stream laid over them; `covers`
-says whether the stream's part reaches back far enough for that.
+What is kept is bounded, and never the only source of an answer: the database has the past, and it is behind
+the streams, by moments or by hours. So a chart is the database's bars with the newest of the stream laid over
+them; `covers` says whether the stream's part reaches back far enough for that. Times are those at which
+entries were added to the streams, in epoch seconds by the clock of the bus.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any, Final
 
 import orjson
@@ -15,10 +18,21 @@ import orjson
 from marketswarm.market.entries import MAX_MS, EntryError, parse_bar, parse_provenance, parse_quote
 from marketswarm.market.records import Bar, Provenance, Quote
 
-MAX_SYMBOLS: Final = 5000
+MAX_QUOTES: Final = 5000
 MAX_CHARTS: Final = 20_000
 RECENT_BARS: Final = 20
-"""How many of the newest bars of a chart are kept."""
+"""How many of the newest bars of a chart are kept in any case."""
+KEPT_SEC: Final = 330.0
+"""How long a bar is kept that the database has: a little longer than what was read of the database before."""
+MAX_BARS: Final = 100_000
+"""How many bars of all charts are kept, at about 550 bytes each."""
+MAX_RANKS: Final = 20_000
+"""Of how many bars the last revision of the indicators is known."""
+NEVER: Final = float("-inf")
+_DAY: Final = re.compile(rb"\d{4}-\d{2}-\d{2}")
+CLOSE: Final = 4
+REPLAY: Final = 14
+"""The cells of a row of a bar that have its close, and whether it is a replay."""
 MAX_REV: Final = 2**31 - 1
 MAX_VALUES: Final = 200
 MAX_VALUES_BYTES: Final = 16 * 1024
@@ -31,13 +45,17 @@ Chart = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class LiveBar:
-    """Hold a bar with its revision and where it came from."""
+    """Hold a bar with its revision and where it came from.
+
+    `day` is the date of a bar of a day, such as `2026-01-05`; None if its writer does not say it.
+    """
 
     bar: Bar
     provenance: Provenance
     is_final: bool
     rev: int
     epoch: int = 0
+    day: str | None = None
 
     @property
     def rank(self) -> tuple[int, int, bool]:
@@ -53,7 +71,7 @@ class LiveBar:
         """Return the bar as a row of the API."""
         bar, origin = self.bar, self.provenance
         prices = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades)
-        return (bar.start_ms, *prices, self.is_final, self.rev, self.epoch, *_make_origin(origin))
+        return (bar.start_ms, *prices, self.is_final, self.rev, self.epoch, *_make_origin(origin), self.day)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +99,23 @@ class LiveValues:
     is_final: bool
     values: Mapping[str, float | None]
     epoch: int = 0
+    is_replay: bool = False
 
     @property
-    def rank(self) -> tuple[int, int, int]:
-        """Which of two values of one chart counts: the greater one."""
-        return self.start_ms, self.epoch, self.rev
+    def rank(self) -> tuple[int, int]:
+        """Which of two values of one bar counts: the greater one."""
+        return self.epoch, self.rev
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the values as `/ws` has them."""
+        return {
+            "start": self.start_ms,
+            "rev": self.rev,
+            "epoch": self.epoch,
+            "final": self.is_final,
+            "replay": self.is_replay,
+            "values": dict(self.values),
+        }
 
 
 def _make_origin(origin: Provenance) -> tuple[str, int | None, str | None, bool]:
@@ -97,7 +127,8 @@ def _make_origin(origin: Provenance) -> tuple[str, int | None, str | None, bool]
 def parse_live_bar(fields: Fields) -> LiveBar:
     """Return the bar of an entry of the checked bars. Raise EntryError if it is none."""
     rev, epoch = _parse_count(fields, b"rev", MAX_REV), _parse_count(fields, b"epoch", MAX_MS)
-    return LiveBar(parse_bar(fields), parse_provenance(fields), fields.get(b"final") == b"1", rev, epoch)
+    bar, origin, is_final = parse_bar(fields), parse_provenance(fields), fields.get(b"final") == b"1"
+    return LiveBar(bar, origin, is_final, rev, epoch, _parse_day(fields))
 
 
 def parse_live_quote(fields: Fields) -> LiveQuote:
@@ -126,7 +157,18 @@ def parse_live_values(fields: Fields) -> LiveValues:
         fields.get(b"final") == b"1",
         values,
         _parse_count(fields, b"epoch", MAX_MS),
+        fields.get(b"replay") == b"1",
     )
+
+
+def _parse_day(fields: Fields) -> str | None:
+    """Return the date of a trading day, such as `2026-01-05`; None if it is absent. Raise EntryError."""
+    text = fields.get(b"day")
+    if text is None:
+        return None
+    if _DAY.fullmatch(text) is None:
+        raise EntryError("day: no date")
+    return text.decode()
 
 
 def _parse_count(fields: Fields, name: bytes, most: int) -> int:
@@ -140,31 +182,40 @@ def _parse_count(fields: Fields, name: bytes, most: int) -> int:
 class RecentBars:
     """Keeps the newest bars of one chart.
 
-    `version` grows with each change. `dropped_at` is the time (epoch seconds) at which the newest of the bars
-    arrived that are not kept any more; negative infinity while nothing was dropped.
+    `version` is another one after each change. `dropped_at` is when the newest of the bars was added to the
+    stream that are not kept any more; NEVER while all are kept.
     """
 
     __slots__ = ("_bars", "dropped_at", "version")
 
-    def __init__(self) -> None:
+    def __init__(self, dropped_at: float = NEVER) -> None:
         self._bars: OrderedDict[int, tuple[LiveBar, float]] = OrderedDict()
         self.version = 0
-        self.dropped_at = float("-inf")
+        self.dropped_at = dropped_at
 
-    def take(self, one: LiveBar, now: float) -> bool:
-        """Keep a bar that arrived at `now` (epoch seconds); return False if a newer revision is known."""
+    def __len__(self) -> int:
+        """Return how many bars are kept."""
+        return len(self._bars)
+
+    def take(self, one: LiveBar, at: float) -> bool:
+        """Keep a bar that was added to the stream at `at`; return False if it is not news."""
         start = one.bar.start_ms
         known = self._bars.get(start)
-        if known is not None and known[0].rank > one.rank:
+        if known is not None and (known[0].rank > one.rank or known[0] == one):
             return False
-        if known is not None and known[0] == one:
-            return False
-        self._bars[start] = one, now
+        self._bars[start] = one, at
         self._bars.move_to_end(start)  # by arrival: what is dropped first is what the database has by now
-        if len(self._bars) > RECENT_BARS:
-            _, (_, self.dropped_at) = self._bars.popitem(last=False)
-        self.version += 1
         return True
+
+    def drop(self, before: float) -> None:
+        """Drop bars that were added before a time, but the newest RECENT_BARS."""
+        while len(self._bars) > RECENT_BARS and next(iter(self._bars.values()))[1] < before:
+            self.drop_oldest()
+
+    def drop_oldest(self) -> None:
+        """Drop the bar that was added longest ago."""
+        _, (_, at) = self._bars.popitem(last=False)
+        self.dropped_at = max(self.dropped_at, at)
 
     def list_bars(self) -> list[LiveBar]:
         """Return the bars by their start."""
@@ -175,31 +226,62 @@ class RecentBars:
         """The bar with the latest start."""
         return self._bars[max(self._bars)][0] if self._bars else None
 
+    @property
+    def newest_at(self) -> float:
+        """When the last bar was added; NEVER if none is kept."""
+        return max((at for _, at in self._bars.values()), default=NEVER)
+
 
 class LiveMarket:
     """Keeps the last quote of each symbol and the last bars and indicators of each chart.
 
-    `malformed` counts entries that were no records.
+    Attributes:
+        quotes: the last quote by symbol.
+        values: the indicators of the latest bar by chart.
+        malformed: how many entries were no records.
+        began_at: the time after which each entry of the stream of bars was read; NEVER if all were, infinity
+            while it is not followed.
+        archived_at: the time before which each entry of that stream is in the database; NEVER if nobody
+            knows.
     """
 
     def __init__(self) -> None:
         self.quotes: OrderedDict[str, LiveQuote] = OrderedDict()
         self.values: OrderedDict[Chart, LiveValues] = OrderedDict()
         self.malformed = 0
-        self._charts: OrderedDict[Chart, RecentBars] = OrderedDict()
-        self._forgotten_at = float("-inf")
         self.began_at = float("inf")
-        """The time (epoch seconds) since which the streams are followed without a gap."""
+        self.archived_at = NEVER
+        self._charts: OrderedDict[Chart, RecentBars] = OrderedDict()
+        self._ranks: OrderedDict[tuple[str, str, int], tuple[int, int]] = OrderedDict()
+        self._bars = self._changes = self._evictions = 0
+        self._evicted_at = NEVER
 
-    def take_bar(self, one: LiveBar, now: float) -> bool:
-        """Keep a bar that arrived at `now` (epoch seconds); return False if it is not news."""
+    def take_bar(self, one: LiveBar, at: float) -> bool:
+        """Keep a bar that was added to the stream at `at`; return False if it is not news."""
         chart = self._charts.get(one.chart)
         if chart is None:
-            chart = self._charts[one.chart] = RecentBars()
-            if len(self._charts) > MAX_CHARTS:
-                self._charts.popitem(last=False)
-                self._forgotten_at = now
-        return chart.take(one, now)
+            chart = self._charts[one.chart] = RecentBars(self._evicted_at)
+        count = len(chart)
+        if not chart.take(one, at):
+            return False
+        self._changes += 1
+        chart.version = self._changes
+        chart.drop(before=self.archived_at - KEPT_SEC)
+        self._bars += len(chart) - count
+        self._charts.move_to_end(one.chart)
+        self._drop_excess(chart)
+        return True
+
+    def _drop_excess(self, chart: RecentBars) -> None:
+        """Drop bars of a chart that has more than a few, or else of the charts that are quiet longest."""
+        while self._bars > MAX_BARS and len(chart) > RECENT_BARS:
+            chart.drop_oldest()
+            self._bars -= 1
+        while self._bars > MAX_BARS or len(self._charts) > MAX_CHARTS:
+            _, evicted = self._charts.popitem(last=False)
+            self._bars -= len(evicted)
+            self._evictions += 1
+            self._evicted_at = max(self._evicted_at, evicted.dropped_at, evicted.newest_at)
 
     def take_quote(self, one: LiveQuote) -> bool:
         """Keep a quote; return False if a newer one is known."""
@@ -207,39 +289,51 @@ class LiveMarket:
         if known is not None and known.quote.at_ms > one.quote.at_ms:
             return False
         self.quotes[one.quote.symbol] = one
-        if len(self.quotes) > MAX_SYMBOLS:
+        if len(self.quotes) > MAX_QUOTES:
             self.quotes.popitem(last=False)
         return known != one
 
     def take_values(self, one: LiveValues) -> bool:
-        """Keep indicators; return False if those of a later bar or revision are known."""
+        """Keep indicators if they are of the latest bar; return False if a later revision of theirs is known.
+
+        Those of an earlier bar are news, too: a bar was corrected.
+        """
         chart = one.symbol, one.timeframe
-        known = self.values.get(chart)
-        if known is not None and known.rank > one.rank:
+        place, known = (*chart, one.start_ms), self.values.get(chart)
+        if self._ranks.get(place, one.rank) > one.rank or known == one:
             return False
-        self.values[chart] = one
-        if len(self.values) > MAX_CHARTS:
-            self.values.popitem(last=False)
-        return known != one
+        self._ranks[place] = one.rank
+        self._ranks.move_to_end(place)
+        if len(self._ranks) > MAX_RANKS:
+            self._ranks.popitem(last=False)
+        if known is None or known.start_ms <= one.start_ms:
+            self.values[chart] = one
+            if len(self.values) > MAX_CHARTS:
+                self.values.popitem(last=False)
+        return True
 
     def find_chart(self, symbol: str, timeframe: str) -> RecentBars | None:
         """Return the newest bars of a chart."""
         return self._charts.get((symbol, timeframe))
 
+    def list_newest(self, timeframe: str) -> list[LiveBar]:
+        """Return the newest bar of each symbol in a timeframe."""
+        charts = (chart for (_, frame), chart in self._charts.items() if frame == timeframe)
+        return [bar for chart in charts if (bar := chart.newest) is not None]
+
     def find_version(self, symbol: str, timeframe: str) -> int:
-        """Return a number that grows whenever the newest bars of a chart change."""
+        """Return a number that is another one whenever the newest bars of a chart changed."""
         chart = self._charts.get((symbol, timeframe))
-        return 0 if chart is None else chart.version
+        return -self._evictions if chart is None else chart.version
 
     def covers(self, symbol: str, timeframe: str, since: float) -> bool:
-        """Return True if every bar of a chart that arrived after `since` (epoch seconds) is known here."""
-        if since < self.began_at or since <= self._forgotten_at:
-            return False
+        """Return True if every bar of a chart is known here that was added at `since` or later."""
         chart = self._charts.get((symbol, timeframe))
-        return chart is None or chart.dropped_at < since
+        lost_at = max(self.began_at, self._evicted_at if chart is None else chart.dropped_at)
+        return lost_at == NEVER or lost_at < since
 
 
-def lay_over(rows: Sequence[Row], live: Iterable[LiveBar], limit: int) -> list[Row]:
+def merge_live(rows: Sequence[Row], live: Iterable[LiveBar], limit: int) -> list[Row]:
     """Return the newest `limit` of rows of bars, in which newer revisions of `live` replace older ones.
 
     Rows are those of `LiveBar.make_row`, whose first cell is the start.
@@ -256,3 +350,26 @@ def lay_over(rows: Sequence[Row], live: Iterable[LiveBar], limit: int) -> list[R
 def _rank(row: Row) -> tuple[int, int, bool]:
     """Return `LiveBar.rank` of a row: its epoch, its rev, and whether it is final."""
     return row[10], row[9], row[8]
+
+
+_CELLS: Final[tuple[tuple[type, ...], ...]] = (
+    (int,),
+    *((int, float),) * 4,
+    *((int, float, NoneType),) * 2,
+    (int, NoneType),
+    (bool,),
+    *((int,),) * 2,
+    (str,),
+    (int, NoneType),
+    (str, NoneType),
+    (bool,),
+    (str, NoneType),
+)
+"""The types of the cells of a row of a bar."""
+
+
+def is_bar_row(row: Row) -> bool:
+    """Return True if each cell of a row that was read as JSON is what `LiveBar.make_row` gives."""
+    return len(row) == len(_CELLS) and all(
+        type(cell) in types for cell, types in zip(row, _CELLS, strict=True)
+    )

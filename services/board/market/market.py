@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -11,39 +11,23 @@ import orjson
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.keys import quote_key
-from marketswarm.market.sessions import Session
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
-from services.board.market.charts import AnswerCache, ChartStore, EncodedAnswer, make_answer
+from services.board.market.bar_table import make_bars
+from services.board.market.calendars import SymbolSessions
+from services.board.market.charts import AnswerCache, ChartStore, EncodedAnswer, FoundChart, make_answer
+from services.board.market.correlations import HeatMapStore
 from services.board.market.feed import BAR_NAMES, QUOTE_NAMES, MarketFeed, MarketStates, encode_quote
 from services.board.market.flight import SingleFlight
-from services.board.market.gaps import find_gaps
 from services.board.market.limits import AccountView, LimitStore
 from services.board.market.live import Chart, LiveMarket, Row
 from services.board.market.overview import PastStore
-from services.board.market.query import ROWS, TableQuery, parse_time_cursor
-from services.board.market.sessions import SymbolSessions
-from services.board.market.tables import AnswerTable, Column, ColumnType
-from services.board.market.updates import ALL_QUOTES, SERIES, UpdateHub
-from services.board.rate_limit import RateLimiter
+from services.board.market.query import ROWS, TableQuery
+from services.board.market.updates import TopicKind, UpdateHub
+from services.board.rate_limit import RequestLimiter
 from services.board.settings import BoardEnvironment, MarketView
 
-_TIME, _TEXT, _COUNT, _FLAG = ColumnType.TIME, ColumnType.TEXT, ColumnType.COUNT, ColumnType.FLAG
-_TYPES: Final[Mapping[str, ColumnType]] = {
-    "start": _TIME,
-    "at": _TIME,
-    "asked_at": _TIME,
-    "symbol": _TEXT,
-    "source": _TEXT,
-    "digest": _TEXT,
-    "trades": _COUNT,
-    "rev": _COUNT,
-    "epoch": _COUNT,
-    "final": _FLAG,
-    "replay": _FLAG,
-}
-BARS: Final = tuple(Column(name, _TYPES.get(name, ColumnType.NUMBER)) for name in BAR_NAMES)
-QUOTES: Final = tuple(Column(name, _TYPES.get(name, ColumnType.NUMBER)) for name in QUOTE_NAMES)
-ANSWER_SEC: Final = 300.0
+SNAPSHOT_BARS: Final = 5
+"""How many of the newest bars of a chart a snapshot of `/ws` has: the API has the others."""
 MAX_QUOTE_BYTES: Final = 4096
 NO_QUOTE_SEC: Final = 5.0
 """For how long a symbol that has no quote is not looked for again."""
@@ -79,10 +63,15 @@ class Market:
         self.settings_now = settings_now
         self.archive = ArchiveReader(None if url is None else url.get_secret_value())
         self.live = LiveMarket()
-        self.hub = UpdateHub(me.boot, lambda: settings_now().max_followers)
+        self.hub = UpdateHub(
+            me.boot,
+            lambda: settings_now().max_followers,
+            lambda: settings_now().max_followers_per_address,
+        )
         self.feed = MarketFeed(me, self.live, self.hub)
         self.charts = ChartStore(self.archive, self.live, self.feed.find_bus)
         self.past = PastStore(self.archive)
+        self.heat = HeatMapStore(self.archive)
         self.sessions = SymbolSessions(lambda: me.truth)
         self._limits = LimitStore()
         self._quoteless: dict[str, float] = {}
@@ -96,6 +85,7 @@ class Market:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self.sessions.prepare(), name="market calendars")
                 group.create_task(self.feed.run(), name="market feed")
+                group.create_task(self.archive.watch(), name="market database")
         finally:
             await self.archive.close()
 
@@ -104,39 +94,49 @@ class Market:
         """What the sources said last."""
         return self.feed.states
 
+    @property
+    def problem(self) -> str | None:
+        """Why the market can't be shown as a whole; None if it can, or if the fleet has none."""
+        found = self.feed.problem or self.archive.problem if self.feed.has_market else None
+        return found and f"market: {found}"
+
     def close(self) -> None:
         """End all conversations."""
         self.hub.close()
 
-    async def answer_chart(self, symbol: str, timeframe: str, query: TableQuery) -> EncodedAnswer:
-        """Return the bars that a query asks for, encoded. Raises DatabaseAwayError, QueryError."""
+    async def answer_chart(
+        self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool = False
+    ) -> EncodedAnswer:
+        """Return the bars that a query asks for, encoded. Raises DatabaseAwayError, QueryError.
+
+        With `fill`, a row stands for each missing bar.
+        """
         if not query.is_latest or query.limit > ROWS:
-            rows = await self.archive.read_bars(symbol, timeframe, query)
-            asset = await self.find_asset(symbol)
-            session = await self.sessions.find(symbol, asset)
-            return make_answer(make_bars((symbol, timeframe), asset, rows, query, session), query.format)
-        key = symbol, timeframe, query.limit, query.format, self.sessions.find_code(symbol, "")
-        now = time.monotonic()
+            found = await self.charts.find_range(symbol, timeframe, query)
+            return await self._encode_chart((symbol, timeframe), found, query, fill=fill)
+        key = symbol, timeframe, query.limit, query.format, fill, self.sessions.find_code(symbol, "")
         version = self.live.find_version(symbol, timeframe)
-        known = self.answers.find(key, version, now)
+        known = self.answers.find(key, version, time.time())
         if known is not None:
             return known
-        asked_at = time.time()
-        rows, asset = await self.charts.find_rows(symbol, timeframe, query.limit)
-        session = await self.sessions.find(symbol, asset)
-        answer = make_answer(make_bars((symbol, timeframe), asset, rows, query, session), query.format)
-        if self.charts.is_current(symbol, timeframe, asked_at, asked_at):
-            # while nothing comes the answer stays right; what the database gets late is seen when it expires
+        found = await self.charts.find_newest(symbol, timeframe, query.limit)
+        answer = await self._encode_chart((symbol, timeframe), found, query, fill=fill)
+        if found.keep_until:
             answer = answer.pack()
-            self.answers.keep(key, version, now + ANSWER_SEC, answer)
+            self.answers.keep(key, version, found.keep_until, answer)
         return answer
 
-    async def find_asset(self, symbol: str) -> str:
-        """Return the asset class of a symbol, by its series or by the database. Raises DatabaseAwayError."""
-        for one in self.states.by_symbol.get(symbol, ()):
-            if one.asset:
-                return one.asset
-        return await self.archive.find_asset(symbol) or ""
+    async def _encode_chart(
+        self, chart: Chart, found: FoundChart, query: TableQuery, *, fill: bool
+    ) -> EncodedAnswer:
+        """Return a page of a chart, encoded. Raises QueryError."""
+        found = replace(found, asset=self._find_named_asset(chart[0]) or found.asset)
+        session = await self.sessions.find(chart[0], found.asset)
+        return make_answer(make_bars(chart, found, query, session, fill=fill), query.format)
+
+    def _find_named_asset(self, symbol: str) -> str:
+        """Return the asset class that a symbol's series name; empty if none does."""
+        return next((one.asset for one in self.states.by_symbol.get(symbol, ()) if one.asset), "")
 
     async def find_limits(self) -> FoundLimits:
         """Return what each source allows, and how much of that is left."""
@@ -211,28 +211,33 @@ class Market:
 
     def find_snapshot(self, topic: str) -> Any:
         """Return what a topic of `/ws` is like now, as JSON can say it."""
-        if topic == ALL_QUOTES:
-            return [_name_quote(one.make_row()) for one in self.live.quotes.values()]
-        if topic == SERIES:
-            return [one.as_json() for one in self.states.series]
         kind, _, rest = topic.partition(":")
-        if kind == "quotes":
+        if kind == TopicKind.SERIES:
+            return [one.as_json() for one in self.states.series]
+        if kind == TopicKind.QUOTES:
+            if not rest:
+                return [_name_quote(one.make_row()) for one in self.live.quotes.values()]
             quote = self.live.quotes.get(rest)
             return None if quote is None else _name_quote(quote.make_row())
         symbol, _, timeframe = rest.rpartition(":")
-        if kind == "bars":
-            chart = self.live.find_chart(symbol, timeframe)
-            bars = chart.list_bars() if chart is not None else ()
-            return [dict(zip(BAR_NAMES, one.make_row(), strict=True)) for one in bars]
+        if kind == TopicKind.BARS:
+            return self._find_bars(symbol, timeframe)
         values = self.live.values.get((symbol, timeframe))
-        if values is None:
-            return None
-        return {
-            "start": values.start_ms,
-            "rev": values.rev,
-            "final": values.is_final,
-            "values": dict(values.values),
-        }
+        return None if values is None else values.as_json()
+
+    def _find_bars(self, symbol: str, timeframe: str) -> Any:
+        """Return the latest bars of a chart; of all symbols, if none is named, the latest bar by symbol."""
+        if not symbol:
+            newest = self.live.list_newest(timeframe)
+            return {one.bar.symbol: _name_bar(one.make_row()) for one in newest}
+        chart = self.live.find_chart(symbol, timeframe)
+        bars = () if chart is None else chart.list_bars()[-SNAPSHOT_BARS:]
+        return [_name_bar(one.make_row()) for one in bars]
+
+
+def _name_bar(row: Row) -> dict[str, Any]:
+    """Return a row of a bar with the names of its cells."""
+    return dict(zip(BAR_NAMES, row, strict=True))
 
 
 def _name_quote(row: Row) -> dict[str, Any]:
@@ -250,82 +255,3 @@ def parse_quote_row(symbol: str, text: bytes) -> Row | None:
     if row is None or row[0] != symbol or type(row[1]) is not int or type(row[2]) not in (int, float):
         return None
     return row
-
-
-def make_bars(
-    chart: Chart, asset: str, rows: Sequence[Row], query: TableQuery, session: Session | None
-) -> AnswerTable:
-    """Return bars as a table, with the cursor to the ones before and the gaps; these need a session."""
-    symbol, timeframe = chart
-    starts = [row[0] for row in rows]
-    about = {
-        "symbol": symbol,
-        "timeframe": timeframe,
-        "asset": asset or None,
-        "session": None if session is None else session.code,
-        "replay": any(row[-1] for row in rows),
-        "cursor": find_cursor(starts, query),
-        "gaps": None if session is None else list_gaps(starts, timeframe, query, session),
-    }
-    return AnswerTable("bars", BARS, rows, about)
-
-
-def list_gaps(
-    starts: Sequence[int], timeframe: str, query: TableQuery, session: Session
-) -> list[dict[str, int]]:
-    """Return the gaps between the bars of a page, and up to the newer page that its cursor came from."""
-    following = parse_time_cursor(query.cursor)
-    edges = starts if following is None else [*starts, following]
-    gaps = find_gaps(edges, timeframe, session)
-    return [{"from": one.from_ms, "to": one.to_ms, "missing": one.missing} for one in gaps]
-
-
-def find_cursor(starts: Sequence[int], query: TableQuery) -> str | None:
-    """Return the cursor to the rows before a page; None if the page is not full, or nothing is before it."""
-    is_full = len(starts) == query.limit and bool(starts)
-    is_at_begin = is_full and query.from_ms is not None and starts[0] <= query.from_ms
-    return str(starts[0]) if is_full and not is_at_begin else None
-
-
-@dataclass(frozen=True, slots=True)
-class RequestQuota:
-    """Hold what an address may still ask: how many requests a minute, how many now, and when all again."""
-
-    limit: int
-    remaining: int
-    reset_sec: int
-    wait_sec: float
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """The headers that say so."""
-        return {
-            "RateLimit-Limit": str(self.limit),
-            "RateLimit-Remaining": str(self.remaining),
-            "RateLimit-Reset": str(self.reset_sec),
-            "RateLimit-Policy": f"{self.limit};w=60",
-        }
-
-
-class RequestLimiter:
-    """Limits the requests of each address, at the rate that the truth names at the moment.
-
-    Args:
-        per_min_now: returns how many requests an address has a minute; 0 sets no limit.
-    """
-
-    def __init__(self, per_min_now: Callable[[], int]) -> None:
-        self._per_min_now, self._per_min = per_min_now, 0
-        self._limiter = RateLimiter(1, 1.0)
-
-    def take(self, address: str, now: float) -> RequestQuota | None:
-        """Count a request at `now` (monotonic); return what is left, or None where nothing is limited."""
-        per_min = self._per_min_now()
-        if per_min == 0:
-            return None
-        if per_min != self._per_min:
-            self._per_min, self._limiter = per_min, RateLimiter(per_min, per_min / 60)
-        wait_sec = self._limiter.take(address, now)
-        left = self._limiter.find_left(address, now)
-        reset_sec = round((per_min - left) * 60 / per_min)
-        return RequestQuota(per_min, int(left), reset_sec, wait_sec)

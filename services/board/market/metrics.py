@@ -9,6 +9,16 @@ from services.board.market.market import Market
 def collect_market(market: Market) -> Iterator[Family]:
     """Yield each metric of the market with its current value."""
     hub, counts = market.hub, market.charts.counts
+    yield gauge(
+        "marketswarm_board_market_feed_up",
+        "0 while what is new of the market can't be read from its bus, else 1; no value without a market.",
+        float(market.feed.problem is None) if market.feed.has_market else None,
+    )
+    yield gauge(
+        "marketswarm_board_market_database_up",
+        "0 while the archive's database does not answer the board, else 1; no value without one.",
+        float(market.archive.problem is None) if market.archive.is_configured else None,
+    )
     yield gauge("marketswarm_board_market_followers", "Clients that follow the market.", float(len(hub)))
     yield counter(
         "marketswarm_board_market_followers_dropped_total",

@@ -126,7 +126,8 @@ class PastStore:
 
         async def make() -> Mapping[str, SeriesPast]:
             """Read it and keep it."""
-            found = await self._read(series)
+            async with self._archive.limit_answer():
+                found = await self._read(series)
             self._kept[key] = time.monotonic(), found
             self._kept.move_to_end(key)
             if len(self._kept) > MAX_KEPT:

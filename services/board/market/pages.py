@@ -1,23 +1,22 @@
 """Define what each page of the market shows, one dataclass per template, and render it."""
 
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final, Literal
 from urllib.parse import quote
 
 from jinja2 import Environment
 
 from services.board.frame import Frame
 from services.board.market.cascade import FallbackCount, SourceView, find_fallbacks, is_fallback
+from services.board.market.correlations import HeatMap
 from services.board.market.overview import TileView
 from services.board.market.pictures import FILTERS
 from services.board.market.query import TIMEFRAMES
 from services.board.market.states import GateState, StoredSeries
+from services.board.market.updates import MAX_TOPICS, TopicKind, name_topic
 from services.board.pages import load_environment
 
-MAX_MATRIX: Final = 60
-"""The most symbols of a heat map: more can't be read on a screen."""
 TABS: Final = (
     ("/market", "Overview"),
     ("/market/economy", "Economy"),
@@ -65,11 +64,39 @@ class MarketPage:
 
     @property
     def topics(self) -> str:
-        """The topics of `/ws` that the page follows, separated by blanks."""
+        """The topics of `/ws` that the page follows, separated by blanks: all symbols if these are many."""
         symbols = dict.fromkeys(tile.symbol for group in self.groups for tile in group.tiles)
-        return " ".join(
-            f"{kind}:{name}{rest}" for name in symbols for kind, rest in (("quotes", ""), ("bars", ":1m"))
-        )
+        topics = [
+            name_topic(kind, name, *more)
+            for name in symbols
+            for kind, more in ((TopicKind.QUOTES, ()), (TopicKind.BARS, ("1m",)))
+        ]
+        if len(topics) > MAX_TOPICS:
+            topics = [name_topic(TopicKind.QUOTES), name_topic(TopicKind.BARS, "1m")]
+        return " ".join(topics)
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """An indicator that can be drawn: over the prices, or in a pane of its own.
+
+    The names of its values in the API begin with `prefix`, and go on with `_` if at all.
+    """
+
+    prefix: str
+    label: str
+    place: Literal["price", "pane"] = "pane"
+
+
+OVERLAYS: Final = (
+    Overlay("sma", "SMA", "price"),
+    Overlay("ema", "EMA", "price"),
+    Overlay("bb", "Bollinger", "price"),
+    Overlay("vwap", "VWAP", "price"),
+    *(Overlay("rsi", "RSI"), Overlay("macd", "MACD"), Overlay("stoch", "Stochastic"), Overlay("adx", "ADX")),
+    *(Overlay("atr", "ATR"), Overlay("cci", "CCI"), Overlay("willr", "Williams %R"), Overlay("obv", "OBV")),
+    Overlay("mfi", "MFI"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +111,7 @@ class SymbolPage:
     tile: TileView | None
     series: tuple[StoredSeries, ...] = ()
     timeframes: tuple[str, ...] = TIMEFRAMES
+    overlays: tuple[Overlay, ...] = OVERLAYS
     tab: str = ""
 
 
@@ -140,29 +168,14 @@ class SourcesPage:
 
 
 @dataclass(frozen=True, slots=True)
-class HeatRow:
-    """A row of the heat map: a symbol, and for each column's symbol the value and the number of days."""
-
-    symbol: str
-    cells: tuple[tuple[str, float | None, int | None], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class CorrelationsPage:
-    """The correlations of daily returns as a heat map; `left_out` counts symbols beyond what can be shown."""
+    """The correlations of daily returns as a heat map."""
 
     template: ClassVar = "market_correlations.html"
     frame: Frame
     notice: MarketNotice
-    day: str | None
-    rows: tuple[HeatRow, ...]
-    left_out: int = 0
+    heat: HeatMap
     tab: str = "/market/correlations"
-
-    @property
-    def symbols(self) -> tuple[str, ...]:
-        """The symbols of the columns."""
-        return tuple(row.symbol for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,28 +190,6 @@ class EconomyPage:
 
 
 AnyPage = MarketPage | SymbolPage | SourcesPage | CorrelationsPage | EconomyPage
-
-
-def make_heat_rows(rows: Iterable[Sequence[Any]]) -> tuple[tuple[HeatRow, ...], int]:
-    """Return the heat map of rows of day, a, b, value and n, and how many symbols it leaves out."""
-    values: dict[tuple[str, str], tuple[float, int]] = {}
-    symbols: dict[str, None] = {}
-    for _, one, other, value, days in rows:
-        values[one, other] = values[other, one] = value, days
-        symbols |= {one: None, other: None}
-    shown = sorted(symbols)[:MAX_MATRIX]
-    found = tuple(HeatRow(name, tuple(_make_cell(values, name, other) for other in shown)) for name in shown)
-    return found, len(symbols) - len(shown)
-
-
-def _make_cell(
-    values: Mapping[tuple[str, str], tuple[float, int]], one: str, other: str
-) -> tuple[str, float | None, int | None]:
-    """Return a cell: the other symbol, the value, and the number of days; a symbol goes along with itself."""
-    if one == other:
-        return other, 1.0, None
-    value, days = values.get((one, other), (None, None))
-    return other, value, days
 
 
 def render_market(page: AnyPage) -> str:

@@ -70,15 +70,15 @@ def draw_sparkline(points: Sequence[Point], change: float | None = None) -> Mark
     traced = trace_sparkline(points)
     if traced is None:
         return Markup("")
-    mood = find_mood(change)
+    direction = find_direction(change)
     return Markup(  # noqa: S704 - made of numbers
-        f'<svg class="spark {mood}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none"'
+        f'<svg class="spark {direction}" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none"'
         ' aria-hidden="true">'
         f'<path class="a" d="{traced.area}"/><path class="l" d="{traced.line}"/></svg>'
     )
 
 
-def find_mood(change: float | None) -> str:
+def find_direction(change: float | None) -> str:
     """Return the word for the direction of a change."""
     if not change:
         return "flat"
@@ -196,7 +196,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "heat": find_heat,
     "last_change": format_last_change,
     "limit": format_limit,
-    "mood": find_mood,
+    "direction": find_direction,
     "percent": format_percent,
     "price": format_price,
     "recency": format_recency,

@@ -2,7 +2,7 @@
 
 A page is the newest rows of a range; its cursor leads to the rows before them. So a reader that only wants
 the latest rows asks once, and a chart that is scrolled back asks on. A cursor is the key of the oldest row of
-a page, and it stays right while new rows come.
+a page, and it stays right while new rows come: its whole key, where several rows may have one time.
 """
 
 import re
@@ -22,7 +22,7 @@ TIMEFRAMES: Final = ("1m", "5m", "15m", "1h", "4h", "1d")
 _NUMBER: Final = re.compile(r"-?\d{1,14}")
 _PERIOD: Final = re.compile(r"(\d{1,5})(m|h|d|w|y)")
 _PERIOD_SEC: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
-_MAX_CURSOR: Final = 120
+MAX_CURSOR: Final = 150
 
 
 class QueryError(ValueError):
@@ -81,7 +81,7 @@ def parse_query(
     from_ms, to_ms = parse_time("from", start, now_ms), parse_time("to", end, now_ms)
     if from_ms is not None and to_ms is not None and from_ms >= to_ms:
         raise QueryError("from: is not before `to`")
-    if cursor is not None and (not cursor.isascii() or not 0 < len(cursor) <= _MAX_CURSOR):
+    if cursor is not None and (not cursor.isascii() or not 0 < len(cursor) <= MAX_CURSOR):
         raise QueryError("cursor: is none of ours")
     return TableQuery(from_ms, to_ms, limit, cursor, TableFormat(form))
 
@@ -130,6 +130,26 @@ def parse_time_cursor(cursor: str | None) -> int | None:
     if not _NUMBER.fullmatch(cursor) or not MIN_MS <= int(cursor) <= MAX_MS:
         raise QueryError("cursor: is none of ours")
     return int(cursor)
+
+
+def parse_quote_cursor(cursor: str | None) -> tuple[int | None, str | None]:
+    """Return the time and the source of a cursor of quotes, each None without a cursor. Raise QueryError."""
+    if cursor is None:
+        return None, None
+    time, _, source = cursor.partition(":")
+    if not source or not source.isprintable():
+        raise QueryError("cursor: is none of ours")
+    return parse_time_cursor(time), source
+
+
+def parse_pair_cursor(cursor: str | None) -> tuple[str, str]:
+    """Return the pair of symbols of a cursor; two empty texts if there is none. Raise QueryError."""
+    if cursor is None:
+        return "", ""
+    one, _, other = cursor.partition(",")
+    if SYMBOL.fullmatch(one) is None or SYMBOL.fullmatch(other) is None:
+        raise QueryError("cursor: is none of ours")
+    return one, other
 
 
 def require_symbol(text: str) -> str:

@@ -1,10 +1,11 @@
 """Answer the requests for pages of the market: read what a page needs, and render it."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from marketswarm.bus import BusError
@@ -13,8 +14,10 @@ from marketswarm.keys import MARKET_QUARANTINE
 from marketswarm.text import escape_text
 from services.board.board import Board
 from services.board.frame import Frame
+from services.board.market.api import make_limit
 from services.board.market.archive_reader import DatabaseAwayError, Row
 from services.board.market.cascade import sort_series, view_sources
+from services.board.market.correlations import HeatMap
 from services.board.market.market import Market
 from services.board.market.overview import list_groups, make_group_tiles, make_symbol_tile, make_tiles
 from services.board.market.pages import (
@@ -28,7 +31,6 @@ from services.board.market.pages import (
     SourcesPage,
     SymbolPage,
     TileGroup,
-    make_heat_rows,
     render_market,
 )
 from services.board.market.query import TIMEFRAMES, QueryError, require_symbol
@@ -40,7 +42,6 @@ NAV: Final = "/market"
 QUARANTINED: Final = 20
 DOWNLOADS: Final = 30
 MAX_FIELDS: Final = 600
-CORRELATED: Final = 500
 Text = Annotated[str, Query(max_length=300)]
 MakeFrame = Callable[[Request, str], Awaitable[Frame]]
 
@@ -65,14 +66,12 @@ def _add_overviews(site: APIRouter, market: Market, make_frame: MakeFrame) -> No
     @site.get("/market")
     async def show_market(request: Request) -> Response:
         """Show the groups as small multiples."""
-        groups: list[TileGroup] = []
-        away: str | None = None
-        for name in list_groups(market.states):
-            found = await make_group_tiles(market, name)
-            groups.append(TileGroup(name, found.tiles))
-            away = away or found.away
+        names = list_groups(market.states)
+        found = await asyncio.gather(*(make_group_tiles(market, name) for name in names))
+        groups = tuple(TileGroup(name, one.tiles) for name, one in zip(names, found, strict=True))
+        away = next(filter(None, (one.away for one in found)), None)
         frame = await make_frame(request, "Market")
-        return _answer(MarketPage(frame, make_notice(market, away), tuple(groups)))
+        return _answer(MarketPage(frame, make_notice(market, away), groups))
 
     @site.get("/market/economy")
     async def show_economy(request: Request) -> Response:
@@ -81,19 +80,16 @@ def _add_overviews(site: APIRouter, market: Market, make_frame: MakeFrame) -> No
         frame = await make_frame(request, "Economy")
         return _answer(EconomyPage(frame, make_notice(market, found.away), found.tiles))
 
-    @site.get("/market/correlations")
+    @site.get("/market/correlations", dependencies=[Depends(make_limit(market))])
     async def show_correlations(request: Request) -> Response:
         """Show the correlations of daily returns."""
-        away: str | None = None
-        rows: list[Row] = []
+        away, heat = None, HeatMap()
         try:
-            rows = await market.archive.read_correlations(None, None, CORRELATED * CORRELATED)
+            heat = await market.heat.find()
         except DatabaseAwayError as error:
             away = str(error)
-        shown, left_out = make_heat_rows(rows)
         frame = await make_frame(request, "Correlations")
-        day = max((str(row[0]) for row in rows), default=None)
-        return _answer(CorrelationsPage(frame, make_notice(market, away), day, shown, left_out))
+        return _answer(CorrelationsPage(frame, make_notice(market, away), heat))
 
 
 def _add_symbol(site: APIRouter, market: Market, make_frame: MakeFrame) -> None:
@@ -120,17 +116,11 @@ def _add_sources(site: APIRouter, market: Market, make_frame: MakeFrame) -> None
     @site.get("/market/sources")
     async def show_sources(request: Request) -> Response:
         """Show the sources, the cascade in force, the quarantine and the gate."""
-        away: str | None = None
-        downloads: tuple[DownloadView, ...] = ()
-        try:
-            rows = await market.archive.read_downloads(DOWNLOADS)
-            downloads = tuple(map(make_download, rows))
-        except DatabaseAwayError as error:
-            away = str(error)
-        quarantine, count = await read_quarantine(market)
+        (downloads, away), (quarantine, count), limits = await asyncio.gather(
+            read_downloads(market), read_quarantine(market), market.find_limits()
+        )
         frame = await make_frame(request, "Sources")
         states, notice = market.states, make_notice(market, away)
-        limits = await market.find_limits()
         views = view_sources(states.sources, states.series, frame.snapshot.at, limits.accounts)
         series = sort_series(states.series)
         return _answer(SourcesPage(frame, notice, views, series, quarantine, count, downloads, limits.away))
@@ -149,6 +139,14 @@ def find_timeframe(states: Iterable[StoredSeries]) -> str:
     """Return the timeframe to show first: the shortest of the series, else that of a day."""
     known = {one.timeframe for one in states if one.kind == "bars"}
     return next((each for each in TIMEFRAMES if each in known), "1d" if known else "1m")
+
+
+async def read_downloads(market: Market) -> tuple[tuple[DownloadView, ...], str | None]:
+    """Return the last requests to sources, and why they can't be read; None if they can."""
+    try:
+        return tuple(map(make_download, await market.archive.read_downloads(DOWNLOADS))), None
+    except DatabaseAwayError as error:
+        return (), str(error)
 
 
 def make_download(row: Row) -> DownloadView:

@@ -4,12 +4,14 @@ The states are JSON that another service writes, so they are data that enters: w
 out and counted, and an unknown field is ignored. Pure.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Final, Literal
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from marketswarm.market.entries import SYMBOL
 from marketswarm.text import escape_text
 
 MAX_DIGITS: Final = 15
@@ -58,7 +60,7 @@ class StoredSeries(_State):
     """
 
     id: Text
-    symbol: Annotated[str, Field(min_length=1, max_length=40)]
+    symbol: Annotated[str, Field(pattern=f"^{SYMBOL.pattern}$")]
     kind: Text = "bars"
     timeframe: Text | None = None
     asset: Text = ""
@@ -142,33 +144,68 @@ class GateState(_State):
     failed: Annotated[tuple[GateFailure, ...], Field(max_length=1000)] = ()
 
 
-def parse_series(raw: Mapping[bytes, bytes]) -> tuple[tuple[StoredSeries, ...], int]:
+State = TypeVar("State", StoredSeries, StoredSource)
+
+
+class StateCache(Generic[State]):
+    """Parses the states of a hash, each anew only once its text has changed.
+
+    Args:
+        parse: returns the state of a field of the hash and its text; None if it is none.
+    """
+
+    def __init__(self, parse: Callable[[bytes, bytes], State | None]) -> None:
+        self._parse: Callable[[bytes, bytes], State | None] = parse
+        self._known: dict[bytes, tuple[bytes, State | None]] = {}
+
+    def parse(self, raw: Mapping[bytes, bytes]) -> tuple[list[State], int]:
+        """Return the states, and how many could not be parsed."""
+        before, self._known = self._known, {}
+        for name, text in itertools.islice(raw.items(), MAX_STATES):
+            known = before.get(name)
+            is_same = known is not None and known[0] == text
+            self._known[name] = known if known is not None and is_same else (text, self._parse(name, text))
+        found = [state for _, state in self._known.values() if state is not None]
+        return found, len(self._known) - len(found)
+
+
+def parse_series(
+    raw: Mapping[bytes, bytes], cache: StateCache[StoredSeries] | None = None
+) -> tuple[tuple[StoredSeries, ...], int]:
     """Return the states of all series by group and symbol, and how many could not be parsed."""
-    found, broken = [], 0
-    for ident, text in _bounded(raw):
-        value = _parse_object(text)
-        try:
-            if value is None:
-                raise ValueError  # noqa: TRY301 - counted with those that pydantic refuses
-            found.append(StoredSeries.model_validate({"id": ident.decode("ascii", "replace"), **value}))
-        except ValueError:
-            broken += 1
+    found, broken = (cache or StateCache(parse_one_series)).parse(raw)
     found.sort(key=lambda one: (one.group or "", not one.critical, one.symbol, one.timeframe or ""))
     return tuple(found), broken
 
 
-def parse_sources(raw: Mapping[bytes, bytes]) -> tuple[tuple[StoredSource, ...], int]:
+def parse_sources(
+    raw: Mapping[bytes, bytes], cache: StateCache[StoredSource] | None = None
+) -> tuple[tuple[StoredSource, ...], int]:
     """Return the states of all sources by name, and how many could not be parsed."""
-    found, broken = [], 0
-    for name, text in _bounded(raw):
-        value = _parse_object(text)
-        try:
-            if value is None:
-                raise ValueError  # noqa: TRY301 - as above
-            found.append(StoredSource.model_validate({**value, "name": name.decode("ascii", "replace")}))
-        except ValueError:
-            broken += 1
+    found, broken = (cache or StateCache(parse_source)).parse(raw)
     return tuple(sorted(found, key=lambda one: one.name)), broken
+
+
+def parse_one_series(ident: bytes, text: bytes) -> StoredSeries | None:
+    """Return the state of a series; None if the text is none."""
+    value = _parse_object(text)
+    try:
+        if value is not None:
+            return StoredSeries.model_validate({"id": ident.decode("ascii", "replace"), **value})
+    except ValueError:
+        return None
+    return None
+
+
+def parse_source(name: bytes, text: bytes) -> StoredSource | None:
+    """Return the state of a source; None if the text is none."""
+    value = _parse_object(text)
+    try:
+        if value is not None:
+            return StoredSource.model_validate({**value, "name": name.decode("ascii", "replace")})
+    except ValueError:
+        return None
+    return None
 
 
 def parse_gate(raw: bytes | None) -> GateState | None:
@@ -239,11 +276,6 @@ def _parse_number(text: bytes | None) -> int:
     """Return a whole number of at most 15 digits; 0 for anything else."""
     digits = (text or b"").removeprefix(b"-")
     return int(text or 0) if digits.isdigit() and len(digits) <= MAX_DIGITS else 0
-
-
-def _bounded(raw: Mapping[bytes, bytes]) -> Iterable[tuple[bytes, bytes]]:
-    """Return at most MAX_STATES states."""
-    return list(raw.items())[:MAX_STATES]
 
 
 def _parse_object(text: bytes) -> dict[str, Any] | None:

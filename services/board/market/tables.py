@@ -6,7 +6,7 @@ A table has typed columns, so that all three formats say the same: times are epo
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -29,6 +29,8 @@ class ColumnType(StrEnum):
     NUMBER = "number"
     COUNT = "count"
     FLAG = "flag"
+    DATE = "date"
+    """A text: `2026-01-05`."""
     TIME = "time"
     """Epoch milliseconds."""
     VALUES = "values"
@@ -41,6 +43,21 @@ class Column:
 
     name: str
     type: ColumnType = ColumnType.NUMBER
+
+
+_TYPES: Final[Mapping[str, ColumnType]] = {
+    **dict.fromkeys(("start", "at", "asked_at"), ColumnType.TIME),
+    **dict.fromkeys(("symbol", "source", "digest"), ColumnType.TEXT),
+    **dict.fromkeys(("trades", "rev", "epoch"), ColumnType.COUNT),
+    **dict.fromkeys(("final", "replay"), ColumnType.FLAG),
+    "day": ColumnType.DATE,
+    "values": ColumnType.VALUES,
+}
+
+
+def make_columns(names: Iterable[str]) -> tuple[Column, ...]:
+    """Return columns of these names, each of the type that a name has in every table; others are numbers."""
+    return tuple(Column(name, _TYPES.get(name, ColumnType.NUMBER)) for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,16 +119,18 @@ def _encode_arrow(table: AnswerTable) -> bytes:
         ColumnType.NUMBER: pl.Float64,
         ColumnType.COUNT: pl.Int64,
         ColumnType.FLAG: pl.Boolean,
-        ColumnType.TIME: pl.Datetime("ms", "UTC"),
+        ColumnType.TIME: pl.Int64,
+        ColumnType.DATE: pl.String,
     }
     _, cells = _flatten(table)
     frame = pl.DataFrame(
         [
-            pl.Series(name, [read(row) for row in table.rows], dtype=pl.Int64).cast(types[kind])
-            if kind is ColumnType.TIME
-            else pl.Series(name, [read(row) for row in table.rows], dtype=types[kind], strict=False)
+            pl.Series(name, [read(row) for row in table.rows], dtype=types[kind], strict=False)
             for name, kind, read in cells
         ]
+    ).with_columns(
+        *(pl.col(name).cast(pl.Datetime("ms", "UTC")) for name, kind, _ in cells if kind is ColumnType.TIME),
+        *(pl.col(name).str.to_date() for name, kind, _ in cells if kind is ColumnType.DATE),
     )
     target = io.BytesIO()
     frame.write_ipc(target)

@@ -10,27 +10,44 @@ with a reason.
 """
 
 import asyncio
-from collections import deque
+import itertools
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from services.board.rate_limit import RateLimiter
 
 RING_UPDATES: Final = 20_000
 RING_BYTES: Final = 16 * 1024 * 1024
 PENDING_UPDATES: Final = 5000
 PENDING_BYTES: Final = 1024 * 1024
 """The most that waits for one follower."""
+TOPICS_AT_ONCE: Final = 10_000
+TOPICS_PER_SEC: Final = 1000.0
+"""How many topics the clients of one address may subscribe to at once, and a second after that: each costs a
+snapshot."""
 INTERVAL_SEC: Final = 0.1
 """The least time between two batches for one follower, unless it asks for a longer one."""
 MAX_INTERVAL_SEC: Final = 60.0
 MAX_TOPICS: Final = 1000
-ALL_QUOTES: Final = "quotes"
-SERIES: Final = "series"
 
 
-def name_topic(kind: str, *parts: str) -> str:
-    """Return the name of a topic: its kind, a symbol, and a timeframe if it has one."""
+class TopicKind(StrEnum):
+    """Name the kinds of topics."""
+
+    BARS = "bars"
+    INDICATORS = "indicators"
+    QUOTES = "quotes"
+    SERIES = "series"
+
+
+def name_topic(kind: TopicKind, *parts: str) -> str:
+    """Return the name of a topic: its kind, a symbol, and a timeframe if it has one.
+
+    Without a symbol it includes all of them: `quotes`, `bars:1m`.
+    """
     return ":".join((kind, *parts))
 
 
@@ -45,13 +62,15 @@ class DropReason(StrEnum):
 class Update:
     """Hold one update: its number, its topic, what it is about, and its data as JSON.
 
-    A later update of the same `subject` replaces this one while it waits.
+    A later update of the same `subject` replaces this one while it waits. `wider` is a topic that includes
+    this one.
     """
 
     number: int
     topic: str
     subject: str
     data: bytes
+    wider: str | None = None
 
     @property
     def wire(self) -> bytes:
@@ -60,14 +79,15 @@ class Update:
 
 
 class FollowersFull(Exception):  # noqa: N818 - an answer, not an accident
-    """As many followers as are allowed are there."""
+    """As many followers as are allowed are there; the message is for the client."""
 
 
 class Follower:
     """What waits for one client. `dropped` is the reason once it gets no more."""
 
-    def __init__(self, interval_sec: float = INTERVAL_SEC) -> None:
-        self.interval_sec = interval_sec
+    def __init__(self, address: str = "") -> None:
+        self.address = address
+        self.interval_sec = INTERVAL_SEC
         self.topics: set[str] = set()
         self.dropped: DropReason | None = None
         self._pending: dict[str, Update] = {}
@@ -75,7 +95,7 @@ class Follower:
         self._last = 0
         self._changed = asyncio.Event()
 
-    def put(self, update: Update) -> bool:
+    def queue_update(self, update: Update) -> bool:
         """Add an update in place of the one before about the same; return False if too much waits."""
         before = self._pending.pop(update.subject, None)
         self._bytes += len(update.data) - (0 if before is None else len(before.data))
@@ -85,6 +105,21 @@ class Follower:
             self.drop(DropReason.TOO_SLOW)
             return False
         self._changed.set()
+        return True
+
+    def queue_missed(self, updates: Iterable[Update]) -> bool:
+        """Add updates that were missed; return False, and add none of them, if that is too much."""
+        pending = dict(self._pending)
+        for update in updates:
+            pending.pop(update.subject, None)
+            pending[update.subject] = update
+        size = sum(len(update.data) for update in pending.values())
+        if len(pending) > PENDING_UPDATES or size > PENDING_BYTES:
+            return False
+        self._pending, self._bytes = pending, size
+        if pending:
+            self._last = max(update.number for update in pending.values())
+            self._changed.set()
         return True
 
     def drop(self, reason: DropReason) -> None:
@@ -116,10 +151,19 @@ class UpdateHub:
     Args:
         boot: the id of this process; a position is `<boot>-<number>`.
         max_followers_now: returns the most followers at once.
+        max_per_address_now: returns the most followers of one address.
     """
 
-    def __init__(self, boot: str, max_followers_now: Callable[[], int] = lambda: 200) -> None:
-        self._boot, self._max_followers_now = boot, max_followers_now
+    def __init__(
+        self,
+        boot: str,
+        max_followers_now: Callable[[], int] = lambda: 200,
+        max_per_address_now: Callable[[], int] = lambda: 50,
+    ) -> None:
+        self._boot = boot
+        self._max_followers_now, self._max_per_address_now = max_followers_now, max_per_address_now
+        self.topic_limiter = RateLimiter(TOPICS_AT_ONCE, TOPICS_PER_SEC)
+        self._by_address: Counter[str] = Counter()
         self.number = self.published = self.dropped = 0
         self._ring: deque[Update] = deque()
         self._ring_bytes = 0
@@ -135,6 +179,11 @@ class UpdateHub:
     def max_followers(self) -> int:
         """The most followers at once."""
         return self._max_followers_now()
+
+    @property
+    def max_followers_per_address(self) -> int:
+        """The most followers of one address."""
+        return self._max_per_address_now()
 
     @property
     def position(self) -> str:
@@ -154,7 +203,7 @@ class UpdateHub:
         """
         self.number += 1
         self.published += 1
-        update = Update(self.number, topic, subject or topic, data)
+        update = Update(self.number, topic, subject or topic, data, wider)
         self._ring.append(update)
         self._ring_bytes += len(data)
         while len(self._ring) > RING_UPDATES or self._ring_bytes > RING_BYTES:
@@ -162,17 +211,20 @@ class UpdateHub:
         followers = self._by_topic.get(topic, ())
         wide = self._by_topic.get(wider, ()) if wider is not None else ()
         for one in list({*followers, *wide} if wide else followers):
-            if not one.put(update):
+            if not one.queue_update(update):
                 self.leave(one)
                 self.dropped += 1
         return self.number
 
-    def join(self, interval_sec: float = INTERVAL_SEC) -> Follower:
-        """Return a new follower without topics. Raises FollowersFull."""
+    def join(self, address: str = "") -> Follower:
+        """Return a new follower without topics, of a client's address. Raises FollowersFull."""
         if self._is_closed or len(self._followers) >= self.max_followers:
-            raise FollowersFull
-        follower = Follower(interval_sec)
+            raise FollowersFull("too many clients follow the market: try again later")
+        if self._by_address[address] >= self.max_followers_per_address:
+            raise FollowersFull("too many clients of this address follow the market")
+        follower = Follower(address)
         self._followers.add(follower)
+        self._by_address[address] += 1
         return follower
 
     def subscribe(self, follower: Follower, topics: Iterable[str]) -> None:
@@ -193,10 +245,17 @@ class UpdateHub:
     def leave(self, follower: Follower) -> None:
         """Forget a follower."""
         self.unsubscribe(follower, follower.topics)
-        self._followers.discard(follower)
+        if follower in self._followers:
+            self._followers.remove(follower)
+            self._by_address[follower.address] -= 1
+            if not self._by_address[follower.address]:
+                del self._by_address[follower.address]
 
     def resume(self, follower: Follower, after: str, topics: Collection[str]) -> bool:
-        """Let the updates of `topics` after a position wait for a follower; return False if some are lost."""
+        """Let the updates of `topics` after a position wait for a follower.
+
+        Return False, and let none wait, if some of them are lost or they are more than may wait.
+        """
         boot, _, text = after.rpartition("-")
         if boot != self._boot or not (text.isascii() and text.isdigit() and len(text) < 16):
             return False
@@ -205,13 +264,8 @@ class UpdateHub:
         if not first_kept - 1 <= last <= self.number:
             return False
         wanted = set(topics)
-        for update in self._ring:
-            is_wanted = update.topic in wanted or (
-                ALL_QUOTES in wanted and update.topic.startswith(name_topic(ALL_QUOTES, ""))
-            )
-            if update.number > last and is_wanted and not follower.put(update):
-                return False
-        return True
+        missed = itertools.islice(self._ring, last + 1 - first_kept, None)
+        return follower.queue_missed(one for one in missed if one.topic in wanted or one.wider in wanted)
 
     def close(self) -> None:
         """Drop all followers, and accept no more."""

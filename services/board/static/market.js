@@ -3,7 +3,7 @@
 import { follow, now, showMoments } from "./stream.js";
 import { listenToKeys } from "./keys.js";
 import { followMarket } from "./market_socket.js";
-import { showPrice, tickAges } from "./market_tile.js";
+import { renewCloses, showPrice, tickAges } from "./market_tile.js";
 
 const tiles = new Map();
 for (const tile of document.querySelectorAll(".tile[data-symbol]")) {
@@ -20,8 +20,20 @@ function take(topic, data) {
   for (const tile of tiles.get(symbol) ?? []) showPrice(tile, price, at, last.source, last.replay);
 }
 
+// A page with more symbols than one client may have topics follows all of them: `quotes`, and `bars:1m`.
+function begin(topic, data) {
+  if (topic === "quotes") for (const quote of data) take(`quotes:${quote.symbol}`, quote);
+  else if (topic === "bars:1m") for (const [symbol, bar] of Object.entries(data)) take(`bars:${symbol}:1m`, bar);
+  else take(topic, data);
+}
+
+function tick() {
+  tickAges(now());
+  renewCloses();
+}
+
 showMoments();
 listenToKeys();
-follow({ changed: () => tickAges(now()), ticked: () => tickAges(now()) });
+follow({ changed: tick, ticked: tick });
 const topics = document.getElementById("tiles")?.dataset.topics.split(" ").filter(Boolean) ?? [];
-followMarket(topics, { take });
+followMarket(topics, { take, begin });

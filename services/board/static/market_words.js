@@ -53,7 +53,7 @@ export function formatPercent(percent) {
   return `${rounded > 0 ? "+" : rounded < 0 ? "−" : ""}${Math.abs(rounded).toFixed(2)} %`;
 }
 
-export function findMood(change) {
+export function findDirection(change) {
   if (!change) return "flat";
   return change > 0 ? "rise" : "fall";
 }

@@ -1,25 +1,35 @@
 """Charts from a database and a Redis that the test holds."""
 
+import asyncio
+import contextlib
 import time
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from marketswarm.keys import chart_key
+from marketswarm.market.entries import MAX_MS
 from marketswarm.market.records import Bar, Provenance
+from marketswarm.market.sessions import get_session
 from marketswarm.testing import MemoryBus
 from services.board.market.archive_reader import NOT_SET, ArchiveReader, DatabaseAwayError
+from services.board.market.bar_table import find_cursor, make_bars
 from services.board.market.charts import (
     CHART_SEC,
     AnswerCache,
+    ChartBase,
     ChartStore,
     encode_base,
     make_answer,
     parse_base,
 )
-from services.board.market.live import LiveBar, LiveMarket
-from services.board.market.query import TableFormat
+from services.board.market.live import NEVER, LiveBar, LiveMarket
+from services.board.market.query import TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, Column
+
+NEWEST = TableQuery()
 
 
 def make_bar(start, close=1.0, rev=0):
@@ -35,16 +45,21 @@ class Archive:
 
     async def read_bars(self, _symbol, _timeframe, query):
         self.asked += 1
-        return self.rows[-query.limit :]
+        end = MAX_MS if query.before_ms is None else query.before_ms
+        return [row for row in self.rows if (query.from_ms or 0) <= row[0] < end][-query.limit :]
 
     async def find_asset(self, _symbol):
-        return "stocks"
+        return "crypto"
+
+    @contextlib.asynccontextmanager
+    async def limit_answer(self):
+        yield
 
 
 @pytest.fixture
 def live():
     live = LiveMarket()
-    live.began_at = 0.0
+    live.began_at = NEVER
     return live
 
 
@@ -52,13 +67,24 @@ def closes(rows):
     return [row[4] for row in rows]
 
 
+async def find(store, limit=500):
+    return await store.find_newest("SPY", "1m", limit)
+
+
+async def count_missing(store, query=NEWEST):
+    """How many bars a page of a chart says are missing."""
+    found = await (find(store) if query.is_latest else store.find_range("SPY", "1m", query))
+    gaps = make_bars(("SPY", "1m"), found, query, get_session("24x7")).about["gaps"]
+    return sum(one["missing"] for one in gaps)
+
+
 async def test_a_chart_is_asked_of_the_database_once_and_then_of_redis(live):
     archive, bus = Archive(make_bar(1), make_bar(2, 2.0)), MemoryBus("market-redis")
     first = ChartStore(archive, live, lambda: bus)
-    assert closes((await first.find_rows("SPY", "1m", 500))[0]) == [1.0, 2.0]
-    assert (await first.find_rows("SPY", "1m", 1))[1] == "stocks"
+    assert closes((await find(first)).rows) == [1.0, 2.0]
+    assert (await find(first, 1)).asset == "crypto"
     second = ChartStore(archive, live, lambda: bus)
-    assert closes((await second.find_rows("SPY", "1m", 500))[0]) == [1.0, 2.0]
+    assert closes((await find(second)).rows) == [1.0, 2.0]
     assert archive.asked == 1
     assert (first.counts.memory, first.counts.archive, second.counts.redis) == (1, 1, 1)
     assert 0 < await bus.client.ttl(chart_key("SPY", "1m")) <= CHART_SEC
@@ -67,47 +93,130 @@ async def test_a_chart_is_asked_of_the_database_once_and_then_of_redis(live):
 async def test_what_the_stream_has_is_shown_at_once_though_the_database_is_behind(live):
     archive = Archive(make_bar(1), make_bar(2, 2.0))
     store = ChartStore(archive, live, lambda: None)
-    await store.find_rows("SPY", "1m", 500)
+    await find(store)
     live.take_bar(make_bar(2, 2.5, rev=1), time.time())
     live.take_bar(make_bar(3, 3.0), time.time())
-    assert closes((await store.find_rows("SPY", "1m", 500))[0]) == [1.0, 2.5, 3.0]
+    assert closes((await find(store)).rows) == [1.0, 2.5, 3.0]
     assert archive.asked == 1
 
 
-async def test_the_database_is_asked_anew_once_the_stream_has_dropped_bars_since(live):
-    archive = Archive(make_bar(1))
+@pytest.mark.parametrize("query", [TableQuery(from_ms=120_000), TableQuery(limit=700)])
+async def test_a_page_of_a_range_is_as_new_as_the_stream(live, query):
+    store = ChartStore(Archive(make_bar(1), make_bar(2, 2.0)), live, lambda: None)
+    for bar in (make_bar(0, 7.0), make_bar(2, 2.5, rev=1), make_bar(3, 3.0)):
+        live.take_bar(bar, time.time())
+    found = await store.find_range("SPY", "1m", query)
+    assert closes(found.rows)[-2:] == [2.5, 3.0]
+    assert all(row[0] >= (query.from_ms or 0) for row in found.rows)
+
+
+@given(
+    archived=st.sets(st.integers(0, 40)),
+    streamed=st.sets(st.integers(0, 40)),
+    limit=st.integers(1, 9),
+    first=st.integers(0, 20),
+)
+def test_the_pages_of_a_range_have_each_bar_of_both_once(archived, streamed, limit, first):
+    async def read_all():
+        live = LiveMarket()
+        live.began_at = NEVER
+        for start in sorted(streamed):
+            live.take_bar(make_bar(start), 1.0)
+        store = ChartStore(Archive(*map(make_bar, sorted(archived))), live, lambda: None)
+        starts, cursor = [], None
+        while True:
+            query = TableQuery(from_ms=60_000 * first, limit=limit, cursor=cursor)
+            page = [row[0] for row in (await store.find_range("SPY", "1m", query)).rows]
+            starts, cursor = page + starts, find_cursor(page, query)
+            if cursor is None:
+                return starts
+
+    wanted = sorted(start for start in archived | streamed if start >= first)
+    assert asyncio.run(read_all()) == [60_000 * start for start in wanted]
+
+
+async def test_many_bars_at_once_are_no_gap_though_the_database_has_none_of_them(live):
+    archive = Archive(*(make_bar(number) for number in range(100)))
     store = ChartStore(archive, live, lambda: None)
-    await store.find_rows("SPY", "1m", 500)
-    for number in range(30):
-        live.take_bar(make_bar(10 + number), time.time() + 1)
-    archive.rows = [make_bar(1 + number).make_row() for number in range(39)]
-    assert len((await store.find_rows("SPY", "1m", 500))[0]) == 39
-    assert archive.asked == 2
+    now = time.time()
+    live.archived_at = now - 5
+    for number in range(60):
+        live.take_bar(make_bar(100 + number), now)
+    assert await count_missing(store) == 0
+    assert len((await find(store)).rows) == 160
+
+
+async def test_an_archive_that_is_an_hour_behind_makes_no_gap(live):
+    archive = Archive(*(make_bar(number) for number in range(100)))
+    store = ChartStore(archive, live, lambda: None)
+    now = time.time()
+    live.archived_at = now - 3600
+    for number in range(60):
+        live.take_bar(make_bar(100 + number), now - 60 * (59 - number))
+    for query in (TableQuery(), TableQuery(from_ms=0), TableQuery(limit=20, cursor=str(60_000 * 150))):
+        assert await count_missing(store, query) == 0
+    archive.rows = [make_bar(number).make_row() for number in range(160)]
+    live.archived_at = now
+    assert len((await find(store)).rows) == 160
+
+
+async def test_what_the_stream_does_not_reach_back_to_is_not_said_to_be_missing_and_not_kept(live):
+    archive = Archive(*(make_bar(number) for number in range(100) if number not in (50, 51)))
+    store = ChartStore(archive, live, lambda: None)
+    now = time.time()
+    live.began_at = live.archived_at = now - 60  # older entries were trimmed off the stream
+    live.take_bar(make_bar(140), now)
+    for query in (TableQuery(), TableQuery(from_ms=0)):
+        assert await count_missing(store, query) == 2, "only those that the database itself lacks"
+    assert await count_missing(store, TableQuery(limit=1, cursor=str(60_000 * 140))) == 0
+    archive.rows = [make_bar(number).make_row() for number in range(141)]
+    assert len((await find(store)).rows) == 141
+    live.archived_at = now - 30
+    archive.rows.pop(120)
+    assert await count_missing(store) == 1, "what neither has is a gap"
+
+
+async def test_a_chart_is_kept_no_longer_than_what_the_database_had(live):
+    store = ChartStore(Archive(make_bar(1)), live, lambda: None)
+    begun = time.time()
+    first = await find(store)
+    assert begun + CHART_SEC <= first.keep_until <= time.time() + CHART_SEC
+    assert (await find(store)).keep_until == first.keep_until
+    live.began_at = live.archived_at = time.time()
+    assert (await find(store)).keep_until == 0
 
 
 async def test_without_redis_the_database_answers_and_without_a_database_the_reason(live):
     bus = MemoryBus("market-redis")
     bus.connected = False
     archive = Archive(make_bar(1))
-    assert closes((await ChartStore(archive, live, lambda: bus).find_rows("SPY", "1m", 5))[0]) == [1.0]
+    assert closes((await find(ChartStore(archive, live, lambda: bus))).rows) == [1.0]
     with pytest.raises(DatabaseAwayError, match="DATABASE_URL is not set"):
-        await ChartStore(ArchiveReader(None), live, lambda: None).find_rows("SPY", "1m", 5)
+        await find(ChartStore(ArchiveReader(None), live, lambda: None))
     assert "DATABASE_URL" in NOT_SET
+
+
+@pytest.mark.parametrize("archived_at", [NEVER, 4.5])
+def test_what_is_kept_of_a_chart_is_read_as_it_was(archived_at):
+    base = ChartBase(5.0, archived_at, "stocks", [make_bar(1).make_row()])
+    assert parse_base(encode_base(base)) == base
+
+
+WRONG_CELLS = (
+    *((0, None), (1, "1"), (5, True), (8, 1), (9, None), (10, None), (10, 1.5), (11, None), (12, "x")),
+    *((13, 5), (14, None)),
+)
 
 
 def test_what_redis_has_is_read_only_if_it_is_whole():
     row = list(make_bar(1).make_row())
-    good = orjson.dumps({"made_at": 5.0, "asset": "stocks", "rows": [row]})
-    base = parse_base(good)
-    assert encode_base(base) == good
-    for wrong in (
-        b"",
-        b"[]",
-        b"{}",
-        good[:-2],
-        orjson.dumps({"made_at": 5, "asset": "", "rows": [row[:-1]]}),
-    ):
-        assert parse_base(wrong) is None
+    good = orjson.dumps({"made_at": 5.0, "archived_at": 4.0, "asset": "stocks", "rows": [row]})
+    assert parse_base(good) is not None
+    rows = [row[:-1], [*row, 1], *([*row[:n], wrong, *row[n + 1 :]] for n, wrong in WRONG_CELLS)]
+    wrong = [orjson.dumps({"made_at": 5, "archived_at": 4, "asset": "", "rows": [each]}) for each in rows]
+    old = orjson.dumps({"made_at": 5.0, "asset": "stocks", "rows": [row]})
+    for text in (b"", b"[]", b"{}", good[:-2], old, good.replace(b"[[", b"[5,["), *wrong):
+        assert parse_base(text) is None, text
 
 
 def test_an_answer_is_kept_while_its_version_is_the_present_one():

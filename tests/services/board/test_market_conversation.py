@@ -1,20 +1,32 @@
 """Conversations over a WebSocket in memory."""
 
 import asyncio
+from types import SimpleNamespace
 
 import orjson
 import pytest
 from starlette.websockets import WebSocketDisconnect
 
 from services.board.market import conversation
-from services.board.market.conversation import MessageError, converse, is_topic, parse_message
+from services.board.market.conversation import (
+    MessageError,
+    find_cost,
+    is_topic,
+    parse_message,
+    serve_client,
+)
 from services.board.market.updates import UpdateHub
+from services.board.rate_limit import RateLimiter
+from support.waiting import Stopwatch
+
+ADDRESS = "10.0.0.1"
 
 
 class Wire:
     """A WebSocket whose client is the test. Unless `flows` is set nothing that is sent arrives."""
 
-    def __init__(self):
+    def __init__(self, address):
+        self.client = SimpleNamespace(host=address)
         self.sent, self.received = asyncio.Queue(), asyncio.Queue()
         self.closed, self.flows = None, asyncio.Event()
         self.flows.set()
@@ -48,10 +60,11 @@ async def talk():
     """A hub, and a function that begins a conversation; all are ended."""
     hub, tasks = UpdateHub("b"), []
 
-    async def begin():
-        wire = Wire()
-        tasks.append(asyncio.create_task(converse(wire, hub, lambda topic: {"of": topic})))
-        assert (await wire.hear())["type"] == "hello"
+    async def begin(address=ADDRESS, *, hello=True):
+        wire = Wire(address)
+        tasks.append(asyncio.create_task(serve_client(wire, hub, lambda topic: {"of": topic})))
+        if hello:
+            assert (await wire.hear())["type"] == "hello"
         return wire, tasks[-1]
 
     yield hub, begin
@@ -136,6 +149,51 @@ async def test_a_wrong_message_is_answered_and_too_many_end_the_conversation(tal
     assert wire.closed[0] == conversation.TOO_MANY
 
 
+async def test_a_client_that_asks_for_many_topics_again_and_again_waits_and_others_do_not(talk, monkeypatch):
+    hub, begin = talk
+    monkeypatch.setattr(hub, "topic_limiter", RateLimiter(100, 200.0))
+    wire, _ = await begin()
+    topics = [f"bars:S{number}:1m" for number in range(100)]
+    clock = Stopwatch()
+    for _ in range(2):
+        wire.say(subscribe=topics)
+        assert (await wire.hear())["type"] == "snapshot"
+    assert clock.sec > 0.45, "the second hundred waited until they were allowed"
+    other, _ = await begin("10.0.0.2")
+    wire.say(subscribe=topics)
+    other.say(subscribe=topics)
+    assert (await other.hear())["type"] == "snapshot"
+    assert wire.sent.empty(), "another address has its own"
+
+
+def test_a_topic_of_all_symbols_counts_for_many():
+    wide, narrow = ("quotes", "series", "bars:1m"), ("quotes:SPY", "bars:SPY:1m", "indicators:X:BTC:1d")
+    assert {find_cost(topic) for topic in wide} == {conversation.WIDE_COST}
+    assert {find_cost(topic) for topic in narrow} == {1}
+
+
+async def test_a_client_too_many_is_told_so_by_the_reason_of_the_close(talk):
+    hub, begin = talk
+    for _ in range(hub.max_followers_per_address):
+        hub.join(ADDRESS)
+    wire, task = await begin(hello=False)
+    async with asyncio.timeout(5):
+        await task
+    assert wire.closed == (conversation.FULL, "too many clients of this address follow the market")
+
+
+async def test_a_break_that_was_too_long_ends_in_a_snapshot_and_the_connection_stays(talk, monkeypatch):
+    monkeypatch.setattr("services.board.market.updates.PENDING_UPDATES", 5)
+    hub, begin = talk
+    for number in range(10):
+        hub.publish("bars:SPY:1m", b"1", subject=str(number))
+    wire, _ = await begin()
+    wire.say(subscribe=["bars:SPY:1m"], after="b-0")
+    assert (await wire.hear())["type"] == "snapshot"
+    hub.publish("bars:SPY:1m", b"2")
+    assert [one["data"] for one in (await wire.hear())["updates"]] == [2]
+
+
 async def test_the_end_of_the_board_is_said(talk):
     hub, begin = talk
     wire, task = await begin()
@@ -158,8 +216,21 @@ def test_a_message_that_is_none_is_an_error_without_its_text(text):
 
 
 def test_topics_are_those_that_are_published():
-    known = ("quotes", "series", "quotes:EUR/USD", "bars:SPY:1m", "indicators:X:BTC:1d")
+    known = ("quotes", "series", "quotes:EUR/USD", "bars:SPY:1m", "bars:1m", "indicators:X:BTC:1d")
     assert all(map(is_topic, known))
     assert not any(
-        map(is_topic, ("", "bars", "bars:SPY", "bars:SPY:2m", "quotes:", "quotes:<a>", "x:SPY:1m"))
+        map(
+            is_topic,
+            (
+                "",
+                "bars",
+                "bars:SPY",
+                "bars:SPY:2m",
+                "quotes:",
+                "quotes:<a>",
+                "x:SPY:1m",
+                "bars:2m",
+                "indicators:1m",
+            ),
+        )
     )

@@ -1,4 +1,4 @@
-"""Who may open the WebSocket, and how many requests an address has."""
+"""Who may open the WebSocket."""
 
 import time
 
@@ -8,7 +8,6 @@ from marketswarm.operator.token import Scope
 from marketswarm.operator_link.tokens import create_token, write_token
 from marketswarm.testing import MemoryBus
 from services.board.guard import Guard
-from services.board.market.market import RequestLimiter
 from services.board.tokens import TokenVerifier
 
 
@@ -57,22 +56,3 @@ async def test_a_token_opens_it_from_another_machine():
         token, text = create_token("kim", [wanted], author="kim", now=time.time())
         await write_token(bus, token)
         assert await open_socket(bus, scope("10.0.0.2", authorization=f"Bearer {text}")) == status
-
-
-def test_an_address_has_as_many_requests_a_minute_as_the_truth_says():
-    per_min = 3
-    limiter = RequestLimiter(lambda: per_min)
-    found = [limiter.take("10.0.0.2", 100.0) for _ in range(4)]
-    assert [(one.remaining, one.wait_sec > 0) for one in found] == [
-        (2, False),
-        (1, False),
-        (0, False),
-        (0, True),
-    ]
-    assert found[0].headers["RateLimit-Limit"] == "3"
-    assert found[0].headers["RateLimit-Policy"] == "3;w=60"
-    assert found[3].wait_sec == pytest.approx(20.0)
-    assert limiter.take("10.0.0.3", 100.0).remaining == 2, "another address has its own"
-    assert limiter.take("10.0.0.2", 120.0).wait_sec == 0
-    per_min = 0
-    assert limiter.take("10.0.0.2", 120.0) is None

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from operator import attrgetter
 
 import pytest
@@ -7,11 +8,14 @@ from hypothesis import strategies as st
 from marketswarm.market.entries import EntryError, encode_entry
 from marketswarm.market.records import AssetClass, Bar, Provenance, Quote
 from services.board.market.live import (
+    KEPT_SEC,
+    NEVER,
     RECENT_BARS,
     LiveBar,
     LiveMarket,
     LiveQuote,
-    lay_over,
+    LiveValues,
+    merge_live,
     parse_live_bar,
     parse_live_quote,
     parse_live_values,
@@ -75,7 +79,7 @@ def test_rows_of_the_database_with_the_stream_laid_over_are_those_of_both(archiv
     }
     rows = [kept[start].make_row() for start in sorted(kept)]
     assert (
-        lay_over(rows, newer.values(), limit) == [both[start].make_row() for start in sorted(both)][-limit:]
+        merge_live(rows, newer.values(), limit) == [both[start].make_row() for start in sorted(both)][-limit:]
     )
 
 
@@ -84,11 +88,77 @@ def test_a_chart_is_covered_while_nothing_that_came_since_was_dropped():
     assert not live.covers("SPY", "1m", 100.0), "the stream is not followed yet"
     live.began_at = 50.0
     assert live.covers("SPY", "1m", 100.0)
-    assert not live.covers("SPY", "1m", 49.0)
+    assert not live.covers("SPY", "1m", 50.0), "of two entries of one moment one may be lost"
+    live.archived_at = 103.0 + KEPT_SEC
     for number in range(RECENT_BARS + 3):
         live.take_bar(make_bar(number), 100.0 + number)
     assert not live.covers("SPY", "1m", 102.0), "the bar that came at 102 is not kept any more"
     assert live.covers("SPY", "1m", 103.0)
+
+
+def test_bars_that_the_database_may_lack_are_kept_however_many():
+    live = LiveMarket()
+    live.began_at = NEVER
+    live.archived_at = 100.0
+    for number in range(10 * RECENT_BARS):
+        live.take_bar(make_bar(number), 100.0 + number)
+    assert live.covers("SPY", "1m", 100.0)
+    assert len(live.find_chart("SPY", "1m").list_bars()) == 10 * RECENT_BARS
+    live.archived_at = 1000.0 + KEPT_SEC
+    live.take_bar(make_bar(10 * RECENT_BARS), 1000.0)
+    assert len(live.find_chart("SPY", "1m").list_bars()) == RECENT_BARS
+
+
+def test_all_charts_together_are_bounded_and_what_is_lost_by_that_is_known(monkeypatch):
+    monkeypatch.setattr("services.board.market.live.MAX_BARS", 50)
+    live = LiveMarket()
+    live.began_at = NEVER
+    quiet = replace(make_bar(0).bar, symbol="QUIET")
+    live.take_bar(LiveBar(quiet, ORIGIN, True, 0), 5.0)
+    for number in range(60):
+        live.take_bar(make_bar(number), 100.0 + number)
+    assert len(live.find_chart("SPY", "1m").list_bars()) == 49
+    assert not live.covers("SPY", "1m", 110.0)
+    assert live.covers("SPY", "1m", 111.0)
+    assert live.covers("QUIET", "1m", NEVER), "the chart that grows pays for itself"
+    version = live.find_version("QUIET", "1m")
+    for number in range(3 * 18):
+        busy = replace(make_bar(number % 18).bar, symbol=f"BUSY{number // 18}")
+        live.take_bar(LiveBar(busy, ORIGIN, True, 0), 200.0 + number)
+    assert live.find_chart("QUIET", "1m") is None
+    assert live.find_version("QUIET", "1m") != version
+    assert not live.covers("QUIET", "1m", 5.0)
+    live.take_bar(LiveBar(quiet, ORIGIN, True, 0), 300.0)
+    assert not live.covers("QUIET", "1m", 5.0), "a chart that comes again does not have what it lost"
+
+
+def make_values(start, value, rev=0, epoch=0):
+    return LiveValues("SPY", "1m", 60_000 * start, rev, True, {"sma_20": value}, epoch)
+
+
+def test_indicators_of_an_earlier_bar_that_was_corrected_are_news_and_the_latest_stay_the_last():
+    live = LiveMarket()
+    taken = [
+        live.take_values(one)
+        for one in (
+            *(make_values(1, 1.0), make_values(2, 2.0), make_values(1, 9.0, rev=1)),
+            *(make_values(1, 1.0), make_values(1, 8.0, epoch=1), make_values(1, 7.0, rev=5)),
+            *(make_values(2, 2.0), make_values(2, 2.5, rev=1), make_values(2, 2.0)),
+        )
+    ]
+    assert taken == [True, True, True, False, True, False, False, True, False]
+    assert live.values["SPY", "1m"] == make_values(2, 2.5, rev=1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2), st.integers(0, 3)), max_size=40))
+def test_indicators_are_passed_on_unless_a_later_revision_of_their_bar_is_known(places):
+    live, known = LiveMarket(), {}
+    for start, epoch, rev in places:
+        one = make_values(start, 1.0 + rev, rev, epoch)
+        is_news = live.take_values(one)
+        assert is_news or known[start] >= one.rank
+        assert not is_news or known.get(start, one.rank) <= one.rank
+        known[start] = max(known.get(start, one.rank), one.rank)
 
 
 def test_a_quote_is_replaced_by_newer_ones_only():

@@ -8,11 +8,10 @@ from marketswarm.market.records import Provenance, Quote
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket, LiveQuote
 from services.board.market.overview import SeriesPast, list_groups, make_tile
-from services.board.market.pages import make_heat_rows, symbol_path
+from services.board.market.pages import symbol_path
 from services.board.market.pictures import (
     HEIGHT,
     WIDTH,
-    find_heat,
     format_change,
     format_correlation,
     format_count,
@@ -75,17 +74,6 @@ def test_a_change_has_the_decimals_of_its_price():
         "1.00",
         "",
     ]
-
-
-def test_a_heat_map_is_symmetric_and_says_what_it_leaves_out():
-    rows, left_out = make_heat_rows([("2026-01-05", "A", "B", 0.5, 60), ("2026-01-05", "A", "C", -1.0, 9)])
-    assert [row.symbol for row in rows] == ["A", "B", "C"]
-    values = [[value for _, value, _ in row.cells] for row in rows]
-    assert values == [[1.0, 0.5, -1.0], [0.5, 1.0, None], [-1.0, None, 1.0]]
-    assert left_out == 0
-    many = [("2026-01-05", "A", f"S{number}", 0.1, 60) for number in range(100)]
-    assert make_heat_rows(many)[1] == 41
-    assert [find_heat(each) for each in (-1.0, 0.05, 0.95, None)] == ["h-5", "h0", "h5", "h-none"]
 
 
 def test_the_path_of_a_symbol_is_one_that_leads_to_it():

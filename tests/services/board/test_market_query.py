@@ -60,7 +60,7 @@ def test_a_page_ends_at_the_cursor_or_the_range_whichever_is_first():
     [
         {"start": "5", "end": "5"},
         {"cursor": ""},
-        {"cursor": "x" * 121},
+        {"cursor": "x" * 151},
         {"cursor": "\u0661"},
         {"start": "soon"},
     ],

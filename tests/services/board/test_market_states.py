@@ -49,6 +49,12 @@ def test_what_is_no_object_or_too_long_is_counted():
     assert parse_gate(None) is None
 
 
+def test_a_series_whose_symbol_is_none_is_counted_and_left_out():
+    for wrong in ("BRK B", "", "<b>", "A" * 41, "SPY\n"):
+        assert parse_series(encode(odd={**SPY, "symbol": wrong})) == ((), 1), wrong
+    assert len(parse_series(encode(x={**SPY, "symbol": "EUR/USD"}))[0]) == 1
+
+
 def test_characters_that_mislead_are_escaped():
     (one,), _ = parse_sources(encode(evil={"reason": "a\u202eb\x1b[31m"}))
     assert one.reason == "a\\u202eb\\x1b[31m"

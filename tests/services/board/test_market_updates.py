@@ -5,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.board.market.updates import (
-    ALL_QUOTES,
     PENDING_UPDATES,
     DropReason,
     FollowersFull,
+    TopicKind,
     UpdateHub,
 )
 
@@ -49,9 +49,9 @@ async def test_what_waits_is_replaced_by_the_latest_about_the_same():
 async def test_who_wants_all_quotes_gets_each_once():
     hub = UpdateHub("b")
     follower = hub.join()
-    hub.subscribe(follower, [ALL_QUOTES, "quotes:SPY"])
-    hub.publish("quotes:SPY", b"1", wider=ALL_QUOTES)
-    hub.publish("quotes:QQQ", b"2", wider=ALL_QUOTES)
+    hub.subscribe(follower, [TopicKind.QUOTES, "quotes:SPY"])
+    hub.publish("quotes:SPY", b"1", wider=TopicKind.QUOTES)
+    hub.publish("quotes:QQQ", b"2", wider=TopicKind.QUOTES)
     assert [one.data for one in (await take(follower))[1]] == [b"1", b"2"]
 
 
@@ -105,3 +105,45 @@ async def test_there_are_as_many_followers_as_are_allowed():
     assert second.dropped is DropReason.CLOSED
     with pytest.raises(FollowersFull):
         hub.join()
+
+
+async def test_what_was_missed_and_does_not_fit_is_not_resumed_and_leaves_the_follower_as_it_was():
+    hub = UpdateHub("b")
+    topics = [f"bars:S{number}:1m" for number in range(PENDING_UPDATES + 1)]
+    for topic in topics:
+        hub.publish(topic, b"1")
+    follower = hub.join()
+    assert not hub.resume(follower, "b-0", topics)
+    assert (follower.dropped, len(hub), hub.dropped) == (None, 1, 0)
+    hub.subscribe(follower, topics)
+    hub.publish(topics[0], b"2")
+    _, updates = await take(follower)
+    assert [one.data for one in updates] == [b"2"]
+    hub.publish(topics[1], b"3")
+    assert hub.resume(follower, f"b-{PENDING_UPDATES}", topics), "what fits is resumed"
+    assert [one.number for one in (await take(follower))[1]] == [PENDING_UPDATES + n for n in (1, 2, 3)]
+
+
+async def test_who_wants_all_bars_of_a_timeframe_gets_those_and_resumes_with_them():
+    hub = UpdateHub("b")
+    follower = hub.join()
+    hub.subscribe(follower, ["bars:1m"])
+    for topic in ("bars:SPY:1m", "bars:SPY:5m", "bars:QQQ:1m"):
+        hub.publish(topic, b"1", wider=f"bars:{topic[-2:]}")
+    assert [one.topic for one in (await take(follower))[1]] == ["bars:SPY:1m", "bars:QQQ:1m"]
+    again = hub.join()
+    assert hub.resume(again, "b-1", ["bars:1m"])
+    assert [one.topic for one in (await take(again))[1]] == ["bars:QQQ:1m"]
+
+
+async def test_one_address_has_a_part_of_the_places_and_gets_them_back():
+    hub = UpdateHub("b", lambda: 3, lambda: 2)
+    first, _ = hub.join("10.0.0.1"), hub.join("10.0.0.1")
+    with pytest.raises(FollowersFull, match="address"):
+        hub.join("10.0.0.1")
+    hub.join("10.0.0.2")
+    with pytest.raises(FollowersFull, match="too many clients follow the market"):
+        hub.join("10.0.0.3")
+    hub.leave(first)
+    hub.leave(first)
+    hub.join("10.0.0.1")

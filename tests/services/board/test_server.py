@@ -1,11 +1,12 @@
 import errno
+import resource
 import socket
 
 import pytest
 
 from marketswarm.exit import Code, Exit
 from services.board import server
-from services.board.server import open_socket
+from services.board.server import open_socket, raise_file_limit
 
 
 class Busy:
@@ -46,3 +47,21 @@ def test_an_address_that_is_not_to_be_had_is_said_with_its_variable(monkeypatch,
     assert end.value.code == Code.CONFIGURATION
     assert said in end.value.message
     assert busy.closed
+
+
+@pytest.fixture
+def few_files():
+    """This process may open few files, and more if it asks for them."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (500, before[1]))
+    yield before[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_as_many_files_may_be_open_as_there_may_be_connections(few_files):
+    raise_file_limit(700)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (700, few_files)
+    raise_file_limit(600)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 700, "it is not lowered"
+    raise_file_limit(few_files + 1 if few_files > 0 else 800)
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] in (few_files, 800), "no more than the system allows"

@@ -56,6 +56,7 @@ class SymbolSessions:
         self._codes: Mapping[str, str] = {}
         self._sessions: dict[str, Session | None] = {}
         self._flight: SingleFlight[Session | None] = SingleFlight()
+        self._computing = asyncio.Lock()
 
     def find_code(self, symbol: str, asset: str) -> str | None:
         """Return the code of a symbol's session; None if neither the truth nor its asset class tells."""
@@ -83,7 +84,8 @@ class SymbolSessions:
     async def _load(self, code: str) -> Session | None:
         """Return the session of a code, computed in a thread, and keep it."""
         try:
-            found: Session | None = await asyncio.to_thread(get_session, code)
+            async with self._computing:  # it is not for several threads at once
+                found: Session | None = await asyncio.to_thread(get_session, code)
         except (UnknownSessionError, ImportError):  # the library comes with the extra `market`
             found = None
         if len(self._sessions) < MAX_CODES:

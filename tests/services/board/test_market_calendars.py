@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
+import time
 
 import orjson
 
-from marketswarm.market import sessions as calendars
+from marketswarm.market.sessions import get_session
 from marketswarm.truth import parse_truth
-from services.board.market import sessions
-from services.board.market.sessions import SymbolSessions, list_symbol_sessions
+from services.board.market import calendars
+from services.board.market.calendars import SymbolSessions, list_symbol_sessions
 
 
 def publish(key):
@@ -74,11 +75,28 @@ async def test_a_calendar_is_computed_once_in_a_thread_and_one_that_is_not_there
         asked.append(code)
         if code == "XNYS":
             raise ImportError
-        return calendars.get_session(code)
+        return get_session(code)
 
-    monkeypatch.setattr(sessions, "get_session", get)
+    monkeypatch.setattr(calendars, "get_session", get)
     truth = make_truth(bars=[{"symbols": ["SPY"]}, {"symbols": ["A"], "session": "NONE"}])
     found = SymbolSessions(lambda: truth)
     await asyncio.gather(found.prepare(), found.find("SPY", ""), found.find("A", ""))
     assert [await found.find(symbol, "") for symbol in ("SPY", "A")] == [None, None]
     assert sorted(asked) == ["NONE", "XNYS"]
+
+
+async def test_calendars_are_computed_one_at_a_time(monkeypatch):
+    busy = threading.Lock()
+
+    def get(code):
+        assert busy.acquire(blocking=False), "the library is not for two threads"
+        try:
+            time.sleep(0.02)
+            return get_session("24x7")
+        finally:
+            busy.release()
+
+    monkeypatch.setattr(calendars, "get_session", get)
+    found = SymbolSessions(make_truth)
+    sessions = await asyncio.gather(*(found.find("X", asset) for asset in ("stocks", "forex", "crypto")))
+    assert None not in sessions

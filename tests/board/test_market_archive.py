@@ -1,0 +1,220 @@
+"""What the board reads of PostgreSQL, on a real server: and what it does while that does not answer."""
+
+import asyncio
+import contextlib
+from datetime import UTC, date, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from services.board.market import archive_reader
+from services.board.market.api import find_quote_cursor
+from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
+from services.board.market.live import REPLAY, is_bar_row
+from services.board.market.query import TableQuery
+from support.postgres import Postgres, archive_url, postgres
+from support.waiting import Stopwatch, auntil
+
+__all__ = ["archive_url", "postgres"]
+AT_ONCE = 12
+"""More than the board has connections."""
+
+
+@contextlib.asynccontextmanager
+async def read_archive(url):
+    """A reader that looks whether its database is there, as the board runs it."""
+    reader = ArchiveReader(url)
+    watching = asyncio.create_task(reader.watch())
+    try:
+        yield reader
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await reader.close()
+
+
+async def ask(reader):
+    """Ask for symbols; return the seconds that the answer took, and why there was none."""
+    watch = Stopwatch()
+    try:
+        await reader.read_symbols(None, None, 5)
+    except DatabaseAwayError as error:
+        return watch.own_sec, str(error)
+    return watch.own_sec, None
+
+
+@pytest.fixture
+def short_waits(monkeypatch):
+    """Wait for a database a third as long as usual: what is judged are ratios."""
+    for name in ("CONNECT_SEC", "STATEMENT_SEC", "QUERY_SEC", "ANSWER_SEC"):
+        monkeypatch.setattr(archive_reader, name, getattr(archive_reader, name) / 3)
+
+
+@pytest.fixture
+def own_postgres():
+    """A server for one test, which may break it, and the URL of an archive on it."""
+    with Postgres() as server:
+        yield server, server.new_archive()
+
+
+async def test_a_frozen_database_costs_one_wait_and_then_nobody_waits_until_it_answers(
+    own_postgres, short_waits
+):
+    server, url = own_postgres
+    async with read_archive(url) as reader:
+        await asyncio.gather(*(ask(reader) for _ in range(AT_ONCE)))
+        server.freeze()
+        found = await asyncio.gather(*(ask(reader) for _ in range(AT_ONCE)))
+        assert {reason for _, reason in found} == {archive_reader.NO_ANSWER}
+        assert max(sec for sec, _ in found) < 2 * archive_reader.ANSWER_SEC
+        assert reader.problem == archive_reader.NO_ANSWER
+        again = [await ask(reader) for _ in range(AT_ONCE)]
+        assert {reason for _, reason in again} == {archive_reader.NO_ANSWER}
+        assert max(sec for sec, _ in again) < archive_reader.QUERY_SEC / 4, "nobody waits for it again"
+        server.thaw()
+        await auntil(lambda: reader.problem is None, 30, "the database to be read again")
+        assert (await ask(reader))[1] is None
+
+
+async def test_a_host_that_accepts_and_never_answers_is_away_and_is_asked_by_one_at_a_time(short_waits):
+    callers, most = set(), []
+
+    async def hold(_reader, writer):
+        callers.add(writer)
+        most.append(len(callers))
+        with contextlib.suppress(ConnectionError):
+            while await _reader.read(1000):
+                pass
+        callers.discard(writer)
+        writer.close()
+
+    silent = await asyncio.start_server(hold, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    async with silent, read_archive(f"postgresql://kim:secret@127.0.0.1:{port}/market") as reader:
+        assert {reason for _, reason in await asyncio.gather(*(ask(reader) for _ in range(AT_ONCE)))} == {
+            archive_reader.NO_ANSWER
+        }
+        await auntil(lambda: not callers, what="the last of them to give up")
+        most.clear()
+        await auntil(lambda: len(most) > 1, 30, "two looks at it")
+        assert max(most) == 1, "only one looks whether it is there again"
+        assert (await ask(reader))[0] < archive_reader.QUERY_SEC / 4, "and nobody waits for that"
+
+
+async def test_a_statement_that_takes_too_long_is_no_outage(archive_url, monkeypatch):
+    monkeypatch.setattr(archive_reader, "STATEMENT_SEC", 0.3)
+    monkeypatch.setattr(archive_reader, "_SYMBOLS", "select pg_sleep(60), $1::text, $2::text, $3::bigint")
+    async with read_archive(archive_url) as reader:
+        assert (await ask(reader))[1] == archive_reader.TOO_BUSY
+        assert reader.problem is None
+
+
+MONDAY = datetime(2026, 1, 5, 14, 30, tzinfo=UTC)
+QUOTE_COLUMNS = ("symbol", "at", "price", "source", "replay")
+PAIR_COLUMNS = ("day", "a", "b", "value", "n")
+
+
+async def fill_table(url, table, columns, records):
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.copy_records_to_table(table, records=records, columns=columns)
+    finally:
+        await connection.close()
+
+
+async def read_pages(read, cursor_of):
+    """All rows over the pages, in the order in which the pages came."""
+    rows, cursor, pages = [], None, 0
+    while pages == 0 or cursor is not None:
+        page = await read(cursor)
+        rows, cursor, pages = [*rows, *page], cursor_of(page, cursor), pages + 1
+    return rows, pages
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7])
+async def test_the_pages_of_quotes_have_each_one_once_though_sources_agree_in_their_times(archive_url, limit):
+    sources = ("finnhub", "twelve:data", "yahoo")
+    minutes = [MONDAY + timedelta(minutes=number) for number in range(4)]
+    quotes = [("SPY", at, 100.0 + number, source, False)
+              for number, at in enumerate(minutes) for source in sources]  # fmt: skip
+    await fill_table(archive_url, "quotes", QUOTE_COLUMNS, quotes)
+    begin_ms = round(1000 * minutes[1].timestamp())
+    async with read_archive(archive_url) as reader:
+        last = None
+
+        async def read(cursor):
+            nonlocal last
+            last = TableQuery(from_ms=begin_ms, limit=limit, cursor=cursor)
+            return (await reader.read_quotes("SPY", last))[::-1]
+
+        rows, pages = await read_pages(read, lambda page, _: find_quote_cursor(page[::-1], last))
+        wanted = sorted(((at, source) for _, at, _, source, _ in quotes if at >= minutes[1]), reverse=True)
+        assert [(row[1], row[8]) for row in rows] == [
+            (round(1000 * at.timestamp()), source) for at, source in wanted
+        ]
+        assert pages == len(wanted) // limit + 1
+
+
+def make_pairs(day, names):
+    """Pairs of names in the order of the table, each with a value that tells its day."""
+    return [(day, one, other, day.day / 100, 60) for one in names for other in names if one < other]
+
+
+async def test_correlations_come_page_by_page_each_pair_with_its_newest_day(archive_url):
+    days = [date(2026, 1, 5) - timedelta(days=number) for number in range(12)]
+    stocks, crypto = ["AAA", "BBB", "CCC"], ["ADA/USD", "BTC/USD"]
+    pairs = [*make_pairs(days[0], crypto), *make_pairs(days[2], [*stocks, *crypto]),
+             *make_pairs(days[3], [*stocks, "OLD"]), *make_pairs(days[11], ["GONE", "ZZZ"])]  # fmt: skip
+    newest = {}
+    for day, one, other, value, _ in pairs:
+        if day in sorted({pair[0] for pair in pairs}, reverse=True)[:10]:
+            newest.setdefault((one, other), (str(day), value))
+    await fill_table(archive_url, "correlations", PAIR_COLUMNS, pairs)
+    async with read_archive(archive_url) as reader:
+        for limit in (1, 2, 4, 100):
+            rows, _ = await read_pages(
+                lambda after, limit=limit: reader.read_correlations(None, None, limit, after or ("", "")),
+                lambda page, _, limit=limit: page[-1][1:3] if len(page) == limit else None,
+            )
+            assert {(one, other): (day, value) for day, one, other, value, *_ in rows} == newest
+            assert [row[1:3] for row in rows] == sorted(newest)
+        rows = await reader.read_correlations(days[2], ["AAA", "BTC/USD"], 10)
+        assert [row[:3] for row in rows] == [(str(days[2]), "AAA", "BTC/USD")]
+        names = sorted({name for pair in newest for name in pair})
+        for count in range(1, len(names) + 2):
+            assert await reader.read_correlated_symbols(count) == names[:count]
+
+
+async def test_rows_have_their_day_and_say_whether_they_are_of_a_replay(archive_url):
+    connection = await asyncpg.connect(archive_url)
+    for table in ("bars", "features"):
+        await connection.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS day date")
+    for table in ("indicators", "features", "correlations"):
+        added = "replay boolean NOT NULL DEFAULT false"
+        await connection.execute(f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {added}")
+    start, day = datetime(2026, 1, 4, 22, tzinfo=UTC), date(2026, 1, 5)
+    await connection.execute(
+        """INSERT INTO bars
+        (symbol, timeframe, start, open, high, low, close, final, rev, source, replay, day)
+        VALUES ('EUR/USD', '1d', $1, 1, 1, 1, 1, true, 0, 'yahoo', true, $2)""", start, day
+    )  # fmt: skip
+    await connection.execute(
+        """INSERT INTO indicators (symbol, timeframe, start, rev, final, "values", replay)
+        VALUES ('EUR/USD', '1d', $1, 0, true, '{"sma_20": 1.5}', true)""", start
+    )  # fmt: skip
+    await connection.execute(
+        """INSERT INTO features (symbol, start, rev, "values", replay, day)
+        VALUES ('EUR/USD', $1, 0, '{"return_1d": 0.5}', true, $2)""", start, day
+    )  # fmt: skip
+    await connection.execute("INSERT INTO correlations VALUES ($1, 'A', 'B', 0.5, 60, true)", day)
+    await connection.close()
+    async with read_archive(archive_url) as reader:
+        (bar,) = await reader.read_bars("EUR/USD", "1d", TableQuery())
+        (values,) = await reader.read_indicators("EUR/USD", "1d", TableQuery())
+        (features,) = await reader.read_features("EUR/USD", TableQuery())
+        (pair,) = await reader.read_correlations(None, None, 5)
+    assert bar[REPLAY:] == (True, "2026-01-05")
+    assert is_bar_row(bar)
+    assert values[4:] == (True, '{"sma_20": 1.5}')
+    assert features[3:5] == (True, "2026-01-05")
+    assert pair[5] is True

@@ -1,0 +1,160 @@
+"""The API of the market without a bus and a database."""
+
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from marketswarm.market.records import Bar, Provenance, Quote
+from services.board.app import add_errors, answer_head
+from services.board.market.api import make_market_api
+from services.board.market.feed import MarketStates
+from services.board.market.live import NEVER, LiveBar, LiveQuote
+from services.board.market.market import Market
+
+ORIGIN = Provenance("yahoo")
+
+
+@pytest.fixture
+def market():
+    """A market of an agent whose truth has no services, and that has no database."""
+    view = SimpleNamespace(requests_per_min=100, max_followers=5, max_followers_per_address=5)
+    truth = SimpleNamespace(services={})
+    me = SimpleNamespace(settings=SimpleNamespace(database_url=None), boot="b", truth=truth)
+    return Market(me, lambda: view)
+
+
+@pytest.fixture
+async def client(market):
+    app = FastAPI()
+    app.include_router(make_market_api(market))
+    add_errors(app)
+    transport = httpx.ASGITransport(answer_head(app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def take_quotes(market, *symbols):
+    for symbol in symbols:
+        market.live.take_quote(LiveQuote(Quote(symbol, 5, 1.5), ORIGIN))
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["bars/SPY?from=soon", "bars/SPY?limit=0", "market/nothing", "correlations?day=x", "observations/X",
+     "symbols?asset=%00", "correlations?cursor=SPY", "quotes?cursor=%00", "quotes?symbols=A,B&from=1d"],
+)  # fmt: skip
+async def test_a_request_that_is_counted_says_what_is_left_whatever_becomes_of_it(client, path):
+    answer = await client.get(f"/api/v1/{path}")
+    assert answer.status_code == (503 if path == "observations/X" else 422)
+    assert answer.headers["ratelimit-remaining"] == "99"
+
+
+async def test_a_class_of_symbols_is_one_of_ours(client):
+    assert (await client.get("/api/v1/symbols?asset=stocks")).status_code == 503, "there is no database"
+    assert (await client.get("/api/v1/symbols?asset=nothing")).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["sources", "quotes", "market/indices"])
+async def test_head_is_answered_as_get_is(client, path):
+    found, asked = [await client.request(method, f"/api/v1/{path}") for method in ("GET", "HEAD")]
+    assert asked.status_code == 200
+    assert {name: asked.headers[name] for name in ("etag", "content-type", "content-length")} == {
+        name: found.headers[name] for name in ("etag", "content-type", "content-length")
+    }
+    assert (await client.head("/api/v1/stream")).status_code == 404, "it is not of the market"
+
+
+async def test_a_bus_that_goes_away_makes_another_answer_of_the_sources(client, market):
+    market.feed.states, market.feed.problem = MarketStates(read_at=1.0), None
+    tag = (await client.get("/api/v1/sources")).headers["etag"]
+    known = {"If-None-Match": tag}
+    assert (await client.get("/api/v1/sources", headers=known)).status_code == 304
+    market.feed.problem = "bus market-redis does not answer: refused"
+    answer = await client.get("/api/v1/sources", headers=known)
+    assert (answer.status_code, answer.json()["problem"]) == (200, market.feed.problem)
+
+
+@pytest.mark.parametrize("named", [True, False])
+async def test_the_latest_quotes_come_page_by_page_and_none_is_left_out(client, market, named):
+    names = [f"S{number:04}" for number in range(700 if not named else 100)]
+    take_quotes(market, *reversed(names))
+    found, cursor = [], None
+    while not found or cursor:
+        params = {"limit": 60, **({"cursor": cursor} if cursor else {})}
+        params |= {"symbols": ",".join(names)} if named else {}
+        page = (await client.get("/api/v1/quotes", params=params)).json()
+        assert len(page["quotes"]) <= 60
+        found, cursor = found + [one["symbol"] for one in page["quotes"]], page["cursor"]
+    assert found == names
+
+
+def make_chart(market, *minutes, symbol="BTC/USD", timeframe="1m"):
+    """Bars of the stream; the database has none before them."""
+    market.live.began_at = NEVER
+
+    async def read_bars(_symbol, _timeframe, _query):
+        return []
+
+    async def find_asset(_symbol):
+        return "crypto"
+
+    market.archive.read_bars, market.archive.find_asset = read_bars, find_asset
+    for minute in minutes:
+        bar = Bar(symbol, timeframe, 60_000 * minute, *(1.0 + minute,) * 4, volume=5.0)
+        market.live.take_bar(LiveBar(bar, ORIGIN, True, 1), 1.0)
+
+
+async def test_fill_marks_a_row_for_each_missing_bar_with_the_close_before_it(client, market):
+    make_chart(market, 1, 2, 5)
+    plain = (await client.get("/api/v1/bars/BTC/USD")).json()
+    assert [one["start"] // 60_000 for one in plain["bars"]] == [1, 2, 5]
+    assert "filled" not in plain["bars"][0]
+    found = (await client.get("/api/v1/bars/BTC/USD?fill=1")).json()
+    assert found["gaps"] == plain["gaps"] == [{"from": 180_000, "to": 300_000, "missing": 2}]
+    assert [(one["start"] // 60_000, one["filled"]) for one in found["bars"]] == [
+        *((1, False), (2, False), (3, True), (4, True), (5, False)),
+    ]
+    filled = found["bars"][3]
+    assert [filled[name] for name in ("open", "high", "low", "close")] == [3.0] * 4
+    assert [filled[name] for name in ("volume", "rev", "final", "source", "digest")] == [None] * 5
+    assert found["bars"][0] == {**plain["bars"][0], "filled": False}
+    assert (await client.get("/api/v1/bars/BTC/USD?fill=1&from=0")).json()["bars"] == found["bars"]
+    text = (await client.get("/api/v1/bars/BTC/USD?fill=1&format=csv")).text.splitlines()
+    assert text[0].endswith(",filled")
+    assert text[4].endswith(",1")
+
+
+async def test_fill_goes_up_to_the_newer_page_so_that_pages_have_each_bar_once(client, market):
+    make_chart(market, *range(0, 40, 3))
+    starts, cursor = [], None
+    while not starts or cursor:
+        params = {"fill": 1, "limit": 4, **({"cursor": cursor} if cursor else {})}
+        page = (await client.get("/api/v1/bars/BTC/USD", params=params)).json()
+        starts, cursor = [one["start"] // 60_000 for one in page["bars"]] + starts, page["cursor"]
+    assert starts == list(range(40))
+
+
+async def test_a_filled_day_has_its_date(client, market):
+    make_chart(market, 0, 3 * 1440, timeframe="1d")
+    found = (await client.get("/api/v1/bars/BTC/USD?timeframe=1d&fill=1")).json()["bars"]
+    assert [one["day"] for one in found] == [None, "1970-01-02", "1970-01-03", None]
+
+
+async def test_what_can_not_be_filled_is_said(client, market):
+    make_chart(market, 0, 90 * 1440)
+    for path, words in (
+        ("BTC/USD?fill=1", "more than 5,000 bars are missing"),
+        ("BTC/USD?fill=1&timeframe=1w", "span many trading days"),
+    ):
+        answer = await client.get(f"/api/v1/bars/{path}")
+        assert answer.status_code == 422
+        assert words in answer.json()["detail"]
+    make_chart(market, 1, symbol="X")
+
+    async def find_none(_symbol):
+        return None
+
+    market.archive.find_asset = find_none
+    assert "nobody knows when" in (await client.get("/api/v1/bars/X?fill=1")).json()["detail"]

@@ -1,0 +1,45 @@
+import contextlib
+
+from services.board.market.correlations import MAX_SYMBOLS, HeatMapStore, make_heat_map
+from services.board.market.pictures import find_heat
+
+PAIRS = [("2026-01-05", "A", "B", 0.5, 60, False), ("2026-01-06", "A", "C", -1.0, 9, True)]
+
+
+class Archive:
+    """Pairs of a symbol with many others; counts how often they are read."""
+
+    def __init__(self, count):
+        self.names, self.asked = [f"S{number:03}" for number in range(count)], 0
+
+    @contextlib.asynccontextmanager
+    async def limit_answer(self):
+        yield
+
+    async def read_correlated_symbols(self, limit):
+        self.asked += 1
+        return self.names[:limit]
+
+    async def read_correlations(self, _day, symbols, _limit):
+        return [("2026-01-05", symbols[0], other, 0.5, 60, False) for other in symbols[1:]]
+
+
+def test_a_heat_map_is_symmetric_and_says_what_is_of_a_replay():
+    heat = make_heat_map(["A", "B", "C"], PAIRS, has_more=False)
+    values = [[cell.value for cell in row.cells] for row in heat.rows]
+    assert values == [[1.0, 0.5, -1.0], [0.5, 1.0, None], [-1.0, None, 1.0]]
+    assert [[cell.symbol for cell in row.cells] for row in heat.rows] == [["A", "B", "C"]] * 3
+    assert [cell.replay for cell in heat.rows[2].cells] == [True, False, False]
+    assert (heat.day, heat.is_replay, heat.has_more) == ("2026-01-06", True, False)
+    assert [find_heat(each) for each in (-1.0, 0.05, 0.95, None)] == ["h-5", "h0", "h5", "h-none"]
+
+
+async def test_a_heat_map_has_the_first_symbols_says_that_there_are_more_and_is_kept():
+    archive = Archive(100)
+    store = HeatMapStore(archive)
+    for _ in range(2):
+        heat = await store.find()
+        assert [row.symbol for row in heat.rows] == archive.names[:MAX_SYMBOLS]
+        assert heat.has_more
+    assert archive.asked == 1
+    assert not (await HeatMapStore(Archive(MAX_SYMBOLS)).find()).has_more

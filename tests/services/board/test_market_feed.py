@@ -1,0 +1,213 @@
+"""The feed of the market, on buses in memory that the test holds."""
+
+import asyncio
+import contextlib
+from types import SimpleNamespace
+
+import orjson
+import pytest
+import structlog
+
+from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUOTES, MARKET_SERIES, quote_key
+from marketswarm.market.entries import encode_entry
+from marketswarm.market.records import AssetClass, Bar, Provenance, Quote
+from marketswarm.testing import MemoryBus
+from marketswarm.truth import parse_truth
+from services.board.market import feed as feeds
+from services.board.market.feed import NO_MARKET, MarketFeed, find_archive_group
+from services.board.market.live import NEVER, LiveMarket
+from services.board.market.updates import UpdateHub
+from support.waiting import auntil
+
+ORIGIN = Provenance("yahoo")
+
+
+def make_truth(*places, group=None):
+    points = [{"bus": bus, "key": key} for bus, key in places]
+    services = {"bars": {"access_points": {"publish_to": points}}}
+    if group is not None:
+        services["archive"] = {"settings": {"group": group}}
+    return parse_truth(orjson.dumps({"services": services})).truth
+
+
+def encode_bar(start, close=1.0, symbol="SPY", rev=0):
+    bar = Bar(symbol, "1m", 60_000 * start, close, close, close, close)
+    return encode_entry(bar, AssetClass.STOCKS, ORIGIN) | {"final": "1", "rev": str(rev)}
+
+
+class Scene:
+    """A feed, its buses by name, and a follower of all its topics."""
+
+    def __init__(self):
+        self.buses = {name: MemoryBus(name) for name in ("market-redis", "system-redis")}
+        self.me = SimpleNamespace(
+            truth=make_truth(("market-redis", CHECKED_BARS)), bus=self.buses.__getitem__
+        )
+        self.live, self.hub = LiveMarket(), UpdateHub("b")
+        self.feed = MarketFeed(self.me, self.live, self.hub)
+        self.client = self.buses["market-redis"].client
+
+    async def add(self, *starts, bus="market-redis"):
+        """Add bars to the stream."""
+        for start in starts:
+            await self.buses[bus].client.xadd(CHECKED_BARS, encode_bar(start))
+
+    @property
+    def starts(self):
+        """The starts of the bars that are kept, in minutes."""
+        chart = self.live.find_chart("SPY", "1m")
+        return [one.bar.start_ms // 60_000 for one in chart.list_bars()] if chart else []
+
+    async def wait_bars(self, *starts):
+        await auntil(lambda: self.starts == list(starts), what=lambda: f"bars {starts}, not {self.starts}")
+
+
+@pytest.fixture
+def scene(monkeypatch):
+    for name in ("BLOCK_SEC", "POLL_SEC", "PAUSE_SEC"):
+        monkeypatch.setattr(feeds, name, 0.02)
+    return Scene()
+
+
+@contextlib.asynccontextmanager
+async def running(scene):
+    task = asyncio.create_task(scene.feed.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_what_stands_on_the_streams_is_kept_and_what_comes_is_passed_on(scene):
+    await scene.add(1, 2)
+    async with running(scene):
+        await scene.wait_bars(1, 2)
+        await auntil(lambda: scene.live.began_at == NEVER)
+        follower = scene.hub.join()
+        scene.hub.subscribe(follower, ["bars:SPY:1m", "quotes:SPY", "indicators:SPY:1m"])
+        await scene.add(3)
+        await scene.client.xadd(MARKET_QUOTES, encode_entry(Quote("SPY", 5, 7.5), AssetClass.STOCKS, ORIGIN))
+        for start, rev, value in ((1, 0, 1.5), (2, 0, 2.5), (1, 1, 1.75)):
+            fields = {"sym": "SPY", "timeframe": "1m", "start": 60_000 * start, "rev": rev}
+            await scene.client.xadd(INDICATORS, {**fields, "values": f'{{"sma_20": {value}}}'})
+        latest = {}
+        while len(latest) < 4 or latest["indicators:SPY:1m:60000"]["rev"] != 1:
+            async with asyncio.timeout(5):
+                _, updates = await follower.take()
+            latest |= {one.subject: orjson.loads(one.data) for one in updates}
+        assert latest["bars:SPY:1m:180000"]["close"] == 1.0
+        assert latest["quotes:SPY"]["price"] == 7.5
+        values = [latest[f"indicators:SPY:1m:{start}"]["values"]["sma_20"] for start in (60_000, 120_000)]
+        assert values == [1.75, 2.5], "a correction of an earlier bar is passed on"
+        await auntil(lambda: scene.client.exists(quote_key("SPY")), what="the quote to be kept")
+
+
+async def test_entries_that_are_no_records_are_counted_and_skipped(scene):
+    await scene.client.xadd(CHECKED_BARS, {"sym": "<b>"})
+    await scene.client.xadd(CHECKED_BARS, encode_bar(1) | {"note": "x" * 70_000})
+    await scene.add(2)
+    async with running(scene):
+        await scene.wait_bars(2)
+    assert scene.live.malformed == 2
+
+
+async def test_of_a_long_stream_only_the_newest_are_read_and_what_is_older_counts_as_unknown(
+    scene, monkeypatch
+):
+    monkeypatch.setattr(feeds, "SEED_ENTRIES", 3)
+    for number in range(1, 6):
+        await scene.client.xadd(CHECKED_BARS, encode_bar(number), id=f"{1000 * number}-0")
+    async with running(scene):
+        await scene.wait_bars(3, 4, 5)
+        await auntil(lambda: scene.live.began_at == 3.0)
+
+
+async def test_a_bus_that_goes_away_is_said_once_and_followed_on_when_it_comes_back(scene):
+    await scene.add(1)
+    with structlog.testing.capture_logs() as logs:
+        async with running(scene):
+            await scene.wait_bars(1)
+            await auntil(lambda: scene.feed.states.read_at and scene.feed.problem is None)
+            scene.buses["market-redis"].connected = False
+            await auntil(lambda: scene.feed.problem, what="the problem")
+            assert scene.feed.problem.startswith("bus market-redis does not answer")
+            assert scene.starts == [1], "the last state stands"
+            scene.buses["market-redis"].connected = True
+            await scene.add(2)
+            await scene.wait_bars(1, 2)
+            await auntil(lambda: scene.feed.problem is None, what="the problem to be over")
+            await auntil(lambda: scene.live.began_at == NEVER, what="it to be known that nothing was missed")
+    assert [line["event"] for line in logs] == ["market.feed_away", "market.feed_back"]
+
+
+async def test_a_stream_that_can_not_be_read_is_a_problem_though_the_states_can(scene):
+    await scene.client.set(CHECKED_BARS, "no stream")
+    async with running(scene):
+        await auntil(lambda: scene.feed.problem, what="the problem")
+        assert scene.feed.problem == f"bus market-redis does not let {CHECKED_BARS} be read: error"
+        await scene.client.delete(CHECKED_BARS)
+        await scene.add(1)
+        await auntil(lambda: scene.feed.problem is None, what="the problem to be over")
+
+
+async def test_a_stream_that_begins_anew_is_read_from_its_begin(scene):
+    for number in (1, 2):
+        await scene.client.xadd(CHECKED_BARS, encode_bar(number), id=f"9{number}000-0")
+    async with running(scene):
+        await scene.wait_bars(1, 2)
+        pipe = scene.client.pipeline(transaction=True)
+        pipe.delete(CHECKED_BARS)
+        for number in (3, 4):
+            pipe.xadd(CHECKED_BARS, encode_bar(number), id=f"{number}000-0")
+        await pipe.execute()
+        await scene.wait_bars(1, 2, 3, 4)
+
+
+async def test_after_a_reseed_the_market_is_followed_on_its_new_bus(scene):
+    await scene.add(1)
+    await scene.add(2, bus="system-redis")
+    async with running(scene):
+        await scene.wait_bars(1)
+        scene.live.archived_at = 5.0
+        scene.me.truth = make_truth(("system-redis", CHECKED_BARS))
+        await scene.wait_bars(1, 2)
+        assert scene.live.archived_at == NEVER
+        scene.me.truth = make_truth()
+        await auntil(lambda: scene.feed.problem == NO_MARKET)
+        assert (scene.feed.has_market, scene.feed.find_bus(), scene.feed.states.read_at) == (
+            False,
+            None,
+            None,
+        )
+
+
+async def test_a_market_on_two_buses_is_a_problem_that_names_them(scene):
+    scene.me.truth = make_truth(("market-redis", CHECKED_BARS), ("system-redis", MARKET_QUOTES))
+    async with running(scene):
+        await auntil(lambda: scene.feed.problem, what="the problem")
+    assert scene.feed.problem == (
+        "the market is on market-redis and system-redis, and only market-redis is followed: put it on one bus"
+    )
+
+
+async def test_a_state_is_parsed_anew_only_when_its_text_has_changed(scene, monkeypatch):
+    texts = {name: orjson.dumps({"symbol": name, "timeframe": "1m"}) for name in ("SPY", "QQQ", "IWM")}
+    await scene.client.hset(MARKET_SERIES, mapping=texts)
+    async with running(scene):
+        await auntil(lambda: len(scene.feed.states.series) == 3)
+        before = {one.id: one for one in scene.feed.states.series}
+        follower = scene.hub.join()
+        scene.hub.subscribe(follower, ["series"])
+        await scene.client.hset(MARKET_SERIES, "SPY", orjson.dumps({"symbol": "SPY", "serving": "yahoo"}))
+        async with asyncio.timeout(5):
+            _, (update,) = await follower.take()
+        assert orjson.loads(update.data)["serving"] == "yahoo"
+        after = {one.id: one for one in scene.feed.states.series}
+        assert [name for name in after if after[name] is before[name]] == ["IWM", "QQQ"]
+
+
+def test_the_group_of_the_archive_is_the_one_that_the_truth_names():
+    assert find_archive_group(make_truth()) == "archive"
+    assert find_archive_group(make_truth(group="copies")) == "copies"
+    assert find_archive_group(make_truth(group=5)) == "archive"
