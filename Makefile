@@ -65,7 +65,7 @@ boardtest: environment ## the board on real fleets, its pages in a browser; need
 	@$(pytest) -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal tests/board $(ARGS)
 
 markettest: environment ## the services of the market on real servers: feeds, sources, bars, the archive; ARGS="-k feed" for some
-	@$(pytest) -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal tests/market tests/archive $(ARGS)
+	@$(pytest) -n $$(( 3 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal tests/market tests/archive $(ARGS)
 
 servertest: environment ## fleets on other kinds of Redis: users, TLS, Sentinel, Cluster; ARGS="-k tls" for some
 	@$(pytest) -n auto --dist worksteal tests/servers $(ARGS)

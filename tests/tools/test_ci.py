@@ -30,9 +30,9 @@ esac
 PARTS = [
     "test",
     "faults",
+    "servertest",
     "boardtest",
     "markettest",
-    "servertest",
     "deploytest",
     "containertest",
     "imagetest",
@@ -77,7 +77,9 @@ def run(root: Path, **env: str) -> tuple[subprocess.CompletedProcess[str], list[
     ]
     assert made[0] == "environment"
     assert set(made[1:3]) == {"lint", "audit"}, "both at once, before the parts"
-    return ended, made[3:]
+    assert made[3] == "test"
+    assert set(made[4:6]) == {"faults", "servertest"}, "both at once"
+    return ended, [made[3], *sorted(made[4:6]), *made[6:]]
 
 
 def test_every_part_runs_and_the_last_line_is_the_summary_of_all(checkout):
@@ -111,6 +113,7 @@ def test_one_red_part_is_red_and_named_and_the_others_run(checkout, part):
     assert made == PARTS
     assert f"== red: make {part}" in ended.stdout
     assert ended.returncode == 1
+    assert [line[8:] for line in ended.stdout.splitlines() if line.startswith("== make ")][2:] == PARTS
     assert ("1 failed" in ended.stdout.splitlines()[-1]) is (part in PARTS)
 
 
