@@ -1,7 +1,7 @@
 """Say for each source whether it is asked and what it serves, and which series a fallback serves. Pure.
 
-What a source is like comes from three places on the bus: its own state, its circuit breaker, which an
-operator can hold open, and the attempts of the series that name it.
+What a source is like comes from three places on the bus: its own state, its circuit breaker, by which an
+operator pauses it, too, and the attempts of the series that name it.
 """
 
 from collections import Counter
@@ -23,7 +23,7 @@ class SourceView:
     Attributes:
         source: its state.
         mark: the state as the marks of the pages know them.
-        word: the same in a word: `up`, `down`, `paused`, `resting`, `limited`, `not asked yet`.
+        word: the same in a word: `up`, `down`, `paused`, `breaker open`, `limited`, `not asked yet`.
         note: why; empty if there is nothing to say.
         again_at: when it is asked again, in epoch seconds; None if nothing keeps it from being asked.
         serves: how many series it serves.
@@ -82,14 +82,14 @@ def _describe(
 ) -> tuple[str, str, str, float | None]:
     """Return the mark of a source, its state in a word, why, and when it is asked again."""
     breaker = source.breaker or StoredBreaker()
-    if breaker.is_held(now):
-        is_timed = breaker.held_until is not None and breaker.held_until > 0
+    if breaker.is_paused(now):
+        is_timed = breaker.paused_until is not None and breaker.paused_until > 0
         note = "by an operator" if is_timed else "by an operator, until it is resumed"
-        return "silent", "paused", note, breaker.held_until if is_timed else None
+        return "silent", "paused", note, breaker.paused_until if is_timed else None
     reason = "" if source.reason in (None, source.outcome) else str(source.reason)
     if breaker.until is not None:
         note = ": ".join(filter(None, (f"{breaker.failures} failures in a row", reason)))
-        return "down", "resting", note, max(breaker.until, now)
+        return "down", "breaker open", note, max(breaker.until, now)
     if limited_until is not None:
         return "silent", LIMITED, "its limit is used up", limited_until
     if not source.asked_at:

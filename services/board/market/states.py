@@ -87,17 +87,17 @@ class StoredSeries(_State):
 class StoredBreaker(_State):
     """The circuit breaker of a source. Times are epoch seconds.
 
-    `until` is when the source is asked again after failures, None while it is well. An operator holds it open
-    until `held_until`, with -1 until it is released, and does not with None.
+    `until` is when the source is asked again after failures, None while it is well. `paused_until` is until
+    when an operator pauses it: -1 until it is resumed, None if nobody does.
     """
 
     failures: int = 0
     until: Moment | None = None
-    held_until: Moment | None = None
+    paused_until: Moment | None = None
 
-    def is_held(self, now: float) -> bool:
-        """Return True if an operator holds it open."""
-        return self.held_until is not None and (self.held_until < 0 or self.held_until > now)
+    def is_paused(self, now: float) -> bool:
+        """Return True if an operator pauses the source."""
+        return self.paused_until is not None and (self.paused_until < 0 or self.paused_until > now)
 
 
 class StoredSource(_State):
@@ -224,10 +224,10 @@ def parse_breaker(raw: Sequence[bytes | None]) -> StoredBreaker | None:
     """
     if all(value is None for value in raw):
         return None
-    failures, opened, pause, held = map(_parse_number, raw)
-    held_until = None if not held else held / 1000 if held > 0 else -1.0
+    failures, opened, open_ms, paused = map(_parse_number, raw)
+    paused_until = None if not paused else paused / 1000 if paused > 0 else -1.0
     return StoredBreaker(
-        failures=failures, until=(opened + pause) / 1000 if pause else None, held_until=held_until
+        failures=failures, until=(opened + open_ms) / 1000 if open_ms else None, paused_until=paused_until
     )
 
 

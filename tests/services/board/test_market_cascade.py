@@ -30,22 +30,22 @@ def look(one, *several):
     return view.mark, view.word, view.again_at
 
 
-def test_a_source_that_an_operator_holds_is_paused_whatever_it_answered_before():
+def test_a_source_that_an_operator_pauses_is_paused_whatever_it_answered_before():
     ms = int(1000 * NOW)
     up = StoredSource(name="a", state="up", asked_at=NOW)
     assert look(up) == ("up", "up", None)
-    assert look(up.model_copy(update={"breaker": breaker(held=-1)})) == ("silent", "paused", None)
-    timed = up.model_copy(update={"breaker": breaker(held=ms + 90_000)})
+    assert look(up.model_copy(update={"breaker": breaker(paused=-1)})) == ("silent", "paused", None)
+    timed = up.model_copy(update={"breaker": breaker(paused=ms + 90_000)})
     assert look(timed) == ("silent", "paused", NOW + 90)
-    assert look(up.model_copy(update={"breaker": breaker(held=ms - 1)})) == ("up", "up", None), "it is over"
+    assert look(up.model_copy(update={"breaker": breaker(paused=ms - 1)})) == ("up", "up", None), "it is over"
 
 
-def test_a_source_that_failed_rests_until_the_end_of_its_pause():
+def test_a_source_that_failed_waits_for_its_breaker():
     ms = int(1000 * NOW)
     down = StoredSource(name="a", state="down", asked_at=NOW, outcome="failed", reason="502")
-    one = down.model_copy(update={"breaker": breaker(failures=4, opened=ms - 5000, pause=20_000)})
+    one = down.model_copy(update={"breaker": breaker(failures=4, opened=ms - 5000, open_ms=20_000)})
     (view,) = view_sources([one], (), NOW)
-    assert (view.word, view.again_at, view.note) == ("resting", NOW + 15, "4 failures in a row: 502")
+    assert (view.word, view.again_at, view.note) == ("breaker open", NOW + 15, "4 failures in a row: 502")
     few = down.model_copy(update={"breaker": breaker(failures=2)})
     (view,) = view_sources([few], (), NOW)
     assert (view.word, view.note) == ("down", "failed: 502"), "two failures do not open it"
