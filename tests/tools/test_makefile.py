@@ -71,7 +71,7 @@ def make(root: Path, *words: str, **env: str) -> subprocess.CompletedProcess[str
         (["containertest", "ARGS=-x"], "python -m pytest -n 0 tests/compose -x"),
         (
             ["markettest", "ARGS=-x"],
-            f"python -m pytest -n {2 * CPUS} --dist worksteal tests/market tests/archive -x",
+            f"python -m pytest -n {3 * CPUS} --dist worksteal tests/market tests/archive -x",
         ),
         (["servertest", "ARGS=-x"], "python -m pytest -n auto --dist worksteal tests/servers -x"),
         (
