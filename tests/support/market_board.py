@@ -45,6 +45,8 @@ CORRELATION_COLUMNS = ("day", "a", "b", "value", "n")
 INDICATOR_COLUMNS = ("symbol", "timeframe", "start", "rev", "final", "values")
 FEATURE_COLUMNS = ("symbol", "start", "rev", "values")
 BEATS = {"interval_sec": 0.5, "timeout_sec": 5}
+BOARD_BEATS = {"interval_sec": 0.5, "timeout_sec": 30}
+"""A thousand requests at once take some seconds on a busy machine: no reason to end as one that hangs."""
 
 
 def _publishes(*keys: str) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def _publishes(*keys: str) -> dict[str, Any]:
 TRUTH: dict[str, Any] = {
     "fleet": "testing",
     "services": {
-        "board": {"heartbeat": BEATS, "settings": {"market": {"requests_per_min": 0}}},
+        "board": {"heartbeat": BOARD_BEATS, "settings": {"market": {"requests_per_min": 0}}},
         "sources": _publishes(MARKET_QUOTES, MARKET_SERIES, MARKET_SOURCES),
         "bars": _publishes(CHECKED_BARS, INDICATORS, FEATURES, MARKET_QUARANTINE),
     },
@@ -291,7 +293,7 @@ def open_market(
     if archive_url is not None:
         asyncio.run(seed_archive(archive_url, now_ms, replay=replay))
         env["DATABASE_URL"] = archive_url
-    board = {"heartbeat": BEATS, "settings": {"market": {"requests_per_min": 0, **settings}}}
+    board = {"heartbeat": BOARD_BEATS, "settings": {"market": {"requests_per_min": 0, **settings}}}
     truth = {**TRUTH, "services": {**TRUTH["services"], "board": board}}
     with Fleet(folder, truth, [], env, tail=False) as fleet:
         market = MarketBoard(fleet, port, now_ms)
