@@ -26,7 +26,7 @@ _RUN: Final = "Run a fleet"
 _WATCH: Final = "See how it is"
 _CONFIGURE: Final = "Configure it"
 _NOTIFY: Final = "Notifications"
-_MARKET: Final = "The market's sources"
+_MARKET: Final = "The market station"
 _BEAT: Final = "Beats from scripts"
 _SETTINGS: Final[dict[str, Any]] = {"help_option_names": ["-h", "--help"]}
 
@@ -175,13 +175,13 @@ COMMANDS: Final = (
         "archive restore",
         _MARKET,
         "services.archive.commands:restore",
-        "Put a backup into an empty database.",
+        "Put a backup into the database, which must be empty unless it is to be replaced.",
     ),
     CommandEntry(
         "archive verify",
         _MARKET,
         "services.archive.commands:verify",
-        "Check that a backup can be read, and what is in it.",
+        "Restore a backup into a database of its own, and compare it with what was saved.",
     ),
     CommandEntry(
         "archive export",
@@ -200,6 +200,16 @@ COMMANDS: Final = (
         "exec", _BEAT, "exec.execute", "Run a command, beat for it while it runs, end with its exit code."
     ),
 )
+
+GROUPS: Final = {
+    "truth": "Look at the revisions of the truth, and go back to one.",
+    "notify": "Try out the receivers of notifications.",
+    "token": "Make, list and revoke tokens for the board's API, and keys for pings.",
+    "source": "Look at the market's sources, try them, and take them out of service.",
+    "quarantine": "Look at the market's records that failed a check, and release them.",
+    "archive": "Back up, restore and export the market's archive, and see what it refused.",
+}
+"""What the commands with the same first word do, shown in the list of commands."""
 
 EXAMPLES: Final = {
     "up": "marketswarm up --only rss_agg,mesh,healer",
@@ -301,7 +311,7 @@ class LazyGroup(TyperGroup):
             LazyGroup(
                 entries=(),
                 name=words[0],
-                help=entry.summary,
+                help=GROUPS[words[0]],
                 rich_help_panel=entry.group,
                 no_args_is_help=True,
                 context_settings=_SETTINGS,
