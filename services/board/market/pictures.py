@@ -131,7 +131,7 @@ def format_recency(at_ms: int | None, now: float) -> str:
     if age_sec < OLD_SEC:
         return f"{format_age(age_sec)} ago"
     iso = format_iso(at_ms / 1000)
-    return f"{iso[:10]} {iso[11:16]}".removesuffix(" 00:00")
+    return f"{iso[:10]} {iso[11:16]} UTC".removesuffix(" 00:00 UTC")
 
 
 def format_day(start_ms: int) -> str:

@@ -8,7 +8,8 @@ import { follow, now, showMoments } from "./stream.js";
 import { listenToKeys } from "./keys.js";
 import { followMarket } from "./market_socket.js";
 import { renewCloses, showPrice, tickAges } from "./market_tile.js";
-import { formatDay, formatPrice } from "./market_words.js";
+import { formatDay, formatMinute, formatPrice } from "./market_words.js";
+import { formatClock } from "./words.js";
 
 const PAGE = 500;
 const LISTED_GAPS = 2; // the latest ones; those before are counted
@@ -56,15 +57,14 @@ function toTime(ms) {
 }
 
 function formatTime(time) {
-  const moment = new Date(time * 1000);
-  return isDaily() ? moment.toISOString().slice(0, 10) : moment.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
+  return isDaily() ? new Date(time * 1000).toISOString().slice(0, 10) : formatMinute(time * 1000);
 }
 
 // The library's days begin at midnight in UTC, where another zone has some hour.
 function formatTick(time, type) {
   if (isDaily()) return null; // as the library does it: these are dates
   const moment = new Date(time * 1000);
-  const clock = moment.toLocaleTimeString(undefined, { hour: "2-digit", minute: "2-digit" });
+  const clock = formatClock(moment);
   const date = moment.toLocaleDateString(undefined, { day: "numeric", month: "short" });
   if (firsts.has(time)) return date;
   return type < TICK_OF_TIME ? `${date} ${clock}` : clock;
@@ -195,10 +195,9 @@ function showLegend(bar) {
 function showGaps() {
   const list = document.getElementById("gaps");
   list.hidden = !gaps.length;
-  const format = (ms) => new Date(ms).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
   const count = (missing) => `${missing} ${missing === 1 ? "bar is" : "bars are"} missing`;
   const span = (gap) => {
-      if (!isDaily()) return `from ${format(gap.from)} to ${format(gap.to)}`;
+    if (!isDaily()) return `from ${formatMinute(gap.from)} to ${formatMinute(gap.to)}`;
     const [first, last] = [formatDay(gap.from), new Date(gap.to - HOUR_MS).toISOString().slice(0, 10)];
     return first === last ? `on ${first}` : `from ${first} to ${last}`;
   };

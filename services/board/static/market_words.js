@@ -1,6 +1,6 @@
 // Formats numbers of the market as services/board/market/pictures.py does for a page without JavaScript.
 
-import { formatAge } from "./words.js";
+import { formatAge, formatClock, formatDate } from "./words.js";
 
 const NONE = "–";
 const EVENING_MS = 4 * 3600000;
@@ -39,7 +39,13 @@ export function formatRecency(atMs, nowSec) {
   if (atMs === null || atMs === undefined) return NONE;
   const age = nowSec - atMs / 1000;
   if (age < OLD_SEC) return `${formatAge(age)} ago`;
-  return new Date(atMs).toISOString().slice(0, 16).replace("T", " ").replace(/ 00:00$/, "");
+  return `${new Date(atMs).toISOString().slice(0, 16).replace("T", " ")} UTC`.replace(/ 00:00 UTC$/, "");
+}
+
+// The minute of a time in the zone of this browser.
+export function formatMinute(ms) {
+  const at = new Date(ms);
+  return `${formatDate(at)} ${formatClock(at)}`;
 }
 
 // The date of a trading day that begins at a time, as the market calls it: that of forex begins on the evening before.

@@ -135,13 +135,24 @@ export function writeMoment(ts, now) {
   return time;
 }
 
+const two = (number) => String(number).padStart(2, "0");
+
+// The date of a Date in the zone of this browser: `2026-11-24`.
+export function formatDate(date) {
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+}
+
+// Its hour and minute there: `07:05`.
+export function formatClock(date) {
+  return `${two(date.getHours())}:${two(date.getMinutes())}`;
+}
+
 export function showMoment(time, now) {
   const at = new Date(time.dateTime);
   if (Number.isNaN(at.getTime())) return;
-  const two = (number) => String(number).padStart(2, "0");
-  const day = (date) => `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-  const clock = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
-  const text = day(at) === day(new Date(now * 1000)) ? clock : `${day(at)} ${clock}`;
+  const day = formatDate(at);
+  const clock = `${formatClock(at)}:${two(at.getSeconds())}`;
+  const text = day === formatDate(new Date(now * 1000)) ? clock : `${day} ${clock}`;
   if (time.textContent !== text) time.textContent = text;
 }
 

@@ -126,7 +126,7 @@ def test_a_price_is_compared_with_the_last_day_that_ended(begins, price_at, comp
 def test_an_age_of_days_is_a_date():
     now = 1_381_363_200.0  # 2013-10-10
     assert format_recency(1_381_363_190_000, now) == "10 s ago"
-    assert format_recency(1_381_325_400_000, now + 200_000) == "2013-10-09 13:30"
+    assert format_recency(1_381_325_400_000, now + 200_000) == "2013-10-09 13:30 UTC"
     assert format_recency(1_380_672_000_000, now) == "2013-10-02"
     assert format_recency(None, now) == NONE
 
