@@ -176,6 +176,7 @@ class DownloadRow(NamedTuple):
     digest: str | None
     bytes: int | None
     records: int | None
+    replay: bool = False
 
     @property
     def rank(self) -> tuple[Any, ...]:
@@ -299,6 +300,7 @@ def make_download_row(entry: bytes, fields: Fields) -> MadeRow:
         *(_read_text(fields, b"url", 2000), _read_count(fields, b"status", 999), outcome),
         *(_read_text(fields, b"reason", 500), _read_text(fields, b"digest", 128)),
         *(_read_count(fields, b"bytes", _MAX_COUNT), _read_count(fields, b"records", _MAX_REV)),
+        _read_flag(fields, b"replay"),
     )
     return row, None
 

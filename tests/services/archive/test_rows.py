@@ -196,7 +196,8 @@ def test_a_daily_bar_and_its_features_keep_their_trading_day():
 
 def test_what_was_played_from_a_recording_is_marked_in_every_record():
     values = raw({"sym": "SPY", "timeframe": "1d", "start": START_MS, "rev": 1, "values": "{}"})
-    for make in (make_indicator_row, make_feature_row):
+    values |= raw({"source": "yahoo", "asked_at": "1793000040", "outcome": "fresh"})
+    for make in (make_indicator_row, make_feature_row, make_download_row):
         assert make(ENTRY, values)[0].replay is False
         assert make(ENTRY, values | {b"replay": b"1"})[0].replay is True
         with pytest.raises(RowError, match="replay"):
