@@ -154,7 +154,7 @@ cross join lateral (
 ) as o"""
 _DOWNLOADS: Final = """
 select (extract(epoch from asked_at) * 1000)::bigint, source, series, status, outcome, reason,
-took_ms, bytes, records
+took_ms, bytes, records, coalesce((to_jsonb(downloads) ->> 'replay')::boolean, false)
 from downloads order by asked_at desc limit $1"""
 
 
@@ -291,7 +291,7 @@ class ArchiveReader:
         return await self._fetch(_OBSERVED, list(series), points)
 
     async def read_downloads(self, limit: int) -> list[Row]:
-        """Return the last requests to sources, the newest first."""
+        """Return the last requests to sources, the newest first, each as a row of `make_download`."""
         return await self._fetch(_DOWNLOADS, limit)
 
     async def close(self) -> None:
