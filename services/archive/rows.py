@@ -398,7 +398,7 @@ def _read_symbol(fields: Fields) -> str:
 def _read_start(fields: Fields) -> datetime:
     """Return the start. Raise RowError if it is no time in epoch milliseconds."""
     value = fields.get(b"start", b"")
-    if not value.removeprefix(b"-").isdigit() or len(value) > 14 or not MIN_MS <= int(value) <= MAX_MS:
+    if not value.removeprefix(b"-").isdigit() or len(value) > 14 or not MIN_MS <= int(value) < MAX_MS:
         raise RowError("start: no time in epoch milliseconds")
     return to_time(int(value))
 
