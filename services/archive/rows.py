@@ -176,6 +176,7 @@ class DownloadRow(NamedTuple):
     digest: str | None
     bytes: int | None
     records: int | None
+    replay: bool = False
 
     @property
     def rank(self) -> tuple[Any, ...]:
@@ -299,6 +300,7 @@ def make_download_row(entry: bytes, fields: Fields) -> MadeRow:
         *(_read_text(fields, b"url", 2000), _read_count(fields, b"status", 999), outcome),
         *(_read_text(fields, b"reason", 500), _read_text(fields, b"digest", 128)),
         *(_read_count(fields, b"bytes", _MAX_COUNT), _read_count(fields, b"records", _MAX_REV)),
+        _read_flag(fields, b"replay"),
     )
     return row, None
 
@@ -396,7 +398,7 @@ def _read_symbol(fields: Fields) -> str:
 def _read_start(fields: Fields) -> datetime:
     """Return the start. Raise RowError if it is no time in epoch milliseconds."""
     value = fields.get(b"start", b"")
-    if not value.removeprefix(b"-").isdigit() or len(value) > 14 or not MIN_MS <= int(value) <= MAX_MS:
+    if not value.removeprefix(b"-").isdigit() or len(value) > 14 or not MIN_MS <= int(value) < MAX_MS:
         raise RowError("start: no time in epoch milliseconds")
     return to_time(int(value))
 

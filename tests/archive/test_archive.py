@@ -74,8 +74,9 @@ def require_rows_of(url, play):
     assert quotes == played.as_tuples(played.expected_quotes(play))
     observations = query(url, f"SELECT symbol, {start_ms}, value, {epoch} FROM observations ORDER BY start")  # noqa: S608 - our own names
     assert observations == played.as_tuples(played.expected_observations(play))
-    downloads = sum(stream == played.DOWNLOADS for stream, _ in play)
-    assert query(url, "SELECT count(*) FROM downloads") == [(downloads,)]
+    downloads = [fields for stream, fields in play if stream == played.DOWNLOADS]
+    marks = [(int(each["records"]), "replay" in each) for each in downloads]
+    assert query(url, "SELECT records, replay FROM downloads ORDER BY records, replay") == sorted(marks)
 
 
 def parse(rows):

@@ -107,6 +107,31 @@ async def test_what_was_computed_from_replayed_bars_before_rows_were_marked_is_m
     await connection.close()
 
 
+async def test_requests_and_features_of_a_recording_that_were_written_without_a_mark_are_marked(postgres):
+    """Migration 5 adds the marks of requests, and sets those that `bars` left out."""
+    connection = await asyncpg.connect(await asyncio.to_thread(postgres.new_database))
+    await apply_migrations(connection, load_migrations()[:4])
+    await make_partitions(connection, [find_partition("bars", START)])
+    for ident, url in (("1-0", "replay://weeks/bars/SPY"), ("2-0", "https://x/replay://"), ("3-0", None)):
+        await connection.execute(
+            "INSERT INTO downloads (id, source, asked_at, url, outcome) VALUES ($1, 'yahoo', $2, $3, 'ok')",
+            *(ident, START, url),
+        )
+    for symbol, timeframe, is_replay in (("A", "1d", True), ("B", "1d", False), ("C", "1m", True)):
+        await connection.execute(
+            "INSERT INTO bars (symbol, timeframe, start, open, high, low, close, final, rev, source, replay) "
+            "VALUES ($1, $2, $3, 1, 1, 1, 1, true, 0, 'yahoo', $4)",
+            *(symbol, timeframe, START, is_replay),
+        )
+        await connection.execute("INSERT INTO features VALUES ($1, $2, 0, '{}')", symbol, START)
+    await apply_migrations(connection)
+    found = await connection.fetch("SELECT id, replay FROM downloads ORDER BY id")
+    assert [tuple(row) for row in found] == [("1-0", True), ("2-0", False), ("3-0", False)]
+    found = await connection.fetch("SELECT symbol::text, replay FROM features ORDER BY symbol")
+    assert [tuple(row) for row in found] == [("A", True), ("B", False), ("C", False)]
+    await connection.close()
+
+
 WRITES = [
     "INSERT INTO symbols VALUES ('SPY', 'stocks', now(), now(), false)",
     "INSERT INTO bars (symbol) VALUES ('SPY')",

@@ -14,7 +14,7 @@ import pytest
 from websockets.sync.client import connect
 
 from marketswarm.keys import chart_key, quote_key, source_account_key
-from support.market_board import SYMBOLS, open_market, walk
+from support.market_board import PLAYED, SYMBOLS, open_market, walk
 from support.postgres import Postgres, postgres, query
 from support.waiting import until
 
@@ -168,6 +168,20 @@ def test_what_is_left_of_the_limits_of_a_source_is_on_its_page_and_in_the_api(ma
     page = market.get("/market/sources").text
     assert "200 of 200 a minute · 4,870 of 5,000 a day" in page
     assert "60 of 60 a minute, again at" in page
+
+
+def find_section(page, heading):
+    """The part of a page below a heading, up to the next one."""
+    return page.partition(f"<h2>{heading}</h2>")[2].partition("<h2>")[0]
+
+
+def test_of_the_requests_to_sources_the_ones_that_a_recording_answered_are_marked(market):
+    page = market.get("/market/sources").text
+    rows = find_section(page, "Requests").split("<tr>")[2:]
+    assert len(rows) == 12
+    assert [n for n, row in enumerate(rows) if 'class="tag replay"' in row] == [PLAYED]
+    for heading in ("Sources", "Quarantine"):
+        assert 'class="tag replay"' not in find_section(page, heading), "nothing else was played"
 
 
 def test_gaps_are_said_and_nothing_is_made_up_in_them(market):

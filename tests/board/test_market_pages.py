@@ -21,7 +21,7 @@ from services.board.market.pictures import (
     format_price,
     format_recency,
 )
-from support.market_board import open_market
+from support.market_board import SYMBOLS, open_market
 from support.postgres import postgres
 from support.rig.browser import DESK, PHONE, Tab, needs_chromium
 from support.waiting import until
@@ -374,4 +374,8 @@ def test_a_replay_is_marked_wherever_it_is_shown(postgres, tmp_path, request):
         tab = Tab(request.getfixturevalue("browser"))  # which notes that the board has no bars to send
         page = tab.open(f"{market.url}/market/symbol/SPY")
         expect(page.locator("#chart-state")).to_contain_text("DATABASE_URL is not set")
+        page = tab.open(f"{market.url}/market/sources")
+        expect(page.locator("#sources .replay")).to_have_count(len({one.source for one in SYMBOLS}))
+        expect(page.locator('#sources [data-row="finnhub"] .replay')).to_have_count(0)  # it serves nothing
+        expect(page.locator("#quarantine tbody .replay")).to_have_count(2)
         tab.close()

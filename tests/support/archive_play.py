@@ -173,6 +173,7 @@ def _download(chance: random.Random, place: int) -> Entry:
         "digest": "",
         "bytes": "10",
         "records": str(place),
+        **({"replay": "1"} if place % 3 == 0 else {}),
     }
 
 

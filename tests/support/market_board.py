@@ -44,6 +44,8 @@ OBSERVATION_COLUMNS = ("symbol", "start", "value", "source", "asked_at", "digest
 CORRELATION_COLUMNS = ("day", "a", "b", "value", "n")
 INDICATOR_COLUMNS = ("symbol", "timeframe", "start", "rev", "final", "values")
 FEATURE_COLUMNS = ("symbol", "start", "rev", "values")
+PLAYED = 4
+"""Which request, counted from the newest, a recording answered, where not all of the market is played."""
 BEATS = {"interval_sec": 0.5, "timeout_sec": 5}
 BOARD_BEATS = {"interval_sec": 0.5, "timeout_sec": 30}
 """A thousand requests at once take some seconds on a busy machine: no reason to end as one that hangs."""
@@ -145,7 +147,8 @@ async def seed_archive(url: str, end_ms: int, *, replay: bool = False) -> None:
         asked = [
             (f"{end_ms - 9000 * n}-0", "yahoo" if n % 3 else "finnhub", "SPY:bars:1m", "SPY", "bars", "1m",
              _moment(end_ms - 9000 * n), 120 + n, "https://example.org/v8/chart/SPY", 200 if n % 3 else 429,
-             "answered" if n % 3 else "limited", "" if n % 3 else "60 requests a minute", "ab" * 32, 9120, 5)
+             "answered" if n % 3 else "limited", "" if n % 3 else "60 requests a minute", "ab" * 32, 9120, 5,
+             replay or n == PLAYED)
             for n in range(12)
         ]  # fmt: skip
         await connection.copy_records_to_table("downloads", records=asked)
@@ -273,12 +276,14 @@ class MarketBoard:
         gate = {"state": "open", "started_at": now - 320, "ended_at": now - 300, "total": 20, "done": 20,
                 "share": 0.8, "loaded": 19, "failed": [failed]}  # fmt: skip
         self.client.set(PRELOAD_STATUS, orjson.dumps(gate))
+        played = {"replay": "1"} if replay else {}
         for number, why in enumerate(
             ("jump of 41 % against an ATR of 0.3 %", "high 570.1 below close 581.2")
         ):
             self.client.xadd(MARKET_QUARANTINE, {
                 "check": ("jump", "high_low")[number], "why": why, "stream": "market:bars", "entry": "1-1",
-                "at": self.now_ms - 60_000, "fields": '{"sym":"SPY","close":"819.1"}', "sym": "SPY",
+                "at": self.now_ms - 60_000, "sym": "SPY",
+                "fields": orjson.dumps({"sym": "SPY", "close": "819.1", **played}),
                 "source": "yahoo",
             })  # fmt: skip
 

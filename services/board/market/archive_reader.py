@@ -20,12 +20,14 @@ from marketswarm.net.retry import Backoff
 from services.board.market.query import TableQuery, parse_quote_cursor
 
 CONNECT_SEC: Final = 3.0
+"""How long a connection may take to open; a server that has opened none by then is away."""
 STATEMENT_SEC: Final = 2.5
 """How long the server lets a statement run. It ends a longer one itself, which shows that it is there."""
-QUERY_SEC: Final = 3.5
-"""How long a query may take, with connecting; a server that has not answered by then is away."""
+FETCH_SEC: Final = 3.5
+"""How long the answer to a statement may take; a server that has not even ended it by then is away."""
 ANSWER_SEC: Final = 4.0
-"""How long all queries of one answer may take together; the guard gives up an answer after ten seconds."""
+"""How long all queries of one answer may take together, with connecting. To take longer is no sign that the
+database is away. The guard gives up an answer after ten seconds."""
 RELEASE_SEC: Final = 1.0
 CONNECTIONS: Final = 8
 CHECK_SEC: Final = 10.0
@@ -154,7 +156,7 @@ cross join lateral (
 ) as o"""
 _DOWNLOADS: Final = """
 select (extract(epoch from asked_at) * 1000)::bigint, source, series, status, outcome, reason,
-took_ms, bytes, records
+took_ms, bytes, records, coalesce((to_jsonb(downloads) ->> 'replay')::boolean, false)
 from downloads order by asked_at desc limit $1"""
 
 
@@ -291,7 +293,7 @@ class ArchiveReader:
         return await self._fetch(_OBSERVED, list(series), points)
 
     async def read_downloads(self, limit: int) -> list[Row]:
-        """Return the last requests to sources, the newest first."""
+        """Return the last requests to sources, the newest first, each as a row of `make_download`."""
         return await self._fetch(_DOWNLOADS, limit)
 
     async def close(self) -> None:
@@ -316,7 +318,7 @@ class ArchiveReader:
         except ImportError:
             raise self._note_loss(NO_DRIVER) from None
         try:
-            async with asyncio.timeout(QUERY_SEC), self._borrow(asyncpg) as connection:
+            async with self._borrow(asyncpg) as connection, asyncio.timeout(FETCH_SEC):
                 rows = await connection.fetch(sql, *values)
         except TimeoutError:
             raise self._note_loss(NO_ANSWER) from None
@@ -333,10 +335,12 @@ class ArchiveReader:
     async def _borrow(self, asyncpg: ModuleType) -> AsyncIterator[Any]:
         """Lend a connection of the pool. One whose query was not answered is closed: it is of no use.
 
-        To give it back would wait for the server, which has to end the query first.
+        To give it back would wait for the server, which has to end the query first. Raises TimeoutError if
+        no connection is open after CONNECT_SEC.
         """
-        pool = await self._open(asyncpg)
-        connection = await pool.acquire()
+        async with asyncio.timeout(CONNECT_SEC):
+            pool = await self._open(asyncpg)
+            connection = await pool.acquire()
         try:
             yield connection
         except asyncpg.PostgresError:

@@ -28,6 +28,7 @@ class SourceView:
         again_at: when it is asked again, in epoch seconds; None if nothing keeps it from being asked.
         serves: how many series it serves.
         named: how many series name it.
+        is_replay: whether it serves a series from a recording.
         accounts: what it allows to each key, and how much of that is left; empty if it has no limits, or was
             not asked lately.
     """
@@ -39,6 +40,7 @@ class SourceView:
     again_at: float | None
     serves: int
     named: int
+    is_replay: bool
     accounts: Sequence[AccountView] = ()
 
 
@@ -60,6 +62,7 @@ def view_sources(
     """Return what the page shows of each source at `now` (epoch seconds)."""
     serves = Counter(one.serving for one in series)
     named = Counter(name for one in series for name in one.sources)
+    replays = {one.serving for one in series if one.replay}
     limited_until: dict[str, float] = {}
     for one in series:
         for name, attempt in one.attempts.items():
@@ -71,6 +74,7 @@ def view_sources(
             *_describe(source, limited_until.get(source.name), now),
             serves[source.name],
             named[source.name],
+            source.name in replays,
             accounts.get(source.name, ()),
         )
         for source in sources

@@ -117,7 +117,7 @@ class SymbolPage:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedView:
-    """A record that failed a check: which, why, and what it was."""
+    """A record that failed a check: which, why, what it was, and whether it was played (`replay`)."""
 
     id: str
     at: float | None
@@ -126,11 +126,12 @@ class QuarantinedView:
     symbol: str
     source: str
     fields: str
+    replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadView:
-    """A request to a source."""
+    """A request to a source, or to a recording (`replay`)."""
 
     at: float
     source: str
@@ -141,6 +142,7 @@ class DownloadView:
     took_ms: int | None
     size: int | None
     records: int | None
+    replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Final
 
+import orjson
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import HTMLResponse, Response
 
@@ -151,9 +152,9 @@ async def read_downloads(market: Market) -> tuple[tuple[DownloadView, ...], str 
 
 def make_download(row: Row) -> DownloadView:
     """Return a row of the requests as a page shows it."""
-    asked_at, source, series, status, outcome, reason, took_ms, size, records = row
+    asked_at, source, series, status, outcome, reason, took_ms, size, records, is_replay = row
     words = (escape_text(source), escape_text(series or ""), status, escape_text(outcome))
-    return DownloadView(asked_at / 1000, *words, escape_text(reason or ""), took_ms, size, records)
+    return DownloadView(asked_at / 1000, *words, escape_text(reason or ""), took_ms, size, records, is_replay)
 
 
 async def read_quarantine(market: Market) -> tuple[tuple[QuarantinedView, ...], int | None]:
@@ -173,11 +174,22 @@ def make_quarantined(entry: StreamEntry) -> QuarantinedView:
     """Return an entry of the quarantine as a page shows it."""
     fields = entry.fields or {}
     at = fields.get(b"at", b"")
+    check, why, symbol, source = (_read_text(fields, name) for name in (b"check", b"why", b"sym", b"source"))
     return QuarantinedView(
         escape_text(entry.id.decode("ascii", "replace")),
         int(at) / 1000 if at.isdigit() and len(at) < 15 else None,
-        *(_read_text(fields, name) for name in (b"check", b"why", b"sym", b"source", b"fields")),
+        *(check, why, symbol, source, _read_text(fields, b"fields")),
+        _is_played(fields.get(b"fields", b"")),
     )
+
+
+def _is_played(text: bytes) -> bool:
+    """Return True if a record was played from a recording; `text` is the JSON of its fields."""
+    try:
+        fields = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(fields, dict) and fields.get("replay") == "1"
 
 
 def _read_text(fields: Mapping[bytes, bytes], name: bytes) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.market.entries import encode_entry
+from marketswarm.market.entries import MAX_MS, encode_entry
 from marketswarm.market.records import AssetClass, Bar, Observation, Provenance, Quote
 from services.archive.rows import (
     AlertRow,
@@ -120,6 +120,15 @@ def test_indicators_and_features_are_numbers_and_nulls_by_name():
         make_feature_row(ENTRY, fields | {b"values": many})
 
 
+def test_indicators_and_features_of_the_year_2100_are_refused_as_its_bars_are():
+    """No partition can hold them: its end would be a time that no row may have."""
+    last = raw({"sym": "SPY", "timeframe": "1d", "start": MAX_MS - 1, "rev": 1, "values": "{}"})
+    for make in (make_indicator_row, make_feature_row):
+        assert make(ENTRY, last)[0].start == to_time(MAX_MS - 1)
+        with pytest.raises(RowError, match="start"):
+            make(ENTRY, last | {b"start": str(MAX_MS).encode()})
+
+
 def test_a_download_is_kept_by_the_id_of_its_entry_and_its_texts_are_cut():
     fields = raw(
         {
@@ -196,7 +205,8 @@ def test_a_daily_bar_and_its_features_keep_their_trading_day():
 
 def test_what_was_played_from_a_recording_is_marked_in_every_record():
     values = raw({"sym": "SPY", "timeframe": "1d", "start": START_MS, "rev": 1, "values": "{}"})
-    for make in (make_indicator_row, make_feature_row):
+    values |= raw({"source": "yahoo", "asked_at": "1793000040", "outcome": "fresh"})
+    for make in (make_indicator_row, make_feature_row, make_download_row):
         assert make(ENTRY, values)[0].replay is False
         assert make(ENTRY, values | {b"replay": b"1"})[0].replay is True
         with pytest.raises(RowError, match="replay"):

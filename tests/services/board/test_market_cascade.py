@@ -57,6 +57,12 @@ def test_a_source_whose_limit_is_used_up_says_when_it_is_asked_again():
     assert look(StoredSource(name="a")) == ("unknown", "not asked yet", None)
 
 
+def test_a_source_that_serves_a_series_from_a_recording_is_a_replay_whatever_its_name():
+    played = series("x", "a").model_copy(update={"replay": True})
+    views = view_sources([StoredSource(name="a"), StoredSource(name="b")], [played, series("y", "b")], NOW)
+    assert [view.is_replay for view in views] == [True, False]
+
+
 def test_each_source_has_the_number_of_series_that_it_serves():
     sources = add_breakers([StoredSource(name="a")], {"a": None, "c": None, "b": None})
     views = view_sources(sources, [series("x", "a"), series("y", "b"), series("z", None)], NOW)
