@@ -241,3 +241,15 @@ async def test_rows_have_their_day_and_say_whether_they_are_of_a_replay(archive_
     assert values[4:] == (True, '{"sma_20": 1.5}')
     assert features[3:5] == (True, "2026-01-05")
     assert pair[5] is True
+
+
+@pytest.mark.parametrize(
+    "change", ["DROP TABLE symbols CASCADE", "ALTER TABLE symbols DROP COLUMN replay CASCADE"]
+)
+async def test_an_archive_with_the_tables_of_another_version_is_named_so(own_postgres, change):
+    _, url = own_postgres
+    connection = await asyncpg.connect(url)
+    await connection.execute(change)
+    await connection.close()
+    async with read_archive(url) as reader:
+        assert (await ask(reader))[1] == archive_reader.OLD_SCHEMA

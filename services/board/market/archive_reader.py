@@ -37,11 +37,12 @@ REST: Final = Backoff(1.0, 5.0)
 MAX_ASSETS: Final = 20_000
 """Of how many symbols the asset class is kept: it does not change."""
 NOT_SET: Final = "no archive: DATABASE_URL is not set, so the board has only what came since it began"
-NO_TABLES: Final = "the archive has no tables yet: the service archive makes them when it starts"
+OLD_SCHEMA: Final = "the archive lacks tables of this version: its service makes them when it starts"
 NO_DRIVER: Final = "the driver asyncpg is not installed: the extra `archive` has it"
 NO_ANSWER: Final = "the database did not answer in time"
 TOO_BUSY: Final = "the database needs too long for this now"
-_MISSING_TABLE: Final = "42P01"
+_MISSING: Final = frozenset({"42P01", "42703"})
+"""What PostgreSQL says of a table, and of a column, that is not there."""
 
 log = logs.get("board")
 
@@ -50,21 +51,21 @@ Row = tuple[Any, ...]
 _BARS: Final = """
 select (extract(epoch from start) * 1000)::bigint, open, high, low, close, volume, vwap, trades,
 final, rev, epoch, source, (extract(epoch from asked_at) * 1000)::bigint, digest, replay,
-to_jsonb(bars) ->> 'day'
+to_char(day, 'YYYY-MM-DD')
 from bars where symbol = $1 and timeframe = $2
 and ($3::bigint is null or start >= to_timestamp($3::bigint / 1000.0))
 and ($4::bigint is null or start < to_timestamp($4::bigint / 1000.0))
 order by start desc limit $5"""
 _INDICATORS: Final = """
 select (extract(epoch from start) * 1000)::bigint, rev, epoch, final,
-coalesce((to_jsonb(indicators) ->> 'replay')::boolean, false), "values"
+replay, "values"
 from indicators where symbol = $1 and timeframe = $2
 and ($3::bigint is null or start >= to_timestamp($3::bigint / 1000.0))
 and ($4::bigint is null or start < to_timestamp($4::bigint / 1000.0))
 order by start desc limit $5"""
 _FEATURES: Final = """
 select (extract(epoch from start) * 1000)::bigint, rev, epoch,
-coalesce((to_jsonb(features) ->> 'replay')::boolean, false), to_jsonb(features) ->> 'day', "values"
+replay, to_char(day, 'YYYY-MM-DD'), "values"
 from features where symbol = $1
 and ($2::bigint is null or start >= to_timestamp($2::bigint / 1000.0))
 and ($3::bigint is null or start < to_timestamp($3::bigint / 1000.0))
@@ -107,8 +108,7 @@ with recursive newest(day, remaining) as (
 _CORRELATIONS: Final = (
     _NEWEST_DAYS  # noqa: S608 - a text of ours
     + """
-select distinct on (a, b) to_char(newest.day, 'YYYY-MM-DD'), a, b, value, n,
-coalesce((to_jsonb(found) ->> 'replay')::boolean, false)
+select distinct on (a, b) to_char(newest.day, 'YYYY-MM-DD'), a, b, value, n, found.replay
 from newest cross join lateral (
   select * from correlations as one
   where one.day = newest.day and (one.a, one.b) > ($3::text, $4::text)
@@ -156,7 +156,7 @@ cross join lateral (
 ) as o"""
 _DOWNLOADS: Final = """
 select (extract(epoch from asked_at) * 1000)::bigint, source, series, status, outcome, reason,
-took_ms, bytes, records, coalesce((to_jsonb(downloads) ->> 'replay')::boolean, false)
+took_ms, bytes, records, replay
 from downloads order by asked_at desc limit $1"""
 
 
@@ -411,8 +411,8 @@ def _is_outage(asyncpg: ModuleType, error: Exception) -> bool:
 
 def _explain(error: Any) -> str:
     """Return an error of the server in words, without anything of the query."""
-    if getattr(error, "sqlstate", None) == _MISSING_TABLE:
-        return NO_TABLES
+    if getattr(error, "sqlstate", None) in _MISSING:
+        return OLD_SCHEMA
     return f"the database refused: {type(error).__name__}"
 
 
