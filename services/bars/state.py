@@ -341,8 +341,11 @@ class SymbolState:
             given_ms = self.tables["1d"].newest_ms
         else:
             starts = [self.tables[each].newest_ms for each in _INTRADAY]
-            given_ms = max((start - AHEAD_MS for start in starts if start is not None), default=None)
-        return max((each for each in (self.newest_ms, given_ms) if each is not None), default=None)
+            found = [start for start in starts if start is not None]
+            given_ms = max(found) - AHEAD_MS if found else None
+        if self.newest_ms is None or given_ms is None:
+            return given_ms if self.newest_ms is None else self.newest_ms
+        return max(self.newest_ms, given_ms)
 
     def forget_before(self, oldest: Mapping[Timeframe, int]) -> list[str]:
         """Forget whole chunks before the oldest bar to keep of each timeframe; return their fields."""
