@@ -335,9 +335,9 @@ class BarBuilder:
         slot = state.tables[timeframe].open_slot(bar.start_ms)
         before = slot.built if timeframe == "1m" else slot.given
         is_complete = interval is None or candidate.seen_ms >= interval.close_ms
-        held = HeldBar(
-            bar, 1 + (before.changes if before else 0), provenance.source, candidate.seen_ms, is_complete
-        )
+        changes = 1 + (before.changes if before else 0)
+        seen_ms, is_replay = candidate.seen_ms, provenance.is_replay
+        held = HeldBar(bar, changes, provenance.source, seen_ms, is_complete, is_replay)
         if timeframe == "1m":
             slot.built = held
             self._built[timeframe].pop(bar.start_ms, None)
@@ -402,7 +402,14 @@ class BarBuilder:
             slot = self.state.tables[timeframe].open_slot(open_ms)
             merged = merge_bars([part.bar for part in parts], timeframe, open_ms)
             changes = sum(part.changes for part in parts)
-            slot.built = HeldBar(merged, changes, provenance.source, parts[-1].seen_ms, is_complete=False)
+            slot.built = HeldBar(
+                merged,
+                changes,
+                provenance.source,
+                parts[-1].seen_ms,
+                is_complete=False,
+                is_replay=any(part.is_replay for part in parts),
+            )
             self._built[timeframe][open_ms] = provenance
             if slot.shown is slot.built:
                 self._changed[timeframe][open_ms] = provenance
@@ -494,7 +501,8 @@ class BarBuilder:
             provenance = shown.get(start_ms)
             if provenance is None:
                 held = slot.shown
-                provenance = Provenance(held.source if held else "unknown", is_replay=self.state.is_replay)
+                is_replay = self.state.is_replay or (held is not None and held.is_replay)
+                provenance = Provenance(held.source if held else "unknown", is_replay=is_replay)
             fields = {
                 "sym": self.state.symbol,
                 "timeframe": timeframe,

@@ -141,6 +141,21 @@ def test_a_late_minute_ripples_up_by_one_revision_in_each_timeframe():
         assert_same_bars(scene.shown(frame), aggregate_all(all_of_them, CRYPTO)[frame])
 
 
+def test_indicators_of_a_recording_stay_marked_when_a_real_source_corrects_a_bar_before():
+    scene = SymbolScene(get_session("24x7"))
+    first, played, last = walk(MIDNIGHT + number * MINUTE for number in range(3))
+    scene.play([arrival(first)])
+    scene.play([arrival(played, replay="1", played_at=str(played.start_ms / 1000 + 60))])
+    scene.play([arrival(last)])
+    outputs = scene.play([arrival(replace(first, volume=1), seen_ms=last.start_ms + DAY_MS)])
+    found = {e["start"]: e.get("replay") for e in outputs.indicators if e["timeframe"] == "1m"}
+    assert found == {
+        str(first.start_ms): None,
+        str(played.start_ms): "1",
+        str(last.start_ms): None,
+    }
+
+
 def test_indicators_of_all_later_bars_follow_a_correction_with_higher_revisions():
     bars = minutes(60)
     scene = SymbolScene(CRYPTO)
