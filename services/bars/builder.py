@@ -62,7 +62,6 @@ RELEASED: Final = b"released"
 """The field of an entry that an operator released from the quarantine."""
 _LONGEST_SHOWN: Final = 2048
 _MOST_SHOWN: Final = 64
-HOUR_MS: Final = 60 * MINUTE_MS
 _CHAIN: Final = tuple(pairwise(TIMEFRAMES))
 """Each timeframe with the next longer one, which is built of it."""
 
@@ -127,16 +126,17 @@ class BarBuilder:
             for timeframe in (group.timeframes if group.indicators else ())
         }
         self._grid = grid
-        # by timeframe, the starts of the bars to publish, and of the bars that longer ones are built of
+        # by timeframe, the starts of the bars to publish, and of the bars that longer ones are built of; the
+        # latter in the order of their last changes, of which a longer bar has the source
         self._changed: dict[Timeframe, dict[int, Provenance]] = {timeframe: {} for timeframe in TIMEFRAMES}
         self._built: dict[Timeframe, dict[int, Provenance]] = {timeframe: {} for timeframe in TIMEFRAMES}
         self._open_values: dict[tuple[Timeframe, int], Values] = {}
         self._rejected: list[dict[str, str]] = []
         self._has_new_day = False
         self._first_close_ms = self._find_first_close()
-        self._oldest_of: tuple[int, ...] = ()
+        self._oldest_of: tuple[int | None, int | None] | None = None
         self._oldest: dict[Timeframe, int] = {}
-        self._update_oldest()
+        self._forgotten: dict[Timeframe, int] = {}
 
     @property
     def is_changed(self) -> bool:
@@ -174,7 +174,12 @@ class BarBuilder:
 
     def pack_changes(self) -> tuple[dict[str, bytes], list[str]]:
         """Return the fields to store of what changed since the last call, and those to delete."""
-        forgotten = self.state.forget_before(self._oldest) if self._update_oldest() else []
+        oldest = self._find_oldest()
+        moved = {
+            frame: oldest_ms for frame, oldest_ms in oldest.items() if self._forgotten.get(frame) != oldest_ms
+        }
+        self._forgotten |= moved
+        forgotten = self.state.forget_before(moved)
         if forgotten:
             self._first_close_ms = self._find_first_close()
         fields = self.state.pack_changes()
@@ -213,7 +218,9 @@ class BarBuilder:
             late = Rejection(Check.TOO_LATE, "its minute is over, and was built without it")
             self._reject(arrival, provenance.source, late)
             return
-        slot = self.state.tables["1m"].find(start_ms)
+        # a minute that is too old may be forgotten already, or with the next commit
+        is_kept = start_ms >= self._find_oldest()["1m"]
+        slot = self.state.tables["1m"].find(start_ms) if is_kept else None
         held = None if slot is None else slot.built
         bar, tick = merge_tick(quote, None if held is None else held.bar, ticks.get(start_ms))
         if held is not None and bar == held.bar:
@@ -259,6 +266,8 @@ class BarBuilder:
             return
         self.state.suspect = None
         bar, provenance = suspect.bar, suspect.provenance
+        if bar.start_ms < known.oldest_ms:
+            return
         if self.state.tables["1m"].find(bar.start_ms) is None and is_confirmation(
             candidate, known, self.group.checks
         ):
@@ -270,7 +279,7 @@ class BarBuilder:
         state, start_ms = self.state, candidate.bar.start_ms
         table = state.tables[timeframe]
         newest_ms = table.newest_ms
-        oldest_ms = self._oldest[timeframe]
+        oldest_ms = self._find_oldest()[timeframe]
         slot = table.find(start_ms)
         if timeframe != "1m":
             held = None if slot is None else slot.given
@@ -280,6 +289,8 @@ class BarBuilder:
         held = None if slot is None else slot.built
         is_final = held is not None and (newest_ms != start_ms or held.is_complete)
         before = [] if candidate.interval is None else table.list_before(start_ms, ATR_BARS)
+        if before and before[0].start_ms < oldest_ms:  # some of these may be forgotten already
+            before = [bar for bar in before if bar.start_ms >= oldest_ms]
         if not before:
             return Known(oldest_ms, newest_ms, held, is_final, suspect=state.suspect)
         last_ms = before[-1].start_ms
@@ -294,26 +305,29 @@ class BarBuilder:
             suspect=state.suspect,
         )
 
-    def _update_oldest(self) -> bool:
-        """Find anew which bars are kept, if the newest ones are of another hour than before; return if so."""
-        newest = [self.state.find_newest(timeframe) for timeframe in ("1m", "1d")]
-        hours = tuple(EARLIEST_MS if each is None else each // HOUR_MS for each in newest)
-        if hours == self._oldest_of:
-            return False
-        self._oldest_of = hours
-        self._oldest = {timeframe: self._find_oldest(timeframe) for timeframe in TIMEFRAMES}
-        return True
+    def _find_oldest(self) -> Mapping[Timeframe, int]:
+        """Return by timeframe the start of the oldest bar that is kept, and may still be revised.
 
-    def _find_oldest(self, timeframe: Timeframe) -> int:
-        """Return the start of the oldest bar of a timeframe that is kept, and may still be revised.
-
-        It is the open of a trading day: the minutes of every longer bar are kept whole, or none of them.
+        It is the open of a trading day: the minutes of every longer bar are kept whole, or none of them. It
+        follows from the newest bars in the state and from nothing else, so that what is too late depends
+        neither on batches nor on restarts.
         """
-        newest_ms = self.state.find_newest(timeframe)
+        newest = (self.state.find_newest("1m"), self.state.find_newest("1d"))
+        if newest != self._oldest_of:
+            self._oldest_of = newest
+            of_minutes, of_days = newest
+            self._oldest = {
+                timeframe: self._find_oldest_kept(timeframe, of_days if timeframe == "1d" else of_minutes)
+                for timeframe in TIMEFRAMES
+            }
+        return self._oldest
+
+    def _find_oldest_kept(self, timeframe: Timeframe, newest_ms: int | None) -> int:
+        """Return the start of the oldest bar of a timeframe that is kept if the age counts from this bar."""
         if newest_ms is None:
             return EARLIEST_MS
         kept_days = max(self.options.revise_days, KEPT_DAYS[timeframe])
-        return self._grid.find_border(newest_ms - round(kept_days * DAY_MS))
+        return self._grid.find_border(newest_ms - round(kept_days * DAY_MS), timeframe)
 
     def _hold(self, candidate: Candidate, timeframe: Timeframe, provenance: Provenance) -> None:
         """Store a bar that passed the checks in its table, and mark what is to be published."""
@@ -321,11 +335,12 @@ class BarBuilder:
         slot = state.tables[timeframe].open_slot(bar.start_ms)
         before = slot.built if timeframe == "1m" else slot.given
         is_complete = interval is None or candidate.seen_ms >= interval.close_ms
-        held = HeldBar(
-            bar, 1 + (before.changes if before else 0), provenance.source, candidate.seen_ms, is_complete
-        )
+        changes = 1 + (before.changes if before else 0)
+        seen_ms, is_replay = candidate.seen_ms, provenance.is_replay
+        held = HeldBar(bar, changes, provenance.source, seen_ms, is_complete, is_replay)
         if timeframe == "1m":
             slot.built = held
+            self._built[timeframe].pop(bar.start_ms, None)
             self._built[timeframe][bar.start_ms] = provenance
             self._record_minute(bar.start_ms)
         else:
@@ -379,6 +394,7 @@ class BarBuilder:
         touched: dict[int, tuple[Interval, Provenance]] = {}
         for start_ms, provenance in self._built[finer].items():
             if (interval := self._grid.find(start_ms, timeframe)) is not None:
+                touched.pop(interval.open_ms, None)
                 touched[interval.open_ms] = (interval, provenance)
         self._built[finer].clear()
         for open_ms, (interval, provenance) in touched.items():
@@ -386,7 +402,14 @@ class BarBuilder:
             slot = self.state.tables[timeframe].open_slot(open_ms)
             merged = merge_bars([part.bar for part in parts], timeframe, open_ms)
             changes = sum(part.changes for part in parts)
-            slot.built = HeldBar(merged, changes, provenance.source, parts[-1].seen_ms, is_complete=False)
+            slot.built = HeldBar(
+                merged,
+                changes,
+                provenance.source,
+                parts[-1].seen_ms,
+                is_complete=False,
+                is_replay=any(part.is_replay for part in parts),
+            )
             self._built[timeframe][open_ms] = provenance
             if slot.shown is slot.built:
                 self._changed[timeframe][open_ms] = provenance
@@ -478,7 +501,8 @@ class BarBuilder:
             provenance = shown.get(start_ms)
             if provenance is None:
                 held = slot.shown
-                provenance = Provenance(held.source if held else "unknown", is_replay=self.state.is_replay)
+                is_replay = self.state.is_replay or (held is not None and held.is_replay)
+                provenance = Provenance(held.source if held else "unknown", is_replay=is_replay)
             fields = {
                 "sym": self.state.symbol,
                 "timeframe": timeframe,

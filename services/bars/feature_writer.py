@@ -12,7 +12,7 @@ history than there is now is computed again only where no window reaches beyond 
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from hashlib import blake2b
@@ -111,12 +111,13 @@ def compute_new(stored: Mapping[str, Fields], sessions: Mapping[str, Session], b
     if since is None:
         return Computed([], {})
     rows = compute_features(history, benchmark, since)
-    new = [
-        found
-        for symbol, daily in history.items()
-        if (found := find_new(symbol, daily, rows[symbol], stored[symbol].get(RECORD.encode(), b"")))
-        is not None
-    ]
+    played = find_replayed(history.get(benchmark, ()))
+    new = []
+    for symbol, daily in history.items():
+        record = stored[symbol].get(RECORD.encode(), b"")
+        found = find_new(symbol, daily, rows[symbol], record, played | find_replayed(daily))
+        if found is not None:
+            new.append(found)
     return Computed(new, {symbol: _pack_marks(truth, marks) for symbol, marks in after.items() if marks})
 
 
@@ -126,13 +127,14 @@ def list_daily(symbol: str, fields: Fields, session: Session) -> list[DailyBar]:
     Days of another session, which the symbol had before, are left out.
     """
     daily = []
-    for bar in read_final_days(symbol, fields):
+    for held in read_final_days(symbol, fields):
+        start_ms = held.bar.start_ms
         try:
-            day = session.find_day(bar.start_ms)
+            day = session.find_day(start_ms)
         except OutsideCalendarError:
             continue
-        if day is not None and day.open_ms == bar.start_ms:
-            daily.append(DailyBar(day.date, bar))
+        if day is not None and day.open_ms == start_ms:
+            daily.append(DailyBar(day.date, held.bar, held.is_replay))
     return daily
 
 
@@ -167,7 +169,19 @@ def find_first_change(
     return min(changed, default=None)
 
 
-def find_new(symbol: str, daily: Sequence[DailyBar], rows: Rows, record: bytes) -> NewFeatures | None:
+def find_replayed(daily: Iterable[DailyBar]) -> frozenset[date]:
+    """Return the days whose features are computed of a recording: a day of one is in their longest window."""
+    found, days_left = set(), 0
+    for each in daily:
+        days_left = LONGEST_WINDOW if each.is_replay else days_left - 1
+        if days_left > 0:
+            found.add(each.day)
+    return frozenset(found)
+
+
+def find_new(
+    symbol: str, daily: Sequence[DailyBar], rows: Rows, record: bytes, replayed: Container[date] = ()
+) -> NewFeatures | None:
     """Return the features that differ from those that a record says were published; None if none do.
 
     Args:
@@ -177,21 +191,25 @@ def find_new(symbol: str, daily: Sequence[DailyBar], rows: Rows, record: bytes) 
         record: what was published: a JSON object, the start of a day -> its revision, a digest of its values,
             and the start of the first day that these were computed of. If that day is forgotten by now, they
             are published again only if no window reaches beyond the days that are left.
+        replayed: the days whose features are computed of a recording, also in part: they are marked, and
+            a day whose mark changes is published again.
     """
     known, values = _read_record(record), dict(rows)
     begin_ms = daily[0].bar.start_ms if daily else 0
     after: dict[str, tuple[int, str, int]] = {}
     entries = []
-    for count, (day, bar) in enumerate(daily, 1):
-        start_ms = bar.start_ms
+    for count, each in enumerate(daily, 1):
+        start_ms = each.bar.start_ms
         before = known.get(start_ms, Published(-1, "", begin_ms))
         is_whole = before.begin_ms >= begin_ms or count >= LONGEST_WINDOW
         if start_ms in values and is_whole:
             text = orjson.dumps(values[start_ms])
-            if (digest := _digest(text)) != before.digest:
+            mark = {"replay": "1"} if each.day in replayed else {}
+            # only a mark changes the digest, so that nothing else is published again
+            if (digest := _digest(text + b" replay" if mark else text)) != before.digest:
                 before = Published(before.rev + 1, digest, begin_ms)
-                names = {"sym": symbol, "start": str(start_ms), "day": day.isoformat()}
-                entries.append(names | {"rev": str(before.rev), "values": text.decode()})
+                names = {"sym": symbol, "start": str(start_ms), "day": each.day.isoformat()}
+                entries.append(names | {"rev": str(before.rev), "values": text.decode()} | mark)
         if before.rev >= 0:
             after[str(start_ms)] = (before.rev, before.digest, before.begin_ms)
     return NewFeatures(symbol, record, orjson.dumps(after), entries) if entries else None
@@ -208,14 +226,15 @@ def _digest_days(chunk: Iterable[DailyBar]) -> str:
     return _digest(
         b"".join(
             _INPUT.pack(
-                day.toordinal(),
-                bar.open,
-                bar.high,
-                bar.low,
-                bar.close,
-                nan if bar.volume is None else bar.volume,
+                each.day.toordinal(),
+                each.bar.open,
+                each.bar.high,
+                each.bar.low,
+                each.bar.close,
+                nan if each.bar.volume is None else each.bar.volume,
             )
-            for day, bar in chunk
+            + (b"replay" if each.is_replay else b"")
+            for each in chunk
         )
     )
 

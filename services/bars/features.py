@@ -44,10 +44,11 @@ _BILLION: Final = 1e9
 
 
 class DailyBar(NamedTuple):
-    """Hold a bar of `1d`, and the date of its trading day."""
+    """Hold a bar of `1d`, the date of its trading day, and whether it was played from a recording."""
 
     day: date
     bar: Bar
+    is_replay: bool = False
 
 
 class DailyHistory:
@@ -57,8 +58,8 @@ class DailyHistory:
     """
 
     def __init__(self, daily: Sequence[DailyBar], market: Mapping[int, float], wanted: Positions) -> None:
-        bars = [bar for _, bar in daily]
-        self.days: Positions = np.array([day.toordinal() for day, _ in daily], dtype=np.int64)
+        bars = [each.bar for each in daily]
+        self.days: Positions = np.array([each.day.toordinal() for each in daily], dtype=np.int64)
         if (np.diff(self.days) <= 0).any() or any(bar.timeframe != "1d" for bar in bars):
             raise ValueError(f"{bars[0].symbol}: not daily bars in order")
         self.open, self.high, self.low, self.close, self.volume = (
@@ -478,8 +479,8 @@ def format_table() -> str:
 
 def _read_closes(daily: Sequence[DailyBar]) -> dict[int, float]:
     """Return the logarithms of closes by the ordinals of their days."""
-    closes = np.log(np.array([bar.close for _, bar in daily], dtype=np.float64))
-    return dict(zip([day.toordinal() for day, _ in daily], closes.tolist(), strict=True))
+    closes = np.log(np.array([each.bar.close for each in daily], dtype=np.float64))
+    return dict(zip([each.day.toordinal() for each in daily], closes.tolist(), strict=True))
 
 
 def _make_rows(

@@ -32,6 +32,7 @@ class Grid:
     def __init__(self, session: Session) -> None:
         self.session = session
         self._day: TradingDay | None = None
+        self._old_days: dict[Timeframe, TradingDay] = {}
         self._found: dict[Timeframe, Interval] = {}
 
     def find_day(self, at_ms: int) -> TradingDay | None:
@@ -42,10 +43,18 @@ class Grid:
             self._day = day or self._day
         return day
 
-    def find_border(self, at_ms: int) -> int:
-        """Return the open of the trading day of a time; the time itself while the market is closed."""
-        day = self._look_up(at_ms)  # long ago: the day that is cached is the one that is traded
-        return at_ms if day is None else day.open_ms
+    def find_border(self, at_ms: int, timeframe: Timeframe) -> int:
+        """Return the open of the trading day of a time; the time itself while the market is closed.
+
+        `timeframe` is the one whose bars are kept from then on: for each, the last such day is cached.
+        """
+        day = self._old_days.get(timeframe)
+        if day is None or not day.open_ms <= at_ms < day.close_ms:
+            day = self._look_up(at_ms)
+            if day is None:
+                return at_ms
+            self._old_days[timeframe] = day
+        return day.open_ms
 
     def find(self, at_ms: int, timeframe: Timeframe) -> Interval | None:
         """Return the interval of a timeframe that holds this time, or None while the market is closed."""

@@ -60,6 +60,7 @@ class HeldBar:
         source: the source of the bar; of a built bar the source of its last change.
         seen_ms: when that source was asked, in epoch milliseconds.
         is_complete: whether the source was asked after the end of the interval.
+        is_replay: whether the bar was played from a recording; of a built bar, whether one of its parts was.
     """
 
     bar: Bar
@@ -67,6 +68,7 @@ class HeldBar:
     source: str
     seen_ms: int
     is_complete: bool
+    is_replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)

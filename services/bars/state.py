@@ -43,6 +43,7 @@ changes whenever a day is final or a final one changed."""
 _ROW: Final = struct.Struct("<q7dqIiHB")
 _IS_COMPLETE: Final = 1
 _IS_GIVEN: Final = 2
+_IS_REPLAY: Final = 4
 _MAX_SOURCES: Final = 255
 _INTRADAY: Final = tuple(timeframe for timeframe in TIMEFRAMES if timeframe not in ("1m", "1d"))
 
@@ -159,18 +160,19 @@ class BarTable:
 
     def list_before(self, start_ms: int, count: int) -> list[Bar]:
         """Return the last `count` shown bars before `start_ms`, in order."""
-        found = self._list_shown(start_ms - count * self._length_ms, start_ms)
+        found = self.list_shown(start_ms - count * self._length_ms, start_ms)
         if len(found) == count:
-            return found
+            return [held.bar for held in found]
         found = []  # there are gaps
         for chunk in sorted({*self._packed, *self._unpacked}, reverse=True):
             if chunk < start_ms and len(found) < count:
-                found = self._list_shown(chunk, min(chunk + self._chunk_ms, start_ms)) + found
-        return found[-count:]
+                found = self.list_shown(chunk, min(chunk + self._chunk_ms, start_ms)) + found
+        return [held.bar for held in found[-count:]]
 
     def iter_shown(self, first_ms: int) -> Iterator[Bar]:
         """Yield each shown bar that begins at `first_ms` or later, in order."""
-        yield from self._list_shown(first_ms, LATEST_MS)
+        for held in self.list_shown(first_ms, LATEST_MS):
+            yield held.bar
 
     def forget_before(self, oldest_ms: int) -> list[int]:
         """Forget whole chunks that end before `oldest_ms`; return their starts."""
@@ -203,11 +205,11 @@ class BarTable:
         if chunks:
             self._unpack(max(chunks))
 
-    def _list_shown(self, first_ms: int, end_ms: int) -> list[Bar]:
+    def list_shown(self, first_ms: int, end_ms: int) -> list[HeldBar]:
         """Return the shown bars that begin in `[first_ms, end_ms)`, in order."""
         self._unpack_between(first_ms, end_ms)
         starts = self._starts[bisect_left(self._starts, first_ms) : bisect_left(self._starts, end_ms)]
-        return [held.bar for start in starts if (held := self._slots[start].shown) is not None]
+        return [held for start in starts if (held := self._slots[start].shown) is not None]
 
     def find_chunk(self, start_ms: int) -> int:
         """Return the start of the chunk of an interval."""
@@ -263,7 +265,8 @@ class BarTable:
             count = None if trades is None else int(trades)
             bar = Bar(self.symbol, self.timeframe, start, opened, high, low, close, volume, vwap, count)
             name = self._sources.find_name(source)
-            held = HeldBar(bar, changes, name, seen_ms, bool(flags & _IS_COMPLETE))
+            is_complete, is_replay = bool(flags & _IS_COMPLETE), bool(flags & _IS_REPLAY)
+            held = HeldBar(bar, changes, name, seen_ms, is_complete, is_replay)
             slot = self._slots.get(start)
             if slot is None:
                 slot = self._slots[start] = Slot(indicator_rev=rev)
@@ -341,8 +344,11 @@ class SymbolState:
             given_ms = self.tables["1d"].newest_ms
         else:
             starts = [self.tables[each].newest_ms for each in _INTRADAY]
-            given_ms = max((start - AHEAD_MS for start in starts if start is not None), default=None)
-        return max((each for each in (self.newest_ms, given_ms) if each is not None), default=None)
+            found = [start for start in starts if start is not None]
+            given_ms = max(found) - AHEAD_MS if found else None
+        if self.newest_ms is None or given_ms is None:
+            return given_ms if self.newest_ms is None else self.newest_ms
+        return max(self.newest_ms, given_ms)
 
     def forget_before(self, oldest: Mapping[Timeframe, int]) -> list[str]:
         """Forget whole chunks before the oldest bar to keep of each timeframe; return their fields."""
@@ -430,7 +436,7 @@ def _restore_tables(state: SymbolState, fields: Mapping[bytes, bytes]) -> None:
     }
 
 
-def read_final_days(symbol: str, fields: Mapping[bytes, bytes]) -> list[Bar]:
+def read_final_days(symbol: str, fields: Mapping[bytes, bytes]) -> list[HeldBar]:
     """Return the days that are final, in order, from the stored fields of a symbol.
 
     Fields that can't be read are as if they were not there.
@@ -441,8 +447,8 @@ def read_final_days(symbol: str, fields: Mapping[bytes, bytes]) -> list[Bar]:
         _restore_tables(state, fields)
     except (KeyError, TypeError, IndexError, ValueError):
         return []
-    days = state.tables["1d"].iter_shown(EARLIEST_MS)
-    return [bar for bar in days if ("1d", bar.start_ms) not in state.open_bars]
+    days = state.tables["1d"].list_shown(EARLIEST_MS, LATEST_MS)
+    return [held for held in days if ("1d", held.bar.start_ms) not in state.open_bars]
 
 
 def _restore_rest(state: SymbolState, rest: dict[str, list[list[str]]]) -> None:
@@ -479,7 +485,7 @@ def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources:
         held.changes,
         indicator_rev,
         sources.find_number(held.source),
-        flag | (_IS_COMPLETE if held.is_complete else 0),
+        flag | (_IS_COMPLETE if held.is_complete else 0) | (_IS_REPLAY if held.is_replay else 0),
     )
 
 

@@ -141,6 +141,21 @@ def test_a_late_minute_ripples_up_by_one_revision_in_each_timeframe():
         assert_same_bars(scene.shown(frame), aggregate_all(all_of_them, CRYPTO)[frame])
 
 
+def test_indicators_of_a_recording_stay_marked_when_a_real_source_corrects_a_bar_before():
+    scene = SymbolScene(get_session("24x7"))
+    first, played, last = walk(MIDNIGHT + number * MINUTE for number in range(3))
+    scene.play([arrival(first)])
+    scene.play([arrival(played, replay="1", played_at=str(played.start_ms / 1000 + 60))])
+    scene.play([arrival(last)])
+    outputs = scene.play([arrival(replace(first, volume=1), seen_ms=last.start_ms + DAY_MS)])
+    found = {e["start"]: e.get("replay") for e in outputs.indicators if e["timeframe"] == "1m"}
+    assert found == {
+        str(first.start_ms): None,
+        str(played.start_ms): "1",
+        str(last.start_ms): None,
+    }
+
+
 def test_indicators_of_all_later_bars_follow_a_correction_with_higher_revisions():
     bars = minutes(60)
     scene = SymbolScene(CRYPTO)
@@ -242,6 +257,44 @@ def test_a_correction_is_in_every_longer_bar_or_too_late_for_all(code, minutes_b
     expected = aggregate_all(bars, session)
     for timeframe in FRAMES:
         assert_same_bars(scene.shown(timeframe), expected[timeframe])
+
+
+@pytest.mark.parametrize("size", [1, 2, 6])
+def test_minutes_of_weeks_ago_are_too_late_however_the_entries_are_batched(size):
+    now = walk(MIDNIGHT + 20 * DAY_MS + number * MINUTE for number in range(3))
+    old = walk(MIDNIGHT + number * MINUTE for number in range(3))
+    entries = [arrival(bar) for bar in (*now, *old)]
+    scene = SymbolScene(get_session("24x7"))
+    for at in range(0, len(entries), size):
+        scene.play(entries[at : at + size])
+    assert [each["check"] for each in scene.quarantine] == ["too_late"] * 3
+    assert [bar.start_ms for bar in scene.shown("1m")] == [bar.start_ms for bar in now]
+
+
+@pytest.mark.parametrize("cut", [0, 30, 1440])
+def test_of_a_day_that_is_too_old_no_bar_is_published_with_half_its_minutes(cut):
+    now = arrival(walk([MIDNIGHT + 20 * DAY_MS])[0])
+    day = [arrival(bar) for bar in walk(range(MIDNIGHT, MIDNIGHT + DAY_MS, MINUTE))]
+    scene = SymbolScene(get_session("24x7"))
+    scene.play([now, *day[:cut]])
+    scene.play(day[cut:])
+    assert [each["check"] for each in scene.quarantine] == ["too_late"] * len(day)
+    assert {start_ms for _, start_ms in scene.bars} == {MIDNIGHT + 20 * DAY_MS}
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_minutes_of_weeks_ago_are_not_among_those_that_a_jump_is_measured_by(is_forgotten):
+    session, again = get_session("24x7"), MIDNIGHT + 20 * DAY_MS
+    scene = SymbolScene(session, options={"revise_days": 1})
+    old = [arrival(bar) for bar in walk(MIDNIGHT + number * MINUTE for number in range(30))]
+    high = [
+        arrival(Bar("BTC/USD", "1m", again + number * MINUTE, price, price, price, price, 1))
+        for number, price in enumerate((100, 200))
+    ]
+    for entries in [old, high[:1], high[1:]] if is_forgotten else [[*old, *high]]:
+        scene.play(entries)
+    assert scene.quarantine == []
+    assert [bar.close for bar in scene.shown("1m")][-2:] == [100, 200]
 
 
 FUTURE = MIDNIGHT + 3650 * DAY_MS

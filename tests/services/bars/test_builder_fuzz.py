@@ -1,6 +1,7 @@
 """Whatever entries come in whatever order, through restarts and other truths: a symbol's bars go on."""
 
 import random
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,3 +100,89 @@ def test_no_entries_in_whatever_order_break_a_symbol_and_what_is_published_can_b
         assert [bar.start_ms for bar in kept] == sorted({bar.start_ms for bar in kept}), frame
         assert len(batch(kept, session, ("sma",))) == len(kept)
     assert values_of(scene.indicators, "1w") == []
+
+
+class Journey:
+    """Minutes and ticks of a symbol that leap by weeks, with older ones among them."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self.chance, self.newest_ms, self.price = chance, BASE, 100.0
+
+    def make(self, number: int, *, is_quoted: bool) -> Arrival:
+        """Make the next entry: mostly the next minute, or one of weeks later, or an older one."""
+        chance = self.chance
+        kind = chance.choices(("next", "leap", "old"), (8, 1, 3))[0]
+        if kind == "next":
+            start_ms = self.newest_ms + MINUTE
+        elif kind == "leap":
+            start_ms = self.newest_ms + chance.randint(0, 25) * DAY_MS + chance.randint(0, 600) * MINUTE
+        else:
+            start_ms = self.newest_ms - chance.choice(
+                [
+                    chance.randint(0, 40) * MINUTE,
+                    chance.randint(0, 3) * DAY_MS,
+                    chance.randint(0, 50) * DAY_MS,
+                ]
+            )
+        self.newest_ms = max(self.newest_ms, start_ms)
+        close = round(self.price * chance.choice([1, 1.001, 0.999, 1.2]), 3)
+        opened, self.price = self.price, close
+        written_ms = BASE + 900 * DAY_MS + number
+        if is_quoted:
+            at_ms = start_ms + chance.randint(0, MINUTE - 1)
+            quote = {"sym": "BTC/USD", "asset": "crypto", "at": str(at_ms), "source": "one"}
+            return encode(RecordKind.QUOTES, written_ms, quote | {"price": str(close)})
+        frame = "1d" if chance.random() < 0.1 else "1m"
+        bar = Bar("BTC/USD", frame, start_ms, opened, max(opened, close), min(opened, close), close, 1)
+        fields = fields_of(bar, seen_ms=written_ms)
+        if (
+            frame == "1d"
+        ):  # a bar that is not released is compared with what is final, which follows the clock
+            fields |= {"start": str(start_ms - start_ms % DAY_MS), "released": "1"}
+        return encode(RecordKind.BARS, written_ms, fields)
+
+
+def cut_by_chance(entries: list[Arrival], chance: random.Random) -> list[list[Arrival]]:
+    """Cut entries into batches at random places."""
+    places = sorted(chance.sample(range(len(entries)), chance.randint(0, len(entries) - 1)))
+    return [entries[first:end] for first, end in pairwise([0, *places, len(entries)])]
+
+
+@settings(max_examples=examples(60))
+@given(st.integers(0, 2**32))
+def test_what_is_taken_and_refused_depends_neither_on_batches_nor_on_restarts(seed):
+    chance = random.Random(seed)
+    session = get_session(chance.choice(["24x7", "24x5", "XNYS"]))
+    is_quoted = chance.random() < 0.2
+    journey = Journey(chance)
+    entries = [journey.make(number, is_quoted=is_quoted) for number in range(chance.randint(2, 120))]
+    scenes = []
+    for batches in ([entries], [[each] for each in entries], cut_by_chance(entries, chance)):
+        may_restart = chance.random() < 0.7
+        scene = SymbolScene(session, quotes=is_quoted, options={"revise_days": 1}, indicators=())
+        for batch_of_entries in batches:
+            scene.play(batch_of_entries)
+            if may_restart and chance.random() < 0.3:
+                scene.restart()
+        scenes.append(scene)
+    first, *others = scenes
+    for other in others:
+        assert list_refused(other) == list_refused(first)
+        assert list_published(other) == list_published(first)
+
+
+def list_refused(scene: SymbolScene) -> list[tuple[str, str]]:
+    """The entries in quarantine, each with the check that it failed."""
+    return [(each["entry"], each["check"]) for each in scene.quarantine]
+
+
+def list_published(scene: SymbolScene) -> list[dict[str, str]]:
+    """The last entry of each bar, without its epoch, which counts how often the state was read.
+
+    And without the revision of a day: minutes that come after a given day change it, but publish nothing.
+    """
+    dropped = {"1d": {"epoch", "rev"}}
+    return [
+        {name: value for name, value in entry.items() if name not in dropped.get(frame, {"epoch"})}
+        for (frame, _), entry in sorted(scene.bars.items())
+    ]

@@ -8,9 +8,10 @@ import pytest
 
 from marketswarm.market.records import DAY_MS
 from marketswarm.market.sessions import get_session
+from services.archive.rows import make_feature_row
 from services.bars.feature_writer import MARKS, compute_new, find_new
 from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
-from support.scenes.bars import MIDNIGHT, SymbolScene, arrival, walk
+from support.scenes.bars import MIDNIGHT, MINUTE, SymbolScene, arrival, walk
 
 SYMBOLS = ("BTC/USD", "ETH/USD")
 CRYPTO = get_session("24x7")
@@ -55,9 +56,28 @@ def test_days_that_are_forgotten_leave_the_record():
     )
 
 
+def test_what_is_of_a_recording_by_now_is_published_again_though_its_values_are_the_same():
+    record = find_new("SPY", dated(days(2)), ROWS, b"").after
+    second = dated(days(2))[1].day
+    new = find_new("SPY", dated(days(2)), ROWS, record, {second})
+    assert [(entry["day"], entry["rev"], entry["replay"]) for entry in new.entries] == [
+        ("2023-11-16", "1", "1")
+    ]
+    assert find_new("SPY", dated(days(2)), ROWS, new.after, {second}) is None
+    again = find_new("SPY", dated(days(2)), ROWS, new.after)
+    assert [(entry["day"], entry["rev"]) for entry in again.entries] == [("2023-11-16", "2")]
+    assert "replay" not in again.entries[0]
+
+
 @pytest.mark.parametrize("record", [b"{", b"[1]", b'{"1000": 5}', b'{"1000": ["x", "y", 1]}', b"\xff"])
 def test_a_record_that_can_not_be_read_is_none(record):
     assert len(find_new("SPY", dated(days(2)), ROWS, record).entries) == 2
+
+
+def archived(entry):
+    """The row that the archive makes of an entry."""
+    fields = {name.encode(): value.encode() for name, value in (entry | {"epoch": "1"}).items()}
+    return make_feature_row(b"1-1", fields)[0]
 
 
 class Station:
@@ -71,8 +91,8 @@ class Station:
             for bar in bars[:-1]:
                 self.close_day(bar)
 
-    def close_day(self, bar, seen_ms=0):
-        self.scenes[bar.symbol].play([arrival(bar, seen_ms=seen_ms or bar.start_ms + DAY_MS)])
+    def close_day(self, bar, seen_ms=0, **more):
+        self.scenes[bar.symbol].play([arrival(bar, seen_ms=seen_ms or bar.start_ms + DAY_MS, **more)])
 
     def compute(self, benchmark="BTC/USD"):
         stored = {symbol: scene.stored for symbol, scene in self.scenes.items()}
@@ -85,12 +105,26 @@ class Station:
 
     def publish(self, benchmark="BTC/USD"):
         """Publish what is new; return which days that were, by symbol."""
+        return {
+            symbol: [int(entry["start"]) for entry in entries]
+            for symbol, entries in self.publish_entries(benchmark).items()
+        }
+
+    def archive_new(self, benchmark="BTC/USD"):
+        """Publish what is new; return the archive's rows of it, by symbol."""
+        return {
+            symbol: [archived(entry) for entry in entries]
+            for symbol, entries in self.publish_entries(benchmark).items()
+        }
+
+    def publish_entries(self, benchmark):
+        """Publish what is new; return its entries, by symbol."""
         computed = self.compute(benchmark)
         for new in computed.new:
             self.commit(new)
         for symbol, marks in computed.marks.items():
             self.scenes[symbol].stored[MARKS.encode()] = marks
-        return {new.symbol: [int(entry["start"]) for entry in new.entries] for new in computed.new}
+        return {new.symbol: new.entries for new in computed.new}
 
     def forget_chunks(self, count):
         for scene in self.scenes.values():
@@ -181,3 +215,44 @@ def test_days_of_another_session_are_left_out():
     computed = compute_new(stored, dict.fromkeys(SYMBOLS, get_session("XNYS")), "BTC/USD")
     assert computed.new == []
     assert computed.marks == {}
+
+
+def test_features_of_a_recording_are_marked_and_so_are_those_of_the_days_after_it():
+    station = Station(6)
+    btc, eth = station.history.values()
+    assert {row.replay for rows in station.archive_new("SPY").values() for row in rows} == {False}
+    seen_ms = btc[-1].start_ms + DAY_MS
+    corrected = replace(btc[2], close=btc[2].high)
+    station.close_day(corrected, seen_ms, replay="1", played_at=str(seen_ms / 1000))
+    station.close_day(btc[-1])
+    station.close_day(eth[-1])
+    again = station.archive_new("SPY")
+    assert [(row.replay, row.rev) for row in again["BTC/USD"]] == [(True, 1)] * 3 + [(True, 0)]
+    assert {row.replay for row in again["ETH/USD"]} == {False}
+    # what is asked of a real source afterwards replaces it
+    station.close_day(replace(corrected, close=corrected.low), seen_ms + DAY_MS)
+    assert [(row.replay, row.rev) for row in station.archive_new("SPY")["BTC/USD"]] == [
+        *[(False, 2)] * 3,
+        (False, 1),
+    ]
+
+
+def test_features_are_marked_where_the_benchmark_is_of_a_recording():
+    station = Station(4)
+    for bar in station.history["BTC/USD"]:
+        seen_ms = bar.start_ms + 9 * DAY_MS
+        changed = replace(bar, volume=bar.volume + 1)
+        station.close_day(changed, seen_ms, replay="1", played_at=str(seen_ms / 1000))
+    rows = station.archive_new("BTC/USD")
+    assert [len(rows[symbol]) for symbol in SYMBOLS] == [4, 3]
+    assert {row.replay for each in rows.values() for row in each} == {True}
+
+
+def test_a_day_that_is_built_of_minutes_of_a_recording_is_of_one_also_after_a_restart():
+    scene = SymbolScene(CRYPTO, indicators=[])
+    minutes = walk([MIDNIGHT, MIDNIGHT + MINUTE, MIDNIGHT + DAY_MS])
+    scene.play([arrival(minutes[0], replay="1", played_at=str(minutes[0].start_ms / 1000 + 60))])
+    scene.restart()
+    scene.play([arrival(bar) for bar in minutes[1:]])
+    (new,) = compute_new({"BTC/USD": scene.stored}, {"BTC/USD": CRYPTO}, "SPY").new
+    assert [archived(entry).replay for entry in new.entries] == [True]

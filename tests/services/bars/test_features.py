@@ -226,7 +226,10 @@ def test_equal_returns_share_a_rank():
 
 def test_days_of_one_date_are_compared_whenever_they_open():
     history = dated(make_universe())
-    evening = [DailyBar(day, replace(bar, start_ms=bar.start_ms - DAY_MS // 8)) for day, bar in history["A"]]
+    evening = [
+        DailyBar(each.day, replace(each.bar, start_ms=each.bar.start_ms - DAY_MS // 8))
+        for each in history["A"]
+    ]
     found = compute_features({**history, "A": evening})
     for symbol, rows in compute_universe().items():
         assert [values for _, values in found[symbol]] == [values for _, values in rows]
@@ -234,7 +237,7 @@ def test_days_of_one_date_are_compared_whenever_they_open():
 
 def test_a_symbol_of_other_days_is_no_part_of_the_universe():
     history = dated(make_universe())
-    weekend = [DailyBar(day + timedelta(40_000), replace(bar, symbol="N")) for day, bar in history["A"]]
+    weekend = [DailyBar(each.day + timedelta(40_000), replace(each.bar, symbol="N")) for each in history["A"]]
     found = compute_features({**history, "N": weekend})
     assert found["A"] == compute_universe()["A"]
     alone = {name for name in NAMES if "breadth" in name or "market" in name} | {
