@@ -65,7 +65,7 @@ MEANINGS: Final = {
     "bars.refused": "Another instance has committed this symbol: it is read anew.",
     "bars.state_unreadable": "The state of a symbol can't be read: it is built anew from the stream.",
     "bars.symbol_failed": "The bars of a symbol can't be built: the symbol is set aside, and the others go on.",
-    "bars.trimmed": "Entries were trimmed off a stream before bars had read them: they are lost to it.",
+    "bars.trimmed": "The entry that bars read last was trimmed off: later ones may be lost unread.",
     "beat.failed": "The bus does not take this agent's beats.",
     "beat.malformed": "Payloads on heartbeat channels are no beats; the last one is named.",
     "beat.replayed": "Beats came that had been heard before, and do not count.",

@@ -90,7 +90,9 @@ class BarsMetrics:
             "marketswarm_bars_refused_total", "Commits that another instance had made.", self.refused
         )
         yield counter(
-            "marketswarm_bars_trimmed_total", "Times that entries were trimmed off unread.", self.trimmed
+            "marketswarm_bars_trimmed_total",
+            "Times that the last entry read was trimmed off, and maybe later ones unread.",
+            self.trimmed,
         )
         yield gauge("marketswarm_bars_behind_seconds", "The age of the entry read last.", self.behind_sec)
         yield Family(

@@ -234,8 +234,10 @@ class BarsWorker:
         self._failed.add(symbol)
 
     async def _report_trimmed(self, stream: str, upto: bytes, newest: bytes | None = None) -> None:
-        """Log it if entries after `upto` were trimmed off a stream before they were read. Raises BusError.
+        """Log it if `upto` and maybe entries after it were trimmed off a stream unread. Raises BusError.
 
+        A stream that was trimmed exactly up to `upto` is reported too: nothing on the bus says whether an
+        entry came between `upto` and the first one that is left, and a loss must not go unseen.
         `newest` is the last entry that was read after it, if some were: what is gone that came after this one
         is reported with the next read.
         """
@@ -245,7 +247,7 @@ class BarsWorker:
                 return
             if newest is not None and entry_sort_key(first[0].id) > entry_sort_key(newest):
                 return
-            # the entry that was read last is gone itself, and whatever came right after it
+            # the entry that was read last is gone itself, and maybe some that came right after it
             where = {"stream": stream, "after": upto.decode(), "upto": first[0].id.decode()}
             if upto != FIRST_ID:
                 self._metrics.trimmed += 1
