@@ -237,7 +237,8 @@ class BarsWorker:
         """Log it if `upto` and maybe entries after it were trimmed off a stream unread. Raises BusError.
 
         A stream that was trimmed exactly up to `upto` is reported too: nothing on the bus says whether an
-        entry came between `upto` and the first one that is left, and a loss must not go unseen. `newest` is the last entry that was read after it, if some were: what is gone that came after this one
+        entry came between `upto` and the first one that is left, and a loss must not go unseen.
+        `newest` is the last entry that was read after it, if some were: what is gone that came after this one
         is reported with the next read.
         """
         async with self._me.waiting(BUS_SEC):
