@@ -16,7 +16,7 @@ from services.bars.settings import BarsOptions
 
 COMMIT: Final = Script.beside("services.bars", "commit.lua")
 STATES_PER_READ: Final = 16
-SYMBOLS_AT_ONCE: Final = 50
+COMMITS_AT_ONCE: Final = 50
 ENTRIES_AT_ONCE: Final = 2000
 STATES_BYTES: Final = 128 * 1024 * 1024
 """The most bytes of the states that are read at once."""
@@ -140,7 +140,7 @@ def _split_commits(commits: Sequence[SymbolCommit]) -> Iterator[list[SymbolCommi
     page: list[SymbolCommit] = []
     entries = 0
     for each in commits:
-        if page and (len(page) == SYMBOLS_AT_ONCE or entries + len(each.outputs) > ENTRIES_AT_ONCE):
+        if page and (len(page) == COMMITS_AT_ONCE or entries + len(each.outputs) > ENTRIES_AT_ONCE):
             yield page
             page, entries = [], 0
         page.append(each)
