@@ -229,6 +229,7 @@ MEANINGS: Final = {
     "service.up": "The service is heard: `heartbeat_ok`.",
     "service.watchable": "The healer may hear this service again: `watch_ok`.",
     "share.changed": "The number of instances that share this work has changed.",
+    "source.malformed": "Reading the answer of a source raised an error that nobody foresaw, whose traceback this is; the source has failed.",
     "source.miss": "A source gave no answer that can be used, several times in a row: `source_miss`.",
     "source.ok": "A source answers again: `source_ok`.",
     "source.unwatched": "A source that failed is not asked any more: `source_unwatched`.",

@@ -4,6 +4,7 @@ import hashlib
 import math
 import sys
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from urllib.parse import urlsplit
 import anyio
 import httpx
 
+from marketswarm import log as logs
 from marketswarm.bus import BusError
 from marketswarm.market.records import Record
 from marketswarm.net.retry import parse_retry_after
@@ -32,9 +34,20 @@ from services.sources.catalog.answer import (
     SourceAnswer,
 )
 from services.sources.catalog.mapping import keep_asked, read_page, read_refusal
-from services.sources.catalog.request import ApiKey, Question, SourceRequest, make_request, split_question
+from services.sources.catalog.request import (
+    ApiKey,
+    Question,
+    SourceRequest,
+    hide_key,
+    make_request,
+    split_question,
+)
 from services.sources.catalog.source import Endpoint, MarketSource
 
+MALFORMED: Final = "malformed"
+"""The reason of an answer that raised an error which nobody foresaw; the log has its traceback."""
+TRACE_CALLS: Final = 20
+"""The number of calls that such a traceback shows."""
 TIMEOUT: Final = "timeout"
 TIMEOUT_SEC: Final = 20.0
 """The time limit of one request."""
@@ -47,6 +60,7 @@ MAX_RETRY_AFTER_SEC: Final = 86_400.0
 LIMITED_SEC: Final = 60.0
 """For how long a source is not asked that says 429 without saying for how long."""
 
+log = logs.get("sources")
 _TOO_MANY: Final = frozenset({418, 429})  # 418: Binance's word for a client that went on after 429
 
 OnRequest = Callable[[SentRequest], None]
@@ -349,7 +363,7 @@ class SourceClient:
         )
         sent = SentRequest(
             asked.source.name,
-            _hide_secrets(request.describe(), key),
+            hide_key(request.describe(), key),
             time.monotonic() - begun,
             reply.status,
             reply.body,
@@ -377,7 +391,11 @@ class SourceClient:
 
 def _require_same_host(source: MarketSource, request: SourceRequest) -> None:
     """Raise _NoAnswerError if the address of a next page leads to another host: it would get the key."""
-    if urlsplit(request.url)[:2] != urlsplit(source.base_url)[:2]:
+    try:
+        leads_away = urlsplit(request.url)[:2] != urlsplit(source.base_url)[:2]
+    except ValueError:  # it is no address
+        leads_away = True
+    if leads_away:
         raise _NoAnswerError(AnswerStatus.FAILED, "redirected")
 
 
@@ -386,25 +404,35 @@ async def _read_reply(asked: _Asked, question: Question, key: ApiKey | None, rep
 
     Raise _NoAnswerError or BusError.
     """
-    source, endpoint = asked.source, asked.endpoint
     pause_sec = _find_pause(reply)
     if pause_sec is not None:
         raise await _block(asked, key, str(reply.status), pause_sec)
     if reply.error:
         raise _NoAnswerError(AnswerStatus.FAILED, reply.error)
-    if reply.status == httpx.codes.NO_CONTENT or reply.status in endpoint.empty_status:
+    if reply.status == httpx.codes.NO_CONTENT or reply.status in asked.endpoint.empty_status:
         return Page(AnswerStatus.EMPTY, str(reply.status))
-    if httpx.codes.is_success(reply.status):
-        is_large = len(reply.body) > LARGE_BYTES
-        page = await run_large(is_large, read_page, source, endpoint, question, reply.body)
-    else:
-        page = read_refusal(source, endpoint, question, reply.status, reply.body)
-    page = _hide_key(page, key)
+    page = await _read_document(asked, question, key, reply)
     if page.outcome is AnswerStatus.LIMITED:
         raise await _block(asked, key, page.reason, LIMITED_SEC)
     if page.outcome not in (AnswerStatus.OK, AnswerStatus.EMPTY):
         raise _NoAnswerError(page.outcome, page.reason)
     return page
+
+
+async def _read_document(asked: _Asked, question: Question, key: ApiKey | None, reply: Reply) -> Page:
+    """Return what the body of a reply says. No body may end the service: one that raises an error FAILED."""
+    source, endpoint = asked.source, asked.endpoint
+    try:
+        if httpx.codes.is_success(reply.status):
+            is_large = len(reply.body) > LARGE_BYTES
+            return await run_large(is_large, read_page, source, endpoint, question, reply.body, key=key)
+        return read_refusal(source, endpoint, question, reply.status, reply.body, key=key)
+    except Exception:  # noqa: BLE001 - whatever a hostile document does to the libraries that read it
+        trace = hide_key(traceback.format_exc(limit=-TRACE_CALLS), key)
+        log.error(  # noqa: TRY400 - `exception` would show the key
+            "source.malformed", source=source.name, symbol=question.symbol, exception=trace
+        )
+        return Page(AnswerStatus.FAILED, MALFORMED)
 
 
 async def _block(asked: _Asked, key: ApiKey | None, reason: str, sec: float) -> _NoAnswerError:
@@ -424,16 +452,3 @@ def _find_pause(reply: Reply) -> float | None:
     if asked_sec is None or reply.status not in (*_TOO_MANY, httpx.codes.SERVICE_UNAVAILABLE):
         return None
     return min(max(SHORTEST_BLOCK_SEC, asked_sec), MAX_RETRY_AFTER_SEC)
-
-
-def _hide_key(page: Page, key: ApiKey | None) -> Page:
-    """Return a page whose reasons don't have the key, which some sources repeat in what they refuse."""
-    misfits = tuple(replace(each, why=_hide_secrets(each.why, key)) for each in page.misfits)
-    return replace(page, reason=_hide_secrets(page.reason, key), misfits=misfits)
-
-
-def _hide_secrets(text: str, key: ApiKey | None) -> str:
-    """Return a text without the key and its secret."""
-    for secret in () if key is None else (key.key, key.secret):
-        text = text.replace(secret, "KEY") if secret else text
-    return text

@@ -71,10 +71,11 @@ class SourceTransport:
         max_bytes: int,
     ) -> Reply:
         """Send a request with its key, and return what came back within this time."""
-        sent = self._relocate(source, request.with_key(source, key))
         status, body = 0, b""
         headers: Mapping[str, str] = {}
         try:
+            # here already: the address may be of a source's own making, as that of a next page is
+            sent = self._relocate(source, request.with_key(source, key))
             with anyio.fail_after(within_sec):
                 response = await self._client.send(sent, stream=True)
                 try:

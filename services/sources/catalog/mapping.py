@@ -19,9 +19,10 @@ import orjson
 import xmltodict
 from jmespath.exceptions import JMESPathError
 
+from marketswarm.market.entries import SYMBOL
 from marketswarm.market.records import TIMEFRAME_SEC, Bar, Observation, Quote, Record, RecordKind
 from services.sources.catalog.answer import AnswerStatus, Misfit, Page
-from services.sources.catalog.request import Question
+from services.sources.catalog.request import ApiKey, Question, hide_key
 from services.sources.catalog.source import (
     EPOCH_UNITS,
     REQUIRED_FIELDS,
@@ -36,10 +37,14 @@ from services.sources.catalog.source import (
 
 MAX_ROWS: Final = 100_000
 MAX_VALUES: Final = 1_000_000
-"""The most values of a document, or elements of XML. 50,000 bars have half of that."""
+"""The most values of a document, or elements and attributes of XML. 50,000 bars have half of that."""
 MAX_MISFITS: Final = 100
 MAX_NUMBER: Final = 1e18
 MAX_REASON: Final = 200
+MAX_SHOWN: Final = 60
+"""The number of letters of a value that a misfit shows."""
+MAX_NEXT_PAGE: Final = 8_192
+"""The longest token or address of a next page; no server takes a longer address."""
 MAX_REFUSAL_BYTES: Final = 65_536
 """How much of a document with an error's status is looked at."""
 REFUSED_STATUS: Final = frozenset({400, 404, 410, 422})
@@ -66,14 +71,32 @@ class NotThereError(Exception):
 
 
 class MisfitError(Exception):
-    """A field is not what the source's file says; `str()` says why."""
+    """A field is not what the source's file says.
+
+    Args:
+        problem: what is wrong.
+        values: the value of which that is said, if it is about one. It may be long, deep, or have the key.
+    """
+
+    def __init__(self, problem: str, *values: Any) -> None:
+        super().__init__(problem)
+        self.problem, self.values = problem, values
+
+    def describe(self, key: ApiKey | None) -> str:
+        """Return the value and its problem as people may see them, without the key."""
+        return " ".join([*(_shown(value, key) for value in self.values), self.problem])
 
 
-def read_page(source: MarketSource, endpoint: Endpoint, question: Question, body: bytes) -> Page:
-    """Return what a document says in answer to a question. It never raises, whatever the document is."""
+def read_page(
+    source: MarketSource, endpoint: Endpoint, question: Question, body: bytes, *, key: ApiKey | None = None
+) -> Page:
+    """Return what a document says in answer to a question. It never raises, whatever the document is.
+
+    `key` is hidden in what the page says: some sources repeat it in what they refuse.
+    """
     paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
-    document, problem = _read_document(endpoint, body)
-    if (sign := _find_sign(endpoint, paths, document, tuple(SIGN_OUTCOMES))) is not None:
+    document, problem = _read_document(endpoint, body, key)
+    if (sign := _find_sign(endpoint, paths, document, tuple(SIGN_OUTCOMES), key)) is not None:
         return sign
     if problem:
         return Page(AnswerStatus.FAILED, problem)
@@ -82,15 +105,24 @@ def read_page(source: MarketSource, endpoint: Endpoint, question: Question, body
         return Page(AnswerStatus.FAILED, f"no rows at {endpoint.records}"[:MAX_REASON])
     if not rows:
         return Page(AnswerStatus.EMPTY, "no rows")
-    page = _read_rows(endpoint, paths, question, rows)
+    page = _read_rows(endpoint, paths, question, rows, key)
     if endpoint.paging is None or page.outcome is AnswerStatus.FAILED:
         return page
     found = paths.search(endpoint.paging.next, document)
-    return replace(page, next_page=str(found) if isinstance(found, str | int) and found else None)
+    next_page = str(found) if isinstance(found, str | int) and found else None
+    if next_page is not None and len(next_page) > MAX_NEXT_PAGE:
+        return Page(AnswerStatus.FAILED, "the next page's address is too long")
+    return replace(page, next_page=next_page)
 
 
 def read_refusal(
-    source: MarketSource, endpoint: Endpoint, question: Question, status: int, body: bytes
+    source: MarketSource,
+    endpoint: Endpoint,
+    question: Question,
+    status: int,
+    body: bytes,
+    *,
+    key: ApiKey | None = None,
 ) -> Page:
     """Return what a document with an error's status says: LIMITED, REFUSED or FAILED. It never raises.
 
@@ -98,38 +130,42 @@ def read_refusal(
     unless the file has a sign that the key is wrong.
     """
     paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
-    document, _ = _read_document(endpoint, body[:MAX_REFUSAL_BYTES])
-    if (sign := _find_sign(endpoint, paths, document, REFUSAL_SIGNS)) is not None:
+    document, _ = _read_document(endpoint, body[:MAX_REFUSAL_BYTES], key)
+    if (sign := _find_sign(endpoint, paths, document, REFUSAL_SIGNS, key)) is not None:
         return sign
     outcome = AnswerStatus.REFUSED if status in REFUSED_STATUS else AnswerStatus.FAILED
     return Page(outcome, str(status))
 
 
-def _find_sign(endpoint: Endpoint, paths: "_Paths", document: Any, names: Sequence[str]) -> Page | None:
+def _find_sign(
+    endpoint: Endpoint, paths: "_Paths", document: Any, names: Sequence[str], key: ApiKey | None
+) -> Page | None:
     """Return what the first of these signs says that a document has; None if it has none."""
     for name in names:
         outcome = SIGN_OUTCOMES[name]
         for path in getattr(endpoint.signs, name):
             if found := paths.search(path, document):
-                return Page(outcome, found.strip()[:MAX_REASON] if isinstance(found, str) else outcome.value)
+                said = hide_key(found, key).strip() if isinstance(found, str) else outcome.value
+                return Page(outcome, said[:MAX_REASON])
     return None
 
 
-def _read_document(endpoint: Endpoint, body: bytes) -> tuple[Any, str]:
+def _read_document(endpoint: Endpoint, body: bytes, key: ApiKey | None) -> tuple[Any, str]:
     """Return a document as JSON has it; if it is malformed the beginning of its text, and why.
 
     Some sources answer with a line of text where they have nothing.
     """
     try:
         return parse_document(endpoint, body), ""
-    except (ValueError, ExpatError, csv.Error, RecursionError) as error:
-        text = body[:MAX_REASON].decode("utf-8", "replace").strip()
-        return text, f"no {endpoint.format}: {error}"[:MAX_REASON]
+    except (ValueError, LookupError, ExpatError, csv.Error, RecursionError) as error:
+        text = hide_key(body[:MAX_REFUSAL_BYTES].decode("utf-8", "replace").strip(), key)
+        return text[:MAX_REASON], f"no {endpoint.format}: {error}"[:MAX_REASON]
 
 
 def parse_document(endpoint: Endpoint, body: bytes) -> Any:
-    """Return a document as JSON has it. Raise ValueError, ExpatError or csv.Error if it is malformed.
+    """Return a document as JSON has it.
 
+    Raise ValueError, ExpatError or csv.Error if it is malformed, LookupError if XML has an unknown encoding.
     Before that its values are counted: twenty megabytes of empty objects would take thirty times their size.
     """
     if sum(map(body.count, _list_marks(endpoint))) > MAX_VALUES:
@@ -141,7 +177,8 @@ def parse_document(endpoint: Endpoint, body: bytes) -> Any:
         if (root := re.match(r"\w+", endpoint.records)) is not None and root[0] not in document:
             raise ValueError(f"no element {root[0]}")  # such as a page for people, with status 200
         return document
-    lines = body.decode("utf-8-sig").splitlines()[endpoint.skip_lines :]
+    # not splitlines: that also splits at marks which nobody counted
+    lines = body.decode("utf-8-sig").split("\n")[endpoint.skip_lines :]
     names = endpoint.columns or None
     reader = csv.DictReader(lines, names, delimiter=endpoint.delimiter, restkey="", skipinitialspace=True)
     if body.strip():
@@ -158,7 +195,7 @@ def _list_marks(endpoint: Endpoint) -> tuple[bytes, ...]:
     """Return what stands before or after each value of a document."""
     if endpoint.format == "csv":
         return endpoint.delimiter.encode(), b"\n"
-    return (b"<",) if endpoint.format == "xml" else (b",", b"{", b"[")
+    return (b"<", b"=") if endpoint.format == "xml" else (b",", b"{", b"[")
 
 
 def _require_columns(endpoint: Endpoint, names: Sequence[str]) -> None:
@@ -222,7 +259,9 @@ def _find_columns(endpoint: Endpoint, paths: _Paths, found: Any) -> list[Any] | 
     ]
 
 
-def _read_rows(endpoint: Endpoint, paths: _Paths, question: Question, rows: Sequence[Any]) -> Page:
+def _read_rows(
+    endpoint: Endpoint, paths: _Paths, question: Question, rows: Sequence[Any], key: ApiKey | None
+) -> Page:
     """Return the page with the records of the rows."""
     records: list[Record] = []
     misfits: list[Misfit] = []
@@ -240,7 +279,7 @@ def _read_rows(endpoint: Endpoint, paths: _Paths, question: Question, rows: Sequ
             missing += 1
         except MisfitError as error:
             if len(misfits) < MAX_MISFITS:
-                misfits.append(Misfit(number, name, str(error)))
+                misfits.append(Misfit(number, name, error.describe(key)))
         else:
             records.append(_MAKERS[endpoint.kind](endpoint, question, values))
     if not records and misfits:
@@ -278,8 +317,8 @@ def _read_field(endpoint: Endpoint, paths: _Paths, name: str, value: Any, row: A
     if name in TIME_FIELDS:
         return read_time(value, rule)
     if name in TEXT_FIELDS:
-        if not isinstance(value, str) or not 0 < len(value) <= 64:
-            raise MisfitError(f"{_shown(value)} is no symbol")
+        if not isinstance(value, str) or SYMBOL.fullmatch(value) is None:
+            raise MisfitError("is no symbol", value)
         return value
     number = _read_number(value, endpoint.thousands) * rule.scale
     if rule.divide_by is not None:
@@ -287,7 +326,7 @@ def _read_field(endpoint: Endpoint, paths: _Paths, name: str, value: Any, row: A
     if rule.inverse:
         number = _divide(1.0, number)
     if not abs(number) < MAX_NUMBER:
-        raise MisfitError(f"{_shown(value)} is no number of this size")
+        raise MisfitError("is no number of this size", value)
     return number
 
 
@@ -298,15 +337,15 @@ def read_time(value: Any, rule: FieldRule) -> int:
             millis = _read_epoch(value, EPOCH_UNITS[rule.format])
         else:
             if not isinstance(value, str | int) or isinstance(value, bool):
-                raise MisfitError(f"{_shown(value)} is no time")
+                raise MisfitError("is no time", value)
             moment = _parse_moment(str(value).strip()[:64], rule.format)
             if moment.tzinfo is None:
                 moment = moment.replace(tzinfo=ZoneInfo(rule.zone))
             millis = round(moment.timestamp() * 1000)
     except (ValueError, OverflowError):
-        raise MisfitError(f"{_shown(value)} is no time in the form {rule.format}") from None
+        raise MisfitError(f"is no time in the form {rule.format}", value) from None
     if not 1000 * EARLIEST.timestamp() <= millis <= 1000 * LATEST.timestamp():
-        raise MisfitError(f"{_shown(value)} is no time of this age")
+        raise MisfitError("is no time of this age", value)
     return millis
 
 
@@ -360,22 +399,32 @@ def _divide(number: float, divisor: float) -> float:
 def _read_number(value: Any, thousands: str) -> float:
     """Return a finite number. Raise MisfitError."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise MisfitError(f"{_shown(value)} is no number")
+        raise MisfitError("is no number", value)
+    text = value
     if isinstance(value, str):
-        value = value.strip()[:64].removesuffix("%")
-        value = value.replace(thousands, "") if thousands else value
+        text = value.strip()[:64].removesuffix("%")
+        text = text.replace(thousands, "") if thousands else text
     try:
-        number = float(value)
+        number = float(text)
     except (ValueError, OverflowError):
-        raise MisfitError(f"{_shown(value)} is no number") from None
+        raise MisfitError("is no number", value) from None
     if not isfinite(number):
-        raise MisfitError(f"{_shown(value)} is no number")
+        raise MisfitError("is no number", value)
     return number
 
 
-def _shown(value: Any) -> str:
-    """Return a value as a message may show it."""
-    return repr(value)[:60]
+def _shown(value: Any, key: ApiKey | None) -> str:
+    """Return a value as a message may show it: its beginning, without the key.
+
+    Of a list or an object only the name is shown: it may be too deep for `repr`.
+    """
+    if isinstance(value, Mapping):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    if isinstance(value, str):
+        return repr(hide_key(value, key)[:MAX_SHOWN])[:MAX_SHOWN]
+    return hide_key(repr(value), key)[:MAX_SHOWN]
 
 
 # -- records

@@ -45,6 +45,17 @@ class ApiKey:
     secret: str = field(default="", repr=False)
 
 
+def hide_key(text: str, key: ApiKey | None) -> str:
+    """Return a text without the key and its secret, as they are or as an address has them.
+
+    Hide them before you cut a text: nothing would find a part of a key.
+    """
+    for secret in () if key is None else (key.key, key.secret):
+        if secret:
+            text = text.replace(secret, "KEY").replace(quote(secret, safe=""), "KEY")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class SourceRequest:
     """Hold a request without its key, so that it may be logged."""

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from marketswarm.bus import BusError
 from marketswarm.market.records import AssetClass, Bar, RecordKind
@@ -244,6 +245,46 @@ async def test_no_key_goes_to_another_host(ask, site):
         answer = await ask(source, keys=(KEY,))
         assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "302")
         assert other.seen == []
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("https://[", "redirected"),
+        ("https://api.example.org\u2100/", "redirected"),
+        ("https://api.example.org:x/", "redirected"),
+        ("https://api.example.org/\x01", "bad_url"),
+        ("https://api.example.org/" + "a" * 70_000, "the next page's address is too long"),
+    ],
+)
+async def test_a_next_page_whose_address_is_none_is_a_failure(ask, site, address, reason):
+    site.always, account = rows(0, next=address), Account()
+    answer = await ask(make_source(paging={"next": "next"}), account)
+    assert (answer.outcome, answer.reason, account.outcomes) == (AnswerStatus.FAILED, reason, ["fail"])
+
+
+async def test_a_key_that_no_header_can_have_is_a_failure_of_its_source(ask, site):
+    source = make_source(auth={"place": "bearer", "env": "EXAMPLE_KEY"})
+    answer = await ask(source, keys=(ApiKey("kéy\u2028"),))
+    assert (answer.outcome, site.seen) == (AnswerStatus.FAILED, [])
+
+
+@pytest.mark.parametrize("reader", ["read_page", "read_refusal"])
+async def test_an_error_that_nobody_foresaw_in_a_document_is_a_failure_and_in_the_log(
+    ask, site, monkeypatch, reader
+):
+    def read(*_args, key):
+        raise KeyError(key.key)
+
+    monkeypatch.setattr(module, reader, read)
+    site.always = Answer(200 if reader == "read_page" else 500, {}, b"{}")
+    account = Account()
+    with capture_logs() as logged:
+        answer = await ask(make_source(auth=BY_KEY), account, (KEY,))
+    assert (answer.outcome, answer.reason, account.outcomes) == (AnswerStatus.FAILED, "malformed", ["fail"])
+    [line] = logged
+    assert (line["event"], line["source"]) == ("source.malformed", "example")
+    assert "KeyError: 'KEY'" in line["exception"]
 
 
 @pytest.mark.parametrize(

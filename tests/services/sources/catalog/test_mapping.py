@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from marketswarm.market.records import AssetClass, Bar, RecordKind
 from services.sources.catalog.answer import AnswerStatus, Misfit
 from services.sources.catalog.files import shipped_catalog
-from services.sources.catalog.mapping import MisfitError, read_page, read_time
-from services.sources.catalog.request import Question
+from services.sources.catalog.mapping import MAX_NEXT_PAGE, MisfitError, read_page, read_time
+from services.sources.catalog.request import ApiKey, Question
 from services.sources.catalog.source import FieldRule, MarketSource
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
@@ -29,7 +29,7 @@ RATES = {
 XML_ROWS = [(b"2026-11-02", b"1.5"), (b"2026-11-03", b"1600.25")]
 
 
-def read(body, question=QUESTION, **endpoint):
+def read(body, question=QUESTION, key=None, **endpoint):
     source = MarketSource.model_validate(
         {
             "name": "example",
@@ -41,7 +41,7 @@ def read(body, question=QUESTION, **endpoint):
         }
     )
     raw = body if isinstance(body, bytes) else orjson.dumps(body)
-    return read_page(source, source.serves["rates"], question, raw)
+    return read_page(source, source.serves["rates"], question, raw, key=key)
 
 
 def values(page):
@@ -175,6 +175,64 @@ def test_a_deep_document_is_no_records(depth):
     assert read(xml, format="xml", records="a").records == ()
 
 
+@pytest.mark.parametrize("field", ["day", "rate"])
+def test_a_deep_value_of_a_field_is_a_misfit(field):
+    row = {"day": b'"2026-11-02"', "rate": b"1", field: b"[" * 1000 + b"]" * 1000}
+    body = b'{"rows": [{"day": %b, "rate": %b}]}' % (row["day"], row["rate"])
+    page = read(body)
+    assert page.outcome is AnswerStatus.FAILED
+    assert page.reason.startswith("no row fits: a list is no ")
+
+
+@pytest.mark.parametrize("encoding", ["foo", "hex", "rot13", "undefined", "x" * 300])
+def test_an_xml_document_in_an_unknown_encoding_is_malformed(encoding):
+    body = b'<?xml version="1.0" encoding="%b"?><all><row/></all>' % encoding.encode()
+    page = read(body, format="xml", records="all.row")
+    assert page.outcome is AnswerStatus.FAILED
+    assert page.reason.startswith("no xml: ")
+
+
+SECRET = ApiKey("SECRETSECRET0123456789/ABCDEF", "HIDDENHIDDEN0123456789")
+
+
+def describe_page(page):
+    """Return what a page says to people."""
+    return " ".join([page.reason, *(misfit.why for misfit in page.misfits)])
+
+
+@pytest.mark.parametrize("secret", [SECRET.key, SECRET.secret, "SECRETSECRET0123456789%2FABCDEF"])
+def test_no_part_of_a_key_is_left_where_a_text_is_cut(secret):
+    for before in range(3, 210, 5):
+        said = "x" * before + secret
+        for body in (
+            {"error": said, "rows": []},
+            {"rows": [{"day": "2026-11-02", "rate": said}]},
+            {"rows": [{"day": said, "rate": 1}]},
+            said.encode(),
+        ):
+            page = read(body, key=SECRET, signs={"failed": ["error", "contains(@, 'xxx') && @"]})
+            assert page.outcome is AnswerStatus.FAILED
+            assert not any(secret[at : at + 6] in describe_page(page) for at in range(len(secret) - 5))
+
+
+def test_a_next_page_whose_address_is_too_long_is_not_followed():
+    rows = {"rows": [{"day": "2026-11-02", "rate": 1}]}
+    paging = {"next": "next", "param": "page"}
+    assert read(rows | {"next": "x" * MAX_NEXT_PAGE}, paging=paging).outcome is AnswerStatus.OK
+    page = read(rows | {"next": "x" * (MAX_NEXT_PAGE + 1)}, paging=paging)
+    assert (page.outcome, page.next_page) == (AnswerStatus.FAILED, None)
+
+
+@pytest.mark.parametrize("symbol", ["", "\x1b[2J", "A B", "A" * 41, "'; DROP", 5, "é"])
+def test_a_symbol_that_a_source_gives_must_be_one(symbol):
+    question = Question("EUR/USD", AssetClass.FOREX, RecordKind.QUOTES, START, START)
+    fields = {"price": {"path": "rate"}, "symbol": {"path": "name"}}
+    document = {"rows": [{"rate": 1, "name": symbol}, {"rate": 2, "name": "SPXW261218C00600000"}]}
+    page = read(document, question, kind="quotes", fields=fields, missing=[])
+    assert [each.symbol for each in page.records] == ["SPXW261218C00600000"]
+    assert [misfit.field for misfit in page.misfits] == ["symbol"]
+
+
 def test_no_more_misfits_are_kept_than_people_read():
     page = read({"rows": [{"day": "x", "rate": 1}] * 5_000})
     assert (page.outcome, len(page.misfits)) == (AnswerStatus.FAILED, 100)
@@ -246,6 +304,22 @@ def test_a_document_with_too_many_values_is_refused_before_it_is_parsed(source, 
         AnswerStatus.FAILED,
         f"no {rules.format}: more than 1000000 values",
     )
+
+
+def test_attributes_of_xml_are_counted_too():
+    body = b"<all " + b" ".join(b'a%d=""' % number for number in range(1_000_001)) + b"></all>"
+    page = read(body, format="xml", records="all.row")
+    assert page.reason == "no xml: more than 1000000 values"
+
+
+@pytest.mark.parametrize("mark", [b"\r", b"\x0b", b"\x1c", "\x85".encode(), "\u2028".encode()])
+def test_only_a_line_feed_ends_a_row_of_a_csv(mark):
+    """Others are not counted, so their rows would be without a bound."""
+    body = b"day,rate\n2026-11-02,1" + (mark + b"ab") * 5
+    page = read(body, format="csv", records="@")
+    assert (page.outcome, len(page.misfits) <= 1) == (AnswerStatus.FAILED, True)
+    page = read(b"day,rate\r\n2026-11-02,1\r\n2026-11-03,2\r\n", format="csv", records="@")
+    assert values(page) == [("2026-11-02", 1), ("2026-11-03", 2)]
 
 
 def test_fifty_thousand_bars_are_read():
