@@ -6,7 +6,8 @@ import sys
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from types import TracebackType
@@ -48,7 +49,10 @@ MALFORMED: Final = "malformed"
 """The reason of an answer that raised an error which nobody foresaw; the log has its traceback."""
 TRACE_CALLS: Final = 20
 """The number of calls that such a traceback shows."""
-TIMEOUT: Final = "timeout"
+NO_TIME: Final = "no_time"
+"""The reason of an answer that is LIMITED: no time was left to send a request."""
+QUEUE_SEC: Final = 1.0
+"""How long a request waits for its turn at least: those before it mostly only ask the bus."""
 TIMEOUT_SEC: Final = 20.0
 """The time limit of one request."""
 LONGEST_WAIT_SEC: Final = 120.0
@@ -328,14 +332,14 @@ class SourceClient:
         """Take a request out of what the limits of one of the keys allow, and return that key.
 
         Raise _NoAnswerError with the shortest wait if that is too long; `waits` are those of keys that were
-        refused already. Requests to one source take turns in the order in which they came. Otherwise the next
-        is whoever asks the bus at the right moment, and one that has waited longer gives up.
+        refused already.
         """
         windows = asked.source.find_limits(has_key=keys[0] is not None).windows()
-        now = time.monotonic()
+        now, patience_sec = time.monotonic(), asked.context.patience_sec
         # of the time that is left half is for the answer
-        gives_up_at = now + min(asked.context.patience_sec, (asked.context.deadline - now) / 2)
-        async with self._queues[asked.source.name]:
+        longest_sec = (asked.context.deadline - now) / 2
+        gives_up_at = now + min(patience_sec, longest_sec)
+        async with self._queue(asked, min(max(patience_sec, QUEUE_SEC), longest_sec)):
             while True:
                 refusals = []
                 for key in keys:
@@ -350,6 +354,25 @@ class SourceClient:
                     )
                 await anyio.sleep(first.wait_sec)
 
+    @asynccontextmanager
+    async def _queue(self, asked: _Asked, within_sec: float) -> AsyncIterator[None]:
+        """Wait for the turn of a request to its source, and hold it. Raise _NoAnswerError: it took too long.
+
+        Requests to one source take turns in the order in which they came. Otherwise the next is whoever asks
+        the bus at the right moment, and one that has waited longer gives up.
+        """
+        if within_sec <= 0:
+            raise _NoAnswerError(AnswerStatus.LIMITED, NO_TIME)
+        turn = self._queues[asked.source.name]
+        with anyio.move_on_after(within_sec) as wait:
+            await turn.acquire()
+        if wait.cancelled_caught:  # those before it wait for the limits
+            raise _NoAnswerError(AnswerStatus.LIMITED, "limited", QUEUE_SEC)
+        try:
+            yield
+        finally:
+            turn.release()
+
     async def _send(
         self, asked: _Asked, question: Question, request: SourceRequest, key: ApiKey | None
     ) -> tuple[Page, bytes]:
@@ -357,7 +380,9 @@ class SourceClient:
         asked_at, begun = time.time(), time.monotonic()
         within_sec = min(TIMEOUT_SEC, asked.context.deadline - begun)
         if within_sec <= 0:
-            raise _NoAnswerError(AnswerStatus.FAILED, TIMEOUT)
+            raise _NoAnswerError(
+                AnswerStatus.LIMITED, NO_TIME
+            )  # nothing was sent: the source is not at fault
         reply = await self._transport.send(
             asked.source, request, key, within_sec=within_sec, max_bytes=asked.endpoint.size_limit
         )

@@ -509,6 +509,52 @@ async def test_requests_that_wait_for_the_limits_are_let_go_in_the_order_in_whic
     assert calls == ["first", "first", "second"]
 
 
+async def test_what_others_wait_for_the_limits_is_no_failure_of_the_source(site, monkeypatch):
+    """Whoever waits in the queue in vain takes no request out of what the limits allow, and sends none."""
+    monkeypatch.setattr(module, "QUEUE_SEC", 0.1)
+    is_waiting = asyncio.Event()
+
+    class WaitingAccount(Account):
+        async def take(self, key, windows):
+            is_waiting.set()
+            return await super().take(key, windows)
+
+    patient, others = WaitingAccount(1.5), [Account() for _ in range(3)]
+    async with SourceClient({}, {"example": f"http://127.0.0.1:{site.port}"}) as client:
+
+        async def ask(account, **how):
+            return await client.ask(make_source(), question(), account, AskContext(account, **how))
+
+        first = asyncio.create_task(ask(patient, patience_sec=60.0))
+        await is_waiting.wait()
+        deadline = time.monotonic() + 0.6
+        answers = await asyncio.gather(*(ask(each, deadline=deadline) for each in others))
+        assert (await first).outcome is AnswerStatus.OK
+    assert {(each.outcome, each.reason) for each in answers} == {(AnswerStatus.LIMITED, "limited")}
+    assert [(each.taken, each.outcomes) for each in others] == [([], [])] * 3
+    assert len(site.seen) == 1
+
+
+async def test_a_request_without_patience_waits_for_those_who_only_ask_the_bus(site):
+    class SlowAccount(Account):
+        async def take(self, key, windows):
+            await asyncio.sleep(0.01)
+            return await super().take(key, windows)
+
+    account = SlowAccount()
+    async with SourceClient({}, {"example": f"http://127.0.0.1:{site.port}"}) as client:
+        asks = (client.ask(make_source(), question(), account, AskContext(account)) for _ in range(5))
+        answers = await asyncio.gather(*asks)
+    assert {answer.outcome for answer in answers} == {AnswerStatus.OK}
+
+
+async def test_a_source_for_which_no_time_is_left_has_not_failed(ask, site):
+    account = Account()
+    answer = await ask(account=account, deadline=time.monotonic())
+    assert (answer.outcome, answer.reason) == (AnswerStatus.LIMITED, "no_time")
+    assert (account.taken, account.outcomes, site.seen) == ([], [], [])
+
+
 async def test_a_request_waits_for_the_limits_as_long_as_it_may(ask, site):
     begun = time.monotonic()
     answer = await ask(account=Account(0.2, 0.1), patience_sec=5.0)
