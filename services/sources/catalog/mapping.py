@@ -47,8 +47,10 @@ MAX_NEXT_PAGE: Final = 8_192
 """The longest token or address of a next page; no server takes a longer address."""
 MAX_REFUSAL_BYTES: Final = 65_536
 """How much of a document with an error's status is looked at."""
-REFUSED_STATUS: Final = frozenset({400, 404, 410, 422})
+QUESTION_STATUS: Final = frozenset({400, 404, 410, 422})
 """The statuses of errors that are about one question, and not about whoever asks or the source."""
+PLAN_STATUS: Final = frozenset({402, 403})
+"""The statuses of questions that the plan of a key does not have; others it may well have."""
 SIGN_OUTCOMES: Final[Mapping[str, AnswerStatus]] = {
     "limited": AnswerStatus.LIMITED,
     "unknown": AnswerStatus.REFUSED,
@@ -124,17 +126,21 @@ def read_refusal(
     *,
     key: ApiKey | None = None,
 ) -> Page:
-    """Return what a document with an error's status says: LIMITED, REFUSED or FAILED. It never raises.
+    """Return what a document with an error's status says: LIMITED, REFUSED, EMPTY or FAILED. It never raises.
 
-    A client error is about the question, most often a symbol that the source does not have: it is REFUSED,
-    unless the file has a sign that the key is wrong.
+    A client error is about the question, most often a symbol that the source does not have, or one that is
+    not in the plan of the key: it is REFUSED, unless the file has a sign that the key is wrong.
     """
     paths = _Paths(source.symbol_rule(endpoint, question.asset), question.symbol)
     document, _ = _read_document(endpoint, body[:MAX_REFUSAL_BYTES], key)
     if (sign := _find_sign(endpoint, paths, document, REFUSAL_SIGNS, key)) is not None:
         return sign
-    outcome = AnswerStatus.REFUSED if status in REFUSED_STATUS else AnswerStatus.FAILED
-    return Page(outcome, str(status))
+    if status in QUESTION_STATUS:
+        sign = _find_sign(endpoint, paths, document, ("failed", "empty"), key)
+        if sign is not None and sign.outcome is AnswerStatus.EMPTY:
+            return sign
+    is_refused = status in QUESTION_STATUS or (status in PLAN_STATUS and bool(source.auth.env))
+    return Page(AnswerStatus.REFUSED if is_refused else AnswerStatus.FAILED, str(status))
 
 
 def _find_sign(

@@ -248,6 +248,7 @@ class Signs(_Strict):
     """That the key is wrong, where the status does not say so. Also looked for with another status."""
     failed: tuple[Path, ...] = ()
     empty: tuple[Path, ...] = ()
+    """That there is nothing. Also looked for with a status that is about the question, such as 400."""
 
 
 class Endpoint(_Strict):

@@ -432,6 +432,13 @@ async def test_each_answer_that_is_none_has_its_outcome_and_a_reason(ask, site, 
     assert len(seen) == 1
 
 
+async def test_questions_that_are_not_in_the_plan_of_a_key_close_no_breaker(ask, site):
+    site.always, account = Answer(403, body=b'{"message": "available starting with Pro"}'), Account()
+    answers = [await ask(make_source(auth=BY_KEY), account, (KEY,)) for _ in range(3)]
+    assert {(each.outcome, each.reason) for each in answers} == {(AnswerStatus.REFUSED, "403")}
+    assert account.outcomes == ["ok"] * 3
+
+
 async def test_a_port_where_nobody_listens_is_a_failure_with_its_reason(ask):
     answer = await ask(port=free_port())
     assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "refused")

@@ -107,6 +107,42 @@ def test_an_answer_that_is_none_says_which_it_is(name, endpoint, sign):
         assert refusal.outcome is SIGN_OUTCOMES[sign]
 
 
+DENIED = [(name, endpoint) for name, endpoint in ENDPOINTS if CATALOG[name].serves[endpoint].signs.denied]
+
+
+@pytest.mark.parametrize(("name", "endpoint"), ENDPOINTS)
+@pytest.mark.parametrize("status", [402, 403])
+def test_what_the_plan_of_a_key_does_not_have_is_refused_and_the_source_is_well(name, endpoint, status):
+    source, told = CATALOG[name], expected(name)[endpoint]
+    question, body = question_of(source, endpoint, told), b'{"message": "available starting with Pro"}'
+    page = read_refusal(source, source.serves[endpoint], question, status, body)
+    has_plans = source.auth.place is not AuthPlace.NONE
+    assert page.outcome is (AnswerStatus.REFUSED if has_plans else AnswerStatus.FAILED)
+    assert read_refusal(source, source.serves[endpoint], question, 401, body).outcome is AnswerStatus.FAILED
+
+
+@pytest.mark.parametrize(("name", "endpoint"), DENIED)
+def test_a_key_that_is_wrong_is_a_failure_of_its_source_with_any_status(name, endpoint):
+    source, told = CATALOG[name], expected(name)[endpoint]
+    body = told["signs"]["denied"].encode()
+    for status in (400, 401, 402, 403):
+        page = read_refusal(
+            source, source.serves[endpoint], question_of(source, endpoint, told), status, body
+        )
+        assert page.outcome is AnswerStatus.FAILED
+
+
+@pytest.mark.parametrize("endpoint", ["minute_bars", "short_bars", "hour_bars", "day_bars"])
+def test_a_time_before_the_first_bar_of_yahoo_is_empty_and_other_bad_requests_are_refused(endpoint):
+    source = CATALOG["yahoo"]
+    question = question_of(source, endpoint, expected("yahoo")[endpoint])
+    said = "Data doesn't exist for startDate = 1565740800, endDate = 1596067200"
+    for told, outcome in ((said, AnswerStatus.EMPTY), ("Invalid input", AnswerStatus.REFUSED)):
+        error = {"code": "Bad Request", "description": told}
+        body = json.dumps({"chart": {"result": None, "error": error}}).encode()
+        assert read_refusal(source, source.serves[endpoint], question, 400, body).outcome is outcome
+
+
 @pytest.mark.parametrize("name", CATALOG)
 def test_each_sign_of_a_file_has_a_sample(name):
     for endpoint, rules in CATALOG[name].serves.items():
