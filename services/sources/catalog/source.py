@@ -326,6 +326,13 @@ class Endpoint(_Strict):
         return self
 
     @model_validator(mode="after")
+    def _dates_of_observations_are_in_utc(self) -> Self:
+        """Raise ValueError if observations have a zone: one date would be another time from each source."""
+        if self.kind is RecordKind.OBSERVATIONS and self.fields["start"].zone != "UTC":
+            raise ValueError("fields.start: the date of an observation is a midnight of UTC, without a zone")
+        return self
+
+    @model_validator(mode="after")
     def _limit_is_there_where_it_is_asked_for(self) -> Self:
         """Raise ValueError if a template has {limit}, and there is none."""
         if self.limit is None and any("{limit" in text for text in (self.path, *self.params.values())):

@@ -107,6 +107,28 @@ def test_an_answer_that_is_none_says_which_it_is(name, endpoint, sign):
         assert refusal.outcome is SIGN_OUTCOMES[sign]
 
 
+OBSERVED = [
+    (name, endpoint) for name, endpoint in ENDPOINTS if CATALOG[name].serves[endpoint].kind == "observations"
+]
+
+
+@pytest.mark.parametrize(("name", "endpoint"), OBSERVED)
+def test_the_date_of_an_observation_is_the_same_time_from_each_source(name, endpoint):
+    """Otherwise an archive has a row of each source for one day."""
+    told = expected(name)[endpoint]
+    assert {each["start_ms"][10:] for each in (told["first"], told["last"])} == {"T00:00:00Z"}
+
+
+def test_a_file_whose_observations_have_a_zone_is_refused(tmp_path):
+    path = tmp_path / "fred.toml"
+    text = (FOLDER / "fred.toml").read_text(encoding="utf-8")
+    zoned = text.replace('format = "period" }', 'format = "period", zone = "America/New_York" }')
+    assert zoned != text
+    path.write_text(zoned, encoding="utf-8")
+    with pytest.raises(CatalogError, match="midnight of UTC"):
+        load_source(path)
+
+
 DENIED = [(name, endpoint) for name, endpoint in ENDPOINTS if CATALOG[name].serves[endpoint].signs.denied]
 
 
