@@ -4,7 +4,7 @@
 -- KEYS  1   the breaker: a hash with `failures` in a row, `opened` (epoch ms), `open_ms` (for how long it is open),
 --           `trial` (until when one instance tries, epoch ms), `paused` (until when an operator pauses the source, epoch
 --           ms; -1: until it is resumed); no key while the source is well
--- ARGV  1   ask, look (ask without a trial), ok, fail, fail_trial, pause or resume
+-- ARGV  1   ask, read (ask without a trial), ok, fail, fail_trial, pause or resume
 --       2   failures in a row that open it
 --       3   for how many ms it is open first; that doubles with each failed trial
 --       4   the longest time for which it is open, in ms

@@ -44,12 +44,12 @@ class BreakerReading:
 
     @property
     def refusal(self) -> str:
-        """Why the source may not be asked: `breaker_open` or `paused`; empty if it may be."""
+        """Return why the source may not be asked: `breaker_open` or `paused`; empty if it may be."""
         return _REFUSALS.get(self.state, "")
 
     @property
     def is_trial(self) -> bool:
-        """Whether whoever asked the breaker is to try the source."""
+        """Return True if the caller that asked the breaker is to try the source."""
         return self.state is BreakerState.HALF_OPEN
 
 
@@ -65,7 +65,7 @@ class CircuitBreaker:
 
     async def read(self) -> BreakerReading:
         """Return the state of the breaker, and begin no trial."""
-        return await self._use("look")
+        return await self._use("read")
 
     async def is_paused(self) -> bool:
         """Return True while an operator has taken the source out of service."""

@@ -22,9 +22,9 @@ from marketswarm.bus import BusError
 from marketswarm.market.records import Record
 from marketswarm.net.retry import parse_retry_after
 from services.sources.access.circuit_breaker import BreakerReading, BreakerState
-from services.sources.access.large_work import LARGE_BYTES, run_large
 from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, Permission, Windows
 from services.sources.access.transport import Reply, SourceTransport
+from services.sources.access.worker_thread import LARGE_BYTES, run_large
 from services.sources.catalog.answer import (
     NO_KEY,
     NOT_SERVED,

@@ -31,7 +31,7 @@ class Permission:
 
     @property
     def is_granted(self) -> bool:
-        """Whether the request may be sent."""
+        """Return True if the request may be sent."""
         return not self.why
 
 

@@ -20,8 +20,8 @@ from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.client import AskContext, SourceClient
 from services.sources.access.health import SourceHealth, read_health
 from services.sources.access.keys import read_keys
-from services.sources.access.large_work import MANY_RECORDS, run_large
 from services.sources.access.rate_limiter import RateLimiter
+from services.sources.access.worker_thread import MANY_RECORDS, run_large
 from services.sources.cascade.evaluation import RecordClock, evaluate_answer
 from services.sources.cascade.series import (
     Series,

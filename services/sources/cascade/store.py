@@ -32,7 +32,7 @@ from marketswarm.keys import (
 )
 from marketswarm.market.entries import encode_entry
 from marketswarm.market.records import DAY_MS, Provenance, RecordKind
-from services.sources.access.large_work import MANY_RECORDS, run_large
+from services.sources.access.worker_thread import MANY_RECORDS, run_large
 from services.sources.cascade.series import Series, time_of
 from services.sources.cascade.state import (
     WAITING,

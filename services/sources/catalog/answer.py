@@ -17,7 +17,6 @@ class AnswerStatus(StrEnum):
 
     OK = "ok"
     EMPTY = "empty"  # the source knows the symbol, and has nothing for that time
-    CLOSED = "closed"  # nobody trades now, so nothing newer can be there
     REFUSED = "refused"  # it does not take the question, as for a misspelled or delisted symbol
     LIMITED = "limited"  # the source refuses more requests for now
     FAILED = "failed"
@@ -37,7 +36,7 @@ class Page:
     """Hold what one document of a source says.
 
     Attributes:
-        outcome: never CLOSED, which no document says.
+        outcome: OK also if only some rows fit.
         reason: why, in one word or in the source's own words; empty for OK.
         records: in the order of the document.
         misfits: what is no record, the first hundred.
@@ -59,7 +58,7 @@ class SourceAnswer:
 
     Attributes:
         source: its name.
-        outcome: CLOSED is not among these: no source says it.
+        outcome: OK if there are records.
         reason: why, in one word or in the source's own; empty for OK.
         records: bars and observations of the time that was asked for, oldest first, each once; quotes.
         misfits: what of the answer is no record.

@@ -16,7 +16,7 @@ MANY_RECORDS: Final = 2_000
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_thread: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large work")
+_thread: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="worker")
 
 
 async def run_large(is_large: bool, work: Callable[P, T], *args: P.args, **named: P.kwargs) -> T:
