@@ -211,6 +211,24 @@ def test_a_source_that_breaks_is_replaced_at_once_missed_and_takes_its_place_aga
     ]
 
 
+def test_a_hostile_answer_is_a_failure_of_its_source_and_ends_nothing(scene):
+    deep = b"[" * 1000 + b"]" * 1000
+    hostile = (
+        b'{"error": [], "result": {"XXBTZUSD": [[1, %b, "1", "1", "1", "1", "1", 1]], "last": 0}}' % deep
+    )
+    scene.kraken.refusal = Answer(200, {}, hostile)
+    scene.wish()
+    agent = scene.sources()
+    scene.served_by("binance_us")
+    until(lambda: scene.source("kraken").get("state") == "down", 30)
+    assert scene.source("kraken")["reason"] == "no row fits: a list is no number"
+    scene.kraken.refusal = None
+    scene.resume("kraken")
+    scene.served_by("kraken")
+    assert agent.stop() == 0
+    assert "Traceback" not in agent.text()
+
+
 def test_late_limited_and_empty_are_told_apart_and_the_next_source_takes_over(scene):
     scene.wish()
     scene.sources()

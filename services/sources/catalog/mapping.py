@@ -165,7 +165,7 @@ def _read_document(endpoint: Endpoint, body: bytes, key: ApiKey | None) -> tuple
         return parse_document(endpoint, body), ""
     except (ValueError, LookupError, ExpatError, csv.Error, RecursionError) as error:
         text = hide_key(body[:MAX_REFUSAL_BYTES].decode("utf-8", "replace").strip(), key)
-        return text[:MAX_REASON], f"no {endpoint.format}: {error}"[:MAX_REASON]
+        return text[:MAX_REASON], hide_key(f"no {endpoint.format}: {error}", key)[:MAX_REASON]
 
 
 def parse_document(endpoint: Endpoint, body: bytes) -> Any:
