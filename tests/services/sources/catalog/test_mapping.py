@@ -215,6 +215,12 @@ def test_no_part_of_a_key_is_left_where_a_text_is_cut(secret):
             assert not any(secret[at : at + 6] in describe_page(page) for at in range(len(secret) - 5))
 
 
+def test_a_key_that_is_named_as_an_encoding_is_hidden():
+    body = b'<?xml version="1.0" encoding="%b"?><all/>' % SECRET.secret.encode()
+    page = read(body, key=SECRET, format="xml", records="all.row")
+    assert page.reason == "no xml: unknown encoding: KEY"
+
+
 def test_a_next_page_whose_address_is_too_long_is_not_followed():
     rows = {"rows": [{"day": "2026-11-02", "rate": 1}]}
     paging = {"next": "next", "param": "page"}
