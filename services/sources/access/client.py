@@ -356,7 +356,9 @@ class SourceClient:
 
     @asynccontextmanager
     async def _queue(self, asked: _Asked, within_sec: float) -> AsyncIterator[None]:
-        """Wait for the turn of a request to its source, and hold it. Raise _NoAnswerError: it took too long.
+        """Wait for the turn of a request to its source, and hold it.
+
+        Raise _NoAnswerError if the turn does not come within these seconds.
 
         Requests to one source take turns in the order in which they came. Otherwise the next is whoever asks
         the bus at the right moment, and one that has waited longer gives up.
@@ -380,9 +382,8 @@ class SourceClient:
         asked_at, begun = time.time(), time.monotonic()
         within_sec = min(TIMEOUT_SEC, asked.context.deadline - begun)
         if within_sec <= 0:
-            raise _NoAnswerError(
-                AnswerStatus.LIMITED, NO_TIME
-            )  # nothing was sent: the source is not at fault
+            # nothing was sent, so the source is not at fault
+            raise _NoAnswerError(AnswerStatus.LIMITED, NO_TIME)
         reply = await self._transport.send(
             asked.source, request, key, within_sec=within_sec, max_bytes=asked.endpoint.size_limit
         )
