@@ -58,6 +58,8 @@ RECENT: Final = 70
 """The number of records of a series that are kept to see how fast its market moves."""
 PUBLISH_SEC: Final = 30.0
 """How much longer than its sources a load may take, to read and write the bus."""
+LEAST_SHARE_SEC: Final = 2.0
+"""The time that each source of a load has at least, also if those before it took longer than they may."""
 MAX_BEHIND_SEC: Final = 10.0
 """The seconds by which our clock may be behind that of a stream's server."""
 
@@ -242,18 +244,19 @@ class SeriesLoader:
     ) -> tuple[Load, RecordClock]:
         """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock.
 
-        Each has its share of the time that is left, so a slow one keeps none from its turn.
+        Each has its share of the time that is left, and a least one, so a slow one keeps none from its turn.
         """
         findings: list[SourceFinding] = []
         clocks: dict[str, RecordClock] = {}
-        ends_at = time.monotonic() + self._get_settings().load.timeout_sec
+        within_sec = self._get_settings().load.timeout_sec
+        ends_at, least_sec = time.monotonic() + within_sec, within_sec / len(series.sources)
         while not findings or findings[-1].verdict is not SourceVerdict.FRESH:
             asked = {finding.source for finding in findings}
             source = choose_next(series, before, asked, self._now(), forced=terms.forced)
             if source is None:
                 break
             share_sec = (ends_at - time.monotonic()) / (len(series.sources) - len(asked))
-            deadline = time.monotonic() + share_sec
+            deadline = time.monotonic() + max(share_sec, min(LEAST_SHARE_SEC, least_sec))
             finding, clocks[source] = await self._ask(series, source, before, terms, deadline)
             findings.append(finding)
         state = conclude_load(series, before, findings, self._now())
@@ -276,7 +279,7 @@ class SeriesLoader:
         clock = await self._read_clock(series, source)
         if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
             return await self._read_stream(series, source, clock), clock
-        replay = self.replays.get(source)
+        replay, sent_before = self.replays.get(source), len(terms.sent)
         is_known = before.replay is (replay is not None)  # a recording is of another time
         session = await self.find_session(series.session)
         known_until = find_known_until(before, source) if is_known else None
@@ -290,7 +293,8 @@ class SeriesLoader:
         else:
             answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
         is_large = len(answer.records) > MANY_RECORDS
-        return await run_large(is_large, evaluate_answer, series, session, answer, clock), clock
+        finding = await run_large(is_large, evaluate_answer, series, session, answer, clock)
+        return replace(finding, is_asked=len(terms.sent) > sent_before), clock
 
     async def _ask_outside(
         self, series: Series, source: str, question: Question, terms: _Terms, deadline: float
@@ -311,14 +315,15 @@ class SeriesLoader:
         end = (time_of(answer.records[0]) + series.length_ms) / 1000
         # the source says that it is over: our clock may be a little behind that of the source
         clock = RecordClock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
-        return evaluate_answer(series, await self.find_session(series.session), answer, clock), clock
+        finding = evaluate_answer(series, await self.find_session(series.session), answer, clock)
+        return replace(finding, is_asked=False), clock
 
     async def _read_stream(self, series: Series, source: str, clock: RecordClock) -> SourceFinding:
         """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
         mark = await self.store.read_mark(series.symbol)
         if mark is None:
             reason = "no stream of it"
-            return SourceFinding(source, SourceVerdict.EMPTY, reason, asked_at=clock.wall, is_mark=True)
+            return SourceFinding(source, SourceVerdict.EMPTY, reason, asked_at=clock.wall, is_asked=False)
         until_ms = fresh_until(series, await self.find_session(series.session), mark, clock.now_ms)
         is_fresh = clock.now_ms <= until_ms
         return SourceFinding(
@@ -328,7 +333,7 @@ class SeriesLoader:
             newest_ms=mark,
             fresh_until=clock.to_wall(until_ms),
             asked_at=clock.wall,
-            is_mark=True,
+            is_asked=False,
         )
 
     async def _publish(

@@ -76,7 +76,8 @@ class SourceFinding:
         is_replay: whether the records were played from a recording.
         played_at: the time of the recording's clock; 0 for others.
         misfits: how many rows of the answer were no record.
-        is_mark: whether a stream's mark on the bus was looked at, and nobody was asked.
+        is_asked: whether a request was sent to the source. None is for a minute of a stream, for a stream's
+            mark on the bus, or if limits of ours allow none.
         min_interval_sec: for how long the source is not asked again for this series, for its limits to last.
     """
 
@@ -92,7 +93,7 @@ class SourceFinding:
     is_replay: bool = False
     played_at: float = 0.0
     misfits: int = 0
-    is_mark: bool = False
+    is_asked: bool = True
     min_interval_sec: float = 0.0
 
 

@@ -66,7 +66,16 @@ STREAMS: Final[Mapping[RecordKind, str]] = {
     RecordKind.OBSERVATIONS: MARKET_OBSERVATIONS,
 }
 _PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at"})
-_GOOD: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY})
+_GOOD: Final = frozenset(
+    {
+        SourceVerdict.FRESH,
+        SourceVerdict.LATE,
+        SourceVerdict.EMPTY,
+        SourceVerdict.REFUSED,
+        SourceVerdict.LIMITED,
+    }
+)
+"""The answers of a source that is up, whatever it says of the series."""
 _BAD: Final = frozenset({SourceVerdict.FAILED, SourceVerdict.WRONG})
 
 
@@ -383,10 +392,10 @@ def encode_request(series: Series, sent: SentRequest) -> bytes:
 def encode_finding(finding: SourceFinding) -> bytes:
     """Return what a finding says of its source, as JSON. Only an answer and a failure say how it is.
 
-    How far the stream of a source has come says nothing of whether it answers.
+    What the stream of a source brings says nothing of whether the source answers requests.
     """
     is_well = True if finding.verdict in _GOOD else False if finding.verdict in _BAD else None
-    is_well = None if finding.is_mark else is_well
+    is_well = is_well if finding.is_asked else None
     return orjson.dumps(
         {
             "name": finding.source,

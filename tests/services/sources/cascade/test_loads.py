@@ -1,5 +1,6 @@
 """Loads of series from stand-ins of sources, over a bus in memory."""
 
+import asyncio
 import threading
 import time
 from dataclasses import replace
@@ -7,12 +8,16 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from marketswarm.keys import MARKET_SOURCES
+from marketswarm.market.records import Bar
 from services.sources.access import client as client_module
+from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.rate_limiter import RateLimiter
 from services.sources.cascade import loader as loader_module
 from services.sources.cascade import store as store_module
 from services.sources.cascade.loader import LoadOutcome
 from services.sources.cascade.state import SeriesStatus, SourceVerdict
+from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
 from support.rig.receiver import Answer
@@ -58,6 +63,51 @@ async def test_a_source_that_never_answers_is_missed_and_its_breaker_opens(marke
         assert (await market.read_source("coinbase"))["fails"] == failures
     result = await market.load(COIN)
     assert result.findings[0].verdict is SourceVerdict.BREAKER_OPEN
+
+
+async def test_a_source_that_takes_longer_than_it_may_keeps_the_next_one_from_nothing(market, monkeypatch):
+    ask = client_module.SourceClient.ask
+
+    async def overrun(self, source, *more):
+        if source.name == "coinbase":
+            await asyncio.sleep(2.5)
+            return SourceAnswer("coinbase", AnswerStatus.FAILED, "timeout")
+        return await ask(self, source, *more)
+
+    monkeypatch.setattr(client_module.SourceClient, "ask", overrun)
+    market.work = {"load": {"timeout_sec": 2.4}}
+    result = await market.load(COIN)
+    assert [each.verdict for each in result.findings] == [SourceVerdict.FAILED, SourceVerdict.FRESH]
+
+
+async def test_the_minutes_of_a_stream_hide_no_outage_of_the_source_that_brings_them(market):
+    market["coinbase"].choose = lambda _request: Answer(500)
+    states = []
+    for _ in range(4):
+        await CircuitBreaker(market.bus, "coinbase").resume()
+        await market.load(replace(COIN, symbol="ETH/USD", sources=("coinbase",)))
+        async with market.make_client() as client:
+            minute = Bar(COIN.symbol, "1m", 1000 * last_minutes()[-1], 1.0, 1.0, 1.0, 1.0)
+            answer = SourceAnswer("coinbase", AnswerStatus.OK, records=(minute,), asked_at=time.time())
+            result = await market.make_loader(client).publish_streamed(COIN, answer)
+            assert result.outcome is LoadOutcome.LOADED
+        state = await market.read_source("coinbase")
+        states.append((state["state"], state["fails"]))
+    assert states == [("unknown", 1), ("unknown", 2), ("down", 3), ("down", 4)]
+
+
+async def test_a_source_that_refuses_or_takes_no_more_requests_is_up_and_limits_of_ours_say_nothing(market):
+    series = replace(COIN, sources=("coinbase",))
+    for answer, state in ((Answer(404), "up"), (Answer(500), "down"), (Answer(429), "up")):
+        market["coinbase"].choose = lambda _request, answer=answer: answer
+        for _ in range(3 if answer.status == 500 else 1):
+            await CircuitBreaker(market.bus, "coinbase").resume()
+            await market.load(series, forced=True)
+        assert (await market.read_source("coinbase"))["state"] == state
+    await market.bus.client.hset(MARKET_SOURCES, "coinbase", b'{"state": "down", "fails": 5}')
+    result = await market.load(series, forced=True)
+    assert (result.findings[0].verdict, result.requests) == (SourceVerdict.LIMITED, ())
+    assert (await market.read_source("coinbase"))["state"] == "down"
 
 
 async def test_the_last_source_of_a_cascade_may_use_all_the_time_that_is_left(market):
