@@ -93,7 +93,7 @@ class SourcesMetrics:
         yield Family(
             "marketswarm_sources_streamed_bars_total",
             "counter",
-            "Minutes that a stream brought, by what became of them: loaded, unused, claimed, lost, timeout.",
+            "Minutes of a stream, by what became of them: loaded, unused, claimed, lost, timeout, error.",
             [(labels, float(count)) for labels, count in self._streamed.copy().items()],
             labels=("source", "outcome"),
         )
@@ -121,14 +121,14 @@ class SourcesMetrics:
         yield Family(
             "marketswarm_sources_loads_total",
             "counter",
-            "Loads of series by what became of them: loaded, claimed, lost, timeout.",
+            "Loads of series by what became of them: loaded, claimed, lost, timeout, error.",
             [((outcome,), float(count)) for outcome, count in self._loads.copy().items()],
             labels=("outcome",),
         )
         yield Family(
             "marketswarm_sources_answers_total",
             "counter",
-            "What asking a source came to: fresh, late, wrong, empty, refused, limited, failed or not asked.",
+            "What asking came to: fresh, late, wrong, empty, refused, limited, failed, error or not asked.",
             [(labels, float(count)) for labels, count in self._answers.copy().items()],
             labels=("source", "verdict"),
         )

@@ -16,6 +16,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.market.records import Record
 from marketswarm.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionError, get_session
+from marketswarm.net.retry import Backoff
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.client import AskContext, SourceClient
 from services.sources.access.health import SourceHealth, read_health
@@ -33,6 +34,8 @@ from services.sources.cascade.series import (
     time_of,
 )
 from services.sources.cascade.state import (
+    LONGEST_RETRY_SEC,
+    USUAL_EVERY_SEC,
     WAITING,
     SeriesState,
     SourceFinding,
@@ -62,6 +65,8 @@ LEAST_SHARE_SEC: Final = 2.0
 """The time that each source of a load has at least, also if those before it took longer than they may."""
 MAX_BEHIND_SEC: Final = 10.0
 """The seconds by which our clock may be behind that of a stream's server."""
+ERROR_BACKOFF: Final = Backoff(USUAL_EVERY_SEC, LONGEST_RETRY_SEC)
+"""The pauses of a series whose loads end with an error of ours."""
 
 log = logs.get("sources")
 
@@ -73,12 +78,17 @@ class LoadOutcome(StrEnum):
     CLAIMED = "claimed"  # another load of the series runs
     LOST = "lost"  # the claim was lost meanwhile; nothing was published
     TIMEOUT = "timeout"
+    ERROR = "error"  # an error of ours, which is in the log; nothing was published
     UNUSED = "unused"  # of a stream: it is paused, a source before it serves, or its minute is old
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """Hold what became of a load, and the state of the series after it."""
+    """Hold what became of a load, and the state of the series after it.
+
+    `wait_sec` is for CLAIMED and ERROR: after how many seconds to load the series again. `reason` is the type
+    of the error.
+    """
 
     outcome: LoadOutcome
     state: SeriesState = WAITING
@@ -87,6 +97,7 @@ class LoadResult:
     wait_sec: float = 0.0
     findings: tuple[SourceFinding, ...] = ()
     requests: tuple[SentRequest, ...] = field(default=(), repr=False)
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +115,16 @@ class _Terms:
     sent: list[SentRequest] = field(default_factory=list)
 
 
+def log_error(series: Series, source: str, error: Exception) -> None:
+    """Log an error of ours in a load, with its traceback; `source` is empty if no source was just asked."""
+    log.error("series.error", series=series.id, source=source, exc_info=error)
+
+
 class SeriesLoader:
     """Load series.
+
+    An error of ours ends only what it is in: asking that source, whose turn the next one takes, or else that
+    load. It is logged once for each series and type.
 
     Args:
         client: asks the sources of the catalogue.
@@ -131,6 +150,8 @@ class SeriesLoader:
         self._opening = asyncio.Lock()
         self._replay: tuple[ReplaySettings, Bus] | None = None
         self._recent: dict[str, dict[int, Record]] = {}
+        self._errors: dict[str, set[type[Exception]]] = {}
+        self._failed_loads: dict[str, int] = {}
 
     async def load(
         self, series: Series, *, forced: bool = False, patience_sec: float | None = None
@@ -166,6 +187,8 @@ class SeriesLoader:
 
         async def evaluate_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
             """Evaluate the minute by what is known of the series, and publish it."""
+            if await CircuitBreaker(self.store.bus, answer.source).is_paused():
+                return LoadResult(LoadOutcome.UNUSED, before)
             finding, clock = await self._evaluate_streamed(series, answer)
             is_wanted = is_stream_wanted(series, before, answer.source, clock.wall)
             if not is_wanted or finding.verdict not in (SourceVerdict.FRESH, SourceVerdict.WRONG):
@@ -178,11 +201,33 @@ class SeriesLoader:
             load = Load(series, state, (finding,), choose_serving([finding]), ())
             return await self._publish(claim, before, load, clock, is_complete=is_complete)
 
-        if await CircuitBreaker(self.store.bus, answer.source).is_paused():
-            return LoadResult(LoadOutcome.UNUSED)
         return await self._run_claimed(series, evaluate_and_publish)
 
     async def _run_claimed(
+        self, series: Series, work: Callable[[Claim, SeriesState], Awaitable[LoadResult]]
+    ) -> LoadResult:
+        """Return the result of `work`, as `_run_under_claim` does; of an error of ours the outcome ERROR."""
+        try:
+            result = await self._run_under_claim(series, work)
+        except BusError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one series must not end the others
+            self._report_error(series, "", error)
+            failures = self._failed_loads[series.id] = self._failed_loads.get(series.id, 0) + 1
+            wait_sec = ERROR_BACKOFF.pause_sec(failures)
+            return LoadResult(LoadOutcome.ERROR, wait_sec=wait_sec, reason=type(error).__name__)
+        if result.outcome is LoadOutcome.LOADED:
+            self._failed_loads.pop(series.id, None)
+        return result
+
+    def _report_error(self, series: Series, source: str, error: Exception) -> None:
+        """Log an error of ours, unless the series had one of that type."""
+        known = self._errors.setdefault(series.id, set())
+        if type(error) not in known:
+            known.add(type(error))
+            log_error(series, source, error)
+
+    async def _run_under_claim(
         self, series: Series, work: Callable[[Claim, SeriesState], Awaitable[LoadResult]]
     ) -> LoadResult:
         """Return the result of `work` under the claim of a series, within the time limit of a load.
@@ -236,7 +281,8 @@ class SeriesLoader:
 
     def forget(self, series: str) -> None:
         """Forget the records of a series that is no longer loaded here."""
-        self._recent.pop(series, None)
+        for kept in (self._recent, self._errors, self._failed_loads):
+            kept.pop(series, None)
         self.store.forget_requests(series)
 
     async def _ask_cascade(
@@ -275,11 +321,30 @@ class SeriesLoader:
     async def _ask(
         self, series: Series, source: str, before: SeriesState, terms: _Terms, deadline: float
     ) -> tuple[SourceFinding, RecordClock]:
-        """Ask one source; return what came of it, and the clock by which that was evaluated."""
+        """Ask one source; return what came of it, and the clock by which that was evaluated.
+
+        An error of ours is what came of it, too: so the next source is asked.
+        """
+        sent_before = len(terms.sent)
+        try:
+            finding, clock = await self._ask_and_evaluate(series, source, before, terms, deadline)
+        except BusError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one source must not end the others
+            self._report_error(series, source, error)
+            clock = await self._read_clock(series, source)
+            reason = type(error).__name__
+            finding = SourceFinding(source, SourceVerdict.ERROR, reason, asked_at=clock.wall)
+        return replace(finding, is_asked=len(terms.sent) > sent_before), clock
+
+    async def _ask_and_evaluate(
+        self, series: Series, source: str, before: SeriesState, terms: _Terms, deadline: float
+    ) -> tuple[SourceFinding, RecordClock]:
+        """Ask one source; return what its answer is worth, and the clock by which that was evaluated."""
         clock = await self._read_clock(series, source)
         if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
             return await self._read_stream(series, source, clock), clock
-        replay, sent_before = self.replays.get(source), len(terms.sent)
+        replay = self.replays.get(source)
         is_known = before.replay is (replay is not None)  # a recording is of another time
         session = await self.find_session(series.session)
         known_until = find_known_until(before, source) if is_known else None
@@ -293,8 +358,7 @@ class SeriesLoader:
         else:
             answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
         is_large = len(answer.records) > MANY_RECORDS
-        finding = await run_large(is_large, evaluate_answer, series, session, answer, clock)
-        return replace(finding, is_asked=len(terms.sent) > sent_before), clock
+        return await run_large(is_large, evaluate_answer, series, session, answer, clock), clock
 
     async def _ask_outside(
         self, series: Series, source: str, question: Question, terms: _Terms, deadline: float
@@ -322,8 +386,7 @@ class SeriesLoader:
         """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
         mark = await self.store.read_mark(series.symbol)
         if mark is None:
-            reason = "no stream of it"
-            return SourceFinding(source, SourceVerdict.EMPTY, reason, asked_at=clock.wall, is_asked=False)
+            return SourceFinding(source, SourceVerdict.EMPTY, "no stream of it", asked_at=clock.wall)
         until_ms = fresh_until(series, await self.find_session(series.session), mark, clock.now_ms)
         is_fresh = clock.now_ms <= until_ms
         return SourceFinding(
@@ -333,7 +396,6 @@ class SeriesLoader:
             newest_ms=mark,
             fresh_until=clock.to_wall(until_ms),
             asked_at=clock.wall,
-            is_asked=False,
         )
 
     async def _publish(

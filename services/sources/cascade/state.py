@@ -42,6 +42,7 @@ class SourceVerdict(StrEnum):
     PAUSED = "paused"  # an operator took it out of service
     NO_KEY = "no_key"
     NOT_SERVED = "not_served"
+    ERROR = "error"  # asking it, or reading its answer, ended with an error of ours
 
 
 class SeriesStatus(StrEnum):
@@ -58,7 +59,13 @@ class SeriesStatus(StrEnum):
 
 _WORKING: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE})
 _SLOWER: Final = frozenset(
-    {SourceVerdict.LATE, SourceVerdict.WRONG, SourceVerdict.EMPTY, SourceVerdict.REFUSED}
+    {
+        SourceVerdict.LATE,
+        SourceVerdict.WRONG,
+        SourceVerdict.EMPTY,
+        SourceVerdict.REFUSED,
+        SourceVerdict.ERROR,
+    }
 )
 _ANSWERED: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY})
 

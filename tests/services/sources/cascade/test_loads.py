@@ -8,7 +8,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from marketswarm.keys import MARKET_SOURCES
+from marketswarm.keys import MARKET_DOWNLOADS, MARKET_SOURCES
 from marketswarm.market.records import Bar
 from services.sources.access import client as client_module
 from services.sources.access.circuit_breaker import CircuitBreaker
@@ -20,6 +20,8 @@ from services.sources.cascade.state import SeriesStatus, SourceVerdict
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
+from services.sources.gate import GateProgress, evaluate_gate, load_within_time
+from services.sources.settings import WorkSettings
 from support.rig.receiver import Answer
 from support.scenes.sources import (
     COIN,
@@ -190,3 +192,74 @@ async def test_while_a_large_answer_is_read_and_published_the_loop_goes_on(marke
     market["kraken"].choose = answer_as_kraken
     await market.load(replace(COIN, symbol="ETH/USD", sources=("kraken",)))
     assert {is_main for _, is_main in threads} == {True}, "a small answer is read at once"
+
+
+# -- errors of ours
+
+
+async def test_an_error_in_reading_an_answer_is_logged_once_and_the_next_source_serves(
+    market, monkeypatch, load_errors
+):
+    read_page = client_module.read_page
+
+    def fail_for_coinbase(source, *more):
+        if source.name == "coinbase":
+            raise RecursionError("too deep")
+        return read_page(source, *more)
+
+    monkeypatch.setattr(client_module, "read_page", fail_for_coinbase)
+    async with market.make_client() as client:
+        loader = market.make_loader(client)
+        for failures in (1, 2, 3):
+            result = await loader.load(COIN, forced=True)
+            assert (result.outcome, result.state.serving) == (LoadOutcome.LOADED, "kraken")
+            attempt = result.state.attempts["coinbase"]
+            assert (attempt.verdict, attempt.reason) == (SourceVerdict.ERROR, "RecursionError")
+            assert attempt.failures == failures or attempt.retry_at > time.time()
+        assert attempt.retry_at > attempt.at + 100, "the pause grows"
+    assert [(series, source, type(error)) for series, source, error in load_errors] == [
+        (COIN.id, "coinbase", RecursionError)
+    ]
+    load_errors.clear()
+    assert (await market.read_source("coinbase"))["state"] == "unknown", "it is no fault of the source"
+
+
+async def test_an_error_in_a_load_ends_that_load_alone_and_its_requests_are_recorded_with_the_next_one(
+    market, monkeypatch, load_errors
+):
+    async with market.make_client() as client:
+        loader = market.make_loader(client)
+        with monkeypatch.context() as broken:
+            broken.setattr(loader_module, "conclude_load", lambda *_: 1 / 0)
+            pauses = []
+            for _ in range(6):
+                result = await loader.load(COIN)
+                assert (result.outcome, result.reason) == (LoadOutcome.ERROR, "ZeroDivisionError")
+                pauses.append(result.wait_sec)
+        assert pauses == [60, 120, 240, 480, 900, 900]
+        assert [(series, source) for series, source, _ in load_errors] == [(COIN.id, "")], "once"
+        load_errors.clear()
+        sent = len(market["coinbase"].seen)
+        assert (await loader.load(COIN)).outcome is LoadOutcome.LOADED
+        assert await market.bus.client.xlen(MARKET_DOWNLOADS) == len(market["coinbase"].seen) > sent
+
+
+async def test_an_error_in_a_load_is_a_row_in_the_table_of_the_gate(market, monkeypatch, load_errors):
+    conclude_load = loader_module.conclude_load
+
+    def fail_for_bitcoin(series, *more):
+        if series is COIN:
+            raise ValueError("math domain error")
+        return conclude_load(series, *more)
+
+    monkeypatch.setattr(loader_module, "conclude_load", fail_for_bitcoin)
+    other = replace(COIN, symbol="ETH/USD")
+    progress = GateProgress(2, time.time())
+    async with market.make_client() as client:
+        await load_within_time(market.make_loader(client), [COIN, other], WorkSettings(), progress)
+    report = evaluate_gate([COIN, other], progress, 0.5, time.time())
+    assert [failure.describe() for failure in report.failures] == [
+        f"{COIN.id} not loaded: error (ValueError)"
+    ]
+    assert (report.is_open, report.loaded) == (True, 1)
+    load_errors.clear()
