@@ -59,6 +59,8 @@ from services.sources.settings import WorkSettings, is_stream_of_massive
 
 RECENT: Final = 70
 """The number of records of a series that are kept to see how fast its market moves."""
+TRIAL_SEC: Final = 30.0
+"""How long a source that is down may take to answer when it is tried."""
 PUBLISH_SEC: Final = 30.0
 """How much longer than its sources a load may take, to read and write the bus."""
 LEAST_SHARE_SEC: Final = 2.0
@@ -174,6 +176,36 @@ class SeriesLoader:
                 self.store.keep_requests(series, terms.sent)
                 raise
             return await self._publish(claim, before, load, clock)
+
+        return await self._run_claimed(series, ask_and_publish)
+
+    async def try_source(self, series: Series, source: str) -> LoadResult:
+        """Ask a source for the newest records of a series, to see whether it answers again. Raise BusError.
+
+        What came of it counts for the source alone: its records are not published, and the series stays as it
+        is. A series without records is UNUSED: each of its loads asks all its sources.
+        """
+        terms = _Terms(forced=True, patience_sec=self._get_settings().load.patience_sec)
+
+        async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
+            """Ask the source, and publish how it is."""
+            if before.newest_ms is None:
+                return LoadResult(LoadOutcome.UNUSED, before)
+            latest = replace(before, attempts={})  # what the source missed meanwhile is of no use
+            try:
+                finding, _ = await self._ask(series, source, latest, terms, time.monotonic() + TRIAL_SEC)
+            except BaseException:
+                self.store.keep_requests(series, terms.sent)
+                raise
+            load, settings = Load(series, before, (finding,), None, tuple(terms.sent)), self._get_settings()
+            published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
+            return LoadResult(
+                LoadOutcome.LOST if published.is_lost else LoadOutcome.LOADED,
+                before,
+                pending_events=published.pending_events,
+                findings=load.findings,
+                requests=load.requests,
+            )
 
         return await self._run_claimed(series, ask_and_publish)
 

@@ -145,6 +145,9 @@ for _ = 1, count do
   state.outcome, state.reason, state.asked_at = seen.outcome, seen.reason, now_ms / 1000
   state.records = state.records + seen.records
   state.answers, state.limited = state.answers + seen.answered, state.limited + seen.limited
+  if seen.ok ~= cjson.null then -- when it answered or failed last
+    state.checked_at = now_ms / 1000
+  end
   if seen.ok == true then
     if state.open_event ~= '' then
       add_event(state, 'source_ok', now_ms, {since = state.since, down_sec = math.max(0, now_ms / 1000 - state.since)})

@@ -269,6 +269,20 @@ class SeriesStore:
         new, pending = await self.bus.script(PUBLISH, keys, args, WITHIN_SEC)
         return PublishResult(max(0, int(new)), int(pending), is_lost=int(new) < 0)
 
+    async def read_down(self, sources: Iterable[str]) -> dict[str, float]:
+        """Return which of these sources are down, and when each answered or failed last (epoch seconds)."""
+        names, found = list(sources), dict[str, float]()
+        (stored,) = await read_fields(self.bus, [MARKET_SOURCES], names, MAX_STATE_BYTES) if names else ({},)
+        for name, raw in stored.items():
+            try:
+                state: Any = orjson.loads(raw)
+            except orjson.JSONDecodeError:
+                continue  # `publish_series.lua` begins anew with the next load
+            if isinstance(state, dict) and state.get("state") == "down":
+                at = state.get("checked_at")
+                found[_decode(name)] = float(at) if isinstance(at, int | float) else 0.0
+        return found
+
     async def drop(self, sources: Sequence[str], series: Sequence[str]) -> int:
         """Forget sources and series that the truth does not name; return how many events are pending."""
         args: list[str | bytes | float] = [len(sources), *sources, *series]
