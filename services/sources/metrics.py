@@ -41,9 +41,10 @@ class SourcesMetrics:
         for finding in result.findings:
             self._answers[finding.source, finding.verdict.value] += 1
         for sent in result.requests:
-            self._requests[sent.source, sent.outcome.value] += 1
+            if not sent.is_replay:
+                self._requests[sent.source, sent.outcome.value] += 1
         if result.new:
-            self._records[result.state.serving, kind] += result.new
+            self._records[result.source, kind] += result.new
 
     def collect(self) -> Iterator[Family]:
         """Yield every metric with its current value."""
@@ -135,7 +136,7 @@ class SourcesMetrics:
         yield Family(
             "marketswarm_sources_requests_total",
             "counter",
-            "Requests that were sent to a source, by outcome.",
+            "Requests that were sent to a source, by outcome; none for a recording.",
             [(labels, float(count)) for labels, count in self._requests.copy().items()],
             labels=("source", "outcome"),
         )

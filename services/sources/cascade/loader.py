@@ -88,6 +88,7 @@ class LoadOutcome(StrEnum):
 class LoadResult:
     """Hold what became of a load, and the state of the series after it.
 
+    `source` is the one whose records were published, which need not be the newest ones of the series.
     `wait_sec` is for CLAIMED and ERROR: after how many seconds to load the series again. `reason` is the type
     of the error.
     """
@@ -100,6 +101,7 @@ class LoadResult:
     findings: tuple[SourceFinding, ...] = ()
     requests: tuple[SentRequest, ...] = field(default=(), repr=False)
     reason: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,6 +465,7 @@ class SeriesLoader:
             published.pending_events,
             findings=load.findings,
             requests=load.requests,
+            source=load.served.source if load.served else "",
         )
 
     def _plan(self, load: Load, session: Session, clock: RecordClock) -> SeriesState:

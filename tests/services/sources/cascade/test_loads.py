@@ -21,6 +21,7 @@ from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
 from services.sources.gate import GateProgress, evaluate_gate, load_within_time
+from services.sources.metrics import SourcesMetrics
 from services.sources.settings import WorkSettings
 from support.rig.receiver import Answer
 from support.scenes.sources import (
@@ -192,6 +193,31 @@ async def test_while_a_large_answer_is_read_and_published_the_loop_goes_on(marke
     market["kraken"].choose = answer_as_kraken
     await market.load(replace(COIN, symbol="ETH/USD", sources=("kraken",)))
     assert {is_main for _, is_main in threads} == {True}, "a small answer is read at once"
+
+
+async def test_new_records_are_counted_for_the_source_that_brought_them_and_a_replay_sends_no_requests(
+    market,
+):
+    metrics = SourcesMetrics()
+
+    def count(name):
+        family = next(each for each in metrics.collect() if each.name == f"marketswarm_sources_{name}_total")
+        return dict(family.values)
+
+    minutes = list(last_minutes())
+    gap = [[at, 1, 3, 2, 2, 5] for at in minutes if at != minutes[-6]]
+    market["coinbase"].choose = lambda _request: Answer(200, {}, orjson.dumps(gap))
+    assert (await market.load(COIN)).state.serving == "coinbase"
+    market["coinbase"].choose = lambda _request: Answer(500)
+    rows = [[at, "2", "3", "1", "2", "2", "5", 1] for at in minutes[:-5]]
+    body = orjson.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": 1}})
+    market["kraken"].choose = lambda _request: Answer(200, {}, body)
+    result = await market.load(replace(COIN, max_age_sec=0.0), forced=True)
+    assert (result.state.serving, result.new) == ("coinbase", 1), "kraken fills a gap, and is behind"
+    played = replace(result.requests[0], source="replay", is_replay=True)
+    metrics.count_load("bars", replace(result, requests=(*result.requests, played)), 0.1)
+    assert count("records") == {("kraken", "bars"): result.new}
+    assert {source for source, _ in count("requests")} == {"coinbase", "kraken"}
 
 
 # -- errors of ours
