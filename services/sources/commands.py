@@ -76,7 +76,7 @@ def show(name: Name, as_json: Json = False) -> None:
         output.print_line(f"  {source.terms}")
     has_key = source.name in read_keys([source], os.environ)
     output.print_line(f"  key: {_describe_key(source, has_key=has_key)}")
-    output.print_line(f"  limits: {_describe_limits(source.limits)}")
+    output.print_line(f"  limits: {_describe_limits(source.limits)}, unless `settings.limits` says others")
     for endpoint_name, endpoint in source.serves.items():
         assets, timeframes = ", ".join(endpoint.assets), ", ".join(endpoint.timeframes)
         output.print_line(

@@ -52,7 +52,7 @@ from services.sources.cascade.store import CLAIM_SEC, Claim, Load, SeriesStore
 from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import Question
-from services.sources.catalog.source import MarketSource
+from services.sources.catalog.source import Limits, MarketSource
 from services.sources.replay.replay_source import ReplaySource, open_replays
 from services.sources.replay.settings import ReplaySettings
 from services.sources.settings import WorkSettings, is_stream_of_massive
@@ -311,7 +311,16 @@ class SeriesLoader:
 
     async def read_health(self, sources: Iterable[str]) -> dict[str, SourceHealth]:
         """Return how each of these sources is. Raise BusError."""
-        return await read_health(self.store.bus, sources, self._catalog, self._client.keys)
+        names = set(sources)
+        catalog = {name: self._find_source(name) for name in names & self._catalog.keys()}
+        return await read_health(self.store.bus, names, catalog, self._client.keys)
+
+    def _find_source(self, name: str) -> MarketSource:
+        """Return a source of the catalogue, with the limits that the settings say."""
+        limits = self._get_settings().limits.get(name)
+        if limits is None:
+            return self._catalog[name]
+        return self._catalog[name].model_copy(update={"limits": Limits(**limits.model_dump())})
 
     def forget(self, series: str) -> None:
         """Forget the records of a series that is no longer loaded here."""
@@ -400,7 +409,9 @@ class SeriesLoader:
         """Ask a source of the catalogue."""
         bus = self.store.bus
         context = AskContext(RateLimiter(bus, source), terms.patience_sec, deadline, terms.sent.append)
-        answer = await self._client.ask(self._catalog[source], question, CircuitBreaker(bus, source), context)
+        answer = await self._client.ask(
+            self._find_source(source), question, CircuitBreaker(bus, source), context
+        )
         if answer.parts_left:
             log.warning("series.cut", series=series.id, source=source, parts_left=answer.parts_left)
         return answer

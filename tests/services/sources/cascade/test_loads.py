@@ -169,6 +169,18 @@ async def test_a_history_that_needs_more_requests_than_a_source_takes_is_loaded_
     assert len(market["twelve_data"].seen) == 8
 
 
+async def test_a_key_has_the_limits_that_the_settings_say_instead_of_all_those_of_the_file(market):
+    """Twelve Data takes 8 requests a minute and 800 a day of a free key."""
+    market.keys = {"twelve_data": (ApiKey("paid"),)}
+    market.work = {"limits": {"twelve_data": {"per_minute": 12}}}
+    async with market.make_client() as client:
+        loader = market.make_loader(client)
+        result = await loader.load(replace(STOCK, history_days=100.0))
+        assert result.state.status is SeriesStatus.FRESH
+        assert len(market["twelve_data"].seen) == 12
+        assert (await loader.read_health(["twelve_data"]))["twelve_data"].left.keys() == {60}
+
+
 async def test_while_a_large_answer_is_read_and_published_the_loop_goes_on(market, monkeypatch):
     """What takes seconds is done in a thread."""
     rows = [[at, "2", "3", "1", "2", "2", "5", 1] for at in last_minutes(3_000)]
