@@ -26,10 +26,10 @@ from marketswarm.truth import Service, Truth
 from services.sources.cascade.concurrency import load_concurrently, retry_bus
 from services.sources.cascade.loader import LoadOutcome, SeriesLoader, open_loader
 from services.sources.cascade.series import Series, list_series
-from services.sources.cascade.state import SeriesState, SeriesStatus
-from services.sources.cascade.store import SeriesStore, clean_reason
+from services.sources.cascade.state import SeriesState, SeriesStatus, clean_reason
+from services.sources.cascade.store import SeriesStore
 from services.sources.gate_display import print_failures, show_progress
-from services.sources.loop import require_libraries
+from services.sources.libraries import require_libraries
 from services.sources.replay.recording import RecordingError
 from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings, WorkSettings
 

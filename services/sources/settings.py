@@ -67,6 +67,7 @@ ENTRY_BYTES: Final = 210
 _EXTENDED_SHARE: Final = 2 / 3
 """The part of a day in which stocks trade, before the open and after the close as well."""
 _WEEK_SHARE: Final = 5 / 7
+# a regular expression takes 2 ms for all files, tomllib 70, and these are read by each import of the settings
 _KEY_VARIABLE: Final = re.compile(r'^(?:secret_)?env = "([A-Z][A-Z0-9_]+)"', re.MULTILINE)
 _PLAIN_NAME: Final = re.compile(r"[a-z][a-z_]{1,23}")
 _SESSION: Final = re.compile(r"[A-Za-z0-9_/]{2,24}")

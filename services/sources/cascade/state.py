@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from marketswarm.channels.text import printable_line
 from marketswarm.market.records import Record
 from marketswarm.net.retry import Backoff
 from services.sources.cascade.series import Pace, Series
@@ -23,6 +24,7 @@ LONGEST_RETRY_SEC: Final = 900.0
 USUAL_EVERY_SEC: Final = 60.0
 SHORTEST_PAUSE_SEC: Final = 0.2
 """The shortest time between two loads of a series, however fast its market moves or a recording plays."""
+MAX_REASON: Final = 200
 STREAM_OVERDUE_SEC: Final = 75.0
 """How long after a minute of a stream the next one is overdue, and asked for."""
 _PACE_FACTOR: Final[Mapping[Pace, float]] = {Pace.QUIET: 2.0, Pace.NORMAL: 1.0, Pace.VOLATILE: 0.5}
@@ -292,6 +294,11 @@ def explain_takeover(series: Series, state: SeriesState) -> str:
     if state.serving not in series.sources:
         return ""
     return _explain(state, series.sources[: series.sources.index(state.serving)])
+
+
+def clean_reason(reason: str) -> str:
+    """Return a reason, which a source may have written, as one short printable line."""
+    return printable_line(reason[: 2 * MAX_REASON])[:MAX_REASON]
 
 
 def explain_sources(series: Series, state: SeriesState) -> str:

@@ -17,7 +17,6 @@ import orjson
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC, read_fields, report_unusable
-from marketswarm.channels.text import printable_line
 from marketswarm.keys import (
     MARKET_BARS,
     MARKET_DOWNLOADS,
@@ -39,6 +38,7 @@ from services.sources.cascade.state import (
     SeriesState,
     SourceFinding,
     SourceVerdict,
+    clean_reason,
     parse_series_state,
 )
 from services.sources.catalog.answer import SentRequest
@@ -56,7 +56,6 @@ REMEMBERED_SEC: Final = 90 * 86_400
 WITHIN_SEC: Final = 20.0
 """The time limit of publishing: the first load of a series may have thousands of records."""
 MAX_STATE_BYTES: Final = 64 * 1024
-MAX_REASON: Final = 200
 MAX_UNRECORDED: Final = 500
 """The requests of a series that are kept while they can't be recorded; older ones are dropped."""
 
@@ -149,10 +148,10 @@ class SeriesStore:
     async def claim(self, series: str) -> tuple[Claim | None, float]:
         """Return the claim of a series and 0; None and the seconds until it expires if another has it.
 
-        A claim of this process that it could not give back, since the bus failed, is taken again.
+        A claim of this process that it could not release, since the bus failed, is its own again.
         """
         claim = self._unreleased.pop(series, None) or Claim(series, secrets.token_hex(8))
-        is_mine, wait_sec = await self._use_or_keep("take", claim)
+        is_mine, wait_sec = await self._use_or_keep("claim", claim)
         return (claim if is_mine else None), wait_sec
 
     async def renew(self, claim: Claim) -> bool:
@@ -160,8 +159,8 @@ class SeriesStore:
         return (await self._use_claim("renew", claim))[0]
 
     async def release(self, claim: Claim) -> None:
-        """Give a claim back."""
-        await self._use_or_keep("give", claim)
+        """Release a claim."""
+        await self._use_or_keep("release", claim)
 
     async def _use_or_keep(self, word: str, claim: Claim) -> tuple[bool, float]:
         """Run `claim.lua`; keep the claim for the next time if the bus fails, which may have it or not."""
@@ -421,8 +420,3 @@ def encode_finding(finding: SourceFinding) -> bytes:
             "records": len(finding.records),
         }
     )
-
-
-def clean_reason(reason: str) -> str:
-    """Return a reason, which a source may have written, as one short printable line."""
-    return printable_line(reason[: 2 * MAX_REASON])[:MAX_REASON]
