@@ -52,7 +52,8 @@ from services.sources.cascade.store import CLAIM_SEC, Claim, Load, SeriesStore
 from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import Question
-from services.sources.catalog.source import Limits, MarketSource
+from services.sources.catalog.source import MarketSource
+from services.sources.limits import replace_limits
 from services.sources.replay.replay_source import ReplaySource, open_replays
 from services.sources.replay.settings import ReplaySettings
 from services.sources.settings import WorkSettings, is_stream_of_massive
@@ -317,10 +318,7 @@ class SeriesLoader:
 
     def _find_source(self, name: str) -> MarketSource:
         """Return a source of the catalogue, with the limits that the settings say."""
-        limits = self._get_settings().limits.get(name)
-        if limits is None:
-            return self._catalog[name]
-        return self._catalog[name].model_copy(update={"limits": Limits(**limits.model_dump())})
+        return replace_limits(self._catalog[name], self._get_settings().limits)
 
     def forget(self, series: str) -> None:
         """Forget the records of a series that is no longer loaded here."""
