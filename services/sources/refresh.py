@@ -134,7 +134,8 @@ class Refresh:
             result = await self._loader.try_source(series, source)
             if result.outcome is not LoadOutcome.CLAIMED:
                 self._trials[source] = (count + 1, now)
-            self._dispatcher.note_load(series, result, time.monotonic() - started)
+            if result.outcome not in (LoadOutcome.CLAIMED, LoadOutcome.UNUSED):
+                self._dispatcher.note_load(series, result, time.monotonic() - started)
 
     async def load_old(self) -> None:
         """Load the series whose last answer is old enough, as many at a time as the settings say.
