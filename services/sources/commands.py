@@ -33,7 +33,8 @@ from services.sources.cascade.state import SeriesStatus
 from services.sources.catalog.files import CatalogError, load_source, shipped_catalog
 from services.sources.catalog.request import ApiKey
 from services.sources.catalog.source import Auth, AuthPlace, Limits, MarketSource
-from services.sources.settings import SourcesSettings, require_safe_urls
+from services.sources.limits import replace_limits
+from services.sources.settings import LimitSettings, SourcesSettings, require_safe_urls
 
 DID_NOT_FIT: Final = 1
 """The exit code when an answer is not all that the source's file says."""
@@ -62,9 +63,13 @@ def list_(as_json: Json = False) -> None:
     output.print_line(f"{len(sources)} sources; `marketswarm source try NAME` asks one")
 
 
-def show(name: Name, as_json: Json = False) -> None:
-    """Show what the catalogue says of a source: its limits, what it serves, and which pages say so."""
-    source = _find_source(name)
+def show(name: Name, as_json: Json = False, data: Data = DATA) -> None:
+    """Show what the catalogue says of a source: its limits, what it serves, and which pages say so.
+
+    Where a fleet runs, the limits are those that its truth says, if it does.
+    """
+    of_file = _find_source(name)
+    source = replace_limits(of_file, event_loop.run(_read_limits(data)))
     if as_json:
         output.print_json(source.model_dump(mode="json"))
         return
@@ -76,7 +81,9 @@ def show(name: Name, as_json: Json = False) -> None:
         output.print_line(f"  {source.terms}")
     has_key = source.name in read_keys([source], os.environ)
     output.print_line(f"  key: {_describe_key(source, has_key=has_key)}")
-    output.print_line(f"  limits: {_describe_limits(source.limits)}")
+    output.print_line(
+        f"  limits: {_describe_limits(source.limits)}{'' if source is of_file else ', by the truth'}"
+    )
     for endpoint_name, endpoint in source.serves.items():
         assets, timeframes = ", ".join(endpoint.assets), ", ".join(endpoint.timeframes)
         output.print_line(
@@ -196,6 +203,17 @@ def status(
         tables.print_drawing(_draw_sources(view["sources"], now))
         output.print_line("")
         tables.print_drawing(_draw_series(view["series"], now))
+
+
+async def _read_limits(data: Path) -> Mapping[str, LimitSettings]:
+    """Return the limits that the truth of a running fleet says; none if there is no such fleet or section."""
+    try:
+        async with open_fleet(data) as fleet:
+            section = fleet.truth.services.get("sources")
+            config = section and require_config(SourcesSettings, "sources", section)
+            return config.settings.limits if config else {}
+    except Exit:
+        return {}
 
 
 async def _pause_source(name: str, data: Path, sec: float | None) -> None:

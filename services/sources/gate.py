@@ -26,10 +26,10 @@ from marketswarm.truth import Service, Truth
 from services.sources.cascade.concurrency import load_concurrently, retry_bus
 from services.sources.cascade.loader import LoadOutcome, SeriesLoader, open_loader
 from services.sources.cascade.series import Series, list_series
-from services.sources.cascade.state import SeriesState, SeriesStatus
-from services.sources.cascade.store import SeriesStore, clean_reason
+from services.sources.cascade.state import SeriesState, SeriesStatus, clean_reason
+from services.sources.cascade.store import SeriesStore
 from services.sources.gate_display import print_failures, show_progress
-from services.sources.loop import require_libraries
+from services.sources.libraries import require_libraries
 from services.sources.replay.recording import RecordingError
 from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings, WorkSettings
 
@@ -128,8 +128,12 @@ def _describe_failure(series: Series, state: SeriesState | None, error: str) -> 
     return GateFailure(series.id, state.serving, status, ", ".join(reasons), series.critical)
 
 
+class LoadError(Exception):
+    """A load ended with an error of ours, which is in the log."""
+
+
 async def load_series(loader: SeriesLoader, series: Series, patience_sec: float) -> SeriesState:
-    """Load a series, or wait until another instance has; return its state. Raise BusError."""
+    """Load a series, or wait until another instance has; return its state. Raise LoadError or BusError."""
     while True:
         before = (await loader.store.read_states([series.id]))[series.id]
         if before.newest_ms is not None and time.time() <= before.fresh_until:
@@ -137,6 +141,8 @@ async def load_series(loader: SeriesLoader, series: Series, patience_sec: float)
         result = await loader.load(series, forced=True, patience_sec=patience_sec)
         if result.outcome is LoadOutcome.LOADED:
             return result.state
+        if result.outcome is LoadOutcome.ERROR:
+            raise LoadError(f"error ({result.reason})")
         await asyncio.sleep(CLAIMED_PAUSE_SEC)
 
 
@@ -154,6 +160,8 @@ async def load_within_time(
             )
         except BusError as error:
             progress.errors[each.id] = f"{error.bus} {error.reason}"
+        except LoadError as error:
+            progress.errors[each.id] = str(error)
 
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(settings.gate.timeout_sec):

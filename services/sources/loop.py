@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import os
 import time
-from importlib.util import find_spec
 from typing import Any, Final
 
-from marketswarm.agent import Agent, Code, Exit, agent, point_like
+from marketswarm.agent import Agent, agent, point_like
 from marketswarm.bus import BusError
 from marketswarm.keys import MARKET_BARS
 from marketswarm.monitor.conventions import find_alert_target
@@ -17,6 +16,7 @@ from services.sources.cascade.loader import SeriesLoader, open_loader
 from services.sources.cascade.series import list_series
 from services.sources.cascade.store import SeriesStore
 from services.sources.dispatcher import LONGEST_REST_SEC, SeriesDispatcher
+from services.sources.libraries import require_libraries
 from services.sources.metrics import SourcesMetrics
 from services.sources.refresh import Refresh
 from services.sources.replay.recording import RecordingError
@@ -25,7 +25,6 @@ from services.sources.streams import SeriesStreams
 
 HEALTH_SEC: Final = 15.0
 """The time between two looks at the sources, for the metrics."""
-LIBRARIES: Final = ("exchange_calendars", "jmespath", "websockets", "xmltodict")
 
 
 async def main() -> int:
@@ -98,11 +97,3 @@ def report(me: Agent[Any], dispatcher: SeriesDispatcher) -> None:
     dispatcher.log_changes(now)
     me.set_degraded(dispatcher.find_problem(now))
     me.set_detail(dispatcher.summarize(now))
-
-
-def require_libraries() -> None:
-    """Raise Exit, code 2, if a library is not installed that the sources need."""
-    missing = [name for name in LIBRARIES if find_spec(name) is None]
-    if missing:
-        why = f"loading the market needs {', '.join(missing)}: pip install 'marketswarm[services,market]'"
-        raise Exit(Code.CONFIGURATION, why)

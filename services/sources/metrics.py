@@ -41,9 +41,10 @@ class SourcesMetrics:
         for finding in result.findings:
             self._answers[finding.source, finding.verdict.value] += 1
         for sent in result.requests:
-            self._requests[sent.source, sent.outcome.value] += 1
+            if not sent.is_replay:
+                self._requests[sent.source, sent.outcome.value] += 1
         if result.new:
-            self._records[result.state.serving, kind] += result.new
+            self._records[result.source, kind] += result.new
 
     def collect(self) -> Iterator[Family]:
         """Yield every metric with its current value."""
@@ -93,7 +94,7 @@ class SourcesMetrics:
         yield Family(
             "marketswarm_sources_streamed_bars_total",
             "counter",
-            "Minutes that a stream brought, by what became of them: loaded, unused, claimed, lost, timeout.",
+            "Minutes of a stream, by what became of them: loaded, unused, claimed, lost, timeout, error.",
             [(labels, float(count)) for labels, count in self._streamed.copy().items()],
             labels=("source", "outcome"),
         )
@@ -121,21 +122,21 @@ class SourcesMetrics:
         yield Family(
             "marketswarm_sources_loads_total",
             "counter",
-            "Loads of series by what became of them: loaded, claimed, lost, timeout.",
+            "Loads of series by what became of them: loaded, claimed, lost, timeout, error.",
             [((outcome,), float(count)) for outcome, count in self._loads.copy().items()],
             labels=("outcome",),
         )
         yield Family(
             "marketswarm_sources_answers_total",
             "counter",
-            "What asking a source came to: fresh, late, wrong, empty, refused, limited, failed or not asked.",
+            "What asking came to: fresh, late, wrong, empty, refused, limited, failed, error or not asked.",
             [(labels, float(count)) for labels, count in self._answers.copy().items()],
             labels=("source", "verdict"),
         )
         yield Family(
             "marketswarm_sources_requests_total",
             "counter",
-            "Requests that were sent to a source, by outcome.",
+            "Requests that were sent to a source, by outcome; none for a recording.",
             [(labels, float(count)) for labels, count in self._requests.copy().items()],
             labels=("source", "outcome"),
         )

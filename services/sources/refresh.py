@@ -2,26 +2,32 @@
 
 The instance that holds the lease goes over the series of all shares, also those without an interval of their
 own. When the last completed run began is on the bus: one that was broken off, or missed since nobody ran, is
-made up for at once.
+made up for at once. Meanwhile it tries the sources that are down and that no load asks.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
 from marketswarm.agent import Agent, LeaseLost
 from marketswarm.bus import BusError
+from marketswarm.net.retry import Backoff
 from marketswarm.truth.schedule import parse_schedule
 from services.sources.cascade.concurrency import load_concurrently, retry_bus
 from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
 from services.sources.cascade.series import Series, list_series
 from services.sources.cascade.state import needs_refresh
 from services.sources.dispatcher import SeriesDispatcher
-from services.sources.settings import SourcesSettings
+from services.sources.settings import SourcesSettings, is_stream_of_massive
 
 RETRY_SEC: Final = 1.0
 """After how many seconds it is tried again what the bus prevented."""
+TRY_EVERY_SEC: Final = 30.0
+"""How often it is looked whether a source that is down is to be tried."""
+TRY_BACKOFF: Final = Backoff(300.0, 3600.0)
+"""The pauses between trials of a source that is down."""
 LEASE: Final = "sources:refresh"
 
 
@@ -48,6 +54,7 @@ class Refresh:
         self._get_settings, self._bus = get_settings, bus
         self._reseeded = asyncio.Event()
         self._stalled = ""
+        self._trials: dict[str, tuple[int, float]] = {}
 
     async def run(self) -> None:
         """Refresh by schedule until cancelled."""
@@ -73,7 +80,7 @@ class Refresh:
         self._stalled = why
 
     async def _wait_for_run(self) -> None:
-        """Wait for the first time of the schedule since the last completed run.
+        """Wait for the first time of the schedule since the last completed run; try sources meanwhile.
 
         After a reseed the new schedule counts. Raise BusError.
         """
@@ -85,12 +92,16 @@ class Refresh:
                 last = now
                 await self._loader.store.write_refreshed(now)
             at = parse_schedule(self._get_settings().settings.load.refresh).next_run(last)
+            wait_sec = math.inf if at is None else at - now
+            if wait_sec <= 0:
+                return
             try:
-                async with asyncio.timeout(None if at is None else max(0.0, at - now)):
+                async with asyncio.timeout(min(wait_sec, TRY_EVERY_SEC)):
                     await self._reseeded.wait()
             except TimeoutError:
-                return
-            await self._drop_unnamed()
+                await self.try_down(time.time())
+            else:
+                await self._drop_unnamed()
 
     async def _drop_unnamed(self) -> None:
         """Forget the sources and series that the truth does not name. Raise BusError."""
@@ -101,6 +112,30 @@ class Refresh:
         left = [name for name in stored_series if name not in {each.id for each in series}]
         if (gone or left) and await self._loader.store.drop(gone, left):
             self._dispatcher.schedule_events()
+
+    async def try_down(self, now: float) -> None:
+        """Try each source that is down and that nobody has asked for a while. Raise BusError.
+
+        No load asks a source while one before it in the cascade is fresh, so its outage would not end. The
+        pause grows; the series that name the source take turns. `now` is in epoch seconds.
+        """
+        by_source: dict[str, list[Series]] = {}
+        for each in list_series(self._get_settings()):
+            for source in each.sources:
+                if not is_stream_of_massive(source, each.kind, each.timeframe, each.asset):
+                    by_source.setdefault(source, []).append(each)
+        down = await self._loader.store.read_down(by_source)
+        self._trials = {name: each for name, each in self._trials.items() if name in down}
+        for source, checked_at in down.items():
+            count, tried_at = self._trials.get(source, (0, 0.0))
+            if now < max(min(checked_at, now), tried_at) + TRY_BACKOFF.pause_sec(count + 1):
+                continue
+            series, started = by_source[source][count % len(by_source[source])], time.monotonic()
+            result = await self._loader.try_source(series, source)
+            if result.outcome is not LoadOutcome.CLAIMED:
+                self._trials[source] = (count + 1, now)
+            if result.outcome not in (LoadOutcome.CLAIMED, LoadOutcome.UNUSED):
+                self._dispatcher.note_load(series, result, time.monotonic() - started)
 
     async def load_old(self) -> None:
         """Load the series whose last answer is old enough, as many at a time as the settings say.
@@ -114,7 +149,7 @@ class Refresh:
         results: list[LoadResult] = []
 
         async def load(each: Series) -> None:
-            """Load one series, and tell the dispatcher what became of it."""
+            """Load one series, and pass the result to the dispatcher."""
             started = time.monotonic()
             result = await retry_bus(lambda: self._loader.load(each), RETRY_SEC, on_error=self._note_stalled)
             self._dispatcher.note_load(each, result, time.monotonic() - started)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Final, Self
 from urllib.parse import urlsplit
 
 import orjson
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_settings import NoDecode
 
 from marketswarm.agent import ServiceConfig, point_like
@@ -67,6 +67,7 @@ ENTRY_BYTES: Final = 210
 _EXTENDED_SHARE: Final = 2 / 3
 """The part of a day in which stocks trade, before the open and after the close as well."""
 _WEEK_SHARE: Final = 5 / 7
+# a regular expression takes 2 ms for all files, tomllib 70, and these are read by each import of the settings
 _KEY_VARIABLE: Final = re.compile(r'^(?:secret_)?env = "([A-Z][A-Z0-9_]+)"', re.MULTILINE)
 _PLAIN_NAME: Final = re.compile(r"[a-z][a-z_]{1,23}")
 _SESSION: Final = re.compile(r"[A-Za-z0-9_/]{2,24}")
@@ -286,6 +287,29 @@ class KeepSettings(ServiceConfig):
     """The entries of `market:downloads`. Example: `10000`."""
 
 
+Requests = Annotated[int, Field(ge=1, le=1_000_000_000)] | None
+
+
+class LimitSettings(ServiceConfig):
+    """`settings.limits.NAME`: the limits of your keys of a source, instead of all those that its file says.
+
+    A limit that is not named is none.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    per_second: Requests = None
+    """The requests that it takes in a second. Example: `5`."""
+    per_minute: Requests = None
+    """The requests that it takes in a minute. Example: `100`."""
+    per_hour: Requests = None
+    """The requests that it takes in an hour. Example: `5000`."""
+    per_day: Requests = None
+    """The requests that it takes in a day. Example: `100000`."""
+    per_month: Requests = None
+    """The requests that it takes in a month. Example: `1000000`."""
+
+
 class WorkSettings(ServiceConfig):
     """`settings` of sources."""
 
@@ -295,6 +319,9 @@ class WorkSettings(ServiceConfig):
     """When the gate lets the readers start."""
     keep: KeepSettings = KeepSettings()
     """How long the streams are."""
+    limits: Mapping[str, LimitSettings] = {}
+    """By the name of a source the limits of your keys, as of a plan that you pay for. Example:
+    `{"massive": {"per_minute": 100}}`."""
     replay: ReplaySettings | None = None
     """A recording that is played under names of its own. Default: none."""
 
@@ -354,9 +381,12 @@ class SourcesSettings(ServiceConfig):
 
     @model_validator(mode="after")
     def _sources_are_known(self) -> Self:
-        """Raise ValueError if a series names a source that is neither in the catalogue nor the replay."""
+        """Raise ValueError if a series or a limit names a source that is not known."""
         replay = self.settings.replay
-        known = {path.stem for path in CATALOG.glob("*.toml")} | set(replay.names if replay else ())
+        in_catalog = {path.stem for path in CATALOG.glob("*.toml")}
+        for name in self.settings.limits.keys() - in_catalog:
+            raise ValueError(f"settings.limits: {_explain_unknown(name, in_catalog)}")
+        known = in_catalog | set(replay.names if replay else ())
         for number, entry in enumerate(self.endpoints):
             for at, source in enumerate(entry.sources):
                 if source not in known:

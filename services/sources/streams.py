@@ -14,6 +14,7 @@ from typing import Any, Final
 from marketswarm.agent import Agent
 from marketswarm.bus import BusError
 from marketswarm.market.records import RecordKind
+from marketswarm.net.retry import Backoff
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.cascade.loader import LoadOutcome, LoadResult, SeriesLoader
 from services.sources.cascade.series import Series
@@ -42,6 +43,8 @@ AT_ONCE: Final = 20
 MAX_WAITING: Final = 8
 """The minutes of a series that wait to be published; one that has no place is loaded."""
 RETRY_SEC: Final = 0.2
+ERROR_BACKOFF: Final = Backoff(5.0, 900.0)
+"""The pauses of a stream that ends with an error of ours."""
 TRIES: Final = 25
 """How often a minute is tried whose series is just being loaded."""
 
@@ -172,6 +175,7 @@ class SourceStream:
         self._source, self._url = source, url
         self._anomalies: Counter[Anomaly] = Counter()
         self._is_streaming, self._failures = False, 0
+        self._errors: set[type[Exception]] = set()
         self._waiting: dict[str, deque[SourceAnswer]] = {}
         self._turns = asyncio.Semaphore(AT_ONCE)
         metrics.stream_anomalies[source] = self._anomalies
@@ -184,15 +188,34 @@ class SourceStream:
         return True
 
     async def run(self) -> None:
-        """Stream until cancelled."""
+        """Stream until cancelled; after an error of ours again, with a growing pause."""
+        errors = 0
         try:
             while True:
-                if await self._is_paused():
-                    await asyncio.sleep(PAUSED_EVERY_SEC)
-                else:
-                    await self._stream_until_paused()
+                try:
+                    await self._stream_unless_paused()
+                except Exception as error:  # noqa: BLE001 - one stream must not end the service
+                    self._note_error(error)
+                    errors += 1
+                    await asyncio.sleep(ERROR_BACKOFF.pause_sec(errors))
         finally:
             self._me.set_degraded(None, part=f"stream {self._source}")
+
+    def _note_error(self, error: Exception) -> None:
+        """Report an error of ours: log it once for each type, count it, and degrade."""
+        if type(error) not in self._errors:
+            self._errors.add(type(error))
+            self._me.log.error("source_stream.error", source=self._source, exc_info=error)
+        self._metrics.stream_ends[self._source, "error"] += 1
+        why = f"the stream of {self._source} is away: error ({type(error).__name__})"
+        self._me.set_degraded(why, part=f"stream {self._source}")
+
+    async def _stream_unless_paused(self) -> None:
+        """Stream until an operator pauses the source, or wait a moment while it is paused."""
+        if await self._is_paused():
+            await asyncio.sleep(PAUSED_EVERY_SEC)
+        else:
+            await self._stream_until_paused()
 
     async def _stream_until_paused(self) -> None:
         """Stream until an operator pauses the source; then its series are loaded from others."""
@@ -271,7 +294,7 @@ class SourceStream:
                 self._metrics.count_streamed(self._source, result)
                 if result.outcome is LoadOutcome.LOADED:
                     self._dispatcher.update_streamed(series, result)
-                elif result.outcome is not LoadOutcome.UNUSED:
+                elif result.outcome not in (LoadOutcome.UNUSED, LoadOutcome.ERROR):
                     self._dispatcher.load_now([series.id])
         except BusError as error:
             self._dispatcher.note_stalled(error)

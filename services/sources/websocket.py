@@ -31,7 +31,7 @@ MAX_STREAMS: Final = 1024
 """The most streams of one connection that the server takes."""
 STREAMS_PER_REQUEST: Final = 200
 REQUEST_PAUSE_SEC: Final = 0.25
-"""Between two requests: the server disconnects who sends more than five messages a second."""
+"""The pause between two requests: the server closes a connection with more than five messages a second."""
 MAX_FRAME_BYTES: Final = 1 << 16
 MAX_QUEUED_FRAMES: Final = 64
 """The frames that wait in memory; then the server has to wait."""

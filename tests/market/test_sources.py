@@ -275,6 +275,12 @@ def test_an_operator_takes_a_source_out_of_service_and_into_it_again(scene):
     assert "no series of the truth names krakn; is it kraken?" in refused.stderr
 
 
+def test_the_limits_that_the_truth_says_are_shown(scene):
+    scene.wish(limits={"kraken": {"per_minute": 7}})
+    assert "  limits: 7 a minute, by the truth\n" in scene.command("show", "kraken").stdout
+    assert "by the truth" not in scene.command("show", "binance_us").stdout
+
+
 def test_the_gate_opens_when_enough_is_there_and_says_what_is_not(scene):
     others = {"symbol": "ETH/USD", "asset": "crypto", "kind": "quotes", "from": ["binance_us"]}
     scene.wish(bitcoin(), others, gate={"share": 0.5, "patience_sec": 0})

@@ -16,6 +16,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.market.records import Record
 from marketswarm.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionError, get_session
+from marketswarm.net.retry import Backoff
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.client import AskContext, SourceClient
 from services.sources.access.health import SourceHealth, read_health
@@ -33,6 +34,8 @@ from services.sources.cascade.series import (
     time_of,
 )
 from services.sources.cascade.state import (
+    LONGEST_RETRY_SEC,
+    USUAL_EVERY_SEC,
     WAITING,
     SeriesState,
     SourceFinding,
@@ -50,16 +53,23 @@ from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentReques
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import Question
 from services.sources.catalog.source import MarketSource
+from services.sources.limits import replace_limits
 from services.sources.replay.replay_source import ReplaySource, open_replays
 from services.sources.replay.settings import ReplaySettings
 from services.sources.settings import WorkSettings, is_stream_of_massive
 
 RECENT: Final = 70
 """The number of records of a series that are kept to see how fast its market moves."""
+TRIAL_SEC: Final = 30.0
+"""How long a source that is down may take to answer when it is tried."""
 PUBLISH_SEC: Final = 30.0
 """How much longer than its sources a load may take, to read and write the bus."""
+LEAST_SHARE_SEC: Final = 2.0
+"""The time that each source of a load has at least, also if those before it took longer than they may."""
 MAX_BEHIND_SEC: Final = 10.0
 """The seconds by which our clock may be behind that of a stream's server."""
+ERROR_BACKOFF: Final = Backoff(USUAL_EVERY_SEC, LONGEST_RETRY_SEC)
+"""The pauses of a series whose loads end with an error of ours."""
 
 log = logs.get("sources")
 
@@ -71,12 +81,18 @@ class LoadOutcome(StrEnum):
     CLAIMED = "claimed"  # another load of the series runs
     LOST = "lost"  # the claim was lost meanwhile; nothing was published
     TIMEOUT = "timeout"
+    ERROR = "error"  # an error of ours, which is in the log; nothing was published
     UNUSED = "unused"  # of a stream: it is paused, a source before it serves, or its minute is old
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """Hold what became of a load, and the state of the series after it."""
+    """Hold what became of a load, and the state of the series after it.
+
+    `source` is the one whose records were published, which need not be the newest ones of the series.
+    `wait_sec` is for CLAIMED and ERROR: after how many seconds to load the series again. `reason` is the type
+    of the error.
+    """
 
     outcome: LoadOutcome
     state: SeriesState = WAITING
@@ -85,6 +101,8 @@ class LoadResult:
     wait_sec: float = 0.0
     findings: tuple[SourceFinding, ...] = ()
     requests: tuple[SentRequest, ...] = field(default=(), repr=False)
+    reason: str = ""
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +120,16 @@ class _Terms:
     sent: list[SentRequest] = field(default_factory=list)
 
 
+def log_error(series: Series, source: str, error: Exception) -> None:
+    """Log an error of ours in a load, with its traceback; `source` is empty if no source was just asked."""
+    log.error("series.error", series=series.id, source=source, exc_info=error)
+
+
 class SeriesLoader:
     """Load series.
+
+    An error of ours ends only what it is in: asking that source, whose turn the next one takes, or else that
+    load. It is logged once for each series and type.
 
     Args:
         client: asks the sources of the catalogue.
@@ -129,6 +155,8 @@ class SeriesLoader:
         self._opening = asyncio.Lock()
         self._replay: tuple[ReplaySettings, Bus] | None = None
         self._recent: dict[str, dict[int, Record]] = {}
+        self._errors: dict[str, set[type[Exception]]] = {}
+        self._failed_loads: dict[str, int] = {}
 
     async def load(
         self, series: Series, *, forced: bool = False, patience_sec: float | None = None
@@ -154,6 +182,36 @@ class SeriesLoader:
 
         return await self._run_claimed(series, ask_and_publish)
 
+    async def try_source(self, series: Series, source: str) -> LoadResult:
+        """Ask a source for the newest records of a series, to see whether it answers again. Raise BusError.
+
+        What came of it counts for the source alone: its records are not published, and the series stays as it
+        is. A series without records is UNUSED: each of its loads asks all its sources.
+        """
+        terms = _Terms(forced=True, patience_sec=self._get_settings().load.patience_sec)
+
+        async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
+            """Ask the source, and publish how it is."""
+            if before.newest_ms is None:
+                return LoadResult(LoadOutcome.UNUSED, before)
+            latest = replace(before, attempts={})  # what the source missed meanwhile is of no use
+            try:
+                finding, _ = await self._ask(series, source, latest, terms, time.monotonic() + TRIAL_SEC)
+            except BaseException:
+                self.store.keep_requests(series, terms.sent)
+                raise
+            load, settings = Load(series, before, (finding,), None, tuple(terms.sent)), self._get_settings()
+            published = await self.store.publish(claim, load, settings.keep, settings.load.miss_after)
+            return LoadResult(
+                LoadOutcome.LOST if published.is_lost else LoadOutcome.LOADED,
+                before,
+                pending_events=published.pending_events,
+                findings=load.findings,
+                requests=load.requests,
+            )
+
+        return await self._run_claimed(series, ask_and_publish)
+
     async def publish_streamed(self, series: Series, answer: SourceAnswer) -> LoadResult:
         """Publish a minute that the stream of a source brought, unless one before it serves. Raise BusError.
 
@@ -164,6 +222,8 @@ class SeriesLoader:
 
         async def evaluate_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
             """Evaluate the minute by what is known of the series, and publish it."""
+            if await CircuitBreaker(self.store.bus, answer.source).is_paused():
+                return LoadResult(LoadOutcome.UNUSED, before)
             finding, clock = await self._evaluate_streamed(series, answer)
             is_wanted = is_stream_wanted(series, before, answer.source, clock.wall)
             if not is_wanted or finding.verdict not in (SourceVerdict.FRESH, SourceVerdict.WRONG):
@@ -176,11 +236,33 @@ class SeriesLoader:
             load = Load(series, state, (finding,), choose_serving([finding]), ())
             return await self._publish(claim, before, load, clock, is_complete=is_complete)
 
-        if await CircuitBreaker(self.store.bus, answer.source).is_paused():
-            return LoadResult(LoadOutcome.UNUSED)
         return await self._run_claimed(series, evaluate_and_publish)
 
     async def _run_claimed(
+        self, series: Series, work: Callable[[Claim, SeriesState], Awaitable[LoadResult]]
+    ) -> LoadResult:
+        """Return the result of `work`, as `_run_under_claim` does; of an error of ours the outcome ERROR."""
+        try:
+            result = await self._run_under_claim(series, work)
+        except BusError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one series must not end the others
+            self._report_error(series, "", error)
+            failures = self._failed_loads[series.id] = self._failed_loads.get(series.id, 0) + 1
+            wait_sec = ERROR_BACKOFF.pause_sec(failures)
+            return LoadResult(LoadOutcome.ERROR, wait_sec=wait_sec, reason=type(error).__name__)
+        if result.outcome is LoadOutcome.LOADED:
+            self._failed_loads.pop(series.id, None)
+        return result
+
+    def _report_error(self, series: Series, source: str, error: Exception) -> None:
+        """Log an error of ours, unless the series had one of that type."""
+        known = self._errors.setdefault(series.id, set())
+        if type(error) not in known:
+            known.add(type(error))
+            log_error(series, source, error)
+
+    async def _run_under_claim(
         self, series: Series, work: Callable[[Claim, SeriesState], Awaitable[LoadResult]]
     ) -> LoadResult:
         """Return the result of `work` under the claim of a series, within the time limit of a load.
@@ -230,11 +312,18 @@ class SeriesLoader:
 
     async def read_health(self, sources: Iterable[str]) -> dict[str, SourceHealth]:
         """Return how each of these sources is. Raise BusError."""
-        return await read_health(self.store.bus, sources, self._catalog, self._client.keys)
+        names = set(sources)
+        catalog = {name: self._find_source(name) for name in names & self._catalog.keys()}
+        return await read_health(self.store.bus, names, catalog, self._client.keys)
+
+    def _find_source(self, name: str) -> MarketSource:
+        """Return a source of the catalogue, with the limits that the settings say."""
+        return replace_limits(self._catalog[name], self._get_settings().limits)
 
     def forget(self, series: str) -> None:
         """Forget the records of a series that is no longer loaded here."""
-        self._recent.pop(series, None)
+        for kept in (self._recent, self._errors, self._failed_loads):
+            kept.pop(series, None)
         self.store.forget_requests(series)
 
     async def _ask_cascade(
@@ -242,18 +331,19 @@ class SeriesLoader:
     ) -> tuple[Load, RecordClock]:
         """Ask the sources in turn until one is fresh; return what they found, and the serving one's clock.
 
-        Each has its share of the time that is left, so a slow one keeps none from its turn.
+        Each has its share of the time that is left, and a least one, so a slow one keeps none from its turn.
         """
         findings: list[SourceFinding] = []
         clocks: dict[str, RecordClock] = {}
-        ends_at = time.monotonic() + self._get_settings().load.timeout_sec
+        within_sec = self._get_settings().load.timeout_sec
+        ends_at, least_sec = time.monotonic() + within_sec, within_sec / len(series.sources)
         while not findings or findings[-1].verdict is not SourceVerdict.FRESH:
             asked = {finding.source for finding in findings}
             source = choose_next(series, before, asked, self._now(), forced=terms.forced)
             if source is None:
                 break
             share_sec = (ends_at - time.monotonic()) / (len(series.sources) - len(asked))
-            deadline = time.monotonic() + share_sec
+            deadline = time.monotonic() + max(share_sec, min(LEAST_SHARE_SEC, least_sec))
             finding, clocks[source] = await self._ask(series, source, before, terms, deadline)
             findings.append(finding)
         state = conclude_load(series, before, findings, self._now())
@@ -272,7 +362,26 @@ class SeriesLoader:
     async def _ask(
         self, series: Series, source: str, before: SeriesState, terms: _Terms, deadline: float
     ) -> tuple[SourceFinding, RecordClock]:
-        """Ask one source; return what came of it, and the clock by which that was evaluated."""
+        """Ask one source; return what came of it, and the clock by which that was evaluated.
+
+        An error of ours is what came of it, too: so the next source is asked.
+        """
+        sent_before = len(terms.sent)
+        try:
+            finding, clock = await self._ask_and_evaluate(series, source, before, terms, deadline)
+        except BusError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one source must not end the others
+            self._report_error(series, source, error)
+            clock = await self._read_clock(series, source)
+            reason = type(error).__name__
+            finding = SourceFinding(source, SourceVerdict.ERROR, reason, asked_at=clock.wall)
+        return replace(finding, is_asked=len(terms.sent) > sent_before), clock
+
+    async def _ask_and_evaluate(
+        self, series: Series, source: str, before: SeriesState, terms: _Terms, deadline: float
+    ) -> tuple[SourceFinding, RecordClock]:
+        """Ask one source; return what its answer is worth, and the clock by which that was evaluated."""
         clock = await self._read_clock(series, source)
         if is_stream_of_massive(source, series.kind, series.timeframe, series.asset):
             return await self._read_stream(series, source, clock), clock
@@ -298,7 +407,9 @@ class SeriesLoader:
         """Ask a source of the catalogue."""
         bus = self.store.bus
         context = AskContext(RateLimiter(bus, source), terms.patience_sec, deadline, terms.sent.append)
-        answer = await self._client.ask(self._catalog[source], question, CircuitBreaker(bus, source), context)
+        answer = await self._client.ask(
+            self._find_source(source), question, CircuitBreaker(bus, source), context
+        )
         if answer.parts_left:
             log.warning("series.cut", series=series.id, source=source, parts_left=answer.parts_left)
         return answer
@@ -311,14 +422,14 @@ class SeriesLoader:
         end = (time_of(answer.records[0]) + series.length_ms) / 1000
         # the source says that it is over: our clock may be a little behind that of the source
         clock = RecordClock(wall, max(wall, min(end, wall + MAX_BEHIND_SEC)))
-        return evaluate_answer(series, await self.find_session(series.session), answer, clock), clock
+        finding = evaluate_answer(series, await self.find_session(series.session), answer, clock)
+        return replace(finding, is_asked=False), clock
 
     async def _read_stream(self, series: Series, source: str, clock: RecordClock) -> SourceFinding:
         """Return how complete massive's own stream of a symbol is; its bars are on the bus already."""
         mark = await self.store.read_mark(series.symbol)
         if mark is None:
-            reason = "no stream of it"
-            return SourceFinding(source, SourceVerdict.EMPTY, reason, asked_at=clock.wall, is_mark=True)
+            return SourceFinding(source, SourceVerdict.EMPTY, "no stream of it", asked_at=clock.wall)
         until_ms = fresh_until(series, await self.find_session(series.session), mark, clock.now_ms)
         is_fresh = clock.now_ms <= until_ms
         return SourceFinding(
@@ -328,7 +439,6 @@ class SeriesLoader:
             newest_ms=mark,
             fresh_until=clock.to_wall(until_ms),
             asked_at=clock.wall,
-            is_mark=True,
         )
 
     async def _publish(
@@ -364,6 +474,7 @@ class SeriesLoader:
             published.pending_events,
             findings=load.findings,
             requests=load.requests,
+            source=load.served.source if load.served else "",
         )
 
     def _plan(self, load: Load, session: Session, clock: RecordClock) -> SeriesState:

@@ -15,7 +15,8 @@
 --       4   the new state of the series (JSON), which gets `records`, the number of new ones, and `load`, the id
 --       5   length of the stream of records, about
 --       6   length of the stream of requests, about
---       7   from when on records are remembered (epoch ms): older ones can't be asked for again
+--       7   from when on records are remembered (epoch ms): older ones can't be asked for again. An older quote is
+--           remembered as long as each load names its symbol
 --       8   milliseconds of a bucket; 0 for quotes, of which the latest of each symbol counts: an older one is no news
 --       9   the most bytes of a bucket; what does not fit is nonsense, and not published
 --       10  seconds for which records are remembered
@@ -30,10 +31,16 @@
 --       then the number of sources, and for each what came of it (JSON): name, outcome, reason, ok (true, false or
 --       null for neither), answered, limited, records
 -- Returns {number of records that were new or changed, number of pending events}; {-1, 0} if the claim is lost, and
--- then nothing was written.
+-- then nothing was written. An error, and nothing was written, if a key holds something else.
 -- include: source_state.lua
 if redis.call('GET', KEYS[6]) ~= ARGV[1] then
   return {-1, 0}
+end
+for key, wanted in pairs({[KEYS[1]] = 'stream', [KEYS[3]] = 'stream', [KEYS[4]] = 'hash', [KEYS[5]] = 'hash'}) do
+  local kind = redis.call('TYPE', key).ok
+  if kind ~= wanted and kind ~= 'none' then -- later it would be an error with half of the load written
+    return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. kind .. ', and no ' .. wanted)
+  end
 end
 local time = redis.call('TIME')
 local now_ms = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
@@ -112,6 +119,14 @@ for name, bucket in pairs(buckets) do
     redis.call('HSET', KEYS[2], name, table.concat(parts))
   end
 end
+if count > 0 and width == 0 then -- of quotes those symbols go that this load does not name, and whose quote is old
+  for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
+    local latest = buckets[name] and math.huge or find_latest(read_bucket(name))
+    if not latest or latest < from_ms then
+      redis.call('HDEL', KEYS[2], name)
+    end
+  end
+end
 if count > 0 and width > 0 then
   for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
     local number = tonumber(name)
@@ -145,6 +160,9 @@ for _ = 1, count do
   state.outcome, state.reason, state.asked_at = seen.outcome, seen.reason, now_ms / 1000
   state.records = state.records + seen.records
   state.answers, state.limited = state.answers + seen.answered, state.limited + seen.limited
+  if seen.ok ~= cjson.null then -- when it answered or failed last
+    state.checked_at = now_ms / 1000
+  end
   if seen.ok == true then
     if state.open_event ~= '' then
       add_event(state, 'source_ok', now_ms, {since = state.since, down_sec = math.max(0, now_ms / 1000 - state.since)})

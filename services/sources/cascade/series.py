@@ -264,7 +264,8 @@ def _find_fault_of_quote(asset: AssetClass, quote: Quote) -> str | None:
 def measure_pace(records: Sequence[Record]) -> Pace:
     """Return how much prices moved in the last few bars, compared with those before."""
     closes = [record.close for record in records if isinstance(record, Bar) and record.close > 0]
-    moves = [abs(log(after / before)) for before, after in pairwise(closes[-_RECENT - _BEFORE - 1 :])]
+    logs = [log(close) for close in closes[-_RECENT - _BEFORE - 1 :]]  # a quotient of prices may be 0
+    moves = [abs(after - before) for before, after in pairwise(logs)]
     recent, before = moves[-_RECENT:], moves[:-_RECENT]
     if len(before) < _BEFORE // 2:
         return Pace.NORMAL

@@ -7,7 +7,8 @@ local function read_state(hash, name)
   if not ok or type(state) ~= 'table' then -- somebody else wrote it
     state = {}
   end
-  local numbers = {'since', 'asked_at', 'ok_at', 'fails', 'answers', 'failures', 'limited', 'records', 'event_ms'}
+  local numbers = {'since', 'asked_at', 'ok_at', 'fails', 'answers', 'failures', 'limited', 'records', 'event_ms',
+    'checked_at'}
   for _, field in ipairs(numbers) do
     state[field] = type(state[field]) == 'number' and state[field] or 0
   end

@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from marketswarm.channels.text import printable_line
 from marketswarm.market.records import Record
 from marketswarm.net.retry import Backoff
 from services.sources.cascade.series import Pace, Series
@@ -23,6 +24,7 @@ LONGEST_RETRY_SEC: Final = 900.0
 USUAL_EVERY_SEC: Final = 60.0
 SHORTEST_PAUSE_SEC: Final = 0.2
 """The shortest time between two loads of a series, however fast its market moves or a recording plays."""
+MAX_REASON: Final = 200
 STREAM_OVERDUE_SEC: Final = 75.0
 """How long after a minute of a stream the next one is overdue, and asked for."""
 _PACE_FACTOR: Final[Mapping[Pace, float]] = {Pace.QUIET: 2.0, Pace.NORMAL: 1.0, Pace.VOLATILE: 0.5}
@@ -42,6 +44,7 @@ class SourceVerdict(StrEnum):
     PAUSED = "paused"  # an operator took it out of service
     NO_KEY = "no_key"
     NOT_SERVED = "not_served"
+    ERROR = "error"  # asking it, or reading its answer, ended with an error of ours
 
 
 class SeriesStatus(StrEnum):
@@ -58,7 +61,13 @@ class SeriesStatus(StrEnum):
 
 _WORKING: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE})
 _SLOWER: Final = frozenset(
-    {SourceVerdict.LATE, SourceVerdict.WRONG, SourceVerdict.EMPTY, SourceVerdict.REFUSED}
+    {
+        SourceVerdict.LATE,
+        SourceVerdict.WRONG,
+        SourceVerdict.EMPTY,
+        SourceVerdict.REFUSED,
+        SourceVerdict.ERROR,
+    }
 )
 _ANSWERED: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY})
 
@@ -76,7 +85,8 @@ class SourceFinding:
         is_replay: whether the records were played from a recording.
         played_at: the time of the recording's clock; 0 for others.
         misfits: how many rows of the answer were no record.
-        is_mark: whether a stream's mark on the bus was looked at, and nobody was asked.
+        is_asked: whether a request was sent to the source. None is for a minute of a stream, for a stream's
+            mark on the bus, or if limits of ours allow none.
         min_interval_sec: for how long the source is not asked again for this series, for its limits to last.
     """
 
@@ -92,7 +102,7 @@ class SourceFinding:
     is_replay: bool = False
     played_at: float = 0.0
     misfits: int = 0
-    is_mark: bool = False
+    is_asked: bool = True
     min_interval_sec: float = 0.0
 
 
@@ -284,6 +294,11 @@ def explain_takeover(series: Series, state: SeriesState) -> str:
     if state.serving not in series.sources:
         return ""
     return _explain(state, series.sources[: series.sources.index(state.serving)])
+
+
+def clean_reason(reason: str) -> str:
+    """Return a reason, which a source may have written, as one short printable line."""
+    return printable_line(reason[: 2 * MAX_REASON])[:MAX_REASON]
 
 
 def explain_sources(series: Series, state: SeriesState) -> str:

@@ -17,7 +17,6 @@ import orjson
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import MAX_EPOCH_SEC, read_fields, report_unusable
-from marketswarm.channels.text import printable_line
 from marketswarm.keys import (
     MARKET_BARS,
     MARKET_DOWNLOADS,
@@ -39,6 +38,7 @@ from services.sources.cascade.state import (
     SeriesState,
     SourceFinding,
     SourceVerdict,
+    clean_reason,
     parse_series_state,
 )
 from services.sources.catalog.answer import SentRequest
@@ -56,7 +56,6 @@ REMEMBERED_SEC: Final = 90 * 86_400
 WITHIN_SEC: Final = 20.0
 """The time limit of publishing: the first load of a series may have thousands of records."""
 MAX_STATE_BYTES: Final = 64 * 1024
-MAX_REASON: Final = 200
 MAX_UNRECORDED: Final = 500
 """The requests of a series that are kept while they can't be recorded; older ones are dropped."""
 
@@ -66,7 +65,16 @@ STREAMS: Final[Mapping[RecordKind, str]] = {
     RecordKind.OBSERVATIONS: MARKET_OBSERVATIONS,
 }
 _PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at"})
-_GOOD: Final = frozenset({SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY})
+_GOOD: Final = frozenset(
+    {
+        SourceVerdict.FRESH,
+        SourceVerdict.LATE,
+        SourceVerdict.EMPTY,
+        SourceVerdict.REFUSED,
+        SourceVerdict.LIMITED,
+    }
+)
+"""The answers of a source that is up, whatever it says of the series."""
 _BAD: Final = frozenset({SourceVerdict.FAILED, SourceVerdict.WRONG})
 
 
@@ -140,10 +148,10 @@ class SeriesStore:
     async def claim(self, series: str) -> tuple[Claim | None, float]:
         """Return the claim of a series and 0; None and the seconds until it expires if another has it.
 
-        A claim of this process that it could not give back, since the bus failed, is taken again.
+        A claim of this process that it could not release, since the bus failed, is its own again.
         """
         claim = self._unreleased.pop(series, None) or Claim(series, secrets.token_hex(8))
-        is_mine, wait_sec = await self._use_or_keep("take", claim)
+        is_mine, wait_sec = await self._use_or_keep("claim", claim)
         return (claim if is_mine else None), wait_sec
 
     async def renew(self, claim: Claim) -> bool:
@@ -151,8 +159,8 @@ class SeriesStore:
         return (await self._use_claim("renew", claim))[0]
 
     async def release(self, claim: Claim) -> None:
-        """Give a claim back."""
-        await self._use_or_keep("give", claim)
+        """Release a claim."""
+        await self._use_or_keep("release", claim)
 
     async def _use_or_keep(self, word: str, claim: Claim) -> tuple[bool, float]:
         """Run `claim.lua`; keep the claim for the next time if the bus fails, which may have it or not."""
@@ -259,6 +267,20 @@ class SeriesStore:
         ]
         new, pending = await self.bus.script(PUBLISH, keys, args, WITHIN_SEC)
         return PublishResult(max(0, int(new)), int(pending), is_lost=int(new) < 0)
+
+    async def read_down(self, sources: Iterable[str]) -> dict[str, float]:
+        """Return which of these sources are down, and when each answered or failed last (epoch seconds)."""
+        names, found = list(sources), dict[str, float]()
+        (stored,) = await read_fields(self.bus, [MARKET_SOURCES], names, MAX_STATE_BYTES) if names else ({},)
+        for name, raw in stored.items():
+            try:
+                state: Any = orjson.loads(raw)
+            except orjson.JSONDecodeError:
+                continue  # `publish_series.lua` begins anew with the next load
+            if isinstance(state, dict) and state.get("state") == "down":
+                at = state.get("checked_at")
+                found[_decode(name)] = float(at) if isinstance(at, int | float) else 0.0
+        return found
 
     async def drop(self, sources: Sequence[str], series: Sequence[str]) -> int:
         """Forget sources and series that the truth does not name; return how many events are pending."""
@@ -383,10 +405,10 @@ def encode_request(series: Series, sent: SentRequest) -> bytes:
 def encode_finding(finding: SourceFinding) -> bytes:
     """Return what a finding says of its source, as JSON. Only an answer and a failure say how it is.
 
-    How far the stream of a source has come says nothing of whether it answers.
+    What the stream of a source brings says nothing of whether the source answers requests.
     """
     is_well = True if finding.verdict in _GOOD else False if finding.verdict in _BAD else None
-    is_well = None if finding.is_mark else is_well
+    is_well = is_well if finding.is_asked else None
     return orjson.dumps(
         {
             "name": finding.source,
@@ -398,8 +420,3 @@ def encode_finding(finding: SourceFinding) -> bytes:
             "records": len(finding.records),
         }
     )
-
-
-def clean_reason(reason: str) -> str:
-    """Return a reason, which a source may have written, as one short printable line."""
-    return printable_line(reason[: 2 * MAX_REASON])[:MAX_REASON]

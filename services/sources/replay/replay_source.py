@@ -63,7 +63,7 @@ class ReplayClock:
 
     @property
     def played_ms(self) -> int:
-        """How much of the recording was played until now."""
+        """Return how much of the recording was played until now, in milliseconds."""
         return self.elapsed_ms + int(max(0, self.now_ms - self.begun_ms) * self.speed)
 
     def find_time(self, reel: Reel) -> int:

@@ -263,3 +263,20 @@ async def test_a_series_without_a_fresh_source_is_logged_once_with_the_reasons_a
         ("series.fresh", {"series": ["QQQ:bars:1m", "SPY:bars:1m"], "count": 2}),
     ]
     assert dispatcher.find_problem(now + 61) == "not fresh: QQQ:bars:1m (a limited, b no_key)"
+
+
+async def test_a_series_whose_load_ended_with_an_error_of_ours_is_loaded_again_after_its_pause(scene):
+    dispatcher, loader, me = scene
+    await dispatcher.follow([SERIES])
+
+    async def fail(_series):
+        return LoadResult(LoadOutcome.ERROR, wait_sec=60.0, reason="ValueError")
+
+    loader.load = fail
+    await start(dispatcher)
+    await finish(loader, me)
+    del loader.load
+    await start(dispatcher, now=time.time() + 55)
+    assert loader.loaded == []
+    await start(dispatcher, now=time.time() + 61)
+    assert loader.loaded == [SERIES]

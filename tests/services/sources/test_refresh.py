@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
 from types import SimpleNamespace
 
@@ -9,8 +10,10 @@ import orjson
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.keys import MARKET_ALERTS, SOURCES_REFRESHED
+from marketswarm.keys import MARKET_ALERTS, MARKET_BARS, SOURCES_REFRESHED
+from marketswarm.net.retry import Backoff
 from services.sources import refresh as module
+from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.cascade.alerts import AlertSender
 from services.sources.cascade.series import list_series
 from services.sources.dispatcher import SeriesDispatcher
@@ -18,7 +21,7 @@ from services.sources.metrics import SourcesMetrics
 from services.sources.refresh import Refresh
 from services.sources.settings import SourcesSettings
 from support.rig.receiver import Answer
-from support.scenes.sources import SourcesMarket, answer_as_kraken
+from support.scenes.sources import SourcesMarket, answer_as_coinbase, answer_as_kraken
 from support.waiting import auntil
 
 SERIES = "BTC/USD:bars:1m"
@@ -190,3 +193,85 @@ async def test_when_the_last_run_was_is_read_from_what_anyone_may_have_written(s
 
         await auntil(is_mended, 20)
     assert scene.me.log.named("refresh.done") == []
+
+
+# -- sources that are down, and that no load asks
+
+
+@pytest.fixture
+async def down(market):
+    """Coinbase serves, and Kraken behind it is down since it failed while Coinbase was away."""
+    async with market.make_client() as client:
+        scene = RefreshScene(market, client)
+        entry = {"symbol": "BTC/USD", "asset": "crypto", "from": ["coinbase", "kraken"], "history_days": 0.1}
+        scene.config = SourcesSettings.model_validate({"endpoints": [entry], "settings": {}})
+        (series,) = list_series(scene.config)
+        await scene.follow()
+        for site in (market["coinbase"], market["kraken"]):
+            site.choose = lambda _request: Answer(500)
+        for _ in range(3):
+            await scene.loader.load(series)
+        market["coinbase"].choose = answer_as_coinbase
+        for name in ("coinbase", "kraken"):
+            await CircuitBreaker(market.bus, name).resume()
+        await scene.loader.load(series)
+        scene.series = series
+        yield scene
+        await asyncio.gather(*scene.me.tasks)
+
+
+async def count_requests(scene, now):
+    """How many requests Kraken gets when the sources that are down are looked at."""
+    before = len(scene.market["kraken"].seen)
+    await scene.refresh.try_down(now)
+    return len(scene.market["kraken"].seen) - before
+
+
+async def test_the_outage_of_a_source_behind_one_that_serves_ends_when_it_answers_again(down):
+    down.market["kraken"].choose = answer_as_kraken
+    (before,) = (await down.loader.store.read_states([SERIES])).values()
+    now = time.time()
+    assert await count_requests(down, now + 200) == 0
+    assert await count_requests(down, now + 310) == 1
+    assert (await down.market.read_source("kraken"))["state"] == "up"
+    assert (await down.loader.store.read_states([SERIES])) == {SERIES: before}, "its series stays as it is"
+    bars = await down.market.bus.client.xrange(MARKET_BARS)
+    assert {fields[b"source"] for _, fields in bars} == {b"coinbase"}
+    assert await count_requests(down, now + 9999) == 0
+    await down.turn()
+    entries = await down.market.bus.client.xrange(MARKET_ALERTS)
+    found = [orjson.loads(fields[b"event"]) for _, fields in entries]
+    assert sorted((each["type"], each["svc"]) for each in found) == [
+        ("source_miss", "source:coinbase"),
+        ("source_miss", "source:kraken"),
+        ("source_ok", "source:coinbase"),
+        ("source_ok", "source:kraken"),
+    ]
+
+
+async def test_a_source_that_stays_down_is_tried_less_and_less_often_and_within_its_breaker(down):
+    now = time.time()
+    tried = []
+    for minute in range(6 * 60):
+        if await count_requests(down, now + 60 * minute):
+            tried.append(minute)
+        await CircuitBreaker(down.market.bus, "kraken").resume()
+    assert tried[0] <= 6
+    pauses = [after - before for before, after in itertools.pairwise(tried)]
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (10, 60)
+    await CircuitBreaker(down.market.bus, "kraken").pause(None)
+    assert await count_requests(down, now + 9 * 3600) == 0
+
+
+async def test_while_the_refresh_waits_for_its_time_it_tries_what_is_down(down, monkeypatch):
+    monkeypatch.setattr(module, "TRY_EVERY_SEC", 0.05)
+    monkeypatch.setattr(module, "TRY_BACKOFF", Backoff(0.1, 1.0))
+    down.market["kraken"].choose = answer_as_kraken
+    async with running(down):
+
+        async def is_up():
+            return (await down.market.read_source("kraken"))["state"] == "up"
+
+        await auntil(is_up, 20)
+    assert down.me.log.named("refresh.done") == []

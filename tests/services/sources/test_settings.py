@@ -58,6 +58,9 @@ def test_a_mistake_in_a_series_is_named_with_its_place(endpoints, said):
     [
         ({"load": {"refresh": "often"}}, "load.refresh: is neither a cron expression"),
         ({"load": {"concurrency": 0}}, "load.concurrency: 0 is less than 1"),
+        ({"limits": {"massive": {"per_minute": 0}}}, "limits.massive.per_minute: 0 is less than 1"),
+        ({"limits": {"massive": {"per_min": 5}}}, "limits.massive.per_min: "),
+        ({"limits": {"massiv": {"per_minute": 5}}}, "limits: massiv is no source; did you mean massive?"),
         ({"gate": {"share": 1.5}}, "gate.share: 1.5 is more than 1"),
         ({"replay": {"file": "x", "names": ["Up"]}}, "replay.names: must be different names"),
         ({"replay": {"file": "x", "speed": 0}}, "replay.speed: 0 is not more than 0"),

@@ -1,13 +1,17 @@
 """Which series come over a stream, from where, and what a minute of a stream leaves."""
 
+import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import orjson
 import pytest
 
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES
 from marketswarm.market.records import MINUTE_MS, AssetClass, Bar, RecordKind
+from marketswarm.net.retry import Backoff
 from marketswarm.testing import MemoryBus
+from services.sources import streams as streams_module
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.cascade.loader import MAX_BEHIND_SEC, LoadOutcome, SeriesLoader
 from services.sources.cascade.series import Series
@@ -23,8 +27,9 @@ from services.sources.cascade.state import (
 from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
+from services.sources.metrics import SourcesMetrics
 from services.sources.settings import WorkSettings
-from services.sources.streams import find_stream_url, group_streamed
+from services.sources.streams import SourceStream, find_stream_url, group_streamed
 from services.sources.websocket import MAX_STREAMS
 
 CATALOG = shipped_catalog()
@@ -162,7 +167,8 @@ async def test_a_minute_that_follows_the_newest_one_is_published_once_and_the_ne
         assert (stored.serving, stored.since, stored.status) == ("binance", 1.0, SeriesStatus.FRESH)
     [(_, fields)] = await bus.client.xrange(MARKET_BARS)
     assert (fields[b"source"], fields[b"digest"], fields[b"start"]) == (b"binance", b"d" * 64, b"%d" % MINUTE)
-    assert orjson.loads(await bus.client.hget(MARKET_SOURCES, "binance"))["state"] == "up"
+    source = orjson.loads(await bus.client.hget(MARKET_SOURCES, "binance"))
+    assert (source["outcome"], source["state"]) == ("fresh", "unknown"), "nobody asked it for anything"
 
 
 @pytest.mark.parametrize(
@@ -203,11 +209,11 @@ async def test_no_minute_is_published_from_the_moment_on_at_which_its_source_is_
     assert (result.outcome, await read_starts(bus)) == (LoadOutcome.LOADED, [MINUTE])
 
 
-async def test_a_minute_that_cannot_be_is_a_fault_of_its_source(bus, publish):
+async def test_a_minute_that_cannot_be_is_a_fault_of_its_source_and_says_nothing_of_its_answers(bus, publish):
     _, stored = await publish(SERVED, high=1.0)
     assert await read_starts(bus) == []
     assert stored.attempts["binance"].reason == "a price outside of low and high"
-    assert orjson.loads(await bus.client.hget(MARKET_SOURCES, "binance"))["fails"] == 1
+    assert orjson.loads(await bus.client.hget(MARKET_SOURCES, "binance"))["fails"] == 0
 
 
 async def test_a_clock_that_is_a_little_behind_that_of_the_source_delays_nothing(bus, publish):
@@ -225,3 +231,31 @@ async def test_a_minute_waits_while_its_series_is_loaded(bus, publish):
     await SeriesStore(lambda: bus).release(claim)
     result, _ = await publish(SERVED)
     assert result.outcome is LoadOutcome.LOADED
+
+
+async def test_a_stream_that_ends_with_an_error_of_ours_is_logged_once_and_tried_again(monkeypatch, bus):
+    """The service goes on meanwhile, and is degraded."""
+    tries, may_end = [], asyncio.Event()
+
+    async def fail(*_args, **_more):
+        tries.append(1)
+        if len(tries) == 3:
+            may_end.set()
+        raise KeyError("u")
+
+    monkeypatch.setattr(streams_module, "stream_klines", fail)
+    monkeypatch.setattr(streams_module, "ERROR_BACKOFF", Backoff(0.001, 0.01))
+    logged, degraded, metrics = [], [], SourcesMetrics()
+    me = SimpleNamespace(
+        log=SimpleNamespace(error=lambda event, **fields: logged.append((event, fields["source"]))),
+        set_degraded=lambda why, *, part: degraded.append((why, part)),
+    )
+    loader = SeriesLoader(None, SeriesStore(lambda: bus), CATALOG, WorkSettings)
+    stream = SourceStream(me, loader, None, metrics, source="binance", url="ws://x", series={"BTCUSDT": COIN})
+    running = asyncio.create_task(stream.run())
+    await asyncio.wait_for(may_end.wait(), 20)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert logged == [("source_stream.error", "binance")]
+    assert degraded[0] == ("the stream of binance is away: error (KeyError)", "stream binance")
+    assert metrics.stream_ends["binance", "error"] >= 2

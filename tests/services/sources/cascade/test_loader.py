@@ -149,8 +149,8 @@ def test_a_request_and_a_reason_are_written_short_and_printable():
         (SourceVerdict.EMPTY, True),
         (SourceVerdict.FAILED, False),
         (SourceVerdict.WRONG, False),
-        (SourceVerdict.REFUSED, None),
-        (SourceVerdict.LIMITED, None),
+        (SourceVerdict.REFUSED, True),
+        (SourceVerdict.LIMITED, True),
         (SourceVerdict.PAUSED, None),
         (SourceVerdict.BREAKER_OPEN, None),
         (SourceVerdict.NO_KEY, None),
@@ -158,8 +158,8 @@ def test_a_request_and_a_reason_are_written_short_and_printable():
 )
 def test_only_answers_and_failures_say_how_a_source_is(verdict, ok):
     assert orjson.loads(encode_finding(SourceFinding("kraken", verdict)))["ok"] is ok
-    of_stream = orjson.loads(encode_finding(SourceFinding("massive", verdict, is_mark=True)))
-    assert (of_stream["ok"], of_stream["answered"]) == (None, 0), "its mark was looked at, and nobody asked"
+    unasked = orjson.loads(encode_finding(SourceFinding("massive", verdict, is_asked=False)))
+    assert (unasked["ok"], unasked["answered"]) == (None, 0)
 
 
 # -- the gate

@@ -1,5 +1,6 @@
 """Loads of series from stand-ins of sources, over a bus in memory."""
 
+import asyncio
 import threading
 import time
 from dataclasses import replace
@@ -7,14 +8,21 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from marketswarm.keys import MARKET_DOWNLOADS, MARKET_SOURCES
+from marketswarm.market.records import Bar
 from services.sources.access import client as client_module
+from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.rate_limiter import RateLimiter
 from services.sources.cascade import loader as loader_module
 from services.sources.cascade import store as store_module
 from services.sources.cascade.loader import LoadOutcome
 from services.sources.cascade.state import SeriesStatus, SourceVerdict
+from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
+from services.sources.gate import GateProgress, evaluate_gate, load_within_time
+from services.sources.metrics import SourcesMetrics
+from services.sources.settings import WorkSettings
 from support.rig.receiver import Answer
 from support.scenes.sources import (
     COIN,
@@ -58,6 +66,51 @@ async def test_a_source_that_never_answers_is_missed_and_its_breaker_opens(marke
         assert (await market.read_source("coinbase"))["fails"] == failures
     result = await market.load(COIN)
     assert result.findings[0].verdict is SourceVerdict.BREAKER_OPEN
+
+
+async def test_a_source_that_takes_longer_than_it_may_keeps_the_next_one_from_nothing(market, monkeypatch):
+    ask = client_module.SourceClient.ask
+
+    async def overrun(self, source, *more):
+        if source.name == "coinbase":
+            await asyncio.sleep(2.5)
+            return SourceAnswer("coinbase", AnswerStatus.FAILED, "timeout")
+        return await ask(self, source, *more)
+
+    monkeypatch.setattr(client_module.SourceClient, "ask", overrun)
+    market.work = {"load": {"timeout_sec": 2.4}}
+    result = await market.load(COIN)
+    assert [each.verdict for each in result.findings] == [SourceVerdict.FAILED, SourceVerdict.FRESH]
+
+
+async def test_the_minutes_of_a_stream_hide_no_outage_of_the_source_that_brings_them(market):
+    market["coinbase"].choose = lambda _request: Answer(500)
+    states = []
+    for _ in range(4):
+        await CircuitBreaker(market.bus, "coinbase").resume()
+        await market.load(replace(COIN, symbol="ETH/USD", sources=("coinbase",)))
+        async with market.make_client() as client:
+            minute = Bar(COIN.symbol, "1m", 1000 * last_minutes()[-1], 1.0, 1.0, 1.0, 1.0)
+            answer = SourceAnswer("coinbase", AnswerStatus.OK, records=(minute,), asked_at=time.time())
+            result = await market.make_loader(client).publish_streamed(COIN, answer)
+            assert result.outcome is LoadOutcome.LOADED
+        state = await market.read_source("coinbase")
+        states.append((state["state"], state["fails"]))
+    assert states == [("unknown", 1), ("unknown", 2), ("down", 3), ("down", 4)]
+
+
+async def test_a_source_that_refuses_or_takes_no_more_requests_is_up_and_limits_of_ours_say_nothing(market):
+    series = replace(COIN, sources=("coinbase",))
+    for answer, state in ((Answer(404), "up"), (Answer(500), "down"), (Answer(429), "up")):
+        market["coinbase"].choose = lambda _request, answer=answer: answer
+        for _ in range(3 if answer.status == 500 else 1):
+            await CircuitBreaker(market.bus, "coinbase").resume()
+            await market.load(series, forced=True)
+        assert (await market.read_source("coinbase"))["state"] == state
+    await market.bus.client.hset(MARKET_SOURCES, "coinbase", b'{"state": "down", "fails": 5}')
+    result = await market.load(series, forced=True)
+    assert (result.findings[0].verdict, result.requests) == (SourceVerdict.LIMITED, ())
+    assert (await market.read_source("coinbase"))["state"] == "down"
 
 
 async def test_the_last_source_of_a_cascade_may_use_all_the_time_that_is_left(market):
@@ -116,6 +169,18 @@ async def test_a_history_that_needs_more_requests_than_a_source_takes_is_loaded_
     assert len(market["twelve_data"].seen) == 8
 
 
+async def test_a_key_has_the_limits_that_the_settings_say_instead_of_all_those_of_the_file(market):
+    """Twelve Data takes 8 requests a minute and 800 a day of a free key."""
+    market.keys = {"twelve_data": (ApiKey("paid"),)}
+    market.work = {"limits": {"twelve_data": {"per_minute": 12}}}
+    async with market.make_client() as client:
+        loader = market.make_loader(client)
+        result = await loader.load(replace(STOCK, history_days=100.0))
+        assert result.state.status is SeriesStatus.FRESH
+        assert len(market["twelve_data"].seen) == 12
+        assert (await loader.read_health(["twelve_data"]))["twelve_data"].left.keys() == {60}
+
+
 async def test_while_a_large_answer_is_read_and_published_the_loop_goes_on(market, monkeypatch):
     """What takes seconds is done in a thread."""
     rows = [[at, "2", "3", "1", "2", "2", "5", 1] for at in last_minutes(3_000)]
@@ -140,3 +205,99 @@ async def test_while_a_large_answer_is_read_and_published_the_loop_goes_on(marke
     market["kraken"].choose = answer_as_kraken
     await market.load(replace(COIN, symbol="ETH/USD", sources=("kraken",)))
     assert {is_main for _, is_main in threads} == {True}, "a small answer is read at once"
+
+
+async def test_new_records_are_counted_for_the_source_that_brought_them_and_a_replay_sends_no_requests(
+    market,
+):
+    metrics = SourcesMetrics()
+
+    def count(name):
+        family = next(each for each in metrics.collect() if each.name == f"marketswarm_sources_{name}_total")
+        return dict(family.values)
+
+    minutes = list(last_minutes())
+    gap = [[at, 1, 3, 2, 2, 5] for at in minutes if at != minutes[-6]]
+    market["coinbase"].choose = lambda _request: Answer(200, {}, orjson.dumps(gap))
+    assert (await market.load(COIN)).state.serving == "coinbase"
+    market["coinbase"].choose = lambda _request: Answer(500)
+    rows = [[at, "2", "3", "1", "2", "2", "5", 1] for at in minutes[:-5]]
+    body = orjson.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": 1}})
+    market["kraken"].choose = lambda _request: Answer(200, {}, body)
+    result = await market.load(replace(COIN, max_age_sec=0.0), forced=True)
+    assert (result.state.serving, result.new) == ("coinbase", 1), "kraken fills a gap, and is behind"
+    played = replace(result.requests[0], source="replay", is_replay=True)
+    metrics.count_load("bars", replace(result, requests=(*result.requests, played)), 0.1)
+    assert count("records") == {("kraken", "bars"): result.new}
+    assert {source for source, _ in count("requests")} == {"coinbase", "kraken"}
+
+
+# -- errors of ours
+
+
+async def test_an_error_in_reading_an_answer_is_logged_once_and_the_next_source_serves(
+    market, monkeypatch, load_errors
+):
+    read_page = client_module.read_page
+
+    def fail_for_coinbase(source, *more):
+        if source.name == "coinbase":
+            raise RecursionError("too deep")
+        return read_page(source, *more)
+
+    monkeypatch.setattr(client_module, "read_page", fail_for_coinbase)
+    async with market.make_client() as client:
+        loader = market.make_loader(client)
+        for failures in (1, 2, 3):
+            result = await loader.load(COIN, forced=True)
+            assert (result.outcome, result.state.serving) == (LoadOutcome.LOADED, "kraken")
+            attempt = result.state.attempts["coinbase"]
+            assert (attempt.verdict, attempt.reason) == (SourceVerdict.ERROR, "RecursionError")
+            assert attempt.failures == failures or attempt.retry_at > time.time()
+        assert attempt.retry_at > attempt.at + 100, "the pause grows"
+    assert [(series, source, type(error)) for series, source, error in load_errors] == [
+        (COIN.id, "coinbase", RecursionError)
+    ]
+    load_errors.clear()
+    assert (await market.read_source("coinbase"))["state"] == "unknown", "it is no fault of the source"
+
+
+async def test_an_error_in_a_load_ends_that_load_alone_and_its_requests_are_recorded_with_the_next_one(
+    market, monkeypatch, load_errors
+):
+    async with market.make_client() as client:
+        loader = market.make_loader(client)
+        with monkeypatch.context() as broken:
+            broken.setattr(loader_module, "conclude_load", lambda *_: 1 / 0)
+            pauses = []
+            for _ in range(6):
+                result = await loader.load(COIN)
+                assert (result.outcome, result.reason) == (LoadOutcome.ERROR, "ZeroDivisionError")
+                pauses.append(result.wait_sec)
+        assert pauses == [60, 120, 240, 480, 900, 900]
+        assert [(series, source) for series, source, _ in load_errors] == [(COIN.id, "")], "once"
+        load_errors.clear()
+        sent = len(market["coinbase"].seen)
+        assert (await loader.load(COIN)).outcome is LoadOutcome.LOADED
+        assert await market.bus.client.xlen(MARKET_DOWNLOADS) == len(market["coinbase"].seen) > sent
+
+
+async def test_an_error_in_a_load_is_a_row_in_the_table_of_the_gate(market, monkeypatch, load_errors):
+    conclude_load = loader_module.conclude_load
+
+    def fail_for_bitcoin(series, *more):
+        if series is COIN:
+            raise ValueError("math domain error")
+        return conclude_load(series, *more)
+
+    monkeypatch.setattr(loader_module, "conclude_load", fail_for_bitcoin)
+    other = replace(COIN, symbol="ETH/USD")
+    progress = GateProgress(2, time.time())
+    async with market.make_client() as client:
+        await load_within_time(market.make_loader(client), [COIN, other], WorkSettings(), progress)
+    report = evaluate_gate([COIN, other], progress, 0.5, time.time())
+    assert [failure.describe() for failure in report.failures] == [
+        f"{COIN.id} not loaded: error (ValueError)"
+    ]
+    assert (report.is_open, report.loaded) == (True, 1)
+    load_errors.clear()

@@ -272,3 +272,9 @@ def test_the_pace_of_a_market_is_that_of_its_last_bars_against_those_before():
     assert measure_pace(walk(*usual, *[0.01, -0.01, 0.01, 0.02, 0.01])) is Pace.VOLATILE
     assert measure_pace(walk(*usual, *[0.0] * 5)) is Pace.QUIET
     assert measure_pace(walk(0.5, 0.5)) is Pace.NORMAL, "nobody knows what is usual"
+
+
+def test_prices_that_are_as_far_apart_as_numbers_can_be_have_a_pace_as_well():
+    """Their quotient is 0 or endless."""
+    bars = [bar(60_000 * at, close) for at, close in enumerate((1e17, 1e-310, 5e-324, 1.7e308) * 20)]
+    assert measure_pace(bars) is Pace.NORMAL

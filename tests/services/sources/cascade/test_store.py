@@ -4,7 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from marketswarm.keys import MARKET_OBSERVATIONS, MARKET_QUOTES, series_records_key
+from marketswarm.bus import BusError
+from marketswarm.keys import (
+    MARKET_BARS,
+    MARKET_DOWNLOADS,
+    MARKET_OBSERVATIONS,
+    MARKET_QUOTES,
+    MARKET_SERIES,
+    MARKET_SOURCES,
+    series_records_key,
+)
 from marketswarm.market.records import DAY_MS, MINUTE_MS, AssetClass, Bar, Observation, Quote, RecordKind
 from marketswarm.testing import MemoryBus
 from services.sources.cascade import store as store_module
@@ -40,7 +49,10 @@ def publish(bus):
         )
         state = conclude_load(series, WAITING, [served], 1.0)
         load = Load(series, state, (served,), served, (), remember_from_ms=remember_from_ms)
-        return (await store.publish(claim, load, KeepSettings(), 3)).new
+        try:
+            return (await store.publish(claim, load, KeepSettings(), 3)).new
+        finally:
+            await store.release(claim)
 
     return publish_records
 
@@ -143,3 +155,29 @@ async def test_a_series_of_minutes_takes_little_memory(bus, publish):
     await publish(MINUTES, *(minute(start_ms + MINUTE_MS * number) for number in range(1440)))
     stored = await bus.client.hgetall(series_records_key(MINUTES.id))
     assert sum(len(name) + len(bucket) for name, bucket in stored.items()) < 24 * 1440
+
+
+async def test_a_symbol_of_quotes_is_forgotten_once_no_answer_names_it_and_its_quote_is_old(bus, publish):
+    """Each day has options of its own: those of all days before would stay for ever."""
+    chain = replace(QUOTES, symbol="SPY", asset=AssetClass.OPTIONS)
+    for day in range(30):
+        at, oldest = NOW_MS + day * DAY_MS, NOW_MS + (day - 1) * DAY_MS
+        quotes = [Quote(f"SPY{day}C{strike}", at, 1.0) for strike in range(5)]
+        still = Quote("SPY-LEAP", NOW_MS - 9 * DAY_MS, 2.0)  # nobody trades it, but each answer has it
+        assert await publish(chain, *quotes, still, remember_from_ms=oldest) == 5 + (day == 0)
+        assert await count_remembered(bus, chain) <= 11
+
+
+@pytest.mark.parametrize("key", [MARKET_BARS, MARKET_DOWNLOADS, MARKET_SERIES, MARKET_SOURCES])
+async def test_a_key_that_somebody_else_uses_for_another_thing_stops_a_load_before_it_adds_anything(
+    bus, publish, key
+):
+    await bus.client.set(key, "mine")
+    for _ in range(2):
+        with pytest.raises(BusError):
+            await publish(MINUTES, minute(NOW_MS))
+    if key != MARKET_BARS:
+        assert await bus.client.exists(MARKET_BARS) == 0
+    await bus.client.delete(key)
+    assert await publish(MINUTES, minute(NOW_MS)) == 1
+    assert await bus.client.xlen(MARKET_BARS) == 1
