@@ -37,6 +37,11 @@ _AWAY: Final = (
 )
 
 
+_NO_SERVER_LIMITS: Final = """
+SELECT set_config(name, '0', false) FROM pg_settings
+WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout',
+    'idle_in_transaction_session_timeout')
+"""  # transaction_timeout is there since version 17
 _REPLACED: Final = (asyncpg.UndefinedTableError, asyncpg.InvalidCatalogNameError)
 
 
@@ -173,6 +178,9 @@ class Database:
 async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
     """Open one connection for the block, and close it after `within_sec` at the latest.
 
+    The server's own limits of a statement, a transaction and an idle session don't apply to it: a backup
+    holds its snapshot while pg_dump works.
+
     Raises:
         ArchiveAwayError: PostgreSQL can't be used now, or the block took too long.
     """
@@ -181,6 +189,7 @@ async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
         connection = await asyncpg.connect(url, timeout=CONNECT_SEC, server_settings=options)
         try:
             async with _time_limit(connection, within_sec):
+                await connection.execute(_NO_SERVER_LIMITS)
                 yield connection
         finally:
             connection.terminate()
