@@ -16,8 +16,10 @@ from services.archive.transaction import terminate
 TIMEOUT_SEC: Final = 60.0
 """The default time limit of the work on one connection."""
 CONNECT_SEC: Final = 10.0
-MIGRATE_SEC: Final = 3600.0
-"""The time limit of all migrations together: one may write a long table anew."""
+MIGRATE_SEC: Final = 7 * 86_400.0
+"""The time limit of all migrations together: one may write a long table anew, or wait for a long reader."""
+SILENCE_SEC: Final = 60.0
+"""How long the server may answer no other session until a migration is given up."""
 _MOST_CONNECTIONS: Final = 6
 
 _AWAY: Final = (
@@ -140,14 +142,7 @@ class Database:
         async with self._opening:
             if self._pool is None:
                 options = self._connect_options()
-                connection = await asyncpg.connect(self._url, timeout=self._connect_sec(), **options)
-                self.migrating_since = time.monotonic()
-                try:
-                    async with _time_limit(connection, MIGRATE_SEC):
-                        await apply_migrations(connection)
-                finally:
-                    self.migrating_since = None
-                    connection.terminate()
+                await self._migrate(options)
                 self._pool = await asyncpg.create_pool(
                     self._url,
                     min_size=0,
@@ -157,6 +152,33 @@ class Database:
                     **options,
                 )
             return self._pool
+
+    async def _migrate(self, options: dict[str, Any]) -> None:
+        """Bring the schema up to date, however long that takes, while the server answers other sessions."""
+        connection = await asyncpg.connect(self._url, timeout=self._connect_sec(), **options)
+        self.migrating_since = time.monotonic()
+        try:
+            async with _time_limit(connection, SILENCE_SEC) as limit:
+                extending = asyncio.create_task(self._extend_while_answered(limit))
+                try:
+                    await connection.execute(_NO_SERVER_LIMITS)
+                    await apply_migrations(connection)
+                finally:
+                    extending.cancel()
+        finally:
+            self.migrating_since = None
+            connection.terminate()
+
+    async def _extend_while_answered(self, limit: asyncio.Timeout) -> None:
+        """Move a time limit to SILENCE_SEC from now whenever the server answers another session."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(SILENCE_SEC / 4)
+            with contextlib.suppress(ArchiveAwayError):
+                async with open_connection(self._url, SILENCE_SEC / 4) as other:
+                    await other.fetchval("SELECT 1")
+                if not limit.expired():
+                    limit.reschedule(clock() + SILENCE_SEC)
 
     def _connect_sec(self) -> float:
         """Return the time limit of a new connection, or of the wait for a free one."""
@@ -196,14 +218,15 @@ async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
 
 
 @contextlib.asynccontextmanager
-async def _time_limit(connection: Any, limit_sec: float) -> AsyncIterator[None]:
+async def _time_limit(connection: Any, limit_sec: float) -> AsyncIterator[asyncio.Timeout]:
     """Close a connection whose block takes longer, with a TimeoutError, or is cancelled.
 
+    The block gets the limit, which it may move on.
     Else the pool would take it back only when the server has answered the statement that was cancelled.
     """
     try:
-        async with asyncio.timeout(limit_sec):
-            yield
+        async with asyncio.timeout(limit_sec) as limit:
+            yield limit
     except TimeoutError:
         terminate(connection)
         raise TimeoutError(f"no answer within {limit_sec:g} s") from None

@@ -202,14 +202,33 @@ async def test_many_instances_that_need_the_same_partitions_make_them_once(postg
         await each.close()
 
 
-async def test_a_migration_that_fails_leaves_the_schema_as_it_was(postgres):
+async def test_a_migration_that_fails_leaves_nothing_of_itself_and_all_before_it(postgres):
     connection = await asyncpg.connect(await asyncio.to_thread(postgres.new_database))
     wrong = Migration(2, "wrong", "CREATE TABLE half (n integer); SELECT 1 / 0")
     with pytest.raises(asyncpg.DivisionByZeroError):
         await apply_migrations(connection, [*load_migrations()[:1], wrong])
-    assert await read_version(connection) == 0
-    assert await connection.fetchval("SELECT to_regclass('bars')") is None
+    assert await read_version(connection) == 1
+    assert await connection.fetchval("SELECT to_regclass('half')") is None
+    assert await apply_migrations(connection) == len(load_migrations())  # nobody holds the lock
     await connection.close()
+
+
+async def test_what_a_migration_has_locked_may_be_read_while_the_next_one_runs(postgres, archive_url):
+    held, migrating = [await asyncpg.connect(archive_url) for _ in range(2)]
+    await held.execute("SELECT pg_advisory_lock(1)")
+    known = load_migrations()
+    first = Migration(len(known) + 1, "first", "LOCK TABLE bars IN ACCESS EXCLUSIVE MODE")
+    second = Migration(len(known) + 2, "second", "SELECT pg_advisory_xact_lock(1)")
+    task = asyncio.create_task(apply_migrations(migrating, [*known, first, second]))
+    waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND objid = 1)"
+    while not await held.fetchval(waits):  # noqa: ASYNC110 - a lock tells nobody who waits
+        await asyncio.sleep(0.01)
+    assert await held.fetchval("SELECT count(*) FROM bars", timeout=20) == 0
+    assert await read_version(held) == len(known) + 1
+    await held.execute("SELECT pg_advisory_unlock(1)")
+    assert await task == len(known) + 2
+    for each in (held, migrating):
+        await each.close()
 
 
 async def test_a_schema_of_a_later_release_or_an_edited_one_is_refused(archive_url):
