@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from services.archive.migrations import apply_migrations
+from services.archive.migrations import apply_migrations, read_version
 from services.archive.tables import TABLES
 from services.archive.transaction import terminate
 
@@ -32,7 +32,8 @@ _AWAY: Final = (
     asyncpg.InvalidCatalogNameError,  # the database was dropped, as for a restore
     asyncpg.ReadOnlySQLTransactionError,  # a standby, until it is promoted
     asyncpg.ObjectNotInPrerequisiteStateError,  # class 55: a lock was not to be had
-    asyncpg.UndefinedTableError,  # the database was made anew
+    asyncpg.UndefinedTableError,  # the database was made anew, or an older one was restored
+    asyncpg.UndefinedColumnError,
     asyncpg.InsufficientPrivilegeError,  # until somebody grants it
     asyncpg.InterfaceError,  # the connection was closed under us
     asyncpg.InternalClientError,
@@ -44,11 +45,27 @@ SELECT set_config(name, '0', false) FROM pg_settings
 WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout',
     'idle_in_transaction_session_timeout')
 """  # transaction_timeout is there since version 17
-_REPLACED: Final = (asyncpg.UndefinedTableError, asyncpg.InvalidCatalogNameError)
+_REPLACED: Final = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InvalidCatalogNameError,
+)
+_FAULTS: Final = (
+    asyncpg.PostgresSystemError,  # class 58: it can't read or write a file
+    asyncpg.InternalServerError,  # class XX: an index or a block is damaged
+)
 
 
 class ArchiveAwayError(Exception):
     """PostgreSQL can't be used now; a later attempt may succeed. The message holds no password."""
+
+
+class ServerFaultError(ArchiveAwayError):
+    """PostgreSQL answers, and reports a fault of its own, such as a damaged index: rows are not to blame."""
+
+
+class SchemaChangedError(ArchiveAwayError):
+    """The database has another schema than when the pool was opened, as after a restore."""
 
 
 class RefusedRowsError(Exception):
@@ -72,6 +89,8 @@ def translated_errors() -> Any:
         yield
     except _AWAY as error:
         raise ArchiveAwayError(_describe(error)) from error
+    except _FAULTS as error:
+        raise ServerFaultError(_describe(error)) from error
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:  # classes 22 and 23
         if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None:
             # every check of ours has a name; that of a table's division into partitions has none
@@ -91,7 +110,8 @@ def refused_encodings() -> Any:
 class Database:
     """Hold a pool of connections to one database, which is opened when it is first needed.
 
-    The schema is brought up to date before anything else uses the pool.
+    The schema is brought up to date before anything else uses the pool, and again when a new connection finds
+    another schema: a backup may be restored under us.
 
     Args:
         url: the URL of the database.
@@ -127,7 +147,7 @@ class Database:
                 ):
                     yield connection
         except ArchiveAwayError as error:
-            if isinstance(error.__cause__, _REPLACED):
+            if isinstance(error, SchemaChangedError) or isinstance(error.__cause__, _REPLACED):
                 await self.aclose()  # the next one makes the schema anew, or finds the restored one
             raise
 
@@ -142,19 +162,22 @@ class Database:
         async with self._opening:
             if self._pool is None:
                 options = self._connect_options()
-                await self._migrate(options)
+                version = await self._migrate(options)
                 self._pool = await asyncpg.create_pool(
                     self._url,
                     min_size=0,
                     max_size=_MOST_CONNECTIONS,
-                    init=_make_stages,
+                    init=lambda connection: _prepare(connection, version),
                     timeout=CONNECT_SEC,
                     **options,
                 )
             return self._pool
 
-    async def _migrate(self, options: dict[str, Any]) -> None:
-        """Bring the schema up to date, however long that takes, while the server answers other sessions."""
+    async def _migrate(self, options: dict[str, Any]) -> int:
+        """Bring the schema up to date, and return its version.
+
+        This takes as long as it needs while the server answers other sessions.
+        """
         connection = await asyncpg.connect(self._url, timeout=self._connect_sec(), **options)
         self.migrating_since = time.monotonic()
         try:
@@ -162,7 +185,7 @@ class Database:
                 extending = asyncio.create_task(self._extend_while_answered(limit))
                 try:
                     await connection.execute(_NO_SERVER_LIMITS)
-                    await apply_migrations(connection)
+                    return await apply_migrations(connection)
                 finally:
                     extending.cancel()
         finally:
@@ -235,8 +258,15 @@ async def _time_limit(connection: Any, limit_sec: float) -> AsyncIterator[asynci
         raise
 
 
-async def _make_stages(connection: Any) -> None:
-    """Make the staging tables of a new connection."""
+async def _prepare(connection: Any, version: int) -> None:
+    """Make the staging tables of a new connection.
+
+    Raises:
+        SchemaChangedError: the database has not the `version` of the schema that the pool was opened with.
+    """
+    found = await read_version(connection)
+    if found != version:
+        raise SchemaChangedError(f"the database has schema {found} now, and had {version}")
     for table in TABLES:
         await connection.execute(table.stage_sql)
 

@@ -13,7 +13,7 @@ from marketswarm.net.retry import Backoff
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import make_backup, read_newest_backup, remove_old_backups
 from services.archive.correlations import compute_correlations, list_latest_days, read_fingerprint
-from services.archive.database import ArchiveAwayError, Database, RefusedRowsError
+from services.archive.database import ArchiveAwayError, Database, RefusedRowsError, ServerFaultError
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
 from services.archive.partitions import TIME_COLUMNS, drop_expired, list_ahead, make_partitions
@@ -142,8 +142,12 @@ class Maintenance:
             self._metrics.maintenance_failures[job.name] += 1
             if job.problem != before:  # the same failure is logged once
                 self._me.log.warning("maintenance.failed", job=job.name, why=str(error)[:300])
-            # the workers report a bus or a PostgreSQL that is away; but they make no backups
-            is_reported = isinstance(error, (ArchiveAwayError, BusError)) and job is not self._backup
+            # the workers report a bus or a PostgreSQL that is away; but they make no backups, and may never
+            # read the index that is damaged
+            is_away = isinstance(error, (ArchiveAwayError, BusError)) and not isinstance(
+                error, ServerFaultError
+            )
+            is_reported = is_away and job is not self._backup
         else:
             job.note_success(time.monotonic())
             is_reported = False

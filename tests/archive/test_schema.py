@@ -1,13 +1,15 @@
 """The schema on a real PostgreSQL: made from every version, partitioned, and closed to wrong rows."""
 
 import asyncio
+import contextlib
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
 from marketswarm.passwords import DATABASE_READER
-from services.archive.database import ArchiveAwayError, Database
+from services.archive.backup import make_backup
+from services.archive.database import ArchiveAwayError, Database, ServerFaultError
 from services.archive.migrations import (
     LOCK,
     Migration,
@@ -25,7 +27,8 @@ from services.archive.partitions import (
     read_partitions,
 )
 from services.archive.reader import TABLE_NAMES
-from services.archive.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow
+from services.archive.restore import restore_backup
+from services.archive.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow, SymbolRow
 from services.archive.tables import BARS, INDICATOR_VALUES, OBSERVATIONS, QUOTES
 from services.archive.writer import TypedEntry, Writer
 from support.postgres import partitions_only, query
@@ -505,3 +508,58 @@ def test_a_database_that_was_made_anew_under_the_service_gets_its_schema(postgre
 
     asyncio.run(scenario())
     assert query(archive_url, "SELECT count(*) FROM bars") == [(1,)]
+
+
+@pytest.mark.parametrize("version", [1, 3])
+async def test_a_backup_of_an_older_schema_that_is_restored_under_the_service_is_brought_up_to_date(
+    postgres, archive_url, tmp_path, version
+):
+    """Its sessions are ended, and the next ones find a database without columns that they write."""
+    older = await asyncpg.connect(await asyncio.to_thread(postgres.new_database))
+    await apply_migrations(older, load_migrations()[:version])
+    url = postgres.url_of(await older.fetchval("SELECT current_database()"))
+    made = await make_backup(url, tmp_path, 1_793_100_000.0, postgres.programs)
+    await older.close()
+    database = Database(archive_url)
+    writer = Writer(database)
+    assert await writer.write([entry()]) == []
+    await restore_backup(archive_url, tmp_path / made.file, postgres.programs, replace=True)
+    for _ in range(2):  # a session that is ended, then a new one
+        with contextlib.suppress(ArchiveAwayError):
+            assert await writer.write([entry()]) == []
+    assert await writer.write([entry()]) == []
+    async with database.connect() as connection:
+        assert await read_version(connection) == len(load_migrations())
+        assert await connection.fetchval("SELECT count(*) FROM bars") == 1
+    await database.aclose()
+
+
+async def test_a_column_that_is_missing_is_waited_for(archive_url):
+    database = Database(archive_url)
+    owner = await asyncpg.connect(archive_url)
+    await owner.execute("ALTER TABLE bars RENAME COLUMN epoch TO era")
+    for _ in range(2):
+        with pytest.raises(ArchiveAwayError, match=r"UndefinedColumn.*epoch"):
+            await Writer(database).write([entry()])
+    await owner.execute("ALTER TABLE bars RENAME COLUMN era TO epoch")
+    assert await Writer(database).write([entry()]) == []
+    await database.aclose()
+    await owner.close()
+
+
+@pytest.mark.parametrize("code", ["58000", "58030", "XX000", "XX001", "XX002"])
+async def test_a_fault_of_the_server_itself_is_waited_for_and_refuses_no_entry(archive_url, code):
+    database = Database(archive_url)
+    owner = await asyncpg.connect(archive_url)
+    await owner.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql "
+        f"AS $$BEGIN RAISE EXCEPTION 'could not read block 7' USING ERRCODE = '{code}'; END$$;"
+        "CREATE TRIGGER fail BEFORE INSERT ON symbols FOR EACH STATEMENT EXECUTE FUNCTION fail()"
+    )
+    batch = [entry()._replace(symbol=SymbolRow("SPY", "stocks", START, START, False))]
+    with pytest.raises(ServerFaultError, match="could not read block 7"):
+        await Writer(database).write(batch)
+    await owner.execute("DROP TRIGGER fail ON symbols")
+    assert await Writer(database).write(batch) == []
+    await database.aclose()
+    await owner.close()
