@@ -45,7 +45,16 @@ DELETED_BY: Final = {
     "alerts": "at",
 }
 """The tables of which retention deletes rows, and the column by which."""
-_WITH_REPLAY: Final = ("features", "correlations")  # rows of a recording are old when it is played
+_EXPIRES_IF: Final = {
+    # rows of a recording are old when it is played
+    "features": "NOT replay",
+    "correlations": "NOT replay",
+    # the newest row of a source is its present state, however old: only a later one makes it history
+    "source_health": (
+        "EXISTS (SELECT FROM source_health later WHERE later.source = old.source AND later.at > old.at)"
+    ),
+}
+"""The condition besides its age on which a row is deleted."""
 _HASH_BYTES: Final = 200 * MAX_STATE_BYTES
 _JOB_SEC: Final = 1800.0  # a job may read a whole table
 
@@ -172,15 +181,19 @@ class Maintenance:
         )
         async with self._partitions_lock, self._database.connect(_JOB_SEC) as connection:
             await make_partitions(connection, list_ahead(now))
-            dropped = await drop_expired(connection, divided)
+            found = await drop_expired(connection, divided)
+            self._note_dropped(found.dropped)
             for table, since in deleted.items():
-                kept = "AND NOT replay" if table in _WITH_REPLAY else ""
-                sql = f"DELETE FROM {table} WHERE {DELETED_BY[table]} < $1::timestamptz {kept}"  # noqa: S608 - our own names
-                await connection.execute(sql, since)
-        if dropped:
+                await delete_expired(connection, table, since)
+        if found.locked:
+            raise ArchiveAwayError(f"others read or lock what is to be dropped: {', '.join(found.locked)}")
+
+    def _note_dropped(self, partitions: Sequence[str]) -> None:
+        """Count and log the partitions that were dropped; have the writer read anew which there are."""
+        if partitions:
             self._writer.forget_partitions()
-            self._metrics.dropped += len(dropped)
-            self._me.log.info("partitions.dropped", partitions=dropped)
+            self._metrics.dropped += len(partitions)
+            self._me.log.info("partitions.dropped", partitions=partitions)
 
     async def _write_sources(self, _settings: WriteSettings) -> None:
         """Write the states of the sources that changed."""
@@ -228,6 +241,13 @@ class Maintenance:
         )
         if removed:
             self._me.log.info("backup.removed", files=removed)
+
+
+async def delete_expired(connection: Any, table: str, since: datetime) -> None:
+    """Delete the rows of a table of DELETED_BY that are from before `since` and need not be kept."""
+    condition = _EXPIRES_IF.get(table, "true")
+    sql = f"DELETE FROM {table} old WHERE {DELETED_BY[table]} < $1::timestamptz AND {condition}"  # noqa: S608 - our own names
+    await connection.execute(sql, since)
 
 
 def _make_job(

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
@@ -20,6 +21,7 @@ from services.archive.migrations import (
 )
 from services.archive.partitions import (
     TIME_COLUMNS,
+    DroppedPartitions,
     drop_expired,
     find_partition,
     list_ahead,
@@ -34,6 +36,7 @@ from services.archive.writer import TypedEntry, Writer
 from support.postgres import partitions_only, query
 
 START = datetime(2026, 10, 26, 12, tzinfo=UTC)
+NOTHING = DroppedPartitions((), ())
 BAR = BarRow("SPY", "1m", START, 10.0, 12.0, 9.0, 11.0, 5.0, 10.5, 3, True, 1, "yahoo", START, "ab", False)
 
 
@@ -330,7 +333,7 @@ async def test_old_partitions_are_dropped_and_made_again_for_a_late_row(archive_
     await writer.write([entry(), entry(start=datetime(2025, 3, 1, tzinfo=UTC))])
     async with database.connect() as connection:
         before = await read_partitions(connection)
-        dropped = await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})
+        dropped = (await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})).dropped
         assert sorted(dropped) == ["bars_2025_01", "bars_2025_02", "bars_2025_03"]
         assert await read_partitions(connection) == before - set(dropped)
         assert await connection.fetchval("SELECT count(*) FROM bars") == 1
@@ -373,27 +376,42 @@ async def test_retention_leaves_partitions_with_replayed_rows_as_old_as_they_are
     assert await Writer(database).write([*quotes, *bars, *indicators]) == []
     async with database.connect() as connection:
         since = dict.fromkeys(TIME_COLUMNS, datetime(2020, 1, 1, tzinfo=UTC))
-        dropped = await drop_expired(connection, since)
-        assert sorted(dropped) == ["bars_2012", "indicators_2012", "quotes_2012"]
-        assert await drop_expired(connection, since) == []
+        found = await drop_expired(connection, since)
+        assert sorted(found.dropped) == ["bars_2012", "indicators_2012", "quotes_2012"]
+        assert await drop_expired(connection, since) == NOTHING
         assert await connection.fetchval("SELECT bool_and(replay) FROM quotes")
     await database.aclose()
 
 
 @partitions_only
-async def test_a_long_reading_puts_retention_off_and_stops_no_writer(archive_url):
+async def test_a_long_reading_puts_retention_of_its_table_off_and_stops_no_writer(archive_url):
     database = Database(archive_url)
-    async with database.connect() as reader:
+    since = dict.fromkeys(("bars", "quotes"), datetime(2025, 4, 1, tzinfo=UTC))
+    async with database.connect() as reader, database.connect() as connection:
         transaction = reader.transaction()
         await transaction.start()
         await reader.fetch("SELECT count(*) FROM bars")
-        with pytest.raises(ArchiveAwayError, match="LockNotAvailable"):
-            async with database.connect() as connection:
-                await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})
+        began = time.monotonic()
+        found = await drop_expired(connection, since)
+        assert time.monotonic() - began < 6  # it waits for the reader once, and not for each partition
+        assert sorted(found.locked) == ["bars_2025_01", "bars_2025_02", "bars_2025_03"]
+        assert sorted(found.dropped) == ["quotes_2025_01", "quotes_2025_02", "quotes_2025_03"]
         assert await Writer(database).write([entry()]) == []
         await transaction.rollback()
-    async with database.connect() as connection:
-        assert len(await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})) == 3
+        assert sorted((await drop_expired(connection, since)).dropped) == sorted(found.locked)
+    await database.aclose()
+
+
+@partitions_only
+async def test_a_partition_that_is_locked_by_itself_stays_and_the_others_of_its_table_go(archive_url):
+    database = Database(archive_url)
+    async with database.connect() as reader, database.connect() as connection:
+        transaction = reader.transaction()
+        await transaction.start()
+        await reader.fetch("SELECT count(*) FROM bars_2025_02")
+        found = await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})
+        assert (sorted(found.dropped), found.locked) == (["bars_2025_01", "bars_2025_03"], ("bars_2025_02",))
+        await transaction.rollback()
     await database.aclose()
 
 
@@ -469,7 +487,7 @@ async def test_retention_takes_no_lock_where_replayed_rows_stay(archive_url):
         await transaction.start()
         await writer.execute("DELETE FROM bars WHERE symbol = 'QQQ'")  # a batch that is being written
         async with database.connect() as connection:
-            assert await drop_expired(connection, {"bars": datetime(2020, 1, 1, tzinfo=UTC)}) == []
+            assert await drop_expired(connection, {"bars": datetime(2020, 1, 1, tzinfo=UTC)}) == NOTHING
         await transaction.rollback()
     await database.aclose()
 
