@@ -220,6 +220,25 @@ def test_while_a_table_is_read_for_long_retention_goes_on_with_the_others_and_re
         assert agent.stop() == 0
 
 
+async def test_a_pair_that_is_compared_no_more_leaves_its_day_and_no_other(archive_url):
+    chance = random.Random(8)
+    rows = {name: daily_bars(name, chance) for name in ("A", "B", "C")}
+    await write(archive_url, [row for of_symbol in rows.values() for row in of_symbol])
+    connection = await asyncpg.connect(archive_url)
+    last = (FIRST + timedelta(days=DAYS - 1)).date()
+    before = last - timedelta(days=1)
+    pairs = "SELECT a, b FROM correlations WHERE day = $1 ORDER BY a, b"
+    for day in (last, before):
+        assert await compute_correlations(connection, day, days=60, symbols=10) == 3
+    await write(archive_url, [row._replace(final=False, rev=1) for row in rows["C"][5:]])  # too few days
+    assert await compute_correlations(connection, last, days=60, symbols=10) == 0
+    assert [tuple(row) for row in await connection.fetch(pairs, last)] == [("A", "B")]
+    assert len(await connection.fetch(pairs, before)) == 3
+    await compute_correlations(connection, before, days=60, symbols=1)
+    assert await connection.fetch(pairs, before) == []
+    await connection.close()
+
+
 def truth(**more):
     beats = {"interval_sec": 0.3, "timeout_sec": 10.0}
     return {"services": {"archive": {"heartbeat": beats, "settings": {"claim_sec": 0.2, **more}}}}
