@@ -15,7 +15,7 @@ import pytest
 
 from services.archive.backup import list_backups, make_backup, read_newest_backup, remove_old_backups
 from services.archive.database import ArchiveAwayError, Database
-from services.archive.export import export_table, make_frame
+from services.archive.export import ExportError, export_table, make_frame
 from services.archive.migrations import apply_migrations, load_migrations, read_version
 from services.archive.partitions import find_partition, make_partitions
 from services.archive.programs import BackupError
@@ -383,7 +383,7 @@ async def test_an_export_that_fails_leaves_the_file_that_is_there(archive_url, t
         return make_frame(rows)
 
     monkeypatch.setattr("services.archive.export.make_frame", fail_later)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ExportError, match=r"bars-2026-10\.parquet can't be written: No space left"):
         [each async for each in export_table(connection, "bars", tmp_path, span)]
     assert [path.name for path in tmp_path.iterdir()] == [made.path.name]
     assert made.path.read_bytes() == before
