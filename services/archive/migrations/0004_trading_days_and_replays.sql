@@ -6,6 +6,9 @@
 -- keeps all readers from the tables that it changes.
 CREATE INDEX bars_replayed ON bars (start) WHERE replay;
 CREATE INDEX quotes_replayed ON quotes (at) WHERE replay;
+-- A database that was just restored has no statistics: the planner would take half of all bars for replayed, and read
+-- every indicator for them.
+ANALYZE bars (replay);
 
 ALTER TABLE bars RENAME COLUMN place TO stream_position;
 ALTER TABLE indicators RENAME COLUMN place TO stream_position;
