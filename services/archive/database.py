@@ -126,6 +126,7 @@ class Database:
         """Since when the schema is brought up to date (monotonic clock); None while it is not."""
         self._url, self._name, self._timeout_sec = url, name, timeout_sec
         self._pool: Any = None
+        self._version = 0  # of the schema that the pool was opened with
         self._opening = asyncio.Lock()
 
     @contextlib.asynccontextmanager
@@ -151,6 +152,16 @@ class Database:
                 await self.aclose()  # the next one makes the schema anew, or finds the restored one
             raise
 
+    async def require_schema(self) -> None:
+        """Check that the database still has the schema that the pool was opened with.
+
+        Raises:
+            SchemaChangedError: it has another one, so rows may be refused by rules that we don't know.
+            ArchiveAwayError: PostgreSQL can't be used now.
+        """
+        async with self.connect() as connection:
+            await _require_version(connection, self._version)
+
     async def aclose(self) -> None:
         """Close all connections without waiting for the server."""
         pool, self._pool = self._pool, None
@@ -162,12 +173,12 @@ class Database:
         async with self._opening:
             if self._pool is None:
                 options = self._connect_options()
-                version = await self._migrate(options)
+                self._version = await self._migrate(options)
                 self._pool = await asyncpg.create_pool(
                     self._url,
                     min_size=0,
                     max_size=_MOST_CONNECTIONS,
-                    init=lambda connection: _prepare(connection, version),
+                    init=self._prepare,
                     timeout=CONNECT_SEC,
                     **options,
                 )
@@ -202,6 +213,12 @@ class Database:
                     await other.fetchval("SELECT 1")
                 if not limit.expired():
                     limit.reschedule(clock() + SILENCE_SEC)
+
+    async def _prepare(self, connection: Any) -> None:
+        """Make the staging tables of a new connection. Raise SchemaChangedError for another schema."""
+        await _require_version(connection, self._version)
+        for table in TABLES:
+            await connection.execute(table.stage_sql)
 
     def _connect_sec(self) -> float:
         """Return the time limit of a new connection, or of the wait for a free one."""
@@ -258,17 +275,11 @@ async def _time_limit(connection: Any, limit_sec: float) -> AsyncIterator[asynci
         raise
 
 
-async def _prepare(connection: Any, version: int) -> None:
-    """Make the staging tables of a new connection.
-
-    Raises:
-        SchemaChangedError: the database has not the `version` of the schema that the pool was opened with.
-    """
+async def _require_version(connection: Any, version: int) -> None:
+    """Raise SchemaChangedError if the database has another version of the schema."""
     found = await read_version(connection)
     if found != version:
         raise SchemaChangedError(f"the database has schema {found} now, and had {version}")
-    for table in TABLES:
-        await connection.execute(table.stage_sql)
 
 
 def _describe(error: BaseException) -> str:

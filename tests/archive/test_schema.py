@@ -30,8 +30,8 @@ from services.archive.partitions import (
 )
 from services.archive.reader import TABLE_NAMES
 from services.archive.restore import restore_backup
-from services.archive.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow, SymbolRow
-from services.archive.tables import BARS, INDICATOR_VALUES, OBSERVATIONS, QUOTES
+from services.archive.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow, SymbolRow, make_download_row
+from services.archive.tables import BARS, DOWNLOADS, INDICATOR_VALUES, OBSERVATIONS, QUOTES
 from services.archive.writer import TypedEntry, Writer
 from support.postgres import partitions_only, query
 
@@ -550,6 +550,23 @@ async def test_a_backup_of_an_older_schema_that_is_restored_under_the_service_is
         assert await read_version(connection) == len(load_migrations())
         assert await connection.fetchval("SELECT count(*) FROM bars") == 1
     await database.aclose()
+
+
+async def test_an_instance_of_an_older_release_refuses_no_entry_by_the_checks_of_a_later_schema(archive_url):
+    database = Database(archive_url)
+    assert await Writer(database).write([entry()]) == []
+    owner, known = await asyncpg.connect(archive_url), load_migrations()
+    later = Migration(len(known) + 1, "later", "ALTER TABLE downloads ADD COLUMN bus text NOT NULL")
+    await apply_migrations(owner, [*known, later])
+    fields = {b"source": b"yahoo", b"asked_at": b"1793000000", b"outcome": b"fresh"}
+    row, _ = make_download_row(b"1-0", fields)
+    batch = [TypedEntry("market:downloads", b"1-0", DOWNLOADS, row)]
+    with pytest.raises(ArchiveAwayError, match=f"schema {later.version}"):
+        await Writer(database).write(batch)
+    with pytest.raises(SchemaError, match="run the release that made it"):
+        await Writer(database).write(batch)
+    await database.aclose()
+    await owner.close()
 
 
 async def test_a_column_that_is_missing_is_waited_for(archive_url):
