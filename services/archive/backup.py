@@ -28,6 +28,7 @@ from services.archive.transaction import terminate, transaction
 _NAME: Final = re.compile(r"archive-\d{8}T\d{6}Z\.json")
 _REMAINS: Final = re.compile(r"(archive-\d{8}T\d{6}Z)\.(?:part|json\.part|dump)")
 _EXTENSION_VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.-]{0,30}")
+_TABLE_NAME: Final = re.compile(r"[a-z][a-z_]{0,62}")
 _MANIFEST_BYTES: Final = 1 << 20
 
 
@@ -42,7 +43,7 @@ class Backup:
         sha256: the SHA-256 of the dump.
         schema: the version of the schema.
         server: the version of PostgreSQL.
-        tables: the digest of each table.
+        tables: the digest of each table that the schema of then had.
         timescaledb: the version of TimescaleDB in the database; None without it.
     """
 
@@ -66,7 +67,7 @@ async def make_backup(url: str, folder: Path, now: float, programs: Path | None 
         programs: the folder of pg_dump; None for the one on PATH.
 
     Raises:
-        BackupError: pg_dump failed, or the folder can't be written.
+        BackupError: pg_dump failed, the folder can't be written, or the database has no schema yet.
         ArchiveAwayError: PostgreSQL can't be used now.
     """
     stem = f"archive-{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%SZ}"
@@ -101,11 +102,18 @@ async def _dump(url: str, draft: Path, programs: Path | None) -> dict[str, Any]:
 
 
 async def _read_contents(connection: Any) -> dict[str, Any]:
-    """Return what a manifest says of a database. If this is cancelled, close the connection."""
+    """Return what a manifest says of a database. If this is cancelled, close the connection.
+
+    Raises:
+        BackupError: the database has no schema yet.
+    """
     try:
+        version = await read_version(connection)
+        if not version:
+            raise BackupError("the database has no tables of archive yet")
         return {
             "tables": await read_digests(connection),
-            "schema": await read_version(connection),
+            "schema": version,
             "server": str(await connection.fetchval("SHOW server_version")),
             "timescaledb": await read_timescaledb_version(connection),
         }
@@ -191,7 +199,7 @@ def read_manifest(path: Path) -> Backup:
             raise BackupError(f"{path.name}: no manifest of a backup")
         raw = orjson.loads(path.read_bytes())
         tables = {
-            str(name): TableDigest(int(each["rows"]), str(each["digest"]))
+            _parse_table_name(name): TableDigest(int(each["rows"]), str(each["digest"]))
             for name, each in raw["tables"].items()
         }
         if Path(raw["file"]).name != raw["file"]:
@@ -204,6 +212,13 @@ def read_manifest(path: Path) -> Backup:
         raise BackupError(f"{path}: {error.strerror}; a dump without its manifest is not complete") from None
     except (ValueError, KeyError, TypeError, AttributeError):
         raise BackupError(f"{path.name}: no manifest of a backup") from None
+
+
+def _parse_table_name(name: str) -> str:
+    """Return the name of a table in a manifest. Raise ValueError if it is no plain identifier."""
+    if _TABLE_NAME.fullmatch(name) is None:
+        raise ValueError("no name of a table")
+    return name
 
 
 def _parse_timescaledb(version: object) -> str | None:

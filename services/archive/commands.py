@@ -22,7 +22,7 @@ from marketswarm.text import escape_text
 from services.archive.backup import Backup, make_backup
 from services.archive.database import ArchiveAwayError, describe_url, open_connection
 from services.archive.dead_letters import DeadLetter, read_dead_letters
-from services.archive.export import ExportedFile, export_table
+from services.archive.export import ExportedFile, ExportError, export_table
 from services.archive.programs import BackupError
 from services.archive.reader import SYMBOL_TABLES, read_range
 from services.archive.restore import restore_backup, verify_backup
@@ -207,7 +207,7 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end; turn what it says is wrong into an exit with that message."""
     try:
         return event_loop.run(work)
-    except (BackupError, ArchiveAwayError) as error:
+    except (BackupError, ExportError, ArchiveAwayError) as error:
         raise Exit(FAILED, str(error)) from None
 
 

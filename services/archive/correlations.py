@@ -70,10 +70,14 @@ WITH daily AS (
 ), correlated AS (
     SELECT a, b, corr(x, y) AS value, count(*) AS n, bool_or(replay) AS replay
     FROM paired WHERE age <= $2 GROUP BY a, b
+), found AS (
+    SELECT * FROM correlated WHERE n >= $4 AND value IS NOT NULL AND value <> 'NaN'
+), removed AS (
+    DELETE FROM correlations stale
+    WHERE day = $1::date AND NOT EXISTS (SELECT FROM found WHERE found.a = stale.a AND found.b = stale.b)
 )
 INSERT INTO correlations AS old (day, a, b, value, n, replay)
-SELECT $1::date, a, b, greatest(-1, least(1, value)), n, replay FROM correlated
-WHERE n >= $4 AND value IS NOT NULL AND value <> 'NaN'
+SELECT $1::date, a, b, greatest(-1, least(1, value)), n, replay FROM found
 ON CONFLICT (day, a, b) DO UPDATE SET value = excluded.value, n = excluded.n, replay = excluded.replay
 WHERE (old.value, old.n, old.replay) IS DISTINCT FROM (excluded.value, excluded.n, excluded.replay)
 """  # noqa: S608 - our own names
@@ -91,6 +95,8 @@ async def read_fingerprint(connection: Any, day: date, days: int) -> tuple[int, 
 
 async def compute_correlations(connection: Any, day: date, *, days: int, symbols: int) -> int:
     """Compute the correlations of a day, and write those that are new or changed; return how many.
+
+    Those of pairs that are compared no more are removed: they are of bars that have changed since.
 
     Args:
         connection: a connection of asyncpg.

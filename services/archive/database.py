@@ -9,15 +9,17 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from services.archive.migrations import apply_migrations
+from services.archive.migrations import apply_migrations, read_version
 from services.archive.tables import TABLES
 from services.archive.transaction import terminate
 
 TIMEOUT_SEC: Final = 60.0
 """The default time limit of the work on one connection."""
 CONNECT_SEC: Final = 10.0
-MIGRATE_SEC: Final = 3600.0
-"""The time limit of all migrations together: one may write a long table anew."""
+MIGRATE_SEC: Final = 7 * 86_400.0
+"""The time limit of all migrations together: one may write a long table anew, or wait for a long reader."""
+SILENCE_SEC: Final = 60.0
+"""How long the server may answer no other session until a migration is given up."""
 _MOST_CONNECTIONS: Final = 6
 
 _AWAY: Final = (
@@ -30,18 +32,40 @@ _AWAY: Final = (
     asyncpg.InvalidCatalogNameError,  # the database was dropped, as for a restore
     asyncpg.ReadOnlySQLTransactionError,  # a standby, until it is promoted
     asyncpg.ObjectNotInPrerequisiteStateError,  # class 55: a lock was not to be had
-    asyncpg.UndefinedTableError,  # the database was made anew
+    asyncpg.UndefinedTableError,  # the database was made anew, or an older one was restored
+    asyncpg.UndefinedColumnError,
     asyncpg.InsufficientPrivilegeError,  # until somebody grants it
     asyncpg.InterfaceError,  # the connection was closed under us
     asyncpg.InternalClientError,
 )
 
 
-_REPLACED: Final = (asyncpg.UndefinedTableError, asyncpg.InvalidCatalogNameError)
+_NO_SERVER_LIMITS: Final = """
+SELECT set_config(name, '0', false) FROM pg_settings
+WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout',
+    'idle_in_transaction_session_timeout')
+"""  # transaction_timeout is there since version 17
+_REPLACED: Final = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.InvalidCatalogNameError,
+)
+_FAULTS: Final = (
+    asyncpg.PostgresSystemError,  # class 58: it can't read or write a file
+    asyncpg.InternalServerError,  # class XX: an index or a block is damaged
+)
 
 
 class ArchiveAwayError(Exception):
     """PostgreSQL can't be used now; a later attempt may succeed. The message holds no password."""
+
+
+class ServerFaultError(ArchiveAwayError):
+    """PostgreSQL answers, and reports a fault of its own, such as a damaged index: rows are not to blame."""
+
+
+class SchemaChangedError(ArchiveAwayError):
+    """The database has another schema than when the pool was opened, as after a restore."""
 
 
 class RefusedRowsError(Exception):
@@ -65,6 +89,8 @@ def translated_errors() -> Any:
         yield
     except _AWAY as error:
         raise ArchiveAwayError(_describe(error)) from error
+    except _FAULTS as error:
+        raise ServerFaultError(_describe(error)) from error
     except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:  # classes 22 and 23
         if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None:
             # every check of ours has a name; that of a table's division into partitions has none
@@ -84,7 +110,8 @@ def refused_encodings() -> Any:
 class Database:
     """Hold a pool of connections to one database, which is opened when it is first needed.
 
-    The schema is brought up to date before anything else uses the pool.
+    The schema is brought up to date before anything else uses the pool, and again when a new connection finds
+    another schema: a backup may be restored under us.
 
     Args:
         url: the URL of the database.
@@ -99,6 +126,7 @@ class Database:
         """Since when the schema is brought up to date (monotonic clock); None while it is not."""
         self._url, self._name, self._timeout_sec = url, name, timeout_sec
         self._pool: Any = None
+        self._version = 0  # of the schema that the pool was opened with
         self._opening = asyncio.Lock()
 
     @contextlib.asynccontextmanager
@@ -120,9 +148,19 @@ class Database:
                 ):
                     yield connection
         except ArchiveAwayError as error:
-            if isinstance(error.__cause__, _REPLACED):
+            if isinstance(error, SchemaChangedError) or isinstance(error.__cause__, _REPLACED):
                 await self.aclose()  # the next one makes the schema anew, or finds the restored one
             raise
+
+    async def require_schema(self) -> None:
+        """Check that the database still has the schema that the pool was opened with.
+
+        Raises:
+            SchemaChangedError: it has another one, so rows may be refused by rules that we don't know.
+            ArchiveAwayError: PostgreSQL can't be used now.
+        """
+        async with self.connect() as connection:
+            await _require_version(connection, self._version)
 
     async def aclose(self) -> None:
         """Close all connections without waiting for the server."""
@@ -135,23 +173,52 @@ class Database:
         async with self._opening:
             if self._pool is None:
                 options = self._connect_options()
-                connection = await asyncpg.connect(self._url, timeout=self._connect_sec(), **options)
-                self.migrating_since = time.monotonic()
-                try:
-                    async with _time_limit(connection, MIGRATE_SEC):
-                        await apply_migrations(connection)
-                finally:
-                    self.migrating_since = None
-                    connection.terminate()
+                self._version = await self._migrate(options)
                 self._pool = await asyncpg.create_pool(
                     self._url,
                     min_size=0,
                     max_size=_MOST_CONNECTIONS,
-                    init=_make_stages,
+                    init=self._prepare,
                     timeout=CONNECT_SEC,
                     **options,
                 )
             return self._pool
+
+    async def _migrate(self, options: dict[str, Any]) -> int:
+        """Bring the schema up to date, and return its version.
+
+        This takes as long as it needs while the server answers other sessions.
+        """
+        connection = await asyncpg.connect(self._url, timeout=self._connect_sec(), **options)
+        self.migrating_since = time.monotonic()
+        try:
+            async with _time_limit(connection, SILENCE_SEC) as limit:
+                extending = asyncio.create_task(self._extend_while_answered(limit))
+                try:
+                    await connection.execute(_NO_SERVER_LIMITS)
+                    return await apply_migrations(connection)
+                finally:
+                    extending.cancel()
+        finally:
+            self.migrating_since = None
+            connection.terminate()
+
+    async def _extend_while_answered(self, limit: asyncio.Timeout) -> None:
+        """Move a time limit to SILENCE_SEC from now whenever the server answers another session."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(SILENCE_SEC / 4)
+            with contextlib.suppress(ArchiveAwayError):
+                async with open_connection(self._url, SILENCE_SEC / 4) as other:
+                    await other.fetchval("SELECT 1")
+                if not limit.expired():
+                    limit.reschedule(clock() + SILENCE_SEC)
+
+    async def _prepare(self, connection: Any) -> None:
+        """Make the staging tables of a new connection. Raise SchemaChangedError for another schema."""
+        await _require_version(connection, self._version)
+        for table in TABLES:
+            await connection.execute(table.stage_sql)
 
     def _connect_sec(self) -> float:
         """Return the time limit of a new connection, or of the wait for a free one."""
@@ -173,6 +240,9 @@ class Database:
 async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
     """Open one connection for the block, and close it after `within_sec` at the latest.
 
+    The server's own limits of a statement, a transaction and an idle session don't apply to it: a backup
+    holds its snapshot while pg_dump works.
+
     Raises:
         ArchiveAwayError: PostgreSQL can't be used now, or the block took too long.
     """
@@ -181,20 +251,22 @@ async def open_connection(url: str, within_sec: float) -> AsyncIterator[Any]:
         connection = await asyncpg.connect(url, timeout=CONNECT_SEC, server_settings=options)
         try:
             async with _time_limit(connection, within_sec):
+                await connection.execute(_NO_SERVER_LIMITS)
                 yield connection
         finally:
             connection.terminate()
 
 
 @contextlib.asynccontextmanager
-async def _time_limit(connection: Any, limit_sec: float) -> AsyncIterator[None]:
+async def _time_limit(connection: Any, limit_sec: float) -> AsyncIterator[asyncio.Timeout]:
     """Close a connection whose block takes longer, with a TimeoutError, or is cancelled.
 
+    The block gets the limit, which it may move on.
     Else the pool would take it back only when the server has answered the statement that was cancelled.
     """
     try:
-        async with asyncio.timeout(limit_sec):
-            yield
+        async with asyncio.timeout(limit_sec) as limit:
+            yield limit
     except TimeoutError:
         terminate(connection)
         raise TimeoutError(f"no answer within {limit_sec:g} s") from None
@@ -203,10 +275,11 @@ async def _time_limit(connection: Any, limit_sec: float) -> AsyncIterator[None]:
         raise
 
 
-async def _make_stages(connection: Any) -> None:
-    """Make the staging tables of a new connection."""
-    for table in TABLES:
-        await connection.execute(table.stage_sql)
+async def _require_version(connection: Any, version: int) -> None:
+    """Raise SchemaChangedError if the database has another version of the schema."""
+    found = await read_version(connection)
+    if found != version:
+        raise SchemaChangedError(f"the database has schema {found} now, and had {version}")
 
 
 def _describe(error: BaseException) -> str:

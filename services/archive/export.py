@@ -1,7 +1,8 @@
 """Write tables as Parquet files, one for each month, by polars."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +40,10 @@ _TYPES: Final = {
 _TIMES: Final = frozenset({"start", "at", "asked_at"})
 
 
+class ExportError(Exception):
+    """A file can't be written; the message has its path."""
+
+
 @dataclass(frozen=True, slots=True)
 class ExportedFile:
     """Name a file that was written, and say how many rows it has."""
@@ -57,6 +62,9 @@ async def export_table(
     """Write the rows of a table whose times are in `span`, without its end; yield each file when it is whole.
 
     A month's file is `<table>-2026-11.parquet`. A file of that name is replaced in one step.
+
+    Raises:
+        ExportError: a file can't be written.
     """
     at, until = span
     while at < until:
@@ -75,20 +83,33 @@ async def _export_month(
     Each page of rows is a file of its own first, so that a month of any length needs the memory of a page.
     """
     path = _name_file(folder, table, span[0])
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    _remove_parts(path)
+    with _file_errors(path):
+        await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+        _remove_parts(path)
     parts: list[Path] = []
     count = 0
     try:
         async for rows in iterate_rows(connection, table, *span, symbols):
             parts.append(path.with_suffix(f".{len(parts):05}.part"))
-            make_frame(rows).write_parquet(parts[-1], compression="zstd")
+            with _file_errors(path):
+                make_frame(rows).write_parquet(parts[-1], compression="zstd")
             count += len(rows)
         if parts:
-            _join(parts, path)
+            with _file_errors(path):
+                _join(parts, path)
     finally:
-        _remove_parts(path)
+        with _file_errors(path):
+            _remove_parts(path)
     return count
+
+
+@contextlib.contextmanager
+def _file_errors(path: Path) -> Iterator[None]:
+    """Raise ExportError for an error of a file in the block: else PostgreSQL would be blamed for it."""
+    try:
+        yield
+    except OSError as error:
+        raise ExportError(f"{path} can't be written: {error.strerror or error}") from error
 
 
 def _name_file(folder: Path, table: str, at: datetime) -> Path:

@@ -13,7 +13,7 @@ from marketswarm.net.retry import Backoff
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import make_backup, read_newest_backup, remove_old_backups
 from services.archive.correlations import compute_correlations, list_latest_days, read_fingerprint
-from services.archive.database import ArchiveAwayError, Database, RefusedRowsError
+from services.archive.database import ArchiveAwayError, Database, RefusedRowsError, ServerFaultError
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
 from services.archive.partitions import TIME_COLUMNS, drop_expired, list_ahead, make_partitions
@@ -45,7 +45,16 @@ DELETED_BY: Final = {
     "alerts": "at",
 }
 """The tables of which retention deletes rows, and the column by which."""
-_WITH_REPLAY: Final = ("features", "correlations")  # rows of a recording are old when it is played
+_EXPIRES_IF: Final = {
+    # rows of a recording are old when it is played
+    "features": "NOT replay",
+    "correlations": "NOT replay",
+    # the newest row of a source is its present state, however old: only a later one makes it history
+    "source_health": (
+        "EXISTS (SELECT FROM source_health later WHERE later.source = old.source AND later.at > old.at)"
+    ),
+}
+"""The condition besides its age on which a row is deleted."""
 _HASH_BYTES: Final = 200 * MAX_STATE_BYTES
 _JOB_SEC: Final = 1800.0  # a job may read a whole table
 
@@ -142,8 +151,12 @@ class Maintenance:
             self._metrics.maintenance_failures[job.name] += 1
             if job.problem != before:  # the same failure is logged once
                 self._me.log.warning("maintenance.failed", job=job.name, why=str(error)[:300])
-            # the workers report a bus or a PostgreSQL that is away; but they make no backups
-            is_reported = isinstance(error, (ArchiveAwayError, BusError)) and job is not self._backup
+            # the workers report a bus or a PostgreSQL that is away; but they make no backups, and may never
+            # read the index that is damaged
+            is_away = isinstance(error, (ArchiveAwayError, BusError)) and not isinstance(
+                error, ServerFaultError
+            )
+            is_reported = is_away and job is not self._backup
         else:
             job.note_success(time.monotonic())
             is_reported = False
@@ -168,15 +181,19 @@ class Maintenance:
         )
         async with self._partitions_lock, self._database.connect(_JOB_SEC) as connection:
             await make_partitions(connection, list_ahead(now))
-            dropped = await drop_expired(connection, divided)
+            found = await drop_expired(connection, divided)
+            self._note_dropped(found.dropped)
             for table, since in deleted.items():
-                kept = "AND NOT replay" if table in _WITH_REPLAY else ""
-                sql = f"DELETE FROM {table} WHERE {DELETED_BY[table]} < $1::timestamptz {kept}"  # noqa: S608 - our own names
-                await connection.execute(sql, since)
-        if dropped:
+                await delete_expired(connection, table, since)
+        if found.locked:
+            raise ArchiveAwayError(f"others read or lock what is to be dropped: {', '.join(found.locked)}")
+
+    def _note_dropped(self, partitions: Sequence[str]) -> None:
+        """Count and log the partitions that were dropped; have the writer read anew which there are."""
+        if partitions:
             self._writer.forget_partitions()
-            self._metrics.dropped += len(dropped)
-            self._me.log.info("partitions.dropped", partitions=dropped)
+            self._metrics.dropped += len(partitions)
+            self._me.log.info("partitions.dropped", partitions=partitions)
 
     async def _write_sources(self, _settings: WriteSettings) -> None:
         """Write the states of the sources that changed."""
@@ -224,6 +241,13 @@ class Maintenance:
         )
         if removed:
             self._me.log.info("backup.removed", files=removed)
+
+
+async def delete_expired(connection: Any, table: str, since: datetime) -> None:
+    """Delete the rows of a table of DELETED_BY that are from before `since` and need not be kept."""
+    condition = _EXPIRES_IF.get(table, "true")
+    sql = f"DELETE FROM {table} old WHERE {DELETED_BY[table]} < $1::timestamptz AND {condition}"  # noqa: S608 - our own names
+    await connection.execute(sql, since)
 
 
 def _make_job(

@@ -1,8 +1,9 @@
 """Bring a database to the schema of this release: plain SQL files, applied in the order of their numbers.
 
-All that are missing are applied in one transaction under an advisory lock, so that one of several instances
-does it, and a process that is killed leaves nothing half done. The table `schema_version` has a row for each
-file with its SHA-256.
+Each that is missing is applied in a transaction of its own, all under one advisory lock of the session: one
+of several instances applies them, no lock on a table outlives its migration, and a process that is killed
+leaves whole migrations, after which the next one goes on. The table `schema_version` has a row for each file
+with its SHA-256.
 
 The runner is our own. The kept tools for plain SQL files connect by psycopg2 (yoyo-migrations and
 yandex-pgmigrate) or are programs of other languages (dbmate, Flyway), and the lock of yoyo is a row that a
@@ -10,12 +11,15 @@ killed process leaves behind. Those for asyncpg (asyncpg-trek, pogo-migrate) tak
 instance, and don't notice that an applied file was edited.
 """
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
+
+import asyncpg
 
 from marketswarm.passwords import DATABASE_READER
 from services.archive.transaction import transaction
@@ -83,21 +87,38 @@ async def apply_migrations(connection: Any, migrations: Sequence[Migration] | No
         SchemaError: the database is of a later release, or one of its migrations was edited since.
     """
     known = load_migrations() if migrations is None else migrations
-    async with transaction(connection):
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+    async with _advisory_lock(connection):
         await connection.execute(_VERSION_TABLE)
         rows = await connection.fetch("SELECT version, sha256 FROM schema_version")
         applied: dict[int, str] = {row["version"]: row["sha256"] for row in rows}
         require_known(applied, known)
         for migration in known:
             if migration.version not in applied:
-                await connection.execute(migration.sql)
-                await connection.execute(
-                    "INSERT INTO schema_version (version, name, sha256) VALUES ($1, $2, $3)",
-                    *(migration.version, migration.name, migration.sha256),
-                )
-        await grant_reading(connection)
+                await _apply(connection, migration)
+        async with transaction(connection):
+            await grant_reading(connection)
     return max((each.version for each in known), default=0)
+
+
+async def _apply(connection: Any, migration: Migration) -> None:
+    """Apply one migration, and note that it was, in one transaction."""
+    async with transaction(connection):
+        await connection.execute(migration.sql)
+        await connection.execute(
+            "INSERT INTO schema_version (version, name, sha256) VALUES ($1, $2, $3)",
+            *(migration.version, migration.name, migration.sha256),
+        )
+
+
+@contextlib.asynccontextmanager
+async def _advisory_lock(connection: Any) -> AsyncIterator[None]:
+    """Hold the lock of the migrations for the block; wait until no other session holds it."""
+    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(asyncpg.InterfaceError):  # closed: the server has released it
+            await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
 
 
 async def grant_reading(connection: Any) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import asyncpg
+
 from services.archive.migrations import LOCK
 from services.archive.transaction import transaction
 
@@ -45,6 +47,19 @@ class Partition:
     name: str
     begins: datetime
     ends: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedPartitions:
+    """Name what retention dropped, and what it could not: partitions, or chunks of hypertables.
+
+    Attributes:
+        dropped: those that are gone.
+        locked: those that others held a lock on.
+    """
+
+    dropped: tuple[str, ...]
+    locked: tuple[str, ...]
 
 
 def find_partition(table: str, at: datetime) -> Partition:
@@ -136,44 +151,58 @@ async def make_partitions(connection: Any, wanted: Iterable[Partition]) -> int:
     return len(missing)
 
 
-async def drop_expired(connection: Any, keep_since: Mapping[str, datetime]) -> list[str]:
+async def drop_expired(connection: Any, keep_since: Mapping[str, datetime]) -> DroppedPartitions:
     """Drop what lies wholly before `keep_since`, by table, and has no row marked `replay`.
 
-    Each partition is dropped in a transaction of its own, in which nobody else writes its table. A table that
-    is being read for longer than _LOCK_SEC is an error of class 55; the rest is dropped the next time.
-
-    Returns:
-        The names of the dropped partitions; of hypertables, those of their chunks.
+    Each partition is dropped in a transaction of its own, in which nobody else writes its table. What others
+    lock for longer than _LOCK_SEC is left for the next time, and the rest is dropped all the same.
     """
     is_native = await is_partitioned(connection)
     if is_native:
         expired = list_expired(await read_partitions(connection), keep_since)
     else:
         expired = await _read_expired_chunks(connection, keep_since)
-    dropped = []
+    dropped, locked = [], []
+    busy_tables = set()
     for each in expired:
         if await _has_replayed(connection, each):
             continue
-        async with transaction(connection):
-            await _limit_lock_wait(connection)
-            # readers go on; a row that is being written is seen by the next statement
-            await connection.execute(f"LOCK TABLE ONLY {each.table} IN SHARE ROW EXCLUSIVE MODE")
-            if await _has_replayed(connection, each):
-                continue
-            if is_native:
-                await connection.execute(f"DROP TABLE IF EXISTS {each.name}")
-            else:
-                await connection.execute(_DROP_CHUNKS, each.table, each.begins, each.ends)
-            dropped.append(each.name)
-    return dropped
+        # whoever waits has all others of its table wait behind it: for a long reader only once
+        wait_ms = 1 if each.table in busy_tables else 1000 * _LOCK_SEC
+        try:
+            if await _drop(connection, each, wait_ms, is_native=is_native):
+                dropped.append(each.name)
+        except asyncpg.LockNotAvailableError:
+            busy_tables.add(each.table)
+            locked.append(each.name)
+    return DroppedPartitions(tuple(dropped), tuple(locked))
 
 
-async def _limit_lock_wait(connection: Any) -> None:
-    """Have the statements of this transaction wait for a lock no longer than _LOCK_SEC.
+async def _drop(connection: Any, part: Partition, wait_ms: int, *, is_native: bool) -> bool:
+    """Drop a partition, or a chunk of a hypertable; return False if it has a row marked `replay` by now.
+
+    Raises:
+        LockNotAvailableError: it is locked for longer than `wait_ms`.
+    """
+    async with transaction(connection):
+        await _limit_lock_wait(connection, wait_ms)
+        # readers go on; a row that is being written is seen by the next statement
+        await connection.execute(f"LOCK TABLE ONLY {part.table} IN SHARE ROW EXCLUSIVE MODE")
+        if await _has_replayed(connection, part):
+            return False
+        if is_native:
+            await connection.execute(f"DROP TABLE IF EXISTS {part.name}")
+        else:
+            await connection.execute(_DROP_CHUNKS, part.table, part.begins, part.ends)
+    return True
+
+
+async def _limit_lock_wait(connection: Any, wait_ms: int = 1000 * _LOCK_SEC) -> None:
+    """Have the statements of this transaction wait for a lock no longer than `wait_ms`.
 
     A backup may read for hours, and whoever waits for its end has all readers and writers wait behind it.
     """
-    await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_SEC}s'")
+    await connection.execute(f"SET LOCAL lock_timeout = '{wait_ms}ms'")
 
 
 async def _read_expired_chunks(connection: Any, keep_since: Mapping[str, datetime]) -> list[Partition]:

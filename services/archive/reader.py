@@ -1,6 +1,6 @@
 """Read what the commands and backups need: digests of tables, and their rows in order."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -41,16 +41,21 @@ class TableDigest:
 
 
 async def read_digest(connection: Any, table: str) -> TableDigest:
-    """Return the digest of a table of TABLE_NAMES, or of one of its rows' text in UTC."""
+    """Return the digest of a table, of its rows' text in UTC. `table` must be an identifier."""
     rows, digest = await connection.fetchrow(
         f"SELECT count(*), coalesce(sum(hashtextextended(row::text, 0)::numeric), 0)::text FROM {table} row",  # noqa: S608 - our own names
     )
     return TableDigest(rows, digest)
 
 
-async def read_digests(connection: Any) -> dict[str, TableDigest]:
-    """Return the digest of every table of the schema."""
-    return {table: await read_digest(connection, table) for table in TABLE_NAMES}
+async def read_digests(connection: Any, tables: Iterable[str] = TABLE_NAMES) -> dict[str, TableDigest]:
+    """Return the digest of each of `tables` that the database has: an older schema lacks some.
+
+    A digest is of the columns that the table has, so it changes when a migration adds one.
+    """
+    known = "SELECT name FROM unnest($1::text[]) name WHERE to_regclass(name) IS NOT NULL"
+    found = {row["name"] for row in await connection.fetch(known, list(tables))}
+    return {table: await read_digest(connection, table) for table in tables if table in found}
 
 
 async def read_timescaledb_version(connection: Any) -> str | None:

@@ -84,7 +84,7 @@ async def _restore_and_compare(url: str, dump: Path, manifest: Backup, programs:
         await run_program("pg_restore", [*options, str(dump)], url, programs)
     async with open_connection(url, PROGRAM_SEC) as connection:
         await grant_reading(connection)  # dumps have no privileges
-        differing = find_differences(manifest.tables, await read_digests(connection))
+        differing = find_differences(manifest.tables, await read_digests(connection, manifest.tables))
     if differing:
         raise BackupError(f"what was restored is not what was saved: {', '.join(differing)}")
 
@@ -181,11 +181,13 @@ async def _require_intact(dump: Path, manifest: Backup) -> None:
 
 
 def find_differences(saved: Mapping[str, TableDigest], found: Mapping[str, TableDigest]) -> list[str]:
-    """Return a line on each table that is not as it was saved."""
-    return [
-        f"{table} has {found[table].rows:,} rows, {digest.rows:,} were saved"
-        if found[table].rows != digest.rows
-        else f"{table} has other rows"
-        for table, digest in saved.items()
-        if table in found and found[table] != digest
-    ]
+    """Return a line on each saved table that was not found as it was saved."""
+    lines = []
+    for table, digest in saved.items():
+        if table not in found:
+            lines.append(f"{table} is missing")
+        elif found[table].rows != digest.rows:
+            lines.append(f"{table} has {found[table].rows:,} rows, {digest.rows:,} were saved")
+        elif found[table] != digest:
+            lines.append(f"{table} has other rows")
+    return lines

@@ -62,6 +62,7 @@ class Writer:
             await self._write_all(entries)
         except RefusedRowsError as error:
             if len(entries) == 1:
+                await self._database.require_schema()  # else the entry is not to blame
                 return [RefusedEntry(entries[0], str(error))]
             half = len(entries) // 2
             return [*await self.write(entries[:half]), *await self.write(entries[half:])]

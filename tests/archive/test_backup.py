@@ -15,7 +15,9 @@ import pytest
 
 from services.archive.backup import list_backups, make_backup, read_newest_backup, remove_old_backups
 from services.archive.database import ArchiveAwayError, Database
-from services.archive.export import export_table, make_frame
+from services.archive.export import ExportError, export_table, make_frame
+from services.archive.migrations import apply_migrations, load_migrations, read_version
+from services.archive.partitions import find_partition, make_partitions
 from services.archive.programs import BackupError
 from services.archive.restore import restore_backup, verify_backup
 from services.archive.rows import BarRow
@@ -107,6 +109,75 @@ def test_a_backup_is_verified_in_a_database_of_its_own(postgres, archive_url, tm
     assert query(archive_url, "SELECT datname FROM pg_database") == databases
 
 
+OLD_ROWS = {
+    1: [
+        "INSERT INTO bars VALUES ('A', '1d', '2026-10-26Z', 1,1,1,1,0,1,0, 't', 0, 'x', NULL, NULL, 't')",
+        "INSERT INTO features VALUES ('A', '2026-10-26Z', 0, '{}')",
+    ],
+    2: ["INSERT INTO downloads (id, source, asked_at, outcome) VALUES ('1-0', 'yahoo', now(), 'fresh')"],
+    3: ["INSERT INTO correlations VALUES ('2026-10-26', 'QQQ', 'SPY', 0.5, 60)"],
+}
+"""A row or two of the tables that each version of the schema brought."""
+
+
+@pytest.mark.parametrize("version", range(1, len(load_migrations()) + 1))
+async def test_a_backup_of_every_older_schema_is_verified_restored_and_brought_up_to_date(
+    postgres, tmp_path, version
+):
+    """Of the tables that it has, with the columns of then."""
+    url, other = [await asyncio.to_thread(postgres.new_database) for _ in range(2)]
+    connection = await asyncpg.connect(url)
+    await apply_migrations(connection, load_migrations()[:version])
+    await make_partitions(connection, [find_partition("bars", datetime(2026, 10, 26, tzinfo=UTC))])
+    for sql in [sql for since, lines in OLD_ROWS.items() if since <= version for sql in lines]:
+        await connection.execute(sql)
+    made = await make_backup(url, tmp_path, NOW, postgres.programs)
+    assert (made.schema, made.tables["bars"].rows) == (version, 1)
+    assert ("correlations" in made.tables) == (version >= 3)
+    assert await verify_backup(url, tmp_path / made.file, postgres.programs) == made
+    await restore_backup(other, tmp_path / made.file, postgres.programs)
+    database = Database(other)
+    async with database.connect() as restored:
+        assert await read_version(restored) == len(load_migrations())
+        assert await restored.fetchval("SELECT replay FROM features") == (version < len(load_migrations()))
+    await database.aclose()
+    await connection.close()
+
+
+async def test_a_table_that_the_manifest_names_and_the_dump_lacks_is_a_difference(
+    postgres, archive_url, tmp_path
+):
+    made = await make_backup(archive_url, tmp_path, NOW, postgres.programs)
+    manifest = (tmp_path / made.file).with_suffix(".json")
+    document = json.loads(manifest.read_text())
+    document["tables"]["pets"] = document["tables"]["bars"]
+    manifest.write_text(json.dumps(document))
+    with pytest.raises(BackupError, match="pets is missing"):
+        await verify_backup(archive_url, tmp_path / made.file, postgres.programs)
+    document["tables"]["bars row; DROP TABLE bars; --"] = document["tables"].pop("pets")
+    manifest.write_text(json.dumps(document))
+    with pytest.raises(BackupError, match="no manifest"):
+        await verify_backup(archive_url, tmp_path / made.file, postgres.programs)
+
+
+async def test_a_database_without_the_schema_is_no_backup(postgres, tmp_path):
+    url = await asyncio.to_thread(postgres.new_database)
+    with pytest.raises(BackupError, match="no tables of archive"):
+        await make_backup(url, tmp_path / "backups", NOW, postgres.programs)
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+async def test_a_backup_takes_longer_than_the_server_lets_sessions_idle(postgres, archive_url, tmp_path):
+    name = archive_url.rpartition("/")[2]
+    connection = await asyncpg.connect(archive_url)
+    for limit in ("idle_in_transaction_session_timeout", "idle_session_timeout"):
+        await connection.execute(f"ALTER DATABASE {name} SET {limit} = '100ms'")
+    await connection.close()
+    programs = fake_pg_dump(tmp_path, f'sleep 1; exec "{postgres.programs}/pg_dump" "$@"')
+    made = await make_backup(archive_url, tmp_path / "backups", NOW, programs)
+    assert await verify_backup(archive_url, tmp_path / "backups" / made.file, postgres.programs) == made
+
+
 def test_a_restore_that_was_killed_is_mended_by_the_next_one(postgres, archive_url, tmp_path):
     """It may leave a copy of the database, and a database that takes no connections."""
     asyncio.run(fill(archive_url))
@@ -192,7 +263,10 @@ async def test_a_pg_dump_that_fails_ends_the_reading_of_the_tables_at_once(archi
 async def test_a_table_that_can_not_be_read_ends_pg_dump_at_once(archive_url, tmp_path):
     programs = fake_pg_dump(tmp_path, SLEEP.replace("{}", str(tmp_path)))
     connection = await asyncpg.connect(archive_url)
-    await connection.execute("DROP TABLE symbols")
+    await connection.execute(
+        "DROP TABLE symbols; CREATE FUNCTION fail() RETURNS text LANGUAGE plpgsql "
+        "AS $$BEGIN RETURN (SELECT 1 FROM nowhere); END$$; CREATE VIEW symbols AS SELECT fail()"
+    )
     await connection.close()
     with pytest.raises(ArchiveAwayError, match="UndefinedTable"):
         async with asyncio.timeout(20):
@@ -309,7 +383,7 @@ async def test_an_export_that_fails_leaves_the_file_that_is_there(archive_url, t
         return make_frame(rows)
 
     monkeypatch.setattr("services.archive.export.make_frame", fail_later)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(ExportError, match=r"bars-2026-10\.parquet can't be written: No space left"):
         [each async for each in export_table(connection, "bars", tmp_path, span)]
     assert [path.name for path in tmp_path.iterdir()] == [made.path.name]
     assert made.path.read_bytes() == before

@@ -64,6 +64,18 @@ def test_a_person_saves_verifies_restores_and_exports_the_database(run, archive_
     assert run("export", "pets", "--to", "files").returncode != 0
 
 
+def test_an_export_to_a_place_that_can_not_be_written_is_an_error_with_its_path(run, archive_url, tmp_path):
+    query(
+        archive_url,
+        "INSERT INTO observations VALUES ('US.CPI', now(), 1, 'x', NULL, NULL, true)",
+    )
+    (tmp_path / "notes").write_text("no folder")
+    done = run("export", "observations", "--to", "notes")
+    assert done.returncode == 1
+    assert done.stderr.startswith("notes/observations-2")
+    assert done.stderr.endswith(".parquet can't be written: File exists")
+
+
 def test_the_database_of_an_embedded_fleet_is_found_by_its_folder(run, postgres, archive_url, tmp_path):
     server = tmp_path / ".marketswarm" / "postgres"
     server.mkdir(parents=True)

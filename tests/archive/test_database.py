@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import time
 
+import asyncpg
 import pytest
 
 from services.archive.database import ArchiveAwayError, Database
+from services.archive.migrations import LOCK
 from services.archive.transaction import transaction
 from support.postgres import Postgres, query
 
@@ -57,3 +59,38 @@ def test_work_on_a_server_that_freezes_ends_at_its_time_limit_or_when_it_is_canc
 
     asyncio.run(scenario())
     assert query(url, COUNT) == [(0,)]
+
+
+def test_a_migration_takes_as_long_as_it_needs_while_the_server_answers_others(server, monkeypatch):
+    """It waits for one of another instance here; a server that answers nobody ends the wait."""
+    monkeypatch.setattr("services.archive.database.SILENCE_SEC", 1.0)
+    url = server.new_archive()
+    database = Database(url)
+
+    async def ask():
+        async with database.connect() as connection:
+            return await connection.fetchval(COUNT)
+
+    async def scenario():
+        other = await asyncpg.connect(url)
+        await other.execute("SELECT pg_advisory_lock($1)", LOCK)
+        task = asyncio.create_task(ask())
+        await asyncio.sleep(3.0)  # longer than the limit is what is to be seen
+        assert not task.done()
+        assert database.migrating_since is not None
+        await other.execute("SELECT pg_advisory_unlock($1)", LOCK)
+        assert await task == 0
+        await database.aclose()
+        await other.execute("SELECT pg_advisory_lock($1)", LOCK)
+        task = asyncio.create_task(ask())
+        while not await other.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):  # noqa: ASYNC110 - a lock tells nobody who waits
+            await asyncio.sleep(0.01)
+        await asyncio.to_thread(server.freeze)
+        with pytest.raises(ArchiveAwayError, match="no answer within 1 s"):
+            async with asyncio.timeout(20):
+                await task
+        assert database.migrating_since is None
+        server.thaw()
+        await other.close()
+
+    asyncio.run(scenario())

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import random
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as dt_time
 from itertools import pairwise
@@ -17,12 +18,14 @@ from hypothesis import strategies as st
 from services.archive.backup import list_backups
 from services.archive.correlations import compute_correlations, list_latest_days, read_fingerprint
 from services.archive.database import Database
+from services.archive.maintenance import delete_expired
 from services.archive.restore import verify_backup
 from services.archive.rows import BarRow, RowError, SymbolRow
+from services.archive.source_states import SourceState, write_source_states
 from services.archive.tables import BARS, STREAMS
 from services.archive.writer import TypedEntry, Writer
 from support import archive_play as played
-from support.postgres import EXTENSION, query
+from support.postgres import EXTENSION, partitions_only, query
 from support.scenes.agent import Scene, seed
 from support.waiting import until
 
@@ -173,6 +176,66 @@ async def test_a_correlation_with_a_replayed_day_is_marked(archive_url):
         await compute_correlations(connection, last, days=days, symbols=10)
         found = await connection.fetch("SELECT a, b FROM correlations WHERE replay ORDER BY a, b")
         assert [tuple(row) for row in found] == marked
+    await connection.close()
+
+
+async def test_retention_keeps_the_newest_health_of_each_source(archive_url):
+    """A source that has not changed for years has not changed now."""
+    connection = await asyncpg.connect(archive_url)
+    begun = datetime(2024, 5, 1, tzinfo=UTC)
+    stable, changing = ([SourceState(name, "{}", "up", "")] for name in ("fred", "yahoo"))
+    for state in (stable, changing):
+        await write_source_states(connection, state, begun.timestamp())
+    down = [replace(changing[0], state="down", reason="timeout")]
+    await write_source_states(connection, down, begun.timestamp() + 60)
+    await delete_expired(connection, "source_health", begun + timedelta(days=400))
+    await write_source_states(connection, [*stable, *down], begun.timestamp() + 500 * 86_400)
+    found = await connection.fetch("SELECT source, state, at FROM source_health ORDER BY source")
+    assert [tuple(row) for row in found] == [
+        ("fred", "up", begun),
+        ("yahoo", "down", begun + timedelta(minutes=1)),
+    ]
+    await connection.close()
+
+
+@partitions_only
+def test_while_a_table_is_read_for_long_retention_goes_on_with_the_others_and_reports_it(
+    archive_url, tmp_path
+):
+    old = datetime.now(UTC) - timedelta(days=50)
+    download = "INSERT INTO downloads (id, source, asked_at, outcome) VALUES ('1-0', 'yahoo', $1, 'records')"
+    query(archive_url, download, old)
+    with Scene(tmp_path) as scene, asyncio.Runner() as runner:
+        seed(scene.buses, truth(keep_days={"bars": 30, "indicators": 30, "downloads": 30}), 1)
+        reader = runner.run(asyncpg.connect(archive_url))
+        runner.run(reader.execute("BEGIN; SELECT count(*) FROM bars"))
+        agent = scene.module("services.archive", DATABASE_URL=archive_url)
+        until(lambda: query(archive_url, "SELECT count(*) FROM downloads") == [(0,)], 60, agent.text)
+        failed = agent.wait_log("maintenance.failed", within=30)
+        assert "bars_2025_01" in failed["why"]
+        assert "indicators" not in failed["why"]
+        gone = "SELECT to_regclass('indicators_2025_01') IS NULL, to_regclass('bars_2025_01') IS NULL"
+        assert query(archive_url, gone) == [(True, False)]
+        runner.run(reader.close())
+        assert agent.stop() == 0
+
+
+async def test_a_pair_that_is_compared_no_more_leaves_its_day_and_no_other(archive_url):
+    chance = random.Random(8)
+    rows = {name: daily_bars(name, chance) for name in ("A", "B", "C")}
+    await write(archive_url, [row for of_symbol in rows.values() for row in of_symbol])
+    connection = await asyncpg.connect(archive_url)
+    last = (FIRST + timedelta(days=DAYS - 1)).date()
+    before = last - timedelta(days=1)
+    pairs = "SELECT a, b FROM correlations WHERE day = $1 ORDER BY a, b"
+    for day in (last, before):
+        assert await compute_correlations(connection, day, days=60, symbols=10) == 3
+    await write(archive_url, [row._replace(final=False, rev=1) for row in rows["C"][5:]])  # too few days
+    assert await compute_correlations(connection, last, days=60, symbols=10) == 0
+    assert [tuple(row) for row in await connection.fetch(pairs, last)] == [("A", "B")]
+    assert len(await connection.fetch(pairs, before)) == 3
+    await compute_correlations(connection, before, days=60, symbols=1)
+    assert await connection.fetch(pairs, before) == []
     await connection.close()
 
 

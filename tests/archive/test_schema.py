@@ -1,13 +1,16 @@
 """The schema on a real PostgreSQL: made from every version, partitioned, and closed to wrong rows."""
 
 import asyncio
+import contextlib
+import time
 from datetime import UTC, datetime, timedelta
 
 import asyncpg
 import pytest
 
 from marketswarm.passwords import DATABASE_READER
-from services.archive.database import ArchiveAwayError, Database
+from services.archive.backup import make_backup
+from services.archive.database import ArchiveAwayError, Database, ServerFaultError
 from services.archive.migrations import (
     LOCK,
     Migration,
@@ -18,6 +21,7 @@ from services.archive.migrations import (
 )
 from services.archive.partitions import (
     TIME_COLUMNS,
+    DroppedPartitions,
     drop_expired,
     find_partition,
     list_ahead,
@@ -25,12 +29,14 @@ from services.archive.partitions import (
     read_partitions,
 )
 from services.archive.reader import TABLE_NAMES
-from services.archive.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow
-from services.archive.tables import BARS, INDICATOR_VALUES, OBSERVATIONS, QUOTES
+from services.archive.restore import restore_backup
+from services.archive.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow, SymbolRow, make_download_row
+from services.archive.tables import BARS, DOWNLOADS, INDICATOR_VALUES, OBSERVATIONS, QUOTES
 from services.archive.writer import TypedEntry, Writer
 from support.postgres import partitions_only, query
 
 START = datetime(2026, 10, 26, 12, tzinfo=UTC)
+NOTHING = DroppedPartitions((), ())
 BAR = BarRow("SPY", "1m", START, 10.0, 12.0, 9.0, 11.0, 5.0, 10.5, 3, True, 1, "yahoo", START, "ab", False)
 
 
@@ -202,14 +208,33 @@ async def test_many_instances_that_need_the_same_partitions_make_them_once(postg
         await each.close()
 
 
-async def test_a_migration_that_fails_leaves_the_schema_as_it_was(postgres):
+async def test_a_migration_that_fails_leaves_nothing_of_itself_and_all_before_it(postgres):
     connection = await asyncpg.connect(await asyncio.to_thread(postgres.new_database))
     wrong = Migration(2, "wrong", "CREATE TABLE half (n integer); SELECT 1 / 0")
     with pytest.raises(asyncpg.DivisionByZeroError):
         await apply_migrations(connection, [*load_migrations()[:1], wrong])
-    assert await read_version(connection) == 0
-    assert await connection.fetchval("SELECT to_regclass('bars')") is None
+    assert await read_version(connection) == 1
+    assert await connection.fetchval("SELECT to_regclass('half')") is None
+    assert await apply_migrations(connection) == len(load_migrations())  # nobody holds the lock
     await connection.close()
+
+
+async def test_what_a_migration_has_locked_may_be_read_while_the_next_one_runs(postgres, archive_url):
+    held, migrating = [await asyncpg.connect(archive_url) for _ in range(2)]
+    await held.execute("SELECT pg_advisory_lock(1)")
+    known = load_migrations()
+    first = Migration(len(known) + 1, "first", "LOCK TABLE bars IN ACCESS EXCLUSIVE MODE")
+    second = Migration(len(known) + 2, "second", "SELECT pg_advisory_xact_lock(1)")
+    task = asyncio.create_task(apply_migrations(migrating, [*known, first, second]))
+    waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'advisory' AND objid = 1)"
+    while not await held.fetchval(waits):  # noqa: ASYNC110 - a lock tells nobody who waits
+        await asyncio.sleep(0.01)
+    assert await held.fetchval("SELECT count(*) FROM bars", timeout=20) == 0
+    assert await read_version(held) == len(known) + 1
+    await held.execute("SELECT pg_advisory_unlock(1)")
+    assert await task == len(known) + 2
+    for each in (held, migrating):
+        await each.close()
 
 
 async def test_a_schema_of_a_later_release_or_an_edited_one_is_refused(archive_url):
@@ -308,7 +333,7 @@ async def test_old_partitions_are_dropped_and_made_again_for_a_late_row(archive_
     await writer.write([entry(), entry(start=datetime(2025, 3, 1, tzinfo=UTC))])
     async with database.connect() as connection:
         before = await read_partitions(connection)
-        dropped = await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})
+        dropped = (await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})).dropped
         assert sorted(dropped) == ["bars_2025_01", "bars_2025_02", "bars_2025_03"]
         assert await read_partitions(connection) == before - set(dropped)
         assert await connection.fetchval("SELECT count(*) FROM bars") == 1
@@ -351,27 +376,42 @@ async def test_retention_leaves_partitions_with_replayed_rows_as_old_as_they_are
     assert await Writer(database).write([*quotes, *bars, *indicators]) == []
     async with database.connect() as connection:
         since = dict.fromkeys(TIME_COLUMNS, datetime(2020, 1, 1, tzinfo=UTC))
-        dropped = await drop_expired(connection, since)
-        assert sorted(dropped) == ["bars_2012", "indicators_2012", "quotes_2012"]
-        assert await drop_expired(connection, since) == []
+        found = await drop_expired(connection, since)
+        assert sorted(found.dropped) == ["bars_2012", "indicators_2012", "quotes_2012"]
+        assert await drop_expired(connection, since) == NOTHING
         assert await connection.fetchval("SELECT bool_and(replay) FROM quotes")
     await database.aclose()
 
 
 @partitions_only
-async def test_a_long_reading_puts_retention_off_and_stops_no_writer(archive_url):
+async def test_a_long_reading_puts_retention_of_its_table_off_and_stops_no_writer(archive_url):
     database = Database(archive_url)
-    async with database.connect() as reader:
+    since = dict.fromkeys(("bars", "quotes"), datetime(2025, 4, 1, tzinfo=UTC))
+    async with database.connect() as reader, database.connect() as connection:
         transaction = reader.transaction()
         await transaction.start()
         await reader.fetch("SELECT count(*) FROM bars")
-        with pytest.raises(ArchiveAwayError, match="LockNotAvailable"):
-            async with database.connect() as connection:
-                await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})
+        began = time.monotonic()
+        found = await drop_expired(connection, since)
+        assert time.monotonic() - began < 6  # it waits for the reader once, and not for each partition
+        assert sorted(found.locked) == ["bars_2025_01", "bars_2025_02", "bars_2025_03"]
+        assert sorted(found.dropped) == ["quotes_2025_01", "quotes_2025_02", "quotes_2025_03"]
         assert await Writer(database).write([entry()]) == []
         await transaction.rollback()
-    async with database.connect() as connection:
-        assert len(await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})) == 3
+        assert sorted((await drop_expired(connection, since)).dropped) == sorted(found.locked)
+    await database.aclose()
+
+
+@partitions_only
+async def test_a_partition_that_is_locked_by_itself_stays_and_the_others_of_its_table_go(archive_url):
+    database = Database(archive_url)
+    async with database.connect() as reader, database.connect() as connection:
+        transaction = reader.transaction()
+        await transaction.start()
+        await reader.fetch("SELECT count(*) FROM bars_2025_02")
+        found = await drop_expired(connection, {"bars": datetime(2025, 4, 1, tzinfo=UTC)})
+        assert (sorted(found.dropped), found.locked) == (["bars_2025_01", "bars_2025_03"], ("bars_2025_02",))
+        await transaction.rollback()
     await database.aclose()
 
 
@@ -447,7 +487,7 @@ async def test_retention_takes_no_lock_where_replayed_rows_stay(archive_url):
         await transaction.start()
         await writer.execute("DELETE FROM bars WHERE symbol = 'QQQ'")  # a batch that is being written
         async with database.connect() as connection:
-            assert await drop_expired(connection, {"bars": datetime(2020, 1, 1, tzinfo=UTC)}) == []
+            assert await drop_expired(connection, {"bars": datetime(2020, 1, 1, tzinfo=UTC)}) == NOTHING
         await transaction.rollback()
     await database.aclose()
 
@@ -486,3 +526,75 @@ def test_a_database_that_was_made_anew_under_the_service_gets_its_schema(postgre
 
     asyncio.run(scenario())
     assert query(archive_url, "SELECT count(*) FROM bars") == [(1,)]
+
+
+@pytest.mark.parametrize("version", [1, 3])
+async def test_a_backup_of_an_older_schema_that_is_restored_under_the_service_is_brought_up_to_date(
+    postgres, archive_url, tmp_path, version
+):
+    """Its sessions are ended, and the next ones find a database without columns that they write."""
+    older = await asyncpg.connect(await asyncio.to_thread(postgres.new_database))
+    await apply_migrations(older, load_migrations()[:version])
+    url = postgres.url_of(await older.fetchval("SELECT current_database()"))
+    made = await make_backup(url, tmp_path, 1_793_100_000.0, postgres.programs)
+    await older.close()
+    database = Database(archive_url)
+    writer = Writer(database)
+    assert await writer.write([entry()]) == []
+    await restore_backup(archive_url, tmp_path / made.file, postgres.programs, replace=True)
+    for _ in range(2):  # a session that is ended, then a new one
+        with contextlib.suppress(ArchiveAwayError):
+            assert await writer.write([entry()]) == []
+    assert await writer.write([entry()]) == []
+    async with database.connect() as connection:
+        assert await read_version(connection) == len(load_migrations())
+        assert await connection.fetchval("SELECT count(*) FROM bars") == 1
+    await database.aclose()
+
+
+async def test_an_instance_of_an_older_release_refuses_no_entry_by_the_checks_of_a_later_schema(archive_url):
+    database = Database(archive_url)
+    assert await Writer(database).write([entry()]) == []
+    owner, known = await asyncpg.connect(archive_url), load_migrations()
+    later = Migration(len(known) + 1, "later", "ALTER TABLE downloads ADD COLUMN bus text NOT NULL")
+    await apply_migrations(owner, [*known, later])
+    fields = {b"source": b"yahoo", b"asked_at": b"1793000000", b"outcome": b"fresh"}
+    row, _ = make_download_row(b"1-0", fields)
+    batch = [TypedEntry("market:downloads", b"1-0", DOWNLOADS, row)]
+    with pytest.raises(ArchiveAwayError, match=f"schema {later.version}"):
+        await Writer(database).write(batch)
+    with pytest.raises(SchemaError, match="run the release that made it"):
+        await Writer(database).write(batch)
+    await database.aclose()
+    await owner.close()
+
+
+async def test_a_column_that_is_missing_is_waited_for(archive_url):
+    database = Database(archive_url)
+    owner = await asyncpg.connect(archive_url)
+    await owner.execute("ALTER TABLE bars RENAME COLUMN epoch TO era")
+    for _ in range(2):
+        with pytest.raises(ArchiveAwayError, match=r"UndefinedColumn.*epoch"):
+            await Writer(database).write([entry()])
+    await owner.execute("ALTER TABLE bars RENAME COLUMN era TO epoch")
+    assert await Writer(database).write([entry()]) == []
+    await database.aclose()
+    await owner.close()
+
+
+@pytest.mark.parametrize("code", ["58000", "58030", "XX000", "XX001", "XX002"])
+async def test_a_fault_of_the_server_itself_is_waited_for_and_refuses_no_entry(archive_url, code):
+    database = Database(archive_url)
+    owner = await asyncpg.connect(archive_url)
+    await owner.execute(
+        "CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql "
+        f"AS $$BEGIN RAISE EXCEPTION 'could not read block 7' USING ERRCODE = '{code}'; END$$;"
+        "CREATE TRIGGER fail BEFORE INSERT ON symbols FOR EACH STATEMENT EXECUTE FUNCTION fail()"
+    )
+    batch = [entry()._replace(symbol=SymbolRow("SPY", "stocks", START, START, False))]
+    with pytest.raises(ServerFaultError, match="could not read block 7"):
+        await Writer(database).write(batch)
+    await owner.execute("DROP TRIGGER fail ON symbols")
+    assert await Writer(database).write(batch) == []
+    await database.aclose()
+    await owner.close()

@@ -1,6 +1,15 @@
 -- The trading day of a daily row, a mark on every row that was played from a recording, and the position of a row's
 -- entry in its stream under a name that says so.
 
+-- Retention asks whether a partition has rows of a recording, and the updates below look for such bars: without
+-- recordings these indexes are empty. First, since to make one keeps nobody from reading: the rest of the migration
+-- keeps all readers from the tables that it changes.
+CREATE INDEX bars_replayed ON bars (start) WHERE replay;
+CREATE INDEX quotes_replayed ON quotes (at) WHERE replay;
+-- A database that was just restored has no statistics: the planner would take half of all bars for replayed, and read
+-- every indicator for them.
+ANALYZE bars (replay);
+
 ALTER TABLE bars RENAME COLUMN place TO stream_position;
 ALTER TABLE indicators RENAME COLUMN place TO stream_position;
 ALTER TABLE features RENAME COLUMN place TO stream_position;
@@ -30,7 +39,4 @@ UPDATE correlations SET replay = true FROM (
     FROM bars WHERE replay AND timeframe = '1d' GROUP BY symbol
 ) played WHERE played.symbol IN (a, b) AND day BETWEEN played.first AND played.last;
 
--- Retention asks whether a partition has such rows. Without recordings these indexes are empty.
-CREATE INDEX bars_replayed ON bars (start) WHERE replay;
-CREATE INDEX quotes_replayed ON quotes (at) WHERE replay;
 CREATE INDEX indicators_replayed ON indicators (start) WHERE replay;
