@@ -1,13 +1,13 @@
 // Shows a price on a tile: with its change, where it came from, and how old it is.
 
-import { findDirection, formatChange, formatDay, formatPercent, formatPrice, formatRecency } from "./market_words.js";
+import { findDirection, formatChange, formatPercent, formatPrice, formatRecency } from "./market_words.js";
 
 const DAY_MS = 86400000;
 const RENEW_MS = 30_000; // the board keeps what its page says of the past for 20 s
 let dayEndedAt = null; // when a price of another day came than the page was made for
 
-// A price that is older than the one on the tile changes nothing. `isDaily`: it is that of the day that begins at `at`.
-export function showPrice(tile, price, at, source, replay, isDaily = false) {
+// A price that is older than the one on the tile changes nothing. `day` is its date if it is the price of a whole day.
+export function showPrice(tile, price, at, source, replay, day = null) {
   const shown = tile.querySelector("[data-price]");
   const before = Number(tile.dataset.time);
   if (!shown || (tile.dataset.time && at < before)) return;
@@ -22,8 +22,8 @@ export function showPrice(tile, price, at, source, replay, isDaily = false) {
   const age = tile.querySelector("[data-age]");
   if (!age) return;
   age.dataset.at = at;
-  age.toggleAttribute("data-day", isDaily);
-  if (isDaily) setText(age, formatDay(at));
+  age.toggleAttribute("data-day", day !== null);
+  if (day !== null) setText(age, day);
 }
 
 function showChange(tile, price) {
