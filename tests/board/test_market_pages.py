@@ -12,7 +12,7 @@ import orjson
 import pytest
 from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
-from marketswarm.keys import MARKET_SERIES, source_breaker_key
+from marketswarm.keys import MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, source_breaker_key
 from services.board.market.pictures import (
     find_direction,
     format_change,
@@ -160,7 +160,7 @@ def test_on_a_new_day_a_change_counts_from_the_close_of_the_last_one(market, new
     page.route(f"{market.url}/market", answer_with_new_close)
     market.publish_quote("DOGE/USD", 0.4, NOW + 86_400_000)
     expect(tile.locator("[data-price]")).to_have_text("0.4")
-    page.clock.fast_forward(31_000)
+    page.clock.fast_forward(61_000)
     expect(tile.locator("[data-percent]")).to_have_text(f"({format_percent(-20.0)})")
     expect(tile.locator("[data-change]")).to_have_class(re.compile("fall"))
 
@@ -352,7 +352,9 @@ def test_after_a_short_break_a_chart_has_what_it_missed_and_follows_one_timefram
     expect(chart).to_have_attribute("aria-label", re.compile(r"highest 999\.00$"))
     expect(page.locator("#legend")).to_contain_text("C 438.00")
     page.evaluate("""() => {
-      for (const name of ["1h", "1m", "5m", "1m"]) document.querySelector(`[data-timeframe="${name}"]`).click();
+      for (const name of ["1h", "1m", "5m", "1m"]) {
+        document.querySelector(`[data-timeframe="${name}"]`).click();
+      }
     }""")
     expect(chart).to_have_attribute("aria-label", re.compile(r"^Chart of DIA, 1m: .* highest 999\.00$"))
     expect(page.locator("#prices")).to_have_text("prices live")
@@ -491,6 +493,43 @@ def test_hostile_texts_of_the_market_are_only_text(market, new_tab: Tabs):
     expect(page.locator('#sources [data-row="evil"]')).to_contain_text(evil)
     assert page.locator("main").inner_text().count(evil) > 1, "in the table of the quarantine, too"
     assert page.evaluate("window.hurt") is None
+
+
+def test_pages_that_were_opened_before_the_market_began_fill_themselves(tmp_path, request):
+    with open_market(tmp_path, None, NOW) as market:
+        states, gate = market.client.hgetall(MARKET_SERIES), market.client.get(PRELOAD_STATUS)
+        sources = market.client.hgetall(MARKET_SOURCES)
+        market.client.delete(MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS)
+        until(lambda: not market.get("/api/v1/sources").json()["series"], 15, "the board to know no series")
+        new_tab = request.getfixturevalue("new_tab")
+        tabs = [new_tab() for _ in range(3)]
+        for tab, path in zip(tabs, ("", "/sources", "/economy"), strict=True):
+            tab.page.clock.install()
+            tab.open(f"{market.url}/market{path}")
+        overview, listed, economy = (tab.page for tab in tabs)
+        expect(overview.locator("main")).to_contain_text("No series yet")
+        expect(listed.locator("main")).to_contain_text("No series yet")
+        expect(listed.locator("main")).to_contain_text("The gate has not run")
+        market.client.hset(MARKET_SERIES, mapping=states)
+        market.client.hset(MARKET_SOURCES, mapping=sources)
+        market.client.set(PRELOAD_STATUS, gate)
+        until(lambda: market.get("/api/v1/sources").json()["gate"], 15, "the board to read them")
+        for page in (overview, listed, economy):
+            page.clock.fast_forward(31_000)
+        expect(overview.locator("#gate")).to_contain_text("19 of 20 series were loaded")
+        expect(overview.locator('.tile[data-symbol="SPY"]')).to_contain_text("no price yet")
+        expect(economy.locator(".tile")).to_have_count(3)
+        expect(listed.locator("#cascade tbody tr")).to_have_count(len(SYMBOLS))
+        expect(listed.locator("#sources")).to_contain_text("kraken")
+        expect(listed.locator("#part-gate")).to_contain_text("19 of 20 series were loaded")
+        market.publish_quote("SPY", 580.5, NOW)
+        quotes = "/api/v1/quotes?symbols=SPY"
+        until(lambda: market.get(quotes).json()["quotes"], 15, "the first price")
+        overview.clock.fast_forward(16_000)
+        price = overview.locator('.tile[data-symbol="SPY"] [data-price]')
+        expect(price).to_have_text("580.50")
+        market.publish_quote("SPY", 581.5, NOW + 1000)  # which the page follows now
+        expect(price).to_have_text("581.50")
 
 
 def test_a_replay_is_marked_wherever_it_is_shown(postgres, tmp_path, request):

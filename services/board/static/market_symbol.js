@@ -7,14 +7,15 @@ import {
 import { follow, now, showMoments } from "./stream.js";
 import { listenToKeys } from "./keys.js";
 import { followMarket } from "./market_socket.js";
-import { renewCloses, showPrice, tickAges } from "./market_tile.js";
+import { renewPage, showPrice, tickAges } from "./market_tile.js";
 import { formatDay, formatMinute, formatPrice } from "./market_words.js";
 import { formatClock } from "./words.js";
 
 const PAGE = 500;
 const LISTED_GAPS = 2; // the latest ones; those before are counted
 const SNAPSHOT_MS = 1000; // after so long the API is asked without a snapshot of the WebSocket
-const RETRY_MS = 5000; // the least pause after a refusal
+const FIRST_RETRY_MS = 5000; // the least pause after a refusal; it doubles with each one
+const LAST_RETRY_MS = 60_000;
 const MOST_BLANKS = 2000; // of one gap: what is longer is said in words, and is no picture any more
 const HOUR_MS = 3600000; // a trading day that ends within an hour after midnight UTC is that of the day before
 const STEP_SEC = { "1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14400, "1d": 86400 };
@@ -35,6 +36,7 @@ let visit = 0; // grows when a timeframe is chosen: what was asked for the one b
 let isLoading = false;
 let isFitted = false; // whether the past of the timeframe was there, and is in view
 let tornAt = -Infinity; // the newest bar before those of which some may be missing or old; null if there are none
+let refusals = 0; // since the API answered last
 let tears = 0; // how often bars may have been missed
 let retry = null; // the timer of the next question after a refusal
 let olderRetry = null;
@@ -247,10 +249,14 @@ async function askPage(more) {
   const [found, computed] = await Promise.allSettled([ask("bars", more), ask("indicators", more)]);
   if (mine !== visit) return null;
   isLoading = false;
-  return { found: found.value, computed: computed.value, refusal: found.reason ?? computed.reason ?? null };
+  const refusal = found.reason ?? computed.reason ?? null;
+  refusals = refusal ? refusals + 1 : 0;
+  return { found: found.value, computed: computed.value, refusal };
 }
 
-const findPause = (refusal) => Math.max(RETRY_MS, refusal.waitMs || 0);
+function findPause(refusal) {
+  return Math.max(Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (refusals - 1)), refusal.waitMs || 0);
+}
 
 // The API has the past, and the WebSocket what happens after its snapshot. A snapshot has only the last bars, so the API
 // is asked after each one. Without a WebSocket there is still the past.
@@ -259,7 +265,7 @@ function load() {
   clearTimeout(retry);
   clearTimeout(olderRetry);
   clear();
-  [visit, isLoading, isFitted, tornAt, olderRetry] = [visit + 1, false, false, -Infinity, null];
+  [visit, isLoading, isFitted, tornAt, olderRetry, refusals] = [visit + 1, false, false, -Infinity, null, 0];
   retry = setTimeout(repair, SNAPSHOT_MS);
   const topics = [`bars:${symbol}:${timeframe}`, `indicators:${symbol}:${timeframe}`, `quotes:${symbol}`];
   stop = followMarket(topics, { take, begin, joined: repair });
@@ -309,7 +315,8 @@ async function repair() {
   if (page.computed) keepValues(page.computed.indicators);
   if (!page.refusal && begun === tears) tornAt = null;
   draw();
-  if (page.found && !isFitted) fit();
+  if (!isFitted && (page.found || refusals === 1)) fit();
+  isFitted ||= page.found !== undefined;
   showRepair(page);
   if (tornAt !== null) retry = setTimeout(repair, page.refusal ? findPause(page.refusal) : 0);
 }
@@ -322,7 +329,6 @@ function showRepair({ found, refusal }) {
 }
 
 function fit() {
-  isFitted = true;
   chart.timeScale().fitContent();
   const points = makeCandles().length;
   if (points > 150) chart.timeScale().setVisibleLogicalRange({ from: points - 150, to: points + 5 });
@@ -442,7 +448,7 @@ function choose(event) {
 
 function tick() {
   tickAges(now());
-  renewCloses();
+  renewPage();
 }
 
 make();
