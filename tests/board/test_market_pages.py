@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 from marketswarm.keys import MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, source_breaker_key
+from marketswarm.market.records import DAY_MS
 from services.board.market.pictures import (
     find_direction,
     format_change,
@@ -103,6 +104,11 @@ def test_a_chart_follows_its_bars_and_says_what_each_is(market, new_tab: Tabs):
     expect(legend).to_contain_text("C 242.50")
     expect(legend).to_contain_text("final · revision 1")
     assert page.locator("#gaps").is_hidden()
+    page.click('[data-timeframe="1d"]')
+    expect(page.locator("#chart")).to_have_attribute("aria-label", re.compile("^Chart of XLK, 1d: "))
+    day, evening = format_day(NOW + DAY_MS), NOW // DAY_MS * DAY_MS + DAY_MS * 3 // 4
+    market.publish_bar("XLK", "1d", evening, 243.5, day=day)  # as the exchange dates it
+    expect(legend).to_contain_text(re.compile(f"^{day} .* C 243.50"))
 
 
 def find_hour_that_repeats() -> int:
