@@ -367,6 +367,16 @@ def test_after_a_short_break_a_chart_has_what_it_missed_and_follows_one_timefram
     market.publish_bar("DIA", "1m", NOW + 420_000, 439.5)
     expect(page.locator("#legend")).to_contain_text("C 439.50")
     assert len(wire.opened) - len(wire.closed) == 1
+    wire.is_silent = True
+    for minute in range(20, 540):  # more than a page of the API
+        market.publish_bar("DIA", "1m", NOW + 60_000 * minute, 440.0)
+    newest = NOW + 60_000 * 539
+    until(lambda: market.get("/api/v1/bars/DIA?limit=1").json()["bars"][0]["start"] == newest, 15)
+    page.wait_for_timeout(300)
+    wire.is_silent = False
+    wire.opened[-1].close()
+    label = r": 500 bars from .* lowest price 440\.00, highest 440\.00$"  # none from before a hole that nobody knows
+    expect(chart).to_have_attribute("aria-label", re.compile(label))
 
 
 def test_a_chart_that_is_refused_its_bars_asks_again(market, new_tab: Tabs):
