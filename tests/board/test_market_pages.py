@@ -12,7 +12,8 @@ import orjson
 import pytest
 from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
-from marketswarm.keys import MARKET_SERIES, source_breaker_key
+from marketswarm.keys import MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, source_breaker_key
+from marketswarm.market.records import DAY_MS
 from services.board.market.pictures import (
     find_direction,
     format_change,
@@ -103,6 +104,11 @@ def test_a_chart_follows_its_bars_and_says_what_each_is(market, new_tab: Tabs):
     expect(legend).to_contain_text("C 242.50")
     expect(legend).to_contain_text("final · revision 1")
     assert page.locator("#gaps").is_hidden()
+    page.click('[data-timeframe="1d"]')
+    expect(page.locator("#chart")).to_have_attribute("aria-label", re.compile("^Chart of XLK, 1d: "))
+    day, evening = format_day(NOW + DAY_MS), NOW // DAY_MS * DAY_MS + DAY_MS * 3 // 4
+    market.publish_bar("XLK", "1d", evening, 243.5, day=day)  # as the exchange dates it
+    expect(legend).to_contain_text(re.compile(f"^{day} .* C 243.50"))
 
 
 def find_hour_that_repeats() -> int:
@@ -144,6 +150,22 @@ def test_no_bar_of_the_timeframe_before_is_drawn_while_the_next_one_is_loaded(ma
     expect(page.locator("#legend")).to_contain_text(f"C {format_price(bar['close'])}")
     market.publish_bar("ETH/USD", "1h", bar["start"] + 3_600_000, 3456.0)
     expect(page.locator("#legend")).to_contain_text("C 3,456.00")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route(re.compile("/api/v1/bars/.*timeframe=5m"), hold)
+    with page.expect_request(re.compile("/api/v1/bars/.*timeframe=5m")):
+        page.click('[data-timeframe="5m"]')
+    page.click('[data-timeframe="1h"]')
+    chart = page.locator("#chart")
+    expect(chart).to_have_attribute("aria-label", re.compile("^Chart of ETH/USD, 1h: 301 bars"))
+    with page.expect_response(re.compile("/api/v1/bars/.*timeframe=5m")):
+        held[0].continue_()
+    market.publish_bar("ETH/USD", "1h", bar["start"] + 7_200_000, 3457.0)
+    expect(page.locator("#legend")).to_contain_text("C 3,457.00")
+    assert re.search("1h: 30[12] bars", chart.get_attribute("aria-label") or "")
 
 
 def test_on_a_new_day_a_change_counts_from_the_close_of_the_last_one(market, new_tab: Tabs):
@@ -160,7 +182,7 @@ def test_on_a_new_day_a_change_counts_from_the_close_of_the_last_one(market, new
     page.route(f"{market.url}/market", answer_with_new_close)
     market.publish_quote("DOGE/USD", 0.4, NOW + 86_400_000)
     expect(tile.locator("[data-price]")).to_have_text("0.4")
-    page.clock.fast_forward(31_000)
+    page.clock.fast_forward(61_000)
     expect(tile.locator("[data-percent]")).to_have_text(f"({format_percent(-20.0)})")
     expect(tile.locator("[data-change]")).to_have_class(re.compile("fall"))
 
@@ -201,6 +223,9 @@ def test_a_gap_is_said_and_the_timeframe_is_switched_without_a_new_page(market, 
     tab = new_tab()
     page = tab.open(f"{market.url}/market/symbol/BTC/USD")
     expect(page.locator("#gaps li")).to_contain_text("28 bars are missing")
+    market.publish_bar("BTC/USD", "1m", NOW - 80 * 60_000, 96_000.0)  # one of them comes late
+    expect(page.locator("#gaps li").first).to_contain_text("17 bars are missing")
+    expect(page.locator("#gaps li").last).to_contain_text("10 bars are missing")
     page.click('[data-timeframe="1h"]')
     expect(page.locator("#gaps")).to_be_hidden()
     assert page.url.endswith("?timeframe=1h")
@@ -211,18 +236,23 @@ def test_a_gap_is_said_and_the_timeframe_is_switched_without_a_new_page(market, 
     page.wait_for_function("document.querySelectorAll('#chart canvas').length > 4")  # the pane of the RSI
 
 
+def scroll_back(page: Page) -> None:
+    """Draw the chart to the right until it begins."""
+    box = page.locator("#chart").bounding_box()
+    assert box is not None
+    for _ in range(6):
+        page.mouse.move(box["x"] + 200, box["y"] + 150)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 1200, box["y"] + 150, steps=4)
+        page.mouse.up()
+
+
 def test_a_chart_that_is_scrolled_back_asks_for_older_bars(market, new_tab: Tabs):
     tab = new_tab()
     page = tab.open(f"{market.url}/market/symbol/GLD")
     drawn_bars(page)
-    box = page.locator("#chart").bounding_box()
-    assert box is not None
     with page.expect_response(lambda answer: "cursor=" in answer.url and "/bars/" in answer.url) as found:
-        for _ in range(6):
-            page.mouse.move(box["x"] + 200, box["y"] + 150)
-            page.mouse.down()
-            page.mouse.move(box["x"] + 1200, box["y"] + 150, steps=4)
-            page.mouse.up()
+        scroll_back(page)
     assert len(found.value.json()["bars"]) == 400
 
 
@@ -258,6 +288,144 @@ def test_what_a_chart_missed_in_a_long_break_is_asked_of_the_api(market, new_tab
         market.publish_bar("XLF", "1m", NOW + 60_000 * 30, 80.0)
     assert [bar["close"] for bar in asked.value.json()["bars"]][-31:] == [50.0 + n for n in range(31)]
     expect(page.locator("#legend")).to_contain_text("C 80.00")
+
+
+class Wire:
+    """The WebSockets of a page. While `is_silent` they bring nothing; `forget` makes each begin anew."""
+
+    def __init__(self, page: Page) -> None:
+        self.is_silent = self.forget = False
+        self.opened: list[WebSocketRoute] = []
+        self.closed: set[int] = set()
+        self.answers = 0
+        page.route_web_socket(re.compile("/ws$"), self._carry)
+
+    def _carry(self, client: WebSocketRoute) -> None:
+        server, number = client.connect_to_server(), len(self.opened)
+        self.opened.append(client)
+
+        def pass_up(message: str | bytes) -> None:
+            wanted = orjson.loads(message)
+            if self.forget:
+                wanted.pop("after", None)
+            server.send(orjson.dumps(wanted).decode())
+
+        def pass_down(message: str | bytes) -> None:
+            self.answers += orjson.loads(message).get("topics") == {}
+            if not self.is_silent:
+                client.send(message)
+
+        def close(code: int | None, reason: str | None) -> None:
+            self.closed.add(number)
+            server.close(code=code, reason=reason)
+
+        client.on_message(pass_up)
+        server.on_message(pass_down)
+        client.on_close(close)
+
+
+def test_a_connection_that_falls_silent_is_renewed_and_so_is_that_of_a_page_that_was_put_away(
+    market, new_tab: Tabs
+):
+    tab = new_tab()
+    tab.page.clock.install()
+    wire = Wire(tab.page)
+    page = tab.open(f"{market.url}/market")
+    state, price = page.locator("#prices"), page.locator('.tile[data-symbol="IWM"] [data-price]')
+    expect(state).to_have_text("prices live")
+    for times in (1, 2):  # a quiet market is no silent connection
+        page.clock.fast_forward(11_000)
+        page.wait_for_timeout(300)
+        assert wire.answers >= times
+    assert len(wire.opened) == 1
+    wire.is_silent = True
+    market.publish_quote("IWM", 222.22, NOW + 1000)
+    page.clock.fast_forward(6000)
+    page.clock.fast_forward(11_000)
+    expect(state).to_have_text("prices not current: the board does not answer")
+    wire.is_silent = False
+    page.clock.fast_forward(1000)
+    expect(state).to_have_text("prices live")
+    expect(price).to_have_text("222.22")
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    market.publish_quote("IWM", 223.33, NOW + 2000)
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    expect(price).to_have_text("223.33")
+    expect(state).to_have_text("prices live")
+    assert (len(wire.opened), wire.closed) == (3, {0, 1})
+
+
+def test_after_a_short_break_a_chart_has_what_it_missed_and_follows_one_timeframe(market, new_tab: Tabs):
+    tab = new_tab()
+    wire = Wire(tab.page)
+    page = tab.open(f"{market.url}/market/symbol/DIA")
+    drawn_bars(page)
+    chart = page.locator("#chart")
+    expect(chart).to_have_attribute("aria-label", re.compile("^Chart of DIA, 1m: 500 bars from "))
+    wire.is_silent = wire.forget = True
+    market.publish_bar("DIA", "1m", NOW - 1_800_000, 999.0, rev=1)  # a correction
+    for minute in range(7):  # so many that it is not in a snapshot
+        market.publish_bar("DIA", "1m", NOW + 60_000 * minute, 432.0 + minute)
+    until(lambda: market.get("/api/v1/bars/DIA?limit=1").json()["bars"][0]["close"] == 438.0, 15)
+    page.wait_for_timeout(300)  # what was sent meanwhile is lost
+    wire.is_silent = False
+    with page.expect_response(re.compile("/api/v1/indicators/")):
+        wire.opened[-1].close()
+    expect(chart).to_have_attribute("aria-label", re.compile(r"highest 999\.00$"))
+    expect(page.locator("#legend")).to_contain_text("C 438.00")
+    page.evaluate("""() => {
+      for (const name of ["1h", "1m", "5m", "1m"]) {
+        document.querySelector(`[data-timeframe="${name}"]`).click();
+      }
+    }""")
+    expect(chart).to_have_attribute("aria-label", re.compile(r"^Chart of DIA, 1m: .* highest 999\.00$"))
+    expect(page.locator("#prices")).to_have_text("prices live")
+    market.publish_bar("DIA", "1m", NOW + 420_000, 439.5)
+    expect(page.locator("#legend")).to_contain_text("C 439.50")
+    assert len(wire.opened) - len(wire.closed) == 1
+    wire.is_silent = True
+    for minute in range(20, 540):  # more than a page of the API
+        market.publish_bar("DIA", "1m", NOW + 60_000 * minute, 440.0)
+    newest = NOW + 60_000 * 539
+    until(lambda: market.get("/api/v1/bars/DIA?limit=1").json()["bars"][0]["start"] == newest, 15)
+    page.wait_for_timeout(300)
+    wire.is_silent = False
+    wire.opened[-1].close()
+    # none of them is from before the hole
+    label = r": 500 bars from .* lowest price 440\.00, highest 440\.00$"
+    expect(chart).to_have_attribute("aria-label", re.compile(label))
+
+
+def test_a_chart_that_is_refused_its_bars_asks_again(market, new_tab: Tabs):
+    tab = new_tab()
+    tab.page.clock.install()
+    refused: list[str] = []
+
+    def refuse_first(status: int, detail: str) -> Callable[[Route], None]:
+        def refuse(route: Route) -> None:
+            if route.request.url in refused:
+                route.continue_()
+                return
+            refused.append(route.request.url)
+            route.fulfill(status=status, json={"detail": detail}, headers={"Retry-After": "7"})
+
+        return refuse
+
+    tab.page.route(re.compile("/api/v1/bars/[^&]*&limit=500$"), refuse_first(503, "the database is away"))
+    tab.page.route(re.compile("/api/v1/bars/.*cursor="), refuse_first(429, "too many requests"))
+    page = tab.open(f"{market.url}/market/symbol/GLD", live=False)
+    state = page.locator("#chart-state")
+    expect(state).to_have_text("The chart has nothing to show: the database is away.")
+    page.clock.fast_forward(7100)
+    drawn_bars(page)
+    expect(state).to_have_text("")
+    scroll_back(page)
+    expect(state).to_have_text("Older bars can't be loaded now: too many requests.")
+    page.clock.fast_forward(7100)
+    expect(page.locator("#chart")).to_have_attribute("aria-label", re.compile(": 900 bars from "))
+    expect(state).to_have_text("")
+    tab.forget_errors(503)
+    tab.forget_errors(429)
 
 
 def test_a_board_that_restarts_is_followed_on(market, new_tab: Tabs):
@@ -358,6 +526,43 @@ def test_hostile_texts_of_the_market_are_only_text(market, new_tab: Tabs):
     expect(page.locator('#sources [data-row="evil"]')).to_contain_text(evil)
     assert page.locator("main").inner_text().count(evil) > 1, "in the table of the quarantine, too"
     assert page.evaluate("window.hurt") is None
+
+
+def test_pages_that_were_opened_before_the_market_began_fill_themselves(tmp_path, request):
+    with open_market(tmp_path, None, NOW) as market:
+        states, gate = market.client.hgetall(MARKET_SERIES), market.client.get(PRELOAD_STATUS)
+        sources = market.client.hgetall(MARKET_SOURCES)
+        market.client.delete(MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS)
+        until(lambda: not market.get("/api/v1/sources").json()["series"], 15, "the board to know no series")
+        new_tab = request.getfixturevalue("new_tab")
+        tabs = [new_tab() for _ in range(3)]
+        for tab, path in zip(tabs, ("", "/sources", "/economy"), strict=True):
+            tab.page.clock.install()
+            tab.open(f"{market.url}/market{path}")
+        overview, listed, economy = (tab.page for tab in tabs)
+        expect(overview.locator("main")).to_contain_text("No series yet")
+        expect(listed.locator("main")).to_contain_text("No series yet")
+        expect(listed.locator("main")).to_contain_text("The gate has not run")
+        market.client.hset(MARKET_SERIES, mapping=states)
+        market.client.hset(MARKET_SOURCES, mapping=sources)
+        market.client.set(PRELOAD_STATUS, gate)
+        until(lambda: market.get("/api/v1/sources").json()["gate"], 15, "the board to read them")
+        for page in (overview, listed, economy):
+            page.clock.fast_forward(31_000)
+        expect(overview.locator("#gate")).to_contain_text("19 of 20 series were loaded")
+        expect(overview.locator('.tile[data-symbol="SPY"]')).to_contain_text("no price yet")
+        expect(economy.locator(".tile")).to_have_count(3)
+        expect(listed.locator("#cascade tbody tr")).to_have_count(len(SYMBOLS))
+        expect(listed.locator("#sources")).to_contain_text("kraken")
+        expect(listed.locator("#part-gate")).to_contain_text("19 of 20 series were loaded")
+        market.publish_quote("SPY", 580.5, NOW)
+        quotes = "/api/v1/quotes?symbols=SPY"
+        until(lambda: market.get(quotes).json()["quotes"], 15, "the first price")
+        overview.clock.fast_forward(16_000)
+        price = overview.locator('.tile[data-symbol="SPY"] [data-price]')
+        expect(price).to_have_text("580.50")
+        market.publish_quote("SPY", 581.5, NOW + 1000)  # which the page follows now
+        expect(price).to_have_text("581.50")
 
 
 def test_a_replay_is_marked_wherever_it_is_shown(postgres, tmp_path, request):

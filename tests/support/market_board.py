@@ -230,12 +230,15 @@ class MarketBoard:
         rev: int = 0,
         epoch: int = 0,
         replay: bool = False,
+        day: str | None = None,
     ) -> None:
         """Publish a bar as the service bars does."""
         bar = Bar(symbol, timeframe, start_ms, close, close, close, close, volume=100.0)
         origin = Provenance("massive", self.now_ms / 1000, "ef" * 32, is_replay=replay)
         fields = encode_entry(bar, AssetClass.STOCKS, origin)
         place = {"final": str(int(final)), "rev": str(rev), "epoch": str(epoch)}
+        if day is not None:
+            place["day"] = day
         self.client.xadd(CHECKED_BARS, {**dict[Any, Any](fields), **place})
 
     def publish_quote(self, symbol: str, price: float, at_ms: int) -> None:

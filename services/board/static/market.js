@@ -3,11 +3,19 @@
 import { follow, now, showMoments } from "./stream.js";
 import { listenToKeys } from "./keys.js";
 import { followMarket } from "./market_socket.js";
-import { renewCloses, showPrice, tickAges } from "./market_tile.js";
+import { renewPage, showPrice, tickAges } from "./market_tile.js";
 
 const tiles = new Map();
-for (const tile of document.querySelectorAll(".tile[data-symbol]")) {
-  tiles.set(tile.dataset.symbol, [...(tiles.get(tile.dataset.symbol) ?? []), tile]);
+let stop = null;
+
+function followTiles() {
+  stop?.();
+  tiles.clear();
+  for (const tile of document.querySelectorAll(".tile[data-symbol]")) {
+    tiles.set(tile.dataset.symbol, [...(tiles.get(tile.dataset.symbol) ?? []), tile]);
+  }
+  const topics = document.getElementById("tiles")?.dataset.topics.split(" ").filter(Boolean) ?? [];
+  stop = followMarket(topics, { take, begin });
 }
 
 function take(topic, data) {
@@ -27,13 +35,12 @@ function begin(topic, data) {
   else take(topic, data);
 }
 
-function tick() {
+async function tick() {
   tickAges(now());
-  renewCloses();
+  if (await renewPage()) followTiles();
 }
 
 showMoments();
 listenToKeys();
 follow({ changed: tick, ticked: tick });
-const topics = document.getElementById("tiles")?.dataset.topics.split(" ").filter(Boolean) ?? [];
-followMarket(topics, { take, begin });
+followTiles();

@@ -3,37 +3,69 @@
 
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 10_000;
+const CHECK_MS = 1000;
+const QUIET_MS = 5000; // after so long without a message the board is asked whether it is there
+const ANSWER_MS = 10_000; // the most that it may take to answer
+const TOPICS_MS = 60_000; // an address that names many topics at once waits longer for their snapshot
+const QUESTION = "{}"; // subscribes to nothing; the answer is a snapshot without topics
 
-// Call `take(topic, data)` for each update, and `begin(topic, data)` for what a topic is like when it is followed anew.
+// Call `take(topic, data)` for each update, `begin(topic, data)` for what a topic is like when it is followed anew, and
+// `joined()` after each such snapshot: what happened before it may be unknown.
 // Returns a function that ends it.
-export function followMarket(topics, { take, begin = take }) {
+export function followMarket(topics, { take, begin = take, joined = () => {} }) {
   let socket = null;
   let retryMs = FIRST_RETRY_MS;
   let position = null; // boot and number up to which everything is known
-  let over = false;
-  let timer = 0;
+  let retry = 0;
+  let heardAt = 0;
+  let dueAt = null; // when the next message has to be there at the latest; null if none has to come
+  const ended = new AbortController();
 
   function connect() {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
-    socket = new WebSocket(`${scheme}://${location.host}/ws`);
-    socket.addEventListener("message", (event) => !over && handleMessage(JSON.parse(event.data)));
-    socket.addEventListener("close", (event) => {
-      if (over) return;
-      showState(event.reason || "the connection is lost");
-      timer = setTimeout(connect, retryMs);
-      retryMs = Math.min(LAST_RETRY_MS, retryMs * 1.7);
-    });
+    const mine = socket = new WebSocket(`${scheme}://${location.host}/ws`);
+    dueAt = performance.now() + ANSWER_MS;
+    socket.addEventListener("message", (event) => mine === socket && handleMessage(JSON.parse(event.data)));
+    socket.addEventListener("close", (event) => mine === socket && lose(event.reason || "the connection is lost"));
+  }
+
+  function disconnect() {
+    clearTimeout(retry);
+    const mine = socket;
+    socket = null;
+    mine?.close();
+  }
+
+  function lose(problem) {
+    disconnect();
+    showState(problem);
+    retry = setTimeout(connect, retryMs);
+    retryMs = Math.min(LAST_RETRY_MS, retryMs * 1.7);
+  }
+
+  // A connection that broke on its way sends nothing, and nobody closes it; a browser shows no pings to scripts.
+  function check() {
+    if (socket === null) return;
+    const at = performance.now();
+    if (dueAt !== null && at > dueAt) {
+      lose("the board does not answer");
+    } else if (dueAt === null && at - heardAt > QUIET_MS) {
+      socket.send(QUESTION);
+      dueAt = at + ANSWER_MS;
+    }
   }
 
   function handleMessage(message) {
+    heardAt = performance.now();
+    dueAt = null;
     if (message.type === "hello") {
       const known = position?.split("-")[0] === message.position.split("-")[0] ? { after: position } : {};
       socket.send(JSON.stringify({ subscribe: topics, ...known }));
-    } else if (message.type === "snapshot" || message.type === "resumed") {
-      if (message.type === "snapshot") position = message.position;
-      for (const [topic, data] of Object.entries(message.topics ?? {})) if (data !== null) begin(topic, data);
+      dueAt = heardAt + TOPICS_MS;
+    } else if (message.type === "resumed" || (message.type === "snapshot" && Object.keys(message.topics).length)) {
       retryMs = FIRST_RETRY_MS;
       showState("");
+      if (message.type === "snapshot") takeSnapshot(message);
     } else if (message.type === "updates") {
       for (const one of message.updates) take(one.topic, one.data);
       position = `${position.split("-")[0]}-${message.last}`;
@@ -42,15 +74,28 @@ export function followMarket(topics, { take, begin = take }) {
     }
   }
 
-  if (topics.length) connect();
-  addEventListener("pagehide", end);
-
-  function end() {
-    over = true;
-    clearTimeout(timer);
-    socket?.close();
+  function takeSnapshot(message) {
+    position = message.position;
+    for (const [topic, data] of Object.entries(message.topics)) if (data !== null) begin(topic, data);
+    joined();
   }
 
+  function end() {
+    ended.abort();
+    clearInterval(timer);
+    disconnect();
+  }
+
+  const timer = setInterval(check, CHECK_MS);
+  const { signal } = ended;
+  if (topics.length) connect();
+  addEventListener("pagehide", disconnect, { signal });
+  addEventListener("pageshow", (event) => {
+    if (!event.persisted || !topics.length) return;
+    showState("this page was put away");
+    disconnect();
+    connect();
+  }, { signal });
   return end;
 }
 

@@ -1,31 +1,43 @@
-// Keeps the tables of the sources current: when a series changes, the page is read again, and what differs is put in.
+// Keeps the page of the sources current: when a series changes, and now and then, the page is read again, and what
+// differs is put in.
 
 import { follow, showMoments } from "./stream.js";
 import { listenToKeys } from "./keys.js";
+import { readPage, replacePart } from "./market_page.js";
 import { followMarket } from "./market_socket.js";
 
 const EVERY_MS = 2000; // the least time between two reads
-const PARTS = ["sources", "cascade"];
+const IDLE_MS = 30_000; // the most: not all that stands here is a change of a series
+const PARTS = ["gate", "sources", "cascade", "quarantine", "requests"];
 let isReading = false;
 let isChanged = false;
-let readAt = -EVERY_MS;
+let readAt = performance.now() - EVERY_MS;
 
-// The cells of a table as the board sent them, by the name of their row: times are shown in another way later.
-function readRows(table) {
-  return new Map([...table.tBodies[0].rows].map((row) => [row.dataset.row, [...row.cells].map((cell) => cell.innerHTML)]));
+// A part as the board sent it (times are shown in another way later): its HTML, and the cells of its table by the name of
+// their row; no rows if it has no table, or one whose rows have no names.
+function readPart(page, name) {
+  const rows = [...page.querySelectorAll(`#${name} tbody tr[data-row]`)];
+  const cells = rows.map((row) => [row.dataset.row, [...row.cells].map((cell) => cell.innerHTML)]);
+  return { html: page.getElementById(`part-${name}`).innerHTML, rows: new Map(cells) };
 }
 
-const known = new Map();
-for (const name of PARTS) {
-  const table = document.getElementById(name);
-  if (table) known.set(name, readRows(table));
+const known = new Map(PARTS.map((name) => [name, readPart(document, name)]));
+
+function update(name, page) {
+  const [before, after] = [known.get(name), readPart(page, name)];
+  if (before.html === after.html) return;
+  if (before.rows.size && after.rows.size) {
+    updateRows(document.getElementById(name), page.getElementById(name), before.rows, after.rows);
+  } else {
+    const part = document.getElementById(`part-${name}`);
+    if (part.querySelector("details[open]") || part.contains(document.activeElement)) return; // somebody reads it
+    replacePart(part, page.getElementById(`part-${name}`));
+  }
+  known.set(name, after);
 }
 
 // A cell that says the same stays, and with it a link that has the focus.
-function update(name, fresh) {
-  const table = document.getElementById(name);
-  const [before, after] = [known.get(name), readRows(fresh)];
-  known.set(name, after);
+function updateRows(table, fresh, before, after) {
   if ([...before.keys()].join("\n") !== [...after.keys()].join("\n")) {
     table.tBodies[0].replaceWith(document.adoptNode(fresh.tBodies[0]));
     return;
@@ -39,24 +51,20 @@ function update(name, fresh) {
 }
 
 async function read() {
-  if (isReading || !isChanged || document.visibilityState !== "visible" || performance.now() - readAt < EVERY_MS) return;
+  const sinceMs = performance.now() - readAt;
+  if (isReading || document.visibilityState !== "visible" || sinceMs < (isChanged ? EVERY_MS : IDLE_MS)) return;
   [isReading, isChanged, readAt] = [true, false, performance.now()];
-  try {
-    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-    if (!answer.ok || answer.redirected) return;
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const name of known.keys()) {
-      const fresh = page.getElementById(name);
-      if (fresh) update(name, fresh);
-    }
-    const [said, fresh] = [document, page].map((each) => each.getElementById("fallbacks"));
-    if (said && fresh && said.innerHTML !== fresh.innerHTML) said.innerHTML = fresh.innerHTML;
-    showMoments();
-  } catch {
-    isChanged = true; // the line above the page says that the board is away
-  } finally {
-    isReading = false;
-  }
+  const page = await readPage();
+  isReading = false;
+  if (page === null) isChanged = true;
+  else show(page);
+}
+
+function show(page) {
+  for (const name of PARTS) update(name, page);
+  const [said, fresh] = [document, page].map((each) => each.getElementById("fallbacks"));
+  if (said && fresh && said.innerHTML !== fresh.innerHTML) said.innerHTML = fresh.innerHTML;
+  showMoments();
 }
 
 showMoments();

@@ -7,12 +7,15 @@ import {
 import { follow, now, showMoments } from "./stream.js";
 import { listenToKeys } from "./keys.js";
 import { followMarket } from "./market_socket.js";
-import { renewCloses, showPrice, tickAges } from "./market_tile.js";
+import { renewPage, showPrice, tickAges } from "./market_tile.js";
 import { formatDay, formatMinute, formatPrice } from "./market_words.js";
 import { formatClock } from "./words.js";
 
 const PAGE = 500;
 const LISTED_GAPS = 2; // the latest ones; those before are counted
+const SNAPSHOT_MS = 1000; // after so long the API is asked without a snapshot of the WebSocket
+const FIRST_RETRY_MS = 5000; // the least pause after a refusal; it doubles with each one
+const LAST_RETRY_MS = 60_000;
 const MOST_BLANKS = 2000; // of one gap: what is longer is said in words, and is no picture any more
 const HOUR_MS = 3600000; // a trading day that ends within an hour after midnight UTC is that of the day before
 const STEP_SEC = { "1m": 60, "5m": 300, "15m": 900, "1h": 3600, "4h": 14400, "1d": 86400 };
@@ -26,13 +29,19 @@ let chart = null;
 let candles = null;
 let volumes = null;
 let bars = new Map(); // start in ms -> bar
-let values = new Map(); // start in ms -> indicators
+let values = new Map(); // start in ms -> indicators with their revision
 let gaps = [];
 let cursor = null;
+let visit = 0; // grows when a timeframe is chosen: what was asked for the one before is not taken any more
 let isLoading = false;
+let isFitted = false; // whether the past of the timeframe was there, and is in view
+let tornAt = -Infinity; // the newest bar before those of which some may be missing or old; null if there are none
+let refusals = 0; // since the API answered last
+let tears = 0; // how often bars may have been missed
+let retry = null; // the timer of the next question after a refusal
+let olderRetry = null;
 let lines = [];
 let firsts = new Set(); // the times of the bars that are the first ones of a day in the zone of this browser
-let isTorn = false; // whether bars may be missing since the connection was lost for long
 let stop = null;
 
 // The library draws on a canvas, which knows no variables: an element of the page resolves them for it.
@@ -53,7 +62,7 @@ const find = (time) => [...bars.values()].find((bar) => toTime(bar.start) === ti
 const isDaily = () => timeframe === "1d";
 
 function toTime(ms) {
-  return isDaily() ? Date.parse(formatDay(ms)) / 1000 : Math.floor(ms / 1000);
+  return isDaily() ? Date.parse(bars.get(ms)?.day ?? formatDay(ms)) / 1000 : Math.floor(ms / 1000);
 }
 
 function formatTime(time) {
@@ -107,7 +116,7 @@ function make() {
   candles = chart.addSeries(CandlestickSeries, {});
   volumes = chart.addSeries(HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false });
   chart.priceScale("volume").applyOptions({ scaleMargins: { top: 0.82, bottom: 0 } });
-  chart.timeScale().subscribeVisibleLogicalRangeChange((range) => range && range.from < 10 && cursor && loadOlder());
+  chart.timeScale().subscribeVisibleLogicalRangeChange(loadOlder);
   chart.subscribeCrosshairMove((at) => showLegend(at.time ? find(at.time) : newest()));
   paint();
 }
@@ -150,15 +159,27 @@ function draw() {
   drawLines();
   showLegend(last);
   showGaps();
+  describe();
+}
+
+// What the picture shows, for those who don't see it.
+function describe() {
+  const known = sorted();
+  const [lows, highs] = [known.map(({ low }) => low), known.map(({ high }) => high)];
+  const words = known.length ? [
+    `${known.length} ${known.length === 1 ? "bar" : "bars"} from ${formatTime(toTime(known[0].start))} to ${formatTime(toTime(known.at(-1).start))}`,
+    `lowest price ${formatPrice(Math.min(...lows))}, highest ${formatPrice(Math.max(...highs))}`,
+  ] : ["no bars"];
+  box.setAttribute("aria-label", `Chart of ${symbol}, ${timeframe}: ${words.join(", ")}`);
 }
 
 function drawLines() {
   for (const line of lines) chart.removeSeries(line);
   lines = [];
   const boxes = [...document.querySelectorAll("#overlays input:checked")];
-  const names = [...new Set([...values.values()].flatMap((one) => Object.keys(one)))];
+  const known = [...values.values()].sort((one, other) => one.start - other.start);
+  const names = [...new Set(known.flatMap((one) => Object.keys(one.values)))];
   const colours = ["--focus", "--chart-2", "--chart-3", "--warn"].map(colour);
-  const known = [...values].sort(([one], [other]) => one - other);
   let pane = 0;
   boxes.forEach((box, place) => {
     const mine = names.filter((name) => name === box.name || name.startsWith(`${box.name}_`)); // sma: sma_20
@@ -169,8 +190,8 @@ function drawLines() {
         color: colours[(index + (hasPane ? 0 : place)) % colours.length], lineWidth: 1, title: name,
         priceLineVisible: false, lastValueVisible: hasPane,
       }, hasPane ? pane : 0);
-      line.setData(removeDoubles(known.map(([start, one]) => (
-        one[name] === null || one[name] === undefined ? { time: toTime(start) } : { time: toTime(start), value: one[name] }
+      line.setData(removeDoubles(known.map(({ start, values: { [name]: value } }) => (
+        value === null || value === undefined ? { time: toTime(start) } : { time: toTime(start), value }
       ))));
       lines.push(line);
     });
@@ -212,16 +233,42 @@ function showGaps() {
   list.replaceChildren(...texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
 }
 
-async function ask(url) {
-  const answer = await fetch(url, { headers: { accept: "application/json" } });
+async function ask(what, more) {
+  const answer = await fetch(path(what, more), { headers: { accept: "application/json" } });
+  if (answer.ok) return answer.json();
   const body = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(body.detail ?? answer.statusText);
-  return body;
+  const waitMs = 1000 * Number(answer.headers.get("retry-after"));
+  throw Object.assign(new Error(body.detail ?? answer.statusText), { waitMs });
 }
 
-async function askPage(more = "") {
-  const computed = ask(path("indicators", more)).catch(() => ({ indicators: [] }));
-  return Promise.all([ask(path("bars", more)), computed]);
+// Ask for a page of bars and of their indicators: what of them came, and why the rest did not. Returns null if another
+// timeframe is shown by then.
+async function askPage(more) {
+  isLoading = true;
+  const mine = visit;
+  const [found, computed] = await Promise.allSettled([ask("bars", more), ask("indicators", more)]);
+  if (mine !== visit) return null;
+  isLoading = false;
+  const refusal = found.reason ?? computed.reason ?? null;
+  refusals = refusal ? refusals + 1 : 0;
+  return { found: found.value, computed: computed.value, refusal };
+}
+
+function findPause(refusal) {
+  return Math.max(Math.min(LAST_RETRY_MS, FIRST_RETRY_MS * 2 ** (refusals - 1)), refusal.waitMs || 0);
+}
+
+// The API has the past, and the WebSocket what happens after its snapshot. A snapshot has only the last bars, so the API
+// is asked after each one. Without a WebSocket there is still the past.
+function load() {
+  stop?.();
+  clearTimeout(retry);
+  clearTimeout(olderRetry);
+  clear();
+  [visit, isLoading, isFitted, tornAt, olderRetry, refusals] = [visit + 1, false, false, -Infinity, null, 0];
+  retry = setTimeout(repair, SNAPSHOT_MS);
+  const topics = [`bars:${symbol}:${timeframe}`, `indicators:${symbol}:${timeframe}`, `quotes:${symbol}`];
+  stop = followMarket(topics, { take, begin, joined: repair });
 }
 
 function clear() {
@@ -231,76 +278,90 @@ function clear() {
   cursor = null;
 }
 
-async function load() {
-  const wanted = timeframe;
-  clear();
-  isTorn = false;
-  try {
-    const page = await askPage();
-    if (wanted !== timeframe) return;
-    keep(...page);
-    showState(bars.size ? "" : `No bars of ${timeframe} yet. The service bars makes them from minutes, and the archive keeps them.`);
-  } catch (error) {
-    if (wanted !== timeframe) return;
-    showState(`The chart has nothing to show: ${error.message}.`);
-  }
-  draw();
-  chart.timeScale().fitContent();
-  const points = makeCandles().length;
-  if (points > 150) chart.timeScale().setVisibleLogicalRange({ from: points - 150, to: points + 5 });
-  subscribe();
+// Bars before a time are not known any more.
+function forget(before) {
+  for (const known of [bars, values]) for (const start of [...known.keys()]) if (start < before) known.delete(start);
+  gaps = gaps.filter((gap) => gap.from >= before);
 }
 
-function keep(found, computed) {
+function keep(found) {
   if (!found.bars.length) return;
   const [first, last] = [found.bars[0].start, found.bars.at(-1).start];
-  const known = sorted();
-  if (first > known.at(-1)?.start) clear(); // between the two nobody knows what there was
-  if (!bars.size || first < known[0].start) cursor = found.cursor;
+  if (tornAt !== null && first > tornAt) forget(first); // between the two nobody knows what there was
+  if (!bars.size || first <= sorted()[0].start) cursor = found.cursor;
   for (const bar of found.bars) if (!isNewer(bars.get(bar.start), bar)) bars.set(bar.start, bar);
-  for (const one of computed.indicators) values.set(one.start, one.values);
   const others = gaps.filter((gap) => gap.to <= first || gap.from > last);
   gaps = [...others, ...(found.gaps ?? [])].sort((one, other) => one.from - other.from);
 }
 
-// Ask the API again for what came while the connection was lost for long.
-async function repair() {
-  if (isLoading) return;
-  isLoading = true;
-  const wanted = timeframe;
-  try {
-    const page = await askPage();
-    if (wanted !== timeframe) return;
-    isTorn = false;
-    keep(...page);
-    draw();
-  } catch {
-    // the next bar tries it again
-  } finally {
-    isLoading = false;
-  }
+function keepValues(several) {
+  for (const one of several) if (!isNewer(values.get(one.start), one)) values.set(one.start, one);
 }
 
+function tear() {
+  tears += 1;
+  tornAt ??= newest()?.start ?? -Infinity;
+}
+
+// Ask the API for the newest bars until none of them may be missing or old.
+async function repair() {
+  clearTimeout(retry);
+  retry = null;
+  if (isLoading || tornAt === null) return;
+  const begun = tears;
+  const page = await askPage();
+  if (page === null) return;
+  if (page.found) keep(page.found);
+  if (page.computed) keepValues(page.computed.indicators);
+  if (!page.refusal && begun === tears) tornAt = null;
+  draw();
+  if (!isFitted && (page.found || refusals === 1)) fit();
+  isFitted ||= page.found !== undefined;
+  showRepair(page);
+  if (tornAt !== null) retry = setTimeout(repair, page.refusal ? findPause(page.refusal) : 0);
+}
+
+function showRepair({ found, refusal }) {
+  const lacking = found ? "Indicators may be missing" : bars.size ? "Bars may be missing" : "The chart has nothing to show";
+  if (refusal) showState(`${lacking}: ${refusal.message}.`);
+  else if (!bars.size) showState(`No bars of ${timeframe} yet. The service bars makes them from minutes, and the archive keeps them.`);
+  else showState("");
+}
+
+function fit() {
+  chart.timeScale().fitContent();
+  const points = makeCandles().length;
+  if (points > 150) chart.timeScale().setVisibleLogicalRange({ from: points - 150, to: points + 5 });
+}
+
+// Ask for the bars before those that are known, if the view is near their begin.
 async function loadOlder() {
-  if (isLoading) return;
-  isLoading = true;
-  const range = chart.timeScale().getVisibleLogicalRange();
-  const [before, wanted] = [makeCandles().length, timeframe];
-  try {
-    const page = await askPage(`&cursor=${cursor}`);
-    if (wanted !== timeframe) return;
-    if (!page[0].bars.length) cursor = null;
-    keep(...page);
-    draw();
-    const added = makeCandles().length - before;
-    chart.timeScale().setVisibleLogicalRange({ from: range.from + added, to: range.to + added });
-  } catch (error) {
-    if (wanted !== timeframe) return;
-    showState(`Older bars can't be loaded: ${error.message}.`);
-    cursor = null;
-  } finally {
-    isLoading = false;
+  const isNear = chart.timeScale().getVisibleLogicalRange()?.from < 10;
+  if (!isNear || !cursor || !isFitted || isLoading || olderRetry !== null) return;
+  const page = await askPage(`&cursor=${cursor}`);
+  if (page === null) return;
+  if (page.refusal) {
+    showState(`Older bars can't be loaded now: ${page.refusal.message}.`);
+    olderRetry = setTimeout(() => {
+      olderRetry = null;
+      loadOlder();
+    }, findPause(page.refusal));
+  } else {
+    addOlder(page.found, page.computed.indicators);
+    if (tornAt === null) showState("");
   }
+  if (tornAt !== null && retry === null) repair();
+}
+
+function addOlder(found, computed) {
+  const range = chart.timeScale().getVisibleLogicalRange();
+  const before = makeCandles().length;
+  if (!found.bars.length) cursor = null;
+  keep(found);
+  keepValues(computed);
+  draw();
+  const added = makeCandles().length - before;
+  chart.timeScale().setVisibleLogicalRange({ from: range.from + added, to: range.to + added });
 }
 
 // Whether what is known of a bar goes before what came: by the epoch, then by the revision, then what is final.
@@ -310,35 +371,58 @@ function isNewer(known, bar) {
   return known.rev === bar.rev ? known.final && !bar.final : known.rev > bar.rev;
 }
 
+// A bar that comes into a gap leaves what is missing before it and after it.
+function fillGap(gap, start) {
+  if (start < gap.from || start >= gap.to) return [gap];
+  const step = STEP_SEC[timeframe] * 1000;
+  const before = Math.min(gap.missing - 1, Math.floor((start - gap.from) / step));
+  const rest = [{ ...gap, to: start, missing: before }, { ...gap, from: start + step, missing: gap.missing - 1 - before }];
+  return rest.filter(({ missing }) => missing > 0);
+}
+
+// Returns true if the whole chart has to be drawn anew.
 function takeBar(bar) {
-  const known = bars.get(bar.start);
-  if (isNewer(known, bar)) return false;
+  if (isNewer(bars.get(bar.start), bar)) return false;
   const step = STEP_SEC[timeframe] * 1000;
   const last = newest();
   bars.set(bar.start, bar);
-  gaps = gaps.filter((gap) => !(gap.from <= bar.start && bar.start < gap.to && gap.missing === 1));
+  gaps = gaps.flatMap((gap) => fillGap(gap, bar.start));
   return !last || bar.start < last.start || bar.start > last.start + step;
+}
+
+// A snapshot: bars before it may have come or changed that nobody sent. It is drawn with what the API has of them.
+function begin(topic, data) {
+  tear();
+  if (topic.startsWith("quotes:")) showQuote(data);
+  else if (topic.startsWith("indicators:")) keepValues([data]);
+  else takeBars(data);
 }
 
 function take(topic, data) {
   if (topic.startsWith("quotes:")) {
-    showPrice(quote, data.price, data.at, data.source, data.replay);
-    return;
-  }
-  if (topic.slice(topic.lastIndexOf(":") + 1) !== timeframe) return; // of the chart that was shown before
-  if (topic.startsWith("indicators:")) {
-    values.set(data.start, data.values);
+    showQuote(data);
+  } else if (topic.startsWith("indicators:")) {
+    keepValues([data]);
     if (lines.length) drawLines();
-    return;
+  } else {
+    if (isNewer(bars.get(data.start), data)) return;
+    const last = newest();
+    if (last && data.start > last.start + 1000 * STEP_SEC[timeframe]) tear();
+    const isWhole = takeBars([data]);
+    if (isLoading && !isFitted) return; // it is drawn with the past
+    if (isWhole) draw();
+    else drawOne(data);
+    if (tornAt !== null && retry === null) repair();
   }
-  const fresh = Array.isArray(data) ? data : [data];
-  if (newest() && fresh.length && fresh[0].start > newest().start + 1000 * STEP_SEC[timeframe]) isTorn = true;
-  const isWhole = fresh.map(takeBar).some(Boolean);
-  if (isWhole || fresh.length > 1) draw();
-  else for (const bar of fresh) drawOne(bar);
+}
+
+const showQuote = ({ price, at, source, replay }) => showPrice(quote, price, at, source, replay);
+
+function takeBars(several) {
+  const isWhole = several.map(takeBar).some(Boolean);
   const last = newest();
-  if (last) showPrice(quote, last.close, last.start, last.source, last.replay, isDaily());
-  if (isTorn) repair();
+  if (last) showPrice(quote, last.close, last.start, last.source, last.replay, isDaily() ? last.day ?? formatDay(last.start) : null);
+  return isWhole;
 }
 
 function drawOne(bar) {
@@ -348,15 +432,10 @@ function drawOne(bar) {
   showLegend(bar);
 }
 
-function subscribe() {
-  stop = followMarket([`bars:${symbol}:${timeframe}`, `indicators:${symbol}:${timeframe}`, `quotes:${symbol}`], { take });
-}
-
 function choose(event) {
   const chosen = event.target.closest("[data-timeframe]");
   if (!chosen || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  stop?.();
   timeframe = chosen.dataset.timeframe;
   for (const each of document.querySelectorAll("[data-timeframe]")) {
     if (each === chosen) each.setAttribute("aria-current", "true");
@@ -369,7 +448,7 @@ function choose(event) {
 
 function tick() {
   tickAges(now());
-  renewCloses();
+  renewPage();
 }
 
 make();

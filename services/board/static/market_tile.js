@@ -1,17 +1,18 @@
 // Shows a price on a tile: with its change, where it came from, and how old it is.
 
-import { findDirection, formatChange, formatDay, formatPercent, formatPrice, formatRecency } from "./market_words.js";
+import { showMoments } from "./stream.js";
+import { readPage, replacePart } from "./market_page.js";
+import { findDirection, formatChange, formatPercent, formatPrice, formatRecency } from "./market_words.js";
 
-const DAY_MS = 86400000;
-const RENEW_MS = 30_000; // the board keeps what its page says of the past for 20 s
-let dayEndedAt = null; // when a price of another day came than the page was made for
+const EVERY_MS = 60_000; // the board keeps what its page says of the past for 20 s
+const UNFILLED_MS = 15_000;
+let readAt = performance.now();
 
-// A price that is older than the one on the tile changes nothing. `isDaily`: it is that of the day that begins at `at`.
-export function showPrice(tile, price, at, source, replay, isDaily = false) {
+// A price that is older than the one on the tile changes nothing. `day` is its date if it is the price of a whole day.
+export function showPrice(tile, price, at, source, replay, day = null) {
   const shown = tile.querySelector("[data-price]");
   const before = Number(tile.dataset.time);
   if (!shown || (tile.dataset.time && at < before)) return;
-  if (tile.dataset.time && Math.floor(at / DAY_MS) !== Math.floor(before / DAY_MS)) dayEndedAt ??= performance.now();
   tile.dataset.time = at;
   tile.dataset.last = price;
   setText(shown, formatPrice(price));
@@ -22,8 +23,8 @@ export function showPrice(tile, price, at, source, replay, isDaily = false) {
   const age = tile.querySelector("[data-age]");
   if (!age) return;
   age.dataset.at = at;
-  age.toggleAttribute("data-day", isDaily);
-  if (isDaily) setText(age, formatDay(at));
+  age.toggleAttribute("data-day", day !== null);
+  if (day !== null) setText(age, day);
 }
 
 function showChange(tile, price) {
@@ -41,21 +42,47 @@ export function tickAges(nowSec) {
   }
 }
 
-// A change counts from the close of the day before. On a new day the page is read again for the closes of the last one.
-export async function renewCloses() {
-  if (dayEndedAt === null || performance.now() - dayEndedAt < RENEW_MS || document.visibilityState !== "visible") return;
-  dayEndedAt = null;
-  try {
-    const answer = await fetch(location.href, { headers: { accept: "text/html" } });
-    if (!answer.ok || answer.redirected) throw new Error(answer.statusText);
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    const fresh = new Map([...page.querySelectorAll("[data-symbol][data-base]")].map((one) => [one.dataset.symbol, one]));
-    for (const tile of document.querySelectorAll("[data-symbol][data-base]")) takeClose(tile, fresh.get(tile.dataset.symbol));
-  } catch {
-    dayEndedAt = performance.now(); // the line above the page says that the board is away
-  }
+// What the board may show by now that no stream brings: series and first prices that came after the page was made, the
+// values of economic series, the closes from which a new day counts.
+// Returns true if other tiles are there than before.
+export async function renewPage() {
+  const boxes = ["tiles", "quote"].map((id) => document.getElementById(id)).filter(Boolean);
+  const everyMs = boxes.every(isFilled) ? EVERY_MS : UNFILLED_MS;
+  if (!boxes.length || performance.now() - readAt < everyMs || document.visibilityState !== "visible") return false;
+  readAt = performance.now();
+  const page = await readPage();
+  if (page === null) return false;
+  const others = boxes.map((box) => renewTiles(box, page.getElementById(box.id)));
+  const fresh = new Map([...page.querySelectorAll("[data-symbol][data-base]")].map((one) => [one.dataset.symbol, one]));
+  for (const tile of document.querySelectorAll("[data-symbol][data-base]")) takeClose(tile, fresh.get(tile.dataset.symbol));
+  return others.some(Boolean);
 }
 
+const findTiles = (box) => (box.dataset.symbol ? [box] : [...box.querySelectorAll("[data-symbol]")]);
+const hasPrice = (tile) => tile.querySelector("[data-price]") !== null;
+
+function isFilled(box) {
+  const tiles = findTiles(box);
+  return tiles.length > 0 && tiles.every(hasPrice);
+}
+
+function renewTiles(mine, fresh) {
+  if (!fresh || describeTiles(mine) === describeTiles(fresh)) return false;
+  replacePart(mine, fresh);
+  showMoments(mine);
+  return true;
+}
+
+// The symbols of a part of the page, and whether each has a price and a close before it; where no prices are followed,
+// the time of each as well.
+function describeTiles(box) {
+  const isFollowed = box.dataset.topics !== "";
+  return findTiles(box).map((tile) => (
+    [tile.dataset.symbol, hasPrice(tile), "base" in tile.dataset, isFollowed ? "" : tile.dataset.time].join(" ")
+  )).join("\n");
+}
+
+// A change counts from the close of the day before.
 function takeClose(tile, fresh) {
   if (!fresh || !tile.dataset.last) return;
   tile.dataset.base = fresh.dataset.base;
