@@ -6,17 +6,26 @@ them; `covers` says whether the stream's part reaches back far enough for that. 
 entries were added to the streams, in epoch seconds by the clock of the bus.
 """
 
-import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from types import NoneType
 from typing import Any, Final
 
 import orjson
 
-from marketswarm.market.entries import MAX_MS, EntryError, parse_bar, parse_provenance, parse_quote
-from marketswarm.market.records import Bar, Provenance, Quote
+from marketswarm.market.entries import (
+    MAX_MS,
+    EntryError,
+    check_bar,
+    check_quote,
+    parse_bar,
+    parse_day,
+    parse_entry,
+    parse_flag,
+)
+from marketswarm.market.records import DAY_MS, Bar, Provenance, Quote, RecordKind
 
 MAX_QUOTES: Final = 5000
 MAX_CHARTS: Final = 20_000
@@ -29,7 +38,7 @@ MAX_BARS: Final = 100_000
 MAX_RANKS: Final = 20_000
 """Of how many bars the last revision of the indicators is known."""
 NEVER: Final = float("-inf")
-_DAY: Final = re.compile(rb"\d{4}-\d{2}-\d{2}")
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 CLOSE: Final = 4
 REPLAY: Final = 14
 """The cells of a row of a bar that have its close, and whether it is a replay."""
@@ -125,15 +134,22 @@ def _make_origin(origin: Provenance) -> tuple[str, int | None, str | None, bool]
 
 
 def parse_live_bar(fields: Fields) -> LiveBar:
-    """Return the bar of an entry of the checked bars. Raise EntryError if it is none."""
+    """Return the bar of an entry of the checked bars. Raise EntryError unless the archive takes it, too."""
     rev, epoch = _parse_count(fields, b"rev", MAX_REV), _parse_count(fields, b"epoch", MAX_MS)
-    bar, origin, is_final = parse_bar(fields), parse_provenance(fields), fields.get(b"final") == b"1"
-    return LiveBar(bar, origin, is_final, rev, epoch, _parse_day(fields))
+    bar, _, origin = parse_entry(RecordKind.BARS, fields)
+    assert isinstance(bar, Bar)  # noqa: S101 - by its kind
+    check_bar(bar)
+    day = parse_day(fields, _find_date(bar.start_ms)) if bar.timeframe == "1d" else None
+    is_final = parse_flag(fields, b"final")
+    return LiveBar(bar, origin, is_final, rev, epoch, None if day is None else day.isoformat())
 
 
 def parse_live_quote(fields: Fields) -> LiveQuote:
-    """Return the quote of an entry. Raise EntryError if it is none."""
-    return LiveQuote(parse_quote(fields), parse_provenance(fields))
+    """Return the quote of an entry. Raise EntryError unless the archive takes it, too."""
+    quote, _, origin = parse_entry(RecordKind.QUOTES, fields)
+    assert isinstance(quote, Quote)  # noqa: S101 - by its kind
+    check_quote(quote)
+    return LiveQuote(quote, origin)
 
 
 def parse_live_values(fields: Fields) -> LiveValues:
@@ -161,14 +177,9 @@ def parse_live_values(fields: Fields) -> LiveValues:
     )
 
 
-def _parse_day(fields: Fields) -> str | None:
-    """Return the date of a trading day, such as `2026-01-05`; None if it is absent. Raise EntryError."""
-    text = fields.get(b"day")
-    if text is None:
-        return None
-    if _DAY.fullmatch(text) is None:
-        raise EntryError("day: no date")
-    return text.decode()
+def _find_date(epoch_ms: int) -> date:
+    """Return the date of a time in UTC."""
+    return date.fromordinal(_EPOCH_DAY + epoch_ms // DAY_MS)
 
 
 def _parse_count(fields: Fields, name: bytes, most: int) -> int:
