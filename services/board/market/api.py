@@ -20,7 +20,7 @@ from services.board.market.charts import EncodedAnswer, make_answer, make_tag
 from services.board.market.conversation import serve_client
 from services.board.market.feed import QUOTE_NAMES
 from services.board.market.limits import AccountView
-from services.board.market.market import Market
+from services.board.market.market import FoundSymbols, Market
 from services.board.market.overview import TileView, make_group_tiles
 from services.board.market.query import (
     MAX_CURSOR,
@@ -280,12 +280,13 @@ def _add_quotes(api: APIRouter, market: Market) -> None:
 async def _make_latest_quotes(market: Market, names: Sequence[str], query: TableQuery) -> EncodedAnswer:
     """Return the latest quotes of symbols, or of all, encoded. Raises QueryError, DatabaseAwayError."""
     after = "" if query.cursor is None else require_symbol(query.cursor)
-    wanted = [name for name in sorted(names or market.live.quotes) if name > after]
+    known = FoundSymbols(sorted(names)) if names else await market.find_quoted()
+    wanted = [name for name in known.names if name > after]
     page = wanted[: query.limit]
     found = await market.find_quotes(page)
     if names and page and not found.rows and found.away is not None:
         raise DatabaseAwayError(found.away)
-    about = {"cursor": page[-1] if len(wanted) > len(page) else None, "away": found.away}
+    about = {"cursor": page[-1] if len(wanted) > len(page) else None, "away": found.away or known.away}
     return make_answer(AnswerTable("quotes", QUOTES, found.rows, about), query.format)
 
 

@@ -90,6 +90,16 @@ select q.symbol, (extract(epoch from q.at) * 1000)::bigint, q.price, q.bid, q.as
 q.implied_volatility, q.source, (extract(epoch from q.asked_at) * 1000)::bigint, q.digest, q.replay
 from unnest($1::text[]) as wanted(symbol)
 cross join lateral (select * from quotes where symbol = wanted.symbol order by at desc limit 1) as q"""
+# One step of an index for each symbol: to read all quotes would take minutes.
+_QUOTED: Final = """
+with recursive walk(symbol, n) as (
+  select (select symbol from quotes order by symbol limit 1)::text, 1
+  union all
+  select (
+    select symbol from quotes as one where one.symbol > walk.symbol order by one.symbol limit 1
+  )::text, n + 1 from walk where symbol is not null and n < $1
+)
+select symbol from walk where symbol is not null"""
 _SYMBOLS: Final = """
 select symbol, asset, (extract(epoch from first_seen) * 1000)::bigint,
 (extract(epoch from last_seen) * 1000)::bigint, replay
@@ -244,6 +254,10 @@ class ArchiveReader:
     async def read_latest_quotes(self, symbols: Sequence[str]) -> list[Row]:
         """Return the latest quote of each symbol that has one, as rows of `LiveQuote.make_row`."""
         return await self._fetch(_LATEST_QUOTES, list(symbols))
+
+    async def read_quoted_symbols(self, limit: int) -> list[str]:
+        """Return the first symbols, in the order of the database, that have quotes."""
+        return [row[0] for row in await self._fetch(_QUOTED, limit)]
 
     async def read_symbols(self, after: str | None, asset: str | None, limit: int) -> list[Row]:
         """Return symbol, asset, first_seen, last_seen and replay, by symbol from the one after `after` on."""
