@@ -178,6 +178,9 @@ class MarketFeed:
                 if last is None or (is_idle and await self._has_lost(bus, stream, last)):
                     last = await self._seed(bus, stream, take)
                 entries = await read_entries_after(bus, stream, last, count=BATCH, block_sec=BLOCK_SEC)
+                if len(entries) == BATCH and await self._has_lost(bus, stream, last):  # it is far behind
+                    last = None
+                    continue
             except BusError as error:
                 is_idle = True
                 self._unread[stream] = f"bus {error.bus} does not let {stream} be read: {error.reason}"
