@@ -188,6 +188,19 @@ async def test_the_symbols_that_have_quotes_are_found_whatever_table_part_they_a
         assert len(await reader.read_quoted_symbols(3)) == 3
 
 
+async def test_the_class_of_a_symbol_is_kept_and_read_again_after_a_while(archive_url, monkeypatch):
+    columns = ("symbol", "asset", "first_seen", "last_seen", "replay")
+    await fill_table(archive_url, "symbols", columns, [("GLD", "stocks", MONDAY, MONDAY, False)])
+    async with read_archive(archive_url) as reader:
+        assert await reader.find_asset("GLD") == "stocks"
+        connection = await asyncpg.connect(archive_url)
+        await connection.execute("UPDATE symbols SET asset = 'commodities'")
+        await connection.close()
+        assert await reader.find_asset("GLD") == "stocks"
+        monkeypatch.setattr(archive_reader, "ASSET_SEC", 0.0)
+        assert await reader.find_asset("GLD") == "commodities"
+
+
 async def test_without_quotes_no_symbol_has_any(archive_url):
     async with read_archive(archive_url) as reader:
         assert await reader.read_quoted_symbols(10) == []

@@ -35,7 +35,9 @@ CHECK_SEC: Final = 10.0
 REST: Final = Backoff(1.0, 5.0)
 """The time between two looks at one that is away."""
 MAX_ASSETS: Final = 20_000
-"""Of how many symbols the asset class is kept: it does not change."""
+"""Of how many symbols the asset class is kept."""
+ASSET_SEC: Final = 60.0
+"""How long an asset class is kept: the truth may name another one."""
 NOT_SET: Final = "no archive: DATABASE_URL is not set, so the board has only what came since it began"
 OLD_SCHEMA: Final = "the archive lacks tables of this version: its service makes them when it starts"
 NO_DRIVER: Final = "the driver asyncpg is not installed: the extra `archive` has it"
@@ -188,7 +190,7 @@ class ArchiveReader:
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._lost_at: float | None = None
         self._lost = asyncio.Event()
-        self._assets: dict[str, str] = {}
+        self._assets: dict[str, tuple[float, str]] = {}
         self.problem: str | None = None
         """Why the database is away; None while it answers."""
 
@@ -265,15 +267,16 @@ class ArchiveReader:
 
     async def find_asset(self, symbol: str) -> str | None:
         """Return the asset class of a symbol; None if it is not known."""
-        known = self._assets.get(symbol)
-        if known is not None:
-            return known
+        known, now = self._assets.get(symbol), time.monotonic()
+        if known is not None and now - known[0] < ASSET_SEC:
+            return known[1]
         rows = await self._fetch(_ASSET, symbol)
         if not rows:
             return None
         if len(self._assets) >= MAX_ASSETS:
             self._assets.clear()
-        found = self._assets[symbol] = str(rows[0][0])
+        found = str(rows[0][0])
+        self._assets[symbol] = now, found
         return found
 
     async def read_correlations(
