@@ -18,8 +18,8 @@ from services.board.market.archive_reader import DatabaseAwayError, Row
 from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
 from services.board.market.conversation import serve_client
-from services.board.market.feed import QUOTE_NAMES
 from services.board.market.limits import AccountView
+from services.board.market.live import QUOTE_NAMES, QuoteCells
 from services.board.market.market import FoundSymbols, Market
 from services.board.market.overview import TileView, make_group_tiles
 from services.board.market.query import (
@@ -292,7 +292,10 @@ async def _make_latest_quotes(market: Market, names: Sequence[str], query: Table
 
 def find_quote_cursor(rows: Sequence[Row], query: TableQuery) -> str | None:
     """Return the cursor to the quotes before a page, by its oldest row; None if the page is not full."""
-    return f"{rows[0][1]}:{rows[0][8]}" if rows and len(rows) == query.limit else None
+    if not rows or len(rows) != query.limit:
+        return None
+    oldest = QuoteCells(*rows[0])
+    return f"{oldest.at}:{oldest.source}"
 
 
 def _add_observations(api: APIRouter, market: Market) -> None:

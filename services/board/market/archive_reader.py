@@ -227,7 +227,7 @@ class ArchiveReader:
             raise DatabaseAwayError(TOO_BUSY) from None
 
     async def read_bars(self, symbol: str, timeframe: str, query: TableQuery) -> list[Row]:
-        """Return bars by their start, each as a row of `LiveBar.make_row`."""
+        """Return bars by their start, each with the cells of `BarCells`."""
         bounds = query.from_ms, query.before_ms, query.limit
         return (await self._fetch(_BARS, symbol, timeframe, *bounds))[::-1]
 
@@ -245,7 +245,7 @@ class ArchiveReader:
         return (await self._fetch(_OBSERVATIONS, series, query.from_ms, query.before_ms, query.limit))[::-1]
 
     async def read_quotes(self, symbol: str, query: TableQuery) -> list[Row]:
-        """Return the quotes of a symbol, each as a row of `LiveQuote.make_row`. Raises QueryError.
+        """Return the quotes of a symbol, each with the cells of `QuoteCells`. Raises QueryError.
 
         Two sources may have quotes of one time, so the cursor has both: `<time>:<source>`.
         """
@@ -254,7 +254,7 @@ class ArchiveReader:
         return (await self._fetch(_QUOTES, symbol, *bounds))[::-1]
 
     async def read_latest_quotes(self, symbols: Sequence[str]) -> list[Row]:
-        """Return the latest quote of each symbol that has one, as rows of `LiveQuote.make_row`."""
+        """Return the latest quote of each symbol that has one, with the cells of `QuoteCells`."""
         return await self._fetch(_LATEST_QUOTES, list(symbols))
 
     async def read_quoted_symbols(self, limit: int) -> list[str]:

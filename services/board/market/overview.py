@@ -14,7 +14,7 @@ from marketswarm.market.records import DAY_MS
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError, Row
 from services.board.market.feed import MarketStates
 from services.board.market.flight import SingleFlight
-from services.board.market.live import LiveMarket
+from services.board.market.live import LiveMarket, QuoteCells
 from services.board.market.pictures import EVENING_MS
 from services.board.market.states import OBSERVATIONS, Group, StoredSeries, list_group, pick_series
 
@@ -179,7 +179,8 @@ class PastStore:
         """Return the latest quote by symbol. Raises DatabaseAwayError."""
         symbols = sorted({one.symbol for one in series})
         rows = await self._archive.read_latest_quotes(symbols) if symbols else []
-        return {row[0]: KnownPrice(row[1], row[2], row[8], row[11]) for row in rows}
+        quotes = (QuoteCells(*row) for row in rows)
+        return {one.symbol: KnownPrice(one.at, one.price, one.source, one.replay) for one in quotes}
 
     async def _read_each(
         self, series: Sequence[StoredSeries], timeframe: str | None, points: int
@@ -323,5 +324,5 @@ def list_groups(states: MarketStates) -> list[str]:
     A group of economic series alone is on the page of the economy, unless it has an address.
     """
     names = {one.label for one in states.series if one.kind != OBSERVATIONS or one.label in GROUPS}
-    known = {name: place for place, name in enumerate(GROUPS)}
+    known = {name: index for index, name in enumerate(GROUPS)}
     return sorted(names, key=lambda name: (known.get(name, len(known)), name))
