@@ -7,6 +7,7 @@ Bars of massive have neither `timeframe` nor `asset`: they are minutes of stocks
 
 import re
 from collections.abc import Mapping
+from datetime import date, timedelta
 from functools import lru_cache
 from operator import attrgetter
 from typing import Final
@@ -32,11 +33,14 @@ MIN_MS: Final = -5_364_662_400_000
 """The year 1800: some economic series are that old."""
 MAX_NUMBER: Final = 1e18
 MAX_TEXT: Final = 128
+MAX_DAY_SHIFT: Final = timedelta(days=3)
+"""The most between a trading day and the date in UTC at which it begins: a day, and more over holidays."""
 
 _TEXTS: Final = 8192  # the distinct texts of a market: its symbols, and the digests of its last answers
 _ORIGINS: Final = 1024  # the last answers of a market's sources
 _ORIGIN: Final = (b"source", b"asked_at", b"digest", b"played_at")
 _ASSETS: Final[Mapping[str, AssetClass]] = {str(each): each for each in AssetClass}
+_DAY: Final = re.compile(rb"\d{4}-\d{2}-\d{2}")
 _MASSIVE: Final = frozenset({"ws", "rest", "replay"})  # what massive calls its ways
 _BAR_NUMBERS: Final = ("open", "high", "low", "close", "volume", "vwap", "trades")
 _QUOTE_NUMBERS: Final = ("price", "bid", "ask", "volume", "open_interest", "implied_volatility")
@@ -164,14 +168,62 @@ def parse_entry(kind: RecordKind, fields: Fields) -> tuple[Record, AssetClass, P
     return record, asset, provenance
 
 
+def check_bar(bar: Bar) -> None:
+    """Check what the archive demands of a bar that was checked. Raise EntryError if it can't be."""
+    if not 0 < bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
+        raise EntryError("low, open, close and high: not in this order, or not above 0")
+    if bar.volume is not None and bar.volume < 0:
+        raise EntryError("volume: less than 0")
+    if bar.vwap is not None and bar.vwap <= 0:
+        raise EntryError("vwap: not above 0")
+    if bar.trades is not None and bar.trades < 0:
+        raise EntryError("trades: less than 0")
+
+
+def check_quote(quote: Quote) -> None:
+    """Check what the archive demands of a quote. Raise EntryError if it can't be."""
+    for name in ("volume", "open_interest", "implied_volatility"):
+        number = getattr(quote, name)
+        if number is not None and number < 0:
+            raise EntryError(f"{name}: less than 0")
+
+
+def parse_day(fields: Fields, begin: date) -> date | None:
+    """Return the trading day of an entry that begins on `begin` in UTC; None if it is absent.
+
+    Raise EntryError if it is no date, or not that of its begin.
+    """
+    value = fields.get(b"day")
+    if value is None:
+        return None
+    try:
+        day = date.fromisoformat(value.decode()) if _DAY.fullmatch(value) else None
+    except ValueError:
+        day = None
+    if day is None or abs(day - begin) > MAX_DAY_SHIFT:
+        raise EntryError("day: no date, or not that of its start")
+    return day
+
+
+def parse_flag(fields: Fields, name: bytes) -> bool:
+    """Return a field that is 0 or 1; an absent one is 0. Raise EntryError for anything else."""
+    value = fields.get(name, b"0")
+    if value not in (b"0", b"1"):
+        raise EntryError(f"{name.decode()}: neither 0 nor 1")
+    return value == b"1"
+
+
 @lru_cache(maxsize=_ORIGINS)  # one answer has many records
 def _parse_origin(is_replay: bool, *values: bytes | None) -> Provenance:
     """Return a provenance of the values of `_ORIGIN`, in order. Raise EntryError if one is wrong."""
     fields = {name: value for name, value in zip(_ORIGIN, values, strict=True) if value is not None}
     source = _read_text(fields, b"source", "")
+    asked_at = _read_number(fields, b"asked_at") or 0.0
+    if not MIN_MS <= 1000 * asked_at <= MAX_MS:
+        raise EntryError("asked_at: out of bounds")
     return Provenance(
         source or "unknown",
-        _read_number(fields, b"asked_at") or 0.0,
+        asked_at,
         _read_text(fields, b"digest", ""),
         is_replay=is_replay or source == "replay",
         played_at=_read_number(fields, b"played_at") or 0.0,

@@ -20,7 +20,11 @@ from marketswarm.market.entries import (
     SYMBOL,
     EntryError,
     Fields,
+    check_bar,
+    check_quote,
+    parse_day,
     parse_entry,
+    parse_flag,
 )
 from marketswarm.market.records import (
     TIMEFRAME_SEC,
@@ -34,15 +38,12 @@ from marketswarm.market.records import (
 
 MAX_VALUES: Final = 300
 """The most indicators or features of one entry."""
-MAX_DAY_SHIFT: Final = 3
-"""The most days between a trading day and the date in UTC at which it begins: one, and more over holidays."""
 _MAX_REV: Final = 2**31 - 1
 _MAX_COUNT: Final = 2**63 - 1
 _TIMES: Final = 4096
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LONG_AGO: Final = datetime(1, 1, 1, tzinfo=UTC)
 _VALUE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_DAY: Final = re.compile(rb"\d{4}-\d{2}-\d{2}")
 _ENTRY_ID: Final = re.compile(rb"(\d{1,20})-(\d{1,20})")
 _SEQUENCE_BITS: Final = 20  # of an id's second number, which counts the entries of one millisecond
 
@@ -229,7 +230,6 @@ def make_bar_row(entry: bytes, fields: Fields) -> MadeRow:
     """Return the row of an entry of `bars:bars`. Raise RowError if the entry is invalid."""
     bar, asset, provenance = _parse(RecordKind.BARS, fields)
     assert isinstance(bar, Bar)  # noqa: S101 - by its kind
-    _check_bar(bar)
     start, final, rev = to_time(bar.start_ms), _read_flag(fields, b"final"), _read_rev(fields)
     prices = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades)
     origin = (*_make_provenance(provenance), _read_epoch(fields), to_stream_position(entry))
@@ -242,8 +242,6 @@ def make_quote_row(entry: bytes, fields: Fields) -> MadeRow:
     """Return the row of an entry of `market:quotes`. Raise RowError if the entry is invalid."""
     quote, asset, provenance = _parse(RecordKind.QUOTES, fields)
     assert isinstance(quote, Quote)  # noqa: S101 - by its kind
-    for name in ("volume", "open_interest", "implied_volatility"):
-        _require(name, getattr(quote, name), at_least=0.0)
     at = to_time(quote.at_ms)
     row = QuoteRow(
         *(quote.symbol, at, quote.price, quote.bid, quote.ask, quote.volume, quote.open_interest),
@@ -341,27 +339,14 @@ def to_stream_position(entry: bytes) -> int:
 def _parse(kind: RecordKind, fields: Fields) -> tuple[Bar | Quote | Observation, AssetClass, Provenance]:
     """Return the record of an entry. Raise RowError if the entry is invalid."""
     try:
-        return parse_entry(kind, fields)
+        record, asset, provenance = parse_entry(kind, fields)
+        if isinstance(record, Bar):
+            check_bar(record)
+        elif isinstance(record, Quote):
+            check_quote(record)
     except EntryError as error:
         raise RowError(str(error)) from None
-
-
-def _check_bar(bar: Bar) -> None:
-    """Check what the table checks. Raise RowError if the bar can't be."""
-    if not 0 < bar.low <= min(bar.open, bar.close) <= max(bar.open, bar.close) <= bar.high:
-        raise RowError("low, open, close and high: not in this order, or not above 0")
-    if bar.volume is not None and bar.volume < 0:
-        raise RowError("volume: less than 0")
-    if bar.vwap is not None and bar.vwap <= 0:
-        raise RowError("vwap: not above 0")
-    if bar.trades is not None and not 0 <= bar.trades <= _MAX_COUNT:
-        raise RowError("trades: less than 0, or too many")
-
-
-def _require(name: str, number: float | None, *, at_least: float) -> None:
-    """Raise RowError if a number is known and too small."""
-    if number is not None and number < at_least:
-        raise RowError(f"{name}: less than {at_least:g}")
+    return record, asset, provenance
 
 
 def _make_provenance(provenance: Provenance) -> tuple[str, datetime | None, str | None, bool]:
@@ -405,24 +390,18 @@ def _read_start(fields: Fields) -> datetime:
 
 def _read_day(fields: Fields, start: datetime) -> date | None:
     """Return the trading day that begins at `start`; None if it is absent. Raise RowError if it is wrong."""
-    value = fields.get(b"day")
-    if value is None:
-        return None
     try:
-        day = date.fromisoformat(value.decode()) if _DAY.fullmatch(value) else None
-    except ValueError:
-        day = None
-    if day is None or abs(day - start.date()) > timedelta(days=MAX_DAY_SHIFT):
-        raise RowError("day: no date, or not that of its start")
-    return day
+        return parse_day(fields, start.date())
+    except EntryError as error:
+        raise RowError(str(error)) from None
 
 
 def _read_flag(fields: Fields, name: bytes) -> bool:
     """Return a field that is 0 or 1; an absent one is 0. Raise RowError for anything else."""
-    value = fields.get(name, b"0")
-    if value not in (b"0", b"1"):
-        raise RowError(f"{name.decode()}: neither 0 nor 1")
-    return value == b"1"
+    try:
+        return parse_flag(fields, name)
+    except EntryError as error:
+        raise RowError(str(error)) from None
 
 
 def _read_rev(fields: Fields) -> int:

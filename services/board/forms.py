@@ -77,7 +77,7 @@ def make_forms(
             return _lead_to("/sign-in?why=over")
         except RefusedError as error:
             return _refuse(error)
-        notice = await _do(gate, form, acts[name])
+        notice = await _run_act(gate, form, acts[name])
         if not notice.is_bad:
             await refresh()
         return _lead_to(f"{find_way_back(form.fields)}?said={form.session.add_notice(notice)}")
@@ -123,7 +123,7 @@ def _add_sign_in(forms: APIRouter, gate: SessionGate) -> None:
         return answer
 
 
-async def _do(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
+async def _run_act(gate: SessionGate, form: SentForm, act: Act) -> PageNotice:
     """Do what a form asks for, if its token may; return what became of it."""
     try:
         gate.limit(form, Scope.WRITE)

@@ -178,6 +178,34 @@ async def test_the_pages_of_quotes_have_each_one_once_though_sources_agree_in_th
         assert pages == len(wanted) // limit + 1
 
 
+async def test_the_symbols_that_have_quotes_are_found_whatever_table_part_they_are_in(archive_url):
+    names = ["SPY", "EUR/USD", "QQQ", "^VIX", "abc"]
+    quotes = [(name, MONDAY + timedelta(days=10 * number), 1.0, source, False)
+              for name in names for number in range(4) for source in ("yahoo", "finnhub")]  # fmt: skip
+    await fill_table(archive_url, "quotes", QUOTE_COLUMNS, quotes)
+    async with read_archive(archive_url) as reader:
+        assert sorted(await reader.read_quoted_symbols(10)) == sorted(names)
+        assert len(await reader.read_quoted_symbols(3)) == 3
+
+
+async def test_the_class_of_a_symbol_is_kept_and_read_again_after_a_while(archive_url, monkeypatch):
+    columns = ("symbol", "asset", "first_seen", "last_seen", "replay")
+    await fill_table(archive_url, "symbols", columns, [("GLD", "stocks", MONDAY, MONDAY, False)])
+    async with read_archive(archive_url) as reader:
+        assert await reader.find_asset("GLD") == "stocks"
+        connection = await asyncpg.connect(archive_url)
+        await connection.execute("UPDATE symbols SET asset = 'commodities'")
+        await connection.close()
+        assert await reader.find_asset("GLD") == "stocks"
+        monkeypatch.setattr(archive_reader, "ASSET_SEC", 0.0)
+        assert await reader.find_asset("GLD") == "commodities"
+
+
+async def test_without_quotes_no_symbol_has_any(archive_url):
+    async with read_archive(archive_url) as reader:
+        assert await reader.read_quoted_symbols(10) == []
+
+
 def make_pairs(day, names):
     """Pairs of names in the order of the table, each with a value that tells its day."""
     return [(day, one, other, day.day / 100, 60) for one in names for other in names if one < other]

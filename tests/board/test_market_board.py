@@ -228,8 +228,9 @@ def test_everything_else_of_the_archive_is_served(market, archive):
 
 @pytest.mark.parametrize(
     "path",
-    ["bars/%3Cscript%3E", "bars/SPY?timeframe=2m", "bars/SPY?cursor=x", "bars/SPY?from=9&to=1",
-     "bars/SPY?limit=0", "quotes?symbols=%00", "quotes?from=1d&symbols=A,B", "symbols?cursor=%00",
+    ["bars/%3Cscript%3E", "bars/SPY?timeframe=2m", "bars/SPY?cursor=x", "bars/SPY?limit=0",
+     "bars/SPY?from=900000000&to=100000000", "bars/SPY?from=2026", "quotes?symbols=%00",
+     "quotes?from=1d&symbols=A,B", "symbols?cursor=%00",
      "correlations?day=2026-13-01", "bars/SPY?from=99999999999999", "observations/" + "x" * 50,
      "bars/SPY?format=xml"],
 )  # fmt: skip

@@ -18,9 +18,9 @@ from services.board.market.archive_reader import DatabaseAwayError, Row
 from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
 from services.board.market.conversation import serve_client
-from services.board.market.feed import QUOTE_NAMES
 from services.board.market.limits import AccountView
-from services.board.market.market import Market
+from services.board.market.live import QUOTE_NAMES, QuoteCells
+from services.board.market.market import FoundSymbols, Market
 from services.board.market.overview import TileView, make_group_tiles
 from services.board.market.query import (
     MAX_CURSOR,
@@ -280,18 +280,22 @@ def _add_quotes(api: APIRouter, market: Market) -> None:
 async def _make_latest_quotes(market: Market, names: Sequence[str], query: TableQuery) -> EncodedAnswer:
     """Return the latest quotes of symbols, or of all, encoded. Raises QueryError, DatabaseAwayError."""
     after = "" if query.cursor is None else require_symbol(query.cursor)
-    wanted = [name for name in sorted(names or market.live.quotes) if name > after]
+    known = FoundSymbols(sorted(names)) if names else await market.find_quoted()
+    wanted = [name for name in known.names if name > after]
     page = wanted[: query.limit]
     found = await market.find_quotes(page)
     if names and page and not found.rows and found.away is not None:
         raise DatabaseAwayError(found.away)
-    about = {"cursor": page[-1] if len(wanted) > len(page) else None, "away": found.away}
+    about = {"cursor": page[-1] if len(wanted) > len(page) else None, "away": found.away or known.away}
     return make_answer(AnswerTable("quotes", QUOTES, found.rows, about), query.format)
 
 
 def find_quote_cursor(rows: Sequence[Row], query: TableQuery) -> str | None:
     """Return the cursor to the quotes before a page, by its oldest row; None if the page is not full."""
-    return f"{rows[0][1]}:{rows[0][8]}" if rows and len(rows) == query.limit else None
+    if not rows or len(rows) != query.limit:
+        return None
+    oldest = QuoteCells(*rows[0])
+    return f"{oldest.at}:{oldest.source}"
 
 
 def _add_observations(api: APIRouter, market: Market) -> None:

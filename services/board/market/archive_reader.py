@@ -35,7 +35,9 @@ CHECK_SEC: Final = 10.0
 REST: Final = Backoff(1.0, 5.0)
 """The time between two looks at one that is away."""
 MAX_ASSETS: Final = 20_000
-"""Of how many symbols the asset class is kept: it does not change."""
+"""Of how many symbols the asset class is kept."""
+ASSET_SEC: Final = 60.0
+"""How long an asset class is kept: the truth may name another one."""
 NOT_SET: Final = "no archive: DATABASE_URL is not set, so the board has only what came since it began"
 OLD_SCHEMA: Final = "the archive lacks tables of this version: its service makes them when it starts"
 NO_DRIVER: Final = "the driver asyncpg is not installed: the extra `archive` has it"
@@ -90,6 +92,16 @@ select q.symbol, (extract(epoch from q.at) * 1000)::bigint, q.price, q.bid, q.as
 q.implied_volatility, q.source, (extract(epoch from q.asked_at) * 1000)::bigint, q.digest, q.replay
 from unnest($1::text[]) as wanted(symbol)
 cross join lateral (select * from quotes where symbol = wanted.symbol order by at desc limit 1) as q"""
+# One step of an index for each symbol: to read all quotes would take minutes.
+_QUOTED: Final = """
+with recursive walk(symbol, n) as (
+  select (select symbol from quotes order by symbol limit 1)::text, 1
+  union all
+  select (
+    select symbol from quotes as one where one.symbol > walk.symbol order by one.symbol limit 1
+  )::text, n + 1 from walk where symbol is not null and n < $1
+)
+select symbol from walk where symbol is not null"""
 _SYMBOLS: Final = """
 select symbol, asset, (extract(epoch from first_seen) * 1000)::bigint,
 (extract(epoch from last_seen) * 1000)::bigint, replay
@@ -178,7 +190,7 @@ class ArchiveReader:
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._lost_at: float | None = None
         self._lost = asyncio.Event()
-        self._assets: dict[str, str] = {}
+        self._assets: dict[str, tuple[float, str]] = {}
         self.problem: str | None = None
         """Why the database is away; None while it answers."""
 
@@ -215,7 +227,7 @@ class ArchiveReader:
             raise DatabaseAwayError(TOO_BUSY) from None
 
     async def read_bars(self, symbol: str, timeframe: str, query: TableQuery) -> list[Row]:
-        """Return bars by their start, each as a row of `LiveBar.make_row`."""
+        """Return bars by their start, each with the cells of `BarCells`."""
         bounds = query.from_ms, query.before_ms, query.limit
         return (await self._fetch(_BARS, symbol, timeframe, *bounds))[::-1]
 
@@ -233,7 +245,7 @@ class ArchiveReader:
         return (await self._fetch(_OBSERVATIONS, series, query.from_ms, query.before_ms, query.limit))[::-1]
 
     async def read_quotes(self, symbol: str, query: TableQuery) -> list[Row]:
-        """Return the quotes of a symbol, each as a row of `LiveQuote.make_row`. Raises QueryError.
+        """Return the quotes of a symbol, each with the cells of `QuoteCells`. Raises QueryError.
 
         Two sources may have quotes of one time, so the cursor has both: `<time>:<source>`.
         """
@@ -242,8 +254,12 @@ class ArchiveReader:
         return (await self._fetch(_QUOTES, symbol, *bounds))[::-1]
 
     async def read_latest_quotes(self, symbols: Sequence[str]) -> list[Row]:
-        """Return the latest quote of each symbol that has one, as rows of `LiveQuote.make_row`."""
+        """Return the latest quote of each symbol that has one, with the cells of `QuoteCells`."""
         return await self._fetch(_LATEST_QUOTES, list(symbols))
+
+    async def read_quoted_symbols(self, limit: int) -> list[str]:
+        """Return the first symbols, in the order of the database, that have quotes."""
+        return [row[0] for row in await self._fetch(_QUOTED, limit)]
 
     async def read_symbols(self, after: str | None, asset: str | None, limit: int) -> list[Row]:
         """Return symbol, asset, first_seen, last_seen and replay, by symbol from the one after `after` on."""
@@ -251,15 +267,16 @@ class ArchiveReader:
 
     async def find_asset(self, symbol: str) -> str | None:
         """Return the asset class of a symbol; None if it is not known."""
-        known = self._assets.get(symbol)
-        if known is not None:
-            return known
+        known, now = self._assets.get(symbol), time.monotonic()
+        if known is not None and now - known[0] < ASSET_SEC:
+            return known[1]
         rows = await self._fetch(_ASSET, symbol)
         if not rows:
             return None
         if len(self._assets) >= MAX_ASSETS:
             self._assets.clear()
-        found = self._assets[symbol] = str(rows[0][0])
+        found = str(rows[0][0])
+        self._assets[symbol] = now, found
         return found
 
     async def read_correlations(

@@ -6,9 +6,8 @@ from typing import Final
 
 from marketswarm.market.sessions import Session
 from services.board.market.charts import FoundChart
-from services.board.market.feed import BAR_NAMES
 from services.board.market.gaps import find_gaps, has_gaps, list_missing
-from services.board.market.live import CLOSE, REPLAY, Chart, Row
+from services.board.market.live import BAR_NAMES, CLOSE, REPLAY, Chart, Row
 from services.board.market.query import QueryError, TableQuery, parse_time_cursor
 from services.board.market.tables import AnswerTable, Column, ColumnType, make_columns
 

@@ -189,8 +189,10 @@ def parse_base(text: bytes) -> ChartBase | None:
 def encode_base(base: ChartBase) -> bytes:
     """Return a chart as it is kept."""
     archived_at = None if base.archived_at == NEVER else base.archived_at
-    kept = {"made_at": base.made_at, "archived_at": archived_at, "asset": base.asset, "rows": base.rows}
-    return orjson.dumps(kept)
+    rows = list(map(tuple, base.rows))  # orjson takes no named tuples
+    return orjson.dumps(
+        {"made_at": base.made_at, "archived_at": archived_at, "asset": base.asset, "rows": rows}
+    )
 
 
 async def _write_base(bus: Bus, key: str, base: ChartBase) -> None:

@@ -40,6 +40,8 @@ MESSAGES: Final = 20
 MESSAGES_PER_SEC: Final = 5.0
 MAX_MESSAGE_CHARS: Final = 64 * 1024
 WIDE_COST: Final = 500
+RESUME_COST: Final = 100
+"""For how many topics a resume counts: it looks through all updates that are kept."""
 SEND_SEC: Final = 10.0
 """How long a client may take to read a message; what waits longer was not read."""
 CLOSE_SEC: Final = 3.0
@@ -88,13 +90,22 @@ def parse_message(text: str) -> ClientMessage:
     except orjson.JSONDecodeError:
         raise MessageError("the message is no JSON") from None
     except ValidationError as error:
-        places = {".".join(map(str, each["loc"]))[:60] for each in error.errors(include_url=False)}
-        raise MessageError(f"wrong: {', '.join(sorted(places)) or 'no object'}") from None
+        raise MessageError(f"wrong: {', '.join(sorted(_list_places(error)))}") from None
     if not all(map(is_topic, message.subscribe)):
         raise MessageError(
             "a topic is series, quotes, quotes:SYMBOL, bars:1m, bars:SYMBOL:1m or indicators:SYMBOL:1m"
         )
     return message
+
+
+def _list_places(error: ValidationError) -> set[str]:
+    """Return the places in a message that are wrong, in words of ours."""
+    found = set()
+    for each in error.errors(include_url=False, include_input=False):
+        name, *rest = each["loc"] or ("no object",)
+        is_known = name in ClientMessage.model_fields or not each["loc"]
+        found.add(".".join(map(str, (name, *rest))) if is_known else "an unknown key")
+    return found
 
 
 def is_topic(text: str) -> bool:
@@ -114,6 +125,12 @@ def find_cost(topic: str) -> int:
     """Return for how many topics one counts: one that has all symbols has a large snapshot."""
     rest = topic.partition(":")[2]
     return WIDE_COST if not rest or rest in TIMEFRAME_SEC else 1
+
+
+def find_message_cost(message: ClientMessage) -> int:
+    """Return for how many topics a message counts."""
+    resume_cost = RESUME_COST if message.after is not None else 0
+    return resume_cost + sum(map(find_cost, message.subscribe))
 
 
 async def serve_client(socket: WebSocket, hub: UpdateHub, find_snapshot: Snapshot) -> None:
@@ -173,7 +190,7 @@ async def _read(
         except MessageError as error:
             answer = partial(orjson.dumps, {"type": "error", "detail": str(error)})
         else:
-            await _wait_for_topics(hub, follower, sum(map(find_cost, message.subscribe)))
+            await _wait_for_topics(hub, follower, find_message_cost(message))
             answer = partial(_follow, hub, follower, message, find_snapshot)
         async with writing:
             await _send(socket, answer())
@@ -210,11 +227,11 @@ def _follow(hub: UpdateHub, follower: Follower, message: ClientMessage, find_sna
     topics = tuple(dict.fromkeys(message.subscribe))
     is_resumed = message.after is not None and hub.resume(follower, message.after, topics)
     hub.subscribe(follower, topics)
+    position = hub.find_position(follower)
     if is_resumed:
-        return orjson.dumps({"type": "resumed", "after": message.after, "position": hub.position})
-    # what the snapshot has is not sent again: nothing of these topics may wait from before
+        return orjson.dumps({"type": "resumed", "after": message.after, "position": position})
     states = {topic: find_snapshot(topic) for topic in topics}
-    return orjson.dumps({"type": "snapshot", "position": hub.position, "topics": states})
+    return orjson.dumps({"type": "snapshot", "position": position, "topics": states})
 
 
 async def _send_updates(socket: WebSocket, follower: Follower, writing: asyncio.Lock) -> None:
@@ -226,7 +243,7 @@ async def _send_updates(socket: WebSocket, follower: Follower, writing: asyncio.
             raise Disconnect(code, follower.dropped)
         async with writing:
             await _send(socket, encode_updates(last, updates))
-        await asyncio.sleep(follower.interval_sec)
+        await follower.pause()
 
 
 def encode_updates(last: int, updates: Sequence[Update]) -> bytes:

@@ -15,12 +15,13 @@ KEPT_SEC: Final = 60.0
 
 
 class HeatCell(NamedTuple):
-    """Hold a cell: the other symbol, the value, its number of days, and whether it is of a replay."""
+    """Hold a cell: the other symbol, the value, its number of days, whether it is of a replay, its day."""
 
     symbol: str
     value: float | None = None
     days: int | None = None
     replay: bool = False
+    day: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,23 +34,37 @@ class HeatRow:
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """The correlations of some symbols, up to `day`; `has_more` says whether there are others."""
+    """The correlations of some symbols; `has_more` says whether there are others.
+
+    `day` is the newest day of a pair, `oldest_day` the oldest: each pair has the newest day of its own.
+    """
 
     rows: tuple[HeatRow, ...] = ()
     day: str | None = None
     has_more: bool = False
     is_replay: bool = False
+    oldest_day: str | None = None
+
+    @property
+    def days(self) -> str:
+        """The days up to which the pairs are, in words; empty if there are none."""
+        if self.day is None:
+            return ""
+        if self.oldest_day == self.day:
+            return f"up to {self.day}"
+        return f"each pair up to its newest day ({self.oldest_day} to {self.day})"
 
 
 def make_heat_map(symbols: Sequence[str], pairs: Sequence[Sequence[Any]], *, has_more: bool) -> HeatMap:
     """Return the heat map of symbols, by pairs as `ArchiveReader.read_correlations` returns them."""
     known: dict[tuple[str, str], HeatCell] = {}
-    for _, one, other, value, days, replay in pairs:
-        known[one, other] = HeatCell(other, value, days, replay)
-        known[other, one] = HeatCell(one, value, days, replay)
+    for day, one, other, value, days, replay in pairs:
+        known[one, other] = HeatCell(other, value, days, replay, str(day))
+        known[other, one] = HeatCell(one, value, days, replay, str(day))
     rows = tuple(HeatRow(name, _make_cells(known, name, symbols)) for name in symbols)
-    day = max((str(row[0]) for row in pairs), default=None)
-    return HeatMap(rows, day, has_more, is_replay=any(row[5] for row in pairs))
+    known_days = [str(row[0]) for row in pairs]
+    newest, oldest = max(known_days, default=None), min(known_days, default=None)
+    return HeatMap(rows, newest, has_more, any(row[5] for row in pairs), oldest)
 
 
 def _make_cells(

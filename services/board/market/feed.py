@@ -42,7 +42,9 @@ from marketswarm.truth import Truth
 from services.board.market.live import (
     NEVER,
     LiveMarket,
-    Row,
+    QuoteCells,
+    encode_bar,
+    encode_quote,
     parse_live_bar,
     parse_live_quote,
     parse_live_values,
@@ -131,7 +133,7 @@ class MarketFeed:
         self.states = MarketStates()
         self.problem: str | None = None
         self._me, self._live, self._hub = me, live, hub
-        self._fresh_quotes: dict[str, Row] = {}
+        self._fresh_quotes: dict[str, QuoteCells] = {}
         self._unread: dict[str, str] = {}
         self._known_series = StateCache(parse_one_series)
         self._known_sources = StateCache(parse_source)
@@ -170,7 +172,7 @@ class MarketFeed:
             bus = self.find_bus()
             if bus is not known:
                 known, last = bus, None
-                self._forget_places(stream)
+                self._reset_coverage(stream)
             if bus is None:
                 await asyncio.sleep(POLL_SEC)
                 continue
@@ -178,6 +180,9 @@ class MarketFeed:
                 if last is None or (is_idle and await self._has_lost(bus, stream, last)):
                     last = await self._seed(bus, stream, take)
                 entries = await read_entries_after(bus, stream, last, count=BATCH, block_sec=BLOCK_SEC)
+                if len(entries) == BATCH and await self._has_lost(bus, stream, last):  # it is far behind
+                    last = None
+                    continue
             except BusError as error:
                 is_idle = True
                 self._unread[stream] = f"bus {error.bus} does not let {stream} be read: {error.reason}"
@@ -190,8 +195,8 @@ class MarketFeed:
                 last = entries[-1].id
                 await asyncio.sleep(0)  # many entries must not keep requests waiting
 
-    def _forget_places(self, stream: str) -> None:
-        """Note that nothing is known of a stream: it will be read on another bus."""
+    def _reset_coverage(self, stream: str) -> None:
+        """Note that a stream was not read at all: it will be, on another bus."""
         if stream == CHECKED_BARS:
             self._live.began_at, self._live.archived_at = float("inf"), NEVER
 
@@ -206,11 +211,11 @@ class MarketFeed:
 
     async def _has_lost(self, bus: Bus, stream: str, last: bytes) -> bool:
         """Return True if a stream was begun anew since an id, or trimmed beyond it. Raises BusError."""
-        newest, place = entry_sort_key(await read_newest_id(bus, stream)), entry_sort_key(last)
-        if newest <= place:
-            return newest < place
+        newest, last_read = entry_sort_key(await read_newest_id(bus, stream)), entry_sort_key(last)
+        if newest <= last_read:
+            return newest < last_read
         oldest = await read_entries_between(bus, stream, "-", "+", count=1)
-        return not oldest or entry_sort_key(oldest[0].id) > place
+        return not oldest or entry_sort_key(oldest[0].id) > last_read
 
     def _take_all(self, entries: list[StreamEntry], take: Take) -> None:
         """Take entries, each with the time at which it was added; count those that are no records."""
@@ -249,9 +254,9 @@ class MarketFeed:
             self._hub.publish(topic, orjson.dumps(one.as_json()), subject=f"{topic}:{one.start_ms}")
 
     async def _poll(self) -> None:
-        """Look at the states again and again, and say once when they can't be read any more."""
+        """Read the states again and again, and log it once when they can't be read any more."""
         while True:
-            problem = await self._look()
+            problem = await self._refresh_states()
             if self.problem is None and problem is not None and self.has_market:
                 log.warning("market.feed_away", reason=problem)
             elif self.problem is not None and problem is None:
@@ -259,7 +264,7 @@ class MarketFeed:
             self.problem = problem
             await asyncio.sleep(POLL_SEC)
 
-    async def _look(self) -> str | None:
+    async def _refresh_states(self) -> str | None:
         """Read the states, and keep fresh quotes in Redis; return why the market can't be followed."""
         names = list_market_buses(self._me.truth)
         if not names:
@@ -361,26 +366,6 @@ def index(series: tuple[StoredSeries, ...]) -> dict[str, tuple[StoredSeries, ...
     for one in series:
         found[one.symbol] = (*found.get(one.symbol, ()), one)
     return found
-
-
-BAR_NAMES: Final = (
-    *("start", "open", "high", "low", "close", "volume", "vwap", "trades", "final", "rev", "epoch"),
-    *("source", "asked_at", "digest", "replay", "day"),
-)
-QUOTE_NAMES: Final = (
-    *("symbol", "at", "price", "bid", "ask", "volume", "open_interest", "implied_volatility"),
-    *("source", "asked_at", "digest", "replay"),
-)
-
-
-def encode_bar(row: Row) -> bytes:
-    """Return a row of a bar as JSON."""
-    return orjson.dumps(dict(zip(BAR_NAMES, row, strict=True)))
-
-
-def encode_quote(row: Row) -> bytes:
-    """Return a row of a quote as JSON."""
-    return orjson.dumps(dict(zip(QUOTE_NAMES, row, strict=True)))
 
 
 def encode_series(one: StoredSeries) -> bytes:

@@ -18,11 +18,11 @@ class SingleFlight(Generic[T]):
         task = self._flights.get(key)
         if task is None:
 
-            async def fly() -> T:
+            async def run_make() -> T:
                 """Make the answer."""
                 return await make()
 
-            task = self._flights[key] = asyncio.create_task(fly())
+            task = self._flights[key] = asyncio.create_task(run_make())
             task.add_done_callback(lambda _done: self._flights.pop(key, None))
             task.add_done_callback(_retrieve)
         return await asyncio.shield(task)  # one that gives up must not take the answer from the others

@@ -6,17 +6,26 @@ them; `covers` says whether the stream's part reaches back far enough for that. 
 entries were added to the streams, in epoch seconds by the clock of the bus.
 """
 
-import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import NoneType
-from typing import Any, Final
+from datetime import date
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, get_args, get_type_hints
 
 import orjson
 
-from marketswarm.market.entries import MAX_MS, EntryError, parse_bar, parse_provenance, parse_quote
-from marketswarm.market.records import Bar, Provenance, Quote
+from marketswarm.market.entries import (
+    MAX_MS,
+    EntryError,
+    check_bar,
+    check_quote,
+    parse_bar,
+    parse_day,
+    parse_entry,
+    parse_flag,
+)
+from marketswarm.market.records import DAY_MS, Bar, Provenance, Quote, RecordKind
 
 MAX_QUOTES: Final = 5000
 MAX_CHARTS: Final = 20_000
@@ -29,10 +38,7 @@ MAX_BARS: Final = 100_000
 MAX_RANKS: Final = 20_000
 """Of how many bars the last revision of the indicators is known."""
 NEVER: Final = float("-inf")
-_DAY: Final = re.compile(rb"\d{4}-\d{2}-\d{2}")
-CLOSE: Final = 4
-REPLAY: Final = 14
-"""The cells of a row of a bar that have its close, and whether it is a replay."""
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 MAX_REV: Final = 2**31 - 1
 MAX_VALUES: Final = 200
 MAX_VALUES_BYTES: Final = 16 * 1024
@@ -41,6 +47,53 @@ Fields = Mapping[bytes, bytes]
 Row = tuple[Any, ...]
 Chart = tuple[str, str]
 """A symbol and a timeframe."""
+
+
+class BarCells(NamedTuple):
+    """The cells of a row of a bar, as the API names and orders them. Times are epoch milliseconds.
+
+    A row that was read of the database or of Redis is a plain tuple of the same cells.
+    """
+
+    start: int
+    open: float
+    high: float
+    low: float
+    close: float
+    volume: float | None
+    vwap: float | None
+    trades: int | None
+    final: bool
+    rev: int
+    epoch: int
+    source: str
+    asked_at: int | None
+    digest: str | None
+    replay: bool
+    day: str | None
+
+
+class QuoteCells(NamedTuple):
+    """The cells of a row of a quote, as `BarCells` are those of a bar."""
+
+    symbol: str
+    at: int
+    price: float
+    bid: float | None
+    ask: float | None
+    volume: float | None
+    open_interest: float | None
+    implied_volatility: float | None
+    source: str
+    asked_at: int | None
+    digest: str | None
+    replay: bool
+
+
+BAR_NAMES: Final = BarCells._fields
+QUOTE_NAMES: Final = QuoteCells._fields
+CLOSE: Final = BAR_NAMES.index("close")
+REPLAY: Final = BAR_NAMES.index("replay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +120,24 @@ class LiveBar:
         """The chart that the bar belongs to."""
         return self.bar.symbol, self.bar.timeframe
 
-    def make_row(self) -> Row:
+    def make_row(self) -> BarCells:
         """Return the bar as a row of the API."""
-        bar, origin = self.bar, self.provenance
-        prices = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades)
-        return (bar.start_ms, *prices, self.is_final, self.rev, self.epoch, *_make_origin(origin), self.day)
+        bar = self.bar
+        return BarCells(
+            bar.start_ms,
+            bar.open,
+            bar.high,
+            bar.low,
+            bar.close,
+            bar.volume,
+            bar.vwap,
+            bar.trades,
+            self.is_final,
+            self.rev,
+            self.epoch,
+            *_make_origin(self.provenance),
+            self.day,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +147,11 @@ class LiveQuote:
     quote: Quote
     provenance: Provenance
 
-    def make_row(self) -> Row:
+    def make_row(self) -> QuoteCells:
         """Return the quote as a row of the API."""
         one = self.quote
         numbers = (one.price, one.bid, one.ask, one.volume, one.open_interest, one.implied_volatility)
-        return (one.symbol, one.at_ms, *numbers, *_make_origin(self.provenance))
+        return QuoteCells(one.symbol, one.at_ms, *numbers, *_make_origin(self.provenance))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +191,22 @@ def _make_origin(origin: Provenance) -> tuple[str, int | None, str | None, bool]
 
 
 def parse_live_bar(fields: Fields) -> LiveBar:
-    """Return the bar of an entry of the checked bars. Raise EntryError if it is none."""
+    """Return the bar of an entry of the checked bars. Raise EntryError unless the archive takes it, too."""
     rev, epoch = _parse_count(fields, b"rev", MAX_REV), _parse_count(fields, b"epoch", MAX_MS)
-    bar, origin, is_final = parse_bar(fields), parse_provenance(fields), fields.get(b"final") == b"1"
-    return LiveBar(bar, origin, is_final, rev, epoch, _parse_day(fields))
+    bar, _, origin = parse_entry(RecordKind.BARS, fields)
+    assert isinstance(bar, Bar)  # noqa: S101 - by its kind
+    check_bar(bar)
+    day = parse_day(fields, _find_date(bar.start_ms)) if bar.timeframe == "1d" else None
+    is_final = parse_flag(fields, b"final")
+    return LiveBar(bar, origin, is_final, rev, epoch, None if day is None else day.isoformat())
 
 
 def parse_live_quote(fields: Fields) -> LiveQuote:
-    """Return the quote of an entry. Raise EntryError if it is none."""
-    return LiveQuote(parse_quote(fields), parse_provenance(fields))
+    """Return the quote of an entry. Raise EntryError unless the archive takes it, too."""
+    quote, _, origin = parse_entry(RecordKind.QUOTES, fields)
+    assert isinstance(quote, Quote)  # noqa: S101 - by its kind
+    check_quote(quote)
+    return LiveQuote(quote, origin)
 
 
 def parse_live_values(fields: Fields) -> LiveValues:
@@ -148,11 +221,11 @@ def parse_live_values(fields: Fields) -> LiveValues:
     if not all(each is None or type(each) in (int, float) for each in values.values()):
         raise EntryError("values: no numbers")
     # a bar with prices that nobody looks at checks the symbol, the timeframe and the start
-    place = parse_bar({**fields, **dict.fromkeys((b"open", b"high", b"low", b"close"), b"1")})
+    named = parse_bar({**fields, **dict.fromkeys((b"open", b"high", b"low", b"close"), b"1")})
     return LiveValues(
-        place.symbol,
-        place.timeframe,
-        place.start_ms,
+        named.symbol,
+        named.timeframe,
+        named.start_ms,
         _parse_count(fields, b"rev", MAX_REV),
         fields.get(b"final") == b"1",
         values,
@@ -161,14 +234,9 @@ def parse_live_values(fields: Fields) -> LiveValues:
     )
 
 
-def _parse_day(fields: Fields) -> str | None:
-    """Return the date of a trading day, such as `2026-01-05`; None if it is absent. Raise EntryError."""
-    text = fields.get(b"day")
-    if text is None:
-        return None
-    if _DAY.fullmatch(text) is None:
-        raise EntryError("day: no date")
-    return text.decode()
+def _find_date(epoch_ms: int) -> date:
+    """Return the date of a time in UTC."""
+    return date.fromordinal(_EPOCH_DAY + epoch_ms // DAY_MS)
 
 
 def _parse_count(fields: Fields, name: bytes, most: int) -> int:
@@ -299,11 +367,11 @@ class LiveMarket:
         Those of an earlier bar are news, too: a bar was corrected.
         """
         chart = one.symbol, one.timeframe
-        place, known = (*chart, one.start_ms), self.values.get(chart)
-        if self._ranks.get(place, one.rank) > one.rank or known == one:
+        key, known = (*chart, one.start_ms), self.values.get(chart)
+        if self._ranks.get(key, one.rank) > one.rank or known == one:
             return False
-        self._ranks[place] = one.rank
-        self._ranks.move_to_end(place)
+        self._ranks[key] = one.rank
+        self._ranks.move_to_end(key)
         if len(self._ranks) > MAX_RANKS:
             self._ranks.popitem(last=False)
         if known is None or known.start_ms <= one.start_ms:
@@ -336,40 +404,42 @@ class LiveMarket:
 def merge_live(rows: Sequence[Row], live: Iterable[LiveBar], limit: int) -> list[Row]:
     """Return the newest `limit` of rows of bars, in which newer revisions of `live` replace older ones.
 
-    Rows are those of `LiveBar.make_row`, whose first cell is the start.
+    Rows have the cells of `BarCells`.
     """
     found = {row[0]: row for row in rows}
     for one in live:
         row = one.make_row()
-        known = found.get(row[0])
-        if known is None or _rank(known) <= _rank(row):
-            found[row[0]] = row
+        known = found.get(row.start)
+        if known is None or _find_rank(known) <= _find_rank(row):
+            found[row.start] = row
     return [found[start] for start in sorted(found)][-limit:]
 
 
-def _rank(row: Row) -> tuple[int, int, bool]:
-    """Return `LiveBar.rank` of a row: its epoch, its rev, and whether it is final."""
-    return row[10], row[9], row[8]
+def encode_bar(row: Row) -> bytes:
+    """Return a row of a bar as JSON."""
+    return orjson.dumps(dict(zip(BAR_NAMES, row, strict=True)))
 
 
-_CELLS: Final[tuple[tuple[type, ...], ...]] = (
-    (int,),
-    *((int, float),) * 4,
-    *((int, float, NoneType),) * 2,
-    (int, NoneType),
-    (bool,),
-    *((int,),) * 2,
-    (str,),
-    (int, NoneType),
-    (str, NoneType),
-    (bool,),
-    (str, NoneType),
-)
-"""The types of the cells of a row of a bar."""
+def encode_quote(row: Row) -> bytes:
+    """Return a row of a quote as JSON."""
+    return orjson.dumps(dict(zip(QUOTE_NAMES, row, strict=True)))
+
+
+_find_rank: Final = itemgetter(*map(BAR_NAMES.index, ("epoch", "rev", "final")))
+"""Returns `LiveBar.rank` of a row."""
+
+
+def _list_types(hint: Any) -> tuple[type, ...]:
+    """Return the types that a cell of JSON may have: a number with a fraction may be without it."""
+    kinds: tuple[type, ...] = get_args(hint) or (hint,)
+    return (*kinds, int) if float in kinds else kinds
+
+
+_BAR_TYPES: Final = tuple(map(_list_types, get_type_hints(BarCells).values()))
 
 
 def is_bar_row(row: Row) -> bool:
-    """Return True if each cell of a row that was read as JSON is what `LiveBar.make_row` gives."""
-    return len(row) == len(_CELLS) and all(
-        type(cell) in types for cell, types in zip(row, _CELLS, strict=True)
+    """Return True if each cell of a row that was read as JSON is one of `BarCells`."""
+    return len(row) == len(_BAR_TYPES) and all(
+        type(cell) in types for cell, types in zip(row, _BAR_TYPES, strict=True)
     )

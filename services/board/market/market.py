@@ -16,10 +16,10 @@ from services.board.market.bar_table import make_bars
 from services.board.market.calendars import SymbolSessions
 from services.board.market.charts import AnswerCache, ChartStore, EncodedAnswer, FoundChart, make_answer
 from services.board.market.correlations import HeatMapStore
-from services.board.market.feed import BAR_NAMES, QUOTE_NAMES, MarketFeed, MarketStates, encode_quote
+from services.board.market.feed import MarketFeed, MarketStates
 from services.board.market.flight import SingleFlight
 from services.board.market.limits import AccountView, LimitStore
-from services.board.market.live import Chart, LiveMarket, Row
+from services.board.market.live import MAX_QUOTES, QUOTE_NAMES, Chart, LiveMarket, Row, encode_quote
 from services.board.market.overview import PastStore
 from services.board.market.query import ROWS, TableQuery
 from services.board.market.updates import TopicKind, UpdateHub
@@ -32,6 +32,8 @@ MAX_QUOTE_BYTES: Final = 4096
 NO_QUOTE_SEC: Final = 5.0
 """For how long a symbol that has no quote is not looked for again."""
 MAX_QUOTELESS: Final = 5000
+QUOTED_SEC: Final = 60.0
+"""How long the names of the symbols that have quotes in the database are kept: new ones are on the stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,14 @@ class FoundQuotes:
     """Hold the quotes that were found, and why there may be more: what does not answer."""
 
     rows: Sequence[Row]
+    away: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FoundSymbols:
+    """Hold the names of symbols in order, and why there may be more: what does not answer."""
+
+    names: Sequence[str]
     away: str | None = None
 
 
@@ -76,6 +86,8 @@ class Market:
         self._limits = LimitStore()
         self._quoteless: dict[str, float] = {}
         self._quote_flight: SingleFlight[dict[str, Row]] = SingleFlight()
+        self._quoted: tuple[float, Sequence[str]] | None = None
+        self._quoted_flight: SingleFlight[Sequence[str]] = SingleFlight()
         self.answers = AnswerCache()
         self.limiter = RequestLimiter(lambda: settings_now().requests_per_min)
 
@@ -150,7 +162,8 @@ class Market:
 
     async def find_quotes(self, symbols: Sequence[str]) -> FoundQuotes:
         """Return the latest quote of each symbol: from the stream, from Redis, else from the database."""
-        found = {name: one.make_row() for name in symbols if (one := self.live.quotes.get(name))}
+        quotes = self.live.quotes
+        found: dict[str, Row] = {name: quotes[name].make_row() for name in symbols if name in quotes}
         missing = tuple(name for name in symbols if name not in found)
         if not missing:
             return FoundQuotes([found[name] for name in symbols])
@@ -160,6 +173,28 @@ class Market:
             found |= await self._read_kept_quotes(missing)
             return FoundQuotes([found[name] for name in symbols if name in found], str(error))
         return FoundQuotes([found[name] for name in symbols if name in found])
+
+    async def find_quoted(self) -> FoundSymbols:
+        """Return the symbols that have a quote, those of the database only up to MAX_QUOTES of them."""
+        away: str | None = None
+        kept: Sequence[str] = ()
+        try:
+            kept = await self._find_quoted_in_archive()
+        except DatabaseAwayError as error:
+            away = str(error)
+        return FoundSymbols(sorted(self.live.quotes.keys() | set(kept)), away)
+
+    async def _find_quoted_in_archive(self) -> Sequence[str]:
+        """Return the symbols that have quotes in the database. Raises DatabaseAwayError."""
+        if self._quoted is not None and time.monotonic() - self._quoted[0] < QUOTED_SEC:
+            return self._quoted[1]
+        return await self._quoted_flight.ask("", self._read_quoted)
+
+    async def _read_quoted(self) -> Sequence[str]:
+        """Read the symbols that have quotes in the database, and keep them. Raises DatabaseAwayError."""
+        found = await self.archive.read_quoted_symbols(MAX_QUOTES)
+        self._quoted = time.monotonic(), found
+        return found
 
     async def _read_quotes(self, symbols: Sequence[str]) -> dict[str, Row]:
         """Return the quotes of symbols that the stream does not know. Raises DatabaseAwayError.
@@ -216,9 +251,9 @@ class Market:
             return [one.as_json() for one in self.states.series]
         if kind == TopicKind.QUOTES:
             if not rest:
-                return [_name_quote(one.make_row()) for one in self.live.quotes.values()]
+                return [one.make_row()._asdict() for one in self.live.quotes.values()]
             quote = self.live.quotes.get(rest)
-            return None if quote is None else _name_quote(quote.make_row())
+            return None if quote is None else quote.make_row()._asdict()
         symbol, _, timeframe = rest.rpartition(":")
         if kind == TopicKind.BARS:
             return self._find_bars(symbol, timeframe)
@@ -229,20 +264,10 @@ class Market:
         """Return the latest bars of a chart; of all symbols, if none is named, the latest bar by symbol."""
         if not symbol:
             newest = self.live.list_newest(timeframe)
-            return {one.bar.symbol: _name_bar(one.make_row()) for one in newest}
+            return {one.bar.symbol: one.make_row()._asdict() for one in newest}
         chart = self.live.find_chart(symbol, timeframe)
         bars = () if chart is None else chart.list_bars()[-SNAPSHOT_BARS:]
-        return [_name_bar(one.make_row()) for one in bars]
-
-
-def _name_bar(row: Row) -> dict[str, Any]:
-    """Return a row of a bar with the names of its cells."""
-    return dict(zip(BAR_NAMES, row, strict=True))
-
-
-def _name_quote(row: Row) -> dict[str, Any]:
-    """Return a row of a quote with the names of its cells."""
-    return dict(zip(QUOTE_NAMES, row, strict=True))
+        return [one.make_row()._asdict() for one in bars]
 
 
 def parse_quote_row(symbol: str, text: bytes) -> Row | None:

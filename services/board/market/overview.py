@@ -14,7 +14,7 @@ from marketswarm.market.records import DAY_MS
 from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError, Row
 from services.board.market.feed import MarketStates
 from services.board.market.flight import SingleFlight
-from services.board.market.live import LiveMarket
+from services.board.market.live import LiveMarket, QuoteCells
 from services.board.market.pictures import EVENING_MS
 from services.board.market.states import OBSERVATIONS, Group, StoredSeries, list_group, pick_series
 
@@ -83,14 +83,29 @@ class FoundTiles:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownPrice:
+    """A price that a tile may show: its time, where it came from, and whether it is the close of a day."""
+
+    at: int = 0
+    price: float | None = None
+    source: str | None = None
+    replay: bool = False
+    is_daily: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class SeriesPast:
-    """Hold the past of a symbol: points, its newest price with where it came from, and its last two days."""
+    """Hold the past of a symbol: points, its newest price with where it came from, and its last two days.
+
+    `quote` is its latest quote in the database.
+    """
 
     points: tuple[Point, ...] = ()
     newest: Point | None = None
     source: str | None = None
     replay: bool = False
     daily: tuple[Point, ...] = ()
+    quote: KnownPrice | None = None
 
 
 class MarketParts(Protocol):
@@ -149,10 +164,23 @@ class PastStore:
             some = [one for one in priced if (one.timeframe or "1m") == timeframe]
             newest |= await self._read_each(some, timeframe, 1)
         days = await self._read_each(priced, "1d", 2)
+        quotes = await self._read_quotes(priced)
         return {
-            one.id: make_past(sparks.get(one.id, []), newest.get(one.id, []), days.get(one.id, []))
+            one.id: make_past(
+                sparks.get(one.id, []),
+                newest.get(one.id, []),
+                days.get(one.id, []),
+                None if one.kind == OBSERVATIONS else quotes.get(one.symbol),
+            )
             for one in series
         }
+
+    async def _read_quotes(self, series: Sequence[StoredSeries]) -> dict[str, KnownPrice]:
+        """Return the latest quote by symbol. Raises DatabaseAwayError."""
+        symbols = sorted({one.symbol for one in series})
+        rows = await self._archive.read_latest_quotes(symbols) if symbols else []
+        quotes = (QuoteCells(*row) for row in rows)
+        return {one.symbol: KnownPrice(one.at, one.price, one.source, one.replay) for one in quotes}
 
     async def _read_each(
         self, series: Sequence[StoredSeries], timeframe: str | None, points: int
@@ -181,7 +209,9 @@ def _group_by_timeframe(series: Iterable[StoredSeries]) -> dict[str | None, list
     return found
 
 
-def make_past(sparks: Sequence[Row], newest: Sequence[Row], days: Sequence[Row]) -> SeriesPast:
+def make_past(
+    sparks: Sequence[Row], newest: Sequence[Row], days: Sequence[Row], quote: KnownPrice | None = None
+) -> SeriesPast:
     """Return the past of a symbol from rows of symbol, start, value, source and replay, the newest first."""
     last = max((*sparks[:1], *newest[:1]), key=lambda row: row[1], default=None)
     return SeriesPast(
@@ -190,6 +220,7 @@ def make_past(sparks: Sequence[Row], newest: Sequence[Row], days: Sequence[Row])
         None if last is None else last[3],
         last is not None and last[4],
         tuple((row[1], row[2]) for row in reversed(days)),
+        quote,
     )
 
 
@@ -226,7 +257,7 @@ async def make_symbol_tile(market: MarketParts, symbol: str, timeframe: str) -> 
 def make_tile(one: StoredSeries, known: SeriesPast | None, live: LiveMarket) -> TileView:
     """Return the tile of a series: the newest of its quote, its bars in the stream, and its past."""
     past = known or SeriesPast()
-    last = max(_find_prices(one, past, live), key=lambda each: each.at, default=_Price())
+    last = max(_find_prices(one, past, live), key=lambda each: each.at, default=KnownPrice())
     compared, point = _find_compared(one, past, last.at) if last.price is not None else (None, None)
     change = last.price - point[1] if last.price is not None and point is not None else None
     return TileView(
@@ -250,34 +281,25 @@ def make_tile(one: StoredSeries, known: SeriesPast | None, live: LiveMarket) -> 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Price:
-    """A price that a tile may show."""
-
-    at: int = 0
-    price: float | None = None
-    source: str | None = None
-    replay: bool = False
-    is_daily: bool = False
-
-
-def _find_prices(one: StoredSeries, past: SeriesPast, live: LiveMarket) -> list[_Price]:
+def _find_prices(one: StoredSeries, past: SeriesPast, live: LiveMarket) -> list[KnownPrice]:
     """Return every price that is known of a series."""
     found = []
     if past.newest is not None:
         is_daily = one.kind != OBSERVATIONS and one.timeframe == "1d"
-        found.append(_Price(*past.newest, past.source, past.replay, is_daily))
+        found.append(KnownPrice(*past.newest, past.source, past.replay, is_daily))
     if one.kind == OBSERVATIONS:
         return found
+    if past.quote is not None:
+        found.append(past.quote)
     if (quote := live.quotes.get(one.symbol)) is not None:
         origin = quote.provenance
-        found.append(_Price(quote.quote.at_ms, quote.quote.price, origin.source, origin.is_replay))
+        found.append(KnownPrice(quote.quote.at_ms, quote.quote.price, origin.source, origin.is_replay))
     for timeframe in dict.fromkeys(("1m", one.timeframe or "1m")):
         chart = live.find_chart(one.symbol, timeframe)
         if chart is not None and (bar := chart.newest) is not None:
             origin = bar.provenance
             price = bar.bar.start_ms, bar.bar.close, origin.source, origin.is_replay
-            found.append(_Price(*price, timeframe == "1d"))
+            found.append(KnownPrice(*price, timeframe == "1d"))
     return found
 
 
@@ -302,5 +324,5 @@ def list_groups(states: MarketStates) -> list[str]:
     A group of economic series alone is on the page of the economy, unless it has an address.
     """
     names = {one.label for one in states.series if one.kind != OBSERVATIONS or one.label in GROUPS}
-    known = {name: place for place, name in enumerate(GROUPS)}
+    known = {name: index for index, name in enumerate(GROUPS)}
     return sorted(names, key=lambda name: (known.get(name, len(known)), name))

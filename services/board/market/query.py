@@ -5,6 +5,7 @@ the latest rows asks once, and a chart that is scrolled back asks on. A cursor i
 a page, and it stays right while new rows come: its whole key, where several rows may have one time.
 """
 
+import contextlib
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -20,6 +21,8 @@ ROWS: Final = 500
 TIMEFRAMES: Final = ("1m", "5m", "15m", "1h", "4h", "1d")
 """The timeframes of charts, the shortest first."""
 _NUMBER: Final = re.compile(r"-?\d{1,14}")
+MIN_EPOCH_DIGITS: Final = 9
+"""How many digits epoch milliseconds have at least: a shorter number, except 0, is more likely a year."""
 _PERIOD: Final = re.compile(r"(\d{1,5})(m|h|d|w|y)")
 _PERIOD_SEC: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
 MAX_CURSOR: Final = 150
@@ -90,12 +93,12 @@ def parse_time(name: str, text: str | None, now_ms: int) -> int | None:
     """Return a time of a request in epoch milliseconds; None if there is none. Raise QueryError.
 
     A time is epoch milliseconds, a date or a time by ISO 8601 (UTC unless it says otherwise), or a period
-    before now: `90m`, `12h`, `30d`, `8w`, `2y`.
+    before now: `90m`, `12h`, `30d`, `8w`, `2y`. A number of eight digits is a date: `20260131`.
     """
     if text is None:
         return None
     if _NUMBER.fullmatch(text):
-        found = int(text)
+        found = _parse_number(name, text)
     elif period := _PERIOD.fullmatch(text):
         found = now_ms - 1000 * int(period[1]) * _PERIOD_SEC[period[2]]
     else:
@@ -105,12 +108,28 @@ def parse_time(name: str, text: str | None, now_ms: int) -> int | None:
     return found
 
 
+def _parse_number(name: str, text: str) -> int:
+    """Return a number as epoch milliseconds, which it is unless it is a date. Raise QueryError if neither."""
+    if text == "0" or len(text.removeprefix("-")) >= MIN_EPOCH_DIGITS:
+        return int(text)
+    if len(text) == len("20260131") and text.isdigit():
+        with contextlib.suppress(ValueError):
+            return _find_midnight(date.fromisoformat(text))
+    raise QueryError(
+        f"{name}: a number is epoch milliseconds, of at least {MIN_EPOCH_DIGITS} digits; a day is 2026-01-31"
+    )
+
+
+def _find_midnight(day: date) -> int:
+    """Return the time at which a day begins in UTC, in epoch milliseconds."""
+    return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+
+
 def _parse_iso(name: str, text: str) -> int:
     """Return a date or a time by ISO 8601 in epoch milliseconds. Raise QueryError if it is neither."""
     try:
         if len(text) == len("2026-01-01"):
-            day = date.fromisoformat(text)
-            return round(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
+            return _find_midnight(date.fromisoformat(text))
         moment = datetime.fromisoformat(text.replace(" ", "+"))  # `+` of a zone that was not escaped
     except (ValueError, OverflowError):
         raise QueryError(

@@ -1,6 +1,7 @@
 """Answer the requests for pages of the market: read what a page needs, and render it."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated, Final
@@ -19,6 +20,8 @@ from services.board.market.api import make_limit
 from services.board.market.archive_reader import DatabaseAwayError, Row
 from services.board.market.cascade import sort_series, view_sources
 from services.board.market.correlations import HeatMap
+from services.board.market.feed import MarketStates
+from services.board.market.flight import SingleFlight
 from services.board.market.market import Market
 from services.board.market.overview import list_groups, make_group_tiles, make_symbol_tile, make_tiles
 from services.board.market.pages import (
@@ -43,58 +46,105 @@ NAV: Final = "/market"
 QUARANTINED: Final = 20
 DOWNLOADS: Final = 30
 MAX_FIELDS: Final = 600
+PAGE_SEC: Final = 1.0
+"""How long a page is kept: one with thousands of series takes half a second to render."""
 Text = Annotated[str, Query(max_length=300)]
-MakeFrame = Callable[[Request, str], Awaitable[Frame]]
+MakePage = Callable[[Frame], Awaitable[AnyPage]]
+
+
+class PageStore:
+    """Makes pages, and keeps each for PAGE_SEC: many who look at it cost as much as one.
+
+    A page of somebody who is signed in has their name and a secret, so it is made for them alone. A page that
+    is read again since a series changed has the change: none is kept longer than its states.
+
+    Args:
+        board: makes the frames.
+        gate: knows who is signed in.
+        find_states: returns what the sources said last.
+    """
+
+    def __init__(self, board: Board, gate: SessionGate, find_states: Callable[[], MarketStates]) -> None:
+        self._board, self._gate, self._find_states = board, gate, find_states
+        self._kept: dict[str, tuple[float | None, float, bytes]] = {}
+        self._flight: SingleFlight[bytes] = SingleFlight()
+
+    async def make_frame(self, request: Request, title: str) -> Frame:
+        """Return the frame of a page, with the session of the request. Raises NotReady."""
+        return replace(self._board.make_frame(title, NAV), session=await self._gate.find_view(request))
+
+    async def answer(self, request: Request, title: str, make: MakePage) -> Response:
+        """Return the page of a title, made by `make` unless it is kept. Raises NotReady."""
+        frame = await self.make_frame(request, title)
+        if frame.session is not None:
+            return _answer(render_market(await make(frame)))
+        read_at = self._find_states().read_at
+        known = self._kept.get(title)
+        if known is not None and known[0] == read_at and time.monotonic() - known[1] < PAGE_SEC:
+            return _answer(known[2])
+
+        async def make_and_keep() -> bytes:
+            """Make the page and keep it."""
+            body = render_market(await make(frame)).encode()
+            self._kept[title] = read_at, time.monotonic(), body
+            return body
+
+        return _answer(await self._flight.ask((title, read_at), make_and_keep))
 
 
 def make_market_site(board: Board, market: Market, gate: SessionGate) -> APIRouter:
     """Return the routes of the pages of the market."""
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-
-    async def make_frame(request: Request, title: str) -> Frame:
-        """Return the frame of a page, with the session of the request."""
-        return replace(board.make_frame(title, NAV), session=await gate.find_view(request))
-
-    _add_overviews(site, market, make_frame)
-    _add_symbol(site, market, make_frame)
-    _add_sources(site, market, make_frame)
+    pages = PageStore(board, gate, lambda: market.states)
+    _add_overviews(site, market, pages)
+    _add_symbol(site, market, pages)
+    _add_sources(site, market, pages)
     return site
 
 
-def _add_overviews(site: APIRouter, market: Market, make_frame: MakeFrame) -> None:
+def _add_overviews(site: APIRouter, market: Market, pages: PageStore) -> None:
     """Add the pages of the groups, of economic series and of correlations."""
 
-    @site.get("/market")
-    async def show_market(request: Request) -> Response:
-        """Show the groups as small multiples."""
+    async def make_overview(frame: Frame) -> AnyPage:
+        """Return the page of the groups."""
         names = list_groups(market.states)
         found = await asyncio.gather(*(make_group_tiles(market, name) for name in names))
         groups = tuple(TileGroup(name, one.tiles) for name, one in zip(names, found, strict=True))
         away = next(filter(None, (one.away for one in found)), None)
-        frame = await make_frame(request, "Market")
-        return _answer(MarketPage(frame, make_notice(market, away), groups))
+        return MarketPage(frame, make_notice(market, away), groups)
 
-    @site.get("/market/economy")
-    async def show_economy(request: Request) -> Response:
-        """Show the economic series."""
+    async def make_economy(frame: Frame) -> AnyPage:
+        """Return the page of the economic series."""
         found = await make_tiles(market, list_observations(market.states.series))
-        frame = await make_frame(request, "Economy")
-        return _answer(EconomyPage(frame, make_notice(market, found.away), found.tiles))
+        return EconomyPage(frame, make_notice(market, found.away), found.tiles)
 
-    @site.get("/market/correlations", dependencies=[Depends(make_limit(market))])
-    async def show_correlations(request: Request) -> Response:
-        """Show the correlations of daily returns."""
+    async def make_correlations(frame: Frame) -> AnyPage:
+        """Return the page of the correlations."""
         away, heat = None, HeatMap()
         try:
             heat = await market.heat.find()
         except DatabaseAwayError as error:
             away = str(error)
-        frame = await make_frame(request, "Correlations")
-        return _answer(CorrelationsPage(frame, make_notice(market, away), heat))
+        return CorrelationsPage(frame, make_notice(market, away), heat)
+
+    @site.get("/market")
+    async def show_market(request: Request) -> Response:
+        """Show the groups as small multiples."""
+        return await pages.answer(request, "Market", make_overview)
+
+    @site.get("/market/economy")
+    async def show_economy(request: Request) -> Response:
+        """Show the economic series."""
+        return await pages.answer(request, "Economy", make_economy)
+
+    @site.get("/market/correlations", dependencies=[Depends(make_limit(market))])
+    async def show_correlations(request: Request) -> Response:
+        """Show the correlations of daily returns."""
+        return await pages.answer(request, "Correlations", make_correlations)
 
 
-def _add_symbol(site: APIRouter, market: Market, make_frame: MakeFrame) -> None:
-    """Add the page of one symbol."""
+def _add_symbol(site: APIRouter, market: Market, pages: PageStore) -> None:
+    """Add the page of one symbol. It has one tile, so it is not kept."""
 
     @site.get("/market/symbol/{symbol:path}")
     async def show_symbol(symbol: str, request: Request, timeframe: Text = "") -> Response:
@@ -106,25 +156,28 @@ def _add_symbol(site: APIRouter, market: Market, make_frame: MakeFrame) -> None:
         states = market.states.by_symbol.get(symbol, ())
         shown = timeframe if timeframe in TIMEFRAMES else find_timeframe(states)
         found = await make_symbol_tile(market, symbol, shown)
-        frame = await make_frame(request, symbol)
+        frame = await pages.make_frame(request, symbol)
         notice = make_notice(market, found.away)
-        return _answer(SymbolPage(frame, notice, symbol, shown, found.tiles[0], states))
+        return _answer(render_market(SymbolPage(frame, notice, symbol, shown, found.tiles[0], states)))
 
 
-def _add_sources(site: APIRouter, market: Market, make_frame: MakeFrame) -> None:
+def _add_sources(site: APIRouter, market: Market, pages: PageStore) -> None:
     """Add the page of the sources."""
+
+    async def make_sources(frame: Frame) -> AnyPage:
+        """Return the page of the sources."""
+        (downloads, away), (quarantine, count), limits = await asyncio.gather(
+            read_downloads(market), read_quarantine(market), market.find_limits()
+        )
+        states, notice = market.states, make_notice(market, away)
+        views = view_sources(states.sources, states.series, frame.snapshot.at, limits.accounts)
+        series = sort_series(states.series)
+        return SourcesPage(frame, notice, views, series, quarantine, count, downloads, limits.away)
 
     @site.get("/market/sources")
     async def show_sources(request: Request) -> Response:
         """Show the sources, the cascade in force, the quarantine and the gate."""
-        (downloads, away), (quarantine, count), limits = await asyncio.gather(
-            read_downloads(market), read_quarantine(market), market.find_limits()
-        )
-        frame = await make_frame(request, "Sources")
-        states, notice = market.states, make_notice(market, away)
-        views = view_sources(states.sources, states.series, frame.snapshot.at, limits.accounts)
-        series = sort_series(states.series)
-        return _answer(SourcesPage(frame, notice, views, series, quarantine, count, downloads, limits.away))
+        return await pages.answer(request, "Sources", make_sources)
 
 
 def make_notice(market: Market, away: str | None) -> MarketNotice:
@@ -198,6 +251,6 @@ def _read_text(fields: Mapping[bytes, bytes], name: bytes) -> str:
     return escape_text(text if len(text) <= MAX_FIELDS else text[:MAX_FIELDS] + "\N{HORIZONTAL ELLIPSIS}")
 
 
-def _answer(page: AnyPage) -> Response:
-    """Return a page as an answer that nobody keeps: it shows the moment."""
-    return HTMLResponse(render_market(page), headers={"Cache-Control": "no-store"})
+def _answer(body: str | bytes) -> Response:
+    """Return a page as an answer that no client keeps: it shows the moment."""
+    return HTMLResponse(body, headers={"Cache-Control": "no-store"})

@@ -10,6 +10,7 @@ with a reason.
 """
 
 import asyncio
+import contextlib
 import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable
@@ -93,7 +94,12 @@ class Follower:
         self._pending: dict[str, Update] = {}
         self._bytes = 0
         self._last = 0
-        self._changed = asyncio.Event()
+        self._changed, self._dropped = asyncio.Event(), asyncio.Event()
+
+    @property
+    def first_pending(self) -> int | None:
+        """The number of the oldest update that waits; None if none does."""
+        return min((update.number for update in self._pending.values()), default=None)
 
     def queue_update(self, update: Update) -> bool:
         """Add an update in place of the one before about the same; return False if too much waits."""
@@ -128,6 +134,13 @@ class Follower:
         self._pending.clear()
         self._bytes = 0
         self._changed.set()
+        self._dropped.set()
+
+    async def pause(self) -> None:
+        """Wait for `interval_sec`, or until the follower is dropped."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.interval_sec):
+                await self._dropped.wait()
 
     async def take(self) -> tuple[int, list[Update]]:
         """Wait for updates; return the number up to which all are seen, and those that are left of them.
@@ -189,6 +202,11 @@ class UpdateHub:
     def position(self) -> str:
         """The position after the latest update."""
         return f"{self._boot}-{self.number}"
+
+    def find_position(self, follower: Follower) -> str:
+        """Return the position up to which a follower has everything of its topics: what waits comes after."""
+        first = follower.first_pending
+        return self.position if first is None else f"{self._boot}-{first - 1}"
 
     def publish(
         self, topic: str, data: bytes, *, subject: str | None = None, wider: str | None = None

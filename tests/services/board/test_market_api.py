@@ -90,6 +90,35 @@ async def test_the_latest_quotes_come_page_by_page_and_none_is_left_out(client, 
     assert found == names
 
 
+async def test_quotes_that_only_the_database_has_are_among_those_of_all_symbols(client, market):
+    take_quotes(market, "BBB", "DDD")
+    kept, asked = {"AAA": 1.0, "BBB": 2.0, "CCC": 3.0, "EEE": 4.0}, []
+
+    async def read_quoted_symbols(_limit):
+        asked.append(1)
+        return sorted(kept)
+
+    async def read_latest_quotes(symbols):
+        return [(name, 1, kept[name], *(None,) * 5, "yahoo", None, None, False) for name in symbols]
+
+    market.archive.read_quoted_symbols = read_quoted_symbols
+    market.archive.read_latest_quotes = read_latest_quotes
+    page = (await client.get("/api/v1/quotes?limit=3")).json()
+    assert [(one["symbol"], one["price"]) for one in page["quotes"]] == [
+        *(("AAA", 1.0), ("BBB", 1.5), ("CCC", 3.0)),
+    ]
+    page = (await client.get("/api/v1/quotes", params={"cursor": page["cursor"]})).json()
+    assert [one["symbol"] for one in page["quotes"]] == ["DDD", "EEE"]
+    assert (page["away"], len(asked)) == (None, 1)
+
+
+async def test_without_the_database_the_quotes_of_all_symbols_say_what_may_lack(client, market):
+    take_quotes(market, "BBB")
+    page = (await client.get("/api/v1/quotes")).json()
+    assert [one["symbol"] for one in page["quotes"]] == ["BBB"]
+    assert page["away"].startswith("no archive")
+
+
 def make_chart(market, *minutes, symbol="BTC/USD", timeframe="1m"):
     """Bars of the stream; the database has none before them."""
     market.live.began_at = NEVER

@@ -106,6 +106,41 @@ async def test_a_client_that_comes_back_goes_on_where_it_was(talk):
     assert (await wire.hear())["type"] == "snapshot"
 
 
+async def test_a_snapshot_begins_before_the_updates_that_still_wait_so_a_break_loses_none(talk):
+    hub, begin = talk
+    wire, task = await begin()
+    wire.say(subscribe=["quotes:SPY"], interval_sec=60)
+    await wire.hear()
+    hub.publish("quotes:SPY", b"1")
+    assert (await wire.hear())["last"] == 1
+    hub.publish("quotes:SPY", b"2")
+    wire.say(subscribe=["quotes:QQQ"])
+    position = (await wire.hear())["position"]
+    assert position == "b-1", "the second update still waits for its interval"
+    wire.received.put_nowait(None)
+    await task
+    wire, _ = await begin()
+    wire.say(subscribe=["quotes:SPY", "quotes:QQQ"], after=position)
+    resumed = await wire.hear()
+    assert (resumed["type"], resumed["position"]) == ("resumed", position)
+    assert [one["data"] for one in (await wire.hear())["updates"]] == [2]
+
+
+async def test_a_client_that_is_dropped_learns_it_at_once_though_its_interval_is_long(talk, monkeypatch):
+    monkeypatch.setattr("services.board.market.updates.PENDING_UPDATES", 2)
+    hub, begin = talk
+    wire, task = await begin()
+    wire.say(subscribe=["bars:SPY:1m"], interval_sec=60)
+    await wire.hear()
+    hub.publish("bars:SPY:1m", b"1")
+    await wire.hear()
+    for number in range(3):
+        hub.publish("bars:SPY:1m", b"2", subject=str(number))
+    async with asyncio.timeout(5):
+        await task
+    assert wire.closed[0] == conversation.TOO_SLOW
+
+
 async def test_updates_come_at_the_pace_that_the_client_asks_for(talk, monkeypatch):
     hub, begin = talk
     wire, _ = await begin()
@@ -172,6 +207,19 @@ def test_a_topic_of_all_symbols_counts_for_many():
     assert {find_cost(topic) for topic in narrow} == {1}
 
 
+async def test_resumes_of_one_address_are_limited_as_topics_are(talk, monkeypatch):
+    hub, begin = talk
+    monkeypatch.setattr(hub, "topic_limiter", RateLimiter(2 * conversation.RESUME_COST, 0.001))
+    wire, _ = await begin()
+    for _ in range(3):
+        wire.say(after="b-0")
+    assert [(await wire.hear())["type"] for _ in range(2)] == ["resumed"] * 2
+    other, _ = await begin("10.0.0.2")
+    other.say(after="b-0")
+    assert (await other.hear())["type"] == "resumed"
+    assert wire.sent.empty(), "the third one waits"
+
+
 async def test_a_client_too_many_is_told_so_by_the_reason_of_the_close(talk):
     hub, begin = talk
     for _ in range(hub.max_followers_per_address):
@@ -213,6 +261,17 @@ def test_a_message_that_is_none_is_an_error_without_its_text(text):
     with pytest.raises(MessageError) as error:
         parse_message(text)
     assert "SPY" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [('{"SPY<b>": 1}', "wrong: an unknown key"), ('{"a": 1, "after": 5}', "wrong: after, an unknown key"),
+     ('{"subscribe": ["x", 5]}', "wrong: subscribe.1"), ("[]", "wrong: no object")],
+)  # fmt: skip
+def test_an_error_says_which_key_is_wrong_and_repeats_no_unknown_one(text, words):
+    with pytest.raises(MessageError) as error:
+        parse_message(text)
+    assert str(error.value) == words
 
 
 def test_topics_are_those_that_are_published():

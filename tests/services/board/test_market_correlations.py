@@ -30,8 +30,17 @@ def test_a_heat_map_is_symmetric_and_says_what_is_of_a_replay():
     assert values == [[1.0, 0.5, -1.0], [0.5, 1.0, None], [-1.0, None, 1.0]]
     assert [[cell.symbol for cell in row.cells] for row in heat.rows] == [["A", "B", "C"]] * 3
     assert [cell.replay for cell in heat.rows[2].cells] == [True, False, False]
+    assert [cell.day for cell in heat.rows[0].cells] == [None, "2026-01-05", "2026-01-06"]
     assert (heat.day, heat.is_replay, heat.has_more) == ("2026-01-06", True, False)
     assert [find_heat(each) for each in (-1.0, 0.05, 0.95, None)] == ["h-5", "h0", "h5", "h-none"]
+
+
+def test_pairs_of_different_days_stand_under_the_range_of_their_days():
+    assert make_heat_map(["A", "B", "C"], PAIRS, has_more=False).days == (
+        "each pair up to its newest day (2026-01-05 to 2026-01-06)"
+    )
+    assert make_heat_map(["A", "B"], PAIRS[:1], has_more=False).days == "up to 2026-01-05"
+    assert make_heat_map([], [], has_more=False).days == ""
 
 
 async def test_a_heat_map_has_the_first_symbols_says_that_there_are_more_and_is_kept():

@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 from operator import attrgetter
 
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 
 from marketswarm.market.entries import EntryError, encode_entry
 from marketswarm.market.records import AssetClass, Bar, Provenance, Quote
+from services.archive.rows import make_bar_row, make_quote_row
 from services.board.market.live import (
     KEPT_SEC,
     NEVER,
@@ -179,11 +181,41 @@ def test_an_entry_is_read_as_it_was_written(places):
 
 @pytest.mark.parametrize(
     "changed",
-    [{b"rev": b"-1"}, {b"rev": b"9" * 11}, {b"open": b"nan"}, {b"sym": b"<script>"}, {b"start": b""}],
-)
+    [{b"rev": b"-1"}, {b"rev": b"9" * 11}, {b"open": b"nan"}, {b"sym": b"<script>"}, {b"start": b""},
+     {b"low": b"9", b"high": b"-5"}, {b"timeframe": b"1d", b"day": b"2026-13-45"}, {b"volume": b"-1"},
+     {b"timeframe": b"1d", b"day": b"2026-01-05"}, {b"final": b"2"}, {b"asked_at": b"9e15"}],
+)  # fmt: skip
 def test_an_entry_that_is_no_bar_is_an_error(changed):
     with pytest.raises(EntryError):
         parse_live_bar({**encode(make_bar()), **changed})
+
+
+def encode_quote():
+    quote = Quote("SPY", 5, 1.5, 1.0, 2.0, 3.0, 4.0, 0.5)
+    fields = encode_entry(quote, AssetClass.STOCKS, ORIGIN)
+    return {name.encode(): value.encode() for name, value in fields.items()}
+
+
+TEXTS = (b"0", b"1", b"-1", b"0.5", b"3", b"9e15", b"", b"x", b"1970-01-02", b"2026-13-45", b"1d", b"1mo")
+BAR_FIELDS = (*encode(make_bar()), b"day", b"vwap", b"trades")
+
+
+@pytest.mark.parametrize(
+    ("fields", "names", "parse", "make_row"),
+    [(encode(make_bar()), BAR_FIELDS, parse_live_bar, make_bar_row),
+     (encode(make_bar()) | {b"timeframe": b"1d"}, BAR_FIELDS, parse_live_bar, make_bar_row),
+     (encode_quote(), tuple(encode_quote()), parse_live_quote, make_quote_row)],
+)  # fmt: skip
+def test_an_entry_is_taken_only_if_the_archive_takes_it(fields, names, parse, make_row):
+    taken = 0
+    for name, text in itertools.product(names, TEXTS):
+        try:
+            parse(fields | {name: text})
+        except EntryError:
+            continue
+        make_row(b"1-1", fields | {name: text})
+        taken += 1
+    assert taken > len(TEXTS)
 
 
 def test_indicators_are_numbers_or_null():

@@ -1,0 +1,52 @@
+"""What tiles have of the past, by rows of an archive in memory."""
+
+import contextlib
+from types import SimpleNamespace
+
+import pytest
+
+from services.board.market.feed import MarketStates
+from services.board.market.live import LiveMarket
+from services.board.market.overview import PastStore, make_symbol_tile, make_tiles
+from services.board.market.states import StoredSeries
+
+
+class Archive:
+    """Closes of bars, and the latest quotes."""
+
+    def __init__(self, closes=(), quotes=()):
+        self.closes, self.quotes = closes, quotes
+
+    @contextlib.asynccontextmanager
+    async def limit_answer(self):
+        yield
+
+    async def read_sparks(self, symbols, _timeframe, _points):
+        return [row for row in self.closes if row[0] in symbols]
+
+    async def read_latest_quotes(self, symbols):
+        return [row for row in self.quotes if row[0] in symbols]
+
+
+def make_parts(archive):
+    return SimpleNamespace(archive=archive, live=LiveMarket(), past=PastStore(archive), states=MarketStates())
+
+
+def make_quote(symbol, at_ms, price):
+    return (symbol, at_ms, price, *(None,) * 5, "finnhub", None, None, True)
+
+
+async def test_a_symbol_that_has_only_quotes_in_the_database_has_their_price():
+    parts = make_parts(Archive(quotes=[make_quote("SPY", 5000, 7.5)]))
+    (tile,) = (await make_symbol_tile(parts, "SPY", "1m")).tiles
+    assert (tile.price, tile.at, tile.source, tile.replay) == (7.5, 5000, "finnhub", True)
+    (tile,) = (await make_symbol_tile(parts, "QQQ", "1m")).tiles
+    assert tile.price is None
+
+
+@pytest.mark.parametrize(("at_ms", "price"), [(59_000, 1.5), (61_000, 7.5)])
+async def test_of_a_quote_and_a_bar_of_the_database_the_newer_one_counts(at_ms, price):
+    archive = Archive([("SPY", 60_000, 1.5, "yahoo", False)], [make_quote("SPY", at_ms, 7.5)])
+    one = StoredSeries(id="a", symbol="SPY", kind="quotes")
+    found = await make_tiles(make_parts(archive), [one])
+    assert [tile.price for tile in found.tiles] == [price]
