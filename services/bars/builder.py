@@ -125,6 +125,12 @@ class BarBuilder:
             )
             for timeframe in (group.timeframes if group.indicators else ())
         }
+        # what was stored of a timeframe whose bars may change now without its indicators
+        self._outdated = [
+            series_field(timeframe)
+            for timeframe in TIMEFRAMES
+            if timeframe not in self.live_indicators and series_field(timeframe).encode() in stored
+        ]
         self._grid = grid
         # by timeframe, the starts of the bars to publish, and of the bars that longer ones are built of; the
         # latter in the order of their last changes, of which a longer bar has the source
@@ -182,6 +188,8 @@ class BarBuilder:
         forgotten = self.state.forget_before(moved)
         if forgotten:
             self._first_close_ms = self._find_first_close()
+        forgotten += self._outdated
+        self._outdated = []
         fields = self.state.pack_changes()
         if self._has_new_day:
             fields[DAILY] = b"%d" % (self.state.version + 1)
@@ -466,7 +474,7 @@ class BarBuilder:
             fields["day"] = day.date.isoformat()
         outputs.bars.append(fields)
         if timeframe not in self.live_indicators:
-            slot.indicator_rev = slot.rev
+            slot.indicator_rev = max(slot.rev, slot.indicator_rev)
             self.state.tables[timeframe].mark_changed(start_ms)
 
     def _publish_indicators(

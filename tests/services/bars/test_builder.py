@@ -663,6 +663,37 @@ def test_a_timeframe_that_is_published_later_has_the_indicators_of_all_bars_that
         assert values_of(scene.indicators, timeframe)[-20:] == expected[-20:], timeframe
 
 
+def test_what_was_corrected_while_a_timeframe_was_not_published_counts_when_it_is_again():
+    bars = minutes(200)
+    scene = SymbolScene(CRYPTO, timeframes=["1m", "5m"])
+    scene.play(arrival(bar) for bar in bars[:150])
+    scene.restart(timeframes=("1m",))
+    corrected = replace(bars[42], volume=10 * bars[42].volume, trades=None)
+    scene.play([arrival(corrected, seen_ms=MIDNIGHT + DAY_MS)])
+    scene.restart(timeframes=("1m", "5m"))
+    scene.play(arrival(bar) for bar in bars[150:])
+    expected = batch(list(scene.state.tables["5m"].iter_shown(MIDNIGHT)), CRYPTO)
+    assert values_of(scene.indicators, "5m")[-9:] == expected[-9:]
+
+
+def test_the_revisions_of_indicators_go_on_after_a_time_without_them():
+    bars = minutes(60)
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar) for bar in bars)
+
+    def correct(number: int, close: float) -> None:
+        corrected = replace(bars[number], close=close)
+        scene.play([arrival(corrected, seen_ms=MIDNIGHT + DAY_MS)])
+
+    for close in (bars[40].low, bars[40].high):
+        correct(40, close)
+    scene.restart(indicators=())
+    correct(41, bars[41].low)
+    scene.restart(indicators=("sma", "obv"))
+    correct(40, bars[40].low)
+    assert scene.indicators["1m", bars[41].start_ms]["rev"] == "3"
+
+
 def test_a_timeframe_that_was_not_published_for_longer_than_its_bars_are_kept_begins_with_those():
     scene = SymbolScene(
         CRYPTO, options={"revise_days": 1}, timeframes=["1m", "5m"], indicators=["sma", "obv"]

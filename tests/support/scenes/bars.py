@@ -66,6 +66,10 @@ class SymbolScene:
     def restart(self, **group: Any) -> None:
         """Go on from what is stored, as an instance does that takes over; `group` changes the truth."""
         self.group = self.group.model_copy(update=group)
+        if (
+            group
+        ):  # bars may have changed while no indicators were wanted: a higher epoch tells their values apart
+            self.values.clear()
         self.state = restore_state(self.group.symbols[0], self.stored)
         self.state.epoch += 1
         self.builder = BarBuilder(self.state, self.group, self.grid, self.options, self.stored)
