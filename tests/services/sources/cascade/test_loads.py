@@ -235,17 +235,17 @@ async def test_new_records_are_counted_for_the_source_that_brought_them_and_a_re
 # -- errors of ours
 
 
-async def test_an_error_in_reading_an_answer_is_logged_once_and_the_next_source_serves(
+async def test_an_error_in_evaluating_an_answer_is_logged_once_and_the_next_source_serves(
     market, monkeypatch, load_errors
 ):
-    read_page = client_module.read_page
+    evaluate_answer = loader_module.evaluate_answer
 
-    def fail_for_coinbase(source, *more):
-        if source.name == "coinbase":
+    def fail_for_coinbase(series, session, answer, clock):
+        if answer.source == "coinbase":
             raise RecursionError("too deep")
-        return read_page(source, *more)
+        return evaluate_answer(series, session, answer, clock)
 
-    monkeypatch.setattr(client_module, "read_page", fail_for_coinbase)
+    monkeypatch.setattr(loader_module, "evaluate_answer", fail_for_coinbase)
     async with market.make_client() as client:
         loader = market.make_loader(client)
         for failures in (1, 2, 3):
