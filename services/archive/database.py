@@ -187,13 +187,14 @@ class Database:
     async def _migrate(self, options: dict[str, Any]) -> int:
         """Bring the schema up to date, and return its version.
 
-        This takes as long as it needs while the server answers other sessions.
+        This takes as long as it needs while the server answers other sessions, and has the one at work.
         """
         connection = await asyncpg.connect(self._url, timeout=self._connect_sec(), **options)
         self.migrating_since = time.monotonic()
         try:
             async with _time_limit(connection, SILENCE_SEC) as limit:
-                extending = asyncio.create_task(self._extend_while_answered(limit))
+                pid = connection.get_server_pid()
+                extending = asyncio.create_task(self._extend_while_at_work(limit, pid))
                 try:
                     await connection.execute(_NO_SERVER_LIMITS)
                     return await apply_migrations(connection)
@@ -203,15 +204,18 @@ class Database:
             self.migrating_since = None
             connection.terminate()
 
-    async def _extend_while_answered(self, limit: asyncio.Timeout) -> None:
-        """Move a time limit to SILENCE_SEC from now whenever the server answers another session."""
+    async def _extend_while_at_work(self, limit: asyncio.Timeout, pid: int) -> None:
+        """Move a time limit to SILENCE_SEC from now whenever the server says that it has the session `pid`.
+
+        One that was restarted, or took over from another, has it no more.
+        """
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(SILENCE_SEC / 4)
             with contextlib.suppress(ArchiveAwayError):
                 async with open_connection(self._url, SILENCE_SEC / 4) as other:
-                    await other.fetchval("SELECT 1")
-                if not limit.expired():
+                    found = await other.fetchval("SELECT 1 FROM pg_stat_activity WHERE pid = $1", pid)
+                if found and not limit.expired():
                     limit.reschedule(clock() + SILENCE_SEC)
 
     async def _prepare(self, connection: Any) -> None:

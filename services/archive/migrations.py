@@ -11,6 +11,7 @@ killed process leaves behind. Those for asyncpg (asyncpg-trek, pogo-migrate) tak
 instance, and don't notice that an applied file was edited.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import re
@@ -87,7 +88,7 @@ async def apply_migrations(connection: Any, migrations: Sequence[Migration] | No
         SchemaError: the database is of a later release, or one of its migrations was edited since.
     """
     known = load_migrations() if migrations is None else migrations
-    async with _advisory_lock(connection):
+    async with hold_lock(connection):
         await connection.execute(_VERSION_TABLE)
         rows = await connection.fetch("SELECT version, sha256 FROM schema_version")
         applied: dict[int, str] = {row["version"]: row["sha256"] for row in rows}
@@ -111,11 +112,14 @@ async def _apply(connection: Any, migration: Migration) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _advisory_lock(connection: Any) -> AsyncIterator[None]:
+async def hold_lock(connection: Any) -> AsyncIterator[None]:
     """Hold the lock of the migrations for the block; wait until no other session holds it."""
     await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
     try:
         yield
+    except asyncio.CancelledError:  # of a time limit: a silent server would not answer the unlock, either
+        connection.terminate()
+        raise
     finally:
         with contextlib.suppress(asyncpg.InterfaceError):  # closed: the server has released it
             await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)

@@ -100,7 +100,7 @@ class Refresh:
                     await self._reseeded.wait()
             except TimeoutError:
                 await self.try_down(time.time())
-            else:
+            if self._reseeded.is_set():
                 await self._drop_unnamed()
 
     async def _drop_unnamed(self) -> None:

@@ -198,6 +198,8 @@ class SourceStream:
                     self._note_error(error)
                     errors += 1
                     await asyncio.sleep(ERROR_BACKOFF.pause_sec(errors))
+                else:
+                    errors = 0
         finally:
             self._me.set_degraded(None, part=f"stream {self._source}")
 

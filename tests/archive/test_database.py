@@ -8,7 +8,7 @@ import asyncpg
 import pytest
 
 from services.archive.database import ArchiveAwayError, Database
-from services.archive.migrations import LOCK
+from services.archive.migrations import LOCK, hold_lock
 from services.archive.transaction import transaction
 from support.postgres import Postgres, query
 
@@ -41,7 +41,7 @@ def test_work_on_a_server_that_freezes_ends_at_its_time_limit_or_when_it_is_canc
             with pytest.raises(ArchiveAwayError, match=r"no answer within 1 s|TimeoutError$"):
                 async with asyncio.timeout(10):
                     await work(hasty)
-        for block in (transaction, contextlib.nullcontext):
+        for block in (transaction, contextlib.nullcontext, hold_lock):
             server.thaw()
             frozen.clear()
             task = asyncio.create_task(work(patient, block))

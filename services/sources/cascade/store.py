@@ -42,6 +42,7 @@ from services.sources.cascade.state import (
     parse_series_state,
 )
 from services.sources.catalog.answer import SentRequest
+from services.sources.catalog.mapping import PLAN_STATUS
 from services.sources.settings import KeepSettings
 
 CLAIM: Final = Script.beside("services.sources.cascade", "claim.lua")
@@ -76,6 +77,7 @@ _GOOD: Final = frozenset(
 )
 """The answers of a source that is up, whatever it says of the series."""
 _BAD: Final = frozenset({SourceVerdict.FAILED, SourceVerdict.WRONG})
+_PLAN_REASONS: Final = frozenset(map(str, PLAN_STATUS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,10 +407,12 @@ def encode_request(series: Series, sent: SentRequest) -> bytes:
 def encode_finding(finding: SourceFinding) -> bytes:
     """Return what a finding says of its source, as JSON. Only an answer and a failure say how it is.
 
-    What the stream of a source brings says nothing of whether the source answers requests.
+    What the stream of a source brings says nothing of whether the source answers requests. Neither does a
+    refusal with 402 or 403: the plan of our key may lack one series, or the key may be good for nothing.
     """
     is_well = True if finding.verdict in _GOOD else False if finding.verdict in _BAD else None
-    is_well = is_well if finding.is_asked else None
+    is_of_plan = finding.verdict is SourceVerdict.REFUSED and finding.reason in _PLAN_REASONS
+    is_well = is_well if finding.is_asked and not is_of_plan else None
     return orjson.dumps(
         {
             "name": finding.source,

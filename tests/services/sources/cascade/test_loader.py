@@ -162,6 +162,12 @@ def test_only_answers_and_failures_say_how_a_source_is(verdict, ok):
     assert (unasked["ok"], unasked["answered"]) == (None, 0)
 
 
+@pytest.mark.parametrize(("status", "ok"), [("404", True), ("402", None), ("403", None)])
+def test_a_refusal_for_the_plan_of_a_key_neither_begins_nor_ends_an_outage(status, ok):
+    finding = SourceFinding("finnhub", SourceVerdict.REFUSED, status)
+    assert orjson.loads(encode_finding(finding))["ok"] is ok
+
+
 # -- the gate
 
 
