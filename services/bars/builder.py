@@ -12,7 +12,7 @@ read: of the entries of one bar, the highest revision of the highest epoch count
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from typing import Final
 
@@ -39,7 +39,7 @@ from services.bars.quality import (
     HeldBar,
     Known,
     Rejection,
-    Suspect,
+    SuspectMinute,
     find_rejection,
     is_confirmation,
     list_findings,
@@ -248,7 +248,7 @@ class BarBuilder:
         timeframe: Timeframe = bar.timeframe  # type: ignore[assignment]
         interval = self._grid.place(bar.start_ms, timeframe)
         if interval is not None and interval.open_ms != bar.start_ms:
-            bar = _move(bar, interval.open_ms)
+            bar = replace(bar, start_ms=interval.open_ms)
         seen_ms = max(least_seen_ms, _find_seen(bar, provenance, arrival))
         candidate = Candidate(bar, provenance.source, seen_ms, interval)
         known = self._find_known(candidate, timeframe)
@@ -256,7 +256,7 @@ class BarBuilder:
         rejection = find_rejection(candidate, known, self.group.checks, is_released=is_released)
         if rejection is not None:
             if rejection.check is Check.JUMP:
-                self.state.suspect = Suspect(bar, seen_ms, provenance)
+                self.state.suspect = SuspectMinute(bar, seen_ms, provenance)
             self._reject(arrival, provenance.source, rejection)
             return False
         if timeframe == "1m":
@@ -358,7 +358,7 @@ class BarBuilder:
             self._changed[timeframe][bar.start_ms] = provenance
 
     def _record_minute(self, start_ms: int) -> None:
-        """Take the times of the first and the newest minute from a minute.
+        """Note a minute that was taken, if it is the newest one, or the oldest one of all that ever came.
 
         A longer bar that begins before the first one is not final, however long it is over: nobody knows its
         beginning. An older minute may say now that it was seen from its open.
@@ -555,22 +555,6 @@ def _find_seen(bar: Bar, provenance: Provenance, arrival: Arrival) -> int:
         as_of_ms = as_of_ms or bar.start_ms + MINUTE_MS
     # nobody can have asked after the answer was written, nor recorded what was yet to come
     return max(EARLIEST_MS, min(as_of_ms or arrival.written_ms, arrival.written_ms))
-
-
-def _move(bar: Bar, start_ms: int) -> Bar:
-    """Return a bar with another start."""
-    return Bar(
-        bar.symbol,
-        bar.timeframe,
-        start_ms,
-        bar.open,
-        bar.high,
-        bar.low,
-        bar.close,
-        bar.volume,
-        bar.vwap,
-        bar.trades,
-    )
 
 
 def _show_fields(fields: Fields) -> str:

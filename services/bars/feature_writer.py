@@ -35,7 +35,7 @@ from services.bars.indicators import Values
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, list_inputs, list_outputs
 from services.bars.state import CHUNK_BARS, DAILY, REST, VERSION, read_final_days
-from services.bars.store import STATES_BYTES, Outage, count_unread, read_bus_time
+from services.bars.store import STATES_BYTES, BusOutage, count_unread, read_bus_time
 
 COMMIT: Final = Script.beside("services.bars", "commit_features.lua")
 LEASE: Final = FEATURES
@@ -64,7 +64,7 @@ Marks = Mapping[int, tuple[int, str]]
 """The number of a chunk of days -> how many are final, and a digest of them."""
 
 
-class Published(NamedTuple):
+class PublishedFeatures(NamedTuple):
     """Record what was published of a day: its revision, a digest of the values, and of which days they are.
 
     `begin_ms` is the start of the first day that they were computed of, in epoch milliseconds.
@@ -200,14 +200,14 @@ def find_new(
     entries = []
     for count, each in enumerate(daily, 1):
         start_ms = each.bar.start_ms
-        before = known.get(start_ms, Published(-1, "", begin_ms))
+        before = known.get(start_ms, PublishedFeatures(-1, "", begin_ms))
         is_whole = before.begin_ms >= begin_ms or count >= LONGEST_WINDOW
         if start_ms in values and is_whole:
             text = orjson.dumps(values[start_ms])
             mark = {"replay": "1"} if each.day in replayed else {}
             # only a mark changes the digest, so that nothing else is published again
             if (digest := _digest(text + b" replay" if mark else text)) != before.digest:
-                before = Published(before.rev + 1, digest, begin_ms)
+                before = PublishedFeatures(before.rev + 1, digest, begin_ms)
                 names = {"sym": symbol, "start": str(start_ms), "day": each.day.isoformat()}
                 entries.append(names | {"rev": str(before.rev), "values": text.decode()} | mark)
         if before.rev >= 0:
@@ -260,12 +260,12 @@ def _read_marks(packed: bytes, truth: str) -> Marks | None:
         return None
 
 
-def _read_record(record: bytes) -> dict[int, Published]:
+def _read_record(record: bytes) -> dict[int, PublishedFeatures]:
     """Return what a record says of each day; of one that can't be read nothing."""
     try:
         found = orjson.loads(record or b"{}")
         return {
-            int(start): Published(int(rev), str(digest), int(begin_ms))
+            int(start): PublishedFeatures(int(rev), str(digest), int(begin_ms))
             for start, (rev, digest, begin_ms) in found.items()
         }
     except (ValueError, TypeError, AttributeError):
@@ -291,7 +291,7 @@ class FeatureWriter:
     ) -> None:
         self._me, self._settings_now, self._metrics = me, settings_now, metrics
         self._calendars = calendars
-        self._outage = Outage()
+        self._outage = BusOutage()
         self.problem: str | None = None
         """Why features wait, None if they do not."""
 

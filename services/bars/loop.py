@@ -12,7 +12,7 @@ from services.bars.calendars import Calendars
 from services.bars.feature_writer import FeatureWriter
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, find_other_bus
-from services.bars.store import Outage
+from services.bars.store import BusOutage
 from services.bars.worker import BarsWorker
 
 RETRY_SEC: Final = 0.5
@@ -56,7 +56,7 @@ async def main() -> int:
         worker, collector, outage = (
             BarsWorker(me, settings_now, metrics, calendars),
             IdleCollector(),
-            Outage(),
+            BusOutage(),
         )
         await me.share().known()
         while True:

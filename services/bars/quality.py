@@ -85,7 +85,7 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
+class SuspectMinute:
     """Hold the minute that was rejected last for its jump: the next one near it, or its like, confirms it.
 
     `seen_ms` is when its source was asked.
@@ -120,7 +120,7 @@ class Known:
     before: Sequence[Bar] = ()
     is_after_break: bool = False
     missing: int = 0
-    suspect: Suspect | None = None
+    suspect: SuspectMinute | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ def _find_jump_limit(known: Known, limits: CheckSettings) -> float:
     return max(limits.jump_atr * average_true_range(known.before), share * known.before[-1].close)
 
 
-def _is_like_suspect(candidate: Candidate, suspect: Suspect | None, limit: float) -> bool:
+def _is_like_suspect(candidate: Candidate, suspect: SuspectMinute | None, limit: float) -> bool:
     """Return True if a minute is a later one than the suspect, or its like of another source, and near it."""
     if suspect is None or candidate.bar.start_ms < suspect.bar.start_ms:
         return False

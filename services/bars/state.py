@@ -16,7 +16,7 @@ import orjson
 
 from marketswarm.market.records import DAY_MS, Bar, Provenance
 from services.bars.intervals import LENGTH_MS
-from services.bars.quality import HeldBar, Suspect
+from services.bars.quality import HeldBar, SuspectMinute
 from services.bars.settings import TIMEFRAMES, Timeframe
 
 CHUNK_BARS: Final = 8
@@ -323,7 +323,7 @@ class SymbolState:
     is_replay: bool = False
     open_bars: dict[tuple[Timeframe, int], OpenBar] = field(default_factory=dict)
     ticks: dict[int, TickTimes] = field(default_factory=dict)
-    suspect: Suspect | None = None
+    suspect: SuspectMinute | None = None
     sources: SourceNames = field(default_factory=SourceNames)
     tables: dict[Timeframe, BarTable] = field(default_factory=dict)
 
@@ -489,21 +489,21 @@ def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources:
     )
 
 
-def _list_suspect(suspect: Suspect) -> list[object]:
+def _list_suspect(suspect: SuspectMinute) -> list[object]:
     """Return a suspect as a list of fields, for JSON."""
     bar = suspect.bar
     prices = (bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades)
     return [bar.start_ms, suspect.seen_ms, *prices, *_list_provenance(suspect.provenance)]
 
 
-def _read_suspect(symbol: str, fields: Sequence[Any]) -> Suspect:
+def _read_suspect(symbol: str, fields: Sequence[Any]) -> SuspectMinute:
     """Return a suspect of its fields; raise TypeError, IndexError or ValueError if they are none."""
     start_ms, seen_ms, *numbers = fields[:9]
     opened, high, low, close = map(float, numbers[:4])
     volume, vwap = (None if number is None else float(number) for number in numbers[4:6])
     trades = None if numbers[6] is None else int(numbers[6])
     bar = Bar(symbol, "1m", int(start_ms), opened, high, low, close, volume, vwap, trades)
-    return Suspect(bar, int(seen_ms), _read_provenance(fields[9:]))
+    return SuspectMinute(bar, int(seen_ms), _read_provenance(fields[9:]))
 
 
 def _list_provenance(provenance: Provenance) -> list[object]:

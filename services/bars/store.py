@@ -95,7 +95,7 @@ class BarsStore:
         return refused
 
 
-class Outage:
+class BusOutage:
     """Tell a failure of a bus that is news from one that lasts."""
 
     def __init__(self) -> None:

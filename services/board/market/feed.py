@@ -254,7 +254,7 @@ class MarketFeed:
             self._hub.publish(topic, orjson.dumps(one.as_json()), subject=f"{topic}:{one.start_ms}")
 
     async def _poll(self) -> None:
-        """Read the states again and again, and log it once when they can't be read any more."""
+        """Read the states every POLL_SEC; log when they can't be read, and when they can again."""
         while True:
             problem = await self._refresh_states()
             if self.problem is None and problem is not None and self.has_market:

@@ -108,7 +108,7 @@ class SymbolPage:
     notice: MarketNotice
     symbol: str
     timeframe: str
-    tile: TileView | None
+    tile: TileView
     series: tuple[StoredSeries, ...] = ()
     timeframes: tuple[str, ...] = TIMEFRAMES
     overlays: tuple[Overlay, ...] = OVERLAYS

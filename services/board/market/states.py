@@ -118,7 +118,7 @@ class StoredSource(_State):
     breaker: StoredBreaker | None = None
 
 
-class GateFailure(_State):
+class StoredGateFailure(_State):
     """A series that the gate could not load, or not in time."""
 
     series: Text = ""
@@ -141,7 +141,7 @@ class GateState(_State):
     done: int = 0
     loaded: int | None = None
     share: Moment | None = None
-    failed: Annotated[tuple[GateFailure, ...], Field(max_length=1000)] = ()
+    failed: Annotated[tuple[StoredGateFailure, ...], Field(max_length=1000)] = ()
 
 
 State = TypeVar("State", StoredSeries, StoredSource)
