@@ -5,6 +5,9 @@ A test that starts no process and opens no socket is marked `unit` and held to i
 `pytestmark = pytest.mark.needs("redis-cli")` says that a test needs a program. Where it is missing, the
 test is skipped, and says so; with MARKETSWARM_CI=1 every skip is a failure, whoever asked for it, so that
 nothing goes unproven in silence.
+
+`@pytest.mark.nightly("test_row_5_… stops a bus in every run")` leaves a test to `make nightly`, and says which
+test proves the same in every run. `--nightly` runs these tests, too.
 """
 
 import faulthandler
@@ -71,6 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help=f"without tests/{{{','.join(APART)}}}, which have targets of their own, unless they are named",
     )
+    parser.addoption("--nightly", action="store_true", help="also the tests that only `make nightly` runs")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -85,6 +89,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("apart") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(LastRun(config))
     config.addinivalue_line("markers", "needs(*programs): skipped where one is not on PATH; in CI, failed")
+    config.addinivalue_line(
+        "markers", "nightly(proof): left to `make nightly`; `proof` is what every run has"
+    )
     if handed_out(config):
         places = tempfile.NamedTemporaryFile(prefix="marketswarm-tests-")  # noqa: SIM115 - until the run ends
         config.stash[PLACES] = places.name
@@ -132,7 +139,12 @@ def pytest_configure_node(node: Any) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("nightly"):
+        nightly = [item for item in items if _find_nightly_proof(item)]
+        config.hook.pytest_deselected(items=nightly)
+        left = set(nightly)
+        items[:] = [item for item in items if item not in left]
     # What takes minutes must not be the last to begin. Tests of containers come first, and so to one worker:
     # each that takes some of them over starts a fleet of its own.
     items.sort(key=_turn)
@@ -144,6 +156,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("live")
         if not (item.get_closest_marker("fault") or item.get_closest_marker("live")):
             item.add_marker("unit")
+
+
+def _find_nightly_proof(item: pytest.Item) -> str | None:
+    """Return what a nightly test says of its proof in every run; None for a test of every run."""
+    mark = item.get_closest_marker("nightly")
+    if mark is None:
+        return None
+    (proof,) = mark.args or ("",)
+    if not proof:
+        raise pytest.UsageError(f"{item.nodeid}: mark.nightly must say what proves the same in every run")
+    return str(proof)
 
 
 def _turn(item: pytest.Item) -> int:
