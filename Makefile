@@ -47,7 +47,7 @@ unit: environment ## the tests that start no process and no server, in less than
 	@export HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-brief}; \
 		$(pytest) -q -n $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )) --dist worksteal --apart -m unit --ignore=tests/live $(ARGS)
 
-test: environment ## all that proves the product, in six minutes: ARGS="-k notifier" or ARGS=tests/marketswarm for some
+test: environment ## all that proves the product, in four minutes: ARGS="-k notifier", ARGS=tests/marketswarm or ARGS=--lf for some
 	@$(pytest) -n auto --dist worksteal --apart $(ARGS)
 
 # these tests wait more than they work: three of them for a processor
@@ -73,13 +73,19 @@ servertest: environment ## fleets on other kinds of Redis: users, TLS, Sentinel,
 deploytest: environment ## the manifests, the units and what containers start with; needs kubectl and systemd-analyze
 	@$(pytest) -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal tests/deploy tests/systemd $(ARGS)
 
-# not there: tests of containers and manifests, which know no Python, and the longest, which gain nothing by another
-elsewhere := --apart --ignore=tests/soak
-
 imagetest: ## unit and live tests on the Python of the image: ARGS="-k notifier" or ARGS=tests/live for some
 	@image=$$(docker build --quiet --target test .) && \
 		exec docker run --rm --init --env HYPOTHESIS_PROFILE $$image \
-			python -m pytest -n auto --dist worksteal $(elsewhere) $(ARGS)
+			python -m pytest -n auto --dist worksteal --apart $(ARGS)
+
+nightly: ## what takes longer than .ci/run may: variants, explored properties, the image, soak, kills, load
+	@exec bash .ci/nightly
+
+variants: environment ## the tests that only make nightly runs: ARGS="-k clock" or ARGS=tests/faults for some
+	@$(pytest) -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal --nightly -m nightly --ignore=tests/compose $(ARGS)
+
+breaks: environment ## break the product in twenty ways, and see tests of every run fail; ARGS="--only board" for some
+	@exec $(bin)/python tools/breaks.py $(ARGS)
 
 lint: environment ## style (ruff) and types (mypy, strict)
 	@$(bin)/ruff check
@@ -148,4 +154,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak boardload marketproof lock audit sbom clean
+.PHONY: help environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest nightly variants breaks lint fmt validate seed status alerts health simulate kubernetes fuzz bench soak boardload marketproof lock audit sbom clean

@@ -6,8 +6,8 @@ A test that starts no process and opens no socket is marked `unit` and held to i
 test is skipped, and says so; with MARKETSWARM_CI=1 every skip is a failure, whoever asked for it, so that
 nothing goes unproven in silence.
 
-`@pytest.mark.nightly("test_row_5_… stops a bus in every run")` leaves a test to `make nightly`, and says which
-test proves the same in every run. `--nightly` runs these tests, too.
+`@pytest.mark.nightly("test_row_5_… stops a bus in every run")` leaves a test to `make nightly`, and says what
+proves the same in every run. `--nightly` runs these tests, too.
 """
 
 import faulthandler
@@ -17,7 +17,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,9 +26,9 @@ from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import HealthCheck, settings
 
 from support.kinds import Guard, explained, is_live
-from support.last_run import LastRun
 from support.leftovers import TAG, end_leftovers, end_projects
-from support.processors import ProcessorGate
+from support.order import arrange, read_failures
+from support.report import AtOnce, LastRun
 
 HERE = Path(__file__).parent
 SLOW_STARTERS = (
@@ -48,8 +47,6 @@ TEARDOWN_SEC = 300.0
 """Longer than the fixtures of a test take to end; containers take a minute."""
 LEFT: list[str] = []
 GUARD = Guard()
-GATE = pytest.StashKey[ProcessorGate]()
-PLACES = pytest.StashKey[str]()
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
 
 # a red run can be had again, on any machine; what nobody has tried yet is for those who look for it
@@ -86,21 +83,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_configure(config: pytest.Config) -> None:
     gc.disable()  # while tests are collected: what that makes stays, however often one looks through it
-    if config.getoption("apart") and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(LastRun(config))
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(AtOnce(config))
+        if config.getoption("apart"):
+            config.pluginmanager.register(LastRun(config))
     config.addinivalue_line("markers", "needs(*programs): skipped where one is not on PATH; in CI, failed")
     config.addinivalue_line(
         "markers", "nightly(proof): left to `make nightly`; `proof` is what every run has"
     )
-    if handed_out(config):
-        places = tempfile.NamedTemporaryFile(prefix="marketswarm-tests-")  # noqa: SIM115 - until the run ends
-        config.stash[PLACES] = places.name
-        config.add_cleanup(places.close)
-    else:
+    if not handed_out(config):
         os.environ[TAG] = getattr(config, "workerinput", {}).get("run", str(os.getpid()))
         let_children_have_their_signals()
         GUARD.install()
-        config.stash[GATE] = ProcessorGate(*getattr(config, "workerinput", {}).get("gate", (None, 1)))
 
 
 def pytest_collection_finish() -> None:
@@ -133,9 +127,8 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give each worker the tag of the run, which the processes of its tests inherit, and the gate's file."""
+    """Give each worker the tag of the run, which the processes of its tests inherit."""
     node.workerinput["run"] = str(os.getpid())
-    node.workerinput["gate"] = node.config.stash[PLACES], node.config.option.numprocesses
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -145,9 +138,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=nightly)
         left = set(nightly)
         items[:] = [item for item in items if item not in left]
-    # What takes minutes must not be the last to begin. Tests of containers come first, and so to one worker:
-    # each that takes some of them over starts a fleet of its own.
-    items.sort(key=_turn)
     for item in items:
         folder = _folder_and_name(item.path)[0]
         if folder == "faults":
@@ -156,6 +146,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("live")
         if not (item.get_closest_marker("fault") or item.get_closest_marker("live")):
             item.add_marker("unit")
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    items[:] = arrange(items, read_failures(config), SLOW_STARTERS, workers)
 
 
 def _find_nightly_proof(item: pytest.Item) -> str | None:
@@ -169,13 +161,6 @@ def _find_nightly_proof(item: pytest.Item) -> str | None:
     return str(proof)
 
 
-def _turn(item: pytest.Item) -> int:
-    folder, name = _folder_and_name(item.path)
-    if folder == "compose":
-        return 0
-    return 1 if name in SLOW_STARTERS else 2
-
-
 @functools.cache
 def _folder_and_name(path: Path) -> tuple[str, str]:
     return path.relative_to(HERE).parts[0], path.name
@@ -185,13 +170,10 @@ def _folder_and_name(path: Path) -> tuple[str, str]:
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     if item.get_closest_marker("unit"):
         GUARD.watch(item.nodeid)
-    else:
-        item.config.stash[GATE].enter()
     try:
         return (yield)
     finally:
         GUARD.release()
-        item.config.stash[GATE].leave()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -1,4 +1,4 @@
-""".ci/run with stand-ins for make and docker: which parts run, what is skipped, and how it ends."""
+""".ci/run and .ci/nightly with stand-ins for make and docker: what runs, what is skipped, how they end."""
 
 import os
 import shutil
@@ -27,26 +27,18 @@ case "$1" in
     down) rm "$0.up" ;;
 esac
 """
-PARTS = [
-    "test",
-    "faults",
-    "servertest",
-    "boardtest",
-    "markettest",
-    "deploytest",
-    "containertest",
-    "imagetest",
-]
+PARTS = ["test", "faults", "servertest", "boardtest", "markettest", "deploytest"]
+CONTAINERS = "containertest"
 pytestmark = pytest.mark.needs("bash")
 
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A checkout that has a folder to itself, with what the script calls."""
+    """A checkout that has a folder to itself, with what the scripts call."""
     root = tmp_path / "alone" / "main"
-    for name in (".ci", "tools", ".venv/bin"):
-        (root / name).mkdir(parents=True)
-    shutil.copy(ROOT / ".ci" / "run", root / ".ci")
+    (root / "tools").mkdir(parents=True)
+    (root / ".venv/bin").mkdir(parents=True)
+    shutil.copytree(ROOT / ".ci", root / ".ci")
     shutil.copy(ROOT / "tools" / "summary.py", root / "tools")
     (root / ".venv/bin/python").symlink_to(sys.executable)
     programs = tmp_path / "bin"
@@ -57,43 +49,44 @@ def checkout(tmp_path):
     return root
 
 
-def run(root: Path, **env: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+def run(root: Path, script: str = "run", **env: str) -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """Return how a script of .ci ended, and the targets that it made, in order."""
     calls = root.parent / "calls"
     path = f"{root.parents[1] / 'bin'}:{os.environ['PATH']}"
-    environ = {"PATH": path, "CALLS": str(calls), "RED": "none", "BROKEN": "none", **env}
+    environ = {"PATH": path, "HOME": str(root.parent), "CALLS": str(calls), "RED": "none", "BROKEN": "none"}
     ended = subprocess.run(
-        ["bash", root / ".ci/run"],
-        env=environ,
+        ["bash", root / ".ci" / script],
+        env={**environ, **env},
         cwd="/",
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    made = [
-        line.split()[1]
-        for line in calls.read_text(encoding="utf-8").splitlines()
-        if "--collect-only" not in line
-    ]
-    assert made[0] == "environment"
-    assert set(made[1:3]) == {"lint", "audit"}, "both at once, before the parts"
-    assert made[3] == "test"
-    assert set(made[4:6]) == {"faults", "servertest"}, "both at once"
-    return ended, [made[3], *sorted(made[4:6]), *made[6:]]
+    lines = calls.read_text(encoding="utf-8").splitlines()
+    return ended, [line.split()[1] for line in lines if "--collect-only" not in line]
 
 
-def test_every_part_runs_and_the_last_line_is_the_summary_of_all(checkout):
+def last_line(ended: subprocess.CompletedProcess[str]) -> str:
+    return ended.stdout.splitlines()[-1].strip("= ")
+
+
+def test_every_part_runs_and_the_end_has_the_seconds_of_each_and_the_summary_of_all(checkout):
     ended, made = run(checkout, DOCKER_HOST="unix:///there")
-    assert made == PARTS
-    assert ended.stdout.splitlines()[-1].strip("=") == " 24 passed in 16.00s (0:00:16) "
+    assert set(made[:3]) == {"environment", "audit", "lint"}
+    assert made[3:] == [*PARTS, CONTAINERS]
+    assert last_line(ended) == "21 passed in 14.00s (0:00:14)"
+    (seconds,) = (line for line in ended.stdout.splitlines() if line.startswith("== seconds: "))
+    for part in ("environment", "lint", "test", "faults", "board", "containers", "all"):
+        assert f"{part} " in seconds
     assert ended.returncode == 0, ended.stderr
 
 
 def test_alone_and_without_an_engine_it_skips_the_containers_and_says_so(checkout):
     ended, made = run(checkout)
-    assert made == PARTS[:6]
-    assert "SKIPPED: make containertest and make imagetest" in ended.stdout
-    assert ended.stdout.splitlines()[-1].strip("=") == " 18 passed in 12.00s (0:00:12) "
+    assert made[3:] == PARTS
+    assert "SKIPPED: make containertest" in ended.stdout
+    assert last_line(ended) == "18 passed in 12.00s (0:00:12)"
     assert ended.returncode == 0, ended.stderr
 
 
@@ -102,22 +95,35 @@ def test_an_engine_beside_the_checkout_is_started_and_ended(checkout):
     engine.parent.mkdir(parents=True)
     engine.write_text(ENGINE, encoding="utf-8")
     ended, made = run(checkout)
-    assert made[-2:] == ["containertest", "imagetest"]
+    assert made[-1] == CONTAINERS
     assert ended.returncode == 0, ended.stderr
     assert not Path(f"{engine}.up").exists()
 
 
-@pytest.mark.parametrize("part", [*PARTS, "lint", "audit"])
+@pytest.mark.parametrize("part", ["test", CONTAINERS, "lint", "audit"])
 def test_one_red_part_is_red_and_named_and_the_others_run(checkout, part):
     ended, made = run(checkout, DOCKER_HOST="unix:///there", RED=part)
-    assert made == PARTS
+    assert made[3:] == [*PARTS, CONTAINERS]
     assert f"== red: make {part}" in ended.stdout
     assert ended.returncode == 1
-    assert [line[8:] for line in ended.stdout.splitlines() if line.startswith("== make ")][2:] == PARTS
-    assert ("1 failed" in ended.stdout.splitlines()[-1]) is (part in PARTS)
+    has_tests = part not in ("lint", "audit")
+    assert (f"== RED: make {part}" in ended.stdout) is has_tests
+    assert ("1 failed" in last_line(ended)) is has_tests
 
 
 def test_a_part_that_did_not_come_to_its_end_is_an_error(checkout):
     ended, _ = run(checkout, DOCKER_HOST="unix:///there", BROKEN="faults")
     assert ended.returncode == 1
-    assert ended.stdout.splitlines()[-1].strip("=") == " 21 passed, 1 error in 14.00s (0:00:14) "
+    assert last_line(ended) == "18 passed, 1 error in 12.00s (0:00:12)"
+
+
+def test_the_night_has_its_parts_too_and_one_long_proof_that_fails_makes_it_red(checkout):
+    ended, made = run(checkout, "nightly", DOCKER_HOST="unix:///there", RED="soak")
+    assert made == [
+        "environment",
+        *("variants", "test", "variants", CONTAINERS, "imagetest"),
+        *("fuzz", "breaks", "soak", "marketproof", "boardload"),
+    ]
+    assert "== red: make soak" in ended.stdout
+    assert last_line(ended) == "15 passed in 10.00s (0:00:10)"
+    assert ended.returncode == 1
