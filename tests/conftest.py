@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from support.kinds import Guard, explained, is_live
 from support.leftovers import TAG, end_leftovers, end_projects
@@ -51,7 +51,14 @@ IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
 
 # a red run can be had again, on any machine; what nobody has tried yet is for those who look for it
 settings.register_profile("dev", deadline=None, max_examples=40, derandomize=True, database=None)
-settings.register_profile("brief", deadline=None, max_examples=10, derandomize=True, database=None)
+settings.register_profile(
+    "brief",
+    deadline=None,
+    max_examples=10,
+    derandomize=True,
+    database=None,
+    phases=(Phase.explicit, Phase.generate),  # a failure shows at once; to shrink it can take minutes
+)
 settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.register_profile(
     "ci",
