@@ -8,26 +8,20 @@ As a program, from tests/: `python -m support.market_server --port 8900 --week 2
 with `--week now --speed 0` for clients that go by the wall clock. Its first line says where it is.
 """
 
-import argparse
 import asyncio
 import contextlib
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import orjson
 
-from marketswarm.market.records import MINUTE_MS
-from support.market_answers import Answer, Asked, NotServedError, json_answer
-from support.market_prices import EARLY_CLOSE_WEEK, Market, write_truth
-from support.market_shapes import SHAPES
+from support.market_prices import Market
+from support.market_shapes import SHAPES, Answer, Asked, json_answer
 from support.market_stream import KlineStream
 from support.market_view import MarketView, Vice, ViceKind
 
@@ -232,103 +226,62 @@ class MarketServer:
         length = int(headers.get("content-length", "0"))
         if not 0 <= length <= MAX_BODY:
             return False
-        body = await reader.readexactly(length)
+        await reader.readexactly(length)
         parts = urlsplit(target)
         source, _, path = parts.path.lstrip("/").partition("/")
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        if source == "_market":
-            return await _send(writer, self._steer(path, body))
         if source not in SHAPES:
             return await _send(writer, json_answer({"error": "no such source"}, 404))
         asked = Asked(f"/{unquote(path)}", query, headers)
-        vice = self._find_answer_vice(source)
+        active = (each for each in self._vices.get(source, ()) if each.is_active(self.now_ms()))
+        vice = next((each for each in active if each.kind in _OF_ANSWERS), None)
         answer = self._make_answer(source, asked)
-        self._log(source, asked, answer, vice)
-        if vice is None:
-            return await _send(writer, answer)
-        return await _misbehave(vice, source, answer, reader, writer)
-
-    def _find_answer_vice(self, source: str) -> Vice | None:
-        """Return the vice of the source's next answer; None if it has none of that sort now."""
-        now = self.now_ms()
-        found = (
-            each for each in self._vices.get(source, ()) if each.kind in _OF_ANSWERS and each.is_active(now)
+        if vice is not None:
+            answer = _spoil_answer(vice, source, answer)
+        self._log(
+            source, asked, 0 if vice and vice.kind in (ViceKind.HANG, ViceKind.CUT) else answer.status, vice
         )
-        return next(found, None)
+        match vice and vice.kind:
+            case ViceKind.HANG:
+                while await reader.read(MAX_HEAD):  # until whoever asked hangs up
+                    pass
+            case ViceKind.CUT:
+                body = answer.body
+                writer.write(_head(answer, max(len(body), 2)) + body[: len(body) // 2])
+                await writer.drain()
+            case ViceKind.HUGE:
+                writer.write(_head(answer, HUGE_BYTES) + b"[")
+                for _ in range(HUGE_BYTES // len(_CHUNK)):
+                    writer.write(_CHUNK)
+                    await writer.drain()
+            case _:
+                return await _send(writer, answer)
+        return False
 
     def _make_answer(self, source: str, asked: Asked) -> Answer:
         """Return the answer of a source, with the vices of its data."""
         shape = SHAPES[source]
         if shape.key is not None and not shape.key(asked).startswith(f"{source}-test-key-"):
             return shape.unauthorized
-        view = MarketView(self.market, self.now_ms(), self._vices.get(source, ()))
-        try:
-            return shape.answer(view, asked)
-        except NotServedError as error:
-            return error.answer
-        except (KeyError, ValueError, IndexError) as error:
-            return json_answer({"error": f"bad request: {error!r}"}, 400)
+        return shape.answer(MarketView(self.market, self.now_ms(), self._vices.get(source, ())), asked)
 
-    def _log(self, source: str, asked: Asked, answer: Answer, vice: Vice | None) -> None:
+    def _log(self, source: str, asked: Asked, status: int, vice: Vice | None) -> None:
         """Keep account of a request."""
-        key = SHAPES[source].key
-        status = answer.status if vice is None else _status_of(vice, source)
+        find_key = SHAPES[source].key
+        key, kind = "" if find_key is None else find_key(asked), "" if vice is None else vice.kind.value
         self.requests.append(
-            Request(
-                time.monotonic(),
-                self.now_ms(),
-                source,
-                asked.path,
-                asked.query,
-                "" if key is None else key(asked),
-                status,
-                "" if vice is None else vice.kind.value,
-            )
-        )
-
-    def _steer(self, path: str, body: bytes) -> Answer:
-        """Answer a request of whoever steers the market from another process."""
-        try:
-            if path == "vices":
-                for source, vices in orjson.loads(body).items():
-                    self.set_vice(
-                        source, *(Vice(**{**each, "kind": ViceKind(each["kind"])}) for each in vices)
-                    )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            return json_answer({"error": repr(error)}, 400)
-        return json_answer(
-            {
-                "now_ms": self.now_ms(),
-                "end_ms": self.market.end_ms,
-                "stream": self.stream_url,
-                "requests": Counter(each.source for each in self.requests),
-                "statuses": Counter(str(each.status) for each in self.requests),
-            }
+            Request(time.monotonic(), self.now_ms(), source, asked.path, asked.query, key, status, kind)
         )
 
 
 # -- what goes over the wire
 
 
-_PLAIN_STATUS: Final = {
-    ViceKind.LIMITED: 429,
-    ViceKind.TEAPOT: 418,
-    ViceKind.BROKEN: 500,
-    ViceKind.REDIRECT: 302,
-}
+_STATUS: Final = {ViceKind.LIMITED: 429, ViceKind.TEAPOT: 418, ViceKind.BROKEN: 500}
 _OF_ANSWERS: Final = frozenset(
-    {*_PLAIN_STATUS, ViceKind.REFUSED, ViceKind.HANG, ViceKind.CUT, ViceKind.HTML, ViceKind.WRONG_JSON}
-    | {ViceKind.OTHER_SHAPE, ViceKind.HUGE, ViceKind.DEEP}
+    {*_STATUS, ViceKind.REFUSED, ViceKind.HANG, ViceKind.CUT, ViceKind.REDIRECT, ViceKind.HTML}
+    | {ViceKind.WRONG_JSON, ViceKind.OTHER_SHAPE, ViceKind.HUGE, ViceKind.DEEP}
 )
-
-
-def _status_of(vice: Vice, source: str) -> int:
-    """Return the status that an answer with a vice has; 0 for one that never comes, or not whole."""
-    if vice.kind in (ViceKind.HANG, ViceKind.CUT):
-        return 0
-    return (
-        SHAPES[source].refused.status if vice.kind is ViceKind.REFUSED else _PLAIN_STATUS.get(vice.kind, 200)
-    )
 
 
 def _head(answer: Answer, length: int) -> bytes:
@@ -345,29 +298,7 @@ async def _send(writer: asyncio.StreamWriter, answer: Answer) -> bool:
     return True
 
 
-async def _misbehave(
-    vice: Vice, source: str, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> bool:
-    """Send what a source with a vice sends; return True if another request may come."""
-    match vice.kind:
-        case ViceKind.HANG:
-            while await reader.read(MAX_HEAD):  # until whoever asked hangs up
-                pass
-            return False
-        case ViceKind.CUT:
-            writer.write(_head(answer, max(len(answer.body), 2)) + answer.body[: len(answer.body) // 2])
-            await writer.drain()
-            return False
-        case ViceKind.HUGE:
-            writer.write(_head(answer, HUGE_BYTES) + b"[")
-            for _ in range(HUGE_BYTES // len(_CHUNK)):
-                writer.write(_CHUNK)
-                await writer.drain()
-            return False
-    return await _send(writer, _make_vicious(vice, source, answer))
-
-
-def _make_vicious(vice: Vice, source: str, answer: Answer) -> Answer:
+def _spoil_answer(vice: Vice, source: str, answer: Answer) -> Answer:
     """Return an answer as a source with a vice gives it."""
     retry = () if vice.retry_after is None else (("Retry-After", vice.retry_after),)
     match vice.kind:
@@ -383,10 +314,14 @@ def _make_vicious(vice: Vice, source: str, answer: Answer) -> Answer:
             return json_answer({"payload": {"items": [{"when": "soon"}]}})
         case ViceKind.DEEP:
             return Answer(200, b"[" * DEEP + b"]" * DEEP)
-    return Answer(_PLAIN_STATUS[vice.kind], b'{"error":"no"}', headers=retry)
+        case ViceKind.HUGE:
+            return replace(answer, status=200)
+        case ViceKind.LIMITED | ViceKind.TEAPOT | ViceKind.BROKEN:
+            return Answer(_STATUS[vice.kind], b'{"error":"no"}', headers=retry)
+    return answer
 
 
-# -- in a thread, or as a program
+# -- in a thread
 
 
 @contextlib.contextmanager
@@ -412,39 +347,3 @@ def run_market(
         loop.call_soon_threadsafe(loop.stop)
         thread.join(30)
         loop.close()
-
-
-async def _serve(arguments: argparse.Namespace) -> None:
-    """Serve until the process is ended; say where on the first line of standard output."""
-    market = Market(arguments.week, arguments.days)
-    begin_ms = market.begin_ms + arguments.skip_min * MINUTE_MS
-    clock = PlayClock(begin_ms, arguments.speed) if arguments.speed else None
-    if arguments.truth is not None:
-        write_truth(market, arguments.truth)
-    async with MarketServer(market, clock, arguments.port, arguments.stream_port) as server:
-        said = {"port": server.port, "stream": server.stream_url, "environment": server.environment()}
-        print(orjson.dumps(said).decode(), flush=True)  # noqa: T201 - what it is started for
-        await asyncio.Event().wait()
-
-
-def _parse_week(text: str) -> date:
-    """Return the first day of a week; `now` is a week with some days before today and some after it."""
-    return datetime.now(UTC).date() - timedelta(days=4) if text == "now" else date.fromisoformat(text)
-
-
-def main() -> None:
-    """Serve a market as a program."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--port", type=int, default=0, help="where to listen for HTTP; 0: any free port")
-    parser.add_argument("--stream-port", type=int, default=0, help="where to listen for WebSockets")
-    parser.add_argument("--week", type=_parse_week, default=EARLY_CLOSE_WEEK, help="its first day, or `now`")
-    parser.add_argument("--days", type=int, default=7, help="how many days there are")
-    parser.add_argument("--skip-min", type=int, default=0, help="begin so many minutes after its beginning")
-    parser.add_argument("--speed", type=float, default=1.0, help="how fast to play; 0: by the wall clock")
-    parser.add_argument("--truth", type=Path, help="write the true minutes to this CSV file")
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(parser.parse_args()))
-
-
-if __name__ == "__main__":
-    main()

@@ -129,10 +129,10 @@ def test_that_no_bus_was_reached_fires_nothing():
 def test_a_group_has_an_alert_for_each_and_says_how_many_it_leaves_out():
     found = read(GROUP)
     assert [build_alert["labels"]["svc"] for build_alert in found["alerts"]] == [
-        f"worker_{i:03d}" for i in range(200)
+        f"worker_{i}" for i in range(8)
     ]
     assert (found["groupLabels"], found["truncatedAlerts"]) == ({"alertname": "heartbeat"}, 0)
-    assert found["alerts"][7]["annotations"]["summary"] == "worker_007 is down"
+    assert found["alerts"][7]["annotations"]["summary"] == "worker_7 is down"
     found = read(group_of([f"w{i}" for i in range(ALERTS_AT_MOST + 5)]))
     assert (len(found["alerts"]), found["truncatedAlerts"]) == (ALERTS_AT_MOST, 5)
 
