@@ -7,7 +7,7 @@ which senders have found, are marked so.
 import json
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 def at_most(units: int) -> AfterValidator:
@@ -194,6 +194,8 @@ class PagerDutyPayload(Strict):
 
 
 class PagerDutyTrigger(Strict):
+    """developer.pagerduty.com: Events API v2, without the routing key."""
+
     event_action: Literal["trigger"]
     dedup_key: line(255)
     client: str
@@ -209,10 +211,6 @@ class PagerDutyTrigger(Strict):
 class PagerDutyResolve(Strict):
     event_action: Literal["resolve"]
     dedup_key: line(255)
-
-
-PAGERDUTY = TypeAdapter(list[PagerDutyTrigger | PagerDutyResolve])
-"""developer.pagerduty.com: Events API v2, without the routing key."""
 
 
 class Alert(Strict):

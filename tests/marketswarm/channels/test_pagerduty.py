@@ -13,7 +13,7 @@ from marketswarm.channels.pagerduty import ENQUEUE, Options, PagerDuty, build_re
 from marketswarm.event import Kind, encode_event
 from support.channel_kinds import KEY, URL, refused
 from support.channel_messages import AT, FLAPPING, GROUP, MISS, OK, REMINDER, event_of
-from support.chat_schemas import PAGERDUTY
+from support.chat_schemas import PagerDutyTrigger
 
 
 def test_one_that_cannot_be_watched_wakes_somebody_and_that_no_bus_was_reached_nobody():
@@ -52,7 +52,7 @@ def test_a_test_is_over_when_it_has_come():
 def test_the_longest_message_keeps_to_the_limits():
     huge = replace(GROUP, title="t" * 5000, text="é" * 500_000, lines=("z" * 500,) * 50_000, id="i" * 5000)
     trigger = build_requests(replace(huge, thread="i" * 5000))["trigger"]
-    PAGERDUTY.validate_json(orjson.dumps([trigger]))
+    PagerDutyTrigger.model_validate_json(orjson.dumps(trigger))
 
 
 @pytest.fixture
