@@ -3,18 +3,20 @@
 import contextlib
 import gc
 import io
+import logging
 import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from unittest.mock import patch
 
 import pytest
+import structlog
 
 from marketswarm.cli import app, event_loop
 from support.rig import Server, forkserver
 from support.rig.shell import Shell
-
 
 OWN_PROCESS = ("exec", "alerts", "open")
 """Commands that end with their process: they set handlers of signals, or start another program."""
@@ -40,6 +42,7 @@ class InProcessShell(Shell):
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
             warnings.catch_warnings(),
+            _logging_put_back(),
         ):
             warnings.simplefilter("ignore", ResourceWarning)  # a process ends with its connections
             code = _run()
@@ -48,6 +51,39 @@ class InProcessShell(Shell):
             stream.flush()
         shown = (stream.buffer.getvalue().decode() for stream in (out, err))
         return subprocess.CompletedProcess(words, code, *shown)
+
+    @contextlib.contextmanager
+    def start(self, *words: str) -> "Iterator[subprocess.Popen[str] | forkserver.Forked]":
+        if not forkserver.startable(self.env):
+            with super().start(*words) as command:
+                yield command
+            return
+        (out, their_out), (err, their_err) = os.pipe(), os.pipe()
+        with open(out, encoding="utf-8") as stdout, open(err, encoding="utf-8") as stderr:  # noqa: PTH123
+            with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - descriptors are wanted
+                descriptors = nothing.fileno(), their_out, their_err
+                command = forkserver.start(
+                    "marketswarm", words, env=self.env, cwd=self.folder, descriptors=descriptors
+                )
+            os.close(their_out)
+            os.close(their_err)
+            command.stdout, command.stderr = stdout, stderr
+            try:
+                yield command
+            finally:
+                command.kill()
+                command.wait(10)
+
+
+@contextlib.contextmanager
+def _logging_put_back() -> Iterator[None]:
+    root, config = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers, root.level
+    try:
+        yield
+    finally:
+        root.handlers, root.level = handlers, level
+        structlog.configure(**config)
 
 
 def _run() -> int:
@@ -73,9 +109,11 @@ def servers(tmp_path_factory):
 def buses(servers, shell):
     """Two servers that run and hold nothing; a test may stop, freeze and start them."""
     for server in servers:
-        if not server.running:
+        server.password = None
+        if server.running:
+            server.thaw()
+        else:
             server.start()
-        server.thaw()
         server.cmd("CONFIG", "SET", "min-replicas-to-write", "0")
         server.cmd("FLUSHALL")
     system, market = servers
