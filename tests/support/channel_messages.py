@@ -94,7 +94,7 @@ def group_of(names: Sequence[str]) -> Message:
     )
 
 
-GROUP = group_of([f"worker_{i}" for i in range(8)])
+GROUP = group_of([f"worker_{i:03d}" for i in range(8)])
 
 CASES = {"miss": MISS, "ok": OK, "group": GROUP, "reminder": REMINDER, "flapping": FLAPPING}
 
@@ -117,8 +117,11 @@ HOSTILE = (
     "> quoted\n# head\n- item\n1. one",
     "{{DATE(2017-02-14T06:08:39Z, SHORT)}}",
     "\\*x\\*",
+    "/start@bot",
+    "a@b",
+    "#tag $USD",
     "\x00\x1b[31mred\x07\u202egnp\ud800",
-    "\U0001f4a9" * 40,
+    "\U0001f4a9" * 20,
 )
 """What a service or a reason could be called by someone who means no good."""
 

@@ -1,4 +1,4 @@
-"""Models of the payloads that chat services document; they refuse everything else.
+"""Models of the payloads that receivers document; they refuse everything else.
 
 Characters are counted as UTF-16 units, which is never fewer than characters. Limits that no page states, and
 which senders have found, are marked so.
@@ -169,3 +169,103 @@ class Telegram(Strict):
     parse_mode: Literal["HTML"]
     link_preview_options: TelegramPreview
     reply_parameters: TelegramReply | None = None
+
+
+TIME = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"
+
+
+def printable(text: str) -> str:
+    assert text.isprintable()
+    return text
+
+
+def line(most: int) -> Any:
+    return Annotated[str, Field(min_length=1, max_length=most), AfterValidator(printable)]
+
+
+class PagerDutyPayload(Strict):
+    summary: line(1024)
+    timestamp: line(30)
+    severity: Literal["critical", "error", "warning", "info"]
+    source: line(255)
+    component: line(255)
+    class_: Annotated[line(255), Field(alias="class")]
+    custom_details: dict[str, Any]
+
+
+class PagerDutyTrigger(Strict):
+    """developer.pagerduty.com: Events API v2, without the routing key."""
+
+    event_action: Literal["trigger"]
+    dedup_key: line(255)
+    client: str
+    payload: PagerDutyPayload
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, found: Any) -> Any:
+        assert len(json.dumps(found, ensure_ascii=False).encode()) <= 511 * 1024  # 512 with the routing key
+        return found
+
+
+class PagerDutyResolve(Strict):
+    event_action: Literal["resolve"]
+    dedup_key: line(255)
+
+
+class Alert(Strict):
+    status: Literal["firing", "resolved"]
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    startsAt: Annotated[str, Field(pattern=TIME)]  # noqa: N815 - its name
+    endsAt: Annotated[str, Field(pattern=TIME)]  # noqa: N815 - its name
+    generatorURL: str  # noqa: N815 - its name
+    fingerprint: Annotated[str, Field(pattern="^[0-9a-f]{16}$")]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        assert (self.endsAt == "0001-01-01T00:00:00Z") == (self.status == "firing")
+        return self
+
+
+class Alertmanager(Strict):
+    """prometheus.io/docs/alerting/latest/configuration/#webhook_config."""
+
+    version: Literal["4"]
+    groupKey: str  # noqa: N815 - its name
+    truncatedAlerts: int  # noqa: N815 - its name
+    status: Literal["firing", "resolved"]
+    receiver: str
+    groupLabels: dict[str, str]  # noqa: N815 - its name
+    commonLabels: dict[str, str]  # noqa: N815 - its name
+    commonAnnotations: dict[str, str]  # noqa: N815 - its name
+    externalURL: str  # noqa: N815 - its name
+    alerts: Annotated[list[Alert], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for alert in self.alerts:
+            assert self.commonLabels.items() <= alert.labels.items()
+            assert self.commonAnnotations.items() <= alert.annotations.items()
+            assert self.groupLabels.items() <= alert.labels.items()
+        assert len({alert.fingerprint for alert in self.alerts}) == len(self.alerts)
+        return self
+
+
+class WebhookData(Strict):
+    title: str
+    text: str
+    severity: Literal["critical", "warning", "info"]
+    late: bool
+    events: list[dict[str, Any]]
+    what: str
+    lines: list[str]
+    thread: str
+
+
+class Webhook(Strict):
+    """The contract's own, in the frame of www.standardwebhooks.com."""
+
+    type: Literal["marketswarm.alert"]
+    timestamp: Annotated[str, Field(pattern=TIME)]
+    data: WebhookData

@@ -1,84 +1,21 @@
-"""Discord: its golden payloads, its limits, what it makes of hostile names, and its rate limit obeyed."""
+"""Discord: all the room is used, and its rate limit obeyed."""
 
-import re
+from dataclasses import replace
 
+import httpx
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from marketswarm.channels.channel import SendError
-from marketswarm.channels.discord import Discord, Options, add_wait_parameter, build_payload
-from marketswarm.channels.http import Http
-from marketswarm.channels.message import Message, Severity
-from marketswarm.channels.text import printable_line
-from support.channel_messages import CASES, HOSTILE, MISS, agrees, group_of, hostile
-from support.chat_schemas import Discord as Documented
-from support.rig.receiver import Answer, Receiver
-from support.waiting import Stopwatch
-
-MARKUP = set("*_~`|<>[]@#")
-
-TEXTS = st.text(st.characters(), max_size=300)  # halves of characters too
-
-
-def read(text: str) -> str:
-    """What Discord shows of a text, where nothing of it may be markup."""
-    shown, chars = [], iter(text)
-    for char in chars:
-        if char == "\\":
-            escaped = next(chars)
-            assert not escaped.isalnum(), text
-            assert not escaped.isspace(), text
-            shown.append(escaped)
-        else:
-            assert char not in MARKUP, text
-            shown.append(char)
-    return "".join(shown)
-
-
-def embed_of(message: Message) -> dict:
-    body = orjson.dumps(build_payload(message))
-    Documented.model_validate_json(body)
-    return dict(orjson.loads(body)["embeds"][0])
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_the_payload_is_the_golden_one_and_as_documented(case):
-    embed_of(CASES[case])
-    agrees("discord", case, orjson.dumps(build_payload(CASES[case])))
-
-
-@pytest.mark.parametrize("count", [1, 200, 5000])
-@pytest.mark.parametrize("name", ["w", "x" * 63, "_" * 63, "\U0001f4a9" * 1000])
-def test_however_many_and_long_the_names_the_limits_are_kept(count, name):
-    shown = embed_of(group_of([f"{i}{name}" for i in range(count)]))["description"].split("\n")[1:]
-    left = int(shown.pop().split()[1].replace(",", "")) if shown[-1].endswith(" more") else 0
-    assert len(shown) + left == count
+from marketswarm.channels import discord
+from marketswarm.channels.discord import PAUSE_AT_MOST, Discord, Options, add_wait_parameter, build_payload
+from support.channel_kinds import URL, refused
+from support.channel_messages import MISS
 
 
 def test_all_the_room_there_is_gets_used():
-    message = Message("x", "_" * 1000, "y", Severity.INFO, 0.0, lines=("z",) * 10_000)
-    embed = embed_of(message)
+    embed = build_payload(replace(MISS, title="_" * 1000, text="y", lines=("z",) * 10_000))["embeds"][0]
     assert 4090 < len(embed["description"]) <= 4096
     assert 250 < len(embed["title"]) <= 256
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_name_calls_nobody_formats_nothing_and_is_shown_as_it_is(name):
-    embed = embed_of(hostile(name))
-    assert read(embed["title"]).endswith(f"{printable_line(name)} is down")
-    said = read(embed["description"])
-    assert f"also {printable_line(name)}" in said
-    assert not re.search(r"^\s*(- |\+ |\d+[.)] )", embed["description"], re.MULTILINE)  # a list
-    assert not re.search(r":\S+:|://", embed["description"].replace("\\:", ""))  # an emoji, a link
-
-
-@given(TEXTS, TEXTS, st.lists(TEXTS, max_size=30), st.floats())
-def test_whatever_a_message_says_the_payload_is_as_documented(title, text, lines, at):
-    embed = embed_of(Message("x", title, text, Severity.INFO, at, lines=tuple(lines)))
-    read(embed["title"])
-    read(embed["description"])
 
 
 @pytest.mark.parametrize(
@@ -89,71 +26,79 @@ def test_whatever_a_message_says_the_payload_is_as_documented(title, text, lines
         ("https://discord.com/a?wait=false&thread_id=7", "https://discord.com/a?thread_id=7&wait=true"),
     ],
 )
-def test_it_asks_to_be_told_when_a_message_was_not_stored(url, found):
+def test_it_asks_for_an_answer_once_a_message_is_stored(url, found):
     assert add_wait_parameter(url) == found
 
 
+class Clock:
+    """Stands for the modules `time` and `asyncio` where a channel waits."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def monotonic(self):
+        return self.now
+
+    async def sleep(self, sec):
+        self.now += sec
+
+
 @pytest.fixture
-async def hook():
-    """What posts to a receiver that answers by its script."""
-    with Receiver() as receiver:
-        http = Http(within_sec=2.0)
-        yield Discord("discord", Options(url=receiver.url), http), receiver
-        await http.aclose()
+def clock(monkeypatch):
+    found = Clock()
+    monkeypatch.setattr(discord, "time", found)
+    monkeypatch.setattr(discord, "asyncio", found)
+    return found
 
 
-def used_up(after: str, status: int = 200, **more: bytes) -> Answer:
-    headers = {"X-RateLimit-Remaining": "0", "X-RateLimit-Reset-After": after}
-    return Answer(status, headers, **more)
+@pytest.fixture
+def hook(http, clock):
+    return Discord("discord", Options(url=URL), http)
 
 
-async def test_when_the_limit_is_used_up_the_next_message_waits_until_it_is_not(hook):
-    discord, receiver = hook
-    receiver.script.append(used_up("0.4"))
-    await discord.send(MISS)
-    await discord.send(MISS)
-    first, second = receiver.seen
-    assert 0.35 < second.at - first.at < 10
-    assert second.path == "/hook/s3cret?wait=true"
+def limited(remaining, after, status=200, body=b""):
+    headers = {"X-RateLimit-Remaining": remaining, "X-RateLimit-Reset-After": after}
+    return httpx.Response(status, headers=headers, content=body)
 
 
-async def test_while_something_remains_of_the_limit_nothing_waits(hook):
-    discord, receiver = hook
-    receiver.script.append(Answer(200, {"X-RateLimit-Remaining": "1", "X-RateLimit-Reset-After": "60"}))
-    stopwatch = Stopwatch()
-    await discord.send(MISS)
-    await discord.send(MISS)
-    assert stopwatch.own_sec < 10
+async def test_once_the_limit_is_used_up_the_next_message_waits_until_it_is_not(hook, receiver, clock):
+    for after, now in (("0.4", 100.4), (str(PAUSE_AT_MOST), 100.4 + PAUSE_AT_MOST)):
+        receiver.answer(limited("0", after), then=httpx.Response(200))
+        await hook.send(MISS)
+        await hook.send(MISS)
+        assert clock.now == now
+    assert receiver.requests[0].url.query == b"wait=true"
 
 
-async def test_a_long_pause_is_told_and_nothing_is_sent_meanwhile(hook):
-    discord, receiver = hook
-    receiver.script.append(used_up("60"))
-    await discord.send(MISS)
-    with pytest.raises(SendError) as caught:
-        await discord.send(MISS)
-    assert (caught.value.reason, caught.value.is_permanent) == ("rate_limit", False)
-    assert caught.value.retry_after_sec == pytest.approx(60, abs=2)
-    assert len(receiver.seen) == 1
+async def test_a_limit_of_which_something_remains_or_that_can_not_be_read_holds_nothing_up(
+    hook, receiver, clock
+):
+    answers = [
+        limited("1", "60"),
+        *(limited("0", after) for after in ("", "soon", "-1", "inf", "nan", "1e999")),
+    ]
+    receiver.answer(*answers)
+    for _ in answers:
+        await hook.send(MISS)
+    assert clock.now == 100.0
 
 
-async def test_a_429_says_in_its_body_to_the_millisecond_how_long_and_that_is_kept(hook):
-    discord, receiver = hook
-    body = b'{"message":"You are being rate limited.","retry_after":64.57,"global":false}'
-    receiver.script.append(Answer(429, {"Retry-After": "65"}, body))
+async def test_a_long_pause_is_an_error_and_nothing_is_sent_meanwhile(hook, receiver, clock):
+    receiver.answer(limited("0", "60"), then=httpx.Response(200))
+    await hook.send(MISS)
+    error = await refused(hook)
+    assert (error.reason, error.is_permanent, error.retry_after_sec) == ("rate_limit", False, 60.0)
+    assert len(receiver.requests) == 1
+    clock.now += 57.0
+    await hook.send(MISS)
+    assert (len(receiver.requests), clock.now) == (2, 160.0)
+
+
+async def test_the_pause_in_the_body_of_a_429_counts_before_its_headers(hook, receiver):
+    body = orjson.dumps({"message": "You are being rate limited.", "retry_after": 64.57, "global": False})
+    receiver.answer(httpx.Response(429, headers={"Retry-After": "65"}, content=body))
     for reason in ("429", "rate_limit"):
-        with pytest.raises(SendError) as caught:
-            await discord.send(MISS)
-        assert caught.value.reason == reason
-        assert caught.value.retry_after_sec == pytest.approx(64.57, abs=2)
-        assert not caught.value.is_permanent
-    assert len(receiver.seen) == 1
-
-
-@pytest.mark.parametrize("after", ["", "soon", "-1", "inf", "nan", "1e999"])
-async def test_a_limit_that_can_not_be_read_holds_nothing_up(hook, after):
-    discord, receiver = hook
-    receiver.script.append(used_up(after))
-    await discord.send(MISS)
-    await discord.send(MISS)
-    assert receiver.statuses() == [200, 200]
+        error = await refused(hook)
+        assert (error.reason, error.is_permanent) == (reason, False)
+        assert error.retry_after_sec == pytest.approx(64.57)
+    assert len(receiver.requests) == 1

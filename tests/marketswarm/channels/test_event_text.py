@@ -6,100 +6,44 @@ from marketswarm.channels import Severity, make_event_message
 from marketswarm.channels.event_text import LATE_SEC
 from marketswarm.event import Event, Kind, encode_event, parse_event
 
+# fmt: off
 SAYS = [
-    (
-        Event(Kind.HEALER_MISS, "healer", 9.0, "a", "sentinel", late_sec=35, timeout_sec=30, reason="silent"),
-        "healer is down",
-        "no beat for 35 s (timeout 30 s); no service is watched until it is back",
-        "critical",
-    ),
-    (
-        Event(
-            Kind.HEALER_MISS, "healer", 9.0, "a", "sentinel", late_sec=35, timeout_sec=30, reason="stopped"
-        ),
-        "healer is down",
-        "no beat for 35 s, after it said goodbye (timeout 30 s); no service is watched until it is back",
-        "critical",
-    ),
-    (
-        Event(Kind.HEALER_OK, "healer", 9.0, "a", "sentinel", down_sec=7250),
-        "healer is up again",
-        "after 2 h 0 min",
-        "info",
-    ),
-    (
-        Event(Kind.BUS_MISS, "market-redis", 9.0, "a", "healer", late_sec=12.04, reason="refused"),
-        "bus market-redis is away",
-        "it has not answered for 12 s (refused)",
-        "critical",
-    ),
-    (
-        Event(Kind.BUS_OK, "market-redis", 9.0, "a", "healer"),
-        "bus market-redis is back",
-        "it answers",
-        "info",
-    ),
-    (
-        Event(Kind.HEARTBEAT_MISS, "rss_agg", 9.0, "a", "healer", late_sec=31.2, timeout_sec=30),
-        "rss_agg is down",
-        "no beat for 31.2 s (timeout 30 s)",
-        "warning",
-    ),
-    (
-        Event(Kind.HEARTBEAT_MISS, "backup", 9.0, "a", "healer", late_sec=90000, reason="overdue", since=3.0),
-        "backup is overdue",
-        "no run was reported by its deadline; no run for 25 h 0 min",
-        "warning",
-    ),
-    (
-        Event(Kind.HEARTBEAT_MISS, "backup", 9.0, "a", "healer", late_sec=90000, reason="never_ended"),
-        "backup never ended",
-        "its run started, and did not end within its longest time; no run ever",
-        "warning",
-    ),
-    (
-        Event(Kind.PROBE_MISS, "massive/shop", 9.0, "a", "massive", late_sec=30.1, reason="status_503"),
-        "massive/shop is down",
-        "its probes have failed for 30.1 s (status_503)",
-        "warning",
-    ),
-    (
-        Event(Kind.PROBE_OK, "massive/shop", 9.0, "a", "massive", down_sec=135.2),
-        "massive/shop is up again",
-        "after 2 min 15 s",
-        "info",
-    ),
-    (
-        Event(Kind.PROBE_UNWATCHED, "massive/shop", 9.0, "a", "massive"),
-        "massive/shop is no longer probed",
-        "it was down, and the truth no longer names it",
-        "info",
-    ),
-    (
-        Event(Kind.WATCH_MISS, "rss_agg", 9.0, "a", "healer", reason="auth", since=3.0),
-        "rss_agg can't be watched",
-        "its bus does not let its channel be heard (auth)",
-        "warning",
-    ),
-    (
-        Event(Kind.WATCH_OK, "rss_agg", 9.0, "a", "healer", down_sec=135.2),
-        "rss_agg is watched again",
-        "after 2 min 15 s",
-        "info",
-    ),
-    (
-        Event(Kind.WATCH_UNWATCHED, "rss_agg", 9.0, "a", "healer"),
-        "rss_agg is no longer watched",
-        "it could not be heard, and the truth no longer names it",
-        "info",
-    ),
-    (
-        Event(Kind.REACH_GAP, "healer", 9.0, "a", "healer", since=3.0, gap_sec=31.5),
-        "the healer reached no bus",
-        "for 31.5 s; its own network, or all buses at once; nothing was watched",
-        "info",
-    ),
+    (Event(Kind.HEALER_MISS, "healer", 9.0, "a", "sentinel", late_sec=35, timeout_sec=30, reason="silent"),
+     "healer is down", "no beat for 35 s (timeout 30 s); no service is watched until it is back", "critical"),
+    (Event(Kind.HEALER_MISS, "healer", 9.0, "a", "sentinel", late_sec=35, timeout_sec=30, reason="stopped"),
+     "healer is down",
+     "no beat for 35 s, after it said goodbye (timeout 30 s); no service is watched until it is back",
+     "critical"),
+    (Event(Kind.HEALER_OK, "healer", 9.0, "a", "sentinel", down_sec=7250),
+     "healer is up again", "after 2 h 0 min", "info"),
+    (Event(Kind.BUS_MISS, "market-redis", 9.0, "a", "healer", late_sec=12.04, reason="refused"),
+     "bus market-redis is away", "it has not answered for 12 s (refused)", "critical"),
+    (Event(Kind.BUS_OK, "market-redis", 9.0, "a", "healer"),
+     "bus market-redis is back", "it answers", "info"),
+    (Event(Kind.HEARTBEAT_MISS, "rss_agg", 9.0, "a", "healer", late_sec=31.2, timeout_sec=30),
+     "rss_agg is down", "no beat for 31.2 s (timeout 30 s)", "warning"),
+    (Event(Kind.HEARTBEAT_MISS, "backup", 9.0, "a", "healer", late_sec=90000, reason="overdue", since=3.0),
+     "backup is overdue", "no run was reported by its deadline; no run for 25 h 0 min", "warning"),
+    (Event(Kind.HEARTBEAT_MISS, "backup", 9.0, "a", "healer", late_sec=90000, reason="never_ended"),
+     "backup never ended",
+     "its run started, and did not end within its longest time; no run ever", "warning"),
+    (Event(Kind.PROBE_MISS, "massive/shop", 9.0, "a", "massive", late_sec=30.1, reason="status_503"),
+     "massive/shop is down", "its probes have failed for 30.1 s (status_503)", "warning"),
+    (Event(Kind.PROBE_OK, "massive/shop", 9.0, "a", "massive", down_sec=135.2),
+     "massive/shop is up again", "after 2 min 15 s", "info"),
+    (Event(Kind.PROBE_UNWATCHED, "massive/shop", 9.0, "a", "massive"),
+     "massive/shop is no longer probed", "it was down, and the truth no longer names it", "info"),
+    (Event(Kind.WATCH_MISS, "rss_agg", 9.0, "a", "healer", reason="auth", since=3.0),
+     "rss_agg can't be watched", "its bus does not let its channel be heard (auth)", "warning"),
+    (Event(Kind.WATCH_OK, "rss_agg", 9.0, "a", "healer", down_sec=135.2),
+     "rss_agg is watched again", "after 2 min 15 s", "info"),
+    (Event(Kind.WATCH_UNWATCHED, "rss_agg", 9.0, "a", "healer"),
+     "rss_agg is no longer watched", "it could not be heard, and the truth no longer names it", "info"),
+    (Event(Kind.REACH_GAP, "healer", 9.0, "a", "healer", since=3.0, gap_sec=31.5),
+     "the healer reached no bus",
+     "for 31.5 s; its own network, or all buses at once; nothing was watched", "info"),
 ]
+# fmt: on
 
 
 @pytest.mark.parametrize(("event", "title", "text", "severity"), SAYS, ids=lambda value: str(value)[:30])

@@ -7,7 +7,8 @@ import time
 import orjson
 import pytest
 
-from support.rig import Server
+from marketswarm.cli import seed
+from support.rig import Server, forkserver
 from support.rig.shell import SERVICES
 from support.waiting import until
 
@@ -136,7 +137,8 @@ def test_seeding_says_what_changed(shell, buses):
     assert "still revision 2; put back on market-redis" in shell("seed").stdout
 
 
-def test_seeding_with_a_bus_away_ends_with_3(shell, buses):
+def test_seeding_with_a_bus_away_ends_with_3(shell, buses, monkeypatch):
+    monkeypatch.setattr(seed, "_ANSWER_WITHIN_SEC", 0.1)
     buses[1].stop()
     ended = shell("seed")
     assert (ended.returncode, ended.stdout) == (3, "")
@@ -217,9 +219,10 @@ def test_status_can_be_watched_while_a_bus_comes_and_goes(shell, seeded):
 
 def test_health_is_the_latest_word(shell, seeded):
     dress(seeded[0])
-    ended = shell("health", TZ="UTC")
+    ended = shell("health")
     assert ended.returncode == 0
-    assert "mesh     00:00:01 ✗ mesh is down: no beat for 31.2 s (timeout 30 s)" in ended.stdout
+    at = time.strftime("%H:%M:%S", time.localtime(1))
+    assert f"mesh     {at} ✗ mesh is down: no beat for 31.2 s (timeout 30 s)" in ended.stdout
     assert "rss_agg  -------- · nobody vouches for it" in ended.stdout
     assert orjson.loads(shell("health", "mesh", "--json").stdout)["type"] == "heartbeat_miss"
     assert orjson.loads(shell("health", "--json").stdout)["rss_agg"] is None
@@ -238,15 +241,15 @@ def test_health_with_a_frozen_bus_says_so_and_ends_with_3(shell, seeded):
     assert "does not answer (timeout)" in ended.stderr
 
 
-@pytest.mark.parametrize("command", [["status"], ["topology"], ["health"], ["--help"], ["status", "--help"]])
-def test_a_locale_of_ascii_alone_ends_no_command(shell, seeded, command):
+def test_a_locale_of_ascii_alone_ends_no_command(shell, seeded):
     dress(seeded[0])
     seeded[0].cmd(
         "SET", "beat:rss_agg", '{"svc":"rss_agg","i":1,"ts":1,"detail":"\u65e5 \u2717"}', "PX", 59_000
     )
-    ended = shell(*command, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.isascii()
+    for command in ("status", "--help"):
+        ended = shell(command, LC_ALL="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert ended.stdout.isascii()
 
 
 def test_letters_a_terminal_cannot_show_are_replaced(shell, seeded):
@@ -280,7 +283,7 @@ def test_alerts_work_without_a_truth(shell, buses):
 
 def test_alerts_end_quietly_when_nobody_reads_them(shell, seeded):
     miss(seeded[0])
-    with shell.start("alerts", "--since", "1h") as alerts:
+    with forkserver.real_starts(), shell.start("alerts", "--since", "1h") as alerts:
         alerts.stdout.readline()
         alerts.stdout.close()
         assert alerts.wait(10) == 0
@@ -305,8 +308,8 @@ def test_since_when_must_be_a_duration(shell, since):
 
 
 def test_a_pipe_that_breaks_is_no_error(shell, seeded):
-    for command in ("health", "status", "validate"):
-        with shell.start(command) as ended:
+    for command in ("health", "status"):
+        with forkserver.real_starts(), shell.start(command) as ended:
             ended.stdout.close()
             assert ended.wait(10) in (0, 1)
             assert ended.stderr.read() == ""

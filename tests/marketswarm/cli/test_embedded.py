@@ -1,6 +1,5 @@
 """The embedded fleet with real agents, from `up` to Ctrl-C, by the commands that a newcomer types."""
 
-import contextlib
 import os
 import re
 import signal
@@ -48,16 +47,13 @@ class Embedded:
 
 @pytest.fixture
 def fleet(tmp_path):
-    with contextlib.ExitStack() as ends:
-        fleet = Embedded(tmp_path)
-        ends.enter_context(fleet.up)
+    fleet = Embedded(tmp_path)
+    with fleet.up:
         fleet.up.wait_log("fleet.up", 60)
         yield fleet
-        if fleet.up.running:
-            assert fleet.up.stop(10) == 0
 
 
-def test_from_up_to_ctrl_c(fleet):
+def test_from_up_to_ctrl_c_over_a_simulation_a_kill_and_a_reseed(fleet):
     with AlertTail(f"redis://127.0.0.1:{fleet.port}") as tail:
         rows = orjson.loads(fleet.shell.said("status", "--json"))["services"]
         assert {row["svc"]: row["verdict"] for row in rows} == dict.fromkeys(TRUTH["services"], "up")
@@ -79,6 +75,8 @@ def test_from_up_to_ctrl_c(fleet):
         assert past(fleet)[0] == "heartbeat_miss"
         assert {event["svc"] for event in tail.of()} <= {"rss_agg", "mesh"}  # nobody who lived
 
+    end_a_simulation_by_ctrl_c(fleet)
+    reseed_from_another_terminal(fleet)
     os.killpg(fleet.up.pid, signal.SIGINT)
     assert fleet.up.wait(10) == 0
 
@@ -95,7 +93,8 @@ def past(fleet: Embedded) -> list[str]:
     return told
 
 
-def test_ctrl_c_in_a_simulation_starts_the_service_again(fleet):
+def end_a_simulation_by_ctrl_c(fleet: Embedded) -> None:
+    """The service that it stopped is started again."""
     with fleet.shell.start("simulate", "rss_agg") as simulating:
         assert "stopped in" in simulating.stdout.readline()
         simulating.stdout.readline()
@@ -105,7 +104,8 @@ def test_ctrl_c_in_a_simulation_starts_the_service_again(fleet):
     until(lambda: fleet.row("rss_agg")["verdict"] == "up", 20)
 
 
-def test_a_reseed_from_another_terminal_reaches_the_agents(fleet):
+def reseed_from_another_terminal(fleet: Embedded) -> None:
+    """The new truth reaches the agents."""
     truth = orjson.loads((fleet.shell.folder / "truth.json").read_bytes())
     truth["services"]["rss_agg"]["tags"] = ["new"]
     fleet.shell.write(truth)

@@ -184,9 +184,17 @@ def screen(shell, seeded):
 
 @pytest.mark.live
 @pytest.mark.parametrize(
-    "end", [lambda screen: screen.type(b"q"), lambda screen: screen.running.send_signal(signal.SIGINT),
-            lambda screen: screen.running.terminate()], ids=["q", "ctrl-c", "sigterm"],
-)  # fmt: skip
+    "end",
+    [
+        pytest.param(lambda screen: screen.type(b"q"), id="q"),
+        pytest.param(lambda screen: screen.running.send_signal(signal.SIGINT), id="ctrl-c"),
+        pytest.param(
+            lambda screen: screen.running.terminate(),
+            id="sigterm",
+            marks=pytest.mark.nightly("ctrl-c ends it by a signal, too"),
+        ),
+    ],
+)
 def test_it_ends_with_0_and_leaves_the_terminal_as_it_was(screen, end):
     screen.see(*(svc.encode() for svc in SERVICES), b"q quit")
     assert not termios.tcgetattr(screen.theirs)[3] & (termios.ECHO | termios.ICANON)

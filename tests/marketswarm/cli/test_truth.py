@@ -10,6 +10,7 @@ import sys
 import orjson
 import pytest
 
+from marketswarm.cli import seed
 from marketswarm.cli.truth import KnownRevision, is_revision, merge_revisions
 from marketswarm.keys import TRUTH_DOC, TRUTH_HISTORY, TRUTH_META
 from marketswarm.status.revisions import Revision
@@ -195,7 +196,8 @@ def test_two_documents_under_one_number_are_not_rolled_back(shell, twice):
 
 
 @live
-def test_with_a_bus_away_nothing_is_rolled_back(shell, twice):
+def test_with_a_bus_away_nothing_is_rolled_back(shell, twice, monkeypatch):
+    monkeypatch.setattr(seed, "_ANSWER_WITHIN_SEC", 0.1)
     twice[1].stop()
     ended = shell("truth", "rollback", "1", "--yes")
     assert ended.returncode == 3
