@@ -9,9 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.market.records import AssetClass, Bar, RecordKind
+from services.sources.catalog import mapping
 from services.sources.catalog.answer import AnswerStatus, Misfit
 from services.sources.catalog.files import shipped_catalog
-from services.sources.catalog.mapping import MAX_NEXT_PAGE, MisfitError, read_page, read_time
+from services.sources.catalog.mapping import (
+    MAX_NEXT_PAGE,
+    MisfitError,
+    parse_document,
+    read_page,
+    read_time,
+)
 from services.sources.catalog.request import ApiKey, Question
 from services.sources.catalog.source import FieldRule, MarketSource
 
@@ -168,10 +175,10 @@ def test_a_document_with_entities_is_refused(body):
     assert page.reason.startswith("no xml: ")
 
 
-@pytest.mark.parametrize("depth", [100, 5_000, 200_000])
+@pytest.mark.parametrize("depth", [100, 5_000, 20_000])
 def test_a_deep_document_is_no_records(depth):
     assert read(b"[" * depth + b"]" * depth, records="@").records == ()
-    xml = b"<a>" * min(depth, 20_000) + b"</a>" * min(depth, 20_000)
+    xml = b"<a>" * depth + b"</a>" * depth
     assert read(xml, format="xml", records="a").records == ()
 
 
@@ -240,7 +247,7 @@ def test_a_symbol_that_a_source_gives_must_be_one(symbol):
 
 
 def test_no_more_misfits_are_kept_than_people_read():
-    page = read({"rows": [{"day": "x", "rate": 1}] * 5_000})
+    page = read({"rows": [{"day": "x", "rate": 1}] * 101})
     assert (page.outcome, len(page.misfits)) == (AnswerStatus.FAILED, 100)
 
 
@@ -312,10 +319,11 @@ def test_a_document_with_too_many_values_is_refused_before_it_is_parsed(source, 
     )
 
 
-def test_attributes_of_xml_are_counted_too():
-    body = b"<all " + b" ".join(b'a%d=""' % number for number in range(1_000_001)) + b"></all>"
-    page = read(body, format="xml", records="all.row")
-    assert page.reason == "no xml: more than 1000000 values"
+def test_attributes_of_xml_are_counted_too(monkeypatch):
+    monkeypatch.setattr(mapping, "MAX_VALUES", 1000)
+    for count, reason in ((1000, "no rows"), (1001, "no xml: more than 1000 values")):
+        body = b"<all>" + b"<x " + b" ".join(b'a%d=""' % number for number in range(count - 3)) + b"/></all>"
+        assert read(body, format="xml", records="all.row").reason == reason
 
 
 @pytest.mark.parametrize("mark", [b"\r", b"\x0b", b"\x1c", "\x85".encode(), "\u2028".encode()])
@@ -328,12 +336,10 @@ def test_only_a_line_feed_ends_a_row_of_a_csv(mark):
     assert values(page) == [("2026-11-02", 1), ("2026-11-03", 2)]
 
 
-def test_fifty_thousand_bars_are_read():
-    end = datetime(2026, 11, 24, tzinfo=UTC)
-    start_ms = round(1000 * end.timestamp()) - 50_000 * 60_000
-    row = {"o": 1.5, "h": 2.5, "l": 1.25, "c": 2.0, "v": 100.0, "vw": 1.7, "n": 12}
-    rows = [{"t": start_ms + 60_000 * number, **row} for number in range(50_000)]
-    source = shipped_catalog()["massive"]
-    question = Question("SPY", AssetClass.STOCKS, RecordKind.BARS, end - timedelta(days=40), end, "1m")
-    page = read_page(source, source.serves["bars"], question, orjson.dumps({"results": rows}))
-    assert (page.outcome, len(page.records), page.misfits) == (AnswerStatus.OK, 50_000, ())
+def test_fifty_thousand_bars_are_not_too_many_values():
+    """This is the fullest answer that a source gives."""
+    row = {"t": 1_795_000_020_000, "o": 1.5, "h": 2.5, "l": 1.25, "c": 2.0, "v": 100.0, "vw": 1.7, "n": 12}
+    bars = shipped_catalog()["massive"].serves["bars"]
+    assert bars.limit == 50_000
+    document = parse_document(bars, orjson.dumps({"results": [row] * bars.limit}))
+    assert document["results"][-1] == row
