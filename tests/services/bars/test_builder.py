@@ -38,12 +38,7 @@ def minutes(count, first=MIDNIGHT, **more):
 
 
 @settings(max_examples=examples(30))
-@given(
-    st.integers(0, 2**32),
-    st.integers(30, 500),
-    st.floats(0, 0.3),
-    st.integers(1, 60),
-)
+@given(st.integers(0, 2**32), st.integers(30, 400), st.floats(0, 0.3), st.integers(1, 60))
 def test_streaming_equals_batch_for_any_order_batches_corrections_and_restarts(seed, count, lost, most):
     chance = random.Random(seed)
     # from noon, across midnight
@@ -149,11 +144,7 @@ def test_indicators_of_a_recording_stay_marked_when_a_real_source_corrects_a_bar
     scene.play([arrival(last)])
     outputs = scene.play([arrival(replace(first, volume=1), seen_ms=last.start_ms + DAY_MS)])
     found = {e["start"]: e.get("replay") for e in outputs.indicators if e["timeframe"] == "1m"}
-    assert found == {
-        str(first.start_ms): None,
-        str(played.start_ms): "1",
-        str(last.start_ms): None,
-    }
+    assert found == {str(first.start_ms): None, str(played.start_ms): "1", str(last.start_ms): None}
 
 
 def test_indicators_of_all_later_bars_follow_a_correction_with_higher_revisions():
@@ -231,9 +222,17 @@ def test_a_day_that_is_named_by_midnight_is_the_session_of_that_date():
 
 
 @pytest.mark.parametrize(
-    ("code", "minutes_before"), [("24x7", 1), ("24x7", 33), ("24x7", 601), ("XNYS", 100)]
+    ("code", "minutes_before", "is_restarted"),
+    [
+        ("24x7", 33, False),
+        ("24x7", 601, True),
+        ("XNYS", 100, False),
+        *(
+            pytest.param(*case, marks=pytest.mark.nightly("24x7-33, 24x7-601 and XNYS-100 of the same test"))
+            for case in [("24x7", 1, False), ("24x7", 1, True), ("24x7", 33, True), ("XNYS", 100, True)]
+        ),
+    ],
 )
-@pytest.mark.parametrize("is_restarted", [False, True])
 def test_a_correction_is_in_every_longer_bar_or_too_late_for_all(code, minutes_before, is_restarted):
     session = get_session(code)
     days = session.iter_days(MIDNIGHT - 8 * DAY_MS, MIDNIGHT - 4 * DAY_MS)
@@ -614,7 +613,10 @@ def test_volumes_whose_sum_no_entry_can_hold_end_no_instance_that_takes_the_symb
     assert values_of(scene.indicators, "5m") == batch(scene.shown("5m"), CRYPTO)
 
 
-@pytest.mark.parametrize("timeframe", ["5m", "1h", "1d"])
+@pytest.mark.parametrize(
+    "timeframe",
+    [pytest.param("5m", marks=pytest.mark.nightly("1h and 1d of the same test")), "1h", "1d"],
+)
 def test_state_stays_small_without_any_minutes(timeframe):
     scene = SymbolScene(CRYPTO, options={"revise_days": 1}, indicators=[])
     length_ms = 1000 * TIMEFRAME_SEC[timeframe]
