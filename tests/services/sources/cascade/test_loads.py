@@ -179,7 +179,7 @@ async def test_a_key_has_the_limits_that_the_settings_say_instead_of_all_those_o
 
 async def test_while_a_large_answer_is_read_and_published_the_loop_goes_on(market, monkeypatch):
     """What takes seconds is done in a thread."""
-    rows = [[at, "2", "3", "1", "2", "2", "5", 1] for at in last_minutes(2_500)]
+    rows = [[at, "2", "3", "1", "2", "2", "5", 1] for at in last_minutes(3_000)]
     body = orjson.dumps({"error": [], "result": {"XXBTZUSD": rows, "last": 1}})
     market["kraken"].choose = lambda _request: Answer(200, {}, body)
     threads = set()
@@ -195,7 +195,7 @@ async def test_while_a_large_answer_is_read_and_published_the_loop_goes_on(marke
     monkeypatch.setattr(loader_module, "evaluate_answer", note_thread(loader_module.evaluate_answer))
     monkeypatch.setattr(store_module, "encode_records", note_thread(store_module.encode_records))
     result = await market.load(replace(COIN, sources=("kraken",), history_days=20.0))
-    assert result.new >= 2_400
+    assert result.new >= 2_900
     assert threads == {(name, False) for name in ("read_page", "evaluate_answer", "encode_records")}
     threads.clear()
     market["kraken"].choose = answer_as_kraken

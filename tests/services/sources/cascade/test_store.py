@@ -15,7 +15,6 @@ from marketswarm.keys import (
     series_records_key,
 )
 from marketswarm.market.records import DAY_MS, MINUTE_MS, AssetClass, Bar, Observation, Quote, RecordKind
-from marketswarm.testing import MemoryBus
 from services.sources.cascade import store as store_module
 from services.sources.cascade.series import Series
 from services.sources.cascade.state import WAITING, SourceFinding, SourceVerdict, conclude_load
@@ -28,13 +27,6 @@ PRICES = Series(
 )
 MINUTES = Series("BTC/USD", RecordKind.BARS, "1m", AssetClass.CRYPTO, "24x7", ("kraken",), 300.0, 1.0, 60.0)
 QUOTES = replace(MINUTES, kind=RecordKind.QUOTES, timeframe="", sources=("kraken", "okx"))
-
-
-@pytest.fixture
-async def bus():
-    bus = MemoryBus("market-redis")
-    yield bus
-    await bus.aclose()
 
 
 @pytest.fixture
