@@ -2,6 +2,8 @@
 
 import copy
 import random
+from dataclasses import astuple
+from math import isfinite
 
 import orjson
 import pytest
@@ -67,5 +69,7 @@ def test_a_sample_that_is_changed_anywhere_is_still_read(name):
             changed = (change_bytes if is_text else change_json)(chance, body)
             page = read_page(sample.source, sample.rules, question, changed)
             assert (page.outcome is AnswerStatus.OK) == bool(page.records), changed
+            numbers = (value for record in page.records for value in astuple(record))
+            assert all(isfinite(value) for value in numbers if isinstance(value, float)), changed
             status = chance.choice((400, 403, 500))
             assert read_refusal(sample.source, sample.rules, question, status, changed).records == ()

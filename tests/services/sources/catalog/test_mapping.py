@@ -1,12 +1,9 @@
 """Reading what a source sends: whatever it is, there is a page, and no record that is none."""
 
 from datetime import UTC, datetime, timedelta
-from math import isfinite
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from marketswarm.market.records import AssetClass, Bar, RecordKind
 from services.sources.catalog import mapping
@@ -56,38 +53,6 @@ def values(page):
         (datetime.fromtimestamp(each.start_ms / 1000, UTC).date().isoformat(), each.value)
         for each in page.records
     ]
-
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**60), 2**60)
-    | st.floats(allow_nan=False)
-    | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(["rows", "day", "rate", "EUR_USD", "x"]), inner, max_size=4)
-    ),
-    max_leaves=20,
-)
-
-
-@given(
-    document=JSON,
-    layout=st.sampled_from(["rows", "columns", "by_key"]),
-    records=st.sampled_from(["@", "rows"]),
-)
-def test_no_document_is_an_error_and_each_record_is_a_number_at_a_time(document, layout, records):
-    page = read(document, layout=layout, records=records)
-    assert (page.outcome is AnswerStatus.OK) == bool(page.records)
-    for record in page.records:
-        assert isinstance(record.start_ms, int)
-        assert isfinite(record.value)
-
-
-@given(body=st.binary(max_size=200), form=st.sampled_from(["json", "csv", "xml"]))
-def test_no_bytes_are_an_error(body, form):
-    assert read(body, format=form).outcome in AnswerStatus
 
 
 def test_rows_columns_and_objects_by_time_are_read_alike():
