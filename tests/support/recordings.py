@@ -2,9 +2,12 @@
 
 import gzip
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 
 import orjson
+
+from services.sources.replay.recording import Recording, read_recording
 
 MINUTE_MS = 60_000
 PLAY_FROM = datetime(2020, 3, 2, 15, 0, tzinfo=UTC)
@@ -12,6 +15,12 @@ PLAY_FROM_MS = round(PLAY_FROM.timestamp() * 1000)
 TO_MS = PLAY_FROM_MS + 120 * MINUTE_MS
 COIN_FROM_MS = 1_600_000_020_000
 SHIPPED = Path(__file__).parents[2] / "examples" / "recorded" / "three_weeks.jsonl.gz"
+
+
+@cache
+def read_shipped() -> Recording:
+    """The recording that comes with the program, read once."""
+    return read_recording(SHIPPED)
 
 
 def iso(at_ms):

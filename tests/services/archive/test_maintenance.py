@@ -109,7 +109,7 @@ class Scene:
 
 
 @pytest.fixture
-def scene(tmp_path, monkeypatch):
+def scene(tmp_path, monkeypatch, moved_time):
     return Scene(tmp_path, monkeypatch)
 
 

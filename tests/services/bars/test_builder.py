@@ -37,13 +37,15 @@ def minutes(count, first=MIDNIGHT, **more):
     return walk((first + MINUTE * number for number in range(count)), **more)
 
 
+def play_all(bars):
+    """A scene in which these bars came as one batch."""
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar, number) for number, bar in enumerate(bars))
+    return scene
+
+
 @settings(max_examples=examples(30))
-@given(
-    st.integers(0, 2**32),
-    st.integers(30, 500),
-    st.floats(0, 0.3),
-    st.integers(1, 60),
-)
+@given(st.integers(0, 2**32), st.integers(30, 400), st.floats(0, 0.3), st.integers(1, 60))
 def test_streaming_equals_batch_for_any_order_batches_corrections_and_restarts(seed, count, lost, most):
     chance = random.Random(seed)
     # from noon, across midnight
@@ -149,17 +151,12 @@ def test_indicators_of_a_recording_stay_marked_when_a_real_source_corrects_a_bar
     scene.play([arrival(last)])
     outputs = scene.play([arrival(replace(first, volume=1), seen_ms=last.start_ms + DAY_MS)])
     found = {e["start"]: e.get("replay") for e in outputs.indicators if e["timeframe"] == "1m"}
-    assert found == {
-        str(first.start_ms): None,
-        str(played.start_ms): "1",
-        str(last.start_ms): None,
-    }
+    assert found == {str(first.start_ms): None, str(played.start_ms): "1", str(last.start_ms): None}
 
 
 def test_indicators_of_all_later_bars_follow_a_correction_with_higher_revisions():
     bars = minutes(60)
-    scene = SymbolScene(CRYPTO)
-    scene.play(arrival(bar, at) for at, bar in enumerate(bars))
+    scene = play_all(bars)
     bar = bars[40]
     corrected = Bar(bar.symbol, "1m", bar.start_ms, bar.open, bar.high + 1, bar.low, bar.high + 1, bar.volume)
     outputs = scene.play([arrival(corrected, 999, seen_ms=bar.start_ms + DAY_MS)])
@@ -231,9 +228,17 @@ def test_a_day_that_is_named_by_midnight_is_the_session_of_that_date():
 
 
 @pytest.mark.parametrize(
-    ("code", "minutes_before"), [("24x7", 1), ("24x7", 33), ("24x7", 601), ("XNYS", 100)]
+    ("code", "minutes_before", "is_restarted"),
+    [
+        ("24x7", 33, False),
+        ("24x7", 601, True),
+        ("XNYS", 100, False),
+        *(
+            pytest.param(*case, marks=pytest.mark.nightly("24x7-33, 24x7-601 and XNYS-100 of the same test"))
+            for case in [("24x7", 1, False), ("24x7", 1, True), ("24x7", 33, True), ("XNYS", 100, True)]
+        ),
+    ],
 )
-@pytest.mark.parametrize("is_restarted", [False, True])
 def test_a_correction_is_in_every_longer_bar_or_too_late_for_all(code, minutes_before, is_restarted):
     session = get_session(code)
     days = session.iter_days(MIDNIGHT - 8 * DAY_MS, MIDNIGHT - 4 * DAY_MS)
@@ -322,8 +327,7 @@ def test_each_check_that_rejects_has_an_example():
 @pytest.mark.parametrize("check", FAILING)
 def test_a_release_is_taken_or_refused_and_harms_no_other_bar(check):
     bars = minutes(60)
-    scene = SymbolScene(CRYPTO)
-    scene.play(arrival(bar) for bar in bars[:50])
+    scene = play_all(bars[:50])
     is_older = check is Check.MONOTONE_TIME
     entry = arrival(
         FAILING[check](bars[50], bars[49]),
@@ -350,8 +354,7 @@ def jumping(bar, price):
 def test_a_jump_that_lasts_is_believed_and_its_first_minute_is_taken_as_well(is_restarted):
     bars = minutes(40)
     bars = bars[:30] + [jumping(bar, 1.0) for bar in bars[30:]]
-    scene = SymbolScene(CRYPTO)
-    scene.play(arrival(bar) for bar in bars[:31])
+    scene = play_all(bars[:31])
     assert [each["check"] for each in scene.quarantine] == ["jump"]
     assert scene.shown("1m") == bars[:30]
     if is_restarted:
@@ -551,8 +554,7 @@ def test_series_are_stored_every_64_bars_and_those_of_other_symbols_at_other_min
 
 def test_a_backlog_longer_than_what_can_be_corrected_has_indicators_at_every_bar_after_a_restart():
     bars = minutes(1300)
-    scene = SymbolScene(CRYPTO)
-    scene.play(arrival(bar, number) for number, bar in enumerate(bars[:100]))
+    scene = play_all(bars[:100])
     scene.restart()
     scene.play(arrival(bar, number) for number, bar in enumerate(bars[100:], 100))
     assert_same_as_batch(scene.bars, scene.indicators, bars, CRYPTO)
@@ -560,8 +562,7 @@ def test_a_backlog_longer_than_what_can_be_corrected_has_indicators_at_every_bar
 
 def test_a_long_gap_that_is_filled_after_a_restart_has_indicators_at_every_bar():
     bars = minutes(1300)
-    scene = SymbolScene(CRYPTO)
-    scene.play(arrival(bar, number) for number, bar in enumerate(bars[:100]))
+    scene = play_all(bars[:100])
     scene.play([arrival(bars[1290], 1290)])  # as the first minute that a stream brings
     scene.restart()
     scene.play(arrival(bar, number) for number, bar in enumerate(bars[100:1290], 100))
@@ -614,7 +615,10 @@ def test_volumes_whose_sum_no_entry_can_hold_end_no_instance_that_takes_the_symb
     assert values_of(scene.indicators, "5m") == batch(scene.shown("5m"), CRYPTO)
 
 
-@pytest.mark.parametrize("timeframe", ["5m", "1h", "1d"])
+@pytest.mark.parametrize(
+    "timeframe",
+    [pytest.param("5m", marks=pytest.mark.nightly("1h and 1d of the same test")), "1h", "1d"],
+)
 def test_state_stays_small_without_any_minutes(timeframe):
     scene = SymbolScene(CRYPTO, options={"revise_days": 1}, indicators=[])
     length_ms = 1000 * TIMEFRAME_SEC[timeframe]
@@ -678,8 +682,7 @@ def test_what_was_corrected_while_a_timeframe_was_not_published_counts_when_it_i
 
 def test_the_revisions_of_indicators_go_on_after_a_time_without_them():
     bars = minutes(60)
-    scene = SymbolScene(CRYPTO)
-    scene.play(arrival(bar) for bar in bars)
+    scene = play_all(bars)
 
     def correct(number: int, close: float) -> None:
         corrected = replace(bars[number], close=close)
@@ -714,8 +717,7 @@ def test_a_timeframe_that_was_not_published_for_longer_than_its_bars_are_kept_be
 
 def test_values_that_change_with_an_earlier_bar_have_a_higher_revision_also_when_the_bar_becomes_final():
     bars = minutes(60)
-    scene = SymbolScene(CRYPTO)
-    scene.play(arrival(bar) for bar in bars)
+    scene = play_all(bars)
     key = ("1m", bars[-1].start_ms)
     before = scene.indicators[key]
     corrected = replace(bars[55], close=bars[55].high)

@@ -99,17 +99,6 @@ def test_no_feature_looks_ahead(seed, symbols, cut_day, since_day):
         assert rows == [row for row in found[symbol] if row[0] >= since_ms]
 
 
-def test_what_a_later_bar_says_changes_no_earlier_value():
-    history = dict(make_universe())
-    for symbol, bars in history.items():
-        forged = [replace(bar, close=bar.close * 3, high=bar.high * 4, volume=1e9) for bar in bars[250:]]
-        history[symbol] = bars[:250] + forged
-    found = compute(history)
-    for symbol, rows in compute_universe().items():
-        assert found[symbol][:250] == rows[:250]
-        assert found[symbol][250] != rows[250]
-
-
 def test_there_are_sixty_features_and_each_is_documented():
     assert len(set(NAMES)) == len(FEATURES) == 60
     assert all(feature.formula and feature.unit and feature.window >= 1 for feature in FEATURES)

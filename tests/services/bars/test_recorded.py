@@ -31,7 +31,16 @@ def find_end(bar):
     return bar.start_ms + 1000 * TIMEFRAME_SEC[bar.timeframe]
 
 
-@pytest.mark.parametrize("symbol", ["AIG", "SPY", "VIX", "EUR/USD", "BTC/USD"])
+@pytest.mark.parametrize(
+    "symbol",
+    [
+        pytest.param("AIG", marks=pytest.mark.nightly("SPY, another stock")),
+        "SPY",
+        "VIX",
+        "EUR/USD",
+        "BTC/USD",
+    ],
+)
 def test_no_recorded_bar_fails_a_check(symbol):
     ((asset, bars),) = ((asset, bars) for (name, asset), bars in read_bars().items() if name == symbol)
     scene = SymbolScene(get_session(DEFAULT_SESSIONS[asset]), symbols=[symbol], asset=asset, indicators=[])

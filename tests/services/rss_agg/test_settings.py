@@ -12,17 +12,17 @@ def section(*endpoints, **settings):
     )
 
 
+def configure(*endpoints, **settings):
+    return require_config(RssSettings, "rss_agg", section(*endpoints, **settings))
+
+
 def test_no_endpoints_are_fine():
-    assert require_config(RssSettings, "rss_agg", section()).endpoints == ()
+    assert configure().endpoints == ()
 
 
 def test_a_feed_is_read_every_poll_sec_unless_it_says_so_itself():
-    found = require_config(
-        RssSettings,
-        "rss_agg",
-        section(
-            {"url": "http://a", "name": "a"}, {"url": "http://b", "name": "b", "every_sec": 5}, poll_sec=30
-        ),
+    found = configure(
+        {"url": "http://a", "name": "a"}, {"url": "http://b", "name": "b", "every_sec": 5}, poll_sec=30
     )
     assert [found.every_sec(feed) for feed in found.endpoints] == [30, 5]
 
@@ -45,7 +45,7 @@ def test_a_feed_is_read_every_poll_sec_unless_it_says_so_itself():
 )
 def test_a_mistake_in_an_endpoint_is_named_with_what_would_be_right(endpoint, said):
     with pytest.raises(Exit) as caught:
-        require_config(RssSettings, "rss_agg", section({"url": "http://good", "name": "good"}, endpoint))
+        configure({"url": "http://good", "name": "good"}, endpoint)
     assert caught.value.message.startswith("services.rss_agg.endpoints")
     assert "passwd" not in caught.value.message
     assert said in caught.value.message
@@ -65,7 +65,7 @@ def test_a_mistake_in_an_endpoint_is_named_with_what_would_be_right(endpoint, sa
 )
 def test_a_mistake_in_the_settings_is_named_with_what_would_be_right(settings, said):
     with pytest.raises(Exit) as caught:
-        require_config(RssSettings, "rss_agg", section(**settings))
+        configure(**settings)
     assert f"services.rss_agg.settings.{said}" in caught.value.message
 
 
@@ -74,13 +74,13 @@ def test_no_two_feeds_have_one_name_or_one_url(same):
     endpoints = [{"url": f"http://{n}", "name": str(n)} for n in range(3)]
     endpoints[2][same] = endpoints[0][same]
     with pytest.raises(Exit, match=rf"endpoints\[2\]\.{same}: the same as that of endpoints\[0\]"):
-        require_config(RssSettings, "rss_agg", section(*endpoints))
+        configure(*endpoints)
 
 
 def test_a_url_that_holds_a_secret_stands_in_the_environment():
-    (feed,) = require_config(RssSettings, "rss_agg", section({"url": "env:FEED", "name": "a"})).endpoints
+    (feed,) = configure({"url": "env:FEED", "name": "a"}).endpoints
     assert feed.is_secret
 
 
 def test_a_pause_of_nothing_between_two_readings_of_a_host_is_a_choice():
-    assert require_config(RssSettings, "rss_agg", section(host_spacing_sec=0)).settings.host_spacing_sec == 0
+    assert configure(host_spacing_sec=0).settings.host_spacing_sec == 0

@@ -1,13 +1,24 @@
-"""An error of ours in a load is no crash of the service, but it fails the test that did not expect it."""
+"""A bus in memory, and the errors of ours in loads."""
 
 import pytest
 
+from marketswarm.testing import MemoryBus
 from services.sources.cascade import loader as loader_module
+
+
+@pytest.fixture
+async def bus():
+    bus = MemoryBus("market-redis")
+    yield bus
+    await bus.aclose()
 
 
 @pytest.fixture(autouse=True)
 def load_errors(monkeypatch):
-    """The errors of ours in loads: series, source and error. A test that expects some clears the list."""
+    """The errors of ours in loads: series, source and error. A test that expects some clears the list.
+
+    Such an error is no crash of the service, but it fails the test that did not expect it.
+    """
     errors = []
     monkeypatch.setattr(
         loader_module, "log_error", lambda series, source, error: errors.append((series.id, source, error))

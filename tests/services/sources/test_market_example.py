@@ -14,11 +14,10 @@ from services.sources.replay.recording import (
     SeriesKey,
     parse_line,
     parse_line_as_quote,
-    read_recording,
     to_ms,
 )
 from services.sources.settings import SourcesSettings
-from support.recordings import SHIPPED
+from support.recordings import read_shipped
 
 TRUTH = Path(__file__).parents[3] / "examples" / "market.json"
 
@@ -36,7 +35,7 @@ def series(services):
 
 @pytest.fixture(scope="module")
 def recording():
-    return read_recording(SHIPPED)
+    return read_shipped()
 
 
 def test_it_would_be_seeded_without_a_warning():

@@ -252,7 +252,7 @@ async def test_the_outage_of_a_source_behind_one_that_serves_ends_when_it_answer
 async def test_a_source_that_stays_down_is_tried_less_and_less_often_and_within_its_breaker(down):
     now = time.time()
     tried = []
-    for minute in range(6 * 60):
+    for minute in range(0, 6 * 60, 2):
         if await count_requests(down, now + 60 * minute):
             tried.append(minute)
         await CircuitBreaker(down.market.bus, "kraken").resume()

@@ -20,11 +20,18 @@ def section(*endpoints, **settings):
     return Service(heartbeat=Heartbeat(channel="x"), endpoints=list(endpoints), settings=settings)
 
 
+def refuse(*endpoints, **settings):
+    """The message with which a section is refused."""
+    with pytest.raises(Exit) as caught:
+        require_config(SourcesSettings, "sources", section(*endpoints, **settings))
+    return caught.value.message
+
+
 SPY = {"symbol": "SPY", "from": ["massive", "yahoo"]}
 
 
 @pytest.mark.parametrize(
-    ("endpoints", "said"),
+    ("endpoints", "problem"),
     [
         ([{"symbol": "SPY"}], "endpoints[0].from: missing"),
         ([{"symbol": "SPY", "from": []}], "endpoints[0].from: "),
@@ -47,14 +54,12 @@ SPY = {"symbol": "SPY", "from": ["massive", "yahoo"]}
         ([{"symbols": ["A", "A"], "from": ["yahoo"]}], "endpoints[0]: A is a series of endpoints[0] already"),
     ],
 )
-def test_a_mistake_in_a_series_is_named_with_its_place(endpoints, said):
-    with pytest.raises(Exit) as caught:
-        require_config(SourcesSettings, "sources", section(*endpoints))
-    assert f"services.sources.{said}" in caught.value.message
+def test_a_mistake_in_a_series_is_named_with_its_place(endpoints, problem):
+    assert f"services.sources.{problem}" in refuse(*endpoints)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "problem"),
     [
         ({"load": {"refresh": "often"}}, "load.refresh: is neither a cron expression"),
         ({"load": {"concurrency": 0}}, "load.concurrency: 0 is less than 1"),
@@ -66,10 +71,8 @@ def test_a_mistake_in_a_series_is_named_with_its_place(endpoints, said):
         ({"replay": {"file": "x", "speed": 0}}, "replay.speed: 0 is not more than 0"),
     ],
 )
-def test_a_mistake_in_the_settings_is_named_with_its_place(settings, said):
-    with pytest.raises(Exit) as caught:
-        require_config(SourcesSettings, "sources", section(SPY, **settings))
-    assert f"services.sources.settings.{said}" in caught.value.message
+def test_a_mistake_in_the_settings_is_named_with_its_place(settings, problem):
+    assert f"services.sources.settings.{problem}" in refuse(SPY, **settings)
 
 
 def test_a_recording_has_names_that_series_may_use():

@@ -10,7 +10,6 @@ import pytest
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES
 from marketswarm.market.records import MINUTE_MS, AssetClass, Bar, RecordKind
 from marketswarm.net.retry import Backoff
-from marketswarm.testing import MemoryBus
 from services.sources import streams as streams_module
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.cascade.loader import MAX_BEHIND_SEC, LoadOutcome, SeriesLoader
@@ -128,13 +127,6 @@ SERVED = SeriesState(
     fresh_until=NOW + 200,
     due_at=NOW + 9,
 )
-
-
-@pytest.fixture
-async def bus():
-    bus = MemoryBus("market-redis")
-    yield bus
-    await bus.aclose()
 
 
 @pytest.fixture

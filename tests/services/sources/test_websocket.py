@@ -68,10 +68,7 @@ def test_a_kline_is_a_minute_that_is_final_when_the_server_says_so():
 @pytest.mark.parametrize(
     ("frame", "anomaly"),
     [
-        (b"<html>busy</html>", Anomaly.MALFORMED),
-        (b"\xff", Anomaly.MALFORMED),
-        (b"[]", Anomaly.MALFORMED),
-        (b"[" * 100_000, Anomaly.MALFORMED),
+        *((each, Anomaly.MALFORMED) for each in (b"<html>busy</html>", b"\xff", b"[]", b"[" * 100_000)),
         (b'{"e":"kline","k":[]}', Anomaly.MALFORMED),
         (b'{"e":"trade","p":"1"}', Anomaly.UNEXPECTED),
         (b'{"payload":{}}', Anomaly.UNEXPECTED),
@@ -82,15 +79,9 @@ def test_a_kline_is_a_minute_that_is_final_when_the_server_says_so():
         (event(t=START - DAY_MS - MINUTE_MS), Anomaly.IMPLAUSIBLE),
         *((event(**{name: "x"}), Anomaly.MALFORMED) for name in "otichlvnx"),
         *((event(**{name: None}), Anomaly.MALFORMED) for name in "oticshlvx"),
-        (event(t=START + 7_000), Anomaly.MALFORMED),
-        (event(t=float(START)), Anomaly.MALFORMED),
-        (event(x=1), Anomaly.MALFORMED),
-        (event(i="5m"), Anomaly.MALFORMED),
-        (event(c="nan"), Anomaly.MALFORMED),
-        (event(c="inf"), Anomaly.MALFORMED),
-        (event(c="1e19"), Anomaly.MALFORMED),
-        (event(c="1" * 5_000), Anomaly.MALFORMED),
-        (event(c=91000.1), Anomaly.MALFORMED),
+        *((each, Anomaly.MALFORMED) for each in (event(t=START + 7_000), event(t=float(START)), event(x=1))),
+        *((each, Anomaly.MALFORMED) for each in (event(i="5m"), event(c="nan"), event(c="inf"))),
+        *((each, Anomaly.MALFORMED) for each in (event(c="1e19"), event(c="1" * 5_000), event(c=91000.1))),
     ],
 )
 def test_a_frame_that_makes_no_sense_is_counted_by_what_is_wrong(frame, anomaly):

@@ -27,6 +27,14 @@ def make_tracker(delay_ms=0.0, settle_ms=1000.0, reach_ms=REACH):
     return GapTracker(delay_ms, settle_ms, reach_ms)
 
 
+def with_a_gap():
+    """Return a tracker that lacks three minutes, and the gap of these."""
+    tracker = make_tracker()
+    start(tracker, T0 - M, T0 + 3 * M)
+    (gap,) = tracker.due_gaps(T0 + 4 * M)
+    return tracker, gap
+
+
 def test_a_symbol_that_is_new_has_missed_nothing():
     tracker = make_tracker()
     assert start(tracker, None, T0 + 30_000) == Mark("A", NO_MARK, T0 - M)
@@ -69,19 +77,15 @@ def test_a_delayed_feed_is_asked_for_what_it_would_have_told():
 
 
 def test_the_mark_stands_still_while_a_gap_is_open():
-    tracker = make_tracker()
-    start(tracker, T0 - M, T0 + 3 * M)
+    tracker, gap = with_a_gap()
     assert tracker.record_bars([bar(3)]) == []
-    gap = tracker.due_gaps(T0 + 4 * M)[0]
     assert where(tracker.close_gap(gap)) == [("A", T0 + 2 * M)]
     assert where(tracker.record_bars([bar(4)])) == [("A", T0 + 4 * M)]
     assert (tracker.open_count, tracker.next_due_sec(T0)) == (0, None)
 
 
 def test_what_fails_is_due_again_after_its_pause():
-    tracker = make_tracker()
-    start(tracker, T0 - M, T0 + 3 * M)
-    gap = tracker.due_gaps(T0 + 4 * M)[0]
+    tracker, gap = with_a_gap()
     tracker.postpone_gap(gap, T0 + 4 * M, 5.0)
     assert (tracker.due_gaps(T0 + 4 * M), tracker.failures(gap)) == ([], 1)
     assert tracker.due_gaps(T0 + 4 * M + 5000) == [gap]
@@ -96,9 +100,7 @@ def test_a_gap_is_not_longer_than_what_may_be_asked_for_and_says_so():
 
 
 def test_what_is_no_longer_wanted_is_no_longer_missing():
-    tracker = make_tracker()
-    start(tracker, T0 - M, T0 + 3 * M)
-    gap = tracker.due_gaps(T0 + 4 * M)[0]
+    tracker, gap = with_a_gap()
     tracker.remove_symbols(["A", "B"])
     tracker.postpone_gap(gap, T0, 1.0)
     assert (
@@ -110,9 +112,7 @@ def test_what_is_no_longer_wanted_is_no_longer_missing():
 
 
 def test_a_gap_that_was_opened_anew_is_not_closed_by_the_old_answer():
-    tracker = make_tracker()
-    start(tracker, T0 - M, T0 + 3 * M)
-    old = tracker.due_gaps(T0 + 4 * M)[0]
+    tracker, old = with_a_gap()
     start(tracker, T0 - M, T0 + 9 * M)
     assert tracker.close_gap(old) == []
     assert tracker.open_count == 1
@@ -164,9 +164,7 @@ def test_who_wants_to_be_left_alone_is_asked_for_nothing():
 
 def test_a_mark_says_where_it_was():
     """A bus that has it further back forgot something."""
-    tracker = make_tracker()
-    start(tracker, T0 - M, T0 + 3 * M)
-    (gap,) = tracker.due_gaps(T0 + 4 * M)
+    tracker, gap = with_a_gap()
     assert tracker.close_gap(gap) == [Mark("A", T0 - M, T0 + 2 * M)]
     assert tracker.record_bars([bar(3), bar(5), bar(4)]) == [Mark("A", T0 + 2 * M, T0 + 5 * M)]
     assert tracker.advance_quiet(T0 + 30 * M) == [Mark("A", T0 + 5 * M, T0 + 20 * M)]

@@ -7,9 +7,11 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.testing import MemoryBus
 from services.massive.probes import publish as publishing
-from services.massive.probes.publish import MAX_PENDING, ResultPublisher
+from services.massive.probes.publish import BATCH_SIZE, ResultPublisher
 from services.massive.probes.result import ProbeFinding, ProbeResult
 from support.waiting import auntil
+
+MAX_PENDING = BATCH_SIZE + 50
 
 
 class Place:
@@ -25,8 +27,8 @@ class Place:
 
 
 @pytest.fixture
-async def place(monkeypatch):
-    monkeypatch.setattr(publishing, "RETRY_SEC", 0.01)
+async def place(monkeypatch, moved_time):
+    monkeypatch.setattr(publishing, "MAX_PENDING", MAX_PENDING)
     bus = MemoryBus(within_sec=60)  # an answer that comes too late is published again
     yield Place(bus)
     await bus.aclose()
@@ -52,7 +54,7 @@ async def on_it(bus):
 async def test_each_is_on_the_stream_and_the_last_one_under_its_key(place, publisher):
     for n in range(3):
         publisher.add(finding(n), 10.0)
-    await auntil(lambda: publisher.published == 3, 10)
+    await auntil(lambda: publisher.published == 3)
     assert await on_it(place.bus) == [0.0, 1.0, 2.0]
     assert b'"ts":2.0' in await place.bus.client.get("probe:a")
     assert 29_000 < await place.bus.client.pttl("probe:a") <= 30_000
@@ -60,13 +62,13 @@ async def test_each_is_on_the_stream_and_the_last_one_under_its_key(place, publi
 
 async def test_what_was_found_while_it_was_away_comes_later_in_order(place, publisher):
     place.away = True
-    for n in range(500):
+    for n in range(BATCH_SIZE + 1):
         publisher.add(finding(n), 10.0)
     await auntil(lambda: publisher.problem == "results not published: market-redis refused", 10)
-    publisher.add(finding(500), 10.0)
+    publisher.add(finding(BATCH_SIZE + 1), 10.0)
     place.away = False
-    await auntil(lambda: publisher.published == 501, 10)
-    assert await on_it(place.bus) == [float(n) for n in range(501)]
+    await auntil(lambda: publisher.published == BATCH_SIZE + 2)
+    assert await on_it(place.bus) == [float(n) for n in range(BATCH_SIZE + 2)]
     assert (publisher.problem, publisher.lost) == (None, 0)
 
 
@@ -75,9 +77,28 @@ async def test_of_more_than_there_is_room_for_the_oldest_go_and_are_counted(plac
     for n in range(MAX_PENDING):
         publisher.add(finding(n), 10.0)
     await auntil(lambda: publisher.problem, 10)
-    for n in range(MAX_PENDING, MAX_PENDING + 100):
+    for n in range(MAX_PENDING, MAX_PENDING + 10):
         publisher.add(finding(n), 10.0)
     place.away = False
-    await auntil(lambda: publisher.problem is None and publisher.published == MAX_PENDING, 10)
-    assert publisher.lost == 100
-    assert (await on_it(place.bus))[-1] == MAX_PENDING + 99.0
+    await auntil(lambda: publisher.problem is None and publisher.published == MAX_PENDING)
+    assert publisher.lost == 10
+    assert await on_it(place.bus) == [float(n) for n in range(10, MAX_PENDING + 10)]
+
+
+async def test_a_batch_that_fails_while_as_many_come_as_there_is_room_for_is_lost_and_counted(
+    place, publisher, monkeypatch
+):
+    publish = place.bus.ask
+
+    async def fail(request):
+        request.close()
+        monkeypatch.setattr(place.bus, "ask", publish)
+        for n in range(1, MAX_PENDING + 1):
+            publisher.add(finding(n), 10.0)
+        raise BusError("market-redis", "timeout")
+
+    monkeypatch.setattr(place.bus, "ask", fail)
+    publisher.add(finding(0), 10.0)
+    await auntil(lambda: publisher.published == MAX_PENDING)
+    assert publisher.lost == 1
+    assert await on_it(place.bus) == [float(n) for n in range(1, MAX_PENDING + 1)]

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -23,6 +24,7 @@ from support.rig.receiver import Answer, Receiver
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
 KEY = ApiKey("the-key", "the-secret")
+BY_KEY = {"place": "query", "name": "key", "env": "EXAMPLE_KEY"}
 TWO_HEADERS = {"place": "header", "name": "X-Key", "secret_name": "X-Secret", "secret_env": "SECRET"}
 
 
@@ -58,6 +60,10 @@ def question(hours=4):
 
 def row(hour):
     return [int(START.timestamp()) + 3600 * hour, 1, 3, 0.5, 2]
+
+
+def hours_of(answer):
+    return [each.start_ms // 3_600_000 % 24 for each in answer.records]
 
 
 def rows(*hours, **more):
@@ -140,7 +146,7 @@ async def test_a_long_question_is_asked_in_parts_and_each_part_takes_a_request(a
     site.choose = lambda asked: rows(int(asked.path.split("from=")[1].split("&")[0]) % 86_400 // 3600)
     account = Account()
     answer = await ask(make_source(limit=1), account, question=question(3))
-    assert [each.start_ms // 3_600_000 % 24 for each in answer.records] == [0, 1, 2]
+    assert hours_of(answer) == [0, 1, 2]
     assert len(account.taken) == len(site.seen) == 3
     assert answer.parts_left == 0
 
@@ -182,7 +188,7 @@ async def test_a_history_that_the_limits_do_not_allow_is_shorter(ask, site, limi
     answer = await ask(make_source(limits=limits, limit=1), account, question=question(10))
     assert hours == asked
     assert (answer.outcome, answer.parts_left) == (AnswerStatus.OK, 10 - len(asked))
-    assert [each.start_ms // 3_600_000 % 24 for each in answer.records] == asked[::-1]
+    assert hours_of(answer) == asked[::-1]
 
 
 async def test_what_came_before_the_limits_were_used_up_is_kept(ask, site):
@@ -191,7 +197,7 @@ async def test_what_came_before_the_limits_were_used_up_is_kept(ask, site):
     account = Account()
     answer = await ask(make_source(limit=1, paging={"next": "next", "param": "page"}), account)
     assert (answer.outcome, answer.parts_left) == (AnswerStatus.OK, 3)
-    assert [each.start_ms // 3_600_000 % 24 for each in answer.records] == [3]
+    assert hours_of(answer) == [3]
     assert account.blocked == [(None, 3600.0)]
     assert account.outcomes == ["ok"]
 
@@ -207,7 +213,7 @@ async def test_once_a_part_came_the_next_one_waits_for_longer(ask, site):
 async def test_what_was_not_asked_is_left_out_and_what_came_twice_is_there_once(ask, site):
     site.always = rows(9, 3, 1, 1, 0, -1, 4)
     answer = await ask()
-    assert [each.start_ms // 3_600_000 % 24 for each in answer.records] == [0, 1, 3]
+    assert hours_of(answer) == [0, 1, 3]
     site.always = rows(9)
     answer = await ask()
     assert (answer.outcome, answer.reason) == (AnswerStatus.EMPTY, "nothing of that time")
@@ -221,7 +227,7 @@ async def test_pages_are_followed_to_the_last_by_token_and_by_address(ask, site)
     site.choose = None
     site.script += [rows(0, next="https://api.example.org/more?cursor=2"), rows(1)]
     answer = await ask(
-        make_source(paging={"next": "next"}, auth={"place": "query", "name": "key", "env": "EXAMPLE_KEY"}),
+        make_source(paging={"next": "next"}, auth=BY_KEY),
         keys=(KEY,),
     )
     assert len(answer.records) == 2
@@ -311,12 +317,11 @@ async def test_a_key_is_sent_where_the_source_wants_it_and_told_to_nobody(ask, s
 async def test_several_keys_take_turns(ask, site):
     keys = (ApiKey("one"), ApiKey("two"))
     account = Account()
-    source = make_source(limit=1, auth={"place": "query", "name": "key", "env": "EXAMPLE_KEY"})
+    source = make_source(limit=1, auth=BY_KEY)
     await ask(source, account, keys)
     assert [key.key for key, _ in account.taken] == ["one", "two", "one", "two"]
 
 
-BY_KEY = {"place": "query", "name": "key", "env": "EXAMPLE_KEY"}
 KEYS = (ApiKey("one"), ApiKey("two"), ApiKey("three"))
 
 
@@ -366,38 +371,31 @@ async def test_a_key_that_the_source_refuses_is_left_alone_and_the_next_one_is_s
 async def test_what_a_refusal_repeats_of_the_key_is_hidden(ask, site):
     said = {"error": "the key the-key (the-secret) has no plan", "rows": []}
     site.always = Answer(200, {}, orjson.dumps(said))
-    source = make_source(
-        signs={"failed": ["error"]}, auth={"place": "query", "name": "key", "env": "EXAMPLE_KEY"}
-    )
+    source = make_source(signs={"failed": ["error"]}, auth=BY_KEY)
     answer = await ask(source, keys=(KEY,))
     assert (answer.outcome, answer.reason) == (AnswerStatus.FAILED, "the key KEY (KEY) has no plan")
 
 
-async def test_without_its_key_a_source_is_not_asked(ask, site):
-    source = make_source(auth={"place": "query", "name": "key", "env": "EXAMPLE_KEY"})
-    account = Account()
-    answer = await ask(source, account)
-    assert (answer.outcome, answer.reason, site.seen, account.taken) == (
-        AnswerStatus.FAILED,
-        "no_key",
-        [],
-        [],
-    )
-    optional = make_source(auth={"place": "query", "name": "key", "env": "EXAMPLE_KEY", "optional": True})
-    assert (await ask(optional)).outcome is AnswerStatus.OK
+@pytest.mark.parametrize(
+    ("how", "outcome", "reason"),
+    [
+        ({"source": make_source(auth=BY_KEY)}, AnswerStatus.FAILED, "no_key"),
+        ({"question": replace(question(), asset=AssetClass.CRYPTO)}, AnswerStatus.FAILED, "not_served"),
+        ({"account": Account(open_sec=9.0)}, AnswerStatus.FAILED, "breaker_open"),
+        ({"deadline": 0.0}, AnswerStatus.LIMITED, "no_time"),
+    ],
+)
+async def test_a_source_that_may_not_be_asked_gets_no_request_and_has_not_failed(
+    ask, site, how, outcome, reason
+):
+    account = how.get("account", Account())
+    answer = await ask(**how | {"account": account})
+    assert (answer.outcome, answer.reason, answer.wait_sec) == (outcome, reason, account.open_sec)
+    assert (account.taken, account.outcomes, site.seen) == ([], [], [])
 
 
-async def test_what_a_source_does_not_serve_is_no_failure_of_it(ask, site):
-    account = Account()
-    answer = await ask(
-        account=account, question=Question("X", AssetClass.CRYPTO, RecordKind.BARS, START, START, "1h")
-    )
-    assert (answer.outcome, answer.reason, account.outcomes, site.seen) == (
-        AnswerStatus.FAILED,
-        "not_served",
-        [],
-        [],
-    )
+async def test_a_key_that_is_optional_is_not_needed(ask):
+    assert (await ask(make_source(auth=BY_KEY | {"optional": True}))).outcome is AnswerStatus.OK
 
 
 @pytest.mark.parametrize(
@@ -555,13 +553,6 @@ async def test_a_request_without_patience_waits_for_those_who_only_ask_the_bus(s
     assert {answer.outcome for answer in answers} == {AnswerStatus.OK}
 
 
-async def test_a_source_for_which_no_time_is_left_has_not_failed(ask, site):
-    account = Account()
-    answer = await ask(account=account, deadline=time.monotonic())
-    assert (answer.outcome, answer.reason) == (AnswerStatus.LIMITED, "no_time")
-    assert (account.taken, account.outcomes, site.seen) == ([], [], [])
-
-
 async def test_a_request_waits_for_the_limits_as_long_as_it_may(ask, site):
     begun = time.monotonic()
     answer = await ask(account=Account(0.2, 0.1), patience_sec=5.0)
@@ -570,16 +561,6 @@ async def test_a_request_waits_for_the_limits_as_long_as_it_may(ask, site):
     answer = await ask(account=Account(60.0), patience_sec=5.0)
     assert (answer.outcome, answer.reason, answer.wait_sec) == (AnswerStatus.LIMITED, "limited", 60.0)
     assert len(site.seen) == 1
-
-
-async def test_a_source_whose_breaker_is_open_is_not_asked(ask, site):
-    answer = await ask(account=Account(open_sec=9.0))
-    assert (answer.outcome, answer.reason, answer.wait_sec, site.seen) == (
-        AnswerStatus.FAILED,
-        "breaker_open",
-        9.0,
-        [],
-    )
 
 
 async def test_half_a_series_is_none(ask, site):

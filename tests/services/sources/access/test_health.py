@@ -1,9 +1,6 @@
 """How sources are, over a bus in memory."""
 
-import pytest
-
 from marketswarm.keys import MARKET_SOURCES
-from marketswarm.testing import MemoryBus
 from services.sources.access.circuit_breaker import OPEN_AFTER, BreakerState, CircuitBreaker
 from services.sources.access.health import SourceHealth, read_health
 from services.sources.access.rate_limiter import RateLimiter
@@ -12,13 +9,6 @@ from services.sources.catalog.request import ApiKey
 from services.sources.metrics import SourcesMetrics
 
 KEYS = {"twelve_data": (ApiKey("one"), ApiKey("two"))}
-
-
-@pytest.fixture
-async def bus():
-    bus = MemoryBus("market-redis")
-    yield bus
-    await bus.aclose()
 
 
 async def test_states_breakers_and_what_is_left_of_limits_are_read_and_become_metrics(bus):

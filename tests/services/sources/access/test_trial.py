@@ -9,14 +9,13 @@ from marketswarm.market.sessions import DEFAULT_SESSIONS, get_session
 from services.sources.access.trial import find_assets, make_questions
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import make_request, split_question
+from support.catalog_samples import assert_all
 
 CATALOG = shipped_catalog()
 NOW = datetime(2026, 11, 22, 3, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("name", CATALOG)
-def test_each_source_can_be_tried_without_a_symbol_by_one_request_for_each_question(name):
-    source = CATALOG[name]
+def can_be_tried_without_a_symbol_by_one_request_for_each_question(source):
     questions = dict(make_questions(source, None, None, NOW))
     options_alone = {
         name for name, rules in source.serves.items() if set(rules.assets) == {AssetClass.OPTIONS}
@@ -27,6 +26,24 @@ def test_each_source_can_be_tried_without_a_symbol_by_one_request_for_each_quest
         parts = list(split_question(rules, question, NOW))
         assert len(parts) == (1 if not rules.by_year else len({part.start.year for part in parts}))
         make_request(source, rules, parts[0])
+
+
+def is_asked_on_a_sunday_about_a_time_at_which_somebody_traded(source):
+    sunday = datetime(2026, 11, 22, 20, tzinfo=UTC)
+    for _, question in make_questions(source, None, None, sunday):
+        if question.kind is RecordKind.BARS:
+            session = get_session(DEFAULT_SESSIONS[question.asset])
+            start_ms, end_ms = (round(1000 * at.timestamp()) for at in (question.start, question.end))
+            assert session.find_day(end_ms - 1) is not None
+            assert end_ms - start_ms > 3_600_000
+
+
+def test_each_source_can_be_tried():
+    assert_all(
+        CATALOG.items(),
+        can_be_tried_without_a_symbol_by_one_request_for_each_question,
+        is_asked_on_a_sunday_about_a_time_at_which_somebody_traded,
+    )
 
 
 def test_a_symbol_and_a_timeframe_choose_what_is_asked():
@@ -58,14 +75,3 @@ def test_the_class_of_a_symbol_is_told_by_the_file_or_by_its_spelling(name, symb
     kinds = {question.kind for _, question in make_questions(CATALOG[name], symbol, None, NOW)}
     assert kinds <= set(RecordKind)
     assert kinds
-
-
-@pytest.mark.parametrize("name", shipped_catalog())
-def test_on_a_sunday_a_question_is_about_a_time_at_which_somebody_traded(name):
-    sunday = datetime(2026, 11, 22, 20, tzinfo=UTC)
-    for _, question in make_questions(shipped_catalog()[name], None, None, sunday):
-        if question.kind is RecordKind.BARS:
-            session = get_session(DEFAULT_SESSIONS[question.asset])
-            start_ms, end_ms = (round(1000 * at.timestamp()) for at in (question.start, question.end))
-            assert session.find_day(end_ms - 1) is not None
-            assert end_ms - start_ms > 3_600_000

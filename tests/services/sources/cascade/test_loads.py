@@ -24,14 +24,10 @@ from services.sources.gate import GateProgress, evaluate_gate, load_within_time
 from services.sources.metrics import SourcesMetrics
 from services.sources.settings import WorkSettings
 from support.rig.receiver import Answer
-from support.scenes.sources import (
-    COIN,
-    STOCK,
-    SourcesMarket,
-    answer_as_coinbase,
-    answer_as_kraken,
-    last_minutes,
-)
+from support.scenes import sources as scene
+from support.scenes.sources import STOCK, SourcesMarket, answer_as_coinbase, answer_as_kraken, last_minutes
+
+COIN = replace(scene.COIN, history_days=0.1)
 
 
 @pytest.fixture
@@ -49,7 +45,7 @@ async def test_a_slow_source_has_its_part_of_the_time_and_the_next_one_serves(ma
 
     market["coinbase"].choose = answer_slowly
     market.work = {"load": {"timeout_sec": 3}}
-    result = await market.load(COIN)
+    result = await market.load(replace(COIN, history_days=5.0))
     assert result.outcome is LoadOutcome.LOADED
     assert [(each.source, each.verdict, each.reason) for each in result.findings] == [
         ("coinbase", SourceVerdict.FAILED, "timeout"),
@@ -154,7 +150,7 @@ async def test_misspelled_symbols_are_held_against_their_series_alone(market):
         assert (finding.verdict, finding.reason, result.pending_events) == (SourceVerdict.REFUSED, "404", 0)
         attempt = result.state.attempts["coinbase"]
         assert attempt.retry_at > attempt.at, "it is asked less often"
-    result = await market.load(replace(COIN, sources=("coinbase",), history_days=0.1))
+    result = await market.load(replace(COIN, sources=("coinbase",)))
     assert result.state.status is SeriesStatus.FRESH
     assert (await market.read_source("coinbase"))["state"] == "up"
 

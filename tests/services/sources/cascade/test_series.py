@@ -70,28 +70,26 @@ def test_the_truth_names_series_alone_or_in_groups_with_the_defaults_of_their_ki
     assert (prices.max_age_sec, prices.history_days) == (172_800.0, 3650.0)
 
 
+WEEKS = replace(MINUTES, timeframe="1w")
+
+
 @pytest.mark.parametrize(
-    ("newest", "until"),
+    ("series", "newest", "until"),
     [
-        ("2026-11-23T15:00", "2026-11-23T15:17"),  # its own length, another one, and max_age
-        (
-            "2026-11-23T20:59",
-            "2026-11-24T14:46",
-        ),  # the last one of Monday
-        ("2026-11-23T20:50", "2026-11-24T14:46"),  # nobody traded in the last minutes
-        ("2026-11-27T17:59", "2026-11-30T14:46"),  # an early close on Friday, and the weekend
+        (MINUTES, "2026-11-23T15:00", "2026-11-23T15:17"),  # its own length, another one, and max_age
+        (MINUTES, "2026-11-23T20:59", "2026-11-24T14:46"),  # the last one of Monday
+        (MINUTES, "2026-11-23T20:50", "2026-11-24T14:46"),  # nobody traded in the last minutes
+        (MINUTES, "2026-11-27T17:59", "2026-11-30T14:46"),  # an early close on Friday, and the weekend
+        (DAYS, "2026-11-27", "2026-11-30T21:15"),  # until the next session is over
+        (DAYS, "2026-11-27T05:00", "2026-11-30T21:15"),  # stamped by the exchange's midnight
+        (DAYS, "2026-11-27T14:30", "2026-11-30T21:15"),  # or by its open
+        (replace(COIN, timeframe="1d"), "2026-11-27", "2026-11-29T00:15"),
+        (WEEKS, "2026-11-16", "2026-11-30T14:45"),  # until the next week is over and somebody trades
+        (replace(WEEKS, session="24x7"), "2026-11-16", "2026-11-30T00:15"),
     ],
 )
-def test_a_minute_is_fresh_while_no_newer_one_can_be_overdue(newest, until):
-    assert fresh_until(MINUTES, XNYS, ms(newest), 0) == ms(until)
-
-
-def test_a_day_is_fresh_until_the_next_session_is_over():
-    assert fresh_until(DAYS, XNYS, ms("2026-11-27"), 0) == ms("2026-11-30T21:15")
-    assert fresh_until(replace(COIN, timeframe="1d"), CRYPTO, ms("2026-11-27"), 0) == ms("2026-11-29T00:15")
-    # stamped by the exchange's midnight instead of that of UTC, or by its open
-    assert fresh_until(DAYS, XNYS, ms("2026-11-27T05:00"), 0) == ms("2026-11-30T21:15")
-    assert fresh_until(DAYS, XNYS, ms("2026-11-27T14:30"), 0) == ms("2026-11-30T21:15")
+def test_a_bar_is_fresh_while_no_newer_one_can_be_overdue(series, newest, until):
+    assert fresh_until(series, get_session(series.session), ms(newest), 0) == ms(until)
 
 
 def test_an_observation_is_fresh_since_a_source_answered_and_nothing_is_before_the_first_record():
@@ -251,12 +249,6 @@ def test_a_month_ends_with_the_month_of_the_calendar(start, end):
     # fresh until the next one is over
     following = find_month_end(ms(end))
     assert fresh_until(months, CRYPTO, ms(start), 0) == following + 900_000
-
-
-def test_a_week_is_fresh_until_the_next_one_is_over_and_somebody_trades():
-    weeks = replace(MINUTES, timeframe="1w")
-    assert fresh_until(weeks, XNYS, ms("2026-11-16"), 0) == ms("2026-11-30T14:45")
-    assert fresh_until(replace(weeks, session="24x7"), CRYPTO, ms("2026-11-16"), 0) == ms("2026-11-30T00:15")
 
 
 def walk(*steps):

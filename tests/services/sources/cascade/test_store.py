@@ -15,11 +15,10 @@ from marketswarm.keys import (
     series_records_key,
 )
 from marketswarm.market.records import DAY_MS, MINUTE_MS, AssetClass, Bar, Observation, Quote, RecordKind
-from marketswarm.testing import MemoryBus
 from services.sources.cascade import store as store_module
 from services.sources.cascade.series import Series
 from services.sources.cascade.state import WAITING, SourceFinding, SourceVerdict, conclude_load
-from services.sources.cascade.store import Load, SeriesStore
+from services.sources.cascade.store import BUCKET_RECORDS, Load, SeriesStore
 from services.sources.settings import KeepSettings
 
 NOW_MS = 1_795_000_020_000
@@ -28,13 +27,6 @@ PRICES = Series(
 )
 MINUTES = Series("BTC/USD", RecordKind.BARS, "1m", AssetClass.CRYPTO, "24x7", ("kraken",), 300.0, 1.0, 60.0)
 QUOTES = replace(MINUTES, kind=RecordKind.QUOTES, timeframe="", sources=("kraken", "okx"))
-
-
-@pytest.fixture
-async def bus():
-    bus = MemoryBus("market-redis")
-    yield bus
-    await bus.aclose()
 
 
 @pytest.fixture
@@ -93,19 +85,18 @@ async def test_a_source_before_another_has_the_last_word_in_the_order_of_now(pub
 
 
 async def test_only_what_can_be_asked_for_again_is_remembered_and_nothing_is_published_twice(bus, publish):
-    """Two weeks of minutes, of which a day can be asked for again, ten before the newest each time."""
-    week = range(NOW_MS, NOW_MS + 14 * DAY_MS, 360 * MINUTE_MS)
+    """Of 1920 minutes, 300 can be asked for again, ten before the newest each time."""
+    loads = range(NOW_MS, NOW_MS + 1920 * MINUTE_MS, 120 * MINUTE_MS)
     published = 0
-    for at in week:
-        known_from = at - DAY_MS
-        answer = [minute(start) for start in range(at - 370 * MINUTE_MS, at, MINUTE_MS)]
+    for at in loads:
+        known_from = at - 300 * MINUTE_MS
+        answer = [minute(start) for start in range(at - 130 * MINUTE_MS, at, MINUTE_MS)]
         published += await publish(MINUTES, *answer, remember_from_ms=known_from)
-        assert await count_remembered(bus, MINUTES) <= 1440 + 370 + 256
-    assert published == 14 * 1440 + 10
+        assert await count_remembered(bus, MINUTES) <= 300 + 130 + BUCKET_RECORDS
+    assert published == 1920 + 10
     # a source that answers more than it was asked
-    assert (
-        await publish(MINUTES, minute(NOW_MS), minute(week[-1] - MINUTE_MS), remember_from_ms=known_from) == 0
-    )
+    newest = minute(loads[-1] - MINUTE_MS)
+    assert await publish(MINUTES, minute(NOW_MS), newest, remember_from_ms=known_from) == 0
 
 
 async def test_the_newest_record_is_remembered_however_old_it_is(publish):
@@ -151,16 +142,16 @@ async def test_more_records_than_a_stretch_of_time_can_have_are_nonsense(bus, pu
 
 async def test_a_series_of_minutes_takes_little_memory(bus, publish):
     """110 series filled a bus of 512 MB. This is their memory as a real server has it, without its own."""
-    start_ms = NOW_MS // DAY_MS * DAY_MS
-    await publish(MINUTES, *(minute(start_ms + MINUTE_MS * number) for number in range(1440)))
+    start_ms = NOW_MS // (width_ms := BUCKET_RECORDS * MINUTE_MS) * width_ms
+    await publish(MINUTES, *(minute(start_ms + MINUTE_MS * number) for number in range(BUCKET_RECORDS)))
     stored = await bus.client.hgetall(series_records_key(MINUTES.id))
-    assert sum(len(name) + len(bucket) for name, bucket in stored.items()) < 24 * 1440
+    assert sum(len(name) + len(bucket) for name, bucket in stored.items()) < 24 * BUCKET_RECORDS
 
 
 async def test_a_symbol_of_quotes_is_forgotten_once_no_answer_names_it_and_its_quote_is_old(bus, publish):
     """Each day has options of its own: those of all days before would stay for ever."""
     chain = replace(QUOTES, symbol="SPY", asset=AssetClass.OPTIONS)
-    for day in range(30):
+    for day in range(6):
         at, oldest = NOW_MS + day * DAY_MS, NOW_MS + (day - 1) * DAY_MS
         quotes = [Quote(f"SPY{day}C{strike}", at, 1.0) for strike in range(5)]
         still = Quote("SPY-LEAP", NOW_MS - 9 * DAY_MS, 2.0)  # nobody trades it, but each answer has it

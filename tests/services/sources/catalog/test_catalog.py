@@ -1,28 +1,23 @@
-"""Every source of the catalogue, held to a sample of each answer that it gives.
-
-The samples are of our own making, in the shape that the source's pages describe. `samples/<source>.toml` says
-what is asked, at which address, and what must come out of `samples/<source>.<endpoint>.<format>`.
-"""
+"""Every source of the catalogue, held to a sample of each answer that it gives, and to its own limits."""
 
 import json
 import re
-import tomllib
-from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from marketswarm.market.records import AssetClass, RecordKind
+from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from services.sources.access.client import DAY_SEC, WAITED_FOR_SEC
+from services.sources.cascade.series import OVERLAP_BARS, REVISED_DAYS
 from services.sources.catalog.answer import AnswerStatus
-from services.sources.catalog.files import FOLDER, CatalogError, load_catalog, load_source
+from services.sources.catalog.files import FOLDER, CatalogError, load_source, shipped_catalog
 from services.sources.catalog.mapping import REFUSAL_SIGNS, SIGN_OUTCOMES, read_page, read_refusal
-from services.sources.catalog.request import ApiKey, Question, make_request
+from services.sources.catalog.request import ApiKey, Question, make_request, split_question
 from services.sources.catalog.source import AuthPlace
+from services.sources.settings import HISTORY_DAYS, OBSERVATION_DAYS, QUOTE_DAYS
+from support.catalog_samples import SAMPLES, assert_all, read_samples
 
-SAMPLES = Path(__file__).with_name("samples")
-CATALOG = load_catalog()
-ENDPOINTS = [(name, endpoint) for name, source in CATALOG.items() for endpoint in source.serves]
+CATALOG = shipped_catalog()
 KEY = ApiKey("the-key", "the-secret")
 WITHOUT_ROWS = {"json": b"[]", "csv": b""}
 OTHER_SHAPES = (
@@ -31,92 +26,151 @@ OTHER_SHAPES = (
 )
 SAID_BY_A_SIGN = ("unknown symbol", "no trades")
 """The reasons of those sources that answer `{}` or `[]` where they have nothing."""
+PRO_PLAN = b'{"message": "available starting with Pro"}'
 
 
-@cache
-def expected(name):
-    return tomllib.loads((SAMPLES / f"{name}.toml").read_text(encoding="utf-8"))
-
-
-def question_of(source, endpoint, told):
-    start, end = (datetime.fromisoformat(told[at]).astimezone(UTC) for at in ("start", "end"))
-    return Question(
-        told["symbol"],
-        AssetClass(told["asset"]),
-        source.serves[endpoint].kind,
-        start,
-        end,
-        told.get("timeframe", ""),
-    )
-
-
-def as_told(record):
+def as_expected(record):
     """A record as the samples' files write it: times as text, and without what is None."""
-    told = {}
-    for name in record.__slots__:
-        value = getattr(record, name)
-        if value is not None:
-            told[name] = (
-                datetime.fromtimestamp(value / 1000, UTC).isoformat().replace("+00:00", "Z")
-                if name.endswith("_ms")
-                else value
-            )
-    return told
+    values = {name: value for name in record.__slots__ if (value := getattr(record, name)) is not None}
+    times = {
+        name: datetime.fromtimestamp(value / 1000, UTC).isoformat().replace("+00:00", "Z")
+        for name, value in values.items()
+        if name.endswith("_ms")
+    }
+    return values | times
 
 
-@pytest.mark.parametrize(("name", "endpoint"), ENDPOINTS)
-def test_a_sample_of_each_answer_is_read_whole_and_right(name, endpoint):
-    source, told = CATALOG[name], expected(name)[endpoint]
-    body = (SAMPLES / f"{name}.{endpoint}.{source.serves[endpoint].format}").read_bytes()
-    page = read_page(source, source.serves[endpoint], question_of(source, endpoint, told), body)
+def refuse(sample, status, body):
+    return read_refusal(sample.source, sample.rules, sample.question, status, body).outcome
+
+
+def sample_is_read_whole_and_right(sample):
+    expected = sample.expected
+    page = read_page(sample.source, sample.rules, sample.question, sample.body)
     assert (page.outcome, page.misfits) == (AnswerStatus.OK, ()), page.reason
-    assert (len(page.records), page.missing) == (told["records"], told.get("missing", 0))
-    assert as_told(page.records[0]) == told["first"]
-    assert as_told(page.records[-1]) == told["last"]
-    assert page.next_page == told.get("next_page")
+    assert (len(page.records), page.missing) == (expected["records"], expected.get("missing", 0))
+    assert as_expected(page.records[0]) == expected["first"]
+    assert as_expected(page.records[-1]) == expected["last"]
+    assert page.next_page == expected.get("next_page")
 
 
-@pytest.mark.parametrize(("name", "endpoint"), ENDPOINTS)
-def test_the_address_is_as_documented_and_the_key_is_only_in_what_is_sent(name, endpoint):
-    source, told = CATALOG[name], expected(name)[endpoint]
-    request = make_request(source, source.serves[endpoint], question_of(source, endpoint, told))
-    assert request.describe() == told["url"]
-    sent = request.with_key(source, KEY)
+def address_is_as_documented_and_the_key_is_only_in_what_is_sent(sample):
+    request = make_request(sample.source, sample.rules, sample.question)
+    assert request.describe() == sample.expected["url"]
+    sent = request.with_key(sample.source, KEY)
     assert "the-key" not in repr(request) + request.describe()
-    assert (sent == request) == (source.auth.place is AuthPlace.NONE)
+    assert (sent == request) == (sample.source.auth.place is AuthPlace.NONE)
     assert all("\x00" not in text for text in (sent.url, *(part for pair in sent.params for part in pair)))
 
 
-@pytest.mark.parametrize(
-    ("name", "endpoint", "sign"),
-    [
-        (name, endpoint, sign)
-        for name, endpoint in ENDPOINTS
-        for sign in expected(name)[endpoint].get("signs", {})
-    ],
-)
-def test_an_answer_that_is_none_says_which_it_is(name, endpoint, sign):
-    source, told = CATALOG[name], expected(name)[endpoint]
-    body = told["signs"][sign].encode()
-    page = read_page(source, source.serves[endpoint], question_of(source, endpoint, told), body)
-    assert (page.outcome, page.records) == (SIGN_OUTCOMES[sign], ())
-    if sign in REFUSAL_SIGNS:
-        refusal = read_refusal(
-            source, source.serves[endpoint], question_of(source, endpoint, told), 400, body
-        )
-        assert refusal.outcome is SIGN_OUTCOMES[sign]
+def each_sign_of_the_file_has_a_sample_and_says_what_the_answer_is(sample):
+    signs = sample.expected.get("signs", {})
+    assert {sign for sign in SIGN_OUTCOMES if getattr(sample.rules.signs, sign)} <= set(signs)
+    for sign, text in signs.items():
+        page = read_page(sample.source, sample.rules, sample.question, text.encode())
+        assert (page.outcome, page.records) == (SIGN_OUTCOMES[sign], ()), sign
+        if sign in REFUSAL_SIGNS:
+            assert refuse(sample, 400, text.encode()) is SIGN_OUTCOMES[sign], sign
 
 
-OBSERVED = [
-    (name, endpoint) for name, endpoint in ENDPOINTS if CATALOG[name].serves[endpoint].kind == "observations"
-]
-
-
-@pytest.mark.parametrize(("name", "endpoint"), OBSERVED)
-def test_the_date_of_an_observation_is_the_same_time_from_each_source(name, endpoint):
+def observation_is_dated_at_midnight_of_utc(sample):
     """Otherwise an archive has a row of each source for one day."""
-    told = expected(name)[endpoint]
-    assert {each["start_ms"][10:] for each in (told["first"], told["last"])} == {"T00:00:00Z"}
+    if sample.rules.kind is RecordKind.OBSERVATIONS:
+        dates = {sample.expected[at]["start_ms"][10:] for at in ("first", "last")}
+        assert dates == {"T00:00:00Z"}
+
+
+def refusal_of_a_plan_leaves_the_source_well_and_that_of_a_key_does_not(sample):
+    has_plans = sample.source.auth.place is not AuthPlace.NONE
+    for status in (402, 403):
+        outcome = refuse(sample, status, PRO_PLAN)
+        assert outcome is (AnswerStatus.REFUSED if has_plans else AnswerStatus.FAILED), status
+    assert refuse(sample, 401, PRO_PLAN) is AnswerStatus.FAILED
+    if sample.rules.signs.denied:
+        for status in (400, 401, 402, 403):
+            body = sample.expected["signs"]["denied"].encode()
+            assert refuse(sample, status, body) is AnswerStatus.FAILED, status
+
+
+def document_of_another_shape_is_a_failure_and_never_no_records(sample):
+    for body in OTHER_SHAPES:
+        page = read_page(sample.source, sample.rules, sample.question, body)
+        assert page.records == (), body
+        if body != WITHOUT_ROWS.get(sample.rules.format) and page.reason not in SAID_BY_A_SIGN:
+            assert page.outcome is AnswerStatus.FAILED, body
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_a_source_is_asked_and_read_as_its_pages_describe(name):
+    assert_all(
+        ((sample.endpoint, sample) for sample in read_samples(name)),
+        sample_is_read_whole_and_right,
+        address_is_as_documented_and_the_key_is_only_in_what_is_sent,
+        each_sign_of_the_file_has_a_sample_and_says_what_the_answer_is,
+        observation_is_dated_at_midnight_of_utc,
+        refusal_of_a_plan_leaves_the_source_well_and_that_of_a_key_does_not,
+        document_of_another_shape_is_a_failure_and_never_no_records,
+    )
+
+
+def test_a_time_before_the_first_bar_of_yahoo_is_empty_and_other_bad_requests_are_refused():
+    said = "Data doesn't exist for startDate = 1565740800, endDate = 1596067200"
+    bars = [sample for sample in read_samples("yahoo") if sample.rules.kind is RecordKind.BARS]
+    assert len(bars) == 4
+    for sample in bars:
+        for text, outcome in ((said, AnswerStatus.EMPTY), ("Invalid input", AnswerStatus.REFUSED)):
+            error = {"code": "Bad Request", "description": text}
+            body = json.dumps({"chart": {"result": None, "error": error}}).encode()
+            assert refuse(sample, 400, body) is outcome, sample.endpoint
+
+
+NOW = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
+MIDNIGHT = NOW.replace(hour=0, minute=0)
+HOUR_SEC = 3600
+
+
+def count_parts(rules, timeframe, known_until=None):
+    """The requests of a first load, or of one that knows a record, as the settings have it by default."""
+    days = {RecordKind.QUOTES: QUOTE_DAYS, RecordKind.OBSERVATIONS: OBSERVATION_DAYS}.get(rules.kind)
+    start = NOW - timedelta(days=days or HISTORY_DAYS[timeframe])
+    if known_until is not None and timeframe:
+        start = max(start, known_until - OVERLAP_BARS * timedelta(seconds=TIMEFRAME_SEC[timeframe]))
+    elif known_until is not None:
+        start = max(start, known_until - timedelta(days=REVISED_DAYS))
+    question = Question("X", rules.assets[0], rules.kind, start, NOW, timeframe, known_until)
+    return len(split_question(rules, question, NOW))
+
+
+def find_limits(source):
+    """The narrower limits of a source: those without a key, if it has such. Only what is not waited for."""
+    windows = (source.limits_without_key or source.limits).windows()
+    return [(sec, count) for sec, count in windows if sec > WAITED_FOR_SEC]
+
+
+def first_load_by_the_defaults_fits_the_limits(case):
+    source, rules, timeframe = case
+    parts = count_parts(rules, timeframe)
+    for sec, count in find_limits(source):
+        assert parts <= (count / 2 if sec >= DAY_SEC and parts > 1 else count), (sec, count)
+
+
+def refresh_of_each_hour_fits_the_limits(case):
+    source, rules, timeframe = case
+    parts = count_parts(rules, timeframe, MIDNIGHT - timedelta(days=1))
+    for sec, count in find_limits(source):
+        assert parts <= count, (sec, count)
+        if sec > HOUR_SEC:
+            assert parts * sec / max(HOUR_SEC, rules.min_interval_sec) <= count, (parts, sec, count)
+
+
+def test_a_first_load_and_the_hourly_refresh_fit_the_limits_of_each_source():
+    cases = (
+        (f"{name} {endpoint} {timeframe}", (source, rules, timeframe))
+        for name, source in CATALOG.items()
+        for endpoint, rules in source.serves.items()
+        for timeframe in rules.timeframes or ("",)
+    )
+    assert_all(cases, first_load_by_the_defaults_fits_the_limits, refresh_of_each_hour_fits_the_limits)
 
 
 def test_a_file_whose_observations_have_a_zone_is_refused(tmp_path):
@@ -129,60 +183,6 @@ def test_a_file_whose_observations_have_a_zone_is_refused(tmp_path):
         load_source(path)
 
 
-DENIED = [(name, endpoint) for name, endpoint in ENDPOINTS if CATALOG[name].serves[endpoint].signs.denied]
-
-
-@pytest.mark.parametrize(("name", "endpoint"), ENDPOINTS)
-@pytest.mark.parametrize("status", [402, 403])
-def test_what_the_plan_of_a_key_does_not_have_is_refused_and_the_source_is_well(name, endpoint, status):
-    source, told = CATALOG[name], expected(name)[endpoint]
-    question, body = question_of(source, endpoint, told), b'{"message": "available starting with Pro"}'
-    page = read_refusal(source, source.serves[endpoint], question, status, body)
-    has_plans = source.auth.place is not AuthPlace.NONE
-    assert page.outcome is (AnswerStatus.REFUSED if has_plans else AnswerStatus.FAILED)
-    assert read_refusal(source, source.serves[endpoint], question, 401, body).outcome is AnswerStatus.FAILED
-
-
-@pytest.mark.parametrize(("name", "endpoint"), DENIED)
-def test_a_key_that_is_wrong_is_a_failure_of_its_source_with_any_status(name, endpoint):
-    source, told = CATALOG[name], expected(name)[endpoint]
-    body = told["signs"]["denied"].encode()
-    for status in (400, 401, 402, 403):
-        page = read_refusal(
-            source, source.serves[endpoint], question_of(source, endpoint, told), status, body
-        )
-        assert page.outcome is AnswerStatus.FAILED
-
-
-@pytest.mark.parametrize("endpoint", ["minute_bars", "short_bars", "hour_bars", "day_bars"])
-def test_a_time_before_the_first_bar_of_yahoo_is_empty_and_other_bad_requests_are_refused(endpoint):
-    source = CATALOG["yahoo"]
-    question = question_of(source, endpoint, expected("yahoo")[endpoint])
-    said = "Data doesn't exist for startDate = 1565740800, endDate = 1596067200"
-    for told, outcome in ((said, AnswerStatus.EMPTY), ("Invalid input", AnswerStatus.REFUSED)):
-        error = {"code": "Bad Request", "description": told}
-        body = json.dumps({"chart": {"result": None, "error": error}}).encode()
-        assert read_refusal(source, source.serves[endpoint], question, 400, body).outcome is outcome
-
-
-@pytest.mark.parametrize("name", CATALOG)
-def test_each_sign_of_a_file_has_a_sample(name):
-    for endpoint, rules in CATALOG[name].serves.items():
-        signs = {sign for sign in SIGN_OUTCOMES if getattr(rules.signs, sign)}
-        assert signs <= set(expected(name)[endpoint].get("signs", {})), endpoint
-
-
-@pytest.mark.parametrize(("name", "endpoint"), ENDPOINTS)
-def test_a_document_of_another_shape_is_a_failure_and_never_no_records(name, endpoint):
-    source = CATALOG[name]
-    question, rules = question_of(source, endpoint, expected(name)[endpoint]), source.serves[endpoint]
-    for body in OTHER_SHAPES:
-        page = read_page(source, rules, question, body)
-        assert page.records == (), body
-        if body != WITHOUT_ROWS.get(rules.format) and page.reason not in SAID_BY_A_SIGN:
-            assert page.outcome is AnswerStatus.FAILED, body
-
-
 def test_there_are_files_of_many_sources_over_all_classes():
     assert {
         asset for source in CATALOG.values() for rules in source.serves.values() for asset in rules.assets
@@ -192,10 +192,11 @@ def test_there_are_files_of_many_sources_over_all_classes():
 
 def test_no_sample_is_left_of_a_source_that_is_gone():
     wanted = {f"{name}.toml" for name in CATALOG} | {
-        f"{name}.{endpoint}.{CATALOG[name].serves[endpoint].format}" for name, endpoint in ENDPOINTS
+        f"{name}.{endpoint}.{rules.format}"
+        for name, source in CATALOG.items()
+        for endpoint, rules in source.serves.items()
     }
     assert {path.name for path in SAMPLES.iterdir()} == wanted
-    assert FOLDER.is_dir()
 
 
 @pytest.mark.parametrize(

@@ -2,63 +2,29 @@
 
 import copy
 import random
-import tomllib
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import astuple
+from math import isfinite
 
 import orjson
 import pytest
 
-from marketswarm.market.records import AssetClass
 from services.sources.catalog.answer import AnswerStatus
-from services.sources.catalog.files import load_catalog
+from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.mapping import read_page, read_refusal
-from services.sources.catalog.request import Question
+from support.catalog_samples import read_samples
 
-SAMPLES = Path(__file__).with_name("samples")
-CATALOG = load_catalog()
-ENDPOINTS = [(name, endpoint) for name, source in CATALOG.items() for endpoint in source.serves]
 CHANGED = 8
 """How many changed samples of each endpoint are read."""
 DEEP = b"[" * 1000 + b"]" * 1000
 """The deepest value that the JSON parser accepts within a row."""
 DEEP_MARK = "a deep value"
 ODD_VALUES = (
-    *(
-        None,
-        True,
-        -1,
-        0,
-        1e300,
-        5e-324,
-        2**63,
-        -1e17,
-        "",
-        "-",
-        "9" * 50,
-        "NaN",
-        "1e400",
-        "--1",
-        "²",
-        "x" * 300,
-    ),
-    *("2026-13-40", "0000-00-00", "9999999999999999", "-62135596800000", "\x00", "\u2028", DEEP_MARK),
-    *([], {}, {"a": {"b": 1}}, [1, 2], [[]], "https://[", "https://x.example\u2100/"),
+    *(None, True, -1, 0, 1e300, 5e-324, 2**63, -1e17, [], {}, {"a": {"b": 1}}, [1, 2], [[]]),
+    *("", "-", "9" * 50, "NaN", "1e400", "--1", "²", "x" * 300, "2026-13-40", "0000-00-00", DEEP_MARK),
+    *("9999999999999999", "-62135596800000", "\x00", "\u2028", "https://[", "https://x.example\u2100/"),
 )
 ODD_BYTES = (
-    b"",
-    b"\x00",
-    b"\r",
-    b"\xff",
-    b"<",
-    b"]]>",
-    b'"',
-    b",",
-    b"=",
-    b"\n",
-    b"&x;",
-    b"9" * 400,
-    b"<a>" * 50,
+    *(b"", b"\x00", b"\r", b"\xff", b"<", b"]]>", b'"', b",", b"=", b"\n", b"&x;", b"9" * 400, b"<a>" * 50),
 )
 
 
@@ -94,18 +60,16 @@ def change_bytes(chance, body):
     return body
 
 
-@pytest.mark.parametrize(("name", "endpoint"), ENDPOINTS)
-def test_a_sample_that_is_changed_anywhere_is_still_read(name, endpoint):
-    source, chance = CATALOG[name], random.Random(f"{name} {endpoint}")
-    rules = source.serves[endpoint]
-    told = tomllib.loads((SAMPLES / f"{name}.toml").read_text(encoding="utf-8"))[endpoint]
-    start, end = (datetime.fromisoformat(told[at]).astimezone(UTC) for at in ("start", "end"))
-    asset, timeframe = AssetClass(told["asset"]), told.get("timeframe", "")
-    question = Question(told["symbol"], asset, rules.kind, start, end, timeframe)
-    body = (SAMPLES / f"{name}.{endpoint}.{rules.format}").read_bytes()
-    for _ in range(CHANGED):
-        is_text = rules.format != "json" or chance.random() < 0.2
-        changed = (change_bytes if is_text else change_json)(chance, body)
-        page = read_page(source, rules, question, changed)
-        assert (page.outcome is AnswerStatus.OK) == bool(page.records)
-        assert read_refusal(source, rules, question, chance.choice((400, 403, 500)), changed).records == ()
+@pytest.mark.parametrize("name", shipped_catalog())
+def test_a_sample_that_is_changed_anywhere_is_still_read(name):
+    for sample in read_samples(name):
+        chance, question, body = random.Random(f"{name} {sample.endpoint}"), sample.question, sample.body
+        for _ in range(CHANGED):
+            is_text = sample.rules.format != "json" or chance.random() < 0.2
+            changed = (change_bytes if is_text else change_json)(chance, body)
+            page = read_page(sample.source, sample.rules, question, changed)
+            assert (page.outcome is AnswerStatus.OK) == bool(page.records), changed
+            numbers = (value for record in page.records for value in astuple(record))
+            assert all(isfinite(value) for value in numbers if isinstance(value, float)), changed
+            status = chance.choice((400, 403, 500))
+            assert read_refusal(sample.source, sample.rules, question, status, changed).records == ()

@@ -1,17 +1,21 @@
 """Reading what a source sends: whatever it is, there is a page, and no record that is none."""
 
 from datetime import UTC, datetime, timedelta
-from math import isfinite
 
 import orjson
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from marketswarm.market.records import AssetClass, Bar, RecordKind
+from services.sources.catalog import mapping
 from services.sources.catalog.answer import AnswerStatus, Misfit
 from services.sources.catalog.files import shipped_catalog
-from services.sources.catalog.mapping import MAX_NEXT_PAGE, MisfitError, read_page, read_time
+from services.sources.catalog.mapping import (
+    MAX_NEXT_PAGE,
+    MisfitError,
+    parse_document,
+    read_page,
+    read_time,
+)
 from services.sources.catalog.request import ApiKey, Question
 from services.sources.catalog.source import FieldRule, MarketSource
 
@@ -49,38 +53,6 @@ def values(page):
         (datetime.fromtimestamp(each.start_ms / 1000, UTC).date().isoformat(), each.value)
         for each in page.records
     ]
-
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**60), 2**60)
-    | st.floats(allow_nan=False)
-    | st.text(max_size=20),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.sampled_from(["rows", "day", "rate", "EUR_USD", "x"]), inner, max_size=4)
-    ),
-    max_leaves=20,
-)
-
-
-@given(
-    document=JSON,
-    layout=st.sampled_from(["rows", "columns", "by_key"]),
-    records=st.sampled_from(["@", "rows"]),
-)
-def test_no_document_is_an_error_and_each_record_is_a_number_at_a_time(document, layout, records):
-    page = read(document, layout=layout, records=records)
-    assert (page.outcome is AnswerStatus.OK) == bool(page.records)
-    for record in page.records:
-        assert isinstance(record.start_ms, int)
-        assert isfinite(record.value)
-
-
-@given(body=st.binary(max_size=200), form=st.sampled_from(["json", "csv", "xml"]))
-def test_no_bytes_are_an_error(body, form):
-    assert read(body, format=form).outcome in AnswerStatus
 
 
 def test_rows_columns_and_objects_by_time_are_read_alike():
@@ -151,27 +123,32 @@ def test_a_value_that_is_marked_missing_is_no_misfit():
     assert values(page) == [("2026-11-03", 1)]
 
 
+XML_ENTITY = b'<!DOCTYPE a [<!ENTITY x "%b">]><all><row><day>2026-11-02</day><rate>&x;</rate></row></all>'
+
+
 @pytest.mark.parametrize(
     "body",
     [
-        b'<!DOCTYPE a [<!ENTITY x "'
-        + b"y" * 100
-        + b'">]><all><row><day>2026-11-02</day><rate>&x;</rate></row></all>',
+        XML_ENTITY % (b"y" * 100),
         b'<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><all><row><day>&x;</day></row></all>',
         b"<all><row>",
         b"<" * 10_000,
+        *(
+            b'<?xml version="1.0" encoding="%b"?><all><row/></all>' % encoding
+            for encoding in (b"foo", b"hex", b"rot13", b"undefined", b"x" * 300)
+        ),
     ],
 )
-def test_a_document_with_entities_is_refused(body):
+def test_an_xml_document_that_is_broken_or_has_entities_or_an_unknown_encoding_is_malformed(body):
     page = read(body, format="xml", records="all.row")
     assert (page.outcome, page.records) == (AnswerStatus.FAILED, ())
     assert page.reason.startswith("no xml: ")
 
 
-@pytest.mark.parametrize("depth", [100, 5_000, 200_000])
+@pytest.mark.parametrize("depth", [100, 5_000, 20_000])
 def test_a_deep_document_is_no_records(depth):
     assert read(b"[" * depth + b"]" * depth, records="@").records == ()
-    xml = b"<a>" * min(depth, 20_000) + b"</a>" * min(depth, 20_000)
+    xml = b"<a>" * depth + b"</a>" * depth
     assert read(xml, format="xml", records="a").records == ()
 
 
@@ -182,14 +159,6 @@ def test_a_deep_value_of_a_field_is_a_misfit(field):
     page = read(body)
     assert page.outcome is AnswerStatus.FAILED
     assert page.reason.startswith("no row fits: a list is no ")
-
-
-@pytest.mark.parametrize("encoding", ["foo", "hex", "rot13", "undefined", "x" * 300])
-def test_an_xml_document_in_an_unknown_encoding_is_malformed(encoding):
-    body = b'<?xml version="1.0" encoding="%b"?><all><row/></all>' % encoding.encode()
-    page = read(body, format="xml", records="all.row")
-    assert page.outcome is AnswerStatus.FAILED
-    assert page.reason.startswith("no xml: ")
 
 
 SECRET = ApiKey("SECRETSECRET0123456789/ABCDEF", "HIDDENHIDDEN0123456789")
@@ -240,7 +209,7 @@ def test_a_symbol_that_a_source_gives_must_be_one(symbol):
 
 
 def test_no_more_misfits_are_kept_than_people_read():
-    page = read({"rows": [{"day": "x", "rate": 1}] * 5_000})
+    page = read({"rows": [{"day": "x", "rate": 1}] * 101})
     assert (page.outcome, len(page.misfits)) == (AnswerStatus.FAILED, 100)
 
 
@@ -312,10 +281,11 @@ def test_a_document_with_too_many_values_is_refused_before_it_is_parsed(source, 
     )
 
 
-def test_attributes_of_xml_are_counted_too():
-    body = b"<all " + b" ".join(b'a%d=""' % number for number in range(1_000_001)) + b"></all>"
-    page = read(body, format="xml", records="all.row")
-    assert page.reason == "no xml: more than 1000000 values"
+def test_attributes_of_xml_are_counted_too(monkeypatch):
+    monkeypatch.setattr(mapping, "MAX_VALUES", 1000)
+    for count, reason in ((1000, "no rows"), (1001, "no xml: more than 1000 values")):
+        body = b"<all>" + b"<x " + b" ".join(b'a%d=""' % number for number in range(count - 3)) + b"/></all>"
+        assert read(body, format="xml", records="all.row").reason == reason
 
 
 @pytest.mark.parametrize("mark", [b"\r", b"\x0b", b"\x1c", "\x85".encode(), "\u2028".encode()])
@@ -328,12 +298,10 @@ def test_only_a_line_feed_ends_a_row_of_a_csv(mark):
     assert values(page) == [("2026-11-02", 1), ("2026-11-03", 2)]
 
 
-def test_fifty_thousand_bars_are_read():
-    end = datetime(2026, 11, 24, tzinfo=UTC)
-    start_ms = round(1000 * end.timestamp()) - 50_000 * 60_000
-    row = {"o": 1.5, "h": 2.5, "l": 1.25, "c": 2.0, "v": 100.0, "vw": 1.7, "n": 12}
-    rows = [{"t": start_ms + 60_000 * number, **row} for number in range(50_000)]
-    source = shipped_catalog()["massive"]
-    question = Question("SPY", AssetClass.STOCKS, RecordKind.BARS, end - timedelta(days=40), end, "1m")
-    page = read_page(source, source.serves["bars"], question, orjson.dumps({"results": rows}))
-    assert (page.outcome, len(page.records), page.misfits) == (AnswerStatus.OK, 50_000, ())
+def test_fifty_thousand_bars_are_not_too_many_values():
+    """This is the fullest answer that a source gives."""
+    row = {"t": 1_795_000_020_000, "o": 1.5, "h": 2.5, "l": 1.25, "c": 2.0, "v": 100.0, "vw": 1.7, "n": 12}
+    bars = shipped_catalog()["massive"].serves["bars"]
+    assert bars.limit == 50_000
+    document = parse_document(bars, orjson.dumps({"results": [row] * bars.limit}))
+    assert document["results"][-1] == row

@@ -30,6 +30,7 @@ from support.recordings import (
     header,
     iso,
     pack,
+    read_shipped,
     write,
 )
 
@@ -207,26 +208,24 @@ def test_a_symbol_plays_in_its_own_reel(tmp_path):
     }
 
 
-@pytest.fixture(scope="module")
-def shipped():
-    return read_recording(SHIPPED)
-
-
-def test_every_line_of_the_shipped_recording_is_a_record_that_could_be(shipped):
+def test_every_line_of_the_shipped_recording_is_a_record_that_could_be():
+    shipped = read_shipped()
     assert (shipped.bad_rows, shipped.rows) == (0, 57_394)
     assert SHIPPED.stat().st_size < 1_500_000
     for key in shipped.list_series():
         if key.kind is RecordKind.BARS:
-            for each in map(parse_line, shipped.find_lines(key, *FOREVER)):
-                assert 0 < each.low <= min(each.open, each.close) <= max(each.open, each.close) <= each.high
+            for each in map(orjson.loads, shipped.find_lines(key, *FOREVER)):
+                assert 0 < each["low"] <= min(each["open"], each["close"])
+                assert max(each["open"], each["close"]) <= each["high"]
 
 
 @pytest.mark.parametrize(
     ("symbol", "asset", "days"),
     [("SPY", "stocks", 5), ("BTC/USD", "crypto", 2), ("XAU/USD", "commodities", 5)],
 )
-def test_the_days_of_the_shipped_recording_are_its_minutes_put_together(shipped, symbol, asset, days):
+def test_the_days_of_the_shipped_recording_are_its_minutes_put_together(symbol, asset, days):
     """The origin has both, from two files: so times, zones and prices were read aright."""
+    shipped = read_shipped()
     minutes = SeriesKey(RecordKind.BARS, symbol, AssetClass(asset), "1m")
     held = 0
     for line in shipped.find_lines(minutes._replace(timeframe="1d"), *FOREVER):
@@ -245,7 +244,8 @@ def test_the_days_of_the_shipped_recording_are_its_minutes_put_together(shipped,
     assert held >= days
 
 
-def test_nothing_of_the_shipped_recording_is_known_after_its_reel(shipped):
+def test_nothing_of_the_shipped_recording_is_known_after_its_reel():
+    shipped = read_shipped()
     for key in shipped.list_series():
         reel = shipped.find_reel(key.symbol)
         assert shipped.find_last_line(key, to_ms(reel.to)) == shipped.find_lines(key, *FOREVER)[-1]

@@ -10,7 +10,6 @@ import pytest
 
 from marketswarm.market.entries import encode_entry, parse_entry
 from marketswarm.market.records import AssetClass, Provenance, RecordKind
-from marketswarm.testing import MemoryBus
 from services.sources.access.circuit_breaker import OPEN_AFTER, CircuitBreaker
 from services.sources.cascade.loader import SeriesLoader
 from services.sources.cascade.series import Series
@@ -41,13 +40,6 @@ ALL = Question("SPY", AssetClass.STOCKS, RecordKind.BARS, PLAY_FROM - YEARS, PLA
 @pytest.fixture
 def recording(tmp_path):
     return read_recording(write(tmp_path, *ROWS, *COINS))
-
-
-@pytest.fixture
-async def bus():
-    bus = MemoryBus("market-redis")
-    yield bus
-    await bus.aclose()
 
 
 @pytest.fixture

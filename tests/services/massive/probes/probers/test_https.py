@@ -6,27 +6,14 @@ import threading
 import pytest
 
 from services.massive.probes.probers import https
-from services.massive.probes.probers.context import ProbeContext, SystemLookUp
+from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.https import probe
 from services.massive.probes.probers.trace import ProbeError, Trace
 from services.massive.probes.targets import Https
-from support.rig.certificates import Authority
 from support.rig.process import HOST, NO_HOST, free_port
 from support.rig.web_site import Page, Site
 
 NAME = "shop.example"
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def context():
-    look_up = SystemLookUp(1)
-    yield ProbeContext(5.0, look_up)
-    look_up.close()
 
 
 @pytest.fixture
@@ -75,16 +62,6 @@ async def test_the_certificate_is_to_be_on_the_name_in_the_url(authority):
     assert (right.error, wrong.stage, wrong.error) == (None, "tls", "wrong_name")
 
 
-@pytest.mark.needs("openssl")
-@pytest.mark.parametrize(
-    ("word", "how"), [("expired", {"days": -1}), ("wrong_name", {"address": "127.0.0.9"})]
-)
-async def test_what_is_wrong_with_a_certificate_has_a_word(word, how, authority, context):
-    with Site(certificate=authority.certificate(word, **how)) as site:
-        found = await probe(at(site.url(), ca_file=str(authority.ca)), context)
-    assert (found.stage, found.error) == ("tls", word)
-
-
 @pytest.mark.parametrize(("status", "word"), [(204, None), (301, "status_301"), (503, "status_503")])
 async def test_the_status_is_to_be_a_good_one(status, word, site, context):
     site.pages["/x"] = Page(b"", status)
@@ -114,18 +91,16 @@ async def test_no_more_of_a_body_is_read_than_is_allowed(site, context):
     assert (whole.error, whole.facts["bytes"]) == (None, 5_000_003)
 
 
-async def test_a_body_that_drips_costs_the_time_limit_and_only_who_wants_to_read_it(site, context):
-    site.pages["/drip"] = Page(b"", drip=True)
-    quick = ProbeContext(1.5, context.look_up)
-    found = await probe(at(site.url("/drip"), contains="end"), quick)
+@pytest.mark.parametrize("page", [Page(b"", drip=True), Page(silent=True)], ids=["drips", "says nothing"])
+async def test_a_page_without_end_costs_the_time_limit(site, context, page):
+    site.pages["/"] = page
+    found = await probe(at(site.url(), contains="end"), ProbeContext(1.5, context.look_up))
     assert (found.stage, found.error) == ("http", "timeout")
-    assert (await probe(at(site.url("/drip")), context)).ok
 
 
-async def test_a_page_that_says_nothing_costs_the_time_limit(site, context):
-    site.pages["/mute"] = Page(silent=True)
-    found = await probe(at(site.url("/mute")), ProbeContext(1.5, context.look_up))
-    assert (found.stage, found.error) == ("http", "timeout")
+async def test_a_body_that_drips_is_waited_for_by_those_alone_who_want_to_read_it(site, context):
+    site.pages["/"] = Page(b"", drip=True)
+    assert (await probe(at(site.url()), context)).ok
 
 
 async def test_what_is_packed_unasked_is_not_looked_into(site, context):

@@ -11,13 +11,6 @@ from services.massive.probes.probers.tcp import probe
 from services.massive.probes.targets import Tcp
 
 
-@pytest.fixture
-def context():
-    look_up = SystemLookUp(2)
-    yield ProbeContext(2.0, look_up)
-    look_up.close()
-
-
 async def known(*addresses):
     return list(addresses)
 
@@ -58,7 +51,7 @@ async def test_an_address_that_hangs_leaves_the_others_some_time(monkeypatch):
     monkeypatch.setattr(asyncio, "open_connection", hang_at_the_first)
     with socket.create_server(("127.0.0.1", 0)) as peer:
         port = peer.getsockname()[1]
-        context = ProbeContext(6.0, lambda _host, _port: known("192.0.2.1", "127.0.0.1"))
+        context = ProbeContext(3.0, lambda _host, _port: known("192.0.2.1", "127.0.0.1"))
         found = await probe(Tcp(name="a", host="two.example", port=port), context)
     assert found.error is None
 

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from services.massive.probes.probers.context import ProbeContext, SystemLookUp
+from services.massive.probes.probers.context import ProbeContext
 from services.massive.probes.probers.tls import probe
 from services.massive.probes.targets import Tls
 from support.rig.certificates import Authority
@@ -12,18 +12,6 @@ from support.rig.process import HOST
 from support.rig.web_site import Site
 
 pytestmark = pytest.mark.needs("openssl")
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory):
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture
-def context():
-    look_up = SystemLookUp(1)
-    yield ProbeContext(5.0, look_up)
-    look_up.close()
 
 
 def target(site, authority, **more):
@@ -55,21 +43,14 @@ async def test_one_that_ends_soon_is_up_with_a_warning(authority, context):
 
 @pytest.mark.parametrize(
     ("word", "how"),
-    [
-        ("expired", {"days": -1}),
-        ("wrong_name", {"address": "127.0.0.9"}),
-    ],
+    [("expired", {"days": -1}), ("wrong_name", {"address": "127.0.0.9"}), ("untrusted", None)],
 )
 async def test_what_is_wrong_with_a_certificate_has_a_word(word, how, authority, context):
-    with Site(certificate=authority.certificate(word, **how)) as site:
+    """A certificate that nobody vouches for is untrusted."""
+    made = authority.self_signed(word) if how is None else authority.certificate(word, **how)
+    with Site(certificate=made) as site:
         found = await probe(target(site, authority), context)
     assert (found.stage, found.error) == ("tls", word)
-
-
-async def test_a_certificate_that_nobody_vouches_for_is_untrusted(authority, context):
-    with Site(certificate=authority.self_signed("alone")) as site:
-        found = await probe(target(site, authority), context)
-    assert (found.stage, found.error) == ("tls", "untrusted")
 
 
 async def test_whom_the_system_does_not_trust_is_untrusted(authority, context):
