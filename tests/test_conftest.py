@@ -24,7 +24,9 @@ NEEDED = (
     "support/processors.py",
 )
 BREACHES = """
-import os, signal, subprocess, pytest
+import os, signal, subprocess, sys, pytest
+
+ASKS = "import signal as s; print(s.getsignal(s.SIGINT), s.getsignal(s.SIGHUP) is s.SIG_DFL)"
 
 @pytest.mark.needs("no-such-program")
 def test_needs_what_is_not_there(): ...
@@ -45,6 +47,10 @@ def test_leaves_one_that_knows_nothing_of_us(tmp_path):
     path = {"PATH": os.environ["PATH"]}
     left = subprocess.Popen(["sleep", "292"], env=path, cwd=tmp_path, start_new_session=True)
     left.returncode = 0
+
+def test_a_child_has_its_signals():
+    said = subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True).stdout
+    assert "default_int_handler" in said and "True" in said
 
 def test_keeps_to_the_rules(monkeypatch, tmp_path):
     monkeypatch.setenv("PUT", "back")
@@ -105,7 +111,7 @@ def run(
         env={**environ, "MARKETSWARM_CI": "1" if ci else ""},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
         **how,
     )
@@ -113,12 +119,26 @@ def run(
     return done.stdout
 
 
-@pytest.mark.parametrize("workers", [["-p", "no:xdist"], ["-n", "1"]], ids=["alone", "xdist"])
-def test_what_a_test_leaves_behind_is_an_error_that_names_it(tmp_path, workers):
-    said = run(tmp_path, *workers, ci=False)
+def as_nohup() -> None:
+    """Have signals ignored, as a shell does that for what runs in its background; children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize(
+    ("workers", "ci"), [(["-p", "no:xdist"], False), (["-n", "1"], True)], ids=["alone", "xdist"]
+)
+def test_what_a_test_leaves_behind_or_skips_is_named_and_nohup_changes_nothing(tmp_path, workers, ci):
+    said = run(tmp_path, *workers, ci=ci, preexec_fn=as_nohup)
     assert "changed and did not put back: os.environ" in said
     assert "changed and did not put back: handler of SIGTERM" in said
-    assert "PASSED tests/test_breaches.py::test_keeps_to_the_rules" in said
+    for kept in ("test_keeps_to_the_rules", "test_a_child_has_its_signals"):
+        assert f"PASSED tests/test_breaches.py::{kept}" in said
+    assert "needs no-such-program on PATH" in said
+    if ci:  # every skip is a failure
+        assert "needs no-such-program on PATH (MARKETSWARM_CI=1" in said
+        assert "not today (MARKETSWARM_CI=1" in said
+    assert ("2 skipped" in said) is not ci
     orphan = int((tmp_path / "orphan").read_text(encoding="ascii"))
     assert f"{orphan} sleep 291" in said
     until(lambda: not alive(orphan), 5, "the orphan to end")  # it was sent SIGKILL, and that is all
@@ -129,19 +149,6 @@ def test_what_a_test_leaves_behind_is_an_error_that_names_it(tmp_path, workers):
         until(lambda: not alive(int(detached[1])), 5, "the other to end")
 
 
-def test_a_missing_part_skips_and_says_so(tmp_path):
-    said = run(tmp_path, ci=False)
-    assert "needs no-such-program on PATH" in said
-    assert "2 skipped" in said
-
-
-def test_in_ci_every_skip_is_a_failure(tmp_path):
-    said = run(tmp_path, ci=True)
-    assert "needs no-such-program on PATH (MARKETSWARM_CI=1" in said
-    assert "not today (MARKETSWARM_CI=1" in said
-    assert "skipped" not in said.splitlines()[-1]
-
-
 def test_a_unit_test_starts_nothing_and_opens_nothing(tmp_path):
     said = run(tmp_path, "-m", "unit", source=KINDS)
     passed = re.findall(r"^PASSED \S+::(\w+)", said, re.MULTILINE)
@@ -150,29 +157,6 @@ def test_a_unit_test_starts_nothing_and_opens_nothing(tmp_path):
     assert sorted(failed) == ["test_hides_it", "test_hides_it_and_hides_the_error"]
     assert "If it must, mark it: @pytest.mark.live" in said
     assert "4 deselected" in said
-
-
-SIGNALS = """
-import signal, subprocess, sys, pytest
-
-ASKS = "import signal as s; print(s.getsignal(s.SIGINT), s.getsignal(s.SIGHUP) is s.SIG_DFL)"
-
-@pytest.mark.live
-def test_a_child_has_its_signals():
-    said = subprocess.run([sys.executable, "-c", ASKS], capture_output=True, text=True).stdout
-    assert "default_int_handler" in said and "True" in said
-"""
-
-
-@pytest.mark.parametrize("workers", [["-p", "no:xdist"], ["-n", "1"]], ids=["alone", "xdist"])
-def test_a_run_that_nohup_started_in_the_background_is_as_any_other(tmp_path, workers):
-    """A shell has SIGINT ignored for what runs in its background, and nohup SIGHUP; children inherit that."""
-
-    def as_nohup() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
-    assert "1 passed" in run(tmp_path, *workers, source=SIGNALS, code=0, preexec_fn=as_nohup)
 
 
 ENDLESS = """
