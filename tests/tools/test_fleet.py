@@ -72,16 +72,13 @@ def place(tmp_path):
     return Place(tmp_path / "a checkout")
 
 
-@pytest.mark.parametrize("word", ["seed", "status", "alerts", "health", "simulate"])
-def test_where_no_fleet_runs_that_is_said_and_no_environment_is_made_for_it(place, word):
-    said = place.run(word, "rss_agg")
-    assert said.returncode == 3
-    assert "make run" in said.stderr
-    assert "make up" in said.stderr
-
-
-def test_where_no_fleet_runs_and_there_is_an_environment_the_command_says_it(place):
-    (place.root / ".venv/made-of").touch()
+def test_where_no_fleet_runs_that_is_said_and_no_environment_is_made_for_it(place):
+    for word in ("seed", "status", "alerts", "health", "simulate"):
+        said = place.run(word, "rss_agg")
+        assert said.returncode == 3, word
+        assert "make run" in said.stderr
+        assert "make up" in said.stderr
+    (place.root / ".venv/made-of").touch()  # where there is one, the command says it
     assert place.run("status", "--watch").stdout == "here status --watch\n"
 
 
@@ -93,30 +90,18 @@ def test_one_in_containers_is_asked_as_the_operator(place):
     assert asked.endswith(" operator health rss_agg --json")
 
 
-def test_one_on_this_machine_goes_first_and_docker_is_not_asked(place):
+def test_one_on_this_machine_goes_first_unless_it_ended_and_so_do_buses_that_are_named(place):
     place.answers(running="c0ffee\n")
     (place.root / ".marketswarm").mkdir()
-    (place.root / ".marketswarm/fleet.json").write_text(
-        json.dumps({"pid": os.getpid()}, separators=(",", ":"))
-    )
+    state = place.root / ".marketswarm/fleet.json"
+    state.write_text(json.dumps({"pid": os.getpid()}, separators=(",", ":")))
     assert place.run("status").stdout == "here status\n"
     assert not place.asked()
-
-
-def test_one_that_ended_badly_on_this_machine_does_not_count(place):
-    place.answers(running="c0ffee\n")
-    (place.root / ".marketswarm").mkdir()
-    (place.root / ".marketswarm/fleet.json").write_text('{"pid":4194305}')
+    state.write_text('{"pid":4194305}')
     place.run("status")
     assert place.asked()[-1].endswith(" operator status")
-
-
-@pytest.mark.parametrize(
-    "name", ["SYSTEM_REDIS_URL", "REDIS_URL", "TRUTH_REDIS_URL", "MARKET_REDIS_URL_FILE"]
-)
-def test_who_says_where_the_buses_are_means_those(place, name):
-    place.answers(running="c0ffee\n")
-    assert place.run("status", **{name: "redis://127.0.0.1:1"}).stdout == "here status\n"
+    for name in ("SYSTEM_REDIS_URL", "REDIS_URL", "TRUTH_REDIS_URL", "MARKET_REDIS_URL_FILE"):
+        assert place.run("status", **{name: "redis://127.0.0.1:1"}).stdout == "here status\n", name
 
 
 def test_a_seeding_lets_new_services_in_before_they_are_told_of(place):
