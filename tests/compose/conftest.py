@@ -48,9 +48,9 @@ def fleet(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
         yield project
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def hasty(fleet: Project) -> Iterator[Project]:
-    """The fleet while its truth has everyone beat each second, and missed after four."""
+    """The fleet with all beating each second and missed after four, until the module ends."""
     shipped = fleet.truth.read_text(encoding="utf-8")
     truth = json.loads(shipped)
     for section in truth["services"].values():

@@ -54,44 +54,6 @@ def test_each_event_for_which_a_test_looks_is_on_the_page():
     assert looked_for - OF_TESTS <= shown
 
 
-def test_an_event_may_be_chosen_between_constants():
-    assert find('log.info("a.b" if x else "a.c", svc=1)') == [
-        ("a.b", ("info",), ("svc",)),
-        ("a.c", ("info",), ("svc",)),
-    ]
-    assert find('NAMES = {1: "a.b", 2: "a.c"}\ndef f(self):\n    self._me.log.warning(NAMES[x])') == [
-        ("a.b", ("warning",), ()),
-        ("a.c", ("warning",), ()),
-    ]
-
-
-def test_a_level_that_is_chosen_with_the_event_goes_with_it():
-    source = """
-def f():
-    write = log.error if bad else log.warning
-    write("a.b" if bad else "a.c")
-    write("a.d")
-"""
-    assert find(source) == [
-        ("a.b", ("error",), ()),
-        ("a.c", ("warning",), ()),
-        ("a.d", ("error", "warning"), ()),
-    ]
-
-
-def test_fields_are_the_keywords_and_the_keys_of_a_dictionary_that_is_handed_on():
-    source = """
-def f(more):
-    about = {"one": 1, "two": 2}
-    log.get("part").exception("a.b", three=3, **about)
-    log.error("a.c", exc_info=error, **more)
-"""
-    assert find(source) == [
-        ("a.b", ("error",), ("three", "one", "two", "exception")),
-        ("a.c", ("error",), ("exception", "…")),
-    ]
-
-
 def test_other_calls_of_those_names_are_no_events():
     assert find('scene.log("heartbeat_miss")\nmath.log(2)\nself.catalog.info("a.b")\nprint("a.b")') == []
 

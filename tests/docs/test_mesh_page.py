@@ -1,4 +1,4 @@
-"""Holds the page on mesh, and its table of metrics, to the code: none missing, none made up."""
+"""Holds the page on mesh to the code: none missing, none made up."""
 
 import re
 
@@ -8,10 +8,8 @@ from marketswarm.truth import parse_truth
 from marketswarm.truth.flows import build_flows
 from services.mesh.flow_faults import FAULT_KINDS
 from services.mesh.instance import CALM_RESTARTS_PER_HOUR, MAX_RESTARTS_PER_HOUR, Instance
-from services.mesh.listener import BeatListener
-from services.mesh.metrics import MeshMetrics
 from services.mesh.settings import FlowSettings
-from services.mesh.topology import EVENT_KINDS, Topology
+from services.mesh.topology import EVENT_KINDS
 from support.pages import ROOT, blocks, documents, table
 
 PAGE = ROOT / "docs" / "services" / "mesh.md"
@@ -64,14 +62,3 @@ def test_the_picture_that_is_called_old_is_old():
     ages = [float(age) for age in re.findall(r"is ([\d.]+) s old", "".join(blocks(PAGE, "text")))]
     assert ages
     assert min(ages) > OLD_SEC
-
-
-def test_the_table_of_metrics_is_what_mesh_tells():
-    topology = Topology(lambda _svc: 1.0)
-    flowing = type("Flowing", (), {"graph": None, "faults": []})()
-    told = MeshMetrics(topology, BeatListener(None, topology), flowing).collect()
-    shown = [tuple(row[:3]) for row in table("docs/metrics.md", "mesh")]
-    rows = [
-        (f"`{one.name}`", one.kind, ", ".join(f"`{label}`" for label in one.labels) or "-") for one in told
-    ]
-    assert shown == rows

@@ -67,6 +67,13 @@ def shown(page: str, heading: str) -> str:
     return "".join(found)
 
 
+def get_command(page: str, heading: str, part: str) -> str:
+    """Return the one command under a heading that has `part` in it, without its remark."""
+    lines = shown(page, heading).replace("\\\n", " ").splitlines()
+    [found] = [line for line in lines if part in line]
+    return found.partition("  #")[0].strip()
+
+
 def table(page: str, heading: str, columns: tuple[str, ...] = ()) -> list[list[str]]:
     """The rows of the tables under a heading, without their heads; `columns` chooses among tables."""
     rows = [row for row in section(page, heading).splitlines() if row.startswith("|")]

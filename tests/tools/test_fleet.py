@@ -15,7 +15,6 @@ echo "$*" >>"$0.asked"
 case "$*" in
 *"ps --quiet --status running"*) cat "$0.running" 2>/dev/null ;;
 *"compose config"*) printf 'networks:\\n  bus:\\n    name: some-bus\\nvolumes:\\n    name: no\\n' ;;
-*"network inspect"*) [ -e "$0.network" ] ;;
 *" port "*) echo 127.0.0.1:7379 ;;
 *"--format {{.State}} {{.ExitCode}} "*) cat "$0.state.${*##* }" 2>/dev/null ;;
 *" up --detach"*) [ ! -e "$0.fails" ] ;;
@@ -82,14 +81,6 @@ def test_where_no_fleet_runs_that_is_said_and_no_environment_is_made_for_it(plac
     assert place.run("status", "--watch").stdout == "here status --watch\n"
 
 
-def test_one_in_containers_is_asked_as_the_operator(place):
-    place.answers(running="c0ffee\n")
-    assert place.run("health", "rss_agg", "--json").returncode == 0
-    asked = place.asked()[-1]
-    assert " run --rm -T " in asked
-    assert asked.endswith(" operator health rss_agg --json")
-
-
 def test_one_on_this_machine_goes_first_unless_it_ended_and_so_do_buses_that_are_named(place):
     place.answers(running="c0ffee\n")
     (place.root / ".marketswarm").mkdir()
@@ -123,26 +114,10 @@ def test_a_seeding_ends_with_words_when_they_can_not_be_let_in(place):
     assert not place.asked()[-1].endswith("operator seed")
 
 
-def test_a_simulation_stops_and_starts_the_container_when_it_is_told_to(place):
-    place.answers(running="c0ffee\n", code="0", simulate="stop a now\nwaits\nstart a now\nwell\n")
-    said = place.run("simulate", "a")
-    assert said.returncode == 0
-    assert said.stdout.splitlines() == ["a stopped", "waits", "a started", "well"]
-    assert [line.split()[-2:] for line in place.asked()[-2:]] == [["stop", "a"], ["start", "a"]]
-
-
 def test_a_simulation_that_ends_early_starts_again_what_it_stopped(place):
     place.answers(running="c0ffee\n", code="5", simulate="stop a now\n")
     assert place.run("simulate", "a").returncode == 5
     assert place.asked()[-1].endswith(" start a")
-
-
-def test_a_network_that_is_missing_is_made_and_one_that_is_there_is_not(place):
-    assert "The network some-bus is made." in place.run("up").stdout
-    assert "network create some-bus" in place.asked()
-    place.answers(network="")
-    assert "is made" not in place.run("up").stdout
-    assert place.asked().count("network create some-bus") == 1
 
 
 def test_what_came_up_is_summed_up(place):
