@@ -121,6 +121,11 @@ class Subscriber(Process):
         return [event for event in events if event["type"] != "heartbeat_gap"]
 
 
+def test_a_forced_reseed_brings_a_new_truth_into_both_buses(hasty):
+    assert [hasty.ask("GET", "truth:doc", bus=bus) for bus in BUSES] == [hasty.truth.read_text("utf-8")] * 2
+    assert {hasty.revision(bus) for bus in BUSES} == {2}
+
+
 @pytest.mark.needs("redis-cli", "make")
 def test_a_simulated_failure_is_seen_by_who_subscribes_as_the_runbook_and_as_make_does_it(hasty, tmp_path):
     with Subscriber(hasty.here(get_command(PAGE, "Quick status", "SUBSCRIBE")), tmp_path / "alerts") as tail:

@@ -1,7 +1,6 @@
 """The market station in containers: compose.market.yaml over compose.yaml, brought up by `make up`."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -23,15 +22,6 @@ urls = {"wrong": "postgresql://marketswarm:wrong@postgres:5432/marketswarm"}
 urls |= {"own": own.read_text().strip()} if own.exists() else {}
 print(json.dumps({name: asyncio.run(knock(url)) for name, url in urls.items()}))
 """
-
-
-@pytest.fixture(scope="module")
-def station(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with Project(tmp_path_factory.mktemp("station")) as project:
-        project.truth.write_bytes(TRUTH.read_bytes())
-        project.env["COMPOSE_FILE"] = "compose.yaml:compose.market.yaml"
-        project.make("up", within=280)
-        yield project
 
 
 def rows(station: Project, table: str) -> int:

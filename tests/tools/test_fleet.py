@@ -15,6 +15,7 @@ echo "$*" >>"$0.asked"
 case "$*" in
 *"ps --quiet --status running"*) cat "$0.running" 2>/dev/null ;;
 *"compose config"*) printf 'networks:\\n  bus:\\n    name: some-bus\\nvolumes:\\n    name: no\\n' ;;
+*"network inspect"*) [ -e "$0.network" ] ;;
 *" port "*) echo 127.0.0.1:7379 ;;
 *"--format {{.State}} {{.ExitCode}} "*) cat "$0.state.${*##* }" 2>/dev/null ;;
 *" up --detach"*) [ ! -e "$0.fails" ] ;;
@@ -120,14 +121,18 @@ def test_a_simulation_that_ends_early_starts_again_what_it_stopped(place):
     assert place.asked()[-1].endswith(" start a")
 
 
-def test_what_came_up_is_summed_up(place):
+def test_a_network_that_is_missing_is_made_and_what_came_up_is_summed_up(place):
     place.answers(log__notifier='{"event":"channels.named","channels":["webhook to h:9","email to m:25"]}\n')
     said = place.run("up").stdout
+    assert "The network some-bus is made." in said
+    assert "network create some-bus" in place.asked()
     assert "redis://127.0.0.1:7379" in said
     assert "Notifications: webhook to h:9, email to m:25\n" in said
     assert "make simulate SVC=" in said
-    place.answers(log__notifier="")
-    assert "Nobody is notified: set WEBHOOK_URL" in place.run("up").stdout
+    place.answers(log__notifier="", network="")
+    again = place.run("up").stdout
+    assert "Nobody is notified: set WEBHOOK_URL" in again
+    assert "is made" not in again
 
 
 def test_a_port_that_is_taken_is_named_with_the_way_on(place):
