@@ -99,15 +99,6 @@ def test_the_names_of_keys_are_found_in_the_code():
 # messages
 
 
-def test_each_event_is_in_the_table():
-    assert {name for row in table(PAGE, "Alert events", ("`type`",)) for name in code(row[0])} == set(Kind)
-
-
-def test_each_key_of_an_event_is_in_the_table():
-    shown = [name for row in table(PAGE, "Alert events", ("key",)) for name in code(row[0])]
-    assert sorted(shown) == sorted(each.name for each in fields(Event))
-
-
 def test_the_events_that_are_shown_are_events_as_the_code_reads_and_writes_them():
     (shown,) = [block for block in blocks(ROOT / PAGE, "json") if "healer_miss" in block]
     for line in shown.splitlines():
@@ -116,11 +107,6 @@ def test_the_events_that_are_shown_are_events_as_the_code_reads_and_writes_them(
         assert list(orjson.loads(event.encode_event(found)))[: len(orjson.loads(line))] == list(
             orjson.loads(line)
         )
-
-
-def test_each_key_of_a_beat_is_in_the_table():
-    shown = {name for row in table(PAGE, "Beats") for name in code(row[0])}
-    assert shown == {each.name for kind in (beat.Beat, beat.Sender) for each in fields(kind)}
 
 
 def test_the_sizes_are_those_in_force():
@@ -194,28 +180,25 @@ def commands_of(group: TyperGroup, before: str = ""):
             yield f"{before}{name}", command
 
 
-def test_each_program_is_in_the_table():
-    shown = {name.removeprefix("python -m ") for row in table(PAGE, "7. Programs", ("command", "what it is"))
-             for name in code(row[0])}  # fmt: skip
+def test_each_table_has_what_the_code_has_and_nothing_else():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     mains = [path for package in PRODUCT for path in (ROOT / package).rglob("__main__.py")]
     alone = {"bootstrap.access", "services.sources.gate"}  # modules that are programs
-    assert shown == {".".join(path.parent.relative_to(ROOT).parts) for path in mains} | alone
-
-
-def test_the_exit_codes_are_all_there():
+    programs = {".".join(path.parent.relative_to(ROOT).parts) for path in mains} | alone
+    tables: dict[tuple[str, tuple[str, ...]], set[str]] = {
+        ("Alert events", ("`type`",)): set(Kind),
+        ("Alert events", ("key",)): {each.name for each in fields(Event)},
+        ("Beats", ()): {each.name for kind in (beat.Beat, beat.Sender) for each in fields(kind)},
+        ("7. Programs", ("command", "what it is")): {f"python -m {name}" for name in programs},
+        ("Commands of marketswarm", ()): set(commands()),
+        ("make", ()): {f"make {name}" for name in re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE)},
+    }
+    for (heading, columns), names in tables.items():
+        shown = [name for row in table(PAGE, heading, columns) for name in code(row[0])]
+        if heading == "make":
+            shown = [" ".join(name.split()[:2]) for name in shown]
+        assert sorted(shown) == sorted(names), heading
     assert [int(row[0]) for row in table(PAGE, "Exit codes")] == sorted(Code)
-
-
-def test_each_command_is_in_the_table():
-    assert {name for row in table(PAGE, "Commands of marketswarm") for name in code(row[0])} == set(
-        commands()
-    )
-
-
-def test_each_target_of_make_is_in_the_table():
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    shown = {" ".join(name.split()[:2]) for row in table(PAGE, "make") for name in code(row[0])}
-    assert shown == {f"make {name}" for name in re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE)}
 
 
 # what must never change
