@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from support.architecture import (
     LAYERS,
     ONLY_FOR,
@@ -20,13 +18,8 @@ PACKAGES = ["marketswarm", "bootstrap", "healer", "sentinel", "notifier", "servi
 TREE = list(modules(ROOT, PACKAGES))
 
 
-PARTS = sorted({module.part or module.name for module in TREE})
-
-
-@pytest.mark.parametrize("part", PARTS)
-def test_every_module_of_a_part_keeps_to_its_layer(part):
-    of_part = [module for module in TREE if (module.part or module.name) == part]
-    assert [rule for module in of_part for rule in broken(module)] == []
+def test_every_module_keeps_to_its_layer():
+    assert [rule for module in TREE for rule in broken(module)] == []
 
 
 def test_the_tree_that_is_checked_is_the_whole_tree():
@@ -47,43 +40,32 @@ def test_no_modules_import_each_other_in_a_circle():
     assert find_circle(TREE) == []
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
+def test_a_circle_is_seen_and_named():
+    for first, second in (
         ("from a.y import Y", "from a.x import X"),
         ("import a.y", "from a import x"),
         ("from . import y", "try:\n    from a.x import X\nexcept ImportError:\n    X = None"),
         ("class X:\n    from a.y import Y", "import os\nif os.name:\n    import a.x"),
-    ],
-)
-def test_a_circle_is_seen_and_named(first, second):
-    tree = [Module("a", "", is_package=True), Module("a.x", first), Module("a.y", second)]
-    assert set(find_circle(tree)) == {"a.x", "a.y"}
-
-
-def test_a_package_that_is_imported_by_its_own_parts_is_a_circle():
+    ):
+        tree = [Module("a", "", is_package=True), Module("a.x", first), Module("a.y", second)]
+        assert set(find_circle(tree)) == {"a.x", "a.y"}, (first, second)
     tree = [Module("a", "from a.x import X", is_package=True), Module("a.x", "from a import Y")]
-    assert set(find_circle(tree)) == {"a", "a.x"}
+    assert set(find_circle(tree)) == {"a", "a.x"}, "a package that its own parts import"
 
 
-@pytest.mark.parametrize(
-    "second",
-    [
+def test_what_an_import_does_not_run_makes_no_circle():
+    for second in (
         "def late():\n    from a.x import X",
         "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from a.x import X",
         "from b import x",
-    ],
-)
-def test_what_an_import_does_not_run_makes_no_circle(second):
-    tree = [Module("a", "", is_package=True), Module("a.x", "from a.y import Y"), Module("a.y", second)]
-    assert find_circle(tree) == []
+    ):
+        tree = [Module("a", "", is_package=True), Module("a.x", "from a.y import Y"), Module("a.y", second)]
+        assert find_circle(tree) == [], second
 
 
 BREACHES = [
     ("marketswarm.beat", "from marketswarm.bus import Bus", "arrows point down"),
     ("marketswarm.truth.models", "import marketswarm.settings", "arrows point down"),
-    ("marketswarm.bus", "from marketswarm.agent import agent", "arrows point down"),
-    ("marketswarm.agent", "from healer import watch", "arrows point down"),
     ("marketswarm.fleet.run", "def go():\n    from services.mesh import loop", "arrows point down"),
     (
         "marketswarm.fleet.run",
@@ -91,14 +73,10 @@ BREACHES = [
         "arrows point down",
     ),
     ("healer.watch", "from sentinel.watch import Watch", "another agent"),
-    ("services.mesh", "from services.rss_agg import feeds", "another agent"),
     ("services.mesh.loop", "from ..rss_agg import feeds", "another agent"),
     ("services.mesh.loop", "from marketswarm.cli import output", "marketswarm.__main__ only"),
     ("services.mesh.loop", "import typer", "typer, which is known in"),
-    ("healer.loop.commands", "import typer", "typer, which is known in"),
-    ("services.mesh.commands", "from services.rss_agg import feeds", "another agent"),
     ("services.mesh", "from services import rss_agg", "another agent"),
-    ("healer.watch", "from marketswarm.cli import main", "only"),
     ("healer.watch", "import marketswarm.testing", "for tests only"),
     (
         "marketswarm.agent.lifecycle",
@@ -106,16 +84,11 @@ BREACHES = [
         "for marketswarm.cli, marketswarm.testing",
     ),
     ("marketswarm.detector.clock", "import time", "only thinks"),
-    ("marketswarm.detector.clock", "import asyncio", "only thinks"),
     ("marketswarm.truth.models", "from os import environ", "only thinks"),
-    ("marketswarm.truth.models", "from pathlib import Path", "only thinks"),
     ("marketswarm.truth.models", "import urllib.request", "only thinks"),
-    ("marketswarm.event", "import random", "only thinks"),
     ("marketswarm.event", "async def encode(): ...", "async in what only thinks"),
     ("marketswarm.event", "open('x')", "open() in what only thinks"),
     ("healer.watch", "import signal", "known in marketswarm.agent"),
-    ("marketswarm.bus", "import httpx", "httpx, which is known in"),
-    ("services.rss_agg", "import subprocess", "subprocess, which is known in"),
     ("services.rss_agg", "print('here')", "prints"),
     ("marketswarm.agent", "import argparse", "known in no place"),
     ("marketswarm.utils", "", "says nothing"),
@@ -125,20 +98,17 @@ BREACHES = [
     ("services", "import services.mesh", "the bare package imports"),
     ("healer.watch", "LOG = 'healer:alerts:log'", "writes the key 'healer:alerts:log'"),
     ("healer.watch", "key = f'beat:{svc}'", "writes the key 'beat:{}'"),
-    ("marketswarm.cli.up", "PATTERN = 'health:*'", "writes the key 'health:*'"),
     ("sentinel.watch", "key = f'{listener}:roster'", "writes the key '{}:roster'"),
     ("services.mesh", "name.removesuffix(b':heartbeat')", "writes the key ':heartbeat'"),
 ]
 
 
-@pytest.mark.parametrize(
-    ("name", "source", "said"), BREACHES, ids=lambda value: value[:40].strip() or "empty"
-)
-def test_a_breach_is_seen_and_named(name, source, said):
-    found = broken(Module(name, source))
-    assert found
-    assert said in found[0]
-    assert found[0].startswith(f"{name}:")
+def test_a_breach_is_seen_and_named():
+    for name, source, said in BREACHES:
+        found = broken(Module(name, source))
+        assert found, (name, source)
+        assert said in found[0]
+        assert found[0].startswith(f"{name}:")
 
 
 RIGHT = [
@@ -166,18 +136,14 @@ RIGHT = [
 ]
 
 
-@pytest.mark.parametrize(("name", "source"), RIGHT, ids=lambda value: value[:40])
-def test_what_is_right_is_left_alone(name, source):
-    assert broken(Module(name, source)) == []
+def test_what_is_right_is_left_alone():
+    assert [rule for name, source in RIGHT for rule in broken(Module(name, source))] == []
 
 
-@pytest.mark.parametrize(
-    ("module", "found"),
-    [
+def test_a_relative_import_is_read_from_where_it_stands():
+    for module, found in (
         (Module("a.b.c", "from . import x"), "a.b.x"),
         (Module("a.b", "from . import x", is_package=True), "a.b.x"),
         (Module("a.b.c", "from ..y import x"), "a.y.x"),
-    ],
-)
-def test_a_relative_import_is_read_from_where_it_stands(module, found):
-    assert [name for _, name in imports(module)] == [found]
+    ):
+        assert [name for _, name in imports(module)] == [found]

@@ -1,16 +1,20 @@
-"""One fleet in containers for every test in this folder that asks for it; each leaves it as it found it.
+"""One fleet in containers, and one market station, for every test in this folder that asks for it.
 
-It is begun by the runbook of the operator's document, and goes when the folder's last test is done.
+Each test leaves them as it found them, but for the last one of each. The fleet is begun by the runbook of the
+operator's document. Both go when the folder's last test is done.
 """
 
 import json
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.pages import shown
-from support.rig.compose import HASTY_SEC, PAGE, Project, why_no_engine
+from support.rig.compose import HASTY_SEC, PAGE, ROOT, Project, why_no_engine
 
 BEGUN: list[Project] = []
 
@@ -38,19 +42,58 @@ def engine() -> None:
 
 
 @pytest.fixture(scope="session")
-def fleet(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+def fleet(
+    engine: None, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Project]:
     with Project(tmp_path_factory.mktemp("fleet")) as project:
         BEGUN.append(project)
         project.script(shown(PAGE, "Fresh init"), within=240)
         project.compose("up", "--detach")
         project.healthy()
         assert not any(one.restarts for one in project.containers().values())
+        if any("station" in getattr(item, "fixturenames", ()) for item in request.session.items):
+            request.getfixturevalue("begun_station")
         yield project
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def begun_station(
+    engine: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Project, subprocess.Popen[str]]]:
+    """The market station, and the `make up` that brings it up while others are tested: mostly it waits."""
+    with Project(tmp_path_factory.mktemp("station")) as project:
+        BEGUN.append(project)
+        project.truth.write_bytes((ROOT / "examples/market.json").read_bytes())
+        project.env["COMPOSE_FILE"] = "compose.yaml:compose.market.yaml"
+        with subprocess.Popen(
+            ["make", "up"],
+            cwd=ROOT,
+            env=project.env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as up:
+            try:
+                yield project, up
+            finally:
+                if up.poll() is None:
+                    os.killpg(up.pid, signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def station(begun_station: tuple[Project, subprocess.Popen[str]]) -> Project:
+    """The market station, once all of it is well."""
+    project, up = begun_station
+    said, _ = up.communicate(timeout=280)
+    assert up.returncode == 0, said
+    assert "All containers are well" in said
+    return project
+
+
+@pytest.fixture(scope="module")
 def hasty(fleet: Project) -> Iterator[Project]:
-    """The fleet while its truth has everyone beat each second, and missed after four."""
+    """The fleet with all beating each second and missed after four, until the module ends."""
     shipped = fleet.truth.read_text(encoding="utf-8")
     truth = json.loads(shipped)
     for section in truth["services"].values():
@@ -61,4 +104,5 @@ def hasty(fleet: Project) -> Iterator[Project]:
         yield fleet
     finally:
         fleet.healthy()
-        fleet.seed(shipped)
+        fleet.truth.write_text(shipped, encoding="utf-8")
+        fleet.make("seed")

@@ -1,7 +1,6 @@
 """The market station in containers: compose.market.yaml over compose.yaml, brought up by `make up`."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -23,15 +22,6 @@ urls = {"wrong": "postgresql://marketswarm:wrong@postgres:5432/marketswarm"}
 urls |= {"own": own.read_text().strip()} if own.exists() else {}
 print(json.dumps({name: asyncio.run(knock(url)) for name, url in urls.items()}))
 """
-
-
-@pytest.fixture(scope="module")
-def station(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    with Project(tmp_path_factory.mktemp("station")) as project:
-        project.truth.write_bytes(TRUTH.read_bytes())
-        project.env["COMPOSE_FILE"] = "compose.yaml:compose.market.yaml"
-        project.make("up", within=280)
-        yield project
 
 
 def rows(station: Project, table: str) -> int:
@@ -105,6 +95,7 @@ def test_a_backup_of_the_archive_is_made_on_its_volume_and_verified(station):
     station.compose(*inside, "marketswarm", "archive", "verify", f"/backups/{made}")
 
 
+@pytest.mark.nightly("test_compose_file.py: no server of compose.yaml depends on a container of ours")
 def test_another_image_of_ours_restarts_no_server(station):
     servers = ("postgres", "system-redis", "market-redis")
     before = station.containers()
@@ -117,6 +108,9 @@ def test_another_image_of_ours_restarts_no_server(station):
     assert rows(station, "bars") > 0
 
 
+@pytest.mark.nightly(
+    "test_compose_file.py: readers wait for the gate; tests/market closes a real gate in every run"
+)
 def test_while_the_gate_is_closed_no_reader_starts_and_make_up_says_why(station):
     shipped = station.truth.read_text(encoding="utf-8")
     truth = json.loads(shipped)
@@ -136,3 +130,10 @@ def test_while_the_gate_is_closed_no_reader_starts_and_make_up_says_why(station)
     station.truth.write_text(shipped, encoding="utf-8")
     station.make("up", within=280)
     assert {station[name].status for name in READERS} == {"running"}
+
+
+def test_down_with_its_volumes_leaves_nothing(station):
+    assert all(station.left().values())
+    station.make("down", "ARGS=-v")
+    station.run("docker", "network", "rm", station.network)
+    assert station.left() == {"containers": [], "volumes": [], "networks": []}

@@ -1,5 +1,6 @@
 """The manifests, made ready and built once for all tests of a run."""
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -12,33 +13,36 @@ from support.rig import kubernetes as rig
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The objects of each overlay, and the folder of their fleet; xdist's workers share them."""
+    """The objects of each overlay, and the k8s folder with their fleets; xdist's workers share them."""
     rig.needed()
     base = tmp_path_factory.getbasetemp()
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kubernetes.json"
-    if not shared.exists():
-        folder = tmp_path_factory.mktemp("kubernetes")
-        k8s = rig.ready(folder)
-        rig.with_component(k8s, rig.METRICS)
-        objects = {name: rig.built(k8s / "overlays" / name) for name in (*rig.OVERLAYS, rig.METRICS)}
-        draft = folder / "made.json"
-        draft.write_text(json.dumps({"fleet": str(k8s / "fleet"), "objects": objects}), encoding="utf-8")
-        draft.replace(shared)  # whole or not at all: another worker may look just now
+    with shared.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not shared.exists():
+            k8s = rig.make_ready(tmp_path_factory.mktemp("kubernetes"))
+            objects = {name: rig.built(k8s / "overlays" / name) for name in rig.OVERLAYS}
+            shared.write_text(json.dumps({"k8s": str(k8s), "objects": objects}), encoding="utf-8")
     return dict(json.loads(shared.read_text(encoding="utf-8")))
 
 
 @pytest.fixture
-def fleet(made: dict[str, Any]) -> Path:
-    """The folder with passwords, URLs and users."""
-    return Path(made["fleet"])
-
-
-@pytest.fixture(params=rig.OVERLAYS)
-def objects(made: dict[str, Any], request: pytest.FixtureRequest) -> list[rig.Object]:
-    """What a cluster would get of an overlay."""
-    return list(made["objects"][request.param])
+def k8s(made: dict[str, Any]) -> Path:
+    """The folder with the overlays, and with the passwords, URLs and users of both fleets."""
+    return Path(made["k8s"])
 
 
 @pytest.fixture
-def ha(made: dict[str, Any]) -> list[rig.Object]:
-    return list(made["objects"]["ha"])
+def overlays(made: dict[str, Any]) -> dict[str, list[rig.Object]]:
+    """What a cluster would get of each overlay."""
+    return dict(made["objects"])
+
+
+@pytest.fixture
+def ha(overlays: dict[str, list[rig.Object]]) -> list[rig.Object]:
+    return overlays["ha"]
+
+
+@pytest.fixture
+def market(overlays: dict[str, list[rig.Object]]) -> list[rig.Object]:
+    return overlays["market"]

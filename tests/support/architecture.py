@@ -209,7 +209,7 @@ def find_circle(tree: Iterable[Module]) -> list[str]:
 
 def modules_imported_at_once(module: Module, names: Collection[str]) -> Iterator[str]:
     """Yield the modules among `names` that importing this one imports by name."""
-    for _, name in imports_among(statements_run_at_once(ast.parse(module.source).body), module):
+    for _, name in imports_among(statements_run_at_once(parse(module).body), module):
         # `from a import b` is the module a.b, or a name in a
         known = next((each for each in (name, name.rpartition(".")[0]) if each in names), None)
         if known is not None:
@@ -307,10 +307,22 @@ def within(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
+def parse(module: Module) -> ast.Module:
+    return ast.parse(module.source)
+
+
 @lru_cache(maxsize=4)  # three rules look at one module after the other
 def nodes(module: Module) -> tuple[ast.AST, ...]:
-    """Parse a module once for all rules."""
-    return tuple(ast.walk(ast.parse(module.source)))
+    """Parse a module once for all rules; the contexts of names, half of all nodes, are left out."""
+    found: list[ast.AST] = [parse(module)]
+    for node in found:
+        for field in node._fields:
+            value = getattr(node, field) if field != "ctx" else None
+            if isinstance(value, list):
+                found += [each for each in value if isinstance(each, ast.AST)]
+            elif isinstance(value, ast.AST):
+                found.append(value)
+    return tuple(found)
 
 
 @lru_cache(maxsize=4)

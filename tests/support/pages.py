@@ -1,13 +1,11 @@
 """Reads README, CHANGELOG and docs/: their blocks, tables and anchors. What the tests in tests/docs share."""
 
 import re
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -42,6 +40,7 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
+@cache
 def anchors(page: Path) -> set[str]:
     prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     return {slug(heading) for heading in re.findall(r"^#+ (.+)$", prose, re.MULTILINE)}
@@ -66,6 +65,13 @@ def shown(page: str, heading: str) -> str:
             found.append(block)
     assert found, f"{page} shows no commands under {heading!r}"
     return "".join(found)
+
+
+def get_command(page: str, heading: str, part: str) -> str:
+    """Return the one command under a heading that has `part` in it, without its remark."""
+    lines = shown(page, heading).replace("\\\n", " ").splitlines()
+    [found] = [line for line in lines if part in line]
+    return found.partition("  #")[0].strip()
 
 
 def table(page: str, heading: str, columns: tuple[str, ...] = ()) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """Holds the units to systemd's own judgement, to the truth that is shipped, and to what the programs do."""
 
+import json
 import re
 import subprocess
 import sys
@@ -13,12 +14,19 @@ from marketswarm.exit import Code
 from marketswarm.fleet.preflight import find_modules
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import parse_truth
+from services.sources.settings import GateSettings
 from support.pages import ROOT, table
 from support.rig import Proc
 
 UNITS = ROOT / "deploy/systemd"
-TEMPLATE, BOOTSTRAP, TARGET = "marketswarm@.service", "marketswarm-bootstrap.service", "marketswarm.target"
+TEMPLATE, BOOTSTRAP, GATE = (
+    "marketswarm@.service",
+    "marketswarm-bootstrap.service",
+    "marketswarm-gate.service",
+)
+TARGET = "marketswarm.target"
 TRUTH = parse_truth((ROOT / "truth.json").read_bytes()).truth
+MARKET = json.loads((ROOT / "examples/market.json").read_bytes())["services"]
 EXPOSURE = 2.0  # of 10; 1.2 with systemd 252
 
 
@@ -63,23 +71,18 @@ def analyze(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.needs("systemd-analyze")
-def test_systemd_takes_them_without_output_and_would_notice_a_mistake(installed):
+def test_systemd_takes_them_without_output_finds_little_that_they_could_do_and_a_mistake(installed):
     verify = ("verify", "--man=no", "--recursive-errors=no")
-    units = [f"./{TARGET}", f"./{BOOTSTRAP}", *(f"./marketswarm@{svc}.service" for svc in TRUTH.services)]
-    ended = analyze(*verify, *units, folder=installed)
+    agents = [f"./marketswarm@{svc}.service" for svc in {**TRUTH.services, **MARKET}]
+    ended = analyze(*verify, *(f"./{unit}" for unit in (TARGET, BOOTSTRAP, GATE)), *agents, folder=installed)
     about_ours = [line for line in (ended.stdout + ended.stderr).splitlines() if "marketswarm" in line]
     assert (ended.returncode, about_ours) == (0, [])
+    limit, units = f"--threshold={EXPOSURE * 10:.0f}", [f"./{unit}" for unit in (TEMPLATE, BOOTSTRAP, GATE)]
+    ended = analyze("security", "--offline=true", "--no-pager", limit, *units, folder=installed)
+    assert ended.returncode == 0, ended.stdout
     wrong = installed / TEMPLATE
     wrong.write_text(wrong.read_text(encoding="utf-8").replace("WatchdogSec", "WatchDog"), encoding="utf-8")
     assert "WatchDog" in analyze(*verify, "./marketswarm@healer.service", folder=installed).stderr
-
-
-@pytest.mark.needs("systemd-analyze")
-@pytest.mark.parametrize("unit", [TEMPLATE, BOOTSTRAP])
-def test_systemd_finds_little_that_they_could_do(installed, unit):
-    limit = f"--threshold={EXPOSURE * 10:.0f}"
-    ended = analyze("security", "--offline=true", "--no-pager", limit, f"./{unit}", folder=installed)
-    assert ended.returncode == 0, ended.stdout
 
 
 def test_the_target_starts_every_agent_of_the_truth_as_the_module_that_it_is():
@@ -129,25 +132,51 @@ def test_what_the_page_has_access_write_is_what_the_units_and_servers_read(tmp_p
     assert shown <= written
 
 
-@pytest.mark.parametrize(("unit", "user"), [(TEMPLATE, "%i"), (BOOTSTRAP, "bootstrap")])
-def test_each_is_given_its_own_urls_where_access_puts_them(unit, user):
-    files = dict(value.split(":", 1) for value in of(unit, "LoadCredential"))
-    without = dict(value.split(":", 1) for value in of(unit, "SetCredential"))
-    assert files == {bus: f"/etc/marketswarm/access/urls/{user}/{bus}" for bus in TRUTH.bus_names()}
-    given = environment(unit, user)
-    for bus in TRUTH.bus_names():
-        assert given[f"{get_url_variable(bus)}_FILE"] == f"%d/{bus}"
-        assert re.fullmatch(r"redis://127\.0\.0\.1:63(79|80)", without[bus])
+def test_each_is_given_its_own_urls_where_access_puts_them():
+    for unit, user in ((TEMPLATE, "%i"), (BOOTSTRAP, "bootstrap"), (GATE, "sources")):
+        files = dict(value.split(":", 1) for value in of(unit, "LoadCredential"))
+        without = dict(value.split(":", 1) for value in of(unit, "SetCredential"))
+        assert files == {bus: f"/etc/marketswarm/access/urls/{user}/{bus}" for bus in TRUTH.bus_names()}
+        given = environment(unit, user)
+        for bus in TRUTH.bus_names():
+            assert given[f"{get_url_variable(bus)}_FILE"] == f"%d/{bus}"
+            assert re.fullmatch(r"redis://127\.0\.0\.1:63(79|80)", without[bus])
 
 
-def test_bootstrap_is_walled_in_as_the_agents_are():
+def test_bootstrap_and_the_gate_are_walled_in_as_the_agents_are():
     def walls(unit: str) -> list[tuple[str, str]]:
         settings = said(unit)
         begin = [name for name, _ in settings].index("DynamicUser")
         return [each for each in settings[begin:] if each[0] != "WantedBy"]
 
-    assert walls(TEMPLATE) == walls(BOOTSTRAP)
+    assert walls(TEMPLATE) == walls(BOOTSTRAP) == walls(GATE)
     assert ("NoNewPrivileges", "yes") in walls(TEMPLATE)
+
+
+def test_the_gate_asks_as_sources_does_for_as_long_as_its_settings_say():
+    assert "-/etc/marketswarm/sources.env" in of(GATE, "EnvironmentFile")
+    assert of(GATE, "RestartPreventExitStatus") == [str(int(Code.CONFIGURATION))]
+    assert float(only(GATE, "TimeoutStartSec")) > GateSettings().timeout_sec
+
+
+def test_who_reads_the_market_starts_after_the_gate_and_is_not_kept_down_by_it():
+    gated = {svc for svc, section in MARKET.items() if "sources" in section.get("depends_on", [])}
+    drop_ins = {path.parent.name: path for path in UNITS.glob("*/gate.conf")}
+    assert set(drop_ins) == {f"marketswarm@{svc}.service.d" for svc in gated}
+    for path in drop_ins.values():
+        assert said(str(path.relative_to(UNITS))) == [("After", GATE)]
+
+
+def test_archive_alone_may_write_to_a_folder_and_makes_its_backups_there():
+    own = "marketswarm@archive.service.d/backups.conf"
+    (folder,) = of(own, "StateDirectory")
+    assert of(own, "StateDirectoryMode") == ["0700"]
+    assert of(own, "Environment") == [f"ARCHIVE_BACKUP_FOLDER=%S/{folder}"]
+    assert f"/var/lib/{folder}/" in (ROOT / "docs/systemd.md").read_text(encoding="utf-8")
+    units = (path for path in UNITS.rglob("*.*") if path.is_file())
+    writes = re.compile(r"(?m)^(?:State|Cache|Logs)Directory=|^ReadWritePaths=")
+    writable = [path for path in units if writes.search(path.read_text(encoding="utf-8"))]
+    assert [str(path.relative_to(UNITS)) for path in writable] == [own]
 
 
 def test_a_truth_that_is_refused_keeps_no_agent_down():

@@ -72,51 +72,28 @@ def place(tmp_path):
     return Place(tmp_path / "a checkout")
 
 
-@pytest.mark.parametrize("word", ["seed", "status", "alerts", "health", "simulate"])
-def test_where_no_fleet_runs_that_is_said_and_no_environment_is_made_for_it(place, word):
-    said = place.run(word, "rss_agg")
-    assert said.returncode == 3
-    assert "make run" in said.stderr
-    assert "make up" in said.stderr
-
-
-def test_where_no_fleet_runs_and_there_is_an_environment_the_command_says_it(place):
-    (place.root / ".venv/made-of").touch()
+def test_where_no_fleet_runs_that_is_said_and_no_environment_is_made_for_it(place):
+    for word in ("seed", "status", "alerts", "health", "simulate"):
+        said = place.run(word, "rss_agg")
+        assert said.returncode == 3, word
+        assert "make run" in said.stderr
+        assert "make up" in said.stderr
+    (place.root / ".venv/made-of").touch()  # where there is one, the command says it
     assert place.run("status", "--watch").stdout == "here status --watch\n"
 
 
-def test_one_in_containers_is_asked_as_the_operator(place):
-    place.answers(running="c0ffee\n")
-    assert place.run("health", "rss_agg", "--json").returncode == 0
-    asked = place.asked()[-1]
-    assert " run --rm -T " in asked
-    assert asked.endswith(" operator health rss_agg --json")
-
-
-def test_one_on_this_machine_goes_first_and_docker_is_not_asked(place):
+def test_one_on_this_machine_goes_first_unless_it_ended_and_so_do_buses_that_are_named(place):
     place.answers(running="c0ffee\n")
     (place.root / ".marketswarm").mkdir()
-    (place.root / ".marketswarm/fleet.json").write_text(
-        json.dumps({"pid": os.getpid()}, separators=(",", ":"))
-    )
+    state = place.root / ".marketswarm/fleet.json"
+    state.write_text(json.dumps({"pid": os.getpid()}, separators=(",", ":")))
     assert place.run("status").stdout == "here status\n"
     assert not place.asked()
-
-
-def test_one_that_ended_badly_on_this_machine_does_not_count(place):
-    place.answers(running="c0ffee\n")
-    (place.root / ".marketswarm").mkdir()
-    (place.root / ".marketswarm/fleet.json").write_text('{"pid":4194305}')
+    state.write_text('{"pid":4194305}')
     place.run("status")
     assert place.asked()[-1].endswith(" operator status")
-
-
-@pytest.mark.parametrize(
-    "name", ["SYSTEM_REDIS_URL", "REDIS_URL", "TRUTH_REDIS_URL", "MARKET_REDIS_URL_FILE"]
-)
-def test_who_says_where_the_buses_are_means_those(place, name):
-    place.answers(running="c0ffee\n")
-    assert place.run("status", **{name: "redis://127.0.0.1:1"}).stdout == "here status\n"
+    for name in ("SYSTEM_REDIS_URL", "REDIS_URL", "TRUTH_REDIS_URL", "MARKET_REDIS_URL_FILE"):
+        assert place.run("status", **{name: "redis://127.0.0.1:1"}).stdout == "here status\n", name
 
 
 def test_a_seeding_lets_new_services_in_before_they_are_told_of(place):
@@ -138,36 +115,24 @@ def test_a_seeding_ends_with_words_when_they_can_not_be_let_in(place):
     assert not place.asked()[-1].endswith("operator seed")
 
 
-def test_a_simulation_stops_and_starts_the_container_when_it_is_told_to(place):
-    place.answers(running="c0ffee\n", code="0", simulate="stop a now\nwaits\nstart a now\nwell\n")
-    said = place.run("simulate", "a")
-    assert said.returncode == 0
-    assert said.stdout.splitlines() == ["a stopped", "waits", "a started", "well"]
-    assert [line.split()[-2:] for line in place.asked()[-2:]] == [["stop", "a"], ["start", "a"]]
-
-
 def test_a_simulation_that_ends_early_starts_again_what_it_stopped(place):
     place.answers(running="c0ffee\n", code="5", simulate="stop a now\n")
     assert place.run("simulate", "a").returncode == 5
     assert place.asked()[-1].endswith(" start a")
 
 
-def test_a_network_that_is_missing_is_made_and_one_that_is_there_is_not(place):
-    assert "The network some-bus is made." in place.run("up").stdout
-    assert "network create some-bus" in place.asked()
-    place.answers(network="")
-    assert "is made" not in place.run("up").stdout
-    assert place.asked().count("network create some-bus") == 1
-
-
-def test_what_came_up_is_summed_up(place):
+def test_a_network_that_is_missing_is_made_and_what_came_up_is_summed_up(place):
     place.answers(log__notifier='{"event":"channels.named","channels":["webhook to h:9","email to m:25"]}\n')
     said = place.run("up").stdout
+    assert "The network some-bus is made." in said
+    assert "network create some-bus" in place.asked()
     assert "redis://127.0.0.1:7379" in said
     assert "Notifications: webhook to h:9, email to m:25\n" in said
     assert "make simulate SVC=" in said
-    place.answers(log__notifier="")
-    assert "Nobody is notified: set WEBHOOK_URL" in place.run("up").stdout
+    place.answers(log__notifier="", network="")
+    again = place.run("up").stdout
+    assert "Nobody is notified: set WEBHOOK_URL" in again
+    assert "is made" not in again
 
 
 def test_a_port_that_is_taken_is_named_with_the_way_on(place):

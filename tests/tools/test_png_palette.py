@@ -80,8 +80,7 @@ def test_other_files_are_refused():
         tool.reduce_colours(encode([bytes(15)], [0], 3, depth=16))
 
 
-@pytest.mark.parametrize(
-    "picture", sorted((TOOL.parents[1] / "docs").glob("*.png")), ids=lambda one: one.name
-)
-def test_a_picture_in_the_documentation_is_small(picture: Path):
-    assert picture.stat().st_size <= 60_000
+def test_each_picture_in_the_documentation_is_small():
+    pictures = list((TOOL.parents[1] / "docs").glob("*.png"))
+    assert pictures
+    assert [picture.name for picture in pictures if picture.stat().st_size > 60_000] == []

@@ -21,8 +21,12 @@ import yaml
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
-OVERLAYS = ("single-node", "ha")
-METRICS = "metrics"  # a component; and an overlay with it, such as a user would write
+TRUTHS = {"fleet": ROOT / "truth.json", "fleet/market": ROOT / "examples/market.json"}
+"""The truth of each fleet, by its folder in deploy/k8s."""
+SHIPPED = {"single-node": "fleet", "ha": "fleet", "market": "fleet/market"}
+"""The fleet of each overlay that is there."""
+OVERLAYS = SHIPPED | {"ha-metrics": "fleet", "market-metrics": "fleet/market"}
+"""The same with overlays such as a user would write: with the component `metrics`."""
 OLDEST_KUSTOMIZE = (5, 0)  # that of kubectl 1.27
 NAME = "app.kubernetes.io/name"
 COMPONENT = "app.kubernetes.io/component"
@@ -30,26 +34,24 @@ COMPONENT = "app.kubernetes.io/component"
 Object = dict[str, Any]
 
 
-def ready(folder: Path, truth: Path = ROOT / "truth.json") -> Path:
-    """A copy of deploy/ in `folder` with a fleet of its own; the copy's k8s folder."""
-    shutil.copytree(
-        DEPLOY, folder / "deploy", ignore=shutil.ignore_patterns("secrets", "urls", "acl", "*.env")
-    )
-    renew(folder / "deploy/k8s", truth)
-    return folder / "deploy/k8s"
+def make_ready(folder: Path) -> Path:
+    """Return the k8s folder of a copy of deploy/ with passwords of both fleets, and overlays with metrics."""
+    made = shutil.ignore_patterns("secrets", "urls", "acl", "database", "truth.json", "*.env")
+    shutil.copytree(DEPLOY, folder / "deploy", ignore=made)
+    k8s = folder / "deploy/k8s"
+    for fleet, truth in TRUTHS.items():
+        renew(k8s / fleet, truth)
+    for overlay in OVERLAYS.keys() - SHIPPED.keys():
+        (k8s / "overlays" / overlay).mkdir()
+        text = f"resources: [../{overlay.removesuffix('-metrics')}]\ncomponents: [../../components/metrics]\n"
+        (k8s / "overlays" / overlay / "kustomization.yaml").write_text(text, encoding="utf-8")
+    return k8s
 
 
-def renew(k8s: Path, truth: Path = ROOT / "truth.json") -> None:
-    """Run `make kubernetes` for the fleet in that copy."""
-    environ = {"PATH": os.environ["PATH"], "FLEET": str(k8s / "fleet"), "TRUTH_PATH": str(truth)}
+def renew(fleet: Path, truth: Path) -> None:
+    """Run `make kubernetes` for the fleet in this folder."""
+    environ = {"PATH": os.environ["PATH"], "FLEET": str(fleet), "TRUTH_PATH": str(truth)}
     subprocess.run(["sh", "tools/kubernetes.sh"], cwd=ROOT, env=environ, check=True, capture_output=True)
-
-
-def with_component(k8s: Path, name: str) -> None:
-    """An overlay that is `ha` with a component, and is called as that."""
-    (k8s / "overlays" / name).mkdir()
-    text = f"resources: [../ha]\ncomponents: [../../components/{name}]\n"
-    (k8s / "overlays" / name / "kustomization.yaml").write_text(text, encoding="utf-8")
 
 
 def built(folder: Path) -> list[Object]:

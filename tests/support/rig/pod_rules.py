@@ -1,6 +1,6 @@
 """What a pod may do to its node and its node to it, as rules: the standard `restricted`, and ours beyond it.
 
-`test_kubernetes_pods.py` shows that each rule is broken by a pod that breaks it alone.
+`test_kubernetes_objects.py` shows that each rule is broken by a pod that breaks it alone.
 """
 
 from collections.abc import Callable

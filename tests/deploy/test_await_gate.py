@@ -1,0 +1,83 @@
+"""What a reader's pod runs before the reader: it waits for the gate, on a real server."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from marketswarm.keys import CHECKED_BARS, PRELOAD_STATUS
+from support.rig import Server, free_port
+from support.rig.kubernetes import DEPLOY, ROOT
+
+pytestmark = pytest.mark.live
+PROGRAM = DEPLOY / "k8s/components/market/await_gate.py"
+HASTY = f"""
+import asyncio, runpy
+main = runpy.run_path({str(PROGRAM)!r})["main"]
+main.__globals__["EVERY_SEC"] = 0.05
+asyncio.run(main())
+"""
+OPEN, CLOSED = (json.dumps({"state": state}) for state in ("open", "closed"))
+
+
+@contextmanager
+def await_gate(url: str, folder: Path, line: tuple[str | Path, ...]) -> Iterator[subprocess.Popen[str]]:
+    """Start the program for a bus at this URL."""
+    file = folder / f"url-{len(list(folder.iterdir()))}"
+    file.write_text(f"{url}\n", encoding="ascii")
+    environ = {"PATH": os.environ["PATH"], "MARKET_REDIS_URL_FILE": str(file)}
+    with subprocess.Popen(
+        [sys.executable, *line], cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True
+    ) as reader:
+        try:
+            yield reader
+        finally:
+            reader.kill()
+
+
+def test_readers_wait_while_the_gate_is_away_or_closed_and_begin_when_it_opens_or_there_are_bars(tmp_path):
+    """A truth may name another stream for the bars, and then its services have no right to the usual one."""
+    with (
+        Server(tmp_path / "bus") as server,
+        redis.Redis.from_url(server.url) as bus,
+        await_gate(server.url, tmp_path, ("-c", HASTY)) as reader,
+    ):
+        bus.acl_setuser(
+            "archive", enabled=True, passwords=["+secret"], keys=[PRELOAD_STATUS], commands=["+@all"]
+        )
+        assert "unknown" in reader.stderr.readline()
+        bus.set(PRELOAD_STATUS, CLOSED)
+        assert "closed" in reader.stderr.readline()
+        bus.set(PRELOAD_STATUS, b"\xff no JSON")
+        assert "no JSON" in reader.stderr.readline()
+        assert reader.poll() is None
+        bus.set(PRELOAD_STATUS, CLOSED)
+        url = server.url.replace("redis://", "redis://archive:secret@")
+        with await_gate(url, tmp_path, ("-c", HASTY)) as without_right:
+            assert "closed" in without_right.stderr.readline()
+            bus.set(PRELOAD_STATUS, OPEN)
+            assert without_right.wait(30) == reader.wait(30) == 0
+        bus.set(PRELOAD_STATUS, CLOSED)
+        bus.xadd(CHECKED_BARS, {"sym": "SPY"})
+        with await_gate(server.url, tmp_path, ("-c", HASTY)) as restarted:
+            assert restarted.wait(30) == 0
+
+
+def test_a_reader_whose_bus_does_not_answer_says_why_and_one_without_a_url_of_a_bus_ends(tmp_path):
+    port = free_port()
+    urls = ("redis+sentinel://127.0.0.1:{}/market", "redis://127.0.0.1:{}", "http://127.0.0.1:{}")
+    with ExitStack() as ends:
+        *refused, wrong = (
+            ends.enter_context(await_gate(url.format(port), tmp_path, (PROGRAM,))) for url in urls
+        )
+        for reader in refused:
+            assert "refused" in reader.stderr.readline()
+            assert reader.poll() is None
+        assert wrong.wait(30) == 1
+        assert "MARKET_REDIS_URL_FILE" in wrong.stderr.read()

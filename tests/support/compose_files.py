@@ -1,0 +1,59 @@
+"""What the compose files describe: the services of compose.yaml, and those of compose.market.yaml over it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Service = dict[str, Any]
+
+ROOT = Path(__file__).parents[2]
+FILES = ("compose.yaml", "compose.market.yaml")
+TEXT, MARKET_TEXT = ((ROOT / file).read_text(encoding="utf-8") for file in FILES)
+PLAIN, OVERLAY = (yaml.load(text, Loader=yaml.CSafeLoader) for text in (TEXT, MARKET_TEXT))
+
+
+def get_target(volume: str | Service) -> str:
+    return str(volume["target"]) if isinstance(volume, dict) else volume.split(":")[1]
+
+
+def merge(first: Service, second: Service) -> Service:
+    """Return what Compose makes of two descriptions of a service: the second one changes the first."""
+    made = {**first, **second}
+    for key in ("environment", "depends_on"):
+        if key in made:
+            made[key] = {**first.get(key, {}), **second.get(key, {})}
+    if "volumes" in made:
+        volumes = [*first.get("volumes", []), *second.get("volumes", [])]
+        made["volumes"] = list({get_target(each): each for each in volumes}.values())
+    return made
+
+
+def extend(name: str, services: dict[str, Service]) -> Service:
+    """Return a service of one file, with what it extends."""
+    service = dict(services[name])
+    extends = service.pop("extends", None)
+    if extends is None:
+        return service
+    return merge(extend(extends["service"], PLAIN["services"] if "file" in extends else services), service)
+
+
+def merge_files() -> dict[str, Service]:
+    """Return the services of both files that run by default."""
+    plain, over = PLAIN["services"], OVERLAY["services"]
+    merged = {
+        name: merge(plain.get(name, {}), extend(name, over) if name in over else {})
+        for name in {**plain, **over}
+    }
+    return {name: service for name, service in merged.items() if "profiles" not in service}
+
+
+SERVICES: dict[str, Service] = PLAIN["services"]
+MARKET = merge_files()
+FLEETS = {"fleet": SERVICES, "market": MARKET}
+DOCUMENTS: dict[str, Any] = {
+    "fleet": json.loads((ROOT / "truth.json").read_bytes()),
+    "market": json.loads((ROOT / "examples/market.json").read_bytes()),
+}
+TRUTHS: dict[str, dict[str, Any]] = {fleet: truth["services"] for fleet, truth in DOCUMENTS.items()}
