@@ -105,15 +105,15 @@ def test_a_bus_that_goes_away_is_logged_once_and_the_count_goes_on(scene, how):
     agent = scene.agent()
     before = scene.wait_beat(rev=1)
     getattr(scene.system, how)()
-    until(lambda: failed(agent, "refused" if how == "stop" else "timeout"), 5)
+    until(lambda: failed(agent, "refused" if how == "stop" else "timeout"))
     assert set(reasons(agent)) == ({"refused"} if how == "stop" else set())
     resumed = len(agent.logs("beat.resumed"))
-    until(lambda: len(agent.text()) and time.time() - before["ts"] > 3, 5)
+    until(lambda: len(agent.text()) and time.time() - before["ts"] > 3)
     if how == "stop":
         scene.system.start()
     else:
         scene.system.thaw()
-    until(lambda: len(agent.logs("beat.resumed")) > resumed, 5)
+    until(lambda: len(agent.logs("beat.resumed")) > resumed)
     after = scene.wait_beat(boot=before["boot"])
     assert after["i"] > before["i"] + 2
     assert len(agent.logs("beat.failed")) <= 3
@@ -131,11 +131,11 @@ def test_a_bus_that_refuses_for_two_reasons_in_turn_is_logged_once_for_each(scen
     scene.wait_beat(rev=1)
     scene.system.cmd("CONFIG", "SET", "replica-ignore-maxmemory", "no")
     scene.system.cmd("REPLICAOF", "127.0.0.1", 1)
-    until(lambda: failed(agent, "readonly"), 5)
+    until(lambda: failed(agent, "readonly"))
     for code, most in 3 * [("OOM", 1), ("READONLY", 0)]:
         before = refused(code)
         scene.system.cmd("CONFIG", "SET", "maxmemory", most)
-        until(lambda code=code, before=before: refused(code) > before + 1, 5, f"beats refused by {code}")
+        until(lambda code=code, before=before: refused(code) > before + 1, what=f"beats refused by {code}")
     assert reasons(agent) == ["readonly", "oom"]
 
 

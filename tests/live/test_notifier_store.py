@@ -53,7 +53,7 @@ def state(server):
 
 async def same(servers, expected):
     for server in servers.values():
-        await auntil(lambda server=server: state(server) == expected, 5, f"{expected} on {server}")
+        await auntil(lambda server=server: state(server) == expected, what=f"{expected} on {server}")
 
 
 async def test_each_turn_is_on_every_bus_and_a_restart_finds_it(servers):
@@ -88,7 +88,7 @@ async def test_a_bus_that_was_away_has_everything_when_it_is_back(servers):
         servers["b"].start()
         await same(servers, {"r:a": "1", **{f"r:{n}": "x" for n in range(20)}})
         assert servers["b"].cmd("EXISTS", *(f"notifier:told:e.{n}" for n in range(20))) == 20
-        await auntil(lambda: store.refusals() == {}, 5)
+        await auntil(lambda: store.refusals() == {})
 
 
 async def test_a_frozen_bus_delays_nobody(servers):
@@ -117,7 +117,7 @@ async def test_without_any_bus_nothing_is_stored_and_that_is_said_soon(servers):
             took_sec.append(time.monotonic() - begun)
         assert min(took_sec) < 0.1
         servers["a"].start()
-        await auntil(lambda: state(servers["a"]) == {"r:a": "1", "r:b": "1"}, 5)
+        await auntil(lambda: state(servers["a"]) == {"r:a": "1", "r:b": "1"})
 
 
 async def test_the_later_state_wins_and_the_other_bus_gets_it(servers):
@@ -139,7 +139,7 @@ async def test_a_state_that_somebody_deleted_is_written_anew(servers):
         await store.settle()
         servers["a"].cmd("FLUSHALL")
         store.check_seq("a", None)
-        await auntil(lambda: state(servers["a"]) == {"r:a": "1"}, 5)
+        await auntil(lambda: state(servers["a"]) == {"r:a": "1"})
         servers["b"].cmd("SET", "notifier:state", "a string")
         servers["b"].cmd("SET", "notifier:dead", "a string")
         servers["b"].cmd("LPUSH", NOTIFIER_LEASE, "no lease")
@@ -154,7 +154,7 @@ async def test_a_full_bus_takes_nothing_and_then_everything(servers, tmp_path):
         await store.settle()
         servers["a"].cmd("CONFIG", "SET", "maxmemory", "1")
         assert await store.commit(Transaction({"r:b": b"1"}, records={"e.1": b"{}"}))
-        await auntil(lambda: store.refusals() == {"a": "oom"}, 3)
+        await auntil(lambda: store.refusals() == {"a": "oom"})
         await asyncio.sleep(0.5)  # by now it was offered the whole state
         assert state(servers["a"]) == {"r:a": "1"}, "what it had is there as long as it takes nothing else"
         servers["a"].cmd("CONFIG", "SET", "maxmemory", "0")
@@ -228,20 +228,20 @@ async def test_one_leads_and_its_successor_follows_within_the_life_of_a_lease(se
     first = Candidate(servers, "first")
     await asyncio.wait_for(first.lease.wait_gained(), 10)
     async with Candidate(servers, "second") as second:
-        await auntil(lambda: held(servers) == ["first"] * 2, 3)
+        await auntil(lambda: held(servers) == ["first"] * 2)
         await asyncio.sleep(4)  # more than the life of a lease
         assert first.lease.is_leader
         assert not second.is_leader
         await first.end()
         await asyncio.wait_for(second.wait_gained(), 10)
-        await auntil(lambda: held(servers) == ["second"] * 2, 5)
+        await auntil(lambda: held(servers) == ["second"] * 2)
 
 
 async def test_a_lease_that_is_given_back_is_taken_at_once(servers):
     first = Candidate(servers, "first", 12.0)
     await asyncio.wait_for(first.lease.wait_gained(), 10)
     async with Candidate(servers, "second", 12.0) as second:
-        await auntil(lambda: second.state.other == "first", 3)
+        await auntil(lambda: second.state.other == "first")
         await first.end(give_back=True)
         assert "first" not in held(servers)  # the second may have it by now
         await asyncio.wait_for(second.wait_gained(), 10)

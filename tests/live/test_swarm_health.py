@@ -21,7 +21,7 @@ def test_an_ok_is_written_anew_at_a_third_of_its_life_and_outlives_its_healer_by
 
         begun = time.time()
         scene.stop_beating("dead")
-        miss = scene.wait_logged("heartbeat_miss", "dead", 5)
+        miss = scene.wait_logged("heartbeat_miss", "dead")
         first = health("alive")
         assert first["type"] == "heartbeat_ok"
         assert health("dead") == miss
@@ -41,7 +41,7 @@ def test_an_ok_is_written_anew_at_a_third_of_its_life_and_outlives_its_healer_by
         for svc in ("alive", "dead"):
             assert left_sec(svc) <= LIFE_SEC
             scene.system.cmd("PEXPIRE", f"health:{svc}", 100)
-        until(lambda: not scene.system.cmd("EXISTS", "health:alive", "health:dead"), 1, "both to be gone")
+        until(lambda: not scene.system.cmd("EXISTS", "health:alive", "health:dead"), what="both to be gone")
 
         # a new one takes them up at once, both
         scene["healer"].start()

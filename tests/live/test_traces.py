@@ -54,7 +54,7 @@ def test_the_steps_from_a_miss_to_its_delivery_share_one_trace(tmp_path, receive
                       if each.attributes.get("marketswarm.event.id") == miss["id"]}  # fmt: skip
             return [each for each in collector.of_service("alpha") if each.trace_id in traces]
 
-        until(lambda: len(of_miss()) >= 4, 10, lambda: f"four spans: {collector.spans}")
+        until(lambda: len(of_miss()) >= 4, what=lambda: f"four spans: {collector.spans}")
         published, waited, first, second = of_miss()
     assert [each.name for each in (published, waited, first, second)] == [*STEPS, "notifier.deliver"]
     assert published.parent_id == ""
@@ -89,7 +89,7 @@ def test_a_message_about_several_outages_is_in_the_first_ones_trace_and_links_th
         # in one step: a notifier that reads one of them alone may send it alone
         script = "for i = 1, 2 do redis.call('XADD', KEYS[1], '*', 'event', ARGV[i]) end"
         scene.system.cmd("EVAL", script, 1, LOG, *map(orjson.dumps, misses))
-        until(lambda: [each for each in collector.spans if each.links], 10, lambda: f"{collector.spans}")
+        until(lambda: [each for each in collector.spans if each.links], what=lambda: f"{collector.spans}")
         [delivery] = [each for each in collector.spans if each.name == "notifier.deliver" and each.links]
     [request] = [each for each in receiver.seen if len(each.data["events"]) == 2]
     assert request.data["events"] == misses
@@ -123,7 +123,7 @@ def test_a_collector_that_fails_delays_no_alert_and_no_stop(tmp_path, receiver, 
             assert delay_sec * stopwatch.own_sec / stopwatch.sec < DELAY_SEC[kind]
         if way in ("refuses", "answers_503"):
             for name in AGENTS:
-                until(lambda name=name: scene[name].logs("traces.failed"), 15, f"{name} to report it")
+                until(lambda name=name: scene[name].logs("traces.failed"), what=f"{name} to report it")
                 [line] = scene[name].logs("traces.failed")
                 assert {"refuses": "Connection refused", "answers_503": "Service Unavailable"}[way] in line[
                     "reason"
@@ -143,10 +143,10 @@ def test_a_collector_that_is_back_is_reported_once_with_what_was_lost(tmp_path, 
         for svc in ("a", "b"):
             count = len(collector.seen)
             scene.write("heartbeat_miss", svc, late_sec=3.0, timeout_sec=2.0)
-            until(lambda n=count: len(collector.seen) > n, 10, "an export")
+            until(lambda n=count: len(collector.seen) > n, what="an export")
         collector.always = 200
         scene.write("heartbeat_miss", "c", late_sec=3.0, timeout_sec=2.0)
-        until(lambda: scene.notifier.logs("traces.resumed"), 10, "the end of the outage")
+        until(lambda: scene.notifier.logs("traces.resumed"), what="the end of the outage")
         [failed], [resumed] = scene.notifier.logs("traces.failed"), scene.notifier.logs("traces.resumed")
     assert failed["where"] == resumed["where"] == f"{HOST}:{collector.port}"
     assert "400" in failed["reason"]
@@ -158,8 +158,8 @@ def test_spans_that_are_left_are_exported_at_the_end(tmp_path, receiver, collect
     env = {**collector.env, "OTEL_BSP_SCHEDULE_DELAY": "60000"}
     with Notified(tmp_path, hooks(one=receiver), env=env) as scene:
         scene.write("heartbeat_miss", "a", late_sec=3.0, timeout_sec=2.0)
-        until(lambda: receiver.taken("a"), 10, "a message")
-        scene.notifier.wait_log("message.sent", 10)
+        until(lambda: receiver.taken("a"), what="a message")
+        scene.notifier.wait_log("message.sent")
         assert collector.spans == []
         assert scene.notifier.stop() == 0
     assert "notifier.deliver" in [each.name for each in collector.spans]
