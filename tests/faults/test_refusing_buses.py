@@ -61,11 +61,12 @@ ALIKE = (ways.StaleReplica, ways.Lonely, ways.WrongPassword, ways.Expired, ways.
 def on(way: type[ways.Refusal], bus: str, every_run: Iterable[type[ways.Refusal]]) -> ParameterSet:
     marks = [pytest.mark.needs("openssl")] if issubclass(way, ways.Untrusted) else []
     if way not in every_run:
-        marks.append(pytest.mark.nightly("full on one bus, a replica on the other"))
+        ids = " and ".join(f"[{NAMES[one]}-…]" for one in every_run or ROWS)
+        marks.append(pytest.mark.nightly(f"{ids}; tests/marketswarm/bus/test_bus.py has each reason"))
     return pytest.param(way, bus, id=f"{NAMES[way]}-{bus}", marks=marks)
 
 
-ROWS, OTHERS = (ways.Full, ways.Replica), (ways.WrongPassword, ways.Untrusted)
+ROWS, OTHERS = (ways.Full, ways.Replica), (ways.Untrusted,)
 AT_START = [on(way, BUSES[n % 2], OTHERS) for n, way in enumerate(NAMES)]
 MEANWHILE = [on(way, BUSES[n % 2], ROWS) for n, way in enumerate(NAMES)] + [
     on(way, BUSES[1 - n % 2], ()) for n, way in enumerate(NAMES) if way not in ALIKE

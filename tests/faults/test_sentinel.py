@@ -59,14 +59,14 @@ def test_row_24_a_healer_that_is_gone_is_told_by_the_sentinel_and_so_is_its_retu
         scene["sentinel"].kill()  # whoever restarts meanwhile: one miss, one ok
         scene["sentinel"].start()
         until(lambda: len(scene["sentinel"].logs("vigil.recalled")) > 1, what="it to recall")
-        rest(SENTINEL_SEC + 1)  # by now the new run would have missed it, too
+        scene.wait_beats("sentinel", 10)  # 2.5 s, after which the new run would have missed it, too
         count = len(beats.seen)
         scene["healer"].start()
         beats_until(beats, count + 1)
         ok = scene.alerts.wait("healer_ok", "healer")
         assert fits_outage(ok["down_sec"], beats.seen[count][1]["ts"] - last["ts"])
         scene.market_alerts.wait("healer_ok", "healer")
-        rest(SENTINEL_SEC)
+        beats_until(beats, len(beats.seen) + 4)
         for bus in BUSES:
             assert [event["type"] for event in scene.tail(bus).of(svc="healer")] == [
                 "healer_miss",

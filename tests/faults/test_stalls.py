@@ -7,7 +7,7 @@ import pytest
 
 from support.scenes.faults import BUSES, SLACK, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
 
-STALL_SEC = {"freeze": 4 * TIMEOUT_SEC, "block": 2 * TIMEOUT_SEC}
+STALL_SEC = {"freeze": 3 * TIMEOUT_SEC, "block": 2 * TIMEOUT_SEC}
 SERVICES = {"early": service(), "late": service(), **{f"s{n}": service(BUSES[n % 2]) for n in range(20)}}
 
 

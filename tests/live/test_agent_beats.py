@@ -8,6 +8,7 @@ import pytest
 
 from marketswarm import __version__
 from support.scenes.agent import Scene, Tail, seed, truth
+from support.scenes.faults import stamp
 from support.waiting import until
 
 
@@ -73,23 +74,24 @@ def test_beats_do_not_drift(scene):
 
 def test_no_progress_no_beats_until_there_is_some_again(scene):
     seed(scene.buses, truth(interval_sec=0.2, timeout_sec=12), 1)
-    agent = scene.agent("""
+    with Tail(scene.system.url, "probe:heartbeat") as tail:
+        agent = scene.agent("""
         for _ in range(5):
             await asyncio.sleep(0.2)
             me.progress()
         me.log.info("probe.stuck")
-        await asyncio.sleep(8)
+        await asyncio.sleep(3)
         me.log.info("probe.loose")
         while True:
             await asyncio.sleep(0.1)
             me.progress()
 """)
-    agent.wait_log("probe.stuck")
-    with Tail(scene.system.url, "probe:heartbeat") as tail:
-        heard = [beat for _ in range(5) if (beat := tail.next(within=0.4))]
-        assert len(heard) <= 2  # the one that progress had earned, perhaps one on its way
-        agent.wait_log("probe.loose")
-        assert tail.next(within=10)
+        stuck, loose = (stamp(agent.wait_log(f"probe.{word}")) for word in ("stuck", "loose"))
+        at = [0.0]
+        while at[-1] < loose:
+            at.append(tail.next(within=10)["ts"])
+    # the one that progress had earned, perhaps one on its way
+    assert len([ts for ts in at if stuck < ts < loose]) <= 2, (stuck, loose, at)
 
 
 def test_waiting_on_purpose_goes_on_beating(scene):
@@ -99,7 +101,7 @@ def test_waiting_on_purpose_goes_on_beating(scene):
     assert agent.running
 
 
-@pytest.mark.parametrize("how", ["stop", "freeze"])
+@pytest.mark.parametrize("how", ["freeze", pytest.param("stop", marks=pytest.mark.nightly("[freeze]"))])
 def test_a_bus_that_goes_away_is_logged_once_and_the_count_goes_on(scene, how):
     seed(scene.buses, truth(interval_sec=0.2), 1)
     agent = scene.agent()
@@ -108,7 +110,7 @@ def test_a_bus_that_goes_away_is_logged_once_and_the_count_goes_on(scene, how):
     until(lambda: failed(agent, "refused" if how == "stop" else "timeout"))
     assert set(reasons(agent)) == ({"refused"} if how == "stop" else set())
     resumed = len(agent.logs("beat.resumed"))
-    until(lambda: len(agent.text()) and time.time() - before["ts"] > 3)
+    until(lambda: time.time() - before["ts"] > 3)  # several beats' time
     if how == "stop":
         scene.system.start()
     else:

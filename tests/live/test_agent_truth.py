@@ -5,7 +5,7 @@ import pytest
 
 from support.rig import free_port
 from support.scenes.agent import Scene, Tail, seed, truth
-from support.waiting import Stopwatch, until
+from support.waiting import until
 
 
 @pytest.fixture
@@ -89,10 +89,8 @@ def test_a_reseed_is_in_force_at_once_and_the_body_hears_of_it(scene):
 """)
     before = scene.wait_beat(rev=1)
     with Tail(scene.system.url, "elsewhere:heartbeat") as tail:
-        stopwatch = Stopwatch()
         seed(scene.buses, truth(interval_sec=0.5, timeout_sec=3, channel="elsewhere:heartbeat"), 2)
-        beat = tail.next(within=10)
-        assert stopwatch.own_sec < 10, "long before the next beat of the old truth"
+        beat = tail.next(within=14)  # the next beat of the old truth is due after 15 s or more
     assert (beat["rev"], beat["boot"], beat["every"], beat["i"]) == (2, before["boot"], 0.5, before["i"] + 1)
     until(lambda: 5000 < scene.system.cmd("PTTL", "beat:probe") <= 6000, what="the new time to live")
     assert agent.wait_log("probe.reseeded")["every"] == 0.5
@@ -151,7 +149,16 @@ def test_a_truth_whose_bus_cannot_be_found_is_refused_whole(scene):
     assert "NOBODY_SET_THIS" in beat["detail"]
 
 
-@pytest.mark.parametrize("damage", [("DEL", "truth:doc"), ("SET", "truth:doc", "{"), ("FLUSHALL",)])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("FLUSHALL",),
+        *(
+            pytest.param(each, marks=pytest.mark.nightly("FLUSHALL"))
+            for each in [("DEL", "truth:doc"), ("SET", "truth:doc", "{")]
+        ),
+    ],
+)
 def test_a_truth_that_goes_missing_under_it_costs_it_nothing_but_a_word(scene, damage):
     seed(scene.buses, truth(), 5)
     agent = scene.agent()
@@ -219,7 +226,7 @@ def test_a_reseed_costs_one_document_and_what_is_no_change_costs_none(scene):
     agent = scene.agent()
     scene.wait_beat(rev=1)
     before = sent(scene)
-    for _ in range(10):
+    for _ in range(3):
         scene.system.cmd("PUBLISH", "truth:changed", "{}")
         beaten = scene.beat()["i"]
         scene.wait_beat(i=beaten + 1)

@@ -106,6 +106,7 @@ def test_a_flow_is_seen_from_nothing_to_well_to_behind(scene):
     assert told[key("mesh_events_total", event="joined")] == 3
 
 
+@pytest.mark.nightly("test_a_flow_is_seen_…; tests/services/mesh/test_flow_monitor.py")
 def test_the_flow_goes_on_while_a_bus_is_away_and_a_reseed_is_followed(scene):
     mesh = started(scene, truth())
     until(lambda: flow(scene)["keys"])
@@ -143,6 +144,7 @@ def test_a_loop_of_crashes_a_crowd_and_a_reseed_are_told(scene):
     assert 0 < mesh["uptime_sec"] < 60
 
 
+@pytest.mark.nightly("test_a_flow_is_seen_…")
 def test_real_agents_are_seen_at_work_and_when_one_is_killed(scene):
     notes = {"publish_to": [{"bus": "market-redis", "key": "vexy:notes"}], "subscribe_to": [ITEMS]}
     # a busy machine holds a beat up for longer than the usual 1.5 s

@@ -7,7 +7,7 @@ import time
 
 from support.rig import HOST, Proc, Server, free_port
 from support.rig.metrics import answers, asked, key, samples
-from support.scenes.faults import NOISE_SEC, WARM_UP_SEC, Scene, service, truth_of
+from support.scenes.faults import SLACK, Scene, service, truth_of
 from support.waiting import until
 
 AGENTS = ("healer", "sentinel", "notifier", "mesh", "massive", "rss_agg", "vexy_ai")
@@ -43,7 +43,7 @@ def test_a_healer_tells_of_every_service_and_bus_as_things_happen_to_them(tmp_pa
     port = free_port()
     services = {"alpha": service(timeout_sec=5), "beta": service("market-redis"), "never": service()}
     with Scene(tmp_path, services, env={"METRICS_PORT": str(port)}, idle={"never"}) as scene:
-        scene.wait_logged("heartbeat_miss", "never", within=WARM_UP_SEC + 5)
+        scene.wait_logged("heartbeat_miss", "never")
         until(lambda: samples(port).get(key("service_up", svc="never")) == 0, what="never to be down")
         first = samples(port)
         assert {svc: first.get(key("service_up", svc=svc)) for svc in services} == {
@@ -77,7 +77,7 @@ def test_a_healer_tells_of_every_service_and_bus_as_things_happen_to_them(tmp_pa
         assert then[key("services", verdict="down")] == 2
         misses = key("verdict_delay_seconds_count")
         until(lambda: samples(port)[misses] == 2, what="both misses to be told")
-        assert samples(port)[key("verdict_delay_seconds_sum")] < 2 * NOISE_SEC
+        assert samples(port)[key("verdict_delay_seconds_sum")] < 2 * SLACK
         scene.beat_again("beta")
         until(lambda: samples(port)[key("service_up", svc="beta")] == 1, what="beta to be up")
 
@@ -133,7 +133,7 @@ def test_a_hung_loop_still_answers_and_says_for_how_long_it_has_hung(tmp_path):
         until(lambda: samples(port).get(key("beats_sent_total")), what="a beat")
         worker.signal(signal.SIGUSR2)
         until(lambda: samples(port).get(key("event_loop_stall_seconds"), 0) > 1.5, what=str(worker))
-        assert worker.wait(15) == 5
+        assert worker.wait() == 5
 
 
 def test_a_taken_port_ends_an_agent_with_code_2_and_names_the_variable(tmp_path):
@@ -143,7 +143,7 @@ def test_a_taken_port_ends_an_agent_with_code_2_and_names_the_variable(tmp_path)
         port = other.getsockname()[1]
         env = {"SYSTEM_REDIS_URL": bus.url, "MARKET_REDIS_URL": bus.url, "METRICS_PORT": str(port)}
         with Proc("healer", env, tmp_path) as healer:
-            assert healer.wait(10) == 2
+            assert healer.wait() == 2
             assert f"METRICS_PORT: port {port} on 127.0.0.1 is taken" in healer.text()
             assert "Traceback" not in healer.text()
 
@@ -152,5 +152,5 @@ def test_without_the_variable_there_is_no_port_and_no_library(tmp_path):
     program = "import sys, healer.__main__, sentinel.__main__; print('prometheus_client' in sys.modules)"
     (tmp_path / "look.py").write_text(program, encoding="utf-8")
     with Proc("look", {"PYTHONUNBUFFERED": "1"}, tmp_path) as look:  # a start of its own, no fork
-        assert look.wait(10) == 0
+        assert look.wait() == 0
         assert look.text().strip() == "False"

@@ -4,7 +4,7 @@ import time
 
 import orjson
 
-from support.scenes.faults import TIMEOUT_SEC, Scene, rest, service
+from support.scenes.faults import TIMEOUT_SEC, Scene, service
 from support.waiting import until
 
 LIFE_SEC = 60  # max(60 s, 3 T)
@@ -48,5 +48,4 @@ def test_an_ok_is_written_anew_at_a_third_of_its_life_and_outlives_its_healer_by
         until(lambda: health("alive") and health("dead"), 20, "both to be back")
         assert health("dead") == miss
         assert health("alive")["type"] == "heartbeat_ok"
-        rest(0.1)
         assert scene.misses() == ["dead"]

@@ -11,7 +11,6 @@ from support.scenes.faults import (
     TIMEOUT_SEC,
     Scene,
     only,
-    rest,
     service,
 )
 from support.waiting import until
@@ -33,7 +32,13 @@ def came_back(tail: AlertTail, count: int) -> float:
     return tail.seen[count][1]["ts"]
 
 
-@pytest.mark.parametrize(("end", "reason"), [("stop", "stopped"), ("kill", "silent")])
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("stop", "stopped"),
+        pytest.param("kill", "silent", marks=pytest.mark.nightly("[stop-stopped]; row 35")),
+    ],
+)
 def test_a_service_that_is_stopped_is_missed_once_and_started_again_is_ok_once(tmp_path, end, reason):
     with (
         Scene(
@@ -58,7 +63,6 @@ def test_a_service_that_is_stopped_is_missed_once_and_started_again_is_ok_once(t
         assert last - 0.01 <= miss["since"] <= miss["ts"] - REAL_TIMEOUT_SEC + 0.05  # heard after it was sent
         assert scene.system.cmd("GET", "health:rss_agg").startswith('{"type":"heartbeat_miss"')
 
-        rest(1)
         count = len(tail.seen)
         scene["rss_agg"].start()
         first = came_back(tail, count)
@@ -67,13 +71,14 @@ def test_a_service_that_is_stopped_is_missed_once_and_started_again_is_ok_once(t
         assert first <= ok["ts"] + 0.01
         assert ok["since"] == miss["since"]
         assert ok["down_sec"] == pytest.approx(ok["ts"] - ok["since"], abs=0.05)
-        assert 0 <= ok["age_sec"] < 0.5
+        assert 0 <= ok["age_sec"] < SLACK
         assert scene.system.cmd("GET", "health:rss_agg").startswith('{"type":"heartbeat_ok"')
-        scene.listen_for(2 * REAL_TIMEOUT_SEC)
+        scene.listen_for(REAL_TIMEOUT_SEC)
         assert [event["type"] for event in scene.alerts.of()] == ["heartbeat_miss", "heartbeat_ok"]
         assert [event["id"] for event in scene.log()][-2:] == [miss["id"], ok["id"]]
 
 
+@pytest.mark.nightly("[stop-stopped]; row 24 kills the healer, and its tests the sentinel")
 def test_each_agent_killed_in_turn_is_one_miss_and_one_ok_and_none_for_those_that_lived(tmp_path):
     with ExitStack() as tails:
         env = {"SENTINEL_TIMEOUT_SEC": str(REAL_TIMEOUT_SEC)}
@@ -99,7 +104,7 @@ def test_each_agent_killed_in_turn_is_one_miss_and_one_ok_and_none_for_those_tha
             assert ok["since"] == miss["since"]
             assert ok["down_sec"] == pytest.approx(ok["ts"] - ok["since"], abs=0.05)
         scene.heard_again(2)
-        scene.listen_for(2 * REAL_TIMEOUT_SEC)
+        scene.listen_for(REAL_TIMEOUT_SEC)
         told = [(event["type"].rpartition("_")[2], event["svc"]) for event in scene.alerts.of()]
         told = [(what, svc) for what, svc in told if what != "gap"]  # of who had no processor for its beats
         assert told == [(what, name) for name in order for what in ("miss", "ok")]
@@ -108,6 +113,7 @@ def test_each_agent_killed_in_turn_is_one_miss_and_one_ok_and_none_for_those_tha
             assert ids == [only(scene.alerts.of("healer_miss"))["id"]]
 
 
+@pytest.mark.nightly("row 32 has 200 services that die at once, row 49 thousands")
 def test_all_that_beat_at_once_and_die_at_once_are_each_told(tmp_path):
     many = {f"s{n}": service(BUSES[n % 2]) for n in range(100)}
     with Scene(tmp_path, many) as scene:
