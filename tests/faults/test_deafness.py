@@ -16,7 +16,6 @@ from support.scenes.faults import (
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
-    fits_beat,
     only,
     rest,
     service,
@@ -108,27 +107,6 @@ def test_row_7_a_healer_that_is_deaf_on_one_channel_alone_believes_the_key_and_s
         assert last - 0.3 <= miss["since"] <= taken + 0.3
         scene.listen_for(TIMEOUT_SEC)
         assert scene.misses() == ["mortal"]
-
-
-@pytest.mark.nightly("tests/marketswarm/detector/test_detector_witness.py")
-@pytest.mark.parametrize("named", [True, False], ids=["with a boot", "without"])
-def test_row_7_a_goodbye_whose_key_was_given_a_fresh_life_is_no_beat_that_was_not_heard(tmp_path, named):
-    timeout_sec = 4.0
-    with Scene(tmp_path, {**SERVICES, "mortal": service(timeout_sec=timeout_sec)}) as scene:
-        beater = scene.beaters["mortal"]
-        last = scene.stop_beating("mortal")
-        goodbye = {"svc": "mortal", "i": beater.i["mortal"] + 1, "ts": time.time()}
-        goodbye |= {"status": "stopping"} | ({"boot": beater.boots["mortal"]} if named else {})
-        rest(0.3)
-        life_ms = round(2000 * timeout_sec)
-        scene.system.cmd("SET", "beat:mortal", orjson.dumps(goodbye), "PX", life_ms)
-        scene.system.cmd("PUBLISH", "mortal:heartbeat", orjson.dumps(goodbye))
-        miss = scene.wait_logged("heartbeat_miss", "mortal")
-        assert miss["reason"] == "stopped"
-        assert fits_beat(miss["since"], last)
-        scene.listen_for(TIMEOUT_SEC)
-        assert scene["healer"].logs("vigil.deaf") == []
-        assert scene.sessions() == 1
 
 
 def test_row_10_a_healer_that_is_cut_off_for_being_slow_comes_back_and_misses_no_one(tmp_path):

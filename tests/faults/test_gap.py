@@ -9,7 +9,6 @@ from support.scenes.faults import (
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
-    instance,
     only,
     rest,
     service,
@@ -195,51 +194,3 @@ def test_healers_that_come_and_go_before_and_after_it_is_told_tell_it_once(scene
     scene.wait_logged("heartbeat_gap", "anew", within=TOLD_SEC)
     heard_out(scene)
     assert gaps(scene) == {"anew": True}
-
-
-@nightly
-def test_a_restart_that_was_heard_is_not_told_after_the_next_absence(scene):
-    scene.beaters["anew"].restart("anew")
-    rest(NOTED_SEC + TIMEOUT_SEC)
-    scene["healer"].kill()
-    rest(1)
-    scene["healer"].start()
-    scene.heard_again(2)
-    heard_out(scene)
-    assert gaps(scene) == {}
-
-
-@nightly
-def test_a_second_instance_that_began_while_the_healer_was_away_is_no_restart(scene):
-    scene["healer"].kill()
-    second = instance("anew", scene)
-    scene.beaters["twice"].restart("twice")
-    rest(1)
-    scene["healer"].start()
-    scene.wait_logged("heartbeat_gap", "twice", within=TOLD_SEC)
-    heard_out(scene)
-    assert gaps(scene) == {"twice": True}
-    assert scene.beaters["anew"].last(second) > 0
-
-
-@nightly
-def test_a_goodbye_is_remembered_over_a_restart_and_is_the_reason_of_the_miss(scene):
-    scene.beaters["planned"].say_goodbye("planned")
-    goodbye_noted(scene)
-    scene.system.cmd("DEL", "beat:planned")
-    scene["healer"].stop()
-    scene["healer"].start()
-    assert scene.wait_logged("heartbeat_miss", "planned", within=TOLD_SEC)["reason"] == "stopped"
-
-
-@nightly
-def test_a_service_that_came_back_from_an_outage_told_before_gets_its_ok_alone(scene):
-    scene.stop_beating("anew")
-    scene.wait_logged("heartbeat_miss", "anew")
-    scene["healer"].kill()
-    scene.beaters["anew"].restart("anew")
-    rest(1)
-    scene["healer"].start()
-    scene.wait_logged("heartbeat_ok", "anew", within=TOLD_SEC, count=2)
-    heard_out(scene)
-    assert gaps(scene) == {}

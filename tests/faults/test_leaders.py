@@ -244,13 +244,3 @@ def test_row_23_leaders_that_die_one_after_the_other_tell_one_miss(tmp_path):
         settle(scene)
         assert told(scene, "alpha") == ["miss", "ok"]
         nothing_false(scene)
-
-
-@pytest.mark.nightly("tests/healer/test_election_small_world.py; test_row_23_a_leader_that_is_gone_…")
-def test_row_23_a_lease_that_somebody_deleted_is_taken_anew_at_once(tmp_path):
-    with Scene(tmp_path, SERVICES, env={"HEALER_LEASE_SEC": "30"}) as scene:
-        assert leader(scene) == boot(scene["healer"])
-        scene.system.cmd("DEL", "healer:lease")
-        scene.stop_beating("alpha")
-        scene.wait_logged("heartbeat_miss", "alpha")
-        assert leader(scene) == boot(scene["healer"])

@@ -140,23 +140,6 @@ def test_row_46_of_two_lost_buses_the_one_that_stays_away_is_missed_when_the_oth
         assert of_buses(scene) == told
 
 
-@pytest.mark.nightly("tests/marketswarm/monitor/test_publisher_live.py loses an answer")
-def test_a_verdict_whose_acknowledgement_is_lost_is_offered_again_and_told_once(tmp_path):
-    with Scene(tmp_path, SERVICES, agents=()) as scene, TcpProxy(scene.system.port) as wire:
-        scene.start("healer", SYSTEM_REDIS_URL=wire.url)
-        scene.all_up()
-        wire.swallow(only=b'"heartbeat_miss"', direction="down")
-        scene.stop_beating("mortal")
-        scene.alerts.wait("heartbeat_miss", "mortal")
-        assert scene["healer"].wait_log("tell.waiting")["reason"] == "timeout"
-        rest(2.5)  # it is offered at least once more
-        wire.heal()
-        scene.beat_again("mortal")
-        scene.alerts.wait("heartbeat_ok", "mortal")
-        assert [event["type"] for event in scene.alerts.of()] == ["heartbeat_miss", "heartbeat_ok"]
-        assert len(scene.log("heartbeat_miss")) == 1
-
-
 def unwritten(scene: Scene, bus: str) -> int:
     """How many bytes of its log a server has yet to write to the disk."""
     return scene.server(bus).cmd("INFO", "persistence")["aof_buffer_length"]

@@ -285,24 +285,6 @@ def test_a_lost_bus_delays_nothing_and_loses_nothing(tmp_path, receiver, bus):
         assert len(set(events)) == len(events) == 4
 
 
-@pytest.mark.nightly("test_a_lost_bus_…; tests/live/test_notifier_store.py freezes one")
-@pytest.mark.parametrize("bus", BUSES)
-def test_a_frozen_bus_delays_nothing(tmp_path, receiver, bus):
-    well = next(each for each in BUSES if each != bus)
-    with Notified(tmp_path, hooks(one=receiver)) as scene:
-        scene.server(bus).freeze()
-        took_sec = []
-        for n in range(5):
-            begun = time.monotonic()
-            scene.write("heartbeat_miss", f"s{n}", well)
-            receiver.wait("heartbeat_miss", f"s{n}")
-            took_sec.append(time.monotonic() - begun)
-        assert statistics.median(took_sec) < 1
-        scene.server(bus).thaw()
-        until(lambda: scene.state(bus) == scene.state(well), what="the same state")
-        assert len(receiver.taken()) == 5
-
-
 @pytest.mark.nightly("test_a_lost_bus_…; tests/live/test_notifier_store.py fills one")
 @pytest.mark.parametrize("bus", BUSES)
 @pytest.mark.parametrize("ill", [("CONFIG SET", "maxmemory", "1"), ("REPLICAOF", "127.0.0.1", "1")])
@@ -464,55 +446,6 @@ def test_a_channel_that_cant_be_opened_is_told_over_another(tmp_path, receiver):
     with Notified(tmp_path, channels) as scene:
         until(lambda: any("two can't be opened" in text for text in texts(receiver.seen)), what="the news")
         until(lambda: "degraded" in scene.beat_detail() and "NOT_THERE" in scene.beat_detail())
-
-
-@pytest.mark.nightly("tests/notifier/test_channel_pool.py reads files; test_row_29_… looks for the secret")
-def test_a_secret_in_a_file_is_found_and_shown_to_nobody(tmp_path, receiver):
-    path = tmp_path / "hook"
-    path.write_text(receiver.url + "\n", encoding="utf-8")
-    channels = {"one": {"type": "webhook", "url": "env:NOTIFY_HOOK"}}
-    with Notified(tmp_path, channels, env={"NOTIFY_HOOK_FILE": str(path)}) as scene:
-        scene.write("heartbeat_miss", "alpha")
-        receiver.wait("heartbeat_miss", "alpha")
-        assert "s3cret" not in scene.notifier.text()
-        assert "s3cret" not in str(scene.state())
-
-
-@pytest.mark.nightly("tests/live/test_notifier_by_hand.py silences by the shell")
-def test_silences_are_heard_of_within_a_second_wherever_they_are_written(tmp_path, receiver):
-    with Notified(tmp_path, hooks(one=receiver)) as scene:
-        now = time.time()
-        silence = {"id": "q1", "starts_at": now - 1, "ends_at": now + 6, "author": "ops", "reason": "move",
-                   "services": ["alpha"], "tags": [], "changed_at": now}  # fmt: skip
-        scene.market.cmd("HSET", "notifier:silences", "q1", orjson.dumps(silence))
-        until(lambda: scene.system.cmd("HEXISTS", "notifier:silences", "q1"), what="it on the other bus")
-        scene.write("heartbeat_miss", "alpha")
-        scene.write("heartbeat_miss", "beta")
-        receiver.wait("heartbeat_miss", "beta")
-        scene.settled()
-        scene.again()
-        receiver.wait("heartbeat_miss", "alpha")  # at its end it is still down
-        told_at = [each.at for each in receiver.seen if "alpha" in str(each.data["events"])]
-        assert min(told_at) + time.time() - time.monotonic() >= silence["ends_at"] - 0.01
-
-
-@pytest.mark.nightly("tests/live/test_notifier_by_hand.py asks by the shell")
-def test_what_is_asked_is_done_once_and_answered_on_both_buses(tmp_path, receiver, other):
-    other.always = 503
-    with Notified(tmp_path, hooks(one=receiver, two=other)) as scene:
-        assert [each["said"] for each in scene.ask("test", "one")] == ["200"]
-        both = scene.ask("test", "*")
-        assert {(each["channel"], each["ok"]) for each in both} == {("one", True), ("two", False)}
-        assert [each["done"] for each in both] == [False, True]
-        assert "no channel three" in only(scene.ask("test", "three"))["said"]
-        tests = [request.id for request in receiver.seen]
-        assert len(set(tests)) == len(tests) == 2
-        other.always = 200
-        scene.write("heartbeat_miss", "alpha")
-        receiver.wait("heartbeat_miss", "alpha")
-        assert "alpha" in only(scene.ask("ack", "alpha"))["said"]
-        assert not only(scene.ask("ack", "nobody"))["ok"]
-        assert only(scene.ask("resend", "*"))["said"] == "nothing is dead"
 
 
 @pytest.mark.nightly("tests/notifier/router/test_router_at_scale.py")

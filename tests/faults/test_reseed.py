@@ -9,7 +9,6 @@ import pytest
 from support.scenes.faults import (
     SLACK,
     TIMEOUT_SEC,
-    WARM_UP_SEC,
     Scene,
     only,
     rest,
@@ -108,42 +107,6 @@ def test_row_19_a_shorter_timeout_gives_everyone_a_warm_up_first(tmp_path):
         assert miss["timeout_sec"] == 2.9
         scene.listen_for(4)
         assert scene.misses() == ["s0"]
-
-
-@pytest.mark.nightly("test_row_20_… of bootstrap: nothing is written, so nobody sees it")
-def test_row_20_an_invalid_truth_does_not_touch_those_who_run(tmp_path):
-    with Scene(tmp_path, SERVICES) as scene:
-        scene.seed({"services": {"alive": {"heartbeat": {"interval_sec": -1}}}}, expect=2)
-        assert scene.system.cmd("HGET", "truth:meta", "revision") == "1"
-        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
-        assert scene.alarms() == []
-        assert subscribers(scene, "slow") >= 1
-
-
-@pytest.mark.nightly("test_row_22_a_truth_that_is_gone_from_both_buses_…")
-@pytest.mark.parametrize("damage", [("DEL", "truth:doc"), ("SET", "truth:doc", '{"services": 7}')])
-def test_row_22_a_truth_that_goes_missing_is_shown_in_beats_and_costs_nobody_anything(tmp_path, damage):
-    services = {**SERVICES, "rss_agg": service(timeout_sec=5), "sentinel": service(timeout_sec=5)}
-    agents = ("healer", "rss_agg", "sentinel")
-    with Scene(tmp_path, services, agents) as scene:
-
-        def statuses() -> dict[str, str]:
-            return {svc: last_beat(scene, svc).get("status", "ok") for svc in agents}
-
-        scene.system.cmd(*damage)
-        until(lambda: set(statuses().values()) == {"degraded"}, what="all to say so")
-        assert "market-redis" in last_beat(scene, "rss_agg")["detail"]
-        scene.market.cmd(*damage)
-        until(lambda: "no valid truth" in last_beat(scene, "rss_agg").get("detail", ""), what="all to say so")
-        scene.stop_beating("alive")  # the last good truth is in force: he is missed by it
-        scene.wait_logged("heartbeat_miss", "alive")
-        scene.listen_for(TIMEOUT_SEC)
-        assert all(scene[name].running for name in agents)
-        scene.seed(scene.truth)
-        until(lambda: set(statuses().values()) == {"ok"}, what="all to be well again")
-        for name in agents:
-            assert only(scene[name].logs("agent.joined"))
-        assert scene.misses() == ["alive"]
 
 
 @pytest.mark.parametrize(

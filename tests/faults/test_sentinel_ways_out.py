@@ -57,20 +57,6 @@ def test_row_34_without_a_notifier_the_sentinel_tells_people_of_a_dead_healer_an
         assert scene["sentinel"].running
 
 
-@pytest.mark.nightly("test_row_34_what_the_notifier_tells_… with a real notifier")
-def test_what_the_notifier_told_the_sentinel_does_not_tell(tmp_path, receiver):
-    with scene_with(tmp_path, receiver, SENTINEL_DIRECT_SEC="3") as scene:
-        scene["healer"].kill()
-        miss = scene.alerts.wait("healer_miss", "healer")
-        # on one bus alone: that is enough
-        scene.market.cmd("SET", f"notifier:told:{miss['id']}", '{"ts":1,"channels":["slack"]}', "EX", 60)
-        scene["sentinel"].wait_log("direct.told_by_others")
-        scene["healer"].start()
-        scene.alerts.wait("healer_ok", "healer", 20)
-        rest(3 + 1)
-        assert receiver.seen == []
-
-
 @pytest.mark.parametrize(
     "bus", [BUSES[0], pytest.param(BUSES[1], marks=pytest.mark.nightly("[system-redis]"))]
 )
@@ -136,88 +122,8 @@ def test_row_39_when_every_bus_refuses_to_be_written_that_is_no_bus(tmp_path, re
             assert [event["type"] for event in receiver.taken(bus)] == ["bus_miss", "bus_ok"]
 
 
-@pytest.mark.nightly("tests/sentinel/test_availability.py")
-def test_a_bus_that_refuses_while_another_takes_writes_is_the_healers_to_tell(tmp_path, receiver):
-    with scene_with(tmp_path, receiver) as scene:
-        refusal = ways.Full(scene.market)
-        refusal.begin()
-        miss = receiver.wait("bus_miss", "market-redis")
-        assert (miss["by"], miss["reason"]) == ("healer", "oom")
-        refusal.end()
-        receiver.wait("bus_ok", "market-redis")
-        assert {event["svc"] for event in receiver.taken()} == {"market-redis"}
-
-
-@pytest.mark.nightly("tests/sentinel/test_sender.py tries until it is accepted")
-def test_a_receiver_that_is_ill_gets_it_once_when_it_is_well(tmp_path, receiver):
-    receiver.always = 500
-    with scene_with(tmp_path, receiver) as scene:
-        scene["healer"].kill()
-        until(lambda: len(receiver.statuses()) >= 3, what="some attempts")
-        until(lambda: "no way out: webhook: 500" in str(beat(scene)), what="a degraded beat")
-        receiver.always = 200
-        miss = receiver.wait("healer_miss", "healer")
-        assert {request.id for request in receiver.seen} == {miss["id"]}
-        gaps = [b.at - a.at for a, b in zip(receiver.seen, receiver.seen[1:], strict=False)]
-        assert all(gap >= 0.7 for gap in gaps), gaps
-        until(lambda: "no way out" not in str(beat(scene)), what="a beat that is well")
-        rest(2)
-        assert len(receiver.taken()) == 1
-
-
 def beat(scene: Scene) -> dict:
     return orjson.loads(scene.system.cmd("GET", "beat:sentinel") or b"{}")
-
-
-@pytest.mark.nightly("tests/sentinel/test_sender.py: one that is never accepted holds up no other")
-def test_a_receiver_that_hangs_holds_no_other_back(tmp_path, receiver):
-    from aiosmtpd.controller import Controller
-    from aiosmtpd.handlers import Message
-
-    from support.rig import HOST, free_port
-
-    class Box(Message):
-        mails: list = []  # noqa: RUF012 - one box
-
-        def handle_message(self, message):
-            self.mails.append(message)
-
-    receiver.always = Answer(hang=True)
-    server = Controller(Box(), hostname=HOST, port=free_port())
-    server.start()
-    mail = {
-        "SMTP_HOST": HOST,
-        "SMTP_PORT": str(server.port),
-        "SMTP_TLS": "none",
-        "SMTP_FROM": "swarm@example.org",
-        "SMTP_TO": "ops@example.org",
-    }
-    try:
-        with scene_with(tmp_path, receiver, **mail) as scene:
-            scene["healer"].kill()
-            miss = scene.wait_logged("healer_miss", "healer")
-            until(lambda: Box.mails, what="the mail")
-            assert Box.mails[0]["Message-ID"] == f"<{miss['id']}@example.org>"
-            until(lambda: told(scene, miss["id"], BUSES[0]), what="the record")
-            assert told(scene, miss["id"], BUSES[0])["channels"] == ["email"]
-            until(lambda: receiver.statuses() == [0], what="the attempt that hangs")
-            receiver.always = 200
-            receiver.wait("healer_miss", "healer")  # after the hanging one ran out of its time
-            both = ["email", "webhook"]
-            until(lambda: told(scene, miss["id"], BUSES[0])["channels"] == both, what="both in the record")
-    finally:
-        server.stop()
-
-
-@pytest.mark.nightly("tests/sentinel/test_sender.py: a refusal for good is not repeated")
-def test_a_receiver_that_wants_nothing_of_it_is_not_asked_twice(tmp_path, receiver):
-    receiver.always = 404
-    with scene_with(tmp_path, receiver) as scene:
-        scene["healer"].kill()
-        scene["sentinel"].wait_log("direct.refused")
-        rest(3)
-        assert receiver.statuses() == [404]
-        assert "s3cret" not in str(scene["sentinel"])
 
 
 @pytest.mark.nightly("tests/sentinel/test_pending.py has what an earlier run left open or told")
