@@ -8,11 +8,11 @@ import pytest
 from support.rig.wall_clock import Clock
 from support.scenes.faults import (
     BUSES,
-    INTERVAL_SEC,
-    NOISE_SEC,
+    SLACK,
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
+    fits_outage,
     only,
     rest,
     service,
@@ -28,6 +28,7 @@ SERVICES = {
     **{f"s{n}": service(BUSES[n % 2]) for n in range(6)},
 }
 steps = pytest.mark.parametrize("step", [HOUR, -HOUR], ids=["an hour on", "an hour back"])
+nightly = pytest.mark.nightly("test_row_14_the_healers_clock_steps…[an hour back]")
 
 
 @pytest.fixture
@@ -40,15 +41,16 @@ def misses_in_time(scene: Scene, *names: str) -> None:
     scene.stop_beating(*names)
     for name in names:
         silent = scene.beaters[name].last(name) + time.monotonic() - time.time()
-        scene.alerts.wait("heartbeat_miss", name, TIMEOUT_SEC + 1 + NOISE_SEC)
+        scene.alerts.wait("heartbeat_miss", name)
         late_sec = scene.alerts.at("heartbeat_miss", name) - silent
         assert late_sec >= TIMEOUT_SEC - 0.1
-        assert (
-            TIMEOUT_SEC <= only(scene.log("heartbeat_miss", name))["late_sec"] <= TIMEOUT_SEC + 1 + NOISE_SEC
-        )
+        assert TIMEOUT_SEC <= only(scene.log("heartbeat_miss", name))["late_sec"] <= SLACK * (TIMEOUT_SEC + 1)
 
 
-@steps
+@pytest.mark.parametrize(
+    "step",
+    [pytest.param(HOUR, id="an hour on", marks=nightly), pytest.param(-HOUR, id="an hour back")],
+)
 def test_row_14_the_healers_clock_steps_and_no_verdict_changes(tmp_path, clock, step):
     with Scene(tmp_path, SERVICES, agents=()) as scene:
         scene.start("healer", **clock.env)
@@ -62,13 +64,15 @@ def test_row_14_the_healers_clock_steps_and_no_verdict_changes(tmp_path, clock, 
         clock.step(0)
         last = scene.beaters["mortal"].last("mortal")
         first = scene.beat_again("mortal")
-        ok = scene.alerts.wait("heartbeat_ok", "mortal", 2 + NOISE_SEC)
+        ok = scene.alerts.wait("heartbeat_ok", "mortal")
         assert 0 <= ok["age_sec"] <= 1
-        assert TIMEOUT_SEC <= ok["down_sec"] == pytest.approx(first - last, abs=1.0)
+        assert ok["down_sec"] >= TIMEOUT_SEC
+        assert fits_outage(ok["down_sec"], first - last)
         scene.listen_for(TIMEOUT_SEC, *BUSES)
         assert sorted(scene.misses()) == ["doomed", "mortal"]
 
 
+@nightly
 @steps
 def test_row_14_a_healer_restarted_by_another_clock_remembers_and_shows_no_time_below_nought(
     tmp_path, clock, step
@@ -78,31 +82,32 @@ def test_row_14_a_healer_restarted_by_another_clock_remembers_and_shows_no_time_
         scene.all_up()
         misses_in_time(scene, "mortal")
         scene.market.kill()
-        scene.wait_logged("bus_miss", "market-redis", 5)
+        scene.wait_logged("bus_miss", "market-redis")
         healer.kill()
         clock.step(step)
         healer.start()
-        until(lambda: len(healer.logs("vigil.recalled")) == 2, 10, lambda: f"the memory: {healer}")
+        until(lambda: len(healer.logs("vigil.recalled")) == 2, what=lambda: f"the memory: {healer}")
         scene.stop_beating("s0")
         scene.market.start()
         scene.beat_again("mortal")
-        ok = scene.alerts.wait("heartbeat_ok", "mortal", 3 + NOISE_SEC)
-        bus_ok = scene.wait_logged("bus_ok", "market-redis", 4 + NOISE_SEC)
+        ok = scene.alerts.wait("heartbeat_ok", "mortal")
+        bus_ok = scene.wait_logged("bus_ok", "market-redis")
         assert ok["down_sec"] >= 0
         assert bus_ok["down_sec"] >= 0
-        scene.alerts.wait("heartbeat_miss", "s0", TIMEOUT_SEC + WARM_UP_SEC + 1 + NOISE_SEC)
+        scene.alerts.wait("heartbeat_miss", "s0")
         scene.listen_for(TIMEOUT_SEC, *BUSES)
         assert sorted(scene.misses()) == ["mortal", "s0"]
         assert scene.log("heartbeat_gap") == []
 
 
+@nightly
 @steps
 def test_row_14_the_servers_clocks_step_and_what_expires_early_or_late_changes_no_verdict(
     tmp_path, clock, step
 ):
     with Scene(tmp_path, SERVICES, server_clock=clock.env) as scene:
         clock.step(step)
-        until(lambda: abs(scene.system.cmd("TIME")[0] - time.time() - step) < 60, 2, "the servers' clocks")
+        until(lambda: abs(scene.system.cmd("TIME")[0] - time.time() - step) < 60, what="the servers' clocks")
         scene.listen_for(TIMEOUT_SEC, *BUSES)
         assert scene.alarms() == []
         misses_in_time(scene, "mortal", "doomed")
@@ -128,28 +133,30 @@ def test_row_14_an_agents_clock_steps_and_mesh_says_so_once_an_incident(tmp_path
 
     with Scene(tmp_path, services, agents=(), idle=("rss_agg", "mesh")) as scene:
         agent, mesh = scene.start("rss_agg", **clock.env), scene.start("mesh")
-        until(lambda: scene.system.cmd("EXISTS", "beat:rss_agg", "beat:mesh") == 2, 10, "both to beat")
+        until(lambda: scene.system.cmd("EXISTS", "beat:rss_agg", "beat:mesh") == 2, what="both to beat")
         scene.start("healer")
         scene.all_up()
         for incidents, step in enumerate((HOUR, -HOUR), 1):
             clock.step(step)
             until(
-                lambda step=step: skew() == pytest.approx(step, abs=2), 5, lambda: f"the skew, not {skew()}"
+                lambda step=step: skew() == pytest.approx(step, abs=2), what=lambda: f"the skew, not {skew()}"
             )
-            rest(4 * INTERVAL_SEC)  # several beats later it is still the same incident
+            scene.wait_beats("rss_agg", 4)  # it is still the same incident
+            scene.wait_beats("mesh", 2)
             assert len(mesh.logs("mesh.clock_skew")) == incidents
             assert mesh.logs("mesh.clock_skew")[-1]["svc"] == "rss_agg"
             clock.step(0)
-            until(lambda: skew() is None, 5, "no skew")
+            until(lambda: skew() is None, what="no skew")
         clock.step(HOUR)
         scene.listen_for(TIMEOUT_SEC)
         assert scene.alarms() == []
         agent.kill()
-        miss = scene.alerts.wait("heartbeat_miss", "rss_agg", TIMEOUT_SEC + 1 + NOISE_SEC)
-        assert TIMEOUT_SEC <= miss["late_sec"] <= TIMEOUT_SEC + 1 + NOISE_SEC
+        miss = scene.alerts.wait("heartbeat_miss", "rss_agg")
+        assert TIMEOUT_SEC <= miss["late_sec"] <= SLACK * (TIMEOUT_SEC + 1)
         assert miss["since"] == pytest.approx(time.time(), abs=5)  # by the healer's own clock
 
 
+@pytest.mark.nightly("test_row_14_an_agents_clock_steps_and_mesh_says_so_once_an_incident")
 def test_row_14_a_mesh_whose_own_clock_steps_does_not_fill_its_log(tmp_path, clock):
     many = {f"n{n}": service() for n in range(40)}
     with Scene(tmp_path, {**many, "mesh": service()}, ("healer",), idle=("mesh",)) as scene:
@@ -159,11 +166,10 @@ def test_row_14_a_mesh_whose_own_clock_steps_does_not_fill_its_log(tmp_path, clo
                 len(json.loads(scene.system.cmd("GET", "mesh:topology") or '{"services": {}}')["services"])
                 > 40
             ),
-            10,
         )
         clock.step(HOUR)
         until(
-            lambda: sum(line["count"] for line in mesh.logs("mesh.clock_skew")) >= 40, 10, "the skew of all"
+            lambda: sum(line["count"] for line in mesh.logs("mesh.clock_skew")) >= 40, what="the skew of all"
         )
-        rest(2)
+        rest(2)  # two seconds' worth of lines
         assert len(mesh.logs("mesh.clock_skew")) <= 3

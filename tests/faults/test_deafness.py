@@ -12,11 +12,10 @@ from support.rig import TcpProxy
 from support.rig.process import Proc
 from support.scenes.faults import (
     BUS_TIMEOUT_SEC,
-    NOISE_SEC,
+    SLACK,
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
-    fits_beat,
     only,
     rest,
     service,
@@ -37,16 +36,42 @@ def cut(scene: Scene) -> None:
     scene.system.cmd("CLIENT", "KILL", "ID", most["id"])
 
 
-def test_row_7_a_killed_session_is_replaced_at_once_and_no_one_is_missed(tmp_path):
-    with Scene(tmp_path, SERVICES) as scene:
+def test_row_7_a_cut_session_and_a_half_open_one_are_replaced_at_once_and_no_one_is_missed(tmp_path):
+    with Scene(tmp_path, SERVICES, agents=()) as scene, TcpProxy(scene.system.port) as wire:
+        healer = scene.start("healer", SYSTEM_REDIS_URL=wire.url)
+        scene.all_up()
         cut(scene)
         again = scene.heard_again(2)
-        assert again - stamp(scene["healer"].wait_log("vigil.lost")) <= 2
+        assert again - stamp(healer.wait_log("vigil.lost")) <= SLACK * 2
         assert scene.system.cmd("PUBSUB", "NUMSUB", "s0:heartbeat")[1] >= 1
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
         assert scene.alarms() == []
+        assert wire.mute(b"s0:heartbeat") == 1
+        scene.stop_beating("mortal")
+        until(
+            lambda: len(healer.logs("vigil.lost")) == 2, what=lambda: f"the silence to be noticed: {healer}"
+        )
+        assert scene.heard_again(3) - stamp(healer.logs("vigil.lost")[1]) <= SLACK * 2
+        assert scene.wait_logged("heartbeat_miss", "mortal")["late_sec"] >= TIMEOUT_SEC
+        scene.listen_for(TIMEOUT_SEC)
+        assert scene.misses() == ["mortal"]
 
 
+@pytest.mark.nightly("test_row_7_a_cut_session_…, of the subscriber alone")
+def test_row_7_all_connections_half_open_are_replaced_and_no_one_is_missed(tmp_path):
+    with Scene(tmp_path, SERVICES, agents=()) as scene, TcpProxy(scene.system.port) as wire:
+        healer = scene.start("healer", SYSTEM_REDIS_URL=wire.url)
+        scene.all_up()
+        assert wire.mute(b"") > 1
+        scene.stop_beating("mortal")
+        lost = stamp(healer.wait_log("vigil.lost"))
+        assert scene.heard_again(2) - lost <= SLACK * 2
+        assert scene.wait_logged("heartbeat_miss", "mortal")["late_sec"] >= TIMEOUT_SEC
+        scene.listen_for(TIMEOUT_SEC)
+        assert scene.misses() == ["mortal"]
+
+
+@pytest.mark.nightly("tests/marketswarm/detector/test_detector_machine.py ends sessions at any moment")
 def test_row_7_one_silence_earns_one_warm_up_however_often_the_session_is_killed(tmp_path):
     with Scene(tmp_path, SERVICES) as scene:
         scene.stop_beating("mortal")
@@ -56,65 +81,32 @@ def test_row_7_one_silence_earns_one_warm_up_however_often_the_session_is_killed
             rest(0.6)  # less than a warm-up
             if scene.misses():
                 break
-        scene.wait_logged("heartbeat_miss", "mortal", 0.1)
-        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
         assert scene.misses() == ["mortal"]
-
-
-@pytest.mark.parametrize("only_those", [b"s0:heartbeat", b""], ids=["subscriber", "all connections"])
-def test_row_7_a_half_open_connection_is_noticed_and_replaced_and_no_one_is_missed(tmp_path, only_those):
-    with Scene(tmp_path, SERVICES, agents=()) as scene, TcpProxy(scene.system.port) as wire:
-        scene.start("healer", SYSTEM_REDIS_URL=wire.url)
-        scene.all_up()
-        muted = wire.mute(only_those)
-        assert muted == 1 or (only_those == b"" and muted > 1)
-        scene.stop_beating("mortal")
-        lost = stamp(scene["healer"].wait_log("vigil.lost", 4))
-        assert scene.heard_again(2) - lost <= 2 + NOISE_SEC
-        miss = scene.wait_logged("heartbeat_miss", "mortal", TIMEOUT_SEC + WARM_UP_SEC + 2 + NOISE_SEC)
-        assert miss["late_sec"] >= TIMEOUT_SEC
-        scene.listen_for(TIMEOUT_SEC)
+        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
         assert scene.misses() == ["mortal"]
 
 
 def test_row_7_a_healer_that_is_deaf_on_one_channel_alone_believes_the_key_and_says_so(tmp_path):
     with Scene(tmp_path, SERVICES) as scene:
         scene.stop_beating("mortal")
-        boot, i, last, taken = scene.beaters["mortal"].boots["mortal"], 1000, 0.0, 0.0
-        ends_at = time.monotonic() + 3 * TIMEOUT_SEC
-        while time.monotonic() < ends_at:  # it beats, and nobody hears it
-            i, last = i + 1, time.time()
-            said = f'{{"svc":"mortal","i":{i},"ts":{last},"boot":"{boot}"}}'
-            scene.system.cmd("SET", "beat:mortal", said, "PX", round(2000 * TIMEOUT_SEC))
-            taken = time.time()
-            rest(0.2)
+        healer, boot, sent = scene["healer"], scene.beaters["mortal"].boots["mortal"], []
+
+        def beat_unheard() -> bool:
+            said = {"svc": "mortal", "i": 1000 + len(sent), "ts": time.time(), "boot": boot}
+            scene.system.cmd("SET", "beat:mortal", orjson.dumps(said), "PX", round(2000 * TIMEOUT_SEC))
+            sent.append((said["ts"], time.time()))
+            rest(0.2)  # its interval
+            return sent[-1][0] - sent[0][0] > 2 * TIMEOUT_SEC and bool(healer.logs("vigil.deaf"))
+
+        until(beat_unheard, what=lambda: f"the healer to find itself deaf: {healer}")
         assert scene.misses() == []
-        assert scene["healer"].wait_log("vigil.deaf")["svc"] == "mortal"
+        assert healer.logs("vigil.deaf")[0]["svc"] == "mortal"
+        last, taken = sent[-1]
         scene.heard_again(2)
-        miss = scene.wait_logged("heartbeat_miss", "mortal", 2 * TIMEOUT_SEC + WARM_UP_SEC)
+        miss = scene.wait_logged("heartbeat_miss", "mortal")
         assert last - 0.3 <= miss["since"] <= taken + 0.3
         scene.listen_for(TIMEOUT_SEC)
         assert scene.misses() == ["mortal"]
-
-
-@pytest.mark.parametrize("named", [True, False], ids=["with a boot", "without"])
-def test_row_7_a_goodbye_whose_key_was_given_a_fresh_life_is_no_beat_that_was_not_heard(tmp_path, named):
-    timeout_sec = 4.0
-    with Scene(tmp_path, {**SERVICES, "mortal": service(timeout_sec=timeout_sec)}) as scene:
-        beater = scene.beaters["mortal"]
-        last = scene.stop_beating("mortal")
-        goodbye = {"svc": "mortal", "i": beater.i["mortal"] + 1, "ts": time.time()}
-        goodbye |= {"status": "stopping"} | ({"boot": beater.boots["mortal"]} if named else {})
-        rest(0.3)
-        life_ms = round(2000 * timeout_sec)
-        scene.system.cmd("SET", "beat:mortal", orjson.dumps(goodbye), "PX", life_ms)
-        scene.system.cmd("PUBLISH", "mortal:heartbeat", orjson.dumps(goodbye))
-        miss = scene.wait_logged("heartbeat_miss", "mortal", timeout_sec + 1 + NOISE_SEC)
-        assert miss["reason"] == "stopped"
-        assert fits_beat(miss["since"], last)
-        scene.listen_for(TIMEOUT_SEC)
-        assert scene["healer"].logs("vigil.deaf") == []
-        assert scene.sessions() == 1
 
 
 def test_row_10_a_healer_that_is_cut_off_for_being_slow_comes_back_and_misses_no_one(tmp_path):
@@ -125,14 +117,18 @@ def test_row_10_a_healer_that_is_cut_off_for_being_slow_comes_back_and_misses_no
         for times in range(2, 5):
             scene.system.cmd("EVAL", flood, 0)
             scene.heard_again(times)
-        scene.wait_logged("heartbeat_miss", "mortal", TIMEOUT_SEC + WARM_UP_SEC + 1 + NOISE_SEC)
+        scene.wait_logged("heartbeat_miss", "mortal")
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
         assert scene.misses() == ["mortal"]
         assert len(scene["healer"].logs("vigil.lost")) == 3
 
 
 @pytest.mark.parametrize(
-    "left", [[], ["&healer:*", "&truth:*"]], ids=["all channels", "the services' channels"]
+    "left",
+    [
+        pytest.param([], id="all channels", marks=pytest.mark.nightly("[the services' channels]")),
+        pytest.param(["&healer:*", "&truth:*"], id="the services' channels"),
+    ],
 )
 def test_row_13_a_healer_whose_channels_are_revoked_says_so_and_recovers_by_itself(tmp_path, left):
     with Scene(tmp_path, {**SERVICES, "m0": service("market-redis")}, agents=()) as scene:
@@ -140,12 +136,12 @@ def test_row_13_a_healer_whose_channels_are_revoked_says_so_and_recovers_by_itse
         scene.start("healer", SYSTEM_REDIS_URL=f"redis://ear:hush-hush@127.0.0.1:{scene.system.port}")
         scene.all_up()
         scene.system.cmd("ACL", "SETUSER", "ear", "resetchannels", *left)
-        miss = scene.wait_logged("bus_miss", "system-redis", BUS_TIMEOUT_SEC + 2 + NOISE_SEC, "market-redis")
+        miss = scene.wait_logged("bus_miss", "system-redis", bus="market-redis")
         assert (miss["reason"], miss["timeout_sec"]) == ("auth", BUS_TIMEOUT_SEC)
-        rest(2 * TIMEOUT_SEC)
+        rest(TIMEOUT_SEC)
         scene.system.cmd("ACL", "SETUSER", "ear", "&*")
-        scene.wait_logged("bus_ok", "system-redis", 2 + NOISE_SEC, "market-redis")
-        until(lambda: scene.system.cmd("PUBSUB", "NUMSUB", "s0:heartbeat")[1] >= 1, 2, "s0 to be heard")
+        scene.wait_logged("bus_ok", "system-redis", bus="market-redis")
+        until(lambda: scene.system.cmd("PUBSUB", "NUMSUB", "s0:heartbeat")[1] >= 1, what="s0 to be heard")
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
         for bus in ("system-redis", "market-redis"):
             assert scene.misses(bus) == []
@@ -187,32 +183,28 @@ def longest_silence(scene: Scene, svc: str) -> float:
 def test_row_38_who_publishes_65_mb_again_and_again_hides_no_death(tmp_path):
     with Scene(tmp_path, SERVICES) as scene:
         with flooding(scene, 65 * MIB):
-            died_at = scene.stop_beating("mortal")
+            scene.stop_beating("mortal")
             until(
                 lambda: scene.misses() or scene.log("bus_miss", "system-redis", bus="market-redis"),
-                max(TIMEOUT_SEC + WARM_UP_SEC + 5, 3 * BUS_TIMEOUT_SEC) + NOISE_SEC,
-                lambda: f"word of it: {scene['healer']}",
+                what=lambda: f"word of it: {scene['healer']}",
             )
-            told_at = time.time()
             if not scene.misses():
                 miss = only(scene.log("bus_miss", bus="market-redis"))
                 assert (miss["reason"], miss["timeout_sec"]) == ("deaf", BUS_TIMEOUT_SEC)
                 assert miss["late_sec"] >= BUS_TIMEOUT_SEC
                 until(
                     lambda: scene.roster().get("bus:system-redis", {}).get("verdict") == "down",
-                    5,
-                    "the same there",
+                    what="the same there",
                 )
                 seen = status(scene)
                 assert seen["lost"] == {"system-redis": "deaf"}, seen
                 assert {row["verdict"] for row in seen["services"] if row["svc"] in SERVICES} == {"unknown"}
                 assert any("system-redis" in note for note in seen["notes"])
-                rest(3 * BUS_TIMEOUT_SEC)
+                rest(3 * BUS_TIMEOUT_SEC)  # as long as a deafness that ends takes to be told
                 assert len(scene.log(bus="market-redis")) == 1, "it flaps"
-        assert told_at - died_at <= TIMEOUT_SEC + WARM_UP_SEC + 5 + NOISE_SEC
-        scene.wait_logged("heartbeat_miss", "mortal", TIMEOUT_SEC + WARM_UP_SEC + 5 + NOISE_SEC)
+        scene.wait_logged("heartbeat_miss", "mortal")
         if scene.log("bus_miss", bus="market-redis"):
-            scene.wait_logged("bus_ok", "system-redis", 3 * BUS_TIMEOUT_SEC + NOISE_SEC, "market-redis")
+            scene.wait_logged("bus_ok", "system-redis", bus="market-redis")
         silent = {svc for svc in SERVICES if longest_silence(scene, svc) >= TIMEOUT_SEC}
         assert "mortal" in scene.misses()
         assert set(scene.misses()) <= silent | {"mortal"}, "one is missed whose beats the bus took"
@@ -225,6 +217,9 @@ def status(scene: Scene) -> dict:
     return only([line for line in proc.logs() if "services" in line])
 
 
+@pytest.mark.nightly(
+    "test_row_38_who_publishes_…; tests/marketswarm/detector/test_bus.py: cut off again and again is deaf"
+)
 def test_row_38_a_session_that_is_cut_again_and_again_is_deafness_though_canaries_come_back(tmp_path):
     with Scene(tmp_path, SERVICES) as scene:
         deaf = {}
@@ -235,9 +230,9 @@ def test_row_38_a_session_that_is_cut_again_and_again_is_deafness_though_canarie
             deaf.update({miss["id"]: miss for miss in scene.log("bus_miss", bus="market-redis")})
             return bool(deaf)
 
-        until(cut_again, 4 * BUS_TIMEOUT_SEC + NOISE_SEC, "word of it")
+        until(cut_again, what="word of it")
         miss = only(list(deaf.values()))
         assert (miss["svc"], miss["reason"]) == ("system-redis", "deaf")
         assert miss["late_sec"] >= 2 * BUS_TIMEOUT_SEC
-        scene.wait_logged("bus_ok", "system-redis", 3 * BUS_TIMEOUT_SEC + NOISE_SEC, "market-redis")
+        scene.wait_logged("bus_ok", "system-redis", bus="market-redis")
         assert scene.misses() == []

@@ -22,14 +22,14 @@ def test_saves_that_the_bus_refuses_are_logged_counted_and_in_the_beat_until_the
         url = f"redis://ear:hush-hush@127.0.0.1:{scene.system.port}"
         healer = scene.start("healer", SYSTEM_REDIS_URL=url, METRICS_PORT=str(port))
         scene.all_up()
-        until(lambda: scene.system.cmd("HLEN", "healer:heard"), 10, "the notes of a first run")
+        until(lambda: scene.system.cmd("HLEN", "healer:heard"), what="the notes of a first run")
         healer.stop()
         scene.system.cmd("ACL", "SETUSER", "ear", "resetkeys", *WRITABLE, *READABLE)
         healer.start()
 
-        until(lambda: healer.logs("vigil.not_saved"), 15, lambda: f"the refusal to be logged: {healer}")
+        until(lambda: healer.logs("vigil.not_saved"), what=lambda: f"the refusal to be logged: {healer}")
         assert {line["reason"] for line in healer.logs("vigil.not_saved")} == {"auth"}
-        until(lambda: all(f"{what} not saved" in detail(scene) for what in SAVES), 5, "the beat to say so")
+        until(lambda: all(f"{what} not saved" in detail(scene) for what in SAVES), what="the beat to say so")
         counts = samples(port)
         assert all(counts[key("failed_saves_total", what=what)] >= 1 for what in SAVES)
         assert len(healer.logs("vigil.not_saved")) == 1, "one fact, whatever is not saved, and however often"

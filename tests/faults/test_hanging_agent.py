@@ -13,7 +13,7 @@ import pytest
 
 from marketswarm.fleet.child import Child, Program
 from support.rig import AlertTail
-from support.scenes.faults import NOISE_SEC, Scene, fits_beat, only, service
+from support.scenes.faults import SLACK, Scene, fits_beat, fits_outage, only, service
 from support.waiting import auntil
 
 WATCHDOG_SEC = 2.0
@@ -21,8 +21,14 @@ WATCHDOG_SEC = 2.0
 
 @pytest.mark.parametrize(
     ("string", "reason", "where"),
-    [(signal.SIGUSR1, "work_hung", "hang_here"), (signal.SIGUSR2, "loop_hung", "block_here")],
-    ids=["work hangs", "loop blocked"],
+    [
+        pytest.param(signal.SIGUSR1, "work_hung", "hang_here", id="work hangs"),
+        pytest.param(
+            *(signal.SIGUSR2, "loop_hung", "block_here"),
+            id="loop blocked",
+            marks=pytest.mark.nightly("[work hangs]; tests/live/test_agent_end.py has a loop that hangs"),
+        ),
+    ],
 )
 async def test_row_35_a_hung_agent_shows_its_stacks_ends_with_5_is_restarted_and_never_beats_on(
     tmp_path, string, reason, where
@@ -51,16 +57,16 @@ async def test_row_35_a_hung_agent_shows_its_stacks_ends_with_5_is_restarted_and
             await auntil(lambda: len(tail.seen) >= 3, 20, "beats")
             boot = tail.seen[-1][1]["boot"]
             assert child.pid is not None
-            await auntil(lambda: scene.roster().get("worker", {}).get("verdict") == "up", 15, "it to be up")
+            await auntil(lambda: scene.roster().get("worker", {}).get("verdict") == "up", what="it to be up")
             hung_at = time.time()
             os.kill(child.pid, string)
             count = len(tail.seen)
-            await auntil(lambda: told, WATCHDOG_SEC + 1 + NOISE_SEC, lambda: f"its end; it said {said}")
+            await auntil(lambda: told, what=lambda: f"its end; it said {said}")
             assert told[0]["code"] == 5
             hung = only([line for line in map(orjson.loads, said) if line["event"] == "agent.hung"])
             assert hung["reason"] == reason
             assert where in str(hung["threads"]) + str(hung["tasks"])
-            assert WATCHDOG_SEC <= hung["silent_sec"] <= WATCHDOG_SEC + 1 + NOISE_SEC
+            assert WATCHDOG_SEC <= hung["silent_sec"] <= SLACK * (WATCHDOG_SEC + 1)
             late = [beat for _, beat in tail.seen[count:] if beat["boot"] == boot]
             assert len(late) <= 2  # what was made of the last progress
 
@@ -69,14 +75,14 @@ async def test_row_35_a_hung_agent_shows_its_stacks_ends_with_5_is_restarted_and
                 return [event for event in scene.alerts.of(svc="worker") if event["ts"] > hung_at]
 
             await auntil(lambda: len(alerts()) >= 2, 20, "the miss and the ok")
-            await auntil(lambda: tail.seen[-1][1]["boot"] != boot, 1, "its first beat")
+            await auntil(lambda: tail.seen[-1][1]["boot"] != boot, what="its first beat")
             miss, ok = alerts()
             last = [beat for _, beat in tail.seen if beat["boot"] == boot][-1]
             first = next(beat for _, beat in tail.seen[count:] if beat["boot"] != boot)
             assert (miss["type"], ok["type"]) == ("heartbeat_miss", "heartbeat_ok")
             assert miss["reason"] == "silent"
             assert fits_beat(miss["since"], last["ts"])
-            assert ok["down_sec"] == pytest.approx(first["ts"] - last["ts"], abs=1.0)
+            assert fits_outage(ok["down_sec"], first["ts"] - last["ts"])
             assert scene.alarms(svc="alpha") == []
         finally:
             hurry = asyncio.Event()

@@ -4,38 +4,38 @@ import pytest
 
 from support.scenes.faults import (
     BUSES,
-    NOISE_SEC,
+    SLACK,
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
     fits_beat,
+    fits_outage,
     only,
     rest,
     service,
 )
+from support.waiting import until
 
 MANY = {f"s{n}": service(BUSES[n % 2]) for n in range(20)}
 
 
-def test_row_1_a_healer_that_was_away_for_ten_timeouts_misses_no_one_who_beats(tmp_path):
+@pytest.mark.parametrize(
+    "away_sec",
+    [
+        6.0,
+        pytest.param(1.0, marks=pytest.mark.nightly("[6.0]")),
+        pytest.param(25.0, marks=pytest.mark.nightly("[6.0] outlives every key and timeout, too")),
+    ],
+)
+def test_rows_1_2_a_healer_that_was_away_misses_who_died_meanwhile_once_each_and_no_one_who_beats(
+    tmp_path, away_sec
+):
     # an interval that is most of the timeout: whoever starts without a warm-up gets it wrong
-    slow = {svc: service(BUSES[n % 2], interval_sec=1.5) for n, svc in enumerate(MANY)}
-    with Scene(tmp_path, slow, timeout_sec=2.5, bare=list(MANY)[10:]) as scene:
-        scene["healer"].kill()
-        rest(25)
-        scene["healer"].start()
-        for bus in BUSES:
-            scene.heard_again(2, bus)
-        scene.listen_for(6, *BUSES)
-        assert scene.misses() == []
-        assert scene.alarms() == []
-
-
-@pytest.mark.parametrize("away_sec", [1.0, 4.0], ids=["shortly", "for long"])
-def test_row_2_services_that_died_while_the_healer_was_away_are_missed_once_each(tmp_path, away_sec):
-    services = {"keyed": service(), "bare": service(), "alive": service()}
-    with Scene(tmp_path, services, bare={"bare"}) as scene:
-        rest(1.2)  # the clocks are saved once a second
+    slow = {svc: service(BUSES[n % 2], interval_sec=1.5, timeout_sec=2.5) for n, svc in enumerate(MANY)}
+    services = {**slow, "keyed": service(), "bare": service()}
+    with Scene(tmp_path, services, bare=["bare", *list(MANY)[10:]]) as scene:
+        saved = scene.proven()
+        until(lambda: scene.proven() > saved, what="the clocks to be saved")
         scene["healer"].kill()
         scene.stop_beating("keyed", "bare")
         rest(away_sec)
@@ -43,18 +43,19 @@ def test_row_2_services_that_died_while_the_healer_was_away_are_missed_once_each
         back = scene.heard_again(2)
         for svc in ("keyed", "bare"):
             last = scene.beaters[svc].last(svc)  # one was stopped before the other
-            miss = scene.wait_logged("heartbeat_miss", svc, 10)
-            assert miss["ts"] - back <= max(TIMEOUT_SEC, WARM_UP_SEC) + 1 + NOISE_SEC
+            miss = scene.wait_logged("heartbeat_miss", svc)
+            assert miss["ts"] - back <= SLACK * (max(TIMEOUT_SEC, WARM_UP_SEC) + 1)
             assert miss["late_sec"] >= miss["timeout_sec"] == TIMEOUT_SEC
             assert (miss["reason"], miss["by"]) == ("silent", "healer")
             # without the key, the moment of its last beat is only as sure as the last save
             witnessed = svc == "keyed" and back - last < 2 * TIMEOUT_SEC - 1
             assert miss["since"] == pytest.approx(last, abs=0.5 if witnessed else 3)
-        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
+        scene.listen_for(2 * 2.5, *BUSES)
         assert sorted(scene.misses()) == ["bare", "keyed"]
         assert [event["type"] for event in scene.alarms()] == 2 * ["heartbeat_miss"]
 
 
+@pytest.mark.nightly("test_rows_1_2_…; tests/marketswarm/detector/test_restore.py")
 def test_row_2_who_was_up_and_left_no_key_is_silent_though_its_first_silence_was_never_forgotten(tmp_path):
     with Scene(tmp_path, {"bare": service(), "alive": service()}, bare={"bare"}) as scene:
         scene["healer"].kill()
@@ -62,53 +63,46 @@ def test_row_2_who_was_up_and_left_no_key_is_silent_though_its_first_silence_was
         # so a run leaves it that is killed when the service has just come up
         scene.system.cmd("HSET", "healer:silence", "bare", "0.000 0 0 system-redis")
         scene["healer"].start()
-        back = scene.heard_again(2)
-        miss = scene.wait_logged("heartbeat_miss", "bare", 10)
-        assert miss["ts"] - back <= max(TIMEOUT_SEC, WARM_UP_SEC) + 1 + NOISE_SEC
+        miss = scene.wait_logged("heartbeat_miss", "bare")
         assert miss["late_sec"] >= miss["timeout_sec"] == TIMEOUT_SEC
         assert (miss["reason"], miss["since"]) == ("silent", pytest.approx(last, abs=3))
 
 
-@pytest.mark.parametrize("end", ["kill", "stop"])
-def test_row_3_a_healer_restarted_during_an_outage_tells_no_second_miss_and_the_whole_outage(tmp_path, end):
-    with Scene(tmp_path, {"alpha": service(), "beta": service()}) as scene:
-        last = scene.stop_beating("alpha")
-        miss = scene.wait_logged("heartbeat_miss", "alpha", TIMEOUT_SEC + 1 + NOISE_SEC)
+@pytest.mark.parametrize("end", ["kill", pytest.param("stop", marks=pytest.mark.nightly("[kill]"))])
+def test_row_3_a_healer_restarted_during_outages_tells_no_second_miss_and_one_ok_of_the_whole_outage(
+    tmp_path, end
+):
+    with Scene(tmp_path, {"lasts": service(), "ends_meanwhile": service(), "alive": service()}) as scene:
+        down = ("lasts", "ends_meanwhile")
+        scene.stop_beating(*down)
+        last = {svc: scene.beaters[svc].last(svc) for svc in down}
+        misses = [scene.wait_logged("heartbeat_miss", svc) for svc in down]
         getattr(scene["healer"], end)()
-        scene["healer"].start()
-        scene.heard_again(2)
-        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC + 0.5)
-        assert scene.log("heartbeat_miss") == [miss]
-        first = scene.beat_again("alpha", boot="new")
-        ok = scene.alerts.wait("heartbeat_ok", "alpha", 1 + NOISE_SEC)
-        assert ok["down_sec"] == pytest.approx(first - last, abs=1.0)
-        assert fits_beat(ok["since"], last)
-        assert ok["age_sec"] < 0.5
-        scene.listen_for(TIMEOUT_SEC)
-        told = [(event["type"], event["svc"]) for event in scene.alarms()]
-        assert told == [("heartbeat_miss", "alpha"), ("heartbeat_ok", "alpha")]
-
-
-def test_row_3_a_service_that_comes_back_while_the_healer_is_away_gets_its_one_ok(tmp_path):
-    with Scene(tmp_path, {"alpha": service(), "beta": service()}) as scene:
-        last = scene.stop_beating("alpha")
-        scene.wait_logged("heartbeat_miss", "alpha", TIMEOUT_SEC + 1 + NOISE_SEC)
-        scene["healer"].kill()
-        scene.beat_again("alpha")
+        scene.beat_again("ends_meanwhile")
         rest(TIMEOUT_SEC)
         scene["healer"].start()
-        ok = scene.alerts.wait("heartbeat_ok", "alpha", 15)
-        assert fits_beat(ok["since"], last)
-        scene.listen_for(2 * TIMEOUT_SEC)
-        assert len(scene.alarms()) == 2
+        scene.heard_again(2)
+        ok = scene.alerts.wait("heartbeat_ok", "ends_meanwhile")
+        assert fits_beat(ok["since"], last["ends_meanwhile"])
+        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC + 0.5)
+        assert sorted(scene.misses()) == sorted(miss["svc"] for miss in misses)
+        first = scene.beat_again("lasts", boot="new")
+        ok = scene.alerts.wait("heartbeat_ok", "lasts")
+        assert fits_outage(ok["down_sec"], first - last["lasts"])
+        assert fits_beat(ok["since"], last["lasts"])
+        assert ok["age_sec"] < SLACK
+        scene.listen_for(TIMEOUT_SEC)
+        for svc in down:
+            assert [event["type"] for event in scene.alarms(svc=svc)] == ["heartbeat_miss", "heartbeat_ok"]
+        assert len(scene.alarms()) == 4
 
 
 def test_row_4_a_healer_killed_again_and_again_before_its_warm_up_misses_the_dead_alone(
     tmp_path,
 ):
-    timeout_sec, warm_up_sec, run_sec, runs = 4.0, 3.0, 2.4, 12
+    timeout_sec, warm_up_sec, run_sec, runs = 3.0, 2.25, 1.2, 12
     services = {**MANY, "alpha": service(), "never": service()}
-    env = {"HEALER_LEASE_SEC": "1"}
+    env = {"HEALER_LEASE_SEC": "0.8"}
     with Scene(tmp_path, services, timeout_sec=timeout_sec, idle={"never"}, env=env) as scene:
         scene["healer"].kill()
         scene.stop_beating("alpha")
@@ -117,14 +111,13 @@ def test_row_4_a_healer_killed_again_and_again_before_its_warm_up_misses_the_dea
             before = scene.proven()
             scene["healer"].start()
             scene.heard_again(run)
-            rest(run_sec)
+            until(lambda before=before: scene.proven() != before, what="the clock of this run")
             scene["healer"].kill()
-            proven = scene.proven()
-            listened += proven if proven != before else 0.0  # else this run was killed before it saved
+            listened += scene.proven()
             if set(scene.misses()) == {"alpha", "never"}:
                 break
         # a run saves its clock once a second, so the last part of each is lost
-        assert listened <= timeout_sec + warm_up_sec + run_sec
+        assert listened <= timeout_sec + warm_up_sec + SLACK * run_sec
         assert set(scene.misses()) == {"alpha", "never"}
         assert only(scene.log("heartbeat_miss", "alpha"))["late_sec"] >= timeout_sec
         assert only(scene.log("heartbeat_miss", "never"))["reason"] == "never_seen"

@@ -2,7 +2,6 @@
 
 import itertools
 import random
-import time
 
 import pytest
 import redis
@@ -10,11 +9,12 @@ import redis
 from marketswarm.beat import MalformedBeat, parse_beat
 from support.rig import HOST
 from support.scenes.faults import (
-    NOISE_SEC,
+    SLACK,
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
     fits_beat,
+    fits_outage,
     instance,
     only,
     rest,
@@ -25,6 +25,7 @@ from support.waiting import until
 
 COUNT = 10_000
 CHUNK = 250
+HUGE = 65_536
 
 
 def hostile(svc: str, real: bytes, boot: str) -> list[bytes]:
@@ -36,7 +37,7 @@ def hostile(svc: str, real: bytes, boot: str) -> list[bytes]:
         b"[" * 4000,
         b'{"svc":' * 500,
         b"9" * 4000,
-        b'"' + b"x" * 8192 + b'"',
+        b'"' + b"x" * HUGE + b'"',
         real[:-1] + b',"pad":"' + b"x" * 5000 + b'"}',
         real[:-1],
         real + b"}",
@@ -87,15 +88,17 @@ def test_row_15_ten_thousand_payloads_that_are_no_beats_are_counted_and_change_n
             pipe.execute()
             rest(2 * TIMEOUT_SEC * CHUNK / COUNT)
         for svc in ("dead", "also_dead"):
-            scene.wait_logged("heartbeat_miss", svc, NOISE_SEC)
+            scene.wait_logged("heartbeat_miss", svc)
             miss = only(scene.log("heartbeat_miss", svc))
-            assert miss["ts"] - last <= TIMEOUT_SEC + 1 + NOISE_SEC
+            assert miss["ts"] - last <= SLACK * (TIMEOUT_SEC + 1)
             assert fits_beat(miss["since"], last)
         scene.listen_for(TIMEOUT_SEC)
         assert sorted(scene.misses()) == ["also_dead", "dead"]
         assert len(scene.alarms()) == 2  # no ok either
         healer = scene["healer"]
-        until(lambda: sum(line["count"] for line in healer.logs("beat.malformed")) >= COUNT, 3, "all counted")
+        until(
+            lambda: sum(line["count"] for line in healer.logs("beat.malformed")) >= COUNT, what="all counted"
+        )
         said = healer.logs("beat.malformed")
         assert said[-1]["total"] == COUNT
         assert all(stamp(later) - stamp(line) > 0.9 for line, later in itertools.pairwise(said))
@@ -103,50 +106,36 @@ def test_row_15_ten_thousand_payloads_that_are_no_beats_are_counted_and_change_n
         assert only(healer.logs("agent.joined"))
 
 
-def test_row_16_old_beats_of_a_dead_service_bring_it_no_life(tmp_path):
-    with Scene(tmp_path, {"dead": service(), "alive": service()}) as scene:
-        rest(1)
-        last = scene.stop_beating("dead")
-        replayed = scene.beaters["dead"].payloads["dead"][-4:]
-
-        def replay() -> bool:
-            scene.system.cmd("PUBLISH", "dead:heartbeat", random.choice(replayed))
-            return bool(scene.misses())
-
-        until(replay, TIMEOUT_SEC + 1 + NOISE_SEC, "the miss")
-        miss = only(scene.log("heartbeat_miss"))
-        assert miss["late_sec"] >= TIMEOUT_SEC
-        assert fits_beat(miss["since"], last)
-        ends_at = time.monotonic() + TIMEOUT_SEC
-        until(lambda: replay() and time.monotonic() > ends_at, 5, "a while of replays")
-        assert [event["type"] for event in scene.alarms()] == ["heartbeat_miss"]
-        first = scene.beat_again("dead")  # the same boot goes on where it was
-        assert scene.alerts.wait("heartbeat_ok", "dead", 2)["down_sec"] == pytest.approx(
-            first - last, abs=1.0
-        )
-
-
-@pytest.mark.parametrize("instances", [1, 2])
-def test_row_16_old_beats_bring_no_life_to_a_dead_service_after_a_restart_of_the_healer(tmp_path, instances):
+@pytest.mark.parametrize("instances", [1, pytest.param(2, marks=pytest.mark.nightly("[1]"))])
+def test_row_16_old_beats_bring_a_dead_service_no_life_not_even_after_a_restart_of_the_healer(
+    tmp_path, instances
+):
     with Scene(tmp_path, {"dead": service(), "alive": service()}) as scene:
         beater, names = scene.beaters["dead"], ["dead"]
         if instances == 2:
             names.append(instance("dead", scene))
-            until(lambda: len(beater.beats[names[1]]) > 5, 10, "a few beats of the second one")
+            until(lambda: len(beater.beats[names[1]]) > 5, what="a few beats of the second one")
         beater.stop(*names)
+        last = max(beater.last(name) for name in names)
         replayed = [payload for name in names for payload in beater.payloads[name]]
-        scene.wait_logged("heartbeat_miss", "dead", TIMEOUT_SEC + 1 + NOISE_SEC)
-        rest(2 * TIMEOUT_SEC)  # its beat:dead has expired
+
+        def replay() -> bool:
+            scene.system.cmd("PUBLISH", "dead:heartbeat", random.choice(replayed))
+            return True
+
+        until(lambda: replay() and scene.misses(), what="the miss")
+        miss = only(scene.log("heartbeat_miss"))
+        assert miss["late_sec"] >= TIMEOUT_SEC
+        assert fits_beat(miss["since"], last)
+        until(
+            lambda: replay() and not scene.system.cmd("EXISTS", "beat:dead"), what="the end of its last beat"
+        )
         scene["healer"].kill()
         scene["healer"].start()
-
-        def replay() -> bool:  # from before it remembers
-            scene.system.cmd("PUBLISH", "dead:heartbeat", random.choice(replayed))
-            return bool(scene["healer"].logs("vigil.recalled")[1:])
-
-        until(replay, 10, "the healer to remember")
-        ends_at = time.monotonic() + TIMEOUT_SEC + WARM_UP_SEC
-        until(lambda: replay() and time.monotonic() > ends_at, 10, "a while of replays")
+        # from before it knows who was down
+        until(lambda: replay() and scene["healer"].logs("vigil.recalled")[1:], what="the healer to recall it")
+        proven = scene.proven() + TIMEOUT_SEC + WARM_UP_SEC
+        until(lambda: replay() and scene.proven() >= proven, 30, "a while of replays")
         assert [event["type"] for event in scene.alarms()] == ["heartbeat_miss"]
-        scene.beat_again("dead")
-        scene.alerts.wait("heartbeat_ok", "dead", 2)
+        first = scene.beat_again("dead")  # the same boot goes on where it was
+        assert fits_outage(scene.alerts.wait("heartbeat_ok", "dead")["down_sec"], first - last)

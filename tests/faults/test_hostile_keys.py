@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import pytest
-
 from support.rig import Proc
-from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, Scene, service
+from support.scenes.faults import SLACK, TIMEOUT_SEC, Scene, service
 
 HUGE = 300_000_000
 HEALER_MAY_GROW_BY = 50_000_000
@@ -20,8 +18,8 @@ def test_row_40_a_beat_key_of_300_mb_hides_no_death_delays_none_and_costs_no_mem
         last = scene.stop_beating("hostile", "dead")
         scene.system.cmd("RENAME", "ballast", "beat:hostile")
         for svc in ("hostile", "dead"):
-            miss = scene.wait_logged("heartbeat_miss", svc, 2 * TIMEOUT_SEC + NOISE_SEC + 5)
-            assert miss["ts"] - last <= TIMEOUT_SEC + 1 + NOISE_SEC
+            miss = scene.wait_logged("heartbeat_miss", svc)
+            assert miss["ts"] - last <= SLACK * (TIMEOUT_SEC + 1)
         assert peak(scene["healer"]) - before < HEALER_MAY_GROW_BY
         (said,) = scene["healer"].logs("vigil.last_beat_unreadable")
         assert (said["svc"], said["reason"], said["count"]) == ("hostile", "too_long", 1)
@@ -34,20 +32,6 @@ def test_row_40_a_beat_key_of_300_mb_hides_no_death_delays_none_and_costs_no_mem
             "dead": "down",
             "alive": "up",
         }
-
-
-@pytest.mark.parametrize("kind", ["list", "no end"])
-def test_a_beat_key_that_is_no_beat_with_an_age_is_no_sign_of_life(tmp_path, kind):
-    with Scene(tmp_path, {"hostile": service(), "alive": service()}) as scene:
-        last = scene.stop_beating("hostile")
-        payload = scene.system.cmd("GET", "beat:hostile")
-        scene.system.cmd("DEL", "beat:hostile")
-        if kind == "list":
-            scene.system.cmd("RPUSH", "beat:hostile", "x")
-        else:
-            scene.system.cmd("SET", "beat:hostile", payload.replace('"i":', '"i":9'))
-        miss = scene.wait_logged("heartbeat_miss", "hostile", 2 * TIMEOUT_SEC + NOISE_SEC)
-        assert miss["ts"] - last <= TIMEOUT_SEC + 1 + NOISE_SEC
 
 
 def peak(program: Proc) -> int:

@@ -8,10 +8,10 @@ from support.rig import TcpProxy
 from support.scenes.faults import (
     BUS_TIMEOUT_SEC,
     BUSES,
-    NOISE_SEC,
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
+    fits_outage,
     only,
     rest,
     service,
@@ -25,33 +25,42 @@ breaks = {"stop": ("stop", "start"), "kill": ("kill", "start"), "freeze": ("free
 REASONS = {"stop": "refused", "kill": "refused", "freeze": "timeout"}
 
 
-@pytest.mark.parametrize("fault", ["stop", "freeze"], ids=["row 5, stopped", "row 6, frozen"])
-@pytest.mark.parametrize("bus", BUSES)
+@pytest.mark.parametrize(
+    ("bus", "fault"),
+    [
+        pytest.param("system-redis", "stop", id="row 5, stopped"),
+        pytest.param("market-redis", "freeze", id="row 6, frozen"),
+        pytest.param("market-redis", "stop", marks=pytest.mark.nightly("[row 5, stopped]")),
+        pytest.param("system-redis", "freeze", marks=pytest.mark.nightly("[row 6, frozen]")),
+    ],
+)
 def test_rows_5_6_a_lost_bus_is_one_fact_told_over_the_other_and_no_service_is_missed(tmp_path, bus, fault):
     other = next(each for each in BUSES if each != bus)
-    services = {**SERVICES, "mortal": service(bus)}
-    with Scene(tmp_path, services) as scene:
+    services = {**SERVICES, "mortal": service(bus), "sentinel": service(timeout_sec=30)}
+    env = {"SENTINEL_TIMEOUT_SEC": "2.5"}
+    with Scene(tmp_path, services, ("healer", "sentinel"), env=env) as scene:
         away, back = (getattr(scene.server(bus), what) for what in breaks[fault])
         broken_at, begun = time.time(), time.monotonic()
         away()
-        miss = scene.wait_logged("bus_miss", bus, BUS_TIMEOUT_SEC + 1 + NOISE_SEC, bus=other)
-        assert scene.tail(other).wait("bus_miss", bus, 1) == miss
+        miss = scene.wait_logged("bus_miss", bus, bus=other)
+        assert scene.tail(other).wait("bus_miss", bus) == miss
         assert miss["late_sec"] >= miss["timeout_sec"] == BUS_TIMEOUT_SEC
         assert (miss["reason"], miss["by"]) == (REASONS[fault], "healer")
-        assert broken_at - 1 <= miss["since"] <= broken_at + NOISE_SEC  # as in row 46
+        assert broken_at - 1 <= miss["since"] <= miss["ts"] - BUS_TIMEOUT_SEC
         scene.stop_beating("mortal")
         rest(max(0.0, begun + OUTAGE_SEC - time.monotonic()))
         back()
         back_at = time.time()
-        ok = scene.wait_logged("bus_ok", bus, 2 + NOISE_SEC, bus=other)
-        assert ok["down_sec"] == pytest.approx(back_at - broken_at, abs=2)
+        ok = scene.wait_logged("bus_ok", bus, bus=other)
+        assert fits_outage(ok["down_sec"], back_at - broken_at)
         # a service that died meanwhile is missed, after a warm-up
-        told = scene.wait_logged("heartbeat_miss", "mortal", TIMEOUT_SEC + WARM_UP_SEC + 3)
+        told = scene.wait_logged("heartbeat_miss", "mortal")
         assert told["ts"] - ok["ts"] >= WARM_UP_SEC - 0.3
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC, *BUSES)
         for each in BUSES:
             # under one id on every bus, the lost one too
             assert [event for event in scene.log(bus=each) if event["type"].startswith("bus_")] == [miss, ok]
+            assert scene.log("healer_miss", bus=each) == [], "the sentinel, which heard nothing at all"
         assert only(scene.log("heartbeat_miss"))["svc"] == "mortal"
         assert scene["healer"].running
 
@@ -62,6 +71,7 @@ def of_buses(scene: Scene, bus: str = "system-redis") -> list[tuple[str, str]]:
     return [(e["type"], e["svc"]) for e in events if e["type"].partition("_")[0] in ("bus", "reach")]
 
 
+@pytest.mark.nightly("test_row_46_a_healer_whose_own_network_is_away_…")
 def test_row_46_both_buses_lost_at_once_are_one_fact_when_they_are_back_and_no_service_is_missed(tmp_path):
     with Scene(tmp_path, SERVICES) as scene:
         for bus in BUSES:
@@ -70,7 +80,7 @@ def test_row_46_both_buses_lost_at_once_are_one_fact_when_they_are_back_and_no_s
         for bus in BUSES:
             scene.server(bus).start()
         for bus in BUSES:
-            gap = scene.wait_logged("reach_gap", "healer", 4 + NOISE_SEC, bus)
+            gap = scene.wait_logged("reach_gap", "healer", bus=bus)
             assert gap["gap_sec"] >= OUTAGE_SEC - 1
             assert gap["since"] == pytest.approx(gap["ts"] - gap["gap_sec"], abs=0.01)
         scene.listen_for(max(TIMEOUT_SEC + WARM_UP_SEC, BUS_TIMEOUT_SEC), *BUSES)
@@ -80,13 +90,13 @@ def test_row_46_both_buses_lost_at_once_are_one_fact_when_they_are_back_and_no_s
         assert scene.tail("system-redis").of("reach_gap") == [scene.log("reach_gap")[0]]
         scene["healer"].stop()
         scene["healer"].start()
-        until(lambda: len(scene["healer"].logs("vigil.recalled")) > 1, 10, "the healer to recall its roster")
+        until(lambda: len(scene["healer"].logs("vigil.recalled")) > 1, what="the healer to recall its roster")
         scene.listen_for(WARM_UP_SEC, *BUSES)
         assert scene["healer"].logs("state.unusable") == []
         assert of_buses(scene) == [("reach_gap", "healer")]
 
 
-@pytest.mark.parametrize("fault", ["refuse", "swallow"])
+@pytest.mark.parametrize("fault", ["swallow", pytest.param("refuse", marks=pytest.mark.nightly("[swallow]"))])
 def test_row_46_a_healer_whose_own_network_is_away_blames_no_bus_and_says_so_when_it_is_back(tmp_path, fault):
     with (
         Scene(tmp_path, SERVICES, agents=()) as scene,
@@ -103,44 +113,31 @@ def test_row_46_a_healer_whose_own_network_is_away_blames_no_bus_and_says_so_whe
         assert of_buses(scene) == []
         for wire in (one, other):
             wire.heal()
-        gap = scene.wait_logged("reach_gap", "healer", 4 + NOISE_SEC)
-        assert cut_at - 1 <= gap["since"] <= cut_at + NOISE_SEC  # a busy machine reads the last answer late
+        gap = scene.wait_logged("reach_gap", "healer")
+        assert cut_at - 1 <= gap["since"] <= cut_at + OUTAGE_SEC / 2  # the last answer may be read late
         assert gap["gap_sec"] == pytest.approx(gap["ts"] - gap["since"], abs=0.01)
-        scene.wait_logged("heartbeat_miss", "mortal", TIMEOUT_SEC + WARM_UP_SEC + NOISE_SEC)
+        scene.wait_logged("heartbeat_miss", "mortal")
         scene.listen_for(BUS_TIMEOUT_SEC, *BUSES)
         assert scene.misses() == ["mortal"]
         assert of_buses(scene) == [("reach_gap", "healer")]
 
 
+@pytest.mark.nightly(
+    "test_row_46_a_healer_whose_own_network_is_away_…; tests/marketswarm/detector/test_bus.py"
+)
 def test_row_46_of_two_lost_buses_the_one_that_stays_away_is_missed_when_the_other_is_back(tmp_path):
     with Scene(tmp_path, SERVICES) as scene:
         for bus in BUSES:
             scene.server(bus).kill()
         rest(OUTAGE_SEC)
         scene.system.start()
-        miss = scene.wait_logged("bus_miss", "market-redis", BUS_TIMEOUT_SEC + 4 + NOISE_SEC)
+        miss = scene.wait_logged("bus_miss", "market-redis")
         assert (miss["reason"], miss["late_sec"] >= OUTAGE_SEC) == ("refused", True)
         assert miss["ts"] - scene.log("reach_gap")[0]["ts"] >= BUS_TIMEOUT_SEC - 0.1
         scene.market.start()
-        scene.wait_logged("bus_ok", "market-redis", 4 + NOISE_SEC)
+        scene.wait_logged("bus_ok", "market-redis")
         told = [("reach_gap", "healer"), ("bus_miss", "market-redis"), ("bus_ok", "market-redis")]
         assert of_buses(scene) == told
-
-
-def test_a_verdict_whose_acknowledgement_is_lost_is_offered_again_and_told_once(tmp_path):
-    with Scene(tmp_path, SERVICES, agents=()) as scene, TcpProxy(scene.system.port) as wire:
-        scene.start("healer", SYSTEM_REDIS_URL=wire.url)
-        scene.all_up()
-        wire.swallow(only=b'"heartbeat_miss"', direction="down")
-        scene.stop_beating("mortal")
-        scene.alerts.wait("heartbeat_miss", "mortal", TIMEOUT_SEC + 1 + NOISE_SEC)
-        assert scene["healer"].wait_log("tell.waiting")["reason"] == "timeout"
-        rest(2.5)  # it is offered at least once more
-        wire.heal()
-        scene.beat_again("mortal")
-        scene.alerts.wait("heartbeat_ok", "mortal", 3 + NOISE_SEC)
-        assert [event["type"] for event in scene.alerts.of()] == ["heartbeat_miss", "heartbeat_ok"]
-        assert len(scene.log("heartbeat_miss")) == 1
 
 
 def unwritten(scene: Scene, bus: str) -> int:
@@ -155,9 +152,9 @@ def test_row_37_buses_killed_while_they_write_keep_the_log_and_all_goes_on_by_it
     ) as scene:
         scene.stop_beating(*mortals)
         for svc in mortals:
-            scene.wait_logged("heartbeat_miss", svc, TIMEOUT_SEC + 1 + NOISE_SEC)
-        rest(1.5)  # what is older than a second is on the disk
-        until(lambda: not any(unwritten(scene, bus) for bus in BUSES), 10, "all to be on the disk")
+            scene.wait_logged("heartbeat_miss", svc)
+        rest(1.1)  # what is older than a second is on the disk
+        until(lambda: not any(unwritten(scene, bus) for bus in BUSES), what="all to be on the disk")
         before = scene.log("heartbeat_miss")
         for bus in BUSES:
             scene.server(bus).kill()
@@ -167,7 +164,7 @@ def test_row_37_buses_killed_while_they_write_keep_the_log_and_all_goes_on_by_it
         assert scene.log("heartbeat_miss") == before
         scene.beat_again("d0", "d1")
         for svc in ("d0", "d1"):
-            scene.wait_logged("heartbeat_ok", svc, 4 + NOISE_SEC)
+            scene.wait_logged("heartbeat_ok", svc)
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC, *BUSES)
         assert scene.log("heartbeat_miss") == before
         assert all(scene[name].running for name in ("healer", "rss_agg"))

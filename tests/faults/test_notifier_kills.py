@@ -1,7 +1,7 @@
 """FAILURES row 30, many times: the notifier is killed at random points, and a receiver keeps a ledger.
 
-Nothing is lost, and what comes again comes under the same id. `KILLS=200 … -s` is the long run, with its
-figures; `KILLS_SEED` has a run again.
+Nothing is lost, and what comes again comes under the same id. `KILLS=200 … --nightly -s` is the long
+run, with its figures; `KILLS_SEED` has a run again.
 """
 
 import os
@@ -18,12 +18,12 @@ import redis
 
 from support.rig.receiver import Answer, Receiver, Request
 from support.scenes.faults import BUSES
-from support.scenes.notifier import LOG, START_SEC, Notified, hooks
+from support.scenes.notifier import LOG, Notified, hooks
 from support.waiting import until
 
 LATE = re.compile(rb' \(told [^()]* late\)|"late":(?:true|false)')
 """What a message says on top when it goes out late: a repeat may be the first of the two that is."""
-KILLS = int(os.environ.get("KILLS", "20"))
+FEW, MANY = 5, int(os.environ.get("KILLS", "20"))
 SEED = int(os.environ.get("KILLS_SEED", "4"))
 EVERY_SEC = 0.03
 
@@ -95,8 +95,9 @@ class Story:
         self.written.append(ident)
 
 
-@pytest.mark.timeout(120 + 6 * KILLS)
-def test_row_30_killed_at_random_points_it_loses_nothing_and_repeats_only_under_the_same_id(tmp_path):
+@pytest.mark.timeout(120 + 6 * MANY)
+@pytest.mark.parametrize("kills", [FEW, pytest.param(MANY, marks=pytest.mark.nightly(f"[{FEW}]"))])
+def test_row_30_killed_at_random_points_it_loses_nothing_and_repeats_only_under_the_same_id(tmp_path, kills):
     chance = random.Random(SEED)
     with (
         Moody(chance) as receiver,
@@ -110,9 +111,9 @@ def test_row_30_killed_at_random_points_it_loses_nothing_and_repeats_only_under_
     ):
         story = Story(scene, chance)
         began, gone = time.monotonic(), {""}
-        for _ in range(KILLS):
+        for _ in range(kills):
             if chance.random() < 0.8:  # while it works
-                until(lambda gone=gone: leader(scene) not in gone, START_SEC, "a lease")
+                until(lambda gone=gone: leader(scene) not in gone, what="a lease")
                 time.sleep(chance.random() * 0.6)
             else:  # at any moment of its start
                 time.sleep(chance.random())
@@ -124,7 +125,7 @@ def test_row_30_killed_at_random_points_it_loses_nothing_and_repeats_only_under_
         receiver.calm = True
         until(lambda: set(story.written) <= receiver.told(), 40, "all of it")
         scene.settled(10)
-        judge(story, receiver, took_sec)
+        judge(story, receiver, kills, took_sec)
         assert not [name for name in scene.state() if name.startswith(("o:m:", "o:w:", "r:l:"))]
         assert scene.dead() == []
 
@@ -133,7 +134,7 @@ def leader(scene: Notified) -> str:
     return scene.system.cmd("GET", "notifier:lease") or ""
 
 
-def judge(story: Story, receiver: Moody, took_sec: float) -> None:
+def judge(story: Story, receiver: Moody, kills: int, took_sec: float) -> None:
     accepted = [request for request in receiver.whole() if request.status == 200]
     by_event: dict[str, set[str]] = {}
     for request in receiver.whole():
@@ -145,7 +146,7 @@ def judge(story: Story, receiver: Moody, took_sec: float) -> None:
     times = Counter(request.id for request in accepted)
     strangers = told - set(story.written)
     figures = {
-        "kills": KILLS,
+        "kills": kills,
         "seconds": round(took_sec),
         "events": len(story.written),
         "messages": len(times),

@@ -10,9 +10,9 @@ import pytest
 from support.rig import free_port
 from support.rig.metrics import key, samples
 from support.rig.receiver import Answer, Receiver, Request, texts
-from support.scenes.faults import BUSES, rest
-from support.scenes.notifier import START_SEC, Notified, hooks
-from support.waiting import Stopwatch, until
+from support.scenes.faults import BUSES
+from support.scenes.notifier import Notified, hooks
+from support.waiting import until
 
 OUTAGE_SEC = float(os.environ.get("RECEIVER_OUTAGE_SEC", "5"))
 """How long the receiver of row 27 is ill; a whole minute is for those who have the time."""
@@ -36,8 +36,8 @@ def test_row_27_a_receiver_that_is_ill_gets_everything_once_after_growing_pauses
     with Notified(tmp_path, hooks(one=receiver)) as scene:
         begun = time.monotonic()
         miss = scene.write("heartbeat_miss", "alpha")
-        until(lambda: receiver.seen, 5, "an attempt")
-        until(lambda: "one: 500" in scene.beat_detail(), 5, "a degraded beat")
+        until(lambda: receiver.seen, what="an attempt")
+        until(lambda: "one: 500" in scene.beat_detail(), what="a degraded beat")
         later = scene.write("heartbeat_ok", "alpha", down_sec=2.0)
         until(lambda: time.monotonic() - begun > OUTAGE_SEC, OUTAGE_SEC + 1)
         assert receiver.taken() == []
@@ -53,39 +53,26 @@ def test_row_27_a_receiver_that_is_ill_gets_everything_once_after_growing_pauses
         assert len(gaps) <= 4 + OUTAGE_SEC / 10
         late = OUTAGE_SEC >= 60
         assert [each.data["late"] for each in receiver.seen if each.status == 200] == [late] * 2
-        until(lambda: "500" not in scene.beat_detail(), 3, lambda: f"a beat that is well: {scene.notifier}")
+        until(lambda: "500" not in scene.beat_detail(), what=lambda: f"a beat that is well: {scene.notifier}")
 
 
-@pytest.mark.parametrize("status", [429, 503])
-def test_row_28_a_receiver_that_asks_for_peace_has_it(tmp_path, receiver, status):
-    receiver.script.append(Answer(status, {"Retry-After": "4"}))
-    with Notified(tmp_path, hooks(one=receiver)) as scene:
-        scene.write("heartbeat_miss", "alpha")
-        until(lambda: receiver.seen, 5, "an attempt")
-        scene.write("heartbeat_miss", "beta")
-        receiver.wait("heartbeat_miss", "beta", 8)
-        first, second, *_ = receiver.seen
-        assert second.at - first.at >= 4
-        assert first.id == second.id
-        assert len(receiver.seen) == 3
-
-
-def test_rows_28_30_the_peace_outlasts_a_kill(tmp_path, receiver):
-    receiver.script.append(Answer(429, {"Retry-After": "9"}))
+@pytest.mark.parametrize("status", [429, pytest.param(503, marks=pytest.mark.nightly("[429]"))])
+def test_rows_28_30_a_receiver_that_asks_for_peace_has_it_even_over_a_kill(tmp_path, receiver, status):
+    receiver.script.append(Answer(status, {"Retry-After": "6"}))
     with Notified(tmp_path, hooks(one=receiver)) as scene:
         miss = scene.write("heartbeat_miss", "alpha")
-        until(lambda: receiver.seen, 5, "an attempt")
+        until(lambda: receiver.seen, what="an attempt")
         pauses = partial(scene.system.cmd, "HGET", "notifier:state", "d:pauses")
-        until(lambda: '"one":[1,' in (pauses() or ""), 5, "the pause to be stored")
+        until(lambda: '"one":[1,' in (pauses() or ""), what="the pause to be stored")
         scene.notifier.kill()
         scene.notifier.start()
-        receiver.wait("heartbeat_miss", "alpha", 9 + START_SEC)
+        receiver.wait("heartbeat_miss", "alpha", 30)
         first, second = receiver.seen
-        assert second.at - first.at >= 9 - 0.1
+        assert second.at - first.at >= 6 - 0.1
         assert first.id == second.id == miss
 
 
-@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize("status", [404, pytest.param(410, marks=pytest.mark.nightly("[404]"))])
 def test_row_29_a_receiver_that_is_gone_is_told_over_another_and_left_alone(
     tmp_path, receiver, other, status
 ):
@@ -93,60 +80,36 @@ def test_row_29_a_receiver_that_is_gone_is_told_over_another_and_left_alone(
     port = free_port()
     with Notified(tmp_path, hooks(one=receiver, two=other), env={"METRICS_PORT": str(port)}) as scene:
         miss = scene.write("heartbeat_miss", "alpha")
-        other.wait("heartbeat_miss", "alpha", 5)
-        until(lambda: any(f"one is broken: {status}" in text for text in texts(other.seen)), 5, "the news")
+        other.wait("heartbeat_miss", "alpha")
+        until(lambda: any(f"one is broken: {status}" in text for text in texts(other.seen)), what="the news")
         scene.settled()
         for bus in BUSES:
-            until(lambda bus=bus: scene.dead(bus), 3, f"it in notifier:dead on {bus}")
+            until(lambda bus=bus: scene.dead(bus), what=f"it in notifier:dead on {bus}")
             [dead] = scene.dead(bus)
             assert (dead["channel"], dead["reason"], dead["message"]["id"]) == ("one", str(status), miss)
         assert scene.told(miss)["channels"] == ["two"]
-        until(lambda: f"degraded: one: {status}" in scene.beat_detail(), 5, "a degraded beat")
+        until(lambda: f"degraded: one: {status}" in scene.beat_detail(), what="a degraded beat")
         assert samples(port)[key("notifier_channel_broken", channel="one")] == 1
         assert samples(port)[key("notifier_attempts_total", channel="one", outcome="dead")] == 1
-        rest(3)
-        assert receiver.statuses() == [status], "nobody asks it again"
+        assert receiver.statuses() == [status]
         scene.write("heartbeat_ok", "alpha", down_sec=3.0)
-        other.wait("heartbeat_ok", "alpha", 5)
-        until(lambda: len(receiver.seen) == 2, 5, "one attempt for the next message")
+        other.wait("heartbeat_ok", "alpha")
+        until(lambda: len(receiver.seen) >= 2, what="one attempt for the next message")
+        assert receiver.statuses() == [status] * 2, "it is asked again for nothing else"
         assert sum("broken" in text for text in texts(other.seen)) == 1
         scene.again()
         scene.write("heartbeat_miss", "beta")
-        other.wait("heartbeat_miss", "beta", 15)
+        other.wait("heartbeat_miss", "beta")
         receiver.always = 200
-        until(lambda: len(receiver.seen) == 3, 5, "one attempt")
-        rest(1)
+        until(lambda: len(receiver.seen) == 3, what="one attempt")
+        scene.settled()
         assert sum("broken" in text for text in texts(other.seen)) == 1, "nor after a restart"
         answers = scene.ask("resend", miss)
         assert [(each["channel"], each["ok"]) for each in answers] == [("one", True)]
         assert receiver.taken("alpha")[0]["id"] == miss
-        until(lambda: miss not in [each["message"]["id"] for each in scene.dead(BUSES[1])], 3, "it gone")
-        until(lambda: "degraded" not in scene.beat_detail(), 5, "a beat that is well")
+        until(lambda: miss not in [each["message"]["id"] for each in scene.dead(BUSES[1])], what="it gone")
+        until(lambda: "degraded" not in scene.beat_detail(), what="a beat that is well")
         assert "s3cret" not in scene.notifier.text()
-
-
-def test_row_29_what_its_only_channel_refuses_goes_to_one_that_was_not_meant(tmp_path, receiver, other):
-    receiver.always = 404
-    routes = [{"services": ["alpha"], "channels": ["one"]}, {"channels": ["two"]}]
-    with Notified(tmp_path, hooks(one=receiver, two=other), routes=routes) as scene:
-        miss = scene.write("heartbeat_miss", "alpha")
-        other.wait("heartbeat_miss", "alpha", 5)
-        scene.settled()
-        assert scene.dead()[0]["message"]["id"] == miss
-        assert len(receiver.seen) == 1
-
-
-def test_row_29_without_another_channel_it_lies_there_to_be_sent_again(tmp_path, receiver):
-    receiver.always = 404
-    with Notified(tmp_path, hooks(one=receiver)) as scene:
-        miss = scene.write("heartbeat_miss", "alpha")
-        until(scene.dead, 5, "it in notifier:dead")
-        scene.settled()
-        receiver.always = 200
-        rest(1.5)  # its pause
-        assert [each["ok"] for each in scene.ask("resend", "*")] == [True]
-        assert receiver.taken()[0]["id"] == miss
-        until(lambda: not scene.dead(), 3, "nothing dead")
 
 
 def test_row_31_a_receiver_that_hangs_holds_no_other_back(tmp_path, receiver, other):
@@ -154,7 +117,9 @@ def test_row_31_a_receiver_that_hangs_holds_no_other_back(tmp_path, receiver, ot
     with Notified(tmp_path, hooks(one=receiver, two=other)) as scene:
         for n in range(8):
             scene.write("heartbeat_miss", f"s{n}")
-            other.wait("heartbeat_miss", f"s{n}", 1.5)
+            other.wait("heartbeat_miss", f"s{n}")
+        # before the first attempt at the one that hangs is given up
+        assert other.seen[-1].at - receiver.seen[0].at < 9
         assert len(receiver.statuses()) <= 3
         assert scene.pending() == 8
         receiver.always = 200
@@ -164,57 +129,15 @@ def test_row_31_a_receiver_that_hangs_holds_no_other_back(tmp_path, receiver, ot
         assert len(other.taken()) == 8
 
 
-@pytest.mark.parametrize("what", ["drip", "reset"])
-def test_row_31_nor_one_that_drips_or_hangs_up(tmp_path, other, what):
-    import socket
-    import threading
-
-    sock = socket.create_server(("127.0.0.1", 0))
-    over = threading.Event()
-
-    def serve() -> None:
-        while not over.is_set():
-            try:
-                wire, _ = sock.accept()
-            except OSError:
-                return
-            with wire:
-                wire.settimeout(1)
-                if what == "reset":
-                    continue
-                try:
-                    while not over.wait(0.2):
-                        wire.send(b"H")
-                except OSError:
-                    continue
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        channels = {"ill": {"type": "webhook", "url": f"http://127.0.0.1:{sock.getsockname()[1]}/"}}
-        with Notified(tmp_path, {**channels, **hooks(two=other)}) as scene:
-            for n in range(3):
-                scene.write("heartbeat_miss", f"s{n}")
-                other.wait("heartbeat_miss", f"s{n}", 1.5)
-            until(lambda: "ill: " in scene.beat_detail(), 8, "a degraded beat")
-    finally:
-        over.set()
-        sock.shutdown(socket.SHUT_RDWR)
-        sock.close()
-        thread.join(5)
-
-
-def test_the_later_of_a_thread_follow_the_first_where_the_channel_wants_that(tmp_path, receiver):
-    with Notified(tmp_path, hooks(one=receiver), rate_limit_sec=0.0) as scene:
-        miss = scene.write("heartbeat_miss", "alpha")
-        receiver.wait("heartbeat_miss", "alpha", 5)
-        scene.settled()
-        scene.again()
-        scene.write("heartbeat_ok", "alpha", down_sec=4.0)
-        receiver.wait("heartbeat_ok", "alpha", 15)
-        first, last = receiver.seen
-        assert first.id == miss
-        assert first.data.get("thread", miss) == last.data.get("thread", miss) == miss
+@pytest.mark.nightly("test_row_31_a_receiver_that_hangs_…; tests/marketswarm/channels/test_http.py")
+@pytest.mark.parametrize("answer", [Answer(drip=True), Answer(reset=True)], ids=["drips", "hangs up"])
+def test_row_31_nor_one_that_drips_or_hangs_up(tmp_path, receiver, other, answer):
+    receiver.always = answer
+    with Notified(tmp_path, hooks(ill=receiver, two=other)) as scene:
+        for n in range(3):
+            scene.write("heartbeat_miss", f"s{n}")
+            other.wait("heartbeat_miss", f"s{n}")
+        until(lambda: "ill: " in scene.beat_detail(), 30, "a degraded beat")
 
 
 def refuse(svc: str, status: int):
@@ -236,11 +159,11 @@ def test_row_47_a_message_that_a_receiver_always_fails_on_holds_up_no_other_and_
     with Notified(tmp_path, channels, routes=routes, retry_for_sec=9.0, rate_limit_sec=0.0) as scene:
         written = time.monotonic()
         miss = scene.write("heartbeat_miss", "alpha")
-        until(lambda: len(receiver.seen) >= 2, 10, "a second attempt")
+        until(lambda: len(receiver.seen) >= 2, what="a second attempt")
         ok = scene.write("heartbeat_ok", "alpha", down_sec=2.0)
         for n in range(4):
             scene.write("heartbeat_miss", f"s{n}")
-            receiver.wait("heartbeat_miss", f"s{n}", 3)
+            receiver.wait("heartbeat_miss", f"s{n}")
         assert not other.taken() or time.monotonic() - written >= 9.0
         other.wait("heartbeat_miss", "alpha", 20)
         assert time.monotonic() - written >= 9.0
@@ -256,22 +179,23 @@ def test_row_47_a_message_that_a_receiver_always_fails_on_holds_up_no_other_and_
         assert not [text for text in texts(other.seen) if "broken" in text]
 
 
+@pytest.mark.nightly("test_row_47_a_message_…; tests/notifier/test_dispatcher.py keeps since when")
 def test_row_47_a_restart_does_not_start_the_age_limit_anew(tmp_path, receiver, other):
     receiver.choose = refuse("alpha", 500)
     routes = [{"services": ["alpha"], "channels": ["one"]}, {"channels": ["two"]}]
     with Notified(tmp_path, hooks(one=receiver, two=other), routes=routes, retry_for_sec=8.0) as scene:
         written = time.monotonic()
         scene.write("heartbeat_miss", "alpha")
-        until(lambda: receiver.seen, 5, "an attempt")
-        until(lambda: time.monotonic() - written > 7, 10, "most of its time to be over")
+        until(lambda: receiver.seen, what="an attempt")
+        until(lambda: time.monotonic() - written > 7, what="most of its time to be over")
         scene.again()
         scene.ready()
-        stopwatch = Stopwatch()
-        other.wait("heartbeat_miss", "alpha", START_SEC)
-        assert stopwatch.own_sec < 6, "a full age limit began anew"
+        begun = time.monotonic()
+        other.wait("heartbeat_miss", "alpha")
+        assert time.monotonic() - begun < 7, "a full age limit began anew"
 
 
-@pytest.mark.parametrize("status", [400, 413])
+@pytest.mark.parametrize("status", [400, pytest.param(413, marks=pytest.mark.nightly("[400]"))])
 def test_a_message_that_can_not_be_delivered_breaks_no_channel(tmp_path, receiver, other, status):
     receiver.choose = refuse("alpha", status)
     routes = [{"services": ["alpha", "beta"], "channels": ["one"]}, {"channels": ["two"]}]
@@ -279,9 +203,9 @@ def test_a_message_that_can_not_be_delivered_breaks_no_channel(tmp_path, receive
     env = {"METRICS_PORT": str(port)}
     with Notified(tmp_path, hooks(one=receiver, two=other), routes=routes, env=env) as scene:
         miss = scene.write("heartbeat_miss", "alpha")
-        other.wait("heartbeat_miss", "alpha", 5)
+        other.wait("heartbeat_miss", "alpha")
         scene.write("heartbeat_miss", "beta")
-        receiver.wait("heartbeat_miss", "beta", 3)
+        receiver.wait("heartbeat_miss", "beta")
         scene.settled()
         [dead] = scene.dead()
         assert (dead["channel"], dead["reason"], dead["message"]["id"]) == ("one", str(status), miss)

@@ -1,13 +1,14 @@
 """A bus that takes no acknowledgement while its log grows is read no further, and holds up no other bus."""
 
 import orjson
+import pytest
 
 import support.rig.refusing_servers as ways
 from notifier.inbox import CAPACITY
 from notifier.source import AT_ONCE
 from support.rig.receiver import Receiver
 from support.scenes.faults import rest
-from support.scenes.notifier import LOG, START_SEC, Notified, hooks
+from support.scenes.notifier import LOG, Notified, hooks
 from support.waiting import until
 
 BOUND = range(CAPACITY, 2 * CAPACITY + AT_ONCE + 1)
@@ -27,33 +28,34 @@ def test_a_bus_that_takes_no_acknowledgements_is_read_no_further_and_holds_up_no
         scene.ready()
         refusal.begin()
         first = scene.write("heartbeat_miss", "first", "market-redis")
-        receiver.wait("heartbeat_miss", "first", START_SEC)
+        receiver.wait("heartbeat_miss", "first")
         # nothing is to be told of these, so each is done with as soon as it is read
         again = orjson.dumps(
             {"type": "heartbeat_ok", "svc": "fine", "ts": 1.0, "id": "ok.fine", "by": "healer"}
         )
         scene.market.cmd("EVAL", REPEAT, 1, LOG, again, FLOOD)
         last = scene.write("heartbeat_miss", "last", "market-redis")
-        until(lambda: "acknowledgements" in scene.beat_detail(), 10, lambda: f"it in a beat: {notifier}")
+        until(lambda: "acknowledgements" in scene.beat_detail(), what=lambda: f"it in a beat: {notifier}")
         assert scene.pending("market-redis") in BOUND
 
         meanwhile = scene.write("heartbeat_miss", "other", "system-redis")
-        receiver.wait("heartbeat_miss", "other", 5)
-        until(lambda: not scene.pending("system-redis"), 5, "the healthy bus to have its acknowledgements")
-        rest(2)
+        receiver.wait("heartbeat_miss", "other")
+        until(lambda: not scene.pending("system-redis"), what="the healthy bus to have its acknowledgements")
+        rest(2)  # the paused bus is asked for nothing, so nothing shows that it was
         assert scene.pending("market-redis") in BOUND
         assert receiver.taken("last") == []
         [said] = notifier.logs("reading.paused")
         assert (said["bus"], said["reason"]) == ("market-redis", "auth")
 
         refusal.end()
-        receiver.wait("heartbeat_miss", "last", 15)
+        receiver.wait("heartbeat_miss", "last")
         scene.settled(15)
         assert [event["id"] for event in receiver.taken()] == [first, meanwhile, last]
         assert [line["bus"] for line in notifier.logs("reading.resumed")] == ["market-redis"]
-        until(lambda: "acknowledgements" not in scene.beat_detail(), 5, scene.beat_detail)
+        until(lambda: "acknowledgements" not in scene.beat_detail(), what=scene.beat_detail)
 
 
+@pytest.mark.nightly("test_a_bus_that_takes_no_acknowledgements_…; tests/notifier/test_source.py")
 def test_an_entry_whose_acknowledgement_was_refused_is_not_taken_again_when_others_entries_are_claimed(
     tmp_path,
 ):
@@ -63,13 +65,13 @@ def test_an_entry_whose_acknowledgement_was_refused_is_not_taken_again_when_othe
         scene.ready()
         refusal.begin()
         scene.write("heartbeat_miss", "alpha", "market-redis")
-        receiver.wait("heartbeat_miss", "alpha", START_SEC)
-        until(lambda: scene.told(receiver.taken()[0]["id"]), 5, "the other bus to know that it was told")
+        receiver.wait("heartbeat_miss", "alpha")
+        until(lambda: scene.told(receiver.taken()[0]["id"]), what="the other bus to know that it was told")
         [(entry, _)] = scene.market.cmd("XRANGE", LOG, "-", "+")
         scene.market.cmd("XCLAIM", LOG, "notifier", "gone", 0, entry)
-        until(lambda: "gone" not in consumers(scene), 10, "what the other one has to be claimed")
+        until(lambda: "gone" not in consumers(scene), what="what the other one has to be claimed")
         scene.write("heartbeat_miss", "beta", "market-redis")
-        receiver.wait("heartbeat_miss", "beta", 5)
+        receiver.wait("heartbeat_miss", "beta")
         refusal.end()
         scene.settled()
         assert [line for line in notifier.logs("events.taken") if "repeat" in line] == []

@@ -6,6 +6,7 @@ one keeps them waiting, while the other must not keep anyone.
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from support.rig.process import NO_HOST
 from support.scenes.faults import (
     BUS_TIMEOUT_SEC,
     BUSES,
-    NOISE_SEC,
+    SLACK,
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
@@ -57,13 +58,19 @@ ALIKE = (ways.StaleReplica, ways.Lonely, ways.WrongPassword, ways.Expired, ways.
 """Ways that differ from another one in what they say alone: tried on one bus each."""
 
 
-def on(way: type[ways.Refusal], bus: str) -> ParameterSet:
+def on(way: type[ways.Refusal], bus: str, every_run: Iterable[type[ways.Refusal]]) -> ParameterSet:
     marks = [pytest.mark.needs("openssl")] if issubclass(way, ways.Untrusted) else []
+    if way not in every_run:
+        ids = " and ".join(f"[{NAMES[one]}-…]" for one in every_run or ROWS)
+        marks.append(pytest.mark.nightly(f"{ids}; tests/marketswarm/bus/test_bus.py has each reason"))
     return pytest.param(way, bus, id=f"{NAMES[way]}-{bus}", marks=marks)
 
 
-EITHER = [on(way, BUSES[n % 2]) for n, way in enumerate(NAMES)]
-BOTH = EITHER + [on(way, BUSES[1 - n % 2]) for n, way in enumerate(NAMES) if way not in ALIKE]
+ROWS, OTHERS = (ways.Full, ways.Replica), (ways.Untrusted,)
+AT_START = [on(way, BUSES[n % 2], OTHERS) for n, way in enumerate(NAMES)]
+MEANWHILE = [on(way, BUSES[n % 2], ROWS) for n, way in enumerate(NAMES)] + [
+    on(way, BUSES[1 - n % 2], ()) for n, way in enumerate(NAMES) if way not in ALIKE
+]
 
 
 def refusal_of(way: type[ways.Refusal], server: Server) -> ways.Refusal:
@@ -91,7 +98,7 @@ def lately(proc: Proc) -> list[dict[str, Any]]:
     return [line for line in proc.logs() if time.time() - stamp(line) < QUIET_SEC]
 
 
-@pytest.mark.parametrize(("way", "bus"), BOTH)
+@pytest.mark.parametrize(("way", "bus"), MEANWHILE)
 def test_rows_11_12_a_bus_that_refuses_is_one_fact_and_what_it_did_not_take_is_told_later(tmp_path, way, bus):
     other = next(each for each in BUSES if each != bus)
     doomed, mortal = ("s0", "m0") if bus == "system-redis" else ("m0", "s0")
@@ -99,16 +106,16 @@ def test_rows_11_12_a_bus_that_refuses_is_one_fact_and_what_it_did_not_take_is_t
         refusal = refusal_of(way, scene.server(bus))
         healer, agent = start(scene, bus, refusal)
         scene.all_up()
-        until(lambda: "rss_agg" in scene.roster(), 10, "rss_agg to beat")
+        until(lambda: "rss_agg" in scene.roster(), what="rss_agg to beat")
         lines = {proc: len(proc.logs()) for proc in (healer, agent)}
         refusal.begin()
         begun = time.monotonic()
         last = scene.stop_beating("s0", "m0")
-        miss = scene.wait_logged("bus_miss", bus, BUS_TIMEOUT_SEC + 1 + NOISE_SEC, other)
-        assert scene.tail(other).wait("bus_miss", bus, 1) == miss
+        miss = scene.wait_logged("bus_miss", bus, bus=other)
+        assert scene.tail(other).wait("bus_miss", bus) == miss
         assert (miss["reason"], miss["timeout_sec"]) == (way.reason, BUS_TIMEOUT_SEC)
         if other == "system-redis":
-            scene.wait_logged("heartbeat_miss", mortal, TIMEOUT_SEC + NOISE_SEC)
+            scene.wait_logged("heartbeat_miss", mortal)
         rest(max(0.0, begun + REFUSED_SEC - time.monotonic()))
         for proc, before in lines.items():
             said = proc.logs()[before:]
@@ -122,30 +129,27 @@ def test_rows_11_12_a_bus_that_refuses_is_one_fact_and_what_it_did_not_take_is_t
             assert max(same.values(), default=0) <= 2, f"said again and again: {same.most_common(3)}"
             until(
                 lambda proc=proc: len(lately(proc)) <= QUIET_LINES,
-                NOISE_SEC,
-                lambda proc=proc: f"{QUIET_SEC} s with at most {QUIET_LINES} lines: {lately(proc)}",
+                what=lambda proc=proc: f"{QUIET_SEC} s with at most {QUIET_LINES} lines: {lately(proc)}",
             )
         refusal.end()
-        ok = scene.wait_logged("bus_ok", bus, 2 + NOISE_SEC, other)
-        told = scene.wait_logged("heartbeat_miss", mortal, 2 + NOISE_SEC)
-        assert (
-            told["ts"] - last <= TIMEOUT_SEC + 1 + NOISE_SEC
-        )  # as it was concluded, whenever it could be told
-        assert -0.5 <= told["since"] - scene.beaters[mortal].last(mortal) <= NOISE_SEC
+        ok = scene.wait_logged("bus_ok", bus, bus=other)
+        told = scene.wait_logged("heartbeat_miss", mortal)
+        assert told["ts"] - last <= SLACK * (TIMEOUT_SEC + 1), (
+            "as it was concluded, whenever it could be told"
+        )
+        assert -0.5 <= told["since"] - scene.beaters[mortal].last(mortal) <= SLACK
         # whom the other bus heard die meanwhile
-        scene.wait_logged("heartbeat_miss", doomed, TIMEOUT_SEC + WARM_UP_SEC + 2 + NOISE_SEC)
+        scene.wait_logged("heartbeat_miss", doomed)
         scene.listen_for(TIMEOUT_SEC, *BUSES)
         assert sorted(scene.misses()) == ["m0", "s0"]
         for each in BUSES:  # under one id on both, however late
-            until(
-                lambda each=each: len(scene.log("bus_ok", bus, each)) == 1, 3 + NOISE_SEC, f"the ok on {each}"
-            )
+            until(lambda each=each: len(scene.log("bus_ok", bus, each)) == 1, what=f"the ok on {each}")
             assert [event for event in scene.log(bus=each) if event["type"].startswith("bus_")] == [miss, ok]
         secrets = (ways.PASSWORD, ways.OTHER_PASSWORD)
         assert not [each for each in secrets for proc in (healer, agent) if each in proc.text()]
 
 
-@pytest.mark.parametrize(("way", "bus"), EITHER)
+@pytest.mark.parametrize(("way", "bus"), AT_START)
 def test_rows_11_12_36_who_starts_while_a_bus_refuses_works_with_the_other_and_can_be_stopped(
     tmp_path, way, bus
 ):
@@ -154,16 +158,16 @@ def test_rows_11_12_36_who_starts_while_a_bus_refuses_works_with_the_other_and_c
         refusal = refusal_of(way, scene.server(bus))
         refusal.begin()
         healer, agent = start(scene, bus, refusal)
-        miss = scene.wait_logged("bus_miss", bus, BUS_TIMEOUT_SEC + 4 + NOISE_SEC, other)
+        miss = scene.wait_logged("bus_miss", bus, bus=other)
         assert (miss["reason"], "since" in miss) == (way.reason, False)
         until(lambda: agent.logs("beat.failed"), 20, lambda: f"rss_agg to live: {agent}")
-        assert agent.stop(5) == 0
-        assert healer.stop(5) == 0
+        assert agent.stop(15) == 0
+        assert healer.stop(15) == 0
         healer.start()
         until(lambda: len(healer.logs("vigil.monitoring")) == 2, 20, lambda: f"the healer again: {healer}")
         rest(0.7)  # this run has it from the one before that the bus is lost, and says nothing new
         refusal.end()
-        scene.wait_logged("bus_ok", bus, 4 + NOISE_SEC, other)
+        scene.wait_logged("bus_ok", bus, bus=other)
         scene.all_up()
         scene.listen_for(TIMEOUT_SEC, *BUSES)
         assert [each for each in scene.misses() if each != "rss_agg"] == []
@@ -171,6 +175,7 @@ def test_rows_11_12_36_who_starts_while_a_bus_refuses_works_with_the_other_and_c
         assert "Traceback" not in healer.text() + agent.text()
 
 
+@pytest.mark.nightly("test_rows_11_12_…; tests/marketswarm/net/test_errors.py has the reason")
 def test_a_bus_whose_name_resolves_no_more_is_one_fact_and_so_is_its_return(tmp_path):
     place = tmp_path / "where market-redis is"
     with Scene(tmp_path, SERVICES, agents=()) as scene:
@@ -180,32 +185,34 @@ def test_a_bus_whose_name_resolves_no_more_is_one_fact_and_so_is_its_return(tmp_
         begun = len(healer.logs())
         place.write_text(f"redis://{NO_HOST}:6379", encoding="ascii")
         scene.seed({**scene.truth, "revised": 1})
-        miss = scene.wait_logged("bus_miss", "market-redis", BUS_TIMEOUT_SEC + 2 + NOISE_SEC)
+        miss = scene.wait_logged("bus_miss", "market-redis")
         assert miss["reason"] == "dns"
         scene.stop_beating("s0")
-        scene.wait_logged("heartbeat_miss", "s0", TIMEOUT_SEC + 1 + NOISE_SEC)
+        scene.wait_logged("heartbeat_miss", "s0")
         assert len(healer.logs()) - begun <= LINES
         place.write_text(scene.market.url, encoding="ascii")
         scene.seed({**scene.truth, "revised": 2})
-        scene.wait_logged("bus_ok", "market-redis", 3 + NOISE_SEC)
+        scene.wait_logged("bus_ok", "market-redis")
         scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC, *BUSES)
         assert scene.misses() == ["s0"]
         only(scene.log("bus_miss"))
 
 
+@pytest.mark.nightly("test_rows_11_12_36_…; tests/marketswarm/net/test_errors.py has the reason")
 def test_a_healer_whose_home_has_a_name_that_does_not_resolve_says_so_over_the_other_bus(tmp_path):
     with Scene(tmp_path, SERVICES, agents=()) as scene:
         scene.start("healer", SYSTEM_REDIS_URL=f"redis://{NO_HOST}:6379")
-        miss = scene.wait_logged("bus_miss", "system-redis", BUS_TIMEOUT_SEC + 4 + NOISE_SEC, "market-redis")
+        miss = scene.wait_logged("bus_miss", "system-redis", bus="market-redis")
         assert miss["reason"] == "dns"
-        assert scene["healer"].stop(5) == 0
+        assert scene["healer"].stop(15) == 0
         scene.start("healer", SYSTEM_REDIS_URL=scene.system.url)
-        scene.wait_logged("bus_ok", "system-redis", 4 + NOISE_SEC, "market-redis")
+        scene.wait_logged("bus_ok", "system-redis", bus="market-redis")
         scene.all_up()
         only(scene.log("bus_miss", bus="market-redis"))
         assert scene.misses() == []
 
 
+@pytest.mark.nightly("test_rows_11_12_… holds a refusal to its few lines")
 def test_a_bus_that_refuses_for_two_reasons_in_turn_is_a_line_of_the_lease_for_each(tmp_path):
     with Scene(tmp_path, {"alpha": service()}) as scene:
         scene.system.cmd("CONFIG", "SET", "replica-ignore-maxmemory", "no")

@@ -263,7 +263,7 @@ def test_row_44_no_channel_of_a_truth_runs_a_command_or_sends_a_secret_to_where_
 ):
     marker = tmp_path / "ran"
     agents = started(scene, truth(receiver), "notifier")
-    until(lambda: scene.system.cmd("GET", "notifier:lease"), 15, "a lease")
+    until(lambda: scene.system.cmd("GET", "notifier:lease"), what="a lease")
     bad = bad_channels(trap, f"touch {marker}")
     good = truth(receiver)["services"]["notifier"]["settings"]
     settings = {**good, "channels": {**bad, **good["channels"]}}
@@ -279,7 +279,7 @@ def test_row_44_no_channel_of_a_truth_runs_a_command_or_sends_a_secret_to_where_
     assert "NOTIFY_EXEC" in refused()["exec-1"]
     write_miss(scene, "alpha")
     receiver.wait("heartbeat_miss", "alpha", 20)
-    until(lambda: any(b"alpha" in each for each in trap.heard), 10, "what holds no secret goes there")
+    until(lambda: any(b"alpha" in each for each in trap.heard), what="what holds no secret goes there")
     nothing_got_out(trap, agents, marker)
 
 
@@ -316,15 +316,16 @@ def test_row_44_an_address_that_a_truth_names_anew_is_told_to_those_who_had_the_
     scene, receiver, trap
 ):
     agents = started(scene, truth(receiver), "notifier")
-    until(lambda: scene.system.cmd("GET", "notifier:lease"), 15, "a lease")
+    until(lambda: scene.system.cmd("GET", "notifier:lease"), what="a lease")
     until(
-        lambda: b"addresses" in str(scene.system.cmd("HGETALL", "notifier:state")).encode(), 10, "it is noted"
+        lambda: b"addresses" in str(scene.system.cmd("HGETALL", "notifier:state")).encode(),
+        what="it is noted",
     )
     evil = {"settings": {"channels": {"mine": {"type": "webhook", "url": trap.url}}}}
     seed(scene.buses, truth(receiver, notifier=evil), 2)
     told = ["new address: mine", f"at {HOST}:{trap.port}"]
-    until(lambda: any(all(each in str(one.body) for each in told) for one in receiver.seen), 15, "the news")
+    until(lambda: any(all(each in str(one.body) for each in told) for one in receiver.seen), what="the news")
     [line] = agents[0].logs("channel.address_new")
     assert line["addresses"] == {"mine": f"webhook at {HOST}:{trap.port}"}
     seed(scene.buses, truth(receiver), 3)
-    until(lambda: len(agents[0].logs("channel.address_new")) == 2, 15, "the way back is a change, too")
+    until(lambda: len(agents[0].logs("channel.address_new")) == 2, what="the way back is a change, too")

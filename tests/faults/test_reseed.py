@@ -7,9 +7,8 @@ import orjson
 import pytest
 
 from support.scenes.faults import (
-    NOISE_SEC,
+    SLACK,
     TIMEOUT_SEC,
-    WARM_UP_SEC,
     Scene,
     only,
     rest,
@@ -34,9 +33,9 @@ def subscribers(scene: Scene, svc: str) -> int:
 
 
 def in_force(scene: Scene, what: Any, done: float, name: str) -> None:
-    """Waits for it; a second after the seeding, but for the noise."""
-    until(what, IN_FORCE_SEC + NOISE_SEC, name)
-    assert time.monotonic() - done <= IN_FORCE_SEC + NOISE_SEC
+    """Waits for it; a second after the seeding is promised."""
+    until(what, what=name)
+    assert time.monotonic() - done <= SLACK * IN_FORCE_SEC
 
 
 def last_beat(scene: Scene, svc: str) -> dict[str, Any]:
@@ -47,7 +46,7 @@ def test_row_19_what_a_reseed_adds_drops_renames_and_changes_is_in_force_at_once
     services: dict[str, Any] = {**SERVICES, "rss_agg": service(timeout_sec=5)}
     with Scene(tmp_path, services, ("healer", "rss_agg")) as scene:
         scene.stop_beating("down")
-        scene.wait_logged("heartbeat_miss", "down", TIMEOUT_SEC + 1 + NOISE_SEC)
+        scene.wait_logged("heartbeat_miss", "down")
 
         # one is added, and beats
         scene.watched_anew.add("added")
@@ -55,13 +54,13 @@ def test_row_19_what_a_reseed_adds_drops_renames_and_changes_is_in_force_at_once
         done = reseed(scene, services := {**services, "added": service()})
         in_force(scene, lambda: subscribers(scene, "added") >= 1, done, "added to be listened to")
         in_force(scene, lambda: last_beat(scene, "rss_agg").get("rev") == 2, done, "rss_agg to show it")
-        until(lambda: scene.roster().get("added", {}).get("verdict") == "up", 2, "added to be up")
+        until(lambda: scene.roster().get("added", {}).get("verdict") == "up", what="added to be up")
 
         # one that beats is dropped, and one that is down
         done = reseed(scene, services := {k: v for k, v in services.items() if k not in ("dropped", "down")})
         in_force(scene, lambda: subscribers(scene, "dropped") == 0, done, "dropped to be left alone")
         in_force(scene, lambda: not scene.system.cmd("EXISTS", "health:dropped"), done, "no health")
-        unwatched = scene.alerts.wait("heartbeat_unwatched", "down", IN_FORCE_SEC + NOISE_SEC)
+        unwatched = scene.alerts.wait("heartbeat_unwatched", "down")
         assert unwatched["since"] == scene.log("heartbeat_miss", "down")[0]["since"]
         assert not scene.system.cmd("EXISTS", "health:down")
         scene.stop_beating("dropped")
@@ -79,7 +78,7 @@ def test_row_19_what_a_reseed_adds_drops_renames_and_changes_is_in_force_at_once
         done = reseed(scene, services := {**services, "slow": service(interval_sec=1.5, timeout_sec=5)})
         in_force(scene, lambda: last_beat(scene, "rss_agg").get("rev") == 5, done, "the last to be in force")
         last = scene.stop_beating("slow")
-        miss = scene.wait_logged("heartbeat_miss", "slow", 5 + 1 + NOISE_SEC)
+        miss = scene.wait_logged("heartbeat_miss", "slow")
         assert miss["ts"] - last >= miss["timeout_sec"] == 5
 
         scene.listen_for(TIMEOUT_SEC)
@@ -94,6 +93,7 @@ def test_row_19_what_a_reseed_adds_drops_renames_and_changes_is_in_force_at_once
             assert only(scene[name].logs("agent.joined"))  # no one was restarted for it
 
 
+@pytest.mark.nightly("tests/marketswarm/detector/test_detector_roster.py has a warm-up after each change")
 def test_row_19_a_shorter_timeout_gives_everyone_a_warm_up_first(tmp_path):
     slow = {f"s{n}": service(interval_sec=1, timeout_sec=8) for n in range(10)}
     with Scene(tmp_path, slow) as scene:
@@ -101,7 +101,7 @@ def test_row_19_a_shorter_timeout_gives_everyone_a_warm_up_first(tmp_path):
         rest(3.5)
         # by the new timeout s0 is overdue, and the others have been silent for a part of it
         scene.seed(truth_of({svc: service(interval_sec=1, timeout_sec=2.9) for svc in slow}))
-        miss = scene.wait_logged("heartbeat_miss", "s0", 3 + NOISE_SEC)
+        miss = scene.wait_logged("heartbeat_miss", "s0")
         _, anew = scene["healer"].logs("vigil.monitoring")
         assert miss["ts"] - stamp(anew) >= 2.1
         assert miss["timeout_sec"] == 2.9
@@ -109,47 +109,19 @@ def test_row_19_a_shorter_timeout_gives_everyone_a_warm_up_first(tmp_path):
         assert scene.misses() == ["s0"]
 
 
-def test_row_20_an_invalid_truth_does_not_touch_those_who_run(tmp_path):
-    with Scene(tmp_path, SERVICES) as scene:
-        scene.seed({"services": {"alive": {"heartbeat": {"interval_sec": -1}}}}, expect=2)
-        assert scene.system.cmd("HGET", "truth:meta", "revision") == "1"
-        scene.listen_for(TIMEOUT_SEC + WARM_UP_SEC)
-        assert scene.alarms() == []
-        assert subscribers(scene, "slow") >= 1
-
-
-@pytest.mark.parametrize("damage", [("DEL", "truth:doc"), ("SET", "truth:doc", '{"services": 7}')])
-def test_row_22_a_truth_that_goes_missing_is_shown_in_beats_and_costs_nobody_anything(tmp_path, damage):
-    services = {**SERVICES, "rss_agg": service(timeout_sec=5), "sentinel": service(timeout_sec=5)}
-    agents = ("healer", "rss_agg", "sentinel")
-    with Scene(tmp_path, services, agents) as scene:
-
-        def statuses() -> dict[str, str]:
-            return {svc: last_beat(scene, svc).get("status", "ok") for svc in agents}
-
-        scene.system.cmd(*damage)
-        until(lambda: set(statuses().values()) == {"degraded"}, 4, "all to say so")
-        assert "market-redis" in last_beat(scene, "rss_agg")["detail"]
-        scene.market.cmd(*damage)
-        until(lambda: "no valid truth" in last_beat(scene, "rss_agg").get("detail", ""), 4, "all to say so")
-        scene.stop_beating("alive")  # the last good truth is in force: he is missed by it
-        scene.wait_logged("heartbeat_miss", "alive", TIMEOUT_SEC + 1 + NOISE_SEC)
-        scene.listen_for(TIMEOUT_SEC)
-        assert all(scene[name].running for name in agents)
-        scene.seed(scene.truth)
-        until(lambda: set(statuses().values()) == {"ok"}, 4, "all to be well again")
-        for name in agents:
-            assert only(scene[name].logs("agent.joined"))
-        assert scene.misses() == ["alive"]
-
-
 @pytest.mark.parametrize(
     ("healer", "why"),
     [
-        ({"publish_to": [{"bus": "market-redis", "key": "elsewhere"}]}, "alerts move"),
-        ({"publish_to": [{"bus": "system-redis", "key": "elsewhere"}]}, "nowhere"),
+        pytest.param(
+            {"publish_to": [{"bus": "market-redis", "key": "elsewhere"}]}, "alerts move", id="another bus"
+        ),
+        pytest.param(
+            {"publish_to": [{"bus": "system-redis", "key": "elsewhere"}]},
+            "nowhere",
+            id="a bus without a URL",
+            marks=pytest.mark.nightly("[another bus]; tests/live/test_agent_truth.py"),
+        ),
     ],
-    ids=["alerts on another bus", "a bus without a URL"],
 )
 def test_a_truth_that_the_healer_refuses_moves_nothing(tmp_path, healer, why):
     with Scene(tmp_path, {"alpha": service(), "beta": service()}) as scene:
@@ -163,12 +135,11 @@ def test_a_truth_that_the_healer_refuses_moves_nothing(tmp_path, healer, why):
         scene.seed(document)
         until(
             lambda: why in last_beat(scene, "healer").get("detail", ""),
-            4 + NOISE_SEC,
-            lambda: f"the healer to say so; it says {last_beat(scene, 'healer')}",
+            what=lambda: f"the healer to say so; it says {last_beat(scene, 'healer')}",
         )
         beat = last_beat(scene, "healer")
         assert (beat["status"], beat["rev"]) == ("degraded", 1)
         assert "refused" in beat["detail"]
         assert subscribers(scene, "beta") >= 1
         scene.stop_beating("beta")  # who is dropped by the truth that was refused
-        scene.alerts.wait("heartbeat_miss", "beta", TIMEOUT_SEC + 1 + NOISE_SEC)
+        scene.alerts.wait("heartbeat_miss", "beta")

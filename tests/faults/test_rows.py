@@ -1,4 +1,4 @@
-"""The rows of the fault matrix, and that each has a test that carries its number: `test_row_7_…`."""
+"""The rows of the fault matrix: each has a test of every run that carries its number, `test_row_7_…`."""
 
 import ast
 import re
@@ -61,11 +61,26 @@ ROWS = {
 
 
 def rows_in(folder: Path) -> dict[int, list[str]]:
-    """The names of test functions, by the rows that they carry."""
+    """Return the names of the test functions of every run, by the rows that they carry.
+
+    A function with a parameter that is nightly counts: its other parameters are of every run.
+    """
     found: dict[int, list[str]] = {}
     for path in sorted(folder.glob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_bytes())):
+        tree = ast.parse(path.read_bytes())
+        nightly = {
+            target.id
+            for node in tree.body
+            if isinstance(node, ast.Assign) and is_nightly(node.value, set())
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        if "pytestmark" in nightly:
+            continue
+        for node in ast.walk(tree):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            if any(is_nightly(decorator, nightly) for decorator in node.decorator_list):
                 continue
             if match := NUMBERS.match(node.name):
                 for number in match[1].split("_")[1:]:
@@ -73,14 +88,35 @@ def rows_in(folder: Path) -> dict[int, list[str]]:
     return found
 
 
-def test_each_row_has_a_test_and_each_number_is_a_row():
+def is_nightly(mark: ast.expr, names: set[str]) -> bool:
+    """Return True for `pytest.mark.nightly(…)`, or one of these names for it."""
+    return ast.unparse(mark).startswith("pytest.mark.nightly(") or (
+        isinstance(mark, ast.Name) and mark.id in names
+    )
+
+
+def test_each_row_has_a_test_of_every_run_and_each_number_is_a_row():
     found = rows_in(HERE)
     assert {row: what for row, what in ROWS.items() if row not in found} == {}
     assert {row: names for row, names in found.items() if row not in ROWS} == {}
 
 
-def test_a_row_without_a_test_shows(tmp_path):
-    source = "def test_rows_1_2_it_holds(): pass\nasync def test_row_36_4_you(): pass\ndef test_3(): pass\n"
+def test_a_row_without_a_test_of_every_run_shows(tmp_path):
+    source = """
+def test_rows_1_2_it_holds(): pass
+async def test_row_36_4_you(): pass
+def test_3(): pass
+@pytest.mark.nightly("test_row_1_…")
+def test_row_5_by_night(): pass
+nightly = pytest.mark.nightly("test_row_1_…")
+@nightly
+def test_row_6_by_night(): pass
+@pytest.mark.parametrize("a", [1, pytest.param(2, marks=nightly)])
+def test_row_7_always(a): pass
+"""
     (tmp_path / "test_some.py").write_text(source, encoding="utf-8")
-    names = "test_rows_1_2_it_holds", "test_row_36_4_you"
-    assert rows_in(tmp_path) == {1: [names[0]], 2: [names[0]], 36: [names[1]], 4: [names[1]]}
+    (tmp_path / "test_other.py").write_text(
+        "pytestmark = pytest.mark.nightly('x')\ndef test_row_8_x(): pass", encoding="utf-8"
+    )
+    found = rows_in(tmp_path)
+    assert {row: len(names) for row, names in found.items()} == {1: 1, 2: 1, 36: 1, 4: 1, 7: 1}

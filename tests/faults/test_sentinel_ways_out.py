@@ -8,7 +8,7 @@ import pytest
 
 from support.rig import refusing_servers as ways
 from support.rig.receiver import Answer, Receiver
-from support.scenes.faults import BUS_TIMEOUT_SEC, BUSES, NOISE_SEC, Scene, only, rest, service
+from support.scenes.faults import BUS_TIMEOUT_SEC, BUSES, Scene, only, rest, service
 from support.waiting import until
 
 SENTINEL_SEC = 1.5
@@ -16,6 +16,7 @@ DIRECT_SEC = 1.0
 ENV = {"SENTINEL_TIMEOUT_SEC": str(SENTINEL_SEC), "SENTINEL_DIRECT_SEC": str(DIRECT_SEC)}
 SERVICES = {"alpha": service(), "sentinel": service()}
 AGENTS = ("healer", "sentinel")
+# that nothing more is told is known when the sentinel has beaten eight times, which takes two DIRECT_SEC
 
 
 @pytest.fixture
@@ -40,230 +41,142 @@ def test_row_34_without_a_notifier_the_sentinel_tells_people_of_a_dead_healer_an
     with scene_with(tmp_path, receiver) as scene:
         scene["healer"].kill()
         killed = time.monotonic()
-        miss = receiver.wait("healer_miss", "healer", SENTINEL_SEC + 1 + DIRECT_SEC + NOISE_SEC)
+        miss = receiver.wait("healer_miss", "healer")
         assert time.monotonic() - killed >= DIRECT_SEC
         assert miss == only(scene.log("healer_miss"))
         assert only(receiver.seen).id == miss["id"]
         for bus in BUSES:
-            until(lambda bus=bus: told(scene, miss["id"], bus), 2, f"the record on {bus}")
+            until(lambda bus=bus: told(scene, miss["id"], bus), what=f"the record on {bus}")
             assert told(scene, miss["id"], bus)["channels"] == ["webhook"]
             assert 0 < scene.server(bus).cmd("TTL", f"notifier:told:{miss['id']}") <= 86_400
         scene["healer"].start()
         ok = receiver.wait("healer_ok", "healer", 20)
         assert ok == scene.log("healer_ok")[-1]  # it may have been seen before it was killed
-        rest(2 * DIRECT_SEC)
+        scene.wait_beats("sentinel", 8)
         assert [event["type"] for event in receiver.taken()] == ["healer_miss", "healer_ok"]
         assert scene["sentinel"].running
 
 
-def test_what_the_notifier_told_the_sentinel_does_not_tell(tmp_path, receiver):
-    with scene_with(tmp_path, receiver, SENTINEL_DIRECT_SEC="3") as scene:
-        scene["healer"].kill()
-        miss = scene.alerts.wait("healer_miss", "healer", SENTINEL_SEC + 1 + NOISE_SEC)
-        # on one bus alone: that is enough
-        scene.market.cmd("SET", f"notifier:told:{miss['id']}", '{"ts":1,"channels":["slack"]}', "EX", 60)
-        scene["sentinel"].wait_log("direct.told_by_others", 3 + NOISE_SEC)
-        scene["healer"].start()
-        scene.alerts.wait("healer_ok", "healer", 20)
-        rest(3 + 1)
-        assert receiver.seen == []
-
-
-@pytest.mark.parametrize("bus", BUSES)
+@pytest.mark.parametrize(
+    "bus", [BUSES[0], pytest.param(BUSES[1], marks=pytest.mark.nightly("[system-redis]"))]
+)
 def test_a_lost_bus_that_nobody_told_is_told_directly_and_so_is_its_return(tmp_path, receiver, bus):
     other = next(each for each in BUSES if each != bus)
     with scene_with(tmp_path, receiver) as scene:
         scene.server(bus).kill()
-        miss = receiver.wait("bus_miss", bus, BUS_TIMEOUT_SEC + 1 + DIRECT_SEC + 2 * NOISE_SEC)
+        miss = receiver.wait("bus_miss", bus)
         assert miss == only(scene.log("bus_miss", bus=other))
         scene.server(bus).start()
-        ok = receiver.wait("bus_ok", bus, 3 + DIRECT_SEC + 2 * NOISE_SEC)
+        ok = receiver.wait("bus_ok", bus)
         assert ok == only(scene.log("bus_ok", bus=other))
-        until(lambda: told(scene, ok["id"], bus), 3, "the record on the bus that was away")
+        until(lambda: told(scene, ok["id"], bus), what="the record on the bus that was away")
         assert told(scene, miss["id"], bus), "what was told while it was away"
-        rest(2 * DIRECT_SEC)
+        scene.wait_beats("sentinel", 8)
         assert [event["id"] for event in receiver.taken(bus)] == [miss["id"], ok["id"]]
 
 
+@pytest.mark.nightly("test_row_39_when_every_bus_refuses_…; tests/sentinel/test_availability.py")
 def test_when_no_bus_is_left_the_sentinel_tells_that_by_itself(tmp_path, receiver):
     with scene_with(tmp_path, receiver) as scene:
         for bus in BUSES:
             scene.server(bus).kill()
         for bus in BUSES:
-            miss = receiver.wait("bus_miss", bus, BUS_TIMEOUT_SEC + DIRECT_SEC + 3 + 2 * NOISE_SEC)
+            miss = receiver.wait("bus_miss", bus)
             assert (miss["by"], miss["reason"]) == ("sentinel", "refused")
             assert miss["late_sec"] >= BUS_TIMEOUT_SEC + DIRECT_SEC
         for bus in BUSES:
             scene.server(bus).start()
         for bus in BUSES:
-            receiver.wait("bus_ok", bus, 4 + DIRECT_SEC + 2 * NOISE_SEC)
-            scene.wait_logged("reach_gap", "healer", 4 + NOISE_SEC, bus)
-        rest(2 * DIRECT_SEC + 1)
+            receiver.wait("bus_ok", bus)
+            scene.wait_logged("reach_gap", "healer", bus=bus)
+        scene.wait_beats("sentinel", 12)
         for bus in BUSES:
             # the healer, which doubted its own network, says that it reached none, and blames none
             assert [event["type"] for event in receiver.taken(bus)] == ["bus_miss", "bus_ok"]
 
 
-@pytest.mark.parametrize("way", [ways.Full, ways.Replica, ways.Lonely, ways.Unsaving])
+@pytest.mark.parametrize(
+    "way",
+    [
+        ways.Full,
+        *(
+            pytest.param(way, marks=pytest.mark.nightly("[Full]; tests/sentinel/test_availability.py"))
+            for way in (ways.Replica, ways.Lonely, ways.Unsaving)
+        ),
+    ],
+)
 def test_row_39_when_every_bus_refuses_to_be_written_that_is_no_bus(tmp_path, receiver, way):
     with scene_with(tmp_path, receiver) as scene:
         refusals = [way(scene.server(bus)) for bus in BUSES]
         with ThreadPoolExecutor() as pool:  # at once: it is no time for the one that refuses later
             list(pool.map(lambda refusal: refusal.begin(), refusals))
         for bus in BUSES:
-            miss = receiver.wait("bus_miss", bus, BUS_TIMEOUT_SEC + DIRECT_SEC + 3 + 2 * NOISE_SEC)
+            miss = receiver.wait("bus_miss", bus)
             assert (miss["by"], miss["reason"]) == ("sentinel", way.reason)
         for refusal in refusals:
             refusal.end()
         for bus in BUSES:
-            receiver.wait("bus_ok", bus, 4 + DIRECT_SEC + 2 * NOISE_SEC)
-        rest(2 * DIRECT_SEC + 1)
+            receiver.wait("bus_ok", bus)
+        scene.wait_beats("sentinel", 12)
         for bus in BUSES:
             assert [event["type"] for event in receiver.taken(bus)] == ["bus_miss", "bus_ok"]
-
-
-def test_a_bus_that_refuses_while_another_takes_writes_is_the_healers_to_tell(tmp_path, receiver):
-    with scene_with(tmp_path, receiver) as scene:
-        refusal = ways.Full(scene.market)
-        refusal.begin()
-        miss = receiver.wait("bus_miss", "market-redis", BUS_TIMEOUT_SEC + 1 + DIRECT_SEC + 2 * NOISE_SEC)
-        assert (miss["by"], miss["reason"]) == ("healer", "oom")
-        refusal.end()
-        receiver.wait("bus_ok", "market-redis", 3 + DIRECT_SEC + 2 * NOISE_SEC)
-        assert {event["svc"] for event in receiver.taken()} == {"market-redis"}
-
-
-def test_a_receiver_that_is_ill_gets_it_once_when_it_is_well(tmp_path, receiver):
-    receiver.always = 500
-    with scene_with(tmp_path, receiver) as scene:
-        scene["healer"].kill()
-        until(lambda: len(receiver.statuses()) >= 3, 15, "some attempts")
-        until(lambda: "no way out: webhook: 500" in str(beat(scene)), 3, "a degraded beat")
-        receiver.always = 200
-        miss = receiver.wait("healer_miss", "healer", 10)
-        assert {request.id for request in receiver.seen} == {miss["id"]}
-        gaps = [b.at - a.at for a, b in zip(receiver.seen, receiver.seen[1:], strict=False)]
-        assert all(gap >= 0.7 for gap in gaps), gaps
-        until(lambda: "no way out" not in str(beat(scene)), 3, "a beat that is well")
-        rest(2)
-        assert len(receiver.taken()) == 1
 
 
 def beat(scene: Scene) -> dict:
     return orjson.loads(scene.system.cmd("GET", "beat:sentinel") or b"{}")
 
 
-def test_a_receiver_that_hangs_holds_no_other_back(tmp_path, receiver):
-    from aiosmtpd.controller import Controller
-    from aiosmtpd.handlers import Message
-
-    from support.rig import HOST, free_port
-
-    class Box(Message):
-        mails: list = []  # noqa: RUF012 - one box
-
-        def handle_message(self, message):
-            self.mails.append(message)
-
-    receiver.always = Answer(hang=True)
-    server = Controller(Box(), hostname=HOST, port=free_port())
-    server.start()
-    mail = {
-        "SMTP_HOST": HOST,
-        "SMTP_PORT": str(server.port),
-        "SMTP_TLS": "none",
-        "SMTP_FROM": "swarm@example.org",
-        "SMTP_TO": "ops@example.org",
-    }
-    try:
-        with scene_with(tmp_path, receiver, **mail) as scene:
-            scene["healer"].kill()
-            miss = scene.wait_logged("healer_miss", "healer", SENTINEL_SEC + 1 + NOISE_SEC)
-            until(lambda: Box.mails, DIRECT_SEC + 1 + NOISE_SEC, "the mail")
-            assert Box.mails[0]["Message-ID"] == f"<{miss['id']}@example.org>"
-            until(lambda: told(scene, miss["id"], BUSES[0]), 3, "the record")
-            assert told(scene, miss["id"], BUSES[0])["channels"] == ["email"]
-            until(lambda: receiver.statuses() == [0], 5, "the attempt that hangs")
-            receiver.always = 200
-            receiver.wait("healer_miss", "healer", 12)  # after the hanging one ran out of its time
-            both = ["email", "webhook"]
-            until(lambda: told(scene, miss["id"], BUSES[0])["channels"] == both, 2, "both in the record")
-    finally:
-        server.stop()
-
-
-def test_a_receiver_that_wants_nothing_of_it_is_not_asked_twice(tmp_path, receiver):
-    receiver.always = 404
-    with scene_with(tmp_path, receiver) as scene:
-        scene["healer"].kill()
-        scene["sentinel"].wait_log("direct.refused", SENTINEL_SEC + DIRECT_SEC + 2 + NOISE_SEC)
-        rest(3)
-        assert receiver.statuses() == [404]
-        assert "s3cret" not in str(scene["sentinel"])
-
-
+@pytest.mark.nightly("tests/sentinel/test_pending.py has what an earlier run left open or told")
 def test_a_sentinel_killed_before_it_told_tells_at_its_next_start_and_one_killed_after_repeats_nothing(
     tmp_path, receiver
 ):
     with scene_with(tmp_path, receiver, SENTINEL_DIRECT_SEC="2.5") as scene:
         scene["healer"].kill()
-        miss = scene.wait_logged("healer_miss", "healer", SENTINEL_SEC + 1 + NOISE_SEC)
+        miss = scene.wait_logged("healer_miss", "healer")
         scene["sentinel"].kill()
         assert receiver.seen == []
         scene["sentinel"].start()
-        assert receiver.wait("healer_miss", "healer", 6 + NOISE_SEC) == miss
-        until(lambda: told(scene, miss["id"], BUSES[0]), 3, "the record")
+        assert receiver.wait("healer_miss", "healer") == miss
+        until(lambda: told(scene, miss["id"], BUSES[0]), what="the record")
         scene["sentinel"].kill()
         recalled = len(scene["sentinel"].logs("vigil.recalled"))
         scene["sentinel"].start()
-        until(lambda: len(scene["sentinel"].logs("vigil.recalled")) > recalled, 15, "it to recall")
+        until(lambda: len(scene["sentinel"].logs("vigil.recalled")) > recalled, what="it to recall")
         rest(3.5)
         assert len(receiver.seen) == 1
         scene["sentinel"].kill()
         scene["healer"].start()
         scene["sentinel"].start()
-        receiver.wait("healer_ok", "healer", 8 + NOISE_SEC)
+        receiver.wait("healer_ok", "healer")
         rest(2.5)
         assert [event["type"] for event in receiver.taken()] == ["healer_miss", "healer_ok"]
-
-
-def test_without_any_way_out_it_says_so_once_and_watches_all_the_same(tmp_path):
-    with Scene(tmp_path, SERVICES, AGENTS, env=ENV) as scene:
-        scene["healer"].kill()
-        scene.alerts.wait("healer_miss", "healer", SENTINEL_SEC + 1 + NOISE_SEC)
-        rest(DIRECT_SEC + 1)
-        assert len(scene["sentinel"].logs("direct.no_way_out")) == 1
-        assert not scene.system.cmd("KEYS", "notifier:*")
-        assert scene["sentinel"].running
 
 
 def test_someone_outside_hears_of_it_while_all_is_well_and_only_then(tmp_path, receiver):
     env = {**ENV, "DEADMAN_URL": receiver.url, "DEADMAN_INTERVAL_SEC": "0.5"}
     with Scene(tmp_path, SERVICES, AGENTS, env=env) as scene:
-        until(lambda: len(receiver.seen) >= 3, 15, "pings")
+        until(lambda: len(receiver.seen) >= 3, what="pings")
         assert {request.method for request in receiver.seen} == {"GET"}
         receiver.always = Answer(hang=True)  # harms nobody
         scene["healer"].kill()
-        scene.alerts.wait("healer_miss", "healer", SENTINEL_SEC + 1 + NOISE_SEC)
+        scene.alerts.wait("healer_miss", "healer")
         receiver.always = 200
-        rest(6)  # the hanging one runs out of its time
+        scene["sentinel"].wait_log("deadman.failed")  # the hanging one ran out of its time
         count = len(receiver.seen)
-        rest(2)
+        rest(1.5)  # three pings' time
         assert len(receiver.seen) == count, "all is not well"
         assert len(scene["sentinel"].logs("deadman.failed")) == 1
         assert "s3cret" not in str(scene["sentinel"])
         scene["healer"].start()
         until(lambda: len(receiver.seen) > count, 20, "a ping")
         scene.system.freeze()
-        rest(3)
+        until(lambda: time.monotonic() - receiver.seen[-1].at > 2, what="an end: the healer can't be heard")
         count = len(receiver.seen)
-        rest(2)
-        assert len(receiver.seen) == count, "the healer can't be heard"
         scene.system.thaw()
-        until(lambda: len(receiver.seen) > count, 8, "a ping")
+        until(lambda: len(receiver.seen) > count, what="a ping")
         receiver.always = Answer(hang=True)
-        until(lambda: receiver.statuses()[-1] == 0, 5, "a ping that hangs")
-        assert scene["sentinel"].stop(5) == 0
+        until(lambda: receiver.statuses()[-1] == 0, what="a ping that hangs")
+        assert scene["sentinel"].stop(15) == 0
 
 
 def test_what_no_bus_takes_is_told_all_the_same(tmp_path, receiver):
@@ -272,10 +185,10 @@ def test_what_no_bus_takes_is_told_all_the_same(tmp_path, receiver):
             scene.server(bus).cmd("DEL", "healer:alerts:log")
             scene.server(bus).cmd("XADD", "healer:alerts:log", f"{2**64 - 1}-{2**64 - 1}", "none", "")
         scene["healer"].kill()
-        miss = receiver.wait("healer_miss", "healer", SENTINEL_SEC + 1 + DIRECT_SEC + NOISE_SEC)
+        miss = receiver.wait("healer_miss", "healer")
         assert scene.alerts.of("healer_miss") == []
         for bus in BUSES:
             scene.server(bus).cmd("DEL", "healer:alerts:log")
-        assert scene.wait_logged("healer_miss", "healer", 2 + NOISE_SEC) == miss
-        rest(DIRECT_SEC + 1)
+        assert scene.wait_logged("healer_miss", "healer") == miss
+        scene.wait_beats("sentinel", 8)
         assert len(receiver.seen) == 1

@@ -8,6 +8,7 @@ import pytest
 
 from marketswarm import __version__
 from support.scenes.agent import Scene, Tail, seed, truth
+from support.scenes.faults import stamp
 from support.waiting import until
 
 
@@ -73,23 +74,24 @@ def test_beats_do_not_drift(scene):
 
 def test_no_progress_no_beats_until_there_is_some_again(scene):
     seed(scene.buses, truth(interval_sec=0.2, timeout_sec=12), 1)
-    agent = scene.agent("""
+    with Tail(scene.system.url, "probe:heartbeat") as tail:
+        agent = scene.agent("""
         for _ in range(5):
             await asyncio.sleep(0.2)
             me.progress()
         me.log.info("probe.stuck")
-        await asyncio.sleep(8)
+        await asyncio.sleep(3)
         me.log.info("probe.loose")
         while True:
             await asyncio.sleep(0.1)
             me.progress()
 """)
-    agent.wait_log("probe.stuck")
-    with Tail(scene.system.url, "probe:heartbeat") as tail:
-        heard = [beat for _ in range(5) if (beat := tail.next(within=0.4))]
-        assert len(heard) <= 2  # the one that progress had earned, perhaps one on its way
-        agent.wait_log("probe.loose")
-        assert tail.next(within=10)
+        stuck, loose = (stamp(agent.wait_log(f"probe.{word}")) for word in ("stuck", "loose"))
+        at = [0.0]
+        while at[-1] < loose:
+            at.append(tail.next(within=10)["ts"])
+    # the one that progress had earned, perhaps one on its way
+    assert len([ts for ts in at if stuck < ts < loose]) <= 2, (stuck, loose, at)
 
 
 def test_waiting_on_purpose_goes_on_beating(scene):
@@ -99,21 +101,21 @@ def test_waiting_on_purpose_goes_on_beating(scene):
     assert agent.running
 
 
-@pytest.mark.parametrize("how", ["stop", "freeze"])
+@pytest.mark.parametrize("how", ["freeze", pytest.param("stop", marks=pytest.mark.nightly("[freeze]"))])
 def test_a_bus_that_goes_away_is_logged_once_and_the_count_goes_on(scene, how):
     seed(scene.buses, truth(interval_sec=0.2), 1)
     agent = scene.agent()
     before = scene.wait_beat(rev=1)
     getattr(scene.system, how)()
-    until(lambda: failed(agent, "refused" if how == "stop" else "timeout"), 5)
+    until(lambda: failed(agent, "refused" if how == "stop" else "timeout"))
     assert set(reasons(agent)) == ({"refused"} if how == "stop" else set())
     resumed = len(agent.logs("beat.resumed"))
-    until(lambda: len(agent.text()) and time.time() - before["ts"] > 3, 5)
+    until(lambda: time.time() - before["ts"] > 3)  # several beats' time
     if how == "stop":
         scene.system.start()
     else:
         scene.system.thaw()
-    until(lambda: len(agent.logs("beat.resumed")) > resumed, 5)
+    until(lambda: len(agent.logs("beat.resumed")) > resumed)
     after = scene.wait_beat(boot=before["boot"])
     assert after["i"] > before["i"] + 2
     assert len(agent.logs("beat.failed")) <= 3
@@ -131,11 +133,11 @@ def test_a_bus_that_refuses_for_two_reasons_in_turn_is_logged_once_for_each(scen
     scene.wait_beat(rev=1)
     scene.system.cmd("CONFIG", "SET", "replica-ignore-maxmemory", "no")
     scene.system.cmd("REPLICAOF", "127.0.0.1", 1)
-    until(lambda: failed(agent, "readonly"), 5)
+    until(lambda: failed(agent, "readonly"))
     for code, most in 3 * [("OOM", 1), ("READONLY", 0)]:
         before = refused(code)
         scene.system.cmd("CONFIG", "SET", "maxmemory", most)
-        until(lambda code=code, before=before: refused(code) > before + 1, 5, f"beats refused by {code}")
+        until(lambda code=code, before=before: refused(code) > before + 1, what=f"beats refused by {code}")
     assert reasons(agent) == ["readonly", "oom"]
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from support.rig import free_port
 from support.scenes.agent import Scene, Tail, seed, truth
-from support.waiting import Stopwatch, until
+from support.waiting import until
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_falling_back_to_the_second_bus_shows_until_the_first_has_a_truth(scene)
     assert (beat["status"], beat["detail"]) == ("degraded", "truth from market-redis: system-redis has none")
     assert agent.wait_log("truth.fallback")["truth_from"] == "market-redis"
     seed([scene.system], truth(), 4)
-    until(lambda: "status" not in scene.beat(), 5, "a beat that is well")
+    until(lambda: "status" not in scene.beat(), what="a beat that is well")
 
 
 def test_a_reseed_is_in_force_at_once_and_the_body_hears_of_it(scene):
@@ -89,13 +89,11 @@ def test_a_reseed_is_in_force_at_once_and_the_body_hears_of_it(scene):
 """)
     before = scene.wait_beat(rev=1)
     with Tail(scene.system.url, "elsewhere:heartbeat") as tail:
-        stopwatch = Stopwatch()
         seed(scene.buses, truth(interval_sec=0.5, timeout_sec=3, channel="elsewhere:heartbeat"), 2)
-        beat = tail.next(within=10)
-        assert stopwatch.own_sec < 10, "long before the next beat of the old truth"
+        beat = tail.next(within=14)  # the next beat of the old truth is due after 15 s or more
     assert (beat["rev"], beat["boot"], beat["every"], beat["i"]) == (2, before["boot"], 0.5, before["i"] + 1)
-    until(lambda: 5000 < scene.system.cmd("PTTL", "beat:probe") <= 6000, 5, "the new time to live")
-    assert agent.wait_log("probe.reseeded", 1)["every"] == 0.5
+    until(lambda: 5000 < scene.system.cmd("PTTL", "beat:probe") <= 6000, what="the new time to live")
+    assert agent.wait_log("probe.reseeded")["every"] == 0.5
 
 
 def test_a_reseed_moves_the_beats_to_another_bus(scene):
@@ -136,7 +134,7 @@ def test_a_truth_it_cannot_accept_is_refused_and_the_last_good_one_stays(scene):
     assert "services.probe.heartbeat.interval_sec" in beat["detail"]
     seed(scene.buses, truth(), 3)
     beat = scene.wait_beat(2, rev=3)
-    until(lambda: "status" not in scene.beat(), 2, "a beat that is well")
+    until(lambda: "status" not in scene.beat(), what="a beat that is well")
     assert agent.running
 
 
@@ -151,7 +149,16 @@ def test_a_truth_whose_bus_cannot_be_found_is_refused_whole(scene):
     assert "NOBODY_SET_THIS" in beat["detail"]
 
 
-@pytest.mark.parametrize("damage", [("DEL", "truth:doc"), ("SET", "truth:doc", "{"), ("FLUSHALL",)])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("FLUSHALL",),
+        *(
+            pytest.param(each, marks=pytest.mark.nightly("FLUSHALL"))
+            for each in [("DEL", "truth:doc"), ("SET", "truth:doc", "{")]
+        ),
+    ],
+)
 def test_a_truth_that_goes_missing_under_it_costs_it_nothing_but_a_word(scene, damage):
     seed(scene.buses, truth(), 5)
     agent = scene.agent()
@@ -159,12 +166,12 @@ def test_a_truth_that_goes_missing_under_it_costs_it_nothing_but_a_word(scene, d
     scene.system.cmd(*damage)
     assert "truth from market-redis" in scene.wait_beat(3, status="degraded", rev=5)["detail"]
     scene.market.cmd(*damage)
-    until(lambda: "no valid truth" in scene.next_beat().get("detail", ""), 3, "word of no truth at all")
+    until(lambda: "no valid truth" in scene.next_beat().get("detail", ""), what="word of no truth at all")
     first = scene.next_beat()
     assert (first["rev"], first["status"]) == (5, "degraded")
     assert agent.running
     seed(scene.buses, truth(), 6)
-    until(lambda: scene.beat()["rev"] == 6 and "status" not in scene.beat(), 3, "a beat that is well")
+    until(lambda: scene.beat()["rev"] == 6 and "status" not in scene.beat(), what="a beat that is well")
 
 
 def test_a_service_that_the_truth_drops_works_on_and_says_so(scene):
@@ -198,7 +205,7 @@ def test_a_flood_of_changes_that_are_none_does_not_keep_it_from_beating(scene):
         scene.system.cmd("EVAL", "for i = 1, 500 do redis.call('PUBLISH', 'truth:changed', 'x') end", 0)
         return bool(scene.beat()["i"] >= before + 5)
 
-    until(flooded, 5, "five beats")
+    until(flooded, what="five beats")
     assert orjson.dumps(scene.beat())
 
 
@@ -219,13 +226,13 @@ def test_a_reseed_costs_one_document_and_what_is_no_change_costs_none(scene):
     agent = scene.agent()
     scene.wait_beat(rev=1)
     before = sent(scene)
-    for _ in range(10):
+    for _ in range(3):
         scene.system.cmd("PUBLISH", "truth:changed", "{}")
         beaten = scene.beat()["i"]
         scene.wait_beat(i=beaten + 1)
     assert sent(scene) - before < size
     before = sent(scene)
     seed(scene.buses, large(2), 2)
-    agent.wait_log("probe.reseeded", 15)
+    agent.wait_log("probe.reseeded")
     scene.wait_beat(rev=2)
     assert sent(scene) - before < 1.5 * size

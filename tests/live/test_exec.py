@@ -22,7 +22,7 @@ TRUTH = {
 @pytest.fixture
 def fleet(tmp_path):
     with Fleet(tmp_path, TRUTH, ["healer"]) as fleet:
-        until(lambda: "system-redis" in [line["bus"] for line in fleet["healer"].logs("vigil.listening")], 15)
+        until(lambda: "system-redis" in [line["bus"] for line in fleet["healer"].logs("vigil.listening")])
         yield fleet
 
 
@@ -40,7 +40,7 @@ def missed(fleet: Fleet, svc: str, count: int = 1) -> dict:
     def told() -> list[dict]:
         return [miss for miss in fleet.alerts.of("heartbeat_miss", svc) if miss["reason"] != "never_seen"]
 
-    until(lambda: len(told()) >= count, 10, lambda: f"miss no. {count} of {svc}; heard {fleet.alerts.of()}")
+    until(lambda: len(told()) >= count, what=lambda: f"miss no. {count} of {svc}; heard {fleet.alerts.of()}")
     return told()[count - 1]
 
 
@@ -50,13 +50,13 @@ def back(fleet: Fleet, svc: str, miss: dict) -> dict:
     def told() -> list[dict]:
         return [ok for ok in fleet.alerts.of("heartbeat_ok", svc) if ok["ts"] > miss["ts"]]
 
-    until(told, 15, lambda: f"the end of {miss}; heard {fleet.alerts.of()}")
+    until(told, what=lambda: f"the end of {miss}; heard {fleet.alerts.of()}")
     return told()[0]
 
 
 def test_it_is_up_while_it_runs_and_its_end_is_a_goodbye(fleet):
     with execute(fleet, "backup", "--", "sleep", "60") as backup:
-        until(lambda: health(fleet, "backup").get("type") == "heartbeat_ok", 15)
+        until(lambda: health(fleet, "backup").get("type") == "heartbeat_ok")
         assert backup.stop() == 143
         beat = orjson.loads(fleet.system.cmd("GET", "beat:backup"))  # before it expires
     miss = missed(fleet, "backup")

@@ -19,7 +19,7 @@ TRUTH = {
 @pytest.fixture
 def fleet(tmp_path):
     with Fleet(tmp_path, TRUTH, ["healer"]) as fleet:
-        until(lambda: "system-redis" in [line["bus"] for line in fleet["healer"].logs("vigil.listening")], 15)
+        until(lambda: "system-redis" in [line["bus"] for line in fleet["healer"].logs("vigil.listening")])
         yield fleet
 
 
@@ -38,20 +38,21 @@ def misses(fleet: Fleet, svc: str, reason: str) -> list[dict]:
 
 def test_a_job_that_does_not_come_round_is_overdue_and_its_next_run_is_the_ok(fleet):
     assert run(fleet, "often", "true") == 0
-    until(lambda: fleet.system.cmd("GET", "health:often"), 10, "the job to be up")
+    until(lambda: fleet.system.cmd("GET", "health:often"), what="the job to be up")
     until(lambda: misses(fleet, "often", "overdue"), 20, "a run to be overdue")
     miss = misses(fleet, "often", "overdue")[-1]
     assert miss["late_sec"] < 15
     assert run(fleet, "often", "true") == 0
     until(
-        lambda: [ok for ok in fleet.alerts.of("heartbeat_ok", "often") if ok["ts"] > miss["ts"]], 10, "its ok"
+        lambda: [ok for ok in fleet.alerts.of("heartbeat_ok", "often") if ok["ts"] > miss["ts"]],
+        what="its ok",
     )
 
 
 def test_a_run_that_fails_and_one_that_hangs_are_missed(fleet):
     assert run(fleet, "nightly", "true") == 0
     assert run(fleet, "nightly", "sh", "-c", "exit 3") == 3
-    until(lambda: misses(fleet, "nightly", "failed"), 10, "the failure")
+    until(lambda: misses(fleet, "nightly", "failed"), what="the failure")
     assert misses(fleet, "nightly", "failed")[0]["exit_code"] == 3
     last_run = orjson.loads(fleet.system.cmd("GET", "run:nightly"))
     assert (last_run["ok"], last_run["code"]) == (False, 3)
@@ -67,7 +68,7 @@ def test_a_killed_healer_knows_the_jobs_again_and_repeats_nothing(fleet):
     def known() -> dict:
         return orjson.loads(fleet.system.cmd("HGET", "healer:jobs", "nightly") or "{}")
 
-    until(lambda: known().get("has_run"), 10, lambda: f"the run to be saved; there is {known()}")
+    until(lambda: known().get("has_run"), what=lambda: f"the run to be saved; there is {known()}")
     before = known()["expected_from"]
     fleet["healer"].kill()
     fleet["healer"].start()

@@ -6,15 +6,15 @@ Killed at random: 6 times, or as often as KILLS says.
 import os
 import random
 import time
-from datetime import datetime
 
 import pytest
 
 from support.scenes.agent import Scene, seed, truth
+from support.scenes.faults import stamp
 from support.waiting import until
 
 LIFE_SEC = 1.5
-BUSY_SEC = 1.0  # what a test's own look may come late; the time itself is measured in bench/takeover.py
+LATE_SEC = 3 * LIFE_SEC  # of two busy cores; the time itself is measured in bench/takeover.py
 HOLDING = f"""
         from marketswarm.agent import LeaseLost
         while True:
@@ -58,81 +58,83 @@ def holds(agent):
     return agent.logs("probe.holds")
 
 
-def first_and_waiting(scene):
+def first_and_waiting(scene, body=HOLDING):
     """One that has it, and one that waits for it."""
-    first = scene.agent(HOLDING)
-    first.wait_log("probe.holds", 15)
+    first = scene.agent(body)
+    first.wait_log("probe.holds")
     second = scene.module("probe")
-    second.wait_log("agent.joined", 15)
-    until(lambda: scene.system.cmd("PUBSUB", "NUMSUB", "lease:nightly")[1] == 1, 5, "it waits")
+    second.wait_log("agent.joined")
+    until(lambda: scene.system.cmd("PUBSUB", "NUMSUB", "lease:nightly")[1] == 1, what="it waits")
     return first, second
 
 
 def test_one_has_it_and_when_it_is_killed_the_other_one_has_it_within_its_life(scene):
     first, second = first_and_waiting(scene)
+    killed_at = time.time()
     first.kill()
-    epoch = second.wait_log("probe.holds", LIFE_SEC + BUSY_SEC)["epoch"]
-    assert epoch > holds(first)[-1]["epoch"]
+    taken = second.wait_log("probe.holds")
+    assert stamp(taken) - killed_at < LATE_SEC
+    assert taken["epoch"] > holds(first)[-1]["epoch"]
 
 
 def test_one_that_is_stopped_gives_it_back_at_once(scene):
-    first, second = first_and_waiting(scene)
+    life_sec = 10.0
+    first, second = first_and_waiting(scene, HOLDING.replace(f"life_sec={LIFE_SEC}", f"life_sec={life_sec}"))
     assert first.stop() == 0
-    taken = second.wait_log("probe.holds", 1)
+    taken = second.wait_log("probe.holds")
     asked = first.logs("agent.stopping")[0]
     # by the log: until a busy machine has ended a process it may take longer than that
-    late = datetime.fromisoformat(taken["ts"]) - datetime.fromisoformat(asked["ts"])
-    assert late.total_seconds() < LIFE_SEC / 2
+    assert stamp(taken) - stamp(asked) < life_sec / 2
 
 
 def test_one_that_slept_through_the_end_of_its_lease_hears_so_when_it_wakes(scene):
     first, second = first_and_waiting(scene)
     first.freeze()
-    second.wait_log("probe.holds", LIFE_SEC + BUSY_SEC)
+    second.wait_log("probe.holds")
     first.thaw()
-    first.wait_log("probe.lost", 2)
+    first.wait_log("probe.lost")
     assert len(holds(first)) == 1
     assert len(holds(second)) == 1
 
 
 def test_while_the_bus_is_frozen_it_is_lost_at_the_end_of_its_life_and_had_again_later(scene):
     first = scene.agent(HOLDING)
-    first.wait_log("probe.holds", 15)
+    first.wait_log("probe.holds")
     scene.system.freeze()
-    assert "system-redis timeout" in first.wait_log("probe.lost", LIFE_SEC + BUSY_SEC)["why"]
+    assert "system-redis timeout" in first.wait_log("probe.lost")["why"]
     scene.system.thaw()
-    until(lambda: len(holds(first)) == 2, 5, "it again")
+    until(lambda: len(holds(first)) == 2, what="it again")
     assert holds(first)[1]["epoch"] > holds(first)[0]["epoch"]
 
 
 def test_epochs_grow_over_restarts_of_the_bus_and_the_loss_of_its_data(scene):
     first = scene.agent(HOLDING)
-    first.wait_log("probe.holds", 15)
+    first.wait_log("probe.holds")
     scene.system.cmd("FLUSHALL")
-    assert "gone from the bus" in first.wait_log("probe.lost", LIFE_SEC + BUSY_SEC)["why"]
-    until(lambda: len(holds(first)) == 2, 5, "it again")
+    assert "gone from the bus" in first.wait_log("probe.lost")["why"]
+    until(lambda: len(holds(first)) == 2, what="it again")
     epochs = [said["epoch"] for said in holds(first)]
     assert epochs == sorted(set(epochs))
     scene.system.restart()
     assert first.stop() == 0
-    until(lambda: scene.system.cmd("EXISTS", "lease:nightly") == 0, 2, "it was given back")
+    until(lambda: scene.system.cmd("EXISTS", "lease:nightly") == 0, what="it was given back")
 
 
 def writers(scene, count):
     agents = [scene.agent(WRITING)]
     agents += [scene.module("probe") for _ in range(count - 1)]
-    until(lambda: scene.market.cmd("LLEN", "said") > 0, 15, "a first word")
+    until(lambda: scene.market.cmd("LLEN", "said") > 0, what="a first word")
     return agents
 
 
 def test_whoever_is_killed_or_stopped_when_nobody_ever_writes_after_a_later_one(scene):
     chance, agents = random.Random(7), writers(scene, 3)
     for _ in range(KILLS):
-        time.sleep(chance.random() * 0.4)
+        time.sleep(chance.random() * 0.4)  # the moment of a kill is what is tried
         before = scene.market.cmd("LLEN", "said")
         gone = agents.pop(chance.randrange(3))
         if chance.random() < 0.3:
-            gone.wait_log("agent.joined", 15)
+            gone.wait_log("agent.joined")
             assert gone.stop() == 0
         else:
             gone.kill()
@@ -159,13 +161,13 @@ def holder_lives(scene, agents):
 def test_one_that_was_frozen_is_refused_at_most_once_for_what_it_was_about_to_write(scene):
     one, two = writers(scene, 2)
     for _ in range(2):
-        until(lambda: holder_lives(scene, [one]) or holder_lives(scene, [two]), 5, "a holder")
+        until(lambda: holder_lives(scene, [one]) or holder_lives(scene, [two]), what="a holder")
         holder, other = (one, two) if holder_lives(scene, [one]) else (two, one)
         lost, before = len(holder.logs("probe.lost")), scene.market.cmd("LLEN", "said")
         refused = int(scene.market.cmd("GET", "refused") or 0)
         holder.freeze()
-        until(lambda: scene.market.cmd("LLEN", "said") > before, 5, "a word of the other one")  # noqa: B023
+        until(lambda: scene.market.cmd("LLEN", "said") > before, what="a word of the other one")  # noqa: B023
         holder.thaw()
-        until(lambda: len(holder.logs("probe.lost")) > lost, 5, "it hears that it lost it")  # noqa: B023
+        until(lambda: len(holder.logs("probe.lost")) > lost, what="it hears that it lost it")  # noqa: B023
         assert int(scene.market.cmd("GET", "refused") or 0) <= refused + 1
         assert other.running

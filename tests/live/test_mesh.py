@@ -107,7 +107,7 @@ def test_a_reseed_is_followed_while_beats_flow(scene):
     agent = started(scene, truth("one"))
     beat_until_shown(scene, scene.system, "one", "a")
     seed(scene.buses, truth(other={"channel": "elsewhere"}), 2)
-    until(lambda: len(agent.logs("mesh.hearing")) == 3, 5)  # a channel that the pattern does not cover
+    until(lambda: len(agent.logs("mesh.hearing")) == 3)  # a channel that the pattern does not cover
     until(
         lambda: (
             beat_until_shown(scene, scene.system, "other", "b", "elsewhere") and not picture(scene, "one")

@@ -85,38 +85,38 @@ def test_a_flow_is_seen_from_nothing_to_well_to_behind(scene):
         lambda: (
             beat() or "1 wrong with the flow: rss:items falls_behind" in scene.beat("mesh").get("detail", "")
         ),
-        5,
     )
     taken = scene.market.cmd("XREADGROUP", "GROUP", "vexy_ai", "b", "STREAMS", "rss:items", ">")
     assert taken
     becomes(("falls_behind", "vexy_ai"))
-    until(lambda: beat() or edge(scene, "vexy_ai").get("pending") == 1, 5)
+    until(lambda: beat() or edge(scene, "vexy_ai").get("pending") == 1)
     scene.market.cmd("XACK", "rss:items", "vexy_ai", scene.market.cmd("XRANGE", "rss:items", "-", "+")[0][0])
     becomes()
     for n in range(20):
         scene.market.cmd("XADD", "rss:items", "*", "id", n)
-    until(lambda: beat() or (edge(scene, "rss_agg").get("rate") or 0) > 1, 5)
-    until(lambda: beat() or edge(scene, "vexy_ai").get("lag") == 20, 5)
+    until(lambda: beat() or (edge(scene, "rss_agg").get("rate") or 0) > 1)
+    until(lambda: beat() or edge(scene, "vexy_ai").get("lag") == 20)
     assert {line["what"] for line in mesh.logs("flow.fault")} >= {"never_written", "no_group", "falls_behind"}
     assert mesh.logs("flow.well")
     alive = key("mesh_instances", svc="rss_agg")
-    told = until(lambda: beat() or (answers(port) and (found := samples(port)).get(alive) == 1 and found), 5)
+    told = until(lambda: beat() or (answers(port) and (found := samples(port)).get(alive) == 1 and found))
     place = {"bus": "market-redis", "key": "rss:items"}
     assert told[key("mesh_stream_length", **place)] == 21
     assert told[key("mesh_reader_lag_entries", svc="vexy_ai", **place)] == 20
     assert told[key("mesh_events_total", event="joined")] == 3
 
 
+@pytest.mark.nightly("test_a_flow_is_seen_…; tests/services/mesh/test_flow_monitor.py")
 def test_the_flow_goes_on_while_a_bus_is_away_and_a_reseed_is_followed(scene):
     mesh = started(scene, truth())
-    until(lambda: flow(scene)["keys"], 5)
+    until(lambda: flow(scene)["keys"])
     scene.market.stop()
-    until(lambda: flow(scene).get("away") == {"market-redis": "refused"}, 10)
+    until(lambda: flow(scene).get("away") == {"market-redis": "refused"})
     assert flow(scene)["keys"] == []
     scene.market.start()
     document = truth(mesh={"settings": {"flow_sec": 0.2}}, rss_agg={"access_points": {}})
     seed(scene.buses, document, 2)
-    until(lambda: faults(scene) == [("no_writer", None)], 10)
+    until(lambda: faults(scene) == [("no_writer", None)])
     assert flow(scene)["revision"] == 2
     assert mesh.running
 
@@ -127,11 +127,11 @@ def test_a_loop_of_crashes_a_crowd_and_a_reseed_are_told(scene):
         for i, status in ((1, "ok"), (2, "stopping")):
             said = {"svc": "vexy_ai", "i": i, "ts": time.time(), "boot": f"b{n}", "status": status}
             scene.system.cmd("PUBLISH", "vexy_ai:heartbeat", orjson.dumps(said))
-    until(lambda: events(scene, "crash_loop"), 5)
+    until(lambda: events(scene, "crash_loop"))
     first, second = Beats(scene, rss_agg="one"), Beats(scene, rss_agg="two")
-    until(lambda: first() or second() or events(scene, "conflict"), 5)
+    until(lambda: first() or second() or events(scene, "conflict"))
     seed(scene.buses, truth(rss_agg={"replicas": 2}), 2)
-    until(lambda: first() or second() or len(events(scene, "converged")) == 2, 10)
+    until(lambda: first() or second() or len(events(scene, "converged")) == 2)
     (loop,), (crowd,), (_, reseed) = (events(scene, kind) for kind in ("crash_loop", "conflict", "converged"))
     assert (loop["svc"], loop["restarts_hour"]) == ("vexy_ai", "6")
     assert (crowd["svc"], crowd["count"], crowd["replicas"]) == ("rss_agg", "2", "1")
@@ -144,6 +144,7 @@ def test_a_loop_of_crashes_a_crowd_and_a_reseed_are_told(scene):
     assert 0 < mesh["uptime_sec"] < 60
 
 
+@pytest.mark.nightly("test_a_flow_is_seen_…")
 def test_real_agents_are_seen_at_work_and_when_one_is_killed(scene):
     notes = {"publish_to": [{"bus": "market-redis", "key": "vexy:notes"}], "subscribe_to": [ITEMS]}
     # a busy machine holds a beat up for longer than the usual 1.5 s
@@ -154,14 +155,14 @@ def test_real_agents_are_seen_at_work_and_when_one_is_killed(scene):
     item = ("id", "1", "feed", "f", "title", "AAPL rises", "link", "", "summary", "")
     scene.market.cmd("XADD", "rss:items", "*", *item)
     until(lambda: any(one["key"] == "vexy:notes" and one.get("length") for one in flow(scene)["keys"]), 20)
-    until(lambda: faults(scene) == [] and edge(scene, "vexy_ai").get("lag") == 0, 10)
+    until(lambda: faults(scene) == [] and edge(scene, "vexy_ai").get("lag") == 0)
     vexy_ai.kill()
     scene.market.cmd("XADD", "rss:items", "*", *item)
-    until(lambda: faults(scene) == [("falls_behind", "vexy_ai")], 15)
-    until(lambda: flow(scene)["faults"][0]["text"].endswith("vexy_ai is down"), 15)
+    until(lambda: faults(scene) == [("falls_behind", "vexy_ai")])
+    until(lambda: flow(scene)["faults"][0]["text"].endswith("vexy_ai is down"))
     vexy_ai.start()
     until(lambda: faults(scene) == [], 20)
-    until(lambda: [one["svc"] for one in events(scene, "restarted")] == ["vexy_ai"], 10)
+    until(lambda: [one["svc"] for one in events(scene, "restarted")] == ["vexy_ai"])
     assert rss_agg.running
 
     def counts() -> dict[str, int]:
@@ -171,8 +172,7 @@ def test_real_agents_are_seen_at_work_and_when_one_is_killed(scene):
     # the events are written before the picture
     until(
         lambda: counts() == dict.fromkeys(("mesh", "rss_agg", "vexy_ai"), 1),
-        10,
-        lambda: f"one each: {counts()}",
+        what=lambda: f"one each: {counts()}",
     )
 
 
@@ -180,6 +180,6 @@ def test_a_strangers_name_steers_no_terminal(scene):
     started(scene, truth())
     name = "\x1b[31mred"
     scene.system.cmd("PUBLISH", f"{name}:heartbeat", orjson.dumps({"svc": name, "i": 1, "ts": 1}))
-    until(lambda: events(scene, "stranger"), 5)
+    until(lambda: events(scene, "stranger"))
     assert events(scene, "stranger")[0]["svc"] == r"\x1b[31mred"
-    until(lambda: orjson.loads(scene.system.cmd("GET", "mesh:topology"))["strangers"] == [r"\x1b[31mred"], 5)
+    until(lambda: orjson.loads(scene.system.cmd("GET", "mesh:topology"))["strangers"] == [r"\x1b[31mred"])

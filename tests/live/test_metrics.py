@@ -7,7 +7,7 @@ import time
 
 from support.rig import HOST, Proc, Server, free_port
 from support.rig.metrics import answers, asked, key, samples
-from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, Scene, service, truth_of
+from support.scenes.faults import SLACK, Scene, service, truth_of
 from support.waiting import until
 
 AGENTS = ("healer", "sentinel", "notifier", "mesh", "massive", "rss_agg", "vexy_ai")
@@ -34,7 +34,7 @@ def test_every_agent_tells_of_itself_and_its_counters_move(tmp_path):
             assert abs(first[key("last_beat_sent_timestamp_seconds")] - time.time()) < 5
             assert began < first[key("agent_start_time_seconds")] <= time.time()
             lag = key("event_loop_lag_seconds_count")
-            until(lambda port=port, lag=lag, first=first: samples(port)[lag] > first[lag], 5, "its lag")
+            until(lambda port=port, lag=lag, first=first: samples(port)[lag] > first[lag], what="its lag")
             assert scene[svc].stop() == 0, str(scene[svc])
             assert not answers(port)
 
@@ -43,8 +43,8 @@ def test_a_healer_tells_of_every_service_and_bus_as_things_happen_to_them(tmp_pa
     port = free_port()
     services = {"alpha": service(timeout_sec=5), "beta": service("market-redis"), "never": service()}
     with Scene(tmp_path, services, env={"METRICS_PORT": str(port)}, idle={"never"}) as scene:
-        scene.wait_logged("heartbeat_miss", "never", WARM_UP_SEC + 5)
-        until(lambda: samples(port).get(key("service_up", svc="never")) == 0, 5, "never to be down")
+        scene.wait_logged("heartbeat_miss", "never")
+        until(lambda: samples(port).get(key("service_up", svc="never")) == 0, what="never to be down")
         first = samples(port)
         assert {svc: first.get(key("service_up", svc=svc)) for svc in services} == {
             "alpha": 1,
@@ -63,28 +63,27 @@ def test_a_healer_tells_of_every_service_and_bus_as_things_happen_to_them(tmp_pa
                 samples(port)[key("service_beats_total", svc="alpha")]
                 > first[key("service_beats_total", svc="alpha")]
             ),
-            5,
-            "beats to be counted",
+            what="beats to be counted",
         )
 
         scene.system.cmd("PUBLISH", "alpha:heartbeat", "no beat")
         died = scene.stop_beating("beta")
-        scene.wait_logged("heartbeat_miss", "beta", TIMEOUT_SEC + WARM_UP_SEC + NOISE_SEC)
-        until(lambda: samples(port)[key("service_up", svc="beta")] == 0, 5, "beta to be down")
+        scene.wait_logged("heartbeat_miss", "beta")
+        until(lambda: samples(port)[key("service_up", svc="beta")] == 0, what="beta to be down")
         then = samples(port)
         assert then[key("service_misses_total", svc="beta")] == 1
         assert then[key("beats_malformed_total")] == first[key("beats_malformed_total")] + 1
         assert abs(then[key("service_last_beat_timestamp_seconds", svc="beta")] - died) < 1
         assert then[key("services", verdict="down")] == 2
         misses = key("verdict_delay_seconds_count")
-        until(lambda: samples(port)[misses] == 2, 5, "both misses to be told")
-        assert samples(port)[key("verdict_delay_seconds_sum")] < 2 * NOISE_SEC
+        until(lambda: samples(port)[misses] == 2, what="both misses to be told")
+        assert samples(port)[key("verdict_delay_seconds_sum")] < 2 * SLACK
         scene.beat_again("beta")
-        until(lambda: samples(port)[key("service_up", svc="beta")] == 1, 5, "beta to be up")
+        until(lambda: samples(port)[key("service_up", svc="beta")] == 1, what="beta to be up")
 
         scene.system.cmd("CLIENT", "KILL", "TYPE", "pubsub")
         again = key("bus_session_restarts_total", bus="system-redis")
-        until(lambda: samples(port)[again] >= 1, 10, "a new session")
+        until(lambda: samples(port)[again] >= 1, what="a new session")
         assert samples(port)[key("bus_gaps_total", bus="system-redis")] >= 1
 
 
@@ -93,8 +92,8 @@ def test_a_service_that_the_truth_drops_is_told_of_no_more(tmp_path):
     with Scene(tmp_path, {"alpha": service(), "beta": service()}, env={"METRICS_PORT": str(port)}) as scene:
         assert 'svc="beta"' in asked(port)
         scene.seed(truth_of({"alpha": service()}))
-        until(lambda: samples(port)[key("truth_revision")] == 2, 5, "the new truth")
-        until(lambda: 'svc="beta"' not in asked(port), 2, "beta to be gone")
+        until(lambda: samples(port)[key("truth_revision")] == 2, what="the new truth")
+        until(lambda: 'svc="beta"' not in asked(port), what="beta to be gone")
         assert samples(port)[key("service_up", svc="alpha")] == 1
 
 
@@ -106,23 +105,23 @@ def test_a_sentinel_tells_of_the_healer(tmp_path):
         until(lambda: answers(port) and samples(port).get(sees) == 1, 20, str(scene["sentinel"]))
         assert not [name for name, _ in samples(port) if "lease" in name or "leader" in name]
         scene["healer"].kill()
-        until(lambda: samples(port)[key("service_up", svc="healer")] == 0, 1.5 + 2 + NOISE_SEC, "its miss")
+        until(lambda: samples(port)[key("service_up", svc="healer")] == 0, what="its miss")
 
 
 def test_a_bus_that_takes_nothing_shows_in_what_waits(tmp_path):
     port = free_port()
     with Scene(tmp_path, {"alpha": service()}, env={"METRICS_PORT": str(port)}) as scene:
         scene.market.kill()
-        until(lambda: samples(port)[key("bus_up", bus="market-redis")] == 0, 10, "its miss")
+        until(lambda: samples(port)[key("bus_up", bus="market-redis")] == 0, what="its miss")
         waits = samples(port)
         assert waits[key("bus_listening", bus="market-redis")] == 0
         assert waits[key("untold_verdicts", bus="market-redis")] >= 1
         assert waits[key("bus_up", bus="system-redis")] == 1
-        until(lambda: samples(port)[key("tell_retries_total", bus="market-redis")] >= 1, 5, "a retry")
-        until(lambda: samples(port)[key("degraded")] == 1, 5, "its own word on that")
+        until(lambda: samples(port)[key("tell_retries_total", bus="market-redis")] >= 1, what="a retry")
+        until(lambda: samples(port)[key("degraded")] == 1, what="its own word on that")
         scene.market.start()
-        until(lambda: samples(port)[key("bus_up", bus="market-redis")] == 1, 10, "its return")
-        until(lambda: samples(port)[key("untold_verdicts", bus="market-redis")] == 0, 10, "all told")
+        until(lambda: samples(port)[key("bus_up", bus="market-redis")] == 1, what="its return")
+        until(lambda: samples(port)[key("untold_verdicts", bus="market-redis")] == 0, what="all told")
 
 
 def test_a_hung_loop_still_answers_and_says_for_how_long_it_has_hung(tmp_path):
@@ -131,10 +130,10 @@ def test_a_hung_loop_still_answers_and_says_for_how_long_it_has_hung(tmp_path):
     with Scene(tmp_path, services, (), idle=services) as scene:
         worker = scene.program("worker_that_hangs", METRICS_PORT=str(port))
         worker.wait_log("agent.joined")
-        until(lambda: samples(port).get(key("beats_sent_total")), 5, "a beat")
+        until(lambda: samples(port).get(key("beats_sent_total")), what="a beat")
         worker.signal(signal.SIGUSR2)
-        until(lambda: samples(port).get(key("event_loop_stall_seconds"), 0) > 1.5, 15, str(worker))
-        assert worker.wait(15) == 5
+        until(lambda: samples(port).get(key("event_loop_stall_seconds"), 0) > 1.5, what=str(worker))
+        assert worker.wait() == 5
 
 
 def test_a_taken_port_ends_an_agent_with_code_2_and_names_the_variable(tmp_path):
@@ -144,7 +143,7 @@ def test_a_taken_port_ends_an_agent_with_code_2_and_names_the_variable(tmp_path)
         port = other.getsockname()[1]
         env = {"SYSTEM_REDIS_URL": bus.url, "MARKET_REDIS_URL": bus.url, "METRICS_PORT": str(port)}
         with Proc("healer", env, tmp_path) as healer:
-            assert healer.wait(10) == 2
+            assert healer.wait() == 2
             assert f"METRICS_PORT: port {port} on 127.0.0.1 is taken" in healer.text()
             assert "Traceback" not in healer.text()
 
@@ -153,5 +152,5 @@ def test_without_the_variable_there_is_no_port_and_no_library(tmp_path):
     program = "import sys, healer.__main__, sentinel.__main__; print('prometheus_client' in sys.modules)"
     (tmp_path / "look.py").write_text(program, encoding="utf-8")
     with Proc("look", {"PYTHONUNBUFFERED": "1"}, tmp_path) as look:  # a start of its own, no fork
-        assert look.wait(10) == 0
+        assert look.wait() == 0
         assert look.text().strip() == "False"

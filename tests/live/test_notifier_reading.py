@@ -77,7 +77,7 @@ def group(server):
 
 
 async def begun(server):
-    await auntil(lambda: server.cmd("EXISTS", LOG) and server.cmd("EXISTS", "notifier:asks"), 5)
+    await auntil(lambda: server.cmd("EXISTS", LOG) and server.cmd("EXISTS", "notifier:asks"))
 
 
 async def test_the_first_time_what_lasts_is_brought_without_an_entry_and_the_rest_is_not(server):
@@ -122,7 +122,7 @@ async def test_what_another_one_left_is_brought_and_that_one_forgotten(server):
             found = server.cmd("XINFO", "CONSUMERS", LOG, "notifier")
             return [(each["name"], each["pending"]) for each in found]
 
-        await auntil(lambda: consumers() == [("second", 1)], 5)
+        await auntil(lambda: consumers() == [("second", 1)])
 
 
 async def test_what_one_that_sleeps_is_still_given_is_claimed_when_somebody_looks(server):
@@ -160,7 +160,7 @@ async def test_a_log_that_began_anew_is_read_from_its_beginning(server):
     desk = Dispatcher(last=b"999-0")  # the clock of the server was ahead then
     async with reading(server, desk):
         await begun(server)
-        await auntil(lambda: desk.inbox.malformed == {"incomplete": 1}, 5)
+        await auntil(lambda: desk.inbox.malformed == {"incomplete": 1})
 
 
 async def test_what_is_too_long_to_be_read_is_passed_over_and_its_neighbours_are_not(server, monkeypatch):
@@ -175,14 +175,14 @@ async def test_what_is_too_long_to_be_read_is_passed_over_and_its_neighbours_are
         await desk.has(*(f"{when}{n}" for when in ("before", "after") for n in range(4)), within=15)
         assert desk.inbox.malformed == {"too_long": 1}
         write(server, "later")
-        await auntil(lambda: (desk.take(), "later" in desk.names)[1], 5)
+        await auntil(lambda: (desk.take(), "later" in desk.names)[1])
 
 
 async def test_a_key_that_is_no_stream_is_said_and_waited_for(server):
     server.cmd("SET", LOG, "a string")
     desk = Dispatcher()
     async with reading(server, desk):
-        await auntil(lambda: desk.failed, 5)
+        await auntil(lambda: desk.failed)
         assert desk.failed[0].reason == "error"
         server.cmd("DEL", LOG)
         await begun(server)
@@ -209,7 +209,7 @@ async def test_a_consumer_that_reads_while_others_are_dismissed_loses_nothing(se
     desk = Dispatcher()
     async with reading(server, desk) as reader:
         await begun(server)
-        await auntil(lambda: group(server)["consumers"] >= 1, 5)
+        await auntil(lambda: group(server)["consumers"] >= 1)
     reader.bus = Bus("bus", server.url)
     server.cmd("XGROUP", "CREATECONSUMER", LOG, "notifier", "other")
     ask, written = reader.bus.ask, []
@@ -260,7 +260,7 @@ async def test_while_too_many_asks_wait_the_log_is_read_and_further_asks_later(s
 
     ask("a1", "a2", "a3")
     async with reading(server, desk):
-        await auntil(lambda: not desk.inbox.has_request_room, 5)
+        await auntil(lambda: not desk.inbox.has_request_room)
         await begun(server)
         write(server, "first")  # ends a read that began before
         await desk.has("first")

@@ -1,4 +1,7 @@
-"""Three real processes share keys on a real bus: no key is nobody's for longer than the timeout."""
+"""Three real processes share keys on a real bus: no key is nobody's for longer than the timeout.
+
+How long that takes is measured in bench/takeover.py.
+"""
 
 import time
 
@@ -8,7 +11,6 @@ from support.scenes.agent import Scene, seed, truth
 from support.waiting import until
 
 TIMEOUT_SEC = 2.0
-BUSY_SEC = 1.0  # what a test's own look may come late; the time itself is measured in bench/takeover.py
 KEYS = [f"feed {number}" for number in range(30)]
 SHARING = f"""
         keys = {KEYS!r}
@@ -47,7 +49,7 @@ def shared(*agents):
 
 def three(scene):
     agents = [scene.agent(SHARING) for _ in range(3)]
-    until(lambda: shared(*agents), 15, lambda: f"three shares; {[each.text() for each in agents]}")
+    until(lambda: shared(*agents), what=lambda: f"three shares; {[each.text() for each in agents]}")
     return agents
 
 
@@ -55,34 +57,34 @@ def test_three_share_all_keys_and_one_that_is_killed_is_replaced_within_the_time
     one, two, three_ = three(scene)
     theirs = set(has(one)), set(has(two))
     three_.kill()
-    until(lambda: shared(one, two), TIMEOUT_SEC + BUSY_SEC, "two shares")
+    until(lambda: shared(one, two), what="two shares")
     assert theirs[0] <= set(has(one))  # nobody lost what was his
     assert theirs[1] <= set(has(two))
 
 
 def test_one_that_is_stopped_hands_over_at_once(scene):
-    seed(scene.buses, truth(interval_sec=0.5, timeout_sec=60), 2)
+    seed(scene.buses, truth(interval_sec=0.5, timeout_sec=300), 2)
     one, two, three_ = three(scene)
     with_the_others = len(one.logs("probe.has"))
     assert three_.stop() == 0
-    until(lambda: shared(one, two), 3, "two shares, long before anybody would look")
+    until(lambda: shared(one, two), what="two shares, long before anybody would look")
     assert len(one.logs("probe.has")) == with_the_others + 1
 
 
 def test_one_that_comes_back_after_it_was_frozen_shares_again(scene):
     one, two, three_ = three(scene)
     three_.freeze()
-    until(lambda: shared(one, two), TIMEOUT_SEC + BUSY_SEC, "two shares")
+    until(lambda: shared(one, two), what="two shares")
     three_.thaw()
-    until(lambda: shared(one, two, three_), 3, "three shares")
+    until(lambda: shared(one, two, three_), what="three shares")
 
 
 def test_one_whose_work_hangs_is_no_member_for_longer_than_the_timeout(scene):
     one = scene.agent(SHARING)
-    until(lambda: has(one), 15, "the first")
+    until(lambda: has(one), what="the first")
     two = scene.agent(SHARING.replace("await me.rest(60)", "await asyncio.sleep(3600)"), WATCHDOG_SEC="60")
-    until(lambda: has(two) and shared_once(one), 15, "both")
-    until(lambda: has(one) == KEYS, TIMEOUT_SEC + BUSY_SEC, "all of it")
+    until(lambda: has(two) and shared_once(one), what="both")
+    until(lambda: has(one) == KEYS, what="all of it")
     assert two.running
 
 
@@ -94,19 +96,19 @@ def test_while_its_bus_is_away_each_keeps_its_share_for_a_while_and_then_has_all
     one, two, three_ = three(scene)
     before = has(one)
     scene.system.kill()
-    until(lambda: has(one) == has(two) == has(three_) == KEYS, TIMEOUT_SEC + 3, "all for everybody")
+    until(lambda: has(one) == has(two) == has(three_) == KEYS, what="all for everybody")
     assert [said["mine"] for said in one.logs("probe.has")][-2] == before
     scene.system.start()
-    until(lambda: shared(one, two, three_), 10, "three shares again")
+    until(lambda: shared(one, two, three_), what="three shares again")
 
 
 def test_members_move_with_the_beats_when_the_truth_says_so(scene):
     agents = three(scene)
     document = truth(interval_sec=0.5, timeout_sec=TIMEOUT_SEC, redis_url="redis://market-redis:6379")
     seed(scene.buses, document, 2)
-    until(lambda: scene.market.cmd("ZCARD", "members:probe") == 3, 5, "three members there")
-    until(lambda: scene.system.cmd("EXISTS", "members:probe") == 0, 5, "none left here")
-    until(lambda: shared(*agents), 5, "three shares again")
+    until(lambda: scene.market.cmd("ZCARD", "members:probe") == 3, what="three members there")
+    until(lambda: scene.system.cmd("EXISTS", "members:probe") == 0, what="none left here")
+    until(lambda: shared(*agents), what="three shares again")
 
 
 def test_a_truth_whose_bus_cannot_be_found_leaves_the_members_where_they_are(scene):
@@ -114,18 +116,20 @@ def test_a_truth_whose_bus_cannot_be_found_leaves_the_members_where_they_are(sce
     document = {**truth(interval_sec=0.5, timeout_sec=TIMEOUT_SEC), "buses": {"third": {"url": "env:THIRD"}}}
     seed(scene.buses, document, 2)
     agent = scene.agent(named, THIRD=scene.market.url)
-    until(lambda: has(agent), 15, "its part")
+    until(lambda: has(agent), what="its part")
     document["buses"] = {"third": {"url": "env:NOBODY_SET_THIS"}}
     seed(scene.buses, document, 3)
     boot = scene.wait_beat(rev=3)["boot"]
     before = float(scene.market.cmd("ZSCORE", "members:probe", boot))
-    until(lambda: float(scene.market.cmd("ZSCORE", "members:probe", boot)) > before, 5, "a longer life there")
+    until(
+        lambda: float(scene.market.cmd("ZSCORE", "members:probe", boot)) > before, what="a longer life there"
+    )
     assert agent.running
 
 
 def test_a_flood_on_its_channel_costs_nothing_but_a_look_now_and_then(scene):
     agent = scene.agent(SHARING)
-    until(lambda: has(agent) == KEYS, 15, "all of it")
+    until(lambda: has(agent) == KEYS, what="all of it")
     before = scene.system.cmd("INFO", "commandstats")["cmdstat_zrange"]["calls"]
     begun = time.monotonic()
     while time.monotonic() < begun + 0.5:

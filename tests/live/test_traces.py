@@ -10,18 +10,13 @@ from support.rig import HOST, free_port
 from support.rig.collector import Collector
 from support.rig.forkserver import real_starts
 from support.rig.receiver import Answer, Receiver
-from support.scenes.faults import NOISE_SEC, TIMEOUT_SEC, WARM_UP_SEC, service
+from support.scenes.faults import service
 from support.scenes.notifier import LOG, Notified, hooks
-from support.waiting import Stopwatch, until
+from support.waiting import until
 
 AGENTS = ("notifier", "healer")
-MISS_WITHIN_SEC = TIMEOUT_SEC + WARM_UP_SEC + NOISE_SEC
-STOP_WITHIN_SEC = 1.0 + NOISE_SEC
-DELAY_SEC = {"heartbeat_miss": 0.2 + NOISE_SEC, "heartbeat_ok": 2.0 + NOISE_SEC}
-"""From an event to its request at the receiver: what the notifier waits anyway, and a busy machine.
-
-An export that somebody waited for would take ten seconds.
-"""
+EXPORT_SEC = 10.0
+"""What an export takes that nobody answers: somebody who waited for it would be as late."""
 STEPS = ["healer.publish", "notifier.wait", "notifier.deliver"]
 
 
@@ -47,14 +42,14 @@ def test_the_steps_from_a_miss_to_its_delivery_share_one_trace(tmp_path, receive
     env = {**collector.env, "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}
     with fleet(tmp_path, receiver, env) as scene:
         scene.stop_beating("alpha")
-        miss = receiver.wait("heartbeat_miss", "alpha", MISS_WITHIN_SEC + 10)
+        miss = receiver.wait("heartbeat_miss", "alpha")
 
         def of_miss():
             traces = {each.trace_id for each in collector.spans
                       if each.attributes.get("marketswarm.event.id") == miss["id"]}  # fmt: skip
             return [each for each in collector.of_service("alpha") if each.trace_id in traces]
 
-        until(lambda: len(of_miss()) >= 4, 10, lambda: f"four spans: {collector.spans}")
+        until(lambda: len(of_miss()) >= 4, what=lambda: f"four spans: {collector.spans}")
         published, waited, first, second = of_miss()
     assert [each.name for each in (published, waited, first, second)] == [*STEPS, "notifier.deliver"]
     assert published.parent_id == ""
@@ -89,7 +84,7 @@ def test_a_message_about_several_outages_is_in_the_first_ones_trace_and_links_th
         # in one step: a notifier that reads one of them alone may send it alone
         script = "for i = 1, 2 do redis.call('XADD', KEYS[1], '*', 'event', ARGV[i]) end"
         scene.system.cmd("EVAL", script, 1, LOG, *map(orjson.dumps, misses))
-        until(lambda: [each for each in collector.spans if each.links], 10, lambda: f"{collector.spans}")
+        until(lambda: [each for each in collector.spans if each.links], what=lambda: f"{collector.spans}")
         [delivery] = [each for each in collector.spans if each.name == "notifier.deliver" and each.links]
     [request] = [each for each in receiver.seen if len(each.data["events"]) == 2]
     assert request.data["events"] == misses
@@ -105,7 +100,10 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way",
+    ["hangs", "refuses", pytest.param("answers_503", marks=pytest.mark.nightly("[refuses]"))],
+)
 def test_a_collector_that_fails_delays_no_alert_and_no_stop(tmp_path, receiver, collector, way):
     if WAYS[way] is None:
         env = {**collector.env, "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://kim:hunter2@{HOST}:{free_port()}"}
@@ -115,23 +113,19 @@ def test_a_collector_that_fails_delays_no_alert_and_no_stop(tmp_path, receiver, 
         env = {**env, "OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
     with fleet(tmp_path, receiver, env) as scene:
         for happen, kind in ((scene.stop_beating, "heartbeat_miss"), (scene.beat_again, "heartbeat_ok")):
-            stopwatch = Stopwatch()
             happen("alpha")
-            event = receiver.wait(kind, "alpha", MISS_WITHIN_SEC)
+            event = receiver.wait(kind, "alpha")
             [asked] = [each for each in receiver.seen if event in each.data["events"]]
-            delay_sec = time.time() - (time.monotonic() - asked.at) - event["ts"]
-            assert delay_sec * stopwatch.own_sec / stopwatch.sec < DELAY_SEC[kind]
+            assert time.time() - (time.monotonic() - asked.at) - event["ts"] < EXPORT_SEC - 1
         if way in ("refuses", "answers_503"):
             for name in AGENTS:
-                until(lambda name=name: scene[name].logs("traces.failed"), 15, f"{name} to report it")
+                until(lambda name=name: scene[name].logs("traces.failed"), what=f"{name} to report it")
                 [line] = scene[name].logs("traces.failed")
                 assert {"refuses": "Connection refused", "answers_503": "Service Unavailable"}[way] in line[
                     "reason"
                 ]
         for name in AGENTS:
-            stopwatch = Stopwatch()
-            assert scene[name].stop() == 0, scene[name].text()
-            assert stopwatch.own_sec < STOP_WITHIN_SEC, f"{name}: {scene[name].text()[-800:]}"
+            assert scene[name].stop(EXPORT_SEC - 1) == 0, scene[name].text()
             assert len(scene[name].logs("traces.failed")) <= 1
             assert "library.message" not in scene[name].text()
             assert "hunter2" not in scene[name].text()
@@ -143,10 +137,10 @@ def test_a_collector_that_is_back_is_reported_once_with_what_was_lost(tmp_path, 
         for svc in ("a", "b"):
             count = len(collector.seen)
             scene.write("heartbeat_miss", svc, late_sec=3.0, timeout_sec=2.0)
-            until(lambda n=count: len(collector.seen) > n, 10, "an export")
+            until(lambda n=count: len(collector.seen) > n, what="an export")
         collector.always = 200
         scene.write("heartbeat_miss", "c", late_sec=3.0, timeout_sec=2.0)
-        until(lambda: scene.notifier.logs("traces.resumed"), 10, "the end of the outage")
+        until(lambda: scene.notifier.logs("traces.resumed"), what="the end of the outage")
         [failed], [resumed] = scene.notifier.logs("traces.failed"), scene.notifier.logs("traces.resumed")
     assert failed["where"] == resumed["where"] == f"{HOST}:{collector.port}"
     assert "400" in failed["reason"]
@@ -158,8 +152,8 @@ def test_spans_that_are_left_are_exported_at_the_end(tmp_path, receiver, collect
     env = {**collector.env, "OTEL_BSP_SCHEDULE_DELAY": "60000"}
     with Notified(tmp_path, hooks(one=receiver), env=env) as scene:
         scene.write("heartbeat_miss", "a", late_sec=3.0, timeout_sec=2.0)
-        until(lambda: receiver.taken("a"), 10, "a message")
-        scene.notifier.wait_log("message.sent", 10)
+        until(lambda: receiver.taken("a"), what="a message")
+        scene.notifier.wait_log("message.sent")
         assert collector.spans == []
         assert scene.notifier.stop() == 0
     assert "notifier.deliver" in [each.name for each in collector.spans]
@@ -168,7 +162,7 @@ def test_spans_that_are_left_are_exported_at_the_end(tmp_path, receiver, collect
 def test_without_an_endpoint_no_agent_loads_what_exports(tmp_path, receiver):
     with real_starts(), fleet(tmp_path, receiver, {}) as scene:
         scene.stop_beating("alpha")
-        receiver.wait("heartbeat_miss", "alpha", MISS_WITHIN_SEC)
+        receiver.wait("heartbeat_miss", "alpha")
         for name in AGENTS:
             assert not scene[name].logs("traces.on")
             # protobuf's library in C, which the exporter brings

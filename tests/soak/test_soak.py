@@ -6,7 +6,9 @@ from soak.report import said, stood_still_sec
 from soak.run import Plan, Soak
 
 
-@pytest.mark.nightly("tests/faults breaks each part once for each row of the matrix, and judges both logs")
+@pytest.mark.nightly(
+    "tests/faults has each fault; tests/marketswarm/detector/test_detector_machine.py their orders"
+)
 @pytest.mark.timeout(240)
 def test_a_minute_of_random_faults_is_told_as_it_happened(tmp_path):
     lines: list[str] = []

@@ -8,7 +8,7 @@ from typing import Any, Self
 import orjson
 import redis
 
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 
 class AlertTail:
@@ -39,7 +39,7 @@ class AlertTail:
         """When (`time.monotonic()`) the first such event arrived."""
         return next(at for at, event in list(self.seen) if (event["type"], event["svc"]) == (kind, svc))
 
-    def wait(self, kind: str, svc: str, within: float, count: int = 1) -> dict[str, Any]:
+    def wait(self, kind: str, svc: str, within: float = PATIENT_SEC, count: int = 1) -> dict[str, Any]:
         """The `count`th such event, waiting for it."""
         what = f"{kind} of {svc} (no. {count})"
         until(lambda: len(self.of(kind, svc)) >= count, within, lambda: f"{what}; seen: {self.of()}")

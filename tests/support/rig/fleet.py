@@ -1,6 +1,7 @@
 """Two servers, a seeded truth, agents: the usual scene of a live test."""
 
 import contextlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +11,6 @@ import orjson
 
 from support.rig.alert_tail import AlertTail
 from support.rig.process import Proc, Server
-from support.waiting import Patience
 
 
 class Fleet:
@@ -70,11 +70,16 @@ class Fleet:
         """
         path = self.folder / "truth.json"
         path.write_bytes(orjson.dumps(truth))
-        patience = Patience(60)
+        ends_at = time.monotonic() + 60
         while True:
             with Proc("bootstrap", {**self.env, "TRUTH_PATH": str(path)}, self.folder) as bootstrap:
                 code = bootstrap.wait(30)
-            if code == expect or code != 3 or ": timeout" not in bootstrap.text() or patience.is_over():
+            if (
+                code == expect
+                or code != 3
+                or ": timeout" not in bootstrap.text()
+                or time.monotonic() > ends_at
+            ):
                 break
         assert code == expect, f"exit code {code}: {bootstrap}"
         return bootstrap

@@ -14,7 +14,7 @@ from typing import Any, Self
 import orjson
 
 from support.rig.process import HOST, free_port
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 HANG_AT_MOST_SEC = 60.0
 DRIP_SEC = 0.05
@@ -87,7 +87,7 @@ class Receiver:
         events = [event for request in accepted for event in request.data["events"]]
         return [event for event in events if svc in (None, event["svc"])]
 
-    def wait(self, kind: str, svc: str, within: float) -> dict[str, Any]:
+    def wait(self, kind: str, svc: str, within: float = PATIENT_SEC) -> dict[str, Any]:
         """The first such event that was accepted, waiting for it."""
 
         def found() -> list[dict[str, Any]]:

@@ -11,12 +11,12 @@ import orjson
 from support.rig import Proc
 from support.rig.receiver import Receiver
 from support.scenes.faults import BUSES, Scene, service
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 LOG = "healer:alerts:log"
 LEASE_SEC = 0.6
 ENV = {"NOTIFIER_LEASE_SEC": str(LEASE_SEC)}
-START_SEC = 15.0
+START_SEC = PATIENT_SEC
 """For a notifier to start, with others at work on the machine."""
 
 _serial = itertools.count(1)
@@ -103,7 +103,7 @@ class Notified(Scene):
     def pending(self, bus: str = BUSES[0]) -> int:
         return int(self.server(bus).cmd("XPENDING", LOG, "notifier")["pending"])
 
-    def settled(self, within: float = 5.0) -> None:
+    def settled(self, within: float = PATIENT_SEC) -> None:
         """Waits until every entry of every log was read and is acknowledged."""
 
         def done(bus: str) -> bool:
@@ -160,7 +160,7 @@ class Notified(Scene):
                 for raw in self.server(first).cmd("LRANGE", f"notifier:answers:{ident}", 0, -1)
             ]
 
-        until(lambda: any(each["done"] for each in answers()), 10, lambda: f"an answer: {answers()}")
+        until(lambda: any(each["done"] for each in answers()), what=lambda: f"an answer: {answers()}")
         return answers()
 
 
