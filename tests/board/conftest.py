@@ -1,5 +1,6 @@
-"""One Chromium for a module, tabs that must end without an error, and a server for what the board keeps."""
+"""One Chromium for a worker, tabs that must end without an error, and a server for what the board keeps."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,20 +14,46 @@ from support.rig.browser import Tab, open_browser
 expect.set_options(timeout=15_000)  # of two busy cores, four browsers take a page's time
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """For a module only: while it is open, this process runs an event loop, and async tests need another."""
-    with open_browser() as browser:
-        yield browser
+class Chromium:
+    """The browser of this worker, which is opened for its first tab.
+
+    While it is open, this process runs an event loop: what needs another one closes it before.
+    """
+
+    def __init__(self) -> None:
+        self._ends = contextlib.ExitStack()
+        self._browser: Browser | None = None
+
+    def get(self) -> Browser:
+        if self._browser is None:
+            self._browser = self._ends.enter_context(open_browser())
+        return self._browser
+
+    def close(self) -> None:
+        self._browser = None
+        self._ends.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chromium]:
+    chromium = Chromium()
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture(autouse=True)
+def _a_test_without_tabs_may_run_a_loop(request: pytest.FixtureRequest, chromium: Chromium) -> None:
+    if "new_tab" not in request.fixturenames:
+        chromium.close()
 
 
 @pytest.fixture
-def new_tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
+def new_tab(chromium: Chromium) -> Iterator[Callable[..., Tab]]:
     """Opens tabs. None may meet an error of a script, refused markup, or another host."""
     tabs: list[Tab] = []
 
     def open_tab(**how: Any) -> Tab:
-        tabs.append(Tab(browser, **how))
+        tabs.append(Tab(chromium.get(), **how))
         return tabs[-1]
 
     yield open_tab
