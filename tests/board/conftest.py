@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, expect
 from marketswarm.bus import Bus
 from support.rig import Server
 from support.rig.browser import Tab, open_browser
+from support.scenes.board import BoardFleet, open_board
 
 expect.set_options(timeout=15_000)  # of two busy cores, four browsers take a page's time
 
@@ -65,6 +66,19 @@ def new_tab(chromium: Chromium) -> Iterator[Callable[..., Tab]]:
         tab.close()
     assert errors == []
     assert foreign == []
+
+
+@pytest.fixture(scope="session")
+def board_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BoardFleet]:
+    with open_board(tmp_path_factory.mktemp("board")) as board:
+        yield board
+
+
+@pytest.fixture
+def board(board_fleet: BoardFleet) -> BoardFleet:
+    """The fleet of this worker as it was at first, whatever the test before did to it."""
+    board_fleet.settle()
+    return board_fleet
 
 
 @pytest.fixture(scope="module")
