@@ -108,7 +108,10 @@ async def settle():
 
 @pytest.fixture
 async def connection():
-    return Connection()
+    connection = Connection()
+    yield connection
+    connection.protocol.connection_lost(None)
+    await settle()
 
 
 @pytest.mark.parametrize(
