@@ -10,7 +10,9 @@ from playwright.sync_api import Browser, expect
 from marketswarm.bus import Bus
 from support.rig import Server
 from support.rig.browser import Tab, open_browser
+from support.rig.steered_fleet import SteeredFleet, run_steered_fleet
 from support.scenes.board import BoardFleet, open_board
+from support.waiting import until
 
 expect.set_options(timeout=15_000)  # of two busy cores, four browsers take a page's time
 
@@ -79,6 +81,24 @@ def board(board_fleet: BoardFleet) -> BoardFleet:
     """The fleet of this worker as it was at first, whatever the test before did to it."""
     board_fleet.settle()
     return board_fleet
+
+
+@pytest.fixture(scope="session")
+def steered_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SteeredFleet]:
+    """A fleet with users and passwords, which people and programs steer through its board."""
+    with run_steered_fleet(tmp_path_factory.mktemp("steered")) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def fleet(steered_fleet: SteeredFleet) -> SteeredFleet:
+    """The steered fleet of this worker, with a new token; nobody knows yet that `backup` is down."""
+    steered_fleet.make_token()
+    if steered_fleet.ask("GET", "/services/backup").json()["acked_by"] is not None:
+        steered_fleet.shell.said("beat", "backup")
+        until(lambda: steered_fleet.state("backup") == "up", 30, "the end of an outage")
+    until(lambda: steered_fleet.state("backup") == "down", 30, "the outage of backup")
+    return steered_fleet
 
 
 @pytest.fixture(scope="module")
