@@ -126,11 +126,11 @@ class HistoryRecorder:
         self._truth, self._is_truth_new = truth, True
         self._timeout_sec = truth.timeout_of(HEALER, default_timeout_sec)
 
-    async def run(self) -> None:
+    async def run(self, block_sec: float = BLOCK_SEC, retry_sec: float = RETRY_SEC) -> None:
         """Record until cancelled, then write once more; while the bus fails, try again and again."""
         while True:
             try:
-                await self.step()
+                await self.step(block_sec)
             except asyncio.CancelledError:
                 await self._write_last()
                 raise
@@ -141,7 +141,7 @@ class HistoryRecorder:
                 self.error = f"{error.bus} {error.reason}"
                 self._is_reading = True
                 self._finish_after = time.monotonic() + SETTLE_SEC
-                await asyncio.sleep(RETRY_SEC)
+                await asyncio.sleep(retry_sec)
             else:
                 self.error = None
 

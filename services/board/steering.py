@@ -27,6 +27,8 @@ from services.board.refusal import RefusedError
 
 ANSWER_SEC: Final = 5.0
 """How long a client waits for the notifier; its answer must begin in ten seconds."""
+GRACE_SEC: Final = 1.0
+"""How much longer the last answer may be on its way."""
 MAX_WAITING: Final = 20
 """How many clients may wait for the notifier at once."""
 
@@ -147,7 +149,7 @@ class Steering:
         """Return what the notifier answers within `answer_sec`, whatever attempts it announces."""
         seen: list[Answer] = []
         try:
-            async with asyncio.timeout(self.answer_sec + 1):
+            async with asyncio.timeout(self.answer_sec + GRACE_SEC):
                 return await collect_answers(buses, request_id, self.answer_sec, seen.append)
         except TimeoutError:
             return seen

@@ -1,5 +1,6 @@
-"""One Chromium for a module, tabs that must end without an error, and a server for what the board keeps."""
+"""One Chromium for a worker, tabs that must end without an error, and a server for what the board keeps."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,24 +10,53 @@ from playwright.sync_api import Browser, expect
 from marketswarm.bus import Bus
 from support.rig import Server
 from support.rig.browser import Tab, open_browser
+from support.rig.steered_fleet import SteeredFleet, run_steered_fleet
+from support.scenes.board import BoardFleet, open_board
+from support.waiting import until
 
 expect.set_options(timeout=15_000)  # of two busy cores, four browsers take a page's time
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """For a module only: while it is open, this process runs an event loop, and async tests need another."""
-    with open_browser() as browser:
-        yield browser
+class Chromium:
+    """The browser of this worker, which is opened for its first tab.
+
+    While it is open, this process runs an event loop: what needs another one closes it before.
+    """
+
+    def __init__(self) -> None:
+        self._ends = contextlib.ExitStack()
+        self._browser: Browser | None = None
+
+    def get(self) -> Browser:
+        if self._browser is None:
+            self._browser = self._ends.enter_context(open_browser())
+        return self._browser
+
+    def close(self) -> None:
+        self._browser = None
+        self._ends.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Chromium]:
+    chromium = Chromium()
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture(autouse=True)
+def _a_test_without_tabs_may_run_a_loop(request: pytest.FixtureRequest, chromium: Chromium) -> None:
+    if "new_tab" not in request.fixturenames:
+        chromium.close()
 
 
 @pytest.fixture
-def new_tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
+def new_tab(chromium: Chromium) -> Iterator[Callable[..., Tab]]:
     """Opens tabs. None may meet an error of a script, refused markup, or another host."""
     tabs: list[Tab] = []
 
     def open_tab(**how: Any) -> Tab:
-        tabs.append(Tab(browser, **how))
+        tabs.append(Tab(chromium.get(), **how))
         return tabs[-1]
 
     yield open_tab
@@ -38,6 +68,37 @@ def new_tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
         tab.close()
     assert errors == []
     assert foreign == []
+
+
+@pytest.fixture(scope="session")
+def board_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BoardFleet]:
+    with open_board(tmp_path_factory.mktemp("board")) as board:
+        yield board
+
+
+@pytest.fixture
+def board(board_fleet: BoardFleet) -> BoardFleet:
+    """The fleet of this worker as it was at first, whatever the test before did to it."""
+    board_fleet.settle()
+    return board_fleet
+
+
+@pytest.fixture(scope="session")
+def steered_fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SteeredFleet]:
+    """A fleet with users and passwords, which people and programs steer through its board."""
+    with run_steered_fleet(tmp_path_factory.mktemp("steered")) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def fleet(steered_fleet: SteeredFleet) -> SteeredFleet:
+    """The steered fleet of this worker, with a new token; nobody knows yet that `backup` is down."""
+    steered_fleet.make_token()
+    if steered_fleet.ask("GET", "/services/backup").json()["acked_by"] is not None:
+        steered_fleet.shell.said("beat", "backup")
+        until(lambda: steered_fleet.state("backup") == "up", 30, "the end of an outage")
+    until(lambda: steered_fleet.state("backup") == "down", 30, "the outage of backup")
+    return steered_fleet
 
 
 @pytest.fixture(scope="module")

@@ -1,35 +1,28 @@
-"""The board on a real fleet: what the stream says, and when, and how it ends."""
+"""The board on a real fleet: what the stream says, and how it ends."""
 
 import contextlib
 import re
-import socket
-import time
 
 import httpx
-import pytest
 
-from support.scenes.board import BEATS, TRUTH, open_board
-from support.waiting import Stopwatch, until
+from support.rig import Proc
+from support.scenes.board import BEATS, TRUTH
+from support.waiting import until
 
-
-@pytest.fixture
-def board(tmp_path):
-    with open_board(tmp_path) as board:
-        yield board
+PAGES = ("/", "/services/shop", "/alerts", "/incidents", "/topology", "/truth", "/public", "/public/public",
+         "/announcements")  # fmt: skip
 
 
-def test_a_service_that_dies_is_on_the_stream_within_a_second_of_its_event(board):
+def test_a_service_that_dies_is_on_the_stream_and_in_the_log_of_alerts(board):
     with board.follow() as stream:
         stream.wait("reset")
         board.beater.stop("shop")
         alert = stream.wait("alert", svc="shop", type="heartbeat_miss")
-        change = stream.wait_change("shop", state="down")
-        assert alert.at - alert.data["ts"] < 1
-        assert change.at - alert.data["ts"] < 1
+        stream.wait_change("shop", state="down")
         assert alert.data["title"] == "shop is down"
         board.beater.resume("shop")
-        recovery = stream.wait("alert", svc="shop", type="heartbeat_ok")
-        assert stream.wait_change("shop", state="up").at - recovery.data["ts"] < 1
+        stream.wait("alert", svc="shop", type="heartbeat_ok")
+        stream.wait_change("shop", state="up")
     alerts = board.get("/api/v1/alerts", params={"svc": "shop"}).json()["events"]
     assert [one["type"] for one in alerts[:2]] == ["heartbeat_ok", "heartbeat_miss"]
     found = board.get(f"/api/v1/alerts/{alerts[1]['id']}").json()
@@ -37,11 +30,17 @@ def test_a_service_that_dies_is_on_the_stream_within_a_second_of_its_event(board
     assert found["event"]["svc"] == "shop"
 
 
-def test_one_cause_folds_what_needs_it(board):
+def test_an_outage_folds_what_needs_it_and_is_on_the_badges_of_a_service_and_its_tag(board):
+    assert board.get("/badge/shop.json").json()["status"] == "up"
     board.beater.stop("shop", "web")
-    until(lambda: board.state("shop") == board.state("web") == "down", 10)
+    until(lambda: board.state("shop") == board.state("web") == "down")
     (incident,) = board.get("/api/v1/incidents").json()
     assert (incident["svc"], incident["dependants"]) == ("shop", ["web"])
+    until(lambda: board.get("/badge/tag/public.json").json()["status"] == "down")
+    picture = board.get("/badge/shop.svg")
+    assert (picture.headers["content-type"], "shop: down" in picture.text) == ("image/svg+xml", True)
+    assert picture.headers["cross-origin-resource-policy"] == "cross-origin"
+    assert board.get("/badge/web.svg").headers["cross-origin-resource-policy"] == "same-origin"
 
 
 def test_a_browser_that_comes_back_gets_exactly_what_it_missed(board):
@@ -50,7 +49,7 @@ def test_a_browser_that_comes_back_gets_exactly_what_it_missed(board):
         stream.wait("delta")
         last = stream.last_id
     board.beater.stop("shop")
-    until(lambda: board.state("shop") == "down", 10)
+    until(lambda: board.state("shop") == "down")
     with board.follow(last) as stream:
         stream.wait("alert", svc="shop")
         stream.wait_change("shop", state="down")
@@ -59,16 +58,29 @@ def test_a_browser_that_comes_back_gets_exactly_what_it_missed(board):
         assert not [one for one in stream.events if one.kind == "reset"]
 
 
-def test_after_a_restart_of_the_board_a_browser_is_told_to_read_anew(board):
+def test_a_board_that_is_killed_loses_no_past_and_tells_a_browser_to_read_anew(board):
+    def read_spans():
+        return board.get("/api/v1/services/shop").json()["recent"]
+
+    def find_downs():
+        return [span["starts_at"] for span in read_spans() if span["state"] == "down"]
+
+    board.beater.stop("shop")
+    until(lambda: board.state("shop") == "down")
+    until(lambda: read_spans()[-1]["state"] == "down", what="the outage to be recorded")
+    downs = find_downs()
+    board.beater.resume("shop")
+    until(lambda: board.state("shop") == "up")
     with board.follow() as stream:
         stream.wait("delta")
         last = stream.last_id
         board.fleet["board"].kill()
-        until(lambda: stream.ended_at, 5)
+        until(lambda: stream.ended_at)
     board.fleet.start("board")
-    until(lambda: board.state("shop") == "up", 20)
+    until(lambda: board.state("shop") == "up", 30)
     with board.follow(last) as stream:
         stream.wait("reset")
+    until(lambda: find_downs() == downs, what=lambda: f"{downs}, there is {read_spans()}")
 
 
 def test_a_bus_that_is_cut_off_is_said_and_comes_back_by_itself(board):
@@ -82,17 +94,7 @@ def test_a_bus_that_is_cut_off_is_said_and_comes_back_by_itself(board):
         assert board.get("/healthz").status_code == 200
         board.fleet.system.start()
         stream.wait_change("shop", 20, state="up")
-    until(lambda: board.get("/readyz").status_code == 200, 10)
-
-
-def test_a_badge_shows_the_outage_of_a_service_and_of_its_tag(board):
-    assert board.get("/badge/shop.json").json()["status"] == "up"
-    board.beater.stop("shop")
-    until(lambda: board.get("/badge/tag/public.json").json()["status"] == "down", 10)
-    picture = board.get("/badge/shop.svg")
-    assert (picture.headers["content-type"], "shop: down" in picture.text) == ("image/svg+xml", True)
-    assert picture.headers["cross-origin-resource-policy"] == "cross-origin"
-    assert board.get("/badge/web.svg").headers["cross-origin-resource-policy"] == "same-origin"
+    until(lambda: board.get("/readyz").status_code == 200)
 
 
 def test_the_page_of_a_service_has_its_beats_its_badge_and_says_what_it_does_not_know(board):
@@ -110,150 +112,60 @@ def test_open_streams_do_not_hold_up_its_end(board):
         for stream in streams:
             stream.wait("reset")
         assert board.fleet["board"].stop(within=10) == 0
-        until(lambda: all(stream.ended_at for stream in streams), 10)
+        until(lambda: all(stream.ended_at for stream in streams))
     assert not board.fleet["board"].logs("library.message")
 
 
 def test_what_did_not_change_is_not_sent_again(board):
-    answer = board.get("/api/v1/services")
-    held = board.get("/api/v1/services", headers={"If-None-Match": answer.headers["etag"]})
-    assert held.status_code in (200, 304)  # a beat may have come meanwhile
-    until(
-        lambda: (
-            board.get(
-                "/api/v1/services", headers={"If-None-Match": board.get("/api/v1/services").headers["etag"]}
-            ).status_code
-            == 304
-        ),
-        5,
-    )
+    def is_held():
+        tag = board.get("/api/v1/services").headers["etag"]
+        return board.get("/api/v1/services", headers={"If-None-Match": tag}).status_code == 304
+
+    until(is_held, what="no beat to come between two requests")
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example"])
-def test_a_name_that_is_not_ours_gets_no_answer(board, host):
-    answer = board.get("/api/v1/fleet", headers={"Host": host})
+def test_a_name_that_is_not_ours_and_a_head_without_a_bound_get_no_answer(board):
+    answer = board.get("/api/v1/fleet", headers={"Host": "127.0.0.1.evil.example"})
     assert answer.status_code == 421
     assert "shop" not in answer.text
-
-
-def test_a_client_that_sends_nothing_or_too_slowly_is_closed(board):
-    stopwatch = Stopwatch()
-    with socket.create_connection(("127.0.0.1", board.port), 5) as silent:
-        silent.settimeout(20)
-        with socket.create_connection(("127.0.0.1", board.port), 5) as slow:
-            slow.settimeout(0.5)
-            slow.sendall(b"GET / HTTP/1.1\r\n")
-            with contextlib.suppress(OSError):
-                while stopwatch.own_sec < 20:
-                    slow.sendall(b"X: y\r\n")
-                    with contextlib.suppress(TimeoutError):
-                        if not slow.recv(100):
-                            break
-        assert stopwatch.sec > 5
-        assert stopwatch.own_sec < 15
-        with contextlib.suppress(ConnectionError):
-            assert silent.recv(100) == b""
-    assert board.get("/healthz").status_code == 200
-
-
-def test_headers_have_a_bound(board):
     assert board.get("/healthz", headers={"X": "y" * 40_000}).status_code == 431
 
 
 def test_a_port_that_is_taken_is_said_with_its_variable(board):
-    second = board.fleet.start("board", METRICS_PORT="")
-    assert second.wait(20) == 2
-    assert f"BOARD_PORT: port {board.port}" in second.text()
+    env = {**board.fleet.env, "METRICS_PORT": ""}
+    with Proc("services.board", env, board.fleet.folder) as second:
+        assert second.wait(20) == 2
+        assert f"BOARD_PORT: port {board.port}" in second.text()
 
 
-def test_the_past_of_a_service_is_shown_and_outlives_a_board_that_is_killed(board):
-    def downs():
-        spans = board.get("/api/v1/services/shop").json()["recent"]
-        return [span["starts_at"] for span in spans if span["state"] == "down"]
+def test_a_reseed_changes_the_services_on_the_stream_and_how_many_browsers_may_follow(board):
+    def ask_for_stream():
+        """Return the status of one more stream, and end it."""
+        with httpx.stream("GET", f"{board.url}/api/v1/stream", timeout=10) as answer:
+            return answer.status_code
 
-    stopped_at = time.time()
-    board.beater.stop("shop")
-    until(lambda: board.state("shop") == "down", 10)
-    begun = until(downs, 10)
-    assert abs(begun[0] - stopped_at) < 5
-    board.beater.resume("shop")
-    until(lambda: board.state("shop") == "up", 10)
-    board.fleet["board"].kill()
-    board.fleet.start("board")
-    until(lambda: board.state("shop") == "up", 20)
-    assert until(downs, 10) == begun
-    until(lambda: board.get("/api/v1/services/web").json()["uptime"]["24h"]["share"] == 1, 20)
-
-
-def test_a_reseed_adds_and_removes_services_on_the_stream(board):
     services = {svc: section for svc, section in TRUTH["services"].items() if svc != "web"}
+    services["board"] = {"heartbeat": BEATS, "settings": {"max_streams": 1}}
+    revision = board.get("/api/v1/fleet").json()["fleet"]["revision"]
     with board.follow() as stream:
         stream.wait("reset")
-        board.fleet.seed({"services": {**services, "new": {"heartbeat": BEATS, "tags": ["fresh"]}}})
+        board.seed({"services": {**services, "new": {"heartbeat": BEATS, "tags": ["fresh"]}}})
         added = stream.wait_change("new", tags=["fresh"])
         assert added.data["removed"] == ["web"]
         assert added.data["order"] == ["healer", "board", "shop", "new"]
-        assert added.data["fleet"]["revision"] == 2
-    revisions = board.get("/truth", params={"older": 1, "newer": 2})
+        assert added.data["fleet"]["revision"] == revision + 1
+        until(lambda: ask_for_stream() == 503)
+    revisions = board.get("/truth", params={"older": revision, "newer": revision + 1})
     assert revisions.status_code == 200
     assert "fresh" in revisions.text
 
 
-def test_a_reseed_changes_how_many_browsers_may_follow(board):
-    services = {**TRUTH["services"], "board": {"heartbeat": BEATS, "settings": {"max_streams": 1}}}
-    with board.follow() as first, board.follow() as second:
-        first.wait("reset")
-        second.wait("reset")
-        board.fleet.seed({"services": services})
-        first.wait("delta")
-        until(lambda: ask_for_stream(board) == 503, 10)
-
-
-def ask_for_stream(board):
-    """Return the status of one more stream, and end it."""
-    with httpx.stream("GET", f"{board.url}/api/v1/stream", timeout=10) as answer:
-        return answer.status_code
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/services/shop",
-        "/alerts",
-        "/incidents",
-        "/topology",
-        "/truth",
-        "/public",
-        "/public/public",
-        "/announcements",
-    ],
-)
-def test_every_page_says_that_nothing_inline_may_run_and_has_nothing_inline(board, path):
-    answer = board.get(path)
-    assert answer.status_code == 200
-    assert "script-src 'self'" in answer.headers["content-security-policy"]
-    assert "unsafe" not in answer.headers["content-security-policy"]
-    assert answer.headers["cache-control"] == "no-store"
-    assert not re.search(r"<script(?![^>]*\ssrc=)|<style|\son\w+=|style=|javascript:", answer.text)
-    assert not re.search(r"(src|href)=[\"']?(https?:)?//", answer.text)
-
-
-def test_a_browser_that_reads_nothing_is_given_up_and_the_others_go_on(board):
-    with socket.socket() as slow:
-        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        slow.settimeout(5)
-        slow.connect(("127.0.0.1", board.port))
-        stopwatch = Stopwatch()
-        for _ in range(14):  # more than the buffers take, and fewer than the requests that may wait
-            slow.sendall(b"GET /api/v1/openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert board.get("/healthz").status_code == 200
-        until(lambda: is_reset(slow), 20, "the slow connection to be given up")
-        assert stopwatch.sec > 5
-        assert stopwatch.own_sec < 18
-    assert board.state("shop") == "up"
-
-
-def is_reset(connection):
-    """Return True if the other end has aborted a connection."""
-    return connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
+def test_every_page_says_that_nothing_inline_may_run_and_has_nothing_inline(board):
+    for path in PAGES:
+        answer = board.get(path)
+        assert answer.status_code == 200, path
+        assert "script-src 'self'" in answer.headers["content-security-policy"], path
+        assert "unsafe" not in answer.headers["content-security-policy"], path
+        assert answer.headers["cache-control"] == "no-store", path
+        inline = r"<script(?![^>]*\ssrc=)|<style|\son\w+=|style=|javascript:|(src|href)=[\"']?(https?:)?//"
+        assert re.search(inline, answer.text) is None, path

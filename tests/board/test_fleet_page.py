@@ -43,11 +43,11 @@ def names(page: Page) -> list[str]:
 
 
 def test_a_browser_draws_the_rows_that_the_server_draws(small: BoardSite, new_tab: Tabs):
+    plain = new_tab(java_script_enabled=False).open(small.url, live=False)
+    drawn = new_tab().open(small.url)
     for state in ServiceState:
-        row = f"{ROWS}.{state} >> nth=0"
-        plain = new_tab(java_script_enabled=False).open(small.url, live=False).locator(row).inner_html()
-        drawn = new_tab().open(small.url).locator(row).inner_html()
-        assert without_time(drawn) == without_time(plain)
+        rows = [page.locator(f"{ROWS}.{state} >> nth=0").inner_html() for page in (plain, drawn)]
+        assert without_time(rows[0]) == without_time(rows[1])
 
 
 def without_time(html: str) -> str:
@@ -147,6 +147,7 @@ def test_the_keys_go_through_a_thousand(large: BoardSite, new_tab: Tabs):
     assert focused.get_attribute("aria-rowindex") == "61"
 
 
+@pytest.mark.nightly("test_of_a_thousand_services_only_those_in_sight_are_in_the_page keeps a page small")
 @pytest.mark.parametrize("count", [1000, 10_000])
 def test_a_search_in_a_large_fleet_costs_a_few_frames(count: int, new_tab: Tabs):
     """The time of a processor counts: the machine may be busy with other tests."""
@@ -205,8 +206,9 @@ def test_nothing_is_wider_than_a_phone(small: BoardSite, new_tab: Tabs):
 
 
 def test_the_ring_of_the_focus_is_seen_on_all_that_can_have_it(small: BoardSite, new_tab: Tabs):
+    tab = new_tab()
     for path in ("/", "/alerts", "/topology", "/truth"):
-        page = new_tab().open(small.url + path)
+        page = tab.open(small.url + path)
         for _ in range(14):
             page.keyboard.press("Tab")
             where, has_ring = page.evaluate(RING)

@@ -20,7 +20,12 @@ import pytest
 from support.rig.steered_fleet import TRUTH, run_steered_fleet
 from support.waiting import until
 
-pytestmark = pytest.mark.timeout(300)  # one test of the run makes the environment
+pytestmark = [
+    pytest.mark.timeout(300),  # one test of the run makes the environment
+    pytest.mark.nightly(
+        "tests/services/board/pings asks the same of the board over HTTP, and test_pings has other clients"
+    ),
+]
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "tools" / "clients.lock"
 DRIVER = ROOT / "tests" / "support" / "healthchecks_calls.py"

@@ -6,7 +6,12 @@ from boardload.run import Plan, run_load
 from support.rig.browser import needs_chromium
 from support.rig.forkserver import real_starts
 
-pytestmark = needs_chromium
+pytestmark = [
+    needs_chromium,
+    pytest.mark.nightly(
+        "test_pings kills a board under load, and test_board lets a browser come back, in every run"
+    ),
+]
 
 
 @pytest.mark.timeout(180)

@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import orjson
@@ -14,6 +13,7 @@ from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 from marketswarm.keys import MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, source_breaker_key
 from marketswarm.market.records import DAY_MS
+from services.board.market.conversation import FULL
 from services.board.market.pictures import (
     find_direction,
     format_change,
@@ -22,9 +22,9 @@ from services.board.market.pictures import (
     format_price,
     format_recency,
 )
-from support.market_board import SYMBOLS, open_market
+from support.market_board import SYMBOLS, open_market, run_apart
 from support.postgres import postgres
-from support.rig.browser import DESK, PHONE, Tab, needs_chromium
+from support.rig.browser import DESK, PHONE, Tab, find_violations, needs_chromium
 from support.waiting import until
 
 __all__ = ["postgres"]
@@ -32,19 +32,19 @@ pytestmark = needs_chromium
 Tabs = Callable[..., Tab]
 NOW = int(time.time()) // 60 * 60_000
 PATHS = ("", "/economy", "/correlations", "/sources", "/symbol/EUR/USD")
-AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text(encoding="utf-8")
-RUN = """async () => (await axe.run(document, {
-  runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-})).violations.map(
-  (one) => `${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map(node => node.html).join(" | ")}`
-)"""
 
 
 @pytest.fixture(scope="module")
 def market(postgres, tmp_path_factory):
-    """Before the browser: its loop would be in the way of what writes into the database."""
-    folder = tmp_path_factory.mktemp("pages")
-    with open_market(folder, postgres.new_archive(), NOW) as market:
+    archive = run_apart(postgres.new_archive)
+    with open_market(tmp_path_factory.mktemp("pages"), archive, NOW) as market:
+        yield market
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """A market without an archive, which a recording plays."""
+    with open_market(tmp_path_factory.mktemp("played"), None, NOW, replay=True) as market:
         yield market
 
 
@@ -57,7 +57,12 @@ def drawn_bars(page: Page) -> None:
     expect(page.locator("#legend")).to_contain_text("C ")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark", "navy"])
+OTHER_THEMES = pytest.mark.nightly("each page is looked at in the light theme in every run")
+
+
+@pytest.mark.parametrize(
+    "theme", ["light", *(pytest.param(theme, marks=OTHER_THEMES) for theme in ("dark", "navy"))]
+)
 def test_axe_finds_nothing_on_any_page(market, new_tab: Tabs, theme: str):
     tab = new_tab()
     wear(tab, theme)
@@ -65,10 +70,9 @@ def test_axe_finds_nothing_on_any_page(market, new_tab: Tabs, theme: str):
         page = tab.open(f"{market.url}/market{path}")
         if "/symbol/" in path:
             drawn_bars(page)
-        page.evaluate(f"{AXE}; 0")
         for size in (DESK, PHONE):
             page.set_viewport_size(size)
-            assert page.evaluate(RUN) == [], path
+            assert find_violations(page) == [], path
             width = page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert width <= 0, f"{path} is wider than a screen of {size['width']}"
 
@@ -199,24 +203,26 @@ def test_a_series_that_names_no_symbol_keeps_no_other_from_being_followed(market
         market.client.hdel(MARKET_SERIES, "odd")
 
 
-def test_a_page_says_why_its_prices_stand_still_and_when_they_go_on(tmp_path, request):
-    with open_market(tmp_path, None, NOW, max_followers=1) as market:
-        market.publish_quote("USD/JPY", 155.0, NOW)
-        price = "/api/v1/quotes?symbols=USD/JPY"
-        until(lambda: market.get(price).json()["quotes"], 15, "the first price")
-        new_tab = request.getfixturevalue("new_tab")
-        first, second = new_tab(), new_tab()
-        expect(first.open(f"{market.url}/market").locator("#prices")).to_have_text("prices live")
-        page = second.open(f"{market.url}/market")
-        state = page.locator("#prices")
-        expect(state).to_have_text(re.compile("^prices not current: too many clients follow the market"))
-        expect(page.locator("#link")).to_have_text("live")
-        page.set_viewport_size(PHONE)
-        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-        first.page.goto("about:blank")
-        expect(state).to_have_text("prices live", timeout=30_000)
-        market.publish_quote("USD/JPY", 155.25, NOW + 1000)
-        expect(page.locator('.tile[data-symbol="USD/JPY"] [data-price]')).to_have_text("155.25")
+def test_a_page_says_why_its_prices_stand_still_and_when_they_go_on(market, new_tab: Tabs):
+    tab, is_full = new_tab(viewport=PHONE), threading.Event()
+    is_full.set()
+
+    def refuse(client: WebSocketRoute) -> None:
+        if is_full.is_set():
+            client.close(code=FULL, reason="too many clients follow the market")
+        else:
+            client.connect_to_server()
+
+    tab.page.route_web_socket(re.compile("/ws$"), refuse)
+    page = tab.open(f"{market.url}/market")
+    state = page.locator("#prices")
+    expect(state).to_have_text(re.compile("^prices not current: too many clients follow the market"))
+    expect(page.locator("#link")).to_have_text("live")
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    is_full.clear()
+    expect(state).to_have_text("prices live", timeout=30_000)
+    market.publish_quote("USO", 75.25, NOW + 1000)
+    expect(page.locator('.tile[data-symbol="USO"] [data-price]')).to_have_text("75.25")
 
 
 def test_a_gap_is_said_and_the_timeframe_is_switched_without_a_new_page(market, new_tab: Tabs):
@@ -528,58 +534,67 @@ def test_hostile_texts_of_the_market_are_only_text(market, new_tab: Tabs):
     assert page.evaluate("window.hurt") is None
 
 
-def test_pages_that_were_opened_before_the_market_began_fill_themselves(tmp_path, request):
-    with open_market(tmp_path, None, NOW) as market:
-        states, gate = market.client.hgetall(MARKET_SERIES), market.client.get(PRELOAD_STATUS)
-        sources = market.client.hgetall(MARKET_SOURCES)
-        market.client.delete(MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS)
-        until(lambda: not market.get("/api/v1/sources").json()["series"], 15, "the board to know no series")
-        new_tab = request.getfixturevalue("new_tab")
-        tabs = [new_tab() for _ in range(3)]
-        for tab, path in zip(tabs, ("", "/sources", "/economy"), strict=True):
-            tab.page.clock.install()
-            tab.open(f"{market.url}/market{path}")
-        overview, listed, economy = (tab.page for tab in tabs)
-        expect(overview.locator("main")).to_contain_text("No series yet")
-        expect(listed.locator("main")).to_contain_text("No series yet")
-        expect(listed.locator("main")).to_contain_text("The gate has not run")
-        market.client.hset(MARKET_SERIES, mapping=states)
-        market.client.hset(MARKET_SOURCES, mapping=sources)
-        market.client.set(PRELOAD_STATUS, gate)
-        until(lambda: market.get("/api/v1/sources").json()["gate"], 15, "the board to read them")
-        for page in (overview, listed, economy):
-            page.clock.fast_forward(31_000)
-        expect(overview.locator("#gate")).to_contain_text("19 of 20 series were loaded")
-        expect(overview.locator('.tile[data-symbol="SPY"]')).to_contain_text("no price yet")
-        expect(economy.locator(".tile")).to_have_count(3)
-        expect(listed.locator("#cascade tbody tr")).to_have_count(len(SYMBOLS))
-        expect(listed.locator("#sources")).to_contain_text("kraken")
-        expect(listed.locator("#part-gate")).to_contain_text("19 of 20 series were loaded")
-        market.publish_quote("SPY", 580.5, NOW)
-        until(lambda: "580.50" in market.get("/market").text, 15, "the first price: pages are kept a second")
-        overview.clock.fast_forward(16_000)
-        price = overview.locator('.tile[data-symbol="SPY"] [data-price]')
-        expect(price).to_have_text("580.50")
-        market.publish_quote("SPY", 581.5, NOW + 1000)  # which the page follows now
-        expect(price).to_have_text("581.50")
+def test_without_a_database_pages_say_what_to_do(played):
+    answer = played.get("/api/v1/bars/SPY")
+    assert answer.status_code == 503
+    assert "DATABASE_URL is not set" in answer.json()["detail"]
+    for path in PATHS:
+        page = played.get(f"/market{path}")
+        assert (page.status_code, "No archive: DATABASE_URL is not set" in page.text) == (200, True), path
 
 
-def test_a_replay_is_marked_wherever_it_is_shown(postgres, tmp_path, request):
-    with open_market(tmp_path, None, NOW, replay=True) as market:
-        market.publish_bar("SPY", "1m", NOW, 500.0, replay=True)
-        for path in ("", "/symbol/SPY", "/sources"):
-            assert "played from a recording" in market.get(f"/market{path}").text
-        new_tab = request.getfixturevalue("new_tab")
-        page = new_tab().open(f"{market.url}/market")
-        market.publish_bar("SPY", "1m", NOW + 60_000, 501.0, replay=True)
-        tile = page.locator('.tile[data-symbol="SPY"]')
-        expect(tile.locator("[data-price]")).to_have_text("501.00")
-        expect(tile.locator(".replay")).to_be_visible()
-        tab = Tab(request.getfixturevalue("browser"))  # which notes that the board has no bars to send
-        page = tab.open(f"{market.url}/market/symbol/SPY")
-        expect(page.locator("#chart-state")).to_contain_text("DATABASE_URL is not set")
-        page = tab.open(f"{market.url}/market/sources")
-        expect(page.locator("#sources .replay")).to_have_count(len({one.source for one in SYMBOLS}))
-        expect(page.locator('#sources [data-row="finnhub"] .replay')).to_have_count(0)  # it serves nothing
-        expect(page.locator("#quarantine tbody .replay")).to_have_count(2)
-        tab.close()
+def test_a_replay_is_marked_wherever_it_is_shown(played, new_tab: Tabs):
+    played.publish_bar("SPY", "1m", NOW, 500.0, replay=True)
+    for path in ("", "/symbol/SPY", "/sources"):
+        assert "played from a recording" in played.get(f"/market{path}").text
+    tab = new_tab()
+    page = tab.open(f"{played.url}/market")
+    played.publish_bar("SPY", "1m", NOW + 60_000, 501.0, replay=True)
+    tile = page.locator('.tile[data-symbol="SPY"]')
+    expect(tile.locator("[data-price]")).to_have_text("501.00")
+    expect(tile.locator(".replay")).to_be_visible()
+    page = tab.open(f"{played.url}/market/symbol/SPY")
+    expect(page.locator("#chart-state")).to_contain_text("DATABASE_URL is not set")
+    page = tab.open(f"{played.url}/market/sources")
+    expect(page.locator("#sources .replay")).to_have_count(len({one.source for one in SYMBOLS}))
+    expect(page.locator('#sources [data-row="finnhub"] .replay')).to_have_count(0)  # it serves nothing
+    expect(page.locator("#quarantine tbody .replay")).to_have_count(2)
+    tab.forget_errors(503)  # the board has no bars to send
+
+
+def test_pages_that_were_opened_before_the_market_began_fill_themselves(played, new_tab: Tabs):
+    client = played.client
+    states, sources, gate = (
+        client.hgetall(MARKET_SERIES),
+        client.hgetall(MARKET_SOURCES),
+        client.get(PRELOAD_STATUS),
+    )
+    client.delete(MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS)
+    until(lambda: not played.get("/api/v1/sources").json()["series"], what="the board to know no series")
+    tabs = [new_tab() for _ in range(3)]
+    for tab, path in zip(tabs, ("", "/sources", "/economy"), strict=True):
+        tab.page.clock.install()
+        tab.open(f"{played.url}/market{path}")
+    overview, listed, economy = (tab.page for tab in tabs)
+    expect(overview.locator("main")).to_contain_text("No series yet")
+    expect(listed.locator("main")).to_contain_text("No series yet")
+    expect(listed.locator("main")).to_contain_text("The gate has not run")
+    client.hset(MARKET_SERIES, mapping=states)
+    client.hset(MARKET_SOURCES, mapping=sources)
+    client.set(PRELOAD_STATUS, gate)
+    until(lambda: played.get("/api/v1/sources").json()["gate"], what="the board to read them")
+    for page in (overview, listed, economy):
+        page.clock.fast_forward(31_000)
+    expect(overview.locator("#gate")).to_contain_text("19 of 20 series were loaded")
+    price = overview.locator('.tile[data-symbol="QQQ"]')
+    expect(price).to_contain_text("no price yet")
+    expect(economy.locator(".tile")).to_have_count(3)
+    expect(listed.locator("#cascade tbody tr")).to_have_count(len(SYMBOLS))
+    expect(listed.locator("#sources")).to_contain_text("kraken")
+    expect(listed.locator("#part-gate")).to_contain_text("19 of 20 series were loaded")
+    played.publish_quote("QQQ", 480.5, NOW)
+    until(lambda: "480.50" in played.get("/market").text, what="the first price: pages are kept a second")
+    overview.clock.fast_forward(16_000)
+    expect(price.locator("[data-price]")).to_have_text("480.50")
+    played.publish_quote("QQQ", 481.5, NOW + 1000)  # which the page follows now
+    expect(price.locator("[data-price]")).to_have_text("481.50")

@@ -1,22 +1,16 @@
 """What a receiver refused for good is shown, and sent again, in a browser without a script."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import expect
 
 from support.rig.browser import Tab, needs_chromium
-from support.rig.steered_fleet import SteeredFleet, run_steered_fleet
+from support.rig.steered_fleet import SteeredFleet
 from support.waiting import until
 
 pytestmark = [needs_chromium, pytest.mark.live]
 Tabs = Callable[..., Tab]
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SteeredFleet]:
-    with run_steered_fleet(tmp_path_factory.mktemp("refused")) as fleet:
-        yield fleet
 
 
 def find_dead(fleet: SteeredFleet) -> list[dict[str, str]]:

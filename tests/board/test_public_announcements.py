@@ -1,22 +1,15 @@
 """People announce an incident on the board of a real fleet, and everyone reads it on the public page."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import expect
 
 from support.rig.browser import Tab, needs_chromium
-from support.rig.steered_fleet import SteeredFleet, run_steered_fleet
+from support.rig.steered_fleet import SteeredFleet
 
 pytestmark = [needs_chromium, pytest.mark.live]
 Tabs = Callable[..., Tab]
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SteeredFleet]:
-    """Run a fleet with users and passwords, whose service `backup` is public and down."""
-    with run_steered_fleet(tmp_path_factory.mktemp("announced")) as fleet:
-        yield fleet
 
 
 def test_an_incident_is_announced_updated_and_withdrawn_without_a_script(fleet: SteeredFleet, new_tab: Tabs):

@@ -1,7 +1,7 @@
 """People steer a real fleet on the pages, in a browser that runs no script too."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from support.rig.browser import Tab, needs_chromium
-from support.rig.steered_fleet import SteeredFleet, run_steered_fleet
+from support.rig.steered_fleet import SteeredFleet
 from support.waiting import until
 
 pytestmark = [needs_chromium, pytest.mark.live]
@@ -25,12 +25,6 @@ FORGED = (
     '<form method="post" action="%s/act/silence"><input name="svc" value="backup">'
     '<input name="reason" value="x"><input name="for_sec" value="60"><button>Win</button></form>'
 )
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SteeredFleet]:
-    with run_steered_fleet(tmp_path_factory.mktemp("steered")) as fleet:
-        yield fleet
 
 
 def create_token(fleet: SteeredFleet, name: str) -> str:

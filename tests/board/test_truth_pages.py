@@ -1,6 +1,6 @@
 """People edit the truth of a real fleet with users, in a browser, and roll it back."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -9,17 +9,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from support.rig.browser import PHONE, Tab, needs_chromium
-from support.rig.steered_fleet import SteeredFleet, run_steered_fleet
+from support.rig.steered_fleet import SteeredFleet
 from support.waiting import until
 
 pytestmark = [needs_chromium, pytest.mark.live]
 Tabs = Callable[..., Tab]
-
-
-@pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SteeredFleet]:
-    with run_steered_fleet(tmp_path_factory.mktemp("edited")) as fleet:
-        yield fleet
 
 
 def sign_in(page: Page, fleet: SteeredFleet, path: str, *scopes: str) -> None:

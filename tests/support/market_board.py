@@ -9,12 +9,13 @@ The walk stands for what the services sources, bars and archive would have writt
 import asyncio
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import httpx
@@ -36,6 +37,7 @@ from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, AssetCl
 from support.rig import Fleet, free_port
 from support.waiting import until
 
+T = TypeVar("T")
 BAR_COLUMNS = (
     *("symbol", "timeframe", "start", "open", "high", "low", "close", "volume", "vwap", "trades"),
     *("final", "rev", "source", "asked_at", "digest", "replay"),
@@ -291,6 +293,12 @@ class MarketBoard:
             })  # fmt: skip
 
 
+def run_apart(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function in a thread, where no event loop of a browser runs, and return its result."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(function, *arguments).result()
+
+
 @contextlib.contextmanager
 def open_market(
     folder: Path, archive_url: str | None, now_ms: int, *, replay: bool = False, **settings: Any
@@ -299,7 +307,7 @@ def open_market(
     port = free_port()
     env = {"BOARD_PORT": str(port)}
     if archive_url is not None:
-        asyncio.run(seed_archive(archive_url, now_ms, replay=replay))
+        run_apart(asyncio.run, seed_archive(archive_url, now_ms, replay=replay))
         env["DATABASE_URL"] = archive_url
     board = {"heartbeat": BOARD_BEATS, "settings": {"market": {"requests_per_min": 0, **settings}}}
     truth = {**TRUTH, "services": {**TRUTH["services"], "board": board}}

@@ -41,9 +41,7 @@ class Client:
     def __init__(self) -> None:
         self.system, self.market = MemoryBus("system-redis"), MemoryBus("market-redis")
         self.buses = [self.system, self.market]
-        self.steering = Steering(
-            lambda: self.buses, AuditLog(lambda: self.system), lambda: TRUTH, answer_sec=0.2
-        )
+        self.steering = Steering(lambda: self.buses, AuditLog(lambda: self.system), lambda: TRUTH)
         announcements = AnnouncementBoard(lambda: self.system, AuditLog(lambda: self.system), lambda: PUBLIC)
         app = FastAPI()
         app.include_router(make_actions(self.steering, TokenVerifier(lambda: self.system), announcements))
@@ -195,6 +193,7 @@ async def test_an_acknowledgement_that_the_notifier_refuses_is_a_conflict(client
 
 
 async def test_without_an_answer_an_acknowledgement_stays_asked_and_a_test_has_failed(client):
+    client.steering.answer_sec = 0.05
     assert (await client.ask("POST", "/incidents/mesh/ack")).status_code == 202
     await client.market.client.delete(NOTIFIER_REQUESTS)
     answer, _ = await asyncio.gather(client.ask("POST", "/notifications/test"), client.answer(SLACK))
@@ -229,11 +228,14 @@ async def test_what_was_given_up_is_sent_again_one_or_all(client):
     )
     assert (answer.status_code, request.what, request.by) == (409, "m1", "kim")
     await client.market.client.delete(NOTIFIER_REQUESTS)
+    client.steering.answer_sec = 0.02
     assert (await client.ask("POST", "/notifications/resend")).status_code == 202
     assert [each["action"] for each in await client.audit()] == ["resend"] * 6
 
 
-async def test_an_announced_attempt_does_not_hold_up_the_answer(client):
+async def test_an_announced_attempt_does_not_hold_up_the_answer(client, monkeypatch):
+    client.steering.answer_sec = 0.05
+    monkeypatch.setattr("services.board.steering.GRACE_SEC", 0.05)
     later = Answer(ok=True, said="500", channel="slack", retry_sec=3600.0)
     answering = asyncio.gather(client.ask("POST", "/notifications/test"), client.answer(later))
     async with asyncio.timeout(10):
@@ -301,6 +303,7 @@ async def test_a_token_that_writes_too_often_is_told_when_to_come_back(client, m
 
 async def test_only_so_many_clients_wait_for_the_notifier(client, monkeypatch):
     monkeypatch.setattr("services.board.steering.MAX_WAITING", 1)
+    client.steering.answer_sec = 0.02
     assert MAX_WAITING > 1
     answers = await asyncio.gather(*(client.ask("POST", "/incidents/mesh/ack") for _ in range(2)))
     assert sorted(each.status_code for each in answers) == [202, 503]

@@ -50,11 +50,11 @@ class Browser:
     def __init__(self, origin: str = HOME) -> None:
         self.system, self.market = MemoryBus("system-redis"), MemoryBus("market-redis")
         self.origin, self.refreshed, buses = origin, 0, [self.system, self.market]
-        steering = Steering(lambda: buses, AuditLog(lambda: self.system), lambda: TRUTH, answer_sec=0.2)
+        self.steering = Steering(lambda: buses, AuditLog(lambda: self.system), lambda: TRUTH)
         self.gate = SessionGate(TokenVerifier(lambda: self.system), "board_8080")
         announcements = AnnouncementBoard(lambda: self.system, AuditLog(lambda: self.system), lambda: PUBLIC)
         app = FastAPI()
-        app.include_router(make_forms(self.gate, steering, self.refresh, announcements))
+        app.include_router(make_forms(self.gate, self.steering, self.refresh, announcements))
 
         @app.get("/view")
         async def show_view(request: Request):
@@ -274,12 +274,14 @@ async def test_an_outage_is_acknowledged_by_a_form(browser):
 
 
 async def test_what_the_notifier_refuses_or_does_not_answer_is_said(browser):
+    browser.steering.answer_sec = 0.02
     _, text, is_bad = await browser.send("/act/ack", {"svc": "mesh"})
     assert (text, is_bad) == (
         "The notifier has not answered yet: one that runs within a day does it.",
         True,
     )
     await browser.market.client.delete(NOTIFIER_REQUESTS)
+    browser.steering.answer_sec = 5.0
     (_, text, is_bad), request = await asyncio.gather(
         browser.send("/act/ack", {"svc": "mesh"}),
         browser.answer(Answer(ok=False, said="nothing is down\x1b under that name", done=True)),

@@ -51,6 +51,13 @@ async def test_a_request_that_is_counted_says_what_is_left_whatever_becomes_of_i
     assert answer.headers["ratelimit-remaining"] == "99"
 
 
+async def test_beyond_the_requests_of_a_minute_an_address_is_told_when_to_come_back(client):
+    found = [await client.get("/api/v1/quotes") for _ in range(101)]
+    assert [each.headers["ratelimit-remaining"] for each in found] == [*map(str, reversed(range(100))), "0"]
+    assert [each.status_code for each in found[-2:]] == [200, 429]
+    assert (found[-1].headers["retry-after"], found[-1].headers["ratelimit-limit"]) == ("1", "100")
+
+
 async def test_a_class_of_symbols_is_one_of_ours(client):
     assert (await client.get("/api/v1/symbols?asset=stocks")).status_code == 503, "there is no database"
     assert (await client.get("/api/v1/symbols?asset=nothing")).status_code == 422

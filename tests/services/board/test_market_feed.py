@@ -8,6 +8,7 @@ import orjson
 import pytest
 import structlog
 
+from marketswarm.bus import BusError
 from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUOTES, MARKET_SERIES, quote_key
 from marketswarm.market.entries import encode_entry
 from marketswarm.market.records import AssetClass, Bar, Provenance, Quote
@@ -35,11 +36,25 @@ def encode_bar(start, close=1.0, symbol="SPY", rev=0):
     return encode_entry(bar, AssetClass.STOCKS, ORIGIN) | {"final": "1", "rev": str(rev)}
 
 
+class CutBus(MemoryBus):
+    """A bus whose server goes on while it is out of reach of this client, as `is_cut` says."""
+
+    is_cut = False
+    refused = 0
+
+    async def ask(self, request, within_sec=None, *, max_bytes=None):
+        reply = await super().ask(request, within_sec, max_bytes=max_bytes)
+        if self.is_cut:
+            self.refused += 1
+            raise BusError(self.name, "refused")
+        return reply
+
+
 class Scene:
     """A feed, its buses by name, and a follower of all its topics."""
 
     def __init__(self):
-        self.buses = {name: MemoryBus(name) for name in ("market-redis", "system-redis")}
+        self.buses = {name: CutBus(name) for name in ("market-redis", "system-redis")}
         self.me = SimpleNamespace(
             truth=make_truth(("market-redis", CHECKED_BARS)), bus=self.buses.__getitem__
         )
@@ -177,6 +192,43 @@ async def test_what_was_trimmed_off_before_a_feed_that_is_behind_read_it_is_unkn
         await pipe.execute()
         await scene.wait_bars(1, 7, 8, 9, 10)
         await auntil(lambda: scene.live.began_at == 7.0, what="what was lost to be known")
+
+
+async def test_what_was_trimmed_off_while_the_bus_was_away_is_unknown(scene):
+    bus = scene.buses["market-redis"]
+    await scene.client.xadd(CHECKED_BARS, encode_bar(1), id="1000-0")
+    async with running(scene):
+        await auntil(lambda: scene.live.began_at == NEVER)
+        await scene.wait_bars(1)
+        bus.is_cut = True
+        for number in range(2, 9):
+            await scene.client.xadd(CHECKED_BARS, encode_bar(number), id=f"{number}000-0")
+        await scene.client.xtrim(CHECKED_BARS, maxlen=3, approximate=False)
+        await auntil(lambda: bus.refused > 8, what="each reader to be refused")
+        assert scene.starts == [1]
+        bus.is_cut = False
+        await scene.wait_bars(1, 6, 7, 8)
+        await auntil(lambda: scene.live.began_at == 6.0, what="what was lost to be known")
+
+
+async def test_the_place_of_the_archive_is_followed(scene):
+    await scene.client.xadd(CHECKED_BARS, encode_bar(1), id="1000-0")
+    read = ("archive", "me", {CHECKED_BARS: ">"})
+    async with running(scene):
+        await scene.wait_bars(1)
+        assert scene.live.archived_at == NEVER, "nobody archives it"
+        await scene.client.xgroup_create(CHECKED_BARS, "archive", "0")
+        await auntil(lambda: scene.live.archived_at == 0.0, what="the group to be seen")
+        await scene.client.xreadgroup(*read)
+        await auntil(lambda: scene.live.archived_at == 1.0, what="the pending entry to be seen")
+        for number in (2, 3):
+            await scene.client.xadd(CHECKED_BARS, encode_bar(number), id=f"{number}000-0")
+        await scene.client.xreadgroup(*read)
+        await scene.client.xack(CHECKED_BARS, "archive", "1000-0")
+        await auntil(lambda: scene.live.archived_at > 1.0, what="the first entry to be in the database")
+        assert scene.live.archived_at <= 3.0, "what was read and not committed is not in the database"
+        await scene.client.xack(CHECKED_BARS, "archive", "2000-0", "3000-0")
+        await auntil(lambda: scene.live.archived_at == 3.0, what="the archive to have caught up")
 
 
 async def test_a_feed_that_is_behind_reads_on_while_nothing_was_trimmed_off(scene, monkeypatch):

@@ -1,11 +1,14 @@
 """What is left of a source's limits, by the account that sources keeps on the bus."""
 
+import time
+
 import pytest
 
 from marketswarm.keys import source_account_key
 from marketswarm.testing import MemoryBus
 from services.board.market.limits import LimitStore, WindowView, parse_account
 from services.board.market.pictures import format_limit
+from services.sources.access.rate_limiter import TAKE_REQUEST
 
 NOW = 1_800_000_000.0
 MINUTE_SLOT = int(NOW // 3)
@@ -72,6 +75,18 @@ async def test_many_readers_cost_the_bus_one_look():
     await bus.client.delete(source_account_key("ecb"))
     assert await store.read(bus, ["ecb"]) == first
     assert await store.read(bus, ["ecb", "bls"]) == {}, "others were asked for"
+
+
+async def test_what_is_left_is_what_the_script_of_the_sources_still_grants():
+    bus, key = MemoryBus("market-redis"), source_account_key("alpaca")
+    await bus.client.hset(key, "limits", "60:7 3600:9")
+    for taken in range(8):
+        (found,) = (await LimitStore().read(bus, ["alpaca"]))["alpaca"]
+        assert [one.left for one in found.windows] == [7 - taken, 9 - taken]
+        wait_ms = int(await bus.script(TAKE_REQUEST, [key], ["take", 0, 60, 7, 3600, 9]))
+        assert (found.again_at is None) is (wait_ms == 0) is (taken < 7)
+    assert found.again_at - time.time() == pytest.approx(wait_ms / 1000, abs=2.5)
+    assert 57_000 < wait_ms < 64_000, "a slot longer than the window"
 
 
 def test_a_limit_is_said_in_words():

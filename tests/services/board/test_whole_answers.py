@@ -6,7 +6,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from services.board.server import MAX_PIPELINED, WHOLE_ANSWER, GuardedProtocol
+from services.board.server import ANSWER_SEC, MAX_PIPELINED, REQUEST_SEC, WHOLE_ANSWER, GuardedProtocol
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n"
 GET, POST = (
@@ -108,7 +108,10 @@ async def settle():
 
 @pytest.fixture
 async def connection():
-    return Connection()
+    connection = Connection()
+    yield connection
+    connection.protocol.connection_lost(None)
+    await settle()
 
 
 @pytest.mark.parametrize(
@@ -159,6 +162,28 @@ async def test_an_answer_waits_until_the_client_reads(connection):
     connection.protocol.resume_writing()
     await settle()
     assert len(connection.wire.writes) == 1
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HTTP/1.1\r\n"])
+async def test_a_client_that_sends_nothing_or_too_slowly_is_cut(connection, begun):
+    for _ in range(10):
+        await connection.take(begun and (begun if connection.loop.now == 100 else b"X: y\r\n"))
+        assert not connection.wire.is_closed
+        connection.loop.move(REQUEST_SEC / 10)
+    assert connection.wire.is_closed
+
+
+async def test_a_client_that_reads_nothing_is_cut_and_one_that_reads_in_time_is_not(connection):
+    for reads in (True, False):
+        connection.protocol.pause_writing()
+        await connection.take(GET)
+        connection.loop.move(ANSWER_SEC - 1)
+        assert not connection.wire.is_closed
+        if reads:
+            connection.protocol.resume_writing()
+            await settle()
+    connection.loop.move(1)
+    assert connection.wire.is_closed
 
 
 async def test_a_connection_without_a_request_is_closed_in_time_after_its_last_answer(connection):

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,12 @@ FLAGS = (
     "--disable-sync",
 )
 DESK, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+AXE = Path(__file__).parents[2] / "board" / "vendor" / "axe.min.js"
+RUN_AXE = """async () => (await axe.run(document, {
+  runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+})).violations.map(
+  (one) => `${one.id}: ${one.help}: ${one.nodes.slice(0, 3).map(node => node.html).join(" | ")}`
+)"""
 needs_chromium = pytest.mark.needs(PROGRAM)
 
 
@@ -37,6 +44,14 @@ def open_browser() -> Iterator[Browser]:
 
 def launch(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(executable_path=shutil.which(PROGRAM), args=list(FLAGS))
+
+
+def find_violations(page: Page) -> list[str]:
+    """Return what axe-core finds on a page, a line for each rule that is broken."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(f"{AXE.read_text(encoding='utf-8')}; 0")
+    found: list[str] = page.evaluate(RUN_AXE)
+    return found
 
 
 class Tab:

@@ -47,6 +47,11 @@ class SteeredFleet:
     def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
         return httpx.request(method, f"{self.url}/api/v1{path}", json=body, headers=self.headers, timeout=15)
 
+    def make_token(self) -> None:
+        """Give its client a new token, which is called deploy: one alone writes only so often."""
+        token = self.shell.said("token", "create", "deploy", "--scope", "write", "--by", "kim").strip()
+        self.headers = {"Authorization": f"Bearer {token}"}
+
     def state(self, svc: str) -> str | None:
         with contextlib.suppress(httpx.HTTPError):
             answer = self.ask("GET", f"/services/{svc}")
@@ -76,8 +81,7 @@ def run_steered_fleet(folder: Path, truth: Any = TRUTH) -> Iterator[SteeredFleet
         try:
             receiver.wait("heartbeat_miss", "backup", 30)  # nothing beats for it
             until(lambda: steered.state("backup") == "down", 30, "an outage that the board shows")
-            token = steered.shell.said("token", "create", "deploy", "--scope", "write", "--by", "kim").strip()
-            steered.headers = {"Authorization": f"Bearer {token}"}
+            steered.make_token()
             yield steered
         finally:
             steered.up.stop(15)

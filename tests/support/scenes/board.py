@@ -30,6 +30,7 @@ class BoardFleet:
     def __init__(self, fleet: Fleet, port: int) -> None:
         self.fleet, self.port = fleet, port
         self.url = f"http://127.0.0.1:{port}"
+        self._is_reseeded = False
         self.beater = Beater({"url": fleet.system.url, "witness": True, **BEATS})
 
     def get(self, path: str, **how: Any) -> httpx.Response:
@@ -42,6 +43,21 @@ class BoardFleet:
             return answer.json()["state"] if answer.status_code == 200 else None
         return None
 
+    def seed(self, truth: Any) -> None:
+        """Seed another truth, until `settle`."""
+        self._is_reseeded = True
+        self.fleet.seed(truth)
+
+    def settle(self) -> None:
+        """Make the fleet what it was at first: its truth, a board that runs, and both services up."""
+        if self._is_reseeded:
+            self.fleet.seed(TRUTH)
+            self._is_reseeded = False
+        if "board" not in self.fleet.agents or not self.fleet["board"].running:
+            self.fleet.start("board")
+        self.beater.restart("shop", "web")
+        until(lambda: self.state("shop") == self.state("web") == "up", 30, "the services to be up")
+
     def follow(self, last_id: str | None = None) -> EventStream:
         return EventStream(f"{self.url}/api/v1/stream", last_id)
 
@@ -53,9 +69,7 @@ def open_board(folder: Path) -> Iterator[BoardFleet]:
     with Fleet(folder, TRUTH, ["healer"], {"BOARD_PORT": str(port)}) as fleet:
         board = BoardFleet(fleet, port)
         try:
-            board.beater.restart("shop", "web")
-            fleet.start("board")
-            until(lambda: board.state("shop") == board.state("web") == "up", 30, "the services to be up")
+            board.settle()
             yield board
         finally:
             board.beater.close()
