@@ -2,9 +2,9 @@
 
 import os
 
-from support.postgres import EXTENSION, archive_url, postgres
+from support.postgres import EXTENSION, archive_url, breakable_postgres, postgres
 
-__all__ = ["archive_url", "postgres"]
+__all__ = ["archive_url", "breakable_postgres", "postgres"]
 
 # CI can't install TimescaleDB, and takes a skipped test for a failure; elsewhere they are skipped, and say so
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"

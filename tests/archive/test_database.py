@@ -10,22 +10,16 @@ import pytest
 from services.archive.database import ArchiveAwayError, Database
 from services.archive.migrations import LOCK, hold_lock
 from services.archive.transaction import transaction
-from support.postgres import Postgres, query
+from support.postgres import query
 
 COUNT = "SELECT count(*) FROM symbols"
 SYMBOL = "INSERT INTO symbols VALUES ('SPY', 'stocks', now(), now(), false)"
 
 
-@pytest.fixture
-def server():
-    """A server that a test may freeze."""
-    with Postgres() as server:
-        yield server
-        server.thaw()
-
-
-def test_work_on_a_server_that_freezes_ends_at_its_time_limit_or_when_it_is_cancelled(server):
-    url = server.new_archive()
+def test_work_on_a_server_that_freezes_ends_at_its_time_limit_or_when_it_is_cancelled(
+    breakable_postgres, archive_url
+):
+    server, url = breakable_postgres, archive_url
     hasty, patient, frozen = Database(url, timeout_sec=lambda: 1.0), Database(url), asyncio.Event()
 
     async def work(database, block=transaction):
@@ -61,10 +55,12 @@ def test_work_on_a_server_that_freezes_ends_at_its_time_limit_or_when_it_is_canc
     assert query(url, COUNT) == [(0,)]
 
 
-def test_a_migration_takes_as_long_as_it_needs_while_the_server_answers_others(server, monkeypatch):
+def test_a_migration_takes_as_long_as_it_needs_while_the_server_answers_others(
+    breakable_postgres, archive_url, monkeypatch
+):
     """It waits for one of another instance here; a server that answers nobody ends the wait."""
     monkeypatch.setattr("services.archive.database.SILENCE_SEC", 1.0)
-    url = server.new_archive()
+    server, url = breakable_postgres, archive_url
     database = Database(url)
 
     async def ask():

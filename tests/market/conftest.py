@@ -3,7 +3,10 @@
 import pytest
 
 from marketswarm.bus import Bus
+from support.postgres import archive_url, postgres
 from support.rig import Server
+
+__all__ = ["archive_url", "postgres"]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """bars on real buses: killed while minutes come, it publishes each revision once, and as a batch would."""
 
 import os
-import random
 import signal
 import time
 from dataclasses import replace
@@ -98,63 +97,6 @@ class BarsScene(Scene):
 def scene(tmp_path):
     with BarsScene(tmp_path) as scene:
         yield scene
-
-
-def assert_each_once(scene, stream, symbol):
-    found = [
-        (entry["timeframe"], entry["start"], entry["rev"], entry["final"])
-        for entry in scene.read(stream, symbol)
-    ]
-    assert len(found) == len(set(found))
-    assert found
-
-
-def assert_epochs_follow_revisions(scene, stream, symbol):
-    """Check that of a bus that lost nothing the highest revision has the highest epoch, and comes last."""
-    last = {}
-    for entry in scene.read(stream, symbol):
-        key = entry["timeframe"], entry["start"]
-        rank = int(entry["epoch"]), int(entry["rev"]), entry["final"]
-        assert key not in last or (last[key] < rank and last[key][1:] < rank[1:])
-        last[key] = rank
-
-
-@pytest.mark.timeout(60 + 10 * KILLS)
-def test_killed_at_any_moment_it_publishes_each_revision_once_and_the_end_is_that_of_a_batch(scene):
-    chance = random.Random(SEED)
-    seed(scene.buses, truth(batch=40, settle_sec=0), 1)
-    # two instances share the symbols; each is killed in its turn, and its symbols go over
-    workers = [scene.module("services.bars") for _ in range(2)]
-    end = MIDNIGHT + 80 * KILLS * MINUTE
-    plan = [walk(range(MIDNIGHT, end, MINUTE), number, symbol) for number, symbol in enumerate(SYMBOLS)]
-    right, waiting = [bar for minute in zip(*plan, strict=True) for bar in minute], []
-    for number in range(KILLS):
-        part = right[number * len(right) // KILLS : (number + 1) * len(right) // KILLS]
-        kill_at = chance.randrange(0, len(part), 60)
-        for at in range(0, len(part), 60):
-            piece = [*part[at : at + 60], *waiting]
-            waiting = [bar for bar in piece if bar in part and chance.random() < 0.05]
-            scene.publish(bar for bar in piece if bar not in waiting)  # some are late
-            if at == kill_at:
-                # at any moment of its start, of its reading, of its work
-                time.sleep(chance.random() * 0.5)
-                workers[number % 2].kill()
-        workers[number % 2].start()
-    scene.publish(waiting)
-    wrong = right[-100]
-    fixed = Bar(wrong.symbol, "1m", wrong.start_ms, wrong.open, wrong.high + 1, wrong.low, wrong.close, 7.0)
-    scene.publish([fixed], seen_ms=end + DAY_MS)
-    right[-100] = fixed
-    scene.wait_for([*right[-3:], fixed])
-    for symbol in SYMBOLS:
-        mine = [bar for bar in right if bar.symbol == symbol]
-        until(lambda: len(bars_of(scene.shown("bars:bars", symbol), "1m")) == len(mine), 20)  # noqa: B023
-        for stream in OUTPUTS:
-            assert_each_once(scene, stream, symbol)
-            assert_epochs_follow_revisions(scene, stream, symbol)
-        bars, indicators = (scene.shown(stream, symbol) for stream in OUTPUTS)
-        assert_same_as_batch(bars, indicators, mine, CRYPTO)
-    assert scene.client.xlen("market:quarantine") == 0
 
 
 def test_a_reseed_changes_symbols_and_timeframes_without_a_restart(scene):

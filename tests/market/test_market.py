@@ -133,24 +133,6 @@ def test_a_connection_that_is_cut_loses_no_bar_and_repeats_none(fast):
     fast.wait_beat(svc="massive", status="ok")
 
 
-def test_killed_in_the_midst_it_loses_no_bar_and_repeats_none(fast):
-    market = fast.api
-    fast.wish(symbols=["AAPL", "MSFT"])
-    agent = fast.massive()
-    until(lambda: market.subscribed == {"AAPL", "MSFT"}, 20)
-    market.run()
-    until(lambda: len(fast.bars()) >= 6, 10)
-    first = {sym: made[0] for sym, made in market.made.items()}
-    for _ in range(2):
-        agent.kill()
-        agent.start()
-        until(lambda: market.subscribed == {"AAPL", "MSFT"}, 20)
-        before = len(fast.bars())
-        until(lambda before=before: len(fast.bars()) >= before + 4, 10)
-    market.stop()
-    fast.whole(first)
-
-
 def test_a_key_that_will_not_do_is_said_and_not_tried_again_at_once(scene, market):
     scene.wish(symbols=["AAPL"])
     agent = scene.massive(POLYGON_API_KEY="another")

@@ -182,21 +182,6 @@ def test_people_at_a_terminal_see_it_and_can_silence_it(scene, tmp_path):
     assert "on massive/shop" in said
 
 
-def test_one_that_is_killed_repeats_no_miss_and_forgets_no_outage(scene):
-    port = free_port()
-    seed(scene.buses, truth([{"name": "peer", "host": HOST, "port": port}], **QUICK), 1)
-    first = scene.module("services.massive")
-    until(lambda: told(scene) == [("probe_miss", "peer")], 20)
-    first.kill()
-    scene.module("services.massive")
-    results = scene.market.cmd("XLEN", "massive:probes")
-    until(lambda: scene.market.cmd("XLEN", "massive:probes") >= results + 4, 20)
-    assert told(scene) == [("probe_miss", "peer")]
-    with socket.create_server((HOST, port)):
-        until(lambda: len(told(scene)) > 1, 20)
-    assert told(scene)[:2] == [("probe_miss", "peer"), ("probe_ok", "peer")]
-
-
 def test_two_of_them_tell_once(scene):
     port = free_port()
     seed(scene.buses, truth([{"name": "peer", "host": HOST, "port": port}], **QUICK), 1)

@@ -318,20 +318,6 @@ def test_the_gate_ends_in_time_while_a_source_does_not_answer(scene):
     assert f"{SERIES}  not loaded  the time was over  critical" in gate.text()
 
 
-def test_killed_again_and_again_it_publishes_each_record_once_and_loads_go_on(scene):
-    scene.wish(bitcoin(**{"from": ["kraken"]}))
-    for pause_sec in (0.45, 0.5, 0.55, 0.6, 0.65, 0.7):
-        agent = scene.sources()
-        began = time.monotonic()
-        until(lambda began=began, pause_sec=pause_sec: time.monotonic() - began > pause_sec, 20)
-        agent.kill()
-    scene.sources()
-    seen = len(scene.sites[0].seen)
-    until(lambda: len(scene.sites[0].seen) > seen + 1, 40, "a load after the last kill")
-    scene.served_by("kraken")
-    assert set(Counter(bar["start"] for bar in scene.bars()).values()) == {1}
-
-
 def test_two_instances_share_the_series_and_overdraw_no_limit(scene):
     symbols = ["BTC/USD", "ETH/USD", "LTC/USD", "XRP/USD"]
     entry = bitcoin(symbols=symbols, every_sec=0.1, **{"from": ["kraken", "binance_us"]})

@@ -50,16 +50,6 @@ def test_an_edited_item_has_a_note_for_each_version(scene):
     assert begins <= float(first["ts"]) < ends
 
 
-def test_items_of_a_dead_worker_are_taken_over(scene):
-    add(scene, "a", "b")
-    scene.market.cmd("XGROUP", "CREATE", "rss:items", GROUP, "0")
-    scene.market.cmd("XREADGROUP", "GROUP", GROUP, "the dead", "COUNT", 5, "STREAMS", "rss:items", ">")
-    assert pending(scene) == 2
-    seed(scene.buses, truth(), 1)
-    scene.module("services.vexy_ai")
-    until(lambda: notes(scene) == ["a", "b"] and not pending(scene), 20)
-
-
 LOST_ANSWER = """
 redis.call('XADD', KEYS[1], '*', 'id', 'b')
 return redis.call('XREADGROUP', 'GROUP', ARGV[1], ARGV[2], 'STREAMS', KEYS[1], '>')
@@ -77,17 +67,6 @@ def test_a_worker_that_is_stopped_gives_back_what_it_had(scene):
     assert pending(scene) == 1
     scene.module("services.vexy_ai")
     until(lambda: notes(scene) == ["a", "b"] and not pending(scene), 20)
-
-
-def test_two_workers_share_the_items(scene):
-    seed(scene.buses, truth(), 1)
-    workers = [scene.module("services.vexy_ai") for _ in range(2)]
-    for worker in workers:
-        worker.wait_log("agent.joined")
-    ids = [f"n{n}" for n in range(200)]
-    add(scene, *ids)
-    until(lambda: len(notes(scene)) == 200 and not pending(scene), 20)
-    assert sorted(notes(scene)) == sorted(ids)
 
 
 def test_hostile_items_are_noted_like_others(scene):
