@@ -75,6 +75,7 @@ def test_a_fleet_that_is_ended_while_its_gate_waits_for_an_answer_leaves_nothing
     assert fleet.logs("fleet.stopped")
 
 
+@pytest.mark.nightly("test_a_fleet_that_is_ended_while_its_gate_waits_for_an_answer_leaves_nothing_behind")
 def test_a_fleet_that_is_ended_before_its_gate_is_tried_again_leaves_nothing_behind(kraken, fleet):
     kraken.always = 500
     fleet.wait_log("fleet.up", 60)

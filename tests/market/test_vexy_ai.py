@@ -1,7 +1,6 @@
 """vexy_ai on real buses: every item has one note, whoever died with it in hand."""
 
 import re
-import time
 
 import orjson
 import pytest
@@ -9,8 +8,8 @@ import pytest
 from support.rig import free_port
 from support.rig.metrics import key, samples
 from support.scenes.agent import Scene, seed
-from support.scenes.vexy_ai import GROUP, add, entries, notes, odd_worker, pending, settled, truth, unread
-from support.waiting import Stopwatch, until
+from support.scenes.vexy_ai import GROUP, add, entries, notes, odd_worker, pending, truth, unread
+from support.waiting import until
 
 
 @pytest.fixture
@@ -30,24 +29,6 @@ def test_items_from_before_and_after_its_start_are_noted_once_each(scene):
     assert agent.stop() == 0
     assert scene.market.cmd("XINFO", "CONSUMERS", "rss:items", GROUP) == []
     assert "Traceback" not in agent.text()
-
-
-def test_an_edited_item_has_a_note_for_each_version(scene):
-    seed(scene.buses, truth(symbols={"ACME": ["Acme"]}, topics={"rates": ["rate cut"]}), 1)
-    scene.module("services.vexy_ai")
-    add(scene, "a", title="Great news of Acme", link="https://acme.example/1", feed="f")
-    add(scene, "a", title="Bad news of Acme: a rate cut", version="2", updates="1")
-    add(scene, "a", title="Bad news of Acme: a rate cut", version="2", updates="1")
-    add(scene, "last")
-    until(lambda: "last" in notes(scene), 20)
-    first, second = (each for each in entries(scene.market) if each["id"] == "a")
-    assert "version" not in first
-    assert second["version"] == "2"
-    assert (first["tickers"], second["topics"]) == ('["ACME"]', '["rates"]')
-    assert float(first["sentiment"]) > 0 > float(second["sentiment"])
-    assert (first["link"], first["feed"]) == ("https://acme.example/1", "f")
-    begins, ends = map(int, first["window"].split("-"))
-    assert begins <= float(first["ts"]) < ends
 
 
 LOST_ANSWER = """
@@ -81,7 +62,17 @@ def test_hostile_items_are_noted_like_others(scene):
     assert agent.running
 
 
-@pytest.mark.parametrize("damage", [("FLUSHALL",), ("DEL", "rss:items"), ("SET", "rss:items", "no stream")])
+NIGHTLY = pytest.mark.nightly("the same test with another damage")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("FLUSHALL",),
+        pytest.param(("DEL", "rss:items"), marks=NIGHTLY),
+        pytest.param(("SET", "rss:items", "no stream"), marks=NIGHTLY),
+    ],
+)
 def test_a_stream_that_is_lost_under_it_is_found_again(scene, damage):
     seed(scene.buses, truth(), 1)
     agent = scene.module("services.vexy_ai")
@@ -104,10 +95,8 @@ def test_a_bus_that_is_away_is_a_trouble_and_it_goes_on_beating(scene):
     scene.wait_beat(svc="vexy_ai", rev=1)
     scene.market.freeze()  # for long enough that it fails more than once
     scene.wait_beat(svc="vexy_ai", status="degraded")
-    frozen_for = time.monotonic() + 5
     before = scene.beat("vexy_ai")["i"]
-    until(lambda: time.monotonic() > frozen_for)
-    until(lambda: scene.beat("vexy_ai")["i"] > before + 3, 20)
+    until(lambda: scene.beat("vexy_ai")["i"] > before + 20, 20)
     assert "market-redis timeout" in scene.beat("vexy_ai")["detail"]
     assert len(agent.logs("items.unread")) == 1
     scene.market.thaw()
@@ -116,7 +105,10 @@ def test_a_bus_that_is_away_is_a_trouble_and_it_goes_on_beating(scene):
     assert agent.running
 
 
-@pytest.mark.parametrize("away", ["frozen from the start", "frozen later", "no stream"])
+@pytest.mark.parametrize(
+    "away",
+    ["frozen from the start", *(pytest.param(each, marks=NIGHTLY) for each in ("frozen later", "no stream"))],
+)
 def test_a_bus_that_is_away_stops_no_work_on_another(scene, away):
     document = truth(publish=[{"bus": "system-redis", "key": "notes"}])
     points = document["services"]["vexy_ai"]["access_points"]
@@ -146,11 +138,11 @@ def test_a_bus_that_is_away_stops_no_work_on_another(scene, away):
     scene.wait_beat(svc="vexy_ai", status="degraded")
     assert "market-redis" in scene.beat("vexy_ai")["detail"]
     ids = {f"n{n}" for n in range(20)}
-    stopwatch = Stopwatch()
+    before = scene.beat("vexy_ai")["i"]
     for one in ids:  # one turn each, not all in one
         add_own(one)
         until(lambda one=one: one in noted(), 10)
-    assert stopwatch.own_sec < 10
+    assert scene.beat("vexy_ai")["i"] - before < 50, "half a second for each, by its own beats"
     if away == "no stream":
         scene.market.cmd("DEL", "rss:items")
     else:
@@ -180,15 +172,6 @@ def test_what_a_full_bus_does_not_take_is_noted_once_there_is_room(scene):
     assert not scene.market.cmd("EXISTS", "vexy:dead")
 
 
-def test_notes_may_go_to_another_bus_than_the_items_come_from(scene):
-    document = truth(["news"], [{"bus": "system-redis", "key": "notes"}])
-    seed(scene.buses, document, 1)
-    scene.module("services.vexy_ai")
-    add(scene, "a", "b", key="news")
-    until(lambda: len(entries(scene.system, "notes")) == 2, 20)
-    settled(scene, key="news")
-
-
 def test_its_section_may_change_while_it_works(scene):
     seed(scene.buses, truth(symbols=["ACME"]), 1)
     agent = scene.module("services.vexy_ai")
@@ -196,10 +179,8 @@ def test_its_section_may_change_while_it_works(scene):
     until(lambda: notes(scene) == ["a"], 20)
     seed(scene.buses, truth(["rss:items", "more:items"], symbols=["ACME", "BETA"]), 2)
     scene.wait_beat(svc="vexy_ai", rev=2)
-    stopwatch = Stopwatch()
     add(scene, "b", title="ACME and BETA rise", key="more:items")
-    until(lambda: notes(scene) == ["a", "b"], 20)
-    assert stopwatch.own_sec < 10
+    until(lambda: notes(scene) == ["a", "b"], 10)
     noted = [each for each in entries(scene.market) if each["kind"] == "note"]
     assert [orjson.loads(each["tickers"]) for each in noted] == [["ACME"], ["ACME", "BETA"]]
     seed(scene.buses, truth(symbols={"beta": []}), 3)  # no ticker: refused, and the last one stays

@@ -85,19 +85,6 @@ def test_a_window_that_nobody_was_there_to_tell_is_told_by_the_next(scene):
     assert windows_agree(scene)
 
 
-def test_two_workers_write_one_digest_a_window_and_one_takes_over(scene):
-    seed(scene.buses, truth(digest_sec=1), 1)
-    workers = [scene.module("services.vexy_ai") for _ in range(2)]
-    until(lambda: any(each.logs("lease.held") for each in workers), 20)
-    add(scene, "a", "b")
-    until(lambda: sum(each["items"] for each in digests(scene)) == 2, 20)
-    leader = next(each for each in workers if each.logs("lease.held"))
-    leader.stop()
-    add(scene, "c", "d")
-    until(lambda: sum(each["items"] for each in digests(scene)) == 4, 30)
-    assert windows_agree(scene)
-
-
 def test_a_window_in_which_all_went_well_is_not_worth_a_digest(scene):
     seed(scene.buses, truth(["rss:items", "massive:probes"], digest_sec=1), 1)
     agent = scene.module("services.vexy_ai")

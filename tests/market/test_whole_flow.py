@@ -25,7 +25,9 @@ from support.rig.web_site import Site as WebSite
 from support.waiting import until
 
 pytestmark = [
-    pytest.mark.live,
+    pytest.mark.nightly(
+        "test_kills has feeds and notes, test_massive a lost site, tests/live/test_mesh_flow the picture"
+    ),
     pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for children in /proc"),
 ]
 
