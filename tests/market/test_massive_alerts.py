@@ -177,7 +177,6 @@ async def test_a_bus_that_hangs_and_does_later_what_it_was_asked_repeats_nothing
         one.bus.script = freeze_under_the_first
         one.see("shop", "refused", "refused", None, None)
         await auntil(lambda: one.alerts.bus_error == "timeout", 10)
-        await auntil(lambda: len(asked) >= 4, 10, "it to be asked again and again")
         server.thaw()
         await one.settled()
         one.see("shop", None, None)

@@ -199,7 +199,7 @@ def test_a_source_that_breaks_is_replaced_at_once_missed_and_takes_its_place_aga
     until(lambda: [event.type for event in scene.events()] == ["source_miss", "source_ok"], 20)
     miss, ok = scene.events()
     assert (miss.svc, miss.reason, ok.since) == ("source:kraken", "500", miss.since)
-    assert scene.source("kraken")["pending"] == {}
+    until(lambda: scene.source("kraken")["pending"] == {}, 20)
     assert [(line["was"], line["now"]) for line in agent.logs("series.switched")] == [
         ("", "kraken"),
         ("kraken", "binance_us"),
