@@ -12,9 +12,7 @@ import orjson
 import pytest
 import redis
 
-from services.archive.backup import make_backup
-from services.archive.migrations import LOCK, apply_migrations, load_migrations
-from services.archive.restore import restore_backup
+from services.archive.migrations import LOCK
 from support import archive_play as played
 from support.pages import ROOT
 from support.postgres import query
@@ -272,33 +270,6 @@ def test_an_archive_that_migrates_or_waits_for_one_that_does_says_so(scene, arch
     assert agent.running
 
 
-@pytest.mark.nightly("test_schema restores a backup of an older schema under a writer")
-def test_an_archive_goes_on_when_a_backup_of_an_older_schema_takes_the_place_of_its_database(
-    scene, postgres, archive_url, tmp_path
-):
-    async def save_older():
-        url = await asyncio.to_thread(postgres.new_database)
-        connection = await asyncpg.connect(url)
-        await apply_migrations(connection, load_migrations()[:2])
-        await connection.close()
-        return await make_backup(url, tmp_path, 1_793_100_000.0, postgres.programs)
-
-    made, play = asyncio.run(save_older()), played.make_play(13, 900)
-    port = scene.market.port
-    seed(scene.buses, truth(batch=50), 1)
-    agent = start(scene, archive_url)
-    played.publish(port, play[:300])
-    wait_until_written(scene)
-    asyncio.run(restore_backup(archive_url, tmp_path / made.file, postgres.programs, replace=True))
-    played.publish(port, play)  # what was stored is gone, and played again
-    wait_until_written(scene)
-    seed(scene.buses, truth(batch=50, group="another"), 2)  # as the docs say: from the oldest entry
-    until(lambda: not played.waiting(port, "another"), 60, agent.text)
-    played.require_rows(archive_url, [*play[:300], *play])
-    assert agent.stop() == 0
-    assert "Traceback" not in agent.text()
-
-
 def test_two_archives_follow_a_group_that_a_reseed_changes_and_each_row_is_there_once(scene, archive_url):
     play = played.make_play(12, 900)
     port = scene.market.port
@@ -322,17 +293,3 @@ def test_an_archive_without_a_database_says_what_is_missing(scene):
     agent = scene.module("services.archive")
     assert agent.wait() == 2
     assert "DATABASE_URL is not set" in agent.text()
-
-
-def test_a_bus_that_is_flushed_under_it_is_followed_again(scene, archive_url):
-    seed(scene.buses, truth(), 1)
-    agent = start(scene, archive_url)
-    play = played.make_play(5, 120)
-    played.publish(scene.market.port, play[:60])
-    wait_until_written(scene)
-    scene.market.cmd("FLUSHALL")
-    scene.wait_beat(svc="archive", status="degraded")
-    played.publish(scene.market.port, play[60:])
-    wait_until_written(scene)
-    played.require_rows(archive_url, play)
-    assert agent.running

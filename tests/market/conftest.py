@@ -5,6 +5,7 @@ import pytest
 from marketswarm.bus import Bus
 from support.postgres import archive_url, postgres
 from support.rig import Server
+from support.scenes.agent import Scene
 
 __all__ = ["archive_url", "postgres"]
 
@@ -14,6 +15,13 @@ def server(tmp_path_factory):
     """A server for a module, whose tests each begin with nothing on it (`bus`)."""
     with Server(tmp_path_factory.mktemp("server")) as server:
         yield server
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """Two buses, and the agents that a test starts."""
+    with Scene(tmp_path) as scene:
+        yield scene
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """bars on real buses: reseeds, bad records, losses of the bus, features, replays."""
 
-import os
-import signal
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -219,25 +217,6 @@ def test_a_record_in_quarantine_is_listed_shown_and_released_once(scene, shell):
     assert shell("release", "--all", "--check", "jump")[1] == "released 0\n"
 
 
-def test_a_release_counts_each_record_once_and_loses_none_that_can_not_be_written(scene, shell):
-    seed(scene.buses, truth(["BTC/USD"]), 1)
-    entry = {"check": "jump", "why": "it jumps", "stream": "market:bars", "entry": "1-1", "at": "1"}
-    entry |= {"sym": "BTC/USD", "source": "one", "fields": '{"sym": "BTC/USD", "close": "4"}'}
-    ident = scene.client.xadd("market:quarantine", entry)
-    scene.client.set("market:bars", "no stream")
-    assert shell("release", ident)[0] != 0
-    assert scene.client.xlen("market:quarantine") == 1
-    scene.client.delete("market:bars")
-    code, text = shell("release", ident, ident)
-    assert (code, text) == (
-        commands.NOT_RELEASED,
-        f"released 1\n{ident}: no such record is in quarantine any more\n",
-    )
-    ((_, fields),) = scene.client.xrange("market:bars")
-    assert fields == {"sym": "BTC/USD", "close": "4", "released": "1"}
-    assert shell("list", "--check", "gap")[0] != 0
-
-
 def days_of(symbol, count, seed=0):
     """Days that a source gave after their end, the last of them the day before MIDNIGHT."""
     starts = range(MIDNIGHT - count * DAY_MS, MIDNIGHT, DAY_MS)
@@ -395,23 +374,6 @@ def test_entries_that_were_trimmed_off_unread_are_reported(scene):
     assert worker.logs("bars.trimmed")
     shown = bars_of(scene.shown("bars:bars", "BTC/USD"), "1m")
     assert shown == [*bars[:10], *bars[25:]]
-
-
-def test_entries_that_are_trimmed_off_while_it_falls_behind_are_reported(scene):
-    seed(scene.buses, truth(["BTC/USD"]), 1)
-    worker = scene.module("services.bars")
-    bars = walk(range(MIDNIGHT, MIDNIGHT + 40 * MINUTE, MINUTE))
-    scene.publish(bars[:10])
-    scene.wait_for(bars[:10])
-    os.kill(worker.pid, signal.SIGSTOP)
-    scene.publish(bars[10:])
-    scene.client.xtrim("market:bars", maxlen=5, approximate=False)
-    newest_ms = int(scene.client.xrevrange("market:bars", count=1)[0][0].partition("-")[0])
-    until(lambda: scene.client.time()[0] > newest_ms / 1000 + 1, what="all to be older than a second")
-    os.kill(worker.pid, signal.SIGCONT)
-    scene.wait_for(bars)
-    (line,) = worker.logs("bars.trimmed")
-    assert (line["stream"], line["upto"]) == ("market:bars", scene.client.xrange("market:bars")[0][0])
 
 
 def test_a_beginning_that_a_stream_has_no_more_is_reported_when_a_symbol_begins_with_it(scene):

@@ -113,26 +113,6 @@ def test_other_symbols_need_no_other_connection(scene, market):
     until(lambda: not market.connected, 10)
 
 
-def test_a_connection_that_is_cut_loses_no_bar_and_repeats_none(fast):
-    market = fast.api
-    fast.wish(symbols=["AAPL", "MSFT"])
-    agent = fast.massive()
-    until(lambda: market.subscribed == {"AAPL", "MSFT"}, 20)
-    market.run()
-    until(lambda: len(fast.bars()) >= 6, 10)
-    first = {sym: made[0] for sym, made in market.made.items()}
-    for _ in range(3):
-        market.cut()
-        until(lambda: market.subscribed == {"AAPL", "MSFT"}, 10)
-        before = len(fast.bars())
-        until(lambda before=before: len(fast.bars()) >= before + 4, 10)
-    market.stop()
-    fast.whole(first)
-    assert {each["source"] for each in fast.bars()} == {"ws", "rest"}
-    assert len(agent.logs("market.disconnected")) == 3
-    fast.wait_beat(svc="massive", status="ok")
-
-
 def test_a_key_that_will_not_do_is_said_and_not_tried_again_at_once(scene, market):
     scene.wish(symbols=["AAPL"])
     agent = scene.massive(POLYGON_API_KEY="another")

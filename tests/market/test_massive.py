@@ -13,17 +13,11 @@ from support.rig.name_server import Names
 from support.rig.receiver import Receiver
 from support.rig.shell import Shell
 from support.rig.web_site import Site
-from support.scenes.agent import Scene, Tail, seed
+from support.scenes.agent import Tail, seed
 from support.waiting import until
 
 LOG = "massive:alerts"
 QUICK = {"probe_sec": 0.15, "down_after": 2, "up_after": 2}
-
-
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
 
 
 def truth(targets, **settings):

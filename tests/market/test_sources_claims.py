@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.keys import MARKET_BARS, MARKET_DOWNLOADS, MARKET_SERIES, MARKET_SOURCES
+from marketswarm.keys import MARKET_DOWNLOADS
 from marketswarm.market.records import AssetClass, RecordKind
 from marketswarm.seeding.functions import load_functions
 from services.sources.access.client import SourceClient
@@ -196,32 +196,3 @@ async def test_the_requests_of_a_load_that_lost_its_claim_are_recorded_with_the_
         load = Load(SERIES, WAITING, (), None, (SentRequest("kraken", url, 0.1, 200),))
         assert (await store.publish(claim, load, KeepSettings(), 3)).is_lost is is_lost
     assert await list_requests(bus) == ["https://example.org/1", "https://example.org/2"]
-
-
-@pytest.mark.parametrize("key", [MARKET_BARS, MARKET_DOWNLOADS, MARKET_SERIES, MARKET_SOURCES])
-async def test_a_load_adds_nothing_on_a_server_where_a_key_is_something_else(bus, site, key):
-    site.choose = answer_as_kraken
-    await bus.client.set(key, "mine")
-    urls = {"kraken": f"http://127.0.0.1:{site.port}"}
-    async with SourceClient({}, urls) as client:
-        loader = SeriesLoader(client, SeriesStore(lambda: bus), shipped_catalog(), WorkSettings)
-        with pytest.raises(BusError):
-            await loader.load(SERIES)
-        left = {MARKET_BARS, MARKET_DOWNLOADS, MARKET_SERIES, MARKET_SOURCES} - {key}
-        assert await bus.client.exists(*left) == 0
-        await bus.client.delete(key)
-        assert (await loader.load(SERIES)).outcome is LoadOutcome.LOADED
-
-
-async def test_a_source_that_is_down_is_tried_on_a_server_and_its_series_stays_as_it_is(bus, site):
-    site.choose = answer_as_kraken
-    async with SourceClient({}, {"kraken": f"http://127.0.0.1:{site.port}"}) as client:
-        loader = SeriesLoader(client, SeriesStore(lambda: bus), shipped_catalog(), WorkSettings)
-        await loader.load(SERIES)
-        await bus.client.hset(MARKET_SOURCES, "kraken", b'{"state": "down", "fails": 3, "open_event": "a"}')
-        before = await loader.store.read_states([SERIES.id])
-        assert await loader.store.read_down(["kraken", "okx"]) == {"kraken": 0.0}
-        result = await loader.try_source(SERIES, "kraken")
-        assert (result.outcome, result.pending_events, len(result.requests)) == (LoadOutcome.LOADED, 1, 1)
-        assert await loader.store.read_down(["kraken"]) == {}
-        assert await loader.store.read_states([SERIES.id]) == before

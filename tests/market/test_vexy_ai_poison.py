@@ -1,17 +1,10 @@
 """What nobody can do: tried so many times, then put among the dead with the reason, and nothing else."""
 
 import orjson
-import pytest
 
-from support.scenes.agent import Scene, seed
+from support.scenes.agent import seed
 from support.scenes.vexy_ai import add, entries, notes, odd_worker, pending, truth
 from support.waiting import until
-
-
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
 
 
 def dead(scene):

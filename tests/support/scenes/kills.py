@@ -489,7 +489,7 @@ class MinutesCase(KillCase):
 
     def prepare(self) -> None:
         self.scene.wish(symbols=self.symbols, settle_sec=0.05, keep=1_000_000)
-        self._since = dict[str, int]()
+        self._since, self._kills = dict[str, int](), 0
 
     def start(self) -> Proc:
         return self.scene.massive(LOG_LEVEL="INFO")
@@ -513,9 +513,10 @@ class MinutesCase(KillCase):
         return made <= set(self.scene.seen())
 
     def recover(self) -> None:
-        if self.chance.random() < 0.4:
+        self._kills += 1
+        if self._kills % 2:
             self.market.cut()
-        if self.chance.random() < 0.3:
+        if self._kills % 3 == 0:
             self.scene.market.kill()
             self.scene.market.start()
 
