@@ -8,6 +8,7 @@ from support.rig import Server
 from support.scenes.agent import Scene
 
 __all__ = ["archive_url", "postgres"]
+pytest.register_assert_rewrite("support.archive_play", "support.scenes.bars", "support.scenes.kills")
 
 
 @pytest.fixture(scope="module")
