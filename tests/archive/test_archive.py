@@ -3,9 +3,6 @@
 import asyncio
 import contextlib
 import itertools
-import os
-import subprocess
-import sys
 
 import asyncpg
 import orjson
@@ -14,8 +11,8 @@ import redis
 
 from services.archive.migrations import LOCK
 from support import archive_play as played
-from support.pages import ROOT
 from support.postgres import query
+from support.rig.shell import Shell
 from support.scenes.agent import Scene, seed
 from support.waiting import until
 
@@ -98,9 +95,8 @@ def test_one_entry_with_an_id_of_the_far_future_stops_none_of_those_after_it(sce
 
 def run_command(scene, *words):
     """Run `marketswarm archive …` for the fleet of a scene; return what it prints."""
-    line = [sys.executable, "-m", "marketswarm", "archive", *words]
-    environ = {"PATH": os.environ["PATH"], "COLUMNS": "300", **scene.env}
-    done = subprocess.run(line, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
+    (scene.folder / "shell").mkdir(exist_ok=True)
+    done = Shell(scene.folder / "shell")("archive", *words, **scene.env, COLUMNS="300")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
