@@ -2,9 +2,12 @@
 
 import os
 
-from support.postgres import EXTENSION, archive_url, postgres
+import pytest
 
-__all__ = ["archive_url", "postgres"]
+from support.postgres import EXTENSION, archive_url, breakable_postgres, postgres
+
+__all__ = ["archive_url", "breakable_postgres", "postgres"]
+pytest.register_assert_rewrite("support.archive_play")
 
 # CI can't install TimescaleDB, and takes a skipped test for a failure; elsewhere they are skipped, and say so
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"

@@ -3,26 +3,18 @@
 import asyncio
 import contextlib
 import itertools
-import os
-import random
-import subprocess
-import sys
 
 import asyncpg
 import orjson
 import pytest
 import redis
 
-from services.archive.backup import make_backup
-from services.archive.migrations import LOCK, apply_migrations, load_migrations
-from services.archive.restore import restore_backup
+from services.archive.migrations import LOCK
 from support import archive_play as played
-from support.pages import ROOT
-from support.postgres import Postgres, query
+from support.postgres import query
+from support.rig.shell import Shell
 from support.scenes.agent import Scene, seed
 from support.waiting import until
-
-MS = "(extract(epoch FROM {}) * 1000)::bigint"
 
 
 @pytest.fixture
@@ -47,44 +39,6 @@ def wait_until_written(scene, within=60):
     until(lambda: not played.waiting(port), within, left)
 
 
-def require_rows_of(url, play):
-    """Compare every table with what a batch computation says of the whole play, row by row."""
-    start_ms, at_ms = MS.format("start"), MS.format("at")
-    bars = query(
-        url,
-        f"SELECT symbol, timeframe, {start_ms}, open, high, low, close, rev, final::int FROM bars "  # noqa: S608 - our own names
-        'ORDER BY symbol COLLATE "C", timeframe COLLATE "C", start',
-    )
-    assert bars == played.as_tuples(played.expected_bars(play))
-    assert bars
-    values = '"values"'
-    indicators = query(
-        url,
-        f"SELECT symbol, timeframe, {start_ms}, rev, final::int, {values} FROM indicators ORDER BY start",  # noqa: S608 - our own names
-    )
-    assert parse(indicators) == parse(played.as_tuples(played.expected_indicators(play)))
-    features = query(
-        url,
-        f'SELECT symbol, {start_ms}, rev, {values} FROM features ORDER BY symbol COLLATE "C", start',  # noqa: S608 - our own names
-    )
-    assert parse(features) == parse(played.as_tuples(played.expected_features(play)))
-    epoch = "extract(epoch FROM asked_at)::float8"
-    quotes = query(
-        url,
-        f'SELECT symbol, {at_ms}, source, price, {epoch} FROM quotes ORDER BY at, source COLLATE "C"',  # noqa: S608 - our own names
-    )
-    assert quotes == played.as_tuples(played.expected_quotes(play))
-    observations = query(url, f"SELECT symbol, {start_ms}, value, {epoch} FROM observations ORDER BY start")  # noqa: S608 - our own names
-    assert observations == played.as_tuples(played.expected_observations(play))
-    downloads = [fields for stream, fields in play if stream == played.DOWNLOADS]
-    marks = [(int(each["records"]), "replay" in each) for each in downloads]
-    assert query(url, "SELECT records, replay FROM downloads ORDER BY records, replay") == sorted(marks)
-
-
-def parse(rows):
-    return [(*row[:-1], orjson.loads(row[-1])) for row in rows]
-
-
 def test_each_entry_of_the_streams_becomes_a_row_and_what_is_none_a_dead_letter(scene, archive_url):
     play = played.make_play(1, 600)
     played.publish(scene.market.port, play)
@@ -96,7 +50,7 @@ def test_each_entry_of_the_streams_becomes_a_row_and_what_is_none_a_dead_letter(
     seed(scene.buses, truth(), 1)
     agent = start(scene, archive_url)
     wait_until_written(scene)
-    require_rows_of(archive_url, play)
+    played.require_rows(archive_url, play)
     ((dead, _),) = [(entry[1], entry[0]) for entry in _entries(scene.market.port, "archive:dead")]
     assert dead[b"stream"] == b"bars:bars"
     assert orjson.loads(dead[b"fields"]) == {"sym": "SPY", "open": "no number"}
@@ -134,16 +88,15 @@ def test_one_entry_with_an_id_of_the_far_future_stops_none_of_those_after_it(sce
     seed(scene.buses, truth(), 1)
     agent = start(scene, archive_url)
     wait_until_written(scene)
-    require_rows_of(archive_url, play)
+    played.require_rows(archive_url, play)
     assert agent.stop() == 0
     assert "Traceback" not in agent.text()
 
 
 def run_command(scene, *words):
     """Run `marketswarm archive …` for the fleet of a scene; return what it prints."""
-    line = [sys.executable, "-m", "marketswarm", "archive", *words]
-    environ = {"PATH": os.environ["PATH"], "COLUMNS": "300", **scene.env}
-    done = subprocess.run(line, env=environ, cwd=ROOT, capture_output=True, text=True, check=False)
+    (scene.folder / "shell").mkdir(exist_ok=True)
+    done = Shell(scene.folder / "shell")("archive", *words, **scene.env, COLUMNS="300")
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -184,25 +137,10 @@ def test_the_next_batch_is_read_while_one_is_merged_and_no_further_one(scene, ar
             until(lambda before=before: scene.beat("archive") != before, 30)
         assert _pending(port, "bars:bars") == 100
     wait_until_written(scene)
-    require_rows_of(archive_url, play)
+    played.require_rows(archive_url, play)
     assert agent.stop() == 0
     assert scene.market.cmd("XINFO", "CONSUMERS", "bars:bars", "archive") == []
     assert "Traceback" not in agent.text()
-
-
-def test_an_archive_that_is_stopped_in_the_middle_gives_both_batches_back(scene, archive_url):
-    play = played.make_play(9, 1200)
-    port = scene.market.port
-    seed(scene.buses, truth(batch=50, claim_sec=60), 1)
-    with locked(archive_url, "bars"):
-        played.publish(port, play)
-        agent = start(scene, archive_url)
-        until(lambda: _pending(port, "bars:bars") == 100, 30, agent.text)
-        assert agent.stop() == 0
-        assert "Traceback" not in agent.text()
-    start(scene, archive_url)
-    wait_until_written(scene)
-    require_rows_of(archive_url, play)
 
 
 def test_a_stream_that_is_lost_while_a_batch_is_merged_is_found_again(scene, archive_url):
@@ -218,127 +156,99 @@ def test_a_stream_that_is_lost_while_a_batch_is_merged_is_found_again(scene, arc
     scene.market.cmd("DEL", "bars:bars")
     played.publish(port, [each for each in play if each[0] == played.BARS])
     wait_until_written(scene)
-    require_rows_of(archive_url, play)
+    played.require_rows(archive_url, play)
     assert agent.stop() == 0
     assert "never retrieved" not in agent.text()
 
 
-def test_an_archive_that_is_killed_twenty_times_writes_each_row_once(scene, archive_url):
-    chance = random.Random(7)
-    play = played.make_play(2, 4000)
-    seed(scene.buses, truth(batch=20), 1)
-    port = scene.market.port
-    killed = 0
-    for part in range(20):
-        played.publish(port, play[200 * part : 200 * part + 200])
-        before = played.waiting(port)
-        agent = start(scene, archive_url)
-        few = chance.randrange(1, 150)
-        until(lambda before=before, few=few: played.waiting(port) <= before - few, 30)
-        killed += agent.running
-        agent.kill()
-    played.publish(port, play[4000:])
-    assert killed == 20
-    start(scene, archive_url)
-    start(scene, archive_url)
+def test_a_database_that_is_killed_loses_nothing_and_the_beats_say_so(scene, breakable_postgres, archive_url):
+    play = played.make_play(3, 1500)
+    seed(scene.buses, truth(batch=50), 1)
+    agent = start(scene, archive_url)
+    for part in range(3):
+        played.publish(scene.market.port, play[500 * part : 500 * part + 250])
+        until(lambda: played.waiting(scene.market.port) < 240, 30)
+        breakable_postgres.kill()
+        played.publish(scene.market.port, play[500 * part + 250 : 500 * part + 500])
+        if part == 0:
+            away = until(lambda: "PostgreSQL can't be used" in scene.beat("archive").get("detail", ""), 30)
+            assert away
+            assert scene.beat("archive")["status"] == "degraded"
+            assert "no stream is full yet" in scene.beat("archive")["detail"]
+        if part == 1:  # what it has read, and can't write, must not die with it
+            until(lambda: _pending(scene.market.port, "bars:bars"), 30)
+            agent.kill()
+            agent = start(scene, archive_url)
+        breakable_postgres.start()
+    played.publish(scene.market.port, play[1500:])
     wait_until_written(scene)
-    require_rows_of(archive_url, play)
+    played.require_rows(archive_url, play)
+    scene.wait_beat(svc="archive", status="ok")
+    breakable_postgres.kill()  # while nothing is to be written
+    scene.wait_beat(svc="archive", status="degraded")
+    breakable_postgres.start()
+    scene.wait_beat(svc="archive", status="ok")
+    assert agent.running
+    assert agent.logs("database.back")
 
 
-def test_a_database_that_is_killed_loses_nothing_and_the_beats_say_so(scene):
-    play = played.make_play(3, 3000)
-    with Postgres() as postgres:
-        url = postgres.new_archive()
-        seed(scene.buses, truth(batch=50), 1)
-        agent = start(scene, url)
-        for part in range(6):
-            played.publish(scene.market.port, play[500 * part : 500 * part + 250])
-            until(lambda: played.waiting(scene.market.port) < 240, 30)
-            postgres.kill()
-            played.publish(scene.market.port, play[500 * part + 250 : 500 * part + 500])
-            if part == 0:
-                away = until(
-                    lambda: "PostgreSQL can't be used" in scene.beat("archive").get("detail", ""), 30
-                )
-                assert away
-                assert scene.beat("archive")["status"] == "degraded"
-                assert "no stream is full yet" in scene.beat("archive")["detail"]
-            if part == 1:  # what it has read, and can't write, must not die with it
-                until(lambda: _pending(scene.market.port, "bars:bars"), 30)
-                agent.kill()
-                agent = start(scene, url)
-            postgres.start()
-        played.publish(scene.market.port, play[3000:])
-        wait_until_written(scene)
-        require_rows_of(url, play)
-        scene.wait_beat(svc="archive", status="ok")
-        postgres.kill()  # while nothing is to be written
-        scene.wait_beat(svc="archive", status="degraded")
-        postgres.start()
-        scene.wait_beat(svc="archive", status="ok")
-        assert agent.running
-        assert agent.logs("database.back")
-
-
-def test_a_database_that_is_frozen_is_away_within_its_time_limit_and_loses_nothing(scene):
+def test_a_database_that_is_frozen_is_away_within_its_time_limit_and_loses_nothing(
+    scene, breakable_postgres, archive_url
+):
     play = played.make_play(6, 1500)
-    with Postgres() as postgres:
-        url = postgres.new_archive()
-        seed(scene.buses, truth(batch=50, database_timeout_sec=1), 1)
-        agent = start(scene, url)
-        port = scene.market.port
-        played.publish(port, play[:500])
-        until(lambda: played.waiting(port) < 240, 30)
-        postgres.freeze()
-        played.publish(port, play[500:1000])
-        until(lambda: "no answer within 1 s" in scene.beat("archive").get("detail", ""), 15, agent.text)
-        assert scene.beat("archive")["status"] == "degraded"
-        held = _pending(port, "bars:bars")
-        assert held  # read, and not acknowledged
-        assert agent.stop() == 0
-        assert _pending(port, "bars:bars") >= held
-        again = start(scene, url)  # it finds a server that takes connections, and answers none
-        again.wait_log("database.away", within=30)
-        postgres.thaw()
-        played.publish(port, play[1000:])
-        wait_until_written(scene)
-        require_rows_of(url, play)
-        scene.wait_beat(svc="archive", status="ok")
-        assert again.stop() == 0
-        assert "Traceback" not in agent.text() + again.text()
+    seed(scene.buses, truth(batch=50, database_timeout_sec=1), 1)
+    agent = start(scene, archive_url)
+    port = scene.market.port
+    played.publish(port, play[:500])
+    until(lambda: played.waiting(port) < 240, 30)
+    breakable_postgres.freeze()
+    played.publish(port, play[500:1000])
+    until(lambda: "no answer within 1 s" in scene.beat("archive").get("detail", ""), 15, agent.text)
+    assert scene.beat("archive")["status"] == "degraded"
+    held = _pending(port, "bars:bars")
+    assert held  # read, and not acknowledged
+    assert agent.stop() == 0
+    assert _pending(port, "bars:bars") >= held
+    again = start(scene, archive_url)  # it finds a server that takes connections, and answers none
+    again.wait_log("database.away", within=30)
+    breakable_postgres.thaw()
+    played.publish(port, play[1000:])
+    wait_until_written(scene)
+    played.require_rows(archive_url, play)
+    scene.wait_beat(svc="archive", status="ok")
+    assert again.stop() == 0
+    assert "Traceback" not in agent.text() + again.text()
 
 
-def test_while_the_database_is_away_the_beats_say_how_long_a_full_stream_holds(scene):
-    with Postgres() as postgres:
-        url = postgres.new_archive()
-        seed(scene.buses, truth(), 1)
-        agent = start(scene, url)
-        port = scene.market.port
-        # an entry each second of the last hour, of which the stream keeps about the last half
-        with redis.Redis(port=port) as client:
-            now_ms = 1000 * client.time()[0]
-            pipe = client.pipeline()
-            _, fields = next(entry for entry in played.make_play(4, 30) if entry[0] == played.QUOTES)
-            for second in range(3600):
-                pipe.xadd(
-                    played.QUOTES,
-                    {**fields, "at": str(played.BEGIN_MS + second)},
-                    f"{now_ms - 3_600_000 + 1000 * second}-1",
-                )
-            pipe.execute()
-            wait_until_written(scene)
-            postgres.halt()
-            client.xadd(played.QUOTES, {**fields, "at": "1"})
-            client.xtrim(played.QUOTES, maxlen=1800, approximate=False)
-        until(
-            lambda: "holds" in scene.beat("archive").get("detail", ""), 30, lambda: str(scene.beat("archive"))
-        )
-        detail = scene.beat("archive")["detail"]
-        assert "market:quotes holds 30 min more" in detail
-        postgres.start()
+def test_while_the_database_is_away_the_beats_say_how_long_a_full_stream_holds(
+    scene, breakable_postgres, archive_url
+):
+    seed(scene.buses, truth(), 1)
+    agent = start(scene, archive_url)
+    port = scene.market.port
+    # an entry each second of the last hour, of which the stream keeps about the last half
+    with redis.Redis(port=port) as client:
+        now_ms = 1000 * client.time()[0]
+        pipe = client.pipeline()
+        _, fields = next(entry for entry in played.make_play(4, 30) if entry[0] == played.QUOTES)
+        for second in range(3600):
+            pipe.xadd(
+                played.QUOTES,
+                {**fields, "at": str(played.BEGIN_MS + second)},
+                f"{now_ms - 3_600_000 + 1000 * second}-1",
+            )
+        pipe.execute()
         wait_until_written(scene)
-        assert query(url, "SELECT count(*) FROM quotes") == [(3601,)]
-        assert agent.running
+        breakable_postgres.halt()
+        client.xadd(played.QUOTES, {**fields, "at": "1"})
+        client.xtrim(played.QUOTES, maxlen=1800, approximate=False)
+    until(lambda: "holds" in scene.beat("archive").get("detail", ""), 30, lambda: str(scene.beat("archive")))
+    detail = scene.beat("archive")["detail"]
+    assert "market:quotes holds 30 min more" in detail
+    breakable_postgres.start()
+    wait_until_written(scene)
+    assert query(archive_url, "SELECT count(*) FROM quotes") == [(3601,)]
+    assert agent.running
 
 
 def test_an_archive_that_migrates_or_waits_for_one_that_does_says_so(scene, archive_url):
@@ -356,32 +266,6 @@ def test_an_archive_that_migrates_or_waits_for_one_that_does_says_so(scene, arch
     assert agent.running
 
 
-def test_an_archive_goes_on_when_a_backup_of_an_older_schema_takes_the_place_of_its_database(
-    scene, postgres, archive_url, tmp_path
-):
-    async def save_older():
-        url = await asyncio.to_thread(postgres.new_database)
-        connection = await asyncpg.connect(url)
-        await apply_migrations(connection, load_migrations()[:2])
-        await connection.close()
-        return await make_backup(url, tmp_path, 1_793_100_000.0, postgres.programs)
-
-    made, play = asyncio.run(save_older()), played.make_play(13, 900)
-    port = scene.market.port
-    seed(scene.buses, truth(batch=50), 1)
-    agent = start(scene, archive_url)
-    played.publish(port, play[:300])
-    wait_until_written(scene)
-    asyncio.run(restore_backup(archive_url, tmp_path / made.file, postgres.programs, replace=True))
-    played.publish(port, play)  # what was stored is gone, and played again
-    wait_until_written(scene)
-    seed(scene.buses, truth(batch=50, group="another"), 2)  # as the docs say: from the oldest entry
-    until(lambda: not played.waiting(port, "another"), 60, agent.text)
-    require_rows_of(archive_url, [*play[:300], *play])
-    assert agent.stop() == 0
-    assert "Traceback" not in agent.text()
-
-
 def test_two_archives_follow_a_group_that_a_reseed_changes_and_each_row_is_there_once(scene, archive_url):
     play = played.make_play(12, 900)
     port = scene.market.port
@@ -392,7 +276,7 @@ def test_two_archives_follow_a_group_that_a_reseed_changes_and_each_row_is_there
     seed(scene.buses, truth(batch=50, group="another"), 2)
     played.publish(port, play[600:])
     until(lambda: not played.waiting(port, "another"), 60, lambda: str([each.text() for each in agents]))
-    require_rows_of(archive_url, play)
+    played.require_rows(archive_url, play)
     for group in ("archive", "another"):
         assert _pending(port, played.BARS, group) == 0
     assert [each.stop() for each in agents] == [0, 0]
@@ -405,19 +289,3 @@ def test_an_archive_without_a_database_says_what_is_missing(scene):
     agent = scene.module("services.archive")
     assert agent.wait() == 2
     assert "DATABASE_URL is not set" in agent.text()
-
-
-@pytest.mark.parametrize("damage", [("FLUSHALL",), ("SET", "bars:bars", "no stream")])
-def test_a_stream_that_is_lost_under_it_is_found_again(scene, archive_url, damage):
-    seed(scene.buses, truth(), 1)
-    agent = start(scene, archive_url)
-    play = played.make_play(5, 120)
-    played.publish(scene.market.port, play[:60])
-    wait_until_written(scene)
-    scene.market.cmd(*damage)
-    scene.wait_beat(svc="archive", status="degraded")
-    scene.market.cmd("DEL", "bars:bars")
-    played.publish(scene.market.port, play[60:])
-    wait_until_written(scene)
-    require_rows_of(archive_url, play)
-    assert agent.running

@@ -120,7 +120,16 @@ OLD_ROWS = {
 """A row or two of the tables that each version of the schema brought."""
 
 
-@pytest.mark.parametrize("version", range(1, len(load_migrations()) + 1))
+@pytest.mark.parametrize(
+    "version",
+    [
+        1,
+        *(
+            pytest.param(version, marks=pytest.mark.nightly("the same test with the oldest schema"))
+            for version in range(2, len(load_migrations()) + 1)
+        ),
+    ],
+)
 async def test_a_backup_of_every_older_schema_is_verified_restored_and_brought_up_to_date(
     postgres, tmp_path, version
 ):

@@ -1,39 +1,40 @@
 """`marketswarm archive …`, as a person types it."""
 
 import json
-import os
-import subprocess
-import sys
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from support.postgres import query
-
-PROGRAM = """
-import sys, typer
 from marketswarm.exit import Exit
 from services.archive import commands
-app = typer.Typer()
-for name in ("backup", "restore", "verify", "export"):
-    app.command(name)(getattr(commands, name))
-try:
-    app(standalone_mode=False)
-except Exit as refusal:
-    sys.stderr.write(refusal.message)
-    sys.exit(int(refusal.code))
-"""
+from support.postgres import query
+
+APP = typer.Typer()
+for each in ("backup", "restore", "verify", "export"):
+    APP.command(each)(getattr(commands, each))
 
 
 @pytest.fixture
-def run(postgres, archive_url, tmp_path):
+def run(postgres, archive_url, tmp_path, monkeypatch):
     """Run a command on the test's database, as the program of the command line does."""
+    monkeypatch.chdir(tmp_path)
 
     def run(*words, **env):
-        known = {"DATABASE_URL": archive_url, "POSTGRES_BIN": str(postgres.programs), **env}
-        line = [sys.executable, "-c", PROGRAM, *words]
-        place = {**{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}, **known}
-        return subprocess.run(line, env=place, cwd=tmp_path, capture_output=True, text=True, check=False)
+        for name, value in {
+            "DATABASE_URL": archive_url,
+            "POSTGRES_BIN": str(postgres.programs),
+            **env,
+        }.items():
+            monkeypatch.setenv(name, value)
+        done = CliRunner().invoke(APP, words)
+        refusal = done.exception if isinstance(done.exception, Exit) else None
+        code = int(refusal.code) if refusal else done.exit_code
+        return SimpleNamespace(
+            returncode=code, stdout=done.stdout, stderr=refusal.message if refusal else done.stderr
+        )
 
     return run
 

@@ -327,7 +327,7 @@ ANY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(ANY, min_size=20, max_size=40),
     st.one_of(st.integers(0, 10**15), st.sampled_from([1_793_000_040_000, 2**43 - 1, 2**43, 2**63 - 1])),

@@ -1,9 +1,5 @@
-"""bars on real buses: killed while minutes come, it publishes each revision once, and as a batch would."""
+"""bars on real buses: reseeds, bad records, losses of the bus, features, replays."""
 
-import os
-import random
-import signal
-import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -37,8 +33,6 @@ from support.scenes.bars import (
 )
 from support.waiting import until
 
-KILLS = int(os.environ.get("KILLS", "5"))
-SEED = int(os.environ.get("KILLS_SEED", "7"))
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD")
 CRYPTO = get_session("24x7")
 OUTPUTS = ("bars:bars", "bars:indicators")
@@ -98,63 +92,6 @@ class BarsScene(Scene):
 def scene(tmp_path):
     with BarsScene(tmp_path) as scene:
         yield scene
-
-
-def assert_each_once(scene, stream, symbol):
-    found = [
-        (entry["timeframe"], entry["start"], entry["rev"], entry["final"])
-        for entry in scene.read(stream, symbol)
-    ]
-    assert len(found) == len(set(found))
-    assert found
-
-
-def assert_epochs_follow_revisions(scene, stream, symbol):
-    """Check that of a bus that lost nothing the highest revision has the highest epoch, and comes last."""
-    last = {}
-    for entry in scene.read(stream, symbol):
-        key = entry["timeframe"], entry["start"]
-        rank = int(entry["epoch"]), int(entry["rev"]), entry["final"]
-        assert key not in last or (last[key] < rank and last[key][1:] < rank[1:])
-        last[key] = rank
-
-
-@pytest.mark.timeout(60 + 10 * KILLS)
-def test_killed_at_any_moment_it_publishes_each_revision_once_and_the_end_is_that_of_a_batch(scene):
-    chance = random.Random(SEED)
-    seed(scene.buses, truth(batch=40, settle_sec=0), 1)
-    # two instances share the symbols; each is killed in its turn, and its symbols go over
-    workers = [scene.module("services.bars") for _ in range(2)]
-    end = MIDNIGHT + 80 * KILLS * MINUTE
-    plan = [walk(range(MIDNIGHT, end, MINUTE), number, symbol) for number, symbol in enumerate(SYMBOLS)]
-    right, waiting = [bar for minute in zip(*plan, strict=True) for bar in minute], []
-    for number in range(KILLS):
-        part = right[number * len(right) // KILLS : (number + 1) * len(right) // KILLS]
-        kill_at = chance.randrange(0, len(part), 60)
-        for at in range(0, len(part), 60):
-            piece = [*part[at : at + 60], *waiting]
-            waiting = [bar for bar in piece if bar in part and chance.random() < 0.05]
-            scene.publish(bar for bar in piece if bar not in waiting)  # some are late
-            if at == kill_at:
-                # at any moment of its start, of its reading, of its work
-                time.sleep(chance.random() * 0.5)
-                workers[number % 2].kill()
-        workers[number % 2].start()
-    scene.publish(waiting)
-    wrong = right[-100]
-    fixed = Bar(wrong.symbol, "1m", wrong.start_ms, wrong.open, wrong.high + 1, wrong.low, wrong.close, 7.0)
-    scene.publish([fixed], seen_ms=end + DAY_MS)
-    right[-100] = fixed
-    scene.wait_for([*right[-3:], fixed])
-    for symbol in SYMBOLS:
-        mine = [bar for bar in right if bar.symbol == symbol]
-        until(lambda: len(bars_of(scene.shown("bars:bars", symbol), "1m")) == len(mine), 20)  # noqa: B023
-        for stream in OUTPUTS:
-            assert_each_once(scene, stream, symbol)
-            assert_epochs_follow_revisions(scene, stream, symbol)
-        bars, indicators = (scene.shown(stream, symbol) for stream in OUTPUTS)
-        assert_same_as_batch(bars, indicators, mine, CRYPTO)
-    assert scene.client.xlen("market:quarantine") == 0
 
 
 def test_a_reseed_changes_symbols_and_timeframes_without_a_restart(scene):
@@ -278,25 +215,6 @@ def test_a_record_in_quarantine_is_listed_shown_and_released_once(scene, shell):
     assert shell("release", ours["id"])[1].startswith("released 0")
     assert shell("release")[0] != 0
     assert shell("release", "--all", "--check", "jump")[1] == "released 0\n"
-
-
-def test_a_release_counts_each_record_once_and_loses_none_that_can_not_be_written(scene, shell):
-    seed(scene.buses, truth(["BTC/USD"]), 1)
-    entry = {"check": "jump", "why": "it jumps", "stream": "market:bars", "entry": "1-1", "at": "1"}
-    entry |= {"sym": "BTC/USD", "source": "one", "fields": '{"sym": "BTC/USD", "close": "4"}'}
-    ident = scene.client.xadd("market:quarantine", entry)
-    scene.client.set("market:bars", "no stream")
-    assert shell("release", ident)[0] != 0
-    assert scene.client.xlen("market:quarantine") == 1
-    scene.client.delete("market:bars")
-    code, text = shell("release", ident, ident)
-    assert (code, text) == (
-        commands.NOT_RELEASED,
-        f"released 1\n{ident}: no such record is in quarantine any more\n",
-    )
-    ((_, fields),) = scene.client.xrange("market:bars")
-    assert fields == {"sym": "BTC/USD", "close": "4", "released": "1"}
-    assert shell("list", "--check", "gap")[0] != 0
 
 
 def days_of(symbol, count, seed=0):
@@ -456,22 +374,6 @@ def test_entries_that_were_trimmed_off_unread_are_reported(scene):
     assert worker.logs("bars.trimmed")
     shown = bars_of(scene.shown("bars:bars", "BTC/USD"), "1m")
     assert shown == [*bars[:10], *bars[25:]]
-
-
-def test_entries_that_are_trimmed_off_while_it_falls_behind_are_reported(scene):
-    seed(scene.buses, truth(["BTC/USD"]), 1)
-    worker = scene.module("services.bars")
-    bars = walk(range(MIDNIGHT, MIDNIGHT + 40 * MINUTE, MINUTE))
-    scene.publish(bars[:10])
-    scene.wait_for(bars[:10])
-    os.kill(worker.pid, signal.SIGSTOP)
-    scene.publish(bars[10:])
-    scene.client.xtrim("market:bars", maxlen=5, approximate=False)
-    time.sleep(1.1)  # what is younger than a second is not behind
-    os.kill(worker.pid, signal.SIGCONT)
-    scene.wait_for(bars)
-    (line,) = worker.logs("bars.trimmed")
-    assert (line["stream"], line["upto"]) == ("market:bars", scene.client.xrange("market:bars")[0][0])
 
 
 def test_a_beginning_that_a_stream_has_no_more_is_reported_when_a_symbol_begins_with_it(scene):

@@ -73,10 +73,3 @@ def test_a_fleet_that_is_ended_while_its_gate_waits_for_an_answer_leaves_nothing
     until(lambda: kraken.seen, 60, fleet.text)
     assert fleet.stop(15) == 0
     assert fleet.logs("fleet.stopped")
-
-
-def test_a_fleet_that_is_ended_before_its_gate_is_tried_again_leaves_nothing_behind(kraken, fleet):
-    kraken.always = 500
-    fleet.wait_log("fleet.up", 60)
-    assert fleet.stop(15) == 0
-    assert fleet.logs("fleet.stopped")

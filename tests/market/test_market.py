@@ -8,7 +8,7 @@ import pytest
 
 from support.rig import free_port
 from support.rig.forkserver import real_starts
-from support.rig.market_api import KEY, MINUTE, SmallMarket, bar, ending, mute, saying, status, told
+from support.rig.market_api import KEY, MINUTE, SmallMarket, bar, saying, status, told
 from support.rig.metrics import key, samples
 from support.scenes.market import MarketScene, fast_market
 from support.waiting import until
@@ -113,44 +113,6 @@ def test_other_symbols_need_no_other_connection(scene, market):
     until(lambda: not market.connected, 10)
 
 
-def test_a_connection_that_is_cut_loses_no_bar_and_repeats_none(fast):
-    market = fast.api
-    fast.wish(symbols=["AAPL", "MSFT"])
-    agent = fast.massive()
-    until(lambda: market.subscribed == {"AAPL", "MSFT"}, 20)
-    market.run()
-    until(lambda: len(fast.bars()) >= 6, 10)
-    first = {sym: made[0] for sym, made in market.made.items()}
-    for _ in range(3):
-        market.cut()
-        until(lambda: market.subscribed == {"AAPL", "MSFT"}, 10)
-        before = len(fast.bars())
-        until(lambda before=before: len(fast.bars()) >= before + 4, 10)
-    market.stop()
-    fast.whole(first)
-    assert {each["source"] for each in fast.bars()} == {"ws", "rest"}
-    assert len(agent.logs("market.disconnected")) == 3
-    fast.wait_beat(svc="massive", status="ok")
-
-
-def test_killed_in_the_midst_it_loses_no_bar_and_repeats_none(fast):
-    market = fast.api
-    fast.wish(symbols=["AAPL", "MSFT"])
-    agent = fast.massive()
-    until(lambda: market.subscribed == {"AAPL", "MSFT"}, 20)
-    market.run()
-    until(lambda: len(fast.bars()) >= 6, 10)
-    first = {sym: made[0] for sym, made in market.made.items()}
-    for _ in range(2):
-        agent.kill()
-        agent.start()
-        until(lambda: market.subscribed == {"AAPL", "MSFT"}, 20)
-        before = len(fast.bars())
-        until(lambda before=before: len(fast.bars()) >= before + 4, 10)
-    market.stop()
-    fast.whole(first)
-
-
 def test_a_key_that_will_not_do_is_said_and_not_tried_again_at_once(scene, market):
     scene.wish(symbols=["AAPL"])
     agent = scene.massive(POLYGON_API_KEY="another")
@@ -159,15 +121,6 @@ def test_a_key_that_will_not_do_is_said_and_not_tried_again_at_once(scene, marke
     assert market.keys == ["another"]
     assert "another" not in agent.text()
     assert agent.stop() == 0
-
-
-def test_who_is_thrown_out_does_not_throw_out_the_other_in_turn(scene, market):
-    market.moods.append(ending("max_connections"))
-    scene.wish(symbols=["AAPL"])
-    agent = scene.massive()
-    scene.wait_beat(svc="massive", status="degraded", detail="market data: max_connections, 1 time in a row")
-    assert agent.wait_log("market.disconnected")["again_sec"] >= 45
-    assert len(market.met) == 1
 
 
 HOSTILE = [
@@ -193,38 +146,6 @@ def test_whatever_a_server_says_the_bars_come(scene, market):
     assert agent.stop() == 0
     assert "Traceback" not in agent.text()
     assert "\x1b" not in agent.text()
-
-
-def test_a_frame_that_is_too_big_ends_the_connection_and_the_next_one_fills_the_gap(scene, market):
-    scene.wish(symbols=["AAPL"])
-    agent = scene.massive()
-    until(lambda: market.subscribed == {"AAPL"}, 20, str(agent))
-    market.send("x" * (2 << 20))
-    until(lambda: len(market.met) == 2 and market.subscribed, 10)
-    assert agent.wait_log("market.disconnected")["reason"] == "too_big"
-
-
-def test_a_flood_is_borne_and_put_there_once(scene, market):
-    begun = market.last_minute() - 400 * MINUTE
-    flood = orjson.dumps([told("AAPL", begun + n * MINUTE) for n in range(400)] * 10).decode()
-    market.moods.append(saying(*[flood] * 10))
-    scene.wish(symbols=["AAPL"])
-    agent = scene.massive(WATCHDOG_SEC="3")
-    until(lambda: len(scene.bars()) >= 400, 20, str(agent))
-    until(lambda: market.subscribed == {"AAPL"}, 20)
-    market.make("AAPL", market.last_minute())
-    until(lambda: len(scene.bars()) == 401, 20)
-    assert len(market.met) == 1
-    assert agent.running
-
-
-def test_a_server_that_says_nothing_is_left_and_found_again(scene, market):
-    market.moods.append(mute)
-    scene.wish(symbols=["AAPL"])
-    agent = scene.massive(WATCHDOG_SEC="3")
-    until(lambda: market.subscribed == {"AAPL"}, 25, str(agent))
-    assert agent.logs("market.disconnected")[0]["reason"] == "silent"
-    assert agent.running
 
 
 def test_a_bus_that_is_away_costs_no_bar(fast):
@@ -329,16 +250,6 @@ def test_a_recording_is_played_once_over_restarts(scene, market):
     assert not market.met
 
 
-def test_a_recording_that_is_not_there_is_a_trouble_until_the_truth_names_another(scene):
-    scene.wish(source="replay", file="none.jsonl", speed=0)
-    scene.massive(POLYGON_API_KEY="")
-    detail = "market replay: none.jsonl can't be read (no such file)"
-    scene.wait_beat(svc="massive", status="degraded", detail=detail)
-    scene.wish(source="replay", file=str(RECORDED), speed=0, symbols=["NVDA"])
-    until(lambda: len(scene.bars()) == 38, 5)
-    until(lambda: scene.beat("massive").get("status") == "ok", 5)
-
-
 def test_its_metrics_tell_what_it_did(fast):
     market, port = fast.api, free_port()
     fast.wish(symbols=["AAPL"])
@@ -363,15 +274,6 @@ def test_a_section_that_makes_no_sense_ends_it_with_2_and_names_the_path(scene):
     agent = scene.massive()
     assert agent.wait() == 2
     assert "services.massive.settings.market.symbols" in agent.logs("program.exit")[0]["message"]
-
-
-def test_what_is_out_of_reach_is_given_up_and_the_log_says_so(fast):
-    market = fast.api
-    fast.wish(symbols=["AAPL"], backfill_sec=0)
-    fast.market.cmd("HSET", "market:bars:marks", "AAPL", market.last_minute() - 600 * MINUTE)
-    agent = fast.massive()
-    assert agent.wait_log("market.filled", 20)["cut"] == 1
-    assert not market.requests
 
 
 def test_who_is_asked_too_often_is_not_asked_for_the_others_either(tmp_path):
@@ -423,7 +325,9 @@ def test_the_api_as_a_target_does_not_throw_our_own_stream_out(scene, market):
     assert any(path == "/v1/marketstatus/now" for path, _ in market.requests)
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
+@pytest.mark.parametrize(
+    "replicas", [1, pytest.param(2, marks=pytest.mark.nightly("the same test with one instance"))]
+)
 def test_a_bus_that_the_truth_names_and_nobody_knows_is_a_trouble_and_no_end(scene, market, replicas):
     scene.wish(symbols=["AAPL"], replicas=replicas, bus={"elsewhere": "env:NOT_SET"})
     agent = scene.massive()

@@ -9,6 +9,11 @@ DAILY_ROWS = 280 + 280 + 400
 """About how many days of the three symbols with a year of days there are."""
 
 
+pytestmark = pytest.mark.nightly(
+    "test_kills kills each of its services, test_services_outage freezes the buses"
+)
+
+
 @pytest.mark.timeout(400)
 def test_killed_anywhere_while_two_days_play_the_database_has_what_a_batch_computes(tmp_path):
     proof, report = _run(Plan(kills=6, seed=26, every_sec=3.0, days=2, symbols=3), tmp_path)

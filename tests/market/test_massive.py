@@ -12,18 +12,12 @@ from support.rig.metrics import key, samples
 from support.rig.name_server import Names
 from support.rig.receiver import Receiver
 from support.rig.shell import Shell
-from support.rig.web_site import Page, Site
-from support.scenes.agent import Scene, Tail, seed
+from support.rig.web_site import Site
+from support.scenes.agent import Tail, seed
 from support.waiting import until
 
 LOG = "massive:alerts"
 QUICK = {"probe_sec": 0.15, "down_after": 2, "up_after": 2}
-
-
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
 
 
 def truth(targets, **settings):
@@ -81,13 +75,6 @@ def test_it_probes_hosts_and_buses_and_says_which_fail(scene):
     assert "Traceback" not in agent.text()
 
 
-def test_a_target_that_is_away_for_good_is_not_its_own_illness(scene):
-    targets = [{"name": f"n{n}", "host": HOST, "port": free_port()} for n in range(30)]
-    seed(scene.buses, truth(targets), 1)
-    scene.module("services.massive")
-    scene.wait_beat(svc="massive", i=5, status="ok")
-
-
 def test_results_that_cannot_be_published_are_a_trouble(scene):
     seed(scene.buses, truth([{"name": "system", "bus": "system-redis"}]), 1)
     scene.market.stop()
@@ -96,13 +83,6 @@ def test_results_that_cannot_be_published_are_a_trouble(scene):
     scene.market.start()
     until(lambda: scene.beat("massive").get("status") is None, 20)
     assert agent.running
-
-
-def test_a_name_that_does_not_resolve_is_a_result_within_its_time(scene):
-    seed(scene.buses, truth([{"name": "nx", "host": "no-such-host.invalid", "port": 1}], timeout_sec=0.5), 1)
-    scene.module("services.massive", WATCHDOG_SEC="1.5")
-    until(lambda: latest(scene, "nx").get("stage") == "dns", 20)
-    scene.wait_beat(svc="massive", i=8)
 
 
 @pytest.mark.needs("openssl")
@@ -182,59 +162,6 @@ def test_people_at_a_terminal_see_it_and_can_silence_it(scene, tmp_path):
     assert "on massive/shop" in said
 
 
-def test_one_that_is_killed_repeats_no_miss_and_forgets_no_outage(scene):
-    port = free_port()
-    seed(scene.buses, truth([{"name": "peer", "host": HOST, "port": port}], **QUICK), 1)
-    first = scene.module("services.massive")
-    until(lambda: told(scene) == [("probe_miss", "peer")], 20)
-    first.kill()
-    scene.module("services.massive")
-    results = scene.market.cmd("XLEN", "massive:probes")
-    until(lambda: scene.market.cmd("XLEN", "massive:probes") >= results + 4, 20)
-    assert told(scene) == [("probe_miss", "peer")]
-    with socket.create_server((HOST, port)):
-        until(lambda: len(told(scene)) > 1, 20)
-    assert told(scene)[:2] == [("probe_miss", "peer"), ("probe_ok", "peer")]
-
-
-def test_two_of_them_tell_once(scene):
-    port = free_port()
-    seed(scene.buses, truth([{"name": "peer", "host": HOST, "port": port}], **QUICK), 1)
-    both = [scene.module("services.massive") for _ in range(2)]
-    until(lambda: told(scene) and all(agent.logs("probe.changed") for agent in both), 20)
-    with socket.create_server((HOST, port)):
-        until(lambda: len(told(scene)) == 2, 20)
-        both[0].kill()
-    until(lambda: len(told(scene)) == 3, 20)
-    assert [kind for kind, _ in told(scene)] == ["probe_miss", "probe_ok", "probe_miss"]
-
-
-def test_a_target_that_hangs_delays_no_other(scene):
-    with (
-        socket.create_server((HOST, 0), backlog=512) as mute,
-        socket.create_server((HOST, 0), backlog=512) as peer,
-    ):
-        hung = {
-            "kind": "tls",
-            "host": HOST,
-            "port": mute.getsockname()[1],
-            "timeout_sec": 3,
-            "every_sec": 0.1,
-        }
-        targets = [{"name": f"hung{n}", **hung} for n in range(150)]
-        targets.append({"name": "quick", "host": HOST, "port": peer.getsockname()[1], "every_sec": 0.2})
-        seed(scene.buses, truth(targets), 1)
-        scene.module("services.massive")
-        until(lambda: latest(scene, "hung149").get("error") == "timeout", 30)
-
-        def seen():
-            entries = scene.market.cmd("XRANGE", "massive:probes", "-", "+")
-            return [float(fields["ts"]) for _, fields in entries if fields["target"] == "quick"]
-
-        before = len(seen())
-        until(lambda: len(seen()) >= before + 10, 8, "ten rounds of 0.2 s")
-
-
 def test_a_new_truth_is_followed_without_a_restart(scene):
     port, stays = free_port(), {"name": "stays", "bus": "market-redis"}
     seed(scene.buses, truth([{"name": "goes", "host": HOST, "port": port}, stays], **QUICK), 1)
@@ -262,16 +189,3 @@ def test_what_it_knows_can_be_scraped(scene):
     assert found[key("massive_probe_ok", target="nobody", kind="tcp")] == 0
     assert found[key("massive_target_up", target="nobody")] == 0
     assert found[misses] == 1
-
-
-def test_pages_that_do_their_worst_are_results(scene):
-    pages = {"/drip": Page(b"", drip=True), "/mute": Page(silent=True), "/big": Page(b"x" * 3_000_000)}
-    with Site(pages) as site:
-        common = {"contains": "never", "timeout_sec": 0.5}
-        targets = [{"name": path[1:], "url": site.url(path), **common} for path in pages]
-        seed(scene.buses, truth(targets), 1)
-        agent = scene.module("services.massive")
-        wanted = {"drip": "timeout", "mute": "timeout", "big": "no_match"}
-        until(lambda: {name: latest(scene, name).get("error") for name in wanted} == wanted, 20)
-        assert agent.running
-        assert "Traceback" not in agent.text()

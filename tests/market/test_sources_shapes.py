@@ -130,8 +130,19 @@ def test_two_instances_ask_a_source_no_more_often_than_it_allows(scene, site):
     assert site.find_busiest("kraken", 5.0) <= 6  # with an account for each instance there were ten
 
 
+OTHER_VICES = ViceKind.CUT, ViceKind.REFUSED, ViceKind.OFF_MINUTE
+NIGHTLY = pytest.mark.nightly(
+    "the same test with another vice; tests/services/sources/cascade has all of them"
+)
+
+
 @pytest.mark.parametrize(
-    "kind", [ViceKind.HTML, ViceKind.CUT, ViceKind.REFUSED, ViceKind.CROSSED, ViceKind.OFF_MINUTE]
+    "kind",
+    [
+        ViceKind.HTML,
+        ViceKind.CROSSED,
+        *(pytest.param(kind, marks=NIGHTLY) for kind in OTHER_VICES),
+    ],
 )
 def test_the_next_source_serves_while_one_has_a_vice_and_what_is_published_stays_right(scene, site, kind):
     site.set_vice("binance", Vice(kind, every=1))

@@ -1,22 +1,15 @@
 """vexy_ai on real buses: every item has one note, whoever died with it in hand."""
 
 import re
-import time
 
 import orjson
 import pytest
 
 from support.rig import free_port
 from support.rig.metrics import key, samples
-from support.scenes.agent import Scene, seed
-from support.scenes.vexy_ai import GROUP, add, entries, notes, odd_worker, pending, settled, truth, unread
-from support.waiting import Stopwatch, until
-
-
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
+from support.scenes.agent import seed
+from support.scenes.vexy_ai import GROUP, add, entries, notes, odd_worker, pending, truth, unread
+from support.waiting import until
 
 
 def test_items_from_before_and_after_its_start_are_noted_once_each(scene):
@@ -30,34 +23,6 @@ def test_items_from_before_and_after_its_start_are_noted_once_each(scene):
     assert agent.stop() == 0
     assert scene.market.cmd("XINFO", "CONSUMERS", "rss:items", GROUP) == []
     assert "Traceback" not in agent.text()
-
-
-def test_an_edited_item_has_a_note_for_each_version(scene):
-    seed(scene.buses, truth(symbols={"ACME": ["Acme"]}, topics={"rates": ["rate cut"]}), 1)
-    scene.module("services.vexy_ai")
-    add(scene, "a", title="Great news of Acme", link="https://acme.example/1", feed="f")
-    add(scene, "a", title="Bad news of Acme: a rate cut", version="2", updates="1")
-    add(scene, "a", title="Bad news of Acme: a rate cut", version="2", updates="1")
-    add(scene, "last")
-    until(lambda: "last" in notes(scene), 20)
-    first, second = (each for each in entries(scene.market) if each["id"] == "a")
-    assert "version" not in first
-    assert second["version"] == "2"
-    assert (first["tickers"], second["topics"]) == ('["ACME"]', '["rates"]')
-    assert float(first["sentiment"]) > 0 > float(second["sentiment"])
-    assert (first["link"], first["feed"]) == ("https://acme.example/1", "f")
-    begins, ends = map(int, first["window"].split("-"))
-    assert begins <= float(first["ts"]) < ends
-
-
-def test_items_of_a_dead_worker_are_taken_over(scene):
-    add(scene, "a", "b")
-    scene.market.cmd("XGROUP", "CREATE", "rss:items", GROUP, "0")
-    scene.market.cmd("XREADGROUP", "GROUP", GROUP, "the dead", "COUNT", 5, "STREAMS", "rss:items", ">")
-    assert pending(scene) == 2
-    seed(scene.buses, truth(), 1)
-    scene.module("services.vexy_ai")
-    until(lambda: notes(scene) == ["a", "b"] and not pending(scene), 20)
 
 
 LOST_ANSWER = """
@@ -79,17 +44,6 @@ def test_a_worker_that_is_stopped_gives_back_what_it_had(scene):
     until(lambda: notes(scene) == ["a", "b"] and not pending(scene), 20)
 
 
-def test_two_workers_share_the_items(scene):
-    seed(scene.buses, truth(), 1)
-    workers = [scene.module("services.vexy_ai") for _ in range(2)]
-    for worker in workers:
-        worker.wait_log("agent.joined")
-    ids = [f"n{n}" for n in range(200)]
-    add(scene, *ids)
-    until(lambda: len(notes(scene)) == 200 and not pending(scene), 20)
-    assert sorted(notes(scene)) == sorted(ids)
-
-
 def test_hostile_items_are_noted_like_others(scene):
     scene.market.cmd("XADD", "rss:items", "*", b"\xff", b"\x00\xff")
     scene.market.cmd("XADD", "rss:items", "*", "title", "$A " * 200_000, "id", "x" * 5000)
@@ -102,7 +56,17 @@ def test_hostile_items_are_noted_like_others(scene):
     assert agent.running
 
 
-@pytest.mark.parametrize("damage", [("FLUSHALL",), ("DEL", "rss:items"), ("SET", "rss:items", "no stream")])
+NIGHTLY = pytest.mark.nightly("the same test with another damage")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("FLUSHALL",),
+        pytest.param(("DEL", "rss:items"), marks=NIGHTLY),
+        pytest.param(("SET", "rss:items", "no stream"), marks=NIGHTLY),
+    ],
+)
 def test_a_stream_that_is_lost_under_it_is_found_again(scene, damage):
     seed(scene.buses, truth(), 1)
     agent = scene.module("services.vexy_ai")
@@ -119,25 +83,10 @@ def test_a_stream_that_is_lost_under_it_is_found_again(scene, damage):
     assert agent.running
 
 
-def test_a_bus_that_is_away_is_a_trouble_and_it_goes_on_beating(scene):
-    seed(scene.buses, truth(), 1)
-    agent = scene.module("services.vexy_ai")
-    scene.wait_beat(svc="vexy_ai", rev=1)
-    scene.market.freeze()  # for long enough that it fails more than once
-    scene.wait_beat(svc="vexy_ai", status="degraded")
-    frozen_for = time.monotonic() + 5
-    before = scene.beat("vexy_ai")["i"]
-    until(lambda: time.monotonic() > frozen_for)
-    until(lambda: scene.beat("vexy_ai")["i"] > before + 3, 20)
-    assert "market-redis timeout" in scene.beat("vexy_ai")["detail"]
-    assert len(agent.logs("items.unread")) == 1
-    scene.market.thaw()
-    add(scene, "a")
-    until(lambda: notes(scene) == ["a"], 20)
-    assert agent.running
-
-
-@pytest.mark.parametrize("away", ["frozen from the start", "frozen later", "no stream"])
+@pytest.mark.parametrize(
+    "away",
+    ["frozen from the start", *(pytest.param(each, marks=NIGHTLY) for each in ("frozen later", "no stream"))],
+)
 def test_a_bus_that_is_away_stops_no_work_on_another(scene, away):
     document = truth(publish=[{"bus": "system-redis", "key": "notes"}])
     points = document["services"]["vexy_ai"]["access_points"]
@@ -167,11 +116,11 @@ def test_a_bus_that_is_away_stops_no_work_on_another(scene, away):
     scene.wait_beat(svc="vexy_ai", status="degraded")
     assert "market-redis" in scene.beat("vexy_ai")["detail"]
     ids = {f"n{n}" for n in range(20)}
-    stopwatch = Stopwatch()
+    before = scene.beat("vexy_ai")["i"]
     for one in ids:  # one turn each, not all in one
         add_own(one)
         until(lambda one=one: one in noted(), 10)
-    assert stopwatch.own_sec < 10
+    assert scene.beat("vexy_ai")["i"] - before < 50, "half a second for each, by its own beats"
     if away == "no stream":
         scene.market.cmd("DEL", "rss:items")
     else:
@@ -201,15 +150,6 @@ def test_what_a_full_bus_does_not_take_is_noted_once_there_is_room(scene):
     assert not scene.market.cmd("EXISTS", "vexy:dead")
 
 
-def test_notes_may_go_to_another_bus_than_the_items_come_from(scene):
-    document = truth(["news"], [{"bus": "system-redis", "key": "notes"}])
-    seed(scene.buses, document, 1)
-    scene.module("services.vexy_ai")
-    add(scene, "a", "b", key="news")
-    until(lambda: len(entries(scene.system, "notes")) == 2, 20)
-    settled(scene, key="news")
-
-
 def test_its_section_may_change_while_it_works(scene):
     seed(scene.buses, truth(symbols=["ACME"]), 1)
     agent = scene.module("services.vexy_ai")
@@ -217,10 +157,8 @@ def test_its_section_may_change_while_it_works(scene):
     until(lambda: notes(scene) == ["a"], 20)
     seed(scene.buses, truth(["rss:items", "more:items"], symbols=["ACME", "BETA"]), 2)
     scene.wait_beat(svc="vexy_ai", rev=2)
-    stopwatch = Stopwatch()
     add(scene, "b", title="ACME and BETA rise", key="more:items")
-    until(lambda: notes(scene) == ["a", "b"], 20)
-    assert stopwatch.own_sec < 10
+    until(lambda: notes(scene) == ["a", "b"], 10)
     noted = [each for each in entries(scene.market) if each["kind"] == "note"]
     assert [orjson.loads(each["tickers"]) for each in noted] == [["ACME"], ["ACME", "BETA"]]
     seed(scene.buses, truth(symbols={"beta": []}), 3)  # no ticker: refused, and the last one stays

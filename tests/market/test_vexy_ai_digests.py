@@ -3,20 +3,13 @@
 import time
 
 import orjson
-import pytest
 
 from support.rig.receiver import Answer, Receiver
-from support.scenes.agent import Scene, seed
+from support.scenes.agent import seed
 from support.scenes.vexy_ai import add, digests, entries, notes, truth
 from support.waiting import until
 
 PROBE = ("target", "site", "where", "site:443")
-
-
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
 
 
 def bar(scene, sym, start, open_, close):
@@ -69,33 +62,6 @@ def test_a_window_is_told_with_its_stories_moves_and_losses(scene):
     assert "plain" not in found[0]
     assert {each["from"] for each in found} == {each["window"].split("-")[0] for each in found}
     assert all(int(each["from"]) % 2 == 0 for each in found)
-
-
-def test_a_window_that_nobody_was_there_to_tell_is_told_by_the_next(scene):
-    seed(scene.buses, truth(digest_sec=1), 1)
-    agent = scene.module("services.vexy_ai")
-    add(scene, "a")
-    until(lambda: notes(scene) == ["a"], 20)
-    agent.kill()  # most probably before the window was over
-    ends = int(entries(scene.market)[0]["window"].split("-")[1])
-    until(lambda: int(scene.market.cmd("TIME")[0]) >= ends + 1, 20)
-    agent.start()
-    add(scene, "b")
-    until(lambda: sum(each["items"] for each in digests(scene)) == 2, 30)
-    assert windows_agree(scene)
-
-
-def test_two_workers_write_one_digest_a_window_and_one_takes_over(scene):
-    seed(scene.buses, truth(digest_sec=1), 1)
-    workers = [scene.module("services.vexy_ai") for _ in range(2)]
-    until(lambda: any(each.logs("lease.held") for each in workers), 20)
-    add(scene, "a", "b")
-    until(lambda: sum(each["items"] for each in digests(scene)) == 2, 20)
-    leader = next(each for each in workers if each.logs("lease.held"))
-    leader.stop()
-    add(scene, "c", "d")
-    until(lambda: sum(each["items"] for each in digests(scene)) == 4, 30)
-    assert windows_agree(scene)
 
 
 def test_a_window_in_which_all_went_well_is_not_worth_a_digest(scene):

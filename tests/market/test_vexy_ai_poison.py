@@ -1,17 +1,10 @@
 """What nobody can do: tried so many times, then put among the dead with the reason, and nothing else."""
 
 import orjson
-import pytest
 
-from support.scenes.agent import Scene, seed
+from support.scenes.agent import seed
 from support.scenes.vexy_ai import add, entries, notes, odd_worker, pending, truth
 from support.waiting import until
-
-
-@pytest.fixture
-def scene(tmp_path):
-    with Scene(tmp_path) as scene:
-        yield scene
 
 
 def dead(scene):
@@ -92,14 +85,3 @@ def test_no_more_is_taken_while_too_much_waits_to_be_tried_again(scene):
     until(lambda: scene.beat("vexy_ai")["i"] > before + 5, 20)
     assert pending(scene) == 10
     assert "20 unread" in scene.beat("vexy_ai")["detail"]
-
-
-def test_what_is_no_bar_and_no_probe_is_buried_at_once(scene):
-    seed(scene.buses, truth(["market:bars", "massive:probes"], claim_sec=60), 1)
-    scene.module("services.vexy_ai")
-    scene.market.cmd("XADD", "market:bars", "*", "sym", "A", "open", "x")
-    scene.market.cmd("XADD", "massive:probes", "*", "target", "")
-    until(lambda: len(entries(scene.market, "vexy:dead")) == 2, 20)
-    reasons = {each["stream"]: each["reason"] for each in entries(scene.market, "vexy:dead")}
-    assert reasons["market:bars"] == "not a bar: start is no number"
-    assert reasons["massive:probes"].startswith("not a probe: no target")

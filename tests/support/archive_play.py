@@ -6,7 +6,7 @@ entries at once, by the contract and not by the archive's code.
 """
 
 import random
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -15,11 +15,13 @@ import redis
 
 from marketswarm.market.entries import encode_entry
 from marketswarm.market.records import AssetClass, Bar, Observation, Provenance, Quote
+from support.postgres import query
 
 BARS, INDICATORS, FEATURES = "bars:bars", "bars:indicators", "bars:features"
 QUOTES, OBSERVATIONS, DOWNLOADS = "market:quotes", "market:observations", "market:downloads"
 MARKET_STREAMS = (BARS, INDICATORS, FEATURES, QUOTES, OBSERVATIONS, DOWNLOADS)
 BEGIN_MS = 1_793_000_040_000  # 2026-10-26, a whole minute
+_MS = "(extract(epoch FROM {}) * 1000)::bigint"
 Entry = tuple[str, dict[str, str]]
 
 
@@ -182,6 +184,44 @@ def _provenance(chance: random.Random) -> Provenance:
     return Provenance(chance.choice(["yahoo", "tiingo"]), asked_at, "ab" * 32)
 
 
-def as_tuples(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
+def _as_tuples(frame: pl.DataFrame) -> list[tuple[Any, ...]]:
     """Return the rows of a frame, to compare with those of a query."""
     return list(frame.iter_rows())
+
+
+def require_rows(url: str, play: Sequence[Entry]) -> None:
+    """Compare every table with what a batch computation says of the whole play, row by row."""
+    start_ms, at_ms = _MS.format("start"), _MS.format("at")
+    bars = query(
+        url,
+        f"SELECT symbol, timeframe, {start_ms}, open, high, low, close, rev, final::int FROM bars "  # noqa: S608 - our own names
+        'ORDER BY symbol COLLATE "C", timeframe COLLATE "C", start',
+    )
+    assert bars == _as_tuples(expected_bars(play))
+    assert bars
+    values = '"values"'
+    indicators = query(
+        url,
+        f"SELECT symbol, timeframe, {start_ms}, rev, final::int, {values} FROM indicators ORDER BY start",  # noqa: S608 - our own names
+    )
+    assert _parse(indicators) == _parse(_as_tuples(expected_indicators(play)))
+    features = query(
+        url,
+        f'SELECT symbol, {start_ms}, rev, {values} FROM features ORDER BY symbol COLLATE "C", start',  # noqa: S608 - our own names
+    )
+    assert _parse(features) == _parse(_as_tuples(expected_features(play)))
+    epoch = "extract(epoch FROM asked_at)::float8"
+    quotes = query(
+        url,
+        f'SELECT symbol, {at_ms}, source, price, {epoch} FROM quotes ORDER BY at, source COLLATE "C"',  # noqa: S608 - our own names
+    )
+    assert quotes == _as_tuples(expected_quotes(play))
+    observations = query(url, f"SELECT symbol, {start_ms}, value, {epoch} FROM observations ORDER BY start")  # noqa: S608 - our own names
+    assert observations == _as_tuples(expected_observations(play))
+    downloads = [fields for stream, fields in play if stream == DOWNLOADS]
+    marks = [(int(each["records"]), "replay" in each) for each in downloads]
+    assert query(url, "SELECT records, replay FROM downloads ORDER BY records, replay") == sorted(marks)
+
+
+def _parse(rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return [(*row[:-1], orjson.loads(row[-1])) for row in rows]

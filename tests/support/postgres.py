@@ -3,7 +3,8 @@
     from support.postgres import archive_url, postgres  # in a conftest.py: both are fixtures
 
 `postgres` is the server, `archive_url` the URL of a database with the archive's schema and the partitions of
-2025 and 2026. A test that kills the server makes one of its own: `with Postgres() as postgres`.
+some months of 2025 and 2026. A test that kills or freezes the server asks for `breakable_postgres`, which is
+mended in the end.
 
 Two variables of the environment run the same tests on another server:
 
@@ -41,7 +42,9 @@ partitions_only = pytest.mark.skipif(EXTENSION == "timescaledb", reason="hyperta
 hypertables_only = pytest.mark.skipif(
     EXTENSION != "timescaledb", reason="needs MARKETSWARM_TEST_POSTGRES with TimescaleDB"
 )
-_MONTHS = [datetime(year, month, 1, tzinfo=UTC) for year in (2025, 2026) for month in range(1, 13)]
+# few, since each is copied for each test; the service makes others when it needs them
+_MONTHS = [datetime(2025, month, 1, tzinfo=UTC) for month in range(1, 5)]
+_MONTHS += [datetime(2026, month, 1, tzinfo=UTC) for month in range(8, 12)]
 
 
 class Postgres(Process):
@@ -141,7 +144,7 @@ class Postgres(Process):
         return self.url_of(name)
 
     def new_archive(self) -> str:
-        """Make a database with the archive's schema and the partitions of two years; return its URL."""
+        """Make a database with the archive's schema and the partitions of some months; return its URL."""
         if EXTENSION:  # its workers use each database, and one in use can't be copied
             url = self.new_database()
             asyncio.run(_make_schema(url))
@@ -196,9 +199,19 @@ def query(url: str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """The server of this worker. No test stops it."""
+    """The server of this worker."""
     with Postgres() as server:
         yield server
+
+
+@pytest.fixture
+def breakable_postgres(postgres: Postgres) -> Iterator[Postgres]:
+    """The same server, for a test that breaks it."""
+    yield postgres
+    if postgres.running:
+        postgres.thaw()
+    else:
+        postgres.start()
 
 
 @pytest.fixture
