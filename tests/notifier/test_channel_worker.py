@@ -16,6 +16,8 @@ from notifier import channel_worker
 from notifier.channel_worker import OVERFLOW, ChannelWorker
 from support.waiting import auntil
 
+pytestmark = pytest.mark.usefixtures("moved_time")
+
 
 def message(ident="m1", at=None, kind=MessageKind.DOWN):
     return Message(ident, "t", "x", Severity.WARNING, time.time() if at is None else at, kind=kind)
@@ -50,7 +52,7 @@ class Scripted:
 
 
 @contextlib.asynccontextmanager
-async def running(channel, monkeypatch, pause=0.05, retry_for_sec=60.0):
+async def running(channel, monkeypatch, pause=5.0, retry_for_sec=60.0):
     monkeypatch.setattr(queue, "backoff_sec", lambda _failures, after, _chance: max(after or 0, pause))
     outcomes = []
     one = ChannelWorker(
@@ -90,36 +92,36 @@ async def test_what_failed_is_tried_again_before_anything_else_of_its_thread_aft
         await auntil(lambda: len(one.outcomes) == 4)
         assert channel.ids == ["m1", "m1", "m1", "m2"]
         times = [at for at, _, _ in channel.tried]
-        assert times[1] - times[0] >= 0.05
-        assert times[2] - times[1] >= 0.05
+        assert times[1] - times[0] >= 5
+        assert times[2] - times[1] >= 5
         assert [each.final for each in one.outcomes] == [False, False, True, True]
         assert one.trouble is None
 
 
 async def test_a_receiver_is_left_alone_as_long_as_it_asks(monkeypatch):
-    channel = Scripted(SendError("429", retry_after_sec=0.4))
+    channel = Scripted(SendError("429", retry_after_sec=9))
     async with running(channel, monkeypatch) as one:
         one.put(message())
         await auntil(lambda: one.outcomes)
         assert one.trouble == "scripted: 429"
-        assert 0.2 < one.outcomes[0].pause_sec <= 0.4
+        assert 8 < one.outcomes[0].pause_sec <= 9
         one.put(message("m2"))
         await auntil(lambda: len(one.outcomes) == 3)
         times = [at for at, _, _ in channel.tried]
-        assert times[1] - times[0] >= 0.4
+        assert times[1] - times[0] >= 9
 
 
 async def test_one_that_refuses_for_good_is_broken_and_each_other_gets_one_attempt_after_a_pause(monkeypatch):
     gone = SendError("404", Failure.BROKEN)
     channel = Scripted(gone, gone, gone, gone)
-    async with running(channel, monkeypatch, pause=0.2) as one:
+    async with running(channel, monkeypatch) as one:
         for n in range(3):
             one.put(message(f"m{n}"))
         await auntil(lambda: len(one.outcomes) == 1)
         assert (one.broken, one.outcomes[0].broken, one.outcomes[0].final) == (True, True, True)
         await auntil(lambda: len(one.outcomes) == 3)
         times = [at for at, _, _ in channel.tried]
-        assert times[1] - times[0] >= 0.2
+        assert times[1] - times[0] >= 5
         assert [each.failures for each in one.outcomes] == [1, 1, 2], "one pause for all that waited"
         assert one.outcomes[1].pause_sec == 0
         one.put(message("m3"))
@@ -170,14 +172,13 @@ async def test_a_channels_own_mistake_is_logged_with_its_traceback_and_without_w
 
 
 async def test_a_channel_is_given_the_time_that_it_grants_itself(monkeypatch):
-    monkeypatch.setattr(channel_worker, "MARGIN_SEC", 0.0)
     slow = Scripted()
     slow.within_sec = 30.0
     slow.hang.clear()
     async with running(slow, monkeypatch) as one:
         one.put(message())
         await auntil(lambda: slow.tried)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(29)
         assert one.outcomes == []
         slow.hang.set()
         await auntil(lambda: one.outcomes)
@@ -187,25 +188,23 @@ async def test_a_channel_is_given_the_time_that_it_grants_itself(monkeypatch):
 async def test_a_message_that_always_fails_is_given_up_at_its_age_and_what_follows_it_goes_on(monkeypatch):
     channel = Scripted()
     channel.refuses = {"m1": SendError("500")}
-    async with running(channel, monkeypatch, retry_for_sec=0.5) as one:
+    async with running(channel, monkeypatch, retry_for_sec=8) as one:
         begun = asyncio.get_running_loop().time()
         one.put(message("m1"))
         one.put(replace(message("m2"), thread="m1"))
         await auntil(lambda: any(each.receipt for each in one.outcomes))
-    assert asyncio.get_running_loop().time() - begun >= 0.5
+    assert asyncio.get_running_loop().time() - begun >= 8
     [over, sent] = [each for each in one.outcomes if each.final]
-    assert (over.message.id, over.error.reason, over.broken) == ("m1", "gave up after 0.5 s: 500", False)
+    assert (over.message.id, over.error.reason, over.broken) == ("m1", "gave up after 8 s: 500", False)
     assert sent.message.id == "m2"
 
 
 async def test_one_that_never_answers_is_given_up(monkeypatch):
-    monkeypatch.setattr(channel_worker, "MARGIN_SEC", 0.0)
     channel = Scripted()
-    channel.within_sec = 0.1
     channel.hang.clear()
     async with running(channel, monkeypatch) as one:
         one.put(message())
-        await auntil(lambda: one.outcomes)
+        await asyncio.sleep(channel.within_sec + channel_worker.MARGIN_SEC + 1)
         assert one.outcomes[0].error.reason == "timeout"
         channel.hang.set()
         await auntil(lambda: len(one.outcomes) == 2)

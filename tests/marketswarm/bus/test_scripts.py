@@ -8,20 +8,14 @@ import pytest
 from marketswarm.bus.scripts import Script, load_all_scripts
 
 ROOT = Path(__file__).parents[3]
-FILES = sorted(
-    path for top in ("marketswarm", "healer", "notifier", "services") for path in (ROOT / top).rglob("*.lua")
-)
+TOPS = [ROOT / name for name in ("marketswarm", "healer", "notifier", "services")]
+FILES = sorted(path for top in TOPS for path in top.rglob("*.lua"))
 
 
 def test_every_script_that_code_names_is_among_those_that_seeding_loads():
     called = re.compile(r'Script\.beside\("([^"]+)", "([^"]+)"\)')
     found = load_all_scripts()
-    named = [
-        name
-        for top in ROOT.glob("*/")
-        for path in top.rglob("*.py")
-        for name in called.findall(path.read_text())
-    ]
+    named = [name for top in TOPS for path in top.rglob("*.py") for name in called.findall(path.read_text())]
     assert len(named) >= 24
     for package, file in named:
         script = Script.beside(package, file)
