@@ -3,9 +3,6 @@
 import pytest
 
 from marketswarm.testing import MemoryBuses
-from support.simulation.moved_time import moved_time
-
-__all__ = ["moved_time"]
 
 
 @pytest.fixture
