@@ -87,7 +87,7 @@ async def test_it_is_renewed_while_it_is_kept(bus):
     mine = lease(bus, life_sec=3.0)
     await mine.acquire()
     keeping = asyncio.create_task(mine.renew_until_lost())
-    await asyncio.wait([keeping], timeout=3.5)
+    await asyncio.wait([keeping], timeout=30)
     assert mine.held
     assert not keeping.done()
     keeping.cancel()
@@ -129,7 +129,7 @@ async def test_a_bus_that_comes_back_in_time_costs_nothing(bus):
     keeping = asyncio.create_task(mine.renew_until_lost())
     await asyncio.wait([keeping], timeout=1.0)
     bus.connected = True
-    await asyncio.wait([keeping], timeout=1.5)
+    await asyncio.wait([keeping], timeout=15)
     assert mine.held
     assert not keeping.done()
     keeping.cancel()
