@@ -9,12 +9,14 @@ from dataclasses import replace
 import pytest
 
 from marketswarm import log as logs
-from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendError, Severity, queue
+from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendError, Severity
 from marketswarm.channels.queue import QUEUE_LIMIT
 from marketswarm.settings import CommonSettings
 from notifier import channel_worker
 from notifier.channel_worker import OVERFLOW, ChannelWorker
 from support.waiting import auntil
+
+pytestmark = pytest.mark.usefixtures("moved_time")
 
 
 def message(ident="m1", at=None, kind=MessageKind.DOWN):
@@ -50,14 +52,14 @@ class Scripted:
 
 
 @contextlib.asynccontextmanager
-async def running(channel, monkeypatch, pause=0.05, retry_for_sec=60.0):
-    monkeypatch.setattr(queue, "backoff_sec", lambda _failures, after, _chance: max(after or 0, pause))
+async def running(channel, retry_for_sec=60.0):
     outcomes = []
     one = ChannelWorker(
         channel,
         anchor=lambda message, _: message.thread or None,
         outcome=outcomes.append,
         retry_for_sec=lambda: retry_for_sec,
+        chance=lambda: 0.5,
     )
     one.outcomes = outcomes
     task = asyncio.create_task(one.run())
@@ -70,9 +72,9 @@ async def running(channel, monkeypatch, pause=0.05, retry_for_sec=60.0):
             task.result()
 
 
-async def test_messages_go_out_in_order_and_each_says_what_was_answered(monkeypatch):
+async def test_messages_go_out_in_order_and_each_says_what_was_answered():
     channel = Scripted()
-    async with running(channel, monkeypatch) as one:
+    async with running(channel) as one:
         for n in range(5):
             one.put(message(f"m{n}"))
         one.put(message("m3"))  # waits already
@@ -82,44 +84,44 @@ async def test_messages_go_out_in_order_and_each_says_what_was_answered(monkeypa
     assert all(each.final and each.error is None for each in one.outcomes)
 
 
-async def test_what_failed_is_tried_again_before_anything_else_of_its_thread_after_a_pause(monkeypatch):
+async def test_what_failed_is_tried_again_before_anything_else_of_its_thread_after_a_pause():
     channel = Scripted(SendError("500"), SendError("timeout"))
-    async with running(channel, monkeypatch) as one:
+    async with running(channel) as one:
         one.put(message("m1"))
         one.put(replace(message("m2"), thread="m1"))
         await auntil(lambda: len(one.outcomes) == 4)
         assert channel.ids == ["m1", "m1", "m1", "m2"]
         times = [at for at, _, _ in channel.tried]
-        assert times[1] - times[0] >= 0.05
-        assert times[2] - times[1] >= 0.05
+        assert times[1] - times[0] >= 1
+        assert times[2] - times[1] >= 2
         assert [each.final for each in one.outcomes] == [False, False, True, True]
         assert one.trouble is None
 
 
-async def test_a_receiver_is_left_alone_as_long_as_it_asks(monkeypatch):
-    channel = Scripted(SendError("429", retry_after_sec=0.4))
-    async with running(channel, monkeypatch) as one:
+async def test_a_receiver_is_left_alone_as_long_as_it_asks():
+    channel = Scripted(SendError("429", retry_after_sec=9))
+    async with running(channel) as one:
         one.put(message())
         await auntil(lambda: one.outcomes)
         assert one.trouble == "scripted: 429"
-        assert 0.2 < one.outcomes[0].pause_sec <= 0.4
+        assert 8 < one.outcomes[0].pause_sec <= 9
         one.put(message("m2"))
         await auntil(lambda: len(one.outcomes) == 3)
         times = [at for at, _, _ in channel.tried]
-        assert times[1] - times[0] >= 0.4
+        assert times[1] - times[0] >= 9
 
 
-async def test_one_that_refuses_for_good_is_broken_and_each_other_gets_one_attempt_after_a_pause(monkeypatch):
+async def test_one_that_refuses_for_good_is_broken_and_each_other_gets_one_attempt_after_a_pause():
     gone = SendError("404", Failure.BROKEN)
     channel = Scripted(gone, gone, gone, gone)
-    async with running(channel, monkeypatch, pause=0.2) as one:
+    async with running(channel) as one:
         for n in range(3):
             one.put(message(f"m{n}"))
         await auntil(lambda: len(one.outcomes) == 1)
         assert (one.broken, one.outcomes[0].broken, one.outcomes[0].final) == (True, True, True)
         await auntil(lambda: len(one.outcomes) == 3)
         times = [at for at, _, _ in channel.tried]
-        assert times[1] - times[0] >= 0.2
+        assert times[1] - times[0] >= 1
         assert [each.failures for each in one.outcomes] == [1, 1, 2], "one pause for all that waited"
         assert one.outcomes[1].pause_sec == 0
         one.put(message("m3"))
@@ -130,9 +132,9 @@ async def test_one_that_refuses_for_good_is_broken_and_each_other_gets_one_attem
         assert one.trouble is None
 
 
-async def test_a_broken_one_that_fails_for_now_loses_nothing(monkeypatch):
+async def test_a_broken_one_that_fails_for_now_loses_nothing():
     channel = Scripted(SendError("404", Failure.BROKEN), SendError("500"))
-    async with running(channel, monkeypatch) as one:
+    async with running(channel) as one:
         one.put(message("m1"))
         one.put(message("m2"))
         await auntil(lambda: len(one.outcomes) == 3)
@@ -140,9 +142,9 @@ async def test_a_broken_one_that_fails_for_now_loses_nothing(monkeypatch):
     assert one.outcomes[-1].receipt is not None
 
 
-async def test_a_channels_own_mistake_ends_no_delivery(monkeypatch):
+async def test_a_channels_own_mistake_ends_no_delivery():
     channel = Scripted(ZeroDivisionError())
-    async with running(channel, monkeypatch) as one:
+    async with running(channel) as one:
         one.put(message("m1"))
         one.put(message("m2"))
         await auntil(lambda: len(one.outcomes) == 2)
@@ -151,13 +153,11 @@ async def test_a_channels_own_mistake_ends_no_delivery(monkeypatch):
     assert channel.ids == ["m1", "m2"], "it is the failure of that one message"
 
 
-async def test_a_channels_own_mistake_is_logged_with_its_traceback_and_without_what_it_says(
-    monkeypatch, capfd
-):
+async def test_a_channels_own_mistake_is_logged_with_its_traceback_and_without_what_it_says(capfd):
     logs.configure("notifier", CommonSettings(LOG_FORMAT="json"))
     defect = ValueError("token s3cret is odd")
     defect.__cause__ = KeyError("hunter2")
-    async with running(Scripted(defect), monkeypatch) as one:
+    async with running(Scripted(defect)) as one:
         one.put(message("m1"))
         await auntil(lambda: one.outcomes)
     written = capfd.readouterr().err
@@ -169,52 +169,49 @@ async def test_a_channels_own_mistake_is_logged_with_its_traceback_and_without_w
     assert "hunter2" not in written
 
 
-async def test_a_channel_is_given_the_time_that_it_grants_itself(monkeypatch):
-    monkeypatch.setattr(channel_worker, "MARGIN_SEC", 0.0)
+async def test_a_channel_is_given_the_time_that_it_grants_itself():
     slow = Scripted()
     slow.within_sec = 30.0
     slow.hang.clear()
-    async with running(slow, monkeypatch) as one:
+    async with running(slow) as one:
         one.put(message())
         await auntil(lambda: slow.tried)
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(29)
         assert one.outcomes == []
         slow.hang.set()
         await auntil(lambda: one.outcomes)
         assert one.outcomes[0].error is None
 
 
-async def test_a_message_that_always_fails_is_given_up_at_its_age_and_what_follows_it_goes_on(monkeypatch):
+async def test_a_message_that_always_fails_is_given_up_at_its_age_and_what_follows_it_goes_on():
     channel = Scripted()
     channel.refuses = {"m1": SendError("500")}
-    async with running(channel, monkeypatch, retry_for_sec=0.5) as one:
+    async with running(channel, retry_for_sec=8) as one:
         begun = asyncio.get_running_loop().time()
         one.put(message("m1"))
         one.put(replace(message("m2"), thread="m1"))
         await auntil(lambda: any(each.receipt for each in one.outcomes))
-    assert asyncio.get_running_loop().time() - begun >= 0.5
+    assert asyncio.get_running_loop().time() - begun >= 8
     [over, sent] = [each for each in one.outcomes if each.final]
-    assert (over.message.id, over.error.reason, over.broken) == ("m1", "gave up after 0.5 s: 500", False)
+    assert (over.message.id, over.error.reason, over.broken) == ("m1", "gave up after 8 s: 500", False)
     assert sent.message.id == "m2"
 
 
-async def test_one_that_never_answers_is_given_up(monkeypatch):
-    monkeypatch.setattr(channel_worker, "MARGIN_SEC", 0.0)
+async def test_one_that_never_answers_is_given_up():
     channel = Scripted()
-    channel.within_sec = 0.1
     channel.hang.clear()
-    async with running(channel, monkeypatch) as one:
+    async with running(channel) as one:
         one.put(message())
-        await auntil(lambda: one.outcomes)
+        await asyncio.sleep(channel.within_sec + channel_worker.MARGIN_SEC + 1)
         assert one.outcomes[0].error.reason == "timeout"
         channel.hang.set()
         await auntil(lambda: len(one.outcomes) == 2)
 
 
-async def test_too_much_gives_up_the_oldest_but_never_what_is_on_the_wire(monkeypatch):
+async def test_too_much_gives_up_the_oldest_but_never_what_is_on_the_wire():
     channel = Scripted()
     channel.hang.clear()
-    async with running(channel, monkeypatch) as one:
+    async with running(channel) as one:
         one.put(message("first"))
         await auntil(lambda: channel.tried)
         for n in range(QUEUE_LIMIT + 5):
@@ -227,9 +224,9 @@ async def test_too_much_gives_up_the_oldest_but_never_what_is_on_the_wire(monkey
     assert channel.ids[:2] == ["first", "m6"]
 
 
-async def test_a_late_message_says_so_in_its_words_and_keeps_its_id(monkeypatch):
+async def test_a_late_message_says_so_in_its_words_and_keeps_its_id():
     channel = Scripted()
-    async with running(channel, monkeypatch) as one:
+    async with running(channel) as one:
         one.put(message("m1", at=time.time() - 300))
         one.put(message("m2"))
         await auntil(lambda: len(one.outcomes) == 2)
@@ -240,9 +237,9 @@ async def test_a_late_message_says_so_in_its_words_and_keeps_its_id(monkeypatch)
 
 
 @pytest.mark.parametrize("error", [SendError("500"), SendError("404", Failure.BROKEN)])
-async def test_a_test_is_tried_once(monkeypatch, error):
+async def test_a_test_is_tried_once(error):
     channel = Scripted(error)
-    async with running(channel, monkeypatch) as one:
+    async with running(channel) as one:
         one.put(message(kind=MessageKind.TEST))
         one.put(message("m2"))
         await auntil(lambda: len(one.outcomes) == 2)
@@ -250,7 +247,7 @@ async def test_a_test_is_tried_once(monkeypatch, error):
     assert one.outcomes[0].final
 
 
-async def test_who_is_stopped_finishes_what_is_on_the_wire(monkeypatch):
+async def test_who_is_stopped_finishes_what_is_on_the_wire():
     channel = Scripted()
     channel.hang.clear()
     outcomes = []
@@ -266,8 +263,7 @@ async def test_who_is_stopped_finishes_what_is_on_the_wire(monkeypatch):
     assert len(one) == 1
 
 
-async def test_who_is_stopped_while_it_pauses_ends_at_once(monkeypatch):
-    monkeypatch.setattr(queue, "backoff_sec", lambda *_: 60.0)
+async def test_who_is_stopped_while_it_pauses_ends_at_once():
     outcomes = []
     one = ChannelWorker(
         Scripted(SendError("500")),
@@ -279,13 +275,13 @@ async def test_who_is_stopped_while_it_pauses_ends_at_once(monkeypatch):
     one.put(message("m1"))
     await auntil(lambda: outcomes)
     one.stop()
-    await asyncio.wait_for(task, 2)
+    await asyncio.wait_for(task, 0.5)
 
 
-async def test_one_that_refuses_every_message_as_bad_is_broken_until_it_takes_one(monkeypatch):
+async def test_one_that_refuses_every_message_as_bad_is_broken_until_it_takes_one():
     bad = SendError("400", Failure.REJECTED)
     channel = Scripted(*[bad] * 4)
-    async with running(channel, monkeypatch) as one:
+    async with running(channel) as one:
         for n in range(5):
             one.put(message(f"m{n}"))
         await auntil(lambda: len(one.outcomes) == 5)

@@ -63,7 +63,7 @@ class Records(list):
         self.append(step)
 
 
-async def test_a_worker_records_one_wait_and_every_attempt():
+async def test_a_worker_records_one_wait_and_every_attempt(moved_time):
     script = [
         SendError("503", retry_after_sec=0.0),
         SendError("timeout", retry_after_sec=0.0),

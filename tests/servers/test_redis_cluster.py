@@ -16,7 +16,10 @@ from support.waiting import until
 SAID = "part of a Redis Cluster; a bus is one server"
 
 
-@pytest.fixture(params=["three shards", "one shard with two replicas"])
+THREE_SHARDS = pytest.param("three shards", marks=pytest.mark.nightly("one shard, which is refused as well"))
+
+
+@pytest.fixture(params=[THREE_SHARDS, "one shard with two replicas"])
 def cluster(tmp_path, request):
     with contextlib.ExitStack() as ends:
         nodes = [

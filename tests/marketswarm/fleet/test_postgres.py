@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from marketswarm.fleet.postgres import PostgresError, PostgresServer, find_programs
 from marketswarm.fleet.server import NoServerError
@@ -18,15 +19,23 @@ from marketswarm.passwords import DATABASE_READER
 from support.waiting import auntil
 
 pytestmark = pytest.mark.live
+one_loop = pytest.mark.asyncio(loop_scope="module")
 WEAK = {"fsync": "off", "shared_buffers": "16MB"}
 
 
-@pytest.fixture
-async def server(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("postgres")
-    server = PostgresServer(folder / "postgres", settings=WEAK)
+@pytest_asyncio.fixture(loop_scope="module", scope="module")
+async def made(tmp_path_factory):
+    """A server whose data are made once for all tests: to make them is what costs."""
+    server = PostgresServer(tmp_path_factory.mktemp("postgres") / "postgres", settings=WEAK)
     yield server
     await server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def server(made):
+    if made.pid is None:
+        await made.start()
+    return made
 
 
 def read_process(pid, what):
@@ -41,8 +50,8 @@ async def ask(url, sql):
         await connection.close()
 
 
+@one_loop
 async def test_a_server_keeps_its_data_its_port_and_its_password_over_a_stop_and_a_kill(server):
-    await server.start()
     url = server.url
     await ask(url, "CREATE TABLE kept AS SELECT 7 AS n")
     await server.stop()
@@ -64,8 +73,8 @@ async def test_a_server_keeps_its_data_its_port_and_its_password_over_a_stop_and
         await ask(url.replace(str(urlsplit(url).port), str(server.port)), "SELECT 1")
 
 
+@one_loop
 async def test_a_stop_does_not_wait_for_clients(server):
-    await server.start()
     connection = await asyncpg.connect(server.url)
     await server.stop(within_sec=30)
     assert server.pid is None
@@ -73,8 +82,8 @@ async def test_a_stop_does_not_wait_for_clients(server):
     connection.terminate()
 
 
+@one_loop
 async def test_only_our_role_may_connect_and_its_password_is_nowhere_to_be_seen(server):
-    await server.start()
     password = urlsplit(server.url).password
     assert len(password) >= 32
     assert stat.S_IMODE(server.url_file.stat().st_mode) == 0o600
@@ -90,8 +99,8 @@ async def test_only_our_role_may_connect_and_its_password_is_nowhere_to_be_seen(
         assert b"\nUid:\t0" not in read_process(server.pid, "status")
 
 
+@one_loop
 async def test_readers_have_a_role_and_a_password_of_their_own(server):
-    await server.start()
     owner, reader = urlsplit(server.url), urlsplit(server.reader_url)
     assert reader.username == DATABASE_READER
     assert (reader.port, reader.path) == (owner.port, owner.path)
@@ -105,17 +114,17 @@ async def test_readers_have_a_role_and_a_password_of_their_own(server):
         await ask(server.reader_url.replace(reader.password, owner.password), "SELECT 1")
 
 
+@one_loop
 async def test_data_from_before_there_was_a_role_for_readers_get_one(server):
-    await server.start()
-    await ask(server.url, "CREATE TABLE kept AS SELECT 7 AS n")
+    await ask(server.url, "CREATE TABLE old AS SELECT 7 AS n")
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await ask(server.reader_url, "SELECT n FROM kept")
+        await ask(server.reader_url, "SELECT n FROM old")
     await server.stop()
     server.reader_url_file.unlink()
     (server.cluster / "pg_hba.conf").write_text("host all marketswarm 127.0.0.1/32 scram-sha-256\n")
     await server.start()
     assert await ask(server.reader_url, "SELECT current_user::text") == DATABASE_READER
-    assert await ask(server.url, "SELECT n FROM kept") == 7
+    assert await ask(server.url, "SELECT n FROM old") == 7
 
 
 def write_programs(folder, version, *, initdb="exit 0"):
@@ -156,38 +165,22 @@ def test_programs_that_were_copied_for_the_user_of_the_server_follow_a_minor_upg
         assert copies == ["postgresql-18"]
 
 
-async def test_the_programs_of_the_wheel_run_as_a_copy_with_their_libraries(
-    tmp_path, monkeypatch, open_folder
-):
-    """As root, with the packages below /root, the user of the server reaches nothing but a copy."""
-    monkeypatch.setattr("marketswarm.fleet.postgres._ELSEWHERE", open_folder)
-    monkeypatch.setattr("marketswarm.fleet.postgres.can_reach", lambda _user, _path: False)
-    wheel = find_programs(str(tmp_path))
-    server = PostgresServer(tmp_path / "postgres", programs=wheel, settings=WEAK)
-    await server.start()
-    try:
-        assert await ask(server.url, "SELECT 1") == 1
-        assert server.programs.folder != wheel.folder
-        line = [server.programs.path("pg_dump"), "--version"]
-        await asyncio.to_thread(subprocess.run, line, check=True, capture_output=True)
-    finally:
-        await server.stop()
-
-
-async def test_a_server_that_can_not_start_says_why(server, tmp_path):
-    await server.start()
+@one_loop
+async def test_a_server_that_can_not_start_says_why(server):
     other = PostgresServer(server.folder.parent / "other", server.port, settings=WEAK)
     with pytest.raises(PostgresError, match=r"did not start in 1 s: .*could not create any TCP/IP sockets"):
         await other.start(within_sec=1)
     assert other.pid is None
 
 
+@one_loop
 async def test_data_of_another_version_or_a_foreign_folder_are_refused(server):
-    await server.start()
-    await server.stop()
-    (server.cluster / "PG_VERSION").write_text("9\n")
+    version = server.cluster / "PG_VERSION"
+    before = version.read_text()
+    version.write_text("9\n")
     with pytest.raises(NoServerError, match="PostgreSQL 9, which made the data"):
         PostgresServer(server.folder).prepare()
+    version.write_text(before)
     away = server.folder.parent / "link"
     away.symlink_to(server.folder)
     with pytest.raises(PermissionError):
@@ -202,20 +195,25 @@ def open_folder():
         yield Path(folder)
 
 
-async def test_a_folder_that_the_user_of_the_server_can_not_reach_is_no_obstacle(
+async def test_a_server_whose_user_reaches_neither_its_folder_nor_the_wheel_has_both_elsewhere(
     tmp_path, monkeypatch, open_folder
 ):
-    closed = tmp_path / "closed"  # below folders that only we may enter, as a home is
+    """As for root, with folders and packages below /root; the programs run as a copy with their libraries."""
+    closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     monkeypatch.setattr("marketswarm.fleet.postgres._ELSEWHERE", open_folder)
-    server = PostgresServer(closed / "postgres", settings=WEAK)
+    monkeypatch.setattr("marketswarm.fleet.postgres.can_reach", lambda _user, _path: False)
+    wheel = find_programs(str(tmp_path))
+    server = PostgresServer(closed / "postgres", programs=wheel, settings=WEAK)
     await server.start()
     try:
         assert await ask(server.url, "SELECT 1") == 1
         assert stat.S_IMODE(closed.stat().st_mode) == 0o700
         assert server.url_file.parent == closed / "postgres"
-        if os.geteuid() == 0:
-            assert not server.cluster.is_relative_to(closed)
+        assert server.cluster.is_relative_to(open_folder)
+        assert server.programs.folder != wheel.folder
+        line = [server.programs.path("pg_dump"), "--version"]
+        await asyncio.to_thread(subprocess.run, line, check=True, capture_output=True)
     finally:
         await server.stop()
 

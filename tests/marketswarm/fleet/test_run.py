@@ -113,27 +113,35 @@ def up(tmp_path):
 
 
 def test_all_comes_up_and_says_where_and_ctrl_c_leaves_nothing(up):
-    fleet = up()
+    secrets = dict.fromkeys(("SMTP_PASSWORD", "POLYGON_API_KEY", "WEBHOOK_URL"), "hunter2")
+    fleet = up(MY_KEY="mine", **secrets)  # ways to reach people are nothing to a fleet without a notifier
     said = fleet.up()
     assert said["agents"] == ["steady", "other"]
     assert said["buses"]["market-redis"] == f"redis://127.0.0.1:{fleet.port + 1}"
     assert fleet.logs("fleet.elsewhere")[0]["services"] == ["elsewhere"]
     children = fleet.children()
     assert len(children) == 4
+    address = data_folder.find_fleet(fleet.folder / ".marketswarm").control
+    assert Path(address).stat().st_mode & 0o777 == 0o600
+    no_child_has_the_secrets_of_another_in_its_environment(children)
+    second = up(port=free_port())
+    assert second.wait() == 2
+    assert f"a fleet runs already in .marketswarm (pid {fleet.pid})" in second.text()
+    assert fleet.running
     fleet.signal(signal.SIGINT)
     assert fleet.wait(10) == 0
     assert none_left(children)
     assert data_folder.find_fleet(fleet.folder / ".marketswarm") is None
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_other_signals_end_it_as_well(up, number):
-    fleet = up()
-    fleet.up()
-    children = fleet.children()
-    fleet.signal(number)
-    assert fleet.wait(10) == 0
-    assert none_left(children)
+def no_child_has_the_secrets_of_another_in_its_environment(children):
+    environs = {
+        command: Path(f"/proc/{pid}/environ").read_bytes().decode("utf-8", "replace")
+        for pid, command in children.items()
+    }
+    assert not [command for command, environ in environs.items() if "hunter2" in environ]
+    for command, environ in environs.items():
+        assert ("MY_KEY=mine" in environ) == ("services." in command), command
 
 
 def test_a_service_has_as_many_processes_as_the_truth_says_and_each_is_handled_alone(up):
@@ -146,6 +154,12 @@ def test_a_service_has_as_many_processes_as_the_truth_says_and_each_is_handled_a
     started = {line.get("process", line["agent"]): line["metrics"] for line in fleet.logs("stand_in.started")}
     assert started == {name: str(port) for name, port in said["metrics"].items()}
 
+    assert "steady/2 (pid " in fleet.control("kill", "steady/2")
+    assert fleet.wait_log("agent.ended")["svc"] == "steady/2"
+    assert len(fleet.pids_of("services.steady") & pids) == 2
+    fleet.control("start", "steady/2")  # not after its pause
+    until(lambda: len(fleet.pids_of("services.steady")) == 3, 15, "all again")
+    pids = fleet.pids_of("services.steady")
     assert fleet.control("stop", "steady/2").startswith("steady/2 stopped in")
     until(lambda: len(fleet.pids_of("services.steady")) == 2, 15, "one less")
     assert fleet.control("stop", "steady/1").startswith("steady stopped in")  # of one name with its service
@@ -156,28 +170,6 @@ def test_a_service_has_as_many_processes_as_the_truth_says_and_each_is_handled_a
     assert fleet.control("stop", "steady").count("stopped in") == 3
     assert fleet.pids_of("services.steady") == set()
     assert "runs no steady/4" in fleet.control("start", "steady/4")
-
-
-def test_of_several_processes_the_one_that_dies_is_started_again(up):
-    fleet = up(replicas={"steady": 2})
-    fleet.up()
-    before = fleet.pids_of("services.steady")
-    assert "steady/2 (pid " in fleet.control("kill", "steady/2")
-    assert fleet.wait_log("agent.ended")["svc"] == "steady/2"
-    assert len(fleet.pids_of("services.steady") & before) == 1
-    fleet.control("start", "steady/2")  # not after its pause
-    until(lambda: len(fleet.pids_of("services.steady")) == 2, 15, "a second one")
-
-
-def test_without_a_terminal_every_line_is_json(up):
-    fleet = up(services="steady,wrong")
-    fleet.wait_log("agent.ended")
-    assert fleet.stop(10) == 0
-    lines = fleet.text().splitlines()
-    assert len(fleet.logs()) == len(lines)
-    assert [line["line"] for line in fleet.logs("program.output") if line["agent"] == "wrong"] == [
-        "no JSON at all"
-    ]
 
 
 def test_agents_are_stopped_before_servers(up):
@@ -196,28 +188,22 @@ def test_agents_are_stopped_before_servers(up):
     assert none_left([agent, *servers])
 
 
-def test_a_killed_agent_comes_back_and_its_end_is_told(up):
+def test_a_killed_agent_and_a_killed_server_come_back_and_their_ends_are_told(up):
     fleet = up()
     fleet.up()
-    pid = fleet.pid_of("services.steady")
-    os.kill(pid, signal.SIGKILL)
+    agent, server = fleet.pid_of("services.steady"), fleet.pid_of(f"server 127.0.0.1:{fleet.port}")
+    os.kill(agent, signal.SIGKILL)
     told = fleet.wait_log("agent.ended")
     assert (told["svc"], told["code"], told["level"]) == ("steady", -9, "warning")
     assert told["again_in_sec"] == 3, "its timeout and two seconds: whoever killed it sees it missed"
-    until(lambda: fleet.pid_of("services.steady") not in (None, pid))
-    until(lambda: [line["agent"] for line in fleet.logs("stand_in.started")].count("steady") == 2)
-
-
-def test_a_killed_server_comes_back_on_its_port_with_its_data(up):
-    fleet = up()
-    fleet.up()
-    pid = fleet.pid_of(f"server 127.0.0.1:{fleet.port}")
-    os.kill(pid, signal.SIGKILL)
-    fleet.wait_log("agent.ended")
-    until(lambda: fleet.pid_of(f"server 127.0.0.1:{fleet.port}") not in (None, pid))
+    os.kill(server, signal.SIGKILL)
+    until(lambda: len(fleet.logs("agent.ended")) > 1, what="the end of the server to be told")
+    until(lambda: fleet.pid_of(f"server 127.0.0.1:{fleet.port}") not in (None, server))
     bus = Server(fleet.folder / "unused", fleet.port, start=False)
     until(bus.answers)
-    assert bus.cmd("EXISTS", "truth:doc") == 1
+    assert bus.cmd("EXISTS", "truth:doc") == 1, "its data are there"
+    until(lambda: fleet.pid_of("services.steady") not in (None, agent))
+    until(lambda: [line["agent"] for line in fleet.logs("stand_in.started")].count("steady") >= 2)
 
 
 def test_killing_the_fleet_itself_leaves_no_orphan_and_the_next_one_starts(up):
@@ -230,18 +216,17 @@ def test_killing_the_fleet_itself_leaves_no_orphan_and_the_next_one_starts(up):
     until(lambda: none_left(children))
 
 
-def test_an_agent_with_a_wrong_configuration_is_told_in_plain_words(up):
-    fleet = up(services="steady,wrong")
+def test_what_a_crashed_agent_wrote_is_kept_with_how_it_ended_and_outlives_the_fleet(up):
+    fleet = up("--data", "data", services="steady,wrong")
     told = fleet.wait_log("agent.ended")
     assert "its configuration is wrong" in told["why"]
     assert told["again_in_sec"] == 30
-
-
-def test_what_a_crashed_agent_wrote_is_kept_with_how_it_ended_and_outlives_the_fleet(up):
-    fleet = up("--data", "data", services="steady,wrong")
-    fleet.wait_log("agent.ended")
     fleet.wait_log("stand_in.started")
     assert fleet.stop(10) == 0
+    assert len(fleet.logs()) == len(fleet.text().splitlines()), "without a terminal every line is JSON"
+    assert [line["agent"] for line in fleet.logs("program.output") if line["line"] == "no JSON at all"] == [
+        "wrong"
+    ]
     logs = {
         path.name: [orjson.loads(line) for line in path.read_bytes().splitlines()]
         for path in (fleet.folder / "data/logs").iterdir()
@@ -267,15 +252,6 @@ def test_a_taken_port_is_named_with_its_owner_and_the_ways_on(up):
     assert "Traceback" not in text
 
 
-def test_a_second_fleet_in_the_folder_says_that_one_runs(up):
-    fleet = up()
-    fleet.up()
-    second = up(port=free_port())
-    assert second.wait() == 2
-    assert f"a fleet runs already in .marketswarm (pid {fleet.pid})" in second.text()
-    assert fleet.running
-
-
 def test_a_bus_that_the_environment_names_is_used_as_it_is(up, tmp_path):
     with Server(tmp_path / "theirs") as theirs:
         fleet = up(SYSTEM_REDIS_URL=theirs.url)
@@ -286,11 +262,18 @@ def test_a_bus_that_the_environment_names_is_used_as_it_is(up, tmp_path):
         assert theirs.cmd("PING")
 
 
-def test_each_agent_has_a_metrics_port_of_its_own(up):
+def test_only_some_services_each_with_a_metrics_port_of_its_own_and_a_hangup_ends_them(up):
     port = free_port()
     fleet = up("--only", "other", METRICS_PORT=str(port))
-    assert fleet.up()["metrics"] == {"other": port + 1}
+    said = fleet.up()
+    assert (said["agents"], said["metrics"]) == (["other"], {"other": port + 1})
+    fleet.wait_log("stand_in.started")
     assert [line["metrics"] for line in fleet.logs("stand_in.started")] == [str(port + 1)]
+    children = fleet.children()
+    assert not [command for command in children.values() if "services.steady" in command]
+    fleet.signal(signal.SIGHUP)
+    assert fleet.wait(10) == 0
+    assert none_left(children)
 
 
 def test_a_taken_port_of_the_board_is_named_before_anything_is_started_and_no_board_needs_none(up):
@@ -320,9 +303,8 @@ def test_a_taken_metrics_port_is_named_before_anything_is_started(up):
     assert not fleet.logs("fleet.starting")
 
 
-@pytest.mark.parametrize("port", ["0", "65536", "many"])
-def test_a_metrics_port_that_is_none_ends_it_and_names_the_variable(up, port):
-    fleet = up(METRICS_PORT=port)
+def test_a_metrics_port_that_is_none_ends_it_and_names_the_variable(up):
+    fleet = up(METRICS_PORT="65536")
     assert fleet.wait() == 2
     assert "METRICS_PORT: should be" in fleet.text()
 
@@ -335,16 +317,6 @@ def test_a_way_to_reach_people_that_is_none_ends_it_before_anything_is_started(t
         assert "WEBHOOK_URL: must be http://" in fleet.text()
         assert "hunter2" not in fleet.text()
         assert not list(tmp_path.rglob("server.log"))
-
-
-def test_ways_to_reach_people_are_nothing_to_a_fleet_without_a_notifier(up):
-    up(WEBHOOK_URL="hunter2").up()
-
-
-def test_only_some_services(up):
-    fleet = up("--only", "other")
-    assert fleet.up()["agents"] == ["other"]
-    assert fleet.pid_of("services.steady") is None
 
 
 def test_other_terminals_stop_start_and_kill_agents(up):
@@ -389,19 +361,15 @@ def test_a_service_that_was_seeded_later_is_started(up):
     assert none_left(children)
 
 
-def test_hints_name_a_data_folder_that_is_not_the_default(up, tmp_path):
-    fleet = up("--data", "data")
+def test_a_data_folder_too_deep_for_a_socket_is_controlled_all_the_same_and_hints_name_it(up, tmp_path):
+    data = tmp_path / ("x" * 100)
+    fleet = up("--data", data.name)
     fleet.up()
-    address = data_folder.find_fleet(fleet.folder / "data").control
+    address = data_folder.find_fleet(data).control
     said = send_request(address, "kill", "steady")[1]
-    assert said.endswith(f"or by `marketswarm start steady --data {tmp_path / 'data'}`")
-
-
-def test_the_control_socket_is_the_users_alone(up):
-    fleet = up()
-    fleet.up()
-    address = data_folder.find_fleet(fleet.folder / ".marketswarm").control
-    assert Path(address).stat().st_mode & 0o777 == 0o600
+    assert said.endswith(f"or by `marketswarm start steady --data {data}`")
+    assert fleet.stop(10) == 0
+    assert not Path(address).parent.exists()
 
 
 def test_ctrl_c_while_things_come_up_leaves_nothing(up):
@@ -455,7 +423,9 @@ def terminal():
     os.close(ours)
 
 
-@pytest.mark.parametrize("plain", [False, True])
+@pytest.mark.parametrize(
+    "plain", [False, pytest.param(True, marks=pytest.mark.nightly("the same with colours"))]
+)
 def test_on_a_terminal_it_is_for_people(up, tmp_path, monkeypatch, plain):
     with terminal() as (theirs, shown):
         spawn = Proc.spawn
@@ -474,33 +444,6 @@ def test_on_a_terminal_it_is_for_people(up, tmp_path, monkeypatch, plain):
     for said in ("bus.ready", "no JSON at all", "All 2 services are up", f"-p {fleet.port} SUBSCRIBE"):
         assert said in text
     assert '{"ts"' not in text
-
-
-def test_a_data_folder_too_deep_for_a_socket_is_controlled_all_the_same(up, tmp_path):
-    fleet = up("--data", "x" * 100)
-    fleet.up()
-    address = data_folder.find_fleet(tmp_path / ("x" * 100)).control
-    assert "stopped in" in send_request(address, "stop", "steady")[1]
-    assert fleet.stop(10) == 0
-    assert not Path(address).parent.exists()
-
-
-def test_no_child_has_the_secrets_of_another_in_its_environment(up):
-    fleet = up(SMTP_PASSWORD="hunter2", POLYGON_API_KEY="hunter2", MY_KEY="mine")  # noqa: S106 - stands for one
-    fleet.up()
-    found = {
-        command: Path(f"/proc/{pid}/environ").read_bytes().decode("utf-8", "replace")
-        for pid, command in fleet.children().items()
-    }
-    assert len(found) == 4
-    assert not [command for command, environ in found.items() if "hunter2" in environ]
-    assert {("MY_KEY=mine" in environ) for command, environ in found.items() if "server" in command} == {
-        False
-    }
-    assert {("MY_KEY=mine" in environ) for command, environ in found.items() if "services." in command} == {
-        True
-    }
-    assert fleet.stop(10) == 0
 
 
 TRUTH = parse_truth(b'{"services":{"a":{"heartbeat":{}}}}').truth

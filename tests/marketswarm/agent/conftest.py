@@ -1,0 +1,19 @@
+"""Buses in memory, in time that is moved, for a whole agent."""
+
+import pytest
+
+from marketswarm.testing import MemoryBuses
+
+
+@pytest.fixture
+async def buses(monkeypatch, moved_time):
+    for name in ("SYSTEM_REDIS_URL", "MARKET_REDIS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return MemoryBuses()
+
+
+@pytest.fixture
+async def system(buses):
+    bus = buses("system-redis")
+    yield bus
+    await bus.aclose()
