@@ -36,11 +36,6 @@ SLOW_STARTERS = (
     "test_detector_machine.py",
     "test_election_machine.py",
     "test_dispatcher_killed.py",
-    # these wait for a clock, the others mostly for a processor
-    "test_lease.py",
-    "test_lease_block.py",
-    "test_shards.py",
-    "test_channel_worker.py",
 )
 APART = ("faults", "compose", "deploy", "systemd", "board", "market", "archive", "servers")
 TEARDOWN_SEC = 300.0
@@ -63,7 +58,7 @@ settings.register_profile("explore", deadline=None, max_examples=2000)
 settings.register_profile(
     "ci",
     deadline=None,
-    max_examples=40,  # make test has six minutes on two cores; `explore` tries more
+    max_examples=40,  # `explore` tries more
     derandomize=True,
     database=None,
     print_blob=True,
