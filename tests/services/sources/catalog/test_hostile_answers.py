@@ -3,14 +3,13 @@
 import copy
 import random
 from dataclasses import astuple
-from math import isfinite
 
 import orjson
 import pytest
 
 from services.sources.catalog.answer import AnswerStatus
 from services.sources.catalog.files import shipped_catalog
-from services.sources.catalog.mapping import read_page, read_refusal
+from services.sources.catalog.mapping import MAX_NUMBER, read_page, read_refusal
 from support.catalog_samples import read_samples
 
 CHANGED = 8
@@ -70,6 +69,6 @@ def test_a_sample_that_is_changed_anywhere_is_still_read(name):
             page = read_page(sample.source, sample.rules, question, changed)
             assert (page.outcome is AnswerStatus.OK) == bool(page.records), changed
             numbers = (value for record in page.records for value in astuple(record))
-            assert all(isfinite(value) for value in numbers if isinstance(value, float)), changed
+            assert all(abs(value) < MAX_NUMBER for value in numbers if isinstance(value, float)), changed
             status = chance.choice((400, 403, 500))
             assert read_refusal(sample.source, sample.rules, question, status, changed).records == ()
