@@ -273,7 +273,7 @@ class BarsCase(KillCase):
 
     def _publish(self, bars: Sequence[Bar], **more: Any) -> None:
         for bar in bars:
-            self._last[bar.symbol] = str(self.client.xadd("market:bars", fields_of(bar, **more)))  # type: ignore[arg-type]
+            self._last[bar.symbol] = str(self.client.xadd("market:bars", fields_of(bar, **more)))
 
     def count_output(self) -> int:
         return int(self.client.xlen("bars:bars"))
@@ -453,7 +453,7 @@ class NotesCase(StreamCase):
                 if dice > 0.9:
                     item["version"] = str(self.chance.randrange(2, 5))
                 self._written.add((item["id"], item.get("version", "")))
-                pipe.xadd("rss:items", item)  # type: ignore[arg-type]
+                pipe.xadd("rss:items", item)
             pipe.execute()
 
     def count_output(self) -> int:
