@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from unittest.mock import patch
@@ -30,9 +31,10 @@ class InProcessShell(Shell):
 
     def __call__(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         environ = self.env | env
-        if words[0] in OWN_PROCESS or not forkserver.startable(environ):
+        if words[0] in OWN_PROCESS or not forkserver.startable(environ.keys() - {"TZ", "PYTHONIOENCODING"}):
             return super().__call__(*words, **env)
-        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+        letters = environ.get("PYTHONIOENCODING", "utf-8")
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding=letters) for _ in range(2))
         with (
             patch.dict(os.environ, environ, clear=True),
             patch.object(sys, "argv", ["marketswarm", *words]),
@@ -45,11 +47,13 @@ class InProcessShell(Shell):
             _logging_put_back(),
         ):
             warnings.simplefilter("ignore", ResourceWarning)  # a process ends with its connections
+            time.tzset()
             code = _run()
             gc.collect()
+        time.tzset()
         for stream in (out, err):
             stream.flush()
-        shown = (stream.buffer.getvalue().decode() for stream in (out, err))
+        shown = (stream.buffer.getvalue().decode(letters) for stream in (out, err))
         return subprocess.CompletedProcess(words, code, *shown)
 
     @contextlib.contextmanager

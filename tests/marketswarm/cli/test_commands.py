@@ -7,7 +7,8 @@ import time
 import orjson
 import pytest
 
-from marketswarm.cli import seed
+from marketswarm.bus import Bus
+from marketswarm.cli import fleet_view, seed
 from support.rig import Server, forkserver
 from support.rig.shell import SERVICES
 from support.waiting import until
@@ -231,7 +232,9 @@ def test_health_is_the_latest_word(shell, seeded):
     assert "did you mean mesh" in unknown.stderr
 
 
-def test_health_with_a_frozen_bus_says_so_and_ends_with_3(shell, seeded):
+def test_health_with_a_frozen_bus_says_so_and_ends_with_3(shell, seeded, monkeypatch):
+    monkeypatch.setattr(fleet_view, "_READ_WITHIN_SEC", 0.3)
+    monkeypatch.setitem(Bus.__init__.__kwdefaults__, "within_sec", 0.3)
     dress(seeded[0])
     seeded[0].freeze()
     ended = shell("health")
