@@ -4,7 +4,7 @@ import asyncio
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from healer.election import LEASE_SCRIPT
@@ -104,20 +104,20 @@ SAVES = st.tuples(
     st.sampled_from([["a", 1], ["a", 2], ["", 0]]),
     st.sampled_from([[2, "f", "1", "g", "2", 0], [1, "f", "3", 1, "g"], [0, 0]]),
 )
-TABLE = {
-    "lease": st.tuples(st.just(play_turns), st.lists(turns, max_size=25)),
-    "publish": st.tuples(st.just(play_notices), st.lists(st.tuples(notices, st.booleans()), max_size=12)),
-    "save": st.tuples(st.just(play_saves), st.lists(SAVES, max_size=8)),
-}
+TABLE = (
+    st.tuples(st.just(play_turns), st.lists(turns, max_size=25)),
+    st.tuples(st.just(play_notices), st.lists(st.tuples(notices, st.booleans()), max_size=12)),
+    st.tuples(st.just(play_saves), st.lists(SAVES, max_size=8)),
+)
 
 
-@settings(max_examples=examples(75))
-@given(st.tuples(*TABLE.values()))
-def test_every_script_is_the_same_in_python_and_in_lua(runner, stories):
-    for play, history in stories:
-        server, bus = Server("x", quiet), MemoryBus()
-        play(runner, server, bus, history)
-        runner.run(bus.aclose())
+@settings(max_examples=examples(250), phases=(Phase.generate, Phase.shrink))
+@given(st.one_of(*TABLE))
+def test_every_script_is_the_same_in_python_and_in_lua(runner, story):
+    play, history = story
+    server, bus = Server("x", quiet), MemoryBus()
+    play(runner, server, bus, history)
+    runner.run(bus.aclose())
     full = Server("x", quiet)
     full.refusing = "oom"
     with pytest.raises(RefusedError):
