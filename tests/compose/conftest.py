@@ -5,9 +5,6 @@ operator's document. Both go when the folder's last test is done.
 """
 
 import json
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,53 +39,25 @@ def engine() -> None:
 
 
 @pytest.fixture(scope="session")
-def fleet(
-    engine: None, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
-) -> Iterator[Project]:
+def fleet(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     with Project(tmp_path_factory.mktemp("fleet")) as project:
         BEGUN.append(project)
         project.script(shown(PAGE, "Fresh init"), within=240)
         project.compose("up", "--detach")
         project.healthy()
         assert not any(one.restarts for one in project.containers().values())
-        if any("station" in getattr(item, "fixturenames", ()) for item in request.session.items):
-            request.getfixturevalue("begun_station")
         yield project
 
 
 @pytest.fixture(scope="session")
-def begun_station(
-    engine: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Project, subprocess.Popen[str]]]:
-    """The market station, and the `make up` that brings it up while others are tested: mostly it waits."""
+def station(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The market station, brought up by one command."""
     with Project(tmp_path_factory.mktemp("station")) as project:
         BEGUN.append(project)
         project.truth.write_bytes((ROOT / "examples/market.json").read_bytes())
         project.env["COMPOSE_FILE"] = "compose.yaml:compose.market.yaml"
-        with subprocess.Popen(
-            ["make", "up"],
-            cwd=ROOT,
-            env=project.env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        ) as up:
-            try:
-                yield project, up
-            finally:
-                if up.poll() is None:
-                    os.killpg(up.pid, signal.SIGKILL)
-
-
-@pytest.fixture(scope="session")
-def station(begun_station: tuple[Project, subprocess.Popen[str]]) -> Project:
-    """The market station, once all of it is well."""
-    project, up = begun_station
-    said, _ = up.communicate(timeout=280)
-    assert up.returncode == 0, said
-    assert "All containers are well" in said
-    return project
+        assert "All containers are well" in project.make("up", within=280)
+        yield project
 
 
 @pytest.fixture(scope="module")

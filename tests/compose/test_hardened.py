@@ -10,7 +10,7 @@ from support.rig.compose import AGENTS, BUSES
 # what a process may do is tried, not read in compose.yaml: where it can write; which passwords are in files
 # that its user can read, and in what the processes beside it were told
 LOOKING = """
-import errno, json, os, pathlib, sys
+import contextlib, errno, json, os, pathlib, sys
 passwords = json.load(sys.stdin)
 written, found = {}, set()
 for folder in ("/", "/app", "/venv", "/keys", "/tmp"):
@@ -30,10 +30,14 @@ for folder, folders, names in os.walk("/"):
         except (OSError, UnicodeDecodeError):
             continue
         found |= {user for user, password in passwords.items() if password in text}
-environments = [path.read_text() for path in pathlib.Path("/proc").glob("[0-9]*/environ")]
+environments = []
+for path in pathlib.Path("/proc").glob("[0-9]*/environ"):
+    with contextlib.suppress(OSError):  # of one that just starts or ends; it tells this user nothing
+        environments.append(path.read_text())
 told = {user for user, password in passwords.items() for text in environments if password in text}
 status = "".join(pathlib.Path("/proc", one, "status").read_text() for one in ("1", "self"))
-print(json.dumps({"written": written, "read": sorted(found), "told": sorted(told), "status": status}))
+said = {"written": written, "read": sorted(found), "told": sorted(told)}
+print(json.dumps({**said, "status": status, "beside": len(environments)}))
 """
 # with its own password, what is another's: each refused by name, and what is its own not
 SPOOFING = """
@@ -72,6 +76,7 @@ def test_no_container_is_root_or_may_become_it_and_an_agent_writes_to_memory_and
             assert found["written"].pop("/tmp") == "written", svc  # noqa: S108 - the container's
             assert set(found["written"].values()) == {"EROFS"}, svc
             assert (found["read"], found["told"]) == ([svc], []), svc
+            assert found["beside"] >= 2, svc
     for bus in BUSES:
         status = fleet.compose("exec", "-T", bus, "cat", "/proc/1/status", "/proc/self/status")
         assert find_more_rights(status, "999") == [], bus
