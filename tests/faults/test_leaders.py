@@ -137,7 +137,7 @@ def test_row_23_a_leader_that_slept_through_its_lease_is_turned_away_when_it_wak
         wait_for_leader(scene, standby)
         scene.wait_logged("heartbeat_miss", "alpha")
         scene.stop_beating("beta")
-        rest(TIMEOUT_SEC + 0.5)
+        scene.wait_logged("heartbeat_miss", "beta")
         scene.beat_again("alpha")
         scene["healer"].thaw()
         assert scene["healer"].wait_log("lease.lost")["leader"] == boot(standby)
