@@ -232,6 +232,7 @@ def find_detail(market):
     return found["detail"] if found["status"] == "degraded" else None
 
 
+@pytest.mark.nightly("test_market_archive freezes a database; test_market_pages has a board without one")
 def test_a_database_that_freezes_or_goes_is_said_and_comes_back_by_itself(tmp_path):
     with Postgres() as server, open_market(tmp_path, server.new_archive(), NOW) as market:
         market.publish_quote("SPY", 612.34, NOW + 1000)
