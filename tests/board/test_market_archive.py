@@ -165,36 +165,37 @@ async def read_pages(read, cursor_of):
     return rows, pages
 
 
-@pytest.mark.parametrize("limit", [1, 2, 3, 7])
-async def test_the_pages_of_quotes_have_each_one_once_though_sources_agree_in_their_times(archive_url, limit):
+async def test_the_pages_of_quotes_have_each_one_once_though_sources_agree_in_their_times(archive_url):
     sources = ("finnhub", "twelve:data", "yahoo")
     minutes = [MONDAY + timedelta(minutes=number) for number in range(4)]
     quotes = [("SPY", at, 100.0 + number, source, False)
               for number, at in enumerate(minutes) for source in sources]  # fmt: skip
     await fill_table(archive_url, "quotes", QUOTE_COLUMNS, quotes)
     begin_ms = round(1000 * minutes[1].timestamp())
+    wanted = sorted(((at, source) for _, at, _, source, _ in quotes if at >= minutes[1]), reverse=True)
     async with read_archive(archive_url) as reader:
-        last = None
+        query = None
 
         async def read(cursor):
-            nonlocal last
-            last = TableQuery(from_ms=begin_ms, limit=limit, cursor=cursor)
-            return (await reader.read_quotes("SPY", last))[::-1]
+            nonlocal query
+            query = TableQuery(from_ms=begin_ms, limit=limit, cursor=cursor)
+            return (await reader.read_quotes("SPY", query))[::-1]
 
-        rows, pages = await read_pages(read, lambda page, _: find_quote_cursor(page[::-1], last))
-        wanted = sorted(((at, source) for _, at, _, source, _ in quotes if at >= minutes[1]), reverse=True)
-        assert [(row[1], row[8]) for row in rows] == [
-            (round(1000 * at.timestamp()), source) for at, source in wanted
-        ]
-        assert pages == len(wanted) // limit + 1
+        for limit in (1, 2, 3, 7):
+            rows, pages = await read_pages(read, lambda page, _: find_quote_cursor(page[::-1], query))
+            assert [(row[1], row[8]) for row in rows] == [
+                (round(1000 * at.timestamp()), source) for at, source in wanted
+            ]
+            assert pages == len(wanted) // limit + 1
 
 
 async def test_the_symbols_that_have_quotes_are_found_whatever_table_part_they_are_in(archive_url):
     names = ["SPY", "EUR/USD", "QQQ", "^VIX", "abc"]
     quotes = [(name, MONDAY + timedelta(days=10 * number), 1.0, source, False)
               for name in names for number in range(4) for source in ("yahoo", "finnhub")]  # fmt: skip
-    await fill_table(archive_url, "quotes", QUOTE_COLUMNS, quotes)
     async with read_archive(archive_url) as reader:
+        assert await reader.read_quoted_symbols(10) == []
+        await fill_table(archive_url, "quotes", QUOTE_COLUMNS, quotes)
         assert sorted(await reader.read_quoted_symbols(10)) == sorted(names)
         assert len(await reader.read_quoted_symbols(3)) == 3
 
@@ -210,11 +211,6 @@ async def test_the_class_of_a_symbol_is_kept_and_read_again_after_a_while(archiv
         assert await reader.find_asset("GLD") == "stocks"
         monkeypatch.setattr(archive_reader, "ASSET_SEC", 0.0)
         assert await reader.find_asset("GLD") == "commodities"
-
-
-async def test_without_quotes_no_symbol_has_any(archive_url):
-    async with read_archive(archive_url) as reader:
-        assert await reader.read_quoted_symbols(10) == []
 
 
 def make_pairs(day, names):
@@ -282,12 +278,10 @@ async def test_rows_have_their_day_and_say_whether_they_are_of_a_replay(archive_
     assert pair[5] is True
 
 
-@pytest.mark.parametrize(
-    "change", ["DROP TABLE symbols CASCADE", "ALTER TABLE symbols DROP COLUMN replay CASCADE"]
-)
-async def test_an_archive_with_the_tables_of_another_version_is_named_so(archive_url, change):
-    connection = await asyncpg.connect(archive_url)
-    await connection.execute(change)
-    await connection.close()
-    async with read_archive(archive_url) as reader:
-        assert await ask(reader) == archive_reader.OLD_SCHEMA
+async def test_an_archive_with_the_tables_of_another_version_is_named_so(archive_url):
+    for change in ("ALTER TABLE symbols DROP COLUMN replay CASCADE", "DROP TABLE symbols CASCADE"):
+        connection = await asyncpg.connect(archive_url)
+        await connection.execute(change)
+        await connection.close()
+        async with read_archive(archive_url) as reader:
+            assert await ask(reader) == archive_reader.OLD_SCHEMA

@@ -124,6 +124,7 @@ def find_hour_that_repeats() -> int:
     return round((moment + hour).timestamp() * 1000)
 
 
+@pytest.mark.nightly("test_a_chart_follows_its_bars_and_says_what_each_is follows a chart in every run")
 def test_a_chart_goes_on_through_the_hour_that_a_clock_repeats(market, new_tab: Tabs):
     repeated = find_hour_that_repeats()
     page = new_tab(timezone_id="America/New_York").open(f"{market.url}/market/symbol/XLE")
@@ -273,6 +274,7 @@ def test_a_theme_that_is_chosen_is_worn_by_the_next_page(market, new_tab: Tabs):
     assert page.evaluate("document.documentElement.dataset.theme") is None
 
 
+@pytest.mark.nightly("test_after_a_short_break_a_chart_has_what_it_missed_… asks the API in every run")
 def test_what_a_chart_missed_in_a_long_break_is_asked_of_the_api(market, new_tab: Tabs):
     tab, lost = new_tab(), threading.Event()
 

@@ -1,6 +1,7 @@
 """Requests made from the board's OpenAPI document, right and wrong ones: each answer is described there."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 import schemathesis
@@ -22,7 +23,6 @@ ENDLESS = ("GET /api/v1/stream",)  # tests of the stream are elsewhere
 WITH_PAIRS = ("GET /api/v1/truth/diff",)
 CHECKS = ("POST /api/v1/truth/check",)  # answers what is wrong with any body, and changes nothing
 WITHOUT_VALUES = ("/fleet", "/services", "/incidents", "/topology", "/truth", "/truth/revisions")
-EXAMPLES = 12 if settings().max_examples > 1000 else 4  # `explore` tries more
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +38,19 @@ def operations(fleet):
     return {each.label: each for each in found if each.label not in ENDLESS}
 
 
-def ask_all(operation, mode, headers):
-    """Send requests for one operation; return how often each status came."""
+@pytest.fixture(scope="module")
+def ask_all(pytestconfig):
+    """Sends some requests for an operation, more in a nightly run; returns how often each status came."""
+    return partial(send_requests, count=12 if pytestconfig.getoption("nightly") else 4)
+
+
+def send_requests(operation, mode, headers, count):
     statuses, checks = Counter(), list(DESCRIBED)
     if operation.label not in WITH_PAIRS:
         checks.append(response_schema_conformance)
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=count,
         derandomize=True,
         database=None,
         deadline=None,
@@ -63,7 +68,7 @@ def ask_all(operation, mode, headers):
 
 
 @pytest.mark.timeout(300)
-def test_every_right_request_gets_an_answer_that_the_document_describes(fleet, operations):
+def test_every_right_request_gets_an_answer_that_the_document_describes(fleet, operations, ask_all):
     found = {
         label: ask_all(operation, GenerationMode.POSITIVE, fleet.headers)
         for label, operation in operations.items()
@@ -76,7 +81,7 @@ def test_every_right_request_gets_an_answer_that_the_document_describes(fleet, o
 
 
 @pytest.mark.timeout(300)
-def test_every_wrong_request_gets_an_answer_that_the_document_describes(fleet, operations):
+def test_every_wrong_request_gets_an_answer_that_the_document_describes(fleet, operations, ask_all):
     wrong = [each for name, each in operations.items() if (each.query or each.body) and name not in CHECKS]
     found = {}
     for n, operation in enumerate(wrong):  # one token may not write as often as all of them do
@@ -90,7 +95,7 @@ def test_every_wrong_request_gets_an_answer_that_the_document_describes(fleet, o
 
 
 @pytest.mark.timeout(300)
-def test_every_request_that_changes_something_needs_a_token(operations):
+def test_every_request_that_changes_something_needs_a_token(operations, ask_all):
     changing = [each for name, each in operations.items() if each.method != "get" and name not in CHECKS]
     found = {each.label: set(ask_all(each, GenerationMode.POSITIVE, {})) for each in changing}
     assert len(found) >= 4, sorted(found)

@@ -114,32 +114,32 @@ async def test_a_silence_is_ended_and_stays_ended(client):
     assert (await client.ask("DELETE", "/silences/nope")).status_code == 404
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        {},
-        SILENCE | {"services": []},
-        SILENCE | {"services": "rss_agg"},
-        SILENCE | {"services": [""]},
-        SILENCE | {"services": ["x" * 201]},
-        SILENCE | {"services": ["x*"] * 51},
-        SILENCE | {"for_sec": 0},
-        SILENCE | {"for_sec": "60"},
-        SILENCE | {"for_sec": 367 * 86_400},
-        SILENCE | {"reason": " "},
-        SILENCE | {"reason": "a\x1b[2J"},
-        SILENCE | {"author": "a\nb"},
-        SILENCE | {"id": "mine"},
-        b"no json",
-        b"[]",
-        b"\xff",
-        b'{"services":["a"],"for_sec":1e999,"reason":"x"}',
-    ],
+WRONG_SILENCES = (
+    {},
+    SILENCE | {"services": []},
+    SILENCE | {"services": "rss_agg"},
+    SILENCE | {"services": [""]},
+    SILENCE | {"services": ["x" * 201]},
+    SILENCE | {"services": ["x*"] * 51},
+    SILENCE | {"for_sec": 0},
+    SILENCE | {"for_sec": "60"},
+    SILENCE | {"for_sec": 367 * 86_400},
+    SILENCE | {"reason": " "},
+    SILENCE | {"reason": "a\x1b[2J"},
+    SILENCE | {"author": "a\nb"},
+    SILENCE | {"id": "mine"},
+    b"no json",
+    b"[]",
+    b"\xff",
+    b'{"services":["a"],"for_sec":1e999,"reason":"x"}',
 )
-async def test_a_silence_that_is_out_of_bounds_is_refused_and_not_repeated(client, body):
-    answer = await client.ask("POST", "/silences", body)
-    assert answer.status_code == 422
-    assert "\x1b" not in answer.text
+
+
+async def test_a_silence_that_is_out_of_bounds_is_refused_and_not_repeated(client):
+    for body in WRONG_SILENCES:
+        await client.log_in(Scope.WRITE)  # one token may not write so often
+        answer = await client.ask("POST", "/silences", body)
+        assert (answer.status_code, "\x1b" in answer.text) == (422, False), body
     assert await client.silences() == []
     assert await client.audit() == []
 

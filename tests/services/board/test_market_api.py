@@ -17,9 +17,14 @@ ORIGIN = Provenance("yahoo")
 
 
 @pytest.fixture
-def market():
+def view():
+    """What the truth says of the market."""
+    return SimpleNamespace(requests_per_min=100, max_followers=5, max_followers_per_address=5)
+
+
+@pytest.fixture
+def market(view):
     """A market of an agent whose truth has no services, and that has no database."""
-    view = SimpleNamespace(requests_per_min=100, max_followers=5, max_followers_per_address=5)
     truth = SimpleNamespace(services={})
     me = SimpleNamespace(settings=SimpleNamespace(database_url=None), boot="b", truth=truth)
     return Market(me, lambda: view)
@@ -40,22 +45,31 @@ def take_quotes(market, *symbols):
         market.live.take_quote(LiveQuote(Quote(symbol, 5, 1.5), ORIGIN))
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["bars/SPY?from=soon", "bars/SPY?limit=0", "market/nothing", "correlations?day=x", "observations/X",
-     "symbols?asset=%00", "correlations?cursor=SPY", "quotes?cursor=%00", "quotes?symbols=A,B&from=1d"],
+WRONG = (
+    "bars/SPY?from=soon", "bars/SPY?limit=0", "bars/SPY?timeframe=2m", "bars/SPY?cursor=x",
+    "bars/SPY?format=xml",
+    "bars/SPY?from=900000000&to=100000000", "bars/SPY?from=2026", "bars/SPY?from=99999999999999",
+    "bars/%3Cscript%3E", "market/nothing", "correlations?day=x", "correlations?day=2026-13-01",
+    "correlations?cursor=SPY", "observations/" + "x" * 50, "symbols?asset=%00", "symbols?cursor=%00",
+    "quotes?cursor=%00", "quotes?symbols=%00", "quotes?symbols=A,B&from=1d",
 )  # fmt: skip
-async def test_a_request_that_is_counted_says_what_is_left_whatever_becomes_of_it(client, path):
-    answer = await client.get(f"/api/v1/{path}")
-    assert answer.status_code == (503 if path == "observations/X" else 422)
-    assert answer.headers["ratelimit-remaining"] == "99"
 
 
-async def test_beyond_the_requests_of_a_minute_an_address_is_told_when_to_come_back(client):
-    found = [await client.get("/api/v1/quotes") for _ in range(101)]
-    assert [each.headers["ratelimit-remaining"] for each in found] == [*map(str, reversed(range(100))), "0"]
-    assert [each.status_code for each in found[-2:]] == [200, 429]
-    assert (found[-1].headers["retry-after"], found[-1].headers["ratelimit-limit"]) == ("1", "100")
+async def test_a_request_that_is_counted_says_what_is_wrong_and_what_is_left(client):
+    for number, path in enumerate(("observations/X", *WRONG)):
+        answer = await client.get(f"/api/v1/{path}")
+        assert answer.status_code == (422 if number else 503), path
+        assert answer.json()["detail"], path
+        assert int(answer.headers["ratelimit-remaining"]) < 100, path
+
+
+async def test_beyond_the_requests_of_a_minute_an_address_is_told_when_to_come_back(client, view):
+    view.requests_per_min = 3
+    found = [await client.get("/api/v1/quotes") for _ in range(4)]
+    assert [each.headers["ratelimit-remaining"] for each in found] == ["2", "1", "0", "0"]
+    assert [each.status_code for each in found] == [200, 200, 200, 429]
+    assert 1 <= int(found[-1].headers["retry-after"]) <= 20
+    assert found[-1].headers["ratelimit-limit"] == "3"
 
 
 async def test_a_class_of_symbols_is_one_of_ours(client):

@@ -437,3 +437,17 @@ async def test_it_counts_what_it_recorded_and_knows_how_far_behind_it_is(bus):
     await ask(bus, "HINCRBY", "board:history", "version", 1)  # another board wrote
     await recorder.step(block_sec=None)
     assert recorder.counts.conflicts == 1
+
+
+async def test_a_board_that_was_overtaken_writes_nothing(bus):
+    now = int(time.time())
+    await begin_long_ago(bus, 3)
+    one, two = await read_history(bus, now), await read_history(bus, now)
+    one.history.adopt("svc00", KnownState.DOWN, now - 10.0)
+    assert await write_history(bus, one, b"2-2")
+    two.history.adopt("svc01", KnownState.DOWN, now - 20.0)
+    assert not await write_history(bus, two, b"3-3")
+    stored = await read_history(bus, now)
+    assert stored.position == b"2-2"
+    states = {svc: record.timeline.current() for svc, record in stored.history.services.items()}
+    assert [svc for svc, state in states.items() if state is KnownState.DOWN] == ["svc00"]
