@@ -55,7 +55,7 @@ def test_each_entry_of_the_streams_becomes_a_row_and_what_is_none_a_dead_letter(
     assert dead[b"stream"] == b"bars:bars"
     assert orjson.loads(dead[b"fields"]) == {"sym": "SPY", "open": "no number"}
     scene.market.cmd("XADD", "archive:dead", "*", "reason", "no dead letter of ours")
-    until(lambda: scene.system.cmd("XLEN", "archive:dead"), 20)
+    until(lambda: scene.system.cmd("XLEN", "archive:dead"))
     listed = [orjson.loads(run_command(scene, "refused", "--json", *more)) for more in ((), ("--count", "1"))]
     assert sorted(each["stream"] for each in listed[0]) == ["bars:bars", "healer:alerts:log"]
     assert listed[1] == listed[0][:1]
@@ -63,11 +63,11 @@ def test_each_entry_of_the_streams_becomes_a_row_and_what_is_none_a_dead_letter(
     assert of_bars["fields"] == {"sym": "SPY", "open": "no number"}
     assert "open" in of_bars["reason"] or "start" in of_bars["reason"]
     assert of_bars["reason"] in run_command(scene, "refused").replace("\n", " ")
-    until(lambda: query(archive_url, "SELECT id, svc FROM alerts") == [("bus_miss.1", "market-redis")], 20)
+    until(lambda: query(archive_url, "SELECT id, svc FROM alerts") == [("bus_miss.1", "market-redis")])
     health = "SELECT source, state, reason FROM source_health"
-    until(lambda: query(archive_url, health) == [("yahoo", "down", "timeout")], 20)
+    until(lambda: query(archive_url, health) == [("yahoo", "down", "timeout")])
     scene.market.cmd("HSET", "market:sources", "yahoo", '{"state": "up", "reason": "", "fails": 0}')
-    until(lambda: [row[1] for row in query(archive_url, f"{health} ORDER BY at")] == ["down", "up"], 20)
+    until(lambda: [row[1] for row in query(archive_url, f"{health} ORDER BY at")] == ["down", "up"])
     assert query(archive_url, "SELECT state ->> 'state' FROM sources") == [("up",)]
     assert agent.logs("backup.off")
     assert "no backups" in scene.beat("archive")["detail"]
@@ -131,10 +131,10 @@ def test_the_next_batch_is_read_while_one_is_merged_and_no_further_one(scene, ar
     with locked(archive_url, "bars"):
         played.publish(port, play)
         agent = start(scene, archive_url)
-        until(lambda: _pending(port, "bars:bars") == 100, 30, agent.text)
+        until(lambda: _pending(port, "bars:bars") == 100, what=agent.text)
         for _ in range(2):
             before = scene.beat("archive")
-            until(lambda before=before: scene.beat("archive") != before, 30)
+            until(lambda before=before: scene.beat("archive") != before)
         assert _pending(port, "bars:bars") == 100
     wait_until_written(scene)
     played.require_rows(archive_url, play)
@@ -150,7 +150,7 @@ def test_a_stream_that_is_lost_while_a_batch_is_merged_is_found_again(scene, arc
     with locked(archive_url, "bars"):
         played.publish(port, play)
         agent = start(scene, archive_url)
-        until(lambda: _pending(port, "bars:bars") == 100, 30, agent.text)
+        until(lambda: _pending(port, "bars:bars") == 100, what=agent.text)
         scene.market.cmd("SET", "bars:bars", "no stream")
     scene.wait_beat(svc="archive", status="degraded")
     scene.market.cmd("DEL", "bars:bars")
@@ -167,16 +167,16 @@ def test_a_database_that_is_killed_loses_nothing_and_the_beats_say_so(scene, bre
     agent = start(scene, archive_url)
     for part in range(3):
         played.publish(scene.market.port, play[500 * part : 500 * part + 250])
-        until(lambda: played.waiting(scene.market.port) < 240, 30)
+        until(lambda: played.waiting(scene.market.port) < 240)
         breakable_postgres.kill()
         played.publish(scene.market.port, play[500 * part + 250 : 500 * part + 500])
         if part == 0:
-            away = until(lambda: "PostgreSQL can't be used" in scene.beat("archive").get("detail", ""), 30)
+            away = until(lambda: "PostgreSQL can't be used" in scene.beat("archive").get("detail", ""))
             assert away
             assert scene.beat("archive")["status"] == "degraded"
             assert "no stream is full yet" in scene.beat("archive")["detail"]
         if part == 1:  # what it has read, and can't write, must not die with it
-            until(lambda: _pending(scene.market.port, "bars:bars"), 30)
+            until(lambda: _pending(scene.market.port, "bars:bars"))
             agent.kill()
             agent = start(scene, archive_url)
         breakable_postgres.start()
@@ -200,10 +200,10 @@ def test_a_database_that_is_frozen_is_away_within_its_time_limit_and_loses_nothi
     agent = start(scene, archive_url)
     port = scene.market.port
     played.publish(port, play[:500])
-    until(lambda: played.waiting(port) < 240, 30)
+    until(lambda: played.waiting(port) < 240)
     breakable_postgres.freeze()
     played.publish(port, play[500:1000])
-    until(lambda: "no answer within 1 s" in scene.beat("archive").get("detail", ""), 15, agent.text)
+    until(lambda: "no answer within 1 s" in scene.beat("archive").get("detail", ""), what=agent.text)
     assert scene.beat("archive")["status"] == "degraded"
     held = _pending(port, "bars:bars")
     assert held  # read, and not acknowledged
@@ -242,7 +242,7 @@ def test_while_the_database_is_away_the_beats_say_how_long_a_full_stream_holds(
         breakable_postgres.halt()
         client.xadd(played.QUOTES, {**fields, "at": "1"})
         client.xtrim(played.QUOTES, maxlen=1800, approximate=False)
-    until(lambda: "holds" in scene.beat("archive").get("detail", ""), 30, lambda: str(scene.beat("archive")))
+    until(lambda: "holds" in scene.beat("archive").get("detail", ""), what=lambda: str(scene.beat("archive")))
     detail = scene.beat("archive")["detail"]
     assert "market:quotes holds 30 min more" in detail
     breakable_postgres.start()
@@ -258,11 +258,11 @@ def test_an_archive_that_migrates_or_waits_for_one_that_does_says_so(scene, arch
         try:
             runner.run(connection.execute("SELECT pg_advisory_lock($1)", LOCK))
             agent = start(scene, archive_url)
-            until(lambda: "migrating" in (scene.beat("archive") or {}).get("detail", ""), 30, agent.text)
+            until(lambda: "migrating" in (scene.beat("archive") or {}).get("detail", ""), what=agent.text)
             assert scene.beat("archive")["status"] == "degraded"
         finally:
             runner.run(connection.close())
-    until(lambda: scene.beat("archive").get("status") != "degraded", 30, agent.text)
+    until(lambda: scene.beat("archive").get("status") != "degraded", what=agent.text)
     assert agent.running
 
 
@@ -272,7 +272,7 @@ def test_two_archives_follow_a_group_that_a_reseed_changes_and_each_row_is_there
     seed(scene.buses, truth(batch=50), 1)
     agents = [start(scene, archive_url) for _ in range(2)]
     played.publish(port, play[:600])
-    until(lambda: played.waiting(port) < 500, 30)
+    until(lambda: played.waiting(port) < 500)
     seed(scene.buses, truth(batch=50, group="another"), 2)
     played.publish(port, play[600:])
     until(lambda: not played.waiting(port, "another"), 60, lambda: str([each.text() for each in agents]))

@@ -294,10 +294,10 @@ def test_a_pg_dump_does_not_outlive_a_service_that_is_killed(tmp_path):
     pid = tmp_path / "pid"
     with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as service:
         try:
-            until(pid.exists, 30)
+            until(pid.exists)
         finally:
             service.kill()
-    until(lambda: has_ended(pid.read_text().strip()), 20, "the end of pg_dump")
+    until(lambda: has_ended(pid.read_text().strip()), what="the end of pg_dump")
 
 
 def test_what_killed_backups_left_is_removed_and_nothing_else(postgres, archive_url, tmp_path):

@@ -78,7 +78,7 @@ def test_a_migration_takes_as_long_as_it_needs_while_the_server_answers_others(
         other = await asyncpg.connect(url)
         await other.execute("SELECT pg_advisory_lock($1)", LOCK)
         task = asyncio.create_task(ask())
-        await auntil(lambda: len(opened) >= 8, 20, "the server to have answered others for twice the limit")
+        await auntil(lambda: len(opened) >= 8, what="the server to have answered others for twice the limit")
         assert not task.done()
         assert database.migrating_since is not None
         await other.execute("SELECT pg_advisory_unlock($1)", LOCK)

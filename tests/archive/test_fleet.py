@@ -37,7 +37,7 @@ def test_archive_stores_as_the_owner_and_the_board_reads_as_a_role_that_can_not_
             "board": "marketswarm_reader",
         }
         is_there = "SELECT to_regclass('bars') IS NOT NULL"
-        until(lambda: query(urls["archive"], is_there) == [(True,)], 30, fleet.text)
+        until(lambda: query(urls["archive"], is_there) == [(True,)], what=fleet.text)
         assert query(urls["board"], "SELECT count(*) FROM bars") == [(0,)]
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             query(urls["board"], "DELETE FROM bars")

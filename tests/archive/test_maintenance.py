@@ -276,7 +276,7 @@ def test_one_of_two_instances_makes_backups_correlations_and_drops_what_is_old(
         }
         agents = [scene.module("services.archive", **env) for _ in range(2)]
         until(lambda: folder.exists() and list_backups(folder), 60, agents[0].text)
-        until(lambda: query(archive_url, "SELECT count(*) FROM correlations") == [(5,)], 30)
+        until(lambda: query(archive_url, "SELECT count(*) FROM correlations") == [(5,)])
         assert query(archive_url, "SELECT id FROM downloads") == [("2-0",)]
         assert query(archive_url, "SELECT symbol FROM features ORDER BY 1") == [("NEW",), ("PLAYED",)]
         if EXTENSION is None:

@@ -96,8 +96,8 @@ def fleet(steered_fleet: SteeredFleet) -> SteeredFleet:
     steered_fleet.make_token()
     if steered_fleet.ask("GET", "/services/backup").json()["acked_by"] is not None:
         steered_fleet.shell.said("beat", "backup")
-        until(lambda: steered_fleet.state("backup") == "up", 30, "the end of an outage")
-    until(lambda: steered_fleet.state("backup") == "down", 30, "the outage of backup")
+        until(lambda: steered_fleet.state("backup") == "up", what="the end of an outage")
+    until(lambda: steered_fleet.state("backup") == "down", what="the outage of backup")
     return steered_fleet
 
 

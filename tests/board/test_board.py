@@ -77,7 +77,7 @@ def test_a_board_that_is_killed_loses_no_past_and_tells_a_browser_to_read_anew(b
         board.fleet["board"].kill()
         until(lambda: stream.ended_at)
     board.fleet.start("board")
-    until(lambda: board.state("shop") == "up", 30)
+    until(lambda: board.state("shop") == "up")
     with board.follow(last) as stream:
         stream.wait("reset")
     until(lambda: find_downs() == downs, what=lambda: f"{downs}, there is {read_spans()}")

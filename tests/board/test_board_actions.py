@@ -9,7 +9,7 @@ def test_an_outage_is_acknowledged_in_the_name_that_the_client_gives(fleet):
     answer = fleet.ask("POST", "/incidents/backup/ack", {"by": "kim"})
     assert answer.status_code == 200, answer.text
     until(
-        lambda: fleet.ask("GET", "/services/backup").json()["acked_by"] == "kim", 10, "the board to show it"
+        lambda: fleet.ask("GET", "/services/backup").json()["acked_by"] == "kim", what="the board to show it"
     )
     assert fleet.ask("POST", "/incidents/healer/ack").status_code == 409
 

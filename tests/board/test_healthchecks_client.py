@@ -85,7 +85,7 @@ def fleet(python, tmp_path_factory):
         fleet.reader = said("token", "create", "reader", "--scope", "read").strip()
         for path in (fleet.uuid, f"{fleet.key}/backup"):
             log = f"{fleet.url}/ping/{path}/log"
-            until(lambda log=log: httpx.get(log).status_code == 200, 5, "the board to know the keys")
+            until(lambda log=log: httpx.get(log).status_code == 200, what="the board to know the keys")
         yield fleet
 
 
@@ -234,14 +234,14 @@ def test_the_flips_are_those_of_the_alert_log(fleet, call):
         states = [change["up"] for change in read_changes(fleet)[earlier:]]
         return (0, 1) in itertools.pairwise(states)
 
-    until(went_down_and_up, 20, lambda: f"an outage and its end; there is {read_changes(fleet)[earlier:]}")
+    until(went_down_and_up, what=lambda: f"an outage and its end; there is {read_changes(fleet)[earlier:]}")
     flips = ("get_check_flips", {"check_id": found["uuid"]})
 
     def are_those_of_the_log():
         (answer,) = call(flips)
         return answer["returned"] == read_changes(fleet)[::-1]
 
-    until(are_those_of_the_log, 20, lambda: f"{call(flips)} to be {read_changes(fleet)}")
+    until(are_those_of_the_log, what=lambda: f"{call(flips)} to be {read_changes(fleet)}")
     (none,) = call(("get_check_flips", {"check_id": found["uuid"], "start": 0, "end": 1000}))
     assert none == {"returned": []}
 

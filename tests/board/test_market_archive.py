@@ -82,7 +82,7 @@ async def test_a_frozen_database_costs_one_wait_and_then_nobody_waits_until_it_a
             assert [ask_at_once(reader) for _ in range(AT_ONCE)] == [archive_reader.NO_ANSWER] * AT_ONCE
         finally:
             server.thaw()
-        await auntil(lambda: reader.problem is None, 30, "the database to be read again")
+        await auntil(lambda: reader.problem is None, what="the database to be read again")
         assert await ask(reader) is None
 
 
@@ -105,7 +105,7 @@ async def test_a_host_that_accepts_and_never_answers_is_away_and_is_asked_by_one
         assert set(found) == {archive_reader.NO_ANSWER}
         await auntil(lambda: not callers, what="the last of them to give up")
         most.clear()
-        await auntil(lambda: len(most) > 1, 30, "two looks at it")
+        await auntil(lambda: len(most) > 1, what="two looks at it")
         assert max(most) == 1, "only one looks whether it is there again"
         assert ask_at_once(reader) == archive_reader.NO_ANSWER, "and nobody waits for that"
 

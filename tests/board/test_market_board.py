@@ -249,7 +249,7 @@ def test_a_database_that_freezes_or_goes_is_said_and_comes_back_by_itself(tmp_pa
         assert market.get(path).status_code == 503
         until(lambda: find_detail(market) == "market: the database did not answer in time", what="its beat")
         server.thaw()
-        until(lambda: "No archive" not in market.get("/market").text, 30, "the database to be read again")
+        until(lambda: "No archive" not in market.get("/market").text, what="the database to be read again")
         until(lambda: find_detail(market) is None, what="a beat that is well again")
         board = market.fleet["board"]
         lines = [len(board.logs(f"market.{event}")) for event in ("database_away", "database_back")]
@@ -260,7 +260,7 @@ def test_a_database_that_freezes_or_goes_is_said_and_comes_back_by_itself(tmp_pa
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert "database" in answer.json()["detail"]
         server.start()
-        until(lambda: market.get(path).status_code == 200, 30, "the database to be read again")
+        until(lambda: market.get(path).status_code == 200, what="the database to be read again")
 
 
 @pytest.fixture

@@ -145,7 +145,7 @@ def test_no_bar_of_the_timeframe_before_is_drawn_while_the_next_one_is_loaded(ma
         for minute in (0, 1):
             market.publish_bar("ETH/USD", "1m", NOW + 60_000 * minute, 9999.0 - minute)
         newest = "/api/v1/bars/ETH/USD?limit=1"
-        until(lambda: market.get(newest).json()["bars"][0]["close"] == 9998.0, 15)
+        until(lambda: market.get(newest).json()["bars"][0]["close"] == 9998.0)
         page.wait_for_timeout(500)  # five times as long as an update may wait for its batch
         route.continue_()
 
@@ -289,7 +289,7 @@ def test_what_a_chart_missed_in_a_long_break_is_asked_of_the_api(market, new_tab
     lost.set()
     for minute in range(30):
         market.publish_bar("XLF", "1m", NOW + 60_000 * minute, 50.0 + minute)
-    until(lambda: market.get("/api/v1/bars/XLF?limit=1").json()["bars"][0]["close"] == 79.0, 15)
+    until(lambda: market.get("/api/v1/bars/XLF?limit=1").json()["bars"][0]["close"] == 79.0)
     page.wait_for_timeout(300)  # what was sent meanwhile is lost
     lost.clear()
     with page.expect_response(re.compile("/api/v1/bars/")) as asked:
@@ -374,7 +374,7 @@ def test_after_a_short_break_a_chart_has_what_it_missed_and_follows_one_timefram
     market.publish_bar("DIA", "1m", NOW - 1_800_000, 999.0, rev=1)  # a correction
     for minute in range(7):  # so many that it is not in a snapshot
         market.publish_bar("DIA", "1m", NOW + 60_000 * minute, 432.0 + minute)
-    until(lambda: market.get("/api/v1/bars/DIA?limit=1").json()["bars"][0]["close"] == 438.0, 15)
+    until(lambda: market.get("/api/v1/bars/DIA?limit=1").json()["bars"][0]["close"] == 438.0)
     page.wait_for_timeout(300)  # what was sent meanwhile is lost
     wire.is_silent = False
     with page.expect_response(re.compile("/api/v1/indicators/")):
@@ -395,7 +395,7 @@ def test_after_a_short_break_a_chart_has_what_it_missed_and_follows_one_timefram
     for minute in range(20, 540):  # more than a page of the API
         market.publish_bar("DIA", "1m", NOW + 60_000 * minute, 440.0)
     newest = NOW + 60_000 * 539
-    until(lambda: market.get("/api/v1/bars/DIA?limit=1").json()["bars"][0]["start"] == newest, 15)
+    until(lambda: market.get("/api/v1/bars/DIA?limit=1").json()["bars"][0]["start"] == newest)
     page.wait_for_timeout(300)
     wire.is_silent = False
     wire.opened[-1].close()
@@ -529,7 +529,7 @@ def test_hostile_texts_of_the_market_are_only_text(market, new_tab: Tabs):
     market.client.xadd(
         "market:quarantine", {"check": evil, "why": evil, "at": NOW, "fields": evil, "sym": evil}
     )
-    until(lambda: '"evil"' in market.get("/api/v1/sources").text, 15, "the board to read it")
+    until(lambda: '"evil"' in market.get("/api/v1/sources").text, what="the board to read it")
     page = new_tab().open(f"{market.url}/market/sources")
     expect(page.locator('#sources [data-row="evil"]')).to_contain_text(evil)
     assert page.locator("main").inner_text().count(evil) > 1, "in the table of the quarantine, too"

@@ -37,14 +37,14 @@ def test_what_a_receiver_refused_is_sent_again_one_by_one(fleet: SteeredFleet, n
 
     page.get_by_role("button", name=f"Send again: {dead['title']}").click()
     expect(page.locator(".said.bad")).to_contain_text("400")
-    until(lambda: find_dead(fleet), 30, "the message to be dead again")
+    until(lambda: find_dead(fleet), what="the message to be dead again")
 
     fleet.receiver.always, before = 200, len(fleet.receiver.seen)
     page.goto(f"{fleet.url}/notifications")
     page.get_by_role("button", name="Send all again").click()
     expect(page.locator(".said")).to_contain_text("200")
     assert dead["id"] in [request.id for request in fleet.receiver.seen[before:]]
-    until(lambda: not fleet.ask("GET", "/notifications").json()["messages"], 30, "no dead message")
+    until(lambda: not fleet.ask("GET", "/notifications").json()["messages"], what="no dead message")
     page.goto(f"{fleet.url}/notifications")
     expect(page.get_by_text("Every message was delivered.")).to_be_visible()
 

@@ -43,7 +43,7 @@ def make_key(fleet, *words):
     """Make a key that the board knows; return its id and its secret."""
     secret = fleet.shell.said("token", "create", "test", *words).strip()
     path = f"/ping/{secret}" if "--ping" in words else f"/ping/{secret}/backup"
-    until(lambda: ask(fleet, f"{path}/log") == 200, 20, "the board to know the key")
+    until(lambda: ask(fleet, f"{path}/log") == 200, what="the board to know the key")
     shown = orjson.loads(fleet.shell.said("token", "list", "--json"))
     return shown[-1]["id"], secret
 
@@ -58,13 +58,12 @@ def test_a_ping_is_a_beat_that_the_healer_hears_and_a_failure_is_missed_at_once(
         assert httpx.get(f"{fleet.url}/ping/{uuid}").status_code == 200
         return fleet.state("backup") == "up"
 
-    until(is_up, 10, "the service to be up")
+    until(is_up, what="the service to be up")
     assert httpx.post(f"{fleet.url}/ping/{uuid}/3", content="no space left").status_code == 200
     with fleet.operator() as client:
         until(
             lambda: orjson.loads(client.get("health:backup")).get("reason") == "failed",
-            5,
-            "the miss to be said",
+            what="the miss to be said",
         )
         assert orjson.loads(client.get("run:backup"))["code"] == 3
         assert [fields["kind"] for _, fields in client.xrange("pings:backup")][-2:] == ["success", "fail"]
@@ -73,10 +72,10 @@ def test_a_ping_is_a_beat_that_the_healer_hears_and_a_failure_is_missed_at_once(
 def test_a_key_that_is_revoked_or_rotated_is_refused_in_a_moment(fleet):
     ident, uuid = make_key(fleet, "--ping", "backup")
     new = fleet.shell.said("token", "rotate", ident).strip()
-    until(lambda: httpx.get(f"{fleet.url}/ping/{uuid}").status_code == 404, 10, "the old one to be refused")
+    until(lambda: httpx.get(f"{fleet.url}/ping/{uuid}").status_code == 404, what="the old one to be refused")
     assert httpx.get(f"{fleet.url}/ping/{new}").status_code == 200
     fleet.shell.said("token", "revoke", ident)
-    until(lambda: httpx.get(f"{fleet.url}/ping/{new}").status_code == 404, 10, "the key to be refused")
+    until(lambda: httpx.get(f"{fleet.url}/ping/{new}").status_code == 404, what="the key to be refused")
     assert httpx.get(f"{fleet.url}/ping/{new}").text == "not found"
 
 
@@ -94,7 +93,7 @@ def test_a_ping_adds_its_service_to_the_truth_and_the_healer_watches_it(fleet):
     answer = httpx.get(path, params={"create": "1"}, timeout=10)
     assert (answer.status_code, answer.text) == (201, "Created")
     assert httpx.get(path, params={"create": "1"}).text == "OK"
-    until(lambda: fleet.state("nightly.import") == "up", 10, "the new service to be up")
+    until(lambda: fleet.state("nightly.import") == "up", what="the new service to be up")
     with fleet.operator() as client:
         assert len(client.xrange("pings:nightly.import")) == 2
 
@@ -117,7 +116,7 @@ def test_a_board_that_is_killed_under_load_loses_no_acknowledged_ping(fleet):
         threads = [threading.Thread(target=ping_on, args=(n,)) for n in range(4)]
         for thread in threads:
             thread.start()
-        until(lambda: sum(acknowledged) > 200, 20, "some pings")
+        until(lambda: sum(acknowledged) > 200, what="some pings")
         os.kill(find_process(fleet, "services.board"), signal.SIGKILL)
         is_over.set()
         for thread in threads:
@@ -136,7 +135,7 @@ def test_a_bus_that_is_gone_is_503_and_never_ok(fleet):
     finally:
         os.kill(server, signal.SIGCONT)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    until(lambda: ask(fleet, f"/ping/{uuid}") == 200, 15, "pings to be taken again")
+    until(lambda: ask(fleet, f"/ping/{uuid}") == 200, what="pings to be taken again")
 
 
 BORGMATIC = Path(sys.executable).parent / "borgmatic"

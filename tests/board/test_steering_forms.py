@@ -178,7 +178,7 @@ def test_every_act_is_in_the_audit_log_and_nothing_secret_is_in_any_log(fleet: S
         entries = [fields for _, fields in client.xrange("board:audit")]
     mine = [each for each in entries if each["name"] == "quiet"]
     assert [(each["action"], each["outcome"]) for each in mine] == [("test", "begun"), ("test", "done")]
-    until(lambda: "board.signed_in" in fleet.logs(), 5, "the log to be written")
+    until(lambda: "board.signed_in" in fleet.logs(), what="the log to be written")
     for secret in (token.rpartition("_")[2], find_cookie(page)["value"], csrf):
         assert secret
         assert secret not in repr(entries)

@@ -120,7 +120,7 @@ def test_what_somebody_else_seeded_meanwhile_is_not_lost(fleet: SteeredFleet, ne
     assert description(fleet) == "by the first"
     second.get_by_role("button", name="Seed it").click()
     expect(second.locator(".said")).to_contain_text("is in force")
-    until(lambda: description(fleet) == "by the second", 10, "the second document")
+    until(lambda: description(fleet) == "by the second", what="the second document")
 
 
 def test_a_token_without_the_scope_sees_no_document_to_edit_and_seeds_nothing(

@@ -189,11 +189,11 @@ def run_load(plan: Plan, folder: Path, say: Callable[[str], None]) -> Load:
         beater.restart(*names)
         tab = Tab(ends.enter_context(open_browser()))
         url = f"http://127.0.0.1:{port}"
-        until(lambda: _is_ready(url), 30, lambda: str(fleet["board"]))
+        until(lambda: _is_ready(url), what=lambda: str(fleet["board"]))
         page = tab.open(url)
-        until(lambda: page.evaluate(ARE_UP, names), 30, "all services to be up")
+        until(lambda: page.evaluate(ARE_UP, names), what="all services to be up")
         load.followers = ends.enter_context(Followers(url, plan.browsers))
-        until(lambda: load.followers and load.followers.are_connected, 30, "all browsers to follow")
+        until(lambda: load.followers and load.followers.are_connected, what="all browsers to follow")
         for each in load.followers.seen:
             each.alerts.clear()  # of the time before all followed
         page.evaluate(WATCH)
@@ -205,8 +205,8 @@ def run_load(plan: Plan, folder: Path, say: Callable[[str], None]) -> Load:
             _make_events(load, fleet, beater, names, page)
             if load.killed_at:
                 with contextlib.suppress(AssertionError):  # `find_faults` says so
-                    load.back_at = until(lambda: page.evaluate(BACK_AT, load.killed_at), 30)
-        until(lambda: page.evaluate(ARE_UP, names), 30, "all services to be up again")
+                    load.back_at = until(lambda: page.evaluate(BACK_AT, load.killed_at))
+        until(lambda: page.evaluate(ARE_UP, names), what="all services to be up again")
         events = fleet.alerts.of()[before:]
         page.wait_for_timeout(500)  # the last frame
         match_events(load, page.evaluate("window.turned"), events)

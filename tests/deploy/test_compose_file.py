@@ -298,10 +298,10 @@ def test_the_database_waits_for_its_passwords_and_is_set_as_that_of_marketswarm_
         try:
             for file in files.values():
                 before = count_looks()
-                until(lambda before=before: count_looks() > before + 2, 30, "looks for a password")
+                until(lambda before=before: count_looks() > before + 2, what="looks for a password")
                 assert server.poll() is None
                 file.write_text("SCRAM-SHA-256$…\n", encoding="utf-8")
-            until(said.exists, 30)
+            until(said.exists)
         finally:
             server.kill()
     words = said.read_text(encoding="ascii").split()

@@ -115,14 +115,14 @@ def test_each_query_of_each_dashboard_has_an_answer_from_a_fleet_that_runs(tmp_p
         for name, port in ports.items():
             scene.start(name, METRICS_PORT=str(port), BOARD_PORT=str(board_port))
         for name, port in ports.items():
-            until(lambda port=port: answers(port) and key("truth_revision") in samples(port), 30, name)
+            until(lambda port=port: answers(port) and key("truth_revision") in samples(port), what=name)
         healer = ports["healer"]
-        until(lambda: samples(healer).get(key("service_up", svc="alpha")) == 1, 30, str(scene["healer"]))
+        until(lambda: samples(healer).get(key("service_up", svc="alpha")) == 1, what=str(scene["healer"]))
         with Prometheus(tmp_path / "prometheus", list(ports.values()), RULES) as prometheus:
-            until(lambda: prometheus.value('sum(up{job="marketswarm"})') == len(AGENTS), 20, "all to answer")
+            until(lambda: prometheus.value('sum(up{job="marketswarm"})') == len(AGENTS), what="all to answer")
             scene.stop_beating("alpha")
             receiver.wait("heartbeat_miss", "alpha", 30)
-            until(lambda: ("ServiceDown", "alpha") in prometheus.alerts(), 20, "the rule")
+            until(lambda: ("ServiceDown", "alpha") in prometheus.alerts(), what="the rule")
 
             def missing():
                 empty, refused = find_empty(prometheus)

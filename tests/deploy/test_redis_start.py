@@ -55,19 +55,19 @@ def bus(tmp_path):
 
 def test_what_transactions_and_scripts_wrote_is_there_after_a_crash(bus):
     bus.start()
-    until(lambda: bus.told("waits for"), 20)
+    until(lambda: bus.told("waits for"))
     assert not bus.answers()
     bus.users.write_text(USERS, encoding="utf-8")
-    until(bus.answers, 20)
+    until(bus.answers)
     with bus.client(username="writer", password="writing") as client:  # noqa: S106 - a made-up one
         client.set("plain", "1")
         client.pipeline(transaction=True).set("in one", "1").set("transaction", "1").execute()
         client.eval("redis.call('SET', KEYS[1], 1) redis.call('SET', KEYS[2], 1)", 2, "by a", "script")
         # while a disk is slow to sync, the server keeps what comes meanwhile in its memory
-        until(lambda: client.info("persistence")["aof_buffer_length"] == 0, 20, "all on its disk")
+        until(lambda: client.info("persistence")["aof_buffer_length"] == 0, what="all on its disk")
     bus.kill()
     bus.start()
-    until(bus.answers, 20)
+    until(bus.answers)
     with bus.client(username="writer", password="writing") as client:  # noqa: S106 - as above
         assert sorted(client.keys()) == ["by a", "in one", "plain", "script", "transaction"]
         assert client.info("server")["redis_mode"] == "standalone"
@@ -79,7 +79,7 @@ def test_what_transactions_and_scripts_wrote_is_there_after_a_crash(bus):
     loads = bus.log.read_text(encoding="utf-8").count("DB loaded from append only file")
     bus.kill()
     bus.start()
-    until(bus.answers, 20)
+    until(bus.answers)
     after = bus.log.read_text(encoding="utf-8").count("DB loaded from append only file")
     assert (loads, after) == (2, 3), "nothing to fold: it is loaded once"
 

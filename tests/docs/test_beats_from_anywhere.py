@@ -88,22 +88,23 @@ def test_the_program_beats_and_goes_on_when_the_bus_is_back(tmp_path, made):
         env["BUS"] = f"127.0.0.1:{bus.port}"
         errors = (tmp_path / "errors").open("wb")
         with errors, Program(line, cwd=tmp_path, env=env, stdout=errors, stderr=errors) as program:
-            until(lambda: len(heard.seen) >= 3, 15, "three beats")
+            until(lambda: len(heard.seen) >= 3, what="three beats")
             assert [beat["i"] for _, beat in heard.seen[:3]] == [1, 2, 3]
             # each of them arrives, the second word of each too
             until(
                 lambda: calls(bus, "set") >= len(heard.seen) >= 10,
-                15,
-                "ten beats, and as many left in the key",
+                what="ten beats, and as many left in the key",
             )
             beat = parse_beat(bus.cmd("GET", "beat:my_svc").encode(), "my_svc")
             assert isinstance(beat, Beat)
             assert 0 < bus.cmd("PTTL", "beat:my_svc") <= 60_000
             bus.restart()
             before = len(heard.seen)
-            until(lambda: len(heard.seen) > before, 15, "a beat over the new bus")
+            until(lambda: len(heard.seen) > before, what="a beat over the new bus")
             assert program.running
-            until(lambda: bus.cmd("INFO", "clients")["connected_clients"] <= 4, 5, "no connection to be left")
+            until(
+                lambda: bus.cmd("INFO", "clients")["connected_clients"] <= 4, what="no connection to be left"
+            )
 
 
 def calls(bus: Server, command: str) -> int:

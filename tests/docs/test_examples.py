@@ -57,7 +57,7 @@ def test_the_shell_script_is_a_full_citizen(tmp_path):
         assert hurried.count(str(fleet.system.port)) == hurried.count("sleep 0.2") == 1
         with Shell(hurried):
             until(
-                lambda: "heartbeat_ok" in (fleet.system.cmd("GET", "health:my_svc") or ""), 15, "its health"
+                lambda: "heartbeat_ok" in (fleet.system.cmd("GET", "health:my_svc") or ""), what="its health"
             )
             assert fleet.alerts.of(svc="my_svc") == []
         miss = fleet.alerts.wait("heartbeat_miss", "my_svc", 10)
@@ -72,7 +72,7 @@ def test_the_service_in_python_beats(tmp_path):
         Fleet(tmp_path, TRUTH, tail=False) as fleet,
         Proc("my_svc", {**fleet.env, "PYTHONPATH": str(tmp_path)}, tmp_path) as service,
     ):
-        until(lambda: fleet.system.cmd("GET", "beat:my_svc") or not service.running, 15, "its first beat")
+        until(lambda: fleet.system.cmd("GET", "beat:my_svc") or not service.running, what="its first beat")
         assert service.running, str(service)
         assert service.stop() == 0
 
@@ -82,11 +82,11 @@ def test_the_receiver_shows_what_it_is_sent(tmp_path):
     source = example("README.md", "python", "http.server").replace("9000", str(port))
     (tmp_path / "hook.py").write_text(source, encoding="utf-8")
     with Proc("hook", {"PYTHONPATH": str(tmp_path)}, tmp_path) as receiver:
-        until(lambda: listens(port), 10, "the receiver")
+        until(lambda: listens(port), what="the receiver")
         httpx.post(
             f"http://127.0.0.1:{port}/hook", content=encode_webhook_body(MISS), timeout=5
         ).raise_for_status()
-        until(lambda: "warning - rss_agg is down - no beat for 31.2 s (timeout 30 s)\n" in receiver.text(), 5)
+        until(lambda: "warning - rss_agg is down - no beat for 31.2 s (timeout 30 s)\n" in receiver.text())
 
 
 def listens(port: int) -> bool:

@@ -27,11 +27,11 @@ def test_three_of_the_example_share_the_symbols_and_one_of_them_writes_the_repor
         env = {**fleet.env, "PYTHONPATH": str(tmp_path)}
         with Proc("prices", env, tmp_path) as one, Proc("prices", env, tmp_path) as two:
             with Proc("prices", env, tmp_path) as three:
-                until(lambda: shared(one, two, three) == symbols, 30, "three shares")
-                until(lambda: reports(one, two, three), 5, "a report")
+                until(lambda: shared(one, two, three) == symbols, what="three shares")
+                until(lambda: reports(one, two, three), what="a report")
                 assert three.stop() == 0
-            until(lambda: shared(one, two) == symbols, 20, "two shares")
-            until(lambda: reports(one, two), 30, "a report")
+            until(lambda: shared(one, two) == symbols, what="two shares")
+            until(lambda: reports(one, two), what="a report")
             fences = reports(one, two, three)
             assert len(fences) == len(set(fences)), "two of them led at once"
             assert one.stop() == two.stop() == 0

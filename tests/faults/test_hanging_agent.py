@@ -54,7 +54,7 @@ async def test_row_35_a_hung_agent_shows_its_stacks_ends_with_5_is_restarted_and
         child.start()
         supervising = asyncio.create_task(child.supervise())
         try:
-            await auntil(lambda: len(tail.seen) >= 3, 20, "beats")
+            await auntil(lambda: len(tail.seen) >= 3, what="beats")
             boot = tail.seen[-1][1]["boot"]
             assert child.pid is not None
             await auntil(lambda: scene.roster().get("worker", {}).get("verdict") == "up", what="it to be up")
@@ -74,7 +74,7 @@ async def test_row_35_a_hung_agent_shows_its_stacks_ends_with_5_is_restarted_and
             def alerts() -> list[dict]:  # before that it was missed until it was started
                 return [event for event in scene.alerts.of(svc="worker") if event["ts"] > hung_at]
 
-            await auntil(lambda: len(alerts()) >= 2, 20, "the miss and the ok")
+            await auntil(lambda: len(alerts()) >= 2, what="the miss and the ok")
             await auntil(lambda: tail.seen[-1][1]["boot"] != boot, what="its first beat")
             miss, ok = alerts()
             last = [beat for _, beat in tail.seen if beat["boot"] == boot][-1]

@@ -58,7 +58,6 @@ async def watching(server):
     try:
         await auntil(
             lambda: monitor.detector.buses[bus.name].clock.proven > 0 and not monitor.detector.is_restoring,
-            20,
         )
         yield monitor
     finally:

@@ -142,7 +142,7 @@ def test_row_33_a_service_that_flaps_is_two_notices_and_not_forty(tmp_path, rece
             rest(0.1)
             scene.write("heartbeat_ok", "alpha", down_sec=0.1)
             rest(0.1)
-        until(lambda: any("settled" in text for text in texts(receiver.seen)), 20, "the end of it")
+        until(lambda: any("settled" in text for text in texts(receiver.seen)), what="the end of it")
         said = texts(receiver.seen)
         assert sum("flapping" in text for text in said) == 1
         assert sum("settled" in text for text in said) == 1
@@ -458,6 +458,6 @@ def test_ten_thousand_events_of_backlog_are_digested_soon_and_into_few_messages(
                     pipe.xadd(LOG, {"event": orjson.dumps(event)})
             pipe.execute()
         scene.notifier.start()
-        until(lambda: len(receiver.taken()) == 10_000, 25, "all of it")
+        until(lambda: len(receiver.taken()) == 10_000, what="all of it")
         scene.settled()
         assert len(receiver.seen) <= 30

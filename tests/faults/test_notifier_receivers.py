@@ -123,7 +123,7 @@ def test_row_31_a_receiver_that_hangs_holds_no_other_back(tmp_path, receiver, ot
         assert len(receiver.statuses()) <= 3
         assert scene.pending() == 8
         receiver.always = 200
-        until(lambda: len(receiver.taken()) == 8, 30, "all of them, once it is well")
+        until(lambda: len(receiver.taken()) == 8, what="all of them, once it is well")
         scene.settled()
         assert sorted(event["svc"] for event in receiver.taken()) == [f"s{n}" for n in range(8)]
         assert len(other.taken()) == 8
@@ -137,7 +137,7 @@ def test_row_31_nor_one_that_drips_or_hangs_up(tmp_path, receiver, other, answer
         for n in range(3):
             scene.write("heartbeat_miss", f"s{n}")
             other.wait("heartbeat_miss", f"s{n}")
-        until(lambda: "ill: " in scene.beat_detail(), 30, "a degraded beat")
+        until(lambda: "ill: " in scene.beat_detail(), what="a degraded beat")
 
 
 def refuse(svc: str, status: int):

@@ -181,11 +181,11 @@ def test_row_41_vexy_ai_goes_on_beside_an_item_of_110_mb_and_buries_it(tmp_path)
                 pipe.xadd("rss:items", {"id": "b", "title": "b"})
                 pipe.execute()
             client.xadd("rss:items", {"id": "c", "title": "c"})
-            until(lambda: client.xlen("vexy:dead") or "huge" in notes(scene), 20, "the end of it")
+            until(lambda: client.xlen("vexy:dead") or "huge" in notes(scene), what="the end of it")
             assert peak_kib(agent) - before < ITEM_GROWTH_KIB
             [(_, buried)] = client.xrange("vexy:dead")
             assert buried[b"reason"].startswith(b"larger than")
-            until(lambda: set(notes(scene)) == {"first", "a", "b", "c"}, 20, "the items around it")
+            until(lambda: set(notes(scene)) == {"first", "a", "b", "c"}, what="the items around it")
         settled(scene)
         assert peak_kib(agent) - before < ITEM_GROWTH_KIB
 

@@ -89,7 +89,7 @@ def test_row_41_what_massive_may_not_tell_is_skipped_counted_and_said_once(scene
     def said() -> int:
         return sum(line["count"] for line in healer.logs("relay.skipped"))
 
-    until(lambda: said() == len(FOREIGN), 20, "all to be said")
+    until(lambda: said() == len(FOREIGN), what="all to be said")
     healer.kill()
     healer.start()
     scene.write(event(3))
@@ -117,5 +117,5 @@ def test_a_healer_that_is_killed_again_and_again_copies_each_once_and_in_order(s
             scene.write(event(next(numbers)))
         scene["healer"].start()
     last = next(numbers) - 1
-    until(lambda: len(scene.copied()) >= last, 30, "all of them")
+    until(lambda: len(scene.copied()) >= last, what="all of them")
     assert [each["ts"] for each in scene.copied()] == [TS + number for number in range(1, last + 1)]

@@ -160,11 +160,11 @@ def test_rows_11_12_36_who_starts_while_a_bus_refuses_works_with_the_other_and_c
         healer, agent = start(scene, bus, refusal)
         miss = scene.wait_logged("bus_miss", bus, bus=other)
         assert (miss["reason"], "since" in miss) == (way.reason, False)
-        until(lambda: agent.logs("beat.failed"), 20, lambda: f"rss_agg to live: {agent}")
+        until(lambda: agent.logs("beat.failed"), what=lambda: f"rss_agg to live: {agent}")
         assert agent.stop(15) == 0
         assert healer.stop(15) == 0
         healer.start()
-        until(lambda: len(healer.logs("vigil.monitoring")) == 2, 20, lambda: f"the healer again: {healer}")
+        until(lambda: len(healer.logs("vigil.monitoring")) == 2, what=lambda: f"the healer again: {healer}")
         rest(0.7)  # this run has it from the one before that the bus is lost, and says nothing new
         refusal.end()
         scene.wait_logged("bus_ok", bus, bus=other)

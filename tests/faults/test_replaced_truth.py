@@ -273,7 +273,8 @@ def test_row_44_no_channel_of_a_truth_runs_a_command_or_sends_a_secret_to_where_
         return {line["channel"]: line["why"] for line in agents[0].logs("channel.not_opened")}
 
     until(
-        lambda: len(refused()) > len(bad) // 2 and {"ntfy-0", "exec-1"} <= refused().keys(), 30, "all refused"
+        lambda: len(refused()) > len(bad) // 2 and {"ntfy-0", "exec-1"} <= refused().keys(),
+        what="all refused",
     )
     assert "may not be sent to" in refused()["ntfy-0"]
     assert "NOTIFY_EXEC" in refused()["exec-1"]

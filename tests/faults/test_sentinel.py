@@ -76,7 +76,7 @@ def test_row_24_a_healer_that_is_gone_is_told_by_the_sentinel_and_so_is_its_retu
 
 
 def beats_until(beats: AlertTail, count: int) -> None:
-    until(lambda: len(beats.seen) >= count, 20, f"{count} beats; there are {beats.seen}")
+    until(lambda: len(beats.seen) >= count, what=f"{count} beats; there are {beats.seen}")
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_someone_outside_hears_of_it_while_all_is_well_and_only_then(tmp_path, r
         assert len(scene["sentinel"].logs("deadman.failed")) == 1
         assert "s3cret" not in str(scene["sentinel"])
         scene["healer"].start()
-        until(lambda: len(receiver.seen) > count, 20, "a ping")
+        until(lambda: len(receiver.seen) > count, what="a ping")
         scene.system.freeze()
         until(lambda: time.monotonic() - receiver.seen[-1].at > 2, what="an end: the healer can't be heard")
         count = len(receiver.seen)

@@ -131,7 +131,9 @@ def test_row_42_a_log_of_another_type_is_replaced_by_a_sentinel_with_a_user_of_i
     }  # no event of its start is in the log
     with Scene(tmp_path, services, env=env, idle={"sentinel"}) as scene:
         scene.start("sentinel")
-        until(lambda: "health:healer" in scene.system.cmd("KEYS", "health:healer"), 20, "the healer to be up")
+        until(
+            lambda: "health:healer" in scene.system.cmd("KEYS", "health:healer"), what="the healer to be up"
+        )
         scene["healer"].kill()
         plant_type(scene, LOG)
         scene.alerts.wait("healer_miss", "healer")
@@ -152,7 +154,7 @@ def test_row_42_whatever_lies_in_its_memory_the_sentinel_starts_and_tells(tmp_pa
             elif word != "canary":
                 plant(scene, f"sentinel:{word}", "healer", "@system-redis", "truth:market-redis", "bus:x")
         scene.start("sentinel")
-        until(lambda: scene["sentinel"].logs("vigil.recalled"), 20, lambda: str(scene["sentinel"]))
+        until(lambda: scene["sentinel"].logs("vigil.recalled"), what=lambda: str(scene["sentinel"]))
         until(
             lambda: "health:healer" in scene.system.cmd("KEYS", "health:healer"), what="the healer to be up"
         )

@@ -58,12 +58,12 @@ async def running(relay):
 
 async def test_a_bus_that_refuses_for_several_reasons_in_turn_is_one_line(relay, bus, said):
     async with running(relay):
-        await auntil(lambda: bus.asked >= 20, 10)
+        await auntil(lambda: bus.asked >= 20)
     assert said == [("relay.waiting", "refused")]
 
 
 async def test_a_bus_that_goes_on_refusing_is_said_again_at_intervals(relay, said, monkeypatch):
     monkeypatch.setattr(module, "LOG_EVERY_SEC", 0.01)
     async with running(relay):
-        await auntil(lambda: len(said) >= 3, 10)
+        await auntil(lambda: len(said) >= 3)
     assert {event for event, _ in said} == {"relay.waiting"}

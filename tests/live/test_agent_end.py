@@ -294,7 +294,7 @@ def test_a_process_that_was_stopped_for_longer_than_the_limit_did_not_hang(scene
     agent.freeze()
     time.sleep(4)  # what is tested is that time passes
     agent.thaw()
-    until(lambda: scene.beat().get("i", 0) > before["i"] + 5, 20)
+    until(lambda: scene.beat().get("i", 0) > before["i"] + 5)
     assert agent.running
     assert not agent.logs("agent.hung")
 

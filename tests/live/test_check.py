@@ -93,7 +93,7 @@ def test_buses_that_are_away_make_nobody_unwell(scene, path, says):
     scene.market.kill()
     agent.wait_log("beat.failed", 20)
     written = path.stat().st_ino
-    until(lambda: path.stat().st_ino != written, 20, "a new sign of life")
+    until(lambda: path.stat().st_ino != written, what="a new sign of life")
     says(0, "progress", ready=True, within=0)
 
 

@@ -39,7 +39,7 @@ def misses(fleet: Fleet, svc: str, reason: str) -> list[dict]:
 def test_a_job_that_does_not_come_round_is_overdue_and_its_next_run_is_the_ok(fleet):
     assert run(fleet, "often", "true") == 0
     until(lambda: fleet.system.cmd("GET", "health:often"), what="the job to be up")
-    until(lambda: misses(fleet, "often", "overdue"), 20, "a run to be overdue")
+    until(lambda: misses(fleet, "often", "overdue"), what="a run to be overdue")
     miss = misses(fleet, "often", "overdue")[-1]
     assert miss["late_sec"] < 15
     assert run(fleet, "often", "true") == 0
@@ -58,7 +58,7 @@ def test_a_run_that_fails_and_one_that_hangs_are_missed(fleet):
     assert (last_run["ok"], last_run["code"]) == (False, 3)
     assert run(fleet, "nightly", "true") == 0
     with execute(fleet, "nightly", "sleep", "60") as hangs:
-        until(lambda: misses(fleet, "nightly", "never_ended"), 20, "a run that never ends")
+        until(lambda: misses(fleet, "nightly", "never_ended"), what="a run that never ends")
         hangs.stop()
 
 

@@ -141,7 +141,7 @@ def test_whoever_is_killed_or_stopped_when_nobody_ever_writes_after_a_later_one(
         agents.append(scene.module("probe"))
         if scene.system.cmd("EXISTS", "lease:nightly") == 0 or chance.random() < 0.5:
             continue  # the next one at any moment, also while nobody has it
-        until(lambda: holder_lives(scene, agents), 20, "somebody who lives and has it")
+        until(lambda: holder_lives(scene, agents), what="somebody who lives and has it")
         assert scene.market.cmd("LLEN", "said") >= before
     for agent in agents:
         agent.close()

@@ -25,7 +25,7 @@ def truth(*services, **more):
 def started(scene, document):
     seed(scene.buses, document, 1)
     agent = scene.module("services.mesh")
-    until(lambda: len(agent.logs("mesh.hearing")) == 2, 20)
+    until(lambda: len(agent.logs("mesh.hearing")) == 2)
     return agent
 
 
@@ -49,7 +49,7 @@ def beat_until_shown(scene, server, svc, boot=None, channel=None):
         publish(server, svc, next(numbers), boot, channel)
         return picture(scene, svc)
 
-    return until(shown, 20, f"{svc} in the picture")
+    return until(shown, what=f"{svc} in the picture")
 
 
 def events(scene, svc):
@@ -63,8 +63,8 @@ def events(scene, svc):
 
 def test_it_sees_itself_and_says_when_all_go_by_one_truth(scene):
     started(scene, truth())
-    until(lambda: picture(scene, "mesh"), 20)
-    until(lambda: events(scene, "") == ["converged"], 20)
+    until(lambda: picture(scene, "mesh"))
+    until(lambda: events(scene, "") == ["converged"])
     assert events(scene, "mesh") == ["joined"]
 
 
@@ -76,10 +76,10 @@ def test_two_instances_are_two_and_one_that_goes_silent_leaves(scene):
             publish(scene.system, "twin", i, "second")
         until_next = time.monotonic() + 0.2
         until(lambda until_next=until_next: time.monotonic() > until_next)
-    until(lambda: "left" in events(scene, "twin"), 20)
+    until(lambda: "left" in events(scene, "twin"))
     publish(scene.system, "twin", 20, "first")
     # the events are written before the picture
-    until(lambda: [one["boot"] for one in picture(scene, "twin")] in (["first"], []), 20)
+    until(lambda: [one["boot"] for one in picture(scene, "twin")] in (["first"], []))
     assert events(scene, "twin")[:3] == ["joined", "joined", "left"]
 
 
@@ -94,10 +94,10 @@ def test_a_stranger_is_told_once_and_is_in_no_picture(scene):
         publish(scene.system, "who", i)
         scene.system.cmd("PUBLISH", "junk:heartbeat", b"\xff" * 100)
         scene.system.cmd("PUBLISH", "x" * 5000 + ":heartbeat", b"{}")
-    until(lambda: events(scene, "who"), 20)
+    until(lambda: events(scene, "who"))
     publish(scene.system, "who", 51)
-    written = until(lambda: picture(scene, "mesh"), 20)[0]["i"]
-    until(lambda: picture(scene, "mesh")[0]["i"] > written + 4, 20)
+    written = until(lambda: picture(scene, "mesh"))[0]["i"]
+    until(lambda: picture(scene, "mesh")[0]["i"] > written + 4)
     assert events(scene, "who") == ["stranger"]
     assert picture(scene, "who") == []
     assert agent.running
@@ -112,7 +112,6 @@ def test_a_reseed_is_followed_while_beats_flow(scene):
         lambda: (
             beat_until_shown(scene, scene.system, "other", "b", "elsewhere") and not picture(scene, "one")
         ),
-        20,
     )
 
 
@@ -122,14 +121,14 @@ def test_a_bus_that_goes_away_makes_nobody_leave(scene):
     publish(scene.market, "far", next(numbers), "a")
     scene.market.stop()
     agent.wait_log("mesh.deaf")
-    until(lambda: "deaf on market-redis" in scene.beat("mesh").get("detail", ""), 20)
+    until(lambda: "deaf on market-redis" in scene.beat("mesh").get("detail", ""))
     gone_for = time.monotonic() + 3  # twice its timeout
     until(lambda: time.monotonic() > gone_for)
     assert picture(scene, "far")
     assert "left" not in events(scene, "far")
     scene.market.start()
-    until(lambda: "status" not in scene.beat("mesh"), 20)
-    until(lambda: "left" in events(scene, "far"), 20)
+    until(lambda: "status" not in scene.beat("mesh"))
+    until(lambda: "left" in events(scene, "far"))
 
 
 def test_a_mesh_that_was_stopped_itself_makes_nobody_leave(scene):
@@ -140,7 +139,7 @@ def test_a_mesh_that_was_stopped_itself_makes_nobody_leave(scene):
     until(lambda: time.monotonic() > frozen_for)
     agent.thaw()
     before = next(numbers)
-    until(lambda: beat_until_shown(scene, scene.system, "one", "a")[0]["i"] > before, 20)
+    until(lambda: beat_until_shown(scene, scene.system, "one", "a")[0]["i"] > before)
     assert events(scene, "one") == ["joined"]
 
 
@@ -149,11 +148,11 @@ def test_a_mesh_that_starts_again_knows_who_was_there(scene):
     beat_until_shown(scene, scene.system, "one", "a")
     agent.kill()
     agent.start()
-    until(lambda: len(agent.logs("mesh.hearing")) == 4, 20)
+    until(lambda: len(agent.logs("mesh.hearing")) == 4)
     before = next(numbers)
-    until(lambda: beat_until_shown(scene, scene.system, "one", "a")[0]["i"] > before, 20)
+    until(lambda: beat_until_shown(scene, scene.system, "one", "a")[0]["i"] > before)
     assert events(scene, "one") == ["joined"]
-    until(lambda: "restarted" in events(scene, "mesh"), 20)
+    until(lambda: "restarted" in events(scene, "mesh"))
 
 
 def test_its_keys_are_where_the_truth_says(scene):
@@ -165,6 +164,6 @@ def test_its_keys_are_where_the_truth_says(scene):
         ]
     }
     started(scene, document)
-    until(lambda: scene.market.cmd("GET", "team:topology"), 20)
-    until(lambda: scene.market.cmd("XLEN", "team:events"), 20)
+    until(lambda: scene.market.cmd("GET", "team:topology"))
+    until(lambda: scene.market.cmd("XLEN", "team:events"))
     assert scene.system.cmd("GET", "mesh:topology") is None

@@ -45,7 +45,7 @@ class Beats:
 def started(scene: Scene, document: object, **env: str) -> Proc:
     seed(scene.buses, document, 1)  # type: ignore[arg-type]
     mesh = scene.module("services.mesh", **env)
-    until(lambda: len(mesh.logs("mesh.hearing")) == 2, 20)
+    until(lambda: len(mesh.logs("mesh.hearing")) == 2)
     return mesh
 
 
@@ -151,17 +151,17 @@ def test_real_agents_are_seen_at_work_and_when_one_is_killed(scene):
     lasting = {"heartbeat": {"interval_sec": 0.3, "timeout_sec": 4}}
     started(scene, truth(rss_agg=lasting, vexy_ai={"access_points": notes, **lasting}))
     rss_agg, vexy_ai = (scene.module(f"services.{svc}") for svc in ("rss_agg", "vexy_ai"))
-    until(lambda: edge(scene, "vexy_ai").get("group") == "vexy_ai", 20, "the group of vexy_ai")
+    until(lambda: edge(scene, "vexy_ai").get("group") == "vexy_ai", what="the group of vexy_ai")
     item = ("id", "1", "feed", "f", "title", "AAPL rises", "link", "", "summary", "")
     scene.market.cmd("XADD", "rss:items", "*", *item)
-    until(lambda: any(one["key"] == "vexy:notes" and one.get("length") for one in flow(scene)["keys"]), 20)
+    until(lambda: any(one["key"] == "vexy:notes" and one.get("length") for one in flow(scene)["keys"]))
     until(lambda: faults(scene) == [] and edge(scene, "vexy_ai").get("lag") == 0)
     vexy_ai.kill()
     scene.market.cmd("XADD", "rss:items", "*", *item)
     until(lambda: faults(scene) == [("falls_behind", "vexy_ai")])
     until(lambda: flow(scene)["faults"][0]["text"].endswith("vexy_ai is down"))
     vexy_ai.start()
-    until(lambda: faults(scene) == [], 20)
+    until(lambda: faults(scene) == [])
     until(lambda: [one["svc"] for one in events(scene, "restarted")] == ["vexy_ai"])
     assert rss_agg.running
 

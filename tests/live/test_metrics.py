@@ -23,8 +23,7 @@ def test_every_agent_tells_of_itself_and_its_counters_move(tmp_path):
         for svc, port in ports.items():
             until(
                 lambda port=port: answers(port) and samples(port).get(key("beats_sent_total"), 0) >= 2,
-                20,
-                f"beats of {scene[svc]}",
+                what=f"beats of {scene[svc]}",
             )
             first, line = samples(port), scene[svc].wait_log("agent.joined")
             assert first[key("agent_info", agent=svc, boot=line["boot"])] == 1
@@ -102,7 +101,7 @@ def test_a_sentinel_tells_of_the_healer(tmp_path):
     with Scene(tmp_path, {"alpha": service(), "sentinel": service()}, idle={"sentinel"}) as scene:
         scene.start("sentinel", METRICS_PORT=str(port), SENTINEL_TIMEOUT_SEC="1.5")
         sees = key("service_up", svc="healer")
-        until(lambda: answers(port) and samples(port).get(sees) == 1, 20, str(scene["sentinel"]))
+        until(lambda: answers(port) and samples(port).get(sees) == 1, what=str(scene["sentinel"]))
         assert not [name for name, _ in samples(port) if "lease" in name or "leader" in name]
         scene["healer"].kill()
         until(lambda: samples(port)[key("service_up", svc="healer")] == 0, what="its miss")

@@ -110,7 +110,7 @@ def test_an_outage_that_is_seen_to_is_not_brought_up_again(tmp_path, receiver):
         def reminders() -> list[str]:
             return [each.data["title"] for each in receiver.seen if each.data["what"] == "reminder"]
 
-        until(lambda: len(reminders()) == 2, 30, "both reminders")
+        until(lambda: len(reminders()) == 2, what="both reminders")
         reminded = reminders()
         assert all("beta" in title and "alpha" not in title for title in reminded), reminded
 
@@ -153,7 +153,7 @@ def test_each_of_several_that_are_sent_again_is_answered_though_the_channel_paus
         shell = shell_in(scene)
         for count, svc in enumerate(services, 1):  # each failure makes the pause longer
             scene.write("heartbeat_miss", svc)
-            until(lambda count=count: len(scene.dead()) == count, 20, f"{count} dead messages")
+            until(lambda count=count: len(scene.dead()) == count, what=f"{count} dead messages")
         ended = shell("resend", "--all", *BY)
         assert ended.returncode == 1
         assert len(ended.stdout.splitlines()) == 3, ended.stdout

@@ -235,7 +235,7 @@ async def outlive_a_lease(server):
         seen[:] = seen[0] + (left_ms > seen[1]), left_ms
         return seen[0] > RENEWALS
 
-    await auntil(renewed, 20, "renewals")
+    await auntil(renewed, what="renewals")
 
 
 def held(servers):

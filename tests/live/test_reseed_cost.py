@@ -30,5 +30,5 @@ def test_each_agent_reads_a_new_truth_once(tmp_path):
         assert size > 100_000
         before = sent(scene.buses)
         seed(scene.buses, truth("b"), 2)
-        until(lambda: all(agent.logs("truth.applied") for agent in agents), 30, "all to go by it")
+        until(lambda: all(agent.logs("truth.applied") for agent in agents), what="all to go by it")
         assert sent(scene.buses) - before < 1.5 * AGENTS * size

@@ -31,7 +31,7 @@ def test_a_key_outlives_its_healer_by_no_more_than_its_life_and_the_next_one_tak
             scene.system.cmd("PEXPIRE", f"health:{svc}", 100)
         until(lambda: not scene.system.cmd("EXISTS", "health:alive", "health:dead"), what="both to be gone")
         scene["healer"].start()
-        until(lambda: health(scene, "alive") and health(scene, "dead"), 20, "both to be back")
+        until(lambda: health(scene, "alive") and health(scene, "dead"), what="both to be back")
         assert health(scene, "dead") == miss
         assert health(scene, "alive")["type"] == "heartbeat_ok"
         assert scene.misses() == ["dead"]
@@ -46,7 +46,7 @@ def test_an_ok_is_written_anew_at_a_third_of_its_life_with_a_current_age(tmp_pat
         first = health(scene, "alive")
         for svc in ("alive", "dead"):
             scene.system.cmd("PEXPIRE", f"health:{svc}", 40_000)  # what it has left at a third of its life
-        until(lambda: min(left_sec(scene, svc) for svc in ("alive", "dead")) > 41, 30, "both to be written")
+        until(lambda: min(left_sec(scene, svc) for svc in ("alive", "dead")) > 41, what="both to be written")
         again = health(scene, "alive")
         assert again["ts"] > first["ts"]
         assert 0 <= again["age_sec"] < TIMEOUT_SEC

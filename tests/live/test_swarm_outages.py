@@ -27,7 +27,7 @@ def last_beat(tail: AlertTail) -> float:
 
 def came_back(tail: AlertTail, count: int) -> float:
     """When the first beat came after the `count` there were."""
-    until(lambda: len(tail.seen) > count, 20, "its first beat")
+    until(lambda: len(tail.seen) > count, what="its first beat")
     return tail.seen[count][1]["ts"]
 
 

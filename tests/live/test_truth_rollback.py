@@ -53,18 +53,18 @@ def user_names(shell) -> set[str]:
 
 
 def test_every_agent_follows_a_rollback_and_users_do_too(shell):
-    until(lambda: followed(shell, 1), 20, "the first revision")
+    until(lambda: followed(shell, 1), what="the first revision")
     boots = {svc: rows(shell)[svc]["boot"] for svc in SERVICES}
     shell.write(SECOND)
     assert "is revision 2 on" in shell.said("seed")
-    until(lambda: followed(shell, 2), 20, "the second revision")
+    until(lambda: followed(shell, 2), what="the second revision")
     assert "later" in user_names(shell)
 
     said = shell.said("truth", "rollback", "1", "--yes")
     assert "\n  - later\n" in said
     assert "revision 1, seeded again, is revision 3 on system-redis and market-redis" in said
     assert "users and passwords follow it" in said
-    until(lambda: followed(shell, 3), 20, "every agent to follow")
+    until(lambda: followed(shell, 3), what="every agent to follow")
     assert {svc: rows(shell)[svc]["boot"] for svc in SERVICES} == boots
     assert "later" not in rows(shell)
     assert "later" not in user_names(shell)

@@ -198,7 +198,7 @@ def test_a_record_in_quarantine_is_listed_shown_and_released_once(scene, shell):
     early = Bar("BTC/USD", "1m", MIDNIGHT + 1, 4, 4, 3, 4)
     scene.publish([early])
     scene.client.xadd("market:bars", {"sym": "BTC/USD", "open": "much"})
-    until(lambda: scene.client.xlen("market:quarantine") == 2, 20)
+    until(lambda: scene.client.xlen("market:quarantine") == 2)
     scene.client.xadd("market:quarantine", {"what": "nobody wrote this"})
     code, text = shell("list", "--json")
     broken, ours = orjson.loads(text)
@@ -244,7 +244,7 @@ def test_features_of_each_day_are_published_once_and_again_when_a_day_is_correct
         expected = compute_features(dated, "BTC/USD")
         return all(published(symbol) == expected[symbol] for symbol in SYMBOLS)
 
-    until(is_right, 30)
+    until(is_right)
     before = scene.client.xlen("bars:features")
     worker.kill()  # whoever comes next computes all of them again
     worker.start()
@@ -252,7 +252,7 @@ def test_features_of_each_day_are_published_once_and_again_when_a_day_is_correct
     right = replace(history["BTC/USD"][-2], close=history["BTC/USD"][-2].high)
     history["BTC/USD"][-2] = right
     scene.publish([right], seen_ms=MIDNIGHT + DAY_MS)
-    until(is_right, 30)
+    until(is_right)
     assert scene.client.xlen("bars:features") <= before + 2 * len(SYMBOLS)
     for symbol in SYMBOLS:
         entries = scene.read("bars:features", symbol)
@@ -284,13 +284,13 @@ def test_bars_of_a_replay_are_final_by_the_time_to_which_their_own_symbol_is_pla
         kept = scene.shown("bars:bars", "BTC/USD")
         return [each["final"] for (timeframe, _), each in sorted(kept.items()) if timeframe == frame]
 
-    until(lambda: finals("5m") == ["1", "0"], 10)
+    until(lambda: finals("5m") == ["1", "0"])
     # that day was over years ago, but not in the recording
     assert (finals("15m"), finals("1d")) == (["0"], ["0"])
     quote = {"sym": "BTC/USD", "asset": "crypto", "price": "100", "source": "one", "replay": "1"}
     at_ms = MIDNIGHT + DAY_MS
     scene.client.xadd("market:quotes", quote | {"at": str(at_ms), "played_at": str(at_ms / 1000)})
-    until(lambda: finals("1d") == finals("1h") == ["1"], 10)
+    until(lambda: finals("1d") == finals("1h") == ["1"])
     assert all(each["replay"] == "1" for each in scene.read("bars:indicators", "BTC/USD"))
 
 
@@ -349,7 +349,7 @@ def test_streams_on_two_buses_are_an_error_in_the_truth(scene):
     points["publish_to"] = [{"bus": "system-redis", "key": "bars:features"}]
     seed(scene.buses, document, 2)
     wanted = "bars:features is on system-redis, and market:bars on market-redis"
-    until(lambda: wanted in scene.beat("bars").get("detail", ""), 20, lambda: str(scene.beat("bars")))
+    until(lambda: wanted in scene.beat("bars").get("detail", ""), what=lambda: str(scene.beat("bars")))
     (late,) = walk([MIDNIGHT + MINUTE])
     scene.publish([late])
     scene.wait_for([late])  # by the truth before
@@ -406,7 +406,7 @@ def test_no_feature_is_trimmed_off_before_each_group_has_read_it(scene):
             found.update((fields["sym"], fields["start"]) for _, fields in entries)
         return len(found) == 600 * len(SYMBOLS)
 
-    until(read, 30, lambda: f"{len(found)} features; {scene.beat('bars')}")
+    until(read, what=lambda: f"{len(found)} features; {scene.beat('bars')}")
     scene.wait_beat(svc="bars", status="ok")
     assert scene.client.xlen("bars:features") < 600 * len(SYMBOLS)
     assert worker.running

@@ -37,12 +37,12 @@ def fast(tmp_path):
 def test_each_bar_of_the_symbols_wanted_is_on_the_stream_as_it_was_told(scene, market):
     scene.wish(symbols=["AAPL"])
     agent = scene.massive()
-    until(lambda: market.subscribed == {"AAPL"}, 20, lambda: f"a subscription; {agent}")
+    until(lambda: market.subscribed == {"AAPL"}, what=lambda: f"a subscription; {agent}")
     start = market.last_minute() - MINUTE
     for at in (start, start + MINUTE):
         market.make("AAPL", at)
         market.make("MSFT", at)
-    until(lambda: len(scene.bars()) == 2, 10)
+    until(lambda: len(scene.bars()) == 2)
     said = bar("AAPL", start)
     first = scene.bars()[0]
     assert {name: float(first[name]) for name in ("open", "high", "low", "close", "volume", "vwap")} == {
@@ -66,7 +66,7 @@ def test_the_key_is_nowhere_but_in_the_message_and_the_header(scene, market):
     market.make("AAPL", market.last_minute() - MINUTE, tell=False)
     with real_starts():  # a fork shows its server's command line, not its own
         agent = scene.massive()
-    until(lambda: len(scene.bars()) == 1, 20)
+    until(lambda: len(scene.bars()) == 1)
     market.cut()
     agent.wait_log("market.disconnected")
     assert market.keys[0] == KEY
@@ -93,24 +93,24 @@ def test_the_key_may_lie_in_a_file(scene, market, tmp_path):
     (tmp_path / "key").write_text(f"{KEY}\n", encoding="utf-8")
     scene.wish(symbols=["AAPL"])
     scene.massive(POLYGON_API_KEY="", POLYGON_API_KEY_FILE=str(tmp_path / "key"))
-    until(lambda: market.subscribed == {"AAPL"}, 20)
+    until(lambda: market.subscribed == {"AAPL"})
 
 
 def test_other_symbols_need_no_other_connection(scene, market):
     scene.wish(symbols=["AAPL"])
     scene.massive()
-    until(lambda: market.subscribed == {"AAPL"}, 20)
+    until(lambda: market.subscribed == {"AAPL"})
     scene.wish(symbols=["MSFT"])
-    until(lambda: market.subscribed == {"MSFT"}, 10)
+    until(lambda: market.subscribed == {"MSFT"})
     start = market.last_minute()
     for sym in ("AAPL", "MSFT"):
         market.make(sym, start)
-    until(lambda: [each["sym"] for each in scene.bars()] == ["MSFT"], 10)
+    until(lambda: [each["sym"] for each in scene.bars()] == ["MSFT"])
     scene.wish(symbols=["MSFT", "AAPL"])
-    until(lambda: market.subscribed == {"AAPL", "MSFT"}, 10)
+    until(lambda: market.subscribed == {"AAPL", "MSFT"})
     assert len(market.met) == 1
     scene.wish(source="off", symbols=["AAPL"])
-    until(lambda: not market.connected, 10)
+    until(lambda: not market.connected)
 
 
 def test_a_key_that_will_not_do_is_said_and_not_tried_again_at_once(scene, market):
@@ -138,10 +138,10 @@ def test_whatever_a_server_says_the_bars_come(scene, market):
     market.moods.append(saying(*HOSTILE))
     scene.wish(symbols=["AAPL"])
     agent = scene.massive()
-    until(lambda: market.subscribed == {"AAPL"}, 20, str(agent))
+    until(lambda: market.subscribed == {"AAPL"}, what=str(agent))
     start = market.last_minute()
     market.make("AAPL", start)
-    until(lambda: [int(each["start"]) for each in scene.bars()] == [start], 10)
+    until(lambda: [int(each["start"]) for each in scene.bars()] == [start])
     assert len(market.met) == 1
     assert agent.stop() == 0
     assert "Traceback" not in agent.text()
@@ -152,19 +152,19 @@ def test_a_bus_that_is_away_costs_no_bar(fast):
     market = fast.api
     fast.wish(symbols=["AAPL"])
     agent = fast.massive()
-    until(lambda: market.subscribed == {"AAPL"}, 20)
+    until(lambda: market.subscribed == {"AAPL"})
     market.run()
-    until(lambda: len(fast.bars()) >= 3, 10)
+    until(lambda: len(fast.bars()) >= 3)
     first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
     fast.market.stop()
     fast.wait_beat(svc="massive", status="degraded", detail="bars not published: market-redis refused")
     before = len(market.made["AAPL"])
-    until(lambda: len(market.made["AAPL"]) > before + 30, 10)  # more than waits on the way
+    until(lambda: len(market.made["AAPL"]) > before + 30)  # more than waits on the way
     fast.market.start()
     market.stop()
     market.made["MSFT"].clear()
     fast.whole(first)
-    until(lambda: fast.beat("massive").get("status", "ok") == "ok", 10)
+    until(lambda: fast.beat("massive").get("status", "ok") == "ok")
     assert agent.running
 
 
@@ -172,20 +172,20 @@ def test_a_bus_that_was_killed_and_forgot_its_last_bars_gets_them_again(fast, tm
     market = fast.api
     fast.wish(symbols=["AAPL"])
     agent = fast.massive()
-    until(lambda: market.subscribed == {"AAPL"}, 20)
+    until(lambda: market.subscribed == {"AAPL"})
     market.run()
-    until(lambda: len(fast.bars()) >= 3, 10)
+    until(lambda: len(fast.bars()) >= 3)
     first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
     fast.market.stop()
     shutil.copytree(fast.market.folder, tmp_path / "before")
     fast.market.start()
     before = len(fast.bars())
-    until(lambda: len(fast.bars()) > before + 10, 10)
+    until(lambda: len(fast.bars()) > before + 10)
     fast.market.kill()
     shutil.rmtree(fast.market.folder)
     shutil.move(tmp_path / "before", fast.market.folder)
     fast.market.start()
-    until(lambda: len(fast.bars()) > before, 10)
+    until(lambda: len(fast.bars()) > before)
     market.stop()
     market.made["MSFT"].clear()
     fast.whole(first)
@@ -196,7 +196,7 @@ def test_a_bus_that_was_killed_and_forgot_its_last_bars_gets_them_again(fast, tm
 def test_what_can_not_be_backfilled_is_said_tried_again_and_then_there(scene, market):
     scene.wish(symbols=["AAPL"])
     agent = scene.massive()
-    until(lambda: scene.market.cmd("HEXISTS", "market:bars:marks", "AAPL"), 20, lambda: str(agent))
+    until(lambda: scene.market.cmd("HEXISTS", "market:bars:marks", "AAPL"), what=lambda: str(agent))
     start = market.last_minute() - 5 * MINUTE
     scene.market.cmd("HSET", "market:bars:marks", "AAPL", start)
     for n in (1, 2, 3):
@@ -206,7 +206,7 @@ def test_what_can_not_be_backfilled_is_said_tried_again_and_then_there(scene, ma
     market.cut()
     agent.wait_log("market.unfilled")
     market.make("AAPL", start + 4 * MINUTE)  # the stream goes on while the gap is open
-    until(lambda: " open: http_" in scene.beat("massive").get("detail", ""), 10)
+    until(lambda: " open: http_" in scene.beat("massive").get("detail", ""))
     agent.wait_log("market.filled")
     scene.whole({"AAPL": start + MINUTE})
     assert [line["reason"] for line in agent.logs("market.unfilled")] == ["http_500", "http_429"]
@@ -217,21 +217,21 @@ def test_a_restart_over_a_gap_that_was_not_filled_finds_it_again(fast):
     market = fast.api
     fast.wish(symbols=["AAPL"])
     agent = fast.massive()
-    until(lambda: market.subscribed == {"AAPL"}, 20)
+    until(lambda: market.subscribed == {"AAPL"})
     market.run()
-    until(lambda: len(fast.bars()) >= 2, 10)
+    until(lambda: len(fast.bars()) >= 2)
     first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
     agent.kill()
     count = len(market.made["AAPL"])
-    until(lambda: len(market.made["AAPL"]) > count + 2, 10, "bars that nobody hears")
+    until(lambda: len(market.made["AAPL"]) > count + 2, what="bars that nobody hears")
     market.answers.append((429, {"Retry-After": "600"}, b""))
     agent.start()
     agent.wait_log("market.unfilled", 20)
     before = len(fast.bars())
-    until(lambda: len(fast.bars()) > before + 3, 10)
+    until(lambda: len(fast.bars()) > before + 3)
     agent.kill()
     agent.start()
-    until(lambda: agent.logs("market.filled"), 20)
+    until(lambda: agent.logs("market.filled"))
     market.stop()
     market.made["MSFT"].clear()
     fast.whole(first)
@@ -254,13 +254,13 @@ def test_its_metrics_tell_what_it_did(fast):
     market, port = fast.api, free_port()
     fast.wish(symbols=["AAPL"])
     fast.massive(METRICS_PORT=str(port))
-    until(lambda: market.subscribed == {"AAPL"}, 20)
+    until(lambda: market.subscribed == {"AAPL"})
     market.run()
-    until(lambda: len(fast.bars()) >= 3, 10)
+    until(lambda: len(fast.bars()) >= 3)
     market.cut()
-    until(lambda: samples(port).get(key("massive_bars_total", source="rest"), 0) > 0, 10)
+    until(lambda: samples(port).get(key("massive_bars_total", source="rest"), 0) > 0)
     market.stop()
-    until(lambda: samples(port)[key("massive_market_gaps")] == 0, 10)
+    until(lambda: samples(port)[key("massive_market_gaps")] == 0)
     found = samples(port)
     assert found[key("massive_bars_total", source="ws")] >= 3
     assert found[key("massive_market_reconnects_total")] == 1
@@ -286,7 +286,7 @@ def test_who_is_asked_too_often_is_not_asked_for_the_others_either(tmp_path):
         market.answers.append((429, {"Retry-After": "3"}, b""))
         scene.wish(symbols=symbols)
         agent = scene.massive()
-        until(lambda: len(scene.bars()) == 30, 30, str(agent))
+        until(lambda: len(scene.bars()) == 30, what=str(agent))
         after = [at - market.asked_at[0] for at in market.asked_at]
         assert sum(sec < 2.9 for sec in after) <= 4  # those that were on their way with it
         assert len(after) == 30 + sum(line["gaps"] for line in agent.logs("market.unfilled"))
@@ -296,17 +296,17 @@ def test_of_two_instances_one_streams_and_the_other_takes_over(fast):
     market = fast.api
     fast.wish(symbols=["AAPL"], replicas=2)
     one = fast.massive()
-    until(lambda: market.subscribed, 20)
+    until(lambda: market.subscribed)
     two = fast.massive()
-    until(lambda: fast.beat("massive").get("detail") == "market data: stands by", 20, str(two))
+    until(lambda: fast.beat("massive").get("detail") == "market data: stands by", what=str(two))
     market.run()
-    until(lambda: len(fast.bars()) >= 3, 10)
+    until(lambda: len(fast.bars()) >= 3)
     first = {"AAPL": market.made["AAPL"][0], "MSFT": 1 << 60}
     assert len(market.met) == 1
     one.stop()
-    until(lambda: len(market.met) == 2 and market.subscribed, 15, str(two))
+    until(lambda: len(market.met) == 2 and market.subscribed, what=str(two))
     before = len(fast.bars())
-    until(lambda: len(fast.bars()) > before + 2, 10)
+    until(lambda: len(fast.bars()) > before + 2)
     market.stop()
     market.made["MSFT"].clear()
     fast.whole(first)
@@ -316,10 +316,8 @@ def test_the_api_as_a_target_does_not_throw_our_own_stream_out(scene, market):
     target = {"name": "api", "kind": "polygon", "url": market.rest}
     scene.wish(symbols=["AAPL"], targets=[target])
     scene.massive()
-    until(lambda: market.subscribed, 20)
-    found = until(
-        lambda: (raw := scene.market.cmd("GET", "probe:api")) and b"own" in raw.encode() and raw, 20
-    )
+    until(lambda: market.subscribed)
+    found = until(lambda: (raw := scene.market.cmd("GET", "probe:api")) and b"own" in raw.encode() and raw)
     assert orjson.loads(found)["ok"] is True
     assert len(market.met) == 1
     assert any(path == "/v1/marketstatus/now" for path, _ in market.requests)
@@ -331,9 +329,9 @@ def test_the_api_as_a_target_does_not_throw_our_own_stream_out(scene, market):
 def test_a_bus_that_the_truth_names_and_nobody_knows_is_a_trouble_and_no_end(scene, market, replicas):
     scene.wish(symbols=["AAPL"], replicas=replicas, bus={"elsewhere": "env:NOT_SET"})
     agent = scene.massive()
-    until(lambda: "elsewhere" in scene.beat("massive").get("detail", ""), 20, str(agent))
+    until(lambda: "elsewhere" in scene.beat("massive").get("detail", ""), what=str(agent))
     scene.wish(symbols=["AAPL"], replicas=replicas)
-    until(lambda: market.subscribed, 20)
+    until(lambda: market.subscribed)
     market.make("AAPL", market.last_minute())
-    until(lambda: len(scene.bars()) == 1, 10)
+    until(lambda: len(scene.bars()) == 1)
     assert agent.running

@@ -148,7 +148,7 @@ async def test_a_bus_that_is_away_is_waited_for_and_said(tmp_path):
         me, status = Me(bus, "market:bars"), MarketStatus()
         server.stop()
         putting = asyncio.create_task(BarStore(me, status).publish([bar(0)], [], 10))
-        await auntil(lambda: me.ailing == ["bars not published: market-redis refused"], 10)
+        await auntil(lambda: me.ailing == ["bars not published: market-redis refused"])
         server.start()
         assert await asyncio.wait_for(putting, 10) == 1
         assert me.ailing[-1] is None
@@ -161,7 +161,7 @@ async def test_a_full_bus_takes_no_bar_and_forgets_none(server, bus):
     store = BarStore(me, status)
     server.cmd("CONFIG", "SET", "maxmemory", "1")
     putting = asyncio.create_task(store.publish([bar(0), bar(1)], [mark("AAPL")], 10))
-    await auntil(lambda: me.ailing == ["bars not published: market-redis oom"], 10)
+    await auntil(lambda: me.ailing == ["bars not published: market-redis oom"])
     assert server.cmd("KEYS", "*") == []
     server.cmd("CONFIG", "SET", "maxmemory", "0")
     assert await asyncio.wait_for(putting, 10) == 2
@@ -171,7 +171,7 @@ async def test_strangers_keys_in_the_way_are_a_trouble_and_no_end(server, bus):
     server.cmd("SET", "market:bars", "mine")
     me = Me(bus, "market:bars")
     putting = asyncio.create_task(BarStore(me, MarketStatus()).publish([bar(0)], [], 10))
-    await auntil(lambda: me.ailing == ["bars not published: market-redis error"], 10)
+    await auntil(lambda: me.ailing == ["bars not published: market-redis error"])
     server.cmd("DEL", "market:bars")
     assert await asyncio.wait_for(putting, 10) == 1
 

@@ -38,7 +38,7 @@ def latest(scene, target):
 
 def current(scene, target):
     """Its latest result, which is gone for a moment whenever the next one is late."""
-    return until(lambda: latest(scene, target), 20, f"a result of {target}")
+    return until(lambda: latest(scene, target), what=f"a result of {target}")
 
 
 def told(scene):
@@ -67,9 +67,9 @@ def test_it_probes_hosts_and_buses_and_says_which_fail(scene):
         assert current(scene, "market")["where"] == f"{HOST}:{scene.market.port}"
         nobody = current(scene, "nobody")
         assert (nobody["ok"], nobody["error"]) == (False, "refused")
-        assert until(lambda: max(scene.market.cmd("PTTL", "probe:peer"), 0), 20) <= 900
+        assert until(lambda: max(scene.market.cmd("PTTL", "probe:peer"), 0)) <= 900
         assert scene.market.cmd("XLEN", "massive:probes") >= 3
-    until(lambda: latest(scene, "peer").get("error") == "refused", 20)
+    until(lambda: latest(scene, "peer").get("error") == "refused")
     assert [line["target"] for line in agent.logs("probe.changed")].count("peer") == 2
     assert agent.stop() == 0
     assert "Traceback" not in agent.text()
@@ -81,7 +81,7 @@ def test_results_that_cannot_be_published_are_a_trouble(scene):
     agent = scene.module("services.massive", NET_TIMEOUT_SEC="0.5")
     scene.wait_beat(svc="massive", status="degraded", detail="results not published: market-redis refused")
     scene.market.start()
-    until(lambda: scene.beat("massive").get("status") is None, 20)
+    until(lambda: scene.beat("massive").get("status") is None)
     assert agent.running
 
 
@@ -103,7 +103,7 @@ def test_every_kind_is_probed_and_what_is_off_is_said(scene, tmp_path):
         scene.module("services.massive", NET_DNS_RESOLVERS=names.place, NET_TCP_ENABLED="off")
         fails, *rest = "1 of 4 targets fail: unknown (dns nxdomain)", "off: tcp (NET_TCP_ENABLED), polygon ("
         rest += ["2 of 4 targets warn: cert (ends in 5.0 days), page (ends in 5.0 days)"]
-        until(lambda: all(part in scene.beat("massive").get("detail", "") for part in (fails, *rest)), 20)
+        until(lambda: all(part in scene.beat("massive").get("detail", "") for part in (fails, *rest)))
         assert scene.beat("massive")["status"] == "ok"
         assert current(scene, "known")["answers"] == "192.0.2.7"
         cert = current(scene, "cert")
@@ -131,7 +131,7 @@ def test_the_loss_of_a_site_and_its_return_reach_people(scene, tmp_path):
         scene.module("healer")
         scene.module("notifier")
         with Site(certificate=certificate, port=port):
-            until(lambda: verdict(scene, "shop") == "up", 20)
+            until(lambda: verdict(scene, "shop") == "up")
             assert told(scene) == []
         miss = receiver.wait("probe_miss", "massive/shop", 20)
         assert miss == tail.next()
@@ -148,7 +148,7 @@ def test_people_at_a_terminal_see_it_and_can_silence_it(scene, tmp_path):
     seed(scene.buses, truth([{"name": "shop", "host": HOST, "port": free_port()}], **QUICK), 1)
     scene.module("services.massive")
     scene.module("healer")
-    until(lambda: scene.system.cmd("HEXISTS", "healer:relayed", LOG), 20)
+    until(lambda: scene.system.cmd("HEXISTS", "healer:relayed", LOG))
     (tmp_path / "shell").mkdir()
     shell = Shell(tmp_path / "shell")
     shell.env |= scene.env
@@ -166,9 +166,9 @@ def test_a_new_truth_is_followed_without_a_restart(scene):
     port, stays = free_port(), {"name": "stays", "bus": "market-redis"}
     seed(scene.buses, truth([{"name": "goes", "host": HOST, "port": port}, stays], **QUICK), 1)
     agent = scene.module("services.massive")
-    until(lambda: told(scene) == [("probe_miss", "goes")], 20)
+    until(lambda: told(scene) == [("probe_miss", "goes")])
     seed(scene.buses, truth([stays, {"name": "comes", "host": HOST, "port": port}], **QUICK), 2)
-    until(lambda: len(told(scene)) == 3, 20)
+    until(lambda: len(told(scene)) == 3)
     assert told(scene) == [("probe_miss", "goes"), ("probe_unwatched", "goes"), ("probe_miss", "comes")]
     assert [line["target"] for line in agent.logs("probe.changed")].count("stays") == 1
     assert verdict(scene, "goes") is None
@@ -178,14 +178,14 @@ def test_what_it_knows_can_be_scraped(scene):
     port = free_port()
     seed(scene.buses, truth([{"name": "nobody", "host": HOST, "port": free_port()}], **QUICK), 1)
     scene.module("services.massive", METRICS_PORT=str(port))
-    until(lambda: told(scene), 20)
+    until(lambda: told(scene))
     misses, results = key("massive_events_total", kind="miss"), key("massive_results_total")
 
     def counted():
         found = samples(port)
         return found if found.get(misses, 0) > 0 and found.get(results, 0) >= 2 else None
 
-    found = until(counted, 10)
+    found = until(counted)
     assert found[key("massive_probe_ok", target="nobody", kind="tcp")] == 0
     assert found[key("massive_target_up", target="nobody")] == 0
     assert found[misses] == 1

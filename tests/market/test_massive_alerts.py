@@ -38,7 +38,7 @@ class Instance:
             self.alerts.add_outcome(name, time.time(), error)
 
     async def settled(self):
-        await auntil(lambda: not self.alerts.pending_count() and self.alerts.is_idle, 10, "all to be kept")
+        await auntil(lambda: not self.alerts.pending_count() and self.alerts.is_idle, what="all to be kept")
 
 
 @contextlib.asynccontextmanager
@@ -150,7 +150,7 @@ async def test_what_happens_while_the_bus_is_away_is_told_later_in_order(server)
         one.see("shop", "refused", "refused")
         one.see("db", "timeout", "timeout")
         one.see("shop", None, None)
-        await auntil(lambda: one.alerts.bus_error == "refused", 10)
+        await auntil(lambda: one.alerts.bus_error == "refused")
         assert one.alerts.pending_count() == 6
         server.start()
         await one.settled()
@@ -176,7 +176,7 @@ async def test_a_bus_that_hangs_and_does_later_what_it_was_asked_repeats_nothing
 
         one.bus.script = freeze_under_the_first
         one.see("shop", "refused", "refused", None, None)
-        await auntil(lambda: one.alerts.bus_error == "timeout", 10)
+        await auntil(lambda: one.alerts.bus_error == "timeout")
         server.thaw()
         await one.settled()
         one.see("shop", None, None)
@@ -190,7 +190,7 @@ async def test_a_full_bus_has_all_of_it_or_nothing(server):
         await one.settled()
         server.cmd("CONFIG", "SET", "maxmemory", "1", "maxmemory-policy", "noeviction")
         one.see("shop", "refused", "refused")
-        await auntil(lambda: one.alerts.bus_error == "oom", 10)
+        await auntil(lambda: one.alerts.bus_error == "oom")
         assert (told(server), known(server)["verdict"]) == ([], "up")
         server.cmd("CONFIG", "SET", "maxmemory", "0")
         await one.settled()
@@ -202,7 +202,7 @@ async def test_what_can_not_be_kept_is_not_told(server):
     async with running(server, "a", watched=("shop", "db")) as [one]:
         one.see("shop", "refused", "refused")
         one.see("db", "refused", "refused")
-        await auntil(lambda: one.alerts.bus_error == "auth", 10)
+        await auntil(lambda: one.alerts.bus_error == "auth")
         assert told(server) == []
         server.cmd("ACL", "SETUSER", "default", "+hset")
         await one.settled()

@@ -67,12 +67,12 @@ def test_each_item_goes_on_the_stream_once_also_over_a_restart(scene, site):
     site.pages["/a"] = rss(2, 1)
     seed(scene.buses, truth([endpoint(site, "a", tags=["x"])], key="news:all"), 1)
     agent = scene.module("services.rss_agg")
-    until(lambda: len(agent.logs("feed.unchanged")) >= 3, 20)
+    until(lambda: len(agent.logs("feed.unchanged")) >= 3)
     assert titles(scene, "news:all") == ["Item 1", "Item 2"]
     agent.kill()
     site.pages["/a"] = rss(3, 2)
     agent.start()
-    until(lambda: len(items(scene, "news:all")) == 3, 20)
+    until(lambda: len(items(scene, "news:all")) == 3)
     last = items(scene, "news:all")[2]
     assert (last["link"], last["feed"], last["tags"]) == ("https://a.example/3", "a", '["x"]')
     assert "127.0.0.1" not in "".join(str(html_to_line) for html_to_line in agent.logs("feed.read"))
@@ -86,7 +86,7 @@ def test_a_feed_that_fails_is_named_and_only_all_failing_is_degraded(scene, site
     site.pages["/a"] = 500
     scene.wait_beat(svc="rss_agg", status="degraded", detail="2 of 2 feeds fail: a (500), b (404)")
     site.pages["/a"] = site.pages["/b"] = rss()
-    until(lambda: "detail" not in scene.beat("rss_agg"), 20)
+    until(lambda: "detail" not in scene.beat("rss_agg"))
     assert {html_to_line["feed"] for html_to_line in agent.logs("feed.recovered")} == {"a", "b"}
     assert agent.running
 
@@ -99,11 +99,11 @@ def test_what_a_feed_is_told_by_is_remembered_over_a_restart(scene, site):
     seed(scene.buses, truth(endpoints), 1)
     agent = scene.module("services.rss_agg")
     scene.wait_beat(svc="rss_agg", status="ok", detail="1 gone for good: gone")
-    until(lambda: len(items(scene)) == 2, 20)
+    until(lambda: len(items(scene)) == 2)
     agent.kill()
     before = len(site.visits)
     agent.start()
-    until(lambda: len(site.visits) >= before + 3, 20)
+    until(lambda: len(site.visits) >= before + 3)
     assert {(visit.path, visit.status) for visit in site.visits[before:]} == {("/a", 304)}
     assert len(site.of("/gone")) == len(site.of("/b")) == 1
     scene.wait_beat(svc="rss_agg", status="ok", detail="1 gone for good: gone")
@@ -114,7 +114,7 @@ def test_a_thousand_new_feeds_are_no_burst(scene, site):
     feeds = [endpoint(site, f"f{n}", every_sec=3600) for n in range(1000)]
     seed(scene.buses, truth(feeds, host_at_once=100, at_once=100), 1)
     agent = scene.module("services.rss_agg")
-    until(lambda: len(site.visits) >= 100, 30)
+    until(lambda: len(site.visits) >= 100)
     joined_at = datetime.fromisoformat(agent.wait_log("agent.joined")["ts"]).timestamp()
     began = joined_at - (time.time() - time.monotonic())
     visits = list(site.visits)
@@ -143,13 +143,13 @@ def test_hostile_feeds_harm_nobody(scene, site):
     endpoints = [endpoint(site, name, every_sec=3600) for name in HOSTILE] + [endpoint(site, "good")]
     seed(scene.buses, truth(endpoints, host_at_once=10), 1)
     agent = scene.module("services.rss_agg")
-    until(lambda: len(agent.logs("feed.failed")) == len(HOSTILE), 30, f"failures of {agent}")
+    until(lambda: len(agent.logs("feed.failed")) == len(HOSTILE), what=f"failures of {agent}")
     failed = {html_to_line["feed"]: html_to_line["why"] for html_to_line in agent.logs("feed.failed")}
     assert failed == {name: why for name, (_page, why) in HOSTILE.items()}
     before = scene.beat("rss_agg")["i"]
     site.pages["/good"] = rss(2, 1)
-    until(lambda: len(items(scene)) == 2, 15)
-    until(lambda: scene.beat("rss_agg")["i"] > before + 2, 20)
+    until(lambda: len(items(scene)) == 2)
+    until(lambda: scene.beat("rss_agg")["i"] > before + 2)
     assert agent.stop() == 0
     assert "Traceback" not in agent.text()
 
@@ -162,27 +162,27 @@ def test_a_bus_that_is_away_costs_no_item_and_bothers_no_feed(scene, site):
     scene.wait_beat(svc="rss_agg", status="degraded", detail="market-redis refused: feeds are not read")
     assert site.visits == []
     scene.market.start()
-    until(lambda: len(items(scene)) == 1, 20)
-    until(lambda: "status" not in scene.beat("rss_agg"), 20)
+    until(lambda: len(items(scene)) == 1)
+    until(lambda: "status" not in scene.beat("rss_agg"))
     scene.market.cmd("CONFIG", "SET", "maxmemory", "1")
     site.pages["/a"] = rss(2, 1)
     scene.wait_beat(svc="rss_agg", status="degraded", detail="market-redis oom: feeds are not read")
     scene.market.cmd("CONFIG", "SET", "maxmemory", "0")
-    until(lambda: len(items(scene)) == 2, 20)
+    until(lambda: len(items(scene)) == 2)
 
 
 def test_a_reseed_changes_what_is_read_and_a_bad_one_does_not(scene, site):
     site.pages |= {f"/{name}": rss(name) for name in ("a", "b")}
     seed(scene.buses, truth([endpoint(site, "a")]), 1)
     agent = scene.module("services.rss_agg")
-    until(lambda: len(items(scene)) == 1, 20)
+    until(lambda: len(items(scene)) == 1)
     seed(scene.buses, truth([{"url": "gopher://x", "name": "x"}]), 2)
     beat = scene.wait_beat(svc="rss_agg", status="degraded")
     assert "services.rss_agg.endpoints[0].url" in beat["detail"]
     seed(scene.buses, truth([endpoint(site, "b")]), 3)
-    until(lambda: len(items(scene)) == 2, 3)
+    until(lambda: len(items(scene)) == 2)
     count = len(site.of("/a"))
-    until(lambda: len(site.of("/b")) > 4, 20)
+    until(lambda: len(site.of("/b")) > 4)
     assert len(site.of("/a")) <= count + 1  # one may have been under way
     assert agent.running
 
@@ -200,7 +200,7 @@ def test_a_url_with_a_secret_is_read_and_never_written_down(scene, site):
         "OTHER_URL": site.url("/not-for-feeds?key=s3cret"),
     }
     agent = scene.module("services.rss_agg", **secrets)
-    until(lambda: len(site.of("/b?key=s3cret")) >= 2, 20)
+    until(lambda: len(site.of("/b?key=s3cret")) >= 2)
     scene.wait_beat(
         svc="rss_agg",
         detail="3 of 4 feeds fail: a_feed_url (404), lost_feed (not_set), other_url (not_allowed)",
@@ -218,23 +218,23 @@ def test_what_it_does_can_be_measured(scene, site):
     seed(scene.buses, truth([endpoint(site, "a"), endpoint(site, "b")]), 1)
     port = free_port()
     scene.module("services.rss_agg", METRICS_PORT=str(port))
-    until(lambda: len(items(scene)) == 2, 20)
+    until(lambda: len(items(scene)) == 2)
     now = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime())
     dated = rss(3, 2, 1).replace(b"<guid>3<", f"<pubDate>{now}</pubDate><guid>3<".encode())
     site.pages["/a"] = dated
-    until(lambda: len(items(scene)) == 3, 20)
+    until(lambda: len(items(scene)) == 3)
 
     def value(name):
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             found = re.search(rf"^{re.escape(name)} (\S+)$", answer.read().decode(), re.MULTILINE)
         return float(found[1]) if found else None
 
-    until(lambda: value('marketswarm_rss_agg_items_total{kind="new"}') == 3, 10)
+    until(lambda: value('marketswarm_rss_agg_items_total{kind="new"}') == 3)
     assert value("marketswarm_rss_agg_item_lag_seconds_count") == 1
     assert value('marketswarm_rss_agg_item_lag_seconds_bucket{le="60"}') == 1
-    until(lambda: value('marketswarm_rss_agg_feeds{state="failing"}') == 1, 10)
-    until(lambda: value('marketswarm_rss_agg_feeds{state="well"}') == 1, 10)
-    until(lambda: (value('marketswarm_rss_agg_readings_total{outcome="unchanged"}') or 0) > 0, 10)
+    until(lambda: value('marketswarm_rss_agg_feeds{state="failing"}') == 1)
+    until(lambda: value('marketswarm_rss_agg_feeds{state="well"}') == 1)
+    until(lambda: (value('marketswarm_rss_agg_readings_total{outcome="unchanged"}') or 0) > 0)
     assert value('marketswarm_rss_agg_readings_total{outcome="failed"}') > 0
 
 

@@ -131,8 +131,7 @@ class SourcesScene(Scene):
     def served_by(self, name, status="fresh"):
         until(
             lambda: (self.state().get("serving"), self.state().get("status")) == (name, status),
-            30,
-            self.told,
+            what=self.told,
         )
 
 
@@ -159,7 +158,7 @@ def test_the_first_source_serves_with_provenance_and_each_record_once(scene):
     agent = scene.sources()
     scene.served_by("kraken")
     loads = len(scene.sites[0].seen)
-    until(lambda: len(scene.sites[0].seen) >= loads + 3, 20, "further loads")
+    until(lambda: len(scene.sites[0].seen) >= loads + 3, what="further loads")
     bars = scene.bars()
     assert set(Counter(bar["start"] for bar in bars).values()) == {1}
     assert len(bars) in (60, 61, 62)
@@ -190,16 +189,16 @@ def test_a_source_that_breaks_is_replaced_at_once_missed_and_takes_its_place_aga
     scene.served_by("binance_us")
     assert scene.state()["reason"] == "kraken failed"
     assert set(Counter(bar["start"] for bar in scene.bars()).values()) == {1}, "a bar of both sources"
-    until(lambda: scene.source("kraken").get("state") == "down", 30)
-    until(lambda: [event.type for event in scene.events()] == ["source_miss"], 20)
+    until(lambda: scene.source("kraken").get("state") == "down")
+    until(lambda: [event.type for event in scene.events()] == ["source_miss"])
     assert scene.state()["reason"] in ("kraken failed", "kraken breaker_open")
     scene.kraken.refusal = None
     scene.resume("kraken")
     scene.served_by("kraken")
-    until(lambda: [event.type for event in scene.events()] == ["source_miss", "source_ok"], 20)
+    until(lambda: [event.type for event in scene.events()] == ["source_miss", "source_ok"])
     miss, ok = scene.events()
     assert (miss.svc, miss.reason, ok.since) == ("source:kraken", "500", miss.since)
-    until(lambda: scene.source("kraken")["pending"] == {}, 20)
+    until(lambda: scene.source("kraken")["pending"] == {})
     assert [(line["was"], line["now"]) for line in agent.logs("series.switched")] == [
         ("", "kraken"),
         ("kraken", "binance_us"),
@@ -222,7 +221,7 @@ def test_an_operator_takes_a_source_out_of_service_and_into_it_again(scene):
     of_kraken = orjson.loads(scene.command("status", "--source", "kraken", "--late", "--json").stdout)
     assert [each["name"] for each in of_kraken["sources"]] == ["kraken"]
     assert of_kraken["series"] == [], "the only one is fresh"
-    until(lambda: len(scene.sites[1].seen) > loads + 2, 20, "further loads")
+    until(lambda: len(scene.sites[1].seen) > loads + 2, what="further loads")
     assert len(scene.sites[0].seen) == asked
     scene.command("resume", "kraken")
     scene.served_by("kraken")
@@ -277,8 +276,8 @@ def test_a_reseed_forgets_what_is_no_longer_named_and_ends_its_outage(scene):
     scene.sources()
     until(lambda: scene.source("kraken").get("state") == "down", 40, scene.told)
     scene.wish(bitcoin(**{"symbol": "ETH/USD", "from": ["binance_us"]}))
-    until(lambda: scene.market.cmd("HKEYS", MARKET_SERIES) == ["ETH/USD:bars:1m"], 30)
-    until(lambda: [event.type for event in scene.events()] == ["source_miss", "source_unwatched"], 30)
+    until(lambda: scene.market.cmd("HKEYS", MARKET_SERIES) == ["ETH/USD:bars:1m"])
+    until(lambda: [event.type for event in scene.events()] == ["source_miss", "source_unwatched"])
 
 
 def test_minutes_of_stocks_come_over_massives_own_stream_while_that_is_fresh(scene):
@@ -300,7 +299,7 @@ def test_minutes_of_stocks_come_over_massives_own_stream_while_that_is_fresh(sce
         ("IBM", "empty", "empty"),
     ):
         name = f"{symbol}:bars:1m"
-        until(lambda name=name, status=status: scene.state(name).get("status") == status, 20, scene.told)
+        until(lambda name=name, status=status: scene.state(name).get("status") == status, what=scene.told)
         assert scene.state(name)["attempts"]["massive"]["verdict"] == verdict
     assert scene.state("SPY:bars:1m")["newest_ms"] == now_ms - 60_000
     assert scene.bars() == []
@@ -320,7 +319,7 @@ def test_a_recording_is_played_by_its_own_time_marked_and_another_source_of_it_t
     assert begun >= 30
     scene.sources()
     name = "SPY:bars:1m"
-    until(lambda: len(scene.bars()) >= begun + 3, 30, scene.told)
+    until(lambda: len(scene.bars()) >= begun + 3, what=scene.told)
     bars = scene.bars()
     starts = [int(bar["start"]) for bar in bars]
     assert starts == list(range(starts[0], starts[0] + 60_000 * len(starts), 60_000)), (
@@ -333,6 +332,6 @@ def test_a_recording_is_played_by_its_own_time_marked_and_another_source_of_it_t
     played = scene.market.cmd("XRANGE", MARKET_DOWNLOADS, "-", "+")
     assert {(row["source"], row["status"], row["replay"]) for _, row in played} == {("replay_a", "200", "1")}
     assert scene.command("pause", "replay_a").returncode == 0
-    until(lambda: scene.state(name)["serving"] == "replay_b", 20, scene.told)
+    until(lambda: scene.state(name)["serving"] == "replay_b", what=scene.told)
     assert scene.state(name)["reason"] == "replay_a paused"
     scene.wait_beat(svc="sources", status="ok", detail="1 series: 1 fresh")

@@ -94,7 +94,7 @@ async def test_the_gate_tries_a_series_again_when_its_bus_comes_back(wire, site,
     monkeypatch.setattr(SeriesStore, "read_states", read_counted)
     progress = GateProgress(1, time.time())
     loading = asyncio.create_task(load_within_time(loader, [SERIES], WorkSettings(), progress))
-    await auntil(lambda: calls and len(tries) >= 3, 20, "other tries, for which there is no bus either")
+    await auntil(lambda: calls and len(tries) >= 3, what="other tries, for which there is no bus either")
     wire.heal()
     await loading
     assert (list(progress.states), progress.errors) == ([SERIES.id], {})

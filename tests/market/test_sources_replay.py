@@ -89,7 +89,7 @@ async def test_another_speed_goes_on_from_where_the_clock_is(path, bus):
     async def is_under_way():
         return (await fast.read_clock()).played_ms > 5 * MINUTE_MS
 
-    await auntil(is_under_way, 30)
+    await auntil(is_under_way)
     before = await fast.read_clock()
     slow = await ReplaySource("replay", recording, bus, speed=0.001).read_clock()
     # as much as it played from one reading to the next, and not a minute more or less
@@ -110,7 +110,7 @@ async def test_another_start_and_another_file_begin_anew_and_each_is_a_warning(
     async def is_under_way():
         return (await source.read_clock()).played_ms > MINUTE_MS
 
-    await auntil(is_under_way, 30)
+    await auntil(is_under_way)
     assert warnings == []
     at = iso(PLAY_FROM_MS - 10 * MINUTE_MS)
     earlier = ReplaySource("replay", recording, bus, speed=0.001, start=at)

@@ -203,8 +203,8 @@ def test_a_stream_brings_each_minute_and_what_it_misses_is_asked_for(tmp_path, p
         assert played.count_requests("binance") < asked + 4, "sixteen minutes, which the stream brought"
 
         played.set_vice("binance_stream", Vice(ViceKind.CUT))
-        until(lambda: agent.logs("source_stream.closed"), 30, agent.text)
-        until(lambda: played.count_requests("binance") > asked, 30, agent.text)
+        until(lambda: agent.logs("source_stream.closed"), what=agent.text)
+        until(lambda: played.count_requests("binance") > asked, what=agent.text)
         scene.wait_beat(30, svc="sources", status="degraded", detail="the stream of binance is away: broken")
         played.set_vice("binance_stream")
         until(lambda: len(agent.logs("source_stream.opened")) >= 2, 60, agent.text)
@@ -227,9 +227,9 @@ def test_a_stream_brings_each_minute_and_what_it_misses_is_asked_for(tmp_path, p
             ]
 
         scene.market.cmd("HSET", source_breaker_key("binance"), "paused", "-1")
-        until(lambda: scene.serving() == "okx", 30, lambda: agent.text()[-3000:])
+        until(lambda: scene.serving() == "okx", what=lambda: agent.text()[-3000:])
         asked = played.stream.connections
         scene.market.cmd("DEL", source_breaker_key("binance"))
-        until(lambda: scene.serving() == "binance", 30, lambda: agent.text()[-3000:])
+        until(lambda: scene.serving() == "binance", what=lambda: agent.text()[-3000:])
         assert played.stream.connections == asked + 1
         assert "Traceback" not in agent.text()

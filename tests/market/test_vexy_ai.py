@@ -16,10 +16,10 @@ def test_items_from_before_and_after_its_start_are_noted_once_each(scene):
     add(scene, "a", "b")
     seed(scene.buses, truth(), 1)
     agent = scene.module("services.vexy_ai")
-    until(lambda: notes(scene) == ["a", "b"], 20)
+    until(lambda: notes(scene) == ["a", "b"])
     add(scene, "c", "a")
     # the second a has no note of its own
-    until(lambda: notes(scene) == ["a", "b", "c"] and not unread(scene) and not pending(scene), 20)
+    until(lambda: notes(scene) == ["a", "b", "c"] and not unread(scene) and not pending(scene))
     assert agent.stop() == 0
     assert scene.market.cmd("XINFO", "CONSUMERS", "rss:items", GROUP) == []
     assert "Traceback" not in agent.text()
@@ -35,13 +35,13 @@ def test_a_worker_that_is_stopped_gives_back_what_it_had(scene):
     seed(scene.buses, truth(claim_sec=3600), 1)
     agent = scene.module("services.vexy_ai")
     add(scene, "a")
-    until(lambda: notes(scene) == ["a"], 20)
+    until(lambda: notes(scene) == ["a"])
     # as if the answer to its reading had been lost: taken by it, and unknown to it
     scene.market.cmd("EVAL", LOST_ANSWER, 1, "rss:items", GROUP, scene.beat("vexy_ai")["boot"])
     assert agent.stop() == 0
     assert pending(scene) == 1
     scene.module("services.vexy_ai")
-    until(lambda: notes(scene) == ["a", "b"] and not pending(scene), 20)
+    until(lambda: notes(scene) == ["a", "b"] and not pending(scene))
 
 
 def test_hostile_items_are_noted_like_others(scene):
@@ -50,7 +50,7 @@ def test_hostile_items_are_noted_like_others(scene):
     add(scene, "last")
     seed(scene.buses, truth(), 1)
     agent = scene.module("services.vexy_ai")
-    until(lambda: "last" in notes(scene), 20)
+    until(lambda: "last" in notes(scene))
     assert len(notes(scene)) == 3
     assert max(map(len, notes(scene))) <= 200
     assert agent.running
@@ -71,15 +71,15 @@ def test_a_stream_that_is_lost_under_it_is_found_again(scene, damage):
     seed(scene.buses, truth(), 1)
     agent = scene.module("services.vexy_ai")
     add(scene, "a")
-    until(lambda: notes(scene), 20)
+    until(lambda: notes(scene))
     scene.market.cmd(*damage)
     scene.wait_beat(svc="vexy_ai", status="degraded")
     if damage[0] == "SET":
         scene.market.cmd("DEL", "rss:items")
     add(scene, "z")
-    until(lambda: "z" in notes(scene), 20)
+    until(lambda: "z" in notes(scene))
     seed(scene.buses, truth(), 1)
-    until(lambda: scene.beat("vexy_ai").get("status") != "degraded", 20)
+    until(lambda: scene.beat("vexy_ai").get("status") != "degraded")
     assert agent.running
 
 
@@ -108,7 +108,7 @@ def test_a_bus_that_is_away_stops_no_work_on_another(scene, away):
     agent = scene.module("services.vexy_ai")
     if away != "frozen from the start":
         add(scene, "first")
-        until(lambda: noted() == {"first"}, 20)
+        until(lambda: noted() == {"first"})
     if away == "frozen later":
         scene.market.freeze()
     if away == "no stream":
@@ -119,15 +119,15 @@ def test_a_bus_that_is_away_stops_no_work_on_another(scene, away):
     before = scene.beat("vexy_ai")["i"]
     for one in ids:  # one turn each, not all in one
         add_own(one)
-        until(lambda one=one: one in noted(), 10)
+        until(lambda one=one: one in noted())
     assert scene.beat("vexy_ai")["i"] - before < 50, "half a second for each, by its own beats"
     if away == "no stream":
         scene.market.cmd("DEL", "rss:items")
     else:
         scene.market.thaw()
     add(scene, "last")
-    until(lambda: "last" in noted(), 20)
-    until(lambda: scene.beat("vexy_ai")["status"] == "ok", 20)
+    until(lambda: "last" in noted())
+    until(lambda: scene.beat("vexy_ai")["status"] == "ok")
     assert agent.stop() == 0
 
 
@@ -135,7 +135,7 @@ def test_what_a_full_bus_does_not_take_is_noted_once_there_is_room(scene):
     seed(scene.buses, truth(claim_sec=0.1, tries=1, digest_sec=86_400), 1)
     agent = scene.module("services.vexy_ai")
     add(scene, "first")
-    until(lambda: notes(scene) and not pending(scene), 20)
+    until(lambda: notes(scene) and not pending(scene))
     agent.freeze()
     ids = [f"n{n}" for n in range(5)]
     add(scene, *ids)
@@ -143,10 +143,10 @@ def test_what_a_full_bus_does_not_take_is_noted_once_there_is_room(scene):
     agent.thaw()
     scene.wait_beat(svc="vexy_ai", status="degraded", detail="market-redis oom")
     before = scene.beat("vexy_ai")["i"]
-    until(lambda: scene.beat("vexy_ai")["i"] > before + 10, 20)
+    until(lambda: scene.beat("vexy_ai")["i"] > before + 10)
     assert notes(scene) == ["first"]
     scene.market.cmd("CONFIG", "SET", "maxmemory", 0)
-    until(lambda: notes(scene) == ["first", *ids] and not pending(scene), 20)
+    until(lambda: notes(scene) == ["first", *ids] and not pending(scene))
     assert not scene.market.cmd("EXISTS", "vexy:dead")
 
 
@@ -154,11 +154,11 @@ def test_its_section_may_change_while_it_works(scene):
     seed(scene.buses, truth(symbols=["ACME"]), 1)
     agent = scene.module("services.vexy_ai")
     add(scene, "a", title="ACME and BETA rise")
-    until(lambda: notes(scene) == ["a"], 20)
+    until(lambda: notes(scene) == ["a"])
     seed(scene.buses, truth(["rss:items", "more:items"], symbols=["ACME", "BETA"]), 2)
     scene.wait_beat(svc="vexy_ai", rev=2)
     add(scene, "b", title="ACME and BETA rise", key="more:items")
-    until(lambda: notes(scene) == ["a", "b"], 10)
+    until(lambda: notes(scene) == ["a", "b"])
     noted = [each for each in entries(scene.market) if each["kind"] == "note"]
     assert [orjson.loads(each["tickers"]) for each in noted] == [["ACME"], ["ACME", "BETA"]]
     seed(scene.buses, truth(symbols={"beta": []}), 3)  # no ticker: refused, and the last one stays
@@ -173,7 +173,7 @@ def test_a_worker_that_falls_behind_says_so_until_it_has_caught_up(scene):
     odd_worker(scene, METRICS_PORT=str(port))
     add(scene, "first")
     # that one may have waited for the worker to start
-    until(lambda: "0 unread" in scene.beat("vexy_ai").get("detail", ""), 20)
+    until(lambda: "0 unread" in scene.beat("vexy_ai").get("detail", ""))
     scene.market.cmd(
         "EVAL", "for _ = 1, 25 do redis.call('XADD', KEYS[1], '*', 'id', 'slow') end", 1, "rss:items"
     )
@@ -184,13 +184,13 @@ def test_a_worker_that_falls_behind_says_so_until_it_has_caught_up(scene):
     def has_caught_up():
         return re.fullmatch(r"\d\.\d/s, 0 unread", scene.beat("vexy_ai").get("detail", ""))
 
-    until(has_caught_up, 20, lambda: str(scene.beat("vexy_ai")))
+    until(has_caught_up, what=lambda: str(scene.beat("vexy_ai")))
     assert scene.beat("vexy_ai")["status"] == "ok"
     done = {
         outcome: key("vexy_ai_entries_total", stream="rss:items", outcome=outcome)
         for outcome in ("new", "known")
     }
-    until(lambda: samples(port)[done["known"]] == 24, 5)
+    until(lambda: samples(port)[done["known"]] == 24)
     told = samples(port)
     assert told[done["new"]] == len(notes(scene)) == 2
     assert told[key("vexy_ai_delay_seconds_count")] == 26

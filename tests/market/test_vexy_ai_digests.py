@@ -39,7 +39,7 @@ def test_a_window_is_told_with_its_stories_moves_and_losses(scene):
         sec, micros = scene.market.cmd("TIME")
         return bool(sec % 2 == 0 and micros < 500_000)
 
-    until(begins, 10, "a window to begin")
+    until(begins, what="a window to begin")
     # all of it at once, so that it is in one window; or in two, on a machine that stands still now
     add(scene, "a", title="Acme reports a record profit for the year", feed="x")
     add(scene, "b", title="Acme reports a record profit for the year!", feed="y")
@@ -48,8 +48,8 @@ def test_a_window_is_told_with_its_stories_moves_and_losses(scene):
     bar(scene, "ACME", 1000, 100, 101)
     scene.market.cmd("XADD", "massive:probes", "*", *PROBE, "ok", 0, "stage", "tcp", "error", "refused")
     scene.market.cmd("XADD", "massive:probes", "*", *PROBE, "ok", 1)
-    until(lambda: sum(each["items"] for each in digests(scene)) == 3, 20)
-    until(lambda: any(each["moves"] for each in digests(scene)), 20)
+    until(lambda: sum(each["items"] for each in digests(scene)) == 3)
+    until(lambda: any(each["moves"] for each in digests(scene)))
     found = digests(scene)
     assert windows_agree(scene)
     if len(found) == 1:  # else it was cut in the midst
@@ -68,8 +68,8 @@ def test_a_window_in_which_all_went_well_is_not_worth_a_digest(scene):
     seed(scene.buses, truth(["rss:items", "massive:probes"], digest_sec=1), 1)
     agent = scene.module("services.vexy_ai")
     scene.market.cmd("XADD", "massive:probes", "*", *PROBE, "ok", 1)
-    until(lambda: scene.market.cmd("HLEN", "vexy:notes:windows"), 20)
-    until(lambda: not scene.market.cmd("HLEN", "vexy:notes:windows"), 20)
+    until(lambda: scene.market.cmd("HLEN", "vexy:notes:windows"))
+    until(lambda: not scene.market.cmd("HLEN", "vexy:notes:windows"))
     assert entries(scene.market) == []
     assert agent.running
 
@@ -78,13 +78,13 @@ def test_the_length_of_a_window_may_change_while_it_works(scene):
     seed(scene.buses, truth(digest_sec=3), 1)
     scene.module("services.vexy_ai")
     add(scene, "a")
-    until(lambda: notes(scene) == ["a"], 20)
+    until(lambda: notes(scene) == ["a"])
     seed(scene.buses, truth(digest_sec=1), 2)
     scene.wait_beat(svc="vexy_ai", rev=2)
     add(scene, "b")
-    until(lambda: notes(scene) == ["a", "b"], 20)
+    until(lambda: notes(scene) == ["a", "b"])
     add(scene, "c")
-    until(lambda: sum(each["items"] for each in digests(scene)) == 3, 20)
+    until(lambda: sum(each["items"] for each in digests(scene)) == 3)
     assert windows_agree(scene)
 
 
@@ -106,9 +106,9 @@ def test_a_model_is_asked_and_a_digest_without_it_says_so(scene):
             "services.vexy_ai", VEXY_LLM_URL=f"http://127.0.0.1:{model.port}/v1", VEXY_LLM_KEY_FILE=str(key)
         )
         add(scene, "a")
-        until(lambda: len(digests(scene)) == 1, 20)
+        until(lambda: len(digests(scene)) == 1)
         add(scene, "b")
-        until(lambda: len(digests(scene)) == 2, 20)
+        until(lambda: len(digests(scene)) == 2)
         first, second = digests(scene)
         assert first["stories"][0]["summary"] == "It is so."
         assert (first["summaries"], second["summaries"]) == ("1", "0")
@@ -116,7 +116,7 @@ def test_a_model_is_asked_and_a_digest_without_it_says_so(scene):
         assert second["plain"] == "the model did not answer (503)"
         assert "Without all summaries: the model did not answer (503)" in second["text"]
         assert model.seen[0].headers["authorization"] == "Bearer s3cret"
-        until(lambda: "plain digests (the model" in scene.beat("vexy_ai")["detail"], 20)
+        until(lambda: "plain digests (the model" in scene.beat("vexy_ai")["detail"])
         assert scene.beat("vexy_ai")["status"] == "ok"
         spent = scene.market.cmd("HGET", "vexy:notes:llm", "spent")
         assert spent == "2" or hour != read_hour()  # of this hour: a new one may have begun

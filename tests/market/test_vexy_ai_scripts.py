@@ -139,7 +139,7 @@ async def test_a_window_is_due_once_it_is_over_and_is_told_once(server, consumer
         )
     told = 0
     while told < 700:
-        window = await auntil(lambda: next_due_window(store), 5)
+        window = await auntil(lambda: next_due_window(store))
         begins, ends = map(int, window.name.split("-"))
         assert ends == begins + 1 <= int(server.cmd("TIME")[0])
         notes = await load_notes(store, window)
@@ -158,7 +158,7 @@ async def test_a_window_is_due_once_it_is_over_and_is_told_once(server, consumer
 async def test_a_window_that_has_grown_since_it_was_read_is_read_again(server, consumer, store):
     (one,) = await taken(consumer, server, "a")
     await store.settle(consumer, ITEMS, [make_note(one, "a")], **SHORT)
-    window = await auntil(lambda: next_due_window(store), 5)
+    window = await auntil(lambda: next_due_window(store))
     server.cmd("HINCRBY", "vexy:notes:windows", f"{window.name} n", 1)  # as if its clock had been set back
     assert not await commit_digest(store, window, {"kind": "digest"}, notes=1000)
     assert (await next_due_window(store)).content.notes == 2
@@ -176,7 +176,7 @@ async def test_what_comes_after_the_digest_of_its_time_is_in_the_next(server, co
 async def test_notes_that_were_trimmed_off_are_missing_and_counted(server, consumer, store):
     ids = await taken(consumer, server, *"abc")
     await store.settle(consumer, ITEMS, [make_note(each, each.decode()) for each in ids], **SHORT)
-    window = await auntil(lambda: next_due_window(store), 5)
+    window = await auntil(lambda: next_due_window(store))
     server.cmd("XTRIM", "vexy:notes", "MAXLEN", "=", 1)
     assert len(await load_notes(store, window)) < window.content.notes == 3
 
@@ -187,7 +187,7 @@ async def test_a_huge_entry_among_the_notes_is_skipped_and_counted(server, consu
     await store.settle(consumer, ITEMS, [make_note(ids[0], "a")], **SHORT)
     server.cmd("XADD", "vexy:notes", "*", "kind", "note", "title", "x" * 5 * MIB)
     await store.settle(consumer, ITEMS, [make_note(ids[1], "b")], **SHORT)
-    window = await auntil(lambda: next_due_window(store), 5)
+    window = await auntil(lambda: next_due_window(store))
     first, last = (
         server.cmd("XINFO", "STREAM", "vexy:notes")[f"{which}-entry"][0] for which in ("first", "last")
     )

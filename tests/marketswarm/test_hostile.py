@@ -214,10 +214,10 @@ async def test_a_listener_whose_server_lied_in_every_way_hears_the_true_one_that
             task = asyncio.create_task(listener.run())
             try:
                 clock = feed.detector.buses["system-redis"].clock
-                await auntil(lambda: task.done() or (not lies and clock.is_listening), 30, "the true one")
+                await auntil(lambda: task.done() or (not lies and clock.is_listening), what="the true one")
                 assert not task.done(), task.exception()
                 server.cmd("PUBLISH", "a:heartbeat", encode_beat("a", 1000, 2e9))
-                await auntil(lambda: feed.detector.services["a"].last_beat is not None, 5, "a beat")
+                await auntil(lambda: feed.detector.services["a"].last_beat is not None, what="a beat")
             finally:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)

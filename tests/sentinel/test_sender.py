@@ -83,7 +83,7 @@ class Scene:
         for one in alerts:
             self.sender.enqueue(one)
         task = asyncio.create_task(self.sender.run())
-        await auntil(lambda: len(self.ended) >= len(alerts), 5)
+        await auntil(lambda: len(self.ended) >= len(alerts))
         task.cancel()
 
 
@@ -122,7 +122,7 @@ async def test_one_that_is_never_accepted_holds_up_no_other_and_is_still_seen():
         scene.sender.enqueue(one)
     task = asyncio.create_task(scene.sender.run())
     try:
-        await auntil(lambda: len(scene.accepted) == len(others) and channel.tried.count(ill.event.id) > 3, 5)
+        await auntil(lambda: len(scene.accepted) == len(others) and channel.tried.count(ill.event.id) > 3)
     finally:
         task.cancel()
     assert scene.accepted == scene.ended == [one.event.id for one in others]
@@ -138,9 +138,9 @@ async def test_one_that_comes_during_a_pause_goes_at_once(monkeypatch):
     scene.sender.enqueue(ill)
     task = asyncio.create_task(scene.sender.run())
     try:
-        await auntil(lambda: channel.tried == [ill.event.id], 5)
+        await auntil(lambda: channel.tried == [ill.event.id])
         scene.sender.enqueue(other)
-        await auntil(lambda: scene.accepted == [other.event.id], 5)
+        await auntil(lambda: scene.accepted == [other.event.id])
     finally:
         task.cancel()
 

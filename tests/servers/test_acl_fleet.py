@@ -95,14 +95,13 @@ class Guarded:
 def work_is_done_and_told(fleet, receiver):
     vexy = fleet.enter("market-redis", "vexy_ai")
     with contextlib.closing(vexy):
-        until(lambda: vexy.xlen("rss:items") == 3, 15, "the items of the feed")
+        until(lambda: vexy.xlen("rss:items") == 3, what="the items of the feed")
         kinds = until(
             lambda: (
                 (found := {entry["kind"] for _, entry in vexy.xrange("vexy:notes")}) >= {"note", "digest"}
                 and found
             ),
-            15,
-            "notes and a digest",
+            what="notes and a digest",
         )
     assert kinds == {"note", "digest"}
     # a service is missed and comes back, a target fails, and people hear of both
@@ -122,7 +121,7 @@ def commands_find_their_way(fleet):
     assert "rss_agg" in fleet.marketswarm("silence", "rss_agg", "--for", "1h", "--why", "x", "--by", "kim")
     assert fleet.marketswarm("dead") == "everything was delivered\n"
     assert "rss_agg beats on" in fleet.marketswarm("beat", "rss_agg", "--verbose")
-    until(lambda: fleet.buses["system-redis"].get("mesh:topology"), 10, "who runs")
+    until(lambda: fleet.buses["system-redis"].get("mesh:topology"), what="who runs")
 
 
 def passwords_are_nowhere_but_in_their_files(fleet, services):
@@ -168,11 +167,11 @@ def a_service_that_a_reseed_adds_is_let_in_by_that_and_watched_and_nobody_is_mis
 
     numbers = itertools.count(1)
     with contextlib.closing(new):
-        until(beats, 10, "somebody to hear it")
-        until(lambda: beats() and b"heartbeat_ok" in (new_health(fleet) or b""), 10, "the new one watched")
+        until(beats, what="somebody to hear it")
+        until(lambda: beats() and b"heartbeat_ok" in (new_health(fleet) or b""), what="the new one watched")
         assert "nothing to do" in (said := fleet.marketswarm("seed"))
         assert "users" not in said
-        until(lambda: {event["svc"] for event in fleet.misses()} - missed == {"b"}, 20, "the new one missed")
+        until(lambda: {event["svc"] for event in fleet.misses()} - missed == {"b"}, what="the new one missed")
     # the others went on, though a bus cuts everybody off when it loads its users
     fleet.shell.write(document)
     assert "users and passwords follow it" in fleet.marketswarm("seed")

@@ -86,7 +86,7 @@ def test_once_the_port_is_open_the_users_are_those_of_the_file(server, monkeypat
     with pytest.raises(redis.exceptions.NoPermissionError):
         server.cmd("CONFIG", "GET", "port")
     assert server.cmd("GET", "truth:doc") is None  # `default` looks
-    until(lambda: not (server.folder / OPEN_ACL).exists(), 5, "the other file to go")
+    until(lambda: not (server.folder / OPEN_ACL).exists(), what="the other file to go")
     assert (server.folder / ACL_LINK).readlink().name == "users.acl"
     monkeypatch.chdir(server.folder)  # a socket's path must not be long
     with contextlib.closing(redis.Redis(unix_socket_path=SOCKET_NAME, retry=ONCE)) as inside:

@@ -216,7 +216,7 @@ def test_a_function_without_an_end_is_ended_by_the_operator(buses):
         with contextlib.suppress(redis.exceptions.ResponseError):  # nothing runs yet
             return operator.execute_command("FUNCTION", "KILL") == "OK"
 
-    until(killed, 10, "a function to kill")
+    until(killed, what="a function to kill")
     attack.join(10)
     assert ended
     assert operator.ping()

@@ -36,10 +36,10 @@ def cluster(tmp_path, request):
             node.cmd("CLUSTER", "ADDSLOTSRANGE", n * share, min((n + 1) * share, 16384) - 1)
         if share == 16384:
             for node in others:
-                until(lambda one=node: follows(one, first), 10, f"{node} to be a replica")
+                until(lambda one=node: follows(one, first), what=f"{node} to be a replica")
         for node in nodes:
-            until(lambda one=node: "cluster_state:ok" in state(one), 20, f"{node} to be in order")
-            until(lambda one=node: "cluster_known_nodes:3" in state(one), 20, f"{node} to know the others")
+            until(lambda one=node: "cluster_state:ok" in state(one), what=f"{node} to be in order")
+            until(lambda one=node: "cluster_known_nodes:3" in state(one), what=f"{node} to know the others")
         yield nodes
 
 

@@ -48,7 +48,7 @@ class Swarm:
         for name in AGENTS:
             self.agents[name] = Proc(name, self.env, self.folder)
         server = self.guarded.servers[0]
-        until(lambda: self.up(server) >= {"mesh", "notifier", "sentinel"}, 30, "all to be up")
+        until(lambda: self.up(server) >= {"mesh", "notifier", "sentinel"}, what="all to be up")
 
     def close(self) -> None:
         for agent in self.agents.values():
@@ -78,7 +78,7 @@ class Swarm:
         def again() -> bool:
             return sum(line["bus"] == "system-redis" for line in heard("vigil.listening")) > 1
 
-        until(again, 30, lambda: f"the healer to hear again: {self.agents['healer']}")
+        until(again, what=lambda: f"the healer to hear again: {self.agents['healer']}")
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_master_dies_with_what_its_replicas_never_got_and_everything_is_told_o
         wire.swallow()  # from now on the replicas get nothing
     swarm.agents["services.mesh"].kill()
     told = swarm.wait(old, "heartbeat_miss", "mesh")
-    until(lambda: told_people(swarm, "mesh is down"), 10, "people to be told")
+    until(lambda: told_people(swarm, "mesh is down"), what="people to be told")
     old.kill()
 
     new = swarm.guarded.successor()
@@ -116,7 +116,7 @@ def test_a_master_dies_with_what_its_replicas_never_got_and_everything_is_told_o
         ("heartbeat_ok", "mesh"),
     ], "of the living, and of the bus, nothing"
     assert new.cmd("GET", "truth:doc").encode() == swarm.raw
-    until(lambda: told_people(swarm, "mesh is up"), 10, "people to be told")
+    until(lambda: told_people(swarm, "mesh is up"), what="people to be told")
     assert told_people(swarm, "mesh is down") == 1
     assert all(agent.running for agent in swarm.agents.values())
 
@@ -138,8 +138,8 @@ def test_a_master_that_froze_and_comes_back_as_if_nothing_was_is_not_taken_again
     swarm.wait(new, "heartbeat_ok", "mesh")
     told = Counter((event["type"], event["svc"]) for event in swarm.log(new))
     assert told == {("heartbeat_miss", "mesh"): 1, ("heartbeat_ok", "mesh"): 1}
-    until(lambda: says_of_itself(old) == "slave", 30, "the old master to be made a replica")
-    until(lambda: says_of_itself(old) and swarm.log(old) == swarm.log(new), 10, "it to have all")
+    until(lambda: says_of_itself(old) == "slave", what="the old master to be made a replica")
+    until(lambda: says_of_itself(old) and swarm.log(old) == swarm.log(new), what="it to have all")
 
 
 def says_of_itself(server: Server) -> str:

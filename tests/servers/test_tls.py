@@ -103,8 +103,8 @@ def test_a_fleet_is_seeded_watched_and_looked_at_with_certificates_and_users(fle
             up = said(operator, "prices", "heartbeat_ok") and said(operator, "mesh", "heartbeat_ok")
             return up and "prices" in (operator.get("mesh:topology") or "")
 
-        until(beats, 20, "both to be up, and mesh to have heard of it")
-        until(lambda: said(operator, "prices", "heartbeat_miss"), 20, "the miss of who beats no more")
+        until(beats, what="both to be up, and mesh to have heard of it")
+        until(lambda: said(operator, "prices", "heartbeat_miss"), what="the miss of who beats no more")
 
         def verdicts() -> dict[str, str]:
             status = run("marketswarm", "operator", "status", "--json")
@@ -113,7 +113,7 @@ def test_a_fleet_is_seeded_watched_and_looked_at_with_certificates_and_users(fle
             return {row["svc"]: row["verdict"] for row in orjson.loads(status.text())["services"]}
 
         # a busy machine may not answer a handshake in time: then status does not know
-        until(lambda: {"prices": "down", "mesh": "up"}.items() <= verdicts().items(), 30, "status to say so")
+        until(lambda: {"prices": "down", "mesh": "up"}.items() <= verdicts().items(), what="status to say so")
         for agent in (healer, mesh):
             assert not [line for line in agent.logs() if line.get("reason") in ("tls", "auth")], agent
         with pytest.raises(redis.exceptions.NoPermissionError):  # a certificate makes nobody another user

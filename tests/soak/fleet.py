@@ -87,7 +87,7 @@ class SoakFleet(Fleet):
         self.ledger.agreed(Terms("healer", HOME, AGENT_INTERVAL_SEC, SENTINEL_SEC, now))
         self._agree(now)
         everyone = {*self.in_force, *AGENTS}
-        until(lambda: everyone <= self.witness.up(), 30, f"{everyone} to be up")
+        until(lambda: everyone <= self.witness.up(), what=f"{everyone} to be up")
         self._begin(time.time())
 
     def _begin(self, now: float) -> None:

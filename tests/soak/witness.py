@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +21,6 @@ from redis.retry import Retry
 
 from soak.ledger import HOME, Ledger
 from soak.oracle import Told
-from support.processors import StolenShare
 from support.rig import AlertTail
 
 LOOK_SEC = 0.2
@@ -155,6 +155,30 @@ class Witness:
             if share > MOST_STOLEN:
                 self.ledger.broke("stolen", "machine", before).end = now
             before = now
+
+
+class StolenShare:
+    """The share of the processors that the host of a virtual machine keeps for others, from look to look."""
+
+    def __init__(self) -> None:
+        self._before = _count_ticks()
+
+    def measure(self) -> float:
+        """Return the share since the last call, from 0 to 1; 0 where the system does not say."""
+        now = _count_ticks()
+        stolen, every = (later - earlier for later, earlier in zip(now, self._before, strict=True))
+        self._before = now
+        return stolen / every if every else 0.0
+
+
+def _count_ticks() -> tuple[int, int]:
+    """Return how much the host kept since the machine started, and how much there was in all."""
+    try:
+        text = Path("/proc/stat").read_text(encoding="ascii")
+    except OSError:
+        return 0, 0
+    ticks = [int(word) for word in text.split(maxsplit=9)[1:9]]  # the eighth is `steal`
+    return ticks[7], sum(ticks)
 
 
 def _client(url: str, within_sec: float = WITHIN_SEC) -> redis.Redis:

@@ -316,7 +316,7 @@ def open_market(
         market.seed_states(replay=replay)
         with contextlib.closing(market.client):
             fleet.start("board")
-            until(lambda: _is_ready(market), 30, "the board to know the market")
+            until(lambda: _is_ready(market), what="the board to know the market")
             yield market
 
 

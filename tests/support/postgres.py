@@ -112,7 +112,7 @@ class Postgres(Process):
 
     def start(self) -> None:
         """Start it; return once it accepts connections. What a kill left behind may need a moment to end."""
-        until(self._try_start, 30, lambda: f"{self} to start")
+        until(self._try_start, what=lambda: f"{self} to start")
 
     def _try_start(self) -> bool:
         if not self.running:

@@ -73,7 +73,7 @@ def test_a_forked_program_finds_ends_and_is_steered_as_a_started_one(tmp_path, m
         assert word in probe.text()
     program(tmp_path, FROZEN)
     with Proc("probe", {}, tmp_path) as probe:
-        until(lambda: "ready" in probe.text(), 10)
+        until(lambda: "ready" in probe.text())
         probe.freeze()
         assert probe.running
         probe.thaw()

@@ -124,7 +124,7 @@ def test_two_at_once_make_it_once(project):
         cwd=project.root,
         env=project.environ,
     ) as waiting:
-        until(lambda: looks.exists() and looks.stat().st_size > 2, 30, "looks for the other one's end")
+        until(lambda: looks.exists() and looks.stat().st_size > 2, what="looks for the other one's end")
         assert waiting.poll() is None
         assert project.calls.read_text(encoding="utf-8") == ""
         (project.root / ".venv.making").unlink()

@@ -146,7 +146,7 @@ async def test_who_was_demoted_is_left_at_once_for_where_the_name_leads_now(tmp_
         pipe.set("k", "x")
         assert await reason(bus, pipe.execute()) == "readonly"
         assert sorted(await asyncio.gather(*(bus.ask(bus.client.incr("n")) for _ in range(3)))) == [1, 2, 3]
-        await auntil(lambda: name.count() <= 3, 3, "the end of the former connections")
+        await auntil(lambda: name.count() <= 3, what="the end of the former connections")
         await bus.aclose()
 
 

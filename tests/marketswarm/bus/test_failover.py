@@ -52,7 +52,7 @@ def watch(tmp_path):
         sentinel = RedisSentinel(tmp_path / f"sentinel-{len(started)}", master, conf=conf)
         started.append(sentinel)
         if not conf or "tls" not in conf[0]:
-            until(lambda: sentinel.ask("MASTER", NAME), 10, "a sentinel that answers")
+            until(lambda: sentinel.ask("MASTER", NAME), what="a sentinel that answers")
         return sentinel
 
     yield watch
@@ -203,7 +203,7 @@ async def test_servers_and_sentinels_have_users_and_tls_of_their_own(tmp_path, s
     async def well() -> bool:
         return await asked(address()) == USER
 
-    await auntil(well, 10, "a sentinel that answers")
+    await auntil(well, what="a sentinel that answers")
     assert await asked(address(user="wrong")) == "auth"
     assert await asked(address(asker="wrong")) == "auth"
     assert await asked(address(ca="")) == "tls"

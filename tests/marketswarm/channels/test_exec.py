@@ -15,7 +15,7 @@ from marketswarm.channels.message import encode_webhook_body
 from support.channel_kinds import refused_for
 from support.channel_messages import GROUP, HOSTILE, MISS, hostile
 from support.rig.process import alive
-from support.waiting import Stopwatch, auntil
+from support.waiting import PATIENT_SEC, auntil
 
 pytestmark = pytest.mark.live
 
@@ -127,17 +127,15 @@ async def test_it_need_not_read_anything(tmp_path):
 async def test_one_that_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
     pids = tmp_path / "pids"
     line = script(
-        tmp_path, f"sleep 60 & echo $! >{pids}.new; echo $$ >>{pids}.new; mv {pids}.new {pids}; wait\n"
+        tmp_path, f"sleep 600 & echo $! >{pids}.new; echo $$ >>{pids}.new; mv {pids}.new {pids}; wait\n"
     )
     for within_sec in (1.5, 6.0, 20.0):  # a busy machine takes long to start it
-        stopwatch = Stopwatch()
         assert await refused(line, within_sec=within_sec) == ("timeout", False)
-        assert stopwatch.own_sec < within_sec + 8.5
         if pids.exists():
             break
     of_it = [int(pid) for pid in pids.read_text().split()]
     assert len(of_it) == 2
-    await auntil(lambda: not any(map(alive, of_it)), 5, "its end")
+    await auntil(lambda: not any(map(alive, of_it)), what="its end")
 
 
 def test_it_grants_an_attempt_the_time_of_its_command_and_some_to_end_it():
@@ -149,25 +147,24 @@ async def test_one_that_is_given_up_is_ended_too(tmp_path):
     pids = tmp_path / "pids"
     line = script(tmp_path, f"echo $$ >{pids}.new; mv {pids}.new {pids}; sleep 60\n")
     sending = asyncio.create_task(channel(line).send(MISS))
-    await auntil(pids.exists, 10, "its start")
+    await auntil(pids.exists, what="its start")
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
         await sending
-    await auntil(lambda: not alive(int(pids.read_text())), 5, "its end")
+    await auntil(lambda: not alive(int(pids.read_text())), what="its end")
 
 
 async def test_what_it_leaves_behind_keeps_nobody_waiting(tmp_path):
     pids = tmp_path / "pids"
     huge = replace(GROUP, text="x" * 1_000_000)  # and nobody reads it
-    line = script(tmp_path, f"sleep 30 & echo $! >{pids}; exit 0\n")
-    stopwatch = Stopwatch()
+    line = script(tmp_path, f"sleep 600 & echo $! >{pids}; exit 0\n")
     try:
-        assert (await channel(line).send(huge)).answer == "exit 0"
-        assert stopwatch.own_sec < 10
+        async with asyncio.timeout(PATIENT_SEC):
+            assert (await channel(line).send(huge)).answer == "exit 0"
         assert alive(int(pids.read_text()))
-        failing = script(tmp_path, f"sleep 30 & echo $! >>{pids}; exit 4\n")
-        assert await refused(failing) == ("exit 4", False)
-        assert stopwatch.own_sec < 20
+        failing = script(tmp_path, f"sleep 600 & echo $! >>{pids}; exit 4\n")
+        async with asyncio.timeout(PATIENT_SEC):
+            assert await refused(failing) == ("exit 4", False)
     finally:
         for pid in pids.read_text().split():
             os.kill(int(pid), 9)

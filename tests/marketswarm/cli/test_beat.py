@@ -39,7 +39,7 @@ def test_a_beat_goes_where_the_truth_says(shell, buses):
     with AlertTail(market.url, "team:backup") as heard:
         ended = shell("beat", "backup", "--detail", "disk 2 of 3")
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
-        until(lambda: heard.seen, 5)
+        until(lambda: heard.seen)
     assert list(heard.seen[0][1]) == ["svc", "i", "ts", "status", "detail"]
     beat = beat_of(market, "backup")
     assert (beat.i, beat.boot, beat.rev, beat.status, beat.detail) == (1, None, None, "ok", "disk 2 of 3")
@@ -107,7 +107,7 @@ def test_what_can_not_be_is_code_2(shell, words, env, said):
 def test_it_goes_on_until_it_is_told_to_stop_over_an_outage_and_a_reseed(shell, known):
     system, _ = known
     with shell.start("beat", "mesh", "--every", "0.1s", "--status", "degraded") as beating:
-        until(lambda: system.cmd("EXISTS", "beat:mesh") and beat_of(system, "mesh").i > 2, 10)
+        until(lambda: system.cmd("EXISTS", "beat:mesh") and beat_of(system, "mesh").i > 2)
         first = beat_of(system, "mesh")
         assert (first.rev, first.status, first.every) == (1, "degraded", 0.1)
         assert first.boot
@@ -115,11 +115,11 @@ def test_it_goes_on_until_it_is_told_to_stop_over_an_outage_and_a_reseed(shell, 
         assert "no beat: system-redis" in beating.stderr.readline()
         system.start()
         # it may have met a server that still loads its data
-        until(lambda: "beats arrive again" in beating.stderr.readline(), 15)
+        until(lambda: "beats arrive again" in beating.stderr.readline())
         moved = {"mesh": {"heartbeat": {"channel": "team:mesh"}}}
         with AlertTail(system.url, "team:mesh") as heard:
             seed(known, {"services": SERVICES | moved}, 2)
-            until(lambda: heard.seen, 5)
+            until(lambda: heard.seen)
         beating.send_signal(signal.SIGTERM)
         assert beating.wait(5) == 0
     last = beat_of(system, "mesh")
@@ -133,9 +133,9 @@ def test_it_does_not_outlive_who_started_it(shell, known):
         ["sh", "-c", script], cwd=shell.folder, env=shell.env, stdout=subprocess.PIPE, text=True
     ) as parent:
         pid = int(parent.stdout.readline())
-        until(lambda: system.cmd("EXISTS", "beat:mesh") and beat_of(system, "mesh").i > 1, 10)
+        until(lambda: system.cmd("EXISTS", "beat:mesh") and beat_of(system, "mesh").i > 1)
         parent.kill()
-        until(lambda: not alive(pid), 5)
+        until(lambda: not alive(pid))
     assert beat_of(system, "mesh").status == "ok"  # a crash says no goodbye
 
 

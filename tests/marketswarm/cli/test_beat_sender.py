@@ -1,5 +1,6 @@
 """Where a beat goes by the truth, and that no server's nonsense harms its sender."""
 
+import asyncio
 from contextlib import suppress
 
 import orjson
@@ -11,7 +12,7 @@ from marketswarm.cli.beat import BeatDestination, BeatSender, find_destination
 from marketswarm.exit import Exit
 from marketswarm.truth import parse_truth
 from support.fuzz.replies import serving
-from support.waiting import Stopwatch
+from support.waiting import PATIENT_SEC
 
 HEALER = {
     "access_points": {"subscribe_to": [{"bus": "market-redis", "key": "shell:heartbeat"}]},
@@ -85,10 +86,9 @@ async def test_whatever_a_server_answers_a_beat_is_sent_or_fails_in_time(tmp_pat
         monkeypatch.setenv("MARKET_REDIS_URL", url)
         monkeypatch.setattr(beat, "WITHIN_SEC", 0.3)
         sender = BeatSender("mesh", tmp_path)
-        stopwatch = Stopwatch()
-        await sender.refresh_truth()
-        with suppress(BusError):
-            assert await sender.publish() >= 0
-        assert stopwatch.own_sec < 6
+        async with asyncio.timeout(PATIENT_SEC):
+            await sender.refresh_truth()
+            with suppress(BusError):
+                assert await sender.publish() >= 0
         assert not sender.destination.known
         await sender.aclose()

@@ -210,9 +210,9 @@ def test_status_can_be_watched_while_a_bus_comes_and_goes(shell, seeded):
         assert orjson.loads(watching.stdout.readline())["away"] == {}
         seeded[0].stop()
         seeded[1].stop()
-        until(lambda: "no bus answered" in watching.stdout.readline(), 5)
+        until(lambda: "no bus answered" in watching.stdout.readline())
         seeded[0].start()
-        until(lambda: '"why"' in (line := watching.stdout.readline()) or '"mesh"' in line, 5)
+        until(lambda: '"why"' in (line := watching.stdout.readline()) or '"mesh"' in line)
         watching.send_signal(2)
         assert watching.wait(10) == 0
         assert watching.stderr.read() == ""

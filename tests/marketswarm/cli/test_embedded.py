@@ -69,7 +69,7 @@ def test_from_up_to_ctrl_c_over_a_simulation_a_kill_and_a_reseed(fleet):
 
         boot = fleet.row("mesh")["boot"]
         assert "killed" in fleet.shell.said("kill", "mesh")
-        until(lambda: fleet.row("mesh")["boot"] not in (None, boot), 30)
+        until(lambda: fleet.row("mesh")["boot"] not in (None, boot))
 
         assert orjson.loads(fleet.shell.said("health", "rss_agg", "--json"))["type"] == "heartbeat_ok"
         assert past(fleet)[0] == "heartbeat_miss"
@@ -101,7 +101,7 @@ def end_a_simulation_by_ctrl_c(fleet: Embedded) -> None:
         simulating.send_signal(signal.SIGINT)
         assert "rss_agg starts" in simulating.stdout.read()
         assert simulating.wait(5) == 130
-    until(lambda: fleet.row("rss_agg")["verdict"] == "up", 20)
+    until(lambda: fleet.row("rss_agg")["verdict"] == "up")
 
 
 def reseed_from_another_terminal(fleet: Embedded) -> None:
@@ -110,4 +110,4 @@ def reseed_from_another_terminal(fleet: Embedded) -> None:
     truth["services"]["rss_agg"]["tags"] = ["new"]
     fleet.shell.write(truth)
     assert "is revision 2 on" in fleet.shell.said("seed")
-    until(lambda: fleet.row("rss_agg")["rev"] == 2, 20)
+    until(lambda: fleet.row("rss_agg")["rev"] == 2)

@@ -85,11 +85,11 @@ def test_it_beats_while_the_command_runs_and_tells_its_end(shell, system):
     with AlertTail(system.url, "backup:heartbeat") as heard:
         script = "until [ -e enough ]; do sleep 0.05; done; exit 3"
         with started(shell, "--", "sh", "-c", script) as running:
-            until(lambda: len(heard.seen) >= 2, 15)
+            until(lambda: len(heard.seen) >= 2)
             (shell.folder / "enough").touch()
             assert running.communicate(timeout=20) == (b"", b"")
         assert running.returncode == 3
-        until(lambda: heard.seen and heard.seen[-1][1].get("status") == "stopping", 5)
+        until(lambda: heard.seen and heard.seen[-1][1].get("status") == "stopping")
     beats = [beat for _, beat in heard.seen]
     assert len(beats) >= 3
     assert [beat["i"] for beat in beats] == list(range(1, len(beats) + 1))
@@ -109,7 +109,7 @@ def test_on_success_only_is_one_beat_for_a_success_and_none_for_a_failure(shell,
         for command, code in (("true", 0), ("false", 1), ("true", 0)):
             assert shell("exec", "--svc", "backup", "--on-success-only", "--", command).returncode == code
             assert run_of(system)["code"] == code
-        until(lambda: len(heard.seen) >= 2, 5)
+        until(lambda: len(heard.seen) >= 2)
     assert [(beat["i"], beat["detail"][:13]) for _, beat in heard.seen] == [(1, "exit 0 after ")] * 2
     assert not any("boot" in beat for _, beat in heard.seen)
 
@@ -127,7 +127,7 @@ def test_a_failure_is_told_without_a_beat_before_it_if_the_truth_wants_an_alert(
     seed(buses, {"services": SERVICES | {"backup": HASTY | {"alert_on_failure": True}}}, 1)
     with AlertTail(buses[0].url, "backup:heartbeat") as heard:
         assert shell("exec", "--svc", "backup", *words).returncode == code
-        until(lambda: heard.seen, 5)
+        until(lambda: heard.seen)
     [(_, beat)] = heard.seen
     assert (beat["status"], beat["exit_code"]) == ("stopping", code)
 
@@ -285,7 +285,7 @@ def test_a_bus_that_is_away_neither_stops_nor_delays_the_command(shell, buses, p
 def test_a_success_waits_a_little_for_the_bus_that_is_to_hear_of_it(shell, system):
     system.stop()
     with started(shell, "--on-success-only", "--", "touch", "done") as running:
-        until((shell.folder / "done").exists, 10)
+        until((shell.folder / "done").exists)
         time.sleep(0.3)  # it tries, in vain
         system.start()
         assert running.wait(15) == 0
@@ -299,13 +299,13 @@ def test_beats_begin_again_when_the_bus_is_back_and_follow_a_reseed(shell, buses
     with started(shell, "--", "sleep", "60") as running:
         time.sleep(0.5)
         system.start()
-        until(lambda: system.cmd("EXISTS", "beat:backup"), 10)
+        until(lambda: system.cmd("EXISTS", "beat:backup"))
         shell.write(
             {"services": SERVICES | {"backup": {"heartbeat": HASTY["heartbeat"] | {"channel": "team:b"}}}}
         )
         with AlertTail(system.url, "team:b") as heard:
             assert shell("seed").returncode == 0
-            until(lambda: heard.seen, 5)
+            until(lambda: heard.seen)
         running.send_signal(signal.SIGTERM)
         assert running.wait(10) == 143
 

@@ -40,7 +40,7 @@ def test_a_browser_gets_the_address(shell, port):
     browser.write_text(f'#!/bin/sh\necho "$1" > {seen}\n')
     browser.chmod(browser.stat().st_mode | stat.S_IXUSR)
     assert shell("open", BOARD_PORT=port, BOARD_HOST="0.0.0.0", BROWSER=str(browser)).returncode == 0  # noqa: S104
-    until(seen.exists, 5, "the browser")
+    until(seen.exists, what="the browser")
     assert seen.read_text() == f"http://127.0.0.1:{port}\n"
 
 

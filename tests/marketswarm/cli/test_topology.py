@@ -111,9 +111,9 @@ def test_it_can_be_watched_while_a_bus_comes_and_goes(shell, market):
         assert orjson.loads(watching.stdout.readline())["live"] is True
         for server in market:
             server.stop()
-        until(lambda: "no bus answered" in watching.stdout.readline(), 10)
+        until(lambda: "no bus answered" in watching.stdout.readline())
         market[1].start()
-        until(lambda: '"rss:items"' in watching.stdout.readline(), 10)
+        until(lambda: '"rss:items"' in watching.stdout.readline())
         watching.send_signal(2)
         assert watching.wait(10) == 0
         assert watching.stderr.read() == ""

@@ -32,7 +32,7 @@ class SupervisedChild:
         self.told.append({"event": event, "level": level, **facts})
 
     async def ready(self, times: int = 1) -> None:
-        await auntil(lambda: self.lines.count(b"here") >= times, 5, "it to run")
+        await auntil(lambda: self.lines.count(b"here") >= times, what="it to run")
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ async def test_a_child_that_ended_as_it_was_stopped_has_its_own_exit_code(make, 
 
 async def test_a_child_that_ends_is_started_again_and_again_with_pauses(make):
     scene = make(ENDS)
-    await auntil(lambda: len(scene.told) == 2, 5)
+    await auntil(lambda: len(scene.told) == 2)
     assert [(told["code"], told["again_in_sec"]) for told in scene.told] == [(3, 0.5), (3, 1.0)]
 
 
@@ -111,11 +111,11 @@ async def test_a_stopped_child_stays_stopped_until_started(make):
 async def test_a_start_cuts_a_pause_short_and_a_stop_ends_it(make, monkeypatch):
     monkeypatch.setattr(module.RestartBackoff, "next_pause_sec", lambda *_: 60.0)
     scene = make(ENDS)
-    await auntil(lambda: scene.child.state is ChildState.WAITING, 5)
+    await auntil(lambda: scene.child.state is ChildState.WAITING)
     assert "not after its pause" in scene.child.start()
-    await auntil(lambda: len(scene.told) == 2, 5)
+    await auntil(lambda: len(scene.told) == 2)
     assert "was not running" in await scene.child.stop()
-    await auntil(lambda: scene.child.state is ChildState.STOPPED, 5)
+    await auntil(lambda: scene.child.state is ChildState.STOPPED)
 
 
 async def test_a_child_deaf_to_sigterm_is_killed_after_its_grace(make):
@@ -150,7 +150,7 @@ async def test_what_a_child_started_goes_with_it(make):
     grandchild = int(scene.lines[0])
     assert alive(grandchild)
     scene.child.kill()
-    await auntil(lambda: not alive(grandchild), 3)
+    await auntil(lambda: not alive(grandchild))
 
 
 async def test_a_child_whose_offspring_holds_its_output_is_started_again(make):
@@ -163,7 +163,7 @@ async def test_a_child_whose_offspring_holds_its_output_is_started_again(make):
 
 async def test_output_comes_line_by_line_and_an_endless_one_in_pieces(make):
     scene = make("print('a\\nb'); print('x' * 3_000_000); print('end', end='', flush=True); " + SLEEPS)
-    await auntil(lambda: any(line.endswith(b"endhere") for line in scene.lines), 5)
+    await auntil(lambda: any(line.endswith(b"endhere") for line in scene.lines))
     assert scene.lines[:2] == [b"a", b"b"]
     assert sum(map(len, scene.lines[2:-1])) == 3_000_000
     assert max(map(len, scene.lines)) < 1_200_000
@@ -177,8 +177,8 @@ async def test_a_supervisor_that_is_cancelled_takes_its_child_along(make):
     pid, process = scene.child.pid, scene.child._process  # noqa: SLF001 - the child forgets it
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await auntil(lambda: not alive(pid), 3)
-    await auntil(lambda: process.get_returncode() is not None, 3)  # else the next test has its warning
+    await auntil(lambda: not alive(pid))
+    await auntil(lambda: process.get_returncode() is not None)  # else the next test has its warning
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ async def test_a_server_keeps_its_data_its_port_and_its_password_over_a_stop_and
     await server.start()
     assert server.url == url
     os.kill(server.pid, 9)
-    await auntil(lambda: server.pid is None, 20, "its end")
+    await auntil(lambda: server.pid is None, what="its end")
     await server.start()
     assert await ask(url, "SELECT n FROM kept") == 7
     server.url_file.unlink()  # somebody lost it: a new password, the same data

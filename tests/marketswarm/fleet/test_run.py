@@ -158,15 +158,15 @@ def test_a_service_has_as_many_processes_as_the_truth_says_and_each_is_handled_a
     assert fleet.wait_log("agent.ended")["svc"] == "steady/2"
     assert len(fleet.pids_of("services.steady") & pids) == 2
     fleet.control("start", "steady/2")  # not after its pause
-    until(lambda: len(fleet.pids_of("services.steady")) == 3, 15, "all again")
+    until(lambda: len(fleet.pids_of("services.steady")) == 3, what="all again")
     pids = fleet.pids_of("services.steady")
     assert fleet.control("stop", "steady/2").startswith("steady/2 stopped in")
-    until(lambda: len(fleet.pids_of("services.steady")) == 2, 15, "one less")
+    until(lambda: len(fleet.pids_of("services.steady")) == 2, what="one less")
     assert fleet.control("stop", "steady/1").startswith("steady stopped in")  # of one name with its service
     assert len(fleet.pids_of("services.steady")) == 1
     assert fleet.pids_of("services.steady") < pids
     assert fleet.control("start", "steady").count("starts") == 2
-    until(lambda: len(fleet.pids_of("services.steady")) == 3, 15, "all again")
+    until(lambda: len(fleet.pids_of("services.steady")) == 3, what="all again")
     assert fleet.control("stop", "steady").count("stopped in") == 3
     assert fleet.pids_of("services.steady") == set()
     assert "runs no steady/4" in fleet.control("start", "steady/4")
@@ -329,7 +329,7 @@ def test_other_terminals_stop_start_and_kill_agents(up):
     assert "steady starts" in fleet.control("start", "steady")
     again = until(lambda: fleet.pid_of("services.steady"))
     assert "killed" in fleet.control("kill", "steady")
-    until(lambda: fleet.pid_of("services.steady") not in (None, again), 15)
+    until(lambda: fleet.pid_of("services.steady") not in (None, again))
     assert "did you mean steady" in fleet.control("stop", "steadi")
     assert "stop, start, kill" in fleet.control("fry", "steady")
 
@@ -346,7 +346,7 @@ def test_a_service_that_was_seeded_later_is_started(up):
     assert seeded.wait() == 0, seeded.text()
     assert fleet.control("start", "deaf").count("starts") == 2
     until(lambda: len(fleet.pids_of("services.deaf")) == 2)
-    until(lambda: len(fleet.logs("stand_in.started")) == 4, 10)
+    until(lambda: len(fleet.logs("stand_in.started")) == 4)
     ports = [int(line["metrics"]) for line in fleet.logs("stand_in.started")]
     assert len(set(ports)) == 4
     assert min(ports) == port
@@ -433,9 +433,9 @@ def test_on_a_terminal_it_is_for_people(up, tmp_path, monkeypatch, plain):
             Proc, "spawn", lambda self, line, **how: spawn(self, line, **(how | {"stderr": theirs}))
         )
         fleet = up(services="steady,other,wrong", **({"NO_COLOR": "1"} if plain else {}))
-        until(lambda: b"agent.ended" in shown, 30)
+        until(lambda: b"agent.ended" in shown)
         assert fleet.control("stop", "wrong")
-        until(lambda: b"Ctrl-C here ends all of it." in shown, 30)
+        until(lambda: b"Ctrl-C here ends all of it." in shown)
         fleet.signal(signal.SIGINT)
         assert fleet.wait(10) == 0
         until(lambda: b"fleet.stopped" in shown)

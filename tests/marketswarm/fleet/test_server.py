@@ -136,7 +136,7 @@ def test_a_script_that_takes_more_memory_than_its_server_may_have_gets_none(tmp_
     )
     with subprocess.Popen(line) as server, redis.Redis(HOST, port, socket_timeout=20) as client:
         try:
-            until(lambda: answers(client), 10, "the server")
+            until(lambda: answers(client), what="the server")
             assert client.eval("return #string.rep('x', 1000000)", 0) == 1_000_000  # a usual script runs
             greedy = "local t = {} for n = 1, 400 do t[n] = string.rep('x', 999999) .. n end return #t"
             with pytest.raises(redis.RedisError):  # the script fails, or the server ends

@@ -233,7 +233,7 @@ def test_once_it_is_over_its_port_is_free_and_who_hangs_on_is_dropped(sources):
         before = set(threading.enumerate())
         client = socket.create_connection((HOST, port), 5)
         client.sendall(b"GET /metr")
-        until(lambda: set(threading.enumerate()) - before, 5, "its thread")
+        until(lambda: set(threading.enumerate()) - before, what="its thread")
         begun_at = time.monotonic()
     assert time.monotonic() - begun_at < CLIENT_LIMIT_SEC, "it waited for the client"
     with client, contextlib.suppress(ConnectionResetError):
@@ -278,7 +278,7 @@ def test_those_who_connect_and_say_nothing_keep_nobody_from_being_served(port):
         for _ in range(5 * MAX_CONNECTIONS):
             silent.enter_context(socket.create_connection((HOST, port), 5))
         assert get(port)[1]
-        until(lambda: threading.active_count() <= before + MAX_CONNECTIONS, 5, "bounded threads")
+        until(lambda: threading.active_count() <= before + MAX_CONNECTIONS, what="bounded threads")
         assert get(port)[1]
 
 
@@ -307,5 +307,7 @@ def test_one_who_does_not_read_his_answer_is_dropped_in_the_end(port, sources, m
     with socket.create_connection((HOST, port), 5) as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
-        until(lambda: set(threading.enumerate()) - before, 5, "its thread")
-        until(lambda: not set(threading.enumerate()) - before, 12, "its end")  # before the socket's own limit
+        until(lambda: set(threading.enumerate()) - before, what="its thread")
+        until(
+            lambda: not set(threading.enumerate()) - before, what="its end"
+        )  # before the socket's own limit

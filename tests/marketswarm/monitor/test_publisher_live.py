@@ -73,11 +73,11 @@ async def test_an_answer_that_is_lost_tells_nothing_twice_and_keeps_the_order(se
                     expected.append(("miss" if state is State.DOWN else "ok", svc))
             box.enqueue(verdict("first", State.UNWATCHED, 9.0))
             await auntil(
-                lambda: box.retries >= 2 and len(logged(server)) > 1, 5, "a telling without an answer"
+                lambda: box.retries >= 2 and len(logged(server)) > 1, what="a telling without an answer"
             )
             assert len(told) == 1
             wire.heal()
-            await auntil(lambda: not len(box), 5)
+            await auntil(lambda: not len(box))
             assert logged(server) == [*expected, ("unwatched", "first")]
             assert len(told) == len(expected) + 1
 
@@ -90,7 +90,7 @@ async def test_a_full_server_takes_nothing_at_all_and_later_everything(server):
         await auntil(lambda: box.retries >= 2)
         assert (told, server.cmd("EXISTS", LOG, "healer:roster", "health:svc0")) == ([], 0)
         server.cmd("CONFIG", "SET", "maxmemory", "0")
-        await auntil(lambda: not len(box), 5)
+        await auntil(lambda: not len(box))
         assert logged(server) == [("miss", f"svc{n}") for n in range(150)]
         assert server.cmd("HLEN", "healer:roster") == 150
         assert 60 <= server.cmd("TTL", "health:svc149") <= 90
@@ -105,7 +105,7 @@ async def test_a_server_killed_in_the_midst_tells_each_once(server):
         for n in range(300):
             box.enqueue(verdict(f"svc{n}", State.UP, 2.0))
         server.start()
-        await auntil(lambda: not len(box), 8)
+        await auntil(lambda: not len(box))
         found = logged(server)
         assert len(found) == len(set(found)) == 600
         assert found[:300] == [("miss", f"svc{n}") for n in range(300)]
@@ -179,7 +179,7 @@ async def test_what_the_notifier_has_not_read_yet_stays_on_the_log(server):
     async with telling(server.url) as (box, told):
         for n in range(150):
             box.enqueue(verdict(f"svc{n}", State.DOWN, 1.0))
-        await auntil(lambda: len(told) == 150, 10)
+        await auntil(lambda: len(told) == 150)
         assert server.cmd("XLEN", LOG) == 120_150
         server.cmd("XGROUP", "SETID", LOG, "notifier", "$")
 
@@ -187,7 +187,7 @@ async def test_what_the_notifier_has_not_read_yet_stays_on_the_log(server):
             box.enqueue(verdict(f"later{len(told)}", State.DOWN, 1.0))
             return server.cmd("XLEN", LOG) < 101_000
 
-        await auntil(is_short, 10)
+        await auntil(is_short)
 
 
 async def test_a_day_of_flapping_against_a_bus_that_refuses_is_bounded_and_what_lasts_is_told(
@@ -197,7 +197,7 @@ async def test_a_day_of_flapping_against_a_bus_that_refuses_is_bounded_and_what_
     async with telling(server.url) as (box, _):
         box.set_service_count(10)
         server.cmd("CONFIG", "SET", "maxmemory", "1")
-        await auntil(lambda: box.enqueue(verdict("first", State.DOWN, 0.5)) or box.refusal, 10)
+        await auntil(lambda: box.enqueue(verdict("first", State.DOWN, 0.5)) or box.refusal)
         most = 0
         for ts in range(1, 200):
             for svc in "abcdefghij":

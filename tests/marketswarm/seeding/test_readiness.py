@@ -51,7 +51,7 @@ async def test_users_that_are_not_loaded_yet_are_waited_for(guarded, user, capsy
     async with guarded.entered(user) as (server, bus):
         assert await wait_for_healer_access([bus], OLD, 0.0) == {}
         waiting = asyncio.create_task(wait_for_healer_access([bus], NEW, 30.0))
-        await auntil(lambda: "users.waiting" in "".join(capsys.readouterr()), 10, "it waits")
+        await auntil(lambda: "users.waiting" in "".join(capsys.readouterr()), what="it waits")
         guarded.write(NEW)
         guarded.load(server)
         assert await waiting == {}
@@ -60,9 +60,9 @@ async def test_users_that_are_not_loaded_yet_are_waited_for(guarded, user, capsy
 async def test_a_server_that_restarts_with_new_users_is_waited_for(guarded, capsys):
     async with guarded.entered("bootstrap") as (server, bus):
         waiting = asyncio.create_task(wait_for_healer_access([bus], NEW, 30.0))
-        await auntil(lambda: "users.waiting" in "".join(capsys.readouterr()), 10, "it waits")
+        await auntil(lambda: "users.waiting" in "".join(capsys.readouterr()), what="it waits")
         server.stop()
-        await auntil(lambda: "users.bus_away" in "".join(capsys.readouterr()), 10, "it is seen to be away")
+        await auntil(lambda: "users.bus_away" in "".join(capsys.readouterr()), what="it is seen to be away")
         guarded.write(NEW)
         server.start()
         assert await waiting == {}

@@ -37,7 +37,7 @@ def test_a_service_is_missed_and_comes_back_and_nothing_is_left_of_it(tmp_path, 
         assert fleet.bus("market-redis").ping()
         ports = [int(fleet.url(name).rpartition(":")[2]) for name in ("system-redis", "market-redis")]
         os.kill(fleet.pid, 9)  # the test is killed, or the machine is short of memory
-        until(lambda: not any(map(listens, ports)), 5, "its servers to be gone")
+        until(lambda: not any(map(listens, ports)), what="its servers to be gone")
         with pytest.raises(FleetError, match="the fleet ended while waiting for it"):
             fleet.until(lambda: False)
     fleet.close()

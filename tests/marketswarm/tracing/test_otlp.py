@@ -121,10 +121,10 @@ def test_an_outage_is_two_lines_however_many_exports_fail(collector, monkeypatch
     ) as tracer:  # fmt: skip
         for n in range(1, 5):
             tracer.record(FIRST)
-            until(lambda n=n: len(collector.seen) >= n, 5, "an export")
+            until(lambda n=n: len(collector.seen) >= n, what="an export")
         collector.always = 200
         tracer.record(FIRST)
-        until(lambda: collector.spans, 5, "an export that is taken")
+        until(lambda: collector.spans, what="an export that is taken")
     assert [each["event"] for each in logged] == ["traces.failed", "traces.resumed"]
     failed, resumed = logged
     assert failed["where"] == resumed["where"] == collector.endpoint.removeprefix("http://")

@@ -69,4 +69,4 @@ def test_it_does_not_outlive_an_agent_that_was_killed():
             assert alive(pid)
         finally:
             agent.kill()
-    until(lambda: not alive(pid), 10)
+    until(lambda: not alive(pid))

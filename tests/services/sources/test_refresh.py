@@ -164,7 +164,7 @@ async def test_a_bus_that_fails_for_a_moment_does_not_end_a_run(scene, monkeypat
 async def test_a_run_that_was_missed_is_made_up_for_at_once_and_no_other(scene):
     await scene.market.bus.client.set(SOURCES_REFRESHED, time.time() - 2 * 3600)
     async with running(scene):
-        await auntil(lambda: scene.me.log.named("refresh.done"), 20)
+        await auntil(lambda: scene.me.log.named("refresh.done"))
         assert abs(float(await scene.market.bus.client.get(SOURCES_REFRESHED)) - time.time()) < 20
     scene.me.log.events.clear()
     async with running(scene):
@@ -176,10 +176,10 @@ async def test_a_run_that_was_broken_off_is_made_up_for_by_the_next_holder_of_th
     await scene.market.bus.client.set(SOURCES_REFRESHED, time.time() - 2 * 3600)
     scene.market["kraken"].choose = lambda _request: Answer(hang=True)
     async with running(scene):
-        await auntil(lambda: scene.market["kraken"].seen, 20)
+        await auntil(lambda: scene.market["kraken"].seen)
     scene.market["kraken"].choose = answer_as_kraken
     async with running(scene):
-        await auntil(lambda: scene.me.log.named("refresh.done"), 30)
+        await auntil(lambda: scene.me.log.named("refresh.done"))
 
 
 @pytest.mark.parametrize("stored", [b"soon", b"", b"-1", b"nan", b"1e300", b"99999999999"])
@@ -191,7 +191,7 @@ async def test_when_the_last_run_was_is_read_from_what_anyone_may_have_written(s
             at = await scene.loader.store.read_refreshed()
             return at is not None and abs(at - time.time()) < 20
 
-        await auntil(is_mended, 20)
+        await auntil(is_mended)
     assert scene.me.log.named("refresh.done") == []
 
 
@@ -273,5 +273,5 @@ async def test_while_the_refresh_waits_for_its_time_it_tries_what_is_down(down, 
         async def is_up():
             return (await down.market.read_source("kraken"))["state"] == "up"
 
-        await auntil(is_up, 20)
+        await auntil(is_up)
     assert down.me.log.named("refresh.done") == []

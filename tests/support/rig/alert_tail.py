@@ -25,7 +25,7 @@ class AlertTail:
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
-        until(lambda: self.subscriptions, 5, f"subscription to {channel} at {url}")
+        until(lambda: self.subscriptions, what=f"subscription to {channel} at {url}")
 
     def of(self, kind: str | None = None, svc: str | None = None) -> list[dict[str, Any]]:
         """The events so far, those of one type and service, in order of arrival."""

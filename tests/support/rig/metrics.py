@@ -74,7 +74,7 @@ class Prometheus(Process):
                 stdout=log,
                 stderr=log,
             )
-        until(lambda: self._ready() or not self.running, 30, "Prometheus to be ready")
+        until(lambda: self._ready() or not self.running, what="Prometheus to be ready")
         assert self.running, (folder / "log").read_text(encoding="utf-8")[-1000:]
 
     def __enter__(self) -> Self:

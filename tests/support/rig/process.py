@@ -129,7 +129,7 @@ class Process:
 
     def freeze(self) -> None:
         self.signal(signal.SIGSTOP)
-        until(self._stopped, 10, f"{self.pid} to stand still")
+        until(self._stopped, what=f"{self.pid} to stand still")
 
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)

@@ -78,8 +78,8 @@ class Guarded:
                 sentinel = RedisSentinel(folder, first.port, sentinels // 2 + 1)
                 self.sentinels.append(ends.enter_context(sentinel))
             for sentinel in self.sentinels:
-                until(lambda one=sentinel: self._knows_all(one), 20, "sentinels to know each other")
-            until(self._replicates, 20, "the replicas to be as far as the master")
+                until(lambda one=sentinel: self._knows_all(one), what="sentinels to know each other")
+            until(self._replicates, what="the replicas to be as far as the master")
             self._ends = ends.pop_all()
         return self
 

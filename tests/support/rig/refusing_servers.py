@@ -104,7 +104,7 @@ class Unsaving(Refusal):
 
     def _save(self, status: str) -> None:
         self.server.cmd("BGSAVE")
-        until(lambda: self._last() == status, 10, f"a snapshot: {status}")
+        until(lambda: self._last() == status, what=f"a snapshot: {status}")
 
     def _last(self) -> str:
         return str(self.server.cmd("INFO", "persistence")["rdb_last_bgsave_status"])
@@ -123,14 +123,14 @@ class Loading(Refusal):
         # it looks up from its reading after each 1024 bytes on the disk, but not within what a script did
         self._set("rdbcompression", "no")
         self.server.cmd("BGREWRITEAOF")
-        until(self._rewritten, 10, "the data to be in one piece")
+        until(self._rewritten, what="the data to be in one piece")
         self.server.stop()
         self.server.begin(key_load_delay=str(self._PAUSE_US), loading_process_events_interval_bytes="1024")
-        until(lambda: self._is("loading"), 10, "the server to load")
+        until(lambda: self._is("loading"), what="the server to load")
 
     def end(self) -> None:
         self._set("key-load-delay", 0)
-        until(lambda: self._is("ready"), 10, "the server to have loaded")
+        until(lambda: self._is("ready"), what="the server to have loaded")
 
     def _rewritten(self) -> bool:
         said = self.server.cmd("INFO", "persistence")

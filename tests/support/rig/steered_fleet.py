@@ -80,7 +80,7 @@ def run_steered_fleet(folder: Path, truth: Any = TRUTH) -> Iterator[SteeredFleet
         steered = SteeredFleet(folder, receiver, truth)
         try:
             receiver.wait("heartbeat_miss", "backup", 30)  # nothing beats for it
-            until(lambda: steered.state("backup") == "down", 30, "an outage that the board shows")
+            until(lambda: steered.state("backup") == "down", what="an outage that the board shows")
             steered.make_token()
             yield steered
         finally:

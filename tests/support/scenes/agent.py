@@ -124,7 +124,7 @@ class Tail:
         self.client = redis.Redis.from_url(url)
         self.pubsub = self.client.pubsub()
         self.pubsub.subscribe(channel)
-        until(lambda: self.pubsub.get_message(timeout=0.1), 10, f"a subscription to {channel}")
+        until(lambda: self.pubsub.get_message(timeout=0.1), what=f"a subscription to {channel}")
 
     def __enter__(self) -> Self:
         return self

@@ -56,7 +56,7 @@ class BoardFleet:
         if "board" not in self.fleet.agents or not self.fleet["board"].running:
             self.fleet.start("board")
         self.beater.restart("shop", "web")
-        until(lambda: self.state("shop") == self.state("web") == "up", 30, "the services to be up")
+        until(lambda: self.state("shop") == self.state("web") == "up", what="the services to be up")
 
     def follow(self, last_id: str | None = None) -> EventStream:
         return EventStream(f"{self.url}/api/v1/stream", last_id)

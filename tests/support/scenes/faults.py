@@ -121,7 +121,7 @@ class Scene(Fleet):
             self.start(name)
         if "healer" in self.first:
             for name in watched:
-                until(lambda name=name: self.beats_now(name), 30, f"a beat of {name}")
+                until(lambda name=name: self.beats_now(name), what=f"a beat of {name}")
         for name in self.first:
             if name not in watched:
                 self.start(name)
@@ -140,7 +140,7 @@ class Scene(Fleet):
     def wait_beats(self, svc: str, count: int) -> None:
         """Wait until an agent has beaten so many times more."""
         begun = self.last_beat(svc).get("i", 0)
-        until(lambda: self.last_beat(svc).get("i", 0) >= begun + count, 30, f"{count} more beats of {svc}")
+        until(lambda: self.last_beat(svc).get("i", 0) >= begun + count, what=f"{count} more beats of {svc}")
 
     def beat(self, svc: str, heartbeat: Mapping[str, Any]) -> Beater:
         """Has a service beat from now on, as its section says."""
@@ -170,7 +170,7 @@ class Scene(Fleet):
         for name in names:
             (self.beaters[name].resume if boot == "same" else self.beaters[name].restart)(name)
         for name, count in counts.items():
-            until(lambda name=name, n=count: len(self.beaters[name].beats[name]) > n, 5, f"{name} to beat")
+            until(lambda name=name, n=count: len(self.beaters[name].beats[name]) > n, what=f"{name} to beat")
         return max(self.beaters[name].beats[name][count] for name, count in counts.items())
 
     # -- what is told

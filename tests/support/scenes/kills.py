@@ -161,13 +161,13 @@ def reach(case: KillCase, workers: Sequence[Proc], point: Point) -> Proc:
             worker.kill()
             start_again(worker)
             if point is Point.JOINED:
-                until(lambda: has_joined(worker), 30, lambda: f"{worker} to join")
+                until(lambda: has_joined(worker), what=lambda: f"{worker} to join")
         case Point.HOLDING:
             worker = catch_holder(case, workers)
         case Point.PUBLISHED:
             least = case.count_output() + case.chance.randint(1, case.per_feed)
             case.feed()
-            until(lambda: case.count_output() >= least or case.is_done(), 30, lambda: f"output of {worker}")
+            until(lambda: case.count_output() >= least or case.is_done(), what=lambda: f"output of {worker}")
     return worker
 
 
@@ -175,7 +175,7 @@ def catch_holder(case: KillCase, workers: Sequence[Proc]) -> Proc:
     """Add work until one has some in hand and stands still; return that one."""
     for _ in range(ATTEMPTS):
         case.feed()
-        until(lambda: case.find_holder(workers) or case.is_done(), 30, f"work in the hands of {case.module}")
+        until(lambda: case.find_holder(workers) or case.is_done(), what=f"work in the hands of {case.module}")
         for worker in workers:
             worker.freeze()
         holder = case.find_holder(workers)
@@ -465,7 +465,7 @@ class NotesCase(StreamCase):
 
     def finish(self) -> None:
         super().finish()
-        until(lambda: not self.scene.market.cmd("HLEN", "vexy:notes:windows"), 30, "every digest")
+        until(lambda: not self.scene.market.cmd("HLEN", "vexy:notes:windows"), what="every digest")
 
     def check(self) -> None:
         notes = [each for each in entries(self.scene.market) if each["kind"] == "note"]
@@ -499,11 +499,11 @@ class MinutesCase(KillCase):
         self._wait_for_subscription()
         if not self._since:
             self.market.run()
-            until(lambda: all(self.market.made.values()), 10)
+            until(lambda: all(self.market.made.values()))
             self._since = {symbol: made[0] for symbol, made in self.market.made.items()}
 
     def _wait_for_subscription(self) -> None:
-        until(lambda: self.market.subscribed == set(self.symbols), 30, "a subscription")
+        until(lambda: self.market.subscribed == set(self.symbols), what="a subscription")
 
     def count_output(self) -> int:
         return int(self.scene.market.cmd("XLEN", "market:bars"))
@@ -545,7 +545,7 @@ class ProbesCase(KillCase):
 
     def feed(self) -> None:
         """Let the target go, or come back, once its last change is published."""
-        until(self.is_done, 30, lambda: f"{self._expected[-1]}; {self.scene.programs[-1]}")
+        until(self.is_done, what=lambda: f"{self._expected[-1]}; {self.scene.programs[-1]}")
         if self._server is None:
             self._server = socket.create_server((HOST, self._port), backlog=128)
         else:

@@ -110,7 +110,7 @@ async def test_a_peer_that_answers_no_ping_is_given_up(market):
     async def frozen(market, connection):
         if await market.admit(connection):
             connection.transport.pause_reading()
-            await auntil(lambda: over, 10)
+            await auntil(lambda: over)
             connection.transport.abort()
 
     market.moods.append(frozen)

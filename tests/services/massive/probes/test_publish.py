@@ -64,7 +64,7 @@ async def test_what_was_found_while_it_was_away_comes_later_in_order(place, publ
     place.away = True
     for n in range(BATCH_SIZE + 1):
         publisher.add(finding(n), 10.0)
-    await auntil(lambda: publisher.problem == "results not published: market-redis refused", 10)
+    await auntil(lambda: publisher.problem == "results not published: market-redis refused")
     publisher.add(finding(BATCH_SIZE + 1), 10.0)
     place.away = False
     await auntil(lambda: publisher.published == BATCH_SIZE + 2)
@@ -76,7 +76,7 @@ async def test_of_more_than_there_is_room_for_the_oldest_go_and_are_counted(plac
     place.away = True
     for n in range(MAX_PENDING):
         publisher.add(finding(n), 10.0)
-    await auntil(lambda: publisher.problem, 10)
+    await auntil(lambda: publisher.problem)
     for n in range(MAX_PENDING, MAX_PENDING + 10):
         publisher.add(finding(n), 10.0)
     place.away = False
