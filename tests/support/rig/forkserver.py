@@ -34,7 +34,7 @@ from pathlib import Path
 from support.leftovers import TAG
 
 PACKAGES = ("marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services")
-NOT_IMPORTED = ("__main__", "apprise", "embedded", "otlp")
+NOT_IMPORTED = ("__main__", "apprise", "conftest", "embedded", "otlp")  # tests/services is a part of `services`
 OF_THE_INTERPRETER = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "COVERAGE")
 LONGEST = 1 << 20
 VARIABLE = "MARKETSWARM_TEST_START"
