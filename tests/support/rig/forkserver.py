@@ -34,7 +34,8 @@ from pathlib import Path
 from support.leftovers import TAG
 
 PACKAGES = ("marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services")
-NOT_IMPORTED = ("__main__", "apprise", "conftest", "embedded", "otlp")  # tests/services is a part of `services`
+# tests/services, with its conftest, is a part of the namespace `services`
+NOT_IMPORTED = ("__main__", "apprise", "conftest", "embedded", "otlp")
 OF_THE_INTERPRETER = ("PYTHON", "LD_", "LC_", "LANG", "TZ", "COVERAGE")
 LONGEST = 1 << 20
 VARIABLE = "MARKETSWARM_TEST_START"
