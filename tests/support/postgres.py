@@ -2,9 +2,9 @@
 
     from support.postgres import archive_url, postgres  # in a conftest.py: both are fixtures
 
-`postgres` is the server, `archive_url` the URL of a database with the archive's schema and the partitions of
-some months of 2025 and 2026. A test that kills or freezes the server asks for `breakable_postgres`, which is
-mended in the end.
+`postgres` is the server, `archive_url` the URL of a database with the archive's schema and partitions for
+the times that tests name and for the last year. A test that kills or freezes the server asks for
+`breakable_postgres`, which is mended in the end.
 
 Two variables of the environment run the same tests on another server:
 
@@ -20,7 +20,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +42,13 @@ partitions_only = pytest.mark.skipif(EXTENSION == "timescaledb", reason="hyperta
 hypertables_only = pytest.mark.skipif(
     EXTENSION != "timescaledb", reason="needs MARKETSWARM_TEST_POSTGRES with TimescaleDB"
 )
-# few, since each is copied for each test; the service makes others when it needs them
-_MONTHS = [datetime(2025, month, 1, tzinfo=UTC) for month in range(1, 5)]
-_MONTHS += [datetime(2026, month, 1, tzinfo=UTC) for month in range(8, 12)]
+# few, since each is copied for each test: those of the times that tests name, and the last year
+_NAMED = [(2025, 1), (2025, 2), (2025, 3), (2025, 4), (2026, 1), (2026, 10), (2026, 11)]
+_LAST_YEAR = [datetime.now(UTC) - timedelta(days=15 * back) for back in range(-1, 24)]
+_MONTHS = [
+    datetime(year, month, 1, tzinfo=UTC)
+    for year, month in sorted({*_NAMED, *((at.year, at.month) for at in _LAST_YEAR)})
+]
 
 
 class Postgres(Process):
@@ -144,7 +148,7 @@ class Postgres(Process):
         return self.url_of(name)
 
     def new_archive(self) -> str:
-        """Make a database with the archive's schema and the partitions of some months; return its URL."""
+        """Make a database with the archive's schema and partitions of some months; return its URL."""
         if EXTENSION:  # its workers use each database, and one in use can't be copied
             url = self.new_database()
             asyncio.run(_make_schema(url))
