@@ -14,7 +14,6 @@ from support.scenes.faults import (
     Scene,
     fits_outage,
     only,
-    rest,
     service,
 )
 from support.waiting import until
@@ -170,5 +169,5 @@ def test_row_14_a_mesh_whose_own_clock_steps_does_not_fill_its_log(tmp_path, clo
         until(
             lambda: sum(line["count"] for line in mesh.logs("mesh.clock_skew")) >= 40, what="the skew of all"
         )
-        rest(2)  # two seconds' worth of lines
+        scene.wait_beats("mesh", 8)  # two seconds' worth of lines
         assert len(mesh.logs("mesh.clock_skew")) <= 3

@@ -16,8 +16,8 @@ from support.scenes.faults import (
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
+    fault_lasts,
     only,
-    rest,
     service,
     stamp,
 )
@@ -78,7 +78,7 @@ def test_row_7_one_silence_earns_one_warm_up_however_often_the_session_is_killed
         for times in range(2, 40):
             cut(scene)
             scene.heard_again(times)
-            rest(0.6)  # less than a warm-up
+            fault_lasts(0.6)  # less than a warm-up
             if scene.misses():
                 break
         assert scene.misses() == ["mortal"]
@@ -95,7 +95,7 @@ def test_row_7_a_healer_that_is_deaf_on_one_channel_alone_believes_the_key_and_s
             said = {"svc": "mortal", "i": 1000 + len(sent), "ts": time.time(), "boot": boot}
             scene.system.cmd("SET", "beat:mortal", orjson.dumps(said), "PX", round(2000 * TIMEOUT_SEC))
             sent.append((said["ts"], time.time()))
-            rest(0.2)  # its interval
+            fault_lasts(0.2)  # its interval
             return sent[-1][0] - sent[0][0] > 2 * TIMEOUT_SEC and bool(healer.logs("vigil.deaf"))
 
         until(beat_unheard, what=lambda: f"the healer to find itself deaf: {healer}")
@@ -138,7 +138,7 @@ def test_row_13_a_healer_whose_channels_are_revoked_says_so_and_recovers_by_itse
         scene.system.cmd("ACL", "SETUSER", "ear", "resetchannels", *left)
         miss = scene.wait_logged("bus_miss", "system-redis", bus="market-redis")
         assert (miss["reason"], miss["timeout_sec"]) == ("auth", BUS_TIMEOUT_SEC)
-        rest(TIMEOUT_SEC)
+        fault_lasts(TIMEOUT_SEC)
         scene.system.cmd("ACL", "SETUSER", "ear", "&*")
         scene.wait_logged("bus_ok", "system-redis", bus="market-redis")
         until(lambda: scene.system.cmd("PUBSUB", "NUMSUB", "s0:heartbeat")[1] >= 1, what="s0 to be heard")
@@ -200,7 +200,7 @@ def test_row_38_who_publishes_65_mb_again_and_again_hides_no_death(tmp_path):
                 assert seen["lost"] == {"system-redis": "deaf"}, seen
                 assert {row["verdict"] for row in seen["services"] if row["svc"] in SERVICES} == {"unknown"}
                 assert any("system-redis" in note for note in seen["notes"])
-                rest(3 * BUS_TIMEOUT_SEC)  # as long as a deafness that ends takes to be told
+                fault_lasts(3 * BUS_TIMEOUT_SEC)  # as long as a deafness that ends takes to be told
                 assert len(scene.log(bus="market-redis")) == 1, "it flaps"
         scene.wait_logged("heartbeat_miss", "mortal")
         if scene.log("bus_miss", bus="market-redis"):
@@ -226,7 +226,7 @@ def test_row_38_a_session_that_is_cut_again_and_again_is_deafness_though_canarie
 
         def cut_again() -> bool:
             scene.system.cmd("CLIENT", "KILL", "TYPE", "PUBSUB")
-            rest(0.5)  # a canary or two come back
+            fault_lasts(0.5)  # a canary or two come back
             deaf.update({miss["id"]: miss for miss in scene.log("bus_miss", bus="market-redis")})
             return bool(deaf)
 

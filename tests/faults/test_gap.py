@@ -9,8 +9,8 @@ from support.scenes.faults import (
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
+    fault_lasts,
     only,
-    rest,
     service,
 )
 from support.waiting import until
@@ -39,7 +39,7 @@ def scene(tmp_path) -> Iterator[Scene]:
     with Scene(tmp_path, SERVICES) as scene:
         noted(scene, SERVICES)
         scene.beaters["bare"].nameless.add("bare")
-        rest(NOTED_SEC)
+        scene.listen_for(NOTED_SEC)
         yield scene
 
 
@@ -70,9 +70,9 @@ def live_through(scene: Scene, away_sec: float = AWAY_SEC) -> None:
     scene.beaters["bare"].restart("bare")
     scene.beaters["planned"].restart("planned")
     scene.beaters["hung"].stop("hung")
-    rest(away_sec / 2)
+    fault_lasts(away_sec / 2)
     scene.beaters["twice"].restart("twice")
-    rest(away_sec / 2)
+    fault_lasts(away_sec / 2)
 
 
 def stop_one_in_order(scene: Scene) -> None:
@@ -136,7 +136,7 @@ def test_healer_and_buses_that_were_away_at_once_leave_one_word_each(scene):
         scene.server(bus).kill()
     live_through(scene)
     scene["healer"].start()
-    rest(0.5)
+    fault_lasts(0.5)
     for bus in BUSES:
         scene.server(bus).start()
     go_on(scene)
@@ -170,7 +170,7 @@ def test_a_whole_fleet_killed_and_started_again_is_told_service_by_service_once(
         scene.stop_beating(*many)
         for bus in BUSES:
             scene.server(bus).kill()
-        rest(1)
+        fault_lasts(1)
         for bus in BUSES:
             scene.server(bus).start()
         for svc in many:
@@ -188,7 +188,7 @@ def test_healers_that_come_and_go_before_and_after_it_is_told_tell_it_once(scene
     scene.beaters["anew"].restart("anew")
     for run_sec in (0.5, 2.2, 6.0, 6.0):  # too short to lead, too short to be sure, and long enough
         scene["healer"].start()
-        rest(run_sec)
+        fault_lasts(run_sec)
         scene["healer"].kill()
     scene["healer"].start()
     scene.wait_logged("heartbeat_gap", "anew", within=TOLD_SEC)

@@ -8,10 +8,10 @@ from support.scenes.faults import (
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
+    fault_lasts,
     fits_beat,
     fits_outage,
     only,
-    rest,
     service,
 )
 from support.waiting import until
@@ -38,7 +38,7 @@ def test_rows_1_2_a_healer_that_was_away_misses_who_died_meanwhile_once_each_and
         until(lambda: scene.proven() > saved, what="the clocks to be saved")
         scene["healer"].kill()
         scene.stop_beating("keyed", "bare")
-        rest(away_sec)
+        fault_lasts(away_sec)
         scene["healer"].start()
         back = scene.heard_again(2)
         for svc in ("keyed", "bare"):
@@ -79,7 +79,7 @@ def test_row_3_a_healer_restarted_during_outages_tells_no_second_miss_and_one_ok
         misses = [scene.wait_logged("heartbeat_miss", svc) for svc in down]
         getattr(scene["healer"], end)()
         scene.beat_again("ends_meanwhile")
-        rest(TIMEOUT_SEC)
+        fault_lasts(TIMEOUT_SEC)
         scene["healer"].start()
         scene.heard_again(2)
         ok = scene.alerts.wait("heartbeat_ok", "ends_meanwhile")

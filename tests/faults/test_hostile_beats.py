@@ -13,11 +13,11 @@ from support.scenes.faults import (
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
+    fault_lasts,
     fits_beat,
     fits_outage,
     instance,
     only,
-    rest,
     service,
     stamp,
 )
@@ -86,7 +86,7 @@ def test_row_15_ten_thousand_payloads_that_are_no_beats_are_counted_and_change_n
                 pipe.publish("dead:heartbeat", payload)
                 pipe.set("beat:dead", payload, px=3000)
             pipe.execute()
-            rest(2 * TIMEOUT_SEC * CHUNK / COUNT)
+            fault_lasts(2 * TIMEOUT_SEC * CHUNK / COUNT)
         for svc in ("dead", "also_dead"):
             scene.wait_logged("heartbeat_miss", svc)
             miss = only(scene.log("heartbeat_miss", svc))

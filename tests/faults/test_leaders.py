@@ -12,8 +12,8 @@ from support.scenes.faults import (
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
+    fault_lasts,
     fits_beat,
-    rest,
     service,
 )
 from support.waiting import until
@@ -89,7 +89,7 @@ def test_row_23_a_leader_that_is_gone_has_a_successor_that_knows_all_and_repeats
         scene.wait_logged("heartbeat_miss", "gamma")
         before = epoch(scene)
         beta_last = scene.stop_beating("beta")
-        rest(TIMEOUT_SEC - LEASE_SEC / 2)  # it falls due while nobody leads
+        fault_lasts(TIMEOUT_SEC - LEASE_SEC / 2)  # it falls due while nobody leads
         getattr(scene["healer"], end)()
         gone_at = time.time()
         alpha_back = scene.beat_again("alpha")  # and this one comes back while nobody leads
@@ -132,7 +132,7 @@ def test_row_23_a_leader_that_slept_through_its_lease_is_turned_away_when_it_wak
     with Scene(tmp_path, SERVICES, env=ENV) as scene:
         standby = another(scene)
         scene.stop_beating("alpha")
-        rest(TIMEOUT_SEC - 0.3)
+        fault_lasts(TIMEOUT_SEC - 0.3)
         scene["healer"].freeze()
         wait_for_leader(scene, standby)
         scene.wait_logged("heartbeat_miss", "alpha")
@@ -191,7 +191,7 @@ def test_row_23_a_leader_that_is_cut_off_says_nothing_more_and_another_speaks(tm
         wait_for_leader(scene, standby)
         for svc in ("beta", "gamma"):
             scene.wait_logged("heartbeat_miss", svc)
-        rest(3)  # longer than the one that is cut off takes to believe the bus lost
+        fault_lasts(3)  # longer than the one that is cut off takes to believe the bus lost
         scene.beat_again("alpha")
         scene.wait_logged("heartbeat_ok", "alpha", count=2)
         for bus in cut_off:
@@ -211,7 +211,7 @@ def test_row_23_a_lost_home_is_one_fact_under_one_id_though_its_teller_dies_mean
         scene["healer"].kill()
         wait_for_leader(scene, standby, "market-redis")
         scene.stop_beating("gamma")
-        rest(TIMEOUT_SEC)
+        fault_lasts(TIMEOUT_SEC)
         scene.system.start()
         ok = scene.wait_logged("bus_ok", "system-redis", bus="market-redis")
         wait_for_leader(scene, standby)

@@ -11,9 +11,9 @@ from support.scenes.faults import (
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
+    fault_lasts,
     fits_outage,
     only,
-    rest,
     service,
 )
 from support.waiting import until
@@ -48,7 +48,7 @@ def test_rows_5_6_a_lost_bus_is_one_fact_told_over_the_other_and_no_service_is_m
         assert (miss["reason"], miss["by"]) == (REASONS[fault], "healer")
         assert broken_at - 1 <= miss["since"] <= miss["ts"] - BUS_TIMEOUT_SEC
         scene.stop_beating("mortal")
-        rest(max(0.0, begun + OUTAGE_SEC - time.monotonic()))
+        fault_lasts(max(0.0, begun + OUTAGE_SEC - time.monotonic()))
         back()
         back_at = time.time()
         ok = scene.wait_logged("bus_ok", bus, bus=other)
@@ -76,7 +76,7 @@ def test_row_46_both_buses_lost_at_once_are_one_fact_when_they_are_back_and_no_s
     with Scene(tmp_path, SERVICES) as scene:
         for bus in BUSES:
             scene.server(bus).kill()
-        rest(OUTAGE_SEC)
+        fault_lasts(OUTAGE_SEC)
         for bus in BUSES:
             scene.server(bus).start()
         for bus in BUSES:
@@ -109,7 +109,7 @@ def test_row_46_a_healer_whose_own_network_is_away_blames_no_bus_and_says_so_whe
             getattr(wire, fault)()
         cut_at = time.time()
         scene.stop_beating("mortal")
-        rest(OUTAGE_SEC)
+        fault_lasts(OUTAGE_SEC)
         assert of_buses(scene) == []
         for wire in (one, other):
             wire.heal()
@@ -129,7 +129,7 @@ def test_row_46_of_two_lost_buses_the_one_that_stays_away_is_missed_when_the_oth
     with Scene(tmp_path, SERVICES) as scene:
         for bus in BUSES:
             scene.server(bus).kill()
-        rest(OUTAGE_SEC)
+        fault_lasts(OUTAGE_SEC)
         scene.system.start()
         miss = scene.wait_logged("bus_miss", "market-redis")
         assert (miss["reason"], miss["late_sec"] >= OUTAGE_SEC) == ("refused", True)
@@ -153,12 +153,11 @@ def test_row_37_buses_killed_while_they_write_keep_the_log_and_all_goes_on_by_it
         scene.stop_beating(*mortals)
         for svc in mortals:
             scene.wait_logged("heartbeat_miss", svc)
-        rest(1.1)  # what is older than a second is on the disk
         until(lambda: not any(unwritten(scene, bus) for bus in BUSES), what="all to be on the disk")
         before = scene.log("heartbeat_miss")
         for bus in BUSES:
             scene.server(bus).kill()
-        rest(1)
+        fault_lasts(1)
         for bus in BUSES:
             scene.server(bus).start()
         assert scene.log("heartbeat_miss") == before

@@ -10,7 +10,7 @@ import pytest
 
 from support.rig import Proc
 from support.rig.receiver import Answer, Receiver, texts
-from support.scenes.faults import BUSES, Scene, only, rest, service
+from support.scenes.faults import BUSES, Scene, fault_lasts, only, service
 from support.scenes.notifier import ENV, LOG, Notified, hooks
 from support.waiting import until
 
@@ -104,7 +104,7 @@ def test_a_notifier_that_is_stopped_finishes_what_is_on_the_wire_and_says_nothin
         scene.write("heartbeat_miss", "alpha")
         until(lambda: receiver.asked, what="it on the wire")
         scene.notifier.signal(signal.SIGTERM)
-        rest(0.1)  # for the signal to come: nothing is logged before the body has ended
+        time.sleep(0.1)  # for the signal to come: nothing is logged before the body has ended
         receiver.stopping.set()
         assert scene.notifier.wait(15) == 0
         for bus in BUSES:
@@ -139,9 +139,9 @@ def test_row_33_a_service_that_flaps_is_two_notices_and_not_forty(tmp_path, rece
     with Notified(tmp_path, hooks(one=receiver), flap_window_sec=4.0, rate_limit_sec=0.0) as scene:
         for _ in range(20):
             scene.write("heartbeat_miss", "alpha")
-            rest(0.1)
+            fault_lasts(0.1)
             scene.write("heartbeat_ok", "alpha", down_sec=0.1)
-            rest(0.1)
+            fault_lasts(0.1)
         until(lambda: any("settled" in text for text in texts(receiver.seen)), what="the end of it")
         said = texts(receiver.seen)
         assert sum("flapping" in text for text in said) == 1
@@ -249,9 +249,11 @@ def test_a_notifier_that_slept_through_its_lease_says_nothing_twice(tmp_path, re
         until(lambda: len(scene.notifier.logs("lease.lost")) >= 1, what="it to notice")
         scene.write("heartbeat_ok", "alpha", down_sec=2.0)
         receiver.wait("heartbeat_ok", "alpha")
-        rest(1)
+        assert standby.stop() == 0
+        scene.write("heartbeat_miss", "beta")
+        receiver.wait("heartbeat_miss", "beta")  # from the one that slept, after whatever else it had to say
         scene.settled()
-        assert len(receiver.taken()) == 2
+        assert len(receiver.taken()) == 3
         assert scene.notifier.running
 
 
@@ -297,7 +299,6 @@ def test_a_bus_that_takes_no_writes_delays_nothing(tmp_path, receiver, bus, ill)
             ident = scene.write("heartbeat_miss", f"s{n}", well)
             receiver.wait("heartbeat_miss", f"s{n}")
             took_sec.append(time.monotonic() - begun)
-            rest(0.2)
         assert statistics.median(took_sec) < 1
         if ill[0] == "REPLICAOF":
             scene.server(bus).cmd("REPLICAOF", "NO", "ONE")
@@ -404,16 +405,10 @@ def test_a_reseed_opens_and_closes_channels_while_messages_are_on_their_way(tmp_
         assert scene.dead()[0]["reason"] == "no such channel"
         receiver.always = 200
         scene.seed(scene.with_settings(channels=hooks(one=receiver, two=other)))
-        until(lambda: texts_with_both(scene, receiver, other), what="news on both")
-
-
-def texts_with_both(scene, *receivers) -> bool:
-    """Whether news reaches both; the truth may take a moment."""
-    name = f"s{time.monotonic_ns()}"
-    scene.write("heartbeat_miss", name)
-    until(lambda: any(each.taken(name) for each in receivers))
-    rest(0.3)  # the other one may have it soon
-    return all(each.taken(name) for each in receivers)
+        until(lambda: len(scene.notifier.logs("truth.applied")) == 2, what="both to be open")
+        scene.write("heartbeat_miss", "beta")
+        for each in (receiver, other):
+            each.wait("heartbeat_miss", "beta")
 
 
 @pytest.mark.nightly(

@@ -7,7 +7,6 @@ import support.rig.refusing_servers as ways
 from notifier.inbox import CAPACITY
 from notifier.source import AT_ONCE
 from support.rig.receiver import Receiver
-from support.scenes.faults import rest
 from support.scenes.notifier import LOG, Notified, hooks
 from support.waiting import until
 
@@ -41,7 +40,7 @@ def test_a_bus_that_takes_no_acknowledgements_is_read_no_further_and_holds_up_no
         meanwhile = scene.write("heartbeat_miss", "other", "system-redis")
         receiver.wait("heartbeat_miss", "other")
         until(lambda: not scene.pending("system-redis"), what="the healthy bus to have its acknowledgements")
-        rest(2)  # the paused bus is asked for nothing, so nothing shows that it was
+        scene.wait_beats("notifier", 4)  # the paused bus is asked for nothing, so it can't show that it was
         assert scene.pending("market-redis") in BOUND
         assert receiver.taken("last") == []
         [said] = notifier.logs("reading.paused")

@@ -4,7 +4,7 @@ import orjson
 import pytest
 
 from support.rig.process import Proc
-from support.scenes.faults import TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
+from support.scenes.faults import TIMEOUT_SEC, WARM_UP_SEC, Scene, only, service
 from support.waiting import until
 
 OTHERS = [f"s{n}" for n in range(20)]
@@ -69,7 +69,7 @@ def test_row_45_a_service_that_a_reseed_adds_before_the_healer_may_hear_it_stops
         scene.wait_logged("watch_miss", "outcast")
         scene.stop_beating("mortal")
         scene.wait_logged("heartbeat_miss", "mortal")
-        rest(TIMEOUT_SEC)
+        scene.listen_for(TIMEOUT_SEC)
         scene.seed(scene.truth)
         scene.wait_logged("watch_unwatched", "outcast")
         assert of_watching(scene) == [("watch_miss", "outcast"), ("watch_unwatched", "outcast")]

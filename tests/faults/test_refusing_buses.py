@@ -23,8 +23,8 @@ from support.scenes.faults import (
     TIMEOUT_SEC,
     WARM_UP_SEC,
     Scene,
+    fault_lasts,
     only,
-    rest,
     service,
     stamp,
 )
@@ -116,7 +116,7 @@ def test_rows_11_12_a_bus_that_refuses_is_one_fact_and_what_it_did_not_take_is_t
         assert (miss["reason"], miss["timeout_sec"]) == (way.reason, BUS_TIMEOUT_SEC)
         if other == "system-redis":
             scene.wait_logged("heartbeat_miss", mortal)
-        rest(max(0.0, begun + REFUSED_SEC - time.monotonic()))
+        fault_lasts(max(0.0, begun + REFUSED_SEC - time.monotonic()))
         for proc, before in lines.items():
             said = proc.logs()[before:]
             assert proc.running
@@ -165,7 +165,7 @@ def test_rows_11_12_36_who_starts_while_a_bus_refuses_works_with_the_other_and_c
         assert healer.stop(15) == 0
         healer.start()
         until(lambda: len(healer.logs("vigil.monitoring")) == 2, what=lambda: f"the healer again: {healer}")
-        rest(0.7)  # this run has it from the one before that the bus is lost, and says nothing new
+        fault_lasts(0.7)  # this run has it from the one before that the bus is lost, and says nothing new
         refusal.end()
         scene.wait_logged("bus_ok", bus, bus=other)
         scene.all_up()
@@ -220,6 +220,6 @@ def test_a_bus_that_refuses_for_two_reasons_in_turn_is_a_line_of_the_lease_for_e
         scene["healer"].wait_log("lease.refused")
         for most in 3 * [1, 0]:  # out of memory comes before being a replica
             scene.system.cmd("CONFIG", "SET", "maxmemory", most)
-            rest(0.8)  # several turns of its lease
+            fault_lasts(0.8)  # several turns of its lease
         said = [line["reason"] for line in scene["healer"].logs("lease.refused")]
         assert said == ["readonly", "oom"]

@@ -11,7 +11,6 @@ from support.scenes.faults import (
     TIMEOUT_SEC,
     Scene,
     only,
-    rest,
     service,
     stamp,
     truth_of,
@@ -98,7 +97,7 @@ def test_row_19_a_shorter_timeout_gives_everyone_a_warm_up_first(tmp_path):
     slow = {f"s{n}": service(interval_sec=1, timeout_sec=8) for n in range(10)}
     with Scene(tmp_path, slow) as scene:
         scene.stop_beating("s0")
-        rest(3.5)
+        scene.listen_for(3.5)
         # by the new timeout s0 is overdue, and the others have been silent for a part of it
         scene.seed(truth_of({svc: service(interval_sec=1, timeout_sec=2.9) for svc in slow}))
         miss = scene.wait_logged("heartbeat_miss", "s0")

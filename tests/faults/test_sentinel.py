@@ -12,10 +12,10 @@ from support.scenes.faults import (
     TIMEOUT_SEC,
     Proc,
     Scene,
+    fault_lasts,
     fits_beat,
     fits_outage,
     only,
-    rest,
     service,
 )
 from support.waiting import until
@@ -116,7 +116,7 @@ def test_row_24_a_sentinel_that_hears_nothing_at_all_says_nothing(tmp_path, away
     env = {"SENTINEL_TIMEOUT_SEC": str(sentinel_sec)}
     with Scene(tmp_path, SERVICES, ("healer", "sentinel"), env=env) as scene:
         getattr(scene.system, away)()
-        rest(2.5 * sentinel_sec)
+        fault_lasts(2.5 * sentinel_sec)
         getattr(scene.system, back)()
         scene.wait_logged("bus_ok", "system-redis", bus="market-redis")
         scene.listen_for(sentinel_sec + TIMEOUT_SEC)

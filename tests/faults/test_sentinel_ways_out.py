@@ -8,7 +8,7 @@ import pytest
 
 from support.rig import refusing_servers as ways
 from support.rig.receiver import Answer, Receiver
-from support.scenes.faults import BUS_TIMEOUT_SEC, BUSES, Scene, only, rest, service
+from support.scenes.faults import BUS_TIMEOUT_SEC, BUSES, Scene, only, service
 from support.waiting import until
 
 SENTINEL_SEC = 1.5
@@ -142,13 +142,13 @@ def test_a_sentinel_killed_before_it_told_tells_at_its_next_start_and_one_killed
         recalled = len(scene["sentinel"].logs("vigil.recalled"))
         scene["sentinel"].start()
         until(lambda: len(scene["sentinel"].logs("vigil.recalled")) > recalled, what="it to recall")
-        rest(3.5)
+        scene.wait_beats("sentinel", 14)  # longer than its wait for others
         assert len(receiver.seen) == 1
         scene["sentinel"].kill()
         scene["healer"].start()
         scene["sentinel"].start()
         receiver.wait("healer_ok", "healer")
-        rest(2.5)
+        scene.wait_beats("sentinel", 10)
         assert [event["type"] for event in receiver.taken()] == ["healer_miss", "healer_ok"]
 
 
@@ -163,7 +163,7 @@ def test_someone_outside_hears_of_it_while_all_is_well_and_only_then(tmp_path, r
         receiver.always = 200
         scene["sentinel"].wait_log("deadman.failed")  # the hanging one ran out of its time
         count = len(receiver.seen)
-        rest(1.5)  # three pings' time
+        scene.wait_beats("sentinel", 6)  # three pings' time
         assert len(receiver.seen) == count, "all is not well"
         assert len(scene["sentinel"].logs("deadman.failed")) == 1
         assert "s3cret" not in str(scene["sentinel"])

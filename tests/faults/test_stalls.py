@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from support.scenes.faults import BUSES, SLACK, TIMEOUT_SEC, WARM_UP_SEC, Scene, only, rest, service
+from support.scenes.faults import BUSES, SLACK, TIMEOUT_SEC, WARM_UP_SEC, Scene, fault_lasts, only, service
 
 STALL_SEC = {"freeze": 3 * TIMEOUT_SEC, "block": 2 * TIMEOUT_SEC}
 SERVICES = {"early": service(), "late": service(), **{f"s{n}": service(BUSES[n % 2]) for n in range(20)}}
@@ -23,9 +23,9 @@ def test_rows_8_9_a_stalled_healer_misses_the_dead_and_no_one_who_beat(tmp_path,
         else:
             healer.signal(signal.SIGUSR1)
         scene.stop_beating("early")
-        rest(max(0.0, begun + stall_sec * 0.8 - time.time()))
+        fault_lasts(max(0.0, begun + stall_sec * 0.8 - time.time()))
         last = scene.stop_beating("late")
-        rest(max(0.0, begun + stall_sec - time.time()))
+        fault_lasts(max(0.0, begun + stall_sec - time.time()))
         healer.thaw()
         woken = time.time()
         for svc in ("early", "late"):

@@ -1,11 +1,12 @@
 """FAILURES row 22: the truth is removed or corrupted under running agents, on one bus, then on both."""
 
 import copy
+import math
 
 import orjson
 import pytest
 
-from support.scenes.faults import BUSES, INTERVAL_SEC, Scene, fits_beat, only, rest, service
+from support.scenes.faults import BUSES, INTERVAL_SEC, Scene, fault_lasts, fits_beat, only, service
 from support.waiting import until
 
 ENV = {"SENTINEL_TIMEOUT_SEC": "5"}
@@ -61,6 +62,11 @@ def mended(scene: Scene, bus: str, count: int = 1) -> None:
         assert scene.wait_logged("truth_ok", bus, bus=each, count=count) == ok
 
 
+def look_on(scene: Scene, sec: float = SETTLED_SEC) -> None:
+    """Waits until the sentinel has looked for so long, by its beats."""
+    scene.wait_beats("sentinel", math.ceil(sec / INTERVAL_SEC))
+
+
 def working(scene: Scene) -> None:
     """Agents live, keep the last good truth, and nobody is missed for it."""
     assert all(scene[name].running and scene[name].exit_code is None for name in AGENTS)
@@ -81,7 +87,7 @@ def test_row_22_a_truth_that_is_harmed_on_one_bus_is_told_once_and_so_is_its_men
     if bus == "system-redis":  # the one that agents go by: they fall back, and say so
         for svc in ("sentinel", "rss_agg"):
             until(lambda svc=svc: status(scene, svc) == "degraded", what=f"{svc} to say so")
-    rest(2.5)
+    look_on(scene, 2.5)
     working(scene)
     scene.seed(scene.truth)
     mended(scene, bus)
@@ -129,14 +135,14 @@ def test_a_drift_outlives_the_sentinel_that_told_it_and_is_told_once(scene):
     drifted(scene, "market-redis", "missing")
     scene["sentinel"].kill()
     scene["sentinel"].start()
-    rest(SETTLED_SEC + 2)
+    look_on(scene, SETTLED_SEC + 2)
     for bus in BUSES:
         only(scene.log("truth_drift", bus=bus))
     scene["sentinel"].kill()
     scene.seed(scene.truth)  # it is mended while nobody looks
     scene["sentinel"].start()
     scene.wait_logged("truth_ok", "market-redis")
-    rest(SETTLED_SEC)
+    look_on(scene)
     for bus in BUSES:
         only(scene.log("truth_drift", bus=bus))
         only(scene.log("truth_ok", bus=bus))
@@ -147,9 +153,9 @@ def test_a_drift_outlives_the_sentinel_that_told_it_and_is_told_once(scene):
 def test_a_bus_that_is_away_has_not_drifted(scene, fault):
     away, back = fault
     getattr(scene.market, away)()
-    rest(SETTLED_SEC + 1)
+    fault_lasts(SETTLED_SEC + 1)
     getattr(scene.market, back)()
-    rest(SETTLED_SEC)
+    look_on(scene)
     for bus in BUSES:
         assert scene.log("truth_drift", bus=bus) == []
 
@@ -160,6 +166,6 @@ def test_seedings_one_after_the_other_are_no_drift(scene):
         truth = copy.deepcopy(scene.truth)
         truth["services"]["alpha"]["description"] = f"edition {n}"
         scene.seed(truth)
-    rest(SETTLED_SEC + INTERVAL_SEC)
+    look_on(scene, SETTLED_SEC + INTERVAL_SEC)
     assert scene.log("truth_drift") == []
     assert scene.system.cmd("HGET", "truth:meta", "revision") in (b"13", "13", 13)

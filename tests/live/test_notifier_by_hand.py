@@ -6,7 +6,7 @@ import pytest
 from support.rig import HOST
 from support.rig.receiver import Answer, Receiver
 from support.rig.shell import Shell
-from support.scenes.faults import rest, service
+from support.scenes.faults import service
 from support.scenes.notifier import Notified, hooks
 from support.waiting import until
 
@@ -66,7 +66,7 @@ def test_nobody_is_told_of_what_is_silent_and_at_the_end_of_that_everybody_is(tm
             scene.write("heartbeat_miss", svc)
         receiver.wait("heartbeat_miss", "beta")
         scene.settled()
-        rest(1)
+        scene.wait_beats("notifier", 4)
         assert receiver.taken("alpha") == receiver.taken("gamma") == []
         [silence] = orjson.loads(shell("silences", "--json").stdout)
         assert shell("unsilence", silence["id"]).returncode == 0

@@ -138,9 +138,15 @@ class Scene(Fleet):
         return orjson.loads(next((raw for raw in found if raw), "{}"))
 
     def wait_beats(self, svc: str, count: int) -> None:
-        """Wait until an agent has beaten so many times more."""
-        begun = self.last_beat(svc).get("i", 0)
-        until(lambda: self.last_beat(svc).get("i", 0) >= begun + count, what=f"{count} more beats of {svc}")
+        """Wait until an agent, or the next run of it, has beaten so many times more."""
+        begun = self.last_beat(svc)
+
+        def are_there() -> bool:
+            last = self.last_beat(svc)
+            before = begun["i"] if last.get("boot") == begun.get("boot", "") else 0
+            return last.get("i", 0) >= before + count
+
+        until(are_there, what=f"{count} more beats of {svc}")
 
     def beat(self, svc: str, heartbeat: Mapping[str, Any]) -> Beater:
         """Has a service beat from now on, as its section says."""
@@ -359,8 +365,8 @@ def only(found: list[Any]) -> Any:
     return found[0]
 
 
-def rest(sec: float) -> None:
-    """Lets a fault last; nothing can be awaited while nothing is to happen."""
+def fault_lasts(sec: float) -> None:
+    """Lets a fault of a real process or server last: it is to outlast a time that the product keeps."""
     time.sleep(sec)
 
 
@@ -381,11 +387,11 @@ __all__ = [
     "Beater",
     "Proc",
     "Scene",
+    "fault_lasts",
     "fits_beat",
     "fits_outage",
     "instance",
     "only",
-    "rest",
     "service",
     "stamp",
     "truth_of",
