@@ -25,7 +25,7 @@ from services.board.market.pictures import (
 from support.market_board import SYMBOLS, open_market, run_apart
 from support.postgres import postgres
 from support.rig.browser import DESK, PHONE, Tab, find_violations, needs_chromium
-from support.waiting import until
+from support.waiting import PATIENT_SEC, Patience, until
 
 __all__ = ["postgres"]
 pytestmark = needs_chromium
@@ -58,6 +58,14 @@ def drawn_bars(page: Page) -> None:
 
 
 OTHER_THEMES = pytest.mark.nightly("each page is looked at in the light theme in every run")
+
+
+def in_browser(page: Page, predicate: Callable[[], object], what: str) -> None:
+    """Wait until `predicate()` is true, while the browser's events are handled in this thread."""
+    patience = Patience(PATIENT_SEC)
+    while not predicate():
+        assert not patience.is_over(), f"not in time: {what}"
+        page.wait_for_timeout(20)
 
 
 @pytest.mark.parametrize(
@@ -276,11 +284,11 @@ def test_a_theme_that_is_chosen_is_worn_by_the_next_page(market, new_tab: Tabs):
 
 @pytest.mark.nightly("test_after_a_short_break_a_chart_has_what_it_missed_… asks the API in every run")
 def test_what_a_chart_missed_in_a_long_break_is_asked_of_the_api(market, new_tab: Tabs):
-    tab, lost = new_tab(), threading.Event()
+    tab, lost, dropped = new_tab(), threading.Event(), list[str]()
 
     def pass_on(client: WebSocketRoute) -> None:
         server = client.connect_to_server()
-        server.on_message(lambda message: None if lost.is_set() else client.send(message))
+        server.on_message(lambda text: dropped.append(str(text)) if lost.is_set() else client.send(text))
 
     tab.page.route_web_socket(re.compile("/ws$"), pass_on)
     page = tab.open(f"{market.url}/market/symbol/XLF")
@@ -289,8 +297,7 @@ def test_what_a_chart_missed_in_a_long_break_is_asked_of_the_api(market, new_tab
     lost.set()
     for minute in range(30):
         market.publish_bar("XLF", "1m", NOW + 60_000 * minute, 50.0 + minute)
-    until(lambda: market.get("/api/v1/bars/XLF?limit=1").json()["bars"][0]["close"] == 79.0)
-    page.wait_for_timeout(300)  # what was sent meanwhile is lost
+    in_browser(page, lambda: any("79.0" in each for each in dropped), "the last of them")
     lost.clear()
     with page.expect_response(re.compile("/api/v1/bars/")) as asked:
         market.publish_bar("XLF", "1m", NOW + 60_000 * 30, 80.0)
@@ -306,7 +313,11 @@ class Wire:
         self.opened: list[WebSocketRoute] = []
         self.closed: set[int] = set()
         self.answers = 0
+        self._dropped: list[str] = []
         page.route_web_socket(re.compile("/ws$"), self._carry)
+
+    def has_dropped(self, text: str) -> bool:
+        return any(text in each for each in self._dropped)
 
     def _carry(self, client: WebSocketRoute) -> None:
         server, number = client.connect_to_server(), len(self.opened)
@@ -320,7 +331,9 @@ class Wire:
 
         def pass_down(message: str | bytes) -> None:
             self.answers += orjson.loads(message).get("topics") == {}
-            if not self.is_silent:
+            if self.is_silent:
+                self._dropped.append(str(message))
+            else:
                 client.send(message)
 
         def close(code: int | None, reason: str | None) -> None:
@@ -343,8 +356,7 @@ def test_a_connection_that_falls_silent_is_renewed_and_so_is_that_of_a_page_that
     expect(state).to_have_text("prices live")
     for times in (1, 2):  # a quiet market is no silent connection
         page.clock.fast_forward(11_000)
-        page.wait_for_timeout(300)
-        assert wire.answers >= times
+        in_browser(page, lambda times=times: wire.answers >= times, "an answer")
     assert len(wire.opened) == 1
     wire.is_silent = True
     market.publish_quote("IWM", 222.22, NOW + 1000)
@@ -374,8 +386,7 @@ def test_after_a_short_break_a_chart_has_what_it_missed_and_follows_one_timefram
     market.publish_bar("DIA", "1m", NOW - 1_800_000, 999.0, rev=1)  # a correction
     for minute in range(7):  # so many that it is not in a snapshot
         market.publish_bar("DIA", "1m", NOW + 60_000 * minute, 432.0 + minute)
-    until(lambda: market.get("/api/v1/bars/DIA?limit=1").json()["bars"][0]["close"] == 438.0)
-    page.wait_for_timeout(300)  # what was sent meanwhile is lost
+    in_browser(page, lambda: wire.has_dropped("438.0"), "the last of them")
     wire.is_silent = False
     with page.expect_response(re.compile("/api/v1/indicators/")):
         wire.opened[-1].close()
@@ -395,8 +406,7 @@ def test_after_a_short_break_a_chart_has_what_it_missed_and_follows_one_timefram
     for minute in range(20, 540):  # more than a page of the API
         market.publish_bar("DIA", "1m", NOW + 60_000 * minute, 440.0)
     newest = NOW + 60_000 * 539
-    until(lambda: market.get("/api/v1/bars/DIA?limit=1").json()["bars"][0]["start"] == newest)
-    page.wait_for_timeout(300)
+    in_browser(page, lambda: wire.has_dropped(str(newest)), "the last of them")
     wire.is_silent = False
     wire.opened[-1].close()
     # none of them is from before the hole

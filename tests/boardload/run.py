@@ -32,6 +32,7 @@ MIN_PING_SHARE = 0.98
 """Which share of the planned pings a second must be acknowledged, without those that met a killed board."""
 DOWN_SEC = 3.0
 """How long a service is silent, and then beats."""
+LAST_FRAME = "() => new Promise(done => requestAnimationFrame(() => setTimeout(done)))"
 WATCH = """() => {
   const shown = new Map();
   window.turned = [];
@@ -208,7 +209,7 @@ def run_load(plan: Plan, folder: Path, say: Callable[[str], None]) -> Load:
                     load.back_at = until(lambda: page.evaluate(BACK_AT, load.killed_at))
         until(lambda: page.evaluate(ARE_UP, names), what="all services to be up again")
         events = fleet.alerts.of()[before:]
-        page.wait_for_timeout(500)  # the last frame
+        page.evaluate(LAST_FRAME)
         match_events(load, page.evaluate("window.turned"), events)
     return load
 

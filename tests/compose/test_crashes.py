@@ -16,6 +16,7 @@ import pytest
 from support.pages import get_command
 from support.rig.compose import AGENTS, BUSES, HASTY_SEC, PAGE, Project, begins_anew, patiently
 from support.rig.process import Process
+from support.waiting import fault_lasts
 
 IN_TIME_SEC = dict.fromkeys(BUSES, 8.0) | dict.fromkeys(AGENTS, 18.0)
 """How many seconds each may be away and not be missed, less two.
@@ -178,7 +179,7 @@ def test_who_is_cut_off_the_network_is_missed_and_back_when_joined_again(hasty, 
     try:
         patiently(lambda: svc in kinds(hasty.told()[begun:]), 40, f"a miss of {svc}")
         if svc == "healer":
-            time.sleep(HASTY_SEC)  # what it sees itself can't be asked; it says so once it is back
+            fault_lasts(HASTY_SEC)  # what it sees itself can't be asked; it says so once it is back
     finally:
         hasty.run("docker", "network", "connect", hasty.network, before.id)
     told_of(hasty, begun, wanted)

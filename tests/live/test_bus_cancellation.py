@@ -7,6 +7,7 @@ import pytest
 
 from marketswarm.bus import Bus
 from support.rig import Server
+from support.waiting import PATIENT_SEC
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ async def test_a_cancellation_at_any_moment_ends_the_work(server, how):
         task = asyncio.create_task(asks_for_ever(bus, how))
         await asyncio.sleep(random.random() * 0.004)
         task.cancel()
-        done, _ = await asyncio.wait([task], timeout=10)
+        done, _ = await asyncio.wait([task], timeout=PATIENT_SEC)
         while not task.done():
             task.cancel()
             await asyncio.wait([task], timeout=0.1)
@@ -48,6 +49,7 @@ async def test_a_cancellation_at_any_moment_ends_the_work(server, how):
 @pytest.mark.parametrize("how", ["returns", "raises"])
 async def test_a_request_that_swallows_a_cancellation_is_a_cancelled_one(server, how):
     async def swallowing():
+        begun.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -55,10 +57,11 @@ async def test_a_request_that_swallows_a_cancellation_is_a_cancelled_one(server,
                 raise OSError("while hanging up") from None
 
     bus = Bus("system-redis", server.url)
+    begun = asyncio.Event()
     task = asyncio.create_task(bus.ask(swallowing(), 60))
-    await asyncio.sleep(0.01)
+    await begun.wait()
     task.cancel()
-    await asyncio.wait([task], timeout=5)
+    await asyncio.wait([task], timeout=PATIENT_SEC)
     assert task.cancelled()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.01):

@@ -10,7 +10,7 @@ from marketswarm.bus import Bus
 from notifier.inbox import Inbox
 from notifier.source import LogReader
 from support.rig import Server
-from support.waiting import auntil
+from support.waiting import PATIENT_SEC, auntil
 
 LOG = "healer:alerts:log"
 
@@ -50,7 +50,7 @@ class Dispatcher:
     def names(self):
         return [each.event.svc for each in self.heard]
 
-    async def has(self, *names, within=5.0):
+    async def has(self, *names, within=PATIENT_SEC):
         await auntil(
             lambda: (self.take(), sorted(self.names) == sorted(names))[1], within, f"{names}: {self.names}"
         )
@@ -151,7 +151,7 @@ async def test_a_group_that_is_gone_is_made_where_it_was(server):
         await desk.has("a", "b")
         server.cmd("DEL", LOG)
         write(server, "c")
-        await desk.has("a", "b", "c", within=8)
+        await desk.has("a", "b", "c")
         assert desk.failed == []
 
 
@@ -172,7 +172,7 @@ async def test_what_is_too_long_to_be_read_is_passed_over_and_its_neighbours_are
         write(server, f"after{n}")
     desk = Dispatcher(last=b"0-0")
     async with reading(server, desk):
-        await desk.has(*(f"{when}{n}" for when in ("before", "after") for n in range(4)), within=15)
+        await desk.has(*(f"{when}{n}" for when in ("before", "after") for n in range(4)))
         assert desk.inbox.malformed == {"too_long": 1}
         write(server, "later")
         await auntil(lambda: (desk.take(), "later" in desk.names)[1])
@@ -196,12 +196,12 @@ async def test_asks_are_brought_each_once_and_nonsense_too_to_be_acknowledged(se
     server.cmd("XADD", "notifier:asks", "*", "ask", "{")
     desk = Dispatcher()
     async with reading(server, desk):
-        first = await asyncio.wait_for(desk.inbox.next_request(), 5)
-        second = await asyncio.wait_for(desk.inbox.next_request(), 5)
+        first = await asyncio.wait_for(desk.inbox.next_request(), PATIENT_SEC)
+        second = await asyncio.wait_for(desk.inbox.next_request(), PATIENT_SEC)
     assert (first.request.id, second.request) == ("a1", None)
     again = Dispatcher()
     async with reading(server, again, "another"):
-        assert (await asyncio.wait_for(again.inbox.next_request(), 5)).entry == first.entry
+        assert (await asyncio.wait_for(again.inbox.next_request(), PATIENT_SEC)).entry == first.entry
 
 
 async def test_a_consumer_that_reads_while_others_are_dismissed_loses_nothing(server):
@@ -268,5 +268,5 @@ async def test_while_too_many_asks_wait_the_log_is_read_and_further_asks_later(s
         write(server, "second")
         await desk.has("first", "second")
         assert handed_out() == 3
-        entries = [(await asyncio.wait_for(desk.inbox.next_request(), 5)).entry for _ in range(5)]
+        entries = [(await asyncio.wait_for(desk.inbox.next_request(), PATIENT_SEC)).entry for _ in range(5)]
         assert len(set(entries)) == handed_out() == 5

@@ -13,7 +13,7 @@ from services.massive.market.gaps import NO_MARK, Mark
 from services.massive.market.publish import KEPT_SEC, BarStore
 from services.massive.market.status import MarketStatus
 from support.rig import Server
-from support.waiting import auntil
+from support.waiting import PATIENT_SEC, auntil
 
 DAY = 1440 * MINUTE_MS
 T0 = 20_700 * DAY
@@ -150,7 +150,7 @@ async def test_a_bus_that_is_away_is_waited_for_and_said(tmp_path):
         putting = asyncio.create_task(BarStore(me, status).publish([bar(0)], [], 10))
         await auntil(lambda: me.ailing == ["bars not published: market-redis refused"])
         server.start()
-        assert await asyncio.wait_for(putting, 10) == 1
+        assert await asyncio.wait_for(putting, PATIENT_SEC) == 1
         assert me.ailing[-1] is None
         await bus.aclose()
 
@@ -164,7 +164,7 @@ async def test_a_full_bus_takes_no_bar_and_forgets_none(server, bus):
     await auntil(lambda: me.ailing == ["bars not published: market-redis oom"])
     assert server.cmd("KEYS", "*") == []
     server.cmd("CONFIG", "SET", "maxmemory", "0")
-    assert await asyncio.wait_for(putting, 10) == 2
+    assert await asyncio.wait_for(putting, PATIENT_SEC) == 2
 
 
 async def test_strangers_keys_in_the_way_are_a_trouble_and_no_end(server, bus):
@@ -173,7 +173,7 @@ async def test_strangers_keys_in_the_way_are_a_trouble_and_no_end(server, bus):
     putting = asyncio.create_task(BarStore(me, MarketStatus()).publish([bar(0)], [], 10))
     await auntil(lambda: me.ailing == ["bars not published: market-redis error"])
     server.cmd("DEL", "market:bars")
-    assert await asyncio.wait_for(putting, 10) == 1
+    assert await asyncio.wait_for(putting, PATIENT_SEC) == 1
 
 
 puts = st.lists(st.tuples(st.sampled_from("AB"), st.integers(1438, 1443)), max_size=6)

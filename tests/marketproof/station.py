@@ -33,7 +33,7 @@ from support.market_server import MarketServer
 from support.postgres import Postgres
 from support.rig import HOST, Proc, Server, TcpProxy, free_port
 from support.scenes.agent import seed
-from support.waiting import Patience
+from support.waiting import Patience, fault_lasts
 
 LOST_SEC: Final = 1.0
 """What a server with `appendfsync everysec` may forget."""
@@ -155,14 +155,14 @@ class Station:
             self.services[target].start()
         elif target == DATABASE:
             self.postgres.kill()
-            time.sleep(away_sec)
+            fault_lasts(away_sec)
             self.postgres.start()
         else:
             server = self.buses[target]
             server.kill()
             if is_torn:
                 self._tear(target)
-            time.sleep(away_sec)
+            fault_lasts(away_sec)
             self._sizes[target].clear()
             server.start(30)
         self.breaks.append(Break(target, begun, time.monotonic()))

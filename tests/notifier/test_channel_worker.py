@@ -14,7 +14,7 @@ from marketswarm.channels.queue import QUEUE_LIMIT
 from marketswarm.settings import CommonSettings
 from notifier import channel_worker
 from notifier.channel_worker import OVERFLOW, ChannelWorker
-from support.waiting import auntil
+from support.waiting import PATIENT_SEC, auntil
 
 pytestmark = pytest.mark.usefixtures("moved_time")
 
@@ -258,12 +258,12 @@ async def test_who_is_stopped_finishes_what_is_on_the_wire():
     await auntil(lambda: channel.tried)
     one.stop()
     channel.hang.set()
-    await asyncio.wait_for(task, 2)
+    await asyncio.wait_for(task, PATIENT_SEC)
     assert [each.message.id for each in outcomes] == ["m1"]
     assert len(one) == 1
 
 
-async def test_who_is_stopped_while_it_pauses_ends_at_once():
+async def test_who_is_stopped_while_it_pauses_ends_at_once(moved_time):
     outcomes = []
     one = ChannelWorker(
         Scripted(SendError("500")),
@@ -275,7 +275,9 @@ async def test_who_is_stopped_while_it_pauses_ends_at_once():
     one.put(message("m1"))
     await auntil(lambda: outcomes)
     one.stop()
-    await asyncio.wait_for(task, 0.5)
+    stopped_at = moved_time.ahead_sec
+    await task
+    assert moved_time.ahead_sec == stopped_at
 
 
 async def test_one_that_refuses_every_message_as_bad_is_broken_until_it_takes_one():

@@ -72,13 +72,13 @@ def test_a_wire_cuts_swallows_delays_refuses_and_heals(server):
 def test_a_tail_tells_what_was_published_and_outlives_a_restart(server):
     with AlertTail(server.url) as tail:
         server.cmd("PUBLISH", "healer:alerts", '{"type":"heartbeat_miss","svc":"a"}')
-        assert tail.wait("heartbeat_miss", "a", 1) == {"type": "heartbeat_miss", "svc": "a"}
+        assert tail.wait("heartbeat_miss", "a") == {"type": "heartbeat_miss", "svc": "a"}
         assert tail.at("heartbeat_miss", "a") <= time.monotonic()
         server.kill()
         server.start()
-        until(lambda: tail.subscriptions == 2, 3, "second subscription")
+        until(lambda: tail.subscriptions == 2, what="second subscription")
         server.cmd("PUBLISH", "healer:alerts", '{"type":"heartbeat_ok","svc":"a"}')
-        tail.wait("heartbeat_ok", "a", 1)
+        tail.wait("heartbeat_ok", "a")
         assert (len(tail.of()), len(tail.of("heartbeat_ok")), tail.of(svc="b")) == (2, 1, [])
         with pytest.raises(AssertionError):
             tail.wait("heartbeat_gap", "a", 0.05)

@@ -58,3 +58,8 @@ async def auntil(predicate: Callable[[], Any], within: float = PATIENT_SEC, what
         if patience.is_over():
             raise _late(predicate, within, what)
         await asyncio.sleep(0.01)
+
+
+def fault_lasts(sec: float) -> None:
+    """Let a fault of a real process or server last: it is to outlast a time that the product keeps."""
+    time.sleep(sec)

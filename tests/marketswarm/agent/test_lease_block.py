@@ -12,7 +12,7 @@ from marketswarm.agent import LeaseHeld, LeaseLost, agent
 from marketswarm.agent.lease import Lease
 from marketswarm.settings import CommonSettings
 from support.memory_truth import put_truth
-from support.waiting import auntil
+from support.waiting import PATIENT_SEC, auntil
 
 SETTINGS = CommonSettings(truth_wait_sec=5, log_format="json")
 RAW = orjson.dumps({"services": {"mine": {"heartbeat": {"interval_sec": 0.5, "timeout_sec": 5}}}})
@@ -66,33 +66,33 @@ async def test_who_would_not_wait_hears_that_it_is_held(me, system):
 
 
 async def test_who_waits_has_it_as_soon_as_it_is_given_back(me, system):
-    theirs = other(system, life_sec=60.0)
+    theirs = other(system, life_sec=6000.0)
     await theirs.acquire()
     entered = asyncio.Event()
 
     async def wait():
-        async with me.lease("nightly", life_sec=60.0):
+        async with me.lease("nightly", life_sec=6000.0):
             entered.set()
 
     waiting = me.task(wait(), name="waits")
     await asyncio.sleep(5)
     assert not entered.is_set()
     await theirs.release()
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(PATIENT_SEC):  # far less than the pause between two looks
         await entered.wait()
     await waiting
 
 
 async def test_who_waits_has_it_when_the_life_of_a_dead_one_is_over(me, system):
-    await other(system, life_sec=0.4).acquire()
-    async with asyncio.timeout(0.5), me.lease("nightly", wait_sec=10) as lease:
+    await other(system, life_sec=40.0).acquire()
+    async with asyncio.timeout(50), me.lease("nightly", wait_sec=1000) as lease:
         assert lease.held
 
 
 async def test_waiting_is_bounded(me, system):
     await other(system, life_sec=60.0).acquire()
     with pytest.raises(LeaseHeld):
-        async with asyncio.timeout(0.35), me.lease("nightly", wait_sec=0.3):
+        async with asyncio.timeout(35), me.lease("nightly", wait_sec=30):
             pytest.fail("it is somebody else's")
 
 
@@ -107,7 +107,7 @@ async def test_while_the_bus_is_away_it_waits_and_the_beats_say_for_what(me, sys
     waiting = me.task(wait(), name="waits")
     await auntil(lambda: "waits for the lease nightly: system-redis refused" in (me.trouble() or ""))
     system.connected = True
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(PATIENT_SEC):
         await entered.wait()
     await waiting
     assert "lease" not in (me.trouble() or "")
@@ -236,7 +236,7 @@ async def test_two_blocks_of_one_process_take_turns(me):
             await asyncio.sleep(0.01)
             inside -= 1
 
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(PATIENT_SEC), asyncio.TaskGroup() as group:
         for _ in range(5):
             group.create_task(work())
     assert most == 1

@@ -7,6 +7,7 @@ import pytest
 
 from marketswarm.agent import tasks as module
 from marketswarm.agent.tasks import CancelScope
+from support.waiting import PATIENT_SEC
 
 
 async def block(said, inside, *, after=None):
@@ -117,7 +118,7 @@ async def test_a_block_that_loses_its_cancellation_gets_another(monkeypatch):
 
     task = await begun(block(said, deaf))
     said[0].cancel()
-    await asyncio.wait_for(task, 2)
+    await asyncio.wait_for(task, PATIENT_SEC)
     assert said[1:] == ["cut"]
     assert task.cancelling() == 0
 

@@ -20,7 +20,7 @@ from marketswarm.settings import CommonSettings
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from support.memory_truth import put_truth
-from support.waiting import auntil
+from support.waiting import PATIENT_SEC, auntil
 
 RAW = orjson.dumps({"services": {"a": {"heartbeat": {}}}})
 SETTINGS = CommonSettings()
@@ -43,7 +43,7 @@ async def test_a_large_truth_is_checked_while_the_loop_goes_on(buses, monkeypatc
 
     def slow(raw):
         begun.set()
-        assert may_end.wait(5), "the loop stood still while a truth was checked"
+        assert may_end.wait(PATIENT_SEC), "the loop stood still while a truth was checked"
         return parse_truth(raw)
 
     monkeypatch.setattr("marketswarm.agent.truth_source.parse_truth", slow)

@@ -6,6 +6,7 @@ import pytest
 
 from marketswarm.agent.heartbeat import Progress
 from marketswarm.agent.watchdog import Watchdog, format_task_stacks
+from support.waiting import PATIENT_SEC
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ async def test_it_ends_the_process_with_5_when_the_loop_stands_still(capsys):
     watchdog = Watchdog(asyncio.get_running_loop(), Progress(time.monotonic()), end_process=die)
     watchdog.limit_sec = 0.1
     with watchdog:
-        assert died.wait(5)  # the loop stands still here, in a test on purpose
+        assert died.wait(PATIENT_SEC)  # the loop stands still here, in a test on purpose
     assert codes == [5]
 
 

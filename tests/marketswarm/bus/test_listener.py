@@ -158,14 +158,15 @@ async def test_a_session_that_takes_no_more_words_can_be_given_up_all_the_same(s
     class Stuck(SubscriberConnection):
         async def subscribe(self, channels) -> None:
             if "new" in channels and not opened:
+                stuck.set()
                 await asyncio.sleep(3600)  # in drain, as on a connection that nobody reads
             await super().subscribe(channels)
 
-    opened = []
+    opened, stuck = [], asyncio.Event()
     monkeypatch.setattr("marketswarm.bus.listener.SubscriberConnection", Stuck)
     async with listening(server.url, "a") as (listener, handler):
         listener.set_channels(frozenset({"a", "new"}))
-        await asyncio.sleep(0.05)
+        await stuck.wait()
         opened.append(True)
         listener.rebuild_session()
         await auntil(lambda: subscribers(server, "new") == 1)

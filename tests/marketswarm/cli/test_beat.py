@@ -12,7 +12,7 @@ from support.rig import AlertTail, Server, free_port
 from support.rig.process import alive
 from support.rig.shell import SERVICES
 from support.scenes.agent import seed
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 pytestmark = pytest.mark.live
 
@@ -121,7 +121,7 @@ def test_it_goes_on_until_it_is_told_to_stop_over_an_outage_and_a_reseed(shell, 
             seed(known, {"services": SERVICES | moved}, 2)
             until(lambda: heard.seen)
         beating.send_signal(signal.SIGTERM)
-        assert beating.wait(5) == 0
+        assert beating.wait(PATIENT_SEC) == 0
     last = beat_of(system, "mesh")
     assert (last.boot, last.rev, last.status) == (first.boot, 2, "stopping")
 

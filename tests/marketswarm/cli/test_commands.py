@@ -11,7 +11,7 @@ from marketswarm.bus import Bus
 from marketswarm.cli import fleet_view, seed
 from support.rig import Server, forkserver
 from support.rig.shell import SERVICES
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 pytestmark = pytest.mark.live
 
@@ -214,7 +214,7 @@ def test_status_can_be_watched_while_a_bus_comes_and_goes(shell, seeded):
         seeded[0].start()
         until(lambda: '"why"' in (line := watching.stdout.readline()) or '"mesh"' in line)
         watching.send_signal(2)
-        assert watching.wait(10) == 0
+        assert watching.wait(PATIENT_SEC) == 0
         assert watching.stderr.read() == ""
 
 
@@ -273,7 +273,7 @@ def test_alerts_begin_in_the_past_when_asked_and_ctrl_c_is_a_good_end(shell, see
         event = miss(seeded[0], "2")
         assert alerts.stdout.readline().encode().strip() == event
         alerts.send_signal(2)
-        assert alerts.wait(10) == 0
+        assert alerts.wait(PATIENT_SEC) == 0
         assert alerts.stderr.read() == ""
 
 
@@ -289,7 +289,7 @@ def test_alerts_end_quietly_when_nobody_reads_them(shell, seeded):
     with forkserver.real_starts(), shell.start("alerts", "--since", "1h") as alerts:
         alerts.stdout.readline()
         alerts.stdout.close()
-        assert alerts.wait(10) == 0
+        assert alerts.wait(PATIENT_SEC) == 0
         assert alerts.stderr.read().splitlines() == ["nothing is down now; listening, Ctrl-C ends it"]
 
 
@@ -314,5 +314,5 @@ def test_a_pipe_that_breaks_is_no_error(shell, seeded):
     for command in ("health", "status"):
         with forkserver.real_starts(), shell.start(command) as ended:
             ended.stdout.close()
-            assert ended.wait(10) in (0, 1)
+            assert ended.wait(PATIENT_SEC) in (0, 1)
             assert ended.stderr.read() == ""

@@ -10,7 +10,7 @@ import pytest
 
 from support.rig import AlertTail, Proc, free_port
 from support.rig.shell import Shell
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 pytestmark = pytest.mark.live
 
@@ -78,7 +78,7 @@ def test_from_up_to_ctrl_c_over_a_simulation_a_kill_and_a_reseed(fleet):
     end_a_simulation_by_ctrl_c(fleet)
     reseed_from_another_terminal(fleet)
     os.killpg(fleet.up.pid, signal.SIGINT)
-    assert fleet.up.wait(10) == 0
+    assert fleet.up.wait(PATIENT_SEC) == 0
 
 
 def past(fleet: Embedded) -> list[str]:
@@ -100,7 +100,7 @@ def end_a_simulation_by_ctrl_c(fleet: Embedded) -> None:
         simulating.stdout.readline()
         simulating.send_signal(signal.SIGINT)
         assert "rss_agg starts" in simulating.stdout.read()
-        assert simulating.wait(5) == 130
+        assert simulating.wait(PATIENT_SEC) == 130
     until(lambda: fleet.row("rss_agg")["verdict"] == "up")
 
 

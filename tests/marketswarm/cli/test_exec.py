@@ -16,7 +16,7 @@ import pytest
 from support.rig import AlertTail, Server, forkserver
 from support.rig.shell import SERVICES, Shell
 from support.scenes.agent import seed
-from support.waiting import until
+from support.waiting import PATIENT_SEC, fault_lasts, until
 
 pytestmark = pytest.mark.live
 
@@ -76,7 +76,7 @@ def ended(running: "subprocess.Popen[bytes]") -> "Iterator[subprocess.Popen[byte
         finally:
             running.terminate()
             try:
-                running.wait(5)
+                running.wait(PATIENT_SEC)
             except subprocess.TimeoutExpired:
                 running.kill()
 
@@ -201,7 +201,7 @@ def test_signals_go_to_the_command_and_all_it_started(shell, system):
         assert running.stdout.readline() == b"again\n"
         running.send_signal(signal.SIGTERM)
         assert sorted(running.stdout.read().split(b"\n")) == [b"", b"asked", b"its child"]
-        assert running.wait(10) == 5
+        assert running.wait(PATIENT_SEC) == 5
     assert run_of(system)["said"].startswith("exit 5")
 
 
@@ -215,7 +215,7 @@ def test_what_is_to_be_ignored_stays_so(shell, system):
         assert running.stdout.readline() == b"ready\n"
         os.killpg(running.pid, signal.SIGINT)
         assert running.stdout.read() == b"done\n"
-        assert running.wait(10) == 0
+        assert running.wait(PATIENT_SEC) == 0
 
 
 ON_A_TERMINAL = """
@@ -259,7 +259,7 @@ def test_at_a_terminal_ctrl_c_is_the_commands(shell, system, patched, is_slow):
                 shown += screen.read(1000)
             if is_slow and awaited == b"heard":
                 until((shell.folder / "started").exists)
-        assert running.wait(10) == 4
+        assert running.wait(PATIENT_SEC) == 4
     assert shown.count(b"heard") == 1
 
 
@@ -286,9 +286,9 @@ def test_a_success_waits_a_little_for_the_bus_that_is_to_hear_of_it(shell, syste
     system.stop()
     with started(shell, "--on-success-only", "--", "touch", "done") as running:
         until((shell.folder / "done").exists)
-        time.sleep(0.3)  # it tries, in vain
+        fault_lasts(0.3)  # it tries, in vain
         system.start()
-        assert running.wait(15) == 0
+        assert running.wait(PATIENT_SEC) == 0
         assert running.stderr.read() == b""
     assert run_of(system)["ok"]
     assert system.cmd("EXISTS", "beat:backup") == 1
@@ -296,8 +296,9 @@ def test_a_success_waits_a_little_for_the_bus_that_is_to_hear_of_it(shell, syste
 
 def test_beats_begin_again_when_the_bus_is_back_and_follow_a_reseed(shell, buses, system):
     system.stop()
-    with started(shell, "--", "sleep", "60") as running:
-        time.sleep(0.5)
+    with started(shell, "--", "sh", "-c", "touch begun; sleep 60") as running:
+        until((shell.folder / "begun").exists)
+        fault_lasts(0.5)  # it beats, in vain
         system.start()
         until(lambda: system.cmd("EXISTS", "beat:backup"))
         shell.write(
@@ -307,7 +308,7 @@ def test_beats_begin_again_when_the_bus_is_back_and_follow_a_reseed(shell, buses
             assert shell("seed").returncode == 0
             until(lambda: heard.seen)
         running.send_signal(signal.SIGTERM)
-        assert running.wait(10) == 143
+        assert running.wait(PATIENT_SEC) == 143
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from marketswarm.cli.app import app
 from marketswarm.exit import Exit
 from marketswarm.fleet.agent_logs import LogFiles
+from support.waiting import PATIENT_SEC
 
 
 def record(second: int, event: str = "a.b", **more) -> bytes:
@@ -108,6 +109,6 @@ def test_it_follows_until_ctrl_c_across_a_rotation_and_shows_who_starts_later(sh
         files.append("late", record(9, "late.started"))
         assert orjson.loads(logs.stdout.readline())["event"] == "late.started"
         logs.send_signal(signal.SIGINT)
-        assert logs.wait(10) == 130
+        assert logs.wait(PATIENT_SEC) == 130
         assert logs.stderr.read() == ""
     files.close()

@@ -6,6 +6,7 @@ import pytest
 from marketswarm.channels.message import Message, Severity, encode_message
 from marketswarm.keys import NOTIFIER_DEAD
 from support.rig import Server
+from support.waiting import PATIENT_SEC
 
 EVIL = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202egnp\nall is well"
 SHOWN = r"\x1b"
@@ -52,7 +53,7 @@ def test_alerts_are_followed_without_being_steered(shell, seeded):
     with shell.start("alerts", "--since", "1h") as alerts:
         line = alerts.stdout.readline()
         alerts.send_signal(2)
-        assert alerts.wait(10) == 0
+        assert alerts.wait(PATIENT_SEC) == 0
     assert steers_nothing(line)
     assert SHOWN in line
 

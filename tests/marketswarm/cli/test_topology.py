@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 pytestmark = pytest.mark.live
 
@@ -115,5 +115,5 @@ def test_it_can_be_watched_while_a_bus_comes_and_goes(shell, market):
         market[1].start()
         until(lambda: '"rss:items"' in watching.stdout.readline())
         watching.send_signal(2)
-        assert watching.wait(10) == 0
+        assert watching.wait(PATIENT_SEC) == 0
         assert watching.stderr.read() == ""

@@ -7,6 +7,7 @@ import orjson
 import pytest
 
 from marketswarm.fleet.output import FLEET, LineWriter, LogFormatter
+from support.waiting import PATIENT_SEC
 
 
 @pytest.fixture
@@ -118,6 +119,6 @@ def test_a_reader_that_went_away_is_noticed():
     voice = LineWriter(writing, gone.set)
     os.close(reading)
     voice.put(b"x")
-    assert gone.wait(2)
+    assert gone.wait(PATIENT_SEC)
     voice.close()
     os.close(writing)

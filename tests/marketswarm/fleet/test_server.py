@@ -1,6 +1,5 @@
 import re
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -149,5 +148,4 @@ def answers(client: redis.Redis) -> bool:
     try:
         return bool(client.ping())
     except redis.RedisError:
-        time.sleep(0.05)
         return False

@@ -399,7 +399,7 @@ async def test_waiting_ends_when_the_last_bus_answers(tmp_path, servers):
     with late:
         async with buses(servers[0], late.url) as opened:
             waiting = asyncio.create_task(wait_until_all_answer(opened, 20))
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # the fault lasts: it asks in vain
             assert not waiting.done()
             await did(late.start)
             await waiting

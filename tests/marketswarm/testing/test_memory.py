@@ -6,6 +6,7 @@ import pytest
 from marketswarm.bus import BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.testing import MemoryBus, MemoryBuses
+from support.waiting import PATIENT_SEC
 
 
 async def test_two_clients_of_one_bus_see_the_same():
@@ -51,7 +52,7 @@ async def test_a_task_that_is_cancelled_in_a_request_ends():
         task = asyncio.create_task(ask_for_ever())
         await asyncio.sleep(0.0013 * turn)
         task.cancel()
-        await asyncio.wait([task], timeout=2)
+        await asyncio.wait([task], timeout=PATIENT_SEC)
         assert task.cancelled()
     await bus.aclose()
 

@@ -5,6 +5,7 @@ import pytest
 
 from services.board import stream
 from services.board.stream import StreamHub, StreamsFull
+from support.waiting import PATIENT_SEC
 
 RESUMED = ("resumed", None, "{}")
 
@@ -20,7 +21,7 @@ def parse(wire):
 
 
 async def take(follower):
-    return parse(await asyncio.wait_for(anext(follower), 1))
+    return parse(await asyncio.wait_for(anext(follower), PATIENT_SEC))
 
 
 async def test_a_new_follower_is_told_to_read_the_snapshot_and_then_gets_each_event():

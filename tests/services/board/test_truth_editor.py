@@ -25,6 +25,7 @@ from services.board.truth_editor import (
 )
 from support.rig import HOST
 from support.scenes.seeding import agreed, state, two_servers
+from support.waiting import auntil
 
 TEXT = """{
   "services": {
@@ -194,14 +195,13 @@ async def test_a_service_is_added_once(editing):
 
 
 async def test_two_services_that_are_added_at_once_are_both_there(editing):
-    async def add(svc: str) -> None:
-        for _ in range(20):
-            with contextlib.suppress(RefusedError):
-                await editing.editor.add_service(svc, "test")
-                return
-            await asyncio.sleep(0.05)
+    async def is_added(svc: str) -> bool:
+        with contextlib.suppress(RefusedError):
+            await editing.editor.add_service(svc, "test")
+            return True
+        return False
 
-    await asyncio.gather(add("one"), add("two"))
+    await asyncio.gather(*(auntil(lambda svc=svc: is_added(svc)) for svc in ("one", "two")))
     assert {"one", "two"} <= set(json.loads(agreed(*editing.servers)[0])["services"])
 
 

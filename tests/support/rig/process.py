@@ -139,7 +139,7 @@ class Process:
         self.signal(signal.SIGKILL)
         self.wait()
 
-    def stop(self, within: float = 6.0) -> int:
+    def stop(self, within: float = 15.0) -> int:
         """Send SIGTERM; return the exit code. If it does not end in time, it is killed and the test fails."""
         self.signal(signal.SIGTERM)
         return self.wait(within)

@@ -5,7 +5,6 @@ service that was truly silent for its timeout, misses and oks must alternate, an
 nor be told twice on one bus. A test adds what *must* be told.
 """
 
-import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import pairwise
@@ -17,7 +16,7 @@ import orjson
 
 from support.rig import AlertTail, Fleet, Proc, Server
 from support.rig.beater import Beater
-from support.waiting import PATIENT_SEC, until
+from support.waiting import PATIENT_SEC, fault_lasts, until
 
 INTERVAL_SEC = 0.25
 TIMEOUT_SEC = 1.5
@@ -363,11 +362,6 @@ def only(found: list[Any]) -> Any:
     """The one there is."""
     assert len(found) == 1, f"not one but {len(found)}: {found}"
     return found[0]
-
-
-def fault_lasts(sec: float) -> None:
-    """Lets a fault of a real process or server last: it is to outlast a time that the product keeps."""
-    time.sleep(sec)
 
 
 def instance(svc: str, scene: Scene, boots: int = 2) -> str:

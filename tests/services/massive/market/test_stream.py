@@ -14,7 +14,7 @@ from services.massive.market.stream import MAX_FRAME_BYTES, StreamConnection, au
 from support.rig import free_port
 from support.rig.certificates import Authority
 from support.rig.market_api import HOST, KEY, SmallMarket, ending, honest, mute, saying, status
-from support.waiting import auntil
+from support.waiting import PATIENT_SEC, auntil
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def ends(market, auth_sec=5.0, **how):
     """Why a connection ends, read to its end."""
     machine = ProtocolMachine(["AAPL"])
     try:
-        async with asyncio.timeout(8), wire(market, **how) as line:
+        async with asyncio.timeout(PATIENT_SEC), wire(market, **how) as line:
             await authenticate(line, machine, auth_sec)
             while True:
                 heard = machine.receive(await line.receive(), 1000 * time.time())
