@@ -114,7 +114,7 @@ def test_row_30_killed_at_random_points_it_loses_nothing_and_repeats_only_under_
         for _ in range(kills):
             if chance.random() < 0.8:  # while it works
                 until(lambda gone=gone: leader(scene) not in gone, what="a lease")
-                time.sleep(chance.random() * 0.6)
+                time.sleep(chance.random() * 0.6)  # the moment of a kill is what is tried
             else:  # at any moment of its start
                 time.sleep(chance.random())
             scene.notifier.kill()

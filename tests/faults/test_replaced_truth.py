@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator
 from importlib import import_module
+from operator import gt
 from typing import Any, get_args
 
 import orjson
@@ -250,6 +251,11 @@ def started(scene: Scene, document: dict[str, Any], *names: str) -> list[Any]:
     return agents
 
 
+def decisions(agents: list[Any]) -> list[int]:
+    """How often each agent has put a truth in force or refused one."""
+    return [sum(len(agent.logs(f"truth.{word}")) for word in ("applied", "trouble")) for agent in agents]
+
+
 def nothing_got_out(trap: Trap, agents: list[Any], marker: Any) -> None:
     assert MARK not in trap.said()
     assert not marker.exists()
@@ -305,8 +311,9 @@ def test_row_44_no_text_in_any_section_runs_a_command_or_sends_a_secret_to_where
     payloads = (f"http://{place}/x", f"ws://{place}/x", place, "env:POLYGON_API_KEY", f"touch {marker}")
     revision = 2
     for revision, document in enumerate(documents(good, payloads), 3):
+        known = decisions(agents)
         seed(scene.buses, document, revision)
-        time.sleep(0.03)
+        until(lambda known=known: all(map(gt, decisions(agents), known)), what="each agent to read it")
     seed(scene.buses, good, revision + 1)
     for name in AGENTS:
         scene.wait_beat(svc=name, rev=revision + 1)

@@ -54,7 +54,7 @@ def test_a_healer_tells_of_every_service_and_bus_as_things_happen_to_them(tmp_pa
         assert first[key("service_beats_total", svc="never")] == 0
         for bus in ("system-redis", "market-redis"):
             assert first[key("bus_up", bus=bus)] == first[key("bus_listening", bus=bus)] == 1
-            assert 0 < first[key("bus_canary_round_trip_seconds", bus=bus)] < 1
+            assert 0 < first[key("bus_canary_round_trip_seconds", bus=bus)] < 10
             assert first[key("leader", bus=bus)] == 1
             assert first[key("lease_epoch", bus=bus)] >= 1
         until(

@@ -13,9 +13,9 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.lease import RENEWALS
 from marketswarm.keys import NOTIFIER_LEASE
 from notifier.lease import NotifierLease
-from notifier.store import DeadLetter, Store, Transaction
+from notifier.store import WITHIN_SEC, DeadLetter, Store, Transaction
 from support.rig import Server
-from support.waiting import auntil
+from support.waiting import PATIENT_SEC, auntil
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ async def test_a_frozen_bus_delays_nobody(servers):
             begun = time.monotonic()
             assert await store.commit(Transaction({f"r:{n}": b"x"}))
             took_sec.append(time.monotonic() - begun)
-        assert statistics.median(took_sec) < 0.5
+        assert statistics.median(took_sec) < WITHIN_SEC / 2
         servers["a"].thaw()
         await same(servers, {"r:a": "1", **{f"r:{n}": "x" for n in range(5)}})
 
@@ -116,7 +116,7 @@ async def test_without_any_bus_nothing_is_stored_and_that_is_said_soon(servers):
             begun = time.monotonic()
             assert not await store.commit(Transaction({"r:b": b"1"}))
             took_sec.append(time.monotonic() - begun)
-        assert min(took_sec) < 0.1
+        assert min(took_sec) < 0.5
         servers["a"].start()
         await auntil(lambda: state(servers["a"]) == {"r:a": "1", "r:b": "1"})
 
@@ -244,30 +244,30 @@ def held(servers):
 
 async def test_one_leads_and_its_successor_follows_within_the_life_of_a_lease(servers):
     first = Candidate(servers, "first")
-    await asyncio.wait_for(first.lease.wait_gained(), 10)
+    await asyncio.wait_for(first.lease.wait_gained(), PATIENT_SEC)
     async with Candidate(servers, "second") as second:
         await auntil(lambda: held(servers) == ["first"] * 2)
         await outlive_a_lease(servers["a"])
         assert first.lease.is_leader
         assert not second.is_leader
         await first.end()
-        await asyncio.wait_for(second.wait_gained(), 10)
+        await asyncio.wait_for(second.wait_gained(), PATIENT_SEC)
         await auntil(lambda: held(servers) == ["second"] * 2)
 
 
 async def test_a_lease_that_is_given_back_is_taken_at_once(servers):
     first = Candidate(servers, "first", 12.0)
-    await asyncio.wait_for(first.lease.wait_gained(), 10)
+    await asyncio.wait_for(first.lease.wait_gained(), PATIENT_SEC)
     async with Candidate(servers, "second", 12.0) as second:
         await auntil(lambda: second.state.other == "first")
         await first.end(give_back=True)
         assert "first" not in held(servers)  # the second may have it by now
-        await asyncio.wait_for(second.wait_gained(), 10)
+        await asyncio.wait_for(second.wait_gained(), PATIENT_SEC)
 
 
 async def test_who_is_cut_off_from_the_first_bus_does_not_lead_beside_another(servers):
     async with Candidate(servers, "first") as first:
-        await asyncio.wait_for(first.wait_gained(), 10)
+        await asyncio.wait_for(first.wait_gained(), PATIENT_SEC)
         async with Candidate({"b": servers["b"]}, "elsewhere") as elsewhere:
             await outlive_a_lease(servers["b"])
             assert first.is_leader

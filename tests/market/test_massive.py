@@ -14,7 +14,7 @@ from support.rig.receiver import Receiver
 from support.rig.shell import Shell
 from support.rig.web_site import Site
 from support.scenes.agent import Tail, seed
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 LOG = "massive:alerts"
 QUICK = {"probe_sec": 0.15, "down_after": 2, "up_after": 2}
@@ -155,7 +155,7 @@ def test_people_at_a_terminal_see_it_and_can_silence_it(scene, tmp_path):
     with shell.start("alerts", "--since", "1h") as alerts:
         line = next(line for line in alerts.stdout if "massive/shop" in line)  # behind what the healer tells
         alerts.send_signal(signal.SIGINT)
-        assert alerts.wait(10) == 0
+        assert alerts.wait(PATIENT_SEC) == 0
     assert "massive/shop is down: its probes have failed for" in line
     assert line.strip().endswith("(refused)")
     said = shell("silence", "massive/shop", "--for", "1h", "--why", "x", "--by", "kim").stdout

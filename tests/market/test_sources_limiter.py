@@ -74,7 +74,7 @@ async def test_the_wait_that_is_said_is_enough(limiter):
     assert (await limiter.take(None, windows)).is_granted
     wait_sec = (await limiter.take(None, windows)).wait_sec
     assert 0 < wait_sec <= 3.2
-    await asyncio.sleep(wait_sec)
+    await asyncio.sleep(wait_sec)  # the clock is the server's
     assert (await limiter.take(None, windows)).is_granted
 
 
@@ -116,7 +116,7 @@ async def test_a_pause_of_no_time_is_a_pause_and_takes_no_request(limiter, serve
     await limiter.block(None, 0.0, [(60, 1)])
     permission = await limiter.take(None, [(60, 1)])
     assert 0 < permission.wait_sec <= SHORTEST_BLOCK_SEC
-    await asyncio.sleep(permission.wait_sec + 0.01)
+    await asyncio.sleep(permission.wait_sec + 0.01)  # the clock is the server's
     assert (await limiter.take(None, [(60, 1)])).is_granted
 
 

@@ -10,7 +10,7 @@ from marketswarm.bus import Bus, BusError, find_bus_reason, find_bus_url
 from marketswarm.bus.scripts import Script
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Server, TcpProxy, free_port
-from support.waiting import auntil
+from support.waiting import PATIENT_SEC, auntil
 
 TRUTH = parse_truth(b'{"services":{},"buses":{"market-redis":{"url":"redis://truth:1"}}}').truth
 
@@ -156,19 +156,19 @@ async def test_who_was_demoted_is_left_at_once_for_where_the_name_leads_now(tmp_
 @pytest.mark.live
 async def test_a_frozen_server_costs_its_time_limit_and_the_next_request_works_when_it_thaws(server):
     bus = Bus("x", server.url, within_sec=0.4)
-    assert await bus.ask(bus.client.ping(), 3)
+    assert await bus.ask(bus.client.ping(), PATIENT_SEC)
     script = Script("return redis.call('INCR', KEYS[1])")
     server.freeze()
     for request in (bus.client.get("k"), bus.pipeline().incr("k").execute(), bus.client.ping()):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENT_SEC):
             assert await reason(bus, request) == "timeout"
     with pytest.raises(BusError, match="timeout"):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENT_SEC):
             await bus.script(script, ["n"], [], 0.2)
     server.thaw()
-    await bus.ask(bus.client.set("k", "mine"), 3)
-    assert await bus.ask(bus.client.get("k"), 3) == b"mine", "no answer of an earlier request"
-    assert isinstance(await bus.script(script, ["n"], [], 3), int)
+    await bus.ask(bus.client.set("k", "mine"), PATIENT_SEC)
+    assert await bus.ask(bus.client.get("k"), PATIENT_SEC) == b"mine", "no answer of an earlier request"
+    assert isinstance(await bus.script(script, ["n"], [], PATIENT_SEC), int)
     await bus.aclose()
 
 
@@ -183,7 +183,7 @@ async def test_answers_never_go_to_another_request_after_a_time_out(server):
             with contextlib.suppress(BusError):
                 assert await bus.ask(bus.client.get(f"k{n}")) == b"%d" % n
         wire.heal()
-        found = await asyncio.gather(*(bus.ask(bus.client.get(f"k{n}"), 2) for n in range(8)))
+        found = await asyncio.gather(*(bus.ask(bus.client.get(f"k{n}"), PATIENT_SEC) for n in range(8)))
         assert found == [b"%d" % n for n in range(8)]
         await bus.aclose()
 

@@ -267,16 +267,16 @@ def test_at_a_terminal_ctrl_c_is_the_commands(shell, system, patched, is_slow):
 def test_a_bus_that_is_away_neither_stops_nor_delays_the_command(shell, buses, patched, fault):
     for bus in buses:
         bus.stop() if fault == "away" else bus.freeze()
-    patched("beat.WITHIN_SEC = 20.0")  # for a look at a frozen bus: it would delay the command as long
+    patched("beat.WITHIN_SEC = 60.0")  # for a look at a frozen bus: it would delay the command as long
     shell("--version")  # the first command of a test process takes longer to start
     begun = time.time()
     ended = shell("exec", "--svc", "backup", "--", "touch", "ran")
     ended_at, ran_at = time.time(), (shell.folder / "ran").stat().st_mtime
     assert ended.returncode == 0
-    assert ran_at - begun < 10
+    assert ran_at - begun < 30
     assert ended.stderr.startswith("marketswarm: the end of backup could not be told (")
     assert ended.stderr.count("\n") == 1
-    assert ended_at - ran_at < 4
+    assert ended_at - ran_at < 8  # for the beat of a success it would wait 10 s
     for bus in buses:
         if fault == "frozen":
             bus.thaw()

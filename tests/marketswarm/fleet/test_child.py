@@ -10,7 +10,7 @@ import pytest
 from marketswarm.fleet import child as module
 from marketswarm.fleet.child import Child, ChildState, Program, RestartBackoff, explain_exit_code
 from support.rig.process import alive
-from support.waiting import auntil
+from support.waiting import PATIENT_SEC, auntil
 
 pytestmark = pytest.mark.live
 
@@ -50,7 +50,7 @@ async def make():
     hurry.set()
     for scene, task in scenes:
         await scene.child.end(hurry)
-        await asyncio.wait_for(task, 5)
+        await asyncio.wait_for(task, PATIENT_SEC)
         assert scene.child.pid is None
 
 

@@ -22,6 +22,7 @@ from services.board.audit import AuditLog
 from services.board.settings import PublicSettings
 from services.board.steering import MAX_WAITING, Steering
 from services.board.tokens import TokenVerifier
+from support.waiting import PATIENT_SEC
 
 TRUTH = parse_truth(
     orjson.dumps({"services": {"rss_agg": {"tags": ["ingest"]}, "mesh": {}, "healer": {}}})
@@ -238,7 +239,7 @@ async def test_an_announced_attempt_does_not_hold_up_the_answer(client, monkeypa
     monkeypatch.setattr("services.board.steering.GRACE_SEC", 0.05)
     later = Answer(ok=True, said="500", channel="slack", retry_sec=3600.0)
     answering = asyncio.gather(client.ask("POST", "/notifications/test"), client.answer(later))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENT_SEC):
         answer, _ = await answering
     assert answer.status_code == 504
 

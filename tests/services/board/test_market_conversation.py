@@ -17,6 +17,7 @@ from services.board.market.conversation import (
 )
 from services.board.market.updates import UpdateHub
 from services.board.rate_limit import RateLimiter
+from support.waiting import PATIENT_SEC
 
 ADDRESS = "10.0.0.1"
 
@@ -50,7 +51,7 @@ class Wire:
         self.received.put_nowait(orjson.dumps(message).decode())
 
     async def hear(self):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENT_SEC):
             return await self.sent.get()
 
 
@@ -135,7 +136,7 @@ async def test_a_client_that_is_dropped_learns_it_at_once_though_its_interval_is
     await wire.hear()
     for number in range(3):
         hub.publish("bars:SPY:1m", b"2", subject=str(number))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENT_SEC):
         await task
     assert wire.closed[0] == conversation.TOO_SLOW
 
@@ -165,7 +166,7 @@ async def test_a_client_that_does_not_read_is_dropped_with_the_reason(talk, monk
     await wire.hear()
     wire.flows.clear()
     hub.publish("quotes:SPY", b"1")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENT_SEC):
         await task
     assert wire.closed == (conversation.TOO_SLOW, "too slow: updates waited longer than this client read")
     assert len(hub) == 0
@@ -178,7 +179,7 @@ async def test_a_wrong_message_is_answered_and_too_many_end_the_conversation(tal
     assert await wire.hear() == {"type": "error", "detail": "the message is no JSON"}
     for _ in range(conversation.MESSAGES):
         wire.say(subscribe=["nothing"])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENT_SEC):
         await task
     assert wire.closed[0] == conversation.TOO_MANY
 
@@ -221,7 +222,7 @@ async def test_a_client_too_many_is_told_so_by_the_reason_of_the_close(talk):
     for _ in range(hub.max_followers_per_address):
         hub.join(ADDRESS)
     wire, task = await begin(hello=False)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENT_SEC):
         await task
     assert wire.closed == (conversation.FULL, "too many clients of this address follow the market")
 
@@ -242,7 +243,7 @@ async def test_the_end_of_the_board_is_said(talk):
     hub, begin = talk
     wire, task = await begin()
     hub.close()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENT_SEC):
         await task
     assert wire.closed[0] == conversation.GOING_AWAY
 

@@ -18,7 +18,7 @@ from services.board.market import feed as feeds
 from services.board.market.feed import NO_MARKET, MarketFeed, find_archive_group
 from services.board.market.live import NEVER, LiveMarket
 from services.board.market.updates import UpdateHub
-from support.waiting import auntil
+from support.waiting import PATIENT_SEC, auntil
 
 ORIGIN = Provenance("yahoo")
 
@@ -108,7 +108,7 @@ async def test_what_stands_on_the_streams_is_kept_and_what_comes_is_passed_on(sc
             await scene.client.xadd(INDICATORS, {**fields, "values": f'{{"sma_20": {value}}}'})
         latest = {}
         while len(latest) < 4 or latest["indicators:SPY:1m:60000"]["rev"] != 1:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENT_SEC):
                 _, updates = await follower.take()
             latest |= {one.subject: orjson.loads(one.data) for one in updates}
         assert latest["bars:SPY:1m:180000"]["close"] == 1.0
@@ -281,7 +281,7 @@ async def test_a_state_is_parsed_anew_only_when_its_text_has_changed(scene, monk
         follower = scene.hub.join()
         scene.hub.subscribe(follower, ["series"])
         await scene.client.hset(MARKET_SERIES, "SPY", orjson.dumps({"symbol": "SPY", "serving": "yahoo"}))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENT_SEC):
             _, (update,) = await follower.take()
         assert orjson.loads(update.data)["serving"] == "yahoo"
         after = {one.id: one for one in scene.feed.states.series}

@@ -11,10 +11,11 @@ from services.board.market.updates import (
     TopicKind,
     UpdateHub,
 )
+from support.waiting import PATIENT_SEC
 
 
 async def take(follower):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENT_SEC):
         return await follower.take()
 
 

@@ -9,6 +9,7 @@ from marketswarm.operator_link.ping_keys import revoke_ping_key
 from marketswarm.pings import MAX_BODY_BYTES
 from services.board.pings import desk
 from services.board.settings import PingKeySettings
+from support.waiting import PATIENT_SEC
 
 RID = "3f0c7e62-7f3e-4f0a-9c53-0d6f0b6f3c11"
 
@@ -65,9 +66,9 @@ async def test_a_ping_becomes_a_beat_that_reports_a_run(rig, ending, query, *, k
     bus = rig.buses["system-redis"].client
     async with bus.pubsub() as listener:
         await listener.subscribe("backup:heartbeat")
-        await listener.get_message(timeout=5)
+        await listener.get_message(timeout=PATIENT_SEC)
         assert (await rig.ask(f"/ping/{uuid}{ending}", query=query))[0] == 200
-        message = await listener.get_message(ignore_subscribe_messages=True, timeout=5)
+        message = await listener.get_message(ignore_subscribe_messages=True, timeout=PATIENT_SEC)
     beat = orjson.loads(message["data"])
     assert (beat["svc"], beat["i"], beat["boot"], beat["run"]) == ("backup", 1, "b00700b007aa", run)
     assert (beat.get("exit_code"), beat.get("rid")) == (code, RID if query else None)
