@@ -17,7 +17,7 @@ import pytest
 
 from support.rig.process import descendants
 from support.rig.steered_fleet import run_steered_fleet
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def find_process(fleet, *words):
 def ask(fleet, path):
     """Return the status of an answer; None while the board does not answer."""
     with contextlib.suppress(httpx.HTTPError):
-        return httpx.get(fleet.url + path, timeout=5).status_code
+        return httpx.get(fleet.url + path, timeout=PATIENT_SEC).status_code
     return None
 
 

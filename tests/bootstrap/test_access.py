@@ -11,6 +11,7 @@ from redis.retry import Retry
 from marketswarm.bus import get_url_variable
 from support.rig import Proc, Server, free_port
 from support.scenes.seeding import truth
+from support.waiting import PATIENT_SEC
 
 pytestmark = pytest.mark.live
 
@@ -52,7 +53,7 @@ def scene(tmp_path):
 
 def may(url: str, *words: str) -> bool:
     """Whether a server lets that user do that. Raises when it does not know the user."""
-    with redis.Redis.from_url(url, socket_timeout=3, retry=Retry(NoBackoff(), 0)) as client:
+    with redis.Redis.from_url(url, socket_timeout=PATIENT_SEC, retry=Retry(NoBackoff(), 0)) as client:
         try:
             client.execute_command(*words)
         except redis.exceptions.NoPermissionError:

@@ -17,6 +17,7 @@ from marketswarm.passwords import format_acl_files, load_passwords
 from marketswarm.truth import parse_truth
 from support.acl_attempts import DONE, REFUSED, SYSTEM, lines
 from support.rig import HOST, Server
+from support.waiting import PATIENT_SEC
 
 pytestmark = pytest.mark.live
 
@@ -50,7 +51,7 @@ def enter(tmp_path_factory):
                 password=password or known.get(user),
                 decode_responses=True,
                 protocol=2,
-                socket_timeout=5,
+                socket_timeout=PATIENT_SEC,
                 retry=Retry(NoBackoff(), 0),
             )
             return ends.enter_context(contextlib.closing(found))

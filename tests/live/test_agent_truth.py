@@ -3,6 +3,7 @@
 import orjson
 import pytest
 
+from marketswarm.agent.truth_source import READ_EVERY_POLLS
 from support.rig import free_port
 from support.scenes.agent import Scene, Tail, seed, truth
 from support.waiting import until
@@ -107,21 +108,21 @@ def test_a_reseed_moves_the_beats_to_another_bus(scene):
 def test_a_reseed_whose_message_was_missed_shows_with_the_next_beats(scene):
     seed(scene.buses, truth(), 1)
     scene.agent()
-    scene.wait_beat(i=4)  # by now it listens, and has looked
+    before = scene.wait_beat(i=4)  # by now it listens, and has looked
     seed(scene.buses, truth(interval_sec=0.2), 2, say=False)
-    scene.wait_beat(2, rev=2)
+    assert scene.wait_beat(rev=2)["i"] < before["i"] + READ_EVERY_POLLS / 2
 
 
 def test_a_reseed_while_a_bus_was_away_is_in_force_when_it_is_heard_again(scene):
-    seed(scene.buses, truth(interval_sec=60, timeout_sec=180), 1)
+    seed(scene.buses, truth(interval_sec=120, timeout_sec=360), 1)
     agent = scene.agent()
     scene.wait_beat(rev=1)
     scene.system.stop()
     agent.wait_log("truth.unheard")
     scene.system.start()
     # said too: on a busy machine the agent may be back before the document is
-    seed(scene.buses, truth(interval_sec=50, timeout_sec=180), 2)
-    scene.wait_beat(4, rev=2)
+    seed(scene.buses, truth(interval_sec=110, timeout_sec=360), 2)
+    scene.wait_beat(rev=2)
 
 
 def test_a_truth_it_cannot_accept_is_refused_and_the_last_good_one_stays(scene):
@@ -129,11 +130,11 @@ def test_a_truth_it_cannot_accept_is_refused_and_the_last_good_one_stays(scene):
     agent = scene.agent()
     scene.wait_beat(rev=1)
     seed(scene.buses, truth(interval_sec=-5), 2)
-    beat = scene.wait_beat(2, status="degraded")
+    beat = scene.wait_beat(status="degraded")
     assert beat["rev"] == 1
     assert "services.probe.heartbeat.interval_sec" in beat["detail"]
     seed(scene.buses, truth(), 3)
-    beat = scene.wait_beat(2, rev=3)
+    beat = scene.wait_beat(rev=3)
     until(lambda: "status" not in scene.beat(), what="a beat that is well")
     assert agent.running
 
@@ -144,7 +145,7 @@ def test_a_truth_whose_bus_cannot_be_found_is_refused_whole(scene):
     scene.wait_beat(rev=1)
     other = {**truth(redis_url="redis://third:6379"), "buses": {"third": {"url": "env:NOBODY_SET_THIS"}}}
     seed(scene.buses, other, 2)
-    beat = scene.wait_beat(2, status="degraded")
+    beat = scene.wait_beat(status="degraded")
     assert beat["rev"] == 1
     assert "NOBODY_SET_THIS" in beat["detail"]
 
@@ -164,7 +165,7 @@ def test_a_truth_that_goes_missing_under_it_costs_it_nothing_but_a_word(scene, d
     agent = scene.agent()
     scene.wait_beat(rev=5)
     scene.system.cmd(*damage)
-    assert "truth from market-redis" in scene.wait_beat(3, status="degraded", rev=5)["detail"]
+    assert "truth from market-redis" in scene.wait_beat(status="degraded", rev=5)["detail"]
     scene.market.cmd(*damage)
     until(lambda: "no valid truth" in scene.next_beat().get("detail", ""), what="word of no truth at all")
     first = scene.next_beat()
@@ -179,7 +180,7 @@ def test_a_service_that_the_truth_drops_works_on_and_says_so(scene):
     agent = scene.agent()
     scene.wait_beat(rev=1)
     seed(scene.buses, truth(svc="someone_else"), 2)
-    assert scene.wait_beat(2, rev=2)["detail"] == "not in the truth"
+    assert scene.wait_beat(rev=2)["detail"] == "not in the truth"
     assert scene.next_beat()["status"] == "degraded"
     assert agent.running
 
@@ -190,7 +191,7 @@ def test_the_lesser_bus_is_not_believed_when_it_is_behind(scene):
     agent = scene.agent()
     scene.wait_beat(rev=2)
     scene.system.cmd("DEL", "truth:doc")
-    beat = scene.wait_beat(3, status="degraded")
+    beat = scene.wait_beat(status="degraded")
     assert (beat["rev"], beat["every"]) == (2, 0.3)
     assert agent.running
 

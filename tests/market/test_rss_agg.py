@@ -10,7 +10,7 @@ import pytest
 from support.rig import free_port
 from support.rig.feed_site import Page, Site, drip, endless, rss, to
 from support.scenes.agent import Scene, seed
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 
 @pytest.fixture
@@ -225,7 +225,7 @@ def test_what_it_does_can_be_measured(scene, site):
     until(lambda: len(items(scene)) == 3)
 
     def value(name):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=PATIENT_SEC) as answer:
             found = re.search(rf"^{re.escape(name)} (\S+)$", answer.read().decode(), re.MULTILINE)
         return float(found[1]) if found else None
 

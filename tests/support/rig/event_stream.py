@@ -9,7 +9,7 @@ from typing import Any, Self
 import httpx
 import orjson
 
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class EventStream:
         self._thread = threading.Thread(target=self._follow, args=(url, headers), daemon=True)
         self._thread.start()
 
-    def wait(self, kind: str, within: float = 10.0, **data: Any) -> StreamEvent:
+    def wait(self, kind: str, within: float = PATIENT_SEC, **data: Any) -> StreamEvent:
         """Return the first event of this kind whose data has these values."""
 
         def find() -> StreamEvent | None:
@@ -45,7 +45,7 @@ class EventStream:
         found: StreamEvent = until(find, within, lambda: f"{kind} {data} among {self.events[-5:]}")
         return found
 
-    def wait_change(self, svc: str, within: float = 10.0, **fields: Any) -> StreamEvent:
+    def wait_change(self, svc: str, within: float = PATIENT_SEC, **fields: Any) -> StreamEvent:
         """Return the first event by which these fields of a service changed to these values."""
 
         def find() -> StreamEvent | None:

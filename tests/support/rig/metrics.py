@@ -10,12 +10,12 @@ import orjson
 from prometheus_client.parser import text_string_to_metric_families
 
 from support.rig.process import HOST, Process, free_port
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 Key = tuple[str, frozenset[tuple[str, str]]]
 
 
-def asked(port: int, within: float = 10.0) -> str:
+def asked(port: int, within: float = PATIENT_SEC) -> str:
     """Return an agent's metrics, as text."""
     with urllib.request.urlopen(f"http://{HOST}:{port}/metrics", timeout=within) as answer:
         return str(answer.read().decode())

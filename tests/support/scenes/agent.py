@@ -10,7 +10,7 @@ import orjson
 import redis
 
 from support.rig import Proc, Server
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 HEAD = """
 import asyncio, os, sys, threading, time
@@ -98,7 +98,7 @@ class Scene:
         raw = self.system.cmd("GET", f"beat:{svc}")
         return orjson.loads(raw) if raw else {}
 
-    def wait_beat(self, within: float = 20.0, svc: str = "probe", **wanted: Any) -> dict[str, Any]:
+    def wait_beat(self, within: float = PATIENT_SEC, svc: str = "probe", **wanted: Any) -> dict[str, Any]:
         """Wait for a beat with these values, and at least this `i`; return it."""
         least = wanted.pop("i", 0)
 
@@ -111,7 +111,7 @@ class Scene:
         )
         return found
 
-    def next_beat(self, within: float = 10.0) -> dict[str, Any]:
+    def next_beat(self, within: float = PATIENT_SEC) -> dict[str, Any]:
         before = self.beat().get("i", 0)
         until(lambda: self.beat().get("i", 0) > before, within, f"a beat after {before}")
         return self.beat()
@@ -135,6 +135,6 @@ class Tail:
         self.pubsub.close()
         self.client.close()
 
-    def next(self, within: float = 3.0) -> dict[str, Any] | None:
+    def next(self, within: float = PATIENT_SEC) -> dict[str, Any] | None:
         message = self.pubsub.get_message(timeout=within, ignore_subscribe_messages=True)
         return orjson.loads(message["data"]) if message else None

@@ -8,7 +8,7 @@ from typing import Any
 from support.rig import Proc
 from support.rig.market_api import KEY, Clock, SmallMarket
 from support.scenes.agent import Scene, seed
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 STREAM = "market:bars"
 PROGRAM = """
@@ -80,7 +80,7 @@ class MarketScene(Scene):
         """How often each bar is there."""
         return Counter((each["sym"], int(each["start"])) for each in self.bars())
 
-    def whole(self, since: dict[str, int], within: float = 15.0) -> None:
+    def whole(self, since: dict[str, int], within: float = PATIENT_SEC) -> None:
         """Each bar that was made, since the first that had to be told, is there: none missing, none twice."""
         made = {(sym, at) for sym, all_of in self.api.made.items() for at in all_of if at >= since[sym]}
         until(lambda: made <= set(self.seen()), within, f"{len(made - set(self.seen()))} more")

@@ -13,6 +13,7 @@ from marketswarm.bus import Bus
 from marketswarm.passwords import format_acl_files, load_passwords, replace_url_user
 from marketswarm.truth import Truth, parse_truth
 from support.rig import HOST, Server
+from support.waiting import PATIENT_SEC
 
 SYSTEM = "system-redis"
 KEYS = ("truth:doc", "truth:meta", "truth:history")
@@ -105,7 +106,7 @@ def heard(*servers: Server) -> Iterator[Callable[[], list[list[dict[str, Any]]]]
             client = ends.enter_context(redis.Redis(host=HOST, port=server.port))
             listener = ends.enter_context(client.pubsub(ignore_subscribe_messages=True))
             listener.subscribe("truth:changed")
-            listener.get_message(timeout=5)  # the acknowledgement
+            listener.get_message(timeout=PATIENT_SEC)  # the acknowledgement
             listeners.append((client, listener))
 
         def so_far() -> list[list[dict[str, Any]]]:
@@ -113,7 +114,7 @@ def heard(*servers: Server) -> Iterator[Callable[[], list[list[dict[str, Any]]]]
             for client, listener in listeners:
                 client.publish("truth:changed", b'"end"')  # what came before it has arrived with it
                 messages: list[dict[str, Any]] = []
-                while (message := listener.get_message(timeout=5)) is not None:
+                while (message := listener.get_message(timeout=PATIENT_SEC)) is not None:
                     said = json.loads(message["data"])
                     if said == "end":
                         break

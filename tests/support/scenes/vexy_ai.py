@@ -6,7 +6,7 @@ import orjson
 
 from support.rig import Proc, Server
 from support.scenes.agent import Scene
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 GROUP = "readers"
 
@@ -92,7 +92,7 @@ def unread(scene: Scene, key: str = "rss:items") -> int:
     return sum(int(each["lag"] or 0) for each in found)
 
 
-def settled(scene: Scene, within: float = 20, key: str = "rss:items") -> None:
+def settled(scene: Scene, within: float = PATIENT_SEC, key: str = "rss:items") -> None:
     """Waits until nobody holds anything of a stream."""
     until(lambda: not pending(scene, key), within, f"nothing pending in {key}")
 
