@@ -1,4 +1,4 @@
-"""A body whose length no header says: its beginning is kept, and one that is far too long is refused early."""
+"""A body whose length no header says: its beginning is kept, one that is far too long is refused."""
 
 import pytest
 
