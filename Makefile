@@ -50,11 +50,11 @@ unit: environment ## the tests that start no process and no server, in less than
 test: environment ## all that proves the product, in four minutes: ARGS="-k notifier", ARGS=tests/marketswarm or ARGS=--lf for some
 	@$(pytest) -n auto --dist worksteal --apart $(ARGS)
 
-# these tests wait more than they work: three of them for a processor
+# these tests wait more than they work: four of them for a processor
 faults: environment ## the fault matrix on real servers; TIMES=10 rounds, ended by the first red one
 	@for round in $$(seq $(TIMES)); do \
 		begun=$$(date +%s); \
-		$(bin)/python -m pytest -n $$(( 3 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal -q tests/faults $(ARGS) || exit; \
+		$(bin)/python -m pytest -n $$(( 4 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal -q tests/faults $(ARGS) || exit; \
 		echo "== round $$round of $(TIMES) is green, in $$(($$(date +%s) - begun)) s"; \
 	done
 
