@@ -117,7 +117,7 @@ def parse_bar(fields: Fields) -> Bar:
     timeframe = _read_text(fields, b"timeframe", "1m")
     if timeframe not in TIMEFRAME_SEC:
         raise EntryError("timeframe: unknown")
-    trades = _read_number(fields, b"trades")
+    trades = _read_count(fields, b"trades")
     return Bar(
         _read_symbol(fields),
         timeframe,
@@ -128,7 +128,7 @@ def parse_bar(fields: Fields) -> Bar:
         _require_number(fields, b"close"),
         volume=_read_number(fields, b"volume"),
         vwap=_read_number(fields, b"vwap"),
-        trades=None if trades is None else int(trades),
+        trades=trades,
     )
 
 
@@ -282,6 +282,15 @@ def _read_number(fields: Fields, name: bytes) -> float | None:
     if not -MAX_NUMBER <= number <= MAX_NUMBER:  # which NaN and infinity are not, either
         raise EntryError(f"{name.decode()}: no number")
     return number
+
+
+def _read_count(fields: Fields, name: bytes) -> int | None:
+    """Return a number without its fraction, every digit of it; None and errors as `_read_number`."""
+    number = _read_number(fields, name)
+    if number is None:
+        return None
+    text = fields[name]
+    return int(text) if text.isdigit() else int(number)  # a float holds no more than 53 bits
 
 
 def _require_number(fields: Fields, name: bytes) -> float:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from marketswarm.market.entries import MAX_NUMBER, encode_entry, parse_bar
@@ -117,6 +117,7 @@ def encode(bar):
 
 
 @given(st.lists(st.floats(0, MAX_NUMBER), min_size=1, max_size=5), st.integers(0, 10**18))
+@example([1.0], 2**53 + 1)
 def test_a_sum_that_no_entry_can_hold_is_not_known(volumes, trades):
     bars = [
         Bar("X", "1m", MIDNIGHT + at * MINUTE, 1, 1, 1, 1, volume, 1, trades)
