@@ -55,6 +55,8 @@ settings.register_profile(
     phases=(Phase.explicit, Phase.generate),  # a failure shows at once; to shrink it can take minutes
 )
 settings.register_profile("explore", deadline=None, max_examples=2000)
+# what `make nightly` has time for: other examples each night
+settings.register_profile("night", deadline=None, max_examples=400, database=None, print_blob=True)
 settings.register_profile(
     "ci",
     deadline=None,

@@ -131,7 +131,7 @@ def test_no_vice_of_data_makes_a_document_that_breaks_the_reader(case, kinds, mi
         return
     is_known = endpoint.kind is not RecordKind.QUOTES or view.find_quote(symbol) is not None
     assert page.outcome in (AnswerStatus.OK, AnswerStatus.EMPTY) or not is_known, page.reason
-    assert page.misfits == ()
+    assert page.misfits == () or not is_known, "a quote of nothing that was traded yet has no field"
     if endpoint.kind is not RecordKind.QUOTES:
         starts = [each.start_ms for each in keep_asked(question, page.records)]
         assert starts == sorted(set(starts))
