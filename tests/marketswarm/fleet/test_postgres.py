@@ -195,6 +195,7 @@ def open_folder():
         yield Path(folder)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has another user run the server")
 async def test_a_server_whose_user_reaches_neither_its_folder_nor_the_wheel_has_both_elsewhere(
     tmp_path, monkeypatch, open_folder
 ):

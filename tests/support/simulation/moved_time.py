@@ -6,6 +6,7 @@ A conftest.py imports the fixture `moved_time`. The code under test, buses in me
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from selectors import BaseSelector
 from typing import Any
 
@@ -45,11 +46,13 @@ class MovingSelector:
 
 
 @pytest.fixture
-async def moved_time(monkeypatch: pytest.MonkeyPatch) -> MovedTime:
-    """Let the time of this test's loop jump from timer to timer; return the clocks, to move them by hand."""
+async def moved_time() -> AsyncIterator[MovedTime]:
+    """Let the time of this test's loop jump from timer to timer; yield the clocks, to move them by hand.
+
+    They run as usual again before the loop is closed, which waits for its threads with a limit.
+    """
     moved, loop = MovedTime(), asyncio.get_running_loop()
     selector = MovingSelector(loop._selector, moved)  # type: ignore[attr-defined] # noqa: SLF001 - the only seam
-    monkeypatch.setattr(loop, "_selector", selector)
     in_thread = loop.run_in_executor
 
     def run_in_executor(*args: Any) -> asyncio.Future[Any]:
@@ -58,8 +61,10 @@ async def moved_time(monkeypatch: pytest.MonkeyPatch) -> MovedTime:
         running.add_done_callback(lambda _: setattr(selector, "threads", selector.threads - 1))
         return running
 
-    monkeypatch.setattr(loop, "run_in_executor", run_in_executor)
-    for name in ("time", "monotonic", "clock_gettime"):
-        real = getattr(time, name)
-        monkeypatch.setattr(time, name, lambda *args, real=real: real(*args) + moved.ahead_sec)
-    return moved
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_selector", selector)
+        patch.setattr(loop, "run_in_executor", run_in_executor)
+        for name in ("time", "monotonic", "clock_gettime"):
+            real = getattr(time, name)
+            patch.setattr(time, name, lambda *args, real=real: real(*args) + moved.ahead_sec)
+        yield moved
