@@ -33,7 +33,8 @@ def run_tests(mistake: dict[str, str], code: Path) -> tuple[dict[str, str], str 
         if text.count(mistake["old"]) != 1:
             return mistake, None, f"{mistake['file']} does not have exactly once: {mistake['old']}"
         file.write_text(text.replace(mistake["old"], mistake["new"]), encoding="utf-8")
-        environ = {**os.environ, "PYTHONPATH": str(copy), "HYPOTHESIS_PROFILE": "brief"}
+        environ = {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
+        environ |= {"PYTHONPATH": str(copy), "HYPOTHESIS_PROFILE": "brief"}
         words = ("-q", "-x", "-n", "0", "-p", "no:cacheprovider", mistake["tests"])
         ended = subprocess.run(
             [sys.executable, "-m", "pytest", *words],
