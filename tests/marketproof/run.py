@@ -104,14 +104,14 @@ class Proof:
     def _compare(self, station: Station, site: MarketServer) -> None:
         """Compare every table; what is computed some time later, again until it is right or too late."""
         expected = compare_records(self.comparison, station.database, self.plan, self.folder)
-        patience = Patience(DERIVE_SEC)
+        deadline = time.monotonic() + DERIVE_SEC
         while True:
             found = compare_derived(station.database, expected)
             if unfinished := station.find_uncommitted():
                 found.find("not written", unfinished)
             else:
                 self._compare_accounts(found, station, site)
-            if not found.differences or patience.is_over():
+            if not found.differences or time.monotonic() > deadline:
                 break
             station.watch(1.0)
         self.comparison.add(found)
