@@ -17,7 +17,7 @@ import redis
 from websockets.asyncio.server import ServerConnection, serve
 
 from bench.fleet import run_program, write_truth
-from bench.footprint import cpu_sec, rss_mb
+from bench.footprint import cpu_sec, rss_mb, wait_until_idle
 from bench.server import Server, find_free_port, print_table, wait_until
 
 SYMBOLS = [f"S{n:02d}" for n in range(50)]
@@ -114,7 +114,7 @@ def measure_idle() -> float:
             redis.Redis(port=system.port) as client,
         ):
             wait_until(lambda: client.get("beat:massive"), "a beat of massive")
-            time.sleep(3)
+            wait_until_idle(process.pid)
             return rss_mb(process.pid)
 
 
@@ -134,15 +134,11 @@ def measure_flow(bars: int, times: int = 2) -> tuple[float, float, float, float]
         ):
             if not server.subscribed.wait(30):
                 raise RuntimeError("massive did not come")
-            time.sleep(1)
-            before, began = cpu_sec(process.pid), time.monotonic()
+            before, began = wait_until_idle(process.pid), time.monotonic()
             server.may_send.set()
             wait_until(lambda: client.xlen(STREAM) >= bars, "every bar", 300.0, 0.005)
             took, used = time.monotonic() - began, cpu_sec(process.pid) - before
-            last = -1.0
-            while (now := cpu_sec(process.pid)) > last + 0.02:  # until massive has handled the repeats too
-                last = now
-                time.sleep(0.5)
+            now = wait_until_idle(process.pid)  # it has handled the repeats, too
             if client.xlen(STREAM) != bars:
                 raise RuntimeError("a bar came twice")
             return (

@@ -19,7 +19,7 @@ from bench.fleet import (
     name_services,
     run_healer,
     wait_for_subscription,
-    wait_until_up,
+    wait_until_settled,
     write_truth,
 )
 from bench.server import Server, print_table
@@ -42,7 +42,7 @@ def measure_delays(services: int, *, dying: int | None = None) -> tuple[list[flo
             wait_for_subscription(system, f"{name_services(services)[-1]}:heartbeat")
             beater = Beater(system.port, services, interval_sec)
             with redis.Redis(port=system.port) as client:
-                _wait_until_settled(client, services, interval_sec)
+                wait_until_settled(client, services, 2 * interval_sec)
                 victims = name_services(services)[:dying]
                 last = dict(zip(victims, beater.stop(dying), strict=False))
                 arrivals = collect_misses(client, len(victims), 3 * interval_sec)
@@ -54,12 +54,6 @@ def measure_delays(services: int, *, dying: int | None = None) -> tuple[list[flo
 def choose_interval_sec(services: int) -> float:
     """Return the seconds between two beats of one service; the timeout is three times that."""
     return INTERVAL_SEC if services <= 20_000 else INTERVAL_OF_MANY_SEC
-
-
-def _wait_until_settled(client: "redis.Redis", services: int, interval_sec: float) -> None:
-    """Wait until the healer has heard every service, and for two more intervals."""
-    wait_until_up(client, services)
-    time.sleep(2 * interval_sec)
 
 
 def collect_misses(client: Any, services: int, timeout_sec: float) -> dict[str, float]:

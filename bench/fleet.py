@@ -91,6 +91,15 @@ def wait_until_up(client: "redis.Redis", services: int) -> None:
     wait_until(lambda: client.hlen("healer:roster") >= services, "every service to be up", 120.0, 0.1)
 
 
+def wait_until_settled(client: "redis.Redis", services: int, steady_sec: float) -> None:
+    """Wait until the healer has a verdict for `services` services, and `steady_sec` seconds more.
+
+    What the start costs (roster, health keys, first parses) is over then, and is not measured.
+    """
+    wait_until_up(client, services)
+    time.sleep(steady_sec)
+
+
 class Beater:
     """A process that sends a beat of every service once an interval, evenly spread, until `stop`.
 

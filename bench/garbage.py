@@ -18,7 +18,7 @@ from bench.fleet import (
     name_services,
     run_healer,
     wait_for_subscription,
-    wait_until_up,
+    wait_until_settled,
     write_truth,
 )
 from bench.footprint import cpu_sec
@@ -48,11 +48,11 @@ def main(services: int = SERVICES, rate: int = 0) -> None:
         with run_healer(system, market) as process, redis.Redis(port=system.port) as client:
             wait_for_subscription(system, f"{name_services(services)[-1]}:heartbeat")
             storm = Storm(system.port, services, rate or services / INTERVAL_SEC)
-            _wait_until_settled(client, services)
+            wait_until_settled(client, services, TIMEOUT_SEC)
             for n in range(2 * ROUNDS):
                 share = (0.0, SHARE)[n % 2]
                 storm.set_garbage_share(share)
-                time.sleep(2 * INTERVAL_SEC)
+                time.sleep(2 * INTERVAL_SEC)  # every service has beaten under the new load
                 at, sent, cpu = time.monotonic(), storm.sent.value, cpu_sec(process.pid)
                 delays[share] += _run_round(storm, client, services, n)
                 sec = time.monotonic() - at
@@ -60,7 +60,7 @@ def main(services: int = SERVICES, rate: int = 0) -> None:
                 busy[share].append((cpu_sec(process.pid) - cpu) / sec)
                 storm.set_garbage_share(0.0)
                 storm.silence_services(-1, 1)
-                time.sleep(2 * INTERVAL_SEC)
+                time.sleep(2 * INTERVAL_SEC)  # and the silenced ones beat again
             storm.stop()
             missed = sum(
                 b"heartbeat_miss" in fields[b"event"] for _, fields in client.xrange("healer:alerts:log")
@@ -95,12 +95,6 @@ def _run_round(storm: Storm, client: "redis.Redis", services: int, n: int) -> li
     others = {svc: at - storm.last[int(svc[3:])] for svc, at in arrivals.items() if svc not in last}
     assert not others, f"missed so many seconds after a beat: {others}; {storm.behind_sec():.1f} s behind"
     return [at - last[svc] - TIMEOUT_SEC for svc, at in arrivals.items()]
-
-
-def _wait_until_settled(client: "redis.Redis", services: int) -> None:
-    """Wait until the healer has a verdict for every service, and for TIMEOUT_SEC more seconds."""
-    wait_until_up(client, services)
-    time.sleep(TIMEOUT_SEC)
 
 
 if __name__ == "__main__":

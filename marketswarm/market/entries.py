@@ -113,7 +113,7 @@ def parse_provenance(fields: Fields) -> Provenance:
 
 
 def parse_bar(fields: Fields) -> Bar:
-    """Return the bar of an entry. Raise EntryError if it is none."""
+    """Return the bar that an entry holds; raise EntryError if a field is missing or out of bounds."""
     timeframe = _read_text(fields, b"timeframe", "1m")
     if timeframe not in TIMEFRAME_SEC:
         raise EntryError("timeframe: unknown")
@@ -285,7 +285,10 @@ def _read_number(fields: Fields, name: bytes) -> float | None:
 
 
 def _read_count(fields: Fields, name: bytes) -> int | None:
-    """Return a number without its fraction, every digit of it; None and errors as `_read_number`."""
+    """Return a whole number exactly, or None where the field is absent; raise EntryError if it is no number.
+
+    A fraction is cut off.
+    """
     number = _read_number(fields, name)
     if number is None:
         return None

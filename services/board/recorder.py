@@ -127,7 +127,12 @@ class HistoryRecorder:
         self._timeout_sec = truth.timeout_of(HEALER, default_timeout_sec)
 
     async def run(self, block_sec: float = BLOCK_SEC, retry_sec: float = RETRY_SEC) -> None:
-        """Record until cancelled, then write once more; while the bus fails, try again and again."""
+        """Record until cancelled, then write once more. A bus that fails is logged once and tried again.
+
+        Args:
+            block_sec: how long one read waits for new events, in seconds.
+            retry_sec: the pause after a failure of the bus, in seconds.
+        """
         while True:
             try:
                 await self.step(block_sec)

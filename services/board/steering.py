@@ -28,7 +28,7 @@ from services.board.refusal import RefusedError
 ANSWER_SEC: Final = 5.0
 """How long a client waits for the notifier; its answer must begin in ten seconds."""
 GRACE_SEC: Final = 1.0
-"""How much longer the last answer may be on its way."""
+"""How many seconds after `answer_sec` the last answer may still arrive."""
 MAX_WAITING: Final = 20
 """How many clients may wait for the notifier at once."""
 
@@ -146,7 +146,7 @@ class Steering:
         return _make_answer(silence, self.truth(), refused)
 
     async def _collect_answers(self, buses: Sequence[Bus], request_id: str) -> list[Answer]:
-        """Return what the notifier answers within `answer_sec`, whatever attempts it announces."""
+        """Return the notifier's answers that arrive within `answer_sec`, even if it announced more."""
         seen: list[Answer] = []
         try:
             async with asyncio.timeout(self.answer_sec + GRACE_SEC):
