@@ -163,16 +163,16 @@ def _add_universe(whole: pl.DataFrame) -> pl.DataFrame:
 def build_correlations(days: pl.DataFrame, day: date) -> dict[tuple[str, str], tuple[float, int]]:
     """Return of each two symbols the correlation of their returns up to a day, and over how many days.
 
-    Those count on which both have a return, 60 at most. A day is a trading day.
+    A return is one between days on which both have a close; 60 at most count. A day is a trading day.
     """
-    moves = days.sort("symbol", "start").select(
-        "symbol",
-        "day",
-        pl.col("close").log().diff().over("symbol").alias("move"),
+    pair = ["symbol", "symbol_other"]
+    known = days.filter(pl.col("day") <= day).select("symbol", "day", pl.col("close").log().alias("close"))
+    both = known.join(known, "day", suffix="_other").filter(pl.col("symbol") < pl.col("symbol_other"))
+    moves = both.sort("day").with_columns(
+        move=pl.col("close").diff().over(pair), move_other=pl.col("close_other").diff().over(pair)
     )
-    known = moves.filter(pl.col("move").is_not_null(), pl.col("day") <= day)
-    pairs = known.join(known, "day", suffix="_other").filter(pl.col("symbol") < pl.col("symbol_other"))
-    newest = pairs.sort("day", descending=True).group_by("symbol", "symbol_other").head(CORRELATED_DAYS)
+    pairs = moves.filter(pl.col("move").is_not_null())
+    newest = pairs.sort("day", descending=True).group_by(pair).head(CORRELATED_DAYS)
     found = newest.group_by("symbol", "symbol_other").agg(
         pl.corr("move", "move_other").alias("value"), pl.len()
     )
