@@ -26,6 +26,8 @@ class AssetClass(StrEnum):
 
 
 MINUTE_MS: Final = 60_000
+MINUTES_KEPT_DAYS: Final = 6.0
+"""For how many days before the newest minute minutes are taken, unless the truth says otherwise."""
 DAY_MS: Final = 86_400_000
 
 TIMEFRAME_SEC: Final = {

@@ -1,8 +1,9 @@
 """Compute how the daily returns of each pair of symbols move together, in PostgreSQL.
 
-A day's return is the logarithm of its close by the close of the symbol's day before. The correlation of `day`
-is Pearson's over the last `days` days up to it on which both symbols have a return. A day is the trading day
-that the bar names. Only final bars count.
+The returns of a pair are the logarithms of the closes of a day by those of the day before, of the days on
+which both symbols have a close: markets are closed on different days, and returns over different stretches of
+time can't be compared. The correlation of `day` is Pearson's over the last `days` such returns up to it. A day
+is the trading day that the bar names. Only final bars count.
 
 The days of all symbols need not end together: a recording of 2013 may be played beside one of 2018. So the
 days that are computed are the latest ones, and the last ones of most symbols. A day that was computed while
@@ -71,20 +72,19 @@ WITH daily AS (
     SELECT DISTINCT ON (symbol, day) * FROM ({_DAILY}) found ORDER BY symbol, day, start DESC
 ), chosen AS (
     SELECT symbol FROM daily GROUP BY symbol ORDER BY count(*) DESC, symbol COLLATE "C" LIMIT $3
-), stepped AS (
-    SELECT symbol, day, ln(close / lag(close) OVER days) AS step, replay OR lag(replay) OVER days AS replay
-    FROM daily JOIN chosen USING (symbol)
-    WINDOW days AS (PARTITION BY symbol ORDER BY day)
+), closed AS (
+    SELECT symbol, day, ln(close) AS close, replay FROM daily JOIN chosen USING (symbol) WHERE close > 0
 ), paired AS (
-    SELECT one.symbol AS a, other.symbol AS b, one.step AS x, other.step AS y,
-        one.replay OR other.replay AS replay,
-        row_number() OVER (PARTITION BY one.symbol, other.symbol ORDER BY one.day DESC) AS age
-    FROM stepped one JOIN stepped other ON one.day = other.day
+    SELECT one.symbol AS a, other.symbol AS b,
+        one.close - lead(one.close) OVER days AS x, other.close - lead(other.close) OVER days AS y,
+        one.replay OR other.replay OR lead(one.replay OR other.replay) OVER days AS replay,
+        row_number() OVER days AS age
+    FROM closed one JOIN closed other ON one.day = other.day
         AND one.symbol COLLATE "C" < other.symbol COLLATE "C"
-    WHERE one.step IS NOT NULL AND other.step IS NOT NULL
+    WINDOW days AS (PARTITION BY one.symbol, other.symbol ORDER BY one.day DESC)
 ), correlated AS (
     SELECT a, b, corr(x, y) AS value, count(*) AS n, bool_or(replay) AS replay
-    FROM paired WHERE age <= $2 GROUP BY a, b
+    FROM paired WHERE age <= $2 AND x IS NOT NULL GROUP BY a, b
 ), found AS (
     SELECT * FROM correlated WHERE n >= $4 AND value IS NOT NULL AND value <> 'NaN'
 ), removed AS (

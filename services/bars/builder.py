@@ -138,6 +138,7 @@ class BarBuilder:
         self._built: dict[Timeframe, dict[int, Provenance]] = {timeframe: {} for timeframe in TIMEFRAMES}
         self._open_values: dict[tuple[Timeframe, int], Values] = {}
         self._rejected: list[dict[str, str]] = []
+        self._passed: list[dict[str, str]] = []
         self._has_new_day = False
         self._first_close_ms = self._find_first_close()
         self._oldest_of: tuple[int | None, int | None] | None = None
@@ -147,7 +148,7 @@ class BarBuilder:
     @property
     def is_changed(self) -> bool:
         """Return True if something was taken or rejected since the last flush."""
-        return bool(self._rejected) or bool(self._built["1m"]) or any(self._changed.values())
+        return bool(self._rejected or self._passed or self._built["1m"]) or any(self._changed.values())
 
     def take(self, arrival: Arrival) -> None:
         """Check an entry and take it into the state, or put it aside for the quarantine."""
@@ -162,8 +163,8 @@ class BarBuilder:
 
     def flush(self, clock_ms: int) -> Outputs:
         """Build what changed, and return what is to be published at this time."""
-        outputs = Outputs(quarantine=self._rejected)
-        self._rejected = []
+        outputs = Outputs(bars=self._passed, quarantine=self._rejected)
+        self._passed, self._rejected = [], []
         for finer, timeframe in _CHAIN:
             self._build(finer, timeframe)
         self._built[TIMEFRAMES[-1]].clear()
@@ -252,6 +253,9 @@ class BarBuilder:
         seen_ms = max(least_seen_ms, _find_seen(bar, provenance, arrival))
         candidate = Candidate(bar, provenance.source, seen_ms, interval)
         known = self._find_known(candidate, timeframe)
+        is_history = self._is_history(candidate, timeframe, known)
+        if is_history:
+            known = Known(bar.start_ms)
         is_released = arrival.fields.get(RELEASED) == b"1"
         rejection = find_rejection(candidate, known, self.group.checks, is_released=is_released)
         if rejection is not None:
@@ -263,9 +267,30 @@ class BarBuilder:
             self._settle_suspect(candidate, known)
             for finding in list_findings(candidate, known, self.group.checks):
                 self.findings[provenance.source, finding] += 1
-        self._hold(candidate, timeframe, provenance)
+        if is_history:
+            self._pass_on(candidate, timeframe, provenance)
+        else:
+            self._hold(candidate, timeframe, provenance)
         self.counts[provenance.source, "taken"] += 1
         return True
+
+    def _is_history(self, candidate: Candidate, timeframe: Timeframe, known: Known) -> bool:
+        """Return True if a source gives a bar from before what is kept, and none of its interval ever was.
+
+        So it is if minutes are known before a history that is longer than what may be revised.
+        """
+        start_ms, interval = candidate.bar.start_ms, candidate.interval
+        if timeframe == "1m" or interval is None or start_ms >= known.oldest_ms:
+            return False
+        covered = self.state.covered.get(timeframe)
+        return candidate.seen_ms >= interval.close_ms and (covered is None or not covered.has(start_ms))
+
+    def _pass_on(self, candidate: Candidate, timeframe: Timeframe, provenance: Provenance) -> None:
+        """Publish a bar of an old history, without keeping it: no minute and no correction of it is taken."""
+        self.state.cover(timeframe, candidate.bar.start_ms)
+        if timeframe in self.group.timeframes:
+            fields = self._encode_bar(timeframe, candidate.bar, provenance, rev=0, is_final=True)
+            self._passed.append(fields)
 
     def _settle_suspect(self, candidate: Candidate, known: Known) -> None:
         """Forget the suspect after a later minute passed; take it in before, if that one confirms it."""
@@ -353,6 +378,7 @@ class BarBuilder:
             self._record_minute(bar.start_ms)
         else:
             slot.given = held
+            state.cover(timeframe, bar.start_ms)
         state.is_replay = provenance.is_replay
         if slot.shown is held:
             self._changed[timeframe][bar.start_ms] = provenance
@@ -419,6 +445,7 @@ class BarBuilder:
                 is_replay=any(part.is_replay for part in parts),
             )
             self._built[timeframe][open_ms] = provenance
+            self.state.cover(timeframe, open_ms)
             if slot.shown is slot.built:
                 self._changed[timeframe][open_ms] = provenance
 
@@ -467,15 +494,23 @@ class BarBuilder:
         """Add the entry of a bar, with where its last change came from."""
         if slot.shown is None:
             return
-        fields = encode_entry(slot.shown.bar, self.group.asset, provenance)
-        fields["rev"], fields["epoch"] = str(slot.rev), str(self.state.epoch)
-        fields["final"] = "1" if is_final else "0"
-        if timeframe == "1d" and (day := self._grid.find_day(start_ms)) is not None:
-            fields["day"] = day.date.isoformat()
-        outputs.bars.append(fields)
+        outputs.bars.append(
+            self._encode_bar(timeframe, slot.shown.bar, provenance, rev=slot.rev, is_final=is_final)
+        )
         if timeframe not in self.live_indicators:
             slot.indicator_rev = max(slot.rev, slot.indicator_rev)
             self.state.tables[timeframe].mark_changed(start_ms)
+
+    def _encode_bar(
+        self, timeframe: Timeframe, bar: Bar, provenance: Provenance, *, rev: int, is_final: bool
+    ) -> dict[str, str]:
+        """Return the fields of a bar's entry."""
+        fields = encode_entry(bar, self.group.asset, provenance)
+        fields["rev"], fields["epoch"] = str(rev), str(self.state.epoch)
+        fields["final"] = "1" if is_final else "0"
+        if timeframe == "1d" and (day := self._grid.find_day(bar.start_ms)) is not None:
+            fields["day"] = day.date.isoformat()
+        return fields
 
     def _publish_indicators(
         self,

@@ -1,7 +1,8 @@
 """Compute sixty features of daily bars for models, none of which looks ahead. Pure.
 
 A feature of a day reads that day's bar and earlier ones of its symbol, the market's closes of the same days,
-and the symbols that have a bar of the same day; nothing later. Days are the same if their trading days have
+and the symbols that have a bar of the same day; nothing later. With the market it is compared over the days
+that both have a bar of, up to that day. Days are the same if their trading days have
 the same date, whenever these open: that of a currency begins on the evening before. `FEATURES` is the one
 table of them, which docs/services/features.md shows. A value is None where the window is not full, a volume
 is missing, or a quotient has no value.
@@ -82,9 +83,15 @@ class DailyHistory:
         return self.log_close - shift(self.log_close, 1)
 
     @cached_property
-    def market_returns(self) -> Array:
-        """The market's logarithmic returns between the same two days as each of `returns`."""
-        return self.market - shift(self.market, 1)
+    def common(self) -> Positions:
+        """The positions of the days of which the market has a close, too."""
+        return np.flatnonzero(np.isfinite(self.market))
+
+    @cached_property
+    def common_returns(self) -> tuple[Array, Array]:
+        """The logarithmic returns between these days, and those of the market."""
+        own, market = self.log_close[self.common], self.market[self.common]
+        return own - shift(own, 1), market - shift(market, 1)
 
     @cached_property
     def gaps(self) -> Array:
@@ -123,6 +130,10 @@ class DailyHistory:
     def window(self, values: Array, days: int) -> Array:
         """Return a row of the last `days` values for each day that is asked for."""
         return cut_windows(values, self.rows, days)
+
+    def window_common(self, values: Array, days: int) -> Array:
+        """Return the same of values of the days of `common`, up to each day that is asked for."""
+        return cut_windows(values, np.searchsorted(self.common, self.rows, side="right") - 1, days)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,18 +223,18 @@ def _distance_to_low(days: int) -> Callable[[DailyHistory], Array]:
 
 def _market_correlation(days: int) -> Callable[[DailyHistory], Array]:
     """Return the correlation of so many returns with the market's between the same days."""
-    return lambda h: correlate(h.window(h.returns, days), h.window(h.market_returns, days))
+    return lambda h: correlate(*(h.window_common(each, days) for each in h.common_returns))
 
 
 def _find_beta(history: DailyHistory) -> Array:
     """Return the slope of returns over the market's between the same days."""
-    return find_slope(history.window(history.returns, 60), history.window(history.market_returns, 60))
+    return find_slope(*(history.window_common(each, 60) for each in history.common_returns))
 
 
 def _find_relative(history: DailyHistory) -> Array:
-    """Return the return over 20 bars less the market's between the same two days."""
-    ratio = history.log_close - history.market
-    return history.take(ratio) - history.look_back(ratio, 20)
+    """Return the return over 20 days that both have less the market's between the same two days."""
+    ratios = history.window_common((history.log_close - history.market)[history.common], 21)
+    return ratios[:, -1] - ratios[:, 0]
 
 
 def _find_autocorrelation(history: DailyHistory) -> Array:
@@ -422,7 +433,7 @@ FEATURES: Final[tuple[Feature, ...]] = (
     ),
     Feature("beta_60", "slope of 60 returns over the market's", 61, "ratio", _find_beta),
     Feature(
-        "rel_ret_20", "return over 20 bars less the market's between these days", 21, _LOG, _find_relative
+        "rel_ret_20", "return over 20 days of both less the market's between them", 21, _LOG, _find_relative
     ),
     Feature("weekday", "day of the week of the trading day, Monday is 0", 1, "0 to 6", _find_weekday),
     Feature("pause", "calendar days since the trading day before", 2, "days", _find_pause),

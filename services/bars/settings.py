@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import CHECKED_BARS, FEATURES, INDICATORS, MARKET_BARS, MARKET_QUARANTINE, MARKET_QUOTES
 from marketswarm.market.entries import SYMBOL
-from marketswarm.market.records import AssetClass
+from marketswarm.market.records import MINUTES_KEPT_DAYS, AssetClass
 from marketswarm.market.sessions import DEFAULT_SESSIONS
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import AccessPoint, Service
@@ -91,9 +91,9 @@ class BarsOptions(ServiceConfig):
     settle_sec: Seconds = 10.0
     """The seconds after the end of an interval at which its bar is final without a minute that follows.
     Example: `30`."""
-    revise_days: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] = 4.0
+    revise_days: Annotated[float, Field(ge=1, le=30, allow_inf_nan=False)] = MINUTES_KEPT_DAYS
     """How late a minute or its correction may come, in days before the newest minute, and any time of that
-    trading day. Example: `8`."""
+    trading day. More than the first load of minutes, which has five days. Example: `8`."""
     batch: Annotated[int, Field(ge=1, le=10_000)] = 2000
     """The number of entries that are read at once. Example: `5000`."""
     keep: Annotated[int, Field(ge=1000, le=100_000_000)] = 300_000

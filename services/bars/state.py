@@ -117,6 +117,11 @@ class BarTable:
         """Return the start of the newest bar, None if there is none."""
         return self._starts[-1] if self._starts else None
 
+    @property
+    def oldest_ms(self) -> int | None:
+        """Return where the oldest chunk begins, None if there is none."""
+        return min((*self._packed, *self._unpacked), default=None)
+
     def __getitem__(self, start_ms: int) -> Slot:
         """Return the slot of an interval. Raise KeyError if nothing is known of it."""
         slot = self.find(start_ms)
@@ -289,6 +294,30 @@ class OpenBar:
 
 
 @dataclass(slots=True)
+class Covered:
+    """Hold which intervals of a timeframe may have been published, by their starts in epoch milliseconds.
+
+    That is all from `first_ms` on, without those between `gap_from_ms` and `gap_to_ms`: a history may begin
+    before what is known already, and it comes in order of time.
+    """
+
+    first_ms: int
+    gap_from_ms: int
+    gap_to_ms: int
+
+    def has(self, start_ms: int) -> bool:
+        """Return True if a bar that begins then may have been published."""
+        return start_ms >= self.first_ms and not self.gap_from_ms < start_ms < self.gap_to_ms
+
+    def add(self, start_ms: int) -> None:
+        """Note that a bar that begins then is published."""
+        if start_ms < self.first_ms:
+            self.first_ms, self.gap_from_ms, self.gap_to_ms = start_ms, start_ms, self.first_ms
+        elif self.gap_from_ms < start_ms < self.gap_to_ms:
+            self.gap_from_ms = start_ms
+
+
+@dataclass(slots=True)
 class TickTimes:
     """Hold the times of the first and the last tick that made a minute, in epoch milliseconds."""
 
@@ -312,6 +341,7 @@ class SymbolState:
         open_bars: the published bars that are not final, by timeframe and start.
         ticks: the newest minutes that were made of ticks, by their start.
         suspect: the minute that was rejected last for its jump; None once a later one passed.
+        covered: by timeframe, which of its longer bars may have been published.
     """
 
     symbol: str
@@ -326,6 +356,7 @@ class SymbolState:
     suspect: SuspectMinute | None = None
     sources: SourceNames = field(default_factory=SourceNames)
     tables: dict[Timeframe, BarTable] = field(default_factory=dict)
+    covered: dict[Timeframe, Covered] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Make the tables."""
@@ -349,6 +380,14 @@ class SymbolState:
         if self.newest_ms is None or given_ms is None:
             return given_ms if self.newest_ms is None else self.newest_ms
         return max(self.newest_ms, given_ms)
+
+    def cover(self, timeframe: Timeframe, start_ms: int) -> None:
+        """Note that a bar of this timeframe is published that begins then."""
+        covered = self.covered.get(timeframe)
+        if covered is None:
+            self.covered[timeframe] = Covered(start_ms, start_ms, start_ms)
+        else:
+            covered.add(start_ms)
 
     def forget_before(self, oldest: Mapping[Timeframe, int]) -> list[str]:
         """Forget whole chunks before the oldest bar to keep of each timeframe; return their fields."""
@@ -388,6 +427,10 @@ class SymbolState:
                 ],
                 "ticks": [[start, tick.first_ms, tick.last_ms] for start, tick in self.ticks.items()],
                 "suspect": None if self.suspect is None else _list_suspect(self.suspect),
+                "covered": {
+                    timeframe: [each.first_ms, each.gap_from_ms, each.gap_to_ms]
+                    for timeframe, each in self.covered.items()
+                },
             }
         )
 
@@ -434,6 +477,10 @@ def _restore_tables(state: SymbolState, fields: Mapping[bytes, bytes]) -> None:
         for (timeframe, start), opened in state.open_bars.items()
         if state.tables[timeframe].find(start) is not None
     }
+    for timeframe, table in state.tables.items():
+        if timeframe not in state.covered and table.oldest_ms is not None:  # stored before it was noted
+            first_ms = min(table.oldest_ms, table.oldest_ms if state.first_ms is None else state.first_ms)
+            state.cover(timeframe, first_ms)
 
 
 def read_final_days(symbol: str, fields: Mapping[bytes, bytes]) -> list[HeldBar]:
@@ -467,6 +514,9 @@ def _restore_rest(state: SymbolState, rest: dict[str, list[list[str]]]) -> None:
     state.ticks = {int(start): TickTimes(int(first), int(last)) for start, first, last in rest["ticks"]}
     if rest["suspect"] is not None:
         state.suspect = _read_suspect(state.symbol, list(rest["suspect"]))
+    for timeframe, times in dict(rest.get("covered", {})).items():
+        if timeframe in state.tables:
+            state.covered[timeframe] = Covered(*map(int, times))
 
 
 def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources: SourceNames) -> bytes:

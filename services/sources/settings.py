@@ -21,7 +21,7 @@ from pydantic_settings import NoDecode
 from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import MARKET_BARS
 from marketswarm.market.entries import SYMBOL
-from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from marketswarm.market.records import MINUTES_KEPT_DAYS, TIMEFRAME_SEC, AssetClass, RecordKind
 from marketswarm.market.sessions import (
     DEFAULT_SESSIONS,
     FOREX,
@@ -400,7 +400,7 @@ class SourcesSettings(ServiceConfig):
         yield from self._find_unknown_sessions()
 
     def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
-        """Yield a warning for symbols that only this section names, or only that of `bars`."""
+        """Yield a warning for symbols that only this section or that of `bars` names, and for old minutes."""
         own, bars = truth.services.get("sources"), truth.services.get("bars")
         if own is None or bars is None:
             return
@@ -413,6 +413,12 @@ class SourcesSettings(ServiceConfig):
             if entry.kind is RecordKind.BARS and left:
                 why = f"bars does not name {format_names(left)}: no checked bars, and no charts"
                 yield ("endpoints", number), why
+        kept_days = bars.settings.get("revise_days", MINUTES_KEPT_DAYS)
+        for number, entry in enumerate(self.endpoints):
+            is_minutes = entry.kind is RecordKind.BARS and entry.timeframe == "1m"
+            if is_minutes and isinstance(kept_days, int | float) and entry.days >= kept_days:
+                why = f"bars takes minutes of {kept_days:g} days: set its `revise_days` above {entry.days:g}"
+                yield ("endpoints", number, "history_days"), why
         others = [
             svc
             for svc, each in truth.services.items()

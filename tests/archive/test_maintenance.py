@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from marketswarm.market.sessions import get_session
 from services.archive.backup import list_backups
 from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
 from services.archive.database import Database
@@ -70,14 +71,12 @@ async def compute(connection, day, made_of="", symbols=10):
 
 
 def expected_correlation(one, other, day, days):
-    """Return Pearson's correlation by numpy over the last common days, and their number."""
-    steps = []
-    for rows in (one, other):
-        closes = {row.start.date(): row.close for row in rows if row.start.date() <= day}
-        ordered = sorted(closes)
-        steps.append({b: math.log(closes[b] / closes[a]) for a, b in pairwise(ordered)})
-    common = sorted(steps[0].keys() & steps[1].keys())[-days:]
-    values = [[step[at] for at in common] for step in steps]
+    """Return Pearson's correlation by numpy of returns between the last common days, and their number."""
+    closes = [
+        {row.start.date(): row.close for row in rows if row.start.date() <= day} for rows in (one, other)
+    ]
+    common = list(pairwise(sorted(closes[0].keys() & closes[1].keys())))[-days:]
+    values = [[math.log(each[b] / each[a]) for a, b in common] for each in closes]
     return float(np.corrcoef(values)[0, 1]), len(common)
 
 
@@ -101,6 +100,37 @@ async def test_correlations_are_those_of_numpy_over_the_days_that_both_have(arch
     shared = next(row for row in bars["SPY"] if row.start == bars["BTC/USDT"][-1].start)
     await write(archive_url, [shared._replace(close=shared.low, rev=1)])
     assert await compute(connection, last) == 2
+    await connection.close()
+
+
+async def test_one_price_has_the_correlation_1_on_whatever_calendars_it_is_shown(archive_url):
+    chance, price, prices = random.Random(7), 100.0, []
+    first = FIRST.date().toordinal()
+    for _ in range(DAYS):
+        price *= math.exp(chance.gauss(0, 0.02))
+        prices.append(price)
+    rows = []
+    for symbol, code in (
+        ("SPY", "XNYS"),
+        ("BTC", "24x7"),
+        ("EUR", "24x5"),
+        ("VOD.L", "XLON"),
+        ("7203.T", "XTKS"),
+    ):
+        session = get_session(code)
+        for number, close in enumerate(prices):
+            day = session.find_date(date.fromordinal(first + number))
+            if day is not None:
+                start = datetime.fromtimestamp(day.open_ms / 1000, UTC)
+                ohlc = (close, close * 1.01, close * 0.99, close)
+                rest = (None, None, None, True, 0, "x", None, None, False)
+                rows.append(BarRow(symbol, "1d", start, *ohlc, *rest, day=day.date))
+    await write(archive_url, rows)
+    connection = await asyncpg.connect(archive_url)
+    last = max(row.day for row in rows)
+    assert await compute_correlations(connection, last, days=60, symbols=10) == 10
+    found = await connection.fetch("SELECT a, b, value FROM correlations WHERE day = $1", last)
+    assert [row["value"] for row in found] == [pytest.approx(1.0, abs=1e-9)] * 10
     await connection.close()
 
 

@@ -42,7 +42,6 @@ def _build_series(days: pl.DataFrame) -> pl.DataFrame:
         ret_1=log_close.diff(),
         ret_before=log_close.diff().shift(),
         log_close=log_close,
-        market=pl.col("market_close").diff(),
         gap_1=pl.col("open").log() - log_close.shift(),
         range_1=(pl.col("high") / pl.col("low")).log(),
         body_1=(close / pl.col("open")).log(),
@@ -56,24 +55,42 @@ def _build_series(days: pl.DataFrame) -> pl.DataFrame:
         close_location=(close - pl.col("low")) / (pl.col("high") - pl.col("low")),
         weekday=pl.col("day").dt.weekday().cast(pl.Float64) - 1,
         pause=pl.col("day").diff().dt.total_days().cast(pl.Float64),
-        rel_ret_20=log_close.diff(20) - pl.col("market_close").diff(20),
         **_compute_talib(base),
     )
     for window in windows:
         found = found.join(window, "number")
+    found = found.join_asof(_compare(base), on="number")
     found = found.with_columns(
         vol_ratio_5_20=pl.col("vol_5") / pl.col("vol_20"),
         vol_ratio_20_60=pl.col("vol_20") / pl.col("vol_60"),
         volume_ratio_5_20=pl.col("volume_5") / pl.col("volume_20"),
     )
-    helpers = {"ret_before", "log_close", "turnover", "number", "market", "volume_5", "volume_20"}
+    helpers = {"ret_before", "log_close", "turnover", "number", "volume_5", "volume_20"}
     return found.drop(helpers | set(days.columns) - {"symbol", "start", "day"})
+
+
+def _compare(base: pl.DataFrame) -> pl.DataFrame:
+    """Return what compares a symbol with the market, by the bars of the days that both have."""
+    ratio = pl.col("log_close") - pl.col("market_close")
+    both = base.filter(pl.col("market_close").is_not_null()).with_columns(
+        own=pl.col("log_close").diff(), market=pl.col("market_close").diff(), place=pl.int_range(pl.len())
+    )
+    own, market = pl.col("own"), pl.col("market")
+    values = {
+        20: {"corr_market_20": pl.corr(own, market)},
+        60: {"corr_market_60": pl.corr(own, market), "beta_60": pl.cov(own, market) / market.var()},
+    }
+    found = both.select("number", "place", rel_ret_20=ratio.diff(20))
+    for length, each in values.items():
+        windows = _reduce_windows(both.drop("number").rename({"place": "number"}), length, each)
+        found = found.join(windows.rename({"number": "place"}), "place")
+    return found.drop("place").sort("number")
 
 
 def _list_windows() -> Mapping[int, Mapping[str, pl.Expr]]:
     """Return by length what a window of the last bars gives."""
     close, ln, volume, range_1 = (pl.col(name) for name in ("close", "log_close", "volume", "range_1"))
-    market, turnover = pl.col("market"), pl.col("turnover")
+    turnover = pl.col("turnover")
     garman_klass = 0.5 * range_1**2 - (2 * log(2) - 1) * pl.col("body_1") ** 2
     return {
         5: {"vol_5": _RET.std(), "volume_5": volume.mean()},
@@ -94,7 +111,6 @@ def _list_windows() -> Mapping[int, Mapping[str, pl.Expr]]:
             "volume_20": volume.mean(),
             "turnover_20": turnover.mean().log(),
             "amihud_20": 1e9 * (_RET.abs() / turnover).mean(),
-            "corr_market_20": pl.corr(_RET, "market"),
         },
         50: {"dist_sma_50": close.last() / close.mean() - 1},
         60: {
@@ -102,8 +118,6 @@ def _list_windows() -> Mapping[int, Mapping[str, pl.Expr]]:
             "skew_60": _RET.skew(),
             "kurt_60": _RET.kurtosis(),
             "max_drawdown_60": (ln - ln.cum_max()).min(),
-            "corr_market_60": pl.corr(_RET, "market"),
-            "beta_60": pl.cov(_RET, "market") / market.var(),
         },
         200: {"dist_sma_200": close.last() / close.mean() - 1},
         250: {"dist_high_250": ln.last() - ln.max(), "dist_low_250": ln.last() - ln.min()},
@@ -163,16 +177,16 @@ def _add_universe(whole: pl.DataFrame) -> pl.DataFrame:
 def build_correlations(days: pl.DataFrame, day: date) -> dict[tuple[str, str], tuple[float, int]]:
     """Return of each two symbols the correlation of their returns up to a day, and over how many days.
 
-    Those count on which both have a return, 60 at most. A day is a trading day.
+    A return is one between days on which both have a close; 60 at most count. A day is a trading day.
     """
-    moves = days.sort("symbol", "start").select(
-        "symbol",
-        "day",
-        pl.col("close").log().diff().over("symbol").alias("move"),
+    pair = ["symbol", "symbol_other"]
+    known = days.filter(pl.col("day") <= day).select("symbol", "day", pl.col("close").log().alias("close"))
+    both = known.join(known, "day", suffix="_other").filter(pl.col("symbol") < pl.col("symbol_other"))
+    moves = both.sort("day").with_columns(
+        move=pl.col("close").diff().over(pair), move_other=pl.col("close_other").diff().over(pair)
     )
-    known = moves.filter(pl.col("move").is_not_null(), pl.col("day") <= day)
-    pairs = known.join(known, "day", suffix="_other").filter(pl.col("symbol") < pl.col("symbol_other"))
-    newest = pairs.sort("day", descending=True).group_by("symbol", "symbol_other").head(CORRELATED_DAYS)
+    pairs = moves.filter(pl.col("move").is_not_null())
+    newest = pairs.sort("day", descending=True).group_by(pair).head(CORRELATED_DAYS)
     found = newest.group_by("symbol", "symbol_other").agg(
         pl.corr("move", "move_other").alias("value"), pl.len()
     )

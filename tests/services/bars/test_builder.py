@@ -16,6 +16,7 @@ from services.bars.live_indicators import STORE_EVERY
 from services.bars.quality import CHECKS, NEVER_SKIPPED, Check
 from services.bars.settings import BarsOptions
 from services.bars.state import restore_state
+from services.sources.settings import HISTORY_DAYS
 from support.examples import examples
 from support.scenes.bars import (
     MIDNIGHT,
@@ -300,6 +301,38 @@ def test_minutes_of_weeks_ago_are_not_among_those_that_a_jump_is_measured_by(is_
         scene.play(entries)
     assert scene.quarantine == []
     assert [bar.close for bar in scene.shown("1m")][-2:] == [100, 200]
+
+
+HISTORY_DAYS_OF = {frame: days for frame, days in HISTORY_DAYS.items() if frame in FRAMES[1:]} | {"1d": 1200}
+
+
+@pytest.mark.parametrize("timeframe", HISTORY_DAYS_OF)
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_history_is_the_same_whether_it_comes_before_or_after_the_minutes(timeframe, is_restarted):
+    session, now = CRYPTO, MIDNIGHT + 10 * DAY_MS + 400 * MINUTE
+    length_ms = 1000 * TIMEFRAME_SEC[timeframe]
+    days = HISTORY_DAYS_OF[timeframe]
+    first_ms = (now - days * DAY_MS) // DAY_MS * DAY_MS
+    starts = range(first_ms, now // length_ms * length_ms, length_ms)
+    history = [arrival(replace(bar, timeframe=timeframe), seen_ms=now) for bar in walk(starts, seed=2)]
+    oldest_ms = (now - HISTORY_DAYS["1m"] * DAY_MS) // DAY_MS * DAY_MS
+    minutes_ = [arrival(bar, seen_ms=now) for bar in walk(range(oldest_ms, now, MINUTE))]
+    scenes = []
+    for parts in ([history, minutes_], [minutes_, history], [minutes_[-1:], history, minutes_[:-1]]):
+        scene = SymbolScene(session, indicators=(), checks={"disagree_share": 10})
+        for part in parts:
+            half = len(part) // 2
+            scene.play(part[:half], now)
+            if is_restarted:
+                scene.restart()
+            scene.play(part[half:], now)
+        assert [each for each in scene.quarantine if each["check"] != "duplicate"] == []
+        scenes.append(scene)
+    for frame in FRAMES:
+        first, *others = [scene.shown(frame) for scene in scenes]
+        assert all(other == first for other in others), frame
+    assert [bar.start_ms for bar in scenes[0].shown(timeframe)][: len(starts)] == list(starts)
+    assert all(entry["final"] == "1" for key, entry in scenes[1].bars.items() if key[1] < oldest_ms)
 
 
 FUTURE = MIDNIGHT + 3650 * DAY_MS

@@ -243,6 +243,22 @@ def test_returns_are_compared_with_the_markets_between_the_same_two_days():
     assert [values["corr_market_60"], values["beta_60"]] == pytest.approx([1, 1])
 
 
+def test_a_symbol_that_trades_on_other_days_is_compared_over_the_days_that_both_have():
+    walks = Random(5)
+    price, market, coin = 100.0, [], []
+    for number in range(300):
+        price *= math.exp(walks.gauss(0, 0.01))
+        bar = Bar("COIN", "1d", MONDAY_MS + number * DAY_MS, price, price * 1.01, price * 0.99, price)
+        coin.append(bar)
+        if number % 7 < 5 and number % 20:  # weekends and holidays
+            market.append(replace(bar, symbol=MARKET))
+    rows = compute({MARKET: market, "COIN": coin})["COIN"]
+    for _, values in rows[100:]:
+        for name in ("corr_market_20", "corr_market_60", "beta_60"):
+            assert values[name] == pytest.approx(1), name
+        assert values["rel_ret_20"] == pytest.approx(0, abs=1e-12)
+
+
 def test_the_width_of_the_bands_is_that_of_the_indicator():
     bars = make_universe()["A"]
     for (_, values), bands in zip(compute_universe()["A"], batch(bars, get_session("24x7")), strict=True):

@@ -198,10 +198,10 @@ def test_a_session_that_no_calendar_has_is_a_warning():
 def warn():
     """The warnings of a truth with these symbols of sources and of bars, and the points of other services."""
 
-    def list_of(ours, theirs, kind="bars", subscribe_to=(), **others):
+    def list_of(ours, theirs, kind="bars", subscribe_to=(), entry=(), **others):
         sources = {
             "access_points": {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]},
-            "endpoints": [{"symbols": ours, "kind": kind, "from": ["yahoo"]}],
+            "endpoints": [{"symbols": ours, "kind": kind, "from": ["yahoo"], **dict(entry)}],
         }
         bars = {"access_points": {"subscribe_to": list(subscribe_to)}, "endpoints": theirs}
         document = {"services": {"sources": sources, "bars": bars, **others}}
@@ -221,6 +221,15 @@ def test_a_symbol_that_only_one_of_sources_and_bars_names_is_a_warning(warn):
         "services.sources.endpoints: bars names IBM, and no series here brings their bars"
     ]
     assert warn(["SPY"], [{"symbols": ["SPY"], "quotes": True}], kind="quotes") == []
+
+
+def test_a_first_load_of_more_minutes_than_bars_takes_is_a_warning(warn):
+    taken = [{"symbols": ["SPY"]}]
+    assert warn(["SPY"], taken, entry={"history_days": 5}) == []
+    (found,) = warn(["SPY"], taken, entry={"history_days": 30})
+    assert found.startswith("services.sources.endpoints[0].history_days: bars takes minutes of 6 days")
+    assert found.endswith("set its `revise_days` above 30")
+    assert warn(["SPY"], taken, entry={"history_days": 30, "timeframe": "5m"}) == []
 
 
 def test_another_stream_and_another_writer_are_no_concern_of_sources(warn):
