@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 
 class RecordKind(StrEnum):
@@ -42,6 +42,9 @@ TIMEFRAME_SEC: Final = {
     "1mo": 2_592_000,
 }
 """The timeframes of bars, and about how long each is, in seconds."""
+Timeframe = Literal["1m", "5m", "15m", "1h", "4h", "1d"]
+TIMEFRAMES: Final[tuple[Timeframe, ...]] = ("1m", "5m", "15m", "1h", "4h", "1d")
+"""The timeframes of checked bars, from the shortest to the longest: those that are built of minutes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,10 +27,10 @@ from marketswarm.market.entries import (
     parse_provenance,
     parse_quote,
 )
-from marketswarm.market.records import DAY_MS, MINUTE_MS, Bar, Provenance, RecordKind
+from marketswarm.market.intervals import Grid, Interval
+from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAMES, Bar, Provenance, RecordKind, Timeframe
 from services.bars.aggregate import merge_bars
 from services.bars.indicators import IndicatorSeries, Values
-from services.bars.intervals import Grid, Interval
 from services.bars.live_indicators import LiveIndicators
 from services.bars.quality import (
     ATR_BARS,
@@ -44,7 +44,7 @@ from services.bars.quality import (
     is_confirmation,
     list_findings,
 )
-from services.bars.settings import TIMEFRAMES, BarsOptions, SymbolGroup, Timeframe
+from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.state import (
     DAILY,
     EARLIEST_MS,

@@ -14,8 +14,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from marketswarm.market.intervals import Interval
 from marketswarm.market.records import MINUTE_MS, Bar, Provenance
-from services.bars.intervals import Interval
 from services.bars.settings import CheckSettings
 
 ATR_BARS: Final = 14

@@ -14,10 +14,9 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.market.records import DAY_MS, Bar, Provenance
-from services.bars.intervals import LENGTH_MS
+from marketswarm.market.intervals import LENGTH_MS
+from marketswarm.market.records import DAY_MS, TIMEFRAMES, Bar, Provenance, Timeframe
 from services.bars.quality import HeldBar, SuspectMinute
-from services.bars.settings import TIMEFRAMES, Timeframe
 
 CHUNK_BARS: Final = 8
 UNPACKED_CHUNKS: Final = 4

@@ -11,8 +11,8 @@ from services.sources.cascade.series import (
     Series,
     find_fault,
     fresh_until,
-    is_on_grid,
     keep_finished,
+    place_bars,
     time_of,
 )
 from services.sources.cascade.state import SourceFinding, SourceVerdict
@@ -83,14 +83,15 @@ def _evaluate_records(
 ) -> SourceFinding:
     """Return a finding with the records of an answer that count, and whether they are fresh."""
     finished = keep_finished(series, session, answer.records, clock.now_ms)
-    records = tuple(filter(is_on_grid, finished))
-    off_grid = len(finished) - len(records)
+    placed, off_grid = place_bars(series, session, finished)
+    records, count = tuple(placed), len(placed) + off_grid
     finding = replace(finding, misfits=finding.misfits + off_grid)
-    if off_grid > WRONG_SHARE * len(finished):
-        reason = f"{off_grid} of {len(finished)}: a time between two bars"
+    if off_grid > WRONG_SHARE * count:
+        reason = f"{off_grid} of {count}: a time between two bars"
         return replace(finding, verdict=SourceVerdict.WRONG, reason=reason)
     if not records:
-        return replace(finding, reason="nothing that is over")
+        reason = "nothing while the market is open" if finished else "nothing that is over"
+        return replace(finding, reason=reason)
     newest_ms = max(map(time_of, records))
     until_ms = fresh_until(series, session, newest_ms, clock.now_ms)
     is_fresh = clock.now_ms <= until_ms

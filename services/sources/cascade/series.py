@@ -14,10 +14,11 @@ from itertools import pairwise
 from math import log
 from typing import Final
 
+from marketswarm.market.intervals import Grid
 from marketswarm.market.records import (
     DAY_MS,
-    MINUTE_MS,
     TIMEFRAME_SEC,
+    TIMEFRAMES,
     AssetClass,
     Bar,
     Quote,
@@ -40,9 +41,6 @@ MAX_AHEAD_MS: Final = 120_000
 NOT_POSITIVE: Final = "a price that is not positive"
 WRONG_SHARE: Final = 0.1
 """The share of wrong records above which a whole answer is wrong."""
-
-GRID_MS: Final = 15 * MINUTE_MS
-"""The widest grid of bars within a day: a session, and with it its bars of an hour, begin at any quarter."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RECENT, _BEFORE = 5, 60  # the bars of now, and those that they are compared with
@@ -178,14 +176,22 @@ def keep_finished(series: Series, session: Session, records: Sequence[Record], n
     return [record for record in records if find_end(series, session, time_of(record)) <= now_ms]
 
 
-def is_on_grid(record: Record) -> bool:
-    """Return False for a bar within a day that begins at a time at which no bar of its timeframe can.
+def place_bars(series: Series, session: Session, records: Sequence[Record]) -> tuple[list[Record], int]:
+    """Return the records that the service bars can take, and how many of the others have a wrong time.
 
-    Some sources end their answer with the price of this moment, as a bar that begins now.
+    A wrong time is one within a trading day at which no bar of the timeframe begins: some sources end their
+    answer with the price of this moment, as a bar that begins now, and some count hours from midnight. What
+    begins while the market is closed is left out.
     """
-    if not isinstance(record, Bar) or TIMEFRAME_SEC[record.timeframe] * 1000 >= DAY_MS:
-        return True
-    return record.start_ms % min(1000 * TIMEFRAME_SEC[record.timeframe], GRID_MS) == 0
+    timeframe = next((each for each in TIMEFRAMES if each == series.timeframe), None)
+    if series.kind is not RecordKind.BARS or timeframe is None:
+        return list(records), 0
+    grid = Grid(session)
+    placed = [record for record in records if grid.place(time_of(record), timeframe) is not None]
+    if len(placed) == len(records):
+        return placed, 0
+    within = sum(grid.find_day(time_of(record)) is not None for record in records)
+    return placed, within - sum(grid.find_day(time_of(record)) is not None for record in placed)
 
 
 def find_end(series: Series, session: Session, start_ms: int) -> int:

@@ -258,6 +258,8 @@ class Endpoint(_Strict):
     assets: Annotated[tuple[AssetClass, ...], Field(min_length=1)]
     timeframes: Mapping[str, str] = {}
     """Of bars: our timeframe, then what the source calls it."""
+    without: Mapping[AssetClass, tuple[str, ...]] = {}
+    """The timeframes that are not asked for of a class: its bars begin where none of ours do."""
     method: Literal["GET", "POST"] = "GET"
     path: Annotated[str, AfterValidator(_require_template)]
     params: Mapping[str, Annotated[str, AfterValidator(_require_template)]] = {}
@@ -344,6 +346,8 @@ class Endpoint(_Strict):
         """Raise ValueError if bars have no timeframes, others have some, or one is unknown."""
         if (self.kind is RecordKind.BARS) != bool(self.timeframes):
             raise ValueError("timeframes: bars need them, and nothing else has any")
+        if unknown := {name for names in self.without.values() for name in names} - self.timeframes.keys():
+            raise ValueError(f"without: {', '.join(sorted(unknown))}: not of its timeframes")
         if unknown := self.timeframes.keys() - TIMEFRAME_SEC.keys():
             raise ValueError(f"timeframes: {', '.join(sorted(unknown))}: not of {', '.join(TIMEFRAME_SEC)}")
         return self
@@ -400,7 +404,9 @@ class MarketSource(_Strict):
         """Yield the endpoints that answer a question of this kind, in the order in which to try them."""
         for endpoint in self.serves.values():
             fits = endpoint.kind is kind and asset in endpoint.assets
-            fits = fits and (kind is not RecordKind.BARS or timeframe in endpoint.timeframes)
+            if kind is RecordKind.BARS:
+                left_out = endpoint.without.get(asset, ())
+                fits = fits and timeframe in endpoint.timeframes and timeframe not in left_out
             if fits and self.symbol_rule(endpoint, asset).spell(symbol) is not None:
                 yield endpoint
 

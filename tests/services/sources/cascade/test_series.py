@@ -17,11 +17,11 @@ from services.sources.cascade.series import (
     find_month_end,
     find_next_record,
     fresh_until,
-    is_on_grid,
     keep_finished,
     list_series,
     make_question,
     measure_pace,
+    place_bars,
 )
 from services.sources.settings import SourcesSettings
 
@@ -177,26 +177,42 @@ def test_a_quote_whose_prices_can_not_be_is_wrong(asset, quote, why):
 
 
 @pytest.mark.parametrize(
-    ("timeframe", "start", "is_right"),
+    ("session", "timeframe", "start", "what"),
     [
-        ("1m", "2026-11-23T15:07", True),
-        ("1m", "2026-11-23T15:07:01", False),
-        ("5m", "2026-11-23T15:05", True),
-        ("5m", "2026-11-23T15:07", False),
-        ("30m", "2026-11-23T03:45", True),  # a session in a zone of quarters
-        ("1h", "2026-11-23T14:30", True),  # a session that begins at half past
-        ("1h", "2026-11-23T14:31", False),
-        ("4h", "2026-11-23T22:00", True),
-        ("1d", "2026-11-23T20:59:59", True),  # a day may have any time of it
+        ("XNYS", "1m", "2026-11-23T15:07", "taken"),
+        ("XNYS", "1m", "2026-11-23T15:07:01", "wrong"),
+        ("XNYS", "1m", "2026-11-23T14:29", "closed"),  # before the open
+        ("XNYS", "5m", "2026-11-23T15:05", "taken"),
+        ("XNYS", "5m", "2026-11-23T15:07", "wrong"),
+        ("XNYS", "1h", "2026-11-23T14:30", "taken"),
+        ("XNYS", "1h", "2026-11-23T14:00", "closed"),  # hours that are counted from midnight
+        ("XNYS", "1h", "2026-11-23T15:00", "wrong"),
+        ("XNYS", "4h", "2026-11-23T18:30", "taken"),
+        ("XNYS", "1d", "2026-11-23T14:30", "taken"),
+        ("XNYS", "1d", "2026-11-23T05:00", "taken"),  # midnight in New York
+        ("XNYS", "1d", "2026-11-23T15:30", "wrong"),
+        ("XNYS", "1d", "2026-11-26T05:00", "closed"),  # Thanksgiving
+        ("24x5", "4h", "2026-11-23T02:00", "taken"),
+        ("24x5", "4h", "2026-11-23T04:00", "wrong"),
+        ("24x5", "1d", "2026-11-22", "closed"),  # a Sunday
+        ("24x7", "1d", "2026-11-23", "taken"),
+        ("24x7", "1d", "2026-11-23T06:00", "wrong"),
     ],
 )
-def test_a_bar_begins_on_the_grid_of_its_timeframe_or_it_is_none(timeframe, start, is_right):
-    assert is_on_grid(replace(bar(ms(start)), timeframe=timeframe)) is is_right
+def test_a_bar_begins_where_bars_would_take_it_or_is_none(session, timeframe, start, what):
+    series = replace(MINUTES, timeframe=timeframe)
+    record = replace(bar(ms(start)), timeframe=timeframe)
+    placed, wrong = place_bars(series, get_session(session), [record])
+    assert ("taken" if placed else "wrong" if wrong else "closed") == what
 
 
 def test_quotes_and_observations_have_any_time():
-    assert is_on_grid(Quote("SPY", 7, 1.0))
-    assert is_on_grid(Observation("X", 7, 1.0))
+    for kind, record in (
+        (RecordKind.QUOTES, Quote("SPY", 7, 1.0)),
+        (RecordKind.OBSERVATIONS, Observation("X", 7, 1.0)),
+    ):
+        series = replace(MINUTES, kind=kind, timeframe="")
+        assert place_bars(series, XNYS, [record]) == ([record], 0)
 
 
 def test_while_a_market_is_closed_the_next_record_is_named_once_its_last_ones_had_time_to_appear():
