@@ -56,6 +56,8 @@ MAX_BUCKET_BYTES: Final = 65_536
 REMEMBERED_SEC: Final = 90 * 86_400
 WITHIN_SEC: Final = 20.0
 """The time limit of publishing: the first load of a series may have thousands of records."""
+MOST_REFUSALS: Final = 5
+"""How often in a row a source may say that it takes no more requests, though our own count has room."""
 MAX_STATE_BYTES: Final = 64 * 1024
 MAX_UNRECORDED: Final = 500
 """The requests of a series that are kept while they can't be recorded; older ones are dropped."""
@@ -257,7 +259,7 @@ class SeriesStore:
             getattr(keep, series.kind.value),
             keep.downloads,
             *_list_memory_args(load),
-            miss_after,
+            f"{miss_after},{MOST_REFUSALS}",
             make_source_id(load.served.source) if load.served else "",
             "".join(f" {make_source_id(source)} " for source in series.sources),
             len(records),

@@ -376,6 +376,8 @@ class MarketSource(_Strict):
     terms: str = ""
     """What one should know before using it: a free plan or none, delays, a licence."""
     base_url: str
+    headers: Mapping[str, str] = {}
+    """What every request has, such as a User-Agent; a question may say otherwise."""
     auth: Auth = Auth()
     limits: Limits = Limits()
     limits_without_key: Limits | None = None

@@ -210,6 +210,14 @@ def test_a_file_that_leaves_out_a_timeframe_that_it_does_not_have_is_refused(tmp
         load_source(path)
 
 
+def test_yahoo_is_asked_as_a_browser_asks():
+    yahoo = CATALOG["yahoo"]
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    question = Question("SPY", AssetClass.STOCKS, RecordKind.QUOTES, now - timedelta(days=1), now)
+    request = make_request(yahoo, yahoo.serves["quote"], question)
+    assert dict(request.headers)["User-Agent"].startswith("Mozilla/5.0 ")
+
+
 def test_oanda_is_asked_for_the_days_of_new_york_which_are_its_own():
     params = CATALOG["oanda"].serves["bars"].params
     assert not [name for name in params if "lignment" in name]
