@@ -103,6 +103,7 @@ class Provenance:
         is_replay: whether the record was played from a recording, and is not of today.
         played_at: for a replay the time of the recording's clock when the record was played, in epoch
             seconds; otherwise 0.
+        rank: the place of the source in its cascade, 0 for the first one and where nobody says.
     """
 
     source: str
@@ -110,6 +111,7 @@ class Provenance:
     digest: str = ""
     is_replay: bool = False
     played_at: float = 0.0
+    rank: int = 0
 
     @property
     def as_of(self) -> float:

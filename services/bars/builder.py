@@ -40,8 +40,11 @@ from services.bars.quality import (
     Known,
     Rejection,
     SuspectMinute,
+    find_difference,
     find_rejection,
+    is_before,
     is_confirmation,
+    is_outranked,
     list_findings,
 )
 from services.bars.settings import BarsOptions, SymbolGroup
@@ -251,7 +254,7 @@ class BarBuilder:
         if interval is not None and interval.open_ms != bar.start_ms:
             bar = replace(bar, start_ms=interval.open_ms)
         seen_ms = max(least_seen_ms, _find_seen(bar, provenance, arrival))
-        candidate = Candidate(bar, provenance.source, seen_ms, interval)
+        candidate = Candidate(bar, provenance.source, seen_ms, interval, provenance.rank)
         known = self._find_known(candidate, timeframe)
         is_history = self._is_history(candidate, timeframe, known)
         if is_history:
@@ -263,6 +266,11 @@ class BarBuilder:
                 self.state.suspect = SuspectMinute(bar, seen_ms, provenance)
             self._reject(arrival, provenance.source, rejection)
             return False
+        if not is_released and arrival.kind is RecordKind.BARS:
+            if is_outranked(candidate, known.held):
+                self.counts[provenance.source, "skipped"] += 1
+                return False
+            self._quarantine_replaced(arrival, candidate, known)
         if timeframe == "1m":
             self._settle_suspect(candidate, known)
             for finding in list_findings(candidate, known, self.group.checks):
@@ -273,6 +281,19 @@ class BarBuilder:
             self._hold(candidate, timeframe, provenance)
         self.counts[provenance.source, "taken"] += 1
         return True
+
+    def _quarantine_replaced(self, arrival: Arrival, candidate: Candidate, known: Known) -> None:
+        """Put the held bar aside if a source before its own replaces it and says something very different."""
+        held = known.held
+        if held is None or not is_before(candidate, held):
+            return
+        if (why := find_difference(candidate, known, self.group.checks)) is None:
+            return
+        rejection = Rejection(Check.SOURCE_DISAGREEMENT, f"a source before it replaced it: {why}")
+        origin = Provenance(held.source, held.seen_ms / 1000, is_replay=held.is_replay, rank=held.rank)
+        fields = encode_entry(held.bar, self.group.asset, origin)
+        raw = {name.encode(): value.encode() for name, value in fields.items()}
+        self._reject(replace(arrival, fields=raw), held.source, rejection)
 
     def _is_history(self, candidate: Candidate, timeframe: Timeframe, known: Known) -> bool:
         """Return True if a source gives a bar from before what is kept, and none of its interval ever was.
@@ -370,7 +391,8 @@ class BarBuilder:
         is_complete = interval is None or candidate.seen_ms >= interval.close_ms
         changes = 1 + (before.changes if before else 0)
         seen_ms, is_replay = candidate.seen_ms, provenance.is_replay
-        held = HeldBar(bar, changes, provenance.source, seen_ms, is_complete, is_replay)
+        rank = provenance.rank
+        held = HeldBar(bar, changes, provenance.source, seen_ms, is_complete, is_replay, rank)
         if timeframe == "1m":
             slot.built = held
             self._built[timeframe].pop(bar.start_ms, None)

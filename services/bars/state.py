@@ -43,6 +43,9 @@ _ROW: Final = struct.Struct("<q7dqIiHB")
 _IS_COMPLETE: Final = 1
 _IS_GIVEN: Final = 2
 _IS_REPLAY: Final = 4
+_RANK_BITS: Final = 4
+"""The upper bits of the flags are the rank of the source, of 15 at most."""
+_MAX_RANK: Final = 15
 _MAX_SOURCES: Final = 255
 _INTRADAY: Final = tuple(timeframe for timeframe in TIMEFRAMES if timeframe not in ("1m", "1d"))
 
@@ -270,7 +273,8 @@ class BarTable:
             bar = Bar(self.symbol, self.timeframe, start, opened, high, low, close, volume, vwap, count)
             name = self._sources.find_name(source)
             is_complete, is_replay = bool(flags & _IS_COMPLETE), bool(flags & _IS_REPLAY)
-            held = HeldBar(bar, changes, name, seen_ms, is_complete, is_replay)
+            rank = flags >> _RANK_BITS
+            held = HeldBar(bar, changes, name, seen_ms, is_complete, is_replay, rank)
             slot = self._slots.get(start)
             if slot is None:
                 slot = self._slots[start] = Slot(indicator_rev=rev)
@@ -534,7 +538,10 @@ def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources:
         held.changes,
         indicator_rev,
         sources.find_number(held.source),
-        flag | (_IS_COMPLETE if held.is_complete else 0) | (_IS_REPLAY if held.is_replay else 0),
+        flag
+        | (_IS_COMPLETE if held.is_complete else 0)
+        | (_IS_REPLAY if held.is_replay else 0)
+        | min(held.rank, _MAX_RANK) << _RANK_BITS,
     )
 
 

@@ -67,7 +67,7 @@ STREAMS: Final[Mapping[RecordKind, str]] = {
     RecordKind.QUOTES: MARKET_QUOTES,
     RecordKind.OBSERVATIONS: MARKET_OBSERVATIONS,
 }
-_PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at"})
+_PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at", "rank"})
 _GOOD: Final = frozenset(
     {
         SourceVerdict.FRESH,
@@ -366,8 +366,14 @@ def encode_records(series: Series, served: SourceFinding) -> Iterable[EncodedRec
     part of the digest: the same values from another source are no change.
     """
     width_ms = find_bucket_ms(series)
+    rank = series.sources.index(served.source) if served.source in series.sources else 0
     provenance = Provenance(
-        served.source, served.asked_at, served.digest, is_replay=served.is_replay, played_at=served.played_at
+        served.source,
+        served.asked_at,
+        served.digest,
+        is_replay=served.is_replay,
+        played_at=served.played_at,
+        rank=rank,
     )
     for record in sorted(served.records, key=time_of):
         fields = encode_entry(record, series.asset, provenance)

@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -438,6 +439,49 @@ def test_a_day_that_a_source_gives_is_held_against_our_minutes_of_it():
     scene.play([arrival(right, 1, seen_ms=MIDNIGHT + DAY_MS, source="two")])
     assert len(scene.quarantine) == 1
     assert scene.shown("1d")[0] == right
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("timeframe", ["1m", "1h"])
+def test_between_two_sources_the_first_of_the_cascade_is_right_and_not_who_answered_first(
+    timeframe, is_restarted
+):
+    bars = [
+        Bar("BTC/USD", timeframe, MIDNIGHT + n * 1000 * TIMEFRAME_SEC[timeframe], 100, 110, 90, 100, 1.0)
+        for n in range(2)
+    ]
+    wrong, seen = replace(bars[0], close=103), MIDNIGHT + DAY_MS
+    scenes = []
+    for order in ((wrong, bars[0]), (bars[0], wrong)):
+        scene = SymbolScene(CRYPTO, indicators=())
+        for number, bar in enumerate(order):
+            rank = {"source": "second", "rank": "1"} if bar is wrong else {"source": "first"}
+            # each is asked after the other in one of the orders
+            scene.play([arrival(bar, number, seen_ms=seen + number * MINUTE, **rank)])
+            if is_restarted:
+                scene.restart()
+            if number == 0:
+                scene.play([arrival(bars[1], 9, seen_ms=seen, source="first")])
+        scenes.append(scene)
+    for scene in scenes:
+        assert scene.shown(timeframe) == bars
+        (loser,) = scene.quarantine
+        assert (loser["check"], loser["source"]) == ("source_disagreement", "second")
+        assert orjson.loads(loser["fields"])["close"] == "103"
+    assert scenes[0].quarantine[0]["why"].startswith("a source before it replaced it: ")
+
+
+def test_a_later_source_that_says_nearly_the_same_replaces_no_whole_bar_of_the_first():
+    bars = minutes(3)
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar, source="first") for bar in bars)
+    near = replace(bars[0], volume=bars[0].volume / 2)
+    scene.play([arrival(near, 5, seen_ms=MIDNIGHT + DAY_MS, source="second", rank="1")])
+    assert scene.shown("1m") == bars
+    assert scene.quarantine == []
+    assert scene.builder.counts["second", "skipped"] == 1
+    scene.play([arrival(near, 6, seen_ms=MIDNIGHT + DAY_MS, source="second", rank="1", released="1")])
+    assert scene.shown("1m")[0] == near
 
 
 def test_an_answer_from_within_a_minute_replaces_no_whole_one_of_another_source():
