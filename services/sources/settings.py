@@ -410,6 +410,13 @@ class SourcesSettings(ServiceConfig):
             if entry.kind is RecordKind.BARS and left:
                 why = f"bars does not name {format_names(left)}: no checked bars, and no charts"
                 yield ("endpoints", number), why
+        for svc, section in truth.services.items():
+            market = section.settings.get("market")
+            keep = market.get("keep") if isinstance(market, dict) else None
+            is_writer = svc != "sources" and stream in section.access_points.publish_to
+            if is_writer and isinstance(keep, int) and keep > self.work.keep.bars:
+                why = f"{svc} writes to {stream.key}, too, and wants {keep:,} entries kept: set {keep}"
+                yield ("settings", "keep", "bars"), why
         kept_days = bars.settings.get("revise_days", MINUTES_KEPT_DAYS)
         for number, entry in enumerate(self.endpoints):
             is_minutes = entry.kind is RecordKind.BARS and entry.timeframe == "1m"

@@ -239,6 +239,15 @@ def test_a_first_load_of_more_minutes_than_bars_takes_is_a_warning(warn):
     assert warn(["SPY"], taken, entry={"history_days": 30, "timeframe": "5m"}) == []
 
 
+def test_a_writer_of_the_same_stream_that_wants_more_of_it_is_a_warning(warn):
+    point = {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]}
+    massive = {"access_points": point, "settings": {"market": {"keep": 500_000}}}
+    (found,) = warn(["SPY"], [{"symbols": ["SPY"]}], massive=massive)
+    assert found.startswith("services.sources.settings.keep.bars: massive writes to market:bars, too")
+    massive["settings"]["market"]["keep"] = 150_000
+    assert warn(["SPY"], [{"symbols": ["SPY"]}], massive=massive) == []
+
+
 def test_another_stream_and_another_writer_are_no_concern_of_sources(warn):
     elsewhere = [{"bus": "market-redis", "key": "own:bars"}]
     assert warn(["SPY"], [{"symbols": ["IBM"]}], subscribe_to=elsewhere) == []
