@@ -63,6 +63,8 @@ from services.bars.ticks import forget_old_ticks, merge_tick
 Fields = Mapping[bytes, bytes]
 RELEASED: Final = b"released"
 """The field of an entry that an operator released from the quarantine."""
+OTHER_HOURS: Final = b"other_hours"
+"""The field of the entry of a day that is not of the session's hours, but of UTC's."""
 _LONGEST_SHOWN: Final = 2048
 _MOST_SHOWN: Final = 64
 _CHAIN: Final = tuple(pairwise(TIMEFRAMES))
@@ -254,7 +256,8 @@ class BarBuilder:
         if interval is not None and interval.open_ms != bar.start_ms:
             bar = replace(bar, start_ms=interval.open_ms)
         seen_ms = max(least_seen_ms, _find_seen(bar, provenance, arrival))
-        candidate = Candidate(bar, provenance.source, seen_ms, interval, provenance.rank)
+        is_other_hours = arrival.fields.get(OTHER_HOURS) == b"1"
+        candidate = Candidate(bar, provenance.source, seen_ms, interval, provenance.rank, is_other_hours)
         known = self._find_known(candidate, timeframe)
         is_history = self._is_history(candidate, timeframe, known)
         if is_history:
@@ -392,7 +395,8 @@ class BarBuilder:
         changes = 1 + (before.changes if before else 0)
         seen_ms, is_replay = candidate.seen_ms, provenance.is_replay
         rank = provenance.rank
-        held = HeldBar(bar, changes, provenance.source, seen_ms, is_complete, is_replay, rank)
+        is_other = candidate.is_other_hours
+        held = HeldBar(bar, changes, provenance.source, seen_ms, is_complete, is_replay, rank, is_other)
         if timeframe == "1m":
             slot.built = held
             self._built[timeframe].pop(bar.start_ms, None)
@@ -463,7 +467,7 @@ class BarBuilder:
                 changes,
                 provenance.source,
                 parts[-1].seen_ms,
-                is_complete=False,
+                is_complete=self.state.first_ms is not None and open_ms >= self.state.first_ms,
                 is_replay=any(part.is_replay for part in parts),
             )
             self._built[timeframe][open_ms] = provenance

@@ -59,9 +59,11 @@ class HeldBar:
             others it is the sum of theirs.
         source: the source of the bar; of a built bar the source of its last change.
         seen_ms: when that source was asked, in epoch milliseconds.
-        is_complete: whether the source was asked after the end of the interval.
+        is_complete: whether the source was asked after the end of the interval; of a built bar, whether it
+            was seen from its open.
         is_replay: whether the bar was played from a recording; of a built bar, whether one of its parts was.
         rank: the place of the source in its cascade, 0 for the first one.
+        is_other_hours: whether it is a day of other hours than the session's, such as one of UTC.
     """
 
     bar: Bar
@@ -71,6 +73,7 @@ class HeldBar:
     is_complete: bool
     is_replay: bool = False
     rank: int = 0
+    is_other_hours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Candidate:
     """Hold a bar that is to be checked.
 
     `interval` is the interval that it fills, None if there is none; `seen_ms` is when its source was asked;
-    `rank` is the place of the source in its cascade.
+    `rank` is the place of the source in its cascade; `is_other_hours` as of a `HeldBar`.
     """
 
     bar: Bar
@@ -86,6 +89,7 @@ class Candidate:
     seen_ms: int
     interval: Interval | None
     rank: int = 0
+    is_other_hours: bool = False
 
 
 @dataclass(frozen=True, slots=True)

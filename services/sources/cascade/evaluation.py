@@ -7,8 +7,10 @@ from typing import Final
 from marketswarm.market.sessions import Session
 from services.sources.access.circuit_breaker import BREAKER_OPEN, PAUSED
 from services.sources.cascade.series import (
+    AT_CLOSE,
     WRONG_SHARE,
     Series,
+    find_day_end,
     find_fault,
     fresh_until,
     keep_finished,
@@ -55,6 +57,7 @@ def evaluate_answer(
     series: Series, session: Session, answer: SourceAnswer, clock: RecordClock
 ) -> SourceFinding:
     """Return what came of asking a source: whether the records of its answer are right, and fresh."""
+    day_end = find_day_end(series, delay_sec=answer.delay_sec, is_utc=answer.is_utc_days)
     finding = SourceFinding(
         answer.source,
         SourceVerdict.EMPTY,
@@ -66,6 +69,7 @@ def evaluate_answer(
         played_at=answer.played_at,
         misfits=len(answer.misfits),
         min_interval_sec=answer.min_interval_sec,
+        day_end=AT_CLOSE if answer.is_replay else day_end,
     )
     if answer.outcome in _PASSED_ON:
         return replace(finding, verdict=_PASSED_ON[answer.outcome])
@@ -82,7 +86,7 @@ def _evaluate_records(
     series: Series, session: Session, answer: SourceAnswer, clock: RecordClock, finding: SourceFinding
 ) -> SourceFinding:
     """Return a finding with the records of an answer that count, and whether they are fresh."""
-    finished = keep_finished(series, session, answer.records, clock.now_ms)
+    finished = keep_finished(series, session, answer.records, clock.now_ms, finding.day_end)
     placed, off_grid = place_bars(series, session, finished)
     records, count = tuple(placed), len(placed) + off_grid
     finding = replace(finding, misfits=finding.misfits + off_grid)
@@ -93,7 +97,7 @@ def _evaluate_records(
         reason = "nothing while the market is open" if finished else "nothing that is over"
         return replace(finding, reason=reason)
     newest_ms = max(map(time_of, records))
-    until_ms = fresh_until(series, session, newest_ms, clock.now_ms)
+    until_ms = fresh_until(series, session, newest_ms, clock.now_ms, finding.day_end)
     is_fresh = clock.now_ms <= until_ms
     return replace(
         finding,

@@ -377,6 +377,8 @@ def encode_records(series: Series, served: SourceFinding) -> Iterable[EncodedRec
     )
     for record in sorted(served.records, key=time_of):
         fields = encode_entry(record, series.asset, provenance)
+        if served.day_end.is_utc:
+            fields["other_hours"] = "1"
         values = [pair for pair in fields.items() if pair[0] not in _PROVENANCE]
         at = time_of(record)
         yield (

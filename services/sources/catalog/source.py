@@ -280,6 +280,10 @@ class Endpoint(_Strict):
     """`rows`: a list of rows. `columns`: an object, each field a list. `by_key`: an object of rows by time,
     in which `key` is the row's key and `value` the row."""
     fields: Mapping[str, FieldRule]
+    days: Literal["session", "utc"] = "session"
+    """Whether its days of currencies are those of the session, from 17:00 to 17:00 in New York, or of UTC."""
+    delay_sec: Annotated[float, Field(ge=0, le=86_400)] | None = None
+    """How long after the close its bars of days are there; default: 20 minutes, of exchanges alone."""
     stamp: Literal["open", "close"] = "open"
     """Which end of a bar its time is."""
     missing: tuple[str, ...] = ("", ".", "-", "N/A", "NaN", "null", "ND")

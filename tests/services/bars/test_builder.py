@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from datetime import date
 
 import orjson
 import pytest
@@ -469,6 +470,31 @@ def test_between_two_sources_the_first_of_the_cascade_is_right_and_not_who_answe
         assert (loser["check"], loser["source"]) == ("source_disagreement", "second")
         assert orjson.loads(loser["fields"])["close"] == "103"
     assert scenes[0].quarantine[0]["why"].startswith("a source before it replaced it: ")
+
+
+@pytest.mark.parametrize("is_given_first", [True, False])
+def test_a_day_of_utc_gives_way_to_the_day_of_the_session_that_is_built_of_all_minutes(is_given_first):
+    session = get_session("24x5")
+    day = session.find_date(date(2023, 11, 15))
+    bars = walk(range(day.open_ms, day.close_ms, MINUTE), symbol="EUR/USD")
+    close = bars[-1].close
+    given = Bar("EUR/USD", "1d", MIDNIGHT, close, close * 1.2, close * 0.8, close)
+    parts = [
+        [arrival(given, seen_ms=MIDNIGHT + DAY_MS, other_hours="1")],
+        [arrival(bar, seen_ms=day.close_ms) for bar in bars],
+    ]
+    scene = SymbolScene(session, symbols=["EUR/USD"], indicators=())
+    for part in parts if is_given_first else parts[::-1]:
+        scene.play(part, clock_ms=day.close_ms + DAY_MS)
+        scene.restart()
+    assert scene.quarantine == []
+    (shown,) = scene.shown("1d")
+    assert (shown.start_ms, shown.high) == (day.open_ms, max(bar.high for bar in bars))
+    assert scene.bars["1d", day.open_ms]["final"] == "1"
+    alone = SymbolScene(session, symbols=["EUR/USD"], indicators=())
+    alone.play(parts[0])
+    assert [bar.high for bar in alone.shown("1d")] == [given.high]
+    assert alone.bars["1d", day.open_ms]["final"] == "1"
 
 
 def test_a_later_source_that_says_nearly_the_same_replaces_no_whole_bar_of_the_first():
