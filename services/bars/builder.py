@@ -263,6 +263,11 @@ class BarBuilder:
         if is_history:
             known = Known(bar.start_ms)
         is_released = arrival.fields.get(RELEASED) == b"1"
+        is_outside = interval is None and timeframe != "1d" and self._grid.find_day(bar.start_ms) is None
+        if is_outside and not is_released:
+            # most sources send the hours before the open and after the close: hundreds of minutes a day
+            self.counts[provenance.source, Check.WRONG_SESSION] += 1
+            return False
         rejection = find_rejection(candidate, known, self.group.checks, is_released=is_released)
         if rejection is not None:
             if rejection.check is Check.JUMP:
@@ -534,6 +539,8 @@ class BarBuilder:
         fields = encode_entry(bar, self.group.asset, provenance)
         fields["rev"], fields["epoch"] = str(rev), str(self.state.epoch)
         fields["final"] = "1" if is_final else "0"
+        if (interval := self._grid.find(bar.start_ms, timeframe)) is not None:
+            fields["end"] = str(interval.close_ms)
         if timeframe == "1d" and (day := self._grid.find_day(bar.start_ms)) is not None:
             fields["day"] = day.date.isoformat()
         return fields

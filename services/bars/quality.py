@@ -147,8 +147,10 @@ def check_positive(candidate: Candidate, _known: Known, _limits: CheckSettings) 
     bar = candidate.bar
     if bar.low <= 0 or bar.open <= 0 or bar.close <= 0 or bar.high <= 0:
         return "a price is not positive"
-    if (bar.volume or 0) < 0 or (bar.trades or 0) < 0 or (bar.vwap is not None and bar.vwap <= 0):
-        return "the volume, the vwap or the trades are negative"
+    if (bar.volume or 0) < 0 or (bar.trades or 0) < 0:
+        return "the volume or the trades are negative"
+    if bar.vwap is not None and bar.vwap <= 0:
+        return "the vwap is not positive"
     return None
 
 

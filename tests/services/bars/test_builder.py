@@ -121,6 +121,19 @@ def test_a_bar_of_which_only_a_part_was_seen_is_not_final_until_its_beginning_co
     assert_same_as_batch(scene.bars, scene.indicators, bars, session)
 
 
+def test_the_end_of_a_bar_is_that_of_its_interval():
+    session = get_session("XNYS")
+    day = session.find_date(date(2026, 11, 27))  # an early close
+    scene = SymbolScene(session)
+    scene.play(arrival(bar) for bar in walk(range(day.open_ms, day.close_ms, MINUTE)))
+    ends = {(frame, start): int(entry["end"]) for (frame, start), entry in scene.bars.items()}
+    hour_ms = 60 * MINUTE
+    assert ends["1d", day.open_ms] == ends["4h", day.open_ms] == day.close_ms
+    assert ends["1h", day.open_ms] == day.open_ms + hour_ms
+    assert ends["1h", day.open_ms + 3 * hour_ms] == day.close_ms
+    assert ends["1m", day.open_ms] == day.open_ms + MINUTE
+
+
 def test_a_late_minute_ripples_up_by_one_revision_in_each_timeframe():
     all_of_them = minutes(300)
     late = all_of_them[17]
