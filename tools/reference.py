@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 
 from marketswarm.agent import service_config  # noqa: E402 - the product is found by the line above
 from marketswarm.cli.app import load_all_commands  # noqa: E402
-from marketswarm.market.records import TIMEFRAME_SEC, AssetClass  # noqa: E402
+from marketswarm.market.records import TIMEFRAMES, AssetClass  # noqa: E402
 from marketswarm.truth import Truth  # noqa: E402
 from services.sources.catalog.files import load_catalog  # noqa: E402
 from services.sources.catalog.source import MarketSource  # noqa: E402
@@ -122,9 +122,10 @@ def _find_kinds(source: MarketSource, asset: AssetClass) -> list[str]:
     found: dict[str, dict[str, None]] = {}
     for endpoint in source.serves.values():
         if asset in endpoint.assets:
-            found.setdefault(endpoint.kind.value, {}).update(dict.fromkeys(endpoint.timeframes))
+            served = endpoint.timeframes.keys() - set(endpoint.without.get(asset, ()))
+            found.setdefault(endpoint.kind.value, {}).update(dict.fromkeys(served))
     return [
-        f"{kind} {' '.join(sorted(of, key=list(TIMEFRAME_SEC).index))}".strip() for kind, of in found.items()
+        f"{kind} {' '.join(each for each in TIMEFRAMES if each in of)}".strip() for kind, of in found.items()
     ]
 
 

@@ -33,12 +33,13 @@ MIN_MS: Final = -5_364_662_400_000
 """The year 1800: some economic series are that old."""
 MAX_NUMBER: Final = 1e18
 MAX_TEXT: Final = 128
+MAX_RANK_DIGITS: Final = 2
 MAX_DAY_SHIFT: Final = timedelta(days=3)
 """The most between a trading day and the date in UTC at which it begins: a day, and more over holidays."""
 
 _TEXTS: Final = 8192  # the distinct texts of a market: its symbols, and the digests of its last answers
 _ORIGINS: Final = 1024  # the last answers of a market's sources
-_ORIGIN: Final = (b"source", b"asked_at", b"digest", b"played_at")
+_ORIGIN: Final = (b"source", b"asked_at", b"digest", b"played_at", b"rank")
 _ASSETS: Final[Mapping[str, AssetClass]] = {str(each): each for each in AssetClass}
 _DAY: Final = re.compile(rb"\d{4}-\d{2}-\d{2}")
 _MASSIVE: Final = frozenset({"ws", "rest", "replay"})  # what massive calls its ways
@@ -103,6 +104,8 @@ def _list_origin(provenance: Provenance) -> tuple[tuple[str, str], ...]:
         fields["replay"] = "1"
     if provenance.played_at:
         fields["played_at"] = format(provenance.played_at, ".3f")
+    if provenance.rank:
+        fields["rank"] = str(provenance.rank)
     return tuple(fields.items())
 
 
@@ -221,12 +224,16 @@ def _parse_origin(is_replay: bool, *values: bytes | None) -> Provenance:
     asked_at = _read_number(fields, b"asked_at") or 0.0
     if not MIN_MS <= 1000 * asked_at <= MAX_MS:
         raise EntryError("asked_at: out of bounds")
+    rank = fields.get(b"rank", b"0")
+    if not rank.isdigit() or len(rank) > MAX_RANK_DIGITS:
+        raise EntryError("rank: no place in a cascade")
     return Provenance(
         source or "unknown",
         asked_at,
         _read_text(fields, b"digest", ""),
         is_replay=is_replay or source == "replay",
         played_at=_read_number(fields, b"played_at") or 0.0,
+        rank=int(rank),
     )
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 
 class RecordKind(StrEnum):
@@ -42,6 +42,9 @@ TIMEFRAME_SEC: Final = {
     "1mo": 2_592_000,
 }
 """The timeframes of bars, and about how long each is, in seconds."""
+Timeframe = Literal["1m", "5m", "15m", "1h", "4h", "1d"]
+TIMEFRAMES: Final[tuple[Timeframe, ...]] = ("1m", "5m", "15m", "1h", "4h", "1d")
+"""The timeframes of checked bars, from the shortest to the longest: those that are built of minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class Provenance:
         is_replay: whether the record was played from a recording, and is not of today.
         played_at: for a replay the time of the recording's clock when the record was played, in epoch
             seconds; otherwise 0.
+        rank: the place of the source in its cascade, 0 for the first one and where nobody says.
     """
 
     source: str
@@ -107,6 +111,7 @@ class Provenance:
     digest: str = ""
     is_replay: bool = False
     played_at: float = 0.0
+    rank: int = 0
 
     @property
     def as_of(self) -> float:

@@ -2,8 +2,8 @@
 
 The returns of a pair are the logarithms of the closes of a day by those of the day before, of the days on
 which both symbols have a close: markets are closed on different days, and returns over different stretches of
-time can't be compared. The correlation of `day` is Pearson's over the last `days` such returns up to it. A day
-is the trading day that the bar names. Only final bars count.
+time can't be compared. The correlation of `day` is Pearson's over the last `days` such returns up to it. A
+day is the trading day that the bar names. Only final bars count.
 
 The days of all symbols need not end together: a recording of 2013 may be played beside one of 2018. So the
 days that are computed are the latest ones, and the last ones of most symbols. A day that was computed while

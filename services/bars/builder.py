@@ -27,10 +27,10 @@ from marketswarm.market.entries import (
     parse_provenance,
     parse_quote,
 )
-from marketswarm.market.records import DAY_MS, MINUTE_MS, Bar, Provenance, RecordKind
+from marketswarm.market.intervals import Grid, Interval
+from marketswarm.market.records import DAY_MS, MINUTE_MS, TIMEFRAMES, Bar, Provenance, RecordKind, Timeframe
 from services.bars.aggregate import merge_bars
 from services.bars.indicators import IndicatorSeries, Values
-from services.bars.intervals import Grid, Interval
 from services.bars.live_indicators import LiveIndicators
 from services.bars.quality import (
     ATR_BARS,
@@ -40,11 +40,14 @@ from services.bars.quality import (
     Known,
     Rejection,
     SuspectMinute,
+    find_difference,
     find_rejection,
+    is_before,
     is_confirmation,
+    is_outranked,
     list_findings,
 )
-from services.bars.settings import TIMEFRAMES, BarsOptions, SymbolGroup, Timeframe
+from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.state import (
     DAILY,
     EARLIEST_MS,
@@ -60,6 +63,8 @@ from services.bars.ticks import forget_old_ticks, merge_tick
 Fields = Mapping[bytes, bytes]
 RELEASED: Final = b"released"
 """The field of an entry that an operator released from the quarantine."""
+OTHER_HOURS: Final = b"other_hours"
+"""The field of the entry of a day that is not of the session's hours, but of UTC's."""
 _LONGEST_SHOWN: Final = 2048
 _MOST_SHOWN: Final = 64
 _CHAIN: Final = tuple(pairwise(TIMEFRAMES))
@@ -251,18 +256,29 @@ class BarBuilder:
         if interval is not None and interval.open_ms != bar.start_ms:
             bar = replace(bar, start_ms=interval.open_ms)
         seen_ms = max(least_seen_ms, _find_seen(bar, provenance, arrival))
-        candidate = Candidate(bar, provenance.source, seen_ms, interval)
+        is_other_hours = arrival.fields.get(OTHER_HOURS) == b"1"
+        candidate = Candidate(bar, provenance.source, seen_ms, interval, provenance.rank, is_other_hours)
         known = self._find_known(candidate, timeframe)
         is_history = self._is_history(candidate, timeframe, known)
         if is_history:
             known = Known(bar.start_ms)
         is_released = arrival.fields.get(RELEASED) == b"1"
+        is_outside = interval is None and timeframe != "1d" and self._grid.find_day(bar.start_ms) is None
+        if is_outside and not is_released:
+            # most sources send the hours before the open and after the close: hundreds of minutes a day
+            self.counts[provenance.source, Check.WRONG_SESSION] += 1
+            return False
         rejection = find_rejection(candidate, known, self.group.checks, is_released=is_released)
         if rejection is not None:
             if rejection.check is Check.JUMP:
                 self.state.suspect = SuspectMinute(bar, seen_ms, provenance)
             self._reject(arrival, provenance.source, rejection)
             return False
+        if not is_released and arrival.kind is RecordKind.BARS:
+            if is_outranked(candidate, known.held):
+                self.counts[provenance.source, "skipped"] += 1
+                return False
+            self._quarantine_replaced(arrival, candidate, known)
         if timeframe == "1m":
             self._settle_suspect(candidate, known)
             for finding in list_findings(candidate, known, self.group.checks):
@@ -273,6 +289,19 @@ class BarBuilder:
             self._hold(candidate, timeframe, provenance)
         self.counts[provenance.source, "taken"] += 1
         return True
+
+    def _quarantine_replaced(self, arrival: Arrival, candidate: Candidate, known: Known) -> None:
+        """Put the held bar aside if a source before its own replaces it and says something very different."""
+        held = known.held
+        if held is None or not is_before(candidate, held):
+            return
+        if (why := find_difference(candidate, known, self.group.checks)) is None:
+            return
+        rejection = Rejection(Check.SOURCE_DISAGREEMENT, f"a source before it replaced it: {why}")
+        origin = Provenance(held.source, held.seen_ms / 1000, is_replay=held.is_replay, rank=held.rank)
+        fields = encode_entry(held.bar, self.group.asset, origin)
+        raw = {name.encode(): value.encode() for name, value in fields.items()}
+        self._reject(replace(arrival, fields=raw), held.source, rejection)
 
     def _is_history(self, candidate: Candidate, timeframe: Timeframe, known: Known) -> bool:
         """Return True if a source gives a bar from before what is kept, and none of its interval ever was.
@@ -370,7 +399,9 @@ class BarBuilder:
         is_complete = interval is None or candidate.seen_ms >= interval.close_ms
         changes = 1 + (before.changes if before else 0)
         seen_ms, is_replay = candidate.seen_ms, provenance.is_replay
-        held = HeldBar(bar, changes, provenance.source, seen_ms, is_complete, is_replay)
+        rank = provenance.rank
+        is_other = candidate.is_other_hours
+        held = HeldBar(bar, changes, provenance.source, seen_ms, is_complete, is_replay, rank, is_other)
         if timeframe == "1m":
             slot.built = held
             self._built[timeframe].pop(bar.start_ms, None)
@@ -441,7 +472,7 @@ class BarBuilder:
                 changes,
                 provenance.source,
                 parts[-1].seen_ms,
-                is_complete=False,
+                is_complete=self.state.first_ms is not None and open_ms >= self.state.first_ms,
                 is_replay=any(part.is_replay for part in parts),
             )
             self._built[timeframe][open_ms] = provenance
@@ -508,6 +539,8 @@ class BarBuilder:
         fields = encode_entry(bar, self.group.asset, provenance)
         fields["rev"], fields["epoch"] = str(rev), str(self.state.epoch)
         fields["final"] = "1" if is_final else "0"
+        if (interval := self._grid.find(bar.start_ms, timeframe)) is not None:
+            fields["end"] = str(interval.close_ms)
         if timeframe == "1d" and (day := self._grid.find_day(bar.start_ms)) is not None:
             fields["day"] = day.date.isoformat()
         return fields

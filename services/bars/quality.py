@@ -14,8 +14,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from marketswarm.market.intervals import Interval
 from marketswarm.market.records import MINUTE_MS, Bar, Provenance
-from services.bars.intervals import Interval
 from services.bars.settings import CheckSettings
 
 ATR_BARS: Final = 14
@@ -59,8 +59,11 @@ class HeldBar:
             others it is the sum of theirs.
         source: the source of the bar; of a built bar the source of its last change.
         seen_ms: when that source was asked, in epoch milliseconds.
-        is_complete: whether the source was asked after the end of the interval.
+        is_complete: whether the source was asked after the end of the interval; of a built bar, whether it
+            was seen from its open.
         is_replay: whether the bar was played from a recording; of a built bar, whether one of its parts was.
+        rank: the place of the source in its cascade, 0 for the first one.
+        is_other_hours: whether it is a day of other hours than the session's, such as one of UTC.
     """
 
     bar: Bar
@@ -69,19 +72,24 @@ class HeldBar:
     seen_ms: int
     is_complete: bool
     is_replay: bool = False
+    rank: int = 0
+    is_other_hours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
     """Hold a bar that is to be checked.
 
-    `interval` is the interval that it fills, None if there is none; `seen_ms` is when its source was asked.
+    `interval` is the interval that it fills, None if there is none; `seen_ms` is when its source was asked;
+    `rank` is the place of the source in its cascade; `is_other_hours` as of a `HeldBar`.
     """
 
     bar: Bar
     source: str
     seen_ms: int
     interval: Interval | None
+    rank: int = 0
+    is_other_hours: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +147,10 @@ def check_positive(candidate: Candidate, _known: Known, _limits: CheckSettings) 
     bar = candidate.bar
     if bar.low <= 0 or bar.open <= 0 or bar.close <= 0 or bar.high <= 0:
         return "a price is not positive"
-    if (bar.volume or 0) < 0 or (bar.trades or 0) < 0 or (bar.vwap is not None and bar.vwap <= 0):
-        return "the volume, the vwap or the trades are negative"
+    if (bar.volume or 0) < 0 or (bar.trades or 0) < 0:
+        return "the volume or the trades are negative"
+    if bar.vwap is not None and bar.vwap <= 0:
+        return "the vwap is not positive"
     return None
 
 
@@ -207,17 +217,43 @@ def check_duplicate(candidate: Candidate, known: Known, _limits: CheckSettings) 
 
 
 def check_agreement(candidate: Candidate, known: Known, limits: CheckSettings) -> str | None:
-    """Reject a bar that differs too much from the final one of another source, or of our minutes."""
+    """Reject a bar that differs too much from the final one of another source, or of our minutes.
+
+    A source before the other one in the cascade is right.
+    """
     held, built = known.held, known.built
-    if held is not None and known.is_held_final and held.source != candidate.source:
-        share = abs(candidate.bar.close - held.bar.close) / held.bar.close
-        if share > limits.disagree_share:
-            return f"its close differs by {share:.1%} from that of {held.source}"
+    if held is not None and not is_before(candidate, held):
+        why = find_difference(candidate, known, limits)
+        if why is not None:
+            return why
     if built is not None and _is_complete(candidate):
         share = abs(candidate.bar.close - built.bar.close) / built.bar.close
         if share > limits.disagree_share:
             return f"its close differs by {share:.1%} from that of its minutes"
     return None
+
+
+def find_difference(candidate: Candidate, known: Known, limits: CheckSettings) -> str | None:
+    """Return how much a bar differs from the final one of another source, if that is too much."""
+    held = known.held
+    if held is None or not known.is_held_final or held.source == candidate.source:
+        return None
+    share = abs(candidate.bar.close - held.bar.close) / held.bar.close
+    if share <= limits.disagree_share:
+        return None
+    return f"its close differs by {share:.1%} from that of {held.source}"
+
+
+def is_before(candidate: Candidate, held: HeldBar) -> bool:
+    """Return True if the source of a bar stands before that of the held one in the cascade."""
+    return candidate.source != held.source and candidate.rank < held.rank
+
+
+def is_outranked(candidate: Candidate, held: HeldBar | None) -> bool:
+    """Return True if a source before that of a bar in the cascade gave the whole bar already."""
+    if held is None or candidate.source == held.source:
+        return False
+    return held.is_complete and held.rank < candidate.rank
 
 
 def check_jump(candidate: Candidate, known: Known, limits: CheckSettings) -> str | None:

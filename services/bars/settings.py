@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import CHECKED_BARS, FEATURES, INDICATORS, MARKET_BARS, MARKET_QUARANTINE, MARKET_QUOTES
 from marketswarm.market.entries import SYMBOL
-from marketswarm.market.records import MINUTES_KEPT_DAYS, AssetClass
+from marketswarm.market.records import MINUTES_KEPT_DAYS, TIMEFRAMES, AssetClass, Timeframe
 from marketswarm.market.sessions import DEFAULT_SESSIONS
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import AccessPoint, Service
@@ -26,9 +26,6 @@ def _require_symbol(text: str) -> str:
 
 
 Symbol = Annotated[str, AfterValidator(_require_symbol)]
-Timeframe = Literal["1m", "5m", "15m", "1h", "4h", "1d"]
-TIMEFRAMES: Final[tuple[Timeframe, ...]] = ("1m", "5m", "15m", "1h", "4h", "1d")
-"""The timeframes of checked bars, from the shortest to the longest."""
 IndicatorName = Literal[
     "sma", "ema", "rsi", "macd", "bbands", "atr", "stoch", "adx", "cci", "obv", "mfi", "vwap", "willr"
 ]

@@ -14,10 +14,9 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.market.records import DAY_MS, Bar, Provenance
-from services.bars.intervals import LENGTH_MS
+from marketswarm.market.intervals import LENGTH_MS
+from marketswarm.market.records import DAY_MS, TIMEFRAMES, Bar, Provenance, Timeframe
 from services.bars.quality import HeldBar, SuspectMinute
-from services.bars.settings import TIMEFRAMES, Timeframe
 
 CHUNK_BARS: Final = 8
 UNPACKED_CHUNKS: Final = 4
@@ -44,6 +43,10 @@ _ROW: Final = struct.Struct("<q7dqIiHB")
 _IS_COMPLETE: Final = 1
 _IS_GIVEN: Final = 2
 _IS_REPLAY: Final = 4
+_IS_OTHER_HOURS: Final = 8
+_RANK_BITS: Final = 4
+"""The upper bits of the flags are the rank of the source, of 15 at most."""
+_MAX_RANK: Final = 15
 _MAX_SOURCES: Final = 255
 _INTRADAY: Final = tuple(timeframe for timeframe in TIMEFRAMES if timeframe not in ("1m", "1d"))
 
@@ -64,10 +67,15 @@ class Slot:
 
     @property
     def shown(self) -> HeldBar | None:
-        """Return the bar to publish: a given one that is complete, else the built one, else a given one."""
-        if self.given is not None and (self.given.is_complete or self.built is None):
-            return self.given
-        return self.built
+        """Return the bar to publish: a given one that is complete, else the built one, else a given one.
+
+        A day of other hours gives way to one that was built of all of its minutes.
+        """
+        given, built = self.given, self.built
+        if given is None or built is None:
+            return given or built
+        is_better = given.is_complete and not (given.is_other_hours and built.is_complete)
+        return given if is_better else built
 
     @property
     def rev(self) -> int:
@@ -271,7 +279,9 @@ class BarTable:
             bar = Bar(self.symbol, self.timeframe, start, opened, high, low, close, volume, vwap, count)
             name = self._sources.find_name(source)
             is_complete, is_replay = bool(flags & _IS_COMPLETE), bool(flags & _IS_REPLAY)
-            held = HeldBar(bar, changes, name, seen_ms, is_complete, is_replay)
+            rank = flags >> _RANK_BITS
+            is_other = bool(flags & _IS_OTHER_HOURS)
+            held = HeldBar(bar, changes, name, seen_ms, is_complete, is_replay, rank, is_other)
             slot = self._slots.get(start)
             if slot is None:
                 slot = self._slots[start] = Slot(indicator_rev=rev)
@@ -535,7 +545,11 @@ def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources:
         held.changes,
         indicator_rev,
         sources.find_number(held.source),
-        flag | (_IS_COMPLETE if held.is_complete else 0) | (_IS_REPLAY if held.is_replay else 0),
+        flag
+        | (_IS_COMPLETE if held.is_complete else 0)
+        | (_IS_REPLAY if held.is_replay else 0)
+        | (_IS_OTHER_HOURS if held.is_other_hours else 0)
+        | min(held.rank, _MAX_RANK) << _RANK_BITS,
     )
 
 

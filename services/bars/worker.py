@@ -22,11 +22,11 @@ from marketswarm.bus.stream import (
     read_entries_after,
     read_entries_between,
 )
+from marketswarm.market.intervals import Grid
 from marketswarm.market.records import MINUTE_MS, RecordKind
 from marketswarm.market.sessions import UnknownSessionError
 from services.bars.builder import Arrival, BarBuilder
 from services.bars.calendars import Calendars
-from services.bars.intervals import Grid
 from services.bars.metrics import BarsMetrics
 from services.bars.settings import BarsSettings, SymbolGroup, list_inputs, list_outputs
 from services.bars.state import EARLIEST_MS, SymbolState, restore_state

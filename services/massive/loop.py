@@ -4,6 +4,8 @@ from typing import Final
 
 from marketswarm.agent import agent
 from services.massive.market.loop import run as run_market
+from services.massive.market.publish import bars_point
+from services.massive.market.settings import share_stream
 from services.massive.market.status import MarketStatus
 from services.massive.probes.monitor import ProbeMonitor
 from services.massive.settings import MassiveEnvironment, MassiveSettings
@@ -20,7 +22,14 @@ async def main() -> int:
         settings_now, market = me.config(MassiveSettings), MarketStatus()
         with ProbeMonitor.start(me, market.stream_state) as probes:
             me.expose(probes.collect)
-            me.task(run_market(me, lambda: settings_now().settings.market, market), name="market")
+            me.task(
+                run_market(
+                    me,
+                    lambda: share_stream(settings_now().settings.market, me.truth, me.name, bars_point(me)),
+                    market,
+                ),
+                name="market",
+            )
             while True:
                 probes.follow(settings_now().settings)
                 me.set_detail("; ".join(filter(None, (probes.detail(), market.detail()))) or None)

@@ -21,7 +21,7 @@ from pydantic_settings import NoDecode
 from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import MARKET_BARS
 from marketswarm.market.entries import SYMBOL
-from marketswarm.market.records import MINUTES_KEPT_DAYS, TIMEFRAME_SEC, AssetClass, RecordKind
+from marketswarm.market.records import MINUTES_KEPT_DAYS, TIMEFRAME_SEC, TIMEFRAMES, AssetClass, RecordKind
 from marketswarm.market.sessions import (
     DEFAULT_SESSIONS,
     FOREX,
@@ -49,12 +49,9 @@ HISTORY_DAYS: Final[Mapping[str, float]] = {
     "1m": 5,
     "5m": 20,
     "15m": 40,
-    "30m": 40,
     "1h": 60,
     "4h": 180,
     "1d": 730,
-    "1w": 3650,
-    "1mo": 7300,
 }
 """How far back the first load of bars goes, by timeframe."""
 OBSERVATION_DAYS: Final = 3650.0
@@ -145,9 +142,9 @@ def _require_symbol(symbol: str) -> str:
 
 
 def _require_timeframe(timeframe: str) -> str:
-    """Return `timeframe` if it is one; otherwise raise ValueError."""
-    if timeframe not in TIMEFRAME_SEC:
-        raise ValueError(f"must be one of {', '.join(TIMEFRAME_SEC)}")
+    """Return `timeframe` if it is one of checked bars; otherwise raise ValueError."""
+    if timeframe not in TIMEFRAMES:
+        raise ValueError(f"must be one of {', '.join(TIMEFRAMES)}: bars makes no others")
     return timeframe
 
 
@@ -413,6 +410,13 @@ class SourcesSettings(ServiceConfig):
             if entry.kind is RecordKind.BARS and left:
                 why = f"bars does not name {format_names(left)}: no checked bars, and no charts"
                 yield ("endpoints", number), why
+        for svc, section in truth.services.items():
+            market = section.settings.get("market")
+            keep = market.get("keep") if isinstance(market, dict) else None
+            is_writer = svc != "sources" and stream in section.access_points.publish_to
+            if is_writer and isinstance(keep, int) and keep > self.work.keep.bars:
+                why = f"{svc} writes to {stream.key}, too, and wants {keep:,} entries kept: set {keep}"
+                yield ("settings", "keep", "bars"), why
         kept_days = bars.settings.get("revise_days", MINUTES_KEPT_DAYS)
         for number, entry in enumerate(self.endpoints):
             is_minutes = entry.kind is RecordKind.BARS and entry.timeframe == "1m"

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from marketswarm.market.records import TIMEFRAME_SEC, AssetClass
+from marketswarm.market.records import TIMEFRAMES, AssetClass
 from services.board.market.archive_reader import DatabaseAwayError, Row
 from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
@@ -129,7 +129,7 @@ async def parse_params(
 
 
 Params = Annotated[TableQuery, Depends(parse_params)]
-Timeframe = Annotated[str, Query(max_length=4, description=f"One of {', '.join(TIMEFRAME_SEC)}.")]
+Timeframe = Annotated[str, Query(max_length=4, description=f"One of {', '.join(TIMEFRAMES)}.")]
 _FORMATS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "content": {

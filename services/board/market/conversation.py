@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from marketswarm.market.entries import SYMBOL
-from marketswarm.market.records import TIMEFRAME_SEC
+from marketswarm.market.records import TIMEFRAMES
 from services.board.market.updates import (
     INTERVAL_SEC,
     MAX_INTERVAL_SEC,
@@ -116,7 +116,7 @@ def is_topic(text: str) -> bool:
     if kind == TopicKind.QUOTES:
         return SYMBOL.fullmatch(rest) is not None
     symbol, _, timeframe = rest.rpartition(":")
-    if kind not in (TopicKind.BARS, TopicKind.INDICATORS) or timeframe not in TIMEFRAME_SEC:
+    if kind not in (TopicKind.BARS, TopicKind.INDICATORS) or timeframe not in TIMEFRAMES:
         return False
     return SYMBOL.fullmatch(symbol) is not None or (kind == TopicKind.BARS and rest == timeframe)
 
@@ -124,7 +124,7 @@ def is_topic(text: str) -> bool:
 def find_cost(topic: str) -> int:
     """Return for how many topics one counts: one that has all symbols has a large snapshot."""
     rest = topic.partition(":")[2]
-    return WIDE_COST if not rest or rest in TIMEFRAME_SEC else 1
+    return WIDE_COST if not rest or rest in TIMEFRAMES else 1
 
 
 def find_message_cost(message: ClientMessage) -> int:

@@ -13,13 +13,11 @@ from enum import StrEnum
 from typing import Final
 
 from marketswarm.market.entries import MAX_MS, MIN_MS, SYMBOL
-from marketswarm.market.records import TIMEFRAME_SEC
+from marketswarm.market.records import TIMEFRAMES
 
 MAX_ROWS: Final = 5000
 ROWS: Final = 500
 """The rows of a page unless the request asks for another number."""
-TIMEFRAMES: Final = ("1m", "5m", "15m", "1h", "4h", "1d")
-"""The timeframes of charts, the shortest first."""
 _NUMBER: Final = re.compile(r"-?\d{1,14}")
 MIN_EPOCH_DIGITS: Final = 9
 """How many digits epoch milliseconds have at least: a shorter number, except 0, is more likely a year."""
@@ -180,6 +178,6 @@ def require_symbol(text: str) -> str:
 
 def require_timeframe(text: str) -> str:
     """Return a timeframe of a request. Raise QueryError if it is none."""
-    if text not in TIMEFRAME_SEC:
-        raise QueryError(f"timeframe: is none of {', '.join(TIMEFRAME_SEC)}")
+    if text not in TIMEFRAMES:
+        raise QueryError(f"timeframe: is none of {', '.join(TIMEFRAMES)}")
     return text

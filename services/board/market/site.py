@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.bus import BusError
 from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.keys import MARKET_QUARANTINE
+from marketswarm.market.records import TIMEFRAMES
 from marketswarm.text import escape_text
 from services.board.board import Board
 from services.board.frame import Frame
@@ -37,7 +38,7 @@ from services.board.market.pages import (
     TileGroup,
     render_market,
 )
-from services.board.market.query import TIMEFRAMES, QueryError, require_symbol
+from services.board.market.query import QueryError, require_symbol
 from services.board.market.states import StoredSeries, list_observations
 from services.board.session_gate import SessionGate
 from services.board.site import answer_error

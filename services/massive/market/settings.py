@@ -13,11 +13,14 @@ from pydantic import AfterValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig
 from marketswarm.settings import CommonSettings, Token
+from marketswarm.truth import AccessPoint, Truth
 from marketswarm.truth.env_policy import may_take_market_key, parse_destination
 from services.massive.market.bars import SYMBOL
 
 MAX_SYMBOLS: Final = 500
 MAX_BACKFILL_SEC: Final = 7 * 86_400
+MAX_KEEP: Final = 10_000_000
+"""The most entries of a stream. `sources` has the same limit."""
 NO_KEY: Final = "POLYGON_API_KEY is not set"
 LOOPBACK: Final = "localhost"
 REST_URL: Final = "https://api.massive.com"
@@ -112,8 +115,9 @@ class MarketSettings(ServiceConfig):
     settle_sec: Annotated[float, Field(ge=0, le=300)] = 10.0
     """The time after the end of a bar before it is requested by REST, so that it is final and this machine's
     clock may be off by as much. Example: `30`."""
-    keep: Annotated[int, Field(gt=0, le=10_000_000)] = 100_000
-    """The number of bars, roughly, that the stream keeps. Example: `1000000`."""
+    keep: Annotated[int, Field(gt=0, le=MAX_KEEP)] = 100_000
+    """The number of bars, roughly, that the stream keeps, unless other services write to it, too: then those
+    trim it. Example: `1000000`."""
 
     @model_validator(mode="after")
     def _replay_has_a_file(self) -> Self:
@@ -126,6 +130,16 @@ class MarketSettings(ServiceConfig):
     def delay_sec(self) -> float:
         """Return how many seconds after its end the API sends a bar."""
         return 900.0 if self.feed == "delayed" else 0.0
+
+
+def share_stream(settings: MarketSettings, truth: Truth, svc: str, stream: AccessPoint) -> MarketSettings:
+    """Return the settings of service `svc` with a longer `keep` if others of the truth write to its stream.
+
+    They know how long it must be, as for the history that they bring, and trim it; we only bound it.
+    """
+    others = (section for name, section in truth.services.items() if name != svc)
+    is_shared = any(stream in section.access_points.publish_to for section in others)
+    return settings.model_copy(update={"keep": MAX_KEEP}) if is_shared else settings
 
 
 def choose_rest_url(settings: MarketSettings, environment: str | None) -> str:

@@ -163,6 +163,8 @@ class _Found:
             self.digest.hexdigest(),
             parts_left=parts_left,
             min_interval_sec=asked.endpoint.min_interval_sec,
+            delay_sec=asked.endpoint.delay_sec,
+            is_utc_days=asked.endpoint.days == "utc",
         )
 
 

@@ -7,12 +7,14 @@ from typing import Final
 from marketswarm.market.sessions import Session
 from services.sources.access.circuit_breaker import BREAKER_OPEN, PAUSED
 from services.sources.cascade.series import (
+    AT_CLOSE,
     WRONG_SHARE,
     Series,
+    find_day_end,
     find_fault,
     fresh_until,
-    is_on_grid,
     keep_finished,
+    place_bars,
     time_of,
 )
 from services.sources.cascade.state import SourceFinding, SourceVerdict
@@ -55,6 +57,7 @@ def evaluate_answer(
     series: Series, session: Session, answer: SourceAnswer, clock: RecordClock
 ) -> SourceFinding:
     """Return what came of asking a source: whether the records of its answer are right, and fresh."""
+    day_end = find_day_end(series, delay_sec=answer.delay_sec, is_utc=answer.is_utc_days)
     finding = SourceFinding(
         answer.source,
         SourceVerdict.EMPTY,
@@ -66,6 +69,7 @@ def evaluate_answer(
         played_at=answer.played_at,
         misfits=len(answer.misfits),
         min_interval_sec=answer.min_interval_sec,
+        day_end=AT_CLOSE if answer.is_replay else day_end,
     )
     if answer.outcome in _PASSED_ON:
         return replace(finding, verdict=_PASSED_ON[answer.outcome])
@@ -82,17 +86,18 @@ def _evaluate_records(
     series: Series, session: Session, answer: SourceAnswer, clock: RecordClock, finding: SourceFinding
 ) -> SourceFinding:
     """Return a finding with the records of an answer that count, and whether they are fresh."""
-    finished = keep_finished(series, session, answer.records, clock.now_ms)
-    records = tuple(filter(is_on_grid, finished))
-    off_grid = len(finished) - len(records)
+    finished = keep_finished(series, session, answer.records, clock.now_ms, finding.day_end)
+    placed, off_grid = place_bars(series, session, finished)
+    records, count = tuple(placed), len(placed) + off_grid
     finding = replace(finding, misfits=finding.misfits + off_grid)
-    if off_grid > WRONG_SHARE * len(finished):
-        reason = f"{off_grid} of {len(finished)}: a time between two bars"
+    if off_grid > WRONG_SHARE * count:
+        reason = f"{off_grid} of {count}: a time between two bars"
         return replace(finding, verdict=SourceVerdict.WRONG, reason=reason)
     if not records:
-        return replace(finding, reason="nothing that is over")
+        reason = "nothing while the market is open" if finished else "nothing that is over"
+        return replace(finding, reason=reason)
     newest_ms = max(map(time_of, records))
-    until_ms = fresh_until(series, session, newest_ms, clock.now_ms)
+    until_ms = fresh_until(series, session, newest_ms, clock.now_ms, finding.day_end)
     is_fresh = clock.now_ms <= until_ms
     return replace(
         finding,

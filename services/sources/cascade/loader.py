@@ -25,6 +25,7 @@ from services.sources.access.rate_limiter import RateLimiter
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
 from services.sources.cascade.evaluation import RecordClock, evaluate_answer
 from services.sources.cascade.series import (
+    AT_CLOSE,
     Series,
     find_next_record,
     find_oldest,
@@ -481,7 +482,8 @@ class SeriesLoader:
         """Return the state after a load, with when the series is loaded again."""
         series, state = load.series, load.state
         loaded_ms = clock.now_ms if load.served else round(1000 * state.loaded_at)
-        next_ms = find_next_record(series, session, state.newest_ms, loaded_ms, clock.now_ms)
+        day_end = load.served.day_end if load.served else AT_CLOSE
+        next_ms = find_next_record(series, session, state.newest_ms, loaded_ms, clock.now_ms, day_end=day_end)
         next_at = None if next_ms is None else clock.to_wall(next_ms)
         state = replace(state, pace=measure_pace(self._keep_recent(load)))
         return plan_load(series, state, clock.wall, next_at, clock.speed)

@@ -20,7 +20,8 @@
 --       8   milliseconds of a bucket; 0 for quotes, of which the latest of each symbol counts: an older one is no news
 --       9   the most bytes of a bucket; what does not fit is nonsense, and not published
 --       10  seconds for which records are remembered
---       11  failures in a row after which a source is missed
+--       11  failures in a row after which a source is missed; and, after a comma, how often in a row it may say that it
+--           takes no more requests, though our own count of them has room
 --       12  id of the source that serves
 --       13  ids of the sources of the cascade in their order, with spaces around each. A record is replaced by its own
 --           source, which corrects it, or by one before that; the same record of a later source is no news
@@ -70,6 +71,8 @@ local function find_latest(bucket) -- its time and the record: of a quote there 
   end
 end
 
+local miss_after, most_refusals = string.match(ARGV[11], '^(%d+),(%d+)$')
+miss_after, most_refusals = tonumber(miss_after), tonumber(most_refusals)
 local count, at, width, from_ms = tonumber(ARGV[14]), 15, tonumber(ARGV[8]), tonumber(ARGV[7])
 local rank, new, oldest = find_rank(ARGV[12]), 0, math.huge
 local kind = redis.call('TYPE', KEYS[2]).ok
@@ -160,6 +163,12 @@ for _ = 1, count do
   state.outcome, state.reason, state.asked_at = seen.outcome, seen.reason, now_ms / 1000
   state.records = state.records + seen.records
   state.answers, state.limited = state.answers + seen.answered, state.limited + seen.limited
+  if seen.ok == true then -- one that refuses every request of ours serves nothing, whatever it calls that
+    state.refusals = seen.limited == 1 and state.refusals + 1 or 0
+    if state.refusals >= most_refusals then
+      seen.ok, state.fails = false, math.max(state.fails, miss_after - 1)
+    end
+  end
   if seen.ok ~= cjson.null then -- when it answered or failed last
     state.checked_at = now_ms / 1000
   end
@@ -174,7 +183,7 @@ for _ = 1, count do
   elseif seen.ok == false then
     state.fails, state.failures = state.fails + 1, state.failures + 1
     state.failed_since = type(state.failed_since) == 'number' and state.failed_since or now_ms / 1000
-    if state.state ~= 'down' and state.fails >= tonumber(ARGV[11]) then
+    if state.state ~= 'down' and state.fails >= miss_after then
       state.state, state.since = 'down', state.failed_since
       state.open_event = add_event(state, 'source_miss', now_ms,
         {since = state.since, late_sec = math.max(0, now_ms / 1000 - state.since), reason = seen.reason})

@@ -14,17 +14,19 @@ from itertools import pairwise
 from math import log
 from typing import Final
 
+from marketswarm.market.intervals import Grid
 from marketswarm.market.records import (
     DAY_MS,
     MINUTE_MS,
     TIMEFRAME_SEC,
+    TIMEFRAMES,
     AssetClass,
     Bar,
     Quote,
     Record,
     RecordKind,
 )
-from marketswarm.market.sessions import OutsideCalendarError, Session
+from marketswarm.market.sessions import FOREX, ROUND_THE_CLOCK, OutsideCalendarError, Session
 from services.sources.catalog.request import Question
 from services.sources.settings import QUOTE_DAYS, SeriesEntry, SourcesSettings
 
@@ -41,14 +43,14 @@ NOT_POSITIVE: Final = "a price that is not positive"
 WRONG_SHARE: Final = 0.1
 """The share of wrong records above which a whole answer is wrong."""
 
-GRID_MS: Final = 15 * MINUTE_MS
-"""The widest grid of bars within a day: a session, and with it its bars of an hour, begin at any quarter."""
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _RECENT, _BEFORE = 5, 60  # the bars of now, and those that they are compared with
 _QUIET, _VOLATILE = 0.5, 2.0
-_LONG: Final = ("1w", "1mo")
-"""Timeframes of which several trading days are one bar."""
+DAY_DELAY_MS: Final = 20 * MINUTE_MS
+"""How long after the close the day of an exchange is complete, unless the source's file says otherwise: many
+feeds are 15 minutes late, and the auction at the close takes minutes."""
+LATE_LOOK_MS: Final = 300 * MINUTE_MS
+"""How long after its close a day is asked for once more: sources correct it in the evening."""
 
 
 class Pace(StrEnum):
@@ -57,6 +59,26 @@ class Pace(StrEnum):
     QUIET = "quiet"
     NORMAL = "normal"
     VOLATILE = "volatile"
+
+
+@dataclass(frozen=True, slots=True)
+class DayEnd:
+    """Say when a source has the whole day, for bars of `1d`.
+
+    Attributes:
+        delay_ms: how long after the end of the day.
+        is_utc: whether its days end at midnight of UTC, and not with the session.
+    """
+
+    delay_ms: int = 0
+    is_utc: bool = False
+
+    def find(self, close_ms: int) -> int:
+        """Return when the day whose session closes then is complete."""
+        return (-(-close_ms // DAY_MS) * DAY_MS if self.is_utc else close_ms) + self.delay_ms
+
+
+AT_CLOSE: Final = DayEnd()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,48 +193,55 @@ def time_of(record: Record) -> int:
     return record.at_ms if isinstance(record, Quote) else record.start_ms
 
 
-def keep_finished(series: Series, session: Session, records: Sequence[Record], now_ms: int) -> list[Record]:
+def find_day_end(series: Series, *, delay_sec: float | None = None, is_utc: bool = False) -> DayEnd:
+    """Return when a source has a whole day of a series, by what its file says.
+
+    Where the market never pauses, a day is complete when it ends; days of UTC are only another thing than
+    those of a session if that has days of its own.
+    """
+    if series.timeframe != "1d":
+        return AT_CLOSE
+    is_continuous = series.session in (ROUND_THE_CLOCK, FOREX)
+    usual_ms = 0 if is_continuous else DAY_DELAY_MS
+    delay_ms = usual_ms if delay_sec is None else round(1000 * delay_sec)
+    return DayEnd(delay_ms, is_utc and series.session == FOREX)
+
+
+def keep_finished(
+    series: Series, session: Session, records: Sequence[Record], now_ms: int, day_end: DayEnd = AT_CLOSE
+) -> list[Record]:
     """Return the records without bars that are not over yet."""
     if series.kind is not RecordKind.BARS or not records:
         return list(records)
-    return [record for record in records if find_end(series, session, time_of(record)) <= now_ms]
+    return [record for record in records if find_end(series, session, time_of(record), day_end) <= now_ms]
 
 
-def is_on_grid(record: Record) -> bool:
-    """Return False for a bar within a day that begins at a time at which no bar of its timeframe can.
+def place_bars(series: Series, session: Session, records: Sequence[Record]) -> tuple[list[Record], int]:
+    """Return the records that the service bars can take, and how many of the others have a wrong time.
 
-    Some sources end their answer with the price of this moment, as a bar that begins now.
+    A wrong time is one within a trading day at which no bar of the timeframe begins: some sources end their
+    answer with the price of this moment, as a bar that begins now, and some count hours from midnight. What
+    begins while the market is closed is left out.
     """
-    if not isinstance(record, Bar) or TIMEFRAME_SEC[record.timeframe] * 1000 >= DAY_MS:
-        return True
-    return record.start_ms % min(1000 * TIMEFRAME_SEC[record.timeframe], GRID_MS) == 0
+    timeframe = next((each for each in TIMEFRAMES if each == series.timeframe), None)
+    if series.kind is not RecordKind.BARS or timeframe is None:
+        return list(records), 0
+    grid = Grid(session)
+    placed = [record for record in records if grid.place(time_of(record), timeframe) is not None]
+    if len(placed) == len(records):
+        return placed, 0
+    within = sum(grid.find_day(time_of(record)) is not None for record in records)
+    return placed, within - sum(grid.find_day(time_of(record)) is not None for record in placed)
 
 
-def find_end(series: Series, session: Session, start_ms: int) -> int:
-    """Return when a bar is over: a day with its session, a month with the calendar's, others by length."""
-    if series.timeframe == "1mo":
-        return find_month_end(start_ms)
+def find_end(series: Series, session: Session, start_ms: int, day_end: DayEnd = AT_CLOSE) -> int:
+    """Return when a source has the whole bar: a day as `day_end` says, others by their length."""
     if series.timeframe == "1d":
         try:
-            return (session.find_day(start_ms) or session.next_day(start_ms)).close_ms
+            return day_end.find((session.find_day(start_ms) or session.next_day(start_ms)).close_ms)
         except OutsideCalendarError:
             return start_ms + DAY_MS
     return start_ms + series.length_ms
-
-
-def find_month_end(start_ms: int) -> int:
-    """Return when the calendar month of a bar is over, which begins at about that month's beginning.
-
-    Sources let a month begin at midnight of UTC, at midnight of their exchange, which is up to a day earlier
-    or later, or with its first trading day. The month ends at the same midnight as it begins; if it begins
-    with a trading day, at that of UTC.
-    """
-    middle = _EPOCH + timedelta(milliseconds=start_ms + 15 * DAY_MS)
-    first = datetime(middle.year, middle.month, 1, tzinfo=UTC)
-    following = (first + timedelta(days=32)).replace(day=1)
-    shift = timedelta(milliseconds=start_ms) - (first - _EPOCH)
-    end = following + shift if abs(shift) < timedelta(days=1) else following
-    return (end - _EPOCH) // timedelta(milliseconds=1)
 
 
 def find_fault(asset: AssetClass, records: Sequence[Record], now_ms: int) -> str | None:
@@ -278,7 +307,9 @@ def measure_pace(records: Sequence[Record]) -> Pace:
 # -- until when they are fresh
 
 
-def fresh_until(series: Series, session: Session, newest_ms: int | None, answered_ms: int) -> int:
+def fresh_until(
+    series: Series, session: Session, newest_ms: int | None, answered_ms: int, day_end: DayEnd = AT_CLOSE
+) -> int:
     """Return until when a series is fresh whose newest record is of `newest_ms`; 0 without a record.
 
     `answered_ms` is when a source answered last: the freshness of observations counts from there, since
@@ -292,10 +323,8 @@ def fresh_until(series: Series, session: Session, newest_ms: int | None, answere
     try:
         if series.timeframe == "1d":
             day = session.find_day(newest_ms) or session.next_day(newest_ms)
-            return session.next_day(day.open_ms).close_ms + age_ms
+            return day_end.find(session.next_day(day.open_ms).close_ms) + age_ms
         end_ms = find_end(series, session, newest_ms)
-        if series.timeframe in _LONG:
-            return _find_open_time(session, find_end(series, session, end_ms) + age_ms, age_ms)
         return _fresh_until_next(session, end_ms, age_ms + series.length_ms)
     except OutsideCalendarError:
         return newest_ms + 2 * series.length_ms + age_ms
@@ -314,30 +343,36 @@ def _find_open_time(session: Session, at_ms: int, after_ms: int) -> int:
 
 
 def find_next_record(
-    series: Series, session: Session, newest_ms: int | None, answered_ms: int, now_ms: int
+    series: Series,
+    session: Session,
+    newest_ms: int | None,
+    answered_ms: int,
+    now_ms: int,
+    *,
+    day_end: DayEnd = AT_CLOSE,
 ) -> int | None:
     """Return when the next record can be complete, if nothing can change before that; None otherwise.
 
     Nothing can while the market is closed, once a source has answered late enough: the last records of a
     session are there when the longest of them is over, and `max_age_sec` has passed since the close. A day is
-    complete at its close, a week or a month at its end.
+    asked for once more late in the evening, and then when the next one is complete.
     """
     if series.kind is RecordKind.OBSERVATIONS or newest_ms is None:
         return None
     is_within_day = series.length_ms < DAY_MS
     wait_ms = max(round(1000 * series.max_age_sec), series.length_ms if is_within_day else 0)
     try:
-        if (
-            session.find_day(now_ms) is not None
-            or answered_ms < session.previous_day(now_ms).close_ms + wait_ms
-        ):
+        if session.find_day(now_ms) is not None:
             return None
+        closed_ms = day_end.find(session.previous_day(now_ms).close_ms)
         following = session.next_day(now_ms)
     except OutsideCalendarError:
         return None
+    if answered_ms < closed_ms + wait_ms:
+        return None
     if is_within_day:
         return following.open_ms + series.length_ms
-    if series.timeframe in _LONG:
-        end_ms = find_end(series, session, find_end(series, session, newest_ms))
-        return end_ms if end_ms > now_ms else None
-    return following.close_ms
+    late_ms = closed_ms + LATE_LOOK_MS
+    if answered_ms < late_ms < following.open_ms:
+        return late_ms if late_ms > now_ms else None
+    return day_end.find(following.close_ms)

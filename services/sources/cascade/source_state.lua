@@ -8,7 +8,7 @@ local function read_state(hash, name)
     state = {}
   end
   local numbers = {'since', 'asked_at', 'ok_at', 'fails', 'answers', 'failures', 'limited', 'records', 'event_ms',
-    'checked_at'}
+    'checked_at', 'refusals'}
   for _, field in ipairs(numbers) do
     state[field] = type(state[field]) == 'number' and state[field] or 0
   end

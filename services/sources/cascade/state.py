@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from marketswarm.channels.text import printable_line
 from marketswarm.market.records import Record
 from marketswarm.net.retry import Backoff
-from services.sources.cascade.series import Pace, Series
+from services.sources.cascade.series import AT_CLOSE, DayEnd, Pace, Series
 
 LONGEST_RETRY_SEC: Final = 900.0
 """The longest time for which a source is left out whose answer was of no use."""
@@ -88,6 +88,7 @@ class SourceFinding:
         is_asked: whether a request was sent to the source. None is for a minute of a stream, for a stream's
             mark on the bus, or if limits of ours allow none.
         min_interval_sec: for how long the source is not asked again for this series, for its limits to last.
+        day_end: when the source has a whole day, for bars of `1d`.
     """
 
     source: str
@@ -104,6 +105,7 @@ class SourceFinding:
     misfits: int = 0
     is_asked: bool = True
     min_interval_sec: float = 0.0
+    day_end: DayEnd = AT_CLOSE
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,8 @@ MAX_BUCKET_BYTES: Final = 65_536
 REMEMBERED_SEC: Final = 90 * 86_400
 WITHIN_SEC: Final = 20.0
 """The time limit of publishing: the first load of a series may have thousands of records."""
+MOST_REFUSALS: Final = 5
+"""How often in a row a source may say that it takes no more requests, though our own count has room."""
 MAX_STATE_BYTES: Final = 64 * 1024
 MAX_UNRECORDED: Final = 500
 """The requests of a series that are kept while they can't be recorded; older ones are dropped."""
@@ -65,7 +67,7 @@ STREAMS: Final[Mapping[RecordKind, str]] = {
     RecordKind.QUOTES: MARKET_QUOTES,
     RecordKind.OBSERVATIONS: MARKET_OBSERVATIONS,
 }
-_PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at"})
+_PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at", "rank"})
 _GOOD: Final = frozenset(
     {
         SourceVerdict.FRESH,
@@ -257,7 +259,7 @@ class SeriesStore:
             getattr(keep, series.kind.value),
             keep.downloads,
             *_list_memory_args(load),
-            miss_after,
+            f"{miss_after},{MOST_REFUSALS}",
             make_source_id(load.served.source) if load.served else "",
             "".join(f" {make_source_id(source)} " for source in series.sources),
             len(records),
@@ -364,11 +366,19 @@ def encode_records(series: Series, served: SourceFinding) -> Iterable[EncodedRec
     part of the digest: the same values from another source are no change.
     """
     width_ms = find_bucket_ms(series)
+    rank = series.sources.index(served.source) if served.source in series.sources else 0
     provenance = Provenance(
-        served.source, served.asked_at, served.digest, is_replay=served.is_replay, played_at=served.played_at
+        served.source,
+        served.asked_at,
+        served.digest,
+        is_replay=served.is_replay,
+        played_at=served.played_at,
+        rank=rank,
     )
     for record in sorted(served.records, key=time_of):
         fields = encode_entry(record, series.asset, provenance)
+        if served.day_end.is_utc:
+            fields["other_hours"] = "1"
         values = [pair for pair in fields.items() if pair[0] not in _PROVENANCE]
         at = time_of(record)
         yield (

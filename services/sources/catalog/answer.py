@@ -70,6 +70,8 @@ class SourceAnswer:
         played_at: of a replay the time of the recording's clock, in epoch seconds; otherwise 0.
         parts_left: how many parts of the question were not asked, since the limits don't allow more.
         min_interval_sec: for how long this answer counts at least, by the source's file.
+        delay_sec: how long after its end a day is complete, by the source's file; None if that says nothing.
+        is_utc_days: whether days end at midnight of UTC, by the source's file.
     """
 
     source: str
@@ -85,6 +87,8 @@ class SourceAnswer:
     played_at: float = 0.0
     parts_left: int = 0
     min_interval_sec: float = 0.0
+    delay_sec: float | None = None
+    is_utc_days: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -451,7 +451,7 @@ def _make_bar(endpoint: Endpoint, question: Question, values: Mapping[str, Any])
         values["low"],
         values["close"],
         volume=values.get("volume"),
-        vwap=values.get("vwap"),
+        vwap=values.get("vwap") or None,  # of a minute in which nobody traded it is 0
         trades=None if trades is None else int(trades),
     )
 

@@ -127,7 +127,7 @@ def make_request(
     safe = KEY_MARK + ("/" if endpoint.keep_slashes else "")
     path = _fill(endpoint.path, {name: _quoted(value, safe) for name, value in values.items()})
     params = {name: _fill(text, values) for name, text in endpoint.params.items()}
-    headers = {"Accept": _ACCEPT[endpoint.format], **endpoint.headers}
+    headers = {"Accept": _ACCEPT[endpoint.format], **source.headers, **endpoint.headers}
     body = None
     if endpoint.json_body is not None:
         body = orjson.dumps(_fill_all(endpoint.json_body, values))

@@ -258,6 +258,8 @@ class Endpoint(_Strict):
     assets: Annotated[tuple[AssetClass, ...], Field(min_length=1)]
     timeframes: Mapping[str, str] = {}
     """Of bars: our timeframe, then what the source calls it."""
+    without: Mapping[AssetClass, tuple[str, ...]] = {}
+    """The timeframes that are not asked for of a class: its bars begin where none of ours do."""
     method: Literal["GET", "POST"] = "GET"
     path: Annotated[str, AfterValidator(_require_template)]
     params: Mapping[str, Annotated[str, AfterValidator(_require_template)]] = {}
@@ -278,6 +280,10 @@ class Endpoint(_Strict):
     """`rows`: a list of rows. `columns`: an object, each field a list. `by_key`: an object of rows by time,
     in which `key` is the row's key and `value` the row."""
     fields: Mapping[str, FieldRule]
+    days: Literal["session", "utc"] = "session"
+    """Whether its days of currencies are those of the session, from 17:00 to 17:00 in New York, or of UTC."""
+    delay_sec: Annotated[float, Field(ge=0, le=86_400)] | None = None
+    """How long after the close its bars of days are there; default: 20 minutes, of exchanges alone."""
     stamp: Literal["open", "close"] = "open"
     """Which end of a bar its time is."""
     missing: tuple[str, ...] = ("", ".", "-", "N/A", "NaN", "null", "ND")
@@ -344,6 +350,8 @@ class Endpoint(_Strict):
         """Raise ValueError if bars have no timeframes, others have some, or one is unknown."""
         if (self.kind is RecordKind.BARS) != bool(self.timeframes):
             raise ValueError("timeframes: bars need them, and nothing else has any")
+        if unknown := {name for names in self.without.values() for name in names} - self.timeframes.keys():
+            raise ValueError(f"without: {', '.join(sorted(unknown))}: not of its timeframes")
         if unknown := self.timeframes.keys() - TIMEFRAME_SEC.keys():
             raise ValueError(f"timeframes: {', '.join(sorted(unknown))}: not of {', '.join(TIMEFRAME_SEC)}")
         return self
@@ -372,6 +380,8 @@ class MarketSource(_Strict):
     terms: str = ""
     """What one should know before using it: a free plan or none, delays, a licence."""
     base_url: str
+    headers: Mapping[str, str] = {}
+    """What every request has, such as a User-Agent; a question may say otherwise."""
     auth: Auth = Auth()
     limits: Limits = Limits()
     limits_without_key: Limits | None = None
@@ -400,7 +410,9 @@ class MarketSource(_Strict):
         """Yield the endpoints that answer a question of this kind, in the order in which to try them."""
         for endpoint in self.serves.values():
             fits = endpoint.kind is kind and asset in endpoint.assets
-            fits = fits and (kind is not RecordKind.BARS or timeframe in endpoint.timeframes)
+            if kind is RecordKind.BARS:
+                left_out = endpoint.without.get(asset, ())
+                fits = fits and timeframe in endpoint.timeframes and timeframe not in left_out
             if fits and self.symbol_rule(endpoint, asset).spell(symbol) is not None:
                 yield endpoint
 

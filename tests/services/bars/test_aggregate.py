@@ -80,9 +80,10 @@ def test_timeframes_of_new_york_follow_its_session_through_an_early_close_and_bo
         day = walk(range(first, last, MINUTE), 3, "SPY", whole=True)
         minutes += day
         outside = [*walk([first - MINUTE], 3, "SPY"), *walk([last], 3, "SPY")]
-        before = len(scene.quarantine)
         scene.play(arrival(bar, at) for at, bar in enumerate([outside[0], *day, outside[1]]))
-        assert [each["check"] for each in scene.quarantine[before:]] == ["wrong_session"] * 2
+        # counted, but no room in the quarantine is taken: most sources send hundreds a day
+        assert scene.quarantine == []
+        assert scene.builder.counts.pop(("one", "wrong_session")) == 2
         (last_day,) = [bar for bar in scene.shown("1d") if bar.start_ms == first]
         assert last_day.trades == sum(bar.trades for bar in day)
         hours = [bar.start_ms for bar in scene.shown("1h") if first <= bar.start_ms < last]

@@ -2,7 +2,9 @@
 
 import random
 from dataclasses import replace
+from datetime import date
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -117,6 +119,19 @@ def test_a_bar_of_which_only_a_part_was_seen_is_not_final_until_its_beginning_co
     scene.play((arrival(bar) for bar in bars[:100]), clock_ms=day.close_ms + 2 * DAY_MS)
     assert starts_of_open() == set()
     assert_same_as_batch(scene.bars, scene.indicators, bars, session)
+
+
+def test_the_end_of_a_bar_is_that_of_its_interval():
+    session = get_session("XNYS")
+    day = session.find_date(date(2026, 11, 27))  # an early close
+    scene = SymbolScene(session)
+    scene.play(arrival(bar) for bar in walk(range(day.open_ms, day.close_ms, MINUTE)))
+    ends = {(frame, start): int(entry["end"]) for (frame, start), entry in scene.bars.items()}
+    hour_ms = 60 * MINUTE
+    assert ends["1d", day.open_ms] == ends["4h", day.open_ms] == day.close_ms
+    assert ends["1h", day.open_ms] == day.open_ms + hour_ms
+    assert ends["1h", day.open_ms + 3 * hour_ms] == day.close_ms
+    assert ends["1m", day.open_ms] == day.open_ms + MINUTE
 
 
 def test_a_late_minute_ripples_up_by_one_revision_in_each_timeframe():
@@ -438,6 +453,74 @@ def test_a_day_that_a_source_gives_is_held_against_our_minutes_of_it():
     scene.play([arrival(right, 1, seen_ms=MIDNIGHT + DAY_MS, source="two")])
     assert len(scene.quarantine) == 1
     assert scene.shown("1d")[0] == right
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("timeframe", ["1m", "1h"])
+def test_between_two_sources_the_first_of_the_cascade_is_right_and_not_who_answered_first(
+    timeframe, is_restarted
+):
+    bars = [
+        Bar("BTC/USD", timeframe, MIDNIGHT + n * 1000 * TIMEFRAME_SEC[timeframe], 100, 110, 90, 100, 1.0)
+        for n in range(2)
+    ]
+    wrong, seen = replace(bars[0], close=103), MIDNIGHT + DAY_MS
+    scenes = []
+    for order in ((wrong, bars[0]), (bars[0], wrong)):
+        scene = SymbolScene(CRYPTO, indicators=())
+        for number, bar in enumerate(order):
+            rank = {"source": "second", "rank": "1"} if bar is wrong else {"source": "first"}
+            # each is asked after the other in one of the orders
+            scene.play([arrival(bar, number, seen_ms=seen + number * MINUTE, **rank)])
+            if is_restarted:
+                scene.restart()
+            if number == 0:
+                scene.play([arrival(bars[1], 9, seen_ms=seen, source="first")])
+        scenes.append(scene)
+    for scene in scenes:
+        assert scene.shown(timeframe) == bars
+        (loser,) = scene.quarantine
+        assert (loser["check"], loser["source"]) == ("source_disagreement", "second")
+        assert orjson.loads(loser["fields"])["close"] == "103"
+    assert scenes[0].quarantine[0]["why"].startswith("a source before it replaced it: ")
+
+
+@pytest.mark.parametrize("is_given_first", [True, False])
+def test_a_day_of_utc_gives_way_to_the_day_of_the_session_that_is_built_of_all_minutes(is_given_first):
+    session = get_session("24x5")
+    day = session.find_date(date(2023, 11, 15))
+    bars = walk(range(day.open_ms, day.close_ms, MINUTE), symbol="EUR/USD")
+    close = bars[-1].close
+    given = Bar("EUR/USD", "1d", MIDNIGHT, close, close * 1.2, close * 0.8, close)
+    parts = [
+        [arrival(given, seen_ms=MIDNIGHT + DAY_MS, other_hours="1")],
+        [arrival(bar, seen_ms=day.close_ms) for bar in bars],
+    ]
+    scene = SymbolScene(session, symbols=["EUR/USD"], indicators=())
+    for part in parts if is_given_first else parts[::-1]:
+        scene.play(part, clock_ms=day.close_ms + DAY_MS)
+        scene.restart()
+    assert scene.quarantine == []
+    (shown,) = scene.shown("1d")
+    assert (shown.start_ms, shown.high) == (day.open_ms, max(bar.high for bar in bars))
+    assert scene.bars["1d", day.open_ms]["final"] == "1"
+    alone = SymbolScene(session, symbols=["EUR/USD"], indicators=())
+    alone.play(parts[0])
+    assert [bar.high for bar in alone.shown("1d")] == [given.high]
+    assert alone.bars["1d", day.open_ms]["final"] == "1"
+
+
+def test_a_later_source_that_says_nearly_the_same_replaces_no_whole_bar_of_the_first():
+    bars = minutes(3)
+    scene = SymbolScene(CRYPTO)
+    scene.play(arrival(bar, source="first") for bar in bars)
+    near = replace(bars[0], volume=bars[0].volume / 2)
+    scene.play([arrival(near, 5, seen_ms=MIDNIGHT + DAY_MS, source="second", rank="1")])
+    assert scene.shown("1m") == bars
+    assert scene.quarantine == []
+    assert scene.builder.counts["second", "skipped"] == 1
+    scene.play([arrival(near, 6, seen_ms=MIDNIGHT + DAY_MS, source="second", rank="1", released="1")])
+    assert scene.shown("1m")[0] == near
 
 
 def test_an_answer_from_within_a_minute_replaces_no_whole_one_of_another_source():

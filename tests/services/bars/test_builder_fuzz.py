@@ -7,12 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marketswarm.market.entries import parse_bar
-from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC, Bar, RecordKind
+from marketswarm.market.records import DAY_MS, TIMEFRAME_SEC, TIMEFRAMES, Bar, RecordKind
 from marketswarm.market.sessions import get_session
 from services.bars.builder import Arrival
 from services.bars.feature_writer import compute_new
 from services.bars.indicators import batch
-from services.bars.settings import TIMEFRAMES
 from support.examples import examples
 from support.scenes.bars import MINUTE, SymbolScene, fields_of, values_of
 

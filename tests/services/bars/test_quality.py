@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from marketswarm.market.intervals import Interval
 from marketswarm.market.records import Bar, Provenance
-from services.bars.intervals import Interval
 from services.bars.quality import (
     ATR_BARS,
     CHECKS,

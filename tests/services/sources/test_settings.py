@@ -151,7 +151,7 @@ def test_a_place_where_no_key_may_go_is_refused_and_not_repeated(monkeypatch, va
         ({}, 1950, 5000),  # of stocks five sessions; some sources have the hours before and after them
         ({"asset": "forex"}, 5 * 1440 - 1, 7500),
         ({"timeframe": "1d"}, 502, 540),
-        ({"timeframe": "1mo", "asset": "crypto"}, 240, 250),
+        ({"timeframe": "4h", "asset": "crypto"}, 1080, 1090),
         ({"kind": "observations", "asset": "economic"}, 3650, 3660),
         ({"kind": "quotes"}, 1, 1),
     ],
@@ -159,6 +159,13 @@ def test_a_place_where_no_key_may_go_is_refused_and_not_repeated(monkeypatch, va
 def test_how_much_a_first_load_brings_is_known_before(entry, least, most):
     config = SourcesSettings.model_validate({"endpoints": [{"symbol": "X", "from": ["yahoo"], **entry}]})
     assert least <= config.first_loads[config.endpoints[0].kind] <= most
+
+
+@pytest.mark.parametrize("timeframe", ["30m", "1w", "1mo", "2m", ""])
+def test_a_series_of_bars_that_the_service_bars_can_not_take_is_refused(timeframe):
+    entry = {"symbol": "SPY", "from": ["yahoo"], "timeframe": timeframe}
+    with pytest.raises(ValueError, match="must be one of 1m, 5m, 15m, 1h, 4h, 1d"):
+        SourcesSettings.model_validate({"endpoints": [entry]})
 
 
 def test_a_stream_holds_the_first_loads_of_all_series_and_a_long_one_is_a_warning():
@@ -230,6 +237,15 @@ def test_a_first_load_of_more_minutes_than_bars_takes_is_a_warning(warn):
     assert found.startswith("services.sources.endpoints[0].history_days: bars takes minutes of 6 days")
     assert found.endswith("set its `revise_days` above 30")
     assert warn(["SPY"], taken, entry={"history_days": 30, "timeframe": "5m"}) == []
+
+
+def test_a_writer_of_the_same_stream_that_wants_more_of_it_is_a_warning(warn):
+    point = {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]}
+    massive = {"access_points": point, "settings": {"market": {"keep": 500_000}}}
+    (found,) = warn(["SPY"], [{"symbols": ["SPY"]}], massive=massive)
+    assert found.startswith("services.sources.settings.keep.bars: massive writes to market:bars, too")
+    massive["settings"]["market"]["keep"] = 150_000
+    assert warn(["SPY"], [{"symbols": ["SPY"]}], massive=massive) == []
 
 
 def test_another_stream_and_another_writer_are_no_concern_of_sources(warn):

@@ -7,12 +7,12 @@ from typing import Any
 import orjson
 
 from marketswarm.market.entries import encode_entry, parse_bar
-from marketswarm.market.records import AssetClass, Bar, Provenance, RecordKind
+from marketswarm.market.intervals import Grid
+from marketswarm.market.records import TIMEFRAMES, AssetClass, Bar, Provenance, RecordKind
 from marketswarm.market.sessions import Session
 from services.bars.builder import Arrival, BarBuilder, Outputs
 from services.bars.indicators import batch
-from services.bars.intervals import Grid
-from services.bars.settings import TIMEFRAMES, BarsOptions, SymbolGroup
+from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.state import SymbolState, restore_state
 
 MINUTE = 60_000

@@ -8,7 +8,7 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from marketswarm.keys import MARKET_DOWNLOADS, MARKET_SOURCES
+from marketswarm.keys import MARKET_DOWNLOADS, MARKET_SOURCES, source_account_key
 from marketswarm.market.records import Bar
 from services.sources.access import client as client_module
 from services.sources.access.circuit_breaker import CircuitBreaker
@@ -17,6 +17,7 @@ from services.sources.cascade import loader as loader_module
 from services.sources.cascade import store as store_module
 from services.sources.cascade.loader import LoadOutcome
 from services.sources.cascade.state import SeriesStatus, SourceVerdict
+from services.sources.cascade.store import MOST_REFUSALS
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
@@ -107,6 +108,24 @@ async def test_a_source_that_refuses_or_takes_no_more_requests_is_up_and_limits_
     result = await market.load(series, forced=True)
     assert (result.findings[0].verdict, result.requests) == (SourceVerdict.LIMITED, ())
     assert (await market.read_source("coinbase"))["state"] == "down"
+
+
+async def test_a_source_that_refuses_each_request_though_our_count_has_room_is_down(market):
+    series = replace(COIN, sources=("coinbase",))
+
+    async def load(answer):
+        market["coinbase"].choose = answer
+        await market.bus.client.delete(source_account_key("coinbase"))  # its pause is over
+        assert (await market.load(series, forced=True)).requests
+        return (await market.read_source("coinbase"))["state"]
+
+    def limited(_request):
+        return Answer(429)
+
+    states = [await load(limited) for _ in range(MOST_REFUSALS + 1)]
+    assert states == ["up"] * (MOST_REFUSALS - 1) + ["down"] * 2
+    assert await load(answer_as_coinbase) == "up"
+    assert await load(limited) == "up"
 
 
 async def test_the_last_source_of_a_cascade_may_use_all_the_time_that_is_left(market):

@@ -1,7 +1,7 @@
 """When a series is fresh, what is asked for it, and which records count."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import given
@@ -12,16 +12,16 @@ from marketswarm.market.sessions import get_session
 from services.sources.cascade.series import (
     Pace,
     Series,
+    find_day_end,
     find_end,
     find_fault,
-    find_month_end,
     find_next_record,
     fresh_until,
-    is_on_grid,
     keep_finished,
     list_series,
     make_question,
     measure_pace,
+    place_bars,
 )
 from services.sources.settings import SourcesSettings
 
@@ -70,9 +70,6 @@ def test_the_truth_names_series_alone_or_in_groups_with_the_defaults_of_their_ki
     assert (prices.max_age_sec, prices.history_days) == (172_800.0, 3650.0)
 
 
-WEEKS = replace(MINUTES, timeframe="1w")
-
-
 @pytest.mark.parametrize(
     ("series", "newest", "until"),
     [
@@ -84,8 +81,6 @@ WEEKS = replace(MINUTES, timeframe="1w")
         (DAYS, "2026-11-27T05:00", "2026-11-30T21:15"),  # stamped by the exchange's midnight
         (DAYS, "2026-11-27T14:30", "2026-11-30T21:15"),  # or by its open
         (replace(COIN, timeframe="1d"), "2026-11-27", "2026-11-29T00:15"),
-        (WEEKS, "2026-11-16", "2026-11-30T14:45"),  # until the next week is over and somebody trades
-        (replace(WEEKS, session="24x7"), "2026-11-16", "2026-11-30T00:15"),
     ],
 )
 def test_a_bar_is_fresh_while_no_newer_one_can_be_overdue(series, newest, until):
@@ -110,7 +105,6 @@ def test_bars_that_are_not_over_yet_are_left_out():
     kept = keep_finished(MINUTES, XNYS, [bar(now - 90_000), bar(now - 30_000)], now)
     assert [each.start_ms for each in kept] == [now - 90_000]
     assert find_end(DAYS, XNYS, ms("2026-11-27")) == ms("2026-11-27T18:00")
-    assert find_end(replace(DAYS, timeframe="1w"), XNYS, ms("2026-11-23")) == ms("2026-11-30")
     quote = Quote("SPY", now, 1.0)
     assert keep_finished(replace(MINUTES, kind=RecordKind.QUOTES), XNYS, [quote], now) == [quote]
 
@@ -177,26 +171,42 @@ def test_a_quote_whose_prices_can_not_be_is_wrong(asset, quote, why):
 
 
 @pytest.mark.parametrize(
-    ("timeframe", "start", "is_right"),
+    ("session", "timeframe", "start", "what"),
     [
-        ("1m", "2026-11-23T15:07", True),
-        ("1m", "2026-11-23T15:07:01", False),
-        ("5m", "2026-11-23T15:05", True),
-        ("5m", "2026-11-23T15:07", False),
-        ("30m", "2026-11-23T03:45", True),  # a session in a zone of quarters
-        ("1h", "2026-11-23T14:30", True),  # a session that begins at half past
-        ("1h", "2026-11-23T14:31", False),
-        ("4h", "2026-11-23T22:00", True),
-        ("1d", "2026-11-23T20:59:59", True),  # a day may have any time of it
+        ("XNYS", "1m", "2026-11-23T15:07", "taken"),
+        ("XNYS", "1m", "2026-11-23T15:07:01", "wrong"),
+        ("XNYS", "1m", "2026-11-23T14:29", "closed"),  # before the open
+        ("XNYS", "5m", "2026-11-23T15:05", "taken"),
+        ("XNYS", "5m", "2026-11-23T15:07", "wrong"),
+        ("XNYS", "1h", "2026-11-23T14:30", "taken"),
+        ("XNYS", "1h", "2026-11-23T14:00", "closed"),  # hours that are counted from midnight
+        ("XNYS", "1h", "2026-11-23T15:00", "wrong"),
+        ("XNYS", "4h", "2026-11-23T18:30", "taken"),
+        ("XNYS", "1d", "2026-11-23T14:30", "taken"),
+        ("XNYS", "1d", "2026-11-23T05:00", "taken"),  # midnight in New York
+        ("XNYS", "1d", "2026-11-23T15:30", "wrong"),
+        ("XNYS", "1d", "2026-11-26T05:00", "closed"),  # Thanksgiving
+        ("24x5", "4h", "2026-11-23T02:00", "taken"),
+        ("24x5", "4h", "2026-11-23T04:00", "wrong"),
+        ("24x5", "1d", "2026-11-22", "closed"),  # a Sunday
+        ("24x7", "1d", "2026-11-23", "taken"),
+        ("24x7", "1d", "2026-11-23T06:00", "wrong"),
     ],
 )
-def test_a_bar_begins_on_the_grid_of_its_timeframe_or_it_is_none(timeframe, start, is_right):
-    assert is_on_grid(replace(bar(ms(start)), timeframe=timeframe)) is is_right
+def test_a_bar_begins_where_bars_would_take_it_or_is_none(session, timeframe, start, what):
+    series = replace(MINUTES, timeframe=timeframe)
+    record = replace(bar(ms(start)), timeframe=timeframe)
+    placed, wrong = place_bars(series, get_session(session), [record])
+    assert ("taken" if placed else "wrong" if wrong else "closed") == what
 
 
 def test_quotes_and_observations_have_any_time():
-    assert is_on_grid(Quote("SPY", 7, 1.0))
-    assert is_on_grid(Observation("X", 7, 1.0))
+    for kind, record in (
+        (RecordKind.QUOTES, Quote("SPY", 7, 1.0)),
+        (RecordKind.OBSERVATIONS, Observation("X", 7, 1.0)),
+    ):
+        series = replace(MINUTES, kind=kind, timeframe="")
+        assert place_bars(series, XNYS, [record]) == ([record], 0)
 
 
 def test_while_a_market_is_closed_the_next_record_is_named_once_its_last_ones_had_time_to_appear():
@@ -213,42 +223,61 @@ def test_while_a_market_is_closed_the_next_record_is_named_once_its_last_ones_ha
 
 
 @pytest.mark.parametrize(
-    ("timeframe", "newest", "now", "then"),
+    ("newest", "answered", "now", "then"),
     [
-        ("1d", "2026-11-25", "2026-11-26T12:00", "2026-11-27T18:00"),  # a holiday, an early close
-        ("1d", "2026-10-30", "2026-10-31T12:00", "2026-11-02T21:00"),  # daylight saving time ends
-        ("1w", "2026-11-16", "2026-11-28T12:00", "2026-11-30"),
-        ("1w", "2026-11-16", "2026-11-30T02:00", None),  # the week is over, and the source does not have it
-        ("1mo", "2026-10-01", "2026-11-28T12:00", "2026-12-01"),
+        (
+            "2026-11-25",
+            "2026-11-26T03:00",
+            "2026-11-26T12:00",
+            "2026-11-27T18:20",
+        ),  # a holiday, an early close
+        (
+            "2026-10-30",
+            "2026-10-31T12:00",
+            "2026-10-31T12:00",
+            "2026-11-02T21:20",
+        ),  # daylight saving time ends
+        ("2026-11-23", "2026-11-23T21:30", "2026-11-23T21:31", None),
+        (
+            "2026-11-23",
+            "2026-11-23T21:35",
+            "2026-11-23T21:36",
+            "2026-11-24T02:20",
+        ),  # once more in the evening
+        ("2026-11-23", "2026-11-24T02:20", "2026-11-24T02:21", "2026-11-24T21:20"),
+        ("2026-11-23", "2026-11-23T21:35", "2026-11-24T05:00", None),  # the evening was missed
     ],
 )
-def test_longer_bars_are_complete_at_a_close_or_at_the_end_of_their_week_or_month(
-    timeframe, newest, now, then
+def test_a_day_is_asked_for_when_it_is_complete_and_once_more_late_in_the_evening(
+    newest, answered, now, then
 ):
-    series = replace(MINUTES, timeframe=timeframe)
-    found = find_next_record(series, XNYS, ms(newest), ms(now), ms(now))
+    end = find_day_end(DAYS)
+    found = find_next_record(DAYS, XNYS, ms(newest), ms(answered), ms(now), day_end=end)
     assert found == (None if then is None else ms(then))
 
 
 @pytest.mark.parametrize(
-    ("start", "end"),
+    ("session", "how", "is_over_at"),
     [
-        ("2026-01-01", "2026-02-01"),
-        ("2026-02-01", "2026-03-01"),
-        ("2028-02-01", "2028-03-01"),
-        ("2026-11-01T05:00", "2026-12-01T05:00"),  # midnight in New York
-        ("2026-10-31T21:00", "2026-11-30T21:00"),  # 17:00 in New York, as forex has it
-        ("2026-11-02T14:30", "2026-12-01"),  # the first trading day
-        ("2026-12-01", "2027-01-01"),
+        ("XNYS", {}, "2026-11-23T21:20"),
+        ("XNYS", {"delay_sec": 10_800}, "2026-11-24T00:00"),
+        ("XNYS", {"delay_sec": 0, "is_utc": True}, "2026-11-23T21:00"),
+        ("24x7", {"is_utc": True}, "2026-11-24T00:00"),
+        ("24x5", {}, "2026-11-23T22:00"),
+        ("24x5", {"is_utc": True}, "2026-11-24T00:00"),
     ],
 )
-def test_a_month_ends_with_the_month_of_the_calendar(start, end):
-    assert find_month_end(ms(start)) == ms(end)
-    months = replace(COIN, timeframe="1mo")
-    assert find_end(months, CRYPTO, ms(start)) == ms(end)
-    # fresh until the next one is over
-    following = find_month_end(ms(end))
-    assert fresh_until(months, CRYPTO, ms(start), 0) == following + 900_000
+def test_a_day_is_over_when_its_source_has_all_of_it(session, how, is_over_at):
+    series = replace(DAYS, session=session)
+    end, trading = find_day_end(series, **how), get_session(session)
+    day = bar(ms("2026-11-23T12:00" if session == "24x5" else "2026-11-23T05:00"))
+    assert keep_finished(series, trading, [day], ms(is_over_at) - 1, end) == []
+    assert keep_finished(series, trading, [day], ms(is_over_at), end) == [day]
+    # and the day before is fresh until this one is late
+    before = trading.find_date(date(2026, 11, 20)).open_ms
+    if session != "24x7":
+        until = fresh_until(series, trading, before, 0, end)
+        assert until == ms(is_over_at) + round(1000 * series.max_age_sec)
 
 
 def walk(*steps):

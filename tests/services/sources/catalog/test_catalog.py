@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from marketswarm.market.records import TIMEFRAME_SEC, AssetClass, RecordKind
+from marketswarm.market.records import TIMEFRAME_SEC, TIMEFRAMES, AssetClass, RecordKind
 from services.sources.access.client import DAY_SEC, WAITED_FOR_SEC
 from services.sources.cascade.series import OVERLAP_BARS, REVISED_DAYS
 from services.sources.catalog.answer import AnswerStatus
@@ -169,6 +169,7 @@ def test_a_first_load_and_the_hourly_refresh_fit_the_limits_of_each_source():
         for name, source in CATALOG.items()
         for endpoint, rules in source.serves.items()
         for timeframe in rules.timeframes or ("",)
+        if timeframe in ("", *TIMEFRAMES)
     )
     assert_all(cases, first_load_by_the_defaults_fits_the_limits, refresh_of_each_hour_fits_the_limits)
 
@@ -181,6 +182,45 @@ def test_a_file_whose_observations_have_a_zone_is_refused(tmp_path):
     path.write_text(zoned, encoding="utf-8")
     with pytest.raises(CatalogError, match="midnight of UTC"):
         load_source(path)
+
+
+@pytest.mark.parametrize(
+    ("source", "asset", "symbol", "timeframe", "is_served"),
+    [
+        ("massive", AssetClass.STOCKS, "SPY", "1h", False),
+        ("massive", AssetClass.STOCKS, "SPY", "15m", True),
+        ("massive", AssetClass.FOREX, "EUR/USD", "4h", False),
+        ("massive", AssetClass.FOREX, "EUR/USD", "1h", True),
+        ("massive", AssetClass.CRYPTO, "BTC/USD", "4h", True),
+        ("alpaca", AssetClass.STOCKS, "SPY", "4h", False),
+        ("alpaca", AssetClass.CRYPTO, "BTC/USD", "1d", False),
+        ("oanda", AssetClass.FOREX, "EUR/USD", "4h", True),
+    ],
+)
+def test_bars_that_begin_where_none_of_ours_do_are_not_asked_for(source, asset, symbol, timeframe, is_served):
+    found = CATALOG[source].find_endpoints(RecordKind.BARS, asset, symbol, timeframe)
+    assert bool(list(found)) is is_served
+
+
+def test_a_file_that_leaves_out_a_timeframe_that_it_does_not_have_is_refused(tmp_path):
+    path = tmp_path / "massive.toml"
+    text = (FOLDER / "massive.toml").read_text(encoding="utf-8")
+    path.write_text(text.replace('forex = ["4h"]', 'forex = ["3h"]'), encoding="utf-8")
+    with pytest.raises(CatalogError, match="3h: not of its timeframes"):
+        load_source(path)
+
+
+def test_yahoo_is_asked_as_a_browser_asks():
+    yahoo = CATALOG["yahoo"]
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    question = Question("SPY", AssetClass.STOCKS, RecordKind.QUOTES, now - timedelta(days=1), now)
+    request = make_request(yahoo, yahoo.serves["quote"], question)
+    assert dict(request.headers)["User-Agent"].startswith("Mozilla/5.0 ")
+
+
+def test_oanda_is_asked_for_the_days_of_new_york_which_are_its_own():
+    params = CATALOG["oanda"].serves["bars"].params
+    assert not [name for name in params if "lignment" in name]
 
 
 def test_there_are_files_of_many_sources_over_all_classes():

@@ -261,6 +261,16 @@ TOO_MANY_VALUES = {
 """How such a document begins, what it repeats, and how it ends."""
 
 
+def test_a_minute_of_kraken_in_which_nobody_traded_has_no_vwap():
+    kraken = shipped_catalog()["kraken"]
+    row = [1_795_185_000, "91000.1", "91000.1", "91000.1", "91000.1", "0.0", "0.00000000", 0]
+    body = orjson.dumps({"error": [], "result": {"XXBTZUSD": [row], "last": row[0]}})
+    start = datetime(2026, 11, 20, tzinfo=UTC)
+    question = Question("BTC/USD", AssetClass.CRYPTO, RecordKind.BARS, start, start, "1m")
+    (bar,) = read_page(kraken, kraken.serves["bars"], question, body).records
+    assert (bar.vwap, bar.volume, bar.trades) == (None, 0.0, 0)
+
+
 @pytest.mark.parametrize(
     ("source", "endpoint"), [("massive", "bars"), ("us_treasury", "yields"), ("bank_of_england", "series")]
 )

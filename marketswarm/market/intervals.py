@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, time
 from typing import Final
 
-from marketswarm.market.records import MINUTE_MS, TIMEFRAME_SEC
+from marketswarm.market.records import MINUTE_MS, TIMEFRAME_SEC, TIMEFRAMES, Timeframe
 from marketswarm.market.sessions import OutsideCalendarError, Session, TradingDay
-from services.bars.settings import TIMEFRAMES, Timeframe
 
 LENGTH_MS: Final = {timeframe: 1000 * TIMEFRAME_SEC[timeframe] for timeframe in TIMEFRAMES}
 
