@@ -415,8 +415,9 @@ class Detector:
             service.bus.schedule(service)
             self.counts.unheard += 1
             return unheard
-        if stored is None or stored.age_sec is None:
-            service.note_no_witness(now)
+        # a report that is no sign of life should not be there: it replaced one that may have been
+        is_known = stored is not None and stored.age_sec is not None and not stored.beat.is_run_only
+        service.note_witness(now, is_known=is_known)
         if service.due() > service.bus.clock.proven:
             service.bus.schedule(service)
             return None

@@ -11,17 +11,21 @@ from the wall clock, by which schedules go. Three things keep that from a false 
   counts. All such delays together are the longest pause at most, in time in which the bus was heard.
 - After a gap, reports that could not be sent get a minute to be sent again.
 
-A start that was not heard arms nothing, and a run whose start was followed by a gap is no longer expected to
-end: the deadline of the schedule, or of the silence, still holds.
+A run whose start was followed by a gap may have ended in it. So before its deadline, or that of the schedule,
+counts, `beat:<svc>` is read. If it shows a report from before the start, the run goes on, and has its longest
+time to end. If it shows nothing, or the end of another run that may have replaced that of this one, the run
+is not waited for; the deadline of the schedule, or of the silence, holds. If the start itself may have been
+in a gap, an overdue run gets the longest time of a run from the end of that gap.
 """
 
 from collections.abc import Iterable
+from itertools import islice
 from math import floor, inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from marketswarm.beat import Beat
 from marketswarm.detector.clock import ListeningClock, Moment
-from marketswarm.truth import JobRule
+from marketswarm.truth import JobRule, Schedule
 
 if TYPE_CHECKING:  # a service has a job
     from marketswarm.detector.service import HeardAt
@@ -36,6 +40,8 @@ CLOCK_STEP_SEC: Final = 1.0
 """The wall clock was set if it moved by more than this against the monotonic clock."""
 EARLY_IN_A_ROW: Final = 3
 HOUR_SEC: Final = 3600.0
+START_TOLERANCE_SEC: Final = 60.0
+"""A run may start this much before its time, by the clock of its own machine."""
 _LEAST_PAUSE_SEC: Final = 4 * HOUR_SEC  # of a schedule whose early runs can be told from late ones
 _START_TOLERANCE_SEC: Final = 300.0
 _LONGEST_RUN_SEC: Final = 900.0  # by which the end alone may miss a whole hour
@@ -64,10 +70,17 @@ class Job:
     """
 
     __slots__ = (
+        "_after_gap",
+        "_asked_at",
+        "_evaluated_at",
+        "_heard_since",
+        "_last_end",
         "_waits",
+        "_witness_asked_at",
         "due_at",
         "expected_from",
         "has_run",
+        "is_end_unheard",
         "is_live",
         "is_unsaved",
         "is_witnessed",
@@ -89,7 +102,14 @@ class Job:
         self.due_at = inf  # by the listening clock, as of the last evaluation
         self.look_at = since.at  # when to evaluate it next, by the listening clock
         self.runs: dict[str, HeardAt] = {}  # by id, the starts of the runs that have not ended
+        self.is_end_unheard = False  # one of them may have ended in a gap, as of the last evaluation
         self.leads_sec: tuple[float, ...] = ()  # how early the last runs were; empty after one in time
+        self._last_end: tuple[str, float] | None = None  # the last run that ended: its id, monotonic seconds
+        # in monotonic seconds
+        self._heard_since = since.mono  # the end of the last gap, as of the last evaluation
+        self._evaluated_at = self._asked_at = since.mono
+        self._witness_asked_at = -inf  # by then, `beat:<svc>` showed that the runs in `runs` went on
+        self._after_gap = -inf  # by the listening clock, when reports of the last gap were sent again
         self._waits: dict[int, float] = {}  # by the time from which it is counted
 
     @property
@@ -110,20 +130,26 @@ class Job:
     # -- reports
 
     def take_start(self, beat: Beat, heard: "HeardAt") -> None:
-        """Record that a run started. With a longest run, the first start of an id counts."""
+        """Record that a run started. With a longest run, the first start of an id counts.
+
+        Ignore a start that was sent again, and comes within a minute after the end of its run.
+        """
+        ended, ended_at = self._last_end or ("", -inf)
+        if beat.rid and beat.rid == ended and heard.mono - ended_at < REPEAT_SEC:
+            return
         self.is_unsaved = True
         if self.rule.max_run_sec is None:
             self.runs = {}
         if len(self.runs) < MAX_RUNS:
             self.runs.setdefault(beat.rid or "", heard)
 
-    def take_failure(self, beat: Beat) -> None:
+    def take_failure(self, beat: Beat, heard: "HeardAt") -> None:
         """Record that a run failed: it is no longer under way."""
-        self._end_run(beat.rid)
+        self._end_run(beat.rid, heard)
 
     def take_completion(self, beat: Beat, heard: "HeardAt") -> None:
         """Record a complete run that was reported at `heard`; ignore one that is older than the last."""
-        started = self._end_run(beat.rid)
+        started = self._end_run(beat.rid, heard)
         if self.rule.schedule is None or (self.has_run and heard.mono <= self.expected_from.mono):
             return
         lead_sec = measure_lead(self.rule, heard.wall, started and started.wall)
@@ -137,13 +163,17 @@ class Job:
             limit = running - self.rule.max_run_sec
             self.runs = {rid: started for rid, started in self.runs.items() if started.at > limit}
 
-    def _end_run(self, rid: str | None) -> "HeardAt | None":
-        """Remove a run that is over, or all of them without an id; return its start, if that was heard."""
+    def _end_run(self, rid: str | None, heard: "HeardAt") -> "HeardAt | None":
+        """Remove a run that ended at `heard`, or all that began before that, if the report has no id.
+
+        Return its start, if that was heard.
+        """
         self.is_unsaved = True
+        self._last_end = rid or "", heard.mono
         if rid is not None:
             return self.runs.pop(rid, None)
         started = self.runs.get("")
-        self.runs = {}
+        self.runs = {each: start for each, start in self.runs.items() if start.mono > heard.mono}
         return started
 
     def _expect_after(self, since: "HeardAt", *, has_run: bool) -> None:
@@ -159,34 +189,40 @@ class Job:
         """Return when, by the listening clock, the first run is to have ended; infinity without one."""
         if self.rule.max_run_sec is None or not self.runs:
             return inf
-        return min(started.at for started in self.runs.values()) + self.rule.max_run_sec
+        due = min(started.at for started in self.runs.values()) + self.rule.max_run_sec
+        return max(due, self._after_gap) if self.is_end_unheard else due
 
     def evaluate(self, clock: ListeningClock, now: Moment) -> None:
         """Compute by when, by the listening clock, a run was to be reported."""
         running = clock.read(now.mono)
         self.look_at = running + LOOK_EVERY_SEC
-        heard_since = max(clock.listening_since, self.unheard_until)
-        self.runs = {rid: each for rid, each in self.runs.items() if self._may_await(each, heard_since)}
-        schedule = self.rule.schedule
-        if schedule is None:
-            return
-        since = self.expected_from
+        self._evaluated_at, self._heard_since = now.mono, max(clock.listening_since, self.unheard_until)
+        self._after_gap = (clock.gap_end if clock.is_listening else clock.proven) + min(
+            REPEAT_SEC, self.rule.grace_sec
+        )
+        self.is_end_unheard = self._witness_asked_at < self._heard_since and any(
+            started.mono < self._heard_since for started in self.runs.values()
+        )
+        if self.rule.schedule is not None:
+            self.due_at = self._compute_due(self.rule.schedule, running, now)
+
+    def _compute_due(self, schedule: Schedule, running: float, now: Moment) -> float:
+        """Return by when, by the listening clock, the next run of the schedule is to be reported."""
+        since, heard_since = self.expected_from, self._heard_since
+        longest_run_sec = self.rule.max_run_sec or 0.0
         wait_sec = self._wait_from(since.wall)
         set_by_sec = (now.wall - since.wall) - (now.mono - since.mono)
         if abs(set_by_sec) > CLOCK_STEP_SEC:
             wait_sec = max(wait_sec, self._wait_from(since.wall + set_by_sec))
         due_mono = since.mono + wait_sec
-        if not self.is_witnessed and heard_since > since.mono:
-            due_mono = max(due_mono, heard_since + self._wait_from(now.wall - (now.mono - heard_since)))
-        after_gap = (clock.gap_end if clock.is_listening else clock.proven) + min(
-            REPEAT_SEC, self.rule.grace_sec
-        )
-        latest = since.at + wait_sec + schedule.longest_pause_sec()
-        self.due_at = min(max(running + due_mono - now.mono, after_gap), latest)
-
-    def _may_await(self, started: "HeardAt", heard_since: float) -> bool:
-        """Return True if the end of a run would have been heard, or nothing depends on it."""
-        return self.rule.max_run_sec is None or started.mono >= heard_since
+        if heard_since > since.mono:
+            starts_at = due_mono - self.rule.grace_sec - START_TOLERANCE_SEC
+            if not self.is_witnessed:
+                due_mono = max(due_mono, heard_since + self._wait_from(now.wall - (now.mono - heard_since)))
+            elif heard_since > starts_at:
+                due_mono = max(due_mono, heard_since + longest_run_sec)
+        latest = since.at + wait_sec + max(schedule.longest_pause_sec(), longest_run_sec)
+        return min(max(running + due_mono - now.mono, self._after_gap), latest)
 
     def _wait_from(self, wall: float) -> float:
         """Return the seconds from a time to the deadline of the first run after it; infinity for none."""
@@ -199,9 +235,29 @@ class Job:
             self._waits[wall] = inf if following is None else following + self.rule.grace_sec - wall
         return self._waits[wall]
 
+    def note_asked(self) -> None:
+        """Note that `beat:<svc>` is being read, right after an evaluation."""
+        self._asked_at = self._evaluated_at
+
     def note_no_witness(self) -> None:
         """Note that `beat:<svc>` shows nothing: of what was reported in a gap nothing is known."""
         self.is_witnessed = False
+        self._keep_runs_after(inf)
+
+    def note_witness(self, last_mono: float) -> None:
+        """Note that `beat:<svc>` shows no later report than one at `last_mono`, in monotonic seconds.
+
+        So the runs that began after that go on. The end of any other one may have been replaced there.
+        """
+        self._keep_runs_after(last_mono)
+        self._witness_asked_at = self._asked_at
+
+    def _keep_runs_after(self, mono: float) -> None:
+        """Drop the runs of which nothing is known: a gap followed their start, which was before `mono`."""
+        if self.is_end_unheard and self.rule.max_run_sec is not None:
+            oldest = min(self._heard_since, mono)
+            self.runs = {rid: each for rid, each in self.runs.items() if each.mono >= oldest}
+            self.is_unsaved = True
 
     def note_unheard_until(self, now: Moment) -> None:
         """Note that the job could not be heard until now, though its bus could."""
@@ -227,6 +283,8 @@ class Job:
 
         Without a saved state, the next run is expected after `fallback`. `running` is the listening clock.
         """
+        if saved is not None:
+            self._restore_runs(saved.runs, fallback, running, now)
         if self.is_live:
             return
         wall = fallback.wall if saved is None else saved.expected_from
@@ -235,12 +293,22 @@ class Job:
         at = max(fallback.at, running - ago_sec)
         restored = fallback._replace(at=at, mono=now.mono - ago_sec, wall=wall)
         self._expect_after(restored, has_run=self.has_run if saved is None else saved.has_run)
-        if saved is None:
+        if saved is not None:
+            self.leads_sec = saved.leads_sec[-EARLY_IN_A_ROW:]
+
+    def _restore_runs(
+        self, saved: Iterable[tuple[str, float]], fallback: "HeardAt", running: float, now: Moment
+    ) -> None:
+        """Add the saved runs that had not ended, except those whose end was heard before the restore."""
+        ended = None if self._last_end is None else self._last_end[0]
+        if ended == "":  # that report ended all of them
             return
-        self.leads_sec = saved.leads_sec[-EARLY_IN_A_ROW:]
-        if self.rule.max_run_sec is None:  # the end of any other run may have been reported meanwhile
-            started = {rid: fallback._replace(wall=wall) for rid, wall in saved.runs[:MAX_RUNS]}
-            self.runs = started | self.runs
+        known = {rid: wall for rid, wall in islice(saved, MAX_RUNS) if rid != ended}
+        restored = {
+            rid: fallback._replace(at=running - now.since(wall), mono=now.mono - now.since(wall), wall=wall)
+            for rid, wall in known.items()
+        }
+        self.runs = restored | self.runs
 
     def adopt_up(self, heard: "HeardAt") -> None:
         """Adopt that the leader heard a run at an unknown time: the next one is expected from now on."""

@@ -180,12 +180,13 @@ class WatchedService:
     def _job_due(self, job: Job) -> float:
         """Return when a run is overdue or has taken too long; without a schedule, the silence counts, too.
 
-        While a run is under way that has a longest time, the schedule waits for its end.
+        While a run is under way that has a longest time, the schedule waits for its end. If that may have
+        been in a gap, whichever comes first is when `beat:<svc>` is to be read.
         """
         run_due = job.run_due_at()
         if job.rule.schedule is None:
             return min(self._silence_due(), run_due)
-        return job.due_at if run_due == inf else run_due
+        return min(job.due_at, run_due) if job.is_end_unheard or run_due == inf else run_due
 
     def begin_job(self, now: Moment) -> None:
         """Watch the runs of the service from now on, if it is a job."""
@@ -197,11 +198,15 @@ class WatchedService:
         if self.job is not None:
             self.job.evaluate(self.bus.clock, now)
 
-    def note_no_witness(self, now: Moment) -> None:
-        """Note that `beat:<svc>` shows nothing about the runs of a job."""
-        if self.job is not None:
+    def note_witness(self, now: Moment, *, is_known: bool) -> None:
+        """Note what `beat:<svc>` says about the runs of a job: nothing newer than was heard, or nothing."""
+        if self.job is None:
+            return
+        if is_known:
+            self.job.note_witness(-inf if self.last_beat is None else self.last_beat.mono)
+        else:
             self.job.note_no_witness()
-            self.job.evaluate(self.bus.clock, now)
+        self.job.evaluate(self.bus.clock, now)
 
     def silence_sec(self, now: float) -> float:
         """Return the seconds without a beat at `now`; if it never beat, the seconds since it is watched."""
@@ -256,6 +261,8 @@ class WatchedService:
     def begin_suspicion(self) -> None:
         """Note that the service's `beat:<svc>` is being read."""
         self.is_suspect = True
+        if self.job is not None:
+            self.job.note_asked()
 
     def end_suspicion(self) -> None:
         """Note that the read of `beat:<svc>` was answered, or failed."""
@@ -387,7 +394,7 @@ class WatchedService:
         if self.job is not None and beat.run == "started":
             self.job.take_start(beat, heard)
         if self.job is not None and beat.run == "failed":
-            self.job.take_failure(beat)
+            self.job.take_failure(beat, heard)
         if beat.run != "failed" or self.failed_at is not None:
             return False
         self.failed_at, self.exit_code = heard.at, beat.exit_code

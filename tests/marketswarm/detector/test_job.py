@@ -12,7 +12,7 @@ from marketswarm.detector import ListeningClock, Moment, SavedService, State
 from marketswarm.detector.job import Job, SavedJob, measure_lead
 from marketswarm.detector.service import HeardAt
 from marketswarm.truth import JobRule, Schedule, Watch
-from support.simulation.manual_detector import Hand, gaps, watch
+from support.simulation.manual_detector import Hand, gaps, says, watch
 
 MIDNIGHT = datetime(2026, 3, 10, tzinfo=UTC).timestamp()
 GRACE = 20.0
@@ -183,6 +183,133 @@ def test_a_run_whose_end_may_have_been_in_a_gap_is_not_waited_for():
     assert misses(hand) == []
     hand.run(20)
     assert [reason for _, reason in misses(hand)] == ["overdue"]  # the schedule holds
+
+
+# -- long runs through gaps and restarts
+
+HOURLY = Schedule("1 * * * *")  # a minute after the hour: its first run is due at 80 s
+
+
+def long_runs() -> Watch:
+    """An hourly job whose runs may take two minutes; without one under way, 20 s are its grace."""
+    return replace(minutely(max_run=120.0, schedule=HOURLY), timeout_sec=7300.0)
+
+
+def cut(hand: Hand, sec: float = 2.0) -> None:
+    """The session is cut for so long."""
+    hand.lose()
+    hand.run(sec)
+    hand.find()
+
+
+def run_that_is_cut() -> Hand:
+    """A run starts at 65 and is cut at 70, after one that ended at 5; the witness knows the latter."""
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(boot="b", run="ended", rid="0")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended", rid="0")
+    hand.run(60)
+    hand.beat(boot="b", run="started", rid="1")
+    hand.run(5)
+    cut(hand)
+    return hand
+
+
+def test_a_gap_in_a_long_run_makes_no_miss():
+    hand = run_that_is_cut()
+    hand.run(108)  # until 180
+    hand.beat(boot="b", run="ended", rid="1")
+    hand.run(3490)
+    assert misses(hand) == []
+    hand.run(30)
+    assert misses(hand) == [(3680, "overdue")]
+
+
+def test_a_long_run_with_a_gap_that_does_not_end_is_missed_by_its_longest_time():
+    hand = run_that_is_cut()
+    hand.run(200)
+    ((at, reason),) = misses(hand)
+    assert (185 <= at <= 193, reason) == (True, "never_ended")
+
+
+def test_a_long_run_whose_end_was_in_the_gap_is_complete_by_its_witness():
+    hand = run_that_is_cut()
+    hand.attest("a", 1.0, i=3, boot="b", run="ended", rid="1")
+    hand.run(1000)
+    assert misses(hand) == []
+    job = hand.detector.services["a"].job
+    assert job is not None
+    assert job.runs == {}
+
+
+def test_a_gap_in_a_long_run_without_a_witness_makes_no_miss_either():
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    hand.beat(run="started", rid="1")
+    hand.run(5)
+    cut(hand)
+    hand.run(108)
+    hand.beat(run="ended", rid="1")
+    hand.run(3480)
+    assert misses(hand) == []
+
+
+def test_a_run_whose_end_another_one_may_have_overwritten_is_not_waited_for():
+    hand = run_that_is_cut()
+    hand.beat(boot="b", i=4, run="started", rid="2")
+    hand.run(10)
+    hand.beat(boot="b", i=5, run="ended", rid="2")  # that of 1 may have come before
+    hand.attest("a", 0.0, i=5, boot="b", run="ended", rid="2")
+    hand.run(1000)
+    assert misses(hand) == []
+
+
+def test_a_long_run_whose_start_was_in_a_gap_is_not_overdue():
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    hand.run(60)
+    cut(hand)  # at 65: it starts
+    hand.run(110)
+    hand.beat(boot="b", i=3, run="ended")
+    hand.run(1000)
+    assert misses(hand) == []
+
+
+def test_a_job_that_does_not_start_is_overdue_after_its_longest_run_if_a_gap_may_have_hidden_its_start():
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    hand.run(60)
+    cut(hand)  # until 67
+    hand.run(200)
+    ((at, reason),) = misses(hand)
+    assert (187 <= at <= 190, reason) == (True, "overdue")
+
+
+@pytest.mark.parametrize(("end", "missed"), [(100.0, []), (None, ["never_ended"])])
+def test_a_restarted_healer_goes_on_with_a_long_run(end, missed):
+    job = SavedJob(MIDNIGHT - 3600, runs=(("1", MIDNIGHT - 10),))
+    saved = replace(UP, since=MIDNIGHT - 3600, job=job, boot="b", i=2)
+    hand = hand_of(long_runs(), known={"a": saved}, beats={"a": says(3600.0, i=1, boot="b", run="ended")})
+    hand.run(end or 130)
+    if end:
+        hand.beat(boot="b", i=3, run="ended", rid="1")
+    hand.run(20)
+    assert [reason for _, reason in misses(hand)] == missed
+
+
+def test_a_start_that_is_sent_again_after_its_end_begins_no_run():
+    hand = hand_of(long_runs())
+    hand.run(65)
+    for run in ("started", "ended", "started"):
+        hand.beat(boot="b", run=run, rid="1")
+    hand.run(300)
+    assert misses(hand) == []
 
 
 # -- gaps
