@@ -272,7 +272,7 @@ class Detector:
             return ()
         if not service.is_restoring:
             self.observer.beat_parsed(service)
-        if service.check_replay(found.boot, found.i):
+        if service.check_replay(found.boot, found.i, is_alive=not found.is_run_only):
             self.counts.replayed += 1
             return ()
         self.counts.heard += 1

@@ -101,6 +101,7 @@ class WatchedService:
         "is_silence_saved",
         "is_suspect",
         "job",
+        "last_alive_i",
         "last_beat",
         "last_boot",
         "last_unheard",
@@ -140,6 +141,8 @@ class WatchedService:
         self.is_dropped = False  # it is no longer watched, or replaced by another object
         # its instances
         self.highest_i: dict[str, int] = {}  # by instance; the instance heard first comes first
+        # the `i` of the last sign of life of instances that sent a report after it that is none
+        self.last_alive_i: dict[str, int] | None = None
         self.dropped_beats = 0  # the sum of the `i` that were dropped from there
         self.last_boot: str | None = None  # the instance that beat last
         self.host: str | None = None  # the host that a beat named last; few beats name one
@@ -328,6 +331,7 @@ class WatchedService:
         self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
         self.state, self.highest_i, self.stopped = old.state, old.highest_i, old.stopped
         self.miss_count, self.dropped_beats = old.miss_count, old.dropped_beats
+        self.last_alive_i = old.last_alive_i
         self.channel_refused_at = old.channel_refused_at  # until the bus says otherwise
         self.not_due_before = now + self.warm_up_sec
         self.payload = self.parsed_payload = old.parsed_payload
@@ -425,10 +429,11 @@ class WatchedService:
 
     # -- instances and replays
 
-    def check_replay(self, boot: str | None, i: int) -> bool:
+    def check_replay(self, boot: str | None, i: int, *, is_alive: bool = True) -> bool:
         """Return True if this beat, or a later one of its instance, was heard before; record `i` if not.
 
-        Beats without a `boot` can't be told apart: they are never replays.
+        Beats without a `boot` can't be told apart: they are never replays. `is_alive` is False for a report
+        that is no sign of life.
         """
         if boot is None:
             return False
@@ -437,8 +442,20 @@ class WatchedService:
             return True
         if highest is None and len(self.highest_i) >= BOOTS_KEPT:
             self._drop_oldest_instance()
+        if not is_alive:
+            self.last_alive_i = self.last_alive_i or {}
+            self.last_alive_i.setdefault(boot, -1 if highest is None else highest)
+        elif self.last_alive_i:
+            self.last_alive_i.pop(boot, None)
         self.highest_i[boot] = i
         return False
+
+    def _record_stored(self, beat: Beat) -> None:
+        """Record the `i` of a stored beat; it may be lower than that of a later report that was heard."""
+        if beat.boot is None or not self.check_replay(beat.boot, beat.i):
+            return
+        if self.last_alive_i and beat.boot in self.last_alive_i:
+            self.last_alive_i[beat.boot] = max(beat.i, self.last_alive_i[beat.boot])
 
     def newest_boot(self) -> str | None:
         """Return the newest instance, by when it was first heard; None if no beat had a `boot`."""
@@ -458,7 +475,7 @@ class WatchedService:
         """
         if boot is None:
             return age_sec < silence_sec - IN_FLIGHT_SEC
-        return i > self.highest_i.get(boot, -1)
+        return i > (self.last_alive_i or {}).get(boot, self.highest_i.get(boot, -1))
 
     def _elapsed_sec(self, now: Moment) -> float:
         """Return the silence with which a stored beat is compared; that of a job includes the gaps."""
@@ -497,6 +514,7 @@ class WatchedService:
             self.highest_i, key=lambda boot: inf if boot == self.last_boot else others.get(boot, -inf)
         )
         self.dropped_beats += self.highest_i.pop(oldest)
+        (self.last_alive_i or {}).pop(oldest, None)
         others.pop(oldest, None)
 
     # -- stored beats, under `beat:<svc>`
@@ -511,7 +529,7 @@ class WatchedService:
         silence_sec = self._elapsed_sec(now)
         is_life = self.is_unheard_life(beat, age, silence_sec)
         if self.is_news(beat.boot, beat.i, age, silence_sec):
-            self.check_replay(beat.boot, beat.i)  # records its `i`
+            self._record_stored(beat)
             self.stopped = beat.status == "stopping"  # a report about a run is no goodbye
             if self.stopped:
                 self._note_failure(beat, running)
@@ -545,7 +563,7 @@ class WatchedService:
         is_goodbye = beat.status == "stopping"
         silence_sec = self._elapsed_sec(now)
         is_life = not is_goodbye or self.is_unheard_life(beat, age, silence_sec)
-        self.check_replay(beat.boot, beat.i)  # records its `i`
+        self._record_stored(beat)
         self.stopped = is_goodbye
         if is_goodbye:
             self._note_failure(beat, running)

@@ -411,6 +411,36 @@ def test_another_process_after_a_gap_is_the_next_run_and_no_restart():
     assert misses(hand) == []
 
 
+# -- reports that are no sign of life, between what was lost and what is asked
+
+
+@pytest.mark.parametrize("run", ["log", "started", "failed"])
+def test_a_success_that_was_lost_in_a_gap_is_news_though_a_later_report_of_its_boot_was_heard(run):
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.run(58)
+    hand.lose()
+    hand.run(2)
+    hand.attest("a", 0.0, i=3, boot="b", run="ended")  # i=2 was a start
+    hand.find()
+    hand.run(2)
+    hand.beat(boot="b", i=4, run=run)
+    hand.run(40)
+    assert [reason for _, reason in misses(hand)] == (["failed"] if run == "failed" else [])
+
+
+def test_a_success_that_was_heard_is_no_news_after_a_later_report_of_its_boot():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    for run in ("log", "started", "log"):
+        hand.beat(boot="b", run=run)
+    hand.run(90)
+    assert misses(hand) == [(80, "overdue")]
+
+
 # -- the wall clock
 
 
