@@ -280,7 +280,7 @@ class Detector:
             self._take_run_report(service, found, heard)
             return ()
         if found.status == "stopping":
-            service.take_goodbye(found, heard.at)
+            service.take_goodbye(found, heard)
             self.observer.goodbye_heard(service, found)
             if service.failed_at is not None:
                 service.bus.retry(service)
@@ -430,6 +430,32 @@ class Detector:
             service.end_suspicion()
             service.bus.retry(service)
 
+    # -- services that are down
+
+    def find_down(self, bus_name: str) -> dict[str, float]:
+        """Return the services of a bus that are down, with their timeouts in seconds.
+
+        A beat that they sent while their channel was not heard is under `beat:<svc>`.
+        """
+        bus = self.buses.get(bus_name)
+        services = () if bus is None else bus.channels.values()
+        return {each.watch.svc: each.watch.timeout_sec for each in services if each.state is State.DOWN}
+
+    def end_outage(self, svc: str, stored: LastBeat, now: Moment) -> Verdict | None:
+        """Bring a service up if the beat under `beat:<svc>` shows that its outage ended unheard.
+
+        Return the verdict on that, or None if it shows nothing of the kind.
+        """
+        service = self.services.get(svc)
+        if service is None or service.is_restoring or service.state is not State.DOWN:
+            return None
+        before = service.last_beat
+        back = service.end_outage(stored, now)
+        if back is None:
+            return None
+        self.counts.unheard += 1
+        return self.bring_up(service, now, before=before, back=back)
+
     def count_unreadable(self, count: int) -> None:
         """Count values of `beat:<svc>`, read before a miss, that are no beats."""
         self.counts.unreadable += count
@@ -515,20 +541,40 @@ class Detector:
     def _declare_down(self, service: WatchedService, now: Moment) -> Verdict:
         """Return the verdict that a service is missed."""
         self.unsaved_silences[service.watch.svc] = None
-        service.prepare_miss()
+        service.prepare_miss(now)
         return self._apply_transition(service, Trigger.DUE, now, before=service.last_beat)
 
-    def bring_up(self, service: WatchedService, now: Moment | HeardAt, *, before: HeardAt | None) -> Verdict:
-        """Return the verdict that a service is up; `before` is its last beat before the one that shows it."""
+    def bring_up(
+        self,
+        service: WatchedService,
+        now: Moment | HeardAt,
+        *,
+        before: HeardAt | None,
+        back: HeardAt | None = None,
+    ) -> Verdict:
+        """Return the verdict that a service is up; `before` is its last beat before the one that shows it.
+
+        `back` is when that one was sent, if it was not heard now.
+        """
         self.observer.state_changed(service)
-        verdict = self._apply_transition(service, Trigger.BEAT, Moment(now.mono, now.wall), before=before)
+        at = Moment(now.mono, now.wall)
+        verdict = self._apply_transition(service, Trigger.BEAT, at, before=before, back=back)
         service.bus.schedule(service)
         return verdict
 
     def _apply_transition(
-        self, service: WatchedService, trigger: Trigger, now: Moment, *, before: HeardAt | None
+        self,
+        service: WatchedService,
+        trigger: Trigger,
+        now: Moment,
+        *,
+        before: HeardAt | None,
+        back: HeardAt | None = None,
     ) -> Verdict:
-        """Move a service to its next state; `before` is the last beat before the event that moves it."""
+        """Move a service to its next state; `before` is the last beat before the event that moves it.
+
+        `back` is the time of a beat that brings it up and was not heard now.
+        """
         was_down = service.state is State.DOWN
         publication = service.move(trigger)
         is_miss, is_beat = trigger is Trigger.DUE, trigger is Trigger.BEAT
@@ -546,7 +592,7 @@ class Detector:
             overdue_sec=running - service.due() if is_miss else None,
             timeout_sec=service.watch.timeout_sec,
             age_sec=now.mono - last.mono if is_beat and last else None,
-            down_sec=now.mono - before.mono if was_down and is_beat and before else None,
+            down_sec=(back or now).mono - before.mono if was_down and is_beat and before else None,
             since=None if before is None else before.wall,
             boot=service.newest_boot(),
             i=service.highest_i.get(service.newest_boot() or ""),

@@ -72,8 +72,11 @@ def _restore_service(
         detector.observer.service_restored(service, saved, stored, now)
     # a service that was heard needs no stored beat, and news in it must stay news: it would show that we are
     # deaf
-    if stored is not None and heard is None and service.state is not State.DOWN:
-        service.apply_stored_beat(stored, now)
+    if stored is not None and heard is None:
+        if service.state is State.DOWN:
+            verdict = detector.end_outage(svc, stored, now)
+        else:
+            service.apply_stored_beat(stored, now)
     if heard is not None:
         before = service.end_restore(heard, stopped=stopped)
         if saved is not None:
@@ -127,7 +130,7 @@ def adopt_state(detector: Detector, svc: str, published: SavedService, now: Mome
         if State.DOWN in (service.state, published.state):
             detector.observer.state_changed(service)
         if published.state is State.DOWN:
-            service.adopt_down(published.since, now)
+            service.adopt_down(published, now)
             detector.delete_silences((svc,))
         elif published.state is State.UP:
             service.adopt_up(now)

@@ -106,6 +106,7 @@ class WatchedService:
         "last_boot",
         "last_unheard",
         "miss_count",
+        "missed_at",
         "not_due_before",
         "others_beat_at",
         "parsed_at",
@@ -127,8 +128,9 @@ class WatchedService:
         self.watched_since = watched_since
         self.not_due_before = -inf  # granted after a change of interval, timeout or bus
         self.miss_count = 0
+        self.missed_at: Moment | None = None  # while it is down: when that began, or when it was missed
         self.stopped = False  # it said goodbye, and has not beaten since
-        self.failed_at: float | None = None  # when it said that it failed, if the truth wants an alert then
+        self.failed_at: HeardAt | None = None  # when it reported a failure that is to be missed
         self.exit_code: int | None = None  # of that failure
         self.last_unheard: HeardAt | None = None  # the last beat that only `beat:<svc>` knew
         self.job: Job | None = None  # its runs, if it is a job
@@ -166,7 +168,7 @@ class WatchedService:
         reported a failure is due at once, if the truth asks for an alert on that. Of a job the runs count.
         """
         due = self._silence_due() if self.job is None else self._job_due(self.job)
-        return due if self.failed_at is None else min(due, self.failed_at)
+        return due if self.failed_at is None else min(due, self.failed_at.at)
 
     def _silence_due(self) -> float:
         """Return when the silence of the service is too long."""
@@ -271,9 +273,10 @@ class WatchedService:
         """Note that the read of `beat:<svc>` was answered, or failed."""
         self.is_suspect = False
 
-    def prepare_miss(self) -> None:
+    def prepare_miss(self, now: Moment) -> None:
         """Prepare the miss: save no silence any more, and have the next payload parsed."""
         self.is_silence_saved = False
+        self.missed_at = now if self.failed_at is None else Moment(self.failed_at.mono, self.failed_at.wall)
         self.parse_next()
 
     def mark_silence_saved(self) -> None:
@@ -330,6 +333,7 @@ class WatchedService:
         self.watched_since = before
         self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
         self.state, self.highest_i, self.stopped = old.state, old.highest_i, old.stopped
+        self.missed_at = old.missed_at
         self.miss_count, self.dropped_beats = old.miss_count, old.dropped_beats
         self.last_alive_i = old.last_alive_i
         self.channel_refused_at = old.channel_refused_at  # until the bus says otherwise
@@ -370,8 +374,8 @@ class WatchedService:
         effect = BeatEffect(before, self.is_silence_saved, self.stopped or is_other, is_other)
         if is_other:
             self._switch_instance(beat.boot)
-        self.stopped = self.is_silence_saved = False
-        self.failed_at = self.exit_code = None
+        self.is_silence_saved = False
+        self._clear_failure()
         self._complete_run(beat, heard)
         self.store_parsed(payload, beat, heard)
         return effect
@@ -383,10 +387,10 @@ class WatchedService:
         if self.job is not None and (beat.run == "ended" or self.job.rule.schedule is not None):
             self.job.take_completion(beat, heard)
 
-    def take_goodbye(self, beat: Beat, at: float) -> None:
-        """Record a `stopping` beat that was heard `at`."""
+    def take_goodbye(self, beat: Beat, heard: HeardAt) -> None:
+        """Record a `stopping` beat."""
         self.stopped = True
-        self._note_failure(beat, at)
+        self._note_failure(beat, heard)
         self.parse_next()
 
     def take_run_report(self, beat: Beat, heard: HeardAt) -> bool:
@@ -401,14 +405,18 @@ class WatchedService:
             self.job.take_failure(beat, heard)
         if beat.run != "failed" or self.failed_at is not None:
             return False
-        self.failed_at, self.exit_code = heard.at, beat.exit_code
+        self.failed_at, self.exit_code = heard, beat.exit_code
         self.parse_next()
         return True
 
-    def _note_failure(self, beat: Beat, at: float) -> None:
+    def _note_failure(self, beat: Beat, heard: HeardAt) -> None:
         """Note the exit code of a goodbye other than 0, if the truth asks for an alert on that."""
         if self.watch.alert_on_failure and beat.exit_code:
-            self.failed_at, self.exit_code = at, beat.exit_code
+            self.failed_at, self.exit_code = heard, beat.exit_code
+
+    def _clear_failure(self) -> None:
+        """Note that no failure and no goodbye counts any more."""
+        self.failed_at, self.exit_code, self.stopped = None, None, False
 
     def store_parsed(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
         """Keep a parsed beat, and derive how the next payload of the same instance begins and ends."""
@@ -532,7 +540,7 @@ class WatchedService:
             self._record_stored(beat)
             self.stopped = beat.status == "stopping"  # a report about a run is no goodbye
             if self.stopped:
-                self._note_failure(beat, running)
+                self._note_failure(beat, HeardAt(running, now.mono, now.wall))
         if not is_life:
             return None
         heard = HeardAt(running - age, now.mono - age, now.wall - age)
@@ -545,6 +553,28 @@ class WatchedService:
         is_repeated = before is not None and before is self.last_unheard
         self.last_unheard = self.last_beat
         return UnheardBeat(self.watch.svc, self.watch.bus, age, is_repeated)
+
+    def end_outage(self, stored: LastBeat, now: Moment) -> HeardAt | None:
+        """Record a stored beat that was never heard and ends the outage of a service that is down.
+
+        Return when it was sent, or None if it ends nothing: a goodbye, a beat from before the miss, one that
+        was heard, and one that is as old as a service without a schedule may be silent.
+        """
+        beat, age = stored.beat, stored.age_sec
+        if self.missed_at is None or age is None or now.mono - age < self.missed_at.mono:
+            return None
+        if beat.status == "stopping" or not self.is_unheard_life(beat, age, self._elapsed_sec(now)):
+            return None
+        has_schedule = self.job is not None and self.job.rule.schedule is not None
+        if not has_schedule and age >= self.watch.timeout_sec:
+            return None
+        self._record_stored(beat)
+        self._clear_failure()
+        heard = HeardAt(self.bus.clock.read(now.mono) - age, now.mono - age, now.wall - age)
+        self._complete_run(beat, heard)
+        self.last_beat = heard
+        self.parse_next()
+        return heard
 
     def apply_stored_beat(self, stored: LastBeat, now: Moment) -> None:
         """Record the beat under `beat:<svc>` as the last one heard, after the saved state was restored.
@@ -566,7 +596,7 @@ class WatchedService:
         self._record_stored(beat)
         self.stopped = is_goodbye
         if is_goodbye:
-            self._note_failure(beat, running)
+            self._note_failure(beat, HeardAt(running, now.mono, now.wall))
         if is_life and (self.last_beat is None or age < silence_sec):
             is_saved_run = self.last_beat is not None and age >= silence_sec - IN_FLIGHT_SEC
             at = running - min(age, self.watch.timeout_sec / 2)
@@ -601,6 +631,7 @@ class WatchedService:
         Each run's listening clocks begin at 0, so a restored silence begins at a negative reading.
         """
         self.state = saved.state
+        self._restore_miss(saved, now)
         silent_sec = self.watch.timeout_sec / 2 if saved.silent_sec is None else saved.silent_sec
         if not saved.seen:
             self.watched_since = -silent_sec
@@ -619,6 +650,11 @@ class WatchedService:
             if self.job.has_run and known.mono < self.job.expected_from.mono:
                 self.last_beat = self.job.expected_from
 
+    def _restore_miss(self, saved: SavedService, now: Moment) -> None:
+        """Restore when the service was missed, if it is down and that is known."""
+        if saved.missed_at is not None:
+            self.missed_at = Moment(now.mono - now.since(saved.missed_at), saved.missed_at)
+
     def _update_highest_i(self, boot: str, i: int) -> None:
         """Raise the highest `i` of an instance to `i`, if that is greater."""
         self.highest_i[boot] = max(i, self.highest_i.get(boot, 0))
@@ -629,8 +665,10 @@ class WatchedService:
         self.stopped = stopped
         return before
 
-    def adopt_down(self, since: float | None, now: Moment) -> None:
-        """Adopt a miss that the leader published; `since` is the last beat it knew, in epoch seconds."""
+    def adopt_down(self, published: SavedService, now: Moment) -> None:
+        """Adopt a miss that the leader published; its `since` is the last beat that the leader knew."""
+        since = published.since
+        self._restore_miss(published, now)
         self.confirm()
         self.parse_next()
         self.state = State.DOWN

@@ -338,7 +338,8 @@ def combine_saved_state(
             seen = since is not None
         boot, i = (None, 0) if entry is None else (entry.boot, entry.i or 0)
         last_beat = (saved_beats or {}).get(svc)
-        yield svc, SavedService(state, since, silent_sec, seen, boot, i, last_beat)
+        missed_at = entry.ts or None if entry is not None and state is State.DOWN else None
+        yield svc, SavedService(state, since, silent_sec, seen, boot, i, last_beat, missed_at=missed_at)
 
 
 def encode_saved_beat(beat: SavedBeat) -> bytes:

@@ -441,6 +441,91 @@ def test_a_success_that_was_heard_is_no_news_after_a_later_report_of_its_boot():
     assert misses(hand) == [(80, "overdue")]
 
 
+# -- outages that end unheard
+
+
+def states(hand: Hand) -> list[State]:
+    """What was told of the job."""
+    return [verdict.state for verdict in hand.verdicts if verdict.svc == "a"]
+
+
+def down_at_85() -> Hand:
+    """A job that ran at 5 and was missed at 80; its session is cut at 85."""
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    hand.run(80)
+    assert misses(hand) == [(80, "overdue")]
+    hand.lose()
+    hand.run(10)
+    return hand
+
+
+@pytest.mark.parametrize("boot", ["b", "c"])
+def test_a_job_that_is_down_and_completes_a_run_in_a_gap_is_up_after_it(boot):
+    hand = down_at_85()
+    hand.attest("a", 4.0, i=2, boot=boot, run="ended")  # at 91
+    hand.find()
+    ok = hand.verdicts[-1]
+    assert (ok.state, ok.since, ok.down_sec, ok.age_sec) == (State.UP, MIDNIGHT + 5, 86.0, 4.0)
+    hand.run(40)
+    assert states(hand) == [State.UP, State.DOWN, State.UP]
+    hand.run(10)
+    assert misses(hand)[1:] == [(140, "overdue")]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        {"age": 90.0, "i": 1, "boot": "b", "run": "ended"},  # the one that was heard
+        {"age": 20.0, "i": 2, "boot": "b", "run": "ended"},  # older than the miss
+        {"age": 4.0, "i": 2, "boot": "b", "run": "started"},
+        {"age": 4.0, "i": 2, "boot": "b", "status": "stopping"},
+        {"age": None, "i": 2, "boot": "b", "run": "ended"},
+    ],
+)
+def test_what_shows_no_run_since_the_miss_leaves_a_job_down(word):
+    hand = down_at_85()
+    hand.attest("a", word.pop("age"), **word)
+    hand.find()
+    hand.run(30)
+    assert states(hand) == [State.UP, State.DOWN]
+
+
+def test_a_success_before_a_failure_does_not_end_its_outage():
+    hand = hand_of()
+    hand.run(5)
+    hand.lose()
+    hand.run(2)
+    hand.attest("a", 1.0, i=1, boot="b", run="ended")  # at 6
+    hand.find()
+    hand.run(2)
+    hand.beat(boot="b", i=2, run="failed")
+    hand.run(5)
+    hand.lose()
+    hand.find()
+    hand.run(5)
+    assert states(hand) == [State.DOWN]
+
+
+def test_a_job_that_is_down_and_completes_a_run_while_the_healer_restarts_is_up():
+    down = SavedService(State.DOWN, since=MIDNIGHT - 600, missed_at=MIDNIGHT - 500, boot="b", i=1)
+    saved = replace(down, job=SavedJob(MIDNIGHT - 600))
+    hand = hand_of(known={"a": saved}, beats={"a": says(50.0, i=1, boot="c", run="ended")})
+    (ok,) = hand.verdicts
+    assert (ok.state, ok.since, ok.down_sec, ok.age_sec) == (State.UP, MIDNIGHT - 600, 550.0, 50.0)
+    hand.run(90)
+    assert misses(hand) == [(20, "overdue")]  # the run of midnight
+
+
+def test_a_service_without_a_schedule_is_up_by_a_beat_that_is_younger_than_its_timeout():
+    down = SavedService(State.DOWN, since=MIDNIGHT - 600, missed_at=MIDNIGHT - 500, boot="b", i=1)
+    for age, told in ((29.0, [State.UP]), (31.0, [])):
+        hand = Hand(watch(), wall=MIDNIGHT, known={"a": down}, beats={"a": says(age, i=7, boot="b")})
+        assert states(hand) == told
+
+
 # -- the wall clock
 
 
