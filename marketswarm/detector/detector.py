@@ -199,7 +199,7 @@ class Detector:
         if old is not None:
             old.confirm()
             old.drop()
-            service.inherit(old, running, old.silence_sec(old.bus.clock.read(now.mono)))
+            service.inherit(old, running, old.bus.clock.read(now.mono))
             if old.is_silence_saved:  # the saved silence must not stay a reading of another clock
                 self.unsaved_silences[watch.svc] = service
         self.observer.service_added(service, old)
@@ -303,7 +303,7 @@ class Detector:
         verdicts: list[Verdict] = []
         if service.has_failed_unnoticed and not self.is_restoring:
             service.end_suspicion()
-            verdicts.append(self._declare_down(service, now))
+            verdicts.append(self.declare_down(service, now))
         effect = service.take_beat(payload, beat, heard)
         if effect.is_new_sender:
             self.observer.sender_changed(service, beat.boot, is_other_instance=effect.is_other_instance)
@@ -410,7 +410,7 @@ class Detector:
             return None
         self.confirm(service)
         if service.has_failed_unnoticed:
-            return self._declare_down(service, now)
+            return self.declare_down(service, now)
         if stored is not None and (unheard := service.take_unheard(stored, now)) is not None:
             service.bus.schedule(service)
             self.counts.unheard += 1
@@ -421,7 +421,7 @@ class Detector:
         if service.due() > service.bus.clock.proven:
             service.bus.schedule(service)
             return None
-        return self._declare_down(service, now)
+        return self.declare_down(service, now)
 
     def retry_suspect(self, svc: str) -> None:
         """Have a service whose `beat:<svc>` could not be read returned as a suspect again soon."""
@@ -538,7 +538,7 @@ class Detector:
 
     # -- transitions
 
-    def _declare_down(self, service: WatchedService, now: Moment) -> Verdict:
+    def declare_down(self, service: WatchedService, now: Moment) -> Verdict:
         """Return the verdict that a service is missed."""
         self.unsaved_silences[service.watch.svc] = None
         service.prepare_miss(now)

@@ -74,7 +74,6 @@ class Job:
         "_asked_at",
         "_evaluated_at",
         "_heard_since",
-        "_last_end",
         "_waits",
         "_witness_asked_at",
         "due_at",
@@ -84,6 +83,7 @@ class Job:
         "is_live",
         "is_unsaved",
         "is_witnessed",
+        "last_end",
         "leads_sec",
         "look_at",
         "rule",
@@ -104,7 +104,7 @@ class Job:
         self.runs: dict[str, HeardAt] = {}  # by id, the starts of the runs that have not ended
         self.is_end_unheard = False  # one of them may have ended in a gap, as of the last evaluation
         self.leads_sec: tuple[float, ...] = ()  # how early the last runs were; empty after one in time
-        self._last_end: tuple[str, float] | None = None  # the last run that ended: its id, monotonic seconds
+        self.last_end: tuple[str, float] | None = None  # the last run that ended: its id, monotonic seconds
         # in monotonic seconds
         self._heard_since = since.mono  # the end of the last gap, as of the last evaluation
         self._evaluated_at = self._asked_at = since.mono
@@ -134,7 +134,7 @@ class Job:
 
         Ignore a start that was sent again, and comes within a minute after the end of its run.
         """
-        ended, ended_at = self._last_end or ("", -inf)
+        ended, ended_at = self.last_end or ("", -inf)
         if beat.rid and beat.rid == ended and heard.mono - ended_at < REPEAT_SEC:
             return
         self.is_unsaved = True
@@ -169,7 +169,7 @@ class Job:
         Return its start, if that was heard.
         """
         self.is_unsaved = True
-        self._last_end = rid or "", heard.mono
+        self.last_end = rid or "", heard.mono
         if rid is not None:
             return self.runs.pop(rid, None)
         started = self.runs.get("")
@@ -265,17 +265,20 @@ class Job:
 
     # -- other states
 
-    def inherit(self, old: "Job", *, is_same_bus: bool) -> None:
+    def inherit(self, old: "Job", ahead_sec: float, *, is_same_bus: bool) -> None:
         """Take over the state of the same job under another line of the truth.
 
-        Under another schedule, the next run is the first one from now on.
+        The listening clock of its present bus is `ahead_sec` ahead of that of the old one. Another bus was
+        not heard for it before. Under another schedule, the next run is the first one from now on.
         """
         if is_same_bus:
             self.unheard_until = old.unheard_until
+        self.last_end = old.last_end
         if self.rule.max_run_sec is not None or not old.rule.max_run_sec:
-            self.runs = old.runs
+            self.runs = {rid: run._replace(at=run.at + ahead_sec) for rid, run in old.runs.items()}
         if old.rule.schedule == self.rule.schedule:
-            self._expect_after(old.expected_from, has_run=old.has_run)
+            since = old.expected_from
+            self._expect_after(since._replace(at=since.at + ahead_sec), has_run=old.has_run)
             self.is_live, self.leads_sec = old.is_live, old.leads_sec
 
     def restore(self, saved: SavedJob | None, fallback: "HeardAt", running: float, now: Moment) -> None:
@@ -300,7 +303,7 @@ class Job:
         self, saved: Iterable[tuple[str, float]], fallback: "HeardAt", running: float, now: Moment
     ) -> None:
         """Add the saved runs that had not ended, except those whose end was heard before the restore."""
-        ended = None if self._last_end is None else self._last_end[0]
+        ended = None if self.last_end is None else self.last_end[0]
         if ended == "":  # that report ended all of them
             return
         known = {rid: wall for rid, wall in islice(saved, MAX_RUNS) if rid != ended}

@@ -88,6 +88,7 @@ class WatchedService:
         "bus",
         "channel_refused_at",
         "dropped_beats",
+        "ended_failure",
         "exit_code",
         "expected_head",
         "expected_size",
@@ -132,6 +133,7 @@ class WatchedService:
         self.stopped = False  # it said goodbye, and has not beaten since
         self.failed_at: HeardAt | None = None  # when it reported a failure that is to be missed
         self.exit_code: int | None = None  # of that failure
+        self.ended_failure: tuple[HeardAt, int | None] | None = None  # one that ended before the restore
         self.last_unheard: HeardAt | None = None  # the last beat that only `beat:<svc>` knew
         self.job: Job | None = None  # its runs, if it is a job
         self.channel_refused_at: Moment | None = None  # since when the bus refuses its channel to the healer
@@ -324,12 +326,14 @@ class WatchedService:
         self.parse_next()
         return since
 
-    def inherit(self, old: "WatchedService", now: float, old_silence_sec: float) -> None:
+    def inherit(self, old: "WatchedService", now: float, old_now: float) -> None:
         """Take over the state of `old`, the same service under another line of the truth.
 
-        The silence of `old_silence_sec` goes on; it is never due before a warm-up from `now`.
+        `now` and `old_now` are the readings of the listening clocks of its present bus and of that of `old`.
+        The silence goes on; it is never due before a warm-up from `now`.
         """
-        before = now - old_silence_sec
+        ahead_sec = now - old_now
+        before = now - old.silence_sec(old_now)
         self.watched_since = before
         self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
         self.state, self.highest_i, self.stopped = old.state, old.highest_i, old.stopped
@@ -343,7 +347,10 @@ class WatchedService:
         self.last_boot, self.others_beat_at = old.last_boot, old.others_beat_at
         self.host = old.host
         if self.job is not None and old.job is not None:
-            self.job.inherit(old.job, is_same_bus=self.bus is old.bus)
+            self.job.inherit(old.job, ahead_sec, is_same_bus=self.bus is old.bus)
+        if old.failed_at is not None:
+            self.failed_at = old.failed_at._replace(at=old.failed_at.at + ahead_sec)
+            self.exit_code = old.exit_code
         self.is_silence_saved = old.is_silence_saved
 
     # -- beats
@@ -375,6 +382,8 @@ class WatchedService:
         if is_other:
             self._switch_instance(beat.boot)
         self.is_silence_saved = False
+        if self.is_restoring and self.failed_at is not None:
+            self.ended_failure = self.failed_at, self.exit_code
         self._clear_failure()
         self._complete_run(beat, heard)
         self.store_parsed(payload, beat, heard)
@@ -659,6 +668,21 @@ class WatchedService:
         """Raise the highest `i` of an instance to `i`, if that is greater."""
         self.highest_i[boot] = max(i, self.highest_i.get(boot, 0))
 
+    def begin_ended_failure(self) -> bool:
+        """Make a failure that ended before the restore the present one.
+
+        Return False if there was none, or a later one has not ended.
+        """
+        ended, self.ended_failure = self.ended_failure, None
+        if ended is None or self.failed_at is not None:
+            return False
+        self.failed_at, self.exit_code = ended
+        return True
+
+    def end_failure(self) -> None:
+        """Note that the failure was missed, and has ended."""
+        self._clear_failure()
+
     def end_restore(self, heard: HeardAt, *, stopped: bool) -> HeardAt | None:
         """Set the beat that `begin_restore` returned as the last beat; return the restored one."""
         before, self.last_beat = self.last_beat, heard
@@ -671,6 +695,7 @@ class WatchedService:
         self._restore_miss(published, now)
         self.confirm()
         self.parse_next()
+        self._clear_failure()
         self.state = State.DOWN
         self.is_silence_saved = self.is_suspect = False
         if since is not None:
@@ -685,6 +710,7 @@ class WatchedService:
         So the service counts as silent for at most half its timeout, as it does after a start.
         """
         self.state = State.UP
+        self._clear_failure()
         ago_sec = self.watch.timeout_sec / 2
         running = self.bus.clock.read(now.mono)
         if self.last_beat is None or self.silence_sec(running) > ago_sec:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.beat import Beat
-from marketswarm.detector import ListeningClock, Moment, SavedService, State
+from marketswarm.detector import ListeningClock, Moment, SavedService, State, adopt_state
 from marketswarm.detector.job import Job, SavedJob, measure_lead
 from marketswarm.detector.service import HeardAt
 from marketswarm.truth import JobRule, Schedule, Watch
@@ -720,3 +720,84 @@ def test_three_early_runs_in_a_row_are_a_habit_and_one_in_time_ends_it():
 
 def test_an_hourly_job_is_never_called_early():
     assert measure_lead(JobRule(Schedule("0 * * * *")), MIDNIGHT + 3500, None) is None
+
+
+# -- takeovers, and truths that move a job
+
+
+def test_a_takeover_tells_no_failure_again_that_the_leader_saw_end():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="failed", exit_code=2)
+    hand.run(1)  # missed; then a gap takes the end of the next run
+    adopt_state(hand.detector, "a", SavedService(State.UP, since=MIDNIGHT + 8), hand.now)
+    hand.run(60)
+    assert misses(hand) == [(5, "failed")]
+
+
+def test_a_job_that_moves_to_a_bus_with_an_older_clock_keeps_its_deadline():
+    hand = hand_of(minutely(), replace(watch("z", bus="other"), timeout_sec=1e6))
+    hand.run(5)
+    hand.lose()
+    hand.run(7200)  # the other bus is heard for two hours longer
+    hand.find()
+    hand.run(60)
+    hand.beat(run="ended")
+    hand.run(20)
+    told = len(misses(hand))
+    hand.rewatch(replace(minutely(), bus="other"))
+    hand.run(20)
+    assert misses(hand)[told:] == []
+    hand.run(100)
+    assert [reason for _, reason in misses(hand)[told:]] == ["overdue"]
+
+
+def test_a_run_under_way_keeps_its_deadline_on_another_bus():
+    hand = hand_of(minutely(max_run=60.0), replace(watch("z", bus="other"), timeout_sec=1e6))
+    hand.lose("other")
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, boot="b", i=1)
+    hand.beat(boot="b", run="started", rid="1")
+    hand.run(20)
+    hand.find("other")
+    hand.run(2)
+    hand.rewatch(replace(minutely(max_run=60.0), bus="other"))
+    hand.run(30)
+    assert misses(hand) == []
+    hand.run(30)
+    ((at, reason),) = misses(hand)
+    assert (64 <= at <= 72, reason) == (True, "never_ended")
+
+
+def test_a_failure_right_before_a_new_truth_is_missed():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="failed", exit_code=2)
+    hand.rewatch(minutely(grace=40.0))
+    hand.run(1)
+    assert misses(hand) == [(5, "failed")]
+    assert hand.verdicts[-1].exit_code == 2
+
+
+def test_a_failure_and_the_next_success_before_the_restore_are_a_miss_and_its_ok():
+    hand = hand_of(held=True)
+    hand.beat(boot="b", run="failed", exit_code=2)
+    hand.run(1)
+    hand.beat(boot="b", run="ended")
+    hand.recall({"a": UP})
+    assert states(hand) == [State.DOWN, State.UP]
+    assert (hand.verdicts[0].reason, hand.verdicts[0].exit_code) == ("failed", 2)
+    hand.run(30)
+    assert states(hand) == [State.DOWN, State.UP]
+
+
+def test_a_failure_after_the_last_success_before_the_restore_is_missed():
+    hand = hand_of(held=True)
+    hand.beat(boot="b", run="ended")
+    hand.run(1)
+    hand.beat(boot="b", run="failed", exit_code=2)
+    hand.recall({"a": UP})
+    hand.run(30)
+    assert states(hand) == [State.DOWN]
+    assert hand.verdicts[0].reason == "failed"
