@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from marketswarm import beat as beats
 from marketswarm.beat import Beat, MalformedBeat
 from marketswarm.detector.bus import MAX_PER_EVALUATION, Reach, WatchedBus
-from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, Moment
-from marketswarm.detector.service import BeatBatch, HeardAt, WatchedService
+from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
+from marketswarm.detector.service import BeatBatch, WatchedService
 from marketswarm.detector.verdict import (
     LastBeat,
     Publication,

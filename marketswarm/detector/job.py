@@ -21,14 +21,11 @@ in a gap, an overdue run gets the longest time of a run from the end of that gap
 from collections.abc import Iterable
 from itertools import islice
 from math import floor, inf
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from marketswarm.beat import Beat
-from marketswarm.detector.clock import ListeningClock, Moment
+from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
 from marketswarm.truth import JobRule, Schedule
-
-if TYPE_CHECKING:  # a service has a job
-    from marketswarm.detector.service import HeardAt
 
 MAX_RUNS: Final = 32
 """The runs of one job that are followed at the same time."""
@@ -91,7 +88,7 @@ class Job:
         "unheard_until",
     )
 
-    def __init__(self, rule: JobRule, since: "HeardAt") -> None:
+    def __init__(self, rule: JobRule, since: HeardAt) -> None:
         self.rule = rule
         self.expected_from = since  # the next run is the first scheduled time after this
         self.has_run = False  # that was a run, and not the time from which it was watched
@@ -129,7 +126,7 @@ class Job:
 
     # -- reports
 
-    def take_start(self, beat: Beat, heard: "HeardAt") -> None:
+    def take_start(self, beat: Beat, heard: HeardAt) -> None:
         """Record that a run started. With a longest run, the first start of an id counts.
 
         Ignore a start that was sent again, and comes within a minute after the end of its run.
@@ -143,11 +140,11 @@ class Job:
         if len(self.runs) < MAX_RUNS:
             self.runs.setdefault(beat.rid or "", heard)
 
-    def take_failure(self, beat: Beat, heard: "HeardAt") -> None:
+    def take_failure(self, beat: Beat, heard: HeardAt) -> None:
         """Record that a run failed: it is no longer under way."""
         self._end_run(beat.rid, heard)
 
-    def take_completion(self, beat: Beat, heard: "HeardAt") -> None:
+    def take_completion(self, beat: Beat, heard: HeardAt) -> None:
         """Record a complete run that was reported at `heard`; ignore one that is older than the last."""
         started = self._end_run(beat.rid, heard)
         if self.rule.schedule is None or (self.has_run and heard.mono <= self.expected_from.mono):
@@ -163,7 +160,7 @@ class Job:
             limit = running - self.rule.max_run_sec
             self.runs = {rid: started for rid, started in self.runs.items() if started.at > limit}
 
-    def _end_run(self, rid: str | None, heard: "HeardAt") -> "HeardAt | None":
+    def _end_run(self, rid: str | None, heard: HeardAt) -> HeardAt | None:
         """Remove a run that ended at `heard`, or all that began before that, if the report has no id.
 
         Return its start, if that was heard.
@@ -176,7 +173,7 @@ class Job:
         self.runs = {each: start for each, start in self.runs.items() if start.mono > heard.mono}
         return started
 
-    def _expect_after(self, since: "HeardAt", *, has_run: bool) -> None:
+    def _expect_after(self, since: HeardAt, *, has_run: bool) -> None:
         """Expect the next run after `since`."""
         self.expected_from, self.has_run, self.is_unsaved = since, has_run, True
         self.is_witnessed = True
@@ -281,13 +278,13 @@ class Job:
             self._expect_after(since._replace(at=since.at + ahead_sec), has_run=old.has_run)
             self.is_live, self.leads_sec = old.is_live, old.leads_sec
 
-    def restore(self, saved: SavedJob | None, fallback: "HeardAt", running: float, now: Moment) -> None:
+    def restore(self, saved: SavedJob | None, fallback: HeardAt, running: float, now: Moment) -> None:
         """Apply the saved state of an earlier run of the healer, unless this run has heard a run meanwhile.
 
         Without a saved state, the next run is expected after `fallback`. `running` is the listening clock.
         """
         if saved is not None:
-            self._restore_runs(saved.runs, fallback, running, now)
+            self._restore_runs(saved.runs, running, now)
         if self.is_live:
             return
         wall = fallback.wall if saved is None else saved.expected_from
@@ -299,23 +296,29 @@ class Job:
         if saved is not None:
             self.leads_sec = saved.leads_sec[-EARLY_IN_A_ROW:]
 
-    def _restore_runs(
-        self, saved: Iterable[tuple[str, float]], fallback: "HeardAt", running: float, now: Moment
-    ) -> None:
-        """Add the saved runs that had not ended, except those whose end was heard before the restore."""
+    def _restore_runs(self, saved: Iterable[tuple[str, float]], running: float, now: Moment) -> None:
+        """Add saved runs that had not ended, except the one whose end was heard last."""
         ended = None if self.last_end is None else self.last_end[0]
         if ended == "":  # that report ended all of them
             return
         known = {rid: wall for rid, wall in islice(saved, MAX_RUNS) if rid != ended}
-        restored = {
-            rid: fallback._replace(at=running - now.since(wall), mono=now.mono - now.since(wall), wall=wall)
-            for rid, wall in known.items()
-        }
-        self.runs = restored | self.runs
+        self.runs = {rid: _heard_at(wall, running, now) for rid, wall in known.items()} | self.runs
 
-    def adopt_up(self, heard: "HeardAt") -> None:
-        """Adopt that the leader heard a run at an unknown time: the next one is expected from now on."""
-        self._expect_after(heard, has_run=True)
+    def adopt(self, saved: SavedJob | None, clock: ListeningClock, now: Moment) -> None:
+        """Adopt what the leader before us knew, where we did not hear as much.
+
+        That is a later run, and starts before our last gap. Without any state, the leader heard a run at an
+        unknown time: the next one is expected from now on.
+        """
+        running = clock.read(now.mono)
+        if saved is None:
+            self._expect_after(HeardAt(running, now.mono, now.wall), has_run=True)
+            return
+        if saved.expected_from > self.expected_from.wall:
+            self._expect_after(_heard_at(saved.expected_from, running, now), has_run=saved.has_run)
+        heard_since = max(clock.listening_since, self.unheard_until) if clock.is_listening else now.mono
+        before = [(rid, wall) for rid, wall in saved.runs if now.mono - now.since(wall) < heard_since]
+        self._restore_runs(before, running, now)
 
     def take_unsaved(self) -> SavedJob:
         """Return the state to save, and count it as saved."""
@@ -330,6 +333,15 @@ class Job:
         """Return the state as it is saved."""
         runs = tuple((rid, started.wall) for rid, started in self.runs.items())
         return SavedJob(self.expected_from.wall, self.has_run, runs, self.leads_sec)
+
+
+def _heard_at(wall: float, running: float, now: Moment) -> HeardAt:
+    """Return the readings of all clocks at an earlier time, given in epoch seconds.
+
+    The listening clock, which shows `running` now, counts as if it had run since then.
+    """
+    ago_sec = now.since(wall)
+    return HeardAt(running - ago_sec, now.mono - ago_sec, wall)
 
 
 def measure_lead(rule: JobRule, ended: float, started: float | None) -> float | None:

@@ -8,9 +8,9 @@ falls due again.
 
 from collections.abc import Collection, Iterator, Mapping
 
-from marketswarm.detector.clock import Moment
+from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.detector import Detector
-from marketswarm.detector.service import HeardAt, WatchedService
+from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import LastBeat, Publication, SavedService, State, Verdict
 
 
@@ -146,8 +146,9 @@ def adopt_state(detector: Detector, svc: str, published: SavedService, now: Mome
             service.adopt_down(published, now)
             detector.delete_silences((svc,))
         elif published.state is State.UP:
-            service.adopt_up(now)
+            service.adopt_up(published, now)
             service.bus.schedule(service)
+    service.adopt_job(published, now)
     detector.observer.lead_taken_over(service, published, now)
 
 

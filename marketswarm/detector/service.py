@@ -15,7 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from marketswarm.beat import Beat, parse_beat, parse_sender
-from marketswarm.detector.clock import Moment
+from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.job import Job
 from marketswarm.detector.verdict import (
     TRANSITIONS,
@@ -43,17 +43,6 @@ NO_HEAD: Final = b"\xff"
 
 IN_FLIGHT_SEC: Final = 0.25
 """A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
-
-
-class HeardAt(NamedTuple):
-    """The time at which a beat was heard: listening, monotonic and wall clock, in seconds.
-
-    All beats of one batch share one value.
-    """
-
-    at: float
-    mono: float
-    wall: float
 
 
 class BeatEffect(NamedTuple):
@@ -704,7 +693,7 @@ class WatchedService:
             running = self.bus.clock.read(now.mono)
             self.last_beat = HeardAt(running - silent_sec, now.mono - silent_sec, since)
 
-    def adopt_up(self, now: Moment) -> None:
+    def adopt_up(self, published: SavedService, now: Moment) -> None:
         """Adopt an ok that the leader published: it heard a beat at an unknown time.
 
         So the service counts as silent for at most half its timeout, as it does after a start.
@@ -715,8 +704,13 @@ class WatchedService:
         running = self.bus.clock.read(now.mono)
         if self.last_beat is None or self.silence_sec(running) > ago_sec:
             self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
-        if self.job is not None:
-            self.job.adopt_up(HeardAt(running, now.mono, now.wall))
+        if self.job is not None and published.job is None:
+            self.job.adopt(None, self.bus.clock, now)
+
+    def adopt_job(self, published: SavedService, now: Moment) -> None:
+        """Adopt what the leader before us knew about the runs of a job."""
+        if self.job is not None and published.job is not None:
+            self.job.adopt(published.job, self.bus.clock, now)
 
 
 class BeatBatch:

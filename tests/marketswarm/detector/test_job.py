@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from marketswarm.beat import Beat
 from marketswarm.detector import ListeningClock, Moment, SavedService, State, adopt_state
+from marketswarm.detector.clock import HeardAt
 from marketswarm.detector.job import Job, SavedJob, measure_lead
-from marketswarm.detector.service import HeardAt
 from marketswarm.truth import JobRule, Schedule, Watch
 from support.simulation.manual_detector import Hand, gaps, says, watch
 
@@ -801,3 +801,65 @@ def test_a_failure_after_the_last_success_before_the_restore_is_missed():
     hand.run(30)
     assert states(hand) == [State.DOWN]
     assert hand.verdicts[0].reason == "failed"
+
+
+def taken_over(hand: Hand, job: SavedJob, state: State = State.UP) -> None:
+    adopt_state(hand.detector, "a", SavedService(state, since=MIDNIGHT, job=job), hand.now)
+
+
+def test_a_takeover_takes_the_run_that_only_the_leader_heard():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    cut(hand)
+    hand.run(10)
+    taken_over(hand, SavedJob(MIDNIGHT + 66))
+    hand.run(62)
+    assert misses(hand) == []
+    hand.run(10)
+    assert misses(hand) == [(140, "overdue")]
+
+
+def test_a_takeover_keeps_the_run_that_only_the_standby_heard():
+    hand = hand_of()
+    hand.run(65)
+    hand.beat(run="ended")
+    taken_over(hand, SavedJob(MIDNIGHT + 5))
+    hand.run(72)
+    assert misses(hand) == []
+    hand.run(10)
+    assert misses(hand) == [(140, "overdue")]
+
+
+def test_a_takeover_expects_the_run_that_is_due_and_not_the_one_after_it():
+    hand = hand_of()
+    hand.run(100)
+    assert misses(hand) == [(80, "overdue")]  # of 00:01; the leader heard that, and not the next one
+    hand.run(35)
+    taken_over(hand, SavedJob(MIDNIGHT + 82))
+    hand.run(10)
+    assert misses(hand)[1:] == [(140, "overdue")]
+
+
+def test_a_takeover_takes_the_run_under_way_of_which_the_standby_missed_the_start():
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(boot="b", run="ended", rid="0")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended", rid="0")
+    hand.run(60)
+    cut(hand)
+    taken_over(hand, SavedJob(MIDNIGHT + 5, runs=(("1", MIDNIGHT + 66),)))
+    hand.run(200)
+    ((at, reason),) = misses(hand)
+    assert (186 <= at <= 190, reason) == (True, "never_ended")
+
+
+def test_a_takeover_brings_no_run_back_whose_end_the_standby_heard():
+    hand = hand_of(long_runs())
+    hand.run(65)
+    hand.beat(boot="b", run="started", rid="1")
+    hand.beat(boot="b", run="ended", rid="1")
+    taken_over(hand, SavedJob(MIDNIGHT - 60, runs=(("1", MIDNIGHT + 65),)))
+    hand.run(300)
+    assert misses(hand) == []
