@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from marketswarm import beat as beats
 from marketswarm.beat import Beat, MalformedBeat
-from marketswarm.detector.bus import MAX_PER_EVALUATION, Reach, WatchedBus
+from marketswarm.detector.bus import JOB_WEIGHT, MAX_PER_EVALUATION, Reach, WatchedBus
 from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
 from marketswarm.detector.service import BeatBatch, WatchedService
 from marketswarm.detector.verdict import (
@@ -291,6 +291,8 @@ class Detector:
         """Record a report about a run that is no sign of life; have the service evaluated if that is due."""
         if service.take_run_report(report, heard):
             service.bus.retry(service)
+        elif service.job is not None:
+            service.bus.schedule(service)  # a run that started may be due earlier
 
     def _take_beat(
         self, service: WatchedService, beat: Beat, payload: bytes, heard: HeardAt, now: Moment
@@ -352,7 +354,7 @@ class Detector:
                 suspects += self._find_suspects(bus, running, now)
                 verdicts += self.observer.due_verdicts(bus, now)
             if bus.clock.is_listening and not self.is_restoring:
-                wake_in_sec = 0.0 if bus.has_more_due else min(wake_in_sec, bus.wheel.next_due() - running)
+                wake_in_sec = 0.0 if bus.has_more_due else min(wake_in_sec, bus.next_due() - running)
                 if bus.awaiting_canary:
                     canary_buses.append(bus.name)
         return Tick(tuple(verdicts), tuple(suspects), tuple(canary_buses), max(0.0, wake_in_sec))
@@ -365,13 +367,15 @@ class Detector:
         Have silences saved that have lasted half a timeout.
         """
         found: list[Suspect] = []
-        due_services = bus.pop_due(running)
+        bus.postpone_jobs_after_gap()
+        due_services, weight = bus.pop_due(running), 0
         for n, service in enumerate(due_services):
-            if len(found) >= MAX_PER_EVALUATION:
+            if len(found) >= MAX_PER_EVALUATION or weight > MAX_PER_EVALUATION - JOB_WEIGHT:
                 bus.postpone(due_services[n:])
                 break
-            if service.is_dropped or service.channel_refused_at is not None or service.state is State.DOWN:
+            if not service.may_fall_due:
                 continue
+            weight += 0 if service.job is None else JOB_WEIGHT
             self.confirm(service)
             service.evaluate_job(now)
             if (due := service.due()) > running:

@@ -31,8 +31,6 @@ MAX_RUNS: Final = 32
 """The runs of one job that are followed at the same time."""
 REPEAT_SEC: Final = 60.0
 """Within this time after a gap, a report that could not be sent may arrive."""
-LOOK_EVERY_SEC: Final = 5.0
-"""A job is evaluated so often: a gap, or the start of a run, brings its deadline nearer."""
 CLOCK_STEP_SEC: Final = 1.0
 """The wall clock was set if it moved by more than this against the monotonic clock."""
 EARLY_IN_A_ROW: Final = 3
@@ -75,6 +73,7 @@ class Job:
         "_witness_asked_at",
         "due_at",
         "expected_from",
+        "filed",
         "has_run",
         "is_end_unheard",
         "is_live",
@@ -97,7 +96,8 @@ class Job:
         self.is_witnessed = True  # `beat:<svc>` showed no newer report, or was not asked yet
         self.unheard_until = since.mono  # its channel could not be heard before this, in monotonic seconds
         self.due_at = inf  # by the listening clock, as of the last evaluation
-        self.look_at = since.at  # when to evaluate it next, by the listening clock
+        self.look_at = since.at  # infinity once it is evaluated, until something has changed
+        self.filed: tuple[float, int] | None = None  # its newest entry on its bus: when, number
         self.runs: dict[str, HeardAt] = {}  # by id, the starts of the runs that have not ended
         self.is_end_unheard = False  # one of them may have ended in a gap, as of the last evaluation
         self.leads_sec: tuple[float, ...] = ()  # how early the last runs were; empty after one in time
@@ -192,7 +192,7 @@ class Job:
     def evaluate(self, clock: ListeningClock, now: Moment) -> None:
         """Compute by when, by the listening clock, a run was to be reported."""
         running = clock.read(now.mono)
-        self.look_at = running + LOOK_EVERY_SEC
+        self.look_at = inf
         self._evaluated_at, self._heard_since = now.mono, max(clock.listening_since, self.unheard_until)
         self._after_gap = (clock.gap_end if clock.is_listening else clock.proven) + min(
             REPEAT_SEC, self.rule.grace_sec
@@ -231,6 +231,15 @@ class Job:
             following = None if schedule is None else schedule.next_run(wall)
             self._waits[wall] = inf if following is None else following + self.rule.grace_sec - wall
         return self._waits[wall]
+
+    def file(self, at: float, number: int) -> tuple[float, int]:
+        """Note that its bus has an entry for it, under its due time and a number; return both."""
+        self.filed = at, number
+        return self.filed
+
+    def unfile(self) -> None:
+        """Note that its bus has no entry for it any more."""
+        self.filed = None
 
     def note_asked(self) -> None:
         """Note that `beat:<svc>` is being read, right after an evaluation."""

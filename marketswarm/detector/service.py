@@ -216,16 +216,19 @@ class WatchedService:
 
     def next_evaluation(self) -> float:
         """Return when the timing wheel should return the service; infinity while it can't fall due."""
-        if self.is_dropped or self.is_suspect or self.channel_refused_at is not None:
+        if not self.may_fall_due:
             return inf
-        if self.state is State.DOWN:
-            return inf
-        if self.job is not None:
-            return min(self.due(), self.job.look_at)
+        due = self.due() if self.job is None else min(self.due(), self.job.look_at)
         if self.payload is not self.parsed_payload and self.parsed_at is not None:
             # should the unparsed payload be no beat, the last beat would be as old as the last parsed one
-            return min(self.parsed_at.at + self.watch.timeout_sec / 2, self.due())
-        return self.due() if self.is_silence_saved else min(self.silence_save_at(), self.due())
+            return min(self.parsed_at.at + self.watch.timeout_sec / 2, due)
+        return due if self.is_silence_saved else min(self.silence_save_at(), due)
+
+    @property
+    def may_fall_due(self) -> bool:
+        """Whether its deadline counts: it is watched, can be heard, and is neither down nor a suspect."""
+        is_watched = not self.is_dropped and self.channel_refused_at is None
+        return is_watched and self.state is not State.DOWN and not self.is_suspect
 
     @property
     def has_failed_unnoticed(self) -> bool:

@@ -167,13 +167,19 @@ class StateStore:
 
     async def save_jobs(self, fence: Fence, jobs: Mapping[str, SavedJob], gone: Collection[str]) -> bool:
         """Write the state of jobs, and delete the fields in `gone`; return False if another process leads."""
-        fields: list[str | bytes] = [
-            each for svc, job in jobs.items() for each in (svc, encode_job_entry(job))
-        ]
-        args: list[str | bytes | float] = [*fence, len(jobs), *fields, len(gone), *gone]
-        return bool(
-            await self.bus.script(SAVE_SCRIPT, [self.lease_key, self.jobs_key], args) != NOT_THE_LEADER
-        )
+        kept, removed = list(jobs.items()), list(gone)
+        keys = [self.lease_key, self.jobs_key]
+        while True:
+            written, kept = kept[:BATCH_SIZE], kept[BATCH_SIZE:]
+            deleted, removed = removed[:BATCH_SIZE], removed[BATCH_SIZE:]
+            fields: list[str | bytes] = [
+                each for svc, job in written for each in (svc, encode_job_entry(job))
+            ]
+            args: list[str | bytes | float] = [*fence, len(written), *fields, len(deleted), *deleted]
+            if await self.bus.script(SAVE_SCRIPT, keys, args) == NOT_THE_LEADER:
+                return False
+            if not kept and not removed:
+                return True
 
     async def delete_wrong_types(self) -> bool:
         """Delete the keys of the listener that are not a hash; return True if there was one."""
