@@ -6,12 +6,12 @@ saved, `restarts` observes restarts while nobody listened; `verdict` has the val
 """
 
 from marketswarm.detector.bus import NO_TIMEOUT, WatchedBus
-from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, ListeningClock, Moment
+from marketswarm.detector.clock import CANARY_EVERY_SEC, OVERDUE_SEC, HeardAt, ListeningClock, Moment
 from marketswarm.detector.detector import BeatObserver, Counts, Detector, Tick
 from marketswarm.detector.job import SavedJob
 from marketswarm.detector.restarts import RestartObserver
 from marketswarm.detector.restore import adopt_found_bus, adopt_state, restore_lost_bus, restore_services
-from marketswarm.detector.service import HeardAt, WatchedService, compute_warm_up_sec
+from marketswarm.detector.service import WatchedService, compute_warm_up_sec
 from marketswarm.detector.verdict import (
     LastBeat,
     Publication,

@@ -6,10 +6,13 @@ reached again, one verdict says for how long none was. The others then have thei
 """
 
 from collections.abc import Collection, Sequence
+from heapq import heapify, heappop, heappush
+from itertools import count
 from math import inf
 from typing import Final
 
 from marketswarm.detector.clock import OVERDUE_SEC, ListeningClock, ListeningShare, Moment, WindowProof
+from marketswarm.detector.job import Job
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import BUS_TRANSITIONS, Publication, State, Subject, Trigger, Verdict
 from marketswarm.detector.wheel import TimingWheel
@@ -18,6 +21,9 @@ from marketswarm.truth import HEALER
 
 MAX_PER_EVALUATION: Final = 2000
 """Services handled in one evaluation: some milliseconds of work."""
+
+JOB_WEIGHT: Final = 20
+"""A job counts as so many services: its next scheduled time takes a tenth of a millisecond or more."""
 
 NO_TIMEOUT: Final = inf
 """The timeout of a bus whose loss another program publishes."""
@@ -36,11 +42,14 @@ class WatchedBus:
     """
 
     __slots__ = (
+        "_filed",
+        "_job_services",
         "_waiting_evaluated_at",
         "awaiting_canary",
         "channels",
         "clock",
         "has_more_due",
+        "jobs",
         "listening_share",
         "lost_as_deaf",
         "lost_at",
@@ -49,6 +58,7 @@ class WatchedBus:
         "state",
         "timeout_sec",
         "turn",
+        "turn_of_jobs",
         "wheel",
     )
 
@@ -64,8 +74,13 @@ class WatchedBus:
         )
         self.channels: dict[bytes, WatchedService] = {}
         self.refused_channels: frozenset[bytes] | None = None  # None until the first session
+        self.turn_of_jobs = 0  # the clock's turn at which its jobs were evaluated last
         self.turn = 0  # the clock's turn at which every service's next beat was last asked to be parsed
         self.wheel: TimingWheel[WatchedService] = TimingWheel(WatchedService.wheel_time)
+        # a heap of its jobs; of two entries of one job the newer counts, since it may fall due earlier
+        self.jobs: list[tuple[float, int, WatchedService]] = []
+        self._filed = count()
+        self._job_services: list[WatchedService] = []
         self.awaiting_canary: list[WatchedService] = []  # due by the running clock; a canary must prove it
         self.has_more_due = False  # some of them were left to the next evaluation
         self._waiting_evaluated_at = -inf  # what the clock had proven when all of them were looked at last
@@ -79,6 +94,7 @@ class WatchedBus:
     def set_channels(self, channels: dict[bytes, WatchedService]) -> None:
         """Change the services that beat on this bus, by channel."""
         self.channels = channels
+        self._job_services = [service for service in channels.values() if service.job is not None]
 
     def set_refused(self, channels: Collection[str]) -> frozenset[bytes]:
         """Note the channels that the bus refuses to the healer; return them as bytes."""
@@ -88,13 +104,48 @@ class WatchedBus:
     # -- what is due
 
     def schedule(self, service: WatchedService) -> None:
-        """Put a service on the wheel, unless it is there already.
+        """Put a service on the wheel, unless it is there already; a job, anew if it is due earlier.
 
-        Its entry on the wheel is never too late: a beat only moves the due time to a later one, and a time to
-        save a silence that follows an unheard half of a timeout is no earlier than the due time before it.
+        The entry of another service is never too late: a beat only moves the due time to a later one, and
+        a time to save a silence that follows an unheard half of a timeout is no earlier than the due time
+        before it. A job is due earlier after a gap, and when a run has started.
         """
-        if service.put_on_wheel():
+        if service.job is not None:
+            self._schedule_job(service, service.job)
+        elif service.put_on_wheel():
             self.wheel.add(service)
+
+    def _schedule_job(self, service: WatchedService, job: Job) -> None:
+        """Add an entry for a job, if it has none as early as that."""
+        at = service.wheel_time()
+        if at == inf or (job.filed is not None and job.filed[0] <= at):
+            return
+        entry = job.file(at, next(self._filed))
+        heappush(self.jobs, (*entry, service))
+        if len(self.jobs) > 8 + 4 * len(self.channels):
+            self.jobs = [each for each in self.jobs if each[2].job and each[2].job.filed == each[:2]]
+            heapify(self.jobs)
+
+    def _pop_due_jobs(self, running: float) -> list[WatchedService]:
+        """Remove and return the jobs that are due at `running`, a hundred at most."""
+        found: list[WatchedService] = []
+        while self.jobs and self.jobs[0][0] <= running and len(found) < MAX_PER_EVALUATION // JOB_WEIGHT:
+            at, number, service = heappop(self.jobs)
+            if service.job is not None and service.job.filed == (at, number):
+                service.job.unfile()
+                found.append(service)
+        return found
+
+    def next_due(self) -> float:
+        """Return the earliest time at which `pop_due` may find a service; infinity if there is none."""
+        return min(self.wheel.next_due(), self.jobs[0][0] if self.jobs else inf)
+
+    def postpone_jobs_after_gap(self) -> None:
+        """Have every job evaluated if a gap began or ended since the last call: it may be due earlier."""
+        if self.clock.is_listening and self.turn_of_jobs != self.clock.turns:
+            self.turn_of_jobs = self.clock.turns
+            if self._job_services:
+                self.postpone(self._job_services)
 
     def pop_due(self, running: float) -> list[WatchedService]:
         """Remove and return the services that are due at `running`, with 2000 from the wheel at most.
@@ -105,6 +156,7 @@ class WatchedBus:
         found = self.wheel.pop_due(running, MAX_PER_EVALUATION)
         for service in found:
             service.take_off_wheel()
+        found += self._pop_due_jobs(running)
         if self._waiting_evaluated_at != self.clock.proven:
             found, self.awaiting_canary = [*self.awaiting_canary, *found], []
         self._waiting_evaluated_at, self.has_more_due = self.clock.proven, False

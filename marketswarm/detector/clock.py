@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
-from typing import Final
+from typing import Final, NamedTuple
 
 CANARY_EVERY_SEC: Final = 0.25
 """The pause between two canaries: `running` is ahead of what a frozen bus delivered by this much at most."""
@@ -43,6 +43,17 @@ class Moment:
     def since(self, wall: float) -> float:
         """Return the seconds since `wall`, at least 0: the wall clock may have been set back meanwhile."""
         return max(0.0, self.wall - wall)
+
+
+class HeardAt(NamedTuple):
+    """The time at which a beat was heard: listening, monotonic and wall clock, in seconds.
+
+    All beats of one batch share one value.
+    """
+
+    at: float
+    mono: float
+    wall: float
 
 
 class ListeningClock:

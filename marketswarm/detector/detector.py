@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 from marketswarm import beat as beats
 from marketswarm.beat import Beat, MalformedBeat
-from marketswarm.detector.bus import MAX_PER_EVALUATION, Reach, WatchedBus
-from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, Moment
-from marketswarm.detector.service import BeatBatch, HeardAt, WatchedService
+from marketswarm.detector.bus import JOB_WEIGHT, MAX_PER_EVALUATION, Reach, WatchedBus
+from marketswarm.detector.clock import CANARY_EVERY_SEC, DELAY_SEC, OVERDUE_SEC, HeardAt, Moment
+from marketswarm.detector.service import BeatBatch, WatchedService
 from marketswarm.detector.verdict import (
     LastBeat,
     Publication,
@@ -199,7 +199,7 @@ class Detector:
         if old is not None:
             old.confirm()
             old.drop()
-            service.inherit(old, running, old.silence_sec(old.bus.clock.read(now.mono)))
+            service.inherit(old, running, old.bus.clock.read(now.mono))
             if old.is_silence_saved:  # the saved silence must not stay a reading of another clock
                 self.unsaved_silences[watch.svc] = service
         self.observer.service_added(service, old)
@@ -272,7 +272,7 @@ class Detector:
             return ()
         if not service.is_restoring:
             self.observer.beat_parsed(service)
-        if service.check_replay(found.boot, found.i):
+        if service.check_replay(found.boot, found.i, is_alive=not found.is_run_only):
             self.counts.replayed += 1
             return ()
         self.counts.heard += 1
@@ -280,7 +280,7 @@ class Detector:
             self._take_run_report(service, found, heard)
             return ()
         if found.status == "stopping":
-            service.take_goodbye(found, heard.at)
+            service.take_goodbye(found, heard)
             self.observer.goodbye_heard(service, found)
             if service.failed_at is not None:
                 service.bus.retry(service)
@@ -291,6 +291,8 @@ class Detector:
         """Record a report about a run that is no sign of life; have the service evaluated if that is due."""
         if service.take_run_report(report, heard):
             service.bus.retry(service)
+        elif service.job is not None:
+            service.bus.schedule(service)  # a run that started may be due earlier
 
     def _take_beat(
         self, service: WatchedService, beat: Beat, payload: bytes, heard: HeardAt, now: Moment
@@ -303,7 +305,7 @@ class Detector:
         verdicts: list[Verdict] = []
         if service.has_failed_unnoticed and not self.is_restoring:
             service.end_suspicion()
-            verdicts.append(self._declare_down(service, now))
+            verdicts.append(self.declare_down(service, now))
         effect = service.take_beat(payload, beat, heard)
         if effect.is_new_sender:
             self.observer.sender_changed(service, beat.boot, is_other_instance=effect.is_other_instance)
@@ -352,7 +354,7 @@ class Detector:
                 suspects += self._find_suspects(bus, running, now)
                 verdicts += self.observer.due_verdicts(bus, now)
             if bus.clock.is_listening and not self.is_restoring:
-                wake_in_sec = 0.0 if bus.has_more_due else min(wake_in_sec, bus.wheel.next_due() - running)
+                wake_in_sec = 0.0 if bus.has_more_due else min(wake_in_sec, bus.next_due() - running)
                 if bus.awaiting_canary:
                     canary_buses.append(bus.name)
         return Tick(tuple(verdicts), tuple(suspects), tuple(canary_buses), max(0.0, wake_in_sec))
@@ -365,13 +367,15 @@ class Detector:
         Have silences saved that have lasted half a timeout.
         """
         found: list[Suspect] = []
-        due_services = bus.pop_due(running)
+        bus.postpone_jobs_after_gap()
+        due_services, weight = bus.pop_due(running), 0
         for n, service in enumerate(due_services):
-            if len(found) >= MAX_PER_EVALUATION:
+            if len(found) >= MAX_PER_EVALUATION or weight > MAX_PER_EVALUATION - JOB_WEIGHT:
                 bus.postpone(due_services[n:])
                 break
-            if service.is_dropped or service.channel_refused_at is not None or service.state is State.DOWN:
+            if not service.may_fall_due:
                 continue
+            weight += 0 if service.job is None else JOB_WEIGHT
             self.confirm(service)
             service.evaluate_job(now)
             if (due := service.due()) > running:
@@ -410,17 +414,18 @@ class Detector:
             return None
         self.confirm(service)
         if service.has_failed_unnoticed:
-            return self._declare_down(service, now)
+            return self.declare_down(service, now)
         if stored is not None and (unheard := service.take_unheard(stored, now)) is not None:
             service.bus.schedule(service)
             self.counts.unheard += 1
             return unheard
-        if stored is None or stored.age_sec is None:
-            service.note_no_witness(now)
+        # a report that is no sign of life should not be there: it replaced one that may have been
+        is_known = stored is not None and stored.age_sec is not None and not stored.beat.is_run_only
+        service.note_witness(now, is_known=is_known)
         if service.due() > service.bus.clock.proven:
             service.bus.schedule(service)
             return None
-        return self._declare_down(service, now)
+        return self.declare_down(service, now)
 
     def retry_suspect(self, svc: str) -> None:
         """Have a service whose `beat:<svc>` could not be read returned as a suspect again soon."""
@@ -428,6 +433,32 @@ class Detector:
         if service is not None and service.is_suspect:
             service.end_suspicion()
             service.bus.retry(service)
+
+    # -- services that are down
+
+    def find_down(self, bus_name: str) -> dict[str, float]:
+        """Return the services of a bus that are down, with their timeouts in seconds.
+
+        A beat that they sent while their channel was not heard is under `beat:<svc>`.
+        """
+        bus = self.buses.get(bus_name)
+        services = () if bus is None else bus.channels.values()
+        return {each.watch.svc: each.watch.timeout_sec for each in services if each.state is State.DOWN}
+
+    def end_outage(self, svc: str, stored: LastBeat, now: Moment) -> Verdict | None:
+        """Bring a service up if the beat under `beat:<svc>` shows that its outage ended unheard.
+
+        Return the verdict on that, or None if it shows nothing of the kind.
+        """
+        service = self.services.get(svc)
+        if service is None or service.is_restoring or service.state is not State.DOWN:
+            return None
+        before = service.last_beat
+        back = service.end_outage(stored, now)
+        if back is None:
+            return None
+        self.counts.unheard += 1
+        return self.bring_up(service, now, before=before, back=back)
 
     def count_unreadable(self, count: int) -> None:
         """Count values of `beat:<svc>`, read before a miss, that are no beats."""
@@ -511,23 +542,43 @@ class Detector:
 
     # -- transitions
 
-    def _declare_down(self, service: WatchedService, now: Moment) -> Verdict:
+    def declare_down(self, service: WatchedService, now: Moment) -> Verdict:
         """Return the verdict that a service is missed."""
         self.unsaved_silences[service.watch.svc] = None
-        service.prepare_miss()
+        service.prepare_miss(now)
         return self._apply_transition(service, Trigger.DUE, now, before=service.last_beat)
 
-    def bring_up(self, service: WatchedService, now: Moment | HeardAt, *, before: HeardAt | None) -> Verdict:
-        """Return the verdict that a service is up; `before` is its last beat before the one that shows it."""
+    def bring_up(
+        self,
+        service: WatchedService,
+        now: Moment | HeardAt,
+        *,
+        before: HeardAt | None,
+        back: HeardAt | None = None,
+    ) -> Verdict:
+        """Return the verdict that a service is up; `before` is its last beat before the one that shows it.
+
+        `back` is when that one was sent, if it was not heard now.
+        """
         self.observer.state_changed(service)
-        verdict = self._apply_transition(service, Trigger.BEAT, Moment(now.mono, now.wall), before=before)
+        at = Moment(now.mono, now.wall)
+        verdict = self._apply_transition(service, Trigger.BEAT, at, before=before, back=back)
         service.bus.schedule(service)
         return verdict
 
     def _apply_transition(
-        self, service: WatchedService, trigger: Trigger, now: Moment, *, before: HeardAt | None
+        self,
+        service: WatchedService,
+        trigger: Trigger,
+        now: Moment,
+        *,
+        before: HeardAt | None,
+        back: HeardAt | None = None,
     ) -> Verdict:
-        """Move a service to its next state; `before` is the last beat before the event that moves it."""
+        """Move a service to its next state; `before` is the last beat before the event that moves it.
+
+        `back` is the time of a beat that brings it up and was not heard now.
+        """
         was_down = service.state is State.DOWN
         publication = service.move(trigger)
         is_miss, is_beat = trigger is Trigger.DUE, trigger is Trigger.BEAT
@@ -545,7 +596,7 @@ class Detector:
             overdue_sec=running - service.due() if is_miss else None,
             timeout_sec=service.watch.timeout_sec,
             age_sec=now.mono - last.mono if is_beat and last else None,
-            down_sec=now.mono - before.mono if was_down and is_beat and before else None,
+            down_sec=(back or now).mono - before.mono if was_down and is_beat and before else None,
             since=None if before is None else before.wall,
             boot=service.newest_boot(),
             i=service.highest_i.get(service.newest_boot() or ""),

@@ -11,31 +11,32 @@ from the wall clock, by which schedules go. Three things keep that from a false 
   counts. All such delays together are the longest pause at most, in time in which the bus was heard.
 - After a gap, reports that could not be sent get a minute to be sent again.
 
-A start that was not heard arms nothing, and a run whose start was followed by a gap is no longer expected to
-end: the deadline of the schedule, or of the silence, still holds.
+A run whose start was followed by a gap may have ended in it. So before its deadline, or that of the schedule,
+counts, `beat:<svc>` is read. If it shows a report from before the start, the run goes on, and has its longest
+time to end. If it shows nothing, or the end of another run that may have replaced that of this one, the run
+is not waited for; the deadline of the schedule, or of the silence, holds. If the start itself may have been
+in a gap, an overdue run gets the longest time of a run from the end of that gap.
 """
 
 from collections.abc import Iterable
+from itertools import islice
 from math import floor, inf
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from marketswarm.beat import Beat
-from marketswarm.detector.clock import ListeningClock, Moment
-from marketswarm.truth import JobRule
-
-if TYPE_CHECKING:  # a service has a job
-    from marketswarm.detector.service import HeardAt
+from marketswarm.detector.clock import HeardAt, ListeningClock, Moment
+from marketswarm.truth import JobRule, Schedule
 
 MAX_RUNS: Final = 32
 """The runs of one job that are followed at the same time."""
 REPEAT_SEC: Final = 60.0
 """Within this time after a gap, a report that could not be sent may arrive."""
-LOOK_EVERY_SEC: Final = 5.0
-"""A job is evaluated so often: a gap, or the start of a run, brings its deadline nearer."""
 CLOCK_STEP_SEC: Final = 1.0
 """The wall clock was set if it moved by more than this against the monotonic clock."""
 EARLY_IN_A_ROW: Final = 3
 HOUR_SEC: Final = 3600.0
+START_TOLERANCE_SEC: Final = 60.0
+"""A run may start this much before its time, by the clock of its own machine."""
 _LEAST_PAUSE_SEC: Final = 4 * HOUR_SEC  # of a schedule whose early runs can be told from late ones
 _START_TOLERANCE_SEC: Final = 300.0
 _LONGEST_RUN_SEC: Final = 900.0  # by which the end alone may miss a whole hour
@@ -64,13 +65,21 @@ class Job:
     """
 
     __slots__ = (
+        "_after_gap",
+        "_asked_at",
+        "_evaluated_at",
+        "_heard_since",
         "_waits",
+        "_witness_asked_at",
         "due_at",
         "expected_from",
+        "filed",
         "has_run",
+        "is_end_unheard",
         "is_live",
         "is_unsaved",
         "is_witnessed",
+        "last_end",
         "leads_sec",
         "look_at",
         "rule",
@@ -78,7 +87,7 @@ class Job:
         "unheard_until",
     )
 
-    def __init__(self, rule: JobRule, since: "HeardAt") -> None:
+    def __init__(self, rule: JobRule, since: HeardAt) -> None:
         self.rule = rule
         self.expected_from = since  # the next run is the first scheduled time after this
         self.has_run = False  # that was a run, and not the time from which it was watched
@@ -87,9 +96,17 @@ class Job:
         self.is_witnessed = True  # `beat:<svc>` showed no newer report, or was not asked yet
         self.unheard_until = since.mono  # its channel could not be heard before this, in monotonic seconds
         self.due_at = inf  # by the listening clock, as of the last evaluation
-        self.look_at = since.at  # when to evaluate it next, by the listening clock
+        self.look_at = since.at  # infinity once it is evaluated, until something has changed
+        self.filed: tuple[float, int] | None = None  # its newest entry on its bus: when, number
         self.runs: dict[str, HeardAt] = {}  # by id, the starts of the runs that have not ended
+        self.is_end_unheard = False  # one of them may have ended in a gap, as of the last evaluation
         self.leads_sec: tuple[float, ...] = ()  # how early the last runs were; empty after one in time
+        self.last_end: tuple[str, float] | None = None  # the last run that ended: its id, monotonic seconds
+        # in monotonic seconds
+        self._heard_since = since.mono  # the end of the last gap, as of the last evaluation
+        self._evaluated_at = self._asked_at = since.mono
+        self._witness_asked_at = -inf  # by then, `beat:<svc>` showed that the runs in `runs` went on
+        self._after_gap = -inf  # by the listening clock, when reports of the last gap were sent again
         self._waits: dict[int, float] = {}  # by the time from which it is counted
 
     @property
@@ -109,21 +126,27 @@ class Job:
 
     # -- reports
 
-    def take_start(self, beat: Beat, heard: "HeardAt") -> None:
-        """Record that a run started. With a longest run, the first start of an id counts."""
+    def take_start(self, beat: Beat, heard: HeardAt) -> None:
+        """Record that a run started. With a longest run, the first start of an id counts.
+
+        Ignore a start that was sent again, and comes within a minute after the end of its run.
+        """
+        ended, ended_at = self.last_end or ("", -inf)
+        if beat.rid and beat.rid == ended and heard.mono - ended_at < REPEAT_SEC:
+            return
         self.is_unsaved = True
         if self.rule.max_run_sec is None:
             self.runs = {}
         if len(self.runs) < MAX_RUNS:
             self.runs.setdefault(beat.rid or "", heard)
 
-    def take_failure(self, beat: Beat) -> None:
+    def take_failure(self, beat: Beat, heard: HeardAt) -> None:
         """Record that a run failed: it is no longer under way."""
-        self._end_run(beat.rid)
+        self._end_run(beat.rid, heard)
 
-    def take_completion(self, beat: Beat, heard: "HeardAt") -> None:
+    def take_completion(self, beat: Beat, heard: HeardAt) -> None:
         """Record a complete run that was reported at `heard`; ignore one that is older than the last."""
-        started = self._end_run(beat.rid)
+        started = self._end_run(beat.rid, heard)
         if self.rule.schedule is None or (self.has_run and heard.mono <= self.expected_from.mono):
             return
         lead_sec = measure_lead(self.rule, heard.wall, started and started.wall)
@@ -137,16 +160,20 @@ class Job:
             limit = running - self.rule.max_run_sec
             self.runs = {rid: started for rid, started in self.runs.items() if started.at > limit}
 
-    def _end_run(self, rid: str | None) -> "HeardAt | None":
-        """Remove a run that is over, or all of them without an id; return its start, if that was heard."""
+    def _end_run(self, rid: str | None, heard: HeardAt) -> HeardAt | None:
+        """Remove a run that ended at `heard`, or all that began before that, if the report has no id.
+
+        Return its start, if that was heard.
+        """
         self.is_unsaved = True
+        self.last_end = rid or "", heard.mono
         if rid is not None:
             return self.runs.pop(rid, None)
         started = self.runs.get("")
-        self.runs = {}
+        self.runs = {each: start for each, start in self.runs.items() if start.mono > heard.mono}
         return started
 
-    def _expect_after(self, since: "HeardAt", *, has_run: bool) -> None:
+    def _expect_after(self, since: HeardAt, *, has_run: bool) -> None:
         """Expect the next run after `since`."""
         self.expected_from, self.has_run, self.is_unsaved = since, has_run, True
         self.is_witnessed = True
@@ -159,34 +186,40 @@ class Job:
         """Return when, by the listening clock, the first run is to have ended; infinity without one."""
         if self.rule.max_run_sec is None or not self.runs:
             return inf
-        return min(started.at for started in self.runs.values()) + self.rule.max_run_sec
+        due = min(started.at for started in self.runs.values()) + self.rule.max_run_sec
+        return max(due, self._after_gap) if self.is_end_unheard else due
 
     def evaluate(self, clock: ListeningClock, now: Moment) -> None:
         """Compute by when, by the listening clock, a run was to be reported."""
         running = clock.read(now.mono)
-        self.look_at = running + LOOK_EVERY_SEC
-        heard_since = max(clock.listening_since, self.unheard_until)
-        self.runs = {rid: each for rid, each in self.runs.items() if self._may_await(each, heard_since)}
-        schedule = self.rule.schedule
-        if schedule is None:
-            return
-        since = self.expected_from
+        self.look_at = inf
+        self._evaluated_at, self._heard_since = now.mono, max(clock.listening_since, self.unheard_until)
+        self._after_gap = (clock.gap_end if clock.is_listening else clock.proven) + min(
+            REPEAT_SEC, self.rule.grace_sec
+        )
+        self.is_end_unheard = self._witness_asked_at < self._heard_since and any(
+            started.mono < self._heard_since for started in self.runs.values()
+        )
+        if self.rule.schedule is not None:
+            self.due_at = self._compute_due(self.rule.schedule, running, now)
+
+    def _compute_due(self, schedule: Schedule, running: float, now: Moment) -> float:
+        """Return by when, by the listening clock, the next run of the schedule is to be reported."""
+        since, heard_since = self.expected_from, self._heard_since
+        longest_run_sec = self.rule.max_run_sec or 0.0
         wait_sec = self._wait_from(since.wall)
         set_by_sec = (now.wall - since.wall) - (now.mono - since.mono)
         if abs(set_by_sec) > CLOCK_STEP_SEC:
             wait_sec = max(wait_sec, self._wait_from(since.wall + set_by_sec))
         due_mono = since.mono + wait_sec
-        if not self.is_witnessed and heard_since > since.mono:
-            due_mono = max(due_mono, heard_since + self._wait_from(now.wall - (now.mono - heard_since)))
-        after_gap = (clock.gap_end if clock.is_listening else clock.proven) + min(
-            REPEAT_SEC, self.rule.grace_sec
-        )
-        latest = since.at + wait_sec + schedule.longest_pause_sec()
-        self.due_at = min(max(running + due_mono - now.mono, after_gap), latest)
-
-    def _may_await(self, started: "HeardAt", heard_since: float) -> bool:
-        """Return True if the end of a run would have been heard, or nothing depends on it."""
-        return self.rule.max_run_sec is None or started.mono >= heard_since
+        if heard_since > since.mono:
+            starts_at = due_mono - self.rule.grace_sec - START_TOLERANCE_SEC
+            if not self.is_witnessed:
+                due_mono = max(due_mono, heard_since + self._wait_from(now.wall - (now.mono - heard_since)))
+            elif heard_since > starts_at:
+                due_mono = max(due_mono, heard_since + longest_run_sec)
+        latest = since.at + wait_sec + max(schedule.longest_pause_sec(), longest_run_sec)
+        return min(max(running + due_mono - now.mono, self._after_gap), latest)
 
     def _wait_from(self, wall: float) -> float:
         """Return the seconds from a time to the deadline of the first run after it; infinity for none."""
@@ -199,9 +232,38 @@ class Job:
             self._waits[wall] = inf if following is None else following + self.rule.grace_sec - wall
         return self._waits[wall]
 
+    def file(self, at: float, number: int) -> tuple[float, int]:
+        """Note that its bus has an entry for it, under its due time and a number; return both."""
+        self.filed = at, number
+        return self.filed
+
+    def unfile(self) -> None:
+        """Note that its bus has no entry for it any more."""
+        self.filed = None
+
+    def note_asked(self) -> None:
+        """Note that `beat:<svc>` is being read, right after an evaluation."""
+        self._asked_at = self._evaluated_at
+
     def note_no_witness(self) -> None:
         """Note that `beat:<svc>` shows nothing: of what was reported in a gap nothing is known."""
         self.is_witnessed = False
+        self._keep_runs_after(inf)
+
+    def note_witness(self, last_mono: float) -> None:
+        """Note that `beat:<svc>` shows no later report than one at `last_mono`, in monotonic seconds.
+
+        So the runs that began after that go on. The end of any other one may have been replaced there.
+        """
+        self._keep_runs_after(last_mono)
+        self._witness_asked_at = self._asked_at
+
+    def _keep_runs_after(self, mono: float) -> None:
+        """Drop the runs of which nothing is known: a gap followed their start, which was before `mono`."""
+        if self.is_end_unheard and self.rule.max_run_sec is not None:
+            oldest = min(self._heard_since, mono)
+            self.runs = {rid: each for rid, each in self.runs.items() if each.mono >= oldest}
+            self.is_unsaved = True
 
     def note_unheard_until(self, now: Moment) -> None:
         """Note that the job could not be heard until now, though its bus could."""
@@ -209,24 +271,29 @@ class Job:
 
     # -- other states
 
-    def inherit(self, old: "Job", *, is_same_bus: bool) -> None:
+    def inherit(self, old: "Job", ahead_sec: float, *, is_same_bus: bool) -> None:
         """Take over the state of the same job under another line of the truth.
 
-        Under another schedule, the next run is the first one from now on.
+        The listening clock of its present bus is `ahead_sec` ahead of that of the old one. Another bus was
+        not heard for it before. Under another schedule, the next run is the first one from now on.
         """
         if is_same_bus:
             self.unheard_until = old.unheard_until
+        self.last_end = old.last_end
         if self.rule.max_run_sec is not None or not old.rule.max_run_sec:
-            self.runs = old.runs
+            self.runs = {rid: run._replace(at=run.at + ahead_sec) for rid, run in old.runs.items()}
         if old.rule.schedule == self.rule.schedule:
-            self._expect_after(old.expected_from, has_run=old.has_run)
+            since = old.expected_from
+            self._expect_after(since._replace(at=since.at + ahead_sec), has_run=old.has_run)
             self.is_live, self.leads_sec = old.is_live, old.leads_sec
 
-    def restore(self, saved: SavedJob | None, fallback: "HeardAt", running: float, now: Moment) -> None:
+    def restore(self, saved: SavedJob | None, fallback: HeardAt, running: float, now: Moment) -> None:
         """Apply the saved state of an earlier run of the healer, unless this run has heard a run meanwhile.
 
         Without a saved state, the next run is expected after `fallback`. `running` is the listening clock.
         """
+        if saved is not None:
+            self._restore_runs(saved.runs, running, now)
         if self.is_live:
             return
         wall = fallback.wall if saved is None else saved.expected_from
@@ -235,16 +302,32 @@ class Job:
         at = max(fallback.at, running - ago_sec)
         restored = fallback._replace(at=at, mono=now.mono - ago_sec, wall=wall)
         self._expect_after(restored, has_run=self.has_run if saved is None else saved.has_run)
-        if saved is None:
-            return
-        self.leads_sec = saved.leads_sec[-EARLY_IN_A_ROW:]
-        if self.rule.max_run_sec is None:  # the end of any other run may have been reported meanwhile
-            started = {rid: fallback._replace(wall=wall) for rid, wall in saved.runs[:MAX_RUNS]}
-            self.runs = started | self.runs
+        if saved is not None:
+            self.leads_sec = saved.leads_sec[-EARLY_IN_A_ROW:]
 
-    def adopt_up(self, heard: "HeardAt") -> None:
-        """Adopt that the leader heard a run at an unknown time: the next one is expected from now on."""
-        self._expect_after(heard, has_run=True)
+    def _restore_runs(self, saved: Iterable[tuple[str, float]], running: float, now: Moment) -> None:
+        """Add saved runs that had not ended, except the one whose end was heard last."""
+        ended = None if self.last_end is None else self.last_end[0]
+        if ended == "":  # that report ended all of them
+            return
+        known = {rid: wall for rid, wall in islice(saved, MAX_RUNS) if rid != ended}
+        self.runs = {rid: _heard_at(wall, running, now) for rid, wall in known.items()} | self.runs
+
+    def adopt(self, saved: SavedJob | None, clock: ListeningClock, now: Moment) -> None:
+        """Adopt what the leader before us knew, where we did not hear as much.
+
+        That is a later run, and starts before our last gap. Without any state, the leader heard a run at an
+        unknown time: the next one is expected from now on.
+        """
+        running = clock.read(now.mono)
+        if saved is None:
+            self._expect_after(HeardAt(running, now.mono, now.wall), has_run=True)
+            return
+        if saved.expected_from > self.expected_from.wall:
+            self._expect_after(_heard_at(saved.expected_from, running, now), has_run=saved.has_run)
+        heard_since = max(clock.listening_since, self.unheard_until) if clock.is_listening else now.mono
+        before = [(rid, wall) for rid, wall in saved.runs if now.mono - now.since(wall) < heard_since]
+        self._restore_runs(before, running, now)
 
     def take_unsaved(self) -> SavedJob:
         """Return the state to save, and count it as saved."""
@@ -259,6 +342,15 @@ class Job:
         """Return the state as it is saved."""
         runs = tuple((rid, started.wall) for rid, started in self.runs.items())
         return SavedJob(self.expected_from.wall, self.has_run, runs, self.leads_sec)
+
+
+def _heard_at(wall: float, running: float, now: Moment) -> HeardAt:
+    """Return the readings of all clocks at an earlier time, given in epoch seconds.
+
+    The listening clock, which shows `running` now, counts as if it had run since then.
+    """
+    ago_sec = now.since(wall)
+    return HeardAt(running - ago_sec, now.mono - ago_sec, wall)
 
 
 def measure_lead(rule: JobRule, ended: float, started: float | None) -> float | None:

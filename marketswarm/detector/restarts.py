@@ -35,9 +35,9 @@ from typing import Final, NamedTuple
 
 from marketswarm.beat import Beat, parse_beat
 from marketswarm.detector.bus import WatchedBus
-from marketswarm.detector.clock import Moment
+from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.detector import BeatObserver, Detector
-from marketswarm.detector.service import HeardAt, WatchedService
+from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import LastBeat, Publication, SavedBeat, SavedService, State, Verdict
 from marketswarm.detector.wheel import TimingWheel
 from marketswarm.event import Kind

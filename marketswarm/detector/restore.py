@@ -8,7 +8,7 @@ falls due again.
 
 from collections.abc import Collection, Iterator, Mapping
 
-from marketswarm.detector.clock import Moment
+from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.detector import Detector
 from marketswarm.detector.service import WatchedService
 from marketswarm.detector.verdict import LastBeat, Publication, SavedService, State, Verdict
@@ -27,7 +27,7 @@ def restore_services(
 
     A service that was saved as up and was heard shortly before counts as silent for half its timeout. That is
     safe, since every start grants a warm-up, and a healer that is restarted again and again still reaches a
-    verdict. Each step yields a verdict, or None: a service that was saved as down is up again, or a saved
+    verdict. Each step yields its verdicts, or None: a service that was saved as down is up again, or a saved
     service is no longer watched.
     """
     detector.note_awake(now)
@@ -39,7 +39,7 @@ def restore_services(
                 known = None  # restored, dropped and added again: its drop is published, it begins anew
             restored.add(svc)
             if service is not None and service.is_restoring:
-                yield _restore_service(detector, service, known, stored_beats.get(svc), now)
+                yield from _restore_service(detector, service, known, stored_beats.get(svc), now) or (None,)
             elif service is None and known is not None:
                 yield _make_unwatched_verdict(svc, known, now)
     detector.end_restore()
@@ -59,9 +59,10 @@ def _restore_service(
     saved: SavedService | None,
     stored: LastBeat | None,
     now: Moment,
-) -> Verdict | None:
-    """Restore one service; return the verdict that it is up, if that is news, else None."""
-    svc, verdict, stopped = service.watch.svc, None, service.stopped
+) -> list[Verdict]:
+    """Restore one service; return the verdicts that are news: it is up, or failed and is up again."""
+    svc, stopped = service.watch.svc, service.stopped
+    verdicts: list[Verdict] = []
     heard = service.begin_restore()
     if saved is not None:
         if service.heard_only_replays(saved):
@@ -74,23 +75,38 @@ def _restore_service(
     # deaf
     if stored is not None and heard is None and service.state is not State.DOWN:
         service.apply_stored_beat(stored, now)
+    elif stored is not None and heard is None and (up := detector.end_outage(svc, stored, now)) is not None:
+        verdicts.append(up)
     if heard is not None:
-        before = service.end_restore(heard, stopped=stopped)
+        verdicts += _apply_heard(detector, service, heard, now, stopped=stopped)
         if saved is not None:
             detector.delete_silences((svc,))
-        if service.state is not State.UP:
-            verdict = detector.bring_up(service, heard, before=before)
     elif service.state is State.DOWN:
         # a run that was killed after publishing the miss may have left its silence, on a clock that is no
         # more
         detector.delete_silences((svc,))
     elif service.state is State.UNKNOWN and service.last_beat and _is_sign_of_life(service, stored):
-        verdict = detector.bring_up(service, now, before=None)
+        verdicts.append(detector.bring_up(service, now, before=None))
     else:
         service.keep_silence_saved()
         detector.save_silence(service)
     service.bus.schedule(service)
-    return verdict
+    return verdicts
+
+
+def _apply_heard(
+    detector: Detector, service: WatchedService, heard: HeardAt, now: Moment, *, stopped: bool
+) -> list[Verdict]:
+    """Apply what was heard before the restore: perhaps a failure that has ended, and the beat after it."""
+    verdicts: list[Verdict] = []
+    if service.begin_ended_failure():
+        if service.state is not State.DOWN:
+            verdicts.append(detector.declare_down(service, now))
+        service.end_failure()
+    before = service.end_restore(heard, stopped=stopped)
+    if service.state is not State.UP:
+        verdicts.append(detector.bring_up(service, heard, before=before))
+    return verdicts
 
 
 def _is_sign_of_life(service: WatchedService, stored: LastBeat | None) -> bool:
@@ -127,11 +143,12 @@ def adopt_state(detector: Detector, svc: str, published: SavedService, now: Mome
         if State.DOWN in (service.state, published.state):
             detector.observer.state_changed(service)
         if published.state is State.DOWN:
-            service.adopt_down(published.since, now)
+            service.adopt_down(published, now)
             detector.delete_silences((svc,))
         elif published.state is State.UP:
-            service.adopt_up(now)
+            service.adopt_up(published, now)
             service.bus.schedule(service)
+    service.adopt_job(published, now)
     detector.observer.lead_taken_over(service, published, now)
 
 

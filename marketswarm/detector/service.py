@@ -15,7 +15,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from marketswarm.beat import Beat, parse_beat, parse_sender
-from marketswarm.detector.clock import Moment
+from marketswarm.detector.clock import HeardAt, Moment
 from marketswarm.detector.job import Job
 from marketswarm.detector.verdict import (
     TRANSITIONS,
@@ -43,17 +43,6 @@ NO_HEAD: Final = b"\xff"
 
 IN_FLIGHT_SEC: Final = 0.25
 """A stored beat is news only if it is this much younger than the silence: beats take time to arrive."""
-
-
-class HeardAt(NamedTuple):
-    """The time at which a beat was heard: listening, monotonic and wall clock, in seconds.
-
-    All beats of one batch share one value.
-    """
-
-    at: float
-    mono: float
-    wall: float
 
 
 class BeatEffect(NamedTuple):
@@ -88,6 +77,7 @@ class WatchedService:
         "bus",
         "channel_refused_at",
         "dropped_beats",
+        "ended_failure",
         "exit_code",
         "expected_head",
         "expected_size",
@@ -101,10 +91,12 @@ class WatchedService:
         "is_silence_saved",
         "is_suspect",
         "job",
+        "last_alive_i",
         "last_beat",
         "last_boot",
         "last_unheard",
         "miss_count",
+        "missed_at",
         "not_due_before",
         "others_beat_at",
         "parsed_at",
@@ -126,9 +118,11 @@ class WatchedService:
         self.watched_since = watched_since
         self.not_due_before = -inf  # granted after a change of interval, timeout or bus
         self.miss_count = 0
+        self.missed_at: Moment | None = None  # while it is down: when that began, or when it was missed
         self.stopped = False  # it said goodbye, and has not beaten since
-        self.failed_at: float | None = None  # when it said that it failed, if the truth wants an alert then
+        self.failed_at: HeardAt | None = None  # when it reported a failure that is to be missed
         self.exit_code: int | None = None  # of that failure
+        self.ended_failure: tuple[HeardAt, int | None] | None = None  # one that ended before the restore
         self.last_unheard: HeardAt | None = None  # the last beat that only `beat:<svc>` knew
         self.job: Job | None = None  # its runs, if it is a job
         self.channel_refused_at: Moment | None = None  # since when the bus refuses its channel to the healer
@@ -140,6 +134,8 @@ class WatchedService:
         self.is_dropped = False  # it is no longer watched, or replaced by another object
         # its instances
         self.highest_i: dict[str, int] = {}  # by instance; the instance heard first comes first
+        # the `i` of the last sign of life of instances that sent a report after it that is none
+        self.last_alive_i: dict[str, int] | None = None
         self.dropped_beats = 0  # the sum of the `i` that were dropped from there
         self.last_boot: str | None = None  # the instance that beat last
         self.host: str | None = None  # the host that a beat named last; few beats name one
@@ -163,7 +159,7 @@ class WatchedService:
         reported a failure is due at once, if the truth asks for an alert on that. Of a job the runs count.
         """
         due = self._silence_due() if self.job is None else self._job_due(self.job)
-        return due if self.failed_at is None else min(due, self.failed_at)
+        return due if self.failed_at is None else min(due, self.failed_at.at)
 
     def _silence_due(self) -> float:
         """Return when the silence of the service is too long."""
@@ -180,12 +176,13 @@ class WatchedService:
     def _job_due(self, job: Job) -> float:
         """Return when a run is overdue or has taken too long; without a schedule, the silence counts, too.
 
-        While a run is under way that has a longest time, the schedule waits for its end.
+        While a run is under way that has a longest time, the schedule waits for its end. If that may have
+        been in a gap, whichever comes first is when `beat:<svc>` is to be read.
         """
         run_due = job.run_due_at()
         if job.rule.schedule is None:
             return min(self._silence_due(), run_due)
-        return job.due_at if run_due == inf else run_due
+        return min(job.due_at, run_due) if job.is_end_unheard or run_due == inf else run_due
 
     def begin_job(self, now: Moment) -> None:
         """Watch the runs of the service from now on, if it is a job."""
@@ -197,11 +194,15 @@ class WatchedService:
         if self.job is not None:
             self.job.evaluate(self.bus.clock, now)
 
-    def note_no_witness(self, now: Moment) -> None:
-        """Note that `beat:<svc>` shows nothing about the runs of a job."""
-        if self.job is not None:
+    def note_witness(self, now: Moment, *, is_known: bool) -> None:
+        """Note what `beat:<svc>` says about the runs of a job: nothing newer than was heard, or nothing."""
+        if self.job is None:
+            return
+        if is_known:
+            self.job.note_witness(-inf if self.last_beat is None else self.last_beat.mono)
+        else:
             self.job.note_no_witness()
-            self.job.evaluate(self.bus.clock, now)
+        self.job.evaluate(self.bus.clock, now)
 
     def silence_sec(self, now: float) -> float:
         """Return the seconds without a beat at `now`; if it never beat, the seconds since it is watched."""
@@ -215,16 +216,19 @@ class WatchedService:
 
     def next_evaluation(self) -> float:
         """Return when the timing wheel should return the service; infinity while it can't fall due."""
-        if self.is_dropped or self.is_suspect or self.channel_refused_at is not None:
+        if not self.may_fall_due:
             return inf
-        if self.state is State.DOWN:
-            return inf
-        if self.job is not None:
-            return min(self.due(), self.job.look_at)
+        due = self.due() if self.job is None else min(self.due(), self.job.look_at)
         if self.payload is not self.parsed_payload and self.parsed_at is not None:
             # should the unparsed payload be no beat, the last beat would be as old as the last parsed one
-            return min(self.parsed_at.at + self.watch.timeout_sec / 2, self.due())
-        return self.due() if self.is_silence_saved else min(self.silence_save_at(), self.due())
+            return min(self.parsed_at.at + self.watch.timeout_sec / 2, due)
+        return due if self.is_silence_saved else min(self.silence_save_at(), due)
+
+    @property
+    def may_fall_due(self) -> bool:
+        """Whether its deadline counts: it is watched, can be heard, and is neither down nor a suspect."""
+        is_watched = not self.is_dropped and self.channel_refused_at is None
+        return is_watched and self.state is not State.DOWN and not self.is_suspect
 
     @property
     def has_failed_unnoticed(self) -> bool:
@@ -256,14 +260,17 @@ class WatchedService:
     def begin_suspicion(self) -> None:
         """Note that the service's `beat:<svc>` is being read."""
         self.is_suspect = True
+        if self.job is not None:
+            self.job.note_asked()
 
     def end_suspicion(self) -> None:
         """Note that the read of `beat:<svc>` was answered, or failed."""
         self.is_suspect = False
 
-    def prepare_miss(self) -> None:
+    def prepare_miss(self, now: Moment) -> None:
         """Prepare the miss: save no silence any more, and have the next payload parsed."""
         self.is_silence_saved = False
+        self.missed_at = now if self.failed_at is None else Moment(self.failed_at.mono, self.failed_at.wall)
         self.parse_next()
 
     def mark_silence_saved(self) -> None:
@@ -311,16 +318,20 @@ class WatchedService:
         self.parse_next()
         return since
 
-    def inherit(self, old: "WatchedService", now: float, old_silence_sec: float) -> None:
+    def inherit(self, old: "WatchedService", now: float, old_now: float) -> None:
         """Take over the state of `old`, the same service under another line of the truth.
 
-        The silence of `old_silence_sec` goes on; it is never due before a warm-up from `now`.
+        `now` and `old_now` are the readings of the listening clocks of its present bus and of that of `old`.
+        The silence goes on; it is never due before a warm-up from `now`.
         """
-        before = now - old_silence_sec
+        ahead_sec = now - old_now
+        before = now - old.silence_sec(old_now)
         self.watched_since = before
         self.last_beat = None if old.last_beat is None else old.last_beat._replace(at=before)
         self.state, self.highest_i, self.stopped = old.state, old.highest_i, old.stopped
+        self.missed_at = old.missed_at
         self.miss_count, self.dropped_beats = old.miss_count, old.dropped_beats
+        self.last_alive_i = old.last_alive_i
         self.channel_refused_at = old.channel_refused_at  # until the bus says otherwise
         self.not_due_before = now + self.warm_up_sec
         self.payload = self.parsed_payload = old.parsed_payload
@@ -328,7 +339,10 @@ class WatchedService:
         self.last_boot, self.others_beat_at = old.last_boot, old.others_beat_at
         self.host = old.host
         if self.job is not None and old.job is not None:
-            self.job.inherit(old.job, is_same_bus=self.bus is old.bus)
+            self.job.inherit(old.job, ahead_sec, is_same_bus=self.bus is old.bus)
+        if old.failed_at is not None:
+            self.failed_at = old.failed_at._replace(at=old.failed_at.at + ahead_sec)
+            self.exit_code = old.exit_code
         self.is_silence_saved = old.is_silence_saved
 
     # -- beats
@@ -359,8 +373,10 @@ class WatchedService:
         effect = BeatEffect(before, self.is_silence_saved, self.stopped or is_other, is_other)
         if is_other:
             self._switch_instance(beat.boot)
-        self.stopped = self.is_silence_saved = False
-        self.failed_at = self.exit_code = None
+        self.is_silence_saved = False
+        if self.is_restoring and self.failed_at is not None:
+            self.ended_failure = self.failed_at, self.exit_code
+        self._clear_failure()
         self._complete_run(beat, heard)
         self.store_parsed(payload, beat, heard)
         return effect
@@ -372,10 +388,10 @@ class WatchedService:
         if self.job is not None and (beat.run == "ended" or self.job.rule.schedule is not None):
             self.job.take_completion(beat, heard)
 
-    def take_goodbye(self, beat: Beat, at: float) -> None:
-        """Record a `stopping` beat that was heard `at`."""
+    def take_goodbye(self, beat: Beat, heard: HeardAt) -> None:
+        """Record a `stopping` beat."""
         self.stopped = True
-        self._note_failure(beat, at)
+        self._note_failure(beat, heard)
         self.parse_next()
 
     def take_run_report(self, beat: Beat, heard: HeardAt) -> bool:
@@ -387,17 +403,21 @@ class WatchedService:
         if self.job is not None and beat.run == "started":
             self.job.take_start(beat, heard)
         if self.job is not None and beat.run == "failed":
-            self.job.take_failure(beat)
+            self.job.take_failure(beat, heard)
         if beat.run != "failed" or self.failed_at is not None:
             return False
-        self.failed_at, self.exit_code = heard.at, beat.exit_code
+        self.failed_at, self.exit_code = heard, beat.exit_code
         self.parse_next()
         return True
 
-    def _note_failure(self, beat: Beat, at: float) -> None:
+    def _note_failure(self, beat: Beat, heard: HeardAt) -> None:
         """Note the exit code of a goodbye other than 0, if the truth asks for an alert on that."""
         if self.watch.alert_on_failure and beat.exit_code:
-            self.failed_at, self.exit_code = at, beat.exit_code
+            self.failed_at, self.exit_code = heard, beat.exit_code
+
+    def _clear_failure(self) -> None:
+        """Note that no failure and no goodbye counts any more."""
+        self.failed_at, self.exit_code, self.stopped = None, None, False
 
     def store_parsed(self, payload: bytes, beat: Beat, heard: HeardAt) -> None:
         """Keep a parsed beat, and derive how the next payload of the same instance begins and ends."""
@@ -418,10 +438,11 @@ class WatchedService:
 
     # -- instances and replays
 
-    def check_replay(self, boot: str | None, i: int) -> bool:
+    def check_replay(self, boot: str | None, i: int, *, is_alive: bool = True) -> bool:
         """Return True if this beat, or a later one of its instance, was heard before; record `i` if not.
 
-        Beats without a `boot` can't be told apart: they are never replays.
+        Beats without a `boot` can't be told apart: they are never replays. `is_alive` is False for a report
+        that is no sign of life.
         """
         if boot is None:
             return False
@@ -430,8 +451,20 @@ class WatchedService:
             return True
         if highest is None and len(self.highest_i) >= BOOTS_KEPT:
             self._drop_oldest_instance()
+        if not is_alive:
+            self.last_alive_i = self.last_alive_i or {}
+            self.last_alive_i.setdefault(boot, -1 if highest is None else highest)
+        elif self.last_alive_i:
+            self.last_alive_i.pop(boot, None)
         self.highest_i[boot] = i
         return False
+
+    def _record_stored(self, beat: Beat) -> None:
+        """Record the `i` of a stored beat; it may be lower than that of a later report that was heard."""
+        if beat.boot is None or not self.check_replay(beat.boot, beat.i):
+            return
+        if self.last_alive_i and beat.boot in self.last_alive_i:
+            self.last_alive_i[beat.boot] = max(beat.i, self.last_alive_i[beat.boot])
 
     def newest_boot(self) -> str | None:
         """Return the newest instance, by when it was first heard; None if no beat had a `boot`."""
@@ -451,7 +484,7 @@ class WatchedService:
         """
         if boot is None:
             return age_sec < silence_sec - IN_FLIGHT_SEC
-        return i > self.highest_i.get(boot, -1)
+        return i > (self.last_alive_i or {}).get(boot, self.highest_i.get(boot, -1))
 
     def _elapsed_sec(self, now: Moment) -> float:
         """Return the silence with which a stored beat is compared; that of a job includes the gaps."""
@@ -490,6 +523,7 @@ class WatchedService:
             self.highest_i, key=lambda boot: inf if boot == self.last_boot else others.get(boot, -inf)
         )
         self.dropped_beats += self.highest_i.pop(oldest)
+        (self.last_alive_i or {}).pop(oldest, None)
         others.pop(oldest, None)
 
     # -- stored beats, under `beat:<svc>`
@@ -504,10 +538,10 @@ class WatchedService:
         silence_sec = self._elapsed_sec(now)
         is_life = self.is_unheard_life(beat, age, silence_sec)
         if self.is_news(beat.boot, beat.i, age, silence_sec):
-            self.check_replay(beat.boot, beat.i)  # records its `i`
+            self._record_stored(beat)
             self.stopped = beat.status == "stopping"  # a report about a run is no goodbye
             if self.stopped:
-                self._note_failure(beat, running)
+                self._note_failure(beat, HeardAt(running, now.mono, now.wall))
         if not is_life:
             return None
         heard = HeardAt(running - age, now.mono - age, now.wall - age)
@@ -520,6 +554,28 @@ class WatchedService:
         is_repeated = before is not None and before is self.last_unheard
         self.last_unheard = self.last_beat
         return UnheardBeat(self.watch.svc, self.watch.bus, age, is_repeated)
+
+    def end_outage(self, stored: LastBeat, now: Moment) -> HeardAt | None:
+        """Record a stored beat that was never heard and ends the outage of a service that is down.
+
+        Return when it was sent, or None if it ends nothing: a goodbye, a beat from before the miss, one that
+        was heard, and one that is as old as a service without a schedule may be silent.
+        """
+        beat, age = stored.beat, stored.age_sec
+        if self.missed_at is None or age is None or now.mono - age < self.missed_at.mono:
+            return None
+        if beat.status == "stopping" or not self.is_unheard_life(beat, age, self._elapsed_sec(now)):
+            return None
+        has_schedule = self.job is not None and self.job.rule.schedule is not None
+        if not has_schedule and age >= self.watch.timeout_sec:
+            return None
+        self._record_stored(beat)
+        self._clear_failure()
+        heard = HeardAt(self.bus.clock.read(now.mono) - age, now.mono - age, now.wall - age)
+        self._complete_run(beat, heard)
+        self.last_beat = heard
+        self.parse_next()
+        return heard
 
     def apply_stored_beat(self, stored: LastBeat, now: Moment) -> None:
         """Record the beat under `beat:<svc>` as the last one heard, after the saved state was restored.
@@ -538,10 +594,10 @@ class WatchedService:
         is_goodbye = beat.status == "stopping"
         silence_sec = self._elapsed_sec(now)
         is_life = not is_goodbye or self.is_unheard_life(beat, age, silence_sec)
-        self.check_replay(beat.boot, beat.i)  # records its `i`
+        self._record_stored(beat)
         self.stopped = is_goodbye
         if is_goodbye:
-            self._note_failure(beat, running)
+            self._note_failure(beat, HeardAt(running, now.mono, now.wall))
         if is_life and (self.last_beat is None or age < silence_sec):
             is_saved_run = self.last_beat is not None and age >= silence_sec - IN_FLIGHT_SEC
             at = running - min(age, self.watch.timeout_sec / 2)
@@ -576,6 +632,7 @@ class WatchedService:
         Each run's listening clocks begin at 0, so a restored silence begins at a negative reading.
         """
         self.state = saved.state
+        self._restore_miss(saved, now)
         silent_sec = self.watch.timeout_sec / 2 if saved.silent_sec is None else saved.silent_sec
         if not saved.seen:
             self.watched_since = -silent_sec
@@ -594,9 +651,29 @@ class WatchedService:
             if self.job.has_run and known.mono < self.job.expected_from.mono:
                 self.last_beat = self.job.expected_from
 
+    def _restore_miss(self, saved: SavedService, now: Moment) -> None:
+        """Restore when the service was missed, if it is down and that is known."""
+        if saved.missed_at is not None:
+            self.missed_at = Moment(now.mono - now.since(saved.missed_at), saved.missed_at)
+
     def _update_highest_i(self, boot: str, i: int) -> None:
         """Raise the highest `i` of an instance to `i`, if that is greater."""
         self.highest_i[boot] = max(i, self.highest_i.get(boot, 0))
+
+    def begin_ended_failure(self) -> bool:
+        """Make a failure that ended before the restore the present one.
+
+        Return False if there was none, or a later one has not ended.
+        """
+        ended, self.ended_failure = self.ended_failure, None
+        if ended is None or self.failed_at is not None:
+            return False
+        self.failed_at, self.exit_code = ended
+        return True
+
+    def end_failure(self) -> None:
+        """Note that the failure was missed, and has ended."""
+        self._clear_failure()
 
     def end_restore(self, heard: HeardAt, *, stopped: bool) -> HeardAt | None:
         """Set the beat that `begin_restore` returned as the last beat; return the restored one."""
@@ -604,10 +681,13 @@ class WatchedService:
         self.stopped = stopped
         return before
 
-    def adopt_down(self, since: float | None, now: Moment) -> None:
-        """Adopt a miss that the leader published; `since` is the last beat it knew, in epoch seconds."""
+    def adopt_down(self, published: SavedService, now: Moment) -> None:
+        """Adopt a miss that the leader published; its `since` is the last beat that the leader knew."""
+        since = published.since
+        self._restore_miss(published, now)
         self.confirm()
         self.parse_next()
+        self._clear_failure()
         self.state = State.DOWN
         self.is_silence_saved = self.is_suspect = False
         if since is not None:
@@ -616,18 +696,24 @@ class WatchedService:
             running = self.bus.clock.read(now.mono)
             self.last_beat = HeardAt(running - silent_sec, now.mono - silent_sec, since)
 
-    def adopt_up(self, now: Moment) -> None:
+    def adopt_up(self, published: SavedService, now: Moment) -> None:
         """Adopt an ok that the leader published: it heard a beat at an unknown time.
 
         So the service counts as silent for at most half its timeout, as it does after a start.
         """
         self.state = State.UP
+        self._clear_failure()
         ago_sec = self.watch.timeout_sec / 2
         running = self.bus.clock.read(now.mono)
         if self.last_beat is None or self.silence_sec(running) > ago_sec:
             self.last_beat = HeardAt(running - ago_sec, now.mono - ago_sec, now.wall - ago_sec)
-        if self.job is not None:
-            self.job.adopt_up(HeardAt(running, now.mono, now.wall))
+        if self.job is not None and published.job is None:
+            self.job.adopt(None, self.bus.clock, now)
+
+    def adopt_job(self, published: SavedService, now: Moment) -> None:
+        """Adopt what the leader before us knew about the runs of a job."""
+        if self.job is not None and published.job is not None:
+            self.job.adopt(published.job, self.bus.clock, now)
 
 
 class BeatBatch:

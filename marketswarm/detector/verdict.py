@@ -176,7 +176,8 @@ class SavedService:
 
     `silent_sec` is how long the service had been silent (if `seen`) or watched without a beat (if not) at the
     last save of that, in seconds of listening; None if it had beaten shortly before. Beats of the instance
-    `boot` up to `i` are replays, and so are those before `last_beat`.
+    `boot` up to `i` are replays, and so are those before `last_beat`. `missed_at` is when the miss of a
+    service that is down was published, in epoch seconds.
     """
 
     state: State
@@ -187,3 +188,4 @@ class SavedService:
     i: int = 0
     last_beat: SavedBeat | None = None
     job: SavedJob | None = None
+    missed_at: float | None = None

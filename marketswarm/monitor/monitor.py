@@ -25,7 +25,7 @@ from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
 from marketswarm.monitor.metrics import MonitorMetrics
 from marketswarm.monitor.publication_step import make_publication_step
 from marketswarm.monitor.publisher import LogLength, PublishedVerdict, Publisher
-from marketswarm.monitor.state import SaveFailures, StateKeeper
+from marketswarm.monitor.state import RETRY_SEC, SaveFailures, StateKeeper
 from marketswarm.monitor.witness import StoredBeats, read_last_beats
 from marketswarm.time_slice import TimeSlice
 from marketswarm.tracing import Tracer
@@ -155,6 +155,30 @@ class Evaluator:
             self._wake.set()
         if unheard is not None:
             self.reopen_deaf_session(unheard)
+
+    async def end_unheard_outages(self, bus: str) -> None:
+        """Read `beat:<svc>` of the services of a bus that are down, and publish which of them are up again.
+
+        Call this when a session has begun: what was sent before is not heard. Try until the bus answers, or a
+        later session has begun.
+        """
+        watched = self._detector.buses.get(bus)
+        session = watched and watched.clock.sessions
+        while watched and watched is self._detector.buses.get(bus) and watched.clock.sessions == session:
+            if not self._detector.is_restoring:  # the restore may have read them before the session
+                with contextlib.suppress(BusError, KeyError):
+                    await self._end_outages(bus)
+                    return
+            await asyncio.sleep(RETRY_SEC)
+
+    async def _end_outages(self, bus: str) -> None:
+        """Read `beat:<svc>` of the services of a bus that are down. Raise BusError."""
+        time_slice = TimeSlice()
+        async for answer in read_last_beats(self._links[bus].bus, self._detector.find_down(bus)):
+            for svc, stored in answer.found.items():
+                await time_slice.pause()
+                if (verdict := self._detector.end_outage(svc, stored, read_clocks())) is not None:
+                    self._publish(verdict)
 
     def _log_unreadable(self, bus: str, answer: StoredBeats) -> None:
         """Count and log, in one line for an answer, the last beats that can't be read."""
@@ -436,6 +460,8 @@ class Monitor:
         """
         if bus == self._home:
             await self.state.take_over(bus, fence, queued_fields)
+            for name in self.detector.buses:  # what we thought up may be published as down, and be up again
+                self._end_unheard_outages(name)
         else:
             await self.state.take_over_buses(bus, queued_fields)
 
@@ -446,10 +472,16 @@ class Monitor:
         self.state.save_soon()
 
     def _restore_after_gap(self, bus: str) -> None:
-        """After a session on `bus` began, have recent writes compared and lost buses restored."""
+        """After a session on `bus` began, have recent writes compared, and read what was not heard."""
         self.links[bus].check_after_gap(self.detector.buses[bus].clock.proof.mono)
         if self._group is not None:
             self._group.create_task(self.state.restore_lost_buses(bus), name=f"restore_lost_buses:{bus}")
+        self._end_unheard_outages(bus)
+
+    def _end_unheard_outages(self, bus: str) -> None:
+        """Have the services of a bus that are down looked for under `beat:<svc>`."""
+        if self._group is not None:
+            self._group.create_task(self.evaluator.end_unheard_outages(bus), name=f"end_outages:{bus}")
 
 
 def _group_by_bus(suspects: Sequence[Suspect]) -> dict[str, list[str]]:

@@ -289,13 +289,15 @@ class StateKeeper:
         roster = await store.load_roster()
         silences, _ = await store.load_silences()
         saved_beats = await store.load_saved_beats()
+        jobs = await store.load_jobs() if self._detector.jobs else {}
         buses = {svc: service.watch.bus for svc, service in self._detector.services.items()}
         time_slice = TimeSlice()
         for svc, published in combine_saved_state(roster, {}, {}, buses, saved_beats):
             await time_slice.pause()
             # check at this moment: a verdict on it may have been queued meanwhile
             if svc not in queued_fields:
-                adopt_state(self._detector, svc, published, read_clocks())
+                known = replace(published, job=jobs.get(svc))
+                adopt_state(self._detector, svc, known, read_clocks())
         self._adopt_buses(home, roster, queued_fields)
         await self._restore_health(roster, replace=True)
         # the saved silences are readings of the old leader's clocks: replace them by readings of ours
@@ -304,8 +306,7 @@ class StateKeeper:
         for service in self._detector.jobs.values():
             if service.job is not None:
                 service.job.save_again()
-        if self._detector.jobs:
-            self._saved_jobs |= set(await store.load_jobs())
+        self._saved_jobs |= set(jobs)
         self._save_due.set()
 
     async def take_over_buses(self, name: str, queued_fields: Collection[str]) -> None:

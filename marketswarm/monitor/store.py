@@ -167,13 +167,19 @@ class StateStore:
 
     async def save_jobs(self, fence: Fence, jobs: Mapping[str, SavedJob], gone: Collection[str]) -> bool:
         """Write the state of jobs, and delete the fields in `gone`; return False if another process leads."""
-        fields: list[str | bytes] = [
-            each for svc, job in jobs.items() for each in (svc, encode_job_entry(job))
-        ]
-        args: list[str | bytes | float] = [*fence, len(jobs), *fields, len(gone), *gone]
-        return bool(
-            await self.bus.script(SAVE_SCRIPT, [self.lease_key, self.jobs_key], args) != NOT_THE_LEADER
-        )
+        kept, removed = list(jobs.items()), list(gone)
+        keys = [self.lease_key, self.jobs_key]
+        while True:
+            written, kept = kept[:BATCH_SIZE], kept[BATCH_SIZE:]
+            deleted, removed = removed[:BATCH_SIZE], removed[BATCH_SIZE:]
+            fields: list[str | bytes] = [
+                each for svc, job in written for each in (svc, encode_job_entry(job))
+            ]
+            args: list[str | bytes | float] = [*fence, len(written), *fields, len(deleted), *deleted]
+            if await self.bus.script(SAVE_SCRIPT, keys, args) == NOT_THE_LEADER:
+                return False
+            if not kept and not removed:
+                return True
 
     async def delete_wrong_types(self) -> bool:
         """Delete the keys of the listener that are not a hash; return True if there was one."""
@@ -338,7 +344,8 @@ def combine_saved_state(
             seen = since is not None
         boot, i = (None, 0) if entry is None else (entry.boot, entry.i or 0)
         last_beat = (saved_beats or {}).get(svc)
-        yield svc, SavedService(state, since, silent_sec, seen, boot, i, last_beat)
+        missed_at = entry.ts or None if entry is not None and state is State.DOWN else None
+        yield svc, SavedService(state, since, silent_sec, seen, boot, i, last_beat, missed_at=missed_at)
 
 
 def encode_saved_beat(beat: SavedBeat) -> bytes:

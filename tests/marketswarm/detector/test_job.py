@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.beat import Beat
-from marketswarm.detector import ListeningClock, Moment, SavedService, State
+from marketswarm.detector import ListeningClock, Moment, SavedService, State, adopt_state
+from marketswarm.detector.clock import HeardAt
 from marketswarm.detector.job import Job, SavedJob, measure_lead
-from marketswarm.detector.service import HeardAt
 from marketswarm.truth import JobRule, Schedule, Watch
-from support.simulation.manual_detector import Hand, gaps, watch
+from support.simulation.manual_detector import Hand, gaps, says, watch
 
 MIDNIGHT = datetime(2026, 3, 10, tzinfo=UTC).timestamp()
 GRACE = 20.0
@@ -185,6 +185,133 @@ def test_a_run_whose_end_may_have_been_in_a_gap_is_not_waited_for():
     assert [reason for _, reason in misses(hand)] == ["overdue"]  # the schedule holds
 
 
+# -- long runs through gaps and restarts
+
+HOURLY = Schedule("1 * * * *")  # a minute after the hour: its first run is due at 80 s
+
+
+def long_runs() -> Watch:
+    """An hourly job whose runs may take two minutes; without one under way, 20 s are its grace."""
+    return replace(minutely(max_run=120.0, schedule=HOURLY), timeout_sec=7300.0)
+
+
+def cut(hand: Hand, sec: float = 2.0) -> None:
+    """The session is cut for so long."""
+    hand.lose()
+    hand.run(sec)
+    hand.find()
+
+
+def run_that_is_cut() -> Hand:
+    """A run starts at 65 and is cut at 70, after one that ended at 5; the witness knows the latter."""
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(boot="b", run="ended", rid="0")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended", rid="0")
+    hand.run(60)
+    hand.beat(boot="b", run="started", rid="1")
+    hand.run(5)
+    cut(hand)
+    return hand
+
+
+def test_a_gap_in_a_long_run_makes_no_miss():
+    hand = run_that_is_cut()
+    hand.run(108)  # until 180
+    hand.beat(boot="b", run="ended", rid="1")
+    hand.run(3490)
+    assert misses(hand) == []
+    hand.run(30)
+    assert misses(hand) == [(3680, "overdue")]
+
+
+def test_a_long_run_with_a_gap_that_does_not_end_is_missed_by_its_longest_time():
+    hand = run_that_is_cut()
+    hand.run(200)
+    ((at, reason),) = misses(hand)
+    assert (185 <= at <= 193, reason) == (True, "never_ended")
+
+
+def test_a_long_run_whose_end_was_in_the_gap_is_complete_by_its_witness():
+    hand = run_that_is_cut()
+    hand.attest("a", 1.0, i=3, boot="b", run="ended", rid="1")
+    hand.run(1000)
+    assert misses(hand) == []
+    job = hand.detector.services["a"].job
+    assert job is not None
+    assert job.runs == {}
+
+
+def test_a_gap_in_a_long_run_without_a_witness_makes_no_miss_either():
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    hand.beat(run="started", rid="1")
+    hand.run(5)
+    cut(hand)
+    hand.run(108)
+    hand.beat(run="ended", rid="1")
+    hand.run(3480)
+    assert misses(hand) == []
+
+
+def test_a_run_whose_end_another_one_may_have_overwritten_is_not_waited_for():
+    hand = run_that_is_cut()
+    hand.beat(boot="b", i=4, run="started", rid="2")
+    hand.run(10)
+    hand.beat(boot="b", i=5, run="ended", rid="2")  # that of 1 may have come before
+    hand.attest("a", 0.0, i=5, boot="b", run="ended", rid="2")
+    hand.run(1000)
+    assert misses(hand) == []
+
+
+def test_a_long_run_whose_start_was_in_a_gap_is_not_overdue():
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    hand.run(60)
+    cut(hand)  # at 65: it starts
+    hand.run(110)
+    hand.beat(boot="b", i=3, run="ended")
+    hand.run(1000)
+    assert misses(hand) == []
+
+
+def test_a_job_that_does_not_start_is_overdue_after_its_longest_run_if_a_gap_may_have_hidden_its_start():
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    hand.run(60)
+    cut(hand)  # until 67
+    hand.run(200)
+    ((at, reason),) = misses(hand)
+    assert (187 <= at <= 190, reason) == (True, "overdue")
+
+
+@pytest.mark.parametrize(("end", "missed"), [(100.0, []), (None, ["never_ended"])])
+def test_a_restarted_healer_goes_on_with_a_long_run(end, missed):
+    job = SavedJob(MIDNIGHT - 3600, runs=(("1", MIDNIGHT - 10),))
+    saved = replace(UP, since=MIDNIGHT - 3600, job=job, boot="b", i=2)
+    hand = hand_of(long_runs(), known={"a": saved}, beats={"a": says(3600.0, i=1, boot="b", run="ended")})
+    hand.run(end or 130)
+    if end:
+        hand.beat(boot="b", i=3, run="ended", rid="1")
+    hand.run(20)
+    assert [reason for _, reason in misses(hand)] == missed
+
+
+def test_a_start_that_is_sent_again_after_its_end_begins_no_run():
+    hand = hand_of(long_runs())
+    hand.run(65)
+    for run in ("started", "ended", "started"):
+        hand.beat(boot="b", run=run, rid="1")
+    hand.run(300)
+    assert misses(hand) == []
+
+
 # -- gaps
 
 
@@ -282,6 +409,121 @@ def test_another_process_after_a_gap_is_the_next_run_and_no_restart():
         hand.run(60)
     assert gaps(hand) == []
     assert misses(hand) == []
+
+
+# -- reports that are no sign of life, between what was lost and what is asked
+
+
+@pytest.mark.parametrize("run", ["log", "started", "failed"])
+def test_a_success_that_was_lost_in_a_gap_is_news_though_a_later_report_of_its_boot_was_heard(run):
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.run(58)
+    hand.lose()
+    hand.run(2)
+    hand.attest("a", 0.0, i=3, boot="b", run="ended")  # i=2 was a start
+    hand.find()
+    hand.run(2)
+    hand.beat(boot="b", i=4, run=run)
+    hand.run(40)
+    assert [reason for _, reason in misses(hand)] == (["failed"] if run == "failed" else [])
+
+
+def test_a_success_that_was_heard_is_no_news_after_a_later_report_of_its_boot():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    for run in ("log", "started", "log"):
+        hand.beat(boot="b", run=run)
+    hand.run(90)
+    assert misses(hand) == [(80, "overdue")]
+
+
+# -- outages that end unheard
+
+
+def states(hand: Hand) -> list[State]:
+    """What was told of the job."""
+    return [verdict.state for verdict in hand.verdicts if verdict.svc == "a"]
+
+
+def down_at_85() -> Hand:
+    """A job that ran at 5 and was missed at 80; its session is cut at 85."""
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended")
+    hand.run(80)
+    assert misses(hand) == [(80, "overdue")]
+    hand.lose()
+    hand.run(10)
+    return hand
+
+
+@pytest.mark.parametrize("boot", ["b", "c"])
+def test_a_job_that_is_down_and_completes_a_run_in_a_gap_is_up_after_it(boot):
+    hand = down_at_85()
+    hand.attest("a", 4.0, i=2, boot=boot, run="ended")  # at 91
+    hand.find()
+    ok = hand.verdicts[-1]
+    assert (ok.state, ok.since, ok.down_sec, ok.age_sec) == (State.UP, MIDNIGHT + 5, 86.0, 4.0)
+    hand.run(40)
+    assert states(hand) == [State.UP, State.DOWN, State.UP]
+    hand.run(10)
+    assert misses(hand)[1:] == [(140, "overdue")]
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        {"age": 90.0, "i": 1, "boot": "b", "run": "ended"},  # the one that was heard
+        {"age": 20.0, "i": 2, "boot": "b", "run": "ended"},  # older than the miss
+        {"age": 4.0, "i": 2, "boot": "b", "run": "started"},
+        {"age": 4.0, "i": 2, "boot": "b", "status": "stopping"},
+        {"age": None, "i": 2, "boot": "b", "run": "ended"},
+    ],
+)
+def test_what_shows_no_run_since_the_miss_leaves_a_job_down(word):
+    hand = down_at_85()
+    hand.attest("a", word.pop("age"), **word)
+    hand.find()
+    hand.run(30)
+    assert states(hand) == [State.UP, State.DOWN]
+
+
+def test_a_success_before_a_failure_does_not_end_its_outage():
+    hand = hand_of()
+    hand.run(5)
+    hand.lose()
+    hand.run(2)
+    hand.attest("a", 1.0, i=1, boot="b", run="ended")  # at 6
+    hand.find()
+    hand.run(2)
+    hand.beat(boot="b", i=2, run="failed")
+    hand.run(5)
+    hand.lose()
+    hand.find()
+    hand.run(5)
+    assert states(hand) == [State.DOWN]
+
+
+def test_a_job_that_is_down_and_completes_a_run_while_the_healer_restarts_is_up():
+    down = SavedService(State.DOWN, since=MIDNIGHT - 600, missed_at=MIDNIGHT - 500, boot="b", i=1)
+    saved = replace(down, job=SavedJob(MIDNIGHT - 600))
+    hand = hand_of(known={"a": saved}, beats={"a": says(50.0, i=1, boot="c", run="ended")})
+    (ok,) = hand.verdicts
+    assert (ok.state, ok.since, ok.down_sec, ok.age_sec) == (State.UP, MIDNIGHT - 600, 550.0, 50.0)
+    hand.run(90)
+    assert misses(hand) == [(20, "overdue")]  # the run of midnight
+
+
+def test_a_service_without_a_schedule_is_up_by_a_beat_that_is_younger_than_its_timeout():
+    down = SavedService(State.DOWN, since=MIDNIGHT - 600, missed_at=MIDNIGHT - 500, boot="b", i=1)
+    for age, told in ((29.0, [State.UP]), (31.0, [])):
+        hand = Hand(watch(), wall=MIDNIGHT, known={"a": down}, beats={"a": says(age, i=7, boot="b")})
+        assert states(hand) == told
 
 
 # -- the wall clock
@@ -478,3 +720,146 @@ def test_three_early_runs_in_a_row_are_a_habit_and_one_in_time_ends_it():
 
 def test_an_hourly_job_is_never_called_early():
     assert measure_lead(JobRule(Schedule("0 * * * *")), MIDNIGHT + 3500, None) is None
+
+
+# -- takeovers, and truths that move a job
+
+
+def test_a_takeover_tells_no_failure_again_that_the_leader_saw_end():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="failed", exit_code=2)
+    hand.run(1)  # missed; then a gap takes the end of the next run
+    adopt_state(hand.detector, "a", SavedService(State.UP, since=MIDNIGHT + 8), hand.now)
+    hand.run(60)
+    assert misses(hand) == [(5, "failed")]
+
+
+def test_a_job_that_moves_to_a_bus_with_an_older_clock_keeps_its_deadline():
+    hand = hand_of(minutely(), replace(watch("z", bus="other"), timeout_sec=1e6))
+    hand.run(5)
+    hand.lose()
+    hand.run(7200)  # the other bus is heard for two hours longer
+    hand.find()
+    hand.run(60)
+    hand.beat(run="ended")
+    hand.run(20)
+    told = len(misses(hand))
+    hand.rewatch(replace(minutely(), bus="other"))
+    hand.run(20)
+    assert misses(hand)[told:] == []
+    hand.run(100)
+    assert [reason for _, reason in misses(hand)[told:]] == ["overdue"]
+
+
+def test_a_run_under_way_keeps_its_deadline_on_another_bus():
+    hand = hand_of(minutely(max_run=60.0), replace(watch("z", bus="other"), timeout_sec=1e6))
+    hand.lose("other")
+    hand.run(5)
+    hand.beat(boot="b", run="ended")
+    hand.attest("a", 0.0, boot="b", i=1)
+    hand.beat(boot="b", run="started", rid="1")
+    hand.run(20)
+    hand.find("other")
+    hand.run(2)
+    hand.rewatch(replace(minutely(max_run=60.0), bus="other"))
+    hand.run(30)
+    assert misses(hand) == []
+    hand.run(30)
+    ((at, reason),) = misses(hand)
+    assert (64 <= at <= 72, reason) == (True, "never_ended")
+
+
+def test_a_failure_right_before_a_new_truth_is_missed():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(boot="b", run="failed", exit_code=2)
+    hand.rewatch(minutely(grace=40.0))
+    hand.run(1)
+    assert misses(hand) == [(5, "failed")]
+    assert hand.verdicts[-1].exit_code == 2
+
+
+def test_a_failure_and_the_next_success_before_the_restore_are_a_miss_and_its_ok():
+    hand = hand_of(held=True)
+    hand.beat(boot="b", run="failed", exit_code=2)
+    hand.run(1)
+    hand.beat(boot="b", run="ended")
+    hand.recall({"a": UP})
+    assert states(hand) == [State.DOWN, State.UP]
+    assert (hand.verdicts[0].reason, hand.verdicts[0].exit_code) == ("failed", 2)
+    hand.run(30)
+    assert states(hand) == [State.DOWN, State.UP]
+
+
+def test_a_failure_after_the_last_success_before_the_restore_is_missed():
+    hand = hand_of(held=True)
+    hand.beat(boot="b", run="ended")
+    hand.run(1)
+    hand.beat(boot="b", run="failed", exit_code=2)
+    hand.recall({"a": UP})
+    hand.run(30)
+    assert states(hand) == [State.DOWN]
+    assert hand.verdicts[0].reason == "failed"
+
+
+def taken_over(hand: Hand, job: SavedJob, state: State = State.UP) -> None:
+    adopt_state(hand.detector, "a", SavedService(state, since=MIDNIGHT, job=job), hand.now)
+
+
+def test_a_takeover_takes_the_run_that_only_the_leader_heard():
+    hand = hand_of()
+    hand.run(5)
+    hand.beat(run="ended")
+    hand.run(60)
+    cut(hand)
+    hand.run(10)
+    taken_over(hand, SavedJob(MIDNIGHT + 66))
+    hand.run(62)
+    assert misses(hand) == []
+    hand.run(10)
+    assert misses(hand) == [(140, "overdue")]
+
+
+def test_a_takeover_keeps_the_run_that_only_the_standby_heard():
+    hand = hand_of()
+    hand.run(65)
+    hand.beat(run="ended")
+    taken_over(hand, SavedJob(MIDNIGHT + 5))
+    hand.run(72)
+    assert misses(hand) == []
+    hand.run(10)
+    assert misses(hand) == [(140, "overdue")]
+
+
+def test_a_takeover_expects_the_run_that_is_due_and_not_the_one_after_it():
+    hand = hand_of()
+    hand.run(100)
+    assert misses(hand) == [(80, "overdue")]  # of 00:01; the leader heard that, and not the next one
+    hand.run(35)
+    taken_over(hand, SavedJob(MIDNIGHT + 82))
+    hand.run(10)
+    assert misses(hand)[1:] == [(140, "overdue")]
+
+
+def test_a_takeover_takes_the_run_under_way_of_which_the_standby_missed_the_start():
+    hand = hand_of(long_runs())
+    hand.run(5)
+    hand.beat(boot="b", run="ended", rid="0")
+    hand.attest("a", 0.0, i=1, boot="b", run="ended", rid="0")
+    hand.run(60)
+    cut(hand)
+    taken_over(hand, SavedJob(MIDNIGHT + 5, runs=(("1", MIDNIGHT + 66),)))
+    hand.run(200)
+    ((at, reason),) = misses(hand)
+    assert (186 <= at <= 190, reason) == (True, "never_ended")
+
+
+def test_a_takeover_brings_no_run_back_whose_end_the_standby_heard():
+    hand = hand_of(long_runs())
+    hand.run(65)
+    hand.beat(boot="b", run="started", rid="1")
+    hand.beat(boot="b", run="ended", rid="1")
+    taken_over(hand, SavedJob(MIDNIGHT - 60, runs=(("1", MIDNIGHT + 65),)))
+    hand.run(300)
+    assert misses(hand) == []

@@ -5,8 +5,11 @@ import contextlib
 import gc
 import itertools
 
+import pytest
+
+from marketswarm.bus import BusError
 from marketswarm.bus.listener import read_clocks
-from marketswarm.detector import State, Verdict, restore_services
+from marketswarm.detector import SavedService, State, Verdict, restore_services
 from marketswarm.monitor import monitor as module
 from marketswarm.monitor.feed import DetectorFeed
 from marketswarm.monitor.monitor import Evaluator
@@ -124,3 +127,34 @@ async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monke
         for task in tasks:
             task.cancel()
     assert max(map(concluded.count, set(concluded))) <= 2
+
+
+async def test_services_that_are_down_are_read_after_a_session_began_until_the_bus_answers(moved_time):
+    told: list[Verdict] = []
+    feed = DetectorFeed(
+        publish=told.append,
+        wake=lambda: None,
+        notify_session_opened=lambda _: None,
+        notify_silence_ended=lambda: None,
+    )
+    feed.detector.set_roster([Watch("a", "bus", "a:heartbeat", 10.0, 30.0)], {"bus": 10.0}, read_clocks())
+    now = read_clocks()
+    missed = SavedService(State.DOWN, since=now.wall - 100, missed_at=now.wall - 60)
+    list(restore_services(feed.detector, {"a": missed}, {}, now))
+    feed.on_session_opened("bus")
+    answers: list[object] = [BusError("bus", "timeout"), [b'{"svc":"a","i":1,"ts":1,"boot":"b"}', 50_000]]
+
+    class Slow(Witness):
+        async def script(self, *_):
+            found = answers.pop(0)
+            if isinstance(found, BusError):
+                raise found
+            return found
+
+    link = BusLink()
+    link.bus = Slow()
+    evaluator = Evaluator(feed, {"bus": link}, asyncio.Event(), progress=lambda: None, publish=told.append)
+    await evaluator.end_unheard_outages("bus")
+    assert [verdict.state for verdict in told] == [State.UP]
+    assert told[0].age_sec == pytest.approx(10.0, abs=0.01)
+    assert not answers

@@ -1,8 +1,16 @@
 import pytest
 
 from marketswarm.bus.stored_values import count_unusable
-from marketswarm.detector import SavedService, State
-from marketswarm.monitor.store import SavedSilence, combine_saved_state, parse_entry, parse_saved_silence
+from marketswarm.detector import SavedJob, SavedService, State
+from marketswarm.monitor.leadership import Fence
+from marketswarm.monitor.store import (
+    BATCH_SIZE,
+    SavedSilence,
+    StateStore,
+    combine_saved_state,
+    parse_entry,
+    parse_saved_silence,
+)
 from support.simulation.manual_detector import stored
 
 UNUSABLE = [
@@ -146,3 +154,20 @@ def test_a_silence_and_a_clock_are_read_as_they_were_written():
         -15, 1762433458.3, True, "system-redis"
     )
     assert parse_saved_silence(b"12.500 1762433458.300") == SavedSilence(12.5, 1762433458.3, True, "")
+
+
+async def test_very_many_jobs_are_saved_and_deleted_in_batches():
+    asked: list[tuple[int, int]] = []
+
+    class Counting:
+        name = "bus"
+
+        async def script(self, _script, _keys, args):
+            written = int(args[2])
+            asked.append((written, int(args[3 + 2 * written])))
+            return 1
+
+    jobs = {f"job{n}": SavedJob(1e9) for n in range(2 * BATCH_SIZE + 1)}
+    store = StateStore(Counting(), "healer")
+    assert await store.save_jobs(Fence("b", 1), jobs, [f"gone{n}" for n in range(BATCH_SIZE + 1)])
+    assert asked == [(BATCH_SIZE, BATCH_SIZE), (BATCH_SIZE, 1), (1, 0)]

@@ -58,7 +58,7 @@ class Healer:
         self.buses, self.disk, self.watches = buses, disk, watches
         self.detector = Detector(Moment(now, WALL + now))
         self.restarts = RestartObserver(self.detector)
-        self.naive = Naive(now)
+        self.naive = Naive(now, WALL)
         self.canaries = {name: Canaries(now) for name in buses}
         self.open_at = dict.fromkeys(buses, now + 0.01)
         self.heard_at = dict.fromkeys(buses, now)  # a canary, last
@@ -124,6 +124,19 @@ class Healer:
         bus.session = Session({CANARY} | {w.channel for w in self.watches if w.bus == name})
         self.detector.buses[name].clock.note_session_opened()
         self.naive.clocks[name].opened()
+        if not self.detector.is_restoring:
+            self.ask_about_down(name)
+
+    def ask_about_down(self, name: str) -> None:
+        words = {
+            svc: word
+            for svc in self.detector.find_down(name)
+            if (word := self.buses[name].word_of(self.detector.services[svc].watch, self.now)) is not None
+        }
+        found = [self.detector.end_outage(svc, word, self.moment) for svc, word in words.items()]
+        came_up = [svc for svc, word in words.items() if self.naive.ends_outage(svc, word, self.now)]
+        assert [verdict.svc for verdict in found if verdict is not None] == came_up
+        self.publish(*found)
 
     def lost(self, name: str, reason: str) -> None:
         self.buses[name].session = None

@@ -165,6 +165,8 @@ class Hand:
         """A new session on a bus that was lost."""
         self.away.discard(bus)
         self.detector.buses[bus].clock.note_session_opened()
+        words = {svc: word for svc in self.detector.find_down(bus) if (word := self.word_of(svc)) is not None}
+        self.record([self.detector.end_outage(svc, word, self.now) for svc, word in words.items()])
 
     def canaries(self) -> None:
         """Each bus's canary is sent, and comes back if it can."""

@@ -71,6 +71,7 @@ class Line:
     state: str = "unknown"
     asked: bool = False
     stopped: bool = False
+    missed_at: float | None = None
     boots: dict[str, int] = field(default_factory=dict)
 
     def warm_up(self) -> float:
@@ -101,7 +102,8 @@ class Line:
 class Naive:
     """The whole roster."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, wall: float = 0.0) -> None:
+        self.wall = wall
         self.clocks: dict[str, Clock] = {}
         self.lines: dict[str, Line] = {}
         self.held = True
@@ -193,8 +195,21 @@ class Naive:
                     return "unheard"
         if line.due(clock.gap_end) > clock.proven:
             return None
-        line.state = "down"
+        line.state, line.missed_at = "down", now
         return "down"
+
+    def ends_outage(self, svc: str, word: LastBeat, now: float) -> bool:
+        """Whether the witness of one who is down shows a life since the miss, and not too long ago."""
+        line = self.lines[svc]
+        age = word.age_sec
+        if line.state != "down" or line.missed_at is None or age is None or now - age < line.missed_at:
+            return False
+        if word.beat.status == "stopping" or age >= line.watch.timeout_sec or not self._news(line, word, now):
+            return False
+        line.is_replay(word.beat.boot, word.beat.i)
+        line.state, line.stopped = "up", False
+        line.last = self.clocks[line.watch.bus].running(now) - age
+        return True
 
     def _news(self, line: Line, word: LastBeat, now: float) -> bool:
         if word.beat.boot is not None:
@@ -216,39 +231,47 @@ class Naive:
     ) -> list[str]:
         """Who came up. A saved silence goes on; else it is half a timeout; a younger beat ends it."""
         self.woke(now)
-        came_up = []
-        for svc, line in self.lines.items():
-            heard, stopped, memory, word = line.last, line.stopped, known.get(svc), words.get(svc)
-            half, line.last = line.watch.timeout_sec / 2, None
-            if memory is not None:
-                before = Line(line.watch, 0.0)
-                before.take_note(memory.last_beat if str(memory.state) == "down" else None)
-                if memory.boot is not None:
-                    before.is_replay(memory.boot, memory.i)
-                if line.boots and all(before.boots.get(b, -1) >= i for b, i in line.boots.items()):
-                    heard = None  # all of it was known to the earlier run: replays
-                line.state = str(memory.state)
-                silence = half if memory.silent_sec is None else memory.silent_sec
-                line.last, line.enter = (-silence, line.enter) if memory.seen else (None, -silence)
-                if memory.seen and memory.boot is not None:
-                    line.boots[memory.boot] = max(memory.i, line.boots.get(memory.boot, 0))
-                line.take_note(memory.last_beat)
-            attested = heard is None and line.state != "down"
-            if attested and word is not None and word.age_sec is not None:
-                running = self.clocks[line.watch.bus].running(now)
-                goodbye = word.beat.status == "stopping"
-                lives = not goodbye or self._lives(line, word, now)
-                line.is_replay(word.beat.boot, word.beat.i)
-                line.stopped = goodbye
-                if lives and (line.last is None or word.age_sec < running - line.last):
-                    line.last = running - min(word.age_sec, half)
-            if heard is not None:
-                line.last, line.stopped = heard, stopped
-            alive = (
-                word is not None and word.age_sec is not None and word.age_sec <= half and not line.stopped
-            )
-            if line.state != "up" and (heard is not None or (line.state == "unknown" and alive)):
-                came_up.append(svc)
-                line.state = "up"
+        came_up = [svc for svc in self.lines if self._recall_line(svc, known.get(svc), words.get(svc), now)]
         self.held = False
         return came_up
+
+    def _recall_line(self, svc: str, memory: SavedService | None, word: LastBeat | None, now: float) -> bool:
+        line = self.lines[svc]
+        heard, stopped = line.last, line.stopped
+        half, line.last = line.watch.timeout_sec / 2, None
+        if memory is not None:
+            before = Line(line.watch, 0.0)
+            before.take_note(memory.last_beat if str(memory.state) == "down" else None)
+            if memory.boot is not None:
+                before.is_replay(memory.boot, memory.i)
+            if line.boots and all(before.boots.get(b, -1) >= i for b, i in line.boots.items()):
+                heard = None  # all of it was known to the earlier run: replays
+            self._restore(line, memory, now)
+        if heard is None and line.state == "down":
+            return word is not None and self.ends_outage(svc, word, now)
+        if heard is None and word is not None and word.age_sec is not None:
+            running = self.clocks[line.watch.bus].running(now)
+            goodbye = word.beat.status == "stopping"
+            lives = not goodbye or self._lives(line, word, now)
+            line.is_replay(word.beat.boot, word.beat.i)
+            line.stopped = goodbye
+            if lives and (line.last is None or word.age_sec < running - line.last):
+                line.last = running - min(word.age_sec, half)
+        if heard is not None:
+            line.last, line.stopped = heard, stopped
+        alive = word is not None and word.age_sec is not None and word.age_sec <= half and not line.stopped
+        is_up = heard is not None or (line.state == "unknown" and alive)
+        if line.state == "up" or not is_up:
+            return False
+        line.state = "up"
+        return True
+
+    def _restore(self, line: Line, memory: SavedService, now: float) -> None:
+        line.state = str(memory.state)
+        if memory.missed_at is not None:
+            line.missed_at = min(now, memory.missed_at - self.wall)
+        silence = line.watch.timeout_sec / 2 if memory.silent_sec is None else memory.silent_sec
+        line.last, line.enter = (-silence, line.enter) if memory.seen else (None, -silence)
+        if memory.seen and memory.boot is not None:
+            line.boots[memory.boot] = max(memory.i, line.boots.get(memory.boot, 0))
+        line.take_note(memory.last_beat)
