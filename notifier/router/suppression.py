@@ -197,8 +197,12 @@ class Suppression:
         self._by_cause = None
 
     def grace_sec(self, incident: Incident) -> float:
-        """Return how long a service has to come back once its cause is back: its timeout, in seconds."""
-        return self.truth.timeout_of(incident.svc)
+        """Return how long a service has to come back once its cause is back, in seconds.
+
+        That is its timeout, and nothing for a job with a schedule: its next report may be a month away.
+        """
+        job = self.truth.job_of(incident.svc)
+        return 0.0 if job is not None and job.schedule is not None else self.truth.timeout_of(incident.svc)
 
     # -- flapping
 

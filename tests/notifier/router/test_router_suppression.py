@@ -70,6 +70,23 @@ def test_what_comes_back_with_its_cause_is_not_told_at_all():
     assert town.titles() == ["db is down", "db is up again"]
 
 
+@pytest.mark.parametrize("reason", ["failed", "overdue", "never_ended"])
+@pytest.mark.parametrize("schedule", ["0 3 * * *", "0 3 1 * *"])
+def test_a_missed_run_of_a_job_is_told_once_its_cause_is_back_and_not_after_its_longest_pause(
+    reason, schedule
+):
+    town = Town({"db": {}, "backup": {"depends_on": ["db"], "heartbeat": {"schedule": schedule}}})
+    town.down("db")
+    town.run(10)
+    event, raw = town.event("heartbeat_miss", "backup", late_sec=1.0, reason=reason, since=town.now - 1)
+    assert town.take(event, raw) is Decision.DEPENDS
+    town.run(600)
+    assert town.titles() == ["db is down"]
+    town.up("db")
+    town.run(10)
+    assert sorted(message.about for _, message, _ in town.messages[1:]) == [("backup",), ("db",)]
+
+
 def test_whoever_hears_nothing_of_the_cause_hears_of_what_suffers_from_it():
     routes = [{"services": ["db"], "channels": ["one"]}, {"channels": ["two"]}]
     town = Town(TREE, ["one", "two"], routes=routes)
