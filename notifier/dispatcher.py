@@ -20,7 +20,7 @@ from notifier.channel_worker import Outcome
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
 from notifier.outbox import Outbox
-from notifier.router import HELD, Policy, Router
+from notifier.router import HELD, LogPosition, Policy, Router
 from notifier.state import NotifierState, find_unparsable_fields
 from notifier.store import DeadLetter, Transaction, make_delivery_record, sentinel_may_report
 
@@ -261,7 +261,10 @@ class Dispatcher:
         for each in events:
             event = each.event
             by_others = event.id in delivered
-            reason = self.router.handle_event(event, each.raw, now, reported_by_sentinel=by_others)
+            position = None if each.entry is None else LogPosition(each.bus, each.entry)
+            reason = self.router.handle_event(
+                event, each.raw, now, position=position, reported_by_sentinel=by_others
+            )
             decided[reason] += 1
             if each.entry is not None:
                 self._unacknowledged.setdefault(event.id, []).append((each.bus, each.entry))

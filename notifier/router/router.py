@@ -5,8 +5,10 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from marketswarm.bus.stream import entry_sort_key
 from marketswarm.channels import Message
 from marketswarm.event import Event, Kind
 from marketswarm.operator import Silence
@@ -103,6 +105,19 @@ CHECKED_EVERY_SECOND: Final = 10_000
 """This many incidents are checked every second where needed, twice as many every two seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """The bus and the id of the log entry that an event was read from."""
+
+    bus: str
+    entry: bytes
+
+    def follows(self, incident: Incident) -> bool:
+        """Return True if this bus's log has the incident's latest event, and this entry comes after it."""
+        last = incident.last_entries.get(self.bus)
+        return last is not None and entry_sort_key(self.entry) > entry_sort_key(last.encode())
+
+
 class Router:
     """The incidents and pending notices. Times are epoch seconds that never go back.
 
@@ -146,17 +161,24 @@ class Router:
     # -- input
 
     def handle_event(
-        self, event: Event, raw: bytes, now: float, *, reported_by_sentinel: bool = False
+        self,
+        event: Event,
+        raw: bytes,
+        now: float,
+        *,
+        position: LogPosition | None = None,
+        reported_by_sentinel: bool = False,
     ) -> Decision:
         """Record an event, queue the notice that follows from it, and return the decision.
 
-        `raw` is the event's JSON. `reported_by_sentinel` means that a message about it was sent already.
+        `raw` is the event's JSON, `position` where it was read; None for an outage found by a search.
+        `reported_by_sentinel` means that a message about it was sent already.
         """
         key = find_key(event)
         incident = self._incidents.get(key) or Incident(key, event.svc)
         if event.type in (Kind.HEARTBEAT_GAP, Kind.REACH_GAP):
             return self._notify_gap(incident, event, raw, now)
-        if event.ts < incident.last_ts or event.id == incident.last_id:
+        if self._is_repeat(incident, event, position):
             return Decision.REPEAT
         if event.type in OPENS and not incident.down:
             reason = self._open_incident(incident, event, raw, now, reported_by_sentinel=reported_by_sentinel)
@@ -167,6 +189,7 @@ class Router:
         else:
             return Decision.NEWS
         incident.last_id, incident.last_ts = event.id, event.ts
+        incident.last_entries = {} if position is None else {position.bus: position.entry.decode()}
         incident.held_until = self._timers.held_until(incident)
         self._due_queue.put_earlier(incident.key, now + CHECK_EVERY_SEC)
         self._incident_store.changed(incident.key)
@@ -239,6 +262,24 @@ class Router:
         return self._incident_store.changes()
 
     # -- helpers
+
+    def _is_repeat(self, incident: Incident, event: Event, position: LogPosition | None) -> bool:
+        """Return True if an event was handled before, or is older than the incident's latest one.
+
+        The writer's clock may have been set back meanwhile, so `ts` shows that an event is older only if no
+        log has it after the latest one. An event with the `ts` of an earlier change was handled in any case:
+        a bus that lost its last writes gets them again, after all others.
+        """
+        if event.id == incident.last_id:
+            if position is not None and position.bus not in incident.last_entries:
+                incident.last_entries[position.bus] = position.entry.decode()
+                self._incident_store.changed(incident.key)
+            return True
+        if event.ts == incident.last_ts:
+            return False
+        if event.ts in incident.changes:
+            return True
+        return event.ts < incident.last_ts and (position is None or not position.follows(incident))
 
     def _open_incident(
         self, incident: Incident, event: Event, raw: bytes, now: float, *, reported_by_sentinel: bool

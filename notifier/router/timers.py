@@ -213,7 +213,7 @@ class Timers:
         """
         held = self._suppression.reason_to_hold(incident, now)
         if incident.held is Decision.DEPENDS and held is not Decision.DEPENDS:
-            incident.free_at = incident.free_at or now
+            incident.free_at = min(incident.free_at or now, now)  # stored by a clock that was set back since
             if now - incident.free_at < self._suppression.grace_sec(incident):
                 return []
         incident.free_at = None
