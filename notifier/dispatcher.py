@@ -15,6 +15,7 @@ from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.message import encode_message
 from marketswarm.operator import Answer, Silence
 from marketswarm.operator.request import MAX_RETRY_SEC
+from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
 from notifier.channel_worker import Outcome
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
@@ -225,7 +226,7 @@ class Dispatcher:
         ids = [each.event.id for each in events if each.redelivered or sentinel_may_report(each.event)]
         delivered = await self._find_delivered(ids) if ids else ()
         now = self._clock()
-        self._route_events(events, delivered, now)
+        await self._route_events(events, delivered, now)
         outcomes, self._outcomes = self._outcomes, []
         for outcome in outcomes:
             self._apply_outcome(outcome, now)
@@ -251,14 +252,17 @@ class Dispatcher:
 
     # -- helpers
 
-    def _route_events(self, events: Sequence[ReceivedEvent], delivered: Collection[str], now: float) -> None:
+    async def _route_events(
+        self, events: Sequence[ReceivedEvent], delivered: Collection[str], now: float
+    ) -> None:
         """Pass events to the router; have their entries and malformed ones acknowledged later.
 
         `delivered` are the ids of those events about which a message was sent already. An event that is held
         back gets a delivery record if the sentinel might otherwise send a message about it.
         """
-        decided: Counter[str] = Counter()
+        decided, time_slice = Counter[str](), TimeSlice()
         for each in events:
+            await time_slice.pause()
             event = each.event
             by_others = event.id in delivered
             position = None if each.entry is None else LogPosition(each.bus, each.entry)

@@ -28,7 +28,13 @@ from marketswarm.bus.stream import (
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, NOTIFIER_REQUESTS, NOTIFIER_SILENCES, NOTIFIER_STATE
 from marketswarm.net.retry import Backoff
-from marketswarm.operator import OperatorRequest, Silence, find_missing_silences, merge_silences
+from marketswarm.operator import (
+    OperatorRequest,
+    Silence,
+    find_missing_silences,
+    merge_silences,
+    parse_silences,
+)
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.store import SEQ, Store
 
@@ -311,22 +317,42 @@ POLL_EVERY_SEC: Final = 1.0
 
 
 class SilenceSync:
-    """Merges the silences of all buses; calls `changed` with the new list when it changes."""
+    """Merges the silences of all buses; calls `changed` with the new list when it changes.
+
+    A field is parsed when it is new or has changed, since each bus is polled every second.
+    """
 
     def __init__(self, changed: Callable[[Sequence[Silence]], None]) -> None:
         self._changed = changed
         self._held: dict[str, dict[bytes, bytes]] = {}
+        self._by_bus: dict[str, dict[str, Silence]] = {}
         self._silences: dict[str, Silence] = {}
+        self._missing: dict[str, dict[str, bytes]] = {}  # by bus, while nothing changes
 
     def record_silences(self, bus: str, held: dict[bytes, bytes]) -> dict[str, bytes]:
         """Record the silences on a bus; return the fields that it lacks or has in an older version."""
-        if self._held.get(bus) != held:
-            self._held[bus] = held
-            found = merge_silences(self._held.values())
+        before = self._held.get(bus, {})
+        if bus not in self._held or before != held:
+            new = {key: raw for key, raw in held.items() if before.get(key) != raw}
+            same = {
+                key: silence
+                for key, silence in self._by_bus.get(bus, {}).items()
+                if (name := key.encode()) in held and name not in new
+            }
+            self._held[bus], self._by_bus[bus] = held, same | parse_silences(new)
+            self._missing.pop(bus, None)
+            found = merge_silences(self._by_bus.values())
             if found != self._silences:
                 self._silences = found
+                self._missing.clear()
                 self._changed(list(found.values()))
-        return find_missing_silences(held, self._silences)
+        if bus not in self._missing:
+            self._missing[bus] = find_missing_silences(self._by_bus[bus], self._silences)
+        return self._missing[bus]
+
+    def find_deletable(self, bus: str, now: float) -> list[str]:
+        """Return the ids of those silences on a bus that are to be deleted at `now` (epoch seconds)."""
+        return [key for key, silence in self._by_bus.get(bus, {}).items() if silence.is_deletable(now)]
 
 
 class BusPoller:
@@ -391,7 +417,7 @@ class BusPoller:
         }
         if newer:
             await self._bus.ask(self._bus.client.hset(NOTIFIER_SILENCES, mapping=newer))
-        if old := [key for key, raw in held.items() if _is_old(raw, now)]:
+        if old := self._silences.find_deletable(self._bus.name, now):
             await self._bus.ask(self._bus.client.hdel(NOTIFIER_SILENCES, *old))
 
 

@@ -73,6 +73,7 @@ class Suppression:
         self.open_channels: tuple[str, ...] = ()
         self._incidents = incidents
         self._pending = waiting
+        self._active: tuple[float, tuple[Silence, ...], tuple[Silence, ...]] = float("nan"), (), ()
         self._windows: tuple[float, Policy, tuple[MaintenanceWindow, ...]] = float("nan"), self.policy, ()
         self._by_cause: dict[str, list[Incident]] | None = None
 
@@ -128,13 +129,24 @@ class Suppression:
         if not self.open_channels:
             return Decision.NO_CHANNEL
         tags = self._tags(incident)
-        for silence in self.silences:
-            fits = silence.matches(incident.key, tags) or silence.matches(incident.svc, tags)
-            if fits and silence.is_active(now):
+        for silence in self._active_silences(now):
+            if silence.matches(incident.key, tags) or silence.matches(incident.svc, tags):
                 return Decision.SILENCED
         if any(window.includes(incident.name, tags) for window in self._open_windows(now)):
             return Decision.MAINTENANCE
         return None
+
+    def _active_silences(self, now: float) -> tuple[Silence, ...]:
+        """Return the silences that are active, computed once for each `now`; forget those that have ended.
+
+        A silence stays on the buses for a month after its end.
+        """
+        at, silences, found = self._active
+        if at != now or silences is not self.silences:
+            self.silences = tuple(each for each in self.silences if not each.has_ended(now))
+            found = tuple(each for each in self.silences if each.is_active(now))
+            self._active = now, self.silences, found
+        return found
 
     def _open_windows(self, now: float) -> tuple[MaintenanceWindow, ...]:
         """Return the maintenance windows that are open, computed once for each `now`."""

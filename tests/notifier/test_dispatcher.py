@@ -1,5 +1,7 @@
 """One dispatch: what is stored before a message is sent, what is acknowledged, what is rerouted."""
 
+import asyncio
+
 import orjson
 import pytest
 
@@ -7,7 +9,9 @@ from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendErr
 from marketswarm.channels.message import parse_message
 from marketswarm.event import parse_event
 from marketswarm.operator import Answer
+from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
+from notifier import dispatcher as module
 from notifier.channel_worker import Outcome
 from notifier.dispatcher import AnswerTracker, Dispatcher
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
@@ -231,6 +235,32 @@ async def test_what_the_sentinel_told_is_not_told_again_and_others_are_not_asked
     assert bench.asked_for == ["healer_miss.healer.1", "heartbeat_miss.beta.3"]
     assert [message.id for _, message in bench.handed] == ["heartbeat_miss.alpha.2"]
     assert bench.metrics.events == {Decision.REPORTED_BY_SENTINEL: 2, Decision.TELL: 1}
+
+
+async def test_many_events_let_others_run_between_any_two(monkeypatch):
+    """With slices that are over at once, so that it is no question of time."""
+    monkeypatch.setattr(module, "TimeSlice", lambda: TimeSlice(0.0))
+    bench, turn, turns = Bench(), 0, []
+    for n in range(100):
+        bench.hear("heartbeat_miss", f"svc{n}")
+    handle_event = bench.dispatcher.router.handle_event
+
+    def handle(*args, **how):
+        turns.append(turn)
+        return handle_event(*args, **how)
+
+    async def take_turns():
+        nonlocal turn
+        while True:
+            await asyncio.sleep(0)
+            turn += 1
+
+    monkeypatch.setattr(bench.dispatcher.router, "handle_event", handle)
+    others = asyncio.create_task(take_turns())
+    await bench.dispatcher.dispatch()
+    others.cancel()
+    assert len(turns) == 100
+    assert max(map(turns.count, set(turns))) == 1
 
 
 async def test_what_is_held_back_is_acknowledged_and_the_sentinel_knows_of_it():

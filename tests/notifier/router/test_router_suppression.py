@@ -3,6 +3,7 @@
 import pytest
 
 from marketswarm.event import Kind
+from marketswarm.operator import Silence
 from notifier.router.incident import Decision
 from support.simulation.router import TIMEOUT_SEC, Town
 
@@ -111,6 +112,21 @@ def test_what_is_still_down_at_the_end_of_a_silence_is_told_then():
     assert town.titles()[-1] == "a is down"
     assert "it lasts for" in town.last().text
     assert town.last().timestamp == pytest.approx(town.now, abs=15), "it is not late: it was held back"
+
+
+def test_silences_that_have_ended_cost_an_event_and_a_check_nothing(monkeypatch):
+    matched, matches = [], Silence.matches
+    monkeypatch.setattr(Silence, "matches", lambda self, *of: matched.append(self.id) or matches(self, *of))
+    town = Town()
+    for n in range(500):
+        town.be_silent(f"deploy-{n}*", sec=60)
+    town.now += HOUR
+    town.be_silent("b", sec=HOUR)
+    matched.clear()
+    assert town.down("a") is Decision.TELL
+    assert town.down("b") is Decision.SILENCED
+    town.run(600)
+    assert set(matched) == {"s500"}
 
 
 def test_a_silence_survives_a_restart_as_does_what_it_holds_back():
