@@ -9,17 +9,13 @@ time passes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Final
-from zoneinfo import ZoneInfo
-
-from cronsim import CronSim, CronSimError
 
 from marketswarm.channels import Severity
 from marketswarm.channels.event_text import severity_of
 from marketswarm.event import Kind
 from marketswarm.operator import Silence
-from marketswarm.truth import Truth, find_probe_target
+from marketswarm.truth import Schedule, Truth, find_probe_target
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind
 from notifier.router.pending import PendingNotices
 from notifier.router.policy import RATE_LIMIT_SEC, MaintenanceWindow, Policy
@@ -49,13 +45,8 @@ def is_flapping(changes: Sequence[float], now: float, window_sec: float, already
 
 def is_window_open(window: MaintenanceWindow, now: float) -> bool:
     """Return True if a maintenance window, in its own time zone, is open at `now`."""
-    # the iterator yields times after its start: start where the earliest window that may still be open begins
-    earliest = int(now - window.for_sec)
-    try:
-        begun = next(CronSim(window.at, datetime.fromtimestamp(earliest, ZoneInfo(window.tz)))).timestamp()
-    except (StopIteration, CronSimError, OverflowError, OSError, ValueError):
-        return False
-    return begun <= now < begun + window.for_sec
+    begun = Schedule(window.at, window.tz).next_run(now - window.for_sec)
+    return begun is not None and begun <= now
 
 
 class Suppression:
