@@ -44,13 +44,14 @@ _GAP: Final = "gap"
 """The last word of an event type that neither opens nor closes an outage."""
 
 
-def find_unfinished_outages(latest_first: Iterable[bytes]) -> list[tuple[Event, bytes]]:
-    """Return the events that opened outages which still last, oldest first.
+def find_unfinished_outages(
+    latest_first: Iterable[bytes], known: set[tuple[str, str]]
+) -> list[tuple[Event, bytes]]:
+    """Return the events that opened outages which still last, latest first.
 
-    `latest_first` are the log's events as JSON, newest first; of each service only its newest event
-    counts.
+    `latest_first` are events of the log as JSON, newest first; of each service only its newest event counts.
+    `known` are the families and services of which newer events were looked at; those of these are added.
     """
-    known: set[tuple[str, str]] = set()
     found: list[tuple[Event, bytes]] = []
     for raw in latest_first:
         event = parse_event(raw)
@@ -62,15 +63,13 @@ def find_unfinished_outages(latest_first: Iterable[bytes]) -> list[tuple[Event, 
         known.add((family, event.svc))
         if what in _OPENS:
             found.append((event, raw))
-    return found[::-1]
+    return found
 
 
 BLOCK_SEC: Final = 2.0
 """How long one read waits for new entries, in seconds."""
 AT_ONCE: Final = 500
 """How many entries one read or claim returns at most."""
-LOOK_BACK_ENTRIES: Final = 10_000
-"""How many log entries the very first run searches for outages that still last."""
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 COMPLAIN_EVERY: Final = 1000
 """One of this many entries that can't be parsed is logged."""
@@ -186,18 +185,18 @@ class LogReader:
     async def _look_back(self) -> bytes:
         """Add the outages that still last to the inbox; return the id of the log's last entry.
 
-        Return once the outages are in the stored state. Raises BusError.
+        Search the whole log. Return once the outages are in the stored state. Raises BusError.
         """
-        end, before, found = FIRST_ID, b"+", list[tuple[bytes, bytes]]()
-        while len(found) < LOOK_BACK_ENTRIES:
-            some = await read_entries_before(self.bus, ALERT_LOG, before, count=AT_ONCE)
-            if not some:
-                break
+        end, before = FIRST_ID, b"+"
+        known, lasting = set[tuple[str, str]](), list[tuple[Event, bytes]]()
+        while some := await read_entries_before(self.bus, ALERT_LOG, before, count=AT_ONCE):
             end = some[0].id if before == b"+" else end
-            found += ((entry.id, (entry.fields or {}).get(b"event", b"")) for entry in some)
+            raws = ((entry.fields or {}).get(b"event", b"") for entry in some)
+            lasting += find_unfinished_outages(raws, known)
             before = b"(" + some[-1].id
-        lasting = find_unfinished_outages(raw for _, raw in found)
-        self._inbox.add_events(ReceivedEvent(self.bus.name, None, event, raw) for event, raw in lasting)
+        self._inbox.add_events(
+            ReceivedEvent(self.bus.name, None, event, raw) for event, raw in reversed(lasting)
+        )
         await self._inbox.wait_until_stored()
         return end
 
