@@ -6,12 +6,13 @@ format.
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Final
 
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
-from marketswarm.event import Event, Kind
+from marketswarm.event import Event, Kind, parse_event
 
 
 class Decision(StrEnum):
@@ -154,6 +155,16 @@ class Notice:
 
 _INCIDENT: Final = TypeAdapter(Incident)
 _NOTICE: Final = TypeAdapter(Notice)
+
+
+@lru_cache(4096)
+def parse_known_event(raw: bytes) -> Event | None:
+    """Return the event in the JSON of a notice; None if it can't be parsed.
+
+    A message about an event is made in several steps, each of which reads it.
+    """
+    event = parse_event(raw)
+    return event if isinstance(event, Event) else None
 
 
 def parse_incident(raw: bytes) -> Incident | None:

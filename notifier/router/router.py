@@ -47,7 +47,7 @@ class IncidentStore:
     def __init__(self, incidents: dict[str, Incident], pending: PendingNotices) -> None:
         self._incidents = incidents
         self._pending = pending
-        self._stored_notices: set[str] = set()  # the fields of pending notices in the stored state
+        self._stored_notices: set[str] = set()  # ids of the pending notices in the stored state
         self._dirty: set[str] = set()  # keys of incidents that changed
         self._tidied_at = float("-inf")
 
@@ -59,18 +59,15 @@ class IncidentStore:
                 self._incidents[incident.key] = incident
             elif name.startswith(NOTICE_FIELD) and (notice := parse_notice(raw)) is not None:
                 self._pending.put(notice)
-                self._stored_notices.add(name)
+                self._stored_notices.add(notice.id)
             elif name.startswith((INCIDENT_FIELD, NOTICE_FIELD)):
                 unusable.append(name)
+        self._pending.take_changed()
         return unusable
 
     def changed(self, *keys: str) -> None:
         """Record that the incidents with these keys changed."""
         self._dirty.update(keys)
-
-    def mark_notice_changed(self, notice_id: str) -> None:
-        """Record that a pending notice changed, so that it is stored again."""
-        self._stored_notices.discard(NOTICE_FIELD + notice_id)
 
     def changes(self) -> dict[str, bytes | None]:
         """Return the fields that changed since the last call; None for deleted ones."""
@@ -79,10 +76,14 @@ class IncidentStore:
             incident = self._incidents.get(key)
             found[INCIDENT_FIELD + key] = incident.encode() if incident is not None else None
         self._dirty.clear()
-        notices = {NOTICE_FIELD + ident: notice for ident, notice in self._pending.notices.items()}
-        found |= {name: notices[name].encode() for name in notices.keys() - self._stored_notices}
-        found |= dict.fromkeys(self._stored_notices - notices.keys())
-        self._stored_notices = set(notices)
+        for ident in self._pending.take_changed():
+            notice = self._pending.notices.get(ident)
+            if notice is not None:
+                found[NOTICE_FIELD + ident] = notice.encode()
+                self._stored_notices.add(ident)
+            elif ident in self._stored_notices:
+                found[NOTICE_FIELD + ident] = None
+                self._stored_notices.remove(ident)
         return found
 
     def tidy(self, now: float) -> None:
@@ -97,9 +98,9 @@ class IncidentStore:
                 self._dirty.add(key)
 
 
-CHECKED_AT_ONCE: Final = 2000
+CHECKED_AT_ONCE: Final = 1000
 """The most incidents whose timers are checked in one call."""
-NOTICES_AT_ONCE: Final = 2000
+NOTICES_AT_ONCE: Final = 1000
 """The most notices in one call; the others follow in the next one, so that beats and outcomes don't wait."""
 CHECKED_EVERY_SECOND: Final = 10_000
 """This many incidents are checked every second where needed, twice as many every two seconds."""
@@ -145,7 +146,7 @@ class Router:
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
         """Apply this policy and truth: routes, severities, dependencies, maintenance."""
-        self._suppression.policy, self._suppression.truth = policy, truth
+        self._suppression.apply_policy(policy, truth)
         self._check_all = True
 
     def set_silences(self, silences: Sequence[Silence]) -> None:
@@ -155,7 +156,7 @@ class Router:
 
     def set_channels(self, names: Sequence[str]) -> None:
         """Set the open channels, in order."""
-        self._suppression.open_channels = tuple(names)
+        self._suppression.set_channels(names)
         self._check_all = True
 
     # -- input
@@ -221,7 +222,6 @@ class Router:
                 if notice.thread == message.thread and notice.say is not NoticeKind.ESCALATION:
                     channels = tuple(dict.fromkeys((*notice.channels, channel)))
                     self._pending.change_channels(notice.id, channels)
-                    self._incident_store.mark_notice_changed(notice.id)
 
     # -- output
 

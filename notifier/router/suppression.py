@@ -66,7 +66,18 @@ class Suppression:
         self._pending = waiting
         self._active: tuple[float, tuple[Silence, ...], tuple[Silence, ...]] = float("nan"), (), ()
         self._windows: tuple[float, Policy, tuple[MaintenanceWindow, ...]] = float("nan"), self.policy, ()
+        self._routes: dict[tuple[str, Kind], tuple[str, ...]] = {}
         self._by_cause: dict[str, list[Incident]] | None = None
+
+    def apply_policy(self, policy: Policy, truth: Truth) -> None:
+        """Apply this policy and truth from now on."""
+        self.policy, self.truth = policy, truth
+        self._routes.clear()
+
+    def set_channels(self, names: Sequence[str]) -> None:
+        """Set the open channels, in order."""
+        self.open_channels = tuple(names)
+        self._routes.clear()
 
     @property
     def rate_limit_sec(self) -> float:
@@ -99,6 +110,13 @@ class Suppression:
 
     def route(self, incident: Incident) -> tuple[str, ...]:
         """Return the open channels of the first route that matches an incident, else all open channels."""
+        found = self._routes.get((incident.key, incident.kind))
+        if found is None:
+            found = self._routes[incident.key, incident.kind] = self._find_route(incident)
+        return found
+
+    def _find_route(self, incident: Incident) -> tuple[str, ...]:
+        """Return what `route` returns, for an incident of a key and a kind that it was not asked for yet."""
         severity, tags = self.severity(incident), self._tags(incident)
         for route in self.policy.routes:
             if route.matches(incident.name, tags, severity):

@@ -18,6 +18,7 @@ from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
 from notifier.router.incident import Decision
 from notifier.router.policy import Policy
+from notifier.state import DONE_REQUESTS
 
 
 def outcome(channel, ident="m1", error=None, *, over=True, pause_sec=0.0):
@@ -261,6 +262,34 @@ async def test_many_events_let_others_run_between_any_two(monkeypatch):
     others.cancel()
     assert len(turns) == 100
     assert max(map(turns.count, set(turns))) == 1
+
+
+async def test_a_request_that_is_handled_in_a_pause_is_stored_in_one_step(monkeypatch):
+    """Its messages, what it deletes, and that it is done: in whichever pause of a dispatch it is handled."""
+    monkeypatch.setattr(module, "TimeSlice", lambda: TimeSlice(0.0))
+    handled_after_stores = set()
+    for pauses in range(12):
+        bench = Bench("one")
+        for n in range(3):
+            bench.hear("heartbeat_miss", f"svc{n}")
+
+        async def handle(bench=bench, pauses=pauses):
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+            handled_after_stores.add(len(bench.turns))
+            bench.dispatcher.state.mark_done("r1")
+            bench.dispatcher.delete_dead_letters(BUS, [b"7-0"])
+            bench.dispatcher.send_message(Message("m1", "t", "x", Severity.INFO, 1.0), ["one"])
+
+        request = asyncio.create_task(handle())
+        while not request.done():
+            await bench.dispatcher.dispatch()
+            await asyncio.sleep(0)
+        await bench.dispatcher.dispatch()
+        [done] = [turn for turn in bench.turns if DONE_REQUESTS in turn.fields]
+        assert "o:m:m1" in done.fields
+        assert done.deleted_dead == {BUS: [b"7-0"]}
+    assert {0, 1} <= handled_after_stores
 
 
 async def test_what_is_held_back_is_acknowledged_and_the_sentinel_knows_of_it():
