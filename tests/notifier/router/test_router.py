@@ -441,6 +441,16 @@ def test_what_nobody_acknowledges_goes_to_the_next_channel_and_so_does_its_end()
     assert not any("b " in title for title in town.titles("pager"))
 
 
+def test_each_step_of_an_escalation_goes_by_its_own_time_whatever_their_order():
+    steps = [{"after_sec": 1800, "channels": ["boss"]}, {"after_sec": 300, "channels": ["pager"]}]
+    town = Town(channels=["ops", "pager", "boss"], routes=[{"channels": ["ops"]}], escalate=steps)
+    town.down("a")
+    town.run(6 * 60)
+    assert (town.titles("pager"), town.titles("boss")) == (["a is down and not acknowledged"], [])
+    town.run(30 * 60)
+    assert town.titles("boss") == ["a is down and not acknowledged"]
+
+
 def test_with_nobody_to_tell_nothing_is_lost_what_is_still_down_is_told_once_there_is():
     town = Town(channels=[])
     assert town.down("a") is Decision.NO_CHANNEL
