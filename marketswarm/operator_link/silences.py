@@ -37,7 +37,7 @@ def create_silence(
     Raises ValidationError if a part is out of bounds.
     """
     return Silence(
-        id=secrets.token_hex(3),
+        id=secrets.token_hex(6),  # another silence with this id would be replaced
         starts_at=now,
         ends_at=now + for_sec,
         author=author,
