@@ -15,12 +15,13 @@ from marketswarm.channels import Message, MessageKind, Severity
 from marketswarm.channels.message import encode_message
 from marketswarm.operator import Answer, Silence
 from marketswarm.operator.request import MAX_RETRY_SEC
+from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
 from notifier.channel_worker import Outcome
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
 from notifier.outbox import Outbox
-from notifier.router import HELD, Policy, Router
+from notifier.router import HELD, LogPosition, Policy, Router
 from notifier.state import NotifierState, find_unparsable_fields
 from notifier.store import DeadLetter, Transaction, make_delivery_record, sentinel_may_report
 
@@ -221,19 +222,24 @@ class Dispatcher:
 
     async def dispatch(self) -> None:
         """Decide about waiting events and outcomes, store the decisions, hand over messages."""
+        time_slice = TimeSlice()
         events = self._inbox.take_events(EVENTS_AT_ONCE)
         ids = [each.event.id for each in events if each.redelivered or sentinel_may_report(each.event)]
         delivered = await self._find_delivered(ids) if ids else ()
         now = self._clock()
-        self._route_events(events, delivered, now)
+        await self._route_events(events, delivered, now, time_slice)
         outcomes, self._outcomes = self._outcomes, []
         for outcome in outcomes:
             self._apply_outcome(outcome, now)
+        await time_slice.pause()
+        for due in self.router.take_due(now, self.outbox.find_pending_message):
+            self._enqueue(due.message, due.channels)
+        await self._acknowledge_done(time_slice)
+        await time_slice.pause()
+        # no pause from here on: what a request did meanwhile is stored with the messages that it sends
         queued, self._queued_messages = self._queued_messages, []
         for message, channels in queued:
             self._enqueue(message, channels)
-        for due in self.router.take_due(now, self.outbox.find_pending_message):
-            self._enqueue(due.message, due.channels)
         transaction = self._close_transaction()
         if transaction:
             await self._commit(transaction)
@@ -251,17 +257,23 @@ class Dispatcher:
 
     # -- helpers
 
-    def _route_events(self, events: Sequence[ReceivedEvent], delivered: Collection[str], now: float) -> None:
+    async def _route_events(
+        self, events: Sequence[ReceivedEvent], delivered: Collection[str], now: float, time_slice: TimeSlice
+    ) -> None:
         """Pass events to the router; have their entries and malformed ones acknowledged later.
 
         `delivered` are the ids of those events about which a message was sent already. An event that is held
         back gets a delivery record if the sentinel might otherwise send a message about it.
         """
-        decided: Counter[str] = Counter()
+        decided = Counter[str]()
         for each in events:
+            await time_slice.pause()
             event = each.event
             by_others = event.id in delivered
-            reason = self.router.handle_event(event, each.raw, now, reported_by_sentinel=by_others)
+            position = None if each.entry is None else LogPosition(each.bus, each.entry)
+            reason = self.router.handle_event(
+                event, each.raw, now, position=position, reported_by_sentinel=by_others
+            )
             decided[reason] += 1
             if each.entry is not None:
                 self._unacknowledged.setdefault(event.id, []).append((each.bus, each.entry))
@@ -336,12 +348,17 @@ class Dispatcher:
         ill = self.state.channels()
         return sorted(others, key=lambda name: (name in self.state.broken, name in ill))
 
+    async def _acknowledge_done(self, time_slice: TimeSlice) -> None:
+        """Have the entries of those events acknowledged that nothing pending is about."""
+        for ident in list(self._unacknowledged):
+            await time_slice.pause()
+            if self._is_done(ident):
+                for bus, entry in self._unacknowledged.pop(ident):
+                    self._transaction.log_acks.setdefault(bus, []).append(entry)
+
     def _close_transaction(self) -> Transaction:
         """Complete the current transaction with everything that changed, and start the next one."""
         transaction, self._transaction = self._transaction, Transaction()
-        for ident in [each for each in self._unacknowledged if self._is_done(each)]:
-            for bus, entry in self._unacknowledged.pop(ident):
-                transaction.log_acks.setdefault(bus, []).append(entry)
         self.state.set_read_positions(self._inbox.last_read)
         transaction.answers = self.answers.take_answers()
         transaction.fields = {**self.router.changes(), **self.outbox.changes(), **self.state.changes()}

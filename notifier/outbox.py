@@ -15,7 +15,7 @@ import orjson
 
 from marketswarm.channels import Message
 from marketswarm.channels.message import encode_message, parse_message
-from marketswarm.event import MalformedEvent, parse_event
+from notifier.router.incident import parse_known_event
 
 MESSAGE: Final = "o:m:"
 """Prefix of the state's fields that hold a message; its id follows."""
@@ -270,8 +270,8 @@ class Outbox:
 
 def _event_ids(message: Message) -> tuple[str, ...]:
     """Return the ids of the events that a message is about, each once."""
-    events = (parse_event(raw) for raw in message.events)
-    return tuple(dict.fromkeys(each.id for each in events if not isinstance(each, MalformedEvent)))
+    events = map(parse_known_event, message.events)
+    return tuple(dict.fromkeys(each.id for each in events if each is not None))
 
 
 def _parse_entry(message: Message, raw: bytes) -> OutboxEntry | None:

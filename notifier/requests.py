@@ -58,8 +58,8 @@ class RequestHandler:
         request, state = received.request, self._dispatcher.state
         if request is not None and not state.is_done(request.id):
             log.info("ask.taken", do=request.do, what=request.what, by=request.by)
-            # nothing below awaits, so one dispatch stores both the request's effects and that it is done
             dead = await self._read_dead_letters() if request.do is RequestKind.RESEND else {}
+            # nothing below awaits, so one dispatch stores both the request's effects and that it is done
             state.mark_done(request.id)
             if request.is_expired(self._clock()):
                 self._dispatcher.answers.add_answer(

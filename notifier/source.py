@@ -28,7 +28,13 @@ from marketswarm.bus.stream import (
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, NOTIFIER_REQUESTS, NOTIFIER_SILENCES, NOTIFIER_STATE
 from marketswarm.net.retry import Backoff
-from marketswarm.operator import OperatorRequest, Silence, find_missing_silences, merge_silences
+from marketswarm.operator import (
+    OperatorRequest,
+    Silence,
+    find_missing_silences,
+    merge_silences,
+    parse_silences,
+)
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.store import SEQ, Store
 
@@ -38,13 +44,14 @@ _GAP: Final = "gap"
 """The last word of an event type that neither opens nor closes an outage."""
 
 
-def find_unfinished_outages(latest_first: Iterable[bytes]) -> list[tuple[Event, bytes]]:
-    """Return the events that opened outages which still last, oldest first.
+def find_unfinished_outages(
+    latest_first: Iterable[bytes], known: set[tuple[str, str]]
+) -> list[tuple[Event, bytes]]:
+    """Return the events that opened outages which still last, latest first.
 
-    `latest_first` are the log's events as JSON, newest first; of each service only its newest event
-    counts.
+    `latest_first` are events of the log as JSON, newest first; of each service only its newest event counts.
+    `known` are the families and services of which newer events were looked at; those of these are added.
     """
-    known: set[tuple[str, str]] = set()
     found: list[tuple[Event, bytes]] = []
     for raw in latest_first:
         event = parse_event(raw)
@@ -56,15 +63,13 @@ def find_unfinished_outages(latest_first: Iterable[bytes]) -> list[tuple[Event, 
         known.add((family, event.svc))
         if what in _OPENS:
             found.append((event, raw))
-    return found[::-1]
+    return found
 
 
 BLOCK_SEC: Final = 2.0
 """How long one read waits for new entries, in seconds."""
 AT_ONCE: Final = 500
 """How many entries one read or claim returns at most."""
-LOOK_BACK_ENTRIES: Final = 10_000
-"""How many log entries the very first run searches for outages that still last."""
 BACKOFF: Final = Backoff(first_sec=0.1, longest_sec=1.0)
 COMPLAIN_EVERY: Final = 1000
 """One of this many entries that can't be parsed is logged."""
@@ -180,18 +185,18 @@ class LogReader:
     async def _look_back(self) -> bytes:
         """Add the outages that still last to the inbox; return the id of the log's last entry.
 
-        Return once the outages are in the stored state. Raises BusError.
+        Search the whole log. Return once the outages are in the stored state. Raises BusError.
         """
-        end, before, found = FIRST_ID, b"+", list[tuple[bytes, bytes]]()
-        while len(found) < LOOK_BACK_ENTRIES:
-            some = await read_entries_before(self.bus, ALERT_LOG, before, count=AT_ONCE)
-            if not some:
-                break
+        end, before = FIRST_ID, b"+"
+        known, lasting = set[tuple[str, str]](), list[tuple[Event, bytes]]()
+        while some := await read_entries_before(self.bus, ALERT_LOG, before, count=AT_ONCE):
             end = some[0].id if before == b"+" else end
-            found += ((entry.id, (entry.fields or {}).get(b"event", b"")) for entry in some)
+            raws = ((entry.fields or {}).get(b"event", b"") for entry in some)
+            lasting += find_unfinished_outages(raws, known)
             before = b"(" + some[-1].id
-        lasting = find_unfinished_outages(raw for _, raw in found)
-        self._inbox.add_events(ReceivedEvent(self.bus.name, None, event, raw) for event, raw in lasting)
+        self._inbox.add_events(
+            ReceivedEvent(self.bus.name, None, event, raw) for event, raw in reversed(lasting)
+        )
         await self._inbox.wait_until_stored()
         return end
 
@@ -311,22 +316,42 @@ POLL_EVERY_SEC: Final = 1.0
 
 
 class SilenceSync:
-    """Merges the silences of all buses; calls `changed` with the new list when it changes."""
+    """Merges the silences of all buses; calls `changed` with the new list when it changes.
+
+    A field is parsed when it is new or has changed, since each bus is polled every second.
+    """
 
     def __init__(self, changed: Callable[[Sequence[Silence]], None]) -> None:
         self._changed = changed
         self._held: dict[str, dict[bytes, bytes]] = {}
+        self._by_bus: dict[str, dict[str, Silence]] = {}
         self._silences: dict[str, Silence] = {}
+        self._missing: dict[str, dict[str, bytes]] = {}  # by bus, while nothing changes
 
     def record_silences(self, bus: str, held: dict[bytes, bytes]) -> dict[str, bytes]:
         """Record the silences on a bus; return the fields that it lacks or has in an older version."""
-        if self._held.get(bus) != held:
-            self._held[bus] = held
-            found = merge_silences(self._held.values())
+        before = self._held.get(bus, {})
+        if bus not in self._held or before != held:
+            new = {key: raw for key, raw in held.items() if before.get(key) != raw}
+            same = {
+                key: silence
+                for key, silence in self._by_bus.get(bus, {}).items()
+                if (name := key.encode()) in held and name not in new
+            }
+            self._held[bus], self._by_bus[bus] = held, same | parse_silences(new)
+            self._missing.pop(bus, None)
+            found = merge_silences(self._by_bus.values())
             if found != self._silences:
                 self._silences = found
+                self._missing.clear()
                 self._changed(list(found.values()))
-        return find_missing_silences(held, self._silences)
+        if bus not in self._missing:
+            self._missing[bus] = find_missing_silences(self._by_bus[bus], self._silences)
+        return self._missing[bus]
+
+    def find_deletable(self, bus: str, now: float) -> list[str]:
+        """Return the ids of those silences on a bus that are to be deleted at `now` (epoch seconds)."""
+        return [key for key, silence in self._by_bus.get(bus, {}).items() if silence.is_deletable(now)]
 
 
 class BusPoller:
@@ -391,7 +416,7 @@ class BusPoller:
         }
         if newer:
             await self._bus.ask(self._bus.client.hset(NOTIFIER_SILENCES, mapping=newer))
-        if old := [key for key, raw in held.items() if _is_old(raw, now)]:
+        if old := self._silences.find_deletable(self._bus.name, now):
             await self._bus.ask(self._bus.client.hdel(NOTIFIER_SILENCES, *old))
 
 

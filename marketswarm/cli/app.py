@@ -238,7 +238,7 @@ EXAMPLES: Final = {
     "acl": "marketswarm acl --make-secrets --urls deploy/urls",
     "silence": "marketswarm silence 'feed-*' --for 2h --why 'new disks'",
     "silences": "marketswarm silences --all",
-    "unsilence": "marketswarm unsilence 3f9a1c",
+    "unsilence": "marketswarm unsilence 3f9a1c04d2b7",
     "ack": "marketswarm ack rss_agg",
     "dead": "marketswarm dead",
     "resend": "marketswarm resend --all",

@@ -271,7 +271,7 @@ class _BeatReporter:
         self._trouble: str | None = None
         self._run: CommandRun | None = None
         self._rid = secrets.token_hex(8)
-        self._start_is_reported = False
+        self._start_is_reported = self._end_is_reported = False
         self._started = False  # False for a command that could not be started: it has no beats
         self._thread = _make_thread(self._report)
 
@@ -331,12 +331,19 @@ class _BeatReporter:
             await self._sender.publish(every_sec=to.interval_sec)
 
     async def _report_end(self) -> None:
-        """Send the last beat with the outcome and store the run. Raises BusError or Exit.
+        """Send the last beat with the outcome, unless a bus took it already, and store the run.
 
-        For a command that could not be started, send it only if the truth wants an alert on failure.
+        For a command that could not be started, send it only if the truth wants an alert on failure. Raises
+        BusError or Exit.
         """
         assert self._run is not None  # noqa: S101 - `end` sets it first
-        run = self._run
+        if not self._end_is_reported:
+            await self._publish_end(self._run)
+            self._end_is_reported = True  # a second one would count as another run
+        await _store_run(self._sender, self._run)
+
+    async def _publish_end(self, run: CommandRun) -> None:
+        """Send the last beat with the outcome of a run. Raises BusError or Exit."""
         if not self._started:
             await self._sender.refresh_truth()
         if self._sender.destination.job is not None:
@@ -346,7 +353,6 @@ class _BeatReporter:
             await self._sender.publish("stopping", run.said, exit_code=run.code)
         else:
             await _report_failure(self._sender, run)
-        await _store_run(self._sender, run)
 
 
 class _SuccessReporter:
@@ -354,6 +360,7 @@ class _SuccessReporter:
 
     def __init__(self, sender: BeatSender) -> None:
         self._sender = sender
+        self._is_reported = False
         self._trouble: str | None = None
 
     def begin(self) -> None:
@@ -381,12 +388,14 @@ class _SuccessReporter:
     async def _report_once(self, run: CommandRun) -> None:
         """Send a beat if the run succeeded, or an alert if the truth wants one; store the run.
 
-        Raises BusError or Exit.
+        What a bus took already is not sent again. Raises BusError or Exit.
         """
         await self._sender.refresh_truth()
-        if run.ok:
-            await self._sender.publish(detail=run.said)
-        await _report_failure(self._sender, run)
+        if not self._is_reported:
+            if run.ok:
+                await self._sender.publish(detail=run.said)
+            await _report_failure(self._sender, run)
+            self._is_reported = True
         await _store_run(self._sender, run)
 
 

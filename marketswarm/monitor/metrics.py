@@ -189,7 +189,11 @@ class MonitorMetrics:
             "marketswarm_log_unread_events",
             "gauge",
             "Events on the log of alerts that the notifier has not acknowledged, when it was asked last.",
-            [((name,), publisher.log_length.unread) for name, publisher in publishers],
+            [
+                ((name,), unread)
+                for name, publisher in publishers
+                if (unread := publisher.log_length.unread) is not None
+            ],
             _BUS,
         )
 

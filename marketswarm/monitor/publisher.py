@@ -71,8 +71,12 @@ class LogLength:
 
     def __init__(self, services: int = 0) -> None:
         self.services = services
-        self.unread = 0
-        """Events that are unread by the slowest group of readers, when the bus was asked last."""
+        self.unread: int | None = 0
+        """Events that are unread by the slowest group of readers, when the bus was asked last.
+
+        None if the server did not know: an entry that a group has not read was deleted by XDEL, which
+        publish.lua does on a full bus.
+        """
         self._unread_read_at = float("-inf")
         self._full_logged_at = float("-inf")
 
@@ -84,10 +88,10 @@ class LogLength:
     @property
     def is_overflowing(self) -> bool:
         """Whether unread events are being trimmed."""
-        return self.unread >= self.max_length
+        return self.unread is not None and self.unread >= self.max_length
 
     async def compute_length(self, bus: Bus) -> int:
-        """Return the length to trim the log to.
+        """Return the length to trim the log to, the greatest one if the unread events can't be counted.
 
         Once a second, read from the bus how many events are unread.
         """
@@ -98,16 +102,19 @@ class LogLength:
             if self.is_overflowing and now - self._full_logged_at >= LOG_FULL_EVERY_SEC:
                 self._full_logged_at = now
                 log.error("tell.log_full", bus=bus.name, unread=self.unread, kept=self.max_length)
+        if self.unread is None:
+            return self.max_length
         return min(max(compute_log_length(self.services), self.unread + LENGTH_MARGIN), self.max_length)
 
-    async def _read_unread(self, bus: Bus) -> int:
-        """Return the number of unread events by the slowest group of readers.
+    async def _read_unread(self, bus: Bus) -> int | None:
+        """Return the number of unread events by the slowest group of readers; None if one can't be counted.
 
         Return the last known number if the bus fails.
         """
         try:
             groups = await bus.ask(bus.client.xinfo_groups(ALERT_LOG), READ_UNREAD_WITHIN_SEC)
-            return max(map(_count_unread, groups), default=0)
+            counts = [_count_unread(group) for group in groups]
+            return None if None in counts else max(filter(None, counts), default=0)
         except BusError:
             return self.unread  # there is no log yet, or the offer that follows fails with the same reason
 
@@ -356,7 +363,10 @@ def compute_log_length(services: int) -> int:
     return max(MIN_LOG_LENGTH, EVENTS_PER_SERVICE * services)
 
 
-def _count_unread(group: dict[str, Any]) -> int:
-    """Return the number of events that a consumer group has not acknowledged, from its XINFO GROUPS entry."""
+def _count_unread(group: dict[str, Any]) -> int | None:
+    """Return the number of events that a consumer group has not acknowledged, from its XINFO GROUPS entry.
+
+    Return None if the server does not know how many it has not read.
+    """
     lag, pending = group.get("lag"), group.get("pending")
-    return sum(count for count in (lag, pending) if isinstance(count, int))
+    return lag + pending if isinstance(lag, int) and isinstance(pending, int) else None

@@ -5,7 +5,7 @@ them. Not here: what follows from a silence or an acknowledgement, which the not
 """
 
 from marketswarm.operator.request import ALL, Answer, OperatorRequest, RequestKind
-from marketswarm.operator.silence import Silence, find_missing_silences, merge_silences
+from marketswarm.operator.silence import Silence, find_missing_silences, merge_silences, parse_silences
 
 __all__ = [
     "ALL",
@@ -15,4 +15,5 @@ __all__ = [
     "Silence",
     "find_missing_silences",
     "merge_silences",
+    "parse_silences",
 ]

@@ -101,34 +101,32 @@ class Silence:
 _SILENCE_ADAPTER: Final = TypeAdapter(Silence)
 
 
-def merge_silences(hashes: Iterable[Mapping[bytes, bytes]]) -> dict[str, Silence]:
-    """Return the latest version of each silence by id, in the order of their starts.
-
-    `hashes` are those of several buses, from silence id to JSON. A field that can't be parsed, or is
-    stored under another id, is skipped.
-    """
-    latest: dict[str, Silence] = {}
-    for fields in hashes:
-        for silence in _parse_silences(fields).values():
-            other = latest.get(silence.id)
-            if other is None or _rank_version(silence) > _rank_version(other):
-                latest[silence.id] = silence
-    return {each.id: each for each in sorted(latest.values(), key=lambda each: (each.starts_at, each.id))}
-
-
-def find_missing_silences(stored: Mapping[bytes, bytes], silences: Mapping[str, Silence]) -> dict[str, bytes]:
-    """Return those of `silences` that a bus lacks or has in another version, as fields to write there.
-
-    `stored` is the hash of that bus.
-    """
-    parsed = _parse_silences(stored)
-    return {key: silence.encode() for key, silence in silences.items() if parsed.get(key) != silence}
-
-
-def _parse_silences(fields: Mapping[bytes, bytes]) -> dict[str, Silence]:
+def parse_silences(fields: Mapping[bytes, bytes]) -> dict[str, Silence]:
     """Return by id the silences in a bus's hash, without fields that can't be parsed or have another id."""
     found = ((key, Silence.parse(raw)) for key, raw in fields.items())
     return {each.id: each for key, each in found if each is not None and each.id.encode() == key}
+
+
+def merge_silences(by_bus: Iterable[Mapping[str, Silence]]) -> dict[str, Silence]:
+    """Return the latest version of each silence by id, in the order of their starts.
+
+    `by_bus` are the silences of several buses by id, as `parse_silences` returns them.
+    """
+    latest: dict[str, Silence] = {}
+    for silences in by_bus:
+        for ident, silence in silences.items():
+            other = latest.get(ident)
+            if other is None or (silence != other and _rank_version(silence) > _rank_version(other)):
+                latest[ident] = silence
+    return {each.id: each for each in sorted(latest.values(), key=lambda each: (each.starts_at, each.id))}
+
+
+def find_missing_silences(stored: Mapping[str, Silence], silences: Mapping[str, Silence]) -> dict[str, bytes]:
+    """Return those of `silences` that a bus lacks or has in another version, as fields to write there.
+
+    `stored` are the silences of that bus by id.
+    """
+    return {key: silence.encode() for key, silence in silences.items() if stored.get(key) != silence}
 
 
 def _rank_version(silence: Silence) -> tuple[float, float, bytes]:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from marketswarm.bus import Bus
 from marketswarm.keys import NOTIFIER_SILENCES
-from marketswarm.operator import Silence, find_missing_silences, merge_silences
+from marketswarm.operator import Silence, find_missing_silences, merge_silences, parse_silences
 from marketswarm.operator_link.buses import ask_buses
 
 MAX_SILENCE_SEC: Final = 366 * 86_400.0
@@ -21,11 +21,11 @@ MAX_SILENCE_SEC: Final = 366 * 86_400.0
 class StoredSilences:
     """Hold the silences of a fleet by id, each in its latest version.
 
-    `by_bus` are the stored fields of each bus; `failed` are the buses that did not answer, with the reason.
+    `by_bus` are those of each bus; `failed` are the buses that did not answer, with the reason.
     """
 
     silences: dict[str, Silence]
-    by_bus: dict[str, dict[bytes, bytes]]
+    by_bus: dict[str, dict[str, Silence]]
     failed: dict[str, str]
 
 
@@ -37,7 +37,7 @@ def create_silence(
     Raises ValidationError if a part is out of bounds.
     """
     return Silence(
-        id=secrets.token_hex(3),
+        id=secrets.token_hex(6),  # another silence with this id would be replaced
         starts_at=now,
         ends_at=now + for_sec,
         author=author,
@@ -50,7 +50,8 @@ def create_silence(
 
 async def read_silences(buses: Sequence[Bus]) -> StoredSilences:
     """Read the silences from every bus. Raises NoBusError if none answers."""
-    by_bus, failed = await ask_buses(buses, lambda bus: bus.client.hgetall(NOTIFIER_SILENCES))
+    found, failed = await ask_buses(buses, lambda bus: bus.client.hgetall(NOTIFIER_SILENCES))
+    by_bus = {name: parse_silences(fields) for name, fields in found.items()}
     return StoredSilences(merge_silences(by_bus.values()), by_bus, failed)
 
 

@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.keys import NOTIFIER_DEAD, NOTIFIER_SILENCES, NOTIFIER_STATE
-from marketswarm.operator import Silence, merge_silences
+from marketswarm.operator import Silence, merge_silences, parse_silences
 from marketswarm.operator.fields import STRICT, Epoch
 
 _INCIDENT, _MESSAGE, _DELIVERIES = b"r:i:", b"o:m:", b"o:w:"
@@ -96,7 +96,7 @@ async def read_notifications(buses: Sequence[Bus]) -> Notifications:
     """
     found = [each for each in await asyncio.gather(*map(_read_bus, buses)) if each is not None]
     now = time.time()
-    silences = merge_silences(fields for fields, _, _ in found).values()
+    silences = merge_silences(parse_silences(fields) for fields, _, _ in found).values()
     state = max((fields for _, _, fields in found), key=_sequence_number, default={})
     return Notifications(
         tuple(sorted((each for each in silences if each.is_active(now)), key=lambda each: each.ends_at)),

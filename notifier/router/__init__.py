@@ -8,6 +8,6 @@ message, `render.py` its words. Not here: reading events, sending, and the outco
 from notifier.router.grouping import DueMessage
 from notifier.router.incident import HELD, Decision, Incident
 from notifier.router.policy import Policy, Section
-from notifier.router.router import Router
+from notifier.router.router import LogPosition, Router
 
-__all__ = ["HELD", "Decision", "DueMessage", "Incident", "Policy", "Router", "Section"]
+__all__ = ["HELD", "Decision", "DueMessage", "Incident", "LogPosition", "Policy", "Router", "Section"]

@@ -71,8 +71,13 @@ class Grouper:
         """
         self._suppression.reset_dependents()
         self._rate_limited = [each for each in self._incidents.values() if each.kept]
-        if any(notice.thread for notice in notices):
-            self._open_threads = Counter(chain.from_iterable(map(_list_threads, self._incidents.values())))
+        continued = {notice.thread for notice in notices if notice.thread}
+        if continued:
+            incidents = self._incidents.values()
+            self._open_threads = Counter(
+                each.thread for each in incidents if each.down and each.thread in continued
+            )
+            self._open_threads.update(each.flap_thread for each in incidents if each.flap_thread in continued)
         together: dict[tuple[tuple[str, ...], str | None, bool], list[Notice]] = {}
         for notice in notices:
             is_gap = notice.say is NoticeKind.NOTE
@@ -122,7 +127,7 @@ class Grouper:
             for each in self._rate_limited
             if each.key not in keys
             and (until := self._timers.held_until(each)) is not None
-            and not set(self._suppression.route(each)).isdisjoint(channels)
+            and any(name in channels for name in self._suppression.route(each))
         ]
         return Surroundings(
             self._suppression.truth.fleet,

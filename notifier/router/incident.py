@@ -6,12 +6,13 @@ format.
 
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final
+from functools import lru_cache
+from typing import Annotated, Final
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from marketswarm.event import Event, Kind
+from marketswarm.event import Event, Kind, parse_event
 
 
 class Decision(StrEnum):
@@ -50,6 +51,10 @@ class NoticeKind(StrEnum):
     NOTE = "note"  # a gap, such as a restart
 
 
+EntryId = Annotated[str, Field(pattern=r"^\d{1,20}-\d{1,20}$")]
+"""The id of a stream's entry, such as `1763000000000-0`."""
+
+
 @dataclass(slots=True)
 class Incident:
     """One service, target or bus that is down, or was down lately. Times are epoch seconds.
@@ -57,9 +62,9 @@ class Incident:
     `key` identifies it: a service's name, a target's (`massive/shop`), `bus:market-redis`,
     `truth:market-redis`, `watch:rss_agg` (a service whose channel the healer may not read). `id` and `miss`
     are the id and the JSON of the event that opened it, of `kind`, written at `ts`; it has been down
-    `since`. `last_id` and `last_ts` are of its latest event, `gap_ts` of its latest gap. `held` is the
-    reason why no message about the outage is sent. `free_at` is when the service that it depends on came
-    back.
+    `since`. `last_id` and `last_ts` are of its latest event, `last_entries` the ids, by bus, of the log
+    entries that hold it, `gap_ts` of its latest gap. `held` is the reason why no message about the outage is
+    sent. `free_at` is when the service that it depends on came back.
 
     `told_at`, `thread` and `channels` are of the message that was sent about it; `reminded` and `escalated`
     count the reminders and escalation steps since; `acked_by` is who acknowledged it.
@@ -80,6 +85,7 @@ class Incident:
     since: float = 0.0
     last_id: str = ""
     last_ts: float = 0.0
+    last_entries: dict[str, EntryId] = field(default_factory=dict)
     gap_ts: float = 0.0
     held: Decision | None = None
     free_at: float | None = None
@@ -149,6 +155,16 @@ class Notice:
 
 _INCIDENT: Final = TypeAdapter(Incident)
 _NOTICE: Final = TypeAdapter(Notice)
+
+
+@lru_cache(4096)
+def parse_known_event(raw: bytes) -> Event | None:
+    """Return the event in the JSON of a notice; None if it can't be parsed.
+
+    A message about an event is made in several steps, each of which reads it.
+    """
+    event = parse_event(raw)
+    return event if isinstance(event, Event) else None
 
 
 def parse_incident(raw: bytes) -> Incident | None:

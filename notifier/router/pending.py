@@ -8,6 +8,7 @@ once: it is over, and other services restarted with it.
 
 from dataclasses import replace
 from itertools import islice
+from operator import attrgetter
 from typing import Final
 
 from notifier.router.incident import Notice, NoticeKind
@@ -24,6 +25,7 @@ class PendingNotices:
         self.notices: dict[str, Notice] = {}
         self._held: dict[str, int] = {}  # event ids, and how many notices have them
         self._ids_by_key: dict[str, list[str]] = {}  # notices' ids by the key of their incident
+        self._changed: set[str] = set()  # ids of notices that were queued, changed or removed
 
     def __len__(self) -> int:
         return len(self.notices)
@@ -32,6 +34,7 @@ class PendingNotices:
         """Queue a notice; replace one with the same id."""
         self.drop(notice.id)
         self.notices[notice.id] = notice
+        self._changed.add(notice.id)
         self._ids_by_key.setdefault(notice.key, []).append(notice.id)
         for ident in notice.ids:
             self._held[ident] = self._held.get(ident, 0) + 1
@@ -39,11 +42,13 @@ class PendingNotices:
     def change_channels(self, notice_id: str, channels: tuple[str, ...]) -> None:
         """Set the channels of a queued notice, which keeps its place."""
         self.notices[notice_id] = replace(self.notices[notice_id], channels=channels)
+        self._changed.add(notice_id)
 
     def drop(self, notice_id: str) -> Notice | None:
         """Remove and return a notice; None if it isn't queued."""
         notice = self.notices.pop(notice_id, None)
         if notice is not None:
+            self._changed.add(notice_id)
             self._ids_by_key[notice.key].remove(notice_id)
             if not self._ids_by_key[notice.key]:
                 del self._ids_by_key[notice.key]
@@ -52,6 +57,11 @@ class PendingNotices:
                 if not self._held[ident]:
                     del self._held[ident]
         return notice
+
+    def take_changed(self) -> set[str]:
+        """Return the ids of the notices that were queued, changed or removed since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
 
     def take(self, now: float, at_most: int) -> list[Notice]:
         """Remove and return the oldest notices, `at_most` of them; `now` ends the quiet time."""
@@ -78,7 +88,11 @@ class PendingNotices:
         """Return when the queued notices are due, in epoch seconds; None if there are none."""
         if not self.notices:
             return None
-        first = min(notice.at for notice in self.notices.values())
-        is_gap = any(notice.say is NoticeKind.NOTE for notice in self.notices.values())
-        alone = len(self.notices) == 1 and not is_gap and first - self._taken_at >= group_wait_sec
-        return first + (min(ALONE_SEC, group_wait_sec / 4) if alone else group_wait_sec)
+        first = min(self.notices.values(), key=_queued_at)
+        is_alone = len(self.notices) == 1 and first.say is not NoticeKind.NOTE
+        is_after_quiet = first.at - self._taken_at >= group_wait_sec
+        short_sec = min(ALONE_SEC, group_wait_sec / 4)
+        return first.at + (short_sec if is_alone and is_after_quiet else group_wait_sec)
+
+
+_queued_at: Final = attrgetter("at")

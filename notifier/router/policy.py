@@ -152,6 +152,12 @@ class Policy(ServiceConfig):
             raise ValueError("must rise: each is counted from the first message")
         return value
 
+    @field_validator("escalate")
+    @classmethod
+    def _in_order(cls, value: tuple[EscalationStep, ...]) -> tuple[EscalationStep, ...]:
+        """Return the steps in the order of their times."""
+        return tuple(sorted(value, key=lambda step: step.after_sec))
+
     @model_validator(mode="after")
     def _channels_are_there(self) -> Self:
         """Require that `channels`, unless empty, has every channel that another key names.

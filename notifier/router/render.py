@@ -19,8 +19,8 @@ from marketswarm.channels.event_text import (
     list_next_commands,
 )
 from marketswarm.channels.text import format_moment, format_time
-from marketswarm.event import Event, Kind, parse_event
-from notifier.router.incident import Incident, Notice, NoticeKind
+from marketswarm.event import Event, Kind
+from notifier.router.incident import Incident, Notice, NoticeKind, parse_known_event
 
 NAMED: Final = 10
 """How many names the text shows; the lines show all of them."""
@@ -266,8 +266,7 @@ def _host_of(notice: Notice, surroundings: Surroundings) -> str:
     events = _events_of(notice)
     incident = surroundings.incidents.get(notice.key)
     if not events and incident is not None:
-        found = parse_event(incident.miss.encode())
-        events = [found] if isinstance(found, Event) else []
+        events = _parse_events((incident.miss,))
     return (events[-1].host if events else None) or ""
 
 
@@ -283,7 +282,12 @@ def _is_restart(notice: Notice) -> bool:
 
 def _events_of(notice: Notice) -> list[Event]:
     """Return the events of a notice, without those that can't be parsed."""
-    return [found for raw in notice.events if isinstance(found := parse_event(raw.encode()), Event)]
+    return _parse_events(notice.events)
+
+
+def _parse_events(raws: Sequence[str]) -> list[Event]:
+    """Return the events in some JSON, without those that can't be parsed."""
+    return [found for raw in raws if (found := parse_known_event(raw.encode())) is not None]
 
 
 def _name_of(notice: Notice) -> str:

@@ -5,8 +5,10 @@
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
+from marketswarm.bus.stream import entry_sort_key
 from marketswarm.channels import Message
 from marketswarm.event import Event, Kind
 from marketswarm.operator import Silence
@@ -45,7 +47,7 @@ class IncidentStore:
     def __init__(self, incidents: dict[str, Incident], pending: PendingNotices) -> None:
         self._incidents = incidents
         self._pending = pending
-        self._stored_notices: set[str] = set()  # the fields of pending notices in the stored state
+        self._stored_notices: set[str] = set()  # ids of the pending notices in the stored state
         self._dirty: set[str] = set()  # keys of incidents that changed
         self._tidied_at = float("-inf")
 
@@ -57,18 +59,15 @@ class IncidentStore:
                 self._incidents[incident.key] = incident
             elif name.startswith(NOTICE_FIELD) and (notice := parse_notice(raw)) is not None:
                 self._pending.put(notice)
-                self._stored_notices.add(name)
+                self._stored_notices.add(notice.id)
             elif name.startswith((INCIDENT_FIELD, NOTICE_FIELD)):
                 unusable.append(name)
+        self._pending.take_changed()
         return unusable
 
     def changed(self, *keys: str) -> None:
         """Record that the incidents with these keys changed."""
         self._dirty.update(keys)
-
-    def mark_notice_changed(self, notice_id: str) -> None:
-        """Record that a pending notice changed, so that it is stored again."""
-        self._stored_notices.discard(NOTICE_FIELD + notice_id)
 
     def changes(self) -> dict[str, bytes | None]:
         """Return the fields that changed since the last call; None for deleted ones."""
@@ -77,10 +76,14 @@ class IncidentStore:
             incident = self._incidents.get(key)
             found[INCIDENT_FIELD + key] = incident.encode() if incident is not None else None
         self._dirty.clear()
-        notices = {NOTICE_FIELD + ident: notice for ident, notice in self._pending.notices.items()}
-        found |= {name: notices[name].encode() for name in notices.keys() - self._stored_notices}
-        found |= dict.fromkeys(self._stored_notices - notices.keys())
-        self._stored_notices = set(notices)
+        for ident in self._pending.take_changed():
+            notice = self._pending.notices.get(ident)
+            if notice is not None:
+                found[NOTICE_FIELD + ident] = notice.encode()
+                self._stored_notices.add(ident)
+            elif ident in self._stored_notices:
+                found[NOTICE_FIELD + ident] = None
+                self._stored_notices.remove(ident)
         return found
 
     def tidy(self, now: float) -> None:
@@ -95,12 +98,25 @@ class IncidentStore:
                 self._dirty.add(key)
 
 
-CHECKED_AT_ONCE: Final = 2000
+CHECKED_AT_ONCE: Final = 1000
 """The most incidents whose timers are checked in one call."""
-NOTICES_AT_ONCE: Final = 2000
+NOTICES_AT_ONCE: Final = 1000
 """The most notices in one call; the others follow in the next one, so that beats and outcomes don't wait."""
 CHECKED_EVERY_SECOND: Final = 10_000
 """This many incidents are checked every second where needed, twice as many every two seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPosition:
+    """The bus and the id of the log entry that an event was read from."""
+
+    bus: str
+    entry: bytes
+
+    def follows(self, incident: Incident) -> bool:
+        """Return True if this bus's log has the incident's latest event, and this entry comes after it."""
+        last = incident.last_entries.get(self.bus)
+        return last is not None and entry_sort_key(self.entry) > entry_sort_key(last.encode())
 
 
 class Router:
@@ -130,7 +146,7 @@ class Router:
 
     def apply_policy(self, policy: Policy, truth: Truth) -> None:
         """Apply this policy and truth: routes, severities, dependencies, maintenance."""
-        self._suppression.policy, self._suppression.truth = policy, truth
+        self._suppression.apply_policy(policy, truth)
         self._check_all = True
 
     def set_silences(self, silences: Sequence[Silence]) -> None:
@@ -140,23 +156,30 @@ class Router:
 
     def set_channels(self, names: Sequence[str]) -> None:
         """Set the open channels, in order."""
-        self._suppression.open_channels = tuple(names)
+        self._suppression.set_channels(names)
         self._check_all = True
 
     # -- input
 
     def handle_event(
-        self, event: Event, raw: bytes, now: float, *, reported_by_sentinel: bool = False
+        self,
+        event: Event,
+        raw: bytes,
+        now: float,
+        *,
+        position: LogPosition | None = None,
+        reported_by_sentinel: bool = False,
     ) -> Decision:
         """Record an event, queue the notice that follows from it, and return the decision.
 
-        `raw` is the event's JSON. `reported_by_sentinel` means that a message about it was sent already.
+        `raw` is the event's JSON, `position` where it was read; None for an outage found by a search.
+        `reported_by_sentinel` means that a message about it was sent already.
         """
         key = find_key(event)
         incident = self._incidents.get(key) or Incident(key, event.svc)
         if event.type in (Kind.HEARTBEAT_GAP, Kind.REACH_GAP):
             return self._notify_gap(incident, event, raw, now)
-        if event.ts < incident.last_ts or event.id == incident.last_id:
+        if self._is_repeat(incident, event, position):
             return Decision.REPEAT
         if event.type in OPENS and not incident.down:
             reason = self._open_incident(incident, event, raw, now, reported_by_sentinel=reported_by_sentinel)
@@ -167,6 +190,7 @@ class Router:
         else:
             return Decision.NEWS
         incident.last_id, incident.last_ts = event.id, event.ts
+        incident.last_entries = {} if position is None else {position.bus: position.entry.decode()}
         incident.held_until = self._timers.held_until(incident)
         self._due_queue.put_earlier(incident.key, now + CHECK_EVERY_SEC)
         self._incident_store.changed(incident.key)
@@ -198,7 +222,6 @@ class Router:
                 if notice.thread == message.thread and notice.say is not NoticeKind.ESCALATION:
                     channels = tuple(dict.fromkeys((*notice.channels, channel)))
                     self._pending.change_channels(notice.id, channels)
-                    self._incident_store.mark_notice_changed(notice.id)
 
     # -- output
 
@@ -239,6 +262,24 @@ class Router:
         return self._incident_store.changes()
 
     # -- helpers
+
+    def _is_repeat(self, incident: Incident, event: Event, position: LogPosition | None) -> bool:
+        """Return True if an event was handled before, or is older than the incident's latest one.
+
+        The writer's clock may have been set back meanwhile, so `ts` shows that an event is older only if no
+        log has it after the latest one. An event with the `ts` of an earlier change was handled in any case:
+        a bus that lost its last writes gets them again, after all others.
+        """
+        if event.id == incident.last_id:
+            if position is not None and position.bus not in incident.last_entries:
+                incident.last_entries[position.bus] = position.entry.decode()
+                self._incident_store.changed(incident.key)
+            return True
+        if event.ts == incident.last_ts:
+            return False
+        if event.ts in incident.changes:
+            return True
+        return event.ts < incident.last_ts and (position is None or not position.follows(incident))
 
     def _open_incident(
         self, incident: Incident, event: Event, raw: bytes, now: float, *, reported_by_sentinel: bool

@@ -9,17 +9,13 @@ time passes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Final
-from zoneinfo import ZoneInfo
-
-from cronsim import CronSim, CronSimError
 
 from marketswarm.channels import Severity
 from marketswarm.channels.event_text import severity_of
 from marketswarm.event import Kind
 from marketswarm.operator import Silence
-from marketswarm.truth import Truth, find_probe_target
+from marketswarm.truth import Schedule, Truth, find_probe_target
 from notifier.router.incident import Decision, Incident, Notice, NoticeKind
 from notifier.router.pending import PendingNotices
 from notifier.router.policy import RATE_LIMIT_SEC, MaintenanceWindow, Policy
@@ -49,13 +45,8 @@ def is_flapping(changes: Sequence[float], now: float, window_sec: float, already
 
 def is_window_open(window: MaintenanceWindow, now: float) -> bool:
     """Return True if a maintenance window, in its own time zone, is open at `now`."""
-    # the iterator yields times after its start: start where the earliest window that may still be open begins
-    earliest = int(now - window.for_sec)
-    try:
-        begun = next(CronSim(window.at, datetime.fromtimestamp(earliest, ZoneInfo(window.tz)))).timestamp()
-    except (StopIteration, CronSimError, OverflowError, OSError, ValueError):
-        return False
-    return begun <= now < begun + window.for_sec
+    begun = Schedule(window.at, window.tz).next_run(now - window.for_sec)
+    return begun is not None and begun <= now
 
 
 class Suppression:
@@ -73,8 +64,20 @@ class Suppression:
         self.open_channels: tuple[str, ...] = ()
         self._incidents = incidents
         self._pending = waiting
+        self._active: tuple[float, tuple[Silence, ...], tuple[Silence, ...]] = float("nan"), (), ()
         self._windows: tuple[float, Policy, tuple[MaintenanceWindow, ...]] = float("nan"), self.policy, ()
+        self._routes: dict[tuple[str, Kind], tuple[str, ...]] = {}
         self._by_cause: dict[str, list[Incident]] | None = None
+
+    def apply_policy(self, policy: Policy, truth: Truth) -> None:
+        """Apply this policy and truth from now on."""
+        self.policy, self.truth = policy, truth
+        self._routes.clear()
+
+    def set_channels(self, names: Sequence[str]) -> None:
+        """Set the open channels, in order."""
+        self.open_channels = tuple(names)
+        self._routes.clear()
 
     @property
     def rate_limit_sec(self) -> float:
@@ -107,6 +110,13 @@ class Suppression:
 
     def route(self, incident: Incident) -> tuple[str, ...]:
         """Return the open channels of the first route that matches an incident, else all open channels."""
+        found = self._routes.get((incident.key, incident.kind))
+        if found is None:
+            found = self._routes[incident.key, incident.kind] = self._find_route(incident)
+        return found
+
+    def _find_route(self, incident: Incident) -> tuple[str, ...]:
+        """Return what `route` returns, for an incident of a key and a kind that it was not asked for yet."""
         severity, tags = self.severity(incident), self._tags(incident)
         for route in self.policy.routes:
             if route.matches(incident.name, tags, severity):
@@ -128,13 +138,24 @@ class Suppression:
         if not self.open_channels:
             return Decision.NO_CHANNEL
         tags = self._tags(incident)
-        for silence in self.silences:
-            fits = silence.matches(incident.key, tags) or silence.matches(incident.svc, tags)
-            if fits and silence.is_active(now):
+        for silence in self._active_silences(now):
+            if silence.matches(incident.key, tags) or silence.matches(incident.svc, tags):
                 return Decision.SILENCED
         if any(window.includes(incident.name, tags) for window in self._open_windows(now)):
             return Decision.MAINTENANCE
         return None
+
+    def _active_silences(self, now: float) -> tuple[Silence, ...]:
+        """Return the silences that are active, computed once for each `now`; forget those that have ended.
+
+        A silence stays on the buses for a month after its end.
+        """
+        at, silences, found = self._active
+        if at != now or silences is not self.silences:
+            self.silences = tuple(each for each in self.silences if not each.has_ended(now))
+            found = tuple(each for each in self.silences if each.is_active(now))
+            self._active = now, self.silences, found
+        return found
 
     def _open_windows(self, now: float) -> tuple[MaintenanceWindow, ...]:
         """Return the maintenance windows that are open, computed once for each `now`."""
@@ -197,8 +218,12 @@ class Suppression:
         self._by_cause = None
 
     def grace_sec(self, incident: Incident) -> float:
-        """Return how long a service has to come back once its cause is back: its timeout, in seconds."""
-        return self.truth.timeout_of(incident.svc)
+        """Return how long a service has to come back once its cause is back, in seconds.
+
+        That is its timeout, and nothing for a job with a schedule: its next report may be a month away.
+        """
+        job = self.truth.job_of(incident.svc)
+        return 0.0 if job is not None and job.schedule is not None else self.truth.timeout_of(incident.svc)
 
     # -- flapping
 

@@ -209,11 +209,11 @@ class Timers:
     def _list_released(self, incident: Incident, now: float) -> list[Notice]:
         """Return the notice of an outage that was held back, if no reason is left; else update the reason.
 
-        A service whose cause came back is given `grace_sec` to come back itself.
+        A service whose cause came back is given `Suppression.grace_sec` to come back itself.
         """
         held = self._suppression.reason_to_hold(incident, now)
         if incident.held is Decision.DEPENDS and held is not Decision.DEPENDS:
-            incident.free_at = incident.free_at or now
+            incident.free_at = min(incident.free_at or now, now)  # stored by a clock that was set back since
             if now - incident.free_at < self._suppression.grace_sec(incident):
                 return []
         incident.free_at = None

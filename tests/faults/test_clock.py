@@ -1,10 +1,11 @@
-"""FAILURES row 14: a wall clock steps by an hour. It is shown to people, and decides nothing."""
+"""FAILURES rows 14 and 52: a wall clock steps by an hour. It is shown to people, and decides nothing."""
 
 import json
 import time
 
 import pytest
 
+from support.rig.receiver import Receiver
 from support.rig.wall_clock import Clock
 from support.scenes.faults import (
     BUSES,
@@ -16,6 +17,7 @@ from support.scenes.faults import (
     only,
     service,
 )
+from support.scenes.notifier import Notified, hooks
 from support.waiting import until
 
 pytestmark = pytest.mark.needs("faketime")
@@ -171,3 +173,25 @@ def test_row_14_a_mesh_whose_own_clock_steps_does_not_fill_its_log(tmp_path, clo
         )
         scene.wait_beats("mesh", 8)  # two seconds' worth of lines
         assert len(mesh.logs("mesh.clock_skew")) <= 3
+
+
+def test_row_52_the_clocks_are_set_back_between_two_outages_and_people_hear_of_both(tmp_path, clock):
+    with (
+        Receiver() as receiver,
+        Notified(
+            tmp_path,
+            hooks(one=receiver),
+            ("healer", "notifier"),
+            services={"mortal": service()},
+            env=clock.env,
+            rate_limit_sec=0,
+        ) as scene,
+    ):
+        for count, step in ((1, 0.0), (2, -HOUR)):
+            clock.step(step)
+            scene.stop_beating("mortal")
+            scene.wait_logged("heartbeat_miss", "mortal", count=count)
+            until(lambda n=count: len(receiver.taken("mortal")) == 2 * n - 1, what="a message about the miss")
+            scene.beat_again("mortal")
+            until(lambda n=count: len(receiver.taken("mortal")) == 2 * n, what="a message about its end")
+        assert [event["type"] for event in receiver.taken("mortal")] == ["heartbeat_miss", "heartbeat_ok"] * 2

@@ -57,6 +57,7 @@ ROWS = {
     47: "a receiver that always fails on one message",
     48: "an outage that lasts, within a rate limit",
     49: "a great many die at once, and beat again",
+    52: "a wall clock set back between two outages",
 }
 
 

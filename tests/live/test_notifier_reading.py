@@ -96,6 +96,17 @@ async def test_the_first_time_what_lasts_is_brought_without_an_entry_and_the_res
         assert desk.inbox.last_read == {"bus": entry}
 
 
+async def test_the_first_time_the_whole_log_is_searched_however_much_has_happened_since(server):
+    write(server, "long")
+    fill = "for n = 1, 12000 do redis.call('XADD', KEYS[1], '*', 'event', ARGV[1]) end"
+    server.cmd("EVAL", fill, 1, LOG, orjson.dumps({"type": "heartbeat_ok", "svc": "flaps", "ts": 2.0}))
+    write(server, "short")
+    desk = Dispatcher()
+    async with reading(server, desk):
+        await desk.has("long", "short")
+        assert desk.names == ["long", "short"]
+
+
 async def test_a_log_that_is_not_there_yet_is_made(server):
     desk = Dispatcher()
     async with reading(server, desk):

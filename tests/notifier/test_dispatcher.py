@@ -1,5 +1,7 @@
 """One dispatch: what is stored before a message is sent, what is acknowledged, what is rerouted."""
 
+import asyncio
+
 import orjson
 import pytest
 
@@ -7,13 +9,16 @@ from marketswarm.channels import Failure, Message, MessageKind, Receipt, SendErr
 from marketswarm.channels.message import parse_message
 from marketswarm.event import parse_event
 from marketswarm.operator import Answer
+from marketswarm.time_slice import TimeSlice
 from marketswarm.truth import Truth
+from notifier import dispatcher as module
 from notifier.channel_worker import Outcome
 from notifier.dispatcher import AnswerTracker, Dispatcher
 from notifier.inbox import Inbox, ReceivedEvent, ReceivedRequest
 from notifier.metrics import NotifierMetrics
 from notifier.router.incident import Decision
 from notifier.router.policy import Policy
+from notifier.state import DONE_REQUESTS
 
 
 def outcome(channel, ident="m1", error=None, *, over=True, pause_sec=0.0):
@@ -231,6 +236,60 @@ async def test_what_the_sentinel_told_is_not_told_again_and_others_are_not_asked
     assert bench.asked_for == ["healer_miss.healer.1", "heartbeat_miss.beta.3"]
     assert [message.id for _, message in bench.handed] == ["heartbeat_miss.alpha.2"]
     assert bench.metrics.events == {Decision.REPORTED_BY_SENTINEL: 2, Decision.TELL: 1}
+
+
+async def test_many_events_let_others_run_between_any_two(monkeypatch):
+    """With slices that are over at once, so that it is no question of time."""
+    monkeypatch.setattr(module, "TimeSlice", lambda: TimeSlice(0.0))
+    bench, turn, turns = Bench(), 0, []
+    for n in range(100):
+        bench.hear("heartbeat_miss", f"svc{n}")
+    handle_event = bench.dispatcher.router.handle_event
+
+    def handle(*args, **how):
+        turns.append(turn)
+        return handle_event(*args, **how)
+
+    async def take_turns():
+        nonlocal turn
+        while True:
+            await asyncio.sleep(0)
+            turn += 1
+
+    monkeypatch.setattr(bench.dispatcher.router, "handle_event", handle)
+    others = asyncio.create_task(take_turns())
+    await bench.dispatcher.dispatch()
+    others.cancel()
+    assert len(turns) == 100
+    assert max(map(turns.count, set(turns))) == 1
+
+
+async def test_a_request_that_is_handled_in_a_pause_is_stored_in_one_step(monkeypatch):
+    """Its messages, what it deletes, and that it is done: in whichever pause of a dispatch it is handled."""
+    monkeypatch.setattr(module, "TimeSlice", lambda: TimeSlice(0.0))
+    handled_after_stores = set()
+    for pauses in range(12):
+        bench = Bench("one")
+        for n in range(3):
+            bench.hear("heartbeat_miss", f"svc{n}")
+
+        async def handle(bench=bench, pauses=pauses):
+            for _ in range(pauses):
+                await asyncio.sleep(0)
+            handled_after_stores.add(len(bench.turns))
+            bench.dispatcher.state.mark_done("r1")
+            bench.dispatcher.delete_dead_letters(BUS, [b"7-0"])
+            bench.dispatcher.send_message(Message("m1", "t", "x", Severity.INFO, 1.0), ["one"])
+
+        request = asyncio.create_task(handle())
+        while not request.done():
+            await bench.dispatcher.dispatch()
+            await asyncio.sleep(0)
+        await bench.dispatcher.dispatch()
+        [done] = [turn for turn in bench.turns if DONE_REQUESTS in turn.fields]
+        assert "o:m:m1" in done.fields
+        assert done.deleted_dead == {BUS: [b"7-0"]}
+    assert {0, 1} <= handled_after_stores
 
 
 async def test_what_is_held_back_is_acknowledged_and_the_sentinel_knows_of_it():

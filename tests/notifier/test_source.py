@@ -3,6 +3,7 @@
 import orjson
 
 from marketswarm.operator import Silence
+from marketswarm.operator.silence import KEPT_SEC
 from notifier.source import SilenceSync, find_unfinished_outages
 
 
@@ -16,7 +17,9 @@ def log(*entries):
 
 
 def lasting(*entries):
-    return [event.id for event, _ in find_unfinished_outages(log(*entries))]
+    known, latest_first = set(), log(*entries)
+    pages = [latest_first[n : n + 2] for n in range(0, len(latest_first), 2)]
+    return [event.id for page in pages for event, _ in find_unfinished_outages(page, known)][::-1]
 
 
 def test_what_is_down_last_lasts_in_the_order_in_which_it_began():
@@ -54,7 +57,7 @@ def test_a_bus_and_a_service_of_one_name_are_two_things():
 
 
 def test_nonsense_is_passed_over():
-    assert find_unfinished_outages([b"", b"{", b"[]"]) == []
+    assert find_unfinished_outages([b"", b"{", b"[]"], set()) == []
 
 
 def silence(ident="q1", changed_at=10.0, ends_at=100.0):
@@ -101,3 +104,23 @@ def test_a_silence_that_no_bus_holds_any_more_is_gone_and_one_that_was_seen_once
     silences.record_silences("b", held(silence("q2")))
     silences.record_silences("b", {})
     assert [each.id for each in told[-1]] == ["q1"]
+
+
+def test_a_poll_parses_what_is_new_or_has_changed_and_nothing_else(monkeypatch):
+    parsed, parse = [], Silence.parse
+    monkeypatch.setattr(Silence, "parse", lambda raw: parsed.append(raw) or parse(raw))
+    silences = SilenceSync(lambda _: None)
+    many = [silence(f"q{n}", ends_at=float(n)) for n in range(300)]
+    for bus in "ab":
+        silences.record_silences(bus, held(*many))
+    assert len(parsed) == 600
+    parsed.clear()
+    for _ in range(10):
+        for bus in "ab":
+            assert silences.record_silences(bus, held(*many)) == {}
+    assert parsed == []
+    changed = silence("q7", changed_at=20.0, ends_at=7.0)
+    silences.record_silences("a", held(*many[:7], changed, *many[8:]))
+    assert parsed == [changed.encode()]
+    assert silences.record_silences("b", held(*many)) == {"q7": changed.encode()}
+    assert silences.find_deletable("b", 2.0 + KEPT_SEC) == ["q0", "q1", "q2"]

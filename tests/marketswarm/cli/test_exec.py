@@ -294,6 +294,27 @@ def test_a_success_waits_a_little_for_the_bus_that_is_to_hear_of_it(shell, syste
     assert system.cmd("EXISTS", "beat:backup") == 1
 
 
+@pytest.mark.parametrize(("words", "section"), [([], {"schedule": "0 3 * * *"}), (["--on-success-only"], {})])
+def test_the_end_of_a_run_is_published_once_however_often_storing_the_run_fails(
+    shell, buses, patched, words, section
+):
+    seed(buses, {"services": SERVICES | {"backup": {"heartbeat": section}}}, 1)
+    patched("exec._SUCCESS_BEAT_SEC = 1.5")
+    with AlertTail(buses[0].url, "backup:heartbeat") as heard:
+        buses[0].cmd("ACL", "SETUSER", "default", "resetkeys", "%R~*", "~beat:*")
+        try:
+            ended = shell("exec", "--svc", "backup", *words, "--", "true")
+        finally:
+            buses[0].cmd("ACL", "SETUSER", "default", "allkeys")
+        assert ended.returncode == 0
+        assert ended.stderr != "", "it was tried, and refused"
+        assert buses[0].cmd("PUBLISH", "backup:heartbeat", '{"detail": "last"}')
+        until(lambda: heard.seen and heard.seen[-1][1] == {"detail": "last"})
+    details = [beat["detail"][:6] for _, beat in heard.seen if "detail" in beat]
+    assert details == ["exit 0", "last"]
+    assert buses[0].cmd("EXISTS", "run:backup") == 0
+
+
 def test_beats_begin_again_when_the_bus_is_back_and_follow_a_reseed(shell, buses, system):
     system.stop()
     with started(shell, "--", "sh", "-c", "touch begun; sleep 60") as running:

@@ -181,7 +181,7 @@ async def test_what_the_notifier_has_not_read_yet_stays_on_the_log(server):
             box.enqueue(verdict(f"svc{n}", State.DOWN, 1.0))
         await auntil(lambda: len(told) == 150)
         assert server.cmd("XLEN", LOG) == 120_150
-        server.cmd("XGROUP", "SETID", LOG, "notifier", "$")
+        server.cmd("XGROUP", "SETID", LOG, "notifier", "$", "ENTRIESREAD", 120_150)
 
         def is_short() -> bool:  # each of these has the server trim some of what is too much
             box.enqueue(verdict(f"later{len(told)}", State.DOWN, 1.0))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from marketswarm.operator import Silence, find_missing_silences, merge_silences
+from marketswarm.operator import Silence, find_missing_silences, merge_silences, parse_silences
 from marketswarm.operator.fields import MAX_BYTES, MAX_EPOCH_SEC
 
 NOW = 1_762_433_458.25
@@ -211,43 +211,43 @@ def held(*silences: Silence) -> dict[bytes, bytes]:
     return {each.id.encode(): each.encode() for each in silences}
 
 
+def merge(hashes):
+    return merge_silences(map(parse_silences, hashes))
+
+
+def missing(stored, silences):
+    return find_missing_silences(parse_silences(stored), silences)
+
+
 def test_what_is_on_one_bus_alone_counts():
-    assert merge_silences([held(FIRST), held(TWO)]) == {"two": TWO, "one": FIRST}
+    assert merge([held(FIRST), held(TWO)]) == {"two": TWO, "one": FIRST}
 
 
 def test_they_come_in_the_order_in_which_they_start():
-    assert list(merge_silences([held(FIRST, TWO)])) == ["two", "one"]
+    assert list(merge([held(FIRST, TWO)])) == ["two", "one"]
 
 
 def test_a_bus_that_missed_its_end_does_not_bring_a_silence_back():
-    assert (
-        merge_silences([held(FIRST), held(ENDED)])
-        == merge_silences([held(ENDED), held(FIRST)])
-        == {"one": ENDED}
-    )
+    assert merge([held(FIRST), held(ENDED)]) == merge([held(ENDED), held(FIRST)]) == {"one": ENDED}
 
 
 def test_of_two_that_changed_at_one_time_the_shorter_counts():
     longer = replace(FIRST, ends_at=MERGED_AT + 99)
-    assert (
-        merge_silences([held(longer), held(FIRST)])
-        == merge_silences([held(FIRST), held(longer)])
-        == {"one": FIRST}
-    )
+    assert merge([held(longer), held(FIRST)]) == merge([held(FIRST), held(longer)]) == {"one": FIRST}
 
 
 def test_what_is_no_silence_hides_no_other():
     another = replace(FIRST, reason="not its own", changed_at=MERGED_AT + 1)
     rubbish = {b"x": b"{", b"two": another.encode(), b"\xff": b"\xff", b"one": FIRST.encode()}
-    assert merge_silences([rubbish, {}]) == {"one": FIRST}
+    assert merge([rubbish, {}]) == {"one": FIRST}
 
 
 def test_a_bus_is_given_what_it_lacks_and_what_it_has_in_an_older_version_or_as_rubbish():
-    latest = merge_silences([held(ENDED, TWO)])
-    assert find_missing_silences(held(ENDED, TWO), latest) == {}
-    assert find_missing_silences(held(FIRST, TWO), latest) == {"one": ENDED.encode()}
-    assert find_missing_silences({b"one": b"?", b"two": TWO.encode()}, latest) == {"one": ENDED.encode()}
-    assert find_missing_silences({}, latest) == {"one": ENDED.encode(), "two": TWO.encode()}
+    latest = merge([held(ENDED, TWO)])
+    assert missing(held(ENDED, TWO), latest) == {}
+    assert missing(held(FIRST, TWO), latest) == {"one": ENDED.encode()}
+    assert missing({b"one": b"?", b"two": TWO.encode()}, latest) == {"one": ENDED.encode()}
+    assert missing({}, latest) == {"one": ENDED.encode(), "two": TWO.encode()}
 
 
 versions = st.lists(
@@ -263,14 +263,14 @@ versions = st.lists(
 @given(st.lists(versions, max_size=3))
 def test_the_order_of_the_buses_does_not_matter(buses):
     hashes = [held(*each) for each in buses]
-    assert merge_silences(hashes) == merge_silences(reversed(hashes))
+    assert merge(hashes) == merge(reversed(hashes))
 
 
 @given(st.lists(versions, min_size=1, max_size=3))
 def test_a_bus_that_was_given_what_it_lacked_is_not_behind(buses):
     hashes = [held(*each) for each in buses]
-    latest = merge_silences(hashes)
+    latest = merge(hashes)
     for each in hashes:
-        each |= {key.encode(): raw for key, raw in find_missing_silences(each, latest).items()}
-        assert find_missing_silences(each, latest) == {}
-        assert merge_silences([each]) == latest
+        each |= {key.encode(): raw for key, raw in missing(each, latest).items()}
+        assert missing(each, latest) == {}
+        assert merge([each]) == latest

@@ -35,6 +35,10 @@ async def test_a_silence_is_written_to_every_bus(buses):
         assert (await read_silences([bus])).silences == {made.id: made}
 
 
+def test_of_many_silences_no_two_have_one_id():
+    assert len({silence().id for _ in range(20_000)}) == 20_000
+
+
 async def test_a_bus_that_was_away_gets_what_it_lacks_with_the_next_silence(buses):
     first, second = silence(), silence()
     buses[1].connected = False

@@ -6,6 +6,7 @@ import pytest
 from marketswarm.channels import MessageKind, Severity
 from marketswarm.event import Kind
 from notifier.router.incident import Decision
+from notifier.router.router import LogPosition
 from support.simulation.router import Town
 
 HOUR = 3600.0
@@ -113,6 +114,70 @@ def test_a_first_ok_is_no_news_and_a_repeat_is_a_repeat():
     assert town.take(event, raw) is Decision.REPEAT, "an old one, from the other bus"
     town.run(3)
     assert town.titles() == ["a is down", "a is up again"]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_writer_whose_clock_is_set_back_between_two_outages_loses_none(restart):
+    town = Town()
+    ahead = town.now + HOUR
+    town.down("a", ts=ahead)
+    town.run(30)
+    town.up("a", ts=ahead + 30)
+    town.run(600)
+    if restart:
+        town.restart()
+    assert town.down("a") is Decision.TELL
+    town.run(30)
+    assert town.up("a") is Decision.TELL
+    town.run(30)
+    assert town.titles() == ["a is down", "a is up again"] * 2
+
+
+def test_a_clock_that_is_set_back_makes_no_news_of_what_was_handled():
+    town = Town(rate_limit_sec=0, flap_window_sec=1)
+    ahead = town.now + HOUR
+    old = [
+        town.event(Kind.HEARTBEAT_MISS, "a", ahead, late_sec=30.0),
+        town.event(Kind.HEARTBEAT_OK, "a", ahead + 30),
+    ]
+    for event, raw in old:
+        assert town.take(event, raw) is Decision.TELL
+        town.run(30)
+    again = LogPosition("system-redis", b"1762433458000-1")
+    for event, raw in old:
+        assert town.take(event, raw) is Decision.REPEAT, "the bus got it again, after it had lost it"
+    assert town.down("a") is Decision.TELL
+    town.run(30)
+    for event, raw in old:
+        assert town.take(event, raw, again) is Decision.REPEAT, "claimed from a notifier that died"
+    town.up("a")
+    town.run(30)
+    for event, raw in old:
+        for position in (again, LogPosition("market-redis", b"1762433458000-1"), None):
+            assert town.take(event, raw, position) is Decision.REPEAT
+    town.run(30)
+    assert len(town.messages) == 4
+
+
+def test_of_two_logs_the_one_that_lags_tells_nothing_twice_and_either_tells_what_is_new():
+    town = Town()
+    bus = "market-redis"
+
+    def from_other_log(entry, event, raw):
+        return town.take(event, raw, LogPosition(bus, b"1762433458000-%d" % entry))
+
+    ahead = town.now + HOUR
+    told = []
+    for kind in (Kind.BUS_MISS, Kind.BUS_OK) * 15:
+        told.append(town.event(kind, bus, ahead + len(told)))
+        town.take(*told[-1])
+        town.run(300)
+    count = len(town.messages)
+    for entry, each in enumerate(told, 1):
+        assert from_other_log(entry, *each) is Decision.REPEAT
+    town.run(60)
+    assert len(town.messages) == count
+    assert from_other_log(len(told) + 1, *town.event(Kind.BUS_MISS, bus)) is Decision.TELL
 
 
 def test_what_the_sentinel_told_is_not_told_again_but_its_end_is():
@@ -374,6 +439,16 @@ def test_what_nobody_acknowledges_goes_to_the_next_channel_and_so_does_its_end()
     town.run(3)
     assert "a is up again" in town.titles("pager")
     assert not any("b " in title for title in town.titles("pager"))
+
+
+def test_each_step_of_an_escalation_goes_by_its_own_time_whatever_their_order():
+    steps = [{"after_sec": 1800, "channels": ["boss"]}, {"after_sec": 300, "channels": ["pager"]}]
+    town = Town(channels=["ops", "pager", "boss"], routes=[{"channels": ["ops"]}], escalate=steps)
+    town.down("a")
+    town.run(6 * 60)
+    assert (town.titles("pager"), town.titles("boss")) == (["a is down and not acknowledged"], [])
+    town.run(30 * 60)
+    assert town.titles("boss") == ["a is down and not acknowledged"]
 
 
 def test_with_nobody_to_tell_nothing_is_lost_what_is_still_down_is_told_once_there_is():

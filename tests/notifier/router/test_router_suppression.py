@@ -3,6 +3,7 @@
 import pytest
 
 from marketswarm.event import Kind
+from marketswarm.operator import Silence
 from notifier.router.incident import Decision
 from support.simulation.router import TIMEOUT_SEC, Town
 
@@ -70,6 +71,23 @@ def test_what_comes_back_with_its_cause_is_not_told_at_all():
     assert town.titles() == ["db is down", "db is up again"]
 
 
+@pytest.mark.parametrize("reason", ["failed", "overdue", "never_ended"])
+@pytest.mark.parametrize("schedule", ["0 3 * * *", "0 3 1 * *"])
+def test_a_missed_run_of_a_job_is_told_once_its_cause_is_back_and_not_after_its_longest_pause(
+    reason, schedule
+):
+    town = Town({"db": {}, "backup": {"depends_on": ["db"], "heartbeat": {"schedule": schedule}}})
+    town.down("db")
+    town.run(10)
+    event, raw = town.event("heartbeat_miss", "backup", late_sec=1.0, reason=reason, since=town.now - 1)
+    assert town.take(event, raw) is Decision.DEPENDS
+    town.run(600)
+    assert town.titles() == ["db is down"]
+    town.up("db")
+    town.run(10)
+    assert sorted(message.about for _, message, _ in town.messages[1:]) == [("backup",), ("db",)]
+
+
 def test_whoever_hears_nothing_of_the_cause_hears_of_what_suffers_from_it():
     routes = [{"services": ["db"], "channels": ["one"]}, {"channels": ["two"]}]
     town = Town(TREE, ["one", "two"], routes=routes)
@@ -94,6 +112,21 @@ def test_what_is_still_down_at_the_end_of_a_silence_is_told_then():
     assert town.titles()[-1] == "a is down"
     assert "it lasts for" in town.last().text
     assert town.last().timestamp == pytest.approx(town.now, abs=15), "it is not late: it was held back"
+
+
+def test_silences_that_have_ended_cost_an_event_and_a_check_nothing(monkeypatch):
+    matched, matches = [], Silence.matches
+    monkeypatch.setattr(Silence, "matches", lambda self, *of: matched.append(self.id) or matches(self, *of))
+    town = Town()
+    for n in range(500):
+        town.be_silent(f"deploy-{n}*", sec=60)
+    town.now += HOUR
+    town.be_silent("b", sec=HOUR)
+    matched.clear()
+    assert town.down("a") is Decision.TELL
+    assert town.down("b") is Decision.SILENCED
+    town.run(600)
+    assert set(matched) == {"s500"}
 
 
 def test_a_silence_survives_a_restart_as_does_what_it_holds_back():

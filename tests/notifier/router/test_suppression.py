@@ -1,10 +1,12 @@
 """Maintenance windows go by the clocks of their zone, also in the nights in which those are changed."""
 
 from datetime import datetime
+from itertools import takewhile
 
 import pytest
 from pydantic import ValidationError
 
+from marketswarm.truth.schedule import Schedule
 from notifier.router import suppression
 from notifier.router.incident import Decision
 from notifier.router.policy import MaintenanceWindow
@@ -70,6 +72,36 @@ def at(text: str) -> float:
 )
 def test_a_window_is_open_from_its_beginning_for_its_length(when, is_so):
     assert is_window_open(MaintenanceWindow(**NIGHT), at(when)) is is_so
+
+
+@pytest.mark.parametrize(
+    ("when", "is_so"),
+    [
+        ("2026-11-01T05:14:59+00:00", False),
+        ("2026-11-01T05:15:00+00:00", True),  # the first 01:15, in summer's time: until 01:45 of winter's
+        ("2026-11-01T06:44:59+00:00", True),
+        ("2026-11-01T06:45:00+00:00", False),
+        ("2026-11-01T07:15:00+00:00", True),  # 02:15, of which there is one
+        ("2026-11-01T07:35:00+00:00", True),
+        ("2026-11-01T08:44:59+00:00", True),
+        ("2026-11-01T08:45:00+00:00", False),
+    ],
+)
+def test_a_window_stays_open_in_the_second_pass_of_a_repeated_hour(when, is_so):
+    window = MaintenanceWindow(at="15 1,2 * * *", for_sec=90 * 60, tz="America/New_York")
+    assert is_window_open(window, at(when)) is is_so
+
+
+@pytest.mark.parametrize("minutes", [25, 90])
+@pytest.mark.parametrize("cron", ["15 1,2 * * *", "*/20 * * * *", "50 0-2 * * *", "30 1 * * SUN"])
+def test_a_window_is_open_for_its_length_after_each_of_its_beginnings_and_at_no_other_time(cron, minutes):
+    window = MaintenanceWindow(at=cron, for_sec=minutes * 60, tz="America/New_York")
+    begin = at("2026-11-01T03:00:00+00:00")
+    runs = list(
+        takewhile(lambda run: run < begin + 8 * 3600, Schedule(cron, window.tz).runs_after(begin - 86_400))
+    )
+    for now in range(int(begin), int(begin) + 8 * 3600, 300):
+        assert is_window_open(window, now) is any(run <= now < run + window.for_sec for run in runs), now
 
 
 def test_a_window_may_be_longer_than_a_day():

@@ -11,7 +11,7 @@ from marketswarm.operator import Silence
 from marketswarm.truth import Truth, parse_truth
 from notifier.router.incident import Decision, Incident
 from notifier.router.policy import Policy
-from notifier.router.router import Router
+from notifier.router.router import LogPosition, Router
 
 TIMEOUT_SEC = 30.0
 STEP_SEC = 0.05
@@ -41,6 +41,7 @@ class Town:
         self.kept: dict[str, bytes] = {}
         self.messages: list[tuple[float, Message, tuple[str, ...]]] = []
         self.lost: dict[str, float] = {}
+        self.entries = 0
         self.router = self._new(incidents)
 
     def _new(self, incidents: dict[str, Incident] | None = None) -> Router:
@@ -77,8 +78,11 @@ class Town:
         event = Event(kind, svc, at, make_event_id(kind, svc, at), "healer", **more)
         return event, encode_event(event)
 
-    def take(self, event: Event, raw: bytes, **how: Any) -> Decision:
-        reason = self.router.handle_event(event, raw, self.now, **how)
+    def take(self, event: Event, raw: bytes, position: LogPosition | None = None, **how: Any) -> Decision:
+        """Takes the event from a new entry of the log on system-redis, or from elsewhere."""
+        self.entries += position is None
+        at = position or LogPosition("system-redis", b"1762433458000-%d" % self.entries)
+        reason = self.router.handle_event(event, raw, self.now, position=at, **how)
         self._turn()
         return reason
 
