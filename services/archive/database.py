@@ -55,6 +55,12 @@ _FAULTS: Final = (
     asyncpg.InternalServerError,  # class XX: an index or a block is damaged
 )
 
+_REFUSALS: Final = (
+    asyncpg.DataError,  # class 22
+    asyncpg.IntegrityConstraintViolationError,  # class 23
+    asyncpg.ProgramLimitExceededError,  # class 54: a value is too long for an index, or nested too deep
+)
+
 
 class ArchiveAwayError(Exception):
     """PostgreSQL can't be used now; a later attempt may succeed. The message holds no password."""
@@ -91,7 +97,7 @@ def translated_errors() -> Any:
         raise ArchiveAwayError(_describe(error)) from error
     except _FAULTS as error:
         raise ServerFaultError(_describe(error)) from error
-    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:  # classes 22 and 23
+    except _REFUSALS as error:
         if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None:
             # every check of ours has a name; that of a table's division into partitions has none
             raise MissingPartitionError(_describe(error)) from error

@@ -286,6 +286,8 @@ def make_batch(
             typed.append(make_typed(entry, streams[entry.stream].kind))
         except RowError as error:
             refused.append((entry, str(error)))
+        except Exception as error:  # noqa: BLE001 - one entry must not end archive
+            refused.append((entry, type(error).__name__))
     fullest = max(Counter(entry.stream for entry in entries).values(), default=0)
     return Batch(entries, typed, refused, is_full=most is not None and fullest >= most)
 

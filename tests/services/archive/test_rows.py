@@ -262,3 +262,10 @@ def test_whatever_stands_in_an_entry_it_is_a_row_or_refused_without_its_values(f
         assert re.fullmatch(r"[\w ,.:()-]+", str(error))  # noqa: PT017 - either way is right
     else:
         assert len(row) == len(table.columns)
+
+
+def test_json_that_can_be_read_and_not_written_again_is_refused():
+    deep = "[" * 300 + "]" * 300
+    event = {"event": f'{{"type": "heartbeat_miss", "svc": "a", "ts": 1, "x": {deep}}}'}
+    with pytest.raises(RowError, match="event: nested too deep"):
+        make_alert_row(ENTRY, raw(event))
