@@ -62,6 +62,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     # loads of a batch each, not of a person: fewer and larger checkpoints
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
+    # a query of a divided table locks each of its partitions and their indexes
+    "max_locks_per_transaction": "256",
 }
 """The settings of every server that we run; a caller can replace each."""
 

@@ -5,16 +5,17 @@ PostgreSQL has nothing to refuse.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from math import isfinite
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 import orjson
 
 from marketswarm.event import MAX_EVENT_BYTES
 from marketswarm.market.entries import (
+    MAX_AHEAD_MS,
     MAX_MS,
     MIN_MS,
     SYMBOL,
@@ -221,6 +222,11 @@ class SymbolRow(NamedTuple):
 
 
 Row = BarRow | QuoteRow | ObservationRow | IndicatorRow | FeatureRow | DownloadRow | AlertRow
+_TIMES_OF: Final[Mapping[type, Sequence[tuple[str, int]]]] = {
+    kind: [(name, at) for at, name in enumerate(kind._fields) if name in ("start", "at", "asked_at", "epoch")]
+    for kind in get_args(Row)
+}
+"""By the class of a row: the fields that are times, and their places."""
 MadeRow = tuple[Row, SymbolRow | None]
 RowMaker = Callable[[bytes, Fields], MadeRow]
 """Makes the row of an entry from its id and fields, and that of its symbol if the entry names its class."""
@@ -314,6 +320,19 @@ def make_alert_row(entry: bytes, fields: Fields) -> MadeRow:
         if not isinstance(text, str) or not 1 <= len(text) <= most:
             raise RowError(f"event.{name}: no text, or too long")
     return AlertRow(str(ident), _from_seconds(at), str(kind), str(svc), written), None
+
+
+def require_past(row: Row, now: float) -> None:
+    """Raise RowError if a time of a row is more than a day after `now` (epoch seconds).
+
+    Such a row would never be replaced, and have a partition of its own that is never old enough to go.
+    """
+    latest_ms = 1000 * now + MAX_AHEAD_MS
+    latest = to_time(int(latest_ms))
+    for name, index in _TIMES_OF[type(row)]:
+        value: Any = row[index]
+        if value is not None and value > (latest_ms if name == "epoch" else latest):
+            raise RowError(f"{name}: more than a day ahead")
 
 
 @lru_cache(maxsize=_TIMES)  # the bars of many symbols begin together

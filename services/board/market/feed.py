@@ -38,7 +38,7 @@ from marketswarm.keys import (
     quote_key,
     source_breaker_key,
 )
-from marketswarm.market.entries import EntryError
+from marketswarm.market.entries import EntryError, require_past
 from marketswarm.truth import Truth
 from services.board.market.live import (
     NEVER,
@@ -257,6 +257,7 @@ class MarketFeed:
     def _take_bar(self, fields: dict[bytes, bytes], at: float) -> None:
         """Keep a bar, and pass it on. Raises EntryError."""
         one = parse_live_bar(fields)
+        _require_past(start=one.bar.start_ms, asked_at=1000 * one.provenance.asked_at, epoch=one.epoch)
         if self._live.take_bar(one, at):
             symbol, timeframe = one.chart
             topic = name_topic(TopicKind.BARS, symbol, timeframe)
@@ -267,6 +268,7 @@ class MarketFeed:
     def _take_quote(self, fields: dict[bytes, bytes], _at: float) -> None:
         """Keep a quote, and pass it on. Raises EntryError."""
         one = parse_live_quote(fields)
+        _require_past(at=one.quote.at_ms, asked_at=1000 * one.provenance.asked_at)
         if self._live.take_quote(one):
             row = one.make_row()
             topic = name_topic(TopicKind.QUOTES, one.quote.symbol)
@@ -276,6 +278,7 @@ class MarketFeed:
     def _take_values(self, fields: dict[bytes, bytes], _at: float) -> None:
         """Keep indicators, and pass them on. Raises EntryError."""
         one = parse_live_values(fields)
+        _require_past(start=one.start_ms, epoch=one.epoch)
         if self._live.take_values(one):
             topic = name_topic(TopicKind.INDICATORS, one.symbol, one.timeframe)
             self._hub.publish(topic, orjson.dumps(one.as_json()), subject=f"{topic}:{one.start_ms}")
@@ -381,6 +384,13 @@ def _find_time(ident: bytes) -> float:
 def _bound_time(at: float, now: float) -> float:
     """Return the time of an id; `now` for one that is far ahead, after which nothing would seem to be new."""
     return at if at <= now + DAY_SEC else now
+
+
+def _require_past(**times_ms: float) -> None:
+    """Raise EntryError if a time of a record, by its field, is more than a day ahead of our clock."""
+    now_ms = 1000 * time.time()
+    for name, at_ms in times_ms.items():
+        require_past(name, at_ms, now_ms)
 
 
 async def _read_breakers(

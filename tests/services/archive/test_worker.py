@@ -182,8 +182,17 @@ async def test_an_entry_that_breaks_the_maker_of_rows_is_refused_and_ends_nobody
 
     monkeypatch.setitem(tables.STREAMS, STREAM, (tables.DOWNLOADS, make))
     deep = DeliveredEntry(STREAM, b"1-0", FIELDS)
-    batch = make_batch([deep], STREAMS)
+    batch = make_batch([deep], STREAMS, 1_793_000_000.0)
     assert (batch.typed, batch.refused) == ([], [(deep, "TypeError")])
+
+
+def test_an_entry_of_the_future_is_refused():
+    early, late = (
+        DeliveredEntry(STREAM, b"1-0", FIELDS | {b"asked_at": at}) for at in (b"1793086400", b"1793086401")
+    )
+    batch = make_batch([early, late], STREAMS, 1_793_000_000.0)
+    assert [each.id for each in batch.typed] == [early.id]
+    assert batch.refused == [(late, "asked_at: more than a day ahead")]
 
 
 @pytest.mark.parametrize("where", ["own_trimmed", "claim_trimmed"])

@@ -386,3 +386,23 @@ async def test_the_last_possible_id_does_not_keep_the_feed_from_what_follows_its
         await scene.client.delete(CHECKED_BARS)
         await scene.add(2)
         await scene.wait_bars(1, 2)
+
+
+async def test_records_of_the_future_are_counted_and_skipped(scene):
+    ahead = round(1000 * time.time()) + 2 * 86_400_000
+    streams = {
+        CHECKED_BARS: [encode_bar(ahead // 60_000), encode_bar(1) | {"epoch": ahead}],
+        MARKET_QUOTES: [
+            encode_entry(Quote("SPY", ahead, 7.5), AssetClass.STOCKS, ORIGIN),
+            encode_entry(Quote("SPY", 5, 7.5), AssetClass.STOCKS, Provenance("yahoo", ahead / 1000)),
+        ],
+        INDICATORS: [{"sym": "SPY", "timeframe": "1m", "start": ahead, "rev": 0, "values": "{}"}],
+    }
+    for stream, entries in streams.items():
+        for fields in entries:
+            await scene.client.xadd(stream, fields)
+    async with running(scene):
+        await auntil(lambda: scene.live.malformed == 5, what="each to be refused")
+        await scene.add(2)
+        await scene.wait_bars(2)
+    assert not scene.live.quotes
