@@ -23,6 +23,7 @@ from marketswarm.truth.credentials import is_reference
 from marketswarm.truth.errors import format_hint
 from marketswarm.truth.schedule import (
     DEFAULT_GRACE_SEC,
+    MAX_KNOWN,
     JobRule,
     Schedule,
     ScheduleError,
@@ -166,7 +167,7 @@ def _parse_schedule(value: Any) -> str | None:
     return value
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=MAX_KNOWN)
 def _require_schedule(expression: str) -> None:
     """Raise ScheduleError unless the expression is a schedule. What is one is checked once."""
     parse_schedule(expression)

@@ -25,12 +25,17 @@ MAX_SCHEDULE_CHARS: Final = 200
 DAY_SEC: Final = 86_400.0
 HOUR_SEC: Final = 3600.0
 DEFAULT_GRACE_SEC: Final = 3600.0
+MAX_KNOWN: Final = 1 << 17
+"""How many schedules are remembered: one for each service of a large truth. A cache that is smaller than the
+truth is passed in order and never hits."""
 REFERENCE: Final = datetime(2024, 1, 1, tzinfo=UTC).timestamp()
 """The time from which pauses are measured: two readers of one truth must find the same ones."""
 _MEASURED_RUNS: Final = 40
 _MEASURED_DAYS: Final = 366
+_MEASURED_YEARS: Final = 10
 _CLOSE_DAYS: Final = 35
 _FAR_STEP_DAYS: Final = 15
+_TWO_MONTHS_SEC: Final = 59 * DAY_SEC  # a longer pause may have one day more, in a leap year
 _MAX_SPAN_SEC: Final = 10 * 366 * DAY_SEC
 _MAX_SKIPPED: Final = 10_000  # runs of the repeated hour that a start in its second pass is past already
 
@@ -71,7 +76,9 @@ class Schedule:
 
     def longest_pause_sec(self) -> float:
         """Return the longest time from one run to the next, or some more; it is the same at any time."""
-        return _measure_longest_pause(self)
+        if self.time_zone == "UTC":
+            return _measure_longest_pause(self.expression)
+        return _measure_in_zone(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,7 @@ def parse_schedule(expression: str, time_zone: str = "UTC") -> Schedule:
         raise ScheduleError("is not a schedule") from None
     if len(list(islice(Schedule(expression).runs_after(REFERENCE), 2))) < 2:
         raise ScheduleError("is a schedule that never comes round")
+    _measure_longest_pause(expression)  # here, where a truth is parsed, and not on the event loop
     return schedule
 
 
@@ -162,27 +170,95 @@ def _is_time_zone(name: str) -> bool:
     return True
 
 
-@lru_cache(maxsize=4096)
-def _measure_longest_pause(schedule: Schedule) -> float:
-    """Return the longest pause of the first runs, or of a year if they are closer together.
+@lru_cache(maxsize=MAX_KNOWN)
+def _measure_longest_pause(expression: str) -> float:
+    """Return the longest pause of the first runs, in seconds; if they span less than a year, of a year more.
 
-    For the rest of that year some midnights are followed to their next run: each one for five weeks, then
-    two a month. A pause that includes such a midnight began after the one before it. All this is measured
-    in UTC, which is fast; a night in which clocks change makes a pause an hour longer.
+    For a year from the last of these runs, some midnights are followed to their next run: each one for five
+    weeks, then two a month. A pause that includes such a midnight counts up to a day longer than it is. All
+    this is measured in UTC, which is fast.
     """
-    plain = Schedule(schedule.expression)
+    plain = Schedule(expression)
     runs = [REFERENCE]
     for at in islice(plain.runs_after(REFERENCE), _MEASURED_RUNS):
         runs.append(at)
         if at - REFERENCE > _MAX_SPAN_SEC:
             break
     longest_sec = max((later - earlier for earlier, later in pairwise(runs[1:])), default=_MAX_SPAN_SEC)
-    day = int((runs[-1] - REFERENCE) // DAY_SEC)
-    while day < _MEASURED_DAYS:
+    day = first = int((runs[-1] - REFERENCE) // DAY_SEC) + 1
+    if first > _MEASURED_DAYS:
+        return longest_sec
+    while day < first + _MEASURED_DAYS:
         midnight = REFERENCE + day * DAY_SEC
-        step = 1 if day < _CLOSE_DAYS else _FAR_STEP_DAYS
+        step = 1 if day < first + _CLOSE_DAYS else _FAR_STEP_DAYS
         following = plain.next_run(midnight)
-        if following is not None and following - midnight > longest_sec:
-            longest_sec = following - midnight + step * DAY_SEC
+        if following is None:
+            break
+        if step == 1 and following - midnight > longest_sec:
+            longest_sec = following - midnight + DAY_SEC
+        elif following - midnight > _FAR_STEP_DAYS * DAY_SEC:
+            pause_sec = following - _find_day_before(plain, day, following)
+            longest_sec = max(longest_sec, pause_sec + (DAY_SEC if pause_sec > _TWO_MONTHS_SEC else 0.0))
         day += step
-    return longest_sec + (HOUR_SEC if schedule.time_zone != "UTC" and longest_sec >= HOUR_SEC else 0.0)
+    return longest_sec
+
+
+def _find_day_before(plain: Schedule, day: int, following: float) -> float:
+    """Return the last midnight before the run that comes before `following`, in epoch seconds.
+
+    Between the midnight that begins `day` and `following` there is no run; the one before lies at most a step
+    earlier, or this pause was measured from there already.
+    """
+    low, high = day - _FAR_STEP_DAYS, day
+    while high - low > 1:
+        middle = (low + high) // 2
+        if plain.next_run(REFERENCE + middle * DAY_SEC) == following:
+            high = middle
+        else:
+            low = middle
+    return REFERENCE + low * DAY_SEC
+
+
+@lru_cache(maxsize=MAX_KNOWN)
+def _measure_in_zone(schedule: Schedule) -> float:
+    """Return the longest pause, in seconds, in a time zone whose clocks change.
+
+    A night in which clocks are set back makes a pause longer by an hour. Where they are set forward, a
+    systemd timer leaves out the runs of the skipped time: two pauses become one.
+    """
+    pause_sec = _measure_longest_pause(schedule.expression)
+    longest_sec = pause_sec
+    if len(schedule.expression.split()) != CRON_FIELDS:
+        plain = Schedule(schedule.expression)
+        for start, end in _find_skipped(schedule.time_zone):
+            if (left_out := plain.next_run(start - 1)) is None or left_out >= end:
+                continue
+            following = plain.next_run(end - 1)
+            if following is not None:
+                longest_sec = max(longest_sec, pause_sec + following - end)
+    return longest_sec + (HOUR_SEC if longest_sec >= HOUR_SEC else 0.0)
+
+
+@lru_cache
+def _find_skipped(time_zone: str) -> tuple[tuple[float, float], ...]:
+    """Return the times of the clock that a zone skips in the measured years, as if they were UTC.
+
+    Each is from its first second to the one after it.
+    """
+    zone = ZoneInfo(time_zone)
+
+    def offset_at(at: float) -> float:
+        offset = datetime.fromtimestamp(at, zone).utcoffset()
+        return 0.0 if offset is None else offset.total_seconds()
+
+    skipped: list[tuple[float, float]] = []
+    for day in range(_MEASURED_YEARS * 366):
+        low, high = REFERENCE + day * DAY_SEC, REFERENCE + (day + 1) * DAY_SEC
+        before_sec, after_sec = offset_at(low), offset_at(high)
+        if after_sec <= before_sec:
+            continue
+        while high - low > 1:  # to the second at which the offset is another one
+            middle = (low + high) // 2
+            low, high = (middle, high) if offset_at(middle) == before_sec else (low, middle)
+        skipped.append((high + before_sec, high + after_sec))
+    return tuple(skipped)

@@ -5,7 +5,8 @@ is Pearson's over the last `days` days up to it on which both symbols have a ret
 that the bar names. Only final bars count.
 
 The days of all symbols need not end together: a recording of 2013 may be played beside one of 2018. So the
-days that are computed are the latest ones, and the last ones of most symbols.
+days that are computed are the latest ones, and the last ones of most symbols. A day that was computed while
+history was still coming in is computed again.
 """
 
 from datetime import date
@@ -35,7 +36,7 @@ WITH latest AS (
     ) newest
     GROUP BY newest.day ORDER BY count(*) DESC, newest.day DESC LIMIT $2
 )
-SELECT day FROM latest UNION SELECT day FROM last ORDER BY day DESC
+SELECT day FROM latest UNION SELECT day FROM last
 """  # noqa: S608 - our own names
 # twice the calendar days that 60 trading days need, and some; a day begins at most three days from its date
 _DAILY: Final = f"""
@@ -45,11 +46,25 @@ WHERE timeframe = '1d' AND final
     AND start >= ($1::date - 2 * $2::integer - 10)::timestamp AT TIME ZONE 'UTC'
     AND {_DAY} <= $1::date
 """  # noqa: S608 - our own names
-_FINGERPRINT: Final = f"""
-WITH daily AS ({_DAILY})
-SELECT count(*), coalesce(sum(rev), 0), coalesce(sum(hashfloat8(close)::bigint), 0),
-    coalesce(sum(day - date '2000-01-01'), 0), count(*) FILTER (WHERE replay)
-FROM daily
+# The window of a day begins some days before the bars that are compared: at worst the same is computed again.
+_CHANGED: Final = f"""
+WITH wanted AS ({_DAYS}), due AS (
+    SELECT day FROM wanted UNION SELECT day FROM correlated_days
+), daily AS (
+    SELECT {_DAY} AS day, count(*) AS n, sum(rev) AS revs, sum(hashfloat8(close)::bigint) AS closes,
+        count(*) FILTER (WHERE replay) AS replays
+    FROM bars WHERE timeframe = '1d' AND final
+        AND start >= (SELECT min(day) - 2 * $3::integer - 20 FROM due)::timestamp AT TIME ZONE 'UTC'
+    GROUP BY 1
+), summed AS (
+    SELECT day, concat_ws(' ', $4::text, sum(n) OVER span, sum(revs) OVER span, sum(closes) OVER span,
+        sum(n * (day - date '2000-01-01')) OVER span, sum(replays) OVER span) AS made_of
+    FROM daily
+    WINDOW span AS (ORDER BY day RANGE BETWEEN make_interval(days => 2 * $3 + 14) PRECEDING AND CURRENT ROW)
+)
+SELECT day, summed.made_of FROM due JOIN summed USING (day) LEFT JOIN correlated_days before USING (day)
+WHERE summed.made_of IS DISTINCT FROM before.made_of
+ORDER BY day DESC
 """  # noqa: S608 - our own names
 _COMPUTE: Final = f"""
 WITH daily AS (
@@ -82,18 +97,28 @@ ON CONFLICT (day, a, b) DO UPDATE SET value = excluded.value, n = excluded.n, re
 WHERE (old.value, old.n, old.replay) IS DISTINCT FROM (excluded.value, excluded.n, excluded.replay)
 """  # noqa: S608 - our own names
 
-
-async def list_latest_days(connection: Any) -> list[date]:
-    """Return the latest days and the last days of most symbols that have final daily bars, newest first."""
-    return [row["day"] for row in await connection.fetch(_DAYS, LATEST_DAYS, LAST_DAYS)]
-
-
-async def read_fingerprint(connection: Any, day: date, days: int) -> tuple[int, ...]:
-    """Return what changes whenever a bar changes of which the correlations of `day` over `days` are made."""
-    return tuple(map(int, await connection.fetchrow(_FINGERPRINT, day, days)))
+_REMEMBER: Final = """
+INSERT INTO correlated_days VALUES ($1, $2) ON CONFLICT (day) DO UPDATE SET made_of = excluded.made_of
+"""
+_FORGET: Final = "DELETE FROM correlated_days WHERE day < (SELECT min(day) FROM correlations)"
 
 
-async def compute_correlations(connection: Any, day: date, *, days: int, symbols: int) -> int:
+async def list_changed_days(connection: Any, *, days: int, symbols: int) -> dict[date, str]:
+    """Return the days whose correlations are to be computed, newest first, each with what it is made of then.
+
+    These are the latest days and the last days of most symbols, and those that have correlations already, if
+    a bar has changed or come since of which they are made. Without a change it is empty.
+
+    Args:
+        connection: a connection of asyncpg.
+        days: the number of days of one correlation.
+        symbols: the number of symbols whose pairs are compared.
+    """
+    rows = await connection.fetch(_CHANGED, LATEST_DAYS, LAST_DAYS, days, f"{days} {symbols}")
+    return {row["day"]: row["made_of"] for row in rows}
+
+
+async def compute_correlations(connection: Any, day: date, *, days: int, symbols: int, made_of: str) -> int:
     """Compute the correlations of a day, and write those that are new or changed; return how many.
 
     Those of pairs that are compared no more are removed: they are of bars that have changed since.
@@ -103,6 +128,14 @@ async def compute_correlations(connection: Any, day: date, *, days: int, symbols
         day: the trading day.
         days: the number of days of one correlation.
         symbols: the number of symbols whose pairs are compared, those with most daily bars first.
+        made_of: what `list_changed_days` said of the day, to be remembered.
     """
-    status = await connection.execute(_COMPUTE, day, days, symbols, MIN_DAYS)
+    async with connection.transaction():
+        status = await connection.execute(_COMPUTE, day, days, symbols, MIN_DAYS)
+        await connection.execute(_REMEMBER, day, made_of)
     return int(status.rpartition(" ")[2])
+
+
+async def forget_expired_days(connection: Any) -> None:
+    """Forget of what the correlations were made that are no longer kept."""
+    await connection.execute(_FORGET)

@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 from marketswarm.agent import Agent, LeaseLost
@@ -12,7 +13,7 @@ from marketswarm.bus import BusError
 from marketswarm.net.retry import Backoff
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import make_backup, read_newest_backup, remove_old_backups
-from services.archive.correlations import compute_correlations, list_latest_days, read_fingerprint
+from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
 from services.archive.database import ArchiveAwayError, Database, RefusedRowsError, ServerFaultError
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
@@ -32,6 +33,7 @@ LEASE: Final = "archive"
 STEP_SEC: Final = 0.5
 SOURCES_EVERY_SEC: Final = 2.0
 CORRELATIONS_EVERY_SEC: Final = 30.0
+CORRELATIONS_AT_ONCE: Final = 10  # days, the newest first: other jobs wait meanwhile
 PARTITIONS_EVERY_SEC: Final = 3600.0
 BACKUP_EVERY_SEC: Final = 20.0  # to look whether one is due
 RETRY_SEC: Final = 60.0
@@ -109,7 +111,6 @@ class Maintenance:
     ) -> None:
         self._me, self._settings_now, self._database = me, settings_now, database
         self._writer, self._metrics = writer, metrics
-        self._seen: dict[date, tuple[int, ...]] = {}  # of each day: of what its correlations were made
         self._partitions_lock = asyncio.Lock()  # held while they are changed or backed up
         self._partitions = _make_job("partitions", PARTITIONS_EVERY_SEC, self._keep_partitions)
         self._jobs = (
@@ -124,7 +125,6 @@ class Maintenance:
         while True:
             try:
                 async with self._me.lease(LEASE), asyncio.TaskGroup() as group:
-                    self._seen = {}
                     group.create_task(self._do_again_and_again(self._jobs))
                     group.create_task(self._do_again_and_again((self._backup,)))
             except LeaseLost:
@@ -195,6 +195,7 @@ class Maintenance:
             self._note_dropped(found.dropped)
             for table, since in deleted.items():
                 await delete_expired(connection, table, since)
+            await forget_expired_days(connection)
         if found.locked:
             raise ArchiveAwayError(f"others read or lock what is to be dropped: {', '.join(found.locked)}")
 
@@ -219,20 +220,16 @@ class Maintenance:
                 await write_source_states(connection, states, time.time())
 
     async def _write_correlations(self, settings: WriteSettings) -> None:
-        """Compute the correlations of the latest days, if a bar of theirs has changed since the last time."""
+        """Compute the correlations of the newest days of which a bar has changed since the last time."""
         wanted = settings.correlations
         if not wanted.symbols:
             return
         async with self._database.connect(_JOB_SEC) as connection:
-            latest = await list_latest_days(connection)
-            self._seen = {day: seen for day, seen in self._seen.items() if day in latest}
-            for day in latest:
-                seen = (wanted.days, wanted.symbols, *await read_fingerprint(connection, day, wanted.days))
-                if seen != self._seen.get(day):
-                    self._metrics.correlations += await compute_correlations(
-                        connection, day, days=wanted.days, symbols=wanted.symbols
-                    )
-                    self._seen[day] = seen
+            changed = await list_changed_days(connection, days=wanted.days, symbols=wanted.symbols)
+            for day, made_of in islice(changed.items(), CORRELATIONS_AT_ONCE):
+                self._metrics.correlations += await compute_correlations(
+                    connection, day, days=wanted.days, symbols=wanted.symbols, made_of=made_of
+                )
 
     async def _back_up(self, settings: WriteSettings) -> None:
         """Make the backup that is due by the schedule, and remove those that are too old."""

@@ -18,6 +18,7 @@ TABLE_NAMES: Final = (
     "source_health",
     "downloads",
     "correlations",
+    "correlated_days",
     "alerts",
 )
 """Every table of the schema."""

@@ -116,6 +116,7 @@ OLD_ROWS = {
     ],
     2: ["INSERT INTO downloads (id, source, asked_at, outcome) VALUES ('1-0', 'yahoo', now(), 'fresh')"],
     3: ["INSERT INTO correlations VALUES ('2026-10-26', 'QQQ', 'SPY', 0.5, 60)"],
+    6: ["INSERT INTO correlated_days VALUES ('2026-10-27', '60 200 1')"],
 }
 """A row or two of the tables that each version of the schema brought."""
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.archive.backup import list_backups
-from services.archive.correlations import compute_correlations, list_latest_days, read_fingerprint
+from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
 from services.archive.database import Database
 from services.archive.maintenance import delete_expired
 from services.archive.restore import verify_backup
@@ -59,6 +59,16 @@ async def write(url, rows):
     await database.aclose()
 
 
+async def changed_days(connection):
+    """Return the days that are to be computed, with what each is made of."""
+    return await list_changed_days(connection, days=60, symbols=10)
+
+
+async def compute(connection, day, made_of="", symbols=10):
+    """Compute the correlations of a day over 60 days."""
+    return await compute_correlations(connection, day, days=60, symbols=symbols, made_of=made_of)
+
+
 def expected_correlation(one, other, day, days):
     """Return Pearson's correlation by numpy over the last common days, and their number."""
     steps = []
@@ -78,21 +88,19 @@ async def test_correlations_are_those_of_numpy_over_the_days_that_both_have(arch
     await write(archive_url, [row for rows in bars.values() for row in rows])
     connection = await asyncpg.connect(archive_url)
     last = (FIRST + timedelta(days=DAYS - 1)).date()
-    assert await list_latest_days(connection) == [last - timedelta(days=n) for n in range(5)]
+    assert list(await changed_days(connection)) == [last - timedelta(days=n) for n in range(5)]
     for day in (last, last - timedelta(days=30)):
-        assert await compute_correlations(connection, day, days=60, symbols=10) == 3
+        assert await compute(connection, day) == 3
         found = await connection.fetch("SELECT a, b, value, n FROM correlations WHERE day = $1", day)
         for row in found:
             value, n = expected_correlation(bars[row["a"]], bars[row["b"]], day, 60)
             assert row["value"] == pytest.approx(value, abs=1e-9)
             assert row["n"] == n
-    assert await compute_correlations(connection, last, days=60, symbols=10) == 0  # nothing has changed
-    assert await compute_correlations(connection, date(2020, 1, 1), days=60, symbols=10) == 0
-    before = await read_fingerprint(connection, last, 60)
+    assert await compute(connection, last) == 0  # nothing has changed
+    assert await compute(connection, date(2020, 1, 1)) == 0
     shared = next(row for row in bars["SPY"] if row.start == bars["BTC/USDT"][-1].start)
     await write(archive_url, [shared._replace(close=shared.low, rev=1)])
-    assert await read_fingerprint(connection, last, 60) != before
-    assert await compute_correlations(connection, last, days=60, symbols=10) == 2
+    assert await compute(connection, last) == 2
     await connection.close()
 
 
@@ -103,14 +111,41 @@ async def test_symbols_whose_days_end_years_apart_each_have_the_correlations_of_
     await write(archive_url, [*old, *daily_bars("BTC/USDT", chance)])
     connection = await asyncpg.connect(archive_url)
     last = (FIRST + timedelta(days=DAYS - 1)).date()
-    days = await list_latest_days(connection)
+    days = list(await changed_days(connection))
     assert days == [*(last - timedelta(days=n) for n in range(5)), last.replace(year=2013)]
-    made = [await compute_correlations(connection, day, days=60, symbols=10) for day in days]
+    made = [
+        await compute(connection, day, made_of) for day, made_of in (await changed_days(connection)).items()
+    ]
     assert made == [0, 0, 0, 0, 0, 3]
-    before = [await read_fingerprint(connection, day, 60) for day in days]
+    assert await changed_days(connection) == {}
     await write(archive_url, [old[-1]._replace(close=old[-1].low, rev=1)])
-    after = [await read_fingerprint(connection, day, 60) for day in days]
-    assert [one != other for one, other in zip(before, after, strict=True)] == [False] * 5 + [True]
+    assert list(await changed_days(connection)) == days[-1:]
+    await connection.close()
+
+
+async def test_a_day_that_was_computed_before_all_its_history_was_there_is_computed_again(archive_url):
+    chance = random.Random(6)
+    bars = {symbol: daily_bars(symbol, chance) for symbol in ("AAPL", "SPY")}
+    rows = [row for of_symbol in bars.values() for row in of_symbol]
+    late, early, half = (FIRST + timedelta(days=day) for day in (20, 40, 50))
+    connection = await asyncpg.connect(archive_url)
+    for part in (
+        [row for row in rows if row.start < half and not late <= row.start < early],
+        [row for row in rows if row.start >= half],
+        [row for row in rows if late <= row.start < early],
+    ):
+        await write(archive_url, part)
+        for day, made_of in (await changed_days(connection)).items():
+            await compute(connection, day, made_of)
+    found = await connection.fetch("SELECT day, value, n FROM correlations")
+    assert len(found) == 10  # the last five days of the first two times
+    for row in found:
+        value, n = expected_correlation(bars["AAPL"], bars["SPY"], row["day"], 60)
+        assert (row["value"], row["n"]) == (pytest.approx(value, abs=1e-9), n)
+    assert await changed_days(connection) == {}
+    await connection.execute("DELETE FROM correlations WHERE day < $1", half.date())
+    await forget_expired_days(connection)
+    assert await connection.fetchval("SELECT count(*) FROM correlated_days") == 5
     await connection.close()
 
 
@@ -151,17 +186,17 @@ async def test_a_forex_day_is_compared_with_the_same_trading_day_of_stocks_over_
         rows = [row._replace(day=days[n // 2]) for n, row in enumerate(rows)]
     await write(archive_url, rows)
     connection = await asyncpg.connect(archive_url)
-    assert await list_latest_days(connection) == days[:-6:-1]
-    await compute_correlations(connection, days[-1], days=60, symbols=10)
-    (found,) = await connection.fetch("SELECT day, a, b, value, n FROM correlations")
+    changed = await changed_days(connection)
+    assert list(changed) == days[:-6:-1]
+    for day in days[:-3:-1]:
+        await compute(connection, day, changed[day])
+    (found,) = await connection.fetch("SELECT day, a, b, value, n FROM correlations WHERE day = $1", days[-1])
     assert tuple(found)[:3] == (days[-1], "EUR/USD", "SPY")
     assert found["value"] == pytest.approx(1.0)
     assert found["n"] == 60
     # the last bar of forex begins on the day before the last of stocks, and a later one is of no matter
-    before = await read_fingerprint(connection, days[-2], 60)
     await write(archive_url, [rows[-1]._replace(close=rows[-1].low, rev=1)])
-    assert await read_fingerprint(connection, days[-2], 60) == before
-    assert await read_fingerprint(connection, days[-1], 60) != before
+    assert list(await changed_days(connection)) == [days[-1], *days[-3:-6:-1]]
     await connection.close()
 
 
@@ -173,7 +208,7 @@ async def test_a_correlation_with_a_replayed_day_is_marked(archive_url):
     connection = await asyncpg.connect(archive_url)
     last = (FIRST + timedelta(days=DAYS - 1)).date()
     for days, marked in ((60, [("A", "C"), ("B", "C")]), (30, [])):
-        await compute_correlations(connection, last, days=days, symbols=10)
+        await compute_correlations(connection, last, days=days, symbols=10, made_of="")
         found = await connection.fetch("SELECT a, b FROM correlations WHERE replay ORDER BY a, b")
         assert [tuple(row) for row in found] == marked
     await connection.close()
@@ -229,12 +264,12 @@ async def test_a_pair_that_is_compared_no_more_leaves_its_day_and_no_other(archi
     before = last - timedelta(days=1)
     pairs = "SELECT a, b FROM correlations WHERE day = $1 ORDER BY a, b"
     for day in (last, before):
-        assert await compute_correlations(connection, day, days=60, symbols=10) == 3
+        assert await compute(connection, day) == 3
     await write(archive_url, [row._replace(final=False, rev=1) for row in rows["C"][5:]])  # too few days
-    assert await compute_correlations(connection, last, days=60, symbols=10) == 0
+    assert await compute(connection, last) == 0
     assert [tuple(row) for row in await connection.fetch(pairs, last)] == [("A", "B")]
     assert len(await connection.fetch(pairs, before)) == 3
-    await compute_correlations(connection, before, days=60, symbols=1)
+    await compute(connection, before, symbols=1)
     assert await connection.fetch(pairs, before) == []
     await connection.close()
 

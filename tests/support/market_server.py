@@ -53,6 +53,7 @@ class Request:
 
     Attributes:
         at: when, by the monotonic clock.
+        wall: the same, in epoch seconds.
         at_ms: when, by the market's clock.
         source: which source was asked; the path and the query are below its address.
         key: the key that was sent; empty where there was none, or the source takes none.
@@ -61,6 +62,7 @@ class Request:
     """
 
     at: float
+    wall: float
     at_ms: int
     source: str
     path: str
@@ -270,7 +272,17 @@ class MarketServer:
         find_key = SHAPES[source].key
         key, kind = "" if find_key is None else find_key(asked), "" if vice is None else vice.kind.value
         self.requests.append(
-            Request(time.monotonic(), self.now_ms(), source, asked.path, asked.query, key, status, kind)
+            Request(
+                time.monotonic(),
+                time.time(),
+                self.now_ms(),
+                source,
+                asked.path,
+                asked.query,
+                key,
+                status,
+                kind,
+            )
         )
 
 

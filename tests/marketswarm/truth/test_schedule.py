@@ -69,7 +69,18 @@ def test_the_nights_in_which_clocks_change(expression, zone, after, runs):
 
 
 @given(
-    st.sampled_from([each[0] for each in SPRING_AND_AUTUMN] + ["*/7 3-5 * * MON", "hourly", "*-*-* 0/3:15"]),
+    st.sampled_from(
+        [each[0] for each in SPRING_AND_AUTUMN]
+        + [
+            "*/7 3-5 * * MON",
+            "hourly",
+            "*-*-* 0/3:15",
+            "Sun 02:30",
+            "0 12 * 1,7 *",
+            "0 3 * 6-8 *",
+            "* * * 12 *",
+        ]
+    ),
     st.sampled_from([BERLIN, NEW_YORK, LORD_HOWE, "UTC", "Antarctica/Troll", "America/Santiago"]),
     st.integers(int(at("2024-01-01")), int(at("2030-01-01"))),
 )
@@ -170,6 +181,13 @@ def test_a_time_that_no_calendar_has_gives_no_run():
         ("0 3 * * *", BERLIN, 25),
         ("0 3 * * MON", "UTC", 7 * 24),
         ("0 0 29 2 *", "UTC", 4 * 365 * 24 + 24),
+        ("0 12 * 1,7 *", "UTC", 155 * 24 + 12),  # from 31 July; up to two days more
+        ("* * * 12 *", "UTC", 336 * 24),  # from 31 December
+        ("18:30", BERLIN, 25),
+        ("02:30", BERLIN, 24 + 23.5 + 1),  # a timer leaves out the night in which 02:30 is skipped
+        ("Mon..Sat 02:30", BERLIN, 49),  # clocks change on a Sunday
+        ("Sun 02:30", BERLIN, 2 * 168 - 0.5 + 1),
+        ("*:0/15", BERLIN, 0.25),
     ],
 )
 def test_the_longest_pause_is_measured(expression, zone, hours):
