@@ -34,6 +34,7 @@ _AWAY: Final = (
     asyncpg.ObjectNotInPrerequisiteStateError,  # class 55: a lock was not to be had
     asyncpg.UndefinedTableError,  # the database was made anew, or an older one was restored
     asyncpg.UndefinedColumnError,
+    asyncpg.DuplicateTableError,  # an instance of another release, which locks otherwise, made it as well
     asyncpg.InsufficientPrivilegeError,  # until somebody grants it
     asyncpg.InterfaceError,  # the connection was closed under us
     asyncpg.InternalClientError,
