@@ -27,7 +27,15 @@ from marketswarm.bus import first_line
 from marketswarm.exit import Code, Exit
 from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth import AccessPoint, ParsedTruth, Service, Truth, TruthError
-from marketswarm.truth.errors import Place, Problem, find_nearest, format_found, format_hint, format_path
+from marketswarm.truth.errors import (
+    Place,
+    Problem,
+    find_nearest,
+    format_found,
+    format_hint,
+    format_path,
+    limited_hints,
+)
 from marketswarm.truth.parse import check_document
 
 _INNER_PATH: Final = re.compile(r"(?P<path>\w+(?:\[\d+\]|\.\w+)*): (?P<message>.+)", re.DOTALL)
@@ -266,6 +274,7 @@ def find_problems(truth: Truth) -> list[Problem]:
     return list(check_by_models(truth).problems)
 
 
+@limited_hints()
 def check_by_models(truth: Truth) -> ModelCheck:
     """Check the section of each service that has a model in this installation; return errors and warnings."""
     errors: list[Problem] = []

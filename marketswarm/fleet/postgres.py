@@ -39,8 +39,26 @@ from marketswarm.passwords import DATABASE_READER
 HOST: Final = "127.0.0.1"
 ROLE: Final = "marketswarm"
 """The role that owns the database of the same name; it is no superuser."""
-ROLES: Final[Mapping[str, str]] = {ROLE: "CREATEDB", DATABASE_READER: ""}
+ROLES: Final[Mapping[str, str]] = {ROLE: "CREATEDB", DATABASE_READER: "CONNECTION LIMIT 24"}
 """The roles that may connect, with their attributes. To verify a backup takes a database of its own."""
+_DATABASES: Final[Mapping[str, str]] = {ROLE: "all", DATABASE_READER: ROLE}
+"""By role: the databases to which it may connect, in the words of pg_hba.conf."""
+_LIMITS: Final = f"""
+DO $$
+DECLARE function regprocedure;
+BEGIN
+    FOR function IN SELECT oid FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+        AND (left(proname, 3) = 'lo_' OR proname IN ('lowrite', 'pg_logical_emit_message'))
+    LOOP EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', function);
+    END LOOP;
+    ALTER ROLE {DATABASE_READER} {ROLES[DATABASE_READER]};
+    ALTER ROLE {DATABASE_READER} SET temp_file_limit = '1GB';
+END
+$$;
+"""  # noqa: S608 - our own names
+"""Keeps everybody from large objects in a database, and readers from all connections and from the disk."""
+_LIMITED: Final = (ROLE, "template1", "template0")
+"""The databases with these limits: new ones are copies of the templates."""
 MIN_VERSION: Final = 14
 STOP_SIGNAL: Final = signal.SIGINT
 """The signal of a fast shutdown. SIGTERM would wait until every client has gone by itself."""
@@ -62,6 +80,8 @@ SETTINGS: Final[Mapping[str, str]] = {
     # loads of a batch each, not of a person: fewer and larger checkpoints
     "max_wal_size": "2GB",
     "checkpoint_timeout": "15min",
+    # a query of a divided table locks each of its partitions and their indexes
+    "max_locks_per_transaction": "256",
 }
 """The settings of every server that we run; a caller can replace each."""
 
@@ -241,6 +261,7 @@ class PostgresServer:
             self._write_urls(self._make_roles(self.cluster))
         else:
             self._write_urls([urlsplit(url).password or "" for url in (self.url, self.reader_url)])
+        self._limit_roles()
         _write_private(self.folder / "programs", str(self.programs.folder))
 
     def is_ready(self, pid: int | None) -> bool:
@@ -377,8 +398,7 @@ class PostgresServer:
             cluster: the server's data; no server may run on them.
             further: further statements, which are run after these.
         """
-        access = "".join(f"host all {role} {HOST}/32 scram-sha-256\n" for role in ROLES)
-        (cluster / "pg_hba.conf").write_text(access, "ascii")
+        _write_access(cluster)
         passwords = [secrets.token_urlsafe(32) for _ in ROLES]
         lines = []
         for role, password in zip(ROLES, passwords, strict=True):
@@ -386,11 +406,25 @@ class PostgresServer:
                 f"DO $$BEGIN IF to_regrole('{role}') IS NULL THEN CREATE ROLE {role}; END IF; END$$;"
             )
             lines.append(f"ALTER ROLE {role} LOGIN {ROLES[role]} PASSWORD '{password}';")
+        self._run_statements(cluster, "postgres", [*lines, *further])
+        return passwords
+
+    def _limit_roles(self) -> None:
+        """Give the server's data the limits of this release, unless they have them; no server may run."""
+        _write_access(self.cluster)
+        done = self.folder / "limits"
+        version = hashlib.sha256(_LIMITS.encode()).hexdigest()
+        if not done.exists() or done.read_text("utf-8").strip() != version:
+            for database in _LIMITED:
+                self._run_statements(self.cluster, database, [_LIMITS.strip()])
+            _write_private(done, version)
+
+    def _run_statements(self, cluster: Path, database: str, statements: Sequence[str]) -> None:
+        """Run statements as the superuser of data on which no server runs."""
         program = [self.programs.path("postgres"), "--single", "-j", "-D", str(cluster)]
         # with -j a statement ends with a semicolon and an empty line
-        text = "\n\n".join([*lines, *further, ""]) + "\n"
-        self._run([*program, "-c", "log_min_messages=error", "postgres"], text)
-        return passwords
+        text = "\n\n".join([*statements, ""]) + "\n"
+        self._run([*program, "-c", "log_min_messages=error", database], text)
 
     def _run(self, command: Sequence[str], text: str = "") -> None:
         """Run one of the programs as the server's user; `text` goes to its input.
@@ -428,6 +462,12 @@ class PostgresServer:
         port = port or _find_free_port()
         for file, role, password in zip(files, ROLES, passwords, strict=True):
             _write_private(file, f"postgresql://{role}:{password}@{HOST}:{port}/{ROLE}")
+
+
+def _write_access(cluster: Path) -> None:
+    """Write which role may connect to which databases, and nobody else to any."""
+    lines = (f"host {_DATABASES[role]} {role} {HOST}/32 scram-sha-256\n" for role in ROLES)
+    (cluster / "pg_hba.conf").write_text("".join(lines), "ascii")
 
 
 def _find_error_line(output: str) -> str:

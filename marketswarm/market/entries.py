@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Final
 
 from marketswarm.market.records import (
+    DAY_MS,
     TIMEFRAME_SEC,
     AssetClass,
     Bar,
@@ -31,6 +32,8 @@ MAX_MS: Final = 4_102_444_800_000
 """The year 2100, in epoch milliseconds: each record is earlier."""
 MIN_MS: Final = -5_364_662_400_000
 """The year 1800: some economic series are that old."""
+MAX_AHEAD_MS: Final = DAY_MS
+"""How far ahead of a reader's clock a record may be."""
 MAX_NUMBER: Final = 1e18
 MAX_TEXT: Final = 128
 MAX_RANK_DIGITS: Final = 2
@@ -189,6 +192,15 @@ def check_quote(quote: Quote) -> None:
         number = getattr(quote, name)
         if number is not None and number < 0:
             raise EntryError(f"{name}: less than 0")
+
+
+def require_past(name: str, at_ms: float, now_ms: float) -> None:
+    """Raise EntryError if the time of a field is more than MAX_AHEAD_MS after `now_ms`.
+
+    What lies in the future would stay the newest record, whatever comes.
+    """
+    if at_ms > now_ms + MAX_AHEAD_MS:
+        raise EntryError(f"{name}: more than a day ahead")
 
 
 def parse_day(fields: Fields, begin: date) -> date | None:

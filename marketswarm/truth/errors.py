@@ -3,11 +3,13 @@
 Not here: what counts as an error. No secret is ever shown: `format_found` formats each value in a message.
 """
 
+import contextlib
 import difflib
 import json
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +25,10 @@ _CLEAN_URL: Final = re.compile(
 )
 _MAX_SHOWN_CHARS: Final = 60  # characters of a value that are shown
 _MAX_COMPARED_NAMES: Final = 2_000  # names to compare with: more would take seconds
+_COMPARED_CHARS: Final = 100  # of each name
+MAX_COMPARED_CHARS: Final = 10_000_000
+"""How many pairs of characters are compared for the hints of one document: half a second of a processor."""
+_left_to_compare: ContextVar[list[int] | None] = ContextVar("left_to_compare", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +134,40 @@ def format_value(value: Any) -> str:
     return "a list" if isinstance(value, (list, tuple)) else "an object"
 
 
+@contextlib.contextmanager
+def limited_hints() -> Iterator[None]:
+    """Let the block compare MAX_COMPARED_CHARS for its hints: after that `find_nearest` finds no name.
+
+    A short document can have a thousand unknown names, and as many that are known.
+    """
+    token = _left_to_compare.set([MAX_COMPARED_CHARS])
+    try:
+        yield
+    finally:
+        _left_to_compare.reset(token)
+
+
 def find_nearest(name: str, known: Collection[str]) -> str | None:
-    """Return the known name most similar to `name`; None if none is similar or over 2,000 are known."""
-    if len(known) > _MAX_COMPARED_NAMES:
+    """Return the known name most similar to `name`.
+
+    None if none is similar, over 2,000 are known, or `limited_hints` lets no more be compared.
+    """
+    left = _left_to_compare.get()
+    if len(known) > _MAX_COMPARED_NAMES or (left is not None and left[0] <= 0):
         return None
-    plain = {each.lower().replace("-", "_"): each for each in known}
-    close = difflib.get_close_matches(name.lower().replace("-", "_")[:100], plain, n=1, cutoff=0.6)
+    plain = {_simplify(each): each for each in known}
+    wanted = _simplify(name)
+    if left is not None:
+        left[0] -= len(wanted) * sum(map(len, plain))
+        if left[0] < 0:
+            return None
+    close = difflib.get_close_matches(wanted, plain, n=1, cutoff=0.6)
     return plain[close[0]] if close else None
+
+
+def _simplify(name: str) -> str:
+    """Return the part of a name that is compared with others."""
+    return name[:_COMPARED_CHARS].lower().replace("-", "_")
 
 
 def format_hint(name: str, known: Collection[str]) -> str:

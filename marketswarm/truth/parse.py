@@ -38,6 +38,7 @@ from marketswarm.truth.errors import (
     format_found,
     format_hint,
     format_value,
+    limited_hints,
 )
 from marketswarm.truth.model import (
     BUS_NAME,
@@ -88,6 +89,7 @@ def parse_truth(raw: bytes) -> ParsedTruth:
     return ParsedTruth(checked.truth, checked.warnings, checked.sha256, len(raw))
 
 
+@limited_hints()
 def check_document(raw: bytes) -> CheckedDocument:
     """Parse and check a document like `parse_truth`, but return its errors and a truth of its right parts.
 

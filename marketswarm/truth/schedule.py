@@ -122,6 +122,12 @@ def parse_schedule(expression: str, time_zone: str = "UTC") -> Schedule:
     return schedule
 
 
+@lru_cache(maxsize=1)
+def _list_time_zones() -> list[str]:
+    """Return the names of all time zones: to look for them reads many folders."""
+    return sorted(available_timezones())
+
+
 def require_time_zone(name: str) -> str:
     """Return the name of a time zone of the IANA database.
 
@@ -131,7 +137,7 @@ def require_time_zone(name: str) -> str:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        hint = format_hint(name, sorted(available_timezones())) if len(name) <= MAX_SCHEDULE_CHARS else ""
+        hint = format_hint(name, _list_time_zones()) if len(name) <= MAX_SCHEDULE_CHARS else ""
         remedy = hint if "did you mean" in hint else ', such as "Europe/Berlin"'
         raise ScheduleError(f"is not a time zone{remedy}") from None
     return name

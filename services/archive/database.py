@@ -34,6 +34,7 @@ _AWAY: Final = (
     asyncpg.ObjectNotInPrerequisiteStateError,  # class 55: a lock was not to be had
     asyncpg.UndefinedTableError,  # the database was made anew, or an older one was restored
     asyncpg.UndefinedColumnError,
+    asyncpg.DuplicateTableError,  # an instance of another release, which locks otherwise, made it as well
     asyncpg.InsufficientPrivilegeError,  # until somebody grants it
     asyncpg.InterfaceError,  # the connection was closed under us
     asyncpg.InternalClientError,
@@ -53,6 +54,12 @@ _REPLACED: Final = (
 _FAULTS: Final = (
     asyncpg.PostgresSystemError,  # class 58: it can't read or write a file
     asyncpg.InternalServerError,  # class XX: an index or a block is damaged
+)
+
+_REFUSALS: Final = (
+    asyncpg.DataError,  # class 22
+    asyncpg.IntegrityConstraintViolationError,  # class 23
+    asyncpg.ProgramLimitExceededError,  # class 54: a value is too long for an index, or nested too deep
 )
 
 
@@ -91,7 +98,7 @@ def translated_errors() -> Any:
         raise ArchiveAwayError(_describe(error)) from error
     except _FAULTS as error:
         raise ServerFaultError(_describe(error)) from error
-    except (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError) as error:  # classes 22 and 23
+    except _REFUSALS as error:
         if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None:
             # every check of ours has a name; that of a table's division into partitions has none
             raise MissingPartitionError(_describe(error)) from error

@@ -41,10 +41,10 @@ def parse_dead_letter(entry: StreamEntry) -> DeadLetter | None:
     try:
         fields, refused_at = orjson.loads(text["fields"]), float(text["ts"])
         stream, ident, reason = (text[name].decode("utf-8", "replace") for name in _WORDS)
-        if not isinstance(fields, dict) or not isfinite(refused_at):
+        is_letter = isinstance(fields, dict) and all(isinstance(value, str) for value in fields.values())
+        if not is_letter or not isfinite(refused_at):
             return None
-        shown = {str(name): str(value) for name, value in fields.items()}
-        return DeadLetter(stream, ident, reason, refused_at, shown)
+        return DeadLetter(stream, ident, reason, refused_at, fields)
     except (KeyError, ValueError):
         return None
 

@@ -147,8 +147,7 @@ class Maintenance:
         try:
             await job.work(self._settings_now().settings)
         except (ArchiveAwayError, RefusedRowsError, SchemaError, BusError, BackupError) as error:
-            job.note_failure(f"{job.name}: {error}"[:150], time.monotonic())
-            self._metrics.maintenance_failures[job.name] += 1
+            self._note_failure(job, str(error))
             if job.problem != before:  # the same failure is logged once
                 self._me.log.warning("maintenance.failed", job=job.name, why=str(error)[:300])
             # the workers report a bus or a PostgreSQL that is away; but they make no backups, and may never
@@ -157,10 +156,20 @@ class Maintenance:
                 error, ServerFaultError
             )
             is_reported = is_away and job is not self._backup
+        except Exception as error:  # what others wrote must not end archive
+            self._note_failure(job, f"{type(error).__name__}: {error}")
+            if job.problem != before:
+                self._me.log.exception("maintenance.defect", job=job.name)
+            is_reported = False
         else:
             job.note_success(time.monotonic())
             is_reported = False
         self._me.set_degraded(None if is_reported else job.problem, part=_name_part(job))
+
+    def _note_failure(self, job: MaintenanceJob, why: str) -> None:
+        """Note and count the failure of a job."""
+        job.note_failure(f"{job.name}: {why}"[:150], time.monotonic())
+        self._metrics.maintenance_failures[job.name] += 1
 
     def _hand_over(self) -> None:
         """Report no more on jobs that another instance does now, and begin with all of them the next time."""
@@ -168,6 +177,7 @@ class Maintenance:
             job.note_success(float("-inf"))
             self._me.set_degraded(None, part=_name_part(job))
         self._metrics.backup_at = None
+        self._metrics.invalid_states = 0
 
     async def _keep_partitions(self, settings: WriteSettings) -> None:
         """Make the partitions of the next months, and drop what is older than its table keeps."""
@@ -201,7 +211,10 @@ class Maintenance:
         point = find_sources_point(self._me.section)
         bus = self._me.bus(point.bus)
         fields: Any = await bus.ask(bus.client.hgetall(point.key), max_bytes=_HASH_BYTES)
-        states = parse_source_states(fields)
+        states, invalid = parse_source_states(fields)
+        if invalid and not self._metrics.invalid_states:
+            self._me.log.warning("sources.invalid", states=invalid)
+        self._metrics.invalid_states = invalid
         if states:
             async with self._database.connect() as connection:
                 await write_source_states(connection, states, time.time())

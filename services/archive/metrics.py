@@ -32,6 +32,7 @@ class ArchiveMetrics:
         self.correlations = 0
         self.backups = 0
         self.backup_at: float | None = None
+        self.invalid_states = 0
         self.maintenance_failures: Counter[str] = Counter(dict.fromkeys(JOBS, 0))
 
     def count(self, stream: str, outcome: str, number: int = 1) -> None:
@@ -81,6 +82,11 @@ class ArchiveMetrics:
             "marketswarm_archive_backup_timestamp_seconds",
             "When the newest backup was begun; only the instance that makes them knows.",
             self.backup_at,
+        )
+        yield gauge(
+            "marketswarm_archive_source_states_invalid",
+            "States of sources that are left out, since they are no states.",
+            self.invalid_states,
         )
         yield Family(
             "marketswarm_archive_maintenance_failures_total",

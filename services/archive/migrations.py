@@ -1,9 +1,9 @@
 """Bring a database to the schema of this release: plain SQL files, applied in the order of their numbers.
 
-Each that is missing is applied in a transaction of its own, all under one advisory lock of the session: one
-of several instances applies them, no lock on a table outlives its migration, and a process that is killed
-leaves whole migrations, after which the next one goes on. The table `schema_version` has a row for each file
-with its SHA-256.
+Each that is missing is applied in a transaction of its own, which locks the table `schema_version`: one of
+several instances applies it, no lock on a table outlives its migration, and a process that is killed leaves
+whole migrations, after which the next one goes on. That table has a row for each file with its SHA-256. To
+lock it as we do takes the right to write there: whoever may only read keeps nobody waiting.
 
 The runner is our own. The kept tools for plain SQL files connect by psycopg2 (yoyo-migrations and
 yandex-pgmigrate) or are programs of other languages (dbmate, Flyway), and the lock of yoyo is a row that a
@@ -11,11 +11,10 @@ killed process leaves behind. Those for asyncpg (asyncpg-trek, pogo-migrate) tak
 instance, and don't notice that an applied file was edited.
 """
 
-import asyncio
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -25,8 +24,8 @@ import asyncpg
 from marketswarm.passwords import DATABASE_READER
 from services.archive.transaction import transaction
 
-LOCK: Final = 7_305_821_905_114_001
-"""The key of the advisory lock; any number that no other program takes."""
+LOCK_SCHEMA: Final = "LOCK TABLE schema_version IN SHARE UPDATE EXCLUSIVE MODE"
+"""Have no other instance change the schema until this transaction ends; wait for one that does."""
 _FILE_NAME: Final = re.compile(r"([0-9]{4})_([a-z_]+)\.sql")
 _VERSION_TABLE: Final = """
 CREATE TABLE IF NOT EXISTS schema_version (
@@ -36,7 +35,7 @@ CREATE TABLE IF NOT EXISTS schema_version (
     applied timestamptz NOT NULL DEFAULT now()
 )
 """
-_MISSING_GRANTS: Final = """
+_WRONG_RIGHTS: Final = """
 WITH reader AS (SELECT oid, rolname FROM pg_roles WHERE rolname = $1)
 SELECT format('GRANT USAGE ON SCHEMA %s TO %I', current_schema(), rolname) AS sql
 FROM reader WHERE NOT has_schema_privilege(reader.oid, current_schema(), 'USAGE')
@@ -46,6 +45,17 @@ FROM reader, pg_class
 WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
     AND pg_get_userbyid(relowner) = current_user
     AND NOT has_table_privilege(reader.oid, pg_class.oid, 'SELECT')
+UNION ALL
+SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', datname)
+FROM reader, pg_database
+WHERE datname = current_database() AND pg_has_role(datdba, 'USAGE')
+    AND has_database_privilege(reader.oid, pg_database.oid, 'TEMPORARY')
+UNION ALL
+SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', pg_proc.oid::regprocedure)
+FROM reader, pg_proc
+WHERE pronamespace = 'pg_catalog'::regnamespace AND pg_has_role(proowner, 'USAGE')
+    AND (left(proname, 3) = 'lo_' OR proname IN ('lowrite', 'pg_logical_emit_message'))
+    AND has_function_privilege(reader.oid, pg_proc.oid, 'EXECUTE')
 """
 
 
@@ -88,49 +98,45 @@ async def apply_migrations(connection: Any, migrations: Sequence[Migration] | No
         SchemaError: the database is of a later release, or one of its migrations was edited since.
     """
     known = load_migrations() if migrations is None else migrations
-    async with hold_lock(connection):
-        await connection.execute(_VERSION_TABLE)
-        rows = await connection.fetch("SELECT version, sha256 FROM schema_version")
-        applied: dict[int, str] = {row["version"]: row["sha256"] for row in rows}
-        require_known(applied, known)
-        for migration in known:
-            if migration.version not in applied:
-                await _apply(connection, migration)
-        async with transaction(connection):
-            await grant_reading(connection)
+    if await connection.fetchval("SELECT to_regclass('schema_version')") is None:
+        # two instances that make it at once: one of them finds that it is there
+        with contextlib.suppress(asyncpg.DuplicateTableError, asyncpg.UniqueViolationError):
+            await connection.execute(_VERSION_TABLE)
+    while await _apply_next(connection, known):
+        pass
     return max((each.version for each in known), default=0)
 
 
-async def _apply(connection: Any, migration: Migration) -> None:
-    """Apply one migration, and note that it was, in one transaction."""
+async def _apply_next(connection: Any, known: Sequence[Migration]) -> bool:
+    """Apply the first migration that is missing, and note that it was; return False if none is missing.
+
+    Then readers get their rights. All of it is one transaction.
+    """
     async with transaction(connection):
+        await connection.execute(LOCK_SCHEMA)
+        rows = await connection.fetch("SELECT version, sha256 FROM schema_version")
+        applied: dict[int, str] = {row["version"]: row["sha256"] for row in rows}
+        require_known(applied, known)
+        migration = next((each for each in known if each.version not in applied), None)
+        if migration is None:
+            await grant_reading(connection)
+            return False
         await connection.execute(migration.sql)
         await connection.execute(
             "INSERT INTO schema_version (version, name, sha256) VALUES ($1, $2, $3)",
             *(migration.version, migration.name, migration.sha256),
         )
-
-
-@contextlib.asynccontextmanager
-async def hold_lock(connection: Any) -> AsyncIterator[None]:
-    """Hold the lock of the migrations for the block; wait until no other session holds it."""
-    await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
-    try:
-        yield
-    except asyncio.CancelledError:  # of a time limit: a silent server would not answer the unlock, either
-        connection.terminate()
-        raise
-    finally:
-        with contextlib.suppress(asyncpg.InterfaceError):  # closed: the server has released it
-            await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+    return True
 
 
 async def grant_reading(connection: Any) -> None:
-    """Let the role of readers read each table of ours, if the server has that role.
+    """Let the role of readers read each table of ours, and no more, if the server has that role.
 
-    Nothing is written where it may do so already: a partition is read by the rights on its table.
+    Where our role owns the database nobody else makes temporary tables, and where it is the superuser nobody
+    else makes large objects: both fill the disk. Nothing is written where all of this is so already: a
+    partition is read by the rights on its table.
     """
-    for sql in [row["sql"] for row in await connection.fetch(_MISSING_GRANTS, DATABASE_READER)]:
+    for sql in [row["sql"] for row in await connection.fetch(_WRONG_RIGHTS, DATABASE_READER)]:
         await connection.execute(sql)
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from services.archive.migrations import LOCK
+from services.archive.migrations import LOCK_SCHEMA
 from services.archive.transaction import transaction
 
 TIME_COLUMNS: Final[Mapping[str, str]] = {"bars": "start", "quotes": "at", "indicators": "start"}
@@ -129,11 +129,11 @@ async def is_partitioned(connection: Any) -> bool:
 async def make_partitions(connection: Any, wanted: Iterable[Partition]) -> int:
     """Make the partitions that are missing; return how many were. Nothing is made for hypertables.
 
-    They are made under the lock of the migrations, since two instances may need the same ones. Readers and
+    They are made under the lock of the schema, since two instances may need the same ones. Readers and
     writers of the table go on. A table that is locked for _LOCK_SEC or longer is an error of class 55.
     """
     async with transaction(connection):
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        await connection.execute(LOCK_SCHEMA)
         if not await is_partitioned(connection):
             return 0
         known = await read_partitions(connection)

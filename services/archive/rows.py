@@ -5,16 +5,17 @@ PostgreSQL has nothing to refuse.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from math import isfinite
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, get_args
 
 import orjson
 
 from marketswarm.event import MAX_EVENT_BYTES
 from marketswarm.market.entries import (
+    MAX_AHEAD_MS,
     MAX_MS,
     MIN_MS,
     SYMBOL,
@@ -221,6 +222,11 @@ class SymbolRow(NamedTuple):
 
 
 Row = BarRow | QuoteRow | ObservationRow | IndicatorRow | FeatureRow | DownloadRow | AlertRow
+_TIMES_OF: Final[Mapping[type, Sequence[tuple[str, int]]]] = {
+    kind: [(name, at) for at, name in enumerate(kind._fields) if name in ("start", "at", "asked_at", "epoch")]
+    for kind in get_args(Row)
+}
+"""By the class of a row: the fields that are times, and their places."""
 MadeRow = tuple[Row, SymbolRow | None]
 RowMaker = Callable[[bytes, Fields], MadeRow]
 """Makes the row of an entry from its id and fields, and that of its symbol if the entry names its class."""
@@ -305,7 +311,7 @@ def make_download_row(entry: bytes, fields: Fields) -> MadeRow:
 
 def make_alert_row(entry: bytes, fields: Fields) -> MadeRow:
     """Return the row of an entry of the alert log. Raise RowError if the entry is invalid."""
-    event = _parse_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
+    event, written = _parse_object("event", fields.get(b"event", b""), MAX_EVENT_BYTES)
     kind, svc, at = event.get("type"), event.get("svc"), event.get("ts")
     ident = event.get("id", entry.decode("ascii", "replace"))
     if not isinstance(at, int | float) or isinstance(at, bool):
@@ -313,7 +319,20 @@ def make_alert_row(entry: bytes, fields: Fields) -> MadeRow:
     for name, text, most in (("type", kind, 64), ("svc", svc, 200), ("id", ident, 300)):
         if not isinstance(text, str) or not 1 <= len(text) <= most:
             raise RowError(f"event.{name}: no text, or too long")
-    return AlertRow(str(ident), _from_seconds(at), str(kind), str(svc), orjson.dumps(event).decode()), None
+    return AlertRow(str(ident), _from_seconds(at), str(kind), str(svc), written), None
+
+
+def require_past(row: Row, now: float) -> None:
+    """Raise RowError if a time of a row is more than a day after `now` (epoch seconds).
+
+    Such a row would never be replaced, and have a partition of its own that is never old enough to go.
+    """
+    latest_ms = 1000 * now + MAX_AHEAD_MS
+    latest = to_time(int(latest_ms))
+    for name, index in _TIMES_OF[type(row)]:
+        value: Any = row[index]
+        if value is not None and value > (latest_ms if name == "epoch" else latest):
+            raise RowError(f"{name}: more than a day ahead")
 
 
 @lru_cache(maxsize=_TIMES)  # the bars of many symbols begin together
@@ -440,7 +459,7 @@ def _read_number(fields: Fields, name: bytes) -> float | None:
 
 def _read_values(fields: Fields) -> str:
     """Return the JSON object in `values`, written anew. Raise RowError if it is not numbers and nulls."""
-    found = _parse_object("values", fields.get(b"values", b""), 64 * 1024)
+    found, written = _parse_object("values", fields.get(b"values", b""), 64 * 1024)
     if len(found) > MAX_VALUES:
         raise RowError(f"values: more than {MAX_VALUES}")
     for name, value in found.items():
@@ -448,19 +467,25 @@ def _read_values(fields: Fields) -> str:
             raise RowError("values: a name that is not allowed")
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             raise RowError("values: neither a number nor null")
-    return orjson.dumps(found).decode()
+    return written
 
 
-def _parse_object(name: str, raw: bytes, most: int) -> Mapping[str, Any]:
-    """Return a JSON object of up to `most` bytes that PostgreSQL can hold. Raise RowError for other text."""
+def _parse_object(name: str, raw: bytes, most: int) -> tuple[Mapping[str, Any], str]:
+    """Return a JSON object of up to `most` bytes that PostgreSQL can hold, and its JSON written anew.
+
+    Raise RowError for other text.
+    """
     if len(raw) > most:
         raise RowError(f"{name}: too long")
     try:
         found = orjson.loads(raw)
+        written = orjson.dumps(found).decode()
     except orjson.JSONDecodeError:
         raise RowError(f"{name}: no JSON") from None
+    except TypeError:  # it reads what is nested deeper than it writes
+        raise RowError(f"{name}: nested too deep") from None
     if not isinstance(found, dict):
         raise RowError(f"{name}: no JSON object")
     if b"\\u0000" in raw:  # text in PostgreSQL has no such character
         raise RowError(f"{name}: a character of code 0")
-    return found
+    return found, written

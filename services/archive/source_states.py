@@ -41,14 +41,14 @@ class SourceState:
     reason: str
 
 
-def parse_source_states(fields: Mapping[bytes, bytes]) -> list[SourceState]:
-    """Return the states in the hash, in the order of their names; an invalid one is left out."""
-    found = []
-    for name, raw in sorted(fields.items())[:MAX_SOURCES]:
-        parsed = _parse_state(name, raw)
-        if parsed is not None:
-            found.append(parsed)
-    return found
+def parse_source_states(fields: Mapping[bytes, bytes]) -> tuple[list[SourceState], int]:
+    """Return the states in the hash, by their names, and how many are left out.
+
+    Left out are those that are invalid, and those after the first MAX_SOURCES.
+    """
+    parsed = (_parse_state(name, raw) for name, raw in sorted(fields.items())[:MAX_SOURCES])
+    found = [state for state in parsed if state is not None]
+    return found, len(fields) - len(found)
 
 
 def _parse_state(name: bytes, raw: bytes) -> SourceState | None:
@@ -58,14 +58,15 @@ def _parse_state(name: bytes, raw: bytes) -> SourceState | None:
         return None
     try:
         document = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        written = orjson.dumps(document).decode()
+    except (orjson.JSONDecodeError, TypeError):  # it reads what is nested deeper than it writes
         return None
     if not isinstance(document, dict):
         return None
     state, reason = document.get("state"), document.get("reason")
     return SourceState(
         source,
-        orjson.dumps(document).decode(),
+        written,
         state[:64] if isinstance(state, str) and state else _UNKNOWN,
         reason[:500] if isinstance(reason, str) else "",
     )

@@ -22,7 +22,7 @@ from marketswarm.net.retry import Backoff
 from services.archive.database import MIGRATE_SEC, ArchiveAwayError
 from services.archive.metrics import ArchiveMetrics
 from services.archive.migrations import SchemaError
-from services.archive.rows import RowError
+from services.archive.rows import RowError, require_past
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_dead_letter_key
 from services.archive.tables import STREAMS
 from services.archive.writer import RefusedEntry, TypedEntry, Writer
@@ -98,8 +98,9 @@ class ArchiveWorker:
         config = self._settings_now()
         settings = config.settings
         await self._update_backlogs(consumer)
-        await self._commit(consumer, make_batch(await self._read_own(consumer), streams))
-        await self._commit(consumer, make_batch(await self._claim(consumer, settings.claim_sec), streams))
+        await self._commit(consumer, make_batch(await self._read_own(consumer), streams, time.time()))
+        claimed = await self._claim(consumer, settings.claim_sec)
+        await self._commit(consumer, make_batch(claimed, streams, time.time()))
         # while there is other work to do, new entries are not waited for
         block_sec = _NO_WAIT_SEC if consumer.has_unseen else BLOCK_SEC
         batch = await self._read_batch(consumer, streams, settings.batch, block_sec)
@@ -173,7 +174,7 @@ class ArchiveWorker:
         async with self._me.waiting(BUS_SEC):
             counts = dict.fromkeys(consumer.streams, most)
             entries = await consumer.read_new(counts, block_sec, within_sec=_READ_SEC)
-        return make_batch(entries, streams, most)
+        return make_batch(entries, streams, time.time(), most)
 
     async def _commit_and_read(
         self, consumer: Consumer, streams: Mapping[str, InputStream], batch: Batch, most: int
@@ -276,23 +277,30 @@ class ArchiveWorker:
 
 
 def make_batch(
-    entries: Sequence[DeliveredEntry], streams: Mapping[str, InputStream], most: int | None = None
+    entries: Sequence[DeliveredEntry], streams: Mapping[str, InputStream], now: float, most: int | None = None
 ) -> Batch:
-    """Return the batch of entries that were read, up to `most` of each stream; None: that is all there is."""
+    """Return the batch of entries that were read at `now` (epoch seconds).
+
+    Up to `most` of each stream were read; None: that is all there is.
+    """
     typed: list[TypedEntry] = []
     refused: list[tuple[DeliveredEntry, str]] = []
     for entry in entries:
         try:
-            typed.append(make_typed(entry, streams[entry.stream].kind))
+            typed.append(make_typed(entry, streams[entry.stream].kind, now))
         except RowError as error:
             refused.append((entry, str(error)))
+        except Exception as error:  # noqa: BLE001 - one entry must not end archive
+            refused.append((entry, type(error).__name__))
     fullest = max(Counter(entry.stream for entry in entries).values(), default=0)
     return Batch(entries, typed, refused, is_full=most is not None and fullest >= most)
 
 
-def make_typed(entry: DeliveredEntry, kind: str) -> TypedEntry:
-    """Return what an entry of a stream of this kind becomes. Raise RowError if the entry is invalid."""
+def make_typed(entry: DeliveredEntry, kind: str, now: float) -> TypedEntry:
+    """Return what an entry of a stream of this kind becomes at `now`. Raise RowError if it is invalid."""
     if entry.fields is None or entry.size > ENTRY_BYTES:
         raise RowError("too large")
     table, make = STREAMS[kind]
-    return TypedEntry(entry.stream, entry.id, table, *make(entry.id, entry.fields))
+    row, symbol = make(entry.id, entry.fields)
+    require_past(row, now)
+    return TypedEntry(entry.stream, entry.id, table, row, symbol)

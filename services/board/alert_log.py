@@ -137,8 +137,11 @@ def parse_entry(entry: StreamEntry) -> Event | None:
 
 
 def format_raw(raw: bytes) -> str:
-    """Return an event's JSON with indents, for people."""
-    return orjson.dumps(orjson.loads(raw), option=orjson.OPT_INDENT_2).decode()
+    """Return an event's JSON with indents, for people; as it is where it is nested too deep for that."""
+    try:
+        return orjson.dumps(orjson.loads(raw), option=orjson.OPT_INDENT_2).decode()
+    except TypeError:
+        return raw.decode()
 
 
 class _BackwardReader:

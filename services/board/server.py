@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, Final
 
 import uvicorn
+from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
@@ -250,20 +251,42 @@ class GuardedProtocol(HttpToolsProtocol):
 
 
 class GuardedWebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket that is aborted when its client does not read what it was sent in time."""
+    """A WebSocket that is aborted when its client does not read what it was sent in time.
 
-    _slow_reader: asyncio.TimerHandle | None = None
+    Until then the client is not read, either: each of its pings would be answered, and the answers kept.
+    """
+
+    _slow_reader: asyncio.TimerHandle | None = None  # runs while writing is paused
 
     def pause_writing(self) -> None:
         """Begin the time in which the client must read what it was sent."""
         super().pause_writing()
         if self._slow_reader is None:
             self._slow_reader = self.loop.call_later(2 * ANSWER_SEC, self.transport.abort)
+        self.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Stop that time: the client has read."""
         super().resume_writing()
         self._stop_slow_reader()
+        if not self.read_paused:  # else a message of the client waits to be taken
+            self.transport.resume_reading()
+
+    async def receive(self) -> ASGIReceiveEvent:
+        """Return the next event of the client. The client is read again, unless it reads nothing."""
+        event = await super().receive()
+        self._pause_reading_again()
+        return event
+
+    async def send(self, message: ASGISendEvent) -> None:
+        """Send a message, or close the connection. The client is read again, unless it reads nothing."""
+        await super().send(message)
+        self._pause_reading_again()
+
+    def _pause_reading_again(self) -> None:
+        """Have the client read no more, if uvicorn has just begun that while writing is paused."""
+        if self._slow_reader is not None:
+            self.transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop all times."""

@@ -23,7 +23,7 @@ from services.board.refusal import RefusedError
 from services.board.session_gate import find_address
 from services.board.steering import Client
 from services.board.tokens import TokenVerifier
-from services.board.truth_editor import CheckAnswer, SeedAnswer, TruthEditor, parse_revision
+from services.board.truth_editor import CheckAnswer, SeedAnswer, TruthEditor
 from services.board.truth_reader import read_revisions_of
 
 _JSON: Final = "application/json"
@@ -102,7 +102,7 @@ def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
         """Return the document of a revision, byte for byte."""
         try:
             found = await editor.find_revision(number)
-            await parse_revision(found)
+            await editor.parse_revision(found)
         except RefusedError as error:
             raise _make_http_error(error) from None
         return answer_json(request, found.document, _make_etag(found.sha256))
@@ -112,7 +112,7 @@ def _add_reading(api: APIRouter, editor: TruthEditor) -> None:
         """Return what changed between two revisions, as `marketswarm truth diff --json` prints it."""
         try:
             first, second = [await editor.find_revision(number) for number in (older, newer)]
-            changes = diff_truths(await parse_revision(first), await parse_revision(second))
+            changes = diff_truths(await editor.parse_revision(first), await editor.parse_revision(second))
         except RefusedError as error:
             raise _make_http_error(error) from None
         is_same = first.sha256 == second.sha256

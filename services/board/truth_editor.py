@@ -7,10 +7,9 @@ is done. The buses of a fleet can't be changed here: whoever reaches the board m
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from marketswarm.agent.service_config import load_with_sections
 from marketswarm.bus import Bus, BusError
@@ -49,9 +48,13 @@ PINGED: Final[Mapping[str, Any]] = {
 }
 """The section of a service that a ping adds: as elsewhere, one run a day, and an hour of grace."""
 ADD_ATTEMPTS: Final = 3
+WAIT_SEC: Final = 2.0
+"""How long a document waits until another one is checked."""
 NOT_ALLOWED: Final = "the truth does not let the board change it: services.board.settings.seed is not true"
 OTHER_BUSES: Final = "not seeded: the document has other buses; `marketswarm seed` changes these"
 _REPLACED_STATUS: Final = 412
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +110,20 @@ class TruthEditor:
     may_seed: Callable[[], bool]
     key: str
     _seeding: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
-    _checking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _working: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _known: TruthInForce | None = field(default=None, init=False)
 
     async def read_in_force(self) -> TruthInForce:
         """Return the document in force, of the first bus that has one."""
         raw = await self._read_raw()
         if self._known is None or self._known.raw != raw:
-            async with self._claim_check():
-                self._known = await asyncio.to_thread(_parse_in_force, raw)
+            self._known = await self.work(_parse_in_force, raw)
         return self._known
 
     async def check(self, raw: bytes) -> CheckAnswer:
         """Return what is wrong with a document, and what seeding it would change."""
         current = await self.read_in_force()
-        async with self._claim_check():
-            return await asyncio.to_thread(check_document_text, raw, current)
+        return await self.work(check_document_text, raw, current)
 
     async def find_revision(self, number: int) -> revisions.Revision:
         """Return a revision that some bus keeps intact."""
@@ -177,12 +178,11 @@ class TruthEditor:
         """Return a document that may be seeded here, parsed."""
         if not self.may_seed():
             raise RefusedError(403, NOT_ALLOWED)
-        async with self._claim_check():
-            try:
-                loaded = await asyncio.to_thread(load_with_sections, raw)
-            except TruthError as error:
-                more = "" if len(error.problems) == 1 else f", and {len(error.problems) - 1} more"
-                raise RefusedError(422, f"not seeded: {error.problems[0]}{more}") from None
+        try:
+            loaded = await self.work(load_with_sections, raw)
+        except TruthError as error:
+            more = "" if len(error.problems) == 1 else f", and {len(error.problems) - 1} more"
+            raise RefusedError(422, f"not seeded: {error.problems[0]}{more}") from None
         now = self.truth()
         if set(loaded.truth.bus_names()) != set(now.bus_names()) or loaded.truth.buses != now.buses:
             raise RefusedError(422, OTHER_BUSES)
@@ -229,23 +229,27 @@ class TruthEditor:
                 return raw
         raise RefusedError(503, f"no bus has a truth; {'; '.join(failed)}".rstrip("; "), RETRY_SEC)
 
-    def _claim_check(self) -> AbstractAsyncContextManager[None]:
-        """Let one document be parsed at a time: a long one costs seconds of a processor."""
-        return _claim(self._checking)
+    async def parse_revision(self, revision: revisions.Revision) -> Truth:
+        """Return the truth of a revision. A document that is not valid is refused: it may hold secrets."""
+        try:
+            return (await self.work(parse_truth, revision.document)).truth
+        except TruthError as error:
+            why = escape_text(str(error.problems[0]))
+            raise RefusedError(422, f"revision {revision.number} is not valid any more: {why}") from None
 
+    async def work(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Call a function on documents in a thread, one at a time: a long one costs seconds of a processor.
 
-@asynccontextmanager
-async def _claim(lock: asyncio.Lock) -> AsyncIterator[None]:
-    """Hold a lock; raise RefusedError if it is not free within two seconds."""
-    try:
-        async with asyncio.timeout(2.0):
-            await lock.acquire()
-    except TimeoutError:
-        raise RefusedError(503, "other documents are being checked", RETRY_SEC) from None
-    try:
-        yield
-    finally:
-        lock.release()
+        The next one begins once the thread has ended, also if nobody waits for its result any more.
+        """
+        try:
+            async with asyncio.timeout(WAIT_SEC):
+                await self._working.acquire()
+        except TimeoutError:
+            raise RefusedError(503, "other documents are being checked", RETRY_SEC) from None
+        thread = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+        thread.add_done_callback(lambda _: self._working.release())
+        return await asyncio.shield(thread)
 
 
 def check_document_text(raw: bytes, current: TruthInForce) -> CheckAnswer:
@@ -282,16 +286,6 @@ def _parse_in_force(raw: bytes) -> TruthInForce:
         return TruthInForce(raw, sha256, parse_truth(raw).truth)
     except TruthError:
         return TruthInForce(raw, sha256, None)
-
-
-async def parse_revision(revision: revisions.Revision) -> Truth:
-    """Return the truth of a revision. Raises RefusedError if it is not valid: then it may hold secrets."""
-    try:
-        return (await asyncio.to_thread(parse_truth, revision.document)).truth
-    except TruthError as error:
-        raise RefusedError(
-            422, f"revision {revision.number} is not valid any more: {escape_text(str(error.problems[0]))}"
-        ) from None
 
 
 def _list_changes(done: SeedResult) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ The SHA-256 of the document that its author has seen goes with it: if somebody s
 difference is shown instead.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -72,7 +71,10 @@ def _add_reading(site: APIRouter, routes: TruthRoutes) -> None:
     async def show_truth(request: Request, older: int | None = None, newer: int | None = None) -> Response:
         """Show the truth in force, who applies it, its revisions, and the difference of two of them."""
         frame = await routes.make_frame(request, "Truth")
-        return answer_page(await make_truth_page(routes, frame, older, newer))
+        try:
+            return answer_page(await make_truth_page(routes, frame, older, newer))
+        except RefusedError as error:
+            return _refuse(error)
 
     @site.get("/truth/edit")
     async def show_editor(request: Request) -> Response:
@@ -168,7 +170,7 @@ async def make_truth_page(
         return page
     if not first or not second:
         return page
-    changed = await asyncio.to_thread(diff_documents, first, second)
+    changed = await routes.editor.work(diff_documents, first, second)
     return replace(page, older=older, newer=newer, diff=changed)
 
 
@@ -182,7 +184,7 @@ async def review_text(
     current, checked = await routes.editor.read_in_force(), await routes.editor.check(raw)
     if not checked.valid:
         return TruthEditPage(frame, text, base, errors=checked.errors, problem=_count_errors(checked))
-    diff = await _compare(current, raw)
+    diff = await _compare(routes.editor, current, raw)
     page = TruthReviewPage(frame, current.sha256, checked.changes, checked.warnings, diff, text=text)
     page = replace(page, same=checked.same, may_edit=routes.editor.may_seed())
     return page if base == current.sha256 else replace(page, problem=_REPLACED)
@@ -195,7 +197,7 @@ async def review_revision(routes: TruthRoutes, frame: Frame, number: int) -> Tru
     if not checked.valid:
         first = checked.errors[0]
         raise RefusedError(422, f"revision {number} is not valid any more: {first.path}: {first.message}")
-    diff = await _compare(current, found.document)
+    diff = await _compare(routes.editor, current, found.document)
     page = TruthReviewPage(frame, current.sha256, checked.changes, checked.warnings, diff, revision=number)
     return replace(page, same=checked.same, may_edit=routes.editor.may_seed())
 
@@ -219,7 +221,7 @@ async def _review_again(routes: TruthRoutes, frame: Frame, form: SentForm) -> Tr
     return await review_revision(routes, frame, number)
 
 
-async def _compare(current: TruthInForce, raw: bytes) -> tuple[DiffLine, ...]:
+async def _compare(editor: TruthEditor, current: TruthInForce, raw: bytes) -> tuple[DiffLine, ...]:
     """Return the difference of the truth in force and another document, in lines."""
 
     def compare() -> tuple[DiffLine, ...]:
@@ -227,7 +229,7 @@ async def _compare(current: TruthInForce, raw: bytes) -> tuple[DiffLine, ...]:
         older = parse_document(current.raw) if current.truth is not None else TruthText()
         return diff_documents(older, parse_document(raw))
 
-    return await asyncio.to_thread(compare)
+    return await editor.work(compare)
 
 
 def _find_text(form: SentForm) -> str:

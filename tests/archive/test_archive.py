@@ -9,7 +9,7 @@ import orjson
 import pytest
 import redis
 
-from services.archive.migrations import LOCK
+from services.archive.migrations import LOCK_SCHEMA
 from support import archive_play as played
 from support.postgres import query
 from support.rig.shell import Shell
@@ -256,7 +256,7 @@ def test_an_archive_that_migrates_or_waits_for_one_that_does_says_so(scene, arch
     with asyncio.Runner() as runner:
         connection = runner.run(asyncpg.connect(archive_url))
         try:
-            runner.run(connection.execute("SELECT pg_advisory_lock($1)", LOCK))
+            runner.run(connection.execute(f"BEGIN; {LOCK_SCHEMA}"))
             agent = start(scene, archive_url)
             until(lambda: "migrating" in (scene.beat("archive") or {}).get("detail", ""), what=agent.text)
             assert scene.beat("archive")["status"] == "degraded"

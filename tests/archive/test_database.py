@@ -8,7 +8,7 @@ import pytest
 
 from services.archive import database as database_module
 from services.archive.database import ArchiveAwayError, Database
-from services.archive.migrations import LOCK, hold_lock
+from services.archive.migrations import LOCK_SCHEMA
 from services.archive.transaction import transaction
 from support.postgres import query
 from support.waiting import auntil
@@ -36,7 +36,7 @@ def test_work_on_a_server_that_freezes_ends_at_its_time_limit_or_when_it_is_canc
             with pytest.raises(ArchiveAwayError, match=r"no answer within 1 s|TimeoutError$"):
                 async with asyncio.timeout(10):
                     await work(hasty)
-        for block in (transaction, contextlib.nullcontext, hold_lock):
+        for block in (transaction, contextlib.nullcontext):
             server.thaw()
             frozen.clear()
             task = asyncio.create_task(work(patient, block))
@@ -76,15 +76,15 @@ def test_a_migration_takes_as_long_as_it_needs_while_the_server_answers_others(
 
     async def scenario():
         other = await asyncpg.connect(url)
-        await other.execute("SELECT pg_advisory_lock($1)", LOCK)
+        await other.execute(f"BEGIN; {LOCK_SCHEMA}")
         task = asyncio.create_task(ask())
         await auntil(lambda: len(opened) >= 8, what="the server to have answered others for twice the limit")
         assert not task.done()
         assert database.migrating_since is not None
-        await other.execute("SELECT pg_advisory_unlock($1)", LOCK)
+        await other.execute("ROLLBACK")
         assert await task == 0
         await database.aclose()
-        await other.execute("SELECT pg_advisory_lock($1)", LOCK)
+        await other.execute(f"BEGIN; {LOCK_SCHEMA}")
         task = asyncio.create_task(ask())
         await auntil(lambda: other.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
         await asyncio.to_thread(server.freeze)

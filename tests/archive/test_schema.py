@@ -11,7 +11,7 @@ from marketswarm.passwords import DATABASE_READER
 from services.archive.backup import make_backup
 from services.archive.database import ArchiveAwayError, Database, ServerFaultError
 from services.archive.migrations import (
-    LOCK,
+    LOCK_SCHEMA,
     Migration,
     SchemaError,
     apply_migrations,
@@ -33,7 +33,7 @@ from services.archive.rows import BarRow, IndicatorRow, ObservationRow, QuoteRow
 from services.archive.tables import BARS, DOWNLOADS, INDICATOR_VALUES, OBSERVATIONS, QUOTES
 from services.archive.writer import TypedEntry, Writer
 from support.postgres import partitions_only, query
-from support.waiting import auntil
+from support.waiting import PATIENT_SEC, auntil
 
 START = datetime(2026, 10, 26, 12, tzinfo=UTC)
 NIGHTLY = pytest.mark.nightly("the same test with another value")
@@ -153,10 +153,18 @@ WRITES = [
     "SET ROLE marketswarm",
     "COPY bars TO PROGRAM 'true'",
     "SELECT pg_read_file('PG_VERSION')",
+    "CREATE TEMPORARY TABLE mine (n integer)",
+    "SELECT lo_create(0)",
+    "SELECT lo_from_bytea(0, 'x')",
+    "SELECT pg_logical_emit_message(false, 'x', 'x')",
 ]
 
 
 async def test_the_role_of_readers_reads_every_table_and_writes_none(postgres, archive_url):
+    owner = await asyncpg.connect(archive_url)
+    await apply_migrations(owner)  # the rights on a database are not copied with it
+    await owner.execute("CREATE TEMPORARY TABLE ours (n integer)")
+    await owner.close()
     reader = await asyncpg.connect(postgres.reader_url_of(archive_url))
     for table in TABLE_NAMES:
         assert await reader.fetch(f"SELECT * FROM {table}") == []  # noqa: S608 - our own names
@@ -178,6 +186,21 @@ async def test_the_role_of_readers_may_read_the_tables_of_a_later_release_and_th
     assert await reader.fetch("SELECT FROM bars") == await reader.fetch("SELECT FROM later") == []
     await reader.close()
     await owner.close()
+
+
+async def test_no_lock_that_the_role_of_readers_may_take_keeps_archive_from_its_schema(postgres, archive_url):
+    owner = await asyncpg.connect(archive_url)
+    reader = await asyncpg.connect(postgres.reader_url_of(archive_url))
+    await reader.execute("SELECT pg_advisory_lock(7305821905114001)")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await reader.execute("BEGIN; LOCK TABLE schema_version IN SHARE UPDATE EXCLUSIVE MODE")
+    await reader.execute("ROLLBACK")
+    await reader.execute("BEGIN; LOCK TABLE schema_version IN ACCESS SHARE MODE; SELECT FROM schema_version")
+    async with asyncio.timeout(PATIENT_SEC):
+        assert await apply_migrations(owner) == len(load_migrations())
+        await make_partitions(owner, list_ahead(START + timedelta(days=300)))
+    for each in (reader, owner):
+        await each.close()
 
 
 async def test_a_server_without_a_role_for_readers_serves_too(postgres, monkeypatch):
@@ -348,7 +371,7 @@ async def test_partitions_may_be_dropped_while_a_batch_makes_others(archive_url)
     async with database.connect() as other:
         transaction = other.transaction()
         await transaction.start()
-        await other.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        await other.execute(LOCK_SCHEMA)
         writing = asyncio.create_task(writer.write([entry(start=datetime(2013, 3, 1, tzinfo=UTC))]))
         waits = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"
         await auntil(lambda: other.fetchval(waits))

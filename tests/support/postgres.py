@@ -73,6 +73,8 @@ class Postgres(Process):
             settings=settings,
         )
         self.server.prepare()
+        access = self.server.cluster / "pg_hba.conf"  # tests read in databases of their own
+        access.write_text(access.read_text().replace(f"host {ROLE} ", "host all "))
         if superuser:
             self._make_superuser()
         self._numbers, self._has_template = itertools.count(1), False

@@ -2,7 +2,8 @@
 
 What comes goes into the memory of the board and to the followers of `/ws`. A bus that is away leaves the last
 state standing, and says so; after that the streams go on where they were read to. A stream that was begun
-anew meanwhile, or trimmed beyond that, is read as at the start.
+anew meanwhile, or trimmed beyond that, is read as at the start. Others write all of this: whatever a value
+does to us, it is skipped, and the rest is followed.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ from marketswarm.keys import (
     quote_key,
     source_breaker_key,
 )
-from marketswarm.market.entries import EntryError
+from marketswarm.market.entries import EntryError, require_past
 from marketswarm.truth import Truth
 from services.board.market.live import (
     NEVER,
@@ -78,6 +79,8 @@ QUOTE_SEC: Final = 60
 """How long the latest quote of a symbol is kept in Redis."""
 QUOTES_AT_ONCE: Final = 2000
 MAX_BREAKERS: Final = 500
+DAY_SEC: Final = 86_400.0
+"""How far ahead of our clock the id of an entry may be: its writer chooses it."""
 STATE_BYTES: Final = 8 * 1024 * 1024
 PUBLISHED: Final = (CHECKED_BARS, MARKET_QUOTES, MARKET_SERIES)
 """A fleet has a market if a service of it publishes one of these."""
@@ -135,6 +138,7 @@ class MarketFeed:
         self._me, self._live, self._hub = me, live, hub
         self._fresh_quotes: dict[str, QuoteCells] = {}
         self._unread: dict[str, str] = {}
+        self._logged: set[tuple[str, str]] = set()
         self._known_series = StateCache(parse_one_series)
         self._known_sources = StateCache(parse_source)
 
@@ -188,8 +192,13 @@ class MarketFeed:
                 self._unread[stream] = f"bus {error.bus} does not let {stream} be read: {error.reason}"
                 await asyncio.sleep(PAUSE_SEC)
                 continue
+            except Exception as error:  # noqa: BLE001 - one stream must not end the board
+                is_idle = True
+                self._unread[stream] = self._note_failure(stream, error)
+                await asyncio.sleep(PAUSE_SEC)
+                continue
             self._unread.pop(stream, None)
-            self._take_all(entries, take)
+            self._take_all(stream, entries, take)
             is_idle = not entries
             if entries:
                 last = entries[-1].id
@@ -203,10 +212,10 @@ class MarketFeed:
     async def _seed(self, bus: Bus, stream: str, take: Take) -> bytes:
         """Take the newest entries of a stream; return the id of the last. Raises BusError."""
         entries = await _read_newest(bus, stream)
-        self._take_all(entries, take)
+        self._take_all(stream, entries, take)
         if stream == CHECKED_BARS:
             is_whole = not entries or await _has_all(bus, stream, len(entries))
-            self._live.began_at = NEVER if is_whole else _find_time(entries[0].id)
+            self._live.began_at = NEVER if is_whole else _bound_time(_find_time(entries[0].id), time.time())
         return entries[-1].id if entries else FIRST_ID
 
     async def _has_lost(self, bus: Bus, stream: str, last: bytes) -> bool:
@@ -217,19 +226,38 @@ class MarketFeed:
         oldest = await read_entries_between(bus, stream, "-", "+", count=1)
         return not oldest or entry_sort_key(oldest[0].id) > last_read
 
-    def _take_all(self, entries: list[StreamEntry], take: Take) -> None:
+    def _take_all(self, stream: str, entries: list[StreamEntry], take: Take) -> None:
         """Take entries, each with the time at which it was added; count those that are no records."""
+        now = time.time()
         for entry in entries:
             try:
                 if entry.fields is None:
                     raise EntryError("too long")  # noqa: TRY301 - counted with those that can't be parsed
-                take(entry.fields, _find_time(entry.id))
-            except EntryError:
-                self._live.malformed += 1
+                take(entry.fields, _bound_time(_find_time(entry.id), now))
+            except EntryError as error:
+                self._note_invalid(stream, entry, str(error))
+            except Exception as error:  # noqa: BLE001 - one entry must not end the board
+                self._note_invalid(stream, entry, type(error).__name__)
+
+    def _note_invalid(self, stream: str, entry: StreamEntry, why: str) -> None:
+        """Count an entry that is no record; log the first one of each stream and reason."""
+        self._live.malformed += 1
+        if (stream, why) not in self._logged:
+            self._logged.add((stream, why))
+            log.warning("market.entry_invalid", stream=stream, entry=entry.id.decode(), why=why)
+
+    def _note_failure(self, what: str, error: Exception) -> str:
+        """Log an error of ours, the first one of its type; return in words what can't be read."""
+        name = type(error).__name__
+        if (what, name) not in self._logged:
+            self._logged.add((what, name))
+            log.error("market.feed_failed", of=what, exc_info=error)
+        return f"{what} can't be read: {name}"
 
     def _take_bar(self, fields: dict[bytes, bytes], at: float) -> None:
         """Keep a bar, and pass it on. Raises EntryError."""
         one = parse_live_bar(fields)
+        _require_past(start=one.bar.start_ms, asked_at=1000 * one.provenance.asked_at, epoch=one.epoch)
         if self._live.take_bar(one, at):
             symbol, timeframe = one.chart
             topic = name_topic(TopicKind.BARS, symbol, timeframe)
@@ -240,6 +268,7 @@ class MarketFeed:
     def _take_quote(self, fields: dict[bytes, bytes], _at: float) -> None:
         """Keep a quote, and pass it on. Raises EntryError."""
         one = parse_live_quote(fields)
+        _require_past(at=one.quote.at_ms, asked_at=1000 * one.provenance.asked_at)
         if self._live.take_quote(one):
             row = one.make_row()
             topic = name_topic(TopicKind.QUOTES, one.quote.symbol)
@@ -249,6 +278,7 @@ class MarketFeed:
     def _take_values(self, fields: dict[bytes, bytes], _at: float) -> None:
         """Keep indicators, and pass them on. Raises EntryError."""
         one = parse_live_values(fields)
+        _require_past(start=one.start_ms, epoch=one.epoch)
         if self._live.take_values(one):
             topic = name_topic(TopicKind.INDICATORS, one.symbol, one.timeframe)
             self._hub.publish(topic, orjson.dumps(one.as_json()), subject=f"{topic}:{one.start_ms}")
@@ -274,9 +304,11 @@ class MarketFeed:
             bus = self._me.bus(names[0])
             await self._read_states(bus)
             await self._keep_quotes(bus)
+            await self._read_lag(bus)
         except BusError as error:
             return f"bus {error.bus} does not answer: {error.reason}"
-        await self._read_lag(bus)
+        except Exception as error:  # noqa: BLE001 - what others wrote must not end the board
+            return self._note_failure("the states of the market", error)
         if len(names) > 1:
             return (
                 f"the market is on {' and '.join(names)}, and only {names[0]} is followed: put it on one bus"
@@ -287,7 +319,7 @@ class MarketFeed:
         """Note how far the archive has come with the bars. What is known stays while nobody can say."""
         with contextlib.suppress(BusError):  # no archive reads this bus
             backlog = await read_backlog(bus, CHECKED_BARS, find_archive_group(self._me.truth))
-            self._live.archived_at = backlog.acknowledged_at
+            self._live.archived_at = _bound_time(backlog.acknowledged_at, time.time())
 
     async def _read_states(self, bus: Bus) -> None:
         """Read the states of series, sources and gate, and pass on what changed. Raises BusError."""
@@ -300,7 +332,10 @@ class MarketFeed:
         sources, more = parse_sources(raw_sources, self._known_sources)
         breakers = await _read_breakers(bus, series, sources)
         sources = add_breakers(sources, breakers)
-        found = MarketStates(series, sources, parse_gate(raw_gate), broken + more, time.time(), index(series))
+        broken += more
+        if broken and not self.states.broken:
+            log.warning("market.states_invalid", states=broken)
+        found = MarketStates(series, sources, parse_gate(raw_gate), broken, time.time(), index(series))
         known = {one.id: one for one in self.states.series}
         for one in series:
             before = known.get(one.id)
@@ -344,6 +379,18 @@ async def _has_all(bus: Bus, stream: str, count: int) -> bool:
 def _find_time(ident: bytes) -> float:
     """Return when an entry was added, in epoch seconds by the clock of its bus."""
     return entry_sort_key(ident)[0] / 1000
+
+
+def _bound_time(at: float, now: float) -> float:
+    """Return the time of an id; `now` for one that is far ahead, after which nothing would seem to be new."""
+    return at if at <= now + DAY_SEC else now
+
+
+def _require_past(**times_ms: float) -> None:
+    """Raise EntryError if a time of a record, by its field, is more than a day ahead of our clock."""
+    now_ms = 1000 * time.time()
+    for name, at_ms in times_ms.items():
+        require_past(name, at_ms, now_ms)
 
 
 async def _read_breakers(

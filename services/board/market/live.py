@@ -6,6 +6,7 @@ them; `covers` says whether the stream's part reaches back far enough for that. 
 entries were added to the streams, in epoch seconds by the clock of the bus.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ _EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
 MAX_REV: Final = 2**31 - 1
 MAX_VALUES: Final = 200
 MAX_VALUES_BYTES: Final = 16 * 1024
+_VALUE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 Fields = Mapping[bytes, bytes]
 Row = tuple[Any, ...]
@@ -218,6 +220,8 @@ def parse_live_values(fields: Fields) -> LiveValues:
         values = None
     if not isinstance(values, dict) or len(values) > MAX_VALUES:
         raise EntryError("values: no object")
+    if not all(map(_VALUE_NAME.fullmatch, values)):
+        raise EntryError("values: a name that is not allowed")
     if not all(each is None or type(each) in (int, float) for each in values.values()):
         raise EntryError("values: no numbers")
     # a bar with prices that nobody looks at checks the symbol, the timeframe and the start
@@ -436,10 +440,19 @@ def _list_types(hint: Any) -> tuple[type, ...]:
 
 
 _BAR_TYPES: Final = tuple(map(_list_types, get_type_hints(BarCells).values()))
+_QUOTE_TYPES: Final = tuple(map(_list_types, get_type_hints(QuoteCells).values()))
 
 
 def is_bar_row(row: Row) -> bool:
     """Return True if each cell of a row that was read as JSON is one of `BarCells`."""
-    return len(row) == len(_BAR_TYPES) and all(
-        type(cell) in types for cell, types in zip(row, _BAR_TYPES, strict=True)
-    )
+    return _has_types(row, _BAR_TYPES)
+
+
+def is_quote_row(row: Row) -> bool:
+    """Return True if each cell of a row that was read as JSON is one of `QuoteCells`."""
+    return _has_types(row, _QUOTE_TYPES)
+
+
+def _has_types(row: Row, types: Sequence[tuple[type, ...]]) -> bool:
+    """Return True if each cell of a row has one of the types of its place."""
+    return len(row) == len(types) and all(type(cell) in some for cell, some in zip(row, types, strict=True))

@@ -19,7 +19,15 @@ from services.board.market.correlations import HeatMapStore
 from services.board.market.feed import MarketFeed, MarketStates
 from services.board.market.flight import SingleFlight
 from services.board.market.limits import AccountView, LimitStore
-from services.board.market.live import MAX_QUOTES, QUOTE_NAMES, Chart, LiveMarket, Row, encode_quote
+from services.board.market.live import (
+    MAX_QUOTES,
+    QUOTE_NAMES,
+    Chart,
+    LiveMarket,
+    Row,
+    encode_quote,
+    is_quote_row,
+)
 from services.board.market.overview import PastStore
 from services.board.market.query import ROWS, TableQuery
 from services.board.market.updates import TopicKind, UpdateHub
@@ -277,6 +285,4 @@ def parse_quote_row(symbol: str, text: bytes) -> Row | None:
         row = None if value is None else tuple(value[name] for name in QUOTE_NAMES)
     except (orjson.JSONDecodeError, TypeError, KeyError):
         return None
-    if row is None or row[0] != symbol or type(row[1]) is not int or type(row[2]) not in (int, float):
-        return None
-    return row
+    return row if row is not None and row[0] == symbol and is_quote_row(row) else None

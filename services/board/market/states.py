@@ -1,7 +1,7 @@
 """Read what the sources say of themselves on the bus: the state of each series, of each source, of the gate.
 
-The states are JSON that another service writes, so they are data that enters: what can't be parsed is left
-out and counted, and an unknown field is ignored. Pure.
+The states are JSON that another service writes, so they are data that enters: each value has its type and its
+bounds, a state with another one is left out and counted, and an unknown field is ignored. Pure.
 """
 
 import itertools
@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from marketswarm.market.entries import SYMBOL
+from marketswarm.bus.stored_values import MAX_EPOCH_SEC
+from marketswarm.market.entries import MAX_MS, MIN_MS, SYMBOL
 from marketswarm.text import escape_text
 
 MAX_DIGITS: Final = 15
@@ -23,8 +24,12 @@ OBSERVATIONS: Final = "observations"
 """The kind of economic series, which have a page of their own."""
 BREAKER_FIELDS: Final = ("failures", "opened", "open_ms", "paused")
 
-Text = Annotated[str, Field(max_length=1000)]
-Moment = Annotated[float, Field(allow_inf_nan=False)]
+Text = Annotated[str, Field(strict=True, max_length=1000), AfterValidator(escape_text)]
+"""A text; it is read with characters only that can be printed."""
+Flag = Annotated[bool, Field(strict=True)]
+Count = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+Moment = Annotated[float, Field(strict=True, ge=-1, le=MAX_EPOCH_SEC, allow_inf_nan=False)]
+EpochMs = Annotated[int, Field(strict=True, ge=MIN_MS, le=MAX_MS)]
 
 
 class _State(BaseModel):
@@ -36,12 +41,6 @@ class _State(BaseModel):
         """Return the state with the names that it has on the bus."""
         return self.model_dump(mode="json", by_alias=True)
 
-    @field_validator("*", mode="after")
-    @classmethod
-    def escape_texts(cls, value: Any) -> Any:
-        """Return a text with characters that can be printed only."""
-        return escape_text(value) if isinstance(value, str) else value
-
 
 class AttemptState(_State):
     """How a source did when it was asked for a series last, and before when it is left out."""
@@ -49,7 +48,7 @@ class AttemptState(_State):
     verdict: Text = ""
     reason: Text = ""
     at: Moment = 0.0
-    failures: int = 0
+    failures: Count = 0
     retry_at: Moment = 0.0
 
 
@@ -60,23 +59,23 @@ class StoredSeries(_State):
     """
 
     id: Text
-    symbol: Annotated[str, Field(pattern=f"^{SYMBOL.pattern}$")]
+    symbol: Annotated[str, Field(strict=True, pattern=f"^{SYMBOL.pattern}$")]
     kind: Text = "bars"
     timeframe: Text | None = None
     asset: Text = ""
     group: Text | None = None
-    critical: bool = False
+    critical: Flag = False
     sources: Annotated[tuple[Text, ...], Field(alias="from", max_length=50)] = ()
     status: Text = "unknown"
     serving: Text | None = None
     reason: Text | None = None
     since: Moment = 0.0
-    newest_ms: int | None = None
+    newest_ms: EpochMs | None = None
     loaded_at: Moment = 0.0
     fresh_until: Moment = 0.0
     max_age_sec: Moment = 0.0
-    replay: bool = False
-    attempts: Annotated[dict[str, AttemptState], Field(max_length=50)] = Field(default_factory=dict)
+    replay: Flag = False
+    attempts: Annotated[dict[Text, AttemptState], Field(max_length=50)] = Field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -91,7 +90,7 @@ class StoredBreaker(_State):
     when an operator pauses it: -1 until it is resumed, None if nobody does.
     """
 
-    failures: int = 0
+    failures: Count = 0
     until: Moment | None = None
     paused_until: Moment | None = None
 
@@ -110,11 +109,11 @@ class StoredSource(_State):
     since: Moment = 0.0
     asked_at: Moment = 0.0
     ok_at: Moment = 0.0
-    fails: int = 0
-    answers: int = 0
-    failures: int = 0
-    limited: int = 0
-    records: int = 0
+    fails: Count = 0
+    answers: Count = 0
+    failures: Count = 0
+    limited: Count = 0
+    records: Count = 0
     breaker: StoredBreaker | None = None
 
 
@@ -125,7 +124,7 @@ class StoredGateFailure(_State):
     source: Text | None = None
     status: Text = ""
     reason: Text = ""
-    critical: bool = False
+    critical: Flag = False
 
 
 class GateState(_State):
@@ -137,9 +136,9 @@ class GateState(_State):
     state: Text = "unknown"
     started_at: Moment = 0.0
     ended_at: Moment | None = None
-    total: int = 0
-    done: int = 0
-    loaded: int | None = None
+    total: Count = 0
+    done: Count = 0
+    loaded: Count | None = None
     share: Moment | None = None
     failed: Annotated[tuple[StoredGateFailure, ...], Field(max_length=1000)] = ()
 
@@ -220,15 +219,17 @@ def parse_gate(raw: bytes | None) -> GateState | None:
 def parse_breaker(raw: Sequence[bytes | None]) -> StoredBreaker | None:
     """Return a circuit breaker from the values of BREAKER_FIELDS; None if there is none.
 
-    What is no number counts as none.
+    What is no number counts as none, and so does a breaker whose numbers are out of bounds.
     """
     if all(value is None for value in raw):
         return None
     failures, opened, open_ms, paused = map(_parse_number, raw)
     paused_until = None if not paused else paused / 1000 if paused > 0 else -1.0
-    return StoredBreaker(
-        failures=failures, until=(opened + open_ms) / 1000 if open_ms else None, paused_until=paused_until
-    )
+    until = (opened + open_ms) / 1000 if open_ms else None
+    try:
+        return StoredBreaker(failures=failures, until=until, paused_until=paused_until)
+    except ValidationError:
+        return None
 
 
 def add_breakers(

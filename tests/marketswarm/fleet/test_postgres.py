@@ -114,6 +114,37 @@ async def test_readers_have_a_role_and_a_password_of_their_own(server):
         await ask(server.reader_url.replace(reader.password, owner.password), "SELECT 1")
 
 
+async def require_limits(server):
+    """Check that the role of readers is held to its limits."""
+    limits = "SELECT rolconnlimit || ' ' || rolconfig::text FROM pg_roles WHERE rolname = current_user"
+    assert await ask(server.reader_url, limits) == "24 {temp_file_limit=1GB}"
+    for sql in ("SELECT lo_create(0)", "SELECT lo_from_bytea(0, 'x')", "SET temp_file_limit = '2GB'"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await ask(server.reader_url, sql)
+    for database in ("postgres", "template1"):
+        with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+            await ask(server.reader_url.rpartition("/")[0] + f"/{database}", "SELECT 1")
+
+
+@one_loop
+async def test_readers_make_no_large_objects_and_take_neither_all_connections_nor_the_disk(server):
+    await require_limits(server)
+    await ask(server.url, "CREATE DATABASE copy TEMPLATE template0")
+    owner_of_copy = server.url.rpartition("/")[0] + "/copy"
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await ask(owner_of_copy, "SELECT lo_create(0)")
+    readers, refused = [], 0
+    for _ in range(30):
+        try:
+            readers.append(await asyncpg.connect(server.reader_url))
+        except asyncpg.TooManyConnectionsError:
+            refused += 1
+    assert (len(readers), refused) == (24, 6)
+    assert await ask(server.url, "SELECT 1") == 1
+    for each in readers:
+        await each.close()
+
+
 @one_loop
 async def test_data_from_before_there_was_a_role_for_readers_get_one(server):
     await ask(server.url, "CREATE TABLE old AS SELECT 7 AS n")
@@ -125,6 +156,28 @@ async def test_data_from_before_there_was_a_role_for_readers_get_one(server):
     await server.start()
     assert await ask(server.reader_url, "SELECT current_user::text") == DATABASE_READER
     assert await ask(server.url, "SELECT n FROM old") == 7
+
+
+@one_loop
+async def test_data_from_before_there_were_limits_get_them(server):
+    await server.stop()
+    (server.folder / "limits").unlink()
+    line = [server.programs.path("postgres"), "--single", "-D", str(server.cluster), "marketswarm"]
+    statements = (
+        f"ALTER ROLE {DATABASE_READER} CONNECTION LIMIT -1",
+        "GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC",
+    )
+    await asyncio.to_thread(
+        subprocess.run,
+        run_as(find_server_user(), line),
+        input="\n".join([*statements, ""]).encode(),
+        env=server.environ,
+        cwd="/",
+        capture_output=True,
+        check=True,
+    )
+    await server.start()
+    await require_limits(server)
 
 
 def write_programs(folder, version, *, initdb="exit 0"):

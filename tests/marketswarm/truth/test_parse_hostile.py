@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marketswarm.truth import TruthError, parse_truth
+from marketswarm.truth import TruthError, find_nearest, parse_truth
+from marketswarm.truth.errors import MAX_COMPARED_CHARS
 from marketswarm.truth.parse import MAX_BYTES
 
 SHIPPED = (Path(__file__).parents[3] / "truth.json").read_bytes()
@@ -125,3 +126,33 @@ def test_a_thousand_mistakes_are_a_thousand_lines():
     with pytest.raises(TruthError) as caught:
         parse_truth(json.dumps({"services": services}).encode())
     assert len(caught.value.problems) == 1000
+
+
+def make_unknown(services, unknown, length):
+    """Return a document of services, one of which depends on others that are unknown, with names so long."""
+    names = [f"{n:b}".rjust(length, "a") for n in range(services + unknown)]
+    sections = {name: {} for name in names[:services]} | {"x": {"depends_on": names[services:]}}
+    return json.dumps({"services": sections}).encode()
+
+
+@pytest.mark.parametrize("length", [12, 60])
+def test_a_document_of_many_unknown_names_is_compared_with_what_is_known_only_so_often(length, monkeypatch):
+    compared = []
+
+    def find(name, known, **how):
+        compared.append(len(name) * sum(map(len, known)))
+        return []
+
+    monkeypatch.setattr("marketswarm.truth.errors.difflib.get_close_matches", find)
+    with pytest.raises(TruthError) as refused:
+        parse_truth(make_unknown(400, 400, length))
+    assert len(refused.value.problems) == 400, "each is an error, with a hint or without"
+    assert sum(compared) <= MAX_COMPARED_CHARS
+    before = len(compared)
+    with pytest.raises(TruthError):
+        parse_truth(make_unknown(5, 5, length))
+    assert len(compared) == before + 5, "the next document has hints again"
+
+
+def test_the_known_names_are_cut_before_they_are_compared():
+    assert find_nearest("a" * 5000, ["b" * 5000, "a" * 5000 + "b"]) == "a" * 5000 + "b"

@@ -1,5 +1,6 @@
 """What the beats say while PostgreSQL is away, or the work is behind."""
 
+import orjson
 import pytest
 
 from marketswarm.agent import Exit
@@ -9,7 +10,7 @@ from marketswarm.truth import AccessPoint
 from services.archive.loop import describe_backlog, describe_migration, describe_outage, require_url
 from services.archive.migrations import SchemaError, load_migrations, require_known
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_streams
-from services.archive.source_states import parse_source_states
+from services.archive.source_states import MAX_SOURCES, parse_source_states
 from services.archive.worker import DatabaseOutage
 
 
@@ -109,6 +110,19 @@ def test_states_of_sources_that_are_none_are_left_out():
         b"list": b"[]",
         b"zero": b'{"reason": "\\u0000"}',
         b"long": b'{"reason": "' + b"x" * 70_000 + b'"}',
+        b"deep": b'{"state": "up", "x": ' + b"[" * 300 + b"]" * 300 + b"}",
+        b"\x00\xff": b'{"state": "up", "x": 99999999999999999999999999}',
     }
-    found = parse_source_states(fields)
-    assert [(each.source, each.state) for each in found] == [("odd", "unknown"), ("yahoo", "up")]
+    found, invalid = parse_source_states(fields)
+    assert invalid == 5
+    assert [(each.source, each.state) for each in found if each.source != "\ufffd"] == [
+        ("odd", "unknown"),
+        ("yahoo", "up"),
+    ]
+    assert orjson.loads(found[0].document)["x"] == 1e26
+
+
+def test_states_beyond_the_most_that_are_kept_are_left_out():
+    fields = {b"%04d" % number: b"{}" for number in range(MAX_SOURCES + 5)}
+    found, invalid = parse_source_states(fields)
+    assert (len(found), invalid) == (MAX_SOURCES, 5)

@@ -29,9 +29,10 @@ class Me:
             archive_backup_folder=folder, database_url="postgresql://u@h/d", postgres_bin=None
         )
         self.section = SimpleNamespace(access_points=SimpleNamespace(subscribe_to=()))
-        self.log = SimpleNamespace(info=self._note, warning=self._note)
+        self.log = SimpleNamespace(info=self._note, warning=self._note, exception=self._note)
         self.logged, self.degraded, self.asked, self.leases = [], {}, 0, 0
-        self.bus_error: BusError | None = None
+        self.bus_error: Exception | None = None
+        self.states: dict[bytes, bytes] = {}
         self.lose = asyncio.Event()
 
     def _note(self, event, **fields):
@@ -49,7 +50,7 @@ class Me:
         self.asked += 1
         if self.bus_error is not None:
             raise self.bus_error
-        return {}
+        return self.states
 
     @contextlib.asynccontextmanager
     async def lease(self, _name):
@@ -195,6 +196,31 @@ async def test_the_beats_report_what_fails_but_for_a_bus_or_a_database_that_is_a
             await auntil(
                 lambda error=error: str(error) in scene.me.degraded.get("maintenance partitions", "")
             )
+
+
+async def test_an_error_of_ours_is_a_failure_of_its_job_and_ends_nobody(scene):
+    scene.me.settings.archive_backup_folder = None
+    scene.me.bus_error = TypeError("Recursion limit reached")
+    async with scene.running():
+        await auntil(lambda: scene.failures("sources") >= 3 and scene.failures("partitions"))
+        assert scene.me.degraded == {"maintenance sources": "sources: TypeError: Recursion limit reached"}
+        defects = [fields for event, fields in scene.me.logged if event == "maintenance.defect"]
+        assert [fields["job"] for fields in defects] == ["sources"], "the same one is logged once"
+        scene.me.bus_error = None
+        await auntil(lambda: not scene.me.degraded)
+
+
+async def test_states_that_are_none_are_counted_and_logged_once(scene):
+    scene.me.settings.archive_backup_folder = None
+    scene.me.states = {b"evil": b'{"x": ' + b"[" * 300 + b"]" * 300 + b"}", b"list": b"[]"}
+    async with scene.running():
+        asked = scene.me.asked
+        await auntil(lambda: scene.me.asked > asked + 3)
+        assert [fields for event, fields in scene.me.logged if event == "sources.invalid"] == [{"states": 2}]
+        assert scene.metrics.invalid_states == 2
+        scene.me.states = {}
+        await auntil(lambda: scene.metrics.invalid_states == 0)
+        assert not scene.failures("sources")
 
 
 async def test_old_backups_that_can_not_be_removed_are_a_failure_and_end_nobody(scene, monkeypatch):

@@ -21,6 +21,7 @@ from services.archive.rows import (
     make_indicator_row,
     make_observation_row,
     make_quote_row,
+    require_past,
     to_stream_position,
     to_time,
 )
@@ -262,3 +263,39 @@ def test_whatever_stands_in_an_entry_it_is_a_row_or_refused_without_its_values(f
         assert re.fullmatch(r"[\w ,.:()-]+", str(error))  # noqa: PT017 - either way is right
     else:
         assert len(row) == len(table.columns)
+
+
+def test_json_that_can_be_read_and_not_written_again_is_refused():
+    deep = "[" * 300 + "]" * 300
+    event = {"event": f'{{"type": "heartbeat_miss", "svc": "a", "ts": 1, "x": {deep}}}'}
+    with pytest.raises(RowError, match="event: nested too deep"):
+        make_alert_row(ENTRY, raw(event))
+
+
+DAY_MS = 86_400_000
+NOW_MS = START_MS + 5000
+MINUTE = {"sym": "SPY", "timeframe": "1m", "values": "{}"}
+ALERT = '{"type": "heartbeat_miss", "svc": "a", "ts": %s}'
+
+
+@pytest.mark.parametrize(
+    ("make", "fields"),
+    [
+        (make_bar_row, lambda ms: bar_fields(start=ms)),
+        (make_bar_row, lambda ms: bar_fields(asked_at=ms / 1000)),
+        (make_bar_row, lambda ms: bar_fields(epoch=ms)),
+        (make_quote_row, lambda ms: raw(encode_entry(Quote("SPY", ms, 1.0), AssetClass.STOCKS, ASKED))),
+        (
+            make_observation_row,
+            lambda ms: raw(encode_entry(Observation("US.CPI", ms, 1.0), AssetClass.ECONOMIC, ASKED)),
+        ),
+        (make_indicator_row, lambda ms: raw(MINUTE, start=ms)),
+        (make_feature_row, lambda ms: raw(MINUTE, start=START_MS, epoch=ms)),
+        (make_download_row, lambda ms: raw({"source": "x", "outcome": "fresh", "asked_at": ms / 1000})),
+        (make_alert_row, lambda ms: raw({"event": ALERT % (ms / 1000)})),
+    ],
+)
+def test_a_record_of_the_future_is_refused_and_one_of_today_is_not(make, fields):
+    require_past(make(ENTRY, fields(NOW_MS + DAY_MS))[0], NOW_MS / 1000)
+    with pytest.raises(RowError, match="more than a day ahead"):
+        require_past(make(ENTRY, fields(NOW_MS + DAY_MS + 1))[0], NOW_MS / 1000)

@@ -8,10 +8,11 @@ import pytest
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.consumer import Consumer, DeliveredEntry
+from services.archive import tables
 from services.archive.database import MIGRATE_SEC, ArchiveAwayError
 from services.archive.metrics import ArchiveMetrics
 from services.archive.settings import ArchiveSettings
-from services.archive.worker import BATCHES_AT_ONCE, ArchiveWorker
+from services.archive.worker import BATCHES_AT_ONCE, ArchiveWorker, make_batch
 from support.rig import Server
 
 STREAM = "market:downloads"
@@ -173,6 +174,25 @@ async def test_a_reseed_is_in_force_with_the_next_batch():
     assert len(before) < BATCHES_AT_ONCE
     await scene.process_next(consumer)
     assert set(consumer.counts[len(before) :]) == {30}
+
+
+async def test_an_entry_that_breaks_the_maker_of_rows_is_refused_and_ends_nobody(monkeypatch):
+    def make(_entry, _fields):
+        raise TypeError("Recursion limit reached")
+
+    monkeypatch.setitem(tables.STREAMS, STREAM, (tables.DOWNLOADS, make))
+    deep = DeliveredEntry(STREAM, b"1-0", FIELDS)
+    batch = make_batch([deep], STREAMS, 1_793_000_000.0)
+    assert (batch.typed, batch.refused) == ([], [(deep, "TypeError")])
+
+
+def test_an_entry_of_the_future_is_refused():
+    early, late = (
+        DeliveredEntry(STREAM, b"1-0", FIELDS | {b"asked_at": at}) for at in (b"1793086400", b"1793086401")
+    )
+    batch = make_batch([early, late], STREAMS, 1_793_000_000.0)
+    assert [each.id for each in batch.typed] == [early.id]
+    assert batch.refused == [(late, "asked_at: more than a day ahead")]
 
 
 @pytest.mark.parametrize("where", ["own_trimmed", "claim_trimmed"])

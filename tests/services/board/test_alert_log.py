@@ -6,7 +6,7 @@ from marketswarm.event import Event, Kind, encode_event, make_event_id
 from marketswarm.keys import ALERT_LOG
 from marketswarm.testing import MemoryBus
 from services.board import alert_log
-from services.board.alert_log import find_alert, make_alert_view, parse_position, read_alerts
+from services.board.alert_log import find_alert, format_raw, make_alert_view, parse_position, read_alerts
 from services.board.pages import AlertQuery
 
 START_MSEC = 1_790_000_000_000
@@ -115,3 +115,9 @@ def test_words_of_others_are_one_printable_line():
     assert view.is_bad is True
     assert make_alert_view(make_event(0, kind=Kind.HEARTBEAT_OK)).is_bad is False
     assert make_alert_view(make_event(0, kind=Kind.HEARTBEAT_GAP)).is_bad is None
+
+
+def test_an_event_is_shown_with_indents_unless_it_is_nested_too_deep():
+    assert format_raw(b'{"a":1}') == '{\n  "a": 1\n}'
+    deep = b'{"a":' + b"[" * 300 + b"]" * 300 + b"}"
+    assert format_raw(deep) == deep.decode()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from types import SimpleNamespace
 
 import orjson
@@ -9,14 +10,23 @@ import pytest
 import structlog
 
 from marketswarm.bus import BusError
-from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUOTES, MARKET_SERIES, quote_key
+from marketswarm.keys import (
+    CHECKED_BARS,
+    INDICATORS,
+    MARKET_QUOTES,
+    MARKET_SERIES,
+    MARKET_SOURCES,
+    PRELOAD_STATUS,
+    quote_key,
+)
 from marketswarm.market.entries import encode_entry
 from marketswarm.market.records import AssetClass, Bar, Provenance, Quote
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board.market import feed as feeds
 from services.board.market.feed import NO_MARKET, MarketFeed, find_archive_group
-from services.board.market.live import NEVER, LiveMarket
+from services.board.market.live import NEVER, LiveMarket, parse_live_bar
+from services.board.market.states import parse_gate
 from services.board.market.updates import UpdateHub
 from support.waiting import PATIENT_SEC, auntil
 
@@ -292,3 +302,107 @@ def test_the_group_of_the_archive_is_the_one_that_the_truth_names():
     assert find_archive_group(make_truth()) == "archive"
     assert find_archive_group(make_truth(group="copies")) == "copies"
     assert find_archive_group(make_truth(group=5)) == "archive"
+
+
+HOSTILE = [
+    b'{"symbol":"SPY","newest_ms":"99999999999999999999999999"}',
+    b'{"symbol":"SPY","x":' + b"[" * 300 + b"]" * 300 + b"}",
+    b'{"symbol":"SPY","loaded_at":1e300}',
+    b'{"symbol":5}',
+    b"\x00\xff\x1b[31m",
+    b"[" * 300 + b"]" * 300,
+]
+
+
+async def test_no_state_that_another_service_writes_ends_the_feed_and_a_good_one_is_shown(scene):
+    for key in (MARKET_SERIES, MARKET_SOURCES):
+        await scene.client.hset(key, mapping={f"x{number}": text for number, text in enumerate(HOSTILE)})
+    await scene.client.hset(MARKET_SERIES, "SPY", orjson.dumps({"symbol": "SPY"}))
+    await scene.client.set(PRELOAD_STATUS, b'{"total":"99999999999999999999999999"}')
+    with structlog.testing.capture_logs() as logs:
+        async with running(scene):
+            await auntil(lambda: any(one.id == "SPY" for one in scene.feed.states.series))
+            broken = scene.feed.states.broken
+            before = scene.feed.states.read_at
+            await auntil(lambda: scene.feed.states.read_at > before, what="the states to be read again")
+            assert orjson.dumps([one.as_json() for one in scene.feed.states.series])
+            assert orjson.dumps([one.as_json() for one in scene.feed.states.sources])
+    assert broken == 7, "what is in a field that nobody reads does no harm"
+    assert [line["event"] for line in logs] == ["market.states_invalid"]
+
+
+async def test_a_defect_in_reading_the_states_is_said_once_and_the_feed_goes_on(scene, monkeypatch):
+    is_broken = True
+
+    def parse(raw):
+        if is_broken:
+            raise TypeError("Integer exceeds 64-bit range")
+        return parse_gate(raw)
+
+    monkeypatch.setattr(feeds, "parse_gate", parse)
+    with structlog.testing.capture_logs() as logs:
+        async with running(scene):
+            await auntil(lambda: scene.feed.problem, what="the problem")
+            assert scene.feed.problem == "the states of the market can't be read: TypeError"
+            await scene.add(1)
+            await scene.wait_bars(1)
+            is_broken = False
+            await auntil(lambda: scene.feed.problem is None, what="the problem to be over")
+    assert [line["event"] for line in logs] == ["market.feed_failed", "market.feed_away", "market.feed_back"]
+
+
+async def test_an_entry_that_breaks_the_reader_is_counted_and_skipped(scene, monkeypatch):
+    def parse(fields):
+        if fields[b"start"] == b"60000":
+            raise TypeError("Integer exceeds 64-bit range")
+        return parse_live_bar(fields)
+
+    monkeypatch.setattr(feeds, "parse_live_bar", parse)
+    await scene.add(1, 2)
+    with structlog.testing.capture_logs() as logs:
+        async with running(scene):
+            await scene.wait_bars(2)
+    assert scene.live.malformed == 1
+    assert [(line["event"], line["why"]) for line in logs] == [("market.entry_invalid", "TypeError")]
+
+
+async def test_an_invalid_entry_is_logged_once_for_each_reason(scene):
+    for _ in range(3):
+        await scene.client.xadd(CHECKED_BARS, {"sym": "<b>"})
+    await scene.add(1)
+    with structlog.testing.capture_logs() as logs:
+        async with running(scene):
+            await scene.wait_bars(1)
+    assert scene.live.malformed == 3
+    assert [(line["event"], line["stream"]) for line in logs] == [("market.entry_invalid", CHECKED_BARS)]
+
+
+async def test_the_last_possible_id_does_not_keep_the_feed_from_what_follows_its_repair(scene):
+    last = "18446744073709551615-18446744073709551615"
+    async with running(scene):
+        await scene.client.xadd(CHECKED_BARS, encode_bar(1), id=last)
+        await scene.wait_bars(1)
+        assert scene.live.find_chart("SPY", "1m").newest_at <= time.time()
+        await scene.client.delete(CHECKED_BARS)
+        await scene.add(2)
+        await scene.wait_bars(1, 2)
+
+
+async def test_records_of_the_future_are_counted_and_skipped(scene):
+    ahead = round(1000 * time.time()) + 2 * 86_400_000
+    streams = {
+        CHECKED_BARS: [encode_bar(ahead // 60_000), encode_bar(1) | {"epoch": ahead}],
+        MARKET_QUOTES: [
+            encode_entry(Quote("SPY", ahead, 7.5), AssetClass.STOCKS, ORIGIN),
+            encode_entry(Quote("SPY", 5, 7.5), AssetClass.STOCKS, Provenance("yahoo", ahead / 1000)),
+        ],
+        INDICATORS: [{"sym": "SPY", "timeframe": "1m", "start": ahead, "rev": 0, "values": "{}"}],
+    }
+    for stream, entries in streams.items():
+        for fields in entries:
+            await scene.client.xadd(stream, fields)
+    async with running(scene):
+        await auntil(lambda: scene.live.malformed == 5, what="each to be refused")
+        await scene.add(2)
+        await scene.wait_bars(2)
+    assert not scene.live.quotes

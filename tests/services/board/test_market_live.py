@@ -2,6 +2,7 @@ import itertools
 from dataclasses import replace
 from operator import attrgetter
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from services.board.market.live import (
     parse_live_quote,
     parse_live_values,
 )
+from services.board.market.market import parse_quote_row
 
 ORIGIN = Provenance("yahoo", 1_790_000_000.5, "ab" * 32, is_replay=True)
 
@@ -223,6 +225,17 @@ def test_indicators_are_numbers_or_null():
     found = parse_live_values({**place, b"values": b'{"sma_20": 1.5, "rsi_14": null}'})
     assert (found.start_ms, found.rev, found.is_final) == (60_000, 2, True)
     assert found.values == {"sma_20": 1.5, "rsi_14": None}
-    for wrong in (b"[]", b"{", b'{"a": "b"}', b'{"a": true}', b'{"a": 1' + b" " * 20_000 + b"}"):
+    for wrong in (b"[]", b"{", b'{"a": "b"}', b'{"a": true}', b'{"a": 1' + b" " * 20_000 + b"}",
+                  b'{"<b>": 1}', b'{"": 1}', b'{"a":' + b"[" * 300 + b"]" * 300 + b"}"):  # fmt: skip
         with pytest.raises(EntryError):
             parse_live_values({**place, b"values": wrong})
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"bid": "1"}, {"bid": [[]]}, {"price": True}, {"at": 1.5}, {"source": None}, {"symbol": "Q"}],
+)
+def test_a_kept_quote_with_a_cell_of_another_type_is_none(wrong):
+    row = LiveQuote(Quote("SPY", 5, 7.5), ORIGIN).make_row()
+    assert parse_quote_row("SPY", orjson.dumps(row._asdict())) == row
+    assert parse_quote_row("SPY", orjson.dumps({**row._asdict(), **wrong})) is None

@@ -1,8 +1,9 @@
 import orjson
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.board.market.states import list_group, parse_gate, parse_series, parse_sources
+from services.board.market.states import list_group, parse_breaker, parse_gate, parse_series, parse_sources
 
 SPY = {"symbol": "SPY", "kind": "bars", "timeframe": "1m", "group": "indices", "critical": True,
        "from": ["massive", "yahoo"], "serving": "yahoo", "status": "fresh", "newest_ms": 5, "replay": True,
@@ -69,3 +70,49 @@ def test_a_group_has_each_symbol_once_by_the_series_that_shows_its_present_best(
     }
     series, _ = parse_series(encode(**states))
     assert sorted(one.id for one in list_group(series, "indices")) == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"newest_ms": "99999999999999999999999999"},
+        {"newest_ms": 2**63},
+        {"newest_ms": 5.0},
+        {"newest_ms": True},
+        {"loaded_at": "5"},
+        {"fresh_until": 1e300},
+        {"replay": "yes"},
+        {"from": ["a"] * 51},
+        {"attempts": {"a": {"failures": -1}}},
+        {"attempts": {"a": {"retry_at": 1e18}}},
+    ],
+)
+def test_a_state_with_a_value_of_another_type_or_out_of_bounds_is_counted(wrong):
+    assert parse_series(encode(a={**SPY, **wrong}, b=SPY))[1] == 1
+    assert len(parse_series(encode(a={**SPY, **wrong}, b=SPY))[0]) == 1
+
+
+@pytest.mark.parametrize("name", ["fails", "answers", "failures", "limited", "records"])
+@pytest.mark.parametrize("wrong", ["9" * 26, 2**60, -1, "1", 1.5])
+def test_a_source_whose_counts_are_none_is_counted(name, wrong):
+    assert parse_sources(encode(a={name: wrong})) == ((), 1)
+    assert parse_gate(orjson.dumps({"total": wrong})) is None
+
+
+def test_whatever_a_state_is_read_as_can_be_encoded_again():
+    deep = b"[" * 1000 + b"]" * 1000
+    raw = {b"a": b'{"symbol":"SPY","x":' + deep + b"}", b"b": b'{"symbol":"SPY","attempts":' + deep + b"}"}
+    series, broken = parse_series(raw)
+    assert broken == 1
+    assert orjson.dumps([one.as_json() for one in series])
+
+
+def test_a_breaker_of_absurd_values_is_none():
+    assert parse_breaker([b"-5", None, None, None]) is None
+    assert parse_breaker([b"1", b"9" * 15, b"9" * 15, b"9" * 15]) is None
+    assert parse_breaker([b"x", b"9" * 5000, b"1", None]).until == 0.001
+
+
+def test_texts_within_a_state_are_escaped_too():
+    (one,), _ = parse_series(encode(x={**SPY, "from": ["a\u202eb"], "attempts": {"c\x1bd": {}}}))
+    assert (one.sources, [*one.attempts]) == (("a\\u202eb",), ["c\\x1bd"])

@@ -1,12 +1,16 @@
+import asyncio
 import errno
 import resource
 import socket
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
 from marketswarm.exit import Code, Exit
 from services.board import server
-from services.board.server import open_socket, raise_file_limit
+from services.board.server import GuardedWebSocket, open_socket, raise_file_limit
+from support.waiting import auntil
 
 
 class Busy:
@@ -65,3 +69,71 @@ def test_as_many_files_may_be_open_as_there_may_be_connections(few_files):
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 700, "it is not lowered"
     raise_file_limit(few_files + 1 if few_files > 0 else 800)
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] in (few_files, 800), "no more than the system allows"
+
+
+class Transport(asyncio.Transport):
+    """A transport that takes all that is written, and says whether its client is read."""
+
+    def __init__(self):
+        super().__init__()
+        self.is_read, self.written = True, b""
+
+    def write(self, data):
+        self.written += data
+
+    def pause_reading(self):
+        self.is_read = False
+
+    def resume_reading(self):
+        self.is_read = True
+
+    def is_closing(self):
+        return False
+
+    def abort(self):
+        pass
+
+
+HANDSHAKE = (
+    b"GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+MESSAGE = b"\x81\x81\0\0\0\0a"
+
+
+async def test_a_websocket_is_not_read_while_its_client_reads_nothing():
+    taken, take = [], asyncio.Event()
+
+    async def app(_scope, receive, send):
+        await receive()
+        await send({"type": "websocket.accept"})
+        await take.wait()
+        taken.append(await receive())
+        await asyncio.Event().wait()
+
+    config = uvicorn.Config(app, ws=GuardedWebSocket, log_config=None)
+    config.load()
+    state = ServerState()
+    ws, transport = GuardedWebSocket(config, state, {}), Transport()
+    ws.connection_made(transport)
+    ws.data_received(HANDSHAKE)
+    await auntil(lambda: transport.written.startswith(b"HTTP/1.1 101"))
+    ws.pause_writing()
+    assert not transport.is_read, "each ping would be answered, and the answers kept"
+    ws.resume_writing()
+    assert transport.is_read
+    ws.data_received(MESSAGE)
+    assert not transport.is_read, "uvicorn reads no further message before this one is taken"
+    ws.pause_writing()
+    ws.resume_writing()
+    assert not transport.is_read, "it still does not"
+    ws.pause_writing()
+    take.set()
+    await auntil(lambda: taken)
+    assert not transport.is_read, "the message was taken, and the client still reads nothing"
+    ws.resume_writing()
+    assert transport.is_read
+    ws.connection_lost(OSError())
+    for task in state.tasks:
+        task.cancel()
+    await asyncio.gather(*state.tasks, return_exceptions=True)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import threading
 import time
 
 import pytest
@@ -12,7 +13,9 @@ from marketswarm.bus import Bus
 from marketswarm.operator.token import Scope
 from marketswarm.operator_link.tokens import create_token
 from marketswarm.seeding import seed_truth
+from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
+from services.board import truth_editor
 from services.board.audit import AuditLog
 from services.board.refusal import RefusedError
 from services.board.steering import Client
@@ -209,3 +212,31 @@ async def test_a_name_that_is_none_is_not_added(editing):
     with pytest.raises(RefusedError) as error:
         await editing.editor.add_service('x" y\n', "test")
     assert error.value.status == 422
+
+
+async def test_while_a_check_that_was_given_up_still_has_its_thread_no_other_one_begins(monkeypatch):
+    working, end = threading.Event(), threading.Event()
+
+    def work(_raw, _current):
+        working.set()
+        end.wait()
+        raise ValueError("nobody waits for this any more")
+
+    monkeypatch.setattr(truth_editor, "check_document_text", work)
+    monkeypatch.setattr(truth_editor, "WAIT_SEC", 0.01)
+    bus = MemoryBus("system-redis")
+    await bus.client.set("truth:doc", OLD)
+    editor = TruthEditor(lambda: [bus], AuditLog(lambda: bus), lambda: None, lambda: True, "truth:doc")
+    given_up = asyncio.create_task(editor.check(OLD))
+    await auntil(working.is_set)
+    given_up.cancel()
+    await asyncio.gather(given_up, return_exceptions=True)
+    try:
+        with pytest.raises(RefusedError, match="other documents are being checked"):
+            await editor.check(OLD)
+    finally:
+        end.set()
+    monkeypatch.setattr(truth_editor, "check_document_text", check_document_text)
+    monkeypatch.setattr(truth_editor, "WAIT_SEC", 10.0)
+    assert (await editor.check(OLD)).same
+    await bus.aclose()
