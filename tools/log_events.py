@@ -73,6 +73,7 @@ MEANINGS: Final = {
     "board.listening": "The board answers at this address.",
     "board.no_bus": "The board can't follow the alerts: the bus fails.",
     "board.not_audited": "What a client had the board do could not be put on the audit log.",
+    "board.pause_not_ended": "A service was pinged, and its pause could not be ended: the client got 503.",
     "board.ping_key_refused": "A client pinged with a key that is not known.",
     "board.ping_key_unusable": "The truth names a ping key whose variable is missing or holds no such key.",
     "board.ping_keys_unread": "The ping keys can't be read: those that were read last stay valid.",

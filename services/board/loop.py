@@ -11,7 +11,7 @@ from services.board.history import HistoryBuilder
 from services.board.market.market import Market
 from services.board.metrics import BoardMetrics
 from services.board.pings.gate import PingGate
-from services.board.pings.setup import create_creator, create_management, create_ping_desk
+from services.board.pings.setup import create_creator, create_management, create_pauses, create_ping_desk
 from services.board.recorder import create_recorder
 from services.board.server import open_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
@@ -40,8 +40,9 @@ async def main() -> int:
 
         app = create_app(board, market)
         pings = create_ping_desk(me, settings_now)
-        pings.creator = create_creator(board)
-        gate = PingGate(app, find_own_names(me.settings), pings, app.responses, create_management(board))
+        pings.creator, pings.pauses = create_creator(board), create_pauses(board)
+        management = create_management(board, pings.pauses)
+        gate = PingGate(app, find_own_names(me.settings), pings, app.responses, management)
         me.task(
             serve(
                 gate,

@@ -7,14 +7,11 @@ from datetime import UTC, datetime
 from hashlib import sha1
 from typing import Any, Final
 
-from marketswarm.operator import Silence
 from marketswarm.pings import JobPing, PingKind
 from services.board.pages import AlertView
 from services.board.pings.directory import fold_name
 from services.board.snapshot import ServiceSnapshot, ServiceState
 
-PAUSE_REASON: Final = "paused through the management API"
-"""The reason of the silences that stand for a pause."""
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://marketswarm/checks")
 _STATUSES: Final[Mapping[ServiceState, str]] = {
     ServiceState.UP: "up",
@@ -44,15 +41,6 @@ def make_unique_key(code: uuid.UUID) -> str:
     return sha1(code.hex[:16].encode()).hexdigest()  # noqa: S324 - an id, no secret
 
 
-def find_pause(svc: str, silences: Iterable[Silence], now: float) -> list[Silence]:
-    """Return the silences that pause a service at `now`."""
-    return [
-        each
-        for each in silences
-        if each.services == (svc,) and each.reason == PAUSE_REASON and each.starts_at <= now < each.ends_at
-    ]
-
-
 def make_check(
     service: ServiceSnapshot, code: uuid.UUID, root: ApiRoot, pings: Sequence[JobPing], *, is_paused: bool
 ) -> dict[str, Any]:
@@ -72,7 +60,7 @@ def make_check(
         "next_ping": format_time(
             None if service.last_beat_at is None else service.last_beat_at + service.timeout_sec
         ),
-        "manual_resume": is_paused,
+        "manual_resume": False,  # the next ping ends a pause
         "methods": "",
         "timeout": round(service.timeout_sec),
         "badge_url": f"{root.url}/badge/{service.svc}.svg",

@@ -16,7 +16,7 @@ from marketswarm.bus import BusError, NoBusError
 from marketswarm.keys import pings_key
 from marketswarm.operator.token import Scope as TokenScope
 from marketswarm.operator.token import Token
-from marketswarm.operator_link import MAX_SILENCE_SEC, create_silence, read_silences
+from marketswarm.operator_link import read_silences
 from marketswarm.pings import PINGS_KEPT, JobPing, parse_pings
 from services.board.alert_log import MAX_PAGE_EVENTS, read_alerts
 from services.board.board import Board, NotReady
@@ -25,9 +25,7 @@ from services.board.pings.addresses import list_fields
 from services.board.pings.answers import NOT_FOUND, PingAnswer, RefusedPingError
 from services.board.pings.bodies import find_header
 from services.board.pings.checks import (
-    PAUSE_REASON,
     ApiRoot,
-    find_pause,
     make_badges,
     make_check,
     make_code,
@@ -37,9 +35,10 @@ from services.board.pings.checks import (
 )
 from services.board.pings.directory import fold_name
 from services.board.pings.other_gates import find_client
+from services.board.pings.pauses import ServicePauses, find_pause
 from services.board.refusal import RefusedError
 from services.board.snapshot import ServiceSnapshot
-from services.board.steering import Client, Steering
+from services.board.steering import Client
 from services.board.tokens import TokenVerifier
 
 _PATH: Final = re.compile(
@@ -72,11 +71,11 @@ class ManagementApi:
     Args:
         board: what the board shows.
         verifier: verifies tokens.
-        steering: sets and ends silences.
+        pauses: pauses services, and ends that.
     """
 
-    def __init__(self, board: Board, verifier: TokenVerifier, steering: Steering) -> None:
-        self._board, self._verifier, self._steering = board, verifier, steering
+    def __init__(self, board: Board, verifier: TokenVerifier, pauses: ServicePauses) -> None:
+        self._board, self._verifier, self._pauses = board, verifier, pauses
 
     def handles(self, path: str) -> bool:
         """Return True if a path belongs to the management API."""
@@ -182,25 +181,13 @@ class ManagementApi:
     async def _change_pause(
         self, service: ServiceSnapshot, request: _Request, *, is_pause: bool
     ) -> PingAnswer:
-        """Set a silence of a year that stands for a pause, or end those that do."""
-        now, client = time.time(), Client(request.token, request.client)
-        self._verifier.limit(request.token, TokenScope.WRITE, time.monotonic())
-        pauses = find_pause(service.svc, (await read_silences(self._board.buses)).silences.values(), now)
-        if is_pause and not pauses:
-            silence = create_silence(
-                (service.svc,),
-                (),
-                MAX_SILENCE_SEC,
-                author=request.token.name,
-                reason=PAUSE_REASON,
-                now=now,
-            )
-            await self._steering.add_silence(client, silence, now)
-        if not is_pause:
-            if not pauses:
-                return PingAnswer(409, b"check is not paused")
-            for each in pauses:
-                await self._steering.end_silence(client, each.id, now)
+        """Pause a service, or end its pause."""
+        now, token = time.time(), request.token
+        self._verifier.limit(token, TokenScope.WRITE, time.monotonic())
+        if is_pause:
+            await self._pauses.pause(service.svc, token, request.client, now)
+        elif not await self._pauses.end(service.svc, Client(token, request.client), now):
+            return PingAnswer(409, b"check is not paused")
         return _make_json((await self._make_checks([service], request.root))[0])
 
     async def _make_checks(self, services: list[ServiceSnapshot], root: ApiRoot) -> list[dict[str, Any]]:

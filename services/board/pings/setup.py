@@ -12,6 +12,7 @@ from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDirectory
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.management import ManagementApi
+from services.board.pings.pauses import ServicePauses
 from services.board.pings.writer import PingWriter
 from services.board.settings import BoardEnvironment, BoardSettings
 from services.board.steering import Steering
@@ -42,8 +43,13 @@ def create_creator(board: Board) -> ServiceCreator:
     return ServiceCreator(create_truth_editor(board).add_service)
 
 
-def create_management(board: Board) -> ManagementApi:
-    """Return the management API of a board."""
-    verifier = TokenVerifier(lambda: board.me.bus(SYSTEM))
+def create_pauses(board: Board) -> ServicePauses:
+    """Return what pauses services, and ends that."""
     audit = AuditLog(lambda: board.me.bus(SYSTEM))
-    return ManagementApi(board, verifier, Steering(lambda: board.buses, audit, lambda: board.truth))
+    steering = Steering(lambda: board.buses, audit, lambda: board.truth)
+    return ServicePauses(lambda: board.buses, steering, lambda: board.reader.snapshot)
+
+
+def create_management(board: Board, pauses: ServicePauses) -> ManagementApi:
+    """Return the management API of a board."""
+    return ManagementApi(board, TokenVerifier(lambda: board.me.bus(SYSTEM)), pauses)

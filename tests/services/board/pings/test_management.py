@@ -1,17 +1,19 @@
 import hashlib
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import orjson
 import pytest
 
 from marketswarm.operator.token import Scope
-from marketswarm.operator_link import read_silences
+from marketswarm.operator_link import create_silence, read_silences, write_silence
 from marketswarm.operator_link.tokens import create_token, write_token
 from services.board.audit import AuditLog
 from services.board.pings.checks import make_code
 from services.board.pings.management import ManagementApi
-from services.board.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState
+from services.board.pings.pauses import PAUSE_REASON, ServicePauses
+from services.board.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState, SilenceView
 from services.board.steering import Steering
 from services.board.tokens import TokenVerifier
 
@@ -30,9 +32,11 @@ async def api(rig, truth_of):
         ServiceSnapshot("shop_api", ServiceState.DOWN, "system-redis", 30.0, tags=("shop",)),
     )
     me = SimpleNamespace(bus=rig.buses.__getitem__)
-    board = SimpleNamespace(me=me, truth=truth, buses=buses, snapshot=FleetSnapshot(1e9, services=services))
+    snapshot = FleetSnapshot(1e9, services=services)
+    rig.board = board = SimpleNamespace(me=me, truth=truth, buses=buses, snapshot=snapshot)
     steering = Steering(lambda: buses, AuditLog(lambda: bus), lambda: truth)
-    rig.gate.management = ManagementApi(board, TokenVerifier(lambda: bus), steering)
+    rig.desk.pauses = ServicePauses(lambda: buses, steering, lambda: board.snapshot)
+    rig.gate.management = ManagementApi(board, TokenVerifier(lambda: bus), rig.desk.pauses)
     rig.tokens = {}
     for scope in Scope:
         token, text = create_token(scope, [scope], author="kim", now=time.time())
@@ -97,6 +101,39 @@ async def test_a_check_is_paused_and_resumed_by_a_silence(api):
     assert (silence.services, silence.author) == (("backup",), "write")
     assert (await ask(api, f"{path}/resume", "POST"))[1]["status"] == "up"
     assert await api.buses["system-redis"].client.xlen("board:audit") > 0
+
+
+@pytest.mark.parametrize(
+    ("ending", "ends"), [("", True), ("/fail", True), ("/1", True), ("/start", False), ("/log", False)]
+)
+async def test_a_ping_that_says_how_a_run_ended_ends_a_pause(api, ending, ends):
+    path, (_, uuid) = f"/api/v3/checks/{CODE}", await api.make_key("backup")
+    paused = (await ask(api, f"{path}/pause", "POST"))[1]
+    assert (paused["status"], paused["manual_resume"]) == ("paused", False)
+    assert (await api.ask(f"/ping/{uuid}{ending}"))[0] == 200
+    assert ((await ask(api, path))[1]["status"] == "paused") is not ends
+    entries = await api.buses["system-redis"].client.xrange("board:audit")
+    ended = [fields for _, fields in entries if fields[b"action"] == b"unsilence"]
+    assert [each[b"outcome"] for each in ended] == [b"begun", b"done"] * ends
+    assert all((each[b"token"], each[b"client"]) == (b"", b"10.9.8.7") for each in ended)
+
+
+async def test_a_pause_that_another_board_set_ends_with_a_ping_as_well(api):
+    (_, uuid), buses, now = await api.make_key("backup"), list(api.buses.values()), time.time()
+    silence = create_silence(("backup",), (), 3600.0, author="kim", reason=PAUSE_REASON, now=now)
+    await write_silence(buses, await read_silences(buses), silence, now)
+    view = SilenceView(silence.id, ("backup",), (), now, now + 3600.0, "kim", PAUSE_REASON)
+    api.board.snapshot = replace(api.board.snapshot, silences=(view,))
+    assert (await api.ask(f"/ping/{uuid}"))[0] == 200
+    assert (await read_silences(buses)).silences[silence.id].has_ended(time.time())
+
+
+async def test_a_silence_of_a_person_outlasts_a_ping(api):
+    (_, uuid), buses, now = await api.make_key("backup"), list(api.buses.values()), time.time()
+    silence = create_silence(("backup",), (), 3600.0, author="kim", reason="new disks", now=now)
+    await write_silence(buses, await read_silences(buses), silence, now)
+    assert (await api.ask(f"/ping/{uuid}"))[0] == 200
+    assert not (await read_silences(buses)).silences[silence.id].has_ended(time.time())
 
 
 async def test_pings_are_listed_with_their_durations_and_bodies(api):
