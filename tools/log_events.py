@@ -70,6 +70,7 @@ MEANINGS: Final = {
     "beat.malformed": "Payloads on heartbeat channels are no beats; the last one is named.",
     "beat.replayed": "Beats came that had been heard before, and do not count.",
     "beat.resumed": "The bus takes this agent's beats again.",
+    "board.alerts_unknown": "A webhook of Alertmanager has alerts that name no service of the truth: these are left out.",
     "board.listening": "The board answers at this address.",
     "board.no_bus": "The board can't follow the alerts: the bus fails.",
     "board.not_audited": "What a client had the board do could not be put on the audit log.",

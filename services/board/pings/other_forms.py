@@ -6,7 +6,7 @@ POST /webhook/alertmanager                       Alertmanager: a webhook of vers
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -107,7 +107,8 @@ def parse_bearer(header: str) -> str:
 def parse_alertmanager(body: bytes) -> list[FormPing]:
     """Return what the alerts of a webhook say, one for each. Raise RefusedPingError if it is none.
 
-    The label `svc` names the service, or else `alertname`. An alert that is resolved is a success.
+    The label `svc` names the service, or else `alertname`; the slug of an alert that names none, or that has
+    no status, is empty. An alert that is resolved is a success.
     """
     try:
         found: Any = orjson.loads(body)
@@ -116,20 +117,25 @@ def parse_alertmanager(body: bytes) -> list[FormPing]:
     alerts = found.get("alerts") if isinstance(found, dict) else None
     if not isinstance(alerts, list) or len(alerts) > MAX_ALERTS:
         raise RefusedPingError(PingAnswer(400, b"not a webhook of version 4: it has no list of alerts"))
-    return [ping for ping in map(_parse_alert, alerts) if ping is not None]
+    return [_parse_alert(alert) for alert in alerts]
 
 
-def _parse_alert(alert: Any) -> FormPing | None:
-    """Return what one alert says; None if it names no service or has no status."""
+def _parse_alert(alert: Any) -> FormPing:
+    """Return what one alert says."""
     if not isinstance(alert, dict) or alert.get("status") not in ("firing", "resolved"):
-        return None
+        return FormPing(PingKind.LOG, "")
     labels, notes = _keep_texts(alert.get("labels")), _keep_texts(alert.get("annotations"))
-    name = labels.get("svc") or labels.get("alertname")
-    if not name:
-        return None
     kind = PingKind.FAIL if alert["status"] == "firing" else PingKind.SUCCESS
     said = [labels.get("alertname", ""), notes.get("summary", ""), notes.get("description", "")]
+    name = labels.get("svc") or labels.get("alertname") or ""
     return FormPing(kind, name.lower(), "\n".join(filter(None, said)))
+
+
+def join_alerts(alerts: Sequence[FormPing]) -> FormPing:
+    """Return the one ping that the alerts of a service are: a failure while one of them fires."""
+    firing = [each for each in alerts if each.kind is PingKind.FAIL]
+    found = firing or alerts
+    return FormPing(found[0].kind, found[0].slug, "\n".join(filter(None, (each.text for each in found))))
 
 
 def _keep_texts(value: Any) -> dict[str, str]:

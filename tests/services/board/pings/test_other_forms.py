@@ -2,6 +2,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from services.board.pings.answers import RefusedPingError
 from services.board.pings.other_forms import list_gatus_slugs, parse_alertmanager
@@ -109,10 +110,33 @@ async def test_alerts_of_a_webhook_are_pings_of_the_services_that_they_name(rig)
         "x",
     )
     status, said, _ = await rig.ask("/webhook/alertmanager", "POST", body, authorization=f"Bearer {secret}")
-    assert (status, orjson.loads(said)) == (200, {"taken": 2, "unknown": ["watchdog"]})
+    assert (status, orjson.loads(said)) == (200, {"taken": 2, "unknown": ["watchdog", "", ""]})
     (entry,) = await rig.entries("backup")
     assert (entry[b"kind"], entry[b"body"]) == (b"fail", b"DiskFull\nit is down")
     assert (await rig.entries("shop_api"))[0][b"kind"] == b"success"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_a_service_of_which_one_alert_still_fires_is_not_up(rig, order):
+    _, secret = await rig.make_key()
+    alerts = [alert("resolved", svc="backup", alertname="CpuHot"), alert(svc="Backup", alertname="DiskFull")]
+    body = webhook(*alerts[::order], alert("resolved", svc="shop_api"))
+    status, said, _ = await rig.ask("/webhook/alertmanager", "POST", body, authorization=f"Bearer {secret}")
+    assert (status, orjson.loads(said)) == (200, {"taken": 3, "unknown": []})
+    (entry,) = await rig.entries("backup")
+    assert (entry[b"kind"], entry[b"body"]) == (b"fail", b"DiskFull\nit is down")
+    assert [each[b"kind"] for each in await rig.entries("shop_api")] == [b"success"]
+
+
+async def test_alerts_that_name_no_service_are_logged_once(rig):
+    _, secret = await rig.make_key()
+    body = webhook(alert(svc="backup"), alert(alertname="Watchdog"), alert(), "x")
+    with capture_logs() as logged:
+        for _ in range(2):
+            answer = await rig.ask("/webhook/alertmanager", "POST", body, authorization=f"Bearer {secret}")
+            assert answer[0] == 200
+    found = [(line["names"], line["client"]) for line in logged if line["event"] == "board.alerts_unknown"]
+    assert found == [(["watchdog", ""], "10.9.8.7")]
 
 
 async def test_a_webhook_that_is_not_taken_whole_is_refused_and_may_be_sent_again(rig):
