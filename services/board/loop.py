@@ -41,7 +41,7 @@ async def main() -> int:
         app = create_app(board, market)
         pings = create_ping_desk(me, settings_now)
         pings.creator, pings.pauses = create_creator(board), create_pauses(board)
-        management = create_management(board, pings.pauses)
+        management = create_management(board, pings.keys, pings.pauses)
         gate = PingGate(app, find_own_names(me.settings), pings, app.responses, management)
         me.task(
             serve(

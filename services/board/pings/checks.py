@@ -4,15 +4,15 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha1
 from typing import Any, Final
 
 from marketswarm.pings import JobPing, PingKind
 from services.board.pages import AlertView
-from services.board.pings.directory import fold_name
+from services.board.pings.addresses import PREFIX
+from services.board.pings.codes import make_unique_key
+from services.board.pings.directory import NOT_PINGED, fold_name
 from services.board.snapshot import ServiceSnapshot, ServiceState
 
-_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://marketswarm/checks")
 _STATUSES: Final[Mapping[ServiceState, str]] = {
     ServiceState.UP: "up",
     ServiceState.DOWN: "down",
@@ -29,16 +29,6 @@ class ApiRoot:
     url: str
     version: int
     is_readonly: bool
-
-
-def make_code(fleet: str | None, svc: str) -> uuid.UUID:
-    """Return the UUID of a service: the same as long as the fleet and the service keep their names."""
-    return uuid.uuid5(_NAMESPACE, f"{fleet or ''}/{svc}")
-
-
-def make_unique_key(code: uuid.UUID) -> str:
-    """Return the key of a service for those who may only read, made as Healthchecks makes it."""
-    return sha1(code.hex[:16].encode()).hexdigest()  # noqa: S324 - an id, no secret
 
 
 def make_check(
@@ -68,6 +58,8 @@ def make_check(
     if root.is_readonly:
         return check | {"unique_key": make_unique_key(code)}
     update_url = f"{root.url}/api/v{root.version}/checks/{code}"
+    if service.svc not in NOT_PINGED:
+        check["ping_url"] = f"{root.url}{PREFIX}{code}"
     return check | {
         "uuid": str(code),
         "update_url": update_url,

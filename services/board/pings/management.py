@@ -6,6 +6,8 @@ A client sends a token of the board in `X-Api-Key`: with the scope `write` it is
 
 import re
 import time
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,12 +30,11 @@ from services.board.pings.checks import (
     ApiRoot,
     make_badges,
     make_check,
-    make_code,
     make_flips,
     make_pings,
-    make_unique_key,
 )
 from services.board.pings.directory import fold_name
+from services.board.pings.key_ring import KeyRing
 from services.board.pings.other_gates import find_client
 from services.board.pings.pauses import ServicePauses, find_pause
 from services.board.refusal import RefusedError
@@ -46,6 +47,7 @@ _PATH: Final = re.compile(
     r"|checks/(?P<check>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{40})"
     r"(?:/(?P<part>pause|resume|pings/|flips/|pings/(?P<n>\d{1,19})/body))?)"
 )
+UNIQUE_KEY_CHARS: Final = 40
 _JSON: Final = b"application/json"
 _TRUTH_SAYS: Final = "a check is a service of the truth: add, change or delete its section, and seed"
 _READ_ONLY: Final = frozenset({"flips/", None})
@@ -71,11 +73,12 @@ class ManagementApi:
     Args:
         board: what the board shows.
         verifier: verifies tokens.
+        keys: the ping keys, of which the UUIDs of the checks are some.
         pauses: pauses services, and ends that.
     """
 
-    def __init__(self, board: Board, verifier: TokenVerifier, pauses: ServicePauses) -> None:
-        self._board, self._verifier, self._pauses = board, verifier, pauses
+    def __init__(self, board: Board, verifier: TokenVerifier, keys: KeyRing, pauses: ServicePauses) -> None:
+        self._board, self._verifier, self._keys, self._pauses = board, verifier, keys, pauses
 
     def handles(self, path: str) -> bool:
         """Return True if a path belongs to the management API."""
@@ -134,7 +137,7 @@ class ManagementApi:
         if what == "badges":
             return _make_json({"badges": make_badges(services, request.root)})
         wanted = [
-            each
+            (each, self._keys.codes.code_of(each.svc))
             for each in services
             if set(request.tags) <= set(each.tags)
             and request.fields.get("slug", self._slug_of(each)) == self._slug_of(each)
@@ -143,22 +146,24 @@ class ManagementApi:
 
     async def _answer_check(self, request: _Request) -> PingAnswer:
         """Answer a request about one check."""
-        service, part = self._find_service(request.parts["check"] or ""), request.parts["part"]
+        (service, code), part = self._find_service(request.parts["check"] or ""), request.parts["part"]
         if request.root.is_readonly and (part not in _READ_ONLY or request.method != "GET"):
             return _make_error(401, "wrong api key")
         if part in ("pause", "resume"):
             if request.method != "POST":
                 return PingAnswer(405, b"")
-            return await self._change_pause(service, request, is_pause=part == "pause")
+            if not await self._change_pause(service, request, is_pause=part == "pause"):
+                return PingAnswer(409, b"check is not paused")
+            return _make_json(await self._make_check(service, code, request.root))
         if request.method != "GET":
             return _make_error(400, _TRUTH_SAYS) if part is None else PingAnswer(405, b"")
         if part is None:
-            return _make_json((await self._make_checks([service], request.root))[0])
+            return _make_json(await self._make_check(service, code, request.root))
         if part == "flips/":
             return await self._answer_flips(service, request)
         pings = await self._read_pings(service)
         if part == "pings/":
-            return _make_json({"pings": make_pings(pings, self._code_of(service), request.root)})
+            return _make_json({"pings": make_pings(pings, code, request.root)})
         body = next((ping.body for ping in pings if str(ping.n) == request.parts["n"]), b"")
         return PingAnswer(200, body, content_type=b"text/plain") if body else NOT_FOUND
 
@@ -178,27 +183,28 @@ class ManagementApi:
         # a list, as its page and its clients have it; the server itself puts it under a key
         return _make_json(make_flips(found.events, start, end))
 
-    async def _change_pause(
-        self, service: ServiceSnapshot, request: _Request, *, is_pause: bool
-    ) -> PingAnswer:
-        """Pause a service, or end its pause."""
+    async def _change_pause(self, service: ServiceSnapshot, request: _Request, *, is_pause: bool) -> bool:
+        """Pause a service, or end its pause; return False if there is none to end."""
         now, token = time.time(), request.token
         self._verifier.limit(token, TokenScope.WRITE, time.monotonic())
         if is_pause:
             await self._pauses.pause(service.svc, token, request.client, now)
-        elif not await self._pauses.end(service.svc, Client(token, request.client), now):
-            return PingAnswer(409, b"check is not paused")
-        return _make_json((await self._make_checks([service], request.root))[0])
+            return True
+        return await self._pauses.end(service.svc, Client(token, request.client), now)
 
-    async def _make_checks(self, services: list[ServiceSnapshot], root: ApiRoot) -> list[dict[str, Any]]:
+    async def _make_check(self, service: ServiceSnapshot, code: uuid.UUID, root: ApiRoot) -> dict[str, Any]:
+        """Return a service as a check, with what its pings say."""
+        (check,) = await self._make_checks([(service, code)], root, await self._read_pings(service))
+        return check
+
+    async def _make_checks(
+        self, services: list[tuple[ServiceSnapshot, uuid.UUID]], root: ApiRoot, pings: Sequence[JobPing] = ()
+    ) -> list[dict[str, Any]]:
         """Return services as checks; the pings of one alone are read, so a list has no numbers of them."""
         now, silences = time.time(), (await read_silences(self._board.buses)).silences.values()
-        pings = await self._read_pings(services[0]) if len(services) == 1 else []
         return [
-            make_check(
-                each, self._code_of(each), root, pings, is_paused=bool(find_pause(each.svc, silences, now))
-            )
-            for each in services
+            make_check(each, code, root, pings, is_paused=bool(find_pause(each.svc, silences, now)))
+            for each, code in services
         ]
 
     async def _read_pings(self, service: ServiceSnapshot) -> list[JobPing]:
@@ -208,17 +214,18 @@ class ManagementApi:
             await bus.ask(bus.client.xrevrange(pings_key(service.svc), count=2 * PINGS_KEPT)) or ()
         )
 
-    def _find_service(self, text: str) -> ServiceSnapshot:
-        """Return the service with this UUID or unique key. Raises RefusedPingError if there is none."""
-        for each in self._board.snapshot.services:
-            code = self._code_of(each)
-            if text in (str(code), make_unique_key(code)):
-                return each
-        raise RefusedPingError(NOT_FOUND)
+    def _find_service(self, text: str) -> tuple[ServiceSnapshot, uuid.UUID]:
+        """Return the service with this UUID or unique key, and its UUID: the one that was asked for.
 
-    def _code_of(self, service: ServiceSnapshot) -> Any:
-        """Return the UUID of a service."""
-        return make_code(self._board.truth.fleet, service.svc)
+        Raises RefusedPingError if there is none.
+        """
+        is_unique_key = len(text) == UNIQUE_KEY_CHARS
+        codes = self._keys.codes
+        svc = codes.find_unique_key(text) if is_unique_key else self._keys.find_key(text, time.time()).svc
+        service = None if svc is None else self._board.snapshot.find(svc)
+        if service is None:
+            raise RefusedPingError(NOT_FOUND)
+        return service, codes.code_of(service.svc) if is_unique_key else uuid.UUID(text)
 
     @staticmethod
     def _slug_of(service: ServiceSnapshot) -> str:

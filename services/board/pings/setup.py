@@ -32,8 +32,12 @@ def create_ping_desk(me: Agent[BoardEnvironment], settings_now: Callable[[], Boa
             made = me.truth, PingDirectory(me.truth, me.settings.default_timeout_sec)
         return made[1]
 
-    keys.follow(settings_now().settings.pings)
-    me.on_reseed(lambda _truth: keys.follow(settings_now().settings.pings))
+    def follow() -> None:
+        """Take over the keys and the services of the truth in force."""
+        keys.follow(settings_now().settings.pings, frozenset(me.truth.services).union(find_directory().names))
+
+    follow()
+    me.on_reseed(lambda _truth: follow())
     writer = PingWriter(me.bus, me.boot, lambda work, name: me.task(work, name=name))
     return PingDesk(find_directory, keys, writer)
 
@@ -50,6 +54,6 @@ def create_pauses(board: Board) -> ServicePauses:
     return ServicePauses(lambda: board.buses, steering, lambda: board.reader.snapshot)
 
 
-def create_management(board: Board, pauses: ServicePauses) -> ManagementApi:
+def create_management(board: Board, keys: KeyRing, pauses: ServicePauses) -> ManagementApi:
     """Return the management API of a board."""
-    return ManagementApi(board, TokenVerifier(lambda: board.me.bus(SYSTEM)), pauses)
+    return ManagementApi(board, TokenVerifier(lambda: board.me.bus(SYSTEM)), keys, pauses)

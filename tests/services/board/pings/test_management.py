@@ -1,3 +1,4 @@
+import asyncio
 import hashlib
 import time
 from dataclasses import replace
@@ -6,37 +7,50 @@ from types import SimpleNamespace
 import orjson
 import pytest
 
+from marketswarm.operator.ping_key import hash_ping_secret
 from marketswarm.operator.token import Scope
 from marketswarm.operator_link import create_silence, read_silences, write_silence
 from marketswarm.operator_link.tokens import create_token, write_token
 from services.board.audit import AuditLog
-from services.board.pings.checks import make_code
+from services.board.pings.codes import CheckCodes
+from services.board.pings.directory import PingDirectory
+from services.board.pings.key_ring import RELOAD_SEC, KeyRing
 from services.board.pings.management import ManagementApi
 from services.board.pings.pauses import PAUSE_REASON, ServicePauses
+from services.board.settings import PingKeySettings
 from services.board.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState, SilenceView
 from services.board.steering import Steering
 from services.board.tokens import TokenVerifier
 
-CODE = str(make_code("testing", "backup"))
+SECRET = b"0123456789abcdef" * 4
+made = CheckCodes()
+made.use_secret(SECRET)
+CODE, SHOP = str(made.code_of("backup")), str(made.code_of("shop_api"))
+BROUGHT = "3f0c7e62-7f3e-4f0a-9c53-0d6f0b6f3c11"
 
 
 @pytest.fixture
 async def api(rig, truth_of):
     """The rig of pings with a management API: `backup` is up, `shop_api` is down."""
     bus, buses = rig.buses["system-redis"], list(rig.buses.values())
-    truth = truth_of({"fleet": "testing", "services": {"backup": {}, "shop_api": {}}})
+    truth = truth_of({"fleet": "testing", "services": {"backup": {}, "shop_api": {}, "healer": {}}})
     services = (
         ServiceSnapshot(
             "backup", ServiceState.UP, "system-redis", 30.0, last_beat_at=1e9, tags=("night", "db")
         ),
         ServiceSnapshot("shop_api", ServiceState.DOWN, "system-redis", 30.0, tags=("shop",)),
+        ServiceSnapshot("healer", ServiceState.UP, "system-redis", 30.0),
     )
     me = SimpleNamespace(bus=rig.buses.__getitem__)
     snapshot = FleetSnapshot(1e9, services=services)
     rig.board = board = SimpleNamespace(me=me, truth=truth, buses=buses, snapshot=snapshot)
     steering = Steering(lambda: buses, AuditLog(lambda: bus), lambda: truth)
     rig.desk.pauses = ServicePauses(lambda: buses, steering, lambda: board.snapshot)
-    rig.gate.management = ManagementApi(board, TokenVerifier(lambda: bus), rig.desk.pauses)
+    rig.gate.management = ManagementApi(board, TokenVerifier(lambda: bus), rig.keys, rig.desk.pauses)
+    await bus.client.set("board:checks", SECRET)
+    rig.truth_of, rig.directory = truth_of, PingDirectory(truth, 30.0)
+    rig.follow()
+    await rig.keys.refresh(time.monotonic())
     rig.tokens = {}
     for scope in Scope:
         token, text = create_token(scope, [scope], author="kim", now=time.time())
@@ -54,7 +68,7 @@ async def ask(api, path, method="GET", *, scope=Scope.WRITE, query=b""):
 @pytest.mark.parametrize("version", [1, 2, 3])
 async def test_services_are_listed_as_checks(api, version):
     status, found = await ask(api, f"/api/v{version}/checks/")
-    first, second = found["checks"]
+    first, second, _ = found["checks"]
     assert status == 200
     assert (first["name"], first["slug"], first["tags"], first["status"]) == (
         "backup",
@@ -83,10 +97,78 @@ async def test_checks_are_filtered_by_slug_and_by_all_tags(api, query, names):
     assert [each["name"] for each in found["checks"]] == names
 
 
+async def test_the_uuid_of_a_check_is_a_key_for_its_pings(api):
+    first, second, healer = (await ask(api, "/api/v3/checks/"))[1]["checks"]
+    assert first["ping_url"] == f"http://board.example/ping/{CODE}"
+    assert second["ping_url"] == f"http://board.example/ping/{SHOP}"
+    assert "ping_url" not in healer
+    path = first["ping_url"].removeprefix("http://board.example")
+    assert (await api.ask(f"{path}/start"))[:2] == (200, b"OK")
+    assert (await api.ask(path.upper().replace("/PING", "/ping")))[:2] == (200, b"OK")
+    assert [each[b"kind"] for each in await api.entries("backup")] == [b"start", b"success"]
+    assert (await api.ask(f"/ping/{healer['uuid']}"))[0] == 404
+    assert (await api.ask(f"/api/push/{CODE}"))[0] == 200
+    path = "/api/v1/endpoints/backup/external"
+    assert (await api.ask(path, "POST", query=b"success=true", authorization=f"Bearer {CODE}"))[0] == 200
+
+
+@pytest.mark.parametrize("named", ["sha256", "secret", "stored"])
+async def test_a_uuid_that_a_job_brings_along_pings_and_names_its_check(api, named):
+    uuid = BROUGHT
+    if named == "stored":
+        _, uuid = await api.make_key("backup")
+    elif named == "sha256":
+        api.follow([PingKeySettings(svc="backup", sha256=hash_ping_secret(uuid))])
+    else:
+        api.environ["PING_BACKUP"] = uuid.upper()
+        api.follow([PingKeySettings.model_validate({"svc": "backup", "secret": "env:PING_BACKUP"})])
+    await api.keys.refresh(time.monotonic())
+    for one in (uuid, CODE):
+        assert (await api.ask(f"/ping/{one}"))[:2] == (200, b"OK")
+        check = (await ask(api, f"/api/v3/checks/{one}"))[1]
+        assert (check["name"], check["uuid"]) == ("backup", one)
+        assert check["ping_url"] == f"http://board.example/ping/{one}"
+    shown = uuid if named == "secret" else CODE  # of the others the board knows no text
+    first = (await ask(api, "/api/v3/checks/"))[1]["checks"][0]
+    assert first["uuid"] == shown
+    read = (await ask(api, "/api/v3/checks/", scope=Scope.READ))[1]["checks"][0]
+    assert (await ask(api, f"/api/v3/checks/{read['unique_key']}"))[1]["uuid"] == shown
+
+
+async def test_a_new_service_has_a_uuid_at_once_and_pings_wait_for_it(api):
+    new = str(made.code_of("nightly"))
+    assert (await api.ask(f"/ping/{new}"))[0] == 404
+    api.directory = PingDirectory(api.truth_of({"services": {"backup": {}, "nightly": {}}}), 30.0)
+    api.follow()
+    assert (await api.ask(f"/ping/{new}"))[0] == 503
+    assert (await api.ask(f"/ping/{CODE}"))[0] == 200
+    await api.keys.refresh(time.monotonic())
+    assert (await api.ask(f"/ping/{new}"))[0] == 200
+    assert (await api.ask(f"/ping/{SHOP}"))[0] == 404  # it is gone
+
+
+async def test_boards_share_the_secret_of_the_uuids_and_give_it_back_to_a_bus_that_lost_it(api):
+    client = api.buses["system-redis"].client
+    await client.delete("board:checks")
+    others = [KeyRing(lambda: api.buses["system-redis"], {}) for _ in range(2)]
+    await asyncio.gather(*(each.refresh(time.monotonic()) for each in others))
+    made_now = await client.get("board:checks")
+    assert {each.codes.secret for each in others} == {made_now}
+    await client.set("board:checks", b"short")
+    await api.keys.refresh(time.monotonic() + RELOAD_SEC)
+    assert await client.get("board:checks") == SECRET
+    await client.set("board:checks", made_now)
+    await api.keys.refresh(time.monotonic() + 2 * RELOAD_SEC)
+    assert (await api.ask(f"/ping/{CODE}"))[0] == 404
+
+
 async def test_a_key_that_may_only_read_sees_unique_keys_and_no_uuid(api):
     unique = hashlib.sha1(CODE.replace("-", "")[:16].encode()).hexdigest()  # noqa: S324 - as Healthchecks does
     _, found = await ask(api, "/api/v3/checks/", scope=Scope.READ)
-    assert (found["checks"][0]["unique_key"], "uuid" in found["checks"][0]) == (unique, False)
+    assert found["checks"][0]["unique_key"] == unique
+    assert found["checks"][0].keys().isdisjoint({"uuid", "ping_url", "update_url", "pause_url", "resume_url"})
+    for form in (CODE, CODE.replace("-", ""), CODE[18:]):
+        assert form not in orjson.dumps(found).decode()
     assert (await ask(api, f"/api/v3/checks/{unique}", scope=Scope.READ))[1]["name"] == "backup"
     assert (await ask(api, f"/api/v3/checks/{CODE}/pings/", scope=Scope.READ))[0] == 401
     assert (await ask(api, f"/api/v3/checks/{CODE}/pause", "POST", scope=Scope.READ))[0] == 401
