@@ -116,7 +116,7 @@ class PingGate:
             return self._others.answer_kuma
         if self.management is not None and self.management.handles(path):
             return self.management.answer
-        if path == ALERTMANAGER_PATH:
+        if path.removesuffix("/") == ALERTMANAGER_PATH:
             return self._others.answer_alertmanager
         return self._others.answer_gatus if find_gatus_key(path) is not None else None
 

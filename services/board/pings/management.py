@@ -43,14 +43,15 @@ from services.board.steering import Client
 from services.board.tokens import TokenVerifier
 
 _PATH: Final = re.compile(
-    r"/api/v(?P<version>[123])/(?:(?P<list>checks|channels|badges|status)/"
+    r"/api/v(?P<version>[123])/(?:(?P<list>checks|channels|badges|status)"
     r"|checks/(?P<check>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{40})"
-    r"(?:/(?P<part>pause|resume|pings/|flips/|pings/(?P<n>\d{1,19})/body))?)"
+    r"(?:/(?P<part>pause|resume|pings|flips|pings/(?P<n>\d{1,19})/body))?)"
+    r"/?"  # clients in the field write some of these with a last slash, and others without
 )
 UNIQUE_KEY_CHARS: Final = 40
 _JSON: Final = b"application/json"
 _TRUTH_SAYS: Final = "a check is a service of the truth: add, change or delete its section, and seed"
-_READ_ONLY: Final = frozenset({"flips/", None})
+_READ_ONLY: Final = frozenset({"flips", None})
 """What a read-only key may ask of one check."""
 
 
@@ -159,10 +160,10 @@ class ManagementApi:
             return _make_error(400, _TRUTH_SAYS) if part is None else PingAnswer(405, b"")
         if part is None:
             return _make_json(await self._make_check(service, code, request.root))
-        if part == "flips/":
+        if part == "flips":
             return await self._answer_flips(service, request)
         pings = await self._read_pings(service)
-        if part == "pings/":
+        if part == "pings":
             return _make_json({"pings": make_pings(pings, code, request.root)})
         body = next((ping.body for ping in pings if str(ping.n) == request.parts["n"]), b"")
         return PingAnswer(200, body, content_type=b"text/plain") if body else NOT_FOUND

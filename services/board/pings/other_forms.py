@@ -20,7 +20,7 @@ KUMA_PREFIX: Final = "/api/push/"
 ALERTMANAGER_PATH: Final = "/webhook/alertmanager"
 MAX_KUMA_PING_MSEC: Final = 100_000_000_000
 MAX_ALERTS: Final = 1_000
-_GATUS_PATH: Final = re.compile(r"/api/v1/endpoints/([^/]{1,200})/external")
+_GATUS_PATH: Final = re.compile(r"/api/v1/endpoints/([^/]{1,200})/external/?")
 _JSON: Final = b"application/json"
 _DURATION: Final = re.compile(r"([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+")
 _BEARER: Final = "Bearer "
@@ -46,7 +46,7 @@ def make_kuma_answer(answer: PingAnswer) -> PingAnswer:
 
 
 def parse_kuma(fields: Mapping[str, str]) -> FormPing:
-    """Return what a push says: anything but `up` is a failure, and without a status it is up.
+    """Return what a push says: anything but `up` is a failure; without a status, or an empty one, it is up.
 
     Raises RefusedPingError, with Kuma's words, for a response time out of bounds.
     """
@@ -58,8 +58,8 @@ def parse_kuma(fields: Mapping[str, str]) -> FormPing:
         raise RefusedPingError(
             PingAnswer(404, f"Invalid ping value. Must be between 0 and {MAX_KUMA_PING_MSEC} ms.".encode())
         )
-    kind = PingKind.SUCCESS if fields.get("status", "up") == "up" else PingKind.FAIL
-    said = [fields.get("msg", "OK")]
+    kind = PingKind.SUCCESS if (fields.get("status") or "up") == "up" else PingKind.FAIL
+    said = [fields.get("msg") or "OK"]
     if fields.get("ping"):
         said.append(f"ping {fields['ping']} ms")
     return FormPing(kind, text="\n".join(said))

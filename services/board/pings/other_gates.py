@@ -50,7 +50,7 @@ class OtherGates:
     async def answer_kuma(self, scope: Scope, _receive: Receive) -> PingAnswer:
         """Answer a push of Uptime Kuma, by any method; the key in its path is that of one service."""
         try:
-            secret = normalize_uuid(scope["path"].removeprefix(KUMA_PREFIX))
+            secret = normalize_uuid(scope["path"].removeprefix(KUMA_PREFIX).removesuffix("/"))
             if secret is None:
                 raise RefusedPingError(NOT_FOUND)  # noqa: TRY301 - answered in Kuma's form below
             to = self._desk.find_destination(secret, None, find_client(scope))

@@ -269,6 +269,22 @@ async def test_a_request_without_a_valid_key_is_refused_as_by_healthchecks(api):
         assert (status, orjson.loads(body)) == (401, {"error": reason})
 
 
-@pytest.mark.parametrize("path", ["/api/v1/services", "/api/v4/checks/", "/api/v1/checks", "/api/v1/fleet"])
+@pytest.mark.parametrize(
+    "path", ["checks", "channels", "badges", f"checks/{CODE}/pings", f"checks/{CODE}/flips"]
+)
+@pytest.mark.parametrize("version", [1, 2, 3])
+async def test_the_last_slash_of_an_address_may_be_missing(api, path, version):
+    with_slash, without = [await ask(api, f"/api/v{version}/{path}{end}") for end in ("/", "")]
+    assert with_slash[0] == 200
+    assert without == with_slash
+
+
+async def test_a_check_with_a_last_slash_is_the_check(api):
+    for end in ("", "/"):
+        assert (await ask(api, f"/api/v3/checks/{CODE}{end}"))[1]["name"] == "backup"
+        assert (await ask(api, f"/api/v3/checks/{CODE}/pause{end}", "POST"))[1]["status"] == "paused"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/services", "/api/v4/checks/", "/api/v1/checksum", "/api/v1/fleet"])
 async def test_the_boards_own_api_is_handed_on(api, path):
     assert (await api.ask(path))[0] == 299

@@ -26,12 +26,14 @@ def webhook(*alerts):
         (b"status=up&msg=fine&ping=12", b"success", b"fine\nping 12 ms"),
         (b"status=down&msg=no+disk", b"fail", b"no disk"),
         (b"status=pending", b"fail", b"OK"),
+        (b"status=&msg=&ping=", b"success", b"OK"),
+        (b"status=UP", b"fail", b"OK"),
         (b"ping=x", b"success", b"OK\nping x ms"),
     ],
 )
 async def test_a_push_of_uptime_kuma_is_a_ping(rig, method, query, kind, body):
     _, uuid = await rig.make_key("backup")
-    for secret in (uuid, uuid.replace("-", "")):
+    for secret in (uuid, uuid.replace("-", ""), f"{uuid}/"):
         status, said, headers = await rig.ask(f"/api/push/{secret}", method, query=query)
         assert (status, said, headers[b"content-type"]) == (200, b'{"ok":true}', b"application/json")
     entry = (await rig.entries("backup"))[-1]
