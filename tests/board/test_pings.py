@@ -120,6 +120,9 @@ def test_the_address_that_a_check_has_in_the_management_api_pings_its_service(fl
     answer = httpx.get(f"{fleet.url}/api/v3/checks/", headers={"X-Api-Key": token})
     check = next(each for each in answer.json()["checks"] if each["name"] == "backup")
     assert httpx.get(f"{check['ping_url']}/log").text == "OK"
+    after = httpx.get(check["update_url"], headers={"X-Api-Key": token}).json()
+    assert after["n_pings"] > check["n_pings"] >= 0
+    assert "errorstat_NOPERM" not in fleet.refused()
     assert httpx.get(f"{fleet.url}/ping/{uuid.uuid4()}").status_code == 404
 
 

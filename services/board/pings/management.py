@@ -7,7 +7,8 @@ A client sends a token of the board in `X-Api-Key`: with the scope `write` it is
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,11 +16,10 @@ import orjson
 from starlette.types import Receive, Scope
 
 from marketswarm.bus import BusError, NoBusError
-from marketswarm.keys import pings_key
 from marketswarm.operator.token import Scope as TokenScope
 from marketswarm.operator.token import Token
 from marketswarm.operator_link import read_silences
-from marketswarm.pings import PINGS_KEPT, JobPing, parse_pings
+from marketswarm.time_slice import TimeSlice
 from services.board.alert_log import MAX_PAGE_EVENTS, read_alerts
 from services.board.board import Board, NotReady
 from services.board.pages import AlertQuery
@@ -28,15 +28,16 @@ from services.board.pings.answers import NOT_FOUND, PingAnswer, RefusedPingError
 from services.board.pings.bodies import find_header
 from services.board.pings.checks import (
     ApiRoot,
+    find_by_slug,
     make_badges,
     make_check,
     make_flips,
     make_pings,
 )
-from services.board.pings.directory import fold_name
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.other_gates import find_client
-from services.board.pings.pauses import ServicePauses, find_pause
+from services.board.pings.pauses import ServicePauses, find_pauses
+from services.board.pings.stored import StoredPings, read_last_pings, read_pings
 from services.board.refusal import RefusedError
 from services.board.snapshot import ServiceSnapshot
 from services.board.steering import Client
@@ -137,13 +138,11 @@ class ManagementApi:
             return _make_json({"channels": []})
         if what == "badges":
             return _make_json({"badges": make_badges(services, request.root)})
-        wanted = [
-            (each, self._keys.codes.code_of(each.svc))
-            for each in services
-            if set(request.tags) <= set(each.tags)
-            and request.fields.get("slug", self._slug_of(each)) == self._slug_of(each)
-        ]
-        return _make_json({"checks": await self._make_checks(wanted, request.root)})
+        wanted = [each for each in services if set(request.tags) <= set(each.tags)]
+        if request.fields.get("slug"):
+            wanted = find_by_slug(wanted, request.fields["slug"])
+        stored = await self._read_last_pings(wanted)
+        return _make_json({"checks": await self._make_checks(wanted, request.root, stored)})
 
     async def _answer_check(self, request: _Request) -> PingAnswer:
         """Answer a request about one check."""
@@ -162,7 +161,7 @@ class ManagementApi:
             return _make_json(await self._make_check(service, code, request.root))
         if part == "flips":
             return await self._answer_flips(service, request)
-        pings = await self._read_pings(service)
+        pings = (await self._read_pings(service)).pings
         if part == "pings":
             return _make_json({"pings": make_pings(pings, code, request.root)})
         body = next((ping.body for ping in pings if str(ping.n) == request.parts["n"]), b"")
@@ -194,26 +193,45 @@ class ManagementApi:
         return await self._pauses.end(service.svc, Client(token, request.client), now)
 
     async def _make_check(self, service: ServiceSnapshot, code: uuid.UUID, root: ApiRoot) -> dict[str, Any]:
-        """Return a service as a check, with what its pings say."""
-        (check,) = await self._make_checks([(service, code)], root, await self._read_pings(service))
+        """Return a service as a check. Raises BusError."""
+        stored = await self._read_pings(service)
+        (check,) = await self._make_checks([service], root, {service.svc: stored}, code)
         return check
 
     async def _make_checks(
-        self, services: list[tuple[ServiceSnapshot, uuid.UUID]], root: ApiRoot, pings: Sequence[JobPing] = ()
+        self,
+        services: Iterable[ServiceSnapshot],
+        root: ApiRoot,
+        stored: Mapping[str, StoredPings],
+        code: uuid.UUID | None = None,
     ) -> list[dict[str, Any]]:
-        """Return services as checks; the pings of one alone are read, so a list has no numbers of them."""
-        now, silences = time.time(), (await read_silences(self._board.buses)).silences.values()
-        return [
-            make_check(each, code, root, pings, is_paused=bool(find_pause(each.svc, silences, now)))
-            for each, code in services
-        ]
+        """Return services as checks, with what their last pings say.
 
-    async def _read_pings(self, service: ServiceSnapshot) -> list[JobPing]:
-        """Return the pings of a service, oldest first. Raises BusError."""
-        bus = self._board.me.bus(service.bus)
-        return parse_pings(
-            await bus.ask(bus.client.xrevrange(pings_key(service.svc), count=2 * PINGS_KEPT)) or ()
-        )
+        `code` is the UUID of a single one, if a client asked by it.
+        """
+        now, silences = time.time(), (await read_silences(self._board.buses)).silences.values()
+        paused = {svc for silence in find_pauses(silences, now) for svc in silence.services}
+        time_slice, found = TimeSlice(), []
+        for each in services:
+            await time_slice.pause()
+            pings, own = stored.get(each.svc, StoredPings()), code or self._keys.codes.code_of(each.svc)
+            found.append(make_check(each, own, root, pings, is_paused=each.svc in paused))
+        return found
+
+    async def _read_pings(self, service: ServiceSnapshot) -> StoredPings:
+        """Return the pings of a service. Raises BusError."""
+        return await read_pings(self._board.me.bus(service.bus), service.svc)
+
+    async def _read_last_pings(self, services: Iterable[ServiceSnapshot]) -> dict[str, StoredPings]:
+        """Return the last pings of services, by service; none of those whose bus does not answer."""
+        by_bus: dict[str, list[str]] = {}
+        for each in services:
+            by_bus.setdefault(each.bus, []).append(each.svc)
+        found: dict[str, StoredPings] = {}
+        for name, some in by_bus.items():
+            with suppress(BusError):
+                found |= await read_last_pings(self._board.me.bus(name), some)
+        return found
 
     def _find_service(self, text: str) -> tuple[ServiceSnapshot, uuid.UUID]:
         """Return the service with this UUID or unique key, and its UUID: the one that was asked for.
@@ -227,11 +245,6 @@ class ManagementApi:
         if service is None:
             raise RefusedPingError(NOT_FOUND)
         return service, codes.code_of(service.svc) if is_unique_key else uuid.UUID(text)
-
-    @staticmethod
-    def _slug_of(service: ServiceSnapshot) -> str:
-        """Return the slug of a service."""
-        return fold_name(service.svc)
 
 
 def _make_json(value: Any) -> PingAnswer:

@@ -71,13 +71,14 @@ class ServicePauses:
 
     async def _find(self, svc: str, now: float) -> list[Silence]:
         """Return the silences that pause a service at `now`. Raises NoBusError."""
-        return find_pause(svc, (await read_silences(self._buses())).silences.values(), now)
+        silences = (await read_silences(self._buses())).silences.values()
+        return [each for each in find_pauses(silences, now) if each.services == (svc,)]
 
 
-def find_pause(svc: str, silences: Iterable[Silence], now: float) -> list[Silence]:
+def find_pauses(silences: Iterable[Silence], now: float) -> list[Silence]:
     """Return the silences that pause a service at `now`."""
     return [
         each
         for each in silences
-        if each.services == (svc,) and each.reason == PAUSE_REASON and each.starts_at <= now < each.ends_at
+        if each.reason == PAUSE_REASON and len(each.services) == 1 and each.starts_at <= now < each.ends_at
     ]

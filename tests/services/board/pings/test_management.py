@@ -2,6 +2,7 @@ import asyncio
 import hashlib
 import time
 from dataclasses import replace
+from datetime import datetime
 from types import SimpleNamespace
 
 import orjson
@@ -18,7 +19,7 @@ from services.board.pings.key_ring import RELOAD_SEC, KeyRing
 from services.board.pings.management import ManagementApi
 from services.board.pings.pauses import PAUSE_REASON, ServicePauses
 from services.board.settings import PingKeySettings
-from services.board.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState, SilenceView
+from services.board.snapshot import FleetSnapshot, LastRunView, ServiceSnapshot, ServiceState, SilenceView
 from services.board.steering import Steering
 from services.board.tokens import TokenVerifier
 
@@ -86,6 +87,9 @@ async def test_services_are_listed_as_checks(api, version):
     ("query", "names"),
     [
         (b"slug=shop-api", ["shop_api"]),
+        (b"slug=shop_api", ["shop_api"]),
+        (b"slug=shop.api", ["shop_api"]),
+        (b"slug=", ["backup", "shop_api", "healer"]),
         (b"tag=night", ["backup"]),
         (b"tag=night&tag=db", ["backup"]),
         (b"tag=night&tag=shop", []),
@@ -230,7 +234,116 @@ async def test_pings_are_listed_with_their_durations_and_bodies(api):
     status, body = await ask(api, first["body_url"].removeprefix("http://board.example"))
     assert (status, body) == (200, b"begin")
     assert (await ask(api, f"/api/v3/checks/{CODE}/pings/{last['n']}/body"))[0] == 404
+    assert (last["n"], first["n"]) == (2, 1)
     assert (await ask(api, f"/api/v1/checks/{CODE}"))[1]["n_pings"] == 2
+
+
+async def find_both(api, version=3):
+    """Return `backup` as a check: alone, and as the list of all has it. They must not differ."""
+    alone = (await ask(api, f"/api/v{version}/checks/{CODE}"))[1]
+    listed = (await ask(api, f"/api/v{version}/checks/"))[1]["checks"][0]
+    assert alone == listed
+    return alone
+
+
+RIDS = [f"rid={digit * 8}-4f0a-4c53-9d6f-0b6f3c11aaaa".encode() for digit in "12"]
+
+
+@pytest.mark.parametrize(
+    ("pings", "started", "has_duration"),
+    [
+        ([], False, False),
+        ([("/start", b"")], True, False),
+        ([("/start", b""), ("/log", b"")], True, False),
+        ([("/start", b""), ("", b"")], False, True),
+        ([("/start", b""), ("/fail", b"")], False, True),
+        ([("/start", RIDS[0]), ("", RIDS[0])], False, True),
+        ([("/start", RIDS[0]), ("", RIDS[1])], True, False),
+        ([("/start", RIDS[0]), ("", b"")], False, False),
+        ([("/start", RIDS[0]), ("/fail", RIDS[1])], False, False),
+        ([("/start", b""), ("", b""), ("", b"")], False, False),
+        ([("/log", b"")] * 12, False, False),
+    ],
+)
+async def test_a_run_goes_on_until_healthchecks_calls_it_over(api, pings, started, has_duration):
+    for ending, query in pings:
+        assert (await api.ask(f"/ping/{CODE}{ending}", query=query))[0] == 200
+    check = await find_both(api)
+    assert (check["started"], check["n_pings"]) == (started, len(pings))
+    assert ("last_duration" in check) is has_duration
+    assert (await find_both(api, version=1))["status"] == ("started" if started else "up")
+
+
+async def test_the_last_ping_is_that_of_a_failure_as_well(api):
+    service = ServiceSnapshot("backup", ServiceState.DOWN, "system-redis", 9.0)
+    api.board.snapshot = FleetSnapshot(1e9, services=(service,))
+    assert (await find_both(api))["last_ping"] is None
+    assert (await api.ask(f"/ping/{CODE}/3"))[0] == 200
+    check = await find_both(api)
+    assert abs(datetime.fromisoformat(check["last_ping"]).timestamp() - time.time()) < 60
+    assert check["next_ping"] is None  # nothing is expected of a check that is down
+
+
+@pytest.mark.parametrize(
+    ("state", "more", "expected"),
+    [
+        (ServiceState.UP, {}, {"next_ping": "2001-09-09T01:47:10+00:00", "timeout": 30}),
+        (ServiceState.SILENT, {}, {"next_ping": "2001-09-09T01:47:10+00:00", "status": "grace"}),
+        (ServiceState.DOWN, {}, {"next_ping": None, "status": "down"}),
+        (ServiceState.UNKNOWN, {"last_beat_at": None}, {"next_ping": None, "status": "new"}),
+        (
+            ServiceState.UP,
+            {"schedule": "0 3 * * *", "time_zone": "Europe/Zurich", "next_due_at": 1e9 + 60},
+            {"next_ping": "2001-09-09T01:47:40+00:00", "schedule": "0 3 * * *", "tz": "Europe/Zurich"},
+        ),
+        (
+            ServiceState.UP,
+            {"running_since": 1e9 - 60},
+            {"started": True, "next_ping": "2001-09-09T01:45:40+00:00"},
+        ),
+        (
+            ServiceState.FAILED,
+            {"last_run": LastRunView(ok=False, text="exit 3", ended_at=1e9 + 5, took_sec=7.9)},
+            {"last_ping": "2001-09-09T01:46:45+00:00", "last_duration": 7, "status": "down"},
+        ),
+    ],
+)
+async def test_a_service_that_does_not_ping_is_a_check_too(api, state, more, expected):
+    service = ServiceSnapshot("backup", state, "system-redis", 30.0, last_beat_at=1e9)
+    api.board.snapshot = FleetSnapshot(1e9, services=(replace(service, **more),))
+    check = await find_both(api)
+    assert {name: check[name] for name in expected} == expected
+    assert ("timeout" in check) is ("schedule" not in check)
+
+
+async def test_a_check_has_every_field_of_healthchecks(api):
+    check = await find_both(api)
+    texts = ("methods", "subject", "subject_fail", "start_kw", "success_kw", "failure_kw")
+    filters = ("filter_subject", "filter_body", "filter_http_body", "filter_default_fail")
+    assert {check[name] for name in texts} == {""}
+    assert [check[name] for name in filters] == [False] * 4
+
+
+async def test_the_pings_of_a_check_are_numbered_from_one_on_and_go_on_when_old_ones_are_dropped(api):
+    for _ in range(3):
+        await api.ask(f"/ping/{CODE}")
+    pings = (await ask(api, f"/api/v3/checks/{CODE}/pings/"))[1]["pings"]
+    assert [each["n"] for each in pings] == [3, 2, 1]
+    await api.buses["system-redis"].client.xtrim("pings:backup", maxlen=1, approximate=False)
+    await api.ask(f"/ping/{CODE}", "POST", b"fourth")
+    pings = (await ask(api, f"/api/v3/checks/{CODE}/pings/"))[1]["pings"]
+    assert [each["n"] for each in pings] == [4, 3]
+    assert (await ask(api, f"/api/v3/checks/{CODE}/pings/4/body")) == (200, b"fourth")
+    assert (await find_both(api))["n_pings"] == 4
+
+
+async def test_what_is_no_stream_and_a_bus_that_is_away_cost_a_list_only_what_they_know(api):
+    await api.buses["system-redis"].client.set("pings:backup", "x")
+    assert (await find_both(api))["n_pings"] == 0
+    services = tuple(replace(each, bus="market-redis") for each in api.board.snapshot.services)
+    api.board.snapshot = FleetSnapshot(1e9, services=services)
+    api.buses["market-redis"].connected = False
+    assert len((await ask(api, "/api/v3/checks/"))[1]["checks"]) == 3
 
 
 async def test_flips_are_those_of_the_alert_log(api):
