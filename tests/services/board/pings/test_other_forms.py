@@ -40,6 +40,29 @@ async def test_a_push_of_uptime_kuma_is_a_ping(rig, method, query, kind, body):
     assert (entry[b"kind"], entry[b"body"], entry[b"form"]) == (kind, body, b"kuma")
 
 
+async def test_a_failure_with_a_long_report_is_taken_and_its_beginning_kept(rig):
+    _, uuid = await rig.make_key("backup")
+    long = b"x" * 12_000
+    assert (await rig.ask(f"/api/push/{uuid}", query=b"status=down&msg=" + long))[0] == 200
+    assert (await rig.ask(f"/ping/{uuid}/fail", query=b"reason=" + long))[0] == 200
+    path, header = "/api/v1/endpoints/backup/external", {"authorization": f"Bearer {uuid}"}
+    assert (await rig.ask(path, "POST", query=b"success=false&error=" + long, **header))[0] == 200
+    entries = await rig.entries("backup")
+    assert [(each[b"kind"], len(each.get(b"body", b""))) for each in entries] == [
+        (b"fail", 10_000),
+        (b"fail", 0),
+        (b"fail", 10_000),
+    ]
+    assert (await rig.ask("/ping/" + "x" * 2001))[0] == 414
+
+
+async def test_a_report_with_many_ampersands_is_taken(rig):
+    _, uuid = await rig.make_key("backup")
+    query = b"msg=a" + b"&b=c" * 500 + b"&status=down" + b"&d" * 5_000
+    assert (await rig.ask(f"/api/push/{uuid}", query=query))[0] == 200
+    assert (await rig.entries("backup"))[0][b"kind"] == b"fail"
+
+
 @pytest.mark.parametrize(
     ("path", "query", "status", "msg"),
     [
