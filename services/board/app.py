@@ -131,11 +131,8 @@ def _add_health(app: FastAPI, board: Board) -> None:
     @app.get("/readyz", response_class=PlainTextResponse)
     async def check_readiness() -> Response:
         """Return 200 if what the board shows is new, 503 and the reason if not."""
-        if not board.is_current():
-            return PlainTextResponse("the fleet was not read\n", 503)
-        if board.reader.problem is not None:
-            return PlainTextResponse(f"away: {board.reader.problem}\n", 503)
-        return PlainTextResponse("ok\n")
+        problem = board.find_problem()
+        return PlainTextResponse(f"{problem or 'ok'}\n", 503 if problem else 200)
 
 
 def add_errors(app: FastAPI) -> None:

@@ -92,7 +92,8 @@ class ManagementApi:
         if match is None:
             raise RefusedPingError(NOT_FOUND)
         if match["list"] == "status":
-            return PingAnswer(200, b"OK")
+            problem = self._board.find_problem()
+            return PingAnswer(200, b"OK") if problem is None else PingAnswer(503, problem.encode(), 5.0)
         try:
             request = await self._identify(scope, match.groupdict())
             if match["list"]:

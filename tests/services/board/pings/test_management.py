@@ -45,6 +45,7 @@ async def api(rig, truth_of):
     me = SimpleNamespace(bus=rig.buses.__getitem__)
     snapshot = FleetSnapshot(1e9, services=services)
     rig.board = board = SimpleNamespace(me=me, truth=truth, buses=buses, snapshot=snapshot)
+    board.find_problem = lambda: None
     steering = Steering(lambda: buses, AuditLog(lambda: bus), lambda: truth)
     rig.desk.pauses = ServicePauses(lambda: buses, steering, lambda: board.snapshot)
     rig.gate.management = ManagementApi(board, TokenVerifier(lambda: bus), rig.keys, rig.desk.pauses)
@@ -374,6 +375,13 @@ async def test_flips_are_those_of_the_alert_log(api):
 async def test_other_requests_are_answered_with_the_reason(api, path, method, status, body):
     found = await api.ask(path, method, x_api_key=api.tokens[Scope.WRITE])
     assert (found[0], body in found[1].decode()) == (status, True)
+
+
+async def test_the_status_is_503_while_a_bus_is_away(api):
+    api.board.find_problem = lambda: "away: market-redis"
+    for path in ("/api/v3/status/", "/api/v1/status"):
+        status, body, headers = await api.ask(path)
+        assert (status, body, headers[b"retry-after"]) == (503, b"away: market-redis", b"5")
 
 
 async def test_a_request_without_a_valid_key_is_refused_as_by_healthchecks(api):
