@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -117,7 +118,8 @@ def answer_head(app: ASGIApp) -> ASGIApp:
 
 def find_own_names(settings: BoardEnvironment) -> Collection[str]:
     """Return the host names that requests may have."""
-    return list_own_names(settings.board_host, *(settings.board_allowed_hosts or "").split(","))
+    public = urlsplit(settings.board_public_url or "").hostname or ""
+    return list_own_names(settings.board_host, public, *(settings.board_allowed_hosts or "").split(","))
 
 
 def _add_health(app: FastAPI, board: Board) -> None:

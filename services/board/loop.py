@@ -6,7 +6,9 @@ from typing import Final
 from marketswarm.agent import agent
 from services.board.app import create_app, find_own_names
 from services.board.board import Board
+from services.board.clients import find_networks
 from services.board.fleet_reader import FleetReader
+from services.board.forwarded import ForwardedClients
 from services.board.history import HistoryBuilder
 from services.board.market.market import Market
 from services.board.metrics import BoardMetrics
@@ -43,9 +45,10 @@ async def main() -> int:
         pings.creator, pings.pauses = create_creator(board), create_pauses(board)
         management = create_management(board, pings.keys, pings.pauses)
         gate = PingGate(app, find_own_names(me.settings), pings, app.responses, management)
+        proxies = find_networks(me.settings.board_trusted_proxies or "")
         me.task(
             serve(
-                gate,
+                ForwardedClients(gate, proxies) if proxies else gate,
                 listening,
                 lambda: hub.max_streams + market.hub.max_followers,
                 close_streams,

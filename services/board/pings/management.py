@@ -77,10 +77,19 @@ class ManagementApi:
         verifier: verifies tokens.
         keys: the ping keys, of which the UUIDs of the checks are some.
         pauses: pauses services, and ends that.
+        public_url: how links begin, without a last slash; None: with the address by which a client asks.
     """
 
-    def __init__(self, board: Board, verifier: TokenVerifier, keys: KeyRing, pauses: ServicePauses) -> None:
+    def __init__(
+        self,
+        board: Board,
+        verifier: TokenVerifier,
+        keys: KeyRing,
+        pauses: ServicePauses,
+        public_url: str | None = None,
+    ) -> None:
         self._board, self._verifier, self._keys, self._pauses = board, verifier, keys, pauses
+        self._public_url = public_url
 
     def handles(self, path: str) -> bool:
         """Return True if a path belongs to the management API."""
@@ -120,9 +129,8 @@ class ManagementApi:
         may_write = TokenScope.WRITE in token.scopes
         if not may_write and TokenScope.READ not in token.scopes:
             raise RefusedPingError(_make_error(401, "wrong api key"))
-        root = ApiRoot(
-            f"http://{find_header(scope['headers'], b'host')}", int(parts["version"] or 1), not may_write
-        )
+        asked = f"{scope.get('scheme', 'http')}://{find_header(scope['headers'], b'host')}"
+        root = ApiRoot(self._public_url or asked, int(parts["version"] or 1), not may_write)
         fields = list_fields(scope["query_string"])
         tags = tuple(value for name, value in fields if name == "tag")
         return _Request(scope["method"], parts, dict(fields), tags, token, client, root)

@@ -56,4 +56,5 @@ def create_pauses(board: Board) -> ServicePauses:
 
 def create_management(board: Board, keys: KeyRing, pauses: ServicePauses) -> ManagementApi:
     """Return the management API of a board."""
-    return ManagementApi(board, TokenVerifier(lambda: board.me.bus(SYSTEM)), keys, pauses)
+    verifier = TokenVerifier(lambda: board.me.bus(SYSTEM))
+    return ManagementApi(board, verifier, keys, pauses, board.me.settings.board_public_url)

@@ -167,6 +167,23 @@ async def test_boards_share_the_secret_of_the_uuids_and_give_it_back_to_a_bus_th
     assert (await api.ask(f"/ping/{CODE}"))[0] == 404
 
 
+async def test_links_begin_with_the_public_address_or_with_that_of_the_request(api):
+    first = (await ask(api, "/api/v3/checks/"))[1]["checks"][0]
+    assert first["update_url"].startswith("http://board.example/api/v3/checks/")
+    api.gate.management = ManagementApi(
+        api.board,
+        TokenVerifier(lambda: api.buses["system-redis"]),
+        api.keys,
+        api.desk.pauses,
+        "https://up.example/b",
+    )
+    check = (await ask(api, "/api/v3/checks/"))[1]["checks"][0]
+    links = [check[name] for name in check if name.endswith("_url")]
+    links += [each["svg"] for each in (await ask(api, "/api/v3/badges/"))[1]["badges"].values()]
+    assert len(links) > 5
+    assert all(link.startswith("https://up.example/b/") for link in links)
+
+
 async def test_a_key_that_may_only_read_sees_unique_keys_and_no_uuid(api):
     unique = hashlib.sha1(CODE.replace("-", "")[:16].encode()).hexdigest()  # noqa: S324 - as Healthchecks does
     _, found = await ask(api, "/api/v3/checks/", scope=Scope.READ)
