@@ -56,6 +56,8 @@ BOARD_ANNOUNCEMENTS: Final = "board:announcements"
 """Stream: what people tell the readers of the public page. Field `entry` holds an `AnnouncementEntry`."""
 BOARD_PING_KEYS: Final = "board:pings"
 """Hash: a ping key's id -> the key as JSON, with its secret's hash; `version` -> how often that changed."""
+BOARD_CHECKS: Final = "board:checks"
+"""String: the secret of which the board makes the UUIDs of checks, by which services are pinged."""
 
 # The streams and keys of our own services, with the names that they have unless the truth sets others.
 MESH_TOPOLOGY: Final = "mesh:topology"

@@ -19,6 +19,7 @@ from marketswarm.keys import (
     ALERT_LOG,
     BOARD_ANNOUNCEMENTS,
     BOARD_AUDIT,
+    BOARD_CHECKS,
     BOARD_HISTORY,
     BOARD_PING_KEYS,
     BOARD_SPANS,
@@ -185,11 +186,15 @@ def _grant_source_reads() -> tuple[Grant, ...]:
 
 
 def _grant_pings(view: BusView) -> tuple[Grant, ...]:
-    """Return the grants to make beats of pings over HTTP, for any service, and to read keys and pings."""
+    """Return the grants to make beats of pings over HTTP, for any service, and to read keys and pings.
+
+    The board makes the secret of its checks' UUIDs itself.
+    """
     return (
         Grant("hget hgetall", (BOARD_PING_KEYS,), mode="R"),
+        Grant("get set", (BOARD_CHECKS,)),
         Grant("xadd pexpire", (pings_key("*"),), mode="W"),
-        Grant("xrange xrevrange xlen", (pings_key("*"),), mode="R"),
+        Grant("xrange xrevrange xlen xinfo|stream", (pings_key("*"),), mode="R"),
         Grant("set", (last_beat_key("*"), last_run_key("*")), mode="W"),
         Grant("publish", channels=view.beat_patterns()),
     )
@@ -318,6 +323,7 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         *_grant_operator_writes(),
         Grant("hgetall hlen hset hdel", (BOARD_TOKENS,)),
         Grant("hgetall hlen hexists hset hdel hincrby", (BOARD_PING_KEYS,)),
+        Grant("set", (BOARD_CHECKS,), mode="W"),
         Grant("xrange xrevrange xlen xinfo|stream", (pings_key("*"),), mode="R"),
         Grant("xrange xrevrange", (BOARD_AUDIT,), mode="R"),
         Grant("publish", channels=view.beat_patterns()),

@@ -430,20 +430,26 @@ class PostgresServer:
         """Run one of the programs as the server's user; `text` goes to its input.
 
         Raises:
-            PostgresError: it failed; the message has its error, and not its input.
+            PostgresError: it failed, or did not end in time; the message has its error, and not its input.
         """
-        done = subprocess.run(  # noqa: S603 - PostgreSQL's own
-            run_as(self._user, command),
-            input=text,
-            env=self.environ,
-            cwd="/",
-            capture_output=True,
-            text=True,
-            timeout=_INIT_WITHIN_SEC,
-            check=False,
-        )
+        name = Path(command[0]).name
+        try:
+            done = subprocess.run(  # noqa: S603 - PostgreSQL's own
+                run_as(self._user, command),
+                input=text,
+                env=self.environ,
+                cwd="/",
+                capture_output=True,
+                text=True,
+                timeout=_INIT_WITHIN_SEC,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise PostgresError(
+                f"{name} did not end in {_INIT_WITHIN_SEC:g} s: is the disk full, or very slow?"
+            ) from None
         if done.returncode or "ERROR:" in done.stderr or "FATAL:" in done.stderr:
-            raise PostgresError(f"{Path(command[0]).name} failed: {_find_error_line(done.stderr)}")
+            raise PostgresError(f"{name} failed: {_find_error_line(done.stderr)}")
 
     def _write_urls(self, passwords: Sequence[str]) -> None:
         """Write the URL of each of ROLES with its password and the port.

@@ -9,8 +9,9 @@ What it costs, as `tests/board/test_history_store.py` measures it by MEMORY USAG
 down for a part of every hour, and each time for another one, has 42 kB. More than that none can have.
 
 Several boards may write. Each write is one script that checks the version of what is stored: whoever lost
-reads again. A large write is cut into parts, the position in the log comes with the last one. What is written
-twice is the same, since facts are a set and hours are counted anew; so a board may be killed at any moment.
+reads again before it writes. A large write is cut into parts, the position in the log comes with the last
+one. What is written twice is the same, since facts are a set and hours are counted anew; so a board may be
+killed at any moment.
 """
 
 import re
@@ -109,11 +110,21 @@ async def read_history(bus: Bus, now: int, only: Sequence[str] | None = None) ->
     return StoredHistory(history, position, version)
 
 
+async def read_position(bus: Bus) -> tuple[bytes, bytes]:
+    """Return the version of the stored history, and up to which entry of the log it goes. Raises BusError.
+
+    The version is empty, and the position the beginning, where nothing is stored that can be used.
+    """
+    names = ("version", "position")
+    version, position = await _read_fields(bus, BOARD_HISTORY, names, MAX_RECORD_BYTES)
+    return version or b"", position if position and _POSITION.fullmatch(position) else FIRST_ID
+
+
 async def write_history(bus: Bus, stored: StoredHistory, position: bytes) -> bool:
     """Write what changed, and the position in the log up to which it was read.
 
-    Returns False if another board has written since; then the history is to be read again. On an error it
-    may have been written or not, and is to be read again, too.
+    Returns False if another board has written since; then the history is to be read again before the next
+    write. On an error it may have been written or not, and is to be read again, too.
 
     Raises:
         BusError: a request failed.

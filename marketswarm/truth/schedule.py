@@ -3,7 +3,7 @@
 A text of five fields is a cron expression, any other an OnCalendar expression. Both are evaluated as the
 program that starts the job does it, also in the nights in which clocks change: a cron job at 02:30 runs once
 in each of them (Debian's cron starts one that would fall into the skipped hour right after it), one with a
-star as its hour follows the elapsed time; a systemd timer leaves the skipped hour out.
+star as its hour or minute follows the elapsed time; a systemd timer leaves the skipped hour out.
 
 All times are epoch seconds.
 """

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -117,7 +118,8 @@ def answer_head(app: ASGIApp) -> ASGIApp:
 
 def find_own_names(settings: BoardEnvironment) -> Collection[str]:
     """Return the host names that requests may have."""
-    return list_own_names(settings.board_host, *(settings.board_allowed_hosts or "").split(","))
+    public = urlsplit(settings.board_public_url or "").hostname or ""
+    return list_own_names(settings.board_host, public, *(settings.board_allowed_hosts or "").split(","))
 
 
 def _add_health(app: FastAPI, board: Board) -> None:
@@ -131,11 +133,8 @@ def _add_health(app: FastAPI, board: Board) -> None:
     @app.get("/readyz", response_class=PlainTextResponse)
     async def check_readiness() -> Response:
         """Return 200 if what the board shows is new, 503 and the reason if not."""
-        if not board.is_current():
-            return PlainTextResponse("the fleet was not read\n", 503)
-        if board.reader.problem is not None:
-            return PlainTextResponse(f"away: {board.reader.problem}\n", 503)
-        return PlainTextResponse("ok\n")
+        problem = board.find_problem()
+        return PlainTextResponse(f"{problem or 'ok'}\n", 503 if problem else 200)
 
 
 def add_errors(app: FastAPI) -> None:

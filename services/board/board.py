@@ -55,6 +55,12 @@ class Board:
         """Return True if the last look at the fleet was not long ago."""
         return self.reader.age_sec(time.monotonic()) <= STALE_SEC + self.reader.interval_sec()
 
+    def find_problem(self) -> str | None:
+        """Return why what the board shows is not new or not all; None if it is."""
+        if not self.is_current():
+            return "the fleet was not read"
+        return None if self.reader.problem is None else f"away: {self.reader.problem}"
+
     @property
     def buses(self) -> Sequence[Bus]:
         """Every bus of the truth."""

@@ -65,5 +65,15 @@ def may_read(client: tuple[str, int] | None, networks: Sequence[Network]) -> boo
         return False
     if address is None:
         return False
-    plain: Address = getattr(address, "ipv4_mapped", None) or address
-    return plain.is_loopback or any(plain.version == one.version and plain in one for one in networks)
+    return _to_plain(address).is_loopback or is_in(address, networks)
+
+
+def is_in(address: Address | None, networks: Sequence[Network]) -> bool:
+    """Return True if an address is in one of the networks; one of IPv4 may be written as one of IPv6."""
+    plain = None if address is None else _to_plain(address)
+    return plain is not None and any(plain.version == one.version and plain in one for one in networks)
+
+
+def _to_plain(address: Address) -> Address:
+    """Return an address of IPv4 as such."""
+    return getattr(address, "ipv4_mapped", None) or address

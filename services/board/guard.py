@@ -240,7 +240,9 @@ class Guard:
             await _refuse(send, 503, "no answer in time")
 
 
-def find_refusal(scope: Scope, names: Collection[str]) -> tuple[int, str] | None:
+def find_refusal(
+    scope: Scope, names: Collection[str], max_query_chars: int = MAX_PATH_CHARS
+) -> tuple[int, str] | None:
     """Return the status and the reason why a request is not answered; None if it is."""
     hosts, sizes, header_bytes = [], [], 0
     for name, value in scope["headers"]:  # once, for all that is asked of them: each request passes here
@@ -251,8 +253,8 @@ def find_refusal(scope: Scope, names: Collection[str]) -> tuple[int, str] | None
             sizes.append(value)
     if len(hosts) != 1 or not is_own_host(hosts[0].decode("latin-1"), names):
         return 421, "this host name is not ours: BOARD_ALLOWED_HOSTS names those that are"
-    if len(scope["path"]) > MAX_PATH_CHARS or len(scope["query_string"]) > MAX_PATH_CHARS:
-        return 414, f"a path has at most {MAX_PATH_CHARS} characters"
+    if len(scope["path"]) > MAX_PATH_CHARS or len(scope["query_string"]) > max_query_chars:
+        return 414, f"a path has at most {MAX_PATH_CHARS} characters, and a query {max_query_chars}"
     if header_bytes > MAX_HEADER_BYTES:
         return 431, f"headers have at most {MAX_HEADER_BYTES} bytes"
     max_bytes = LARGE_BODIES.get(scope["path"], MAX_BODY_BYTES)

@@ -6,12 +6,14 @@ from typing import Final
 from marketswarm.agent import agent
 from services.board.app import create_app, find_own_names
 from services.board.board import Board
+from services.board.clients import find_networks
 from services.board.fleet_reader import FleetReader
+from services.board.forwarded import ForwardedClients
 from services.board.history import HistoryBuilder
 from services.board.market.market import Market
 from services.board.metrics import BoardMetrics
 from services.board.pings.gate import PingGate
-from services.board.pings.setup import create_creator, create_management, create_ping_desk
+from services.board.pings.setup import create_creator, create_management, create_pauses, create_ping_desk
 from services.board.recorder import create_recorder
 from services.board.server import open_socket, serve
 from services.board.settings import BoardEnvironment, BoardSettings
@@ -40,11 +42,13 @@ async def main() -> int:
 
         app = create_app(board, market)
         pings = create_ping_desk(me, settings_now)
-        pings.creator = create_creator(board)
-        gate = PingGate(app, find_own_names(me.settings), pings, app.responses, create_management(board))
+        pings.creator, pings.pauses = create_creator(board), create_pauses(board)
+        management = create_management(board, pings.keys, pings.pauses)
+        gate = PingGate(app, find_own_names(me.settings), pings, app.responses, management)
+        proxies = find_networks(me.settings.board_trusted_proxies or "")
         me.task(
             serve(
-                gate,
+                ForwardedClients(gate, proxies) if proxies else gate,
                 listening,
                 lambda: hub.max_streams + market.hub.max_followers,
                 close_streams,

@@ -32,6 +32,10 @@ class RateLimiter:
             self._buckets.popitem(last=False)
         return 0.0
 
+    def give_back(self, key: str, now: float) -> None:
+        """Take back one use of `key`, of which nothing came."""
+        self._buckets[key] = min(float(self._burst), self.find_left(key, now) + 1), now
+
     def find_left(self, key: str, now: float) -> float:
         """Return how often `key` is allowed at `now`, with the fraction that has grown since its last use."""
         left, since = self._buckets.get(key, (float(self._burst), now))

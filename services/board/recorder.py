@@ -1,7 +1,8 @@
 """Record the history of the fleet from the alert log, from where the last board stopped.
 
-Two boards may run. Both follow the log; whoever writes second finds another version, reads again, and leaves
-the writing to the other one for a while.
+Two boards may run. Both follow the log. The one that writes second finds another version: it leaves the
+writing to the other one, and only looks now and then whether that one still writes. If not, it reads the
+history again and goes on.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ from marketswarm.bus.stream import (
     read_newest_id,
 )
 from marketswarm.event import MalformedEvent, parse_event
-from marketswarm.history.fleet_history import FleetHistory
+from marketswarm.history.fleet_history import FleetHistory, UnsavedChanges
 from marketswarm.history.healer_beat import read_healer_beat
 from marketswarm.history.spans import KnownState
 from marketswarm.history.store import (
@@ -34,6 +35,7 @@ from marketswarm.history.store import (
     begin_history,
     forget_unusable_history,
     read_history,
+    read_position,
     write_history,
 )
 from marketswarm.keys import ALERT_LOG, roster_key
@@ -74,6 +76,17 @@ class RecorderCounts:
     conflicts: int = 0
 
 
+@dataclass(slots=True)
+class _OtherWriter:
+    """Another board, which writes the history.
+
+    `version` is that of its last write that was seen, `changed_at` when that was (monotonic).
+    """
+
+    version: bytes
+    changed_at: float
+
+
 class HistoryRecorder:
     """Records the history of all services, and answers what it was.
 
@@ -83,7 +96,8 @@ class HistoryRecorder:
     Args:
         bus: system-redis, for the log and the history.
         healer_bus: the bus on which the healer beats.
-        step_back_sec: how long it does not write after another board was first.
+        step_back_sec: how long it does not write after another board was first, and how long that one may
+            leave the newest events unwritten.
     """
 
     def __init__(
@@ -97,6 +111,7 @@ class HistoryRecorder:
         self._timeout_sec = 30.0
         self._is_truth_new = False
         self._is_reading = True  # the history is to be read from the bus
+        self._other: _OtherWriter | None = None  # while another board writes
         self._caught_up_at: float | None = None  # monotonic
         self._listened_at = self._saved_at = self._write_after = self._finish_after = float("-inf")
         self.error: str | None = None
@@ -177,6 +192,7 @@ class HistoryRecorder:
 
     async def _read(self) -> None:
         """Read the history, or begin one; check that the log goes on from there. Raises BusError."""
+        self._other = None
         found = await read_history(self._bus, int(time.time()))
         if found is None:
             await forget_unusable_history(self._bus)
@@ -273,15 +289,40 @@ class HistoryRecorder:
     async def _write(self, stored: StoredHistory) -> None:
         """Write what changed; that the healer is still there, every SAVE_SEC seconds. Raises BusError."""
         now, changes = time.monotonic(), stored.history.changes
+        if now < self._write_after:
+            return
+        if self._other is not None:
+            await self._watch_other(self._other, stored, now)
+            return
         is_urgent = self._at != stored.position or changes.services or changes.buses or changes.hours
-        is_due = is_urgent or (changes.progress and now - self._saved_at >= SAVE_SEC)
-        if not is_due or now < self._write_after:
+        if not (is_urgent or (changes.progress and now - self._saved_at >= SAVE_SEC)):
             return
         self._saved_at = now
-        if not await write_history(self._bus, stored, self._at):
-            self.counts.conflicts += 1
+        if await write_history(self._bus, stored, self._at):
+            return
+        self.counts.conflicts += 1
+        version, _ = await read_position(self._bus)
+        if version in (b"", stored.version):  # the keys were deleted, or were none of ours
             self._is_reading = True
-            self._write_after = now + self._step_back_sec
+        else:
+            self._other = _OtherWriter(version, now)
+        self._write_after = now + self._step_back_sec
+
+    async def _watch_other(self, other: _OtherWriter, stored: StoredHistory, now: float) -> None:
+        """Take over if the board that writes left an event unwritten, or wrote nothing for long.
+
+        Raises BusError.
+        """
+        version, position = await read_position(self._bus)
+        is_late = entry_sort_key(position) < entry_sort_key(self._at)
+        if version != other.version:
+            other.version, other.changed_at = version, now
+        elif is_late or now - other.changed_at >= SAVE_SEC + self._step_back_sec:
+            self._is_reading, self._saved_at = True, float("-inf")
+            return
+        # the other one writes this; if it ends, all is read again
+        stored.history.changes = UnsavedChanges()
+        self._write_after = now + self._step_back_sec
 
 
 def create_recorder(me: Agent[BoardEnvironment]) -> HistoryRecorder:

@@ -5,6 +5,7 @@ looks.
 """
 
 from typing import Annotated, ClassVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
@@ -20,6 +21,15 @@ def check_database_url(url: SecretStr) -> SecretStr:
     return url
 
 
+def check_public_url(text: str) -> str:
+    """Return the address of the board without a last slash. Raise ValueError for anything else than that."""
+    parts = urlsplit(text.strip())
+    is_plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
+    if not is_plain or "@" in parts.netloc or not text.isascii() or not text.strip().isprintable():
+        raise ValueError("must be https://name, with a port and a path where there are some")
+    return parts.geturl().rstrip("/")
+
+
 class BoardEnvironment(CommonSettings):
     """The variables of the board."""
 
@@ -29,6 +39,9 @@ class BoardEnvironment(CommonSettings):
     board_allowed_hosts: HostNames | None = None  # in requests; default: our own names and addresses
     # networks whose clients may read, besides this machine; `gateway`: the host of a container
     board_open_to: Annotated[str, AfterValidator(check_networks)] | None = None
+    board_public_url: Annotated[str, AfterValidator(check_public_url)] | None = None  # by which clients ask
+    # networks of proxies whose `Forwarded` or `X-Forwarded-For` is believed; `gateway` as above
+    board_trusted_proxies: Annotated[str, AfterValidator(check_networks)] | None = None
     # the archive, which the board only reads
     database_url: Annotated[SecretStr, AfterValidator(check_database_url)] | None = None
 

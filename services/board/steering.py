@@ -35,9 +35,9 @@ MAX_WAITING: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who acts: the token, and the address that it came from."""
+    """Who acts: the token, and the address that it came from. A job that pings has no token."""
 
-    token: Token
+    token: Token | None
     address: str
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from pathlib import Path
 
 import httpx
@@ -96,6 +97,33 @@ def test_a_ping_adds_its_service_to_the_truth_and_the_healer_watches_it(fleet):
     until(lambda: fleet.state("nightly.import") == "up", what="the new service to be up")
     with fleet.operator() as client:
         assert len(client.xrange("pings:nightly.import")) == 2
+
+
+def test_ten_new_services_at_once_are_all_added(fleet):
+    _, secret = make_key(fleet, "--ping-key")
+    answers = []
+
+    def ping(number):
+        url = f"{fleet.url}/ping/{secret}/job{number}"
+        answers.append(httpx.get(url, params={"create": "1"}, timeout=30).status_code)
+
+    threads = [threading.Thread(target=ping, args=(n,)) for n in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENT_SEC)
+    assert answers == [201] * 10
+
+
+def test_the_address_that_a_check_has_in_the_management_api_pings_its_service(fleet):
+    token = fleet.shell.said("token", "create", "checks", "--scope", "write").strip()
+    answer = httpx.get(f"{fleet.url}/api/v3/checks/", headers={"X-Api-Key": token})
+    check = next(each for each in answer.json()["checks"] if each["name"] == "backup")
+    assert httpx.get(f"{check['ping_url']}/log").text == "OK"
+    after = httpx.get(check["update_url"], headers={"X-Api-Key": token}).json()
+    assert after["n_pings"] > check["n_pings"] >= 0
+    assert "errorstat_NOPERM" not in fleet.refused()
+    assert httpx.get(f"{fleet.url}/ping/{uuid.uuid4()}").status_code == 404
 
 
 def test_a_board_that_is_killed_under_load_loses_no_acknowledged_ping(fleet):

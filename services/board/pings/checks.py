@@ -2,26 +2,38 @@
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from hashlib import sha1
 from typing import Any, Final
 
-from marketswarm.operator import Silence
 from marketswarm.pings import JobPing, PingKind
 from services.board.pages import AlertView
-from services.board.pings.directory import fold_name
+from services.board.pings.addresses import PREFIX
+from services.board.pings.codes import make_unique_key
+from services.board.pings.directory import NOT_PINGED, fold_name
+from services.board.pings.stored import StoredPings
 from services.board.snapshot import ServiceSnapshot, ServiceState
 
-PAUSE_REASON: Final = "paused through the management API"
-"""The reason of the silences that stand for a pause."""
-_NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "https://marketswarm/checks")
 _STATUSES: Final[Mapping[ServiceState, str]] = {
     ServiceState.UP: "up",
     ServiceState.DOWN: "down",
     ServiceState.FAILED: "down",
     ServiceState.SILENT: "grace",
 }
+_FILTERS: Final[Mapping[str, Any]] = {
+    "manual_resume": False,  # the next ping ends a pause
+    "methods": "",
+    "subject": "",
+    "subject_fail": "",
+    "start_kw": "",
+    "success_kw": "",
+    "failure_kw": "",
+    "filter_subject": False,
+    "filter_body": False,
+    "filter_http_body": False,
+    "filter_default_fail": False,
+}
+"""What Healthchecks can be told to do with a ping, and the board does not."""
 _FLIPS: Final = ("heartbeat_miss", "heartbeat_ok", "heartbeat_unwatched")
 
 
@@ -34,52 +46,86 @@ class ApiRoot:
     is_readonly: bool
 
 
-def make_code(fleet: str | None, svc: str) -> uuid.UUID:
-    """Return the UUID of a service: the same as long as the fleet and the service keep their names."""
-    return uuid.uuid5(_NAMESPACE, f"{fleet or ''}/{svc}")
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """What the pings of a service say of its last run; None is unknown. Times are epoch seconds."""
+
+    started_at: float | None = None
+    ended_at: float | None = None
+    took_sec: float | None = None
 
 
-def make_unique_key(code: uuid.UUID) -> str:
-    """Return the key of a service for those who may only read, made as Healthchecks makes it."""
-    return sha1(code.hex[:16].encode()).hexdigest()  # noqa: S324 - an id, no secret
+def _follow_pings(pings: Iterable[JobPing]) -> _Progress:
+    """Return what pings (oldest first) say of the last run, by the rules of Healthchecks.
+
+    A success with another `rid` than the start ends no run. A failure, or a success without a `rid`, does.
+    """
+    found, started_rid = _Progress(), None
+    for ping in pings:
+        if ping.kind is PingKind.START:
+            found, started_rid = replace(found, started_at=ping.ts), ping.rid
+        elif ping.kind is not PingKind.LOG:
+            is_same = found.started_at is not None and ping.rid == started_rid
+            is_over = is_same or ping.kind is PingKind.FAIL or ping.rid is None
+            took_sec = max(0.0, ping.ts - (found.started_at or 0.0)) if is_same else None
+            found = _Progress(None if is_over else found.started_at, ping.ts, took_sec)
+    return found
 
 
-def find_pause(svc: str, silences: Iterable[Silence], now: float) -> list[Silence]:
-    """Return the silences that pause a service at `now`."""
-    return [
-        each
-        for each in silences
-        if each.services == (svc,) and each.reason == PAUSE_REASON and each.starts_at <= now < each.ends_at
-    ]
+def _find_progress(service: ServiceSnapshot, pings: Sequence[JobPing]) -> _Progress:
+    """Return what is known of a service's last run: by its pings, else as beats and `run:<svc>` have it."""
+    found, run = _follow_pings(pings), service.last_run
+    run_ended_at = None if run is None else run.ended_at
+    ends = [ts for ts in (found.ended_at, run_ended_at, service.last_beat_at) if ts is not None]
+    is_same = run_ended_at is not None and run_ended_at == round(found.ended_at or run_ended_at, 3)
+    took_sec = run.took_sec if run is not None and is_same and found.took_sec is None else found.took_sec
+    started_at = found.started_at if pings else service.running_since
+    return _Progress(started_at, max(ends, default=None), took_sec)
+
+
+def _find_next_ping(service: ServiceSnapshot, status: str, started_at: float | None) -> float | None:
+    """Return from when on a service is late, in epoch seconds; None for one of which nothing is expected."""
+    if status == "down":
+        return None
+    due_at = service.next_due_at
+    if due_at is None and service.last_beat_at is not None:
+        due_at = service.last_beat_at + service.timeout_sec
+    ends = [due_at if status in ("up", "grace") else None, started_at]
+    return min((ts for ts in ends if ts is not None), default=None)
 
 
 def make_check(
-    service: ServiceSnapshot, code: uuid.UUID, root: ApiRoot, pings: Sequence[JobPing], *, is_paused: bool
+    service: ServiceSnapshot, code: uuid.UUID, root: ApiRoot, stored: StoredPings, *, is_paused: bool
 ) -> dict[str, Any]:
-    """Return a service as a check; `pings` are its last ones, oldest first."""
-    started = bool(pings) and _find_last_kind(pings) is PingKind.START
+    """Return a service as a check; `stored` are its last pings."""
+    progress = _find_progress(service, stored.pings)
     status = "paused" if is_paused else _STATUSES.get(service.state, "new")
+    started = progress.started_at is not None
     check: dict[str, Any] = {
         "name": service.svc,
         "slug": fold_name(service.svc),
         "tags": " ".join(service.tags),
         "desc": service.description,
         "grace": 0,
-        "n_pings": len(pings),
-        "status": "started" if started and root.version == 1 and status == "up" else status,
+        "n_pings": stored.count,
+        "status": "started" if started and root.version == 1 and status != "down" else status,
         "started": started,
-        "last_ping": format_time(service.last_beat_at),
-        "next_ping": format_time(
-            None if service.last_beat_at is None else service.last_beat_at + service.timeout_sec
-        ),
-        "manual_resume": is_paused,
-        "methods": "",
-        "timeout": round(service.timeout_sec),
+        "last_ping": format_time(progress.ended_at),
+        "next_ping": format_time(_find_next_ping(service, status, progress.started_at)),
+        **_FILTERS,
         "badge_url": f"{root.url}/badge/{service.svc}.svg",
     }
+    if progress.took_sec is not None:
+        check["last_duration"] = int(progress.took_sec)
+    if service.schedule is None:
+        check["timeout"] = round(service.timeout_sec)
+    else:
+        check |= {"schedule": service.schedule, "tz": service.time_zone or "UTC"}
     if root.is_readonly:
         return check | {"unique_key": make_unique_key(code)}
     update_url = f"{root.url}/api/v{root.version}/checks/{code}"
+    if service.svc not in NOT_PINGED:
+        check["ping_url"] = f"{root.url}{PREFIX}{code}"
     return check | {
         "uuid": str(code),
         "update_url": update_url,
@@ -87,6 +133,15 @@ def make_check(
         "resume_url": f"{update_url}/resume",
         "channels": "",
     }
+
+
+def find_by_slug(services: Sequence[ServiceSnapshot], slug: str) -> list[ServiceSnapshot]:
+    """Return the services that a slug may name in the address of a ping.
+
+    Those with this very name in lower case come first: then `shop_api` is not `shop.api`.
+    """
+    exact = [each for each in services if each.svc.lower() == slug]
+    return exact or [each for each in services if fold_name(each.svc) == fold_name(slug)]
 
 
 def make_pings(pings: Sequence[JobPing], code: uuid.UUID, root: ApiRoot) -> list[dict[str, Any]]:
@@ -141,8 +196,3 @@ _BADGES: Final = {"svg": "svg", "json": "json", "shields": "shields"}
 def format_time(ts: float | None) -> str | None:
     """Return a time in ISO 8601, in UTC; None for none."""
     return None if ts is None else datetime.fromtimestamp(ts, UTC).isoformat(timespec="seconds")
-
-
-def _find_last_kind(pings: Sequence[JobPing]) -> PingKind:
-    """Return the kind of the last ping that is no line of a log."""
-    return next((ping.kind for ping in reversed(pings) if ping.kind is not PingKind.LOG), PingKind.LOG)

@@ -6,7 +6,8 @@ may have. A wrong guess at a name makes a service, so a key adds few of them in 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 from marketswarm.truth.model import SERVICE_NAME
@@ -24,6 +25,8 @@ from services.board.refusal import RefusedError
 CREATED_AT_ONCE: Final = 20
 """How many services a key may add at once."""
 CREATED_PER_SEC: Final = 1 / 60
+TURN_SEC: Final = 20.0
+"""How long a ping waits for its turn: CREATED_AT_ONCE of a key may wait."""
 FOLLOW_SEC: Final = 5.0
 """How long a ping waits until the board follows the truth that it changed."""
 _LOOK_EVERY_SEC: Final = 0.02
@@ -40,25 +43,44 @@ class ServiceCreator:
     def __init__(self, add_service: Callable[[str, str], Awaitable[bool]]) -> None:
         self._add_service = add_service
         self._limiter = RateLimiter(CREATED_AT_ONCE, CREATED_PER_SEC)
+        self._turn = asyncio.Lock()
 
     async def create(self, slug: str, key: str, is_known: Callable[[], bool]) -> None:
         """Add the service `slug` and return when `is_known` returns True. Raises RefusedPingError.
 
-        `key` says by which key; no secret.
+        `key` says by which key; no secret. What is not added does not count for it.
         """
         if SERVICE_NAME.fullmatch(slug) is None or slug in NOT_PINGED:
             raise RefusedPingError(NOT_FOUND)
         wait_sec = self._limiter.take(key, time.monotonic())
         if wait_sec:
             raise RefusedPingError(make_rate_limited(wait_sec))
+        is_added = False
         try:
-            is_added = await self._add_service(slug, f"ping key {key}")
+            async with self._take_turn():
+                is_added = not is_known() and await self._add_service(slug, f"ping key {key}")
         except RefusedError as error:
             # 403: the truth does not let the board change it, so no ping can add a service
             raise RefusedPingError(NOT_FOUND if error.status == 403 else _NOT_SEEDED) from None
+        finally:
+            if not is_added:
+                self._limiter.give_back(key, time.monotonic())
         by = time.monotonic() + FOLLOW_SEC
         while not is_known():
             if time.monotonic() > by:
                 # one that was there before, and still can't be pinged, is not monitored
                 raise RefusedPingError(NOT_READY if is_added else NOT_FOUND)
             await asyncio.sleep(_LOOK_EVERY_SEC)
+
+    @asynccontextmanager
+    async def _take_turn(self) -> AsyncIterator[None]:
+        """Wait until no other ping adds a service: one document is seeded at a time."""
+        try:
+            async with asyncio.timeout(TURN_SEC):
+                await self._turn.acquire()
+        except TimeoutError:
+            raise RefusedPingError(_NOT_SEEDED) from None
+        try:
+            yield
+        finally:
+            self._turn.release()

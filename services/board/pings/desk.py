@@ -5,14 +5,17 @@ from collections.abc import Callable
 from typing import Final
 
 from marketswarm import log as logs
+from marketswarm.bus import NoBusError
 from marketswarm.operator.ping_key import hash_ping_secret
-from marketswarm.pings import JobPing
-from services.board.pings.answers import NOT_FOUND, RefusedPingError, make_rate_limited
+from marketswarm.pings import JobPing, PingKind
+from services.board.pings.answers import NO_BUS, NOT_FOUND, RefusedPingError, make_rate_limited
 from services.board.pings.creation import ServiceCreator
 from services.board.pings.directory import PingDestination, PingDirectory
 from services.board.pings.key_ring import KeyRing, KnownKey
+from services.board.pings.pauses import ServicePauses
 from services.board.pings.writer import PingWriter
 from services.board.rate_limit import RateLimiter
+from services.board.refusal import RefusedError
 
 PINGS: Final = 1_000
 """How many pings a service may have at once."""
@@ -20,6 +23,7 @@ PINGS_PER_SEC: Final = 100.0
 FAILURES: Final = 60
 """How many wrong keys of an address are answered with 404 at once; further ones get 429."""
 FAILURES_PER_SEC: Final = 1.0
+_ENDS_PAUSE: Final = (PingKind.SUCCESS, PingKind.FAIL)
 
 log = logs.get("board")
 
@@ -32,7 +36,8 @@ class PingDesk:
         keys: the keys.
         writer: writes the pings.
 
-    `creator` adds services for pings with `?create=1`; while it is None, none are added.
+    `creator` adds services for pings with `?create=1`; while it is None, none are added. `pauses` ends the
+    pause of a service that is pinged; while it is None, no pause ends.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class PingDesk:
     ) -> None:
         self.keys, self.writer = keys, writer
         self.creator: ServiceCreator | None = None
+        self.pauses: ServicePauses | None = None
         self._find_directory = find_directory
         self._pings = RateLimiter(PINGS, PINGS_PER_SEC)
         self._failures = RateLimiter(FAILURES, FAILURES_PER_SEC)
@@ -94,11 +100,18 @@ class PingDesk:
         return self.find_allowed(secret, slug)
 
     async def take(self, ping: JobPing, to: PingDestination) -> None:
-        """Return when the bus has a ping. Raises RefusedPingError."""
+        """Return when the bus has a ping, and the pause that it ends is over. Raises RefusedPingError."""
         wait_sec = self._pings.take(to.svc, time.monotonic())
         if wait_sec:
             raise RefusedPingError(make_rate_limited(wait_sec))
         await self.writer.write(ping, to)
+        if self.pauses is None or ping.kind not in _ENDS_PAUSE:
+            return
+        try:
+            await self.pauses.end_by_ping(to.svc, ping.client, time.time())
+        except (NoBusError, RefusedError) as error:
+            log.warning("board.pause_not_ended", svc=to.svc, reason=str(error))
+            raise RefusedPingError(NO_BUS) from None  # the client pings again, which does no harm
 
     def _count_failure(self, client: str) -> None:
         """Count and log a wrong secret. Raise RefusedPingError if the address has sent too many."""

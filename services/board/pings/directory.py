@@ -4,6 +4,7 @@ The slug of a service is its name in lower case; `_` and `.` in it may be writte
 services have is ambiguous, unless it is the name of one of them.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -48,6 +49,11 @@ class PingDirectory:
     def __len__(self) -> int:
         """Return how many services there are."""
         return len(self._by_name)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the services."""
+        return self._by_name.keys()
 
     def has_service(self, svc: str) -> bool:
         """Return True if a service of this name can be pinged."""

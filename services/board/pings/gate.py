@@ -43,7 +43,7 @@ from services.board.pings.directory import PingDestination
 from services.board.pings.management import ManagementApi
 from services.board.pings.other_forms import ALERTMANAGER_PATH, KUMA_PREFIX, find_gatus_key
 from services.board.pings.other_gates import OtherGates, find_client
-from services.board.server import WHOLE_ANSWER, WholeAnswer
+from services.board.server import MAX_HEAD_BYTES, WHOLE_ANSWER, WholeAnswer
 
 _NOTHING: Final[Mapping[str, WholeAnswer]] = {}
 _METHODS: Final = ("GET", "HEAD", "POST")
@@ -116,13 +116,14 @@ class PingGate:
             return self._others.answer_kuma
         if self.management is not None and self.management.handles(path):
             return self.management.answer
-        if path == ALERTMANAGER_PATH:
+        if path.removesuffix("/") == ALERTMANAGER_PATH:
             return self._others.answer_alertmanager
         return self._others.answer_gatus if find_gatus_key(path) is not None else None
 
     def _find_refusal(self, scope: Scope) -> PingAnswer | None:
         """Return the answer to a request that is not read at all; None if it is."""
-        refusal = find_refusal(scope, self._names)
+        # some clients report a failure in the query; the server refuses one that is longer than this
+        refusal = find_refusal(scope, self._names, MAX_HEAD_BYTES)
         if refusal is not None and (refusal[0] != 413 or announces_too_much(scope["headers"])):
             return PingAnswer(refusal[0], f"{refusal[1]}\n".encode())
         return NO_CONTENT if scope["method"] == "OPTIONS" else None

@@ -1,22 +1,28 @@
 """Hold the ping keys in memory, so that a ping costs no look at the bus.
 
+The UUID of a check in the management API is a ping key of its service, too: `codes.py` makes them.
+
 The number beside the keys is read twice a second, and the keys when it has changed: a key that is revoked is
 refused within a second. While their bus is away, those that were read last stay valid.
 """
 
 import asyncio
+import secrets
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, TypeGuard
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.keys import BOARD_CHECKS
 from marketswarm.operator.ping_key import hash_ping_secret, is_key_text, normalize_uuid
 from marketswarm.operator_link.ping_keys import read_ping_keys, read_ping_keys_version
 from marketswarm.truth import resolve_references
 from services.board.pings.answers import NOT_FOUND, NOT_READY, RefusedPingError
+from services.board.pings.codes import MAX_SECRET_BYTES, MIN_SECRET_BYTES, CheckCodes
 from services.board.settings import PingKeySettings
 
 CHECK_SEC: Final = 0.5
@@ -52,6 +58,7 @@ class KeyRing:
         self._version: bytes | None = None
         self._read_at: float | None = None
         self._problem: str | None = None
+        self.codes = CheckCodes()
 
     def find_key(self, secret: str, wall: float) -> KnownKey:
         """Return the key with this secret, valid at `wall` (epoch seconds).
@@ -62,18 +69,29 @@ class KeyRing:
         key = self._named.get(digest) or self._stored.get(digest)
         if key is None and self._read_at is None:
             raise RefusedPingError(NOT_READY)
+        if key is None and not is_key_text(secret):
+            svc = self.codes.find_code(secret)
+            key = None if svc is None else KnownKey(svc)
         if key is None or (key.expires_at is not None and wall >= key.expires_at):
             raise RefusedPingError(NOT_FOUND)
         return key
 
-    def follow(self, named: Iterable[PingKeySettings]) -> None:
-        """Take the keys that the truth names; one with a missing or wrong variable is logged and left out."""
+    def follow(self, named: Iterable[PingKeySettings], services: frozenset[str]) -> None:
+        """Take the keys that the truth names, and the names of its services.
+
+        A key with a missing or wrong variable is logged and left out.
+        """
         found: dict[str, KnownKey] = {}
+        brought: dict[str, uuid.UUID] = {}
         for each in named:
-            digest = each.sha256 or self._hash_variable(each)
+            secret = None if each.secret is None else self._read_variable(each)
+            digest = each.sha256 if secret is None else hash_ping_secret(secret)
             if digest is not None:
                 found[digest] = KnownKey(each.svc)
+            if secret is not None and each.svc is not None:
+                brought.setdefault(each.svc, uuid.UUID(secret))
         self._named = found
+        self.codes.follow(services, brought)
 
     async def run(self) -> None:
         """Keep the keys up to date, until cancelled."""
@@ -91,15 +109,32 @@ class KeyRing:
                 keys = await read_ping_keys(bus)
                 self._stored = {key.sha256: KnownKey(key.svc, key.expires_at) for key in keys}
                 self._version, self._read_at = version, now
+            if is_old or not self.codes.secret:
+                await self._read_check_secret(bus)
             problem = None
         except BusError as error:
             problem = error.reason
         if problem is not None and problem != self._problem:
             log.warning("board.ping_keys_unread", reason=problem)
         self._problem = problem
+        await self.codes.make()
 
-    def _hash_variable(self, named: PingKeySettings) -> str | None:
-        """Return the hash of the secret that a variable holds; None, and a log line, if it can't be used."""
+    async def _read_check_secret(self, bus: Bus) -> None:
+        """Read the secret of the checks' UUIDs, or write one where there is none. Raises BusError.
+
+        A bus that has lost it gets back the one that we know: jobs go on with their UUIDs.
+        """
+        raw = await bus.ask(bus.client.get(BOARD_CHECKS))
+        if not _is_check_secret(raw):
+            new = self.codes.secret or secrets.token_hex(MIN_SECRET_BYTES).encode()
+            # not over one that another board has written at the same time
+            await bus.ask(bus.client.set(BOARD_CHECKS, new, nx=raw is None))
+            raw = await bus.ask(bus.client.get(BOARD_CHECKS))
+        if _is_check_secret(raw):
+            self.codes.use_secret(raw)
+
+    def _read_variable(self, named: PingKeySettings) -> str | None:
+        """Return the secret that a variable holds; None, and a log line, if it can't be used."""
         try:
             text = str(resolve_references(named.secret, self._environ)).strip()
         except LookupError as error:
@@ -109,5 +144,9 @@ class KeyRing:
         if secret is None:
             form = "a UUID" if named.svc is not None else "a key of 22 characters"
             log.warning("board.ping_key_unusable", svc=named.svc, why=f"{named.secret} holds no {form[2:]}")
-            return None
-        return hash_ping_secret(secret)
+        return secret
+
+
+def _is_check_secret(raw: bytes | None) -> TypeGuard[bytes]:
+    """Return True if a value can be the secret of the checks' UUIDs."""
+    return raw is not None and MIN_SECRET_BYTES <= len(raw) <= MAX_SECRET_BYTES

@@ -6,6 +6,9 @@ A client sends a token of the board in `X-Api-Key`: with the scope `write` it is
 
 import re
 import time
+import uuid
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,11 +16,10 @@ import orjson
 from starlette.types import Receive, Scope
 
 from marketswarm.bus import BusError, NoBusError
-from marketswarm.keys import pings_key
 from marketswarm.operator.token import Scope as TokenScope
 from marketswarm.operator.token import Token
-from marketswarm.operator_link import MAX_SILENCE_SEC, create_silence, read_silences
-from marketswarm.pings import PINGS_KEPT, JobPing, parse_pings
+from marketswarm.operator_link import read_silences
+from marketswarm.time_slice import TimeSlice
 from services.board.alert_log import MAX_PAGE_EVENTS, read_alerts
 from services.board.board import Board, NotReady
 from services.board.pages import AlertQuery
@@ -25,31 +27,32 @@ from services.board.pings.addresses import list_fields
 from services.board.pings.answers import NOT_FOUND, PingAnswer, RefusedPingError
 from services.board.pings.bodies import find_header
 from services.board.pings.checks import (
-    PAUSE_REASON,
     ApiRoot,
-    find_pause,
+    find_by_slug,
     make_badges,
     make_check,
-    make_code,
     make_flips,
     make_pings,
-    make_unique_key,
 )
-from services.board.pings.directory import fold_name
+from services.board.pings.key_ring import KeyRing
 from services.board.pings.other_gates import find_client
+from services.board.pings.pauses import ServicePauses, find_pauses
+from services.board.pings.stored import StoredPings, read_last_pings, read_pings
 from services.board.refusal import RefusedError
 from services.board.snapshot import ServiceSnapshot
-from services.board.steering import Client, Steering
+from services.board.steering import Client
 from services.board.tokens import TokenVerifier
 
 _PATH: Final = re.compile(
-    r"/api/v(?P<version>[123])/(?:(?P<list>checks|channels|badges|status)/"
+    r"/api/v(?P<version>[123])/(?:(?P<list>checks|channels|badges|status)"
     r"|checks/(?P<check>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{40})"
-    r"(?:/(?P<part>pause|resume|pings/|flips/|pings/(?P<n>\d{1,19})/body))?)"
+    r"(?:/(?P<part>pause|resume|pings|flips|pings/(?P<n>\d{1,19})/body))?)"
+    r"/?"  # clients in the field write some of these with a last slash, and others without
 )
+UNIQUE_KEY_CHARS: Final = 40
 _JSON: Final = b"application/json"
 _TRUTH_SAYS: Final = "a check is a service of the truth: add, change or delete its section, and seed"
-_READ_ONLY: Final = frozenset({"flips/", None})
+_READ_ONLY: Final = frozenset({"flips", None})
 """What a read-only key may ask of one check."""
 
 
@@ -72,11 +75,21 @@ class ManagementApi:
     Args:
         board: what the board shows.
         verifier: verifies tokens.
-        steering: sets and ends silences.
+        keys: the ping keys, of which the UUIDs of the checks are some.
+        pauses: pauses services, and ends that.
+        public_url: how links begin, without a last slash; None: with the address by which a client asks.
     """
 
-    def __init__(self, board: Board, verifier: TokenVerifier, steering: Steering) -> None:
-        self._board, self._verifier, self._steering = board, verifier, steering
+    def __init__(
+        self,
+        board: Board,
+        verifier: TokenVerifier,
+        keys: KeyRing,
+        pauses: ServicePauses,
+        public_url: str | None = None,
+    ) -> None:
+        self._board, self._verifier, self._keys, self._pauses = board, verifier, keys, pauses
+        self._public_url = public_url
 
     def handles(self, path: str) -> bool:
         """Return True if a path belongs to the management API."""
@@ -88,7 +101,8 @@ class ManagementApi:
         if match is None:
             raise RefusedPingError(NOT_FOUND)
         if match["list"] == "status":
-            return PingAnswer(200, b"OK")
+            problem = self._board.find_problem()
+            return PingAnswer(200, b"OK") if problem is None else PingAnswer(503, problem.encode(), 5.0)
         try:
             request = await self._identify(scope, match.groupdict())
             if match["list"]:
@@ -115,9 +129,8 @@ class ManagementApi:
         may_write = TokenScope.WRITE in token.scopes
         if not may_write and TokenScope.READ not in token.scopes:
             raise RefusedPingError(_make_error(401, "wrong api key"))
-        root = ApiRoot(
-            f"http://{find_header(scope['headers'], b'host')}", int(parts["version"] or 1), not may_write
-        )
+        asked = f"{scope.get('scheme', 'http')}://{find_header(scope['headers'], b'host')}"
+        root = ApiRoot(self._public_url or asked, int(parts["version"] or 1), not may_write)
         fields = list_fields(scope["query_string"])
         tags = tuple(value for name, value in fields if name == "tag")
         return _Request(scope["method"], parts, dict(fields), tags, token, client, root)
@@ -134,32 +147,32 @@ class ManagementApi:
             return _make_json({"channels": []})
         if what == "badges":
             return _make_json({"badges": make_badges(services, request.root)})
-        wanted = [
-            each
-            for each in services
-            if set(request.tags) <= set(each.tags)
-            and request.fields.get("slug", self._slug_of(each)) == self._slug_of(each)
-        ]
-        return _make_json({"checks": await self._make_checks(wanted, request.root)})
+        wanted = [each for each in services if set(request.tags) <= set(each.tags)]
+        if request.fields.get("slug"):
+            wanted = find_by_slug(wanted, request.fields["slug"])
+        stored = await self._read_last_pings(wanted)
+        return _make_json({"checks": await self._make_checks(wanted, request.root, stored)})
 
     async def _answer_check(self, request: _Request) -> PingAnswer:
         """Answer a request about one check."""
-        service, part = self._find_service(request.parts["check"] or ""), request.parts["part"]
+        (service, code), part = self._find_service(request.parts["check"] or ""), request.parts["part"]
         if request.root.is_readonly and (part not in _READ_ONLY or request.method != "GET"):
             return _make_error(401, "wrong api key")
         if part in ("pause", "resume"):
             if request.method != "POST":
                 return PingAnswer(405, b"")
-            return await self._change_pause(service, request, is_pause=part == "pause")
+            if not await self._change_pause(service, request, is_pause=part == "pause"):
+                return PingAnswer(409, b"check is not paused")
+            return _make_json(await self._make_check(service, code, request.root))
         if request.method != "GET":
             return _make_error(400, _TRUTH_SAYS) if part is None else PingAnswer(405, b"")
         if part is None:
-            return _make_json((await self._make_checks([service], request.root))[0])
-        if part == "flips/":
+            return _make_json(await self._make_check(service, code, request.root))
+        if part == "flips":
             return await self._answer_flips(service, request)
-        pings = await self._read_pings(service)
-        if part == "pings/":
-            return _make_json({"pings": make_pings(pings, self._code_of(service), request.root)})
+        pings = (await self._read_pings(service)).pings
+        if part == "pings":
+            return _make_json({"pings": make_pings(pings, code, request.root)})
         body = next((ping.body for ping in pings if str(ping.n) == request.parts["n"]), b"")
         return PingAnswer(200, body, content_type=b"text/plain") if body else NOT_FOUND
 
@@ -179,64 +192,68 @@ class ManagementApi:
         # a list, as its page and its clients have it; the server itself puts it under a key
         return _make_json(make_flips(found.events, start, end))
 
-    async def _change_pause(
-        self, service: ServiceSnapshot, request: _Request, *, is_pause: bool
-    ) -> PingAnswer:
-        """Set a silence of a year that stands for a pause, or end those that do."""
-        now, client = time.time(), Client(request.token, request.client)
-        self._verifier.limit(request.token, TokenScope.WRITE, time.monotonic())
-        pauses = find_pause(service.svc, (await read_silences(self._board.buses)).silences.values(), now)
-        if is_pause and not pauses:
-            silence = create_silence(
-                (service.svc,),
-                (),
-                MAX_SILENCE_SEC,
-                author=request.token.name,
-                reason=PAUSE_REASON,
-                now=now,
-            )
-            await self._steering.add_silence(client, silence, now)
-        if not is_pause:
-            if not pauses:
-                return PingAnswer(409, b"check is not paused")
-            for each in pauses:
-                await self._steering.end_silence(client, each.id, now)
-        return _make_json((await self._make_checks([service], request.root))[0])
+    async def _change_pause(self, service: ServiceSnapshot, request: _Request, *, is_pause: bool) -> bool:
+        """Pause a service, or end its pause; return False if there is none to end."""
+        now, token = time.time(), request.token
+        self._verifier.limit(token, TokenScope.WRITE, time.monotonic())
+        if is_pause:
+            await self._pauses.pause(service.svc, token, request.client, now)
+            return True
+        return await self._pauses.end(service.svc, Client(token, request.client), now)
 
-    async def _make_checks(self, services: list[ServiceSnapshot], root: ApiRoot) -> list[dict[str, Any]]:
-        """Return services as checks; the pings of one alone are read, so a list has no numbers of them."""
+    async def _make_check(self, service: ServiceSnapshot, code: uuid.UUID, root: ApiRoot) -> dict[str, Any]:
+        """Return a service as a check. Raises BusError."""
+        stored = await self._read_pings(service)
+        (check,) = await self._make_checks([service], root, {service.svc: stored}, code)
+        return check
+
+    async def _make_checks(
+        self,
+        services: Iterable[ServiceSnapshot],
+        root: ApiRoot,
+        stored: Mapping[str, StoredPings],
+        code: uuid.UUID | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return services as checks, with what their last pings say.
+
+        `code` is the UUID of a single one, if a client asked by it.
+        """
         now, silences = time.time(), (await read_silences(self._board.buses)).silences.values()
-        pings = await self._read_pings(services[0]) if len(services) == 1 else []
-        return [
-            make_check(
-                each, self._code_of(each), root, pings, is_paused=bool(find_pause(each.svc, silences, now))
-            )
-            for each in services
-        ]
+        paused = {svc for silence in find_pauses(silences, now) for svc in silence.services}
+        time_slice, found = TimeSlice(), []
+        for each in services:
+            await time_slice.pause()
+            pings, own = stored.get(each.svc, StoredPings()), code or self._keys.codes.code_of(each.svc)
+            found.append(make_check(each, own, root, pings, is_paused=each.svc in paused))
+        return found
 
-    async def _read_pings(self, service: ServiceSnapshot) -> list[JobPing]:
-        """Return the pings of a service, oldest first. Raises BusError."""
-        bus = self._board.me.bus(service.bus)
-        return parse_pings(
-            await bus.ask(bus.client.xrevrange(pings_key(service.svc), count=2 * PINGS_KEPT)) or ()
-        )
+    async def _read_pings(self, service: ServiceSnapshot) -> StoredPings:
+        """Return the pings of a service. Raises BusError."""
+        return await read_pings(self._board.me.bus(service.bus), service.svc)
 
-    def _find_service(self, text: str) -> ServiceSnapshot:
-        """Return the service with this UUID or unique key. Raises RefusedPingError if there is none."""
-        for each in self._board.snapshot.services:
-            code = self._code_of(each)
-            if text in (str(code), make_unique_key(code)):
-                return each
-        raise RefusedPingError(NOT_FOUND)
+    async def _read_last_pings(self, services: Iterable[ServiceSnapshot]) -> dict[str, StoredPings]:
+        """Return the last pings of services, by service; none of those whose bus does not answer."""
+        by_bus: dict[str, list[str]] = {}
+        for each in services:
+            by_bus.setdefault(each.bus, []).append(each.svc)
+        found: dict[str, StoredPings] = {}
+        for name, some in by_bus.items():
+            with suppress(BusError):
+                found |= await read_last_pings(self._board.me.bus(name), some)
+        return found
 
-    def _code_of(self, service: ServiceSnapshot) -> Any:
-        """Return the UUID of a service."""
-        return make_code(self._board.truth.fleet, service.svc)
+    def _find_service(self, text: str) -> tuple[ServiceSnapshot, uuid.UUID]:
+        """Return the service with this UUID or unique key, and its UUID: the one that was asked for.
 
-    @staticmethod
-    def _slug_of(service: ServiceSnapshot) -> str:
-        """Return the slug of a service."""
-        return fold_name(service.svc)
+        Raises RefusedPingError if there is none.
+        """
+        is_unique_key = len(text) == UNIQUE_KEY_CHARS
+        codes = self._keys.codes
+        svc = codes.find_unique_key(text) if is_unique_key else self._keys.find_key(text, time.time()).svc
+        service = None if svc is None else self._board.snapshot.find(svc)
+        if service is None:
+            raise RefusedPingError(NOT_FOUND)
+        return service, codes.code_of(service.svc) if is_unique_key else uuid.UUID(text)
 
 
 def _make_json(value: Any) -> PingAnswer:

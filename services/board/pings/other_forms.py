@@ -6,7 +6,7 @@ POST /webhook/alertmanager                       Alertmanager: a webhook of vers
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ KUMA_PREFIX: Final = "/api/push/"
 ALERTMANAGER_PATH: Final = "/webhook/alertmanager"
 MAX_KUMA_PING_MSEC: Final = 100_000_000_000
 MAX_ALERTS: Final = 1_000
-_GATUS_PATH: Final = re.compile(r"/api/v1/endpoints/([^/]{1,200})/external")
+_GATUS_PATH: Final = re.compile(r"/api/v1/endpoints/([^/]{1,200})/external/?")
 _JSON: Final = b"application/json"
 _DURATION: Final = re.compile(r"([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+")
 _BEARER: Final = "Bearer "
@@ -46,7 +46,7 @@ def make_kuma_answer(answer: PingAnswer) -> PingAnswer:
 
 
 def parse_kuma(fields: Mapping[str, str]) -> FormPing:
-    """Return what a push says: anything but `up` is a failure, and without a status it is up.
+    """Return what a push says: anything but `up` is a failure; without a status, or an empty one, it is up.
 
     Raises RefusedPingError, with Kuma's words, for a response time out of bounds.
     """
@@ -58,8 +58,8 @@ def parse_kuma(fields: Mapping[str, str]) -> FormPing:
         raise RefusedPingError(
             PingAnswer(404, f"Invalid ping value. Must be between 0 and {MAX_KUMA_PING_MSEC} ms.".encode())
         )
-    kind = PingKind.SUCCESS if fields.get("status", "up") == "up" else PingKind.FAIL
-    said = [fields.get("msg", "OK")]
+    kind = PingKind.SUCCESS if (fields.get("status") or "up") == "up" else PingKind.FAIL
+    said = [fields.get("msg") or "OK"]
     if fields.get("ping"):
         said.append(f"ping {fields['ping']} ms")
     return FormPing(kind, text="\n".join(said))
@@ -107,7 +107,8 @@ def parse_bearer(header: str) -> str:
 def parse_alertmanager(body: bytes) -> list[FormPing]:
     """Return what the alerts of a webhook say, one for each. Raise RefusedPingError if it is none.
 
-    The label `svc` names the service, or else `alertname`. An alert that is resolved is a success.
+    The label `svc` names the service, or else `alertname`; the slug of an alert that names none, or that has
+    no status, is empty. An alert that is resolved is a success.
     """
     try:
         found: Any = orjson.loads(body)
@@ -116,20 +117,25 @@ def parse_alertmanager(body: bytes) -> list[FormPing]:
     alerts = found.get("alerts") if isinstance(found, dict) else None
     if not isinstance(alerts, list) or len(alerts) > MAX_ALERTS:
         raise RefusedPingError(PingAnswer(400, b"not a webhook of version 4: it has no list of alerts"))
-    return [ping for ping in map(_parse_alert, alerts) if ping is not None]
+    return [_parse_alert(alert) for alert in alerts]
 
 
-def _parse_alert(alert: Any) -> FormPing | None:
-    """Return what one alert says; None if it names no service or has no status."""
+def _parse_alert(alert: Any) -> FormPing:
+    """Return what one alert says."""
     if not isinstance(alert, dict) or alert.get("status") not in ("firing", "resolved"):
-        return None
+        return FormPing(PingKind.LOG, "")
     labels, notes = _keep_texts(alert.get("labels")), _keep_texts(alert.get("annotations"))
-    name = labels.get("svc") or labels.get("alertname")
-    if not name:
-        return None
     kind = PingKind.FAIL if alert["status"] == "firing" else PingKind.SUCCESS
     said = [labels.get("alertname", ""), notes.get("summary", ""), notes.get("description", "")]
+    name = labels.get("svc") or labels.get("alertname") or ""
     return FormPing(kind, name.lower(), "\n".join(filter(None, said)))
+
+
+def join_alerts(alerts: Sequence[FormPing]) -> FormPing:
+    """Return the one ping that the alerts of a service are: a failure while one of them fires."""
+    firing = [each for each in alerts if each.kind is PingKind.FAIL]
+    found = firing or alerts
+    return FormPing(found[0].kind, found[0].slug, "\n".join(filter(None, (each.text for each in found))))
 
 
 def _keep_texts(value: Any) -> dict[str, str]:

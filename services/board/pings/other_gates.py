@@ -2,10 +2,12 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.types import Receive, Scope
 
+from marketswarm import log as logs
 from marketswarm.operator.ping_key import normalize_uuid
 from marketswarm.pings import MAX_BODY_BYTES, JobPing, PingForm
 from services.board.pings.addresses import parse_query
@@ -19,6 +21,7 @@ from services.board.pings.other_forms import (
     KUMA_PREFIX,
     FormPing,
     find_gatus_key,
+    join_alerts,
     list_gatus_slugs,
     make_alertmanager_answer,
     make_kuma_answer,
@@ -27,8 +30,14 @@ from services.board.pings.other_forms import (
     parse_gatus,
     parse_kuma,
 )
+from services.board.rate_limit import RateLimiter
 
+NAMES_LOGGED: Final = 10
+"""How many names that are no service a line of the log has."""
+MAX_NAME_CHARS: Final = 100
 _INVALID_TOKEN: Final = PingAnswer(401, b"invalid token")
+
+log = logs.get("board")
 
 
 class OtherGates:
@@ -36,11 +45,12 @@ class OtherGates:
 
     def __init__(self, desk: PingDesk) -> None:
         self._desk = desk
+        self._unknown = RateLimiter(1, 1 / 86_400)
 
     async def answer_kuma(self, scope: Scope, _receive: Receive) -> PingAnswer:
         """Answer a push of Uptime Kuma, by any method; the key in its path is that of one service."""
         try:
-            secret = normalize_uuid(scope["path"].removeprefix(KUMA_PREFIX))
+            secret = normalize_uuid(scope["path"].removeprefix(KUMA_PREFIX).removesuffix("/"))
             if secret is None:
                 raise RefusedPingError(NOT_FOUND)  # noqa: TRY301 - answered in Kuma's form below
             to = self._desk.find_destination(secret, None, find_client(scope))
@@ -63,9 +73,9 @@ class OtherGates:
         return GATUS_OK
 
     async def answer_alertmanager(self, scope: Scope, receive: Receive) -> PingAnswer:
-        """Answer a webhook of Alertmanager: each alert is a ping of its service. Raises RefusedPingError.
+        """Answer a webhook of Alertmanager: the alerts of a service are one ping. Raises RefusedPingError.
 
-        Alerts that name no service are left out. If one of the others is not taken, the whole webhook is
+        Alerts that name no service are left out. If one of the pings is not taken, the whole webhook is
         refused, and Alertmanager sends it again.
         """
         if scope["method"] != "POST":
@@ -73,20 +83,32 @@ class OtherGates:
         secret = parse_bearer(find_header(scope["headers"], b"authorization"))
         self._check_secret(secret, scope)
         body, _ = await read_body(receive, MAX_BYTES)
-        found: list[tuple[FormPing, PingDestination]] = []
+        found: dict[PingDestination, list[FormPing]] = {}
         unknown: list[str] = []
         for said in parse_alertmanager(body):
             try:
-                found.append((said, self._desk.find_allowed(secret, said.slug or "")))
+                found.setdefault(self._desk.find_allowed(secret, said.slug or ""), []).append(said)
             except RefusedPingError as refused:
                 if refused.answer not in (NOT_FOUND, AMBIGUOUS):
                     raise
                 unknown.append(said.slug or "")
-        takes = (self._desk.take(make_ping(scope, said, PingForm.ALERTMANAGER), to) for said, to in found)
+        self._log_unknown(unknown, find_client(scope))
+        takes = (
+            self._desk.take(make_ping(scope, join_alerts(alerts), PingForm.ALERTMANAGER), to)
+            for to, alerts in found.items()
+        )
         for outcome in await asyncio.gather(*takes, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome
-        return make_alertmanager_answer(len(found), unknown)
+        return make_alertmanager_answer(sum(map(len, found.values())), unknown)
+
+    def _log_unknown(self, names: Iterable[str], client: str) -> None:
+        """Log which names in a webhook are no service: each name once a day, for webhooks come again."""
+        now = time.monotonic()
+        new = [name for name in dict.fromkeys(names) if not self._unknown.take(name, now)]
+        if new:
+            shown = [name[:MAX_NAME_CHARS] for name in new[:NAMES_LOGGED]]
+            log.warning("board.alerts_unknown", names=shown, client=client)
 
     def _check_secret(self, secret: str, scope: Scope) -> None:
         """Raise RefusedPingError, with Gatus' words, if a secret is not known."""

@@ -12,6 +12,7 @@ from services.board.pings.desk import PingDesk
 from services.board.pings.directory import PingDirectory
 from services.board.pings.key_ring import KeyRing
 from services.board.pings.management import ManagementApi
+from services.board.pings.pauses import ServicePauses
 from services.board.pings.writer import PingWriter
 from services.board.settings import BoardEnvironment, BoardSettings
 from services.board.steering import Steering
@@ -31,8 +32,12 @@ def create_ping_desk(me: Agent[BoardEnvironment], settings_now: Callable[[], Boa
             made = me.truth, PingDirectory(me.truth, me.settings.default_timeout_sec)
         return made[1]
 
-    keys.follow(settings_now().settings.pings)
-    me.on_reseed(lambda _truth: keys.follow(settings_now().settings.pings))
+    def follow() -> None:
+        """Take over the keys and the services of the truth in force."""
+        keys.follow(settings_now().settings.pings, frozenset(me.truth.services).union(find_directory().names))
+
+    follow()
+    me.on_reseed(lambda _truth: follow())
     writer = PingWriter(me.bus, me.boot, lambda work, name: me.task(work, name=name))
     return PingDesk(find_directory, keys, writer)
 
@@ -42,8 +47,14 @@ def create_creator(board: Board) -> ServiceCreator:
     return ServiceCreator(create_truth_editor(board).add_service)
 
 
-def create_management(board: Board) -> ManagementApi:
+def create_pauses(board: Board) -> ServicePauses:
+    """Return what pauses services, and ends that."""
+    audit = AuditLog(lambda: board.me.bus(SYSTEM))
+    steering = Steering(lambda: board.buses, audit, lambda: board.truth)
+    return ServicePauses(lambda: board.buses, steering, lambda: board.reader.snapshot)
+
+
+def create_management(board: Board, keys: KeyRing, pauses: ServicePauses) -> ManagementApi:
     """Return the management API of a board."""
     verifier = TokenVerifier(lambda: board.me.bus(SYSTEM))
-    audit = AuditLog(lambda: board.me.bus(SYSTEM))
-    return ManagementApi(board, verifier, Steering(lambda: board.buses, audit, lambda: board.truth))
+    return ManagementApi(board, verifier, keys, pauses, board.me.settings.board_public_url)

@@ -49,11 +49,15 @@ log = logs.get("board")
 
 @dataclass(slots=True)
 class _WaitingPing:
-    """A ping that waits for its bus, and what its client waits for."""
+    """A ping that waits for its bus, and what its client waits for.
+
+    `started_at` is when the run that it ends began (epoch seconds), None if that is not known.
+    """
 
     ping: JobPing
     to: PingDestination
     done: asyncio.Future[None]
+    started_at: float | None = None
 
 
 class _BusQueue:
@@ -135,14 +139,15 @@ class PingWriter:
         finally:
             queue.is_busy = False
             for one in (*batch, *queue.waiting):
-                self._refuse(one)
+                if not one.done.done():
+                    self._refuse(one)
             queue.waiting.clear()
             queue.waiting_bytes = 0
 
     async def _send_batch(self, name: str, batch: list[_WaitingPing]) -> str | None:
         """Send pings in one script and answer each; return why the bus did not take one, if so."""
         keys = [make(one.to.svc) for one in batch for make in (pings_key, last_beat_key, last_run_key)]
-        texts = orjson.dumps([self._make_texts(one.ping, one.to) for one in batch])
+        texts = orjson.dumps([self._make_texts(one) for one in batch])
         args: list[str | bytes | float] = [
             PINGS_KEPT,
             texts,
@@ -162,13 +167,20 @@ class PingWriter:
         return "error" if failed else None
 
     def _refuse(self, one: _WaitingPing) -> None:
-        """Tell a client that its ping was not taken; the life of the stream may not have been set either."""
+        """Tell a client that its ping was not taken.
+
+        The life of the stream may not have been set either. The client sends an end again, so its start is
+        kept, unless there was another one since.
+        """
         self._expiring.pop(one.to.svc, None)
+        if one.started_at is not None:
+            self._started.setdefault((one.to.svc, one.ping.rid), one.started_at)
         if not one.done.done():
             one.done.set_exception(RefusedPingError(NO_BUS))
 
-    def _make_texts(self, ping: JobPing, to: PingDestination) -> list[str]:
+    def _make_texts(self, one: _WaitingPing) -> list[str]:
         """Return what the script needs of one ping besides its keys and its body."""
+        ping, to = one.ping, one.to
         svc, now = to.svc, time.monotonic()
         self._counts[svc] += 1  # failed ones count: a beat whose answer was lost may have arrived
         beat = encode_beat(
@@ -187,13 +199,15 @@ class PingWriter:
             self._expiring[svc] = now
         beat_life = str(max(1, round(2000 * to.timeout_sec))) if ping.kind is PingKind.SUCCESS else ""
         fields = [text for field in ping.encode().items() for text in field]
-        run = self._encode_run(svc, ping)
+        run = self._encode_run(one)
         return [to.channel, beat.decode(), life if is_new else "", beat_life, run.decode(), life, *fields]
 
-    def _encode_run(self, svc: str, ping: JobPing) -> bytes:
+    def _encode_run(self, one: _WaitingPing) -> bytes:
         """Return the last run of a service if a ping ends one, else nothing; remember one that begins."""
+        svc, ping = one.to.svc, one.ping
         if ping.kind in (PingKind.SUCCESS, PingKind.FAIL):
-            return encode_run(svc, ping, self._started.pop((svc, ping.rid), None))
+            one.started_at = self._started.pop((svc, ping.rid), None)
+            return encode_run(svc, ping, one.started_at)
         if ping.kind is PingKind.START:
             self._started[svc, ping.rid] = ping.ts
             if len(self._started) > MAX_STARTS:

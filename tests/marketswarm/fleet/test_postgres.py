@@ -12,6 +12,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
+from marketswarm.fleet import postgres
 from marketswarm.fleet.postgres import PostgresError, PostgresServer, find_programs
 from marketswarm.fleet.server import NoServerError
 from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
@@ -319,3 +320,13 @@ def test_who_may_enter_a_folder_follows_from_its_mode(tmp_path):
     assert not can_reach(stranger, inner)  # pytest's own folders are closed
     assert can_reach(stranger, Path("/usr/bin/env"))
     assert can_reach(ServerUser("us", os.geteuid(), os.getegid()), inner)
+
+
+def test_a_program_that_does_not_end_in_time_is_an_error_that_names_it(tmp_path, monkeypatch, open_folder):
+    for name in ("initdb", "postgres"):
+        (open_folder / name).write_text("#!/bin/sh\nexec sleep 600\n", encoding="utf-8")
+        (open_folder / name).chmod(0o755)
+    monkeypatch.setattr(postgres, "_INIT_WITHIN_SEC", 0.2)
+    server = PostgresServer(tmp_path / "postgres", programs=postgres.PostgresPrograms(open_folder, 15))
+    with pytest.raises(PostgresError, match=r"initdb did not end in 0\.2 s"):
+        server.prepare()

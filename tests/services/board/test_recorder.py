@@ -17,7 +17,7 @@ from marketswarm.history.store import begin_history, read_history, write_history
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.board import recorder as recorder_module
-from services.board.recorder import HistoryRecorder
+from services.board.recorder import SAVE_SEC, STEP_BACK_SEC, HistoryRecorder
 from support.waiting import auntil
 
 NAMES = [f"svc{n:02}" for n in range(12)]
@@ -280,6 +280,78 @@ async def test_two_boards_record_each_event_once(bus):
         }
     alone = begin_history(begin)
     assert alone.history.final == begin // HOUR_SEC
+    await other.aclose()
+
+
+async def make_two(bus, other, **more):
+    """Return a recorder that writes and one that came second."""
+    both = [make_recorder(bus, **more), make_recorder(other, **more)]
+    for recorder in both:
+        await recorder.step(block_sec=None)
+    now = int(time.time())
+    await add_outage(bus, "svc11", now - 900, now - 300)
+    for recorder in both:
+        await recorder.step(block_sec=None)
+    first, second = sorted(both, key=lambda recorder: recorder.counts.conflicts)
+    assert (first.counts.conflicts, second.counts.conflicts) == (0, 1)
+    await first.step(block_sec=None)
+    return first, second
+
+
+async def test_while_the_first_board_writes_the_second_one_reads_no_history(bus, monkeypatch):
+    reads = []
+
+    async def count_reads(*args, **more):
+        reads.append(args)
+        return await read_history(*args, **more)
+
+    monkeypatch.setattr(recorder_module, "read_history", count_reads)
+    begin = await begin_long_ago(bus, 40)
+    await add_outages(bus, begin, 38, seed=7)
+    other = MemoryBus(server=bus.server)
+    first, second = await make_two(bus, other, step_back_sec=0.0)
+    begun, now = len(reads), int(time.time())
+    for n in range(20):
+        await add_outage(bus, NAMES[n % 12], now - 900 + n, now - 300 + n)
+        await first.step(block_sec=None)
+        await second.step(block_sec=None)
+    assert len(reads) == begun
+    found = await sums(bus, time.time())
+    for recorder in (first, second):
+        assert {name: uptime(recorder, name, now) for name in NAMES} == {
+            name: seconds for name, (seconds, _) in found.items()
+        }
+    # the first one ends: what it did not record is the second one's to write, and nothing is lost
+    await add_outage(bus, "svc03", now - 200, now - 100)
+    for _ in range(4):
+        await second.step(block_sec=None)
+    assert len(reads) == begun + 1
+    after = await sums(bus, time.time())
+    assert after["svc03"][0]["24h"].down == found["svc03"][0]["24h"].down + 100
+    await first.step(block_sec=None)  # it was only late, and is the second one from now on
+    assert first.counts.conflicts == 1
+    await other.aclose()
+
+
+@pytest.mark.parametrize("is_idle", [False, True])
+async def test_a_second_board_takes_over_from_one_that_writes_no_more(bus, monkeypatch, is_idle):
+    clock = [time.monotonic()]
+    monkeypatch.setattr(recorder_module.time, "monotonic", lambda: clock[0])
+    await begin_long_ago(bus, 3)
+    await set_beat(bus, 10**6)
+    other, now = MemoryBus(server=bus.server), int(time.time())
+    _, second = await make_two(bus, other)
+    version = (await read_history(bus, now)).version
+    if not is_idle:
+        await add_outage(bus, "svc01", now - 900, now - 300)
+    took = 0.0
+    while (await read_history(bus, now)).version == version:
+        assert took < 90
+        clock[0] += 1
+        took += 1
+        await second.step(block_sec=None)
+    assert took <= (SAVE_SEC if is_idle else 0) + 2 * STEP_BACK_SEC + 2
+    assert second.counts.conflicts == 1
     await other.aclose()
 
 

@@ -41,14 +41,20 @@ class GateRig:
 
     def __init__(self):
         self.buses = {name: MemoryBus(name) for name in ("system-redis", "market-redis")}
-        self.keys = KeyRing(lambda: self.buses["system-redis"], {"PING_ALL": "B" * 22, "PING_BAD": "x"})
+        self.environ = {"PING_ALL": "B" * 22, "PING_BAD": "x"}
+        self.keys = KeyRing(lambda: self.buses["system-redis"], self.environ)
         self.directory = PingDirectory(make_truth(TRUTH), 30.0)
+        self.follow()
         self.writer = PingWriter(
             self.buses.__getitem__, "b00700b007aa", lambda work, name: asyncio.create_task(work, name=name)
         )
         self.desk = PingDesk(lambda: self.directory, self.keys, self.writer)
         self.responses, self.handed_on = Counter(), []
         self.gate = PingGate(self.hand_on, {"board.example"}, self.desk, self.responses)
+
+    def follow(self, named=()):
+        """Takes over the keys that a truth names, and its services."""
+        self.keys.follow(named, frozenset(self.directory.names) | {"healer"})
 
     async def hand_on(self, scope, _receive, send):
         self.handed_on.append(scope["path"])

@@ -13,13 +13,17 @@ class Editor:
 
     def __init__(self, rig, truth_of, refusal=None):
         self.rig, self.truth_of, self.refusal = rig, truth_of, refusal
-        self.services, self.authors = {"backup": {}}, []
+        self.services, self.authors, self.is_busy = {"backup": {}}, [], False
 
     async def add_service(self, svc, author):
         self.authors.append(author)
-        if self.refusal is not None:
-            raise RefusedError(self.refusal, "no")
-        self.services[svc] = {}
+        if self.refusal is not None or self.is_busy:
+            raise RefusedError(self.refusal or 503, "no")
+        if svc in self.services:
+            return False
+        self.is_busy = True
+        await asyncio.sleep(0)
+        self.services[svc], self.is_busy = {}, False
         asyncio.get_running_loop().call_later(0.05, self.follow)
         return True
 
@@ -46,6 +50,24 @@ async def test_a_ping_of_an_unknown_slug_adds_the_service_and_is_the_first_of_it
     assert [each[b"kind"] for each in await rig.entries("nightly")] == [b"start", b"success"]
     assert len(editor.authors) == 1
     assert key not in editor.authors[0]
+
+
+async def test_new_slugs_at_once_are_added_one_after_the_other(rig, make_editor):
+    editor, (_, key) = make_editor(), await rig.make_key()
+    paths = [f"/ping/{key}/job{n}" for n in (*range(10), 0, 0)]
+    found = await asyncio.gather(*(rig.ask(path, query=b"create=1") for path in paths))
+    assert [status for status, _, _ in found] == [201] * 12
+    assert len(editor.services) == 11
+    assert len(await rig.entries("job0")) == 3
+
+
+async def test_what_was_not_added_uses_nothing_up(rig, make_editor, monkeypatch):
+    monkeypatch.setattr(creation, "CREATED_AT_ONCE", 1)
+    editor, (_, key) = make_editor(refusal=503), await rig.make_key()
+    found = [(await rig.ask(f"/ping/{key}/job", query=b"create=1"))[0] for _ in range(3)]
+    editor.refusal = None
+    found += [(await rig.ask(f"/ping/{key}/job", query=b"create=1"))[0] for _ in range(2)]
+    assert found == [503, 503, 503, 201, 200]
 
 
 async def test_neither_a_key_of_one_service_nor_a_wrong_one_adds_any(rig, make_editor):

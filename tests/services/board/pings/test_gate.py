@@ -218,7 +218,7 @@ async def test_the_truth_may_name_keys_by_their_hash_or_by_a_variable(rig):
     _, uuid = await rig.make_key("backup")
     from marketswarm.operator.ping_key import hash_ping_secret
 
-    rig.keys.follow(
+    rig.follow(
         [
             PingKeySettings(svc="shop_api", sha256=hash_ping_secret(RID)),
             PingKeySettings.model_validate({"secret": "env:PING_ALL"}),
@@ -229,7 +229,7 @@ async def test_the_truth_may_name_keys_by_their_hash_or_by_a_variable(rig):
     assert (await rig.ask(f"/ping/{RID}"))[0] == 200
     assert (await rig.ask(f"/ping/{'B' * 22}/shop_api"))[0] == 200
     assert len(await rig.entries("shop_api")) == 2
-    rig.keys.follow([])
+    rig.follow([])
     assert (await rig.ask(f"/ping/{RID}"))[0] == 404
     assert (await rig.ask(f"/ping/{uuid}"))[0] == 200
 

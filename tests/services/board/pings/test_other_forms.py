@@ -2,6 +2,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from services.board.pings.answers import RefusedPingError
 from services.board.pings.other_forms import list_gatus_slugs, parse_alertmanager
@@ -25,16 +26,41 @@ def webhook(*alerts):
         (b"status=up&msg=fine&ping=12", b"success", b"fine\nping 12 ms"),
         (b"status=down&msg=no+disk", b"fail", b"no disk"),
         (b"status=pending", b"fail", b"OK"),
+        (b"status=&msg=&ping=", b"success", b"OK"),
+        (b"status=UP", b"fail", b"OK"),
         (b"ping=x", b"success", b"OK\nping x ms"),
     ],
 )
 async def test_a_push_of_uptime_kuma_is_a_ping(rig, method, query, kind, body):
     _, uuid = await rig.make_key("backup")
-    for secret in (uuid, uuid.replace("-", "")):
+    for secret in (uuid, uuid.replace("-", ""), f"{uuid}/"):
         status, said, headers = await rig.ask(f"/api/push/{secret}", method, query=query)
         assert (status, said, headers[b"content-type"]) == (200, b'{"ok":true}', b"application/json")
     entry = (await rig.entries("backup"))[-1]
     assert (entry[b"kind"], entry[b"body"], entry[b"form"]) == (kind, body, b"kuma")
+
+
+async def test_a_failure_with_a_long_report_is_taken_and_its_beginning_kept(rig):
+    _, uuid = await rig.make_key("backup")
+    long = b"x" * 12_000
+    assert (await rig.ask(f"/api/push/{uuid}", query=b"status=down&msg=" + long))[0] == 200
+    assert (await rig.ask(f"/ping/{uuid}/fail", query=b"reason=" + long))[0] == 200
+    path, header = "/api/v1/endpoints/backup/external", {"authorization": f"Bearer {uuid}"}
+    assert (await rig.ask(path, "POST", query=b"success=false&error=" + long, **header))[0] == 200
+    entries = await rig.entries("backup")
+    assert [(each[b"kind"], len(each.get(b"body", b""))) for each in entries] == [
+        (b"fail", 10_000),
+        (b"fail", 0),
+        (b"fail", 10_000),
+    ]
+    assert (await rig.ask("/ping/" + "x" * 2001))[0] == 414
+
+
+async def test_a_report_with_many_ampersands_is_taken(rig):
+    _, uuid = await rig.make_key("backup")
+    query = b"msg=a" + b"&b=c" * 500 + b"&status=down" + b"&d" * 5_000
+    assert (await rig.ask(f"/api/push/{uuid}", query=query))[0] == 200
+    assert (await rig.entries("backup"))[0][b"kind"] == b"fail"
 
 
 @pytest.mark.parametrize(
@@ -109,10 +135,33 @@ async def test_alerts_of_a_webhook_are_pings_of_the_services_that_they_name(rig)
         "x",
     )
     status, said, _ = await rig.ask("/webhook/alertmanager", "POST", body, authorization=f"Bearer {secret}")
-    assert (status, orjson.loads(said)) == (200, {"taken": 2, "unknown": ["watchdog"]})
+    assert (status, orjson.loads(said)) == (200, {"taken": 2, "unknown": ["watchdog", "", ""]})
     (entry,) = await rig.entries("backup")
     assert (entry[b"kind"], entry[b"body"]) == (b"fail", b"DiskFull\nit is down")
     assert (await rig.entries("shop_api"))[0][b"kind"] == b"success"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+async def test_a_service_of_which_one_alert_still_fires_is_not_up(rig, order):
+    _, secret = await rig.make_key()
+    alerts = [alert("resolved", svc="backup", alertname="CpuHot"), alert(svc="Backup", alertname="DiskFull")]
+    body = webhook(*alerts[::order], alert("resolved", svc="shop_api"))
+    status, said, _ = await rig.ask("/webhook/alertmanager", "POST", body, authorization=f"Bearer {secret}")
+    assert (status, orjson.loads(said)) == (200, {"taken": 3, "unknown": []})
+    (entry,) = await rig.entries("backup")
+    assert (entry[b"kind"], entry[b"body"]) == (b"fail", b"DiskFull\nit is down")
+    assert [each[b"kind"] for each in await rig.entries("shop_api")] == [b"success"]
+
+
+async def test_alerts_that_name_no_service_are_logged_once(rig):
+    _, secret = await rig.make_key()
+    body = webhook(alert(svc="backup"), alert(alertname="Watchdog"), alert(), "x")
+    with capture_logs() as logged:
+        for _ in range(2):
+            answer = await rig.ask("/webhook/alertmanager", "POST", body, authorization=f"Bearer {secret}")
+            assert answer[0] == 200
+    found = [(line["names"], line["client"]) for line in logged if line["event"] == "board.alerts_unknown"]
+    assert found == [(["watchdog", ""], "10.9.8.7")]
 
 
 async def test_a_webhook_that_is_not_taken_whole_is_refused_and_may_be_sent_again(rig):

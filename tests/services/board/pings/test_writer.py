@@ -1,5 +1,6 @@
 import asyncio
 
+import orjson
 import pytest
 
 from marketswarm.pings import JobPing, PingKind
@@ -88,4 +89,63 @@ async def test_a_client_that_gives_up_while_it_waits_has_no_ping():
     await kept
     assert await bus.client.xlen("pings:backup") == 1
     assert made.acknowledged == {"success": 1}
+    await bus.aclose()
+
+
+def job_ping(kind, ts, rid=None):
+    return JobPing(kind=kind, ts=ts, rid=rid)
+
+
+async def test_an_end_that_is_sent_again_after_a_503_still_has_its_duration():
+    bus = MemoryBus()
+    made, _ = make_writer(bus)
+    await made.write(job_ping(PingKind.START, 100.0), TO)
+    bus.connected = False
+    with pytest.raises(RefusedPingError):
+        await made.write(job_ping(PingKind.SUCCESS, 107.0), TO)
+    bus.connected = True
+    await made.write(job_ping(PingKind.SUCCESS, 107.5), TO)
+    assert orjson.loads(await bus.client.get("run:backup"))["took_sec"] == 7.5
+    await made.write(job_ping(PingKind.SUCCESS, 109.0), TO)
+    assert "took_sec" not in orjson.loads(await bus.client.get("run:backup"))  # no start belongs to this one
+    await bus.aclose()
+
+
+async def test_of_a_start_that_no_bus_took_and_one_that_came_since_the_later_one_counts():
+    bus = MemoryBus()
+    made, _ = make_writer(bus)
+    await made.write(job_ping(PingKind.START, 100.0), TO)
+    bus.connected = False
+    ending = asyncio.ensure_future(made.write(job_ping(PingKind.SUCCESS, 107.0), TO))
+    with pytest.raises(RefusedPingError):
+        await asyncio.gather(ending, made.write(job_ping(PingKind.START, 108.0), TO))
+    bus.connected = True
+    await made.write(job_ping(PingKind.SUCCESS, 110.0), TO)
+    assert orjson.loads(await bus.client.get("run:backup"))["took_sec"] == 2.0
+    await bus.aclose()
+
+
+async def test_the_life_of_a_stream_is_set_once_an_hour_and_after_a_ping_that_was_not_taken():
+    bus = MemoryBus()
+    made, _ = make_writer(bus)
+
+    async def sets_life():
+        """Ping, and return whether that sets the life of the stream."""
+        await bus.client.persist("pings:backup")
+        await made.write(ping(), TO)
+        return await bus.client.ttl("pings:backup") > 0
+
+    assert [await sets_life() for _ in range(3)] == [True, False, False]
+    bus.connected = False
+    with pytest.raises(RefusedPingError):
+        await made.write(ping(), TO)
+    bus.connected = True
+    assert [await sets_life() for _ in range(2)] == [True, False]
+    other = PingDestination("other", "system-redis", "other:heartbeat", 30.0)
+    bus.connected = False
+    with pytest.raises(RefusedPingError):
+        await made.write(ping(), other)
+    bus.connected = True
+    await made.write(ping(), other)
+    assert await bus.client.ttl("pings:other") > 0
     await bus.aclose()
