@@ -207,6 +207,8 @@ MEANINGS: Final = {
     "reading.resumed": "The alert log of this bus is read again.",
     "refresh.done": "All series that were old by the schedule of the refresh were loaded.",
     "refresh.stalled": "The bus fails, so the refresh waits.",
+    "archive.position_unreadable": "The place up to which the alert log was written to the database can't be read; archive begins with the oldest alert.",
+    "archive.stream_anew": "The alert log was deleted and begun anew, or its bus lost what it had last; archive reads it from its beginning.",
     "relay.position_unreadable": "The place up to which a service's alerts were copied can't be read; the healer begins with the oldest.",
     "relay.skipped": "Entries of a service were not copied to the alert log, by reason.",
     "relay.waiting": "The bus fails, so the alerts of services wait.",
