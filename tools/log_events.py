@@ -65,6 +65,7 @@ MEANINGS: Final = {
     "bars.refused": "Another instance has committed this symbol: it is read anew.",
     "bars.state_unreadable": "The state of a symbol can't be read: it is built anew from the stream.",
     "bars.symbol_failed": "The bars of a symbol can't be built: the symbol is set aside, and the others go on.",
+    "bars.stream_anew": "A stream was deleted and begun anew, or its bus lost what it had last; bars reads it from its beginning.",
     "bars.trimmed": "The entry that bars read last was trimmed off: later ones may be lost unread.",
     "beat.failed": "The bus does not take this agent's beats.",
     "beat.malformed": "Payloads on heartbeat channels are no beats; the last one is named.",
