@@ -73,6 +73,7 @@ MEANINGS: Final = {
     "beat.resumed": "The bus takes this agent's beats again.",
     "board.listening": "The board answers at this address.",
     "board.no_bus": "The board can't follow the alerts: the bus fails.",
+    "board.audit": "What a client had the board do, as it is in the stream `board:audit`: before it is done, and its outcome.",
     "board.not_audited": "What a client had the board do could not be put on the audit log.",
     "board.ping_key_refused": "A client pinged with a key that is not known.",
     "board.ping_key_unusable": "The truth names a ping key whose variable is missing or holds no such key.",

@@ -408,6 +408,8 @@ DONE = {
         HSET notifier:silences a {}
         HDEL notifier:silences a
         XADD notifier:asks MAXLEN ~ 100 * ask {}
+        DEL notifier:asks
+        DEL board:audit
         LRANGE notifier:answers:x 0 -1
         XRANGE notifier:dead - +
         HSET board:tokens a {}
