@@ -8,7 +8,6 @@ is killed.
 """
 
 import asyncio
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from healer.service_alert import AlertRule, parse_service_alert
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stream import FIRST_ID, StreamEntry, entry_sort_key, read_entries_after, read_newest_id
+from marketswarm.bus.stream import FIRST_ID, StreamEntry, has_begun_anew, is_entry_id, read_entries_after
 from marketswarm.event import MalformedEvent, encode_event
 from marketswarm.keys import ALERT_LOG, HEALER_LEASE, HEALER_RELAYED
 from marketswarm.metrics import Family
@@ -37,7 +36,6 @@ POSITION_MOVED: Final = 0
 CHANNEL_REFUSED: Final = 2
 
 _RELAY: Final = Script.beside("marketswarm.monitor", "relay.lua")
-_POSITION: Final = re.compile(rb"\d{1,20}-\d{1,20}")
 
 log = logs.get("relay")
 
@@ -101,8 +99,8 @@ class Relay:
             bus, self.rule.stream, self._position, count=PAGE_SIZE, block_sec=BLOCK_SEC
         )
         if not entries:
-            if entry_sort_key(await read_newest_id(bus, self.rule.stream)) < entry_sort_key(self._position):
-                # the stream was deleted: entries that come are new, whatever their ids
+            if await has_begun_anew(bus, self.rule.stream, self._position):
+                # entries that come are new, whatever their ids
                 self._position = FIRST_ID
             return
         events, skipped = _check_entries(self.rule, entries)
@@ -140,10 +138,10 @@ class Relay:
         Raise BusError.
         """
         stored: bytes = await bus.ask(bus.client.hget(HEALER_RELAYED, self.rule.stream)) or b""
-        if stored and not _POSITION.fullmatch(stored):
+        if stored and not is_entry_id(stored):
             log.warning("relay.position_unreadable", bus=bus.name, stream=self.rule.stream)
         self._stored_position = stored
-        self._position = stored if _POSITION.fullmatch(stored) else FIRST_ID
+        self._position = stored if is_entry_id(stored) else FIRST_ID
 
     def _log_refusal(self, error: BusError) -> None:
         """Log the first failure of the bus, then the latest one every 10 s.

@@ -19,11 +19,10 @@ from marketswarm.bus.stream import (
     FIRST_ID,
     REPLY_BYTES,
     StreamEntry,
-    entry_sort_key,
+    has_begun_anew,
     make_stream_entry,
     read_entries_before,
     read_entries_by_id,
-    read_newest_id,
 )
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, NOTIFIER_REQUESTS, NOTIFIER_SILENCES, NOTIFIER_STATE
@@ -203,10 +202,10 @@ class LogReader:
     async def _resume_position(self, last: bytes) -> bytes:
         """Return the id after which to read on in a log whose group is gone. Raises BusError.
 
-        That is `last`, or the beginning if the log was replaced by another one.
+        That is `last`, or the beginning if the log was replaced by another one, or has no entry: a group that
+        begins behind the last possible id would never be given any.
         """
-        end = await read_newest_id(self.bus, ALERT_LOG)
-        return last if entry_sort_key(last) <= entry_sort_key(end) or end == FIRST_ID else FIRST_ID
+        return FIRST_ID if await has_begun_anew(self.bus, ALERT_LOG, last) else last
 
     # -- reading
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stream import entry_sort_key, read_entries_after, read_newest_id
+from marketswarm.bus.stream import FIRST_ID, has_begun_anew, read_entries_after, read_newest_id
 from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.keys import ALERT_LOG
 from marketswarm.metrics import Family
@@ -70,7 +70,9 @@ async def follow_alert_log(
             await on_reached(bus)
             while True:
                 on_answer(bus.name)
-                last = await _read_entries(bus, last, on_event, on_skipped)
+                before, last = last, await _read_entries(bus, last, on_event, on_skipped)
+                if last == before and await has_begun_anew(bus, ALERT_LOG, last):
+                    last = FIRST_ID
         except BusError as error:
             on_error(error)
         await asyncio.sleep(RETRY_SEC)
@@ -78,10 +80,9 @@ async def follow_alert_log(
 
 async def find_start_id(bus: Bus, last: bytes | None) -> bytes:
     """Return the id to read after: `last`, or the log's end if that is None, or 0-0 if the log is new."""
-    end = await read_newest_id(bus, ALERT_LOG)
     if last is None:
-        return end
-    return last if entry_sort_key(last) <= entry_sort_key(end) else b"0-0"
+        return await read_newest_id(bus, ALERT_LOG)
+    return FIRST_ID if await has_begun_anew(bus, ALERT_LOG, last) else last
 
 
 async def _read_entries(

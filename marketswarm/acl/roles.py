@@ -321,6 +321,8 @@ def grant_operator(view: BusView) -> tuple[Grant, ...]:
         *grant_status_reads(view),
         Grant("fcall", (ALERT_LOG,)),
         *_grant_operator_writes(),
+        # an entry with the last possible id ends a stream for all writers, until it is deleted
+        Grant("del", (NOTIFIER_REQUESTS, BOARD_AUDIT), mode="W"),
         Grant("hgetall hlen hset hdel", (BOARD_TOKENS,)),
         Grant("hgetall hlen hexists hset hdel hincrby", (BOARD_PING_KEYS,)),
         Grant("set", (BOARD_CHECKS,), mode="W"),

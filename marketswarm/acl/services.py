@@ -2,9 +2,14 @@
 
 A service may use all data commands on the keys that it writes, and on the keys `<key>:…`, where it keeps its
 state. It may only read the keys that it subscribes to.
+
+A user's rights can't name a consumer group: whoever may read by one group of a stream can take, acknowledge
+and skip the entries of all its groups. So only a service that reads by a group has the commands for it, and
+on the alert log, by which people are notified, the notifier alone.
 """
 
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatchcase
 from typing import Final
 
 from marketswarm.acl.bus_view import BusView
@@ -12,6 +17,7 @@ from marketswarm.acl.grant import Grant, escape_pattern
 from marketswarm.keys import (
     ALERT_LOG,
     ARCHIVE_DEAD,
+    ARCHIVE_POSITIONS,
     CHECKED_BARS,
     FEATURES,
     HEARTBEAT_SUFFIX,
@@ -50,11 +56,19 @@ _DEAD_LETTERS: Final = ("vexy_ai", "archive")
 _DATA_COMMANDS: Final = (
     "@string @hash @list @set @sortedset @stream @bitmap @hyperloglog @geo"
     " del unlink exists type touch expire pexpire expireat pexpireat persist ttl pttl -@dangerous"
+    # XREADGROUP is there: a user who may only read a key may take the entries of its groups
+    " -xreadgroup -xack -xclaim -xautoclaim -xgroup -xsetid"
 )
+"""What may be done to keys; of a stream, all but to use its consumer groups."""
 _GROUP_COMMANDS: Final = (
-    "xreadgroup xack xclaim xautoclaim xpending xgroup|create xgroup|createconsumer xgroup|delconsumer"
-    " xinfo|stream xinfo|groups xinfo|consumers"
+    "xreadgroup xack xclaim xautoclaim xgroup|create xgroup|createconsumer xgroup|delconsumer"
 )
+_DESTROY_GROUP: Final = "xgroup|destroy"
+"""For writers: a group that nobody reads by any more can hold up the writer of a stream."""
+_POSITION_READERS: Final = ("bars", "board", "massive", "mesh", "rss_agg", "sources")
+"""Those of our own services that read no stream by a group."""
+_NO_STREAMS: Final = (MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, MESH_TOPOLOGY, MESH_FLOW)
+"""Keys that are no streams: who may make a group may make one there before the owner has written it."""
 
 # what our own services write if the truth names no key with the same last part: (bus, key) by service
 DEFAULT_WRITES: Final = {
@@ -128,6 +142,7 @@ def grant_work(svc: str, view: BusView) -> tuple[Grant, ...]:
         Grant("type get set del exists pttl pexpire hset hmget", leases),
         Grant("publish subscribe", channels=(*shares, lease_key("*"))),
         *([Grant(_DATA_COMMANDS, (_OWN_KEYS[svc],))] if svc in _OWN_KEYS and view.bus == MARKET else []),
+        *([Grant("hget hset", (ARCHIVE_POSITIONS,))] if _follows_alert_log(svc, view) else []),
         *grant_access_points(svc, view),
     )
 
@@ -159,7 +174,8 @@ def grant_market_operation(view: BusView) -> Iterator[Grant]:
         streams = _list_keys(_find_read_points("bars", view), view, MARKET_BARS, MARKET_QUOTES)
         if quarantine:
             yield Grant("xrange xrevrange xlen xdel", quarantine)
-            yield Grant("xadd", streams, mode="W")
+            # DEL: an entry with the last possible id ends a stream for all writers, until it is deleted
+            yield Grant("xadd del", streams, mode="W")
             yield Grant("fcall", (*quarantine, *streams))
     if "archive" in view.truth.services:
         dead = _list_keys(find_written_points("archive", view), view, ARCHIVE_DEAD)
@@ -205,7 +221,10 @@ def _grant_writes(svc: str, view: BusView) -> Iterator[Grant]:
     data = [key for key in keys if key not in (view.alerts, ALERT_LOG)]
     patterns = dict.fromkeys(pattern for key in data for pattern in _build_key_patterns(svc, key))
     if patterns:
-        yield Grant(_DATA_COMMANDS, tuple(patterns))
+        yield Grant(f"{_DATA_COMMANDS} {_DESTROY_GROUP}", tuple(patterns))
+    beside = tuple(pattern for pattern in patterns if pattern.endswith(":*") and pattern not in keys)
+    if beside:  # only this service reads there
+        yield Grant(_GROUP_COMMANDS, beside)
     if ALERT_LOG in keys:  # add and delete entries, but not read those of others
         yield Grant("xadd xdel", (ALERT_LOG,), mode="W")
 
@@ -213,7 +232,8 @@ def _grant_writes(svc: str, view: BusView) -> Iterator[Grant]:
 def _grant_reads(svc: str, view: BusView) -> Iterator[Grant]:
     """Yield the grants to subscribe to and to read what a service's `subscribe_to` names on this bus.
 
-    Reading includes the use of consumer groups. Heartbeat channels get only the grant to subscribe.
+    Reading includes the use of consumer groups, where the service has any use for them. Heartbeat channels
+    get only the grant to subscribe.
     """
     points = view.truth.services[svc].access_points.subscribe_to
     channels = [point.key for point in points if point.bus == view.bus]
@@ -224,7 +244,23 @@ def _grant_reads(svc: str, view: BusView) -> Iterator[Grant]:
     keys = tuple(dict.fromkeys(escape_pattern(key, keep_wildcards=True) for key in wanted))
     if keys:
         yield Grant(_DATA_COMMANDS, keys, mode="R")
-        yield Grant(_GROUP_COMMANDS, keys)
+    grouped = tuple(key for key in keys if _is_read_by_group(svc, key))
+    if grouped:
+        yield Grant(_GROUP_COMMANDS, grouped)
+
+
+def _is_read_by_group(svc: str, pattern: str) -> bool:
+    """Return True if a service may read the keys of an ACL pattern by a consumer group."""
+    others = (ALERT_LOG, *_NO_STREAMS)
+    if svc in _POSITION_READERS or any(fnmatchcase(key, pattern) for key in others):
+        return False
+    # archive may be given other names for these keys
+    return svc != "archive" or _get_last_part(pattern) not in map(_get_last_part, others)
+
+
+def _follows_alert_log(svc: str, view: BusView) -> bool:
+    """Return True if a service is archive, which stores its position in the alert log, and this its bus."""
+    return svc == "archive" and bool(_list_keys(_find_read_points(svc, view), view, ALERT_LOG))
 
 
 def _find_read_points(svc: str, view: BusView) -> list[AccessPoint]:

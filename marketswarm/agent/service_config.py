@@ -15,9 +15,9 @@ begins with the path of a part (`endpoints[3].name: …`), the error is about th
 
 import importlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -389,3 +389,22 @@ def point_like(points: Iterable[AccessPoint], bus: str, key: str) -> AccessPoint
     word = key.rpartition(":")[2]
     found = (point for point in points if point.key.rpartition(":")[2] == word)
     return next(found, AccessPoint(bus=bus, key=key))
+
+
+def require_file_below(suffix: str) -> Callable[[str], str]:
+    """Return a validator of a path that a truth may choose: below the working directory, ending in `suffix`.
+
+    Who writes a truth must not choose which files of a machine are opened: what is said of a file that is no
+    recording tells whether it is there. Hidden files and folders are refused, such as `.marketswarm/secrets`.
+    """
+
+    def validate(path: str) -> str:
+        """Return `path`; raise ValueError if it may not be chosen."""
+        parts = PurePosixPath(path).parts
+        if not path.isprintable() or any(part.startswith((".", "/")) for part in parts):
+            raise ValueError("must be below the working directory, without .. and hidden folders")
+        if not path.endswith(suffix):
+            raise ValueError(f"must end in {suffix}")
+        return path
+
+    return validate

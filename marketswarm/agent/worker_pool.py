@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from marketswarm.agent.member import Agent
 from marketswarm.agent.service_config import InputStream
-from marketswarm.bus import BusError
+from marketswarm.bus import Bus, BusError
 from marketswarm.bus.backlog import Backlog
 from marketswarm.bus.consumer import Consumer
 
@@ -45,6 +45,7 @@ class WorkerPool(Generic[Worker]):
         group_now: returns the consumer group of the truth in force.
         make_worker: makes the worker of one bus.
         log_failure: called with the error of a worker; not again while its bus fails for the same reason.
+        make_consumer: makes the consumer of a bus, its streams and a group, under a name.
     """
 
     def __init__(
@@ -54,9 +55,11 @@ class WorkerPool(Generic[Worker]):
         group_now: Callable[[], str],
         make_worker: Callable[[], Worker],
         log_failure: Callable[[BusError], None],
+        *,
+        make_consumer: Callable[[Bus, Iterable[str], str, str], Consumer] = Consumer,
     ) -> None:
         self._me, self._streams_now, self._group_now = me, streams_now, group_now
-        self._make_worker, self._log_failure = make_worker, log_failure
+        self._make_worker, self._log_failure, self._make_consumer = make_worker, log_failure, make_consumer
         self._workers: dict[str, Worker] = {}
         self._failures: dict[str, str] = {}  # by the bus of the worker; the bus that fails may be another
 
@@ -103,7 +106,7 @@ class WorkerPool(Generic[Worker]):
 
     async def _open_consumer(self, current: Consumer | None, bus: str, streams: Iterable[str]) -> Consumer:
         """Return a consumer of these streams: the current one, if its bus, streams and group are the same."""
-        consumer = Consumer(self._me.bus(bus), streams, self._group_now(), self._me.boot)
+        consumer = self._make_consumer(self._me.bus(bus), streams, self._group_now(), self._me.boot)
         if current is not None and (
             (current.bus, current.streams, current.group) == (consumer.bus, consumer.streams, consumer.group)
         ):

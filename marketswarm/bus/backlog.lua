@@ -2,6 +2,7 @@
 -- Returns how a stream stands for a group.
 -- KEYS  1  the stream
 -- ARGV  1  group
+--       2  for a reader without a group, the id up to which it has read
 -- Returns a list; what is not known or not there is nil:
 --   1 the server's clock (ms)       2 the number of entries that are pending
 --   3 the number of unread entries; nil if they are many and the server has lost count
@@ -49,7 +50,7 @@ local function find_group()
   end
 end
 
-local group = find_group()
+local group = ARGV[2] and {['last-delivered-id'] = ARGV[2], pending = 0} or find_group()
 if not group then
   return redis.error_reply('NOGROUP ' .. stream .. ' has no group ' .. group_name)
 end

@@ -53,10 +53,14 @@ class Backlog:
         return replace(self, lost=before.lost + more)
 
 
-async def read_backlog(bus: Bus, stream: str, group: str) -> Backlog:
-    """Return how a stream stands for a group, with `lost` 0. Raises BusError, also if there is no group."""
+async def read_backlog(bus: Bus, stream: str, group: str, position: bytes | None = None) -> Backlog:
+    """Return how a stream stands for a group, with `lost` 0. Raises BusError, also if there is no group.
+
+    With `position`, it is that of a reader without a group, which has read up to that id.
+    """
+    args: list[str | bytes | float] = [group] if position is None else [group, position]
     now_ms, pending, unread, first_unread, is_caught_up, passed_over, acknowledged, oldest = await bus.script(
-        _BACKLOG, [stream], [group]
+        _BACKLOG, [stream], args
     )
     return Backlog(
         unread=unread,

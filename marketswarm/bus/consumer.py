@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from marketswarm.bus.backlog import Backlog, read_backlog
 from marketswarm.bus.bus import Bus
 from marketswarm.bus.errors import BusError, ReplyTooLongError
 from marketswarm.bus.scripts import Script
@@ -165,6 +166,14 @@ class Consumer:
             now: in epoch seconds.
             details: further fields of the dead letter.
         """
+        letter = self.encode_letter(entry, reason, now, details)
+        args: list[str | bytes | float] = [self.group, entry.id, DEAD_LETTERS, letter]
+        return bool(await self.bus.script(_DEAD_LETTER, [entry.stream, dead], args))
+
+    def encode_letter(
+        self, entry: DeliveredEntry, reason: str, now: float, details: Mapping[str, str]
+    ) -> bytes:
+        """Return the fields of an entry's dead letter, as a JSON array of names and values."""
         letter = {
             "stream": entry.stream,
             "entry": entry.id.decode("ascii", "replace"),
@@ -173,9 +182,11 @@ class Consumer:
             "ts": f"{now:.3f}",
             **details,
         }
-        flat = orjson.dumps([text for pair in letter.items() for text in pair])
-        args: list[str | bytes | float] = [self.group, entry.id, DEAD_LETTERS, flat]
-        return bool(await self.bus.script(_DEAD_LETTER, [entry.stream, dead], args))
+        return orjson.dumps([text for pair in letter.items() for text in pair])
+
+    async def read_backlog(self, stream: str) -> Backlog:
+        """Return how a stream stands for the group, with `lost` 0."""
+        return await read_backlog(self.bus, stream, self.group)
 
     async def delete_idle_consumers(self) -> None:
         """Delete consumers of the group that have nothing pending and were idle for an hour."""

@@ -6,6 +6,7 @@ fields of an entry above `ENTRY_BYTES`. The caller gets such an entry without fi
 skips it.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,6 +23,8 @@ FIRST_ID: Final = b"0-0"
 """An id before that of every entry."""
 
 _ENTRIES: Final = Script.beside("marketswarm.bus", "stream.lua")
+_ID: Final = re.compile(rb"\d{1,20}-\d{1,20}", re.ASCII)
+_LAST_NUMBER: Final = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,21 @@ async def read_newest_id(bus: Bus, stream: str) -> bytes:
     """Return the id of the newest entry, `0-0` for a stream without any. Raises BusError."""
     reply = await bus.script(_ENTRIES, [stream], ["XREVRANGE", 0, REPLY_BYTES, "+", "-", 1])
     return bytes(reply[0][0]) if reply else FIRST_ID
+
+
+async def has_begun_anew(bus: Bus, stream: str, position: bytes) -> bool:
+    """Return True if the newest entry of a stream is older than `position`. Raises BusError.
+
+    Then the stream was deleted since, or the bus has lost what it had last. A reader by position asks this
+    while there is nothing to read: otherwise one entry with the last possible id would end its reading for
+    good, also after the stream was deleted.
+    """
+    return entry_sort_key(await read_newest_id(bus, stream)) < entry_sort_key(position)
+
+
+def is_entry_id(text: bytes) -> bool:
+    """Return True if `text` is an entry's id, such as `1793000000000-0`; no server reads after another."""
+    return bool(_ID.fullmatch(text)) and max(entry_sort_key(text)) <= _LAST_NUMBER
 
 
 def entry_sort_key(ident: bytes) -> tuple[int, int]:

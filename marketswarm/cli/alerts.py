@@ -19,7 +19,13 @@ import orjson
 import typer
 
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.stream import StreamEntry, entry_sort_key, read_entries_after, read_newest_id
+from marketswarm.bus.stream import (
+    StreamEntry,
+    entry_sort_key,
+    has_begun_anew,
+    read_entries_after,
+    read_newest_id,
+)
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.event_text import describe_event, is_bad
 from marketswarm.cli.fleet_view import FleetView, open_fleet
@@ -217,18 +223,22 @@ class _LogReader:
                 if lost:
                     await self._resume()
                     lost = False
-                for each in await self._read(_BLOCK_SEC):
+                found = await self._read(_BLOCK_SEC)
+                for each in found:
                     queue.put_nowait(each)
+                lost = not found  # the log may have been begun anew
             except BusError:
                 lost = True
                 await asyncio.sleep(_RETRY_SEC)
 
     async def _find_position(self, since_sec: float | None) -> bytes:
         """Return the end of the log, or its position `since_sec` ago by the bus's clock. Raises BusError."""
+        end = await read_newest_id(self._bus, ALERT_LOG)
         if since_sec is None:
-            return await read_newest_id(self._bus, ALERT_LOG)
+            return end
         now, _ = await self._bus.ask(self._bus.client.time())
-        return b"%d-0" % max(0, int((now - since_sec) * 1000) - 1)
+        # never behind the end: that would mean that the log was begun anew
+        return min(end, b"%d-0" % max(0, int((now - since_sec) * 1000) - 1), key=entry_sort_key)
 
     async def _resume(self) -> None:
         """Set the position after an outage: the old one, or the start if the log was replaced.
@@ -239,7 +249,7 @@ class _LogReader:
             self._position = await self._find_position(
                 (self._since_sec or 0) + time.monotonic() - self._begun
             )
-        elif entry_sort_key(await self._find_position(None)) < entry_sort_key(self._position):
+        elif await has_begun_anew(self._bus, ALERT_LOG, self._position):
             self._position = _LOG_START
 
     async def _read(self, block_sec: float | None) -> list[LoggedEvent]:

@@ -23,7 +23,7 @@ from marketswarm.bus import Bus
 from marketswarm.bus.errors import ReplyTooLongError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import delete_wrong_types, report_unusable
-from marketswarm.bus.stream import FIRST_ID, REPLY_BYTES
+from marketswarm.bus.stream import FIRST_ID, REPLY_BYTES, is_entry_id
 from marketswarm.history.encoding import (
     MAX_HOURS_BYTES,
     MAX_RECORD_BYTES,
@@ -53,7 +53,6 @@ NAMES_AT_ONCE: Final = 500
 READ_SEC: Final = 10.0
 
 _WRITE: Final = Script.beside("marketswarm.history", "write.lua")
-_POSITION: Final = re.compile(rb"\d{1,20}-\d{1,20}")
 _VERSION: Final = re.compile(rb"\d{1,18}")
 _STORED: Final = 1
 _NO_HASH: Final = -1
@@ -92,7 +91,7 @@ async def read_history(bus: Bus, now: int, only: Sequence[str] | None = None) ->
     version, position, progress, healer = await _read_fields(bus, BOARD_HISTORY, names, MAX_RECORD_BYTES)
     if not (version and position and progress and healer):
         return None
-    if not (_VERSION.fullmatch(version) and _POSITION.fullmatch(position)):
+    if not (_VERSION.fullmatch(version) and is_entry_id(position)):
         report_unusable(bus.name, BOARD_HISTORY, "no position")
         return None
     try:

@@ -20,7 +20,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import delete_wrong_types, is_wrong_type
 from marketswarm.detector import Verdict
-from marketswarm.keys import ALERT_LOG, monitor_lease_key, roster_key
+from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, monitor_lease_key, roster_key
 from marketswarm.monitor.encoder import EncodedVerdict, roster_field
 from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED, Fence, Leadership
 from marketswarm.monitor.store import RosterEntry, parse_entry
@@ -107,13 +107,13 @@ class LogLength:
         return min(max(compute_log_length(self.services), self.unread + LENGTH_MARGIN), self.max_length)
 
     async def _read_unread(self, bus: Bus) -> int | None:
-        """Return the number of unread events by the slowest group of readers; None if one can't be counted.
+        """Return the number of events that the notifier has not acknowledged; None if they can't be counted.
 
         Return the last known number if the bus fails.
         """
         try:
             groups = await bus.ask(bus.client.xinfo_groups(ALERT_LOG), READ_UNREAD_WITHIN_SEC)
-            counts = [_count_unread(group) for group in groups]
+            counts = [_count_unread(each) for each in groups if each["name"] == NOTIFIER_GROUP.encode()]
             return None if None in counts else max(filter(None, counts), default=0)
         except BusError:
             return self.unread  # there is no log yet, or the offer that follows fails with the same reason

@@ -26,7 +26,12 @@ from services.archive.export import ExportedFile, ExportError, export_table
 from services.archive.programs import BackupError
 from services.archive.reader import SYMBOL_TABLES, read_range
 from services.archive.restore import restore_backup, verify_backup
-from services.archive.settings import ArchiveEnvironment, find_dead_letter_key, find_streams
+from services.archive.settings import (
+    ArchiveEnvironment,
+    find_dead_letter_key,
+    find_followed_streams,
+    find_streams,
+)
 
 T = TypeVar("T")
 
@@ -166,7 +171,8 @@ async def _read_refused(data: Path, count: int) -> list[DeadLetter]:
             raise Exit(
                 Code.CONFIGURATION, f"the truth has no section for {SERVICE}, which keeps these entries"
             )
-        key, streams = find_dead_letter_key(section), find_streams(section.access_points.subscribe_to)
+        points = section.access_points.subscribe_to
+        key, streams = find_dead_letter_key(section), (*find_streams(points), *find_followed_streams(points))
         try:
             found = [
                 letter

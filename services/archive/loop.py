@@ -14,10 +14,17 @@ from marketswarm.agent import Code, Exit, agent
 from marketswarm.agent.worker_pool import WorkerPool
 from marketswarm.beat import MAX_DETAIL_CHARS
 from marketswarm.bus.backlog import Backlog, format_unread
+from marketswarm.bus.consumer import Consumer
 from services.archive.database import Database
+from services.archive.follower import Follower
 from services.archive.maintenance import Maintenance
 from services.archive.metrics import ArchiveMetrics
-from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_streams
+from services.archive.settings import (
+    ArchiveEnvironment,
+    ArchiveSettings,
+    find_followed_streams,
+    find_streams,
+)
 from services.archive.worker import ArchiveWorker, DatabaseOutage
 from services.archive.writer import Writer
 
@@ -43,24 +50,38 @@ async def main() -> int:
         gc.freeze()
         gc.set_threshold(_GC_OBJECTS)
         writer = Writer(database)
-        pool = WorkerPool(
-            me,
-            streams_now=lambda: find_streams(me.section.access_points.subscribe_to),
-            group_now=lambda: settings_now().settings.group,
-            make_worker=lambda: ArchiveWorker(me, settings_now, writer, metrics),
-            log_failure=lambda error: me.log.warning("entries.unread", bus=error.bus, reason=error.reason),
-        )
+        pools = [
+            WorkerPool(
+                me,
+                streams_now=streams_now,
+                group_now=lambda: settings_now().settings.group,
+                make_worker=lambda: ArchiveWorker(me, settings_now, writer, metrics),
+                log_failure=lambda error: me.log.warning(
+                    "entries.unread", bus=error.bus, reason=error.reason
+                ),
+                make_consumer=make_consumer,
+            )
+            for streams_now, make_consumer in (
+                (lambda: find_streams(me.section.access_points.subscribe_to), Consumer),
+                (lambda: find_followed_streams(me.section.access_points.subscribe_to), Follower),
+            )
+        ]
         maintenance = Maintenance(me, settings_now, database, writer, metrics)
         me.task(maintenance.run(), name="maintenance")
         while True:
-            pool.start_workers()
-            outage = find_longest_outage(pool.workers)
-            metrics.backlogs, metrics.is_away = pool.backlogs, outage is not None
+            for pool in pools:
+                pool.start_workers()
+            outage = find_longest_outage(worker for pool in pools for worker in pool.workers)
+            metrics.backlogs = {stream: each for pool in pools for stream, each in pool.backlogs.items()}
+            metrics.is_away = outage is not None
             behind = describe_backlog(metrics.backlogs, settings_now().settings.behind_sec)
             now = time.monotonic()
             away = describe_outage(outage, metrics.backlogs, now)
             me.set_degraded(
-                describe_migration(database.migrating_since, now) or away or pool.problem() or behind
+                describe_migration(database.migrating_since, now)
+                or away
+                or "; ".join(dict.fromkeys(filter(None, (pool.problem() for pool in pools))))
+                or behind
             )
             me.set_detail(metrics.summary())
             # not `me.rest`: that would count as progress, which the workers alone report

@@ -117,16 +117,24 @@ class ArchiveSettings(ServiceConfig):
 
 
 def find_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
-    """Return the streams to read. `points`, the `subscribe_to` of the truth, may name other keys for them.
+    """Return the streams to read by a consumer group.
 
-    A stream's key has the same last word as our own key for it, which is its kind.
+    `points`, the `subscribe_to` of the truth, may name other keys for them. A stream's key has the same last
+    word as our own key for it, which is its kind.
     """
+    return _find_kinds(points, (kind for kind in STREAMS if kind != ALERT_LOG), MARKET)
+
+
+def find_followed_streams(points: Iterable[AccessPoint]) -> tuple[InputStream, ...]:
+    """Return the stream to read by a stored position: the alert log, where the notifier alone has a group."""
+    return _find_kinds(points, (ALERT_LOG,), SYSTEM)
+
+
+def _find_kinds(points: Iterable[AccessPoint], kinds: Iterable[str], bus: str) -> tuple[InputStream, ...]:
+    """Return the streams of these kinds; those that `points` does not name are on `bus`."""
     points = tuple(points)
-    found = []
-    for kind in STREAMS:
-        point = point_like(points, SYSTEM if kind == ALERT_LOG else MARKET, kind)
-        found.append(InputStream(point.bus, point.key, kind))
-    return tuple(found)
+    found = ((point_like(points, bus, kind), kind) for kind in kinds)
+    return tuple(InputStream(point.bus, point.key, kind) for point, kind in found)
 
 
 def find_sources_point(section: Service) -> AccessPoint:

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from marketswarm.agent import Agent, InputStream
 from marketswarm.agent.worker_pool import BUS_SEC
-from marketswarm.bus.backlog import Backlog, read_backlog
+from marketswarm.bus.backlog import Backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry, format_fields
 from marketswarm.bus.stream import ENTRY_BYTES
 from marketswarm.net.retry import Backoff
@@ -120,7 +120,7 @@ class ArchiveWorker:
         self.backlogs = {stream: self.backlogs.get(stream, Backlog()) for stream in consumer.streams}
         for stream, before in self.backlogs.items():
             async with self._me.waiting(BUS_SEC):
-                backlog = (await read_backlog(consumer.bus, stream, consumer.group)).count_lost(before)
+                backlog = (await consumer.read_backlog(stream)).count_lost(before)
             self._note_lost(stream, backlog, backlog.lost - before.lost, "trimmed before archive read them")
 
     def _note_trimmed(self, stream: str, entries: int) -> None:

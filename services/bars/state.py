@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import orjson
 
+from marketswarm.bus.stream import is_entry_id
 from marketswarm.market.intervals import LENGTH_MS
 from marketswarm.market.records import DAY_MS, TIMEFRAMES, Bar, Provenance, Timeframe
 from services.bars.quality import HeldBar, SuspectMinute
@@ -466,6 +467,8 @@ def restore_state(symbol: str, fields: Mapping[bytes, bytes]) -> SymbolState:
     try:
         state.version = int(fields[VERSION.encode()])
         state.positions = fields[POSITION.encode()].split(b" ")
+        if len(state.positions) != 2 or not all(map(is_entry_id, state.positions)):
+            raise ValueError("the state of a symbol has no positions")
         _restore_rest(state, orjson.loads(fields[REST.encode()]))
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"the state of a symbol can't be read: {type(error).__name__}") from None

@@ -7,7 +7,7 @@ committed an entry with everything that came of it, or left it to the next.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,9 +18,11 @@ from marketswarm.bus.stream import (
     REPLY_BYTES,
     StreamEntry,
     entry_sort_key,
+    has_begun_anew,
     make_stream_entry,
     read_entries_after,
     read_entries_between,
+    read_newest_id,
 )
 from marketswarm.market.intervals import Grid
 from marketswarm.market.records import MINUTE_MS, RecordKind
@@ -39,6 +41,8 @@ CAREFUL_COUNT: Final = 50
 """The entries that are read at once where the entries are too large to be read as usual."""
 BEHIND_SEC: Final = 1.0
 """The age of an entry from which it is asked whether those before it were trimmed off unread."""
+CHECK_SEC: Final = 1.0
+"""How often it is asked whether a stream without new entries was begun anew."""
 SWEEP_SEC: Final = 0.1
 """The time from one look at all symbols to the next; in between, only symbols with new entries are built."""
 KINDS: Final = (RecordKind.BARS, RecordKind.QUOTES)
@@ -100,7 +104,8 @@ class BarsWorker:
         self._followed: dict[str, Followed] = {}
         self._in_force: tuple[object, ...] = ()
         self._upto = [FIRST_ID, FIRST_ID]
-        self._swept_at = 0.0
+        self._swept_at = self._checked_at = 0.0
+        self._anew: dict[str, bytes] = {}  # by stream, the last position that was ahead of it
         self._unknown_sessions: set[str] = set()
         self._failed: set[str] = set()
         self._store: BarsStore
@@ -150,11 +155,28 @@ class BarsWorker:
         count = self._settings_now().settings.batch
         async with self._me.waiting(BUS_SEC):
             found = await self._read_streams(count)
+            if await self._has_begun_anew({stream for stream, entries in found if entries}):
+                self.reset()
+                return []
         for stream, entries in found:
             waited_sec = self._now() - entry_sort_key(entries[0].id)[0] / 1000 if entries else 0.0
             if len(entries) >= count or waited_sec > BEHIND_SEC:
                 await self._report_trimmed(stream, self._upto[self._streams.index(stream)], entries[-1].id)
         return [arrival for stream, entries in found for arrival in self._list_arrivals(stream, entries)]
+
+    async def _has_begun_anew(self, busy: Collection[str]) -> bool:
+        """Return True if a stream that is not busy was deleted since it was read. Raises BusError.
+
+        The bus is asked every CHECK_SEC.
+        """
+        if 0 <= self._now() - self._checked_at < CHECK_SEC:
+            return False
+        self._checked_at = self._now()
+        for place, stream in enumerate(self._streams):
+            if stream not in busy and await has_begun_anew(self._bus, stream, self._upto[place]):
+                self._upto[place] = FIRST_ID
+                return True
+        return False
 
     async def _read_streams(self, count: int) -> list[tuple[str, list[StreamEntry]]]:
         """Return about `count` entries of each stream that has new ones. Raises BusError."""
@@ -198,6 +220,7 @@ class BarsWorker:
         }
         known = [symbol for symbol, group in groups.items() if grids[group.session_code] is not None]
         stored, read_at_ms = await self._store.load(known)
+        newest = [await read_newest_id(self._bus, stream) for stream in self._streams] if known else []
         options = self._settings_now().settings
         for symbol in known:
             group, fields = groups[symbol], stored[symbol]
@@ -210,6 +233,7 @@ class BarsWorker:
                 self._me.log.warning("bars.state_unreadable", symbol=symbol, why=str(error))
                 await self._store.discard(symbol)
                 state, fields = SymbolState(symbol), {}
+            self._drop_lost_positions(state, newest)
             state.epoch = max(state.epoch + 1, read_at_ms)
             try:
                 builder = BarBuilder(state, group, grid, options, fields)
@@ -223,6 +247,15 @@ class BarsWorker:
             self._rewind()
             for stream, upto in zip(self._streams, self._upto, strict=True):
                 await self._report_trimmed(stream, upto)
+
+    def _drop_lost_positions(self, state: SymbolState, newest: Sequence[bytes]) -> None:
+        """Have a symbol read each stream from its start whose newest entry is older than its position."""
+        for place, (stream, upto) in enumerate(zip(self._streams, state.positions, strict=True)):
+            if entry_sort_key(newest[place]) < entry_sort_key(upto):
+                state.positions[place] = FIRST_ID
+                if self._anew.get(stream) != upto:
+                    self._anew[stream] = upto
+                    self._me.log.warning("bars.stream_anew", stream=stream, after=upto.decode())
 
     def _set_aside(self, symbol: str, error: Exception) -> None:
         """Log the error of a symbol's builder, and follow this symbol no longer.

@@ -2,6 +2,9 @@
 
 Each act has two entries with the same id: `begun` before it is done, and its outcome. An act without an
 outcome was cut off. No entry holds a secret.
+
+Each entry is in the log of the board, too: Redis' rights can't allow XADD without its MAXLEN and without ids
+of the caller's choice, so with the board's password one can empty the stream, forge entries, and end it.
 """
 
 import secrets
@@ -92,7 +95,7 @@ def _log_loss(error: BusError, act: Act, outcome: AuditOutcome) -> None:
 
 
 async def record_act(bus: Bus, act: Act, outcome: AuditOutcome, now: float, detail: str = "") -> None:
-    """Add an entry for an act at `now` (epoch seconds). Raises BusError."""
+    """Add an entry for an act at `now` (epoch seconds), and log it. Raises BusError."""
     fields = {
         "id": act.id,
         "ts": f"{now:.3f}",
@@ -105,4 +108,15 @@ async def record_act(bus: Bus, act: Act, outcome: AuditOutcome, now: float, deta
         "detail": detail or act.detail,
     }
     entry: dict[Any, Any] = {name: str(value)[:MAX_CHARS] for name, value in fields.items()}
+    log.info(
+        "board.audit",
+        act=entry["id"],
+        outcome=entry["outcome"],
+        action=entry["action"],
+        target=entry["target"],
+        token=entry["token"],
+        name=entry["name"],
+        client=entry["client"],
+        detail=entry["detail"],
+    )
     await bus.ask(bus.client.xadd(BOARD_AUDIT, entry, maxlen=KEPT, approximate=True))

@@ -22,9 +22,9 @@ from marketswarm.bus.stream import (
     FIRST_ID,
     StreamEntry,
     entry_sort_key,
+    has_begun_anew,
     read_entries_after,
     read_entries_between,
-    read_newest_id,
 )
 from marketswarm.event import MalformedEvent, parse_event
 from marketswarm.history.fleet_history import FleetHistory, UnsavedChanges
@@ -210,15 +210,15 @@ class HistoryRecorder:
         oldest = await read_entries_between(self._bus, ALERT_LOG, "-", "+", count=1)
         if not oldest or entry_sort_key(oldest[0].id) <= entry_sort_key(self._at):
             return
-        begin, end = entry_sort_key(self._at)[0] // 1000, entry_sort_key(oldest[0].id)[0] // 1000
+        begin, end = (entry_sort_key(each)[0] // 1000 for each in (self._at, oldest[0].id))
+        end = min(end, int(time.time()))  # who adds an entry chooses its id
         log.warning("history.log_lost", entries_before=oldest[0].id.decode())
         history.mark_unheard(min(begin, end), end)
         await self._adopt(history, list(history.services))
 
     async def _find_replaced_log(self, history: FleetHistory) -> None:
         """Read the log from its beginning if it was deleted: what comes is new. Raises BusError."""
-        newest = await read_newest_id(self._bus, ALERT_LOG)
-        if entry_sort_key(newest) < entry_sort_key(self._at):
+        if await has_begun_anew(self._bus, ALERT_LOG, self._at):
             self._at = FIRST_ID
             history.changes.progress = True
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from marketswarm.keys import ALERT_LOG
 from marketswarm.text import format_duration
 from marketswarm.truth.flows import FlowFault, find_unwritten_keys, format_names
 from services.mesh.flow_graph import FlowGraph, KeyState, Presence
@@ -109,8 +110,11 @@ class FaultFinder:
         """Return True if the service `svc` should have a consumer group on this key by now.
 
         That is so if it is up for longer than `behind_sec`, and its settings name a group, or the key has no
-        group and the settings of mesh do not say that it needs none.
+        group and the settings of mesh do not say that it needs none. On the alert log only the notifier has
+        one.
         """
+        if one.key.name == ALERT_LOG and svc != "notifier":
+            return False
         up_sec = self.presence.up_sec.get(svc, 0.0)
         needs_one = not one.seen.groups and not self.settings.may_lack_group(one.key.name)
         return up_sec > self.settings.behind_sec and (svc in self.named or needs_one)

@@ -13,15 +13,27 @@ from redis.exceptions import NoPermissionError
 from redis.retry import Retry
 
 from marketswarm.acl import user_names
+from marketswarm.agent.service_config import load_with_sections
 from marketswarm.passwords import format_acl_files, load_passwords
 from marketswarm.truth import parse_truth
-from support.acl_attempts import DONE, REFUSED, SYSTEM, lines
+from support.acl_attempts import (
+    DONE,
+    MARKET,
+    MARKET_DONE,
+    MARKET_REFUSED,
+    REFUSED,
+    SYSTEM,
+    lines,
+    list_group_commands,
+)
 from support.rig import HOST, Server
 from support.waiting import PATIENT_SEC
 
 pytestmark = pytest.mark.live
 
-TRUTH = parse_truth((Path(__file__).parents[2] / "truth.json").read_bytes()).truth
+ROOT = Path(__file__).parents[2]
+TRUTH = parse_truth((ROOT / "truth.json").read_bytes()).truth
+STATION = load_with_sections((ROOT / "examples/market.json").read_bytes()).truth
 BY_A_FUNCTION = {
     "the log": "return redis.call('XADD', 'healer:alerts:log', '*', 'event', ARGV[1])",
     "an alert": "return redis.call('PUBLISH', 'healer:alerts', ARGV[1])",
@@ -31,14 +43,13 @@ BY_A_FUNCTION = {
 }
 
 
-@pytest.fixture(scope="module")
-def enter(tmp_path_factory):
-    """Opens a client: `enter(bus, user)`."""
-    folder = tmp_path_factory.mktemp("guarded")
-    known, _ = load_passwords(folder / "secrets", user_names(TRUTH), make_missing=True)
+@contextlib.contextmanager
+def guard(truth, folder):
+    """Yield a function that opens a client of a server with the users of a truth: `enter(bus, user)`."""
+    known, _ = load_passwords(folder / "secrets", user_names(truth), make_missing=True)
     with contextlib.ExitStack() as ends:
         servers = {}
-        for bus, text in format_acl_files(TRUTH, known).items():
+        for bus, text in format_acl_files(truth, known).items():
             (folder / bus).mkdir()
             (folder / bus / "users.acl").write_text(text, encoding="utf-8")
             servers[bus] = ends.enter_context(Server(folder / bus, aclfile="users.acl"))
@@ -56,6 +67,20 @@ def enter(tmp_path_factory):
             )
             return ends.enter_context(contextlib.closing(found))
 
+        yield client
+
+
+@pytest.fixture(scope="module")
+def enter(tmp_path_factory):
+    """Opens a client: `enter(bus, user)`."""
+    with guard(TRUTH, tmp_path_factory.mktemp("guarded")) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def enter_station(tmp_path_factory):
+    """Opens a client of the market station: `enter_station(bus, user)`."""
+    with guard(STATION, tmp_path_factory.mktemp("station")) as client:
         yield client
 
 
@@ -90,6 +115,27 @@ def test_what_is_not_its_business_is_refused(enter, bus, user):
 def test_what_is_its_business_is_let_through(enter, bus, user):
     client = enter(bus, user)
     assert let_through(client, lines(DONE[bus, user])) == lines(DONE[bus, user])
+
+
+@pytest.mark.parametrize(("bus", "user"), MARKET_REFUSED)
+def test_what_is_no_business_of_a_service_of_the_market_is_refused(enter_station, bus, user):
+    client = enter_station(bus, user)
+    assert let_through(client, MARKET_REFUSED[bus, user]) == []
+
+
+@pytest.mark.parametrize(("bus", "user"), MARKET_DONE)
+def test_what_is_the_business_of_a_service_of_the_market_is_let_through(enter_station, bus, user):
+    client = enter_station(bus, user)
+    assert let_through(client, lines(MARKET_DONE[bus, user])) == lines(MARKET_DONE[bus, user])
+
+
+@pytest.mark.parametrize("bus", [SYSTEM, MARKET])
+def test_the_notifier_alone_uses_a_consumer_group_of_the_alert_log(enter, enter_station, bus):
+    """Whoever may read by a group takes the entries of every group, since a user's rights name no group."""
+    attempts = list_group_commands("healer:alerts:log", "notifier")
+    for truth, client in ((TRUTH, enter), (STATION, enter_station)):
+        for user in {*user_names(truth), "default"} - {"notifier"}:
+            assert let_through(client(bus, user), attempts) == [], user
 
 
 def load(client: redis.Redis, name: str, body: str) -> str:

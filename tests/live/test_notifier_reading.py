@@ -281,3 +281,30 @@ async def test_while_too_many_asks_wait_the_log_is_read_and_further_asks_later(s
         assert handed_out() == 3
         entries = [(await asyncio.wait_for(desk.inbox.next_request(), PATIENT_SEC)).entry for _ in range(5)]
         assert len(set(entries)) == handed_out() == 5
+
+
+async def test_a_log_that_is_deleted_after_an_entry_with_the_last_possible_id_is_read_on(server):
+    """The group that is made on the log that is not there yet must not begin behind all that can come."""
+    last_id = "18446744073709551615-18446744073709551615"
+    desk = Dispatcher()
+    async with reading(server, desk):
+        await begun(server)
+        server.cmd("XADD", LOG, last_id, "event", "{}")
+        await auntil(lambda: desk.inbox.last_read.get("bus") == last_id.encode())
+        server.cmd("DEL", LOG)
+        await auntil(lambda: server.cmd("EXISTS", LOG))  # its group is there again
+        write(server, "a")
+        await desk.has("a")
+
+
+async def test_requests_that_are_deleted_after_an_entry_with_the_last_possible_id_are_read_on(server):
+    desk = Dispatcher()
+    async with reading(server, desk):
+        await begun(server)
+        server.cmd("XADD", "notifier:asks", "18446744073709551615-18446744073709551615", "ask", "{")
+        await asyncio.wait_for(desk.inbox.next_request(), PATIENT_SEC)
+        server.cmd("DEL", "notifier:asks")  # as the operator may
+        ask = {"id": "a1", "do": "test", "what": "*", "by": "ops", "ts": 1.0}
+        server.cmd("XADD", "notifier:asks", "*", "ask", orjson.dumps(ask))
+        found = await asyncio.wait_for(desk.inbox.next_request(), PATIENT_SEC)
+        assert found.request.id == "a1"

@@ -36,6 +36,7 @@ from support.waiting import until
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD")
 CRYPTO = get_session("24x7")
 OUTPUTS = ("bars:bars", "bars:indicators")
+LAST_ID = "18446744073709551615-18446744073709551615"
 
 
 def truth(symbols=SYMBOLS, group=None, **settings):
@@ -358,6 +359,33 @@ def test_streams_on_two_buses_are_an_error_in_the_truth(scene):
     second.wait()
     assert second.exit_code == Code.CONFIGURATION
     assert wanted in second.text()
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("stream", ["market:bars", "market:quotes"])
+def test_a_stream_that_is_deleted_after_an_entry_with_the_last_possible_id_is_read_on(
+    scene, stream, is_restarted
+):
+    seed(scene.buses, truth(["BTC/USD"]), 1)
+    worker = scene.module("services.bars")
+    bars = walk(range(MIDNIGHT, MIDNIGHT + 20 * MINUTE, MINUTE))
+    scene.publish(bars[:10])
+    scene.wait_for(bars[:10])
+    scene.client.xadd(stream, {"sym": "BTC/USD"}, id=LAST_ID)
+    stored = lambda: scene.client.hget(bars_state_key("BTC/USD"), "position").split()  # noqa: E731
+    until(lambda: LAST_ID in stored())
+    scene.client.delete(stream)
+    if is_restarted:
+        worker.kill()
+        worker.start()
+    scene.publish(bars[10:])
+    scene.client.xadd("market:quotes", {"sym": "BTC/USD"})
+    scene.wait_for(bars)
+    line = worker.wait_log("bars.stream_anew")
+    assert (line["stream"], line["after"]) == (stream, LAST_ID)
+    until(lambda: LAST_ID not in stored())
+    assert_same_as_batch(*(scene.shown(output, "BTC/USD") for output in OUTPUTS), bars, CRYPTO)
+    assert "Traceback" not in worker.text()
 
 
 def test_entries_that_were_trimmed_off_unread_are_reported(scene):

@@ -238,7 +238,8 @@ def test_a_restart_over_a_gap_that_was_not_filled_finds_it_again(fast):
 
 
 def test_a_recording_is_played_once_over_restarts(scene, market):
-    scene.wish(source="replay", file=str(RECORDED), speed=0)
+    (scene.folder / RECORDED.name).write_bytes(RECORDED.read_bytes())
+    scene.wish(source="replay", file=RECORDED.name, speed=0)
     agent = scene.massive(POLYGON_API_KEY="")
     detail = "market replay: recorded.jsonl: over, 118 bars, {} new"
     scene.wait_beat(svc="massive", status="ok", detail=detail.format(118))

@@ -311,7 +311,7 @@ def test_a_recording_is_played_by_its_own_time_marked_and_another_source_of_it_t
     path = recordings.write(tmp_path, *minutes)
     scene.wish(
         {"symbol": "SPY", "from": ["replay_a", "replay_b"], "every_sec": 60, "critical": True},
-        replay={"file": str(path), "speed": 60, "names": ["replay_a", "replay_b"]},
+        replay={"file": path.name, "speed": 60, "names": ["replay_a", "replay_b"]},
     )
     gate = scene.gate()
     assert gate.wait(60) == 0, gate.text()

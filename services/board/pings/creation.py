@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+from marketswarm.acl import BOOTSTRAP, DEFAULT, OPERATOR
 from marketswarm.truth.model import SERVICE_NAME
 from services.board.pings.answers import (
     NOT_FOUND,
@@ -30,6 +31,9 @@ TURN_SEC: Final = 20.0
 FOLLOW_SEC: Final = 5.0
 """How long a ping waits until the board follows the truth that it changed."""
 _LOOK_EVERY_SEC: Final = 0.02
+_REFUSED: Final = NOT_PINGED | {BOOTSTRAP, DEFAULT, OPERATOR}
+"""The slugs that make no service. For a truth with a service called like a user of another kind,
+`marketswarm acl` makes no users."""
 _NOT_SEEDED: Final = PingAnswer(503, b"the service could not be added", 5.0)
 
 
@@ -50,7 +54,7 @@ class ServiceCreator:
 
         `key` says by which key; no secret. What is not added does not count for it.
         """
-        if SERVICE_NAME.fullmatch(slug) is None or slug in NOT_PINGED:
+        if SERVICE_NAME.fullmatch(slug) is None or slug in _REFUSED:
             raise RefusedPingError(NOT_FOUND)
         wait_sec = self._limiter.take(key, time.monotonic())
         if wait_sec:

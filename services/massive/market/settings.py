@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig
+from marketswarm.agent.service_config import require_file_below
 from marketswarm.settings import CommonSettings, Token
 from marketswarm.truth import AccessPoint, Truth
 from marketswarm.truth.env_policy import may_take_market_key, parse_destination
@@ -105,8 +106,12 @@ class MarketSettings(ServiceConfig):
     ws_url: WsUrl | None = Field(default=None, repr=False)
     """The URL of the WebSocket API, `wss://`. Default: `MASSIVE_WS_URL`, else the URL of `feed`. Example:
     `"wss://delayed.massive.com/stocks"`."""
-    file: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
-    """The recording that `replay` plays. Example: `"recorded.jsonl"`."""
+    file: (
+        Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(require_file_below(".jsonl"))]
+        | None
+    ) = None
+    """The recording that `replay` plays: a path below the working directory, ending in `.jsonl`.
+    Example: `"recorded.jsonl"`."""
     speed: Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)] = 1.0
     """The speed of a replay: 1 is as recorded, 60 is a minute in a second, 0 is as fast as the bus allows.
     Example: `60`."""

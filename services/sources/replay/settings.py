@@ -6,6 +6,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from marketswarm.agent import ServiceConfig
+from marketswarm.agent.service_config import require_file_below
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{1,39}")
 
@@ -20,8 +21,11 @@ def _require_names(names: tuple[str, ...]) -> tuple[str, ...]:
 class ReplaySettings(ServiceConfig):
     """`settings.replay` of sources: a recorded day that is played as if it were now, and marked as such."""
 
-    file: Annotated[str, Field(min_length=1, max_length=1000)]
-    """The recording, a path from the working directory. Example: `"examples/recorded/day.jsonl.gz"`."""
+    file: Annotated[
+        str, Field(min_length=1, max_length=1000), AfterValidator(require_file_below(".jsonl.gz"))
+    ]
+    """The recording: a path below the working directory, ending in `.jsonl.gz`. Example:
+    `"examples/recorded/day.jsonl.gz"`."""
     speed: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] = 60.0
     """How much faster than it was recorded: 1 is as recorded, 60 is a minute in a second. Example: `600`."""
     names: Annotated[tuple[str, ...], Field(min_length=1, max_length=10), AfterValidator(_require_names)] = (

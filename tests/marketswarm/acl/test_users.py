@@ -184,8 +184,20 @@ def test_the_market_is_written_by_one_service_each_and_read_by_those_after_it():
     # beside what they were taken from: alerts are on the other bus
     of_alerts = of("archive", document=document)
     assert can_write(of_alerts, ARCHIVE_DEAD)
-    assert may(of_alerts, "xack", key="healer:alerts:log")
+    assert may(of_alerts, "@stream", key="healer:alerts:log")
+    assert may(of_alerts, "hset", key="archive:positions")
+    assert not may(archive, "hset", key="archive:positions")
     assert not can_write(of_alerts, "healer:alerts:log")
+
+
+@pytest.mark.parametrize("pattern", ["healer:alerts:log", "healer:*", "*", "market:sources", "market:*"])
+def test_a_service_of_one_s_own_has_no_group_on_the_alert_log_nor_on_what_is_no_stream(pattern):
+    points = {"subscribe_to": [{"bus": "system-redis", "key": key} for key in (pattern, "one:out")]}
+    user = of("odd", document=truth(odd={"access_points": points}))
+    for command in ("xreadgroup", "xack", "xgroup|create"):
+        assert not may(user, command, key="healer:alerts:log")
+        assert not may(user, command, key="market:sources")
+        assert may(user, command, key="one:out")
 
 
 def test_the_operator_reads_what_archive_refused_on_each_bus_where_the_truth_has_it():

@@ -4,8 +4,11 @@ import pytest
 
 from marketswarm.bus import Bus, ReplyTooLongError
 from marketswarm.bus.stream import (
+    FIRST_ID,
     StreamEntry,
     entry_sort_key,
+    has_begun_anew,
+    is_entry_id,
     read_entries_after,
     read_entries_before,
     read_entries_by_id,
@@ -89,3 +92,21 @@ async def test_a_connection_that_was_given_up_serves_nobody_after_it(server, bus
         return bool(await bus.ask(bus.client.ping()))
 
     await auntil(answers)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"1", b"-1-1", b"1-1\n", b"18446744073709551616-0", b"99999999999999999999-1"]
+)
+def test_what_no_server_reads_after_is_no_entry_s_id(text):
+    assert not is_entry_id(text)
+    assert is_entry_id(b"18446744073709551615-18446744073709551615")
+
+
+async def test_a_stream_is_begun_anew_if_its_newest_entry_is_older_than_what_was_read(server, bus):
+    assert not await has_begun_anew(bus, "s", FIRST_ID)
+    server.cmd("XADD", "s", "5-1", "a", "b")
+    assert not await has_begun_anew(bus, "s", b"5-1")
+    assert not await has_begun_anew(bus, "s", b"4-9")
+    assert await has_begun_anew(bus, "s", b"5-2")
+    server.cmd("DEL", "s")
+    assert await has_begun_anew(bus, "s", b"5-1")

@@ -9,7 +9,7 @@ from marketswarm.bus.backlog import Backlog
 from marketswarm.truth import AccessPoint
 from services.archive.loop import describe_backlog, describe_migration, describe_outage, require_url
 from services.archive.migrations import SchemaError, load_migrations, require_known
-from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_streams
+from services.archive.settings import ArchiveEnvironment, ArchiveSettings, find_followed_streams, find_streams
 from services.archive.source_states import MAX_SOURCES, parse_source_states
 from services.archive.worker import DatabaseOutage
 
@@ -61,8 +61,10 @@ def test_the_truth_may_name_other_keys_by_their_last_word():
     streams = {each.kind: each for each in find_streams(points)}
     assert streams["market:quotes"].key == "team:quotes"
     assert streams["bars:bars"].key == "bars:bars"
-    assert [each.key for each in streams.values() if each.bus == "system-redis"] == ["healer:alerts:log"]
-    assert len(streams) == 7
+    assert {each.bus for each in streams.values()} == {"market-redis"}
+    assert len(streams) == 6
+    (log,) = find_followed_streams(points)  # by a position: its consumer group is the notifier's alone
+    assert (log.bus, log.key) == ("system-redis", "healer:alerts:log")
 
 
 @pytest.mark.parametrize(

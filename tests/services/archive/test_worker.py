@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.backlog import read_backlog
 from marketswarm.bus.consumer import Consumer, DeliveredEntry
 from services.archive import tables
 from services.archive.database import MIGRATE_SEC, ArchiveAwayError
@@ -39,6 +40,9 @@ class FullConsumer:
     def __init__(self, entries, *, own_trimmed=0, claim_trimmed=0):
         self.left, self.counts, self.claims, self.acknowledged = entries, [], 0, []
         self._own_trimmed, self._claim_trimmed = own_trimmed, claim_trimmed
+
+    async def read_backlog(self, stream):
+        return await read_backlog(self.bus, stream, self.group)
 
     async def read_own(self, _stream):
         found, self._own_trimmed = self._own_trimmed, 0

@@ -8,6 +8,7 @@ import httpx
 import orjson
 import pytest
 from fastapi import FastAPI
+from structlog.testing import capture_logs
 
 from marketswarm.keys import BOARD_AUDIT, NOTIFIER_REQUESTS, answers_key
 from marketswarm.operator import Answer, OperatorRequest, RequestKind
@@ -263,6 +264,18 @@ async def test_what_is_done_is_in_the_audit_log_before_and_after_it(client):
     assert "deployment (deploy)" in begun["detail"]
     secret = client.headers["Authorization"].rpartition("_")[2]
     assert secret not in repr(await client.audit())
+
+
+async def test_each_entry_of_the_audit_log_is_in_the_log_of_the_board_too(client):
+    """With the board's password one can empty the stream, and forge it."""
+    with capture_logs() as said:
+        await client.ask("POST", "/silences", SILENCE)
+    lines = [line for line in said if line["event"] == "board.audit"]
+    for line, entry in zip(lines, await client.audit(), strict=True):
+        assert entry == {"id": line["act"], "ts": entry["ts"]} | {
+            name: line[name] for name in entry.keys() & line
+        }
+    assert [line["outcome"] for line in lines] == ["begun", "done"]
 
 
 async def test_what_can_not_be_audited_is_not_done(client, monkeypatch):

@@ -398,6 +398,27 @@ async def test_a_log_that_was_deleted_is_read_from_its_beginning(bus):
     assert recorder.history.outages("svc02", int(time.time())) == [PastOutage(begin + 5000, None)]
 
 
+async def test_an_entry_with_the_last_possible_id_moves_no_time_and_ends_no_recording(bus):
+    last_id = b"18446744073709551615-18446744073709551615"
+    begin = await begin_long_ago(bus, 3)
+    await add_outage(bus, "svc00", begin + HOUR_SEC, begin + HOUR_SEC + 600)
+    await record(bus)
+    await ask(bus, "DEL", "healer:alerts:log")
+    await ask(bus, "XADD", "healer:alerts:log", last_id, "event", "{}")
+    recorder = await record(bus)  # as after a restart: all before that entry seems to be lost
+    assert recorder.position == last_id
+    await ask(bus, "DEL", "healer:alerts:log")
+    now = int(time.time())
+    for one, svc in ((recorder, "svc02"), (await record(bus), "svc03")):
+        miss = Event(Kind.HEARTBEAT_MISS, svc, float(now), svc, "healer", since=now - 5.0)
+        await ask(bus, "XADD", "healer:alerts:log", "*", "event", encode_event(miss))
+        for _ in range(3):
+            await one.step(block_sec=None)
+        assert [each.start for each in one.history.outages(svc, now)] == [now - 5]
+        (known,) = one.history.outages("svc00", now)  # what was recorded before is still there
+        assert known.start == begin + HOUR_SEC
+
+
 FUTURE = orjson.dumps({"final": 900_000, "until": 900_000 * HOUR_SEC, "heard": []})
 LONG_AGO = orjson.dumps({"final": 0, "until": 0, "heard": []})
 HOSTILE = [

@@ -49,6 +49,18 @@ def test_a_key_that_is_written_by_a_stranger_is_said_to_be():
     )
 
 
+def test_on_the_alert_log_the_notifier_alone_needs_a_group():
+    key = Key("system-redis", "healer:alerts:log")
+    up, edges = Presence({"archive": 7200.0, "notifier": 7200.0}), []
+    for svc in ("archive", "notifier"):
+        edges.append(Edge(svc, "reads", key))
+        flows = Flows(("healer", *up.up_sec), (Edge("healer", "writes", key), *edges))
+        seen = {key: stream(group("other"))}
+        graph = build_graph(flows, dict.fromkeys(up.up_sec, "g"), seen, Rates(), 10.0, window_sec=60.0)
+        found = FaultFinder(graph, up, FlowSettings(), frozenset(up.up_sec)).faults()
+        assert [each.svc for each in found] == (["notifier"] if svc == "notifier" else [])
+
+
 def test_a_group_falls_behind_when_its_oldest_entry_waits_for_too_long():
     (fault,) = faults(stream(group(lag=5, oldest_sec=61.0, pending=3)))
     assert (fault.what, fault.key, fault.svc) == ("falls_behind", ITEMS, "vexy")

@@ -67,8 +67,12 @@ def test_a_mistake_in_a_series_is_named_with_its_place(endpoints, problem):
         ({"limits": {"massive": {"per_min": 5}}}, "limits.massive.per_min: "),
         ({"limits": {"massiv": {"per_minute": 5}}}, "limits: massiv is no source; did you mean massive?"),
         ({"gate": {"share": 1.5}}, "gate.share: 1.5 is more than 1"),
-        ({"replay": {"file": "x", "names": ["Up"]}}, "replay.names: must be different names"),
-        ({"replay": {"file": "x", "speed": 0}}, "replay.speed: 0 is not more than 0"),
+        ({"replay": {"file": "x.jsonl.gz", "names": ["Up"]}}, "replay.names: must be different names"),
+        ({"replay": {"file": "/etc/shadow"}}, "replay.file: must be below the working directory"),
+        ({"replay": {"file": "x/../../a.jsonl.gz"}}, "replay.file: must be below the working directory"),
+        ({"replay": {"file": ".marketswarm/a.jsonl.gz"}}, "replay.file: must be below the working directory"),
+        ({"replay": {"file": "pyproject.toml"}}, "replay.file: must end in .jsonl.gz"),
+        ({"replay": {"file": "x.jsonl.gz", "speed": 0}}, "replay.speed: 0 is not more than 0"),
     ],
 )
 def test_a_mistake_in_the_settings_is_named_with_its_place(settings, problem):

@@ -15,6 +15,11 @@ RECORDED = Path(__file__).parent / "recorded.jsonl"
 BARS = 118  # 40 minutes of three symbols; in two of them nobody traded NVDA
 
 
+@pytest.fixture(autouse=True)
+def _beside_the_recording(monkeypatch):
+    monkeypatch.chdir(RECORDED.parent)
+
+
 class BarStore:
     def __init__(self, status):
         self.bars, self._status = [], status
@@ -40,7 +45,7 @@ def playing(**wishes):
 
 
 async def test_a_recording_is_played_to_its_end_and_told():
-    play, status, me, store = playing(file=str(RECORDED))
+    play, status, me, store = playing(file=RECORDED.name)
     await play.run()
     bars = store.bars
     assert len(bars) == BARS
@@ -52,37 +57,43 @@ async def test_a_recording_is_played_to_its_end_and_told():
 
 
 async def test_it_plays_the_symbols_that_are_wanted():
-    play, *_, store = playing(file=str(RECORDED), symbols=("NVDA",))
+    play, *_, store = playing(file=RECORDED.name, symbols=("NVDA",))
     await play.run()
     assert [bar.sym for bar in store.bars] == ["NVDA"] * 38
 
 
 async def test_other_symbols_take_effect_while_it_plays():
-    play, *_, store = playing(file=str(RECORDED), symbols=("NVDA",), speed=4000)
+    play, *_, store = playing(file=RECORDED.name, symbols=("NVDA",), speed=4000)
     task = asyncio.create_task(play.run())
     await auntil(lambda: len(store.bars) >= 5)
-    play.update_settings(MarketSettings(source="replay", file=str(RECORDED), symbols=("AAPL",), speed=0))
+    play.update_settings(MarketSettings(source="replay", file=RECORDED.name, symbols=("AAPL",), speed=0))
     await task
     assert [bar.sym for bar in store.bars[-5:]] == ["AAPL"] * 5
 
 
-@pytest.mark.parametrize(
-    ("name", "why"), [("none.jsonl", "no such file"), (".", "no such file"), ("/dev/zero", "no such file")]
-)
-async def test_a_file_that_is_not_there_is_a_trouble(tmp_path, name, why):
-    play, status, me, _store = playing(file=str(tmp_path / name))
+async def test_a_file_that_is_not_there_is_a_trouble(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.jsonl").mkdir()
+    (tmp_path / "link.jsonl").symlink_to("/dev/zero")
+    for name in ("none.jsonl", "folder.jsonl", "link.jsonl"):
+        await require_trouble(name, "no such file")
+
+
+async def require_trouble(name, why):
+    play, status, me, _store = playing(file=name)
     await play.run()
     assert me.ailing == [status.problem()]
     assert status.problem().endswith(f"can't be read ({why})")
 
 
-async def test_a_recording_of_a_refusal_is_played_as_one(tmp_path):
+async def test_a_recording_of_a_refusal_is_played_as_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     lines = RECORDED.read_text(encoding="utf-8").splitlines()
     path = tmp_path / "refused.jsonl"
     path.write_text(
         "\n".join([lines[0], lines[1].replace("auth_success", "auth_failed"), *lines[2:]]), "utf-8"
     )
-    play, status, _me, store = playing(file=str(path))
+    play, status, _me, store = playing(file=path.name)
     await play.run()
     assert store.bars == []
     assert status.detail() == "market replay: refused.jsonl: over, 0 bars, 0 new; it ends over"
@@ -117,7 +128,7 @@ def test_the_pace_is_the_recorded_one_times_the_speed():
 
 
 async def test_without_symbols_a_reseed_leaves_it_all_that_there_are():
-    play, *_, store = playing(file=str(RECORDED))
-    play.update_settings(MarketSettings(source="replay", file=str(RECORDED), speed=0))
+    play, *_, store = playing(file=RECORDED.name)
+    play.update_settings(MarketSettings(source="replay", file=RECORDED.name, speed=0))
     await play.run()
     assert len(store.bars) == BARS

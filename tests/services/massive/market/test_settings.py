@@ -23,6 +23,15 @@ RIGHT = [
     {"rest_url": "http://localhost:1"},
     {"source": "replay", "file": "recorded.jsonl", "speed": 0},
 ]
+FILES = [
+    "/etc/passwd.jsonl",
+    "../x.jsonl",
+    "a/../../x.jsonl",
+    ".data/x.jsonl",
+    "a/.b.jsonl",
+    "x",
+    "a\n.jsonl",
+]
 WRONG = [
     ({"symbols": ["*"]}, "symbols.0: Value error, must name tickers"),
     ({"symbols": ["AAPL,MSFT"]}, "symbols.0: Value error, must be a ticker"),
@@ -32,6 +41,7 @@ WRONG = [
     ({"symbols": ["AAPL", "IBM", "AAPL"]}, "names AAPL more than once"),
     ({"symbols": [f"S{n}" for n in range(501)]}, "symbols"),
     ({"source": "replay"}, '"file"'),
+    *(({"source": "replay", "file": file}, "file") for file in FILES),
     ({"source": "both"}, "source"),
     ({"feed": "fast"}, "feed"),
     ({"rest_url": "http://api.example"}, "must be https://"),

@@ -193,7 +193,8 @@ async def test_what_is_played_on_while_the_question_is_on_its_way_does_not_lie_a
     tmp_path, bus, monkeypatch
 ):
     """At 60 times the pace three seconds of a busy machine are three minutes."""
-    settings = {"file": str(write(tmp_path, *ROWS)), "names": ["replay_a"], "speed": STILL, "start": START}
+    monkeypatch.chdir(tmp_path)
+    settings = {"file": write(tmp_path, *ROWS).name, "names": ["replay_a"], "speed": STILL, "start": START}
     work = WorkSettings.model_validate({"replay": settings})
     loader = SeriesLoader(None, SeriesStore(lambda: bus), {}, lambda: work)
     await loader.follow_replay()

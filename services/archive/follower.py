@@ -1,0 +1,205 @@
+"""Follow the alert log by a position that archive stores, instead of a consumer group.
+
+A user's rights can't name a group: archive's password would take the notifier's entries from it, and nobody
+would be notified. So archive has no rights on groups there. It stores its position on the bus of the log once
+what it has read is committed, and reads on from there after a restart: an entry may be written twice, which
+changes nothing. Several instances write the same rows; the first one moves the position.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from marketswarm import log as logs
+from marketswarm.bus import Bus
+from marketswarm.bus.backlog import Backlog, read_backlog
+from marketswarm.bus.consumer import DEAD_LETTERS, Consumer, DeliveredEntry
+from marketswarm.bus.scripts import Script
+from marketswarm.bus.stream import (
+    FIRST_ID,
+    entry_sort_key,
+    has_begun_anew,
+    is_entry_id,
+    read_entries_after,
+    read_entries_between,
+    read_newest_id,
+)
+from marketswarm.keys import ARCHIVE_POSITIONS
+
+PAGE: Final = 500
+CHECK_SEC: Final = 1.0
+"""How often it is asked whether a stream without new entries was begun anew."""
+_ADVANCE: Final = Script.beside("services.archive", "advance.lua")
+
+log = logs.get("archive")
+
+
+@dataclass(slots=True)
+class _Followed:
+    """Hold how far a stream is read.
+
+    Attributes:
+        stored: the position as the bus has it; empty for none.
+        read: the id of the last entry that was read.
+        in_hand: the ids of entries that were read and that the position is not behind yet, in order.
+        settled: those of them that are written, or are dead letters.
+        gaps: how often entries were trimmed off unread; nobody knows how many each time.
+    """
+
+    stored: bytes = b""
+    read: bytes = FIRST_ID
+    in_hand: deque[bytes] = field(default_factory=deque)
+    settled: set[bytes] = field(default_factory=set)
+    gaps: int = 0
+    checked_at: float = float("-inf")
+
+
+class Follower(Consumer):
+    """Read streams of one bus by stored positions. Every method but `close` may raise BusError.
+
+    `group` is a part of the position's name: under another one every stream is read from its start.
+    """
+
+    def __init__(self, bus: Bus, streams: Iterable[str], group: str, name: str) -> None:
+        super().__init__(bus, streams, group, name)
+        self._followed = {stream: _Followed() for stream in self.streams}
+
+    @property
+    def has_unseen(self) -> bool:
+        """Return False: nothing is pending for one consumer alone."""
+        return False
+
+    async def open(self) -> None:
+        """Read the stored positions."""
+        for stream in self.streams:
+            await self._load(stream)
+
+    async def read_new(
+        self,
+        counts: Mapping[str, int],
+        block_sec: float,
+        *,
+        within_sec: float | None = None,  # noqa: ARG002 - a page is small: the limit of the bus is enough
+    ) -> list[DeliveredEntry]:
+        """Read new entries, PAGE of a stream at most; wait for the first one of each up to `block_sec`."""
+        found: list[DeliveredEntry] = []
+        for stream in self.streams:
+            if count := min(counts.get(stream, 0), PAGE):
+                found += await self._read_stream(stream, count, block_sec)
+        return found
+
+    async def read_own(self, stream: str) -> tuple[list[DeliveredEntry], int]:  # noqa: ARG002
+        """Return none: what was not committed is read again from the stored position."""
+        return [], 0
+
+    async def claim(self, stream: str, idle_sec: float) -> tuple[list[DeliveredEntry], int]:  # noqa: ARG002
+        """Return none: every instance reads every entry."""
+        return [], 0
+
+    async def acknowledge(self, stream: str, idents: Sequence[bytes]) -> None:
+        """Note that entries are written, and move the stored position behind them."""
+        if idents:
+            await self._settle(stream, idents)
+
+    async def dead_letter(
+        self, entry: DeliveredEntry, dead: str, reason: str, now: float, details: Mapping[str, str]
+    ) -> bool:
+        """Write an entry to the dead letters, and move the stored position behind it, in one step.
+
+        Return False, with nothing written, if another instance has moved the position.
+        """
+        if entry.id not in self._followed[entry.stream].in_hand:
+            return False
+        letter = self.encode_letter(entry, reason, now, details)
+        return await self._settle(entry.stream, [entry.id], dead, letter)
+
+    async def delete_idle_consumers(self) -> None:
+        """Do nothing: there are no consumers."""
+
+    async def close(self) -> None:
+        """Do nothing: another instance reads from the stored position anyway."""
+
+    async def read_backlog(self, stream: str) -> Backlog:
+        """Return how a stream stands, with `lost` 0; `passed_over` counts the gaps, not their entries."""
+        followed = self._followed[stream]
+        if await read_newest_id(self.bus, stream) == FIRST_ID:
+            return Backlog(is_caught_up=True, passed_over=followed.gaps)
+        found = await read_backlog(self.bus, stream, self.group, followed.read)
+        return replace(found, passed_over=followed.gaps)
+
+    async def _load(self, stream: str) -> None:
+        """Read the stored position of a stream, and go on from there."""
+        followed = self._followed[stream]
+        stored: bytes = (
+            await self.bus.ask(self.bus.client.hget(ARCHIVE_POSITIONS, self._field(stream))) or b""
+        )
+        if stored and not is_entry_id(stored):
+            log.warning("archive.position_unreadable", bus=self.bus.name, stream=stream)
+        read = stored if is_entry_id(stored) else FIRST_ID
+        if await has_begun_anew(self.bus, stream, read):
+            log.warning("archive.stream_anew", bus=self.bus.name, stream=stream, after=read.decode())
+            read = FIRST_ID
+        elif await self._is_trimmed(stream, read):
+            followed.gaps += 1
+        # a new deque: an entry that is in hand now is read again
+        followed.stored, followed.read, followed.in_hand = stored, read, deque()
+        followed.settled.clear()
+
+    async def _read_stream(self, stream: str, count: int, block_sec: float) -> list[DeliveredEntry]:
+        """Read up to `count` new entries of a stream; none if the position was moved meanwhile."""
+        followed = self._followed[stream]
+        in_hand, read = followed.in_hand, followed.read
+        entries = await read_entries_after(self.bus, stream, read, count=count, block_sec=block_sec)
+        if followed.in_hand is not in_hand:
+            return []
+        if not entries:
+            if time.monotonic() - followed.checked_at >= CHECK_SEC:
+                followed.checked_at = time.monotonic()
+                if await has_begun_anew(self.bus, stream, followed.read):
+                    await self._load(stream)
+            return []
+        if len(entries) == count and await self._is_trimmed(stream, read, entries[-1].id):
+            followed.gaps += 1
+        followed.read = entries[-1].id
+        followed.in_hand += [each.id for each in entries]
+        return [DeliveredEntry(stream, each.id, each.fields) for each in entries]
+
+    async def _is_trimmed(self, stream: str, position: bytes, newest: bytes | None = None) -> bool:
+        """Return True if entries between a position and `newest` (None: any) may have been trimmed off."""
+        if position == FIRST_ID:
+            return False
+        oldest = await read_entries_between(self.bus, stream, "-", "+", count=1)
+        if not oldest or entry_sort_key(oldest[0].id) <= entry_sort_key(position):
+            return False
+        return newest is None or entry_sort_key(oldest[0].id) <= entry_sort_key(newest)
+
+    async def _settle(
+        self, stream: str, idents: Iterable[bytes], dead: str = "", letter: bytes | None = None
+    ) -> bool:
+        """Move the stored position behind entries, as far as none before them is in hand; write a letter.
+
+        Return False if another instance has moved it: then read on from there.
+        """
+        followed = self._followed[stream]
+        followed.settled.update(set(idents).intersection(followed.in_hand))
+        position = followed.stored
+        while followed.in_hand and followed.in_hand[0] in followed.settled:
+            position = followed.in_hand.popleft()
+            followed.settled.discard(position)
+        if position == followed.stored and letter is None:
+            return True
+        keys = [ARCHIVE_POSITIONS]
+        args: list[str | bytes | float] = [self._field(stream), followed.stored, position]
+        if letter is not None:
+            keys, args = [*keys, dead], [*args, DEAD_LETTERS, letter]
+        if not await self.bus.script(_ADVANCE, keys, args):
+            await self._load(stream)
+            return False
+        followed.stored = position
+        return True
+
+    def _field(self, stream: str) -> str:
+        """Return the field of a stream's position."""
+        return f"{self.group} {stream}"
