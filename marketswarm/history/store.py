@@ -116,7 +116,7 @@ async def read_position(bus: Bus) -> tuple[bytes, bytes]:
     """
     names = ("version", "position")
     version, position = await _read_fields(bus, BOARD_HISTORY, names, MAX_RECORD_BYTES)
-    return version or b"", position if is_entry_id(position) else FIRST_ID
+    return version or b"", position if position and is_entry_id(position) else FIRST_ID
 
 
 async def write_history(bus: Bus, stored: StoredHistory, position: bytes) -> bool:
