@@ -84,6 +84,7 @@ MEANINGS: Final = {
     "board.pings_taken": "The bus takes pings again.",
     "board.session_ended": "A person signed out on the board's pages, or the token is revoked or over.",
     "board.signed_in": "A person signed in on the board's pages with a token.",
+    "board.reading_failed": "What is on the buses broke the board's reader: its last view of the fleet stands until it is too old.",
     "board.token_refused": "A client presented a token that is not valid.",
     "bus.answers": "A bus that was waited for answers.",
     "bus.down": "The bus is not heard any more: `bus_miss`.",

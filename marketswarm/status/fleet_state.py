@@ -125,8 +125,9 @@ async def read_fleet_state(
         services_on.setdefault(bus, []).append(svc)
     failed: dict[str, str] = {}
     system = bus_by_name(SYSTEM)
-    (roster, topology, lease, jobs, (sec, usec)), health, *stored = await asyncio.gather(
+    (roster, lease, jobs, (sec, usec)), topology, health, *stored = await asyncio.gather(
         _read_judgement(system, failed),
+        _read_strings(system, [MESH_TOPOLOGY], failed, _MAX_TOPOLOGY_BYTES),
         _read_strings(system, [health_key(svc) for svc in known], failed),
         *(_read_beats(bus_by_name(name), here, failed) for name, here in sorted(services_on.items())),
     )
@@ -136,7 +137,7 @@ async def read_fleet_state(
         health=parse_health(dict(zip(known, health, strict=False))),
         beats={svc: found.beat for svc, found in by_service.items() if found.beat is not None},
         ttls_sec={svc: found.ttl_sec for svc, found in by_service.items() if found.ttl_sec is not None},
-        instances=parse_instances(topology),
+        instances=parse_instances(topology[0] if topology else None),
         leader=parse_leader(lease, sec + usec / 1e6),
         runs={svc: found.run for svc, found in by_service.items() if found.run is not None},
         jobs=parse_jobs(jobs),
@@ -208,17 +209,16 @@ def parse_leader(lease: Mapping[bytes, bytes], now: float) -> Leader | None:
 
 
 async def _read_judgement(bus: Bus, failed: dict[str, str]) -> Any:
-    """Read the healer's roster, mesh's topology, the healer's lease, its jobs, and the bus's time.
+    """Read the healer's roster, its lease, its jobs, and the bus's time.
 
     If the bus fails, add the reason to `failed` and return empty values.
     """
     pipe = bus.pipeline()
     pipe.hgetall(roster_key(HEALER))
-    pipe.getrange(MESH_TOPOLOGY, 0, _MAX_TOPOLOGY_BYTES)
     pipe.hgetall(HEALER_LEASE)
     pipe.hgetall(jobs_key(HEALER))
     pipe.time()
-    return await _execute(bus, pipe, ({}, None, {}, {}, (0, 0)), failed)
+    return await _execute(bus, pipe, ({}, {}, {}, (0, 0)), failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,10 +249,12 @@ async def _read_beats(bus: Bus, services: list[str], failed: dict[str, str]) -> 
     }
 
 
-async def _read_strings(bus: Bus, keys: list[str], failed: dict[str, str]) -> list[bytes | None]:
+async def _read_strings(
+    bus: Bus, keys: list[str], failed: dict[str, str], longest: int = MAX_STRING_BYTES
+) -> list[bytes | None]:
     """Read string keys; if the bus fails, add the reason to `failed` and return an empty list."""
     try:
-        return await read_strings(bus, keys)
+        return await read_strings(bus, keys, longest)
     except BusError as error:
         failed[bus.name] = error.reason
         return []

@@ -207,7 +207,7 @@ def _sequence_number(state: Mapping[bytes, bytes]) -> int:
     The state with the highest number is the latest.
     """
     raw = state.get(_SEQ, b"")
-    return int(raw) if raw.isdigit() else 0
+    return int(raw) if raw.isdigit() and len(raw) < 16 else 0
 
 
 def group_stuck_by_channel(pending: Iterable[PendingDelivery]) -> dict[str, list[PendingDelivery]]:

@@ -268,5 +268,7 @@ def _publish(folder: Path, draft: Path, made: Backup) -> None:
     draft.replace(folder / made.file)
     manifest = (folder / made.file).with_suffix(".json")
     new = manifest.with_suffix(".json.part")
+    new.touch()
+    new.chmod(0o600)
     new.write_bytes(orjson.dumps(asdict(made), option=orjson.OPT_INDENT_2))
     new.replace(manifest)

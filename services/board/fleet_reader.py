@@ -18,6 +18,7 @@ from marketswarm.agent import Agent
 from marketswarm.agent.tasks import subscribe_inside
 from marketswarm.bus import Bus, BusError
 from marketswarm.event import Event, MalformedEvent, parse_event
+from marketswarm.exit import Exit
 from marketswarm.keys import ALERTS
 from marketswarm.status import read_fleet_state, read_notifications
 from marketswarm.truth import Truth
@@ -93,6 +94,21 @@ class FleetReader:
         return self._settings_now().settings.read_sec * max(1.0, count / MANY_SERVICES)
 
     async def read(self) -> None:
+        """Look at all buses once, and publish what changed.
+
+        Others write what is read: an error of ours leaves the last snapshot standing, until it is too old.
+        """
+        try:
+            await self._read()
+        except Exit:
+            raise
+        except Exception as error:
+            problem = f"the fleet can't be read: {type(error).__name__}"
+            if self.problem != problem:
+                self._me.log.exception("board.reading_failed")
+            self.problem = problem
+
+    async def _read(self) -> None:
         """Look at all buses once, and publish what changed."""
         begun = time.monotonic()
         self._new_events.clear()

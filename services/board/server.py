@@ -8,9 +8,12 @@ signals; when it ends, streams end at once and other answers have half a second.
 import asyncio
 import contextlib
 import errno
+import logging
 import resource
 import socket
 import struct
+import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from typing import Any, Final
@@ -21,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from marketswarm.exit import Code, Exit
+from services.board.rate_limit import RateLimiter
 
 REQUEST_SEC: Final = 10.0
 """How long a client may take to send a whole request, from its connection or from its last answer on."""
@@ -36,6 +40,7 @@ MAX_PIPELINED: Final = 16
 """How many requests a client may send before the answer to the first."""
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 """The most bytes of a message that the client of a WebSocket sends."""
+LOG_LINES: Final = 5
 OTHER_FILES: Final = 200
 """How many files the process may have open besides: connections to buses and to PostgreSQL, and logs."""
 BACKLOG: Final = 512
@@ -300,6 +305,28 @@ class GuardedWebSocket(WebSocketsSansIOProtocol):
             self._slow_reader = None
 
 
+class LogLimiter(logging.Filter):
+    """Passes LOG_LINES lines of each message of uvicorn, and one a minute after that.
+
+    Strangers decide how often there is one: each request that is none is a line.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limiter = RateLimiter(LOG_LINES, 1 / 60, max_keys=100)
+        self._left_out = Counter[str]()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return True if a record is logged; it says how many were left out before it."""
+        message = str(record.msg)
+        if self._limiter.take(message, time.monotonic()):
+            self._left_out[message] += 1
+            return False
+        if count := self._left_out.pop(message, 0):
+            record.msg = f"{message} ({count} more before this one)"
+        return True
+
+
 class _AgentServer(uvicorn.Server):
     """A server that leaves signals to the agent."""
 
@@ -365,6 +392,7 @@ async def serve(
         max_streams_now: returns how many streams may be open, besides MAX_CONNECTIONS other connections.
         close_streams: ends all streams, so that they don't hold up the end.
     """
+    logging.getLogger("uvicorn.error").addFilter(LogLimiter())
     raise_file_limit(MAX_CONNECTIONS + max_streams_now() + REFUSED_CONNECTIONS + OTHER_FILES)
     server = _AgentServer(
         uvicorn.Config(

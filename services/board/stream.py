@@ -10,6 +10,7 @@ It then connects again.
 """
 
 import asyncio
+import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -134,14 +135,19 @@ class StreamHub:
             self.cut_off += 1
 
     def follow(self, last_id: str | None) -> AsyncGenerator[bytes]:
-        """Return the bytes of a stream that begins after the event `last_id`, once it is iterated.
+        """Return the bytes of a stream that begins now, after the event `last_id`.
+
+        It counts until it is closed, or nobody has it any more: a client may go before its answer begins.
 
         Raises:
             StreamsFull: there are as many followers as are allowed, or the hub is closed.
         """
         if self._is_closed or len(self._followers) >= self.max_streams:
             raise StreamsFull
-        return self._send(last_id)
+        follower = self._begin(last_id)
+        stream = self._send(follower)
+        weakref.finalize(stream, self._followers.discard, follower).atexit = False
+        return stream
 
     def _begin(self, last_id: str | None) -> _Follower:
         """Add a follower and return it.
@@ -175,9 +181,8 @@ class StreamHub:
             return None
         return [one.wire for one in self._ring if one.number > last]
 
-    async def _send(self, last_id: str | None) -> AsyncGenerator[bytes]:
-        """Yield what is in the queue of a new follower until its stream is over."""
-        follower = self._begin(last_id)
+    async def _send(self, follower: _Follower) -> AsyncGenerator[bytes]:
+        """Yield what is in the queue of a follower until its stream is over."""
         try:
             while found := await follower.take():
                 yield found

@@ -59,6 +59,15 @@ def rows_of(url):
     return {table: query(url, f"SELECT row::text FROM {table} row ORDER BY 1") for table in tables}  # noqa: S608 - our own names
 
 
+def test_a_backup_and_its_manifest_are_its_owners_alone_in_any_folder(postgres, archive_url, tmp_path):
+    (folder := tmp_path / "backups").mkdir(mode=0o755)
+    asyncio.run(make_backup(archive_url, folder, NOW, postgres.programs))
+    assert {path.suffix: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {
+        ".dump": 0o600,
+        ".json": 0o600,
+    }
+
+
 def test_a_restored_backup_is_row_by_row_what_was_saved(postgres, archive_url, tmp_path):
     asyncio.run(fill(archive_url))
     saved = rows_of(archive_url)

@@ -146,6 +146,15 @@ async def test_the_beats_of_each_service_are_read_from_its_own_bus():
     assert state.roster == {"b": RosterEntry(State.DOWN, 5.0)}
 
 
+async def test_a_topology_of_another_type_hides_nothing_else():
+    buses = {name: MemoryBuses()(name) for name in ("system-redis", "market-redis")}
+    system = buses["system-redis"].client
+    await system.lpush("mesh:topology", "x")
+    await system.hset("healer:roster", "a", b'{"verdict":"up","ts":5}')
+    state, failed = await read_fleet_state(TRUTH, buses.__getitem__)
+    assert (failed, state.roster.keys(), state.instances) == ({}, {"a"}, {})
+
+
 async def test_a_bus_that_fails_is_named_and_the_other_one_is_read():
     buses = {name: MemoryBuses()(name) for name in ("system-redis", "market-redis")}
     await buses["system-redis"].client.hset("healer:roster", "a", b'{"verdict":"up","ts":5}')

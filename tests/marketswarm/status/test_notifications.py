@@ -4,6 +4,7 @@ import orjson
 import pytest
 
 from marketswarm.channels import Message, Severity
+from marketswarm.keys import NOTIFIER_STATE
 from marketswarm.status.notifications import (
     OpenIncident,
     PendingDelivery,
@@ -11,7 +12,9 @@ from marketswarm.status.notifications import (
     group_stuck_by_channel,
     parse_incidents,
     parse_pending,
+    read_notifications,
 )
+from marketswarm.testing import MemoryBus
 from notifier.outbox import Outbox
 from notifier.router.incident import Decision, Incident
 from notifier.state import NotifierState
@@ -100,3 +103,11 @@ def test_why_no_message_is_sent_stands_in_words():
     assert describe_hold(Decision.NO_CHANNEL) == "no message sent: no channel is configured"
     assert describe_hold(Decision.SILENCED) == "no message sent: it is silenced"
     assert describe_hold(Decision.RATE_LIMIT) == "message held back: rate limit"
+
+
+async def test_a_number_of_thousands_of_digits_is_none():
+    bus = MemoryBus("system-redis")
+    incident = {f"r:i:{name}": Incident(name, name, down=True).encode() for name in ("a",)}
+    await bus.client.hset(NOTIFIER_STATE, mapping={**incident, "seq": "9" * 5000})
+    assert (await read_notifications([bus])).incidents.keys() == {"a"}
+    await bus.aclose()

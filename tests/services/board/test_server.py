@@ -1,5 +1,6 @@
 import asyncio
 import errno
+import logging
 import resource
 import socket
 
@@ -9,7 +10,7 @@ from uvicorn.server import ServerState
 
 from marketswarm.exit import Code, Exit
 from services.board import server
-from services.board.server import GuardedWebSocket, open_socket, raise_file_limit
+from services.board.server import LOG_LINES, GuardedWebSocket, LogLimiter, open_socket, raise_file_limit
 from support.waiting import auntil
 
 
@@ -137,3 +138,21 @@ async def test_a_websocket_is_not_read_while_its_client_reads_nothing():
     for task in state.tasks:
         task.cancel()
     await asyncio.gather(*state.tasks, return_exceptions=True)
+
+
+def test_strangers_do_not_fill_the_log_with_requests_that_are_none(monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(server.time, "monotonic", lambda: now)
+    limiter = LogLimiter()
+
+    def log(message, *args):
+        record = logging.LogRecord("uvicorn.error", logging.WARNING, "", 0, message, args, None)
+        return record.getMessage() if limiter.filter(record) else None
+
+    assert [log("Invalid HTTP request received.") for _ in range(200)].count(None) == 200 - LOG_LINES
+    assert log("returned '%s'", 5) == "returned '5'", "each message has lines of its own"
+    now += 60.0
+    assert log("Invalid HTTP request received.") == (
+        f"Invalid HTTP request received. ({200 - LOG_LINES} more before this one)"
+    )
+    assert log("Invalid HTTP request received.") is None

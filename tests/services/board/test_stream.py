@@ -156,3 +156,15 @@ async def test_a_new_bound_of_followers_is_in_force_at_once():
     async for wire in hub.follow(None):
         assert b"reset" in wire
         break
+
+
+async def test_a_stream_counts_from_its_request_on_and_no_more_once_nobody_has_it():
+    hub = StreamHub("boot", lambda: 2)
+    begun, waiting = hub.follow(None), hub.follow(None)
+    with pytest.raises(StreamsFull):
+        hub.follow(None)
+    del waiting  # its client went away before the answer began
+    assert len(hub) == 1
+    await take(begun)
+    await begun.aclose()
+    assert len(hub) == 0
