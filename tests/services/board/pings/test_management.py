@@ -159,12 +159,26 @@ async def test_boards_share_the_secret_of_the_uuids_and_give_it_back_to_a_bus_th
     await asyncio.gather(*(each.refresh(time.monotonic()) for each in others))
     made_now = await client.get("board:checks")
     assert {each.codes.secret for each in others} == {made_now}
-    await client.set("board:checks", b"short")
-    await api.keys.refresh(time.monotonic() + RELOAD_SEC)
-    assert await client.get("board:checks") == SECRET
     await client.set("board:checks", made_now)
-    await api.keys.refresh(time.monotonic() + 2 * RELOAD_SEC)
+    await api.keys.refresh(time.monotonic() + RELOAD_SEC)
     assert (await api.ask(f"/ping/{CODE}"))[0] == 404
+
+
+@pytest.mark.parametrize("value", [b"", b"short", b"x" * 65, b"x" * 10_000_000, {"a": "hash"}])
+async def test_what_can_be_no_secret_of_uuids_is_replaced(api, value):
+    client, now = api.buses["system-redis"].client, time.monotonic()
+    await client.delete("board:checks")
+    if isinstance(value, dict):
+        await client.hset("board:checks", mapping=value)
+    else:
+        await client.set("board:checks", value)
+    new = KeyRing(lambda: api.buses["system-redis"], {})
+    await new.refresh(now)
+    assert (len(new.codes.secret) == 64) is (value != b"")
+    await client.set("board:checks", value if isinstance(value, bytes) else b"")
+    await api.keys.refresh(now + RELOAD_SEC)
+    await new.refresh(now + RELOAD_SEC)
+    assert await client.get("board:checks") == new.codes.secret == SECRET
 
 
 async def test_links_begin_with_the_public_address_or_with_that_of_the_request(api):
