@@ -192,7 +192,7 @@ def _grant_pings(view: BusView) -> tuple[Grant, ...]:
     """
     return (
         Grant("hget hgetall", (BOARD_PING_KEYS,), mode="R"),
-        Grant("get set", (BOARD_CHECKS,)),
+        Grant("getrange set type del", (BOARD_CHECKS,)),
         Grant("xadd pexpire", (pings_key("*"),), mode="W"),
         Grant("xrange xrevrange xlen xinfo|stream", (pings_key("*"),), mode="R"),
         Grant("set", (last_beat_key("*"), last_run_key("*")), mode="W"),

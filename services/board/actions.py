@@ -149,7 +149,7 @@ def _add_silences(api: APIRouter, steering: Steering, verifier: TokenVerifier) -
                 body.services,
                 body.tags,
                 body.for_sec,
-                author=body.author or client.token.name,
+                author=body.author or client.name,
                 reason=body.reason,
                 now=now,
             )
@@ -191,7 +191,7 @@ def _add_ack(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> Non
         client = await _verify(request, verifier)
         body = await _read_body(request, AckBody)
         try:
-            found = await steering.request_notifier(client, Action.ACK, svc, body.by or client.token.name)
+            found = await steering.request_notifier(client, Action.ACK, svc, body.by or client.name)
         except (RefusedError, ValidationError) as error:
             raise _make_http_error(error) from None
         return _answer(found, 200 if found.ok else 409 if found.done else 202)
@@ -210,7 +210,7 @@ def _add_test(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> No
         """Send a test message through the notifier's own queue; the answer has what each receiver said."""
         client = await _verify(request, verifier)
         body = await _read_body(request, ChannelTestBody)
-        by, channel = body.by or client.token.name, body.channel or ALL
+        by, channel = body.by or client.name, body.channel or ALL
         try:
             found = await steering.request_notifier(client, Action.TEST, channel, by)
         except (RefusedError, ValidationError) as error:
@@ -231,7 +231,7 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
         """Tell the readers of the public page of an incident, or of maintenance."""
         client, now = await _verify(request, verifier), time.time()
         given = (await _read_body(request, AnnouncementBody)).model_dump()
-        given["author"] = given["author"] or client.token.name
+        given["author"] = given["author"] or client.name
         given["state"] = choose_state(given["state"], given["begins_at"])
         try:
             entry = AnnouncementEntry(id=create_announcement_id(), ts=now, **given)
@@ -249,7 +249,7 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
         """Add an update to an announcement; the state `withdrawn` takes it off the public page."""
         client, now = await _verify(request, verifier), time.time()
         given = (await _read_body(request, AnnouncementUpdateBody)).model_dump()
-        given["author"] = given["author"] or client.token.name
+        given["author"] = given["author"] or client.name
         try:
             return _answer(await announcements.update(client, ident, now, **given), 200)
         except (RefusedError, ValidationError) as error:
@@ -280,7 +280,7 @@ def _add_resend(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> 
         """Send again what was given up, under the same id, over the channels that did not take it."""
         client = await _verify(request, verifier)
         body = await _read_body(request, ResendBody)
-        by = body.by or client.token.name
+        by = body.by or client.name
         try:
             found = await steering.request_notifier(client, Action.RESEND, body.id or ALL, by)
         except (RefusedError, ValidationError) as error:

@@ -19,7 +19,7 @@ from services.board.badges import (
     make_tag_badge,
 )
 from services.board.board import Board
-from services.board.public import is_public_path, split_badge
+from services.board.public import ALL_SERVICES, is_public_path, split_badge
 
 MAX_AGE_SEC: Final = 30
 FORMS: Final[Mapping[str, tuple[Callable[[Badge], bytes], str]]] = {
@@ -41,14 +41,16 @@ def make_badge_site(board: Board) -> APIRouter:
     """Return the routes of the badges."""
     site = APIRouter(include_in_schema=False)
 
-    @site.get("/badge/tag/{file}")
+    @site.get("/badge/tag/{file:path}")
     async def show_tag_badge(file: str, request: Request) -> Response:
-        """Show the state of all services with a tag."""
+        """Show the state of all services with a tag, or of all services for `*`."""
         tag, form = split_badge(file)
-        found = [one for one in board.snapshot.services if tag in one.tags]
+        snapshot = board.snapshot
+        found = [one for one in snapshot.services if tag == ALL_SERVICES or tag in one.tags]
         if not found or form not in FORMS:
             raise HTTPException(404, "no such badge")
-        return answer_badge(board, request, make_tag_badge(tag, found, is_current=board.is_current()), form)
+        label = (snapshot.fleet or "all services") if tag == ALL_SERVICES else tag
+        return answer_badge(board, request, make_tag_badge(label, found, is_current=board.is_current()), form)
 
     @site.get("/badge/{file}")
     async def show_service_badge(file: str, request: Request) -> Response:

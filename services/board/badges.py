@@ -44,12 +44,13 @@ LOOKS: Final[Mapping[ServiceState, BadgeLook]] = {
 
 @dataclass(frozen=True, slots=True)
 class Badge:
-    """A label and the state beside it. Of `total` services, `down` are down."""
+    """A label and the state beside it. Of `total` services, `down` are down and `late` are late."""
 
     label: str
     state: ServiceState
     total: int = 1
     down: int = 0
+    late: int = 0
 
     @property
     def message(self) -> str:
@@ -60,14 +61,14 @@ class Badge:
 
 def make_service_badge(service: ServiceSnapshot, *, is_current: bool = True) -> Badge:
     """Return the badge of a service; its state is unknown if the board's last look is not current."""
-    state = service.state if is_current else ServiceState.UNKNOWN
-    return Badge(_shorten(service.svc), state, 1, int(state is ServiceState.DOWN))
+    return make_tag_badge(service.svc, [service], is_current=is_current)
 
 
 def make_tag_badge(tag: str, services: Sequence[ServiceSnapshot], *, is_current: bool = True) -> Badge:
     """Return the badge of the services with a tag: the most urgent of their states."""
     states = [one.state if is_current else ServiceState.UNKNOWN for one in services]
-    return Badge(_shorten(tag), find_worst(states, URGENCY), len(states), states.count(ServiceState.DOWN))
+    down, late = states.count(ServiceState.DOWN), states.count(ServiceState.SILENT)
+    return Badge(_shorten(tag), find_worst(states, URGENCY), len(states), down, late)
 
 
 def _shorten(text: str) -> str:
@@ -84,6 +85,7 @@ def encode_badge(badge: Badge) -> bytes:
         "message": badge.message,
         "total": badge.total,
         "down": badge.down,
+        "grace": badge.late,  # the word of Healthchecks
     }
     return orjson.dumps(found)
 

@@ -9,6 +9,8 @@ from services.board.snapshot import FleetSnapshot, ServiceSnapshot, ServiceState
 PUBLIC_PATH: Final = "/public"
 BADGE_PATH: Final = "/badge/"
 TAG_BADGE_PATH: Final = "/badge/tag/"
+ALL_SERVICES: Final = "*"
+"""Stands for a tag that every service has, in the path of a badge. That badge is never public."""
 _ASSETS_PATH: Final = "/static/"
 _STATES: Final[Mapping[ServiceState, ServiceState]] = {
     ServiceState.UP: ServiceState.UP,
@@ -49,7 +51,8 @@ def is_public_path(path: str, snapshot: FleetSnapshot | None, public: PublicSett
     if path == PUBLIC_PATH or path.startswith(f"{PUBLIC_PATH}/"):
         return bool(public.services or public.tags)
     if path.startswith(TAG_BADGE_PATH):
-        return split_badge(path.removeprefix(TAG_BADGE_PATH))[0] in public.tags
+        tag = split_badge(path.removeprefix(TAG_BADGE_PATH))[0]
+        return tag != ALL_SERVICES and tag in public.tags
     if not path.startswith(BADGE_PATH) or snapshot is None:
         return False
     found = snapshot.find(split_badge(path.removeprefix(BADGE_PATH))[0])

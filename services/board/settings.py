@@ -89,7 +89,8 @@ class MarketView(ServiceConfig):
     max_followers: Annotated[int, Field(ge=1, le=10_000)] = 200
     """How many clients may follow the market over `/ws` at once. Example: `1000`."""
     max_followers_per_address: Annotated[int, Field(ge=1, le=10_000)] = 50
-    """How many of them may come from one address: behind a proxy, from that of the proxy. Example: `200`."""
+    """How many of them may come from one address: behind a proxy that `BOARD_TRUSTED_PROXIES` does not name,
+    from that of the proxy. Example: `200`."""
 
 
 class BoardView(ServiceConfig):

@@ -40,6 +40,11 @@ class Client:
     token: Token | None
     address: str
 
+    @property
+    def name(self) -> str:
+        """The name of the token; empty without one."""
+        return "" if self.token is None else self.token.name
+
 
 @dataclass(frozen=True, slots=True)
 class SilenceAnswer:

@@ -5,7 +5,7 @@ import re
 
 import httpx
 
-from support.rig import Proc
+from support.rig import HOST, Proc, free_port
 from support.scenes.board import BEATS, TRUTH
 from support.waiting import until
 
@@ -136,6 +136,31 @@ def test_a_port_that_is_taken_is_said_with_its_variable(board):
     with Proc("services.board", env, board.fleet.folder) as second:
         assert second.wait(20) == 2
         assert f"BOARD_PORT: port {board.port}" in second.text()
+
+
+def test_behind_a_proxy_that_is_named_each_client_is_one_of_its_own(board):
+    port = free_port()
+    env = board.fleet.env | {
+        "METRICS_PORT": "",
+        "BOARD_PORT": str(port),
+        "BOARD_PUBLIC_URL": "https://up.example/board/",
+        "BOARD_TRUSTED_PROXIES": "127.0.0.1",
+    }
+    with Proc("services.board", env, board.fleet.folder) as second:
+        second.wait_log("board.listening", 30)
+
+        def ask(**headers):
+            """Return the status of a request for the public name, as a proxy on this machine sends it."""
+            headers = {name.replace("_", "-"): value for name, value in headers.items()}
+            url = f"http://{HOST}:{port}/api/v1/truth"
+            return httpx.get(url, headers={"host": "up.example", **headers}).status_code
+
+        assert ask() == 200
+        assert ask(x_forwarded_for="203.0.113.5") == 401
+        assert ask(x_forwarded_for="127.0.0.1, 203.0.113.5") == 401
+        assert ask(forwarded="for=127.0.0.1", x_forwarded_for="203.0.113.5") == 401
+        assert ask(forwarded="for=127.0.0.1;proto=https") == 200
+        assert ask(host="down.example") == 421
 
 
 def test_a_reseed_changes_the_services_on_the_stream_and_how_many_browsers_may_follow(board):

@@ -4,4 +4,7 @@
 service that they name and `key_ring.py` the keys that they may use. `writer.py` puts a ping on the bus of its
 service; `desk.py` joins these. `gate.py` is the ASGI application around it, `other_gates.py` and
 `other_forms.py` are the part of it for other clients than those of Healthchecks.
+
+`management.py` is Healthchecks' management API: `checks.py` shows services as checks, `codes.py` gives them
+their UUIDs, `stored.py` reads their pings and `pauses.py` pauses them.
 """

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 from marketswarm.pings import JobPing, PingKind
 from services.board.pages import AlertView
@@ -12,6 +13,7 @@ from services.board.pings.addresses import PREFIX
 from services.board.pings.codes import make_unique_key
 from services.board.pings.directory import NOT_PINGED, fold_name
 from services.board.pings.stored import StoredPings
+from services.board.public import ALL_SERVICES, TAG_BADGE_PATH
 from services.board.snapshot import ServiceSnapshot, ServiceState
 
 _STATUSES: Final[Mapping[ServiceState, str]] = {
@@ -179,14 +181,15 @@ def make_flips(events: Iterable[AlertView], start: float, end: float) -> list[di
 
 
 def make_badges(services: Sequence[ServiceSnapshot], root: ApiRoot) -> dict[str, dict[str, str]]:
-    """Return the addresses of the badges of each tag."""
-    tags = sorted({tag for service in services for tag in service.tags})
+    """Return the addresses of the badges of each tag, and of all services together."""
+    tags = [ALL_SERVICES, *sorted({tag for service in services for tag in service.tags})]
+    places = {tag: f"{root.url}{TAG_BADGE_PATH}{quote(tag, safe='')}" for tag in tags}
     return {
         tag: {
-            **{form: f"{root.url}/badge/tag/{tag}.{ending}" for form, ending in _BADGES.items()},
-            **{f"{form}3": f"{root.url}/badge/tag/{tag}.{ending}" for form, ending in _BADGES.items()},
+            **{form: f"{place}.{ending}" for form, ending in _BADGES.items()},
+            **{f"{form}3": f"{place}.{ending}" for form, ending in _BADGES.items()},
         }
-        for tag in tags
+        for tag, place in places.items()
     }
 
 

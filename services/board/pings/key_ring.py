@@ -13,10 +13,11 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, TypeGuard
+from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
+from marketswarm.bus.stored_values import delete_wrong_types
 from marketswarm.keys import BOARD_CHECKS
 from marketswarm.operator.ping_key import hash_ping_secret, is_key_text, normalize_uuid
 from marketswarm.operator_link.ping_keys import read_ping_keys, read_ping_keys_version
@@ -124,12 +125,13 @@ class KeyRing:
 
         A bus that has lost it gets back the one that we know: jobs go on with their UUIDs.
         """
-        raw = await bus.ask(bus.client.get(BOARD_CHECKS))
+        await delete_wrong_types(bus, {BOARD_CHECKS: "string"})
+        raw = await _read_secret(bus)
         if not _is_check_secret(raw):
             new = self.codes.secret or secrets.token_hex(MIN_SECRET_BYTES).encode()
-            # not over one that another board has written at the same time
-            await bus.ask(bus.client.set(BOARD_CHECKS, new, nx=raw is None))
-            raw = await bus.ask(bus.client.get(BOARD_CHECKS))
+            # where there is none, not over one that another board has written at the same time
+            await bus.ask(bus.client.set(BOARD_CHECKS, new, nx=not raw and not self.codes.secret))
+            raw = await _read_secret(bus)
         if _is_check_secret(raw):
             self.codes.use_secret(raw)
 
@@ -147,6 +149,12 @@ class KeyRing:
         return secret
 
 
-def _is_check_secret(raw: bytes | None) -> TypeGuard[bytes]:
+async def _read_secret(bus: Bus) -> bytes:
+    """Return the secret of the checks' UUIDs, or the beginning of another value. Raises BusError."""
+    found: bytes = await bus.ask(bus.client.getrange(BOARD_CHECKS, 0, MAX_SECRET_BYTES))
+    return found
+
+
+def _is_check_secret(raw: bytes) -> bool:
     """Return True if a value can be the secret of the checks' UUIDs."""
-    return raw is not None and MIN_SECRET_BYTES <= len(raw) <= MAX_SECRET_BYTES
+    return MIN_SECRET_BYTES <= len(raw) <= MAX_SECRET_BYTES

@@ -22,10 +22,11 @@ from marketswarm.operator_link import read_silences
 from marketswarm.time_slice import TimeSlice
 from services.board.alert_log import MAX_PAGE_EVENTS, read_alerts
 from services.board.board import Board, NotReady
+from services.board.guard import MAX_BODY_BYTES
 from services.board.pages import AlertQuery
 from services.board.pings.addresses import list_fields
 from services.board.pings.answers import NOT_FOUND, PingAnswer, RefusedPingError
-from services.board.pings.bodies import find_header
+from services.board.pings.bodies import find_header, read_body
 from services.board.pings.checks import (
     ApiRoot,
     find_by_slug,
@@ -95,7 +96,7 @@ class ManagementApi:
         """Return True if a path belongs to the management API."""
         return path.startswith("/api/v") and _PATH.fullmatch(path) is not None
 
-    async def answer(self, scope: Scope, _receive: Receive) -> PingAnswer:
+    async def answer(self, scope: Scope, receive: Receive) -> PingAnswer:
         """Answer a request. Raises RefusedPingError."""
         match = _PATH.fullmatch(scope["path"])
         if match is None:
@@ -104,7 +105,8 @@ class ManagementApi:
             problem = self._board.find_problem()
             return PingAnswer(200, b"OK") if problem is None else PingAnswer(503, problem.encode(), 5.0)
         try:
-            request = await self._identify(scope, match.groupdict())
+            document = await _read_document(scope, receive)
+            request = await self._identify(scope, match.groupdict(), document)
             if match["list"]:
                 return await self._answer_list(request)
             return await self._answer_check(request)
@@ -115,10 +117,16 @@ class ManagementApi:
         except (BusError, NoBusError) as error:
             raise RefusedPingError(_make_error(503, f"a bus is away: {error}", 5.0)) from None
 
-    async def _identify(self, scope: Scope, parts: dict[str, str | None]) -> _Request:
-        """Return the request with its token. Raises RefusedPingError and RefusedError."""
-        key, client = find_header(scope["headers"], b"x-api-key"), find_client(scope)
-        if not key:
+    async def _identify(
+        self, scope: Scope, parts: dict[str, str | None], document: Mapping[str, Any]
+    ) -> _Request:
+        """Return the request with its token, which stands in a header or in the body.
+
+        Raises RefusedPingError and RefusedError.
+        """
+        client = find_client(scope)
+        key = find_header(scope["headers"], b"x-api-key") or document.get("api_key")
+        if not key or not isinstance(key, str):
             raise RefusedPingError(_make_error(401, "missing api key"))
         try:
             token = await self._verifier.identify(f"Bearer {key}", client, time.monotonic(), time.time())
@@ -189,8 +197,8 @@ class ManagementApi:
             start = max(start, now - numbers["seconds"])
         found = await read_alerts(self._board.buses, AlertQuery(svc=service.svc), MAX_PAGE_EVENTS)
         end = now + 60.0 if numbers["end"] is None else numbers["end"]
-        # a list, as its page and its clients have it; the server itself puts it under a key
-        return _make_json(make_flips(found.events, start, end))
+        # as each version of the server answers; its pages show the list alone
+        return _make_json({"flips": make_flips(found.events, start, end)})
 
     async def _change_pause(self, service: ServiceSnapshot, request: _Request, *, is_pause: bool) -> bool:
         """Pause a service, or end its pause; return False if there is none to end."""
@@ -254,6 +262,22 @@ class ManagementApi:
         if service is None:
             raise RefusedPingError(NOT_FOUND)
         return service, codes.code_of(service.svc) if is_unique_key else uuid.UUID(text)
+
+
+async def _read_document(scope: Scope, receive: Receive) -> dict[str, Any]:
+    """Return the object in the body of a POST; an empty one without a body. Raises RefusedPingError."""
+    if scope["method"] != "POST":
+        return {}
+    body, _ = await read_body(receive, MAX_BODY_BYTES)
+    if not body:
+        return {}
+    try:
+        found = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise RefusedPingError(_make_error(400, "could not parse request body")) from None
+    if not isinstance(found, dict):
+        raise RefusedPingError(_make_error(400, "json validation error: value is not an object"))
+    return found
 
 
 def _make_json(value: Any) -> PingAnswer:

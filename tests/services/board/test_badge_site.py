@@ -1,5 +1,6 @@
 """The answers to requests for badges."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
@@ -41,6 +42,22 @@ async def test_another_badge_is_for_its_reader_alone(client):
     assert found.headers["cache-control"] == "private, no-cache"
     assert "access-control-allow-origin" not in found.headers
     assert "cross-origin-resource-policy" not in found.headers
+
+
+async def test_there_is_a_badge_of_all_services_for_readers_alone(client, board):
+    board.public = PublicSettings(tags=("*",))
+    found = await client.get("/badge/tag/%2A.json")
+    counts = [each.state for each in board.snapshot.services]
+    assert (found.json()["total"], found.json()["down"]) == (len(counts), counts.count("down"))
+    assert found.json()["grace"] == counts.count("silent") > 0
+    assert found.headers["cache-control"] == "private, no-cache"
+    assert "down" in (await client.get("/badge/tag/*.svg")).text
+
+
+async def test_a_tag_may_have_any_letters(client, board):
+    service = replace(board.snapshot.services[0], tags=("a/b c",))
+    board.snapshot = replace(board.snapshot, services=(service,))
+    assert (await client.get("/badge/tag/a%2Fb%20c.json")).json()["total"] == 1
 
 
 async def test_a_badge_that_is_known_is_not_sent_again(client, board):

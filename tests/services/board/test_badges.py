@@ -74,6 +74,7 @@ def test_a_tag_has_the_worst_state_of_its_services():
         "message": "2 of 4 down",
         "total": 4,
         "down": 2,
+        "grace": 1,
     }
     assert make_tag_badge("web", []).message == "unknown"
 

@@ -316,9 +316,10 @@ async def test_while_the_first_board_writes_the_second_one_reads_no_history(bus,
         await first.step(block_sec=None)
         await second.step(block_sec=None)
     assert len(reads) == begun
-    found = await sums(bus, time.time())
+    asked_at = time.time()
+    found = await sums(bus, asked_at)
     for recorder in (first, second):
-        assert {name: uptime(recorder, name, now) for name in NAMES} == {
+        assert {name: uptime(recorder, name, asked_at) for name in NAMES} == {
             name: seconds for name, (seconds, _) in found.items()
         }
     # the first one ends: what it did not record is the second one's to write, and nothing is lost

@@ -159,12 +159,26 @@ async def test_boards_share_the_secret_of_the_uuids_and_give_it_back_to_a_bus_th
     await asyncio.gather(*(each.refresh(time.monotonic()) for each in others))
     made_now = await client.get("board:checks")
     assert {each.codes.secret for each in others} == {made_now}
-    await client.set("board:checks", b"short")
-    await api.keys.refresh(time.monotonic() + RELOAD_SEC)
-    assert await client.get("board:checks") == SECRET
     await client.set("board:checks", made_now)
-    await api.keys.refresh(time.monotonic() + 2 * RELOAD_SEC)
+    await api.keys.refresh(time.monotonic() + RELOAD_SEC)
     assert (await api.ask(f"/ping/{CODE}"))[0] == 404
+
+
+@pytest.mark.parametrize("value", [b"", b"short", b"x" * 65, b"x" * 10_000_000, {"a": "hash"}])
+async def test_what_can_be_no_secret_of_uuids_is_replaced(api, value):
+    client, now = api.buses["system-redis"].client, time.monotonic()
+    await client.delete("board:checks")
+    if isinstance(value, dict):
+        await client.hset("board:checks", mapping=value)
+    else:
+        await client.set("board:checks", value)
+    new = KeyRing(lambda: api.buses["system-redis"], {})
+    await new.refresh(now)
+    assert (len(new.codes.secret) == 64) is (value != b"")
+    await client.set("board:checks", value if isinstance(value, bytes) else b"")
+    await api.keys.refresh(now + RELOAD_SEC)
+    await new.refresh(now + RELOAD_SEC)
+    assert await client.get("board:checks") == new.codes.secret == SECRET
 
 
 async def test_links_begin_with_the_public_address_or_with_that_of_the_request(api):
@@ -364,16 +378,16 @@ async def test_what_is_no_stream_and_a_bus_that_is_away_cost_a_list_only_what_th
     assert len((await ask(api, "/api/v3/checks/"))[1]["checks"]) == 3
 
 
-async def test_flips_are_those_of_the_alert_log(api):
+@pytest.mark.parametrize("version", [1, 2, 3])
+async def test_flips_are_those_of_the_alert_log(api, version):
     bus, now = api.buses["system-redis"].client, time.time()
     for kind, ts in (("heartbeat_miss", now - 500), ("heartbeat_ok", now - 100)):
         event = {"type": kind, "svc": "backup", "ts": round(ts, 3), "id": kind, "by": "healer"}
         await bus.xadd("healer:alerts:log", {"event": orjson.dumps(event)}, id=f"{int(ts * 1000)}-0")
-    _, found = await ask(api, f"/api/v3/checks/{CODE}/flips/")
-    assert [each["up"] for each in found] == [1, 0]
-    _, found = await ask(api, f"/api/v3/checks/{CODE}/flips/", query=b"seconds=300")
-    assert [each["up"] for each in found] == [1]
-    assert (await ask(api, f"/api/v3/checks/{CODE}/flips/", query=b"seconds=x"))[0] == 400
+    path = f"/api/v{version}/checks/{CODE}/flips/"
+    assert [each["up"] for each in (await ask(api, path))[1]["flips"]] == [1, 0]
+    assert [each["up"] for each in (await ask(api, path, query=b"seconds=300"))[1]["flips"]] == [1]
+    assert (await ask(api, path, query=b"seconds=x"))[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -399,6 +413,50 @@ async def test_the_status_is_503_while_a_bus_is_away(api):
     for path in ("/api/v3/status/", "/api/v1/status"):
         status, body, headers = await api.ask(path)
         assert (status, body, headers[b"retry-after"]) == (503, b"away: market-redis", b"5")
+
+
+async def test_each_tag_has_badges_and_so_have_all_services_together(api):
+    services = (ServiceSnapshot("backup", ServiceState.UP, "system-redis", 30.0, tags=("a/b c", "Größe")),)
+    api.board.snapshot = FleetSnapshot(1e9, services=services)
+    badges = (await ask(api, "/api/v3/badges/"))[1]["badges"]
+    assert {tag: forms["svg3"] for tag, forms in badges.items()} == {
+        "*": "http://board.example/badge/tag/%2A.svg",
+        "Größe": "http://board.example/badge/tag/Gr%C3%B6%C3%9Fe.svg",
+        "a/b c": "http://board.example/badge/tag/a%2Fb%20c.svg",
+    }
+
+
+async def post(api, path, body, **headers):
+    """Post a body; return the status and the answer."""
+    status, answer, _ = await api.ask(path, "POST", body, **headers)
+    return status, orjson.loads(answer) if answer.startswith(b"{") else answer
+
+
+async def test_the_key_may_stand_in_the_body_of_a_post(api):
+    path, key = f"/api/v3/checks/{CODE}/pause", api.tokens[Scope.WRITE]
+    assert (await post(api, path, orjson.dumps({"api_key": key})))[1]["status"] == "paused"
+    wrong, missing = {"error": "wrong api key"}, {"error": "missing api key"}
+    assert await post(api, path, orjson.dumps({"api_key": key}), x_api_key="x" * 32) == (401, wrong)
+    assert await post(api, path, orjson.dumps({"api_key": "x" * 32})) == (401, wrong)
+    for value in ("", None, 7, ["x"], {}):
+        assert await post(api, path, orjson.dumps({"api_key": value})) in ((401, missing), (401, wrong))
+    assert await post(api, path, b"{}") == (401, missing)
+    get = await api.ask("/api/v3/checks/", body=orjson.dumps({"api_key": key}))
+    assert get[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{", "could not parse request body"),
+        (b"\xff", "could not parse request body"),
+        (b"[" * 300 + b"]" * 300, "json validation error: value is not an object"),
+        (b"[1]", "json validation error: value is not an object"),
+    ],
+)
+async def test_a_body_that_is_no_object_is_refused_as_by_healthchecks(api, body, reason):
+    answer = await post(api, f"/api/v3/checks/{CODE}/pause", body, x_api_key=api.tokens[Scope.WRITE])
+    assert answer == (400, {"error": reason})
 
 
 async def test_a_request_without_a_valid_key_is_refused_as_by_healthchecks(api):
