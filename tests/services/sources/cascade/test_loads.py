@@ -135,7 +135,7 @@ async def test_a_quote_without_a_time_is_as_old_as_its_values(market):
         pair = {"c": [price, "1"], "b": [price], "a": [price], "v": ["1", "2"]}
         return lambda _request: Answer(200, {}, orjson.dumps({"error": [], "result": {"XXBTZUSD": pair}}))
 
-    clock = [time.time()]
+    clock = [time.time() - 900]
     series = replace(COIN, kind=RecordKind.QUOTES, timeframe="", sources=("kraken",), max_age_sec=60.0)
     async with market.make_client() as client:
         loader = SeriesLoader(
