@@ -11,8 +11,10 @@ from datetime import datetime, time
 from typing import Final
 
 from marketswarm.market.records import MINUTE_MS, TIMEFRAME_SEC, TIMEFRAMES, Timeframe
-from marketswarm.market.sessions import OutsideCalendarError, Session, TradingDay
+from marketswarm.market.sessions import US_FUTURES, OutsideCalendarError, Session, TradingDay
 
+PAUSE_MS: Final = 60 * MINUTE_MS
+"""The pause between two days of futures."""
 LENGTH_MS: Final = {timeframe: 1000 * TIMEFRAME_SEC[timeframe] for timeframe in TIMEFRAMES}
 
 
@@ -83,7 +85,7 @@ class Grid:
             return interval if interval is not None and interval.open_ms == start_ms else None
         day = self.find_day(start_ms)
         if day is None or day.open_ms != start_ms:
-            day = self._find_named_day(start_ms)
+            day = self._find_named_day(start_ms) or self._find_day_after_pause(start_ms)
         return None if day is None else Interval(timeframe, day.open_ms, day.close_ms)
 
     def _find_named_day(self, midnight_ms: int) -> TradingDay | None:
@@ -93,6 +95,13 @@ class Grid:
             if named.time() == time():
                 return self.session.find_date(named.date())
         return None
+
+    def _find_day_after_pause(self, at_ms: int) -> TradingDay | None:
+        """Return the day of futures that a source lets begin with the pause before it, as currencies do."""
+        if self.session.code != US_FUTURES or self.find_day(at_ms) is not None:
+            return None
+        day = self.find_day(at_ms + PAUSE_MS)
+        return day if day is not None and day.open_ms == at_ms + PAUSE_MS else None
 
     def _look_up(self, at_ms: int) -> TradingDay | None:
         """Return what `find_day` returns, by the calendar."""
@@ -110,8 +119,12 @@ class Grid:
         return previous is None or previous.close_ms < day.open_ms
 
     def count_missing(self, previous_ms: int, start_ms: int) -> int:
-        """Return how many minutes of the same trading day lie between two minutes without a bar."""
+        """Return how many minutes of the same trading day lie between two without a bar, breaks aside."""
         day = self.find_day(start_ms)
         if day is None or previous_ms < day.open_ms:
             return 0
-        return max(0, (start_ms - previous_ms) // MINUTE_MS - 1)
+        missing = (start_ms - previous_ms) // MINUTE_MS - 1
+        if day.break_ms is not None:
+            pauses, resumes = max(day.break_ms[0], previous_ms + MINUTE_MS), min(day.break_ms[1], start_ms)
+            missing -= max(0, resumes - pauses) // MINUTE_MS
+        return max(0, missing)

@@ -1,11 +1,14 @@
 """Answer when a market trades: by trading day, for exchanges, forex and crypto. Pure.
 
 A session is named by a code: `24x7` (crypto: every UTC day), `24x5` (forex: from Sunday 17:00 to Friday 17:00
-in New York) or an exchange as the library exchange_calendars spells it, such as `XNYS`. A trading day is one
-interval `[open, close)` with holidays, early closes and daylight saving time as the exchange keeps them.
+in New York), `us_futures` (the same from 18:00 to 17:00, with a pause of an hour each day), `us_volatility`
+(the days of New York, until a quarter of an hour after the close) or an exchange as the library
+exchange_calendars spells it, such as `XNYS`. A trading day is one interval `[open, close)` with holidays,
+early closes and daylight saving time as the exchange keeps them. A lunch break (Tokyo, Hong Kong) is a part
+of it; `break_ms` says when it is.
 
-Left out, on purpose: lunch breaks (Tokyo, Hong Kong: the break is a part of the day), trading before the open
-and after the close, and the banks' holidays on which forex is thin but open.
+Left out, on purpose: trading before the open and after the close, and the holidays on which forex and futures
+are thin, closed early or for a day.
 """
 
 import functools
@@ -14,16 +17,19 @@ import warnings
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from marketswarm.market.entries import MAX_MS, MIN_MS
-from marketswarm.market.records import DAY_MS, AssetClass
+from marketswarm.market.records import DAY_MS, MINUTE_MS, AssetClass
 
 ROUND_THE_CLOCK: Final = "24x7"
 FOREX: Final = "24x5"
+US_FUTURES: Final = "us_futures"
+US_VOLATILITY: Final = "us_volatility"
+OWN_SESSIONS: Final = (ROUND_THE_CLOCK, FOREX, US_FUTURES, US_VOLATILITY)
 
 FIRST_DATE: Final = date(1970, 1, 1)
 LAST_DATE: Final = date(2049, 12, 31)
@@ -35,6 +41,9 @@ _NEW_YORK: Final = ZoneInfo("America/New_York")
 _LONDON: Final = ZoneInfo("Europe/London")
 """The zone in which Yahoo names the days of currencies."""
 _FOREX_ROLL: Final = time(17)
+_FUTURES_OPEN: Final = time(18)
+_VOLATILITY_MS: Final = 15 * MINUTE_MS
+"""How long after the close of New York indices of volatility are computed."""
 _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 
 
@@ -51,11 +60,13 @@ class TradingDay:
     """Hold one trading day, `[open_ms, close_ms)` in epoch milliseconds.
 
     `date` is the exchange's own name for the day; of forex the date in New York on which the day closes.
+    `break_ms` is when its lunch break begins and ends, None if it has none.
     """
 
     date: date
     open_ms: int
     close_ms: int
+    break_ms: tuple[int, int] | None = None
 
 
 class Session(ABC):
@@ -176,13 +187,21 @@ class _Calendar(Session):
 DEFAULT_SESSIONS: Final[Mapping[str, str]] = {
     AssetClass.STOCKS: "XNYS",
     AssetClass.OPTIONS: "XNYS",
-    AssetClass.VOLATILITY: "XNYS",
+    AssetClass.VOLATILITY: US_VOLATILITY,
     AssetClass.FOREX: FOREX,
-    AssetClass.COMMODITIES: FOREX,
+    AssetClass.COMMODITIES: US_FUTURES,
     AssetClass.CRYPTO: ROUND_THE_CLOCK,
     AssetClass.ECONOMIC: ROUND_THE_CLOCK,
 }
 """The code of the session of an asset class, where the truth names none."""
+_COINS_VOLATILITY: Final = "DVOL."
+
+
+def find_default_session(asset: str, symbol: str) -> str | None:
+    """Return the code of the session where the truth names none; None for an unknown asset class."""
+    if asset == AssetClass.VOLATILITY and symbol.startswith(_COINS_VOLATILITY):
+        return ROUND_THE_CLOCK  # of options on coins
+    return DEFAULT_SESSIONS.get(asset)
 
 
 @functools.lru_cache(maxsize=64)
@@ -197,23 +216,27 @@ def get_session(code: str) -> Session:
     if code == ROUND_THE_CLOCK:
         return _EveryDay(code)
     if code == FOREX:
-        return _Calendar(code, _list_forex_days(), UTC, _NEW_YORK, _LONDON)
+        return _Calendar(code, _list_forex_days(_FOREX_ROLL), UTC, _NEW_YORK, _LONDON)
+    if code == US_FUTURES:
+        return _Calendar(code, _list_forex_days(_FUTURES_OPEN), UTC, _NEW_YORK, _LONDON)
     if _CODE.fullmatch(code) is None:
-        raise UnknownSessionError("session: neither 24x7, 24x5 nor the code of an exchange")
+        raise UnknownSessionError(f"session: none of {', '.join(OWN_SESSIONS)}, nor the code of an exchange")
     # pandas deprecates what the library still calls; its warnings are nobody's to mend here
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        days, zone = _list_exchange_days(code)
+        days, zone = _list_exchange_days("XNYS" if code == US_VOLATILITY else code)
+        if code == US_VOLATILITY:
+            days = [replace(day, close_ms=day.close_ms + _VOLATILITY_MS) for day in days]
         return _Calendar(code, days, UTC, zone, _NEW_YORK)
 
 
-def _list_forex_days() -> list[TradingDay]:
-    """Return forex's days: each weekday, from 17:00 of the day before to 17:00 in New York."""
+def _list_forex_days(opening: time) -> list[TradingDay]:
+    """Return forex's days: each weekday, from `opening` of the day before to 17:00 in New York."""
     days = []
     for ordinal in range(FIRST_DATE.toordinal(), LAST_DATE.toordinal() + 1):
         label = date.fromordinal(ordinal)
         if label.weekday() < 5:
-            opens = datetime.combine(label - timedelta(days=1), _FOREX_ROLL, _NEW_YORK)
+            opens = datetime.combine(label - timedelta(days=1), opening, _NEW_YORK)
             closes = datetime.combine(label, _FOREX_ROLL, _NEW_YORK)
             days.append(TradingDay(label, _read_ms(opens), _read_ms(closes)))
     return days
@@ -241,11 +264,18 @@ def _list_exchange_days(code: str) -> tuple[list[TradingDay], tzinfo]:
 def _read_days(calendar: Any) -> list[TradingDay]:
     """Return the days of a calendar of exchange_calendars. Its times are nanoseconds."""
     return [
-        TradingDay(day, opens // 1_000_000, closes // 1_000_000)
-        for day, opens, closes in zip(
+        TradingDay(
+            day,
+            opens // 1_000_000,
+            closes // 1_000_000,
+            (pauses // 1_000_000, resumes // 1_000_000) if opens < pauses < resumes < closes else None,
+        )
+        for day, opens, closes, pauses, resumes in zip(
             calendar.sessions.date.tolist(),
             calendar.opens_nanos.tolist(),
             calendar.closes_nanos.tolist(),
+            calendar.break_starts_nanos.tolist(),  # a day without a break has a number before all times
+            calendar.break_ends_nanos.tolist(),
             strict=True,
         )
     ]

@@ -262,23 +262,8 @@ class BarBuilder:
         is_history = self._is_history(candidate, timeframe, known)
         if is_history:
             known = Known(bar.start_ms)
-        is_released = arrival.fields.get(RELEASED) == b"1"
-        is_outside = interval is None and timeframe != "1d" and self._grid.find_day(bar.start_ms) is None
-        if is_outside and not is_released:
-            # most sources send the hours before the open and after the close: hundreds of minutes a day
-            self.counts[provenance.source, Check.WRONG_SESSION] += 1
+        if not self._passes(arrival, candidate, known, provenance):
             return False
-        rejection = find_rejection(candidate, known, self.group.checks, is_released=is_released)
-        if rejection is not None:
-            if rejection.check is Check.JUMP:
-                self.state.suspect = SuspectMinute(bar, seen_ms, provenance)
-            self._reject(arrival, provenance.source, rejection)
-            return False
-        if not is_released and arrival.kind is RecordKind.BARS:
-            if is_outranked(candidate, known.held):
-                self.counts[provenance.source, "skipped"] += 1
-                return False
-            self._quarantine_replaced(arrival, candidate, known)
         if timeframe == "1m":
             self._settle_suspect(candidate, known)
             for finding in list_findings(candidate, known, self.group.checks):
@@ -288,6 +273,28 @@ class BarBuilder:
         else:
             self._hold(candidate, timeframe, provenance)
         self.counts[provenance.source, "taken"] += 1
+        return True
+
+    def _passes(self, arrival: Arrival, candidate: Candidate, known: Known, provenance: Provenance) -> bool:
+        """Return True if a bar passes the checks; count it otherwise, and put it aside if people may care."""
+        is_released = arrival.fields.get(RELEASED) == b"1"
+        bar = candidate.bar
+        is_unplaced = candidate.interval is None and bar.timeframe != "1d" and not is_released
+        if is_unplaced and self._grid.find_day(bar.start_ms) is None:
+            # most sources send the hours before the open and after the close: hundreds of minutes a day
+            self.counts[provenance.source, Check.WRONG_SESSION] += 1
+            return False
+        rejection = find_rejection(candidate, known, self.group.checks, is_released=is_released)
+        if rejection is not None:
+            if rejection.check is Check.JUMP:
+                self.state.suspect = SuspectMinute(bar, candidate.seen_ms, provenance)
+            self._reject(arrival, provenance.source, rejection)
+            return False
+        if not is_released and arrival.kind is RecordKind.BARS:
+            if is_outranked(candidate, known.held):
+                self.counts[provenance.source, "skipped"] += 1
+                return False
+            self._quarantine_replaced(arrival, candidate, known)
         return True
 
     def _quarantine_replaced(self, arrival: Arrival, candidate: Candidate, known: Known) -> None:

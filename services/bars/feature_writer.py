@@ -377,7 +377,7 @@ class FeatureWriter:
         found: dict[str, Session] = {}
         for symbol, group in settings.find_groups().items():
             with contextlib.suppress(UnknownSessionError):
-                found[symbol] = await self._calendars.find(group.session_code)
+                found[symbol] = await self._calendars.find(group.find_session(symbol))
         return found
 
     async def _store_marks(self, marks: Mapping[str, bytes]) -> None:

@@ -9,7 +9,7 @@ from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import CHECKED_BARS, FEATURES, INDICATORS, MARKET_BARS, MARKET_QUARANTINE, MARKET_QUOTES
 from marketswarm.market.entries import SYMBOL
 from marketswarm.market.records import MINUTES_KEPT_DAYS, TIMEFRAMES, AssetClass, Timeframe
-from marketswarm.market.sessions import DEFAULT_SESSIONS
+from marketswarm.market.sessions import ROUND_THE_CLOCK, find_default_session
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.truth import AccessPoint, Service
 
@@ -65,8 +65,8 @@ class SymbolGroup(ServiceConfig):
     asset: AssetClass = AssetClass.STOCKS
     """Their asset class. Example: `"crypto"`."""
     session: Annotated[str, Field(pattern=r"^[A-Za-z0-9_/]{2,24}$")] | None = None
-    """When they trade: `24x7`, `24x5`, or an exchange such as `XNYS`. Default: by the asset class. Example:
-    `"XLON"`."""
+    """When they trade: `24x7`, `24x5`, `us_futures`, `us_volatility` or an exchange such as `XNYS`. Default:
+    by the asset class. Example: `"XLON"`."""
     timeframes: Annotated[tuple[Timeframe, ...], Field(min_length=1)] = TIMEFRAMES
     """The timeframes to publish. Example: `["1m", "1h", "1d"]`."""
     indicators: tuple[IndicatorName, ...] = INDICATOR_NAMES
@@ -76,10 +76,9 @@ class SymbolGroup(ServiceConfig):
     checks: CheckSettings = CheckSettings()
     """The limits of the checks."""
 
-    @property
-    def session_code(self) -> str:
-        """Return the code of the session in which these symbols trade."""
-        return self.session or DEFAULT_SESSIONS[self.asset]
+    def find_session(self, symbol: str) -> str:
+        """Return the code of the session in which a symbol trades."""
+        return self.session or find_default_session(self.asset, symbol) or ROUND_THE_CLOCK
 
 
 class BarsOptions(ServiceConfig):

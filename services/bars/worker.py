@@ -215,16 +215,15 @@ class BarsWorker:
 
     async def _take_over(self, groups: Mapping[str, SymbolGroup]) -> None:
         """Read the states of symbols, and go back to the first entry that one of them lacks."""
-        grids = {
-            code: await self._open_grid(code) for code in {each.session_code for each in groups.values()}
-        }
-        known = [symbol for symbol, group in groups.items() if grids[group.session_code] is not None]
+        codes = {symbol: group.find_session(symbol) for symbol, group in groups.items()}
+        grids = {code: await self._open_grid(code) for code in set(codes.values())}
+        known = [symbol for symbol in groups if grids[codes[symbol]] is not None]
         stored, read_at_ms = await self._store.load(known)
         newest = [await read_newest_id(self._bus, stream) for stream in self._streams] if known else []
         options = self._settings_now().settings
         for symbol in known:
             group, fields = groups[symbol], stored[symbol]
-            grid = grids[group.session_code]
+            grid = grids[codes[symbol]]
             if grid is None:
                 continue
             try:

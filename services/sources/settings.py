@@ -23,10 +23,12 @@ from marketswarm.keys import MARKET_BARS
 from marketswarm.market.entries import SYMBOL
 from marketswarm.market.records import MINUTES_KEPT_DAYS, TIMEFRAME_SEC, TIMEFRAMES, AssetClass, RecordKind
 from marketswarm.market.sessions import (
-    DEFAULT_SESSIONS,
     FOREX,
+    OWN_SESSIONS,
     ROUND_THE_CLOCK,
+    US_FUTURES,
     UnknownSessionError,
+    find_default_session,
     get_session,
 )
 from marketswarm.settings import MonitorSettings, list_variables
@@ -151,7 +153,7 @@ def _require_timeframe(timeframe: str) -> str:
 def _require_session(code: str) -> str:
     """Return `code` if it may be that of a session; otherwise raise ValueError."""
     if _SESSION.fullmatch(code) is None:
-        raise ValueError("must be 24x7, 24x5 or the code of an exchange, such as XNYS")
+        raise ValueError(f"must be {', '.join(OWN_SESSIONS)} or the code of an exchange, such as XNYS")
     return code
 
 
@@ -194,8 +196,8 @@ class SeriesEntry(ServiceConfig):
     critical: bool = False
     """Whether the gate fails and the service is degraded without it. Example: `true`."""
     session: Annotated[str, AfterValidator(_require_session)] | None = None
-    """When it trades: `24x7`, `24x5` or an exchange. Default: by its asset class, `XNYS` for stocks. Example:
-    `"XLON"`."""
+    """When it trades: `24x7`, `24x5`, `us_futures`, `us_volatility` or an exchange. Default: by its asset
+    class, `XNYS` for stocks. Example: `"XLON"`."""
     history_days: Annotated[float, Field(gt=0, le=40_000, allow_inf_nan=False)] | None = None
     """How far back the first load goes; bars from that day's open. Default: by kind and timeframe, 5 days
     for minutes. Example: `30`."""
@@ -212,10 +214,9 @@ class SeriesEntry(ServiceConfig):
             raise ValueError("from: names a source twice")
         return self
 
-    @property
-    def session_code(self) -> str:
-        """Return the code of the session of the symbols."""
-        return self.session or DEFAULT_SESSIONS[self.asset]
+    def find_session(self, symbol: str) -> str:
+        """Return the code of the session of a symbol."""
+        return self.session or find_default_session(self.asset, symbol) or ROUND_THE_CLOCK
 
     @property
     def days(self) -> float:
@@ -227,11 +228,11 @@ class SeriesEntry(ServiceConfig):
         """Return about how many records the first load of one symbol brings, rather too many than too few."""
         if self.kind is RecordKind.QUOTES:
             return 1
-        days, session = self.days, self.session_code
+        days, session = self.days, self.find_session(self.all_symbols[0])
         if session != ROUND_THE_CLOCK:
             days = days * _WEEK_SHARE + 1.5  # the first day is whole, and the last one may be
         length_sec = TIMEFRAME_SEC[self.timeframe] if self.kind is RecordKind.BARS else DAY_SEC
-        is_always = session in (ROUND_THE_CLOCK, FOREX) or length_sec >= DAY_SEC
+        is_always = session in (ROUND_THE_CLOCK, FOREX, US_FUTURES) or length_sec >= DAY_SEC
         return ceil(days * DAY_SEC * (1.0 if is_always else _EXTENDED_SHARE) / length_sec) + 1
 
     @property
@@ -440,7 +441,7 @@ class SourcesSettings(ServiceConfig):
     def _find_unknown_sessions(self) -> Iterator[tuple[Place, str]]:
         """Yield a warning for each session that no calendar has."""
         for number, entry in enumerate(self.endpoints):
-            if entry.session is not None and entry.session not in DEFAULT_SESSIONS.values():
+            if entry.session is not None and entry.session not in (ROUND_THE_CLOCK, FOREX, US_FUTURES):
                 try:
                     get_session(entry.session)
                 except UnknownSessionError as error:

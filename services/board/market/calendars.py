@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
 from marketswarm.market.records import AssetClass
-from marketswarm.market.sessions import DEFAULT_SESSIONS, Session, UnknownSessionError, get_session
+from marketswarm.market.sessions import Session, UnknownSessionError, find_default_session, get_session
 from marketswarm.truth import Service, Truth
 from services.board.market.flight import SingleFlight
 
@@ -37,10 +37,13 @@ def _list_sessions_of(section: Service) -> Iterator[tuple[str, str]]:
     """Yield each symbol of a service's `endpoints`, and the code of its session."""
     for entry in section.endpoints:
         if isinstance(entry, dict):
-            code = entry.get("session") or DEFAULT_SESSIONS.get(str(entry.get("asset", AssetClass.STOCKS)))
-            symbols: Any = entry.get("symbols") or [entry.get("symbol")]
-            if isinstance(code, str) and isinstance(symbols, list):
-                yield from ((symbol, code) for symbol in symbols if isinstance(symbol, str))
+            asset = str(entry.get("asset", AssetClass.STOCKS))
+            symbols = entry.get("symbols") or [entry.get("symbol")]
+            for symbol in symbols if isinstance(symbols, list) else ():
+                if isinstance(symbol, str):
+                    code: Any = entry.get("session") or find_default_session(asset, symbol)
+                    if isinstance(code, str):
+                        yield symbol, code
 
 
 class SymbolSessions:
@@ -63,7 +66,7 @@ class SymbolSessions:
         truth = self._truth_now()
         if truth is not self._truth:
             self._truth, self._codes = truth, list_symbol_sessions(truth)
-        return self._codes.get(symbol) or DEFAULT_SESSIONS.get(asset)
+        return self._codes.get(symbol) or find_default_session(asset, symbol)
 
     async def find(self, symbol: str, asset: str) -> Session | None:
         """Return a symbol's session; None if nobody knows it, or no calendar can be had here."""

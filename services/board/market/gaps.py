@@ -94,9 +94,22 @@ def _find_missing_intervals(
         # the last interval of a day may be shorter than the others
         is_inside = after < day.close_ms
         count = (after - first) // step if is_inside else _ceil_div(day.close_ms - first, step)
-        if count > 0:
-            yield Gap(first, min(first + count * step, day.close_ms), count), day
+        for start, missing in _skip_break(first, count, step, day):
+            if missing > 0:
+                yield Gap(start, min(start + missing * step, day.close_ms), missing), day
         day = session.next_day(day.open_ms)
+
+
+def _skip_break(first: int, count: int, step: int, day: TradingDay) -> Iterator[tuple[int, int]]:
+    """Yield the start and the number of intervals from `first` on, without those within the lunch break."""
+    if day.break_ms is None:
+        yield first, count
+        return
+    pauses, resumes = day.break_ms
+    before = min(count, max(0, _ceil_div(pauses - first, step)))
+    after = max(before, (resumes - first) // step)
+    yield first, before
+    yield first + after * step, count - after
 
 
 def _find_missing_days(

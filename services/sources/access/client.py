@@ -19,7 +19,7 @@ import httpx
 
 from marketswarm import log as logs
 from marketswarm.bus import BusError
-from marketswarm.market.records import Record
+from marketswarm.market.records import Record, RecordKind
 from marketswarm.net.retry import parse_retry_after
 from services.sources.access.circuit_breaker import BreakerReading, BreakerState
 from services.sources.access.rate_limiter import SHORTEST_BLOCK_SEC, Permission, Windows
@@ -165,6 +165,7 @@ class _Found:
             min_interval_sec=asked.endpoint.min_interval_sec,
             delay_sec=asked.endpoint.delay_sec,
             is_utc_days=asked.endpoint.days == "utc",
+            is_untimed=asked.endpoint.kind is RecordKind.QUOTES and "at" not in asked.endpoint.fields,
         )
 
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.market.records import Record
+from marketswarm.market.records import Quote, Record
 from marketswarm.market.sessions import ROUND_THE_CLOCK, Session, UnknownSessionError, get_session
 from marketswarm.net.retry import Backoff
 from services.sources.access.circuit_breaker import CircuitBreaker
@@ -156,6 +156,7 @@ class SeriesLoader:
         self._opening = asyncio.Lock()
         self._replay: tuple[ReplaySettings, Bus] | None = None
         self._recent: dict[str, dict[int, Record]] = {}
+        self._untimed: dict[str, dict[tuple[str, str], Quote]] = {}
         self._errors: dict[str, set[type[Exception]]] = {}
         self._failed_loads: dict[str, int] = {}
 
@@ -323,7 +324,7 @@ class SeriesLoader:
 
     def forget(self, series: str) -> None:
         """Forget the records of a series that is no longer loaded here."""
-        for kept in (self._recent, self._errors, self._failed_loads):
+        for kept in (self._recent, self._untimed, self._errors, self._failed_loads):
             kept.pop(series, None)
         self.store.forget_requests(series)
 
@@ -397,10 +398,26 @@ class SeriesLoader:
                 clock = replace(clock, wall=self._now(), now=answer.played_at)
         elif source in self._catalog:
             answer = await self._ask_outside(series, source, question, terms, deadline)
+            answer = self._date_quotes(series, answer) if answer.is_untimed else answer
         else:
             answer = SourceAnswer(source, AnswerStatus.FAILED, NOT_SERVED)
         is_large = len(answer.records) > MANY_RECORDS
         return await run_large(is_large, evaluate_answer, series, session, answer, clock), clock
+
+    def _date_quotes(self, series: Series, answer: SourceAnswer) -> SourceAnswer:
+        """Return an answer without times in which a quote is as old as the first one with its values.
+
+        Such quotes have the time at which we asked. So the price of a pair that nobody trades any more, or
+        whose trading is halted, would be new each time.
+        """
+        known, records = self._untimed.setdefault(series.id, {}), list[Record]()
+        for record in answer.records:
+            if isinstance(record, Quote):
+                before = known.get((answer.source, record.symbol), record)
+                quote = before if replace(before, at_ms=record.at_ms) == record else record
+                known[answer.source, record.symbol] = quote
+                records.append(quote)
+        return replace(answer, records=tuple(records))
 
     async def _ask_outside(
         self, series: Series, source: str, question: Question, terms: _Terms, deadline: float

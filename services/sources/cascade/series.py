@@ -26,7 +26,7 @@ from marketswarm.market.records import (
     Record,
     RecordKind,
 )
-from marketswarm.market.sessions import FOREX, ROUND_THE_CLOCK, OutsideCalendarError, Session
+from marketswarm.market.sessions import FOREX, ROUND_THE_CLOCK, US_FUTURES, OutsideCalendarError, Session
 from services.sources.catalog.request import Question
 from services.sources.settings import QUOTE_DAYS, SeriesEntry, SourcesSettings
 
@@ -136,7 +136,7 @@ def _make_series(entry: SeriesEntry, symbol: str, fresh_sec: float) -> Series:
         entry.kind,
         timeframe,
         entry.asset,
-        entry.session_code,
+        entry.find_session(symbol),
         entry.sources,
         entry.max_age_sec or age_sec,
         entry.days,
@@ -204,7 +204,7 @@ def find_day_end(series: Series, *, delay_sec: float | None = None, is_utc: bool
     is_continuous = series.session in (ROUND_THE_CLOCK, FOREX)
     usual_ms = 0 if is_continuous else DAY_DELAY_MS
     delay_ms = usual_ms if delay_sec is None else round(1000 * delay_sec)
-    return DayEnd(delay_ms, is_utc and series.session == FOREX)
+    return DayEnd(delay_ms, is_utc and series.session in (FOREX, US_FUTURES))
 
 
 def keep_finished(
@@ -331,7 +331,15 @@ def fresh_until(
 
 
 def _fresh_until_next(session: Session, end_ms: int, age_ms: int) -> int:
-    """Return until when a record that ended at `end_ms` is fresh; time while the market is closed is none."""
+    """Return until when a record that ended at `end_ms` is fresh; time while the market is closed is none.
+
+    Neither is a lunch break.
+    """
+    day = session.find_day(end_ms)
+    if day is not None and day.break_ms is not None:
+        pauses, resumes = day.break_ms
+        if end_ms < resumes and end_ms + age_ms > pauses:
+            age_ms += resumes - max(pauses, end_ms)
     if session.find_day(end_ms + age_ms) is not None and session.find_day(end_ms) is None:
         return _find_open_time(session, end_ms, age_ms)
     return _find_open_time(session, end_ms + age_ms, age_ms)

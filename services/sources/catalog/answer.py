@@ -71,6 +71,7 @@ class SourceAnswer:
         parts_left: how many parts of the question were not asked, since the limits don't allow more.
         min_interval_sec: for how long this answer counts at least, by the source's file.
         delay_sec: how long after its end a day is complete, by the source's file; None if that says nothing.
+        is_untimed: whether its quotes have no time but that at which they were asked for.
         is_utc_days: whether days end at midnight of UTC, by the source's file.
     """
 
@@ -89,6 +90,7 @@ class SourceAnswer:
     min_interval_sec: float = 0.0
     delay_sec: float | None = None
     is_utc_days: bool = False
+    is_untimed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

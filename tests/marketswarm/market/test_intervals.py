@@ -1,6 +1,6 @@
 """Intervals: each minute of a session is in one of each timeframe, and shorter ones fill longer ones."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from itertools import pairwise
 
 import pytest
@@ -97,3 +97,20 @@ def test_missing_minutes_are_counted_within_a_day_only():
     assert grid.count_missing(last, opens + 5 * MINUTE_MS) == 0
     assert grid.count_missing(opens, opens + MINUTE_MS) == 0
     assert grid.count_missing(opens, opens + 5 * MINUTE_MS) == 4
+
+
+def test_minutes_of_a_lunch_break_are_not_missing():
+    session = get_session("XTKS")
+    day = session.find_date(date(2026, 11, 25))
+    pauses, resumes = day.break_ms
+    grid = Grid(session)
+    assert grid.count_missing(pauses - MINUTE_MS, resumes) == 0
+    assert grid.count_missing(pauses - 3 * MINUTE_MS, resumes + MINUTE_MS) == 3
+    assert grid.count_missing(day.open_ms, day.open_ms + 5 * MINUTE_MS) == 4
+
+
+def test_a_day_of_futures_may_be_named_by_the_pause_before_it():
+    session = get_session("us_futures")
+    day = session.find_date(date(2026, 11, 25))
+    assert Grid(session).place(day.open_ms - 60 * MINUTE_MS, "1d").open_ms == day.open_ms
+    assert Grid(session).place(day.open_ms - 30 * MINUTE_MS, "1d") is None

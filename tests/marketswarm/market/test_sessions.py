@@ -14,6 +14,7 @@ from marketswarm.market.sessions import (
     Session,
     TradingDay,
     UnknownSessionError,
+    find_default_session,
     get_session,
 )
 
@@ -111,7 +112,11 @@ def test_london_has_its_own_holidays_and_clock():
 
 def test_a_lunch_break_is_part_of_the_day():
     day = get_session("XTKS").find_day(ms(2026, 11, 25, 3))  # noon in Tokyo
-    assert day == TradingDay(date(2026, 11, 25), ms(2026, 11, 25, 0), ms(2026, 11, 25, 6, 30))
+    assert (day.date, day.open_ms, day.close_ms) == (
+        date(2026, 11, 25),
+        ms(2026, 11, 25, 0),
+        ms(2026, 11, 25, 6, 30),
+    )
 
 
 def test_forex_trades_from_sunday_to_friday_by_new_york():
@@ -226,3 +231,39 @@ def measure_look_up(session: Session, at_ms: int) -> float:
     for number in range(2000):
         session.find_day(at_ms + number * 60_000)
     return (perf_counter() - began) / 2000
+
+
+def test_futures_pause_for_an_hour_each_day_and_indices_of_volatility_go_on_after_the_close():
+    futures = get_session("us_futures")
+    day = futures.find_date(date(2026, 11, 24))
+    assert (day.open_ms, day.close_ms) == (ms(2026, 11, 23, 23), ms(2026, 11, 24, 22))
+    assert futures.find_day(ms(2026, 11, 24, 22, 30)) is None
+    assert futures.find_day(ms(2026, 11, 24, 23)).date == date(2026, 11, 25)
+    volatility = get_session("us_volatility")
+    assert volatility.find_date(date(2026, 11, 25)).close_ms == ms(2026, 11, 25, 21, 15)
+    assert volatility.find_date(date(2026, 11, 27)).close_ms == ms(2026, 11, 27, 18, 15)
+    assert volatility.find_date(date(2026, 11, 26)) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "pauses", "resumes"),
+    [("XTKS", (2, 30), (3, 30)), ("XHKG", (4, 0), (5, 0)), ("XNYS", None, None), ("24x7", None, None)],
+)
+def test_a_day_says_when_its_lunch_break_is(code, pauses, resumes):
+    day = get_session(code).find_date(date(2026, 11, 25))
+    expected = None if pauses is None else (ms(2026, 11, 25, *pauses), ms(2026, 11, 25, *resumes))
+    assert day.break_ms == expected
+
+
+@pytest.mark.parametrize(
+    ("asset", "symbol", "code"),
+    [
+        ("stocks", "SPY", "XNYS"),
+        ("commodities", "GC", "us_futures"),
+        ("volatility", "VIX", "us_volatility"),
+        ("volatility", "DVOL.BTC", "24x7"),
+        ("odd", "SPY", None),
+    ],
+)
+def test_the_default_session_is_that_of_the_class_and_for_dvol_round_the_clock(asset, symbol, code):
+    assert find_default_session(asset, symbol) == code

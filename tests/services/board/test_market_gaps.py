@@ -1,7 +1,7 @@
 """Gaps of charts, held against the calendar of their market."""
 
 from bisect import bisect_left
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import cache
 from itertools import pairwise
 
@@ -115,3 +115,14 @@ def test_of_too_many_gaps_the_newest_are_said():
 def test_what_no_calendar_knows_has_no_gaps():
     assert find_gaps([at("1950-01-03"), at("1950-06-01")], "1d", get_session(NEW_YORK)) == []
     assert find_gaps([0, 90 * DAY_MS], "1w", get_session(CRYPTO)) == []
+
+
+def test_a_lunch_break_is_no_gap():
+    tokyo = get_session("XTKS")
+    day = tokyo.find_date(date(2026, 11, 25))
+    pauses, resumes = day.break_ms
+    assert find_gaps([pauses - MINUTE_MS, resumes], "1m", tokyo) == []
+    gaps = find_gaps([pauses - 3 * MINUTE_MS, resumes + 2 * MINUTE_MS], "1m", tokyo)
+    assert [(gap.from_ms, gap.missing) for gap in gaps] == [(pauses - 2 * MINUTE_MS, 2), (resumes, 2)]
+    whole = find_gaps([day.open_ms, day.close_ms - MINUTE_MS], "1m", tokyo)
+    assert sum(gap.missing for gap in whole) == 390 - 60 - 2

@@ -9,15 +9,15 @@ import orjson
 import pytest
 
 from marketswarm.keys import MARKET_DOWNLOADS, MARKET_SOURCES, source_account_key
-from marketswarm.market.records import Bar
+from marketswarm.market.records import Bar, RecordKind
 from services.sources.access import client as client_module
 from services.sources.access.circuit_breaker import CircuitBreaker
 from services.sources.access.rate_limiter import RateLimiter
 from services.sources.cascade import loader as loader_module
 from services.sources.cascade import store as store_module
-from services.sources.cascade.loader import LoadOutcome
+from services.sources.cascade.loader import LoadOutcome, SeriesLoader
 from services.sources.cascade.state import SeriesStatus, SourceVerdict
-from services.sources.cascade.store import MOST_REFUSALS
+from services.sources.cascade.store import MOST_REFUSALS, SeriesStore
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
@@ -126,6 +126,35 @@ async def test_a_source_that_refuses_each_request_though_our_count_has_room_is_d
     assert states == ["up"] * (MOST_REFUSALS - 1) + ["down"] * 2
     assert await load(answer_as_coinbase) == "up"
     assert await load(limited) == "up"
+
+
+async def test_a_quote_without_a_time_is_as_old_as_its_values(market):
+    """Kraken says no time: the price of a pair whose trading is halted must not be new each time."""
+
+    def answer_as_ticker(price):
+        pair = {"c": [price, "1"], "b": [price], "a": [price], "v": ["1", "2"]}
+        return lambda _request: Answer(200, {}, orjson.dumps({"error": [], "result": {"XXBTZUSD": pair}}))
+
+    clock = [time.time() - 900]
+    series = replace(COIN, kind=RecordKind.QUOTES, timeframe="", sources=("kraken",), max_age_sec=60.0)
+    async with market.make_client() as client:
+        loader = SeriesLoader(
+            client, SeriesStore(lambda: market.bus), shipped_catalog(), WorkSettings, now=lambda: clock[0]
+        )
+
+        async def load(price, later_sec):
+            clock[0] += later_sec
+            market["kraken"].choose = answer_as_ticker(price)
+            await market.bus.client.delete(source_account_key("kraken"))
+            result = await loader.load(series, forced=True)
+            return result.findings[0].verdict, result.new
+
+        assert await load("100", 0) == (SourceVerdict.FRESH, 1)
+        assert await load("100", 30) == (SourceVerdict.FRESH, 0)
+        assert await load("100", 60) == (SourceVerdict.LATE, 0)
+        assert await load("101", 30) == (SourceVerdict.FRESH, 1)
+        loader.forget(series.id)
+        assert await load("101", 30) == (SourceVerdict.FRESH, 1)
 
 
 async def test_the_last_source_of_a_cascade_may_use_all_the_time_that_is_left(market):

@@ -87,6 +87,25 @@ def test_a_bar_is_fresh_while_no_newer_one_can_be_overdue(series, newest, until)
     assert fresh_until(series, get_session(series.session), ms(newest), 0) == ms(until)
 
 
+@pytest.mark.parametrize(
+    ("newest", "until"),
+    [
+        ("2026-11-25T02:29", "2026-11-25T03:46"),  # the last minute before Tokyo's lunch
+        ("2026-11-25T02:20", "2026-11-25T03:37"),
+        ("2026-11-25T02:00", "2026-11-25T02:17"),
+        ("2026-11-25T03:30", "2026-11-25T03:47"),
+    ],
+)
+def test_no_minute_is_late_in_a_lunch_break(newest, until):
+    assert fresh_until(replace(MINUTES, session="XTKS"), get_session("XTKS"), ms(newest), 0) == ms(until)
+
+
+def test_no_minute_of_a_future_is_late_in_the_pause_between_two_days():
+    futures = replace(MINUTES, session="us_futures")
+    until = fresh_until(futures, get_session("us_futures"), ms("2026-11-24T21:59"), 0)
+    assert until == ms("2026-11-24T23:16")
+
+
 def test_an_observation_is_fresh_since_a_source_answered_and_nothing_is_before_the_first_record():
     series = replace(MINUTES, kind=RecordKind.OBSERVATIONS, timeframe="", session="24x7")
     assert fresh_until(series, CRYPTO, ms("2020-01-01"), ms("2026-11-23")) == ms("2026-11-23T00:15")
