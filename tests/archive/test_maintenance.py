@@ -128,7 +128,7 @@ async def test_one_price_has_the_correlation_1_on_whatever_calendars_it_is_shown
     await write(archive_url, rows)
     connection = await asyncpg.connect(archive_url)
     last = max(row.day for row in rows)
-    assert await compute_correlations(connection, last, days=60, symbols=10) == 10
+    assert await compute(connection, last) == 10
     found = await connection.fetch("SELECT a, b, value FROM correlations WHERE day = $1", last)
     assert [row["value"] for row in found] == [pytest.approx(1.0, abs=1e-9)] * 10
     await connection.close()

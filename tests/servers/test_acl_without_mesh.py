@@ -13,7 +13,6 @@ from marketswarm.passwords import format_acl_files, load_passwords, replace_url_
 from marketswarm.truth import parse_truth
 from support.rig import HOST, Server
 from support.rig.shell import Shell
-from support.scenes.agent import seed
 
 pytestmark = pytest.mark.live
 
@@ -30,7 +29,6 @@ def shell(tmp_path):
     with contextlib.ExitStack() as ends:
         for bus, text in format_acl_files(truth, known).items():
             server = ends.enter_context(Server(tmp_path / bus))
-            seed([server], DOCUMENT, 1)
             if bus == "system-redis":
                 server.cmd("HSET", "healer:roster", "alpha", orjson.dumps(SILENT))
                 miss = encode_event(Event(Kind.HEARTBEAT_MISS, "alpha", time.time(), "e1", "healer"))
@@ -40,6 +38,9 @@ def shell(tmp_path):
                     client.execute_command("ACL", "SETUSER", *line.split()[1:])
             variable = bus.upper().replace("-", "_") + "_URL"
             shell.env[variable] = replace_url_user(server.url, "operator", known["operator"])
+        truth_file = tmp_path / "truth.json"
+        truth_file.write_bytes(orjson.dumps(DOCUMENT))
+        shell.said("seed", str(truth_file))  # which loads the functions, too
         yield shell
 
 
