@@ -69,6 +69,7 @@ THINKS_WITH = [
     "functools", "graphlib", "hashlib", "heapq", "itertools", "json", "math", "operator", "re", "string",
     "types", "typing", "urllib.parse", "annotated_types", "orjson", "pydantic", "pydantic_core",
     "typing_extensions",
+    "contextvars",  # how much may still be compared for one document
     "hmac",  # compares secrets in constant time
     "fnmatch",  # patterns of names; of the file system it only asks which separator it has
     "cronsim", "oncalendar", "datetime", "zoneinfo",  # when a job runs; time zones are data that they read
