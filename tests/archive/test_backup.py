@@ -158,7 +158,7 @@ async def test_a_backup_of_every_older_schema_is_verified_restored_and_brought_u
     database = Database(other)
     async with database.connect() as restored:
         assert await read_version(restored) == len(load_migrations())
-        assert await restored.fetchval("SELECT replay FROM features") == (version < len(load_migrations()))
+        assert await restored.fetchval("SELECT replay FROM features") == (version < 5)  # which marks them
     await database.aclose()
     await connection.close()
 

@@ -139,7 +139,9 @@ class Scene:
         assert line.last is not None
         assert abs(ours - line.last) <= line.watch.timeout_sec / 2 + SLACK_SEC, f"{svc}: {ours}, {line.last}"
         assert sure or ours <= line.last, f"{svc}: garbage gave it life until {ours}, not {line.last}"
-        line.last = ours  # by design; from here on they must agree again
+        # by design, and the counts between them were not parsed either; from here on they must agree again
+        line.last = ours
+        line.boots |= record.highest_i
 
     def look(self, *, closely: bool) -> None:
         self.looked_at = self.now
