@@ -35,6 +35,11 @@ CREATE TABLE IF NOT EXISTS schema_version (
     applied timestamptz NOT NULL DEFAULT now()
 )
 """
+_MADE_MEANWHILE: Final = (  # by another instance: the table, its type, or their rows in the catalogue
+    asyncpg.DuplicateTableError,
+    asyncpg.DuplicateObjectError,
+    asyncpg.UniqueViolationError,
+)
 _WRONG_RIGHTS: Final = """
 WITH reader AS (SELECT oid, rolname FROM pg_roles WHERE rolname = $1)
 SELECT format('GRANT USAGE ON SCHEMA %s TO %I', current_schema(), rolname) AS sql
@@ -99,8 +104,7 @@ async def apply_migrations(connection: Any, migrations: Sequence[Migration] | No
     """
     known = load_migrations() if migrations is None else migrations
     if await connection.fetchval("SELECT to_regclass('schema_version')") is None:
-        # two instances that make it at once: one of them finds that it is there
-        with contextlib.suppress(asyncpg.DuplicateTableError, asyncpg.UniqueViolationError):
+        with contextlib.suppress(*_MADE_MEANWHILE):
             await connection.execute(_VERSION_TABLE)
     while await _apply_next(connection, known):
         pass

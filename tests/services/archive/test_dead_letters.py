@@ -4,7 +4,13 @@ import pytest
 from marketswarm.bus.stream import StreamEntry
 from services.archive.dead_letters import parse_dead_letter
 
-LETTER = {b"stream": b"s", b"entry": b"1-0", b"reason": b"sym: no symbol", b"ts": b"5", b"fields": b'{"sym":"<"}'}
+LETTER = {
+    b"stream": b"s",
+    b"entry": b"1-0",
+    b"reason": b"sym: no symbol",
+    b"ts": b"5",
+    b"fields": b'{"sym":"<"}',
+}
 
 
 def parse(**changes):
