@@ -122,6 +122,11 @@ def test_the_address_that_a_check_has_in_the_management_api_pings_its_service(fl
     assert httpx.get(f"{check['ping_url']}/log").text == "OK"
     after = httpx.get(check["update_url"], headers={"X-Api-Key": token}).json()
     assert after["n_pings"] > check["n_pings"] >= 0
+    paused = httpx.post(check["pause_url"], headers={"X-Api-Key": token})
+    assert paused.json()["status"] == "paused"
+    assert httpx.get(check["ping_url"]).text == "OK"
+    assert httpx.get(check["update_url"], headers={"X-Api-Key": token}).json()["status"] != "paused"
+    assert "paused through" not in fleet.shell.said("silences")
     assert "errorstat_NOPERM" not in fleet.refused()
     assert httpx.get(f"{fleet.url}/ping/{uuid.uuid4()}").status_code == 404
 
